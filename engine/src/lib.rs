@@ -1,0 +1,5 @@
+//! The engine of the Warren Matrix homeserver.
+
+#![forbid(unsafe_code)]
+
+pub mod core;
