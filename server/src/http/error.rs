@@ -1,0 +1,197 @@
+//! What a refused request is answered with: the specification's "standard error response".
+//!
+//! Every error code of the server is one row of the table below, with its usual status; error codes exist nowhere
+//! else. The sentence is written for the developer who reads it in a client's log.
+
+use std::borrow::Cow;
+
+use http::StatusCode;
+use serde_json::{Map, Value};
+
+/// A refused request: status, error code, sentence, and what some codes carry beside them.
+#[derive(Debug, Clone)]
+pub struct ApiError {
+    pub status: StatusCode,
+    pub errcode: &'static str,
+    pub error: Cow<'static, str>,
+    /// Further members of the response object, `retry_after_ms` or `soft_logout` for instance.
+    pub extra: Option<Box<Map<String, Value>>>,
+}
+
+impl ApiError {
+    /// An error with a status of its own choosing, for the few answers whose status differs from the table's.
+    pub fn new(status: StatusCode, errcode: &'static str, error: impl Into<Cow<'static, str>>) -> ApiError {
+        ApiError { status, errcode, error: error.into(), extra: None }
+    }
+
+    /// The same error under another status.
+    #[must_use]
+    pub fn with_status(mut self, status: StatusCode) -> ApiError {
+        self.status = status;
+        self
+    }
+
+    /// Adds a member to the response object.
+    #[must_use]
+    pub fn with(mut self, key: &str, value: impl Into<Value>) -> ApiError {
+        self.extra.get_or_insert_default().insert(key.to_owned(), value.into());
+        self
+    }
+
+    /// 429 with the time after which the request may be sent again, also as `Retry-After` (section "Rate limiting").
+    pub fn limit_exceeded(retry_after_ms: u64) -> ApiError {
+        Self::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "M_LIMIT_EXCEEDED",
+            "Too many requests of this kind; wait and send it again",
+        )
+        .with("retry_after_ms", retry_after_ms)
+    }
+
+    /// 401 for a session that may come back by a new login that keeps its device (section "Soft logout").
+    pub fn soft_logout(error: impl Into<Cow<'static, str>>) -> ApiError {
+        Self::unknown_token(error).with("soft_logout", true)
+    }
+
+    /// 401 for a locked account (section "Account locking").
+    pub fn user_locked() -> ApiError {
+        Self::new(StatusCode::UNAUTHORIZED, "M_USER_LOCKED", "This account has been locked")
+            .with("soft_logout", true)
+    }
+
+    /// A fault of ours. `cause` goes to the log, not to the client.
+    pub fn internal(cause: impl std::fmt::Display) -> ApiError {
+        tracing::error!(%cause, "a request failed inside the server");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "M_UNKNOWN", "The server failed to handle this request")
+    }
+
+    /// `retry_after_ms` of this error, if it carries one.
+    pub fn retry_after_ms(&self) -> Option<u64> {
+        self.extra.as_ref()?.get("retry_after_ms")?.as_u64()
+    }
+
+    /// The response body.
+    pub fn body(&self) -> Vec<u8> {
+        let mut object = self.extra.as_deref().cloned().unwrap_or_default();
+        object.insert("errcode".to_owned(), self.errcode.into());
+        object.insert("error".to_owned(), self.error.as_ref().into());
+        Value::Object(object).to_string().into_bytes()
+    }
+}
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident $code:ident $status:ident;)*) => {
+        impl ApiError {
+            $($(#[$doc])*
+            pub fn $name(error: impl Into<Cow<'static, str>>) -> ApiError {
+                ApiError::new(StatusCode::$status, stringify!($code), error)
+            })*
+        }
+
+        /// All error codes of the table with their usual status, for documentation and tests.
+        pub const CODES: &[(&str, StatusCode)] = &[$((stringify!($code), StatusCode::$status)),*];
+    };
+}
+
+codes! {
+    /// The sender may not do this; sending it again will not help.
+    forbidden                     M_FORBIDDEN                       FORBIDDEN;
+    /// The access token was not known.
+    unknown_token                 M_UNKNOWN_TOKEN                   UNAUTHORIZED;
+    /// No access token was given.
+    missing_token                 M_MISSING_TOKEN                   UNAUTHORIZED;
+    /// The request was not authenticated in the way that the endpoint needs.
+    unauthorized                  M_UNAUTHORIZED                    UNAUTHORIZED;
+    /// JSON of the wrong shape: a member is missing or has the wrong type.
+    bad_json                      M_BAD_JSON                        BAD_REQUEST;
+    /// Not JSON at all.
+    not_json                      M_NOT_JSON                        BAD_REQUEST;
+    /// What is asked for does not exist, or may not be seen.
+    not_found                     M_NOT_FOUND                       NOT_FOUND;
+    /// No such endpoint.
+    unrecognized                  M_UNRECOGNIZED                    NOT_FOUND;
+    /// The endpoint exists, with another method.
+    wrong_method                  M_UNRECOGNIZED                    METHOD_NOT_ALLOWED;
+    /// Something went wrong that no other code names.
+    unknown                       M_UNKNOWN                         BAD_REQUEST;
+    /// The account is deactivated.
+    user_deactivated              M_USER_DEACTIVATED                FORBIDDEN;
+    /// The account is suspended and may not do this.
+    user_suspended                M_USER_SUSPENDED                  FORBIDDEN;
+    /// The user has used up a quota.
+    user_limit_exceeded           M_USER_LIMIT_EXCEEDED             FORBIDDEN;
+    /// The user name is taken.
+    user_in_use                   M_USER_IN_USE                     BAD_REQUEST;
+    /// The user name is not a valid one.
+    invalid_username              M_INVALID_USERNAME                BAD_REQUEST;
+    /// The room alias is taken.
+    room_in_use                   M_ROOM_IN_USE                     BAD_REQUEST;
+    /// The initial state of a room to create is not allowed.
+    invalid_room_state            M_INVALID_ROOM_STATE              BAD_REQUEST;
+    /// The third-party identifier belongs to somebody.
+    threepid_in_use               M_THREEPID_IN_USE                 BAD_REQUEST;
+    /// The third-party identifier is nobody's.
+    threepid_not_found            M_THREEPID_NOT_FOUND              BAD_REQUEST;
+    /// The third-party identifier could not be verified.
+    threepid_auth_failed          M_THREEPID_AUTH_FAILED            UNAUTHORIZED;
+    /// Third-party identifiers of this kind or address are not accepted.
+    threepid_denied               M_THREEPID_DENIED                 FORBIDDEN;
+    /// Third-party identifiers of this medium are not supported.
+    threepid_medium_not_supported M_THREEPID_MEDIUM_NOT_SUPPORTED   BAD_REQUEST;
+    /// The other server is not trusted for this.
+    server_not_trusted            M_SERVER_NOT_TRUSTED              FORBIDDEN;
+    /// The room version is not one that this server can create.
+    unsupported_room_version      M_UNSUPPORTED_ROOM_VERSION        BAD_REQUEST;
+    /// The room has a version that the other side does not support.
+    incompatible_room_version     M_INCOMPATIBLE_ROOM_VERSION       BAD_REQUEST;
+    /// The state change is not possible, such as unbanning who is not banned.
+    bad_state                     M_BAD_STATE                       FORBIDDEN;
+    /// The room does not admit guests.
+    guest_access_forbidden        M_GUEST_ACCESS_FORBIDDEN          FORBIDDEN;
+    /// A captcha is needed.
+    captcha_needed                M_CAPTCHA_NEEDED                  BAD_REQUEST;
+    /// The captcha was wrong.
+    captcha_invalid               M_CAPTCHA_INVALID                 BAD_REQUEST;
+    /// A required parameter is missing.
+    missing_param                 M_MISSING_PARAM                   BAD_REQUEST;
+    /// A parameter has the wrong value.
+    invalid_param                 M_INVALID_PARAM                   BAD_REQUEST;
+    /// The request or what it would make is too large.
+    too_large                     M_TOO_LARGE                       PAYLOAD_TOO_LARGE;
+    /// The resource is reserved by an application service.
+    exclusive                     M_EXCLUSIVE                       BAD_REQUEST;
+    /// The server has reached a limit of its own.
+    resource_limit_exceeded       M_RESOURCE_LIMIT_EXCEEDED         FORBIDDEN;
+    /// The user may not leave the server notices room.
+    cannot_leave_server_notice_room M_CANNOT_LEAVE_SERVER_NOTICE_ROOM FORBIDDEN;
+    /// The password is too weak.
+    weak_password                 M_WEAK_PASSWORD                   BAD_REQUEST;
+    /// The key backup version is not the current one.
+    wrong_room_keys_version       M_WRONG_ROOM_KEYS_VERSION         FORBIDDEN;
+    /// A signature does not verify.
+    invalid_signature             M_INVALID_SIGNATURE               BAD_REQUEST;
+    /// The alias does not point to the room.
+    bad_alias                     M_BAD_ALIAS                       BAD_REQUEST;
+    /// The user has annotated this event with this key already.
+    duplicate_annotation          M_DUPLICATE_ANNOTATION            BAD_REQUEST;
+    /// The media has not been uploaded yet.
+    not_yet_uploaded              M_NOT_YET_UPLOADED                GATEWAY_TIMEOUT;
+    /// Media may be uploaded to an id once only.
+    cannot_overwrite_media        M_CANNOT_OVERWRITE_MEDIA          CONFLICT;
+    /// The device is not one of the user's.
+    unknown_device                M_UNKNOWN_DEVICE                  BAD_REQUEST;
+    /// The server cannot tell whether the user may join the restricted room.
+    unable_to_authorise_join      M_UNABLE_TO_AUTHORISE_JOIN        BAD_REQUEST;
+    /// The server may not grant the join to the restricted room.
+    unable_to_grant_join          M_UNABLE_TO_GRANT_JOIN            BAD_REQUEST;
+    /// The profile would be too large.
+    profile_too_large             M_PROFILE_TOO_LARGE               BAD_REQUEST;
+    /// The name of a profile field is too long.
+    key_too_large                 M_KEY_TOO_LARGE                   BAD_REQUEST;
+    /// The user does not accept this invite.
+    invite_blocked                M_INVITE_BLOCKED                  FORBIDDEN;
+    /// The terms have not been accepted.
+    terms_not_signed              M_TERMS_NOT_SIGNED                FORBIDDEN;
+    /// Application services log in otherwise on this server.
+    appservice_login_unsupported  M_APPSERVICE_LOGIN_UNSUPPORTED    BAD_REQUEST;
+}

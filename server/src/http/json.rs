@@ -1,0 +1,125 @@
+//! Request bodies as JSON, with errors that say which member is wrong.
+//!
+//! Broken JSON and bad UTF-8 are `M_NOT_JSON`, JSON of the wrong shape is `M_BAD_JSON`.
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use super::ApiError;
+
+/// Reads a JSON object as `T`. Members that `T` does not know are ignored, as the specification asks.
+pub fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
+    let text = object_text(body)?;
+    serde_json::from_str(text).map_err(|error| describe(text, &error))
+}
+
+/// The text of a body that is one well-formed JSON object, unread otherwise.
+pub fn object(body: &[u8]) -> Result<&str, ApiError> {
+    let text = object_text(body)?;
+    serde_json::from_str::<IgnoredAny>(text).map_err(|error| not_json(&error))?;
+    Ok(text)
+}
+
+/// Checks the encoding and that the first character opens an object; an array would else pass for a struct.
+fn object_text(body: &[u8]) -> Result<&str, ApiError> {
+    let text = std::str::from_utf8(body).map_err(|_| ApiError::not_json("The body is not valid UTF-8"))?;
+    if text.trim_start().starts_with('{') {
+        return Ok(text);
+    }
+    serde_json::from_str::<IgnoredAny>(text).map_err(|error| not_json(&error))?;
+    Err(ApiError::bad_json("The body must be a JSON object"))
+}
+
+fn not_json(error: &serde_json::Error) -> ApiError {
+    ApiError::not_json(format!("The body is not JSON: {error}"))
+}
+
+fn describe(text: &str, error: &serde_json::Error) -> ApiError {
+    if let Err(error) = serde_json::from_str::<IgnoredAny>(text) {
+        return not_json(&error);
+    }
+    let message = error.to_string();
+    let message = message.split(" at line ").next().unwrap_or_default();
+    match member_at(text, error.line(), error.column()) {
+        Some(member) => ApiError::bad_json(format!("{member}: {message}")),
+        None => ApiError::bad_json(format!("The body has the wrong shape: {message}")),
+    }
+}
+
+/// The dotted path of the member whose value is being read at a line and column of well-formed JSON.
+fn member_at(text: &str, line: usize, column: usize) -> Option<String> {
+    let start: usize = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
+    let end = (start + column).min(text.len());
+    let bytes = text.as_bytes().get(..end)?;
+    let mut open: Vec<Option<String>> = Vec::new();
+    let (mut at, mut last_string) = (0, None);
+    while let Some(&byte) = bytes.get(at) {
+        match byte {
+            b'"' => {
+                let from = at + 1;
+                at = from;
+                while let Some(&inner) = bytes.get(at).filter(|&&inner| inner != b'"') {
+                    at += if inner == b'\\' { 2 } else { 1 };
+                }
+                last_string = text.get(from..at.min(bytes.len())).map(str::to_owned);
+            }
+            b':' => {
+                if let Some(member) = open.last_mut() {
+                    *member = last_string.take();
+                }
+            }
+            b',' if at + 1 < end => {
+                if let Some(member) = open.last_mut() {
+                    *member = None;
+                }
+            }
+            b'{' | b'[' => open.push(None),
+            b'}' | b']' if at + 1 < end => {
+                open.pop();
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    let path: Vec<String> = open.into_iter().flatten().collect();
+    (!path.is_empty()).then(|| path.join("."))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    struct Login {
+        #[serde(rename = "type")]
+        _kind: String,
+        #[serde(default, rename = "identifier")]
+        _identifier: BTreeMap<String, String>,
+    }
+
+    fn refusal(body: &[u8]) -> (&'static str, String) {
+        let error = parse::<Login>(body).expect_err("must be refused");
+        (error.errcode, error.error.into_owned())
+    }
+
+    #[test]
+    fn tells_broken_from_wrong() {
+        assert_eq!(refusal(b"{").0, "M_NOT_JSON");
+        assert_eq!(refusal(b"").0, "M_NOT_JSON");
+        assert_eq!(refusal(b"{\"type\":\"\xff\"}").0, "M_NOT_JSON");
+        assert_eq!(refusal(b"{\"type\": 1, \"x\": }").0, "M_NOT_JSON");
+        assert_eq!(refusal(b"[\"m.login.password\", {}]").0, "M_BAD_JSON");
+        assert_eq!(refusal(b"{\"type\": 1}").0, "M_BAD_JSON");
+        assert!(parse::<Login>(b" {\"type\":\"a\",\"more\":[1]}\n").is_ok());
+    }
+
+    #[test]
+    fn names_the_member() {
+        assert!(refusal(b"{}").1.contains("`type`"));
+        assert!(refusal(b"{\"a\": [1, {}],\n \"type\": 1}").1.starts_with("type: "));
+        let nested = refusal(br#"{"type": "a", "identifier": {"user": "x", "age": 7}}"#).1;
+        assert!(nested.starts_with("identifier.age: "), "{nested}");
+    }
+}

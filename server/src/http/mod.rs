@@ -1,0 +1,19 @@
+//! HTTP: from a socket to a handler and back. Everything here knows the protocol and nothing about rooms.
+//!
+//! A topic file (`client/…`) declares a table of [`Endpoint`] rows and plain `async fn name(call: Call) -> Outcome`
+//! handlers. What happens before a handler (routing, session, rates, body limits) is decided by its row alone.
+
+pub mod answer;
+pub mod call;
+pub mod error;
+pub mod json;
+pub mod limits;
+pub mod query;
+pub mod route;
+pub mod session;
+
+pub use answer::Answer;
+pub use call::{Call, Outcome};
+pub use error::ApiError;
+pub use route::Endpoint;
+pub(crate) use route::endpoints;
