@@ -1,6 +1,7 @@
 """A Matrix client for tests: every answer it gets is validated against the specification before a test sees it."""
 
 import itertools
+import os
 import re
 import secrets
 import time
@@ -13,6 +14,8 @@ from harness import specification
 PASSWORD = "correct horse battery staple"
 # No answer of a healthy server takes this long; long polls ask for less.
 SECONDS_MAX = 40
+# The homeserver that is tested in Warren's place, if any; see `conftest.py`.
+PEER = os.environ.get("WARREN_PEER")
 _counter = itertools.count(1)
 _run = secrets.token_hex(3)
 
@@ -30,6 +33,13 @@ def address(template, *values):
     path = re.sub(r"\{[^}]+\}", lambda _: urllib.parse.quote(str(next(left)), safe=""), template)
     assert next(left, None) is None, f"too many values for {template}"
     return path
+
+
+def without_nulls(value):
+    """Synapse writes null where the specification has a field absent."""
+    if isinstance(value, dict):
+        return {key: without_nulls(inner) for key, inner in value.items() if inner is not None}
+    return [without_nulls(inner) for inner in value] if isinstance(value, list) else value
 
 
 class Client:
@@ -64,6 +74,7 @@ class Client:
         assert response.status_code in wanted, f"{shown}\nwanted {wanted}"
         assert response.headers.get("Content-Type", "").startswith("application/json"), shown
         body = response.json()
+        body = without_nulls(body) if PEER == "synapse" else body
         found = specification.response_faults(method, path, response.status_code, body)
         assert not found, f"{shown}\ndoes not fit the specification:\n  " + "\n  ".join(found)
         if errcode:
