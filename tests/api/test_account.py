@@ -1,0 +1,238 @@
+"""Registration, login, logout, tokens, password change and deactivation (spec: Client Authentication, Accounts)."""
+
+import pytest
+
+from harness.client import PASSWORD, Client, unique
+
+
+def dummy(**more):
+    return {"auth": {"type": "m.login.dummy"}, "password": PASSWORD, **more}
+
+
+def test_registration_asks_for_a_stage_first(nobody):
+    answer = nobody.post("register", json={"username": unique("new"), "password": PASSWORD}, status=401)
+    assert {"stages": ["m.login.dummy"]} in answer["flows"]
+    assert answer["session"]
+
+
+def test_registration_in_two_steps(nobody):
+    name = unique("stepper")
+    body = {"username": name, "password": PASSWORD}
+    session = nobody.post("register", json=body, status=401)["session"]
+    auth = {"type": "m.login.dummy", "session": session}
+    answer = nobody.post("register", json={**body, "auth": auth})
+    assert answer["user_id"].startswith(f"@{name}:")
+    user = nobody.signed_in(answer)
+    assert user.get("account/whoami")["user_id"] == user.user_id
+
+
+def test_registration_names_the_device(nobody):
+    user = nobody.register(device_id="BURROW", initial_device_display_name="Den")
+    assert user.device_id == "BURROW"
+    device = user.get("devices/{deviceId}", "BURROW")
+    assert device["display_name"] == "Den"
+
+
+def test_registration_without_login(nobody):
+    answer = nobody.post("register", json=dummy(username=unique("quiet"), inhibit_login=True))
+    assert "access_token" not in answer
+    assert "device_id" not in answer
+
+
+def test_registration_makes_a_name_where_none_is_given(nobody):
+    first = nobody.post("register", json=dummy())["user_id"]
+    second = nobody.post("register", json=dummy())["user_id"]
+    assert first != second
+
+
+def test_taken_name(nobody, alice):
+    name = alice.user_id[1:].split(":")[0]
+    nobody.post("register", json=dummy(username=name), status=400, errcode="M_USER_IN_USE")
+    nobody.get("register/available", query={"username": name}, status=400, errcode="M_USER_IN_USE")
+
+
+def test_free_name(nobody):
+    assert nobody.get("register/available", query={"username": unique("free")}) == {"available": True}
+
+
+@pytest.mark.parametrize("name", ["sp ace", "Ünïcode", "colon:name", "@at"])
+def test_invalid_names(nobody, name):
+    nobody.post("register", json=dummy(username=name), status=400, errcode="M_INVALID_USERNAME")
+    if name.isascii():
+        nobody.get("register/available", query={"username": name}, status=400, errcode="M_INVALID_USERNAME")
+
+
+def test_a_name_over_255_bytes_is_invalid(nobody):
+    nobody.post("register", json=dummy(username="a" * 255), status=400, errcode="M_INVALID_USERNAME")
+
+
+def test_guest(nobody):
+    answer = nobody.post("register", query={"kind": "guest"}, json={})
+    guest = nobody.signed_in(answer)
+    assert guest.get("account/whoami")["is_guest"] is True
+    guest.post("createRoom", status=403, errcode="M_GUEST_ACCESS_FORBIDDEN")
+
+
+def test_login_flows(nobody):
+    flows = nobody.get("login")["flows"]
+    assert {"type": "m.login.password"} in flows
+
+
+def test_login_by_name_and_by_id(alice):
+    name = alice.user_id[1:].split(":")[0]
+    for user in (alice.user_id, name):
+        body = {
+            "type": "m.login.password",
+            "identifier": {"type": "m.id.user", "user": user},
+            "password": PASSWORD,
+        }
+        answer = Client(alice.base_url).post("login", json=body)
+        assert answer["user_id"] == alice.user_id
+        assert answer["device_id"] != alice.device_id
+
+
+def test_login_with_the_deprecated_user_field(nobody, alice):
+    body = {"type": "m.login.password", "user": alice.user_id, "password": PASSWORD}
+    assert nobody.post("login", json=body)["user_id"] == alice.user_id
+
+
+@pytest.mark.ours("Synapse keeps the device's older token alive")
+def test_login_again_on_a_device_replaces_its_token(alice):
+    again = alice.login(device_id=alice.device_id)
+    assert again.device_id == alice.device_id
+    assert again.token != alice.token
+    alice.get("account/whoami", status=401, errcode="M_UNKNOWN_TOKEN")
+    assert len(again.get("devices")["devices"]) == 1
+
+
+@pytest.mark.parametrize("password", ["wrong", "", PASSWORD + " "])
+def test_login_with_a_wrong_password(alice, password):
+    body = {
+        "type": "m.login.password",
+        "identifier": {"type": "m.id.user", "user": alice.user_id},
+        "password": password,
+    }
+    Client(alice.base_url).post("login", json=body, status=403, errcode="M_FORBIDDEN")
+
+
+def test_login_of_an_unknown_user_reads_like_a_wrong_password(nobody, alice):
+    def refused(user):
+        body = {"type": "m.login.password", "identifier": {"type": "m.id.user", "user": user}, "password": "no"}
+        return nobody.post("login", json=body, status=403, errcode="M_FORBIDDEN")["error"]
+
+    assert refused(unique("ghost")) == refused(alice.user_id)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"type": "m.login.unheard.of"},
+        {"type": "m.login.password"},
+        {"type": "m.login.password", "identifier": {"type": "m.id.burrow"}, "password": "x"},
+        {"type": 7},
+        {},
+    ],
+)
+def test_malformed_login(nobody, body):
+    answer = nobody.post("login", json=body, status=400)
+    assert answer["errcode"] in ("M_UNKNOWN", "M_BAD_JSON", "M_MISSING_PARAM", "M_INVALID_PARAM", "M_UNRECOGNIZED")
+
+
+def test_whoami(alice):
+    assert alice.get("account/whoami")["user_id"] == alice.user_id
+    assert alice.get("account/whoami")["device_id"] == alice.device_id
+
+
+def test_logout_ends_this_device_only(alice):
+    other = alice.login()
+    assert alice.post("logout") == {}
+    alice.get("account/whoami", status=401, errcode="M_UNKNOWN_TOKEN")
+    assert [device["device_id"] for device in other.get("devices")["devices"]] == [other.device_id]
+
+
+def test_logout_everywhere(alice):
+    other = alice.login()
+    assert alice.post("logout/all") == {}
+    for client in (alice, other):
+        client.get("account/whoami", status=401, errcode="M_UNKNOWN_TOKEN")
+    assert len(alice.login().get("devices")["devices"]) == 1
+
+
+def refreshable(alice):
+    body = {
+        "type": "m.login.password",
+        "identifier": {"type": "m.id.user", "user": alice.user_id},
+        "password": PASSWORD,
+        "refresh_token": True,
+    }
+    return alice.post("login", json=body)
+
+
+def test_refresh(nobody, alice):
+    first = refreshable(alice)
+    assert first["expires_in_ms"] > 0
+    second = nobody.post("refresh", json={"refresh_token": first["refresh_token"]})
+    assert second["access_token"] != first["access_token"]
+    user = Client(alice.base_url, alice.user_id, second["access_token"])
+    assert user.get("account/whoami")["device_id"] == first["device_id"]
+
+
+def test_a_used_refresh_token_is_refused(nobody, alice):
+    first = refreshable(alice)
+    second = nobody.post("refresh", json={"refresh_token": first["refresh_token"]})
+    # The old one ends when the new tokens are used, so that a lost answer can be asked for again.
+    Client(alice.base_url, alice.user_id, second["access_token"]).get("account/whoami")
+    answer = nobody.post("refresh", json={"refresh_token": first["refresh_token"]}, status=(401, 403))
+    assert answer["errcode"] in ("M_UNKNOWN_TOKEN", "M_FORBIDDEN")
+
+
+def test_an_unknown_refresh_token_is_refused(nobody):
+    answer = nobody.post("refresh", json={"refresh_token": "burrow"}, status=(401, 403))
+    assert answer["errcode"] in ("M_UNKNOWN_TOKEN", "M_FORBIDDEN")
+
+
+def test_no_refresh_token_unless_asked_for(nobody):
+    assert "refresh_token" not in nobody.post("register", json=dummy(username=unique("plain")))
+
+
+def test_password_change_ends_other_devices(alice):
+    other = alice.login()
+    alice.with_password("POST", "account/password", json={"new_password": "another burrow"})
+    other.get("account/whoami", status=401, errcode="M_UNKNOWN_TOKEN")
+    alice.get("account/whoami")
+    alice.login(password="another burrow")
+    identifier = {"type": "m.id.user", "user": alice.user_id}
+    body = {"type": "m.login.password", "identifier": identifier, "password": PASSWORD}
+    alice.post("login", json=body, status=403, errcode="M_FORBIDDEN")
+
+
+def test_password_change_may_keep_other_devices(alice):
+    other = alice.login()
+    body = {"new_password": "another burrow", "logout_devices": False}
+    alice.with_password("POST", "account/password", json=body)
+    other.get("account/whoami")
+
+
+def test_password_change_with_a_wrong_password(alice):
+    body = {"new_password": "another burrow"}
+    answer = alice.with_password("POST", "account/password", json=body, password="wrong", status=401)
+    assert answer["errcode"] == "M_FORBIDDEN"
+    assert answer["session"]
+    alice.login()
+
+
+def test_deactivation(alice, bob, room):
+    alice.with_password("POST", "account/deactivate")
+    alice.get("account/whoami", status=401, errcode="M_UNKNOWN_TOKEN")
+    identifier = {"type": "m.id.user", "user": alice.user_id}
+    body = {"type": "m.login.password", "identifier": identifier, "password": PASSWORD}
+    answer = bob.post("login", json=body, status=403)
+    assert answer["errcode"] in ("M_FORBIDDEN", "M_USER_DEACTIVATED")
+    name = alice.user_id[1:].split(":")[0]
+    bob.post("register", json=dummy(username=name), status=400)
+    left = bob.sync_until(lambda _: alice.user_id not in bob.get("rooms/{roomId}/joined_members", room)["joined"])
+    assert left
+
+
+def test_third_party_identifiers_are_an_empty_list(alice):
+    assert alice.get("account/3pid")["threepids"] == []

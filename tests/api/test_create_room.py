@@ -1,0 +1,128 @@
+"""Room creation: presets, initial state and what is refused (spec: Creation)."""
+
+import pytest
+
+from harness.client import unique
+from harness.specification import event_faults
+
+
+def state_of(client, room):
+    events = client.get("rooms/{roomId}/state", room)
+    for event in events:
+        assert not event_faults(event), (event, event_faults(event))
+    return {(event["type"], event["state_key"]): event["content"] for event in events}
+
+
+@pytest.mark.parametrize(
+    "preset, join_rule, guest_access",
+    [
+        ("private_chat", "invite", "can_join"),
+        ("trusted_private_chat", "invite", "can_join"),
+        ("public_chat", "public", "forbidden"),
+    ],
+)
+def test_presets(alice, bob, preset, join_rule, guest_access):
+    room = alice.create_room(preset=preset, invite=[bob.user_id])
+    state = state_of(alice, room)
+    assert state["m.room.join_rules", ""]["join_rule"] == join_rule
+    assert state["m.room.history_visibility", ""]["history_visibility"] == "shared"
+    assert state.get(("m.room.guest_access", ""), {"guest_access": "forbidden"})["guest_access"] == guest_access
+    assert state["m.room.member", alice.user_id]["membership"] == "join"
+    assert state["m.room.member", bob.user_id]["membership"] == "invite"
+
+
+def test_trusted_private_chat_makes_the_invited_equal(alice, bob):
+    room = alice.create_room(preset="trusted_private_chat", invite=[bob.user_id], room_version="11")
+    users = state_of(alice, room)["m.room.power_levels", ""]["users"]
+    assert users[bob.user_id] == users[alice.user_id] == 100
+
+
+def test_trusted_private_chat_in_version_12_makes_creators(alice, bob):
+    room = alice.create_room(preset="trusted_private_chat", invite=[bob.user_id], room_version="12")
+    state = state_of(alice, room)
+    assert state["m.room.create", ""]["additional_creators"] == [bob.user_id]
+    assert bob.user_id not in state["m.room.power_levels", ""].get("users", {})
+
+
+def test_visibility_chooses_the_preset(alice):
+    assert state_of(alice, alice.create_room(visibility="public"))["m.room.join_rules", ""]["join_rule"] == "public"
+    assert state_of(alice, alice.create_room())["m.room.join_rules", ""]["join_rule"] == "invite"
+
+
+def test_everything_at_once(alice, bob):
+    alias = unique("everything")
+    room = alice.create_room(
+        name="The burrow",
+        topic="Digging",
+        room_alias_name=alias,
+        invite=[bob.user_id],
+        is_direct=True,
+        creation_content={"m.federate": False, "type": "m.space"},
+        initial_state=[{"type": "m.room.encryption", "content": {"algorithm": "m.megolm.v1.aes-sha2"}}],
+        power_level_content_override={"events_default": 10},
+    )
+    state = state_of(alice, room)
+    assert state["m.room.name", ""]["name"] == "The burrow"
+    assert state["m.room.topic", ""]["topic"] == "Digging"
+    assert state["m.room.canonical_alias", ""]["alias"] == f"#{alias}:{alice.server_name}"
+    assert state["m.room.create", ""]["m.federate"] is False
+    assert state["m.room.create", ""]["type"] == "m.space"
+    assert state["m.room.encryption", ""]["algorithm"] == "m.megolm.v1.aes-sha2"
+    assert state["m.room.power_levels", ""]["events_default"] == 10
+    assert state["m.room.member", bob.user_id]["is_direct"] is True
+
+
+def test_initial_state_wins_over_the_preset(alice):
+    history = {"type": "m.room.history_visibility", "state_key": "", "content": {"history_visibility": "joined"}}
+    room = alice.create_room(preset="private_chat", initial_state=[history])
+    assert state_of(alice, room)["m.room.history_visibility", ""]["history_visibility"] == "joined"
+
+
+@pytest.mark.parametrize("version", [str(number) for number in range(1, 13)])
+def test_every_room_version(alice, bob, version):
+    room = alice.create_room(room_version=version, preset="public_chat")
+    created = state_of(alice, room)["m.room.create", ""]
+    assert created.get("room_version", "1") == version
+    bob.join(room)
+    event = alice.send(room, f"in version {version}")
+    assert bob.get("rooms/{roomId}/event/{eventId}", room, event)["content"]["body"] == f"in version {version}"
+
+
+def test_unknown_room_version(alice):
+    alice.post("createRoom", json={"room_version": "burrow"}, status=400, errcode="M_UNSUPPORTED_ROOM_VERSION")
+
+
+def test_taken_alias(alice):
+    alias = unique("taken")
+    alice.create_room(room_alias_name=alias)
+    alice.post("createRoom", json={"room_alias_name": alias}, status=400, errcode="M_ROOM_IN_USE")
+
+
+def test_a_refused_creation_leaves_nothing(alice):
+    before = alice.get("joined_rooms")
+    alias = unique("never")
+    body = {"room_alias_name": alias, "invite": ["not a user"]}
+    alice.post("createRoom", json=body, status=400)
+    assert alice.get("joined_rooms") == before
+    name = f"#{alias}:{alice.server_name}"
+    alice.get("directory/room/{roomAlias}", name, status=404, errcode="M_NOT_FOUND")
+
+
+@pytest.mark.ours("Synapse takes an unknown visibility and fails inside on state without a type")
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"preset": "burrow"},
+        {"visibility": "burrow"},
+        {"invite": "nobody"},
+        {"name": 7},
+        {"room_version": 10},
+        {"initial_state": [{"content": {}}]},
+        {"room_alias_name": "with:colon"},
+    ],
+)
+def test_malformed(alice, body):
+    answer = alice.post("createRoom", json=body, status=400)
+    assert answer["errcode"] in (
+        "M_BAD_JSON", "M_INVALID_PARAM", "M_MISSING_PARAM", "M_UNKNOWN", "M_INVALID_ROOM_STATE",
+    )  # fmt: skip

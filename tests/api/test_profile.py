@@ -1,0 +1,59 @@
+"""Profiles (spec: Profiles)."""
+
+import pytest
+
+from harness.client import joined, of_type
+
+
+def test_a_new_user_has_an_empty_or_default_profile(alice, nobody):
+    profile = nobody.get("profile/{userId}", alice.user_id)
+    assert set(profile) <= {"displayname"}
+
+
+def test_set_and_get(alice, bob):
+    alice.put("profile/{userId}/{keyName}", alice.user_id, "displayname", json={"displayname": "Alice ☀"})
+    alice.put("profile/{userId}/{keyName}", alice.user_id, "avatar_url", json={"avatar_url": "mxc://example.org/abc"})
+    whole = {"displayname": "Alice ☀", "avatar_url": "mxc://example.org/abc"}
+    assert bob.get("profile/{userId}", alice.user_id) == whole
+    for key, value in whole.items():
+        assert bob.get("profile/{userId}/{keyName}", alice.user_id, key) == {key: value}
+
+
+def test_another_users_profile_is_not_mine_to_set(alice, bob):
+    path = "profile/{userId}/{keyName}"
+    answer = alice.put(path, bob.user_id, "displayname", json={"displayname": "x"}, status=(400, 403))
+    assert answer["errcode"] in ("M_FORBIDDEN", "M_UNKNOWN")
+
+
+def test_unknown_user(alice):
+    unknown = f"@nobody-at-all:{alice.server_name}"
+    alice.get("profile/{userId}", unknown, status=404)
+    alice.get("profile/{userId}/{keyName}", unknown, "displayname", status=404)
+
+
+def test_a_change_reaches_the_rooms(alice, bob, room):
+    bob.sync()
+    alice.put("profile/{userId}/{keyName}", alice.user_id, "displayname", json={"displayname": "Renamed"})
+
+    def renamed(answer):
+        events = of_type(joined(answer, room).get("timeline", {}).get("events", []), "m.room.member")
+        return [event for event in events if event["content"].get("displayname") == "Renamed"]
+
+    event = bob.sync_until(renamed)[0]
+    assert event["state_key"] == alice.user_id
+    assert event["content"]["membership"] == "join"
+
+
+def test_custom_field(alice, bob):
+    path = "profile/{userId}/{keyName}"
+    alice.put(path, alice.user_id, "org.example.burrow", json={"org.example.burrow": {"depth": 3}})
+    assert bob.get(path, alice.user_id, "org.example.burrow") == {"org.example.burrow": {"depth": 3}}
+    alice.delete(path, alice.user_id, "org.example.burrow")
+    bob.get(path, alice.user_id, "org.example.burrow", status=404, errcode="M_NOT_FOUND")
+
+
+@pytest.mark.parametrize("value", [7, {"a": 1}, ["x"]])
+def test_a_display_name_is_a_string(alice, value):
+    path = "profile/{userId}/{keyName}"
+    answer = alice.put(path, alice.user_id, "displayname", json={"displayname": value}, status=400)
+    assert answer["errcode"] in ("M_BAD_JSON", "M_INVALID_PARAM", "M_UNKNOWN")

@@ -1,0 +1,62 @@
+"""Fixtures of the tests over HTTP: one server for all of them, and users as they are needed.
+
+`WARREN_BASE_URL` names a running homeserver to test instead of our own; `WARREN_PEER=synapse` says that it is Synapse,
+where tests marked `ours` are left out: there the mark's reason says how Synapse departs from the specification.
+"""
+
+import os
+
+import pytest
+
+from harness.client import Client
+from harness.server import Server
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "ours(reason): Synapse departs here from the specification")
+
+
+def pytest_runtest_setup(item):
+    mark = item.get_closest_marker("ours")
+    if mark and os.environ.get("WARREN_PEER") == "synapse":
+        pytest.skip(mark.args[0])
+
+
+@pytest.fixture(scope="session")
+def base_url(tmp_path_factory):
+    """The address of the homeserver under test."""
+    if "WARREN_BASE_URL" in os.environ:
+        yield os.environ["WARREN_BASE_URL"]
+        return
+    with Server(tmp_path_factory.mktemp("server") / "data") as server:
+        yield server.base_url
+        assert server.stop() == 0, server.log_tail()
+
+
+@pytest.fixture
+def nobody(base_url):
+    """A client without a token."""
+    return Client(base_url)
+
+
+@pytest.fixture
+def alice(nobody):
+    return nobody.register("alice")
+
+
+@pytest.fixture
+def bob(nobody):
+    return nobody.register("bob")
+
+
+@pytest.fixture
+def carol(nobody):
+    return nobody.register("carol")
+
+
+@pytest.fixture
+def room(alice, bob):
+    """A private room that Alice made and Bob has joined."""
+    room = alice.create_room(preset="private_chat", invite=[bob.user_id], name="The burrow")
+    bob.join(room)
+    return room

@@ -1,0 +1,108 @@
+"""Starts and stops the real `warren` binary with a data folder of its own.
+
+It is ready when it says so through systemd's readiness protocol, so nothing here polls or sleeps.
+"""
+
+import os
+import pathlib
+import select
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+
+# A start is to take a second; a loaded machine gets more before the test fails.
+START_SECONDS_MAX = 30
+STOP_SECONDS_MAX = 10
+
+
+def binary():
+    """The binary under test: `WARREN_BINARY`, else the one of the test profile."""
+    here = pathlib.Path(__file__).resolve().parent.parent.parent
+    target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", here / "target"))
+    return os.environ.get("WARREN_BINARY", str(target / "debug" / "warren"))
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+class Server:
+    """`warren serve` on a port and data folder that stay the same over restarts."""
+
+    def __init__(self, data_dir, *options, port=None):
+        self.data_dir = pathlib.Path(data_dir)
+        self.port = port or free_port()
+        self.name = f"localhost:{self.port}"
+        self.base_url = f"http://127.0.0.1:{self.port}"
+        self.options = [*self._defaults(), *options]
+        self.log_path = self.data_dir.parent / f"{self.data_dir.name}.log"
+        self.process = None
+
+    def _defaults(self):
+        return [
+            *("--server-name", self.name, "--listen", self.base_url, "--data-dir", str(self.data_dir)),
+            *("--registration", "open", "--guests", "on", "--rate-limits", "off", "--password-hash-cost", "1"),
+        ]
+
+    def start(self):
+        """Starts the server and returns once it is ready."""
+        with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+            path = os.path.join(folder, "notify")
+            notify.bind(path)
+            self.spawn(NOTIFY_SOCKET=path)
+            self._wait_until_ready(notify)
+        return self
+
+    def spawn(self, **environment):
+        """Starts the process without waiting for anything."""
+        with open(self.log_path, "ab") as log:
+            self.process = subprocess.Popen(
+                [binary(), "serve", *self.options],
+                env={**os.environ, **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        return self.process
+
+    def _wait_until_ready(self, notify):
+        end = time.monotonic() + START_SECONDS_MAX
+        gone = os.pidfd_open(self.process.pid)
+        try:
+            while True:
+                left = max(0, end - time.monotonic())
+                readable, _, _ = select.select([notify, gone], [], [], left)
+                if notify in readable and b"READY=1" in notify.recv(4096).split(b"\n"):
+                    return
+                assert gone not in readable, f"the server ended at once:\n{self.log_tail()}"
+                assert readable or left > 0, f"not ready within {START_SECONDS_MAX} s:\n{self.log_tail()}"
+        finally:
+            os.close(gone)
+
+    def stop(self, seconds=STOP_SECONDS_MAX):
+        """Asks the server to end and returns its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(seconds)
+
+    def kill(self):
+        """Ends the server as a power cut would end the process: at once, with nothing flushed by itself."""
+        self.process.kill()
+        self.process.wait(STOP_SECONDS_MAX)
+
+    def command(self, *arguments, seconds=120):
+        """Runs another command of the binary: its completed process, output as text."""
+        return subprocess.run([binary(), *arguments], capture_output=True, text=True, timeout=seconds)
+
+    def log_tail(self):
+        return self.log_path.read_text(errors="replace")[-4000:]
+
+    def __enter__(self):
+        return self.start()
+
+    def __exit__(self, *_):
+        if self.process and self.process.poll() is None:
+            self.stop()

@@ -1,0 +1,172 @@
+"""The client-server API of the specification as a judge of responses.
+
+Finds the operation of a request by its method and path, and validates status and body against the operation's schema
+(OpenAPI 3.1, that is JSON Schema 2020-12) with the specification's own `mx-` formats. `$ref` is relative to the file
+that it stands in. Nothing here talks to a server.
+"""
+
+import functools
+import pathlib
+import re
+import urllib.parse
+
+import jsonschema
+import referencing
+import referencing.jsonschema
+import yaml
+
+ROOT = pathlib.Path(__file__).parent.parent / "spec" / "data"
+API = ROOT / "api" / "client-server"
+EVENTS = ROOT / "event-schemas" / "schema"
+METHODS = ("get", "put", "post", "delete")
+# Older names under which clients ask for what the specification has under one version today.
+PREFIXES = [
+    (re.compile(r"^/_matrix/client/(r0|unstable)(?=/)"), "/_matrix/client/v3"),
+    (re.compile(r"^/_matrix/media/(r0|v1)(?=/(upload|download|thumbnail|config))"), "/_matrix/media/v3"),
+]
+
+SERVER_NAME = r"(\d{1,3}(\.\d{1,3}){3}|\[[0-9A-Fa-f:.]{2,45}\]|[0-9A-Za-z.-]{1,255})(:\d{1,5})?"
+FORMATS = {
+    "mx-user-id": rf"@[^:\0]*:{SERVER_NAME}",
+    "mx-event-id": rf"\$([A-Za-z0-9_-]{{43}}|[A-Za-z0-9+/]{{43}}|[^:\0]+:{SERVER_NAME})",
+    "mx-room-id": rf"!([A-Za-z0-9_-]{{43}}|[^:\0]+:{SERVER_NAME})",
+    "mx-room-alias": rf"#[^:\0]+:{SERVER_NAME}",
+    "mx-server-name": SERVER_NAME,
+    "mx-mxc-uri": rf"mxc://{SERVER_NAME}/[A-Za-z0-9_-]+",
+    "mx-unpadded-base64": r"[A-Za-z0-9+/]*",
+    "mx-urlsafe-unpadded-base64": r"[A-Za-z0-9_-]*",
+    "email": r"[^@\s]+@[^@\s]+",
+}
+
+formats = jsonschema.FormatChecker(formats=())
+for _name, _pattern in FORMATS.items():
+    formats.checks(_name)(
+        lambda value, pattern=re.compile(_pattern): not isinstance(value, str) or bool(pattern.fullmatch(value))
+    )
+
+
+@formats.checks("uri")
+def _is_uri(value):
+    return not isinstance(value, str) or bool(urllib.parse.urlsplit(value).scheme)
+
+
+@formats.checks("int64")
+def _is_int64(value):
+    return not isinstance(value, int) or -(2**63) <= value < 2**63
+
+
+@functools.cache
+def document(path):
+    """A YAML file of the specification."""
+    return yaml.load(pathlib.Path(path).read_text(), yaml.CSafeLoader)
+
+
+def _retrieve(uri):
+    contents = document(urllib.parse.unquote(urllib.parse.urlsplit(uri).path))
+    return referencing.Resource(contents=contents, specification=referencing.jsonschema.DRAFT202012)
+
+
+def _pattern_properties(validator, patterns, instance, schema):
+    """`patternProperties`, with the specification's `x-pattern-format` for the names that match."""
+    yield from jsonschema.Draft202012Validator.VALIDATORS["patternProperties"](validator, patterns, instance, schema)
+    if not isinstance(instance, dict):
+        return
+    for pattern, subschema in patterns.items():
+        wanted = subschema.get("x-pattern-format")
+        for name in instance:
+            if wanted and re.search(pattern, name) and not formats.conforms(name, wanted):
+                yield jsonschema.ValidationError(f"{name!r} is not a {wanted}")
+
+
+_registry = referencing.Registry(retrieve=_retrieve)
+_Validator = jsonschema.validators.extend(
+    jsonschema.Draft202012Validator, {"patternProperties": _pattern_properties}
+)
+
+
+@functools.cache
+def _validator(uri):
+    return _Validator({"$ref": uri}, registry=_registry, format_checker=formats)
+
+
+def _uri(path, *pointer):
+    fragment = "/".join(part.replace("~", "~0").replace("/", "~1") for part in pointer)
+    return path.as_uri() + "#/" + urllib.parse.quote(fragment, safe="/~") if pointer else path.as_uri()
+
+
+class Operation:
+    """One method on one path: what the specification says of its answers."""
+
+    def __init__(self, file, template, method, path):
+        self.file, self.template, self.method, self.path = file, template, method, path
+        self.id = self.definition["operationId"]
+        parts = re.split(r"(\{[^}]+\})", path)
+        self.regex = re.compile("".join("[^/]*" if p.startswith("{") else re.escape(p) for p in parts))
+        # The fewer variable parts, the more exact: `/keys/{version}` must not hide `/keys/version`.
+        self.order = (sum(p.startswith("{") for p in parts), -len(path))
+
+    @property
+    def definition(self):
+        return document(str(self.file))["paths"][self.template][self.method]
+
+    def schema_uri(self, status):
+        """Where the schema of a JSON answer with this status is; None where the specification has none."""
+        content = self.definition["responses"].get(str(status), {}).get("content", {}).get("application/json", {})
+        if "schema" not in content:
+            return None
+        at = ("paths", self.template, self.method, "responses", str(status), "content", "application/json", "schema")
+        return _uri(self.file, *at)
+
+
+@functools.cache
+def operations():
+    """All operations of the client-server API."""
+    found = []
+    for file in sorted(API.glob("*.yaml")):
+        base = document(str(file))["servers"][0]["variables"]["basePath"]["default"]
+        for template, methods in document(str(file))["paths"].items():
+            for method in METHODS:
+                if method in methods:
+                    found.append(Operation(file, template, method, base.rstrip("/") + template))
+    return sorted(found, key=lambda operation: operation.order)
+
+
+@functools.cache
+def find(method, path):
+    """The operation that serves a request; None where the specification has none."""
+    path = urllib.parse.urlsplit(path).path
+    for old, new in PREFIXES:
+        path = old.sub(new, path)
+    for operation in operations():
+        if operation.method == method.lower() and operation.regex.fullmatch(path):
+            return operation
+    return None
+
+
+def faults(uri, instance):
+    """What is wrong with a value by the schema at `uri`, as readable lines."""
+    return [
+        f"{'/'.join(str(part) for part in error.absolute_path) or '(whole)'}: {error.message[:300]}"
+        for error in _validator(uri).iter_errors(instance)
+    ]
+
+
+def response_faults(method, path, status, body):
+    """What is wrong with a JSON answer. An error need not be listed for its operation, but must have the standard
+    form; only user-interactive authentication answers 401 with another one."""
+    operation = find(method, path)
+    uri = operation.schema_uri(status) if operation else None
+    found = faults(uri, body) if uri else []
+    if operation and status == 200 and "200" not in operation.definition["responses"]:
+        found.append(f"{operation.id} has no answer with status 200")
+    if status >= 400 and not (status == 401 and isinstance(body, dict) and "flows" in body):
+        found += faults(_uri(API / "definitions" / "errors" / "error.yaml"), body)
+        if isinstance(body, dict) and not body.get("error"):
+            found.append("an error without a sentence that explains it")
+    return found
+
+
+def event_faults(event):
+    """What is wrong with an event of a type that the specification knows, by that type's schema."""
+    file = EVENTS / f"{event.get('type')}.yaml"
+    return faults(_uri(file), event) if file.exists() else []

@@ -1,0 +1,216 @@
+//! House rules that a machine can check: who may import whom, sizes of files and functions, what may not be written.
+//!
+//! Each test collects every breach in the tree and prints them together as `file:line: what`. The rules are tables at
+//! the top; an exception is a row there with its reason. Code is looked at with comments and literals blanked out, so
+//! that words in text are no breach. Formatting and lints are left to rustfmt and clippy.
+
+mod tidy {
+    pub mod source;
+}
+
+use std::collections::BTreeSet;
+
+use tidy::source::{Function, Source, sources};
+
+/// Files longer than this hold a second idea.
+const FILE_LINES_MAX: usize = 600;
+/// Functions are to about 70 lines; a signature over several lines gets some room.
+const FUNCTION_LINES_MAX: usize = 80;
+
+/// Modules of the engine and the sibling modules that each may name. `error` is everybody's but `core`'s.
+const ENGINE_IMPORTS: &[(&str, &[&str])] = &[
+    ("core", &[]),
+    ("store", &["core"]),
+    ("room", &["core", "store"]),
+    ("account", &["core", "store"]),
+    ("device", &["core", "store"]),
+    ("media", &["core", "store"]),
+    ("remote", &["core", "store"]),
+    ("outbox", &["core", "store"]),
+    ("stream", &["core", "store", "room::members"]),
+    ("command", &["core", "store", "room", "account", "device", "media", "remote", "outbox", "stream"]),
+    ("view", &["core", "store", "room", "account", "device", "media", "remote", "outbox", "stream"]),
+    ("engine", &["command", "view", "stream", "store", "core"]),
+];
+
+/// Reads of a sibling that ARCHITECTURE.md lists: (module, what it reads).
+const SIBLING_READS: &[(&str, &str)] = &[];
+
+/// Crates that `engine::core` may name: serde-level, crypto, and the Matrix identifiers.
+const CORE_CRATES: &[&str] =
+    &["std", "alloc", "bytes", "serde", "serde_json", "ring", "base64", "ruma_common", "thiserror"];
+
+/// What the pure core may not reach for, though it is in `std`: I/O, clocks, threads.
+const CORE_BANNED: &[&str] =
+    &["std::fs", "std::net", "std::io", "std::thread", "std::process", "SystemTime", "Instant::now"];
+
+/// What the whole engine may not name: it never dials out, knows no HTTP and brings no runtime.
+const ENGINE_BANNED: &[&str] = &["tokio::", "hyper::", "http::", "std::net", "reqwest::"];
+
+/// Parts of the engine that the server may not see: it has the façade only.
+const SERVER_BANNED: &[&str] = &["warren_engine::store", "warren_engine::room", "warren_engine::stream"];
+
+/// Files in which a task may be started: the table of workers and the listeners' connections.
+const SPAWN_ALLOWED: &[&str] = &["server/src/worker.rs", "server/src/http/listen.rs"];
+
+/// Files that may say `unsafe`. There is none.
+const UNSAFE_ALLOWED: &[&str] = &[];
+
+/// Fails with all breaches at once.
+fn check(rule: &str, breaches: Vec<String>) {
+    assert!(breaches.is_empty(), "{rule}\n{}", breaches.join("\n"));
+}
+
+/// One line per place in the code where any of `words` stands.
+fn places(source: &Source, words: &[&str]) -> Vec<String> {
+    let mut found = Vec::new();
+    for (number, line) in source.code.lines().enumerate() {
+        for word in words.iter().filter(|word| contains_word(line, word)) {
+            found.push(format!("{}:{}: {word}", source.path, number + 1));
+        }
+    }
+    found
+}
+
+/// Whether `line` has `word` not as a part of a longer name.
+fn contains_word(line: &str, word: &str) -> bool {
+    let is_name = |c: char| c.is_alphanumeric() || c == '_';
+    line.match_indices(word).any(|(at, _)| {
+        let before = line[..at].chars().next_back();
+        let after = line[at + word.len()..].chars().next();
+        let open_end = word.ends_with(|c: char| !is_name(c));
+        !before.is_some_and(|c| is_name(c) || c == ':') && (open_end || !after.is_some_and(is_name))
+    })
+}
+
+/// The module of the engine that a file belongs to: `engine/src/room/dag.rs` → `room`.
+fn engine_module(path: &str) -> Option<&str> {
+    let rest = path.strip_prefix("engine/src/")?;
+    Some(rest.split('/').next()?.trim_end_matches(".rs"))
+}
+
+fn may_import(module: &str, target: &str) -> bool {
+    let within = |allowed: &str| target == allowed || target.starts_with(&format!("{allowed}::"));
+    let Some((_, allowed)) = ENGINE_IMPORTS.iter().find(|(name, _)| *name == module) else { return true };
+    within(module)
+        || (module != "core" && within("error"))
+        || allowed.iter().any(|name| within(name))
+        || SIBLING_READS.iter().any(|(reader, read)| *reader == module && within(read))
+}
+
+#[test]
+fn engine_modules_import_what_the_table_allows() {
+    let mut breaches = Vec::new();
+    for source in sources(&["engine/src"]) {
+        let Some(module) = engine_module(&source.path) else { continue };
+        for (line, target) in source.crate_paths() {
+            if !may_import(module, &target) {
+                breaches.push(format!("{}:{line}: `{module}` may not know `{target}`", source.path));
+            }
+        }
+    }
+    check("An engine module imports what the table does not allow.", breaches);
+}
+
+#[test]
+fn every_engine_module_is_in_the_table() {
+    let known: BTreeSet<&str> =
+        ENGINE_IMPORTS.iter().map(|(name, _)| *name).chain(["lib", "error"]).collect();
+    let modules: BTreeSet<String> =
+        sources(&["engine/src"]).iter().filter_map(|s| engine_module(&s.path).map(String::from)).collect();
+    let breaches = modules.into_iter().filter(|module| !known.contains(module.as_str())).collect();
+    check("A module of the engine has no row in the import table.", breaches);
+}
+
+#[test]
+fn the_core_is_pure() {
+    let mut breaches = Vec::new();
+    for source in sources(&["engine/src/core"]).iter().filter(|source| !source.is_test()) {
+        breaches.extend(places(source, CORE_BANNED));
+        for (line, name) in source.used_crates() {
+            if !CORE_CRATES.contains(&name.as_str()) {
+                breaches.push(format!("{}:{line}: crate {name}", source.path));
+            }
+        }
+    }
+    check("`engine::core` has no I/O, clock, thread or other crate.", breaches);
+}
+
+#[test]
+fn the_engine_knows_no_network_and_no_runtime() {
+    let breaches = sources(&["engine/src"]).iter().flat_map(|source| places(source, ENGINE_BANNED)).collect();
+    check("The engine never dials out and brings no runtime.", breaches);
+}
+
+#[test]
+fn the_server_sees_the_facade_only() {
+    let breaches = sources(&["server/src"]).iter().flat_map(|source| places(source, SERVER_BANNED)).collect();
+    check("The server uses the engine's façade only.", breaches);
+}
+
+#[test]
+fn tasks_start_only_where_the_table_says() {
+    let mut breaches = Vec::new();
+    for source in sources(&["engine/src", "server/src"]) {
+        if !SPAWN_ALLOWED.contains(&source.path.as_str()) && !source.is_test() {
+            breaches.extend(places(&source, &["tokio::spawn", "tokio::task::spawn"]));
+        }
+    }
+    check("A task is started outside the table of workers.", breaches);
+}
+
+#[test]
+fn nothing_is_unsafe() {
+    let mut breaches = Vec::new();
+    for source in sources(&["engine", "server", "bench", "fuzz", "tests"]) {
+        if !UNSAFE_ALLOWED.contains(&source.path.as_str()) {
+            breaches.extend(places(&source, &["unsafe"]));
+        }
+    }
+    check("`unsafe` needs a row in the table.", breaches);
+}
+
+#[test]
+fn nothing_is_left_open() {
+    let marks = [concat!("TO", "DO"), concat!("FIX", "ME")];
+    let mut breaches = Vec::new();
+    for source in sources(&["engine", "server", "bench", "fuzz", "tests"]) {
+        for (number, line) in source.text.lines().enumerate() {
+            if marks.iter().any(|mark| contains_word(line, mark)) {
+                breaches.push(format!("{}:{}: {}", source.path, number + 1, line.trim()));
+            }
+        }
+        if source.path.ends_with(".rs") {
+            breaches.extend(places(&source, &["todo!(", "unimplemented!(", "#[ignore"]));
+        }
+    }
+    check("Something is left open.", breaches);
+}
+
+#[test]
+fn files_say_what_they_are_and_stay_short() {
+    let mut breaches = Vec::new();
+    for source in sources(&["engine", "server", "bench", "fuzz", "tests"]) {
+        let lines = source.text.lines().count();
+        if lines > FILE_LINES_MAX {
+            breaches.push(format!("{}: {lines} lines, at most {FILE_LINES_MAX}", source.path));
+        }
+        if source.path.ends_with(".rs") && !source.text.starts_with("//!") {
+            breaches.push(format!("{}:1: does not open with `//!`", source.path));
+        }
+    }
+    check("A file is too long or does not say what it is.", breaches);
+}
+
+#[test]
+fn functions_stay_short() {
+    let mut breaches = Vec::new();
+    for source in sources(&["engine", "server", "bench", "fuzz", "tests"]) {
+        for Function { name, line, lines } in source.functions() {
+            if lines > FUNCTION_LINES_MAX {
+                breaches.push(format!("{}:{line}: {name} has {lines} lines", source.path));
+            }
+        }
+    }
+    check("A function is longer than the house rule.", breaches);
+}
