@@ -3,10 +3,31 @@
 //! Invariant: a [`Pdu`] has passed the format and size checks of its room version, and `json` is its canonical form.
 //! Not here: whether it is allowed (`core::auth`), where it is stored (`room`).
 
+mod builder;
+mod format;
+mod hash;
+mod redact;
+mod sign;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::{Map, Value};
+
+pub use builder::{EventBuilder, EventReference};
+pub use format::{
+    AUTH_EVENTS_MAX, EVENT_BYTES_MAX, EVENT_TEXT_BYTES_MAX, EventError, KEY_BYTES_MAX, PREV_EVENTS_MAX,
+    depth_max, strictness,
+};
+pub use hash::{
+    Hash, content_hash, decode_base64, encode_base64, event_id, reference_hash, reference_hash_of_json,
+    sha256, verify_content_hash,
+};
+pub use redact::{redact, redact_content, write_redacted, write_redacted_content};
+pub use sign::{
+    EventSignature, KeyError, KeyPair, SignatureError, SignedRequest, hash_and_sign_event,
+    required_signatures, sign_json, verify, verify_json,
+};
 
 /// A JSON object; keys are kept sorted by code point, as canonical JSON wants them.
 pub type JsonObject = Map<String, Value>;
@@ -54,3 +75,6 @@ impl Pdu {
         self.content.get("membership").and_then(Value::as_str)
     }
 }
+
+#[cfg(test)]
+mod tests;

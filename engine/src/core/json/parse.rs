@@ -1,0 +1,307 @@
+//! The parser: JSON text from outside to a value, within limits.
+//!
+//! Invariant: it never panics and never recurses deeper than `NESTING_MAX`. A doubled key keeps its last value, as
+//! the reference homeserver does. Lone surrogates are refused, since no string of ours could hold one.
+
+use serde_json::{Map, Value};
+
+use super::{NESTING_MAX, number};
+
+/// Which numbers are accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strictness {
+    /// Room versions 6 and later, and everything that is not an event: integers within ±(2^53 - 1), no `-0`.
+    Strict,
+    /// Events of room versions 1 to 5: floats and 64-bit integers too.
+    Lenient,
+}
+
+/// What a parse accepts.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The longest accepted text in bytes.
+    pub bytes_max: usize,
+    /// Which numbers are accepted.
+    pub strictness: Strictness,
+}
+
+/// Why a text is not accepted. `at` is a byte offset into it. The sender can act on each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum JsonError {
+    /// The text is longer than the limit.
+    #[error("the JSON text has {bytes} bytes, more than the limit of {bytes_max}")]
+    TooLarge { bytes: usize, bytes_max: usize },
+    /// Not JSON.
+    #[error("not valid JSON at byte {at}")]
+    Syntax { at: usize },
+    /// A string is not UTF-8, or escapes half of a surrogate pair.
+    #[error("a string is not valid Unicode at byte {at}")]
+    Unicode { at: usize },
+    /// Arrays and objects nested deeper than `NESTING_MAX`.
+    #[error("nested deeper than {NESTING_MAX} levels at byte {at}")]
+    TooDeep { at: usize },
+    /// A fraction or an exponent where only integers are allowed.
+    #[error("canonical JSON has no fractions and exponents, at byte {at}")]
+    NotInteger { at: usize },
+    /// `-0`, which canonical JSON forbids.
+    #[error("canonical JSON has no negative zero, at byte {at}")]
+    NegativeZero { at: usize },
+    /// A number outside the range that is allowed.
+    #[error("a number is out of range at byte {at}")]
+    IntegerRange { at: usize },
+    /// An object was wanted.
+    #[error("the JSON text is not an object")]
+    NotObject,
+}
+
+/// Parses `bytes`, which must be one JSON value and white space.
+pub fn parse(bytes: &[u8], limits: Limits) -> Result<Value, JsonError> {
+    if bytes.len() > limits.bytes_max {
+        return Err(JsonError::TooLarge { bytes: bytes.len(), bytes_max: limits.bytes_max });
+    }
+    let text = std::str::from_utf8(bytes).map_err(|error| JsonError::Unicode { at: error.valid_up_to() })?;
+    let mut parser = Parser { text, bytes, at: 0, strictness: limits.strictness };
+    let value = parser.value(0)?;
+    parser.skip_space();
+    if parser.at == bytes.len() { Ok(value) } else { Err(JsonError::Syntax { at: parser.at }) }
+}
+
+/// Parses `bytes`, which must be one JSON object and white space.
+pub fn parse_object(bytes: &[u8], limits: Limits) -> Result<Map<String, Value>, JsonError> {
+    match parse(bytes, limits)? {
+        Value::Object(object) => Ok(object),
+        _ => Err(JsonError::NotObject),
+    }
+}
+
+/// Whether a value built elsewhere obeys the rules that `parse` enforces; offsets in the error are zero.
+/// `depth` is how many arrays and objects already surround it.
+pub fn check(value: &Value, strictness: Strictness, depth: usize) -> Result<(), JsonError> {
+    match value {
+        Value::Null | Value::Bool(_) | Value::String(_) => Ok(()),
+        Value::Number(number) => {
+            if strictness == Strictness::Lenient {
+                return Ok(());
+            }
+            if number.is_f64() {
+                return Err(JsonError::NotInteger { at: 0 });
+            }
+            match number.as_i64() {
+                Some(integer) if number::in_range(integer) => Ok(()),
+                _ => Err(JsonError::IntegerRange { at: 0 }),
+            }
+        }
+        _ if depth >= NESTING_MAX => Err(JsonError::TooDeep { at: 0 }),
+        Value::Array(items) => items.iter().try_for_each(|item| check(item, strictness, depth + 1)),
+        Value::Object(object) => object.values().try_for_each(|item| check(item, strictness, depth + 1)),
+    }
+}
+
+struct Parser<'a> {
+    text: &'a str,
+    bytes: &'a [u8],
+    at: usize,
+    strictness: Strictness,
+}
+
+impl Parser<'_> {
+    fn peek(&self) -> Option<u8> {
+        self.bytes.get(self.at).copied()
+    }
+
+    fn skip_space(&mut self) {
+        while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
+            self.at += 1;
+        }
+    }
+
+    /// Steps over `byte` if it comes next.
+    fn take(&mut self, byte: u8) -> bool {
+        let found = self.peek() == Some(byte);
+        self.at += usize::from(found);
+        found
+    }
+
+    fn syntax<T>(&self) -> Result<T, JsonError> {
+        Err(JsonError::Syntax { at: self.at })
+    }
+
+    fn value(&mut self, depth: usize) -> Result<Value, JsonError> {
+        self.skip_space();
+        match self.peek() {
+            Some(b'"') => self.string().map(Value::String),
+            Some(b'{') => self.object(depth),
+            Some(b'[') => self.array(depth),
+            Some(b'-' | b'0'..=b'9') => self.number(),
+            Some(b't') => self.literal("true", Value::Bool(true)),
+            Some(b'f') => self.literal("false", Value::Bool(false)),
+            Some(b'n') => self.literal("null", Value::Null),
+            _ => self.syntax(),
+        }
+    }
+
+    fn literal(&mut self, word: &str, value: Value) -> Result<Value, JsonError> {
+        let found = self.bytes.get(self.at..).is_some_and(|rest| rest.starts_with(word.as_bytes()));
+        if !found {
+            return self.syntax();
+        }
+        self.at += word.len();
+        Ok(value)
+    }
+
+    fn object(&mut self, depth: usize) -> Result<Value, JsonError> {
+        if depth >= NESTING_MAX {
+            return Err(JsonError::TooDeep { at: self.at });
+        }
+        self.at += 1;
+        let mut object = Map::new();
+        self.skip_space();
+        if self.take(b'}') {
+            return Ok(Value::Object(object));
+        }
+        loop {
+            self.skip_space();
+            if self.peek() != Some(b'"') {
+                return self.syntax();
+            }
+            let key = self.string()?;
+            self.skip_space();
+            if !self.take(b':') {
+                return self.syntax();
+            }
+            object.insert(key, self.value(depth + 1)?);
+            self.skip_space();
+            if self.take(b'}') {
+                return Ok(Value::Object(object));
+            }
+            if !self.take(b',') {
+                return self.syntax();
+            }
+        }
+    }
+
+    fn array(&mut self, depth: usize) -> Result<Value, JsonError> {
+        if depth >= NESTING_MAX {
+            return Err(JsonError::TooDeep { at: self.at });
+        }
+        self.at += 1;
+        let mut items = Vec::new();
+        self.skip_space();
+        if self.take(b']') {
+            return Ok(Value::Array(items));
+        }
+        loop {
+            items.push(self.value(depth + 1)?);
+            self.skip_space();
+            if self.take(b']') {
+                return Ok(Value::Array(items));
+            }
+            if !self.take(b',') {
+                return self.syntax();
+            }
+        }
+    }
+
+    /// Steps over decimal digits and says whether there were any.
+    fn digits(&mut self) -> bool {
+        let start = self.at;
+        while matches!(self.peek(), Some(b'0'..=b'9')) {
+            self.at += 1;
+        }
+        self.at > start
+    }
+
+    fn number(&mut self) -> Result<Value, JsonError> {
+        let start = self.at;
+        self.take(b'-');
+        if !self.take(b'0') && !self.digits() {
+            return self.syntax();
+        }
+        if self.take(b'.') && !self.digits() {
+            return self.syntax();
+        }
+        if matches!(self.peek(), Some(b'e' | b'E')) {
+            self.at += 1;
+            if !self.take(b'+') {
+                self.take(b'-');
+            }
+            if !self.digits() {
+                return self.syntax();
+            }
+        }
+        let text = self.text.get(start..self.at).ok_or(JsonError::Syntax { at: start })?;
+        number::read(text, start, self.strictness).map(Value::Number)
+    }
+
+    /// A string, from its opening quote on.
+    fn string(&mut self) -> Result<String, JsonError> {
+        self.at += 1;
+        let mut out = String::new();
+        loop {
+            let rest = self.bytes.get(self.at..).unwrap_or_default();
+            let Some(plain) = rest.iter().position(|&byte| byte == b'"' || byte == b'\\' || byte < 0x20)
+            else {
+                return Err(JsonError::Syntax { at: self.bytes.len() });
+            };
+            let end = self.at + plain;
+            out.push_str(self.text.get(self.at..end).ok_or(JsonError::Unicode { at: self.at })?);
+            self.at = end;
+            if self.take(b'"') {
+                return Ok(out);
+            }
+            if !self.take(b'\\') {
+                return self.syntax();
+            }
+            out.push(self.escape()?);
+        }
+    }
+
+    /// The character of an escape, from behind its backslash on.
+    fn escape(&mut self) -> Result<char, JsonError> {
+        let Some(byte) = self.peek() else { return self.syntax() };
+        self.at += 1;
+        Ok(match byte {
+            b'"' | b'\\' | b'/' => char::from(byte),
+            b'b' => '\u{8}',
+            b'f' => '\u{c}',
+            b'n' => '\n',
+            b'r' => '\r',
+            b't' => '\t',
+            b'u' => return self.unicode_escape(),
+            _ => return Err(JsonError::Syntax { at: self.at - 1 }),
+        })
+    }
+
+    fn unicode_escape(&mut self) -> Result<char, JsonError> {
+        let at = self.at;
+        let lone = JsonError::Unicode { at };
+        let first = self.hex_unit()?;
+        let code = match first {
+            0xd800..=0xdbff => {
+                if !self.take(b'\\') || !self.take(b'u') {
+                    return Err(lone);
+                }
+                let second = self.hex_unit()?;
+                if !(0xdc00..=0xdfff).contains(&second) {
+                    return Err(lone);
+                }
+                0x10000 + ((first - 0xd800) << 10) + (second - 0xdc00)
+            }
+            unit => unit,
+        };
+        char::from_u32(code).ok_or(lone)
+    }
+
+    /// Four hexadecimal digits.
+    fn hex_unit(&mut self) -> Result<u32, JsonError> {
+        let mut unit = 0;
+        for _ in 0..4 {
+            let Some(digit) = self.peek().and_then(|byte| char::from(byte).to_digit(16)) else {
+                return self.syntax();
+            };
+            unit = unit * 16 + digit;
+            self.at += 1;
+        }
+        Ok(unit)
+    }
+}

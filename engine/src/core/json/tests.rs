@@ -1,0 +1,202 @@
+//! Tests of canonical JSON: vectors, and properties against `serde_json`.
+
+use proptest::prelude::*;
+use serde_json::{Map, Value, json};
+
+use super::*;
+
+const STRICT: Limits = Limits { bytes_max: 1 << 20, strictness: Strictness::Strict };
+const LENIENT: Limits = Limits { bytes_max: 1 << 20, strictness: Strictness::Lenient };
+
+fn text<'a>(case: &'a Value, key: &str) -> &'a str {
+    case[key].as_str().unwrap_or_else(|| panic!("{key} of {case}"))
+}
+
+#[test]
+fn vectors_give_the_exact_canonical_text() {
+    let spec: Value =
+        serde_json::from_str(include_str!("../../../../tests/vectors/canonical-json/spec.json")).unwrap();
+    let extra: Value =
+        serde_json::from_str(include_str!("../../../../tests/vectors/canonical-json/extra.json")).unwrap();
+    for case in spec["cases"].as_array().unwrap().iter().chain(extra["cases"].as_array().unwrap()) {
+        let value = parse(text(case, "input").as_bytes(), LENIENT).unwrap();
+        assert_eq!(String::from_utf8(canonical(&value)).unwrap(), text(case, "canonical"), "{case}");
+        if case["name"] != "spec-10" {
+            assert_eq!(parse(text(case, "input").as_bytes(), STRICT).unwrap(), value);
+        }
+    }
+    for case in extra["invalid_in_room_version_6_and_later"].as_array().unwrap() {
+        assert!(parse(text(case, "input").as_bytes(), STRICT).is_err(), "{case}");
+    }
+}
+
+#[test]
+fn maps_are_sorted_by_code_point() {
+    // Fails if serde_json's `preserve_order` gets switched on anywhere in the build.
+    let mut map = Map::new();
+    for key in ["b", "a", "\u{1f600}", "\u{ff5e}"] {
+        map.insert(key.to_owned(), Value::Null);
+    }
+    assert_eq!(map.keys().collect::<Vec<_>>(), ["a", "b", "\u{ff5e}", "\u{1f600}"]);
+}
+
+#[test]
+fn older_rooms_keep_their_numbers() {
+    let cases = [
+        ("1.0", "1.0"),
+        ("-0", "0"),
+        ("-0.0", "-0.0"),
+        ("1.50", "1.5"),
+        ("1e3", "1000"),
+        ("1.0e3", "1000.0"),
+        ("1e+16", "1e+16"),
+        ("0.00001", "1e-05"),
+        ("0.0001", "0.0001"),
+        ("1.25e-7", "1.25e-07"),
+        ("123456789012345680.0", "1.2345678901234568e+17"),
+        ("9007199254740993", "9007199254740993"),
+        ("18446744073709551615", "18446744073709551615"),
+        ("-9223372036854775808", "-9223372036854775808"),
+    ];
+    for (input, expected) in cases {
+        let value = parse(input.as_bytes(), LENIENT).unwrap();
+        assert_eq!(String::from_utf8(canonical(&value)).unwrap(), expected, "{input}");
+    }
+    for input in ["1e999", "18446744073709551616", "-9223372036854775809"] {
+        assert!(
+            matches!(parse(input.as_bytes(), LENIENT), Err(JsonError::IntegerRange { at: 0 })),
+            "{input}"
+        );
+    }
+}
+
+#[test]
+fn limits_hold() {
+    let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+    assert!(parse(nested(NESTING_MAX).as_bytes(), STRICT).is_ok());
+    assert_eq!(
+        parse(nested(NESTING_MAX + 1).as_bytes(), STRICT),
+        Err(JsonError::TooDeep { at: NESTING_MAX })
+    );
+    let small = Limits { bytes_max: 3, ..STRICT };
+    assert!(parse(b"[1]", small).is_ok());
+    assert_eq!(parse(b"[11]", small), Err(JsonError::TooLarge { bytes: 4, bytes_max: 3 }));
+    assert_eq!(parse_object(b"[]", STRICT), Err(JsonError::NotObject));
+    let deep = parse(nested(NESTING_MAX).as_bytes(), STRICT).unwrap();
+    assert_eq!(check(&deep, Strictness::Strict, 1), Err(JsonError::TooDeep { at: 0 }));
+    assert_eq!(check(&json!([1.5]), Strictness::Strict, 0), Err(JsonError::NotInteger { at: 0 }));
+    assert_eq!(check(&json!(1u64 << 53), Strictness::Strict, 0), Err(JsonError::IntegerRange { at: 0 }));
+    assert_eq!(check(&json!([1.5, 1u64 << 53]), Strictness::Lenient, 0), Ok(()));
+}
+
+#[test]
+fn the_last_of_doubled_keys_wins() {
+    for limits in [STRICT, LENIENT] {
+        assert_eq!(parse(br#"{"a":1,"a":{"b":2,"b":3}}"#, limits).unwrap(), json!({"a": {"b": 3}}));
+    }
+}
+
+#[test]
+fn spans_refuse_what_is_not_a_canonical_object() {
+    for bytes in [
+        "",
+        "{",
+        "}",
+        "[]",
+        "1",
+        "{}x",
+        "{,}",
+        r#"{"a"}"#,
+        r#"{"a":}"#,
+        r#"{"a":1"#,
+        r#"{"a":1,}"#,
+        r#"{"a":1}}"#,
+        r#"{"a":"x}"#,
+        r#"{"a":[}"#,
+        r#"{ "a":1}"#,
+        r#"{"a": 1}"#,
+        r#"{"a":1"b":2}"#,
+        r#"{"a\"#,
+    ] {
+        assert!(members(bytes.as_bytes()).any(|member| member.is_err()), "{bytes}");
+    }
+    assert_eq!(members(b"{}").count(), 0);
+}
+
+/// Any value that strict canonical JSON can hold.
+fn any_value() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::Bool),
+        (-INTEGER_MAX..=INTEGER_MAX).prop_map(Value::from),
+        any::<String>().prop_map(Value::String),
+    ];
+    leaf.prop_recursive(4, 32, 6, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..6).prop_map(Value::Array),
+            prop::collection::btree_map(any::<String>(), inner, 0..6)
+                .prop_map(|map| Value::Object(map.into_iter().collect())),
+        ]
+    })
+}
+
+fn any_object() -> impl Strategy<Value = Map<String, Value>> {
+    prop::collection::btree_map(any::<String>(), any_value(), 0..8).prop_map(|map| map.into_iter().collect())
+}
+
+proptest! {
+    #[test]
+    fn written_values_read_back_the_same(value in any_value()) {
+        let bytes = canonical(&value);
+        let again = parse(&bytes, STRICT).unwrap();
+        prop_assert_eq!(&again, &value);
+        prop_assert_eq!(canonical(&again), bytes.clone());
+        prop_assert_eq!(serde_json::from_slice::<Value>(&bytes).unwrap(), value);
+    }
+
+    #[test]
+    fn floats_read_back_the_same(float in prop::num::f64::NORMAL | prop::num::f64::ZERO) {
+        let bytes = canonical(&json!(float));
+        let again = parse(&bytes, LENIENT).unwrap();
+        prop_assert_eq!(again.as_f64(), Some(float));
+        prop_assert_eq!(canonical(&again), bytes);
+    }
+
+    #[test]
+    fn loosely_written_json_reads_as_serde_reads_it(value in any_value()) {
+        let pretty = serde_json::to_vec_pretty(&value).unwrap();
+        prop_assert_eq!(parse(&pretty, STRICT).unwrap(), value);
+    }
+
+    #[test]
+    fn spans_are_the_members(object in any_object()) {
+        let mut bytes = Vec::new();
+        write_object(&mut bytes, &object);
+        let mut seen = Map::new();
+        for member in members(&bytes) {
+            let member = member.unwrap();
+            prop_assert_eq!(&bytes[member.start..member.start + member.value.len()], member.value);
+            let quoted = [b"\"", member.key, b"\""].concat();
+            let value: Value = serde_json::from_slice(member.value).unwrap();
+            let string = string_value(member.value);
+            prop_assert_eq!(string.as_deref(), value.as_str());
+            seen.insert(string_value(&quoted).unwrap().into_owned(), value);
+        }
+        prop_assert_eq!(seen, object);
+    }
+
+    #[test]
+    fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+        let _ = parse(&bytes, STRICT);
+        let _ = parse(&bytes, LENIENT);
+        let _ = members(&bytes).count();
+    }
+
+    #[test]
+    fn almost_json_never_panics(text in r#"[{}\[\]",:\\u0-9a-f.eE+\- ]{0,40}"#) {
+        if let Ok(value) = parse(text.as_bytes(), LENIENT) {
+            prop_assert_eq!(parse(&canonical(&value), LENIENT).unwrap(), value);
+        }
+        let _ = members(text.as_bytes()).count();
+    }
+}
