@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::format::{
     AUTH_EVENTS_MAX, EVENT_BYTES_MAX, PREV_EVENTS_MAX, check_event_id, check_names, check_size, depth_max,
-    room_id, strictness,
+    redacts, room_id, strictness,
 };
 use super::hash::{self, Hash, encode_base64, sha256};
 use super::sign::KeyPair;
@@ -70,10 +70,10 @@ impl EventBuilder {
     /// # Errors
     /// The event would violate the format or a limit of the room version.
     pub fn build(mut self, version: &RoomVersion, server: &str, key: &KeyPair) -> Result<Pdu, EventError> {
-        if version.redaction_v11 {
-            if let Some(redacts) = self.redacts.as_deref() {
-                self.content.insert("redacts".to_owned(), Value::String(redacts.to_owned()));
-            }
+        if version.redaction_v11
+            && let Some(redacts) = self.redacts.as_deref()
+        {
+            self.content.insert("redacts".to_owned(), Value::String(redacts.to_owned()));
         }
         self.check(version, server)?;
         self.depth = self.depth.min(depth_max(version));
@@ -138,6 +138,7 @@ impl EventBuilder {
             return Err(EventError::Json(JsonError::IntegerRange { at: 0 }));
         }
         match &self.redacts {
+            Some(_) if &*self.kind != "m.room.redaction" => Err(EventError::Unexpected("redacts")),
             Some(redacts) => check_event_id(version, redacts, "redacts"),
             None => Ok(()),
         }
@@ -231,7 +232,10 @@ impl EventBuilder {
     fn into_pdu(self, version: &RoomVersion, event_id: Arc<str>, json: Vec<u8>) -> Result<Pdu, EventError> {
         let ids =
             |references: Vec<EventReference>| references.into_iter().map(|other| other.event_id).collect();
+        let redacts = redacts(version, &self.kind, self.redacts.as_deref(), &self.content);
+        let redacts = redacts.map(Arc::from);
         Ok(Pdu {
+            redacts,
             room_id: room_id(version, &self.kind, &event_id, self.room_id.as_deref())?,
             event_id,
             sender: self.sender,
@@ -242,7 +246,6 @@ impl EventBuilder {
             auth_events: ids(self.auth_events),
             depth: self.depth,
             origin_server_ts: self.origin_server_ts,
-            redacts: self.redacts,
             json: Bytes::from(json),
         })
     }

@@ -97,16 +97,18 @@ impl Pdu {
         if depth > depth_max(version) {
             return Err(EventError::Invalid("depth"));
         }
-        let pdu_redacts = redacts(version, &object)?.map(Arc::from);
         let prev_events = references(version, &object, "prev_events", PREV_EVENTS_MAX)?;
         let auth_events = references(version, &object, "auth_events", AUTH_EVENTS_MAX)?;
-        let (kind, sender, state_key) = (kind.into(), sender.into(), state_key.map(Arc::from));
+        let top_redacts = object.get("redacts").and_then(Value::as_str).map(Arc::<str>::from);
+        let (kind, sender, state_key): (Arc<str>, Arc<str>, _) =
+            (kind.into(), sender.into(), state_key.map(Arc::from));
         let origin_server_ts = required_integer(&object, "origin_server_ts")?;
         let content = match object.remove("content") {
             Some(Value::Object(content)) => content,
             Some(_) => return Err(EventError::Invalid("content")),
             None => return Err(EventError::Missing("content")),
         };
+        let redacts = redacts(version, &kind, top_redacts.as_deref(), &content).map(Arc::from);
         Ok(Pdu {
             event_id,
             room_id,
@@ -118,7 +120,7 @@ impl Pdu {
             auth_events,
             depth,
             origin_server_ts,
-            redacts: pdu_redacts,
+            redacts,
             json: Bytes::from(json),
         })
     }
@@ -151,7 +153,13 @@ impl Pdu {
             };
             fields.insert(name.to_owned(), value);
         }
+        let content = match fields.remove("content") {
+            Some(Value::Object(content)) => content,
+            _ => return Err(EventError::Invalid("content")),
+        };
         let kind = required_string(&fields, "type")?;
+        let top_redacts = fields.get("redacts").and_then(Value::as_str);
+        let redacts = redacts(version, kind, top_redacts, &content).map(Arc::from);
         Ok(Pdu {
             room_id: room_id(version, kind, &event_id, optional_string(&fields, "room_id")?)?,
             event_id,
@@ -162,11 +170,8 @@ impl Pdu {
             auth_events: references(version, &fields, "auth_events", AUTH_EVENTS_MAX)?,
             depth: required_integer(&fields, "depth")?,
             origin_server_ts: required_integer(&fields, "origin_server_ts")?,
-            redacts: redacts(version, &fields)?.map(Arc::from),
-            content: match fields.remove("content") {
-                Some(Value::Object(content)) => content,
-                _ => return Err(EventError::Invalid("content")),
-            },
+            redacts,
+            content,
             json,
         })
     }
@@ -246,16 +251,19 @@ fn check_hashes_and_signatures(object: &JsonObject) -> Result<(), EventError> {
     if valid { Ok(()) } else { Err(EventError::Invalid("signatures")) }
 }
 
-/// What a redaction redacts: at the top level, or from room version 11 on in the content. Of other events the
-/// member means nothing, and of whatever type it is, it is left alone.
-fn redacts<'a>(version: &RoomVersion, object: &'a JsonObject) -> Result<Option<&'a str>, EventError> {
-    if object.get("type").and_then(Value::as_str) != Some("m.room.redaction") {
-        return Ok(None);
+/// What a redaction redacts: the event named at the `top` level, or from room version 11 on in the content. Of other
+/// events the member means nothing.
+pub(super) fn redacts<'a>(
+    version: &RoomVersion,
+    kind: &str,
+    top: Option<&'a str>,
+    content: &'a JsonObject,
+) -> Option<&'a str> {
+    match kind {
+        "m.room.redaction" if version.redaction_v11 => content.get("redacts").and_then(Value::as_str),
+        "m.room.redaction" => top,
+        _ => None,
     }
-    if version.redaction_v11 {
-        return Ok(object.get("content").and_then(|content| content.get("redacts")).and_then(Value::as_str));
-    }
-    optional_string(object, "redacts")
 }
 
 fn required_string<'a>(object: &'a JsonObject, name: &'static str) -> Result<&'a str, EventError> {

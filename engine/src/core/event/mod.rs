@@ -7,6 +7,7 @@ mod builder;
 mod format;
 mod hash;
 mod redact;
+mod render;
 mod sign;
 
 use std::sync::Arc;
@@ -24,6 +25,7 @@ pub use hash::{
     sha256, verify_content_hash,
 };
 pub use redact::{redact, redact_content, write_redacted, write_redacted_content};
+pub use render::{ClientFormat, StoredEvent, write_client_event};
 pub use sign::{
     EventSignature, KeyError, KeyPair, SignatureError, SignedRequest, hash_and_sign_event,
     required_signatures, sign_json, verify, verify_json,

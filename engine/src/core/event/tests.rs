@@ -276,6 +276,7 @@ fn a_redaction_names_its_target_where_the_room_version_wants_it() {
         let json: Value = serde_json::from_slice(&built.json).unwrap();
         let place = if version.redaction_v11 { &json["content"]["redacts"] } else { &json["redacts"] };
         assert_eq!(place, target);
+        assert_eq!(built.redacts.as_deref(), Some(target));
         assert_eq!(Pdu::parse(version, &built.json).unwrap().redacts.as_deref(), Some(target));
     });
 }
@@ -291,6 +292,7 @@ fn the_builder_refuses_what_the_parser_would() {
         assert!(build(EventBuilder { sender: "alice".into(), ..builder() }).is_some());
         let big = object(&json!({"body": "x".repeat(EVENT_BYTES_MAX)}));
         assert!(build(EventBuilder { content: big, ..builder() }).is_some());
+        assert!(build(EventBuilder { redacts: Some("$x:b".into()), ..builder() }).is_some());
         let float = object(&json!({"a": [0.5]}));
         assert_eq!(
             build(EventBuilder { content: float, ..builder() }).is_some(),
