@@ -1,10 +1,10 @@
 //! Identifiers: their grammar, and taking them apart.
 //!
-//! Own code rather than `ruma-common`'s, whose port parser takes a sign and whose user ids may not be checked as
-//! strictly as new ones need. Comparison is always by bytes: case matters.
+//! Own code, but for the address in an IPv6 literal, rather than `ruma-common`'s: its port parser takes a sign, and
+//! it has no check for ids that may be told outside of events. Comparison is always by bytes: case matters.
 //! Source: Matrix specification v1.19, appendices, "Identifier Grammar".
 
-use std::net::Ipv6Addr;
+use ruma_common::ServerName;
 
 /// The longest user id, room id, alias or event id in bytes, with sigil and server name.
 pub const IDENTIFIER_BYTES_MAX: usize = 255;
@@ -18,15 +18,16 @@ const PORT_DIGITS_MAX: usize = 5;
 /// Whether `name` is a server name: host name, IPv4 address or bracketed IPv6 address, with an optional port.
 pub fn is_server_name(name: &str) -> bool {
     split_port(name).is_some_and(|(host, port)| {
-        let host_is_valid = match host.strip_prefix('[') {
-            Some(rest) => rest.strip_suffix(']').is_some_and(|address| address.parse::<Ipv6Addr>().is_ok()),
-            None => {
-                let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.';
-                (1..=HOST_BYTES_MAX).contains(&host.len()) && host.bytes().all(allowed)
-            }
-        };
+        let host_is_valid =
+            if host.starts_with('[') { <&ServerName>::try_from(host).is_ok() } else { is_host_name(host) };
         host_is_valid && port.is_none_or(is_port)
     })
+}
+
+/// Whether `host` is a DNS name or an IPv4 address, whose grammar the first includes.
+fn is_host_name(host: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.';
+    (1..=HOST_BYTES_MAX).contains(&host.len()) && host.bytes().all(allowed)
 }
 
 /// The host of a server name without its port; brackets stay. `None` if `name` has an unclosed bracket.

@@ -5,8 +5,6 @@
 //! shortest form that reads back, with an exponent below 1e-4 and from 1e16 on. The specification's own example adds
 //! that a whole number written with an exponent (`1e10`) is an integer.
 
-use std::io::Write as _;
-
 use serde_json::Number;
 
 use super::INTEGER_MAX;
@@ -79,13 +77,13 @@ fn write_float(out: &mut Vec<u8>, value: f64) {
     let scientific = format!("{value:e}");
     let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
     let exponent: i32 = exponent.parse().unwrap_or(0);
-    // Writing to a vector cannot fail.
-    let _ = if value != 0.0 && !(-4..16).contains(&exponent) {
+    let text = if value != 0.0 && !(-4..16).contains(&exponent) {
         let sign = if exponent < 0 { '-' } else { '+' };
-        write!(out, "{mantissa}e{sign}{:02}", exponent.unsigned_abs())
+        format!("{mantissa}e{sign}{:02}", exponent.unsigned_abs())
     } else if value.fract() == 0.0 {
-        write!(out, "{value}.0")
+        format!("{value}.0")
     } else {
-        write!(out, "{value}")
+        value.to_string()
     };
+    out.extend_from_slice(text.as_bytes());
 }
