@@ -400,6 +400,36 @@ fn corrupt_stored_events_are_errors() {
 
 proptest! {
     #[test]
+    fn whatever_is_built_parses_as_it_was_built(
+        body in any::<String>(),
+        state_key in prop::option::of("[^\\x00]{0,40}"),
+        kind in prop::sample::select(vec!["m.room.member", "m.room.power_levels", "org.example.\"odd\n", ""]),
+        key in any::<String>(),
+        number in -9_007_199_254_740_991_i64..=9_007_199_254_740_991,
+    ) {
+        each_event(|version, _, case| {
+            let content = object(&json!({&key: {"body": &body}, "membership": &body, "ban": number, "users": [number]}));
+            let built = EventBuilder {
+                kind: kind.into(),
+                state_key: state_key.as_deref().map(Arc::from),
+                room_id: Some(if version.room_id_is_create_hash { "!r" } else { "!r:b" }.into()),
+                content,
+                ..builder(version, &object(&case["event"]))
+            };
+            let built = built.build(version, "example.org", &spec_key()).unwrap();
+            let parsed = Pdu::parse(version, &built.json).unwrap();
+            assert_eq!(format!("{built:?}"), format!("{parsed:?}"));
+            assert_eq!(verify_content_hash(&built), Ok(true));
+            let verdict = built.verify_signature(version, "example.org", "ed25519:1", spec_key().public_key());
+            assert_eq!(verdict, Ok(()));
+            let mut shown = Vec::new();
+            write_client_event(&mut shown, (&built).into(), ClientFormat::Room, None).unwrap();
+            let shown: Value = serde_json::from_slice(&shown).unwrap();
+            assert_eq!(shown["content"].as_object(), Some(&built.content));
+        });
+    }
+
+    #[test]
     fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..96)) {
         for version in ROOM_VERSIONS {
             let _ = Pdu::parse(version, &bytes);
