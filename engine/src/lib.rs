@@ -1,6 +1,21 @@
-//! The engine of the Warren Matrix homeserver.
+//! The engine of the Warren Matrix homeserver: rooms, state, streams and accounts on an embedded store.
+//!
+//! It never dials out, knows no HTTP and holds no globals. Clock, randomness and storage come from outside.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code, missing_docs)]
 
+pub mod command;
 pub mod core;
+mod engine;
+mod error;
+mod open;
 pub mod room;
+pub mod store;
+mod stream;
+pub mod view;
+
+pub use command::{Command, Lanes};
+pub use engine::{Clock, Committer, Engine, Options, Pending, Random, SystemClock, SystemRandom};
+pub use error::{Conflict, Denied, Error, Invalid, Missing, Result, What};
+pub use stream::{Touch, Wait};
+pub use view::View;

@@ -1,6 +1,9 @@
 //! The pure part of the engine: no I/O, no clock, no randomness, no async; imports nothing above it.
 
+pub mod auth;
 pub mod event;
 pub mod identifiers;
 pub mod json;
+pub mod num;
+pub mod power_levels;
 pub mod version;

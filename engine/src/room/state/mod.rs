@@ -1,7 +1,20 @@
 //! The state of rooms: snapshots as persistent search trees.
 //!
 //! Invariant: a snapshot is named by the id of its tree's root and never changes; [`tree::EMPTY`] is the empty one.
-//! Not here: which events make up the state (`core::resolve`), and the rows of the current state.
+//! There are no rows of the current state beside the tree: its upper nodes are always in the cache, so that a look-up
+//! costs no read, and state that is stored once cannot disagree with itself.
+//! Not here: which events make up the state (`core::resolve`).
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::{
+    core::num::{EventNum, NodeId, RoomNum, StateKeyId, TextNum, UserNum},
+    engine,
+    room::Event,
+    store::{Reader, StorageError, Tx, schema},
+};
 
 pub mod node;
 pub mod scan;
@@ -9,3 +22,170 @@ pub mod tree;
 
 #[cfg(test)]
 mod tests;
+
+pub use node::Node;
+use tree::{NodeRead, NodeStore, TreeError};
+
+impl From<TreeError> for StorageError {
+    fn from(error: TreeError) -> Self {
+        Self::Corrupt(error.to_string())
+    }
+}
+
+/// A room's trees, for reading.
+struct Trees<'a> {
+    reader: &'a Reader,
+    room: RoomNum,
+}
+
+impl NodeRead for Trees<'_> {
+    type Error = StorageError;
+
+    fn load(&self, id: u64) -> Result<Arc<Node>, StorageError> {
+        load_node(self.reader, self.room, id)
+    }
+}
+
+/// A room's trees, for writing.
+struct TreesMut<'a> {
+    tx: &'a mut Tx,
+    room: RoomNum,
+}
+
+impl NodeRead for TreesMut<'_> {
+    type Error = StorageError;
+
+    fn load(&self, id: u64) -> Result<Arc<Node>, StorageError> {
+        load_node(self.tx, self.room, id)
+    }
+}
+
+impl NodeStore for TreesMut<'_> {
+    fn store(&mut self, node: Node) -> Result<u64, StorageError> {
+        let id = engine::next(&self.tx.shared.counters.nodes);
+        let encoded = Bytes::from(node.encode());
+        self.tx.put(&schema::STATE_NODES, &(self.room, NodeId(id)), &encoded);
+        let node = Arc::new(node);
+        // Ids are never given out twice, so a node of a batch that fails is only dead weight in the cache.
+        self.tx.shared.nodes.insert(NodeId(id), node.clone(), node.memory_bytes());
+        Ok(id)
+    }
+}
+
+fn load_node(reader: &Reader, room: RoomNum, id: u64) -> Result<Arc<Node>, StorageError> {
+    if let Some(node) = reader.shared.nodes.get(&NodeId(id)) {
+        return Ok(node);
+    }
+    let bytes = reader
+        .get(&schema::STATE_NODES, &(room, NodeId(id)))?
+        .ok_or_else(|| StorageError::Corrupt(format!("node {id} of a state tree is missing")))?;
+    let node = Arc::new(Node::decode(&bytes).map_err(|error| StorageError::Corrupt(error.to_string()))?);
+    reader.shared.nodes.insert(NodeId(id), node.clone(), node.memory_bytes());
+    Ok(node)
+}
+
+/// A change between two snapshots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StateChange {
+    /// Which entry.
+    pub key: StateKeyId,
+    /// What it was.
+    pub before: Option<EventNum>,
+    /// What it is.
+    pub after: Option<EventNum>,
+}
+
+impl Reader {
+    /// The event number under (`kind`, `state_key`) in a snapshot. O(log n) cached nodes.
+    pub fn state_num(
+        &self,
+        room: RoomNum,
+        snapshot: NodeId,
+        kind: &str,
+        state_key: &str,
+    ) -> Result<Option<EventNum>, StorageError> {
+        let (Some(kind), Some(state_key)) = (self.text_num(kind)?, self.text_num(state_key)?) else {
+            return Ok(None);
+        };
+        let trees = Trees { reader: self, room };
+        Ok(tree::get(&trees, snapshot.0, StateKeyId::new(kind, state_key).0)?.map(EventNum))
+    }
+
+    /// The event under (`kind`, `state_key`) in a snapshot.
+    pub fn state_event(
+        &self,
+        room: RoomNum,
+        snapshot: NodeId,
+        kind: &str,
+        state_key: &str,
+    ) -> Result<Option<Arc<Event>>, StorageError> {
+        self.state_num(room, snapshot, kind, state_key)?.map(|num| self.event(num)).transpose()
+    }
+
+    /// Everything in a snapshot, by type. O(result).
+    pub fn state_entries(
+        &self,
+        room: RoomNum,
+        snapshot: NodeId,
+    ) -> Result<Vec<(StateKeyId, EventNum)>, StorageError> {
+        let trees = Trees { reader: self, room };
+        scan::entries(&trees, snapshot.0)
+            .map(|entry| entry.map(|(key, event)| (StateKeyId(key), EventNum(event))))
+            .collect()
+    }
+
+    /// All entries of one type in a snapshot. O(result + log n).
+    pub fn state_of_kind(
+        &self,
+        room: RoomNum,
+        snapshot: NodeId,
+        kind: TextNum,
+    ) -> Result<Vec<(StateKeyId, EventNum)>, StorageError> {
+        let trees = Trees { reader: self, room };
+        let keys = StateKeyId::new(kind, TextNum(0)).0..=StateKeyId::new(kind, TextNum(u32::MAX)).0;
+        scan::range(&trees, snapshot.0, keys)
+            .map(|entry| entry.map(|(key, event)| (StateKeyId(key), EventNum(event))))
+            .collect()
+    }
+
+    /// What differs between two snapshots. O(changes).
+    pub fn state_difference(
+        &self,
+        room: RoomNum,
+        before: NodeId,
+        after: NodeId,
+    ) -> Result<Vec<StateChange>, StorageError> {
+        let trees = Trees { reader: self, room };
+        scan::diff(&trees, before.0, after.0)
+            .map(|change| {
+                change.map(|change| StateChange {
+                    key: StateKeyId(change.key),
+                    before: change.before.map(EventNum),
+                    after: change.after.map(EventNum),
+                })
+            })
+            .collect()
+    }
+
+    /// The membership event of a user in a snapshot.
+    pub fn member_event(
+        &self,
+        room: RoomNum,
+        snapshot: NodeId,
+        user: UserNum,
+    ) -> Result<Option<Arc<Event>>, StorageError> {
+        let user_id = self.user_id(user)?;
+        self.state_event(room, snapshot, "m.room.member", &user_id)
+    }
+}
+
+/// The snapshot that follows from `snapshot` by setting one entry. O(log n) new nodes.
+pub(crate) fn set(
+    tx: &mut Tx,
+    room: RoomNum,
+    snapshot: NodeId,
+    key: StateKeyId,
+    event: EventNum,
+) -> Result<NodeId, StorageError> {
+    Ok(NodeId(tree::insert(&mut TreesMut { tx, room }, snapshot.0, key.0, event.0)?))
+}

@@ -10,19 +10,19 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use super::node::Node;
-use super::tree::{EMPTY, NodeStore, TreeError, check_level, load_at};
+use super::tree::{EMPTY, NodeRead, TreeError, check_level, load_at};
 
 /// The entries of the tree `root` whose keys are in `keys`, ascending: one event type is one range.
 ///
 /// Loads O(log n) nodes and those that hold the result; leaves side by side are loaded together.
-pub fn range<S: NodeStore>(store: &S, root: u64, keys: RangeInclusive<u64>) -> Range<'_, S> {
+pub fn range<S: NodeRead>(store: &S, root: u64, keys: RangeInclusive<u64>) -> Range<'_, S> {
     let (start, end) = keys.into_inner();
     let unloaded = if start > end { EMPTY } else { root };
     Range { store, start, end, unloaded, inner: Vec::new(), leaves: Vec::new().into_iter(), leaf: None }
 }
 
 /// All entries of the tree `root`, ascending.
-pub fn entries<S: NodeStore>(store: &S, root: u64) -> Range<'_, S> {
+pub fn entries<S: NodeRead>(store: &S, root: u64) -> Range<'_, S> {
     range(store, root, 0..=u64::MAX)
 }
 
@@ -41,7 +41,7 @@ pub struct Range<'a, S> {
     leaf: Option<(Arc<Node>, usize)>,
 }
 
-impl<S: NodeStore> Iterator for Range<'_, S> {
+impl<S: NodeRead> Iterator for Range<'_, S> {
     type Item = Result<(u64, u64), S::Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -74,7 +74,7 @@ impl<S: NodeStore> Iterator for Range<'_, S> {
     }
 }
 
-impl<S: NodeStore> Range<'_, S> {
+impl<S: NodeRead> Range<'_, S> {
     fn stop(&mut self) {
         self.unloaded = EMPTY;
         self.inner.clear();
@@ -138,7 +138,7 @@ pub struct Difference {
 ///
 /// Subtrees that both share are skipped, so trees that descend from each other, or from a common tree, cost
 /// O(differences · log n) loads, of whatever heights they are.
-pub fn diff<S: NodeStore>(store: &S, before: u64, after: u64) -> Diff<'_, S> {
+pub fn diff<S: NodeRead>(store: &S, before: u64, after: u64) -> Diff<'_, S> {
     let roots = if before == after { None } else { Some((before, after)) };
     Diff { roots, before: Cursor { store, path: Vec::new() }, after: Cursor { store, path: Vec::new() } }
 }
@@ -150,7 +150,7 @@ pub struct Diff<'a, S> {
     after: Cursor<'a, S>,
 }
 
-impl<S: NodeStore> Iterator for Diff<'_, S> {
+impl<S: NodeRead> Iterator for Diff<'_, S> {
     type Item = Result<Difference, S::Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -163,7 +163,7 @@ impl<S: NodeStore> Iterator for Diff<'_, S> {
     }
 }
 
-impl<S: NodeStore> Diff<'_, S> {
+impl<S: NodeRead> Diff<'_, S> {
     fn step(&mut self) -> Result<Option<Difference>, S::Error> {
         if let Some((before, after)) = self.roots.take() {
             self.before.start(before)?;
@@ -247,7 +247,7 @@ enum At {
     Child { low: u64, id: u64, level: u8 },
 }
 
-impl<S: NodeStore> Cursor<'_, S> {
+impl<S: NodeRead> Cursor<'_, S> {
     fn start(&mut self, root: u64) -> Result<(), S::Error> {
         if root != EMPTY {
             self.path.push((self.store.load(root)?, 0));
@@ -293,7 +293,7 @@ impl<S: NodeStore> Cursor<'_, S> {
 ///
 /// A subtree whose root is marked is taken to be marked whole, so the cost over all roots of a room is one load for each
 /// inner node that any of them reaches; leaves are marked without loading them, unless one is a root itself.
-pub fn reachable<S: NodeStore>(store: &S, root: u64, marked: &mut HashSet<u64>) -> Result<(), S::Error> {
+pub fn reachable<S: NodeRead>(store: &S, root: u64, marked: &mut HashSet<u64>) -> Result<(), S::Error> {
     if root == EMPTY || !marked.insert(root) {
         return Ok(());
     }
@@ -310,7 +310,7 @@ pub fn reachable<S: NodeStore>(store: &S, root: u64, marked: &mut HashSet<u64>) 
 
 /// Whether the tree `root` is whole: loads every node once and fails at the first that is not where it belongs.
 /// Returns the number of entries.
-pub fn check<S: NodeStore>(store: &S, root: u64) -> Result<u64, S::Error> {
+pub fn check<S: NodeRead>(store: &S, root: u64) -> Result<u64, S::Error> {
     if root == EMPTY {
         return Ok(0);
     }
@@ -318,7 +318,7 @@ pub fn check<S: NodeStore>(store: &S, root: u64) -> Result<u64, S::Error> {
 }
 
 /// [`check`] for a loaded node whose keys are to be in `keys`.
-fn check_below<S: NodeStore>(
+fn check_below<S: NodeRead>(
     store: &S,
     id: u64,
     node: &Node,

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::node::{ENTRIES_MAX, Node, NodeError};
 use super::scan::{Difference, check, diff, entries, range, reachable};
-use super::tree::{self, EMPTY, NodeStore, TreeError};
+use super::tree::{self, EMPTY, NodeRead, NodeStore, TreeError};
 
 /// Nodes as bytes, so that every test also reads back what was encoded.
 #[derive(Default)]
@@ -30,7 +30,7 @@ enum NodesError {
     Missing(u64),
 }
 
-impl NodeStore for Nodes {
+impl NodeRead for Nodes {
     type Error = NodesError;
 
     fn load(&self, id: u64) -> Result<Arc<Node>, NodesError> {
@@ -38,7 +38,9 @@ impl NodeStore for Nodes {
         let bytes = self.bytes.get(&id).ok_or(NodesError::Missing(id))?;
         Ok(Arc::new(Node::decode(bytes)?))
     }
+}
 
+impl NodeStore for Nodes {
     fn store(&mut self, node: Node) -> Result<u64, NodesError> {
         let bytes = node.encode();
         self.stored += 1;

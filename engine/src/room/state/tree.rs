@@ -13,8 +13,8 @@ use super::node::{ENTRIES_MAX, ENTRIES_MIN, LEVEL_MAX, Node};
 /// The root of the empty tree; no node has this id.
 pub const EMPTY: u64 = 0;
 
-/// Where the nodes of a room's trees are.
-pub trait NodeStore {
+/// Where the nodes of a room's trees are read from.
+pub trait NodeRead {
     /// What can go wrong in the store or in a damaged tree.
     type Error: From<TreeError>;
 
@@ -25,7 +25,10 @@ pub trait NodeStore {
     fn load_many(&self, ids: &[u64]) -> Result<Vec<Arc<Node>>, Self::Error> {
         ids.iter().map(|&id| self.load(id)).collect()
     }
+}
 
+/// Where new nodes go.
+pub trait NodeStore: NodeRead {
     /// Keeps a new node and gives it an id that is not [`EMPTY`] and was never given before.
     fn store(&mut self, node: Node) -> Result<u64, Self::Error>;
 }
@@ -58,7 +61,7 @@ pub enum TreeError {
 }
 
 /// The value of `key` in the tree `root`. Loads O(log n) nodes.
-pub fn get<S: NodeStore>(store: &S, root: u64, key: u64) -> Result<Option<u64>, S::Error> {
+pub fn get<S: NodeRead>(store: &S, root: u64, key: u64) -> Result<Option<u64>, S::Error> {
     if root == EMPTY {
         return Ok(None);
     }
@@ -70,8 +73,8 @@ pub fn get<S: NodeStore>(store: &S, root: u64, key: u64) -> Result<Option<u64>, 
     Ok(node.value(key))
 }
 
-/// The values of `keys`, in their order. Each node is loaded once, each level with one [`NodeStore::load_many`].
-pub fn get_many<S: NodeStore>(store: &S, root: u64, keys: &[u64]) -> Result<Vec<Option<u64>>, S::Error> {
+/// The values of `keys`, in their order. Each node is loaded once, each level with one [`NodeRead::load_many`].
+pub fn get_many<S: NodeRead>(store: &S, root: u64, keys: &[u64]) -> Result<Vec<Option<u64>>, S::Error> {
     let mut values = vec![None; keys.len()];
     if root == EMPTY || keys.is_empty() {
         return Ok(values);
@@ -244,7 +247,7 @@ fn apply_sorted<S: NodeStore>(
 }
 
 /// The root for a tree whose root would have the only child `id`: that child, or what is below it if it is alone too.
-fn lower_root<S: NodeStore>(store: &S, mut id: u64, mut level: u8) -> Result<u64, S::Error> {
+fn lower_root<S: NodeRead>(store: &S, mut id: u64, mut level: u8) -> Result<u64, S::Error> {
     while level > 0 {
         let node = load_at(store, id, level)?;
         let [(_, only)] = *node.entries() else { break };
@@ -293,7 +296,7 @@ fn apply_node<S: NodeStore>(
 }
 
 /// Joins each new child that has too few entries with a neighbor; two that are too many for one share them.
-fn join_small<S: NodeStore>(store: &S, level: u8, children: &mut Vec<Child>) -> Result<(), S::Error> {
+fn join_small<S: NodeRead>(store: &S, level: u8, children: &mut Vec<Child>) -> Result<(), S::Error> {
     let mut index = 0;
     while index < children.len() && children.len() > 1 {
         let is_small = matches!(&children[index], Child::New(draft) if draft.len() < ENTRIES_MIN);
@@ -325,7 +328,7 @@ fn join_small<S: NodeStore>(store: &S, level: u8, children: &mut Vec<Child>) -> 
 }
 
 /// A child as a draft, loaded if it is a stored node.
-fn open<S: NodeStore>(store: &S, level: u8, child: Child) -> Result<Draft, S::Error> {
+fn open<S: NodeRead>(store: &S, level: u8, child: Child) -> Result<Draft, S::Error> {
     Ok(match child {
         Child::New(draft) => draft,
         Child::Kept((_, id)) => {
@@ -401,7 +404,7 @@ fn store_node<S: NodeStore>(
 }
 
 /// Loads a child and checks its level, so that no damage can make a walk go round in circles.
-pub(super) fn load_at<S: NodeStore>(store: &S, id: u64, level: u8) -> Result<Arc<Node>, S::Error> {
+pub(super) fn load_at<S: NodeRead>(store: &S, id: u64, level: u8) -> Result<Arc<Node>, S::Error> {
     let node = store.load(id)?;
     check_level(id, &node, level)?;
     Ok(node)

@@ -1,0 +1,58 @@
+//! One file per write: a command is read a snapshot, decide, return one batch.
+
+mod send_event;
+
+pub use send_event::SendEvent;
+
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+
+use crate::{error::Result, store::Tx};
+
+/// A write. It may be run more than once before it takes effect, so it decides only from what it is given and reads.
+pub trait Command {
+    /// What it answers.
+    type Output;
+
+    /// What it must have for itself while it decides: every row that it reads and then writes must belong to one of
+    /// these.
+    fn lanes(&self) -> Lanes;
+
+    /// Reads, decides, writes into the transaction.
+    fn run(&self, tx: &mut Tx) -> Result<Self::Output>;
+}
+
+/// The lanes of a command: rooms, users and names that nobody else may change meanwhile.
+#[derive(Clone, Debug, Default)]
+pub struct Lanes(Vec<u64>);
+
+impl Lanes {
+    /// None: the command only writes rows that no other command depends on.
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// A room, by its id.
+    pub fn room(self, room_id: &str) -> Self {
+        self.add(("room", room_id))
+    }
+
+    /// A user's own things, by the user's id.
+    pub fn user(self, user_id: &str) -> Self {
+        self.add(("user", user_id))
+    }
+
+    /// A name that must be unique: an alias, a token.
+    pub fn name(self, name: &str) -> Self {
+        self.add(("name", name))
+    }
+
+    fn add(mut self, lane: (&str, &str)) -> Self {
+        // Keyed with constants: which commands share a lane by accident must not differ between runs of a simulation.
+        self.0.push(BuildHasherDefault::<DefaultHasher>::default().hash_one(lane));
+        self
+    }
+
+    pub(crate) fn hashes(&self) -> impl Iterator<Item = u64> + '_ {
+        self.0.iter().copied()
+    }
+}

@@ -1,0 +1,204 @@
+//! The rules about `m.room.member`: joining, inviting, leaving, kicking, banning and knocking.
+//!
+//! Comments number the rules as room version 11 does (rule 4).
+
+use serde_json::Value;
+
+use super::denied::Reason;
+use super::rules::{Context, allow_if};
+use super::{AuthState, domain, third_party};
+use crate::core::event::Pdu;
+use crate::core::power_levels::{Field, Level, creators, is_user_id};
+use crate::core::version::RoomVersion;
+
+const AUTHORISING_USER: &str = "join_authorised_via_users_server";
+
+/// The server that must have signed `event` besides its sender's: that of the user who vouches for a join to a
+/// restricted room (rule 4.2.1, which is checked with the other signatures). `None` where none is needed.
+pub fn authorising_server<'a>(version: &RoomVersion, event: &'a Pdu) -> Option<&'a str> {
+    if !version.restricted || &*event.kind != "m.room.member" {
+        return None;
+    }
+    event.content.get(AUTHORISING_USER).and_then(Value::as_str).and_then(domain)
+}
+
+pub(super) fn check<S: AuthState>(context: &Context<'_, S>) -> Result<(), Reason> {
+    let Context { version, event, .. } = *context;
+    // 4.1
+    let target = event.state_key.as_deref().ok_or(Reason::MemberFormat)?;
+    let membership = event.content.get("membership").ok_or(Reason::MemberFormat)?;
+    // 4.2.1: a value that names no server cannot have been signed by it.
+    if version.restricted
+        && !event.content.get(AUTHORISING_USER).is_none_or(|user| user.as_str().is_some_and(is_user_id))
+    {
+        return Err(Reason::MemberAuthorisingUser);
+    }
+    match membership.as_str() {
+        Some("join") => check_join(context, target),
+        Some("invite") => check_invite(context, target),
+        Some("leave") => check_leave(context, target),
+        Some("ban") => check_ban(context, target),
+        Some("knock") if version.knock => check_knock(context, target),
+        // 4.8
+        _ => Err(Reason::MembershipUnknown),
+    }
+}
+
+/// Rule 4.3.
+fn check_join<S: AuthState>(context: &Context<'_, S>, target: &str) -> Result<(), Reason> {
+    let Context { version, event, create, .. } = *context;
+    // 4.3.1
+    let only_prev_is_create = matches!(event.prev_events.as_slice(), [only] if *only == create.event_id);
+    if only_prev_is_create && creators(version, create).next() == Some(target) {
+        return Ok(());
+    }
+    // 4.3.2
+    if &*event.sender != target {
+        return Err(Reason::JoinSender);
+    }
+    let current = membership_event(context, target);
+    let current = current.as_deref().and_then(Pdu::membership);
+    // 4.3.3
+    if current == Some("ban") {
+        return Err(Reason::JoinBanned);
+    }
+    let invited_or_joined = matches!(current, Some("invite" | "join"));
+    let allowed = with_join_rule(context, |join_rule| match join_rule {
+        // 4.3.4
+        "invite" => invited_or_joined,
+        "knock" => version.knock && invited_or_joined,
+        // 4.3.5 is decided below.
+        // 4.3.6
+        "public" => true,
+        _ => false,
+    });
+    if allowed {
+        return Ok(());
+    }
+    // 4.3.5
+    if with_join_rule(context, |join_rule| is_restricted(version, join_rule)) {
+        return allow_if(invited_or_joined || is_authorised(context), Reason::JoinRestricted);
+    }
+    // 4.3.7
+    Err(Reason::JoinRule)
+}
+
+fn is_restricted(version: &RoomVersion, join_rule: &str) -> bool {
+    (version.restricted && join_rule == "restricted")
+        || (version.knock_restricted && join_rule == "knock_restricted")
+}
+
+/// 4.3.5.2: the user who vouches is joined and may invite.
+fn is_authorised<S: AuthState>(context: &Context<'_, S>) -> bool {
+    let Some(user) = context.event.content.get(AUTHORISING_USER).and_then(Value::as_str) else {
+        return false;
+    };
+    is_joined(context, user) && level(context, user).reaches(context.power_levels.level(Field::Invite))
+}
+
+/// Rule 4.4.
+fn check_invite<S: AuthState>(context: &Context<'_, S>, target: &str) -> Result<(), Reason> {
+    let Context { event, state, power_levels, .. } = *context;
+    let current = membership_event(context, target);
+    let current = current.as_deref().and_then(Pdu::membership);
+    // 4.4.1
+    if let Some(invite) = event.content.get("third_party_invite") {
+        // 4.4.1.1
+        if current == Some("ban") {
+            return Err(Reason::ThirdPartyBanned);
+        }
+        return third_party::check(event, target, invite, state);
+    }
+    // 4.4.2
+    if !is_joined(context, &event.sender) {
+        return Err(Reason::InviteSender);
+    }
+    // 4.4.3
+    if matches!(current, Some("join" | "ban")) {
+        return Err(Reason::InviteTarget);
+    }
+    // 4.4.4 and 4.4.5
+    allow_if(level(context, &event.sender).reaches(power_levels.level(Field::Invite)), Reason::InviteLevel)
+}
+
+/// Rule 4.5.
+fn check_leave<S: AuthState>(context: &Context<'_, S>, target: &str) -> Result<(), Reason> {
+    let Context { version, event, power_levels, .. } = *context;
+    let current = membership_event(context, target);
+    let current = current.as_deref().and_then(Pdu::membership);
+    // 4.5.1
+    if &*event.sender == target {
+        let there = match current {
+            Some("invite" | "join") => true,
+            Some("knock") => version.knock,
+            _ => false,
+        };
+        return allow_if(there, Reason::LeaveNotThere);
+    }
+    // 4.5.2
+    if !is_joined(context, &event.sender) {
+        return Err(Reason::LeaveSender);
+    }
+    let sender_level = level(context, &event.sender);
+    // 4.5.3
+    if current == Some("ban") && !sender_level.reaches(power_levels.level(Field::Ban)) {
+        return Err(Reason::UnbanLevel);
+    }
+    // 4.5.4 and 4.5.5
+    let allowed =
+        sender_level.reaches(power_levels.level(Field::Kick)) && level(context, target) < sender_level;
+    allow_if(allowed, Reason::KickLevel)
+}
+
+/// Rule 4.6.
+fn check_ban<S: AuthState>(context: &Context<'_, S>, target: &str) -> Result<(), Reason> {
+    let Context { event, power_levels, .. } = *context;
+    // 4.6.1
+    if !is_joined(context, &event.sender) {
+        return Err(Reason::BanSender);
+    }
+    // 4.6.2 and 4.6.3
+    let sender_level = level(context, &event.sender);
+    let allowed =
+        sender_level.reaches(power_levels.level(Field::Ban)) && level(context, target) < sender_level;
+    allow_if(allowed, Reason::BanLevel)
+}
+
+/// Rule 4.7.
+fn check_knock<S: AuthState>(context: &Context<'_, S>, target: &str) -> Result<(), Reason> {
+    let Context { version, event, .. } = *context;
+    // 4.7.1
+    let allows_knocking = |join_rule: &str| {
+        join_rule == "knock" || (version.knock_restricted && join_rule == "knock_restricted")
+    };
+    if !with_join_rule(context, allows_knocking) {
+        return Err(Reason::KnockRule);
+    }
+    // 4.7.2
+    if &*event.sender != target {
+        return Err(Reason::KnockSender);
+    }
+    // 4.7.3 and 4.7.4
+    let current = membership_event(context, target);
+    let current = current.as_deref().and_then(Pdu::membership);
+    allow_if(!matches!(current, Some("ban" | "invite" | "join")), Reason::KnockMembership)
+}
+
+fn membership_event<S: AuthState>(context: &Context<'_, S>, user: &str) -> Option<std::sync::Arc<Pdu>> {
+    context.state.get("m.room.member", user)
+}
+
+fn is_joined<S: AuthState>(context: &Context<'_, S>, user: &str) -> bool {
+    membership_event(context, user).as_deref().and_then(Pdu::membership) == Some("join")
+}
+
+fn level<S: AuthState>(context: &Context<'_, S>, user: &str) -> Level {
+    context.power_levels.user_level(user)
+}
+
+/// What `decide` says of the room's join rule; `invite` where the room has none ("m.room.join_rules").
+fn with_join_rule<S: AuthState>(context: &Context<'_, S>, decide: impl FnOnce(&str) -> bool) -> bool {
+    let event = context.state.get("m.room.join_rules", "");
+    let join_rule = event.as_deref().and_then(|event| event.content.get("join_rule")).and_then(Value::as_str);
+    decide(join_rule.unwrap_or("invite"))
+}

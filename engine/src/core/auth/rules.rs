@@ -1,0 +1,130 @@
+//! The authorisation rules in their order, save those about the `auth_events` list (`auth_events_list`).
+//!
+//! Comments number the rules as room version 11 does; `denied` has the numbers of the others.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::denied::{Denied, Reason};
+use super::{AuthState, domain, member, power, redaction};
+use crate::core::event::{JsonObject, Pdu};
+use crate::core::power_levels::{Field, PowerLevels, is_user_id};
+use crate::core::version::RoomVersion;
+
+/// Whether `event` is allowed by `state` in a room of `version`.
+///
+/// # Errors
+/// The first rule that rejects the event.
+pub fn check(version: &RoomVersion, event: &Pdu, state: &impl AuthState) -> Result<(), Denied> {
+    check_rules(version, event, state).map_err(|reason| Denied::new(version, reason))
+}
+
+/// What every group of rules asks for: the event, the state, and what was read of the state already.
+pub(super) struct Context<'a, S> {
+    pub version: &'a RoomVersion,
+    pub event: &'a Pdu,
+    pub state: &'a S,
+    pub create: &'a Pdu,
+    pub power_levels: &'a PowerLevels,
+}
+
+fn check_rules(version: &RoomVersion, event: &Pdu, state: &impl AuthState) -> Result<(), Reason> {
+    let kind = &*event.kind;
+    // 1. Creation.
+    if kind == "m.room.create" {
+        return check_create(version, event);
+    }
+    // 2.4; in version 12 rule 2: the room id is the create event's id.
+    let create: Arc<Pdu> = state.get("m.room.create", "").ok_or(Reason::CreateMissing)?;
+    if version.room_id_is_create_hash && event.room_id.strip_prefix('!') != create.event_id.strip_prefix('$')
+    {
+        return Err(Reason::CreateMissing);
+    }
+    // 3. A room that is not federated.
+    if create.content.get("m.federate") == Some(&Value::Bool(false))
+        && domain(&event.sender) != domain(&create.sender)
+    {
+        return Err(Reason::NotFederated);
+    }
+    // 4 of versions 1 to 5.
+    if version.special_aliases && kind == "m.room.aliases" {
+        let state_key = event.state_key.as_deref().ok_or(Reason::AliasesStateKey)?;
+        return allow_if(domain(&event.sender) == Some(state_key), Reason::AliasesDomain);
+    }
+    let power_levels = state.power_levels(version).ok_or(Reason::CreateMissing)?;
+    let context = Context { version, event, state, create: &create, power_levels: &power_levels };
+    // 4. Membership.
+    if kind == "m.room.member" {
+        return member::check(&context);
+    }
+    // 5. Only members send.
+    let sender_event = state.get("m.room.member", &event.sender);
+    if sender_event.as_deref().and_then(Pdu::membership) != Some("join") {
+        return Err(Reason::SenderNotJoined);
+    }
+    let level = power_levels.user_level(&event.sender);
+    // 6. Third-party invites.
+    if kind == "m.room.third_party_invite" {
+        return allow_if(level.reaches(power_levels.level(Field::Invite)), Reason::ThirdPartyInviteLevel);
+    }
+    // 7. The level that the event's type asks for.
+    if !level.reaches(power_levels.required(kind, event.state_key.is_some())) {
+        return Err(Reason::RequiredLevel);
+    }
+    // 8. State that belongs to a user.
+    if event.state_key.as_deref().is_some_and(|key| key.starts_with('@') && *key != *event.sender) {
+        return Err(Reason::StateKeyUser);
+    }
+    // 9. Power levels.
+    if kind == "m.room.power_levels" {
+        return power::check(&context);
+    }
+    // 11 of versions 1 and 2.
+    if version.redaction_auth_rule && kind == "m.room.redaction" {
+        return redaction::check(&context);
+    }
+    // 10. Everything else is allowed.
+    Ok(())
+}
+
+/// Rule 1 and its parts.
+fn check_create(version: &RoomVersion, event: &Pdu) -> Result<(), Reason> {
+    // 1.1
+    if !event.prev_events.is_empty() {
+        return Err(Reason::CreatePrevEvents);
+    }
+    // 1.2
+    if version.room_id_is_create_hash {
+        let json: Option<JsonObject> = serde_json::from_slice(&event.json).ok();
+        if json.is_none_or(|json| json.contains_key("room_id")) {
+            return Err(Reason::CreateRoomId);
+        }
+    } else if domain(&event.room_id) != domain(&event.sender) {
+        return Err(Reason::CreateRoomDomain);
+    }
+    // 1.3
+    let known = |id: &Value| id.as_str().is_some_and(|id| RoomVersion::get(id).is_some());
+    if !event.content.get("room_version").is_none_or(known) {
+        return Err(Reason::CreateRoomVersion);
+    }
+    // 1.4 of versions 1 to 10.
+    if version.creator_in_content && !event.content.contains_key("creator") {
+        return Err(Reason::CreateCreator);
+    }
+    // 1.4 of version 12.
+    if version.privileged_creators {
+        let is_user = |user: &Value| user.as_str().is_some_and(is_user_id);
+        let are_users = |users: &Value| users.as_array().is_some_and(|users| users.iter().all(is_user));
+        return allow_if(
+            event.content.get("additional_creators").is_none_or(are_users),
+            Reason::CreateAdditionalCreators,
+        );
+    }
+    Ok(())
+}
+
+/// Allows if `allowed`, else rejects for `reason`.
+pub(super) fn allow_if(allowed: bool, reason: Reason) -> Result<(), Reason> {
+    if allowed { Ok(()) } else { Err(reason) }
+}

@@ -1,0 +1,272 @@
+//! The power levels of a room: `m.room.power_levels` read once under a room version, then asked many times.
+//!
+//! Invariant: a value is never changed after it was read, so a caller may keep it for as long as the event that it
+//! came from is the room's. Reading never fails: what cannot be read counts as not there, which is how a redacted
+//! event is read too; whether an event may be sent is judged by [`PowerLevels::validate`] and `core::auth`.
+//! Source: "m.room.power_levels" of the client-server API and "Deprecated event content schemas" of room versions 1 to 9.
+
+use std::collections::HashMap;
+
+use ruma_common::UserId;
+use serde_json::Value;
+
+use super::event::{JsonObject, Pdu};
+use super::version::RoomVersion;
+
+/// The level of the creator while a room has no power levels (room versions 1 to 11).
+const CREATOR_LEVEL: i64 = 100;
+
+/// How high a user stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// An ordinary level.
+    Finite(i64),
+    /// Above every number: the creators of a room of version 12.
+    Infinite,
+}
+
+impl Level {
+    /// Whether this level is enough where `required` is asked for.
+    pub fn reaches(self, required: i64) -> bool {
+        self >= Level::Finite(required)
+    }
+}
+
+/// The levels that stand by themselves at the top of the content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each variant is the property of the same name")]
+pub enum Field {
+    UsersDefault,
+    EventsDefault,
+    StateDefault,
+    Ban,
+    Redact,
+    Kick,
+    Invite,
+}
+
+impl Field {
+    /// All of them, in the order of the authorisation rules.
+    pub const ALL: [Field; 7] = [
+        Field::UsersDefault,
+        Field::EventsDefault,
+        Field::StateDefault,
+        Field::Ban,
+        Field::Redact,
+        Field::Kick,
+        Field::Invite,
+    ];
+
+    /// The property's name in the content.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Field::UsersDefault => "users_default",
+            Field::EventsDefault => "events_default",
+            Field::StateDefault => "state_default",
+            Field::Ban => "ban",
+            Field::Redact => "redact",
+            Field::Kick => "kick",
+            Field::Invite => "invite",
+        }
+    }
+
+    /// The level where the property is absent.
+    pub const fn default(self) -> i64 {
+        match self {
+            Field::UsersDefault | Field::EventsDefault | Field::Invite => 0,
+            Field::StateDefault | Field::Ban | Field::Redact | Field::Kick => 50,
+        }
+    }
+}
+
+/// A map of levels: of users, event types or notification keys.
+pub type Levels = HashMap<Box<str>, i64>;
+
+/// What is wrong with the content of an `m.room.power_levels` event; the sender can act.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InvalidPowerLevels {
+    /// One of the properties of [`Field`] is not a level.
+    Field,
+    /// `events` or `notifications` is not an object of levels.
+    Map,
+    /// `users` is not an object of levels by user id.
+    Users,
+}
+
+/// The power levels of a room, as one event (or the absence of one) sets them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PowerLevels {
+    fields: [Option<i64>; Field::ALL.len()],
+    users: Levels,
+    events: Levels,
+    notifications: Levels,
+    privileged: Vec<Box<str>>,
+    present: bool,
+}
+
+impl PowerLevels {
+    /// The power levels of a room whose create event is `create` and whose `m.room.power_levels` event, if any,
+    /// is `event`.
+    pub fn new(version: &RoomVersion, create: &Pdu, event: Option<&Pdu>) -> PowerLevels {
+        let mut levels = match event {
+            Some(event) => PowerLevels::from_content(version, &event.content),
+            None => PowerLevels::empty(),
+        };
+        if version.privileged_creators {
+            levels.privileged = creators(version, create).map(Box::from).collect();
+        } else if event.is_none() {
+            levels.users.extend(creators(version, create).map(|creator| (Box::from(creator), CREATOR_LEVEL)));
+        }
+        levels
+    }
+
+    /// Reads `content` alone, without what the create event gives to the creators.
+    pub fn from_content(version: &RoomVersion, content: &JsonObject) -> PowerLevels {
+        PowerLevels {
+            fields: Field::ALL
+                .map(|field| content.get(field.name()).and_then(|value| read_level(version, value))),
+            users: read_levels(version, content.get("users")),
+            events: read_levels(version, content.get("events")),
+            notifications: read_levels(version, content.get("notifications")),
+            privileged: Vec::new(),
+            present: true,
+        }
+    }
+
+    /// Whether every value of `content` is a level in the forms that `version` knows, and every key of `users` a
+    /// user id. Properties that are absent are fine.
+    ///
+    /// # Errors
+    /// Says which part is wrong; authorisation rules 9.1 to 9.3 of room version 10 and their like.
+    pub fn validate(version: &RoomVersion, content: &JsonObject) -> Result<(), InvalidPowerLevels> {
+        let is_level = |value: &Value| read_level(version, value).is_some();
+        if !Field::ALL.iter().filter_map(|field| content.get(field.name())).all(is_level) {
+            return Err(InvalidPowerLevels::Field);
+        }
+        for map in ["events", "notifications"].into_iter().filter_map(|name| content.get(name)) {
+            if !map.as_object().is_some_and(|map| map.values().all(is_level)) {
+                return Err(InvalidPowerLevels::Map);
+            }
+        }
+        let Some(users) = content.get("users") else { return Ok(()) };
+        let is_entry = |(user, level): (&String, &Value)| is_user_id(user) && is_level(level);
+        match users.as_object() {
+            Some(users) if users.iter().all(is_entry) => Ok(()),
+            _ => Err(InvalidPowerLevels::Users),
+        }
+    }
+
+    /// The level of `user`.
+    pub fn user_level(&self, user: &str) -> Level {
+        if self.privileged.iter().any(|creator| **creator == *user) {
+            return Level::Infinite;
+        }
+        Level::Finite(self.users.get(user).copied().unwrap_or_else(|| self.level(Field::UsersDefault)))
+    }
+
+    /// The level needed to send an event of type `kind`. Membership and redactions of others' events have levels
+    /// of their own besides; see [`PowerLevels::level`].
+    pub fn required(&self, kind: &str, is_state: bool) -> i64 {
+        let default = if is_state { Field::StateDefault } else { Field::EventsDefault };
+        self.events.get(kind).copied().unwrap_or_else(|| self.level(default))
+    }
+
+    /// The level that `field` asks for, its default if the event does not say.
+    pub fn level(&self, field: Field) -> i64 {
+        self.stated(field).unwrap_or(field.default())
+    }
+
+    /// The level needed to trigger the notification `key` (`room` for `@room`); 50 unless stated.
+    pub fn notification(&self, key: &str) -> i64 {
+        const DEFAULT: i64 = 50;
+        self.notifications.get(key).copied().unwrap_or(DEFAULT)
+    }
+
+    /// The level of `field` if the event states it.
+    pub fn stated(&self, field: Field) -> Option<i64> {
+        self.fields.get(field as usize).copied().flatten()
+    }
+
+    /// The levels of `users`, as stated; without an event, the creator's.
+    pub fn users(&self) -> &Levels {
+        &self.users
+    }
+
+    /// The levels of `events`, as stated.
+    pub fn events(&self) -> &Levels {
+        &self.events
+    }
+
+    /// The levels of `notifications`, as stated.
+    pub fn notifications(&self) -> &Levels {
+        &self.notifications
+    }
+
+    /// Whether the room has an `m.room.power_levels` event, as opposed to the defaults.
+    pub fn is_present(&self) -> bool {
+        self.present
+    }
+
+    fn empty() -> PowerLevels {
+        PowerLevels {
+            fields: [None; Field::ALL.len()],
+            users: Levels::new(),
+            events: Levels::new(),
+            notifications: Levels::new(),
+            privileged: Vec::new(),
+            present: false,
+        }
+    }
+}
+
+/// The creators of a room: `content.creator` of the create event up to room version 10, its sender in version 11,
+/// and with the sender all of `additional_creators` from version 12 on.
+pub fn creators<'a>(version: &RoomVersion, create: &'a Pdu) -> impl Iterator<Item = &'a str> {
+    let named = if version.creator_in_content { text(create.content.get("creator")) } else { None };
+    let additional = match create.content.get("additional_creators") {
+        Some(Value::Array(additional)) if version.privileged_creators => additional.as_slice(),
+        _ => &[],
+    };
+    std::iter::once(named.unwrap_or(&create.sender)).chain(additional.iter().filter_map(Value::as_str))
+}
+
+/// Whether `id` is a user id, those of historical form included. Specification: "User Identifiers" of the appendices.
+pub(crate) fn is_user_id(id: &str) -> bool {
+    <&UserId>::try_from(id).is_ok()
+}
+
+fn text(value: Option<&Value>) -> Option<&str> {
+    value.and_then(Value::as_str)
+}
+
+fn read_levels(version: &RoomVersion, value: Option<&Value>) -> Levels {
+    let Some(Value::Object(entries)) = value else { return Levels::new() };
+    entries
+        .iter()
+        .filter_map(|(key, value)| Some((Box::from(key.as_str()), read_level(version, value)?)))
+        .collect()
+}
+
+/// One level: an integer; before room version 10 also a string that is one; and where events are not held to
+/// canonical JSON (before version 6) a float, cut off at the decimal point.
+fn read_level(version: &RoomVersion, value: &Value) -> Option<i64> {
+    match value {
+        Value::Number(number) => match number.as_i64() {
+            Some(level) => Some(level),
+            None if version.strict_canonical_json => None,
+            None => number.as_f64().filter(|level| level.is_finite()).map(|level| level.trunc() as i64),
+        },
+        Value::String(text) if !version.integer_power_levels => read_text(text),
+        _ => None,
+    }
+}
+
+/// White space around, one sign, digits with any number of leading zeroes.
+fn read_text(text: &str) -> Option<i64> {
+    let text = text.trim();
+    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    text.parse().ok()
+}

@@ -1,0 +1,327 @@
+//! The one door: only this file begins, commits, retries and publishes.
+//!
+//! A write runs a command under its lanes: reads of the latest state, pure decisions, one batch. Staging the batch
+//! assigns its positions and makes it visible to the commands after it; the committer writes all that is staged with
+//! one sync, publishes, and wakes. Invariant: what is published is on disk, and the published position has no holes.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+    thread::JoinHandle,
+};
+
+use parking_lot::{Mutex, RwLock};
+
+use crate::{
+    command::{Command, Lanes},
+    core::{
+        event::KeyPair,
+        num::{EventNum, NodeId, StreamPos, UserNum},
+    },
+    error::{Error, Result},
+    open,
+    room::{Event, StateNode},
+    store::{Backend, Base, Cache, Durability, Interner, Overlay, Read, Reader, StorageError, Tx},
+    stream::{Touch, Wait, Watch},
+    view::View,
+};
+
+mod commit;
+
+use commit::{Queue, Ticket};
+
+/// The time, from outside.
+pub trait Clock: Send + Sync {
+    /// Milliseconds since the Unix epoch.
+    fn now_ms(&self) -> u64;
+}
+
+/// Randomness, from outside; must be fit for secrets in production.
+pub trait Random: Send + Sync {
+    /// Fills `bytes`.
+    fn fill(&self, bytes: &mut [u8]);
+}
+
+/// The system's clock.
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now_ms(&self) -> u64 {
+        std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .map_or(0, |since| since.as_millis() as u64)
+    }
+}
+
+/// The system's randomness.
+pub struct SystemRandom;
+
+impl Random for SystemRandom {
+    fn fill(&self, bytes: &mut [u8]) {
+        // Without randomness no token or key may be made; there is nothing to go on with.
+        getrandom::fill(bytes).expect("the operating system has no randomness");
+    }
+}
+
+/// Who runs the committer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Committer {
+    /// A thread of its own, so that writes at the same time share one sync.
+    Thread,
+    /// Whoever writes commits at once: for simulation, where no thread may run by itself.
+    Inline,
+}
+
+/// How an engine is opened.
+pub struct Options {
+    /// The server's name, the part behind the colon in user ids. Fixed for the life of a database.
+    pub server_name: String,
+    /// Whether an acknowledged write is on disk.
+    pub durability: Durability,
+    /// Bytes for the engine's own caches; the backend has its own share of the memory budget.
+    pub cache_bytes: usize,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub random: Arc<dyn Random>,
+    /// Who commits.
+    pub committer: Committer,
+}
+
+impl Options {
+    /// Durable, on the system's clock and randomness, with 64 MiB of caches and a committer thread.
+    pub fn new(server_name: impl Into<String>) -> Self {
+        Self {
+            server_name: server_name.into(),
+            durability: Durability::Commit,
+            cache_bytes: 64 << 20,
+            clock: Arc::new(SystemClock),
+            random: Arc::new(SystemRandom),
+            committer: Committer::Thread,
+        }
+    }
+}
+
+/// A moment of the store, and the last position in it.
+pub(crate) struct Published {
+    pub moment: Arc<dyn Read>,
+    pub pos: StreamPos,
+}
+
+/// Numbers given out so far; each starts anew from a reserved mark when the database is opened.
+#[derive(Default)]
+pub(crate) struct Counters {
+    pub events: AtomicU64,
+    pub nodes: AtomicU64,
+}
+
+/// What commands, views and the committer share.
+pub(crate) struct Shared {
+    pub server_name: Arc<str>,
+    pub key_pair: KeyPair,
+    pub backend: Arc<dyn Backend>,
+    pub durability: Durability,
+    pub clock: Arc<dyn Clock>,
+    pub random: Arc<dyn Random>,
+    pub interner: Interner,
+    pub counters: Counters,
+    pub events: Cache<EventNum, Event>,
+    pub nodes: Cache<NodeId, StateNode>,
+    pub watch: Arc<Watch>,
+    pub memo: crate::view::Memo,
+    overlay: Arc<Overlay>,
+    published: RwLock<Arc<Published>>,
+    lanes: Vec<Mutex<()>>,
+    queue: Queue,
+    committer: Committer,
+}
+
+/// Two commands wait for each other only if they share a lane; 1,024 of them make that rare by accident.
+const LANES: usize = 1024;
+
+/// A Matrix server's rooms, state, streams and accounts on a store. Cheap to share behind an `Arc`.
+pub struct Engine {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Engine {
+    /// Opens the engine on `backend`, preparing an empty one and migrating an older one.
+    ///
+    /// Errors: [`StorageError::Foreign`] or [`StorageError::Newer`] for a database that is not this version's, which is
+    /// then left untouched; other storage errors.
+    pub fn open(backend: Arc<dyn Backend>, options: Options) -> Result<Self> {
+        let prepared = open::prepare(&*backend, &options)?;
+        let moment = backend.snapshot();
+        let shared = Arc::new(Shared {
+            server_name: options.server_name.as_str().into(),
+            key_pair: prepared.key_pair,
+            backend: backend.clone(),
+            durability: options.durability,
+            clock: options.clock,
+            random: options.random,
+            interner: Interner::new(prepared.next_names),
+            counters: prepared.counters,
+            events: Cache::new(options.cache_bytes / 4 * 3),
+            nodes: Cache::new(options.cache_bytes / 4),
+            watch: Arc::default(),
+            memo: crate::view::Memo::default(),
+            overlay: Arc::default(),
+            published: RwLock::new(Arc::new(Published { moment, pos: prepared.pos })),
+            lanes: (0..LANES).map(|_| Mutex::new(())).collect(),
+            queue: Queue::new(prepared.pos, prepared.reserved),
+            committer: options.committer,
+        });
+        let thread = match options.committer {
+            Committer::Inline => None,
+            Committer::Thread => Some(commit::spawn(shared.clone()).map_err(StorageError::from)?),
+        };
+        Ok(Self { shared, thread })
+    }
+
+    /// Runs a command. The decision is made before this returns; the future is ready when it is on disk.
+    ///
+    /// Errors: the command's own; [`StorageError`] when the batch could not be written, in which case nothing of it was.
+    pub fn write<C: Command>(&self, command: C) -> Pending<C::Output> {
+        let lanes = command.lanes();
+        loop {
+            let held = self.shared.hold(&lanes);
+            let epoch = self.shared.queue.epoch();
+            let mut tx = Tx::new(self.shared.latest());
+            let output = match command.run(&mut tx) {
+                Ok(output) => output,
+                Err(error) => return Pending { output: Some(Err(error)), ticket: None },
+            };
+            let staged = self.shared.stage(tx, epoch);
+            drop(held);
+            match staged {
+                Some(ticket) => {
+                    if self.shared.committer == Committer::Inline {
+                        self.shared.commit_staged();
+                    }
+                    return Pending { output: Some(Ok(output)), ticket: Some(ticket) };
+                }
+                // A write that this decision may have built on has failed meanwhile: decide anew.
+                None => continue,
+            }
+        }
+    }
+
+    /// Answers a question from the published moment.
+    pub fn read<V: View>(&self, view: &V) -> Result<V::Output> {
+        view.read(&self.shared.reader())
+    }
+
+    /// The last published position.
+    pub fn position(&self) -> StreamPos {
+        self.shared.published.read().pos
+    }
+
+    /// A wait for anything new for `user` after `since`; see [`Wait`]. Spurious readiness is possible.
+    pub fn wait(&self, user: UserNum, since: StreamPos) -> Wait {
+        self.shared.watch.wait(user, since)
+    }
+
+    /// The server's name.
+    pub fn server_name(&self) -> &str {
+        &self.shared.server_name
+    }
+
+    /// The key that this server signs with.
+    pub fn key_pair(&self) -> &KeyPair {
+        &self.shared.key_pair
+    }
+
+    /// Milliseconds since the Unix epoch, by the engine's clock.
+    pub fn now_ms(&self) -> u64 {
+        self.shared.clock.now_ms()
+    }
+
+    /// Figures for the metrics, by name.
+    pub fn figures(&self) -> Vec<(&'static str, u64)> {
+        let mut figures = self.shared.backend.figures();
+        figures.push(("stream_position", self.position().0.max(0) as u64));
+        figures
+    }
+}
+
+impl Drop for Engine {
+    /// Commits what is staged, and closes the store when nobody reads from it any more.
+    fn drop(&mut self) {
+        self.shared.queue.close();
+        if let Some(thread) = self.thread.take() {
+            // The committer does not panic; if it did, there is nothing left to do here.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    /// A reader of the published moment.
+    pub fn reader(self: &Arc<Self>) -> Reader {
+        let published = self.published.read().clone();
+        Reader::new(Base::Moment(published.moment.clone()), published.pos, self.clone())
+    }
+
+    fn latest(self: &Arc<Self>) -> Reader {
+        Reader::new(Base::Latest(self.backend.clone(), self.overlay.clone()), StreamPos::MAX, self.clone())
+    }
+
+    fn hold(&self, lanes: &Lanes) -> Vec<parking_lot::MutexGuard<'_, ()>> {
+        // In ascending order, each once, so that no two commands can wait for each other in a circle.
+        let mut wanted: Vec<usize> = lanes.hashes().map(|hash| hash as usize % LANES).collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        wanted.into_iter().filter_map(|lane| self.lanes.get(lane)).map(Mutex::lock).collect()
+    }
+}
+
+/// A write that is decided and on its way to the disk.
+pub struct Pending<T> {
+    output: Option<Result<T>>,
+    ticket: Option<Arc<Ticket>>,
+}
+
+impl<T> Pending<T> {
+    /// Blocks until it is on disk.
+    pub fn wait(mut self) -> Result<T> {
+        let committed = self.ticket.as_ref().map_or(Ok(()), |ticket| ticket.wait());
+        self.finish(committed)
+    }
+
+    fn finish(&mut self, committed: Result<(), StorageError>) -> Result<T> {
+        let output = self.output.take().unwrap_or(Err(Error::Storage(StorageError::Abandoned)));
+        committed?;
+        output
+    }
+}
+
+impl<T> Unpin for Pending<T> {}
+
+impl<T> Future for Pending<T> {
+    type Output = Result<T>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T>> {
+        let committed = match &self.ticket {
+            None => Ok(()),
+            Some(ticket) => match ticket.poll(context) {
+                Poll::Ready(committed) => committed,
+                Poll::Pending => return Poll::Pending,
+            },
+        };
+        Poll::Ready(self.finish(committed))
+    }
+}
+
+/// What was touched by a batch that is on its way.
+pub(crate) type Touches = Vec<Touch>;
+
+/// The next number of a counter.
+pub(crate) fn next(counter: &AtomicU64) -> u64 {
+    counter.fetch_add(1, Ordering::Relaxed)
+}

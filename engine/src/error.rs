@@ -1,0 +1,180 @@
+//! What can go wrong, sorted by who can act on it.
+//!
+//! Invariant: no HTTP status and no Matrix error code appears here; the server maps variants to them in one place.
+
+use crate::{core::event::EventError, store::StorageError};
+
+/// Why the engine did not do what it was asked.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// The asker may not do this.
+    #[error(transparent)]
+    Denied(#[from] Denied),
+    /// What was asked makes no sense; the asker can correct it.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// What was asked about is not there (or not for the asker to know of).
+    #[error("{0} not found")]
+    NotFound(What),
+    /// It is there already, or has changed in the meantime.
+    #[error(transparent)]
+    Conflict(#[from] Conflict),
+    /// The engine lacks events, keys or state that the caller can fetch.
+    #[error("events, keys or state are missing")]
+    Missing(Missing),
+    /// The store failed; only the operator can act.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+/// Why something is not allowed.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Denied {
+    /// The event is refused by the room's authorisation rules.
+    #[error("{reason} (authorisation rule {rule})")]
+    Rule {
+        /// The rule by its number in the specification.
+        rule: &'static str,
+        /// A sentence for a human.
+        reason: String,
+    },
+    /// The asker is not in the room.
+    #[error("you are not in this room")]
+    NotInRoom,
+    /// The asker's power level is too low.
+    #[error("your power level is too low for this")]
+    PowerLevel,
+    /// The room has a version in which this cannot be done.
+    #[error("this cannot be done in a room of this version")]
+    RoomVersion,
+    /// It belongs to someone else.
+    #[error("this is not yours to change")]
+    NotYours,
+    /// The name is reserved for an application service.
+    #[error("this name is reserved")]
+    Reserved,
+    /// The room is not on this server and nobody here can help to join it.
+    #[error("the room cannot be reached from here")]
+    Unreachable,
+}
+
+/// What is wrong with the input.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Invalid {
+    /// An identifier has the wrong form.
+    #[error("{what} is not valid: {why}")]
+    Identifier {
+        /// Which parameter.
+        what: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A parameter has a value that makes no sense.
+    #[error("{what}: {why}")]
+    Parameter {
+        /// Which parameter.
+        what: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The room version is not one this server speaks.
+    #[error("room version {0} is not supported here")]
+    RoomVersion(String),
+    /// The event is malformed or too large.
+    #[error(transparent)]
+    Event(#[from] EventError),
+    /// An alias that is to stand for a room does not exist or points elsewhere.
+    #[error("the alias {0} does not point to this room")]
+    AliasTarget(String),
+    /// The position or token is not one this server gave out.
+    #[error("this token was not given out by this server")]
+    Token,
+}
+
+/// What was not found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// A room.
+    Room,
+    /// An event.
+    Event,
+    /// A state event.
+    State,
+    /// A user.
+    User,
+    /// A device.
+    Device,
+    /// A room alias.
+    Alias,
+    /// An access or refresh token.
+    Token,
+    /// Account data.
+    AccountData,
+    /// A filter.
+    Filter,
+    /// A profile field.
+    ProfileField,
+    /// A push rule.
+    PushRule,
+    /// A key backup version, room or session.
+    KeyBackup,
+    /// A media file.
+    Media,
+    /// A tag.
+    Tag,
+}
+
+impl std::fmt::Display for What {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Room => "room",
+            Self::Event => "event",
+            Self::State => "state event",
+            Self::User => "user",
+            Self::Device => "device",
+            Self::Alias => "room alias",
+            Self::Token => "token",
+            Self::AccountData => "account data",
+            Self::Filter => "filter",
+            Self::ProfileField => "profile field",
+            Self::PushRule => "push rule",
+            Self::KeyBackup => "key backup",
+            Self::Media => "media",
+            Self::Tag => "tag",
+        })
+    }
+}
+
+/// What stands in the way.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Conflict {
+    /// The user name is taken.
+    #[error("this user name is taken")]
+    UserInUse,
+    /// The alias points to another room.
+    #[error("this room alias is taken")]
+    AliasInUse,
+    /// The key backup version is not the current one.
+    #[error("this is not the current key backup version, which is {current}")]
+    BackupVersion {
+        /// The current version.
+        current: String,
+    },
+    /// The same key id was uploaded with another key.
+    #[error("a key with this id exists and is different")]
+    KeyExists,
+}
+
+/// What the engine lacks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Missing {
+    /// Ids of events.
+    pub events: Vec<String>,
+    /// Signing keys, as (server, key id).
+    pub keys: Vec<(String, String)>,
+    /// Events at which the room's state is needed.
+    pub state: Vec<String>,
+}
+
+/// The engine's result.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

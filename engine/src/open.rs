@@ -1,0 +1,133 @@
+//! Opening: lineage, schema version and server name first; nothing is written until all are right.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::{
+    core::{event::KeyPair, num::StreamPos},
+    engine::{Counters, Options},
+    error::Result,
+    store::{
+        Backend, Change, Family, StorageError, encode_key, next_numbers, read_record, schema, write_record,
+    },
+};
+
+/// What marks a database as Warren's.
+const LINEAGE: &[u8] = b"warren";
+/// The newest schema this code writes and reads.
+const SCHEMA_VERSION: u32 = 1;
+/// Positions and numbers are reserved this many at a time, so that the mark is rarely written and nothing is given out
+/// twice after a crash: 2^63 would last for ages even if each start skipped one such block.
+const RESERVED_AHEAD: u64 = 1 << 16;
+
+const FACT_LINEAGE: &str = "lineage";
+const FACT_SCHEMA: &str = "schema_version";
+const FACT_SERVER_NAME: &str = "server_name";
+const FACT_SIGNING_SEED: &str = "signing_key_seed";
+const FACT_SIGNING_KEY_VERSION: &str = "signing_key_version";
+const FACT_RESERVED: &str = "reserved";
+
+/// The marks below which positions and numbers may be in use.
+#[derive(Clone, Copy, Debug, Default, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Reserved {
+    pos: i64,
+    events: u64,
+    nodes: u64,
+}
+
+/// What opening found out.
+pub(crate) struct Prepared {
+    pub key_pair: KeyPair,
+    pub pos: StreamPos,
+    pub counters: Counters,
+    pub next_names: [u64; 3],
+    pub reserved: Reserved,
+}
+
+fn fact(backend: &dyn Backend, name: &str) -> Result<Option<bytes::Bytes>, StorageError> {
+    backend.get(Family::Meta, &encode_key(&schema::FACTS, &name.to_owned()))
+}
+
+fn required_fact(backend: &dyn Backend, name: &str) -> Result<bytes::Bytes, StorageError> {
+    fact(backend, name)?.ok_or_else(|| StorageError::Corrupt(format!("the fact {name} is missing")))
+}
+
+fn put_fact(name: &str, value: Vec<u8>) -> Change {
+    Change::Put(Family::Meta, encode_key(&schema::FACTS, &name.to_owned()), value.into())
+}
+
+/// Checks the database, makes an empty one ready, and reads where its numbers go on.
+pub(crate) fn prepare(backend: &dyn Backend, options: &Options) -> Result<Prepared> {
+    match fact(backend, FACT_LINEAGE)? {
+        None => create(backend, options)?,
+        Some(lineage) if lineage == LINEAGE => check(backend, options)?,
+        Some(_) => return Err(StorageError::Foreign.into()),
+    }
+    let seed = required_fact(backend, FACT_SIGNING_SEED)?;
+    let key_version =
+        String::from_utf8_lossy(&required_fact(backend, FACT_SIGNING_KEY_VERSION)?).into_owned();
+    let key_pair = KeyPair::from_seed(&key_version, &seed)
+        .map_err(|error| StorageError::Corrupt(format!("the signing key cannot be read: {error}")))?;
+    let reserved: Reserved = match fact(backend, FACT_RESERVED)? {
+        None => Reserved::default(),
+        Some(bytes) => read_record(&bytes)
+            .ok_or_else(|| StorageError::Corrupt("the reserved marks cannot be read".into()))?,
+    };
+    let counters =
+        Counters { events: AtomicU64::new(reserved.events + 1), nodes: AtomicU64::new(reserved.nodes + 1) };
+    let next_names = next_numbers(backend)?;
+    // Everything up to the mark may have been given out, so the marks are behind from the start and the first batch
+    // moves them.
+    Ok(Prepared { key_pair, pos: StreamPos(reserved.pos), counters, next_names, reserved })
+}
+
+fn create(backend: &dyn Backend, options: &Options) -> Result<(), StorageError> {
+    let mut seed = [0; 32];
+    options.random.fill(&mut seed);
+    let mut suffix = [0; 3];
+    options.random.fill(&mut suffix);
+    let key_version = format!("a_{:02x}{:02x}{:02x}", suffix[0], suffix[1], suffix[2]);
+    backend.commit(
+        vec![
+            put_fact(FACT_LINEAGE, LINEAGE.to_vec()),
+            put_fact(FACT_SCHEMA, SCHEMA_VERSION.to_be_bytes().to_vec()),
+            put_fact(FACT_SERVER_NAME, options.server_name.clone().into_bytes()),
+            put_fact(FACT_SIGNING_SEED, seed.to_vec()),
+            put_fact(FACT_SIGNING_KEY_VERSION, key_version.into_bytes()),
+        ],
+        options.durability,
+    )
+}
+
+fn check(backend: &dyn Backend, options: &Options) -> Result<(), StorageError> {
+    let found = required_fact(backend, FACT_SCHEMA)?;
+    let found = found.as_ref().try_into().map(u32::from_be_bytes);
+    let found = found.map_err(|_| StorageError::Corrupt("the schema version cannot be read".into()))?;
+    if found > SCHEMA_VERSION {
+        return Err(StorageError::Newer { found, known: SCHEMA_VERSION });
+    }
+    let server_name = required_fact(backend, FACT_SERVER_NAME)?;
+    if server_name != options.server_name {
+        return Err(StorageError::OtherServer(String::from_utf8_lossy(&server_name).into_owned()));
+    }
+    Ok(())
+}
+
+/// Moves the marks ahead when half of what was reserved has been given out, or when they are behind.
+pub(crate) fn reserve_more(reserved: &mut Reserved, pos: StreamPos, counters: &Counters) -> Option<Change> {
+    let (events, nodes) = (counters.events.load(Ordering::Relaxed), counters.nodes.load(Ordering::Relaxed));
+    let margin = RESERVED_AHEAD / 2;
+    let enough = reserved.pos > pos.0.saturating_add(margin as i64)
+        && reserved.events > events + margin
+        && reserved.nodes > nodes + margin;
+    if enough {
+        return None;
+    }
+    *reserved = Reserved {
+        pos: pos.0.saturating_add(RESERVED_AHEAD as i64),
+        events: events + RESERVED_AHEAD,
+        nodes: nodes + RESERVED_AHEAD,
+    };
+    let mut out = crate::store::ValueWriter::default();
+    write_record(reserved, &mut out);
+    Some(put_fact(FACT_RESERVED, out.bytes))
+}

@@ -1,0 +1,197 @@
+//! A stored event: its header, its bytes, and what has been parsed of them once and for all.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+
+use crate::{
+    core::{
+        event::Pdu,
+        num::{EventNum, RoomNum, StreamPos, TextNum, UserNum},
+        power_levels::PowerLevels,
+        version::{ROOM_VERSIONS, RoomVersion},
+    },
+    store::{InternedKind, Positioned, Reader, StorageError, schema, schema::EventHeader},
+};
+
+/// What an event costs in the cache besides its JSON.
+const EVENT_OVERHEAD_BYTES: usize = 512;
+
+/// An event as it is stored. Shared, and never changed once its position is known.
+#[derive(Debug)]
+pub struct Event {
+    /// Its number.
+    pub num: EventNum,
+    /// Its id.
+    pub event_id: Arc<str>,
+    /// What walks and filters read.
+    pub header: EventHeader,
+    /// Its canonical JSON; redacted if it was.
+    pub json: Bytes,
+    pos: OnceLock<StreamPos>,
+    pdu: OnceLock<Arc<Pdu>>,
+    power_levels: OnceLock<Arc<PowerLevels>>,
+}
+
+impl Event {
+    pub(crate) fn new(num: EventNum, event_id: Arc<str>, header: EventHeader, json: Bytes) -> Self {
+        let (pos, pdu, power_levels) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
+        Self { num, event_id, header, json, pos, pdu, power_levels }
+    }
+
+    /// Its place in the stream; the greatest while its batch is not staged.
+    pub fn pos(&self) -> StreamPos {
+        self.pos.get().copied().unwrap_or(StreamPos::MAX)
+    }
+
+    /// Told once, when the position is assigned.
+    pub(crate) fn set_position(&self, pos: StreamPos) {
+        let _ = self.pos.set(pos);
+    }
+
+    pub(crate) fn set_pdu(&self, pdu: Arc<Pdu>) {
+        let _ = self.pdu.set(pdu);
+    }
+
+    /// The rules that it obeys.
+    pub fn version(&self) -> Result<&'static RoomVersion, StorageError> {
+        room_version(self.header.version)
+    }
+
+    /// The event with its content parsed; parsed on first use.
+    ///
+    /// Errors: [`StorageError::Corrupt`] when the stored bytes are not an event.
+    pub fn pdu(&self) -> Result<Arc<Pdu>, StorageError> {
+        if let Some(pdu) = self.pdu.get() {
+            return Ok(pdu.clone());
+        }
+        let parsed = Pdu::from_stored(self.version()?, self.event_id.clone(), self.json.clone())
+            .map_err(|error| StorageError::Corrupt(format!("event {}: {error}", self.event_id)))?;
+        Ok(self.pdu.get_or_init(|| Arc::new(parsed)).clone())
+    }
+
+    /// The power levels that hold in the room with this create event while this is its `m.room.power_levels` (or, for
+    /// the create event itself, while it has none); parsed on first use.
+    pub fn power_levels(&self, create: &Event) -> Result<Arc<PowerLevels>, StorageError> {
+        if let Some(levels) = self.power_levels.get() {
+            return Ok(levels.clone());
+        }
+        let own = if self.num == create.num { None } else { Some(self.pdu()?) };
+        let levels = PowerLevels::new(self.version()?, &*create.pdu()?, own.as_deref());
+        Ok(self.power_levels.get_or_init(|| Arc::new(levels)).clone())
+    }
+
+    /// What it costs in the cache, in bytes.
+    pub(crate) fn weight(&self) -> usize {
+        // JSON counts twice: it may be parsed.
+        EVENT_OVERHEAD_BYTES + 2 * self.json.len()
+    }
+}
+
+/// The room version with this index in the table of versions.
+pub(crate) fn room_version(index: u8) -> Result<&'static RoomVersion, StorageError> {
+    let version = ROOM_VERSIONS.get(usize::from(index)).copied();
+    version.ok_or_else(|| StorageError::Corrupt(format!("room version number {index}")))
+}
+
+/// The stored form of a body: the id's length, the id, the JSON.
+pub(crate) fn encode_body(event_id: &str, json: &[u8]) -> Bytes {
+    let mut body = Vec::with_capacity(2 + event_id.len() + json.len());
+    body.extend_from_slice(&(event_id.len() as u16).to_be_bytes());
+    body.extend_from_slice(event_id.as_bytes());
+    body.extend_from_slice(json);
+    body.into()
+}
+
+fn decode_body(body: &Bytes) -> Option<(Arc<str>, Bytes)> {
+    let (length, rest) = body.split_first_chunk::<2>()?;
+    let length = usize::from(u16::from_be_bytes(*length));
+    let event_id = std::str::from_utf8(rest.get(..length)?).ok()?;
+    Some((event_id.into(), body.slice(2 + length..)))
+}
+
+fn assemble(num: EventNum, header: Positioned<EventHeader>, body: &Bytes) -> Result<Event, StorageError> {
+    let (event_id, json) = decode_body(body)
+        .ok_or_else(|| StorageError::Corrupt(format!("the body of event number {}", num.0)))?;
+    let event = Event::new(num, event_id, header.value, json);
+    event.set_position(header.pos);
+    Ok(event)
+}
+
+fn lost(num: EventNum) -> StorageError {
+    StorageError::Corrupt(format!("event number {} is missing", num.0))
+}
+
+impl Reader {
+    /// The event with this number; that it is missing is corruption.
+    pub fn event(&self, num: EventNum) -> Result<Arc<Event>, StorageError> {
+        if let Some(event) = self.shared.events.get(&num) {
+            return Ok(event);
+        }
+        let header = self.get(&schema::EVENT_HEADERS, &num)?.ok_or_else(|| lost(num))?;
+        let body = self.get(&schema::EVENT_BODIES, &num)?.ok_or_else(|| lost(num))?;
+        let event = Arc::new(assemble(num, header, &body)?);
+        self.cache_event(&event);
+        Ok(event)
+    }
+
+    /// Many events, in their order, with at most two bulk reads.
+    pub fn events(&self, nums: &[EventNum]) -> Result<Vec<Arc<Event>>, StorageError> {
+        let mut found: Vec<Option<Arc<Event>>> = nums.iter().map(|num| self.shared.events.get(num)).collect();
+        let absent: Vec<EventNum> =
+            nums.iter().zip(&found).filter(|(_, event)| event.is_none()).map(|(num, _)| *num).collect();
+        if !absent.is_empty() {
+            let headers = self.get_many(&schema::EVENT_HEADERS, absent.iter().copied())?;
+            let bodies = self.get_many(&schema::EVENT_BODIES, absent.iter().copied())?;
+            let mut loaded = absent.into_iter().zip(headers.into_iter().zip(bodies));
+            for place in found.iter_mut().filter(|place| place.is_none()) {
+                let Some((num, (header, body))) = loaded.next() else { break };
+                let header = header.ok_or_else(|| lost(num))?;
+                let body = body.ok_or_else(|| lost(num))?;
+                let event = Arc::new(assemble(num, header, &body)?);
+                self.cache_event(&event);
+                *place = Some(event);
+            }
+        }
+        Ok(found.into_iter().flatten().collect())
+    }
+
+    pub(crate) fn cache_event(&self, event: &Arc<Event>) {
+        self.shared.events.insert(event.num, event.clone(), event.weight());
+    }
+
+    /// The number of the event with this id, if it is known here.
+    pub fn event_num(&self, event_id: &str) -> Result<Option<EventNum>, StorageError> {
+        self.get(&schema::EVENT_NUMS, &event_id.to_owned())
+    }
+
+    /// The number of a room.
+    pub fn room_num(&self, room_id: &str) -> Result<Option<RoomNum>, StorageError> {
+        Ok(self.shared.interner.find(self, InternedKind::Room, room_id)?.map(RoomNum))
+    }
+
+    /// The number of a user.
+    pub fn user_num(&self, user_id: &str) -> Result<Option<UserNum>, StorageError> {
+        Ok(self.shared.interner.find(self, InternedKind::User, user_id)?.map(UserNum))
+    }
+
+    /// The number of a text.
+    pub fn text_num(&self, text: &str) -> Result<Option<TextNum>, StorageError> {
+        Ok(self.shared.interner.find(self, InternedKind::Text, text)?.map(|num| TextNum(num as u32)))
+    }
+
+    /// The id of a room.
+    pub fn room_id(&self, room: RoomNum) -> Result<Arc<str>, StorageError> {
+        self.shared.interner.name(self, InternedKind::Room, room.0)
+    }
+
+    /// The id of a user.
+    pub fn user_id(&self, user: UserNum) -> Result<Arc<str>, StorageError> {
+        self.shared.interner.name(self, InternedKind::User, user.0)
+    }
+
+    /// A text.
+    pub fn text(&self, text: TextNum) -> Result<Arc<str>, StorageError> {
+        self.shared.interner.name(self, InternedKind::Text, u64::from(text.0))
+    }
+}

@@ -1,0 +1,78 @@
+//! A room as a command works on it: its head, loaded once and saved once.
+
+use std::sync::Arc;
+
+use super::{Event, room_version};
+use crate::{
+    core::{
+        num::{EventNum, NodeId, RoomNum},
+        power_levels::PowerLevels,
+        version::{ROOM_VERSIONS, RoomVersion},
+    },
+    error::{Error, Result, What},
+    store::{Reader, StorageError, Tx, schema, schema::RoomHead},
+};
+
+/// A room in the hands of one command, which holds its lane.
+pub(crate) struct RoomCtx {
+    pub num: RoomNum,
+    pub id: Arc<str>,
+    pub version: &'static RoomVersion,
+    pub head: RoomHead,
+}
+
+impl RoomCtx {
+    /// The room with this id. Errors: [`What::Room`] not found.
+    pub fn load(reader: &Reader, room_id: &str) -> Result<Self> {
+        let num = reader.room_num(room_id)?.ok_or(Error::NotFound(What::Room))?;
+        let head = reader.get(&schema::ROOM_HEADS, &num)?.ok_or(Error::NotFound(What::Room))?;
+        Ok(Self { num, id: room_id.into(), version: room_version(head.version)?, head })
+    }
+
+    /// A room that has no events yet.
+    pub fn create(tx: &mut Tx, room_id: &str, version: &'static RoomVersion) -> Result<Self, StorageError> {
+        let num = tx.intern_room(room_id)?;
+        let index = ROOM_VERSIONS.iter().position(|known| known.id == version.id).unwrap_or_default();
+        let head = RoomHead {
+            version: index as u8,
+            extremities: Vec::new(),
+            depth: 0,
+            state: NodeId(0),
+            joined: 0,
+            invited: 0,
+        };
+        Ok(Self { num, id: room_id.into(), version, head })
+    }
+
+    /// Writes the head back; the last thing a command does with a room.
+    pub fn save(&self, tx: &mut Tx) {
+        tx.put(&schema::ROOM_HEADS, &self.num, &self.head);
+    }
+
+    /// The current state event under (`kind`, `state_key`).
+    pub fn state(
+        &self,
+        reader: &Reader,
+        kind: &str,
+        state_key: &str,
+    ) -> Result<Option<Arc<Event>>, StorageError> {
+        reader.state_event(self.num, self.head.state, kind, state_key)
+    }
+
+    /// The number of the current state event under (`kind`, `state_key`).
+    pub fn state_num(
+        &self,
+        reader: &Reader,
+        kind: &str,
+        state_key: &str,
+    ) -> Result<Option<EventNum>, StorageError> {
+        reader.state_num(self.num, self.head.state, kind, state_key)
+    }
+
+    /// The room's power levels, by default where it has set none; `None` before its create event.
+    pub fn power_levels(&self, reader: &Reader) -> Result<Option<Arc<PowerLevels>>, StorageError> {
+        let Some(create) = self.state(reader, "m.room.create", "")? else { return Ok(None) };
+        let event = self.state(reader, "m.room.power_levels", "")?.unwrap_or_else(|| create.clone());
+        event.power_levels(&create).map(Some)
+    }
+}

@@ -1,0 +1,103 @@
+//! Membership rows, both ways: a room's users by membership, a user's rooms. Written with the membership event.
+
+use std::sync::Arc;
+
+use super::{Event, RoomCtx};
+use crate::{
+    core::num::{EventNum, RoomNum, StreamPos, UserNum},
+    error::Result,
+    store::{
+        Direction, Positioned, Reader, StorageError, Tx, schema,
+        schema::{Membership, UserNews, UserRoom},
+    },
+    stream::Touch,
+};
+
+/// Brings the rows into agreement with a membership event that has become current state.
+pub(crate) fn apply(tx: &mut Tx, room: &mut RoomCtx, event: &Arc<Event>, pos: StreamPos) -> Result<()> {
+    let pdu = event.pdu()?;
+    let (Some(user_id), Some(membership)) =
+        (pdu.state_key.as_deref(), pdu.membership().and_then(Membership::from_name))
+    else {
+        return Ok(());
+    };
+    let user = tx.intern_user(user_id)?;
+    let before = tx.get(&schema::USER_ROOMS, &(user, room.num))?.map(|row| row.value);
+    let was = before.as_ref().map(|row| row.membership);
+    if let Some(was) = was {
+        tx.delete(&schema::MEMBERS, &(room.num, was as u8, user));
+    }
+    tx.put(&schema::MEMBERS, &(room.num, membership as u8, user), &event.num);
+    count(room, was, Some(membership));
+    let row = UserRoom {
+        membership,
+        event: event.num,
+        // Leaving does not undo forgetting; coming back does.
+        forgotten: matches!(membership, Membership::Leave | Membership::Ban)
+            && before.as_ref().is_some_and(|row| row.forgotten),
+        ever_joined: membership == Membership::Join || before.as_ref().is_some_and(|row| row.ever_joined),
+        stripped_state: None,
+    };
+    tx.put(&schema::USER_ROOMS, &(user, room.num), &Positioned { pos, value: row });
+    if was != Some(membership) {
+        tx.put(&schema::USER_STREAM, &(user, pos), &UserNews::Membership(room.num));
+        tx.touch(Touch::Membership { user, room: room.num, joined: membership == Membership::Join });
+    }
+    tx.touch(Touch::User(user));
+    Ok(())
+}
+
+fn count(room: &mut RoomCtx, was: Option<Membership>, is: Option<Membership>) {
+    let counted = |membership: Option<Membership>, which| u64::from(membership == Some(which));
+    let head = &mut room.head;
+    head.joined = head.joined.saturating_sub(counted(was, Membership::Join)) + counted(is, Membership::Join);
+    head.invited =
+        head.invited.saturating_sub(counted(was, Membership::Invite)) + counted(is, Membership::Invite);
+}
+
+impl Reader {
+    /// The room as this user sees it, if they ever had to do with it.
+    pub fn user_room(
+        &self,
+        user: UserNum,
+        room: RoomNum,
+    ) -> Result<Option<Positioned<UserRoom>>, StorageError> {
+        self.get(&schema::USER_ROOMS, &(user, room))
+    }
+
+    /// The user's membership now.
+    pub fn membership(&self, user: UserNum, room: RoomNum) -> Result<Option<Membership>, StorageError> {
+        Ok(self.user_room(user, room)?.map(|row| row.value.membership))
+    }
+
+    /// All rooms the user has to do with. O(rooms).
+    pub fn user_rooms(&self, user: UserNum) -> Result<Vec<(RoomNum, Positioned<UserRoom>)>, StorageError> {
+        let mut rooms = Vec::new();
+        self.scan(&schema::USER_ROOMS, &user, Direction::Forward, |(_, room), row| {
+            rooms.push((room, row));
+            true
+        })?;
+        Ok(rooms)
+    }
+
+    /// The rooms the user is joined to. O(rooms).
+    pub fn joined_rooms(&self, user: UserNum) -> Result<Vec<RoomNum>, StorageError> {
+        let rooms = self.user_rooms(user)?;
+        let joined = rooms.into_iter().filter(|(_, row)| row.value.membership == Membership::Join);
+        Ok(joined.map(|(room, _)| room).collect())
+    }
+
+    /// The room's users with this membership, and their membership events. O(result).
+    pub fn members(
+        &self,
+        room: RoomNum,
+        membership: Membership,
+    ) -> Result<Vec<(UserNum, EventNum)>, StorageError> {
+        let mut users = Vec::new();
+        self.scan(&schema::MEMBERS, &(room, membership as u8), Direction::Forward, |(_, _, user), event| {
+            users.push((user, event));
+            true
+        })?;
+        Ok(users)
+    }
+}

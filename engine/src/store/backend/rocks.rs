@@ -1,0 +1,285 @@
+//! The embedded backend: RocksDB, one column family per [`Family`], tuned to one memory budget.
+//!
+//! Invariant: `commit` returns after the write-ahead log is on disk (under `Durability::Commit`).
+//! This file holds the engine's only `unsafe`: a snapshot that owns the database it was taken from.
+
+use std::{path::Path, sync::Arc};
+
+use bytes::Bytes;
+use rocksdb::{
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DBCompressionType,
+    DBRawIteratorWithThreadMode, DBWithThreadMode, Options, ReadOptions, SingleThreaded,
+    SnapshotWithThreadMode, WriteBatch, WriteBufferManager, WriteOptions,
+};
+
+use super::{Backend, Change, Direction, Durability, Family, Read, Visit};
+use crate::store::StorageError;
+
+type Db = DBWithThreadMode<SingleThreaded>;
+
+/// The part of the memory budget that the block cache takes; memtables are charged to it. The rest is for the engine's
+/// own caches and the server's queues.
+const CACHE_SHARE_PERCENT: usize = 40;
+/// Memtables over all families; at the default budget 32 MiB, so that 50,000 events are not all held in memory.
+const MEMTABLES_SHARE_PERCENT: usize = 6;
+/// One family's memtable; small, because several fill side by side, a flush is cheap, and RocksDB sets aside as much
+/// disk for its log as one memtable takes.
+const MEMTABLE_BYTES: usize = 3 << 20;
+/// Values from here up go to blob files, out of compaction's way: event JSON of some size, large account data.
+const BLOB_BYTES_MIN: u64 = 4096;
+/// The write-ahead log is cut at this size, which bounds the time of a start after a crash.
+const WAL_BYTES_MAX: u64 = 64 << 20;
+/// RocksDB's own log: enough to see what happened, small on disk.
+const INFO_LOG_BYTES_MAX: usize = 1 << 20;
+/// Compaction and flush threads; the server shares the machine with them.
+const BACKGROUND_JOBS: i32 = 2;
+/// Open files that RocksDB may hold; below the usual limit of 1,024.
+const OPEN_FILES_MAX: i32 = 512;
+
+/// RocksDB in one folder.
+pub struct Rocks {
+    cache: Cache,
+    db: Arc<Db>,
+}
+
+/// The state of a moment, keeping its database open.
+struct RocksSnapshot {
+    // Declared, and so dropped, before the database that it points into.
+    snapshot: SnapshotWithThreadMode<'static, Db>,
+    db: Arc<Db>,
+}
+
+fn storage(error: rocksdb::Error) -> StorageError {
+    match error.kind() {
+        rocksdb::ErrorKind::Corruption => StorageError::Corrupt(error.into_string()),
+        rocksdb::ErrorKind::Busy => StorageError::InUse,
+        _ if error.as_ref().contains("LOCK") => StorageError::InUse,
+        _ => StorageError::Io(error.into_string()),
+    }
+}
+
+fn family_options(family: Family, cache: &Cache) -> Options {
+    let mut table = BlockBasedOptions::default();
+    table.set_block_cache(cache);
+    table.set_bloom_filter(10.0, false);
+    table.set_cache_index_and_filter_blocks(true);
+    table.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    table.set_format_version(6);
+    let mut options = Options::default();
+    options.set_write_buffer_size(MEMTABLE_BYTES);
+    options.set_max_write_buffer_number(2);
+    options.set_compression_type(DBCompressionType::Lz4);
+    options.set_bottommost_compression_type(DBCompressionType::Zstd);
+    options.set_level_compaction_dynamic_level_bytes(true);
+    if family == Family::Bodies {
+        table.set_block_size(16 << 10);
+        // Bodies are read by whole pages of a timeline; zstd halves them at once and they are never rewritten hot.
+        options.set_compression_type(DBCompressionType::Zstd);
+        options.set_enable_blob_files(true);
+        options.set_min_blob_size(BLOB_BYTES_MIN);
+        options.set_blob_compression_type(DBCompressionType::Zstd);
+        options.set_enable_blob_gc(true);
+    }
+    options.set_block_based_table_factory(&table);
+    options
+}
+
+fn database_options(cache: &Cache, memory_budget: usize) -> Options {
+    let mut options = Options::default();
+    options.create_if_missing(true);
+    options.create_missing_column_families(true);
+    options.set_max_background_jobs(BACKGROUND_JOBS);
+    options.set_max_open_files(OPEN_FILES_MAX);
+    options.set_max_total_wal_size(WAL_BYTES_MAX);
+    options.set_max_log_file_size(INFO_LOG_BYTES_MAX);
+    options.set_keep_log_file_num(2);
+    options.set_bytes_per_sync(1 << 20);
+    // Nothing is allocated ahead: an empty server takes little disk.
+    options.set_manifest_preallocation_size(64 << 10);
+    let memtables = memory_budget * MEMTABLES_SHARE_PERCENT / 100;
+    options.set_write_buffer_manager(&WriteBufferManager::new_write_buffer_manager_with_cache(
+        memtables,
+        false,
+        cache.clone(),
+    ));
+    options
+}
+
+fn refuse_foreign(path: &Path) -> Result<(), StorageError> {
+    if !path.join("CURRENT").exists() {
+        return Ok(());
+    }
+    let found = Db::list_cf(&Options::default(), path).map_err(storage)?;
+    let ours = |name: &String| name == "default" || Family::ALL.iter().any(|family| family.name() == name);
+    if found.iter().all(ours) { Ok(()) } else { Err(StorageError::Foreign) }
+}
+
+impl Rocks {
+    /// Opens the database in `path`, making it if it is not there.
+    ///
+    /// `memory_budget` is in bytes; block cache and memtables take their share of it.
+    /// Errors: [`StorageError::InUse`] when another process has it open, [`StorageError::Foreign`] when the folder
+    /// holds a database of something else.
+    pub fn open(path: &Path, memory_budget: usize) -> Result<Self, StorageError> {
+        refuse_foreign(path)?;
+        let cache = Cache::new_lru_cache(memory_budget * CACHE_SHARE_PERCENT / 100);
+        let families = Family::ALL
+            .map(|family| ColumnFamilyDescriptor::new(family.name(), family_options(family, &cache)));
+        let options = database_options(&cache, memory_budget);
+        let db = Db::open_cf_descriptors(&options, path, families).map_err(storage)?;
+        Ok(Self { cache, db: Arc::new(db) })
+    }
+}
+
+fn column(db: &Db, family: Family) -> Result<&ColumnFamily, StorageError> {
+    db.cf_handle(family.name()).ok_or(StorageError::Foreign)
+}
+
+fn read_many(
+    db: &Db,
+    family: Family,
+    keys: &[Vec<u8>],
+    options: &ReadOptions,
+) -> Result<Vec<Option<Bytes>>, StorageError> {
+    db.batched_multi_get_cf_opt(column(db, family)?, keys, false, options)
+        .into_iter()
+        .map(|row| row.map(|value| value.map(|value| Bytes::copy_from_slice(&value))).map_err(storage))
+        .collect()
+}
+
+fn scan_options(options: &mut ReadOptions, start: &[u8], end: Option<&[u8]>) {
+    options.set_iterate_lower_bound(start);
+    if let Some(end) = end {
+        options.set_iterate_upper_bound(end);
+    }
+}
+
+fn walk(
+    mut rows: DBRawIteratorWithThreadMode<'_, Db>,
+    direction: Direction,
+    visit: Visit<'_>,
+) -> Result<(), StorageError> {
+    match direction {
+        Direction::Forward => rows.seek_to_first(),
+        Direction::Backward => rows.seek_to_last(),
+    }
+    while let Some((key, value)) = rows.item() {
+        if !visit(key, value) {
+            return Ok(());
+        }
+        match direction {
+            Direction::Forward => rows.next(),
+            Direction::Backward => rows.prev(),
+        }
+    }
+    rows.status().map_err(storage)
+}
+
+impl Read for Rocks {
+    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
+        let value = self.db.get_pinned_cf(column(&self.db, family)?, key).map_err(storage)?;
+        Ok(value.map(|value| Bytes::copy_from_slice(&value)))
+    }
+
+    fn get_many(&self, family: Family, keys: &[Vec<u8>]) -> Result<Vec<Option<Bytes>>, StorageError> {
+        read_many(&self.db, family, keys, &ReadOptions::default())
+    }
+
+    fn scan(
+        &self,
+        family: Family,
+        start: &[u8],
+        end: Option<&[u8]>,
+        direction: Direction,
+        visit: Visit<'_>,
+    ) -> Result<(), StorageError> {
+        let mut options = ReadOptions::default();
+        scan_options(&mut options, start, end);
+        walk(self.db.raw_iterator_cf_opt(column(&self.db, family)?, options), direction, visit)
+    }
+}
+
+impl RocksSnapshot {
+    #[allow(unsafe_code)]
+    fn take(db: &Arc<Db>) -> Self {
+        let snapshot = db.snapshot();
+        // SAFETY: the snapshot borrows the `Db` behind the `Arc`, whose address does not change, and this struct holds
+        // that `Arc` for as long as the snapshot lives: `snapshot` is dropped first. The longer lifetime never leaves
+        // the struct.
+        let snapshot = unsafe {
+            std::mem::transmute::<SnapshotWithThreadMode<'_, Db>, SnapshotWithThreadMode<'static, Db>>(
+                snapshot,
+            )
+        };
+        Self { snapshot, db: db.clone() }
+    }
+
+    fn options(&self) -> ReadOptions {
+        let mut options = ReadOptions::default();
+        options.set_snapshot(&self.snapshot);
+        options
+    }
+}
+
+impl Read for RocksSnapshot {
+    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
+        let value =
+            self.db.get_pinned_cf_opt(column(&self.db, family)?, key, &self.options()).map_err(storage)?;
+        Ok(value.map(|value| Bytes::copy_from_slice(&value)))
+    }
+
+    fn get_many(&self, family: Family, keys: &[Vec<u8>]) -> Result<Vec<Option<Bytes>>, StorageError> {
+        read_many(&self.db, family, keys, &self.options())
+    }
+
+    fn scan(
+        &self,
+        family: Family,
+        start: &[u8],
+        end: Option<&[u8]>,
+        direction: Direction,
+        visit: Visit<'_>,
+    ) -> Result<(), StorageError> {
+        let mut options = self.options();
+        scan_options(&mut options, start, end);
+        walk(self.db.raw_iterator_cf_opt(column(&self.db, family)?, options), direction, visit)
+    }
+}
+
+impl Backend for Rocks {
+    fn snapshot(&self) -> Arc<dyn Read> {
+        Arc::new(RocksSnapshot::take(&self.db))
+    }
+
+    fn commit(&self, changes: Vec<Change>, durability: Durability) -> Result<(), StorageError> {
+        let mut batch = WriteBatch::default();
+        for change in changes {
+            match change {
+                Change::Put(family, key, value) => batch.put_cf(column(&self.db, family)?, key, value),
+                Change::Delete(family, key) => batch.delete_cf(column(&self.db, family)?, key),
+                Change::DeleteRange(family, start, end) => {
+                    batch.delete_range_cf(column(&self.db, family)?, start, end);
+                }
+            }
+        }
+        let mut options = WriteOptions::default();
+        options.set_sync(durability == Durability::Commit);
+        self.db.write_opt(batch, &options).map_err(storage)
+    }
+
+    fn flush(&self) -> Result<(), StorageError> {
+        for family in Family::ALL {
+            self.db.flush_cf(column(&self.db, family)?).map_err(storage)?;
+        }
+        Ok(())
+    }
+
+    fn figures(&self) -> Vec<(&'static str, u64)> {
+        let property = |name| self.db.property_int_value(name).ok().flatten().unwrap_or_default();
+        vec![
+            ("block_cache_bytes", self.cache.get_usage() as u64),
+            ("memtable_bytes", property("rocksdb.cur-size-all-mem-tables")),
+            ("running_compactions", property("rocksdb.num-running-compactions")),
+        ]
+    }
+}

@@ -1,0 +1,73 @@
+//! The store: typed keyspaces over an ordered key-value engine.
+//!
+//! Invariant: every write is part of one batch that a transaction made, and only `engine.rs` commits batches.
+
+mod backend;
+mod batch;
+mod cache;
+mod intern;
+mod key;
+mod numbers;
+mod random;
+pub mod schema;
+mod tx;
+mod value;
+
+#[cfg(feature = "rocksdb")]
+pub use backend::rocks::Rocks;
+pub use backend::{Backend, Change, Direction, Durability, Family, Read, memory::Memory};
+pub(crate) use batch::Batch;
+pub(crate) use cache::Cache;
+pub(crate) use intern::{CarriedName, InternedKind, Interner, next_numbers};
+pub use key::{Key, KeyReader, KeyWriter};
+pub(crate) use tx::{Base, Overlay};
+pub use tx::{Reader, Tx};
+pub use value::{Positioned, Value, ValueWriter};
+pub(crate) use value::{read_record, record, write_record};
+
+/// What can be wrong with the store itself. Only the operator can act on it.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StorageError {
+    /// The disk or the operating system refused.
+    #[error("the store could not read or write: {0}")]
+    Io(String),
+    /// Something stored is not what was written.
+    #[error("the store is corrupt: {0}")]
+    Corrupt(String),
+    /// Another process has the database open.
+    #[error("another process is using this database")]
+    InUse,
+    /// The database is not Warren's.
+    #[error("the folder holds a database that is not Warren's; it was left untouched")]
+    Foreign,
+    /// The database was written by a newer version.
+    #[error(
+        "the database has schema version {found}, this version of Warren knows {known}; it was left untouched"
+    )]
+    Newer {
+        /// The version in the database.
+        found: u32,
+        /// The newest version this code reads.
+        known: u32,
+    },
+    /// The database belongs to a server of another name.
+    #[error("the database is of the server {0}; a database keeps its server's name for ever")]
+    OtherServer(String),
+    /// A key, value or batch is over the limits of the backend.
+    #[error("a write is larger than the store takes")]
+    TooLarge,
+    /// An earlier write of the same group failed, so that this one was given up too; it may be tried again.
+    #[error("a write that this one builds on failed")]
+    Abandoned,
+}
+
+impl From<std::io::Error> for StorageError {
+    fn from(error: std::io::Error) -> Self {
+        Self::Io(error.to_string())
+    }
+}
+
+/// The bytes of a key, for the few that build changes outside of a transaction.
+pub(crate) fn encode_key<K: Key, V: Value>(keyspace: &schema::Keyspace<K, V>, key: &K) -> Vec<u8> {
+    key::encode(keyspace.id, key).bytes
+}

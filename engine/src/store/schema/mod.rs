@@ -1,0 +1,110 @@
+//! THE TABLE: every keyspace with its id byte, key, value, family and one sentence.
+//!
+//! Invariant: an id byte, once released, is never used for anything else.
+
+use std::marker::PhantomData;
+
+use bytes::Bytes;
+
+use super::{Family, StorageError, Value};
+
+mod names;
+mod room;
+
+pub use names::*;
+pub use room::*;
+
+/// A typed part of the store: all keys that begin with its id byte.
+pub struct Keyspace<K, V> {
+    /// The first byte of each of its keys.
+    pub id: u8,
+    /// Its name, a plural noun.
+    pub name: &'static str,
+    /// Where it is stored.
+    pub family: Family,
+    types: PhantomData<fn() -> (K, V)>,
+}
+
+impl<K, V: Value> Keyspace<K, V> {
+    const fn new(id: u8, name: &'static str, family: Family) -> Self {
+        Self { id, name, family, types: PhantomData }
+    }
+
+    pub(crate) fn corrupt(&self) -> StorageError {
+        StorageError::Corrupt(format!("a row of {} cannot be read", self.name))
+    }
+
+    pub(crate) fn read_value(&self, bytes: &Bytes) -> Result<V, StorageError> {
+        V::read(bytes).ok_or_else(|| self.corrupt())
+    }
+}
+
+/// One row of the table, for the documentation.
+#[derive(Clone, Copy, Debug)]
+pub struct KeyspaceRow {
+    /// The first byte of each key.
+    pub id: u8,
+    /// The keyspace's name.
+    pub name: &'static str,
+    /// Where it is stored.
+    pub family: Family,
+    /// The type of its keys.
+    pub key: &'static str,
+    /// The type of its values.
+    pub value: &'static str,
+    /// What it is.
+    pub about: &'static str,
+}
+
+/// Declares the keyspaces of one topic: constants, and their rows for the table.
+macro_rules! keyspaces {
+    ($table:ident: $(#[doc = $about:literal] $id:literal $name:ident: $family:ident, $key:ty => $value:ty;)*) => {
+        $(
+            #[doc = $about]
+            pub const $name: $crate::store::schema::Keyspace<$key, $value> =
+                $crate::store::schema::Keyspace::new($id, stringify!($name), $crate::store::Family::$family);
+        )*
+        pub(super) const $table: &[$crate::store::schema::KeyspaceRow] = &[
+            $($crate::store::schema::KeyspaceRow {
+                id: $id,
+                name: stringify!($name),
+                family: $crate::store::Family::$family,
+                key: stringify!($key),
+                value: stringify!($value),
+                about: $about,
+            },)*
+        ];
+    };
+}
+pub(crate) use keyspaces;
+
+/// The topics, each a file beside this one.
+const TOPICS: &[&[KeyspaceRow]] = &[names::TABLE, room::TABLE];
+
+/// The whole table, in the order of the id bytes.
+pub fn table() -> Vec<KeyspaceRow> {
+    let mut rows: Vec<KeyspaceRow> = TOPICS.iter().copied().flatten().copied().collect();
+    rows.sort_by_key(|row| row.id);
+    rows
+}
+
+const fn ids_are_unique() -> bool {
+    let mut seen = [false; 256];
+    let mut topic = 0;
+    while topic < TOPICS.len() {
+        let mut row = 0;
+        while row < TOPICS[topic].len() {
+            let id = TOPICS[topic][row].id as usize;
+            // The last byte is not used, so that every prefix has an end.
+            if seen[id] || id == 255 {
+                return false;
+            }
+            seen[id] = true;
+            row += 1;
+        }
+        topic += 1;
+    }
+    true
+}
+
+const _: () = assert!(ids_are_unique(), "two keyspaces share an id byte");

@@ -1,0 +1,233 @@
+//! Rooms and their events. Ids 10 to 59.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::keyspaces;
+use crate::{
+    core::num::{EventNum, NodeId, RoomNum, StreamPos, TextNum, UserNum},
+    store::{Positioned, record},
+};
+
+keyspaces! { TABLE:
+    #[doc = "Event id to event."]
+    10 EVENT_NUMS: Events, String => EventNum;
+    #[doc = "An event's header, which walks, authorisation and filters read, behind its position."]
+    11 EVENT_HEADERS: Events, EventNum => Positioned<EventHeader>;
+    #[doc = "An event's id (with its length in two bytes) and canonical JSON."]
+    12 EVENT_BODIES: Bodies, EventNum => Bytes;
+    #[doc = "A room's events by position: live ones above zero, backfilled ones below."]
+    13 TIMELINE: Events, (RoomNum, StreamPos) => EventNum;
+    #[doc = "A room's forward extremities, current state and member counts."]
+    14 ROOM_HEADS: Rooms, RoomNum => RoomHead;
+    #[doc = "The nodes of a room's state trees."]
+    15 STATE_NODES: Rooms, (RoomNum, NodeId) => Bytes;
+    #[doc = "A room's users by membership (see Membership), with the membership event."]
+    16 MEMBERS: Rooms, (RoomNum, u8, UserNum) => EventNum;
+    #[doc = "A user's rooms, with the membership there and when it began."]
+    17 USER_ROOMS: Users, (UserNum, RoomNum) => Positioned<UserRoom>;
+    #[doc = "The event made for a client's transaction: user, device, endpoint and transaction id; positioned, so that old ones can go."]
+    18 TRANSACTIONS: Users, (UserNum, TextNum, String) => Positioned<String>;
+    #[doc = "Events that relate to an event, by position."]
+    19 RELATIONS: Events, (RoomNum, EventNum, StreamPos) => Relation;
+    #[doc = "Redactions whose target was not there when they came: target's event id, redaction."]
+    20 EARLY_REDACTIONS: Events, (RoomNum, String) => EventNum;
+    #[doc = "A user's receipt in a room by kind and thread, behind its position."]
+    21 RECEIPTS: Rooms, (RoomNum, UserNum, u8, TextNum) => Positioned<Receipt>;
+    #[doc = "Receipts of a room in the order in which they came."]
+    22 RECEIPT_STREAM: Rooms, (RoomNum, StreamPos) => (UserNum, u8, TextNum);
+    #[doc = "A room alias of this server."]
+    23 ALIASES: Rooms, String => Alias;
+    #[doc = "The local aliases of a room."]
+    24 ROOM_ALIASES: Rooms, (RoomNum, String) => ();
+    #[doc = "Rooms that are in the public directory."]
+    25 PUBLIC_ROOMS: Rooms, RoomNum => ();
+    #[doc = "A thread's root with its latest event and number of events."]
+    26 THREADS: Events, (RoomNum, EventNum) => Positioned<Thread>;
+    #[doc = "Threads of a room by the position of their latest event."]
+    27 THREAD_STREAM: Events, (RoomNum, StreamPos) => EventNum;
+    #[doc = "The user who took part in a thread."]
+    28 THREAD_USERS: Events, (RoomNum, EventNum, UserNum) => ();
+    #[doc = "What is the user's own news, by position: see UserNews."]
+    29 USER_STREAM: Users, (UserNum, StreamPos) => UserNews;
+}
+
+/// An event as graph walks, authorisation, filters and visibility see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventHeader {
+    /// The room.
+    pub room: RoomNum,
+    /// Index into `ROOM_VERSIONS`.
+    pub version: u8,
+    /// Who sent it.
+    pub sender: UserNum,
+    /// Its type.
+    pub kind: TextNum,
+    /// Its state key, if it is a state event.
+    pub state_key: Option<TextNum>,
+    /// The events that it follows.
+    pub prev: Vec<EventNum>,
+    /// The events that allow it.
+    pub auth: Vec<EventNum>,
+    /// Distance from the create event.
+    pub depth: u64,
+    /// When its server says it was sent, in milliseconds since the epoch.
+    pub origin_server_ts: u64,
+    /// What became of it.
+    pub status: EventStatus,
+    /// The redaction that was applied to it.
+    pub redacted_by: Option<EventNum>,
+    /// The room's state before it.
+    pub state_before: NodeId,
+    /// The room's state after it.
+    pub state_after: NodeId,
+    /// The device and transaction of a local client that sent it.
+    pub transaction: Option<(TextNum, String)>,
+}
+
+/// What became of an event. Specification: server-server API, "Checks performed on receipt of a PDU".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EventStatus {
+    /// Part of the room.
+    Accepted,
+    /// Allowed where it stands, not by the room's current state: not shown to clients, not built upon.
+    SoftFailed,
+    /// Refused.
+    Rejected,
+    /// Known outside of the graph, as part of an auth chain or of a state.
+    Outlier,
+}
+
+/// Where a room stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoomHead {
+    /// Index into `ROOM_VERSIONS`.
+    pub version: u8,
+    /// The events that nothing follows yet, with their ids.
+    pub extremities: Vec<(EventNum, String)>,
+    /// The greatest depth of an event.
+    pub depth: u64,
+    /// The room's current state.
+    pub state: NodeId,
+    /// Joined members.
+    pub joined: u64,
+    /// Invited users.
+    pub invited: u64,
+}
+
+/// A user's membership of a room; its number is part of keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[repr(u8)]
+pub enum Membership {
+    /// In the room.
+    Join = 1,
+    /// Asked to come.
+    Invite = 2,
+    /// Asking to come.
+    Knock = 3,
+    /// Gone, or turned away.
+    Leave = 4,
+    /// Shut out.
+    Ban = 5,
+}
+
+impl Membership {
+    /// From its name in `m.room.member`.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Some(match name {
+            "join" => Self::Join,
+            "invite" => Self::Invite,
+            "knock" => Self::Knock,
+            "leave" => Self::Leave,
+            "ban" => Self::Ban,
+            _ => return None,
+        })
+    }
+
+    /// Its name in `m.room.member`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Join => "join",
+            Self::Invite => "invite",
+            Self::Knock => "knock",
+            Self::Leave => "leave",
+            Self::Ban => "ban",
+        }
+    }
+}
+
+/// A room as one of its users sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserRoom {
+    /// The membership now.
+    pub membership: Membership,
+    /// The event that made it so.
+    pub event: EventNum,
+    /// Whether the user has forgotten the room.
+    pub forgotten: bool,
+    /// Whether the user was ever joined.
+    pub ever_joined: bool,
+    /// What an invite or knock showed of the room: stripped state as a JSON array.
+    pub stripped_state: Option<Vec<u8>>,
+}
+
+/// An event's relation to another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Relation {
+    /// The event that relates.
+    pub event: EventNum,
+    /// `rel_type`.
+    pub rel_type: TextNum,
+    /// The type of the event that relates.
+    pub kind: TextNum,
+    /// Its sender.
+    pub sender: UserNum,
+}
+
+/// How far a user has read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// The event.
+    pub event: EventNum,
+    /// Its place in the timeline.
+    pub event_pos: StreamPos,
+    /// When the receipt came, in milliseconds since the epoch.
+    pub ts: u64,
+}
+
+/// A local alias.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alias {
+    /// The room's id.
+    pub room_id: String,
+    /// Who made it.
+    pub creator: UserNum,
+}
+
+/// A thread.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Thread {
+    /// Its latest event.
+    pub latest: EventNum,
+    /// How many events are in it; the row's position is that of the latest, under which the thread stands in the stream.
+    pub count: u64,
+}
+
+/// One entry of the per-user index.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum UserNews {
+    /// The user's membership of a room changed.
+    Membership(RoomNum),
+    /// Global account data of this type changed.
+    AccountData(String),
+    /// Account data of this type in a room changed.
+    RoomAccountData(RoomNum, String),
+    /// The devices or keys of a user (perhaps this one) changed.
+    DeviceList(UserNum),
+    /// The user no longer shares a room with another, whose devices need not be followed.
+    DeviceListLeft(UserNum),
+    /// A user's presence changed.
+    Presence(UserNum),
+}
+
+record!(EventHeader, RoomHead, UserRoom, Relation, Receipt, Alias, Thread, UserNews, (UserNum, u8, TextNum));

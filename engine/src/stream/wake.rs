@@ -1,0 +1,213 @@
+//! Wake-ups, and the in-memory table of who has news since when.
+//!
+//! Users that sync are *active*: each of their rooms lists them, so that a touched room finds those to wake without any
+//! read from the store, and a sync with nothing new is answered by comparing integers.
+
+use std::{
+    collections::HashMap,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+use dashmap::DashMap;
+
+use super::Touch;
+use crate::core::num::{RoomNum, StreamPos, UserNum};
+
+/// How many users may be active at once before those who do not wait are forgotten (they are active again at their next
+/// sync): some 200 bytes each, plus eight for each of their rooms.
+const ACTIVE_USERS_MAX: usize = 50_000;
+
+/// Who types in a room.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Typing {
+    /// When the set last changed.
+    pub pos: StreamPos,
+    /// Users, each with the time in milliseconds since the epoch at which it ends.
+    pub users: HashMap<UserNum, u64>,
+}
+
+#[derive(Default)]
+struct ActiveUser {
+    news: StreamPos,
+    rooms: Vec<RoomNum>,
+    wakers: Vec<(u64, Waker)>,
+}
+
+/// Who waits for what.
+#[derive(Default)]
+pub(crate) struct Watch {
+    users: DashMap<UserNum, ActiveUser>,
+    rooms: DashMap<RoomNum, Vec<UserNum>>,
+    room_news: DashMap<RoomNum, StreamPos>,
+    typing: DashMap<RoomNum, Typing>,
+    next_waiter: std::sync::atomic::AtomicU64,
+}
+
+impl Watch {
+    /// Whether the user's rooms list them.
+    pub fn is_active(&self, user: UserNum) -> bool {
+        self.users.contains_key(&user)
+    }
+
+    /// Lists the user in their joined rooms. `published` must be read after `rooms` was: what came between is then taken
+    /// as news.
+    pub fn activate(&self, user: UserNum, rooms: Vec<RoomNum>, published: impl FnOnce() -> StreamPos) {
+        if self.users.len() >= ACTIVE_USERS_MAX {
+            self.forget_idle();
+        }
+        for room in &rooms {
+            let mut active = self.rooms.entry(*room).or_default();
+            if !active.contains(&user) {
+                active.push(user);
+            }
+        }
+        let mut entry = self.users.entry(user).or_default();
+        entry.rooms = rooms;
+        entry.news = entry.news.max(published());
+    }
+
+    fn forget_idle(&self) {
+        let mut idle = HashMap::new();
+        self.users.retain(|user, active| {
+            let keep = !active.wakers.is_empty();
+            if !keep {
+                idle.insert(*user, std::mem::take(&mut active.rooms));
+            }
+            keep
+        });
+        for (user, rooms) in idle {
+            for room in rooms {
+                self.unlist(user, room);
+            }
+        }
+    }
+
+    fn unlist(&self, user: UserNum, room: RoomNum) {
+        if let Some(mut active) = self.rooms.get_mut(&room) {
+            active.retain(|listed| *listed != user);
+        }
+        self.rooms.remove_if(&room, |_, active| active.is_empty());
+    }
+
+    /// The last position at which the room had news, if it is known.
+    pub fn room_news(&self, room: RoomNum) -> Option<StreamPos> {
+        self.room_news.get(&room).map(|pos| *pos)
+    }
+
+    /// Notes what the store says is the room's last position.
+    pub fn note_room_news(&self, room: RoomNum, pos: StreamPos) {
+        let mut known = self.room_news.entry(room).or_default();
+        *known = (*known).max(pos);
+    }
+
+    /// Whether an active user may have something new after `since`.
+    pub fn has_news(&self, user: UserNum, since: StreamPos) -> Option<bool> {
+        self.users.get(&user).map(|active| active.news > since)
+    }
+
+    /// Who types in the room.
+    pub fn typing(&self, room: RoomNum) -> Option<Typing> {
+        self.typing.get(&room).map(|typing| typing.clone())
+    }
+
+    /// Turns what was touched into news; `pos` is the last position of the batch. Who waits for it is added to `wakers`, to be
+    /// woken when it is published.
+    pub fn note(&self, pos: StreamPos, touches: &[Touch], wakers: &mut Vec<Waker>) {
+        for touch in touches {
+            match *touch {
+                Touch::Room(room) => {
+                    self.note_room_news(room, pos);
+                    self.note_for_room(room, pos, wakers);
+                }
+                Touch::Peers(room) => self.note_for_room(room, pos, wakers),
+                Touch::User(user) => self.note_for_user(user, pos, wakers),
+                Touch::Membership { user, room, joined } => self.change_membership(user, room, joined),
+                Touch::Typing { user, room, until_ms } => {
+                    self.change_typing(user, room, until_ms, pos);
+                    self.note_room_news(room, pos);
+                    self.note_for_room(room, pos, wakers);
+                }
+            }
+        }
+    }
+
+    fn change_membership(&self, user: UserNum, room: RoomNum, joined: bool) {
+        let Some(mut active) = self.users.get_mut(&user) else { return };
+        let listed = active.rooms.contains(&room);
+        if joined && !listed {
+            active.rooms.push(room);
+            drop(active);
+            self.rooms.entry(room).or_default().push(user);
+        } else if !joined && listed {
+            active.rooms.retain(|known| *known != room);
+            drop(active);
+            self.unlist(user, room);
+        }
+    }
+
+    fn change_typing(&self, user: UserNum, room: RoomNum, until_ms: u64, pos: StreamPos) {
+        let mut typing = self.typing.entry(room).or_default();
+        typing.pos = pos;
+        if until_ms == 0 {
+            typing.users.remove(&user);
+        } else {
+            typing.users.insert(user, until_ms);
+        }
+    }
+
+    fn note_for_room(&self, room: RoomNum, pos: StreamPos, wakers: &mut Vec<Waker>) {
+        // Copied, so that no two shards are ever locked at once.
+        let active = self.rooms.get(&room).map(|users| users.clone()).unwrap_or_default();
+        for user in active {
+            self.note_for_user(user, pos, wakers);
+        }
+    }
+
+    fn note_for_user(&self, user: UserNum, pos: StreamPos, wakers: &mut Vec<Waker>) {
+        let Some(mut active) = self.users.get_mut(&user) else { return };
+        active.news = active.news.max(pos);
+        wakers.extend(active.wakers.drain(..).map(|(_, waker)| waker));
+    }
+
+    /// A wait for news of the user after `since`.
+    pub fn wait(self: &Arc<Self>, user: UserNum, since: StreamPos) -> Wait {
+        let id = self.next_waiter.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Wait { watch: self.clone(), user, since, id }
+    }
+}
+
+/// Ready when the user may have something new. Spurious readiness is allowed: read again, and wait from there.
+pub struct Wait {
+    watch: Arc<Watch>,
+    user: UserNum,
+    since: StreamPos,
+    id: u64,
+}
+
+impl Future for Wait {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let Some(mut active) = self.watch.users.get_mut(&self.user) else {
+            // Forgotten in the meantime: read again, which makes the user active again.
+            return Poll::Ready(());
+        };
+        if active.news > self.since {
+            return Poll::Ready(());
+        }
+        active.wakers.retain(|(id, _)| *id != self.id);
+        active.wakers.push((self.id, context.waker().clone()));
+        Poll::Pending
+    }
+}
+
+impl Drop for Wait {
+    fn drop(&mut self) {
+        if let Some(mut active) = self.watch.users.get_mut(&self.user) {
+            active.wakers.retain(|(id, _)| *id != self.id);
+        }
+    }
+}

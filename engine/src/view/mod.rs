@@ -1,0 +1,16 @@
+//! One file per read: a view answers a question from one published moment.
+
+use crate::{error::Result, store::Reader};
+
+/// A question.
+pub trait View {
+    /// The answer.
+    type Output;
+
+    /// Answers from the reader's moment.
+    fn read(&self, reader: &Reader) -> Result<Self::Output>;
+}
+
+/// What views remember between reads. Nothing in it is needed: it can be forgotten at any time.
+#[derive(Default)]
+pub(crate) struct Memo {}
