@@ -1,6 +1,9 @@
 //! The pure part of the engine: no I/O, no clock, no randomness, no async; imports nothing above it.
 
 pub mod event;
+pub mod filter;
+pub mod glob;
 pub mod identifiers;
 pub mod json;
+pub mod property_path;
 pub mod version;
