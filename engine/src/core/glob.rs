@@ -1,7 +1,7 @@
 //! Glob patterns, compiled once: `*` for any characters, `?` for exactly one.
 //!
-//! Invariant: matching takes time linear in the value for patterns without `?`, and at most value times pattern length
-//! with it; nothing backtracks further, whatever the pattern.
+//! Invariant: matching compares each place of the value with each part of the pattern at most once; nothing backtracks,
+//! so the time is at most value times pattern length, and linear in the value for a whole match without `?`.
 //! Not here: letter case (callers lower both sides), limits on patterns (each caller has its own).
 //!
 //! Specification: "Glob-style matching" of the appendices.
@@ -45,6 +45,11 @@ impl Glob {
         Glob { segments: segments.collect() }
     }
 
+    /// A pattern without wildcards, whatever characters it holds.
+    pub fn exact(text: &str) -> Self {
+        Glob { segments: [Segment { text: text.into(), has_question_mark: false }].into() }
+    }
+
     /// The pattern, if it has no wildcards.
     pub fn literal(&self) -> Option<&str> {
         match &*self.segments {
@@ -77,22 +82,28 @@ impl Glob {
             if first.text.is_empty() {
                 return value.is_empty();
             }
-            return first
-                .find(value, 0, |start, end| is_boundary(value, start) && is_boundary(value, end))
-                .is_some();
+            return first.find(value, 0, Bounds { start: true, end: true }).is_some();
         };
         // The first place that fits leaves the most room for the rest, so no other needs to be tried.
-        let position = first.find(value, 0, |start, _| is_boundary(value, start));
-        position.and_then(|position| find_all(between, value, position)).is_some_and(|position| {
-            last.text.is_empty() || last.find(value, position, |_, end| is_boundary(value, end)).is_some()
+        let position = first.find(value, 0, Bounds { start: true, end: false });
+        let position = position.and_then(|position| find_all(between, value, position));
+        position.is_some_and(|position| {
+            last.text.is_empty() || last.find(value, position, Bounds { start: false, end: true }).is_some()
         })
     }
+}
+
+/// Where a match has to be at a word boundary.
+#[derive(Clone, Copy, Default, PartialEq)]
+struct Bounds {
+    start: bool,
+    end: bool,
 }
 
 /// Finds the segments in `value` from `position` on, one after the other; the end of the last.
 fn find_all(segments: &[Segment], value: &str, mut position: usize) -> Option<usize> {
     for segment in segments {
-        position = segment.find(value, position, |_, _| true)?;
+        position = segment.find(value, position, Bounds::default())?;
     }
     Some(position)
 }
@@ -114,15 +125,17 @@ impl Segment {
         Some(value.len() - characters.as_str().len())
     }
 
-    /// The end of the first match at or after `position` for which `fits(start, end)`.
-    fn find(&self, value: &str, position: usize, fits: impl Fn(usize, usize) -> bool) -> Option<usize> {
+    /// The end of the first match at or after `position` that is within `bounds`.
+    fn find(&self, value: &str, position: usize, bounds: Bounds) -> Option<usize> {
+        if bounds == Bounds::default() && !self.has_question_mark {
+            let start = position + value.get(position..)?.find(&*self.text)?;
+            return Some(start + self.text.len());
+        }
         let mut start = position;
         loop {
-            if !self.has_question_mark {
-                start += value.get(start..)?.find(&*self.text)?;
-            }
-            if let Some(end) = self.end_at(value, start)
-                && fits(start, end)
+            if (!bounds.start || is_boundary(value, start))
+                && let Some(end) = self.end_at(value, start)
+                && (!bounds.end || is_boundary(value, end))
             {
                 return Some(end);
             }

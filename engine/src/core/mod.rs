@@ -6,4 +6,5 @@ pub mod glob;
 pub mod identifiers;
 pub mod json;
 pub mod property_path;
+pub mod push_rules;
 pub mod version;
