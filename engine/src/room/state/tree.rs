@@ -79,6 +79,7 @@ pub fn get_many<S: NodeRead>(store: &S, root: u64, keys: &[u64]) -> Result<Vec<O
     if root == EMPTY || keys.is_empty() {
         return Ok(values);
     }
+    // Indexes into `keys` and `values`, which are equally long.
     let mut order: Vec<usize> = (0..keys.len()).collect();
     order.sort_unstable_by_key(|&index| keys[index]);
     // One row for each key, ascending: its index in `keys` and the node to look into.
@@ -318,6 +319,7 @@ fn join_small<S: NodeRead>(store: &S, level: u8, children: &mut Vec<Child>) -> R
                 join_small(store, level - 1, &mut left)?;
                 split(left).into_iter().map(|part| Child::New(Draft::Inner(part))).collect()
             }
+            // Both are at `level`; only a damaged tree can have it otherwise.
             _ => return Err(TreeError::TooHigh.into()),
         };
         children.splice(first..first, joined);
