@@ -69,7 +69,9 @@ impl std::str::FromStr for Listener {
         }
         let socket = |text: &str| {
             text.trim_end_matches('/').parse::<SocketAddr>().map_err(|_| {
-                format!("`{row}` must have a numeric address and a port: http://127.0.0.1:8008, http://[::]:8008")
+                format!(
+                    "`{row}` must have a numeric address and a port: http://127.0.0.1:8008, http://[::]:8008"
+                )
             })
         };
         let address = if let Some(rest) = address.strip_prefix("http://") {

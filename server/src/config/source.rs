@@ -124,7 +124,9 @@ pub fn add_flags(raw: &mut Raw, flags: impl IntoIterator<Item = (&'static str, V
 fn known(name: &str, origin: &Origin) -> Result<&'static Row, ConfigError> {
     table::row(name).ok_or_else(|| {
         let hint = match (table::nearest(name), origin) {
-            (Some(nearest), Origin::Variable(_)) => format!("; did you mean WARREN_{}?", nearest.to_ascii_uppercase()),
+            (Some(nearest), Origin::Variable(_)) => {
+                format!("; did you mean WARREN_{}?", nearest.to_ascii_uppercase())
+            }
             (Some(nearest), _) => format!("; did you mean {nearest}?"),
             (None, _) => "; `warren config` prints all options".to_owned(),
         };
@@ -140,7 +142,9 @@ pub fn wrong_shape(row: &Row) -> String {
 /// One text as the values of an option: a list at its commas, without empty elements.
 fn split(row: &Row, text: &str) -> Vec<String> {
     match row.kind {
-        Kind::List => text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect(),
+        Kind::List => {
+            text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
+        }
         _ => vec![text.to_owned()],
     }
 }
@@ -153,8 +157,13 @@ fn from_toml(row: &Row, value: &DeValue<'_>) -> Option<Vec<String>> {
             // One element may be written without brackets.
             single => text(single).map(|text| vec![text]),
         },
-        Kind::Switch => value.as_bool().map(|on| on.to_string()).or_else(|| text(value)).map(|text| vec![text]),
-        Kind::Number(..) => value.as_integer().filter(|number| number.radix() == 10).map(|number| vec![number.as_str().to_owned()]),
+        Kind::Switch => {
+            value.as_bool().map(|on| on.to_string()).or_else(|| text(value)).map(|text| vec![text])
+        }
+        Kind::Number(..) => value
+            .as_integer()
+            .filter(|number| number.radix() == 10)
+            .map(|number| vec![number.as_str().to_owned()]),
         // A room version is easily written without quotes.
         Kind::Choice(_) => text(value)
             .or_else(|| value.as_integer().map(|number| number.as_str().to_owned()))

@@ -48,7 +48,8 @@ fn refuses_with_line_and_nearest_name() {
 #[test]
 fn flags_win_over_variables_over_the_file() {
     let mut raw: Raw = defaults();
-    add_text(&mut raw, Path::new("f"), "server_name = \"file\"\nlog = \"warn\"\nguests = true").expect("valid");
+    add_text(&mut raw, Path::new("f"), "server_name = \"file\"\nlog = \"warn\"\nguests = true")
+        .expect("valid");
     let variable = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     let variables = [
         variable("WARREN_SERVER_NAME", "environment"),

@@ -19,9 +19,8 @@ impl Config {
             .map_err(|error| read.wrong("server_name", format!("is not a server name: {error}")))?
             .to_owned();
         let listen = read.listen()?;
-        let public_base_url = read
-            .url("public_base_url")?
-            .unwrap_or_else(|| default_base_url(&server_name, &listen));
+        let public_base_url =
+            read.url("public_base_url")?.unwrap_or_else(|| default_base_url(&server_name, &listen));
         Ok(Config {
             well_known_client: read.url("well_known_client")?.unwrap_or_else(|| public_base_url.clone()),
             public_base_url,
@@ -69,9 +68,12 @@ impl Config {
 /// Where clients reach a server that does not say so: on a developer's machine the first listener, else by its name.
 fn default_base_url(server_name: &ServerName, listen: &[Listener]) -> String {
     let is_local = matches!(server_name.host(), "localhost" | "127.0.0.1" | "[::1]");
-    let listener = listen.iter().map(|listener| &listener.address).find(|address| !matches!(address, Address::Unix(_)));
+    let listener =
+        listen.iter().map(|listener| &listener.address).find(|address| !matches!(address, Address::Unix(_)));
     match listener {
-        Some(address) if is_local => address.to_string().replacen("0.0.0.0", "127.0.0.1", 1).replacen("[::]", "[::1]", 1),
+        Some(address) if is_local => {
+            address.to_string().replacen("0.0.0.0", "127.0.0.1", 1).replacen("[::]", "[::1]", 1)
+        }
         _ => format!("https://{server_name}"),
     }
 }
@@ -100,7 +102,9 @@ impl Reader<'_> {
         };
         let fits = match row.kind {
             Kind::Choice(values) => values.contains(&value),
-            Kind::Number(least, most) => value.parse().is_ok_and(|number: u64| (least..=most).contains(&number)),
+            Kind::Number(least, most) => {
+                value.parse().is_ok_and(|number: u64| (least..=most).contains(&number))
+            }
             Kind::Switch => matches!(value, "on" | "off" | "true" | "false"),
             Kind::Text => !value.is_empty(),
             Kind::Secret | Kind::List => true,
@@ -136,14 +140,17 @@ impl Reader<'_> {
     where
         T::Err: Display,
     {
-        let parse = |text: &String| text.parse().map_err(|error: T::Err| self.wrong(name, format!("is wrong: {error}")));
+        let parse = |text: &String| {
+            text.parse().map_err(|error: T::Err| self.wrong(name, format!("is wrong: {error}")))
+        };
         self.list(name).iter().map(parse).collect()
     }
 
     fn url(&self, name: &'static str) -> Result<Option<String>, ConfigError> {
         let Some(text) = self.optional(name) else { return Ok(None) };
         let is_url = text.parse::<http::Uri>().is_ok_and(|uri| {
-            matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|host| !host.is_empty())
+            matches!(uri.scheme_str(), Some("http" | "https"))
+                && uri.host().is_some_and(|host| !host.is_empty())
         });
         if is_url {
             Ok(Some(text.trim_end_matches('/').to_owned()))
@@ -166,7 +173,9 @@ impl Reader<'_> {
             (Some(cert), Some(key)) => Ok(Some(Tls { cert: cert.into(), key: key.into() })),
             (Some(_), None) => Err(self.wrong("tls_cert", "is set but tls_key is not")),
             (None, Some(_)) => Err(self.wrong("tls_key", "is set but tls_cert is not")),
-            (None, None) if needed => Err(self.wrong("listen", "has an https row, which needs tls_cert and tls_key")),
+            (None, None) if needed => {
+                Err(self.wrong("listen", "has an https row, which needs tls_cert and tls_key"))
+            }
             (None, None) => Ok(None),
         }
     }
