@@ -11,12 +11,14 @@ use crate::http::rate::RateLimits;
 use crate::http::session::Session;
 use crate::http::tls::Certificate;
 use crate::metrics::Metrics;
+use crate::password::Passwords;
 
 /// Shared by all requests behind one `Arc`.
 pub struct Context {
     pub config: Config,
     pub metrics: Metrics,
     pub rate_limits: RateLimits,
+    pub passwords: Passwords,
     /// The certificate of the https listeners, if there are any.
     pub certificate: Option<Arc<Certificate>>,
     /// Cancelled when the server is told to stop. Whoever waits long (`/sync`) also awaits
@@ -32,6 +34,7 @@ impl Context {
         Ok(Context {
             metrics: Metrics::install(config.metrics_listen.is_some())?,
             rate_limits: RateLimits::new(config.rate_limits),
+            passwords: Passwords::new(&config)?,
             certificate: config.tls.as_ref().map(Certificate::load).transpose()?.map(Arc::new),
             shutdown: CancellationToken::new(),
             started: Instant::now(),

@@ -12,6 +12,7 @@ mod http;
 mod log;
 mod metrics;
 mod page;
+mod password;
 mod worker;
 
 use http::Endpoint;

@@ -125,7 +125,9 @@ async fn admit(call: &mut Call, incoming: Incoming) -> Result<(), ApiError> {
     call.body = match tokio::time::timeout(BODY_TIME_MAX, read_body(incoming, bytes_max)).await {
         Ok(body) => body?,
         Err(_) => {
-            return Err(ApiError::unknown("The body came too slowly").with_status(StatusCode::REQUEST_TIMEOUT));
+            return Err(
+                ApiError::unknown("The body came too slowly").with_status(StatusCode::REQUEST_TIMEOUT)
+            );
         }
     };
     Ok(())

@@ -76,3 +76,45 @@ fn read(files: &Tls) -> Result<CertifiedKey, String> {
         unusable(&files.key, &format_args!("{error} (with the certificate in {})", files.cert.display()))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Puts a pair of the test certificates into the folder, as of that many seconds after 1970.
+    fn put(folder: &Path, cert: &str, key: &str, seconds: u64) -> Tls {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tls");
+        let files = Tls { cert: folder.join("cert.pem"), key: folder.join("key.pem") };
+        for (from, to) in [(cert, &files.cert), (key, &files.key)] {
+            std::fs::copy(source.join(from), to).expect("copied");
+            let file = std::fs::File::options().write(true).open(to).expect("it is there");
+            file.set_modified(SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds)).expect("set");
+        }
+        files
+    }
+
+    #[test]
+    fn a_changed_pair_is_taken_up_when_it_fits() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let files = put(folder.path(), "one.cert.pem", "one.key.pem", 1);
+        let certificate = Certificate::load(&files).expect("a good pair");
+        let in_use = || certificate.current.read().0.cert.clone();
+        let first = in_use();
+        assert_eq!(certificate.reload(), Ok(false));
+        put(folder.path(), "two.cert.pem", "one.key.pem", 2);
+        assert!(certificate.reload().expect_err("half written").contains("key.pem"));
+        assert_eq!(in_use(), first);
+        put(folder.path(), "two.cert.pem", "two.key.pem", 3);
+        assert_eq!(certificate.reload(), Ok(true));
+        assert_ne!(in_use(), first);
+    }
+
+    #[test]
+    fn unusable_files_are_named() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let files = put(folder.path(), "one.key.pem", "one.key.pem", 1);
+        assert!(Certificate::load(&files).expect_err("no certificate").contains("cert.pem"));
+        let absent = Tls { cert: folder.path().join("absent"), ..files };
+        assert!(Certificate::load(&absent).expect_err("absent").contains("absent"));
+    }
+}
