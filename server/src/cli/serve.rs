@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -43,7 +43,8 @@ async fn serve(config: Config) -> Result<(), String> {
         }
         None => None,
     };
-    stop_on_signal(ctx.shutdown.clone())?;
+    let terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
+    let interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
     worker::start(&ctx);
     info!(server_name = %ctx.config.server_name, version = env!("CARGO_PKG_VERSION"), "ready");
     notify(NotifyState::Ready);
@@ -54,25 +55,22 @@ async fn serve(config: Config) -> Result<(), String> {
         }
         Ok::<(), String>(())
     };
-    let (_, metrics) = tokio::join!(listen::run(server, sockets, ctx.shutdown.clone()), metrics);
+    let requests = listen::run(server, sockets, ctx.shutdown.clone());
+    let (_, metrics, ()) =
+        tokio::join!(requests, metrics, stop_on_signal(terminate, interrupt, &ctx.shutdown));
     info!("stopped");
     metrics
 }
 
-/// Cancels the token at SIGTERM or SIGINT.
-fn stop_on_signal(shutdown: CancellationToken) -> Result<(), String> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
-    drop(tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        info!("stopping");
-        notify(NotifyState::Stopping);
-        shutdown.cancel();
-    }));
-    Ok(())
+/// Waits for SIGTERM or SIGINT, then cancels the token.
+async fn stop_on_signal(mut terminate: Signal, mut interrupt: Signal, shutdown: &CancellationToken) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    info!("stopping");
+    notify(NotifyState::Stopping);
+    shutdown.cancel();
 }
 
 /// Tells systemd; without systemd this does nothing.

@@ -1,3 +1,5 @@
+//! The configuration from all its sources, and how it is refused.
+
 use std::path::Path;
 
 use super::source::{Origin, Raw, add_environment, add_flags, add_text, defaults};
