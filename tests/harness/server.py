@@ -62,7 +62,8 @@ class Server:
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
                 [binary(), "serve", *self.options],
-                env={**os.environ, **environment},
+                # `WARREN_…` variables are options of the server: those that steer the tests would be refused.
+                env={k: v for k, v in os.environ.items() if not k.startswith("WARREN_")} | environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -2,7 +2,9 @@
 
 use crate::http::Endpoint;
 
+mod capabilities;
 mod versions;
+mod voip;
 
 /// The tables of all topics.
-pub const TOPICS: &[&[Endpoint]] = &[versions::ENDPOINTS];
+pub const TOPICS: &[&[Endpoint]] = &[capabilities::ENDPOINTS, versions::ENDPOINTS, voip::ENDPOINTS];

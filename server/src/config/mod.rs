@@ -1,8 +1,95 @@
-//! The configuration: typed, validated values. Nothing here is optional by accident.
+//! The configuration: typed, validated values, made in one step from everything that was given.
 
-use ruma_common::OwnedServerName;
+pub mod listener;
+mod network;
+mod secret;
+pub mod source;
+pub mod table;
+mod validate;
 
-/// The validated configuration.
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+
+use ruma_common::{OwnedServerName, RoomVersionId};
+
+pub use listener::{Address, Apis, Listener};
+pub use network::Network;
+pub use secret::Secret;
+pub use source::ConfigError;
+
+/// The validated configuration; the fields are the options of [`table::ROWS`] under the same names.
+#[derive(Debug, Clone)]
 pub struct Config {
     pub server_name: OwnedServerName,
+    /// Without a slash at its end.
+    pub public_base_url: String,
+    pub data_dir: PathBuf,
+    /// At least one.
+    pub listen: Vec<Listener>,
+    /// `tls_cert` and `tls_key`: both or none; there if a listener needs them.
+    pub tls: Option<Tls>,
+    pub trusted_ca_files: Vec<PathBuf>,
+    pub trusted_proxies: Vec<Network>,
+    pub default_room_version: RoomVersionId,
+    pub well_known_server: Option<String>,
+    /// Without a slash at its end.
+    pub well_known_client: String,
+    pub support_email: Option<String>,
+    pub support_page: Option<String>,
+    pub registration: Registration,
+    pub guests: bool,
+    pub registration_shared_secret: Option<Secret>,
+    pub rate_limits: bool,
+    /// Argon2id over 76 KiB times two to this power; see [`Config::password_hash_memory_kib`].
+    pub password_hash_cost: u32,
+    pub allow_private_addresses: bool,
+    pub appservice_files: Vec<PathBuf>,
+    /// `upload_limit_mib` in bytes.
+    pub upload_bytes_max: u64,
+    /// `memory_budget_mib` in bytes.
+    pub memory_budget_bytes: u64,
+    pub durability: Durability,
+    pub log: String,
+    pub log_format: LogFormat,
+    pub metrics_listen: Option<std::net::SocketAddr>,
+}
+
+impl Config {
+    /// The memory parameter of argon2id in KiB; the passes are always two, the lanes one.
+    pub fn password_hash_memory_kib(&self) -> u32 {
+        76 << self.password_hash_cost
+    }
+}
+
+/// Certificate and key files of the https listeners.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    pub cert: PathBuf,
+    pub key: PathBuf,
+}
+
+/// Who may register.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Registration {
+    Closed,
+    Token,
+    Open,
+}
+
+/// When a write is acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// When it is on disk.
+    Commit,
+    /// When the operating system has it.
+    Relaxed,
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    Json,
 }

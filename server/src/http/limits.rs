@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::route::Rate;
+
 /// Bodies of ordinary requests. An event may have 65,536 bytes; what its sender writes with more escapes than the
 /// canonical form has, or wraps into a request object, still fits in four times that.
 pub const JSON_BODY_BYTES_MAX: usize = 256 * 1024;
@@ -18,3 +20,61 @@ pub const BODY_SILENCE_MAX: Duration = Duration::from_secs(30);
 
 /// Path parameters in one path; the specification's most is four (`/state/{eventType}/{stateKey}` and its kin).
 pub const PATH_PARAMETERS_MAX: usize = 6;
+
+/// Request line and headers together. Access tokens, filters in query strings and proxies' additions stay far below;
+/// it must be under 64 KiB because positions in a path are kept in 16 bits.
+pub const HEAD_BYTES_MAX: usize = 32 * 1024;
+
+/// Time for a request's head, counted from the end of the request before: it also ends idle connections. Longer than
+/// the pause between two polls of any client, short enough that a hundred thousand silent sockets do not pile up.
+pub const HEAD_TIME_MAX: Duration = Duration::from_secs(90);
+
+/// Time for a TLS handshake, which takes three round trips at most.
+pub const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Requests at once on one HTTP/2 connection: a client's long poll and whatever a browser's page starts in parallel.
+pub const STREAMS_PER_CONNECTION_MAX: u32 = 250;
+
+/// What an answer on HTTP/2 may buffer unsent.
+pub const SEND_BUFFER_BYTES_MAX: usize = 256 * 1024;
+
+/// Time between being told to stop and dropping what is still open. Operators give a server five seconds in all; one
+/// is left for closing the database.
+pub const DRAIN_TIME_MAX: Duration = Duration::from_secs(4);
+
+/// Pause after a failed accept, which happens when file descriptors have run out: trying at once would only spin.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Token buckets kept at most. At about 40 bytes each they stay below 8 MiB; more senders than this within the minute
+/// between two sweeps is an attack, and then all start afresh.
+pub const BUCKETS_MAX: usize = 200_000;
+
+/// A sustained rate and a burst: (requests per second, requests at once).
+pub struct Allowance {
+    pub per_second: f32,
+    pub burst: f32,
+}
+
+/// What a user, or an address without a user, may do per rate class. The sustained rates are several times what a
+/// person with a few devices does; the bursts let a client restore its session or a bot catch up.
+pub fn allowance(rate: Rate) -> Option<Allowance> {
+    let (per_second, burst) = match rate {
+        Rate::None => return None,
+        // A client that opens a space asks for hundreds of profiles and members within a second or two.
+        Rate::Read => (100.0, 400.0),
+        // Key claims and uploads for a large encrypted room.
+        Rate::Write => (30.0, 200.0),
+        // A fast typist sends one message a second; receipts and typing notices ride along.
+        Rate::Send => (10.0, 100.0),
+        // Joining a space's rooms at once.
+        Rate::Join => (1.0, 30.0),
+        // Ten wrong passwords, then one every five seconds: no use for guessing.
+        Rate::Login => (0.2, 10.0),
+        Rate::Register => (0.1, 10.0),
+        // A page of a picture-rich room.
+        Rate::Media => (20.0, 200.0),
+        // As-you-type searches.
+        Rate::Search => (5.0, 30.0),
+    };
+    Some(Allowance { per_second, burst })
+}

@@ -5,12 +5,18 @@
 
 pub mod answer;
 pub mod call;
+mod cors;
 pub mod error;
-pub mod json;
+mod json;
 pub mod limits;
-pub mod query;
+pub mod listen;
+mod peer;
+mod query;
+pub mod rate;
 pub mod route;
+pub mod serve;
 pub mod session;
+pub mod tls;
 
 pub use answer::Answer;
 pub use call::{Call, Outcome};

@@ -5,14 +5,17 @@
 //! so that `%2F` inside an event id is not a separator. A single slash at the end of a path is ignored.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use http::Method;
 
 use super::call::PathValues;
 use super::limits::PATH_PARAMETERS_MAX;
 use super::{ApiError, Call, Outcome};
+use crate::metrics::Meter;
 
 /// A handler: `async fn name(call: Call) -> Outcome`, boxed by the [`endpoints!`] table.
 pub type Handler = fn(Call) -> Pin<Box<dyn Future<Output = Outcome> + Send>>;
@@ -133,26 +136,35 @@ fn with_version(path: &str, version: &str) -> String {
     segments.join("/")
 }
 
+/// An endpoint in the router, with what is counted about it.
+#[derive(Clone)]
+pub struct Route {
+    pub endpoint: &'static Endpoint,
+    /// Shared by all paths that the endpoint is served under.
+    pub meter: Arc<Meter>,
+}
+
 /// Finds the endpoint of a request.
 pub struct Router {
-    paths: matchit::Router<Vec<&'static Endpoint>>,
+    paths: matchit::Router<Vec<Route>>,
 }
 
 impl Router {
     /// A router of all rows of all tables. Errors: a sentence naming two rows that contradict each other, or a row
     /// with too many parameters; both are faults of the tables.
     pub fn new(tables: &[&'static [Endpoint]]) -> Result<Router, String> {
-        let mut by_path: std::collections::BTreeMap<String, Vec<&'static Endpoint>> = Default::default();
+        let mut by_path: BTreeMap<String, Vec<Route>> = BTreeMap::new();
         for endpoint in tables.iter().flat_map(|table| table.iter()) {
             if endpoint.parameter_names().count() > PATH_PARAMETERS_MAX {
                 return Err(format!("{} has too many parameters", endpoint.path));
             }
+            let meter = Arc::new(Meter::new(&endpoint.method, endpoint.path));
             for path in endpoint.paths() {
                 let rows = by_path.entry(without_end_slash(&path).to_owned()).or_default();
-                if rows.iter().any(|row| row.method == endpoint.method) {
+                if rows.iter().any(|row| row.endpoint.method == endpoint.method) {
                     return Err(format!("two endpoints answer {} {path}", endpoint.method));
                 }
-                rows.push(endpoint);
+                rows.push(Route { endpoint, meter: meter.clone() });
             }
         }
         let mut paths = matchit::Router::new();
@@ -165,13 +177,13 @@ impl Router {
     /// The endpoint for a method and an undecoded path, and where in the path its parameters are.
     ///
     /// Errors: 404 `M_UNRECOGNIZED` for an unknown path, 405 for a known path without that method.
-    pub fn find(&self, method: &Method, path: &str) -> Result<(&'static Endpoint, PathValues), ApiError> {
+    pub fn find(&self, method: &Method, path: &str) -> Result<(&Route, PathValues), ApiError> {
         let found = self.paths.at(without_end_slash(path));
         let found = found.map_err(|_| ApiError::unrecognized("This server does not know that endpoint"))?;
         // RFC 9110, 9.3.2: HEAD is GET without the body, which the transport leaves out.
-        let row = found.value.iter().find(|row| row.method == *method);
-        let row = row
-            .or_else(|| found.value.iter().find(|row| *method == Method::HEAD && row.method == Method::GET));
+        let answers = |method: &Method| found.value.iter().find(|row| row.endpoint.method == *method);
+        let row =
+            answers(method).or_else(|| if *method == Method::HEAD { answers(&Method::GET) } else { None });
         let row = row.ok_or_else(|| ApiError::wrong_method("This endpoint does not support that method"))?;
         let mut values = PathValues::default();
         for (slot, (_, value)) in values.iter_mut().zip(found.params.iter()) {
@@ -181,11 +193,6 @@ impl Router {
                 ..u16::try_from(start + value.len()).unwrap_or_default();
         }
         Ok((row, values))
-    }
-
-    /// Whether any method answers at that path.
-    pub fn knows(&self, path: &str) -> bool {
-        self.paths.at(without_end_slash(path)).is_ok()
     }
 }
 
@@ -216,7 +223,7 @@ mod tests {
         let router = Router::new(&[ENDPOINTS]).expect("the table is sound");
         let (row, values) = router.find(&method, path).map_err(|error| error.status.as_u16())?;
         let values = values.into_iter().map(|range| &path[usize::from(range.start)..usize::from(range.end)]);
-        Ok((row.path, values.filter(|value| !value.is_empty()).collect()))
+        Ok((row.endpoint.path, values.filter(|value| !value.is_empty()).collect()))
     }
 
     #[test]

@@ -1,0 +1,153 @@
+//! Arguments and `--help`. The flags of options are made from the table of options, not written here.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Arg, ArgAction, ArgMatches};
+
+use crate::config::table::{Kind, ROWS, Row};
+use crate::config::{Config, source};
+
+/// What to do.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Command {
+    Serve,
+    Routes,
+    Config,
+}
+
+const ABOUT: &str = "Warren, a Matrix homeserver in one binary.";
+const HOW: &str = "\
+Without a command the server is started. Every option can also stand in the file that --config names or in an
+environment variable (WARREN_SERVER_NAME); `warren config` prints them all with their meaning and their defaults.";
+
+/// Reads the arguments, and with them the configuration. The configuration's errors are left to the command, as
+/// commands that need none must work without a valid one. `Err`: the process is done, help or an error was printed.
+pub fn parse(
+    arguments: impl IntoIterator<Item = OsString>,
+) -> Result<(Command, Result<Config, String>), ExitCode> {
+    let matches = parser().try_get_matches_from(arguments).map_err(|error| {
+        // Failing to print help leaves nothing that could be done about it.
+        let _ = error.print();
+        ExitCode::from(if error.use_stderr() { 2 } else { 0 })
+    })?;
+    let command = match matches.subcommand() {
+        Some(("routes", _)) => Command::Routes,
+        Some(("config", _)) => Command::Config,
+        _ => Command::Serve,
+    };
+    let innermost = matches.subcommand().map_or(&matches, |(_, inner)| inner);
+    Ok((command, configuration(innermost)))
+}
+
+fn parser() -> clap::Command {
+    let commands = [
+        clap::Command::new("serve").about("Starts the server (also what happens without a command)"),
+        clap::Command::new("routes").about("Prints the table of endpoints, tab-separated"),
+        clap::Command::new("config")
+            .about("Prints a configuration file with every option, its meaning and its default"),
+    ];
+    let config = Arg::new("config").long("config").value_name("FILE").global(true);
+    clap::Command::new("warren")
+        .about(ABOUT)
+        .after_help(HOW)
+        .version(env!("CARGO_PKG_VERSION"))
+        .subcommands(commands)
+        .arg(config.value_parser(clap::value_parser!(PathBuf)).help("The configuration file (TOML)"))
+        .args(ROWS.iter().map(argument))
+}
+
+fn argument(row: &'static Row) -> Arg {
+    let short = row.meaning.lines().next().unwrap_or_default().trim_end_matches('.');
+    let default = match row.default {
+        "" => String::new(),
+        default => format!(" [default: {default}]"),
+    };
+    let argument = Arg::new(row.name)
+        .long(lasting(row.flag()))
+        .global(true)
+        .help(format!("{short}{default}"))
+        .long_help(format!("{}{default}", row.meaning))
+        .help_heading("Options of the configuration");
+    let argument = match row.kind {
+        Kind::List => argument.action(ArgAction::Append),
+        _ => argument.action(ArgAction::Set),
+    };
+    match row.kind {
+        Kind::Switch => argument.value_name("on|off"),
+        Kind::Choice(values) if values.len() <= 4 => argument.value_name(lasting(values.join("|"))),
+        Kind::Choice(_) => argument.value_name("VALUE"),
+        Kind::Number(..) => argument.value_name("NUMBER"),
+        Kind::Text | Kind::List | Kind::Secret => argument.value_name("VALUE"),
+    }
+}
+
+/// The parser wants names that live for ever; they are made once in the life of the process.
+fn lasting(name: String) -> &'static str {
+    Box::leak(name.into_boxed_str())
+}
+
+fn configuration(matches: &ArgMatches) -> Result<Config, String> {
+    let mut raw = source::defaults();
+    let file = matches.get_one::<PathBuf>("config").cloned();
+    let file =
+        file.or_else(|| std::env::var_os("WARREN_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from));
+    load(&mut raw, file.as_deref(), matches).map_err(|error| error.to_string())?;
+    Config::from_raw(&raw).map_err(|error| error.to_string())
+}
+
+fn load(raw: &mut source::Raw, file: Option<&Path>, matches: &ArgMatches) -> Result<(), source::ConfigError> {
+    if let Some(path) = file {
+        source::add_file(raw, path)?;
+    }
+    let variables = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    source::add_environment(raw, variables)?;
+    let flags = ROWS.iter().filter_map(|row| {
+        let values: Vec<String> = matches.get_many::<String>(row.name)?.cloned().collect();
+        Some((row.name, values))
+    });
+    source::add_flags(raw, flags);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arguments(text: &str) -> (Command, Result<Config, String>) {
+        parse(text.split(' ').map(OsString::from)).expect("accepted")
+    }
+
+    #[test]
+    fn the_parser_is_sound() {
+        parser().debug_assert();
+    }
+
+    #[test]
+    fn flags_before_and_after_the_command() {
+        for text in [
+            "warren serve --server-name a.b --listen http://127.0.0.1:1 --listen unix:/x",
+            "warren --server-name a.b --listen http://127.0.0.1:1 --listen unix:/x serve",
+            "warren --server-name a.b --listen http://127.0.0.1:1 --listen unix:/x",
+        ] {
+            let (command, config) = arguments(text);
+            assert_eq!(command, Command::Serve);
+            let config = config.expect("valid");
+            assert_eq!(config.server_name, "a.b");
+            assert_eq!(config.listen.len(), 2);
+        }
+    }
+
+    #[test]
+    fn wrong_arguments() {
+        let refused = |text: &str| parse(text.split(' ').map(OsString::from)).is_err();
+        assert!(refused("warren serv"));
+        assert!(refused("warren serve --server-nam x"));
+        assert!(refused("warren --help"));
+        assert_eq!(arguments("warren routes").0, Command::Routes);
+        let (_, config) = arguments("warren serve --guests maybe");
+        assert_eq!(config.expect_err("refused"), "flag --guests: guests must be on or off");
+    }
+}

@@ -1,0 +1,38 @@
+//! The command line: arguments, and one file per command.
+
+mod arguments;
+mod routes;
+mod serve;
+
+use std::process::ExitCode;
+
+use arguments::Command;
+
+/// Runs what the arguments ask for.
+pub fn run() -> ExitCode {
+    let (command, config) = match arguments::parse(std::env::args_os()) {
+        Ok(parsed) => parsed,
+        Err(exit) => return exit,
+    };
+    let done = match command {
+        Command::Serve => config.and_then(serve::run),
+        Command::Routes => print(&routes::table()),
+        Command::Config => print(&crate::config::table::example()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("warren: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints to standard output; a reader that has gone away, such as `head`, is no fault.
+fn print(text: &str) -> Result<(), String> {
+    use std::io::{ErrorKind, Write};
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.to_string()),
+        _ => Ok(()),
+    }
+}

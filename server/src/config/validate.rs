@@ -1,0 +1,195 @@
+//! From texts to the typed [`Config`], in one step.
+
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use ruma_common::{OwnedServerName, ServerName};
+
+use super::source::{ConfigError, Given, Origin, Raw, wrong_shape};
+use super::table::{self, Kind};
+use super::{Address, Config, Durability, Listener, LogFormat, Registration, Secret, Tls};
+
+impl Config {
+    /// Validates everything that was given. Errors: the first option that is wrong, and where it was given.
+    pub fn from_raw(raw: &Raw) -> Result<Config, ConfigError> {
+        let read = Reader { raw };
+        let server_name: OwnedServerName = ServerName::parse(&read.text("server_name")?)
+            .map_err(|error| read.wrong("server_name", format!("is not a server name: {error}")))?
+            .to_owned();
+        let listen = read.listen()?;
+        let public_base_url =
+            read.url("public_base_url")?.unwrap_or_else(|| default_base_url(&server_name, &listen));
+        Ok(Config {
+            well_known_client: read.url("well_known_client")?.unwrap_or_else(|| public_base_url.clone()),
+            public_base_url,
+            data_dir: read.text("data_dir")?.into(),
+            tls: read.tls(&listen)?,
+            listen,
+            trusted_ca_files: read.paths("trusted_ca_files"),
+            trusted_proxies: read.parsed("trusted_proxies")?,
+            default_room_version: read.one("default_room_version")?,
+            well_known_server: read
+                .optional("well_known_server")
+                .map(|name| ServerName::parse(&name).map(|_| name))
+                .transpose()
+                .map_err(|error| read.wrong("well_known_server", format!("is not host:port: {error}")))?,
+            support_email: read.optional("support_email"),
+            support_page: read.url("support_page")?,
+            registration: match read.text("registration")?.as_str() {
+                "closed" => Registration::Closed,
+                "open" => Registration::Open,
+                _ => Registration::Token,
+            },
+            guests: read.switch("guests")?,
+            registration_shared_secret: read.optional("registration_shared_secret").map(Secret::new),
+            rate_limits: read.switch("rate_limits")?,
+            password_hash_cost: read.one("password_hash_cost")?,
+            allow_private_addresses: read.switch("allow_private_addresses")?,
+            appservice_files: read.paths("appservice_files"),
+            upload_bytes_max: read.one::<u64>("upload_limit_mib")? << 20,
+            memory_budget_bytes: read.one::<u64>("memory_budget_mib")? << 20,
+            durability: match read.text("durability")?.as_str() {
+                "relaxed" => Durability::Relaxed,
+                _ => Durability::Commit,
+            },
+            log: read.log()?,
+            log_format: match read.text("log_format")?.as_str() {
+                "json" => LogFormat::Json,
+                _ => LogFormat::Text,
+            },
+            metrics_listen: read.metrics_listen()?,
+            server_name,
+        })
+    }
+}
+
+/// Where clients reach a server that does not say so: on a developer's machine the first listener, else by its name.
+fn default_base_url(server_name: &ServerName, listen: &[Listener]) -> String {
+    let is_local = matches!(server_name.host(), "localhost" | "127.0.0.1" | "[::1]");
+    let listener =
+        listen.iter().map(|listener| &listener.address).find(|address| !matches!(address, Address::Unix(_)));
+    match listener {
+        Some(address) if is_local => {
+            address.to_string().replacen("0.0.0.0", "127.0.0.1", 1).replacen("[::]", "[::1]", 1)
+        }
+        _ => format!("https://{server_name}"),
+    }
+}
+
+struct Reader<'a> {
+    raw: &'a Raw,
+}
+
+impl Reader<'_> {
+    fn given(&self, name: &'static str) -> Option<&Given> {
+        self.raw.get(name)
+    }
+
+    fn wrong(&self, name: &'static str, message: impl Display) -> ConfigError {
+        let origin = self.given(name).map_or(Origin::Default, |given| given.origin.clone());
+        ConfigError { origin, message: format!("{name} {message}") }
+    }
+
+    /// The one value of an option, checked against its row's choices and bounds.
+    fn text(&self, name: &'static str) -> Result<String, ConfigError> {
+        let row = table::row(name).ok_or_else(|| self.wrong(name, "is not in the table"))?;
+        let misfit = || ConfigError { message: wrong_shape(row), ..self.wrong(name, "") };
+        let value = match self.given(name).map(|given| given.values.as_slice()) {
+            Some([value]) => value.trim(),
+            _ => return Err(misfit()),
+        };
+        let fits = match row.kind {
+            Kind::Choice(values) => values.contains(&value),
+            Kind::Number(least, most) => {
+                value.parse().is_ok_and(|number: u64| (least..=most).contains(&number))
+            }
+            Kind::Switch => matches!(value, "on" | "off" | "true" | "false"),
+            Kind::Text => !value.is_empty(),
+            Kind::Secret | Kind::List => true,
+        };
+        if fits { Ok(value.to_owned()) } else { Err(misfit()) }
+    }
+
+    fn optional(&self, name: &'static str) -> Option<String> {
+        let value = self.given(name)?.values.first()?.trim();
+        (!value.is_empty()).then(|| value.to_owned())
+    }
+
+    fn one<T: FromStr>(&self, name: &'static str) -> Result<T, ConfigError>
+    where
+        T::Err: Display,
+    {
+        self.text(name)?.parse().map_err(|error: T::Err| self.wrong(name, format!("is wrong: {error}")))
+    }
+
+    fn switch(&self, name: &'static str) -> Result<bool, ConfigError> {
+        Ok(matches!(self.text(name)?.as_str(), "on" | "true"))
+    }
+
+    fn list(&self, name: &'static str) -> &[String] {
+        self.given(name).map_or(&[], |given| &given.values)
+    }
+
+    fn paths(&self, name: &'static str) -> Vec<PathBuf> {
+        self.list(name).iter().map(PathBuf::from).collect()
+    }
+
+    fn parsed<T: FromStr>(&self, name: &'static str) -> Result<Vec<T>, ConfigError>
+    where
+        T::Err: Display,
+    {
+        let parse = |text: &String| {
+            text.parse().map_err(|error: T::Err| self.wrong(name, format!("is wrong: {error}")))
+        };
+        self.list(name).iter().map(parse).collect()
+    }
+
+    fn url(&self, name: &'static str) -> Result<Option<String>, ConfigError> {
+        let Some(text) = self.optional(name) else { return Ok(None) };
+        let is_url = text.parse::<http::Uri>().is_ok_and(|uri| {
+            matches!(uri.scheme_str(), Some("http" | "https"))
+                && uri.host().is_some_and(|host| !host.is_empty())
+        });
+        if is_url {
+            Ok(Some(text.trim_end_matches('/').to_owned()))
+        } else {
+            Err(self.wrong(name, "must be a URL that starts with http:// or https://"))
+        }
+    }
+
+    fn listen(&self) -> Result<Vec<Listener>, ConfigError> {
+        let listen: Vec<Listener> = self.parsed("listen")?;
+        if listen.is_empty() {
+            return Err(self.wrong("listen", "must have at least one row"));
+        }
+        Ok(listen)
+    }
+
+    fn tls(&self, listen: &[Listener]) -> Result<Option<Tls>, ConfigError> {
+        let needed = listen.iter().any(|listener| matches!(listener.address, Address::Https(_)));
+        match (self.optional("tls_cert"), self.optional("tls_key")) {
+            (Some(cert), Some(key)) => Ok(Some(Tls { cert: cert.into(), key: key.into() })),
+            (Some(_), None) => Err(self.wrong("tls_cert", "is set but tls_key is not")),
+            (None, Some(_)) => Err(self.wrong("tls_key", "is set but tls_cert is not")),
+            (None, None) if needed => {
+                Err(self.wrong("listen", "has an https row, which needs tls_cert and tls_key"))
+            }
+            (None, None) => Ok(None),
+        }
+    }
+
+    fn log(&self) -> Result<String, ConfigError> {
+        let directives = self.text("log")?;
+        tracing_subscriber::EnvFilter::try_new(&directives)
+            .map_err(|error| self.wrong("log", format!("is wrong: {error}")))?;
+        Ok(directives)
+    }
+
+    fn metrics_listen(&self) -> Result<Option<SocketAddr>, ConfigError> {
+        let Some(text) = self.optional("metrics_listen") else { return Ok(None) };
+        let address = text.strip_prefix("http://").unwrap_or(&text).trim_end_matches('/').parse();
+        address.map(Some).map_err(|_| self.wrong("metrics_listen", "must be http://ADDRESS:PORT"))
+    }
+}

@@ -1,0 +1,126 @@
+//! Rate limits: a token bucket per sender and rate class.
+//!
+//! A sender is a user, or an address where nobody is logged in. A bucket that has filled up again says nothing and is
+//! swept away, so memory follows the senders of the last minutes and is bounded.
+
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
+use std::time::Instant;
+
+use dashmap::DashMap;
+
+use super::ApiError;
+use super::limits::{BUCKETS_MAX, allowance};
+use super::route::Rate;
+use super::session::Session;
+
+/// The buckets of all senders.
+pub struct RateLimits {
+    /// `None` if rate limits are off.
+    buckets: Option<DashMap<(u64, Rate), Bucket>>,
+    hasher: RandomState,
+    start: Instant,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Bucket {
+    tokens: f32,
+    /// Seconds since `start` when `tokens` was right.
+    at: f64,
+}
+
+impl RateLimits {
+    pub fn new(enabled: bool) -> RateLimits {
+        RateLimits { buckets: enabled.then(DashMap::new), hasher: RandomState::new(), start: Instant::now() }
+    }
+
+    /// Takes a token. Errors: 429 with the time until there is one again.
+    pub fn take(
+        &self,
+        rate: Rate,
+        session: Option<&Session>,
+        address: Option<IpAddr>,
+    ) -> Result<(), ApiError> {
+        let Some(buckets) = &self.buckets else { return Ok(()) };
+        let sender = match (session, address) {
+            (Some(session), _) => self.hasher.hash_one(&session.user_id),
+            // The owner of an IPv6 address has the whole /64 that it is in.
+            (None, Some(IpAddr::V6(address))) => self.hasher.hash_one(address.to_bits() >> 64),
+            (None, Some(IpAddr::V4(address))) => self.hasher.hash_one(address),
+            (None, None) => return Ok(()),
+        };
+        self.take_at(buckets, sender, rate, self.start.elapsed().as_secs_f64())
+    }
+
+    fn take_at(
+        &self,
+        buckets: &DashMap<(u64, Rate), Bucket>,
+        sender: u64,
+        rate: Rate,
+        now: f64,
+    ) -> Result<(), ApiError> {
+        let Some(allowed) = allowance(rate) else { return Ok(()) };
+        let mut bucket = buckets.entry((sender, rate)).or_insert(Bucket { tokens: allowed.burst, at: now });
+        let refill = (now - bucket.at).max(0.0) * f64::from(allowed.per_second);
+        bucket.tokens = (bucket.tokens + refill as f32).min(allowed.burst);
+        bucket.at = now;
+        if bucket.tokens >= 1.0 {
+            bucket.tokens -= 1.0;
+            return Ok(());
+        }
+        let seconds = (1.0 - bucket.tokens) / allowed.per_second;
+        Err(ApiError::limit_exceeded((seconds * 1000.0).ceil() as u64))
+    }
+
+    /// Forgets the buckets that are full again; all, if there are still too many.
+    pub fn sweep(&self) {
+        let Some(buckets) = &self.buckets else { return };
+        let now = self.start.elapsed().as_secs_f64();
+        buckets.retain(|(_, rate), bucket| {
+            allowance(*rate).is_some_and(|allowed| {
+                f64::from(bucket.tokens) + (now - bucket.at) * f64::from(allowed.per_second)
+                    < f64::from(allowed.burst)
+            })
+        });
+        if buckets.len() > BUCKETS_MAX {
+            buckets.clear();
+            buckets.shrink_to_fit();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_then_the_sustained_rate() {
+        let limits = RateLimits::new(true);
+        let buckets = limits.buckets.as_ref().expect("on");
+        let take = |sender, now| limits.take_at(buckets, sender, Rate::Login, now);
+        for _ in 0..10 {
+            assert!(take(1, 0.0).is_ok());
+        }
+        let refused = take(1, 0.0).expect_err("the burst is used up");
+        assert_eq!((refused.status.as_u16(), refused.retry_after_ms()), (429, Some(5000)));
+        assert!(take(2, 0.0).is_ok(), "another sender has his own bucket");
+        assert!(take(1, 4.9).is_err());
+        assert!(take(1, 5.1).is_ok());
+        assert!(take(1, 5.1).is_err());
+    }
+
+    #[test]
+    fn off_is_off_and_full_buckets_are_swept() {
+        let address = Some("1.1.1.1".parse().expect("an address"));
+        let off = RateLimits::new(false);
+        assert!((0..1000).all(|_| off.take(Rate::Login, None, address).is_ok()));
+        let on = RateLimits::new(true);
+        on.take(Rate::Register, None, address).expect("the first");
+        on.sweep();
+        let buckets = on.buckets.as_ref().expect("on");
+        assert_eq!(buckets.len(), 1, "one token is missing for ten seconds");
+        buckets.iter_mut().for_each(|mut bucket| bucket.at -= 20.0);
+        on.sweep();
+        assert_eq!(buckets.len(), 0);
+    }
+}

@@ -1,0 +1,194 @@
+//! The way of every request: route, session, rate, body, handler, headers, log line, metrics. In this order, once.
+
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use http::header::CONTENT_LENGTH;
+use http::{HeaderName, Method, Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use hyper::body::{Body, Incoming};
+use tracing::{debug, warn};
+
+use super::answer::AnswerBody;
+use super::call::{BodyStream, Call};
+use super::limits::{BODY_TIME_MAX, BULK_BODY_BYTES_MAX, JSON_BODY_BYTES_MAX};
+use super::peer::{Peer, client_address};
+use super::route::{BodyClass, Route, Router};
+use super::{Answer, ApiError, Endpoint, Outcome, cors, session};
+use crate::context::Context;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Everything that answers requests.
+pub struct Server {
+    ctx: Arc<Context>,
+    router: Router,
+    requests: AtomicU64,
+}
+
+impl Server {
+    /// Errors: the tables contradict each other.
+    pub fn new(ctx: Arc<Context>, tables: &[&'static [Endpoint]]) -> Result<Server, String> {
+        Ok(Server { ctx, router: Router::new(tables)?, requests: AtomicU64::new(1) })
+    }
+
+    /// Answers one request. Never fails: whatever goes wrong is an answer too.
+    pub async fn serve(
+        self: Arc<Self>,
+        peer: Peer,
+        request: Request<Incoming>,
+    ) -> Result<Response<AnswerBody>, Infallible> {
+        let start = Instant::now();
+        let _in_flight = self.ctx.metrics.enter();
+        let request_id = self.requests.fetch_add(1, Ordering::Relaxed);
+        let mut answer = match request.method() {
+            &Method::OPTIONS => Answer::empty().with_status(StatusCode::NO_CONTENT),
+            _ => self.route(peer, request, request_id, start).await,
+        };
+        if answer.status == StatusCode::NO_CONTENT {
+            answer.body = AnswerBody::Full(Bytes::new());
+            answer.headers.clear();
+        }
+        cors::add(&mut answer.headers);
+        answer.headers.insert(REQUEST_ID, request_id.into());
+        let mut response = Response::new(answer.body);
+        *response.status_mut() = answer.status;
+        *response.headers_mut() = answer.headers;
+        Ok(response)
+    }
+
+    async fn route(&self, peer: Peer, request: Request<Incoming>, request_id: u64, start: Instant) -> Answer {
+        let path = request.uri().path();
+        let found = if peer.apis.serve(path) {
+            self.router.find(request.method(), path)
+        } else {
+            Err(ApiError::unrecognized("This listener does not serve that API"))
+        };
+        let (route, path_values) = match found {
+            Ok(found) => found,
+            Err(error) => {
+                debug!(target: "warren::request", id = request_id, method = %request.method(), status = error.status.as_u16(), "no endpoint");
+                return error.into();
+            }
+        };
+        let (parts, incoming) = request.into_parts();
+        let mut call = Call {
+            client: client_address(peer, &parts.headers, &self.ctx.config.trusted_proxies),
+            ctx: self.ctx.clone(),
+            endpoint: route.endpoint,
+            request_id,
+            parts,
+            path_values,
+            session: None,
+            body: Bytes::new(),
+            stream: None,
+        };
+        let admitted = admit(&mut call, incoming).await;
+        let session = call.session.clone();
+        let outcome = match admitted {
+            Ok(()) => Guarded((route.endpoint.handler)(call)).await,
+            Err(error) => Err(error),
+        };
+        let answer = outcome.unwrap_or_else(Answer::from);
+        let user = session.as_deref().map_or("-", |session| session.user_id.as_str());
+        finish(route, request_id, answer.status, start.elapsed(), user);
+        answer
+    }
+}
+
+/// What must hold before the handler runs: a good session, a token left in the bucket, a body within its limit.
+async fn admit(call: &mut Call, incoming: Incoming) -> Result<(), ApiError> {
+    call.session = session::authenticate(call).await?;
+    call.ctx.rate_limits.take(call.endpoint.rate, call.session.as_deref(), call.client)?;
+    let bytes_max = match call.endpoint.body {
+        BodyClass::Nothing => return Ok(()),
+        BodyClass::Json => JSON_BODY_BYTES_MAX,
+        BodyClass::Bulk => BULK_BODY_BYTES_MAX,
+        BodyClass::Stream => {
+            let bytes_left = call.ctx.config.upload_bytes_max;
+            if content_length(call).is_some_and(|length| length > bytes_left) {
+                return Err(too_large(bytes_left));
+            }
+            call.stream = Some(BodyStream { incoming, bytes_left });
+            return Ok(());
+        }
+    };
+    if content_length(call).is_some_and(|length| length > bytes_max as u64) {
+        return Err(too_large(bytes_max as u64));
+    }
+    call.body = match tokio::time::timeout(BODY_TIME_MAX, read_body(incoming, bytes_max)).await {
+        Ok(body) => body?,
+        Err(_) => {
+            return Err(
+                ApiError::unknown("The body came too slowly").with_status(StatusCode::REQUEST_TIMEOUT)
+            );
+        }
+    };
+    Ok(())
+}
+
+fn content_length(call: &Call) -> Option<u64> {
+    call.header(CONTENT_LENGTH)?.parse().ok()
+}
+
+fn too_large(bytes_max: u64) -> ApiError {
+    ApiError::too_large(format!("The body is larger than the {bytes_max} bytes that this endpoint accepts"))
+}
+
+/// The whole body; one that arrives in one piece, as most do, is not copied.
+async fn read_body(mut incoming: Incoming, bytes_max: usize) -> Result<Bytes, ApiError> {
+    let mut first = Bytes::new();
+    let mut joined = BytesMut::new();
+    while let Some(frame) = incoming.frame().await {
+        let frame = frame.map_err(|error| ApiError::unknown(format!("The body broke off: {error}")))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if first.len() + joined.len() + data.len() > bytes_max {
+            return Err(too_large(bytes_max as u64));
+        }
+        if joined.is_empty() && first.is_empty() {
+            first = data;
+        } else {
+            if joined.is_empty() {
+                joined.reserve(
+                    first.len()
+                        + data.len()
+                        + usize::try_from(incoming.size_hint().lower()).unwrap_or(0).min(bytes_max),
+                );
+                joined.extend_from_slice(&std::mem::take(&mut first));
+            }
+            joined.extend_from_slice(&data);
+        }
+    }
+    Ok(if joined.is_empty() { first } else { joined.freeze() })
+}
+
+/// The log line and the metrics of an answered request. Ordinary answers are logged at `debug`, faults at `warn`.
+fn finish(route: &Route, request_id: u64, status: StatusCode, took: Duration, user: &str) {
+    let (method, path) = (route.endpoint.method.as_str(), route.endpoint.path);
+    let ms = took.as_micros() as f64 / 1000.0;
+    if status.is_server_error() {
+        warn!(target: "warren::request", id = request_id, method, route = path, status = status.as_u16(), ms, user);
+    } else {
+        debug!(target: "warren::request", id = request_id, method, route = path, status = status.as_u16(), ms, user);
+    }
+    route.meter.record(status.as_u16(), took);
+}
+
+/// A handler whose panic becomes a 500 instead of a connection that breaks off without a word.
+struct Guarded(Pin<Box<dyn Future<Output = Outcome> + Send>>);
+
+impl Future for Guarded {
+    type Output = Outcome;
+
+    fn poll(mut self: Pin<&mut Self>, task: &mut std::task::Context<'_>) -> Poll<Outcome> {
+        // The handler's future is never polled again after a panic, so nothing can see a broken invariant of it.
+        std::panic::catch_unwind(AssertUnwindSafe(|| self.0.as_mut().poll(task)))
+            .unwrap_or_else(|_| Poll::Ready(Err(ApiError::internal("a handler panicked"))))
+    }
+}

@@ -1,0 +1,120 @@
+//! Certificates of the https listeners, read again when their files change.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use parking_lot::RwLock;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+
+use crate::config::Tls;
+
+/// The certificate in use.
+#[derive(Debug)]
+pub struct Certificate {
+    files: Tls,
+    current: RwLock<(Arc<CertifiedKey>, Option<SystemTime>)>,
+}
+
+impl Certificate {
+    /// Errors: a sentence naming the file that cannot be used.
+    pub fn load(files: &Tls) -> Result<Certificate, String> {
+        let changed = newest_change(files);
+        Ok(Certificate { files: files.clone(), current: RwLock::new((Arc::new(read(files)?), changed)) })
+    }
+
+    /// Takes the files up if they have changed. A pair that does not fit together, such as one of which only half has
+    /// been written yet, is tried again next time while the old one stays in use. Returns whether it changed.
+    pub fn reload(&self) -> Result<bool, String> {
+        let changed = newest_change(&self.files);
+        if changed == self.current.read().1 {
+            return Ok(false);
+        }
+        let key = read(&self.files)?;
+        *self.current.write() = (Arc::new(key), changed);
+        Ok(true)
+    }
+
+    /// The settings of a listener: TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1.
+    pub fn server_config(self: &Arc<Self>) -> Result<Arc<rustls::ServerConfig>, String> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| error.to_string())?
+            .with_no_client_auth()
+            .with_cert_resolver(self.clone());
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(Arc::new(config))
+    }
+}
+
+impl ResolvesServerCert for Certificate {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.current.read().0.clone())
+    }
+}
+
+fn newest_change(files: &Tls) -> Option<SystemTime> {
+    let changed = |path: &Path| std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+    changed(&files.cert).max(changed(&files.key))
+}
+
+fn read(files: &Tls) -> Result<CertifiedKey, String> {
+    let unusable =
+        |path: &Path, error: &dyn std::fmt::Display| format!("cannot use {}: {error}", path.display());
+    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(&files.cert)
+        .and_then(Iterator::collect)
+        .map_err(|error| unusable(&files.cert, &error))?;
+    if chain.is_empty() {
+        return Err(unusable(&files.cert, &"it has no certificate in it"));
+    }
+    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| unusable(&files.key, &error))?;
+    CertifiedKey::from_der(chain, key, &rustls::crypto::ring::default_provider()).map_err(|error| {
+        unusable(&files.key, &format_args!("{error} (with the certificate in {})", files.cert.display()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Puts a pair of the test certificates into the folder, as of that many seconds after 1970.
+    fn put(folder: &Path, cert: &str, key: &str, seconds: u64) -> Tls {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tls");
+        let files = Tls { cert: folder.join("cert.pem"), key: folder.join("key.pem") };
+        for (from, to) in [(cert, &files.cert), (key, &files.key)] {
+            std::fs::copy(source.join(from), to).expect("copied");
+            let file = std::fs::File::options().write(true).open(to).expect("it is there");
+            file.set_modified(SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds)).expect("set");
+        }
+        files
+    }
+
+    #[test]
+    fn a_changed_pair_is_taken_up_when_it_fits() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let files = put(folder.path(), "one.cert.pem", "one.key.pem", 1);
+        let certificate = Certificate::load(&files).expect("a good pair");
+        let in_use = || certificate.current.read().0.cert.clone();
+        let first = in_use();
+        assert_eq!(certificate.reload(), Ok(false));
+        put(folder.path(), "two.cert.pem", "one.key.pem", 2);
+        assert!(certificate.reload().expect_err("half written").contains("key.pem"));
+        assert_eq!(in_use(), first);
+        put(folder.path(), "two.cert.pem", "two.key.pem", 3);
+        assert_eq!(certificate.reload(), Ok(true));
+        assert_ne!(in_use(), first);
+    }
+
+    #[test]
+    fn unusable_files_are_named() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let files = put(folder.path(), "one.key.pem", "one.key.pem", 1);
+        assert!(Certificate::load(&files).expect_err("no certificate").contains("cert.pem"));
+        let absent = Tls { cert: folder.path().join("absent"), ..files };
+        assert!(Certificate::load(&absent).expect_err("absent").contains("absent"));
+    }
+}

@@ -1,0 +1,141 @@
+//! What is counted: requests by endpoint and status, their durations, those in flight, and the process.
+//!
+//! Without `metrics_listen` no recorder is installed and every handle here does nothing.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use http::{HeaderValue, Method};
+use metrics::{
+    Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge,
+    histogram,
+};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use parking_lot::RwLock;
+
+use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
+
+/// Bounds of the duration histogram in seconds: from a cached read to the longest long poll.
+const DURATION_BOUNDS: &[f64] =
+    &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
+
+/// The process-wide metrics.
+pub struct Metrics {
+    recorder: Option<PrometheusHandle>,
+    in_flight: AtomicI64,
+    in_flight_gauge: Gauge,
+}
+
+impl Metrics {
+    /// Installs the recorder if metrics are served. Must come before the router, whose meters bind to it.
+    ///
+    /// Errors: a recorder was installed before in this process.
+    pub fn install(served: bool) -> Result<Metrics, String> {
+        let recorder = if served { Some(recorder()?) } else { None };
+        describe_counter!("warren_requests_total", "Requests answered, by endpoint and status");
+        describe_histogram!(
+            "warren_request_seconds",
+            "Time from a request's head to its answer, by endpoint"
+        );
+        describe_gauge!("warren_requests_in_flight", "Requests being handled, long polls among them");
+        describe_gauge!("process_resident_memory_bytes", "Memory of the process that is resident");
+        let in_flight_gauge = gauge!("warren_requests_in_flight");
+        Ok(Metrics { recorder, in_flight: AtomicI64::new(0), in_flight_gauge })
+    }
+
+    /// Counts a request as in flight until the guard is dropped, also if its client goes away.
+    pub fn enter(&self) -> InFlight<'_> {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        InFlight(self)
+    }
+
+    /// Requests being handled now.
+    pub fn in_flight(&self) -> i64 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// The page that Prometheus reads; `None` if metrics are not served.
+    pub fn render(&self) -> Option<String> {
+        let recorder = self.recorder.as_ref()?;
+        self.in_flight_gauge.set(self.in_flight() as f64);
+        if let Some(bytes) = resident_bytes() {
+            gauge!("process_resident_memory_bytes").set(bytes as f64);
+        }
+        Some(recorder.render())
+    }
+
+    /// Folds what was recorded since the last call; without it histograms grow until they are read.
+    pub fn upkeep(&self) {
+        if let Some(recorder) = &self.recorder {
+            recorder.run_upkeep();
+        }
+    }
+}
+
+fn recorder() -> Result<PrometheusHandle, String> {
+    PrometheusBuilder::new()
+        .set_buckets(DURATION_BOUNDS)
+        .and_then(PrometheusBuilder::install_recorder)
+        .map_err(|error| error.to_string())
+}
+
+/// A request in flight.
+pub struct InFlight<'a>(&'a Metrics);
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What is counted about one endpoint, with its handles looked up once.
+pub struct Meter {
+    method: String,
+    route: &'static str,
+    seconds: Histogram,
+    by_status: RwLock<Vec<(u16, Counter)>>,
+}
+
+impl Meter {
+    pub fn new(method: &Method, route: &'static str) -> Meter {
+        let method = method.to_string();
+        let seconds = histogram!("warren_request_seconds", "method" => method.clone(), "route" => route);
+        Meter { method, route, seconds, by_status: RwLock::default() }
+    }
+
+    /// Records an answered request.
+    pub fn record(&self, status: u16, took: Duration) {
+        self.seconds.record(took.as_secs_f64());
+        let known = self
+            .by_status
+            .read()
+            .iter()
+            .find(|(known, _)| *known == status)
+            .map(|(_, counter)| counter.clone());
+        let counter = known.unwrap_or_else(|| {
+            let counter = counter!("warren_requests_total",
+                "method" => self.method.clone(), "route" => self.route, "status" => status.to_string());
+            self.by_status.write().push((status, counter.clone()));
+            counter
+        });
+        counter.increment(1);
+    }
+}
+
+/// Resident memory of this process, from the kernel. `None` where there is no `/proc`.
+pub fn resident_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}
+
+endpoints! {
+    GET "/metrics" [] None None Nothing get_metrics;
+}
+
+/// The only endpoint of the `metrics_listen` listener.
+async fn get_metrics(call: Call) -> Outcome {
+    let page = call.ctx.metrics.render().ok_or_else(|| ApiError::not_found("Metrics are not served"))?;
+    Ok(Answer::bytes(HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"), page.into()))
+}

@@ -1,0 +1,48 @@
+//! The background workers: a table with one row each. Nothing else in the server runs without a request.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use crate::context::Context;
+
+/// Work that is done again and again.
+pub struct Worker {
+    pub name: &'static str,
+    pub every: Duration,
+    /// One round. Must be short: it runs on a request thread.
+    pub round: fn(&Context),
+}
+
+/// All workers.
+pub const WORKERS: &[Worker] = &[
+    Worker { name: "certificate", every: Duration::from_secs(10), round: reload_certificate },
+    Worker { name: "rate limits", every: Duration::from_secs(60), round: |ctx| ctx.rate_limits.sweep() },
+    Worker { name: "metrics", every: Duration::from_secs(5), round: |ctx| ctx.metrics.upkeep() },
+];
+
+/// Starts all workers; they end with the server.
+pub fn start(ctx: &Arc<Context>) {
+    for worker in WORKERS {
+        let ctx = ctx.clone();
+        drop(tokio::spawn(async move {
+            let mut ticks = tokio::time::interval(worker.every);
+            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            loop {
+                tokio::select! {
+                    () = ctx.shutdown.cancelled() => return,
+                    _ = ticks.tick() => (worker.round)(&ctx),
+                }
+            }
+        }));
+    }
+}
+
+fn reload_certificate(ctx: &Context) {
+    match ctx.certificate.as_ref().map(|certificate| certificate.reload()) {
+        Some(Ok(true)) => info!("the certificate has changed and is in use"),
+        Some(Err(error)) => warn!(%error, "the changed certificate cannot be used; the old one stays"),
+        Some(Ok(false)) | None => {}
+    }
+}
