@@ -184,6 +184,15 @@ impl Engine {
         Ok(Self { shared, thread })
     }
 
+    /// Opens the engine on RocksDB in `path`, which is made if it is not there. `memory_budget` is in bytes; the store's
+    /// caches take their share of it.
+    ///
+    /// Errors: as [`Engine::open`]; [`StorageError::InUse`] when another process has it open.
+    #[cfg(feature = "rocksdb")]
+    pub fn open_embedded(path: &std::path::Path, memory_budget: usize, options: Options) -> Result<Self> {
+        Self::open(Arc::new(crate::store::Rocks::open(path, memory_budget)?), options)
+    }
+
     /// Runs a command. The decision is made before this returns; the future is ready when it is on disk.
     ///
     /// Errors: the command's own; [`StorageError`] when the batch could not be written, in which case nothing of it was.

@@ -5,7 +5,9 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Config;
+use warren_engine::{Engine, Options};
+
+use crate::config::{Config, Durability};
 use crate::http::ApiError;
 use crate::http::rate::RateLimits;
 use crate::http::session::Session;
@@ -16,6 +18,7 @@ use crate::password::Passwords;
 /// Shared by all requests behind one `Arc`.
 pub struct Context {
     pub config: Config,
+    pub engine: Engine,
     pub metrics: Metrics,
     pub rate_limits: RateLimits,
     pub passwords: Passwords,
@@ -28,6 +31,25 @@ pub struct Context {
     pub started: Instant,
 }
 
+/// The part of the memory budget that the engine's own caches take; the store has its own share, and what is left is
+/// for requests and the allocator.
+const ENGINE_CACHES_PERCENT: u64 = 15;
+/// The folder of the store inside the data folder.
+const STORE_FOLDER: &str = "store";
+
+/// Opens the engine on the embedded store. Errors: a sentence about why it cannot be opened.
+pub fn open_engine(config: &Config) -> Result<Engine, String> {
+    let mut options = Options::new(config.server_name.as_str());
+    options.durability = match config.durability {
+        Durability::Commit => warren_engine::Durability::Commit,
+        Durability::Relaxed => warren_engine::Durability::Relaxed,
+    };
+    options.cache_bytes = (config.memory_budget_bytes * ENGINE_CACHES_PERCENT / 100) as usize;
+    let folder = config.data_dir.join(STORE_FOLDER);
+    Engine::open_embedded(&folder, config.memory_budget_bytes as usize, options)
+        .map_err(|error| format!("cannot open the database in {}: {error}", folder.display()))
+}
+
 impl Context {
     /// Errors: a sentence about what of the configuration cannot be used: a certificate, the metrics.
     pub fn new(config: Config) -> Result<Context, String> {
@@ -38,6 +60,7 @@ impl Context {
             certificate: config.tls.as_ref().map(Certificate::load).transpose()?.map(Arc::new),
             shutdown: CancellationToken::new(),
             started: Instant::now(),
+            engine: open_engine(&config)?,
             config,
         })
     }

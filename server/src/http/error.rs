@@ -7,6 +7,8 @@ use std::borrow::Cow;
 
 use http::StatusCode;
 use serde_json::{Map, Value};
+use warren_engine::core::event::EventError;
+use warren_engine::{Conflict, Denied, Error, Invalid};
 
 /// A refused request: status, error code, sentence, and what some codes carry beside them.
 #[derive(Debug, Clone)]
@@ -76,6 +78,44 @@ impl ApiError {
         object.insert("errcode".to_owned(), self.errcode.into());
         object.insert("error".to_owned(), self.error.as_ref().into());
         Value::Object(object).to_string().into_bytes()
+    }
+}
+
+/// The one place where the engine's errors become Matrix errors.
+impl From<Error> for ApiError {
+    fn from(error: Error) -> ApiError {
+        let sentence = error.to_string();
+        match error {
+            Error::Denied(denied) => match denied {
+                Denied::Reserved => ApiError::exclusive(sentence),
+                Denied::Unreachable => ApiError::not_found(sentence),
+                Denied::Rule { .. }
+                | Denied::NotInRoom
+                | Denied::PowerLevel
+                | Denied::RoomVersion
+                | Denied::NotYours => ApiError::forbidden(sentence),
+            },
+            Error::Invalid(invalid) => match invalid {
+                Invalid::Identifier { .. } | Invalid::Parameter { .. } | Invalid::Token => {
+                    ApiError::invalid_param(sentence)
+                }
+                Invalid::RoomVersion(_) => ApiError::unsupported_room_version(sentence),
+                Invalid::AliasTarget(_) => ApiError::bad_alias(sentence),
+                Invalid::Event(EventError::TooLarge { .. }) => ApiError::too_large(sentence),
+                Invalid::Event(_) => ApiError::bad_json(sentence),
+            },
+            Error::NotFound(_) => ApiError::not_found(sentence),
+            Error::Conflict(conflict) => match conflict {
+                Conflict::UserInUse => ApiError::user_in_use(sentence),
+                Conflict::AliasInUse => ApiError::room_in_use(sentence),
+                Conflict::BackupVersion { current } => {
+                    ApiError::wrong_room_keys_version(sentence).with("current_version", current)
+                }
+                Conflict::KeyExists => ApiError::invalid_param(sentence),
+            },
+            Error::Missing(_) => ApiError::not_found(sentence),
+            Error::Storage(error) => ApiError::internal(error),
+        }
     }
 }
 
