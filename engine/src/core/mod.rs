@@ -3,11 +3,9 @@
 pub mod auth;
 pub mod event;
 pub mod filter;
-mod glob;
 pub mod identifiers;
 pub mod json;
 pub mod num;
 pub mod power_levels;
-mod property_path;
 pub mod push_rules;
 pub mod version;
