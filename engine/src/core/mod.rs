@@ -1,5 +1,6 @@
 //! The pure part of the engine: no I/O, no clock, no randomness, no async; imports nothing above it.
 
+pub mod acl;
 pub mod auth;
 pub mod event;
 pub mod filter;
@@ -9,3 +10,4 @@ pub mod num;
 pub mod power_levels;
 pub mod push_rules;
 pub mod version;
+pub mod visibility;
