@@ -8,12 +8,13 @@
 use serde_json::Value;
 
 use super::event::JsonObject;
+use super::glob::{Glob, Wildcards};
 
 /// The content of an `m.room.server_acl` event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerAcl {
-    allow: Vec<String>,
-    deny: Vec<String>,
+    allow: Vec<Glob>,
+    deny: Vec<Glob>,
     allow_ip_literals: bool,
 }
 
@@ -36,14 +37,15 @@ impl ServerAcl {
             return false;
         }
         // Steps 3 to 5.
-        let listed = |globs: &[String]| globs.iter().any(|glob| matches_glob(glob, &host));
+        let listed = |globs: &[Glob]| globs.iter().any(|glob| glob.matches(&host));
         !listed(&self.deny) && listed(&self.allow)
     }
 }
 
-fn globs(value: Option<&Value>) -> Vec<String> {
+fn globs(value: Option<&Value>) -> Vec<Glob> {
     let entries = value.and_then(Value::as_array).into_iter().flatten();
-    entries.filter_map(Value::as_str).map(str::to_lowercase).collect()
+    let patterns = entries.filter_map(Value::as_str).map(str::to_lowercase);
+    patterns.map(|pattern| Glob::new(&pattern, Wildcards::StarAndQuestionMark)).collect()
 }
 
 /// The host of a server name. An IPv6 literal stands in brackets, so that colons inside are not mistaken for a port's.
@@ -58,35 +60,6 @@ fn without_port(server_name: &str) -> &str {
 fn is_ip_literal(host: &str) -> bool {
     let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
     host.starts_with('[') || (host.split('.').count() == 4 && host.split('.').all(is_number))
-}
-
-/// Whether `glob` stands for the whole of `text`: `*` for any characters, `?` for exactly one ("Glob-style matching").
-///
-/// Goes back only to the last `*`, so that the cost is at most the product of both lengths.
-fn matches_glob(glob: &str, text: &str) -> bool {
-    let (mut glob, mut text) = (glob.chars(), text.chars());
-    let mut last_star: Option<(std::str::Chars<'_>, std::str::Chars<'_>)> = None;
-    loop {
-        let (mut glob_rest, mut text_rest) = (glob.clone(), text.clone());
-        match (glob_rest.next(), text_rest.next()) {
-            (None, None) => return true,
-            (Some('*'), _) => {
-                last_star = Some((glob_rest.clone(), text.clone()));
-                glob = glob_rest;
-            }
-            (Some(wanted), Some(found)) if wanted == '?' || wanted == found => {
-                (glob, text) = (glob_rest, text_rest);
-            }
-            _ => {
-                // The last star takes one character more, if there is one.
-                let Some((after_star, taken_until)) = &mut last_star else { return false };
-                if taken_until.next().is_none() {
-                    return false;
-                }
-                (glob, text) = (after_star.clone(), taken_until.clone());
-            }
-        }
-    }
 }
 
 #[cfg(test)]
