@@ -1,5 +1,6 @@
 //! The pure part of the engine: no I/O, no clock, no randomness, no async; imports nothing above it.
 
+pub mod acl;
 pub mod auth;
 pub mod event;
 pub mod filter;
@@ -11,3 +12,4 @@ pub mod power_levels;
 mod property_path;
 pub mod push_rules;
 pub mod version;
+pub mod visibility;

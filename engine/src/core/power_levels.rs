@@ -7,10 +7,10 @@
 
 use std::collections::HashMap;
 
-use ruma_common::UserId;
 use serde_json::Value;
 
 use super::event::{JsonObject, Pdu};
+use super::identifiers::is_user_id;
 use super::version::RoomVersion;
 
 /// The level of the creator while a room has no power levels (room versions 1 to 11).
@@ -230,11 +230,6 @@ pub fn creators<'a>(version: &RoomVersion, create: &'a Pdu) -> impl Iterator<Ite
     std::iter::once(named.unwrap_or(&create.sender)).chain(additional.iter().filter_map(Value::as_str))
 }
 
-/// Whether `id` is a user id, those of historical form included. Specification: "User Identifiers" of the appendices.
-pub(crate) fn is_user_id(id: &str) -> bool {
-    <&UserId>::try_from(id).is_ok()
-}
-
 fn text(value: Option<&Value>) -> Option<&str> {
     value.and_then(Value::as_str)
 }
@@ -269,4 +264,56 @@ fn read_text(text: &str) -> Option<i64> {
         return None;
     }
     text.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(id: &str, value: Value) -> Option<i64> {
+        read_level(RoomVersion::get(id).unwrap(), &value)
+    }
+
+    #[test]
+    fn levels_as_strings_until_version_9() {
+        for text in ["100", "000100", "+100", " 100 ", " 00100 ", " +100 "] {
+            assert_eq!(read("1", json!(text)), Some(100), "{text:?}");
+            assert_eq!(read("9", json!(text)), Some(100), "{text:?}");
+            assert_eq!(read("10", json!(text)), None, "{text:?}");
+        }
+        assert_eq!(read("9", json!(" -100 ")), Some(-100));
+        for text in ["", " ", "+", "--1", "+-1", "1 0", "50.5", "1e2", "0x10", "99999999999999999999"] {
+            assert_eq!(read("1", json!(text)), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn levels_as_floats_until_version_5() {
+        assert_eq!(read("1", json!(5.114698E4)), Some(51146));
+        assert_eq!(read("5", json!(50.57)), Some(50));
+        assert_eq!(read("5", json!(-50.57)), Some(-50));
+        assert_eq!(read("6", json!(50.57)), None);
+        for other in [json!(null), json!(true), json!([1]), json!({})] {
+            assert_eq!(read("1", other), None);
+        }
+    }
+
+    #[test]
+    fn what_is_not_stated_has_its_default() {
+        let version = RoomVersion::get("11").unwrap();
+        let levels = PowerLevels::from_content(version, &JsonObject::new());
+        let defaults = Field::ALL.map(|field| levels.level(field));
+        assert_eq!(defaults, [0, 0, 50, 50, 50, 50, 0]);
+        assert_eq!((levels.required("m.x", false), levels.required("m.x", true)), (0, 50));
+        assert_eq!(levels.notification("room"), 50);
+        assert_eq!(levels.user_level("@a:a.example"), Level::Finite(0));
+        assert!(Level::Infinite.reaches(i64::MAX) && Level::Infinite > Level::Finite(i64::MAX));
+        let content = json!({"events": {"m.x": 7}, "notifications": {"room": 1}, "users_default": 3});
+        let levels = PowerLevels::from_content(version, content.as_object().unwrap());
+        assert_eq!((levels.required("m.x", false), levels.required("m.x", true)), (7, 7));
+        assert_eq!((levels.notification("room"), levels.notification("other")), (1, 50));
+        assert_eq!(levels.user_level("@a:a.example"), Level::Finite(3));
+    }
 }

@@ -6,9 +6,10 @@ use serde_json::Value;
 
 use super::denied::Reason;
 use super::rules::{Context, allow_if};
-use super::{AuthState, domain, third_party};
+use super::{AuthState, third_party};
 use crate::core::event::Pdu;
-use crate::core::power_levels::{Field, Level, creators, is_user_id};
+use crate::core::identifiers::{is_user_id, server_name};
+use crate::core::power_levels::{Field, Level, creators};
 use crate::core::version::RoomVersion;
 
 const AUTHORISING_USER: &str = "join_authorised_via_users_server";
@@ -19,7 +20,7 @@ pub fn authorising_server<'a>(version: &RoomVersion, event: &'a Pdu) -> Option<&
     if !version.restricted || &*event.kind != "m.room.member" {
         return None;
     }
-    event.content.get(AUTHORISING_USER).and_then(Value::as_str).and_then(domain)
+    event.content.get(AUTHORISING_USER).and_then(Value::as_str).and_then(server_name)
 }
 
 pub(super) fn check<S: AuthState>(context: &Context<'_, S>) -> Result<(), Reason> {

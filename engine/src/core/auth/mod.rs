@@ -42,9 +42,3 @@ pub trait AuthState {
         Some(Arc::new(PowerLevels::new(version, &create, event.as_deref())))
     }
 }
-
-/// The server part of an id: what follows its first colon. Room ids of version 12 and event ids from version 3 on
-/// have none.
-pub(super) fn domain(id: &str) -> Option<&str> {
-    id.split_once(':').map(|(_, domain)| domain)
-}

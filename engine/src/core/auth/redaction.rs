@@ -1,9 +1,10 @@
 //! Who may redact: rule 11 of room versions 1 and 2, and "Handling redactions" of those since.
 
+use super::AuthState;
 use super::denied::Reason;
 use super::rules::{Context, allow_if};
-use super::{AuthState, domain};
 use crate::core::event::Pdu;
+use crate::core::identifiers::server_name;
 use crate::core::power_levels::{Field, PowerLevels};
 use crate::core::version::RoomVersion;
 
@@ -19,7 +20,7 @@ pub fn may_redact(
 ) -> bool {
     version.redaction_auth_rule
         || power_levels.user_level(&redaction.sender).reaches(power_levels.level(Field::Redact))
-        || same_domain(&redaction.sender, target_sender)
+        || same_server(&redaction.sender, target_sender)
 }
 
 /// Rule 11 of room versions 1 and 2.
@@ -30,11 +31,11 @@ pub(super) fn check<S: AuthState>(context: &Context<'_, S>) -> Result<(), Reason
         return Ok(());
     }
     // 11.2 and 11.3
-    let own = event.redacts.as_deref().is_some_and(|redacts| same_domain(redacts, &event.event_id));
+    let own = event.redacts.as_deref().is_some_and(|redacts| same_server(redacts, &event.event_id));
     allow_if(own, Reason::Redaction)
 }
 
 /// Whether both ids have a server part, and the same one.
-fn same_domain(one: &str, other: &str) -> bool {
-    domain(one).is_some_and(|one| Some(one) == domain(other))
+fn same_server(one: &str, other: &str) -> bool {
+    server_name(one).is_some_and(|one| Some(one) == server_name(other))
 }

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::denied::{Denied, Reason};
-use super::{AuthState, domain, member, power, redaction};
+use super::{AuthState, member, power, redaction};
 use crate::core::event::{JsonObject, Pdu};
-use crate::core::power_levels::{Field, PowerLevels, is_user_id};
+use crate::core::identifiers::{is_user_id, server_name};
+use crate::core::power_levels::{Field, PowerLevels};
 use crate::core::version::RoomVersion;
 
 /// Whether `event` is allowed by `state` in a room of `version`.
@@ -43,14 +44,14 @@ fn check_rules(version: &RoomVersion, event: &Pdu, state: &impl AuthState) -> Re
     }
     // 3. A room that is not federated.
     if create.content.get("m.federate") == Some(&Value::Bool(false))
-        && domain(&event.sender) != domain(&create.sender)
+        && server_name(&event.sender) != server_name(&create.sender)
     {
         return Err(Reason::NotFederated);
     }
     // 4 of versions 1 to 5.
     if version.special_aliases && kind == "m.room.aliases" {
         let state_key = event.state_key.as_deref().ok_or(Reason::AliasesStateKey)?;
-        return allow_if(domain(&event.sender) == Some(state_key), Reason::AliasesDomain);
+        return allow_if(server_name(&event.sender) == Some(state_key), Reason::AliasesDomain);
     }
     let power_levels = state.power_levels(version).ok_or(Reason::CreateMissing)?;
     let context = Context { version, event, state, create: &create, power_levels: &power_levels };
@@ -100,7 +101,7 @@ fn check_create(version: &RoomVersion, event: &Pdu) -> Result<(), Reason> {
         if json.is_none_or(|json| json.contains_key("room_id")) {
             return Err(Reason::CreateRoomId);
         }
-    } else if domain(&event.room_id) != domain(&event.sender) {
+    } else if server_name(&event.room_id) != server_name(&event.sender) {
         return Err(Reason::CreateRoomDomain);
     }
     // 1.3
