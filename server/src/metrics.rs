@@ -12,6 +12,7 @@ use metrics::{
 };
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use parking_lot::RwLock;
+use warren_engine::Engine;
 
 use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
 
@@ -55,11 +56,14 @@ impl Metrics {
     }
 
     /// The page that Prometheus reads; `None` if metrics are not served.
-    pub fn render(&self) -> Option<String> {
+    pub fn render(&self, engine: &Engine) -> Option<String> {
         let recorder = self.recorder.as_ref()?;
         self.in_flight_gauge.set(self.in_flight() as f64);
         if let Some(bytes) = resident_bytes() {
             gauge!("process_resident_memory_bytes").set(bytes as f64);
+        }
+        for (name, figure) in engine.figures() {
+            gauge!(format!("warren_engine_{name}")).set(figure as f64);
         }
         Some(recorder.render())
     }
@@ -136,6 +140,10 @@ endpoints! {
 
 /// The only endpoint of the `metrics_listen` listener.
 async fn get_metrics(call: Call) -> Outcome {
-    let page = call.ctx.metrics.render().ok_or_else(|| ApiError::not_found("Metrics are not served"))?;
+    let page = call
+        .ctx
+        .metrics
+        .render(&call.ctx.engine)
+        .ok_or_else(|| ApiError::not_found("Metrics are not served"))?;
     Ok(Answer::bytes(HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"), page.into()))
 }
