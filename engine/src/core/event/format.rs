@@ -51,7 +51,14 @@ pub enum EventError {
     Unexpected(&'static str),
     /// A member or the whole event is larger than allowed.
     #[error("the event's {what} has a size of {size}, more than the limit of {size_max}")]
-    TooLarge { what: &'static str, size: usize, size_max: usize },
+    TooLarge {
+        /// Which part of it.
+        what: &'static str,
+        /// Its size, in bytes or entries.
+        size: usize,
+        /// The limit.
+        size_max: usize,
+    },
     /// An event in our own store is corrupt: only the operator can act.
     #[error(transparent)]
     Stored(#[from] SpanError),

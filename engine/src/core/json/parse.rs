@@ -30,25 +30,48 @@ pub struct Limits {
 pub enum JsonError {
     /// The text is longer than the limit.
     #[error("the JSON text has {bytes} bytes, more than the limit of {bytes_max}")]
-    TooLarge { bytes: usize, bytes_max: usize },
+    TooLarge {
+        /// Its bytes.
+        bytes: usize,
+        /// How many it may have.
+        bytes_max: usize,
+    },
     /// Not JSON.
     #[error("not valid JSON at byte {at}")]
-    Syntax { at: usize },
+    Syntax {
+        /// Where in the text.
+        at: usize,
+    },
     /// A string is not UTF-8, or escapes half of a surrogate pair.
     #[error("a string is not valid Unicode at byte {at}")]
-    Unicode { at: usize },
+    Unicode {
+        /// Where in the text.
+        at: usize,
+    },
     /// Arrays and objects nested deeper than `NESTING_MAX`.
     #[error("nested deeper than {NESTING_MAX} levels at byte {at}")]
-    TooDeep { at: usize },
+    TooDeep {
+        /// Where in the text.
+        at: usize,
+    },
     /// A fraction or an exponent where only integers are allowed.
     #[error("canonical JSON has no fractions and exponents, at byte {at}")]
-    NotInteger { at: usize },
+    NotInteger {
+        /// Where in the text.
+        at: usize,
+    },
     /// `-0`, which canonical JSON forbids.
     #[error("canonical JSON has no negative zero, at byte {at}")]
-    NegativeZero { at: usize },
+    NegativeZero {
+        /// Where in the text.
+        at: usize,
+    },
     /// A number outside the range that is allowed.
     #[error("a number is out of range at byte {at}")]
-    IntegerRange { at: usize },
+    IntegerRange {
+        /// Where in the text.
+        at: usize,
+    },
     /// An object was wanted.
     #[error("the JSON text is not an object")]
     NotObject,
