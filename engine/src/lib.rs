@@ -8,6 +8,8 @@ pub mod command;
 pub mod core;
 mod engine;
 mod error;
+#[cfg(test)]
+mod fixture;
 mod open;
 pub mod room;
 pub mod store;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::{
     core::{
-        event::Pdu,
+        event::{ClientFormat, Pdu, StoredEvent, write_client_event},
         num::{EventNum, RoomNum, StreamPos, TextNum, UserNum},
         power_levels::PowerLevels,
         version::{ROOM_VERSIONS, RoomVersion},
@@ -31,12 +31,21 @@ pub struct Event {
     pos: OnceLock<StreamPos>,
     pdu: OnceLock<Arc<Pdu>>,
     power_levels: OnceLock<Arc<PowerLevels>>,
+    client_json: OnceLock<Bytes>,
 }
 
 impl Event {
     pub(crate) fn new(num: EventNum, event_id: Arc<str>, header: EventHeader, json: Bytes) -> Self {
-        let (pos, pdu, power_levels) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
-        Self { num, event_id, header, json, pos, pdu, power_levels }
+        Self {
+            num,
+            event_id,
+            header,
+            json,
+            pos: OnceLock::new(),
+            pdu: OnceLock::new(),
+            power_levels: OnceLock::new(),
+            client_json: OnceLock::new(),
+        }
     }
 
     /// Its place in the stream; the greatest while its batch is not staged.
@@ -81,10 +90,26 @@ impl Event {
         Ok(self.power_levels.get_or_init(|| Arc::new(levels)).clone())
     }
 
+    /// What every client gets of the event, from the opening brace up to where `unsigned` and the closing brace belong;
+    /// spliced on first use. Without `room_id`.
+    ///
+    /// Errors: [`StorageError::Corrupt`] when the stored bytes are not an event.
+    pub(crate) fn client_json(&self) -> Result<&Bytes, StorageError> {
+        if let Some(json) = self.client_json.get() {
+            return Ok(json);
+        }
+        let stored = StoredEvent { event_id: &self.event_id, room_id: "", json: &self.json };
+        let mut json = Vec::new();
+        write_client_event(&mut json, stored, ClientFormat::Sync, None)
+            .map_err(|error| StorageError::Corrupt(format!("event {}: {error}", self.event_id)))?;
+        json.pop();
+        Ok(self.client_json.get_or_init(|| Bytes::from(json.into_boxed_slice())))
+    }
+
     /// What it costs in the cache, in bytes.
     pub(crate) fn weight(&self) -> usize {
-        // JSON counts twice: it may be parsed.
-        EVENT_OVERHEAD_BYTES + 2 * self.json.len()
+        // JSON counts three times: it may be parsed, and rendered.
+        EVENT_OVERHEAD_BYTES + 3 * self.json.len()
     }
 }
 

@@ -5,8 +5,9 @@ mod event;
 mod head;
 pub mod members;
 mod redactions;
-mod relations;
+pub(crate) mod relations;
 pub mod state;
+pub(crate) mod visibility;
 
 pub(crate) use append::{NewEvent, append};
 pub use event::Event;

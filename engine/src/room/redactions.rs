@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::{Event, RoomCtx, event::encode_body};
+use super::{Event, RoomCtx, event::encode_body, relations};
 use crate::{
     core::{
         auth::may_redact,
@@ -37,6 +37,7 @@ pub(crate) fn apply(tx: &mut Tx, room: &RoomCtx, redaction: &Arc<Event>) -> Resu
 
 /// Replaces the target's content by what redaction leaves of it.
 fn erase(tx: &mut Tx, target: &Arc<Event>, redaction: &Arc<Event>) -> Result<()> {
+    relations::remove(tx, target)?;
     let corrupt = |_| StorageError::Corrupt(format!("event {} is not JSON", target.event_id));
     let object: JsonObject = serde_json::from_slice(&target.json).map_err(corrupt)?;
     let mut json = Vec::with_capacity(target.json.len());

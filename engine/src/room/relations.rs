@@ -1,5 +1,6 @@
 //! Relations: which events annotate, replace, refer to or continue another; and threads.
 //!
+//! Invariant: an event stands in the index as long as it is not redacted; a thread's row agrees with its events.
 //! Specification: client-server API, "Forming relationships between events" and "Threading".
 
 use std::sync::Arc;
@@ -8,13 +9,51 @@ use serde_json::Value;
 
 use super::{Event, RoomCtx};
 use crate::{
-    core::num::StreamPos,
+    core::num::{EventNum, RoomNum, StreamPos},
     error::Result,
     store::{
-        Positioned, Tx, schema,
+        Direction, Positioned, Reader, StorageError, Tx, schema,
         schema::{Relation, Thread},
     },
 };
+
+/// Relations by what they are read for; part of the index's keys, so that a page is rendered without reading the
+/// events of its threads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum RelationClass {
+    /// Aggregated from the rows themselves: `m.replace`, `m.reference`.
+    Bundled = 0,
+    /// `m.thread`, aggregated in the thread's row.
+    Thread = 1,
+    /// Not aggregated.
+    Other = 2,
+}
+
+impl RelationClass {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Bundled, Self::Thread, Self::Other];
+
+    /// The class of a `rel_type`.
+    pub fn of(rel_type: &str) -> Self {
+        match rel_type {
+            "m.replace" | "m.reference" => Self::Bundled,
+            "m.thread" => Self::Thread,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// An event that relates to another.
+#[derive(Clone, Debug)]
+pub(crate) struct Related {
+    /// The event that it relates to.
+    pub target: EventNum,
+    /// Where it stands in the stream.
+    pub pos: StreamPos,
+    /// What it is.
+    pub relation: Relation,
+}
 
 /// What a content says it relates to: the type of relation and the event's id.
 pub(crate) fn relation_of(content: &crate::core::event::JsonObject) -> Option<(&str, &str)> {
@@ -29,7 +68,8 @@ pub(crate) fn apply(tx: &mut Tx, room: &RoomCtx, event: &Arc<Event>, pos: Stream
     let pdu = event.pdu()?;
     let Some((rel_type, target_id)) = relation_of(&pdu.content) else { return Ok(()) };
     let Some(target) = tx.event_num(target_id)? else { return Ok(()) };
-    if tx.event(target)?.header.room != room.num {
+    let target_event = tx.event(target)?;
+    if target_event.header.room != room.num {
         return Ok(());
     }
     let relation = Relation {
@@ -38,20 +78,135 @@ pub(crate) fn apply(tx: &mut Tx, room: &RoomCtx, event: &Arc<Event>, pos: Stream
         kind: event.header.kind,
         sender: event.header.sender,
     };
-    tx.put(&schema::RELATIONS, &(room.num, target, pos), &relation);
-    if rel_type == "m.thread" {
+    let class = RelationClass::of(rel_type);
+    tx.put(&schema::RELATIONS, &(room.num, class as u8, target, pos), &relation);
+    // An event that relates to another cannot be the root of a thread.
+    if class == RelationClass::Thread && relation_of(&target_event.pdu()?.content).is_none() {
         let before = tx.get(&schema::THREADS, &(room.num, target))?;
-        if let Some(before) = &before {
-            tx.delete(&schema::THREAD_STREAM, &(room.num, before.pos));
-        }
-        let count = before.map_or(0, |before| before.value.count) + 1;
-        tx.put(
-            &schema::THREADS,
-            &(room.num, target),
-            &Positioned { pos, value: Thread { latest: event.num, count } },
-        );
-        tx.put(&schema::THREAD_STREAM, &(room.num, pos), &target);
+        let count = before.as_ref().map_or(0, |before| before.value.count) + 1;
+        put_thread(tx, room.num, target, before.map(|before| before.pos), Some((pos, event.num)), count);
         tx.put(&schema::THREAD_USERS, &(room.num, target, event.header.sender), &());
     }
     Ok(())
+}
+
+/// Breaks the relation of an event that is about to be redacted: "when a child event is redacted then the relationship
+/// is broken".
+pub(crate) fn remove(tx: &mut Tx, event: &Event) -> Result<()> {
+    let pdu = event.pdu()?;
+    let room = event.header.room;
+    let Some((rel_type, target_id)) = relation_of(&pdu.content) else { return Ok(()) };
+    let Some(target) = tx.event_num(target_id)? else { return Ok(()) };
+    let class = RelationClass::of(rel_type);
+    let key = (room, class as u8, target, event.pos());
+    if !tx.has(&schema::RELATIONS, &key)? {
+        return Ok(());
+    }
+    tx.delete(&schema::RELATIONS, &key);
+    if class != RelationClass::Thread {
+        return Ok(());
+    }
+    let Some(before) = tx.get(&schema::THREADS, &(room, target))? else { return Ok(()) };
+    let mut latest = None;
+    let mut sender_remains = false;
+    tx.scan(
+        &schema::RELATIONS,
+        &(room, class as u8, target),
+        Direction::Backward,
+        |(_, _, _, pos), relation| {
+            latest = latest.or(Some((pos, relation.event)));
+            sender_remains = relation.sender == event.header.sender;
+            !sender_remains
+        },
+    )?;
+    put_thread(tx, room, target, Some(before.pos), latest, before.value.count.saturating_sub(1));
+    if !sender_remains {
+        tx.delete(&schema::THREAD_USERS, &(room, target, event.header.sender));
+    }
+    Ok(())
+}
+
+/// Writes a thread's row and its place among the threads of the room, or removes both when no event is left.
+fn put_thread(
+    tx: &mut Tx,
+    room: RoomNum,
+    root: EventNum,
+    before: Option<StreamPos>,
+    latest: Option<(StreamPos, EventNum)>,
+    count: u64,
+) {
+    if let Some(before) = before {
+        tx.delete(&schema::THREAD_STREAM, &(room, before));
+    }
+    match latest {
+        Some((pos, latest)) => {
+            let row = Positioned { pos, value: Thread { latest, count } };
+            tx.put(&schema::THREADS, &(room, root), &row);
+            tx.put(&schema::THREAD_STREAM, &(room, pos), &root);
+        }
+        None => tx.delete(&schema::THREADS, &(room, root)),
+    }
+}
+
+/// The widest gap between two event numbers that one scan passes over: what lies between costs less than to begin anew.
+const SCAN_GAP_MAX: u64 = 128;
+
+/// Groups ascending event numbers into ranges, first and behind the last, each to be read with one scan.
+fn ranges(targets: &[EventNum]) -> Vec<(EventNum, EventNum)> {
+    let mut ranges: Vec<(EventNum, EventNum)> = Vec::new();
+    for target in targets {
+        let behind = EventNum(target.0 + 1);
+        match ranges.last_mut() {
+            Some((_, end)) if target.0.saturating_sub(end.0) <= SCAN_GAP_MAX => *end = behind,
+            _ => ranges.push((*target, behind)),
+        }
+    }
+    ranges
+}
+
+impl Reader {
+    /// The relations of one class to any of `targets`, which ascend: by target, then by position. Events of a page lie
+    /// close together, so that this is mostly one scan.
+    pub(crate) fn relations_to(
+        &self,
+        room: RoomNum,
+        class: RelationClass,
+        targets: &[EventNum],
+    ) -> Result<Vec<Related>, StorageError> {
+        let mut found = Vec::new();
+        for (start, end) in ranges(targets) {
+            self.scan_between(
+                &schema::RELATIONS,
+                &(room, class as u8, start),
+                &(room, class as u8, end),
+                Direction::Forward,
+                |(_, _, target, pos), relation| {
+                    if targets.binary_search(&target).is_ok() {
+                        found.push(Related { target, pos, relation });
+                    }
+                    true
+                },
+            )?;
+        }
+        Ok(found)
+    }
+
+    /// The threads whose roots are among `roots`, which ascend.
+    pub(crate) fn threads_of(
+        &self,
+        room: RoomNum,
+        roots: &[EventNum],
+    ) -> Result<Vec<(EventNum, Positioned<Thread>)>, StorageError> {
+        let mut found = Vec::new();
+        for (start, end) in ranges(roots) {
+            let (start, end) = ((room, start), (room, end));
+            self.scan_between(&schema::THREADS, &start, &end, Direction::Forward, |(_, root), thread| {
+                if roots.binary_search(&root).is_ok() {
+                    found.push((root, thread));
+                }
+                true
+            })?;
+        }
+        Ok(found)
+    }
 }

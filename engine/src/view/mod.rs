@@ -1,5 +1,11 @@
 //! One file per read: a view answers a question from one published moment.
 
+#[allow(dead_code)]
+pub(crate) mod render;
+pub mod token;
+
+pub use token::StreamToken;
+
 use crate::{error::Result, store::Reader};
 
 /// A question.

@@ -107,8 +107,17 @@ impl Reader {
         let (Some(kind), Some(state_key)) = (self.text_num(kind)?, self.text_num(state_key)?) else {
             return Ok(None);
         };
-        let trees = Trees { reader: self, room };
-        Ok(tree::get(&trees, snapshot.0, StateKeyId::new(kind, state_key).0)?.map(EventNum))
+        self.state_num_at(room, snapshot, StateKeyId::new(kind, state_key))
+    }
+
+    /// The event number under a state key's id in a snapshot. O(log n) cached nodes.
+    pub fn state_num_at(
+        &self,
+        room: RoomNum,
+        snapshot: NodeId,
+        key: StateKeyId,
+    ) -> Result<Option<EventNum>, StorageError> {
+        Ok(tree::get(&Trees { reader: self, room }, snapshot.0, key.0)?.map(EventNum))
     }
 
     /// The event under (`kind`, `state_key`) in a snapshot.

@@ -28,8 +28,8 @@ keyspaces! { TABLE:
     17 USER_ROOMS: Users, (UserNum, RoomNum) => Positioned<UserRoom>;
     #[doc = "The event made for a client's transaction: user, device, endpoint and transaction id; positioned, so that old ones can go."]
     18 TRANSACTIONS: Users, (UserNum, TextNum, String) => Positioned<String>;
-    #[doc = "Events that relate to an event, by position."]
-    19 RELATIONS: Events, (RoomNum, EventNum, StreamPos) => Relation;
+    #[doc = "Events that relate to an event, by class (see RelationClass) and position."]
+    19 RELATIONS: Events, (RoomNum, u8, EventNum, StreamPos) => Relation;
     #[doc = "Redactions whose target was not there when they came: target's event id, redaction."]
     20 EARLY_REDACTIONS: Events, (RoomNum, String) => EventNum;
     #[doc = "A user's receipt in a room by kind and thread, behind its position."]

@@ -1,0 +1,197 @@
+//! Rooms for tests: an engine in memory whose clock stands still, and users who act.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use serde_json::{Value, json};
+
+use crate::{
+    Clock, Command, Committer, Engine, Lanes, Options, Random, View,
+    core::version::ROOM_VERSIONS,
+    error::Result,
+    room::{NewEvent, RoomCtx, append},
+    store::{Memory, Reader, Tx},
+};
+
+/// The server's name.
+pub(crate) const SERVER: &str = "here.example";
+/// Where the clock begins.
+pub(crate) const START_MS: u64 = 1_600_000_000_000;
+
+#[derive(Default)]
+struct Still(AtomicU64);
+
+impl Clock for Still {
+    fn now_ms(&self) -> u64 {
+        START_MS + self.0.load(Ordering::Relaxed)
+    }
+}
+
+#[derive(Default)]
+struct Counting(AtomicU64);
+
+impl Random for Counting {
+    fn fill(&self, bytes: &mut [u8]) {
+        for chunk in bytes.chunks_mut(8) {
+            let next = self.0.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            chunk.copy_from_slice(&next.to_be_bytes()[..chunk.len()]);
+        }
+    }
+}
+
+/// An engine and its time.
+pub(crate) struct World {
+    pub engine: Engine,
+    clock: Arc<Still>,
+}
+
+/// A question as a closure.
+struct Ask<F>(F);
+
+impl<T, F: Fn(&Reader) -> Result<T>> View for Ask<F> {
+    type Output = T;
+
+    fn read(&self, reader: &Reader) -> Result<T> {
+        (self.0)(reader)
+    }
+}
+
+/// A decision as a closure, with every lane to itself: tests run one at a time.
+struct Act<F>(F);
+
+impl<T, F: Fn(&mut Tx) -> Result<T>> Command for Act<F> {
+    type Output = T;
+
+    fn lanes(&self) -> Lanes {
+        Lanes::none()
+    }
+
+    fn run(&self, tx: &mut Tx) -> Result<T> {
+        (self.0)(tx)
+    }
+}
+
+impl World {
+    pub fn new() -> Self {
+        let clock = Arc::new(Still::default());
+        let mut options = Options::new(SERVER);
+        options.clock = clock.clone();
+        options.random = Arc::new(Counting::default());
+        options.committer = Committer::Inline;
+        Self { engine: Engine::open(Arc::new(Memory::default()), options).unwrap(), clock }
+    }
+
+    /// Lets time pass.
+    pub fn pass_ms(&self, ms: u64) {
+        self.clock.0.fetch_add(ms, Ordering::Relaxed);
+    }
+
+    /// Asks.
+    pub fn ask<T>(&self, question: impl Fn(&Reader) -> Result<T>) -> T {
+        self.engine.read(&Ask(question)).unwrap()
+    }
+
+    /// Acts.
+    pub fn act<T>(&self, decision: impl Fn(&mut Tx) -> Result<T>) -> Result<T> {
+        self.engine.write(Act(decision)).wait()
+    }
+
+    /// A room of version 10 that anybody may join, with a history visibility where one is given.
+    pub fn room(&self, room_id: &str, creator: &str, visibility: Option<&str>) {
+        let version = ROOM_VERSIONS.iter().find(|version| version.id == "10").copied().unwrap();
+        self.act(|tx| {
+            let mut room = RoomCtx::create(tx, room_id, version)?;
+            let create = json!({"creator": creator, "room_version": "10"});
+            put(tx, &mut room, creator, "m.room.create", Some(""), create, None)?;
+            room.save(tx);
+            Ok(())
+        })
+        .unwrap();
+        self.join(room_id, creator);
+        self.state(room_id, creator, "m.room.join_rules", "", json!({"join_rule": "public"}));
+        if let Some(visibility) = visibility {
+            let content = json!({"history_visibility": visibility});
+            self.state(room_id, creator, "m.room.history_visibility", "", content);
+        }
+    }
+
+    /// Sends an event, which the room's rules may refuse.
+    pub fn try_send(
+        &self,
+        room_id: &str,
+        sender: &str,
+        kind: &str,
+        state_key: Option<&str>,
+        content: &Value,
+        redacts: Option<&str>,
+    ) -> Result<String> {
+        self.pass_ms(1);
+        self.act(|tx| {
+            let mut room = RoomCtx::load(tx, room_id)?;
+            let event_id = put(tx, &mut room, sender, kind, state_key, content.clone(), redacts)?;
+            room.save(tx);
+            Ok(event_id)
+        })
+    }
+
+    pub fn send(&self, room_id: &str, sender: &str, kind: &str, content: Value) -> String {
+        self.try_send(room_id, sender, kind, None, &content, None).unwrap()
+    }
+
+    pub fn state(&self, room_id: &str, sender: &str, kind: &str, state_key: &str, content: Value) -> String {
+        self.try_send(room_id, sender, kind, Some(state_key), &content, None).unwrap()
+    }
+
+    pub fn message(&self, room_id: &str, sender: &str, body: &str) -> String {
+        self.send(room_id, sender, "m.room.message", json!({"msgtype": "m.text", "body": body}))
+    }
+
+    /// A message that relates to another event.
+    pub fn relate(
+        &self,
+        room_id: &str,
+        sender: &str,
+        rel_type: &str,
+        target: &str,
+        content: Value,
+    ) -> String {
+        let mut content = content;
+        content["m.relates_to"] = json!({"rel_type": rel_type, "event_id": target});
+        self.send(room_id, sender, "m.room.message", content)
+    }
+
+    pub fn redact(&self, room_id: &str, sender: &str, target: &str) -> String {
+        self.try_send(room_id, sender, "m.room.redaction", None, &json!({}), Some(target)).unwrap()
+    }
+
+    /// Sets a membership.
+    pub fn member(&self, room_id: &str, sender: &str, user: &str, membership: &str) -> Result<String> {
+        let content = json!({"membership": membership});
+        self.try_send(room_id, sender, "m.room.member", Some(user), &content, None)
+    }
+
+    pub fn join(&self, room_id: &str, user: &str) -> String {
+        self.member(room_id, user, user, "join").unwrap()
+    }
+
+    pub fn leave(&self, room_id: &str, user: &str) -> String {
+        self.member(room_id, user, user, "leave").unwrap()
+    }
+}
+
+fn put(
+    tx: &mut Tx,
+    room: &mut RoomCtx,
+    sender: &str,
+    kind: &str,
+    state_key: Option<&str>,
+    content: Value,
+    redacts: Option<&str>,
+) -> Result<String> {
+    let content = content.as_object().cloned().unwrap_or_default();
+    let origin_server_ts = tx.shared.clock.now_ms();
+    let new = NewEvent { sender, kind, state_key, content, redacts, origin_server_ts, transaction: None };
+    Ok(append(tx, room, new)?.event_id.to_string())
+}

@@ -1,0 +1,205 @@
+//! History visibility: what one user may see of one room.
+//!
+//! Invariant: nobody is shown an event that was soft-failed or rejected, one that is newer than the reader, or one that
+//! the room's history visibility hides from them; after leaving, nothing later than the leave.
+//! The rules are `core::visibility`; here they are fed from the state trees. Consecutive events share their snapshot, so
+//! a page costs a handful of look-ups.
+//! Specification: client-server API, "Room History Visibility".
+
+use std::collections::HashMap;
+
+use super::Event;
+use crate::{
+    core::{
+        num::{NodeId, RoomNum, StateKeyId, StreamPos, UserNum},
+        visibility::{AtEvent, HistoryVisibility, Presence, may_see},
+    },
+    error::{Denied, Error, Result, What},
+    store::{
+        Positioned, Reader, StorageError, schema,
+        schema::{EventStatus, Membership, UserRoom},
+    },
+};
+
+/// How many of a user's own membership events are walked back, from one that is not a join, to the join before it. Only
+/// invites, knocks and bans can lie between; a user for whom it takes more sees nothing of the history by having joined.
+const MEMBERSHIPS_WALKED_MAX: usize = 100;
+
+/// What a snapshot says about a user.
+#[derive(Clone, Copy, Debug)]
+struct AtSnapshot {
+    visibility: HistoryVisibility,
+    membership: Option<Membership>,
+}
+
+/// A user who looks at a room.
+pub(crate) struct Viewer<'r> {
+    reader: &'r Reader,
+    pub room: RoomNum,
+    pub user: UserNum,
+    standing: Option<Positioned<UserRoom>>,
+    /// What lies before this was followed by a time in which the user was joined.
+    joined_until: StreamPos,
+    member_key: Option<StateKeyId>,
+    visibility_key: Option<StateKeyId>,
+    snapshots: HashMap<NodeId, AtSnapshot>,
+}
+
+/// Why a user may look into a room at all, and how far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// In the room.
+    Joined,
+    /// Was in the room; nothing after this position is for them.
+    Left(StreamPos),
+    /// Never was in the room, but everybody may read it.
+    Peek,
+}
+
+impl Access {
+    /// The last position that can be visible.
+    pub fn last(self, reader: &Reader) -> StreamPos {
+        match self {
+            Self::Joined | Self::Peek => reader.pos,
+            Self::Left(pos) => pos.min(reader.pos),
+        }
+    }
+}
+
+impl<'r> Viewer<'r> {
+    /// The user `user` in front of `room`. At most two reads for who is in the room.
+    pub fn new(reader: &'r Reader, room: RoomNum, user: UserNum) -> Result<Self, StorageError> {
+        let user_id = reader.user_id(user)?;
+        let key = |kind: &str, state_key: &str| -> Result<Option<StateKeyId>, StorageError> {
+            let (kind, state_key) = (reader.text_num(kind)?, reader.text_num(state_key)?);
+            Ok(kind.zip(state_key).map(|(kind, state_key)| StateKeyId::new(kind, state_key)))
+        };
+        let mut viewer = Self {
+            reader,
+            room,
+            user,
+            standing: reader.user_room(user, room)?,
+            joined_until: StreamPos(i64::MIN),
+            member_key: key("m.room.member", &user_id)?,
+            visibility_key: key("m.room.history_visibility", "")?,
+            snapshots: HashMap::new(),
+        };
+        viewer.joined_until = viewer.find_joined_until()?;
+        Ok(viewer)
+    }
+
+    /// Whether the user is in the room now.
+    pub fn is_joined(&self) -> bool {
+        self.standing.as_ref().is_some_and(|row| row.value.membership == Membership::Join)
+    }
+
+    /// Whether the user may look into the room at all.
+    ///
+    /// Errors: [`What::Room`] not found, [`Denied::NotInRoom`].
+    pub fn access(&mut self) -> Result<Access> {
+        if self.is_joined() {
+            return Ok(Access::Joined);
+        }
+        let head = self.reader.get(&schema::ROOM_HEADS, &self.room)?.ok_or(Error::NotFound(What::Room))?;
+        if self.at(head.state)?.visibility == HistoryVisibility::WorldReadable {
+            return Ok(Access::Peek);
+        }
+        match &self.standing {
+            Some(row) if row.value.ever_joined && !row.value.forgotten => Ok(Access::Left(row.pos)),
+            _ => Err(Denied::NotInRoom.into()),
+        }
+    }
+
+    /// Whether the user may see the event.
+    pub fn may_see(&mut self, event: &Event) -> Result<bool, StorageError> {
+        let header = &event.header;
+        let shown = header.room == self.room
+            && header.status == EventStatus::Accepted
+            && event.pos() <= self.reader.pos;
+        if !shown {
+            return Ok(false);
+        }
+        let joined_later = event.pos() < self.joined_until;
+        let before = self.at(header.state_before)?;
+        let entry = header.state_key.map(|state_key| StateKeyId::new(header.kind, state_key));
+        let visibility = if entry.is_some() && entry == self.visibility_key {
+            AtEvent::changed(before.visibility, HistoryVisibility::from_content(Some(&event.pdu()?.content)))
+        } else {
+            AtEvent::unchanged(before.visibility)
+        };
+        let presence = presence(before.membership);
+        let presence = if entry.is_some() && entry == self.member_key {
+            AtEvent::changed(presence, Presence::from_membership(event.pdu()?.membership()))
+        } else {
+            AtEvent::unchanged(presence)
+        };
+        Ok(may_see(visibility, presence, joined_later))
+    }
+
+    /// The user's membership in a snapshot; `leave` if there is none.
+    pub fn membership_at(&mut self, snapshot: NodeId) -> Result<Membership, StorageError> {
+        Ok(self.at(snapshot)?.membership.unwrap_or(Membership::Leave))
+    }
+
+    fn at(&mut self, snapshot: NodeId) -> Result<AtSnapshot, StorageError> {
+        if let Some(known) = self.snapshots.get(&snapshot) {
+            return Ok(*known);
+        }
+        let visibility = match self.state_event(snapshot, self.visibility_key)? {
+            Some(event) => HistoryVisibility::from_content(Some(&event.pdu()?.content)),
+            None => HistoryVisibility::default(),
+        };
+        let membership = match self.state_event(snapshot, self.member_key)? {
+            Some(event) => membership_of(&event)?,
+            None => None,
+        };
+        let found = AtSnapshot { visibility, membership };
+        self.snapshots.insert(snapshot, found);
+        Ok(found)
+    }
+
+    fn state_event(
+        &self,
+        snapshot: NodeId,
+        key: Option<StateKeyId>,
+    ) -> Result<Option<std::sync::Arc<Event>>, StorageError> {
+        let Some(key) = key else { return Ok(None) };
+        let num = self.reader.state_num_at(self.room, snapshot, key)?;
+        num.map(|num| self.reader.event(num)).transpose()
+    }
+
+    /// Where the user's last time in the room ended.
+    fn find_joined_until(&self) -> Result<StreamPos, StorageError> {
+        const NEVER: StreamPos = StreamPos(i64::MIN);
+        let Some(standing) = &self.standing else { return Ok(NEVER) };
+        if standing.value.membership == Membership::Join {
+            return Ok(StreamPos::MAX);
+        }
+        if !standing.value.ever_joined {
+            return Ok(NEVER);
+        }
+        let mut event = self.reader.event(standing.value.event)?;
+        for _ in 0..MEMBERSHIPS_WALKED_MAX {
+            let Some(previous) = self.state_event(event.header.state_before, self.member_key)? else {
+                return Ok(NEVER);
+            };
+            if membership_of(&previous)? == Some(Membership::Join) {
+                return Ok(event.pos());
+            }
+            event = previous;
+        }
+        Ok(NEVER)
+    }
+}
+
+fn membership_of(event: &Event) -> Result<Option<Membership>, StorageError> {
+    Ok(event.pdu()?.membership().and_then(Membership::from_name))
+}
+
+fn presence(membership: Option<Membership>) -> Presence {
+    match membership {
+        Some(Membership::Join) => Presence::Joined,
+        Some(Membership::Invite) => Presence::Invited,
+        Some(Membership::Knock | Membership::Leave | Membership::Ban) | None => Presence::Absent,
+    }
+}
