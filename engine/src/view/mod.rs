@@ -1,5 +1,13 @@
 //! One file per read: a view answers a question from one published moment.
 
+mod joined_rooms;
+mod room_alias;
+mod room_state;
+
+pub use joined_rooms::JoinedRooms;
+pub use room_alias::RoomAlias;
+pub use room_state::{RoomState, RoomStateEvent};
+
 use crate::{error::Result, store::Reader};
 
 /// A question.
