@@ -56,6 +56,18 @@ pub enum Denied {
     /// The room is not on this server and nobody here can help to join it.
     #[error("the room cannot be reached from here")]
     Unreachable,
+    /// It is a user or an alias of another server.
+    #[error("this belongs to another server, which cannot be reached from here")]
+    OtherServer,
+    /// The room does not admit guests.
+    #[error("guests cannot be in this room")]
+    GuestAccess,
+    /// The user whom this is about is not in the room.
+    #[error("this user is not in the room")]
+    TargetNotInRoom,
+    /// The user whom this is about is not banned.
+    #[error("this user is not banned from the room")]
+    NotBanned,
 }
 
 /// What is wrong with the input.
@@ -80,6 +92,9 @@ pub enum Invalid {
     /// The room version is not one this server speaks.
     #[error("room version {0} is not supported here")]
     RoomVersion(String),
+    /// The state that a new room is to have is not possible.
+    #[error("the room cannot be created like this: {0}")]
+    RoomState(String),
     /// The event is malformed or too large.
     #[error(transparent)]
     Event(#[from] EventError),
@@ -160,6 +175,12 @@ pub enum Conflict {
         /// The current version.
         current: String,
     },
+    /// The user has not left the room.
+    #[error("you are in this room and have to leave it first")]
+    StillInRoom,
+    /// The sender has annotated the event with this key already.
+    #[error("you have reacted to this event in this way already")]
+    DuplicateAnnotation,
     /// The same key id was uploaded with another key.
     #[error("a key with this id exists and is different")]
     KeyExists,

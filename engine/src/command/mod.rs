@@ -1,7 +1,13 @@
 //! One file per write: a command is read a snapshot, decide, return one batch.
 
+mod change_membership;
+mod create_room;
+mod forget_room;
 mod send_event;
 
+pub use change_membership::{ChangeMembership, MembershipAction};
+pub use create_room::{CreateRoom, InitialState};
+pub use forget_room::ForgetRoom;
 pub use send_event::SendEvent;
 
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};

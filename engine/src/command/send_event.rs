@@ -1,26 +1,34 @@
 //! A local user sends a message or a state event.
+//!
+//! Not here: memberships changed by their own endpoints (`change_membership`); as plain state events they pass the same
+//! checks.
+
+use serde_json::Value;
 
 use crate::{
     command::{Command, Lanes},
-    core::event::JsonObject,
-    error::{Error, Invalid, Result, What},
-    room::{NewEvent, RoomCtx, append},
-    store::{Positioned, Tx, schema},
+    core::{auth::Reason, event::JsonObject},
+    error::{Denied, Invalid, Result},
+    room::{NewEvent, RoomCtx, append, membership, sending},
+    store::{Positioned, Tx, schema, schema::Membership},
 };
 
 /// `PUT /rooms/{roomId}/send/…`, `…/state/…`, `…/redact/…`: the three differ in what is given.
+#[derive(Clone, Debug)]
 pub struct SendEvent {
     /// The room's id.
     pub room_id: String,
     /// The user who sends.
     pub sender: String,
+    /// Whether the sender is a guest.
+    pub is_guest: bool,
     /// The event's type.
     pub kind: String,
     /// Given for a state event.
     pub state_key: Option<String>,
     /// The content.
     pub content: JsonObject,
-    /// The event to redact, for an `m.room.redaction`.
+    /// The event to redact, for an `m.room.redaction`; else taken from the content.
     pub redacts: Option<String>,
     /// The client's device and transaction id: the same again answers with the event that was made the first time.
     pub transaction: Option<(String, String)>,
@@ -37,7 +45,7 @@ impl Command for SendEvent {
     }
 
     fn run(&self, tx: &mut Tx) -> Result<String> {
-        let sender = tx.user_num(&self.sender)?.ok_or(Error::NotFound(What::User))?;
+        let sender = tx.user_num(&self.sender)?.ok_or(Denied::NotInRoom)?;
         let transaction = match &self.transaction {
             None => None,
             Some((device_id, id)) => Some((tx.intern_text(device_id)?, id.clone())),
@@ -52,11 +60,13 @@ impl Command for SendEvent {
         {
             return Ok(done.value);
         }
-        let mut room = RoomCtx::load(tx, &self.room_id)?;
-        if let Some(event_id) = self.unchanged_state(tx, &room)? {
+        let mut room = RoomCtx::find(tx, &self.room_id)?.ok_or(Denied::NotInRoom)?;
+        let mut content = self.content.clone();
+        let redacts = self.check(tx, &room, &mut content)?;
+        let is_joined = tx.membership(sender, room.num)? == Some(Membership::Join);
+        if is_joined && let Some(event_id) = self.unchanged_state(tx, &room, &content)? {
             return Ok(event_id);
         }
-        self.check_alias_content(tx)?;
         let event = append(
             tx,
             &mut room,
@@ -64,47 +74,62 @@ impl Command for SendEvent {
                 sender: &self.sender,
                 kind: &self.kind,
                 state_key: self.state_key.as_deref(),
-                content: self.content.clone(),
-                redacts: self.redacts.as_deref(),
+                content,
+                redacts: redacts.as_deref(),
                 origin_server_ts: self.origin_server_ts.unwrap_or_else(|| tx.shared.clock.now_ms()),
                 transaction,
             },
         )?;
+        let pos = tx.last_position();
+        if self.kind == "m.room.guest_access" && self.state_key.as_deref() == Some("") {
+            membership::remove_guests(tx, &mut room)?;
+        }
         room.save(tx);
         if let Some(key) = transaction_key {
-            let done = Positioned { pos: tx.last_position(), value: event.event_id.to_string() };
-            tx.put(&schema::TRANSACTIONS, &key, &done);
+            tx.put(&schema::TRANSACTIONS, &key, &Positioned { pos, value: event.event_id.to_string() });
         }
         Ok(event.event_id.to_string())
     }
 }
 
 impl SendEvent {
-    /// Setting state to what it is already makes no new event (as other servers do), if the sender could have set it.
-    fn unchanged_state(&self, tx: &Tx, room: &RoomCtx) -> Result<Option<String>> {
+    /// What is asked of an event besides the room's rules; completes its content. Answers what it redacts.
+    fn check(&self, tx: &Tx, room: &RoomCtx, content: &mut JsonObject) -> Result<Option<String>> {
+        match (self.kind.as_str(), self.state_key.as_deref()) {
+            // The rules would say so too, if an event of this type could be built at all.
+            ("m.room.create", _) => {
+                let reason = Reason::CreatePrevEvents;
+                let rule = reason.number(room.version);
+                return Err(Denied::Rule { rule, reason: reason.to_string() }.into());
+            }
+            ("m.room.member", Some(target)) => {
+                membership::prepare(tx, room, target, self.is_guest, content)?;
+            }
+            ("m.room.canonical_alias", Some(state_key)) => {
+                sending::check_aliases(tx, room, state_key, content)?;
+            }
+            ("m.room.redaction", None) => {
+                let named = match content.remove("redacts") {
+                    Some(Value::String(event_id)) => Some(event_id),
+                    _ => None,
+                };
+                let missing = || Invalid::Parameter { what: "redacts", why: "it must name an event".into() };
+                let redacts = self.redacts.clone().or(named).ok_or_else(missing)?;
+                sending::check_redaction(tx, room, &self.sender, &redacts)?;
+                return Ok(Some(redacts));
+            }
+            (kind, None) => sending::check_annotation(tx, room, &self.sender, kind, content)?,
+            _ => {}
+        }
+        Ok(None)
+    }
+
+    /// Setting state to what it is already makes no new event, as on other servers.
+    fn unchanged_state(&self, tx: &Tx, room: &RoomCtx, content: &JsonObject) -> Result<Option<String>> {
         let Some(state_key) = &self.state_key else { return Ok(None) };
         let Some(current) = room.state(tx, &self.kind, state_key)? else { return Ok(None) };
         let pdu = current.pdu()?;
-        let same = *pdu.sender == *self.sender && pdu.content == self.content;
+        let same = *pdu.sender == *self.sender && pdu.content == *content;
         Ok(same.then(|| current.event_id.to_string()))
-    }
-
-    /// Every alias that `m.room.canonical_alias` names anew must exist and point to this room.
-    ///
-    /// Specification: client-server API, `m.room.canonical_alias` and the errors of `PUT …/state/…`.
-    fn check_alias_content(&self, tx: &Tx) -> Result<()> {
-        if self.kind != "m.room.canonical_alias" || self.state_key.is_none() {
-            return Ok(());
-        }
-        let named = self.content.get("alias").into_iter();
-        let others =
-            self.content.get("alt_aliases").and_then(|aliases| aliases.as_array()).into_iter().flatten();
-        for alias in named.chain(others).filter_map(|alias| alias.as_str()) {
-            let found = tx.get(&schema::ALIASES, &alias.to_owned())?;
-            if found.is_none_or(|found| found.room_id != self.room_id) {
-                return Err(Invalid::AliasTarget(alias.to_owned()).into());
-            }
-        }
-        Ok(())
     }
 }

@@ -17,13 +17,16 @@ use crate::{
     error::{Denied, Invalid, Result},
     store::{
         Positioned, Reader, StorageError, Tx, schema,
-        schema::{EventHeader, EventStatus},
+        schema::{EventHeader, EventStatus, RoomHead},
     },
     stream::Touch,
 };
 
 /// The random part of an event id in room versions 1 and 2: over 100 bits.
 const EVENT_LOCALPART_CHARS: usize = 18;
+
+/// The random part of a room id before room version 12: over 100 bits.
+const ROOM_LOCALPART_CHARS: usize = 18;
 
 /// An event that a local user wants to send.
 pub(crate) struct NewEvent<'a> {
@@ -62,15 +65,63 @@ impl AuthState for CurrentState<'_> {
     }
 }
 
+/// What a create event is judged by.
+struct NoState;
+
+impl AuthState for NoState {
+    fn get(&self, _: &str, _: &str) -> Option<Arc<Pdu>> {
+        None
+    }
+}
+
 /// Builds, authorises and writes an event on the room's head.
 ///
 /// Errors: [`Denied::Rule`] when the room's rules refuse it, [`Invalid::Event`] when it is malformed or too large.
 pub(crate) fn append(tx: &mut Tx, room: &mut RoomCtx, mut new: NewEvent<'_>) -> Result<Arc<Event>> {
     let auth_events = select_auth_events(tx, room, &new)?;
-    let pdu = build(tx, room, &mut new, &auth_events)?;
-    auth::check(room.version, &pdu, &CurrentState { reader: tx, room })
-        .map_err(|denied| Denied::Rule { rule: denied.rule, reason: denied.reason.to_string() })?;
+    let place = Place { version: room.version, room_id: Some(&room.id), head: Some(&room.head) };
+    let pdu = build(tx, &place, &mut new, &auth_events)?;
+    auth::check(room.version, &pdu, &CurrentState { reader: tx, room }).map_err(denied)?;
     write(tx, room, new, Arc::new(pdu), auth_events)
+}
+
+/// Makes a room by its create event, `new`. The room's id is random, or in versions that say so the hash of the event.
+///
+/// Errors: as [`append`].
+pub(crate) fn create(tx: &mut Tx, version: &'static RoomVersion, mut new: NewEvent<'_>) -> Result<RoomCtx> {
+    let pdu = loop {
+        let room_id = match version.room_id_is_create_hash {
+            true => None,
+            false => {
+                Some(Arc::from(format!("!{}:{}", tx.random_text(ROOM_LOCALPART_CHARS), tx.shared.server_name)))
+            }
+        };
+        let place = Place { version, room_id: room_id.as_ref(), head: None };
+        let pdu = build(tx, &place, &mut new, &[])?;
+        if RoomCtx::find(tx, &pdu.room_id)?.is_none() {
+            break pdu;
+        }
+        // Two rooms that one user creates alike in one millisecond would be one room: the later is made a later one.
+        new.content = pdu.content;
+        new.origin_server_ts += 1;
+    };
+    auth::check(version, &pdu, &NoState).map_err(denied)?;
+    let mut room = RoomCtx::create(tx, &pdu.room_id, version)?;
+    write(tx, &mut room, new, Arc::new(pdu), Vec::new())?;
+    Ok(room)
+}
+
+fn denied(denied: auth::Denied) -> Denied {
+    Denied::Rule { rule: denied.rule, reason: denied.reason.to_string() }
+}
+
+/// Where an event is to stand.
+struct Place<'a> {
+    version: &'static RoomVersion,
+    /// `None` where the event itself makes the room's id.
+    room_id: Option<&'a Arc<str>>,
+    /// `None` for the first event.
+    head: Option<&'a RoomHead>,
 }
 
 fn select_auth_events(reader: &Reader, room: &RoomCtx, new: &NewEvent<'_>) -> Result<Vec<Arc<Event>>> {
@@ -82,38 +133,38 @@ fn select_auth_events(reader: &Reader, room: &RoomCtx, new: &NewEvent<'_>) -> Re
     Ok(events)
 }
 
-fn build(tx: &Tx, room: &RoomCtx, new: &mut NewEvent<'_>, auth_events: &[Arc<Event>]) -> Result<Pdu> {
+fn build(tx: &Tx, place: &Place<'_>, new: &mut NewEvent<'_>, auth_events: &[Arc<Event>]) -> Result<Pdu> {
+    let Place { version, room_id, head } = *place;
     // Only the versions whose events have ids of their own refer to others with hashes, for which they must be read.
-    let own_ids = room.version.event_ids == EventIdFormat::Own;
-    let mut prev_events = Vec::with_capacity(room.head.extremities.len());
-    for (num, event_id) in &room.head.extremities {
+    let own_ids = version.event_ids == EventIdFormat::Own;
+    let mut prev_events = Vec::new();
+    for (num, event_id) in head.iter().flat_map(|head| &head.extremities) {
         prev_events.push(match own_ids {
-            true => reference(room, &*tx.event(*num)?)?,
+            true => reference(version, &*tx.event(*num)?)?,
             false => EventReference::from(Arc::<str>::from(event_id.as_str())),
         });
     }
-    let has_room_id = !(room.version.room_id_is_create_hash && new.kind == "m.room.create");
     let builder = EventBuilder {
-        room_id: has_room_id.then(|| room.id.clone()),
+        room_id: room_id.cloned(),
         sender: new.sender.into(),
         kind: new.kind.into(),
         state_key: new.state_key.map(Arc::from),
         content: std::mem::take(&mut new.content),
         redacts: new.redacts.map(Arc::from),
         prev_events,
-        auth_events: auth_events.iter().map(|event| reference(room, event)).collect::<Result<_>>()?,
-        depth: room.head.depth + 1,
+        auth_events: auth_events.iter().map(|event| reference(version, event)).collect::<Result<_>>()?,
+        depth: head.map_or(0, |head| head.depth) + 1,
         origin_server_ts: new.origin_server_ts,
         event_id_localpart: own_ids.then(|| tx.random_text(EVENT_LOCALPART_CHARS)),
     };
     let shared = &tx.shared;
-    Ok(builder.build(room.version, &shared.server_name, &shared.key_pair).map_err(Invalid::Event)?)
+    Ok(builder.build(version, &shared.server_name, &shared.key_pair).map_err(Invalid::Event)?)
 }
 
-fn reference(room: &RoomCtx, event: &Event) -> Result<EventReference> {
-    let reference_hash = match room.version.event_ids {
+fn reference(version: &RoomVersion, event: &Event) -> Result<EventReference> {
+    let reference_hash = match version.event_ids {
         EventIdFormat::Own => {
-            let hash = reference_hash_of_json(room.version, &event.json);
+            let hash = reference_hash_of_json(version, &event.json);
             Some(hash.map_err(|_| StorageError::Corrupt(format!("event {} is not JSON", event.event_id)))?)
         }
         _ => None,

@@ -24,9 +24,14 @@ pub(crate) struct RoomCtx {
 impl RoomCtx {
     /// The room with this id. Errors: [`What::Room`] not found.
     pub fn load(reader: &Reader, room_id: &str) -> Result<Self> {
-        let num = reader.room_num(room_id)?.ok_or(Error::NotFound(What::Room))?;
-        let head = reader.get(&schema::ROOM_HEADS, &num)?.ok_or(Error::NotFound(What::Room))?;
-        Ok(Self { num, id: room_id.into(), version: room_version(head.version)?, head })
+        Self::find(reader, room_id)?.ok_or(Error::NotFound(What::Room))
+    }
+
+    /// The room with this id, if this server is in it.
+    pub fn find(reader: &Reader, room_id: &str) -> Result<Option<Self>, StorageError> {
+        let Some(num) = reader.room_num(room_id)? else { return Ok(None) };
+        let Some(head) = reader.get(&schema::ROOM_HEADS, &num)? else { return Ok(None) };
+        Ok(Some(Self { num, id: room_id.into(), version: room_version(head.version)?, head }))
     }
 
     /// A room that has no events yet.
@@ -75,4 +80,11 @@ impl RoomCtx {
         let event = self.state(reader, "m.room.power_levels", "")?.unwrap_or_else(|| create.clone());
         event.power_levels(&create).map(Some)
     }
+}
+
+/// Whether the room's history may be read by everybody.
+pub(crate) fn world_readable(reader: &Reader, room: &RoomCtx) -> Result<bool, StorageError> {
+    let Some(event) = room.state(reader, "m.room.history_visibility", "")? else { return Ok(false) };
+    let visibility = event.pdu()?.content.get("history_visibility").and_then(|value| value.as_str().map(str::to_owned));
+    Ok(visibility.as_deref() == Some("world_readable"))
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Event, RoomCtx};
+use super::{Event, RoomCtx, stripped_state::stripped_state};
 use crate::{
     core::num::{EventNum, RoomNum, StreamPos, UserNum},
     error::Result,
@@ -36,7 +36,10 @@ pub(crate) fn apply(tx: &mut Tx, room: &mut RoomCtx, event: &Arc<Event>, pos: St
         forgotten: matches!(membership, Membership::Leave | Membership::Ban)
             && before.as_ref().is_some_and(|row| row.forgotten),
         ever_joined: membership == Membership::Join || before.as_ref().is_some_and(|row| row.ever_joined),
-        stripped_state: None,
+        stripped_state: match membership {
+            Membership::Invite | Membership::Knock => Some(stripped_state(tx, room, event)?),
+            _ => None,
+        },
     };
     tx.put(&schema::USER_ROOMS, &(user, room.num), &Positioned { pos, value: row });
     if was != Some(membership) {

@@ -1,16 +1,22 @@
 //! Rooms: events, state, timeline, members and what hangs on them.
 
+pub(crate) mod alias;
 mod append;
 mod event;
 mod head;
 pub mod members;
+pub(crate) mod membership;
+pub(crate) mod presets;
 mod redactions;
 pub(crate) mod relations;
 pub mod state;
 pub(crate) mod visibility;
+pub(crate) mod sending;
+mod stripped_state;
 
-pub(crate) use append::{NewEvent, append};
+pub(crate) use append::{NewEvent, append, create};
 pub use event::Event;
+pub use presets::Preset;
 pub(crate) use event::room_version;
-pub(crate) use head::RoomCtx;
+pub(crate) use head::{RoomCtx, world_readable};
 pub use state::{Node as StateNode, StateChange};

@@ -5,6 +5,13 @@ pub(crate) mod render;
 pub mod token;
 
 pub use token::StreamToken;
+mod joined_rooms;
+mod room_alias;
+mod room_state;
+
+pub use joined_rooms::JoinedRooms;
+pub use room_alias::RoomAlias;
+pub use room_state::{RoomState, RoomStateEvent};
 
 use crate::{error::Result, store::Reader};
 

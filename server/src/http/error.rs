@@ -89,7 +89,11 @@ impl From<Error> for ApiError {
             Error::Denied(denied) => match denied {
                 Denied::Reserved => ApiError::exclusive(sentence),
                 Denied::Unreachable => ApiError::not_found(sentence),
+                Denied::NotBanned => ApiError::bad_state(sentence),
+                Denied::GuestAccess => ApiError::guest_access_forbidden(sentence),
                 Denied::Rule { .. }
+                | Denied::OtherServer
+                | Denied::TargetNotInRoom
                 | Denied::NotInRoom
                 | Denied::PowerLevel
                 | Denied::RoomVersion
@@ -100,6 +104,7 @@ impl From<Error> for ApiError {
                     ApiError::invalid_param(sentence)
                 }
                 Invalid::RoomVersion(_) => ApiError::unsupported_room_version(sentence),
+                Invalid::RoomState(_) => ApiError::invalid_room_state(sentence),
                 Invalid::AliasTarget(_) => ApiError::bad_alias(sentence),
                 Invalid::Event(EventError::TooLarge { .. }) => ApiError::too_large(sentence),
                 Invalid::Event(_) => ApiError::bad_json(sentence),
@@ -111,6 +116,8 @@ impl From<Error> for ApiError {
                 Conflict::BackupVersion { current } => {
                     ApiError::wrong_room_keys_version(sentence).with("current_version", current)
                 }
+                Conflict::StillInRoom => ApiError::unknown(sentence),
+                Conflict::DuplicateAnnotation => ApiError::duplicate_annotation(sentence),
                 Conflict::KeyExists => ApiError::invalid_param(sentence),
             },
             Error::Missing(_) => ApiError::not_found(sentence),

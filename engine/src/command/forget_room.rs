@@ -1,0 +1,39 @@
+//! A local user forgets a room that they have left: it is not shown to them any more.
+
+use crate::{
+    command::{Command, Lanes},
+    error::{Conflict, Error, Result, What},
+    store::{Tx, schema, schema::Membership},
+};
+
+/// `POST /rooms/{roomId}/forget`.
+pub struct ForgetRoom {
+    /// The room's id.
+    pub room_id: String,
+    /// Who forgets.
+    pub user_id: String,
+}
+
+impl Command for ForgetRoom {
+    type Output = ();
+
+    fn lanes(&self) -> Lanes {
+        // The row is written with membership events too, which are made under the room's lane.
+        Lanes::default().room(&self.room_id)
+    }
+
+    fn run(&self, tx: &mut Tx) -> Result<()> {
+        let not_found = || Error::NotFound(What::Room);
+        let user = tx.user_num(&self.user_id)?.ok_or_else(not_found)?;
+        let room = tx.room_num(&self.room_id)?.ok_or_else(not_found)?;
+        let mut row = tx.user_room(user, room)?.ok_or_else(not_found)?;
+        if !matches!(row.value.membership, Membership::Leave | Membership::Ban) {
+            return Err(Conflict::StillInRoom.into());
+        }
+        if !row.value.forgotten {
+            row.value.forgotten = true;
+            tx.put(&schema::USER_ROOMS, &(user, room), &row);
+        }
+        Ok(())
+    }
+}

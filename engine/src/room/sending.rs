@@ -1,0 +1,96 @@
+//! What is checked of an event that a local user sends, beyond the room's authorisation rules.
+
+use serde_json::Value;
+
+use super::{RoomCtx, alias, relations::relation_of};
+use crate::{
+    core::{event::JsonObject, power_levels::Field},
+    error::{Conflict, Denied, Error, Invalid, Result, What},
+    store::{Direction, Reader, schema},
+};
+
+/// Every alias that `m.room.canonical_alias` names anew must exist and point to this room.
+///
+/// Specification: client-server API, `PUT /rooms/{roomId}/state/{eventType}/{stateKey}`.
+pub(crate) fn check_aliases(
+    reader: &Reader,
+    room: &RoomCtx,
+    state_key: &str,
+    content: &JsonObject,
+) -> Result<()> {
+    let current = room.state(reader, "m.room.canonical_alias", state_key)?;
+    let current = current.map(|event| event.pdu()).transpose()?;
+    for name in named_aliases(content) {
+        if current.iter().any(|current| named_aliases(&current.content).any(|known| known == name)) {
+            continue;
+        }
+        alias::check(name)?;
+        if reader.alias(name)?.is_none_or(|found| found.room_id != *room.id) {
+            return Err(Invalid::AliasTarget(name.to_owned()).into());
+        }
+    }
+    Ok(())
+}
+
+fn named_aliases(content: &JsonObject) -> impl Iterator<Item = &str> {
+    let others = content.get("alt_aliases").and_then(Value::as_array).into_iter().flatten();
+    content.get("alias").into_iter().chain(others).filter_map(Value::as_str)
+}
+
+/// Only one's own events may be redacted, and those of others with the power to.
+///
+/// Specification: client-server API, `PUT /rooms/{roomId}/redact/{eventId}/{txnId}`. The room's rules alone would let any
+/// user of this server redact events of its other users.
+pub(crate) fn check_redaction(reader: &Reader, room: &RoomCtx, sender: &str, redacts: &str) -> Result<()> {
+    let not_found = || Error::NotFound(What::Event);
+    let target = reader.event(reader.event_num(redacts)?.ok_or_else(not_found)?)?;
+    if target.header.room != room.num {
+        return Err(not_found());
+    }
+    let levels = room.power_levels(reader)?;
+    let has_power =
+        levels.is_some_and(|levels| levels.user_level(sender).reaches(levels.level(Field::Redact)));
+    match has_power || *reader.user_id(target.header.sender)? == *sender {
+        true => Ok(()),
+        false => Err(Denied::PowerLevel.into()),
+    }
+}
+
+/// Nobody annotates an event twice with the same key.
+///
+/// Specification: client-server API, "Avoiding duplicate annotations".
+pub(crate) fn check_annotation(
+    reader: &Reader,
+    room: &RoomCtx,
+    sender: &str,
+    kind: &str,
+    content: &JsonObject,
+) -> Result<()> {
+    let Some(("m.annotation", target)) = relation_of(content) else { return Ok(()) };
+    let key = annotation_key(content);
+    let (Some(target), Some(sender), Some(kind), Some(rel_type)) = (
+        reader.event_num(target)?,
+        reader.user_num(sender)?,
+        reader.text_num(kind)?,
+        reader.text_num("m.annotation")?,
+    ) else {
+        return Ok(());
+    };
+    let mut own = Vec::new();
+    reader.scan(&schema::RELATIONS, &(room.num, target), Direction::Forward, |_, relation| {
+        if relation.sender == sender && relation.kind == kind && relation.rel_type == rel_type {
+            own.push(relation.event);
+        }
+        true
+    })?;
+    for event in reader.events(&own)? {
+        if event.header.redacted_by.is_none() && annotation_key(&event.pdu()?.content) == key {
+            return Err(Conflict::DuplicateAnnotation.into());
+        }
+    }
+    Ok(())
+}
+
+fn annotation_key(content: &JsonObject) -> Option<&str> {
+    content.get("m.relates_to")?.get("key")?.as_str()
+}

@@ -1,0 +1,54 @@
+//! Stripped state: what of a room is shown to a user who is invited, or who knocks.
+//!
+//! Specification: client-server API, "Stripped state".
+
+use std::sync::Arc;
+
+use super::{Event, RoomCtx};
+use crate::{
+    core::event::{ClientFormat, StoredEvent, write_client_event},
+    store::{Reader, StorageError},
+};
+
+/// The state that helps to tell what room it is, in the order of the specification.
+const KINDS: [&str; 7] = [
+    "m.room.create",
+    "m.room.name",
+    "m.room.avatar",
+    "m.room.topic",
+    "m.room.join_rules",
+    "m.room.canonical_alias",
+    "m.room.encryption",
+];
+
+/// The stripped state that goes with `member`, an invite or a knock, as a JSON array: what identifies the room, who
+/// invites, and the membership event itself.
+pub(crate) fn stripped_state(
+    reader: &Reader,
+    room: &RoomCtx,
+    member: &Arc<Event>,
+) -> Result<Vec<u8>, StorageError> {
+    let mut out = Vec::with_capacity(1024);
+    for kind in KINDS {
+        if let Some(event) = room.state(reader, kind, "")? {
+            write_stripped(&mut out, room, &event)?;
+        }
+    }
+    let pdu = member.pdu()?;
+    if pdu.state_key.as_deref() != Some(&*pdu.sender)
+        && let Some(sender) = room.state(reader, "m.room.member", &pdu.sender)?
+    {
+        write_stripped(&mut out, room, &sender)?;
+    }
+    write_stripped(&mut out, room, member)?;
+    out.push(b']');
+    Ok(out)
+}
+
+/// Appends one event of the array.
+fn write_stripped(out: &mut Vec<u8>, room: &RoomCtx, event: &Event) -> Result<(), StorageError> {
+    out.push(if out.is_empty() { b'[' } else { b',' });
+    let stored = StoredEvent { event_id: &event.event_id, room_id: &room.id, json: &event.json };
+    write_client_event(out, stored, ClientFormat::Stripped, None)
+        .map_err(|error| StorageError::Corrupt(format!("event {}: {error}", event.event_id)))
+}

@@ -1,0 +1,113 @@
+//! The state of a room as a user may see it: now for members, as of their leaving for those who were members.
+//!
+//! Specification: client-server API, `GET /rooms/{roomId}/state` and `…/state/{eventType}/{stateKey}`.
+
+use bytes::Bytes;
+
+use crate::{
+    core::{
+        event::{ClientFormat, StoredEvent, write_client_event},
+        json::write_object,
+        num::NodeId,
+    },
+    error::{Denied, Error, Result, What},
+    room::{Event, RoomCtx, world_readable},
+    store::{Reader, StorageError, schema::Membership},
+    view::View,
+};
+
+/// All state events that the user may see.
+pub struct RoomState {
+    /// The room's id.
+    pub room_id: String,
+    /// Who asks.
+    pub user_id: String,
+}
+
+impl View for RoomState {
+    /// A JSON array of events.
+    type Output = Bytes;
+
+    fn read(&self, reader: &Reader) -> Result<Bytes> {
+        let (room, snapshot) = visible_state(reader, &self.room_id, &self.user_id)?;
+        let entries = reader.state_entries(room.num, snapshot)?;
+        let nums: Vec<_> = entries.into_iter().map(|(_, event)| event).collect();
+        let mut out = vec![b'['];
+        for event in reader.events(&nums)? {
+            if out.len() > 1 {
+                out.push(b',');
+            }
+            write_event(&mut out, reader, &room, &event)?;
+        }
+        out.push(b']');
+        Ok(out.into())
+    }
+}
+
+/// One state event that the user may see.
+pub struct RoomStateEvent {
+    /// The room's id.
+    pub room_id: String,
+    /// Who asks.
+    pub user_id: String,
+    /// The event's type.
+    pub kind: String,
+    /// The event's state key.
+    pub state_key: String,
+    /// Whether the whole event is wanted, not only its content.
+    pub is_whole: bool,
+}
+
+impl View for RoomStateEvent {
+    /// The event's content, or the event, as JSON.
+    type Output = Bytes;
+
+    fn read(&self, reader: &Reader) -> Result<Bytes> {
+        let (room, snapshot) = visible_state(reader, &self.room_id, &self.user_id)?;
+        let event = reader.state_event(room.num, snapshot, &self.kind, &self.state_key)?;
+        let event = event.ok_or(Error::NotFound(What::State))?;
+        let mut out = Vec::with_capacity(event.json.len());
+        match self.is_whole {
+            true => write_event(&mut out, reader, &room, &event)?,
+            false => write_object(&mut out, &event.pdu()?.content),
+        }
+        Ok(out.into())
+    }
+}
+
+/// Appends an event as clients get it.
+fn write_event(out: &mut Vec<u8>, reader: &Reader, room: &RoomCtx, event: &Event) -> Result<()> {
+    let age = reader.shared.clock.now_ms().saturating_sub(event.header.origin_server_ts);
+    let unsigned = format!("{{\"age\":{age}}}");
+    let stored = StoredEvent { event_id: &event.event_id, room_id: &room.id, json: &event.json };
+    write_client_event(out, stored, ClientFormat::Room, Some(unsigned.as_bytes()))
+        .map_err(|error| StorageError::Corrupt(format!("event {}: {error}", event.event_id)))?;
+    Ok(())
+}
+
+/// The snapshot of the room that the user may see.
+///
+/// Errors: [`Denied::NotInRoom`] for a user who is not and never was a member, unless the world may read the room.
+pub(crate) fn visible_state(reader: &Reader, room_id: &str, user_id: &str) -> Result<(RoomCtx, NodeId)> {
+    let room = RoomCtx::find(reader, room_id)?.ok_or(Denied::NotInRoom)?;
+    let row = match reader.user_num(user_id)? {
+        Some(user) => reader.user_room(user, room.num)?.map(|row| row.value),
+        None => None,
+    };
+    let left_at = match row {
+        Some(row) if row.membership == Membership::Join => {
+            let snapshot = room.head.state;
+            return Ok((room, snapshot));
+        }
+        Some(row) if row.ever_joined && !row.forgotten => {
+            matches!(row.membership, Membership::Leave | Membership::Ban).then_some(row.event)
+        }
+        _ => None,
+    };
+    if world_readable(reader, &room)? {
+        let snapshot = room.head.state;
+        return Ok((room, snapshot));
+    }
+    let left_at = reader.event(left_at.ok_or(Denied::NotInRoom)?)?;
+    Ok((room, left_at.header.state_after))
+}
