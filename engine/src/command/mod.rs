@@ -1,7 +1,16 @@
 //! One file per write: a command is read a snapshot, decide, return one batch.
 
+mod change_account;
+mod forget_device;
+mod log_in;
+mod passing_token;
+mod register;
 mod send_event;
 
+pub use change_account::{ChangePassword, Deactivate, SetAccount};
+pub use log_in::{EndOlderTokens, LogIn, NoteSeen, RefreshTokens, RemoveDevices, RenameDevice, WhichDevices};
+pub use passing_token::{MakePassingToken, SpendPassingToken};
+pub use register::{MakeFirstToken, Register, Registered};
 pub use send_event::SendEvent;
 
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
