@@ -8,6 +8,16 @@ mod send_event;
 pub use change_membership::{ChangeMembership, MembershipAction};
 pub use create_room::{CreateRoom, InitialState};
 pub use forget_room::ForgetRoom;
+mod change_account;
+mod forget_device;
+mod log_in;
+mod passing_token;
+mod register;
+
+pub use change_account::{ChangePassword, Deactivate, SetAccount};
+pub use log_in::{EndOlderTokens, LogIn, NoteSeen, RefreshTokens, RemoveDevices, RenameDevice, WhichDevices};
+pub use passing_token::{MakePassingToken, SpendPassingToken};
+pub use register::{MakeFirstToken, Register, Registered};
 pub use send_event::SendEvent;
 
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};

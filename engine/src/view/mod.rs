@@ -1,9 +1,11 @@
 //! One file per read: a view answers a question from one published moment.
 
+mod account;
 #[allow(dead_code)]
 pub(crate) mod render;
 pub mod token;
 
+pub use account::*;
 pub use token::StreamToken;
 mod joined_rooms;
 mod room_alias;
