@@ -1,9 +1,15 @@
 //! One file per read: a view answers a question from one published moment.
 
+mod joined_rooms;
 #[allow(dead_code)]
 pub(crate) mod render;
+mod room_alias;
+mod room_state;
 pub mod token;
 
+pub use joined_rooms::JoinedRooms;
+pub use room_alias::RoomAlias;
+pub use room_state::{RoomState, RoomStateEvent};
 pub use token::StreamToken;
 mod joined_rooms;
 mod room_alias;
