@@ -18,7 +18,7 @@ mod stripped_state;
 
 pub(crate) use append::{NewEvent, append, create};
 pub use event::Event;
-pub use presets::Preset;
 pub(crate) use event::room_version;
 pub(crate) use head::{RoomCtx, world_readable};
+pub use presets::Preset;
 pub use state::{Node as StateNode, StateChange};

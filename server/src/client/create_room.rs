@@ -46,7 +46,9 @@ async fn create_room(call: Call) -> Outcome {
     call.refuse_suspended()?;
     let request: Request = call.json()?;
     if !request.invite_3pid.is_empty() {
-        return Err(ApiError::threepid_denied("This server uses no identity server to invite by e-mail or phone"));
+        return Err(ApiError::threepid_denied(
+            "This server uses no identity server to invite by e-mail or phone",
+        ));
     }
     let is_listed = match request.visibility.as_deref() {
         None | Some("private") => false,

@@ -23,7 +23,9 @@ async fn invite_user(call: Call) -> Outcome {
     call.refuse_suspended()?;
     let request: ByThirdParty = call.json()?;
     if request.user_id.is_none() && (request.medium.is_some() || request.address.is_some()) {
-        return Err(ApiError::threepid_denied("This server uses no identity server to invite by e-mail or phone"));
+        return Err(ApiError::threepid_denied(
+            "This server uses no identity server to invite by e-mail or phone",
+        ));
     }
     change_of_other(&call, MembershipAction::Invite).await?;
     Ok(Answer::empty())

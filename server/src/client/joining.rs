@@ -25,7 +25,9 @@ async fn join(call: Call, room_id: String) -> Outcome {
     call.refuse_suspended()?;
     let request: Own = call.json_or_empty()?;
     if request.third_party_signed.is_some() {
-        return Err(ApiError::threepid_denied("This server uses no identity server to invite by e-mail or phone"));
+        return Err(ApiError::threepid_denied(
+            "This server uses no identity server to invite by e-mail or phone",
+        ));
     }
     change_own(&call, room_id.clone(), MembershipAction::Join, request.reason).await?;
     Answer::json(&json!({ "room_id": room_id }))
