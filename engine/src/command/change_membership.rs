@@ -139,3 +139,6 @@ impl ChangeMembership {
         Ok(*pdu.sender == *self.sender && pdu.content == *content)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,15 +5,14 @@
 use bytes::Bytes;
 
 use crate::{
-    core::{
-        event::{ClientFormat, StoredEvent, write_client_event},
-        json::write_object,
-        num::NodeId,
-    },
+    core::{event::ClientFormat, json::write_object, num::NodeId},
     error::{Denied, Error, Result, What},
-    room::{Event, RoomCtx, world_readable},
-    store::{Reader, StorageError, schema::Membership},
-    view::View,
+    room::{RoomCtx, world_readable},
+    store::{Reader, schema::Membership},
+    view::{
+        View,
+        render::{Asker, Renderer},
+    },
 };
 
 /// All state events that the user may see.
@@ -33,12 +32,8 @@ impl View for RoomState {
         let entries = reader.state_entries(room.num, snapshot)?;
         let nums: Vec<_> = entries.into_iter().map(|(_, event)| event).collect();
         let mut out = vec![b'['];
-        for event in reader.events(&nums)? {
-            if out.len() > 1 {
-                out.push(b',');
-            }
-            write_event(&mut out, reader, &room, &event)?;
-        }
+        let events = reader.events(&nums)?;
+        renderer(reader, &room, &self.user_id)?.write_state(&mut out, &events)?;
         out.push(b']');
         Ok(out.into())
     }
@@ -68,21 +63,16 @@ impl View for RoomStateEvent {
         let event = event.ok_or(Error::NotFound(What::State))?;
         let mut out = Vec::with_capacity(event.json.len());
         match self.is_whole {
-            true => write_event(&mut out, reader, &room, &event)?,
+            true => renderer(reader, &room, &self.user_id)?.write_state(&mut out, &[event])?,
             false => write_object(&mut out, &event.pdu()?.content),
         }
         Ok(out.into())
     }
 }
 
-/// Appends an event as clients get it.
-fn write_event(out: &mut Vec<u8>, reader: &Reader, room: &RoomCtx, event: &Event) -> Result<()> {
-    let age = reader.shared.clock.now_ms().saturating_sub(event.header.origin_server_ts);
-    let unsigned = format!("{{\"age\":{age}}}");
-    let stored = StoredEvent { event_id: &event.event_id, room_id: &room.id, json: &event.json };
-    write_client_event(out, stored, ClientFormat::Room, Some(unsigned.as_bytes()))
-        .map_err(|error| StorageError::Corrupt(format!("event {}: {error}", event.event_id)))?;
-    Ok(())
+fn renderer<'r>(reader: &'r Reader, room: &RoomCtx, user_id: &str) -> Result<Renderer<'r>> {
+    let asker = reader.user_num(user_id)?.map(|user| Asker { user, device: None });
+    Ok(Renderer::new(reader, room.num, ClientFormat::Room, asker)?)
 }
 
 /// The snapshot of the room that the user may see.

@@ -1,0 +1,87 @@
+//! `create_room.yaml`: creating rooms.
+
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use warren_engine::command::{CreateRoom, InitialState};
+use warren_engine::room::Preset;
+
+use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
+
+endpoints! {
+    POST "/_matrix/client/v3/createRoom" ["r0"] Required Join Json create_room;
+}
+
+#[derive(Deserialize)]
+struct Request {
+    preset: Option<String>,
+    visibility: Option<String>,
+    room_version: Option<String>,
+    room_alias_name: Option<String>,
+    name: Option<String>,
+    topic: Option<String>,
+    #[serde(default)]
+    creation_content: Map<String, Value>,
+    #[serde(default)]
+    initial_state: Vec<StateEvent>,
+    #[serde(default)]
+    power_level_content_override: Map<String, Value>,
+    #[serde(default)]
+    invite: Vec<String>,
+    #[serde(default)]
+    invite_3pid: Vec<Value>,
+    #[serde(default)]
+    is_direct: bool,
+}
+
+#[derive(Deserialize)]
+struct StateEvent {
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(default)]
+    state_key: String,
+    content: Map<String, Value>,
+}
+
+async fn create_room(call: Call) -> Outcome {
+    call.refuse_suspended()?;
+    let request: Request = call.json()?;
+    if !request.invite_3pid.is_empty() {
+        return Err(ApiError::threepid_denied(
+            "This server uses no identity server to invite by e-mail or phone",
+        ));
+    }
+    let is_listed = match request.visibility.as_deref() {
+        None | Some("private") => false,
+        Some("public") => true,
+        Some(_) => return Err(ApiError::invalid_param("visibility must be `public` or `private`")),
+    };
+    let preset = match request.preset.as_deref() {
+        None if is_listed => Preset::PublicChat,
+        None => Preset::PrivateChat,
+        Some(name) => Preset::from_name(name)
+            .ok_or_else(|| ApiError::invalid_param(format!("There is no preset {name}")))?,
+    };
+    let default_version = || call.ctx.config.default_room_version.to_string();
+    let initial_state = request.initial_state.into_iter();
+    let room_id = call
+        .ctx
+        .engine
+        .write(CreateRoom {
+            creator: call.user()?.to_string(),
+            version: request.room_version.unwrap_or_else(default_version),
+            preset,
+            is_listed,
+            creation_content: request.creation_content,
+            initial_state: initial_state
+                .map(|StateEvent { kind, state_key, content }| InitialState { kind, state_key, content })
+                .collect(),
+            power_level_content_override: request.power_level_content_override,
+            name: request.name,
+            topic: request.topic,
+            alias_localpart: request.room_alias_name,
+            invite: request.invite,
+            is_direct: request.is_direct,
+        })
+        .await?;
+    Answer::json(&json!({ "room_id": room_id }))
+}
