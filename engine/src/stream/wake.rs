@@ -52,6 +52,11 @@ impl Watch {
         self.users.contains_key(&user)
     }
 
+    /// The rooms that list the user.
+    pub fn rooms_of(&self, user: UserNum) -> Vec<RoomNum> {
+        self.users.get(&user).map(|active| active.rooms.clone()).unwrap_or_default()
+    }
+
     /// Lists the user in their joined rooms. `published` must be read after `rooms` was: what came between is then taken
     /// as news.
     pub fn activate(&self, user: UserNum, rooms: Vec<RoomNum>, published: impl FnOnce() -> StreamPos) {

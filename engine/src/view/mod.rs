@@ -2,16 +2,21 @@
 
 mod account;
 mod joined_rooms;
+mod memo;
 #[allow(dead_code)]
 pub(crate) mod render;
 mod room_alias;
 mod room_state;
+mod sync;
+mod timeline;
 pub mod token;
 
 pub use account::*;
 pub use joined_rooms::JoinedRooms;
+pub(crate) use memo::{LazyMember, Memo};
 pub use room_alias::RoomAlias;
 pub use room_state::{RoomState, RoomStateEvent};
+pub use sync::{Sync, SyncAnswer};
 pub use token::StreamToken;
 
 use crate::{error::Result, store::Reader};
@@ -24,7 +29,3 @@ pub trait View {
     /// Answers from the reader's moment.
     fn read(&self, reader: &Reader) -> Result<Self::Output>;
 }
-
-/// What views remember between reads. Nothing in it is needed: it can be forgotten at any time.
-#[derive(Default)]
-pub(crate) struct Memo {}
