@@ -2,6 +2,7 @@
 
 mod account;
 mod joined_rooms;
+mod account_data;
 #[allow(dead_code)]
 pub(crate) mod render;
 mod room_alias;
@@ -9,6 +10,12 @@ mod room_state;
 pub mod token;
 
 pub use account::*;
+pub use account_data::*;
+pub use token::StreamToken;
+mod joined_rooms;
+mod room_alias;
+mod room_state;
+
 pub use joined_rooms::JoinedRooms;
 pub use room_alias::RoomAlias;
 pub use room_state::{RoomState, RoomStateEvent};
