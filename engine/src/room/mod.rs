@@ -13,8 +13,6 @@ pub(crate) mod sending;
 pub mod state;
 mod stripped_state;
 pub(crate) mod visibility;
-pub(crate) mod sending;
-mod stripped_state;
 
 pub(crate) use append::{NewEvent, append, create};
 pub use event::Event;

@@ -1,8 +1,8 @@
 //! One file per read: a view answers a question from one published moment.
 
 mod account;
-mod joined_rooms;
 mod account_data;
+mod joined_rooms;
 #[allow(dead_code)]
 pub(crate) mod render;
 mod room_alias;
@@ -11,11 +11,6 @@ pub mod token;
 
 pub use account::*;
 pub use account_data::*;
-pub use token::StreamToken;
-mod joined_rooms;
-mod room_alias;
-mod room_state;
-
 pub use joined_rooms::JoinedRooms;
 pub use room_alias::RoomAlias;
 pub use room_state::{RoomState, RoomStateEvent};
