@@ -10,6 +10,8 @@ pub mod profile;
 pub mod registration_tokens;
 mod session_cache;
 pub mod sessions;
+#[cfg(test)]
+mod tests;
 pub mod users;
 
 pub(crate) use session_cache::SessionCache;

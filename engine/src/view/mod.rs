@@ -1,6 +1,7 @@
 //! One file per read: a view answers a question from one published moment.
 
 mod account;
+mod account_data;
 mod joined_rooms;
 mod memo;
 #[allow(dead_code)]
@@ -12,6 +13,7 @@ mod timeline;
 pub mod token;
 
 pub use account::*;
+pub use account_data::*;
 pub use joined_rooms::JoinedRooms;
 pub(crate) use memo::{LazyMember, Memo};
 pub use room_alias::RoomAlias;

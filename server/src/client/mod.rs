@@ -2,36 +2,68 @@
 
 use crate::http::Endpoint;
 
+mod account_data;
+pub mod account_deactivation;
+mod administrative_contact;
 mod banning;
 mod capabilities;
 mod create_room;
+mod device_management;
+mod filter;
 mod inviting;
 mod joining;
 mod kicking;
 mod knocking;
 mod leaving;
 mod list_joined_rooms;
+mod login;
+mod login_token;
+mod logout;
 mod membership;
+mod openid;
+mod password_management;
+mod profile;
 mod redaction;
+mod refresh;
+pub mod registration;
+mod registration_tokens;
 mod room_send;
 mod room_state;
+mod tags;
 mod versions;
 mod voip;
+mod whoami;
 
 /// The tables of all topics.
 pub const TOPICS: &[&[Endpoint]] = &[
+    account_data::ENDPOINTS,
+    account_deactivation::ENDPOINTS,
+    administrative_contact::ENDPOINTS,
     banning::ENDPOINTS,
     capabilities::ENDPOINTS,
     create_room::ENDPOINTS,
+    device_management::ENDPOINTS,
+    filter::ENDPOINTS,
     inviting::ENDPOINTS,
     joining::ENDPOINTS,
     kicking::ENDPOINTS,
     knocking::ENDPOINTS,
     leaving::ENDPOINTS,
     list_joined_rooms::ENDPOINTS,
+    login::ENDPOINTS,
+    login_token::ENDPOINTS,
+    logout::ENDPOINTS,
+    openid::ENDPOINTS,
+    password_management::ENDPOINTS,
+    profile::ENDPOINTS,
     redaction::ENDPOINTS,
+    refresh::ENDPOINTS,
+    registration::ENDPOINTS,
+    registration_tokens::ENDPOINTS,
     room_send::ENDPOINTS,
     room_state::ENDPOINTS,
+    tags::ENDPOINTS,
     versions::ENDPOINTS,
     voip::ENDPOINTS,
+    whoami::ENDPOINTS,
 ];
