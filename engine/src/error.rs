@@ -2,7 +2,10 @@
 //!
 //! Invariant: no HTTP status and no Matrix error code appears here; the server maps variants to them in one place.
 
-use crate::{core::event::EventError, store::StorageError};
+use crate::{
+    core::{event::EventError, filter::FilterError},
+    store::StorageError,
+};
 
 /// Why the engine did not do what it was asked.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -107,6 +110,12 @@ pub enum Invalid {
     /// The state that a new room is to have is not possible.
     #[error("the room cannot be created like this: {0}")]
     RoomState(String),
+    /// The profile would be larger than profiles may be.
+    #[error("the profile would be larger than 64 KiB")]
+    ProfileTooLarge,
+    /// The filter is malformed or too large.
+    #[error("the filter is not valid: {0}")]
+    Filter(FilterError),
     /// The event is malformed or too large.
     #[error(transparent)]
     Event(#[from] EventError),

@@ -1,22 +1,25 @@
 //! One file per write: a command is read a snapshot, decide, return one batch.
 
+mod account_data;
+mod change_account;
 mod change_membership;
 mod create_room;
+mod forget_device;
 mod forget_room;
+mod log_in;
+mod passing_token;
+mod profile;
+mod register;
 mod send_event;
 
+pub use account_data::{SetAccountData, SetTag, StoreFilter};
+pub use change_account::{ChangePassword, Deactivate, SetAccount};
 pub use change_membership::{ChangeMembership, MembershipAction};
 pub use create_room::{CreateRoom, InitialState};
 pub use forget_room::ForgetRoom;
-mod change_account;
-mod forget_device;
-mod log_in;
-mod passing_token;
-mod register;
-
-pub use change_account::{ChangePassword, Deactivate, SetAccount};
 pub use log_in::{EndOlderTokens, LogIn, NoteSeen, RefreshTokens, RemoveDevices, RenameDevice, WhichDevices};
 pub use passing_token::{MakePassingToken, SpendPassingToken};
+pub use profile::{SetProfileField, ShowProfile};
 pub use register::{MakeFirstToken, Register, Registered};
 pub use send_event::SendEvent;
 

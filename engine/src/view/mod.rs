@@ -1,11 +1,13 @@
 //! One file per read: a view answers a question from one published moment.
 
 mod account;
+mod account_data;
 #[allow(dead_code)]
 pub(crate) mod render;
 pub mod token;
 
 pub use account::*;
+pub use account_data::*;
 pub use token::StreamToken;
 mod joined_rooms;
 mod room_alias;

@@ -106,6 +106,8 @@ impl From<Error> for ApiError {
                 Invalid::Identifier { .. } | Invalid::Parameter { .. } | Invalid::Token => {
                     ApiError::invalid_param(sentence)
                 }
+                Invalid::ProfileTooLarge => ApiError::profile_too_large(sentence),
+                Invalid::Filter(_) => ApiError::bad_json(sentence),
                 Invalid::UserName(_) => ApiError::invalid_username(sentence),
                 Invalid::RoomVersion(_) => ApiError::unsupported_room_version(sentence),
                 Invalid::RoomState(_) => ApiError::invalid_room_state(sentence),
