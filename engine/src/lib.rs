@@ -20,6 +20,6 @@ pub mod view;
 pub use command::{Command, Lanes};
 pub use engine::{Clock, Committer, Engine, Options, Pending, Random, SystemClock, SystemRandom};
 pub use error::{Conflict, Denied, Error, Invalid, Missing, Result, What};
-pub use store::{Durability, StorageError};
+pub use store::{Durability, StorageError, schema::Membership};
 pub use stream::{Touch, Wait};
 pub use view::View;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use crate::context::Context;
+use crate::http::ApiError;
 
 /// Work that is done again and again.
 pub struct Worker {
@@ -44,5 +45,18 @@ fn reload_certificate(ctx: &Context) {
         Some(Ok(true)) => info!("the certificate has changed and is in use"),
         Some(Err(error)) => warn!(%error, "the changed certificate cannot be used; the old one stays"),
         Some(Ok(false)) | None => {}
+    }
+}
+
+/// Runs work of many writes to its end, also when the client that asked for it goes away meanwhile.
+///
+/// Errors: those of the work; 500 if it was cut off by the end of the server.
+pub async fn finish<E>(work: impl Future<Output = Result<(), E>> + Send + 'static) -> Result<(), ApiError>
+where
+    E: Into<ApiError> + Send + 'static,
+{
+    match tokio::spawn(work).await {
+        Ok(done) => done.map_err(E::into),
+        Err(error) => Err(ApiError::internal(error)),
     }
 }

@@ -1,14 +1,14 @@
 //! Clients keep things about their user: account data, tags, filters.
 
 use bytes::Bytes;
-use serde_json::{Map, Value, value::RawValue};
+use serde_json::{Map, Value};
 
 use crate::{
     account::{account_data, filters, users},
     command::{Command, Lanes},
     core::{filter::Filter, num::RoomNum},
     error::{Error, Invalid, Result, What},
-    store::{StorageError, Tx},
+    store::Tx,
 };
 
 /// The account data in which a room's tags are.
@@ -59,7 +59,7 @@ pub struct SetTag {
     /// The tag.
     pub tag: String,
     /// What is kept with it: a JSON object; `None` takes the tag off.
-    pub content: Option<Box<RawValue>>,
+    pub content: Option<Map<String, Value>>,
 }
 
 impl Command for SetTag {
@@ -76,8 +76,7 @@ impl Command for SetTag {
         let mut tags = tags_in(stored.as_ref());
         let changed = match &self.content {
             Some(content) => {
-                let content: Value = serde_json::from_str(content.get())
-                    .map_err(|error| StorageError::Corrupt(format!("a tag was not checked: {error}")))?;
+                let content = Value::Object(content.clone());
                 tags.insert(self.tag.clone(), content.clone()) != Some(content)
             }
             None => tags.remove(&self.tag).is_some(),

@@ -2,28 +2,44 @@
 
 use crate::http::Endpoint;
 
+mod account_data;
+mod account_deactivation;
+mod administrative_contact;
 mod capabilities;
+mod device_management;
+mod filter;
 mod login;
 mod login_token;
 mod logout;
+mod openid;
 mod password_management;
+mod profile;
 mod refresh;
 pub mod registration;
 mod registration_tokens;
+mod tags;
 mod versions;
 mod voip;
 mod whoami;
 
 /// The tables of all topics.
 pub const TOPICS: &[&[Endpoint]] = &[
+    account_data::ENDPOINTS,
+    account_deactivation::ENDPOINTS,
+    administrative_contact::ENDPOINTS,
     capabilities::ENDPOINTS,
+    device_management::ENDPOINTS,
+    filter::ENDPOINTS,
     login::ENDPOINTS,
     login_token::ENDPOINTS,
     logout::ENDPOINTS,
+    openid::ENDPOINTS,
     password_management::ENDPOINTS,
+    profile::ENDPOINTS,
     refresh::ENDPOINTS,
     registration::ENDPOINTS,
     registration_tokens::ENDPOINTS,
+    tags::ENDPOINTS,
     versions::ENDPOINTS,
     voip::ENDPOINTS,
     whoami::ENDPOINTS,
