@@ -3,6 +3,7 @@
 mod arguments;
 mod routes;
 mod serve;
+mod user;
 
 use std::process::ExitCode;
 
@@ -16,6 +17,9 @@ pub fn run() -> ExitCode {
     };
     let done = match command {
         Command::Serve => config.and_then(serve::run),
+        Command::User(command) => {
+            config.and_then(|config| user::run(config, command)).and_then(|text| print(&text))
+        }
         Command::Routes => print(&routes::table()),
         Command::Config => print(&crate::config::table::example()),
     };

@@ -1,14 +1,11 @@
 //! `account_deactivation.yaml`: closing one's account for ever.
 
-use std::sync::Arc;
-
 use serde::Deserialize;
 use serde_json::json;
 use warren_engine::command::{ChangeMembership, Deactivate, MembershipAction};
 use warren_engine::view::RoomsOf;
-use warren_engine::{Error, Membership};
+use warren_engine::{Engine, Error, Membership};
 
-use crate::context::Context;
 use crate::http::uia::{self, Progress, Stage};
 use crate::http::{Answer, Call, Outcome, endpoints};
 use crate::worker;
@@ -28,25 +25,26 @@ async fn post_deactivate(call: Call) -> Outcome {
         return Ok(answer);
     }
     let user_id = call.user()?.to_string();
-    worker::finish(deactivate(call.ctx.clone(), user_id, erase)).await?;
+    let ctx = call.ctx.clone();
+    worker::finish(async move { deactivate(&ctx.engine, &user_id, erase).await }).await?;
     // There are no third-party identifiers here, so all of them are unbound.
     Answer::json(&json!({ "id_server_unbind_result": "success" }))
 }
 
 /// Closes an account, then leaves its rooms, also those that it was only invited to.
-pub async fn deactivate(ctx: Arc<Context>, user_id: String, erase: bool) -> Result<(), Error> {
-    ctx.engine.write(Deactivate { user_id: user_id.clone(), erase }).await?;
+pub async fn deactivate(engine: &Engine, user_id: &str, erase: bool) -> Result<(), Error> {
+    engine.write(Deactivate { user_id: user_id.to_owned(), erase }).await?;
     let memberships = &[Membership::Join, Membership::Invite, Membership::Knock];
-    for room_id in ctx.engine.read(&RoomsOf { user_id: &user_id, memberships })? {
+    for room_id in engine.read(&RoomsOf { user_id, memberships })? {
         let leave = ChangeMembership {
             room_id,
-            sender: user_id.clone(),
-            target: user_id.clone(),
+            sender: user_id.to_owned(),
+            target: user_id.to_owned(),
             action: MembershipAction::Leave,
             reason: None,
             is_guest: false,
         };
-        if let Err(error) = ctx.engine.write(leave).await {
+        if let Err(error) = engine.write(leave).await {
             // One room that cannot be left must not keep the user in the others.
             tracing::warn!(%error, "a deactivated user stays in a room");
         }

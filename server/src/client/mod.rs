@@ -3,7 +3,7 @@
 use crate::http::Endpoint;
 
 mod account_data;
-mod account_deactivation;
+pub mod account_deactivation;
 mod administrative_contact;
 mod capabilities;
 mod device_management;

@@ -85,6 +85,9 @@ pub const ACCOUNT_DATA_TYPE_BYTES_MAX: usize = 255;
 /// Bytes of a tag, by the specification.
 pub const TAG_BYTES_MAX: usize = 255;
 
+/// Characters of a password that the server makes, six bits each: more than anybody could try.
+pub const MADE_PASSWORD_CHARS: usize = 20;
+
 /// How long a login token is good that one device hands to another.
 pub const LOGIN_TOKEN_TIME: Duration = Duration::from_secs(2 * 60);
 
