@@ -152,8 +152,7 @@ impl<'a> Work<'a> {
             Preset::TrustedPrivateChat => &request.invite,
             Preset::PrivateChat | Preset::PublicChat => &[],
         };
-        let mut levels =
-            presets::power_levels(self.room.version, request.preset, &request.creator, trusted);
+        let mut levels = presets::power_levels(self.room.version, request.preset, &request.creator, trusted);
         levels.extend(request.power_level_content_override.clone());
         self.send(tx, "m.room.power_levels", "", levels)
     }
@@ -184,7 +183,9 @@ impl<'a> Work<'a> {
         }
         for InitialState { kind, state_key, content } in &request.initial_state {
             let is_sent_elsewhere = match kind.as_str() {
-                "m.room.create" => return Err(Invalid::RoomState("initial_state has a create event".into()).into()),
+                "m.room.create" => {
+                    return Err(Invalid::RoomState("initial_state has a create event".into()).into());
+                }
                 "m.room.power_levels" => true,
                 "m.room.name" => request.name.is_some(),
                 "m.room.topic" => request.topic.is_some(),

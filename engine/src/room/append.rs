@@ -92,9 +92,11 @@ pub(crate) fn create(tx: &mut Tx, version: &'static RoomVersion, mut new: NewEve
     let pdu = loop {
         let room_id = match version.room_id_is_create_hash {
             true => None,
-            false => {
-                Some(Arc::from(format!("!{}:{}", tx.random_text(ROOM_LOCALPART_CHARS), tx.shared.server_name)))
-            }
+            false => Some(Arc::from(format!(
+                "!{}:{}",
+                tx.random_text(ROOM_LOCALPART_CHARS),
+                tx.shared.server_name
+            ))),
         };
         let place = Place { version, room_id: room_id.as_ref(), head: None };
         let pdu = build(tx, &place, &mut new, &[])?;

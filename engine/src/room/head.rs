@@ -85,6 +85,7 @@ impl RoomCtx {
 /// Whether the room's history may be read by everybody.
 pub(crate) fn world_readable(reader: &Reader, room: &RoomCtx) -> Result<bool, StorageError> {
     let Some(event) = room.state(reader, "m.room.history_visibility", "")? else { return Ok(false) };
-    let visibility = event.pdu()?.content.get("history_visibility").and_then(|value| value.as_str().map(str::to_owned));
+    let visibility =
+        event.pdu()?.content.get("history_visibility").and_then(|value| value.as_str().map(str::to_owned));
     Ok(visibility.as_deref() == Some("world_readable"))
 }

@@ -9,14 +9,14 @@ pub(crate) mod membership;
 pub(crate) mod presets;
 mod redactions;
 pub(crate) mod relations;
-pub mod state;
-pub(crate) mod visibility;
 pub(crate) mod sending;
+pub mod state;
 mod stripped_state;
+pub(crate) mod visibility;
 
 pub(crate) use append::{NewEvent, append, create};
 pub use event::Event;
-pub use presets::Preset;
 pub(crate) use event::room_version;
 pub(crate) use head::{RoomCtx, world_readable};
+pub use presets::Preset;
 pub use state::{Node as StateNode, StateChange};

@@ -2,12 +2,18 @@
 
 mod account;
 mod account_data;
+mod key_backup;
+mod key_changes;
+mod query_keys;
 #[allow(dead_code)]
 pub(crate) mod render;
 pub mod token;
 
 pub use account::*;
 pub use account_data::*;
+pub use key_backup::{BackupKeys, KeyBackupVersion};
+pub use key_changes::{ChangedUsers, KeyChanges};
+pub use query_keys::QueryKeys;
 pub use token::StreamToken;
 mod joined_rooms;
 mod room_alias;
