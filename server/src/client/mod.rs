@@ -6,8 +6,11 @@ mod account_data;
 pub mod account_deactivation;
 mod administrative_contact;
 mod capabilities;
+mod cross_signing;
 mod device_management;
 mod filter;
+mod key_backup;
+mod keys;
 mod login;
 mod login_token;
 mod logout;
@@ -18,6 +21,7 @@ mod refresh;
 pub mod registration;
 mod registration_tokens;
 mod tags;
+mod to_device;
 mod versions;
 mod voip;
 mod whoami;
@@ -30,6 +34,9 @@ pub const TOPICS: &[&[Endpoint]] = &[
     capabilities::ENDPOINTS,
     device_management::ENDPOINTS,
     filter::ENDPOINTS,
+    cross_signing::ENDPOINTS,
+    key_backup::ENDPOINTS,
+    keys::ENDPOINTS,
     login::ENDPOINTS,
     login_token::ENDPOINTS,
     logout::ENDPOINTS,
@@ -40,6 +47,7 @@ pub const TOPICS: &[&[Endpoint]] = &[
     registration::ENDPOINTS,
     registration_tokens::ENDPOINTS,
     tags::ENDPOINTS,
+    to_device::ENDPOINTS,
     versions::ENDPOINTS,
     voip::ENDPOINTS,
     whoami::ENDPOINTS,
