@@ -109,7 +109,7 @@ pub fn since(
 /// Whether there is anything that an acknowledgement of `up_to` would remove.
 pub fn has_acknowledged(reader: &Reader, user: UserNum, device: TextNum, up_to: StreamPos) -> Result<bool> {
     let mut any = false;
-    let start = (user, device, StreamPos(i64::MIN));
+    let start = (user, device);
     let end = (user, device, StreamPos(up_to.0.saturating_add(1)));
     reader.scan_between(
         &schema::TO_DEVICE,
@@ -127,7 +127,7 @@ pub fn has_acknowledged(reader: &Reader, user: UserNum, device: TextNum, up_to: 
 /// Removes the messages up to and with `up_to`, which the device has received. O(messages removed).
 pub fn acknowledge(tx: &mut Tx, user: UserNum, device: TextNum, up_to: StreamPos) -> Result<()> {
     let mut received = Vec::new();
-    let start = (user, device, StreamPos(i64::MIN));
+    let start = (user, device);
     let end = (user, device, StreamPos(up_to.0.saturating_add(1)));
     tx.scan_between(&schema::TO_DEVICE, &start, &end, Direction::Forward, |row, _| {
         received.push(row);
