@@ -53,6 +53,9 @@ pub enum Denied {
     /// It belongs to someone else.
     #[error("this is not yours to change")]
     NotYours,
+    /// A public key is the same as another key's or a device's id, so that their key ids would be the same.
+    #[error("this key id is in use")]
+    KeyIdInUse,
     /// The name is reserved for an application service.
     #[error("this name is reserved")]
     Reserved,
@@ -122,6 +125,25 @@ pub enum Invalid {
     /// An alias that is to stand for a room does not exist or points elsewhere.
     #[error("the alias {0} does not point to this room")]
     AliasTarget(String),
+    /// A signature is missing or does not verify.
+    #[error("{what} has no good signature: {why}")]
+    Signature {
+        /// What should be signed.
+        what: &'static str,
+        /// What is wrong.
+        why: String,
+    },
+    /// Cross-signing keys need a master key, and there is none.
+    #[error("there is no master key, neither in the request nor stored")]
+    NoMasterKey,
+    /// Something is larger or more than allowed.
+    #[error("{what}: more than the limit of {max}")]
+    TooLarge {
+        /// What, and in which unit it is counted.
+        what: &'static str,
+        /// The limit.
+        max: usize,
+    },
     /// The position or token is not one this server gave out.
     #[error("this token was not given out by this server")]
     Token,
@@ -152,6 +174,8 @@ pub enum What {
     ProfileField,
     /// A push rule.
     PushRule,
+    /// A device's or cross-signing key.
+    Key,
     /// A key backup version, room or session.
     KeyBackup,
     /// A media file.
@@ -174,6 +198,7 @@ impl std::fmt::Display for What {
             Self::Filter => "filter",
             Self::ProfileField => "profile field",
             Self::PushRule => "push rule",
+            Self::Key => "key",
             Self::KeyBackup => "key backup",
             Self::Media => "media",
             Self::Tag => "tag",

@@ -7,6 +7,7 @@
 pub mod account;
 pub mod command;
 pub mod core;
+pub mod device;
 mod engine;
 mod error;
 #[cfg(test)]

@@ -6,22 +6,38 @@ mod change_membership;
 mod create_room;
 mod forget_device;
 mod forget_room;
+mod claim_keys;
+mod delete_to_device;
+mod key_backup;
 mod log_in;
 mod passing_token;
 mod profile;
 mod register;
 mod send_event;
+mod send_to_device;
+mod upload_cross_signing_keys;
+mod upload_keys;
+mod upload_signatures;
 
 pub use account_data::{SetAccountData, SetTag, StoreFilter};
 pub use change_account::{ChangePassword, Deactivate, SetAccount};
 pub use change_membership::{ChangeMembership, MembershipAction};
 pub use create_room::{CreateRoom, InitialState};
 pub use forget_room::ForgetRoom;
+pub use claim_keys::{ClaimKeys, ClaimedKey, WantedKey};
+pub use create_room::{CreateRoom, InitialState};
+pub use delete_to_device::DeleteToDevice;
+pub use forget_room::ForgetRoom;
+pub use key_backup::{CreateKeyBackup, DeleteBackupKeys, DeleteKeyBackup, PutBackupKeys, UpdateKeyBackup};
 pub use log_in::{EndOlderTokens, LogIn, NoteSeen, RefreshTokens, RemoveDevices, RenameDevice, WhichDevices};
 pub use passing_token::{MakePassingToken, SpendPassingToken};
 pub use profile::{SetProfileField, ShowProfile};
 pub use register::{MakeFirstToken, Register, Registered};
 pub use send_event::SendEvent;
+pub use send_to_device::{DeviceMessage, SendToDevice};
+pub use upload_cross_signing_keys::{CrossSigningUpload, UploadCrossSigningKeys};
+pub use upload_keys::UploadKeys;
+pub use upload_signatures::{SignatureFailure, SignedKey, UploadSignatures};
 
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 

@@ -4,6 +4,9 @@ mod account;
 mod account_data;
 mod joined_rooms;
 mod memo;
+mod key_backup;
+mod key_changes;
+mod query_keys;
 #[allow(dead_code)]
 pub(crate) mod render;
 mod room_alias;
@@ -14,6 +17,11 @@ pub mod token;
 
 pub use account::*;
 pub use account_data::*;
+pub use key_backup::{BackupKeys, KeyBackupVersion};
+pub use key_changes::{ChangedUsers, KeyChanges};
+pub use query_keys::QueryKeys;
+pub use token::StreamToken;
+
 pub use joined_rooms::JoinedRooms;
 pub(crate) use memo::{LazyMember, Memo};
 pub use room_alias::RoomAlias;

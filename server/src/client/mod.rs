@@ -30,6 +30,10 @@ mod registration_tokens;
 mod room_send;
 mod room_state;
 mod tags;
+mod cross_signing;
+mod key_backup;
+mod keys;
+mod to_device;
 mod versions;
 mod voip;
 mod whoami;
@@ -50,6 +54,12 @@ pub const TOPICS: &[&[Endpoint]] = &[
     knocking::ENDPOINTS,
     leaving::ENDPOINTS,
     list_joined_rooms::ENDPOINTS,
+    capabilities::ENDPOINTS,
+    device_management::ENDPOINTS,
+    filter::ENDPOINTS,
+    cross_signing::ENDPOINTS,
+    key_backup::ENDPOINTS,
+    keys::ENDPOINTS,
     login::ENDPOINTS,
     login_token::ENDPOINTS,
     logout::ENDPOINTS,
@@ -63,6 +73,11 @@ pub const TOPICS: &[&[Endpoint]] = &[
     room_send::ENDPOINTS,
     room_state::ENDPOINTS,
     tags::ENDPOINTS,
+    refresh::ENDPOINTS,
+    registration::ENDPOINTS,
+    registration_tokens::ENDPOINTS,
+    tags::ENDPOINTS,
+    to_device::ENDPOINTS,
     versions::ENDPOINTS,
     voip::ENDPOINTS,
     whoami::ENDPOINTS,

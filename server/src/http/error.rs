@@ -100,6 +100,7 @@ impl From<Error> for ApiError {
                 | Denied::NotInRoom
                 | Denied::PowerLevel
                 | Denied::RoomVersion
+                | Denied::KeyIdInUse
                 | Denied::NotYours => ApiError::forbidden(sentence),
             },
             Error::Invalid(invalid) => match invalid {
@@ -109,6 +110,9 @@ impl From<Error> for ApiError {
                 Invalid::ProfileTooLarge => ApiError::profile_too_large(sentence),
                 Invalid::Filter(_) => ApiError::bad_json(sentence),
                 Invalid::UserName(_) => ApiError::invalid_username(sentence),
+                Invalid::Signature { .. } => ApiError::invalid_signature(sentence),
+                Invalid::NoMasterKey => ApiError::missing_param(sentence),
+                Invalid::TooLarge { .. } => ApiError::too_large(sentence),
                 Invalid::RoomVersion(_) => ApiError::unsupported_room_version(sentence),
                 Invalid::RoomState(_) => ApiError::invalid_room_state(sentence),
                 Invalid::AliasTarget(_) => ApiError::bad_alias(sentence),

@@ -9,10 +9,12 @@ use bytes::Bytes;
 use super::{Family, StorageError, Value};
 
 mod account;
+mod device;
 mod names;
 mod room;
 
 pub use account::*;
+pub use device::*;
 pub use names::*;
 pub use room::*;
 
@@ -81,7 +83,7 @@ macro_rules! keyspaces {
 pub(crate) use keyspaces;
 
 /// The topics, each a file beside this one.
-const TOPICS: &[&[KeyspaceRow]] = &[names::TABLE, room::TABLE, account::TABLE];
+const TOPICS: &[&[KeyspaceRow]] = &[names::TABLE, room::TABLE, account::TABLE, device::TABLE];
 
 /// The whole table, in the order of the id bytes.
 pub fn table() -> Vec<KeyspaceRow> {
