@@ -27,7 +27,6 @@ pub(crate) use memo::{LazyMember, Memo};
 pub use room_alias::RoomAlias;
 pub use room_state::{RoomState, RoomStateEvent};
 pub use sync::{Sync, SyncAnswer};
-pub use token::StreamToken;
 
 use crate::{error::Result, store::Reader};
 
