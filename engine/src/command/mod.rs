@@ -4,6 +4,9 @@ mod change_membership;
 mod create_room;
 mod forget_room;
 mod send_event;
+mod set_presence;
+mod set_receipts;
+mod set_typing;
 
 pub use change_membership::{ChangeMembership, MembershipAction};
 pub use create_room::{CreateRoom, InitialState};
@@ -19,6 +22,9 @@ pub use log_in::{EndOlderTokens, LogIn, NoteSeen, RefreshTokens, RemoveDevices, 
 pub use passing_token::{MakePassingToken, SpendPassingToken};
 pub use register::{MakeFirstToken, Register, Registered};
 pub use send_event::SendEvent;
+pub use set_presence::SetPresence;
+pub use set_receipts::SetReceipts;
+pub use set_typing::{EndTyping, SetTyping};
 
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 

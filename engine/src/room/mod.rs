@@ -7,14 +7,14 @@ mod head;
 pub mod members;
 pub(crate) mod membership;
 pub(crate) mod presets;
+pub mod receipts;
 mod redactions;
 pub(crate) mod relations;
 pub(crate) mod sending;
 pub mod state;
 mod stripped_state;
+pub(crate) mod typing;
 pub(crate) mod visibility;
-pub(crate) mod sending;
-mod stripped_state;
 
 pub(crate) use append::{NewEvent, append, create};
 pub use event::Event;

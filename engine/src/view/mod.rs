@@ -1,18 +1,33 @@
 //! One file per read: a view answers a question from one published moment.
 
 mod account;
+mod context;
+mod event_by_timestamp;
 mod joined_rooms;
-#[allow(dead_code)]
+mod members;
+mod messages;
+mod related_events;
 pub(crate) mod render;
 mod room_alias;
 mod room_state;
-pub mod token;
+pub(crate) mod timeline;
+mod token;
+mod user_directory;
+
+#[cfg(test)]
+mod tests;
 
 pub use account::*;
+pub use context::{CONTEXT_LIMIT_DEFAULT, EventContext, OneEvent};
+pub use event_by_timestamp::EventByTimestamp;
 pub use joined_rooms::JoinedRooms;
+pub use members::{JoinedMembers, Members};
+pub use messages::{MESSAGES_LIMIT_DEFAULT, Messages};
+pub use related_events::{RELATIONS_LIMIT_DEFAULT, RelatedEvents, Threads};
 pub use room_alias::RoomAlias;
 pub use room_state::{RoomState, RoomStateEvent};
 pub use token::StreamToken;
+pub use user_directory::{PresenceOf, SearchUsers, USERS_LIMIT_DEFAULT};
 
 use crate::{error::Result, store::Reader};
 
