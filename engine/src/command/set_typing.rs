@@ -69,3 +69,63 @@ impl Command for EndTyping {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{core::num::StreamPos, fixture::World, room::typing};
+
+    const ROOM: &str = "!room:here.example";
+    const ALICE: &str = "@alice:here.example";
+
+    fn told(world: &World, since: StreamPos) -> Option<Value> {
+        world.ask(|reader| {
+            let content = typing::since(reader, reader.room_num(ROOM)?.unwrap(), since)?;
+            Ok(content.map(|content| serde_json::from_slice(&content).unwrap()))
+        })
+    }
+
+    fn set(world: &World, typing: bool) {
+        let set = SetTyping { room_id: ROOM.into(), user: ALICE.into(), typing, timeout_ms: Some(1000) };
+        world.engine.write(set).wait().unwrap();
+    }
+
+    #[test]
+    fn a_notice_begins_is_renewed_and_ends() {
+        let world = World::new();
+        world.room(ROOM, ALICE, None);
+        assert_eq!(told(&world, StreamPos::ZERO), None);
+        let before = world.engine.position();
+        set(&world, true);
+        let typing = Some(json!({"user_ids": [ALICE]}));
+        assert_eq!(told(&world, before), typing);
+        assert_eq!(told(&world, StreamPos::ZERO), typing);
+        let begun = world.engine.position();
+        world.pass_ms(900);
+        set(&world, true);
+        assert_eq!(told(&world, begun), None, "a renewal is no news");
+        world.pass_ms(900);
+        world.engine.write(EndTyping).wait().unwrap();
+        assert_eq!(told(&world, before), typing, "it has been renewed");
+        world.pass_ms(100);
+        world.engine.write(EndTyping).wait().unwrap();
+        assert_eq!(told(&world, begun), Some(json!({"user_ids": []})));
+        assert_eq!(told(&world, StreamPos::ZERO), None);
+    }
+
+    #[test]
+    fn stopping_and_leaving_end_it() {
+        let world = World::new();
+        world.room(ROOM, ALICE, None);
+        set(&world, true);
+        set(&world, false);
+        assert_eq!(told(&world, StreamPos::ZERO), None);
+        set(&world, true);
+        world.leave(ROOM, ALICE);
+        assert_eq!(told(&world, StreamPos::ZERO), None);
+        let late = SetTyping { room_id: ROOM.into(), user: ALICE.into(), typing: true, timeout_ms: None };
+        assert!(world.engine.write(late).wait().is_err());
+    }
+}

@@ -214,3 +214,99 @@ impl View for PresenceOf {
         Ok(presence::content(reader, user)?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        command::SetPresence,
+        fixture::World,
+        store::schema::{Account, PresenceState, UserNews},
+    };
+
+    const ALICE: &str = "@alice:here.example";
+    const BOB: &str = "@bob:here.example";
+    const CAROL: &str = "@carol:here.example";
+
+    fn world() -> World {
+        let world = World::new();
+        for (user, name) in [(ALICE, "Alice"), (BOB, "Robert Tables"), (CAROL, "Ćarol")] {
+            world
+                .act(|tx| {
+                    let user = tx.intern_user(user)?;
+                    users::put(tx, user, &Account::default());
+                    profile::set_text(tx, user, profile::DISPLAY_NAME, name);
+                    Ok(())
+                })
+                .unwrap();
+        }
+        world.room("!both:here.example", ALICE, None);
+        world.join("!both:here.example", BOB);
+        let closed = json!({ "join_rule": "invite" });
+        world.state("!both:here.example", ALICE, "m.room.join_rules", "", closed);
+        world
+    }
+
+    fn found(world: &World, asker: &str, term: &str) -> Vec<String> {
+        let search = SearchUsers { user: asker.into(), term: term.into(), limit: None };
+        let results = world.engine.read(&search).unwrap();
+        let results = results["results"].as_array().unwrap().iter();
+        results.map(|user| user["user_id"].as_str().unwrap().to_owned()).collect()
+    }
+
+    #[test]
+    fn who_shares_a_room_is_found_by_id_and_name() {
+        let world = world();
+        for term in ["bob", "@bob:here.example", "ROBERT", "tab rob", "obert"] {
+            assert_eq!(found(&world, ALICE, term), [BOB], "{term}");
+        }
+        assert!(found(&world, ALICE, "").is_empty());
+        assert!(found(&world, ALICE, "carol").is_empty());
+        assert!(found(&world, CAROL, "bob").is_empty());
+        assert_eq!(found(&world, ALICE, "here.example"), [ALICE, BOB]);
+    }
+
+    #[test]
+    fn who_is_in_an_open_room_is_found_by_all() {
+        let world = world();
+        world.room("!open:here.example", CAROL, None);
+        assert_eq!(found(&world, ALICE, "ćarol"), [CAROL]);
+        let search = SearchUsers { user: ALICE.into(), term: "here.example".into(), limit: Some(1) };
+        let results = world.engine.read(&search).unwrap();
+        assert_eq!(results["limited"], true);
+        assert_eq!(results["results"].as_array().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn presence_is_told_to_those_who_share_a_room() {
+        let world = world();
+        let set = |state| {
+            let set = SetPresence { user: ALICE.into(), state, status_msg: Some("here".into()) };
+            world.engine.write(set).wait().unwrap();
+        };
+        set(PresenceState::Online);
+        set(PresenceState::Unavailable);
+        world.pass_ms(5);
+        let of_alice =
+            |asker: &str| world.engine.read(&PresenceOf { asker: asker.into(), user: ALICE.into() });
+        let presence = of_alice(BOB).unwrap();
+        assert_eq!(presence["presence"], "unavailable");
+        assert_eq!((&presence["status_msg"], &presence["last_active_ago"]), (&json!("here"), &json!(5)));
+        assert!(of_alice(CAROL).is_err());
+        let news = world.ask(|reader| {
+            let (bob, alice) = (reader.user_num(BOB)?.unwrap(), reader.user_num(ALICE)?.unwrap());
+            let mut news = 0;
+            reader.scan(
+                &schema::USER_STREAM,
+                &bob,
+                Direction::Forward,
+                |_: (UserNum, crate::core::num::StreamPos), entry| {
+                    news += usize::from(entry == UserNews::Presence(alice));
+                    true
+                },
+            )?;
+            Ok(news)
+        });
+        assert_eq!(news, 1, "the later entry takes the place of the earlier");
+    }
+}
