@@ -6,6 +6,7 @@ pub mod account_data;
 pub mod devices;
 pub mod filters;
 pub mod passing_tokens;
+pub mod presence;
 pub mod profile;
 pub mod registration_tokens;
 mod session_cache;

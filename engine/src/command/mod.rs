@@ -18,6 +18,9 @@ mod send_to_device;
 mod upload_cross_signing_keys;
 mod upload_keys;
 mod upload_signatures;
+mod set_presence;
+mod set_receipts;
+mod set_typing;
 
 pub use account_data::{SetAccountData, SetTag, StoreFilter};
 pub use change_account::{ChangePassword, Deactivate, SetAccount};
@@ -36,6 +39,9 @@ pub use send_to_device::{DeviceMessage, SendToDevice};
 pub use upload_cross_signing_keys::{CrossSigningUpload, UploadCrossSigningKeys};
 pub use upload_keys::UploadKeys;
 pub use upload_signatures::{SignatureFailure, SignedKey, UploadSignatures};
+pub use set_presence::SetPresence;
+pub use set_receipts::SetReceipts;
+pub use set_typing::{EndTyping, SetTyping};
 
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 

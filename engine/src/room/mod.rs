@@ -7,11 +7,13 @@ mod head;
 pub mod members;
 pub(crate) mod membership;
 pub(crate) mod presets;
+pub mod receipts;
 mod redactions;
 pub(crate) mod relations;
 pub(crate) mod sending;
 pub mod state;
 mod stripped_state;
+pub(crate) mod typing;
 pub(crate) mod visibility;
 
 pub(crate) use append::{NewEvent, append, create};

@@ -131,11 +131,17 @@ impl Watch {
                 Touch::User(user) => self.note_for_user(user, pos, wakers),
                 // Nobody is told of it; the session cache is brought up to date where the batch is published.
                 Touch::Sessions(_) => {}
-                Touch::Membership { user, room, joined } => self.change_membership(user, room, joined),
+                Touch::Membership { user, room, joined } => {
+                    if !joined {
+                        self.change_typing(user, room, 0, pos);
+                    }
+                    self.change_membership(user, room, joined);
+                }
                 Touch::Typing { user, room, until_ms } => {
-                    self.change_typing(user, room, until_ms, pos);
-                    self.note_room_news(room, pos);
-                    self.note_for_room(room, pos, wakers);
+                    if self.change_typing(user, room, until_ms, pos) {
+                        self.note_room_news(room, pos);
+                        self.note_for_room(room, pos, wakers);
+                    }
                 }
             }
         }
@@ -155,14 +161,32 @@ impl Watch {
         }
     }
 
-    fn change_typing(&self, user: UserNum, room: RoomNum, until_ms: u64, pos: StreamPos) {
-        let mut typing = self.typing.entry(room).or_default();
-        typing.pos = pos;
+    /// Whether who types is another set of users now. A notice that is only renewed is no news.
+    fn change_typing(&self, user: UserNum, room: RoomNum, until_ms: u64, pos: StreamPos) -> bool {
         if until_ms == 0 {
-            typing.users.remove(&user);
-        } else {
-            typing.users.insert(user, until_ms);
+            let Some(mut typing) = self.typing.get_mut(&room) else { return false };
+            let is_changed = typing.users.remove(&user).is_some();
+            if is_changed {
+                typing.pos = pos;
+            }
+            return is_changed;
         }
+        let mut typing = self.typing.entry(room).or_default();
+        let is_changed = typing.users.insert(user, until_ms).is_none();
+        if is_changed {
+            typing.pos = pos;
+        }
+        is_changed
+    }
+
+    /// Who typed, and where, until a time that is over.
+    pub fn typing_over(&self, now_ms: u64) -> Vec<(UserNum, RoomNum)> {
+        let mut over = Vec::new();
+        for room in &self.typing {
+            let users = room.users.iter().filter(|(_, until_ms)| **until_ms <= now_ms);
+            over.extend(users.map(|(user, _)| (*user, *room.key())));
+        }
+        over
     }
 
     fn note_for_room(&self, room: RoomNum, pos: StreamPos, wakers: &mut Vec<Waker>) {

@@ -27,6 +27,22 @@ pub(crate) use memo::{LazyMember, Memo};
 pub use room_alias::RoomAlias;
 pub use room_state::{RoomState, RoomStateEvent};
 pub use sync::{Sync, SyncAnswer};
+mod context;
+mod event_by_timestamp;
+mod members;
+mod messages;
+mod related_events;
+mod user_directory;
+
+#[cfg(test)]
+mod tests;
+
+pub use context::{CONTEXT_LIMIT_DEFAULT, EventContext, OneEvent};
+pub use event_by_timestamp::EventByTimestamp;
+pub use members::{JoinedMembers, Members};
+pub use messages::{MESSAGES_LIMIT_DEFAULT, Messages};
+pub use related_events::{RELATIONS_LIMIT_DEFAULT, RelatedEvents, Threads};
+pub use user_directory::{PresenceOf, SearchUsers, USERS_LIMIT_DEFAULT};
 
 use crate::{error::Result, store::Reader};
 

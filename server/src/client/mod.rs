@@ -10,6 +10,7 @@ mod capabilities;
 mod create_room;
 mod device_management;
 mod filter;
+mod event_context;
 mod inviting;
 mod joining;
 mod kicking;
@@ -34,6 +35,16 @@ mod cross_signing;
 mod key_backup;
 mod keys;
 mod to_device;
+mod message_pagination;
+mod presence;
+mod read_markers;
+mod receipts;
+mod relations;
+mod room_event_by_timestamp;
+mod rooms;
+mod threads_list;
+mod typing;
+mod users;
 mod versions;
 mod voip;
 mod whoami;
@@ -48,6 +59,7 @@ pub const TOPICS: &[&[Endpoint]] = &[
     create_room::ENDPOINTS,
     device_management::ENDPOINTS,
     filter::ENDPOINTS,
+    event_context::ENDPOINTS,
     inviting::ENDPOINTS,
     joining::ENDPOINTS,
     kicking::ENDPOINTS,
@@ -71,6 +83,16 @@ pub const TOPICS: &[&[Endpoint]] = &[
     room_state::ENDPOINTS,
     tags::ENDPOINTS,
     to_device::ENDPOINTS,
+    message_pagination::ENDPOINTS,
+    presence::ENDPOINTS,
+    read_markers::ENDPOINTS,
+    receipts::ENDPOINTS,
+    relations::ENDPOINTS,
+    room_event_by_timestamp::ENDPOINTS,
+    rooms::ENDPOINTS,
+    threads_list::ENDPOINTS,
+    typing::ENDPOINTS,
+    users::ENDPOINTS,
     versions::ENDPOINTS,
     voip::ENDPOINTS,
     whoami::ENDPOINTS,

@@ -11,11 +11,13 @@ use super::{Family, StorageError, Value};
 mod account;
 mod device;
 mod names;
+mod presence;
 mod room;
 
 pub use account::*;
 pub use device::*;
 pub use names::*;
+pub use presence::*;
 pub use room::*;
 
 /// A typed part of the store: all keys that begin with its id byte.
@@ -84,6 +86,7 @@ pub(crate) use keyspaces;
 
 /// The topics, each a file beside this one.
 const TOPICS: &[&[KeyspaceRow]] = &[names::TABLE, room::TABLE, account::TABLE, device::TABLE];
+const TOPICS: &[&[KeyspaceRow]] = &[names::TABLE, room::TABLE, account::TABLE, presence::TABLE];
 
 /// The whole table, in the order of the id bytes.
 pub fn table() -> Vec<KeyspaceRow> {
