@@ -7,6 +7,7 @@ pub mod devices;
 pub mod filters;
 pub mod passing_tokens;
 pub mod profile;
+pub mod push_rules;
 pub mod registration_tokens;
 mod session_cache;
 pub mod sessions;

@@ -15,6 +15,7 @@ mod stripped_state;
 pub(crate) mod visibility;
 pub(crate) mod sending;
 mod stripped_state;
+pub mod unread;
 
 pub(crate) use append::{NewEvent, append, create};
 pub use event::Event;

@@ -14,7 +14,7 @@ pub use room_alias::RoomAlias;
 pub use room_state::{RoomState, RoomStateEvent};
 pub use token::StreamToken;
 
-use crate::{error::Result, store::Reader};
+use crate::{account::push_rules, error::Result, room::unread, store::Reader};
 
 /// A question.
 pub trait View {
@@ -27,4 +27,9 @@ pub trait View {
 
 /// What views remember between reads. Nothing in it is needed: it can be forgotten at any time.
 #[derive(Default)]
-pub(crate) struct Memo {}
+pub(crate) struct Memo {
+    /// Push rules, compiled.
+    pub push_rules: push_rules::Memo,
+    /// What is unread, counted up to some position.
+    pub unread: unread::Memo,
+}

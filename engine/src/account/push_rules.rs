@@ -1,0 +1,136 @@
+//! A user's push rules: stored once they differ from the server's defaults, compiled once for as long as they stay.
+//!
+//! Invariant: what is stored compiles. Users who never changed their rules share one compiled set and have no row.
+//! Not here: what rules mean (`core::push_rules`).
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use ruma_common::{UserId, push::Ruleset};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    core::{
+        num::UserNum,
+        push_rules::{CompiledRules, RulesError},
+    },
+    store::{Cache, Reader, StorageError, Tx, schema, schema::UserNews},
+    stream::Touch,
+};
+
+/// The type of the account data that shows a user their push rules.
+pub const ACCOUNT_DATA_TYPE: &str = "m.push_rules";
+
+/// How many bytes compiled rules may take together: rules of their own for some thousand active users.
+const COMPILED_BYTES_MAX: usize = 8 << 20;
+/// What one user's entry costs besides the rules; those who share the default rules cost only this.
+const ENTRY_BYTES: usize = 128;
+/// What compiled rules cost for each byte of their JSON, about.
+const COMPILED_BYTES_PER_BYTE: usize = 2;
+
+/// The content of `m.push_rules`.
+#[derive(Serialize, Deserialize)]
+struct Content {
+    global: Ruleset,
+}
+
+/// Compiled rules by user.
+pub(crate) struct Memo {
+    users: Cache<UserNum, Known>,
+    default: OnceLock<Arc<CompiledRules>>,
+}
+
+struct Known {
+    source: Option<Bytes>,
+    rules: Arc<CompiledRules>,
+}
+
+impl Default for Memo {
+    fn default() -> Self {
+        Self { users: Cache::new(COMPILED_BYTES_MAX), default: OnceLock::new() }
+    }
+}
+
+fn parse_user_id(user_id: &str) -> Result<&UserId, StorageError> {
+    user_id.try_into().map_err(|_| StorageError::Corrupt(format!("{user_id} is not a user id")))
+}
+
+fn corrupt(user_id: &str, error: impl std::fmt::Display) -> StorageError {
+    StorageError::Corrupt(format!("the push rules of {user_id} cannot be read: {error}"))
+}
+
+fn parse(source: &Bytes, user_id: &str) -> Result<Ruleset, StorageError> {
+    let content: Content = serde_json::from_slice(source).map_err(|error| corrupt(user_id, error))?;
+    let mut ruleset = content.global;
+    // The defaults may be others than when the row was written.
+    ruleset.update_with_server_default(Ruleset::server_default(parse_user_id(user_id)?));
+    Ok(ruleset)
+}
+
+/// The user's rules, those of the server's defaults included.
+pub fn ruleset(reader: &Reader, user: UserNum) -> Result<Ruleset, StorageError> {
+    let user_id = reader.user_id(user)?;
+    match reader.get(&schema::PUSH_RULES, &user)? {
+        Some(source) => parse(&source, &user_id),
+        None => Ok(Ruleset::server_default(parse_user_id(&user_id)?)),
+    }
+}
+
+/// The content of the user's `m.push_rules` as JSON: `{"global": {…}}`.
+pub fn content(reader: &Reader, user: UserNum) -> Result<Bytes, StorageError> {
+    let user_id = reader.user_id(user)?;
+    let content = Content { global: ruleset(reader, user)? };
+    Ok(serde_json::to_vec(&content).map_err(|error| corrupt(&user_id, error))?.into())
+}
+
+/// The user's rules, ready to be evaluated.
+pub(crate) fn compiled(reader: &Reader, user: UserNum) -> Result<Arc<CompiledRules>, StorageError> {
+    let memo = &reader.shared.memo.push_rules;
+    let source = reader.get(&schema::PUSH_RULES, &user)?;
+    if let Some(known) = memo.users.get(&user)
+        && known.source == source
+    {
+        return Ok(known.rules.clone());
+    }
+    let user_id = reader.user_id(user)?;
+    let default = default_rules(memo, &user_id)?;
+    let ruleset = match &source {
+        Some(source) => parse(source, &user_id)?,
+        None => Ruleset::server_default(parse_user_id(&user_id)?),
+    };
+    let rules = CompiledRules::compile_shared(&ruleset, &user_id, &default)
+        .map_err(|error| corrupt(&user_id, error))?;
+    let weight = ENTRY_BYTES + COMPILED_BYTES_PER_BYTE * source.as_ref().map_or(0, Bytes::len);
+    memo.users.replace(user, Arc::new(Known { source, rules: rules.clone() }), weight);
+    Ok(rules)
+}
+
+/// The default rules as compiled for whoever asked first; most are equal to them.
+fn default_rules(memo: &Memo, user_id: &str) -> Result<Arc<CompiledRules>, StorageError> {
+    if let Some(rules) = memo.default.get() {
+        return Ok(rules.clone());
+    }
+    let ruleset = Ruleset::server_default(parse_user_id(user_id)?);
+    let rules = CompiledRules::compile(&ruleset, user_id).map_err(|error| corrupt(user_id, error))?;
+    Ok(memo.default.get_or_init(|| Arc::new(rules)).clone())
+}
+
+/// Stores the user's rules and tells their devices.
+///
+/// Errors: rules over the limits of [`crate::core::push_rules`], as the inner result.
+pub(crate) fn store(
+    tx: &mut Tx,
+    user: UserNum,
+    ruleset: Ruleset,
+) -> Result<Result<(), RulesError>, StorageError> {
+    let user_id = tx.user_id(user)?;
+    if let Err(error) = CompiledRules::compile(&ruleset, &user_id) {
+        return Ok(Err(error));
+    }
+    let json = serde_json::to_vec(&Content { global: ruleset }).map_err(|error| corrupt(&user_id, error))?;
+    tx.put(&schema::PUSH_RULES, &user, &Bytes::from(json));
+    let pos = tx.next_position();
+    tx.put(&schema::USER_STREAM, &(user, pos), &UserNews::AccountData(ACCOUNT_DATA_TYPE.to_owned()));
+    tx.touch(Touch::User(user));
+    Ok(Ok(()))
+}
