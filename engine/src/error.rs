@@ -2,7 +2,10 @@
 //!
 //! Invariant: no HTTP status and no Matrix error code appears here; the server maps variants to them in one place.
 
-use crate::{core::event::EventError, store::StorageError};
+use crate::{
+    core::{event::EventError, push_rules::RulesError},
+    store::StorageError,
+};
 
 /// Why the engine did not do what it was asked.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -113,6 +116,12 @@ pub enum Invalid {
     /// An alias that is to stand for a room does not exist or points elsewhere.
     #[error("the alias {0} does not point to this room")]
     AliasTarget(String),
+    /// The push rules would cost too much to evaluate.
+    #[error(transparent)]
+    PushRules(#[from] RulesError),
+    /// The rule that a push rule is to be placed beside does not exist, or what is asked for cannot be.
+    #[error("before/after rule not found: {0}")]
+    PushRulePlace(String),
     /// The position or token is not one this server gave out.
     #[error("this token was not given out by this server")]
     Token,

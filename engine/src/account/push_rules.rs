@@ -6,14 +6,16 @@
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use ruma_common::{UserId, push::Ruleset};
+use ruma_common::{
+    UserId,
+    push::{AnyPushRuleRef, Ruleset},
+};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use crate::{
-    core::{
-        num::UserNum,
-        push_rules::{CompiledRules, RulesError},
-    },
+    core::{num::UserNum, push_rules::CompiledRules},
+    error::{Invalid, Result},
     store::{Cache, Reader, StorageError, Tx, schema, schema::UserNews},
     stream::Touch,
 };
@@ -78,9 +80,35 @@ pub fn ruleset(reader: &Reader, user: UserNum) -> Result<Ruleset, StorageError> 
 
 /// The content of the user's `m.push_rules` as JSON: `{"global": {…}}`.
 pub fn content(reader: &Reader, user: UserNum) -> Result<Bytes, StorageError> {
-    let user_id = reader.user_id(user)?;
-    let content = Content { global: ruleset(reader, user)? };
-    Ok(serde_json::to_vec(&content).map_err(|error| corrupt(&user_id, error))?.into())
+    Ok(json!({ "global": ruleset_json(&ruleset(reader, user)?) }).to_string().into())
+}
+
+/// A ruleset as clients are shown it: with all five kinds, also those without rules.
+pub fn ruleset_json(ruleset: &Ruleset) -> Value {
+    json!({
+        "override": ruleset.override_,
+        "content": ruleset.content,
+        "room": ruleset.room,
+        "sender": ruleset.sender,
+        "underride": ruleset.underride,
+    })
+}
+
+/// A rule as clients are shown it.
+pub fn rule_json(rule: AnyPushRuleRef<'_>) -> Value {
+    match rule {
+        AnyPushRuleRef::Override(rule) | AnyPushRuleRef::Underride(rule) => json!(rule),
+        AnyPushRuleRef::Content(rule) => json!(rule),
+        AnyPushRuleRef::Room(rule) => json!(rule),
+        AnyPushRuleRef::Sender(rule) => json!(rule),
+        // What every kind has, for kinds that the specification may get.
+        rule => json!({
+            "rule_id": rule.rule_id(),
+            "default": rule.is_server_default(),
+            "enabled": rule.enabled(),
+            "actions": rule.actions(),
+        }),
+    }
 }
 
 /// The user's rules, ready to be evaluated.
@@ -117,20 +145,14 @@ fn default_rules(memo: &Memo, user_id: &str) -> Result<Arc<CompiledRules>, Stora
 
 /// Stores the user's rules and tells their devices.
 ///
-/// Errors: rules over the limits of [`crate::core::push_rules`], as the inner result.
-pub(crate) fn store(
-    tx: &mut Tx,
-    user: UserNum,
-    ruleset: Ruleset,
-) -> Result<Result<(), RulesError>, StorageError> {
+/// Errors: [`Invalid::PushRules`] for rules over the limits of [`crate::core::push_rules`].
+pub(crate) fn store(tx: &mut Tx, user: UserNum, ruleset: Ruleset) -> Result<()> {
     let user_id = tx.user_id(user)?;
-    if let Err(error) = CompiledRules::compile(&ruleset, &user_id) {
-        return Ok(Err(error));
-    }
+    CompiledRules::compile(&ruleset, &user_id).map_err(Invalid::PushRules)?;
     let json = serde_json::to_vec(&Content { global: ruleset }).map_err(|error| corrupt(&user_id, error))?;
     tx.put(&schema::PUSH_RULES, &user, &Bytes::from(json));
     let pos = tx.next_position();
     tx.put(&schema::USER_STREAM, &(user, pos), &UserNews::AccountData(ACCOUNT_DATA_TYPE.to_owned()));
     tx.touch(Touch::User(user));
-    Ok(Ok(()))
+    Ok(())
 }

@@ -1,11 +1,13 @@
 //! One file per write: a command is read a snapshot, decide, return one batch.
 
 mod change_membership;
+mod change_push_rules;
 mod create_room;
 mod forget_room;
 mod send_event;
 
 pub use change_membership::{ChangeMembership, MembershipAction};
+pub use change_push_rules::{ChangePushRules, PushRuleChange};
 pub use create_room::{CreateRoom, InitialState};
 pub use forget_room::ForgetRoom;
 mod change_account;

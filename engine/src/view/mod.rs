@@ -2,6 +2,7 @@
 
 mod account;
 mod joined_rooms;
+mod push_rules;
 #[allow(dead_code)]
 pub(crate) mod render;
 mod room_alias;
@@ -10,11 +11,12 @@ pub mod token;
 
 pub use account::*;
 pub use joined_rooms::JoinedRooms;
+pub use push_rules::PushRules;
 pub use room_alias::RoomAlias;
 pub use room_state::{RoomState, RoomStateEvent};
 pub use token::StreamToken;
 
-use crate::{account::push_rules, error::Result, room::unread, store::Reader};
+use crate::{account, error::Result, room::unread, store::Reader};
 
 /// A question.
 pub trait View {
@@ -29,7 +31,7 @@ pub trait View {
 #[derive(Default)]
 pub(crate) struct Memo {
     /// Push rules, compiled.
-    pub push_rules: push_rules::Memo,
+    pub push_rules: account::push_rules::Memo,
     /// What is unread, counted up to some position.
     pub unread: unread::Memo,
 }

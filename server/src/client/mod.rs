@@ -12,6 +12,7 @@ mod knocking;
 mod leaving;
 mod list_joined_rooms;
 mod membership;
+mod pushrules;
 mod redaction;
 mod room_send;
 mod room_state;
@@ -29,6 +30,7 @@ pub const TOPICS: &[&[Endpoint]] = &[
     knocking::ENDPOINTS,
     leaving::ENDPOINTS,
     list_joined_rooms::ENDPOINTS,
+    pushrules::ENDPOINTS,
     redaction::ENDPOINTS,
     room_send::ENDPOINTS,
     room_state::ENDPOINTS,

@@ -107,6 +107,9 @@ impl From<Error> for ApiError {
                     ApiError::invalid_param(sentence)
                 }
                 Invalid::UserName(_) => ApiError::invalid_username(sentence),
+                // As the specification's example has it.
+                Invalid::PushRulePlace(_) => ApiError::unknown(sentence),
+                Invalid::PushRules(_) => ApiError::invalid_param(sentence),
                 Invalid::RoomVersion(_) => ApiError::unsupported_room_version(sentence),
                 Invalid::RoomState(_) => ApiError::invalid_room_state(sentence),
                 Invalid::AliasTarget(_) => ApiError::bad_alias(sentence),

@@ -40,9 +40,9 @@ impl Command for Append {
     }
 
     fn run(&self, tx: &mut Tx) -> Result<String> {
-        let mut room = match RoomCtx::load(tx, ROOM) {
-            Ok(room) => room,
-            Err(_) => RoomCtx::create(tx, ROOM, RoomVersion::get("10").unwrap())?,
+        let mut room = match RoomCtx::find(tx, ROOM)? {
+            Some(room) => room,
+            None => RoomCtx::create(tx, ROOM, RoomVersion::get("10").unwrap())?,
         };
         let event = append(
             tx,
