@@ -1,6 +1,7 @@
 //! A user's push rules: stored once they differ from the server's defaults, compiled once for as long as they stay.
 //!
-//! Invariant: what is stored compiles. Users who never changed their rules share one compiled set and have no row.
+//! Invariant: what is stored, as the account data `m.push_rules`, compiles. Users who never changed their rules share one
+//! compiled set and have no row.
 //! Not here: what rules mean (`core::push_rules`).
 
 use std::sync::{Arc, OnceLock};
@@ -10,14 +11,14 @@ use ruma_common::{
     UserId,
     push::{AnyPushRuleRef, Ruleset},
 };
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
+    account::account_data,
     core::{num::UserNum, push_rules::CompiledRules},
     error::{Invalid, Result},
-    store::{Cache, Reader, StorageError, Tx, schema, schema::UserNews},
-    stream::Touch,
+    store::{Cache, Reader, StorageError, Tx},
 };
 
 /// The type of the account data that shows a user their push rules.
@@ -31,7 +32,7 @@ const ENTRY_BYTES: usize = 128;
 const COMPILED_BYTES_PER_BYTE: usize = 2;
 
 /// The content of `m.push_rules`.
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct Content {
     global: Ruleset,
 }
@@ -69,10 +70,14 @@ fn parse(source: &Bytes, user_id: &str) -> Result<Ruleset, StorageError> {
     Ok(ruleset)
 }
 
+fn stored(reader: &Reader, user: UserNum) -> Result<Option<Bytes>, StorageError> {
+    account_data::get(reader, user, None, ACCOUNT_DATA_TYPE)
+}
+
 /// The user's rules, those of the server's defaults included.
 pub fn ruleset(reader: &Reader, user: UserNum) -> Result<Ruleset, StorageError> {
     let user_id = reader.user_id(user)?;
-    match reader.get(&schema::PUSH_RULES, &user)? {
+    match stored(reader, user)? {
         Some(source) => parse(&source, &user_id),
         None => Ok(Ruleset::server_default(parse_user_id(&user_id)?)),
     }
@@ -114,7 +119,7 @@ pub fn rule_json(rule: AnyPushRuleRef<'_>) -> Value {
 /// The user's rules, ready to be evaluated.
 pub(crate) fn compiled(reader: &Reader, user: UserNum) -> Result<Arc<CompiledRules>, StorageError> {
     let memo = &reader.shared.memo.push_rules;
-    let source = reader.get(&schema::PUSH_RULES, &user)?;
+    let source = stored(reader, user)?;
     if let Some(known) = memo.users.get(&user)
         && known.source == source
     {
@@ -149,10 +154,6 @@ fn default_rules(memo: &Memo, user_id: &str) -> Result<Arc<CompiledRules>, Stora
 pub(crate) fn store(tx: &mut Tx, user: UserNum, ruleset: Ruleset) -> Result<()> {
     let user_id = tx.user_id(user)?;
     CompiledRules::compile(&ruleset, &user_id).map_err(Invalid::PushRules)?;
-    let json = serde_json::to_vec(&Content { global: ruleset }).map_err(|error| corrupt(&user_id, error))?;
-    tx.put(&schema::PUSH_RULES, &user, &Bytes::from(json));
-    let pos = tx.next_position();
-    tx.put(&schema::USER_STREAM, &(user, pos), &UserNews::AccountData(ACCOUNT_DATA_TYPE.to_owned()));
-    tx.touch(Touch::User(user));
-    Ok(())
+    let content = json!({ "global": ruleset_json(&ruleset) }).to_string();
+    Ok(account_data::set(tx, user, None, ACCOUNT_DATA_TYPE, &content.into())?)
 }

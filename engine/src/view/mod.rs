@@ -16,7 +16,7 @@ pub use room_alias::RoomAlias;
 pub use room_state::{RoomState, RoomStateEvent};
 pub use token::StreamToken;
 
-use crate::{account, error::Result, room::unread, store::Reader};
+use crate::{error::Result, room::unread, store::Reader};
 
 /// A question.
 pub trait View {
@@ -31,7 +31,7 @@ pub trait View {
 #[derive(Default)]
 pub(crate) struct Memo {
     /// Push rules, compiled.
-    pub push_rules: account::push_rules::Memo,
+    pub push_rules: crate::account::push_rules::Memo,
     /// What is unread, counted up to some position.
     pub unread: unread::Memo,
 }

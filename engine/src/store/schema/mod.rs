@@ -10,12 +10,10 @@ use super::{Family, StorageError, Value};
 
 mod account;
 mod names;
-mod push;
 mod room;
 
 pub use account::*;
 pub use names::*;
-pub use push::*;
 pub use room::*;
 
 /// A typed part of the store: all keys that begin with its id byte.
@@ -83,7 +81,7 @@ macro_rules! keyspaces {
 pub(crate) use keyspaces;
 
 /// The topics, each a file beside this one.
-const TOPICS: &[&[KeyspaceRow]] = &[names::TABLE, room::TABLE, account::TABLE, push::TABLE];
+const TOPICS: &[&[KeyspaceRow]] = &[names::TABLE, room::TABLE, account::TABLE];
 
 /// The whole table, in the order of the id bytes.
 pub fn table() -> Vec<KeyspaceRow> {
