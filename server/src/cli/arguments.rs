@@ -13,6 +13,7 @@ use crate::config::{Config, source};
 #[derive(Debug, PartialEq, Eq)]
 pub enum Command {
     Serve,
+    Check,
     Routes,
     Config,
 }
@@ -33,6 +34,7 @@ pub fn parse(
         ExitCode::from(if error.use_stderr() { 2 } else { 0 })
     })?;
     let command = match matches.subcommand() {
+        Some(("check", _)) => Command::Check,
         Some(("routes", _)) => Command::Routes,
         Some(("config", _)) => Command::Config,
         _ => Command::Serve,
@@ -44,6 +46,8 @@ pub fn parse(
 fn parser() -> clap::Command {
     let commands = [
         clap::Command::new("serve").about("Starts the server (also what happens without a command)"),
+        clap::Command::new("check")
+            .about("Checks the whole database while no server runs; exits 0 if it is sound, 1 if not"),
         clap::Command::new("routes").about("Prints the table of endpoints, tab-separated"),
         clap::Command::new("config")
             .about("Prints a configuration file with every option, its meaning and its default"),

@@ -1,6 +1,7 @@
 //! The command line: arguments, and one file per command.
 
 mod arguments;
+mod check;
 mod routes;
 mod serve;
 
@@ -16,6 +17,7 @@ pub fn run() -> ExitCode {
     };
     let done = match command {
         Command::Serve => config.and_then(serve::run),
+        Command::Check => config.and_then(check::run),
         Command::Routes => print(&routes::table()),
         Command::Config => print(&crate::config::table::example()),
     };
