@@ -4,6 +4,7 @@
 
 use crate::{
     core::{event::EventError, filter::FilterError},
+    core::{event::EventError, push_rules::RulesError},
     store::StorageError,
 };
 
@@ -144,6 +145,12 @@ pub enum Invalid {
         /// The limit.
         max: usize,
     },
+    /// The push rules would cost too much to evaluate.
+    #[error(transparent)]
+    PushRules(#[from] RulesError),
+    /// The rule that a push rule is to be placed beside does not exist, or what is asked for cannot be.
+    #[error("before/after rule not found: {0}")]
+    PushRulePlace(String),
     /// The position or token is not one this server gave out.
     #[error("this token was not given out by this server")]
     Token,

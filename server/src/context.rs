@@ -43,7 +43,7 @@ pub struct Context {
 /// for requests and the allocator.
 const ENGINE_CACHES_PERCENT: u64 = 15;
 /// The folder of the store inside the data folder.
-const STORE_FOLDER: &str = "store";
+pub const STORE_FOLDER: &str = "store";
 
 /// Opens the engine on the embedded store. Errors: a sentence about why it cannot be opened.
 pub fn open_engine(config: &Config) -> Result<Engine, String> {

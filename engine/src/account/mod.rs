@@ -8,6 +8,7 @@ pub mod filters;
 pub mod passing_tokens;
 pub mod presence;
 pub mod profile;
+pub mod push_rules;
 pub mod registration_tokens;
 mod session_cache;
 pub mod sessions;

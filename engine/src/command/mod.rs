@@ -3,6 +3,7 @@
 mod account_data;
 mod change_account;
 mod change_membership;
+mod change_push_rules;
 mod create_room;
 mod forget_device;
 mod forget_room;
@@ -25,6 +26,7 @@ mod set_typing;
 pub use account_data::{SetAccountData, SetTag, StoreFilter};
 pub use change_account::{ChangePassword, Deactivate, SetAccount};
 pub use change_membership::{ChangeMembership, MembershipAction};
+pub use change_push_rules::{ChangePushRules, PushRuleChange};
 pub use create_room::{CreateRoom, InitialState};
 pub use forget_room::ForgetRoom;
 pub use claim_keys::{ClaimKeys, ClaimedKey, WantedKey};

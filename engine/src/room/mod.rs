@@ -14,11 +14,12 @@ pub(crate) mod sending;
 pub mod state;
 mod stripped_state;
 pub(crate) mod typing;
+pub mod unread;
 pub(crate) mod visibility;
 
 pub(crate) use append::{NewEvent, append, create};
 pub use event::Event;
-pub(crate) use event::room_version;
+pub(crate) use event::{decode_body, room_version};
 pub(crate) use head::{RoomCtx, world_readable};
 pub use presets::Preset;
 pub use state::{Node as StateNode, StateChange};

@@ -32,6 +32,8 @@ pub(crate) struct Typing {
 #[derive(Default)]
 struct ActiveUser {
     news: StreamPos,
+    /// The part of the news that is of the user alone.
+    own_news: StreamPos,
     rooms: Vec<RoomNum>,
     wakers: Vec<(u64, Waker)>,
 }
@@ -71,7 +73,9 @@ impl Watch {
         }
         let mut entry = self.users.entry(user).or_default();
         entry.rooms = rooms;
-        entry.news = entry.news.max(published());
+        let pos = published();
+        entry.news = entry.news.max(pos);
+        entry.own_news = entry.own_news.max(pos);
     }
 
     fn forget_idle(&self) {
@@ -113,6 +117,12 @@ impl Watch {
         self.users.get(&user).map(|active| active.news > since)
     }
 
+    /// The last position at which something of the user's own changed (or may have): account data, push rules, receipts,
+    /// memberships. `None` for a user who is not active.
+    pub fn own_news(&self, user: UserNum) -> Option<StreamPos> {
+        self.users.get(&user).map(|active| active.own_news)
+    }
+
     /// Who types in the room.
     pub fn typing(&self, room: RoomNum) -> Option<Typing> {
         self.typing.get(&room).map(|typing| typing.clone())
@@ -128,7 +138,6 @@ impl Watch {
                     self.note_for_room(room, pos, wakers);
                 }
                 Touch::Peers(room) => self.note_for_room(room, pos, wakers),
-                Touch::User(user) => self.note_for_user(user, pos, wakers),
                 // Nobody is told of it; the session cache is brought up to date where the batch is published.
                 Touch::Sessions(_) => {}
                 Touch::Membership { user, room, joined } => {
@@ -137,6 +146,13 @@ impl Watch {
                     }
                     self.change_membership(user, room, joined);
                 }
+                Touch::User(user) => {
+                    if let Some(mut active) = self.users.get_mut(&user) {
+                        active.own_news = active.own_news.max(pos);
+                    }
+                    self.note_for_user(user, pos, wakers);
+                }
+                Touch::Membership { user, room, joined } => self.change_membership(user, room, joined),
                 Touch::Typing { user, room, until_ms } => {
                     if self.change_typing(user, room, until_ms, pos) {
                         self.note_room_news(room, pos);

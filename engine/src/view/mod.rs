@@ -7,6 +7,7 @@ mod memo;
 mod key_backup;
 mod key_changes;
 mod query_keys;
+mod push_rules;
 #[allow(dead_code)]
 pub(crate) mod render;
 mod room_alias;
@@ -24,6 +25,7 @@ pub use token::StreamToken;
 
 pub use joined_rooms::JoinedRooms;
 pub(crate) use memo::{LazyMember, Memo};
+pub use push_rules::PushRules;
 pub use room_alias::RoomAlias;
 pub use room_state::{RoomState, RoomStateEvent};
 pub use sync::{Sync, SyncAnswer};
@@ -44,7 +46,7 @@ pub use messages::{MESSAGES_LIMIT_DEFAULT, Messages};
 pub use related_events::{RELATIONS_LIMIT_DEFAULT, RelatedEvents, Threads};
 pub use user_directory::{PresenceOf, SearchUsers, USERS_LIMIT_DEFAULT};
 
-use crate::{error::Result, store::Reader};
+use crate::{error::Result, room::unread, store::Reader};
 
 /// A question.
 pub trait View {
@@ -53,4 +55,13 @@ pub trait View {
 
     /// Answers from the reader's moment.
     fn read(&self, reader: &Reader) -> Result<Self::Output>;
+}
+
+/// What views remember between reads. Nothing in it is needed: it can be forgotten at any time.
+#[derive(Default)]
+pub(crate) struct Memo {
+    /// Push rules, compiled.
+    pub push_rules: crate::account::push_rules::Memo,
+    /// What is unread, counted up to some position.
+    pub unread: unread::Memo,
 }

@@ -15,6 +15,7 @@ use crate::config::{Config, source};
 pub enum Command {
     Serve,
     User(UserCommand),
+    Check,
     Routes,
     Config,
 }
@@ -36,6 +37,7 @@ pub fn parse(
     })?;
     let command = match matches.subcommand() {
         Some(("user", matches)) => Command::User(user_command(matches)),
+        Some(("check", _)) => Command::Check,
         Some(("routes", _)) => Command::Routes,
         Some(("config", _)) => Command::Config,
         _ => Command::Serve,
@@ -51,6 +53,8 @@ fn parser() -> clap::Command {
     let commands = [
         clap::Command::new("serve").about("Starts the server (also what happens without a command)"),
         user_commands(),
+        clap::Command::new("check")
+            .about("Checks the whole database while no server runs; exits 0 if it is sound, 1 if not"),
         clap::Command::new("routes").about("Prints the table of endpoints, tab-separated"),
         clap::Command::new("config")
             .about("Prints a configuration file with every option, its meaning and its default"),

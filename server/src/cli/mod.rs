@@ -1,6 +1,7 @@
 //! The command line: arguments, and one file per command.
 
 mod arguments;
+mod check;
 mod routes;
 mod serve;
 mod user;
@@ -20,6 +21,7 @@ pub fn run() -> ExitCode {
         Command::User(command) => {
             config.and_then(|config| user::run(config, command)).and_then(|text| print(&text))
         }
+        Command::Check => config.and_then(check::run),
         Command::Routes => print(&routes::table()),
         Command::Config => print(&crate::config::table::example()),
     };

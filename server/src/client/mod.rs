@@ -24,6 +24,7 @@ mod membership;
 mod openid;
 mod password_management;
 mod profile;
+mod pushrules;
 mod redaction;
 mod refresh;
 pub mod registration;
@@ -75,6 +76,7 @@ pub const TOPICS: &[&[Endpoint]] = &[
     openid::ENDPOINTS,
     password_management::ENDPOINTS,
     profile::ENDPOINTS,
+    pushrules::ENDPOINTS,
     redaction::ENDPOINTS,
     refresh::ENDPOINTS,
     registration::ENDPOINTS,

@@ -113,6 +113,9 @@ impl From<Error> for ApiError {
                 Invalid::Signature { .. } => ApiError::invalid_signature(sentence),
                 Invalid::NoMasterKey => ApiError::missing_param(sentence),
                 Invalid::TooLarge { .. } => ApiError::too_large(sentence),
+                // As the specification's example has it.
+                Invalid::PushRulePlace(_) => ApiError::unknown(sentence),
+                Invalid::PushRules(_) => ApiError::invalid_param(sentence),
                 Invalid::RoomVersion(_) => ApiError::unsupported_room_version(sentence),
                 Invalid::RoomState(_) => ApiError::invalid_room_state(sentence),
                 Invalid::AliasTarget(_) => ApiError::bad_alias(sentence),

@@ -195,6 +195,13 @@ impl Reader {
             .collect()
     }
 
+    /// Whether a snapshot is whole: reads all of it, and returns the number of its entries.
+    ///
+    /// Errors: [`StorageError::Corrupt`] for the first node that is missing or not where it belongs.
+    pub(crate) fn check_snapshot(&self, room: RoomNum, snapshot: NodeId) -> Result<u64, StorageError> {
+        scan::check(&Trees { reader: self, room }, snapshot.0)
+    }
+
     /// The membership event of a user in a snapshot.
     pub fn member_event(
         &self,

@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 
 use bytes::Bytes;
 
-use super::{Family, StorageError, Value};
+use super::{Family, RestOfKey, StorageError, Value};
 
 mod account;
 mod device;
@@ -34,6 +34,11 @@ pub struct Keyspace<K, V> {
 impl<K, V: Value> Keyspace<K, V> {
     const fn new(id: u8, name: &'static str, family: Family) -> Self {
         Self { id, name, family, types: PhantomData }
+    }
+
+    /// The same rows, not decoded.
+    pub(crate) fn raw(&self) -> Keyspace<RestOfKey, Bytes> {
+        Keyspace::new(self.id, self.name, self.family)
     }
 
     pub(crate) fn corrupt(&self) -> StorageError {
