@@ -11,6 +11,7 @@ mod engine;
 mod error;
 #[cfg(test)]
 mod fixture;
+mod media;
 mod open;
 pub mod room;
 pub mod store;
@@ -20,6 +21,6 @@ pub mod view;
 pub use command::{Command, Lanes};
 pub use engine::{Clock, Committer, Engine, Options, Pending, Random, SystemClock, SystemRandom};
 pub use error::{Conflict, Denied, Error, Invalid, Missing, Result, What};
-pub use store::{Durability, StorageError};
+pub use store::{Durability, StorageError, schema::MediaFile};
 pub use stream::{Touch, Wait};
 pub use view::View;

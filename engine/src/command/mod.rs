@@ -18,6 +18,9 @@ pub use change_account::{ChangePassword, Deactivate, SetAccount};
 pub use log_in::{EndOlderTokens, LogIn, NoteSeen, RefreshTokens, RemoveDevices, RenameDevice, WhichDevices};
 pub use passing_token::{MakePassingToken, SpendPassingToken};
 pub use register::{MakeFirstToken, Register, Registered};
+mod media;
+
+pub use media::{CreateMedia, CreatedMedia, NoteMediaAccess, StoreMedia};
 pub use send_event::SendEvent;
 
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};

@@ -13,6 +13,9 @@ pub use joined_rooms::JoinedRooms;
 pub use room_alias::RoomAlias;
 pub use room_state::{RoomState, RoomStateEvent};
 pub use token::StreamToken;
+mod media;
+
+pub use media::{FoundMedia, Media, PendingMedia};
 
 use crate::{error::Result, store::Reader};
 

@@ -13,6 +13,9 @@ mod names;
 mod room;
 
 pub use account::*;
+mod media;
+
+pub use media::*;
 pub use names::*;
 pub use room::*;
 
@@ -81,7 +84,7 @@ macro_rules! keyspaces {
 pub(crate) use keyspaces;
 
 /// The topics, each a file beside this one.
-const TOPICS: &[&[KeyspaceRow]] = &[names::TABLE, room::TABLE, account::TABLE];
+const TOPICS: &[&[KeyspaceRow]] = &[media::TABLE, names::TABLE, room::TABLE, account::TABLE];
 
 /// The whole table, in the order of the id bytes.
 pub fn table() -> Vec<KeyspaceRow> {
