@@ -57,11 +57,7 @@ pub(crate) fn create(tx: &mut Tx, uploader: UserNum) -> Result<(String, u64)> {
 /// The row of a pending id that this user may upload to now, and when it expires.
 ///
 /// Errors: not found if it was never made or has expired; [`Denied::NotYours`]; [`Conflict::MediaExists`].
-pub(crate) fn pending(
-    reader: &Reader,
-    media_id: &str,
-    uploader: Option<UserNum>,
-) -> Result<(MediaRow, u64)> {
+pub(crate) fn pending(reader: &Reader, media_id: &str, uploader: Option<UserNum>) -> Result<(MediaRow, u64)> {
     let row = find(reader, media_id)?;
     if Some(row.uploader) != uploader {
         return Err(Denied::NotYours.into());
@@ -96,7 +92,11 @@ pub(crate) fn add(tx: &mut Tx, uploader: UserNum, file: &MediaFile) -> String {
 pub(crate) fn fill(tx: &mut Tx, media_id: &str, uploader: UserNum, file: &MediaFile) -> Result<()> {
     let (row, expires_at) = pending(tx, media_id, Some(uploader))?;
     tx.delete(&schema::PENDING_MEDIA, &(uploader, expires_at, media_id.to_owned()));
-    tx.put(&schema::MEDIA, &media_id.to_owned(), &MediaRow { state: MediaState::Uploaded(file.clone()), ..row });
+    tx.put(
+        &schema::MEDIA,
+        &media_id.to_owned(),
+        &MediaRow { state: MediaState::Uploaded(file.clone()), ..row },
+    );
     Ok(())
 }
 

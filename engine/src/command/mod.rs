@@ -11,16 +11,15 @@ pub use forget_room::ForgetRoom;
 mod change_account;
 mod forget_device;
 mod log_in;
+mod media;
 mod passing_token;
 mod register;
 
 pub use change_account::{ChangePassword, Deactivate, SetAccount};
 pub use log_in::{EndOlderTokens, LogIn, NoteSeen, RefreshTokens, RemoveDevices, RenameDevice, WhichDevices};
+pub use media::{CreateMedia, CreatedMedia, NoteMediaAccess, StoreMedia};
 pub use passing_token::{MakePassingToken, SpendPassingToken};
 pub use register::{MakeFirstToken, Register, Registered};
-mod media;
-
-pub use media::{CreateMedia, CreatedMedia, NoteMediaAccess, StoreMedia};
 pub use send_event::SendEvent;
 
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};

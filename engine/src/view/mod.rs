@@ -2,6 +2,7 @@
 
 mod account;
 mod joined_rooms;
+mod media;
 #[allow(dead_code)]
 pub(crate) mod render;
 mod room_alias;
@@ -10,12 +11,10 @@ pub mod token;
 
 pub use account::*;
 pub use joined_rooms::JoinedRooms;
+pub use media::{FoundMedia, Media, PendingMedia};
 pub use room_alias::RoomAlias;
 pub use room_state::{RoomState, RoomStateEvent};
 pub use token::StreamToken;
-mod media;
-
-pub use media::{FoundMedia, Media, PendingMedia};
 
 use crate::{error::Result, store::Reader};
 

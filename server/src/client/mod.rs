@@ -11,6 +11,7 @@ mod kicking;
 mod knocking;
 mod leaving;
 mod list_joined_rooms;
+mod media;
 mod membership;
 mod redaction;
 mod room_send;
@@ -29,6 +30,7 @@ pub const TOPICS: &[&[Endpoint]] = &[
     knocking::ENDPOINTS,
     leaving::ENDPOINTS,
     list_joined_rooms::ENDPOINTS,
+    media::ENDPOINTS,
     redaction::ENDPOINTS,
     room_send::ENDPOINTS,
     room_state::ENDPOINTS,
