@@ -10,11 +10,11 @@ pub(crate) mod presets;
 mod redactions;
 pub(crate) mod relations;
 pub(crate) mod sending;
-pub(crate) mod sending;
 pub mod state;
 mod stripped_state;
-mod stripped_state;
 pub(crate) mod visibility;
+pub(crate) mod sending;
+mod stripped_state;
 
 pub(crate) use append::{NewEvent, append, create};
 pub use event::Event;
