@@ -69,6 +69,12 @@ pub enum Denied {
     /// The password or token was replaced while the request was under way.
     #[error("the credentials have changed")]
     CredentialsChanged,
+    /// Too many media ids wait for their upload.
+    #[error("too many of your media ids wait for their upload")]
+    PendingMedia {
+        /// When the first of them expires, in milliseconds from now.
+        retry_after_ms: u64,
+    },
     /// The room is not on this server and nobody here can help to join it.
     #[error("the room cannot be reached from here")]
     Unreachable,
@@ -234,6 +240,9 @@ pub enum Conflict {
     /// The sender has annotated the event with this key already.
     #[error("you have reacted to this event in this way already")]
     DuplicateAnnotation,
+    /// The media id has its content.
+    #[error("something has been uploaded to this media id already")]
+    MediaExists,
     /// The same key id was uploaded with another key.
     #[error("a key with this id exists and is different")]
     KeyExists,

@@ -13,6 +13,7 @@ mod engine;
 mod error;
 #[cfg(test)]
 mod fixture;
+mod media;
 mod open;
 pub mod room;
 pub mod store;
@@ -23,5 +24,6 @@ pub use command::{Command, Lanes};
 pub use engine::{Clock, Committer, Engine, Options, Pending, Random, SystemClock, SystemRandom};
 pub use error::{Conflict, Denied, Error, Invalid, Missing, Result, What};
 pub use store::{Durability, StorageError, schema::Membership};
+pub use store::{Durability, StorageError, schema::MediaFile};
 pub use stream::{Touch, Wait};
 pub use view::View;

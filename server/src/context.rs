@@ -16,6 +16,7 @@ use crate::http::rate::RateLimits;
 use crate::http::session::Session;
 use crate::http::tls::Certificate;
 use crate::http::uia;
+use crate::media::Media;
 use crate::metrics::Metrics;
 use crate::password::Passwords;
 
@@ -30,6 +31,7 @@ pub struct Context {
     pub uia: uia::Sessions,
     /// Nonces of shared-secret registrations under way.
     pub nonces: Nonces,
+    pub media: Media,
     /// The certificate of the https listeners, if there are any.
     pub certificate: Option<Arc<Certificate>>,
     /// Cancelled when the server is told to stop. Whoever waits long (`/sync`) also awaits
@@ -75,6 +77,7 @@ impl Context {
             shutdown: CancellationToken::new(),
             started: Instant::now(),
             engine,
+            media: Media::open(&config)?,
             config,
         })
     }

@@ -11,6 +11,7 @@ mod data_dir;
 mod discovery;
 mod http;
 mod log;
+mod media;
 mod metrics;
 mod page;
 mod password;

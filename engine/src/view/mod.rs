@@ -8,6 +8,7 @@ mod key_backup;
 mod key_changes;
 mod query_keys;
 mod push_rules;
+mod media;
 #[allow(dead_code)]
 pub(crate) mod render;
 mod room_alias;
@@ -21,13 +22,14 @@ pub use account_data::*;
 pub use key_backup::{BackupKeys, KeyBackupVersion};
 pub use key_changes::{ChangedUsers, KeyChanges};
 pub use query_keys::QueryKeys;
-pub use token::StreamToken;
-
 pub use joined_rooms::JoinedRooms;
-pub(crate) use memo::{LazyMember, Memo};
-pub use push_rules::PushRules;
+pub use media::{FoundMedia, Media, PendingMedia};
 pub use room_alias::RoomAlias;
 pub use room_state::{RoomState, RoomStateEvent};
+pub use token::StreamToken;
+
+pub(crate) use memo::{LazyMember, Memo};
+pub use push_rules::PushRules;
 pub use sync::{Sync, SyncAnswer};
 mod context;
 mod event_by_timestamp;

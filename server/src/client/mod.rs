@@ -20,6 +20,7 @@ mod list_joined_rooms;
 mod login;
 mod login_token;
 mod logout;
+mod media;
 mod membership;
 mod openid;
 mod password_management;
@@ -77,6 +78,7 @@ pub const TOPICS: &[&[Endpoint]] = &[
     password_management::ENDPOINTS,
     profile::ENDPOINTS,
     pushrules::ENDPOINTS,
+    media::ENDPOINTS,
     redaction::ENDPOINTS,
     refresh::ENDPOINTS,
     registration::ENDPOINTS,

@@ -91,6 +91,7 @@ impl From<Error> for ApiError {
                 Denied::RegistrationToken => ApiError::unauthorized(sentence),
                 Denied::CredentialsChanged => ApiError::forbidden(sentence),
                 Denied::Reserved => ApiError::exclusive(sentence),
+                Denied::PendingMedia { retry_after_ms } => ApiError::limit_exceeded(retry_after_ms),
                 Denied::Unreachable => ApiError::not_found(sentence),
                 Denied::NotBanned => ApiError::bad_state(sentence),
                 Denied::GuestAccess => ApiError::guest_access_forbidden(sentence),
@@ -131,6 +132,7 @@ impl From<Error> for ApiError {
                 }
                 Conflict::StillInRoom => ApiError::unknown(sentence),
                 Conflict::DuplicateAnnotation => ApiError::duplicate_annotation(sentence),
+                Conflict::MediaExists => ApiError::cannot_overwrite_media(sentence),
                 Conflict::KeyExists => ApiError::invalid_param(sentence),
             },
             Error::Missing(_) => ApiError::not_found(sentence),

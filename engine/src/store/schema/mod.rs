@@ -16,6 +16,9 @@ mod room;
 
 pub use account::*;
 pub use device::*;
+mod media;
+
+pub use media::*;
 pub use names::*;
 pub use presence::*;
 pub use room::*;
@@ -92,6 +95,7 @@ pub(crate) use keyspaces;
 /// The topics, each a file beside this one.
 const TOPICS: &[&[KeyspaceRow]] = &[names::TABLE, room::TABLE, account::TABLE, device::TABLE];
 const TOPICS: &[&[KeyspaceRow]] = &[names::TABLE, room::TABLE, account::TABLE, presence::TABLE];
+const TOPICS: &[&[KeyspaceRow]] = &[media::TABLE, names::TABLE, room::TABLE, account::TABLE];
 
 /// The whole table, in the order of the id bytes.
 pub fn table() -> Vec<KeyspaceRow> {
