@@ -8,11 +8,14 @@ mod administrative_contact;
 mod banning;
 mod capabilities;
 mod create_room;
+mod cross_signing;
 mod device_management;
-mod filter;
 mod event_context;
+mod filter;
 mod inviting;
 mod joining;
+mod key_backup;
+mod keys;
 mod kicking;
 mod knocking;
 mod leaving;
@@ -22,29 +25,27 @@ mod login_token;
 mod logout;
 mod media;
 mod membership;
+mod message_pagination;
 mod openid;
 mod password_management;
+mod presence;
 mod profile;
 mod pushrules;
+mod read_markers;
+mod receipts;
 mod redaction;
 mod refresh;
 pub mod registration;
 mod registration_tokens;
-mod room_send;
-mod room_state;
-mod tags;
-mod cross_signing;
-mod key_backup;
-mod keys;
-mod to_device;
-mod message_pagination;
-mod presence;
-mod read_markers;
-mod receipts;
 mod relations;
 mod room_event_by_timestamp;
+mod room_send;
+mod room_state;
 mod rooms;
+mod sync;
+mod tags;
 mod threads_list;
+mod to_device;
 mod typing;
 mod users;
 mod versions;
@@ -59,42 +60,43 @@ pub const TOPICS: &[&[Endpoint]] = &[
     banning::ENDPOINTS,
     capabilities::ENDPOINTS,
     create_room::ENDPOINTS,
+    cross_signing::ENDPOINTS,
     device_management::ENDPOINTS,
-    filter::ENDPOINTS,
     event_context::ENDPOINTS,
+    filter::ENDPOINTS,
     inviting::ENDPOINTS,
     joining::ENDPOINTS,
+    key_backup::ENDPOINTS,
+    keys::ENDPOINTS,
     kicking::ENDPOINTS,
     knocking::ENDPOINTS,
     leaving::ENDPOINTS,
     list_joined_rooms::ENDPOINTS,
-    cross_signing::ENDPOINTS,
-    key_backup::ENDPOINTS,
-    keys::ENDPOINTS,
     login::ENDPOINTS,
     login_token::ENDPOINTS,
     logout::ENDPOINTS,
+    media::ENDPOINTS,
+    message_pagination::ENDPOINTS,
     openid::ENDPOINTS,
     password_management::ENDPOINTS,
+    presence::ENDPOINTS,
     profile::ENDPOINTS,
     pushrules::ENDPOINTS,
-    media::ENDPOINTS,
+    read_markers::ENDPOINTS,
+    receipts::ENDPOINTS,
     redaction::ENDPOINTS,
     refresh::ENDPOINTS,
     registration::ENDPOINTS,
     registration_tokens::ENDPOINTS,
-    room_send::ENDPOINTS,
-    room_state::ENDPOINTS,
-    tags::ENDPOINTS,
-    to_device::ENDPOINTS,
-    message_pagination::ENDPOINTS,
-    presence::ENDPOINTS,
-    read_markers::ENDPOINTS,
-    receipts::ENDPOINTS,
     relations::ENDPOINTS,
     room_event_by_timestamp::ENDPOINTS,
+    room_send::ENDPOINTS,
+    room_state::ENDPOINTS,
     rooms::ENDPOINTS,
+    sync::ENDPOINTS,
+    tags::ENDPOINTS,
     threads_list::ENDPOINTS,
+    to_device::ENDPOINTS,
     typing::ENDPOINTS,
     users::ENDPOINTS,
     versions::ENDPOINTS,
