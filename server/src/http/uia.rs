@@ -148,7 +148,9 @@ impl Session {
     }
 }
 
-/// What has been proven in the session so far. An unknown or expired one begins anew.
+/// What has been proven in the session so far.
+///
+/// Errors: 400 for an unknown or expired session, 403 for one of another request.
 fn resume(call: &Call, id: &str, request: RequestHash) -> Result<Session, ApiError> {
     let table = call.ctx.uia.0.lock();
     let Some(found) = table.sessions.get(id).filter(|found| found.begun.elapsed() <= UIA_TIME_MAX) else {
