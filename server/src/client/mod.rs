@@ -4,6 +4,7 @@ use crate::http::Endpoint;
 
 mod account_data;
 pub mod account_deactivation;
+mod admin;
 mod administrative_contact;
 mod banning;
 mod capabilities;
@@ -56,6 +57,7 @@ mod whoami;
 pub const TOPICS: &[&[Endpoint]] = &[
     account_data::ENDPOINTS,
     account_deactivation::ENDPOINTS,
+    admin::ENDPOINTS,
     administrative_contact::ENDPOINTS,
     banning::ENDPOINTS,
     capabilities::ENDPOINTS,
