@@ -158,7 +158,7 @@ fn write_content(
             receipts.dedup_by_key(|shown| shown.user);
             for shown in receipts {
                 separate(&mut out);
-                write_string(&mut out, &*reader.user_id(shown.user)?);
+                write_string(&mut out, &reader.user_id(shown.user)?);
                 out.extend_from_slice(b":{\"ts\":");
                 write_unsigned(&mut out, shown.ts);
                 let thread = reader.text(shown.thread)?;
