@@ -28,7 +28,8 @@ pub enum ReceiptKind {
 }
 
 impl ReceiptKind {
-    fn from_number(number: u8) -> Option<Self> {
+    /// The kind with this number.
+    pub(crate) fn from_number(number: u8) -> Option<Self> {
         [Self::Read, Self::ReadPrivate].into_iter().find(|kind| *kind as u8 == number)
     }
 
