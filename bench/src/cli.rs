@@ -86,7 +86,7 @@ struct RunArguments {
 #[derive(Args)]
 struct CompareArguments {
     /// Warren's binary; the one beside this program when not given
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", env = "WARREN_BINARY")]
     warren: Option<PathBuf>,
     #[command(flatten)]
     plan: PlanArguments,
@@ -132,7 +132,7 @@ async fn run(arguments: RunArguments) -> Result<()> {
     let effort = if arguments.reduced { Effort::Reduced } else { Effort::Full };
     let local = arguments.pid.map(|pid| Local { pid, data: arguments.data_dir });
     let machine = machine::measure(&work.0).await?;
-    let taken = run::running(&plan, homeserver, effort, local).await;
+    let taken = run::running(&plan, homeserver, effort, local, &work.0).await;
     let report = Report::new(machine, vec![taken]);
     print!("{}", text::table(&report));
     write(&report, &arguments.plan)

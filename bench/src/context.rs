@@ -10,7 +10,7 @@ use crate::histogram::Summary;
 use crate::load::{Bounds, Outcome, Worker, closed};
 use crate::matrix::Homeserver;
 use crate::peers::Running;
-use crate::process;
+use crate::{machine, process};
 
 /// A load is warmed up for this part of its time.
 const WARM_UP_PART: u32 = 8;
@@ -43,6 +43,9 @@ pub struct Figure {
     /// Processor time of server and generator meanwhile, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cost: Option<Cost>,
+    /// p50 of a 4 KiB append with `fdatasync` just before and after, in milliseconds: a disk's speed changes in a run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub append_sync_ms: Option<f64>,
     /// What a reader should know.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
@@ -73,6 +76,8 @@ pub struct Local {
 pub struct Context {
     /// The server.
     pub homeserver: Homeserver,
+    /// A folder on the disk that the server uses, as far as is known.
+    pub disk: PathBuf,
     /// How much is asked.
     pub effort: Effort,
     /// How long one load lasts.
@@ -109,7 +114,7 @@ pub struct Meter {
 impl Figure {
     /// A bare figure.
     pub fn new(measure: &'static str, value: f64) -> Figure {
-        Figure { measure, value, latencies: None, cost: None, note: None }
+        Figure { measure, value, latencies: None, cost: None, append_sync_ms: None, note: None }
     }
 
     /// The median of latencies, in milliseconds.
@@ -126,6 +131,11 @@ impl Figure {
     /// The same with what it cost.
     pub fn costing(self, cost: Cost) -> Figure {
         Figure { cost: Some(cost), ..self }
+    }
+
+    /// The same with the disk's speed before and after.
+    pub fn on_disk(self, before_ms: f64, after_ms: f64) -> Figure {
+        Figure { append_sync_ms: Some(f64::midpoint(before_ms, after_ms)), ..self }
     }
 
     /// The same with a remark.
@@ -196,6 +206,11 @@ impl Context {
             before = now;
         }
         Ok(())
+    }
+
+    /// p50 of a 4 KiB append with `fdatasync`, in milliseconds, now.
+    pub fn append_sync(&self) -> Result<f64> {
+        machine::append_sync(&self.disk)
     }
 
     /// Notes the most memory that the server has used so far.

@@ -76,11 +76,17 @@ impl Taken {
 }
 
 /// Measures a server that runs already, with whatever it holds.
-pub async fn running(plan: &Plan, homeserver: Homeserver, effort: Effort, local: Option<Local>) -> Taken {
+pub async fn running(
+    plan: &Plan,
+    homeserver: Homeserver,
+    effort: Effort,
+    local: Option<Local>,
+    work: &Path,
+) -> Taken {
     let mut taken = Gathered::default();
     for family in Family::ALL.into_iter().filter(|family| plan.needs(*family)) {
         for _ in 0..plan.rounds {
-            let mut ctx = context(plan, homeserver.clone(), effort);
+            let mut ctx = context(plan, homeserver.clone(), effort, work);
             ctx.local = local.clone();
             taken.run(plan, family, ctx).await;
         }
@@ -116,15 +122,16 @@ fn started(plan: &Plan, peer: &Peer, effort: Effort, work: &Path) -> Result<Cont
         std::fs::remove_dir_all(&folder).map_err(Error::system(format!("empty {}", folder.display())))?;
     }
     let running = peer.start(&folder)?;
-    let mut ctx = context(plan, running.homeserver()?, effort);
+    let mut ctx = context(plan, running.homeserver()?, effort, work);
     ctx.local = Some(Local { pid: running.pid(), data: Some(running.data()) });
     ctx.running = Some(running);
     Ok(ctx)
 }
 
-fn context(plan: &Plan, homeserver: Homeserver, effort: Effort) -> Context {
+fn context(plan: &Plan, homeserver: Homeserver, effort: Effort, work: &Path) -> Context {
     Context {
         homeserver,
+        disk: work.to_owned(),
         effort,
         time: plan.time,
         rate: plan.rate,

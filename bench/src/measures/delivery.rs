@@ -17,6 +17,8 @@ use crate::scan;
 const MARK: &str = "delivery-";
 /// Rounds are bounded by this number and by the load's time.
 const ROUNDS_MAX: u64 = 300;
+/// The same for slow peers.
+const ROUNDS_REDUCED: u64 = 30;
 /// An answer that has not come after this long will not.
 const ANSWER_SECONDS_MAX: u64 = 60;
 
@@ -60,9 +62,11 @@ pub async fn run(ctx: &mut Context) -> Result<()> {
         let room = sender.create_room(true).await?;
         join_all(&ctx.homeserver, &accounts, &room).await?;
         let mut audience = Audience::gather(ctx, sender, &room, accounts, AskAgain::AtOnce).await?;
-        let rounds = audience.rounds(ctx, ctx.number(ROUNDS_MAX, 30)).await?;
+        let before = ctx.append_sync()?;
+        let rounds = audience.rounds(ctx, ctx.number(ROUNDS_MAX, ROUNDS_REDUCED)).await?;
         let summary = rounds.latencies.summary();
-        ctx.take(Figure { latencies: Some(summary), ..Figure::new(measure, summary.p50_ms) });
+        let figure = Figure { latencies: Some(summary), ..Figure::new(measure, summary.p50_ms) };
+        ctx.take(figure.on_disk(before, ctx.append_sync()?));
         if let (Some(cpu), "deliver-100") = (rounds.per_delivery, measure) {
             ctx.take(Figure::new("deliver-cpu", milliseconds(cpu)));
         }

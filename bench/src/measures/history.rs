@@ -11,6 +11,10 @@ use crate::matrix::{EncodedRoom, Session};
 
 /// Connections by which the history is written.
 const WRITERS: usize = 16;
+/// Events of the room's history.
+const EVENTS: u64 = 10_000;
+/// The same for slow peers.
+const EVENTS_REDUCED: u64 = 2_000;
 /// Pages are fully measured by then.
 const PAGES_MAX: u64 = 20_000;
 /// Writing the history with the slowest peer takes a few minutes at most.
@@ -39,7 +43,7 @@ pub async fn run(ctx: &mut Context) -> Result<()> {
     let account = ctx.homeserver.register("historian", 1).await?.pop().ok_or(Error::Needs("an account"))?;
     let room = ctx.homeserver.session(account.clone()).create_room(false).await?;
     let writers = (0..WRITERS).map(|_| Sender::new(ctx.homeserver.session(account.clone()), &room)).collect();
-    let bounds = Bounds { count: ctx.number(10_000, 2_000), time: ctx.time * SETUP_TIME_FACTOR };
+    let bounds = Bounds { count: ctx.number(EVENTS, EVENTS_REDUCED), time: ctx.time * SETUP_TIME_FACTOR };
     let (_, written) = closed(writers, bounds).await?;
     ctx.quiet(0).await?;
     for (measure, limit) in [("messages-100", 100), ("messages-1000", 1_000)] {

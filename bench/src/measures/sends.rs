@@ -84,8 +84,10 @@ pub async fn run_shared(ctx: &mut Context) -> Result<()> {
 /// One sender in a room of two, each send after the answer to the last.
 pub async fn run_one(ctx: &mut Context) -> Result<()> {
     let sender = lone_sender(ctx).await?;
+    let before = ctx.append_sync()?;
     let timed = ctx.timed(vec![sender], LONE_SENDS_MAX).await?;
-    ctx.take(Figure::median("send-one", &timed.outcome).costing(timed.cost));
+    let figure = Figure::median("send-one", &timed.outcome).costing(timed.cost);
+    ctx.take(figure.on_disk(before, ctx.append_sync()?));
     Ok(())
 }
 

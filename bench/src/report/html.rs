@@ -4,7 +4,7 @@
 use std::fmt::Write;
 
 use super::Report;
-use super::text::{ratio, with_unit};
+use super::text::{bar, ratio, with_unit};
 use crate::measures::{Better, MEASURES, Measure};
 use crate::statistics::shown;
 
@@ -123,7 +123,7 @@ fn card(report: &Report, measure: &Measure) -> Option<String> {
             format!("<span class=\"{class}\">{}×</span>", shown(ratio))
         },
     );
-    let bar = measure.bar.value(report.machine.append_sync_ms);
+    let bar = bar(report, measure);
     Some(format!(
         "<figure><figcaption>{}{pill}</figcaption>{}</figure>",
         escaped(measure.title),

@@ -42,6 +42,16 @@ fn a_bar_over_the_disk_uses_the_disk_of_the_same_run() {
 }
 
 #[test]
+fn a_disk_that_changed_its_speed_is_believed() {
+    let mut report = report();
+    let figure = report.servers.first_mut().and_then(|taken| taken.figures.get_mut(1)).expect("send-one");
+    *figure = figure.clone().on_disk(0.3, 0.5);
+    let lines = text::bars(&report);
+    let line = lines.iter().find(|line| line.name == "send-one").expect("its line");
+    assert_eq!(line.to_string(), "send-one\t0.800 ms\t≤ 0.900 ms\tok");
+}
+
+#[test]
 fn ratios_are_held_against_the_published_ratio() {
     // 6,000/s over Synapse's 58/s is 103; this run shows 100.
     assert_eq!(line("send-64-rooms/synapse"), "send-64-rooms/synapse\t100 ×\t≥ 103 ×\tshort");

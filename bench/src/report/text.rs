@@ -79,7 +79,7 @@ pub fn bars(report: &Report) -> Vec<BarLine> {
     let Some((ours, others)) = report.servers.split_first() else { return Vec::new() };
     let mut lines = Vec::new();
     for measure in MEASURES.iter().filter(|measure| mentioned(report, measure)) {
-        let Some(bar) = measure.bar.value(report.machine.append_sync_ms) else { continue };
+        let Some(bar) = bar(report, measure) else { continue };
         lines.push(BarLine {
             name: measure.name.to_owned(),
             figure: cell(measure, ours),
@@ -99,6 +99,13 @@ pub fn bars(report: &Report) -> Vec<BarLine> {
         });
     }
     lines
+}
+
+/// What the first server must reach. The disk's speed is that of the moment of measuring, where it was looked at.
+pub fn bar(report: &Report, measure: &Measure) -> Option<f64> {
+    let figure = report.servers.first().and_then(|ours| ours.figure(measure.name));
+    let then = figure.and_then(|figure| figure.append_sync_ms);
+    measure.bar.value(then.unwrap_or(report.machine.append_sync_ms))
 }
 
 /// How many times better the first server is than `peer`.
@@ -150,6 +157,9 @@ fn latencies(text: &mut String, taken: &Taken) {
             let server = cost.server_cpu_s.map_or_else(|| "?".to_owned(), shown);
             let _ = write!(text, "; CPU server {server} s, generator {} s", shown(cost.generator_cpu_s));
             let _ = write!(text, " of {} s", shown(cost.elapsed_s));
+        }
+        if let Some(sync) = figure.append_sync_ms {
+            let _ = write!(text, "; append + fdatasync then {} ms", shown(sync));
         }
         if let Some(note) = &figure.note {
             let _ = write!(text, "; {note}");
