@@ -140,7 +140,13 @@ async fn run(arguments: RunArguments) -> Result<()> {
 
 async fn compare(arguments: &CompareArguments) -> Result<()> {
     let peers = [Peer::warren(arguments.warren.as_deref())?, Peer::synapse()?];
-    let report = measured(&arguments.plan, &peers).await?;
+    let mut plan = plan(&arguments.plan)?;
+    if plan.wanted.is_empty() {
+        // What only one of them can take compares nothing.
+        let of_both = MEASURES.iter().filter(|measure| measure.family.for_slow_peers());
+        plan.wanted = of_both.map(|measure| measure.name.to_owned()).collect();
+    }
+    let report = measured(&plan, &arguments.plan, &peers).await?;
     print!("{}", text::table(&report));
     write(&report, &arguments.plan)
 }
@@ -151,7 +157,8 @@ async fn bars(arguments: &BarsArguments) -> Result<bool> {
     if !arguments.no_synapse {
         peers.push(Peer::synapse()?);
     }
-    let report = measured(&arguments.compare.plan, &peers).await?;
+    let plan = plan(&arguments.compare.plan)?;
+    let report = measured(&plan, &arguments.compare.plan, &peers).await?;
     let lines = text::bars(&report);
     for line in &lines {
         println!("{line}");
@@ -160,13 +167,12 @@ async fn bars(arguments: &BarsArguments) -> Result<bool> {
     Ok(lines.iter().all(|line| line.reached))
 }
 
-async fn measured(arguments: &PlanArguments, peers: &[Peer]) -> Result<Report> {
-    let plan = plan(arguments)?;
+async fn measured(plan: &Plan, arguments: &PlanArguments, peers: &[Peer]) -> Result<Report> {
     let work = WorkFolder::make(arguments)?;
     let machine = machine::measure(&work.0).await?;
     let mut servers = Vec::new();
     for peer in peers {
-        servers.push(run::fresh(&plan, peer, &work.0).await);
+        servers.push(run::fresh(plan, peer, &work.0).await);
     }
     Ok(Report::new(machine, servers))
 }

@@ -27,8 +27,8 @@ const RESOLUTION: Duration = Duration::from_micros(2);
 
 /// Takes the measures of idle syncs.
 pub async fn run(ctx: &mut Context) -> Result<()> {
-    let mut few = user_with_rooms(ctx, FEW).await?;
-    let mut many = user_with_rooms(ctx, MANY).await?;
+    let mut few = user_with_rooms(ctx, FEW, 0).await?;
+    let mut many = user_with_rooms(ctx, MANY, 0).await?;
     let mut nothing = ctx.homeserver.session(few.account.clone());
     ctx.quiet(0).await?;
     let few_path = sync_path(&few.position().await?, 0);

@@ -13,6 +13,8 @@ use crate::matrix::{Session, encoded};
 
 /// Connections by which the user's rooms are made.
 const CREATORS: usize = 8;
+/// With what its making leaves in a room, these fill the ten events that a sync shows of it: 3.3 kB per room.
+const MESSAGES: u32 = 2;
 /// First syncs are fully measured by then.
 const SYNCS_MAX: u64 = 300;
 /// Making the rooms of the slowest peer takes under a minute.
@@ -38,7 +40,7 @@ impl Worker for NewDevice {
 /// Takes the first syncs of 100 and of 500 rooms.
 pub async fn run(ctx: &mut Context) -> Result<()> {
     for (measure, rooms) in [("initial-sync-100", 100), ("initial-sync-500", 500)] {
-        let session = user_with_rooms(ctx, rooms).await?;
+        let session = user_with_rooms(ctx, rooms, MESSAGES).await?;
         let timed = ctx.timed(vec![NewDevice { session, asked: 0, bytes: 0 }], SYNCS_MAX).await?;
         let bytes = timed.workers.first().map_or(0, |device| device.bytes);
         let figure = Figure::median(measure, &timed.outcome).costing(timed.cost);
@@ -47,10 +49,11 @@ pub async fn run(ctx: &mut Context) -> Result<()> {
     Ok(())
 }
 
-/// A new user who has made so many private rooms.
-pub async fn user_with_rooms(ctx: &Context, rooms: u64) -> Result<Session> {
+/// A new user who has made so many private rooms, with so many messages in each.
+pub async fn user_with_rooms(ctx: &Context, rooms: u64, messages: u32) -> Result<Session> {
     let account = ctx.homeserver.register("collector", 1).await?.pop().ok_or(Error::Needs("an account"))?;
-    let creators = (0..CREATORS).map(|_| Creator(ctx.homeserver.session(account.clone()))).collect();
+    let creators =
+        (0..CREATORS).map(|_| Creator::new(ctx.homeserver.session(account.clone()), messages)).collect();
     let bounds = Bounds { count: rooms, time: ctx.time * SETUP_TIME_FACTOR };
     let (_, outcome) = closed(creators, bounds).await?;
     match outcome.done == rooms {

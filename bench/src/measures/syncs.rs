@@ -50,11 +50,12 @@ async fn traced(ctx: &Context, senders: Vec<Sender>) -> Result<Seen> {
     let loaded = closed(senders, Bounds { count: SENDS, time: ctx.time * 10 }).await;
     signal(tracer.id(), "INT")?;
     tracer.wait().map_err(Error::system("wait for strace"))?;
-    loaded?;
+    let (_, outcome) = loaded?;
     let trace = std::fs::read_to_string(&file).map_err(Error::system(format!("read {}", file.display())))?;
     let seen = examine(&trace);
-    if seen.sends < SENDS / 2 {
-        return Err(Error::Implausible(format!("the trace shows only {} sends of {SENDS}", seen.sends)));
+    if outcome.done == 0 || seen.sends < outcome.done {
+        let (seen, done) = (seen.sends, outcome.done);
+        return Err(Error::Implausible(format!("the trace shows only {seen} sends of {done}")));
     }
     Ok(seen)
 }

@@ -32,7 +32,7 @@ pub fn page(report: &Report) -> String {
     let mut body = String::new();
     let _ = write!(body, "<header><h1>{}</h1>", escaped(&title(report)));
     let _ = write!(body, "<p>Measured in one run on {}, {}.", report.date, escaped(&machine(report)));
-    body.push_str(" Scales are logarithmic. Pale bars were measured elsewhere in November 2026");
+    body.push_str(" Scales are logarithmic; red marks are Warren's bars. Pale bars were measured elsewhere in November 2026");
     body.push_str(
         " and are shown for orientation: their servers do not sync to disk before they acknowledge.</p>",
     );
