@@ -1,8 +1,6 @@
 //! What can go wrong while measuring. A failure ends its measure, never the whole run, and is shown in place of the
 //! figure; nothing is retried silently, for a retried request would be a wrong figure.
 
-use std::path::PathBuf;
-
 /// Why a measure has no figure.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -65,14 +63,14 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A server did not start, or a set-up command failed.
-    #[error("{name} did not start: {reason}; see {log}")]
+    #[error("{name} did not start: {reason}; it said: {said}")]
     Start {
         /// The server's name.
         name: &'static str,
         /// What was seen.
         reason: String,
-        /// Where its output is.
-        log: PathBuf,
+        /// The end of its output.
+        said: String,
     },
     /// The measure needs something that this run does not have.
     #[error("needs {0}")]

@@ -23,6 +23,8 @@ const STOP_SECONDS_MAX: u64 = 30;
 const POLL_PAUSE: Duration = Duration::from_millis(1);
 /// The secret of the shared-secret registration; the servers listen on the loopback only and live for one run.
 const SHARED_SECRET: &str = "warren-bench-shared-secret";
+/// So much of the output of a server that does not start is shown.
+const SHOWN_OUTPUT_BYTES_MAX: usize = 400;
 /// Open files that a server may need for a thousand waiting clients and its database.
 const OPEN_FILES: u32 = 16_384;
 
@@ -159,7 +161,7 @@ impl Running {
 
     fn wait_ready(&mut self, begun: Instant, log: &Path) -> Result<()> {
         let name = self.peer.name();
-        let failed = |reason: String| Error::Start { name, reason, log: log.to_owned() };
+        let failed = |reason: String| Error::Start { name, reason, said: end_of(log) };
         while begun.elapsed().as_secs() < READY_SECONDS_MAX {
             if answers(self.port) {
                 self.started_in = begun.elapsed();
@@ -209,6 +211,13 @@ fn with_open_files(command: &Command) -> Command {
         };
     }
     wrapped
+}
+
+/// The end of a server's output, for the report: its folder is gone when the report is read.
+fn end_of(log: &Path) -> String {
+    let output = fs::read(log).unwrap_or_default();
+    let from = output.len().saturating_sub(SHOWN_OUTPUT_BYTES_MAX);
+    String::from_utf8_lossy(output.get(from..).unwrap_or_default()).trim().to_owned()
 }
 
 /// Whether the server answers the first request that every client makes.

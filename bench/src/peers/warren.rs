@@ -15,7 +15,7 @@ pub fn command(binary: &Path, data: &Path, port: u16, secret: &str) -> Command {
         .arg("--data-dir")
         .arg(data)
         .args(["--registration", "open", "--rate-limits", "off", "--password-hash-cost", "1"])
-        .args(["--registration-shared-secret", secret]);
+        .env("WARREN_REGISTRATION_SHARED_SECRET", secret);
     command
 }
 
