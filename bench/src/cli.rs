@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::collections::BTreeSet;
+use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use crate::context::{Effort, Local};
 use crate::error::{Error, Result};
 use crate::machine;
 use crate::matrix::{Homeserver, Registration};
-use crate::measures::{MEASURES, find};
+use crate::measures::{MEASURES, Measure, find};
 use crate::peers::Peer;
 use crate::report::{Report, text};
 use crate::run::{self, Plan};
@@ -107,12 +108,7 @@ pub async fn main() -> ExitCode {
         Command::Run(arguments) => run(arguments).await.map(|()| true),
         Command::Compare(arguments) => compare(&arguments).await.map(|()| true),
         Command::Bars(arguments) => bars(&arguments).await,
-        Command::List => {
-            for measure in MEASURES {
-                println!("{}\t{}\t{}", measure.name, measure.unit, measure.title);
-            }
-            Ok(true)
-        }
+        Command::List => list().map(|()| true),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -121,6 +117,19 @@ pub async fn main() -> ExitCode {
             eprintln!("warren-bench: {error}");
             ExitCode::from(2)
         }
+    }
+}
+
+fn list() -> Result<()> {
+    let row = |measure: &Measure| format!("{}\t{}\t{}\n", measure.name, measure.unit, measure.title);
+    print(&MEASURES.iter().map(row).collect::<String>())
+}
+
+/// Prints; a reader who went away is no failure, for the files are still to be written.
+fn print(text: &str) -> Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Error::system("print")(error)),
+        _ => Ok(()),
     }
 }
 
@@ -134,7 +143,7 @@ async fn run(arguments: RunArguments) -> Result<()> {
     let machine = machine::measure(&work.0).await?;
     let taken = run::running(&plan, homeserver, effort, local, &work.0).await;
     let report = Report::new(machine, vec![taken]);
-    print!("{}", text::table(&report));
+    print(&text::table(&report))?;
     write(&report, &arguments.plan)
 }
 
@@ -147,7 +156,7 @@ async fn compare(arguments: &CompareArguments) -> Result<()> {
         plan.wanted = of_both.map(|measure| measure.name.to_owned()).collect();
     }
     let report = measured(&plan, &arguments.plan, &peers).await?;
-    print!("{}", text::table(&report));
+    print(&text::table(&report))?;
     write(&report, &arguments.plan)
 }
 
@@ -161,7 +170,7 @@ async fn bars(arguments: &BarsArguments) -> Result<bool> {
     let report = measured(&plan, &arguments.compare.plan, &peers).await?;
     let lines = text::bars(&report);
     for line in &lines {
-        println!("{line}");
+        print(&format!("{line}\n"))?;
     }
     write(&report, &arguments.compare.plan)?;
     Ok(lines.iter().all(|line| line.reached))

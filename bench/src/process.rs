@@ -36,6 +36,13 @@ pub fn resident_peak(pid: u32) -> Result<u64> {
     status_bytes(pid, "VmHWM:")
 }
 
+/// Files, connections included, that this process may have open; zero when the system does not say.
+pub fn open_files_max() -> u64 {
+    let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let soft = limits.lines().find_map(|line| line.strip_prefix("Max open files")?.split_whitespace().next());
+    soft.map_or(0, |soft| soft.parse().unwrap_or(u64::MAX))
+}
+
 /// Bytes that the files below a folder occupy on disk, as `du` counts them.
 pub fn disk(folder: &Path) -> Result<u64> {
     let mut bytes = 0;
@@ -92,6 +99,7 @@ mod tests {
         assert!(resident(pid).expect("resident") > 100_000);
         assert!(resident_peak(pid).expect("peak") >= resident(pid).expect("resident") / 2);
         cpu(pid).expect("cpu");
+        assert!(open_files_max() > 0);
     }
 
     #[test]
