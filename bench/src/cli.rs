@@ -89,6 +89,9 @@ struct CompareArguments {
     /// Warren's binary; the one beside this program when not given
     #[arg(long, value_name = "FILE", env = "WARREN_BINARY")]
     warren: Option<PathBuf>,
+    /// Give Synapse the whole load before its memory and disk are looked at: takes half an hour longer
+    #[arg(long)]
+    patient: bool,
     #[command(flatten)]
     plan: PlanArguments,
 }
@@ -149,7 +152,7 @@ async fn run(arguments: RunArguments) -> Result<()> {
 
 async fn compare(arguments: &CompareArguments) -> Result<()> {
     let peers = [Peer::warren(arguments.warren.as_deref())?, Peer::synapse()?];
-    let mut plan = plan(&arguments.plan)?;
+    let mut plan = Plan { patient: arguments.patient, ..plan(&arguments.plan)? };
     if plan.wanted.is_empty() {
         // What only one of them can take compares nothing.
         let of_both = MEASURES.iter().filter(|measure| measure.family.for_slow_peers());
@@ -166,7 +169,7 @@ async fn bars(arguments: &BarsArguments) -> Result<bool> {
     if !arguments.no_synapse {
         peers.push(Peer::synapse()?);
     }
-    let plan = plan(&arguments.compare.plan)?;
+    let plan = Plan { patient: arguments.compare.patient, ..plan(&arguments.compare.plan)? };
     let report = measured(&plan, &arguments.compare.plan, &peers).await?;
     let lines = text::bars(&report);
     for line in &lines {
@@ -199,6 +202,7 @@ fn plan(arguments: &PlanArguments) -> Result<Plan> {
         time: Duration::from_secs(arguments.seconds.max(1)),
         rounds: arguments.rounds.max(1),
         rate: arguments.rate.filter(|rate| *rate > 0.0),
+        patient: false,
     })
 }
 

@@ -28,6 +28,8 @@ pub enum Effort {
     Full,
     /// Fewer events and repetitions, for servers that would take hours.
     Reduced,
+    /// Reduced, but for the load on which figures of memory and disk depend.
+    Patient,
 }
 
 /// One figure taken.
@@ -46,6 +48,9 @@ pub struct Figure {
     /// p50 of a 4 KiB append with `fdatasync` just before and after, in milliseconds: a disk's speed changes in a run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub append_sync_ms: Option<f64>,
+    /// Events of the load before it, where the figure depends on them: figures after different loads are not compared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub events: Option<u64>,
     /// What a reader should know.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
@@ -114,7 +119,7 @@ pub struct Meter {
 impl Figure {
     /// A bare figure.
     pub fn new(measure: &'static str, value: f64) -> Figure {
-        Figure { measure, value, latencies: None, cost: None, append_sync_ms: None, note: None }
+        Figure { measure, value, latencies: None, cost: None, append_sync_ms: None, events: None, note: None }
     }
 
     /// The median of latencies, in milliseconds.
@@ -138,6 +143,11 @@ impl Figure {
         Figure { append_sync_ms: Some(f64::midpoint(before_ms, after_ms)), ..self }
     }
 
+    /// The same as taken after a load of so many events.
+    pub fn after(self, events: u64) -> Figure {
+        Figure { events: Some(events), ..self }
+    }
+
     /// The same with a remark.
     pub fn noting(self, note: impl Into<String>) -> Figure {
         Figure { note: Some(note.into()), ..self }
@@ -154,7 +164,7 @@ impl Context {
     pub fn number<T>(&self, full: T, reduced: T) -> T {
         match self.effort {
             Effort::Full => full,
-            Effort::Reduced => reduced,
+            Effort::Reduced | Effort::Patient => reduced,
         }
     }
 

@@ -28,6 +28,8 @@ pub struct Plan {
     pub rounds: u32,
     /// Steps per second of the open loop.
     pub rate: Option<f64>,
+    /// Whether slow peers get the whole load before their memory and disk are looked at.
+    pub patient: bool,
 }
 
 /// One server's figures.
@@ -98,11 +100,12 @@ pub async fn running(
 pub async fn fresh(plan: &Plan, peer: &Peer, work: &Path) -> Taken {
     let effort = match peer {
         Peer::Warren(_) => Effort::Full,
+        Peer::Synapse(_) if plan.patient => Effort::Patient,
         Peer::Synapse(_) => Effort::Reduced,
     };
     let mut taken = Gathered::default();
     for family in Family::ALL.into_iter().filter(|family| plan.needs(*family)) {
-        if effort == Effort::Reduced && !family.for_slow_peers() {
+        if effort != Effort::Full && !family.for_slow_peers() {
             continue;
         }
         for _ in 0..plan.rounds {

@@ -24,6 +24,7 @@ struct Row {
     name: String,
     class: &'static str,
     value: f64,
+    events: Option<u64>,
 }
 
 /// The whole page.
@@ -105,6 +106,7 @@ fn card(report: &Report, measure: &Measure) -> Option<String> {
                 name: taken.server.clone(),
                 class,
                 value: figure.value,
+                events: figure.events,
             })
         })
         .collect();
@@ -114,7 +116,12 @@ fn card(report: &Report, measure: &Measure) -> Option<String> {
     for (name, value) in
         [("Tuwunel", measure.published.tuwunel), ("continuwuity", measure.published.continuwuity)]
     {
-        rows.extend(value.map(|value| Row { name: name.to_owned(), class: "elsewhere", value }));
+        rows.extend(value.map(|value| Row {
+            name: name.to_owned(),
+            class: "elsewhere",
+            value,
+            events: None,
+        }));
     }
     let pill = report.servers.get(1).and_then(|peer| ratio(report, measure, peer)).map_or_else(
         String::new,
@@ -148,7 +155,7 @@ fn picture(measure: &Measure, rows: &[Row], bar: Option<f64>) -> String {
             escaped(&row.name),
             row.class,
             BARS_LEFT + width + 8.0,
-            escaped(&with_unit(&shown(row.value), measure.unit)),
+            escaped(&label(measure, row)),
         );
     }
     if let Some(bar) = bar {
@@ -163,6 +170,16 @@ fn picture(measure: &Measure, rows: &[Row], bar: Option<f64>) -> String {
     }
     svg.push_str("</svg>");
     svg
+}
+
+/// A bar's figure; a load other than the title says is named.
+fn label(measure: &Measure, row: &Row) -> String {
+    let figure = with_unit(&shown(row.value), measure.unit);
+    let load = row
+        .events
+        .map(|events| shown(events as f64))
+        .filter(|events| !measure.title.contains(events.as_str()));
+    load.map_or(figure.clone(), |events| format!("{figure} after {events} events"))
 }
 
 /// Where a value stands on a logarithmic scale on which the given values fill the width.

@@ -52,6 +52,22 @@ fn a_disk_that_changed_its_speed_is_believed() {
 }
 
 #[test]
+fn figures_after_different_loads_are_not_compared() {
+    let with_loads = |ours: u64, theirs: u64| {
+        let mut report = report();
+        for (taken, events) in report.servers.iter_mut().zip([ours, theirs]) {
+            taken.figures.push(Figure::new("memory-loaded", 100.0).after(events));
+        }
+        let ratio = text::bars(&report).into_iter().find(|line| line.name == "memory-loaded/synapse");
+        (ratio.map(|line| line.figure), html::page(&report))
+    };
+    let (ratio, page) = with_loads(50_000, 2_000);
+    assert_eq!(ratio, None);
+    assert!(page.contains("100 MB after 2,000 events") && !page.contains("after 50,000 events</text>"));
+    assert_eq!(with_loads(50_000, 50_000).0.as_deref(), Some("1.00 ×"));
+}
+
+#[test]
 fn ratios_are_held_against_the_published_ratio() {
     // 6,000/s over Synapse's 58/s is 103; this run shows 100.
     assert_eq!(line("send-64-rooms/synapse"), "send-64-rooms/synapse\t100 ×\t≥ 103 ×\tshort");

@@ -89,6 +89,10 @@ pub fn bars(report: &Report) -> Vec<BarLine> {
                 .is_some_and(|figure| measure.better.reaches(figure.value, bar)),
         });
         let (Some(peer), Some(ratio_bar)) = (others.first(), measure.ratio_bar()) else { continue };
+        let (our_load, their_load) = (load(ours, measure), load(peer, measure));
+        if our_load.is_some() && their_load.is_some() && our_load != their_load {
+            continue;
+        }
         let ratio = ratio(report, measure, peer);
         lines.push(BarLine {
             name: format!("{}/{}", measure.name, peer.server.to_lowercase()),
@@ -108,11 +112,16 @@ pub fn bar(report: &Report, measure: &Measure) -> Option<f64> {
     measure.bar.value(then.unwrap_or(report.machine.append_sync_ms))
 }
 
-/// How many times better the first server is than `peer`.
+/// How many times better the first server is than `peer`; nothing when their loads differed.
 pub fn ratio(report: &Report, measure: &Measure, peer: &Taken) -> Option<f64> {
-    let ours = report.servers.first()?.figure(measure.name)?.value;
-    let theirs = peer.figure(measure.name)?.value;
-    Some(measure.better.ratio(ours, theirs)).filter(|ratio| ratio.is_finite())
+    let ours = report.servers.first()?.figure(measure.name)?;
+    let theirs = peer.figure(measure.name)?;
+    let ratio = measure.better.ratio(ours.value, theirs.value);
+    Some(ratio).filter(|ratio| ours.events == theirs.events && ratio.is_finite())
+}
+
+fn load(taken: &Taken, measure: &Measure) -> Option<u64> {
+    taken.figure(measure.name)?.events
 }
 
 /// A figure with its unit.
@@ -160,6 +169,9 @@ fn latencies(text: &mut String, taken: &Taken) {
         }
         if let Some(sync) = figure.append_sync_ms {
             let _ = write!(text, "; append + fdatasync then {} ms", shown(sync));
+        }
+        if let Some(events) = figure.events {
+            let _ = write!(text, "; after {events} events");
         }
         if let Some(note) = &figure.note {
             let _ = write!(text, "; {note}");
