@@ -192,9 +192,9 @@ pub fn cache_folder() -> Result<PathBuf> {
     Ok(cache.join("warren"))
 }
 
-/// Sends a signal by name.
+/// Sends a signal by name, by the shell's own command: `kill` as a program is not on every system.
 pub fn signal(pid: u32, name: &str) -> Result<()> {
-    let done = Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).output();
+    let done = Command::new("sh").arg("-c").arg(format!("kill -{name} {pid}")).output();
     done.map(drop).map_err(Error::system(format!("signal process {pid}")))
 }
 

@@ -1,3 +1,5 @@
+//! Reports of made-up figures, read back: verdicts, ratios, escaping, and what the picture may not hold.
+
 use super::*;
 use crate::context::Figure;
 use crate::measures::find;
