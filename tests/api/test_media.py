@@ -124,6 +124,7 @@ def test_config(alice):
     assert alice.get("/_matrix/media/v3/config") == config
 
 
+@pytest.mark.ours("Synapse waits for the whole body")
 def test_an_upload_over_the_limit(alice):
     limit = alice.get("/_matrix/client/v1/media/config")["m.upload.size"]
     address = urllib.parse.urlsplit(alice.base_url)
