@@ -30,11 +30,20 @@ const ENGINE_IMPORTS: &[(&str, &[&str])] = &[
     ("stream", &["core", "store", "room::members"]),
     ("command", &["core", "store", "room", "account", "device", "media", "remote", "outbox", "stream"]),
     ("view", &["core", "store", "room", "account", "device", "media", "remote", "outbox", "stream"]),
-    ("engine", &["command", "view", "stream", "store", "core"]),
+    ("open", &["core", "store", "engine"]),
+    ("engine", &["command", "view", "stream", "store", "core", "open"]),
 ];
 
-/// Reads of a sibling that ARCHITECTURE.md lists: (module, what it reads).
-const SIBLING_READS: &[(&str, &str)] = &[];
+/// Exceptions: (module, what it knows all the same, why).
+const EXCEPTIONS: &[(&str, &str, &str)] = &[
+    ("room", "stream::Touch", "a module records what it touched; one function turns that into stream rows"),
+    ("store", "stream::Touch", "the transaction collects what was touched"),
+    ("store", "engine::Shared", "the transaction reaches the caches and counters of its engine"),
+    ("store", "room::Event", "the transaction carries events that are not yet on disk"),
+    ("room", "engine", "the append path reads the engine's options and caches through its transaction"),
+    ("engine", "room::Event", "the cache of events is the engine's"),
+    ("engine", "room::StateNode", "the cache of state nodes is the engine's"),
+];
 
 /// Crates that `engine::core` may name: serde-level, crypto, and the Matrix identifiers.
 const CORE_CRATES: &[&str] =
@@ -53,8 +62,8 @@ const SERVER_BANNED: &[&str] = &["warren_engine::store", "warren_engine::room", 
 /// Files in which a task may be started: the table of workers and the listeners' connections.
 const SPAWN_ALLOWED: &[&str] = &["server/src/worker.rs", "server/src/http/listen.rs"];
 
-/// Files that may say `unsafe`. There is none.
-const UNSAFE_ALLOWED: &[&str] = &[];
+/// Files that may say `unsafe`: a snapshot that holds its database in the same struct.
+const UNSAFE_ALLOWED: &[&str] = &["engine/src/store/backend/rocks.rs"];
 
 /// Fails with all breaches at once.
 fn check(rule: &str, breaches: Vec<String>) {
@@ -95,7 +104,7 @@ fn may_import(module: &str, target: &str) -> bool {
     within(module)
         || (module != "core" && within("error"))
         || allowed.iter().any(|name| within(name))
-        || SIBLING_READS.iter().any(|(reader, read)| *reader == module && within(read))
+        || EXCEPTIONS.iter().any(|(reader, read, _)| *reader == module && within(read))
 }
 
 #[test]

@@ -177,7 +177,9 @@ fn targets(path: &str) -> Vec<String> {
             Some(group) => branches(group).iter().map(|branch| first_name(branch)).collect(),
             None => vec![first_name(after)],
         };
-        return seconds.into_iter().map(|second| format!("{name}::{second}")).collect();
+        let whole = |second: &String| second.is_empty() || second == "self";
+        let joined = |second: String| if whole(&second) { name.clone() } else { format!("{name}::{second}") };
+        return seconds.into_iter().map(joined).collect();
     };
     branches(group).iter().flat_map(|branch| targets(branch)).collect()
 }
