@@ -114,7 +114,7 @@ def test_paths_that_are_not_utf8(alice, path):
 
 def served_endpoints():
     """The endpoints that the binary says it serves and that want an access token."""
-    if "WARREN_BASE_URL" in os.environ:
+    if "HOMESERVER_URL" in os.environ:
         return []
     table = subprocess.run([server.binary(), "routes"], capture_output=True, text=True, timeout=30, check=True).stdout
     header, *rows = [line.split("\t") for line in table.splitlines()]
@@ -129,7 +129,7 @@ def served_endpoints():
     return found
 
 
-@pytest.mark.skipif("WARREN_BASE_URL" in os.environ, reason="the table is Warren's own")
+@pytest.mark.skipif("HOMESERVER_URL" in os.environ, reason="the table is Warren's own")
 @pytest.mark.parametrize("token, errcode", [(None, "M_MISSING_TOKEN"), ("", "M_MISSING_TOKEN"), ("x", "M_UNKNOWN_TOKEN")])
 def test_every_endpoint_wants_a_valid_token(base_url, token, errcode):
     endpoints = served_endpoints()

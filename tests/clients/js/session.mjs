@@ -7,7 +7,7 @@ import "fake-indexeddb/auto";
 import { randomBytes, webcrypto } from "node:crypto";
 import { ClientEvent, IndexedDBStore, MatrixEventEvent, RoomEvent, RoomMemberEvent, SyncState, createClient } from "matrix-js-sdk";
 
-export const baseUrl = process.env.WARREN_BASE_URL ?? "http://127.0.0.1:8008";
+export const baseUrl = process.env.HOMESERVER_URL ?? "http://127.0.0.1:8008";
 export const password = "correct horse battery staple";
 // A loaded machine may take its time; a test that waits longer has failed.
 const waitMsMax = 60_000;
