@@ -26,7 +26,9 @@ describe("devices and users that trust each other", () => {
 
     /** Waits until something that is asked for asynchronously holds, looking again whenever keys change. */
     const becomes = async (client, ask) => {
-        const names = [CryptoEvent.KeysChanged, CryptoEvent.DevicesUpdated, CryptoEvent.UserTrustStatusChanged, ClientEvent.Sync];
+        const { KeysChanged, DevicesUpdated, UserTrustStatusChanged, KeyBackupStatus } = CryptoEvent;
+        const cached = CryptoEvent.KeyBackupDecryptionKeyCached;
+        const names = [KeysChanged, DevicesUpdated, UserTrustStatusChanged, KeyBackupStatus, cached, ClientEvent.Sync];
         while (!(await ask())) await until(client, names, () => true);
     };
 
