@@ -57,7 +57,7 @@ describe("devices and users that trust each other", () => {
         await becomes(alice, () => crypto.isCrossSigningReady());
         await becomes(alice, () => crypto.isSecretStorageReady());
         await becomes(alice, () => crypto.getActiveSessionBackupVersion());
-        assert.equal(await trusts(alice, alice.getUserId(), alice.getDeviceId()), true);
+        await becomes(alice, () => trusts(alice, alice.getUserId(), alice.getDeviceId()));
     });
 
     it("verifies a second device, which then holds the secrets", async () => {
@@ -127,6 +127,6 @@ describe("devices and users that trust each other", () => {
             const event = await eventOf(fresh, roomId, id);
             assert.equal(event.getContent().body, text);
         }
-        assert.equal(await trusts(fresh, userId, fresh.getDeviceId()), true);
+        await becomes(fresh, () => trusts(fresh, userId, fresh.getDeviceId()));
     });
 });

@@ -1,5 +1,7 @@
 //! Two users chat in an encrypted room: everything a person does on an ordinary day, then a pause of 1,000 events.
 
+#![recursion_limit = "256"]
+
 mod session;
 
 use anyhow::{Context, Result, ensure};

@@ -1,5 +1,7 @@
 //! Devices that trust each other: cross-signing, verification by emoji, key backup and its restore.
 
+#![recursion_limit = "256"]
+
 mod session;
 
 use anyhow::{Context, Result, ensure};
@@ -19,7 +21,7 @@ async fn bootstrap(session: &Session) -> Result<()> {
     let encryption = session.client.encryption();
     if let Err(error) = encryption.bootstrap_cross_signing(None).await {
         let info = error.as_uiaa_response().context("only authentication is missing")?;
-        let identifier = UserIdentifier::Matrix(session.user_id().to_string().into());
+        let identifier = UserIdentifier::from(session.user_id().to_owned());
         let mut password = Password::new(identifier, PASSWORD.to_owned());
         password.session = info.session.clone();
         encryption.bootstrap_cross_signing(Some(AuthData::Password(password))).await?;
