@@ -1,9 +1,6 @@
 //! Two users chat in an encrypted room: everything a person does on an ordinary day, then a pause of 1,000 events.
 
-#![recursion_limit = "256"]
-
-mod session;
-
+use crate::session::{Session, encrypted_room};
 use anyhow::{Context, Result, ensure};
 use matrix_sdk::{
     attachment::AttachmentConfig,
@@ -17,7 +14,6 @@ use matrix_sdk::{
     },
 };
 use serde_json::{Value, json};
-use session::{Session, encrypted_room};
 
 const MISSED: usize = 1_000;
 
@@ -84,7 +80,8 @@ async fn redactions_receipts_and_typing_arrive() -> Result<()> {
     let regret = chat.bob.send_text(&chat.room, "regret").await?;
     chat.alice.event(&regret).await?;
     chat.bob.room(&chat.room)?.redact(&regret, Some("regret"), None).await?;
-    let redacts = |event: &Value| event["redacts"] == regret.as_str() || event["content"]["redacts"] == regret.as_str();
+    let redacts =
+        |event: &Value| event["redacts"] == regret.as_str() || event["content"]["redacts"] == regret.as_str();
     chat.alice.sees("the redaction", |seen| redacts(&seen.event)).await?;
 
     let last = chat.hello().await?;

@@ -1,19 +1,17 @@
 //! Devices that trust each other: cross-signing, verification by emoji, key backup and its restore.
 
-#![recursion_limit = "256"]
-
-mod session;
-
+use crate::session::{PASSWORD, Session, encrypted_room};
 use anyhow::{Context, Result, ensure};
 use futures_util::StreamExt;
 use matrix_sdk::{
-    encryption::verification::{SasState, SasVerification, Verification, VerificationRequest, VerificationRequestState},
+    encryption::verification::{
+        SasState, SasVerification, Verification, VerificationRequest, VerificationRequestState,
+    },
     ruma::{
         api::client::uiaa::{AuthData, Password, UserIdentifier},
         events::key::verification::request::ToDeviceKeyVerificationRequestEvent,
     },
 };
-use session::{PASSWORD, Session, encrypted_room};
 use tokio::sync::mpsc;
 
 /// Makes the cross-signing keys, with the password where the server asks for it.
@@ -50,6 +48,7 @@ async fn verify(request: VerificationRequest, starts: bool) -> Result<String> {
     let mut changes = Box::pin(request.changes());
     let mut state = request.state();
     let sas = loop {
+        eprintln!("req {starts} {state:?}");
         match state {
             VerificationRequestState::Requested { .. } => request.accept().await?,
             VerificationRequestState::Ready { .. } if starts => {
@@ -71,6 +70,7 @@ async fn compare(sas: SasVerification) -> Result<String> {
     let mut changes = Box::pin(sas.changes());
     let (mut state, mut shown) = (sas.state(), String::new());
     loop {
+        eprintln!("sas {state:?}");
         match state {
             SasState::KeysExchanged { emojis, .. } => {
                 let emojis = emojis.context("both know emoji")?.emojis;

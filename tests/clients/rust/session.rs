@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use matrix_sdk::{
-    Client, LoopCtrl, Room,
+    Client, LoopCtrl, Room, RoomMemberships,
     config::SyncSettings,
     encryption::{BackupDownloadStrategy, EncryptionSettings},
     ruma::{
@@ -35,7 +35,6 @@ const WAIT_MAX: Duration = Duration::from_secs(60);
 /// An event as the client gave it, decrypted where it could be.
 #[derive(Clone, Debug)]
 pub struct Seen {
-    pub room: OwnedRoomId,
     pub event: Value,
     pub was_encrypted: bool,
 }
@@ -80,7 +79,8 @@ impl Session {
 
     async fn start(client: Client) -> Result<Self> {
         let (ticks, _) = watch::channel(0);
-        let session = Self { client, seen: Arc::default(), ticks: Arc::new(ticks), syncing: Mutex::new(None) };
+        let session =
+            Self { client, seen: Arc::default(), ticks: Arc::new(ticks), syncing: Mutex::new(None) };
         session.resume();
         session.until("the first sync", async || (*session.ticks.borrow() > 0).then_some(())).await?;
         Ok(session)
@@ -126,7 +126,11 @@ impl Session {
     }
 
     /// Waits until `look` gives something, looking again after each sync answer.
-    pub async fn until<T, F: Future<Output = Option<T>>>(&self, what: &str, look: impl Fn() -> F) -> Result<T> {
+    pub async fn until<T, F: Future<Output = Option<T>>>(
+        &self,
+        what: &str,
+        look: impl Fn() -> F,
+    ) -> Result<T> {
         let mut ticks = self.ticks.subscribe();
         let search = async {
             loop {
@@ -180,7 +184,8 @@ pub async fn encrypted_room(owner: &Session, guest: &Session) -> Result<OwnedRoo
     for session in [owner, guest] {
         let joined = async || {
             let room = session.client.get_room(&id)?;
-            (room.joined_members_count() == 2 && room.encryption_state().is_encrypted()).then_some(())
+            let members = room.members_no_sync(RoomMemberships::JOIN).await.ok()?;
+            (members.len() == 2 && room.encryption_state().is_encrypted()).then_some(())
         };
         session.until("both joined and encryption on", joined).await?;
     }
@@ -189,16 +194,16 @@ pub async fn encrypted_room(owner: &Session, guest: &Session) -> Result<OwnedRoo
 
 /// Keeps all events of a sync answer.
 fn note(seen: &mut Vec<Seen>, response: &SyncResponse) {
-    for (room, update) in &response.rooms.joined {
+    for update in response.rooms.joined.values() {
         for event in &update.timeline.events {
             if let Ok(value) = event.raw().deserialize_as::<Value>() {
                 let was_encrypted = event.encryption_info().is_some();
-                seen.push(Seen { room: room.clone(), event: value, was_encrypted });
+                seen.push(Seen { event: value, was_encrypted });
             }
         }
         for event in &update.ephemeral {
             if let Ok(value) = event.deserialize_as::<Value>() {
-                seen.push(Seen { room: room.clone(), event: value, was_encrypted: false });
+                seen.push(Seen { event: value, was_encrypted: false });
             }
         }
     }
