@@ -1,6 +1,6 @@
 //! Devices that trust each other: cross-signing, verification by emoji, key backup and its restore.
 
-use crate::session::{PASSWORD, Session, encrypted_room};
+use crate::session::{PASSWORD, Session, WAIT_MAX, encrypted_room};
 use anyhow::{Context, Result, ensure};
 use futures_util::StreamExt;
 use matrix_sdk::{
@@ -48,7 +48,6 @@ async fn verify(request: VerificationRequest, starts: bool) -> Result<String> {
     let mut changes = Box::pin(request.changes());
     let mut state = request.state();
     let sas = loop {
-        eprintln!("req {starts} {state:?}");
         match state {
             VerificationRequestState::Requested { .. } => request.accept().await?,
             VerificationRequestState::Ready { .. } if starts => {
@@ -70,7 +69,6 @@ async fn compare(sas: SasVerification) -> Result<String> {
     let mut changes = Box::pin(sas.changes());
     let (mut state, mut shown) = (sas.state(), String::new());
     loop {
-        eprintln!("sas {state:?}");
         match state {
             SasState::KeysExchanged { emojis, .. } => {
                 let emojis = emojis.context("both know emoji")?.emojis;
@@ -92,6 +90,9 @@ async fn a_second_device_is_verified_and_gets_the_secrets() -> Result<()> {
     let second = first.login_again().await?;
     let mut coming = requests(&first);
     let user = first.user_id().to_owned();
+    let device = second.client.device_id().context("logged in")?.to_owned();
+    let known = async || first.client.encryption().get_device(&user, &device).await.ok()?.map(drop);
+    first.until("the second device is known", known).await?;
     let identity = second
         .client
         .encryption()
@@ -99,11 +100,11 @@ async fn a_second_device_is_verified_and_gets_the_secrets() -> Result<()> {
         .await?
         .context("the keys of the user are on the server")?;
     let request = identity.request_verification().await?;
-    let answer = coming.recv().await.context("the request arrives")?;
-    let (mine, theirs) = tokio::try_join!(verify(request, true), verify(answer, false))?;
+    let answer = tokio::time::timeout(WAIT_MAX, coming.recv()).await?.context("the request arrives")?;
+    let both = async { tokio::try_join!(verify(request, true), verify(answer, false)) };
+    let (mine, theirs) = tokio::time::timeout(WAIT_MAX, both).await??;
     ensure!(mine == theirs && !mine.is_empty(), "{mine} is not {theirs}");
 
-    let device = second.client.device_id().context("logged in")?.to_owned();
     let signed = async || {
         let found = first.client.encryption().get_device(&user, &device).await.ok()??;
         found.is_cross_signed_by_owner().then_some(())

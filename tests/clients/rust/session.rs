@@ -30,7 +30,7 @@ use tokio::{sync::watch, task::JoinHandle};
 
 pub const PASSWORD: &str = "correct horse battery staple";
 /// A loaded machine may take its time; a test that waits longer has failed.
-const WAIT_MAX: Duration = Duration::from_secs(60);
+pub const WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// An event as the client gave it, decrypted where it could be.
 #[derive(Clone, Debug)]
