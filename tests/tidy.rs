@@ -17,7 +17,14 @@ const FILE_LINES_MAX: usize = 600;
 /// Functions are to about 70 lines; a signature over several lines gets some room.
 const FUNCTION_LINES_MAX: usize = 80;
 
-/// Modules of the engine and the sibling modules that each may name. `error` is everybody's but `core`'s.
+/// What every module but `core` may name: errors, and the way to record what it touched, which one function turns into
+/// stream rows.
+const EVERYBODY: &[&str] = &["error", "stream::Touch"];
+
+/// The text language for rooms, for tests alone. Tests go through the façade and name what they like.
+const FIXTURES: &str = "fixture";
+
+/// Modules of the engine and the sibling modules that each may name.
 const ENGINE_IMPORTS: &[(&str, &[&str])] = &[
     ("core", &[]),
     ("store", &["core"]),
@@ -31,18 +38,18 @@ const ENGINE_IMPORTS: &[(&str, &[&str])] = &[
     ("command", &["core", "store", "room", "account", "device", "media", "remote", "outbox", "stream"]),
     ("view", &["core", "store", "room", "account", "device", "media", "remote", "outbox", "stream"]),
     ("open", &["core", "store", "engine"]),
+    ("check", &["core", "store", "room", "account", "device", "media", "outbox", "stream"]),
     ("engine", &["command", "view", "stream", "store", "core", "open"]),
 ];
 
 /// Exceptions: (module, what it knows all the same, why).
 const EXCEPTIONS: &[(&str, &str, &str)] = &[
-    ("room", "stream::Touch", "a module records what it touched; one function turns that into stream rows"),
-    ("store", "stream::Touch", "the transaction collects what was touched"),
     ("store", "engine::Shared", "the transaction reaches the caches and counters of its engine"),
     ("store", "room::Event", "the transaction carries events that are not yet on disk"),
     ("room", "engine", "the append path reads the engine's options and caches through its transaction"),
     ("engine", "room::Event", "the cache of events is the engine's"),
     ("engine", "room::StateNode", "the cache of state nodes is the engine's"),
+    ("engine", "account::SessionCache", "the cache of sessions is the engine's"),
 ];
 
 /// Crates that `engine::core` may name: serde-level, crypto, and the Matrix identifiers.
@@ -102,7 +109,7 @@ fn may_import(module: &str, target: &str) -> bool {
     let within = |allowed: &str| target == allowed || target.starts_with(&format!("{allowed}::"));
     let Some((_, allowed)) = ENGINE_IMPORTS.iter().find(|(name, _)| *name == module) else { return true };
     within(module)
-        || (module != "core" && within("error"))
+        || (module != "core" && EVERYBODY.iter().any(|name| within(name)))
         || allowed.iter().any(|name| within(name))
         || EXCEPTIONS.iter().any(|(reader, read, _)| *reader == module && within(read))
 }
@@ -110,8 +117,11 @@ fn may_import(module: &str, target: &str) -> bool {
 #[test]
 fn engine_modules_import_what_the_table_allows() {
     let mut breaches = Vec::new();
-    for source in sources(&["engine/src"]) {
+    for source in sources(&["engine/src"]).iter().filter(|source| !source.is_test()) {
         let Some(module) = engine_module(&source.path) else { continue };
+        if module == FIXTURES {
+            continue;
+        }
         for (line, target) in source.crate_paths() {
             if !may_import(module, &target) {
                 breaches.push(format!("{}:{line}: `{module}` may not know `{target}`", source.path));
@@ -124,7 +134,7 @@ fn engine_modules_import_what_the_table_allows() {
 #[test]
 fn every_engine_module_is_in_the_table() {
     let known: BTreeSet<&str> =
-        ENGINE_IMPORTS.iter().map(|(name, _)| *name).chain(["lib", "error"]).collect();
+        ENGINE_IMPORTS.iter().map(|(name, _)| *name).chain(["lib", "error", FIXTURES]).collect();
     let modules: BTreeSet<String> =
         sources(&["engine/src"]).iter().filter_map(|s| engine_module(&s.path).map(String::from)).collect();
     let breaches = modules.into_iter().filter(|module| !known.contains(module.as_str())).collect();
