@@ -46,6 +46,10 @@ const ENGINE_IMPORTS: &[(&str, &[&str])] = &[
 const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("store", "engine::Shared", "the transaction reaches the caches and counters of its engine"),
     ("store", "room::Event", "the transaction carries events that are not yet on disk"),
+    ("room", "account::profile", "a membership carries the member's name and picture"),
+    ("room", "account::push_rules", "unread counts follow each member's rules"),
+    ("room", "account::account_data", "visibility leaves out whom the user ignores"),
+    ("check", "view::View", "a check is a view of the whole store"),
     ("room", "engine", "the append path reads the engine's options and caches through its transaction"),
     ("engine", "room::Event", "the cache of events is the engine's"),
     ("engine", "room::StateNode", "the cache of state nodes is the engine's"),
