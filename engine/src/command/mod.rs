@@ -2,11 +2,13 @@
 
 mod change_membership;
 mod create_room;
+mod directory;
 mod forget_room;
 mod send_event;
 
 pub use change_membership::{ChangeMembership, MembershipAction};
 pub use create_room::{CreateRoom, InitialState};
+pub use directory::{ListRoom, RemoveAlias, SetAlias};
 pub use forget_room::ForgetRoom;
 pub use send_event::SendEvent;
 

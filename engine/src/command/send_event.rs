@@ -133,3 +133,6 @@ impl SendEvent {
         Ok(same.then(|| current.event_id.to_string()))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,9 +12,8 @@ pub(crate) mod relations;
 pub(crate) mod sending;
 pub mod state;
 mod stripped_state;
+mod summary;
 pub(crate) mod visibility;
-pub(crate) mod sending;
-mod stripped_state;
 
 pub(crate) use append::{NewEvent, append, create};
 pub use event::Event;
@@ -22,3 +21,5 @@ pub(crate) use event::room_version;
 pub(crate) use head::{RoomCtx, world_readable};
 pub use presets::Preset;
 pub use state::{Node as StateNode, StateChange};
+pub use summary::RoomSummary;
+pub(crate) use summary::summary;

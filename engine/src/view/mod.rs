@@ -1,6 +1,7 @@
 //! One file per read: a view answers a question from one published moment.
 
 mod joined_rooms;
+mod public_rooms;
 #[allow(dead_code)]
 pub(crate) mod render;
 mod room_alias;
@@ -8,16 +9,10 @@ mod room_state;
 pub mod token;
 
 pub use joined_rooms::JoinedRooms;
-pub use room_alias::RoomAlias;
+pub use public_rooms::{IsListed, PUBLIC_ROOMS_MAX, PublicRooms, PublicRoomsPage};
+pub use room_alias::{RoomAlias, RoomAliases};
 pub use room_state::{RoomState, RoomStateEvent};
 pub use token::StreamToken;
-mod joined_rooms;
-mod room_alias;
-mod room_state;
-
-pub use joined_rooms::JoinedRooms;
-pub use room_alias::RoomAlias;
-pub use room_state::{RoomState, RoomStateEvent};
 
 use crate::{error::Result, store::Reader};
 

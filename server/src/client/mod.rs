@@ -5,12 +5,14 @@ use crate::http::Endpoint;
 mod banning;
 mod capabilities;
 mod create_room;
+mod directory;
 mod inviting;
 mod joining;
 mod kicking;
 mod knocking;
 mod leaving;
 mod list_joined_rooms;
+mod list_public_rooms;
 mod membership;
 mod redaction;
 mod room_send;
@@ -23,12 +25,14 @@ pub const TOPICS: &[&[Endpoint]] = &[
     banning::ENDPOINTS,
     capabilities::ENDPOINTS,
     create_room::ENDPOINTS,
+    directory::ENDPOINTS,
     inviting::ENDPOINTS,
     joining::ENDPOINTS,
     kicking::ENDPOINTS,
     knocking::ENDPOINTS,
     leaving::ENDPOINTS,
     list_joined_rooms::ENDPOINTS,
+    list_public_rooms::ENDPOINTS,
     redaction::ENDPOINTS,
     room_send::ENDPOINTS,
     room_state::ENDPOINTS,
