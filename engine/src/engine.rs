@@ -18,6 +18,7 @@ use std::{
 use parking_lot::{Mutex, RwLock};
 
 use crate::{
+    account::SessionCache,
     command::{Command, Lanes},
     core::{
         event::KeyPair,
@@ -133,6 +134,7 @@ pub(crate) struct Shared {
     pub events: Cache<EventNum, Event>,
     pub nodes: Cache<NodeId, StateNode>,
     pub watch: Arc<Watch>,
+    pub sessions: SessionCache,
     pub memo: crate::view::Memo,
     overlay: Arc<Overlay>,
     published: RwLock<Arc<Published>>,
@@ -170,6 +172,7 @@ impl Engine {
             events: Cache::new(options.cache_bytes / 4 * 3),
             nodes: Cache::new(options.cache_bytes / 4),
             watch: Arc::default(),
+            sessions: SessionCache::default(),
             memo: crate::view::Memo::default(),
             overlay: Arc::default(),
             published: RwLock::new(Arc::new(Published { moment, pos: prepared.pos })),
@@ -249,6 +252,11 @@ impl Engine {
     /// Milliseconds since the Unix epoch, by the engine's clock.
     pub fn now_ms(&self) -> u64 {
         self.shared.clock.now_ms()
+    }
+
+    /// A text of `chars` random characters of the URL-safe Base64 alphabet, six bits each.
+    pub fn random_text(&self, chars: usize) -> String {
+        self.shared.reader().random_text(chars)
     }
 
     /// Figures for the metrics, by name.

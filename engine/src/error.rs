@@ -53,6 +53,15 @@ pub enum Denied {
     /// The name is reserved for an application service.
     #[error("this name is reserved")]
     Reserved,
+    /// The account is deactivated.
+    #[error("this account has been deactivated")]
+    Deactivated,
+    /// The registration token is unknown, used up or too old.
+    #[error("this registration token is not valid")]
+    RegistrationToken,
+    /// The password or token was replaced while the request was under way.
+    #[error("the credentials have changed")]
+    CredentialsChanged,
     /// The room is not on this server and nobody here can help to join it.
     #[error("the room cannot be reached from here")]
     Unreachable,
@@ -89,6 +98,9 @@ pub enum Invalid {
         /// What is wrong with it.
         why: String,
     },
+    /// The name is not one that a user may have.
+    #[error("this user name is not allowed: {0}")]
+    UserName(&'static str),
     /// The room version is not one this server speaks.
     #[error("room version {0} is not supported here")]
     RoomVersion(String),

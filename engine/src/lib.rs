@@ -4,6 +4,7 @@
 
 #![deny(unsafe_code, missing_docs)]
 
+pub mod account;
 pub mod command;
 pub mod core;
 mod engine;

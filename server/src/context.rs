@@ -5,13 +5,17 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use tokio_util::sync::CancellationToken;
 
+use warren_engine::command::{EndOlderTokens, MakeFirstToken};
+use warren_engine::view::{FirstToken, SessionOfToken};
 use warren_engine::{Engine, Options};
 
-use crate::config::{Config, Durability};
+use crate::admin::register::Nonces;
+use crate::config::{Config, Durability, Registration};
 use crate::http::ApiError;
 use crate::http::rate::RateLimits;
 use crate::http::session::Session;
 use crate::http::tls::Certificate;
+use crate::http::uia;
 use crate::metrics::Metrics;
 use crate::password::Passwords;
 
@@ -22,6 +26,10 @@ pub struct Context {
     pub metrics: Metrics,
     pub rate_limits: RateLimits,
     pub passwords: Passwords,
+    /// Interactive authentications under way.
+    pub uia: uia::Sessions,
+    /// Nonces of shared-secret registrations under way.
+    pub nonces: Nonces,
     /// The certificate of the https listeners, if there are any.
     pub certificate: Option<Arc<Certificate>>,
     /// Cancelled when the server is told to stop. Whoever waits long (`/sync`) also awaits
@@ -53,14 +61,20 @@ pub fn open_engine(config: &Config) -> Result<Engine, String> {
 impl Context {
     /// Errors: a sentence about what of the configuration cannot be used: a certificate, the metrics.
     pub fn new(config: Config) -> Result<Context, String> {
+        let engine = open_engine(&config)?;
+        if config.registration == Registration::Token {
+            engine.write(MakeFirstToken).wait().map_err(|error| error.to_string())?;
+        }
         Ok(Context {
             metrics: Metrics::install(config.metrics_listen.is_some())?,
             rate_limits: RateLimits::new(config.rate_limits),
             passwords: Passwords::new(&config)?,
+            uia: uia::Sessions::default(),
+            nonces: Nonces::default(),
             certificate: config.tls.as_ref().map(Certificate::load).transpose()?.map(Arc::new),
             shutdown: CancellationToken::new(),
             started: Instant::now(),
-            engine: open_engine(&config)?,
+            engine,
             config,
         })
     }
@@ -68,13 +82,30 @@ impl Context {
     /// The session that an access token stands for.
     ///
     /// Errors: 401 if there is none.
-    pub async fn session(&self, _token: &str) -> Result<Arc<Session>, ApiError> {
-        Err(ApiError::unknown_token("This access token is not known"))
+    pub async fn session(&self, token: &str) -> Result<Arc<Session>, ApiError> {
+        let session = self.engine.read(&SessionOfToken(token))?;
+        let session = session.ok_or_else(|| ApiError::unknown_token("This access token is not known"))?;
+        if session.expires_ms.is_some_and(|expires| expires <= self.engine.now_ms()) {
+            return Err(ApiError::soft_logout("This access token has expired; refresh it or log in again"));
+        }
+        if session.ends_older {
+            let user_id = session.user_id.to_string();
+            self.engine.write(EndOlderTokens { user_id, access_token: token.to_owned() }).await?;
+        }
+        Ok(session)
     }
 
     /// The registration token of the first start, while nobody has an account.
     pub fn first_token(&self) -> Option<String> {
-        None
+        match self.config.registration {
+            Registration::Token => self.engine.read(&FirstToken).ok().flatten(),
+            Registration::Closed | Registration::Open => None,
+        }
+    }
+
+    /// A random text that nobody can guess: 192 bits.
+    pub fn random_text(&self) -> String {
+        self.engine.random_text(32)
     }
 
     /// Milliseconds since 1970.

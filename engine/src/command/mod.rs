@@ -1,15 +1,24 @@
 //! One file per write: a command is read a snapshot, decide, return one batch.
 
+mod change_account;
 mod change_membership;
 mod create_room;
 mod directory;
+mod forget_device;
 mod forget_room;
+mod log_in;
+mod passing_token;
+mod register;
 mod send_event;
 
+pub use change_account::{ChangePassword, Deactivate, SetAccount};
 pub use change_membership::{ChangeMembership, MembershipAction};
 pub use create_room::{CreateRoom, InitialState};
 pub use directory::{ListRoom, RemoveAlias, SetAlias};
 pub use forget_room::ForgetRoom;
+pub use log_in::{EndOlderTokens, LogIn, NoteSeen, RefreshTokens, RemoveDevices, RenameDevice, WhichDevices};
+pub use passing_token::{MakePassingToken, SpendPassingToken};
+pub use register::{MakeFirstToken, Register, Registered};
 pub use send_event::SendEvent;
 
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};

@@ -207,6 +207,7 @@ impl Shared {
         for staged in &group {
             self.interner.mark_on_disk(&staged.names);
             // Before publishing: whoever reads at the new position must already find the news of it.
+            self.sessions.note(staged.last_pos, &staged.touches);
             self.watch.note(staged.last_pos, &staged.touches, &mut wakers);
         }
         for event in group.iter().flat_map(|staged| &staged.replaced) {

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::{NewEvent, RoomCtx, append, presets::one};
 use crate::{
+    account::profile,
     core::{
         event::JsonObject,
         identifiers::{is_user_id, server_name},
@@ -160,7 +161,13 @@ fn authorising_user(reader: &Reader, room: &RoomCtx) -> Result<Option<String>> {
 }
 
 /// Adds what a user shows of themselves.
-fn add_profile(_reader: &Reader, _user_id: &str, _content: &mut JsonObject) -> Result<()> {
+fn add_profile(reader: &Reader, user_id: &str, content: &mut JsonObject) -> Result<()> {
+    let Some(user) = reader.user_num(user_id)? else { return Ok(()) };
+    for name in [profile::DISPLAY_NAME, profile::AVATAR_URL] {
+        if let Some(text) = profile::text(reader, user, name)? {
+            content.insert(name.to_owned(), text.into());
+        }
+    }
     Ok(())
 }
 

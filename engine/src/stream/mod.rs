@@ -18,6 +18,8 @@ pub enum Touch {
     Peers(RoomNum),
     /// Something of the user's own: account data, an invite, a to-device message.
     User(UserNum),
+    /// What is known of the user's sessions no longer holds: a token ended, the account changed.
+    Sessions(UserNum),
     /// The user is now in the room, or no longer.
     Membership {
         /// Who.

@@ -124,6 +124,8 @@ impl Watch {
                 }
                 Touch::Peers(room) => self.note_for_room(room, pos, wakers),
                 Touch::User(user) => self.note_for_user(user, pos, wakers),
+                // Nobody is told of it; the session cache is brought up to date where the batch is published.
+                Touch::Sessions(_) => {}
                 Touch::Membership { user, room, joined } => self.change_membership(user, room, joined),
                 Touch::Typing { user, room, until_ms } => {
                     self.change_typing(user, room, until_ms, pos);

@@ -1,5 +1,6 @@
 //! One file per read: a view answers a question from one published moment.
 
+mod account;
 mod joined_rooms;
 mod public_rooms;
 #[allow(dead_code)]
@@ -8,6 +9,7 @@ mod room_alias;
 mod room_state;
 pub mod token;
 
+pub use account::*;
 pub use joined_rooms::JoinedRooms;
 pub use public_rooms::{IsListed, PUBLIC_ROOMS_MAX, PublicRooms, PublicRoomsPage};
 pub use room_alias::{RoomAlias, RoomAliases};

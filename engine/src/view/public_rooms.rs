@@ -141,7 +141,7 @@ fn places(reader: &Reader) -> Result<Vec<Place>> {
 impl PublicRooms {
     /// The room, if it is among those that are searched for.
     fn matching(&self, reader: &Reader, room: RoomNum) -> Result<Option<RoomSummary>> {
-        let Some(room) = RoomCtx::find(reader, &*reader.room_id(room)?)? else { return Ok(None) };
+        let Some(room) = RoomCtx::find(reader, &reader.room_id(room)?)? else { return Ok(None) };
         let summary = summary(reader, &room)?;
         let has_type = self.room_types.as_ref().is_none_or(|types| types.contains(&summary.room_type));
         let is_found = match self.search_term.as_deref().map(str::to_lowercase) {

@@ -87,6 +87,9 @@ impl From<Error> for ApiError {
         let sentence = error.to_string();
         match error {
             Error::Denied(denied) => match denied {
+                Denied::Deactivated => ApiError::user_deactivated(sentence),
+                Denied::RegistrationToken => ApiError::unauthorized(sentence),
+                Denied::CredentialsChanged => ApiError::forbidden(sentence),
                 Denied::Reserved => ApiError::exclusive(sentence),
                 Denied::Unreachable => ApiError::not_found(sentence),
                 Denied::NotBanned => ApiError::bad_state(sentence),
@@ -103,6 +106,7 @@ impl From<Error> for ApiError {
                 Invalid::Identifier { .. } | Invalid::Parameter { .. } | Invalid::Token => {
                     ApiError::invalid_param(sentence)
                 }
+                Invalid::UserName(_) => ApiError::invalid_username(sentence),
                 Invalid::RoomVersion(_) => ApiError::unsupported_room_version(sentence),
                 Invalid::RoomState(_) => ApiError::invalid_room_state(sentence),
                 Invalid::AliasTarget(_) => ApiError::bad_alias(sentence),

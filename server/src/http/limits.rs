@@ -49,6 +49,33 @@ pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// between two sweeps is an attack, and then all start afresh.
 pub const BUCKETS_MAX: usize = 200_000;
 
+/// Interactive authentications under way at most, some 300 bytes each; the oldest are forgotten.
+pub const UIA_SESSIONS_MAX: usize = 20_000;
+
+/// Time for all stages of one interactive authentication: time enough to look up a password.
+pub const UIA_TIME_MAX: Duration = Duration::from_secs(15 * 60);
+
+/// Nonces of shared-secret registration at most; a tool uses one at a time.
+pub const NONCES_MAX: usize = 1_000;
+
+/// Time between a nonce and its use, which are two requests of one tool.
+pub const NONCE_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// Bytes of a device id; clients make ten characters.
+pub const DEVICE_ID_BYTES_MAX: usize = 255;
+
+/// Bytes of a device's name, which lists show on a line.
+pub const DEVICE_NAME_BYTES_MAX: usize = 512;
+
+/// Time between two notes of when a device was last seen; so old may the time be that a user is told.
+pub const SEEN_INTERVAL: Duration = Duration::from_secs(10 * 60);
+
+/// How long a login token is good that one device hands to another.
+pub const LOGIN_TOKEN_TIME: Duration = Duration::from_secs(2 * 60);
+
+/// How long an OpenID token is good.
+pub const OPENID_TOKEN_TIME: Duration = Duration::from_secs(60 * 60);
+
 /// A sustained rate and a burst: (requests per second, requests at once).
 pub struct Allowance {
     pub per_second: f32,

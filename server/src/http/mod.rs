@@ -6,6 +6,7 @@
 pub mod answer;
 pub mod call;
 mod cors;
+pub mod credentials;
 pub mod error;
 mod json;
 pub mod limits;
@@ -17,6 +18,7 @@ pub mod route;
 pub mod serve;
 pub mod session;
 pub mod tls;
+pub mod uia;
 
 pub use answer::Answer;
 pub use call::{Call, Outcome};

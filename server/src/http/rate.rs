@@ -52,6 +52,14 @@ impl RateLimits {
         self.take_at(buckets, sender, rate, self.start.elapsed().as_secs_f64())
     }
 
+    /// Takes a token for a try of the password of an account, from wherever it comes. Errors: 429 as above.
+    pub fn take_for_account(&self, user_id: &str) -> Result<(), ApiError> {
+        let Some(buckets) = &self.buckets else { return Ok(()) };
+        // Apart from what the user's own sessions send.
+        let account = self.hasher.hash_one(("password", user_id));
+        self.take_at(buckets, account, Rate::Login, self.start.elapsed().as_secs_f64())
+    }
+
     fn take_at(
         &self,
         buckets: &DashMap<(u64, Rate), Bucket>,

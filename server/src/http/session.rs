@@ -3,26 +3,14 @@
 use std::sync::Arc;
 
 use http::header::AUTHORIZATION;
-use ruma_common::{OwnedDeviceId, OwnedUserId};
+use warren_engine::account::Sighting;
+use warren_engine::command::NoteSeen;
 
+pub use warren_engine::account::Session;
+
+use super::limits::SEEN_INTERVAL;
 use super::route::Auth;
 use super::{ApiError, Call};
-
-/// A logged-in device, or an application service acting as a user.
-#[derive(Debug, Clone)]
-pub struct Session {
-    pub user_id: OwnedUserId,
-    /// `None` for an application service that has not named a device.
-    pub device_id: Option<OwnedDeviceId>,
-    /// Guests may use the endpoints whose row says `Guest`.
-    pub is_guest: bool,
-    /// May use the server administration API.
-    pub is_admin: bool,
-    /// The account is locked: only logging out is possible.
-    pub is_locked: bool,
-    /// The account is suspended: handlers refuse what the section "Account suspension" lists.
-    pub is_suspended: bool,
-}
 
 /// The session of a request, checked against the endpoint's row.
 ///
@@ -40,7 +28,19 @@ pub async fn authenticate(call: &Call) -> Result<Option<Arc<Session>>, ApiError>
     };
     let session = call.ctx.session(&token).await?;
     admits(auth, &session)?;
+    note_seen(call, &session);
     Ok(Some(session))
+}
+
+/// Notes now and then when and from where the device was seen. Nobody waits for the note.
+fn note_seen(call: &Call, session: &Session) {
+    let Some(device_id) = &session.device_id else { return };
+    let now_ms = call.ctx.engine.now_ms();
+    if session.seen.is_due(now_ms, SEEN_INTERVAL.as_millis() as u64) {
+        let sighting = Sighting { ts: now_ms, ip: call.client.map(|address| address.to_string()) };
+        let (user_id, device_id) = (session.user_id.to_string(), device_id.to_string());
+        drop(call.ctx.engine.write(NoteSeen { user_id, device_id, sighting }));
+    }
 }
 
 fn admits(auth: Auth, session: &Session) -> Result<(), ApiError> {
@@ -79,12 +79,16 @@ mod tests {
     #[test]
     fn who_is_admitted_where() {
         let plain = Session {
-            user_id: OwnedUserId::try_from("@a:b").expect("a user id"),
+            user: Default::default(),
+            user_id: "@a:b".try_into().expect("a user id"),
             device_id: None,
             is_guest: false,
             is_admin: false,
             is_locked: false,
             is_suspended: false,
+            expires_ms: None,
+            ends_older: false,
+            seen: Default::default(),
         };
         let guest = Session { is_guest: true, ..plain.clone() };
         let admin = Session { is_admin: true, ..plain.clone() };

@@ -8,9 +8,11 @@ use bytes::Bytes;
 
 use super::{Family, StorageError, Value};
 
+mod account;
 mod names;
 mod room;
 
+pub use account::*;
 pub use names::*;
 pub use room::*;
 
@@ -79,7 +81,7 @@ macro_rules! keyspaces {
 pub(crate) use keyspaces;
 
 /// The topics, each a file beside this one.
-const TOPICS: &[&[KeyspaceRow]] = &[names::TABLE, room::TABLE];
+const TOPICS: &[&[KeyspaceRow]] = &[names::TABLE, room::TABLE, account::TABLE];
 
 /// The whole table, in the order of the id bytes.
 pub fn table() -> Vec<KeyspaceRow> {

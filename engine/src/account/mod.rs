@@ -1,0 +1,18 @@
+//! Local accounts and what belongs to them: users, devices and their tokens, profiles, account data, filters.
+//!
+//! Invariant: of a token only its SHA-256 is stored. Passwords are hashed outside of the engine, which keeps the hash.
+
+pub mod account_data;
+pub mod devices;
+pub mod filters;
+pub mod passing_tokens;
+pub mod profile;
+pub mod registration_tokens;
+mod session_cache;
+pub mod sessions;
+pub mod users;
+
+pub(crate) use session_cache::SessionCache;
+pub use sessions::{NewSession, Session, Tokens};
+
+pub use crate::store::schema::{Account, Sighting};

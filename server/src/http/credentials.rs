@@ -1,0 +1,84 @@
+//! Passwords and identifiers as clients send them to prove who they are: for logging in and for interactive auth.
+//!
+//! Invariant: whether an account exists cannot be told from the answer or from the time it takes.
+
+use ruma_common::UserId;
+use serde::Deserialize;
+use warren_engine::view::AccountOf;
+
+use super::{ApiError, Call};
+
+/// A user as a client names one (section "Identifier types"), with the field of clients of old beside it.
+#[derive(Debug, Default, Deserialize)]
+pub struct NamedUser {
+    identifier: Option<Identifier>,
+    /// A localpart or user id. Deprecated since r0.4.0.
+    user: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Identifier {
+    #[serde(rename = "type")]
+    kind: String,
+    user: Option<String>,
+}
+
+impl NamedUser {
+    /// Whether nobody is named at all.
+    pub fn is_absent(&self) -> bool {
+        self.identifier.is_none() && self.user.is_none()
+    }
+
+    /// The localpart or user id. Errors: 400 if none is named, or by something that this server does not know.
+    pub fn name(&self) -> Result<&str, ApiError> {
+        let Some(identifier) = &self.identifier else {
+            let user = self.user.as_deref();
+            return user.ok_or_else(|| ApiError::missing_param("identifier is missing"));
+        };
+        match (identifier.kind.as_str(), &identifier.user) {
+            ("m.id.user", Some(user)) => Ok(user),
+            ("m.id.user", None) => Err(ApiError::missing_param("identifier.user is missing")),
+            ("m.id.thirdparty" | "m.id.phone", _) => {
+                Err(ApiError::forbidden("Accounts here have no email addresses or phone numbers"))
+            }
+            (kind, _) => Err(ApiError::unknown(format!("Identifiers of the type {kind} are not known here"))),
+        }
+    }
+}
+
+/// Somebody whose password was right.
+pub struct Proven {
+    pub user_id: String,
+    /// The stored hash that the password fits.
+    pub password_hash: String,
+    pub is_locked: bool,
+}
+
+/// Checks a password. `name` is a localpart or user id; capitals in it are forgiven if no account has them.
+///
+/// Errors: 429 after too many tries for one account, from wherever they come.
+pub async fn prove(call: &Call, name: &str, password: &str) -> Result<Option<Proven>, ApiError> {
+    let ctx = &call.ctx;
+    let exact = user_id(call, name);
+    let (user_id, account) = match ctx.engine.read(&AccountOf(&exact))? {
+        Some(account) => (exact, Some(account)),
+        None => {
+            let lower = exact.to_ascii_lowercase();
+            let account = ctx.engine.read(&AccountOf(&lower))?;
+            (lower, account)
+        }
+    };
+    ctx.rate_limits.take_for_account(&user_id)?;
+    let is_locked = account.as_ref().is_some_and(|account| account.is_locked);
+    let stored = account.and_then(|account| account.password_hash);
+    let fits = ctx.passwords.verify(password.to_owned(), stored.clone()).await;
+    let fits = fits.map_err(ApiError::internal)?;
+    Ok(stored.filter(|_| fits).map(|password_hash| Proven { user_id, password_hash, is_locked }))
+}
+
+fn user_id(call: &Call, name: &str) -> String {
+    match UserId::parse(name) {
+        Ok(user_id) => user_id.as_str().to_owned(),
+        Err(_) => format!("@{name}:{}", call.ctx.config.server_name),
+    }
+}
