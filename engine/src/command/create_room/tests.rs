@@ -215,23 +215,3 @@ fn what_cannot_be_is_refused_and_leaves_nothing() {
     let error = world.engine.write(with_alias()).wait().unwrap_err();
     assert!(matches!(error, Error::Conflict(Conflict::AliasInUse)), "{error}");
 }
-#[test]
-fn zz_timing() {
-    let dir = tempfile::tempdir().unwrap();
-    let rocks = std::sync::Arc::new(crate::store::Rocks::open(dir.path(), 64 << 20).unwrap());
-    let mut options = crate::Options::new("here.example");
-    options.durability = crate::Durability::Relaxed;
-    let engine = crate::Engine::open(rocks, options).unwrap();
-    for round in 0..4 {
-        let start = std::time::Instant::now();
-        let mut pending = Vec::new();
-        for i in 0..1000 {
-            let mut request = CreateRoom::new(ALICE, "12");
-            request.name = Some(format!("room {round} {i}"));
-            pending.push(engine.write(request));
-        }
-        eprintln!("1000 rooms decided: {:?}", start.elapsed());
-        for p in pending { p.wait().unwrap(); }
-        eprintln!("1000 rooms: {:?}", start.elapsed());
-    }
-}
