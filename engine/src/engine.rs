@@ -231,7 +231,7 @@ impl Engine {
 
     /// The last published position.
     pub fn position(&self) -> StreamPos {
-        self.shared.published.read().pos
+        self.shared.published_pos()
     }
 
     /// A wait for anything new for `user` after `since`; see [`Wait`]. Spurious readiness is possible.
@@ -283,6 +283,11 @@ impl Shared {
     pub fn reader(self: &Arc<Self>) -> Reader {
         let published = self.published.read().clone();
         Reader::new(Base::Moment(published.moment.clone()), published.pos, self.clone())
+    }
+
+    /// The last published position.
+    pub fn published_pos(&self) -> StreamPos {
+        self.published.read().pos
     }
 
     fn latest(self: &Arc<Self>) -> Reader {

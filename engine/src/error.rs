@@ -2,7 +2,11 @@
 //!
 //! Invariant: no HTTP status and no Matrix error code appears here; the server maps variants to them in one place.
 
-use crate::{core::event::EventError, store::StorageError};
+use crate::{
+    core::{event::EventError, filter::FilterError},
+    core::{event::EventError, push_rules::RulesError},
+    store::StorageError,
+};
 
 /// Why the engine did not do what it was asked.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -50,6 +54,9 @@ pub enum Denied {
     /// It belongs to someone else.
     #[error("this is not yours to change")]
     NotYours,
+    /// A public key is the same as another key's or a device's id, so that their key ids would be the same.
+    #[error("this key id is in use")]
+    KeyIdInUse,
     /// The name is reserved for an application service.
     #[error("this name is reserved")]
     Reserved,
@@ -62,6 +69,12 @@ pub enum Denied {
     /// The password or token was replaced while the request was under way.
     #[error("the credentials have changed")]
     CredentialsChanged,
+    /// Too many media ids wait for their upload.
+    #[error("too many of your media ids wait for their upload")]
+    PendingMedia {
+        /// When the first of them expires, in milliseconds from now.
+        retry_after_ms: u64,
+    },
     /// The room is not on this server and nobody here can help to join it.
     #[error("the room cannot be reached from here")]
     Unreachable,
@@ -107,12 +120,43 @@ pub enum Invalid {
     /// The state that a new room is to have is not possible.
     #[error("the room cannot be created like this: {0}")]
     RoomState(String),
+    /// The profile would be larger than profiles may be.
+    #[error("the profile would be larger than 64 KiB")]
+    ProfileTooLarge,
+    /// The filter is malformed or too large.
+    #[error("the filter is not valid: {0}")]
+    Filter(FilterError),
     /// The event is malformed or too large.
     #[error(transparent)]
     Event(#[from] EventError),
     /// An alias that is to stand for a room does not exist or points elsewhere.
     #[error("the alias {0} does not point to this room")]
     AliasTarget(String),
+    /// A signature is missing or does not verify.
+    #[error("{what} has no good signature: {why}")]
+    Signature {
+        /// What should be signed.
+        what: &'static str,
+        /// What is wrong.
+        why: String,
+    },
+    /// Cross-signing keys need a master key, and there is none.
+    #[error("there is no master key, neither in the request nor stored")]
+    NoMasterKey,
+    /// Something is larger or more than allowed.
+    #[error("{what}: more than the limit of {max}")]
+    TooLarge {
+        /// What, and in which unit it is counted.
+        what: &'static str,
+        /// The limit.
+        max: usize,
+    },
+    /// The push rules would cost too much to evaluate.
+    #[error(transparent)]
+    PushRules(#[from] RulesError),
+    /// The rule that a push rule is to be placed beside does not exist, or what is asked for cannot be.
+    #[error("before/after rule not found: {0}")]
+    PushRulePlace(String),
     /// The position or token is not one this server gave out.
     #[error("this token was not given out by this server")]
     Token,
@@ -143,6 +187,8 @@ pub enum What {
     ProfileField,
     /// A push rule.
     PushRule,
+    /// A device's or cross-signing key.
+    Key,
     /// A key backup version, room or session.
     KeyBackup,
     /// A media file.
@@ -165,6 +211,7 @@ impl std::fmt::Display for What {
             Self::Filter => "filter",
             Self::ProfileField => "profile field",
             Self::PushRule => "push rule",
+            Self::Key => "key",
             Self::KeyBackup => "key backup",
             Self::Media => "media",
             Self::Tag => "tag",
@@ -193,6 +240,9 @@ pub enum Conflict {
     /// The sender has annotated the event with this key already.
     #[error("you have reacted to this event in this way already")]
     DuplicateAnnotation,
+    /// The media id has its content.
+    #[error("something has been uploaded to this media id already")]
+    MediaExists,
     /// The same key id was uploaded with another key.
     #[error("a key with this id exists and is different")]
     KeyExists,

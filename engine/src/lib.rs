@@ -5,12 +5,15 @@
 #![deny(unsafe_code, missing_docs)]
 
 pub mod account;
+pub mod check;
 pub mod command;
 pub mod core;
+pub mod device;
 mod engine;
 mod error;
 #[cfg(test)]
 mod fixture;
+mod media;
 mod open;
 pub mod room;
 pub mod store;
@@ -20,6 +23,7 @@ pub mod view;
 pub use command::{Command, Lanes};
 pub use engine::{Clock, Committer, Engine, Options, Pending, Random, SystemClock, SystemRandom};
 pub use error::{Conflict, Denied, Error, Invalid, Missing, Result, What};
-pub use store::{Durability, StorageError};
+pub use store::{Durability, StorageError, schema::Membership};
+pub use store::{Durability, StorageError, schema::MediaFile};
 pub use stream::{Touch, Wait};
 pub use view::View;

@@ -16,6 +16,7 @@ use crate::http::rate::RateLimits;
 use crate::http::session::Session;
 use crate::http::tls::Certificate;
 use crate::http::uia;
+use crate::media::Media;
 use crate::metrics::Metrics;
 use crate::password::Passwords;
 
@@ -30,6 +31,7 @@ pub struct Context {
     pub uia: uia::Sessions,
     /// Nonces of shared-secret registrations under way.
     pub nonces: Nonces,
+    pub media: Media,
     /// The certificate of the https listeners, if there are any.
     pub certificate: Option<Arc<Certificate>>,
     /// Cancelled when the server is told to stop. Whoever waits long (`/sync`) also awaits
@@ -43,7 +45,7 @@ pub struct Context {
 /// for requests and the allocator.
 const ENGINE_CACHES_PERCENT: u64 = 15;
 /// The folder of the store inside the data folder.
-const STORE_FOLDER: &str = "store";
+pub const STORE_FOLDER: &str = "store";
 
 /// Opens the engine on the embedded store. Errors: a sentence about why it cannot be opened.
 pub fn open_engine(config: &Config) -> Result<Engine, String> {
@@ -75,6 +77,7 @@ impl Context {
             shutdown: CancellationToken::new(),
             started: Instant::now(),
             engine,
+            media: Media::open(&config)?,
             config,
         })
     }

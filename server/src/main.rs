@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod admin;
 mod cli;
 mod client;
 mod config;
@@ -10,6 +11,7 @@ mod data_dir;
 mod discovery;
 mod http;
 mod log;
+mod media;
 mod metrics;
 mod page;
 mod password;
@@ -24,7 +26,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// All endpoints: every topic's table.
 fn tables() -> Vec<&'static [Endpoint]> {
-    [&[page::ENDPOINTS, discovery::ENDPOINTS], client::TOPICS].concat()
+    [&[page::ENDPOINTS, discovery::ENDPOINTS], client::TOPICS, admin::TOPICS].concat()
 }
 
 fn main() -> std::process::ExitCode {

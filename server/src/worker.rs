@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::{info, warn};
+use warren_engine::command::EndTyping;
 
 use crate::context::Context;
+use crate::http::ApiError;
 
 /// Work that is done again and again.
 pub struct Worker {
@@ -19,6 +21,7 @@ pub struct Worker {
 pub const WORKERS: &[Worker] = &[
     Worker { name: "certificate", every: Duration::from_secs(10), round: reload_certificate },
     Worker { name: "rate limits", every: Duration::from_secs(60), round: |ctx| ctx.rate_limits.sweep() },
+    Worker { name: "typing", every: Duration::from_secs(1), round: |ctx| drop(ctx.engine.write(EndTyping)) },
     Worker { name: "metrics", every: Duration::from_secs(5), round: |ctx| ctx.metrics.upkeep() },
 ];
 
@@ -44,5 +47,18 @@ fn reload_certificate(ctx: &Context) {
         Some(Ok(true)) => info!("the certificate has changed and is in use"),
         Some(Err(error)) => warn!(%error, "the changed certificate cannot be used; the old one stays"),
         Some(Ok(false)) | None => {}
+    }
+}
+
+/// Runs work of many writes to its end, also when the client that asked for it goes away meanwhile.
+///
+/// Errors: those of the work; 500 if it was cut off by the end of the server.
+pub async fn finish<E>(work: impl Future<Output = Result<(), E>> + Send + 'static) -> Result<(), ApiError>
+where
+    E: Into<ApiError> + Send + 'static,
+{
+    match tokio::spawn(work).await {
+        Ok(done) => done.map_err(E::into),
+        Err(error) => Err(ApiError::internal(error)),
     }
 }

@@ -6,10 +6,14 @@ pub mod account_data;
 pub mod devices;
 pub mod filters;
 pub mod passing_tokens;
+pub mod presence;
 pub mod profile;
+pub mod push_rules;
 pub mod registration_tokens;
 mod session_cache;
 pub mod sessions;
+#[cfg(test)]
+mod tests;
 pub mod users;
 
 pub(crate) use session_cache::SessionCache;

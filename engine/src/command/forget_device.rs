@@ -1,12 +1,12 @@
 //! A device goes away, whoever sends it away: this is the one list of what is kept for devices.
 
-use crate::{account::devices, core::num::UserNum, error::Result, store::Tx};
+use crate::{account::devices, core::num::UserNum, device, error::Result, store::Tx};
 
 /// Forgets something that is kept for a device.
 type Forget = fn(&mut Tx, UserNum, &str) -> Result<()>;
 
 /// Everything that is kept for a device beside its tokens.
-const KEPT: &[Forget] = &[];
+const KEPT: &[Forget] = &[device::forget];
 
 /// Removes a device, ends its tokens, and forgets all that is kept for it. The user's lane must be held.
 pub(super) fn forget_device(tx: &mut Tx, user: UserNum, device_id: &str) -> Result<()> {

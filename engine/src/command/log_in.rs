@@ -4,6 +4,7 @@ use crate::{
     account::{NewSession, Sighting, Tokens, devices, sessions, users},
     command::{Command, Lanes, forget_device::forget_device},
     core::num::UserNum,
+    device,
     error::{Error, Result, What},
     store::Tx,
 };
@@ -150,7 +151,7 @@ impl Command for RenameDevice {
     fn run(&self, tx: &mut Tx) -> Result<()> {
         let user = tx.user_num(&self.user_id)?.ok_or(Error::NotFound(What::User))?;
         match devices::rename(tx, user, &self.device_id, self.display_name.as_deref())? {
-            true => Ok(()),
+            true => device::renamed(tx, user, &self.device_id),
             false => Err(Error::NotFound(What::Device)),
         }
     }

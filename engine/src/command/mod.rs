@@ -1,25 +1,53 @@
 //! One file per write: a command is read a snapshot, decide, return one batch.
 
+mod account_data;
 mod change_account;
 mod change_membership;
+mod change_push_rules;
 mod create_room;
 mod directory;
 mod forget_device;
 mod forget_room;
+mod claim_keys;
+mod delete_to_device;
+mod key_backup;
 mod log_in;
+mod media;
 mod passing_token;
+mod profile;
 mod register;
 mod send_event;
+mod send_to_device;
+mod upload_cross_signing_keys;
+mod upload_keys;
+mod upload_signatures;
+mod set_presence;
+mod set_receipts;
+mod set_typing;
 
+pub use account_data::{SetAccountData, SetTag, StoreFilter};
 pub use change_account::{ChangePassword, Deactivate, SetAccount};
 pub use change_membership::{ChangeMembership, MembershipAction};
+pub use change_push_rules::{ChangePushRules, PushRuleChange};
 pub use create_room::{CreateRoom, InitialState};
 pub use directory::{ListRoom, RemoveAlias, SetAlias};
 pub use forget_room::ForgetRoom;
+pub use claim_keys::{ClaimKeys, ClaimedKey, WantedKey};
+pub use delete_to_device::DeleteToDevice;
+pub use key_backup::{CreateKeyBackup, DeleteBackupKeys, DeleteKeyBackup, PutBackupKeys, UpdateKeyBackup};
 pub use log_in::{EndOlderTokens, LogIn, NoteSeen, RefreshTokens, RemoveDevices, RenameDevice, WhichDevices};
+pub use media::{CreateMedia, CreatedMedia, NoteMediaAccess, StoreMedia};
 pub use passing_token::{MakePassingToken, SpendPassingToken};
+pub use profile::{SetProfileField, ShowProfile};
 pub use register::{MakeFirstToken, Register, Registered};
 pub use send_event::SendEvent;
+pub use send_to_device::{DeviceMessage, SendToDevice};
+pub use upload_cross_signing_keys::{CrossSigningUpload, UploadCrossSigningKeys};
+pub use upload_keys::UploadKeys;
+pub use upload_signatures::{SignatureFailure, SignedKey, UploadSignatures};
+pub use set_presence::SetPresence;
+pub use set_receipts::SetReceipts;
+pub use set_typing::{EndTyping, SetTyping};
 
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 

@@ -128,7 +128,8 @@ pub(crate) fn encode_body(event_id: &str, json: &[u8]) -> Bytes {
     body.into()
 }
 
-fn decode_body(body: &Bytes) -> Option<(Arc<str>, Bytes)> {
+/// The inverse of [`encode_body`]; `None` if the bytes are not a body.
+pub(crate) fn decode_body(body: &Bytes) -> Option<(Arc<str>, Bytes)> {
     let (length, rest) = body.split_first_chunk::<2>()?;
     let length = usize::from(u16::from_be_bytes(*length));
     let event_id = std::str::from_utf8(rest.get(..length)?).ok()?;

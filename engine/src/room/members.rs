@@ -8,7 +8,7 @@ use crate::{
     error::Result,
     store::{
         Direction, Positioned, Reader, StorageError, Tx, schema,
-        schema::{Membership, UserNews, UserRoom},
+        schema::{MemberChange, Membership, UserNews, UserRoom},
     },
     stream::Touch,
 };
@@ -44,7 +44,11 @@ pub(crate) fn apply(tx: &mut Tx, room: &mut RoomCtx, event: &Arc<Event>, pos: St
     tx.put(&schema::USER_ROOMS, &(user, room.num), &Positioned { pos, value: row });
     if was != Some(membership) {
         tx.put(&schema::USER_STREAM, &(user, pos), &UserNews::Membership(room.num));
-        tx.touch(Touch::Membership { user, room: room.num, joined: membership == Membership::Join });
+        let joined = membership == Membership::Join;
+        if joined || was == Some(Membership::Join) {
+            tx.put(&schema::MEMBER_STREAM, &(room.num, pos), &MemberChange { user, joined });
+        }
+        tx.touch(Touch::Membership { user, room: room.num, joined });
     }
     tx.touch(Touch::User(user));
     Ok(())

@@ -6,10 +6,14 @@
 //! a page costs a handful of look-ups.
 //! Specification: client-server API, "Room History Visibility".
 
-use std::collections::HashMap;
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use super::Event;
 use crate::{
+    account::account_data,
     core::{
         num::{NodeId, RoomNum, StateKeyId, StreamPos, UserNum},
         visibility::{AtEvent, HistoryVisibility, Presence, may_see},
@@ -43,6 +47,22 @@ pub(crate) struct Viewer<'r> {
     member_key: Option<StateKeyId>,
     visibility_key: Option<StateKeyId>,
     snapshots: HashMap<NodeId, AtSnapshot>,
+    ignored: Arc<HashSet<UserNum>>,
+}
+
+/// The users whose messages `user` wants to see nothing of. Specification: "Ignoring Users".
+pub(crate) fn ignored_users(reader: &Reader, user: UserNum) -> Result<Arc<HashSet<UserNum>>, StorageError> {
+    let mut ignored = HashSet::new();
+    if let Some(content) = account_data::get(reader, user, None, "m.ignored_user_list")?
+        // Clients may store what they like: a list that cannot be read ignores nobody.
+        && let Ok(list) = serde_json::from_slice::<serde_json::Value>(&content)
+        && let Some(list) = list.get("ignored_users").and_then(serde_json::Value::as_object)
+    {
+        for user_id in list.keys() {
+            ignored.extend(reader.user_num(user_id)?);
+        }
+    }
+    Ok(Arc::new(ignored))
 }
 
 /// Why a user may look into a room at all, and how far.
@@ -69,6 +89,16 @@ impl Access {
 impl<'r> Viewer<'r> {
     /// The user `user` in front of `room`. At most two reads for who is in the room.
     pub fn new(reader: &'r Reader, room: RoomNum, user: UserNum) -> Result<Self, StorageError> {
+        Self::ignoring(reader, room, user, ignored_users(reader, user)?)
+    }
+
+    /// The same with the users whom they ignore, for who looks at many rooms at once.
+    pub fn ignoring(
+        reader: &'r Reader,
+        room: RoomNum,
+        user: UserNum,
+        ignored: Arc<HashSet<UserNum>>,
+    ) -> Result<Self, StorageError> {
         let user_id = reader.user_id(user)?;
         let key = |kind: &str, state_key: &str| -> Result<Option<StateKeyId>, StorageError> {
             let (kind, state_key) = (reader.text_num(kind)?, reader.text_num(state_key)?);
@@ -83,9 +113,46 @@ impl<'r> Viewer<'r> {
             member_key: key("m.room.member", &user_id)?,
             visibility_key: key("m.room.history_visibility", "")?,
             snapshots: HashMap::new(),
+            ignored,
         };
         viewer.joined_until = viewer.find_joined_until()?;
         Ok(viewer)
+    }
+
+    /// The user with this id in front of the room with this id, if they may look into it at all.
+    ///
+    /// Errors: [`Denied::NotInRoom`], also for a room that is not known here.
+    pub fn enter(reader: &'r Reader, room_id: &str, user_id: &str) -> Result<(Self, Access)> {
+        let room = reader.room_num(room_id)?.ok_or(Denied::NotInRoom)?;
+        let user = reader.user_num(user_id)?.ok_or(Denied::NotInRoom)?;
+        let mut viewer = Self::new(reader, room, user)?;
+        let access = viewer.access()?;
+        Ok((viewer, access))
+    }
+
+    /// The event with this id, if it is in the room and the user may see it.
+    ///
+    /// Errors: [`What::Event`] not found.
+    pub fn event(&mut self, event_id: &str) -> Result<Arc<Event>> {
+        let num = self.reader.event_num(event_id)?.ok_or(Error::NotFound(What::Event))?;
+        let event = self.reader.event(num)?;
+        if self.may_see(&event)? { Ok(event) } else { Err(Error::NotFound(What::Event)) }
+    }
+
+    /// The snapshot that is the room's state for this user: the current one, or that of when they left.
+    ///
+    /// Errors: [`Denied::NotInRoom`] for a room that has no state here.
+    pub fn snapshot(&self, access: Access) -> Result<NodeId> {
+        if let (Access::Left(_), Some(standing)) = (access, &self.standing) {
+            return Ok(self.reader.event(standing.value.event)?.header.state_after);
+        }
+        let head = self.reader.get(&schema::ROOM_HEADS, &self.room)?.ok_or(Denied::NotInRoom)?;
+        Ok(head.state)
+    }
+
+    /// Whether the user ignores anybody.
+    pub fn ignores_anyone(&self) -> bool {
+        !self.ignored.is_empty()
     }
 
     /// Whether the user is in the room now.
@@ -95,12 +162,12 @@ impl<'r> Viewer<'r> {
 
     /// Whether the user may look into the room at all.
     ///
-    /// Errors: [`What::Room`] not found, [`Denied::NotInRoom`].
+    /// Errors: [`Denied::NotInRoom`].
     pub fn access(&mut self) -> Result<Access> {
         if self.is_joined() {
             return Ok(Access::Joined);
         }
-        let head = self.reader.get(&schema::ROOM_HEADS, &self.room)?.ok_or(Error::NotFound(What::Room))?;
+        let head = self.reader.get(&schema::ROOM_HEADS, &self.room)?.ok_or(Denied::NotInRoom)?;
         if self.at(head.state)?.visibility == HistoryVisibility::WorldReadable {
             return Ok(Access::Peek);
         }
@@ -116,7 +183,9 @@ impl<'r> Viewer<'r> {
         let shown = header.room == self.room
             && header.status == EventStatus::Accepted
             && event.pos() <= self.reader.pos;
-        if !shown {
+        // State events of ignored users are shown: the room must not look different.
+        let is_ignored = header.state_key.is_none() && self.ignored.contains(&header.sender);
+        if !shown || is_ignored {
             return Ok(false);
         }
         let joined_later = event.pos() < self.joined_until;
@@ -162,7 +231,7 @@ impl<'r> Viewer<'r> {
         &self,
         snapshot: NodeId,
         key: Option<StateKeyId>,
-    ) -> Result<Option<std::sync::Arc<Event>>, StorageError> {
+    ) -> Result<Option<Arc<Event>>, StorageError> {
         let Some(key) = key else { return Ok(None) };
         let num = self.reader.state_num_at(self.room, snapshot, key)?;
         num.map(|num| self.reader.event(num)).transpose()

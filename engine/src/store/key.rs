@@ -112,6 +112,27 @@ impl<const N: usize> Key for [u8; N] {
     }
 }
 
+/// Whatever is left of a key, unread: for those who go on behind a row that cannot be read.
+pub(crate) struct RestOfKey(pub Vec<u8>);
+
+impl Key for RestOfKey {
+    fn write(&self, out: &mut KeyWriter) {
+        out.bytes.extend_from_slice(&self.0);
+    }
+    fn read(input: &mut KeyReader<'_>) -> Option<Self> {
+        Some(Self(std::mem::take(&mut input.0).to_vec()))
+    }
+}
+
+impl RestOfKey {
+    /// The key that this is; `None` if it is not a whole key of this type.
+    pub fn decode<K: Key>(&self) -> Option<K> {
+        let mut input = KeyReader(&self.0);
+        let key = K::read(&mut input)?;
+        input.0.is_empty().then_some(key)
+    }
+}
+
 /// A text; only ever the last part of a key.
 impl Key for String {
     fn write(&self, out: &mut KeyWriter) {

@@ -19,6 +19,7 @@ pub use backend::{Backend, Change, Direction, Durability, Family, Read, memory::
 pub(crate) use batch::Batch;
 pub(crate) use cache::Cache;
 pub(crate) use intern::{CarriedName, InternedKind, Interner, next_numbers};
+pub(crate) use key::RestOfKey;
 pub use key::{Key, KeyReader, KeyWriter};
 pub(crate) use tx::{Base, Overlay};
 pub use tx::{Reader, Tx};

@@ -16,7 +16,7 @@ pub enum Touch {
     Room(RoomNum),
     /// Something about a member that those who share the room are told outside of it: device lists, presence.
     Peers(RoomNum),
-    /// Something of the user's own: account data, an invite, a to-device message.
+    /// Something of the user's own: account data, push rules, a receipt, a membership, a to-device message.
     User(UserNum),
     /// What is known of the user's sessions no longer holds: a token ended, the account changed.
     Sessions(UserNum),

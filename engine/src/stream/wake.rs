@@ -32,6 +32,8 @@ pub(crate) struct Typing {
 #[derive(Default)]
 struct ActiveUser {
     news: StreamPos,
+    /// The part of the news that is of the user alone.
+    own_news: StreamPos,
     rooms: Vec<RoomNum>,
     wakers: Vec<(u64, Waker)>,
 }
@@ -52,6 +54,11 @@ impl Watch {
         self.users.contains_key(&user)
     }
 
+    /// The rooms that list the user.
+    pub fn rooms_of(&self, user: UserNum) -> Vec<RoomNum> {
+        self.users.get(&user).map(|active| active.rooms.clone()).unwrap_or_default()
+    }
+
     /// Lists the user in their joined rooms. `published` must be read after `rooms` was: what came between is then taken
     /// as news.
     pub fn activate(&self, user: UserNum, rooms: Vec<RoomNum>, published: impl FnOnce() -> StreamPos) {
@@ -66,7 +73,9 @@ impl Watch {
         }
         let mut entry = self.users.entry(user).or_default();
         entry.rooms = rooms;
-        entry.news = entry.news.max(published());
+        let pos = published();
+        entry.news = entry.news.max(pos);
+        entry.own_news = entry.own_news.max(pos);
     }
 
     fn forget_idle(&self) {
@@ -108,6 +117,12 @@ impl Watch {
         self.users.get(&user).map(|active| active.news > since)
     }
 
+    /// The last position at which something of the user's own changed (or may have): account data, push rules, receipts,
+    /// memberships. `None` for a user who is not active.
+    pub fn own_news(&self, user: UserNum) -> Option<StreamPos> {
+        self.users.get(&user).map(|active| active.own_news)
+    }
+
     /// Who types in the room.
     pub fn typing(&self, room: RoomNum) -> Option<Typing> {
         self.typing.get(&room).map(|typing| typing.clone())
@@ -123,14 +138,26 @@ impl Watch {
                     self.note_for_room(room, pos, wakers);
                 }
                 Touch::Peers(room) => self.note_for_room(room, pos, wakers),
-                Touch::User(user) => self.note_for_user(user, pos, wakers),
                 // Nobody is told of it; the session cache is brought up to date where the batch is published.
                 Touch::Sessions(_) => {}
+                Touch::Membership { user, room, joined } => {
+                    if !joined {
+                        self.change_typing(user, room, 0, pos);
+                    }
+                    self.change_membership(user, room, joined);
+                }
+                Touch::User(user) => {
+                    if let Some(mut active) = self.users.get_mut(&user) {
+                        active.own_news = active.own_news.max(pos);
+                    }
+                    self.note_for_user(user, pos, wakers);
+                }
                 Touch::Membership { user, room, joined } => self.change_membership(user, room, joined),
                 Touch::Typing { user, room, until_ms } => {
-                    self.change_typing(user, room, until_ms, pos);
-                    self.note_room_news(room, pos);
-                    self.note_for_room(room, pos, wakers);
+                    if self.change_typing(user, room, until_ms, pos) {
+                        self.note_room_news(room, pos);
+                        self.note_for_room(room, pos, wakers);
+                    }
                 }
             }
         }
@@ -150,14 +177,32 @@ impl Watch {
         }
     }
 
-    fn change_typing(&self, user: UserNum, room: RoomNum, until_ms: u64, pos: StreamPos) {
-        let mut typing = self.typing.entry(room).or_default();
-        typing.pos = pos;
+    /// Whether who types is another set of users now. A notice that is only renewed is no news.
+    fn change_typing(&self, user: UserNum, room: RoomNum, until_ms: u64, pos: StreamPos) -> bool {
         if until_ms == 0 {
-            typing.users.remove(&user);
-        } else {
-            typing.users.insert(user, until_ms);
+            let Some(mut typing) = self.typing.get_mut(&room) else { return false };
+            let is_changed = typing.users.remove(&user).is_some();
+            if is_changed {
+                typing.pos = pos;
+            }
+            return is_changed;
         }
+        let mut typing = self.typing.entry(room).or_default();
+        let is_changed = typing.users.insert(user, until_ms).is_none();
+        if is_changed {
+            typing.pos = pos;
+        }
+        is_changed
+    }
+
+    /// Who typed, and where, until a time that is over.
+    pub fn typing_over(&self, now_ms: u64) -> Vec<(UserNum, RoomNum)> {
+        let mut over = Vec::new();
+        for room in &self.typing {
+            let users = room.users.iter().filter(|(_, until_ms)| **until_ms <= now_ms);
+            over.extend(users.map(|(user, _)| (*user, *room.key())));
+        }
+        over
     }
 
     fn note_for_room(&self, room: RoomNum, pos: StreamPos, wakers: &mut Vec<Waker>) {

@@ -36,8 +36,10 @@ pub(crate) struct Asker {
 enum Detail {
     /// What belongs to an event in a timeline.
     Timeline,
-    /// What belongs to an entry of a room's state, and to an event inside another: no earlier content, no relations.
-    Plain,
+    /// What belongs to an event inside another: no earlier content.
+    Nested,
+    /// What belongs to an entry of a room's state: nothing that depends on who asks.
+    State,
 }
 
 /// Writes events of one room for one asker.
@@ -136,7 +138,7 @@ impl<'r> Renderer<'r> {
             if index > 0 {
                 out.push(b',');
             }
-            self.write(out, event, Detail::Plain, None)?;
+            self.write(out, event, Detail::State, None)?;
         }
         Ok(())
     }
@@ -161,7 +163,9 @@ impl<'r> Renderer<'r> {
         out.extend_from_slice(json.get(1..).unwrap_or_default());
         out.extend_from_slice(b",\"unsigned\":{\"age\":");
         write_unsigned(out, self.now_ms.saturating_sub(event.header.origin_server_ts));
-        if let Some(viewer) = &mut self.viewer {
+        if let Some(viewer) = &mut self.viewer
+            && detail != Detail::State
+        {
             out.extend_from_slice(b",\"membership\":\"");
             out.extend_from_slice(viewer.membership_at(event.header.state_after)?.name().as_bytes());
             out.push(b'"');
@@ -192,7 +196,7 @@ impl<'r> Renderer<'r> {
         let redaction = self.reader.event(redaction)?;
         if self.may_see(&redaction)? {
             out.extend_from_slice(b",\"redacted_because\":");
-            self.write(out, &redaction, Detail::Plain, None)?;
+            self.write(out, &redaction, Detail::Nested, None)?;
         }
         Ok(())
     }
@@ -225,7 +229,7 @@ impl<'r> Renderer<'r> {
         let start = out.len();
         if let Some(replacement) = &bundle.replacement {
             out.extend_from_slice(b"\"m.replace\":");
-            self.write(out, replacement, Detail::Plain, None)?;
+            self.write(out, replacement, Detail::Nested, None)?;
         }
         if !bundle.references.is_empty() {
             separate(out, start);

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, ArgMatches};
 
+use super::user::{PasswordSource, UserCommand};
 use crate::config::table::{Kind, ROWS, Row};
 use crate::config::{Config, source};
 
@@ -13,6 +14,8 @@ use crate::config::{Config, source};
 #[derive(Debug, PartialEq, Eq)]
 pub enum Command {
     Serve,
+    User(UserCommand),
+    Check,
     Routes,
     Config,
 }
@@ -33,17 +36,25 @@ pub fn parse(
         ExitCode::from(if error.use_stderr() { 2 } else { 0 })
     })?;
     let command = match matches.subcommand() {
+        Some(("user", matches)) => Command::User(user_command(matches)),
+        Some(("check", _)) => Command::Check,
         Some(("routes", _)) => Command::Routes,
         Some(("config", _)) => Command::Config,
         _ => Command::Serve,
     };
-    let innermost = matches.subcommand().map_or(&matches, |(_, inner)| inner);
+    let mut innermost = &matches;
+    while let Some((_, inner)) = innermost.subcommand() {
+        innermost = inner;
+    }
     Ok((command, configuration(innermost)))
 }
 
 fn parser() -> clap::Command {
     let commands = [
         clap::Command::new("serve").about("Starts the server (also what happens without a command)"),
+        user_commands(),
+        clap::Command::new("check")
+            .about("Checks the whole database while no server runs; exits 0 if it is sound, 1 if not"),
         clap::Command::new("routes").about("Prints the table of endpoints, tab-separated"),
         clap::Command::new("config")
             .about("Prints a configuration file with every option, its meaning and its default"),
@@ -56,6 +67,53 @@ fn parser() -> clap::Command {
         .subcommands(commands)
         .arg(config.value_parser(clap::value_parser!(PathBuf)).help("The configuration file (TOML)"))
         .args(ROWS.iter().map(argument))
+}
+
+/// `user` and its commands.
+fn user_commands() -> clap::Command {
+    let name = || Arg::new("name").required(true).value_name("NAME").help("The name, or the whole user id");
+    let switch = |name: &'static str, help: &'static str| {
+        Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
+    };
+    let password =
+        || switch("password-stdin", "Reads the password from standard input; else one is made and printed");
+    let commands = [
+        clap::Command::new("create").about("Makes an account").args([
+            name(),
+            password(),
+            switch("admin", "The account administers the server"),
+        ]),
+        clap::Command::new("list").about("Lists the accounts, tab-separated"),
+        clap::Command::new("reset-password")
+            .about("Gives an account a new password and logs it out everywhere")
+            .args([name(), password()]),
+        clap::Command::new("deactivate")
+            .about("Closes an account for ever and leaves its rooms")
+            .args([name(), switch("erase", "Also removes the profile")]),
+    ];
+    clap::Command::new("user")
+        .about("Manages accounts while the server is stopped")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommands(commands)
+}
+
+fn user_command(matches: &ArgMatches) -> UserCommand {
+    let Some((command, matches)) = matches.subcommand() else { return UserCommand::List };
+    let name = || matches.get_one::<String>("name").cloned().unwrap_or_default();
+    let password = || match matches.get_flag("password-stdin") {
+        true => PasswordSource::Input,
+        false => PasswordSource::Made,
+    };
+    match command {
+        "create" => {
+            let is_admin = matches.get_flag("admin");
+            UserCommand::Create { name: name(), is_admin, password: password() }
+        }
+        "reset-password" => UserCommand::ResetPassword { name: name(), password: password() },
+        "deactivate" => UserCommand::Deactivate { name: name(), erase: matches.get_flag("erase") },
+        _ => UserCommand::List,
+    }
 }
 
 fn argument(row: &'static Row) -> Arg {
@@ -141,11 +199,33 @@ mod tests {
     }
 
     #[test]
+    fn commands_about_accounts() {
+        let user = |text: &str| match arguments(text) {
+            (Command::User(command), config) => (command, config.expect("valid").server_name.to_string()),
+            (other, _) => panic!("{text} is {other:?}"),
+        };
+        let create = |is_admin, password| UserCommand::Create { name: "bilbo".into(), is_admin, password };
+        assert_eq!(
+            user("warren user create bilbo --admin --server-name a.b"),
+            (create(true, PasswordSource::Made), "a.b".into())
+        );
+        assert_eq!(
+            user("warren --server-name a.b user create --password-stdin bilbo"),
+            (create(false, PasswordSource::Input), "a.b".into())
+        );
+        let deactivate = UserCommand::Deactivate { name: "@a:b".into(), erase: false };
+        assert_eq!(user("warren user deactivate @a:b").0, deactivate);
+        assert_eq!(user("warren user list").0, UserCommand::List);
+    }
+
+    #[test]
     fn wrong_arguments() {
         let refused = |text: &str| parse(text.split(' ').map(OsString::from)).is_err();
         assert!(refused("warren serv"));
         assert!(refused("warren serve --server-nam x"));
         assert!(refused("warren --help"));
+        assert!(refused("warren user create"));
+        assert!(refused("warren user list x"));
         assert_eq!(arguments("warren routes").0, Command::Routes);
         let (_, config) = arguments("warren serve --guests maybe");
         assert_eq!(config.expect_err("refused"), "flag --guests: guests must be on or off");

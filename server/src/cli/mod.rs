@@ -1,8 +1,10 @@
 //! The command line: arguments, and one file per command.
 
 mod arguments;
+mod check;
 mod routes;
 mod serve;
+mod user;
 
 use std::process::ExitCode;
 
@@ -16,6 +18,10 @@ pub fn run() -> ExitCode {
     };
     let done = match command {
         Command::Serve => config.and_then(serve::run),
+        Command::User(command) => {
+            config.and_then(|config| user::run(config, command)).and_then(|text| print(&text))
+        }
+        Command::Check => config.and_then(check::run),
         Command::Routes => print(&routes::table()),
         Command::Config => print(&crate::config::table::example()),
     };

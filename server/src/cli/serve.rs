@@ -47,6 +47,9 @@ async fn serve(config: Config) -> Result<(), String> {
     let interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
     worker::start(&ctx);
     info!(server_name = %ctx.config.server_name, version = env!("CARGO_PKG_VERSION"), "ready");
+    if let Some(token) = ctx.first_token() {
+        info!("nobody has an account yet: register with the token {token}, which makes an administrator");
+    }
     notify(NotifyState::Ready);
     let metrics = async {
         if let Some(bound) = metrics {

@@ -22,6 +22,6 @@ async fn get_capabilities(call: Call) -> Outcome {
         "m.set_avatar_url": { "enabled": true },
         "m.profile_fields": { "enabled": true },
         "m.3pid_changes": { "enabled": false },
-        "m.get_login_token": { "enabled": false },
+        "m.get_login_token": { "enabled": !is_guest },
     } }))
 }

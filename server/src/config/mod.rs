@@ -48,6 +48,7 @@ pub struct Config {
     pub appservice_files: Vec<PathBuf>,
     /// `upload_limit_mib` in bytes.
     pub upload_bytes_max: u64,
+    pub freeze_unauthenticated_media: bool,
     /// `memory_budget_mib` in bytes.
     pub memory_budget_bytes: u64,
     pub durability: Durability,

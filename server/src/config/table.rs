@@ -157,6 +157,12 @@ pub const ROWS: &[Row] = &[
         meaning: "The largest file that may be uploaded, in MiB.",
     },
     Row {
+        name: "freeze_unauthenticated_media",
+        kind: Kind::Switch,
+        default: "off",
+        meaning: "Whether media that is uploaded from now on can only be downloaded with an access token.\nWhat was uploaded while this was off stays reachable under the old paths without one.",
+    },
+    Row {
         name: "memory_budget_mib",
         kind: Kind::Number(32, 1_048_576),
         default: "512",

@@ -49,6 +49,7 @@ impl Config {
             allow_private_addresses: read.switch("allow_private_addresses")?,
             appservice_files: read.paths("appservice_files"),
             upload_bytes_max: read.one::<u64>("upload_limit_mib")? << 20,
+            freeze_unauthenticated_media: read.switch("freeze_unauthenticated_media")?,
             memory_budget_bytes: read.one::<u64>("memory_budget_mib")? << 20,
             durability: match read.text("durability")?.as_str() {
                 "relaxed" => Durability::Relaxed,

@@ -13,6 +13,7 @@ use hyper::body::{Body, Frame, SizeHint};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
+use super::reading::Reading;
 use super::{ApiError, Outcome};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -68,6 +69,11 @@ impl Answer {
         Self::of(content_type, AnswerBody::Stream { chunks, left: length })
     }
 
+    /// 200 with bytes that are read from a file while they are sent.
+    pub fn reading(content_type: HeaderValue, reading: Reading) -> Answer {
+        Self::of(content_type, AnswerBody::Reading(reading))
+    }
+
     /// 307 to another address.
     pub fn redirect(location: HeaderValue) -> Answer {
         Self::empty().with_status(StatusCode::TEMPORARY_REDIRECT).with_header(LOCATION, location)
@@ -116,6 +122,7 @@ pub enum AnswerBody {
     Full(Bytes),
     Chunks(VecDeque<Bytes>),
     Stream { chunks: mpsc::Receiver<std::io::Result<Bytes>>, left: Option<u64> },
+    Reading(Reading),
 }
 
 impl Body for AnswerBody {
@@ -137,6 +144,9 @@ impl Body for AnswerBody {
                     Ok(Frame::data(chunk))
                 })
             }),
+            AnswerBody::Reading(reading) => {
+                reading.poll_piece(task).map(|next| next.map(|piece| piece.map(Frame::data)))
+            }
         }
     }
 
@@ -145,6 +155,7 @@ impl Body for AnswerBody {
             AnswerBody::Full(bytes) => bytes.is_empty(),
             AnswerBody::Chunks(chunks) => chunks.is_empty(),
             AnswerBody::Stream { left, .. } => *left == Some(0),
+            AnswerBody::Reading(reading) => reading.left() == 0,
         }
     }
 
@@ -154,6 +165,7 @@ impl Body for AnswerBody {
             AnswerBody::Chunks(chunks) => {
                 SizeHint::with_exact(chunks.iter().map(|chunk| chunk.len() as u64).sum())
             }
+            AnswerBody::Reading(reading) => SizeHint::with_exact(reading.left()),
             AnswerBody::Stream { left: Some(left), .. } => SizeHint::with_exact(*left),
             AnswerBody::Stream { left: None, .. } => SizeHint::default(),
         }

@@ -91,6 +91,7 @@ impl From<Error> for ApiError {
                 Denied::RegistrationToken => ApiError::unauthorized(sentence),
                 Denied::CredentialsChanged => ApiError::forbidden(sentence),
                 Denied::Reserved => ApiError::exclusive(sentence),
+                Denied::PendingMedia { retry_after_ms } => ApiError::limit_exceeded(retry_after_ms),
                 Denied::Unreachable => ApiError::not_found(sentence),
                 Denied::NotBanned => ApiError::bad_state(sentence),
                 Denied::GuestAccess => ApiError::guest_access_forbidden(sentence),
@@ -100,13 +101,22 @@ impl From<Error> for ApiError {
                 | Denied::NotInRoom
                 | Denied::PowerLevel
                 | Denied::RoomVersion
+                | Denied::KeyIdInUse
                 | Denied::NotYours => ApiError::forbidden(sentence),
             },
             Error::Invalid(invalid) => match invalid {
                 Invalid::Identifier { .. } | Invalid::Parameter { .. } | Invalid::Token => {
                     ApiError::invalid_param(sentence)
                 }
+                Invalid::ProfileTooLarge => ApiError::profile_too_large(sentence),
+                Invalid::Filter(_) => ApiError::bad_json(sentence),
                 Invalid::UserName(_) => ApiError::invalid_username(sentence),
+                Invalid::Signature { .. } => ApiError::invalid_signature(sentence),
+                Invalid::NoMasterKey => ApiError::missing_param(sentence),
+                Invalid::TooLarge { .. } => ApiError::too_large(sentence),
+                // As the specification's example has it.
+                Invalid::PushRulePlace(_) => ApiError::unknown(sentence),
+                Invalid::PushRules(_) => ApiError::invalid_param(sentence),
                 Invalid::RoomVersion(_) => ApiError::unsupported_room_version(sentence),
                 Invalid::RoomState(_) => ApiError::invalid_room_state(sentence),
                 Invalid::AliasTarget(_) => ApiError::bad_alias(sentence),
@@ -122,6 +132,7 @@ impl From<Error> for ApiError {
                 }
                 Conflict::StillInRoom => ApiError::unknown(sentence),
                 Conflict::DuplicateAnnotation => ApiError::duplicate_annotation(sentence),
+                Conflict::MediaExists => ApiError::cannot_overwrite_media(sentence),
                 Conflict::KeyExists => ApiError::invalid_param(sentence),
             },
             Error::Missing(_) => ApiError::not_found(sentence),

@@ -70,6 +70,24 @@ pub const DEVICE_NAME_BYTES_MAX: usize = 512;
 /// Time between two notes of when a device was last seen; so old may the time be that a user is told.
 pub const SEEN_INTERVAL: Duration = Duration::from_secs(10 * 60);
 
+/// Bytes of a display name; it is part of every membership event of its user.
+pub const DISPLAY_NAME_BYTES_MAX: usize = 1024;
+
+/// Bytes of the address of a picture: a server's name and an id of up to 255 bytes each, and some.
+pub const AVATAR_URL_BYTES_MAX: usize = 1024;
+
+/// Bytes of the name of a profile field, by the specification.
+pub const PROFILE_KEY_BYTES_MAX: usize = 255;
+
+/// Bytes of a type of account data, as of an event's type.
+pub const ACCOUNT_DATA_TYPE_BYTES_MAX: usize = 255;
+
+/// Bytes of a tag, by the specification.
+pub const TAG_BYTES_MAX: usize = 255;
+
+/// Characters of a password that the server makes, six bits each: more than anybody could try.
+pub const MADE_PASSWORD_CHARS: usize = 20;
+
 /// How long a login token is good that one device hands to another.
 pub const LOGIN_TOKEN_TIME: Duration = Duration::from_secs(2 * 60);
 

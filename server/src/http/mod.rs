@@ -14,6 +14,7 @@ pub mod listen;
 mod peer;
 mod query;
 pub mod rate;
+pub mod reading;
 pub mod route;
 pub mod serve;
 pub mod session;

@@ -7,6 +7,7 @@
 mod number;
 mod parse;
 mod spans;
+pub mod splice;
 mod write;
 
 pub use parse::{JsonError, Limits, Strictness, check, parse, parse_object};

@@ -1,10 +1,10 @@
 //! What push rules ask of an event, worked out at most once for all users.
 //!
-//! Invariant: nothing here depends on a user or a rule.
+//! Invariant: nothing here depends on a user or a rule, so one value serves everybody for as long as it is kept.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use ruma_common::push::ScalarJsonValue;
 use serde_json::Value;
@@ -15,11 +15,11 @@ use crate::core::property_path::parse_path;
 
 /// An event as push rules see it: the properties that clients are sent, lower-cased where patterns want it.
 #[derive(Debug)]
-pub struct EventFeatures<'a> {
-    event: &'a Pdu,
-    body_lower: OnceLock<Option<Cow<'a, str>>>,
-    state_key_lower: OnceLock<Option<Cow<'a, str>>>,
-    mentioned: OnceLock<HashSet<&'a str>>,
+pub struct EventFeatures {
+    event: Arc<Pdu>,
+    body_lower: OnceLock<Option<Box<str>>>,
+    state_key_lower: OnceLock<Option<Box<str>>>,
+    mentioned: OnceLock<HashSet<Box<str>>>,
 }
 
 /// A property of events that a rule names; what a rule names that no event has is [`Property::Absent`].
@@ -100,9 +100,9 @@ impl Scalar {
     }
 }
 
-impl<'a> EventFeatures<'a> {
+impl EventFeatures {
     /// Nothing is worked out before a rule asks for it.
-    pub fn new(event: &'a Pdu) -> Self {
+    pub fn new(event: Arc<Pdu>) -> Self {
         EventFeatures {
             event,
             body_lower: OnceLock::new(),
@@ -121,13 +121,15 @@ impl<'a> EventFeatures<'a> {
 
     /// The body in lower case, if it is a string.
     pub(super) fn body_lower(&self) -> Option<&str> {
-        let body = || self.event.content.get("body").and_then(Value::as_str).map(lower);
+        let body = || self.event.content.get("body").and_then(Value::as_str).map(|body| lower(body).into());
         self.body_lower.get_or_init(body).as_deref()
     }
 
     /// The state key in lower case, of a state event.
     pub(super) fn state_key_lower(&self) -> Option<&str> {
-        self.state_key_lower.get_or_init(|| self.event.state_key.as_deref().map(lower)).as_deref()
+        self.state_key_lower
+            .get_or_init(|| self.event.state_key.as_deref().map(|key| lower(key).into()))
+            .as_deref()
     }
 
     /// Whether the event has `m.mentions`.
@@ -145,11 +147,11 @@ impl<'a> EventFeatures<'a> {
         self.mentioned().contains(user_id)
     }
 
-    fn mentioned(&self) -> &HashSet<&'a str> {
+    fn mentioned(&self) -> &HashSet<Box<str>> {
         self.mentioned.get_or_init(|| {
             let mentions = self.event.content.get("m.mentions");
             let user_ids = mentions.and_then(|mentions| mentions.get("user_ids")).and_then(Value::as_array);
-            user_ids.into_iter().flatten().filter_map(Value::as_str).collect()
+            user_ids.into_iter().flatten().filter_map(Value::as_str).map(Box::from).collect()
         })
     }
 
@@ -180,8 +182,8 @@ impl<'a> EventFeatures<'a> {
         }
     }
 
-    fn get(&self, property: &Property) -> Option<Found<'a>> {
-        let event = self.event;
+    fn get(&self, property: &Property) -> Option<Found<'_>> {
+        let event = &self.event;
         Some(match property {
             Property::Kind => Found::Text(&event.kind),
             Property::Sender => Found::Text(&event.sender),

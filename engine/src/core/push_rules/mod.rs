@@ -136,7 +136,7 @@ pub struct UserContext<'a> {
 /// A ruleset prepared for one event: the rules that can still match, and nothing left to ask of event or room.
 #[derive(Debug)]
 pub struct EventRules<'a> {
-    event: &'a EventFeatures<'a>,
+    event: &'a EventFeatures,
     /// Ends with the first rule that matches every user.
     rules: Vec<&'a Rule>,
 }
@@ -144,7 +144,7 @@ pub struct EventRules<'a> {
 /// Evaluates a user's rules for an event. For many users with the same rules, prepare them once: [`CompiledRules::for_event`].
 pub fn evaluate<'a>(
     rules: &'a CompiledRules,
-    event: &'a EventFeatures<'a>,
+    event: &'a EventFeatures,
     room: &RoomContext<'_>,
     user: &UserContext<'_>,
 ) -> Outcome<'a> {
@@ -153,7 +153,7 @@ pub fn evaluate<'a>(
 
 impl CompiledRules {
     /// Decides all that does not depend on the user.
-    pub fn for_event<'a>(&'a self, event: &'a EventFeatures<'a>, room: &RoomContext<'_>) -> EventRules<'a> {
+    pub fn for_event<'a>(&'a self, event: &'a EventFeatures, room: &RoomContext<'_>) -> EventRules<'a> {
         let mut rules = Vec::new();
         for rule in &self.rules {
             if rule.is_off_with_mentions && event.has_mentions() {
@@ -206,7 +206,7 @@ impl<'a> EventRules<'a> {
 
 impl Condition {
     /// Whether the condition holds for every user; `None` if that depends on the user.
-    fn holds(&self, event: &EventFeatures<'_>, room: &RoomContext<'_>) -> Option<bool> {
+    fn holds(&self, event: &EventFeatures, room: &RoomContext<'_>) -> Option<bool> {
         Some(match self {
             Condition::EventMatch(property, pattern) => event.matches(property, pattern),
             Condition::BodyMatch(pattern) => {
@@ -230,7 +230,7 @@ impl Condition {
     }
 
     /// Whether a condition on the user holds; the others were found to hold before.
-    fn holds_for_user(&self, event: &EventFeatures<'_>, user: &UserContext<'_>) -> bool {
+    fn holds_for_user(&self, event: &EventFeatures, user: &UserContext<'_>) -> bool {
         match self {
             Condition::DisplayName => match (event.body_lower(), user.display_name) {
                 (Some(body), Some(name)) if !name.is_empty() => {

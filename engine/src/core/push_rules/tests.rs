@@ -48,7 +48,7 @@ type Decision = (Option<String>, bool, bool, Option<String>);
 
 fn decide(ruleset: &Ruleset, event: &Value, member_count: u64, display_name: &str, level: i32) -> Decision {
     let event = pdu(event);
-    let features = EventFeatures::new(&event);
+    let features = EventFeatures::new(Arc::new(event));
     let rules = CompiledRules::compile(ruleset, ALICE).unwrap();
     let room = RoomContext { member_count, sender_may_notify: &|key| key == "room" && level >= 50 };
     let user = UserContext { user_id: ALICE, display_name: Some(display_name) };
@@ -148,7 +148,7 @@ fn the_master_rule_silences_all() {
     let event = json!({"content": {"body": "hi"}});
     assert_eq!(decide(&ruleset, &event, 2, "", 0), named(".m.rule.master", false, false, None));
     let event = pdu(&event);
-    let features = EventFeatures::new(&event);
+    let features = EventFeatures::new(Arc::new(event));
     let room = RoomContext { member_count: 2, sender_may_notify: &|_| true };
     assert!(CompiledRules::compile(&ruleset, ALICE).unwrap().for_event(&features, &room).is_silent());
 }
@@ -277,7 +277,7 @@ fn historical_actions_are_ignored_and_tweaks_passed_on() {
     let ruleset: Ruleset = serde_json::from_value(json!({"override": [rule]})).unwrap();
     let rules = CompiledRules::compile(&ruleset, ALICE).unwrap();
     let event = pdu(&json!({}));
-    let features = EventFeatures::new(&event);
+    let features = EventFeatures::new(Arc::new(event));
     let room = RoomContext { member_count: 1, sender_may_notify: &|_| false };
     let outcome = evaluate(&rules, &features, &room, &UserContext { user_id: ALICE, display_name: None });
     let (_, actions) = outcome.rule.unwrap();
@@ -305,7 +305,7 @@ fn users_with_default_rules_share_them() {
     // One preparation serves all, and still tells users apart.
     let event =
         pdu(&json!({"sender": "@carol:x", "content": {"body": "a", "m.mentions": {"user_ids": [BOB]}}}));
-    let features = EventFeatures::new(&event);
+    let features = EventFeatures::new(Arc::new(event));
     let prepared =
         shared.for_event(&features, &RoomContext { member_count: 9, sender_may_notify: &|_| false });
     assert_eq!(prepared.rules.len(), 2);
@@ -315,7 +315,7 @@ fn users_with_default_rules_share_them() {
 
     // Nothing but one rule is left to look at for an ordinary message.
     let event = pdu(&json!({"content": {"body": "a"}}));
-    let features = EventFeatures::new(&event);
+    let features = EventFeatures::new(Arc::new(event));
     let prepared =
         shared.for_event(&features, &RoomContext { member_count: 9, sender_may_notify: &|_| false });
     assert_eq!(prepared.rules.len(), 1);

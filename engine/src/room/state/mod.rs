@@ -157,6 +157,25 @@ impl Reader {
             .collect()
     }
 
+    /// Everything in a snapshot but one type. O(result + log n).
+    pub(crate) fn state_entries_except(
+        &self,
+        room: RoomNum,
+        snapshot: NodeId,
+        kind: TextNum,
+    ) -> Result<Vec<(StateKeyId, EventNum)>, StorageError> {
+        let trees = Trees { reader: self, room };
+        let first = StateKeyId::new(kind, TextNum(0)).0;
+        let last = StateKeyId::new(kind, TextNum(u32::MAX)).0;
+        let below = (first > 0).then(|| 0..=first - 1);
+        let above = (last < u64::MAX).then(|| last + 1..=u64::MAX);
+        let ranges = below.into_iter().chain(above);
+        ranges
+            .flat_map(|keys| scan::range(&trees, snapshot.0, keys))
+            .map(|entry| entry.map(|(key, event)| (StateKeyId(key), EventNum(event))))
+            .collect()
+    }
+
     /// What differs between two snapshots. O(changes).
     pub fn state_difference(
         &self,
@@ -174,6 +193,13 @@ impl Reader {
                 })
             })
             .collect()
+    }
+
+    /// Whether a snapshot is whole: reads all of it, and returns the number of its entries.
+    ///
+    /// Errors: [`StorageError::Corrupt`] for the first node that is missing or not where it belongs.
+    pub(crate) fn check_snapshot(&self, room: RoomNum, snapshot: NodeId) -> Result<u64, StorageError> {
+        scan::check(&Trees { reader: self, room }, snapshot.0)
     }
 
     /// The membership event of a user in a snapshot.

@@ -6,14 +6,21 @@ use std::marker::PhantomData;
 
 use bytes::Bytes;
 
-use super::{Family, StorageError, Value};
+use super::{Family, RestOfKey, StorageError, Value};
 
 mod account;
+mod device;
 mod names;
+mod presence;
 mod room;
 
 pub use account::*;
+pub use device::*;
+mod media;
+
+pub use media::*;
 pub use names::*;
+pub use presence::*;
 pub use room::*;
 
 /// A typed part of the store: all keys that begin with its id byte.
@@ -30,6 +37,11 @@ pub struct Keyspace<K, V> {
 impl<K, V: Value> Keyspace<K, V> {
     const fn new(id: u8, name: &'static str, family: Family) -> Self {
         Self { id, name, family, types: PhantomData }
+    }
+
+    /// The same rows, not decoded.
+    pub(crate) fn raw(&self) -> Keyspace<RestOfKey, Bytes> {
+        Keyspace::new(self.id, self.name, self.family)
     }
 
     pub(crate) fn corrupt(&self) -> StorageError {
@@ -81,7 +93,9 @@ macro_rules! keyspaces {
 pub(crate) use keyspaces;
 
 /// The topics, each a file beside this one.
-const TOPICS: &[&[KeyspaceRow]] = &[names::TABLE, room::TABLE, account::TABLE];
+const TOPICS: &[&[KeyspaceRow]] = &[names::TABLE, room::TABLE, account::TABLE, device::TABLE];
+const TOPICS: &[&[KeyspaceRow]] = &[names::TABLE, room::TABLE, account::TABLE, presence::TABLE];
+const TOPICS: &[&[KeyspaceRow]] = &[media::TABLE, names::TABLE, room::TABLE, account::TABLE];
 
 /// The whole table, in the order of the id bytes.
 pub fn table() -> Vec<KeyspaceRow> {

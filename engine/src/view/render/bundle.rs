@@ -22,7 +22,7 @@ use crate::{
 const EDITS_MAX: usize = 100;
 /// How many references are listed with an event: a poll of a large room. Beyond, `/relations` has them.
 const REFERENCES_MAX: usize = 1000;
-/// How many of the last events of a thread are counted for an asker who may not see its latest one.
+/// How many of the last events of a thread are counted for an asker who may not see all of them.
 const THREAD_EVENTS_MAX: usize = 1000;
 
 /// What is bundled with one event.
@@ -160,7 +160,8 @@ fn load_thread(
 ) -> Result<Option<ThreadBundle>> {
     let reader = renderer.reader;
     let latest = reader.event(thread.value.latest)?;
-    let (latest, count) = if renderer.may_see(&latest)? {
+    let ignores_anyone = renderer.viewer().is_some_and(|viewer| viewer.ignores_anyone());
+    let (latest, count) = if !ignores_anyone && renderer.may_see(&latest)? {
         (latest, thread.value.count)
     } else {
         let mut related = Vec::new();

@@ -1,0 +1,116 @@
+//! A user changes their profile, and the rooms that they are in learn of it one by one.
+
+use bytes::Bytes;
+
+use crate::{
+    account::{profile, users},
+    command::{Command, Lanes},
+    core::event::JsonObject,
+    error::{Invalid, Result},
+    room::{NewEvent, RoomCtx, append, membership},
+    store::{Tx, schema::Membership},
+};
+
+/// Bytes of a whole profile as JSON. Specification: client-server API, "Profiles".
+const PROFILE_BYTES_MAX: usize = 64 * 1024;
+/// What a field adds to the JSON of a profile beside its name and value: quotes, colon and comma.
+const FIELD_OVERHEAD_BYTES: usize = 4;
+
+/// Sets or removes a field of a profile.
+///
+/// Errors: [`What::User`](crate::What::User) not found, [`Invalid::ProfileTooLarge`].
+pub struct SetProfileField {
+    /// The user's id.
+    pub user_id: String,
+    /// The field's name.
+    pub name: String,
+    /// Its value as JSON; `None` removes it.
+    pub value: Option<Bytes>,
+}
+
+impl Command for SetProfileField {
+    /// Whether anything changed.
+    type Output = bool;
+
+    fn lanes(&self) -> Lanes {
+        Lanes::default().user(&self.user_id)
+    }
+
+    fn run(&self, tx: &mut Tx) -> Result<bool> {
+        let (user, _) = users::active(tx, &self.user_id)?;
+        let fields = profile::get(tx, user)?;
+        let before = fields.iter().find(|(name, _)| *name == self.name).map(|(_, value)| value);
+        if before == self.value.as_ref() {
+            return Ok(false);
+        }
+        let others = fields.iter().filter(|(name, _)| *name != self.name);
+        let new = self.value.iter().map(|value| (&self.name, value));
+        let size = |(name, value): (&String, &Bytes)| name.len() + value.len() + FIELD_OVERHEAD_BYTES;
+        let bytes: usize = others.map(|(name, value)| (name, value)).chain(new).map(size).sum();
+        if self.value.is_some() && bytes > PROFILE_BYTES_MAX {
+            return Err(Invalid::ProfileTooLarge.into());
+        }
+        profile::set(tx, user, &self.name, self.value.as_ref());
+        Ok(true)
+    }
+}
+
+/// Brings a joined user's membership event in one room into agreement with the profile.
+pub struct ShowProfile {
+    /// The room's id.
+    pub room_id: String,
+    /// The user's id.
+    pub user_id: String,
+}
+
+/// What a membership event says about how the user came in, which does not hold for a later one.
+const OF_ENTERING: [&str; 3] = ["join_authorised_via_users_server", "third_party_invite", "reason"];
+
+impl Command for ShowProfile {
+    type Output = ();
+
+    fn lanes(&self) -> Lanes {
+        Lanes::default().room(&self.room_id)
+    }
+
+    fn run(&self, tx: &mut Tx) -> Result<()> {
+        let mut room = RoomCtx::load(tx, &self.room_id)?;
+        let Some(current) = room.state(tx, "m.room.member", &self.user_id)? else { return Ok(()) };
+        let current = current.pdu()?;
+        // The user may have left meanwhile.
+        if current.membership() != Some(Membership::Join.name()) {
+            return Ok(());
+        }
+        let content = self.content(tx, &current.content)?;
+        if content == current.content {
+            return Ok(());
+        }
+        append(
+            tx,
+            &mut room,
+            NewEvent {
+                sender: &self.user_id,
+                kind: "m.room.member",
+                state_key: Some(&self.user_id),
+                content,
+                redacts: None,
+                origin_server_ts: tx.shared.clock.now_ms(),
+                transaction: None,
+            },
+        )?;
+        room.save(tx);
+        Ok(())
+    }
+}
+
+impl ShowProfile {
+    /// As it was, with the profile of now.
+    fn content(&self, tx: &Tx, current: &JsonObject) -> Result<JsonObject> {
+        let mut content = current.clone();
+        for name in [profile::DISPLAY_NAME, profile::AVATAR_URL].iter().chain(&OF_ENTERING) {
+            content.remove(*name);
+        }
+        content.extend(membership::content(tx, &self.user_id, Membership::Join, None)?);
+        Ok(content)
+    }
+}

@@ -1,0 +1,78 @@
+//! A user signs devices of their own, their master key, or other users' master keys.
+
+use crate::{
+    command::{Command, Lanes},
+    core::event::JsonObject,
+    device::{cross_signing, lists},
+    error::{Error, Result, What},
+    store::Tx,
+};
+
+/// `POST /keys/signatures/upload`.
+pub struct UploadSignatures {
+    /// Who signs.
+    pub user_id: String,
+    /// The signed keys: whose, the device id or public key, the key with its new signatures.
+    pub signed: Vec<SignedKey>,
+}
+
+/// A key with new signatures.
+pub struct SignedKey {
+    /// Whose key.
+    pub user_id: String,
+    /// A device's id, or a master key's public key.
+    pub key_id: String,
+    /// The key itself.
+    pub object: JsonObject,
+}
+
+/// A signature that was not accepted.
+#[derive(Clone, Debug)]
+pub struct SignatureFailure {
+    /// Whose key.
+    pub user_id: String,
+    /// Which key.
+    pub key_id: String,
+    /// Why.
+    pub error: Error,
+}
+
+impl Command for UploadSignatures {
+    /// What was not accepted; all else was.
+    type Output = Vec<SignatureFailure>;
+
+    fn lanes(&self) -> Lanes {
+        self.signed.iter().fold(Lanes::default().user(&self.user_id), |lanes, key| lanes.user(&key.user_id))
+    }
+
+    fn run(&self, tx: &mut Tx) -> Result<Vec<SignatureFailure>> {
+        let signer = tx.user_num(&self.user_id)?.ok_or(Error::NotFound(What::User))?;
+        let mut failures = Vec::new();
+        let mut own_news = false;
+        for SignedKey { user_id, key_id, object } in &self.signed {
+            let added = match tx.user_num(user_id)? {
+                None => Err(Error::NotFound(What::Key)),
+                Some(owner) => {
+                    cross_signing::add_signatures(tx, (signer, &self.user_id), owner, key_id, object)
+                        .map(|news| (owner, news))
+                }
+            };
+            match added {
+                Ok((owner, true)) if owner == signer => own_news = true,
+                // Whom the signer has verified is told to the signer's devices alone.
+                Ok((owner, true)) => lists::changed_for(tx, signer, owner),
+                Ok((_, false)) => {}
+                Err(error @ Error::Storage(_)) => return Err(error),
+                Err(error) => failures.push(SignatureFailure {
+                    user_id: user_id.clone(),
+                    key_id: key_id.clone(),
+                    error,
+                }),
+            }
+        }
+        if own_news {
+            lists::changed(tx, signer)?;
+        }
+        Ok(failures)
+    }
+}

@@ -1,0 +1,84 @@
+//! Devices as others see them: identity keys, one-time keys, cross-signing, lists, messages to devices; and key backup.
+//!
+//! Invariant: everything keyed by a device goes with it (`forget`); every change of keys that others may see is in the
+//! news of all who follow the user (`lists`). Who logs in on which device is `account`'s.
+//! Specification: client-server API, "End-to-End Encryption" and "Send-to-Device messaging".
+
+pub mod cross_signing;
+pub mod device_keys;
+pub mod key_backup;
+pub mod lists;
+pub mod one_time_keys;
+pub mod signatures;
+pub mod to_device;
+
+use crate::{
+    core::{
+        event::JsonObject,
+        json::{self, Strictness},
+        num::UserNum,
+    },
+    error::{Error, Invalid, Result},
+    store::{Tx, schema},
+};
+
+/// The longest name of an algorithm, id of a key or id of a session, in bytes: as long as any other identifier.
+pub const KEY_NAME_BYTES_MAX: usize = 255;
+
+/// Removes all that belongs to a device of the user: its keys, and what waits for it. Others are told if they could
+/// have known its keys. To be called with the user's lane held, when a device logs out or is deleted.
+pub fn forget(tx: &mut Tx, user: UserNum, device_id: &str) -> Result<()> {
+    let Some(device) = tx.text_num(device_id)? else { return Ok(()) };
+    let had_keys = tx.has(&schema::DEVICE_KEYS, &(user, device))?;
+    if had_keys {
+        tx.delete(&schema::DEVICE_KEYS, &(user, device));
+        signatures::forget(tx, user, device)?;
+    }
+    if tx.has(&schema::KEY_STOCKS, &(user, device))? {
+        tx.delete(&schema::KEY_STOCKS, &(user, device));
+        tx.delete_prefix(&schema::ONE_TIME_KEYS, &(user, device));
+        tx.delete_prefix(&schema::FALLBACK_KEYS, &(user, device));
+    }
+    if tx.has(&schema::TO_DEVICE_COUNTS, &(user, device))? {
+        tx.delete(&schema::TO_DEVICE_COUNTS, &(user, device));
+        tx.delete_prefix(&schema::TO_DEVICE, &(user, device));
+    }
+    if had_keys {
+        lists::changed(tx, user)?;
+    }
+    Ok(())
+}
+
+/// Tells those who may see a device of the user that it has another name. To be called with the user's lane held.
+pub fn renamed(tx: &mut Tx, user: UserNum, device_id: &str) -> Result<()> {
+    match tx.text_num(device_id)? {
+        Some(device) if tx.has(&schema::DEVICE_KEYS, &(user, device))? => lists::changed(tx, user),
+        _ => Ok(()),
+    }
+}
+
+/// An error about a parameter of the request.
+fn parameter(what: &'static str, why: impl Into<String>) -> Error {
+    Invalid::Parameter { what, why: why.into() }.into()
+}
+
+/// Canonical JSON of `object` without the members in `without`.
+///
+/// Errors: what canonical JSON cannot express, and more than `bytes_max`.
+fn canonical_without(
+    what: &'static str,
+    object: &JsonObject,
+    without: &[&str],
+    bytes_max: usize,
+) -> Result<Vec<u8>> {
+    let members = object.iter().filter(|(name, _)| !without.contains(&name.as_str()));
+    for (_, value) in members {
+        json::check(value, Strictness::Strict, 1).map_err(|error| parameter(what, error.to_string()))?;
+    }
+    let mut bytes = Vec::with_capacity(512);
+    json::write_members_without(&mut bytes, object, without);
+    if bytes.len() > bytes_max { Err(Invalid::TooLarge { what, max: bytes_max }.into()) } else { Ok(bytes) }
+}
+
+#[cfg(test)]
+mod tests;

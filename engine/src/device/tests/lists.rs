@@ -1,0 +1,102 @@
+//! Who is told of whose devices.
+
+use super::{Signer, register, upload_device, user_id};
+use crate::{
+    core::num::StreamPos,
+    device::lists::{self, RoomChanges},
+    fixture::World,
+    view::{ChangedUsers, KeyChanges},
+};
+
+const ROOM: &str = "!room:here.example";
+const OTHER: &str = "!other:here.example";
+
+fn changes(world: &World, user: &str, from: StreamPos) -> ChangedUsers {
+    let view = KeyChanges { user_id: user.to_owned(), from, to: StreamPos::MAX };
+    world.engine.read(&view).unwrap()
+}
+
+fn expect(world: &World, user: &str, from: StreamPos, changed: &[&str], left: &[&str]) {
+    let found = changes(world, user, from);
+    let ids = |names: &[&str]| names.iter().map(|name| user_id(name)).collect::<Vec<_>>();
+    let (mut told, mut gone) = (found.changed, found.left);
+    told.sort();
+    gone.sort();
+    assert_eq!((told, gone), (ids(changed), ids(left)), "as told to {user}");
+}
+
+fn new_keys(world: &World, user: &str, seed: u8) {
+    upload_device(world, user, "D", Signer::new(seed).device(user, "D")).unwrap();
+}
+
+/// Alice and Bob share a room; Carol is alone in another.
+fn world() -> (World, String, String, String) {
+    let world = World::new();
+    let [alice, bob, carol] = ["alice", "bob", "carol"].map(|name| register(&world, name, &["D"]));
+    world.room(ROOM, &alice, None);
+    world.join(ROOM, &bob);
+    world.room(OTHER, &carol, None);
+    (world, alice, bob, carol)
+}
+
+#[test]
+fn who_shares_a_room_is_told_of_new_keys() {
+    let (world, alice, bob, carol) = world();
+    let from = world.engine.position();
+    new_keys(&world, &alice, 1);
+    for (user, told) in [(&alice, true), (&bob, true), (&carol, false)] {
+        expect(&world, user, from, if told { &["alice"] } else { &[] }, &[]);
+    }
+    let from = world.engine.position();
+    new_keys(&world, &alice, 1);
+    expect(&world, &bob, from, &[], &[]);
+    assert_eq!(world.engine.position(), from, "the same keys are no news");
+}
+
+#[test]
+fn coming_together_and_going_apart() {
+    let (world, alice, bob, carol) = world();
+    let from = world.engine.position();
+    world.join(ROOM, &carol);
+    expect(&world, &alice, from, &["carol"], &[]);
+    expect(&world, &carol, from, &["alice", "bob"], &[]);
+    world.join(OTHER, &bob);
+    let from = world.engine.position();
+    world.leave(ROOM, &carol);
+    expect(&world, &alice, from, &[], &["carol"]);
+    expect(&world, &carol, from, &[], &["alice"]);
+    expect(&world, &bob, from, &[], &[]);
+    new_keys(&world, &carol, 1);
+    expect(&world, &alice, from, &[], &["carol"]);
+    expect(&world, &bob, from, &["carol"], &[]);
+    let from = world.engine.position();
+    world.leave(OTHER, &bob);
+    expect(&world, &bob, from, &[], &["carol"]);
+    expect(&world, &carol, from, &[], &["bob"]);
+}
+
+#[test]
+fn who_came_and_went_in_between_is_no_change() {
+    let (world, alice, _, carol) = world();
+    let from = world.engine.position();
+    world.join(ROOM, &carol);
+    world.leave(ROOM, &carol);
+    expect(&world, &alice, from, &[], &["carol"]);
+}
+
+#[test]
+fn only_what_lies_between_the_positions_is_told() {
+    let (world, alice, bob, _) = world();
+    new_keys(&world, &alice, 1);
+    let from = world.engine.position();
+    new_keys(&world, &alice, 2);
+    let to = world.engine.position();
+    new_keys(&world, &bob, 3);
+    let found = world.ask(|reader| {
+        let user = reader.user_num(&bob)?.unwrap();
+        let found = lists::between(reader, user, from, to, RoomChanges::default())?;
+        found.changed.into_iter().map(|user| Ok(reader.user_id(user)?.to_string())).collect()
+    });
+    let found: Vec<String> = found;
+    assert_eq!(found, [alice]);
+}

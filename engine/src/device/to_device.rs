@@ -1,0 +1,149 @@
+//! Messages to devices: queues that are read until the device acknowledges.
+//!
+//! Invariant: a message is in the queue of each of its devices, under one position, until the device acknowledges that
+//! position; the count row counts the queue's rows. All writes happen under the lane of the queue's user.
+//! Specification: "Send-to-Device messaging".
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+
+use super::parameter;
+use crate::{
+    core::{
+        json::{self, Limits, Strictness},
+        num::{StreamPos, TextNum, UserNum},
+    },
+    error::{Invalid, Result},
+    store::{Direction, Reader, Tx, schema},
+    stream::Touch,
+};
+
+/// The most bytes of a message's content: what an event may have, since it has to fit into one when it is sent on to
+/// another server.
+pub const MESSAGE_BYTES_MAX: usize = 65_536;
+
+/// The most bytes that one request may put into queues, messages to all devices counted for each: half of the largest
+/// batch that a distributed store takes. The usual request, keys for 20 to 250 devices, has less than 1 MiB.
+pub const REQUEST_BYTES_MAX: usize = 5 << 20;
+
+/// The most messages that wait for one device. What comes beyond is dropped: a device that has been away for so long
+/// has to ask for keys again, and one that never returns must not fill the disk.
+pub const QUEUE_MESSAGES_MAX: u32 = 10_000;
+
+/// The most messages that one `/sync` should deliver, as the specification recommends.
+pub const MESSAGES_PER_SYNC: usize = 100;
+
+/// The message as the device gets it.
+///
+/// Errors: the content is not a JSON object, too large or too deep.
+pub fn event(sender: &str, kind: &str, content: &[u8]) -> Result<Bytes> {
+    if content.len() > MESSAGE_BYTES_MAX {
+        return Err(Invalid::TooLarge { what: "bytes of a message", max: MESSAGE_BYTES_MAX }.into());
+    }
+    let limits = Limits { bytes_max: MESSAGE_BYTES_MAX, strictness: Strictness::Lenient };
+    let content =
+        json::parse_object(content, limits).map_err(|error| parameter("messages", error.to_string()))?;
+    let mut out = Vec::with_capacity(512);
+    out.extend_from_slice(b"{\"content\":");
+    json::write_object(&mut out, &content);
+    out.extend_from_slice(b",\"sender\":");
+    json::write_string(&mut out, sender);
+    out.extend_from_slice(b",\"type\":");
+    json::write_string(&mut out, kind);
+    out.push(b'}');
+    Ok(out.into())
+}
+
+/// Puts the message into the queue of a device, under `pos`. A full queue takes no more.
+pub fn enqueue(tx: &mut Tx, user: UserNum, device: TextNum, pos: StreamPos, event: &Bytes) -> Result<()> {
+    let count = waiting(tx, user, device)?;
+    if count >= QUEUE_MESSAGES_MAX {
+        return Ok(());
+    }
+    tx.put(&schema::TO_DEVICE, &(user, device, pos), event);
+    tx.put(&schema::TO_DEVICE_COUNTS, &(user, device), &(count + 1));
+    tx.touch(Touch::User(user));
+    Ok(())
+}
+
+/// How many messages wait for a device.
+pub fn waiting(reader: &Reader, user: UserNum, device: TextNum) -> Result<u32> {
+    Ok(reader.get(&schema::TO_DEVICE_COUNTS, &(user, device))?.unwrap_or_default())
+}
+
+/// All devices of a user, by id.
+pub fn devices(reader: &Reader, user: UserNum) -> Result<BTreeSet<String>> {
+    let mut devices = BTreeSet::new();
+    reader.scan(&schema::DEVICES, &user, Direction::Forward, |(_, device_id), _| {
+        devices.insert(device_id);
+        true
+    })?;
+    Ok(devices)
+}
+
+/// The messages to a device after `after`, up to and with `up_to`, oldest first and at most `limit`; and the position
+/// up to which the answer is complete: `up_to`, or that of the last message when there may be more.
+pub fn since(
+    reader: &Reader,
+    user: UserNum,
+    device: TextNum,
+    after: StreamPos,
+    up_to: StreamPos,
+    limit: usize,
+) -> Result<(Vec<Bytes>, StreamPos)> {
+    let mut messages = Vec::new();
+    let mut complete_to = up_to;
+    let start = (user, device, StreamPos(after.0.saturating_add(1)));
+    let end = (user, device, StreamPos(up_to.0.saturating_add(1)));
+    reader.scan_between(&schema::TO_DEVICE, &start, &end, Direction::Forward, |(_, _, pos), message| {
+        messages.push(message);
+        if messages.len() >= limit {
+            complete_to = pos;
+        }
+        messages.len() < limit
+    })?;
+    Ok((messages, complete_to))
+}
+
+/// Whether there is anything that an acknowledgement of `up_to` would remove.
+pub fn has_acknowledged(reader: &Reader, user: UserNum, device: TextNum, up_to: StreamPos) -> Result<bool> {
+    let mut any = false;
+    let start = (user, device);
+    let end = (user, device, StreamPos(up_to.0.saturating_add(1)));
+    reader.scan_between(
+        &schema::TO_DEVICE,
+        &start,
+        &end,
+        Direction::Forward,
+        |_: (UserNum, TextNum, StreamPos), _| {
+            any = true;
+            false
+        },
+    )?;
+    Ok(any)
+}
+
+/// Removes the messages up to and with `up_to`, which the device has received. O(messages removed).
+pub fn acknowledge(tx: &mut Tx, user: UserNum, device: TextNum, up_to: StreamPos) -> Result<()> {
+    let mut received = Vec::new();
+    let start = (user, device);
+    let end = (user, device, StreamPos(up_to.0.saturating_add(1)));
+    tx.scan_between(&schema::TO_DEVICE, &start, &end, Direction::Forward, |row, _| {
+        received.push(row);
+        true
+    })?;
+    if received.is_empty() {
+        return Ok(());
+    }
+    let left = waiting(tx, user, device)?.saturating_sub(received.len() as u32);
+    for row in received {
+        tx.delete(&schema::TO_DEVICE, &row);
+    }
+    if left == 0 {
+        tx.delete(&schema::TO_DEVICE_COUNTS, &(user, device));
+    } else {
+        tx.put(&schema::TO_DEVICE_COUNTS, &(user, device), &left);
+    }
+    Ok(())
+}

@@ -1,0 +1,184 @@
+//! Receipts: how far users have read, for each kind and thread.
+//!
+//! Invariant: a room's receipt stream has one row for each receipt, at the position of that receipt's own row. A receipt
+//! never moves back. `m.read.private` is told to nobody but its user.
+//! Specification: client-server API, "Receipts", "Threaded read receipts".
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::{Event, relations::relation_of};
+use crate::{
+    core::{
+        json::{write_string, write_unsigned},
+        num::{EventNum, RoomNum, StreamPos, TextNum, UserNum},
+    },
+    error::Result,
+    store::{Direction, Positioned, Reader, StorageError, Tx, schema, schema::Receipt},
+    stream::Touch,
+};
+
+/// A kind of receipt; its number is part of keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum ReceiptKind {
+    /// `m.read`: for everybody in the room to see.
+    Read = 0,
+    /// `m.read.private`.
+    ReadPrivate = 1,
+}
+
+impl ReceiptKind {
+    fn from_number(number: u8) -> Option<Self> {
+        [Self::Read, Self::ReadPrivate].into_iter().find(|kind| *kind as u8 == number)
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Read => "m.read",
+            Self::ReadPrivate => "m.read.private",
+        }
+    }
+}
+
+/// The thread of a receipt that is for no thread in particular, as it stands in keys.
+pub(crate) const UNTHREADED: &str = "";
+/// The thread of what is in no thread.
+pub(crate) const MAIN_THREAD: &str = "main";
+/// How many relations are followed to find the thread that an event belongs to. Specification: "a maximum of 3 hops is
+/// recommended".
+const THREAD_HOPS_MAX: usize = 3;
+
+/// The root of the thread that the event is in, by a relation of its own or of what it relates to; `None` for what is in
+/// the main timeline.
+pub(crate) fn thread_root(reader: &Reader, event: &Arc<Event>) -> Result<Option<EventNum>, StorageError> {
+    let mut at = event.clone();
+    for _ in 0..=THREAD_HOPS_MAX {
+        let pdu = at.pdu()?;
+        let Some((rel_type, target)) = relation_of(&pdu.content) else { return Ok(None) };
+        let Some(target) = reader.event_num(target)? else { return Ok(None) };
+        if rel_type == "m.thread" {
+            return Ok(Some(target));
+        }
+        at = reader.event(target)?;
+        if at.header.room != event.header.room {
+            return Ok(None);
+        }
+    }
+    Ok(None)
+}
+
+/// Moves a receipt to `event`, if that is further than where it stands. `thread` is [`UNTHREADED`], [`MAIN_THREAD`] or the
+/// id of a thread's root.
+pub(crate) fn set(
+    tx: &mut Tx,
+    room: RoomNum,
+    user: UserNum,
+    kind: ReceiptKind,
+    thread: &str,
+    event: &Event,
+    ts: u64,
+) -> Result<()> {
+    let key = (room, user, kind as u8, tx.intern_text(thread)?);
+    if let Some(before) = tx.get(&schema::RECEIPTS, &key)? {
+        if before.value.event_pos >= event.pos() {
+            return Ok(());
+        }
+        tx.delete(&schema::RECEIPT_STREAM, &(room, before.pos));
+    }
+    let pos = tx.next_position();
+    let value = Receipt { event: event.num, event_pos: event.pos(), ts };
+    tx.put(&schema::RECEIPTS, &key, &Positioned { pos, value });
+    tx.put(&schema::RECEIPT_STREAM, &(room, pos), &(user, key.2, key.3));
+    tx.touch(Touch::Room(room));
+    tx.touch(Touch::User(user));
+    Ok(())
+}
+
+/// The receipts of `room` that have come since a position, as far as `user` may know of them: the content of an
+/// `m.receipt` event, or `None` if there are none. O(users who have read since).
+pub(crate) fn since(
+    reader: &Reader,
+    room: RoomNum,
+    user: UserNum,
+    since: StreamPos,
+) -> Result<Option<Vec<u8>>, StorageError> {
+    let mut keys = Vec::new();
+    let from = (room, StreamPos(since.0.saturating_add(1)));
+    let to = (room, StreamPos(reader.pos.0.saturating_add(1)));
+    reader.scan_between(
+        &schema::RECEIPT_STREAM,
+        &from,
+        &to,
+        Direction::Forward,
+        |_, (of, kind, thread)| {
+            if kind == ReceiptKind::Read as u8 || of == user {
+                keys.push((room, of, kind, thread));
+            }
+            true
+        },
+    )?;
+    if keys.is_empty() {
+        return Ok(None);
+    }
+    let rows = reader.get_many(&schema::RECEIPTS, keys.iter().copied())?;
+    let mut by_event: BTreeMap<EventNum, BTreeMap<ReceiptKind, Vec<Shown>>> = BTreeMap::new();
+    for ((_, of, kind, thread), row) in keys.into_iter().zip(rows) {
+        let (Some(row), Some(kind)) = (row, ReceiptKind::from_number(kind)) else { continue };
+        let shown = Shown { user: of, thread, ts: row.value.ts };
+        by_event.entry(row.value.event).or_default().entry(kind).or_default().push(shown);
+    }
+    write_content(reader, by_event).map(Some)
+}
+
+/// A receipt as it is shown.
+struct Shown {
+    user: UserNum,
+    thread: TextNum,
+    ts: u64,
+}
+
+fn write_content(
+    reader: &Reader,
+    by_event: BTreeMap<EventNum, BTreeMap<ReceiptKind, Vec<Shown>>>,
+) -> Result<Vec<u8>, StorageError> {
+    let nums: Vec<EventNum> = by_event.keys().copied().collect();
+    let mut out = vec![b'{'];
+    for (event, kinds) in reader.events(&nums)?.iter().zip(by_event.into_values()) {
+        separate(&mut out);
+        write_string(&mut out, &event.event_id);
+        out.extend_from_slice(b":{");
+        for (kind, mut receipts) in kinds {
+            separate(&mut out);
+            write_string(&mut out, kind.name());
+            out.extend_from_slice(b":{");
+            // A user may have several at one event, for different threads; JSON has room for one: the last that came.
+            receipts.reverse();
+            receipts.sort_by_key(|shown| shown.user);
+            receipts.dedup_by_key(|shown| shown.user);
+            for shown in receipts {
+                separate(&mut out);
+                write_string(&mut out, &*reader.user_id(shown.user)?);
+                out.extend_from_slice(b":{\"ts\":");
+                write_unsigned(&mut out, shown.ts);
+                let thread = reader.text(shown.thread)?;
+                if &*thread != UNTHREADED {
+                    out.extend_from_slice(b",\"thread_id\":");
+                    write_string(&mut out, &thread);
+                }
+                out.push(b'}');
+            }
+            out.push(b'}');
+        }
+        out.push(b'}');
+    }
+    out.push(b'}');
+    Ok(out)
+}
+
+/// A comma, but not behind an opening brace.
+fn separate(out: &mut Vec<u8>) {
+    if out.last() != Some(&b'{') {
+        out.push(b',');
+    }
+}

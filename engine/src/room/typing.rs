@@ -1,0 +1,36 @@
+//! Typing notices: who is writing in a room. Only in memory: after a restart nobody is.
+//!
+//! Specification: client-server API, "Typing Notifications".
+
+use crate::{
+    core::{
+        json::write_string,
+        num::{RoomNum, StreamPos},
+    },
+    store::{Reader, StorageError},
+};
+
+/// The content of the `m.typing` event of `room`, if who types has changed since a position; at the beginning (zero) only
+/// if somebody does.
+pub(crate) fn since(
+    reader: &Reader,
+    room: RoomNum,
+    since: StreamPos,
+) -> Result<Option<Vec<u8>>, StorageError> {
+    let Some(typing) = reader.shared.watch.typing(room) else { return Ok(None) };
+    if typing.pos <= since || (since == StreamPos::ZERO && typing.users.is_empty()) {
+        return Ok(None);
+    }
+    let now_ms = reader.shared.clock.now_ms();
+    let mut users: Vec<_> = typing.users.into_iter().filter(|(_, until_ms)| *until_ms > now_ms).collect();
+    users.sort_unstable();
+    let mut out = b"{\"user_ids\":[".to_vec();
+    for (index, (user, _)) in users.into_iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        write_string(&mut out, &*reader.user_id(user)?);
+    }
+    out.extend_from_slice(b"]}");
+    Ok(Some(out))
+}

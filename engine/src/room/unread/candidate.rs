@@ -1,0 +1,92 @@
+//! An event prepared for push rules, once for all the users whom it may notify.
+
+use std::sync::Arc;
+
+use crate::{
+    core::{
+        event::Pdu,
+        power_levels::PowerLevels,
+        push_rules::{CompiledRules, EventFeatures, Outcome, RoomContext, UserContext},
+    },
+    error::Result,
+    room::{Event, relations::relation_of},
+    store::{Reader, schema},
+};
+
+/// How many relations are followed from an event to the one that is in a thread. The specification recommends three.
+const THREAD_HOPS_MAX: usize = 3;
+/// What a prepared event costs besides copies of its texts.
+const CANDIDATE_BYTES: usize = 512;
+
+/// What evaluating an event takes, whoever the user is.
+pub(super) struct Candidate {
+    /// The event id of the root of the thread that the event is in; empty for the main timeline.
+    pub thread: Box<str>,
+    pdu: Arc<Pdu>,
+    features: EventFeatures,
+    joined: u64,
+    power_levels: Option<Arc<PowerLevels>>,
+}
+
+impl Candidate {
+    /// The event, prepared; from memory if it is remembered.
+    pub fn of(reader: &Reader, event: &Arc<Event>) -> Result<Arc<Self>> {
+        let remembered = &reader.shared.memo.unread.candidates;
+        if let Some(candidate) = remembered.get(&event.num) {
+            return Ok(candidate);
+        }
+        let candidate = Arc::new(Self::new(reader, event)?);
+        remembered.insert(event.num, candidate.clone(), CANDIDATE_BYTES + event.json.len());
+        Ok(candidate)
+    }
+
+    fn new(reader: &Reader, event: &Arc<Event>) -> Result<Self> {
+        let room = event.header.room;
+        let state = event.header.state_before;
+        let pdu = event.pdu()?;
+        let power_levels = match reader.state_event(room, state, "m.room.create", "")? {
+            None => None,
+            Some(create) => {
+                let levels = reader.state_event(room, state, "m.room.power_levels", "")?;
+                Some(levels.unwrap_or_else(|| create.clone()).power_levels(&create)?)
+            }
+        };
+        Ok(Self {
+            thread: thread_of(reader, event)?.unwrap_or_default(),
+            features: EventFeatures::new(pdu.clone()),
+            pdu,
+            joined: reader.get(&schema::ROOM_HEADS, &room)?.map_or(0, |head| head.joined),
+            power_levels,
+        })
+    }
+
+    /// What `rules` decide for `user`.
+    pub fn evaluate<'a>(&'a self, rules: &'a CompiledRules, user: &UserContext<'_>) -> Outcome<'a> {
+        let sender_may_notify = |key: &str| {
+            let levels = self.power_levels.as_ref();
+            levels.is_some_and(|levels| levels.user_level(&self.pdu.sender).reaches(levels.notification(key)))
+        };
+        let room = RoomContext { member_count: self.joined, sender_may_notify: &sender_may_notify };
+        rules.for_event(&self.features, &room).evaluate(user)
+    }
+}
+
+/// The root of the thread that the event is in, if it is in one: by a relation of its own, or by one of those that it
+/// relates to. Specification: "Threaded read receipts".
+fn thread_of(reader: &Reader, event: &Arc<Event>) -> Result<Option<Box<str>>> {
+    let mut at = event.clone();
+    for _ in 0..=THREAD_HOPS_MAX {
+        let pdu = at.pdu()?;
+        let parent = match relation_of(&pdu.content) {
+            Some(("m.thread", root)) => return Ok(Some(root.into())),
+            Some((_, parent)) => parent,
+            None => return Ok(None),
+        };
+        let Some(parent) = reader.event_num(parent)? else { return Ok(None) };
+        at = reader.event(parent)?;
+        if at.header.room != event.header.room {
+            return Ok(None);
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,300 @@
+//! Unread notifications: how many events in a room notify a user behind what they have read.
+//!
+//! Nothing is written for members when an event is sent. Counts are made when they are asked for, by evaluating the events
+//! that have come since the last time: what was counted is remembered, and forgotten at no harm. Invariant: a remembered
+//! count holds for the position that stands with it, and read marks only move ahead.
+//!
+//! Specification: client-server API, "Receiving notifications" and "Threaded read receipts". As there, an event that the
+//! user sends marks what came before it (in its thread) as read.
+
+mod candidate;
+mod tail;
+
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use candidate::Candidate;
+use tail::Tail;
+
+use crate::{
+    account::push_rules,
+    core::{
+        num::{EventNum, RoomNum, StreamPos, UserNum},
+        push_rules::{CompiledRules, UserContext},
+    },
+    error::Result,
+    room::Event,
+    store::{
+        Cache, Direction, Positioned, Reader, schema,
+        schema::{EventStatus, Membership, UserRoom},
+    },
+};
+
+/// How many events are looked back at when nothing is remembered. Beyond some hundreds nobody counts; this takes a room
+/// at most some tens of milliseconds, once after a start.
+const LOOK_BACK_EVENTS_MAX: usize = 4_000;
+/// How many changes of their own membership event (names, avatars) are followed back to when the user joined.
+const MEMBERSHIP_CHANGES_MAX: usize = 100;
+/// Bytes for counts: some ten thousand rooms of users who sync.
+const COUNTS_BYTES_MAX: usize = 8 << 20;
+/// What the count of one user in one room costs, when little is unread.
+const COUNT_BYTES: usize = 512;
+/// Bytes for events prepared for rules.
+const CANDIDATES_BYTES_MAX: usize = 4 << 20;
+/// Bytes for the last events of rooms.
+const TAILS_BYTES_MAX: usize = 2 << 20;
+
+/// The main timeline, among threads.
+const MAIN: &str = "";
+
+/// The kinds of receipts that mark as read: `m.read` and `m.read.private`.
+const READ_KINDS: [u8; 2] = [0, 1];
+
+/// What is unread for a user in a room.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unread {
+    /// Notifications in the main timeline.
+    pub notification_count: u64,
+    /// Those of them that are highlighted.
+    pub highlight_count: u64,
+    /// Notifications and highlights by the thread root's event id, where there are any.
+    pub threads: BTreeMap<String, (u64, u64)>,
+}
+
+impl Unread {
+    /// Notifications and highlights of the whole room, for clients that do not tell threads apart.
+    pub fn total(&self) -> (u64, u64) {
+        let main = (self.notification_count, self.highlight_count);
+        self.threads.values().fold(main, |sum, thread| (sum.0 + thread.0, sum.1 + thread.1))
+    }
+}
+
+/// What is remembered between reads.
+pub(crate) struct Memo {
+    counts: Cache<(UserNum, RoomNum), Count>,
+    candidates: Cache<EventNum, Candidate>,
+    tails: Cache<RoomNum, Tail>,
+}
+
+impl Default for Memo {
+    fn default() -> Self {
+        Self {
+            counts: Cache::new(COUNTS_BYTES_MAX),
+            candidates: Cache::new(CANDIDATES_BYTES_MAX),
+            tails: Cache::new(TAILS_BYTES_MAX),
+        }
+    }
+}
+
+/// One event that notifies.
+#[derive(Clone, Copy)]
+struct Notification {
+    pos: StreamPos,
+    is_highlight: bool,
+}
+
+/// What a user has not read in a room, as of a position.
+#[derive(Clone)]
+struct Count {
+    as_of: StreamPos,
+    /// The user's membership event, from which the name is.
+    member: EventNum,
+    display_name: Option<Box<str>>,
+    user_id: Arc<str>,
+    rules: Arc<CompiledRules>,
+    /// Up to where all is read.
+    read: StreamPos,
+    /// Up to where a thread (or the main timeline) is read.
+    threads_read: BTreeMap<Box<str>, StreamPos>,
+    /// What notifies, by thread, ascending.
+    unread: BTreeMap<Box<str>, Vec<Notification>>,
+}
+
+/// Counts what is unread for `user` in `room`; nothing for who is not joined.
+///
+/// O(1) where nothing is new, else O(new events); without a remembered count, at most [`LOOK_BACK_EVENTS_MAX`] events.
+pub fn counts(reader: &Reader, user: UserNum, room: RoomNum) -> Result<Unread> {
+    let memo = &reader.shared.memo.unread;
+    let watch = &reader.shared.watch;
+    let known = memo.counts.get(&(user, room)).filter(|count| count.as_of <= reader.pos);
+    let is_current = |pos: StreamPos| watch.own_news(user).is_some_and(|news| news <= pos);
+    let mut count = match known {
+        Some(count) if is_current(count.as_of) => {
+            if watch.room_news(room).is_none_or(|news| news <= count.as_of) {
+                return Ok(count.sum());
+            }
+            (*count).clone()
+        }
+        known => match refresh(reader, user, room, known.as_deref())? {
+            Some(count) => count,
+            None => return Ok(Unread::default()),
+        },
+    };
+    count.add_new(reader, user, room)?;
+    let sum = count.sum();
+    let entries: usize = count.unread.values().map(Vec::len).sum();
+    memo.counts.replace((user, room), Arc::new(count), COUNT_BYTES + entries * size_of::<Notification>());
+    Ok(sum)
+}
+
+/// Brings what is known of the user up to date: membership, name, rules and receipts. `None` for who is not joined.
+fn refresh(reader: &Reader, user: UserNum, room: RoomNum, known: Option<&Count>) -> Result<Option<Count>> {
+    let row = reader.user_room(user, room)?.filter(|row| row.value.membership == Membership::Join);
+    let Some(row) = row else { return Ok(None) };
+    let rules = push_rules::compiled(reader, user)?;
+    let mut count = match known {
+        Some(known) => Count { rules, ..known.clone() },
+        None => Count {
+            as_of: StreamPos(i64::MIN),
+            member: EventNum(0),
+            display_name: None,
+            user_id: reader.user_id(user)?,
+            rules,
+            read: StreamPos(i64::MIN),
+            threads_read: BTreeMap::new(),
+            unread: BTreeMap::new(),
+        },
+    };
+    if count.member != row.value.event {
+        let member = reader.event(row.value.event)?;
+        let name = member.pdu()?.content.get("displayname").and_then(|name| name.as_str()).map(Box::from);
+        count.display_name = name;
+        count.member = member.num;
+    }
+    count.add_receipts(reader, user, room)?;
+    count.read = count.read.max(joined_since(reader, user, &row, count.read)?);
+    Ok(Some(count))
+}
+
+/// The position at which the user joined, unless that is before `floor`: their membership event may be a later change of
+/// their name.
+fn joined_since(
+    reader: &Reader,
+    user: UserNum,
+    row: &Positioned<UserRoom>,
+    floor: StreamPos,
+) -> Result<StreamPos> {
+    let mut event = reader.event(row.value.event)?;
+    for _ in 0..MEMBERSHIP_CHANGES_MAX {
+        if event.pos() <= floor {
+            break;
+        }
+        let before = reader.member_event(event.header.room, event.header.state_before, user)?;
+        match before {
+            Some(before) if before.pdu()?.membership() == Some(Membership::Join.name()) => event = before,
+            _ => break,
+        }
+    }
+    Ok(event.pos())
+}
+
+impl Count {
+    fn sum(&self) -> Unread {
+        let mut sum = Unread::default();
+        for (thread, unread) in &self.unread {
+            let notifications = unread.len() as u64;
+            let highlights = unread.iter().filter(|notification| notification.is_highlight).count() as u64;
+            if &**thread == MAIN {
+                (sum.notification_count, sum.highlight_count) = (notifications, highlights);
+            } else {
+                sum.threads.insert(thread.to_string(), (notifications, highlights));
+            }
+        }
+        sum
+    }
+
+    fn add_receipts(&mut self, reader: &Reader, user: UserNum, room: RoomNum) -> Result<()> {
+        let mut receipts = Vec::new();
+        reader.scan(&schema::RECEIPTS, &(room, user), Direction::Forward, |(_, _, kind, thread), row| {
+            if READ_KINDS.contains(&kind) && row.pos <= reader.pos {
+                receipts.push((thread, row.value.event_pos));
+            }
+            true
+        })?;
+        for (thread, pos) in receipts {
+            match &*reader.text(thread)? {
+                "" => self.read = self.read.max(pos),
+                "main" => self.mark_read(MAIN, pos),
+                root => self.mark_read(root, pos),
+            }
+        }
+        Ok(())
+    }
+
+    fn mark_read(&mut self, thread: &str, pos: StreamPos) {
+        match self.threads_read.get_mut(thread) {
+            Some(read) => *read = (*read).max(pos),
+            None => {
+                self.threads_read.insert(thread.into(), pos);
+            }
+        }
+    }
+
+    /// Evaluates the events that have come since the count was made.
+    fn add_new(&mut self, reader: &Reader, user: UserNum, room: RoomNum) -> Result<()> {
+        let member_kind = reader.text_num("m.room.member")?;
+        let redaction_kind = reader.text_num("m.room.redaction")?;
+        let since = self.as_of.max(self.read);
+        let nums = tail::events_since(reader, room, since)?;
+        for event in reader.events(&nums)? {
+            if event.header.status != EventStatus::Accepted || event.pos() > reader.pos {
+                continue;
+            }
+            if Some(event.header.kind) == redaction_kind {
+                self.forget_redacted(reader, &event)?;
+            }
+            if event.header.redacted_by.is_none() {
+                // Changes of a name are made for the user in all rooms at once and say nothing about having read.
+                let is_member = Some(event.header.kind) == member_kind;
+                self.add(reader, &event, event.header.sender == user, is_member)?;
+            }
+        }
+        self.as_of = reader.pos;
+        let (read, threads_read) = (self.read, &self.threads_read);
+        self.unread.retain(|thread, unread| {
+            let read = threads_read.get(thread).map_or(read, |pos| read.max(*pos));
+            unread.retain(|notification| notification.pos > read);
+            !unread.is_empty()
+        });
+        Ok(())
+    }
+
+    fn add(&mut self, reader: &Reader, event: &Arc<Event>, is_own: bool, is_member: bool) -> Result<()> {
+        if is_own && is_member {
+            return Ok(());
+        }
+        let candidate = Candidate::of(reader, event)?;
+        if is_own {
+            self.mark_read(&candidate.thread, event.pos());
+            return Ok(());
+        }
+        let user = UserContext { user_id: &self.user_id, display_name: self.display_name.as_deref() };
+        let outcome = candidate.evaluate(&self.rules, &user);
+        if outcome.notify {
+            let notification = Notification { pos: event.pos(), is_highlight: outcome.highlight };
+            match self.unread.get_mut(&candidate.thread) {
+                Some(unread) => unread.push(notification),
+                None => {
+                    self.unread.insert(candidate.thread.clone(), vec![notification]);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What is redacted notifies no longer.
+    fn forget_redacted(&mut self, reader: &Reader, redaction: &Event) -> Result<()> {
+        let pdu = redaction.pdu()?;
+        let Some(target) = pdu.redacts.as_deref() else { return Ok(()) };
+        let Some(target) = reader.event_num(target)? else { return Ok(()) };
+        let target = reader.event(target)?;
+        if target.header.redacted_by == Some(redaction.num) {
+            for unread in self.unread.values_mut() {
+                unread.retain(|notification| notification.pos != target.pos());
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,307 @@
+//! Counts over rooms that are made event by event.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::{Unread, counts};
+use crate::{
+    Committer, Engine, Options,
+    command::{Command, Lanes},
+    core::{
+        num::{RoomNum, UserNum},
+        version::RoomVersion,
+    },
+    error::Result,
+    room::{NewEvent, RoomCtx, append},
+    store::{Memory, Positioned, Reader, Tx, schema, schema::Receipt},
+    stream::Touch,
+    view::View,
+};
+
+const ALICE: &str = "@alice:a.example";
+const BOB: &str = "@bob:a.example";
+const ROOM: &str = "!room:a.example";
+
+/// Appends an event, to a new room if there is none.
+struct Append {
+    sender: &'static str,
+    kind: &'static str,
+    state_key: Option<&'static str>,
+    content: Value,
+    redacts: Option<String>,
+}
+
+impl Command for Append {
+    type Output = String;
+
+    fn lanes(&self) -> Lanes {
+        Lanes::default().room(ROOM)
+    }
+
+    fn run(&self, tx: &mut Tx) -> Result<String> {
+        let mut room = match RoomCtx::find(tx, ROOM)? {
+            Some(room) => room,
+            None => RoomCtx::create(tx, ROOM, RoomVersion::get("10").unwrap())?,
+        };
+        let event = append(
+            tx,
+            &mut room,
+            NewEvent {
+                sender: self.sender,
+                kind: self.kind,
+                state_key: self.state_key,
+                content: self.content.as_object().cloned().unwrap(),
+                redacts: self.redacts.as_deref(),
+                origin_server_ts: 1,
+                transaction: None,
+            },
+        )?;
+        room.save(tx);
+        Ok(event.event_id.to_string())
+    }
+}
+
+/// Writes a receipt as the receipts' module lays it down.
+struct Read {
+    user: &'static str,
+    event_id: String,
+    kind: u8,
+    thread: String,
+}
+
+impl Command for Read {
+    type Output = ();
+
+    fn lanes(&self) -> Lanes {
+        Lanes::default().room(ROOM)
+    }
+
+    fn run(&self, tx: &mut Tx) -> Result<()> {
+        let user = tx.intern_user(self.user)?;
+        let room = tx.intern_room(ROOM)?;
+        let thread = tx.intern_text(&self.thread)?;
+        let event = tx.event_num(&self.event_id)?.unwrap();
+        let event_pos = tx.event(event)?.pos();
+        let pos = tx.next_position();
+        let row = Positioned { pos, value: Receipt { event, event_pos, ts: 1 } };
+        tx.put(&schema::RECEIPTS, &(room, user, self.kind, thread), &row);
+        tx.touch(Touch::Room(room));
+        tx.touch(Touch::User(user));
+        Ok(())
+    }
+}
+
+struct Counts(&'static str);
+
+impl View for Counts {
+    type Output = Unread;
+
+    fn read(&self, reader: &Reader) -> Result<Unread> {
+        let (user, room) = numbers(reader, self.0);
+        counts(reader, user, room)
+    }
+}
+
+/// Makes the user active, as a sync does.
+struct Activate(&'static str);
+
+impl View for Activate {
+    type Output = ();
+
+    fn read(&self, reader: &Reader) -> Result<()> {
+        let (user, room) = numbers(reader, self.0);
+        reader.shared.watch.activate(user, vec![room], || reader.pos);
+        Ok(())
+    }
+}
+
+fn numbers(reader: &Reader, user: &str) -> (UserNum, RoomNum) {
+    (reader.user_num(user).unwrap().unwrap(), reader.room_num(ROOM).unwrap().unwrap())
+}
+
+struct Room(Engine);
+
+impl Room {
+    /// A room with Alice and Bob in it.
+    fn new() -> Self {
+        let mut options = Options::new("a.example");
+        options.committer = Committer::Inline;
+        let room = Self(Engine::open(Arc::new(Memory::default()), options).unwrap());
+        room.state(ALICE, "m.room.create", "", json!({"creator": ALICE, "room_version": "10"}));
+        room.state(ALICE, "m.room.member", ALICE, json!({"membership": "join"}));
+        room.state(ALICE, "m.room.join_rules", "", json!({"join_rule": "public"}));
+        room.state(BOB, "m.room.member", BOB, json!({"membership": "join", "displayname": "Robert"}));
+        room
+    }
+
+    fn append(&self, event: Append) -> String {
+        self.0.write(event).wait().unwrap()
+    }
+
+    fn state(&self, sender: &'static str, kind: &'static str, key: &'static str, content: Value) -> String {
+        self.append(Append { sender, kind, state_key: Some(key), content, redacts: None })
+    }
+
+    fn send(&self, sender: &'static str, content: Value) -> String {
+        self.append(Append { sender, kind: "m.room.message", state_key: None, content, redacts: None })
+    }
+
+    fn say(&self, sender: &'static str) -> String {
+        self.send(sender, json!({"msgtype": "m.text", "body": "hi"}))
+    }
+
+    fn say_in_thread(&self, sender: &'static str, root: &str) -> String {
+        let relation = json!({"rel_type": "m.thread", "event_id": root});
+        self.send(sender, json!({"msgtype": "m.text", "body": "hi", "m.relates_to": relation}))
+    }
+
+    fn mention(&self, sender: &'static str, user: &str) -> String {
+        self.send(sender, json!({"msgtype": "m.text", "body": "hi", "m.mentions": {"user_ids": [user]}}))
+    }
+
+    fn read(&self, user: &'static str, event_id: &str, kind: u8, thread: &str) {
+        let (event_id, thread) = (event_id.to_owned(), thread.to_owned());
+        self.0.write(Read { user, event_id, kind, thread }).wait().unwrap();
+    }
+
+    fn activate(&self, user: &'static str) {
+        self.0.read(&Activate(user)).unwrap();
+    }
+
+    /// (notifications, highlights) of the main timeline and, by root, of threads.
+    fn counts(&self, user: &'static str) -> ((u64, u64), Vec<(String, (u64, u64))>) {
+        let Unread { notification_count, highlight_count, threads } = self.0.read(&Counts(user)).unwrap();
+        ((notification_count, highlight_count), threads.into_iter().collect())
+    }
+}
+
+#[test]
+fn messages_of_others_count_and_own_ones_mark_as_read() {
+    let room = Room::new();
+    room.activate(ALICE);
+    room.activate(BOB);
+    assert_eq!(room.counts(BOB), ((0, 0), vec![]));
+    room.say(ALICE);
+    room.mention(ALICE, BOB);
+    assert_eq!(room.counts(BOB), ((2, 1), vec![]));
+    assert_eq!(room.counts(ALICE), ((0, 0), vec![]));
+    room.send(ALICE, json!({"msgtype": "m.notice", "body": "hi"}));
+    assert_eq!(room.counts(BOB), ((2, 1), vec![]), "notices do not notify");
+    room.state(BOB, "m.room.member", BOB, json!({"membership": "join", "displayname": "Bobby"}));
+    assert_eq!(room.counts(BOB), ((2, 1), vec![]), "a new name does not say that one has read");
+    room.say(BOB);
+    assert_eq!(room.counts(BOB), ((0, 0), vec![]));
+    assert_eq!(room.counts(ALICE), ((1, 0), vec![]));
+}
+
+#[test]
+fn receipts_of_both_kinds_mark_as_read_and_the_later_counts() {
+    let room = Room::new();
+    room.activate(BOB);
+    let events: Vec<String> = (0..4).map(|_| room.say(ALICE)).collect();
+    assert_eq!(room.counts(BOB).0, (4, 0));
+    room.read(BOB, &events[2], 1, "");
+    assert_eq!(room.counts(BOB).0, (1, 0));
+    room.read(BOB, &events[0], 0, "");
+    assert_eq!(room.counts(BOB).0, (1, 0));
+    room.say(ALICE);
+    assert_eq!(room.counts(BOB).0, (2, 0));
+    room.read(BOB, &events[3], 0, "main");
+    assert_eq!(room.counts(BOB).0, (1, 0));
+}
+
+#[test]
+fn a_count_from_scratch_is_the_remembered_one() {
+    let room = Room::new();
+    let root = room.say(ALICE);
+    let events: Vec<String> = (0..100).map(|_| room.say(ALICE)).collect();
+    room.say_in_thread(ALICE, &root);
+    room.read(BOB, &events[9], 0, "");
+    assert_eq!(room.counts(BOB), ((90, 0), vec![(root.clone(), (1, 0))]));
+    // Nobody noted what Bob does: each count looks at the store again.
+    room.say_in_thread(ALICE, &root);
+    assert_eq!(room.counts(BOB), ((90, 0), vec![(root, (2, 0))]));
+    assert_eq!(room.counts(ALICE).0, (0, 0));
+}
+
+#[test]
+fn threads_are_counted_and_read_apart() {
+    let room = Room::new();
+    room.activate(BOB);
+    let root = room.say(ALICE);
+    let in_thread = room.say_in_thread(ALICE, &root);
+    room.say_in_thread(ALICE, &root);
+    let main = room.say(ALICE);
+    assert_eq!(room.counts(BOB), ((2, 0), vec![(root.clone(), (2, 0))]));
+    room.read(BOB, &main, 0, "main");
+    assert_eq!(room.counts(BOB), ((0, 0), vec![(root.clone(), (2, 0))]));
+    room.read(BOB, &in_thread, 0, &root);
+    assert_eq!(room.counts(BOB), ((0, 0), vec![(root.clone(), (1, 0))]));
+    // An event that relates to one in the thread is in the thread: an edit of it that mentions Bob, say.
+    let relation = json!({"rel_type": "m.reference", "event_id": in_thread});
+    room.send(ALICE, json!({"msgtype": "m.text", "body": "see", "m.relates_to": relation}));
+    assert_eq!(room.counts(BOB), ((0, 0), vec![(root.clone(), (2, 0))]));
+    room.say(BOB);
+    assert_eq!(room.counts(BOB), ((0, 0), vec![(root.clone(), (2, 0))]), "the thread is not read by that");
+    room.say_in_thread(BOB, &root);
+    assert_eq!(room.counts(BOB), ((0, 0), vec![]));
+    room.say_in_thread(ALICE, &root);
+    let last = room.say(ALICE);
+    room.read(BOB, &last, 0, "");
+    assert_eq!(room.counts(BOB), ((0, 0), vec![]), "an unthreaded receipt reads all");
+}
+
+#[test]
+fn what_is_redacted_counts_no_longer() {
+    let room = Room::new();
+    room.activate(BOB);
+    room.say(ALICE);
+    let event_id = room.mention(ALICE, BOB);
+    assert_eq!(room.counts(BOB).0, (2, 1));
+    room.append(Append {
+        sender: ALICE,
+        kind: "m.room.redaction",
+        state_key: None,
+        content: json!({}),
+        redacts: Some(event_id),
+    });
+    assert_eq!(room.counts(BOB).0, (1, 0));
+}
+
+#[test]
+fn counting_begins_where_the_user_joined() {
+    let room = Room::new();
+    room.say(ALICE);
+    const CAROL: &str = "@carol:a.example";
+    room.state(CAROL, "m.room.member", CAROL, json!({"membership": "join"}));
+    room.say(ALICE);
+    room.state(CAROL, "m.room.member", CAROL, json!({"membership": "join", "displayname": "C"}));
+    assert_eq!(room.counts(CAROL).0, (1, 0));
+    room.state(CAROL, "m.room.member", CAROL, json!({"membership": "leave"}));
+    assert_eq!(room.counts(CAROL).0, (0, 0));
+    room.say(ALICE);
+    room.state(CAROL, "m.room.member", CAROL, json!({"membership": "join"}));
+    assert_eq!(room.counts(CAROL).0, (0, 0));
+    room.say(ALICE);
+    assert_eq!(room.counts(CAROL).0, (1, 0));
+}
+
+#[test]
+fn nothing_newer_than_the_readers_moment_is_told() {
+    let room = Room::new();
+    room.activate(BOB);
+    struct Later<'a>(&'a Room);
+    impl View for Later<'_> {
+        type Output = (Unread, Unread);
+        fn read(&self, reader: &Reader) -> Result<Self::Output> {
+            let (user, number) = numbers(reader, BOB);
+            let before = counts(reader, user, number)?;
+            self.0.say(ALICE);
+            assert_eq!(self.0.counts(BOB).0, (1, 0));
+            Ok((before, counts(reader, user, number)?))
+        }
+    }
+    let (before, after) = room.0.read(&Later(&room)).unwrap();
+    assert_eq!(before, after);
+}

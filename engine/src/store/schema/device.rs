@@ -1,0 +1,83 @@
+//! Devices' keys, lists and queues, and key backups. Ids 90 to 129.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::keyspaces;
+use crate::{
+    core::num::{RoomNum, StreamPos, TextNum, UserNum},
+    store::record,
+};
+
+keyspaces! { TABLE:
+    #[doc = "A device's identity keys: canonical JSON without signatures, which are rows of their own."]
+    90 DEVICE_KEYS: Users, (UserNum, TextNum) => Bytes;
+    #[doc = "A user's cross-signing key by usage (see CrossSigningUsage): canonical JSON without signatures."]
+    91 CROSS_SIGNING_KEYS: Users, (UserNum, u8) => Bytes;
+    #[doc = "A signature on a key: whose key, who signed, the device id or public key that is signed, the id of the signing key."]
+    92 KEY_SIGNATURES: Users, (UserNum, UserNum, TextNum, String) => String;
+    #[doc = "A device's unclaimed one-time keys by algorithm, in the order of their upload: the key as canonical JSON."]
+    93 ONE_TIME_KEYS: Users, (UserNum, TextNum, TextNum, StreamPos, String) => Bytes;
+    #[doc = "A device's fallback key of an algorithm."]
+    94 FALLBACK_KEYS: Users, (UserNum, TextNum, TextNum) => FallbackKey;
+    #[doc = "What is left of a device's one-time and fallback keys, so that each sync tells it by one read."]
+    95 KEY_STOCKS: Users, (UserNum, TextNum) => KeyStock;
+    #[doc = "Who came into a room or went out of it, by position: who has to follow whose devices from then on."]
+    96 MEMBER_STREAM: Rooms, (RoomNum, StreamPos) => MemberChange;
+    #[doc = "Messages to a device that it has not acknowledged: the event as JSON."]
+    97 TO_DEVICE: Queues, (UserNum, TextNum, StreamPos) => Bytes;
+    #[doc = "How many messages wait for a device."]
+    98 TO_DEVICE_COUNTS: Queues, (UserNum, TextNum) => u32;
+    #[doc = "A user's key backups by version; deleted ones stay, so that their versions are not used again."]
+    99 KEY_BACKUPS: Users, (UserNum, u64) => KeyBackup;
+    #[doc = "Sessions in a backup, by room id and session id with a zero byte between: the key data as canonical JSON."]
+    100 BACKED_UP_KEYS: Users, (UserNum, u64, String) => Bytes;
+}
+
+/// A key that is given out when there are no one-time keys left.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FallbackKey {
+    /// Its id within the algorithm.
+    pub key_id: String,
+    /// The key as canonical JSON.
+    pub key: Vec<u8>,
+    /// Whether it was given out.
+    pub used: bool,
+}
+
+/// What is left of a device's keys for others to start sessions with.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyStock {
+    /// Algorithms with the number of their unclaimed one-time keys.
+    pub one_time: BTreeMap<TextNum, u32>,
+    /// Algorithms of the fallback keys that have not been given out.
+    pub unused_fallback: BTreeSet<TextNum>,
+}
+
+/// Somebody came into a room or went out of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberChange {
+    /// Who.
+    pub user: UserNum,
+    /// In or out.
+    pub joined: bool,
+}
+
+/// A key backup.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyBackup {
+    /// How keys are encrypted.
+    pub algorithm: String,
+    /// What the algorithm needs, as canonical JSON.
+    pub auth_data: Vec<u8>,
+    /// Sessions stored.
+    pub count: u64,
+    /// Grows with every change of what is stored.
+    pub etag: u64,
+    /// Whether the user deleted it.
+    pub deleted: bool,
+}
+
+record!(FallbackKey, KeyStock, MemberChange, KeyBackup);

@@ -1,0 +1,92 @@
+//! `/timestamp_to_event`: the event of a room that is closest to a time.
+//!
+//! Invariant: exact where timestamps ascend along the timeline, as they do but for the clocks of other servers; close to
+//! it otherwise. O(log n) reads.
+//! Specification: client-server API, `GET /rooms/{roomId}/timestamp_to_event`.
+
+use std::sync::Arc;
+
+use crate::{
+    core::{
+        filter::RoomEventFilter,
+        num::{EventNum, RoomNum, StreamPos},
+    },
+    error::{Error, Result, What},
+    room::{Event, visibility::Viewer},
+    store::{Direction, Reader, StorageError, schema},
+    view::{View, timeline, timeline::Stretch},
+};
+
+/// The event closest to a time, in one direction from it.
+pub struct EventByTimestamp {
+    /// The room's id.
+    pub room_id: String,
+    /// Who asks.
+    pub user: String,
+    /// Milliseconds since the epoch.
+    pub ts: u64,
+    /// The first event at or after the time, or the last at or before it.
+    pub forwards: bool,
+}
+
+impl View for EventByTimestamp {
+    /// The event's id and its timestamp in milliseconds since the epoch.
+    type Output = (String, u64);
+
+    fn read(&self, reader: &Reader) -> Result<(String, u64)> {
+        let (mut viewer, access) = Viewer::enter(reader, &self.room_id, &self.user)?;
+        let last = access.last(reader);
+        let split = first_not_before(reader, viewer.room, last, |event_ts| match self.forwards {
+            true => event_ts < self.ts,
+            false => event_ts <= self.ts,
+        })?;
+        let stretch = match self.forwards {
+            true => Stretch { after: split, up_to: last, direction: Direction::Forward, limit: 1 },
+            false => {
+                Stretch { after: StreamPos(i64::MIN), up_to: split, direction: Direction::Backward, limit: 1 }
+            }
+        };
+        // One page looks at thousands of events; what is not visible within one is too far away to be of use.
+        let page = timeline::page(reader, &mut viewer, stretch, &RoomEventFilter::default())?;
+        let event: &Arc<Event> = page.events.first().ok_or(Error::NotFound(What::Event))?;
+        Ok((event.event_id.to_string(), event.header.origin_server_ts))
+    }
+}
+
+/// The position behind which the timeline no longer satisfies `is_before`: halving the range of positions, each time
+/// looking at the first event at or behind the middle.
+fn first_not_before(
+    reader: &Reader,
+    room: RoomNum,
+    last: StreamPos,
+    is_before: impl Fn(u64) -> bool,
+) -> Result<StreamPos, StorageError> {
+    let Some((first, _)) = next_event(reader, room, StreamPos(i64::MIN), last)? else { return Ok(last) };
+    // All events up to `low` are before; none behind `high` is.
+    let (mut low, mut high) = (StreamPos(first.0.saturating_sub(1)), last);
+    while low < high {
+        let middle = StreamPos(low.0 + (high.0 - low.0) / 2);
+        match next_event(reader, room, middle, high)? {
+            Some((pos, num)) if is_before(reader.event(num)?.header.origin_server_ts) => low = pos,
+            _ => high = middle,
+        }
+    }
+    Ok(low)
+}
+
+/// The first event behind `after`, up to `up_to`.
+fn next_event(
+    reader: &Reader,
+    room: RoomNum,
+    after: StreamPos,
+    up_to: StreamPos,
+) -> Result<Option<(StreamPos, EventNum)>, StorageError> {
+    let mut found = None;
+    let (from, to) =
+        ((room, StreamPos(after.0.saturating_add(1))), (room, StreamPos(up_to.0.saturating_add(1))));
+    reader.scan_between(&schema::TIMELINE, &from, &to, Direction::Forward, |(_, pos), num| {
+        found = Some((pos, num));
+        false
+    })?;
+    Ok(found)
+}

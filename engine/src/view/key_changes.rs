@@ -1,0 +1,69 @@
+//! Whose devices or keys changed between two tokens, and who has gone out of sight.
+
+use super::View;
+use crate::{
+    core::num::{StreamPos, UserNum},
+    device::lists::{self, RoomChanges},
+    error::{Error, Result, What},
+    store::{
+        Direction, Reader, schema,
+        schema::{Membership, UserNews},
+    },
+};
+
+/// `GET /keys/changes`.
+pub struct KeyChanges {
+    /// Who asks.
+    pub user_id: String,
+    /// The position of the earlier token.
+    pub from: StreamPos,
+    /// The position of the later token.
+    pub to: StreamPos,
+}
+
+/// Ids of users.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct ChangedUsers {
+    /// Whose devices or keys changed, or who share a room with the asker since then.
+    pub changed: Vec<String>,
+    /// Who share no room with the asker any more.
+    pub left: Vec<String>,
+}
+
+impl View for KeyChanges {
+    type Output = ChangedUsers;
+
+    fn read(&self, reader: &Reader) -> Result<ChangedUsers> {
+        let user = reader.user_num(&self.user_id)?.ok_or(Error::NotFound(What::User))?;
+        let to = self.to.min(reader.pos);
+        let mut touched = std::collections::BTreeSet::new();
+        let (start, end) =
+            ((user, StreamPos(self.from.0.saturating_add(1))), (user, StreamPos(to.0.saturating_add(1))));
+        reader.scan_between(
+            &schema::USER_STREAM,
+            &start,
+            &end,
+            Direction::Forward,
+            |_: (UserNum, StreamPos), news| {
+                if let UserNews::Membership(room) = news {
+                    touched.insert(room);
+                }
+                true
+            },
+        )?;
+        let rooms = reader.user_rooms(user)?;
+        let in_room = |joined: bool, changed: bool| -> Vec<_> {
+            let wanted = rooms.iter().filter(|(room, row)| {
+                (row.value.membership == Membership::Join) == joined && touched.contains(room) == changed
+            });
+            wanted.map(|(room, _)| *room).collect()
+        };
+        let (joined, left, stayed) = (in_room(true, true), in_room(false, true), in_room(true, false));
+        let changes = RoomChanges { joined: &joined, left: &left, with_news: &stayed };
+        let found = lists::between(reader, user, self.from, to, changes)?;
+        let ids = |users: std::collections::BTreeSet<UserNum>| {
+            users.into_iter().map(|user| Ok(reader.user_id(user)?.to_string())).collect::<Result<Vec<_>>>()
+        };
+        Ok(ChangedUsers { changed: ids(found.changed)?, left: ids(found.left)? })
+    }
+}

@@ -1,0 +1,59 @@
+//! What is known of a media id: to send the file, or before its upload is read.
+
+use crate::{
+    error::Result,
+    media,
+    store::{
+        Reader,
+        schema::{self, MediaFile, MediaState},
+    },
+    view::View,
+};
+
+/// The file under a media id of this server.
+pub struct Media {
+    /// The last part of its `mxc://` URI.
+    pub media_id: String,
+}
+
+/// A media id that exists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundMedia {
+    /// The file; `None` while its upload is awaited.
+    pub file: Option<MediaFile>,
+    /// Whether [`crate::command::NoteMediaAccess`] has something to note: nobody has asked for it today.
+    pub is_first_access_today: bool,
+}
+
+impl View for Media {
+    type Output = FoundMedia;
+
+    /// Errors: not found, also for an id whose upload did not come in time.
+    fn read(&self, reader: &Reader) -> Result<FoundMedia> {
+        let file = match media::find(reader, &self.media_id)?.state {
+            MediaState::Pending { .. } => None,
+            MediaState::Uploaded(file) => Some(file),
+        };
+        let accessed = reader.get(&schema::MEDIA_ACCESS, &self.media_id)?;
+        let today = media::day(reader.shared.clock.now_ms());
+        Ok(FoundMedia { is_first_access_today: file.is_some() && accessed != Some(today), file })
+    }
+}
+
+/// Whether a user may upload to an id now: asked before the body is read.
+pub struct PendingMedia {
+    /// The id.
+    pub media_id: String,
+    /// The user who wants to upload.
+    pub user_id: String,
+}
+
+impl View for PendingMedia {
+    type Output = ();
+
+    /// Errors: not found, [`crate::Denied::NotYours`] or [`crate::Conflict::MediaExists`] if not.
+    fn read(&self, reader: &Reader) -> Result<()> {
+        let uploader = reader.user_num(&self.user_id)?;
+        media::pending(reader, &self.media_id, uploader).map(|_| ())
+    }
+}

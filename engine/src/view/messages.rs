@@ -1,0 +1,134 @@
+//! `/messages`: a room's history, page by page.
+//!
+//! Specification: client-server API, `GET /rooms/{roomId}/messages`, "Lazy-loading room members".
+
+use std::sync::Arc;
+
+use crate::{
+    core::{
+        event::ClientFormat,
+        filter::{LIMIT_MAX, RoomEventFilter},
+        num::{NodeId, StateKeyId, StreamPos, UserNum},
+    },
+    error::Result,
+    room::{Event, visibility::Viewer},
+    store::{Direction, Reader, StorageError, schema},
+    view::{StreamToken, View, render::Renderer, timeline, timeline::Stretch},
+};
+
+/// How many events a page has when the client does not say. Specification: `limit` of `/messages`.
+pub const MESSAGES_LIMIT_DEFAULT: u32 = 10;
+
+/// Which page of a room's history.
+pub struct Messages {
+    /// The room's id.
+    pub room_id: String,
+    /// Who asks.
+    pub user: String,
+    /// The device that asks.
+    pub device: Option<String>,
+    /// Where to begin; else at the end of the history from which `direction` leads away.
+    pub from: Option<StreamToken>,
+    /// Where to stop.
+    pub to: Option<StreamToken>,
+    /// Towards later events, or towards earlier ones.
+    pub forwards: bool,
+    /// Most events; more than [`LIMIT_MAX`] means that.
+    pub limit: Option<u32>,
+    /// Which events.
+    pub filter: RoomEventFilter,
+}
+
+impl View for Messages {
+    /// The response's JSON.
+    type Output = Vec<u8>;
+
+    fn read(&self, reader: &Reader) -> Result<Vec<u8>> {
+        let (mut viewer, access) = Viewer::enter(reader, &self.room_id, &self.user)?;
+        let limit = self.limit.or(self.filter.event.limit).unwrap_or(MESSAGES_LIMIT_DEFAULT).min(LIMIT_MAX);
+        let last = access.last(reader);
+        let direction = if self.forwards { Direction::Forward } else { Direction::Backward };
+        let (after, up_to) = match direction {
+            Direction::Forward => (self.from, self.to),
+            Direction::Backward => (self.to, self.from),
+        };
+        let stretch = Stretch {
+            after: after.map_or(StreamPos(i64::MIN), |token| token.0),
+            up_to: up_to.map_or(last, |token| token.0.min(last)),
+            direction,
+            limit: limit as usize,
+        };
+        let page = timeline::page(reader, &mut viewer, stretch, &self.filter)?;
+        let start = match (self.from, page.events.first()) {
+            (Some(from), _) => from,
+            (None, Some(first)) if self.forwards => StreamToken::before(first.pos()),
+            (None, _) => StreamToken(last),
+        };
+
+        let mut out = Vec::with_capacity(256 + 512 * page.events.len());
+        out.extend_from_slice(format!("{{\"start\":\"{start}\",\"chunk\":[").as_bytes());
+        let device = match &self.device {
+            Some(device) => reader.text_num(device)?,
+            None => None,
+        };
+        let mut renderer =
+            Renderer::with_viewer(reader, viewer.room, ClientFormat::Room, Some(viewer), device)?;
+        renderer.write_timeline(&mut out, &page.events)?;
+        out.push(b']');
+        if let Some(rest) = page.rest {
+            out.extend_from_slice(format!(",\"end\":\"{}\"", StreamToken(rest)).as_bytes());
+        }
+        if self.filter.lazy_load_members && !page.events.is_empty() {
+            out.extend_from_slice(b",\"state\":[");
+            renderer.write_state(&mut out, &senders_members(reader, &page.events)?)?;
+            out.push(b']');
+        }
+        out.push(b'}');
+        Ok(out)
+    }
+}
+
+/// The member events of those who sent `events`, as they were at the latest of these.
+pub(crate) fn senders_members(
+    reader: &Reader,
+    events: &[Arc<Event>],
+) -> Result<Vec<Arc<Event>>, StorageError> {
+    let Some(latest) = events.iter().max_by_key(|event| event.pos()) else { return Ok(Vec::new()) };
+    let senders = events.iter().map(|event| event.header.sender);
+    members_at(reader, latest.header.room, latest.header.state_after, senders)
+}
+
+/// The member events of `users` in a snapshot.
+pub(crate) fn members_at(
+    reader: &Reader,
+    room: crate::core::num::RoomNum,
+    snapshot: NodeId,
+    users: impl Iterator<Item = UserNum>,
+) -> Result<Vec<Arc<Event>>, StorageError> {
+    let mut users: Vec<UserNum> = users.collect();
+    users.sort_unstable();
+    users.dedup();
+    let Some(kind) = reader.text_num("m.room.member")? else { return Ok(Vec::new()) };
+    let mut nums = Vec::with_capacity(users.len());
+    for user in users {
+        if let Some(state_key) = reader.text_num(&*reader.user_id(user)?)? {
+            nums.extend(reader.state_num_at(room, snapshot, StateKeyId::new(kind, state_key))?);
+        }
+    }
+    reader.events(&nums)
+}
+
+/// The last event of the room up to a position.
+pub(crate) fn event_at(
+    reader: &Reader,
+    room: crate::core::num::RoomNum,
+    pos: StreamPos,
+) -> Result<Option<Arc<Event>>, StorageError> {
+    let mut found = None;
+    let (from, to) = ((room, StreamPos(i64::MIN)), (room, StreamPos(pos.0.saturating_add(1))));
+    reader.scan_between(&schema::TIMELINE, &from, &to, Direction::Backward, |_, num| {
+        found = Some(num);
+        false
+    })?;
+    found.map(|num| reader.event(num)).transpose()
+}

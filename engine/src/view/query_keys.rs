@@ -1,0 +1,132 @@
+//! The identity and cross-signing keys of users, with the signatures that the asker may see.
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use super::View;
+use crate::{
+    core::{
+        json::write_string,
+        num::{TextNum, UserNum},
+    },
+    device::{
+        cross_signing::{self, CrossSigningUsage},
+        device_keys,
+        signatures::{self, OnKey},
+    },
+    error::Result,
+    store::{Reader, schema},
+};
+
+/// `POST /keys/query`, for users of this server.
+pub struct QueryKeys {
+    /// Who asks.
+    pub asker: String,
+    /// Whose keys, and of which of their devices; none named means all.
+    pub users: Vec<(String, Vec<String>)>,
+}
+
+/// The parts of the answer, each an open JSON object that users are added to.
+#[derive(Default)]
+struct Parts {
+    devices: Vec<u8>,
+    keys: [Vec<u8>; 3],
+}
+
+const KEY_PARTS: [(CrossSigningUsage, &str); 3] = [
+    (CrossSigningUsage::Master, "master_keys"),
+    (CrossSigningUsage::SelfSigning, "self_signing_keys"),
+    (CrossSigningUsage::UserSigning, "user_signing_keys"),
+];
+
+impl View for QueryKeys {
+    /// The answer's body as JSON. Users that are not known are not in it.
+    type Output = Bytes;
+
+    fn read(&self, reader: &Reader) -> Result<Bytes> {
+        let asker = reader.user_num(&self.asker)?;
+        let mut parts = Parts::default();
+        for (user_id, device_ids) in &self.users {
+            let Some(user) = reader.user_num(user_id)? else { continue };
+            if !reader.has(&schema::ACCOUNTS, &user)? {
+                continue;
+            }
+            write_user(reader, &mut parts, (user, user_id), device_ids, asker)?;
+        }
+        let mut out = b"{\"device_keys\":{".to_vec();
+        out.extend_from_slice(&parts.devices);
+        out.extend_from_slice(b"},\"failures\":{}");
+        for ((_, name), part) in KEY_PARTS.into_iter().zip(&parts.keys) {
+            out.push(b',');
+            write_string(&mut out, name);
+            out.extend_from_slice(b":{");
+            out.extend_from_slice(part);
+            out.push(b'}');
+        }
+        out.push(b'}');
+        Ok(out.into())
+    }
+}
+
+fn write_user(
+    reader: &Reader,
+    parts: &mut Parts,
+    (user, user_id): (UserNum, &str),
+    device_ids: &[String],
+    asker: Option<UserNum>,
+) -> Result<()> {
+    let signatures = signatures::visible(reader, user, asker)?;
+    let on = |key: TextNum| signatures.get(&key);
+    let out = &mut parts.devices;
+    write_member(out, user_id);
+    out.push(b'{');
+    let mut first = true;
+    for (device, keys) in wanted_devices(reader, user, device_ids)? {
+        let device_id = reader.text(device)?;
+        let row = reader.get(&schema::DEVICES, &(user, device_id.to_string()))?;
+        let name = row.and_then(|row| row.display_name);
+        let unsigned: Option<Value> = name.map(|name| json!({ "device_display_name": name }));
+        if !std::mem::take(&mut first) {
+            out.push(b',');
+        }
+        write_string(out, &device_id);
+        out.push(b':');
+        signatures::write_signed(reader, out, &keys, on(device), unsigned.as_ref())?;
+    }
+    out.push(b'}');
+    for ((usage, _), out) in KEY_PARTS.into_iter().zip(&mut parts.keys) {
+        // Whom a user has verified is nobody else's business, nor is the key that shows it.
+        if usage == CrossSigningUsage::UserSigning && asker != Some(user) {
+            continue;
+        }
+        let Some(stored) = cross_signing::stored(reader, user, usage)? else { continue };
+        let public = cross_signing::stored_public_key(reader, user, usage)?;
+        let text = public.map(|public| reader.text_num(&public)).transpose()?.flatten();
+        let signed: Option<&OnKey> = text.and_then(on);
+        write_member(out, user_id);
+        signatures::write_signed(reader, out, &stored, signed, None)?;
+    }
+    Ok(())
+}
+
+/// Begins a member of an open object.
+fn write_member(out: &mut Vec<u8>, name: &str) {
+    if !out.is_empty() {
+        out.push(b',');
+    }
+    write_string(out, name);
+    out.push(b':');
+}
+
+fn wanted_devices(reader: &Reader, user: UserNum, device_ids: &[String]) -> Result<Vec<(TextNum, Bytes)>> {
+    if device_ids.is_empty() {
+        return Ok(device_keys::all(reader, user)?);
+    }
+    let mut found = Vec::new();
+    for device_id in device_ids {
+        let Some(device) = reader.text_num(device_id)? else { continue };
+        let keys = reader.get(&schema::DEVICE_KEYS, &(user, device))?;
+        found.extend(keys.map(|keys| (device, keys)));
+    }
+    Ok(found)
+}

@@ -1,0 +1,289 @@
+//! `GET /sync`: everything that is new for a device after a position, as one JSON body spliced from stored bytes.
+//!
+//! Invariant: the answer tells exactly what is at or before the reader's position and after `since`; so the next call,
+//! from the position it returns, misses nothing and repeats nothing. Costs: nothing new → comparisons of integers;
+//! news in k rooms → O(k + events sent).
+//! Specification: client-server API, "Syncing", `GET /_matrix/client/v3/sync`.
+
+mod absent;
+mod own;
+mod room;
+mod state;
+
+use std::{cell::RefCell, sync::Arc};
+
+use crate::{
+    core::{
+        filter::Filter,
+        json::splice::{object_member, string_member},
+        num::{RoomNum, StreamPos, TextNum, UserNum},
+    },
+    error::{Error, Result, What},
+    store::{Direction, Positioned, Reader, schema, schema::{Membership, UserNews, UserRoom}},
+    view::{View, token::StreamToken},
+};
+
+/// One sync request.
+pub struct Sync {
+    /// The user.
+    pub user_id: String,
+    /// The device; `None` for an application service without one.
+    pub device_id: Option<String>,
+    /// What the client has: everything up to here. `None` for an initial sync.
+    pub since: Option<StreamPos>,
+    /// What it wants to see.
+    pub filter: Arc<Filter>,
+    /// Whether all state is to be sent, also what it has.
+    pub full_state: bool,
+    /// Whether state is to be given as of the end of the timeline (`state_after`) instead of its start.
+    pub state_after: bool,
+}
+
+/// What a sync says.
+pub struct SyncAnswer {
+    /// The JSON body.
+    pub body: Vec<u8>,
+    /// What the client has when it has read it.
+    pub pos: StreamPos,
+    /// Whether it says nothing new, so that a long poll should wait on.
+    pub is_empty: bool,
+}
+
+/// The request with its names translated, and the news that concern it.
+struct Request<'a> {
+    reader: &'a Reader,
+    user: UserNum,
+    device: Option<TextNum>,
+    since: Option<StreamPos>,
+    sync: &'a Sync,
+    /// The user's own entries after `since`; empty for an initial sync.
+    news: Vec<(StreamPos, UserNews)>,
+    /// Others who came into (`true`) or left (`false`) the rooms that are written about.
+    moved: RefCell<Vec<(UserNum, bool)>>,
+}
+
+/// The rooms to write about.
+#[derive(Default)]
+struct Rooms {
+    joined: Vec<RoomNum>,
+    invited: Vec<RoomNum>,
+    knocked: Vec<RoomNum>,
+    left: Vec<(RoomNum, Positioned<UserRoom>)>,
+    /// Joined after `since`.
+    newly_joined: Vec<RoomNum>,
+    /// No longer joined since `since`.
+    newly_left: Vec<RoomNum>,
+}
+
+impl View for Sync {
+    type Output = SyncAnswer;
+
+    fn read(&self, reader: &Reader) -> Result<SyncAnswer> {
+        let user = reader.user_num(&self.user_id)?.ok_or(Error::NotFound(What::User))?;
+        let device = self.device_id.as_deref().map(|id| reader.text_num(id)).transpose()?.flatten();
+        activate(reader, user)?;
+        if let Some(since) = self.since
+            && !self.full_state
+            && reader.shared.watch.has_news(user, since) == Some(false)
+        {
+            // The reader's position may be behind the client's by what was never written (typing before a restart).
+            return Ok(nothing(reader.pos.max(since)));
+        }
+        // A position from before a restart that was never written can be ahead of ours; there is nothing after it.
+        let since = self.since.map(|since| since.min(reader.pos));
+        let news = match since {
+            Some(since) => own::news(reader, user, since)?,
+            None => Vec::new(),
+        };
+        Request { reader, user, device, since, sync: self, news, moved: RefCell::default() }.answer()
+    }
+}
+
+fn nothing(pos: StreamPos) -> SyncAnswer {
+    let body = format!("{{\"next_batch\":\"{}\"}}", StreamToken(pos));
+    SyncAnswer { body: body.into_bytes(), pos, is_empty: true }
+}
+
+/// Lists the user in their rooms, so that news there reach them.
+fn activate(reader: &Reader, user: UserNum) -> Result<()> {
+    let watch = &reader.shared.watch;
+    if !watch.is_active(user) {
+        let shared = &reader.shared;
+        watch.activate(user, reader.joined_rooms(user)?, || shared.published_pos());
+    }
+    Ok(())
+}
+
+impl Request<'_> {
+    fn answer(&self) -> Result<SyncAnswer> {
+        let mut body = Vec::with_capacity(4096);
+        body.push(b'{');
+        string_member(&mut body, "next_batch", &StreamToken(self.reader.pos).to_string());
+        let bare = body.len();
+        let rooms = match self.since {
+            None => self.all_rooms()?,
+            Some(since) => self.rooms_with_news(since)?,
+        };
+        self.write_rooms(&mut body, &rooms)?;
+        own::write(self, &mut body, &rooms)?;
+        let is_empty = self.since.is_some() && body.len() == bare;
+        if !is_empty {
+            own::write_key_counts(self, &mut body)?;
+        }
+        body.push(b'}');
+        Ok(SyncAnswer { body, pos: self.reader.pos, is_empty })
+    }
+
+    fn includes(&self, room: RoomNum) -> Result<bool> {
+        let filter = &self.sync.filter.room;
+        Ok(filter.includes_every_room() || filter.includes_room(&self.reader.room_id(room)?))
+    }
+
+    fn all_rooms(&self) -> Result<Rooms> {
+        let mut rooms = Rooms::default();
+        for (room, row) in self.reader.user_rooms(self.user)? {
+            if row.value.forgotten || !self.includes(room)? {
+                continue;
+            }
+            match row.value.membership {
+                Membership::Join => rooms.joined.push(room),
+                Membership::Invite => rooms.invited.push(room),
+                Membership::Knock => rooms.knocked.push(room),
+                Membership::Leave | Membership::Ban if self.sync.filter.room.include_leave => {
+                    rooms.left.push((room, row));
+                }
+                Membership::Leave | Membership::Ban => {}
+            }
+        }
+        Ok(rooms)
+    }
+
+    fn rooms_with_news(&self, since: StreamPos) -> Result<Rooms> {
+        let mut rooms = Rooms::default();
+        let mut own: Vec<RoomNum> = Vec::new();
+        for (_, news) in &self.news {
+            match news {
+                UserNews::Membership(room) if !own.contains(room) => own.push(*room),
+                _ => {}
+            }
+        }
+        for room in &own {
+            self.sort_own_change(&mut rooms, *room, since)?;
+        }
+        let told_elsewhere = |room: &RoomNum| own.contains(room);
+        let account_data = self.news.iter().filter_map(|(_, news)| match news {
+            UserNews::RoomAccountData(room, _) => Some(*room),
+            _ => None,
+        });
+        let mut candidates: Vec<RoomNum> = account_data.collect();
+        for room in self.reader.shared.watch.rooms_of(self.user) {
+            if self.sync.full_state || self.has_room_news(room, since)? {
+                candidates.push(room);
+            }
+        }
+        candidates.sort_unstable();
+        candidates.dedup();
+        for room in candidates.into_iter().filter(|room| !told_elsewhere(room)) {
+            // The list of active rooms may be ahead of this moment.
+            if self.includes(room)? && self.reader.membership(self.user, room)? == Some(Membership::Join) {
+                rooms.joined.push(room);
+            }
+        }
+        Ok(rooms)
+    }
+
+    /// Where a room belongs in which the user's own membership changed after `since`.
+    fn sort_own_change(&self, rooms: &mut Rooms, room: RoomNum, since: StreamPos) -> Result<()> {
+        let Some(row) = self.reader.user_room(self.user, room)? else { return Ok(()) };
+        if !self.includes(room)? {
+            return Ok(());
+        }
+        let was_joined = state::membership_at(self.reader, self.user, room, since)? == Some(Membership::Join);
+        match row.value.membership {
+            Membership::Join => {
+                rooms.joined.push(room);
+                if !was_joined {
+                    rooms.newly_joined.push(room);
+                }
+            }
+            Membership::Invite => rooms.invited.push(room),
+            Membership::Knock => rooms.knocked.push(room),
+            Membership::Leave | Membership::Ban => {
+                if was_joined {
+                    rooms.newly_left.push(room);
+                }
+                if !row.value.forgotten {
+                    rooms.left.push((room, row));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn has_room_news(&self, room: RoomNum, since: StreamPos) -> Result<bool> {
+        let watch = &self.reader.shared.watch;
+        let last = match watch.room_news(room) {
+            Some(pos) => pos,
+            None => {
+                let pos = room_news_on_disk(self.reader, room)?;
+                watch.note_room_news(room, pos);
+                pos
+            }
+        };
+        Ok(last > since)
+    }
+
+    fn write_rooms(&self, body: &mut Vec<u8>, rooms: &Rooms) -> Result<()> {
+        let start = body.len();
+        object_member(body, "rooms", |out| {
+            section(out, "join", &rooms.joined, |out, room| room::write_joined(self, out, *room, rooms))?;
+            section(out, "invite", &rooms.invited, |out, room| room::write_stripped(self, out, *room, "invite_state"))?;
+            section(out, "knock", &rooms.knocked, |out, room| room::write_stripped(self, out, *room, "knock_state"))?;
+            section(out, "leave", &rooms.left, |out, (room, row)| room::write_left(self, out, *room, row))
+        })?;
+        if body.ends_with(b"\"rooms\":{}") {
+            body.truncate(start);
+        }
+        Ok(())
+    }
+}
+
+/// A section of `rooms`; left out when nothing is written in it.
+fn section<T>(
+    out: &mut Vec<u8>,
+    name: &str,
+    rooms: &[T],
+    mut write: impl FnMut(&mut Vec<u8>, &T) -> Result<()>,
+) -> Result<()> {
+    if rooms.is_empty() {
+        return Ok(());
+    }
+    let start = out.len();
+    let mut is_empty = true;
+    object_member(out, name, |out| {
+        let first = out.len();
+        for room in rooms {
+            write(out, room)?;
+        }
+        is_empty = out.len() == first;
+        Ok::<(), Error>(())
+    })?;
+    if is_empty {
+        out.truncate(start);
+    }
+    Ok(())
+}
+
+/// The last position at which something happened in the room, from the store: after a start nobody remembers.
+fn room_news_on_disk(reader: &Reader, room: RoomNum) -> Result<StreamPos> {
+    let mut last = StreamPos::ZERO;
+    reader.scan(&schema::TIMELINE, &room, Direction::Backward, |(_, pos), _| {
+        last = last.max(pos);
+        false
+    })?;
+    reader.scan(&schema::RECEIPT_STREAM, &room, Direction::Backward, |(_, pos), _| {
+        last = last.max(pos);
+        false
+    })?;
+    Ok(last)
+}

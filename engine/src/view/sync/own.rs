@@ -1,0 +1,251 @@
+//! What is the user's or the device's own in a sync: account data, presence, to-device messages, device lists, key counts.
+
+use super::{Request, Rooms, absent::{lists, one_time_keys, presence, push_rules, to_device}};
+use crate::{
+    account::account_data,
+    core::{
+        json::splice::{events_member, item, member, number_member, object_member, plain_event_item, raw_member},
+        num::{EventNum, NodeId, RoomNum, StreamPos, UserNum},
+    },
+    error::{Error, Result},
+    store::{
+        Direction, Reader, StorageError, schema,
+        schema::{Membership, UserNews},
+    },
+};
+
+/// To-device messages in one answer; the rest follows in the next (as other servers do).
+const TO_DEVICE_MESSAGES_MAX: usize = 100;
+/// The type of the account data that holds the push rules, which are stored apart.
+const PUSH_RULES: &str = "m.push_rules";
+
+/// The user's own entries after `since`. O(result).
+pub(super) fn news(
+    reader: &Reader,
+    user: UserNum,
+    since: StreamPos,
+) -> Result<Vec<(StreamPos, UserNews)>, StorageError> {
+    let mut news = Vec::new();
+    let (start, end) = ((user, StreamPos(since.0 + 1)), (user, StreamPos(reader.pos.0.saturating_add(1))));
+    reader.scan_between(&schema::USER_STREAM, &start, &end, Direction::Forward, |(_, pos), entry| {
+        news.push((pos, entry));
+        true
+    })?;
+    Ok(news)
+}
+
+/// Everything outside of `rooms`, as far as there is any.
+pub(super) fn write(request: &Request<'_>, out: &mut Vec<u8>, rooms: &Rooms) -> Result<()> {
+    write_account_data(request, out)?;
+    write_presence(request, out)?;
+    write_to_device(request, out)?;
+    write_device_lists(request, out, rooms)
+}
+
+fn write_account_data(request: &Request<'_>, out: &mut Vec<u8>) -> Result<()> {
+    let filter = &request.sync.filter.account_data;
+    if filter.is_nothing() {
+        return Ok(());
+    }
+    let reader = request.reader;
+    let mut entries = match request.since {
+        None => account_data::global(reader, request.user)?,
+        Some(_) if !request.has_news(|news| matches!(news, UserNews::AccountData(_))) => Vec::new(),
+        Some(since) => account_data::global_since(reader, request.user, since)?,
+    };
+    let rules_changed = request.has_news(|news| matches!(news, UserNews::AccountData(kind) if kind == PUSH_RULES));
+    if request.since.is_none() || rules_changed {
+        entries.retain(|(kind, _)| kind != PUSH_RULES);
+        entries.push((PUSH_RULES.to_owned(), push_rules::content(reader, request.user)?));
+    }
+    entries.retain(|(kind, _)| filter.includes_type(kind));
+    if entries.is_empty() {
+        return Ok(());
+    }
+    events_member(out, "account_data", |out| {
+        for (kind, content) in &entries {
+            plain_event_item(out, kind, content);
+        }
+        Ok(())
+    })
+}
+
+/// The account data of one room.
+pub(super) fn write_room_account_data(
+    request: &Request<'_>,
+    out: &mut Vec<u8>,
+    room: RoomNum,
+    since: Option<StreamPos>,
+) -> Result<()> {
+    let filter = &request.sync.filter.room.account_data;
+    let reader = request.reader;
+    let mut entries = match since {
+        None => account_data::room(reader, request.user, room)?,
+        Some(_) if !request.has_news(|news| matches!(news, UserNews::RoomAccountData(at, _) if *at == room)) => {
+            return Ok(());
+        }
+        Some(since) => account_data::room_since(reader, request.user, room, since)?,
+    };
+    entries.retain(|(kind, _)| filter.event.includes_type(kind));
+    if entries.is_empty() {
+        return Ok(());
+    }
+    events_member(out, "account_data", |out| {
+        for (kind, content) in &entries {
+            plain_event_item(out, kind, content);
+        }
+        Ok(())
+    })
+}
+
+fn write_presence(request: &Request<'_>, out: &mut Vec<u8>) -> Result<()> {
+    if request.sync.filter.presence.is_nothing() {
+        return Ok(());
+    }
+    let mut users: Vec<UserNum> = Vec::new();
+    for (_, news) in &request.news {
+        if let UserNews::Presence(user) = news
+            && !users.contains(user)
+        {
+            users.push(*user);
+        }
+    }
+    let mut events = Vec::new();
+    for user in users {
+        let sender = request.reader.user_id(user)?;
+        if request.sync.filter.presence.matches("m.presence", &sender) {
+            events.extend(presence::event(request.reader, user)?);
+        }
+    }
+    if events.is_empty() {
+        return Ok(());
+    }
+    events_member(out, "presence", |out| {
+        for event in &events {
+            item(out);
+            out.extend_from_slice(event);
+        }
+        Ok(())
+    })
+}
+
+fn write_to_device(request: &Request<'_>, out: &mut Vec<u8>) -> Result<()> {
+    let Some(device) = request.device else { return Ok(()) };
+    let after = request.since.unwrap_or_default();
+    let reader = request.reader;
+    let (messages, _) =
+        to_device::since(reader, request.user, device, after, reader.pos, TO_DEVICE_MESSAGES_MAX)?;
+    if messages.is_empty() {
+        return Ok(());
+    }
+    events_member(out, "to_device", |out| {
+        for message in &messages {
+            item(out);
+            out.extend_from_slice(message);
+        }
+        Ok(())
+    })
+}
+
+fn write_device_lists(request: &Request<'_>, out: &mut Vec<u8>, rooms: &Rooms) -> Result<()> {
+    // An initial sync tells of no changes: the client asks for the devices of everyone it talks to.
+    let Some(since) = request.since else { return Ok(()) };
+    let concerned = !rooms.newly_joined.is_empty()
+        || !rooms.newly_left.is_empty()
+        || request.has_news(|news| matches!(news, UserNews::DeviceList(_) | UserNews::DeviceListLeft(_)));
+    let moved = request.moved.take();
+    if !concerned && moved.is_empty() {
+        return Ok(());
+    }
+    let reader = request.reader;
+    let (mut changed, mut left) =
+        lists::since(reader, request.user, since, &rooms.newly_joined, &rooms.newly_left)?;
+    for (user, joined) in moved {
+        let list = if joined { &mut changed } else { &mut left };
+        if !list.contains(&user) && (joined || !shares_room(reader, request.user, user)?) {
+            list.push(user);
+        }
+    }
+    if changed.is_empty() && left.is_empty() {
+        return Ok(());
+    }
+    object_member(out, "device_lists", |out| {
+        for (name, users) in [("changed", &changed), ("left", &left)] {
+            member(out, name);
+            out.push(b'[');
+            for user in users {
+                item(out);
+                crate::core::json::write_string(out, &reader.user_id(*user)?);
+            }
+            out.push(b']');
+        }
+        Ok(())
+    })
+}
+
+/// How many one-time keys are left, by algorithm, and which fallback keys are unused: in every answer that says anything,
+/// because clients take their absence for none.
+pub(super) fn write_key_counts(request: &Request<'_>, out: &mut Vec<u8>) -> Result<()> {
+    let Some(device) = request.device else { return Ok(()) };
+    let counts = one_time_keys::counts(request.reader, request.user, device)?;
+    object_member(out, "device_one_time_keys_count", |out| {
+        // Without this entry Element X on Android never uploads keys again; other servers always send it.
+        let signed = "signed_curve25519";
+        if !counts.contains_key(signed) {
+            number_member(out, signed, 0);
+        }
+        for (algorithm, count) in &counts {
+            number_member(out, algorithm, *count);
+        }
+        Ok::<(), Error>(())
+    })?;
+    let unused = one_time_keys::unused_fallback_types(request.reader, request.user, device)?;
+    let unused = serde_json::to_vec(&unused).map_err(|error| StorageError::Corrupt(error.to_string()))?;
+    raw_member(out, "device_unused_fallback_key_types", &unused);
+    // The name that clients of before version 1.2 ask for.
+    raw_member(out, "org.matrix.msc2732.device_unused_fallback_key_types", &unused);
+    Ok(())
+}
+
+/// Whether two users are joined to a room together. O(rooms of the first).
+fn shares_room(reader: &Reader, user: UserNum, other: UserNum) -> Result<bool, StorageError> {
+    for room in reader.shared.watch.rooms_of(user) {
+        let both = [user, other].iter().map(|user| reader.membership(*user, room)).collect::<Result<Vec<_>, _>>()?;
+        if both.iter().all(|membership| *membership == Some(Membership::Join)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+impl Request<'_> {
+    /// Notes who else came into or left a room between two of its snapshots: their devices matter now, or no longer.
+    pub(super) fn note_moved_members(&self, room: RoomNum, before: NodeId, after: NodeId) -> Result<()> {
+        if before == after {
+            return Ok(());
+        }
+        let reader = self.reader;
+        let member_kind = reader.text_num("m.room.member")?;
+        for change in reader.state_difference(room, before, after)? {
+            if Some(change.key.kind()) != member_kind {
+                continue;
+            }
+            let was = is_join(reader, change.before)?;
+            let is = is_join(reader, change.after)?;
+            let user = reader.user_num(&reader.text(change.key.state_key())?)?;
+            if let Some(user) = user.filter(|user| was != is && *user != self.user) {
+                self.moved.borrow_mut().push((user, is));
+            }
+        }
+        Ok(())
+    }
+
+    fn has_news(&self, which: impl Fn(&UserNews) -> bool) -> bool {
+        self.news.iter().any(|(_, news)| which(news))
+    }
+}
+
+fn is_join(reader: &Reader, event: Option<EventNum>) -> Result<bool> {
+    let Some(event) = event else { return Ok(false) };
+    Ok(reader.event(event)?.pdu()?.membership() == Some("join"))
+}

@@ -1,0 +1,392 @@
+//! One room of a sync.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use super::{
+    Request, Rooms, own, absent::{receipts, typing, unread},
+    state::{self, Span},
+};
+use crate::{
+    core::{
+        event::ClientFormat,
+        json::splice::{
+            bool_member, events_member, item, member, number_member, object_member, plain_event_item, raw_member,
+            string_member,
+        },
+        num::{NodeId, RoomNum, StreamPos, UserNum},
+    },
+    error::{Error, Result},
+    room::Event,
+    store::{Direction, Positioned, StorageError, schema, schema::{Membership, UserRoom}},
+    view::{
+        render::{Asker, Renderer},
+        timeline,
+        token::StreamToken,
+    },
+};
+
+/// Events of a timeline when the filter names no limit, as other servers do.
+const TIMELINE_LIMIT_DEFAULT: usize = 10;
+/// Users that a room is named after when it has no name (specification: `m.heroes`).
+const HEROES_MAX: usize = 5;
+
+/// A room's timeline in a sync.
+struct Timeline {
+    events: Vec<Arc<Event>>,
+    limited: bool,
+    prev_batch: StreamPos,
+}
+
+impl Timeline {
+    fn senders(&self) -> BTreeSet<UserNum> {
+        self.events.iter().map(|event| event.header.sender).collect()
+    }
+
+    fn changes_membership(&self, request: &Request<'_>) -> Result<bool> {
+        let kind = request.reader.text_num("m.room.member")?;
+        Ok(self.events.iter().any(|event| event.header.state_key.is_some() && Some(event.header.kind) == kind))
+    }
+}
+
+/// A room that the user is in.
+pub(super) fn write_joined(request: &Request<'_>, out: &mut Vec<u8>, room: RoomNum, rooms: &Rooms) -> Result<()> {
+    let reader = request.reader;
+    let is_new = request.since.is_none() || rooms.newly_joined.contains(&room);
+    let since = if is_new { None } else { request.since };
+    let start = out.len();
+    let room_id = reader.room_id(room)?;
+    let mut wrote = false;
+    object_member(out, &room_id, |out| {
+        let first = out.len();
+        let shown = write_events(request, out, room, since, reader.pos)?;
+        write_ephemeral(request, out, room, since)?;
+        own::write_room_account_data(request, out, room, since)?;
+        wrote = out.len() > first || is_new || request.sync.full_state;
+        if wrote {
+            write_unread(request, out, room)?;
+            if is_new || request.sync.full_state || shown {
+                write_summary(request, out, room)?;
+            }
+        }
+        Ok::<(), Error>(())
+    })?;
+    if !wrote {
+        out.truncate(start);
+    }
+    Ok(())
+}
+
+/// A room that the user has left or was removed from: what happened until then.
+pub(super) fn write_left(
+    request: &Request<'_>,
+    out: &mut Vec<u8>,
+    room: RoomNum,
+    row: &Positioned<UserRoom>,
+) -> Result<()> {
+    let reader = request.reader;
+    let was_joined = match request.since {
+        Some(since) => state::membership_at(reader, request.user, room, since)? == Some(Membership::Join),
+        None => false,
+    };
+    let since = request.since.filter(|_| was_joined);
+    object_member(out, &reader.room_id(room)?, |out| {
+        if row.value.ever_joined {
+            write_events(request, out, room, since, row.pos)?;
+        } else {
+            // Someone who never was in the room sees no more than the event that turned them away.
+            write_only(request, out, &reader.event(row.value.event)?)?;
+        }
+        own::write_room_account_data(request, out, room, since)
+    })
+}
+
+fn write_only(request: &Request<'_>, out: &mut Vec<u8>, event: &Arc<Event>) -> Result<()> {
+    events_member(out, "state", |_| Ok::<(), Error>(()))?;
+    object_member(out, "timeline", |out| {
+        member(out, "events");
+        out.push(b'[');
+        write_event_list(request, &mut renderer(request, event.header.room)?, out, std::slice::from_ref(event), List::Timeline)?;
+        out.push(b']');
+        bool_member(out, "limited", false);
+        string_member(out, "prev_batch", &StreamToken::before(event.pos()).to_string());
+        Ok(())
+    })
+}
+
+/// An invite or knock: what it shows of the room.
+pub(super) fn write_stripped(
+    request: &Request<'_>,
+    out: &mut Vec<u8>,
+    room: RoomNum,
+    member_name: &str,
+) -> Result<()> {
+    let reader = request.reader;
+    let Some(row) = reader.user_room(request.user, room)? else { return Ok(()) };
+    object_member(out, &reader.room_id(room)?, |out| {
+        object_member(out, member_name, |out| {
+            raw_member(out, "events", row.value.stripped_state.as_deref().unwrap_or(b"[]"));
+            Ok::<(), Error>(())
+        })
+    })
+}
+
+/// Timeline and state after `since` (`None`: from the beginning) up to `until`. Returns whether a membership is among what
+/// was written.
+fn write_events(
+    request: &Request<'_>,
+    out: &mut Vec<u8>,
+    room: RoomNum,
+    since: Option<StreamPos>,
+    until: StreamPos,
+) -> Result<bool> {
+    let mut renderer = renderer(request, room)?;
+    let timeline = read_timeline(request, &mut renderer, room, since, until)?;
+    let end = match timeline.events.last().filter(|event| event.pos() == until) {
+        Some(last) => last.header.state_after,
+        None => state::at(request.reader, room, until)?,
+    };
+    let beginning = timeline.events.first().map_or(end, |first| first.header.state_before);
+    let from = match since.filter(|_| !request.sync.full_state) {
+        None => None,
+        // Without a gap what the client knows is the state at the timeline's start.
+        Some(_) if !timeline.limited => Some(beginning),
+        Some(since) => Some(state::at(request.reader, room, since)?),
+    };
+    if let Some(known) = from {
+        request.note_moved_members(room, known, end)?;
+    }
+    let to = if request.sync.state_after { end } else { beginning };
+    let selected = select_state(request, room, &Span { from, to }, &timeline)?;
+    if !timeline.events.is_empty() || timeline.limited || since.is_none() {
+        write_timeline(request, &mut renderer, out, &timeline)?;
+    }
+    if !selected.is_empty() || since.is_none() {
+        let name = if request.sync.state_after { "state_after" } else { "state" };
+        events_member(out, name, |out| write_event_list(request, &mut renderer, out, &selected, List::State))?;
+    }
+    let member_kind = request.reader.text_num("m.room.member")?;
+    let in_state = selected.iter().any(|event| Some(event.header.kind) == member_kind);
+    Ok(in_state || timeline.changes_membership(request)?)
+}
+
+fn select_state(
+    request: &Request<'_>,
+    room: RoomNum,
+    span: &Span,
+    timeline: &Timeline,
+) -> Result<Vec<Arc<Event>>> {
+    let selected = state::select(request, room, span, &timeline.senders())?;
+    Ok(request.reader.events(&selected)?)
+}
+
+fn renderer<'r>(request: &Request<'r>, room: RoomNum) -> Result<Renderer<'r>> {
+    let asker = Asker { user: request.user, device: request.device };
+    Ok(Renderer::new(request.reader, room, ClientFormat::Sync, Some(asker))?)
+}
+
+fn read_timeline(
+    request: &Request<'_>,
+    renderer: &mut Renderer<'_>,
+    room: RoomNum,
+    since: Option<StreamPos>,
+    until: StreamPos,
+) -> Result<Timeline> {
+    let filter = &request.sync.filter.room.timeline;
+    let limit = filter.event.limit.map_or(TIMELINE_LIMIT_DEFAULT, |limit| limit as usize);
+    let after = since.unwrap_or(StreamPos(i64::MIN));
+    if filter.is_nothing() {
+        return Ok(Timeline { events: Vec::new(), limited: false, prev_batch: until });
+    }
+    let reader = request.reader;
+    let room_id = reader.room_id(room)?;
+    let (mut events, mut limited) = (Vec::new(), false);
+    let mut upper = until;
+    loop {
+        // One stretch is enough unless the filter drops some of it.
+        let stretch = timeline::tail(reader, room, after, upper, limit)?;
+        let Some((first, _)) = stretch.events.first().copied() else { break };
+        let nums: Vec<_> = stretch.events.iter().map(|(_, event)| *event).collect();
+        let mut seen_any = false;
+        for event in reader.events(&nums)?.into_iter().rev() {
+            if !renderer.may_see(&event)? {
+                continue;
+            }
+            seen_any = true;
+            if events.len() == limit {
+                limited = true;
+            } else if state::matches(reader, filter, &event, &room_id)? {
+                events.push(event);
+            }
+        }
+        if !stretch.limited || limited {
+            break;
+        }
+        // A whole stretch out of sight: what is before it was sent while the user was elsewhere, and is not searched.
+        if events.len() >= limit || !seen_any {
+            limited = true;
+            break;
+        }
+        upper = StreamPos(first.0 - 1);
+    }
+    events.reverse();
+    let prev_batch = events.first().map_or(until, |first| StreamToken::before(first.pos()).0);
+    Ok(Timeline { events, limited, prev_batch })
+}
+
+fn write_timeline(
+    request: &Request<'_>,
+    renderer: &mut Renderer<'_>,
+    out: &mut Vec<u8>,
+    timeline: &Timeline,
+) -> Result<()> {
+    object_member(out, "timeline", |out| {
+        member(out, "events");
+        out.push(b'[');
+        write_event_list(request, renderer, out, &timeline.events, List::Timeline)?;
+        out.push(b']');
+        bool_member(out, "limited", timeline.limited);
+        string_member(out, "prev_batch", &StreamToken(timeline.prev_batch).to_string());
+        Ok(())
+    })
+}
+
+/// How a list of events is shown: a timeline with what belongs to it, or entries of state.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum List {
+    Timeline,
+    State,
+}
+
+fn write_event_list(
+    request: &Request<'_>,
+    renderer: &mut Renderer<'_>,
+    out: &mut Vec<u8>,
+    events: &[Arc<Event>],
+    list: List,
+) -> Result<()> {
+    let mut write = |out: &mut Vec<u8>, events: &[Arc<Event>]| match list {
+        List::Timeline => renderer.write_timeline(out, events),
+        List::State => renderer.write_state(out, events),
+    };
+    let fields = &request.sync.filter.event_fields;
+    if fields.is_everything() {
+        return write(out, events);
+    }
+    for event in events {
+        let mut whole = Vec::new();
+        write(&mut whole, std::slice::from_ref(event))?;
+        item(out);
+        let wanted = fields.apply(&whole);
+        out.extend_from_slice(&wanted.map_err(|error| StorageError::Corrupt(error.to_string()))?);
+    }
+    Ok(())
+}
+
+fn write_ephemeral(request: &Request<'_>, out: &mut Vec<u8>, room: RoomNum, since: Option<StreamPos>) -> Result<()> {
+    let filter = &request.sync.filter.room.ephemeral;
+    let reader = request.reader;
+    let typing = match filter.event.includes_type("m.typing") {
+        true => typing::since(reader, room, since)?,
+        false => None,
+    };
+    let receipts = match filter.event.includes_type("m.receipt") {
+        true => receipts::since(reader, room, request.user, since.unwrap_or_default())?,
+        false => None,
+    };
+    if typing.is_none() && receipts.is_none() {
+        return Ok(());
+    }
+    events_member(out, "ephemeral", |out| {
+        if let Some(content) = typing {
+            plain_event_item(out, "m.typing", &content);
+        }
+        if let Some(content) = receipts {
+            plain_event_item(out, "m.receipt", &content);
+        }
+        Ok(())
+    })
+}
+
+fn write_unread(request: &Request<'_>, out: &mut Vec<u8>, room: RoomNum) -> Result<()> {
+    let unread = unread::counts(request.reader, request.user, room)?;
+    let by_thread = request.sync.filter.room.timeline.unread_thread_notifications;
+    let in_threads = |which: fn(&(u64, u64)) -> u64| unread.threads.values().map(which).sum::<u64>();
+    // Without the filter's consent the counts of threads are part of the room's.
+    let (notifications, highlights) =
+        if by_thread { (0, 0) } else { (in_threads(|counts| counts.0), in_threads(|counts| counts.1)) };
+    let write = |out: &mut Vec<u8>, notifications, highlights| {
+        number_member(out, "notification_count", notifications);
+        number_member(out, "highlight_count", highlights);
+        Ok::<(), Error>(())
+    };
+    object_member(out, "unread_notifications", |out| {
+        write(out, unread.notification_count + notifications, unread.highlight_count + highlights)
+    })?;
+    if by_thread && !unread.threads.is_empty() {
+        object_member(out, "unread_thread_notifications", |out| {
+            for (root, counts) in &unread.threads {
+                object_member(out, root, |out| write(out, counts.0, counts.1))?;
+            }
+            Ok::<(), Error>(())
+        })?;
+    }
+    Ok(())
+}
+
+/// Counts of members and, for a room without a name, whom to name it after.
+fn write_summary(request: &Request<'_>, out: &mut Vec<u8>, room: RoomNum) -> Result<()> {
+    let reader = request.reader;
+    let Some(head) = reader.get(&schema::ROOM_HEADS, &room)? else { return Ok(()) };
+    let heroes = heroes(request, room, head.state)?;
+    object_member(out, "summary", |out| {
+        if let Some(heroes) = heroes {
+            member(out, "m.heroes");
+            out.push(b'[');
+            for user in heroes {
+                item(out);
+                crate::core::json::write_string(out, &reader.user_id(user)?);
+            }
+            out.push(b']');
+        }
+        number_member(out, "m.joined_member_count", head.joined);
+        number_member(out, "m.invited_member_count", head.invited);
+        Ok(())
+    })
+}
+
+/// Up to five others of the room, joined before invited before gone; `None` when the room has a name of its own.
+fn heroes(request: &Request<'_>, room: RoomNum, current: NodeId) -> Result<Option<Vec<UserNum>>> {
+    let reader = request.reader;
+    for kind in ["m.room.name", "m.room.canonical_alias"] {
+        if let Some(event) = reader.state_event(room, current, kind, "")? {
+            let key = if kind == "m.room.name" { "name" } else { "alias" };
+            if event.pdu()?.content.get(key).and_then(|name| name.as_str()).is_some_and(|name| !name.is_empty()) {
+                return Ok(None);
+            }
+        }
+    }
+    let mut heroes = first_members(request, room, &[Membership::Join, Membership::Invite])?;
+    if heroes.is_empty() {
+        heroes = first_members(request, room, &[Membership::Leave, Membership::Ban])?;
+    }
+    Ok(Some(heroes))
+}
+
+fn first_members(
+    request: &Request<'_>,
+    room: RoomNum,
+    memberships: &[Membership],
+) -> Result<Vec<UserNum>, StorageError> {
+    let mut users = Vec::new();
+    for membership in memberships {
+        let prefix = (room, *membership as u8);
+        request.reader.scan(&schema::MEMBERS, &prefix, Direction::Forward, |(_, _, user), _| {
+            if user != request.user {
+                users.push(user);
+            }
+            users.len() < HEROES_MAX
+        })?;
+    }
+    users.truncate(HEROES_MAX);
+    Ok(users)
+}

@@ -1,0 +1,138 @@
+//! The `state` of a room in a sync: all of it, or what changed, with members only as far as they are needed.
+
+use std::collections::BTreeSet;
+
+use super::Request;
+use crate::{
+    core::{
+        filter::content_has_url,
+        num::{EventNum, NodeId, RoomNum, StreamPos, TextNum, UserNum},
+    },
+    error::Result,
+    room::Event,
+    store::{Reader, StorageError, schema::Membership},
+    view::{LazyMember, timeline},
+};
+
+/// The room's state after the last event at or before `pos`; empty if there was none.
+pub(super) fn at(reader: &Reader, room: RoomNum, pos: StreamPos) -> Result<NodeId, StorageError> {
+    match timeline::last_at(reader, room, pos)? {
+        Some(event) => Ok(reader.event(event)?.header.state_after),
+        None => Ok(NodeId(0)),
+    }
+}
+
+/// The user's membership after the last event at or before `pos`.
+pub(super) fn membership_at(
+    reader: &Reader,
+    user: UserNum,
+    room: RoomNum,
+    pos: StreamPos,
+) -> Result<Option<Membership>> {
+    let Some(event) = reader.member_event(room, at(reader, room, pos)?, user)? else { return Ok(None) };
+    Ok(event.pdu()?.membership().and_then(Membership::from_name))
+}
+
+/// Between which snapshots a client's knowledge of a room moves.
+pub(super) struct Span {
+    /// What the client knows, or `None` if it knows nothing.
+    pub from: Option<NodeId>,
+    /// Where its state should be: at the start of the timeline, or at the end with `state_after`.
+    pub to: NodeId,
+}
+
+/// Picks the state events to send. With lazy loading, of the members only those that sent something in the timeline
+/// (`senders`) and, in a room that is new to the client, the user.
+pub(super) fn select(
+    request: &Request<'_>,
+    room: RoomNum,
+    span: &Span,
+    senders: &BTreeSet<UserNum>,
+) -> Result<Vec<EventNum>> {
+    let reader = request.reader;
+    let filter = &request.sync.filter.room.state;
+    if filter.is_nothing() {
+        return Ok(Vec::new());
+    }
+    let lazy = filter.lazy_load_members;
+    let member_kind = reader.text_num("m.room.member")?;
+    let mut selected: Vec<EventNum> = match span.from {
+        None => match member_kind.filter(|_| lazy) {
+            None => reader.state_entries(room, span.to)?.into_iter().map(|(_, event)| event).collect(),
+            Some(kind) => without_kind(reader, room, span.to, kind)?,
+        },
+        Some(from) => reader
+            .state_difference(room, from, span.to)?
+            .into_iter()
+            .filter(|change| !lazy || Some(change.key.kind()) != member_kind)
+            .filter_map(|change| change.after)
+            .collect(),
+    };
+    if lazy {
+        let mut wanted = senders.clone();
+        if span.from.is_none() {
+            wanted.insert(request.user);
+        }
+        select_members(request, room, span, &wanted, &mut selected)?;
+    }
+    if filter.event.is_everything() {
+        return Ok(selected);
+    }
+    let room_id = reader.room_id(room)?;
+    let mut kept = Vec::with_capacity(selected.len());
+    for event in reader.events(&selected)? {
+        if matches(reader, filter, &event, &room_id)? {
+            kept.push(event.num);
+        }
+    }
+    Ok(kept)
+}
+
+/// Whether a filter lets an event through.
+pub(super) fn matches(
+    reader: &Reader,
+    filter: &crate::core::filter::RoomEventFilter,
+    event: &Event,
+    room_id: &str,
+) -> Result<bool> {
+    if filter.is_everything() {
+        return Ok(true);
+    }
+    let kind = reader.text(event.header.kind)?;
+    let sender = reader.user_id(event.header.sender)?;
+    let has_url = || event.pdu().is_ok_and(|pdu| content_has_url(&pdu.content));
+    Ok(filter.matches(&kind, &sender, room_id, has_url))
+}
+
+fn without_kind(reader: &Reader, room: RoomNum, root: NodeId, kind: TextNum) -> Result<Vec<EventNum>> {
+    let entries = reader.state_entries_except(room, root, kind)?;
+    Ok(entries.into_iter().map(|(_, event)| event).collect())
+}
+
+/// Adds the membership events of `wanted`, but not those that this device was already given and has acknowledged.
+fn select_members(
+    request: &Request<'_>,
+    room: RoomNum,
+    span: &Span,
+    wanted: &BTreeSet<UserNum>,
+    selected: &mut Vec<EventNum>,
+) -> Result<()> {
+    let reader = request.reader;
+    let redundant = request.sync.filter.room.state.include_redundant_members;
+    let lazy_members = &reader.shared.memo.lazy_members;
+    for user in wanted {
+        let user_id = reader.user_id(*user)?;
+        let Some(event) = reader.state_num(room, span.to, "m.room.member", &user_id)? else { continue };
+        let key = LazyMember { user: request.user, device: request.device, room, member: *user };
+        if let (false, Some(since), Some(sent)) = (redundant, request.since, lazy_members.get(&key))
+            && span.from.is_some()
+            && sent.event == event
+            && sent.at <= since
+        {
+            continue;
+        }
+        lazy_members.put(key, event, reader.pos);
+        selected.push(event);
+    }
+    Ok(())
+}

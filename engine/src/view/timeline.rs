@@ -1,0 +1,202 @@
+//! Stretches of a room's timeline.
+
+use crate::{
+    core::num::{EventNum, RoomNum, StreamPos},
+    store::{Direction, Reader, StorageError, schema},
+};
+
+/// A stretch of a timeline.
+#[derive(Debug)]
+pub(crate) struct Stretch {
+    /// The events with their positions, oldest first.
+    pub events: Vec<(StreamPos, EventNum)>,
+    /// Whether there are more that did not fit.
+    pub limited: bool,
+}
+
+/// The last `limit` events after `after` and up to `until`. O(limit).
+pub(crate) fn tail(
+    reader: &Reader,
+    room: RoomNum,
+    after: StreamPos,
+    until: StreamPos,
+    limit: usize,
+) -> Result<Stretch, StorageError> {
+    let mut events = Vec::with_capacity(limit.min(64));
+    let mut limited = false;
+    let (start, end) = ((room, StreamPos(after.0.saturating_add(1))), (room, StreamPos(until.0.saturating_add(1))));
+    reader.scan_between(&schema::TIMELINE, &start, &end, Direction::Backward, |(_, pos), event| {
+        limited = events.len() == limit;
+        if !limited {
+            events.push((pos, event));
+        }
+        !limited
+    })?;
+    events.reverse();
+    Ok(Stretch { events, limited })
+}
+
+/// The last event at or before `until`.
+pub(crate) fn last_at(reader: &Reader, room: RoomNum, until: StreamPos) -> Result<Option<EventNum>, StorageError> {
+    Ok(tail(reader, room, StreamPos(i64::MIN), until, 1)?.events.first().map(|(_, event)| *event))
+//! A stretch of a room's timeline as one user may see it: what `/messages`, `/context` and searches by time have in common.
+//!
+//! Invariant: following a page's end in one direction shows every visible event once, in order; a page reads a bounded
+//! number of events, however few of them match.
+
+use std::sync::Arc;
+
+use crate::{
+    core::{
+        filter::{RoomEventFilter, content_has_url},
+        num::{EventNum, RoomNum, StreamPos},
+    },
+    error::Result,
+    room::{Event, relations::RelationClass, visibility::Viewer},
+    store::{Direction, Reader, StorageError, schema},
+};
+
+/// How many events one page looks at before it is given as it is, with a token to go on: some 30 ms of work.
+const LOOKED_AT_MAX: usize = 10_000;
+/// How many events are read at once at least when most of them are not wanted.
+const READ_AT_ONCE_MIN: usize = 100;
+
+/// Which stretch.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stretch {
+    /// Positions above this one …
+    pub after: StreamPos,
+    /// … up to this one.
+    pub up_to: StreamPos,
+    /// From which end.
+    pub direction: Direction,
+    /// Most events to find.
+    pub limit: usize,
+}
+
+/// What was found.
+#[derive(Debug, Default)]
+pub(crate) struct Page {
+    /// In the direction of reading.
+    pub events: Vec<Arc<Event>>,
+    /// Behind which position to go on, if there may be more: for backwards the upper end of the rest, for forwards the
+    /// lower one.
+    pub rest: Option<StreamPos>,
+}
+
+impl Stretch {
+    /// What is left of it beyond `pos`, which was looked at last.
+    fn beyond(self, pos: StreamPos) -> Self {
+        match self.direction {
+            Direction::Backward => Self { up_to: StreamPos(pos.0.saturating_sub(1)), ..self },
+            Direction::Forward => Self { after: pos, ..self },
+        }
+    }
+
+    /// The token to go on from.
+    fn edge(self) -> StreamPos {
+        match self.direction {
+            Direction::Backward => self.up_to,
+            Direction::Forward => self.after,
+        }
+    }
+}
+
+/// The events of `stretch` that the viewer may see and the filter lets through.
+pub(crate) fn page(
+    reader: &Reader,
+    viewer: &mut Viewer<'_>,
+    stretch: Stretch,
+    filter: &RoomEventFilter,
+) -> Result<Page> {
+    let mut page = Page::default();
+    let room_id = reader.room_id(viewer.room)?;
+    if filter.is_nothing() || !filter.includes_room(&room_id) {
+        return Ok(page);
+    }
+    let mut rest = stretch;
+    let mut looked_at = 0;
+    loop {
+        let wanted = stretch.limit - page.events.len();
+        let batch = if looked_at == 0 { wanted } else { wanted.max(READ_AT_ONCE_MIN) };
+        // One more than is looked at, to know whether there is more.
+        let mut rows = rows(reader, viewer.room, rest, batch + 1)?;
+        let is_end = rows.len() <= batch;
+        rows.truncate(batch);
+        let nums: Vec<EventNum> = rows.iter().map(|(_, num)| *num).collect();
+        for ((pos, _), event) in rows.iter().zip(reader.events(&nums)?) {
+            if page.events.len() == stretch.limit {
+                page.rest = Some(rest.edge());
+                return Ok(page);
+            }
+            rest = rest.beyond(*pos);
+            if matches(reader, filter, &room_id, &event)? && viewer.may_see(&event)? {
+                page.events.push(event);
+            }
+        }
+        looked_at += rows.len();
+        if is_end {
+            return Ok(page);
+        }
+        if page.events.len() == stretch.limit || looked_at >= LOOKED_AT_MAX {
+            page.rest = Some(rest.edge());
+            return Ok(page);
+        }
+    }
+}
+
+fn rows(
+    reader: &Reader,
+    room: RoomNum,
+    stretch: Stretch,
+    count: usize,
+) -> Result<Vec<(StreamPos, EventNum)>, StorageError> {
+    let mut rows = Vec::with_capacity(count);
+    let from = (room, StreamPos(stretch.after.0.saturating_add(1)));
+    let to = (room, StreamPos(stretch.up_to.0.saturating_add(1)));
+    if from.1 >= to.1 {
+        return Ok(rows);
+    }
+    reader.scan_between(&schema::TIMELINE, &from, &to, stretch.direction, |(_, pos), num| {
+        rows.push((pos, num));
+        rows.len() < count
+    })?;
+    Ok(rows)
+}
+
+/// Whether the filter lets the event through.
+pub(crate) fn matches(
+    reader: &Reader,
+    filter: &RoomEventFilter,
+    room_id: &str,
+    event: &Event,
+) -> Result<bool> {
+    if filter.is_everything() {
+        return Ok(true);
+    }
+    let kind = reader.text(event.header.kind)?;
+    let sender = reader.user_id(event.header.sender)?;
+    let has_url = || event.pdu().is_ok_and(|pdu| content_has_url(&pdu.content));
+    if !filter.matches(&kind, &sender, room_id, has_url) {
+        return Ok(false);
+    }
+    if !filter.needs_relations() {
+        return Ok(true);
+    }
+    for class in RelationClass::ALL {
+        for related in reader.relations_to(event.header.room, class, &[event.num])? {
+            let rel_type = reader.text(related.relation.rel_type)?;
+            let sender = reader.user_id(related.relation.sender)?;
+            if listed(&filter.related_by_rel_types, &rel_type) && listed(&filter.related_by_senders, &sender)
+            {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
+/// Whether the list has the name; an empty list asks for nothing.
+fn listed(list: &[Box<str>], name: &str) -> bool {
+    list.is_empty() || list.iter().any(|entry| **entry == *name)
+}

@@ -1,0 +1,312 @@
+//! The user directory, and the presence of single users.
+//!
+//! Invariant: a user is found only by who shares a room with them, or if they are in a room that everybody may join or
+//! read.
+//! Specification: client-server API, "User Directory" and `GET /presence/{userId}/status`.
+
+use std::collections::{HashMap, HashSet};
+
+use serde_json::{Value, json};
+
+use crate::{
+    account::{presence, profile, users},
+    core::num::{RoomNum, UserNum},
+    error::{Denied, Error, Result, What},
+    room::{RoomCtx, world_readable},
+    store::{Direction, Reader, StorageError, schema, schema::Membership},
+    view::View,
+};
+
+/// How many users are found when the client does not say.
+pub const USERS_LIMIT_DEFAULT: u64 = 10;
+/// How many users are found at most.
+const USERS_LIMIT_MAX: u64 = 100;
+/// How many accounts one search looks at: at some microseconds each.
+const ACCOUNTS_MAX: usize = 50_000;
+/// How many members of the asker's rooms one search looks at for users of other servers.
+const MEMBERS_MAX: usize = 10_000;
+
+/// Users by a part of their id or name.
+pub struct SearchUsers {
+    /// Who asks.
+    pub user: String,
+    /// What to look for.
+    pub term: String,
+    /// Most users; more than a hundred means that.
+    pub limit: Option<u64>,
+}
+
+/// A user who was found, best first.
+struct Found {
+    /// Zero for the very name, one for its beginning, two for a part.
+    rank: u8,
+    user_id: String,
+    display_name: Option<String>,
+    avatar_url: Option<String>,
+}
+
+impl View for SearchUsers {
+    /// The response's JSON.
+    type Output = Value;
+
+    fn read(&self, reader: &Reader) -> Result<Value> {
+        let asker = reader.user_num(&self.user)?.ok_or(Error::NotFound(What::User))?;
+        let limit = self.limit.unwrap_or(USERS_LIMIT_DEFAULT).min(USERS_LIMIT_MAX) as usize;
+        let term = self.term.trim().to_lowercase();
+        let mut rooms =
+            Rooms { of_asker: reader.joined_rooms(asker)?.into_iter().collect(), open: HashMap::new() };
+        let mut found = local_users(reader, asker, &term, &mut rooms)?;
+        found.extend(remote_users(reader, &term, &rooms)?);
+        found.sort_by(|a, b| {
+            let key = |found: &Found| (found.rank, found.display_name.is_none(), found.user_id.clone());
+            key(a).cmp(&key(b))
+        });
+        let limited = found.len() > limit;
+        found.truncate(limit);
+        let results: Vec<Value> = found.into_iter().map(Found::into_json).collect();
+        Ok(json!({ "results": results, "limited": limited }))
+    }
+}
+
+impl Found {
+    fn into_json(self) -> Value {
+        let mut user = json!({ "user_id": self.user_id });
+        if let Some(display_name) = self.display_name {
+            user["display_name"] = display_name.into();
+        }
+        if let Some(avatar_url) = self.avatar_url {
+            user["avatar_url"] = avatar_url.into();
+        }
+        user
+    }
+}
+
+fn rank(term: &str, user_id: &str, display_name: Option<&str>) -> Option<u8> {
+    if term.is_empty() {
+        return None;
+    }
+    let user_id = user_id.to_lowercase();
+    let localpart = user_id.strip_prefix('@').and_then(|id| id.split(':').next()).unwrap_or_default();
+    let display_name = display_name.unwrap_or_default().to_lowercase();
+    let names = [user_id.as_str(), localpart, display_name.as_str()];
+    if names.contains(&term) {
+        Some(0)
+    } else if names.iter().any(|name| name.starts_with(term)) {
+        Some(1)
+    } else if term.split_whitespace().all(|word| names.iter().any(|name| name.contains(word))) {
+        Some(2)
+    } else {
+        None
+    }
+}
+
+/// Which rooms make their members visible.
+struct Rooms {
+    of_asker: HashSet<RoomNum>,
+    open: HashMap<RoomNum, bool>,
+}
+
+impl Rooms {
+    fn make_visible(&mut self, reader: &Reader, rooms: &[RoomNum]) -> Result<bool> {
+        if rooms.iter().any(|room| self.of_asker.contains(room)) {
+            return Ok(true);
+        }
+        for room in rooms {
+            let is_open = match self.open.get(room) {
+                Some(is_open) => *is_open,
+                None => {
+                    let is_open = is_open(reader, *room)?;
+                    self.open.insert(*room, is_open);
+                    is_open
+                }
+            };
+            if is_open {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// Whether everybody may join or read the room.
+fn is_open(reader: &Reader, room: RoomNum) -> Result<bool> {
+    let room = match RoomCtx::load(reader, &*reader.room_id(room)?) {
+        Ok(room) => room,
+        Err(Error::NotFound(_)) => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    let is_public = match room.state(reader, "m.room.join_rules", "")? {
+        Some(event) => event.pdu()?.content.get("join_rule").is_some_and(|rule| rule == "public"),
+        None => false,
+    };
+    Ok(is_public || world_readable(reader, &room)?)
+}
+
+fn local_users(reader: &Reader, asker: UserNum, term: &str, rooms: &mut Rooms) -> Result<Vec<Found>> {
+    let mut accounts = Vec::new();
+    reader.scan(&schema::ACCOUNTS, &(), Direction::Forward, |user, account| {
+        if !account.is_deactivated {
+            accounts.push(user);
+        }
+        accounts.len() < ACCOUNTS_MAX
+    })?;
+    let mut found = Vec::new();
+    for user in accounts {
+        let user_id = reader.user_id(user)?;
+        let display_name = profile::text(reader, user, profile::DISPLAY_NAME)?;
+        let Some(rank) = rank(term, &user_id, display_name.as_deref()) else { continue };
+        if user == asker || rooms.make_visible(reader, &reader.joined_rooms(user)?)? {
+            let avatar_url = profile::text(reader, user, profile::AVATAR_URL)?;
+            found.push(Found { rank, user_id: user_id.to_string(), display_name, avatar_url });
+        }
+    }
+    Ok(found)
+}
+
+/// Users of other servers who are in the asker's rooms, by the names that they have there.
+fn remote_users(reader: &Reader, term: &str, rooms: &Rooms) -> Result<Vec<Found>, StorageError> {
+    let local = format!(":{}", reader.shared.server_name);
+    let mut looked_at = HashSet::new();
+    let mut found = Vec::new();
+    for room in &rooms.of_asker {
+        for (user, event) in reader.members(*room, Membership::Join)? {
+            if looked_at.len() >= MEMBERS_MAX {
+                return Ok(found);
+            }
+            let user_id = reader.user_id(user)?;
+            if user_id.ends_with(&local) || !looked_at.insert(user) {
+                continue;
+            }
+            let pdu = reader.event(event)?.pdu()?;
+            let text = |name: &str| pdu.content.get(name).and_then(Value::as_str).map(str::to_owned);
+            let display_name = text("displayname");
+            if let Some(rank) = rank(term, &user_id, display_name.as_deref()) {
+                let avatar_url = text("avatar_url");
+                found.push(Found { rank, user_id: user_id.to_string(), display_name, avatar_url });
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// The presence of a user.
+pub struct PresenceOf {
+    /// Who asks.
+    pub asker: String,
+    /// About whom.
+    pub user: String,
+}
+
+impl View for PresenceOf {
+    /// The response's JSON.
+    type Output = Value;
+
+    /// Errors: [`What::User`] not found, [`Denied::NotYours`] for who shares no room with the user.
+    fn read(&self, reader: &Reader) -> Result<Value> {
+        let (user, _) = users::find(reader, &self.user)?.ok_or(Error::NotFound(What::User))?;
+        if self.asker != self.user {
+            let asker = reader.user_num(&self.asker)?.ok_or(Error::NotFound(What::User))?;
+            let rooms: HashSet<RoomNum> = reader.joined_rooms(asker)?.into_iter().collect();
+            if !reader.joined_rooms(user)?.iter().any(|room| rooms.contains(room)) {
+                return Err(Denied::NotInRoom.into());
+            }
+        }
+        Ok(presence::content(reader, user)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        command::SetPresence,
+        fixture::World,
+        store::schema::{Account, PresenceState, UserNews},
+    };
+
+    const ALICE: &str = "@alice:here.example";
+    const BOB: &str = "@bob:here.example";
+    const CAROL: &str = "@carol:here.example";
+
+    fn world() -> World {
+        let world = World::new();
+        for (user, name) in [(ALICE, "Alice"), (BOB, "Robert Tables"), (CAROL, "Ćarol")] {
+            world
+                .act(|tx| {
+                    let user = tx.intern_user(user)?;
+                    users::put(tx, user, &Account::default());
+                    profile::set_text(tx, user, profile::DISPLAY_NAME, name);
+                    Ok(())
+                })
+                .unwrap();
+        }
+        world.room("!both:here.example", ALICE, None);
+        world.join("!both:here.example", BOB);
+        let closed = json!({ "join_rule": "invite" });
+        world.state("!both:here.example", ALICE, "m.room.join_rules", "", closed);
+        world
+    }
+
+    fn found(world: &World, asker: &str, term: &str) -> Vec<String> {
+        let search = SearchUsers { user: asker.into(), term: term.into(), limit: None };
+        let results = world.engine.read(&search).unwrap();
+        let results = results["results"].as_array().unwrap().iter();
+        results.map(|user| user["user_id"].as_str().unwrap().to_owned()).collect()
+    }
+
+    #[test]
+    fn who_shares_a_room_is_found_by_id_and_name() {
+        let world = world();
+        for term in ["bob", "@bob:here.example", "ROBERT", "tab rob", "obert"] {
+            assert_eq!(found(&world, ALICE, term), [BOB], "{term}");
+        }
+        assert!(found(&world, ALICE, "").is_empty());
+        assert!(found(&world, ALICE, "carol").is_empty());
+        assert!(found(&world, CAROL, "bob").is_empty());
+        assert_eq!(found(&world, ALICE, "here.example"), [ALICE, BOB]);
+    }
+
+    #[test]
+    fn who_is_in_an_open_room_is_found_by_all() {
+        let world = world();
+        world.room("!open:here.example", CAROL, None);
+        assert_eq!(found(&world, ALICE, "ćarol"), [CAROL]);
+        let search = SearchUsers { user: ALICE.into(), term: "here.example".into(), limit: Some(1) };
+        let results = world.engine.read(&search).unwrap();
+        assert_eq!(results["limited"], true);
+        assert_eq!(results["results"].as_array().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn presence_is_told_to_those_who_share_a_room() {
+        let world = world();
+        let set = |state| {
+            let set = SetPresence { user: ALICE.into(), state, status_msg: Some("here".into()) };
+            world.engine.write(set).wait().unwrap();
+        };
+        set(PresenceState::Online);
+        set(PresenceState::Unavailable);
+        world.pass_ms(5);
+        let of_alice =
+            |asker: &str| world.engine.read(&PresenceOf { asker: asker.into(), user: ALICE.into() });
+        let presence = of_alice(BOB).unwrap();
+        assert_eq!(presence["presence"], "unavailable");
+        assert_eq!((&presence["status_msg"], &presence["last_active_ago"]), (&json!("here"), &json!(5)));
+        assert!(of_alice(CAROL).is_err());
+        let news = world.ask(|reader| {
+            let (bob, alice) = (reader.user_num(BOB)?.unwrap(), reader.user_num(ALICE)?.unwrap());
+            let mut news = 0;
+            reader.scan(
+                &schema::USER_STREAM,
+                &bob,
+                Direction::Forward,
+                |_: (UserNum, crate::core::num::StreamPos), entry| {
+                    news += usize::from(entry == UserNews::Presence(alice));
+                    true
+                },
+            )?;
+            Ok(news)
+        });
+        assert_eq!(news, 1, "the later entry takes the place of the earlier");
+    }
+}

@@ -1,0 +1,152 @@
+//! `warren user …`: accounts without a running server, straight in the database.
+
+use std::io::BufRead;
+
+use warren_engine::Engine;
+use warren_engine::command::{ChangePassword, Register, WhichDevices};
+use warren_engine::view::{AccountOf, Accounts};
+
+use crate::client::account_deactivation::deactivate;
+use crate::config::Config;
+use crate::context::open_engine;
+use crate::data_dir;
+use crate::http::limits::MADE_PASSWORD_CHARS;
+use crate::password::{PASSWORD_BYTES_MAX, Passwords};
+
+/// What to do with accounts. Names are localparts or user ids.
+#[derive(Debug, PartialEq, Eq)]
+pub enum UserCommand {
+    Create { name: String, is_admin: bool, password: PasswordSource },
+    List,
+    ResetPassword { name: String, password: PasswordSource },
+    Deactivate { name: String, erase: bool },
+}
+
+/// Where a new password comes from. Never from the arguments, which every user of the machine can see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PasswordSource {
+    /// The first line of standard input.
+    Input,
+    /// A random one, which is printed.
+    Made,
+}
+
+/// Does it, and gives what is to be printed. Errors: a sentence; the server is running, for instance.
+pub fn run(config: Config, command: UserCommand) -> Result<String, String> {
+    let _lock = data_dir::lock(&config.data_dir)?;
+    let engine = open_engine(&config)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    let runtime = runtime.map_err(|error| error.to_string())?;
+    runtime.block_on(async {
+        match command {
+            UserCommand::Create { name, is_admin, password } => {
+                create(&config, &engine, &name, is_admin, password).await
+            }
+            UserCommand::List => list(&engine),
+            UserCommand::ResetPassword { name, password } => {
+                reset_password(&config, &engine, &name, password).await
+            }
+            UserCommand::Deactivate { name, erase } => {
+                let user_id = existing(&config, &engine, &name)?;
+                deactivate(&engine, &user_id, erase).await.map_err(|error| error.to_string())?;
+                Ok(format!("{user_id} is deactivated and has left all rooms\n"))
+            }
+        }
+    })
+}
+
+async fn create(
+    config: &Config,
+    engine: &Engine,
+    name: &str,
+    is_admin: bool,
+    source: PasswordSource,
+) -> Result<String, String> {
+    let user_id = user_id(config, name);
+    let suffix = format!(":{}", config.server_name);
+    let localpart = user_id.strip_prefix('@').and_then(|rest| rest.strip_suffix(&suffix));
+    let localpart =
+        localpart.ok_or_else(|| format!("{user_id} is not a user id of {}", config.server_name))?;
+    let (password_hash, shown) = new_password(config, engine, source).await?;
+    let register = Register {
+        localpart: localpart.to_owned(),
+        password_hash: Some(password_hash),
+        is_admin,
+        ..Register::default()
+    };
+    let made = engine.write(register).await.map_err(|error| error.to_string())?;
+    Ok(format!("{} is made\n{shown}", made.user_id))
+}
+
+fn list(engine: &Engine) -> Result<String, String> {
+    let accounts = engine.read(&Accounts).map_err(|error| error.to_string())?;
+    let mut text = String::from("user_id\tcreated_ms\tkind\n");
+    for (user_id, account) in accounts {
+        let kinds = [
+            (account.is_admin, "admin"),
+            (account.is_guest, "guest"),
+            (account.is_locked, "locked"),
+            (account.is_suspended, "suspended"),
+            (account.is_deactivated, "deactivated"),
+        ];
+        let kinds: Vec<&str> = kinds.into_iter().filter_map(|(is, kind)| is.then_some(kind)).collect();
+        let kinds = if kinds.is_empty() { "user".to_owned() } else { kinds.join(",") };
+        text.push_str(&format!("{user_id}\t{}\t{kinds}\n", account.created_ms));
+    }
+    Ok(text)
+}
+
+async fn reset_password(
+    config: &Config,
+    engine: &Engine,
+    name: &str,
+    source: PasswordSource,
+) -> Result<String, String> {
+    let user_id = existing(config, engine, name)?;
+    let (password_hash, shown) = new_password(config, engine, source).await?;
+    let change = ChangePassword {
+        user_id: user_id.clone(),
+        proven_hash: None,
+        password_hash,
+        log_out: WhichDevices::All,
+    };
+    engine.write(change).await.map_err(|error| error.to_string())?;
+    Ok(format!("{user_id} has a new password and is logged out everywhere\n{shown}"))
+}
+
+/// The hash to store, and what is to be printed of the password.
+async fn new_password(
+    config: &Config,
+    engine: &Engine,
+    source: PasswordSource,
+) -> Result<(String, String), String> {
+    let (password, shown) = match source {
+        PasswordSource::Made => {
+            let password = engine.random_text(MADE_PASSWORD_CHARS);
+            let shown = format!("password: {password}\n");
+            (password, shown)
+        }
+        PasswordSource::Input => {
+            let mut line = String::new();
+            std::io::stdin().lock().read_line(&mut line).map_err(|error| error.to_string())?;
+            (line.trim_end_matches(['\r', '\n']).to_owned(), String::new())
+        }
+    };
+    if password.is_empty() || password.len() > PASSWORD_BYTES_MAX {
+        return Err(format!("a password has 1 to {PASSWORD_BYTES_MAX} bytes"));
+    }
+    Ok((Passwords::new(config)?.hash(password).await?, shown))
+}
+
+fn user_id(config: &Config, name: &str) -> String {
+    match name.starts_with('@') {
+        true => name.to_owned(),
+        false => format!("@{name}:{}", config.server_name),
+    }
+}
+
+fn existing(config: &Config, engine: &Engine, name: &str) -> Result<String, String> {
+    let user_id = user_id(config, name);
+    let account = engine.read(&AccountOf(&user_id)).map_err(|error| error.to_string())?;
+    account.map(|_| user_id.clone()).ok_or_else(|| format!("there is no account {user_id}"))
+}

@@ -1,0 +1,53 @@
+//! `account_deactivation.yaml`: closing one's account for ever.
+
+use serde::Deserialize;
+use serde_json::json;
+use warren_engine::command::{ChangeMembership, Deactivate, MembershipAction};
+use warren_engine::view::RoomsOf;
+use warren_engine::{Engine, Error, Membership};
+
+use crate::http::uia::{self, Progress, Stage};
+use crate::http::{Answer, Call, Outcome, endpoints};
+use crate::worker;
+
+endpoints! {
+    POST "/_matrix/client/v3/account/deactivate" ["r0"] Required Login Json post_deactivate;
+}
+
+async fn post_deactivate(call: Call) -> Outcome {
+    #[derive(Deserialize)]
+    struct Request {
+        #[serde(default)]
+        erase: bool,
+    }
+    let Request { erase } = call.json_or_empty()?;
+    if let Progress::Wanted(answer) = uia::check(&call, &[&[Stage::Password]], Some(call.user()?)).await? {
+        return Ok(answer);
+    }
+    let user_id = call.user()?.to_string();
+    let ctx = call.ctx.clone();
+    worker::finish(async move { deactivate(&ctx.engine, &user_id, erase).await }).await?;
+    // There are no third-party identifiers here, so all of them are unbound.
+    Answer::json(&json!({ "id_server_unbind_result": "success" }))
+}
+
+/// Closes an account, then leaves its rooms, also those that it was only invited to.
+pub async fn deactivate(engine: &Engine, user_id: &str, erase: bool) -> Result<(), Error> {
+    engine.write(Deactivate { user_id: user_id.to_owned(), erase }).await?;
+    let memberships = &[Membership::Join, Membership::Invite, Membership::Knock];
+    for room_id in engine.read(&RoomsOf { user_id, memberships })? {
+        let leave = ChangeMembership {
+            room_id,
+            sender: user_id.to_owned(),
+            target: user_id.to_owned(),
+            action: MembershipAction::Leave,
+            reason: None,
+            is_guest: false,
+        };
+        if let Err(error) = engine.write(leave).await {
+            // One room that cannot be left must not keep the user in the others.
+            tracing::warn!(%error, "a deactivated user stays in a room");
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,129 @@
+//! `profile.yaml`: what users show of themselves.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde_json::Value;
+use serde_json::value::RawValue;
+use std::collections::BTreeMap;
+use warren_engine::account::profile::{AVATAR_URL, DISPLAY_NAME};
+use warren_engine::command::{SetProfileField, ShowProfile};
+use warren_engine::view::{Profile, ProfileField, RoomsOf};
+use warren_engine::{Error, Membership};
+
+use crate::context::Context;
+use crate::http::limits::{AVATAR_URL_BYTES_MAX, DISPLAY_NAME_BYTES_MAX, PROFILE_KEY_BYTES_MAX};
+use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
+use crate::worker;
+
+endpoints! {
+    GET    "/_matrix/client/v3/profile/{userId}"           ["r0", "api/v1", "v1"]                                Optional Read  Nothing get_profile;
+    GET    "/_matrix/client/v3/profile/{userId}/{keyName}" ["r0", "api/v1", "v1", "unstable/uk.tcpip.msc4133"] Optional Read  Nothing get_field;
+    PUT    "/_matrix/client/v3/profile/{userId}/{keyName}" ["r0", "api/v1", "v1", "unstable/uk.tcpip.msc4133"] Guest    Write Json    put_field;
+    DELETE "/_matrix/client/v3/profile/{userId}/{keyName}" ["r0", "v1", "unstable/uk.tcpip.msc4133"]           Guest    Write Json    delete_field;
+}
+
+async fn get_profile(call: Call) -> Outcome {
+    let fields = call.ctx.engine.read(&Profile(&call.path("userId")?))?;
+    let mut chunks = vec![Bytes::from_static(b"{")];
+    for (index, (name, value)) in fields.into_iter().enumerate() {
+        let comma = if index == 0 { "" } else { "," };
+        chunks.push(format!("{comma}{}:", Value::from(name)).into());
+        chunks.push(value);
+    }
+    chunks.push(Bytes::from_static(b"}"));
+    Ok(Answer::json_chunks(chunks))
+}
+
+async fn get_field(call: Call) -> Outcome {
+    let name = field_name(&call)?;
+    let value = call.ctx.engine.read(&ProfileField { user_id: &call.path("userId")?, name: &name })?;
+    let head = format!("{{{}:", Value::from(name));
+    Ok(Answer::json_chunks(vec![head.into(), value, Bytes::from_static(b"}")]))
+}
+
+async fn put_field(call: Call) -> Outcome {
+    let user_id = call.own_user("userId")?.to_string();
+    call.refuse_suspended()?;
+    let name = field_name(&call)?;
+    let mut body: BTreeMap<String, &RawValue> = call.json()?;
+    let value = body.remove(&name).ok_or_else(|| ApiError::missing_param(format!("{name} is missing")))?;
+    let value = match name.as_str() {
+        DISPLAY_NAME => shown_text(&name, value, DISPLAY_NAME_BYTES_MAX)?,
+        AVATAR_URL => {
+            let url = shown_text(&name, value, AVATAR_URL_BYTES_MAX)?;
+            if url.as_ref().is_some_and(|url| !url.starts_with(b"\"mxc://")) {
+                return Err(ApiError::invalid_param("avatar_url must be an mxc:// address"));
+            }
+            url
+        }
+        _ => Some(Bytes::copy_from_slice(value.get().as_bytes())),
+    };
+    set(call, user_id, name, value).await
+}
+
+async fn delete_field(call: Call) -> Outcome {
+    let user_id = call.own_user("userId")?.to_string();
+    call.refuse_suspended()?;
+    let name = field_name(&call)?;
+    set(call, user_id, name, None).await
+}
+
+async fn set(call: Call, user_id: String, name: String, value: Option<Bytes>) -> Outcome {
+    let in_rooms = matches!(name.as_str(), DISPLAY_NAME | AVATAR_URL);
+    let ctx = call.ctx.clone();
+    let field = SetProfileField { user_id: user_id.clone(), name, value };
+    worker::finish(async move {
+        if ctx.engine.write(field).await? && in_rooms {
+            show_in_rooms(ctx, &user_id).await?;
+        }
+        Ok::<(), Error>(())
+    })
+    .await?;
+    Ok(Answer::empty())
+}
+
+/// Tells the user's rooms of the profile, one after the other: each is a write of its own.
+async fn show_in_rooms(ctx: Arc<Context>, user_id: &str) -> Result<(), Error> {
+    for room_id in ctx.engine.read(&RoomsOf { user_id, memberships: &[Membership::Join] })? {
+        let show = ShowProfile { room_id, user_id: user_id.to_owned() };
+        if let Err(error) = ctx.engine.write(show).await {
+            // One room that refuses it must not keep it from the others.
+            tracing::debug!(%error, "a room does not show a new profile");
+        }
+    }
+    Ok(())
+}
+
+/// The name of a field. Specification: appendices, "Common Namespaced Identifier Grammar".
+fn field_name(call: &Call) -> Result<String, ApiError> {
+    let name = call.path("keyName")?;
+    if name.len() > PROFILE_KEY_BYTES_MAX {
+        return Err(ApiError::key_too_large(format!(
+            "The name of a field may have {PROFILE_KEY_BYTES_MAX} bytes"
+        )));
+    }
+    let is_namespaced = name.starts_with(|first: char| first.is_ascii_lowercase())
+        && name.contains('.')
+        && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-'));
+    match name.as_ref() {
+        DISPLAY_NAME | AVATAR_URL => Ok(name.into_owned()),
+        _ if is_namespaced => Ok(name.into_owned()),
+        _ => Err(ApiError::invalid_param(
+            "A field is displayname, avatar_url, or a namespaced name such as org.example.field",
+        )),
+    }
+}
+
+/// A text for people as JSON. Clients of old remove it by setting it to nothing.
+fn shown_text(name: &str, value: &RawValue, bytes_max: usize) -> Result<Option<Bytes>, ApiError> {
+    let text: Option<String> = serde_json::from_str(value.get())
+        .map_err(|_| ApiError::bad_json(format!("{name} must be a string")))?;
+    match text.filter(|text| !text.is_empty()) {
+        None => Ok(None),
+        Some(text) if text.len() > bytes_max => {
+            Err(ApiError::invalid_param(format!("{name} is longer than {bytes_max} bytes")))
+        }
+        Some(text) => Ok(Some(Value::from(text).to_string().into())),
+    }
+}

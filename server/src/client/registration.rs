@@ -1,0 +1,199 @@
+//! `registration.yaml`: making an account, and asking whether a name is free.
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use warren_engine::account::{NewSession, Tokens};
+use warren_engine::command::Register;
+use warren_engine::view::NameIsFree;
+
+use crate::config::Registration;
+use crate::http::limits::{DEVICE_ID_BYTES_MAX, DEVICE_NAME_BYTES_MAX};
+use crate::http::uia::{self, Flow, Progress, Proof, Stage};
+use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
+use crate::password::PASSWORD_BYTES_MAX;
+
+endpoints! {
+    POST "/_matrix/client/v3/register"           ["r0", "api/v1", "v1"] None Register Json    register;
+    GET  "/_matrix/client/v3/register/available" ["r0"]                 None Read     Nothing get_available;
+}
+
+/// Random characters of a name that the server makes.
+const NAME_CHARS: usize = 12;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    User,
+    Guest,
+}
+
+#[derive(Deserialize)]
+struct Request {
+    username: Option<String>,
+    password: Option<String>,
+    device_id: Option<String>,
+    initial_device_display_name: Option<String>,
+    #[serde(default)]
+    inhibit_login: bool,
+    #[serde(default)]
+    refresh_token: bool,
+}
+
+/// What a registration or login gives to the client.
+#[derive(Serialize)]
+pub struct LoggedIn {
+    pub user_id: String,
+    /// Deprecated, but clients of old need it.
+    pub home_server: String,
+    #[serde(flatten)]
+    pub session: Option<SessionAnswer>,
+}
+
+/// Tokens as clients get them.
+#[derive(Serialize)]
+pub struct SessionAnswer {
+    pub access_token: String,
+    pub device_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refresh_token: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_in_ms: Option<u64>,
+}
+
+impl From<Tokens> for SessionAnswer {
+    fn from(tokens: Tokens) -> SessionAnswer {
+        let Tokens { device_id, access_token, refresh_token, expires_in_ms } = tokens;
+        SessionAnswer { access_token, device_id, refresh_token, expires_in_ms }
+    }
+}
+
+async fn register(call: Call) -> Outcome {
+    let kind = call.query_enum("kind", &[("user", Kind::User), ("guest", Kind::Guest)])?;
+    if kind == Some(Kind::Guest) {
+        return register_guest(call).await;
+    }
+    let flows: &[Flow] = match call.ctx.config.registration {
+        Registration::Closed => return Err(ApiError::forbidden("Registration is closed on this server")),
+        Registration::Token => &[&[Stage::RegistrationToken]],
+        Registration::Open => &[&[Stage::Dummy]],
+    };
+    let request: Request = call.json_or_empty()?;
+    // Clients use capitals in names; they are the same names.
+    let username = request.username.as_deref().map(str::to_ascii_lowercase);
+    if let Some(name) = &username {
+        call.ctx.engine.read(&NameIsFree(name))?;
+    }
+    if let Some(password) = &request.password {
+        check_password(password)?;
+    }
+    let session = match request.inhibit_login {
+        true => None,
+        false => {
+            Some(new_session(request.device_id, request.initial_device_display_name, request.refresh_token)?)
+        }
+    };
+    let proof = match uia::check(&call, flows, None).await? {
+        Progress::Done(proof) => proof,
+        Progress::Wanted(answer) => return Ok(answer),
+    };
+    let password = request.password.ok_or_else(|| ApiError::missing_param("password is missing"))?;
+    let localpart = username.unwrap_or_else(|| made_name(&call));
+    finish(call, localpart, password, session, proof).await
+}
+
+async fn finish(
+    call: Call,
+    localpart: String,
+    password: String,
+    session: Option<NewSession>,
+    proof: Proof,
+) -> Outcome {
+    let password_hash = Some(hash_password(&call, password).await?);
+    let registration_token = proof.registration_token;
+    let register = Register { localpart, password_hash, registration_token, session, ..Register::default() };
+    let registered = call.ctx.engine.write(register).await?;
+    if registered.is_admin {
+        tracing::info!(user_id = %registered.user_id, "the first account is made; it administers the server");
+    }
+    Answer::json(&LoggedIn {
+        user_id: registered.user_id,
+        home_server: call.ctx.config.server_name.to_string(),
+        session: registered.tokens.map(SessionAnswer::from),
+    })
+}
+
+/// All of the body but the device's name is ignored, as the specification asks.
+async fn register_guest(call: Call) -> Outcome {
+    #[derive(Deserialize)]
+    struct Request {
+        initial_device_display_name: Option<String>,
+    }
+    if !call.ctx.config.guests {
+        return Err(ApiError::forbidden("Guests are not allowed on this server"));
+    }
+    let request: Request = call.json_or_empty()?;
+    let session = new_session(None, request.initial_device_display_name, false)?;
+    let localpart = made_name(&call);
+    let register = Register { localpart, is_guest: true, session: Some(session), ..Register::default() };
+    let registered = call.ctx.engine.write(register).await?;
+    Answer::json(&LoggedIn {
+        user_id: registered.user_id,
+        home_server: call.ctx.config.server_name.to_string(),
+        session: registered.tokens.map(SessionAnswer::from),
+    })
+}
+
+/// A name for somebody who did not choose one.
+fn made_name(call: &Call) -> String {
+    let random = call.ctx.random_text().to_ascii_lowercase();
+    random.chars().filter(char::is_ascii_alphanumeric).take(NAME_CHARS).collect()
+}
+
+/// What a client asks of its session, within the limits.
+pub fn new_session(
+    device_id: Option<String>,
+    display_name: Option<String>,
+    is_refreshable: bool,
+) -> Result<NewSession, ApiError> {
+    if device_id.as_deref().is_some_and(|id| id.is_empty() || id.len() > DEVICE_ID_BYTES_MAX) {
+        return Err(ApiError::invalid_param(format!(
+            "device_id must be 1 to {DEVICE_ID_BYTES_MAX} bytes long"
+        )));
+    }
+    check_device_name(display_name.as_deref())?;
+    Ok(NewSession { device_id, display_name, is_refreshable })
+}
+
+/// Refuses a device's name that is too long.
+pub fn check_device_name(name: Option<&str>) -> Result<(), ApiError> {
+    match name {
+        Some(name) if name.len() > DEVICE_NAME_BYTES_MAX => Err(ApiError::invalid_param(format!(
+            "The device's name is longer than {DEVICE_NAME_BYTES_MAX} bytes"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses a password that cannot be taken.
+pub fn check_password(password: &str) -> Result<(), ApiError> {
+    if password.is_empty() {
+        return Err(ApiError::weak_password("The password is empty"));
+    }
+    if password.len() > PASSWORD_BYTES_MAX {
+        return Err(ApiError::invalid_param(format!(
+            "The password is longer than {PASSWORD_BYTES_MAX} bytes"
+        )));
+    }
+    Ok(())
+}
+
+/// The hash to store for a password that a user has chosen.
+pub async fn hash_password(call: &Call, password: String) -> Result<String, ApiError> {
+    check_password(&password)?;
+    call.ctx.passwords.hash(password).await.map_err(ApiError::internal)
+}
+
+async fn get_available(call: Call) -> Outcome {
+    let name = call.query_required("username")?.to_ascii_lowercase();
+    call.ctx.engine.read(&NameIsFree(&name))?;
+    Answer::json(&json!({ "available": true }))
+}

@@ -1,0 +1,23 @@
+//! `room_event_by_timestamp.yaml`: the event closest to a time.
+
+use serde_json::json;
+use warren_engine::view::EventByTimestamp;
+
+use super::message_pagination::is_forwards;
+use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
+
+endpoints! {
+    GET "/_matrix/client/v1/rooms/{roomId}/timestamp_to_event" ["unstable/org.matrix.msc3030"] Guest Read Nothing get_event_by_timestamp;
+}
+
+async fn get_event_by_timestamp(call: Call) -> Outcome {
+    let missing = |name: &str| ApiError::missing_param(format!("Query parameter {name} is missing"));
+    let event = EventByTimestamp {
+        room_id: call.path("roomId")?.into_owned(),
+        user: call.user()?.to_string(),
+        ts: call.query_u64("ts")?.ok_or_else(|| missing("ts"))?,
+        forwards: is_forwards(&call)?.ok_or_else(|| missing("dir"))?,
+    };
+    let (event_id, origin_server_ts) = call.ctx.engine.read(&event)?;
+    Answer::json(&json!({ "event_id": event_id, "origin_server_ts": origin_server_ts }))
+}

@@ -1,0 +1,71 @@
+//! `sync.yaml`: the long poll that tells a device everything new.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use warren_engine::core::filter::Filter;
+use warren_engine::core::num::StreamPos;
+use warren_engine::view::{FilterOf, Sync, SyncAnswer, token::StreamToken};
+
+use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
+
+endpoints! {
+    GET "/_matrix/client/v3/sync" ["r0", "v2_alpha"] Guest Read Nothing get_sync;
+}
+
+/// The longest that a sync waits, whatever the client asks for: proxies cut what is silent longer.
+const TIMEOUT_MS_MAX: u64 = 180_000;
+
+async fn get_sync(call: Call) -> Outcome {
+    let ctx = call.ctx.clone();
+    let timeout = Duration::from_millis(call.query_u64("timeout")?.unwrap_or(0).min(TIMEOUT_MS_MAX));
+    let since = call.query("since")?.map(|token| StreamToken::decode(&token)).transpose()?;
+    let full_state = call.query_bool("full_state", false)?;
+    let state_after = call.query_bool("use_state_after", false)?
+        || call.query_bool("org.matrix.msc4222.use_state_after", false)?;
+    let mut sync = Sync {
+        user_id: call.user()?.to_string(),
+        device_id: call.session()?.device_id.as_ref().map(ToString::to_string),
+        since: since.map(|token| token.0),
+        filter: read_filter(&call)?,
+        full_state,
+        state_after,
+    };
+    acknowledge(&call, sync.since).await?;
+    let deadline = Instant::now() + timeout;
+    loop {
+        let answer = ctx.engine.read(&sync)?;
+        if !answer.is_empty || full_state || Instant::now() >= deadline {
+            return reply(answer);
+        }
+        sync.since = Some(answer.pos);
+        let news = ctx.engine.wait_for(&sync.user_id, answer.pos);
+        tokio::select! {
+            () = news => {}
+            () = tokio::time::sleep_until(deadline) => {}
+            () = ctx.shutdown.cancelled() => return reply(answer),
+        }
+    }
+}
+
+fn reply(answer: SyncAnswer) -> Outcome {
+    Ok(Answer::json_bytes(answer.body))
+}
+
+/// The filter: JSON in the query, or the id of one that was uploaded.
+fn read_filter(call: &Call) -> Result<Arc<Filter>, ApiError> {
+    let Some(filter) = call.query("filter")? else { return Ok(Arc::default()) };
+    if filter.starts_with('{') {
+        let parsed = Filter::parse(filter.as_bytes());
+        return parsed.map(Arc::new).map_err(|error| ApiError::invalid_param(format!("filter: {error}")));
+    }
+    Ok(call.ctx.engine.read(&FilterOf { user_id: call.user()?.to_string(), filter_id: filter.into_owned() })?)
+}
+
+/// To-device messages that came with an earlier answer are done with when the client asks for what follows it.
+async fn acknowledge(call: &Call, since: Option<StreamPos>) -> Result<(), ApiError> {
+    let (Some(since), Some(device_id)) = (since, &call.session()?.device_id) else { return Ok(()) };
+    call.ctx.engine.acknowledge_to_device(call.user()?.as_str(), device_id.as_str(), since).await?;
+    Ok(())
+}

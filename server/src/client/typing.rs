@@ -1,0 +1,29 @@
+//! `typing.yaml`: who is writing.
+
+use serde::Deserialize;
+use warren_engine::command::SetTyping;
+
+use crate::http::{Answer, Call, Outcome, endpoints};
+
+endpoints! {
+    PUT "/_matrix/client/v3/rooms/{roomId}/typing/{userId}" ["r0"] Guest Send Json set_typing;
+}
+
+#[derive(Deserialize)]
+struct Body {
+    typing: bool,
+    timeout: Option<u64>,
+}
+
+async fn set_typing(call: Call) -> Outcome {
+    let user = call.own_user("userId")?.to_string();
+    let body: Body = call.json()?;
+    let typing = SetTyping {
+        room_id: call.path("roomId")?.into_owned(),
+        user,
+        typing: body.typing,
+        timeout_ms: body.timeout,
+    };
+    call.ctx.engine.write(typing).await?;
+    Ok(Answer::empty())
+}
