@@ -131,8 +131,8 @@ impl<'a> Work<'a> {
     fn begin(request: &'a CreateRoom, tx: &mut Tx, version: &'static RoomVersion) -> Result<Self> {
         let now_ms = tx.shared.clock.now_ms();
         let content = create_content(request, version);
-        let room = create(tx, version, new_event(request, now_ms, "m.room.create", "", content))?;
-        Ok(Self { request, now_ms, room })
+        let (room, event) = create(tx, version, new_event(request, now_ms, "m.room.create", "", content))?;
+        Ok(Self { request, now_ms: event.header.origin_server_ts, room })
     }
 
     fn send(&mut self, tx: &mut Tx, kind: &str, state_key: &str, content: JsonObject) -> Result<()> {

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{
     command::{Command, Lanes},
-    core::{auth::Reason, event::JsonObject},
+    core::{auth::Reason, event::JsonObject, num::UserNum},
     error::{Denied, Invalid, Result},
     room::{NewEvent, RoomCtx, append, membership, sending},
     store::{Positioned, Tx, schema, schema::Membership},
@@ -63,8 +63,7 @@ impl Command for SendEvent {
         let mut room = RoomCtx::find(tx, &self.room_id)?.ok_or(Denied::NotInRoom)?;
         let mut content = self.content.clone();
         let redacts = self.check(tx, &room, &mut content)?;
-        let is_joined = tx.membership(sender, room.num)? == Some(Membership::Join);
-        if is_joined && let Some(event_id) = self.unchanged_state(tx, &room, &content)? {
+        if let Some(event_id) = self.unchanged_state(tx, &room, sender, &content)? {
             return Ok(event_id);
         }
         let event = append(
@@ -124,12 +123,22 @@ impl SendEvent {
         Ok(None)
     }
 
-    /// Setting state to what it is already makes no new event, as on other servers.
-    fn unchanged_state(&self, tx: &Tx, room: &RoomCtx, content: &JsonObject) -> Result<Option<String>> {
+    /// Setting state to what it is already makes no new event, as on other servers, while the sender is in the room.
+    fn unchanged_state(
+        &self,
+        tx: &Tx,
+        room: &RoomCtx,
+        sender: UserNum,
+        content: &JsonObject,
+    ) -> Result<Option<String>> {
         let Some(state_key) = &self.state_key else { return Ok(None) };
         let Some(current) = room.state(tx, &self.kind, state_key)? else { return Ok(None) };
         let pdu = current.pdu()?;
         let same = *pdu.sender == *self.sender && pdu.content == *content;
-        Ok(same.then(|| current.event_id.to_string()))
+        let is_joined = same && tx.membership(sender, room.num)? == Some(Membership::Join);
+        Ok(is_joined.then(|| current.event_id.to_string()))
     }
 }
+
+#[cfg(test)]
+mod tests;

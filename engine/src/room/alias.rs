@@ -2,9 +2,12 @@
 
 use super::membership;
 use crate::{
-    core::{identifiers::is_room_alias, num::UserNum},
+    core::{
+        identifiers::{is_room_alias, split},
+        num::{RoomNum, UserNum},
+    },
     error::{Conflict, Invalid, Result},
-    store::{Reader, Tx, schema, schema::Alias},
+    store::{Direction, Reader, StorageError, Tx, schema, schema::Alias},
 };
 
 /// Refuses what is not a room alias.
@@ -15,6 +18,11 @@ pub(crate) fn check(alias: &str) -> Result<()> {
     }
     let why = format!("`{alias}` is not a room alias, which looks like #name:server");
     Err(Invalid::Identifier { what: "room alias", why }.into())
+}
+
+/// The part between `#` and the first colon: aliases of this server are told apart by it.
+pub(crate) fn localpart(alias: &str) -> &str {
+    split(alias, '#').map_or(alias, |(localpart, _)| localpart)
 }
 
 /// Points a free alias of this server to a room. The caller holds the alias's lane.
@@ -32,9 +40,28 @@ pub(crate) fn add(tx: &mut Tx, alias: &str, room_id: &str, creator: UserNum) -> 
     Ok(())
 }
 
+/// Frees an alias. The caller holds the alias's lane.
+pub(crate) fn remove(tx: &mut Tx, alias: &str, found: &Alias) -> Result<()> {
+    tx.delete(&schema::ALIASES, &alias.to_owned());
+    if let Some(room) = tx.room_num(&found.room_id)? {
+        tx.delete(&schema::ROOM_ALIASES, &(room, alias.to_owned()));
+    }
+    Ok(())
+}
+
 impl Reader {
     /// The room that a local alias points to.
-    pub fn alias(&self, alias: &str) -> Result<Option<Alias>> {
-        Ok(self.get(&schema::ALIASES, &alias.to_owned())?)
+    pub fn alias(&self, alias: &str) -> Result<Option<Alias>, StorageError> {
+        self.get(&schema::ALIASES, &alias.to_owned())
+    }
+
+    /// The local aliases of a room. O(result).
+    pub fn room_aliases(&self, room: RoomNum) -> Result<Vec<String>, StorageError> {
+        let mut aliases = Vec::new();
+        self.scan(&schema::ROOM_ALIASES, &room, Direction::Forward, |(_, alias): (RoomNum, String), ()| {
+            aliases.push(alias);
+            true
+        })?;
+        Ok(aliases)
     }
 }

@@ -87,30 +87,43 @@ pub(crate) fn append(tx: &mut Tx, room: &mut RoomCtx, mut new: NewEvent<'_>) -> 
 
 /// Makes a room by its create event, `new`. The room's id is random, or in versions that say so the hash of the event.
 ///
+/// Two rooms that one user creates alike in one millisecond would then be one: the later is given a later time. Times
+/// are tried at random in a window that doubles, so that many rooms at once cost few attempts each.
+///
 /// Errors: as [`append`].
-pub(crate) fn create(tx: &mut Tx, version: &'static RoomVersion, mut new: NewEvent<'_>) -> Result<RoomCtx> {
+pub(crate) fn create(
+    tx: &mut Tx,
+    version: &'static RoomVersion,
+    mut new: NewEvent<'_>,
+) -> Result<(RoomCtx, Arc<Event>)> {
+    let now_ms = new.origin_server_ts;
+    let mut window_ms = 1;
     let pdu = loop {
-        let room_id = match version.room_id_is_create_hash {
-            true => None,
-            false => Some(Arc::from(format!(
-                "!{}:{}",
-                tx.random_text(ROOM_LOCALPART_CHARS),
-                tx.shared.server_name
-            ))),
-        };
-        let place = Place { version, room_id: room_id.as_ref(), head: None };
-        let pdu = build(tx, &place, &mut new, &[])?;
+        let pdu = build(
+            tx,
+            &Place { version, room_id: new_room_id(tx, version).as_ref(), head: None },
+            &mut new,
+            &[],
+        )?;
         if RoomCtx::find(tx, &pdu.room_id)?.is_none() {
             break pdu;
         }
-        // Two rooms that one user creates alike in one millisecond would be one room: the later is made a later one.
+        window_ms *= 2;
         new.content = pdu.content;
-        new.origin_server_ts += 1;
+        new.origin_server_ts = now_ms + tx.random_below(window_ms);
     };
     auth::check(version, &pdu, &NoState).map_err(denied)?;
     let mut room = RoomCtx::create(tx, &pdu.room_id, version)?;
-    write(tx, &mut room, new, Arc::new(pdu), Vec::new())?;
-    Ok(room)
+    let event = write(tx, &mut room, new, Arc::new(pdu), Vec::new())?;
+    Ok((room, event))
+}
+
+/// A random room id, where the create event does not make it.
+fn new_room_id(tx: &Tx, version: &RoomVersion) -> Option<Arc<str>> {
+    if version.room_id_is_create_hash {
+        return None;
+    }
+    Some(format!("!{}:{}", tx.random_text(ROOM_LOCALPART_CHARS), tx.shared.server_name).into())
 }
 
 fn denied(denied: auth::Denied) -> Denied {

@@ -164,8 +164,9 @@ fn authorising_user(reader: &Reader, room: &RoomCtx) -> Result<Option<String>> {
 fn add_profile(reader: &Reader, user_id: &str, content: &mut JsonObject) -> Result<()> {
     let Some(user) = reader.user_num(user_id)? else { return Ok(()) };
     for name in [profile::DISPLAY_NAME, profile::AVATAR_URL] {
-        let value = profile::text(reader, user, name)?;
-        content.extend(value.map(|value| (name.to_owned(), value.into())));
+        if let Some(text) = profile::text(reader, user, name)? {
+            content.insert(name.to_owned(), text.into());
+        }
     }
     Ok(())
 }

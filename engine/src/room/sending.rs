@@ -2,7 +2,10 @@
 
 use serde_json::Value;
 
-use super::{RoomCtx, alias, relations::relation_of};
+use super::{
+    RoomCtx, alias,
+    relations::{RelationClass, relation_of},
+};
 use crate::{
     core::{event::JsonObject, power_levels::Field},
     error::{Conflict, Denied, Error, Invalid, Result, What},
@@ -77,7 +80,8 @@ pub(crate) fn check_annotation(
         return Ok(());
     };
     let mut own = Vec::new();
-    reader.scan(&schema::RELATIONS, &(room.num, target), Direction::Forward, |_, relation| {
+    let class = RelationClass::of("m.annotation") as u8;
+    reader.scan(&schema::RELATIONS, &(room.num, class, target), Direction::Forward, |_, relation| {
         if relation.sender == sender && relation.kind == kind && relation.rel_type == rel_type {
             own.push(relation.event);
         }

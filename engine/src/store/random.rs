@@ -13,4 +13,11 @@ impl Reader {
         text.truncate(chars);
         text
     }
+
+    /// A number below `bound` (zero for zero), even enough for bounds far below 2^64.
+    pub fn random_below(&self, bound: u64) -> u64 {
+        let mut bytes = [0; 8];
+        self.shared.random.fill(&mut bytes);
+        u64::from_le_bytes(bytes).checked_rem(bound).unwrap_or_default()
+    }
 }

@@ -11,6 +11,7 @@ mod capabilities;
 mod create_room;
 mod cross_signing;
 mod device_management;
+mod directory;
 mod event_context;
 mod filter;
 mod inviting;
@@ -21,6 +22,7 @@ mod kicking;
 mod knocking;
 mod leaving;
 mod list_joined_rooms;
+mod list_public_rooms;
 mod login;
 mod login_token;
 mod logout;
@@ -64,6 +66,7 @@ pub const TOPICS: &[&[Endpoint]] = &[
     create_room::ENDPOINTS,
     cross_signing::ENDPOINTS,
     device_management::ENDPOINTS,
+    directory::ENDPOINTS,
     event_context::ENDPOINTS,
     filter::ENDPOINTS,
     inviting::ENDPOINTS,
@@ -74,6 +77,7 @@ pub const TOPICS: &[&[Endpoint]] = &[
     knocking::ENDPOINTS,
     leaving::ENDPOINTS,
     list_joined_rooms::ENDPOINTS,
+    list_public_rooms::ENDPOINTS,
     login::ENDPOINTS,
     login_token::ENDPOINTS,
     logout::ENDPOINTS,

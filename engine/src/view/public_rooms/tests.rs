@@ -1,0 +1,99 @@
+//! Order, pages both ways, and the search.
+
+use serde_json::json;
+
+use super::{PublicRooms, PublicRoomsPage};
+use crate::{
+    command::{ChangeMembership, CreateRoom, MembershipAction},
+    fixture::World,
+    room::Preset,
+};
+
+/// A listed room with that many members besides its creator.
+fn room(world: &World, name: &str, others: usize, room_type: Option<&str>) -> String {
+    let mut request = CreateRoom::new("@alice:here.example", "12");
+    request.preset = Preset::PublicChat;
+    request.is_listed = true;
+    request.name = Some(name.to_owned());
+    request.topic = Some(format!("All about {name}"));
+    if let Some(room_type) = room_type {
+        request.creation_content.insert("type".to_owned(), json!(room_type));
+    }
+    let room_id = world.engine.write(request).wait().unwrap();
+    for index in 0..others {
+        let user = format!("@user{index}:here.example");
+        let join = ChangeMembership {
+            room_id: room_id.clone(),
+            sender: user.clone(),
+            target: user,
+            action: MembershipAction::Join,
+            reason: None,
+            is_guest: false,
+        };
+        world.engine.write(join).wait().unwrap();
+    }
+    room_id
+}
+
+fn names(page: &PublicRoomsPage) -> Vec<&str> {
+    page.rooms.iter().map(|room| room.name.as_deref().unwrap()).collect()
+}
+
+fn page(world: &World, limit: usize, since: Option<String>) -> PublicRoomsPage {
+    world.engine.read(&PublicRooms { limit, since, ..Default::default() }).unwrap()
+}
+
+#[test]
+fn pages_forward_and_back() {
+    let world = World::new();
+    for (name, others) in [("one", 0), ("four", 3), ("two", 1), ("three", 2), ("also one", 0)] {
+        room(&world, name, others, None);
+    }
+    let first = page(&world, 2, None);
+    assert_eq!(names(&first), ["four", "three"]);
+    assert_eq!((first.total, &first.prev_batch), (5, &None));
+    let second = page(&world, 2, first.next_batch);
+    assert_eq!(names(&second), ["two", "one"]);
+    let third = page(&world, 2, second.next_batch.clone());
+    assert_eq!(names(&third), ["also one"]);
+    assert_eq!(third.next_batch, None);
+    let back = page(&world, 2, third.prev_batch);
+    assert_eq!(names(&back), ["two", "one"]);
+    let start = page(&world, 2, back.prev_batch);
+    assert_eq!(names(&start), ["four", "three"]);
+    assert_eq!(start.prev_batch, None);
+    assert!(
+        world.engine.read(&PublicRooms { since: Some("burrow".to_owned()), ..Default::default() }).is_err()
+    );
+}
+
+#[test]
+fn searches_names_topics_and_types() {
+    let world = World::new();
+    room(&world, "Carrots", 1, None);
+    let space = room(&world, "Burrows", 0, Some("m.space"));
+    let find = |search_term: Option<&str>, room_types: Option<Vec<Option<String>>>| {
+        let search_term = search_term.map(str::to_owned);
+        let query = PublicRooms { limit: 10, since: None, search_term, room_types };
+        world.engine.read(&query).unwrap()
+    };
+    assert_eq!(names(&find(Some("all about carr"), None)), ["Carrots"]);
+    assert_eq!(names(&find(Some("nothing"), None)), [""; 0]);
+    assert_eq!(names(&find(None, Some(vec![None]))), ["Carrots"]);
+    let spaces = find(None, Some(vec![Some("m.space".to_owned())]));
+    assert_eq!(&*spaces.rooms[0].room_id, space);
+    let entry = serde_json::to_value(&spaces.rooms[0]).unwrap();
+    assert_eq!(
+        entry,
+        json!({
+            "room_id": space,
+            "num_joined_members": 1,
+            "world_readable": false,
+            "guest_can_join": false,
+            "name": "Burrows",
+            "topic": "All about Burrows",
+            "join_rule": "public",
+            "room_type": "m.space",
+        })
+    );
+}

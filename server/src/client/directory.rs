@@ -1,0 +1,56 @@
+//! `directory.yaml`: aliases of rooms.
+
+use http::StatusCode;
+use serde::Deserialize;
+use serde_json::json;
+use warren_engine::command::{RemoveAlias, SetAlias};
+use warren_engine::view::{RoomAlias, RoomAliases};
+use warren_engine::{Conflict, Error};
+
+use super::membership::room_id;
+use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
+
+endpoints! {
+    PUT    "/_matrix/client/v3/directory/room/{roomAlias}" ["r0"] Required Write Json    set_room_alias;
+    GET    "/_matrix/client/v3/directory/room/{roomAlias}" ["r0"] None     Read  Nothing get_room_id_by_alias;
+    DELETE "/_matrix/client/v3/directory/room/{roomAlias}" ["r0"] Required Write Nothing delete_room_alias;
+    GET    "/_matrix/client/v3/rooms/{roomId}/aliases"     ["r0", "unstable/org.matrix.msc2432"] Required Read Nothing get_local_aliases;
+}
+
+#[derive(Deserialize)]
+struct Target {
+    room_id: String,
+}
+
+async fn set_room_alias(call: Call) -> Outcome {
+    let Target { room_id } = call.json()?;
+    let alias = call.path("roomAlias")?.into_owned();
+    let set = SetAlias { alias, room_id, user_id: call.user()?.to_string() };
+    match call.ctx.engine.write(set).await {
+        Ok(()) => Ok(Answer::empty()),
+        // Here, unlike in `/createRoom`, the specification wants another answer.
+        Err(error @ Error::Conflict(Conflict::AliasInUse)) => {
+            Err(ApiError::unknown(error.to_string()).with_status(StatusCode::CONFLICT))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn get_room_id_by_alias(call: Call) -> Outcome {
+    let room_id = call.ctx.engine.read(&RoomAlias { alias: call.path("roomAlias")?.into_owned() })?;
+    Answer::json(&json!({ "room_id": room_id, "servers": [call.ctx.engine.server_name()] }))
+}
+
+async fn delete_room_alias(call: Call) -> Outcome {
+    let session = call.session()?;
+    let alias = call.path("roomAlias")?.into_owned();
+    let room_id = call.ctx.engine.read(&RoomAlias { alias: alias.clone() })?;
+    let user_id = session.user_id.to_string();
+    call.ctx.engine.write(RemoveAlias { alias, room_id, user_id, is_admin: session.is_admin }).await?;
+    Ok(Answer::empty())
+}
+
+async fn get_local_aliases(call: Call) -> Outcome {
+    let query = RoomAliases { room_id: room_id(&call)?, user_id: call.user()?.to_string() };
+    Answer::json(&json!({ "aliases": call.ctx.engine.read(&query)? }))
+}

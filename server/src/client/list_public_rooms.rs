@@ -1,0 +1,94 @@
+//! `list_public_rooms.yaml`: the directory of rooms.
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use warren_engine::command::ListRoom;
+use warren_engine::room::RoomSummary;
+use warren_engine::view::{IsListed, PUBLIC_ROOMS_MAX, PublicRooms};
+
+use super::membership::room_id;
+use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
+
+endpoints! {
+    GET  "/_matrix/client/v3/directory/list/room/{roomId}" ["r0"] None     Read   Nothing get_room_visibility_on_directory;
+    PUT  "/_matrix/client/v3/directory/list/room/{roomId}" ["r0"] Required Write  Json    set_room_visibility_on_directory;
+    GET  "/_matrix/client/v3/publicRooms"                  ["r0"] Optional Search Nothing get_public_rooms;
+    POST "/_matrix/client/v3/publicRooms"                  ["r0"] Guest    Search Json    query_public_rooms;
+}
+
+async fn get_room_visibility_on_directory(call: Call) -> Outcome {
+    let is_listed = call.ctx.engine.read(&IsListed { room_id: room_id(&call)? })?;
+    Answer::json(&json!({ "visibility": if is_listed { "public" } else { "private" } }))
+}
+
+#[derive(Deserialize)]
+struct Visibility {
+    visibility: Option<String>,
+}
+
+async fn set_room_visibility_on_directory(call: Call) -> Outcome {
+    let session = call.session()?;
+    let request: Visibility = call.json_or_empty()?;
+    let is_listed = match request.visibility.as_deref() {
+        None | Some("public") => true,
+        Some("private") => false,
+        Some(_) => return Err(ApiError::invalid_param("visibility must be `public` or `private`")),
+    };
+    let user_id = session.user_id.to_string();
+    let list = ListRoom { room_id: room_id(&call)?, user_id, is_admin: session.is_admin, is_listed };
+    call.ctx.engine.write(list).await?;
+    Ok(Answer::empty())
+}
+
+#[derive(Default, Deserialize)]
+struct Query {
+    limit: Option<u64>,
+    since: Option<String>,
+    #[serde(default)]
+    filter: Filter,
+}
+
+#[derive(Default, Deserialize)]
+struct Filter {
+    generic_search_term: Option<String>,
+    room_types: Option<Vec<Option<String>>>,
+}
+
+#[derive(Serialize)]
+struct Page {
+    chunk: Vec<RoomSummary>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_batch: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prev_batch: Option<String>,
+    total_room_count_estimate: usize,
+}
+
+async fn get_public_rooms(call: Call) -> Outcome {
+    let since = call.query("since")?.map(|since| since.into_owned());
+    list(&call, Query { limit: call.query_u64("limit")?, since, filter: Filter::default() })
+}
+
+async fn query_public_rooms(call: Call) -> Outcome {
+    let query = call.json_or_empty()?;
+    list(&call, query)
+}
+
+fn list(call: &Call, query: Query) -> Outcome {
+    if call.query("server")?.is_some_and(|server| server != call.ctx.engine.server_name()) {
+        return Err(ApiError::not_found("The directories of other servers cannot be reached from here"));
+    }
+    let limit = query.limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(PUBLIC_ROOMS_MAX);
+    let page = call.ctx.engine.read(&PublicRooms {
+        limit,
+        since: query.since,
+        search_term: query.filter.generic_search_term.filter(|term| !term.is_empty()),
+        room_types: query.filter.room_types,
+    })?;
+    Answer::json(&Page {
+        chunk: page.rooms,
+        next_batch: page.next_batch,
+        prev_batch: page.prev_batch,
+        total_room_count_estimate: page.total,
+    })
+}
