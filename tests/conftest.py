@@ -1,6 +1,6 @@
 """Fixtures of the tests over HTTP: one server for all of them, and users as they are needed.
 
-`WARREN_BASE_URL` names a running homeserver to test instead of our own; `WARREN_PEER=synapse` says that it is Synapse,
+`HOMESERVER_URL` names a running homeserver to test instead of our own; `HOMESERVER_PEER=synapse` says that it is Synapse,
 where tests marked `ours` are left out: there the mark's reason says how Synapse departs from the specification.
 """
 
@@ -18,15 +18,15 @@ def pytest_configure(config):
 
 def pytest_runtest_setup(item):
     mark = item.get_closest_marker("ours")
-    if mark and os.environ.get("WARREN_PEER") == "synapse":
+    if mark and os.environ.get("HOMESERVER_PEER") == "synapse":
         pytest.skip(mark.args[0])
 
 
 @pytest.fixture(scope="session")
 def base_url(tmp_path_factory):
     """The address of the homeserver under test."""
-    if "WARREN_BASE_URL" in os.environ:
-        yield os.environ["WARREN_BASE_URL"]
+    if "HOMESERVER_URL" in os.environ:
+        yield os.environ["HOMESERVER_URL"]
         return
     with Server(tmp_path_factory.mktemp("server") / "data") as server:
         yield server.base_url

@@ -17,7 +17,14 @@ const FILE_LINES_MAX: usize = 600;
 /// Functions are to about 70 lines; a signature over several lines gets some room.
 const FUNCTION_LINES_MAX: usize = 80;
 
-/// Modules of the engine and the sibling modules that each may name. `error` is everybody's but `core`'s.
+/// What every module but `core` may name: errors, and the way to record what it touched, which one function turns into
+/// stream rows.
+const EVERYBODY: &[&str] = &["error", "stream::Touch"];
+
+/// The text language for rooms, for tests alone. Tests go through the façade and name what they like.
+const FIXTURES: &str = "fixture";
+
+/// Modules of the engine and the sibling modules that each may name.
 const ENGINE_IMPORTS: &[(&str, &[&str])] = &[
     ("core", &[]),
     ("store", &["core"]),
@@ -30,11 +37,24 @@ const ENGINE_IMPORTS: &[(&str, &[&str])] = &[
     ("stream", &["core", "store", "room::members"]),
     ("command", &["core", "store", "room", "account", "device", "media", "remote", "outbox", "stream"]),
     ("view", &["core", "store", "room", "account", "device", "media", "remote", "outbox", "stream"]),
-    ("engine", &["command", "view", "stream", "store", "core"]),
+    ("open", &["core", "store", "engine"]),
+    ("check", &["core", "store", "room", "account", "device", "media", "outbox", "stream"]),
+    ("engine", &["command", "view", "stream", "store", "core", "open"]),
 ];
 
-/// Reads of a sibling that ARCHITECTURE.md lists: (module, what it reads).
-const SIBLING_READS: &[(&str, &str)] = &[];
+/// Exceptions: (module, what it knows all the same, why).
+const EXCEPTIONS: &[(&str, &str, &str)] = &[
+    ("store", "engine::Shared", "the transaction reaches the caches and counters of its engine"),
+    ("store", "room::Event", "the transaction carries events that are not yet on disk"),
+    ("room", "account::profile", "a membership carries the member's name and picture"),
+    ("room", "account::push_rules", "unread counts follow each member's rules"),
+    ("room", "account::account_data", "visibility leaves out whom the user ignores"),
+    ("check", "view::View", "a check is a view of the whole store"),
+    ("room", "engine", "the append path reads the engine's options and caches through its transaction"),
+    ("engine", "room::Event", "the cache of events is the engine's"),
+    ("engine", "room::StateNode", "the cache of state nodes is the engine's"),
+    ("engine", "account::SessionCache", "the cache of sessions is the engine's"),
+];
 
 /// Crates that `engine::core` may name: serde-level, crypto, and the Matrix identifiers.
 const CORE_CRATES: &[&str] =
@@ -53,8 +73,8 @@ const SERVER_BANNED: &[&str] = &["warren_engine::store", "warren_engine::room", 
 /// Files in which a task may be started: the table of workers and the listeners' connections.
 const SPAWN_ALLOWED: &[&str] = &["server/src/worker.rs", "server/src/http/listen.rs"];
 
-/// Files that may say `unsafe`. There is none.
-const UNSAFE_ALLOWED: &[&str] = &[];
+/// Files that may say `unsafe`: a snapshot that holds its database in the same struct.
+const UNSAFE_ALLOWED: &[&str] = &["engine/src/store/backend/rocks.rs"];
 
 /// Fails with all breaches at once.
 fn check(rule: &str, breaches: Vec<String>) {
@@ -93,16 +113,19 @@ fn may_import(module: &str, target: &str) -> bool {
     let within = |allowed: &str| target == allowed || target.starts_with(&format!("{allowed}::"));
     let Some((_, allowed)) = ENGINE_IMPORTS.iter().find(|(name, _)| *name == module) else { return true };
     within(module)
-        || (module != "core" && within("error"))
+        || (module != "core" && EVERYBODY.iter().any(|name| within(name)))
         || allowed.iter().any(|name| within(name))
-        || SIBLING_READS.iter().any(|(reader, read)| *reader == module && within(read))
+        || EXCEPTIONS.iter().any(|(reader, read, _)| *reader == module && within(read))
 }
 
 #[test]
 fn engine_modules_import_what_the_table_allows() {
     let mut breaches = Vec::new();
-    for source in sources(&["engine/src"]) {
+    for source in sources(&["engine/src"]).iter().filter(|source| !source.is_test()) {
         let Some(module) = engine_module(&source.path) else { continue };
+        if module == FIXTURES {
+            continue;
+        }
         for (line, target) in source.crate_paths() {
             if !may_import(module, &target) {
                 breaches.push(format!("{}:{line}: `{module}` may not know `{target}`", source.path));
@@ -115,7 +138,7 @@ fn engine_modules_import_what_the_table_allows() {
 #[test]
 fn every_engine_module_is_in_the_table() {
     let known: BTreeSet<&str> =
-        ENGINE_IMPORTS.iter().map(|(name, _)| *name).chain(["lib", "error"]).collect();
+        ENGINE_IMPORTS.iter().map(|(name, _)| *name).chain(["lib", "error", FIXTURES]).collect();
     let modules: BTreeSet<String> =
         sources(&["engine/src"]).iter().filter_map(|s| engine_module(&s.path).map(String::from)).collect();
     let breaches = modules.into_iter().filter(|module| !known.contains(module.as_str())).collect();

@@ -22,7 +22,7 @@ use crate::{
     command::{Command, Lanes},
     core::{
         event::KeyPair,
-        num::{EventNum, NodeId, StreamPos, UserNum},
+        num::{EventNum, NodeId, StreamPos},
     },
     error::{Error, Result},
     open,
@@ -234,8 +234,11 @@ impl Engine {
         self.shared.published_pos()
     }
 
-    /// A wait for anything new for `user` after `since`; see [`Wait`]. Spurious readiness is possible.
-    pub fn wait(&self, user: UserNum, since: StreamPos) -> Wait {
+    /// A wait for anything new for a user after `since`; see [`Wait`]. Spurious readiness is possible, and immediate for
+    /// who is not known.
+    pub fn wait(&self, user_id: &str, since: StreamPos) -> Wait {
+        let reader = self.shared.reader();
+        let user = reader.user_num(user_id).ok().flatten().unwrap_or_default();
         self.shared.watch.wait(user, since)
     }
 

@@ -3,8 +3,7 @@
 //! Invariant: no HTTP status and no Matrix error code appears here; the server maps variants to them in one place.
 
 use crate::{
-    core::{event::EventError, filter::FilterError},
-    core::{event::EventError, push_rules::RulesError},
+    core::{event::EventError, filter::FilterError, push_rules::RulesError},
     store::StorageError,
 };
 

@@ -23,7 +23,9 @@ pub mod view;
 pub use command::{Command, Lanes};
 pub use engine::{Clock, Committer, Engine, Options, Pending, Random, SystemClock, SystemRandom};
 pub use error::{Conflict, Denied, Error, Invalid, Missing, Result, What};
-pub use store::{Durability, StorageError, schema::Membership};
-pub use store::{Durability, StorageError, schema::MediaFile};
+pub use store::{
+    Durability, StorageError,
+    schema::{MediaFile, Membership},
+};
 pub use stream::{Touch, Wait};
 pub use view::View;

@@ -15,7 +15,7 @@ PASSWORD = "correct horse battery staple"
 # No answer of a healthy server takes this long; long polls ask for less.
 SECONDS_MAX = 40
 # The homeserver that is tested in Warren's place, if any; see `conftest.py`.
-PEER = os.environ.get("WARREN_PEER")
+PEER = os.environ.get("HOMESERVER_PEER")
 _counter = itertools.count(1)
 _run = secrets.token_hex(3)
 

@@ -18,10 +18,10 @@ STOP_SECONDS_MAX = 10
 
 
 def binary():
-    """The binary under test: `WARREN_BINARY`, else the one of the test profile."""
+    """The binary under test: `TESTED_BINARY`, else the one of the test profile."""
     here = pathlib.Path(__file__).resolve().parent.parent.parent
     target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", here / "target"))
-    return os.environ.get("WARREN_BINARY", str(target / "debug" / "warren"))
+    return os.environ.get("TESTED_BINARY", str(target / "debug" / "warren"))
 
 
 def free_port():
@@ -62,8 +62,7 @@ class Server:
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
                 [binary(), "serve", *self.options],
-                # `WARREN_…` variables are options of the server: those that steer the tests would be refused.
-                env={k: v for k, v in os.environ.items() if not k.startswith("WARREN_")} | environment,
+                env={**os.environ, **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

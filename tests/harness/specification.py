@@ -79,8 +79,10 @@ def _pattern_properties(validator, patterns, instance, schema):
 
 
 _registry = referencing.Registry(retrieve=_retrieve)
+# "The content or the whole event" is written as `oneOf`, though a whole event fits both: it is read as `anyOf`.
 _Validator = jsonschema.validators.extend(
-    jsonschema.Draft202012Validator, {"patternProperties": _pattern_properties}
+    jsonschema.Draft202012Validator,
+    {"patternProperties": _pattern_properties, "oneOf": jsonschema.Draft202012Validator.VALIDATORS["anyOf"]},
 )
 
 

@@ -70,10 +70,15 @@ impl Source {
         self.path.ends_with("/tests.rs") || self.path.contains("/tests/")
     }
 
+    /// The code before the module of tests that ends the file.
+    fn product(&self) -> &str {
+        &self.code[..self.code.find("#[cfg(test)]\nmod").unwrap_or(self.code.len())]
+    }
+
     /// Every `crate::…` path (also within braces, or reached through `super`): its line, and its first two names.
     pub fn crate_paths(&self) -> Vec<(usize, String)> {
         let mut found = Vec::new();
-        for (at, _) in self.code.match_indices("crate::") {
+        for (at, _) in self.product().match_indices("crate::") {
             if !self.code[..at].ends_with(is_name) {
                 let line = line_of(&self.code, at);
                 found.extend(
@@ -81,7 +86,7 @@ impl Source {
                 );
             }
         }
-        for (at, _) in self.code.match_indices("super::") {
+        for (at, _) in self.product().match_indices("super::") {
             if !self.code[..at].ends_with(|c| is_name(c) || c == ':') {
                 found.extend(self.super_target(at).map(|target| (line_of(&self.code, at), target)));
             }
@@ -105,9 +110,8 @@ impl Source {
 
     /// First names of `use` paths that are other crates: (line, name). Modules under `#[cfg(test)]` are left out.
     pub fn used_crates(&self) -> Vec<(usize, String)> {
-        let end = self.code.find("#[cfg(test)]\nmod").unwrap_or(self.code.len());
         let mut found = Vec::new();
-        for (number, line) in self.code[..end].lines().enumerate() {
+        for (number, line) in self.product().lines().enumerate() {
             let line = line.trim_start().trim_start_matches("pub ");
             let Some(path) = line.strip_prefix("use ") else { continue };
             let name: String = path.chars().take_while(|c| is_name(*c)).collect();
@@ -177,7 +181,9 @@ fn targets(path: &str) -> Vec<String> {
             Some(group) => branches(group).iter().map(|branch| first_name(branch)).collect(),
             None => vec![first_name(after)],
         };
-        return seconds.into_iter().map(|second| format!("{name}::{second}")).collect();
+        let whole = |second: &String| second.is_empty() || second == "self";
+        let joined = |second: String| if whole(&second) { name.clone() } else { format!("{name}::{second}") };
+        return seconds.into_iter().map(joined).collect();
     };
     branches(group).iter().flat_map(|branch| targets(branch)).collect()
 }

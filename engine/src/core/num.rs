@@ -70,8 +70,6 @@ impl StreamPos {
 
     /// Which position of its batch this placeholder stands for, or `None` for a real position.
     pub(crate) fn placeholder_index(self) -> Option<u32> {
-        // Positions come from clients' tokens too: the lowest ones wrap to beyond the placeholders.
-        let index = self.0.wrapping_sub(i64::MAX - PLACEHOLDERS);
         // Saturating: positions that clients name may be as low as they like.
         let index = self.0.saturating_sub(i64::MAX - PLACEHOLDERS);
         (0..PLACEHOLDERS).contains(&index).then_some(index as u32)

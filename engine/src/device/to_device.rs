@@ -31,9 +31,6 @@ pub const REQUEST_BYTES_MAX: usize = 5 << 20;
 /// has to ask for keys again, and one that never returns must not fill the disk.
 pub const QUEUE_MESSAGES_MAX: u32 = 10_000;
 
-/// The most messages that one `/sync` should deliver, as the specification recommends.
-pub const MESSAGES_PER_SYNC: usize = 100;
-
 /// The message as the device gets it.
 ///
 /// Errors: the content is not a JSON object, too large or too deep.
@@ -83,7 +80,8 @@ pub fn devices(reader: &Reader, user: UserNum) -> Result<BTreeSet<String>> {
 }
 
 /// The messages to a device after `after`, up to and with `up_to`, oldest first and at most `limit`; and the position
-/// up to which the answer is complete: `up_to`, or that of the last message when there may be more.
+/// up to which the answer is complete: `up_to`, or that of the last message when there may be more. Whoever tells the
+/// client of a later position than that must not acknowledge by it, or what was held back is lost.
 pub fn since(
     reader: &Reader,
     user: UserNum,

@@ -23,6 +23,6 @@ pub use event::Event;
 pub(crate) use event::{decode_body, room_version};
 pub(crate) use head::{RoomCtx, world_readable};
 pub use presets::Preset;
+pub use state::{Node as StateNode, StateChange};
 pub use summary::RoomSummary;
 pub(crate) use summary::summary;
-pub use state::{Node as StateNode, StateChange};

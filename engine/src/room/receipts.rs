@@ -28,7 +28,8 @@ pub enum ReceiptKind {
 }
 
 impl ReceiptKind {
-    fn from_number(number: u8) -> Option<Self> {
+    /// The kind with this number.
+    pub(crate) fn from_number(number: u8) -> Option<Self> {
         [Self::Read, Self::ReadPrivate].into_iter().find(|kind| *kind as u8 == number)
     }
 
@@ -158,7 +159,7 @@ fn write_content(
             receipts.dedup_by_key(|shown| shown.user);
             for shown in receipts {
                 separate(&mut out);
-                write_string(&mut out, &*reader.user_id(shown.user)?);
+                write_string(&mut out, &reader.user_id(shown.user)?);
                 out.extend_from_slice(b":{\"ts\":");
                 write_unsigned(&mut out, shown.ts);
                 let thread = reader.text(shown.thread)?;

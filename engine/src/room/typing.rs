@@ -29,7 +29,7 @@ pub(crate) fn since(
         if index > 0 {
             out.push(b',');
         }
-        write_string(&mut out, &*reader.user_id(user)?);
+        write_string(&mut out, &reader.user_id(user)?);
     }
     out.extend_from_slice(b"]}");
     Ok(Some(out))

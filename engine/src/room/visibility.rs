@@ -44,6 +44,8 @@ pub(crate) struct Viewer<'r> {
     standing: Option<Positioned<UserRoom>>,
     /// What lies before this was followed by a time in which the user was joined.
     joined_until: StreamPos,
+    /// The membership event that ended the user's last time in the room. There may be later ones: a ban, an invite.
+    left_with: Option<Arc<Event>>,
     member_key: Option<StateKeyId>,
     visibility_key: Option<StateKeyId>,
     snapshots: HashMap<NodeId, AtSnapshot>,
@@ -110,12 +112,18 @@ impl<'r> Viewer<'r> {
             user,
             standing: reader.user_room(user, room)?,
             joined_until: StreamPos(i64::MIN),
+            left_with: None,
             member_key: key("m.room.member", &user_id)?,
             visibility_key: key("m.room.history_visibility", "")?,
             snapshots: HashMap::new(),
             ignored,
         };
-        viewer.joined_until = viewer.find_joined_until()?;
+        if viewer.is_joined() {
+            viewer.joined_until = StreamPos::MAX;
+        } else if let Some(event) = viewer.find_left_with()? {
+            viewer.joined_until = event.pos();
+            viewer.left_with = Some(event);
+        }
         Ok(viewer)
     }
 
@@ -143,8 +151,8 @@ impl<'r> Viewer<'r> {
     ///
     /// Errors: [`Denied::NotInRoom`] for a room that has no state here.
     pub fn snapshot(&self, access: Access) -> Result<NodeId> {
-        if let (Access::Left(_), Some(standing)) = (access, &self.standing) {
-            return Ok(self.reader.event(standing.value.event)?.header.state_after);
+        if let (Access::Left(_), Some(event)) = (access, &self.left_with) {
+            return Ok(event.header.state_after);
         }
         let head = self.reader.get(&schema::ROOM_HEADS, &self.room)?.ok_or(Denied::NotInRoom)?;
         Ok(head.state)
@@ -171,8 +179,9 @@ impl<'r> Viewer<'r> {
         if self.at(head.state)?.visibility == HistoryVisibility::WorldReadable {
             return Ok(Access::Peek);
         }
-        match &self.standing {
-            Some(row) if row.value.ever_joined && !row.value.forgotten => Ok(Access::Left(row.pos)),
+        let is_forgotten = self.standing.as_ref().is_none_or(|row| row.value.forgotten);
+        match &self.left_with {
+            Some(event) if !is_forgotten => Ok(Access::Left(event.pos())),
             _ => Err(Denied::NotInRoom.into()),
         }
     }
@@ -237,27 +246,22 @@ impl<'r> Viewer<'r> {
         num.map(|num| self.reader.event(num)).transpose()
     }
 
-    /// Where the user's last time in the room ended.
-    fn find_joined_until(&self) -> Result<StreamPos, StorageError> {
-        const NEVER: StreamPos = StreamPos(i64::MIN);
-        let Some(standing) = &self.standing else { return Ok(NEVER) };
-        if standing.value.membership == Membership::Join {
-            return Ok(StreamPos::MAX);
-        }
-        if !standing.value.ever_joined {
-            return Ok(NEVER);
-        }
+    /// The event that ended the last time in the room of a user who is not joined.
+    fn find_left_with(&self) -> Result<Option<Arc<Event>>, StorageError> {
+        let Some(standing) = self.standing.as_ref().filter(|row| row.value.ever_joined) else {
+            return Ok(None);
+        };
         let mut event = self.reader.event(standing.value.event)?;
         for _ in 0..MEMBERSHIPS_WALKED_MAX {
             let Some(previous) = self.state_event(event.header.state_before, self.member_key)? else {
-                return Ok(NEVER);
+                return Ok(None);
             };
             if membership_of(&previous)? == Some(Membership::Join) {
-                return Ok(event.pos());
+                return Ok(Some(event));
             }
             event = previous;
         }
-        Ok(NEVER)
+        Ok(None)
     }
 }
 

@@ -10,6 +10,8 @@ mod key;
 mod numbers;
 mod random;
 pub mod schema;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod tx;
 mod value;
 

@@ -152,7 +152,6 @@ impl Watch {
                     }
                     self.note_for_user(user, pos, wakers);
                 }
-                Touch::Membership { user, room, joined } => self.change_membership(user, room, joined),
                 Touch::Typing { user, room, until_ms } => {
                     if self.change_typing(user, room, until_ms, pos) {
                         self.note_room_news(room, pos);

@@ -149,6 +149,21 @@ impl View for Devices {
     }
 }
 
+/// The devices of a user of this server by id. Errors: [`What::User`] not found.
+pub struct DevicesOfUser<'a>(
+    /// The user's id.
+    pub &'a str,
+);
+
+impl View for DevicesOfUser<'_> {
+    type Output = Vec<Device>;
+
+    fn read(&self, reader: &Reader) -> Result<Self::Output> {
+        let (user, _) = users::find(reader, self.0)?.ok_or(Error::NotFound(What::User))?;
+        Ok(devices::devices(reader, user)?)
+    }
+}
+
 /// One device. Errors: [`What::Device`] not found.
 pub struct DeviceOf<'a>(
     /// The user.

@@ -8,7 +8,7 @@ use crate::{
     core::{
         event::ClientFormat,
         json::{members, write_string},
-        num::EventNum,
+        num::{EventNum, NodeId},
     },
     error::{Denied, Result},
     room::{Event, visibility::Viewer},
@@ -40,7 +40,7 @@ impl View for Members {
             None => viewer.snapshot(access)?,
             Some(at) => {
                 let event = event_at(reader, viewer.room, at.0.min(access.last(reader)))?;
-                event.map_or(crate::core::num::NodeId::default(), |event| event.header.state_after)
+                event.map_or(NodeId::default(), |event| event.header.state_after)
             }
         };
         let mut chosen = Vec::new();
@@ -100,7 +100,7 @@ impl View for JoinedMembers {
             if index > 0 {
                 out.push(b',');
             }
-            write_string(&mut out, &*reader.user_id(*user)?);
+            write_string(&mut out, &reader.user_id(*user)?);
             out.push(b':');
             write_profile(&mut out, &event);
         }

@@ -7,7 +7,12 @@ use crate::core::num::{EventNum, RoomNum, StreamPos, TextNum, UserNum};
 /// The memories, each bounded.
 #[derive(Default)]
 pub(crate) struct Memo {
+    /// Members that devices were told of.
     pub lazy_members: LazyMembers,
+    /// Push rules, compiled.
+    pub push_rules: crate::account::push_rules::Memo,
+    /// What is unread, counted up to some position.
+    pub unread: crate::room::unread::Memo,
 }
 
 /// A member of a room as a device was told of them.

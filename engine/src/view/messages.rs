@@ -8,7 +8,7 @@ use crate::{
     core::{
         event::ClientFormat,
         filter::{LIMIT_MAX, RoomEventFilter},
-        num::{NodeId, StateKeyId, StreamPos, UserNum},
+        num::{NodeId, RoomNum, StateKeyId, StreamPos, UserNum},
     },
     error::Result,
     room::{Event, visibility::Viewer},
@@ -101,7 +101,7 @@ pub(crate) fn senders_members(
 /// The member events of `users` in a snapshot.
 pub(crate) fn members_at(
     reader: &Reader,
-    room: crate::core::num::RoomNum,
+    room: RoomNum,
     snapshot: NodeId,
     users: impl Iterator<Item = UserNum>,
 ) -> Result<Vec<Arc<Event>>, StorageError> {
@@ -111,7 +111,7 @@ pub(crate) fn members_at(
     let Some(kind) = reader.text_num("m.room.member")? else { return Ok(Vec::new()) };
     let mut nums = Vec::with_capacity(users.len());
     for user in users {
-        if let Some(state_key) = reader.text_num(&*reader.user_id(user)?)? {
+        if let Some(state_key) = reader.text_num(&reader.user_id(user)?)? {
             nums.extend(reader.state_num_at(room, snapshot, StateKeyId::new(kind, state_key))?);
         }
     }
@@ -121,7 +121,7 @@ pub(crate) fn members_at(
 /// The last event of the room up to a position.
 pub(crate) fn event_at(
     reader: &Reader,
-    room: crate::core::num::RoomNum,
+    room: RoomNum,
     pos: StreamPos,
 ) -> Result<Option<Arc<Event>>, StorageError> {
     let mut found = None;

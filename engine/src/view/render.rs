@@ -100,7 +100,7 @@ impl<'r> Renderer<'r> {
         let mut opening = b"{".to_vec();
         if format == ClientFormat::Room {
             opening.extend_from_slice(b"\"room_id\":");
-            write_string(&mut opening, &*reader.room_id(room)?);
+            write_string(&mut opening, &reader.room_id(room)?);
             opening.push(b',');
         }
         let now_ms = reader.shared.clock.now_ms();
@@ -219,7 +219,7 @@ impl<'r> Renderer<'r> {
                 out.extend_from_slice(content.value);
             }
             out.extend_from_slice(b",\"prev_sender\":");
-            write_string(out, &*self.reader.user_id(before.header.sender)?);
+            write_string(out, &self.reader.user_id(before.header.sender)?);
         }
         Ok(())
     }

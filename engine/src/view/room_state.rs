@@ -7,8 +7,8 @@ use bytes::Bytes;
 use crate::{
     core::{event::ClientFormat, json::write_object, num::NodeId},
     error::{Denied, Error, Result, What},
-    room::{RoomCtx, world_readable},
-    store::{Reader, schema::Membership},
+    room::{RoomCtx, visibility::Viewer},
+    store::Reader,
     view::{
         View,
         render::{Asker, Renderer},
@@ -79,25 +79,7 @@ fn renderer<'r>(reader: &'r Reader, room: &RoomCtx, user_id: &str) -> Result<Ren
 ///
 /// Errors: [`Denied::NotInRoom`] for a user who is not and never was a member, unless the world may read the room.
 pub(crate) fn visible_state(reader: &Reader, room_id: &str, user_id: &str) -> Result<(RoomCtx, NodeId)> {
+    let (viewer, access) = Viewer::enter(reader, room_id, user_id)?;
     let room = RoomCtx::find(reader, room_id)?.ok_or(Denied::NotInRoom)?;
-    let row = match reader.user_num(user_id)? {
-        Some(user) => reader.user_room(user, room.num)?.map(|row| row.value),
-        None => None,
-    };
-    let left_at = match row {
-        Some(row) if row.membership == Membership::Join => {
-            let snapshot = room.head.state;
-            return Ok((room, snapshot));
-        }
-        Some(row) if row.ever_joined && !row.forgotten => {
-            matches!(row.membership, Membership::Leave | Membership::Ban).then_some(row.event)
-        }
-        _ => None,
-    };
-    if world_readable(reader, &room)? {
-        let snapshot = room.head.state;
-        return Ok((room, snapshot));
-    }
-    let left_at = reader.event(left_at.ok_or(Denied::NotInRoom)?)?;
-    Ok((room, left_at.header.state_after))
+    Ok((room, viewer.snapshot(access)?))
 }

@@ -262,7 +262,9 @@ fn members_by_membership_and_time() {
     assert_eq!(members(None, None, Some(Membership::Join), ALICE), "bc");
     assert_eq!(members(None, Some(Membership::Join), Some(Membership::Invite), ALICE), "ab");
     assert_eq!(members(Some(StreamToken(at)), Some(Membership::Join), None, ALICE), "ab");
-    // Who has left sees the members of then, whatever token they name.
+    // Who has left sees the members of then, whatever token they name, and whatever became of them since.
+    assert_eq!(members(None, None, None, BOB), "ab");
+    world.member(ROOM, ALICE, BOB, "ban").unwrap();
     assert_eq!(members(None, None, None, BOB), "ab");
     assert_eq!(members(Some(StreamToken(crate::core::num::StreamPos::MAX)), None, None, BOB), "ab");
     let joined = JoinedMembers { room_id: ROOM.into(), user: ALICE.into() };

@@ -130,7 +130,7 @@ impl Rooms {
 
 /// Whether everybody may join or read the room.
 fn is_open(reader: &Reader, room: RoomNum) -> Result<bool> {
-    let room = match RoomCtx::load(reader, &*reader.room_id(room)?) {
+    let room = match RoomCtx::load(reader, &reader.room_id(room)?) {
         Ok(room) => room,
         Err(Error::NotFound(_)) => return Ok(false),
         Err(error) => return Err(error),

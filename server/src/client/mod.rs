@@ -4,16 +4,20 @@ use crate::http::Endpoint;
 
 mod account_data;
 pub mod account_deactivation;
+mod admin;
 mod administrative_contact;
 mod banning;
 mod capabilities;
 mod create_room;
-mod directory;
+mod cross_signing;
 mod device_management;
-mod filter;
+mod directory;
 mod event_context;
+mod filter;
 mod inviting;
 mod joining;
+mod key_backup;
+mod keys;
 mod kicking;
 mod knocking;
 mod leaving;
@@ -24,29 +28,27 @@ mod login_token;
 mod logout;
 mod media;
 mod membership;
+mod message_pagination;
 mod openid;
 mod password_management;
+mod presence;
 mod profile;
 mod pushrules;
+mod read_markers;
+mod receipts;
 mod redaction;
 mod refresh;
 pub mod registration;
 mod registration_tokens;
-mod room_send;
-mod room_state;
-mod tags;
-mod cross_signing;
-mod key_backup;
-mod keys;
-mod to_device;
-mod message_pagination;
-mod presence;
-mod read_markers;
-mod receipts;
 mod relations;
 mod room_event_by_timestamp;
+mod room_send;
+mod room_state;
 mod rooms;
+mod sync;
+mod tags;
 mod threads_list;
+mod to_device;
 mod typing;
 mod users;
 mod versions;
@@ -57,48 +59,50 @@ mod whoami;
 pub const TOPICS: &[&[Endpoint]] = &[
     account_data::ENDPOINTS,
     account_deactivation::ENDPOINTS,
+    admin::ENDPOINTS,
     administrative_contact::ENDPOINTS,
     banning::ENDPOINTS,
     capabilities::ENDPOINTS,
     create_room::ENDPOINTS,
-    directory::ENDPOINTS,
+    cross_signing::ENDPOINTS,
     device_management::ENDPOINTS,
-    filter::ENDPOINTS,
+    directory::ENDPOINTS,
     event_context::ENDPOINTS,
+    filter::ENDPOINTS,
     inviting::ENDPOINTS,
     joining::ENDPOINTS,
+    key_backup::ENDPOINTS,
+    keys::ENDPOINTS,
     kicking::ENDPOINTS,
     knocking::ENDPOINTS,
     leaving::ENDPOINTS,
     list_joined_rooms::ENDPOINTS,
     list_public_rooms::ENDPOINTS,
-    cross_signing::ENDPOINTS,
-    key_backup::ENDPOINTS,
-    keys::ENDPOINTS,
     login::ENDPOINTS,
     login_token::ENDPOINTS,
     logout::ENDPOINTS,
+    media::ENDPOINTS,
+    message_pagination::ENDPOINTS,
     openid::ENDPOINTS,
     password_management::ENDPOINTS,
+    presence::ENDPOINTS,
     profile::ENDPOINTS,
     pushrules::ENDPOINTS,
-    media::ENDPOINTS,
+    read_markers::ENDPOINTS,
+    receipts::ENDPOINTS,
     redaction::ENDPOINTS,
     refresh::ENDPOINTS,
     registration::ENDPOINTS,
     registration_tokens::ENDPOINTS,
-    room_send::ENDPOINTS,
-    room_state::ENDPOINTS,
-    tags::ENDPOINTS,
-    to_device::ENDPOINTS,
-    message_pagination::ENDPOINTS,
-    presence::ENDPOINTS,
-    read_markers::ENDPOINTS,
-    receipts::ENDPOINTS,
     relations::ENDPOINTS,
     room_event_by_timestamp::ENDPOINTS,
+    room_send::ENDPOINTS,
+    room_state::ENDPOINTS,
     rooms::ENDPOINTS,
+    sync::ENDPOINTS,
+    tags::ENDPOINTS,
     threads_list::ENDPOINTS,
+    to_device::ENDPOINTS,
     typing::ENDPOINTS,
     users::ENDPOINTS,
     versions::ENDPOINTS,

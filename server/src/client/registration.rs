@@ -13,8 +13,8 @@ use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
 use crate::password::PASSWORD_BYTES_MAX;
 
 endpoints! {
-    POST "/_matrix/client/v3/register"           ["r0", "api/v1", "v1"] None Register Json    register;
-    GET  "/_matrix/client/v3/register/available" ["r0"]                 None Read     Nothing get_available;
+    POST "/_matrix/client/v3/register"           ["r0"] None Register Json    register;
+    GET  "/_matrix/client/v3/register/available" ["r0"] None Read     Nothing get_available;
 }
 
 /// Random characters of a name that the server makes.

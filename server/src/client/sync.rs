@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::time::Instant;
+use warren_engine::command::DeleteToDevice;
 use warren_engine::core::filter::Filter;
 use warren_engine::core::num::StreamPos;
-use warren_engine::view::{FilterOf, Sync, SyncAnswer, token::StreamToken};
+use warren_engine::view::{StoredFilter, StreamToken, Sync, SyncAnswer};
 
 use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
 
@@ -32,7 +34,7 @@ async fn get_sync(call: Call) -> Outcome {
         full_state,
         state_after,
     };
-    acknowledge(&call, sync.since).await?;
+    acknowledge(&call, sync.since)?;
     let deadline = Instant::now() + timeout;
     loop {
         let answer = ctx.engine.read(&sync)?;
@@ -40,7 +42,7 @@ async fn get_sync(call: Call) -> Outcome {
             return reply(answer);
         }
         sync.since = Some(answer.pos);
-        let news = ctx.engine.wait_for(&sync.user_id, answer.pos);
+        let news = ctx.engine.wait(&sync.user_id, answer.pos);
         tokio::select! {
             () = news => {}
             () = tokio::time::sleep_until(deadline) => {}
@@ -50,7 +52,7 @@ async fn get_sync(call: Call) -> Outcome {
 }
 
 fn reply(answer: SyncAnswer) -> Outcome {
-    Ok(Answer::json_bytes(answer.body))
+    Ok(Answer::json_bytes(Bytes::from(answer.body)))
 }
 
 /// The filter: JSON in the query, or the id of one that was uploaded.
@@ -60,12 +62,16 @@ fn read_filter(call: &Call) -> Result<Arc<Filter>, ApiError> {
         let parsed = Filter::parse(filter.as_bytes());
         return parsed.map(Arc::new).map_err(|error| ApiError::invalid_param(format!("filter: {error}")));
     }
-    Ok(call.ctx.engine.read(&FilterOf { user_id: call.user()?.to_string(), filter_id: filter.into_owned() })?)
+    let stored = call.ctx.engine.read(&StoredFilter { user: call.session()?.user, id: &filter })?;
+    Filter::parse(&stored).map(Arc::new).map_err(ApiError::internal)
 }
 
-/// To-device messages that came with an earlier answer are done with when the client asks for what follows it.
-async fn acknowledge(call: &Call, since: Option<StreamPos>) -> Result<(), ApiError> {
-    let (Some(since), Some(device_id)) = (since, &call.session()?.device_id) else { return Ok(()) };
-    call.ctx.engine.acknowledge_to_device(call.user()?.as_str(), device_id.as_str(), since).await?;
+/// To-device messages that came with an earlier answer are done with when the client asks for what follows it. Nothing
+/// depends on when that is on disk, so it is not waited for.
+fn acknowledge(call: &Call, since: Option<StreamPos>) -> Result<(), ApiError> {
+    if let (Some(up_to), Some(device_id)) = (since, &call.session()?.device_id) {
+        let (user_id, device_id) = (call.user()?.to_string(), device_id.to_string());
+        drop(call.ctx.engine.write(DeleteToDevice { user_id, device_id, up_to }));
+    }
     Ok(())
 }

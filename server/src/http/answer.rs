@@ -11,7 +11,6 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use hyper::body::{Body, Frame, SizeHint};
 use serde::Serialize;
-use tokio::sync::mpsc;
 
 use super::reading::Reading;
 use super::{ApiError, Outcome};
@@ -58,15 +57,6 @@ impl Answer {
     /// 200 with a page for people.
     pub fn html(page: String) -> Answer {
         Self::bytes(HTML, page.into())
-    }
-
-    /// 200 with bytes that arrive over time; an error ends the connection. `length` is announced when known.
-    pub fn stream(
-        content_type: HeaderValue,
-        chunks: mpsc::Receiver<std::io::Result<Bytes>>,
-        length: Option<u64>,
-    ) -> Answer {
-        Self::of(content_type, AnswerBody::Stream { chunks, left: length })
     }
 
     /// 200 with bytes that are read from a file while they are sent.
@@ -121,7 +111,6 @@ impl From<ApiError> for Answer {
 pub enum AnswerBody {
     Full(Bytes),
     Chunks(VecDeque<Bytes>),
-    Stream { chunks: mpsc::Receiver<std::io::Result<Bytes>>, left: Option<u64> },
     Reading(Reading),
 }
 
@@ -137,13 +126,6 @@ impl Body for AnswerBody {
             AnswerBody::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
             AnswerBody::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             AnswerBody::Chunks(chunks) => Poll::Ready(chunks.pop_front().map(|chunk| Ok(Frame::data(chunk)))),
-            AnswerBody::Stream { chunks, left } => chunks.poll_recv(task).map(|next| {
-                next.map(|chunk| {
-                    let chunk = chunk?;
-                    *left = left.map(|left| left.saturating_sub(chunk.len() as u64));
-                    Ok(Frame::data(chunk))
-                })
-            }),
             AnswerBody::Reading(reading) => {
                 reading.poll_piece(task).map(|next| next.map(|piece| piece.map(Frame::data)))
             }
@@ -154,7 +136,6 @@ impl Body for AnswerBody {
         match self {
             AnswerBody::Full(bytes) => bytes.is_empty(),
             AnswerBody::Chunks(chunks) => chunks.is_empty(),
-            AnswerBody::Stream { left, .. } => *left == Some(0),
             AnswerBody::Reading(reading) => reading.left() == 0,
         }
     }
@@ -166,8 +147,6 @@ impl Body for AnswerBody {
                 SizeHint::with_exact(chunks.iter().map(|chunk| chunk.len() as u64).sum())
             }
             AnswerBody::Reading(reading) => SizeHint::with_exact(reading.left()),
-            AnswerBody::Stream { left: Some(left), .. } => SizeHint::with_exact(*left),
-            AnswerBody::Stream { left: None, .. } => SizeHint::default(),
         }
     }
 }

@@ -15,6 +15,9 @@ pub const BULK_BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Time in which a body that is read whole must have arrived. A phone on a 2G network sends 256 KiB in about this time.
 pub const BODY_TIME_MAX: Duration = Duration::from_secs(60);
 
+/// Time for the body of a request that is refused without it.
+pub const UNWANTED_BODY_TIME_MAX: Duration = Duration::from_secs(5);
+
 /// Longest silence within a streamed body.
 pub const BODY_SILENCE_MAX: Duration = Duration::from_secs(30);
 

@@ -17,7 +17,7 @@ use tracing::{debug, warn};
 
 use super::answer::AnswerBody;
 use super::call::{BodyStream, Call};
-use super::limits::{BODY_TIME_MAX, BULK_BODY_BYTES_MAX, JSON_BODY_BYTES_MAX};
+use super::limits::{BODY_TIME_MAX, BULK_BODY_BYTES_MAX, JSON_BODY_BYTES_MAX, UNWANTED_BODY_TIME_MAX};
 use super::peer::{Peer, client_address};
 use super::route::{BodyClass, Route, Router};
 use super::{Answer, ApiError, Endpoint, Outcome, cors, session};
@@ -74,6 +74,7 @@ impl Server {
             Ok(found) => found,
             Err(error) => {
                 debug!(target: "warren::request", id = request_id, method = %request.method(), status = error.status.as_u16(), "no endpoint");
+                drain(request.into_body()).await;
                 return error.into();
             }
         };
@@ -104,10 +105,15 @@ impl Server {
 
 /// What must hold before the handler runs: a good session, a token left in the bucket, a body within its limit.
 async fn admit(call: &mut Call, incoming: Incoming) -> Result<(), ApiError> {
-    call.session = session::authenticate(call).await?;
-    call.ctx.rate_limits.take(call.endpoint.rate, call.session.as_deref(), call.client)?;
+    if let Err(error) = admit_sender(call).await {
+        drain(incoming).await;
+        return Err(error);
+    }
     let bytes_max = match call.endpoint.body {
-        BodyClass::Nothing => return Ok(()),
+        BodyClass::Nothing => {
+            drain(incoming).await;
+            return Ok(());
+        }
         BodyClass::Json => JSON_BODY_BYTES_MAX,
         BodyClass::Bulk => BULK_BODY_BYTES_MAX,
         BodyClass::Stream => {
@@ -131,6 +137,31 @@ async fn admit(call: &mut Call, incoming: Incoming) -> Result<(), ApiError> {
         }
     };
     Ok(())
+}
+
+async fn admit_sender(call: &mut Call) -> Result<(), ApiError> {
+    call.session = session::authenticate(call).await?;
+    call.ctx.rate_limits.take(call.endpoint.rate, call.session.as_deref(), call.client)
+}
+
+/// Reads a body that nobody wants, if it is short and comes at once: else the connection would have to be closed behind
+/// the answer, and the client's next request on it would fail.
+async fn drain(mut incoming: Incoming) {
+    if incoming.is_end_stream() {
+        return;
+    }
+    let read = async {
+        let mut left = JSON_BODY_BYTES_MAX;
+        while let Some(Ok(frame)) = incoming.frame().await {
+            let length = frame.data_ref().map_or(0, Bytes::len);
+            match left.checked_sub(length) {
+                Some(less) => left = less,
+                None => return,
+            }
+        }
+    };
+    // Whatever comes of it, the answer is sent.
+    let _ = tokio::time::timeout(UNWANTED_BODY_TIME_MAX, read).await;
 }
 
 fn content_length(call: &Call) -> Option<u64> {

@@ -83,10 +83,12 @@ struct Table {
 
 impl Table {
     fn insert(&mut self, id: String, session: Session) {
-        while let Some((begun, _)) = self.order.front() {
-            let is_old = begun.elapsed() > UIA_TIME_MAX || self.order.len() >= UIA_SESSIONS_MAX;
-            let Some((_, oldest)) = self.order.pop_front_if(|_| is_old) else { break };
-            self.sessions.remove(&oldest);
+        while let Some((begun, oldest)) = self.order.front() {
+            if begun.elapsed() <= UIA_TIME_MAX && self.order.len() < UIA_SESSIONS_MAX {
+                break;
+            }
+            self.sessions.remove(oldest);
+            self.order.pop_front();
         }
         self.order.push_back((session.begun, id.clone()));
         self.sessions.insert(id, session);
@@ -146,7 +148,9 @@ impl Session {
     }
 }
 
-/// What has been proven in the session so far. An unknown or expired one begins anew.
+/// What has been proven in the session so far.
+///
+/// Errors: 400 for an unknown or expired session, 403 for one of another request.
 fn resume(call: &Call, id: &str, request: RequestHash) -> Result<Session, ApiError> {
     let table = call.ctx.uia.0.lock();
     let Some(found) = table.sessions.get(id).filter(|found| found.begun.elapsed() <= UIA_TIME_MAX) else {

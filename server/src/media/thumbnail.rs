@@ -3,7 +3,7 @@
 //! What an image is comes from its first bytes, never from what was claimed of it, and how large it would become in
 //! memory is known from its header before anything is decoded.
 
-use std::io::{BufReader, Cursor, Read, Seek};
+use std::io::{BufReader, Cursor, Read};
 
 use fast_image_resize::images::Image;
 use fast_image_resize::{PixelType, ResizeOptions, Resizer};

@@ -186,7 +186,7 @@ fn malformed_sessions_are_refused_whole() {
         assert_eq!(kind(put(&world, &alice, &version, "!a:b", &[good.clone(), ("s", data)])), "invalid");
     }
     for room in ["a:b", "!a\0:b"] {
-        assert_eq!(kind(put(&world, &alice, &version, room, &[good.clone()])), "invalid");
+        assert_eq!(kind(put(&world, &alice, &version, room, std::slice::from_ref(&good))), "invalid");
     }
     assert_eq!(get(&world, &alice, &version, Selection::All).unwrap(), json!({"rooms": {}}));
 }

@@ -60,7 +60,7 @@ fn a_message_reaches_the_devices_that_it_names() {
         .unwrap();
     let event = json!({"content": {}, "sender": super::user_id("sender"), "type": "m.test"});
     for device_id in ["D", "E"] {
-        assert_eq!(all(&world, &alice, device_id), [event.clone()]);
+        assert_eq!(all(&world, &alice, device_id), std::slice::from_ref(&event));
     }
     assert!(all(&world, &bob, "D").is_empty());
     assert!(all(&world, &alice, "X").is_empty());

@@ -9,12 +9,10 @@ use crate::{
         push_rules::{CompiledRules, EventFeatures, Outcome, RoomContext, UserContext},
     },
     error::Result,
-    room::{Event, relations::relation_of},
+    room::{Event, receipts::thread_root},
     store::{Reader, schema},
 };
 
-/// How many relations are followed from an event to the one that is in a thread. The specification recommends three.
-const THREAD_HOPS_MAX: usize = 3;
 /// What a prepared event costs besides copies of its texts.
 const CANDIDATE_BYTES: usize = 512;
 
@@ -51,8 +49,12 @@ impl Candidate {
                 Some(levels.unwrap_or_else(|| create.clone()).power_levels(&create)?)
             }
         };
+        let thread = match thread_root(reader, event)? {
+            Some(root) => (*reader.event(root)?.event_id).into(),
+            None => Box::default(),
+        };
         Ok(Self {
-            thread: thread_of(reader, event)?.unwrap_or_default(),
+            thread,
             features: EventFeatures::new(pdu.clone()),
             pdu,
             joined: reader.get(&schema::ROOM_HEADS, &room)?.map_or(0, |head| head.joined),
@@ -69,24 +71,4 @@ impl Candidate {
         let room = RoomContext { member_count: self.joined, sender_may_notify: &sender_may_notify };
         rules.for_event(&self.features, &room).evaluate(user)
     }
-}
-
-/// The root of the thread that the event is in, if it is in one: by a relation of its own, or by one of those that it
-/// relates to. Specification: "Threaded read receipts".
-fn thread_of(reader: &Reader, event: &Arc<Event>) -> Result<Option<Box<str>>> {
-    let mut at = event.clone();
-    for _ in 0..=THREAD_HOPS_MAX {
-        let pdu = at.pdu()?;
-        let parent = match relation_of(&pdu.content) {
-            Some(("m.thread", root)) => return Ok(Some(root.into())),
-            Some((_, parent)) => parent,
-            None => return Ok(None),
-        };
-        let Some(parent) = reader.event_num(parent)? else { return Ok(None) };
-        at = reader.event(parent)?;
-        if at.header.room != event.header.room {
-            return Ok(None);
-        }
-    }
-    Ok(None)
 }

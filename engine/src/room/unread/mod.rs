@@ -25,7 +25,10 @@ use crate::{
         push_rules::{CompiledRules, UserContext},
     },
     error::Result,
-    room::Event,
+    room::{
+        Event,
+        receipts::{MAIN_THREAD, ReceiptKind, UNTHREADED},
+    },
     store::{
         Cache, Direction, Positioned, Reader, schema,
         schema::{EventStatus, Membership, UserRoom},
@@ -48,9 +51,6 @@ const TAILS_BYTES_MAX: usize = 2 << 20;
 
 /// The main timeline, among threads.
 const MAIN: &str = "";
-
-/// The kinds of receipts that mark as read: `m.read` and `m.read.private`.
-const READ_KINDS: [u8; 2] = [0, 1];
 
 /// What is unread for a user in a room.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -208,15 +208,15 @@ impl Count {
     fn add_receipts(&mut self, reader: &Reader, user: UserNum, room: RoomNum) -> Result<()> {
         let mut receipts = Vec::new();
         reader.scan(&schema::RECEIPTS, &(room, user), Direction::Forward, |(_, _, kind, thread), row| {
-            if READ_KINDS.contains(&kind) && row.pos <= reader.pos {
+            if ReceiptKind::from_number(kind).is_some() && row.pos <= reader.pos {
                 receipts.push((thread, row.value.event_pos));
             }
             true
         })?;
         for (thread, pos) in receipts {
             match &*reader.text(thread)? {
-                "" => self.read = self.read.max(pos),
-                "main" => self.mark_read(MAIN, pos),
+                UNTHREADED => self.read = self.read.max(pos),
+                MAIN_THREAD => self.mark_read(MAIN, pos),
                 root => self.mark_read(root, pos),
             }
         }

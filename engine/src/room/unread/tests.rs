@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use ruma_common::push::{NewPushRule, NewSimplePushRule};
 use serde_json::{Value, json};
 
 use super::{Unread, counts};
 use crate::{
     Committer, Engine, Options,
-    command::{Command, Lanes},
+    command::{ChangePushRules, Command, Lanes, PushRuleChange},
     core::{
         num::{RoomNum, UserNum},
         version::RoomVersion,
@@ -120,6 +121,9 @@ fn numbers(reader: &Reader, user: &str) -> (UserNum, RoomNum) {
     (reader.user_num(user).unwrap().unwrap(), reader.room_num(ROOM).unwrap().unwrap())
 }
 
+/// Notifications and highlights.
+type Pair = (u64, u64);
+
 struct Room(Engine);
 
 impl Room {
@@ -170,7 +174,7 @@ impl Room {
     }
 
     /// (notifications, highlights) of the main timeline and, by root, of threads.
-    fn counts(&self, user: &'static str) -> ((u64, u64), Vec<(String, (u64, u64))>) {
+    fn counts(&self, user: &'static str) -> (Pair, Vec<(String, Pair)>) {
         let Unread { notification_count, highlight_count, threads } = self.0.read(&Counts(user)).unwrap();
         ((notification_count, highlight_count), threads.into_iter().collect())
     }
@@ -267,6 +271,21 @@ fn what_is_redacted_counts_no_longer() {
         redacts: Some(event_id),
     });
     assert_eq!(room.counts(BOB).0, (1, 0));
+}
+
+#[test]
+fn changed_rules_decide_from_then_on() {
+    let room = Room::new();
+    room.activate(BOB);
+    room.say(ALICE);
+    assert_eq!(room.counts(BOB).0, (1, 0));
+    let rule = NewSimplePushRule::new(ROOM.try_into().unwrap(), Vec::new());
+    let change = PushRuleChange::Set { rule: NewPushRule::Room(rule), before: None, after: None };
+    room.0.write(ChangePushRules { user_id: BOB.to_owned(), change }).wait().unwrap();
+    room.say(ALICE);
+    assert_eq!(room.counts(BOB).0, (1, 0), "the room is muted");
+    room.mention(ALICE, BOB);
+    assert_eq!(room.counts(BOB).0, (2, 1), "but a mention comes before the rule of the room");
 }
 
 #[test]

@@ -10,14 +10,13 @@ use super::{Family, RestOfKey, StorageError, Value};
 
 mod account;
 mod device;
+mod media;
 mod names;
 mod presence;
 mod room;
 
 pub use account::*;
 pub use device::*;
-mod media;
-
 pub use media::*;
 pub use names::*;
 pub use presence::*;
@@ -93,9 +92,8 @@ macro_rules! keyspaces {
 pub(crate) use keyspaces;
 
 /// The topics, each a file beside this one.
-const TOPICS: &[&[KeyspaceRow]] = &[names::TABLE, room::TABLE, account::TABLE, device::TABLE];
-const TOPICS: &[&[KeyspaceRow]] = &[names::TABLE, room::TABLE, account::TABLE, presence::TABLE];
-const TOPICS: &[&[KeyspaceRow]] = &[media::TABLE, names::TABLE, room::TABLE, account::TABLE];
+const TOPICS: &[&[KeyspaceRow]] =
+    &[names::TABLE, room::TABLE, presence::TABLE, account::TABLE, device::TABLE, media::TABLE];
 
 /// The whole table, in the order of the id bytes.
 pub fn table() -> Vec<KeyspaceRow> {

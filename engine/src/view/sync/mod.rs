@@ -5,12 +5,11 @@
 //! news in k rooms → O(k + events sent).
 //! Specification: client-server API, "Syncing", `GET /_matrix/client/v3/sync`.
 
-mod absent;
 mod own;
 mod room;
 mod state;
 
-use std::{cell::RefCell, sync::Arc};
+use std::sync::Arc;
 
 use crate::{
     core::{
@@ -19,7 +18,10 @@ use crate::{
         num::{RoomNum, StreamPos, TextNum, UserNum},
     },
     error::{Error, Result, What},
-    store::{Direction, Positioned, Reader, schema, schema::{Membership, UserNews, UserRoom}},
+    store::{
+        Direction, Positioned, Reader, schema,
+        schema::{Membership, UserNews, UserRoom},
+    },
     view::{View, token::StreamToken},
 };
 
@@ -58,8 +60,6 @@ struct Request<'a> {
     sync: &'a Sync,
     /// The user's own entries after `since`; empty for an initial sync.
     news: Vec<(StreamPos, UserNews)>,
-    /// Others who came into (`true`) or left (`false`) the rooms that are written about.
-    moved: RefCell<Vec<(UserNum, bool)>>,
 }
 
 /// The rooms to write about.
@@ -95,7 +95,7 @@ impl View for Sync {
             Some(since) => own::news(reader, user, since)?,
             None => Vec::new(),
         };
-        Request { reader, user, device, since, sync: self, news, moved: RefCell::default() }.answer()
+        Request { reader, user, device, since, sync: self, news }.answer()
     }
 }
 
@@ -237,8 +237,12 @@ impl Request<'_> {
         let start = body.len();
         object_member(body, "rooms", |out| {
             section(out, "join", &rooms.joined, |out, room| room::write_joined(self, out, *room, rooms))?;
-            section(out, "invite", &rooms.invited, |out, room| room::write_stripped(self, out, *room, "invite_state"))?;
-            section(out, "knock", &rooms.knocked, |out, room| room::write_stripped(self, out, *room, "knock_state"))?;
+            section(out, "invite", &rooms.invited, |out, room| {
+                room::write_stripped(self, out, *room, "invite_state")
+            })?;
+            section(out, "knock", &rooms.knocked, |out, room| {
+                room::write_stripped(self, out, *room, "knock_state")
+            })?;
             section(out, "leave", &rooms.left, |out, (room, row)| room::write_left(self, out, *room, row))
         })?;
         if body.ends_with(b"\"rooms\":{}") {

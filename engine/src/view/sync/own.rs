@@ -1,17 +1,20 @@
 //! What is the user's or the device's own in a sync: account data, presence, to-device messages, device lists, key counts.
 
-use super::{Request, Rooms, absent::{lists, one_time_keys, presence, push_rules, to_device}};
+use super::{Request, Rooms};
 use crate::{
-    account::account_data,
+    account::{account_data, presence, push_rules},
     core::{
-        json::splice::{events_member, item, member, number_member, object_member, plain_event_item, raw_member},
-        num::{EventNum, NodeId, RoomNum, StreamPos, UserNum},
+        json::splice::{
+            events_member, item, member, number_member, object_member, plain_event_item, raw_member,
+        },
+        num::{RoomNum, StreamPos, UserNum},
+    },
+    device::{
+        lists::{self, RoomChanges},
+        one_time_keys, to_device,
     },
     error::{Error, Result},
-    store::{
-        Direction, Reader, StorageError, schema,
-        schema::{Membership, UserNews},
-    },
+    store::{Direction, Reader, StorageError, schema, schema::UserNews},
 };
 
 /// To-device messages in one answer; the rest follows in the next (as other servers do).
@@ -53,7 +56,8 @@ fn write_account_data(request: &Request<'_>, out: &mut Vec<u8>) -> Result<()> {
         Some(_) if !request.has_news(|news| matches!(news, UserNews::AccountData(_))) => Vec::new(),
         Some(since) => account_data::global_since(reader, request.user, since)?,
     };
-    let rules_changed = request.has_news(|news| matches!(news, UserNews::AccountData(kind) if kind == PUSH_RULES));
+    let rules_changed =
+        request.has_news(|news| matches!(news, UserNews::AccountData(kind) if kind == PUSH_RULES));
     if request.since.is_none() || rules_changed {
         entries.retain(|(kind, _)| kind != PUSH_RULES);
         entries.push((PUSH_RULES.to_owned(), push_rules::content(reader, request.user)?));
@@ -81,7 +85,9 @@ pub(super) fn write_room_account_data(
     let reader = request.reader;
     let mut entries = match since {
         None => account_data::room(reader, request.user, room)?,
-        Some(_) if !request.has_news(|news| matches!(news, UserNews::RoomAccountData(at, _) if *at == room)) => {
+        Some(_)
+            if !request.has_news(|news| matches!(news, UserNews::RoomAccountData(at, _) if *at == room)) =>
+        {
             return Ok(());
         }
         Some(since) => account_data::room_since(reader, request.user, room, since)?,
@@ -114,7 +120,7 @@ fn write_presence(request: &Request<'_>, out: &mut Vec<u8>) -> Result<()> {
     for user in users {
         let sender = request.reader.user_id(user)?;
         if request.sync.filter.presence.matches("m.presence", &sender) {
-            events.extend(presence::event(request.reader, user)?);
+            events.push(presence::event(request.reader, user)?);
         }
     }
     if events.is_empty() {
@@ -123,7 +129,7 @@ fn write_presence(request: &Request<'_>, out: &mut Vec<u8>) -> Result<()> {
     events_member(out, "presence", |out| {
         for event in &events {
             item(out);
-            out.extend_from_slice(event);
+            out.extend_from_slice(event.to_string().as_bytes());
         }
         Ok(())
     })
@@ -150,27 +156,16 @@ fn write_to_device(request: &Request<'_>, out: &mut Vec<u8>) -> Result<()> {
 fn write_device_lists(request: &Request<'_>, out: &mut Vec<u8>, rooms: &Rooms) -> Result<()> {
     // An initial sync tells of no changes: the client asks for the devices of everyone it talks to.
     let Some(since) = request.since else { return Ok(()) };
-    let concerned = !rooms.newly_joined.is_empty()
-        || !rooms.newly_left.is_empty()
-        || request.has_news(|news| matches!(news, UserNews::DeviceList(_) | UserNews::DeviceListLeft(_)));
-    let moved = request.moved.take();
-    if !concerned && moved.is_empty() {
-        return Ok(());
-    }
     let reader = request.reader;
-    let (mut changed, mut left) =
-        lists::since(reader, request.user, since, &rooms.newly_joined, &rooms.newly_left)?;
-    for (user, joined) in moved {
-        let list = if joined { &mut changed } else { &mut left };
-        if !list.contains(&user) && (joined || !shares_room(reader, request.user, user)?) {
-            list.push(user);
-        }
-    }
-    if changed.is_empty() && left.is_empty() {
+    let with_news: Vec<RoomNum> =
+        rooms.joined.iter().copied().filter(|room| !rooms.newly_joined.contains(room)).collect();
+    let changes = RoomChanges { joined: &rooms.newly_joined, left: &rooms.newly_left, with_news: &with_news };
+    let found = lists::between(reader, request.user, since, reader.pos, changes)?;
+    if found.changed.is_empty() && found.left.is_empty() {
         return Ok(());
     }
     object_member(out, "device_lists", |out| {
-        for (name, users) in [("changed", &changed), ("left", &left)] {
+        for (name, users) in [("changed", &found.changed), ("left", &found.left)] {
             member(out, name);
             out.push(b'[');
             for user in users {
@@ -207,45 +202,8 @@ pub(super) fn write_key_counts(request: &Request<'_>, out: &mut Vec<u8>) -> Resu
     Ok(())
 }
 
-/// Whether two users are joined to a room together. O(rooms of the first).
-fn shares_room(reader: &Reader, user: UserNum, other: UserNum) -> Result<bool, StorageError> {
-    for room in reader.shared.watch.rooms_of(user) {
-        let both = [user, other].iter().map(|user| reader.membership(*user, room)).collect::<Result<Vec<_>, _>>()?;
-        if both.iter().all(|membership| *membership == Some(Membership::Join)) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
 impl Request<'_> {
-    /// Notes who else came into or left a room between two of its snapshots: their devices matter now, or no longer.
-    pub(super) fn note_moved_members(&self, room: RoomNum, before: NodeId, after: NodeId) -> Result<()> {
-        if before == after {
-            return Ok(());
-        }
-        let reader = self.reader;
-        let member_kind = reader.text_num("m.room.member")?;
-        for change in reader.state_difference(room, before, after)? {
-            if Some(change.key.kind()) != member_kind {
-                continue;
-            }
-            let was = is_join(reader, change.before)?;
-            let is = is_join(reader, change.after)?;
-            let user = reader.user_num(&reader.text(change.key.state_key())?)?;
-            if let Some(user) = user.filter(|user| was != is && *user != self.user) {
-                self.moved.borrow_mut().push((user, is));
-            }
-        }
-        Ok(())
-    }
-
     fn has_news(&self, which: impl Fn(&UserNews) -> bool) -> bool {
         self.news.iter().any(|(_, news)| which(news))
     }
-}
-
-fn is_join(reader: &Reader, event: Option<EventNum>) -> Result<bool> {
-    let Some(event) = event else { return Ok(false) };
-    Ok(reader.event(event)?.pdu()?.membership() == Some("join"))
 }

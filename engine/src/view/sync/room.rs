@@ -3,24 +3,27 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
-    Request, Rooms, own, absent::{receipts, typing, unread},
+    Request, Rooms, own,
     state::{self, Span},
 };
 use crate::{
     core::{
         event::ClientFormat,
         json::splice::{
-            bool_member, events_member, item, member, number_member, object_member, plain_event_item, raw_member,
-            string_member,
+            bool_member, events_member, item, member, number_member, object_member, plain_event_item,
+            raw_member, string_member,
         },
         num::{NodeId, RoomNum, StreamPos, UserNum},
     },
     error::{Error, Result},
-    room::Event,
-    store::{Direction, Positioned, StorageError, schema, schema::{Membership, UserRoom}},
+    room::{Event, receipts, typing, unread},
+    store::{
+        Direction, Positioned, StorageError, schema,
+        schema::{Membership, UserRoom},
+    },
     view::{
         render::{Asker, Renderer},
-        timeline,
+        timeline::{self, Stretch},
         token::StreamToken,
     },
 };
@@ -44,12 +47,20 @@ impl Timeline {
 
     fn changes_membership(&self, request: &Request<'_>) -> Result<bool> {
         let kind = request.reader.text_num("m.room.member")?;
-        Ok(self.events.iter().any(|event| event.header.state_key.is_some() && Some(event.header.kind) == kind))
+        Ok(self
+            .events
+            .iter()
+            .any(|event| event.header.state_key.is_some() && Some(event.header.kind) == kind))
     }
 }
 
 /// A room that the user is in.
-pub(super) fn write_joined(request: &Request<'_>, out: &mut Vec<u8>, room: RoomNum, rooms: &Rooms) -> Result<()> {
+pub(super) fn write_joined(
+    request: &Request<'_>,
+    out: &mut Vec<u8>,
+    room: RoomNum,
+    rooms: &Rooms,
+) -> Result<()> {
     let reader = request.reader;
     let is_new = request.since.is_none() || rooms.newly_joined.contains(&room);
     let since = if is_new { None } else { request.since };
@@ -105,7 +116,13 @@ fn write_only(request: &Request<'_>, out: &mut Vec<u8>, event: &Arc<Event>) -> R
     object_member(out, "timeline", |out| {
         member(out, "events");
         out.push(b'[');
-        write_event_list(request, &mut renderer(request, event.header.room)?, out, std::slice::from_ref(event), List::Timeline)?;
+        write_event_list(
+            request,
+            &mut renderer(request, event.header.room)?,
+            out,
+            std::slice::from_ref(event),
+            List::Timeline,
+        )?;
         out.push(b']');
         bool_member(out, "limited", false);
         string_member(out, "prev_batch", &StreamToken::before(event.pos()).to_string());
@@ -140,7 +157,7 @@ fn write_events(
     until: StreamPos,
 ) -> Result<bool> {
     let mut renderer = renderer(request, room)?;
-    let timeline = read_timeline(request, &mut renderer, room, since, until)?;
+    let timeline = read_timeline(request, &mut renderer, since, until)?;
     let end = match timeline.events.last().filter(|event| event.pos() == until) {
         Some(last) => last.header.state_after,
         None => state::at(request.reader, room, until)?,
@@ -152,9 +169,6 @@ fn write_events(
         Some(_) if !timeline.limited => Some(beginning),
         Some(since) => Some(state::at(request.reader, room, since)?),
     };
-    if let Some(known) = from {
-        request.note_moved_members(room, known, end)?;
-    }
     let to = if request.sync.state_after { end } else { beginning };
     let selected = select_state(request, room, &Span { from, to }, &timeline)?;
     if !timeline.events.is_empty() || timeline.limited || since.is_none() {
@@ -162,7 +176,9 @@ fn write_events(
     }
     if !selected.is_empty() || since.is_none() {
         let name = if request.sync.state_after { "state_after" } else { "state" };
-        events_member(out, name, |out| write_event_list(request, &mut renderer, out, &selected, List::State))?;
+        events_member(out, name, |out| {
+            write_event_list(request, &mut renderer, out, &selected, List::State)
+        })?;
     }
     let member_kind = request.reader.text_num("m.room.member")?;
     let in_state = selected.iter().any(|event| Some(event.header.kind) == member_kind);
@@ -187,50 +203,20 @@ fn renderer<'r>(request: &Request<'r>, room: RoomNum) -> Result<Renderer<'r>> {
 fn read_timeline(
     request: &Request<'_>,
     renderer: &mut Renderer<'_>,
-    room: RoomNum,
     since: Option<StreamPos>,
     until: StreamPos,
 ) -> Result<Timeline> {
     let filter = &request.sync.filter.room.timeline;
     let limit = filter.event.limit.map_or(TIMELINE_LIMIT_DEFAULT, |limit| limit as usize);
     let after = since.unwrap_or(StreamPos(i64::MIN));
-    if filter.is_nothing() {
+    let Some(viewer) = renderer.viewer().filter(|_| !filter.is_nothing()) else {
         return Ok(Timeline { events: Vec::new(), limited: false, prev_batch: until });
-    }
-    let reader = request.reader;
-    let room_id = reader.room_id(room)?;
-    let (mut events, mut limited) = (Vec::new(), false);
-    let mut upper = until;
-    loop {
-        // One stretch is enough unless the filter drops some of it.
-        let stretch = timeline::tail(reader, room, after, upper, limit)?;
-        let Some((first, _)) = stretch.events.first().copied() else { break };
-        let nums: Vec<_> = stretch.events.iter().map(|(_, event)| *event).collect();
-        let mut seen_any = false;
-        for event in reader.events(&nums)?.into_iter().rev() {
-            if !renderer.may_see(&event)? {
-                continue;
-            }
-            seen_any = true;
-            if events.len() == limit {
-                limited = true;
-            } else if state::matches(reader, filter, &event, &room_id)? {
-                events.push(event);
-            }
-        }
-        if !stretch.limited || limited {
-            break;
-        }
-        // A whole stretch out of sight: what is before it was sent while the user was elsewhere, and is not searched.
-        if events.len() >= limit || !seen_any {
-            limited = true;
-            break;
-        }
-        upper = StreamPos(first.0 - 1);
-    }
-    events.reverse();
-    let prev_batch = events.first().map_or(until, |first| StreamToken::before(first.pos()).0);
-    Ok(Timeline { events, limited, prev_batch })
+    };
+    let stretch = Stretch { after, up_to: until, direction: Direction::Backward, limit };
+    let mut page = timeline::page(request.reader, viewer, stretch, filter)?;
+    page.events.reverse();
+    let prev_batch = page.events.first().map_or(until, |first| StreamToken::before(first.pos()).0);
+    Ok(Timeline { events: page.events, limited: page.rest.is_some(), prev_batch })
 }
 
 fn write_timeline(
@@ -282,11 +268,16 @@ fn write_event_list(
     Ok(())
 }
 
-fn write_ephemeral(request: &Request<'_>, out: &mut Vec<u8>, room: RoomNum, since: Option<StreamPos>) -> Result<()> {
+fn write_ephemeral(
+    request: &Request<'_>,
+    out: &mut Vec<u8>,
+    room: RoomNum,
+    since: Option<StreamPos>,
+) -> Result<()> {
     let filter = &request.sync.filter.room.ephemeral;
     let reader = request.reader;
     let typing = match filter.event.includes_type("m.typing") {
-        true => typing::since(reader, room, since)?,
+        true => typing::since(reader, room, since.unwrap_or_default())?,
         false => None,
     };
     let receipts = match filter.event.includes_type("m.receipt") {
@@ -310,18 +301,15 @@ fn write_ephemeral(request: &Request<'_>, out: &mut Vec<u8>, room: RoomNum, sinc
 fn write_unread(request: &Request<'_>, out: &mut Vec<u8>, room: RoomNum) -> Result<()> {
     let unread = unread::counts(request.reader, request.user, room)?;
     let by_thread = request.sync.filter.room.timeline.unread_thread_notifications;
-    let in_threads = |which: fn(&(u64, u64)) -> u64| unread.threads.values().map(which).sum::<u64>();
     // Without the filter's consent the counts of threads are part of the room's.
     let (notifications, highlights) =
-        if by_thread { (0, 0) } else { (in_threads(|counts| counts.0), in_threads(|counts| counts.1)) };
+        if by_thread { (unread.notification_count, unread.highlight_count) } else { unread.total() };
     let write = |out: &mut Vec<u8>, notifications, highlights| {
         number_member(out, "notification_count", notifications);
         number_member(out, "highlight_count", highlights);
         Ok::<(), Error>(())
     };
-    object_member(out, "unread_notifications", |out| {
-        write(out, unread.notification_count + notifications, unread.highlight_count + highlights)
-    })?;
+    object_member(out, "unread_notifications", |out| write(out, notifications, highlights))?;
     if by_thread && !unread.threads.is_empty() {
         object_member(out, "unread_thread_notifications", |out| {
             for (root, counts) in &unread.threads {
@@ -360,7 +348,13 @@ fn heroes(request: &Request<'_>, room: RoomNum, current: NodeId) -> Result<Optio
     for kind in ["m.room.name", "m.room.canonical_alias"] {
         if let Some(event) = reader.state_event(room, current, kind, "")? {
             let key = if kind == "m.room.name" { "name" } else { "alias" };
-            if event.pdu()?.content.get(key).and_then(|name| name.as_str()).is_some_and(|name| !name.is_empty()) {
+            if event
+                .pdu()?
+                .content
+                .get(key)
+                .and_then(|name| name.as_str())
+                .is_some_and(|name| !name.is_empty())
+            {
                 return Ok(None);
             }
         }

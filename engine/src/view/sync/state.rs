@@ -4,12 +4,8 @@ use std::collections::BTreeSet;
 
 use super::Request;
 use crate::{
-    core::{
-        filter::content_has_url,
-        num::{EventNum, NodeId, RoomNum, StreamPos, TextNum, UserNum},
-    },
+    core::num::{EventNum, NodeId, RoomNum, StreamPos, TextNum, UserNum},
     error::Result,
-    room::Event,
     store::{Reader, StorageError, schema::Membership},
     view::{LazyMember, timeline},
 };
@@ -81,27 +77,11 @@ pub(super) fn select(
     let room_id = reader.room_id(room)?;
     let mut kept = Vec::with_capacity(selected.len());
     for event in reader.events(&selected)? {
-        if matches(reader, filter, &event, &room_id)? {
+        if timeline::matches(reader, filter, &room_id, &event)? {
             kept.push(event.num);
         }
     }
     Ok(kept)
-}
-
-/// Whether a filter lets an event through.
-pub(super) fn matches(
-    reader: &Reader,
-    filter: &crate::core::filter::RoomEventFilter,
-    event: &Event,
-    room_id: &str,
-) -> Result<bool> {
-    if filter.is_everything() {
-        return Ok(true);
-    }
-    let kind = reader.text(event.header.kind)?;
-    let sender = reader.user_id(event.header.sender)?;
-    let has_url = || event.pdu().is_ok_and(|pdu| content_has_url(&pdu.content));
-    Ok(filter.matches(&kind, &sender, room_id, has_url))
 }
 
 fn without_kind(reader: &Reader, room: RoomNum, root: NodeId, kind: TextNum) -> Result<Vec<EventNum>> {

@@ -1,0 +1,230 @@
+//! Measures and the families that take them: measures that need the same rooms and users are taken by one family, on one
+//! fresh server. To add a measure, add its row in `table.rs` and its figure in its family's file.
+
+pub mod delivery;
+pub mod footprint;
+pub mod history;
+pub mod idle_sync;
+pub mod initial_sync;
+pub mod large_room;
+pub mod rooms;
+pub mod sends;
+pub mod start;
+pub mod syncs;
+mod table;
+
+use crate::context::Context;
+use crate::error::Result;
+
+pub use table::MEASURES;
+
+/// A 4 KiB append with `fdatasync` on the machine where the published figures were taken, p50 in milliseconds.
+const PUBLISHED_SYNC_MS: f64 = 0.23;
+
+/// Measures taken together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// Memory and disk, before and after a load.
+    Footprint,
+    /// Many senders, one room each.
+    Sends,
+    /// Many senders in one room.
+    SharedRooms,
+    /// One sender at a time.
+    OneSender,
+    /// From a send to waiting syncs.
+    Delivery,
+    /// Making rooms.
+    Rooms,
+    /// A room of a thousand members.
+    LargeRoom,
+    /// First syncs.
+    InitialSync,
+    /// Paging through a room's history.
+    History,
+    /// Syncs with nothing new.
+    IdleSync,
+    /// Starting on a large database.
+    Start,
+    /// What the server syncs to disk before it acknowledges.
+    Syncs,
+}
+
+/// Which way a figure is good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Better {
+    /// More is better.
+    Higher,
+    /// Less is better.
+    Lower,
+}
+
+/// What a figure is held against.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Bar {
+    /// Shown, not judged.
+    None,
+    /// This value.
+    Value(f64),
+    /// So many milliseconds above the disk's own append and sync, measured in the same run.
+    OverSync(f64),
+}
+
+/// What peers reached on one machine in November 2026; figures move with the machine, their ratios less.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Published {
+    /// Tuwunel 1.4.6, which does not sync to disk when it acknowledges.
+    pub tuwunel: Option<f64>,
+    /// continuwuity 26.8, likewise.
+    pub continuwuity: Option<f64>,
+    /// Synapse 1.163 on SQLite.
+    pub synapse: Option<f64>,
+}
+
+/// One row of the table.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Measure {
+    /// What the command line and the JSON call it.
+    pub name: &'static str,
+    /// What people read.
+    pub title: &'static str,
+    /// The figure's unit.
+    pub unit: &'static str,
+    /// Which way is good.
+    pub better: Better,
+    /// Warren's bar.
+    pub bar: Bar,
+    /// Who takes it.
+    pub family: Family,
+    /// The peers' figures.
+    pub published: Published,
+}
+
+impl Bar {
+    /// The value to reach, given the disk's own append and sync in milliseconds.
+    pub fn value(self, sync_ms: f64) -> Option<f64> {
+        match self {
+            Bar::None => None,
+            Bar::Value(value) => Some(value),
+            Bar::OverSync(above) => Some(sync_ms + above),
+        }
+    }
+}
+
+impl Better {
+    /// How the bar is written before its value.
+    pub fn sign(self) -> &'static str {
+        match self {
+            Better::Higher => "≥",
+            Better::Lower => "≤",
+        }
+    }
+
+    /// Whether a figure reaches a bar.
+    pub fn reaches(self, figure: f64, bar: f64) -> bool {
+        match self {
+            Better::Higher => figure >= bar,
+            Better::Lower => figure <= bar,
+        }
+    }
+
+    /// How many times better `ours` is than `theirs`.
+    pub fn ratio(self, ours: f64, theirs: f64) -> f64 {
+        match self {
+            Better::Higher => ours / theirs,
+            Better::Lower => theirs / ours,
+        }
+    }
+}
+
+impl Measure {
+    /// How many times better than Synapse's published figure the bar is: what one run must show, too.
+    pub fn ratio_bar(&self) -> Option<f64> {
+        let bar = self.bar.value(PUBLISHED_SYNC_MS)?;
+        self.published.synapse.map(|synapse| self.better.ratio(bar, synapse))
+    }
+}
+
+impl Family {
+    /// In the order of running: what needs a fresh and quiet machine first, the long load last.
+    pub const ALL: [Family; 12] = [
+        Family::Footprint,
+        Family::Sends,
+        Family::SharedRooms,
+        Family::OneSender,
+        Family::Delivery,
+        Family::Rooms,
+        Family::LargeRoom,
+        Family::InitialSync,
+        Family::History,
+        Family::IdleSync,
+        Family::Syncs,
+        Family::Start,
+    ];
+
+    /// Takes the family's measures; the figures taken before a failure stay in the context.
+    pub async fn run(self, ctx: &mut Context) -> Result<()> {
+        match self {
+            Family::Footprint => footprint::run(ctx).await,
+            Family::Sends => sends::run(ctx).await,
+            Family::SharedRooms => sends::run_shared(ctx).await,
+            Family::OneSender => sends::run_one(ctx).await,
+            Family::Delivery => delivery::run(ctx).await,
+            Family::Rooms => rooms::run(ctx).await,
+            Family::LargeRoom => large_room::run(ctx).await,
+            Family::InitialSync => initial_sync::run(ctx).await,
+            Family::History => history::run(ctx).await,
+            Family::IdleSync => idle_sync::run(ctx).await,
+            Family::Start => start::run(ctx).await,
+            Family::Syncs => syncs::run(ctx).await,
+        }
+    }
+
+    /// Whether a slow peer takes it too; the others have no published figure and would take it hours.
+    pub fn for_slow_peers(self) -> bool {
+        !matches!(self, Family::IdleSync | Family::Start | Family::Syncs)
+    }
+}
+
+/// The row with this name.
+pub fn find(name: &str) -> Option<&'static Measure> {
+    MEASURES.iter().find(|measure| measure.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_every_family_has_a_measure() {
+        let names: BTreeSet<&str> = MEASURES.iter().map(|measure| measure.name).collect();
+        assert_eq!(names.len(), MEASURES.len());
+        for family in Family::ALL {
+            assert!(MEASURES.iter().any(|measure| measure.family == family), "{family:?}");
+        }
+    }
+
+    #[test]
+    fn bars_and_ratios_go_the_good_way() {
+        assert!(Better::Higher.reaches(6_000.0, 6_000.0) && !Better::Higher.reaches(5_999.0, 6_000.0));
+        assert!(Better::Lower.reaches(0.2, 0.2) && !Better::Lower.reaches(0.21, 0.2));
+        assert_eq!(Better::Higher.ratio(600.0, 60.0), 10.0);
+        assert_eq!(Better::Lower.ratio(2.0, 60.0), 30.0);
+        assert_eq!(Bar::OverSync(0.5).value(0.25), Some(0.75));
+        let sends = find("send-64-rooms").expect("a row");
+        assert_eq!(sends.ratio_bar(), Some(6_000.0 / 58.0));
+        assert_eq!(find("send-room-8").expect("a row").ratio_bar(), None);
+    }
+
+    #[test]
+    fn every_bar_beats_the_published_servers() {
+        for measure in MEASURES {
+            let Some(bar) = measure.bar.value(PUBLISHED_SYNC_MS) else { continue };
+            for peer in [measure.published.tuwunel, measure.published.continuwuity].into_iter().flatten() {
+                assert!(measure.better.ratio(bar, peer) > 1.0, "{}", measure.name);
+            }
+        }
+    }
+}

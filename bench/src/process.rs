@@ -1,0 +1,115 @@
+//! What the system knows about a process and a folder: processor time, resident memory, disk blocks. Read from `/proc`,
+//! so for servers on the generator's own Linux machine.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+
+/// `/proc/PID/stat` counts processor time in hundredths of a second on every Linux (`USER_HZ`).
+const TICK: Duration = Duration::from_millis(10);
+/// `st_blocks` counts in units of this many bytes, whatever the file system's block size.
+const BLOCK_BYTES: u64 = 512;
+
+/// Processor time that all threads of a process have used, in user and kernel, to 10 ms.
+pub fn cpu(pid: u32) -> Result<Duration> {
+    let stat = read(pid, "stat")?;
+    stat_ticks(&stat)
+        .map(|ticks| TICK * ticks)
+        .ok_or_else(|| Error::Implausible(format!("/proc/{pid}/stat is not understood: {stat}")))
+}
+
+/// Processor time that the generator itself has used.
+pub fn own_cpu() -> Result<Duration> {
+    cpu(std::process::id())
+}
+
+/// Bytes of memory that a process has resident now.
+pub fn resident(pid: u32) -> Result<u64> {
+    status_bytes(pid, "VmRSS:")
+}
+
+/// The most bytes of memory that a process ever had resident.
+pub fn resident_peak(pid: u32) -> Result<u64> {
+    status_bytes(pid, "VmHWM:")
+}
+
+/// Files, connections included, that this process may have open; zero when the system does not say.
+pub fn open_files_max() -> u64 {
+    let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let soft = limits.lines().find_map(|line| line.strip_prefix("Max open files")?.split_whitespace().next());
+    soft.map_or(0, |soft| soft.parse().unwrap_or(u64::MAX))
+}
+
+/// Bytes that the files below a folder occupy on disk, as `du` counts them.
+pub fn disk(folder: &Path) -> Result<u64> {
+    let mut bytes = 0;
+    let listing = fs::read_dir(folder).map_err(Error::system(format!("list {}", folder.display())))?;
+    for entry in listing {
+        let entry = entry.map_err(Error::system(format!("list {}", folder.display())))?;
+        // A file that the server removed meanwhile occupies nothing.
+        let Ok(metadata) = entry.metadata() else { continue };
+        bytes += match metadata.is_dir() {
+            true => disk(&entry.path()).unwrap_or(0),
+            false => metadata.blocks() * BLOCK_BYTES,
+        };
+    }
+    Ok(bytes)
+}
+
+fn read(pid: u32, file: &str) -> Result<String> {
+    let path = format!("/proc/{pid}/{file}");
+    fs::read_to_string(&path).map_err(Error::system(format!("read {path}")))
+}
+
+/// Fields 14 and 15 (`utime`, `stime`), counted after the command in parentheses, which may hold anything.
+fn stat_ticks(stat: &str) -> Option<u32> {
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let mut fields = fields.split_ascii_whitespace().skip(11);
+    let user: u32 = fields.next()?.parse().ok()?;
+    let system: u32 = fields.next()?.parse().ok()?;
+    Some(user + system)
+}
+
+fn status_bytes(pid: u32, field: &str) -> Result<u64> {
+    let status = read(pid, "status")?;
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix(field)?.trim().strip_suffix(" kB")?.parse::<u64>().ok())
+        .map(|kibibytes| kibibytes * 1024)
+        .ok_or_else(|| Error::Implausible(format!("/proc/{pid}/status has no {field}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_may_hold_parentheses_and_blanks() {
+        let stat = "7 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 250 50 0 0 20 0 1";
+        assert_eq!(stat_ticks(stat), Some(300));
+        assert_eq!(stat_ticks("7 (x) S 1 2"), None);
+    }
+
+    #[test]
+    fn this_process_is_seen() {
+        let pid = std::process::id();
+        assert!(resident(pid).expect("resident") > 100_000);
+        assert!(resident_peak(pid).expect("peak") >= resident(pid).expect("resident") / 2);
+        cpu(pid).expect("cpu");
+        assert!(open_files_max() > 0);
+    }
+
+    #[test]
+    fn a_folder_is_counted_with_what_is_below_it() {
+        let folder = tempfile::tempdir().expect("folder");
+        fs::create_dir(folder.path().join("below")).expect("folder below");
+        let empty = disk(folder.path()).expect("disk");
+        fs::write(folder.path().join("below/file"), vec![1_u8; 1 << 20]).expect("file");
+        let synced = fs::File::open(folder.path().join("below/file")).and_then(|file| file.sync_all());
+        synced.expect("on disk");
+        assert!(disk(folder.path()).expect("disk") >= empty + (1 << 20));
+    }
+}

@@ -1,0 +1,28 @@
+//! Fuzz targets: plain functions that take any bytes and panic if a promise is broken.
+//!
+//! `tests/corpus.rs` replays the corpora with every test run; `libfuzzer/` searches for new inputs (`./x fuzz`). What a
+//! search finds is fixed and its input added to the corpus.
+
+#![forbid(unsafe_code)]
+
+mod events;
+mod json;
+mod store;
+mod text;
+
+pub use events::event;
+pub use json::canonical_json;
+pub use store::keys_and_values;
+pub use text::{filter, query};
+
+/// A target: its name, which is also its corpus folder's, and its function.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All targets.
+pub const TARGETS: &[Target] = &[
+    ("canonical_json", canonical_json),
+    ("event", event),
+    ("filter", filter),
+    ("keys_and_values", keys_and_values),
+    ("query", query),
+];

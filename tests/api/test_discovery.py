@@ -1,0 +1,32 @@
+"""What a client asks first: versions, capabilities, well-known (spec: Server Discovery, Capabilities negotiation)."""
+
+import pytest
+
+
+def test_versions(nobody):
+    versions = nobody.get("/_matrix/client/versions")["versions"]
+    assert "v1.1" in versions
+    assert "r0.6.1" in versions
+
+
+def test_versions_are_the_same_with_a_token(alice, nobody):
+    assert alice.get("/_matrix/client/versions")["versions"] == nobody.get("/_matrix/client/versions")["versions"]
+
+
+def test_capabilities(alice):
+    capabilities = alice.get("capabilities")["capabilities"]
+    rooms = capabilities["m.room_versions"]
+    assert set(rooms["available"]) >= {str(number) for number in range(1, 13)}
+    assert rooms["available"][rooms["default"]] == "stable"
+    assert capabilities["m.change_password"]["enabled"] is True
+
+
+@pytest.mark.parametrize("prefix", ["r0", "v3"])
+def test_both_names_of_the_third_version(alice, prefix):
+    assert alice.get(f"/_matrix/client/{prefix}/account/whoami")["user_id"] == alice.user_id
+
+
+@pytest.mark.ours("Synapse has no page for the well-known file unless it is set")
+def test_the_well_known_file_is_json_or_missing(nobody):
+    answer = nobody.get("/.well-known/matrix/client", status=(200, 404))
+    assert "m.homeserver" in answer or answer["errcode"] == "M_NOT_FOUND"

@@ -1,0 +1,145 @@
+"""What every endpoint has in common: tokens, bodies, unknown paths, CORS (spec: API Standards)."""
+
+import os
+import subprocess
+
+import pytest
+
+from harness import server, specification
+from harness.client import Client, address
+
+WHOAMI = "/_matrix/client/v3/account/whoami"
+
+
+def test_a_missing_token(nobody):
+    nobody.get("account/whoami", status=401, errcode="M_MISSING_TOKEN")
+
+
+def test_an_unknown_token(base_url):
+    answer = Client(base_url, token="burrow").get("account/whoami", status=401, errcode="M_UNKNOWN_TOKEN")
+    assert answer.get("soft_logout", False) is False
+
+
+def test_an_unknown_token_is_told_before_the_body_is_read(base_url):
+    headers = {"Content-Type": "application/json"}
+    Client(base_url, token="burrow").post("createRoom", data="{", headers=headers, status=401)
+
+
+@pytest.mark.parametrize("header", ["Bearer", "Basic abc", "burrow"])
+def test_a_malformed_authorization_header(nobody, header):
+    answer = nobody.get("account/whoami", headers={"Authorization": header}, status=401)
+    assert answer["errcode"] in ("M_MISSING_TOKEN", "M_UNKNOWN_TOKEN")
+
+
+@pytest.mark.parametrize("body", [b"{", b"", b"\xff\xfe", b'{"a": 1} x', b"{'a': 1}", b'{"a": }'])
+def test_not_json(alice, body):
+    headers = {"Content-Type": "application/json"}
+    answer = alice.post("join/{roomIdOrAlias}", "!a:b", data=body, headers=headers, status=(400, 403, 404))
+    assert answer["errcode"] == "M_NOT_JSON" or not body
+
+
+@pytest.mark.parametrize("body", [b"[]", b"7", b'"text"', b"null"])
+def test_json_that_is_no_object(alice, body):
+    headers = {"Content-Type": "application/json"}
+    answer = alice.post("createRoom", data=body, headers=headers, status=400)
+    assert answer["errcode"] in ("M_BAD_JSON", "M_NOT_JSON")
+
+
+def test_deeply_nested_json(alice):
+    body = b'{"a":' * 100000 + b"1" + b"}" * 100000
+    answer = alice.post("createRoom", data=body, headers={"Content-Type": "application/json"}, status=(400, 413))
+    assert answer["errcode"] in ("M_BAD_JSON", "M_NOT_JSON", "M_TOO_LARGE")
+
+
+@pytest.mark.ours("Synapse drops the connection")
+def test_a_body_that_is_too_large(alice):
+    body = b'{"name": "' + b"x" * (8 * 1024 * 1024) + b'"}'
+    alice.post(
+        "createRoom", data=body, headers={"Content-Type": "application/json"}, status=413, errcode="M_TOO_LARGE"
+    )
+
+
+def test_the_content_type_of_the_request_does_not_matter(alice):
+    answer = alice.post("createRoom", data=b'{"name": "plain"}', headers={"Content-Type": "text/plain"})
+    assert answer["room_id"]
+
+
+def test_an_unknown_path(alice):
+    for path in ("/_matrix/client/v3/burrow", "/_matrix/client/v99/sync", "/_matrix/burrow"):
+        alice.get(path, status=404, errcode="M_UNRECOGNIZED")
+
+
+@pytest.mark.parametrize("method, path", [("PUT", "sync"), ("GET", "createRoom"), ("DELETE", "account/whoami")])
+def test_a_method_that_the_path_does_not_have(alice, method, path):
+    alice.call(method, path, status=405, errcode="M_UNRECOGNIZED")
+
+
+@pytest.mark.parametrize("origin", [None, "https://client.example"])
+def test_cross_origin_requests_are_welcome(alice, origin):
+    headers = {"Origin": origin} if origin else {}
+    for method, path in (("OPTIONS", WHOAMI), ("GET", WHOAMI), ("GET", "/_matrix/client/versions")):
+        response = alice.send_raw(method, path, headers=headers)
+        assert response.status_code in (200, 204), path
+        assert response.headers["Access-Control-Allow-Origin"] == "*"
+        if method == "OPTIONS":
+            methods = {word.strip() for word in response.headers["Access-Control-Allow-Methods"].split(",")}
+            assert {"GET", "POST", "PUT", "DELETE", "OPTIONS"} <= methods
+            allowed = {word.strip().lower() for word in response.headers["Access-Control-Allow-Headers"].split(",")}
+            assert {"x-requested-with", "content-type", "authorization"} <= allowed
+
+
+def test_errors_are_cross_origin_too(nobody):
+    response = nobody.send_raw("GET", WHOAMI)
+    assert response.status_code == 401
+    assert response.headers["Access-Control-Allow-Origin"] == "*"
+
+
+def test_a_preflight_needs_no_token_and_no_room(nobody):
+    response = nobody.send_raw("OPTIONS", "/_matrix/client/v3/rooms/!none:none/send/m.room.message/1")
+    assert response.status_code in (200, 204)
+
+
+def test_escaped_paths(alice, bob, room):
+    key = "a/b?c#d e%2Fü"
+    alice.set_state(room, "org.example.key", {"key": key}, key=key)
+    assert bob.state(room, "org.example.key", key) == {"key": key}
+
+
+@pytest.mark.parametrize("path", ["/_matrix/client/v3/rooms/%ff%fe/state", "/_matrix/client/v3/rooms/%zz/state"])
+def test_paths_that_are_not_utf8(alice, path):
+    response = alice.send_raw("GET", path)
+    assert response.status_code in (400, 403, 404)
+    assert response.json()["errcode"]
+
+
+def served_endpoints():
+    """The endpoints that the binary says it serves and that want an access token."""
+    if "HOMESERVER_URL" in os.environ:
+        return []
+    table = subprocess.run([server.binary(), "routes"], capture_output=True, text=True, timeout=30, check=True).stdout
+    header, *rows = [line.split("\t") for line in table.splitlines()]
+    method, path = header.index("method"), header.index("path")
+    found = []
+    for row in rows:
+        operation = specification.find(row[method], row[path])
+        secured = operation and "accessTokenBearer" in str(operation.definition.get("security", []))
+        # A token is optional where the specification also lists "no security" for the operation.
+        if secured and {} not in operation.definition["security"]:
+            found.append((row[method], row[path]))
+    return found
+
+
+@pytest.mark.skipif("HOMESERVER_URL" in os.environ, reason="the table is Warren's own")
+@pytest.mark.parametrize("token, errcode", [(None, "M_MISSING_TOKEN"), ("", "M_MISSING_TOKEN"), ("x", "M_UNKNOWN_TOKEN")])
+def test_every_endpoint_wants_a_valid_token(base_url, token, errcode):
+    endpoints = served_endpoints()
+    assert len(endpoints) > 50
+    client = Client(base_url)
+    for method, path in endpoints:
+        values = ["x"] * path.count("{")
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        response = client.send_raw(method, address(path, *values), json={}, headers=headers)
+        shown = f"{method} {path} → {response.status_code} {response.text[:200]}"
+        assert response.status_code == 401, shown
+        expected = ("M_MISSING_TOKEN", "M_UNKNOWN_TOKEN") if token == "" else (errcode,)
+        assert response.json()["errcode"] in expected, shown

@@ -1,0 +1,352 @@
+"""The old reliable sync: first and incremental, filters, lazy loading, gaps, counts, long poll (spec: Syncing)."""
+
+import json
+import threading
+import time
+
+import pytest
+
+from harness.client import bodies, joined, of_type, timeline, unique
+
+
+def state(answer, room, key="state"):
+    events = joined(answer, room).get(key, {}).get("events", [])
+    return {(event["type"], event["state_key"]): event for event in events}
+
+
+def in_timeline(answer, room):
+    return [event["event_id"] for event in timeline(answer, room)]
+
+
+def filtered(**parts):
+    return json.dumps(parts)
+
+
+def test_the_first_sync_has_everything(alice, bob, room):
+    event = alice.send(room, "hello")
+    answer = bob.sync()
+    assert event in in_timeline(answer, room)
+    known = set(state(answer, room)) | {(e["type"], e.get("state_key")) for e in timeline(answer, room)}
+    assert {("m.room.create", ""), ("m.room.member", alice.user_id), ("m.room.member", bob.user_id)} <= known
+    types = {event["type"] for event in answer["account_data"]["events"]}
+    assert "m.push_rules" in types
+
+
+def test_an_incremental_sync_has_what_is_new(alice, bob, room):
+    bob.sync()
+    events = [alice.send(room, "one"), alice.send(room, "two")]
+    answer = bob.sync()
+    assert in_timeline(answer, room) == events
+    assert not joined(answer, room)["timeline"].get("limited")
+    assert room not in bob.sync().get("rooms", {}).get("join", {})
+
+
+def test_the_same_token_gives_the_same_news(alice, bob, room):
+    token = bob.sync()["next_batch"]
+    event = alice.send(room, "again")
+    for _ in range(2):
+        assert in_timeline(bob.sync(since=token), room) == [event]
+
+
+def test_events_come_in_the_order_they_were_sent(alice, bob, room):
+    bob.sync()
+    sent = [(alice, bob)[number % 2].send(room, str(number)) for number in range(8)]
+    assert in_timeline(bob.sync(), room) == sent
+
+
+def test_a_gap_is_limited_and_can_be_filled(alice, bob, room):
+    token = bob.sync()["next_batch"]
+    sent = [alice.send(room, str(number)) for number in range(30)]
+    answer = bob.sync(filter=filtered(room={"timeline": {"limit": 5}}))
+    part = joined(answer, room)["timeline"]
+    assert part["limited"] is True
+    assert in_timeline(answer, room) == sent[-5:]
+    query = {"dir": "b", "from": part["prev_batch"], "to": token, "limit": 100}
+    older = bob.get("rooms/{roomId}/messages", room, query=query)["chunk"]
+    assert [event["event_id"] for event in older] == sent[-6::-1]
+
+
+def test_state_that_changed_in_a_gap_is_told(alice, bob, room):
+    bob.sync()
+    alice.set_state(room, "m.room.topic", {"topic": "in the gap"})
+    for number in range(10):
+        alice.send(room, str(number))
+    answer = bob.sync(filter=filtered(room={"timeline": {"limit": 3}}))
+    assert state(answer, room)["m.room.topic", ""]["content"] == {"topic": "in the gap"}
+    assert set(state(answer, room)) == {("m.room.topic", "")}
+
+
+def test_state_within_the_timeline_is_not_repeated(alice, bob, room):
+    bob.sync()
+    event = alice.set_state(room, "m.room.topic", {"topic": "in the timeline"})
+    answer = bob.sync()
+    assert in_timeline(answer, room) == [event]
+    assert state(answer, room) == {}
+
+
+@pytest.mark.ours("Synapse knows it by its unstable name only")
+def test_state_after(alice, bob, room):
+    bob.sync(use_state_after="true")
+    alice.set_state(room, "m.room.topic", {"topic": "after"})
+    answer = bob.sync(use_state_after="true")
+    assert "state" not in joined(answer, room)
+    assert state(answer, room, "state_after")["m.room.topic", ""]["content"] == {"topic": "after"}
+
+
+@pytest.mark.ours("Synapse knows it by its unstable name only")
+def test_state_after_of_a_first_sync_is_the_current_state(alice, bob, room):
+    alice.set_state(room, "m.room.topic", {"topic": "now"})
+    answer = bob.sync(use_state_after="true")
+    now = state(answer, room, "state_after")
+    assert now["m.room.topic", ""]["content"] == {"topic": "now"}
+    assert ("m.room.member", bob.user_id) in now
+
+
+def test_full_state(alice, bob, room):
+    bob.sync()
+    alice.send(room, "news")
+    answer = bob.sync(full_state="true")
+    whole = set(state(answer, room))
+    assert {("m.room.create", ""), ("m.room.member", alice.user_id), ("m.room.power_levels", "")} <= whole
+
+
+def test_a_new_room_comes_with_its_state(alice, bob):
+    bob.sync()
+    room = alice.create_room(preset="public_chat", name="New")
+    for number in range(12):
+        alice.send(room, str(number))
+    bob.join(room)
+    answer = bob.sync_until(lambda a: a if joined(a, room) else None)
+    known = set(state(answer, room)) | {(e["type"], e.get("state_key")) for e in timeline(answer, room)}
+    assert {("m.room.create", ""), ("m.room.name", ""), ("m.room.member", alice.user_id)} <= known
+    assert joined(answer, room)["timeline"]["limited"] is True
+
+
+def test_lazy_loading_brings_the_senders_only(alice, bob, carol, room):
+    alice.invite(room, carol)
+    carol.join(room)
+    alice.send(room, "hello")
+    lazy = filtered(room={"state": {"lazy_load_members": True}, "timeline": {"limit": 1}})
+    members = {key for type, key in state(bob.sync(filter=lazy), room) if type == "m.room.member"}
+    assert alice.user_id in members
+    assert carol.user_id not in members
+
+
+def test_lazy_loading_brings_a_new_sender_later(alice, bob, room):
+    lazy = filtered(room={"state": {"lazy_load_members": True}, "timeline": {"limit": 1}})
+    alice.send(room, "hello")
+    bob.login().sync(filter=lazy)
+    bob.sync(filter=lazy)
+    alice.send(room, "one")
+    alice.send(room, "two")
+    answer = bob.sync(filter=filtered(room={"state": {"lazy_load_members": True}}))
+    known = set(state(answer, room)) | {("m.room.member", alice.user_id)}
+    assert known == {("m.room.member", alice.user_id)}
+
+
+def test_the_room_summary_has_heroes_and_counts(alice, bob):
+    room = alice.create_room(preset="public_chat")
+    bob.join(room)
+    summary = joined(alice.sync(filter=filtered(room={"state": {"lazy_load_members": True}})), room)["summary"]
+    assert summary["m.heroes"] == [bob.user_id]
+    assert summary["m.joined_member_count"] == 2
+    assert summary.get("m.invited_member_count", 0) == 0
+
+
+def test_stored_filters(alice, bob, room):
+    path = "user/{userId}/filter"
+    definition = {"room": {"timeline": {"types": ["org.example.dig"], "limit": 10}}}
+    filter_id = alice.post(path, alice.user_id, json=definition)["filter_id"]
+    assert not filter_id.startswith("{")
+    assert alice.get(path + "/{filterId}", alice.user_id, filter_id) == definition
+    alice.send(room, "not this")
+    event = alice.send(room, {}, type="org.example.dig")
+    assert in_timeline(alice.sync(filter=filter_id), room) == [event]
+    bob.get(path + "/{filterId}", alice.user_id, filter_id, status=403, errcode="M_FORBIDDEN")
+    alice.get(path + "/{filterId}", alice.user_id, "98765", status=404, errcode="M_NOT_FOUND")
+
+
+@pytest.mark.parametrize(
+    "part, seen",
+    [
+        ({"types": ["m.room.mess*"]}, ["text", "image"]),
+        ({"not_types": ["m.room.message"], "types": ["org.example.*", "m.room.message"]}, [None]),
+        ({"contains_url": True}, ["image"]),
+        ({"contains_url": False, "types": ["m.room.message"]}, ["text"]),
+        ({"senders": []}, []),
+        ({"rooms": []}, []),
+        ({"limit": 1}, [None]),
+    ],
+)
+def test_timeline_filters(alice, bob, room, part, seen):
+    bob.sync()
+    alice.send(room, "text")
+    alice.send(room, {"msgtype": "m.image", "body": "image", "url": "mxc://example.org/a"})
+    alice.send(room, {}, type="org.example.dig")
+    answer = bob.sync(filter=filtered(room={"timeline": part}))
+    assert [event["content"].get("body") for event in timeline(answer, room)] == seen
+
+
+def test_filters_by_sender_and_room(alice, bob, room):
+    other = bob.create_room()
+    bob.sync()
+    alice.send(room, "alice")
+    bob.send(room, "bob")
+    bob.send(other, "elsewhere")
+    token = bob.since
+    answer = bob.sync(filter=filtered(room={"timeline": {"not_senders": [alice.user_id]}}))
+    assert bodies(timeline(answer, room)) == ["bob"]
+    answer = bob.sync(since=token, filter=filtered(room={"rooms": [other]}))
+    assert set(answer["rooms"]["join"]) == {other}
+    answer = bob.sync(since=token, filter=filtered(room={"not_rooms": [other]}))
+    assert set(answer["rooms"]["join"]) == {room}
+
+
+def test_event_fields(alice, room):
+    alice.send(room, "hello")
+    part = {"event_fields": ["type", "content.body", "event_id", "sender", "origin_server_ts"]}
+    events = timeline(alice.sync(filter=filtered(**part, room={"timeline": {"limit": 1}, "state": {"types": []}})), room)
+    assert events[0]["content"] == {"body": "hello"}
+
+
+@pytest.mark.ours("Synapse fails inside on values of another type")
+@pytest.mark.parametrize("body", [{"room": 7}, {"room": {"timeline": {"limit": "x"}}}, {"event_fields": "type"}])
+def test_malformed_filters(alice, body):
+    alice.post("user/{userId}/filter", alice.user_id, json=body, status=400)
+    alice.get("sync", query={"filter": json.dumps(body)}, status=400)
+
+
+@pytest.mark.parametrize("query", [{"since": "burrow"}, {"timeout": "long"}, {"filter": "{"}, {"full_state": "maybe"}])
+def test_malformed_syncs(alice, query):
+    alice.get("sync", query=query, status=400)
+
+
+def test_rooms_left_are_told_once_and_later_only_when_asked(alice, bob, room):
+    bob.sync()
+    bob.leave(room)
+    assert room in bob.sync()["rooms"]["leave"]
+    assert room not in bob.login().sync().get("rooms", {}).get("leave", {})
+    answer = bob.login().sync(filter=filtered(room={"include_leave": True}))
+    assert room in answer["rooms"]["leave"]
+
+
+def test_one_who_left_does_not_see_what_follows(alice, bob, room):
+    bob.sync()
+    alice.send(room, "before")
+    bob.leave(room)
+    alice.send(room, "after")
+    part = bob.sync()["rooms"]["leave"][room]["timeline"]["events"]
+    assert bodies(part) == ["before"]
+
+
+def unread(answer, room):
+    return joined(answer, room)["unread_notifications"]
+
+
+def test_notification_counts(alice, bob, room):
+    bob.sync()
+    event = alice.send(room, "one")
+    mention = {"msgtype": "m.text", "body": "look", "m.mentions": {"user_ids": [bob.user_id]}}
+    last = alice.send(room, mention)
+    assert unread(bob.sync(), room) == {"notification_count": 2, "highlight_count": 1}
+    bob.post("rooms/{roomId}/receipt/{receiptType}/{eventId}", room, "m.read", event, json={})
+    assert unread(bob.sync_until(lambda a: a if joined(a, room) else None), room)["notification_count"] == 1
+    bob.post("rooms/{roomId}/receipt/{receiptType}/{eventId}", room, "m.read", last, json={})
+    counts = unread(bob.sync_until(lambda a: a if joined(a, room) else None), room)
+    assert counts == {"notification_count": 0, "highlight_count": 0}
+
+
+def test_ones_own_messages_do_not_count(alice, bob, room):
+    alice.sync()
+    alice.send(room, "mine")
+    assert unread(alice.sync(), room) == {"notification_count": 0, "highlight_count": 0}
+
+
+def test_counts_by_thread(alice, bob, room):
+    bob.sync()
+    root = alice.send(room, "root")
+    alice.send(room, {"msgtype": "m.text", "body": "reply", "m.relates_to": {"rel_type": "m.thread", "event_id": root}})
+    answer = bob.sync(filter=filtered(room={"timeline": {"unread_thread_notifications": True}}))
+    assert unread(answer, room)["notification_count"] == 1
+    assert joined(answer, room)["unread_thread_notifications"][root]["notification_count"] == 1
+
+
+def test_a_long_poll_waits_for_news(alice, bob, room):
+    bob.sync()
+    answers = []
+    waiting = threading.Thread(target=lambda: answers.append(bob.sync(timeout=20000)))
+    start = time.monotonic()
+    waiting.start()
+    event = alice.send(room, "wake up")
+    waiting.join()
+    assert in_timeline(answers[0], room) == [event]
+    assert time.monotonic() - start < 15
+
+
+def test_a_long_poll_ends_with_nothing(alice):
+    alice.sync()
+    while alice.sync(timeout=0).get("account_data", {}).get("events"):
+        pass
+    start = time.monotonic()
+    token = alice.since
+    answer = alice.sync(timeout=300)
+    assert answer.get("rooms", {}).get("join", {}) == {}
+    assert answer["next_batch"] == token or time.monotonic() - start < 5
+
+
+def test_many_wait_and_all_are_woken(nobody, alice):
+    room = alice.create_room(preset="public_chat")
+    others = [nobody.register("waiter") for _ in range(10)]
+    for other in others:
+        other.join(room)
+        other.sync()
+    for other in others:
+        other.sync()
+    answers = {}
+
+    def wait(other):
+        answers[other.user_id] = other.sync_until(lambda a: [e for e in timeline(a, room) if e["type"] == "m.room.message"])
+
+    threads = [threading.Thread(target=wait, args=(other,)) for other in others]
+    for thread in threads:
+        thread.start()
+    event = alice.send(room, "all of you")
+    for thread in threads:
+        thread.join()
+    assert {user: [e["event_id"] for e in events] for user, events in answers.items()} == {
+        other.user_id: [event] for other in others
+    }
+
+
+def test_an_echo_names_its_transaction(alice, bob, room):
+    alice.sync()
+    bob.sync()
+    txn = unique("echo")
+    alice.send(room, "echo", txn=txn)
+    assert timeline(alice.sync(), room)[0]["unsigned"]["transaction_id"] == txn
+    assert "transaction_id" not in timeline(bob.sync(), room)[0].get("unsigned", {})
+
+
+def test_replaced_state_names_what_it_replaces(alice, bob, room):
+    first = alice.set_state(room, "m.room.topic", {"topic": "one"})
+    bob.sync()
+    alice.set_state(room, "m.room.topic", {"topic": "two"})
+    unsigned = timeline(bob.sync(), room)[0]["unsigned"]
+    assert unsigned["prev_content"] == {"topic": "one"}
+    assert unsigned["replaces_state"] == first
+
+
+def test_a_redaction_comes_as_an_event(alice, bob, room):
+    event = alice.send(room, "regret")
+    bob.sync()
+    alice.put("rooms/{roomId}/redact/{eventId}/{txnId}", room, event, unique("txn"))
+    seen = of_type(timeline(bob.sync(), room), "m.room.redaction")
+    assert seen[0]["content"]["redacts"] == event
+
+
+def test_a_direct_invitation_says_so(alice, bob):
+    bob.sync()
+    room = alice.create_room(preset="private_chat", is_direct=True, invite=[bob.user_id])
+    invited = bob.sync_until(lambda answer: answer.get("rooms", {}).get("invite", {}).get(room))
+    mine = [e for e in invited["invite_state"]["events"] if e.get("state_key") == bob.user_id]
+    assert mine[0]["content"]["is_direct"] is True

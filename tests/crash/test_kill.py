@@ -1,0 +1,75 @@
+"""`kill -9` under load: what was acknowledged is there once and in order after each restart."""
+
+import random
+
+from harness.client import Client
+from harness.senders import Load, Sender, room_messages
+from harness.server import Server
+
+ROUNDS = 50
+SENDERS = 64
+ROOMS = 4
+# A round ends after a random number of acknowledgements, from the first one on.
+ACKNOWLEDGED_MAX = 400
+
+
+def lay_out(server):
+    """The users and rooms, and the senders spread over them."""
+    nobody = Client(server.base_url)
+    users = [nobody.register("sender") for _ in range(ROOMS * 2)]
+    rooms = []
+    for owner in users[:ROOMS]:
+        room = owner.create_room(preset="public_chat")
+        rooms.append(room)
+        for user in users:
+            user.join(room)
+    senders = [
+        Sender(f"s{number}", users[number % len(users)], rooms[number // len(users) % ROOMS])
+        for number in range(SENDERS)
+    ]
+    return users[0], rooms, Load(senders)
+
+
+def test_kill_under_load(tmp_path):
+    seed = random.SystemRandom().randrange(2**32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    with Server(tmp_path / "data") as server:
+        reader, rooms, load = lay_out(server)
+        for _ in range(ROUNDS):
+            load.start(server.port)
+            assert load.wait_for(chance.randint(1, ACKNOWLEDGED_MAX)), server.log_tail()
+            server.kill()
+            load.finish()
+            refused = [refusal for sender in load.senders for refusal in sender.refusals]
+            assert not refused, refused[:3]
+            checked = server.command("check", "--data-dir", str(server.data_dir))
+            assert checked.returncode == 0, checked.stdout + checked.stderr
+            server.start()
+            reader.http.close()
+            load.check({room: room_messages(reader, room) for room in rooms})
+
+
+def test_kill_while_it_starts(tmp_path):
+    """A start that is cut short at any moment leaves data that the next one opens."""
+    chance = random.Random()
+    with Server(tmp_path / "data") as server:
+        user = Client(server.base_url).register("early")
+        room = user.create_room()
+        event = user.send(room, "before")
+        server.kill()
+        for _ in range(10):
+            process = server.spawn()
+            # The process may end by itself only through the kill: the time is random, nothing is waited for.
+            assert not exited_within(process, chance.uniform(0, 0.3))
+            server.kill()
+        server.start()
+        assert user.get("rooms/{roomId}/event/{eventId}", room, event)["content"]["body"] == "before"
+
+
+def exited_within(process, seconds):
+    try:
+        process.wait(seconds)
+        return True
+    except Exception:
+        return False
