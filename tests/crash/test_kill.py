@@ -43,8 +43,7 @@ def test_kill_under_load(tmp_path):
             load.finish()
             refused = [refusal for sender in load.senders for refusal in sender.refusals]
             assert not refused, refused[:3]
-            checked = server.command("check", "--data-dir", str(server.data_dir))
-            assert checked.returncode == 0, checked.stdout + checked.stderr
+            server.check()
             server.start()
             reader.http.close()
             load.check({room: room_messages(reader, room) for room in rooms})

@@ -93,9 +93,11 @@ class Server:
         self.process.kill()
         self.process.wait(STOP_SECONDS_MAX)
 
-    def command(self, *arguments, seconds=120):
-        """Runs another command of the binary: its completed process, output as text."""
-        return subprocess.run([binary(), *arguments], capture_output=True, text=True, timeout=seconds)
+    def check(self, seconds=120):
+        """Checks the database of the stopped server, which must be sound."""
+        options = ["--data-dir", str(self.data_dir), "--server-name", self.name]
+        done = subprocess.run([binary(), "check", *options], capture_output=True, text=True, timeout=seconds)
+        assert done.returncode == 0, done.stdout + done.stderr
 
     def log_tail(self):
         return self.log_path.read_text(errors="replace")[-4000:]
