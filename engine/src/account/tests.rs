@@ -1,3 +1,5 @@
+//! Accounts through the façade: registering, sessions, tokens, profiles and what users store about themselves.
+
 use std::sync::Arc;
 
 use serde_json::json;

@@ -1,3 +1,5 @@
+//! Rendering of events for clients, through rooms written in the text language.
+
 use serde_json::{Value, json};
 
 use super::*;
