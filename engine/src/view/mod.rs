@@ -44,7 +44,7 @@ pub use related_events::{RELATIONS_LIMIT_DEFAULT, RelatedEvents, Threads};
 pub use room_alias::{RoomAlias, RoomAliases};
 pub use room_state::{RoomState, RoomStateEvent};
 pub use sync::{Sync, SyncAnswer};
-pub use token::StreamToken;
+pub use token::{StreamToken, SyncToken};
 pub use user_directory::{PresenceOf, SearchUsers, USERS_LIMIT_DEFAULT};
 
 use crate::{error::Result, store::Reader};

@@ -11,6 +11,39 @@ use crate::{
 /// What a token begins with, so that a number from elsewhere is not taken for one.
 const MARK: char = 's';
 
+/// What follows it in a sync token, when to-device messages were held back: the position up to which they were given.
+const TO_DEVICE_MARK: char = '_';
+
+/// What a device has after a sync: the stream up to a position, and to-device messages up to the same or an earlier one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SyncToken {
+    /// The stream.
+    pub pos: StreamPos,
+    /// The to-device messages.
+    pub to_device: StreamPos,
+}
+
+impl SyncToken {
+    /// Reads a token that this server gave out; one from elsewhere than `/sync` serves too.
+    ///
+    /// Errors: [`Invalid::Token`].
+    pub fn decode(text: &str) -> Result<Self> {
+        let pos = StreamToken::decode(text)?.0;
+        let to_device = match text.split_once(TO_DEVICE_MARK) {
+            None => pos,
+            Some((_, number)) => StreamPos(number.parse().map_err(|_| Invalid::Token)?),
+        };
+        Ok(Self { pos, to_device })
+    }
+}
+
+impl std::fmt::Display for SyncToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        StreamToken(self.pos).fmt(f)?;
+        if self.to_device < self.pos { write!(f, "{TO_DEVICE_MARK}{}", self.to_device.0) } else { Ok(()) }
+    }
+}
+
 /// A place in the stream that a client can come back to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StreamToken(pub StreamPos);
@@ -25,6 +58,8 @@ impl StreamToken {
     ///
     /// Errors: [`Invalid::Token`].
     pub fn decode(text: &str) -> Result<Self> {
+        // What a sync token says of to-device messages concerns only the next sync.
+        let text = text.split_once(TO_DEVICE_MARK).map_or(text, |(text, _)| text);
         let number = text.strip_prefix(MARK).filter(|number| !number.starts_with('+'));
         let pos = number.and_then(|number| number.parse().ok()).ok_or(Invalid::Token)?;
         Ok(Self(StreamPos(pos)))
@@ -49,6 +84,15 @@ mod tests {
             let token = StreamToken(StreamPos(pos));
             prop_assert_eq!(StreamToken::decode(&token.to_string()).ok(), Some(token));
         }
+    }
+
+    #[test]
+    fn held_back_messages_are_part_of_a_sync_token() {
+        let token = SyncToken { pos: StreamPos(9), to_device: StreamPos(4) };
+        assert_eq!(SyncToken::decode(&token.to_string()).ok(), Some(token));
+        assert_eq!(StreamToken::decode(&token.to_string()).ok(), Some(StreamToken(token.pos)));
+        let complete = SyncToken { pos: StreamPos(9), to_device: StreamPos(9) };
+        assert_eq!(complete.to_string(), StreamToken(StreamPos(9)).to_string());
     }
 
     #[test]

@@ -7,8 +7,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 use warren_engine::command::DeleteToDevice;
 use warren_engine::core::filter::Filter;
-use warren_engine::core::num::StreamPos;
-use warren_engine::view::{StoredFilter, StreamToken, Sync, SyncAnswer};
+use warren_engine::view::{StoredFilter, Sync, SyncAnswer, SyncToken};
 
 use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
 
@@ -22,27 +21,27 @@ const TIMEOUT_MS_MAX: u64 = 180_000;
 async fn get_sync(call: Call) -> Outcome {
     let ctx = call.ctx.clone();
     let timeout = Duration::from_millis(call.query_u64("timeout")?.unwrap_or(0).min(TIMEOUT_MS_MAX));
-    let since = call.query("since")?.map(|token| StreamToken::decode(&token)).transpose()?;
+    let since = call.query("since")?.map(|token| SyncToken::decode(&token)).transpose()?;
     let full_state = call.query_bool("full_state", false)?;
     let state_after = call.query_bool("use_state_after", false)?
         || call.query_bool("org.matrix.msc4222.use_state_after", false)?;
     let mut sync = Sync {
         user_id: call.user()?.to_string(),
         device_id: call.session()?.device_id.as_ref().map(ToString::to_string),
-        since: since.map(|token| token.0),
+        since,
         filter: read_filter(&call)?,
         full_state,
         state_after,
     };
-    acknowledge(&call, sync.since)?;
+    acknowledge(&call, since)?;
     let deadline = Instant::now() + timeout;
     loop {
         let answer = ctx.engine.read(&sync)?;
         if !answer.is_empty || full_state || Instant::now() >= deadline {
             return reply(answer);
         }
-        sync.since = Some(answer.pos);
-        let news = ctx.engine.wait(&sync.user_id, answer.pos);
+        sync.since = Some(answer.token);
+        let news = ctx.engine.wait(&sync.user_id, answer.token.pos);
         tokio::select! {
             () = news => {}
             () = tokio::time::sleep_until(deadline) => {}
@@ -68,8 +67,9 @@ fn read_filter(call: &Call) -> Result<Arc<Filter>, ApiError> {
 
 /// To-device messages that came with an earlier answer are done with when the client asks for what follows it. Nothing
 /// depends on when that is on disk, so it is not waited for.
-fn acknowledge(call: &Call, since: Option<StreamPos>) -> Result<(), ApiError> {
-    if let (Some(up_to), Some(device_id)) = (since, &call.session()?.device_id) {
+fn acknowledge(call: &Call, since: Option<SyncToken>) -> Result<(), ApiError> {
+    if let (Some(since), Some(device_id)) = (since, &call.session()?.device_id) {
+        let up_to = since.to_device;
         let (user_id, device_id) = (call.user()?.to_string(), device_id.to_string());
         drop(call.ctx.engine.write(DeleteToDevice { user_id, device_id, up_to }));
     }

@@ -22,7 +22,7 @@ use crate::{
         Direction, Positioned, Reader, schema,
         schema::{Membership, UserNews, UserRoom},
     },
-    view::{View, token::StreamToken},
+    view::{View, token::SyncToken},
 };
 
 /// One sync request.
@@ -32,7 +32,7 @@ pub struct Sync {
     /// The device; `None` for an application service without one.
     pub device_id: Option<String>,
     /// What the client has: everything up to here. `None` for an initial sync.
-    pub since: Option<StreamPos>,
+    pub since: Option<SyncToken>,
     /// What it wants to see.
     pub filter: Arc<Filter>,
     /// Whether all state is to be sent, also what it has.
@@ -46,7 +46,7 @@ pub struct SyncAnswer {
     /// The JSON body.
     pub body: Vec<u8>,
     /// What the client has when it has read it.
-    pub pos: StreamPos,
+    pub token: SyncToken,
     /// Whether it says nothing new, so that a long poll should wait on.
     pub is_empty: bool,
 }
@@ -57,6 +57,8 @@ struct Request<'a> {
     user: UserNum,
     device: Option<TextNum>,
     since: Option<StreamPos>,
+    /// The to-device messages that it has.
+    to_device_since: StreamPos,
     sync: &'a Sync,
     /// The user's own entries after `since`; empty for an initial sync.
     news: Vec<(StreamPos, UserNews)>,
@@ -84,24 +86,26 @@ impl View for Sync {
         activate(reader, user)?;
         if let Some(since) = self.since
             && !self.full_state
-            && reader.shared.watch.has_news(user, since) == Some(false)
+            && since.to_device >= since.pos
+            && reader.shared.watch.has_news(user, since.pos) == Some(false)
         {
             // The reader's position may be behind the client's by what was never written (typing before a restart).
-            return Ok(nothing(reader.pos.max(since)));
+            return Ok(nothing(reader.pos.max(since.pos)));
         }
         // A position from before a restart that was never written can be ahead of ours; there is nothing after it.
-        let since = self.since.map(|since| since.min(reader.pos));
+        let since = self.since.map(|since| since.pos.min(reader.pos));
+        let to_device_since = self.since.map_or(StreamPos::ZERO, |since| since.to_device.min(reader.pos));
         let news = match since {
             Some(since) => own::news(reader, user, since)?,
             None => Vec::new(),
         };
-        Request { reader, user, device, since, sync: self, news }.answer()
+        Request { reader, user, device, since, to_device_since, sync: self, news }.answer()
     }
 }
 
 fn nothing(pos: StreamPos) -> SyncAnswer {
-    let body = format!("{{\"next_batch\":\"{}\"}}", StreamToken(pos));
-    SyncAnswer { body: body.into_bytes(), pos, is_empty: true }
+    let token = SyncToken { pos, to_device: pos };
+    SyncAnswer { body: format!("{{\"next_batch\":\"{token}\"}}").into_bytes(), token, is_empty: true }
 }
 
 /// Lists the user in their rooms, so that news there reach them.
@@ -118,20 +122,22 @@ impl Request<'_> {
     fn answer(&self) -> Result<SyncAnswer> {
         let mut body = Vec::with_capacity(4096);
         body.push(b'{');
-        string_member(&mut body, "next_batch", &StreamToken(self.reader.pos).to_string());
+        let (messages, to_device) = own::to_device_messages(self)?;
+        let token = SyncToken { pos: self.reader.pos, to_device };
+        string_member(&mut body, "next_batch", &token.to_string());
         let bare = body.len();
         let rooms = match self.since {
             None => self.all_rooms()?,
             Some(since) => self.rooms_with_news(since)?,
         };
         self.write_rooms(&mut body, &rooms)?;
-        own::write(self, &mut body, &rooms)?;
+        own::write(self, &mut body, &rooms, &messages)?;
         let is_empty = self.since.is_some() && body.len() == bare;
         if !is_empty {
             own::write_key_counts(self, &mut body)?;
         }
         body.push(b'}');
-        Ok(SyncAnswer { body, pos: self.reader.pos, is_empty })
+        Ok(SyncAnswer { body, token, is_empty })
     }
 
     fn includes(&self, room: RoomNum) -> Result<bool> {

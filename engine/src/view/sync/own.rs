@@ -1,5 +1,7 @@
 //! What is the user's or the device's own in a sync: account data, presence, to-device messages, device lists, key counts.
 
+use bytes::Bytes;
+
 use super::{Request, Rooms};
 use crate::{
     account::{account_data, presence, push_rules},
@@ -38,10 +40,15 @@ pub(super) fn news(
 }
 
 /// Everything outside of `rooms`, as far as there is any.
-pub(super) fn write(request: &Request<'_>, out: &mut Vec<u8>, rooms: &Rooms) -> Result<()> {
+pub(super) fn write(
+    request: &Request<'_>,
+    out: &mut Vec<u8>,
+    rooms: &Rooms,
+    messages: &[Bytes],
+) -> Result<()> {
     write_account_data(request, out)?;
     write_presence(request, out)?;
-    write_to_device(request, out)?;
+    write_to_device(out, messages)?;
     write_device_lists(request, out, rooms)
 }
 
@@ -135,17 +142,28 @@ fn write_presence(request: &Request<'_>, out: &mut Vec<u8>) -> Result<()> {
     })
 }
 
-fn write_to_device(request: &Request<'_>, out: &mut Vec<u8>) -> Result<()> {
-    let Some(device) = request.device else { return Ok(()) };
-    let after = request.since.unwrap_or_default();
+/// The to-device messages of this answer, and the position up to which they are complete.
+pub(super) fn to_device_messages(request: &Request<'_>) -> Result<(Vec<Bytes>, StreamPos)> {
     let reader = request.reader;
-    let (messages, _) =
-        to_device::since(reader, request.user, device, after, reader.pos, TO_DEVICE_MESSAGES_MAX)?;
+    match request.device {
+        None => Ok((Vec::new(), reader.pos)),
+        Some(device) => to_device::since(
+            reader,
+            request.user,
+            device,
+            request.to_device_since,
+            reader.pos,
+            TO_DEVICE_MESSAGES_MAX,
+        ),
+    }
+}
+
+fn write_to_device(out: &mut Vec<u8>, messages: &[Bytes]) -> Result<()> {
     if messages.is_empty() {
         return Ok(());
     }
     events_member(out, "to_device", |out| {
-        for message in &messages {
+        for message in messages {
             item(out);
             out.extend_from_slice(message);
         }
@@ -181,8 +199,17 @@ fn write_device_lists(request: &Request<'_>, out: &mut Vec<u8>, rooms: &Rooms) -
 /// How many one-time keys are left, by algorithm, and which fallback keys are unused: in every answer that says anything,
 /// because clients take their absence for none.
 pub(super) fn write_key_counts(request: &Request<'_>, out: &mut Vec<u8>) -> Result<()> {
-    let Some(device) = request.device else { return Ok(()) };
-    let counts = one_time_keys::counts(request.reader, request.user, device)?;
+    if request.sync.device_id.is_none() {
+        return Ok(());
+    }
+    // A device whose id has no number has never uploaded anything.
+    let (counts, unused) = match request.device {
+        None => Default::default(),
+        Some(device) => (
+            one_time_keys::counts(request.reader, request.user, device)?,
+            one_time_keys::unused_fallback_types(request.reader, request.user, device)?,
+        ),
+    };
     object_member(out, "device_one_time_keys_count", |out| {
         // Without this entry Element X on Android never uploads keys again; other servers always send it.
         let signed = "signed_curve25519";
@@ -194,7 +221,6 @@ pub(super) fn write_key_counts(request: &Request<'_>, out: &mut Vec<u8>) -> Resu
         }
         Ok::<(), Error>(())
     })?;
-    let unused = one_time_keys::unused_fallback_types(request.reader, request.user, device)?;
     let unused = serde_json::to_vec(&unused).map_err(|error| StorageError::Corrupt(error.to_string()))?;
     raw_member(out, "device_unused_fallback_key_types", &unused);
     // The name that clients of before version 1.2 ask for.
