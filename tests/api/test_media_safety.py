@@ -138,7 +138,7 @@ def test_every_prefix_uploads(alice, version):
 
 def test_old_paths_serve_until_they_are_frozen(tmp_path):
     folder = tmp_path / "data"
-    with Server(folder) as server:
+    with Server(folder, "--freeze-unauthenticated-media", "off") as server:
         alice = Client(server.base_url).register("alice")
         before = upload(alice, b"before", "text/plain")
         for version in ("r0", "v1", "v3"):

@@ -117,7 +117,7 @@ impl SendEvent {
                 sending::check_redaction(tx, room, &self.sender, &redacts)?;
                 return Ok(Some(redacts));
             }
-            (kind, None) => sending::check_annotation(tx, room, &self.sender, kind, content)?,
+            (kind, None) => sending::check_relation(tx, room, &self.sender, kind, content)?,
             _ => {}
         }
         Ok(None)

@@ -50,14 +50,6 @@ impl Glob {
         Glob { segments: [Segment { text: text.into(), has_question_mark: false }].into() }
     }
 
-    /// The pattern, if it has no wildcards.
-    pub fn literal(&self) -> Option<&str> {
-        match &*self.segments {
-            [only] if !only.has_question_mark => Some(&only.text),
-            _ => None,
-        }
-    }
-
     /// Whether every value matches.
     pub fn is_everything(&self) -> bool {
         matches!(&*self.segments, [first, last] if first.text.is_empty() && last.text.is_empty())
@@ -205,7 +197,6 @@ mod tests {
         let glob = Glob::new("m.?*", Wildcards::Star);
         assert!(glob.matches("m.?x"));
         assert!(!glob.matches("m.room"));
-        assert_eq!(Glob::new("m.?", Wildcards::Star).literal(), Some("m.?"));
         assert!(Glob::new("**", Wildcards::Star).is_everything());
     }
 

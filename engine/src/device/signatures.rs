@@ -12,7 +12,7 @@ use super::{KEY_NAME_BYTES_MAX, parameter};
 use crate::{
     core::{
         event::JsonObject,
-        json,
+        json::{self, splice},
         num::{TextNum, UserNum},
     },
     error::{Invalid, Result},
@@ -104,7 +104,8 @@ pub fn visible(reader: &Reader, owner: UserNum, asker: Option<UserNum>) -> Resul
     Ok(found)
 }
 
-/// Appends a stored key with its signatures, and `unsigned` if given, as one JSON object.
+/// Appends a stored key with its signatures (no `signatures` at all where `None` is given) and `unsigned` if given, as one
+/// JSON object.
 pub fn write_signed(
     reader: &Reader,
     out: &mut Vec<u8>,
@@ -113,34 +114,26 @@ pub fn write_signed(
     unsigned: Option<&Value>,
 ) -> Result<()> {
     // What is stored is an object of ours without white space; it is left open for what is added.
-    let body = key.strip_suffix(b"}").unwrap_or(key);
-    out.extend_from_slice(body);
-    if body.len() > 1 {
-        out.push(b',');
-    }
-    out.extend_from_slice(b"\"signatures\":{");
-    let mut last = None;
-    for (signer, key_id, signature) in signatures.into_iter().flatten() {
-        if last == Some(*signer) {
-            out.push(b',');
-        } else {
-            if last.is_some() {
-                out.extend_from_slice(b"},");
+    out.extend_from_slice(key.strip_suffix(b"}").unwrap_or(key));
+    if let Some(signatures) = signatures {
+        splice::member(out, "signatures");
+        out.push(b'{');
+        let mut last = None;
+        for (signer, key_id, signature) in signatures {
+            if last != Some(*signer) {
+                if last.is_some() {
+                    out.push(b'}');
+                }
+                splice::member(out, &reader.user_id(*signer)?);
+                out.push(b'{');
+                last = Some(*signer);
             }
-            json::write_string(out, &reader.user_id(*signer)?);
-            out.extend_from_slice(b":{");
-            last = Some(*signer);
+            splice::string_member(out, key_id, signature);
         }
-        json::write_string(out, key_id);
-        out.push(b':');
-        json::write_string(out, signature);
+        out.extend_from_slice(if last.is_some() { b"}}" } else { b"}" });
     }
-    if last.is_some() {
-        out.push(b'}');
-    }
-    out.push(b'}');
     if let Some(unsigned) = unsigned {
-        out.extend_from_slice(b",\"unsigned\":");
+        splice::member(out, "unsigned");
         json::write_canonical(out, unsigned);
     }
     out.push(b'}');

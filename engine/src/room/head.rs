@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Event, room_version};
 use crate::{
     core::{
-        num::{EventNum, NodeId, RoomNum},
+        num::{NodeId, RoomNum},
         power_levels::PowerLevels,
         version::{ROOM_VERSIONS, RoomVersion},
     },
@@ -62,16 +62,6 @@ impl RoomCtx {
         state_key: &str,
     ) -> Result<Option<Arc<Event>>, StorageError> {
         reader.state_event(self.num, self.head.state, kind, state_key)
-    }
-
-    /// The number of the current state event under (`kind`, `state_key`).
-    pub fn state_num(
-        &self,
-        reader: &Reader,
-        kind: &str,
-        state_key: &str,
-    ) -> Result<Option<EventNum>, StorageError> {
-        reader.state_num(self.num, self.head.state, kind, state_key)
     }
 
     /// The room's power levels, by default where it has set none; `None` before its create event.

@@ -59,10 +59,41 @@ pub(crate) fn check_redaction(reader: &Reader, room: &RoomCtx, sender: &str, red
     }
 }
 
+/// What an event relates to must be able to bear it: nobody annotates an event twice with the same key, and no thread
+/// begins at an event that is itself in a thread.
+///
+/// Specification: client-server API, "Threading" (server behaviour) and "Avoiding duplicate annotations".
+pub(crate) fn check_relation(
+    reader: &Reader,
+    room: &RoomCtx,
+    sender: &str,
+    kind: &str,
+    content: &JsonObject,
+) -> Result<()> {
+    match relation_of(content) {
+        Some(("m.annotation", _)) => check_annotation(reader, room, sender, kind, content),
+        Some(("m.thread", root)) => check_thread_root(reader, root),
+        _ => Ok(()),
+    }
+}
+
+fn check_thread_root(reader: &Reader, root: &str) -> Result<()> {
+    let Some(root) = reader.event_num(root)? else { return Ok(()) };
+    let relates = reader.event(root)?.pdu()?;
+    match relation_of(&relates.content) {
+        Some((_, _)) => Err(Invalid::Parameter {
+            what: "m.relates_to",
+            why: "a thread cannot begin at an event that relates to another".into(),
+        }
+        .into()),
+        None => Ok(()),
+    }
+}
+
 /// Nobody annotates an event twice with the same key.
 ///
 /// Specification: client-server API, "Avoiding duplicate annotations".
-pub(crate) fn check_annotation(
+fn check_annotation(
     reader: &Reader,
     room: &RoomCtx,
     sender: &str,

@@ -24,6 +24,9 @@ use crate::{core::num::StreamPos, engine::Shared, room::Event, stream::Touch};
 /// Rows that were written but are not in the base they lie over; `None` for a removed key.
 type Rows = BTreeMap<(Family, Vec<u8>), Option<Bytes>>;
 
+/// One of them.
+type Row = ((Family, Vec<u8>), Option<Bytes>);
+
 /// A removed range of keys.
 type RemovedRange = (Family, Vec<u8>, Vec<u8>);
 
@@ -261,7 +264,7 @@ struct Merge {
 }
 
 impl Merge {
-    fn next_before(&mut self, key: &[u8]) -> Option<((Family, Vec<u8>), Option<Bytes>)> {
+    fn next_before(&mut self, key: &[u8]) -> Option<Row> {
         let next = match self.direction {
             Direction::Forward => self.over.first_entry(),
             Direction::Backward => self.over.last_entry(),

@@ -91,7 +91,10 @@ fn write_user(
         }
         write_string(out, &device_id);
         out.push(b':');
-        signatures::write_signed(reader, out, &keys, on(device), unsigned.as_ref())?;
+        let unsigned_key = OnKey::new();
+        // A device's keys always have the member, be it empty.
+        let signed = on(device).unwrap_or(&unsigned_key);
+        signatures::write_signed(reader, out, &keys, Some(signed), unsigned.as_ref())?;
     }
     out.push(b'}');
     for ((usage, _), out) in KEY_PARTS.into_iter().zip(&mut parts.keys) {

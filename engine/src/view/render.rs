@@ -54,29 +54,6 @@ pub(crate) struct Renderer<'r> {
     opening: Vec<u8>,
 }
 
-/// Appends one event, as it stands in a timeline.
-pub(crate) fn event(
-    reader: &Reader,
-    out: &mut Vec<u8>,
-    event: &Arc<Event>,
-    format: ClientFormat,
-    asker: Option<Asker>,
-) -> Result<()> {
-    events(reader, out, std::slice::from_ref(event), format, asker)
-}
-
-/// Appends events of one room, as they stand in a timeline, with commas between them.
-pub(crate) fn events(
-    reader: &Reader,
-    out: &mut Vec<u8>,
-    events: &[Arc<Event>],
-    format: ClientFormat,
-    asker: Option<Asker>,
-) -> Result<()> {
-    let Some(first) = events.first() else { return Ok(()) };
-    Renderer::new(reader, first.header.room, format, asker)?.write_timeline(out, events)
-}
-
 impl<'r> Renderer<'r> {
     /// A renderer for `asker`; without one, nothing is said that depends on who asks.
     pub fn new(

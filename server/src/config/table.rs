@@ -159,7 +159,7 @@ pub const ROWS: &[Row] = &[
     Row {
         name: "freeze_unauthenticated_media",
         kind: Kind::Switch,
-        default: "off",
+        default: "on",
         meaning: "Whether media that is uploaded from now on can only be downloaded with an access token.\nWhat was uploaded while this was off stays reachable under the old paths without one.",
     },
     Row {

@@ -15,7 +15,8 @@ fn shown(world: &World, event_id: &str, asker: &str) -> Value {
         let asker = Asker { user: reader.user_num(asker)?.unwrap(), device: None };
         let found = reader.event(reader.event_num(event_id)?.unwrap())?;
         let mut out = Vec::new();
-        event(reader, &mut out, &found, ClientFormat::Room, Some(asker))?;
+        let mut renderer = Renderer::new(reader, found.header.room, ClientFormat::Room, Some(asker))?;
+        renderer.write_timeline(&mut out, &[found])?;
         Ok(serde_json::from_slice(&out).unwrap())
     })
 }
@@ -204,7 +205,8 @@ fn only_the_device_that_sent_sees_the_transaction() {
             let asker = Asker { user: reader.user_num(user)?.unwrap(), device };
             let found = reader.event(reader.event_num(&event_id)?.unwrap())?;
             let mut out = Vec::new();
-            event(reader, &mut out, &found, ClientFormat::Sync, Some(asker))?;
+            let mut renderer = Renderer::new(reader, found.header.room, ClientFormat::Sync, Some(asker))?;
+            renderer.write_timeline(&mut out, &[found])?;
             let event: Value = serde_json::from_slice(&out).unwrap();
             Ok(event["unsigned"].get("transaction_id").cloned())
         })
