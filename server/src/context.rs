@@ -1,7 +1,7 @@
 //! What every handler gets: the engine, the configuration, and the few things that live as long as the process.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
 
@@ -60,9 +60,18 @@ pub fn open_engine(config: &Config) -> Result<Engine, String> {
         .map_err(|error| format!("cannot open the database in {}: {error}", folder.display()))
 }
 
+/// Files that the configuration names must be there from the start, not only when they are first needed.
+fn check_files(config: &Config) -> Result<(), String> {
+    for path in config.trusted_ca_files.iter().chain(&config.appservice_files) {
+        std::fs::metadata(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    }
+    Ok(())
+}
+
 impl Context {
     /// Errors: a sentence about what of the configuration cannot be used: a certificate, the metrics.
     pub fn new(config: Config) -> Result<Context, String> {
+        check_files(&config)?;
         let engine = open_engine(&config)?;
         if config.registration == Registration::Token {
             engine.write(MakeFirstToken).wait().map_err(|error| error.to_string())?;
@@ -109,10 +118,5 @@ impl Context {
     /// A random text that nobody can guess: 192 bits.
     pub fn random_text(&self) -> String {
         self.engine.random_text(32)
-    }
-
-    /// Milliseconds since 1970.
-    pub fn now_ms(&self) -> u64 {
-        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
     }
 }

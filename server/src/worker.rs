@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 use warren_engine::command::EndTyping;
 
 use crate::context::Context;
@@ -29,6 +29,7 @@ pub const WORKERS: &[Worker] = &[
 pub fn start(ctx: &Arc<Context>) {
     for worker in WORKERS {
         let ctx = ctx.clone();
+        debug!(name = worker.name, "a worker starts");
         drop(tokio::spawn(async move {
             let mut ticks = tokio::time::interval(worker.every);
             ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

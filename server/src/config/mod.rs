@@ -17,7 +17,6 @@ use ruma_common::{OwnedServerName, RoomVersionId};
 pub use listener::{Address, Apis, Listener};
 pub use network::Network;
 pub use secret::Secret;
-pub use source::ConfigError;
 
 /// The validated configuration; the fields are the options of [`table::ROWS`] under the same names.
 #[derive(Debug, Clone)]

@@ -200,11 +200,6 @@ pub fn row(name: &str) -> Option<&'static Row> {
 }
 
 impl Row {
-    /// `WARREN_SERVER_NAME`.
-    pub fn variable(&self) -> String {
-        format!("WARREN_{}", self.name.to_ascii_uppercase())
-    }
-
     /// `server-name`.
     pub fn flag(&self) -> String {
         self.name.replace('_', "-")

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::source::ConfigError;
 use super::source::{Origin, Raw, add_environment, add_flags, add_text, defaults};
 use super::*;
 

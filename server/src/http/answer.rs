@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::task::{Context as TaskContext, Poll};
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION, RETRY_AFTER};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use hyper::body::{Body, Frame, SizeHint};
 use serde::Serialize;
@@ -62,11 +62,6 @@ impl Answer {
     /// 200 with bytes that are read from a file while they are sent.
     pub fn reading(content_type: HeaderValue, reading: Reading) -> Answer {
         Self::of(content_type, AnswerBody::Reading(reading))
-    }
-
-    /// 307 to another address.
-    pub fn redirect(location: HeaderValue) -> Answer {
-        Self::empty().with_status(StatusCode::TEMPORARY_REDIRECT).with_header(LOCATION, location)
     }
 
     /// The same answer under another status.

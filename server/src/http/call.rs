@@ -30,8 +30,6 @@ pub type Outcome = Result<Answer, ApiError>;
 pub struct Call {
     pub ctx: Arc<Context>,
     pub endpoint: &'static Endpoint,
-    /// Identifies the request in the log and in the `X-Request-Id` response header.
-    pub request_id: u64,
     /// The client's address, taken from `X-Forwarded-For` only behind a configured proxy. `None` on a unix socket.
     pub client: Option<IpAddr>,
     pub(super) parts: Parts,
@@ -117,11 +115,6 @@ impl Call {
     /// A query parameter that must be there.
     pub fn query_required(&self, name: &str) -> Result<Cow<'_, str>, ApiError> {
         self.query(name)?.ok_or_else(|| missing_query(name))
-    }
-
-    /// All values of a repeated query parameter.
-    pub fn query_all(&self, name: &str) -> Result<Vec<Cow<'_, str>>, ApiError> {
-        query::values(self.raw_query(), name).map(|raw| decode_query(name, raw)).collect()
     }
 
     /// A query parameter as a number, identifier or anything that parses: `call.query_as::<u64>("limit")?`.

@@ -149,9 +149,6 @@ macro_rules! codes {
                 ApiError::new(StatusCode::$status, stringify!($code), error)
             })*
         }
-
-        /// All error codes of the table with their usual status, for documentation and tests.
-        pub const CODES: &[(&str, StatusCode)] = &[$((stringify!($code), StatusCode::$status)),*];
     };
 }
 
@@ -180,8 +177,6 @@ codes! {
     user_deactivated              M_USER_DEACTIVATED                FORBIDDEN;
     /// The account is suspended and may not do this.
     user_suspended                M_USER_SUSPENDED                  FORBIDDEN;
-    /// The user has used up a quota.
-    user_limit_exceeded           M_USER_LIMIT_EXCEEDED             FORBIDDEN;
     /// The user name is taken.
     user_in_use                   M_USER_IN_USE                     BAD_REQUEST;
     /// The user name is not a valid one.
@@ -190,30 +185,14 @@ codes! {
     room_in_use                   M_ROOM_IN_USE                     BAD_REQUEST;
     /// The initial state of a room to create is not allowed.
     invalid_room_state            M_INVALID_ROOM_STATE              BAD_REQUEST;
-    /// The third-party identifier belongs to somebody.
-    threepid_in_use               M_THREEPID_IN_USE                 BAD_REQUEST;
-    /// The third-party identifier is nobody's.
-    threepid_not_found            M_THREEPID_NOT_FOUND              BAD_REQUEST;
-    /// The third-party identifier could not be verified.
-    threepid_auth_failed          M_THREEPID_AUTH_FAILED            UNAUTHORIZED;
     /// Third-party identifiers of this kind or address are not accepted.
     threepid_denied               M_THREEPID_DENIED                 FORBIDDEN;
-    /// Third-party identifiers of this medium are not supported.
-    threepid_medium_not_supported M_THREEPID_MEDIUM_NOT_SUPPORTED   BAD_REQUEST;
-    /// The other server is not trusted for this.
-    server_not_trusted            M_SERVER_NOT_TRUSTED              FORBIDDEN;
     /// The room version is not one that this server can create.
     unsupported_room_version      M_UNSUPPORTED_ROOM_VERSION        BAD_REQUEST;
-    /// The room has a version that the other side does not support.
-    incompatible_room_version     M_INCOMPATIBLE_ROOM_VERSION       BAD_REQUEST;
     /// The state change is not possible, such as unbanning who is not banned.
     bad_state                     M_BAD_STATE                       FORBIDDEN;
     /// The room does not admit guests.
     guest_access_forbidden        M_GUEST_ACCESS_FORBIDDEN          FORBIDDEN;
-    /// A captcha is needed.
-    captcha_needed                M_CAPTCHA_NEEDED                  BAD_REQUEST;
-    /// The captcha was wrong.
-    captcha_invalid               M_CAPTCHA_INVALID                 BAD_REQUEST;
     /// A required parameter is missing.
     missing_param                 M_MISSING_PARAM                   BAD_REQUEST;
     /// A parameter has the wrong value.
@@ -222,10 +201,6 @@ codes! {
     too_large                     M_TOO_LARGE                       PAYLOAD_TOO_LARGE;
     /// The resource is reserved by an application service.
     exclusive                     M_EXCLUSIVE                       BAD_REQUEST;
-    /// The server has reached a limit of its own.
-    resource_limit_exceeded       M_RESOURCE_LIMIT_EXCEEDED         FORBIDDEN;
-    /// The user may not leave the server notices room.
-    cannot_leave_server_notice_room M_CANNOT_LEAVE_SERVER_NOTICE_ROOM FORBIDDEN;
     /// The password is too weak.
     weak_password                 M_WEAK_PASSWORD                   BAD_REQUEST;
     /// The key backup version is not the current one.
@@ -242,18 +217,8 @@ codes! {
     cannot_overwrite_media        M_CANNOT_OVERWRITE_MEDIA          CONFLICT;
     /// The device is not one of the user's.
     unknown_device                M_UNKNOWN_DEVICE                  BAD_REQUEST;
-    /// The server cannot tell whether the user may join the restricted room.
-    unable_to_authorise_join      M_UNABLE_TO_AUTHORISE_JOIN        BAD_REQUEST;
-    /// The server may not grant the join to the restricted room.
-    unable_to_grant_join          M_UNABLE_TO_GRANT_JOIN            BAD_REQUEST;
     /// The profile would be too large.
     profile_too_large             M_PROFILE_TOO_LARGE               BAD_REQUEST;
     /// The name of a profile field is too long.
     key_too_large                 M_KEY_TOO_LARGE                   BAD_REQUEST;
-    /// The user does not accept this invite.
-    invite_blocked                M_INVITE_BLOCKED                  FORBIDDEN;
-    /// The terms have not been accepted.
-    terms_not_signed              M_TERMS_NOT_SIGNED                FORBIDDEN;
-    /// Application services log in otherwise on this server.
-    appservice_login_unsupported  M_APPSERVICE_LOGIN_UNSUPPORTED    BAD_REQUEST;
 }

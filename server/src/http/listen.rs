@@ -81,13 +81,6 @@ fn remove_stale_socket(path: &Path) -> io::Result<()> {
     }
 }
 
-impl Bound {
-    /// Where it listens, with the real port.
-    pub fn address(&self) -> &Address {
-        &self.address
-    }
-}
-
 /// Accepts on all sockets until `shutdown` is cancelled, then lets open requests finish for [`DRAIN_TIME_MAX`].
 pub async fn run(server: Arc<Server>, sockets: Vec<Bound>, shutdown: CancellationToken) {
     let graceful = Arc::new(GracefulShutdown::new());

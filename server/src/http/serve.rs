@@ -83,7 +83,6 @@ impl Server {
             client: client_address(peer, &parts.headers, &self.ctx.config.trusted_proxies),
             ctx: self.ctx.clone(),
             endpoint: route.endpoint,
-            request_id,
             parts,
             path_values,
             session: None,
