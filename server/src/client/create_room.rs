@@ -2,8 +2,8 @@
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use warren_engine::Preset;
 use warren_engine::command::{CreateRoom, InitialState};
-use warren_engine::room::Preset;
 
 use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
 

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use warren_engine::RoomSummary;
 use warren_engine::command::ListRoom;
-use warren_engine::room::RoomSummary;
 use warren_engine::view::{IsListed, PUBLIC_ROOMS_MAX, PublicRooms};
 
 use super::membership::room_id;

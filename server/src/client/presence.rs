@@ -1,8 +1,8 @@
 //! `presence.yaml`: how present users are.
 
 use serde::Deserialize;
+use warren_engine::PresenceState;
 use warren_engine::command::SetPresence;
-use warren_engine::store::schema::PresenceState;
 use warren_engine::view::PresenceOf;
 
 use crate::http::{Answer, ApiError, Call, Outcome, endpoints};

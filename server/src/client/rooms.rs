@@ -1,6 +1,6 @@
 //! `rooms.yaml`: single events and the members of rooms. The room's state is in `room_state`.
 
-use warren_engine::store::schema::Membership;
+use warren_engine::Membership;
 use warren_engine::view::{JoinedMembers, Members, OneEvent};
 
 use super::message_pagination::token;
