@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use http::StatusCode;
 use serde_json::{Map, Value};
 use warren_engine::core::event::EventError;
-use warren_engine::{Conflict, Denied, Error, Invalid};
+use warren_engine::{Conflict, Denied, Error, Invalid, StorageError};
 
 /// A refused request: status, error code, sentence, and what some codes carry beside them.
 #[derive(Debug, Clone)]
@@ -65,6 +65,17 @@ impl ApiError {
     pub fn internal(cause: impl std::fmt::Display) -> ApiError {
         tracing::error!(%cause, "a request failed inside the server");
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "M_UNKNOWN", "The server failed to handle this request")
+    }
+
+    /// 503 for a disk that is full or fails: nothing of the request was kept, and it may be sent again when the operator
+    /// has seen to the disk. `cause` goes to the log, not to the client.
+    pub fn storage_failed(cause: impl std::fmt::Display) -> ApiError {
+        tracing::error!(%cause, "a request failed at the store");
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "M_UNKNOWN",
+            "The server's storage is full or failing and the request was not carried out; try again later",
+        )
     }
 
     /// `retry_after_ms` of this error, if it carries one.
@@ -136,6 +147,9 @@ impl From<Error> for ApiError {
                 Conflict::KeyExists => ApiError::invalid_param(sentence),
             },
             Error::Missing(_) => ApiError::not_found(sentence),
+            Error::Storage(error @ (StorageError::Io(_) | StorageError::Abandoned)) => {
+                ApiError::storage_failed(error)
+            }
             Error::Storage(error) => ApiError::internal(error),
         }
     }

@@ -127,7 +127,7 @@ impl Media {
                 Err(ApiError::unknown(format!("No thumbnail can be made of this file: {why}")))
             }
             Err(Failure::TooLarge) => Err(ApiError::too_large("This image is too large for a thumbnail")),
-            Err(Failure::Io(error)) => Err(ApiError::internal(error)),
+            Err(Failure::Io(error)) => Err(ApiError::storage_failed(error)),
         }
     }
 }

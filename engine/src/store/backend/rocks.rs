@@ -1,6 +1,8 @@
 //! The embedded backend: RocksDB, one column family per [`Family`], tuned to one memory budget.
 //!
 //! Invariant: `commit` returns after the write-ahead log is on disk (under `Durability::Commit`).
+//! When the disk is full, commits fail and reads go on; RocksDB looks for room every five seconds and, when there is
+//! enough, writes its memtables out, leaves the broken log behind and takes commits again.
 //! This file holds the engine's only `unsafe`: a snapshot that owns the database it was taken from.
 
 use std::{path::Path, sync::Arc};
@@ -8,8 +10,8 @@ use std::{path::Path, sync::Arc};
 use bytes::Bytes;
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DBCompressionType,
-    DBRawIteratorWithThreadMode, DBWithThreadMode, Options, ReadOptions, SingleThreaded,
-    SnapshotWithThreadMode, WriteBatch, WriteBufferManager, WriteOptions,
+    DBRawIteratorWithThreadMode, DBWithThreadMode, DEFAULT_COLUMN_FAMILY_NAME, Options, ReadOptions,
+    SingleThreaded, SnapshotWithThreadMode, WriteBatch, WriteBufferManager, WriteOptions,
 };
 
 use super::{Backend, Change, Direction, Durability, Family, Read, Visit};
@@ -84,6 +86,14 @@ fn family_options(family: Family, cache: &Cache) -> Options {
     options
 }
 
+/// The family that RocksDB insists on and nothing is written to. Its memtable counts all the same: after a full disk,
+/// RocksDB takes writes again only once the largest memtable of any family would fit, 64 MiB if left unsaid.
+fn unused_family_options() -> Options {
+    let mut options = Options::default();
+    options.set_write_buffer_size(MEMTABLE_BYTES);
+    options
+}
+
 fn database_options(cache: &Cache, memory_budget: usize) -> Options {
     let mut options = Options::default();
     options.create_if_missing(true);
@@ -110,7 +120,9 @@ fn refuse_foreign(path: &Path) -> Result<(), StorageError> {
         return Ok(());
     }
     let found = Db::list_cf(&Options::default(), path).map_err(storage)?;
-    let ours = |name: &String| name == "default" || Family::ALL.iter().any(|family| family.name() == name);
+    let ours = |name: &String| {
+        name == DEFAULT_COLUMN_FAMILY_NAME || Family::ALL.iter().any(|family| family.name() == name)
+    };
     if found.iter().all(ours) { Ok(()) } else { Err(StorageError::Foreign) }
 }
 
@@ -124,7 +136,9 @@ impl Rocks {
         refuse_foreign(path)?;
         let cache = Cache::new_lru_cache(memory_budget * CACHE_SHARE_PERCENT / 100);
         let families = Family::ALL
-            .map(|family| ColumnFamilyDescriptor::new(family.name(), family_options(family, &cache)));
+            .map(|family| ColumnFamilyDescriptor::new(family.name(), family_options(family, &cache)))
+            .into_iter()
+            .chain([ColumnFamilyDescriptor::new(DEFAULT_COLUMN_FAMILY_NAME, unused_family_options())]);
         let options = database_options(&cache, memory_budget);
         let db = Db::open_cf_descriptors(&options, path, families).map_err(storage)?;
         Ok(Self { cache, db: Arc::new(db) })
