@@ -162,6 +162,11 @@ impl Watch {
         }
     }
 
+    /// Lists an active user in a room that they are joined to.
+    pub fn list(&self, user: UserNum, room: RoomNum) {
+        self.change_membership(user, room, true);
+    }
+
     fn change_membership(&self, user: UserNum, room: RoomNum, joined: bool) {
         let Some(mut active) = self.users.get_mut(&user) else { return };
         let listed = active.rooms.contains(&room);

@@ -208,6 +208,8 @@ impl Request<'_> {
         match row.value.membership {
             Membership::Join => {
                 rooms.joined.push(room);
+                // A join published while the user was being listed in their rooms is not in that list.
+                self.reader.shared.watch.list(self.user, room);
                 if !was_joined {
                     rooms.newly_joined.push(room);
                 }
