@@ -92,6 +92,21 @@ impl Command for SendEvent {
 }
 
 impl SendEvent {
+    /// A message (`m.room.message`) with this content.
+    pub fn message(room_id: &str, sender: &str, content: JsonObject) -> Self {
+        Self {
+            room_id: room_id.to_owned(),
+            sender: sender.to_owned(),
+            is_guest: false,
+            kind: "m.room.message".to_owned(),
+            state_key: None,
+            content,
+            redacts: None,
+            transaction: None,
+            origin_server_ts: None,
+        }
+    }
+
     /// What is asked of an event besides the room's rules; completes its content. Answers what it redacts.
     fn check(&self, tx: &Tx, room: &RoomCtx, content: &mut JsonObject) -> Result<Option<String>> {
         match (self.kind.as_str(), self.state_key.as_deref()) {

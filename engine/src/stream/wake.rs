@@ -238,6 +238,26 @@ pub struct Wait {
     id: u64,
 }
 
+impl Wait {
+    /// Blocks this thread until it is ready; for programs without an async runtime.
+    pub fn block(self) {
+        let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+        let mut wait = std::pin::pin!(self);
+        while wait.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
+            std::thread::park();
+        }
+    }
+}
+
+/// Wakes a thread that waits.
+struct Unpark(std::thread::Thread);
+
+impl std::task::Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
 impl Future for Wait {
     type Output = ();
 

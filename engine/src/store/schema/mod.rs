@@ -122,3 +122,29 @@ const fn ids_are_unique() -> bool {
 }
 
 const _: () = assert!(ids_are_unique(), "two keyspaces share an id byte");
+
+#[cfg(test)]
+mod tests {
+    /// `docs/storage.md` is this table; `UPDATE_DOCS=1` writes it anew.
+    #[test]
+    fn the_documentation_lists_every_keyspace() {
+        let mut text = String::from(
+            "# Keyspaces\n\nMade from the schema table.\n\n| id | name | family | key | value | what it is |\n|---|---|---|---|---|---|\n",
+        );
+        for row in super::table() {
+            let (id, name, family, about) = (row.id, row.name, row.family, row.about.trim());
+            text.push_str(&format!(
+                "| {id} | {name} | {family:?} | `{}` | `{}` | {about} |\n",
+                row.key, row.value
+            ));
+        }
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/storage.md");
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(path, &text).unwrap();
+        }
+        assert!(
+            std::fs::read_to_string(path).unwrap() == text,
+            "docs/storage.md differs: run with UPDATE_DOCS=1"
+        );
+    }
+}

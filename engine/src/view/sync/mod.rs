@@ -90,7 +90,10 @@ impl View for Sync {
             && reader.shared.watch.has_news(user, since.pos) == Some(false)
         {
             // The reader's position may be behind the client's by what was never written (typing before a restart).
-            return Ok(nothing(reader.pos.max(since.pos)));
+            let pos = reader.pos.max(since.pos);
+            let token = SyncToken { pos, to_device: pos };
+            let (since, to_device_since, news) = (Some(pos), pos, Vec::new());
+            return Request { reader, user, device, since, to_device_since, sync: self, news }.nothing(token);
         }
         // A position from before a restart that was never written can be ahead of ours; there is nothing after it.
         let since = self.since.map(|since| since.pos.min(reader.pos));
@@ -101,11 +104,6 @@ impl View for Sync {
         };
         Request { reader, user, device, since, to_device_since, sync: self, news }.answer()
     }
-}
-
-fn nothing(pos: StreamPos) -> SyncAnswer {
-    let token = SyncToken { pos, to_device: pos };
-    SyncAnswer { body: format!("{{\"next_batch\":\"{token}\"}}").into_bytes(), token, is_empty: true }
 }
 
 /// Lists the user in their rooms, so that news there reach them.
@@ -133,9 +131,18 @@ impl Request<'_> {
         self.write_rooms(&mut body, &rooms)?;
         own::write(self, &mut body, &rooms, &messages)?;
         let is_empty = self.since.is_some() && body.len() == bare;
-        if !is_empty {
-            own::write_key_counts(self, &mut body)?;
-        }
+        self.finish(body, token, is_empty)
+    }
+
+    /// The answer to who knows everything.
+    fn nothing(&self, token: SyncToken) -> Result<SyncAnswer> {
+        let mut body = b"{".to_vec();
+        string_member(&mut body, "next_batch", &token.to_string());
+        self.finish(body, token, true)
+    }
+
+    fn finish(&self, mut body: Vec<u8>, token: SyncToken, is_empty: bool) -> Result<SyncAnswer> {
+        own::write_key_counts(self, &mut body)?;
         body.push(b'}');
         Ok(SyncAnswer { body, token, is_empty })
     }

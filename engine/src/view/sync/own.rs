@@ -196,8 +196,8 @@ fn write_device_lists(request: &Request<'_>, out: &mut Vec<u8>, rooms: &Rooms) -
     })
 }
 
-/// How many one-time keys are left, by algorithm, and which fallback keys are unused: in every answer that says anything,
-/// because clients take their absence for none.
+/// How many one-time keys are left, by algorithm, and which fallback keys are unused: in every answer, because
+/// clients take their absence for none.
 pub(super) fn write_key_counts(request: &Request<'_>, out: &mut Vec<u8>) -> Result<()> {
     if request.sync.device_id.is_none() {
         return Ok(());
