@@ -43,7 +43,7 @@ pub struct Context {
 
 /// The part of the memory budget that the engine's own caches take; the store has its own share, and what is left is
 /// for requests and the allocator.
-const ENGINE_CACHES_PERCENT: u64 = 15;
+const ENGINE_CACHES_PERCENT: u64 = 10;
 /// The folder of the store inside the data folder.
 pub const STORE_FOLDER: &str = "store";
 
