@@ -99,6 +99,10 @@ class Server:
         done = subprocess.run([binary(), "check", *options], capture_output=True, text=True, timeout=seconds)
         assert done.returncode == 0, done.stdout + done.stderr
 
+    def command(self, *arguments, seconds=60):
+        """Runs another command of the binary, while the server is stopped."""
+        return subprocess.run([binary(), *arguments], capture_output=True, text=True, timeout=seconds)
+
     def log_tail(self):
         return self.log_path.read_text(errors="replace")[-4000:]
 
