@@ -12,7 +12,7 @@ use crate::{
     },
     error::Result,
     room::{Event, visibility::Viewer},
-    store::{Direction, Reader, StorageError, schema},
+    store::{Direction, Reader, StorageError},
     view::{StreamToken, View, render::Renderer, timeline, timeline::Stretch},
 };
 
@@ -124,11 +124,6 @@ pub(crate) fn event_at(
     room: RoomNum,
     pos: StreamPos,
 ) -> Result<Option<Arc<Event>>, StorageError> {
-    let mut found = None;
-    let (from, to) = ((room, StreamPos(i64::MIN)), (room, StreamPos(pos.0.saturating_add(1))));
-    reader.scan_between(&schema::TIMELINE, &from, &to, Direction::Backward, |_, num| {
-        found = Some(num);
-        false
-    })?;
+    let found = timeline::last_at(reader, room, pos)?;
     found.map(|num| reader.event(num)).transpose()
 }

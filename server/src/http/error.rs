@@ -67,14 +67,14 @@ impl ApiError {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "M_UNKNOWN", "The server failed to handle this request")
     }
 
-    /// 503 for a disk that is full or fails: nothing of the request was kept, and it may be sent again when the operator
-    /// has seen to the disk. `cause` goes to the log, not to the client.
+    /// 503 for a disk that is full or fails: the request is not acknowledged, and may be sent again (with the same
+    /// transaction id) when there is room. `cause` goes to the log, not to the client.
     pub fn storage_failed(cause: impl std::fmt::Display) -> ApiError {
         tracing::error!(%cause, "a request failed at the store");
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "M_UNKNOWN",
-            "The server's storage is full or failing and the request was not carried out; try again later",
+            "The server's storage is full or failing and the request is not acknowledged; try again later",
         )
     }
 
