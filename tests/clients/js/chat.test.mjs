@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import { EventType, MatrixEventEvent, MsgType, Preset, ReceiptType, RelationType, RoomEvent, RoomStateEvent, ThreadEvent } from "matrix-js-sdk";
-import { decryptFile, encryptFile, eventOf, register, roomOf, typingOf, until } from "./session.mjs";
+import { decryptFile, encryptFile, eventOf, openThread, register, roomOf, typingOf, until } from "./session.mjs";
 
 describe("two users in an encrypted room", () => {
     let alice, bob, roomId, hello;
@@ -73,6 +73,7 @@ describe("two users in an encrypted room", () => {
             "body": "in the thread",
             "m.relates_to": { rel_type: RelationType.Thread, event_id: hello, is_falling_back: true },
         };
+        await openThread(bob, roomId, hello);
         const { event_id: id } = await bob.sendMessage(roomId, hello, content);
         const thread = await seen;
         assert.equal(thread.rootEvent.getId(), hello);

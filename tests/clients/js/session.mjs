@@ -5,7 +5,7 @@
 import "./quiet.mjs";
 import "fake-indexeddb/auto";
 import { randomBytes, webcrypto } from "node:crypto";
-import { ClientEvent, IndexedDBStore, MatrixEventEvent, RoomEvent, RoomMemberEvent, SyncState, createClient } from "matrix-js-sdk";
+import { ClientEvent, IndexedDBStore, MatrixEventEvent, RoomEvent, RoomMemberEvent, SyncState, ThreadEvent, createClient } from "matrix-js-sdk";
 
 export const baseUrl = process.env.HOMESERVER_URL ?? "http://127.0.0.1:8008";
 export const password = "correct horse battery staple";
@@ -104,6 +104,17 @@ export function eventOf(client, roomId, eventId) {
     };
     const names = [RoomEvent.Timeline, MatrixEventEvent.Decrypted, ClientEvent.Event, RoomEvent.LocalEchoUpdated];
     return until(client, names, () => undefined, now);
+}
+
+/**
+ * Opens a thread that has no answer yet, as a client does that shows the thread's panel before the answer is written.
+ * The SDK that meets a new thread by its first answer throws away that answer's local echo while it loads the thread.
+ */
+export function openThread(client, roomId, rootId) {
+    const room = client.getRoom(roomId);
+    const root = room.findEventById(rootId);
+    const thread = room.createThread(rootId, root, [root], true);
+    return until(room, [RoomEvent.TimelineReset, ThreadEvent.Update], () => undefined, () => thread.initialEventsFetched);
 }
 
 const readable = (event) => !event.isEncrypted() || (event.getClearContent() && !event.isDecryptionFailure());
