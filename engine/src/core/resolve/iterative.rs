@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::conflict::Conflicts;
 use super::events::{Events, Place};
-use super::facts::{AuthFacts, Role};
+use super::facts::Role;
 use super::hash::NumMap;
 use super::{Change, ResolveError, StateGraph};
 use crate::core::auth::{self, AuthState};
@@ -89,23 +89,29 @@ impl<'g, G: StateGraph> Resolving<'g, G> {
         }
     }
 
+    /// Takes an entry away again.
+    pub fn clear(&mut self, key: StateKeyId) {
+        self.entries.insert(key, None);
+    }
+
     /// Applies each of `events` that the state so far allows.
     pub fn apply(&mut self, events: &[Place]) -> Result<(), ResolveError<G::Error>> {
         for &place in events {
             self.events.load_auth(place)?;
-            let facts = self.events.facts(place).clone();
             // An event that is not state can be nobody's entry.
-            let Some(key) = facts.key() else { continue };
-            if self.allows(&facts, place)? {
+            let Some(key) = self.events.facts(place).key() else { continue };
+            if self.allows(place)? {
                 self.set(key, place);
             }
         }
         Ok(())
     }
 
-    /// Whether the state, with what the event itself brings, allows the event.
-    fn allows(&mut self, facts: &AuthFacts, place: Place) -> Result<bool, ResolveError<G::Error>> {
+    /// Whether the state, with the auth events of the event at `place` that were loaded, allows it. Version 1 loads none,
+    /// so that there the state alone decides.
+    pub fn allows(&mut self, place: Place) -> Result<bool, ResolveError<G::Error>> {
         let version = self.version;
+        let facts = self.events.facts(place).clone();
         let judge = Judge { place, state: RefCell::new(self), failed: RefCell::new(None) };
         let verdict = auth::check(version, facts.pdu(), &judge);
         match judge.failed.into_inner() {

@@ -26,6 +26,7 @@ mod power_order;
 mod subgraph;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod v1;
 mod v2;
 
 #[cfg(test)]
@@ -102,7 +103,7 @@ pub fn resolve<G: StateGraph>(
 ) -> Result<Vec<Change>, ResolveError<G::Error>> {
     let Some(conflicts) = Conflicts::between(graph, snapshots)? else { return Ok(Vec::new()) };
     let mut changes = match version.state_resolution {
-        StateResolution::V1 => Vec::new(),
+        StateResolution::V1 => v1::resolve(version, graph, &conflicts)?,
         StateResolution::V2 => v2::resolve(version, graph, &conflicts, false)?,
         StateResolution::V2_1 => v2::resolve(version, graph, &conflicts, true)?,
     };
