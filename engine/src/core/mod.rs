@@ -11,5 +11,6 @@ pub mod num;
 pub mod power_levels;
 mod property_path;
 pub mod push_rules;
+pub mod resolve;
 pub mod version;
 pub mod visibility;
