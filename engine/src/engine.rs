@@ -133,15 +133,23 @@ pub(crate) struct Shared {
     pub counters: Counters,
     pub events: Cache<EventNum, Event>,
     pub nodes: Cache<NodeId, StateNode>,
+    /// What state resolution made of which snapshots.
+    pub resolved: Cache<Vec<NodeId>, NodeId>,
     pub watch: Arc<Watch>,
     pub sessions: SessionCache,
     pub memo: crate::view::Memo,
+    /// How often a batch was staged that wrote events anew.
+    rewrites: AtomicU64,
     overlay: Arc<Overlay>,
     published: RwLock<Arc<Published>>,
     lanes: Vec<Mutex<()>>,
     queue: Queue,
     committer: Committer,
 }
+
+/// Bytes for remembered resolutions: some thousands. The forks of a room's recent past come again and again, older ones
+/// hardly ever.
+const RESOLVED_BYTES_MAX: usize = 1 << 20;
 
 /// Two commands wait for each other only if they share a lane; 1,024 of them make that rare by accident.
 const LANES: usize = 1024;
@@ -171,9 +179,11 @@ impl Engine {
             counters: prepared.counters,
             events: Cache::new(options.cache_bytes / 4 * 3),
             nodes: Cache::new(options.cache_bytes / 4),
+            resolved: Cache::new(RESOLVED_BYTES_MAX),
             watch: Arc::default(),
             sessions: SessionCache::default(),
             memo: crate::view::Memo::default(),
+            rewrites: AtomicU64::new(0),
             overlay: Arc::default(),
             published: RwLock::new(Arc::new(Published { moment, pos: prepared.pos })),
             lanes: (0..LANES).map(|_| Mutex::new(())).collect(),
@@ -284,8 +294,15 @@ impl Drop for Engine {
 impl Shared {
     /// A reader of the published moment.
     pub fn reader(self: &Arc<Self>) -> Reader {
+        // Before the moment: what is written anew after it must not be taken for its.
+        let rewrites = self.rewrites();
         let published = self.published.read().clone();
-        Reader::new(Base::Moment(published.moment.clone()), published.pos, self.clone())
+        Reader::new(Base::Moment(published.moment.clone()), published.pos, self.clone(), rewrites)
+    }
+
+    /// How often a batch was staged that wrote events anew.
+    pub fn rewrites(&self) -> u64 {
+        self.rewrites.load(Ordering::Acquire)
     }
 
     /// The last published position.
@@ -294,7 +311,8 @@ impl Shared {
     }
 
     fn latest(self: &Arc<Self>) -> Reader {
-        Reader::new(Base::Latest(self.backend.clone(), self.overlay.clone()), StreamPos::MAX, self.clone())
+        let base = Base::Latest(self.backend.clone(), self.overlay.clone());
+        Reader::new(base, StreamPos::MAX, self.clone(), self.rewrites())
     }
 
     fn hold(&self, lanes: &Lanes) -> Vec<parking_lot::MutexGuard<'_, ()>> {

@@ -2,6 +2,8 @@
 //!
 //! Invariant: no HTTP status and no Matrix error code appears here; the server maps variants to them in one place.
 
+use std::sync::Arc;
+
 use crate::{
     core::{event::EventError, filter::FilterError, push_rules::RulesError},
     store::StorageError,
@@ -22,9 +24,6 @@ pub enum Error {
     /// It is there already, or has changed in the meantime.
     #[error(transparent)]
     Conflict(#[from] Conflict),
-    /// The engine lacks events, keys or state that the caller can fetch.
-    #[error("events, keys or state are missing")]
-    Missing(Missing),
     /// The store failed; only the operator can act.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -247,15 +246,32 @@ pub enum Conflict {
     KeyExists,
 }
 
-/// What the engine lacks.
+/// What the engine lacks, and whoever drives it can fetch. Each is named once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Missing {
-    /// Ids of events.
-    pub events: Vec<String>,
-    /// Signing keys, as (server, key id).
-    pub keys: Vec<(String, String)>,
-    /// Events at which the room's state is needed.
-    pub state: Vec<String>,
+    /// Events that others follow: to be given with them, or passed by with the state that they lead to.
+    pub prev_events: Vec<Arc<str>>,
+    /// Events that allow others, or are part of a state that was given: to be given as outliers.
+    pub auth_events: Vec<Arc<str>>,
+    /// Events before which the state would let them in without what they follow.
+    pub state: Vec<Arc<str>>,
+}
+
+impl Missing {
+    /// Whether nothing is.
+    pub fn is_nothing(&self) -> bool {
+        self.prev_events.is_empty() && self.auth_events.is_empty() && self.state.is_empty()
+    }
+
+    /// Names each once, and not what is at hand.
+    pub(crate) fn settle(&mut self, at_hand: impl Fn(&str) -> bool) {
+        for list in [&mut self.prev_events, &mut self.auth_events, &mut self.state] {
+            list.sort_unstable();
+            list.dedup();
+        }
+        self.prev_events.retain(|event_id| !at_hand(event_id));
+        self.auth_events.retain(|event_id| !at_hand(event_id));
+    }
 }
 
 /// The engine's result.

@@ -15,6 +15,7 @@ mod error;
 mod fixture;
 mod media;
 mod open;
+pub mod remote;
 pub mod room;
 pub mod store;
 mod stream;

@@ -12,8 +12,8 @@ pub(super) fn check(checker: &mut Checker<'_>) -> Result<(), StorageError> {
     threads(checker)?;
     receipts(checker)?;
     aliases(checker)?;
-    checker.rows(&schema::EARLY_REDACTIONS, |row, (room, _), redaction| {
-        event_in(row, room, redaction, None, "the redaction")
+    checker.rows(&schema::EARLY_REDACTIONS, |row, (room, _), redactions| {
+        redactions.into_iter().try_for_each(|redaction| event_in(row, room, redaction, None, "the redaction"))
     })?;
     checker.rows(&schema::PUBLIC_ROOMS, |row, room, ()| {
         let there = row.reader().has(&schema::ROOM_HEADS, &room)?;

@@ -2,6 +2,7 @@
 
 pub mod acl;
 pub mod auth;
+pub mod checked;
 pub mod event;
 pub mod filter;
 mod glob;

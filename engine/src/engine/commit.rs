@@ -23,6 +23,9 @@ use crate::{
 /// first in a group, and stays below what a distributed engine would take.
 const GROUP_BYTES_MAX: usize = 8 << 20;
 
+/// What a remembered resolution costs: two roots on average, and the entry.
+const RESOLVED_BYTES: usize = 128;
+
 /// One staged batch.
 struct Staged {
     changes: Vec<Change>,
@@ -30,7 +33,10 @@ struct Staged {
     last_pos: StreamPos,
     names: Vec<CarriedName>,
     touches: Touches,
-    replaced: Vec<Arc<Event>>,
+    /// Events that it wrote.
+    events: Vec<Arc<Event>>,
+    /// Whether some of them were there before.
+    rewrites: bool,
     ticket: Arc<Ticket>,
     number: u64,
 }
@@ -154,8 +160,17 @@ impl Shared {
         let first = StreamPos(inner.pos.0 + 1);
         inner.pos = StreamPos(inner.pos.0 + positions);
         inner.number += 1;
-        for (event, index) in &tx.events {
+        for (event, index) in &tx.positions {
             event.set_position(StreamPos(first.0 + i64::from(*index)));
+        }
+        // From here on the commands that come see these events as they are now.
+        if tx.rewrites {
+            self.rewrites.fetch_add(1, Ordering::AcqRel);
+        }
+        let events: Vec<Arc<Event>> = tx.written_events().cloned().collect();
+        self.remember(&events);
+        for (snapshots, resolved) in &tx.resolved {
+            self.resolved.insert(snapshots.clone(), Arc::new(*resolved), RESOLVED_BYTES);
         }
         let mut changes = tx.batch.resolve(first);
         let pos = inner.pos;
@@ -169,7 +184,8 @@ impl Shared {
             last_pos: inner.pos,
             names: tx.names,
             touches: tx.touches,
-            replaced: tx.replaced,
+            events,
+            rewrites: tx.rewrites,
             ticket: ticket.clone(),
             number: inner.number,
         };
@@ -187,6 +203,12 @@ impl Shared {
             self.commit_group(group);
         }
         drop(committing);
+    }
+
+    fn remember(&self, events: &[Arc<Event>]) {
+        for event in events {
+            self.events.replace(event.num, event.clone(), event.weight());
+        }
     }
 
     fn commit_group(self: &Arc<Self>, mut group: Vec<Staged>) {
@@ -210,8 +232,10 @@ impl Shared {
             self.sessions.note(staged.last_pos, &staged.touches);
             self.watch.note(staged.last_pos, &staged.touches, &mut wakers);
         }
-        for event in group.iter().flat_map(|staged| &staged.replaced) {
-            self.events.replace(event.num, event.clone(), event.weight());
+        if group.iter().any(|staged| staged.rewrites) {
+            // Whoever read an older moment meanwhile may have remembered what is no longer so.
+            self.rewrites.fetch_add(1, Ordering::AcqRel);
+            group.iter().filter(|staged| staged.rewrites).for_each(|staged| self.remember(&staged.events));
         }
         *self.published.write() = Arc::new(Published { moment: self.backend.snapshot(), pos });
         self.overlay.lift(number);
@@ -230,8 +254,12 @@ impl Shared {
         let since = std::mem::take(&mut inner.staged);
         inner.settled = inner.number;
         self.overlay.lift(inner.number);
-        // Caches may hold events of the group that never came to be. Their numbers are never given out again, and no
-        // index leads to them, so they are only dead weight until evicted. The reserved marks may not have been written.
+        // What never came to be is forgotten; the next reader finds what is on disk.
+        for event in group.iter().chain(&since).flat_map(|staged| &staged.events) {
+            self.events.forget(&event.num);
+        }
+        self.resolved.clear();
+        // The reserved marks may not have been written.
         inner.reserved = Reserved::default();
         drop(inner);
         for staged in group {

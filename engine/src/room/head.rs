@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Event, room_version};
+use super::{Event, room_version, snapshot::power_levels};
 use crate::{
     core::{
         num::{NodeId, RoomNum},
@@ -45,6 +45,7 @@ impl RoomCtx {
             state: NodeId(0),
             joined: 0,
             invited: 0,
+            partial_state: false,
         };
         Ok(Self { num, id: room_id.into(), version, head })
     }
@@ -66,9 +67,7 @@ impl RoomCtx {
 
     /// The room's power levels, by default where it has set none; `None` before its create event.
     pub fn power_levels(&self, reader: &Reader) -> Result<Option<Arc<PowerLevels>>, StorageError> {
-        let Some(create) = self.state(reader, "m.room.create", "")? else { return Ok(None) };
-        let event = self.state(reader, "m.room.power_levels", "")?.unwrap_or_else(|| create.clone());
-        event.power_levels(&create).map(Some)
+        power_levels(|kind| self.state(reader, kind, ""))
     }
 }
 

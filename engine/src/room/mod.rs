@@ -1,16 +1,21 @@
 //! Rooms: events, state, timeline, members and what hangs on them.
 
+mod accept;
 pub(crate) mod alias;
 mod append;
 mod event;
+mod fork;
+pub mod gap;
 mod head;
 pub mod members;
 pub(crate) mod membership;
 pub(crate) mod presets;
 pub mod receipts;
+pub mod receive;
 mod redactions;
 pub(crate) mod relations;
 pub(crate) mod sending;
+mod snapshot;
 pub mod state;
 mod stripped_state;
 mod summary;

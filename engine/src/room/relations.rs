@@ -98,7 +98,7 @@ pub(crate) fn remove(tx: &mut Tx, event: &Event) -> Result<()> {
     let Some((rel_type, target_id)) = relation_of(&pdu.content) else { return Ok(()) };
     let Some(target) = tx.event_num(target_id)? else { return Ok(()) };
     let class = RelationClass::of(rel_type);
-    let key = (room, class as u8, target, event.pos());
+    let key = (room, class as u8, target, tx.position_of(event));
     if !tx.has(&schema::RELATIONS, &key)? {
         return Ok(());
     }

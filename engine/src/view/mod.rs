@@ -2,6 +2,7 @@
 
 mod account;
 mod account_data;
+mod check_pdus;
 mod context;
 mod event_by_timestamp;
 mod joined_rooms;
@@ -28,6 +29,7 @@ mod tests;
 
 pub use account::*;
 pub use account_data::*;
+pub use check_pdus::CheckPdus;
 pub use context::{CONTEXT_LIMIT_DEFAULT, EventContext, OneEvent};
 pub use event_by_timestamp::EventByTimestamp;
 pub use joined_rooms::JoinedRooms;

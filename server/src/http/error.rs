@@ -146,7 +146,6 @@ impl From<Error> for ApiError {
                 Conflict::MediaExists => ApiError::cannot_overwrite_media(sentence),
                 Conflict::KeyExists => ApiError::invalid_param(sentence),
             },
-            Error::Missing(_) => ApiError::not_found(sentence),
             Error::Storage(error @ (StorageError::Io(_) | StorageError::Abandoned)) => {
                 ApiError::storage_failed(error)
             }

@@ -224,3 +224,26 @@ pub(crate) fn set(
 ) -> Result<NodeId, StorageError> {
     Ok(NodeId(tree::insert(&mut TreesMut { tx, room }, snapshot.0, key.0, event.0)?))
 }
+
+/// The snapshot that follows from `snapshot` by changing entries. O(changes × log n) new nodes.
+pub(crate) fn apply(
+    tx: &mut Tx,
+    room: RoomNum,
+    snapshot: NodeId,
+    changes: &[(StateKeyId, Option<EventNum>)],
+) -> Result<NodeId, StorageError> {
+    let changes = changes.iter().map(|(key, event)| (key.0, event.map(|event| event.0)));
+    Ok(NodeId(tree::apply(&mut TreesMut { tx, room }, snapshot.0, changes)?))
+}
+
+/// A snapshot of these entries, of which each key may occur once. O(n).
+pub(crate) fn build(
+    tx: &mut Tx,
+    room: RoomNum,
+    mut entries: Vec<(StateKeyId, EventNum)>,
+) -> Result<NodeId, StorageError> {
+    entries.sort_unstable();
+    entries.dedup_by_key(|(key, _)| *key);
+    let entries = entries.into_iter().map(|(key, event)| (key.0, event.0));
+    Ok(NodeId(tree::build(&mut TreesMut { tx, room }, entries)?))
+}

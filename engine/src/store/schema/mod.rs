@@ -13,6 +13,7 @@ mod device;
 mod media;
 mod names;
 mod presence;
+mod remote;
 mod room;
 
 pub use account::*;
@@ -20,6 +21,7 @@ pub use device::*;
 pub use media::*;
 pub use names::*;
 pub use presence::*;
+pub use remote::*;
 pub use room::*;
 
 /// A typed part of the store: all keys that begin with its id byte.
@@ -93,7 +95,7 @@ pub(crate) use keyspaces;
 
 /// The topics, each a file beside this one.
 const TOPICS: &[&[KeyspaceRow]] =
-    &[names::TABLE, room::TABLE, presence::TABLE, account::TABLE, device::TABLE, media::TABLE];
+    &[names::TABLE, room::TABLE, presence::TABLE, account::TABLE, device::TABLE, media::TABLE, remote::TABLE];
 
 /// The whole table, in the order of the id bytes.
 pub fn table() -> Vec<KeyspaceRow> {
