@@ -110,7 +110,9 @@ pub(super) fn settle(tx: &mut Tx, room: &mut RoomCtx, cause: &Arc<Event>) -> Res
     room.head.state = fork::merged(tx, room, ends.snapshots)?;
     let changes = tx.state_difference(room.num, before, room.head.state)?;
     if !changes.is_empty() {
+        room.head.forked = true;
         let pos = tx.next_position();
+        tx.put(&schema::STATE_CHANGES, &(room.num, pos), &room.head.state);
         follow_state(tx, room, cause, pos, &changes)?;
         tx.touch(Touch::Room(room.num));
     }
@@ -202,6 +204,7 @@ fn advance(
         let change = key.map(|key| state::StateChange { key, before: None, after: Some(num) });
         return Ok(Advance { changes: change.into_iter().collect(), at_head });
     }
+    room.head.forked = true;
     let others = fork::states_of_extremities(tx, room, Some(num))?;
     room.head.partial_state = others.partial || (!is_followed && arrival.partial_state);
     let own = (!is_followed).then_some(state_after);

@@ -68,6 +68,11 @@ impl Event {
         let _ = self.pdu.set(pdu);
     }
 
+    /// Which entry of the state it is, if it is a state event.
+    pub(crate) fn state_key_id(&self) -> Option<StateKeyId> {
+        self.header.state_key.map(|state_key| StateKeyId::new(self.header.kind, state_key))
+    }
+
     /// The rules that it obeys.
     pub fn version(&self) -> Result<&'static RoomVersion, StorageError> {
         room_version(self.header.version)
@@ -102,9 +107,15 @@ impl Event {
             return Ok(facts.clone());
         }
         let header = &self.header;
-        let key = header.state_key.map(|state_key| StateKeyId::new(header.kind, state_key));
         let rejected = header.status == EventStatus::Rejected;
-        let facts = AuthFacts::new(self.pdu()?, self.num, &header.auth, header.auth_depth, rejected, key);
+        let facts = AuthFacts::new(
+            self.pdu()?,
+            self.num,
+            &header.auth,
+            header.auth_depth,
+            rejected,
+            self.state_key_id(),
+        );
         Ok(self.auth_facts.get_or_init(|| Arc::new(facts)).clone())
     }
 

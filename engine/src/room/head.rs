@@ -46,6 +46,7 @@ impl RoomCtx {
             joined: 0,
             invited: 0,
             partial_state: false,
+            forked: false,
         };
         Ok(Self { num, id: room_id.into(), version, head })
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::{AtHand, GivenState, given_entries, judge_by_state};
 use crate::{
-    core::num::{EventNum, NodeId, RoomNum, StateKeyId, StreamPos},
+    core::num::{EventNum, NodeId, RoomNum, StreamPos},
     error::{Missing, Result},
     room::{
         Event, RoomCtx,
@@ -75,8 +75,7 @@ fn judge_again(
     before: NodeId,
 ) -> Result<()> {
     let allowed = judge_by_state(tx, room, &*event.pdu()?, before, &[])?.is_ok();
-    let key = event.header.state_key.map(|state_key| StateKeyId::new(event.header.kind, state_key));
-    let after = match key {
+    let after = match event.state_key_id() {
         Some(key) if allowed => state::set(tx, room.num, before, key, event.num)?,
         _ => before,
     };

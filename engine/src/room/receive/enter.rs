@@ -7,10 +7,7 @@ use std::sync::Arc;
 
 use super::{AtHand, Outcome, allowing, given_entries, judge_by_auth_events, judge_by_state};
 use crate::{
-    core::{
-        event::Pdu,
-        num::{NodeId, StateKeyId},
-    },
+    core::{event::Pdu, num::NodeId},
     error::{Missing, Result},
     room::{
         Event, RoomCtx,
@@ -55,6 +52,7 @@ pub(crate) fn enter(
     let before = std::mem::replace(&mut room.head.state, snapshot);
     room.head.extremities.clear();
     room.head.partial_state = partial;
+    room.head.forked |= !is_new;
     let arrival = Arrival {
         pdu: join.clone(),
         known_as: known.map(|event| event.num),
@@ -82,9 +80,8 @@ fn follow_missed(
     before: NodeId,
     snapshot: NodeId,
 ) -> Result<()> {
-    let own = join.header.state_key.map(|state_key| StateKeyId::new(join.header.kind, state_key));
     let mut changes = tx.state_difference(room.num, before, snapshot)?;
-    changes.retain(|change| Some(change.key) != own);
+    changes.retain(|change| Some(change.key) != join.state_key_id());
     let pos = tx.next_position();
     follow_state(tx, room, join, pos, &changes)
 }

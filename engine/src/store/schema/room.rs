@@ -56,6 +56,8 @@ keyspaces! { TABLE:
     31 GAPS: Events, (RoomNum, StreamPos) => StreamPos;
     #[doc = "The events of a room, in the order in which they came, whose state is known in part only, since a join that left members out."]
     32 PARTIAL_STATES: Events, (RoomNum, StreamPos) => EventNum;
+    #[doc = "A room's current state since a position at which it changed by no event that came then: history that healed a fork, or members that became known."]
+    33 STATE_CHANGES: Events, (RoomNum, StreamPos) => NodeId;
 }
 
 /// An event as graph walks, authorisation, filters and visibility see it.
@@ -129,6 +131,8 @@ pub struct RoomHead {
     pub invited: u64,
     /// Whether the current state lacks members.
     pub partial_state: bool,
+    /// Whether the current state ever was another than that after the last event.
+    pub forked: bool,
 }
 
 /// An event that is not here and that another follows.

@@ -16,9 +16,9 @@ use crate::{
         num::{NodeId, RoomNum, StreamPos, UserNum},
     },
     error::{Error, Result},
-    room::{Event, receipts, typing, unread},
+    room::{Event, gap, receipts, typing, unread},
     store::{
-        Direction, Positioned, StorageError, schema,
+        Direction, Positioned, Reader, StorageError, schema,
         schema::{Membership, UserRoom},
     },
     view::{
@@ -159,18 +159,27 @@ fn write_events(
     let mut renderer = renderer(request, room)?;
     let timeline = read_timeline(request, &mut renderer, since, until)?;
     let end = match timeline.events.last().filter(|event| event.pos() == until) {
-        Some(last) => last.header.state_after,
+        Some(last) => last.header.room_state,
         None => state::at(request.reader, room, until)?,
     };
-    let beginning = timeline.events.first().map_or(end, |first| first.header.state_before);
+    let forked = state::was_forked(request.reader, room)?;
+    let beginning = match timeline.events.first() {
+        Some(first) if forked => state::at(request.reader, room, StreamPos(first.pos().0.saturating_sub(1)))?,
+        Some(first) => first.header.state_before,
+        None => end,
+    };
     let from = match since.filter(|_| !request.sync.full_state) {
         None => None,
         // Without a gap what the client knows is the state at the timeline's start.
-        Some(_) if !timeline.limited => Some(beginning),
+        Some(_) if !timeline.limited && !forked => Some(beginning),
         Some(since) => Some(state::at(request.reader, room, since)?),
     };
     let to = if request.sync.state_after { end } else { beginning };
-    let selected = select_state(request, room, &Span { from, to }, &timeline)?;
+    let mut selected = select_state(request, room, &Span { from, to }, &timeline)?;
+    if forked && !request.sync.state_after {
+        let beside = state::beside_timeline(request.reader, room, (beginning, end), &timeline.events)?;
+        selected.extend(request.reader.events(&beside)?);
+    }
     if !timeline.events.is_empty() || timeline.limited || since.is_none() {
         write_timeline(request, &mut renderer, out, &timeline)?;
     }
@@ -215,8 +224,23 @@ fn read_timeline(
     let stretch = Stretch { after, up_to: until, direction: Direction::Backward, limit };
     let mut page = timeline::page(request.reader, viewer, stretch, filter)?;
     page.events.reverse();
+    if let Some(behind_gap) = last_behind_gap(request.reader, &page.events)? {
+        // What is missing there can be asked for with `/messages`.
+        page.events.drain(..behind_gap);
+        page.rest = Some(StreamToken::before(page.events.first().map_or(until, |first| first.pos())).0);
+    }
     let prev_batch = page.events.first().map_or(until, |first| StreamToken::before(first.pos()).0);
     Ok(Timeline { events: page.events, limited: page.rest.is_some(), prev_batch })
+}
+
+/// The index of the last of the events before which there is a gap.
+fn last_behind_gap(reader: &Reader, events: &[Arc<Event>]) -> Result<Option<usize>, StorageError> {
+    for (at, event) in events.iter().enumerate().rev() {
+        if gap::is_open_before(reader, event)? {
+            return Ok(Some(at));
+        }
+    }
+    Ok(None)
 }
 
 fn write_timeline(
