@@ -208,7 +208,9 @@ impl Engine {
 
     /// Runs a command. The decision is made before this returns; the future is ready when it is on disk.
     ///
-    /// Errors: the command's own; [`StorageError`] when the batch could not be written, in which case nothing of it was.
+    /// Errors: the command's own; [`StorageError`] when it is not known to be written. It is then not there, but may be
+    /// after a failing disk's restart, or once a store that could not even be read answers again: a command that is to
+    /// happen once carries a transaction id, by which it is found when it is tried again.
     pub fn write<C: Command>(&self, command: C) -> Pending<C::Output> {
         let lanes = command.lanes();
         loop {

@@ -17,7 +17,10 @@ mod value;
 
 #[cfg(feature = "rocksdb")]
 pub use backend::rocks::Rocks;
-pub use backend::{Backend, Change, Direction, Durability, Family, Read, memory::Memory};
+pub use backend::{
+    Backend, Change, Direction, Durability, Family, Read,
+    memory::{Faults, Memory},
+};
 pub(crate) use batch::Batch;
 pub(crate) use cache::Cache;
 pub(crate) use intern::{CarriedName, InternedKind, Interner, next_numbers};
