@@ -24,7 +24,7 @@ pub mod view;
 pub use command::{Command, Lanes};
 pub use engine::{Clock, Committer, Engine, Options, Pending, Random, SystemClock, SystemRandom};
 pub use error::{Conflict, Denied, Error, Invalid, Missing, Result, What};
-pub use room::{Preset, RoomSummary};
+pub use room::{Freed, Preset, PurgeProgress, RoomSummary};
 pub use store::{
     Durability, StorageError,
     schema::{MediaFile, Membership, PresenceState},

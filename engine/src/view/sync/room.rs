@@ -157,7 +157,7 @@ fn write_events(
     until: StreamPos,
 ) -> Result<bool> {
     let mut renderer = renderer(request, room)?;
-    let timeline = read_timeline(request, &mut renderer, since, until)?;
+    let timeline = read_timeline(request, &mut renderer, room, since, until)?;
     let end = match timeline.events.last().filter(|event| event.pos() == until) {
         Some(last) => last.header.state_after,
         None => state::at(request.reader, room, until)?,
@@ -203,6 +203,7 @@ fn renderer<'r>(request: &Request<'r>, room: RoomNum) -> Result<Renderer<'r>> {
 fn read_timeline(
     request: &Request<'_>,
     renderer: &mut Renderer<'_>,
+    room: RoomNum,
     since: Option<StreamPos>,
     until: StreamPos,
 ) -> Result<Timeline> {
@@ -216,7 +217,12 @@ fn read_timeline(
     let mut page = timeline::page(request.reader, viewer, stretch, filter)?;
     page.events.reverse();
     let prev_batch = page.events.first().map_or(until, |first| StreamToken::before(first.pos()).0);
-    Ok(Timeline { events: page.events, limited: page.rest.is_some(), prev_batch })
+    // What was purged is a gap, too: the client may lack changes of the state in it.
+    let is_cut = match since {
+        Some(since) if page.rest.is_none() => timeline::is_cut(request.reader, room, since)?,
+        _ => false,
+    };
+    Ok(Timeline { events: page.events, limited: page.rest.is_some() || is_cut, prev_batch })
 }
 
 fn write_timeline(
