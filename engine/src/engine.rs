@@ -26,7 +26,7 @@ use crate::{
     },
     error::{Error, Result},
     open,
-    room::{Event, StateNode},
+    room::{Event, Freed, StateNode, purge},
     store::{Backend, Base, Cache, Durability, Interner, Overlay, Read, Reader, StorageError, Tx},
     stream::{Touch, Wait, Watch},
     view::View,
@@ -208,7 +208,9 @@ impl Engine {
 
     /// Runs a command. The decision is made before this returns; the future is ready when it is on disk.
     ///
-    /// Errors: the command's own; [`StorageError`] when the batch could not be written, in which case nothing of it was.
+    /// Errors: the command's own; [`StorageError`] when it is not known to be written. It is then not there, but may be
+    /// after a failing disk's restart, or once a store that could not even be read answers again: a command that is to
+    /// happen once carries a transaction id, by which it is found when it is tried again.
     pub fn write<C: Command>(&self, command: C) -> Pending<C::Output> {
         let lanes = command.lanes();
         loop {
@@ -270,6 +272,17 @@ impl Engine {
     /// A text of `chars` random characters of the URL-safe Base64 alphabet, six bits each.
     pub fn random_text(&self, chars: usize) -> String {
         self.shared.reader().random_text(chars)
+    }
+
+    /// Gives the disk back what a purge has freed. Takes as long as it takes to write anew what else lies there; reads
+    /// and writes go on meanwhile. What it does not reach, the store's own compactions free in time.
+    ///
+    /// Errors: [`StorageError`].
+    pub fn free_disk(&self, freed: &Freed) -> Result<()> {
+        for (family, start, end) in purge::ranges(freed) {
+            self.shared.backend.compact(family, &start, Some(&end))?;
+        }
+        Ok(())
     }
 
     /// Figures for the metrics, by name.

@@ -193,6 +193,8 @@ pub enum What {
     Media,
     /// A tag.
     Tag,
+    /// A purge.
+    Purge,
 }
 
 impl std::fmt::Display for What {
@@ -213,6 +215,7 @@ impl std::fmt::Display for What {
             Self::KeyBackup => "key backup",
             Self::Media => "media",
             Self::Tag => "tag",
+            Self::Purge => "purge",
         })
     }
 }
@@ -244,6 +247,12 @@ pub enum Conflict {
     /// The same key id was uploaded with another key.
     #[error("a key with this id exists and is different")]
     KeyExists,
+    /// Something of the room is being removed.
+    #[error("this room is being purged")]
+    PurgeRunning,
+    /// Users of this server are in the room.
+    #[error("users of this server are in the room")]
+    LocalMembers,
 }
 
 /// What the engine lacks, and whoever drives it can fetch. Each is named once.

@@ -25,7 +25,7 @@ pub use command::{Command, Lanes};
 pub use engine::{Clock, Committer, Engine, Options, Pending, Random, SystemClock, SystemRandom};
 pub use error::{Conflict, Denied, Error, Invalid, Missing, Result, What};
 pub use room::{
-    Preset, RoomSummary,
+    Freed, Preset, PurgeProgress, RoomSummary,
     receive::{GivenState, Outcome},
 };
 pub use store::{

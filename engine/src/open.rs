@@ -87,7 +87,7 @@ fn create(backend: &dyn Backend, options: &Options) -> Result<(), StorageError> 
     options.random.fill(&mut suffix);
     let key_version = format!("a_{:02x}{:02x}{:02x}", suffix[0], suffix[1], suffix[2]);
     backend.commit(
-        vec![
+        &[
             put_fact(FACT_LINEAGE, LINEAGE.to_vec()),
             put_fact(FACT_SCHEMA, SCHEMA_VERSION.to_be_bytes().to_vec()),
             put_fact(FACT_SERVER_NAME, options.server_name.clone().into_bytes()),

@@ -33,6 +33,13 @@ pub(super) fn check(checker: &mut Checker<'_>) -> Result<(), StorageError> {
         row.expect(known, "the body has no header");
         Ok(())
     })?;
+    checker.rows(&schema::OFF_TIMELINE, |row, (room, num), ()| {
+        let header = row.reader().get(&schema::EVENT_HEADERS, &num)?;
+        let agrees = header
+            .is_some_and(|header| header.value.room == room && header.value.status != EventStatus::Accepted);
+        row.expect(agrees, "the event is another room's, in its timeline, or not there");
+        Ok(())
+    })?;
     checker.rows(&schema::TIMELINE, |row, (room, pos), num| {
         let header = row.reader().get(&schema::EVENT_HEADERS, &num)?;
         let agrees = header.is_some_and(|header| header.pos == pos && header.value.room == room);
@@ -69,6 +76,9 @@ fn event(row: &mut Row<'_, '_>, num: EventNum, header: &Positioned<EventHeader>)
         let stands = row.reader().get(&schema::TIMELINE, &(header.value.room, header.pos))?;
         row.expect(stands == Some(num), "the event is not in the timeline at its position");
         state(row, num, &header.value)?;
+    } else {
+        let is_listed = row.reader().has(&schema::OFF_TIMELINE, &(header.value.room, num))?;
+        row.expect(is_listed, "the event is not listed among those off the timeline");
     }
     Ok(())
 }
@@ -145,6 +155,7 @@ fn fields(row: &mut Row<'_, '_>, pdu: &Pdu, header: &EventHeader) -> Result<(), 
 fn edges(row: &mut Row<'_, '_>, pdu: &Pdu, header: &EventHeader) -> Result<(), StorageError> {
     let reader = row.reader();
     let is_own = server_name(&pdu.sender) == Some(&*reader.shared.server_name);
+    let is_cut = reader.has(&schema::HISTORY_STARTS, &header.room)?;
     for (what, ids, nums) in
         [("a previous", &pdu.prev_events, &header.prev), ("an auth", &pdu.auth_events, &header.auth)]
     {
@@ -157,7 +168,9 @@ fn edges(row: &mut Row<'_, '_>, pdu: &Pdu, header: &EventHeader) -> Result<(), S
             row.expect(there, &format!("{what} event is not there: number {}", num.0));
             row.expect(named.contains(num), &format!("{what} event is not one that the body names"));
         }
-        let has_all = !is_own || (named.len() == nums.len() && named.len() == ids.len());
+        // A purge cuts what leads to the history that it removes.
+        let may_lack = !is_own || (what == "a previous" && is_cut);
+        let has_all = may_lack || (named.len() == nums.len() && named.len() == ids.len());
         row.expect(has_all, &format!("the header lacks {what} event that the body names"));
     }
     Ok(())

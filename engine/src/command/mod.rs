@@ -15,6 +15,7 @@ mod log_in;
 mod media;
 mod passing_token;
 mod profile;
+mod purge;
 mod receive_pdus;
 mod register;
 mod send_event;
@@ -40,6 +41,7 @@ pub use log_in::{EndOlderTokens, LogIn, NoteSeen, RefreshTokens, RemoveDevices, 
 pub use media::{CreateMedia, CreatedMedia, NoteMediaAccess, StoreMedia};
 pub use passing_token::{MakePassingToken, SpendPassingToken};
 pub use profile::{SetProfileField, ShowProfile};
+pub use purge::{PurgeBefore, PurgeHistory, PurgeRoom, StepPurge};
 pub use receive_pdus::{CompleteState, EnterRoom, ReceivePdus, Received, StoreOutliers, StoreServerKeys};
 pub use register::{MakeFirstToken, Register, Registered};
 pub use send_event::SendEvent;

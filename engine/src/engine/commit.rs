@@ -1,4 +1,14 @@
 //! Staging and the committer: positions in commit order, one sync for all that wait, published last.
+//!
+//! A commit that fails may have been written all the same (see `Backend::commit`). Nothing is staged or committed on a
+//! guess: the committer reads back whether what the group leaves is there. If it is, the group is published as if the
+//! commit had succeeded; if it is not, the group is given up, with all that was staged after it; if the store cannot be
+//! read either, the group stays in doubt and is settled before the next commit is tried. Positions and numbers of a group
+//! given up are not used again.
+//!
+//! What is left, and cannot be closed from this side of a disk that takes no more writes: a batch answered with an error
+//! may be there after a restart, whole, if nothing was committed since. It is the last of all then, so that no later
+//! write rests on its absence, and its transaction id, which is part of it, makes the client's retry find it.
 
 use std::{
     sync::{
@@ -18,6 +28,12 @@ use crate::{
     room::Event,
     store::{CarriedName, Change, StorageError, Tx},
 };
+
+mod outcome;
+#[cfg(test)]
+mod tests;
+
+use outcome::is_in_effect;
 
 /// Bytes of changes that one group takes at most; what is staged beyond waits for the next. Bounds the latency of the
 /// first in a group, and stays below what a distributed engine would take.
@@ -76,9 +92,10 @@ impl Ticket {
         }
     }
 
+    /// Tells whoever waits; the first word counts.
     fn finish(&self, result: Result<(), StorageError>) {
         let mut state = self.state.lock();
-        state.result = Some(result);
+        state.result.get_or_insert(result);
         let waker = state.waker.take();
         drop(state);
         self.done.notify_all();
@@ -94,8 +111,15 @@ pub(super) struct Queue {
     filled: Condvar,
     /// Grows with each failed commit; a decision begun in an older epoch may rest on what never came to be.
     epoch: AtomicU64,
-    /// Only one committer at a time, also when it is whoever writes.
-    committing: Mutex<()>,
+    /// Only one committer at a time, also when it is whoever writes; with the group that is in doubt.
+    committing: Mutex<Option<Doubt>>,
+}
+
+/// A group whose commit failed, and of which it could not be read whether it was written. Whoever waited for it has
+/// their error.
+struct Doubt {
+    group: Vec<Staged>,
+    changes: Vec<Change>,
 }
 
 struct Inner {
@@ -117,7 +141,7 @@ impl Queue {
             inner: Mutex::new(inner),
             filled: Condvar::new(),
             epoch: AtomicU64::new(0),
-            committing: Mutex::new(()),
+            committing: Mutex::new(None),
         }
     }
 
@@ -197,12 +221,15 @@ impl Shared {
 
     /// Commits all that is staged now.
     pub(super) fn commit_staged(self: &Arc<Self>) {
-        let committing = self.queue.committing.lock();
+        let mut doubt = self.queue.committing.lock();
         let group = take_group(&mut self.queue.inner.lock().staged);
-        if !group.is_empty() {
-            self.commit_group(group);
+        if group.is_empty() {
+            return;
         }
-        drop(committing);
+        match self.settle(&mut doubt) {
+            Ok(()) => *doubt = self.commit_group(group),
+            Err(error) => self.abandon(&group, &error),
+        }
     }
 
     fn remember(&self, events: &[Arc<Event>]) {
@@ -211,14 +238,40 @@ impl Shared {
         }
     }
 
-    fn commit_group(self: &Arc<Self>, mut group: Vec<Staged>) {
+    /// Finds out what became of the group that is in doubt.
+    fn settle(self: &Arc<Self>, doubt: &mut Option<Doubt>) -> Result<(), StorageError> {
+        let Some(Doubt { changes, .. }) = doubt else { return Ok(()) };
+        let written = is_in_effect(&*self.backend, changes)?;
+        if let Some(Doubt { group, .. }) = doubt.take().filter(|_| written) {
+            self.publish(group);
+        }
+        Ok(())
+    }
+
+    /// Commits a group, and returns it when it is not known what became of it.
+    fn commit_group(self: &Arc<Self>, mut group: Vec<Staged>) -> Option<Doubt> {
         let changes: Vec<Change> =
             group.iter_mut().flat_map(|staged| std::mem::take(&mut staged.changes)).collect();
         // What is only in memory (typing) takes positions, but nothing is written for it.
-        let result = if changes.is_empty() { Ok(()) } else { self.backend.commit(changes, self.durability) };
-        match result {
-            Ok(()) => self.publish(group),
-            Err(error) => self.abandon(group, &error),
+        let result = if changes.is_empty() { Ok(()) } else { self.backend.commit(&changes, self.durability) };
+        let Err(error) = result else {
+            self.publish(group);
+            return None;
+        };
+        match is_in_effect(&*self.backend, &changes) {
+            Ok(true) => {
+                tracing::warn!(%error, "a commit was written though it seemed to fail");
+                self.publish(group);
+                None
+            }
+            Ok(false) => {
+                self.abandon(&group, &error);
+                None
+            }
+            Err(_) => {
+                self.abandon(&group, &error);
+                Some(Doubt { group, changes })
+            }
         }
     }
 
@@ -239,7 +292,9 @@ impl Shared {
         }
         *self.published.write() = Arc::new(Published { moment: self.backend.snapshot(), pos });
         self.overlay.lift(number);
-        self.queue.inner.lock().settled = number;
+        let mut inner = self.queue.inner.lock();
+        inner.settled = inner.settled.max(number);
+        drop(inner);
         for staged in &group {
             staged.ticket.finish(Ok(()));
         }
@@ -247,7 +302,7 @@ impl Shared {
     }
 
     /// Fails the group and everything staged since, which may build on it.
-    fn abandon(&self, group: Vec<Staged>, error: &StorageError) {
+    fn abandon(&self, group: &[Staged], error: &StorageError) {
         tracing::error!(%error, "a commit failed; nothing of it is acknowledged");
         let mut inner = self.queue.inner.lock();
         self.queue.epoch.fetch_add(1, Ordering::AcqRel);

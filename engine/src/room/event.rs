@@ -195,6 +195,16 @@ impl Reader {
 
     /// Many events, in their order, with at most two bulk reads.
     pub fn events(&self, nums: &[EventNum]) -> Result<Vec<Arc<Event>>, StorageError> {
+        let found = self.find_events(nums)?;
+        nums.iter().zip(found).map(|(num, event)| event.ok_or_else(|| lost(*num))).collect()
+    }
+
+    /// The same without those that are not there: for who remembers numbers of events that may have been purged since.
+    pub(crate) fn events_left(&self, nums: &[EventNum]) -> Result<Vec<Arc<Event>>, StorageError> {
+        Ok(self.find_events(nums)?.into_iter().flatten().collect())
+    }
+
+    fn find_events(&self, nums: &[EventNum]) -> Result<Vec<Option<Arc<Event>>>, StorageError> {
         let mut found: Vec<Option<Arc<Event>>> = nums.iter().map(|num| self.remembered_event(*num)).collect();
         let absent: Vec<EventNum> =
             nums.iter().zip(&found).filter(|(_, event)| event.is_none()).map(|(num, _)| *num).collect();
@@ -203,15 +213,14 @@ impl Reader {
             let bodies = self.get_many(&schema::EVENT_BODIES, absent.iter().copied())?;
             let mut loaded = absent.into_iter().zip(headers.into_iter().zip(bodies));
             for place in found.iter_mut().filter(|place| place.is_none()) {
-                let Some((num, (header, body))) = loaded.next() else { break };
-                let header = header.ok_or_else(|| lost(num))?;
-                let body = body.ok_or_else(|| lost(num))?;
-                let event = Arc::new(assemble(num, header, &body)?);
+                let Some((num, row)) = loaded.next() else { break };
+                let (Some(header), body) = row else { continue };
+                let event = Arc::new(assemble(num, header, &body.ok_or_else(|| lost(num))?)?);
                 self.remember_event(&event);
                 *place = Some(event);
             }
         }
-        Ok(found.into_iter().flatten().collect())
+        Ok(found)
     }
 
     /// The number of the event with this id, if it is known here.

@@ -9,7 +9,7 @@ use crate::{
         power_levels::PowerLevels,
         version::{ROOM_VERSIONS, RoomVersion},
     },
-    error::{Error, Result, What},
+    error::{Conflict, Error, Result, What},
     store::{Reader, StorageError, Tx, schema, schema::RoomHead},
 };
 
@@ -34,9 +34,12 @@ impl RoomCtx {
         Ok(Some(Self { num, id: room_id.into(), version: room_version(head.version)?, head }))
     }
 
-    /// A room that has no events yet.
-    pub fn create(tx: &mut Tx, room_id: &str, version: &'static RoomVersion) -> Result<Self, StorageError> {
+    /// A room that has no events yet. Errors: [`Conflict::PurgeRunning`] while what was there before is being removed.
+    pub fn create(tx: &mut Tx, room_id: &str, version: &'static RoomVersion) -> Result<Self> {
         let num = tx.intern_room(room_id)?;
+        if tx.has(&schema::PURGES, &num)? {
+            return Err(Conflict::PurgeRunning.into());
+        }
         let index = ROOM_VERSIONS.iter().position(|known| known.id == version.id).unwrap_or_default();
         let head = RoomHead {
             version: index as u8,

@@ -13,6 +13,8 @@ pub(crate) struct Memo {
     pub push_rules: crate::account::push_rules::Memo,
     /// What is unread, counted up to some position.
     pub unread: crate::room::unread::Memo,
+    /// Which nodes of state trees are in use, for purges that are under way.
+    pub purges: crate::room::purge::Memo,
 }
 
 /// A member of a room as a device was told of them.

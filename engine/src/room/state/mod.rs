@@ -5,7 +5,7 @@
 //! costs no read, and state that is stored once cannot disagree with itself.
 //! Not here: which events make up the state (`core::resolve`).
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use bytes::Bytes;
 
@@ -200,6 +200,16 @@ impl Reader {
     /// Errors: [`StorageError::Corrupt`] for the first node that is missing or not where it belongs.
     pub(crate) fn check_snapshot(&self, room: RoomNum, snapshot: NodeId) -> Result<u64, StorageError> {
         scan::check(&Trees { reader: self, room }, snapshot.0)
+    }
+
+    /// Adds the nodes of a snapshot to `marked`. A node that is in it is taken to be there with all below it.
+    pub(crate) fn mark_snapshot(
+        &self,
+        room: RoomNum,
+        snapshot: NodeId,
+        marked: &mut HashSet<u64>,
+    ) -> Result<(), StorageError> {
+        scan::reachable(&Trees { reader: self, room }, snapshot.0, marked)
     }
 
     /// The membership event of a user in a snapshot.

@@ -165,6 +165,10 @@ fn refresh(reader: &Reader, user: UserNum, room: RoomNum, known: Option<&Count>)
     }
     count.add_receipts(reader, user, room)?;
     count.read = count.read.max(joined_since(reader, user, &row, count.read)?);
+    // What has been purged is not unread.
+    if let Some(start) = reader.get(&schema::HISTORY_STARTS, &room)? {
+        count.read = count.read.max(StreamPos(start.0.saturating_sub(1)));
+    }
     Ok(Some(count))
 }
 
@@ -238,7 +242,7 @@ impl Count {
         let redaction_kind = reader.text_num("m.room.redaction")?;
         let since = self.as_of.max(self.read);
         let nums = tail::events_since(reader, room, since)?;
-        for event in reader.events(&nums)? {
+        for event in reader.events_left(&nums)? {
             if event.header.status != EventStatus::Accepted || event.pos() > reader.pos {
                 continue;
             }

@@ -13,6 +13,7 @@ mod device;
 mod media;
 mod names;
 mod presence;
+mod purge;
 mod remote;
 mod room;
 
@@ -21,6 +22,7 @@ pub use device::*;
 pub use media::*;
 pub use names::*;
 pub use presence::*;
+pub use purge::*;
 pub use remote::*;
 pub use room::*;
 
@@ -94,8 +96,16 @@ macro_rules! keyspaces {
 pub(crate) use keyspaces;
 
 /// The topics, each a file beside this one.
-const TOPICS: &[&[KeyspaceRow]] =
-    &[names::TABLE, room::TABLE, presence::TABLE, account::TABLE, device::TABLE, media::TABLE, remote::TABLE];
+const TOPICS: &[&[KeyspaceRow]] = &[
+    names::TABLE,
+    room::TABLE,
+    presence::TABLE,
+    purge::TABLE,
+    account::TABLE,
+    device::TABLE,
+    media::TABLE,
+    remote::TABLE,
+];
 
 /// The whole table, in the order of the id bytes.
 pub fn table() -> Vec<KeyspaceRow> {

@@ -1,4 +1,4 @@
-//! Presence. Ids 50 to 54.
+//! Presence. Id 50.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! Rooms and their events. Ids 10 to 59.
+//! Rooms and their events. Ids 10 to 49.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};

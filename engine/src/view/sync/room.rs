@@ -157,7 +157,7 @@ fn write_events(
     until: StreamPos,
 ) -> Result<bool> {
     let mut renderer = renderer(request, room)?;
-    let timeline = read_timeline(request, &mut renderer, since, until)?;
+    let timeline = read_timeline(request, &mut renderer, room, since, until)?;
     let end = match timeline.events.last().filter(|event| event.pos() == until) {
         Some(last) => last.header.room_state,
         None => state::at(request.reader, room, until)?,
@@ -212,6 +212,7 @@ fn renderer<'r>(request: &Request<'r>, room: RoomNum) -> Result<Renderer<'r>> {
 fn read_timeline(
     request: &Request<'_>,
     renderer: &mut Renderer<'_>,
+    room: RoomNum,
     since: Option<StreamPos>,
     until: StreamPos,
 ) -> Result<Timeline> {
@@ -230,7 +231,12 @@ fn read_timeline(
         page.rest = Some(StreamToken::before(page.events.first().map_or(until, |first| first.pos())).0);
     }
     let prev_batch = page.events.first().map_or(until, |first| StreamToken::before(first.pos()).0);
-    Ok(Timeline { events: page.events, limited: page.rest.is_some(), prev_batch })
+    // What was purged is a gap, too: the client may lack changes of the state in it.
+    let is_cut = match since {
+        Some(since) if page.rest.is_none() => timeline::is_cut(request.reader, room, since)?,
+        _ => false,
+    };
+    Ok(Timeline { events: page.events, limited: page.rest.is_some() || is_cut, prev_batch })
 }
 
 /// The index of the last of the events before which there is a gap.

@@ -1,0 +1,126 @@
+//! What becomes of one event in a purge: removed with every row that is its own, or left as an outlier.
+
+use std::sync::Arc;
+
+use crate::{
+    core::num::{EventNum, NodeId, RoomNum, StreamPos},
+    error::Result,
+    room::{
+        Event,
+        relations::{self, RelationClass},
+    },
+    store::{
+        Direction, Positioned, StorageError, Tx, schema,
+        schema::{EventHeader, EventStatus, UserNews},
+    },
+};
+
+/// Relations to one event beyond this are removed as a range: cheap to write, but dearer for every later read of the
+/// family than a few rows are.
+const RELATIONS_ONE_BY_ONE_MAX: usize = 64;
+
+/// Removes the rows of the event itself.
+pub(super) fn remove(tx: &mut Tx, event: &Event) -> Result<(), StorageError> {
+    let event_id = event.event_id.to_string();
+    if tx.event_num(&event_id)? == Some(event.num) {
+        tx.delete(&schema::EVENT_NUMS, &event_id);
+    }
+    tx.delete(&schema::EVENT_HEADERS, &event.num);
+    tx.delete(&schema::EVENT_BODIES, &event.num);
+    leave_timeline(tx, event);
+    tx.delete(&schema::OFF_TIMELINE, &(event.header.room, event.num));
+    Ok(())
+}
+
+fn leave_timeline(tx: &mut Tx, event: &Event) {
+    if event.header.status == EventStatus::Accepted {
+        tx.delete(&schema::TIMELINE, &(event.header.room, event.pos()));
+    }
+}
+
+/// Removes what users have because of the event: the answer to the client's transaction, the news of a membership.
+pub(super) fn remove_of_users(tx: &mut Tx, event: &Event, room_id: &str) -> Result<()> {
+    let header = &event.header;
+    let pdu = event.pdu()?;
+    if let Some((device, id)) = &header.transaction {
+        let endpoint = pdu.redacts.as_deref().unwrap_or(&pdu.kind);
+        let key = (header.sender, *device, format!("{room_id}/{endpoint}/{id}"));
+        tx.delete(&schema::TRANSACTIONS, &key);
+    }
+    let member = pdu.state_key.as_deref().filter(|_| &*pdu.kind == "m.room.member");
+    if let Some(user) = member.map(|user_id| tx.user_num(user_id)).transpose()?.flatten() {
+        let key = (user, event.pos());
+        if tx.get(&schema::USER_STREAM, &key)? == Some(UserNews::Membership(header.room)) {
+            tx.delete(&schema::USER_STREAM, &key);
+        }
+    }
+    Ok(())
+}
+
+/// Removes the relations of the event, both ways, and the thread that it is the root of.
+pub(super) fn remove_relations(tx: &mut Tx, event: &Event) -> Result<()> {
+    relations::remove(tx, event)?;
+    let room = event.header.room;
+    for class in RelationClass::ALL {
+        let prefix = (room, class as u8, event.num);
+        let mut positions: Vec<StreamPos> = Vec::new();
+        tx.scan(&schema::RELATIONS, &prefix, Direction::Forward, |(_, _, _, pos), _| {
+            positions.push(pos);
+            positions.len() <= RELATIONS_ONE_BY_ONE_MAX
+        })?;
+        if positions.len() > RELATIONS_ONE_BY_ONE_MAX {
+            tx.delete_prefix(&schema::RELATIONS, &prefix);
+        } else {
+            for pos in positions {
+                tx.delete(&schema::RELATIONS, &(room, class as u8, event.num, pos));
+            }
+        }
+    }
+    if let Some(thread) = tx.get(&schema::THREADS, &(room, event.num))? {
+        tx.delete(&schema::THREADS, &(room, event.num));
+        tx.delete(&schema::THREAD_STREAM, &(room, thread.pos));
+        tx.delete_prefix(&schema::THREAD_USERS, &(room, event.num));
+    }
+    Ok(())
+}
+
+/// Leaves the event as an outlier: known, but neither in the timeline nor with a state or previous events of its own.
+pub(super) fn leave_as_outlier(tx: &mut Tx, event: &Event) {
+    leave_timeline(tx, event);
+    let header = EventHeader {
+        prev: Vec::new(),
+        // What was refused stays refused.
+        status: match event.header.status {
+            EventStatus::Rejected => EventStatus::Rejected,
+            _ => EventStatus::Outlier,
+        },
+        state_before: NodeId::default(),
+        state_after: NodeId::default(),
+        transaction: None,
+        ..event.header.clone()
+    };
+    tx.put(&schema::OFF_TIMELINE, &(header.room, event.num), &());
+    put_header(tx, event, header);
+}
+
+/// Stores the event with another header.
+pub(super) fn put_header(tx: &mut Tx, event: &Event, header: EventHeader) {
+    let pos = event.pos();
+    tx.put(&schema::EVENT_HEADERS, &event.num, &Positioned { pos, value: header.clone() });
+    let changed = Event::new(event.num, event.event_id.clone(), header, event.json.clone());
+    changed.set_position(pos);
+    tx.replaced_event(Arc::new(changed));
+}
+
+/// Whether the event is a redaction whose target is there, redacted by it, or may still come and must then be.
+pub(super) fn is_needed_redaction(tx: &Tx, room: RoomNum, event: &Event) -> Result<bool> {
+    let pdu = event.pdu()?;
+    let Some(target) = pdu.redacts.as_deref().filter(|_| &*pdu.kind == "m.room.redaction") else {
+        return Ok(false);
+    };
+    if let Some(target) = tx.event_num(target)? {
+        return Ok(tx.event(target)?.header.redacted_by == Some(event.num));
+    }
+    let early: Option<EventNum> = tx.get(&schema::EARLY_REDACTIONS, &(room, target.to_owned()))?;
+    Ok(early == Some(event.num))
+}
