@@ -42,7 +42,7 @@ pub use profile::{SetProfileField, ShowProfile};
 pub use register::{MakeFirstToken, Register, Registered};
 pub use send_event::SendEvent;
 pub use send_to_device::{DeviceMessage, SendToDevice};
-pub use set_presence::SetPresence;
+pub use set_presence::{EndPresence, SetPresence, ShowPresence};
 pub use set_receipts::SetReceipts;
 pub use set_typing::{EndTyping, SetTyping};
 pub use upload_cross_signing_keys::{CrossSigningUpload, UploadCrossSigningKeys};
