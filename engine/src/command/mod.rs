@@ -46,7 +46,7 @@ pub use receive_pdus::{CompleteState, EnterRoom, ReceivePdus, Received, StoreOut
 pub use register::{MakeFirstToken, Register, Registered};
 pub use send_event::SendEvent;
 pub use send_to_device::{DeviceMessage, SendToDevice};
-pub use set_presence::SetPresence;
+pub use set_presence::{EndPresence, SetPresence, ShowPresence};
 pub use set_receipts::SetReceipts;
 pub use set_typing::{EndTyping, SetTyping};
 pub use upload_cross_signing_keys::{CrossSigningUpload, UploadCrossSigningKeys};

@@ -295,16 +295,26 @@ fn write_rows(tx: &mut Tx, room: &RoomCtx, event: &Arc<Event>, pos: Option<Strea
     let header = Positioned { pos: pos.unwrap_or(StreamPos::MAX), value: event.header.clone() };
     tx.put(&schema::EVENT_HEADERS, &event.num, &header);
     tx.put(&schema::EVENT_BODIES, &event.num, &encode_body(&event.event_id, &event.json));
-    if let Some(pos) = pos {
-        tx.put(&schema::TIMELINE, &(room.num, pos), &event.num);
-        tx.made_event(event, pos);
+    match pos {
+        Some(pos) => {
+            tx.put(&schema::TIMELINE, &(room.num, pos), &event.num);
+            tx.made_event(event, pos);
+            if was_known {
+                tx.delete(&schema::OFF_TIMELINE, &(room.num, event.num));
+            }
+        }
+        None => tx.put(&schema::OFF_TIMELINE, &(room.num, event.num), &()),
     }
     tx.write_event(event, was_known);
 }
 
-/// The event's header anew, after something in it changed.
-pub(super) fn rewrite_header(tx: &mut Tx, event: &Event, header: EventHeader) -> Result<(), StorageError> {
-    let pos = tx.position_of(event);
+/// Writes the event's header anew, at `pos`, after something in it changed.
+pub(super) fn rewrite_header(
+    tx: &mut Tx,
+    event: &Event,
+    pos: StreamPos,
+    header: EventHeader,
+) -> Result<(), StorageError> {
     tx.put(&schema::EVENT_HEADERS, &event.num, &Positioned { pos, value: header.clone() });
     let anew = Arc::new(Event::new(event.num, event.event_id.clone(), header, event.json.clone()));
     anew.set_pdu(event.pdu()?);

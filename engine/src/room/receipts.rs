@@ -91,8 +91,13 @@ pub(crate) fn set(
     let value = Receipt { event: event.num, event_pos: event.pos(), ts };
     tx.put(&schema::RECEIPTS, &key, &Positioned { pos, value });
     tx.put(&schema::RECEIPT_STREAM, &(room, pos), &(user, key.2, key.3));
-    tx.touch(Touch::Room(room));
-    tx.touch(Touch::User(user));
+    match kind {
+        ReceiptKind::Read => {
+            tx.touch(Touch::Room(room));
+            tx.touch(Touch::User(user));
+        }
+        ReceiptKind::ReadPrivate => tx.touch(Touch::InRoom { user, room }),
+    }
     Ok(())
 }
 

@@ -49,7 +49,7 @@ pub use room_alias::{RoomAlias, RoomAliases};
 pub use room_state::{RoomState, RoomStateEvent};
 pub use sync::{Sync, SyncAnswer};
 pub use token::{StreamToken, SyncToken};
-pub use user_directory::{PresenceOf, SearchUsers, USERS_LIMIT_DEFAULT};
+pub use user_directory::{IsPresent, PresenceOf, SearchUsers, USERS_LIMIT_DEFAULT};
 
 use crate::{error::Result, store::Reader};
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    core::num::{EventNum, NodeId, RoomNum, StreamPos},
+    core::num::{NodeId, RoomNum, StreamPos},
     error::Result,
     room::{
         Event,
@@ -96,20 +96,21 @@ pub(super) fn leave_as_outlier(tx: &mut Tx, event: &Event) {
         },
         state_before: NodeId::default(),
         state_after: NodeId::default(),
+        room_state: NodeId::default(),
+        after_gap: false,
         transaction: None,
         ..event.header.clone()
     };
     tx.put(&schema::OFF_TIMELINE, &(header.room, event.num), &());
-    put_header(tx, event, header);
+    put_header(tx, event, StreamPos::MAX, header);
 }
 
-/// Stores the event with another header.
-pub(super) fn put_header(tx: &mut Tx, event: &Event, header: EventHeader) {
-    let pos = event.pos();
+/// Stores the event with another header, at `pos`.
+pub(super) fn put_header(tx: &mut Tx, event: &Event, pos: StreamPos, header: EventHeader) {
     tx.put(&schema::EVENT_HEADERS, &event.num, &Positioned { pos, value: header.clone() });
-    let changed = Event::new(event.num, event.event_id.clone(), header, event.json.clone());
-    changed.set_position(pos);
-    tx.replaced_event(Arc::new(changed));
+    let changed = Arc::new(Event::new(event.num, event.event_id.clone(), header, event.json.clone()));
+    tx.made_event(&changed, pos);
+    tx.write_event(&changed, true);
 }
 
 /// Whether the event is a redaction whose target is there, redacted by it, or may still come and must then be.
@@ -121,6 +122,6 @@ pub(super) fn is_needed_redaction(tx: &Tx, room: RoomNum, event: &Event) -> Resu
     if let Some(target) = tx.event_num(target)? {
         return Ok(tx.event(target)?.header.redacted_by == Some(event.num));
     }
-    let early: Option<EventNum> = tx.get(&schema::EARLY_REDACTIONS, &(room, target.to_owned()))?;
-    Ok(early == Some(event.num))
+    let early = tx.get(&schema::EARLY_REDACTIONS, &(room, target.to_owned()))?;
+    Ok(early.is_some_and(|early| early.contains(&event.num)))
 }

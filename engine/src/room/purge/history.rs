@@ -11,8 +11,8 @@ use crate::{
     error::Result,
     room::{Event, RoomCtx},
     store::{
-        Direction, Positioned, StorageError, Tx, schema,
-        schema::{EventHeader, EventStatus, HistoryPurge, Purge, PurgeWork},
+        Direction, Positioned, StorageError, Tx, Value, schema,
+        schema::{EventHeader, EventStatus, HistoryPurge, Keyspace, Purge, PurgeWork},
     },
 };
 
@@ -44,6 +44,7 @@ pub(super) fn step(tx: &mut Tx, room_id: &str, mut at: HistoryPurge, purge: &mut
     if !is_over {
         return Ok(PurgeWork::History(at));
     }
+    step.forget_gaps()?;
     let room = step.room;
     tx.shared.memo.purges.0.lock().remove(&room);
     Ok(PurgeWork::Nodes(NodeId(0)))
@@ -106,7 +107,7 @@ impl Step<'_> {
         header.auth = self.edges_left(&header.auth, |auth| auth.state_key.is_none())?;
         if counts != (header.prev.len(), header.auth.len()) {
             let event = self.tx.event(num)?;
-            event::put_header(self.tx, &event, header);
+            event::put_header(self.tx, &event, event.pos(), header);
         }
         Ok(())
     }
@@ -170,6 +171,38 @@ impl Step<'_> {
             at.events = StreamPos(event.pos().0.saturating_add(1));
         }
         Ok(found.len() < REMOVED_PER_STEP)
+    }
+
+    /// Forgets what was missing in what is gone, and the states that the room had then.
+    fn forget_gaps(&mut self) -> Result<(), StorageError> {
+        let (room, before) = (self.room, self.before);
+        let mut missing: Vec<(RoomNum, String)> = Vec::new();
+        self.tx.scan(&schema::BACKWARD_EXTREMITIES, &room, Direction::Forward, |key, row| {
+            if row.pos < before {
+                missing.push(key);
+            }
+            true
+        })?;
+        for key in missing {
+            self.tx.delete(&schema::BACKWARD_EXTREMITIES, &key);
+        }
+        self.forget_before(&schema::GAPS)?;
+        self.forget_before(&schema::STATE_CHANGES)?;
+        self.forget_before(&schema::PARTIAL_STATES)
+    }
+
+    fn forget_before<V: Value>(
+        &mut self,
+        keyspace: &Keyspace<(RoomNum, StreamPos), V>,
+    ) -> Result<(), StorageError> {
+        let mut found: Vec<(RoomNum, StreamPos)> = Vec::new();
+        let (start, end) = ((self.room, StreamPos(i64::MIN)), (self.room, self.before));
+        self.tx.scan_between(keyspace, &start, &end, Direction::Forward, |key, _| {
+            found.push(key);
+            true
+        })?;
+        found.iter().for_each(|key| self.tx.delete(keyspace, key));
+        Ok(())
     }
 
     fn remove_off_timeline(&mut self, at: &mut HistoryPurge, purge: &mut Purge) -> Result<bool> {

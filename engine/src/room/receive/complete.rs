@@ -81,6 +81,7 @@ fn judge_again(
     };
     if !allowed {
         tx.delete(&schema::TIMELINE, &(room.num, pos));
+        tx.put(&schema::OFF_TIMELINE, &(room.num, event.num), &());
     }
     let header = EventHeader {
         state_before: before,
@@ -90,5 +91,6 @@ fn judge_again(
         status: if allowed { event.header.status } else { EventStatus::Rejected },
         ..event.header.clone()
     };
-    Ok(rewrite_header(tx, event, header)?)
+    let pos = if allowed { tx.position_of(event) } else { StreamPos::MAX };
+    Ok(rewrite_header(tx, event, pos, header)?)
 }

@@ -9,7 +9,7 @@ mod own;
 mod room;
 mod state;
 
-use std::sync::Arc;
+use std::{cell::OnceCell, collections::HashSet, sync::Arc};
 
 use crate::{
     core::{
@@ -18,10 +18,12 @@ use crate::{
         num::{RoomNum, StreamPos, TextNum, UserNum},
     },
     error::{Error, Result, What},
+    room::visibility::{Viewer, ignored_users},
     store::{
         Direction, Positioned, Reader, schema,
         schema::{Membership, UserNews, UserRoom},
     },
+    stream,
     view::{View, token::SyncToken},
 };
 
@@ -62,19 +64,23 @@ struct Request<'a> {
     sync: &'a Sync,
     /// The user's own entries after `since`; empty for an initial sync.
     news: Vec<(StreamPos, UserNews)>,
+    /// Whom the user ignores, once it has been read.
+    ignored: OnceCell<Arc<HashSet<UserNum>>>,
 }
 
-/// The rooms to write about.
+/// The rooms to write about, and those that matter for what stands outside of them, whatever the filter leaves out.
 #[derive(Default)]
 struct Rooms {
     joined: Vec<RoomNum>,
     invited: Vec<RoomNum>,
     knocked: Vec<RoomNum>,
     left: Vec<(RoomNum, Positioned<UserRoom>)>,
-    /// Joined after `since`.
+    /// Joined after `since`, also if it is filtered out; so the rest.
     newly_joined: Vec<RoomNum>,
     /// No longer joined since `since`.
     newly_left: Vec<RoomNum>,
+    /// Joined before `since`, and there is something new.
+    with_news: Vec<RoomNum>,
 }
 
 impl View for Sync {
@@ -83,7 +89,7 @@ impl View for Sync {
     fn read(&self, reader: &Reader) -> Result<SyncAnswer> {
         let user = reader.user_num(&self.user_id)?.ok_or(Error::NotFound(What::User))?;
         let device = self.device_id.as_deref().map(|id| reader.text_num(id)).transpose()?.flatten();
-        activate(reader, user)?;
+        stream::activate(reader, user)?;
         if let Some(since) = self.since
             && !self.full_state
             && since.to_device >= since.pos
@@ -92,31 +98,45 @@ impl View for Sync {
             // The reader's position may be behind the client's by what was never written (typing before a restart).
             let pos = reader.pos.max(since.pos);
             let token = SyncToken { pos, to_device: pos };
-            let (since, to_device_since, news) = (Some(pos), pos, Vec::new());
-            return Request { reader, user, device, since, to_device_since, sync: self, news }.nothing(token);
+            let known = Request::new(reader, self, user, device, Some(pos), pos);
+            return known.nothing(token);
         }
         // A position from before a restart that was never written can be ahead of ours; there is nothing after it.
         let since = self.since.map(|since| since.pos.min(reader.pos));
         let to_device_since = self.since.map_or(StreamPos::ZERO, |since| since.to_device.min(reader.pos));
-        let news = match since {
-            Some(since) => own::news(reader, user, since)?,
-            None => Vec::new(),
+        let mut request = Request::new(reader, self, user, device, since, to_device_since);
+        if let Some(since) = since {
+            request.news = own::news(reader, user, since)?;
+        }
+        request.answer()
+    }
+}
+
+impl<'a> Request<'a> {
+    fn new(
+        reader: &'a Reader,
+        sync: &'a Sync,
+        user: UserNum,
+        device: Option<TextNum>,
+        since: Option<StreamPos>,
+        to_device_since: StreamPos,
+    ) -> Self {
+        let (news, ignored) = (Vec::new(), OnceCell::new());
+        Self { reader, user, device, since, to_device_since, sync, news, ignored }
+    }
+
+    /// The user in front of a room. Whom they ignore is read once for all rooms.
+    fn viewer(&self, room: RoomNum) -> Result<Viewer<'a>> {
+        let ignored = match self.ignored.get() {
+            Some(ignored) => ignored.clone(),
+            None => {
+                let ignored = ignored_users(self.reader, self.user)?;
+                self.ignored.get_or_init(|| ignored).clone()
+            }
         };
-        Request { reader, user, device, since, to_device_since, sync: self, news }.answer()
+        Ok(Viewer::ignoring(self.reader, room, self.user, ignored)?)
     }
-}
 
-/// Lists the user in their rooms, so that news there reach them.
-fn activate(reader: &Reader, user: UserNum) -> Result<()> {
-    let watch = &reader.shared.watch;
-    if !watch.is_active(user) {
-        let shared = &reader.shared;
-        watch.activate(user, reader.joined_rooms(user)?, || shared.published_pos());
-    }
-    Ok(())
-}
-
-impl Request<'_> {
     fn answer(&self) -> Result<SyncAnswer> {
         let mut body = Vec::with_capacity(4096);
         body.push(b'{');
@@ -190,7 +210,11 @@ impl Request<'_> {
         });
         let mut candidates: Vec<RoomNum> = account_data.collect();
         for room in self.reader.shared.watch.rooms_of(self.user) {
-            if self.sync.full_state || self.has_room_news(room, since)? {
+            let has_news = self.has_room_news(room, since)?;
+            if has_news && !rooms.newly_joined.contains(&room) {
+                rooms.with_news.push(room);
+            }
+            if has_news || self.sync.full_state {
                 candidates.push(room);
             }
         }
@@ -208,29 +232,30 @@ impl Request<'_> {
     /// Where a room belongs in which the user's own membership changed after `since`.
     fn sort_own_change(&self, rooms: &mut Rooms, room: RoomNum, since: StreamPos) -> Result<()> {
         let Some(row) = self.reader.user_room(self.user, room)? else { return Ok(()) };
-        if !self.includes(room)? {
-            return Ok(());
-        }
+        let is_included = self.includes(room)?;
         let was_joined = state::membership_at(self.reader, self.user, room, since)? == Some(Membership::Join);
         match row.value.membership {
             Membership::Join => {
-                rooms.joined.push(room);
                 // A join published while the user was being listed in their rooms is not in that list.
                 self.reader.shared.watch.list(self.user, room);
                 if !was_joined {
                     rooms.newly_joined.push(room);
                 }
+                if is_included {
+                    rooms.joined.push(room);
+                }
             }
-            Membership::Invite => rooms.invited.push(room),
-            Membership::Knock => rooms.knocked.push(room),
             Membership::Leave | Membership::Ban => {
                 if was_joined {
                     rooms.newly_left.push(room);
                 }
-                if !row.value.forgotten {
+                if is_included && !row.value.forgotten {
                     rooms.left.push((room, row));
                 }
             }
+            Membership::Invite if is_included => rooms.invited.push(room),
+            Membership::Knock if is_included => rooms.knocked.push(room),
+            Membership::Invite | Membership::Knock => {}
         }
         Ok(())
     }

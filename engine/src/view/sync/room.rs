@@ -22,7 +22,7 @@ use crate::{
         schema::{Membership, UserRoom},
     },
     view::{
-        render::{Asker, Renderer},
+        render::Renderer,
         timeline::{self, Stretch},
         token::StreamToken,
     },
@@ -205,8 +205,8 @@ fn select_state(
 }
 
 fn renderer<'r>(request: &Request<'r>, room: RoomNum) -> Result<Renderer<'r>> {
-    let asker = Asker { user: request.user, device: request.device };
-    Ok(Renderer::new(request.reader, room, ClientFormat::Sync, Some(asker))?)
+    let viewer = request.viewer(room)?;
+    Ok(Renderer::with_viewer(request.reader, room, ClientFormat::Sync, Some(viewer), request.device)?)
 }
 
 fn read_timeline(
