@@ -26,6 +26,18 @@ def test_registration_in_two_steps(nobody):
     assert user.get("account/whoami")["user_id"] == user.user_id
 
 
+def test_registration_learns_the_flows_with_an_empty_body(nobody):
+    # As clients do: `{}` to see the flows, then name and password in the session that came of it.
+    session = nobody.post("register", json={}, status=401)["session"]
+    name = unique("asker")
+    auth = {"type": "m.login.dummy", "session": session}
+    body = {"username": name, "password": PASSWORD, "auth": auth}
+    assert nobody.post("register", json=body)["user_id"].startswith(f"@{name}:")
+    # A session is used up by the registration that it served.
+    body["username"] = unique("again")
+    nobody.post("register", json=body, status=400, errcode="M_UNKNOWN")
+
+
 def test_registration_names_the_device(nobody):
     user = nobody.register(device_id="BURROW", initial_device_display_name="Den")
     assert user.device_id == "BURROW"

@@ -2,7 +2,8 @@
 //! Specification: client-server API, "User-Interactive Authentication API".
 //!
 //! Invariant: a session is good for one request only: the same user, method, path and body. What was proven in it opens
-//! nothing else, and nothing twice.
+//! nothing else, and nothing twice. While registering there is no user yet whom another body could harm, and clients ask
+//! for the flows with an empty one: there the body may change.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Instant;
@@ -266,11 +267,16 @@ fn want(
     Ok(Answer::json(&body)?.with_status(StatusCode::UNAUTHORIZED))
 }
 
-/// What a session is bound to: user, method, path and all of the body but `auth`.
+/// What a session is bound to: user, method, path and, once there is a user, all of the body but `auth`.
 fn request_hash(call: &Call, user: Option<&UserId>) -> Result<RequestHash, ApiError> {
-    let mut body: BTreeMap<String, Value> = call.json_or_empty()?;
-    body.remove("auth");
-    let body = serde_json::to_string(&body).map_err(ApiError::internal)?;
+    let body = match user {
+        None => String::new(),
+        Some(_) => {
+            let mut body: BTreeMap<String, Value> = call.json_or_empty()?;
+            body.remove("auth");
+            serde_json::to_string(&body).map_err(ApiError::internal)?
+        }
+    };
     let mut hash = Sha256::new(&SHA256);
     for part in [user.map_or("", UserId::as_str), call.method().as_str(), call.raw_path(), &body] {
         // With its length before it, so that parts cannot run into each other.

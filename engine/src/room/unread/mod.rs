@@ -2,12 +2,14 @@
 //!
 //! Nothing is written for members when an event is sent. Counts are made when they are asked for, by evaluating the events
 //! that have come since the last time: what was counted is remembered, and forgotten at no harm. Invariant: a remembered
-//! count holds for the position that stands with it, and read marks only move ahead.
+//! count holds for the position that stands with it, and read marks only move ahead. What it takes is bounded, however
+//! much is unread ([`pile`]); where that is too little to go on from, it is counted anew.
 //!
 //! Specification: client-server API, "Receiving notifications" and "Threaded read receipts". As there, an event that the
 //! user sends marks what came before it (in its thread) as read.
 
 mod candidate;
+mod pile;
 mod tail;
 
 #[cfg(test)]
@@ -16,6 +18,7 @@ mod tests;
 use std::{collections::BTreeMap, sync::Arc};
 
 use candidate::Candidate;
+use pile::{Pile, Uncertain};
 use tail::Tail;
 
 use crate::{
@@ -42,8 +45,8 @@ const LOOK_BACK_EVENTS_MAX: usize = 4_000;
 const MEMBERSHIP_CHANGES_MAX: usize = 100;
 /// Bytes for counts: some ten thousand rooms of users who sync.
 const COUNTS_BYTES_MAX: usize = 8 << 20;
-/// What the count of one user in one room costs, when little is unread.
-const COUNT_BYTES: usize = 512;
+/// What the count of one user in one room costs, however much is unread.
+const COUNT_BYTES: usize = 768;
 /// Bytes for events prepared for rules.
 const CANDIDATES_BYTES_MAX: usize = 4 << 20;
 /// Bytes for the last events of rooms.
@@ -88,28 +91,23 @@ impl Default for Memo {
     }
 }
 
-/// One event that notifies.
-#[derive(Clone, Copy)]
-struct Notification {
-    pos: StreamPos,
-    is_highlight: bool,
-}
-
 /// What a user has not read in a room, as of a position.
 #[derive(Clone)]
 struct Count {
     as_of: StreamPos,
     /// The user's membership event, from which the name is.
     member: EventNum,
-    display_name: Option<Box<str>>,
+    display_name: Option<Arc<str>>,
     user_id: Arc<str>,
     rules: Arc<CompiledRules>,
     /// Up to where all is read.
     read: StreamPos,
     /// Up to where a thread (or the main timeline) is read.
     threads_read: BTreeMap<Box<str>, StreamPos>,
-    /// What notifies, by thread, ascending.
-    unread: BTreeMap<Box<str>, Vec<Notification>>,
+    /// What notifies in the main timeline.
+    main: Pile,
+    /// What notifies in threads, by their roots.
+    threads: BTreeMap<Box<str>, Pile>,
 }
 
 /// Counts what is unread for `user` in `room`; nothing for who is not joined.
@@ -132,10 +130,9 @@ pub fn counts(reader: &Reader, user: UserNum, room: RoomNum) -> Result<Unread> {
             None => return Ok(Unread::default()),
         },
     };
-    count.add_new(reader, user, room)?;
+    count.bring_up_to_date(reader, user, room)?;
     let sum = count.sum();
-    let entries: usize = count.unread.values().map(Vec::len).sum();
-    memo.counts.replace((user, room), Arc::new(count), COUNT_BYTES + entries * size_of::<Notification>());
+    memo.counts.replace((user, room), Arc::new(count), COUNT_BYTES);
     Ok(sum)
 }
 
@@ -154,12 +151,13 @@ fn refresh(reader: &Reader, user: UserNum, room: RoomNum, known: Option<&Count>)
             rules,
             read: StreamPos(i64::MIN),
             threads_read: BTreeMap::new(),
-            unread: BTreeMap::new(),
+            main: Pile::default(),
+            threads: BTreeMap::new(),
         },
     };
     if count.member != row.value.event {
         let member = reader.event(row.value.event)?;
-        let name = member.pdu()?.content.get("displayname").and_then(|name| name.as_str()).map(Box::from);
+        let name = member.pdu()?.content.get("displayname").and_then(|name| name.as_str()).map(Arc::from);
         count.display_name = name;
         count.member = member.num;
     }
@@ -196,17 +194,52 @@ fn joined_since(
 
 impl Count {
     fn sum(&self) -> Unread {
-        let mut sum = Unread::default();
-        for (thread, unread) in &self.unread {
-            let notifications = unread.len() as u64;
-            let highlights = unread.iter().filter(|notification| notification.is_highlight).count() as u64;
-            if &**thread == MAIN {
-                (sum.notification_count, sum.highlight_count) = (notifications, highlights);
-            } else {
-                sum.threads.insert(thread.to_string(), (notifications, highlights));
-            }
+        let (notification_count, highlight_count) = self.main.counts();
+        let threads = self.threads.iter().map(|(root, pile)| (root.to_string(), pile.counts())).collect();
+        Unread { notification_count, highlight_count, threads }
+    }
+
+    /// Drops what has been read, and adds what has come since the count was made.
+    fn bring_up_to_date(&mut self, reader: &Reader, user: UserNum, room: RoomNum) -> Result<()> {
+        let exact = match self.drop_read() {
+            Ok(()) => self.add_new(reader, user, room)?,
+            Err(Uncertain) => Err(Uncertain),
+        };
+        if exact.is_err() {
+            // Anew from what is read on: then nothing is dropped that was counted before.
+            self.as_of = StreamPos(i64::MIN);
+            self.main = Pile::default();
+            self.threads.clear();
+            let counted = self.add_new(reader, user, room)?;
+            debug_assert_eq!(counted, Ok(()));
         }
-        sum
+        Ok(())
+    }
+
+    /// Up to where a thread is read.
+    fn read_in(&self, thread: &str) -> StreamPos {
+        self.threads_read.get(thread).map_or(self.read, |pos| self.read.max(*pos))
+    }
+
+    fn clear(&mut self, thread: &str) {
+        if thread == MAIN {
+            self.main = Pile::default();
+        } else {
+            self.threads.remove(thread);
+        }
+    }
+
+    fn drop_read(&mut self) -> Result<(), Uncertain> {
+        let read = self.read_in(MAIN);
+        self.main.drop_read(read)?;
+        let mut threads = std::mem::take(&mut self.threads);
+        let mut exact = Ok(());
+        threads.retain(|thread, pile| {
+            exact = exact.and(pile.drop_read(self.read_in(thread)));
+            !pile.is_empty()
+        });
+        self.threads = threads;
+        exact
     }
 
     fn add_receipts(&mut self, reader: &Reader, user: UserNum, room: RoomNum) -> Result<()> {
@@ -237,17 +270,24 @@ impl Count {
     }
 
     /// Evaluates the events that have come since the count was made.
-    fn add_new(&mut self, reader: &Reader, user: UserNum, room: RoomNum) -> Result<()> {
+    fn add_new(
+        &mut self,
+        reader: &Reader,
+        user: UserNum,
+        room: RoomNum,
+    ) -> Result<std::result::Result<(), Uncertain>> {
         let member_kind = reader.text_num("m.room.member")?;
         let redaction_kind = reader.text_num("m.room.redaction")?;
-        let since = self.as_of.max(self.read);
-        let nums = tail::events_since(reader, room, since)?;
+        let counted_to = self.as_of;
+        let nums = tail::events_since(reader, room, counted_to.max(self.read))?;
         for event in reader.events_left(&nums)? {
             if event.header.status != EventStatus::Accepted || event.pos() > reader.pos {
                 continue;
             }
-            if Some(event.header.kind) == redaction_kind {
-                self.forget_redacted(reader, &event)?;
+            if Some(event.header.kind) == redaction_kind
+                && let Err(uncertain) = self.forget_redacted(reader, &event, counted_to)?
+            {
+                return Ok(Err(uncertain));
             }
             if event.header.redacted_by.is_none() {
                 // Changes of a name are made for the user in all rooms at once and say nothing about having read.
@@ -256,13 +296,7 @@ impl Count {
             }
         }
         self.as_of = reader.pos;
-        let (read, threads_read) = (self.read, &self.threads_read);
-        self.unread.retain(|thread, unread| {
-            let read = threads_read.get(thread).map_or(read, |pos| read.max(*pos));
-            unread.retain(|notification| notification.pos > read);
-            !unread.is_empty()
-        });
-        Ok(())
+        Ok(self.drop_read())
     }
 
     fn add(&mut self, reader: &Reader, event: &Arc<Event>, is_own: bool, is_member: bool) -> Result<()> {
@@ -272,33 +306,48 @@ impl Count {
         let candidate = Candidate::of(reader, event)?;
         if is_own {
             self.mark_read(&candidate.thread, event.pos());
+            // All that was counted comes before it.
+            self.clear(&candidate.thread);
+            return Ok(());
+        }
+        if event.pos() <= self.read_in(&candidate.thread) {
             return Ok(());
         }
         let user = UserContext { user_id: &self.user_id, display_name: self.display_name.as_deref() };
         let outcome = candidate.evaluate(&self.rules, &user);
         if outcome.notify {
-            let notification = Notification { pos: event.pos(), is_highlight: outcome.highlight };
-            match self.unread.get_mut(&candidate.thread) {
-                Some(unread) => unread.push(notification),
-                None => {
-                    self.unread.insert(candidate.thread.clone(), vec![notification]);
-                }
-            }
+            let highlight = outcome.highlight;
+            let pile = match &*candidate.thread {
+                MAIN => &mut self.main,
+                root => match self.threads.get_mut(root) {
+                    Some(pile) => pile,
+                    None => self.threads.entry(root.into()).or_default(),
+                },
+            };
+            pile.push(event.pos(), highlight);
         }
         Ok(())
     }
 
-    /// What is redacted notifies no longer.
-    fn forget_redacted(&mut self, reader: &Reader, redaction: &Event) -> Result<()> {
+    /// What is redacted notifies no longer. Events after `counted_to` are known as redacted when they are looked at.
+    fn forget_redacted(
+        &mut self,
+        reader: &Reader,
+        redaction: &Event,
+        counted_to: StreamPos,
+    ) -> Result<std::result::Result<(), Uncertain>> {
         let pdu = redaction.pdu()?;
-        let Some(target) = pdu.redacts.as_deref() else { return Ok(()) };
-        let Some(target) = reader.event_num(target)? else { return Ok(()) };
+        let Some(target) = pdu.redacts.as_deref() else { return Ok(Ok(())) };
+        let Some(target) = reader.event_num(target)? else { return Ok(Ok(())) };
         let target = reader.event(target)?;
-        if target.header.redacted_by == Some(redaction.num) {
-            for unread in self.unread.values_mut() {
-                unread.retain(|notification| notification.pos != target.pos());
-            }
+        if target.header.redacted_by != Some(redaction.num) || target.pos() > counted_to {
+            return Ok(Ok(()));
         }
-        Ok(())
+        let piles = std::iter::once(&mut self.main).chain(self.threads.values_mut());
+        let mut exact = Ok(());
+        for pile in piles {
+            exact = exact.and(pile.drop_one(target.pos()));
+        }
+        Ok(exact)
     }
 }

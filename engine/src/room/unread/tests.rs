@@ -274,6 +274,35 @@ fn what_is_redacted_counts_no_longer() {
 }
 
 #[test]
+fn what_falls_among_the_older_ones_is_counted_anew() {
+    let room = Room::new();
+    room.activate(BOB);
+    let mut events: Vec<String> = (0..60).map(|_| room.say(ALICE)).collect();
+    room.say(BOB);
+    events.clear();
+    events.extend((0..100).map(|_| room.say(ALICE)));
+    assert_eq!(room.counts(BOB).0, (100, 0));
+    let redact = |event_id: &String| {
+        room.append(Append {
+            sender: ALICE,
+            kind: "m.room.redaction",
+            state_key: None,
+            content: json!({}),
+            redacts: Some(event_id.clone()),
+        })
+    };
+    redact(&events[5]);
+    assert_eq!(room.counts(BOB).0, (99, 0));
+    room.read(BOB, &events[9], 0, "");
+    assert_eq!(room.counts(BOB).0, (90, 0));
+    redact(&events[2]);
+    assert_eq!(room.counts(BOB).0, (90, 0), "what is read was not counted");
+    room.say(ALICE);
+    room.read(BOB, &events[98], 1, "main");
+    assert_eq!(room.counts(BOB).0, (2, 0));
+}
+
+#[test]
 fn changed_rules_decide_from_then_on() {
     let room = Room::new();
     room.activate(BOB);
