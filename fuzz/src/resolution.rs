@@ -12,11 +12,19 @@ pub fn resolution(bytes: &[u8]) {
     let Some(version) = ROOM_VERSIONS.get(usize::from(first) % ROOM_VERSIONS.len()) else { return };
     let History { mut room, merges } = History::new(version, choices);
     let oracle = Oracle::new(&room);
-    assert_eq!(oracle.is_some(), version.state_resolution != StateResolution::V1, "the oracle takes the room");
+    assert_eq!(
+        oracle.is_some(),
+        version.state_resolution != StateResolution::V1,
+        "the oracle takes the room"
+    );
     for merge in merges.iter().filter(|merge| !merge.is_empty()) {
         let resolved = room.resolved(merge).expect("nothing of the room is missing");
         let reversed: Vec<NodeId> = merge.iter().rev().copied().collect();
-        assert_eq!(room.resolved(&reversed).ok().as_ref(), Some(&resolved), "the order of the states decides");
+        assert_eq!(
+            room.resolved(&reversed).ok().as_ref(),
+            Some(&resolved),
+            "the order of the states decides"
+        );
         room.is_indexed = !room.is_indexed;
         assert_eq!(room.resolved(merge).ok().as_ref(), Some(&resolved), "the index of citations decides");
         let expected = match &oracle {

@@ -29,6 +29,9 @@ const EVENTS_MAX: usize = 60;
 /// How many sets of states are picked at the end of a history besides those that its events merged.
 const PICKS: usize = 6;
 
+/// The first snapshot with join rules.
+const COMPLETE: usize = 4;
+
 /// Multiplied with an event's index for its number, so that numbers are not in the order of sending: coprime to 2^16.
 const NUM_STEP: u64 = 0x9e37;
 
@@ -91,12 +94,11 @@ impl History {
             }
             history.step(&mut choices, &mut tips);
         }
-        let count = history.room.snapshot_count() as usize;
         let tips = tips.iter().map(|tip| tip.1).collect();
         history.merges.push(tips);
         for _ in 0..PICKS {
             let size = 2 + choices.below(3);
-            let pick = (0..size).map(|_| NodeId(1 + choices.below(count - 1) as u64));
+            let pick = (0..size).map(|_| history.some_snapshot(&mut choices));
             let pick = pick.collect();
             history.merges.push(pick);
         }
@@ -166,11 +168,8 @@ impl History {
         let state = self.room.state(before).clone();
         // Once in a while a server sees an older state than it should, or gets to have what the room rejects.
         let mood = choices.below(16);
-        let seen = if mood < 2 {
-            self.room.state(NodeId(1 + choices.below(self.room.snapshot_count() as usize - 1) as u64)).clone()
-        } else {
-            state.clone()
-        };
+        let seen =
+            if mood < 2 { self.room.state(self.some_snapshot(choices)).clone() } else { state.clone() };
         let wish = self.wish(choices, &seen);
         let Some(own) = self.pdu(choices, &wish, &prev, &seen) else { return };
         if auth::check(self.room.version, &own, &In(&self.room, &seen)).is_err() {
@@ -193,6 +192,11 @@ impl History {
         if tips.len() > 5 {
             tips.remove(0);
         }
+    }
+
+    fn some_snapshot(&self, choices: &mut Choices<'_>) -> NodeId {
+        let count = self.room.snapshot_count() as usize;
+        NodeId((COMPLETE + choices.below(count - COMPLETE)) as u64)
     }
 
     fn wish(&self, choices: &mut Choices<'_>, state: &State) -> Wish {
@@ -238,7 +242,8 @@ impl History {
         target: &str,
         state: &State,
     ) -> Wish {
-        let current = self.room.find(state, "m.room.power_levels", "").map(|facts| facts.pdu().content.clone());
+        let current =
+            self.room.find(state, "m.room.power_levels", "").map(|facts| facts.pdu().content.clone());
         let current = current.unwrap_or_default();
         let mut users = current.get("users").cloned().unwrap_or_else(|| json!({}));
         let mut state_default = current.get("state_default").and_then(Value::as_i64).unwrap_or(50);
@@ -258,7 +263,18 @@ impl History {
         let content: &JsonObject = wish.content.as_object()?;
         let types = auth::auth_types(version, wish.kind, wish.sender, Some(&wish.state_key), content);
         let auth_events = types.iter().filter_map(|(kind, key)| self.room.find(seen, kind, key));
-        let auth_events: Vec<&str> = auth_events.map(|facts| &*facts.pdu().event_id).collect();
+        let auth_events: Vec<_> = auth_events.collect();
+        // An event that names a rejected one is rejected by its auth events, and gets into no state.
+        if auth_events.iter().any(|facts| facts.rejected()) {
+            return None;
+        }
+        // A room without join rules, as resolution can leave one, is `invite` to us and closed to those whom we compare
+        // with. So nobody joins it.
+        let is_join = wish.content.get("membership").and_then(Value::as_str) == Some("join");
+        if is_join && index >= COMPLETE as u64 && self.room.find(seen, "m.room.join_rules", "").is_none() {
+            return None;
+        }
+        let auth_events: Vec<&str> = auth_events.iter().map(|facts| &*facts.pdu().event_id).collect();
         // Ids in no order, and times that are often the same, so that both break ties.
         let spread = index.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23);
         let server = if version.redaction_auth_rule { ":a.example" } else { "" };

@@ -93,7 +93,9 @@ pub fn resolve_v1(room: &Room, states: &[&State]) -> State {
         }
     }
     let before = r.clone();
-    for (key, list) in conflicts.iter().filter(|(_, list)| list.iter().all(|pdu| !types.contains(&&*pdu.kind))) {
+    for (key, list) in
+        conflicts.iter().filter(|(_, list)| list.iter().all(|pdu| !types.contains(&&*pdu.kind)))
+    {
         // "Pick the event with the highest depth and lowest sha1(event_id) that passes authentication in R."
         let picked = list.iter().rev().find(|pdu| is_allowed(pdu, &before));
         r.extend(picked.map(|pdu| (*key, num(pdu))));
