@@ -89,7 +89,8 @@ impl AuthFacts {
         self.key
     }
 
-    pub(super) fn rejected(&self) -> bool {
+    /// Whether it was rejected on receipt.
+    pub fn rejected(&self) -> bool {
         self.rejected
     }
 
