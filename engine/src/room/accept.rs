@@ -134,7 +134,9 @@ pub(super) fn set_aside(
         }
         _ => arrival.state_before,
     };
-    let place = Place { status, state_after, room_state: room.head.state, after_gap: false };
+    // What stands outside of the graph has no state of the room.
+    let room_state = if status == EventStatus::Outlier { NodeId(0) } else { room.head.state };
+    let place = Place { status, state_after, room_state, after_gap: false };
     let event = write(tx, room, arrival, num, place, None)?;
     if status != EventStatus::Outlier {
         gap::arrived(tx, &event)?;
@@ -298,6 +300,11 @@ fn write_rows(tx: &mut Tx, room: &RoomCtx, event: &Arc<Event>, pos: Option<Strea
     if let Some(pos) = pos {
         tx.put(&schema::TIMELINE, &(room.num, pos), &event.num);
         tx.made_event(event, pos);
+        if was_known {
+            tx.delete(&schema::OFF_TIMELINE, &(room.num, event.num));
+        }
+    } else {
+        tx.put(&schema::OFF_TIMELINE, &(room.num, event.num), &());
     }
     tx.write_event(event, was_known);
 }

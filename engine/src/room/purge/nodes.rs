@@ -11,7 +11,10 @@ use crate::{
     core::num::{EventNum, NodeId, RoomNum, StreamPos},
     error::Result,
     room::RoomCtx,
-    store::{Direction, StorageError, Tx, schema, schema::PurgeWork},
+    store::{
+        Direction, StorageError, Tx, schema,
+        schema::{EventStatus, PurgeWork},
+    },
 };
 
 /// How many nodes a step removes at most; a key of 17 bytes each.
@@ -32,12 +35,16 @@ pub(super) fn step(tx: &mut Tx, room_id: &str, from: NodeId) -> Result<Option<Pu
     let room = RoomCtx::load(tx, room_id)?;
     let shared = tx.shared.clone();
     let mut memo = shared.memo.purges.0.lock();
-    let marks = memo.entry(room.num).or_insert_with(|| Marks {
-        new_from: shared.counters.nodes.load(Ordering::Relaxed),
-        nodes: HashSet::new(),
-        timeline: StreamPos(i64::MIN),
-        off_timeline: EventNum(0),
-        is_whole: false,
+    let marks = memo.entry(room.num).or_insert_with(|| {
+        // What was resolved of states that no event has any more is resolved anew, should it be asked for.
+        shared.resolved.clear();
+        Marks {
+            new_from: shared.counters.nodes.load(Ordering::Relaxed),
+            nodes: HashSet::new(),
+            timeline: StreamPos(i64::MIN),
+            off_timeline: EventNum(0),
+            is_whole: false,
+        }
     });
     if !marks.is_whole {
         tx.mark_snapshot(room.num, room.head.state, &mut marks.nodes)?;
@@ -93,7 +100,10 @@ fn mark(tx: &Tx, room: RoomNum, marks: &mut Marks) -> Result<bool, StorageError>
     }
     let is_whole = found.len() < LOOKED_AT_PER_STEP;
     for header in tx.get_many(&schema::EVENT_HEADERS, found)?.into_iter().flatten() {
-        for snapshot in [header.value.state_before, header.value.state_after] {
+        if header.value.status == EventStatus::Outlier {
+            continue;
+        }
+        for snapshot in [header.value.state_before, header.value.state_after, header.value.room_state] {
             tx.mark_snapshot(room, snapshot, &mut marks.nodes)?;
         }
     }

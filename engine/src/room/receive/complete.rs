@@ -81,6 +81,7 @@ fn judge_again(
     };
     if !allowed {
         tx.delete(&schema::TIMELINE, &(room.num, pos));
+        tx.put(&schema::OFF_TIMELINE, &(room.num, event.num), &());
     }
     let header = EventHeader {
         state_before: before,
