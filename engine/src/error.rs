@@ -253,6 +253,9 @@ pub enum Conflict {
     /// Users of this server are in the room.
     #[error("users of this server are in the room")]
     LocalMembers,
+    /// Not all members of the room are known yet.
+    #[error("the members of this room are still being asked for")]
+    PartialState,
 }
 
 /// What the engine lacks, and whoever drives it can fetch. Each is named once.

@@ -134,7 +134,9 @@ pub(super) fn set_aside(
         }
         _ => arrival.state_before,
     };
-    let place = Place { status, state_after, room_state: room.head.state, after_gap: false };
+    // What stands outside of the graph has no state of the room.
+    let room_state = if status == EventStatus::Outlier { NodeId(0) } else { room.head.state };
+    let place = Place { status, state_after, room_state, after_gap: false };
     let event = write(tx, room, arrival, num, place, None)?;
     if status != EventStatus::Outlier {
         gap::arrived(tx, &event)?;
@@ -295,26 +297,24 @@ fn write_rows(tx: &mut Tx, room: &RoomCtx, event: &Arc<Event>, pos: Option<Strea
     let header = Positioned { pos: pos.unwrap_or(StreamPos::MAX), value: event.header.clone() };
     tx.put(&schema::EVENT_HEADERS, &event.num, &header);
     tx.put(&schema::EVENT_BODIES, &event.num, &encode_body(&event.event_id, &event.json));
-    match pos {
-        Some(pos) => {
-            tx.put(&schema::TIMELINE, &(room.num, pos), &event.num);
-            tx.made_event(event, pos);
-            if was_known {
-                tx.delete(&schema::OFF_TIMELINE, &(room.num, event.num));
-            }
+    if let Some(pos) = pos {
+        tx.put(&schema::TIMELINE, &(room.num, pos), &event.num);
+        tx.made_event(event, pos);
+        if was_known {
+            tx.delete(&schema::OFF_TIMELINE, &(room.num, event.num));
         }
-        None => tx.put(&schema::OFF_TIMELINE, &(room.num, event.num), &()),
+    } else {
+        tx.put(&schema::OFF_TIMELINE, &(room.num, event.num), &());
     }
     tx.write_event(event, was_known);
 }
 
-/// Writes the event's header anew, at `pos`, after something in it changed.
-pub(super) fn rewrite_header(
-    tx: &mut Tx,
-    event: &Event,
-    pos: StreamPos,
-    header: EventHeader,
-) -> Result<(), StorageError> {
+/// Writes the event's header anew, after something in it changed. Only what is accepted keeps its position.
+pub(super) fn rewrite_header(tx: &mut Tx, event: &Event, header: EventHeader) -> Result<(), StorageError> {
+    let pos = match header.status {
+        EventStatus::Accepted => tx.position_of(event),
+        _ => StreamPos::MAX,
+    };
     tx.put(&schema::EVENT_HEADERS, &event.num, &Positioned { pos, value: header.clone() });
     let anew = Arc::new(Event::new(event.num, event.event_id.clone(), header, event.json.clone()));
     anew.set_pdu(event.pdu()?);

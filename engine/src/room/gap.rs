@@ -127,7 +127,7 @@ pub(super) fn take_positions(
 }
 
 /// Forgets a gap in which nothing is missing any more.
-fn close_if_filled(tx: &mut Tx, room: RoomNum, gap: StreamPos) -> Result<(), StorageError> {
+pub(super) fn close_if_filled(tx: &mut Tx, room: RoomNum, gap: StreamPos) -> Result<(), StorageError> {
     let mut is_filled = true;
     tx.scan(&schema::BACKWARD_EXTREMITIES, &room, Direction::Forward, |_: (RoomNum, String), row| {
         is_filled = row.pos != gap;

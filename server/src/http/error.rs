@@ -141,9 +141,10 @@ impl From<Error> for ApiError {
                 Conflict::BackupVersion { current } => {
                     ApiError::wrong_room_keys_version(sentence).with("current_version", current)
                 }
-                Conflict::StillInRoom | Conflict::PurgeRunning | Conflict::LocalMembers => {
-                    ApiError::unknown(sentence)
-                }
+                Conflict::StillInRoom
+                | Conflict::PurgeRunning
+                | Conflict::LocalMembers
+                | Conflict::PartialState => ApiError::unknown(sentence),
                 Conflict::DuplicateAnnotation => ApiError::duplicate_annotation(sentence),
                 Conflict::MediaExists => ApiError::cannot_overwrite_media(sentence),
                 Conflict::KeyExists => ApiError::invalid_param(sentence),

@@ -1,16 +1,15 @@
 //! What becomes of one event in a purge: removed with every row that is its own, or left as an outlier.
 
-use std::sync::Arc;
-
 use crate::{
-    core::num::{NodeId, RoomNum, StreamPos},
+    core::num::{NodeId, StreamPos},
     error::Result,
     room::{
         Event,
+        accept::rewrite_header,
         relations::{self, RelationClass},
     },
     store::{
-        Direction, Positioned, StorageError, Tx, schema,
+        Direction, StorageError, Tx, schema,
         schema::{EventHeader, EventStatus, UserNews},
     },
 };
@@ -85,8 +84,9 @@ pub(super) fn remove_relations(tx: &mut Tx, event: &Event) -> Result<()> {
 }
 
 /// Leaves the event as an outlier: known, but neither in the timeline nor with a state or previous events of its own.
-pub(super) fn leave_as_outlier(tx: &mut Tx, event: &Event) {
+pub(super) fn leave_as_outlier(tx: &mut Tx, event: &Event) -> Result<(), StorageError> {
     leave_timeline(tx, event);
+    tx.put(&schema::OFF_TIMELINE, &(event.header.room, event.num), &());
     let header = EventHeader {
         prev: Vec::new(),
         // What was refused stays refused.
@@ -97,31 +97,37 @@ pub(super) fn leave_as_outlier(tx: &mut Tx, event: &Event) {
         state_before: NodeId::default(),
         state_after: NodeId::default(),
         room_state: NodeId::default(),
+        partial_state: false,
         after_gap: false,
         transaction: None,
         ..event.header.clone()
     };
-    tx.put(&schema::OFF_TIMELINE, &(header.room, event.num), &());
-    put_header(tx, event, StreamPos::MAX, header);
+    rewrite_header(tx, event, header)
 }
 
-/// Stores the event with another header, at `pos`.
-pub(super) fn put_header(tx: &mut Tx, event: &Event, pos: StreamPos, header: EventHeader) {
-    tx.put(&schema::EVENT_HEADERS, &event.num, &Positioned { pos, value: header.clone() });
-    let changed = Arc::new(Event::new(event.num, event.event_id.clone(), header, event.json.clone()));
-    tx.made_event(&changed, pos);
-    tx.write_event(&changed, true);
+/// Whether the event is a redaction that was applied to an event which is there. What is there of that event is what the
+/// redaction left, and it is shown with the redaction.
+pub(super) fn is_applied_redaction(tx: &Tx, event: &Event) -> Result<bool> {
+    let Some(target) = redacts(event)? else { return Ok(false) };
+    let Some(target) = tx.event_num(&target)? else { return Ok(false) };
+    Ok(tx.event(target)?.header.redacted_by == Some(event.num))
 }
 
-/// Whether the event is a redaction whose target is there, redacted by it, or may still come and must then be.
-pub(super) fn is_needed_redaction(tx: &Tx, room: RoomNum, event: &Event) -> Result<bool> {
+fn redacts(event: &Event) -> Result<Option<String>> {
     let pdu = event.pdu()?;
-    let Some(target) = pdu.redacts.as_deref().filter(|_| &*pdu.kind == "m.room.redaction") else {
-        return Ok(false);
-    };
-    if let Some(target) = tx.event_num(target)? {
-        return Ok(tx.event(target)?.header.redacted_by == Some(event.num));
+    Ok(pdu.redacts.as_deref().filter(|_| &*pdu.kind == "m.room.redaction").map(str::to_owned))
+}
+
+/// Forgets a redaction that waits for its target.
+pub(super) fn remove_early_redaction(tx: &mut Tx, event: &Event) -> Result<()> {
+    let Some(target) = redacts(event)? else { return Ok(()) };
+    let key = (event.header.room, target);
+    let Some(mut early) = tx.get(&schema::EARLY_REDACTIONS, &key)? else { return Ok(()) };
+    early.retain(|redaction| *redaction != event.num);
+    if early.is_empty() {
+        tx.delete(&schema::EARLY_REDACTIONS, &key);
+    } else {
+        tx.put(&schema::EARLY_REDACTIONS, &key, &early);
     }
-    let early = tx.get(&schema::EARLY_REDACTIONS, &(room, target.to_owned()))?;
-    Ok(early.is_some_and(|early| early.contains(&event.num)))
+    Ok(())
 }

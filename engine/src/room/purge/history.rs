@@ -9,10 +9,10 @@ use super::{LOOKED_AT_PER_STEP, REMOVED_PER_STEP, event, note_removed};
 use crate::{
     core::num::{EventNum, NodeId, RoomNum, StreamPos},
     error::Result,
-    room::{Event, RoomCtx},
+    room::{Event, RoomCtx, accept::rewrite_header, gap},
     store::{
-        Direction, Positioned, StorageError, Tx, Value, schema,
-        schema::{EventHeader, EventStatus, HistoryPurge, Keyspace, Purge, PurgeWork},
+        Direction, Positioned, StorageError, Tx, schema,
+        schema::{EventHeader, EventStatus, HistoryPurge, Purge, PurgeWork},
     },
 };
 
@@ -38,13 +38,13 @@ pub(super) fn step(tx: &mut Tx, room_id: &str, mut at: HistoryPurge, purge: &mut
     }
     let all_seen = step.look_at_kept(&mut at)?
         && step.look_at_kept_off_timeline(&mut at)?
-        && step.look_at_receipts(&mut at)?;
+        && step.look_at_receipts(&mut at)?
+        && step.close_gaps()?;
     let is_over =
         all_seen && step.remove_events(&mut at, purge)? && step.remove_off_timeline(&mut at, purge)?;
     if !is_over {
         return Ok(PurgeWork::History(at));
     }
-    step.forget_gaps()?;
     let room = step.room;
     tx.shared.memo.purges.0.lock().remove(&room);
     Ok(PurgeWork::Nodes(NodeId(0)))
@@ -107,7 +107,7 @@ impl Step<'_> {
         header.auth = self.edges_left(&header.auth, |auth| auth.state_key.is_none())?;
         if counts != (header.prev.len(), header.auth.len()) {
             let event = self.tx.event(num)?;
-            event::put_header(self.tx, &event, event.pos(), header);
+            rewrite_header(self.tx, &event, header)?;
         }
         Ok(())
     }
@@ -154,6 +154,42 @@ impl Step<'_> {
         Ok(found.len() < LOOKED_AT_PER_STEP)
     }
 
+    /// Forgets what is missing in the history that goes: it is not asked for any more.
+    fn close_gaps(&mut self) -> Result<bool> {
+        let mut missing = Vec::new();
+        self.tx.scan(
+            &schema::BACKWARD_EXTREMITIES,
+            &self.room,
+            Direction::Forward,
+            |(_, event_id): (RoomNum, String), row| {
+                missing.push((event_id, row));
+                true
+            },
+        )?;
+        for (event_id, row) in missing {
+            let follower = self.tx.get(&schema::EVENT_HEADERS, &row.value.follower)?;
+            let stays = row.pos >= self.before
+                && follower.is_some_and(|header| !self.is_history(row.value.follower, &header));
+            if !stays {
+                self.tx.delete(&schema::BACKWARD_EXTREMITIES, &(self.room, event_id));
+                gap::close_if_filled(self.tx, self.room, row.pos)?;
+            }
+        }
+        self.forget_state_changes()?;
+        Ok(true)
+    }
+
+    fn forget_state_changes(&mut self) -> Result<(), StorageError> {
+        let mut found: Vec<(RoomNum, StreamPos)> = Vec::new();
+        let (start, end) = ((self.room, StreamPos(i64::MIN)), (self.room, self.before));
+        self.tx.scan_between(&schema::STATE_CHANGES, &start, &end, Direction::Forward, |key, _| {
+            found.push(key);
+            true
+        })?;
+        found.iter().for_each(|key| self.tx.delete(&schema::STATE_CHANGES, key));
+        Ok(())
+    }
+
     fn remove_events(&mut self, at: &mut HistoryPurge, purge: &mut Purge) -> Result<bool> {
         let mut found = Vec::new();
         if at.events < self.before {
@@ -173,44 +209,11 @@ impl Step<'_> {
         Ok(found.len() < REMOVED_PER_STEP)
     }
 
-    /// Forgets what was missing in what is gone, and the states that the room had then.
-    fn forget_gaps(&mut self) -> Result<(), StorageError> {
-        let (room, before) = (self.room, self.before);
-        let mut missing: Vec<(RoomNum, String)> = Vec::new();
-        self.tx.scan(&schema::BACKWARD_EXTREMITIES, &room, Direction::Forward, |key, row| {
-            if row.pos < before {
-                missing.push(key);
-            }
-            true
-        })?;
-        for key in missing {
-            self.tx.delete(&schema::BACKWARD_EXTREMITIES, &key);
-        }
-        self.forget_before(&schema::GAPS)?;
-        self.forget_before(&schema::STATE_CHANGES)?;
-        self.forget_before(&schema::PARTIAL_STATES)
-    }
-
-    fn forget_before<V: Value>(
-        &mut self,
-        keyspace: &Keyspace<(RoomNum, StreamPos), V>,
-    ) -> Result<(), StorageError> {
-        let mut found: Vec<(RoomNum, StreamPos)> = Vec::new();
-        let (start, end) = ((self.room, StreamPos(i64::MIN)), (self.room, self.before));
-        self.tx.scan_between(keyspace, &start, &end, Direction::Forward, |key, _| {
-            found.push(key);
-            true
-        })?;
-        found.iter().for_each(|key| self.tx.delete(keyspace, key));
-        Ok(())
-    }
-
     fn remove_off_timeline(&mut self, at: &mut HistoryPurge, purge: &mut Purge) -> Result<bool> {
         let found = self.off_timeline(at.off_timeline, REMOVED_PER_STEP)?;
         for event in self.tx.events(&found)? {
             let header = Positioned { pos: event.pos(), value: event.header.clone() };
-            let is_outlier = event.header.status == EventStatus::Outlier && event.header.state_key.is_some();
-            if self.is_history(event.num, &header) && !is_outlier {
+            if self.is_history(event.num, &header) {
                 self.take_away(&event, purge)?;
             }
             at.off_timeline = EventNum(event.num.0 + 1);
@@ -220,12 +223,15 @@ impl Step<'_> {
 
     /// Removes a message; leaves a state event, or a redaction that is needed, as an outlier.
     fn take_away(&mut self, event: &Arc<Event>, purge: &mut Purge) -> Result<()> {
+        let stays = event.header.state_key.is_some() || event::is_applied_redaction(self.tx, event)?;
+        if stays && event.header.status == EventStatus::Outlier {
+            return Ok(());
+        }
         event::remove_relations(self.tx, event)?;
-        let stays =
-            event.header.state_key.is_some() || event::is_needed_redaction(self.tx, self.room, event)?;
         if stays {
-            event::leave_as_outlier(self.tx, event);
+            event::leave_as_outlier(self.tx, event)?;
         } else {
+            event::remove_early_redaction(self.tx, event)?;
             event::remove(self.tx, event)?;
         }
         note_removed(purge, event.num);

@@ -10,7 +10,7 @@
 //! Of a history, messages go whole. State events stay, as outliers: outside of the timeline, without state or previous
 //! events of their own. Current and later states are made of them, authorisation chains run through them (also those of
 //! events that are still to come, from servers that have not purged), and they are few. Redactions stay likewise while what
-//! they redacted is there or may still come. Forward extremities stay where they stand, because the next events follow
+//! they redacted is there. Synapse does the same. Forward extremities stay where they stand, because the next events follow
 //! them. What goes is not fetched again: a purge leaves no backward extremities, and the history ends where it began.
 //!
 //! Freeing the disk is the caller's last step (`Engine::free_disk`), because it takes long and holds no lane.
@@ -86,9 +86,16 @@ impl PurgeProgress {
 pub(crate) fn begin_whole(tx: &mut Tx, room_id: &str, force: bool) -> Result<PurgeProgress> {
     let num = tx.room_num(room_id)?.ok_or(Error::NotFound(What::Room))?;
     let running = tx.get(&schema::PURGES, &num)?;
-    let Some(room) = RoomCtx::find(tx, room_id)? else {
-        return running.map(|purge| PurgeProgress::of(&purge)).ok_or(Error::NotFound(What::Room));
-    };
+    let room = RoomCtx::find(tx, room_id)?;
+    if room.is_none() {
+        if let Some(running) = running {
+            return Ok(PurgeProgress::of(&running));
+        }
+        // Of a room that could not be entered there are the events that were to be its state.
+        if !has_off_timeline(tx, num)? {
+            return Err(Error::NotFound(What::Room));
+        }
+    }
     if !force && has_local_member(tx, num)? {
         return Err(Conflict::LocalMembers.into());
     }
@@ -98,9 +105,18 @@ pub(crate) fn begin_whole(tx: &mut Tx, room_id: &str, force: bool) -> Result<Pur
     tx.touch(crate::stream::Touch::Room(num));
     let removed = running.and_then(|purge| purge.removed);
     let work = PurgeWork::Members(0, crate::core::num::UserNum(0));
-    let purge = Purge { work, done: 0, estimate: room.head.depth, removed };
+    let purge = Purge { work, done: 0, estimate: room.map_or(0, |room| room.head.depth), removed };
     tx.put(&schema::PURGES, &num, &purge);
     Ok(PurgeProgress::of(&purge))
+}
+
+fn has_off_timeline(reader: &Reader, room: RoomNum) -> Result<bool, StorageError> {
+    let mut found = false;
+    reader.scan(&schema::OFF_TIMELINE, &room, Direction::Forward, |_: (RoomNum, EventNum), ()| {
+        found = true;
+        false
+    })?;
+    Ok(found)
 }
 
 fn has_local_member(reader: &Reader, room: RoomNum) -> Result<bool> {
@@ -114,11 +130,15 @@ fn has_local_member(reader: &Reader, room: RoomNum) -> Result<bool> {
 
 /// Begins to remove what is before a position of a room's timeline.
 ///
-/// Errors: [`What::Room`] not found; [`Conflict::PurgeRunning`].
+/// Errors: [`What::Room`] not found; [`Conflict::PurgeRunning`]; [`Conflict::PartialState`] while members are missing.
 pub(crate) fn begin_history(tx: &mut Tx, room_id: &str, before: StreamPos) -> Result<PurgeProgress> {
     let room = RoomCtx::load(tx, room_id)?;
     if tx.has(&schema::PURGES, &room.num)? {
         return Err(Conflict::PurgeRunning.into());
+    }
+    if room.head.partial_state {
+        // What was taken in since the join is judged again when they are known.
+        return Err(Conflict::PartialState.into());
     }
     let Some(last) = edge(tx, room.num, StreamPos(i64::MIN), Direction::Backward)? else {
         return Err(Error::NotFound(What::Event));

@@ -11,7 +11,10 @@ use crate::{
     core::num::{EventNum, NodeId, RoomNum, StreamPos},
     error::Result,
     room::RoomCtx,
-    store::{Direction, StorageError, Tx, schema, schema::PurgeWork},
+    store::{
+        Direction, StorageError, Tx, schema,
+        schema::{EventStatus, PurgeWork},
+    },
 };
 
 /// How many nodes a step removes at most; a key of 17 bytes each.
@@ -33,7 +36,7 @@ pub(super) fn step(tx: &mut Tx, room_id: &str, from: NodeId) -> Result<Option<Pu
     let shared = tx.shared.clone();
     let mut memo = shared.memo.purges.0.lock();
     let marks = memo.entry(room.num).or_insert_with(|| {
-        // A remembered resolution may be of nodes that no event refers to; from here on all are made anew.
+        // What was resolved of states that no event has any more is resolved anew, should it be asked for.
         shared.resolved.clear();
         Marks {
             new_from: shared.counters.nodes.load(Ordering::Relaxed),
@@ -45,7 +48,6 @@ pub(super) fn step(tx: &mut Tx, room_id: &str, from: NodeId) -> Result<Option<Pu
     });
     if !marks.is_whole {
         tx.mark_snapshot(room.num, room.head.state, &mut marks.nodes)?;
-        mark_changes(tx, room.num, &mut marks.nodes)?;
         marks.is_whole = mark(tx, room.num, marks)?;
         return Ok(Some(PurgeWork::Nodes(from)));
     }
@@ -69,16 +71,6 @@ pub(super) fn step(tx: &mut Tx, room_id: &str, from: NodeId) -> Result<Option<Pu
         tx.delete(&schema::STATE_NODES, &(room.num, node));
     }
     Ok(next.map(PurgeWork::Nodes))
-}
-
-/// Marks the states that the room came to by no event.
-fn mark_changes(tx: &Tx, room: RoomNum, nodes: &mut HashSet<u64>) -> Result<(), StorageError> {
-    let mut changed = Vec::new();
-    tx.scan(&schema::STATE_CHANGES, &room, Direction::Forward, |_: (RoomNum, StreamPos), state| {
-        changed.push(state);
-        true
-    })?;
-    changed.into_iter().try_for_each(|state| tx.mark_snapshot(room, state, nodes))
 }
 
 /// Marks the snapshots of more events. Returns whether all are marked.
@@ -108,10 +100,25 @@ fn mark(tx: &Tx, room: RoomNum, marks: &mut Marks) -> Result<bool, StorageError>
     }
     let is_whole = found.len() < LOOKED_AT_PER_STEP;
     for header in tx.get_many(&schema::EVENT_HEADERS, found)?.into_iter().flatten() {
-        let header = header.value;
-        for snapshot in [header.state_before, header.state_after, header.room_state] {
+        if header.value.status == EventStatus::Outlier {
+            continue;
+        }
+        for snapshot in [header.value.state_before, header.value.state_after, header.value.room_state] {
             tx.mark_snapshot(room, snapshot, &mut marks.nodes)?;
         }
     }
+    if is_whole {
+        mark_changes(tx, room, &mut marks.nodes)?;
+    }
     Ok(is_whole)
+}
+
+/// Marks the states that the room came to by no event.
+fn mark_changes(tx: &Tx, room: RoomNum, nodes: &mut HashSet<u64>) -> Result<(), StorageError> {
+    let mut changed = Vec::new();
+    tx.scan(&schema::STATE_CHANGES, &room, Direction::Forward, |_: (RoomNum, StreamPos), state| {
+        changed.push(state);
+        true
+    })?;
+    changed.into_iter().try_for_each(|state| tx.mark_snapshot(room, state, nodes))
 }

@@ -19,7 +19,7 @@ fn behind(room: RoomNum) -> RoomNum {
 
 /// Removes members from `from` on, and what each has of the room.
 pub(super) fn members(tx: &mut Tx, room: RoomNum, from: (u8, UserNum)) -> Result<PurgeWork> {
-    let mut found = Vec::new();
+    let mut found: Vec<(u8, UserNum)> = Vec::new();
     let start = (room, from.0, from.1);
     tx.scan_between(&schema::MEMBERS, &start, &behind(room), Direction::Forward, |key, _| {
         found.push((key.1, key.2));
@@ -27,7 +27,10 @@ pub(super) fn members(tx: &mut Tx, room: RoomNum, from: (u8, UserNum)) -> Result
     })?;
     for (membership, user) in &found {
         tx.delete(&schema::MEMBERS, &(room, *membership, *user));
-        tx.delete(&schema::USER_ROOMS, &(*user, room));
+        if let Some(row) = tx.user_room(*user, room)? {
+            remove_news(tx, room, *user, row.pos)?;
+            tx.delete(&schema::USER_ROOMS, &(*user, room));
+        }
         remove_account_data(tx, room, *user)?;
         if *membership == Membership::Join as u8 {
             tx.touch(Touch::Membership { user: *user, room, joined: false });
@@ -54,11 +57,20 @@ fn remove_account_data(tx: &mut Tx, room: RoomNum, user: UserNum) -> Result<(), 
         },
     )?;
     for (key, pos) in rows {
-        let news = tx.get(&schema::USER_STREAM, &(user, pos))?;
-        if matches!(news, Some(UserNews::RoomAccountData(of, _)) if of == room) {
-            tx.delete(&schema::USER_STREAM, &(user, pos));
-        }
+        remove_news(tx, room, user, pos)?;
         tx.delete(&schema::ACCOUNT_DATA, &key);
+    }
+    Ok(())
+}
+
+/// Removes what the user's stream says of the room at a position.
+fn remove_news(tx: &mut Tx, room: RoomNum, user: UserNum, pos: StreamPos) -> Result<(), StorageError> {
+    let key = (user, pos);
+    match tx.get(&schema::USER_STREAM, &key)? {
+        Some(UserNews::Membership(of) | UserNews::RoomAccountData(of, _)) if of == room => {
+            tx.delete(&schema::USER_STREAM, &key);
+        }
+        _ => {}
     }
     Ok(())
 }
@@ -145,6 +157,6 @@ macro_rules! of_rooms {
 
 of_rooms! {
     TIMELINE, ROOM_HEADS, STATE_NODES, MEMBERS, RELATIONS, EARLY_REDACTIONS, RECEIPTS, RECEIPT_STREAM, ROOM_ALIASES,
-    PUBLIC_ROOMS, THREADS, THREAD_STREAM, THREAD_USERS, MEMBER_STREAM, OFF_TIMELINE, HISTORY_STARTS, PURGES, BACKWARD_EXTREMITIES,
-    GAPS, PARTIAL_STATES, STATE_CHANGES,
+    PUBLIC_ROOMS, THREADS, THREAD_STREAM, THREAD_USERS, MEMBER_STREAM, OFF_TIMELINE, HISTORY_STARTS, PURGES,
+    BACKWARD_EXTREMITIES, GAPS, PARTIAL_STATES, STATE_CHANGES,
 }

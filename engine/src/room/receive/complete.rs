@@ -91,6 +91,5 @@ fn judge_again(
         status: if allowed { event.header.status } else { EventStatus::Rejected },
         ..event.header.clone()
     };
-    let pos = if allowed { tx.position_of(event) } else { StreamPos::MAX };
-    Ok(rewrite_header(tx, event, pos, header)?)
+    Ok(rewrite_header(tx, event, header)?)
 }
