@@ -22,6 +22,7 @@ mod stripped_state;
 mod summary;
 pub(crate) mod typing;
 pub mod unread;
+pub(crate) mod upgrade;
 pub(crate) mod visibility;
 
 pub(crate) use append::{NewEvent, append, create};
