@@ -88,6 +88,18 @@ pub enum Denied {
     /// The user whom this is about is not banned.
     #[error("this user is not banned from the room")]
     NotBanned,
+    /// The room's access list shuts the asking server out.
+    #[error("the room does not let this server take part")]
+    ServerAcl,
+    /// The asking server does not speak the room's version.
+    #[error("the room has version {0}, which is not among those that were offered")]
+    IncompatibleRoomVersion(&'static str),
+    /// The room's rule lets members of certain rooms in, of none of which this server knows the members.
+    #[error("this server cannot tell whether the user is in a room that would let them in")]
+    UnableToAuthoriseJoin,
+    /// The user may come in, but no user of this server may vouch for it.
+    #[error("no user of this server may let this user in; try another server")]
+    UnableToGrantJoin,
 }
 
 /// What is wrong with the input.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Event, RoomCtx, stripped_state::stripped_state};
+use super::{Event, RoomCtx, servers, stripped_state::stripped_state};
 use crate::{
     core::{
         identifiers,
@@ -32,6 +32,7 @@ pub(crate) fn apply(tx: &mut Tx, room: &mut RoomCtx, event: &Arc<Event>, pos: St
     }
     tx.put(&schema::MEMBERS, &(room.num, membership as u8, user), &event.num);
     count(room, was, Some(membership));
+    servers::count(tx, room.num, (user, user_id), was, Some(membership))?;
     let row = UserRoom {
         membership,
         event: event.num,
