@@ -176,3 +176,138 @@ pub(crate) fn history_before(
     }
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        fixture::World,
+        room::RoomCtx,
+        store::{Positioned, Tx},
+    };
+
+    const ROOM: &str = "!room:here.example";
+    const OTHER_ROOM: &str = "!other:here.example";
+    const ALICE: &str = "@alice:here.example";
+
+    /// A graph of a shape that no honest server makes: for each event its edges (by index), depth and status.
+    struct Shape(Vec<(Vec<usize>, u64, EventStatus)>);
+
+    impl Shape {
+        /// Writes headers alone, with the same edges as `prev` and `auth`: walks read nothing else.
+        fn write(&self, world: &World, room_id: &str) -> (RoomNum, Vec<EventNum>) {
+            let num = |index: usize| EventNum(1_000_000 + index as u64);
+            let room = world
+                .act(|tx: &mut Tx| {
+                    let room = RoomCtx::load(tx, room_id)?;
+                    let (like, _) = room.head.extremities[0].clone();
+                    let like = tx.event(like)?;
+                    for (index, (edges, depth, status)) in self.0.iter().enumerate() {
+                        let mut header = like.header.clone();
+                        header.prev = edges.iter().copied().map(num).collect();
+                        header.auth = header.prev.clone();
+                        (header.depth, header.status) = (*depth, *status);
+                        let pos = tx.next_position();
+                        tx.put(&schema::EVENT_HEADERS, &num(index), &Positioned { pos, value: header });
+                    }
+                    Ok(room.num)
+                })
+                .unwrap();
+            (room, (0..self.0.len()).map(num).collect())
+        }
+    }
+
+    fn world() -> World {
+        let world = World::new();
+        world.room(ROOM, ALICE, None);
+        world.room(OTHER_ROOM, ALICE, None);
+        world.state(ROOM, ALICE, "m.room.topic", "", json!({"topic": "a"}));
+        world
+    }
+
+    fn chain(world: &World, room: RoomNum, tips: &[EventNum]) -> Vec<EventNum> {
+        world.ask(|reader| auth_chain(reader, room, tips.to_vec()))
+    }
+
+    fn before(world: &World, room: RoomNum, from: &[EventNum], limit: usize) -> Vec<EventNum> {
+        world.ask(|reader| Ok(history_before(reader, room, from.to_vec(), limit)?))
+    }
+
+    fn between(world: &World, room: RoomNum, latest: &[EventNum], limit: usize) -> Vec<EventNum> {
+        world.ask(|reader| Ok(history_between(reader, room, latest.to_vec(), HashSet::new(), 0, limit)?))
+    }
+
+    use EventStatus::{Accepted, Outlier, Rejected, SoftFailed};
+
+    #[test]
+    fn circles_end() {
+        let world = world();
+        let (room, nums) =
+            Shape(vec![(vec![2], 1, Accepted), (vec![0, 1], 2, Accepted), (vec![1, 2, 1], 3, Accepted)])
+                .write(&world, ROOM);
+        assert_eq!(chain(&world, room, &nums[2..]), nums);
+        assert_eq!(before(&world, room, &nums[2..], 100), [nums[2], nums[1], nums[0]]);
+        assert_eq!(between(&world, room, &nums[2..], 100), nums[..2]);
+    }
+
+    #[test]
+    fn wide_and_deep_shapes_are_walked_once() {
+        let world = world();
+        // Layers of ten, each event with edges to the whole layer before: 10^300 paths.
+        let layer = |n: usize| (n * 10..(n + 1) * 10).collect::<Vec<usize>>();
+        let shape = (0..3_000).map(|index| {
+            let edges = if index < 10 { Vec::new() } else { layer(index / 10 - 1) };
+            (edges, index as u64 / 10, Accepted)
+        });
+        let (room, nums) = Shape(shape.collect()).write(&world, ROOM);
+        assert_eq!(chain(&world, room, &nums[2_990..]), nums[..2_990]);
+        assert_eq!(before(&world, room, &nums[2_999..], 25).len(), 25);
+        let found = between(&world, room, &nums[2_999..], 20);
+        assert_eq!(found, nums[2_970..2_990].to_vec());
+        // A line as long as the walk is deep.
+        let line = (0..50_000_usize).map(|index| (index.checked_sub(1).into_iter().collect(), 1, Accepted));
+        let (room, nums) = Shape(line.collect()).write(&world, ROOM);
+        assert_eq!(chain(&world, room, &nums[49_999..]).len(), 49_999);
+    }
+
+    #[test]
+    fn a_walk_stays_in_its_room() {
+        let world = world();
+        let shape = Shape(vec![(vec![], 1, Accepted), (vec![0], 2, Accepted)]);
+        let (other, nums) = shape.write(&world, OTHER_ROOM);
+        let (room, _) = Shape(vec![]).write(&world, ROOM);
+        assert_ne!(room, other);
+        assert!(chain(&world, room, &nums).is_empty());
+        assert!(before(&world, room, &nums, 10).is_empty());
+        assert!(between(&world, room, &nums, 10).is_empty());
+    }
+
+    #[test]
+    fn history_is_found_behind_what_is_not_given() {
+        let world = world();
+        let shape = vec![
+            (vec![], 1, Accepted),
+            (vec![0], 2, SoftFailed),
+            (vec![1], 3, Rejected),
+            (vec![2], 4, Outlier),
+            (vec![3], 5, Accepted),
+        ];
+        let (room, nums) = Shape(shape).write(&world, ROOM);
+        assert_eq!(between(&world, room, &nums[4..], 10), nums[..2]);
+        assert_eq!(before(&world, room, &nums[4..], 10), [nums[4], nums[1], nums[0]]);
+        // The limit counts what is given.
+        assert_eq!(before(&world, room, &nums[4..], 2), [nums[4], nums[1]]);
+    }
+
+    #[test]
+    fn endless_rejected_events_are_not_followed() {
+        let world = world();
+        let line = (0..10_000_usize)
+            .map(|index| (index.checked_sub(1).into_iter().collect(), index as u64, Rejected));
+        let (room, nums) = Shape(line.collect()).write(&world, ROOM);
+        assert!(between(&world, room, &nums[9_999..], 20).is_empty());
+        assert!(before(&world, room, &nums[9_999..], 20).is_empty());
+    }
+}
