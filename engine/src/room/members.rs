@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Event, RoomCtx, servers, stripped_state::stripped_state};
+use super::{Event, RoomCtx, out_of_band, servers, stripped_state::stripped_state};
 use crate::{
     core::{
         identifiers,
@@ -27,12 +27,13 @@ pub(crate) fn apply(tx: &mut Tx, room: &mut RoomCtx, event: &Arc<Event>, pos: St
     let user = tx.intern_user(user_id)?;
     let before = tx.get(&schema::USER_ROOMS, &(user, room.num))?.map(|row| row.value);
     let was = before.as_ref().map(|row| row.membership);
-    if let Some(was) = was {
-        tx.delete(&schema::MEMBERS, &(room.num, was as u8, user));
+    let counted = out_of_band::settle(tx, user, room.num, was)?;
+    if let Some(counted) = counted {
+        tx.delete(&schema::MEMBERS, &(room.num, counted as u8, user));
     }
     tx.put(&schema::MEMBERS, &(room.num, membership as u8, user), &event.num);
-    count(room, was, Some(membership));
-    servers::count(tx, room.num, (user, user_id), was, Some(membership))?;
+    count(room, counted, Some(membership));
+    servers::count(tx, room.num, (user, user_id), counted, Some(membership))?;
     let row = UserRoom {
         membership,
         event: event.num,

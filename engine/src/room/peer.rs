@@ -22,7 +22,7 @@ use crate::{
     },
     error::{Denied, Error, Result, What},
     store::{
-        Reader, StorageError,
+        Reader, StorageError, schema,
         schema::{EventHeader, EventStatus},
     },
 };
@@ -42,6 +42,7 @@ pub(crate) struct Peer<'r> {
     looked_up: usize,
     visibilities: HashMap<NodeId, HistoryVisibility>,
     presences: HashMap<NodeId, Presence>,
+    erased: HashMap<UserNum, bool>,
 }
 
 impl<'r> Peer<'r> {
@@ -65,6 +66,7 @@ impl<'r> Peer<'r> {
             looked_up: 0,
             visibilities: HashMap::new(),
             presences: HashMap::new(),
+            erased: HashMap::new(),
         })
     }
 
@@ -108,6 +110,10 @@ impl<'r> Peer<'r> {
             true => AtEvent::changed(before, HistoryVisibility::from_content(Some(&event.pdu()?.content))),
             false => AtEvent::unchanged(before),
         };
+        // Whose sender wanted to be forgotten is for those who were there, and have it.
+        if header.state_key.is_none() && self.is_erased(header.sender)? {
+            return Ok(self.presence_at(header.state_before)? == Presence::Joined);
+        }
         // The peer has a joined user now: what depends on that alone needs no look at the members then.
         if may_see(visibility, AtEvent::unchanged(Presence::Absent), true) {
             return Ok(true);
@@ -117,6 +123,16 @@ impl<'r> Peer<'r> {
             None => AtEvent::unchanged(self.presence_at(header.state_before)?),
         };
         Ok(may_see(visibility, presence, true))
+    }
+
+    fn is_erased(&mut self, sender: UserNum) -> Result<bool, StorageError> {
+        if let Some(known) = self.erased.get(&sender) {
+            return Ok(*known);
+        }
+        let account = self.reader.get(&schema::ACCOUNTS, &sender)?;
+        let is_erased = account.is_some_and(|account| account.is_erased);
+        self.erased.insert(sender, is_erased);
+        Ok(is_erased)
     }
 
     fn is_entry(&self, header: &EventHeader, key: Option<StateKeyId>) -> bool {

@@ -113,6 +113,7 @@ impl From<Error> for ApiError {
                 }
                 Denied::Rule { .. }
                 | Denied::ServerAcl
+                | Denied::JoinConditions
                 | Denied::OtherServer
                 | Denied::TargetNotInRoom
                 | Denied::NotInRoom
@@ -131,6 +132,7 @@ impl From<Error> for ApiError {
                 Invalid::Signature { .. } => ApiError::invalid_signature(sentence),
                 Invalid::NoMasterKey => ApiError::missing_param(sentence),
                 Invalid::TooLarge { .. } => ApiError::too_large(sentence),
+                Invalid::Template(_) => ApiError::unknown(sentence).with_status(StatusCode::BAD_GATEWAY),
                 // As the specification's example has it.
                 Invalid::PushRulePlace(_) => ApiError::unknown(sentence),
                 Invalid::PushRules(_) => ApiError::invalid_param(sentence),
