@@ -1,5 +1,7 @@
 //! What peers get: who may ask at all, what each history visibility shows to whom, and the shapes of walks.
 
+mod handshakes;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
