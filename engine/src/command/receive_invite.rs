@@ -102,3 +102,6 @@ impl ReceiveInvite {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
