@@ -14,16 +14,16 @@ use super::{
     Event, RoomCtx,
     restricted_join::{AUTHORISING_USER, Admission, admission, may_vouch},
     servers::server_allowed,
+    snapshot::SnapshotState,
 };
 use crate::{
     core::{
-        auth::{self, AuthState},
+        auth,
         event::{
             EventBuilder, EventReference, Hash, JsonObject, Pdu, decode_base64, depth_max, encode_base64,
             reference_hash_of_json,
         },
         identifiers::{is_user_id, server_name},
-        power_levels::PowerLevels,
         version::{EventIdFormat, RoomVersion},
     },
     error::{Denied, Error, Invalid, Result, What},
@@ -55,23 +55,6 @@ impl Handshake {
             Self::Knock => Membership::Knock,
             Self::Leave => Membership::Leave,
         }
-    }
-}
-
-/// The room's current state as authorisation sees it.
-struct CurrentState<'a> {
-    reader: &'a Reader,
-    room: &'a RoomCtx,
-}
-
-impl AuthState for CurrentState<'_> {
-    fn get(&self, kind: &str, state_key: &str) -> Option<Arc<Pdu>> {
-        // What authorisation asks for was read, and failures reported, when auth events were selected.
-        self.room.state(self.reader, kind, state_key).ok().flatten()?.pdu().ok()
-    }
-
-    fn power_levels(&self, _: &RoomVersion) -> Option<Arc<PowerLevels>> {
-        self.room.power_levels(self.reader).ok().flatten()
     }
 }
 
@@ -131,7 +114,7 @@ pub(crate) fn template(
         redacts: None,
         json: Bytes::new(),
     };
-    let state = CurrentState { reader, room };
+    let state = SnapshotState { reader, room: room.num, snapshot: room.head.state, instead: &[] };
     auth::check(room.version, &pdu, &state)
         .map_err(|denied| Denied::Rule { rule: denied.rule, reason: denied.reason.to_string() })?;
     let template = json!({
@@ -333,13 +316,17 @@ pub(crate) fn check_submitted(
 
 /// The room, in which this server can help others: it takes part in it and knows all of its state.
 ///
-/// Errors: [`What::Room`] not found; [`Denied::ServerAcl`].
+/// Errors: [`What::Room`] not found; [`Denied::ServerAcl`]; [`What::State`] not found while its members are still on the way.
 pub(crate) fn resident_room(reader: &Reader, room_id: &str, asking: &str) -> Result<RoomCtx> {
     let room = RoomCtx::load(reader, room_id)?;
     if !reader.is_server_in_room(&reader.shared.server_name, room.num)? {
         return Err(Error::NotFound(What::Room));
     }
     server_allowed(reader, &room, asking)?;
+    // Who lacks members cannot tell whether one is banned.
+    if room.head.partial_state {
+        return Err(Error::NotFound(What::State));
+    }
     Ok(room)
 }
 

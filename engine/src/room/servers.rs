@@ -3,7 +3,7 @@
 //! Invariant: a server is listed exactly while a user of it is joined in the room's current state.
 //! Not here: what of the history a server may see (`peer`).
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use super::RoomCtx;
 use crate::{
@@ -40,6 +40,38 @@ pub(crate) fn count(
         joined => tx.put(&schema::ROOM_SERVERS, &(room, server), &joined),
     }
     Ok(())
+}
+
+/// The users of a room that is entered, counted all at once.
+#[derive(Default)]
+pub(crate) struct Tally(HashMap<TextNum, u64>);
+
+impl Tally {
+    /// Counts a user who had no membership in the room's rows.
+    pub fn add(
+        &mut self,
+        tx: &mut Tx,
+        room: RoomNum,
+        (user, user_id): (UserNum, &str),
+        membership: Membership,
+    ) -> Result<(), StorageError> {
+        let Some(server) = server_name(user_id) else { return Ok(()) };
+        let server = tx.intern_text(server)?;
+        tx.put(&schema::SERVER_USERS, &(room, server, user), &());
+        if membership == Membership::Join {
+            *self.0.entry(server).or_default() += 1;
+        }
+        Ok(())
+    }
+
+    /// Writes the sums.
+    pub fn write(self, tx: &mut Tx, room: RoomNum) -> Result<(), StorageError> {
+        for (server, joined) in self.0 {
+            let before = tx.get(&schema::ROOM_SERVERS, &(room, server))?.unwrap_or_default();
+            tx.put(&schema::ROOM_SERVERS, &(room, server), &(before + joined));
+        }
+        Ok(())
+    }
 }
 
 /// Whether the room's access list lets `server` take part.

@@ -39,7 +39,7 @@ impl View for StateAt {
     fn read(&self, reader: &Reader) -> Result<StateAnswer> {
         let peer = Peer::enter(reader, &self.room_id, &self.server)?;
         let event = peer.event(&self.event_id)?;
-        if event.header.status == EventStatus::Outlier {
+        if event.header.status == EventStatus::Outlier || event.header.partial_state {
             return Err(Error::NotFound(What::State));
         }
         let entries = reader.state_entries(peer.room.num, event.header.state_before)?;
