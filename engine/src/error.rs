@@ -88,6 +88,21 @@ pub enum Denied {
     /// The user whom this is about is not banned.
     #[error("this user is not banned from the room")]
     NotBanned,
+    /// The room's access list shuts the asking server out.
+    #[error("the room does not let this server take part")]
+    ServerAcl,
+    /// The asking server does not speak the room's version.
+    #[error("the room has version {0}, which is not among those that were offered")]
+    IncompatibleRoomVersion(&'static str),
+    /// The room's rule lets members of certain rooms in, of none of which this server knows the members.
+    #[error("this server cannot tell whether the user is in a room that would let them in")]
+    UnableToAuthoriseJoin,
+    /// The room's rule lets members of certain rooms in, and the user is in none of them.
+    #[error("the user is in no room that would let them in")]
+    JoinConditions,
+    /// The user may come in, but no user of this server may vouch for it.
+    #[error("no user of this server may let this user in; try another server")]
+    UnableToGrantJoin,
 }
 
 /// What is wrong with the input.
@@ -155,6 +170,9 @@ pub enum Invalid {
     /// The rule that a push rule is to be placed beside does not exist, or what is asked for cannot be.
     #[error("before/after rule not found: {0}")]
     PushRulePlace(String),
+    /// Another server's template for an event is not for what it was asked for.
+    #[error("the other server answered with something else than it was asked for: {0}")]
+    Template(&'static str),
     /// The position or token is not one this server gave out.
     #[error("this token was not given out by this server")]
     Token,

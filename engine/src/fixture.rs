@@ -80,8 +80,17 @@ impl World {
 
     /// On a store that may hold a world already, whose clock then begins anew.
     pub fn on(backend: Arc<dyn Backend>) -> Self {
+        Self::opened(SERVER, backend)
+    }
+
+    /// A server of another name.
+    pub fn named(server: &str) -> Self {
+        Self::opened(server, Arc::new(Memory::default()))
+    }
+
+    fn opened(server: &str, backend: Arc<dyn Backend>) -> Self {
         let clock = Arc::new(Still::default());
-        let mut options = Options::new(SERVER);
+        let mut options = Options::new(server);
         options.clock = clock.clone();
         options.random = Arc::new(Counting::default());
         options.committer = Committer::Inline;

@@ -26,13 +26,18 @@ pub(super) fn check(checker: &mut Checker<'_>) -> Result<(), StorageError> {
     })?;
     checker.rows(&schema::MEMBERS, |row, (room, membership, user), event| {
         let seen = row.reader().user_room(user, room)?.map(|seen| seen.value);
-        let agrees = seen.is_some_and(|seen| seen.membership as u8 == membership && seen.event == event);
+        let outside = row.reader().get(&schema::OUT_OF_BAND, &(user, room))?;
+        let agrees = match outside {
+            Some(outside) => outside.in_room.is_some_and(|in_room| in_room as u8 == membership),
+            None => seen.is_some_and(|seen| seen.membership as u8 == membership && seen.event == event),
+        };
         row.expect(agrees, "the user's row of this room says something else");
         Ok(())
     })?;
     checker.rows(&schema::USER_ROOMS, |row, (user, room), seen| {
         // A room that this server is not in has no rows of members.
-        if row.reader().has(&schema::ROOM_HEADS, &room)? {
+        let is_outside = row.reader().has(&schema::OUT_OF_BAND, &(user, room))?;
+        if row.reader().has(&schema::ROOM_HEADS, &room)? && !is_outside {
             let key = (room, seen.value.membership as u8, user);
             let member = row.reader().get(&schema::MEMBERS, &key)?;
             row.expect(member == Some(seen.value.event), "the room's row of this user says something else");

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Event, RoomCtx, stripped_state::stripped_state};
+use super::{Event, RoomCtx, out_of_band, servers, stripped_state::stripped_state};
 use crate::{
     core::{
         identifiers,
@@ -27,11 +27,13 @@ pub(crate) fn apply(tx: &mut Tx, room: &mut RoomCtx, event: &Arc<Event>, pos: St
     let user = tx.intern_user(user_id)?;
     let before = tx.get(&schema::USER_ROOMS, &(user, room.num))?.map(|row| row.value);
     let was = before.as_ref().map(|row| row.membership);
-    if let Some(was) = was {
-        tx.delete(&schema::MEMBERS, &(room.num, was as u8, user));
+    let counted = out_of_band::settle(tx, user, room.num, was)?;
+    if let Some(counted) = counted {
+        tx.delete(&schema::MEMBERS, &(room.num, counted as u8, user));
     }
     tx.put(&schema::MEMBERS, &(room.num, membership as u8, user), &event.num);
-    count(room, was, Some(membership));
+    count(room, counted, Some(membership));
+    servers::count(tx, room.num, (user, user_id), counted, Some(membership))?;
     let row = UserRoom {
         membership,
         event: event.num,
@@ -70,6 +72,7 @@ pub(crate) fn is_local(reader: &Reader, user_id: &str) -> bool {
 pub(crate) fn fill(tx: &mut Tx, room: &mut RoomCtx, entries: &[(StateKeyId, EventNum)]) -> Result<()> {
     let Some(kind) = tx.text_num("m.room.member")? else { return Ok(()) };
     let pos = tx.next_position();
+    let mut servers = servers::Tally::default();
     for (key, num) in entries.iter().filter(|(key, _)| key.kind() == kind) {
         let user_id = tx.text(key.state_key())?;
         let event = tx.event(*num)?;
@@ -81,6 +84,7 @@ pub(crate) fn fill(tx: &mut Tx, room: &mut RoomCtx, entries: &[(StateKeyId, Even
         let user = tx.intern_user(&user_id)?;
         tx.put(&schema::MEMBERS, &(room.num, membership as u8, user), num);
         count(room, None, Some(membership));
+        servers.add(tx, room.num, (user, &user_id), membership)?;
         let row = UserRoom {
             membership,
             event: *num,
@@ -90,7 +94,7 @@ pub(crate) fn fill(tx: &mut Tx, room: &mut RoomCtx, entries: &[(StateKeyId, Even
         };
         tx.put(&schema::USER_ROOMS, &(user, room.num), &Positioned { pos, value: row });
     }
-    Ok(())
+    Ok(servers.write(tx, room.num)?)
 }
 
 /// Ends the membership of a user whose membership event is no longer part of the current state, since `pos`.
@@ -99,8 +103,12 @@ pub(crate) fn remove(tx: &mut Tx, room: &mut RoomCtx, state_key: TextNum, pos: S
     let user = tx.intern_user(&user_id)?;
     let Some(before) = tx.get(&schema::USER_ROOMS, &(user, room.num))? else { return Ok(()) };
     let was = before.value.membership;
-    tx.delete(&schema::MEMBERS, &(room.num, was as u8, user));
-    count(room, Some(was), None);
+    let counted = out_of_band::settle(tx, user, room.num, Some(was))?;
+    if let Some(counted) = counted {
+        tx.delete(&schema::MEMBERS, &(room.num, counted as u8, user));
+    }
+    count(room, counted, None);
+    servers::count(tx, room.num, (user, &user_id), counted, None)?;
     let row = UserRoom { membership: Membership::Leave, stripped_state: None, ..before.value };
     tx.put(&schema::USER_ROOMS, &(user, room.num), &Positioned { pos, value: row });
     tx.put(&schema::USER_STREAM, &(user, pos), &UserNews::Membership(room.num));

@@ -5,6 +5,7 @@ mod account_data;
 mod check_pdus;
 mod context;
 mod event_by_timestamp;
+pub mod federation;
 mod joined_rooms;
 mod key_backup;
 mod key_changes;

@@ -31,6 +31,7 @@ pub(super) fn members(tx: &mut Tx, room: RoomNum, from: (u8, UserNum)) -> Result
             remove_news(tx, room, *user, row.pos)?;
             tx.delete(&schema::USER_ROOMS, &(*user, room));
         }
+        tx.delete(&schema::OUT_OF_BAND, &(*user, room));
         remove_account_data(tx, room, *user)?;
         if *membership == Membership::Join as u8 {
             tx.touch(Touch::Membership { user: *user, room, joined: false });
@@ -158,5 +159,5 @@ macro_rules! of_rooms {
 of_rooms! {
     TIMELINE, ROOM_HEADS, STATE_NODES, MEMBERS, RELATIONS, EARLY_REDACTIONS, RECEIPTS, RECEIPT_STREAM, ROOM_ALIASES,
     PUBLIC_ROOMS, THREADS, THREAD_STREAM, THREAD_USERS, MEMBER_STREAM, OFF_TIMELINE, HISTORY_STARTS, PURGES,
-    BACKWARD_EXTREMITIES, GAPS, PARTIAL_STATES, STATE_CHANGES,
+    BACKWARD_EXTREMITIES, GAPS, PARTIAL_STATES, STATE_CHANGES, ROOM_SERVERS, SERVER_USERS,
 }

@@ -10,6 +10,7 @@ use super::{Family, RestOfKey, StorageError, Value};
 
 mod account;
 mod device;
+mod federation;
 mod media;
 mod names;
 mod presence;
@@ -19,6 +20,7 @@ mod room;
 
 pub use account::*;
 pub use device::*;
+pub use federation::*;
 pub use media::*;
 pub use names::*;
 pub use presence::*;
@@ -99,6 +101,7 @@ pub(crate) use keyspaces;
 const TOPICS: &[&[KeyspaceRow]] = &[
     names::TABLE,
     room::TABLE,
+    federation::TABLE,
     presence::TABLE,
     purge::TABLE,
     account::TABLE,

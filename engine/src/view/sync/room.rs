@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     core::{
-        event::ClientFormat,
+        event::{ClientFormat, StoredEvent, write_client_event},
         json::splice::{
             bool_member, events_member, item, member, number_member, object_member, plain_event_item,
             raw_member, string_member,
@@ -19,7 +19,7 @@ use crate::{
     room::{Event, gap, receipts, typing, unread},
     store::{
         Direction, Positioned, Reader, StorageError, schema,
-        schema::{Membership, UserRoom},
+        schema::{Membership, OutOfBand, UserRoom},
     },
     view::{
         render::Renderer,
@@ -101,13 +101,31 @@ pub(super) fn write_left(
     };
     let since = request.since.filter(|_| was_joined);
     object_member(out, &reader.room_id(room)?, |out| {
-        if row.value.ever_joined {
+        if let Some(outside) = reader.out_of_band(request.user, room)? {
+            // The event is in no timeline here.
+            write_out_of_band(out, &outside)?;
+        } else if row.value.ever_joined {
             write_events(request, out, room, since, row.pos)?;
         } else {
             // Someone who never was in the room sees no more than the event that turned them away.
             write_only(request, out, &reader.event(row.value.event)?)?;
         }
         own::write_room_account_data(request, out, room, since)
+    })
+}
+
+/// The event that declined an invite to a room, or took back a knock at one, that this server is not in.
+fn write_out_of_band(out: &mut Vec<u8>, outside: &OutOfBand) -> Result<()> {
+    let corrupt = |error| StorageError::Corrupt(format!("event {}: {error}", outside.event_id));
+    let event = StoredEvent { event_id: &outside.event_id, room_id: "", json: &outside.json };
+    events_member(out, "state", |_| Ok::<(), Error>(()))?;
+    object_member(out, "timeline", |out| {
+        member(out, "events");
+        out.push(b'[');
+        write_client_event(out, event, ClientFormat::Sync, None).map_err(corrupt)?;
+        out.push(b']');
+        bool_member(out, "limited", false);
+        Ok(())
     })
 }
 
