@@ -17,6 +17,8 @@ use warren_engine::{
 pub enum Fault {
     /// It fails and writes nothing; the server goes on.
     Refused,
+    /// It is written, but seems to fail; the server goes on.
+    Doubtful,
     /// The server dies before it is written.
     CrashBefore,
     /// The server dies when it is written and nobody has been told.
@@ -96,7 +98,7 @@ impl Disk {
             }
             let memory = Memory::new();
             for changes in &log.commits {
-                memory.commit(changes.clone(), Durability::Commit).expect("it was committed before");
+                memory.commit(changes, Durability::Commit).expect("it was committed before");
             }
             *self.memory.lock() = Arc::new(memory);
         }
@@ -113,7 +115,7 @@ impl Disk {
         match state.armed {
             Some((0, fault)) => {
                 state.armed = None;
-                state.crashed = fault != Fault::Refused;
+                state.crashed = matches!(fault, Fault::CrashBefore | Fault::CrashAfter);
                 Some(fault)
             }
             Some((skipped, fault)) => {
@@ -155,7 +157,7 @@ impl Backend for Disk {
         self.memory().snapshot()
     }
 
-    fn commit(&self, changes: Vec<Change>, durability: Durability) -> Result<(), StorageError> {
+    fn commit(&self, changes: &[Change], durability: Durability) -> Result<(), StorageError> {
         if self.has_crashed() {
             return Err(failed("the server has crashed"));
         }
@@ -163,20 +165,24 @@ impl Backend for Disk {
         match fault {
             Some(Fault::Refused) => return Err(failed("the disk refuses a write")),
             Some(Fault::CrashBefore) => return Err(failed("the server crashes before a write")),
-            Some(Fault::CrashAfter) | None => {}
+            Some(Fault::CrashAfter | Fault::Doubtful) | None => {}
         }
         if let Some(log) = &self.log {
-            log.lock().commits.push(changes.clone());
+            log.lock().commits.push(changes.to_vec());
         }
         self.memory().commit(changes, durability)?;
         match fault {
-            Some(_) => Err(failed("the server crashes after a write")),
+            Some(_) => Err(failed("a write is done, but nobody is told")),
             None => Ok(()),
         }
     }
 
     fn flush(&self) -> Result<(), StorageError> {
         self.memory().flush()
+    }
+
+    fn compact(&self, family: Family, start: &[u8], end: Option<&[u8]>) -> Result<(), StorageError> {
+        self.memory().compact(family, start, end)
     }
 
     fn figures(&self) -> Vec<(&'static str, u64)> {

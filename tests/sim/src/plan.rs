@@ -325,5 +325,6 @@ fn any_trouble(dice: &mut Dice, calm: bool) -> Option<Trouble> {
         return None;
     }
     let skipped = if dice.happens(50) { 0 } else { dice.below(SKIPPED_MAX) as u8 };
-    Some(Trouble { skipped, fault: dice.one_of(&[Fault::Refused, Fault::CrashBefore, Fault::CrashAfter]) })
+    let faults = [Fault::Refused, Fault::Doubtful, Fault::CrashBefore, Fault::CrashAfter];
+    Some(Trouble { skipped, fault: dice.one_of(&faults) })
 }

@@ -1,19 +1,26 @@
 //! The world of one run: servers, the network between them, what users did, and what was acknowledged to them.
 
 mod act;
+mod network;
 mod server;
+mod take_in;
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt, sync::Arc};
 
 pub use server::{SERVER_NAMES, Server, Stopped, USER_NAMES};
 
+use warren_engine::view::JoinedRooms;
+
 use crate::{
-    client::current_state,
+    client::{StateMap, current_state},
     plan::{Plan, Step, User},
 };
 
 /// Milliseconds that pass with each step, for everybody.
 const STEP_MS: i64 = 1_000;
+/// Rounds in which servers tell each other the last events that they know, until nobody learns anything. What is missing is
+/// asked for in each, so that it takes few.
+const ROUNDS_MAX: usize = 10;
 
 /// A promise that was not kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,6 +84,11 @@ pub struct World {
     /// For the transaction ids and texts of messages.
     messages: usize,
     last_message: Option<act::Message>,
+    network: network::Network,
+    /// What was soft-failed: (server, event).
+    soft_failed: BTreeSet<(usize, Arc<str>)>,
+    /// How many events servers have learnt of from others.
+    learned: usize,
 }
 
 impl World {
@@ -92,6 +104,9 @@ impl World {
             story: Vec::new(),
             messages: 0,
             last_message: None,
+            network: network::Network::default(),
+            soft_failed: BTreeSet::new(),
+            learned: 0,
         })
     }
 
@@ -101,9 +116,28 @@ impl World {
             server.move_clock(STEP_MS);
         }
         match step {
-            Step::Act { user, deed, trouble } => self.act(*user, *deed, *trouble),
+            Step::Act { user, deed, trouble } => {
+                self.act(*user, *deed, *trouble)?;
+                self.send_news(user.server)
+            }
             Step::Sync { user } => self.sync(*user),
-            Step::Carry { .. } | Step::Cut { .. } | Step::Heal => Ok(()),
+            Step::Carry { from, to, pick, fate, answers, trouble } => {
+                self.carry((*from, *to), *pick, *fate, *answers, *trouble)
+            }
+            Step::Cut { mask } => {
+                let side = |apart: u8| {
+                    let of_side = (0..self.servers.len()).filter(|server| (mask >> server) & 1 == apart);
+                    of_side.map(|server| SERVER_NAMES[server]).collect::<Vec<_>>().join(" and ")
+                };
+                self.tell(format!("{} and {} lose each other", side(1), side(0)));
+                self.network.cut(*mask);
+                Ok(())
+            }
+            Step::Heal => {
+                self.tell("everybody reaches everybody again".to_owned());
+                self.network.heal();
+                Ok(())
+            }
             Step::Crash { server } => {
                 self.tell(format!("{} crashes and starts again", SERVER_NAMES[*server]));
                 self.servers[*server].restart()
@@ -128,10 +162,16 @@ impl World {
 
     /// Lets everything come to rest, and judges what is there then.
     pub fn finish(&mut self) -> Result<(), Breach> {
-        for server in &mut self.servers {
+        self.network.heal();
+        for server in &self.servers {
             server.disk.disarm();
             server.disk.settle();
             server.restart()?;
+        }
+        self.come_to_rest()?;
+        self.check_states()?;
+        for server in &mut self.servers {
+            server.check()?;
             let engine = server.engine();
             for client in &mut server.clients {
                 client.sync(&engine)?;
@@ -139,6 +179,84 @@ impl World {
             }
         }
         self.check_acknowledged()
+    }
+
+    /// Everything is delivered once more, and everybody tells everybody the last events that they know, until nobody learns
+    /// anything new.
+    fn come_to_rest(&mut self) -> Result<(), Breach> {
+        if self.servers.len() == 1 {
+            return Ok(());
+        }
+        for server in 0..self.servers.len() {
+            self.send_news(server)?;
+        }
+        self.deliver_all()?;
+        for _ in 0..ROUNDS_MAX {
+            let before = self.learned;
+            for server in 0..self.servers.len() {
+                self.send_frontiers(server)?;
+            }
+            self.deliver_queues()?;
+            if self.learned == before {
+                return Ok(());
+            }
+        }
+        Err(Breach::new("rest", format!("after {ROUNDS_MAX} rounds the servers still learn from each other")))
+    }
+
+    /// All servers in a room hold one state.
+    fn check_states(&self) -> Result<(), Breach> {
+        for room in 0..self.rooms.len() {
+            let mut first: Option<(usize, StateMap)> = None;
+            for server in 0..self.servers.len() {
+                let Some(state) = self.state_on(server, room)? else { continue };
+                match &first {
+                    None => first = Some((server, state)),
+                    Some((other, expected)) => self.compare(room, (*other, expected), (server, &state))?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The room's state as a member on the server sees it; nothing if nobody there is in the room.
+    fn state_on(&self, server: usize, room: usize) -> Result<Option<StateMap>, Breach> {
+        let engine = self.servers[server].engine();
+        let room_id = &self.rooms[room].id;
+        for client in &self.servers[server].clients {
+            let joined = engine.read(&JoinedRooms { user_id: client.user_id.clone() });
+            let joined = joined.map_err(|error| Breach::new("joined rooms", error))?;
+            if joined.iter().any(|joined| **joined == **room_id) {
+                let state = current_state(&engine, room_id, &client.user_id);
+                return state.map(Some).map_err(|error| Breach::new("state", error));
+            }
+        }
+        Ok(None)
+    }
+
+    fn compare(
+        &self,
+        room: usize,
+        (one, expected): (usize, &StateMap),
+        (other, state): (usize, &StateMap),
+    ) -> Result<(), Breach> {
+        let keys: BTreeSet<_> = expected.keys().chain(state.keys()).collect();
+        for key in keys {
+            let (left, right) = (expected.get(key), state.get(key));
+            if left != right {
+                let name = |event: Option<&String>| event.map_or("nothing".into(), |event| self.event_name(event));
+                let what = format!(
+                    "room {}: {key:?} is {} on {}, {} on {}",
+                    room + 1,
+                    name(left),
+                    SERVER_NAMES[one],
+                    name(right),
+                    SERVER_NAMES[other]
+                );
+                return Err(Breach::new("convergence", what));
+            }
+        }
+        Ok(())
     }
 
     fn sync(&mut self, user: User) -> Result<(), Breach> {
