@@ -17,7 +17,7 @@ use warren_engine::{
         checked::{CheckedPdu, PduCheck},
         version::RoomVersion,
     },
-    room::receive::{GivenState, Outcome},
+    GivenState, Outcome,
 };
 
 /// Questions that one transaction may lead to: far more than filling an ordinary gap takes.

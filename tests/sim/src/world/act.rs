@@ -5,13 +5,13 @@
 
 use serde_json::{Value, json};
 use warren_engine::{
-    Error, Preset,
+    Denied, Error, Preset,
     command::{ChangeMembership, CreateRoom, ForgetRoom, MembershipAction, SendEvent},
     core::event::JsonObject,
     view::RoomStateEvent,
 };
 
-use super::{Acknowledged, Breach, Room, Stopped, World};
+use super::{Acknowledged, Breach, Room, Stopped, World, join::Failed};
 use crate::{
     client::{StateMap, current_state},
     plan::{Deed, Trouble, User, What},
@@ -41,6 +41,8 @@ enum Made {
     Room(String),
     Event(String),
     Nothing,
+    /// Nothing, and the user is told why.
+    Refused(String),
 }
 
 impl World {
@@ -49,7 +51,7 @@ impl World {
         let Some((request, room, words)) = self.request(user, deed) else { return Ok(()) };
         let words = format!("{} {words}", self.user_id(user));
         self.servers[user.server].arm(trouble);
-        let mut outcome = self.submit(user, &request);
+        let mut outcome = self.submit(user, room, &request)?;
         self.servers[user.server].disk.disarm();
         if let Err(Stopped::Crashed | Stopped::Failed(Error::Storage(_))) = outcome {
             let how = if self.servers[user.server].disk.has_crashed() { "crashes" } else { "fails to write" };
@@ -57,7 +59,7 @@ impl World {
             if self.servers[user.server].disk.has_crashed() {
                 self.servers[user.server].restart()?;
             }
-            outcome = self.submit(user, &request);
+            outcome = self.submit(user, room, &request)?;
             self.note(user, room, &format!("{words}, again"), outcome)
         } else {
             self.note(user, room, &words, outcome)
@@ -85,6 +87,7 @@ impl World {
                 self.tell(format!("{words}: event {} ({event_id})", number + 1));
             }
             Ok(Made::Nothing) => self.tell(format!("{words}: done")),
+            Ok(Made::Refused(why)) => self.tell(format!("{words}: refused, {why}")),
             Err(Stopped::Failed(Error::Storage(error))) => {
                 return Err(Breach::new("storage", format!("{words}: {error}, though the disk is sound")));
             }
@@ -94,7 +97,29 @@ impl World {
         Ok(())
     }
 
-    fn submit(&self, user: User, request: &Request) -> Result<Made, Stopped> {
+    /// Makes the request; a join that the server cannot do alone, by way of another one.
+    fn submit(
+        &mut self,
+        user: User,
+        room: usize,
+        request: &Request,
+    ) -> Result<Result<Made, Stopped>, Breach> {
+        match (self.submit_here(user, request), request) {
+            (Err(Stopped::Failed(Error::Denied(Denied::Unreachable))), Request::Member(change))
+                if change.action == MembershipAction::Join =>
+            {
+                match self.join_remotely(user, room) {
+                    Ok(()) => Ok(Ok(Made::Nothing)),
+                    Err(Failed::Stopped(stopped)) => Ok(Err(stopped)),
+                    Err(Failed::Refused(why)) => Ok(Ok(Made::Refused(why))),
+                    Err(Failed::Breach(breach)) => Err(breach),
+                }
+            }
+            (outcome, _) => Ok(outcome),
+        }
+    }
+
+    fn submit_here(&self, user: User, request: &Request) -> Result<Made, Stopped> {
         let server = &self.servers[user.server];
         match request {
             Request::Create(create) => server.write(create.clone()).map(Made::Room),

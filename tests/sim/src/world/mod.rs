@@ -1,6 +1,7 @@
 //! The world of one run: servers, the network between them, what users did, and what was acknowledged to them.
 
 mod act;
+mod join;
 mod network;
 mod server;
 mod take_in;

@@ -75,7 +75,12 @@ impl Network {
 }
 
 impl World {
-    /// The other servers that a server knows in a room.
+    /// Whether a server can reach another.
+    pub(super) fn reaches(&self, from: usize, to: usize) -> bool {
+        self.network.reaches(from, to)
+    }
+
+    /// The servers that a server knows in a room.
     pub(super) fn servers_in_room(&self, server: usize, room: usize) -> BTreeSet<usize> {
         let view = ServersInRoom { room_id: self.rooms[room].id.clone() };
         let names = self.servers[server].engine().read(&view).unwrap_or_default();
@@ -212,12 +217,15 @@ impl World {
         room: usize,
         question: &Question,
     ) -> Result<Answer, Stopped> {
+        if let Question::Keys { .. } = question {
+            return self.ask_everybody(asker, question);
+        }
         let others = (0..self.servers.len()).filter(|other| *other != first);
         for asked in std::iter::once(first).chain(others) {
             if asked == asker || !self.network.reaches(asker, asked) {
                 continue;
             }
-            match self.ask_one(asker, asked, room, question)? {
+            match self.ask_one(asker, asked, room, question) {
                 Answer::Nothing => {}
                 Answer::Events(pdus) if pdus.is_empty() => {}
                 answer => return Ok(answer),
@@ -226,29 +234,29 @@ impl World {
         Ok(Answer::Nothing)
     }
 
-    fn ask_one(
-        &self,
-        asker: usize,
-        asked: usize,
-        room: usize,
-        question: &Question,
-    ) -> Result<Answer, Stopped> {
+    /// Asks for keys, which can be had also while their server cannot be reached: others keep them.
+    pub(super) fn ask_everybody(&self, asker: usize, question: &Question) -> Result<Answer, Stopped> {
+        let Question::Keys { server_name } = question else { return Ok(Answer::Nothing) };
+        let Some(peer) = self.servers.iter().find(|server| server.name == server_name) else {
+            return Ok(Answer::Nothing);
+        };
+        let engine = peer.engine();
+        let key = ServerKey {
+            key_id: engine.key_pair().key_id().to_owned(),
+            public_key: engine.key_pair().public_key().to_vec(),
+            valid_until_ts: engine.now_ms() + KEY_VALID_MS,
+            is_old: false,
+        };
+        let store = StoreServerKeys { server_name: server_name.clone(), keys: vec![key] };
+        self.servers[asker].write(store).map(|_| Answer::Keys)
+    }
+
+    fn ask_one(&self, asker: usize, asked: usize, room: usize, question: &Question) -> Answer {
         let (peer, server) = (&self.servers[asked], SERVER_NAMES[asker].to_owned());
         let room_id = self.rooms[room].id.clone();
         let strings = |ids: &[Arc<str>]| ids.iter().map(|id| id.to_string()).collect();
         let answer = match question {
-            Question::Keys { server_name } if *server_name != peer.name => return Ok(Answer::Nothing),
-            Question::Keys { server_name } => {
-                let engine = peer.engine();
-                let key = ServerKey {
-                    key_id: engine.key_pair().key_id().to_owned(),
-                    public_key: engine.key_pair().public_key().to_vec(),
-                    valid_until_ts: engine.now_ms() + KEY_VALID_MS,
-                    is_old: false,
-                };
-                let store = StoreServerKeys { server_name: server_name.clone(), keys: vec![key] };
-                return self.servers[asker].write(store).map(|_| Answer::Keys);
-            }
+            Question::Keys { .. } => None,
             Question::MissingEvents { latest } => read(peer, &MissingEvents {
                 room_id,
                 earliest_events: Vec::new(),
@@ -276,7 +284,7 @@ impl World {
                 })
             }
         };
-        Ok(answer.unwrap_or(Answer::Nothing))
+        answer.unwrap_or(Answer::Nothing)
     }
 }
 

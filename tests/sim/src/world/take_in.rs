@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use warren_engine::{
     Error,
-    room::receive::Outcome,
+    Outcome,
     view::{CheckPdus, Frontier},
 };
 
