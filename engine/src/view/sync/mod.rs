@@ -249,7 +249,8 @@ impl<'a> Request<'a> {
                 if was_joined {
                     rooms.newly_left.push(room);
                 }
-                if is_included && !row.value.forgotten {
+                // The user's other devices must still learn that they are out of a room that is forgotten already.
+                if is_included && (was_joined || !row.value.forgotten) {
                     rooms.left.push((room, row));
                 }
             }
