@@ -33,10 +33,11 @@ pub(crate) mod visibility;
 
 pub(crate) use append::{NewEvent, append, create};
 pub use event::Event;
-pub(crate) use event::{decode_body, room_version};
+pub(crate) use event::{decode_body, encode_body, room_version};
 pub(crate) use head::{RoomCtx, world_readable};
 pub use presets::Preset;
 pub use purge::{Freed, PurgeProgress};
 pub use state::{Node as StateNode, StateChange};
+pub(crate) use stripped_state::stripped_state;
 pub use summary::RoomSummary;
 pub(crate) use summary::summary;
