@@ -174,8 +174,7 @@ fn thread(
     };
     let latest = thread.pos == right.pos && thread.value.latest == right.value.latest;
     let latest = row.expect(latest, "the latest event is another");
-    let count =
-        row.expect(thread.value.count == right.value.count, "the thread's events are counted wrong");
+    let count = row.expect(thread.value.count == right.value.count, "the thread's events are counted wrong");
     if !latest || !count {
         row.put(&schema::THREADS, &(room, root), &right);
     }

@@ -55,14 +55,8 @@ fn missing_heads(row: &mut Row<'_>) -> Result<(), StorageError> {
         row.subject = format!("{room:?}");
         row.found("the room has events but no head");
         let Some(version) = super::timeline::version_of(row, room)? else { continue };
-        let none = RoomHead {
-            version,
-            extremities: Vec::new(),
-            depth: 0,
-            state: NodeId(0),
-            joined: 0,
-            invited: 0,
-        };
+        let none =
+            RoomHead { version, extremities: Vec::new(), depth: 0, state: NodeId(0), joined: 0, invited: 0 };
         // What stands in it is put right when it is visited.
         row.put(&schema::ROOM_HEADS, &room, &none);
     }
@@ -136,12 +130,7 @@ fn current_state(
 }
 
 /// Each entry is a state event of this type and key, and stands in one of the states after the last events.
-fn entries(
-    row: &mut Row<'_>,
-    room: RoomNum,
-    snapshot: NodeId,
-    after: &[NodeId],
-) -> Result<(), StorageError> {
+fn entries(row: &mut Row<'_>, room: RoomNum, snapshot: NodeId, after: &[NodeId]) -> Result<(), StorageError> {
     let reader = row.reader();
     for (key, num) in reader.state_entries(room, snapshot)? {
         let agrees = row.header(num)?.is_some_and(|header| {

@@ -54,12 +54,7 @@ pub(super) fn passes() -> Vec<Pass> {
     ]
 }
 
-fn user_news(
-    row: &mut Row<'_>,
-    user: UserNum,
-    pos: StreamPos,
-    news: &UserNews,
-) -> Result<(), StorageError> {
+fn user_news(row: &mut Row<'_>, user: UserNum, pos: StreamPos, news: &UserNews) -> Result<(), StorageError> {
     row.expect_user(user)?;
     let data_pos = |row: &Row<'_>, room, kind: &String| {
         let data = readable(row.reader().get(&schema::ACCOUNT_DATA, &(user, room, kind.clone())));

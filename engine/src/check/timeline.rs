@@ -115,10 +115,15 @@ pub(super) fn mend_position(
 ) -> Result<(), StorageError> {
     let room = header.value.room;
     let mut elsewhere = None;
-    row.reader().scan(&schema::TIMELINE, &room, Direction::Forward, |(_, pos): (RoomNum, StreamPos), at| {
-        elsewhere = (at == num).then_some(pos);
-        elsewhere.is_none()
-    })?;
+    row.reader().scan(
+        &schema::TIMELINE,
+        &room,
+        Direction::Forward,
+        |(_, pos): (RoomNum, StreamPos), at| {
+            elsewhere = (at == num).then_some(pos);
+            elsewhere.is_none()
+        },
+    )?;
     if let Some(other) = stands
         && row.header(other)?.is_some_and(|other| other.pos == header.pos && other.value.room == room)
         && elsewhere.is_none()

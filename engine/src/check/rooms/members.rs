@@ -1,6 +1,6 @@
 //! Members: the rows of a room's users and of a user's rooms are those of the current state, and are counted right.
 
-use super::{EventNum, EventStatus, Membership, Members, NodeId, Pass, RoomHead, RoomNum, Row, UserNum};
+use super::{EventNum, EventStatus, Members, Membership, NodeId, Pass, RoomHead, RoomNum, Row, UserNum};
 use super::{StorageError, readable, schema};
 use crate::{
     core::event::Pdu,
@@ -22,8 +22,7 @@ pub(super) fn passes() -> Vec<Pass> {
         Pass::over_derived(&schema::MEMBERS, |row, (room, membership, user), event| {
             let seen = row.reader().get(&schema::USER_ROOMS, &(user, room));
             let seen = readable(seen)?.map(|seen| seen.value);
-            let agrees =
-                seen.is_some_and(|seen| seen.membership as u8 == membership && seen.event == event);
+            let agrees = seen.is_some_and(|seen| seen.membership as u8 == membership && seen.event == event);
             if !row.expect(agrees, "the user's row of this room says something else") {
                 // What the current state has was put right with the room's head.
                 row.delete(&schema::MEMBERS, &(room, membership, user));
@@ -57,8 +56,7 @@ pub(super) fn check(
     let Some(state) = members_of_state(row, room, right.state)? else { return Ok(()) };
     for (user, (membership, event)) in &state {
         let key = (room, *membership as u8, *user);
-        let problem =
-            format!("the rows of members lack or contradict the state for user number {}", user.0);
+        let problem = format!("the rows of members lack or contradict the state for user number {}", user.0);
         row.expect_row(&schema::MEMBERS, &key, event, &problem)?;
         user_room(row, room, *user, (*membership, *event))?;
     }
@@ -131,14 +129,11 @@ fn user_room(
 ) -> Result<(), StorageError> {
     let found = readable(row.reader().get(&schema::USER_ROOMS, &(user, room)))?;
     let Some(header) = row.header(num)? else { return Ok(()) };
-    let agrees = found
-        .as_ref()
-        .is_some_and(|found| found.value.membership == membership && found.value.event == num);
+    let agrees =
+        found.as_ref().is_some_and(|found| found.value.membership == membership && found.value.event == num);
     // A membership may also have come with a later event that settled a fork.
     let stands = match &found {
-        Some(found) => {
-            found.pos == header.pos || row.reader().has(&schema::TIMELINE, &(room, found.pos))?
-        }
+        Some(found) => found.pos == header.pos || row.reader().has(&schema::TIMELINE, &(room, found.pos))?,
         None => false,
     };
     let problem = format!("the room's row of user number {} lacks or contradicts the state", user.0);
@@ -151,7 +146,8 @@ fn user_room(
             Some(known) => known.ever_joined || known.membership == Membership::Join,
             None => was_ever_joined(row, &header.value)?,
         };
-    let kept = known.as_ref().filter(|known| known.event == num).and_then(|known| known.stripped_state.clone());
+    let kept =
+        known.as_ref().filter(|known| known.event == num).and_then(|known| known.stripped_state.clone());
     let is_asked = matches!(membership, Membership::Invite | Membership::Knock);
     let value = UserRoom {
         membership,
