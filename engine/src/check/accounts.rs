@@ -14,6 +14,9 @@ use crate::{
     },
 };
 
+/// Bytes of an Ed25519 public key.
+const PUBLIC_KEY_BYTES: usize = 32;
+
 pub(super) fn passes() -> Vec<Pass> {
     let mut passes = account_passes();
     passes.extend(key_passes());
@@ -42,6 +45,12 @@ fn account_passes() -> Vec<Pass> {
             token_row(row, &schema::REFRESH_TOKENS, hash, key, |pair| pair.refresh == Some(hash))
         }),
         Pass::over(&schema::REGISTRATION_TOKENS, |_, _, _| Ok(())),
+        Pass::over(&schema::SERVER_KEYS, |row, (server, _), key| {
+            let named = row.text(server)?.is_some();
+            row.expect(named, "the server's number has no name");
+            row.expect(key.public_key.len() == PUBLIC_KEY_BYTES, "it is no Ed25519 key");
+            Ok(())
+        }),
         Pass::over(&schema::PASSING_TOKENS, |row, _, token| row.expect_user(token.user).map(drop)),
         Pass::over(&schema::PROFILE_FIELDS, |row, (user, _), value| json_of(row, user, &value)),
         Pass::over(&schema::FILTERS, |row, (user, _), value| json_of(row, user, &value)),

@@ -9,15 +9,18 @@ use bytes::Bytes;
 
 use super::{
     names::expect_number,
-    pass::{Pass, Row},
+    pass::{Pass, Row, readable},
     snapshots,
 };
 use crate::{
     core::{
-        event::{EVENT_BYTES_MAX, Pdu, event_id, reference_hash_of_json, strictness, verify_content_hash},
+        event::{
+            EVENT_BYTES_MAX, Pdu, event_id, reference_hash_of_json, required_signatures, strictness,
+            verify_content_hash,
+        },
         identifiers::server_name,
         json::{Limits, parse_object, write_object},
-        num::{EventNum, TextNum, UserNum},
+        num::{EventNum, RoomNum, StreamPos, TextNum, UserNum},
         version::{EventIdFormat, RoomVersion},
     },
     room::{decode_body, room_version},
@@ -69,6 +72,9 @@ fn id_row(row: &mut Row<'_>, id: String, num: EventNum) -> Result<(), StorageErr
 
 fn event(row: &mut Row<'_>, num: EventNum, header: &Positioned<EventHeader>) -> Result<(), StorageError> {
     row.seen.uses_event(num);
+    if row.is_going(header.value.room) {
+        return Ok(());
+    }
     let Some(body) = row.reader().get(&schema::EVENT_BODIES, &num)? else {
         row.found("the event has no body");
         return Ok(());
@@ -91,11 +97,12 @@ fn event(row: &mut Row<'_>, num: EventNum, header: &Positioned<EventHeader>) -> 
         & signatures(row, version, &pdu)?;
     if is_sound {
         fields(row, num, &pdu, &header.value)?;
-        edges(row, num, &pdu, &header.value)?;
+        edges(row, num, &pdu, header)?;
         redaction(row, num, version, &pdu, &header.value)?;
     }
     timeline(row, num, header)?;
-    snapshots::check_event(row, num, &pdu, &header.value)?;
+    snapshots::check_event(row, num, &pdu, header)?;
+    super::gaps::expect_of(row, num, header, &pdu)?;
     super::relations::expect_of(row, num, header, &pdu)?;
     super::redactions::expect_of(row, num, &header.value, &pdu)?;
     super::streams::expect_of(row, header, &pdu)
@@ -149,21 +156,33 @@ fn content_hash(
     Ok(version.event_ids != EventIdFormat::Own && super::redactions::is_redacted(version, &pdu.json)?)
 }
 
-/// The sender's server signed the event, as far as its keys are known.
+/// Those who must have signed the event did, as far as their keys are known.
 fn signatures(row: &mut Row<'_>, version: &RoomVersion, pdu: &Pdu) -> Result<bool, StorageError> {
     let shared = &row.reader().shared;
-    let server = &*shared.server_name;
-    if server_name(&pdu.sender) != Some(server) {
-        return Ok(true);
-    }
-    let key = &shared.key_pair;
-    match pdu.verify_signature(version, server, key.key_id(), key.public_key()) {
-        Ok(()) => Ok(true),
-        Err(error) => {
+    let own = &*shared.server_name;
+    let mut hold = true;
+    if server_name(&pdu.sender) == Some(own) {
+        let key = &shared.key_pair;
+        if let Err(error) = pdu.verify_signature(version, own, key.key_id(), key.public_key()) {
             row.found(format!("this server's signature: {error}"));
-            Ok(false)
+            hold = false;
         }
     }
+    for server in required_signatures(version, pdu) {
+        let Some(number) = row.text_num(&server)?.filter(|_| *server != *own) else { continue };
+        for signature in pdu.signatures().map_err(unhashable)? {
+            if *signature.server != *server {
+                continue;
+            }
+            let stored = row.reader().get(&schema::SERVER_KEYS, &(number, signature.key_id.clone()));
+            let Some(key) = readable(stored)? else { continue };
+            if let Err(error) = pdu.verify_signature(version, &server, &signature.key_id, &key.public_key) {
+                row.found(format!("the signature of {server} with {}: {error}", signature.key_id));
+                hold = false;
+            }
+        }
+    }
+    Ok(hold)
 }
 
 /// What the header repeats of the body.
@@ -219,14 +238,23 @@ fn fields(row: &mut Row<'_>, num: EventNum, pdu: &Pdu, header: &EventHeader) -> 
     Ok(())
 }
 
-/// Every edge leads to an event of the same room that the body names; our own events have all of theirs.
-fn edges(row: &mut Row<'_>, num: EventNum, pdu: &Pdu, header: &EventHeader) -> Result<(), StorageError> {
-    let is_own = server_name(&pdu.sender) == Some(&*row.reader().shared.server_name);
+/// Every edge leads to an event of the same room that the body names, and no edge is missing that was there to be made.
+///
+/// Bodies name each other by their hashes, and auth depths grow, so there are no cycles where edges are those of bodies.
+fn edges(
+    row: &mut Row<'_>,
+    num: EventNum,
+    pdu: &Pdu,
+    header: &Positioned<EventHeader>,
+) -> Result<(), StorageError> {
     let prev = known(row, &pdu.prev_events)?;
     let auth = known(row, &pdu.auth_events)?;
-    for (what, ids, named, nums) in [
-        ("a previous", &pdu.prev_events, &prev, &header.prev),
-        ("an auth", &pdu.auth_events, &auth, &header.auth),
+    let needed_prev = needed_prev(row, num, pdu, header, &prev)?;
+    let needed_auth = needed_auth(row, &auth)?;
+    let Positioned { value: header, .. } = header;
+    for (what, named, needed, nums) in [
+        ("a previous", prev, needed_prev, &header.prev),
+        ("an auth", auth.clone(), needed_auth, &header.auth),
     ] {
         for edge in nums {
             match row.header(*edge)? {
@@ -239,15 +267,89 @@ fn edges(row: &mut Row<'_>, num: EventNum, pdu: &Pdu, header: &EventHeader) -> R
         }
         let is_named = nums.iter().all(|edge| named.contains(edge));
         let is_named = row.expect(is_named, &format!("{what} event is not one that the body names"));
-        let has_all = !is_own || (named.len() == nums.len() && named.len() == ids.len());
+        let has_all = needed.iter().all(|edge| nums.contains(edge));
         let has_all = row.expect(has_all, &format!("the header lacks {what} event that the body names"));
-        if !is_named || (!has_all && named.len() > nums.len()) {
-            let (is_prev, edges) = (what == "a previous", named.clone());
+        if !is_named || !has_all {
+            let is_prev = what == "a previous";
+            let left = nums.iter().copied();
+            let mut right: Vec<EventNum> = named
+                .into_iter()
+                .filter(|edge| needed.contains(edge) || left.clone().any(|num| num == *edge))
+                .collect();
+            right.dedup();
             row.change_header(num, move |_, header| {
-                *(if is_prev { &mut header.value.prev } else { &mut header.value.auth }) = edges;
+                *(if is_prev { &mut header.value.prev } else { &mut header.value.auth }) = right;
                 Ok(())
             });
         }
+    }
+    auth_depth(row, num, pdu, header, &auth)
+}
+
+/// The previous events that were part of the graph when this one came, as far as that can be told: they stand before it
+/// in the timeline, and were numbered before it. An event after a gap may have come before them, and the join by which a
+/// room is entered follows nothing.
+fn needed_prev(
+    row: &Row<'_>,
+    num: EventNum,
+    pdu: &Pdu,
+    header: &Positioned<EventHeader>,
+    named: &[EventNum],
+) -> Result<Vec<EventNum>, StorageError> {
+    let Positioned { pos, value } = header;
+    let is_own = server_name(&pdu.sender) == Some(&*row.reader().shared.server_name);
+    let is_entry = value.prev.is_empty() && pdu.membership() == Some("join");
+    let mut needed = Vec::new();
+    if !is_own || value.status != EventStatus::Accepted || value.after_gap || is_entry {
+        return Ok(needed);
+    }
+    let starts = readable(row.reader().get(&schema::HISTORY_STARTS, &value.room))?;
+    for prev in named {
+        let stands = row.header(*prev)?.is_some_and(|found| {
+            found.value.status == EventStatus::Accepted
+                && found.value.room == value.room
+                && found.pos < *pos
+                // A purge cuts what leads to the history that it removes.
+                && starts.is_none_or(|starts| starts <= found.pos)
+        });
+        if stands && *prev < num {
+            needed.push(*prev);
+        }
+    }
+    Ok(needed)
+}
+
+/// Events are taken in with all that allow them; a purge cuts off messages, which allow nothing.
+fn needed_auth(row: &Row<'_>, named: &[EventNum]) -> Result<Vec<EventNum>, StorageError> {
+    let mut needed = Vec::new();
+    for num in named {
+        if row.header(*num)?.is_some_and(|found| found.value.state_key.is_some()) {
+            needed.push(*num);
+        }
+    }
+    Ok(needed)
+}
+
+/// The auth depth is one more than the greatest of the auth events'.
+fn auth_depth(
+    row: &mut Row<'_>,
+    num: EventNum,
+    pdu: &Pdu,
+    header: &EventHeader,
+    auth: &[EventNum],
+) -> Result<(), StorageError> {
+    let mut right = 0;
+    for num in auth {
+        let Some(found) = row.header(*num)? else { return Ok(()) };
+        right = right.max(found.value.auth_depth.saturating_add(1));
+    }
+    // One that was cut off counts.
+    let is_whole = auth.len() == pdu.auth_events.len();
+    if is_whole && !row.expect(header.auth_depth == right, "the auth depth is not that of its auth events") {
+        row.change_header(num, move |_, header| {
+            header.value.auth_depth = right;
+            Ok(())
+        });
     }
     Ok(())
 }
@@ -298,7 +400,6 @@ fn timeline(row: &mut Row<'_>, num: EventNum, header: &Positioned<EventHeader>) 
     if header.value.status != EventStatus::Accepted {
         return Ok(());
     }
-    row.seen.uses_position(header.pos);
     let key = (header.value.room, header.pos);
     let stands = row.reader().get(&schema::TIMELINE, &key)?;
     if row.expect(stands == Some(num), "the event is not in the timeline at its position") {
@@ -311,6 +412,7 @@ fn timeline(row: &mut Row<'_>, num: EventNum, header: &Positioned<EventHeader>) 
 pub(super) fn rebuilt_header(
     row: &mut Row<'_>,
     version_index: u8,
+    at: (RoomNum, StreamPos),
     id: &Arc<str>,
     json: &Bytes,
 ) -> Result<Option<EventHeader>, StorageError> {
@@ -332,7 +434,7 @@ pub(super) fn rebuilt_header(
         },
     };
     let mut header = EventHeader {
-        room: crate::core::num::RoomNum(room),
+        room: RoomNum(room),
         version: version_index,
         sender: UserNum(sender),
         kind: TextNum(kind),
@@ -340,15 +442,19 @@ pub(super) fn rebuilt_header(
         prev: known(row, &pdu.prev_events)?,
         auth: known(row, &pdu.auth_events)?,
         depth: pdu.depth,
+        // What follows from other events is put right where the header is visited.
+        auth_depth: 0,
         origin_server_ts: pdu.origin_server_ts,
         status: EventStatus::Accepted,
         redacted_by: None,
         state_before: Default::default(),
         state_after: Default::default(),
+        room_state: Default::default(),
+        partial_state: row.reader().has(&schema::PARTIAL_STATES, &at)?,
+        after_gap: row.reader().has(&schema::GAPS, &at)?,
         transaction: None,
     };
     let Some(before) = snapshots::before(row, &pdu, &header)? else { return Ok(None) };
-    // What comes after is made where the rebuilt header is visited.
-    (header.state_before, header.state_after) = (before, before);
+    (header.state_before, header.state_after, header.room_state) = (before, before, before);
     Ok(Some(header))
 }

@@ -13,6 +13,9 @@ pub(super) fn passes() -> Vec<Pass> {
     vec![
         Pass::over(&schema::RECEIPTS, |row, key, value| receipt(row, key, &value)),
         Pass::over_derived(&schema::RECEIPT_STREAM, |row, (room, pos), (user, kind, thread)| {
+            if row.is_going(room) {
+                return Ok(());
+            }
             let receipt = readable(row.reader().get(&schema::RECEIPTS, &(room, user, kind, thread)))?;
             let stands = receipt.is_some_and(|receipt| receipt.pos == pos);
             if !row.expect(stands, "the receipt does not stand here") {
@@ -22,6 +25,9 @@ pub(super) fn passes() -> Vec<Pass> {
         }),
         Pass::over(&schema::ALIASES, alias),
         Pass::over_derived(&schema::ROOM_ALIASES, |row, (room, name), ()| {
+            if row.is_going(room) {
+                return Ok(());
+            }
             let room_id = row.room_id(room)?;
             let alias = readable(row.reader().get(&schema::ALIASES, &name))?;
             let is_its = alias.is_some_and(|alias| Some(alias.room_id) == room_id);
@@ -31,6 +37,9 @@ pub(super) fn passes() -> Vec<Pass> {
             Ok(())
         }),
         Pass::over(&schema::PUBLIC_ROOMS, |row, room, ()| {
+            if row.is_going(room) {
+                return Ok(());
+            }
             let there = row.reader().has(&schema::ROOM_HEADS, &room)?;
             if !row.expect(there, "the room is not there") {
                 row.delete(&schema::PUBLIC_ROOMS, &room);
@@ -47,6 +56,9 @@ fn receipt(
     receipt: &Positioned<Receipt>,
 ) -> Result<(), StorageError> {
     let (room, user, kind, thread) = key;
+    if row.is_going(room) {
+        return Ok(());
+    }
     row.expect_user(user)?;
     let header = row.header(receipt.value.event)?.filter(|header| header.value.room == room);
     let Some(header) = header else {
@@ -69,6 +81,9 @@ fn receipt(
 fn alias(row: &mut Row<'_>, name: String, alias: Alias) -> Result<(), StorageError> {
     row.expect_user(alias.creator)?;
     let room = row.number(crate::store::InternedKind::Room, &alias.room_id)?.map(RoomNum);
+    if room.is_some_and(|room| row.is_going(room)) {
+        return Ok(());
+    }
     let listed = match room {
         Some(room) => row.reader().has(&schema::ROOM_ALIASES, &(room, name.clone()))?,
         None => false,

@@ -7,6 +7,7 @@
 
 mod accounts;
 mod events;
+mod gaps;
 mod indexes;
 mod marks;
 mod names;
@@ -105,11 +106,13 @@ impl Report {
 fn plan() -> Vec<Pass> {
     let topics = [
         names::passes,
+        gaps::purges,
         snapshots::passes,
         events::passes,
         redactions::passes,
         timeline::passes,
         rooms::passes,
+        gaps::passes,
         relations::passes,
         indexes::passes,
         streams::passes,

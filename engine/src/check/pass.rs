@@ -329,6 +329,11 @@ impl<'a> Row<'a> {
         Ok(self.number(InternedKind::User, user_id)?.map(UserNum))
     }
 
+    /// Whether the room is on its way out, so that its rows need not agree any more.
+    pub fn is_going(&self, room: RoomNum) -> bool {
+        self.seen.going.contains(&room)
+    }
+
     /// Expects a loose value to be JSON.
     pub fn expect_json(&mut self, value: &[u8]) {
         let is_json = serde_json::from_slice::<serde::de::IgnoredAny>(value).is_ok();

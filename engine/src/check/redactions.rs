@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::pass::{Pass, Row};
+use super::pass::{Pass, Row, readable};
 use crate::{
     core::{
         auth::may_redact,
@@ -14,7 +14,7 @@ use crate::{
         power_levels::PowerLevels,
         version::RoomVersion,
     },
-    room::{encode_body, room_version},
+    room::{EARLY_REDACTIONS_MAX, encode_body, room_version},
     store::{
         Direction, StorageError, schema,
         schema::{EventHeader, EventStatus},
@@ -22,20 +22,32 @@ use crate::{
 };
 
 pub(super) fn passes() -> Vec<Pass> {
-    vec![Pass::over_derived(&schema::EARLY_REDACTIONS, |row, (room, target), redaction| {
-        let found = row.header(redaction)?;
-        let body = row.body(redaction)?;
-        let names_it = match (&found, &body) {
-            (Some(header), Some((id, json))) => {
-                header.value.room == room && names(room_version(header.value.version)?, id, json, &target)
+    vec![Pass::over_derived(&schema::EARLY_REDACTIONS, |row, (room, target), redactions: Vec<EventNum>| {
+        if row.is_going(room) {
+            return Ok(());
+        }
+        let mut right = Vec::with_capacity(redactions.len());
+        for redaction in &redactions {
+            if is_of(row, room, *redaction, &target)? {
+                right.push(*redaction);
             }
-            _ => false,
-        };
-        if !row.expect(names_it, "the redaction is not there or is of another event") {
-            row.delete(&schema::EARLY_REDACTIONS, &(room, target));
+        }
+        if !row.expect(right == redactions, "a redaction is not there or is of another event") {
+            match right.is_empty() {
+                true => row.delete(&schema::EARLY_REDACTIONS, &(room, target)),
+                false => row.put(&schema::EARLY_REDACTIONS, &(room, target), &right),
+            }
         }
         Ok(())
     })]
+}
+
+/// Whether an event is a redaction, in the room, of `target`.
+fn is_of(row: &Row<'_>, room: RoomNum, redaction: EventNum, target: &str) -> Result<bool, StorageError> {
+    let (Some(header), Some((id, json))) = (row.header(redaction)?, row.body(redaction)?) else {
+        return Ok(false);
+    };
+    Ok(header.value.room == room && names(room_version(header.value.version)?, &id, &json, target))
 }
 
 /// What redaction leaves of an event.
@@ -73,9 +85,16 @@ pub(super) fn expect_of(
     }
     let Some(target) = row.event_num(target_id)? else {
         let key = (header.room, target_id.to_owned());
-        let waits = row.reader().has(&schema::EARLY_REDACTIONS, &key)?;
+        let early = readable(row.reader().get(&schema::EARLY_REDACTIONS, &key))?.unwrap_or_default();
+        // Of very many the first wait.
+        let waits = early.contains(&num) || early.len() >= EARLY_REDACTIONS_MAX;
         if !row.expect(waits, "the redaction's target is not there, and the redaction does not wait for it") {
-            row.put(&schema::EARLY_REDACTIONS, &key, &num);
+            row.mend(schema::EARLY_REDACTIONS.name, move |tx| {
+                let mut early = tx.get(&schema::EARLY_REDACTIONS, &key)?.unwrap_or_default();
+                early.push(num);
+                tx.put(&schema::EARLY_REDACTIONS, &key, &early);
+                Ok(())
+            });
         }
         return Ok(());
     };

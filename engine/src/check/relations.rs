@@ -27,6 +27,9 @@ pub(super) fn passes() -> Vec<Pass> {
         Pass::over_derived(&schema::RELATIONS, relation),
         Pass::over_derived(&schema::THREADS, thread),
         Pass::over_derived(&schema::THREAD_STREAM, |row, (room, pos), root| {
+            if row.is_going(room) {
+                return Ok(());
+            }
             let thread = readable(row.reader().get(&schema::THREADS, &(room, root)))?;
             let stands = thread.is_some_and(|thread| thread.pos == pos);
             if !row.expect(stands, "the thread does not stand here") {
@@ -35,6 +38,9 @@ pub(super) fn passes() -> Vec<Pass> {
             Ok(())
         }),
         Pass::over_derived(&schema::THREAD_USERS, |row, (room, root, user), ()| {
+            if row.is_going(room) {
+                return Ok(());
+            }
             let takes_part = row.reader().has(&schema::THREADS, &(room, root))?
                 && events_of(row, room, root)?.iter().any(|(_, relation)| relation.sender == user);
             if !row.expect(takes_part, "the user has sent nothing into the thread") {
@@ -63,7 +69,10 @@ pub(super) fn expect_of(
     let is_indexed = header.value.status == EventStatus::Accepted
         && header.value.redacted_by.is_none()
         && target < num
-        && row.header(target)?.is_some_and(|target| target.value.room == room);
+        && row.header(target)?.is_some_and(|target| {
+            // A purge leaves state events outside of the timeline, and takes away what related to them.
+            target.value.room == room && target.value.status == EventStatus::Accepted
+        });
     if !is_indexed {
         return Ok(());
     }
@@ -93,6 +102,9 @@ fn relation(
     (room, class, target, pos): (RoomNum, u8, EventNum, StreamPos),
     relation: Relation,
 ) -> Result<(), StorageError> {
+    if row.is_going(room) {
+        return Ok(());
+    }
     if !row.expect(is_said(row, room, class, target, pos, &relation)?, "no event says so") {
         row.delete(&schema::RELATIONS, &(room, class, target, pos));
         return Ok(());
@@ -162,6 +174,9 @@ fn thread(
     (room, root): (RoomNum, EventNum),
     thread: Positioned<Thread>,
 ) -> Result<(), StorageError> {
+    if row.is_going(room) {
+        return Ok(());
+    }
     let events = events_of(row, room, root)?;
     let right = events.last().map(|(pos, relation)| Positioned {
         pos: *pos,

@@ -7,8 +7,8 @@ use super::{
     snapshots::{are_equal, is_whole},
 };
 use crate::{
-    core::num::{EventNum, NodeId, RoomNum, UserNum},
-    room::room_version,
+    core::num::{EventNum, NodeId, RoomNum, StateKeyId, UserNum},
+    room::{RoomCtx, fork, room_version},
     store::{
         StorageError, schema,
         schema::{EventStatus, Membership, RoomHead},
@@ -27,6 +27,9 @@ pub(super) fn passes() -> Vec<Pass> {
 type Members = BTreeMap<UserNum, (Membership, EventNum)>;
 
 fn head(row: &mut Row<'_>, room: RoomNum, head: RoomHead) -> Result<(), StorageError> {
+    if row.is_going(room) {
+        return Ok(());
+    }
     let named = row.room_id(room)?.is_some();
     row.expect(named, "the room's number has no name");
     room_version(head.version)?;
@@ -55,8 +58,16 @@ fn missing_heads(row: &mut Row<'_>) -> Result<(), StorageError> {
         row.subject = format!("{room:?}");
         row.found("the room has events but no head");
         let Some(version) = super::timeline::version_of(row, room)? else { continue };
-        let none =
-            RoomHead { version, extremities: Vec::new(), depth: 0, state: NodeId(0), joined: 0, invited: 0 };
+        let none = RoomHead {
+            version,
+            extremities: Vec::new(),
+            depth: 0,
+            state: NodeId(0),
+            joined: 0,
+            invited: 0,
+            partial_state: false,
+            forked: false,
+        };
         // What stands in it is put right when it is visited.
         row.put(&schema::ROOM_HEADS, &room, &none);
     }
@@ -72,12 +83,22 @@ fn extremities(
 ) -> Result<(), StorageError> {
     let Some(seen) = row.seen.rooms.get(&room) else { return Ok(()) };
     let depth = seen.depth;
-    let mut open: Vec<EventNum> = seen.open.iter().copied().collect();
-    open.sort_unstable();
+    let was_forked = seen.was_forked;
+    let mut ends: Vec<(EventNum, bool)> = seen.open.iter().map(|num| (*num, true)).collect();
+    ends.extend(seen.doubtful.iter().map(|num| (*num, false)));
+    ends.sort_unstable();
     let mut found = Vec::new();
-    for num in open {
-        // An event without a body is told of elsewhere; it cannot be named, and so not be built upon.
-        found.extend(row.body(num)?.map(|(id, _)| (num, id.to_string())));
+    for (num, is_sure) in &ends {
+        let is_listed = head.extremities.iter().any(|(listed, _)| listed == num);
+        if *is_sure || is_listed {
+            // An event without a body is told of elsewhere; it cannot be named, and so not be built upon.
+            found.extend(row.body(*num)?.map(|(id, _)| (*num, id.to_string())));
+        }
+    }
+    if found.is_empty()
+        && let Some((last, _)) = ends.last()
+    {
+        found.extend(row.body(*last)?.map(|(id, _)| (*last, id.to_string())));
     }
     let mut listed = head.extremities.clone();
     listed.sort_unstable();
@@ -87,17 +108,25 @@ fn extremities(
     if !row.expect(head.depth >= depth, "an event is deeper than the room") {
         right.depth = depth;
     }
-    for (num, _) in &right.extremities {
-        let version = row.header(*num)?.map(|header| header.value.version);
+    if !row.expect(head.forked || !was_forked, "the room has been forked and does not say so") {
+        right.forked = true;
+    }
+    let mut partial_state = false;
+    for (num, _) in &right.extremities.clone() {
+        let header = row.header(*num)?.map(|header| header.value);
+        partial_state |= header.as_ref().is_some_and(|header| header.partial_state);
+        let version = header.map(|header| header.version);
         if !row.expect(version == Some(head.version), "the room has another version than its last event") {
             right.version = version.unwrap_or(head.version);
         }
     }
+    right.partial_state = partial_state;
+    let problem = "whether the current state lacks members is not what its last events say";
+    row.expect(head.partial_state == partial_state, problem);
     Ok(())
 }
 
-/// The current state is whole; it is the one after the last event, or made of those after the last events. Returns
-/// whether it can be read.
+/// The current state is whole, and what resolution makes of those after the last events. Returns whether it can be read.
 fn current_state(
     row: &mut Row<'_>,
     room: RoomNum,
@@ -112,39 +141,76 @@ fn current_state(
             after.push(header.value.state_after);
         }
     }
+    let all_known = after.len() == right.extremities.len();
+    after.sort_unstable();
+    after.dedup();
     let mut readable = is_whole(row, room, head.state)?;
     row.expect(readable, "the current state is not whole");
-    if let [after] = after.as_slice()
-        && right.extremities.len() == 1
-    {
-        let agrees = readable && are_equal(row, room, *after, head.state)?;
-        if !row.expect(agrees, "the current state is not the one after the last event") {
-            right.state = *after;
-            readable = true;
+    match after.as_slice() {
+        [after] if all_known => {
+            let agrees = readable && are_equal(row, room, *after, head.state)?;
+            if !row.expect(agrees, "the current state is not the one after the last event") {
+                right.state = *after;
+                readable = true;
+            }
         }
+        [_, _, ..] if all_known => {
+            let agrees = readable && is_resolved(row, room, right, &after)?;
+            if !row.expect(agrees, "the current state is not what those after the last events make") {
+                let right = right.clone();
+                row.mend(schema::ROOM_HEADS.name, move |tx| {
+                    let (id, version) = (tx.room_id(room)?, room_version(right.version)?);
+                    let mut ctx = RoomCtx { num: room, id, version, head: right };
+                    ctx.head.state = fork::merged(tx, &ctx, after)?;
+                    ctx.save(tx);
+                    Ok(())
+                });
+                // Members are looked at when the state is right.
+                row.is_unfinished = true;
+                return Ok(false);
+            }
+        }
+        _ => {}
     }
     if readable {
-        entries(row, room, right.state, &after)?;
+        entries(row, room, right.state)?;
     }
     Ok(readable)
 }
 
-/// Each entry is a state event of this type and key, and stands in one of the states after the last events.
-fn entries(row: &mut Row<'_>, room: RoomNum, snapshot: NodeId, after: &[NodeId]) -> Result<(), StorageError> {
+/// Whether the current state is what state resolution makes of several snapshots.
+fn is_resolved(
+    row: &Row<'_>,
+    room: RoomNum,
+    head: &RoomHead,
+    snapshots: &[NodeId],
+) -> Result<bool, StorageError> {
+    let Some(first) = snapshots.first().copied() else { return Ok(true) };
     let reader = row.reader();
-    for (key, num) in reader.state_entries(room, snapshot)? {
+    let version = room_version(head.version)?;
+    let mut expected: BTreeMap<StateKeyId, Option<EventNum>> =
+        fork::resolved(reader, version, room, snapshots)?.into_iter().collect();
+    for change in reader.state_difference(room, first, head.state)? {
+        if expected.remove(&change.key) != Some(change.after) {
+            return Ok(false);
+        }
+    }
+    for (key, value) in expected {
+        if reader.state_num_at(room, first, key)? != value {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Each entry is a state event of this type and key.
+fn entries(row: &mut Row<'_>, room: RoomNum, snapshot: NodeId) -> Result<(), StorageError> {
+    for (key, num) in row.reader().state_entries(room, snapshot)? {
         let agrees = row.header(num)?.is_some_and(|header| {
             let header = header.value;
             header.room == room && header.kind == key.kind() && header.state_key == Some(key.state_key())
         });
         row.expect(agrees, &format!("the state has event number {} under a key that is not its own", num.0));
-        if after.len() > 1 {
-            let mut is_from_one = false;
-            for after in after {
-                is_from_one |= reader.state_num_at(room, *after, key)? == Some(num);
-            }
-            row.expect(is_from_one, &format!("the state has event number {} from no last event", num.0));
-        }
     }
     Ok(())
 }

@@ -9,6 +9,10 @@ use crate::core::num::{EventNum, NodeId, RoomNum, StreamPos};
 pub(super) struct Seen {
     /// Numbers that a name leads to which is not their own.
     pub disputed_names: HashSet<(u8, u64)>,
+    /// Rooms that are being removed.
+    pub going: HashSet<RoomNum>,
+    /// Events that others followed before they came, by what those name.
+    pub followed: HashSet<EventNum>,
     /// State nodes below which something is missing or out of place.
     pub broken_nodes: HashSet<(RoomNum, NodeId)>,
     /// The room whose state nodes are being visited, and its nodes: level, smallest and greatest key.
@@ -24,14 +28,16 @@ pub(super) struct Seen {
 /// What the timeline says of a room.
 #[derive(Default)]
 pub(super) struct RoomSeen {
-    /// Events that no later one follows.
+    /// Events that no accepted one follows: the forward extremities.
     pub open: HashSet<EventNum>,
+    /// Events that may be extremities or not: what this server left when it left the room, and what a purge cut off.
+    pub doubtful: HashSet<EventNum>,
     /// Events that are followed by one that stands before them.
     pub followed_early: HashSet<EventNum>,
+    /// Whether the room's state ever was another than that after its last event.
+    pub was_forked: bool,
     /// The greatest depth.
     pub depth: u64,
-    /// The last event.
-    pub last: Option<EventNum>,
     /// Whether the room's head was visited.
     pub has_head: bool,
 }

@@ -12,12 +12,12 @@ use super::pass::{Pass, Row};
 use crate::{
     core::{
         event::Pdu,
-        num::{EventNum, NodeId, RoomNum, StateKeyId},
+        num::{EventNum, NodeId, RoomNum, StateKeyId, StreamPos},
     },
-    room::state,
+    room::{RoomCtx, fork, room_version, state},
     store::{
-        StorageError, schema,
-        schema::{EventHeader, EventStatus},
+        Direction, Positioned, StorageError, Tx, schema,
+        schema::{EventHeader, EventStatus, RoomHead},
     },
 };
 
@@ -99,7 +99,10 @@ pub(super) fn before(
     }
     let ([_], [parent]) = (pdu.prev_events.as_slice(), header.prev.as_slice()) else { return Ok(None) };
     let Some(parent) = row.header(*parent)?.map(|parent| parent.value) else { return Ok(None) };
-    let is_known = parent.room == header.room && parent.status != EventStatus::Outlier;
+    // One that is not shown keeps the state by which it was judged when the members are filled in.
+    let is_known = parent.room == header.room
+        && parent.status != EventStatus::Outlier
+        && parent.partial_state == header.partial_state;
     Ok((is_known && is_whole(row, header.room, parent.state_after)?).then_some(parent.state_after))
 }
 
@@ -108,8 +111,9 @@ pub(super) fn check_event(
     row: &mut Row<'_>,
     num: EventNum,
     pdu: &Arc<Pdu>,
-    header: &EventHeader,
+    header: &Positioned<EventHeader>,
 ) -> Result<(), StorageError> {
+    let (pos, header) = (header.pos, &header.value);
     if header.status == EventStatus::Outlier {
         return Ok(());
     }
@@ -123,9 +127,10 @@ pub(super) fn check_event(
         row.expect(right_before, "the state before the event is not the one after the event before it");
     }
     let known_before = if right_before { Some(header.state_before) } else { follows };
-    let Some(state_before) = known_before else { return Ok(()) };
-    let own = header.state_key.map(|state_key| StateKeyId::new(header.kind, state_key));
-    let own = own.filter(|_| header.status == EventStatus::Accepted);
+    let Some(state_before) = known_before else {
+        return mend_merged(row, num, pdu, header);
+    };
+    let own = own_entry(header);
     let right_after = match is_whole(row, room, header.state_after)? {
         false => row.expect(false, "the state after the event is not whole"),
         true => {
@@ -134,17 +139,118 @@ pub(super) fn check_event(
             row.expect(holds, problem)
         }
     };
-    if !right_before || !right_after {
-        row.change_header(num, move |tx, header| {
-            header.value.state_before = state_before;
-            header.value.state_after = match own {
-                Some(key) => state::set(tx, room, state_before, key, num)?,
-                None => state_before,
-            };
-            Ok(())
-        });
+    let right_room_state = header.status != EventStatus::Accepted || is_whole(row, room, header.room_state)?;
+    row.expect(right_room_state, "the room's state after the event is not whole");
+    if right_before && right_after && right_room_state {
+        return Ok(());
+    }
+    // In the line of a graph that is not forked this is one state.
+    let is_in_line = header.room_state == header.state_after;
+    let instead = match is_in_line || right_room_state {
+        true => None,
+        false => room_state_before(row, pos, header)?,
+    };
+    row.change_header(num, move |tx, header| {
+        change_states(tx, header, num, state_before)?;
+        if let Some(instead) = instead {
+            header.value.room_state = instead;
+        }
+        Ok(())
+    });
+    Ok(())
+}
+
+/// The entry that an event is of the state after it, which is also that of a soft-failed one.
+fn own_entry(header: &EventHeader) -> Option<StateKeyId> {
+    let counts = matches!(header.status, EventStatus::Accepted | EventStatus::SoftFailed);
+    header.state_key.filter(|_| counts).map(|state_key| StateKeyId::new(header.kind, state_key))
+}
+
+/// Puts a state before an event in the place of the one that it had, and what follows from it.
+fn change_states(
+    tx: &mut Tx,
+    header: &mut Positioned<EventHeader>,
+    num: EventNum,
+    state_before: NodeId,
+) -> Result<(), StorageError> {
+    let header = &mut header.value;
+    let is_in_line = header.room_state == header.state_after;
+    header.state_before = state_before;
+    header.state_after = match own_entry(header) {
+        Some(key) => state::set(tx, header.room, state_before, key, num)?,
+        None => state_before,
+    };
+    if is_in_line {
+        header.room_state = header.state_after;
     }
     Ok(())
+}
+
+/// Resolves the state before an event anew, whose own is damaged, from those after all the events that it follows.
+fn mend_merged(
+    row: &mut Row<'_>,
+    num: EventNum,
+    pdu: &Pdu,
+    header: &EventHeader,
+) -> Result<(), StorageError> {
+    let mut distinct = pdu.prev_events.clone();
+    distinct.sort_unstable();
+    distinct.dedup();
+    let mut after = Vec::new();
+    for prev in &header.prev {
+        let Some(found) = row.header(*prev)?.map(|found| found.value) else { return Ok(()) };
+        if found.status == EventStatus::Outlier || !is_whole(row, header.room, found.state_after)? {
+            return Ok(());
+        }
+        after.push(found.state_after);
+    }
+    if after.is_empty() || header.prev.len() != distinct.len() {
+        // The state was told by another server.
+        return Ok(());
+    }
+    row.change_header(num, move |tx, header| {
+        let room = room(tx, &header.value)?;
+        let state_before = fork::merged(tx, &room, after)?;
+        change_states(tx, header, num, state_before)
+    });
+    Ok(())
+}
+
+/// The room as resolution wants it, which reads nothing of the head.
+fn room(tx: &Tx, header: &EventHeader) -> Result<RoomCtx, StorageError> {
+    let head = RoomHead {
+        version: header.version,
+        extremities: Vec::new(),
+        depth: header.depth,
+        state: header.state_before,
+        joined: 0,
+        invited: 0,
+        partial_state: header.partial_state,
+        forked: true,
+    };
+    let (num, id) = (header.room, tx.room_id(header.room)?);
+    Ok(RoomCtx { num, id, version: room_version(header.version)?, head })
+}
+
+/// The room's state before a message in a forked graph, which a message does not change. It is that after the event
+/// before it in the timeline.
+fn room_state_before(
+    row: &mut Row<'_>,
+    pos: StreamPos,
+    header: &EventHeader,
+) -> Result<Option<NodeId>, StorageError> {
+    if header.state_key.is_some() {
+        return Ok(None);
+    }
+    let (start, here) = ((header.room, StreamPos(i64::MIN)), (header.room, pos));
+    let mut before = None;
+    row.reader().scan_between(&schema::TIMELINE, &start, &here, Direction::Backward, |_, num| {
+        before = Some(num);
+        false
+    })?;
+    let Some(before) = before else { return Ok(None) };
+    let Some(before) = row.header(before)?.map(|before| before.value.room_state) else { return Ok(None) };
+    Ok(is_whole(row, header.room, before)?.then_some(before))
 }
 
 /// Whether the second snapshot is the first with the event under its own key, and nothing else.

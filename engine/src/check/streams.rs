@@ -61,7 +61,7 @@ fn user_news(row: &mut Row<'_>, user: UserNum, pos: StreamPos, news: &UserNews) 
         data.map(|data| data.map(|data| data.pos))
     };
     let agrees = match news {
-        UserNews::Membership(room) => row.reader().has(&schema::USER_ROOMS, &(user, *room))?,
+        UserNews::Membership(room) => row.room_id(*room)?.is_some(),
         UserNews::AccountData(kind) => data_pos(row, EVERYWHERE, kind)? == Some(pos),
         UserNews::RoomAccountData(room, kind) => data_pos(row, *room, kind)? == Some(pos),
         UserNews::DeviceList(of) | UserNews::DeviceListLeft(of) => row.expect_user(*of)?,
@@ -132,8 +132,12 @@ pub(super) fn expect_of(
     pdu: &Pdu,
 ) -> Result<(), StorageError> {
     let is_live = header.value.status == EventStatus::Accepted && header.pos > StreamPos::ZERO;
-    // Where forks come together, what changed is for state resolution to say.
-    let is_in_line = pdu.prev_events.len() == 1 && header.value.prev.len() == 1;
+    // Where the graph is forked, what changed is for state resolution to say.
+    let ([_], [prev]) = (pdu.prev_events.as_slice(), header.value.prev.as_slice()) else { return Ok(()) };
+    let is_in_line = header.value.room_state == header.value.state_after
+        && !header.value.partial_state
+        && !header.value.after_gap
+        && row.header(*prev)?.is_some_and(|prev| prev.value.room_state == prev.value.state_after);
     if &*pdu.kind != "m.room.member" || !is_live || !is_in_line {
         return Ok(());
     }

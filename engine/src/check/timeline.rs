@@ -2,7 +2,7 @@
 
 use super::{
     events::rebuilt_header,
-    pass::{Pass, Row},
+    pass::{Pass, Row, readable},
 };
 use crate::{
     core::num::{EventNum, RoomNum, StreamPos},
@@ -12,11 +12,17 @@ use crate::{
     },
 };
 
+/// How many events that are not shown are looked through for what an event follows, as where events are taken in.
+const SET_ASIDE_MAX: usize = 100;
+
 pub(super) fn passes() -> Vec<Pass> {
     vec![Pass::over_derived(&schema::TIMELINE, |row, (room, pos), num| place(row, room, pos, num))]
 }
 
 fn place(row: &mut Row<'_>, room: RoomNum, pos: StreamPos, num: EventNum) -> Result<(), StorageError> {
+    if row.is_going(room) {
+        return Ok(());
+    }
     let Some(header) = row.header(num)? else {
         row.found("the event that stands here has no header");
         return lost_header(row, room, pos, num);
@@ -55,7 +61,7 @@ fn lost_header(row: &mut Row<'_>, room: RoomNum, pos: StreamPos, num: EventNum) 
         return Ok(());
     };
     let Some(version) = version_of(row, room)? else { return Ok(()) };
-    if let Some(value) = rebuilt_header(row, version, &id, &json)? {
+    if let Some(value) = rebuilt_header(row, version, (room, pos), &id, &json)? {
         row.put(&schema::EVENT_HEADERS, &num, &Positioned { pos, value });
     }
     Ok(())
@@ -63,7 +69,7 @@ fn lost_header(row: &mut Row<'_>, room: RoomNum, pos: StreamPos, num: EventNum) 
 
 /// The version of a room, from its head or any of its events.
 pub(super) fn version_of(row: &Row<'_>, room: RoomNum) -> Result<Option<u8>, StorageError> {
-    if let Some(head) = super::pass::readable(row.reader().get(&schema::ROOM_HEADS, &room))? {
+    if let Some(head) = readable(row.reader().get(&schema::ROOM_HEADS, &room))? {
         return Ok(Some(head.version));
     }
     let mut nums = Vec::new();
@@ -87,19 +93,41 @@ fn follow(
     header: &Positioned<EventHeader>,
 ) -> Result<(), StorageError> {
     let mut early = Vec::new();
-    for prev in &header.value.prev {
+    let mut to_look_at = header.value.prev.clone();
+    let mut looked_through = 0;
+    while let Some(prev) = to_look_at.pop() {
         let seen = row.seen.rooms.entry(room).or_default();
-        if !seen.open.remove(prev) && row.header(*prev)?.is_some_and(|prev| prev.pos > header.pos) {
-            early.push(*prev);
+        if seen.open.remove(&prev) | seen.doubtful.remove(&prev) {
+            continue;
+        }
+        let Some(prev_header) = row.header(prev)? else { continue };
+        match prev_header.value.status {
+            EventStatus::Accepted if prev_header.pos > header.pos => early.push(prev),
+            EventStatus::Accepted | EventStatus::Outlier => {}
+            // What follows an event that is not shown follows what that one follows.
+            _ if looked_through < SET_ASIDE_MAX => {
+                looked_through += 1;
+                to_look_at.extend(prev_header.value.prev);
+            }
+            _ => {}
         }
     }
+    let is_cut =
+        readable(row.reader().get(&schema::HISTORY_STARTS, &room))?.is_some_and(|starts| header.pos < starts);
+    let is_entry = header.value.prev.is_empty();
+    let is_doubtful = is_cut || row.seen.followed.contains(&num);
     let seen = row.seen.rooms.entry(room).or_default();
+    if is_entry {
+        // The room may have been entered anew here, which leaves behind what was before.
+        seen.doubtful.extend(seen.open.drain());
+    }
     seen.followed_early.extend(early);
     if !seen.followed_early.remove(&num) {
-        seen.open.insert(num);
+        let ends = if is_doubtful { &mut seen.doubtful } else { &mut seen.open };
+        ends.insert(num);
     }
     seen.depth = seen.depth.max(header.value.depth);
-    seen.last = Some(num);
+    seen.was_forked |= header.value.room_state != header.value.state_after;
     Ok(())
 }
 

@@ -3,7 +3,11 @@
 use super::{EventNum, EventStatus, Members, Membership, NodeId, Pass, RoomHead, RoomNum, Row, UserNum};
 use super::{StorageError, readable, schema};
 use crate::{
-    core::event::Pdu,
+    core::{
+        event::Pdu,
+        identifiers::server_name,
+        num::{StateKeyId, StreamPos},
+    },
     room::{RoomCtx, room_version, stripped_state},
     store::{
         Direction, Positioned,
@@ -20,6 +24,9 @@ const MEMBERSHIP_CHANGES_MAX: usize = 100;
 pub(super) fn passes() -> Vec<Pass> {
     vec![
         Pass::over_derived(&schema::MEMBERS, |row, (room, membership, user), event| {
+            if row.is_going(room) {
+                return Ok(());
+            }
             let seen = row.reader().get(&schema::USER_ROOMS, &(user, room));
             let seen = readable(seen)?.map(|seen| seen.value);
             let agrees = seen.is_some_and(|seen| seen.membership as u8 == membership && seen.event == event);
@@ -29,21 +36,50 @@ pub(super) fn passes() -> Vec<Pass> {
             }
             Ok(())
         }),
-        Pass::over_derived(&schema::USER_ROOMS, |row, (user, room), seen| {
-            row.expect_user(user)?;
-            row.seen.uses_position(seen.pos);
-            // A room that this server is not in has no rows of members.
-            if row.reader().has(&schema::ROOM_HEADS, &room)? {
-                let key = (room, seen.value.membership as u8, user);
-                let member = readable(row.reader().get(&schema::MEMBERS, &key))?;
-                let agrees = member == Some(seen.value.event);
-                if !row.expect(agrees, "the room's row of this user says something else") {
-                    row.delete(&schema::USER_ROOMS, &(user, room));
-                }
-            }
-            Ok(())
-        }),
+        Pass::over_derived(&schema::USER_ROOMS, user_room_row),
     ]
+}
+
+/// The room's row of the user says the same.
+fn user_room_row(
+    row: &mut Row<'_>,
+    (user, room): (UserNum, RoomNum),
+    seen: Positioned<UserRoom>,
+) -> Result<(), StorageError> {
+    row.expect_user(user)?;
+    // A room that this server is not in has no rows of members.
+    if row.is_going(room) {
+        return Ok(());
+    }
+    let Some(head) = readable(row.reader().get(&schema::ROOM_HEADS, &room))? else { return Ok(()) };
+    let key = (room, seen.value.membership as u8, user);
+    let member = readable(row.reader().get(&schema::MEMBERS, &key))?;
+    let agrees = member == Some(seen.value.event);
+    // Whoever is no part of the current state any more has left.
+    let is_out = seen.value.membership == Membership::Leave
+        && member.is_none()
+        && !is_in_state(row, room, head.state, user)?;
+    if !row.expect(agrees || is_out, "the room's row of this user says something else") {
+        // What the current state says of the user was put right with the room's head.
+        let value = UserRoom { membership: Membership::Leave, stripped_state: None, ..seen.value };
+        row.put(&schema::USER_ROOMS, &(user, room), &Positioned { pos: seen.pos, value });
+    }
+    Ok(())
+}
+
+fn is_in_state(
+    row: &mut Row<'_>,
+    room: RoomNum,
+    snapshot: NodeId,
+    user: UserNum,
+) -> Result<bool, StorageError> {
+    let (Some(kind), Some(user_id)) = (row.text_num("m.room.member")?, row.user_id(user)?) else {
+        return Ok(false);
+    };
+    let Some(state_key) = row.text_num(&user_id)? else { return Ok(false) };
+    // A state that is not whole is told of with the room's head.
+    Ok(!super::is_whole(row, room, snapshot)?
+        || row.reader().state_num_at(room, snapshot, StateKeyId::new(kind, state_key))?.is_some())
 }
 
 /// The rows of members are those of the current state, and are counted right.
@@ -131,13 +167,8 @@ fn user_room(
     let Some(header) = row.header(num)? else { return Ok(()) };
     let agrees =
         found.as_ref().is_some_and(|found| found.value.membership == membership && found.value.event == num);
-    // A membership may also have come with a later event that settled a fork.
-    let stands = match &found {
-        Some(found) => found.pos == header.pos || row.reader().has(&schema::TIMELINE, &(room, found.pos))?,
-        None => false,
-    };
     let problem = format!("the room's row of user number {} lacks or contradicts the state", user.0);
-    if row.expect(agrees && stands, &problem) {
+    if row.expect(agrees, &problem) {
         return Ok(());
     }
     let known = found.map(|found| found.value);
@@ -148,7 +179,13 @@ fn user_room(
         };
     let kept =
         known.as_ref().filter(|known| known.event == num).and_then(|known| known.stripped_state.clone());
-    let is_asked = matches!(membership, Membership::Invite | Membership::Knock);
+    let user_id = row.user_id(user)?.unwrap_or_default();
+    // Only users of this server ask for what they were shown.
+    let is_asked = matches!(membership, Membership::Invite | Membership::Knock)
+        && server_name(&user_id) == Some(&*row.reader().shared.server_name);
+    // An event that is outside of the timeline has no position; the membership is as old as the room here.
+    let is_placed = header.value.status == EventStatus::Accepted;
+    let pos = if is_placed { header.pos } else { StreamPos::ZERO };
     let value = UserRoom {
         membership,
         event: num,
@@ -157,7 +194,7 @@ fn user_room(
         ever_joined,
         stripped_state: kept,
     };
-    let mut value = Positioned { pos: header.pos, value };
+    let mut value = Positioned { pos, value };
     row.mend(schema::USER_ROOMS.name, move |tx| {
         if is_asked && value.value.stripped_state.is_none() {
             value.value.stripped_state = Some(shown(tx, room, num, &header.value)?);
@@ -182,6 +219,8 @@ fn shown(
         state: header.state_after,
         joined: 0,
         invited: 0,
+        partial_state: false,
+        forked: false,
     };
     let version = room_version(header.version)?;
     let room = RoomCtx { num: room, id: reader.room_id(room)?, version, head };
@@ -196,7 +235,7 @@ fn was_ever_joined(row: &mut Row<'_>, header: &EventHeader) -> Result<bool, Stor
         if !super::is_whole(row, header.room, header.state_before)? {
             break;
         }
-        let key = crate::core::num::StateKeyId::new(header.kind, state_key);
+        let key = StateKeyId::new(header.kind, state_key);
         let Some(num) = row.reader().state_num_at(header.room, header.state_before, key)? else { break };
         let Some((before, pdu)) = event(row, num)? else { break };
         if pdu.membership() == Some(Membership::Join.name()) {
