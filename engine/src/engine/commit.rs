@@ -219,6 +219,21 @@ impl Shared {
         Some(ticket)
     }
 
+    /// Sees to it that nothing up to these numbers is given out any more, where the reserved marks were behind what is
+    /// in use. Returns whether they were; the next batch then writes them anew.
+    pub(crate) fn move_ahead(&self, pos: StreamPos, event: u64, node: u64) -> bool {
+        let mut inner = self.queue.inner.lock();
+        let Reserved { pos: pos_mark, events, nodes } = inner.reserved;
+        let is_behind = pos.0 > pos_mark || event > events || node > nodes;
+        if is_behind {
+            inner.pos = inner.pos.max(pos);
+            self.counters.events.fetch_max(event + 1, Ordering::Relaxed);
+            self.counters.nodes.fetch_max(node + 1, Ordering::Relaxed);
+            inner.reserved = Reserved::default();
+        }
+        is_behind
+    }
+
     /// Commits all that is staged now.
     pub(super) fn commit_staged(self: &Arc<Self>) {
         let mut doubt = self.queue.committing.lock();

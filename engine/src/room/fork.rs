@@ -9,6 +9,7 @@ use crate::{
     core::{
         num::{EventNum, NodeId, RoomNum, StateKeyId},
         resolve::{AuthFacts, ResolveError, StateGraph, resolve},
+        version::RoomVersion,
     },
     store::{Reader, StorageError, Tx, schema::EventStatus},
 };
@@ -82,7 +83,7 @@ pub(super) fn state_after_all(
 }
 
 /// What state resolution makes of the snapshots; the empty state of none.
-pub(super) fn merged(
+pub(crate) fn merged(
     tx: &mut Tx,
     room: &RoomCtx,
     snapshots: impl IntoIterator<Item = NodeId>,
@@ -99,15 +100,24 @@ pub(super) fn merged(
     if let Some(resolved) = own.or_else(|| tx.shared.resolved.get(&snapshots).map(|resolved| *resolved)) {
         return Ok(resolved);
     }
-    let changes = resolve(room.version, &Graph { reader: tx, room: room.num }, &snapshots);
-    let changes = changes.map_err(|error| match error {
-        ResolveError::Graph(error) => error,
-        error => StorageError::Corrupt(error.to_string()),
-    })?;
+    let changes = resolved(tx, room.version, room.num, &snapshots)?;
     let first = snapshots.first().copied().unwrap_or_default();
     let resolved = state::apply(tx, room.num, first, &changes)?;
     tx.resolved.push((snapshots, resolved));
     Ok(resolved)
+}
+
+/// What state resolution changes in the first of the snapshots, which are at least two.
+pub(crate) fn resolved(
+    reader: &Reader,
+    version: &'static RoomVersion,
+    room: RoomNum,
+    snapshots: &[NodeId],
+) -> Result<Vec<(StateKeyId, Option<EventNum>)>, StorageError> {
+    resolve(version, &Graph { reader, room }, snapshots).map_err(|error| match error {
+        ResolveError::Graph(error) => error,
+        error => StorageError::Corrupt(error.to_string()),
+    })
 }
 
 /// A room's events and snapshots, as resolution reads them.

@@ -17,7 +17,7 @@ use crate::{
 
 /// How many redactions wait for one event that is not there. One is enough for an honest room, unless those who sent the
 /// others were not allowed to.
-const EARLY_REDACTIONS_MAX: usize = 100;
+pub(crate) const EARLY_REDACTIONS_MAX: usize = 100;
 
 /// If the event is a redaction, applies it to its target, when that is there and the sender may.
 pub(crate) fn apply(tx: &mut Tx, room: &RoomCtx, redaction: &Arc<Event>) -> Result<()> {

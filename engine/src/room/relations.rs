@@ -84,7 +84,12 @@ pub(crate) fn apply(tx: &mut Tx, room: &RoomCtx, event: &Arc<Event>, pos: Stream
     if class == RelationClass::Thread && relation_of(&target_event.pdu()?.content).is_none() {
         let before = tx.get(&schema::THREADS, &(room.num, target))?;
         let count = before.as_ref().map_or(0, |before| before.value.count) + 1;
-        put_thread(tx, room.num, target, before.map(|before| before.pos), Some((pos, event.num)), count);
+        // History that is filled in comes before what is there.
+        let latest = match &before {
+            Some(before) if before.pos > pos => (before.pos, before.value.latest),
+            _ => (pos, event.num),
+        };
+        put_thread(tx, room.num, target, before.map(|before| before.pos), Some(latest), count);
         tx.put(&schema::THREAD_USERS, &(room.num, target, event.header.sender), &());
     }
     Ok(())

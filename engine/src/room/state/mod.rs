@@ -195,13 +195,6 @@ impl Reader {
             .collect()
     }
 
-    /// Whether a snapshot is whole: reads all of it, and returns the number of its entries.
-    ///
-    /// Errors: [`StorageError::Corrupt`] for the first node that is missing or not where it belongs.
-    pub(crate) fn check_snapshot(&self, room: RoomNum, snapshot: NodeId) -> Result<u64, StorageError> {
-        scan::check(&Trees { reader: self, room }, snapshot.0)
-    }
-
     /// Adds the nodes of a snapshot to `marked`. A node that is in it is taken to be there with all below it.
     pub(crate) fn mark_snapshot(
         &self,
