@@ -31,15 +31,7 @@ pub(super) fn passes() -> Vec<Pass> {
             }
             Ok(())
         }),
-        Pass::over(&schema::PRESENCE, |row, user, presence| {
-            row.expect_user(user)?;
-            let (key, news) = ((user, presence.pos), UserNews::Presence(user));
-            let problem = "the presence is not in the user's own stream";
-            if row.expect_row(&schema::USER_STREAM, &key, &news, problem)? {
-                row.seen.uses_position(presence.pos);
-            }
-            Ok(())
-        }),
+        Pass::over(&schema::STATUS_MESSAGES, |row, user, _| row.expect_user(user).map(drop)),
         Pass::over(&schema::USER_STREAM, |row, (user, pos), news| user_news(row, user, pos, &news)),
         Pass::over(&schema::MEMBER_STREAM, |row, (room, pos), change| {
             row.expect_user(change.user)?;
@@ -65,11 +57,6 @@ fn user_news(row: &mut Row<'_>, user: UserNum, pos: StreamPos, news: &UserNews) 
         UserNews::AccountData(kind) => data_pos(row, EVERYWHERE, kind)? == Some(pos),
         UserNews::RoomAccountData(room, kind) => data_pos(row, *room, kind)? == Some(pos),
         UserNews::DeviceList(of) | UserNews::DeviceListLeft(of) => row.expect_user(*of)?,
-        UserNews::Presence(of) => {
-            // Who no longer shares a room keeps what they were told last.
-            let presence = readable(row.reader().get(&schema::PRESENCE, of))?;
-            presence.is_some_and(|presence| presence.pos >= pos)
-        }
     };
     if row.expect(agrees, "it tells of what is not there") {
         row.seen.uses_position(pos);

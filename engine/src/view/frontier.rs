@@ -5,13 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::{
-    core::version::RoomVersion,
-    error::Result,
-    room::RoomCtx,
-    store::Reader,
-    view::View,
-};
+use crate::{core::version::RoomVersion, error::Result, room::RoomCtx, store::Reader, view::View};
 
 /// The forward extremities of a room.
 pub struct Frontier {

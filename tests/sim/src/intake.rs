@@ -11,13 +11,12 @@ use std::{
 
 use bytes::Bytes;
 use warren_engine::{
-    Missing,
+    GivenState, Missing, Outcome,
     command::{ReceivePdus, Received},
     core::{
         checked::{CheckedPdu, PduCheck},
         version::RoomVersion,
     },
-    GivenState, Outcome,
 };
 
 /// Questions that one transaction may lead to: far more than filling an ordinary gap takes.
@@ -163,7 +162,8 @@ impl Intake {
                 PduCheck::Ready(pdu) => {
                     let place = if role == Role::Live { &mut self.live } else { &mut self.outliers };
                     let event_id = pdu.pdu().event_id.clone();
-                    self.is_new |= !self.outcomes.contains_key(&event_id) && place.insert(event_id, pdu).is_none();
+                    self.is_new |=
+                        !self.outcomes.contains_key(&event_id) && place.insert(event_id, pdu).is_none();
                 }
                 PduCheck::Refused { event_id, error } => {
                     self.outcomes.extend(event_id.map(|event_id| (event_id, Outcome::Refused(error))));

@@ -748,7 +748,7 @@ fn relations_and_threads() {
                 let redaction =
                     raw.find(&schema::EVENT_HEADERS, |_, header| header.value.redacted_by.is_some());
                 let by = redaction.1.value.redacted_by.unwrap();
-                raw.put(&schema::EARLY_REDACTIONS, &(RoomNum(1), "$ghost".to_owned()), &by);
+                raw.put(&schema::EARLY_REDACTIONS, &(RoomNum(1), "$ghost".to_owned()), &vec![by]);
             },
             "EARLY_REDACTIONS",
             "of another event",
@@ -870,24 +870,14 @@ fn streams() {
             Mended,
         ),
         (
-            "presence is not told",
+            "a status message of nobody",
             |raw| {
-                let is_it = |_: &_, news: &UserNews| matches!(news, UserNews::Presence(_));
-                let (key, _) = raw.find(&schema::USER_STREAM, is_it);
-                raw.delete(&schema::USER_STREAM, &key);
+                let (_, said) = raw.find(&schema::STATUS_MESSAGES, |_: &_, _: &_| true);
+                raw.put(&schema::STATUS_MESSAGES, &UserNum(77), &said);
             },
-            "PRESENCE",
-            "not in the user's own stream",
-            Mended,
-        ),
-        (
-            "presence of nobody",
-            |raw| {
-                raw.put(&schema::USER_STREAM, &(UserNum(1), StreamPos(900)), &UserNews::Presence(UserNum(77)))
-            },
-            "USER_STREAM",
-            "what is not there",
-            Mended,
+            "STATUS_MESSAGES",
+            "has no name",
+            Reported,
         ),
         (
             "a new member is not told of",

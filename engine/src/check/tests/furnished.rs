@@ -139,7 +139,15 @@ pub(super) fn people(engine: &Engine) {
     let content = bytes(json!({"theme": "dark"}));
     let kind = "org.example.theme".to_owned();
     write(engine, SetAccountData { user_id: user_id(), room_id: None, kind, content });
-    write(engine, SetPresence { user: user_id(), state: PresenceState::Online, status_msg: None });
+    write(
+        engine,
+        SetPresence {
+            user: user_id(),
+            device: None,
+            state: PresenceState::Online,
+            status_msg: "digging".into(),
+        },
+    );
     write(engine, StoreFilter { user_id: user_id(), json: bytes(json!({"room": {}})) });
     let sighting = Sighting { ts: 1, ip: Some("127.0.0.1".to_owned()) };
     write(engine, NoteSeen { user_id: user_id(), device_id: phone(), sighting });
@@ -315,6 +323,6 @@ impl Raw<'_> {
     }
 
     fn commit(&self, change: Change) {
-        self.0.commit(vec![change], Durability::Commit).unwrap();
+        self.0.commit(&[change], Durability::Commit).unwrap();
     }
 }

@@ -255,8 +255,6 @@ pub enum UserNews {
     DeviceList(UserNum),
     /// The user no longer shares a room with another, whose devices need not be followed.
     DeviceListLeft(UserNum),
-    /// A user's presence changed. Written no more: it is told from memory.
-    Presence(UserNum),
 }
 
 record!(

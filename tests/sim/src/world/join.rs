@@ -74,11 +74,15 @@ impl World {
         let (version, room_id) = (event.version, self.rooms[room].id.clone());
         let (state, auth_chain, ids) = self.state_of(user.server, room, resident, &event)?;
         let joiner = &self.servers[user.server];
-        let chain = self.check_with_keys(user.server, version, auth_chain.into_iter().chain(state).collect())?;
+        let chain =
+            self.check_with_keys(user.server, version, auth_chain.into_iter().chain(state).collect())?;
         joiner.write(StoreOutliers { room_id: room_id.clone(), version, pdus: chain })?;
         let mut join = self.check_with_keys(user.server, version, vec![event.json])?;
         let Some(join) = join.pop() else {
-            return Err(Failed::Breach(Breach::new("join", "the server's own event does not pass its checks")));
+            return Err(Failed::Breach(Breach::new(
+                "join",
+                "the server's own event does not pass its checks",
+            )));
         };
         let enter = EnterRoom { room_id, version, join, state: ids, partial: false };
         match joiner.write(enter)? {
@@ -114,14 +118,19 @@ impl World {
     }
 
     /// The resident takes the join in, and tells the others.
-    fn let_in(&mut self, joiner: usize, room: usize, resident: usize, event: &SignedEvent) -> Result<(), Failed> {
+    fn let_in(
+        &mut self,
+        joiner: usize,
+        room: usize,
+        resident: usize,
+        event: &SignedEvent,
+    ) -> Result<(), Failed> {
         let mut join = self.check_with_keys(resident, event.version, vec![event.json.clone()])?;
-        let Some(join) = join.pop() else { return Err(Failed::Refused("the join is not believed".to_owned())) };
-        let receive = ReceivePdus {
-            room_id: self.rooms[room].id.clone(),
-            pdus: vec![join],
-            ..ReceivePdus::default()
+        let Some(join) = join.pop() else {
+            return Err(Failed::Refused("the join is not believed".to_owned()));
         };
+        let receive =
+            ReceivePdus { room_id: self.rooms[room].id.clone(), pdus: vec![join], ..ReceivePdus::default() };
         let received = match self.servers[resident].write(receive) {
             Ok(received) => received,
             // Only the joining server has faults while it joins.

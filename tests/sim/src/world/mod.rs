@@ -245,7 +245,8 @@ impl World {
         for key in keys {
             let (left, right) = (expected.get(key), state.get(key));
             if left != right {
-                let name = |event: Option<&String>| event.map_or("nothing".into(), |event| self.event_name(event));
+                let name =
+                    |event: Option<&String>| event.map_or("nothing".into(), |event| self.event_name(event));
                 let what = format!(
                     "room {}: {key:?} is {} on {}, {} on {}",
                     room + 1,

@@ -3,8 +3,7 @@
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use warren_engine::{
-    Error,
-    Outcome,
+    Error, Outcome,
     view::{CheckPdus, Frontier},
 };
 
