@@ -107,15 +107,15 @@ pub fn rules(version: &RoomVersion) -> Option<RoomVersionRules> {
     RoomVersionId::try_from(version.id).ok()?.rules()
 }
 
-/// A room in the form of `ruma-state-res`, with auth chains collected beforehand.
+/// A room in the form of `ruma-state-res`, with every event translated.
 pub struct Oracle {
     rules: RoomVersionRules,
     events: EventIdMap<OwnedEventId, RumaPdu>,
     ids: HashMap<EventNum, OwnedEventId>,
-    chains: HashMap<EventNum, BTreeSet<EventNum>>,
 }
 
 /// What one resolution is given: the states, and the full auth chain of each.
+#[derive(Clone)]
 pub struct Input {
     states: Vec<StateMap<OwnedEventId>>,
     chains: Vec<EventIdSet<OwnedEventId>>,
@@ -129,17 +129,11 @@ impl Oracle {
     pub fn new(room: &Room) -> Option<Oracle> {
         let rules = rules(room.version)?;
         rules.state_res.v2_rules()?;
-        let mut oracle =
-            Oracle { rules, events: EventIdMap::new(), ids: HashMap::new(), chains: HashMap::new() };
+        let mut oracle = Oracle { rules, events: EventIdMap::new(), ids: HashMap::new() };
         for facts in room.events() {
             let pdu = RumaPdu::new(room.version, facts.pdu(), facts.rejected())?;
             oracle.ids.insert(facts.num(), pdu.event_id.clone());
             oracle.events.insert(pdu.event_id.clone(), pdu);
-            let mut chain: BTreeSet<EventNum> = facts.auth().iter().copied().collect();
-            for auth in facts.auth() {
-                chain.extend(oracle.chains.get(auth).into_iter().flatten());
-            }
-            oracle.chains.insert(facts.num(), chain);
         }
         Some(oracle)
     }
@@ -150,12 +144,20 @@ impl Oracle {
         for snapshot in snapshots {
             let mut state = StateMap::new();
             let mut chain = BTreeSet::new();
+            let mut pending = Vec::new();
             for event in room.state(*snapshot).values() {
                 let Some(facts) = room.event(*event) else { continue };
                 let (kind, state_key) = (&*facts.pdu().kind, facts.pdu().state_key.as_deref().unwrap_or(""));
                 let id = self.ids.get(event).cloned();
                 state.extend(id.map(|id| ((kind.into(), state_key.to_owned()), id)));
-                chain.extend(self.chains.get(event).into_iter().flatten().copied());
+                pending.push(*event);
+            }
+            while let Some(event) = pending.pop() {
+                for auth in room.event(event).into_iter().flat_map(|facts| facts.auth()) {
+                    if chain.insert(*auth) {
+                        pending.push(*auth);
+                    }
+                }
             }
             input.states.push(state);
             input.chains.push(chain.iter().filter_map(|event| self.ids.get(event).cloned()).collect());
@@ -164,7 +166,7 @@ impl Oracle {
     }
 
     /// What `ruma-state-res` makes of the states.
-    pub fn resolve(&self, room: &Room, input: &Input) -> Option<StateMap<OwnedEventId>> {
+    pub fn resolve(&self, room: &Room, input: Input) -> Option<StateMap<OwnedEventId>> {
         let rules = self.rules.state_res.v2_rules()?;
         let subgraph = |conflicted: &StateMap<Vec<OwnedEventId>>| {
             let conflicted = conflicted.values().flatten().filter_map(|id| room.num(id.as_str())).collect();
@@ -172,13 +174,13 @@ impl Oracle {
             Some(between.iter().filter_map(|event| self.ids.get(event).cloned()).collect())
         };
         let fetch = |id: &EventId| self.events.get(id);
-        let chains = input.chains.clone();
-        ruma_state_res::resolve(&self.rules.authorization, rules, &input.states, chains, fetch, subgraph).ok()
+        let Input { states, chains } = input;
+        ruma_state_res::resolve(&self.rules.authorization, rules, &states, chains, fetch, subgraph).ok()
     }
 
     /// The resolved state, in a form to compare.
     pub fn resolved(&self, room: &Room, snapshots: &[NodeId]) -> Option<Resolved> {
-        let state = self.resolve(room, &self.input(room, snapshots))?;
+        let state = self.resolve(room, self.input(room, snapshots))?;
         let entry = |((kind, state_key), id): ((_, String), OwnedEventId)| {
             let kind: &ruma_events::StateEventType = &kind;
             ((kind.to_string(), state_key), id.to_string())
