@@ -15,6 +15,7 @@ mod log_in;
 mod media;
 mod passing_token;
 mod profile;
+mod prune;
 mod register;
 mod send_event;
 mod send_to_device;
@@ -40,6 +41,7 @@ pub use log_in::{EndOlderTokens, LogIn, NoteSeen, RefreshTokens, RemoveDevices, 
 pub use media::{CreateMedia, CreatedMedia, NoteMediaAccess, StoreMedia};
 pub use passing_token::{MakePassingToken, SpendPassingToken};
 pub use profile::{SetProfileField, ShowProfile};
+pub use prune::{Prune, PruneProgress};
 pub use register::{MakeFirstToken, Register, Registered};
 pub use send_event::SendEvent;
 pub use send_to_device::{DeviceMessage, SendToDevice};

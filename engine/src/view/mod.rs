@@ -33,7 +33,7 @@ pub use event_by_timestamp::EventByTimestamp;
 pub use joined_rooms::JoinedRooms;
 pub use key_backup::{BackupKeys, KeyBackupVersion};
 pub use key_changes::{ChangedUsers, KeyChanges};
-pub use media::{FoundMedia, Media, PendingMedia};
+pub use media::{FoundMedia, Media, PendingMedia, StoredFiles};
 pub use members::{JoinedMembers, Members};
 pub(crate) use memo::{LazyMember, Memo};
 pub use messages::{MESSAGES_LIMIT_DEFAULT, Messages};

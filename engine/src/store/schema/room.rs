@@ -214,7 +214,7 @@ pub struct Thread {
 }
 
 /// One entry of the per-user index.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum UserNews {
     /// The user's membership of a room changed.
     Membership(RoomNum),
@@ -226,7 +226,7 @@ pub enum UserNews {
     DeviceList(UserNum),
     /// The user no longer shares a room with another, whose devices need not be followed.
     DeviceListLeft(UserNum),
-    /// A user's presence changed. Written no more: it is told from memory.
+    /// A user's presence changed. Written no more, as it is told from memory; what there is is removed with time.
     Presence(UserNum),
 }
 
