@@ -51,6 +51,12 @@ pub const STORE_FOLDER: &str = "store";
 
 /// Opens the engine on the embedded store. Errors: a sentence about why it cannot be opened.
 pub fn open_engine(config: &Config) -> Result<Engine, String> {
+    let folder = config.data_dir.join(STORE_FOLDER);
+    open_store(config).map_err(|error| format!("cannot open the database in {}: {error}", folder.display()))
+}
+
+/// Opens the database of the configuration. Errors: those of [`Engine::open_embedded`].
+pub fn open_store(config: &Config) -> warren_engine::Result<Engine> {
     let mut options = Options::new(config.server_name.as_str());
     options.durability = match config.durability {
         Durability::Commit => warren_engine::Durability::Commit,
@@ -59,7 +65,6 @@ pub fn open_engine(config: &Config) -> Result<Engine, String> {
     options.cache_bytes = (config.memory_budget_bytes * ENGINE_CACHES_PERCENT / 100) as usize;
     let folder = config.data_dir.join(STORE_FOLDER);
     Engine::open_embedded(&folder, config.memory_budget_bytes as usize, options)
-        .map_err(|error| format!("cannot open the database in {}: {error}", folder.display()))
 }
 
 /// Files that the configuration names must be there from the start, not only when they are first needed.

@@ -2,6 +2,7 @@
 
 mod corruptions;
 mod furnished;
+mod rebuilding;
 
 use std::{collections::BTreeSet, sync::Arc};
 

@@ -9,7 +9,7 @@ use super::{
     repair,
 };
 use crate::{
-    core::num::{EventNum, NodeId, RoomNum, StreamPos, UserNum},
+    core::num::{EventNum, NodeId, RoomNum, StreamPos, TextNum, UserNum},
     open::{FACT_RESERVED, Reserved},
     room::decode_body,
     store::{
@@ -650,11 +650,99 @@ fn rooms_and_members() {
             Mended,
         ),
         (
-            "a user's room at another position",
-            |raw| raw.change_first(&schema::USER_ROOMS, |row| row.pos = StreamPos(901)),
+            "the members of a server are counted wrong",
+            |raw| raw.change_first(&schema::ROOM_SERVERS, |count| *count += 1),
             "ROOM_HEADS",
-            "lacks or contradicts the state",
+            "are counted wrong",
             Mended,
+        ),
+        (
+            "a server is listed that has no members",
+            |raw| raw.put(&schema::ROOM_SERVERS, &(RoomNum(1), TextNum(1)), &1),
+            "ROOM_HEADS",
+            "without joined members",
+            Mended,
+        ),
+        (
+            "a user is not listed with their server",
+            |raw| raw.delete_first(&schema::SERVER_USERS),
+            "ROOM_HEADS",
+            "not listed with their server",
+            Mended,
+        ),
+        (
+            "a user is listed with another server",
+            |raw| raw.put(&schema::SERVER_USERS, &(RoomNum(1), TextNum(1), UserNum(1)), &()),
+            "SERVER_USERS",
+            "of another server",
+            Mended,
+        ),
+        (
+            "an auth depth is another",
+            |raw| change_header(raw, |header| header.value.auth_depth = 1),
+            "EVENT_HEADERS",
+            "the auth depth is not",
+            Mended,
+        ),
+        (
+            "the room's state after an event is nowhere",
+            |raw| change_header(raw, |header| header.value.room_state = NodeId(90_000)),
+            "EVENT_HEADERS",
+            "the room's state after the event is not whole",
+            Mended,
+        ),
+        (
+            "a backward extremity that nothing follows",
+            |raw| {
+                let value = schema::BackwardExtremity { follower: message(raw).0, depth: 1 };
+                let row = Positioned { pos: StreamPos(900), value };
+                raw.put(&schema::BACKWARD_EXTREMITIES, &(RoomNum(1), "$ghost".to_owned()), &row);
+            },
+            "BACKWARD_EXTREMITIES",
+            "nothing follows it",
+            Mended,
+        ),
+        (
+            "a gap in which nothing is missing",
+            |raw| raw.put(&schema::GAPS, &(RoomNum(1), StreamPos(900)), &StreamPos(899)),
+            "GAPS",
+            "nothing is missing",
+            Mended,
+        ),
+        (
+            "a state known in part that is whole",
+            |raw| raw.put(&schema::PARTIAL_STATES, &(RoomNum(1), StreamPos(900)), &message(raw).0),
+            "PARTIAL_STATES",
+            "not known in part",
+            Mended,
+        ),
+        (
+            "the current state is said to lack members",
+            |raw| change_head(raw, |head| head.partial_state = true),
+            "ROOM_HEADS",
+            "whether the current state lacks members",
+            Mended,
+        ),
+        (
+            "an event of the timeline is listed as outside of it",
+            |raw| raw.put(&schema::OFF_TIMELINE, &(RoomNum(1), message(raw).0), &()),
+            "OFF_TIMELINE",
+            "in its timeline",
+            Mended,
+        ),
+        (
+            "a history begins in a room that is not there",
+            |raw| raw.put(&schema::HISTORY_STARTS, &NO_ROOM, &StreamPos(1)),
+            "HISTORY_STARTS",
+            "not there",
+            Mended,
+        ),
+        (
+            "a change of state to what is nowhere",
+            |raw| raw.put(&schema::STATE_CHANGES, &(RoomNum(1), StreamPos(900)), &NodeId(90_000)),
+            "STATE_CHANGES",
+            "not whole",
+            Reported,
         ),
         (
             "a listed room that is not there",
@@ -868,16 +956,6 @@ fn streams() {
             "USER_STREAM",
             "what is not there",
             Mended,
-        ),
-        (
-            "a status message of nobody",
-            |raw| {
-                let (_, said) = raw.find(&schema::STATUS_MESSAGES, |_: &_, _: &_| true);
-                raw.put(&schema::STATUS_MESSAGES, &UserNum(77), &said);
-            },
-            "STATUS_MESSAGES",
-            "has no name",
-            Reported,
         ),
         (
             "a new member is not told of",
