@@ -11,13 +11,12 @@ use std::{
 
 use bytes::Bytes;
 use warren_engine::{
-    Missing,
+    GivenState, Missing, Outcome,
     command::{ReceivePdus, Received},
     core::{
         checked::{CheckedPdu, PduCheck},
         version::RoomVersion,
     },
-    GivenState, Outcome,
 };
 
 /// Questions that one transaction may lead to: far more than filling an ordinary gap takes.

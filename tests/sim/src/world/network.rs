@@ -97,7 +97,8 @@ impl World {
             let is_own = |sender: &str| sender.ends_with(&format!(":{}", SERVER_NAMES[server]));
             for FrontierEvent { event_id, sender, json } in frontier.extremities {
                 if is_own(&sender) && self.network.told.insert((server, event_id.clone())) {
-                    let to: BTreeSet<usize> = now.union(&before).copied().filter(|to| *to != server).collect();
+                    let to: BTreeSet<usize> =
+                        now.union(&before).copied().filter(|to| *to != server).collect();
                     self.send(server, &to, &Transaction { room, pdus: vec![(event_id, json)] });
                 }
             }
@@ -170,7 +171,10 @@ impl World {
         let taken = self.take_in(from, to, &transaction, usize::from(answers));
         self.servers[to].disk.disarm();
         let taken = taken?;
-        self.tell(format!("{way}{}, {taken}", if fate == Fate::ArrivesTwice { ", to come again" } else { "" }));
+        self.tell(format!(
+            "{way}{}, {taken}",
+            if fate == Fate::ArrivesTwice { ", to come again" } else { "" }
+        ));
         if self.servers[to].disk.has_crashed() {
             self.servers[to].restart()?;
         } else if fate == Fate::Arrives && taken.is_done {
@@ -212,7 +216,8 @@ impl World {
     }
 
     fn names(&self, transaction: &Transaction) -> String {
-        let names: Vec<String> = transaction.pdus.iter().map(|(event_id, _)| self.event_name(event_id)).collect();
+        let names: Vec<String> =
+            transaction.pdus.iter().map(|(event_id, _)| self.event_name(event_id)).collect();
         names.join(", ")
     }
 
@@ -272,14 +277,17 @@ impl World {
         let strings = |ids: &[Arc<str>]| ids.iter().map(|id| id.to_string()).collect();
         let answer = match question {
             Question::Keys { .. } => None,
-            Question::MissingEvents { latest } => read(peer, &MissingEvents {
-                room_id,
-                earliest_events: self.extremities(asker, room),
-                latest_events: strings(latest),
-                limit: MISSING_EVENTS_LIMIT,
-                min_depth: self.min_depth(asker, room),
-                server,
-            })
+            Question::MissingEvents { latest } => read(
+                peer,
+                &MissingEvents {
+                    room_id,
+                    earliest_events: self.extremities(asker, room),
+                    latest_events: strings(latest),
+                    limit: MISSING_EVENTS_LIMIT,
+                    min_depth: self.min_depth(asker, room),
+                    server,
+                },
+            )
             .map(Answer::Events),
             Question::Events { event_ids } => {
                 let view = EventsById { room_id: Some(room_id), event_ids: strings(event_ids), server };

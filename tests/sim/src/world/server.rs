@@ -71,7 +71,9 @@ impl Server {
         }
         server.disk.settle();
         let clients = USER_NAMES.iter().enumerate();
-        let clients = clients.map(|(number, user)| Client::new(format!("@{user}:{name}"), number, plan.servers > 1)).collect();
+        let clients = clients
+            .map(|(number, user)| Client::new(format!("@{user}:{name}"), number, plan.servers > 1))
+            .collect();
         Ok(Self { clients, ..server })
     }
 
