@@ -171,7 +171,7 @@ impl Engine {
             counters: prepared.counters,
             events: Cache::new(options.cache_bytes / 4 * 3),
             nodes: Cache::new(options.cache_bytes / 4),
-            watch: Arc::default(),
+            watch: Arc::new(Watch::new(prepared.pos)),
             sessions: SessionCache::default(),
             memo: crate::view::Memo::default(),
             overlay: Arc::default(),
@@ -291,6 +291,11 @@ impl Shared {
     /// The last published position.
     pub fn published_pos(&self) -> StreamPos {
         self.published.read().pos
+    }
+
+    /// The last position given out; it may not be published yet.
+    pub fn given_out_pos(&self) -> StreamPos {
+        self.queue.given_out_pos()
     }
 
     fn latest(self: &Arc<Self>) -> Reader {

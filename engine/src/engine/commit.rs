@@ -115,6 +115,11 @@ impl Queue {
         }
     }
 
+    /// The last position given out.
+    pub fn given_out_pos(&self) -> StreamPos {
+        self.inner.lock().pos
+    }
+
     pub fn epoch(&self) -> u64 {
         self.epoch.load(Ordering::Acquire)
     }

@@ -14,6 +14,7 @@ pub(crate) mod sending;
 pub mod state;
 mod stripped_state;
 mod summary;
+pub(crate) mod tail;
 pub(crate) mod typing;
 pub mod unread;
 pub(crate) mod visibility;

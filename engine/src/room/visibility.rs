@@ -52,8 +52,37 @@ pub(crate) struct Viewer<'r> {
     ignored: Arc<HashSet<UserNum>>,
 }
 
+/// Whom a user ignored at a position.
+pub(crate) struct Ignored {
+    as_of: StreamPos,
+    users: Arc<HashSet<UserNum>>,
+}
+
+/// What remembering whom a user ignores costs, besides the users.
+const IGNORED_BYTES: usize = 128;
+/// And for each of them.
+const IGNORED_USER_BYTES: usize = 16;
+
 /// The users whose messages `user` wants to see nothing of. Specification: "Ignoring Users".
 pub(crate) fn ignored_users(reader: &Reader, user: UserNum) -> Result<Arc<HashSet<UserNum>>, StorageError> {
+    let memo = &reader.shared.memo.ignored;
+    // What is only staged is nobody's news yet.
+    let is_published = reader.pos < StreamPos::MAX;
+    if is_published
+        && let Some(known) = memo.get(&user)
+        && reader.shared.watch.is_current(user, known.as_of.min(reader.pos))
+    {
+        return Ok(known.users.clone());
+    }
+    let users = read_ignored_users(reader, user)?;
+    if is_published {
+        let weight = IGNORED_BYTES + IGNORED_USER_BYTES * users.len();
+        memo.replace(user, Arc::new(Ignored { as_of: reader.pos, users: users.clone() }), weight);
+    }
+    Ok(users)
+}
+
+fn read_ignored_users(reader: &Reader, user: UserNum) -> Result<Arc<HashSet<UserNum>>, StorageError> {
     let mut ignored = HashSet::new();
     if let Some(content) = account_data::get(reader, user, None, "m.ignored_user_list")?
         // Clients may store what they like: a list that cannot be read ignores nobody.

@@ -5,6 +5,7 @@
 mod backend;
 mod batch;
 mod cache;
+mod hash;
 mod intern;
 mod key;
 mod numbers;
@@ -20,6 +21,7 @@ pub use backend::rocks::Rocks;
 pub use backend::{Backend, Change, Direction, Durability, Family, Read, memory::Memory};
 pub(crate) use batch::Batch;
 pub(crate) use cache::Cache;
+pub(crate) use hash::NumberHash;
 pub(crate) use intern::{CarriedName, InternedKind, Interner, next_numbers};
 pub(crate) use key::RestOfKey;
 pub use key::{Key, KeyReader, KeyWriter};

@@ -2,10 +2,11 @@
 //!
 //! Invariant: whoever waits after having read at a position misses nothing that is published after it.
 
+mod marks;
 mod wake;
 
 pub use wake::Wait;
-pub(crate) use wake::Watch;
+pub(crate) use wake::{Standing, Watch};
 
 use crate::core::num::{RoomNum, UserNum};
 
@@ -14,6 +15,8 @@ use crate::core::num::{RoomNum, UserNum};
 pub enum Touch {
     /// Something that everyone in the room is told: an event, a receipt, typing.
     Room(RoomNum),
+    /// A receipt in the room, beside whatever else tells of it: where receipts have to be looked for.
+    Receipt(RoomNum),
     /// Something about a member that those who share the room are told outside of it: device lists, presence.
     Peers(RoomNum),
     /// Something of the user's own: account data, push rules, a receipt, a membership, a to-device message.

@@ -11,7 +11,7 @@ use crate::{
         num::{EventNum, RoomNum, StreamPos},
     },
     error::Result,
-    room::{Event, relations::RelationClass, visibility::Viewer},
+    room::{Event, relations::RelationClass, tail, visibility::Viewer},
     store::{Direction, Reader, StorageError, schema},
 };
 
@@ -115,6 +115,14 @@ fn rows(
     let to = (room, StreamPos(stretch.up_to.0.saturating_add(1)));
     if from.1 >= to.1 {
         return Ok(rows);
+    }
+    // What has just come is listed in memory; older stretches would only drive that out.
+    if stretch.direction == Direction::Backward
+        && stretch.up_to == reader.pos
+        && stretch.after > StreamPos(i64::MIN)
+        && let Some(tail) = tail::since(reader, room, stretch.after)?
+    {
+        return Ok(tail.between(stretch.after, stretch.up_to).iter().rev().take(count).copied().collect());
     }
     reader.scan_between(&schema::TIMELINE, &from, &to, stretch.direction, |(_, pos), num| {
         rows.push((pos, num));

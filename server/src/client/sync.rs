@@ -32,21 +32,25 @@ async fn get_sync(call: Call) -> Outcome {
         filter: read_filter(&call)?,
         full_state,
         state_after,
+        waits: !timeout.is_zero() && !full_state,
     };
-    acknowledge(&call, since)?;
     let deadline = Instant::now() + timeout;
+    let mut answer = ctx.engine.read(&sync)?;
+    if let (Some(since), true) = (since, answer.has_received) {
+        acknowledge(&call, since)?;
+    }
     loop {
-        let answer = ctx.engine.read(&sync)?;
-        if !answer.is_empty || full_state || Instant::now() >= deadline {
+        if !answer.is_empty || !sync.waits {
             return reply(answer);
         }
         sync.since = Some(answer.token);
         let news = ctx.engine.wait(&sync.user_id, answer.token.pos);
         tokio::select! {
             () = news => {}
-            () = tokio::time::sleep_until(deadline) => {}
-            () = ctx.shutdown.cancelled() => return reply(answer),
+            () = tokio::time::sleep_until(deadline) => sync.waits = false,
+            () = ctx.shutdown.cancelled() => sync.waits = false,
         }
+        answer = ctx.engine.read(&sync)?;
     }
 }
 
@@ -67,8 +71,8 @@ fn read_filter(call: &Call) -> Result<Arc<Filter>, ApiError> {
 
 /// To-device messages that came with an earlier answer are done with when the client asks for what follows it. Nothing
 /// depends on when that is on disk, so it is not waited for.
-fn acknowledge(call: &Call, since: Option<SyncToken>) -> Result<(), ApiError> {
-    if let (Some(since), Some(device_id)) = (since, &call.session()?.device_id) {
+fn acknowledge(call: &Call, since: SyncToken) -> Result<(), ApiError> {
+    if let Some(device_id) = &call.session()?.device_id {
         let up_to = since.to_device;
         let (user_id, device_id) = (call.user()?.to_string(), device_id.to_string());
         drop(call.ctx.engine.write(DeleteToDevice { user_id, device_id, up_to }));

@@ -5,11 +5,18 @@
 //! news in k rooms → O(k + events sent).
 //! Specification: client-server API, "Syncing", `GET /_matrix/client/v3/sync`.
 
+mod device;
 mod own;
 mod room;
+mod shared;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
+
+pub(crate) use device::DeviceFacts;
+pub(crate) use shared::Section;
 
 use crate::{
     core::{
@@ -17,11 +24,13 @@ use crate::{
         json::splice::{object_member, string_member},
         num::{RoomNum, StreamPos, TextNum, UserNum},
     },
+    device::to_device,
     error::{Error, Result, What},
     store::{
         Direction, Positioned, Reader, schema,
         schema::{Membership, UserNews, UserRoom},
     },
+    stream::Standing,
     view::{View, token::SyncToken},
 };
 
@@ -39,16 +48,21 @@ pub struct Sync {
     pub full_state: bool,
     /// Whether state is to be given as of the end of the timeline (`state_after`) instead of its start.
     pub state_after: bool,
+    /// Whether an answer that says nothing new is not given but waited on: then its body is left empty.
+    pub waits: bool,
 }
 
 /// What a sync says.
 pub struct SyncAnswer {
-    /// The JSON body.
+    /// The JSON body; empty if there is nothing new and the request [waits](Sync::waits).
     pub body: Vec<u8>,
     /// What the client has when it has read it.
     pub token: SyncToken,
     /// Whether it says nothing new, so that a long poll should wait on.
     pub is_empty: bool,
+    /// Whether to-device messages lie in the queue that the device has received, as its token says: they are to be
+    /// removed with [`DeleteToDevice`](crate::command::DeleteToDevice).
+    pub has_received: bool,
 }
 
 /// The request with its names translated, and the news that concern it.
@@ -60,8 +74,15 @@ struct Request<'a> {
     /// The to-device messages that it has.
     to_device_since: StreamPos,
     sync: &'a Sync,
+    /// Whether something of the user's own may have changed after `since`: account data, memberships, keys, messages to
+    /// their devices.
+    has_own_news: bool,
+    /// The rooms that list the user: those that they are joined to, and if there are no own news, have been since `since`.
+    listed_rooms: Vec<RoomNum>,
     /// The user's own entries after `since`; empty for an initial sync.
     news: Vec<(StreamPos, UserNews)>,
+    /// What is known of the device.
+    facts: Arc<DeviceFacts>,
 }
 
 /// The rooms to write about.
@@ -91,18 +112,19 @@ impl View for Sync {
         {
             // The reader's position may be behind the client's by what was never written (typing before a restart).
             let pos = reader.pos.max(since.pos);
-            let token = SyncToken { pos, to_device: pos };
-            let (since, to_device_since, news) = (Some(pos), pos, Vec::new());
-            return Request { reader, user, device, since, to_device_since, sync: self, news }.nothing(token);
+            let known = Standing { own_news: StreamPos::ZERO, rooms: Vec::new() };
+            let request = Request::new(reader, self, user, device, (Some(pos), pos), known)?;
+            return request.nothing(SyncToken { pos, to_device: pos });
         }
         // A position from before a restart that was never written can be ahead of ours; there is nothing after it.
         let since = self.since.map(|since| since.pos.min(reader.pos));
         let to_device_since = self.since.map_or(StreamPos::ZERO, |since| since.to_device.min(reader.pos));
-        let news = match since {
-            Some(since) => own::news(reader, user, since)?,
-            None => Vec::new(),
+        let standing = match reader.shared.watch.standing(user) {
+            Some(standing) => standing,
+            // Forgotten again within this moment.
+            None => Standing { own_news: StreamPos::MAX, rooms: reader.joined_rooms(user)? },
         };
-        Request { reader, user, device, since, to_device_since, sync: self, news }.answer()
+        Request::new(reader, self, user, device, (since, to_device_since), standing)?.answer()
     }
 }
 
@@ -111,12 +133,44 @@ fn activate(reader: &Reader, user: UserNum) -> Result<()> {
     let watch = &reader.shared.watch;
     if !watch.is_active(user) {
         let shared = &reader.shared;
-        watch.activate(user, reader.joined_rooms(user)?, || shared.published_pos());
+        let positions = || (shared.published_pos(), shared.given_out_pos());
+        watch.activate(user, reader.joined_rooms(user)?, positions);
     }
     Ok(())
 }
 
-impl Request<'_> {
+impl<'a> Request<'a> {
+    /// `has` says what the client has: of the stream, and of the to-device messages.
+    fn new(
+        reader: &'a Reader,
+        sync: &'a Sync,
+        user: UserNum,
+        device: Option<TextNum>,
+        has: (Option<StreamPos>, StreamPos),
+        standing: Standing,
+    ) -> Result<Self> {
+        let (since, to_device_since) = has;
+        let has_own_news = since.is_none_or(|since| standing.own_news > since);
+        let news = match since.filter(|_| has_own_news) {
+            Some(since) => own::news(reader, user, since)?,
+            None => Vec::new(),
+        };
+        let facts = device::facts(reader, user, device)?;
+        let listed_rooms = standing.rooms;
+        Ok(Self {
+            reader,
+            user,
+            device,
+            since,
+            to_device_since,
+            sync,
+            has_own_news,
+            listed_rooms,
+            news,
+            facts,
+        })
+    }
+
     fn answer(&self) -> Result<SyncAnswer> {
         let mut body = Vec::with_capacity(4096);
         body.push(b'{');
@@ -136,15 +190,38 @@ impl Request<'_> {
 
     /// The answer to who knows everything.
     fn nothing(&self, token: SyncToken) -> Result<SyncAnswer> {
+        if self.sync.waits {
+            return self.finish(Vec::new(), token, true);
+        }
         let mut body = b"{".to_vec();
         string_member(&mut body, "next_batch", &token.to_string());
         self.finish(body, token, true)
     }
 
     fn finish(&self, mut body: Vec<u8>, token: SyncToken, is_empty: bool) -> Result<SyncAnswer> {
-        own::write_key_counts(self, &mut body)?;
-        body.push(b'}');
-        Ok(SyncAnswer { body, token, is_empty })
+        if is_empty && self.sync.waits {
+            body.clear();
+        } else {
+            self.write_key_counts(&mut body);
+            body.push(b'}');
+        }
+        Ok(SyncAnswer { body, token, is_empty, has_received: self.has_received()? })
+    }
+
+    /// In every answer, because clients take their absence for none.
+    fn write_key_counts(&self, out: &mut Vec<u8>) {
+        if self.sync.device_id.is_some() {
+            out.extend_from_slice(&self.facts.key_counts);
+        }
+    }
+
+    fn has_received(&self) -> Result<bool> {
+        match self.device {
+            Some(device) if self.facts.has_messages && self.sync.since.is_some() => {
+                to_device::has_acknowledged(self.reader, self.user, device, self.to_device_since)
+            }
+            _ => Ok(false),
+        }
     }
 
     fn includes(&self, room: RoomNum) -> Result<bool> {
@@ -189,20 +266,25 @@ impl Request<'_> {
             _ => None,
         });
         let mut candidates: Vec<RoomNum> = account_data.collect();
-        for room in self.reader.shared.watch.rooms_of(self.user) {
-            if self.sync.full_state || self.has_room_news(room, since)? {
-                candidates.push(room);
+        for room in &self.listed_rooms {
+            if self.sync.full_state || self.has_room_news(*room, since)? {
+                candidates.push(*room);
             }
         }
         candidates.sort_unstable();
         candidates.dedup();
         for room in candidates.into_iter().filter(|room| !told_elsewhere(room)) {
-            // The list of active rooms may be ahead of this moment.
-            if self.includes(room)? && self.reader.membership(self.user, room)? == Some(Membership::Join) {
+            if self.includes(room)? && self.is_joined(room)? {
                 rooms.joined.push(room);
             }
         }
         Ok(rooms)
+    }
+
+    /// Whether the user is in a room that lists them, or that they have news of.
+    fn is_joined(&self, room: RoomNum) -> Result<bool> {
+        // With news, the list may be ahead of this moment.
+        Ok(!self.has_own_news || self.reader.membership(self.user, room)? == Some(Membership::Join))
     }
 
     /// Where a room belongs in which the user's own membership changed after `since`.

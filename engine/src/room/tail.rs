@@ -1,0 +1,121 @@
+//! The last events of a room, listed once for all the members who ask at the same time.
+//!
+//! Invariant: rows of a timeline are only ever added behind its last one, so that a list once read stays true. (History
+//! that is fetched later takes positions before the first event that was there.)
+
+use std::sync::Arc;
+
+use crate::{
+    core::num::{EventNum, RoomNum, StreamPos},
+    store::{Cache, Direction, Reader, StorageError, schema},
+};
+
+/// How many events of a room are kept listed: a wake-up is for one or a few.
+const TAIL_EVENTS_MAX: usize = 64;
+/// What a list costs: every list counts as a full one, since it becomes one.
+const TAIL_BYTES: usize = 128 + TAIL_EVENTS_MAX * size_of::<Row>();
+
+/// Lists by room.
+pub(crate) type Tails = Cache<RoomNum, Tail>;
+
+/// A row of a timeline.
+pub(crate) type Row = (StreamPos, EventNum);
+
+/// The events of a room behind `after` up to `up_to`.
+pub(crate) struct Tail {
+    after: StreamPos,
+    up_to: StreamPos,
+    events: Vec<Row>,
+}
+
+impl Tail {
+    /// The events behind `after` up to `up_to`, which must be within the list.
+    pub fn between(&self, after: StreamPos, up_to: StreamPos) -> &[Row] {
+        let start = self.events.partition_point(|(pos, _)| *pos <= after);
+        let end = self.events.partition_point(|(pos, _)| *pos <= up_to);
+        self.events.get(start..end).unwrap_or_default()
+    }
+
+    /// A position before `pos` behind which no event comes before it.
+    pub fn last_before(&self, pos: StreamPos) -> StreamPos {
+        let before = self.events.partition_point(|(at, _)| *at < pos).checked_sub(1);
+        before.and_then(|before| self.events.get(before)).map_or(self.after, |(at, _)| *at)
+    }
+}
+
+/// The list of the room's events, if it reaches from `since` to the reader's position; read as far as it is not known yet.
+pub(crate) fn since(
+    reader: &Reader,
+    room: RoomNum,
+    since: StreamPos,
+) -> Result<Option<Arc<Tail>>, StorageError> {
+    let tail = match reader.shared.memo.tails.get(&room) {
+        Some(tail) if tail.after > since => return Ok(None),
+        Some(tail) => extended(reader, room, tail)?,
+        None => remember(reader, room, read(reader, room, since, TAIL_EVENTS_MAX)?),
+    };
+    Ok(Some(tail).filter(|tail| tail.after <= since))
+}
+
+/// The numbers of the room's events behind `since`, ascending; not more than `events_max`, the last ones.
+pub(crate) fn events_since(
+    reader: &Reader,
+    room: RoomNum,
+    since: StreamPos,
+    events_max: usize,
+) -> Result<Vec<EventNum>, StorageError> {
+    let Some(tail) = reader.shared.memo.tails.get(&room).filter(|tail| tail.after <= since) else {
+        let tail = remember(reader, room, read(reader, room, since, events_max)?);
+        return Ok(tail.events.iter().map(|(_, num)| *num).collect());
+    };
+    let tail = extended(reader, room, tail)?;
+    Ok(tail.between(since, reader.pos).iter().map(|(_, num)| *num).collect())
+}
+
+/// The list with what has come until the reader's position.
+fn extended(reader: &Reader, room: RoomNum, tail: Arc<Tail>) -> Result<Arc<Tail>, StorageError> {
+    if tail.up_to >= reader.pos {
+        return Ok(tail);
+    }
+    let mut events = tail.events.clone();
+    events.extend(read(reader, room, tail.up_to, usize::MAX)?.events);
+    Ok(remember(reader, room, Tail { after: tail.after, up_to: reader.pos, events }))
+}
+
+/// Keeps the list, without what is too much of it, unless a later one is kept already. Returns it whole.
+fn remember(reader: &Reader, room: RoomNum, tail: Tail) -> Arc<Tail> {
+    let tails = &reader.shared.memo.tails;
+    let is_behind = tails.get(&room).is_some_and(|kept| kept.up_to > tail.up_to);
+    let surplus = tail.events.len().saturating_sub(TAIL_EVENTS_MAX);
+    let whole = Arc::new(tail);
+    if is_behind {
+        return whole;
+    }
+    let kept = match surplus.checked_sub(1).and_then(|last| whole.events.get(last)) {
+        None => whole.clone(),
+        Some((after, _)) => {
+            let events = whole.events.get(surplus..).unwrap_or_default().to_vec();
+            Arc::new(Tail { after: *after, up_to: whole.up_to, events })
+        }
+    };
+    tails.replace(room, kept, TAIL_BYTES);
+    whole
+}
+
+/// The list of what is behind `since`; of more than `events_max` events, of the last ones.
+fn read(reader: &Reader, room: RoomNum, since: StreamPos, events_max: usize) -> Result<Tail, StorageError> {
+    let mut events = Vec::new();
+    let (start, end) = ((room, behind(since)), (room, behind(reader.pos)));
+    reader.scan_between(&schema::TIMELINE, &start, &end, Direction::Backward, |(_, pos), num| {
+        events.push((pos, num));
+        events.len() < events_max
+    })?;
+    events.reverse();
+    let first = events.first().filter(|_| events.len() >= events_max);
+    let after = first.map_or(since, |(first, _)| StreamPos(first.0.saturating_sub(1)));
+    Ok(Tail { after, up_to: reader.pos, events })
+}
+
+fn behind(pos: StreamPos) -> StreamPos {
+    StreamPos(pos.0.saturating_add(1))
+}
