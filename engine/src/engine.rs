@@ -72,7 +72,8 @@ impl Random for SystemRandom {
 /// Who runs the committer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Committer {
-    /// A thread of its own, so that writes at the same time share one sync.
+    /// A thread of its own, so that writes at the same time share one sync; after a pause, where the disk is fast, whoever
+    /// writes first.
     Thread,
     /// Whoever writes commits at once: for simulation, where no thread may run by itself.
     Inline,
@@ -212,11 +213,11 @@ impl Engine {
             let staged = self.shared.stage(tx, epoch);
             drop(held);
             match staged {
-                Some(ticket) => {
-                    if self.shared.committer == Committer::Inline {
+                Some(staged) => {
+                    if staged.leads {
                         self.shared.commit_staged();
                     }
-                    return Pending { output: Some(Ok(output)), ticket: Some(ticket) };
+                    return Pending { output: Some(Ok(output)), ticket: Some(staged.ticket) };
                 }
                 // A write that this decision may have built on has failed meanwhile: decide anew.
                 None => continue,

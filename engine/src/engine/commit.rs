@@ -7,6 +7,7 @@ use std::{
     },
     task::{Context, Poll, Waker},
     thread::JoinHandle,
+    time::{Duration, Instant},
 };
 
 use parking_lot::{Condvar, Mutex};
@@ -22,6 +23,12 @@ use crate::{
 /// Bytes of changes that one group takes at most; what is staged beyond waits for the next. Bounds the latency of the
 /// first in a group, and stays below what a distributed engine would take.
 const GROUP_BYTES_MAX: usize = 8 << 20;
+
+/// When nothing was written for so long, whoever writes next commits at once instead of waking the committer, which
+/// saves two changes of threads. While many write, they share the committer's syncs.
+const LEAD_AFTER_IDLE: Duration = Duration::from_millis(1);
+/// Not when the last commit took longer than this: on a slow disk, whoever writes has other things to do meanwhile.
+const LEAD_COMMIT_MAX: Duration = Duration::from_millis(1);
 
 /// One staged batch.
 struct Staged {
@@ -102,11 +109,42 @@ struct Inner {
     settled: u64,
     reserved: Reserved,
     closed: bool,
+    /// Somebody commits, or is about to.
+    committing: bool,
+    /// When the last commit ended, and how long it took.
+    last_commit: Option<(Instant, Duration)>,
+}
+
+/// A batch that was staged.
+pub(super) struct Stage {
+    pub ticket: Arc<Ticket>,
+    /// Whether whoever staged it is to commit it, which nobody else will.
+    pub leads: bool,
+}
+
+impl Inner {
+    /// Whether whoever stages the next batch is to commit it, too.
+    fn lets_lead(&self) -> bool {
+        self.staged.is_empty()
+            && !self.committing
+            && self
+                .last_commit
+                .is_some_and(|(ended, took)| took <= LEAD_COMMIT_MAX && ended.elapsed() >= LEAD_AFTER_IDLE)
+    }
 }
 
 impl Queue {
     pub fn new(pos: StreamPos, reserved: Reserved) -> Self {
-        let inner = Inner { staged: Vec::new(), pos, number: 0, settled: 0, reserved, closed: false };
+        let inner = Inner {
+            staged: Vec::new(),
+            pos,
+            number: 0,
+            settled: 0,
+            reserved,
+            closed: false,
+            committing: false,
+            last_commit: None,
+        };
         Self {
             inner: Mutex::new(inner),
             filled: Condvar::new(),
@@ -144,7 +182,7 @@ fn size(changes: &[Change]) -> usize {
 impl Shared {
     /// Assigns the transaction's positions and makes it visible to the commands that come. `None` when a commit has
     /// failed since `epoch`.
-    pub(super) fn stage(&self, tx: Tx, epoch: u64) -> Option<Arc<Ticket>> {
+    pub(super) fn stage(&self, tx: Tx, epoch: u64) -> Option<Stage> {
         let ticket = Arc::new(Ticket::default());
         let mut inner = self.queue.inner.lock();
         if self.queue.epoch() != epoch {
@@ -154,7 +192,7 @@ impl Shared {
         let nothing_in_flight = inner.number == inner.settled;
         if positions == 0 && tx.batch.writes.is_empty() && nothing_in_flight {
             ticket.finish(Ok(()));
-            return Some(ticket);
+            return Some(Stage { ticket, leads: false });
         }
         let first = StreamPos(inner.pos.0 + 1);
         inner.pos = StreamPos(inner.pos.0 + positions);
@@ -178,20 +216,33 @@ impl Shared {
             ticket: ticket.clone(),
             number: inner.number,
         };
+        let leads = self.committer == Committer::Inline || inner.lets_lead();
+        inner.committing |= leads;
         inner.staged.push(staged);
         drop(inner);
-        self.queue.filled.notify_one();
-        Some(ticket)
+        if !leads {
+            self.queue.filled.notify_one();
+        }
+        Some(Stage { ticket, leads })
     }
 
-    /// Commits all that is staged now.
+    /// Commits all that is staged now. To be called by who leads, or by the committer.
     pub(super) fn commit_staged(self: &Arc<Self>) {
         let committing = self.queue.committing.lock();
+        let begun = Instant::now();
         let group = take_group(&mut self.queue.inner.lock().staged);
         if !group.is_empty() {
             self.commit_group(group);
         }
+        let mut inner = self.queue.inner.lock();
+        inner.committing = false;
+        inner.last_commit = Some((Instant::now(), begun.elapsed()));
+        let is_awaited = inner.closed || !inner.staged.is_empty();
+        drop(inner);
         drop(committing);
+        if is_awaited {
+            self.queue.filled.notify_one();
+        }
     }
 
     fn commit_group(self: &Arc<Self>, mut group: Vec<Staged>) {
@@ -264,12 +315,13 @@ pub(super) fn spawn(shared: Arc<Shared>) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name("committer".into()).spawn(move || {
         loop {
             let mut inner = shared.queue.inner.lock();
-            while inner.staged.is_empty() {
-                if inner.closed {
+            while inner.staged.is_empty() || inner.committing {
+                if inner.closed && !inner.committing {
                     return;
                 }
                 shared.queue.filled.wait(&mut inner);
             }
+            inner.committing = true;
             drop(inner);
             shared.commit_staged();
         }
