@@ -9,6 +9,7 @@ use warren_engine::command::DeleteToDevice;
 use warren_engine::core::filter::Filter;
 use warren_engine::view::{StoredFilter, Sync, SyncAnswer, SyncToken};
 
+use crate::context::Context;
 use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
 
 endpoints! {
@@ -34,10 +35,12 @@ async fn get_sync(call: Call) -> Outcome {
         state_after,
         waits: !timeout.is_zero() && !full_state,
     };
+    // Who waits holds on to no more of the request than this.
+    drop(call);
     let deadline = Instant::now() + timeout;
     let mut answer = ctx.engine.read(&sync)?;
     if let (Some(since), true) = (since, answer.has_received) {
-        acknowledge(&call, since)?;
+        acknowledge(&ctx, &sync, since);
     }
     loop {
         if !answer.is_empty || !sync.waits {
@@ -71,11 +74,9 @@ fn read_filter(call: &Call) -> Result<Arc<Filter>, ApiError> {
 
 /// To-device messages that came with an earlier answer are done with when the client asks for what follows it. Nothing
 /// depends on when that is on disk, so it is not waited for.
-fn acknowledge(call: &Call, since: SyncToken) -> Result<(), ApiError> {
-    if let Some(device_id) = &call.session()?.device_id {
-        let up_to = since.to_device;
-        let (user_id, device_id) = (call.user()?.to_string(), device_id.to_string());
-        drop(call.ctx.engine.write(DeleteToDevice { user_id, device_id, up_to }));
+fn acknowledge(ctx: &Context, sync: &Sync, since: SyncToken) {
+    if let Some(device_id) = sync.device_id.clone() {
+        let (user_id, up_to) = (sync.user_id.clone(), since.to_device);
+        drop(ctx.engine.write(DeleteToDevice { user_id, device_id, up_to }));
     }
-    Ok(())
 }
