@@ -11,9 +11,11 @@ use crate::{
 };
 
 /// How many events of a room are kept listed: a wake-up is for one or a few.
-const TAIL_EVENTS_MAX: usize = 64;
-/// What a list costs: every list counts as a full one, since it becomes one.
-const TAIL_BYTES: usize = 128 + TAIL_EVENTS_MAX * size_of::<Row>();
+pub(crate) const TAIL_EVENTS_MAX: usize = 64;
+/// What a list costs besides its events.
+const TAIL_BYTES: usize = 128;
+/// Before all events.
+const BEGINNING: StreamPos = StreamPos(i64::MIN);
 
 /// Lists by room.
 pub(crate) type Tails = Cache<RoomNum, Tail>;
@@ -72,6 +74,21 @@ pub(crate) fn events_since(
     Ok(tail.between(since, reader.pos).iter().map(|(_, num)| *num).collect())
 }
 
+/// The room's last events up to the reader's position, ascending: `count` of them, at most [`TAIL_EVENTS_MAX`], or all.
+pub(crate) fn last(reader: &Reader, room: RoomNum, count: usize) -> Result<Vec<Row>, StorageError> {
+    let count = count.min(TAIL_EVENTS_MAX);
+    let known = reader.shared.memo.tails.get(&room);
+    let known = known.map(|tail| extended(reader, room, tail)).transpose()?;
+    let is_enough =
+        |tail: &Arc<Tail>| tail.after == BEGINNING || tail.between(BEGINNING, reader.pos).len() >= count;
+    let tail = match known.filter(is_enough) {
+        Some(tail) => tail,
+        None => remember(reader, room, read(reader, room, BEGINNING, count)?),
+    };
+    let rows = tail.between(BEGINNING, reader.pos);
+    Ok(rows.get(rows.len().saturating_sub(count)..).unwrap_or_default().to_vec())
+}
+
 /// The list with what has come until the reader's position.
 fn extended(reader: &Reader, room: RoomNum, tail: Arc<Tail>) -> Result<Arc<Tail>, StorageError> {
     if tail.up_to >= reader.pos {
@@ -98,7 +115,8 @@ fn remember(reader: &Reader, room: RoomNum, tail: Tail) -> Arc<Tail> {
             Arc::new(Tail { after: *after, up_to: whole.up_to, events })
         }
     };
-    tails.replace(room, kept, TAIL_BYTES);
+    let weight = TAIL_BYTES + kept.events.len() * size_of::<Row>();
+    tails.replace(room, kept, weight);
     whole
 }
 

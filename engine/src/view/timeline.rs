@@ -117,12 +117,17 @@ fn rows(
         return Ok(rows);
     }
     // What has just come is listed in memory; older stretches would only drive that out.
-    if stretch.direction == Direction::Backward
-        && stretch.up_to == reader.pos
-        && stretch.after > StreamPos(i64::MIN)
-        && let Some(tail) = tail::since(reader, room, stretch.after)?
-    {
-        return Ok(tail.between(stretch.after, stretch.up_to).iter().rev().take(count).copied().collect());
+    if stretch.direction == Direction::Backward && stretch.up_to == reader.pos {
+        if stretch.after > StreamPos(i64::MIN) {
+            if let Some(tail) = tail::since(reader, room, stretch.after)? {
+                let rows = tail.between(stretch.after, stretch.up_to);
+                return Ok(rows.iter().rev().take(count).copied().collect());
+            }
+        } else if count <= tail::TAIL_EVENTS_MAX {
+            let mut rows = tail::last(reader, room, count)?;
+            rows.reverse();
+            return Ok(rows);
+        }
     }
     reader.scan_between(&schema::TIMELINE, &from, &to, stretch.direction, |(_, pos), num| {
         rows.push((pos, num));

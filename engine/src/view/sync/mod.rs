@@ -13,12 +13,13 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::{cell::OnceCell, collections::HashMap, sync::Arc};
 
 pub(crate) use device::DeviceFacts;
 pub(crate) use shared::Section;
 
 use crate::{
+    account::account_data,
     core::{
         filter::Filter,
         json::splice::{object_member, string_member},
@@ -83,6 +84,8 @@ struct Request<'a> {
     news: Vec<(StreamPos, UserNews)>,
     /// What is known of the device.
     facts: Arc<DeviceFacts>,
+    /// The account data of rooms, once an initial sync has asked for it.
+    set_in_rooms: OnceCell<HashMap<RoomNum, Vec<account_data::Entry>>>,
 }
 
 /// The rooms to write about.
@@ -157,6 +160,7 @@ impl<'a> Request<'a> {
         };
         let facts = device::facts(reader, user, device)?;
         let listed_rooms = standing.rooms;
+        let set_in_rooms = OnceCell::new();
         Ok(Self {
             reader,
             user,
@@ -168,6 +172,7 @@ impl<'a> Request<'a> {
             listed_rooms,
             news,
             facts,
+            set_in_rooms,
         })
     }
 

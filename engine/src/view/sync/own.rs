@@ -89,6 +89,7 @@ pub(super) fn write_room_account_data(
     let filter = &request.sync.filter.room.account_data;
     let reader = request.reader;
     let mut entries = match since {
+        None if request.since.is_none() => request.set_in(room)?,
         None => account_data::room(reader, request.user, room)?,
         Some(_)
             if !request.has_news(|news| matches!(news, UserNews::RoomAccountData(at, _) if *at == room)) =>
@@ -200,6 +201,18 @@ fn write_device_lists(request: &Request<'_>, out: &mut Vec<u8>, rooms: &Rooms) -
 }
 
 impl Request<'_> {
+    /// The account data of a room in an initial sync, which reads that of all rooms at once.
+    fn set_in(&self, room: RoomNum) -> Result<Vec<account_data::Entry>> {
+        let rooms = match self.set_in_rooms.get() {
+            Some(rooms) => rooms,
+            None => {
+                let rooms = account_data::of_rooms(self.reader, self.user)?;
+                self.set_in_rooms.get_or_init(|| rooms)
+            }
+        };
+        Ok(rooms.get(&room).cloned().unwrap_or_default())
+    }
+
     fn has_news(&self, which: impl Fn(&UserNews) -> bool) -> bool {
         self.news.iter().any(|(_, news)| which(news))
     }
