@@ -26,7 +26,7 @@ use crate::{
     },
     error::{Error, Result},
     open,
-    room::{Event, StateNode},
+    room::{Event, Freed, StateNode, purge},
     store::{Backend, Base, Cache, Durability, Interner, Overlay, Read, Reader, StorageError, Tx},
     stream::{Touch, Wait, Watch},
     view::View,
@@ -134,15 +134,23 @@ pub(crate) struct Shared {
     pub counters: Counters,
     pub events: Cache<EventNum, Event>,
     pub nodes: Cache<NodeId, StateNode>,
+    /// What state resolution made of which snapshots.
+    pub resolved: Cache<Vec<NodeId>, NodeId>,
     pub watch: Arc<Watch>,
     pub sessions: SessionCache,
     pub memo: crate::view::Memo,
+    /// How often a batch was staged that wrote events anew.
+    rewrites: AtomicU64,
     overlay: Arc<Overlay>,
     published: RwLock<Arc<Published>>,
     lanes: Vec<Mutex<()>>,
     queue: Queue,
     committer: Committer,
 }
+
+/// Bytes for remembered resolutions: some thousands. The forks of a room's recent past come again and again, older ones
+/// hardly ever.
+const RESOLVED_BYTES_MAX: usize = 1 << 20;
 
 /// Two commands wait for each other only if they share a lane; 1,024 of them make that rare by accident.
 const LANES: usize = 1024;
@@ -172,9 +180,11 @@ impl Engine {
             counters: prepared.counters,
             events: Cache::new(options.cache_bytes / 4 * 3),
             nodes: Cache::new(options.cache_bytes / 4),
+            resolved: Cache::new(RESOLVED_BYTES_MAX),
             watch: Arc::new(Watch::new(prepared.pos)),
             sessions: SessionCache::default(),
             memo: crate::view::Memo::default(),
+            rewrites: AtomicU64::new(0),
             overlay: Arc::default(),
             published: RwLock::new(Arc::new(Published { moment, pos: prepared.pos })),
             lanes: (0..LANES).map(|_| Mutex::new(())).collect(),
@@ -199,7 +209,9 @@ impl Engine {
 
     /// Runs a command. The decision is made before this returns; the future is ready when it is on disk.
     ///
-    /// Errors: the command's own; [`StorageError`] when the batch could not be written, in which case nothing of it was.
+    /// Errors: the command's own; [`StorageError`] when it is not known to be written. It is then not there, but may be
+    /// after a failing disk's restart, or once a store that could not even be read answers again: a command that is to
+    /// happen once carries a transaction id, by which it is found when it is tried again.
     pub fn write<C: Command>(&self, command: C) -> Pending<C::Output> {
         let lanes = command.lanes();
         loop {
@@ -263,6 +275,17 @@ impl Engine {
         self.shared.reader().random_text(chars)
     }
 
+    /// Gives the disk back what a purge has freed. Takes as long as it takes to write anew what else lies there; reads
+    /// and writes go on meanwhile. What it does not reach, the store's own compactions free in time.
+    ///
+    /// Errors: [`StorageError`].
+    pub fn free_disk(&self, freed: &Freed) -> Result<()> {
+        for (family, start, end) in purge::ranges(freed) {
+            self.shared.backend.compact(family, &start, Some(&end))?;
+        }
+        Ok(())
+    }
+
     /// Figures for the metrics, by name.
     pub fn figures(&self) -> Vec<(&'static str, u64)> {
         let mut figures = self.shared.backend.figures();
@@ -285,8 +308,15 @@ impl Drop for Engine {
 impl Shared {
     /// A reader of the published moment.
     pub fn reader(self: &Arc<Self>) -> Reader {
+        // Before the moment: what is written anew after it must not be taken for its.
+        let rewrites = self.rewrites();
         let published = self.published.read().clone();
-        Reader::new(Base::Moment(published.moment.clone()), published.pos, self.clone())
+        Reader::new(Base::Moment(published.moment.clone()), published.pos, self.clone(), rewrites)
+    }
+
+    /// How often a batch was staged that wrote events anew.
+    pub fn rewrites(&self) -> u64 {
+        self.rewrites.load(Ordering::Acquire)
     }
 
     /// The last published position.
@@ -300,7 +330,8 @@ impl Shared {
     }
 
     fn latest(self: &Arc<Self>) -> Reader {
-        Reader::new(Base::Latest(self.backend.clone(), self.overlay.clone()), StreamPos::MAX, self.clone())
+        let base = Base::Latest(self.backend.clone(), self.overlay.clone());
+        Reader::new(base, StreamPos::MAX, self.clone(), self.rewrites())
     }
 
     fn hold(&self, lanes: &Lanes) -> Vec<parking_lot::MutexGuard<'_, ()>> {

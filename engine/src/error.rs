@@ -2,6 +2,8 @@
 //!
 //! Invariant: no HTTP status and no Matrix error code appears here; the server maps variants to them in one place.
 
+use std::sync::Arc;
+
 use crate::{
     core::{event::EventError, filter::FilterError, push_rules::RulesError},
     store::StorageError,
@@ -22,9 +24,6 @@ pub enum Error {
     /// It is there already, or has changed in the meantime.
     #[error(transparent)]
     Conflict(#[from] Conflict),
-    /// The engine lacks events, keys or state that the caller can fetch.
-    #[error("events, keys or state are missing")]
-    Missing(Missing),
     /// The store failed; only the operator can act.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -89,6 +88,21 @@ pub enum Denied {
     /// The user whom this is about is not banned.
     #[error("this user is not banned from the room")]
     NotBanned,
+    /// The room's access list shuts the asking server out.
+    #[error("the room does not let this server take part")]
+    ServerAcl,
+    /// The asking server does not speak the room's version.
+    #[error("the room has version {0}, which is not among those that were offered")]
+    IncompatibleRoomVersion(&'static str),
+    /// The room's rule lets members of certain rooms in, of none of which this server knows the members.
+    #[error("this server cannot tell whether the user is in a room that would let them in")]
+    UnableToAuthoriseJoin,
+    /// The room's rule lets members of certain rooms in, and the user is in none of them.
+    #[error("the user is in no room that would let them in")]
+    JoinConditions,
+    /// The user may come in, but no user of this server may vouch for it.
+    #[error("no user of this server may let this user in; try another server")]
+    UnableToGrantJoin,
 }
 
 /// What is wrong with the input.
@@ -156,6 +170,9 @@ pub enum Invalid {
     /// The rule that a push rule is to be placed beside does not exist, or what is asked for cannot be.
     #[error("before/after rule not found: {0}")]
     PushRulePlace(String),
+    /// Another server's template for an event is not for what it was asked for.
+    #[error("the other server answered with something else than it was asked for: {0}")]
+    Template(&'static str),
     /// The position or token is not one this server gave out.
     #[error("this token was not given out by this server")]
     Token,
@@ -194,6 +211,8 @@ pub enum What {
     Media,
     /// A tag.
     Tag,
+    /// A purge.
+    Purge,
 }
 
 impl std::fmt::Display for What {
@@ -214,6 +233,7 @@ impl std::fmt::Display for What {
             Self::KeyBackup => "key backup",
             Self::Media => "media",
             Self::Tag => "tag",
+            Self::Purge => "purge",
         })
     }
 }
@@ -245,17 +265,43 @@ pub enum Conflict {
     /// The same key id was uploaded with another key.
     #[error("a key with this id exists and is different")]
     KeyExists,
+    /// Something of the room is being removed.
+    #[error("this room is being purged")]
+    PurgeRunning,
+    /// Users of this server are in the room.
+    #[error("users of this server are in the room")]
+    LocalMembers,
+    /// Not all members of the room are known yet.
+    #[error("the members of this room are still being asked for")]
+    PartialState,
 }
 
-/// What the engine lacks.
+/// What the engine lacks, and whoever drives it can fetch. Each is named once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Missing {
-    /// Ids of events.
-    pub events: Vec<String>,
-    /// Signing keys, as (server, key id).
-    pub keys: Vec<(String, String)>,
-    /// Events at which the room's state is needed.
-    pub state: Vec<String>,
+    /// Events that others follow: to be given with them, or passed by with the state that they lead to.
+    pub prev_events: Vec<Arc<str>>,
+    /// Events that allow others, or are part of a state that was given: to be given as outliers.
+    pub auth_events: Vec<Arc<str>>,
+    /// Events before which the state would let them in without what they follow.
+    pub state: Vec<Arc<str>>,
+}
+
+impl Missing {
+    /// Whether nothing is.
+    pub fn is_nothing(&self) -> bool {
+        self.prev_events.is_empty() && self.auth_events.is_empty() && self.state.is_empty()
+    }
+
+    /// Names each once, and not what is at hand.
+    pub(crate) fn settle(&mut self, at_hand: impl Fn(&str) -> bool) {
+        for list in [&mut self.prev_events, &mut self.auth_events, &mut self.state] {
+            list.sort_unstable();
+            list.dedup();
+        }
+        self.prev_events.retain(|event_id| !at_hand(event_id));
+        self.auth_events.retain(|event_id| !at_hand(event_id));
+    }
 }
 
 /// The engine's result.

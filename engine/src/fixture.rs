@@ -12,7 +12,7 @@ use crate::{
     core::version::ROOM_VERSIONS,
     error::Result,
     room::{NewEvent, RoomCtx, append},
-    store::{Memory, Reader, Tx},
+    store::{Backend, Memory, Reader, Tx},
 };
 
 /// The server's name.
@@ -75,12 +75,26 @@ impl<T, F: Fn(&mut Tx) -> Result<T>> Command for Act<F> {
 
 impl World {
     pub fn new() -> Self {
+        Self::on(Arc::new(Memory::default()))
+    }
+
+    /// On a store that may hold a world already, whose clock then begins anew.
+    pub fn on(backend: Arc<dyn Backend>) -> Self {
+        Self::opened(SERVER, backend)
+    }
+
+    /// A server of another name.
+    pub fn named(server: &str) -> Self {
+        Self::opened(server, Arc::new(Memory::default()))
+    }
+
+    fn opened(server: &str, backend: Arc<dyn Backend>) -> Self {
         let clock = Arc::new(Still::default());
-        let mut options = Options::new(SERVER);
+        let mut options = Options::new(server);
         options.clock = clock.clone();
         options.random = Arc::new(Counting::default());
         options.committer = Committer::Inline;
-        Self { engine: Engine::open(Arc::new(Memory::default()), options).unwrap(), clock }
+        Self { engine: Engine::open(backend, options).unwrap(), clock }
     }
 
     /// Lets time pass.

@@ -15,6 +15,7 @@ mod error;
 mod fixture;
 mod media;
 mod open;
+pub mod remote;
 pub mod room;
 pub mod store;
 mod stream;
@@ -23,7 +24,10 @@ pub mod view;
 pub use command::{Command, Lanes};
 pub use engine::{Clock, Committer, Engine, Options, Pending, Random, SystemClock, SystemRandom};
 pub use error::{Conflict, Denied, Error, Invalid, Missing, Result, What};
-pub use room::{Preset, RoomSummary};
+pub use room::{
+    Freed, Preset, PurgeProgress, RoomSummary,
+    receive::{GivenState, Outcome},
+};
 pub use store::{
     Durability, StorageError,
     schema::{MediaFile, Membership, PresenceState},

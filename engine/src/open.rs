@@ -24,14 +24,15 @@ const FACT_SCHEMA: &str = "schema_version";
 const FACT_SERVER_NAME: &str = "server_name";
 const FACT_SIGNING_SEED: &str = "signing_key_seed";
 const FACT_SIGNING_KEY_VERSION: &str = "signing_key_version";
-const FACT_RESERVED: &str = "reserved";
+/// The fact that holds the [`Reserved`] marks.
+pub(crate) const FACT_RESERVED: &str = "reserved";
 
 /// The marks below which positions and numbers may be in use.
 #[derive(Clone, Copy, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Reserved {
-    pos: i64,
-    events: u64,
-    nodes: u64,
+    pub pos: i64,
+    pub events: u64,
+    pub nodes: u64,
 }
 
 /// What opening found out.
@@ -87,7 +88,7 @@ fn create(backend: &dyn Backend, options: &Options) -> Result<(), StorageError> 
     options.random.fill(&mut suffix);
     let key_version = format!("a_{:02x}{:02x}{:02x}", suffix[0], suffix[1], suffix[2]);
     backend.commit(
-        vec![
+        &[
             put_fact(FACT_LINEAGE, LINEAGE.to_vec()),
             put_fact(FACT_SCHEMA, SCHEMA_VERSION.to_be_bytes().to_vec()),
             put_fact(FACT_SERVER_NAME, options.server_name.clone().into_bytes()),

@@ -7,11 +7,14 @@
 
 mod events;
 mod json;
+pub mod oracle;
+mod resolution;
 mod store;
 mod text;
 
 pub use events::event;
 pub use json::canonical_json;
+pub use resolution::resolution;
 pub use store::keys_and_values;
 pub use text::{filter, query};
 
@@ -25,4 +28,5 @@ pub const TARGETS: &[Target] = &[
     ("filter", filter),
     ("keys_and_values", keys_and_values),
     ("query", query),
+    ("resolution", resolution),
 ];

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::{debug, info, warn};
-use warren_engine::command::EndTyping;
+use warren_engine::command::{EndPresence, EndTyping};
 
 use crate::context::Context;
 use crate::http::ApiError;
@@ -22,6 +22,11 @@ pub const WORKERS: &[Worker] = &[
     Worker { name: "certificate", every: Duration::from_secs(10), round: reload_certificate },
     Worker { name: "rate limits", every: Duration::from_secs(60), round: |ctx| ctx.rate_limits.sweep() },
     Worker { name: "typing", every: Duration::from_secs(1), round: |ctx| drop(ctx.engine.write(EndTyping)) },
+    Worker {
+        name: "presence",
+        every: Duration::from_secs(2),
+        round: |ctx| drop(ctx.engine.write(EndPresence)),
+    },
     Worker { name: "metrics", every: Duration::from_secs(5), round: |ctx| ctx.metrics.upkeep() },
 ];
 

@@ -1,5 +1,7 @@
 """Receipts, read markers, typing and presence (spec: Receipts, Read and unread markers, Typing, Presence)."""
 
+import json
+
 import pytest
 
 from harness.client import joined, of_type
@@ -141,6 +143,52 @@ def test_presence_reaches_those_who_share_a_room(alice, bob, room):
 def test_presence_of_strangers_is_not_mine(alice, carol):
     carol.put(STATUS, alice.user_id, json={"presence": "online"}, status=403, errcode="M_FORBIDDEN")
     carol.get(STATUS, alice.user_id, status=403, errcode="M_FORBIDDEN")
+
+
+def presence_of(answer, user):
+    """The last state that a sync tells of a user."""
+    events = [e for e in answer.get("presence", {}).get("events", []) if e["sender"] == user.user_id]
+    return events[-1]["content"]["presence"] if events else None
+
+
+def test_who_syncs_is_online(alice, bob, room):
+    bob.sync()
+    alice.sync()
+    assert bob.sync_until(lambda answer: presence_of(answer, alice)) == "online"
+    assert bob.get(STATUS, alice.user_id)["presence"] == "online"
+
+
+def test_a_sync_can_say_otherwise(alice, bob, room):
+    bob.sync()
+    alice.sync(set_presence="offline")
+    assert bob.get(STATUS, alice.user_id)["presence"] == "offline"
+    alice.sync(set_presence="unavailable")
+    assert bob.sync_until(lambda answer: presence_of(answer, alice)) == "unavailable"
+    phone = alice.login()
+    phone.sync()
+    assert bob.sync_until(lambda answer: presence_of(answer, alice)) == "online"
+    alice.sync(set_presence="unavailable")
+    assert bob.get(STATUS, alice.user_id)["presence"] == "online", "another device is"
+
+
+def test_a_first_sync_tells_who_is_there(alice, bob, room):
+    alice.sync()
+    assert presence_of(bob.sync(), alice) == "online"
+    presence = {"not_types": ["m.presence"]}
+    bob.since = None
+    assert presence_of(bob.sync(filter=json.dumps({"presence": presence})), alice) is None
+
+
+def test_strangers_are_told_nothing_of_presence(alice, carol, room):
+    carol.sync()
+    alice.sync()
+    carol.put(STATUS, carol.user_id, json={"presence": "online", "status_msg": "waiting"})
+    answer = carol.sync(timeout=5000)
+    assert presence_of(answer, carol) == "online" and presence_of(answer, alice) is None
+
+
+def test_malformed_presence_in_a_sync(alice):
+    alice.get("sync", query={"set_presence": "burrowed"}, status=400)
 
 
 def test_malformed_presence(alice):

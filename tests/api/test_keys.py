@@ -132,6 +132,24 @@ def test_a_new_device_is_news_to_those_who_share_a_room(alice, bob, room):
     assert changed == [bob.user_id]
 
 
+def test_device_lists_regard_rooms_that_are_filtered_out(alice, bob, carol, room):
+    """A filter chooses what of rooms is shown; whose devices to follow depends on the rooms themselves."""
+    hidden = {"filter": json.dumps({"room": {"not_rooms": [room]}})}
+    bob.sync(**hidden)
+    alice.invite(room, carol)
+    carol.join(room)
+    lists = bob.sync_until(lambda answer: answer.get("device_lists"), **hidden)
+    assert carol.user_id in lists["changed"]
+    carol.leave(room)
+    lists = bob.sync_until(lambda answer: answer.get("device_lists"), **hidden)
+    assert carol.user_id in lists["left"]
+    carol.sync(**hidden)
+    alice.invite(room, carol)
+    carol.join(room)
+    lists = carol.sync_until(lambda answer: answer.get("device_lists"), **hidden)
+    assert {alice.user_id, bob.user_id} <= set(lists["changed"])
+
+
 def test_changes_between_tokens(alice, bob, room):
     before = alice.sync()["next_batch"]
     upload(bob, device_keys=device_keys(bob))

@@ -164,3 +164,10 @@ def test_a_thread_on_a_thread_is_refused(alice, room):
     relation = {"rel_type": "m.thread", "event_id": reply}
     answer = alice.send(room, {"msgtype": "m.text", "body": "x", "m.relates_to": relation}, status=400)
     assert answer["errcode"] in ("M_UNKNOWN", "M_INVALID_PARAM", "M_BAD_JSON")
+
+
+@pytest.mark.parametrize("relation", ["m.thread", "m.replace", "m.annotation"])
+def test_a_relation_to_another_room_is_refused(alice, room, relation):
+    root = alice.send(alice.create_room(), "root elsewhere")
+    content = {"msgtype": "m.text", "body": "astray", "m.relates_to": {"rel_type": relation, "event_id": root}}
+    alice.send(room, content, status=400)

@@ -1,10 +1,10 @@
-//! Presence: what users say about being there, told to those on this server who share a room with them.
+//! Presence: how present users are, told to those on this server who share a room with them.
 //!
-//! Invariant: a peer's stream has at most one entry about a user, at the position of the user's row.
-//! Not here: guessing presence from what a user does; a sync says it with `set_presence`.
+//! Invariant: whether somebody is there lives in memory (`stream`), and a change of it costs no row; what they say about it
+//! is stored, one row for each user.
 //! Specification: client-server API, "Presence".
 
-use std::collections::BTreeSet;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 
 use serde_json::{Value, json};
 
@@ -12,35 +12,27 @@ use crate::{
     core::num::UserNum,
     error::Result,
     store::{
-        Positioned, Reader, StorageError, Tx, schema,
-        schema::{Membership, Presence, PresenceState, UserNews},
+        Reader, StorageError, Tx, schema,
+        schema::{PresenceState, StatusMessage},
     },
-    stream::Touch,
+    stream::{self, Claim, PresenceChange, Touch},
 };
 
-/// How many users are told of a change at most; each costs a row or two.
-const PEERS_MAX: usize = 500;
-/// Rooms with more members than this make nobody a peer: in a crowd nobody watches who is there.
-const ROOM_MEMBERS_MAX: u64 = 200;
-/// The same state said again within this time is no news, in milliseconds.
-const REPEAT_MS: u64 = 60_000;
-
-/// The user's presence, if they ever had one.
-pub fn get(reader: &Reader, user: UserNum) -> Result<Option<Presence>, StorageError> {
-    Ok(reader.get(&schema::PRESENCE, &user)?.map(|row| row.value))
-}
-
-/// The content of the user's `m.presence` event; offline for who never said anything.
+/// The content of the user's `m.presence` event; offline for who is not known to be there.
 pub fn content(reader: &Reader, user: UserNum) -> Result<Value, StorageError> {
-    let Some(presence) = get(reader, user)? else { return Ok(json!({ "presence": "offline" })) };
-    let now_ms = reader.shared.clock.now_ms();
-    let mut content = json!({
-        "presence": presence.state.name(),
-        "last_active_ago": now_ms.saturating_sub(presence.last_active_ms),
-        "currently_active": presence.state == PresenceState::Online,
-    });
-    if let Some(status_msg) = presence.status_msg.filter(|message| !message.is_empty()) {
-        content["status_msg"] = status_msg.into();
+    let shown = reader.shared.watch.presences.get(user);
+    let status = reader.get(&schema::STATUS_MESSAGES, &user)?;
+    let state = shown.map_or(PresenceState::Offline, |shown| shown.state);
+    let mut content = json!({ "presence": state.name() });
+    let last_active_ms = shown.map(|shown| shown.last_active_ms).filter(|last_active_ms| *last_active_ms > 0);
+    if let Some(last_active_ms) = last_active_ms.or(status.as_ref().map(|status| status.said_ms)) {
+        content["last_active_ago"] = reader.shared.clock.now_ms().saturating_sub(last_active_ms).into();
+    }
+    if state != PresenceState::Offline {
+        content["currently_active"] = (state == PresenceState::Online).into();
+    }
+    if let Some(status) = status.filter(|status| !status.text.is_empty()) {
+        content["status_msg"] = status.text.into();
     }
     Ok(content)
 }
@@ -51,49 +43,39 @@ pub fn event(reader: &Reader, user: UserNum) -> Result<Value, StorageError> {
     Ok(json!({ "type": "m.presence", "sender": &*sender, "content": content(reader, user)? }))
 }
 
-/// Sets the user's presence and tells those who share a room. A missing message keeps the one before.
-pub(crate) fn set(
-    tx: &mut Tx,
-    user: UserNum,
-    state: PresenceState,
-    status_msg: Option<String>,
-) -> Result<()> {
-    let before = tx.get(&schema::PRESENCE, &user)?;
-    let last_active_ms = tx.shared.clock.now_ms();
-    let status_msg = status_msg.or_else(|| before.as_ref().and_then(|row| row.value.status_msg.clone()));
-    if let Some(before) = &before {
-        let is_same = before.value.state == state && before.value.status_msg == status_msg;
-        if is_same && last_active_ms < before.value.last_active_ms + REPEAT_MS {
-            return Ok(());
-        }
+/// What a device says that holds until `hold_ms` from now, and the time on which others are given to come back.
+pub(crate) fn claim(reader: &Reader, device: Option<&str>, state: PresenceState, hold_ms: u64) -> Claim {
+    let device = BuildHasherDefault::<DefaultHasher>::default().hash_one(device);
+    let until_ms = reader.shared.clock.now_ms() + hold_ms + stream::OFFLINE_AFTER_MS;
+    Claim { device, state, until_ms }
+}
+
+/// The user says how present they are, and something about it.
+pub(crate) fn say(tx: &mut Tx, user: UserNum, claim: Claim, text: String) -> Result<()> {
+    let now_ms = tx.shared.clock.now_ms();
+    let before = tx.get(&schema::STATUS_MESSAGES, &user)?;
+    let is_same = before.map_or(text.is_empty(), |before| before.text == text);
+    if is_same && tx.shared.watch.presences.renew(user, claim, now_ms) {
+        return Ok(());
     }
-    // One position for all: each peer has a stream of their own.
-    let pos = tx.next_position();
-    for peer in peers(tx, user)? {
-        if let Some(before) = &before {
-            tx.delete(&schema::USER_STREAM, &(peer, before.pos));
-        }
-        tx.put(&schema::USER_STREAM, &(peer, pos), &UserNews::Presence(user));
-        tx.touch(Touch::User(peer));
+    if !is_same {
+        tx.put(&schema::STATUS_MESSAGES, &user, &StatusMessage { text, said_ms: now_ms });
     }
-    let value = Presence { state, status_msg, last_active_ms };
-    tx.put(&schema::PRESENCE, &user, &Positioned { pos, value });
+    touch(tx, user, PresenceChange::Said(claim))
+}
+
+/// How present a user is may have changed: takes a position for it and notes it.
+pub(crate) fn touch(tx: &mut Tx, user: UserNum, change: PresenceChange) -> Result<()> {
+    // Who is not listed in their rooms could not be found by those who are there.
+    stream::activate(tx, user)?;
+    tx.next_position();
+    let now_ms = tx.shared.clock.now_ms();
+    tx.touch(Touch::Presence { user, change, now_ms });
     Ok(())
 }
 
-/// The user and those of this server who share a room with them, as far as they are told.
-fn peers(reader: &Reader, user: UserNum) -> Result<BTreeSet<UserNum>, StorageError> {
-    let mut peers = BTreeSet::from([user]);
-    for room in reader.joined_rooms(user)? {
-        let Some(head) = reader.get(&schema::ROOM_HEADS, &room)? else { continue };
-        if head.joined > ROOM_MEMBERS_MAX {
-            continue;
-        }
-        for (member, _) in reader.members(room, Membership::Join)? {
-            if peers.len() < PEERS_MAX && reader.has(&schema::ACCOUNTS, &member)? {
-                peers.insert(member);
-            }
-        }
-    }
-    Ok(peers)
+/// The user did something that shows that they are there. Costs no position: there is one already of what they did.
+pub(crate) fn acted(tx: &mut Tx, user: UserNum) {
+    let now_ms = tx.shared.clock.now_ms();
+    tx.touch(Touch::Presence { user, change: PresenceChange::Acted, now_ms });
 }

@@ -1,115 +1,99 @@
-//! What hangs on rooms and events: relations, threads, receipts, aliases must lead to what is there, and back.
+//! What hangs on rooms: receipts, aliases, the directory must lead to what is there, and back.
 
-use super::{Checker, Row};
+use super::pass::{Pass, Row, readable};
 use crate::{
-    core::num::{EventNum, RoomNum, StreamPos},
-    room::relations::RelationClass,
-    store::{Direction, StorageError, schema},
+    core::num::{RoomNum, TextNum, UserNum},
+    store::{
+        Positioned, StorageError, schema,
+        schema::{Alias, Receipt},
+    },
 };
 
-pub(super) fn check(checker: &mut Checker<'_>) -> Result<(), StorageError> {
-    relations(checker)?;
-    threads(checker)?;
-    receipts(checker)?;
-    aliases(checker)?;
-    checker.rows(&schema::EARLY_REDACTIONS, |row, (room, _), redaction| {
-        event_in(row, room, redaction, None, "the redaction")
-    })?;
-    checker.rows(&schema::PUBLIC_ROOMS, |row, room, ()| {
-        let there = row.reader().has(&schema::ROOM_HEADS, &room)?;
-        row.expect(there, "the room is not there");
-        Ok(())
-    })
+pub(super) fn passes() -> Vec<Pass> {
+    vec![
+        Pass::over(&schema::RECEIPTS, |row, key, value| receipt(row, key, &value)),
+        Pass::over_derived(&schema::RECEIPT_STREAM, |row, (room, pos), (user, kind, thread)| {
+            if row.is_going(room) {
+                return Ok(());
+            }
+            let receipt = readable(row.reader().get(&schema::RECEIPTS, &(room, user, kind, thread)))?;
+            let stands = receipt.is_some_and(|receipt| receipt.pos == pos);
+            if !row.expect(stands, "the receipt does not stand here") {
+                row.delete(&schema::RECEIPT_STREAM, &(room, pos));
+            }
+            Ok(())
+        }),
+        Pass::over(&schema::ALIASES, alias),
+        Pass::over_derived(&schema::ROOM_ALIASES, |row, (room, name), ()| {
+            if row.is_going(room) {
+                return Ok(());
+            }
+            let room_id = row.room_id(room)?;
+            let alias = readable(row.reader().get(&schema::ALIASES, &name))?;
+            let is_its = alias.is_some_and(|alias| Some(alias.room_id) == room_id);
+            if !row.expect(is_its, "the alias is another room's or nobody's") {
+                row.delete(&schema::ROOM_ALIASES, &(room, name));
+            }
+            Ok(())
+        }),
+        Pass::over(&schema::PUBLIC_ROOMS, |row, room, ()| {
+            if row.is_going(room) {
+                return Ok(());
+            }
+            let there = row.reader().has(&schema::ROOM_HEADS, &room)?;
+            if !row.expect(there, "the room is not there") {
+                row.delete(&schema::PUBLIC_ROOMS, &room);
+            }
+            Ok(())
+        }),
+    ]
 }
 
-/// The event is there, in the room, and at `pos` if that is given.
-fn event_in(
-    row: &mut Row<'_, '_>,
-    room: RoomNum,
-    num: EventNum,
-    pos: Option<StreamPos>,
-    what: &str,
+/// A receipt is for an event of the room, and stands in the room's stream. One for nothing is worth nothing.
+fn receipt(
+    row: &mut Row<'_>,
+    key: (RoomNum, UserNum, u8, TextNum),
+    receipt: &Positioned<Receipt>,
 ) -> Result<(), StorageError> {
-    match row.reader().get(&schema::EVENT_HEADERS, &num)? {
-        None => row.found(format!("{what} is not there: number {}", num.0)),
-        Some(header) => {
-            row.expect(header.value.room == room, &format!("{what} is of another room"));
-            row.expect(pos.is_none_or(|pos| pos == header.pos), &format!("{what} is at another position"));
-        }
+    let (room, user, kind, thread) = key;
+    if row.is_going(room) {
+        return Ok(());
+    }
+    row.expect_user(user)?;
+    let header = row.header(receipt.value.event)?.filter(|header| header.value.room == room);
+    let Some(header) = header else {
+        row.found(format!("the event is not in the room: number {}", receipt.value.event.0));
+        row.delete(&schema::RECEIPTS, &key);
+        return Ok(());
+    };
+    if !row.expect(header.pos == receipt.value.event_pos, "the event is at another position") {
+        let value = Receipt { event_pos: header.pos, ..receipt.value.clone() };
+        row.put(&schema::RECEIPTS, &key, &Positioned { pos: receipt.pos, value });
+    }
+    let problem = "the receipt is not in the room's stream of receipts";
+    if row.expect_row(&schema::RECEIPT_STREAM, &(room, receipt.pos), &(user, kind, thread), problem)? {
+        row.seen.uses_position(receipt.pos);
     }
     Ok(())
 }
 
-fn relations(checker: &mut Checker<'_>) -> Result<(), StorageError> {
-    checker.rows(&schema::RELATIONS, |row, (room, class, target, pos), relation| {
-        event_in(row, room, target, None, "the event that is related to")?;
-        event_in(row, room, relation.event, Some(pos), "the event that relates")?;
-        let rel_type = row.reader().text(relation.rel_type)?;
-        row.expect(RelationClass::of(&rel_type) as u8 == class, "the relation is in the wrong class");
-        Ok(())
-    })
-}
-
-fn threads(checker: &mut Checker<'_>) -> Result<(), StorageError> {
-    checker.rows(&schema::THREADS, |row, (room, root), thread| {
-        event_in(row, room, root, None, "the root")?;
-        event_in(row, room, thread.value.latest, Some(thread.pos), "the latest event")?;
-        let listed = row.reader().get(&schema::THREAD_STREAM, &(room, thread.pos))?;
-        row.expect(listed == Some(root), "the thread is not in the room's stream of threads");
-        let mut count = 0;
-        let prefix = (room, RelationClass::Thread as u8, root);
-        row.reader().scan(&schema::RELATIONS, &prefix, Direction::Forward, |_, _| {
-            count += 1;
-            true
-        })?;
-        row.expect(count == thread.value.count, "the thread's events are counted wrong");
-        Ok(())
-    })?;
-    checker.rows(&schema::THREAD_STREAM, |row, (room, pos), root| {
-        let thread = row.reader().get(&schema::THREADS, &(room, root))?;
-        row.expect(thread.is_some_and(|thread| thread.pos == pos), "the thread does not stand here");
-        Ok(())
-    })?;
-    checker.rows(&schema::THREAD_USERS, |row, (room, root, _), ()| {
-        let there = row.reader().has(&schema::THREADS, &(room, root))?;
-        row.expect(there, "the thread is not there");
-        Ok(())
-    })
-}
-
-fn receipts(checker: &mut Checker<'_>) -> Result<(), StorageError> {
-    checker.rows(&schema::RECEIPTS, |row, (room, user, kind, thread), receipt| {
-        event_in(row, room, receipt.value.event, Some(receipt.value.event_pos), "the event")?;
-        let listed = row.reader().get(&schema::RECEIPT_STREAM, &(room, receipt.pos))?;
-        row.expect(
-            listed == Some((user, kind, thread)),
-            "the receipt is not in the room's stream of receipts",
-        );
-        Ok(())
-    })?;
-    checker.rows(&schema::RECEIPT_STREAM, |row, (room, pos), (user, kind, thread)| {
-        let receipt = row.reader().get(&schema::RECEIPTS, &(room, user, kind, thread))?;
-        row.expect(receipt.is_some_and(|receipt| receipt.pos == pos), "the receipt does not stand here");
-        Ok(())
-    })
-}
-
-fn aliases(checker: &mut Checker<'_>) -> Result<(), StorageError> {
-    checker.rows(&schema::ALIASES, |row, name, alias| {
-        let listed = match row.reader().room_num(&alias.room_id)? {
-            Some(room) => row.reader().has(&schema::ROOM_ALIASES, &(room, name))?,
-            None => false,
-        };
-        row.expect(listed, "the room does not list the alias");
-        Ok(())
-    })?;
-    checker.rows(&schema::ROOM_ALIASES, |row, (room, name), ()| {
-        let room_id = row.reader().room_id(room)?;
-        let alias = row.reader().get(&schema::ALIASES, &name)?;
-        row.expect(
-            alias.is_some_and(|alias| *alias.room_id == *room_id),
-            "the alias is another room's or nobody's",
-        );
-        Ok(())
-    })
+/// The room lists the alias.
+fn alias(row: &mut Row<'_>, name: String, alias: Alias) -> Result<(), StorageError> {
+    row.expect_user(alias.creator)?;
+    let room = row.number(crate::store::InternedKind::Room, &alias.room_id)?.map(RoomNum);
+    if room.is_some_and(|room| row.is_going(room)) {
+        return Ok(());
+    }
+    let listed = match room {
+        Some(room) => row.reader().has(&schema::ROOM_ALIASES, &(room, name.clone()))?,
+        None => false,
+    };
+    if !row.expect(listed, "the room does not list the alias") {
+        row.mend(schema::ROOM_ALIASES.name, move |tx| {
+            let room = tx.intern_room(&alias.room_id)?;
+            tx.put(&schema::ROOM_ALIASES, &(room, name), &());
+            Ok(())
+        });
+    }
+    Ok(())
 }

@@ -1,23 +1,36 @@
-//! `check`: whether what is stored agrees with itself and with what the cryptography says of it.
+//! `check`: whether what is stored agrees with itself and with what the cryptography says of it; and `repair`, which
+//! makes anew what follows from the rest.
 //!
-//! Reads everything once, in one moment, and changes nothing. Invariant: a row that cannot be read is a finding and does
-//! not hide the rows behind it. Not here: repair.
+//! Each keyspace has a pass ([`pass`]) over its rows, which finds what is wrong and knows what would mend it. Checking
+//! reads everything once, in one moment, and changes nothing. Which rows are facts and which follow from what is the
+//! table `store::schema::ORIGINS`. Nothing of unread counts is stored, so there is nothing of them to check.
 
+mod accounts;
 mod events;
+mod gaps;
 mod indexes;
+mod marks;
 mod names;
+mod pass;
+mod redactions;
+mod relations;
+mod repair;
 mod rooms;
+mod seen;
+mod snapshots;
+mod streams;
+mod timeline;
 
 #[cfg(test)]
 mod tests;
 
 use std::{collections::BTreeMap, fmt};
 
-use crate::{
-    error::Result,
-    store::{Direction, Key, Reader, RestOfKey, StorageError, Value, schema::Keyspace},
-    view::View,
-};
+pub use repair::{Repaired, repair};
+
+use crate::{error::Result, store::Reader, view::View};
+use pass::{Cursor, Pass};
+use seen::{Seen, Used};
 
 /// How many findings are told one by one. A store with more is in ruins, and its operator needs the number alone.
 pub const FINDINGS_MAX: usize = 1_000;
@@ -25,10 +38,13 @@ pub const FINDINGS_MAX: usize = 1_000;
 /// After how many rows progress is told.
 const PROGRESS_ROWS: u64 = 50_000;
 
+/// Who is told now and then which rows are being read, and how many of them have been.
+pub type Progress<'a> = &'a dyn Fn(&'static str, u64);
+
 /// Checks the whole store. O(everything stored); meant for when no server runs on it.
 pub struct Check<'a> {
-    /// Told now and then: the rows that are being read, and how many of them have been.
-    pub progress: &'a dyn Fn(&'static str, u64),
+    /// Who is told how far it is.
+    pub progress: Progress<'a>,
 }
 
 /// What a check found.
@@ -40,10 +56,14 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// How much more is wrong.
     pub more_findings: u64,
+    /// How many writes would mend what can be mended; more may follow from them.
+    pub mends: u64,
+    /// The greatest numbers in use.
+    used: Used,
 }
 
 /// One thing that is wrong.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Finding {
     /// The keyspace in whose rows it showed.
     pub place: &'static str,
@@ -64,103 +84,69 @@ impl Report {
     pub fn is_clean(&self) -> bool {
         self.findings.is_empty()
     }
+
+    /// How many things are wrong.
+    pub fn wrong(&self) -> u64 {
+        self.findings.len() as u64 + self.more_findings
+    }
+
+    fn add(&mut self, findings: Vec<Finding>, mends: usize) {
+        self.mends += mends as u64;
+        for finding in findings {
+            if self.findings.len() < FINDINGS_MAX {
+                self.findings.push(finding);
+            } else {
+                self.more_findings += 1;
+            }
+        }
+    }
+}
+
+/// All passes, each before those that build on what it has seen and mended.
+fn plan() -> Vec<Pass> {
+    let topics = [
+        names::passes,
+        gaps::purges,
+        snapshots::passes,
+        events::passes,
+        redactions::passes,
+        timeline::passes,
+        rooms::passes,
+        gaps::passes,
+        relations::passes,
+        indexes::passes,
+        streams::passes,
+        accounts::passes,
+        marks::passes,
+    ];
+    topics.into_iter().flat_map(|passes| passes()).collect()
 }
 
 impl View for Check<'_> {
     type Output = Report;
 
     fn read(&self, reader: &Reader) -> Result<Report> {
-        let mut checker = Checker { reader, report: Report::default(), progress: self.progress };
-        names::check(&mut checker)?;
-        events::check(&mut checker)?;
-        rooms::check(&mut checker)?;
-        indexes::check(&mut checker)?;
-        Ok(checker.report)
-    }
-}
-
-/// A check on its way.
-struct Checker<'a> {
-    reader: &'a Reader,
-    report: Report,
-    progress: &'a dyn Fn(&'static str, u64),
-}
-
-impl<'a> Checker<'a> {
-    /// Visits all rows of a keyspace. What is corrupt, by itself or as `visit` reports it, is a finding; other errors end
-    /// the check.
-    fn rows<K: Key + fmt::Debug, V: Value>(
-        &mut self,
-        keyspace: &Keyspace<K, V>,
-        mut visit: impl FnMut(&mut Row<'_, 'a>, K, V) -> Result<(), StorageError>,
-    ) -> Result<(), StorageError> {
-        let mut failure = None;
-        let reader = self.reader;
-        let place = keyspace.name;
-        reader.scan(&keyspace.raw(), &(), Direction::Forward, |raw: RestOfKey, value| {
-            self.count(place);
-            let (key, value) = (raw.decode::<K>(), keyspace.read_value(&value));
-            let (Some(key), Ok(value)) = (key, value) else {
-                let subject = raw.0.iter().map(|byte| format!("{byte:02x}")).collect();
-                self.found(Finding { place, subject, problem: "the row cannot be read".into() });
-                return true;
-            };
-            let subject = format!("{key:?}");
-            let mut row = Row { checker: self, place, subject };
-            match visit(&mut row, key, value) {
-                Ok(()) => true,
-                Err(StorageError::Corrupt(problem)) => {
-                    row.found(problem);
-                    true
-                }
-                Err(error) => {
-                    failure = Some(error);
-                    false
+        let (mut seen, mut report) = (Seen::default(), Report::default());
+        for pass in plan() {
+            let mut count = 0;
+            let mut cursor = Cursor::At(Vec::new());
+            while let Cursor::At(key) = cursor {
+                let (rows, next) = pass.read_rows(reader, &key)?;
+                cursor = next;
+                for (key, value) in rows {
+                    count += 1;
+                    if count % PROGRESS_ROWS == 0 {
+                        (self.progress)(pass.place(), count);
+                    }
+                    let row = pass.visit(reader, &mut seen, &key, &value)?;
+                    report.add(row.findings, row.mends.len());
                 }
             }
-        })?;
-        failure.map_or(Ok(()), Err)
-    }
-
-    fn count(&mut self, place: &'static str) {
-        let count = self.report.counts.entry(place).or_default();
-        *count += 1;
-        if count.is_multiple_of(PROGRESS_ROWS) {
-            (self.progress)(place, *count);
+            let end = pass.visit_end(reader, &mut seen)?;
+            report.add(end.findings, end.mends.len());
+            report.counts.insert(pass.place(), count);
         }
-    }
-
-    fn found(&mut self, finding: Finding) {
-        if self.report.findings.len() < FINDINGS_MAX {
-            self.report.findings.push(finding);
-        } else {
-            self.report.more_findings += 1;
-        }
-    }
-}
-
-/// A row that is being looked at.
-struct Row<'c, 'a> {
-    checker: &'c mut Checker<'a>,
-    place: &'static str,
-    subject: String,
-}
-
-impl<'a> Row<'_, 'a> {
-    fn reader(&self) -> &'a Reader {
-        self.checker.reader
-    }
-
-    /// Notes that something is wrong with the row.
-    fn found(&mut self, problem: impl Into<String>) {
-        let (place, subject) = (self.place, self.subject.clone());
-        self.checker.found(Finding { place, subject, problem: problem.into() });
-    }
-
-    /// Notes `problem` unless `holds`.
-    fn expect(&mut self, holds: bool, problem: &str) {
-        if !holds {
-            self.found(problem);
-        }
+        report.used = seen.used;
+        Ok(report)
     }
 }

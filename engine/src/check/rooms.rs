@@ -1,130 +1,216 @@
-//! Rooms: heads, current state and members must agree.
+//! Rooms: heads, current state and members must agree with the timeline and with each other.
 
 use std::collections::BTreeMap;
 
-use super::{Checker, Row};
+use super::{
+    pass::{Pass, Row, readable},
+    snapshots::{are_equal, is_whole},
+};
 use crate::{
-    core::num::{EventNum, RoomNum, TextNum, UserNum},
-    room::decode_body,
+    core::num::{EventNum, NodeId, RoomNum, StateKeyId, UserNum},
+    room::{RoomCtx, fork, room_version},
     store::{
-        Reader, StorageError, schema,
+        StorageError, schema,
         schema::{EventStatus, Membership, RoomHead},
     },
 };
 
-const MEMBERSHIPS: [Membership; 5] =
-    [Membership::Join, Membership::Invite, Membership::Knock, Membership::Leave, Membership::Ban];
+mod members;
 
-type Members = BTreeMap<UserNum, (Membership, EventNum)>;
-
-pub(super) fn check(checker: &mut Checker<'_>) -> Result<(), StorageError> {
-    checker.rows(&schema::ROOM_HEADS, |row, room, head| {
-        row.reader().room_id(room)?;
-        extremities(row, room, &head)?;
-        state(row, room, &head)?;
-        members(row, room, &head)
-    })?;
-    checker.rows(&schema::MEMBERS, |row, (room, membership, user), event| {
-        let seen = row.reader().user_room(user, room)?.map(|seen| seen.value);
-        let agrees = seen.is_some_and(|seen| seen.membership as u8 == membership && seen.event == event);
-        row.expect(agrees, "the user's row of this room says something else");
-        Ok(())
-    })?;
-    checker.rows(&schema::USER_ROOMS, |row, (user, room), seen| {
-        // A room that this server is not in has no rows of members.
-        if row.reader().has(&schema::ROOM_HEADS, &room)? {
-            let key = (room, seen.value.membership as u8, user);
-            let member = row.reader().get(&schema::MEMBERS, &key)?;
-            row.expect(member == Some(seen.value.event), "the room's row of this user says something else");
-        }
-        Ok(())
-    })
+pub(super) fn passes() -> Vec<Pass> {
+    let mut passes = vec![Pass::over(&schema::ROOM_HEADS, head).finish(missing_heads)];
+    passes.extend(members::passes());
+    passes
 }
 
-fn extremities(row: &mut Row<'_, '_>, room: RoomNum, head: &RoomHead) -> Result<(), StorageError> {
-    let reader = row.reader();
-    row.expect(!head.extremities.is_empty(), "the room has no last event");
-    for (num, id) in &head.extremities {
-        let Some(header) = reader.get(&schema::EVENT_HEADERS, num)? else {
-            row.found(format!("the last event {id} is not there"));
-            continue;
-        };
-        let body = reader.get(&schema::EVENT_BODIES, num)?;
-        let named = body.as_ref().and_then(decode_body).is_some_and(|(found, _)| *found == **id);
-        row.expect(named, &format!("the last event {id} has another id"));
-        row.expect(header.value.room == room, &format!("the last event {id} is of another room"));
-        row.expect(header.value.depth <= head.depth, &format!("the last event {id} is deeper than the room"));
-        if head.extremities.len() == 1 && header.value.status == EventStatus::Accepted {
-            let agrees = header.value.state_after == head.state;
-            row.expect(agrees, "the current state is not the one after the last event");
-        }
+/// The members of a state: the membership of each user, and the event that says so.
+type Members = BTreeMap<UserNum, (Membership, EventNum)>;
+
+fn head(row: &mut Row<'_>, room: RoomNum, head: RoomHead) -> Result<(), StorageError> {
+    if row.is_going(room) {
+        return Ok(());
+    }
+    let named = row.room_id(room)?.is_some();
+    row.expect(named, "the room's number has no name");
+    room_version(head.version)?;
+    let Some(seen) = row.seen.rooms.get_mut(&room) else {
+        row.found("the room has no events");
+        return Ok(());
+    };
+    seen.has_head = true;
+    let mut right = head.clone();
+    extremities(row, room, &head, &mut right)?;
+    let is_readable = current_state(row, room, &head, &mut right)?;
+    if is_readable {
+        members::check(row, room, &mut right, &head)?;
+    }
+    if right != head {
+        row.put(&schema::ROOM_HEADS, &room, &right);
     }
     Ok(())
 }
 
-/// The tree is whole, and each of its entries is a state event of this type and key.
-fn state(row: &mut Row<'_, '_>, room: RoomNum, head: &RoomHead) -> Result<(), StorageError> {
+/// Rooms that have a timeline and no head.
+fn missing_heads(row: &mut Row<'_>) -> Result<(), StorageError> {
+    let rooms: Vec<RoomNum> =
+        row.seen.rooms.iter().filter(|(_, seen)| !seen.has_head).map(|(room, _)| *room).collect();
+    for room in rooms {
+        row.subject = format!("{room:?}");
+        row.found("the room has events but no head");
+        let Some(version) = super::timeline::version_of(row, room)? else { continue };
+        let none = RoomHead {
+            version,
+            extremities: Vec::new(),
+            depth: 0,
+            state: NodeId(0),
+            joined: 0,
+            invited: 0,
+            partial_state: false,
+            forked: false,
+        };
+        // What stands in it is put right when it is visited.
+        row.put(&schema::ROOM_HEADS, &room, &none);
+    }
+    Ok(())
+}
+
+/// The extremities are the accepted events that no accepted one follows.
+fn extremities(
+    row: &mut Row<'_>,
+    room: RoomNum,
+    head: &RoomHead,
+    right: &mut RoomHead,
+) -> Result<(), StorageError> {
+    let Some(seen) = row.seen.rooms.get(&room) else { return Ok(()) };
+    let depth = seen.depth;
+    let was_forked = seen.was_forked;
+    let mut ends: Vec<(EventNum, bool)> = seen.open.iter().map(|num| (*num, true)).collect();
+    ends.extend(seen.doubtful.iter().map(|num| (*num, false)));
+    ends.sort_unstable();
+    let mut found = Vec::new();
+    for (num, is_sure) in &ends {
+        let is_listed = head.extremities.iter().any(|(listed, _)| listed == num);
+        if *is_sure || is_listed {
+            // An event without a body is told of elsewhere; it cannot be named, and so not be built upon.
+            found.extend(row.body(*num)?.map(|(id, _)| (*num, id.to_string())));
+        }
+    }
+    if found.is_empty()
+        && let Some((last, _)) = ends.last()
+    {
+        found.extend(row.body(*last)?.map(|(id, _)| (*last, id.to_string())));
+    }
+    let mut listed = head.extremities.clone();
+    listed.sort_unstable();
+    if !row.expect(listed == found, "the last events are not those that nothing follows") {
+        right.extremities = found;
+    }
+    if !row.expect(head.depth >= depth, "an event is deeper than the room") {
+        right.depth = depth;
+    }
+    if !row.expect(head.forked || !was_forked, "the room has been forked and does not say so") {
+        right.forked = true;
+    }
+    let mut partial_state = false;
+    for (num, _) in &right.extremities.clone() {
+        let header = row.header(*num)?.map(|header| header.value);
+        partial_state |= header.as_ref().is_some_and(|header| header.partial_state);
+        let version = header.map(|header| header.version);
+        if !row.expect(version == Some(head.version), "the room has another version than its last event") {
+            right.version = version.unwrap_or(head.version);
+        }
+    }
+    right.partial_state = partial_state;
+    let problem = "whether the current state lacks members is not what its last events say";
+    row.expect(head.partial_state == partial_state, problem);
+    Ok(())
+}
+
+/// The current state is whole, and what resolution makes of those after the last events. Returns whether it can be read.
+fn current_state(
+    row: &mut Row<'_>,
+    room: RoomNum,
+    head: &RoomHead,
+    right: &mut RoomHead,
+) -> Result<bool, StorageError> {
+    let mut after = Vec::new();
+    for (num, _) in &right.extremities {
+        if let Some(header) = row.header(*num)?
+            && is_whole(row, room, header.value.state_after)?
+        {
+            after.push(header.value.state_after);
+        }
+    }
+    let all_known = after.len() == right.extremities.len();
+    after.sort_unstable();
+    after.dedup();
+    let mut readable = is_whole(row, room, head.state)?;
+    row.expect(readable, "the current state is not whole");
+    match after.as_slice() {
+        [after] if all_known => {
+            let agrees = readable && are_equal(row, room, *after, head.state)?;
+            if !row.expect(agrees, "the current state is not the one after the last event") {
+                right.state = *after;
+                readable = true;
+            }
+        }
+        [_, _, ..] if all_known => {
+            let agrees = readable && is_resolved(row, room, right, &after)?;
+            if !row.expect(agrees, "the current state is not what those after the last events make") {
+                let right = right.clone();
+                row.mend(schema::ROOM_HEADS.name, move |tx| {
+                    let (id, version) = (tx.room_id(room)?, room_version(right.version)?);
+                    let mut ctx = RoomCtx { num: room, id, version, head: right };
+                    ctx.head.state = fork::merged(tx, &ctx, after)?;
+                    ctx.save(tx);
+                    Ok(())
+                });
+                // Members are looked at when the state is right.
+                row.is_unfinished = true;
+                return Ok(false);
+            }
+        }
+        _ => {}
+    }
+    if readable {
+        entries(row, room, right.state)?;
+    }
+    Ok(readable)
+}
+
+/// Whether the current state is what state resolution makes of several snapshots.
+fn is_resolved(
+    row: &Row<'_>,
+    room: RoomNum,
+    head: &RoomHead,
+    snapshots: &[NodeId],
+) -> Result<bool, StorageError> {
+    let Some(first) = snapshots.first().copied() else { return Ok(true) };
     let reader = row.reader();
-    reader.check_snapshot(room, head.state)?;
-    for (key, num) in reader.state_entries(room, head.state)? {
-        let header = reader.get(&schema::EVENT_HEADERS, &num)?;
-        let agrees = header.is_some_and(|header| {
+    let version = room_version(head.version)?;
+    let mut expected: BTreeMap<StateKeyId, Option<EventNum>> =
+        fork::resolved(reader, version, room, snapshots)?.into_iter().collect();
+    for change in reader.state_difference(room, first, head.state)? {
+        if expected.remove(&change.key) != Some(change.after) {
+            return Ok(false);
+        }
+    }
+    for (key, value) in expected {
+        if reader.state_num_at(room, first, key)? != value {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Each entry is a state event of this type and key.
+fn entries(row: &mut Row<'_>, room: RoomNum, snapshot: NodeId) -> Result<(), StorageError> {
+    for (key, num) in row.reader().state_entries(room, snapshot)? {
+        let agrees = row.header(num)?.is_some_and(|header| {
             let header = header.value;
             header.room == room && header.kind == key.kind() && header.state_key == Some(key.state_key())
         });
         row.expect(agrees, &format!("the state has event number {} under a key that is not its own", num.0));
     }
     Ok(())
-}
-
-/// The rows of members are those of the current state, and are counted right.
-fn members(row: &mut Row<'_, '_>, room: RoomNum, head: &RoomHead) -> Result<(), StorageError> {
-    let reader = row.reader();
-    let mut rows = Members::new();
-    for membership in MEMBERSHIPS {
-        let users = reader.members(room, membership)?;
-        let count = users.len() as u64;
-        for (user, event) in users {
-            if rows.insert(user, (membership, event)).is_some() {
-                row.found(format!("user number {} has two memberships", user.0));
-            }
-        }
-        match membership {
-            Membership::Join => row.expect(head.joined == count, "the joined members are counted wrong"),
-            Membership::Invite => row.expect(head.invited == count, "the invited users are counted wrong"),
-            _ => {}
-        }
-    }
-    let state = match reader.text_num("m.room.member")? {
-        Some(kind) => members_of_state(reader, room, head, kind)?,
-        None => Members::new(),
-    };
-    for (user, member) in &state {
-        row.expect(
-            rows.get(user) == Some(member),
-            &format!("the rows of members lack or contradict the state for user number {}", user.0),
-        );
-    }
-    for user in rows.keys().filter(|user| !state.contains_key(user)) {
-        row.found(format!("user number {} is a member in the rows but not in the state", user.0));
-    }
-    Ok(())
-}
-
-fn members_of_state(
-    reader: &Reader,
-    room: RoomNum,
-    head: &RoomHead,
-    kind: TextNum,
-) -> Result<Members, StorageError> {
-    let mut members = Members::new();
-    for (key, num) in reader.state_of_kind(room, head.state, kind)? {
-        let pdu = reader.event(num)?.pdu()?;
-        let membership = pdu.membership().and_then(Membership::from_name);
-        let user = reader.user_num(&reader.text(key.state_key())?)?;
-        if let (Some(user), Some(membership)) = (user, membership) {
-            members.insert(user, (membership, num));
-        }
-    }
-    Ok(members)
 }

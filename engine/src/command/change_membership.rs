@@ -7,7 +7,7 @@ use crate::{
     command::{Command, Lanes},
     core::event::JsonObject,
     error::{Denied, Result},
-    room::{RoomCtx, append, membership},
+    room::{RoomCtx, append, membership, upgrade},
     store::{Tx, schema::Membership},
 };
 
@@ -64,7 +64,12 @@ impl Command for ChangeMembership {
     type Output = ();
 
     fn lanes(&self) -> Lanes {
-        Lanes::default().room(&self.room_id)
+        let lanes = Lanes::default().room(&self.room_id);
+        match self.action {
+            // Who joins may bring settings along.
+            MembershipAction::Join => lanes.user(&self.target),
+            _ => lanes,
+        }
     }
 
     fn run(&self, tx: &mut Tx) -> Result<()> {
@@ -94,6 +99,9 @@ impl Command for ChangeMembership {
         let new = membership::member_event(&self.sender, &self.target, content, now_ms);
         append(tx, &mut room, new)?;
         room.save(tx);
+        if let (MembershipAction::Join, Some(user)) = (self.action, tx.user_num(&self.target)?) {
+            upgrade::carry_settings(tx, user, &room)?;
+        }
         Ok(())
     }
 }

@@ -24,7 +24,8 @@ impl Command for SetAlias {
     type Output = ();
 
     fn lanes(&self) -> Lanes {
-        Lanes::default().name(alias::localpart(&self.alias))
+        // The room's lane keeps the alias from a room that is being replaced.
+        Lanes::default().name(alias::localpart(&self.alias)).room(&self.room_id)
     }
 
     fn run(&self, tx: &mut Tx) -> Result<()> {

@@ -6,6 +6,7 @@
 use serde_json::Value;
 
 use crate::{
+    account::presence,
     command::{Command, Lanes},
     core::{auth::Reason, event::JsonObject, num::UserNum},
     error::{Denied, Invalid, Result},
@@ -84,6 +85,7 @@ impl Command for SendEvent {
             membership::remove_guests(tx, &mut room)?;
         }
         room.save(tx);
+        presence::acted(tx, sender);
         if let Some(key) = transaction_key {
             tx.put(&schema::TRANSACTIONS, &key, &Positioned { pos, value: event.event_id.to_string() });
         }

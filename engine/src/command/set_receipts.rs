@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use crate::{
-    account::account_data,
+    account::{account_data, presence},
     command::{Command, Lanes},
     core::num::{RoomNum, UserNum},
     error::{Denied, Error, Invalid, Result},
@@ -68,6 +68,7 @@ impl Command for SetReceipts {
             }
             set_fully_read(tx, room, user, &event)?;
         }
+        presence::acted(tx, user);
         Ok(())
     }
 }
@@ -112,7 +113,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::{core::num::StreamPos, fixture::World};
+    use crate::{core::num::StreamPos, fixture::World, stream};
 
     const ROOM: &str = "!room:here.example";
     const ALICE: &str = "@alice:here.example";
@@ -171,6 +172,28 @@ mod tests {
         world.engine.write(set).wait().unwrap();
         assert_eq!(told(&world, ALICE, StreamPos::ZERO), Value::Null);
         assert!(told(&world, BOB, StreamPos::ZERO)[&event_id]["m.read.private"][BOB].is_object());
+    }
+
+    #[test]
+    fn private_receipts_wake_their_user_only() {
+        let world = world();
+        let event_id = world.message(ROOM, ALICE, "1");
+        let has_news = |user: &str, since| {
+            world.ask(|reader| {
+                let user = reader.user_num(user)?.unwrap();
+                stream::activate(reader, user)?;
+                Ok(reader.shared.watch.has_news(user, since))
+            })
+        };
+        for user in [ALICE, BOB] {
+            has_news(user, StreamPos::ZERO);
+        }
+        let before = world.engine.position();
+        let private = SetReceipts { read_private: Some(event_id.clone()), ..receipts(BOB) };
+        world.engine.write(private).wait().unwrap();
+        assert_eq!((has_news(ALICE, before), has_news(BOB, before)), (Some(false), Some(true)));
+        read(&world, BOB, &event_id, None).unwrap();
+        assert_eq!(has_news(ALICE, before), Some(true));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Specification: client-server API, "Typing Notifications".
 
 use crate::{
+    account::presence,
     command::{Command, Lanes},
     error::{Denied, Result},
     room::visibility::Viewer,
@@ -46,6 +47,7 @@ impl Command for SetTyping {
         let until_ms = if self.typing { tx.shared.clock.now_ms() + timeout_ms } else { 0 };
         tx.next_position();
         tx.touch(Touch::Typing { user, room, until_ms });
+        presence::acted(tx, user);
         Ok(())
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod acl;
 pub mod auth;
+pub mod checked;
 pub mod event;
 pub mod filter;
 mod glob;
@@ -11,5 +12,6 @@ pub mod num;
 pub mod power_levels;
 mod property_path;
 pub mod push_rules;
+pub mod resolve;
 pub mod version;
 pub mod visibility;

@@ -53,9 +53,9 @@ impl StateKeyId {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct StreamPos(pub i64);
 
-/// How many placeholders there can be, that is, how many positions one batch may take. A join of a huge room takes
-/// none of them for its state events, so a million is far beyond any real batch.
-const PLACEHOLDERS: i64 = 1 << 20;
+/// How many placeholders there can be, that is, how many positions one batch may take: as many as their index has. A gap
+/// in a timeline takes some millions at once.
+const PLACEHOLDERS: i64 = 1 << 32;
 
 impl StreamPos {
     /// Before every live position.

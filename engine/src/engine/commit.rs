@@ -1,4 +1,14 @@
 //! Staging and the committer: positions in commit order, one sync for all that wait, published last.
+//!
+//! A commit that fails may have been written all the same (see `Backend::commit`). Nothing is staged or committed on a
+//! guess: the committer reads back whether what the group leaves is there. If it is, the group is published as if the
+//! commit had succeeded; if it is not, the group is given up, with all that was staged after it; if the store cannot be
+//! read either, the group stays in doubt and is settled before the next commit is tried. Positions and numbers of a group
+//! given up are not used again.
+//!
+//! What is left, and cannot be closed from this side of a disk that takes no more writes: a batch answered with an error
+//! may be there after a restart, whole, if nothing was committed since. It is the last of all then, so that no later
+//! write rests on its absence, and its transaction id, which is part of it, makes the client's retry find it.
 
 use std::{
     sync::{
@@ -20,6 +30,12 @@ use crate::{
     store::{CarriedName, Change, StorageError, Tx},
 };
 
+mod outcome;
+#[cfg(test)]
+mod tests;
+
+use outcome::is_in_effect;
+
 /// Bytes of changes that one group takes at most; what is staged beyond waits for the next. Bounds the latency of the
 /// first in a group, and stays below what a distributed engine would take.
 const GROUP_BYTES_MAX: usize = 8 << 20;
@@ -29,6 +45,8 @@ const GROUP_BYTES_MAX: usize = 8 << 20;
 const LEAD_AFTER_IDLE: Duration = Duration::from_millis(1);
 /// Not when the last commit took longer than this: on a slow disk, whoever writes has other things to do meanwhile.
 const LEAD_COMMIT_MAX: Duration = Duration::from_millis(1);
+/// What a remembered resolution costs: two roots on average, and the entry.
+const RESOLVED_BYTES: usize = 128;
 
 /// One staged batch.
 struct Staged {
@@ -37,7 +55,10 @@ struct Staged {
     last_pos: StreamPos,
     names: Vec<CarriedName>,
     touches: Touches,
-    replaced: Vec<Arc<Event>>,
+    /// Events that it wrote.
+    events: Vec<Arc<Event>>,
+    /// Whether some of them were there before.
+    rewrites: bool,
     ticket: Arc<Ticket>,
     number: u64,
 }
@@ -77,9 +98,10 @@ impl Ticket {
         }
     }
 
+    /// Tells whoever waits; the first word counts.
     fn finish(&self, result: Result<(), StorageError>) {
         let mut state = self.state.lock();
-        state.result = Some(result);
+        state.result.get_or_insert(result);
         let waker = state.waker.take();
         drop(state);
         self.done.notify_all();
@@ -95,8 +117,15 @@ pub(super) struct Queue {
     filled: Condvar,
     /// Grows with each failed commit; a decision begun in an older epoch may rest on what never came to be.
     epoch: AtomicU64,
-    /// Only one committer at a time, also when it is whoever writes.
-    committing: Mutex<()>,
+    /// Only one committer at a time, also when it is whoever writes; with the group that is in doubt.
+    committing: Mutex<Option<Doubt>>,
+}
+
+/// A group whose commit failed, and of which it could not be read whether it was written. Whoever waited for it has
+/// their error.
+struct Doubt {
+    group: Vec<Staged>,
+    changes: Vec<Change>,
 }
 
 struct Inner {
@@ -149,7 +178,7 @@ impl Queue {
             inner: Mutex::new(inner),
             filled: Condvar::new(),
             epoch: AtomicU64::new(0),
-            committing: Mutex::new(()),
+            committing: Mutex::new(None),
         }
     }
 
@@ -197,8 +226,17 @@ impl Shared {
         let first = StreamPos(inner.pos.0 + 1);
         inner.pos = StreamPos(inner.pos.0 + positions);
         inner.number += 1;
-        for (event, index) in &tx.events {
+        for (event, index) in &tx.positions {
             event.set_position(StreamPos(first.0 + i64::from(*index)));
+        }
+        // From here on the commands that come see these events as they are now.
+        if tx.rewrites {
+            self.rewrites.fetch_add(1, Ordering::AcqRel);
+        }
+        let events: Vec<Arc<Event>> = tx.written_events().cloned().collect();
+        self.remember(&events);
+        for (snapshots, resolved) in &tx.resolved {
+            self.resolved.insert(snapshots.clone(), Arc::new(*resolved), RESOLVED_BYTES);
         }
         let mut changes = tx.batch.resolve(first);
         let pos = inner.pos;
@@ -212,7 +250,8 @@ impl Shared {
             last_pos: inner.pos,
             names: tx.names,
             touches: tx.touches,
-            replaced: tx.replaced,
+            events,
+            rewrites: tx.rewrites,
             ticket: ticket.clone(),
             number: inner.number,
         };
@@ -226,33 +265,87 @@ impl Shared {
         Some(Stage { ticket, leads })
     }
 
+    /// Sees to it that nothing up to these numbers is given out any more, where the reserved marks were behind what is
+    /// in use. Returns whether they were; the next batch then writes them anew.
+    pub(crate) fn move_ahead(&self, pos: StreamPos, event: u64, node: u64) -> bool {
+        let mut inner = self.queue.inner.lock();
+        let Reserved { pos: pos_mark, events, nodes } = inner.reserved;
+        let is_behind = pos.0 > pos_mark || event > events || node > nodes;
+        if is_behind {
+            inner.pos = inner.pos.max(pos);
+            self.counters.events.fetch_max(event + 1, Ordering::Relaxed);
+            self.counters.nodes.fetch_max(node + 1, Ordering::Relaxed);
+            inner.reserved = Reserved::default();
+        }
+        is_behind
+    }
+
     /// Commits all that is staged now. To be called by who leads, or by the committer.
     pub(super) fn commit_staged(self: &Arc<Self>) {
-        let committing = self.queue.committing.lock();
         let begun = Instant::now();
-        let group = take_group(&mut self.queue.inner.lock().staged);
-        if !group.is_empty() {
-            self.commit_group(group);
-        }
+        self.commit_what_is_staged();
         let mut inner = self.queue.inner.lock();
         inner.committing = false;
         inner.last_commit = Some((Instant::now(), begun.elapsed()));
         let is_awaited = inner.closed || !inner.staged.is_empty();
         drop(inner);
-        drop(committing);
         if is_awaited {
             self.queue.filled.notify_one();
         }
     }
 
-    fn commit_group(self: &Arc<Self>, mut group: Vec<Staged>) {
+    fn commit_what_is_staged(self: &Arc<Self>) {
+        let mut doubt = self.queue.committing.lock();
+        let group = take_group(&mut self.queue.inner.lock().staged);
+        if group.is_empty() {
+            return;
+        }
+        match self.settle(&mut doubt) {
+            Ok(()) => *doubt = self.commit_group(group),
+            Err(error) => self.abandon(&group, &error),
+        }
+    }
+
+    fn remember(&self, events: &[Arc<Event>]) {
+        for event in events {
+            self.events.replace(event.num, event.clone(), event.weight());
+        }
+    }
+
+    /// Finds out what became of the group that is in doubt.
+    fn settle(self: &Arc<Self>, doubt: &mut Option<Doubt>) -> Result<(), StorageError> {
+        let Some(Doubt { changes, .. }) = doubt else { return Ok(()) };
+        let written = is_in_effect(&*self.backend, changes)?;
+        if let Some(Doubt { group, .. }) = doubt.take().filter(|_| written) {
+            self.publish(group);
+        }
+        Ok(())
+    }
+
+    /// Commits a group, and returns it when it is not known what became of it.
+    fn commit_group(self: &Arc<Self>, mut group: Vec<Staged>) -> Option<Doubt> {
         let changes: Vec<Change> =
             group.iter_mut().flat_map(|staged| std::mem::take(&mut staged.changes)).collect();
         // What is only in memory (typing) takes positions, but nothing is written for it.
-        let result = if changes.is_empty() { Ok(()) } else { self.backend.commit(changes, self.durability) };
-        match result {
-            Ok(()) => self.publish(group),
-            Err(error) => self.abandon(group, &error),
+        let result = if changes.is_empty() { Ok(()) } else { self.backend.commit(&changes, self.durability) };
+        let Err(error) = result else {
+            self.publish(group);
+            return None;
+        };
+        match is_in_effect(&*self.backend, &changes) {
+            Ok(true) => {
+                tracing::warn!(%error, "a commit was written though it seemed to fail");
+                self.publish(group);
+                None
+            }
+            Ok(false) => {
+                self.abandon(&group, &error);
+                None
+            }
+            Err(_) => {
+                self.abandon(&group, &error);
+                Some(Doubt { group, changes })
+            }
         }
     }
 
@@ -266,12 +359,16 @@ impl Shared {
             self.sessions.note(staged.last_pos, &staged.touches);
             self.watch.note(staged.last_pos, &staged.touches, &mut wakers);
         }
-        for event in group.iter().flat_map(|staged| &staged.replaced) {
-            self.events.replace(event.num, event.clone(), event.weight());
+        if group.iter().any(|staged| staged.rewrites) {
+            // Whoever read an older moment meanwhile may have remembered what is no longer so.
+            self.rewrites.fetch_add(1, Ordering::AcqRel);
+            group.iter().filter(|staged| staged.rewrites).for_each(|staged| self.remember(&staged.events));
         }
         *self.published.write() = Arc::new(Published { moment: self.backend.snapshot(), pos });
         self.overlay.lift(number);
-        self.queue.inner.lock().settled = number;
+        let mut inner = self.queue.inner.lock();
+        inner.settled = inner.settled.max(number);
+        drop(inner);
         for staged in &group {
             staged.ticket.finish(Ok(()));
         }
@@ -279,15 +376,19 @@ impl Shared {
     }
 
     /// Fails the group and everything staged since, which may build on it.
-    fn abandon(&self, group: Vec<Staged>, error: &StorageError) {
+    fn abandon(&self, group: &[Staged], error: &StorageError) {
         tracing::error!(%error, "a commit failed; nothing of it is acknowledged");
         let mut inner = self.queue.inner.lock();
         self.queue.epoch.fetch_add(1, Ordering::AcqRel);
         let since = std::mem::take(&mut inner.staged);
         inner.settled = inner.number;
         self.overlay.lift(inner.number);
-        // Caches may hold events of the group that never came to be. Their numbers are never given out again, and no
-        // index leads to them, so they are only dead weight until evicted. The reserved marks may not have been written.
+        // What never came to be is forgotten; the next reader finds what is on disk.
+        for event in group.iter().chain(&since).flat_map(|staged| &staged.events) {
+            self.events.forget(&event.num);
+        }
+        self.resolved.clear();
+        // The reserved marks may not have been written.
         inner.reserved = Reserved::default();
         drop(inner);
         for staged in group {

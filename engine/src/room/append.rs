@@ -1,26 +1,26 @@
-//! The append path: a local event is built on the room's head, authorised, signed, and written with every index it is in.
-//!
-//! Invariant: all rows of an event are in one batch. A plain message writes no state.
+//! The append path: a local event is built on the room's head, authorised, signed, and taken in (`accept`).
 
 use std::sync::Arc;
 
-use super::{Event, RoomCtx, event::encode_body, members, redactions, relations, state};
+use super::{
+    Event, RoomCtx,
+    accept::{Arrival, accept},
+    fork,
+    snapshot::SnapshotState,
+};
 use crate::{
     core::{
         auth::{self, AuthState},
         event::{EventBuilder, EventReference, JsonObject, Pdu, reference_hash_of_json},
-        num::{EventNum, StateKeyId, StreamPos, TextNum},
-        power_levels::PowerLevels,
+        num::{EventNum, NodeId, TextNum},
         version::{EventIdFormat, RoomVersion},
     },
-    engine,
     error::{Denied, Invalid, Result},
-    store::{
-        Positioned, Reader, StorageError, Tx, schema,
-        schema::{EventHeader, EventStatus, RoomHead},
-    },
-    stream::Touch,
+    store::{Reader, StorageError, Tx},
 };
+
+/// How many events a new one follows at most: fewer than the 20 that an event may name, as on other servers.
+const PREV_EVENTS_MAX: usize = 10;
 
 /// The random part of an event id in room versions 1 and 2: over 100 bits.
 const EVENT_LOCALPART_CHARS: usize = 18;
@@ -42,29 +42,6 @@ pub(crate) struct NewEvent<'a> {
     pub transaction: Option<(TextNum, String)>,
 }
 
-/// The room's current state as authorisation sees it.
-struct CurrentState<'a> {
-    reader: &'a Reader,
-    room: &'a RoomCtx,
-}
-
-impl CurrentState<'_> {
-    fn event(&self, kind: &str, state_key: &str) -> Option<Arc<Event>> {
-        // The entries that authorisation asks for were read, and failures reported, when auth events were selected.
-        self.room.state(self.reader, kind, state_key).ok().flatten()
-    }
-}
-
-impl AuthState for CurrentState<'_> {
-    fn get(&self, kind: &str, state_key: &str) -> Option<Arc<Pdu>> {
-        self.event(kind, state_key)?.pdu().ok()
-    }
-
-    fn power_levels(&self, _: &RoomVersion) -> Option<Arc<PowerLevels>> {
-        self.room.power_levels(self.reader).ok().flatten()
-    }
-}
-
 /// What a create event is judged by.
 struct NoState;
 
@@ -78,11 +55,52 @@ impl AuthState for NoState {
 ///
 /// Errors: [`Denied::Rule`] when the room's rules refuse it, [`Invalid::Event`] when it is malformed or too large.
 pub(crate) fn append(tx: &mut Tx, room: &mut RoomCtx, mut new: NewEvent<'_>) -> Result<Arc<Event>> {
-    let auth_events = select_auth_events(tx, room, &new)?;
-    let place = Place { version: room.version, room_id: Some(&room.id), head: Some(&room.head) };
-    let pdu = build(tx, &place, &mut new, &auth_events)?;
-    auth::check(room.version, &pdu, &CurrentState { reader: tx, room }).map_err(denied)?;
-    write(tx, room, new, Arc::new(pdu), auth_events)
+    let ends = chosen_ends(tx, room)?;
+    let auth = select_auth_events(tx, room, ends.state, &new)?;
+    let place =
+        Place { version: room.version, room_id: Some(&room.id), prev: &ends.events, depth: room.head.depth };
+    let pdu = build(tx, &place, &mut new, &auth)?;
+    for snapshot in [ends.state, room.head.state] {
+        let state = SnapshotState { reader: tx, room: room.num, snapshot, instead: &[] };
+        auth::check(room.version, &pdu, &state).map_err(denied)?;
+        if snapshot == room.head.state {
+            break;
+        }
+    }
+    let prev = ends.events.iter().map(|(num, _)| *num).collect();
+    let arrival = Arrival {
+        pdu: Arc::new(pdu),
+        known_as: None,
+        prev,
+        auth,
+        state_before: ends.state,
+        partial_state: room.head.partial_state,
+        transaction: new.transaction,
+    };
+    accept(tx, room, arrival)
+}
+
+/// The forward extremities that a new event follows, and the state after them.
+struct Ends {
+    events: Vec<(EventNum, String)>,
+    state: NodeId,
+}
+
+/// All of them, or where a room has been forked beyond measure the deepest.
+fn chosen_ends(tx: &mut Tx, room: &RoomCtx) -> Result<Ends, StorageError> {
+    let mut events = room.head.extremities.clone();
+    if events.len() <= PREV_EVENTS_MAX {
+        return Ok(Ends { events, state: room.head.state });
+    }
+    let mut ends: Vec<Arc<Event>> = Vec::with_capacity(events.len());
+    for (num, _) in &events {
+        ends.push(tx.event(*num)?);
+    }
+    ends.sort_by_key(|event| std::cmp::Reverse((event.header.depth, event.num)));
+    ends.truncate(PREV_EVENTS_MAX);
+    events.retain(|(num, _)| ends.iter().any(|event| event.num == *num));
+    let state = fork::state_after_all(tx, room, &ends)?;
+    Ok(Ends { events, state })
 }
 
 /// Makes a room by its create event, `new`. The room's id is random, or in versions that say so the hash of the event.
@@ -101,7 +119,7 @@ pub(crate) fn create(
     let pdu = loop {
         let pdu = build(
             tx,
-            &Place { version, room_id: new_room_id(tx, version).as_ref(), head: None },
+            &Place { version, room_id: new_room_id(tx, version).as_ref(), prev: &[], depth: 0 },
             &mut new,
             &[],
         )?;
@@ -114,7 +132,16 @@ pub(crate) fn create(
     };
     auth::check(version, &pdu, &NoState).map_err(denied)?;
     let mut room = RoomCtx::create(tx, &pdu.room_id, version)?;
-    let event = write(tx, &mut room, new, Arc::new(pdu), Vec::new())?;
+    let arrival = Arrival {
+        pdu: Arc::new(pdu),
+        known_as: None,
+        prev: Vec::new(),
+        auth: Vec::new(),
+        state_before: room.head.state,
+        partial_state: false,
+        transaction: new.transaction,
+    };
+    let event = accept(tx, &mut room, arrival)?;
     Ok((room, event))
 }
 
@@ -135,25 +162,32 @@ struct Place<'a> {
     version: &'static RoomVersion,
     /// `None` where the event itself makes the room's id.
     room_id: Option<&'a Arc<str>>,
-    /// `None` for the first event.
-    head: Option<&'a RoomHead>,
+    /// What it follows; nothing for the first event.
+    prev: &'a [(EventNum, String)],
+    /// The greatest depth in the room.
+    depth: u64,
 }
 
-fn select_auth_events(reader: &Reader, room: &RoomCtx, new: &NewEvent<'_>) -> Result<Vec<Arc<Event>>> {
+fn select_auth_events(
+    reader: &Reader,
+    room: &RoomCtx,
+    state: NodeId,
+    new: &NewEvent<'_>,
+) -> Result<Vec<Arc<Event>>> {
     let wanted = auth::auth_types(room.version, new.kind, new.sender, new.state_key, &new.content);
     let mut events = Vec::with_capacity(wanted.len());
     for (kind, state_key) in wanted {
-        events.extend(room.state(reader, kind, state_key)?);
+        events.extend(reader.state_event(room.num, state, kind, state_key)?);
     }
     Ok(events)
 }
 
 fn build(tx: &Tx, place: &Place<'_>, new: &mut NewEvent<'_>, auth_events: &[Arc<Event>]) -> Result<Pdu> {
-    let Place { version, room_id, head } = *place;
+    let Place { version, room_id, prev, depth } = *place;
     // Only the versions whose events have ids of their own refer to others with hashes, for which they must be read.
     let own_ids = version.event_ids == EventIdFormat::Own;
     let mut prev_events = Vec::new();
-    for (num, event_id) in head.iter().flat_map(|head| &head.extremities) {
+    for (num, event_id) in prev {
         prev_events.push(match own_ids {
             true => reference(version, &*tx.event(*num)?)?,
             false => EventReference::from(Arc::<str>::from(event_id.as_str())),
@@ -168,7 +202,8 @@ fn build(tx: &Tx, place: &Place<'_>, new: &mut NewEvent<'_>, auth_events: &[Arc<
         redacts: new.redacts.map(Arc::from),
         prev_events,
         auth_events: auth_events.iter().map(|event| reference(version, event)).collect::<Result<_>>()?,
-        depth: head.map_or(0, |head| head.depth) + 1,
+
+        depth: depth.saturating_add(1),
         origin_server_ts: new.origin_server_ts,
         event_id_localpart: own_ids.then(|| tx.random_text(EVENT_LOCALPART_CHARS)),
     };
@@ -185,60 +220,4 @@ fn reference(version: &RoomVersion, event: &Event) -> Result<EventReference> {
         _ => None,
     };
     Ok(EventReference { event_id: event.event_id.clone(), reference_hash })
-}
-
-fn write(
-    tx: &mut Tx,
-    room: &mut RoomCtx,
-    new: NewEvent<'_>,
-    pdu: Arc<Pdu>,
-    auth_events: Vec<Arc<Event>>,
-) -> Result<Arc<Event>> {
-    let num = EventNum(engine::next(&tx.shared.counters.events));
-    let kind = tx.intern_text(&pdu.kind)?;
-    let state_key = pdu.state_key.as_deref().map(|key| tx.intern_text(key)).transpose()?;
-    let state_before = room.head.state;
-    if let Some(state_key) = state_key {
-        room.head.state = state::set(tx, room.num, state_before, StateKeyId::new(kind, state_key), num)?;
-    }
-    let header = EventHeader {
-        room: room.num,
-        version: room.head.version,
-        sender: tx.intern_user(&pdu.sender)?,
-        kind,
-        state_key,
-        prev: room.head.extremities.iter().map(|(num, _)| *num).collect(),
-        auth: auth_events.iter().map(|event| event.num).collect(),
-        depth: pdu.depth,
-        origin_server_ts: pdu.origin_server_ts,
-        status: EventStatus::Accepted,
-        redacted_by: None,
-        state_before,
-        state_after: room.head.state,
-        transaction: new.transaction,
-    };
-    let event = Arc::new(Event::new(num, pdu.event_id.clone(), header, pdu.json.clone()));
-    event.set_pdu(pdu.clone());
-    let pos = write_rows(tx, room, &event);
-    room.head.depth = pdu.depth;
-    room.head.extremities = vec![(num, pdu.event_id.to_string())];
-    if &*pdu.kind == "m.room.member" && pdu.state_key.is_some() {
-        members::apply(tx, room, &event, pos)?;
-    }
-    relations::apply(tx, room, &event, pos)?;
-    redactions::apply(tx, room, &event)?;
-    tx.touch(Touch::Room(room.num));
-    Ok(event)
-}
-
-fn write_rows(tx: &mut Tx, room: &RoomCtx, event: &Arc<Event>) -> StreamPos {
-    let pos = tx.next_position();
-    tx.put(&schema::EVENT_NUMS, &event.event_id.to_string(), &event.num);
-    let header = Positioned { pos, value: event.header.clone() };
-    tx.put(&schema::EVENT_HEADERS, &event.num, &header);
-    tx.put(&schema::EVENT_BODIES, &event.num, &encode_body(&event.event_id, &event.json));
-    tx.put(&schema::TIMELINE, &(room.num, pos), &event.num);
-    tx.cache_event(event);
-    tx.made_event(event.clone(), pos);
-    pos
 }

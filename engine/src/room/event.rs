@@ -7,11 +7,15 @@ use bytes::Bytes;
 use crate::{
     core::{
         event::{ClientFormat, Pdu, StoredEvent, write_client_event},
-        num::{EventNum, RoomNum, StreamPos, TextNum, UserNum},
+        num::{EventNum, RoomNum, StateKeyId, StreamPos, TextNum, UserNum},
         power_levels::PowerLevels,
+        resolve::AuthFacts,
         version::{ROOM_VERSIONS, RoomVersion},
     },
-    store::{InternedKind, Positioned, Reader, StorageError, schema, schema::EventHeader},
+    store::{
+        InternedKind, Positioned, Reader, StorageError, schema,
+        schema::{EventHeader, EventStatus},
+    },
 };
 
 /// What an event costs in the cache besides its JSON.
@@ -32,6 +36,7 @@ pub struct Event {
     pdu: OnceLock<Arc<Pdu>>,
     power_levels: OnceLock<Arc<PowerLevels>>,
     client_json: OnceLock<Bytes>,
+    auth_facts: OnceLock<Arc<AuthFacts>>,
 }
 
 impl Event {
@@ -45,6 +50,7 @@ impl Event {
             pdu: OnceLock::new(),
             power_levels: OnceLock::new(),
             client_json: OnceLock::new(),
+            auth_facts: OnceLock::new(),
         }
     }
 
@@ -60,6 +66,11 @@ impl Event {
 
     pub(crate) fn set_pdu(&self, pdu: Arc<Pdu>) {
         let _ = self.pdu.set(pdu);
+    }
+
+    /// Which entry of the state it is, if it is a state event.
+    pub(crate) fn state_key_id(&self) -> Option<StateKeyId> {
+        self.header.state_key.map(|state_key| StateKeyId::new(self.header.kind, state_key))
     }
 
     /// The rules that it obeys.
@@ -88,6 +99,24 @@ impl Event {
         let own = if self.num == create.num { None } else { Some(self.pdu()?) };
         let levels = PowerLevels::new(self.version()?, &*create.pdu()?, own.as_deref());
         Ok(self.power_levels.get_or_init(|| Arc::new(levels)).clone())
+    }
+
+    /// What state resolution reads of it; digested on first use.
+    pub(crate) fn auth_facts(&self) -> Result<Arc<AuthFacts>, StorageError> {
+        if let Some(facts) = self.auth_facts.get() {
+            return Ok(facts.clone());
+        }
+        let header = &self.header;
+        let rejected = header.status == EventStatus::Rejected;
+        let facts = AuthFacts::new(
+            self.pdu()?,
+            self.num,
+            &header.auth,
+            header.auth_depth,
+            rejected,
+            self.state_key_id(),
+        );
+        Ok(self.auth_facts.get_or_init(|| Arc::new(facts)).clone())
     }
 
     /// What every client gets of the event, from the opening brace up to where `unsigned` and the closing brace belong;
@@ -140,7 +169,10 @@ fn assemble(num: EventNum, header: Positioned<EventHeader>, body: &Bytes) -> Res
     let (event_id, json) = decode_body(body)
         .ok_or_else(|| StorageError::Corrupt(format!("the body of event number {}", num.0)))?;
     let event = Event::new(num, event_id, header.value, json);
-    event.set_position(header.pos);
+    // One of a transaction's own events does not know its position yet.
+    if header.pos.placeholder_index().is_none() {
+        event.set_position(header.pos);
+    }
     Ok(event)
 }
 
@@ -151,19 +183,29 @@ fn lost(num: EventNum) -> StorageError {
 impl Reader {
     /// The event with this number; that it is missing is corruption.
     pub fn event(&self, num: EventNum) -> Result<Arc<Event>, StorageError> {
-        if let Some(event) = self.shared.events.get(&num) {
+        if let Some(event) = self.remembered_event(num) {
             return Ok(event);
         }
         let header = self.get(&schema::EVENT_HEADERS, &num)?.ok_or_else(|| lost(num))?;
         let body = self.get(&schema::EVENT_BODIES, &num)?.ok_or_else(|| lost(num))?;
         let event = Arc::new(assemble(num, header, &body)?);
-        self.cache_event(&event);
+        self.remember_event(&event);
         Ok(event)
     }
 
     /// Many events, in their order, with at most two bulk reads.
     pub fn events(&self, nums: &[EventNum]) -> Result<Vec<Arc<Event>>, StorageError> {
-        let mut found: Vec<Option<Arc<Event>>> = nums.iter().map(|num| self.shared.events.get(num)).collect();
+        let found = self.find_events(nums)?;
+        nums.iter().zip(found).map(|(num, event)| event.ok_or_else(|| lost(*num))).collect()
+    }
+
+    /// The same without those that are not there: for who remembers numbers of events that may have been purged since.
+    pub(crate) fn events_left(&self, nums: &[EventNum]) -> Result<Vec<Arc<Event>>, StorageError> {
+        Ok(self.find_events(nums)?.into_iter().flatten().collect())
+    }
+
+    fn find_events(&self, nums: &[EventNum]) -> Result<Vec<Option<Arc<Event>>>, StorageError> {
+        let mut found: Vec<Option<Arc<Event>>> = nums.iter().map(|num| self.remembered_event(*num)).collect();
         let absent: Vec<EventNum> =
             nums.iter().zip(&found).filter(|(_, event)| event.is_none()).map(|(num, _)| *num).collect();
         if !absent.is_empty() {
@@ -171,19 +213,14 @@ impl Reader {
             let bodies = self.get_many(&schema::EVENT_BODIES, absent.iter().copied())?;
             let mut loaded = absent.into_iter().zip(headers.into_iter().zip(bodies));
             for place in found.iter_mut().filter(|place| place.is_none()) {
-                let Some((num, (header, body))) = loaded.next() else { break };
-                let header = header.ok_or_else(|| lost(num))?;
-                let body = body.ok_or_else(|| lost(num))?;
-                let event = Arc::new(assemble(num, header, &body)?);
-                self.cache_event(&event);
+                let Some((num, row)) = loaded.next() else { break };
+                let (Some(header), body) = row else { continue };
+                let event = Arc::new(assemble(num, header, &body.ok_or_else(|| lost(num))?)?);
+                self.remember_event(&event);
                 *place = Some(event);
             }
         }
-        Ok(found.into_iter().flatten().collect())
-    }
-
-    pub(crate) fn cache_event(&self, event: &Arc<Event>) {
-        self.shared.events.insert(event.num, event.clone(), event.weight());
+        Ok(found)
     }
 
     /// The number of the event with this id, if it is known here.

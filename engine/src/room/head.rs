@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use super::{Event, room_version};
+use super::{Event, room_version, snapshot::power_levels};
 use crate::{
     core::{
         num::{NodeId, RoomNum},
         power_levels::PowerLevels,
         version::{ROOM_VERSIONS, RoomVersion},
     },
-    error::{Error, Result, What},
+    error::{Conflict, Error, Result, What},
     store::{Reader, StorageError, Tx, schema, schema::RoomHead},
 };
 
@@ -34,9 +34,12 @@ impl RoomCtx {
         Ok(Some(Self { num, id: room_id.into(), version: room_version(head.version)?, head }))
     }
 
-    /// A room that has no events yet.
-    pub fn create(tx: &mut Tx, room_id: &str, version: &'static RoomVersion) -> Result<Self, StorageError> {
+    /// A room that has no events yet. Errors: [`Conflict::PurgeRunning`] while what was there before is being removed.
+    pub fn create(tx: &mut Tx, room_id: &str, version: &'static RoomVersion) -> Result<Self> {
         let num = tx.intern_room(room_id)?;
+        if tx.has(&schema::PURGES, &num)? {
+            return Err(Conflict::PurgeRunning.into());
+        }
         let index = ROOM_VERSIONS.iter().position(|known| known.id == version.id).unwrap_or_default();
         let head = RoomHead {
             version: index as u8,
@@ -45,6 +48,8 @@ impl RoomCtx {
             state: NodeId(0),
             joined: 0,
             invited: 0,
+            partial_state: false,
+            forked: false,
         };
         Ok(Self { num, id: room_id.into(), version, head })
     }
@@ -66,9 +71,7 @@ impl RoomCtx {
 
     /// The room's power levels, by default where it has set none; `None` before its create event.
     pub fn power_levels(&self, reader: &Reader) -> Result<Option<Arc<PowerLevels>>, StorageError> {
-        let Some(create) = self.state(reader, "m.room.create", "")? else { return Ok(None) };
-        let event = self.state(reader, "m.room.power_levels", "")?.unwrap_or_else(|| create.clone());
-        event.power_levels(&create).map(Some)
+        power_levels(|kind| self.state(reader, kind, ""))
     }
 }
 

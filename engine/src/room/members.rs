@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
-use super::{Event, RoomCtx, stripped_state::stripped_state};
+use super::{Event, RoomCtx, out_of_band, servers, stripped_state::stripped_state};
 use crate::{
-    core::num::{EventNum, RoomNum, StreamPos, UserNum},
+    core::{
+        identifiers,
+        num::{EventNum, RoomNum, StateKeyId, StreamPos, TextNum, UserNum},
+    },
     error::Result,
     store::{
         Direction, Positioned, Reader, StorageError, Tx, schema,
@@ -24,11 +27,13 @@ pub(crate) fn apply(tx: &mut Tx, room: &mut RoomCtx, event: &Arc<Event>, pos: St
     let user = tx.intern_user(user_id)?;
     let before = tx.get(&schema::USER_ROOMS, &(user, room.num))?.map(|row| row.value);
     let was = before.as_ref().map(|row| row.membership);
-    if let Some(was) = was {
-        tx.delete(&schema::MEMBERS, &(room.num, was as u8, user));
+    let counted = out_of_band::settle(tx, user, room.num, was)?;
+    if let Some(counted) = counted {
+        tx.delete(&schema::MEMBERS, &(room.num, counted as u8, user));
     }
     tx.put(&schema::MEMBERS, &(room.num, membership as u8, user), &event.num);
-    count(room, was, Some(membership));
+    count(room, counted, Some(membership));
+    servers::count(tx, room.num, (user, user_id), counted, Some(membership))?;
     let row = UserRoom {
         membership,
         event: event.num,
@@ -37,7 +42,10 @@ pub(crate) fn apply(tx: &mut Tx, room: &mut RoomCtx, event: &Arc<Event>, pos: St
             && before.as_ref().is_some_and(|row| row.forgotten),
         ever_joined: membership == Membership::Join || before.as_ref().is_some_and(|row| row.ever_joined),
         stripped_state: match membership {
-            Membership::Invite | Membership::Knock => Some(stripped_state(tx, room, event)?),
+            // Only users of this server ask for it.
+            Membership::Invite | Membership::Knock if is_local(tx, user_id) => {
+                Some(stripped_state(tx, room, event)?)
+            }
             _ => None,
         },
     };
@@ -50,6 +58,64 @@ pub(crate) fn apply(tx: &mut Tx, room: &mut RoomCtx, event: &Arc<Event>, pos: St
         }
         tx.touch(Touch::Membership { user, room: room.num, joined });
     }
+    tx.touch(Touch::User(user));
+    Ok(())
+}
+
+/// Whether the user is one of this server.
+pub(crate) fn is_local(reader: &Reader, user_id: &str) -> bool {
+    identifiers::server_name(user_id) == Some(&*reader.shared.server_name)
+}
+
+/// Writes the rows of a room that is entered: those of the members in `entries`, its state. Users of this server see their
+/// membership as it stands; they are told by what follows. O(members).
+pub(crate) fn fill(tx: &mut Tx, room: &mut RoomCtx, entries: &[(StateKeyId, EventNum)]) -> Result<()> {
+    let Some(kind) = tx.text_num("m.room.member")? else { return Ok(()) };
+    let pos = tx.next_position();
+    let mut servers = servers::Tally::default();
+    for (key, num) in entries.iter().filter(|(key, _)| key.kind() == kind) {
+        let user_id = tx.text(key.state_key())?;
+        let event = tx.event(*num)?;
+        if is_local(tx, &user_id) {
+            apply(tx, room, &event, pos)?;
+            continue;
+        }
+        let Some(membership) = event.pdu()?.membership().and_then(Membership::from_name) else { continue };
+        let user = tx.intern_user(&user_id)?;
+        tx.put(&schema::MEMBERS, &(room.num, membership as u8, user), num);
+        count(room, None, Some(membership));
+        servers.add(tx, room.num, (user, &user_id), membership)?;
+        let row = UserRoom {
+            membership,
+            event: *num,
+            forgotten: false,
+            ever_joined: membership == Membership::Join,
+            stripped_state: None,
+        };
+        tx.put(&schema::USER_ROOMS, &(user, room.num), &Positioned { pos, value: row });
+    }
+    Ok(servers.write(tx, room.num)?)
+}
+
+/// Ends the membership of a user whose membership event is no longer part of the current state, since `pos`.
+pub(crate) fn remove(tx: &mut Tx, room: &mut RoomCtx, state_key: TextNum, pos: StreamPos) -> Result<()> {
+    let user_id = tx.text(state_key)?;
+    let user = tx.intern_user(&user_id)?;
+    let Some(before) = tx.get(&schema::USER_ROOMS, &(user, room.num))? else { return Ok(()) };
+    let was = before.value.membership;
+    let counted = out_of_band::settle(tx, user, room.num, Some(was))?;
+    if let Some(counted) = counted {
+        tx.delete(&schema::MEMBERS, &(room.num, counted as u8, user));
+    }
+    count(room, counted, None);
+    servers::count(tx, room.num, (user, &user_id), counted, None)?;
+    let row = UserRoom { membership: Membership::Leave, stripped_state: None, ..before.value };
+    tx.put(&schema::USER_ROOMS, &(user, room.num), &Positioned { pos, value: row });
+    tx.put(&schema::USER_STREAM, &(user, pos), &UserNews::Membership(room.num));
+    if was == Membership::Join {
+        tx.put(&schema::MEMBER_STREAM, &(room.num, pos), &MemberChange { user, joined: false });
+    }
+    tx.touch(Touch::Membership { user, room: room.num, joined: false });
     tx.touch(Touch::User(user));
     Ok(())
 }

@@ -4,20 +4,20 @@
 
 use serde_json::Value;
 
-use super::{NewEvent, RoomCtx, append, presets::one};
+use super::{
+    NewEvent, RoomCtx, append,
+    presets::one,
+    restricted_join::{AUTHORISING_USER, Admission, admission},
+};
 use crate::{
     account::profile,
     core::{
         event::JsonObject,
         identifiers::{is_user_id, server_name},
-        power_levels::Field,
     },
     error::{Denied, Invalid, Result},
     store::{Reader, Tx, schema::Membership},
 };
-
-/// The property by which a join to a restricted room names who vouches for it.
-const AUTHORISING_USER: &str = "join_authorised_via_users_server";
 
 /// The content of a membership event. Who joins, knocks or is invited is shown with their profile.
 pub(crate) fn content(
@@ -104,60 +104,10 @@ fn authorise_restricted(
     content: &mut JsonObject,
 ) -> Result<()> {
     content.remove(AUTHORISING_USER);
-    let Some(join_rules) = room.state(reader, "m.room.join_rules", "")? else { return Ok(()) };
-    let join_rules = join_rules.pdu()?;
-    let is_restricted = match join_rules.content.get("join_rule").and_then(Value::as_str) {
-        Some("restricted") => room.version.restricted,
-        Some("knock_restricted") => room.version.knock_restricted,
-        _ => false,
-    };
-    let Some(user) = reader.user_num(target)? else { return Ok(()) };
-    let membership = reader.membership(user, room.num)?;
-    if !is_restricted || matches!(membership, Some(Membership::Join | Membership::Invite)) {
-        return Ok(());
-    }
-    let allow = join_rules.content.get("allow").and_then(Value::as_array).into_iter().flatten();
-    for condition in allow {
-        if condition.get("type").and_then(Value::as_str) != Some("m.room_membership") {
-            continue;
-        }
-        let Some(other) = condition.get("room_id").and_then(Value::as_str) else { continue };
-        let Some(other) = reader.room_num(other)? else { continue };
-        if reader.membership(user, other)? == Some(Membership::Join) {
-            let authorising = authorising_user(reader, room)?;
-            content.extend(authorising.map(|user| (AUTHORISING_USER.to_owned(), user.into())));
-            return Ok(());
-        }
+    if let Admission::By(user) = admission(reader, room, target)? {
+        content.insert(AUTHORISING_USER.to_owned(), user.into());
     }
     Ok(())
-}
-
-/// A joined local user who may invite.
-fn authorising_user(reader: &Reader, room: &RoomCtx) -> Result<Option<String>> {
-    let Some(levels) = room.power_levels(reader)? else { return Ok(None) };
-    let needed = levels.level(Field::Invite);
-    // Those with a level of their own are few and the likeliest, so they are asked before all members are.
-    let create = room.state(reader, "m.room.create", "")?.map(|create| create.pdu()).transpose()?;
-    let creators = create.iter().flat_map(|create| crate::core::power_levels::creators(room.version, create));
-    let named = levels.users().keys().map(|user| &**user);
-    for user_id in creators.chain(named) {
-        let Some(user) = reader.user_num(user_id)? else { continue };
-        if server_name(user_id) == Some(&*reader.shared.server_name)
-            && levels.user_level(user_id).reaches(needed)
-            && reader.membership(user, room.num)? == Some(Membership::Join)
-        {
-            return Ok(Some(user_id.to_owned()));
-        }
-    }
-    for (user, _) in reader.members(room.num, Membership::Join)? {
-        let user_id = reader.user_id(user)?;
-        if server_name(&user_id) == Some(&*reader.shared.server_name)
-            && levels.user_level(&user_id).reaches(needed)
-        {
-            return Ok(Some(user_id.to_string()));
-        }
-    }
-    Ok(None)
 }
 
 /// Adds what a user shows of themselves.

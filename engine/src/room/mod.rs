@@ -1,29 +1,45 @@
 //! Rooms: events, state, timeline, members and what hangs on them.
 
+mod accept;
 pub(crate) mod alias;
 mod append;
 mod event;
+pub(crate) mod fork;
+pub mod gap;
+pub(crate) mod graph;
+pub mod handshake;
 mod head;
 pub mod members;
 pub(crate) mod membership;
+pub(crate) mod out_of_band;
+pub(crate) mod peer;
 pub(crate) mod presets;
+pub(crate) mod purge;
 pub mod receipts;
+pub mod receive;
 mod redactions;
 pub(crate) mod relations;
+pub(crate) mod restricted_join;
 pub(crate) mod sending;
+pub(crate) mod servers;
+mod snapshot;
 pub mod state;
 mod stripped_state;
 mod summary;
 pub(crate) mod tail;
 pub(crate) mod typing;
 pub mod unread;
+pub(crate) mod upgrade;
 pub(crate) mod visibility;
 
 pub(crate) use append::{NewEvent, append, create};
 pub use event::Event;
-pub(crate) use event::{decode_body, room_version};
+pub(crate) use event::{decode_body, encode_body, room_version};
 pub(crate) use head::{RoomCtx, world_readable};
 pub use presets::Preset;
+pub use purge::{Freed, PurgeProgress};
+pub(crate) use redactions::EARLY_REDACTIONS_MAX;
 pub use state::{Node as StateNode, StateChange};
+pub(crate) use stripped_state::stripped_state;
 pub use summary::RoomSummary;
 pub(crate) use summary::summary;

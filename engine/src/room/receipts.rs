@@ -92,8 +92,13 @@ pub(crate) fn set(
     tx.put(&schema::RECEIPTS, &key, &Positioned { pos, value });
     tx.put(&schema::RECEIPT_STREAM, &(room, pos), &(user, key.2, key.3));
     tx.touch(Touch::Receipt(room));
-    tx.touch(Touch::Room(room));
-    tx.touch(Touch::User(user));
+    match kind {
+        ReceiptKind::Read => {
+            tx.touch(Touch::Room(room));
+            tx.touch(Touch::User(user));
+        }
+        ReceiptKind::ReadPrivate => tx.touch(Touch::InRoom { user, room }),
+    }
     Ok(())
 }
 

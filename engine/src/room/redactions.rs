@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::{Event, RoomCtx, event::encode_body, relations};
+use super::{Event, RoomCtx, event::encode_body, relations, snapshot::power_levels};
 use crate::{
     core::{
         auth::may_redact,
@@ -15,6 +15,10 @@ use crate::{
     store::{Positioned, StorageError, Tx, schema},
 };
 
+/// How many redactions wait for one event that is not there. One is enough for an honest room, unless those who sent the
+/// others were not allowed to.
+pub(crate) const EARLY_REDACTIONS_MAX: usize = 100;
+
 /// If the event is a redaction, applies it to its target, when that is there and the sender may.
 pub(crate) fn apply(tx: &mut Tx, room: &RoomCtx, redaction: &Arc<Event>) -> Result<()> {
     let pdu = redaction.pdu()?;
@@ -22,17 +26,48 @@ pub(crate) fn apply(tx: &mut Tx, room: &RoomCtx, redaction: &Arc<Event>) -> Resu
         return Ok(());
     }
     let Some(target_id) = pdu.redacts.as_deref() else { return Ok(()) };
-    let Some(target) = tx.event_num(target_id)? else {
-        tx.put(&schema::EARLY_REDACTIONS, &(room.num, target_id.to_owned()), &redaction.num);
+    match tx.event_num(target_id)? {
+        Some(target) => {
+            let target = tx.event(target)?;
+            apply_to(tx, room, redaction, &target)
+        }
+        None => {
+            let key = (room.num, target_id.to_owned());
+            let mut early = tx.get(&schema::EARLY_REDACTIONS, &key)?.unwrap_or_default();
+            if early.len() < EARLY_REDACTIONS_MAX {
+                early.push(redaction.num);
+                tx.put(&schema::EARLY_REDACTIONS, &key, &early);
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Applies the redactions that came before this event, if there are any.
+pub(crate) fn apply_early(tx: &mut Tx, room: &RoomCtx, event: &Arc<Event>) -> Result<()> {
+    let key = (room.num, event.event_id.to_string());
+    let Some(early) = tx.get(&schema::EARLY_REDACTIONS, &key)? else { return Ok(()) };
+    tx.delete(&schema::EARLY_REDACTIONS, &key);
+    for redaction in early {
+        let (redaction, target) = (tx.event(redaction)?, tx.event(event.num)?);
+        apply_to(tx, room, &redaction, &target)?;
+    }
+    Ok(())
+}
+
+/// The levels that count are those at the redaction, so that all servers decide alike.
+fn apply_to(tx: &mut Tx, room: &RoomCtx, redaction: &Arc<Event>, target: &Arc<Event>) -> Result<()> {
+    if target.header.room != room.num || target.header.redacted_by.is_some() {
         return Ok(());
-    };
-    let target = tx.event(target)?;
+    }
+    let state = redaction.header.state_before;
+    let levels = power_levels(|kind| tx.state_event(room.num, state, kind, ""))?;
     let target_sender = tx.user_id(target.header.sender)?;
-    let levels = room.power_levels(tx)?;
-    let allowed = target.header.room == room.num
-        && target.header.redacted_by.is_none()
-        && levels.is_some_and(|levels| may_redact(room.version, &pdu, &target_sender, &levels));
-    if allowed { erase(tx, &target, redaction) } else { Ok(()) }
+    let pdu = redaction.pdu()?;
+    if levels.is_some_and(|levels| may_redact(room.version, &pdu, &target_sender, &levels)) {
+        erase(tx, target, redaction)?;
+    }
+    Ok(())
 }
 
 /// Replaces the target's content by what redaction leaves of it.
@@ -45,9 +80,10 @@ fn erase(tx: &mut Tx, target: &Arc<Event>, redaction: &Arc<Event>) -> Result<()>
     let mut header = target.header.clone();
     header.redacted_by = Some(redaction.num);
     tx.put(&schema::EVENT_BODIES, &target.num, &encode_body(&target.event_id, &json));
-    tx.put(&schema::EVENT_HEADERS, &target.num, &Positioned { pos: target.pos(), value: header.clone() });
-    let erased = Event::new(target.num, target.event_id.clone(), header, json.into());
-    erased.set_position(target.pos());
-    tx.replaced_event(Arc::new(erased));
+    let pos = tx.position_of(target);
+    tx.put(&schema::EVENT_HEADERS, &target.num, &Positioned { pos, value: header.clone() });
+    let erased = Arc::new(Event::new(target.num, target.event_id.clone(), header, json.into()));
+    tx.made_event(&erased, pos);
+    tx.write_event(&erased, true);
     Ok(())
 }

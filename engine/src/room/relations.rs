@@ -84,7 +84,12 @@ pub(crate) fn apply(tx: &mut Tx, room: &RoomCtx, event: &Arc<Event>, pos: Stream
     if class == RelationClass::Thread && relation_of(&target_event.pdu()?.content).is_none() {
         let before = tx.get(&schema::THREADS, &(room.num, target))?;
         let count = before.as_ref().map_or(0, |before| before.value.count) + 1;
-        put_thread(tx, room.num, target, before.map(|before| before.pos), Some((pos, event.num)), count);
+        // History that is filled in comes before what is there.
+        let latest = match &before {
+            Some(before) if before.pos > pos => (before.pos, before.value.latest),
+            _ => (pos, event.num),
+        };
+        put_thread(tx, room.num, target, before.map(|before| before.pos), Some(latest), count);
         tx.put(&schema::THREAD_USERS, &(room.num, target, event.header.sender), &());
     }
     Ok(())
@@ -98,7 +103,7 @@ pub(crate) fn remove(tx: &mut Tx, event: &Event) -> Result<()> {
     let Some((rel_type, target_id)) = relation_of(&pdu.content) else { return Ok(()) };
     let Some(target) = tx.event_num(target_id)? else { return Ok(()) };
     let class = RelationClass::of(rel_type);
-    let key = (room, class as u8, target, event.pos());
+    let key = (room, class as u8, target, tx.position_of(event));
     if !tx.has(&schema::RELATIONS, &key)? {
         return Ok(());
     }

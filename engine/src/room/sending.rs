@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{
-    RoomCtx, alias,
+    Event, RoomCtx, alias,
     relations::{RelationClass, relation_of},
 };
 use crate::{
@@ -59,8 +59,8 @@ pub(crate) fn check_redaction(reader: &Reader, room: &RoomCtx, sender: &str, red
     }
 }
 
-/// What an event relates to must be able to bear it: nobody annotates an event twice with the same key, and no thread
-/// begins at an event that is itself in a thread.
+/// What an event relates to must be able to bear it: it is in the same room, nobody annotates an event twice with the same
+/// key, and no thread begins at an event that is itself in a thread.
 ///
 /// Specification: client-server API, "Threading" (server behaviour) and "Avoiding duplicate annotations".
 pub(crate) fn check_relation(
@@ -70,24 +70,27 @@ pub(crate) fn check_relation(
     kind: &str,
     content: &JsonObject,
 ) -> Result<()> {
-    match relation_of(content) {
-        Some(("m.annotation", _)) => check_annotation(reader, room, sender, kind, content),
-        Some(("m.thread", root)) => check_thread_root(reader, root),
+    let Some((rel_type, target)) = relation_of(content) else { return Ok(()) };
+    let target = reader.event_num(target)?.map(|target| reader.event(target)).transpose()?;
+    if target.as_ref().is_some_and(|target| target.header.room != room.num) {
+        return Err(unbearable("the event that is related to is in another room"));
+    }
+    match rel_type {
+        "m.annotation" => check_annotation(reader, room, sender, kind, content),
+        "m.thread" => target.map_or(Ok(()), |root| check_thread_root(&root)),
         _ => Ok(()),
     }
 }
 
-fn check_thread_root(reader: &Reader, root: &str) -> Result<()> {
-    let Some(root) = reader.event_num(root)? else { return Ok(()) };
-    let relates = reader.event(root)?.pdu()?;
-    match relation_of(&relates.content) {
-        Some((_, _)) => Err(Invalid::Parameter {
-            what: "m.relates_to",
-            why: "a thread cannot begin at an event that relates to another".into(),
-        }
-        .into()),
+fn check_thread_root(root: &Event) -> Result<()> {
+    match relation_of(&root.pdu()?.content) {
+        Some(_) => Err(unbearable("a thread cannot begin at an event that relates to another")),
         None => Ok(()),
     }
+}
+
+fn unbearable(why: &str) -> Error {
+    Invalid::Parameter { what: "m.relates_to", why: why.to_owned() }.into()
 }
 
 /// Nobody annotates an event twice with the same key.

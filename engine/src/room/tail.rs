@@ -1,7 +1,7 @@
 //! The last events of a room, listed once for all the members who ask at the same time.
 //!
-//! Invariant: rows of a timeline are only ever added behind its last one, so that a list once read stays true. (History
-//! that is fetched later takes positions before the first event that was there.)
+//! Invariant: a list is used as long as rows are only added behind its last one; what fetches or purges history touches
+//! it ([`Touch::History`](crate::stream::Touch::History)).
 
 use std::sync::Arc;
 
@@ -27,6 +27,8 @@ pub(crate) type Row = (StreamPos, EventNum);
 pub(crate) struct Tail {
     after: StreamPos,
     up_to: StreamPos,
+    /// The position of the reader that read its oldest part.
+    read_at: StreamPos,
     events: Vec<Row>,
 }
 
@@ -51,7 +53,7 @@ pub(crate) fn since(
     room: RoomNum,
     since: StreamPos,
 ) -> Result<Option<Arc<Tail>>, StorageError> {
-    let tail = match reader.shared.memo.tails.get(&room) {
+    let tail = match known(reader, room) {
         Some(tail) if tail.after > since => return Ok(None),
         Some(tail) => extended(reader, room, tail)?,
         None => remember(reader, room, read(reader, room, since, TAIL_EVENTS_MAX)?),
@@ -66,7 +68,7 @@ pub(crate) fn events_since(
     since: StreamPos,
     events_max: usize,
 ) -> Result<Vec<EventNum>, StorageError> {
-    let Some(tail) = reader.shared.memo.tails.get(&room).filter(|tail| tail.after <= since) else {
+    let Some(tail) = known(reader, room).filter(|tail| tail.after <= since) else {
         let tail = remember(reader, room, read(reader, room, since, events_max)?);
         return Ok(tail.events.iter().map(|(_, num)| *num).collect());
     };
@@ -77,8 +79,7 @@ pub(crate) fn events_since(
 /// The room's last events up to the reader's position, ascending: `count` of them, at most [`TAIL_EVENTS_MAX`], or all.
 pub(crate) fn last(reader: &Reader, room: RoomNum, count: usize) -> Result<Vec<Row>, StorageError> {
     let count = count.min(TAIL_EVENTS_MAX);
-    let known = reader.shared.memo.tails.get(&room);
-    let known = known.map(|tail| extended(reader, room, tail)).transpose()?;
+    let known = known(reader, room).map(|tail| extended(reader, room, tail)).transpose()?;
     let is_enough =
         |tail: &Arc<Tail>| tail.after == BEGINNING || tail.between(BEGINNING, reader.pos).len() >= count;
     let tail = match known.filter(is_enough) {
@@ -89,6 +90,13 @@ pub(crate) fn last(reader: &Reader, room: RoomNum, count: usize) -> Result<Vec<R
     Ok(rows.get(rows.len().saturating_sub(count)..).unwrap_or_default().to_vec())
 }
 
+/// The list that is kept, unless history has changed since it was read.
+fn known(reader: &Reader, room: RoomNum) -> Option<Arc<Tail>> {
+    let tail = reader.shared.memo.tails.get(&room)?;
+    let is_other = reader.shared.watch.marks.may_have_other_history(room, tail.read_at);
+    (!is_other).then_some(tail)
+}
+
 /// The list with what has come until the reader's position.
 fn extended(reader: &Reader, room: RoomNum, tail: Arc<Tail>) -> Result<Arc<Tail>, StorageError> {
     if tail.up_to >= reader.pos {
@@ -96,13 +104,13 @@ fn extended(reader: &Reader, room: RoomNum, tail: Arc<Tail>) -> Result<Arc<Tail>
     }
     let mut events = tail.events.clone();
     events.extend(read(reader, room, tail.up_to, usize::MAX)?.events);
-    Ok(remember(reader, room, Tail { after: tail.after, up_to: reader.pos, events }))
+    Ok(remember(reader, room, Tail { up_to: reader.pos, events, ..*tail }))
 }
 
 /// Keeps the list, without what is too much of it, unless a later one is kept already. Returns it whole.
 fn remember(reader: &Reader, room: RoomNum, tail: Tail) -> Arc<Tail> {
     let tails = &reader.shared.memo.tails;
-    let is_behind = tails.get(&room).is_some_and(|kept| kept.up_to > tail.up_to);
+    let is_behind = known(reader, room).is_some_and(|kept| kept.up_to > tail.up_to);
     let surplus = tail.events.len().saturating_sub(TAIL_EVENTS_MAX);
     let whole = Arc::new(tail);
     if is_behind {
@@ -112,7 +120,7 @@ fn remember(reader: &Reader, room: RoomNum, tail: Tail) -> Arc<Tail> {
         None => whole.clone(),
         Some((after, _)) => {
             let events = whole.events.get(surplus..).unwrap_or_default().to_vec();
-            Arc::new(Tail { after: *after, up_to: whole.up_to, events })
+            Arc::new(Tail { after: *after, events, ..*whole })
         }
     };
     let weight = TAIL_BYTES + kept.events.len() * size_of::<Row>();
@@ -131,7 +139,7 @@ fn read(reader: &Reader, room: RoomNum, since: StreamPos, events_max: usize) -> 
     events.reverse();
     let first = events.first().filter(|_| events.len() >= events_max);
     let after = first.map_or(since, |(first, _)| StreamPos(first.0.saturating_sub(1)));
-    Ok(Tail { after, up_to: reader.pos, events })
+    Ok(Tail { after, up_to: reader.pos, read_at: reader.pos, events })
 }
 
 fn behind(pos: StreamPos) -> StreamPos {

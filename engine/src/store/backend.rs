@@ -1,6 +1,10 @@
 //! The seam to an ordered key-value engine. Nothing above it may assume local disk, iterators or RocksDB.
 //!
 //! Invariant: a committed batch is visible whole or not at all; a snapshot never changes.
+//!
+//! A commit that fails may have been written all the same: a log record that reached the disk though its sync did not
+//! return, an answer that the network lost. What holds then is said at [`Backend::commit`], and is as much as both a
+//! local disk and a distributed engine can promise.
 
 use std::sync::Arc;
 
@@ -104,10 +108,17 @@ pub trait Read: Send + Sync {
 pub trait Backend: Read {
     /// The state of this moment, for as long as it is held.
     fn snapshot(&self) -> Arc<dyn Read>;
-    /// Applies all changes at once, in order.
-    fn commit(&self, changes: Vec<Change>, durability: Durability) -> Result<(), StorageError>;
+    /// Applies all changes at once, in order. Only one commit at a time is asked for.
+    ///
+    /// Errors: the batch is visible whole or not at all, and a read tells which; if it is visible, it is as durable as if
+    /// the commit had succeeded. If it is not, it may still be there after the store is opened anew, but only until the
+    /// next commit that succeeds: from then on it never comes back.
+    fn commit(&self, changes: &[Change], durability: Durability) -> Result<(), StorageError>;
     /// Writes what is only in memory to files, and returns when it is there.
     fn flush(&self) -> Result<(), StorageError>;
+    /// Gives the disk back what removed keys in `start..end` (no end: to the family's last key) still take there. Reads
+    /// and commits go on meanwhile.
+    fn compact(&self, family: Family, start: &[u8], end: Option<&[u8]>) -> Result<(), StorageError>;
     /// Figures about the engine for the metrics, by name.
     fn figures(&self) -> Vec<(&'static str, u64)>;
 }

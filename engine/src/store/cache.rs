@@ -1,7 +1,8 @@
 //! A sharded cache of immutable things, bounded by weight.
 //!
 //! Invariant: what is cached under a key does not change, so that nothing is ever invalidated, only forgotten. The one
-//! exception, a redacted event, takes the place of the original when the redaction is published.
+//! exception, an event that is written anew (redacted, or no longer outside of the graph), takes the place of the
+//! original when its batch is staged.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -75,6 +76,22 @@ impl<K: Clone + Eq + Hash, V: ?Sized> Cache<K, V> {
         }
         drop(shard);
         self.insert(key, value, weight);
+    }
+
+    /// Forgets what is cached under `key`.
+    pub fn forget(&self, key: &K) {
+        let mut shard = self.shard(key).lock();
+        if let Some(entry) = shard.entries.remove(key) {
+            shard.weight -= entry.weight;
+            shard.queue.retain(|queued| queued != key);
+        }
+    }
+
+    /// Forgets everything.
+    pub fn clear(&self) {
+        for shard in &self.shards {
+            *shard.lock() = Shard { entries: HashMap::default(), queue: VecDeque::new(), weight: 0 };
+        }
     }
 
     /// Caches `value`, forgetting others that have not been used since they were last looked at.

@@ -18,7 +18,10 @@ mod value;
 
 #[cfg(feature = "rocksdb")]
 pub use backend::rocks::Rocks;
-pub use backend::{Backend, Change, Direction, Durability, Family, Read, memory::Memory};
+pub use backend::{
+    Backend, Change, Direction, Durability, Family, Read,
+    memory::{Faults, Memory},
+};
 pub(crate) use batch::Batch;
 pub(crate) use cache::Cache;
 pub(crate) use hash::NumberHash;
@@ -72,7 +75,7 @@ impl From<std::io::Error> for StorageError {
     }
 }
 
-/// The bytes of a key, for the few that build changes outside of a transaction.
-pub(crate) fn encode_key<K: Key, V: Value>(keyspace: &schema::Keyspace<K, V>, key: &K) -> Vec<u8> {
+/// The bytes of a key, or of the first parts of one, for the few that name rows outside of a transaction.
+pub(crate) fn encode_key<K: Key, V: Value, P: Key>(keyspace: &schema::Keyspace<K, V>, key: &P) -> Vec<u8> {
     key::encode(keyspace.id, key).bytes
 }

@@ -4,7 +4,7 @@
 //! Invariant: a transaction sees its own writes, then those staged before it, then the disk.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     ops::{Bound, Deref},
     sync::Arc,
 };
@@ -19,7 +19,12 @@ use super::{
     key::{self, prefix_end},
     schema::Keyspace,
 };
-use crate::{core::num::StreamPos, engine::Shared, room::Event, stream::Touch};
+use crate::{
+    core::num::{EventNum, NodeId, StreamPos},
+    engine::Shared,
+    room::Event,
+    stream::Touch,
+};
 
 /// Rows that were written but are not in the base they lie over; `None` for a removed key.
 type Rows = BTreeMap<(Family, Vec<u8>), Option<Bytes>>;
@@ -119,11 +124,27 @@ pub struct Reader {
     pub(crate) shared: Arc<Shared>,
     own: Rows,
     own_removed: Vec<RemovedRange>,
+    own_events: HashMap<EventNum, Arc<Event>>,
+    /// How often events had been written anew when this reader was made.
+    rewrites: u64,
 }
 
 impl Reader {
-    pub(crate) fn new(base: Base, pos: StreamPos, shared: Arc<Shared>) -> Self {
-        Self { base, pos, shared, own: Rows::new(), own_removed: Vec::new() }
+    pub(crate) fn new(base: Base, pos: StreamPos, shared: Arc<Shared>, rewrites: u64) -> Self {
+        let (own, own_removed, own_events) = (Rows::new(), Vec::new(), HashMap::new());
+        Self { base, pos, shared, own, own_removed, own_events, rewrites }
+    }
+
+    /// The event as this transaction or an earlier one left it, without looking at the disk.
+    pub(crate) fn remembered_event(&self, num: EventNum) -> Option<Arc<Event>> {
+        self.own_events.get(&num).cloned().or_else(|| self.shared.events.get(&num))
+    }
+
+    /// Remembers an event that was read from the disk, unless it may have been written anew since.
+    pub(crate) fn remember_event(&self, event: &Arc<Event>) {
+        if self.rewrites == self.shared.rewrites() {
+            self.shared.events.insert(event.num, event.clone(), event.weight());
+        }
     }
 
     fn get_bytes(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
@@ -313,9 +334,11 @@ pub struct Tx {
     pub(crate) names: Vec<CarriedName>,
     pub(crate) touches: Vec<Touch>,
     /// Events made by this transaction, each with the index of its position, which they are told when it is staged.
-    pub(crate) events: Vec<(Arc<Event>, u32)>,
-    /// Events that this transaction changed (redactions), to take the place of the cached ones when it is published.
-    pub(crate) replaced: Vec<Arc<Event>>,
+    pub(crate) positions: Vec<(Arc<Event>, u32)>,
+    /// Whether it wrote an event anew that was there before.
+    pub(crate) rewrites: bool,
+    /// States that were resolved, by the snapshots that they were made of.
+    pub(crate) resolved: Vec<(Vec<NodeId>, NodeId)>,
 }
 
 impl Deref for Tx {
@@ -333,8 +356,9 @@ impl Tx {
             batch: Batch::default(),
             names: Vec::new(),
             touches: Vec::new(),
-            events: Vec::new(),
-            replaced: Vec::new(),
+            positions: Vec::new(),
+            rewrites: false,
+            resolved: Vec::new(),
         }
     }
 
@@ -392,14 +416,36 @@ impl Tx {
         self.touches.push(touch);
     }
 
-    /// Notes an event that this transaction makes at `pos`, one of its own positions.
-    pub(crate) fn made_event(&mut self, event: Arc<Event>, pos: StreamPos) {
-        self.events.extend(pos.placeholder_index().map(|index| (event, index)));
+    /// Takes `count` positions that stay free, and returns the last of them; what is to come before what follows can be
+    /// placed there later.
+    pub fn keep_positions_free(&mut self, count: u32) -> StreamPos {
+        self.batch.positions += count;
+        self.last_position()
     }
 
-    /// Notes an event that is stored otherwise from now on.
-    pub(crate) fn replaced_event(&mut self, event: Arc<Event>) {
-        self.replaced.push(event);
+    /// Notes an event that this transaction makes at `pos`: one of its own positions, or one that is known.
+    pub(crate) fn made_event(&mut self, event: &Arc<Event>, pos: StreamPos) {
+        match pos.placeholder_index() {
+            Some(index) => self.positions.push((event.clone(), index)),
+            None => event.set_position(pos),
+        }
+    }
+
+    /// The position of an event, which may be one of this transaction's own.
+    pub(crate) fn position_of(&self, event: &Event) -> StreamPos {
+        let own = self.positions.iter().rev().find(|(made, _)| made.num == event.num);
+        own.map_or(event.pos(), |(_, index)| StreamPos::placeholder(*index))
+    }
+
+    /// Notes an event as it is stored from now on; `anew` when it was stored otherwise before.
+    pub(crate) fn write_event(&mut self, event: &Arc<Event>, anew: bool) {
+        self.rewrites |= anew;
+        self.reader.own_events.insert(event.num, event.clone());
+    }
+
+    /// The events that this transaction wrote.
+    pub(crate) fn written_events(&self) -> impl Iterator<Item = &Arc<Event>> {
+        self.reader.own_events.values()
     }
 
     pub(crate) fn carry_name(&mut self, name: CarriedName) {

@@ -15,6 +15,7 @@ use crate::{
 struct Last {
     receipt: StreamPos,
     member: StreamPos,
+    history: StreamPos,
 }
 
 /// See the module.
@@ -40,6 +41,18 @@ impl Marks {
     pub fn note_member(&self, room: RoomNum, pos: StreamPos) {
         let mut last = self.rooms.entry(room).or_default();
         last.member = last.member.max(pos);
+    }
+
+    /// Notes that the timeline changed elsewhere than at its end.
+    pub fn note_history(&self, room: RoomNum, pos: StreamPos) {
+        let mut last = self.rooms.entry(room).or_default();
+        last.history = last.history.max(pos);
+    }
+
+    /// Whether what a reader at `pos` saw of the timeline may have changed since, other than by what came at its end. A
+    /// batch that takes no position shares that of the one before it, hence also at `pos` itself.
+    pub fn may_have_other_history(&self, room: RoomNum, pos: StreamPos) -> bool {
+        self.rooms.get(&room).is_some_and(|last| last.history >= pos)
     }
 
     /// Whether there may be receipts after `since`.
@@ -70,5 +83,9 @@ mod tests {
         assert!(!marks.may_have_receipts(RoomNum(2), StreamPos(11)));
         marks.note_member(room, StreamPos(13));
         assert!(marks.may_have_members(room, StreamPos(12)));
+        assert!(!marks.may_have_other_history(RoomNum(2), StreamPos(1)));
+        marks.note_history(room, StreamPos(14));
+        assert!(marks.may_have_other_history(room, StreamPos(14)));
+        assert!(!marks.may_have_other_history(room, StreamPos(15)));
     }
 }

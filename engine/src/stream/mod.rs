@@ -3,22 +3,37 @@
 //! Invariant: whoever waits after having read at a position misses nothing that is published after it.
 
 mod marks;
+mod presence;
 mod wake;
 
+pub(crate) use presence::OFFLINE_AFTER_MS;
+pub use presence::{Claim, PresenceChange};
 pub use wake::Wait;
 pub(crate) use wake::{Standing, Watch};
 
-use crate::core::num::{RoomNum, UserNum};
+use crate::{
+    core::num::{RoomNum, UserNum},
+    store::{Reader, StorageError},
+};
 
 /// What a batch touched: recorded by the module that wrote, turned into wake-ups in one place when it is published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Touch {
     /// Something that everyone in the room is told: an event, a receipt, typing.
     Room(RoomNum),
+    /// The room's timeline, elsewhere than at its end: something older came, or was purged. Nobody is told.
+    History(RoomNum),
     /// A receipt in the room, beside whatever else tells of it: where receipts have to be looked for.
     Receipt(RoomNum),
-    /// Something about a member that those who share the room are told outside of it: device lists, presence.
+    /// Something about a member that those who share the room are told outside of it: device lists.
     Peers(RoomNum),
+    /// Something in a room that only one of its users is told: a private receipt.
+    InRoom {
+        /// Who is told.
+        user: UserNum,
+        /// Where it is.
+        room: RoomNum,
+    },
     /// Something of the user's own: account data, push rules, a receipt, a membership, a to-device message.
     User(UserNum),
     /// What is known of the user's sessions no longer holds: a token ended, the account changed.
@@ -41,4 +56,23 @@ pub enum Touch {
         /// When it ends by itself.
         until_ms: u64,
     },
+    /// How present a user is may have changed. Those who are in a room with them are told if it has.
+    Presence {
+        /// Who.
+        user: UserNum,
+        /// How.
+        change: PresenceChange,
+        /// When, in milliseconds since the epoch.
+        now_ms: u64,
+    },
+}
+
+/// Lists the user in their rooms, if they are not yet, so that what is new there reaches them.
+pub(crate) fn activate(reader: &Reader, user: UserNum) -> Result<(), StorageError> {
+    let shared = &reader.shared;
+    if !shared.watch.is_active(user) {
+        let positions = || (shared.published_pos(), shared.given_out_pos());
+        shared.watch.activate(user, reader.joined_rooms(user)?, positions);
+    }
+    Ok(())
 }

@@ -4,7 +4,7 @@
 //! read from the store, and a sync with nothing new is answered by comparing integers.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     future::Future,
     pin::Pin,
     sync::Arc,
@@ -13,15 +13,21 @@ use std::{
 
 use dashmap::DashMap;
 
-use super::{Touch, marks::Marks};
+use super::{Touch, marks::Marks, presence::Presences};
 use crate::{
     core::num::{RoomNum, StreamPos, UserNum},
-    store::NumberHash,
+    store::{NumberHash, schema::PresenceState},
 };
 
 /// How many users may be active at once before those who do not wait are forgotten (they are active again at their next
 /// sync): some 200 bytes each, plus eight for each of their rooms.
 const ACTIVE_USERS_MAX: usize = 50_000;
+
+/// Rooms in which more users than this are active make nobody a peer: in a crowd nobody watches who is there, and each
+/// change would wake them all.
+const PRESENCE_ROOM_USERS_MAX: usize = 200;
+/// How many users are told of one change of presence, and of how many one sync tells.
+const PRESENCE_PEERS_MAX: usize = 500;
 
 /// Who types in a room.
 #[derive(Clone, Debug, Default)]
@@ -37,6 +43,8 @@ struct ActiveUser {
     news: StreamPos,
     /// The part of the news that is of the user alone.
     own_news: StreamPos,
+    /// The last position at which the presence of a peer changed.
+    presence_news: StreamPos,
     rooms: Vec<RoomNum>,
     wakers: Vec<(u64, Waker)>,
 }
@@ -59,6 +67,8 @@ pub(crate) struct Watch {
     typing: DashMap<RoomNum, Typing, NumberHash>,
     /// Where rare things have to be looked for.
     pub marks: Marks,
+    /// Who is there.
+    pub presences: Presences,
     next_waiter: std::sync::atomic::AtomicU64,
 }
 
@@ -107,6 +117,7 @@ impl Watch {
         entry.news = entry.news.max(published);
         // A change of a membership that was noted before the user was listed is published only after this.
         entry.own_news = entry.own_news.max(given_out);
+        entry.presence_news = entry.presence_news.max(published);
     }
 
     fn forget_idle(&self) {
@@ -168,8 +179,14 @@ impl Watch {
                     self.note_room_news(room, pos);
                     self.note_for_room(room, pos, wakers);
                 }
+                Touch::History(room) => self.marks.note_history(room, pos),
                 Touch::Receipt(room) => self.marks.note_receipt(room, pos),
                 Touch::Peers(room) => self.note_for_room(room, pos, wakers),
+                Touch::InRoom { user, room } => {
+                    // Who syncs for another reason looks into the room in vain; who waits sleeps on.
+                    self.note_room_news(room, pos);
+                    self.note_own(user, pos, wakers);
+                }
                 // Nobody is told of it; the session cache is brought up to date where the batch is published.
                 Touch::Sessions(_) => {}
                 Touch::Membership { user, room, joined } => {
@@ -178,12 +195,15 @@ impl Watch {
                     }
                     self.marks.note_member(room, pos);
                     self.change_membership(user, room, joined, pos);
-                }
-                Touch::User(user) => {
-                    if let Some(mut active) = self.users.get_mut(&user) {
-                        active.own_news = active.own_news.max(pos);
+                    if joined && self.presences.tell_again(user, pos) {
+                        self.note_presence(user, pos, wakers);
                     }
-                    self.note_for_user(user, pos, wakers);
+                }
+                Touch::User(user) => self.note_own(user, pos, wakers),
+                Touch::Presence { user, change, now_ms } => {
+                    if self.presences.change(user, change, now_ms, pos) {
+                        self.note_presence(user, pos, wakers);
+                    }
                 }
                 Touch::Typing { user, room, until_ms } => {
                     if self.change_typing(user, room, until_ms, pos) {
@@ -242,6 +262,67 @@ impl Watch {
             over.extend(users.map(|(user, _)| (*user, *room.key())));
         }
         over
+    }
+
+    /// The active users who are in a room with the user, crowds left out, and the user.
+    fn peers(&self, user: UserNum) -> BTreeSet<UserNum> {
+        let mut peers = BTreeSet::from([user]);
+        for room in self.standing(user).map(|standing| standing.rooms).unwrap_or_default() {
+            self.add_peers(room, &mut peers);
+        }
+        peers
+    }
+
+    fn add_peers(&self, room: RoomNum, peers: &mut BTreeSet<UserNum>) {
+        let Some(active) = self.rooms.get(&room) else { return };
+        if active.len() <= PRESENCE_ROOM_USERS_MAX && peers.len() < PRESENCE_PEERS_MAX {
+            peers.extend(active.iter().copied());
+        }
+    }
+
+    fn note_presence(&self, user: UserNum, pos: StreamPos, wakers: &mut Vec<Waker>) {
+        for peer in self.peers(user) {
+            if let Some(mut active) = self.users.get_mut(&peer) {
+                active.presence_news = active.presence_news.max(pos);
+            }
+            self.note_for_user(peer, pos, wakers);
+        }
+    }
+
+    /// Those of whom the user is to be told how present they are: whose presence changed after `since` (`None`: who is
+    /// there) and up to `until`, and who is there in the rooms that the user has just come into.
+    pub fn presence_news(
+        &self,
+        user: UserNum,
+        since: Option<StreamPos>,
+        until: StreamPos,
+        entered: &[RoomNum],
+    ) -> Vec<UserNum> {
+        let changed = self.users.get(&user).map_or(StreamPos::ZERO, |active| active.presence_news);
+        let mut met = BTreeSet::new();
+        for room in entered {
+            self.add_peers(*room, &mut met);
+        }
+        let peers =
+            if since.is_none_or(|since| changed > since) { self.peers(user) } else { BTreeSet::new() };
+        let is_told = |peer: &UserNum| {
+            let Some(shown) = self.presences.get(*peer).filter(|shown| shown.pos <= until) else {
+                return false;
+            };
+            let is_there = shown.state != PresenceState::Offline;
+            match since {
+                Some(since) => shown.pos > since || (is_there && met.contains(peer)),
+                None => is_there,
+            }
+        };
+        peers.union(&met).copied().filter(is_told).take(PRESENCE_PEERS_MAX).collect()
+    }
+
+    fn note_own(&self, user: UserNum, pos: StreamPos, wakers: &mut Vec<Waker>) {
+        if let Some(mut active) = self.users.get_mut(&user) {
+            active.own_news = active.own_news.max(pos);
+        }
+        self.note_for_user(user, pos, wakers);
     }
 
     fn note_for_room(&self, room: RoomNum, pos: StreamPos, wakers: &mut Vec<Waker>) {

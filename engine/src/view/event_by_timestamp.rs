@@ -55,7 +55,7 @@ impl View for EventByTimestamp {
 
 /// The position behind which the timeline no longer satisfies `is_before`: halving the range of positions, each time
 /// looking at the first event at or behind the middle.
-fn first_not_before(
+pub(crate) fn first_not_before(
     reader: &Reader,
     room: RoomNum,
     last: StreamPos,

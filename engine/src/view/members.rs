@@ -40,7 +40,7 @@ impl View for Members {
             None => viewer.snapshot(access)?,
             Some(at) => {
                 let event = event_at(reader, viewer.room, at.0.min(access.last(reader)))?;
-                event.map_or(NodeId::default(), |event| event.header.state_after)
+                event.map_or(NodeId::default(), |event| event.header.room_state)
             }
         };
         let mut chosen = Vec::new();

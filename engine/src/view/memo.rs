@@ -29,6 +29,8 @@ pub(crate) struct Memo {
     pub push_rules: crate::account::push_rules::Memo,
     /// What is unread, counted up to some position.
     pub unread: crate::room::unread::Memo,
+    /// Which nodes of state trees are in use, for purges that are under way.
+    pub purges: crate::room::purge::Memo,
     /// The last events of rooms.
     pub tails: Tails,
     /// Whom users ignore.
@@ -45,6 +47,7 @@ impl Default for Memo {
             lazy_members: LazyMembers::default(),
             push_rules: Default::default(),
             unread: Default::default(),
+            purges: Default::default(),
             tails: Cache::<_, Tail>::new(TAILS_BYTES_MAX),
             ignored: Cache::new(IGNORED_BYTES_MAX),
             devices: Cache::new(DEVICES_BYTES_MAX),

@@ -2,8 +2,11 @@
 
 mod account;
 mod account_data;
+mod check_pdus;
 mod context;
 mod event_by_timestamp;
+pub mod federation;
+mod frontier;
 mod joined_rooms;
 mod key_backup;
 mod key_changes;
@@ -12,6 +15,7 @@ mod members;
 mod memo;
 mod messages;
 mod public_rooms;
+mod purges;
 mod push_rules;
 mod query_keys;
 mod related_events;
@@ -28,8 +32,10 @@ mod tests;
 
 pub use account::*;
 pub use account_data::*;
+pub use check_pdus::CheckPdus;
 pub use context::{CONTEXT_LIMIT_DEFAULT, EventContext, OneEvent};
 pub use event_by_timestamp::EventByTimestamp;
+pub use frontier::{Frontier, FrontierEvent, RoomFrontier};
 pub use joined_rooms::JoinedRooms;
 pub use key_backup::{BackupKeys, KeyBackupVersion};
 pub use key_changes::{ChangedUsers, KeyChanges};
@@ -38,6 +44,7 @@ pub use members::{JoinedMembers, Members};
 pub(crate) use memo::{LazyMember, Memo};
 pub use messages::{MESSAGES_LIMIT_DEFAULT, Messages};
 pub use public_rooms::{IsListed, PUBLIC_ROOMS_MAX, PublicRooms, PublicRoomsPage};
+pub use purges::Purges;
 pub use push_rules::PushRules;
 pub use query_keys::QueryKeys;
 pub use related_events::{RELATIONS_LIMIT_DEFAULT, RelatedEvents, Threads};
@@ -45,7 +52,7 @@ pub use room_alias::{RoomAlias, RoomAliases};
 pub use room_state::{RoomState, RoomStateEvent};
 pub use sync::{Sync, SyncAnswer};
 pub use token::{StreamToken, SyncToken};
-pub use user_directory::{PresenceOf, SearchUsers, USERS_LIMIT_DEFAULT};
+pub use user_directory::{IsPresent, PresenceOf, SearchUsers, USERS_LIMIT_DEFAULT};
 
 use crate::{error::Result, store::Reader};
 

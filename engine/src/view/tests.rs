@@ -1,11 +1,14 @@
 //! Pages, contexts, members, relations: what the views of a room's history answer.
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
 use crate::{
     Error,
+    command::ForgetRoom,
     core::filter::RoomEventFilter,
     fixture::{START_MS, World},
     store::schema::Membership,
@@ -378,4 +381,26 @@ fn the_event_closest_to_a_time() {
     }
     assert!(find(0, true).is_some());
     assert_eq!(find(START_MS - 1, false), None);
+}
+
+#[test]
+fn a_device_learns_of_a_leave_from_a_room_that_is_forgotten_already() {
+    let world = world();
+    let sync = |since| Sync {
+        user_id: BOB.into(),
+        device_id: None,
+        since,
+        filter: Arc::default(),
+        full_state: false,
+        state_after: true,
+        waits: false,
+    };
+    let since = world.engine.read(&sync(None)).unwrap().token;
+    let left = world.leave(ROOM, BOB);
+    world.engine.write(ForgetRoom { room_id: ROOM.into(), user_id: BOB.into() }).wait().unwrap();
+    let answer = world.engine.read(&sync(Some(since))).unwrap();
+    let body: Value = serde_json::from_slice(&answer.body).unwrap();
+    assert_eq!(ids(&body["rooms"]["leave"][ROOM]["timeline"]["events"]), [left]);
+    let again = world.engine.read(&sync(Some(answer.token))).unwrap();
+    assert!(again.is_empty);
 }

@@ -173,6 +173,12 @@ fn listed(list: &[Box<str>], name: &str) -> bool {
     list.is_empty() || list.iter().any(|entry| **entry == *name)
 }
 
+/// Whether events of the room behind `after` have been purged.
+pub(crate) fn is_cut(reader: &Reader, room: RoomNum, after: StreamPos) -> Result<bool, StorageError> {
+    let start = reader.get(&schema::HISTORY_STARTS, &room)?;
+    Ok(start.is_some_and(|start| start.0 > after.0.saturating_add(1)))
+}
+
 /// The last event of a room at or before `until`. O(1).
 pub(crate) fn last_at(
     reader: &Reader,

@@ -13,7 +13,10 @@ use crate::{
     core::num::{RoomNum, UserNum},
     error::{Denied, Error, Result, What},
     room::{RoomCtx, world_readable},
-    store::{Direction, Reader, StorageError, schema, schema::Membership},
+    store::{
+        Direction, Reader, StorageError, schema,
+        schema::{Membership, PresenceState},
+    },
     view::View,
 };
 
@@ -215,13 +218,37 @@ impl View for PresenceOf {
     }
 }
 
+/// Whether the user is shown to be as present as a device that syncs says, and goes on being so: then there is nothing to
+/// write. Costs a look-up in memory.
+pub struct IsPresent<'a> {
+    /// The user.
+    pub user: UserNum,
+    /// The device, if the sync is one's.
+    pub device: Option<&'a str>,
+    /// How present the device says that its user is.
+    pub state: PresenceState,
+    /// How long the sync may last, in milliseconds.
+    pub hold_ms: u64,
+}
+
+impl View for IsPresent<'_> {
+    type Output = bool;
+
+    fn read(&self, reader: &Reader) -> Result<bool> {
+        let claim = presence::claim(reader, self.device, self.state, self.hold_ms);
+        let now_ms = reader.shared.clock.now_ms();
+        Ok(reader.shared.watch.presences.renew(self.user, claim, now_ms))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
-        command::SetPresence,
+        command::{EndPresence, SetPresence, ShowPresence},
         fixture::World,
-        store::schema::{Account, PresenceState, UserNews},
+        store::schema::Account,
+        view::{Sync, SyncToken},
     };
 
     const ALICE: &str = "@alice:here.example";
@@ -277,36 +304,90 @@ mod tests {
         assert_eq!(results["results"].as_array().unwrap().len(), 1);
     }
 
+    fn set(world: &World, state: PresenceState) {
+        let set = SetPresence { user: ALICE.into(), device: None, state, status_msg: "here".into() };
+        world.engine.write(set).wait().unwrap();
+    }
+
+    fn of_alice(world: &World, asker: &str) -> Result<Value> {
+        world.engine.read(&PresenceOf { asker: asker.into(), user: ALICE.into() })
+    }
+
+    /// Whose presence a sync of Bob's tells, and how present they are; and where the next one goes on.
+    fn told_to_bob(world: &World, since: Option<SyncToken>) -> (Vec<(String, String)>, SyncToken) {
+        let sync = Sync {
+            user_id: BOB.into(),
+            device_id: None,
+            since,
+            filter: Default::default(),
+            full_state: false,
+            state_after: false,
+            waits: false,
+        };
+        let answer = world.engine.read(&sync).unwrap();
+        let body: Value = serde_json::from_slice(&answer.body).unwrap();
+        let events = body["presence"]["events"].as_array().cloned().unwrap_or_default();
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let told = events.iter().map(|event| (text(&event["sender"]), text(&event["content"]["presence"])));
+        (told.collect(), answer.token)
+    }
+
+    fn alice_is(state: &str) -> Vec<(String, String)> {
+        vec![(ALICE.to_owned(), state.to_owned())]
+    }
+
     #[test]
     fn presence_is_told_to_those_who_share_a_room() {
         let world = world();
-        let set = |state| {
-            let set = SetPresence { user: ALICE.into(), state, status_msg: Some("here".into()) };
-            world.engine.write(set).wait().unwrap();
-        };
-        set(PresenceState::Online);
-        set(PresenceState::Unavailable);
+        let (_, token) = told_to_bob(&world, None);
+        set(&world, PresenceState::Online);
+        set(&world, PresenceState::Unavailable);
         world.pass_ms(5);
-        let of_alice =
-            |asker: &str| world.engine.read(&PresenceOf { asker: asker.into(), user: ALICE.into() });
-        let presence = of_alice(BOB).unwrap();
+        let presence = of_alice(&world, BOB).unwrap();
         assert_eq!(presence["presence"], "unavailable");
         assert_eq!((&presence["status_msg"], &presence["last_active_ago"]), (&json!("here"), &json!(5)));
-        assert!(of_alice(CAROL).is_err());
-        let news = world.ask(|reader| {
-            let (bob, alice) = (reader.user_num(BOB)?.unwrap(), reader.user_num(ALICE)?.unwrap());
-            let mut news = 0;
-            reader.scan(
-                &schema::USER_STREAM,
-                &bob,
-                Direction::Forward,
-                |_: (UserNum, crate::core::num::StreamPos), entry| {
-                    news += usize::from(entry == UserNews::Presence(alice));
-                    true
-                },
-            )?;
-            Ok(news)
-        });
-        assert_eq!(news, 1, "the later entry takes the place of the earlier");
+        assert!(of_alice(&world, CAROL).is_err());
+        let (told, token) = told_to_bob(&world, Some(token));
+        assert_eq!(told, alice_is("unavailable"), "the later takes the place of the earlier");
+        assert_eq!(told_to_bob(&world, Some(token)).0, []);
+        assert_eq!(told_to_bob(&world, None).0, alice_is("unavailable"));
+    }
+
+    #[test]
+    fn syncing_makes_present_and_ceasing_to_makes_absent() {
+        let world = world();
+        let alice = world.ask(|reader| Ok(reader.user_num(ALICE)?.unwrap()));
+        let (state, hold_ms) = (PresenceState::Online, 1000);
+        let is_present =
+            || world.engine.read(&IsPresent { user: alice, device: Some("A"), state, hold_ms }).unwrap();
+        let (_, token) = told_to_bob(&world, None);
+        assert!(!is_present());
+        let show = ShowPresence { user: alice, device: Some("A".into()), state, hold_ms };
+        world.engine.write(show).wait().unwrap();
+        let position = world.engine.position();
+        assert!(is_present());
+        let (told, token) = told_to_bob(&world, Some(token));
+        assert_eq!(told, alice_is("online"));
+        world.pass_ms(30_999);
+        assert!(is_present(), "the sync and the time to come back are not over");
+        world.engine.write(EndPresence).wait().unwrap();
+        assert_eq!(world.engine.position(), position, "nothing has changed, nothing is written");
+        world.pass_ms(31_000);
+        world.engine.write(EndPresence).wait().unwrap();
+        assert_eq!(told_to_bob(&world, Some(token)).0, alice_is("offline"));
+        assert_eq!(of_alice(&world, BOB).unwrap()["presence"], "offline");
+    }
+
+    #[test]
+    fn who_comes_into_a_room_is_seen_and_sees() {
+        let world = world();
+        world.leave("!both:here.example", BOB);
+        let (_, token) = told_to_bob(&world, None);
+        set(&world, PresenceState::Online);
+        let (told, token) = told_to_bob(&world, Some(token));
+        assert_eq!(told, []);
+        world.member("!both:here.example", ALICE, BOB, "invite").unwrap();
+        world.join("!both:here.example", BOB);
+        assert_eq!(told_to_bob(&world, Some(token)).0, alice_is("online"));
     }
 }

@@ -44,6 +44,7 @@ mod relations;
 mod room_event_by_timestamp;
 mod room_send;
 mod room_state;
+mod room_upgrades;
 mod rooms;
 mod sync;
 mod tags;
@@ -98,6 +99,7 @@ pub const TOPICS: &[&[Endpoint]] = &[
     room_event_by_timestamp::ENDPOINTS,
     room_send::ENDPOINTS,
     room_state::ENDPOINTS,
+    room_upgrades::ENDPOINTS,
     rooms::ENDPOINTS,
     sync::ENDPOINTS,
     tags::ENDPOINTS,

@@ -24,19 +24,23 @@ struct Body {
 async fn set_presence(call: Call) -> Outcome {
     let user = call.own_user("userId")?.to_string();
     let body: Body = call.json()?;
-    let state = match body.presence.as_str() {
-        "online" => PresenceState::Online,
-        "unavailable" => PresenceState::Unavailable,
-        "offline" => PresenceState::Offline,
-        _ => return Err(ApiError::invalid_param("presence must be online, unavailable or offline")),
-    };
+    let state = parse_state("presence", &body.presence)?;
     if body.status_msg.as_ref().is_some_and(|message| message.len() > STATUS_BYTES_MAX) {
         return Err(ApiError::invalid_param("status_msg is longer than 1024 bytes"));
     }
-    // Whoever sets a state without a message has none.
-    let status_msg = Some(body.status_msg.unwrap_or_default());
-    call.ctx.engine.write(SetPresence { user, state, status_msg }).await?;
+    if call.ctx.config.presence {
+        let device = call.session()?.device_id.as_ref().map(ToString::to_string);
+        // Whoever sets a state without a message has none.
+        let status_msg = body.status_msg.unwrap_or_default();
+        call.ctx.engine.write(SetPresence { user, device, state, status_msg }).await?;
+    }
     Ok(Answer::empty())
+}
+
+/// A state by its name. `field` is what the client called it.
+pub fn parse_state(field: &str, name: &str) -> Result<PresenceState, ApiError> {
+    PresenceState::from_name(name)
+        .ok_or_else(|| ApiError::invalid_param(format!("{field} must be online, unavailable or offline")))
 }
 
 async fn get_presence(call: Call) -> Outcome {

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::Instant;
-use warren_engine::command::DeleteToDevice;
+use warren_engine::PresenceState;
+use warren_engine::command::{DeleteToDevice, ShowPresence};
 use warren_engine::core::filter::Filter;
-use warren_engine::view::{StoredFilter, Sync, SyncAnswer, SyncToken};
+use warren_engine::view::{IsPresent, StoredFilter, Sync, SyncAnswer, SyncToken};
 
+use super::presence;
 use crate::context::Context;
 use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
 
@@ -35,6 +37,7 @@ async fn get_sync(call: Call) -> Outcome {
         state_after,
         waits: !timeout.is_zero() && !full_state,
     };
+    show_presence(&call, timeout)?;
     // Who waits holds on to no more of the request than this.
     drop(call);
     let deadline = Instant::now() + timeout;
@@ -70,6 +73,27 @@ fn read_filter(call: &Call) -> Result<Arc<Filter>, ApiError> {
     }
     let stored = call.ctx.engine.read(&StoredFilter { user: call.session()?.user, id: &filter })?;
     Filter::parse(&stored).map(Arc::new).map_err(ApiError::internal)
+}
+
+/// Who syncs is there, unless the device says otherwise. Written only when it is news, and nobody waits for it.
+fn show_presence(call: &Call, timeout: Duration) -> Result<(), ApiError> {
+    let state = match call.query("set_presence")? {
+        Some(name) => presence::parse_state("set_presence", &name)?,
+        None => PresenceState::Online,
+    };
+    // A device that says offline does not make its user present; another may.
+    if state == PresenceState::Offline || !call.ctx.config.presence {
+        return Ok(());
+    }
+    let session = call.session()?;
+    let (user, device) = (session.user, session.device_id.as_ref().map(|device| device.as_str()));
+    let hold_ms = timeout.as_millis() as u64;
+    let engine = &call.ctx.engine;
+    if !engine.read(&IsPresent { user, device, state, hold_ms })? {
+        let device = device.map(str::to_owned);
+        drop(engine.write(ShowPresence { user, device, state, hold_ms }));
+    }
+    Ok(())
 }
 
 /// To-device messages that came with an earlier answer are done with when the client asks for what follows it. Nothing

@@ -40,6 +40,7 @@ pub struct Config {
     pub registration: Registration,
     pub guests: bool,
     pub registration_shared_secret: Option<Secret>,
+    pub presence: bool,
     pub rate_limits: bool,
     /// Argon2id over 76 KiB times two to this power; see [`Config::password_hash_memory_kib`].
     pub password_hash_cost: u32,

@@ -127,6 +127,12 @@ pub const ROWS: &[Row] = &[
         meaning: "Lets tools that know it register accounts at /_synapse/admin/v1/register.\nSet it in the file or the environment; a flag can be seen by every user of the machine.",
     },
     Row {
+        name: "presence",
+        kind: Kind::Switch,
+        default: "on",
+        meaning: "Whether users who share a room are told who of them is online.\nOff saves the wake-ups that each coming and going costs on a busy server.",
+    },
+    Row {
         name: "rate_limits",
         kind: Kind::Switch,
         default: "on",

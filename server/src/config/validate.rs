@@ -44,6 +44,7 @@ impl Config {
             },
             guests: read.switch("guests")?,
             registration_shared_secret: read.optional("registration_shared_secret").map(Secret::new),
+            presence: read.switch("presence")?,
             rate_limits: read.switch("rate_limits")?,
             password_hash_cost: read.one("password_hash_cost")?,
             allow_private_addresses: read.switch("allow_private_addresses")?,

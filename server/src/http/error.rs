@@ -106,7 +106,14 @@ impl From<Error> for ApiError {
                 Denied::Unreachable => ApiError::not_found(sentence),
                 Denied::NotBanned => ApiError::bad_state(sentence),
                 Denied::GuestAccess => ApiError::guest_access_forbidden(sentence),
+                Denied::UnableToAuthoriseJoin => ApiError::unable_to_authorise_join(sentence),
+                Denied::UnableToGrantJoin => ApiError::unable_to_grant_join(sentence),
+                Denied::IncompatibleRoomVersion(version) => {
+                    ApiError::incompatible_room_version(sentence).with("room_version", version)
+                }
                 Denied::Rule { .. }
+                | Denied::ServerAcl
+                | Denied::JoinConditions
                 | Denied::OtherServer
                 | Denied::TargetNotInRoom
                 | Denied::NotInRoom
@@ -125,6 +132,7 @@ impl From<Error> for ApiError {
                 Invalid::Signature { .. } => ApiError::invalid_signature(sentence),
                 Invalid::NoMasterKey => ApiError::missing_param(sentence),
                 Invalid::TooLarge { .. } => ApiError::too_large(sentence),
+                Invalid::Template(_) => ApiError::unknown(sentence).with_status(StatusCode::BAD_GATEWAY),
                 // As the specification's example has it.
                 Invalid::PushRulePlace(_) => ApiError::unknown(sentence),
                 Invalid::PushRules(_) => ApiError::invalid_param(sentence),
@@ -141,12 +149,14 @@ impl From<Error> for ApiError {
                 Conflict::BackupVersion { current } => {
                     ApiError::wrong_room_keys_version(sentence).with("current_version", current)
                 }
-                Conflict::StillInRoom => ApiError::unknown(sentence),
+                Conflict::StillInRoom
+                | Conflict::PurgeRunning
+                | Conflict::LocalMembers
+                | Conflict::PartialState => ApiError::unknown(sentence),
                 Conflict::DuplicateAnnotation => ApiError::duplicate_annotation(sentence),
                 Conflict::MediaExists => ApiError::cannot_overwrite_media(sentence),
                 Conflict::KeyExists => ApiError::invalid_param(sentence),
             },
-            Error::Missing(_) => ApiError::not_found(sentence),
             Error::Storage(error @ (StorageError::Io(_) | StorageError::Abandoned)) => {
                 ApiError::storage_failed(error)
             }
@@ -203,6 +213,12 @@ codes! {
     threepid_denied               M_THREEPID_DENIED                 FORBIDDEN;
     /// The room version is not one that this server can create.
     unsupported_room_version      M_UNSUPPORTED_ROOM_VERSION        BAD_REQUEST;
+    /// The asking server does not speak the room's version.
+    incompatible_room_version     M_INCOMPATIBLE_ROOM_VERSION       BAD_REQUEST;
+    /// This server cannot tell whether the user may come in.
+    unable_to_authorise_join      M_UNABLE_TO_AUTHORISE_JOIN        BAD_REQUEST;
+    /// The user may come in, but this server cannot vouch for it.
+    unable_to_grant_join          M_UNABLE_TO_GRANT_JOIN            BAD_REQUEST;
     /// The state change is not possible, such as unbanning who is not banned.
     bad_state                     M_BAD_STATE                       FORBIDDEN;
     /// The room does not admit guests.

@@ -15,7 +15,7 @@ use crate::{
     device::one_time_keys,
     error::Result,
     fixture::World,
-    store::Memory,
+    store::{Faults, Memory},
 };
 
 fn one_time_key(key: &str) -> Value {
@@ -127,7 +127,7 @@ proptest! {
     ) {
         let mut options = Options::new(crate::fixture::SERVER);
         options.committer = if threaded { Committer::Thread } else { Committer::Inline };
-        let engine = Engine::open(Arc::new(Memory::with_faults(seed, faults)), options);
+        let engine = Engine::open(Arc::new(Memory::with_faults(Faults { seed, refused_one_in: faults, ..Faults::default() })), options);
         // Opening writes, too, and may meet a fault; then there is nothing to test.
         let Ok(engine) = engine else { return Ok(()) };
         let alice = super::user_id("alice");

@@ -5,7 +5,7 @@
 //! costs no read, and state that is stored once cannot disagree with itself.
 //! Not here: which events make up the state (`core::resolve`).
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use bytes::Bytes;
 
@@ -195,11 +195,14 @@ impl Reader {
             .collect()
     }
 
-    /// Whether a snapshot is whole: reads all of it, and returns the number of its entries.
-    ///
-    /// Errors: [`StorageError::Corrupt`] for the first node that is missing or not where it belongs.
-    pub(crate) fn check_snapshot(&self, room: RoomNum, snapshot: NodeId) -> Result<u64, StorageError> {
-        scan::check(&Trees { reader: self, room }, snapshot.0)
+    /// Adds the nodes of a snapshot to `marked`. A node that is in it is taken to be there with all below it.
+    pub(crate) fn mark_snapshot(
+        &self,
+        room: RoomNum,
+        snapshot: NodeId,
+        marked: &mut HashSet<u64>,
+    ) -> Result<(), StorageError> {
+        scan::reachable(&Trees { reader: self, room }, snapshot.0, marked)
     }
 
     /// The membership event of a user in a snapshot.
@@ -223,4 +226,27 @@ pub(crate) fn set(
     event: EventNum,
 ) -> Result<NodeId, StorageError> {
     Ok(NodeId(tree::insert(&mut TreesMut { tx, room }, snapshot.0, key.0, event.0)?))
+}
+
+/// The snapshot that follows from `snapshot` by changing entries. O(changes × log n) new nodes.
+pub(crate) fn apply(
+    tx: &mut Tx,
+    room: RoomNum,
+    snapshot: NodeId,
+    changes: &[(StateKeyId, Option<EventNum>)],
+) -> Result<NodeId, StorageError> {
+    let changes = changes.iter().map(|(key, event)| (key.0, event.map(|event| event.0)));
+    Ok(NodeId(tree::apply(&mut TreesMut { tx, room }, snapshot.0, changes)?))
+}
+
+/// A snapshot of these entries, of which each key may occur once. O(n).
+pub(crate) fn build(
+    tx: &mut Tx,
+    room: RoomNum,
+    mut entries: Vec<(StateKeyId, EventNum)>,
+) -> Result<NodeId, StorageError> {
+    entries.sort_unstable();
+    entries.dedup_by_key(|(key, _)| *key);
+    let entries = entries.into_iter().map(|(key, event)| (key.0, event.0));
+    Ok(NodeId(tree::build(&mut TreesMut { tx, room }, entries)?))
 }

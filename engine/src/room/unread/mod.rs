@@ -154,6 +154,10 @@ fn refresh(reader: &Reader, user: UserNum, room: RoomNum, known: Option<&Count>)
     }
     count.add_receipts(reader, user, room)?;
     count.read = count.read.max(joined_since(reader, user, &row, count.read)?);
+    // What has been purged is not unread.
+    if let Some(start) = reader.get(&schema::HISTORY_STARTS, &room)? {
+        count.read = count.read.max(StreamPos(start.0.saturating_sub(1)));
+    }
     Ok(Some(count))
 }
 
@@ -267,7 +271,7 @@ impl Count {
         let redaction_kind = reader.text_num("m.room.redaction")?;
         let counted_to = self.as_of;
         let nums = tail::events_since(reader, room, counted_to.max(self.read), LOOK_BACK_EVENTS_MAX)?;
-        for event in reader.events(&nums)? {
+        for event in reader.events_left(&nums)? {
             if event.header.status != EventStatus::Accepted || event.pos() > reader.pos {
                 continue;
             }

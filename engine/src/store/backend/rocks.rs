@@ -2,15 +2,18 @@
 //!
 //! Invariant: `commit` returns after the write-ahead log is on disk (under `Durability::Commit`).
 //! When the disk is full, commits fail and reads go on; RocksDB looks for room every five seconds and, when there is
-//! enough, writes its memtables out, leaves the broken log behind and takes commits again.
+//! enough, writes its memtables out, leaves the broken log behind and takes commits again. So a batch whose log record
+//! could not be written (or synced) is never visible in that run; its record may be found if the process ends before
+//! the log was left behind, and the batch is then there, whole, as the last one. After another error of the disk RocksDB
+//! takes no commit until the process is started anew.
 //! This file holds the engine's only `unsafe`: a snapshot that owns the database it was taken from.
 
 use std::{path::Path, sync::Arc};
 
 use bytes::Bytes;
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DBCompressionType,
-    DBRawIteratorWithThreadMode, DBWithThreadMode, DEFAULT_COLUMN_FAMILY_NAME, Options, ReadOptions,
+    BlockBasedOptions, BottommostLevelCompaction, Cache, ColumnFamily, ColumnFamilyDescriptor,
+    CompactOptions, DBCompressionType, DBWithThreadMode, DEFAULT_COLUMN_FAMILY_NAME, Options, ReadOptions,
     SingleThreaded, SnapshotWithThreadMode, WriteBatch, WriteBufferManager, WriteOptions,
 };
 
@@ -149,54 +152,47 @@ fn column(db: &Db, family: Family) -> Result<&ColumnFamily, StorageError> {
     db.cf_handle(family.name()).ok_or(StorageError::Foreign)
 }
 
-fn read_many(
-    db: &Db,
-    family: Family,
-    keys: &[Vec<u8>],
-    options: &ReadOptions,
-) -> Result<Vec<Option<Bytes>>, StorageError> {
-    db.batched_multi_get_cf_opt(column(db, family)?, keys, false, options)
-        .into_iter()
-        .map(|row| row.map(|value| value.map(|value| Bytes::copy_from_slice(&value))).map_err(storage))
-        .collect()
+/// What is read from: a database and the moment of it.
+trait Moment: Send + Sync {
+    fn db(&self) -> &Db;
+    fn options(&self) -> ReadOptions;
 }
 
-fn scan_options(options: &mut ReadOptions, start: &[u8], end: Option<&[u8]>) {
-    options.set_iterate_lower_bound(start);
-    if let Some(end) = end {
-        options.set_iterate_upper_bound(end);
+impl Moment for Rocks {
+    fn db(&self) -> &Db {
+        &self.db
+    }
+
+    fn options(&self) -> ReadOptions {
+        ReadOptions::default()
     }
 }
 
-fn walk(
-    mut rows: DBRawIteratorWithThreadMode<'_, Db>,
-    direction: Direction,
-    visit: Visit<'_>,
-) -> Result<(), StorageError> {
-    match direction {
-        Direction::Forward => rows.seek_to_first(),
-        Direction::Backward => rows.seek_to_last(),
+impl Moment for RocksSnapshot {
+    fn db(&self) -> &Db {
+        &self.db
     }
-    while let Some((key, value)) = rows.item() {
-        if !visit(key, value) {
-            return Ok(());
-        }
-        match direction {
-            Direction::Forward => rows.next(),
-            Direction::Backward => rows.prev(),
-        }
+
+    fn options(&self) -> ReadOptions {
+        let mut options = ReadOptions::default();
+        options.set_snapshot(&self.snapshot);
+        options
     }
-    rows.status().map_err(storage)
 }
 
-impl Read for Rocks {
+impl<M: Moment> Read for M {
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
-        let value = self.db.get_pinned_cf(column(&self.db, family)?, key).map_err(storage)?;
+        let column = column(self.db(), family)?;
+        let value = self.db().get_pinned_cf_opt(column, key, &self.options()).map_err(storage)?;
         Ok(value.map(|value| Bytes::copy_from_slice(&value)))
     }
 
     fn get_many(&self, family: Family, keys: &[Vec<u8>]) -> Result<Vec<Option<Bytes>>, StorageError> {
-        read_many(&self.db, family, keys, &ReadOptions::default())
+        self.db()
+            .batched_multi_get_cf_opt(column(self.db(), family)?, keys, false, &self.options())
+            .into_iter()
+            .map(|row| row.map(|value| value.map(|value| Bytes::copy_from_slice(&value))).map_err(storage))
+            .collect()
     }
 
     fn scan(
@@ -207,9 +203,26 @@ impl Read for Rocks {
         direction: Direction,
         visit: Visit<'_>,
     ) -> Result<(), StorageError> {
-        let mut options = ReadOptions::default();
-        scan_options(&mut options, start, end);
-        walk(self.db.raw_iterator_cf_opt(column(&self.db, family)?, options), direction, visit)
+        let mut options = self.options();
+        options.set_iterate_lower_bound(start);
+        if let Some(end) = end {
+            options.set_iterate_upper_bound(end);
+        }
+        let mut rows = self.db().raw_iterator_cf_opt(column(self.db(), family)?, options);
+        match direction {
+            Direction::Forward => rows.seek_to_first(),
+            Direction::Backward => rows.seek_to_last(),
+        }
+        while let Some((key, value)) = rows.item() {
+            if !visit(key, value) {
+                return Ok(());
+            }
+            match direction {
+                Direction::Forward => rows.next(),
+                Direction::Backward => rows.prev(),
+            }
+        }
+        rows.status().map_err(storage)
     }
 }
 
@@ -227,37 +240,6 @@ impl RocksSnapshot {
         };
         Self { snapshot, db: db.clone() }
     }
-
-    fn options(&self) -> ReadOptions {
-        let mut options = ReadOptions::default();
-        options.set_snapshot(&self.snapshot);
-        options
-    }
-}
-
-impl Read for RocksSnapshot {
-    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
-        let value =
-            self.db.get_pinned_cf_opt(column(&self.db, family)?, key, &self.options()).map_err(storage)?;
-        Ok(value.map(|value| Bytes::copy_from_slice(&value)))
-    }
-
-    fn get_many(&self, family: Family, keys: &[Vec<u8>]) -> Result<Vec<Option<Bytes>>, StorageError> {
-        read_many(&self.db, family, keys, &self.options())
-    }
-
-    fn scan(
-        &self,
-        family: Family,
-        start: &[u8],
-        end: Option<&[u8]>,
-        direction: Direction,
-        visit: Visit<'_>,
-    ) -> Result<(), StorageError> {
-        let mut options = self.options();
-        scan_options(&mut options, start, end);
-        walk(self.db.raw_iterator_cf_opt(column(&self.db, family)?, options), direction, visit)
-    }
 }
 
 impl Backend for Rocks {
@@ -265,14 +247,14 @@ impl Backend for Rocks {
         Arc::new(RocksSnapshot::take(&self.db))
     }
 
-    fn commit(&self, changes: Vec<Change>, durability: Durability) -> Result<(), StorageError> {
+    fn commit(&self, changes: &[Change], durability: Durability) -> Result<(), StorageError> {
         let mut batch = WriteBatch::default();
         for change in changes {
             match change {
-                Change::Put(family, key, value) => batch.put_cf(column(&self.db, family)?, key, value),
-                Change::Delete(family, key) => batch.delete_cf(column(&self.db, family)?, key),
+                Change::Put(family, key, value) => batch.put_cf(column(&self.db, *family)?, key, value),
+                Change::Delete(family, key) => batch.delete_cf(column(&self.db, *family)?, key),
                 Change::DeleteRange(family, start, end) => {
-                    batch.delete_range_cf(column(&self.db, family)?, start, end);
+                    batch.delete_range_cf(column(&self.db, *family)?, start, end);
                 }
             }
         }
@@ -285,6 +267,18 @@ impl Backend for Rocks {
         for family in Family::ALL {
             self.db.flush_cf(column(&self.db, family)?).map_err(storage)?;
         }
+        Ok(())
+    }
+
+    fn compact(&self, family: Family, start: &[u8], end: Option<&[u8]>) -> Result<(), StorageError> {
+        let column = column(&self.db, family)?;
+        // Removals still in the memtable are no part of a compaction.
+        self.db.flush_cf(column).map_err(storage)?;
+        let mut options = CompactOptions::default();
+        options.set_exclusive_manual_compaction(false);
+        // The bottom level is where nearly all of the bytes lie; left out, nothing would be freed.
+        options.set_bottommost_level_compaction(BottommostLevelCompaction::ForceOptimized);
+        self.db.compact_range_cf_opt(column, Some(start), end, &options);
         Ok(())
     }
 

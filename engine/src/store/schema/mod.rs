@@ -10,16 +10,22 @@ use super::{Family, RestOfKey, StorageError, Value};
 
 mod account;
 mod device;
+mod federation;
 mod media;
 mod names;
 mod presence;
+mod purge;
+mod remote;
 mod room;
 
 pub use account::*;
 pub use device::*;
+pub use federation::*;
 pub use media::*;
 pub use names::*;
 pub use presence::*;
+pub use purge::*;
+pub use remote::*;
 pub use room::*;
 
 /// A typed part of the store: all keys that begin with its id byte.
@@ -92,8 +98,17 @@ macro_rules! keyspaces {
 pub(crate) use keyspaces;
 
 /// The topics, each a file beside this one.
-const TOPICS: &[&[KeyspaceRow]] =
-    &[names::TABLE, room::TABLE, presence::TABLE, account::TABLE, device::TABLE, media::TABLE];
+const TOPICS: &[&[KeyspaceRow]] = &[
+    names::TABLE,
+    room::TABLE,
+    federation::TABLE,
+    presence::TABLE,
+    purge::TABLE,
+    account::TABLE,
+    device::TABLE,
+    media::TABLE,
+    remote::TABLE,
+];
 
 /// The whole table, in the order of the id bytes.
 pub fn table() -> Vec<KeyspaceRow> {

@@ -1,30 +1,32 @@
-//! Presence. Ids 50 to 54.
+//! Presence. Id 50.
 
 use serde::{Deserialize, Serialize};
 
 use super::keyspaces;
-use crate::{
-    core::num::UserNum,
-    store::{Positioned, record},
-};
+use crate::{core::num::UserNum, store::record};
 
 keyspaces! { TABLE:
-    #[doc = "A user's presence, at the position under which it stands in the streams of those who share rooms with them."]
-    50 PRESENCE: Users, UserNum => Positioned<Presence>;
+    #[doc = "What a user says about their being there, and when they said it. Whether they are is known in memory only."]
+    50 STATUS_MESSAGES: Users, UserNum => StatusMessage;
 }
 
-/// How present a user is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// How present a user is, least first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PresenceState {
-    /// There.
-    Online,
-    /// Connected, but not at the keyboard.
-    Unavailable,
     /// Not there, or not willing to say.
     Offline,
+    /// Connected, but not at the keyboard.
+    Unavailable,
+    /// There.
+    Online,
 }
 
 impl PresenceState {
+    /// From its name in `m.presence`.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Offline, Self::Unavailable, Self::Online].into_iter().find(|state| state.name() == name)
+    }
+
     /// Its name in `m.presence`.
     pub fn name(self) -> &'static str {
         match self {
@@ -35,15 +37,13 @@ impl PresenceState {
     }
 }
 
-/// A user's presence.
+/// What a user says about their being there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Presence {
-    /// How present.
-    pub state: PresenceState,
-    /// What the user says about it.
-    pub status_msg: Option<String>,
-    /// When the user was last seen to do something, in milliseconds since the epoch.
-    pub last_active_ms: u64,
+pub struct StatusMessage {
+    /// What they say; empty for nothing.
+    pub text: String,
+    /// When they said it, in milliseconds since the epoch.
+    pub said_ms: u64,
 }
 
-record!(Presence);
+record!(StatusMessage);

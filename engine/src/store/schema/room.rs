@@ -1,4 +1,4 @@
-//! Rooms and their events. Ids 10 to 59.
+//! Rooms and their events. Ids 10 to 49.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -30,8 +30,8 @@ keyspaces! { TABLE:
     18 TRANSACTIONS: Users, (UserNum, TextNum, String) => Positioned<String>;
     #[doc = "Events that relate to an event, by class (see RelationClass) and position."]
     19 RELATIONS: Events, (RoomNum, u8, EventNum, StreamPos) => Relation;
-    #[doc = "Redactions whose target was not there when they came: target's event id, redaction."]
-    20 EARLY_REDACTIONS: Events, (RoomNum, String) => EventNum;
+    #[doc = "Redactions whose target was not there when they came, by the target's event id."]
+    20 EARLY_REDACTIONS: Events, (RoomNum, String) => Vec<EventNum>;
     #[doc = "A user's receipt in a room by kind and thread, behind its position."]
     21 RECEIPTS: Rooms, (RoomNum, UserNum, u8, TextNum) => Positioned<Receipt>;
     #[doc = "Receipts of a room in the order in which they came."]
@@ -50,6 +50,14 @@ keyspaces! { TABLE:
     28 THREAD_USERS: Events, (RoomNum, EventNum, UserNum) => ();
     #[doc = "What is the user's own news, by position: see UserNews."]
     29 USER_STREAM: Users, (UserNum, StreamPos) => UserNews;
+    #[doc = "An event that is not here and that others follow, by its id, behind the place of the gap that it is in."]
+    30 BACKWARD_EXTREMITIES: Events, (RoomNum, String) => Positioned<BackwardExtremity>;
+    #[doc = "A gap in a room's timeline, by the position of the first event behind it: the next position to fill, downwards."]
+    31 GAPS: Events, (RoomNum, StreamPos) => StreamPos;
+    #[doc = "The events of a room, in the order in which they came, whose state is known in part only, since a join that left members out."]
+    32 PARTIAL_STATES: Events, (RoomNum, StreamPos) => EventNum;
+    #[doc = "A room's current state since a position at which it changed by no event that came then: history that healed a fork, or members that became known."]
+    33 STATE_CHANGES: Events, (RoomNum, StreamPos) => NodeId;
 }
 
 /// An event as graph walks, authorisation, filters and visibility see it.
@@ -69,8 +77,10 @@ pub struct EventHeader {
     pub prev: Vec<EventNum>,
     /// The events that allow it.
     pub auth: Vec<EventNum>,
-    /// Distance from the create event.
+    /// Distance from the create event, as its server claims.
     pub depth: u64,
+    /// One more than the greatest of its auth events'; zero for the create event. Nobody can claim it.
+    pub auth_depth: u32,
     /// When its server says it was sent, in milliseconds since the epoch.
     pub origin_server_ts: u64,
     /// What became of it.
@@ -79,8 +89,14 @@ pub struct EventHeader {
     pub redacted_by: Option<EventNum>,
     /// The room's state before it.
     pub state_before: NodeId,
-    /// The room's state after it.
+    /// The room's state after it: that before, and itself if it is accepted.
     pub state_after: NodeId,
+    /// The room's current state once it was taken in, which is not the state after it where the room's graph is forked.
+    pub room_state: NodeId,
+    /// Whether the state before it lacks members (see [`PARTIAL_STATES`]).
+    pub partial_state: bool,
+    /// Whether there is, or was when it came, a gap in the timeline before it (see [`GAPS`]).
+    pub after_gap: bool,
     /// The device and transaction of a local client that sent it.
     pub transaction: Option<(TextNum, String)>,
 }
@@ -113,6 +129,19 @@ pub struct RoomHead {
     pub joined: u64,
     /// Invited users.
     pub invited: u64,
+    /// Whether the current state lacks members.
+    pub partial_state: bool,
+    /// Whether the current state ever was another than that after the last event.
+    pub forked: bool,
+}
+
+/// An event that is not here and that another follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackwardExtremity {
+    /// An event that follows it.
+    pub follower: EventNum,
+    /// The depth that that one claims.
+    pub depth: u64,
 }
 
 /// A user's membership of a room; its number is part of keys.
@@ -226,8 +255,17 @@ pub enum UserNews {
     DeviceList(UserNum),
     /// The user no longer shares a room with another, whose devices need not be followed.
     DeviceListLeft(UserNum),
-    /// A user's presence changed.
-    Presence(UserNum),
 }
 
-record!(EventHeader, RoomHead, UserRoom, Relation, Receipt, Alias, Thread, UserNews, (UserNum, u8, TextNum));
+record!(
+    EventHeader,
+    RoomHead,
+    BackwardExtremity,
+    UserRoom,
+    Relation,
+    Receipt,
+    Alias,
+    Thread,
+    UserNews,
+    (UserNum, u8, TextNum)
+);

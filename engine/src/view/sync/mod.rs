@@ -13,7 +13,11 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-use std::{cell::OnceCell, collections::HashMap, sync::Arc};
+use std::{
+    cell::OnceCell,
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 pub(crate) use device::DeviceFacts;
 pub(crate) use shared::Section;
@@ -27,11 +31,12 @@ use crate::{
     },
     device::to_device,
     error::{Error, Result, What},
+    room::visibility::{Viewer, ignored_users},
     store::{
         Direction, Positioned, Reader, schema,
         schema::{Membership, UserNews, UserRoom},
     },
-    stream::Standing,
+    stream::{self, Standing},
     view::{View, token::SyncToken},
 };
 
@@ -86,19 +91,23 @@ struct Request<'a> {
     facts: Arc<DeviceFacts>,
     /// The account data of rooms, once an initial sync has asked for it.
     set_in_rooms: OnceCell<HashMap<RoomNum, Vec<account_data::Entry>>>,
+    /// Whom the user ignores, once it has been read.
+    ignored: OnceCell<Arc<HashSet<UserNum>>>,
 }
 
-/// The rooms to write about.
+/// The rooms to write about, and those that matter for what stands outside of them, whatever the filter leaves out.
 #[derive(Default)]
 struct Rooms {
     joined: Vec<RoomNum>,
     invited: Vec<RoomNum>,
     knocked: Vec<RoomNum>,
     left: Vec<(RoomNum, Positioned<UserRoom>)>,
-    /// Joined after `since`.
+    /// Joined after `since`, also if it is filtered out; so the rest.
     newly_joined: Vec<RoomNum>,
     /// No longer joined since `since`.
     newly_left: Vec<RoomNum>,
+    /// Joined before `since`, and there is something new.
+    with_news: Vec<RoomNum>,
 }
 
 impl View for Sync {
@@ -107,7 +116,7 @@ impl View for Sync {
     fn read(&self, reader: &Reader) -> Result<SyncAnswer> {
         let user = reader.user_num(&self.user_id)?.ok_or(Error::NotFound(What::User))?;
         let device = self.device_id.as_deref().map(|id| reader.text_num(id)).transpose()?.flatten();
-        activate(reader, user)?;
+        stream::activate(reader, user)?;
         if let Some(since) = self.since
             && !self.full_state
             && since.to_device >= since.pos
@@ -131,17 +140,6 @@ impl View for Sync {
     }
 }
 
-/// Lists the user in their rooms, so that news there reach them.
-fn activate(reader: &Reader, user: UserNum) -> Result<()> {
-    let watch = &reader.shared.watch;
-    if !watch.is_active(user) {
-        let shared = &reader.shared;
-        let positions = || (shared.published_pos(), shared.given_out_pos());
-        watch.activate(user, reader.joined_rooms(user)?, positions);
-    }
-    Ok(())
-}
-
 impl<'a> Request<'a> {
     /// `has` says what the client has: of the stream, and of the to-device messages.
     fn new(
@@ -158,9 +156,6 @@ impl<'a> Request<'a> {
             Some(since) => own::news(reader, user, since)?,
             None => Vec::new(),
         };
-        let facts = device::facts(reader, user, device)?;
-        let listed_rooms = standing.rooms;
-        let set_in_rooms = OnceCell::new();
         Ok(Self {
             reader,
             user,
@@ -169,11 +164,26 @@ impl<'a> Request<'a> {
             to_device_since,
             sync,
             has_own_news,
-            listed_rooms,
+            listed_rooms: standing.rooms,
             news,
-            facts,
-            set_in_rooms,
+            facts: device::facts(reader, user, device)?,
+            set_in_rooms: OnceCell::new(),
+            ignored: OnceCell::new(),
         })
+    }
+
+    /// Whom the user ignores, read once for all rooms.
+    fn ignored(&self) -> Result<Arc<HashSet<UserNum>>> {
+        if let Some(ignored) = self.ignored.get() {
+            return Ok(ignored.clone());
+        }
+        let ignored = ignored_users(self.reader, self.user)?;
+        Ok(self.ignored.get_or_init(|| ignored).clone())
+    }
+
+    /// The user in front of a room.
+    fn viewer(&self, room: RoomNum) -> Result<Viewer<'a>> {
+        Ok(Viewer::ignoring(self.reader, room, self.user, self.ignored()?)?)
     }
 
     fn answer(&self) -> Result<SyncAnswer> {
@@ -271,9 +281,13 @@ impl<'a> Request<'a> {
             _ => None,
         });
         let mut candidates: Vec<RoomNum> = account_data.collect();
-        for room in &self.listed_rooms {
-            if self.sync.full_state || self.has_room_news(*room, since)? {
-                candidates.push(*room);
+        for room in self.listed_rooms.iter().copied() {
+            let has_news = self.has_room_news(room, since)?;
+            if has_news && !rooms.newly_joined.contains(&room) {
+                rooms.with_news.push(room);
+            }
+            if has_news || self.sync.full_state {
+                candidates.push(room);
             }
         }
         candidates.sort_unstable();
@@ -295,29 +309,31 @@ impl<'a> Request<'a> {
     /// Where a room belongs in which the user's own membership changed after `since`.
     fn sort_own_change(&self, rooms: &mut Rooms, room: RoomNum, since: StreamPos) -> Result<()> {
         let Some(row) = self.reader.user_room(self.user, room)? else { return Ok(()) };
-        if !self.includes(room)? {
-            return Ok(());
-        }
+        let is_included = self.includes(room)?;
         let was_joined = state::membership_at(self.reader, self.user, room, since)? == Some(Membership::Join);
         match row.value.membership {
             Membership::Join => {
-                rooms.joined.push(room);
                 // A join published while the user was being listed in their rooms is not in that list.
                 self.reader.shared.watch.list(self.user, room);
                 if !was_joined {
                     rooms.newly_joined.push(room);
                 }
+                if is_included {
+                    rooms.joined.push(room);
+                }
             }
-            Membership::Invite => rooms.invited.push(room),
-            Membership::Knock => rooms.knocked.push(room),
             Membership::Leave | Membership::Ban => {
                 if was_joined {
                     rooms.newly_left.push(room);
                 }
-                if !row.value.forgotten {
+                // The user's other devices must still learn that they are out of a room that is forgotten already.
+                if is_included && (was_joined || !row.value.forgotten) {
                     rooms.left.push((room, row));
                 }
             }
+            Membership::Invite if is_included => rooms.invited.push(room),
+            Membership::Knock if is_included => rooms.knocked.push(room),
+            Membership::Invite | Membership::Knock => {}
         }
         Ok(())
     }

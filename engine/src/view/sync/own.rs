@@ -45,7 +45,7 @@ pub(super) fn write(
     messages: &[Bytes],
 ) -> Result<()> {
     write_account_data(request, out)?;
-    write_presence(request, out)?;
+    write_presence(request, out, rooms)?;
     write_to_device(out, messages)?;
     write_device_lists(request, out, rooms)
 }
@@ -110,23 +110,18 @@ pub(super) fn write_room_account_data(
     })
 }
 
-fn write_presence(request: &Request<'_>, out: &mut Vec<u8>) -> Result<()> {
+fn write_presence(request: &Request<'_>, out: &mut Vec<u8>, rooms: &Rooms) -> Result<()> {
     if request.sync.filter.presence.is_nothing() {
         return Ok(());
     }
-    let mut users: Vec<UserNum> = Vec::new();
-    for (_, news) in &request.news {
-        if let UserNews::Presence(user) = news
-            && !users.contains(user)
-        {
-            users.push(*user);
-        }
-    }
+    let reader = request.reader;
+    let entered = &rooms.newly_joined;
+    let users = reader.shared.watch.presence_news(request.user, request.since, reader.pos, entered);
     let mut events = Vec::new();
     for user in users {
-        let sender = request.reader.user_id(user)?;
+        let sender = reader.user_id(user)?;
         if request.sync.filter.presence.matches("m.presence", &sender) {
-            events.push(presence::event(request.reader, user)?);
+            events.push(presence::event(reader, user)?);
         }
     }
     if events.is_empty() {
@@ -176,12 +171,11 @@ fn write_device_lists(request: &Request<'_>, out: &mut Vec<u8>, rooms: &Rooms) -
     let reader = request.reader;
     let marks = &reader.shared.watch.marks;
     let nobody_moved = |room: &RoomNum| !marks.may_have_members(*room, since);
-    if !request.has_own_news && rooms.joined.iter().all(nobody_moved) {
+    if !request.has_own_news && rooms.with_news.iter().all(nobody_moved) {
         return Ok(());
     }
-    let with_news: Vec<RoomNum> =
-        rooms.joined.iter().copied().filter(|room| !rooms.newly_joined.contains(room)).collect();
-    let changes = RoomChanges { joined: &rooms.newly_joined, left: &rooms.newly_left, with_news: &with_news };
+    let changes =
+        RoomChanges { joined: &rooms.newly_joined, left: &rooms.newly_left, with_news: &rooms.with_news };
     let found = lists::between(reader, request.user, since, reader.pos, changes)?;
     if found.changed.is_empty() && found.left.is_empty() {
         return Ok(());

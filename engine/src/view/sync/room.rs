@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     core::{
-        event::ClientFormat,
+        event::{ClientFormat, StoredEvent, write_client_event},
         json::splice::{
             bool_member, events_member, item, member, number_member, object_member, plain_event_item,
             raw_member, string_member,
@@ -16,13 +16,13 @@ use crate::{
         num::{NodeId, RoomNum, StreamPos, UserNum},
     },
     error::{Error, Result},
-    room::{Event, receipts, typing, unread},
+    room::{Event, gap, receipts, typing, unread},
     store::{
-        Direction, Positioned, StorageError, schema,
-        schema::{Membership, UserRoom},
+        Direction, Positioned, Reader, StorageError, schema,
+        schema::{Membership, OutOfBand, UserRoom},
     },
     view::{
-        render::{Asker, Renderer},
+        render::Renderer,
         timeline::{self, Stretch},
         token::StreamToken,
     },
@@ -101,13 +101,31 @@ pub(super) fn write_left(
     };
     let since = request.since.filter(|_| was_joined);
     object_member(out, &reader.room_id(room)?, |out| {
-        if row.value.ever_joined {
+        if let Some(outside) = reader.out_of_band(request.user, room)? {
+            // The event is in no timeline here.
+            write_out_of_band(out, &outside)?;
+        } else if row.value.ever_joined {
             write_events(request, out, room, since, row.pos)?;
         } else {
             // Someone who never was in the room sees no more than the event that turned them away.
             write_only(request, out, &reader.event(row.value.event)?)?;
         }
         own::write_room_account_data(request, out, room, since)
+    })
+}
+
+/// The event that declined an invite to a room, or took back a knock at one, that this server is not in.
+fn write_out_of_band(out: &mut Vec<u8>, outside: &OutOfBand) -> Result<()> {
+    let corrupt = |error| StorageError::Corrupt(format!("event {}: {error}", outside.event_id));
+    let event = StoredEvent { event_id: &outside.event_id, room_id: "", json: &outside.json };
+    events_member(out, "state", |_| Ok::<(), Error>(()))?;
+    object_member(out, "timeline", |out| {
+        member(out, "events");
+        out.push(b'[');
+        write_client_event(out, event, ClientFormat::Sync, None).map_err(corrupt)?;
+        out.push(b']');
+        bool_member(out, "limited", false);
+        Ok(())
     })
 }
 
@@ -163,20 +181,29 @@ fn write_events(
         return write_section(request, out, room, &section);
     }
     let mut renderer = renderer(request, room)?;
-    let timeline = read_timeline(request, &mut renderer, since, until)?;
+    let timeline = read_timeline(request, &mut renderer, room, since, until)?;
     let end = match timeline.events.last().filter(|event| event.pos() == until) {
-        Some(last) => last.header.state_after,
+        Some(last) => last.header.room_state,
         None => state::at(request.reader, room, until)?,
     };
-    let beginning = timeline.events.first().map_or(end, |first| first.header.state_before);
+    let forked = state::was_forked(request.reader, room)?;
+    let beginning = match timeline.events.first() {
+        Some(first) if forked => state::at(request.reader, room, StreamPos(first.pos().0.saturating_sub(1)))?,
+        Some(first) => first.header.state_before,
+        None => end,
+    };
     let from = match since.filter(|_| !request.sync.full_state) {
         None => None,
         // Without a gap what the client knows is the state at the timeline's start.
-        Some(_) if !timeline.limited => Some(beginning),
+        Some(_) if !timeline.limited && !forked => Some(beginning),
         Some(since) => Some(state::at(request.reader, room, since)?),
     };
     let to = if request.sync.state_after { end } else { beginning };
-    let selected = select_state(request, room, &Span { from, to }, &timeline)?;
+    let mut selected = select_state(request, room, &Span { from, to }, &timeline)?;
+    if forked && !request.sync.state_after {
+        let beside = state::beside_timeline(request.reader, room, (beginning, end), &timeline.events)?;
+        selected.extend(request.reader.events(&beside)?);
+    }
     if !timeline.events.is_empty() || timeline.limited || since.is_none() {
         let start = out.len();
         write_timeline(request, &mut renderer, out, &timeline)?;
@@ -235,13 +262,14 @@ fn select_state(
 }
 
 fn renderer<'r>(request: &Request<'r>, room: RoomNum) -> Result<Renderer<'r>> {
-    let asker = Asker { user: request.user, device: request.device };
-    Ok(Renderer::new(request.reader, room, ClientFormat::Sync, Some(asker))?)
+    let viewer = request.viewer(room)?;
+    Ok(Renderer::with_viewer(request.reader, room, ClientFormat::Sync, Some(viewer), request.device)?)
 }
 
 fn read_timeline(
     request: &Request<'_>,
     renderer: &mut Renderer<'_>,
+    room: RoomNum,
     since: Option<StreamPos>,
     until: StreamPos,
 ) -> Result<Timeline> {
@@ -254,8 +282,28 @@ fn read_timeline(
     let stretch = Stretch { after, up_to: until, direction: Direction::Backward, limit };
     let mut page = timeline::page(request.reader, viewer, stretch, filter)?;
     page.events.reverse();
+    if let Some(behind_gap) = last_behind_gap(request.reader, &page.events)? {
+        // What is missing there can be asked for with `/messages`.
+        page.events.drain(..behind_gap);
+        page.rest = Some(StreamToken::before(page.events.first().map_or(until, |first| first.pos())).0);
+    }
     let prev_batch = page.events.first().map_or(until, |first| StreamToken::before(first.pos()).0);
-    Ok(Timeline { events: page.events, limited: page.rest.is_some(), prev_batch })
+    // What was purged is a gap, too: the client may lack changes of the state in it.
+    let is_cut = match since {
+        Some(since) if page.rest.is_none() => timeline::is_cut(request.reader, room, since)?,
+        _ => false,
+    };
+    Ok(Timeline { events: page.events, limited: page.rest.is_some() || is_cut, prev_batch })
+}
+
+/// The index of the last of the events before which there is a gap.
+fn last_behind_gap(reader: &Reader, events: &[Arc<Event>]) -> Result<Option<usize>, StorageError> {
+    for (at, event) in events.iter().enumerate().rev() {
+        if gap::is_open_before(reader, event)? {
+            return Ok(Some(at));
+        }
+    }
+    Ok(None)
 }
 
 fn write_timeline(

@@ -13,7 +13,7 @@ use super::Request;
 use crate::{
     core::num::{NodeId, RoomNum, StreamPos, UserNum},
     error::Result,
-    room::{Event, tail, visibility::ignored_users},
+    room::{Event, tail},
     store::schema,
 };
 
@@ -49,7 +49,7 @@ pub(super) fn is_possible(request: &Request<'_>, since: Option<StreamPos>) -> Re
         && !request.sync.full_state
         && filter.event_fields.is_everything()
         && filter.room.timeline.is_everything();
-    Ok(is_plain && ignored_users(request.reader, request.user)?.is_empty())
+    Ok(is_plain && request.ignored()?.is_empty())
 }
 
 /// The section with exactly what the request has to be told of the room's timeline after `since`.
@@ -89,8 +89,9 @@ pub(super) fn keep(
     if is_personal || !events.iter().all(is_plain) {
         return Ok(());
     }
-    // Not the state of a fork, in which others may not be in the room.
-    let is_current = reader.get(&schema::ROOM_HEADS, &room)?.is_some_and(|head| head.state == snapshot);
+    // Not in a room with forks, on some of which others may not be in it.
+    let is_current =
+        reader.get(&schema::ROOM_HEADS, &room)?.is_some_and(|head| head.state == snapshot && !head.forked);
     let Some(tail) = tail::since(reader, room, since)?.filter(|_| is_current) else { return Ok(()) };
     let section = Section {
         after: tail.last_before(first.pos()),

@@ -1,21 +1,57 @@
 //! The `state` of a room in a sync: all of it, or what changed, with members only as far as they are needed.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::Request;
 use crate::{
-    core::num::{EventNum, NodeId, RoomNum, StreamPos, TextNum, UserNum},
+    core::num::{EventNum, NodeId, RoomNum, StateKeyId, StreamPos, TextNum, UserNum},
     error::Result,
-    store::{Reader, StorageError, schema::Membership},
+    room::Event,
+    store::{Direction, Reader, StorageError, schema, schema::Membership},
     view::{LazyMember, timeline},
 };
 
-/// The room's state after the last event at or before `pos`; empty if there was none.
+/// The room's current state at `pos`; empty if there was none.
 pub(super) fn at(reader: &Reader, room: RoomNum, pos: StreamPos) -> Result<NodeId, StorageError> {
-    match timeline::last_at(reader, room, pos)? {
-        Some(event) => Ok(reader.event(event)?.header.state_after),
-        None => Ok(NodeId(0)),
+    let (mut since, mut state) = (StreamPos(i64::MIN), NodeId(0));
+    if let Some(event) = timeline::last_at(reader, room, pos)? {
+        let event = reader.event(event)?;
+        (since, state) = (event.pos(), event.header.room_state);
     }
+    if was_forked(reader, room)? {
+        let (start, end) = ((room, since), (room, StreamPos(pos.0.saturating_add(1))));
+        reader.scan_between(
+            &schema::STATE_CHANGES,
+            &start,
+            &end,
+            Direction::Backward,
+            |(_, _): (RoomNum, StreamPos), changed| {
+                state = changed;
+                false
+            },
+        )?;
+    }
+    Ok(state)
+}
+
+/// Whether the room's current state ever was another than that after its last event.
+pub(super) fn was_forked(reader: &Reader, room: RoomNum) -> Result<bool, StorageError> {
+    Ok(reader.get(&schema::ROOM_HEADS, &room)?.is_some_and(|head| head.forked))
+}
+
+/// What differs between the state at the end of a timeline and what a client makes of it who sets each of its state
+/// events upon the state at its beginning.
+pub(super) fn beside_timeline(
+    reader: &Reader,
+    room: RoomNum,
+    (beginning, end): (NodeId, NodeId),
+    timeline: &[Arc<Event>],
+) -> Result<Vec<EventNum>, StorageError> {
+    let in_timeline: BTreeSet<StateKeyId> =
+        timeline.iter().filter_map(|event| event.state_key_id()).collect();
+    let changes = reader.state_difference(room, beginning, end)?;
+    let beside = changes.into_iter().filter(|change| !in_timeline.contains(&change.key));
+    Ok(beside.filter_map(|change| change.after).collect())
 }
 
 /// The user's membership after the last event at or before `pos`.

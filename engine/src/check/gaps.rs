@@ -1,0 +1,217 @@
+//! Gaps, partial states, purges: what a room lacks is noted where it lacks it.
+
+use super::pass::{Pass, Row, readable};
+use crate::{
+    core::{
+        event::Pdu,
+        num::{EventNum, RoomNum, StreamPos},
+    },
+    room::room_version,
+    store::{
+        Direction, Positioned, StorageError, schema,
+        schema::{BackwardExtremity, EventStatus, PurgeWork},
+    },
+};
+
+/// Two neighbors in a timeline that are further apart than this have a gap between them: half of what is kept free for
+/// one, as much may have been filled.
+const GAP_MIN: i64 = 1 << 21;
+
+/// What has to be known of before all rooms are visited.
+pub(super) fn purges() -> Vec<Pass> {
+    vec![Pass::over(&schema::PURGES, |row, room, purge| {
+        if !matches!(purge.work, PurgeWork::History(_) | PurgeWork::Nodes(_)) {
+            row.seen.going.insert(room);
+        }
+        Ok(())
+    })]
+}
+
+pub(super) fn passes() -> Vec<Pass> {
+    vec![
+        Pass::over_derived(&schema::OFF_TIMELINE, |row, (room, num), ()| {
+            if row.is_going(room) {
+                return Ok(());
+            }
+            let header = row.header(num)?.map(|header| header.value);
+            let is_off =
+                header.is_some_and(|header| header.room == room && header.status != EventStatus::Accepted);
+            if !row.expect(is_off, "the event is another room's, in its timeline, or not there") {
+                row.delete(&schema::OFF_TIMELINE, &(room, num));
+            }
+            Ok(())
+        }),
+        Pass::over_derived(&schema::BACKWARD_EXTREMITIES, backward_extremity),
+        Pass::over_derived(&schema::GAPS, gap),
+        Pass::over_derived(&schema::PARTIAL_STATES, |row, (room, pos), num| {
+            if row.is_going(room) {
+                return Ok(());
+            }
+            let is_partial = row.header(num)?.is_some_and(|header| {
+                header.value.room == room && header.pos == pos && header.value.partial_state
+            });
+            if !row.expect(is_partial, "the event's state is not known in part only, or it stands elsewhere")
+            {
+                row.delete(&schema::PARTIAL_STATES, &(room, pos));
+            }
+            Ok(())
+        }),
+        Pass::over(&schema::HISTORY_STARTS, |row, room, _| {
+            let there = row.is_going(room) || row.reader().has(&schema::ROOM_HEADS, &room)?;
+            if !row.expect(there, "the room is not there") {
+                row.delete(&schema::HISTORY_STARTS, &room);
+            }
+            Ok(())
+        }),
+    ]
+}
+
+/// Whether the event is part of the graph here.
+fn in_graph(row: &Row<'_>, num: Option<EventNum>) -> Result<bool, StorageError> {
+    let Some(num) = num else { return Ok(false) };
+    Ok(row.header(num)?.is_some_and(|header| header.value.status != EventStatus::Outlier))
+}
+
+/// An event that is missing is followed by one that is here, and is in a gap.
+fn backward_extremity(
+    row: &mut Row<'_>,
+    (room, event_id): (RoomNum, String),
+    found: Positioned<BackwardExtremity>,
+) -> Result<(), StorageError> {
+    if row.is_going(room) {
+        return Ok(());
+    }
+    let follower = found.value.follower;
+    let named = match (row.header(follower)?, row.body(follower)?) {
+        (Some(header), Some((id, json))) if header.value.room == room => {
+            let pdu = Pdu::from_stored(room_version(header.value.version)?, id, json);
+            pdu.is_ok_and(|pdu| pdu.prev_events.iter().any(|prev| **prev == *event_id))
+        }
+        _ => false,
+    };
+    let num = row.event_num(&event_id)?;
+    let is_missing = named && !in_graph(row, num)?;
+    if !row.expect(is_missing, "the event is not missing, or nothing follows it") {
+        row.delete(&schema::BACKWARD_EXTREMITIES, &(room, event_id));
+        return Ok(());
+    }
+    let gap = row.reader().has(&schema::GAPS, &(room, found.pos))?;
+    if !row.expect(gap, "the gap that the event is missing in is not there") {
+        mend_gap(row, room, found.pos)?;
+    }
+    Ok(())
+}
+
+/// Something is missing in a gap, and what is filled in next has a free place there.
+fn gap(row: &mut Row<'_>, (room, pos): (RoomNum, StreamPos), free: StreamPos) -> Result<(), StorageError> {
+    if row.is_going(room) {
+        return Ok(());
+    }
+    let mut is_needed = false;
+    row.reader().scan(
+        &schema::BACKWARD_EXTREMITIES,
+        &room,
+        Direction::Forward,
+        |_: (RoomNum, String), missing| {
+            is_needed = missing.pos == pos;
+            !is_needed
+        },
+    )?;
+    if !row.expect(is_needed, "nothing is missing in the gap") {
+        row.delete(&schema::GAPS, &(room, pos));
+        return Ok(());
+    }
+    let (below, above) = edges(row, room, pos)?;
+    let is_free = free < above && below.is_none_or(|below| below < free);
+    if !row.expect(is_free, "the place that is to be filled next is not in the gap") {
+        mend_gap(row, room, pos)?;
+    }
+    Ok(())
+}
+
+/// The events around what is free of a gap: the last before it, and the first that is behind it or was filled in.
+fn edges(
+    row: &Row<'_>,
+    room: RoomNum,
+    gap: StreamPos,
+) -> Result<(Option<StreamPos>, StreamPos), StorageError> {
+    let (start, here) = ((room, StreamPos(i64::MIN)), (room, gap));
+    let mut above = gap;
+    let mut below = None;
+    row.reader().scan_between(&schema::TIMELINE, &start, &here, Direction::Backward, |(_, pos), _| {
+        if above.0.saturating_sub(pos.0) > GAP_MIN {
+            below = Some(pos);
+            return false;
+        }
+        above = pos;
+        true
+    })?;
+    Ok((below, above))
+}
+
+/// Proposes that the gap goes on below what has been filled in of it.
+fn mend_gap(row: &mut Row<'_>, room: RoomNum, pos: StreamPos) -> Result<(), StorageError> {
+    let (_, above) = edges(row, room, pos)?;
+    // Before the first event of a room there is all the room below zero.
+    let free = StreamPos(above.0.saturating_sub(1));
+    row.put(&schema::GAPS, &(room, pos), &free);
+    Ok(())
+}
+
+/// Expects what an accepted event lacks to be noted.
+pub(super) fn expect_of(
+    row: &mut Row<'_>,
+    num: EventNum,
+    header: &Positioned<schema::EventHeader>,
+    pdu: &Pdu,
+) -> Result<(), StorageError> {
+    let room = header.value.room;
+    let is_accepted = header.value.status == EventStatus::Accepted;
+    if !is_accepted {
+        let noted = row.reader().has(&schema::OFF_TIMELINE, &(room, num))?;
+        if !row.expect(noted, "the event is not among those outside of the timeline") {
+            row.put(&schema::OFF_TIMELINE, &(room, num), &());
+        }
+    }
+    if is_accepted && header.value.partial_state {
+        let problem = "the event is not among those whose state is known in part";
+        row.expect_row(&schema::PARTIAL_STATES, &(room, header.pos), &num, problem)?;
+    }
+    let starts = readable(row.reader().get(&schema::HISTORY_STARTS, &room))?;
+    for prev in &pdu.prev_events {
+        let known = row.event_num(prev)?;
+        if let Some(known) = known.filter(|known| !header.value.prev.contains(known)) {
+            row.seen.followed.insert(known);
+        }
+        // What a purge removed is not missed.
+        if !is_accepted || starts.is_some() || in_graph(row, known)? {
+            continue;
+        }
+        let key = (room, prev.to_string());
+        let noted = row.reader().has(&schema::BACKWARD_EXTREMITIES, &key)?;
+        if !row.expect(noted, &format!("{prev} is missing before the event, and not noted")) {
+            if let Some(gap) = gap_of(row, header)? {
+                let value = BackwardExtremity { follower: num, depth: header.value.depth };
+                row.put(&schema::BACKWARD_EXTREMITIES, &key, &Positioned { pos: gap, value });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The gap that what is missing before an event is in: the one before it or, for one that was filled in, the next.
+fn gap_of(
+    row: &Row<'_>,
+    header: &Positioned<schema::EventHeader>,
+) -> Result<Option<StreamPos>, StorageError> {
+    if header.value.after_gap {
+        return Ok(Some(header.pos));
+    }
+    let (room, mut found) = (header.value.room, None);
+    let (start, end) = ((room, header.pos), (room, StreamPos::MAX));
+    row.reader().scan_between(&schema::GAPS, &start, &end, Direction::Forward, |(_, pos), _| {
+        found = Some(pos);
+        false
+    })?;
+    Ok(found)
+}

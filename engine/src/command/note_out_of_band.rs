@@ -1,0 +1,135 @@
+//! What becomes of a local user's membership in a room that this server is not in: a knock was let in elsewhere, an invite
+//! is declined, a knock taken back.
+
+use bytes::Bytes;
+
+use crate::{
+    command::{Command, Lanes},
+    core::{
+        event::{EventBuilder, EventReference, JsonObject, Pdu, reference_hash_of_json},
+        version::{EventIdFormat, RoomVersion},
+    },
+    error::{Denied, Error, Invalid, Result, What},
+    room::{
+        handshake::EVENT_LOCALPART_CHARS,
+        membership,
+        out_of_band::{Notice, note, stripped_state, takes_part},
+        room_version,
+    },
+    store::{StorageError, Tx, schema::Membership, schema::OutOfBand},
+};
+
+/// A knock of a local user that another server has let in.
+pub struct NoteKnock {
+    /// The room's id.
+    pub room_id: String,
+    /// Our user.
+    pub user_id: String,
+    /// The room's version.
+    pub version: &'static RoomVersion,
+    /// The event, as we signed it.
+    pub event: Bytes,
+    /// `knock_room_state` of the other server's answer.
+    pub room_state: Vec<JsonObject>,
+    /// The server that let it in.
+    pub server: String,
+}
+
+impl Command for NoteKnock {
+    /// Errors: [`What::User`] not found; [`Invalid::Event`] when the event is none.
+    type Output = ();
+
+    fn lanes(&self) -> Lanes {
+        Lanes::default().room(&self.room_id)
+    }
+
+    fn run(&self, tx: &mut Tx) -> Result<()> {
+        let user = tx.user_num(&self.user_id)?.ok_or(Error::NotFound(What::User))?;
+        // The room's own events tell what became of it, if this server has come into the room meanwhile.
+        if takes_part(tx, &self.room_id)? {
+            return Ok(());
+        }
+        let pdu = Pdu::parse(self.version, &self.event).map_err(Invalid::Event)?;
+        let room = tx.intern_room(&self.room_id)?;
+        let notice = Notice {
+            version: self.version,
+            pdu: &pdu,
+            membership: Membership::Knock,
+            stripped_state: Some(stripped_state(self.version, &pdu, &self.room_state)?),
+            servers: vec![self.server.clone()],
+        };
+        note(tx, user, room, notice)
+    }
+}
+
+/// A local user declines an invite to a room, or takes a knock at one back, that this server is not in.
+pub struct LeaveOutOfBand {
+    /// The room's id.
+    pub room_id: String,
+    /// Our user.
+    pub user_id: String,
+    /// The leave that another server has let in; where none could be reached, the user is shown one that goes nowhere.
+    pub event: Option<Bytes>,
+    /// What the user gives as the reason.
+    pub reason: Option<String>,
+}
+
+impl Command for LeaveOutOfBand {
+    /// Errors: [`What::Room`] not found when the user has no such invite or knock; [`Invalid::Event`].
+    type Output = ();
+
+    fn lanes(&self) -> Lanes {
+        Lanes::default().room(&self.room_id)
+    }
+
+    fn run(&self, tx: &mut Tx) -> Result<()> {
+        let (user, room, _, known) = tx.open_out_of_band(&self.user_id, &self.room_id)?;
+        let version = room_version(known.version)?;
+        let pdu = match &self.event {
+            Some(event) => Pdu::parse(version, event).map_err(Invalid::Event)?,
+            None => self.own_leave(tx, version, &known)?,
+        };
+        let is_leave = &*pdu.room_id == self.room_id.as_str()
+            && pdu.is_state("m.room.member", &self.user_id)
+            && pdu.membership() == Some(Membership::Leave.name());
+        if !is_leave {
+            return Err(Denied::NotYours.into());
+        }
+        let servers = known.servers;
+        note(
+            tx,
+            user,
+            room,
+            Notice { version, pdu: &pdu, membership: Membership::Leave, stripped_state: None, servers },
+        )
+    }
+}
+
+impl LeaveOutOfBand {
+    /// A leave after the invite or knock, for the user alone.
+    fn own_leave(&self, tx: &Tx, version: &'static RoomVersion, known: &OutOfBand) -> Result<Pdu> {
+        let corrupt = |_| StorageError::Corrupt(format!("event {} is not JSON", known.event_id));
+        let own_ids = version.event_ids == EventIdFormat::Own;
+        let hash =
+            own_ids.then(|| reference_hash_of_json(version, &known.json)).transpose().map_err(corrupt)?;
+        let before = EventReference { event_id: known.event_id.as_str().into(), reference_hash: hash };
+        let depth = Pdu::from_stored(version, before.event_id.clone(), known.json.clone().into())
+            .map_err(|error| StorageError::Corrupt(format!("event {}: {error}", known.event_id)))?
+            .depth;
+        let builder = EventBuilder {
+            room_id: Some(self.room_id.as_str().into()),
+            sender: self.user_id.as_str().into(),
+            kind: "m.room.member".into(),
+            state_key: Some(self.user_id.as_str().into()),
+            content: membership::content(tx, &self.user_id, Membership::Leave, self.reason.as_deref())?,
+            redacts: None,
+            prev_events: vec![before.clone()],
+            auth_events: vec![before],
+            depth: depth.saturating_add(1),
+            origin_server_ts: tx.shared.clock.now_ms(),
+            event_id_localpart: own_ids.then(|| tx.random_text(EVENT_LOCALPART_CHARS)),
+        };
+        let shared = &tx.shared;
+        Ok(builder.build(version, &shared.server_name, &shared.key_pair).map_err(Invalid::Event)?)
+    }
+}

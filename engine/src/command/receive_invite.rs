@@ -1,0 +1,107 @@
+//! Another server invites a local user: the invite is signed, and the user told, also when this server is not in the room.
+//!
+//! Specification: server-server API, `PUT /_matrix/federation/v2/invite/{roomId}/{eventId}`.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::{
+    account::users,
+    command::{Command, Lanes},
+    core::{
+        event::{JsonObject, Pdu},
+        identifiers::server_name,
+        version::RoomVersion,
+    },
+    error::{Denied, Error, Invalid, Result, What},
+    room::out_of_band::{Notice, note, stripped_state, takes_part},
+    store::{Tx, schema::Membership},
+};
+
+/// An invite from another server.
+pub struct ReceiveInvite {
+    /// The room's id.
+    pub room_id: String,
+    /// The event's id.
+    pub event_id: String,
+    /// The room's version, as the server says.
+    pub version: &'static RoomVersion,
+    /// The event. Its signatures have been checked.
+    pub event: Arc<Pdu>,
+    /// `invite_room_state`: events, or in rooms before version 12 perhaps stripped ones. Where they are whole events, their
+    /// signatures are for the caller to check.
+    pub room_state: Vec<JsonObject>,
+    /// The server that invites.
+    pub server: String,
+}
+
+impl Command for ReceiveInvite {
+    /// The event with this server's signature.
+    ///
+    /// Errors: [`Invalid::Parameter`] when the event is not an invite for a user of this server from one of that server's, or
+    /// the state does not tell the room; [`What::User`] not found; [`Denied::OtherServer`]; [`Invalid::Event`].
+    type Output = Bytes;
+
+    fn lanes(&self) -> Lanes {
+        Lanes::default().room(&self.room_id)
+    }
+
+    fn run(&self, tx: &mut Tx) -> Result<Bytes> {
+        let target = self.check()?;
+        if server_name(target) != Some(&*tx.shared.server_name) {
+            return Err(Denied::OtherServer.into());
+        }
+        let found = users::find(tx, target)?.filter(|(_, account)| !account.is_deactivated);
+        let (user, _) = found.ok_or(Error::NotFound(What::User))?;
+        let shared = tx.shared.clone();
+        let signed = Pdu::clone(&self.event)
+            .with_signature(self.version, &shared.server_name, &shared.key_pair)
+            .map_err(Invalid::Event)?;
+        // A server that is in the room gets the invite with its other events, and tells its user then.
+        if takes_part(tx, &self.room_id)? {
+            return Ok(signed.json);
+        }
+        let room = tx.intern_room(&self.room_id)?;
+        let known = tx.out_of_band(user, room)?;
+        if known.is_some_and(|known| *known.event_id == *signed.event_id) {
+            return Ok(signed.json);
+        }
+        let notice = Notice {
+            version: self.version,
+            pdu: &signed,
+            membership: Membership::Invite,
+            stripped_state: Some(stripped_state(self.version, &signed, &self.room_state)?),
+            servers: vec![self.server.clone()],
+        };
+        note(tx, user, room, notice)?;
+        Ok(signed.json)
+    }
+}
+
+impl ReceiveInvite {
+    /// The user who is invited.
+    fn check(&self) -> Result<&str> {
+        let event = &*self.event;
+        let checks = [
+            (&*event.kind == "m.room.member", "it is not an m.room.member event"),
+            (*event.room_id == *self.room_id, "it is of another room"),
+            (*event.event_id == *self.event_id, "it has another id"),
+            (event.membership() == Some("invite"), "it is not an invite"),
+            (
+                server_name(&event.sender) == Some(&self.server),
+                "its sender is not a user of the asking server",
+            ),
+        ];
+        match (checks.into_iter().find(|(holds, _)| !holds), event.state_key.as_deref()) {
+            (None, Some(target)) => Ok(target),
+            (failed, _) => {
+                let why = failed.map_or("it has no state key", |(_, why)| why);
+                Err(Invalid::Parameter { what: "event", why: why.to_owned() }.into())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,376 @@
+//! Invites to rooms, and knocks at rooms, that this server is not in, as the users see them who get and answer them.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{
+    command::{LeaveOutOfBand, NoteKnock, Register},
+    core::{
+        event::{EventBuilder, EventReference},
+        filter::Filter,
+        version::ROOM_VERSIONS,
+    },
+    fixture::World,
+    view::{
+        Sync, SyncToken,
+        federation::{Handshake, OutOfBandMembership, SignTemplate},
+    },
+};
+
+const ROOM: &str = "!room:there.example";
+const ALICE: &str = "@alice:here.example";
+const BOB: &str = "@bob:there.example";
+const THERE: &str = "there.example";
+
+fn here() -> World {
+    let here = World::new();
+    here.engine.write(Register { localpart: "alice".into(), ..Register::default() }).wait().unwrap();
+    here
+}
+
+/// The server of the room, where bob invites alice.
+fn there() -> (World, String) {
+    let there = World::named(THERE);
+    there.room(ROOM, BOB, None);
+    there.state(ROOM, BOB, "m.room.name", "", json!({"name": "A room"}));
+    let invite = there.member(ROOM, BOB, ALICE, "invite").unwrap();
+    (there, invite)
+}
+
+fn event(world: &World, event_id: &str) -> Arc<Pdu> {
+    world.ask(|reader| Ok(reader.event(reader.event_num(event_id)?.unwrap())?.pdu()?))
+}
+
+fn object(json: &[u8]) -> JsonObject {
+    serde_json::from_slice(json).unwrap()
+}
+
+fn room_state() -> Vec<JsonObject> {
+    let stripped = json!([
+        {"type": "m.room.create", "state_key": "", "sender": BOB, "content": {"room_version": "10"}},
+        {"type": "m.room.name", "state_key": "", "sender": BOB, "content": {"name": "A room"}, "signatures": {}},
+        {"type": "m.room.name", "sender": BOB, "content": {"name": "not state"}},
+        {"type": 5},
+    ]);
+    stripped.as_array().unwrap().iter().map(|entry| entry.as_object().cloned().unwrap()).collect()
+}
+
+fn invite(event: Arc<Pdu>) -> ReceiveInvite {
+    ReceiveInvite {
+        room_id: ROOM.into(),
+        event_id: event.event_id.to_string(),
+        version: RoomVersion::get("10").unwrap(),
+        event,
+        room_state: room_state(),
+        server: THERE.into(),
+    }
+}
+
+fn sync(world: &World, since: Option<SyncToken>) -> (Value, SyncToken) {
+    let answer = world
+        .engine
+        .read(&Sync {
+            user_id: ALICE.into(),
+            device_id: None,
+            since,
+            filter: Arc::new(Filter::default()),
+            full_state: false,
+            state_after: false,
+            waits: false,
+        })
+        .unwrap();
+    (serde_json::from_slice(&answer.body).unwrap(), answer.token)
+}
+
+fn open(world: &World) -> crate::Result<crate::view::federation::OpenMembership> {
+    world.engine.read(&OutOfBandMembership { room_id: ROOM.into(), user_id: ALICE.into() })
+}
+
+fn leave() -> LeaveOutOfBand {
+    LeaveOutOfBand { room_id: ROOM.into(), user_id: ALICE.into(), event: None, reason: Some("no".into()) }
+}
+
+fn is_clean(world: &World) {
+    let report = world.engine.read(&crate::check::Check { progress: &|_, _| {} }).unwrap();
+    assert!(report.findings.is_empty(), "{:?}", report.findings);
+}
+
+#[test]
+fn an_invite_is_signed_and_shown() {
+    let (here, (there, invite_id)) = (here(), there());
+    let (_, since) = sync(&here, None);
+    let sent = event(&there, &invite_id);
+    let signed = here.engine.write(invite(sent.clone())).wait().unwrap();
+    let key = here.engine.key_pair();
+    let version = RoomVersion::get("10").unwrap();
+    let pdu = Pdu::parse(version, &signed).unwrap();
+    assert_eq!(pdu.event_id, sent.event_id);
+    pdu.verify_signature(version, "here.example", key.key_id(), key.public_key()).unwrap();
+    let key = there.engine.key_pair();
+    pdu.verify_signature(version, THERE, key.key_id(), key.public_key()).unwrap();
+    for since in [None, Some(since)] {
+        let (body, _) = sync(&here, since);
+        let shown = body["rooms"]["invite"][ROOM]["invite_state"]["events"].as_array().unwrap();
+        let kinds: Vec<_> = shown.iter().map(|event| event["type"].as_str().unwrap()).collect();
+        assert_eq!(kinds, ["m.room.create", "m.room.name", "m.room.member"]);
+        assert_eq!(shown[2]["state_key"], ALICE);
+        for event in shown {
+            let names: Vec<_> = event.as_object().unwrap().keys().collect();
+            assert_eq!(names, ["content", "sender", "state_key", "type"]);
+        }
+    }
+    let open = open(&here).unwrap();
+    assert_eq!((open.membership, open.version.id), (Membership::Invite, "10"));
+    assert_eq!((open.event_id, open.servers), (invite_id, vec![THERE.to_owned()]));
+    is_clean(&here);
+}
+
+#[test]
+fn the_same_invite_again_is_no_news() {
+    let (here, (there, invite_id)) = (here(), there());
+    let sent = event(&there, &invite_id);
+    let first = here.engine.write(invite(sent.clone())).wait().unwrap();
+    let (_, since) = sync(&here, None);
+    assert_eq!(here.engine.write(invite(sent)).wait().unwrap(), first);
+    let (body, _) = sync(&here, Some(since));
+    assert!(body["rooms"]["invite"].get(ROOM).is_none());
+}
+
+#[test]
+fn nothing_but_invites_from_the_asking_server_for_our_users_is_signed() {
+    let (here, (there, invite_id)) = (here(), there());
+    let sent = event(&there, &invite_id);
+    let good = || invite(sent.clone());
+    let refused = |command: ReceiveInvite| here.engine.write(command).wait().unwrap_err();
+    let invalid =
+        |command| matches!(refused(command), Error::Invalid(Invalid::Parameter { what: "event", .. }));
+    assert!(invalid(ReceiveInvite { room_id: "!other:there.example".into(), ..good() }));
+    assert!(invalid(ReceiveInvite { event_id: "$other".into(), ..good() }));
+    assert!(invalid(ReceiveInvite { server: "evil.example".into(), ..good() }));
+    let carol = "@carol:there.example";
+    for other in [
+        there.join(ROOM, carol),
+        there.leave(ROOM, carol),
+        there.message(ROOM, BOB, "hello"),
+        there.state(ROOM, BOB, "m.room.power_levels", "", json!({"users": {BOB: 100}})),
+        there.member(ROOM, BOB, ALICE, "ban").unwrap(),
+    ] {
+        assert!(invalid(invite(event(&there, &other))));
+    }
+    let elsewhere = there.member(ROOM, BOB, "@dave:third.example", "invite").unwrap();
+    assert!(matches!(refused(invite(event(&there, &elsewhere))), Error::Denied(Denied::OtherServer)));
+    let nobody = there.member(ROOM, BOB, "@nobody:here.example", "invite").unwrap();
+    assert!(matches!(refused(invite(event(&there, &nobody))), Error::NotFound(What::User)));
+    assert!(open(&here).is_err());
+}
+
+#[test]
+fn an_invite_is_declined_without_the_other_server() {
+    let (here, (there, invite_id)) = (here(), there());
+    assert!(matches!(here.engine.write(leave()).wait(), Err(Error::NotFound(What::Room))));
+    here.engine.write(invite(event(&there, &invite_id))).wait().unwrap();
+    let (_, since) = sync(&here, None);
+    here.engine.write(leave()).wait().unwrap();
+    let (body, since) = sync(&here, Some(since));
+    let shown = &body["rooms"]["leave"][ROOM]["timeline"]["events"];
+    assert_eq!(shown[0]["content"]["membership"], "leave");
+    assert_eq!(shown[0]["content"]["reason"], "no");
+    assert_eq!((&shown[0]["sender"], &shown[0]["state_key"]), (&json!(ALICE), &json!(ALICE)));
+    assert!(body["rooms"].get("invite").is_none_or(|rooms| rooms.get(ROOM).is_none()));
+    assert!(open(&here).is_err());
+    assert!(matches!(here.engine.write(leave()).wait(), Err(Error::NotFound(What::Room))));
+    is_clean(&here);
+    // Being asked again is news.
+    let again = there.leave(ROOM, ALICE);
+    assert_ne!(again, invite_id);
+    let again = there.member(ROOM, BOB, ALICE, "invite").unwrap();
+    here.engine.write(invite(event(&there, &again))).wait().unwrap();
+    let (body, _) = sync(&here, Some(since));
+    assert!(body["rooms"]["invite"][ROOM].is_object());
+}
+
+#[test]
+fn an_invite_is_declined_with_the_event_that_the_other_server_let_in() {
+    let (here, (there, invite_id)) = (here(), there());
+    here.engine.write(invite(event(&there, &invite_id))).wait().unwrap();
+    let template = json!({
+        "type": "m.room.member", "room_id": ROOM, "sender": ALICE, "state_key": ALICE, "depth": 9,
+        "content": {"membership": "leave"}, "prev_events": [invite_id], "auth_events": [invite_id],
+    });
+    let signed = here
+        .engine
+        .read(&SignTemplate {
+            room_id: ROOM,
+            user_id: ALICE,
+            handshake: Handshake::Leave,
+            resident: THERE,
+            room_version: Some("10"),
+            template: template.as_object().unwrap(),
+            reason: None,
+        })
+        .unwrap();
+    let (_, since) = sync(&here, None);
+    // Only a leave of this user ends it.
+    let other = event(&there, &invite_id).json.clone();
+    let refused = here.engine.write(LeaveOutOfBand { event: Some(other), ..leave() }).wait();
+    assert!(matches!(refused, Err(Error::Denied(Denied::NotYours))));
+    here.engine.write(LeaveOutOfBand { event: Some(signed.json), ..leave() }).wait().unwrap();
+    let (body, _) = sync(&here, Some(since));
+    let shown = &body["rooms"]["leave"][ROOM]["timeline"]["events"];
+    assert_eq!(shown[0]["event_id"], *signed.event_id);
+}
+
+#[test]
+fn a_knock_is_shown_and_taken_back() {
+    let (here, (there, _)) = (here(), there());
+    there.leave(ROOM, ALICE);
+    there.state(ROOM, BOB, "m.room.join_rules", "", json!({"join_rule": "knock"}));
+    let knock = there.member(ROOM, ALICE, ALICE, "knock").unwrap();
+    let note = NoteKnock {
+        room_id: ROOM.into(),
+        user_id: ALICE.into(),
+        version: RoomVersion::get("10").unwrap(),
+        event: event(&there, &knock).json.clone(),
+        room_state: room_state(),
+        server: THERE.into(),
+    };
+    here.engine.write(note).wait().unwrap();
+    let (body, since) = sync(&here, None);
+    let shown = &body["rooms"]["knock"][ROOM]["knock_state"]["events"];
+    assert_eq!(shown.as_array().unwrap().last().unwrap()["content"]["membership"], "knock");
+    assert_eq!(open(&here).unwrap().membership, Membership::Knock);
+    // The knock is answered: the invite takes its place.
+    let answered = there.member(ROOM, BOB, ALICE, "invite").unwrap();
+    here.engine.write(invite(event(&there, &answered))).wait().unwrap();
+    let (body, _) = sync(&here, Some(since));
+    assert!(body["rooms"]["invite"][ROOM].is_object());
+    here.engine.write(leave()).wait().unwrap();
+    is_clean(&here);
+}
+
+#[test]
+fn a_room_that_this_server_was_in_keeps_its_rows() {
+    let here = here();
+    // The room was left by all of this server's users; then bob, elsewhere, asks alice to come back.
+    here.room(ROOM, BOB, None);
+    here.join(ROOM, ALICE);
+    let last = here.message(ROOM, BOB, "for alice");
+    here.leave(ROOM, ALICE);
+    here.message(ROOM, BOB, "not for alice");
+    let (there, invite_id) = there();
+    here.engine.write(invite(event(&there, &invite_id))).wait().unwrap();
+    let (body, since) = sync(&here, None);
+    assert!(body["rooms"]["invite"][ROOM].is_object());
+    is_clean(&here);
+    // An invite does not show what was sent since she left.
+    let seen = |event_id: &str| {
+        let view = crate::view::OneEvent {
+            room_id: ROOM.into(),
+            user: ALICE.into(),
+            device: None,
+            event_id: event_id.into(),
+        };
+        here.engine.read(&view).is_ok()
+    };
+    assert!(seen(&last));
+    here.engine.write(leave()).wait().unwrap();
+    let (body, since) = sync(&here, Some(since));
+    assert_eq!(body["rooms"]["leave"][ROOM]["timeline"]["events"].as_array().unwrap().len(), 1);
+    is_clean(&here);
+    // The room's own news count again.
+    here.join(ROOM, ALICE);
+    let (body, _) = sync(&here, Some(since));
+    assert!(body["rooms"]["join"][ROOM].is_object());
+    is_clean(&here);
+}
+
+#[test]
+fn a_server_in_the_room_signs_and_waits_for_the_rooms_own_news() {
+    let here = here();
+    here.room(ROOM, BOB, None);
+    here.join(ROOM, "@carol:here.example");
+    let (there, invite_id) = there();
+    let signed = here.engine.write(invite(event(&there, &invite_id))).wait().unwrap();
+    assert!(object(&signed)["signatures"].get("here.example").is_some());
+    assert!(open(&here).is_err());
+    is_clean(&here);
+}
+
+/// A room of version 12, whose id is the hash of its create event.
+#[test]
+fn rooms_that_are_named_by_their_create_event_must_show_it() {
+    let here = here();
+    let version = ROOM_VERSIONS.iter().copied().find(|version| version.id == "12").unwrap();
+    let key = World::named(THERE);
+    let key = key.engine.key_pair();
+    let build = |room_id: Option<&str>, kind: &str, state_key: &str, content: Value, prev: Option<&str>| {
+        EventBuilder {
+            room_id: room_id.map(Arc::from),
+            sender: BOB.into(),
+            kind: kind.into(),
+            state_key: Some(state_key.into()),
+            content: content.as_object().cloned().unwrap(),
+            redacts: None,
+            prev_events: prev.map(|id| EventReference::from(Arc::<str>::from(id))).into_iter().collect(),
+            auth_events: Vec::new(),
+            depth: 1,
+            origin_server_ts: 1,
+            event_id_localpart: None,
+        }
+        .build(version, THERE, key)
+        .unwrap()
+    };
+    let create = build(None, "m.room.create", "", json!({"room_version": "12"}), None);
+    let other = build(None, "m.room.create", "", json!({"room_version": "12", "type": "m.space"}), None);
+    let name =
+        build(Some(&create.room_id), "m.room.name", "", json!({"name": "twelve"}), Some(&create.event_id));
+    let event = Arc::new(build(
+        Some(&create.room_id),
+        "m.room.member",
+        ALICE,
+        json!({"membership": "invite"}),
+        Some(&create.event_id),
+    ));
+    let state = |pdus: &[&Pdu]| pdus.iter().map(|pdu| object(&pdu.json)).collect::<Vec<_>>();
+    let invite = |room_state| ReceiveInvite {
+        room_id: create.room_id.to_string(),
+        event_id: event.event_id.to_string(),
+        version,
+        event: event.clone(),
+        room_state,
+        server: THERE.into(),
+    };
+    let stripped = vec![object(
+        br#"{"type":"m.room.create","state_key":"","sender":"@bob:there.example","content":{}}"#,
+    )];
+    for wrong in [vec![], stripped, state(&[&name]), state(&[&other]), state(&[&create, &other])] {
+        let refused = here.engine.write(invite(wrong)).wait();
+        assert!(matches!(refused, Err(Error::Invalid(Invalid::Parameter { what: "room_state", .. }))));
+    }
+    here.engine.write(invite(state(&[&create, &name]))).wait().unwrap();
+    let (body, _) = sync(&here, None);
+    assert!(body["rooms"]["invite"][&*create.room_id].is_object());
+}
+
+#[test]
+fn what_is_shown_with_an_invite_is_bounded() {
+    let (here, (there, invite_id)) = (here(), there());
+    let large = |n: usize| {
+        let content = json!({"name": "x".repeat(60_000), "n": n});
+        json!({"type": "m.room.name", "state_key": "", "sender": BOB, "content": content})
+            .as_object()
+            .cloned()
+            .unwrap()
+    };
+    let many = ReceiveInvite {
+        room_state: (0..1_000).map(large).chain(room_state()).collect(),
+        ..invite(event(&there, &invite_id))
+    };
+    here.engine.write(many).wait().unwrap();
+    let (body, _) = sync(&here, None);
+    let shown = &body["rooms"]["invite"][ROOM]["invite_state"]["events"];
+    assert!(shown.to_string().len() < 200_000);
+    assert_eq!(shown.as_array().unwrap().last().unwrap()["type"], "m.room.member");
+}

@@ -1,0 +1,231 @@
+//! Events of other servers are taken in.
+//!
+//! Nothing here dials out: what it takes to go on is told as missing, and giving the same again with it does no harm.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use crate::{
+    command::{Command, Lanes},
+    core::{
+        checked::{CheckedPdu, Refused},
+        version::RoomVersion,
+    },
+    error::{Error, Missing, Result, What},
+    remote::{self, ServerKey},
+    room::{
+        RoomCtx,
+        receive::{self, AtHand, GivenState, Outcome, in_order, receive_backfill, receive_outlier},
+    },
+    store::Tx,
+};
+
+/// What became of events that were given.
+#[derive(Clone, Debug, Default)]
+pub struct Received {
+    /// Of each event, outliers first, each after those that it refers to.
+    pub outcomes: Vec<(Arc<str>, Outcome)>,
+    /// What the waiting ones wait for.
+    pub missing: Missing,
+}
+
+/// Events of a room that this server is in.
+#[derive(Clone, Debug, Default)]
+pub struct ReceivePdus {
+    /// The room's id.
+    pub room_id: String,
+    /// The events, in any order.
+    pub pdus: Vec<Arc<CheckedPdu>>,
+    /// Events that are only to be known: of auth chains, and of `states`.
+    pub outliers: Vec<Arc<CheckedPdu>>,
+    /// The state before some of the events, as another server tells it, for where events before them are missing.
+    pub states: Vec<GivenState>,
+    /// Whether the events are of the room's past: they are placed in its gaps, and clients are not told.
+    pub backfill: bool,
+}
+
+impl Command for ReceivePdus {
+    /// Errors: [`What::Room`] not found, if this server never was in the room.
+    type Output = Received;
+
+    fn lanes(&self) -> Lanes {
+        Lanes::default().room(&self.room_id)
+    }
+
+    fn run(&self, tx: &mut Tx) -> Result<Received> {
+        let mut room = RoomCtx::load(tx, &self.room_id)?;
+        let mut received = Received::default();
+        let mut at_hand = AtHand::default();
+        take_outliers(tx, &mut room, &self.outliers, &mut at_hand, &mut received)?;
+        let states: HashMap<&str, &GivenState> =
+            self.states.iter().map(|given| (&*given.event_id, given)).collect();
+        let (ordered, circular) = in_order(&self.pdus);
+        if self.backfill {
+            let outcomes = receive_backfill(tx, &mut room, &ordered, &states, &mut received.missing)?;
+            received.outcomes.extend(outcomes);
+        } else {
+            for checked in &ordered {
+                let pdu = checked.pdu();
+                let given = states.get(&*pdu.event_id).copied();
+                let missing = &mut received.missing;
+                let outcome = receive::receive(tx, &mut room, pdu, given, &mut at_hand, missing)?;
+                received.outcomes.push((pdu.event_id.clone(), outcome));
+            }
+        }
+        refuse(&mut received, &circular);
+        let given: HashSet<&str> = ordered.iter().map(|checked| &*checked.pdu().event_id).collect();
+        received.missing.settle(|event_id| given.contains(event_id));
+        room.save(tx);
+        Ok(received)
+    }
+}
+
+/// Events that are only to be known, of a room that this server may be about to enter.
+#[derive(Clone, Debug)]
+pub struct StoreOutliers {
+    /// The room's id.
+    pub room_id: String,
+    /// Its version.
+    pub version: &'static RoomVersion,
+    /// The events, in any order. Some hundreds at once make a batch of good size.
+    pub pdus: Vec<Arc<CheckedPdu>>,
+}
+
+impl Command for StoreOutliers {
+    type Output = Received;
+
+    fn lanes(&self) -> Lanes {
+        Lanes::default().room(&self.room_id)
+    }
+
+    fn run(&self, tx: &mut Tx) -> Result<Received> {
+        let mut room = room_to_enter(tx, &self.room_id, self.version)?;
+        let mut received = Received::default();
+        take_outliers(tx, &mut room, &self.pdus, &mut AtHand::default(), &mut received)?;
+        received.missing.settle(|_| false);
+        Ok(received)
+    }
+}
+
+/// This server enters a room by way of another server: a join that that one has accepted.
+#[derive(Clone, Debug)]
+pub struct EnterRoom {
+    /// The room's id.
+    pub room_id: String,
+    /// Its version.
+    pub version: &'static RoomVersion,
+    /// The join.
+    pub join: Arc<CheckedPdu>,
+    /// The ids of the state before the join; the events were stored as outliers, with those that allow them.
+    pub state: Vec<Arc<str>>,
+    /// Whether members were left out of the state.
+    pub partial: bool,
+}
+
+impl Command for EnterRoom {
+    /// What became of the join, and what is missing if it waits.
+    type Output = (Outcome, Missing);
+
+    fn lanes(&self) -> Lanes {
+        Lanes::default().room(&self.room_id)
+    }
+
+    fn run(&self, tx: &mut Tx) -> Result<(Outcome, Missing)> {
+        let mut room = room_to_enter(tx, &self.room_id, self.version)?;
+        let mut missing = Missing::default();
+        let join = self.join.pdu();
+        let outcome = receive::enter(tx, &mut room, join, &self.state, self.partial, &mut missing)?;
+        missing.settle(|_| false);
+        if outcome == Outcome::Accepted {
+            room.save(tx);
+        }
+        Ok((outcome, missing))
+    }
+}
+
+/// The state before a join that left members out becomes whole.
+#[derive(Clone, Debug)]
+pub struct CompleteState {
+    /// The room's id.
+    pub room_id: String,
+    /// The join, and the whole state before it.
+    pub state: GivenState,
+}
+
+impl Command for CompleteState {
+    /// What is missing to do it; nothing once it is done.
+    type Output = Missing;
+
+    fn lanes(&self) -> Lanes {
+        Lanes::default().room(&self.room_id)
+    }
+
+    fn run(&self, tx: &mut Tx) -> Result<Missing> {
+        let mut room = RoomCtx::load(tx, &self.room_id)?;
+        let mut missing = Missing::default();
+        if receive::complete_state(tx, &mut room, &self.state, &mut missing)? {
+            room.save(tx);
+        }
+        missing.settle(|_| false);
+        Ok(missing)
+    }
+}
+
+/// Stores the keys that a server signs with, once they have been verified to be its.
+#[derive(Clone, Debug)]
+pub struct StoreServerKeys {
+    /// The server.
+    pub server_name: String,
+    /// Its keys.
+    pub keys: Vec<ServerKey>,
+}
+
+impl Command for StoreServerKeys {
+    /// The ids of keys that are refused: they stand for another key already, or are none.
+    type Output = Vec<String>;
+
+    fn lanes(&self) -> Lanes {
+        Lanes::default().name(&self.server_name)
+    }
+
+    fn run(&self, tx: &mut Tx) -> Result<Vec<String>> {
+        remote::store(tx, &self.server_name, &self.keys)
+    }
+}
+
+/// The room, or one that has no events yet.
+///
+/// Errors: [`What::Room`] not found, if it is known with another version.
+fn room_to_enter(tx: &mut Tx, room_id: &str, version: &'static RoomVersion) -> Result<RoomCtx> {
+    match RoomCtx::find(tx, room_id)? {
+        Some(room) if room.version.id == version.id => Ok(room),
+        Some(_) => Err(Error::NotFound(What::Room)),
+        None => Ok(RoomCtx::create(tx, room_id, version)?),
+    }
+}
+
+fn take_outliers(
+    tx: &mut Tx,
+    room: &mut RoomCtx,
+    pdus: &[Arc<CheckedPdu>],
+    at_hand: &mut AtHand,
+    received: &mut Received,
+) -> Result<()> {
+    let (ordered, circular) = in_order(pdus);
+    for checked in ordered {
+        let pdu = checked.pdu();
+        let outcome = receive_outlier(tx, room, pdu, at_hand, &mut received.missing)?;
+        received.outcomes.push((pdu.event_id.clone(), outcome));
+    }
+    refuse(received, &circular);
+    Ok(())
+}
+
+fn refuse(received: &mut Received, circular: &[Arc<CheckedPdu>]) {
+    for checked in circular {
+        let event_id = checked.pdu().event_id.clone();
+        received.outcomes.push((event_id, Outcome::Refused(Refused::Circular)));
+    }
+}

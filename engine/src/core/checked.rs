@@ -1,0 +1,184 @@
+//! What an event must pass before any room is looked at: format, size, content hash, signatures.
+//!
+//! Invariant: a [`CheckedPdu`] is one that passed. Where only the content hash is wrong it is the redacted event, whose id
+//! and signatures still hold. Source: server-server API, "Checks performed on receipt of a PDU", steps 1 to 3.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{
+    event::{
+        EventError, EventSignature, JsonObject, Pdu, redact, required_signatures, verify, verify_content_hash,
+    },
+    version::RoomVersion,
+};
+
+/// An event that is well-formed and signed by those who have to.
+#[derive(Debug)]
+pub struct CheckedPdu {
+    pub(crate) pdu: Arc<Pdu>,
+}
+
+impl CheckedPdu {
+    /// The event.
+    pub fn pdu(&self) -> &Arc<Pdu> {
+        &self.pdu
+    }
+}
+
+/// Why an event is not even looked at.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// It violates the format or a limit of the room version.
+    #[error("{0}")]
+    Format(String),
+    /// A signature that it needs is missing.
+    #[error("it is not signed by {0}")]
+    Unsigned(String),
+    /// A signature does not verify.
+    #[error("the signature of {0} is wrong")]
+    Signature(String),
+    /// The key was not valid when the event says it was sent.
+    #[error("the key of {0} was not valid when it was signed")]
+    KeyExpired(String),
+    /// It is of another room than it was sent for.
+    #[error("it is of another room")]
+    OtherRoom,
+    /// It and others refer to each other in a circle.
+    #[error("it refers to itself by way of others")]
+    Circular,
+    /// It claims to be of this room's past, and nothing here leads to it.
+    #[error("nothing here follows it")]
+    Unrelated,
+}
+
+/// A signing key that it takes to check an event.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MissingKey {
+    /// Whose.
+    pub server_name: String,
+    /// Which.
+    pub key_id: String,
+}
+
+/// What checking an event came to.
+#[derive(Clone, Debug)]
+pub enum PduCheck {
+    /// It passed.
+    Ready(Arc<CheckedPdu>),
+    /// It did not.
+    Refused {
+        /// Its id, where it can be told.
+        event_id: Option<Arc<str>>,
+        /// Why.
+        error: Refused,
+    },
+    /// It cannot be told without these keys, of which any one of each server is enough.
+    MissingKeys(Vec<MissingKey>),
+}
+
+/// A server's signing key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownKey {
+    /// The Ed25519 public key.
+    pub public_key: Vec<u8>,
+    /// Until when it counts, in milliseconds since the epoch.
+    pub valid_until_ts: u64,
+    /// Whether it is used no more, so that its time cannot be extended.
+    pub is_old: bool,
+}
+
+/// Where keys come from.
+pub trait SigningKeys {
+    /// Why they cannot be read.
+    type Error;
+
+    /// The key, if it is known.
+    fn key(&self, server_name: &str, key_id: &str) -> Result<Option<KnownKey>, Self::Error>;
+}
+
+/// Checks one event.
+///
+/// # Errors
+/// Those of reading keys.
+pub fn check<K: SigningKeys>(
+    version: &'static RoomVersion,
+    json: &Bytes,
+    keys: &K,
+) -> Result<PduCheck, K::Error> {
+    let malformed = |event_id: Option<Arc<str>>, error: &dyn std::error::Error| {
+        Ok(PduCheck::Refused { event_id, error: Refused::Format(error.to_string()) })
+    };
+    let pdu = match parse(version, json) {
+        Ok(pdu) => pdu,
+        Err(error) => return malformed(None, &error),
+    };
+    let (signatures, signed) = match (pdu.signatures(), pdu.signed_bytes(version)) {
+        (Ok(signatures), Ok(signed)) => (signatures, signed),
+        (Err(error), _) | (_, Err(error)) => return malformed(Some(pdu.event_id), &error),
+    };
+    let mut missing = Vec::new();
+    for server in required_signatures(version, &pdu) {
+        match check_signature(version, &pdu, server, &signatures, &signed, keys)? {
+            Signature::Good => {}
+            Signature::Missing(keys) => missing.extend(keys),
+            Signature::Bad(error) => {
+                return Ok(PduCheck::Refused { event_id: Some(pdu.event_id.clone()), error });
+            }
+        }
+    }
+    if !missing.is_empty() {
+        return Ok(PduCheck::MissingKeys(missing));
+    }
+    Ok(PduCheck::Ready(Arc::new(CheckedPdu { pdu: Arc::new(pdu) })))
+}
+
+/// Reads the event; where its content hash is wrong, what redaction leaves of it.
+fn parse(version: &RoomVersion, json: &Bytes) -> Result<Pdu, EventError> {
+    let pdu = Pdu::parse(version, json)?;
+    if verify_content_hash(&pdu)? {
+        return Ok(pdu);
+    }
+    let object: JsonObject = serde_json::from_slice(&pdu.json).map_err(|_| EventError::Invalid("event"))?;
+    Pdu::from_object(version, redact(version, &object))
+}
+
+enum Signature {
+    Good,
+    Missing(Vec<MissingKey>),
+    Bad(Refused),
+}
+
+/// One good signature of the server is enough; what it signed with is looked for among all that it has.
+fn check_signature<K: SigningKeys>(
+    version: &RoomVersion,
+    pdu: &Pdu,
+    server: &str,
+    signatures: &[EventSignature],
+    signed: &[u8],
+    keys: &K,
+) -> Result<Signature, K::Error> {
+    let mut missing = Vec::new();
+    let mut refused = Refused::Unsigned(server.to_owned());
+    for signature in signatures.iter().filter(|signature| signature.server == server) {
+        let wanted = || MissingKey { server_name: server.to_owned(), key_id: signature.key_id.clone() };
+        let Some(key) = keys.key(server, &signature.key_id)? else {
+            missing.push(wanted());
+            continue;
+        };
+        // Since version 5 a key counts only for what was sent while it was valid.
+        if version.enforce_key_validity && pdu.origin_server_ts > key.valid_until_ts {
+            refused = Refused::KeyExpired(server.to_owned());
+            if !key.is_old {
+                missing.push(wanted());
+            }
+            continue;
+        }
+        match verify(&key.public_key, signed, &signature.signature) {
+            Ok(()) => return Ok(Signature::Good),
+            Err(_) => refused = Refused::Signature(server.to_owned()),
+        }
+    }
+    Ok(if missing.is_empty() { Signature::Bad(refused) } else { Signature::Missing(missing) })
+}

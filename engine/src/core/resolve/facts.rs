@@ -1,0 +1,134 @@
+//! What resolution looks at of one event, digested once and shared by all resolutions.
+
+use std::sync::{Arc, OnceLock};
+
+use crate::core::event::Pdu;
+use crate::core::num::{EventNum, StateKeyId};
+use crate::core::power_levels::PowerLevels;
+use crate::core::version::RoomVersion;
+
+/// An event as resolution sees it.
+#[derive(Debug)]
+pub struct AuthFacts {
+    num: EventNum,
+    auth_depth: u32,
+    rejected: bool,
+    is_power_event: bool,
+    role: Role,
+    key: Option<StateKeyId>,
+    auth: Box<[EventNum]>,
+    pdu: Arc<Pdu>,
+    power_levels: OnceLock<Arc<PowerLevels>>,
+}
+
+/// What an event can be to others that have it among their auth events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    Create,
+    PowerLevels,
+    JoinRules,
+    Member,
+    ThirdPartyInvite,
+    /// No state that an event could be authorised by.
+    Other,
+}
+
+impl AuthFacts {
+    /// Digests an event. `auth` are the numbers of its auth events, `auth_depth` is 1 + the greatest among theirs (0 for
+    /// the create event) and never the depth that the event claims, `rejected` whether it was rejected on receipt, and
+    /// `key` its entry if it is a state event.
+    pub fn new(
+        pdu: Arc<Pdu>,
+        num: EventNum,
+        auth: &[EventNum],
+        auth_depth: u32,
+        rejected: bool,
+        key: Option<StateKeyId>,
+    ) -> AuthFacts {
+        let mut distinct: Vec<EventNum> = Vec::with_capacity(auth.len());
+        for event in auth {
+            if !distinct.contains(event) {
+                distinct.push(*event);
+            }
+        }
+        AuthFacts {
+            num,
+            auth_depth,
+            rejected,
+            is_power_event: is_power_event(&pdu),
+            role: role(&pdu),
+            key,
+            auth: distinct.into(),
+            pdu,
+            power_levels: OnceLock::new(),
+        }
+    }
+
+    /// The event's number.
+    pub fn num(&self) -> EventNum {
+        self.num
+    }
+
+    /// The event.
+    pub fn pdu(&self) -> &Arc<Pdu> {
+        &self.pdu
+    }
+
+    /// The length of the longest way along auth events to an event without any.
+    pub fn auth_depth(&self) -> u32 {
+        self.auth_depth
+    }
+
+    /// Its auth events, each once.
+    pub fn auth(&self) -> &[EventNum] {
+        &self.auth
+    }
+
+    /// Its entry of the state, if it is a state event.
+    pub fn key(&self) -> Option<StateKeyId> {
+        self.key
+    }
+
+    /// Whether it was rejected on receipt.
+    pub fn rejected(&self) -> bool {
+        self.rejected
+    }
+
+    pub(super) fn role(&self) -> Role {
+        self.role
+    }
+
+    pub(super) fn is_power_event(&self) -> bool {
+        self.is_power_event
+    }
+
+    /// The power levels of the room while this is its `m.room.power_levels` event (or, for the create event, while it
+    /// has none). A room has one create event, so they are read once.
+    pub(super) fn power_levels(&self, version: &RoomVersion, create: &Pdu) -> &Arc<PowerLevels> {
+        self.power_levels.get_or_init(|| {
+            let own = if self.role == Role::Create { None } else { Some(&*self.pdu) };
+            Arc::new(PowerLevels::new(version, create, own))
+        })
+    }
+}
+
+/// "Power events" of room version 2.
+fn is_power_event(pdu: &Pdu) -> bool {
+    let Some(state_key) = pdu.state_key.as_deref() else { return false };
+    match &*pdu.kind {
+        "m.room.power_levels" | "m.room.join_rules" => true,
+        "m.room.member" => matches!(pdu.membership(), Some("leave" | "ban")) && *state_key != *pdu.sender,
+        _ => false,
+    }
+}
+
+fn role(pdu: &Pdu) -> Role {
+    match (&*pdu.kind, pdu.state_key.as_deref()) {
+        ("m.room.create", Some("")) => Role::Create,
+        ("m.room.power_levels", Some("")) => Role::PowerLevels,
+        ("m.room.join_rules", Some("")) => Role::JoinRules,
+        ("m.room.member", Some(_)) => Role::Member,
+        ("m.room.third_party_invite", Some(_)) => Role::ThirdPartyInvite,
+        _ => Role::Other,
+    }
+}

@@ -1,0 +1,253 @@
+//! The iterative auth checks: events in their order, each judged by the state that those before it have made.
+//!
+//! The state is what was decided here, over the shared entries of the snapshots (version 2) or over nothing (version
+//! 2.1). What it lacks comes from the event's own auth events. Rejected events authorise nothing, neither as entries of
+//! the state nor as auth events: "rejected auth events are deliberately excluded from use in the iterative auth checks".
+
+use std::cell::RefCell;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+
+use super::conflict::Conflicts;
+use super::events::{Events, Place};
+use super::facts::Role;
+use super::hash::NumMap;
+use super::{Change, ResolveError, StateGraph};
+use crate::core::auth::{self, AuthState};
+use crate::core::event::Pdu;
+use crate::core::num::{NodeId, StateKeyId};
+use crate::core::power_levels::PowerLevels;
+use crate::core::version::RoomVersion;
+
+/// A state that is being resolved.
+pub(super) struct Resolving<'g, G: StateGraph> {
+    pub version: &'static RoomVersion,
+    pub events: Events<'g, G>,
+    /// Whose entries stand where nothing was decided.
+    base: Option<NodeId>,
+    entries: NumMap<StateKeyId, Option<Place>>,
+    applied: Vec<StateKeyId>,
+    /// The room's create event, which events of room version 12 do not name.
+    create: Option<Place>,
+    keys: Keys,
+}
+
+/// The entries that every check asks for.
+struct Keys {
+    create: Option<StateKeyId>,
+    power_levels: Option<StateKeyId>,
+    join_rules: Option<StateKeyId>,
+}
+
+impl<'g, G: StateGraph> Resolving<'g, G> {
+    /// A state without the conflicted entries: the shared ones if `with_shared`, else none.
+    pub fn new(
+        version: &'static RoomVersion,
+        graph: &'g G,
+        conflicts: &Conflicts,
+        with_shared: bool,
+    ) -> Result<Self, ResolveError<G::Error>> {
+        let keys = Keys {
+            create: graph.key("m.room.create", "")?,
+            power_levels: graph.key("m.room.power_levels", "")?,
+            join_rules: graph.key("m.room.join_rules", "")?,
+        };
+        let mut entries = NumMap::with_capacity_and_hasher(conflicts.len() + 16, Default::default());
+        entries.extend(conflicts.rows().map(|(key, _)| (key, None)));
+        let mut events = Events::new(graph, 2 * conflicts.len() + 16);
+        let create = match keys.create {
+            Some(key) => graph.get(conflicts.base, key)?,
+            None => None,
+        };
+        let create = create.map(|event| events.place(event)).transpose()?;
+        let base = with_shared.then_some(conflicts.base);
+        Ok(Resolving { version, events, base, entries, applied: Vec::new(), create, keys })
+    }
+
+    /// The entry of the state.
+    pub fn entry(&mut self, key: StateKeyId) -> Result<Option<Place>, ResolveError<G::Error>> {
+        match self.entries.entry(key) {
+            Entry::Occupied(entry) => Ok(*entry.get()),
+            Entry::Vacant(entry) => {
+                let Some(base) = self.base else { return Ok(None) };
+                let event = self.events.graph.get(base, key)?;
+                let place = event.map(|event| self.events.place(event)).transpose()?;
+                Ok(*entry.insert(place))
+            }
+        }
+    }
+
+    /// The state's `m.room.power_levels`.
+    pub fn power_levels_entry(&mut self) -> Result<Option<Place>, ResolveError<G::Error>> {
+        self.keys.power_levels.map_or(Ok(None), |key| self.entry(key))
+    }
+
+    /// Sets an entry to its event.
+    pub fn set(&mut self, key: StateKeyId, place: Place) {
+        if self.entries.insert(key, Some(place)) != Some(Some(place)) {
+            self.applied.push(key);
+        }
+    }
+
+    /// Takes an entry away again.
+    pub fn clear(&mut self, key: StateKeyId) {
+        self.entries.insert(key, None);
+    }
+
+    /// Applies each of `events` that the state so far allows.
+    pub fn apply(&mut self, events: &[Place]) -> Result<(), ResolveError<G::Error>> {
+        for &place in events {
+            self.events.load_auth(place)?;
+            // An event that is not state can be nobody's entry.
+            let Some(key) = self.events.facts(place).key() else { continue };
+            if self.allows(place)? {
+                self.set(key, place);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the state, with the auth events of the event at `place` that were loaded, allows it. Version 1 loads none,
+    /// so that there the state alone decides.
+    pub fn allows(&mut self, place: Place) -> Result<bool, ResolveError<G::Error>> {
+        let version = self.version;
+        let facts = self.events.facts(place).clone();
+        let judge = Judge { place, state: RefCell::new(self), failed: RefCell::new(None) };
+        let verdict = auth::check(version, facts.pdu(), &judge);
+        match judge.failed.into_inner() {
+            Some(error) => Err(error),
+            None => Ok(verdict.is_ok()),
+        }
+    }
+
+    /// What authorises the event at `place` as (`kind`, `state_key`).
+    fn authorising(
+        &mut self,
+        place: Place,
+        kind: &str,
+        state_key: &str,
+    ) -> Result<Option<Place>, ResolveError<G::Error>> {
+        let own = self.own(place, kind, state_key);
+        let key = match own {
+            Some(own) => self.events.facts(own).key(),
+            None => self.key(place, kind, state_key)?,
+        };
+        if let Some(key) = key
+            && let Some(found) = self.entry(key)?
+            && !self.events.facts(found).rejected()
+        {
+            return Ok(Some(found));
+        }
+        let own = own.filter(|&own| !self.events.facts(own).rejected());
+        Ok(own.or_else(|| {
+            self.create.filter(|_| self.version.room_id_is_create_hash && kind == "m.room.create")
+        }))
+    }
+
+    /// The auth event of an event for (`kind`, `state_key`).
+    fn own(&self, place: Place, kind: &str, state_key: &str) -> Option<Place> {
+        let role = match kind {
+            "m.room.create" => Role::Create,
+            "m.room.power_levels" => Role::PowerLevels,
+            "m.room.join_rules" => Role::JoinRules,
+            "m.room.member" => Role::Member,
+            "m.room.third_party_invite" => Role::ThirdPartyInvite,
+            _ => return None,
+        };
+        let is_it = |&&auth: &&Place| {
+            let facts = self.events.facts(auth);
+            facts.role() == role && facts.pdu().state_key.as_deref() == Some(state_key)
+        };
+        self.events.auth(place).iter().find(is_it).copied()
+    }
+
+    fn key(
+        &self,
+        place: Place,
+        kind: &str,
+        state_key: &str,
+    ) -> Result<Option<StateKeyId>, ResolveError<G::Error>> {
+        match kind {
+            "m.room.create" => return Ok(self.keys.create),
+            "m.room.power_levels" => return Ok(self.keys.power_levels),
+            "m.room.join_rules" => return Ok(self.keys.join_rules),
+            _ => {}
+        }
+        let facts = self.events.facts(place);
+        if facts.pdu().is_state(kind, state_key) {
+            return Ok(facts.key());
+        }
+        Ok(self.events.graph.key(kind, state_key)?)
+    }
+
+    /// The power levels by which the event at `place` is judged.
+    fn power_levels(&mut self, place: Place) -> Result<Option<Arc<PowerLevels>>, ResolveError<G::Error>> {
+        let Some(create) = self.authorising(place, "m.room.create", "")? else { return Ok(None) };
+        let event = self.authorising(place, "m.room.power_levels", "")?.unwrap_or(create);
+        let facts = self.events.facts(event);
+        Ok(Some(facts.power_levels(self.version, self.events.pdu(create)).clone()))
+    }
+
+    /// The power levels that an event names itself, with the create event of its room: by these, power events are
+    /// ordered.
+    pub fn own_power_levels(
+        &mut self,
+        place: Place,
+    ) -> Result<Option<&Arc<PowerLevels>>, ResolveError<G::Error>> {
+        let own_create = self.events.auth_of_role(place, Role::Create)?;
+        let Some(create) = own_create.or(self.create) else { return Ok(None) };
+        let event = self.events.auth_of_role(place, Role::PowerLevels)?.unwrap_or(create);
+        Ok(Some(self.events.facts(event).power_levels(self.version, self.events.pdu(create))))
+    }
+
+    /// What was decided: each conflicted entry, and each that no snapshot has, where the first snapshot differs.
+    pub fn changes(mut self, conflicts: &Conflicts) -> Result<Vec<Change>, ResolveError<G::Error>> {
+        let mut changes = Vec::new();
+        let num = |events: &Events<'g, G>, place: Place| events.facts(place).num();
+        for (key, row) in conflicts.rows() {
+            let before = row.first().copied().flatten();
+            let after = self.entries.remove(&key).flatten().map(|place| num(&self.events, place));
+            if before != after {
+                changes.push((key, after));
+            }
+        }
+        // What is left of these is in no conflict. Step 5: a shared entry stays what it is.
+        for key in std::mem::take(&mut self.applied) {
+            if let Some(Some(place)) = self.entries.remove(&key)
+                && self.events.graph.get(conflicts.base, key)?.is_none()
+            {
+                changes.push((key, Some(num(&self.events, place))));
+            }
+        }
+        Ok(changes)
+    }
+}
+
+/// The state as the rules ask for it while one event is judged.
+struct Judge<'r, 'g, G: StateGraph> {
+    place: Place,
+    state: RefCell<&'r mut Resolving<'g, G>>,
+    /// The first failure of the store; the verdict is void then.
+    failed: RefCell<Option<ResolveError<G::Error>>>,
+}
+
+impl<G: StateGraph> Judge<'_, '_, G> {
+    fn note<T>(&self, found: Result<Option<T>, ResolveError<G::Error>>) -> Option<T> {
+        found.unwrap_or_else(|error| {
+            self.failed.borrow_mut().get_or_insert(error);
+            None
+        })
+    }
+}
+
+impl<G: StateGraph> AuthState for Judge<'_, '_, G> {
+    fn get(&self, kind: &str, state_key: &str) -> Option<Arc<Pdu>> {
+        let mut state = self.state.borrow_mut();
+        let found = self.note(state.authorising(self.place, kind, state_key))?;
+        Some(state.events.pdu(found).clone())
+    }
+
+    fn power_levels(&self, _: &RoomVersion) -> Option<Arc<PowerLevels>> {
+        self.note(self.state.borrow_mut().power_levels(self.place))
+    }
+}

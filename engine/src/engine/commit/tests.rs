@@ -1,0 +1,253 @@
+//! What the engine does after commits that failed, on every backend.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use crate::{
+    check::Check,
+    command::SendEvent,
+    error::{Error, Result},
+    fixture::World,
+    store::{
+        Backend, Change, Direction, Durability, Family, Faults, Memory, Read, Rocks, StorageError, schema,
+    },
+};
+
+const ROOM: &str = "!r:here.example";
+const ALICE: &str = "@alice:here.example";
+
+/// How the next commit fails.
+#[derive(Clone, Copy)]
+struct Failure {
+    written: bool,
+    /// Whether the store cannot be read from then on.
+    silent: bool,
+}
+
+/// A store of which one commit can be made to fail.
+struct Failing {
+    inner: Arc<dyn Backend>,
+    next: Mutex<Option<Failure>>,
+    silent: AtomicBool,
+}
+
+impl Failing {
+    fn fail_next(&self, written: bool, silent: bool) {
+        *self.next.lock() = Some(Failure { written, silent });
+    }
+
+    fn answer_again(&self) {
+        self.silent.store(false, Ordering::Relaxed);
+    }
+
+    fn readable(&self) -> Result<(), StorageError> {
+        if self.silent.load(Ordering::Relaxed) { Err(StorageError::Io("silence".into())) } else { Ok(()) }
+    }
+}
+
+impl Read for Failing {
+    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
+        self.readable()?;
+        self.inner.get(family, key)
+    }
+
+    fn get_many(&self, family: Family, keys: &[Vec<u8>]) -> Result<Vec<Option<Bytes>>, StorageError> {
+        self.readable()?;
+        self.inner.get_many(family, keys)
+    }
+
+    fn scan(
+        &self,
+        family: Family,
+        start: &[u8],
+        end: Option<&[u8]>,
+        direction: Direction,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), StorageError> {
+        self.readable()?;
+        self.inner.scan(family, start, end, direction, visit)
+    }
+}
+
+impl Backend for Failing {
+    fn snapshot(&self) -> Arc<dyn Read> {
+        self.inner.snapshot()
+    }
+
+    fn commit(&self, changes: &[Change], durability: Durability) -> Result<(), StorageError> {
+        self.readable()?;
+        let Some(failure) = self.next.lock().take() else { return self.inner.commit(changes, durability) };
+        if failure.written {
+            self.inner.commit(changes, durability)?;
+        }
+        self.silent.store(failure.silent, Ordering::Relaxed);
+        Err(StorageError::Io("a failure that the test asked for".into()))
+    }
+
+    fn flush(&self) -> Result<(), StorageError> {
+        self.inner.flush()
+    }
+
+    fn compact(&self, family: Family, start: &[u8], end: Option<&[u8]>) -> Result<(), StorageError> {
+        self.inner.compact(family, start, end)
+    }
+
+    fn figures(&self) -> Vec<(&'static str, u64)> {
+        self.inner.figures()
+    }
+}
+
+/// A room of alice's on each backend.
+fn on_every_backend(test: impl Fn(&World, &Failing)) {
+    let folder = tempfile::tempdir().unwrap();
+    let backends: [Arc<dyn Backend>; 2] =
+        [Arc::new(Memory::new()), Arc::new(Rocks::open(folder.path(), 8 << 20).unwrap())];
+    for inner in backends {
+        let store = Arc::new(Failing { inner, next: Mutex::default(), silent: AtomicBool::new(false) });
+        let world = World::on(store.clone());
+        world.room(ROOM, ALICE, None);
+        test(&world, &store);
+        let report = world.engine.read(&Check { progress: &|_, _| () }).unwrap();
+        assert_eq!(report.findings, []);
+    }
+}
+
+fn try_message(world: &World, body: &str) -> Result<String> {
+    world.try_send(ROOM, ALICE, "m.room.message", None, &json!({"body": body}), None)
+}
+
+/// How often each body stands in the room's timeline.
+fn bodies(world: &World) -> BTreeMap<String, usize> {
+    world.ask(|reader| {
+        let mut found = BTreeMap::new();
+        let mut events = Vec::new();
+        reader.scan(&schema::TIMELINE, &(), Direction::Forward, |(_, pos), event| {
+            assert!(pos <= reader.pos, "an event after the published position");
+            events.push(event);
+            true
+        })?;
+        for event in events {
+            let event = reader.event(event)?;
+            let json: Value = serde_json::from_slice(&event.json).unwrap();
+            if let Some(body) = json["content"]["body"].as_str() {
+                *found.entry(body.to_owned()).or_default() += 1;
+            }
+        }
+        Ok(found)
+    })
+}
+
+fn once(names: &[&str]) -> BTreeMap<String, usize> {
+    names.iter().map(|name| ((*name).to_owned(), 1)).collect()
+}
+
+#[test]
+fn a_commit_that_was_written_is_acknowledged() {
+    on_every_backend(|world, store| {
+        let since = world.engine.position();
+        store.fail_next(true, false);
+        try_message(world, "one").unwrap();
+        assert!(world.engine.position() > since);
+        try_message(world, "two").unwrap();
+        assert_eq!(bodies(world), once(&["one", "two"]));
+    });
+}
+
+#[test]
+fn a_commit_that_was_refused_leaves_nothing() {
+    on_every_backend(|world, store| {
+        let since = world.engine.position();
+        store.fail_next(false, false);
+        assert!(matches!(try_message(world, "one"), Err(Error::Storage(_))));
+        assert_eq!(world.engine.position(), since);
+        try_message(world, "two").unwrap();
+        assert_eq!(bodies(world), once(&["two"]));
+    });
+}
+
+#[test]
+fn a_commit_in_doubt_is_settled_before_the_next() {
+    for written in [false, true] {
+        on_every_backend(|world, store| {
+            let since = world.engine.position();
+            store.fail_next(written, true);
+            assert!(try_message(world, "one").is_err());
+            assert!(try_message(world, "two").is_err());
+            assert_eq!(world.engine.position(), since);
+            store.answer_again();
+            try_message(world, "three").unwrap();
+            assert!(world.engine.position() > since);
+            let expected: &[&str] = if written { &["one", "three"] } else { &["three"] };
+            assert_eq!(bodies(world), once(expected));
+        });
+    }
+}
+
+fn send(world: &World, number: usize) -> Result<String> {
+    world.pass_ms(1);
+    let send = SendEvent {
+        room_id: ROOM.to_owned(),
+        sender: ALICE.to_owned(),
+        is_guest: false,
+        kind: "m.room.message".to_owned(),
+        state_key: None,
+        content: json!({"body": number.to_string()}).as_object().cloned().unwrap(),
+        redacts: None,
+        transaction: Some(("DEVICE".to_owned(), number.to_string())),
+        origin_server_ts: None,
+    };
+    world.engine.write(send).wait()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// Commits fail in every way and the power goes off now and then: what was acknowledged is there under the id that was
+    /// told, nothing is there twice, and the store agrees with itself.
+    #[test]
+    fn what_is_acknowledged_stays_through_faults_and_crashes(
+        seed in any::<u64>(),
+        crash_after in proptest::collection::vec(1usize..12, 1..6),
+    ) {
+        let memory = Arc::new(Memory::new());
+        let faults = Faults { seed, refused_one_in: 6, unknown_one_in: 6, late_one_in: 6 };
+        let mut world = World::on(memory.clone());
+        world.room(ROOM, ALICE, None);
+        let mut told: BTreeMap<usize, String> = BTreeMap::new();
+        let mut started_ms = 0;
+        let mut number = 0;
+        for sends in crash_after {
+            memory.set_faults(faults);
+            for _ in 0..sends {
+                number += 1;
+                // A client tries a few times, and then goes on to something else.
+                let answer = (0..3).find_map(|_| send(&world, number).ok());
+                told.extend(answer.map(|event_id| (number, event_id)));
+            }
+            drop(world);
+            memory.crash();
+            memory.set_faults(Faults::default());
+            world = World::on(memory.clone());
+            started_ms += 1_000;
+            world.pass_ms(started_ms);
+            let found = bodies(&world);
+            prop_assert!(found.values().all(|count| *count == 1));
+            for (number, event_id) in &told {
+                prop_assert!(found.contains_key(&number.to_string()));
+                prop_assert_eq!(&send(&world, *number).unwrap(), event_id);
+            }
+            let report = world.engine.read(&Check { progress: &|_, _| () }).unwrap();
+            prop_assert_eq!(report.findings, []);
+        }
+    }
+}

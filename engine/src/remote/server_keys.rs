@@ -1,0 +1,72 @@
+//! Signing keys of servers: this one's own, and those that others publish.
+//!
+//! Invariant: a key id never comes to stand for another key, and the time until which a key counts only grows.
+//! Source: server-server API, "Retrieving server keys".
+
+use crate::{
+    core::checked::{KnownKey, SigningKeys},
+    error::Result,
+    store::{Reader, StorageError, Tx, schema, schema::StoredServerKey},
+};
+
+/// Bytes of an Ed25519 public key.
+const PUBLIC_KEY_BYTES: usize = 32;
+
+/// A signing key that a server publishes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerKey {
+    /// Its id, such as `ed25519:abc`.
+    pub key_id: String,
+    /// The Ed25519 public key, 32 bytes.
+    pub public_key: Vec<u8>,
+    /// Until when it counts, in milliseconds since the epoch: `valid_until_ts`, or for an old key `expired_ts`.
+    pub valid_until_ts: u64,
+    /// Whether it is among the server's `old_verify_keys`.
+    pub is_old: bool,
+}
+
+/// Stores keys that a server publishes, and have been verified to be its. Returns those key ids that are refused, because
+/// they stand for another key already or are none.
+pub(crate) fn store(tx: &mut Tx, server_name: &str, keys: &[ServerKey]) -> Result<Vec<String>> {
+    let server = tx.intern_text(server_name)?;
+    let mut refused = Vec::new();
+    for key in keys {
+        let row = (server, key.key_id.clone());
+        let before = tx.get(&schema::SERVER_KEYS, &row)?;
+        let is_other = before.as_ref().is_some_and(|before| before.public_key != key.public_key);
+        if is_other || key.public_key.len() != PUBLIC_KEY_BYTES {
+            refused.push(key.key_id.clone());
+            continue;
+        }
+        let known_until = before.map_or(0, |before| before.valid_until_ts);
+        let stored = StoredServerKey {
+            public_key: key.public_key.clone(),
+            valid_until_ts: if key.is_old { key.valid_until_ts } else { key.valid_until_ts.max(known_until) },
+            is_old: key.is_old,
+        };
+        tx.put(&schema::SERVER_KEYS, &row, &stored);
+    }
+    Ok(refused)
+}
+
+/// The keys that are known here, among them this server's own.
+pub(crate) struct ServerKeys<'a>(pub &'a Reader);
+
+impl SigningKeys for ServerKeys<'_> {
+    type Error = StorageError;
+
+    fn key(&self, server_name: &str, key_id: &str) -> Result<Option<KnownKey>, StorageError> {
+        let shared = &self.0.shared;
+        if server_name == &*shared.server_name && key_id == shared.key_pair.key_id() {
+            let public_key = shared.key_pair.public_key().to_vec();
+            return Ok(Some(KnownKey { public_key, valid_until_ts: u64::MAX, is_old: false }));
+        }
+        let Some(server) = self.0.text_num(server_name)? else { return Ok(None) };
+        let stored = self.0.get(&schema::SERVER_KEYS, &(server, key_id.to_owned()))?;
+        Ok(stored.map(|stored| KnownKey {
+            public_key: stored.public_key,
+            valid_until_ts: stored.valid_until_ts,
+            is_old: stored.is_old,
+        }))
+    }
+}

@@ -1,0 +1,325 @@
+//! Taking an event into a room: its rows, the forward extremities, the current state and every index over them.
+//!
+//! Invariant: all rows of an event are in one batch. A message at the head writes no state and reads none; where the
+//! graph is forked, the current state is what resolution makes of the states after the forward extremities.
+//! Not here: whether the event may come in (`append` for local ones, `receive` for those of other servers).
+
+use std::sync::Arc;
+
+use super::{Event, RoomCtx, event::encode_body, fork, gap, members, redactions, relations, state};
+use crate::{
+    core::{
+        event::Pdu,
+        num::{EventNum, NodeId, StateKeyId, StreamPos, TextNum},
+    },
+    engine,
+    error::Result,
+    store::{
+        Positioned, StorageError, Tx, schema,
+        schema::{EventHeader, EventStatus},
+    },
+    stream::Touch,
+};
+
+/// An event that is authorised, and where it stands.
+pub(super) struct Arrival {
+    pub pdu: Arc<Pdu>,
+    /// Its number, if it is known already as an outlier.
+    pub known_as: Option<EventNum>,
+    /// The events that it follows, as far as they are here.
+    pub prev: Vec<EventNum>,
+    /// The events that allow it.
+    pub auth: Vec<Arc<Event>>,
+    /// The room's state before it.
+    pub state_before: NodeId,
+    /// Whether that lacks members.
+    pub partial_state: bool,
+    /// The device and transaction of a local client.
+    pub transaction: Option<(TextNum, String)>,
+}
+
+/// Writes an event that came live and was accepted, and moves the room's head.
+pub(super) fn accept(tx: &mut Tx, room: &mut RoomCtx, arrival: Arrival) -> Result<Arc<Event>> {
+    let (num, key) = identify(tx, &arrival)?;
+    let state_after = match key {
+        Some(key) => state::set(tx, room.num, arrival.state_before, key, num)?,
+        None => arrival.state_before,
+    };
+    let missing = gap::missing_prev_events(tx, &arrival)?;
+    // Its place behind a gap is taken after the positions that are kept free for the gap.
+    let first_free = gap::keep_free(tx, room.num, &missing)?;
+    let pos = tx.next_position();
+    let Advance { changes, at_head } = advance(tx, room, &arrival, num, key, state_after)?;
+    room.head.depth = room.head.depth.max(arrival.pdu.depth);
+    let place = Place {
+        status: EventStatus::Accepted,
+        state_after,
+        room_state: room.head.state,
+        after_gap: first_free.is_some(),
+    };
+    let event = write(tx, room, arrival, num, place, Some(pos))?;
+    if let Some(first_free) = first_free {
+        gap::open(tx, &event, pos, first_free, &missing)?;
+    }
+    if !at_head {
+        gap::arrived(tx, &event)?;
+    }
+    if event.header.partial_state {
+        tx.put(&schema::PARTIAL_STATES, &(room.num, pos), &num);
+    }
+    follow_state(tx, room, &event, pos, &changes)?;
+    index(tx, room, &event, pos)?;
+    tx.touch(Touch::Room(room.num));
+    Ok(event)
+}
+
+/// Writes an event of the room's past at `pos`, one of the positions of the gap before the event at `gap`.
+pub(super) fn fill_in(
+    tx: &mut Tx,
+    room: &mut RoomCtx,
+    arrival: Arrival,
+    gap: StreamPos,
+    pos: StreamPos,
+) -> Result<Arc<Event>> {
+    let (num, key) = identify(tx, &arrival)?;
+    let state_after = match key {
+        Some(key) => state::set(tx, room.num, arrival.state_before, key, num)?,
+        None => arrival.state_before,
+    };
+    let missing = gap::missing_prev_events(tx, &arrival)?;
+    let followed = fork::followed_extremities(tx, room, &arrival.prev)?;
+    let place =
+        Place { status: EventStatus::Accepted, state_after, room_state: state_after, after_gap: false };
+    let event = write(tx, room, arrival, num, place, Some(pos))?;
+    gap::note_missing(tx, &event, gap, &missing)?;
+    gap::arrived(tx, &event)?;
+    if !followed.is_empty() {
+        // What ended before the gap is followed by something after all.
+        room.head.extremities.retain(|(extremity, _)| !followed.contains(extremity));
+        settle(tx, room, &event)?;
+    }
+    index(tx, room, &event, pos)?;
+    tx.touch(Touch::History(room.num));
+    Ok(event)
+}
+
+/// Resolves the current state anew from the forward extremities, and tells of what changed.
+pub(super) fn settle(tx: &mut Tx, room: &mut RoomCtx, cause: &Arc<Event>) -> Result<()> {
+    let before = room.head.state;
+    let ends = fork::states_of_extremities(tx, room, None)?;
+    room.head.partial_state = ends.partial;
+    room.head.state = fork::merged(tx, room, ends.snapshots)?;
+    let changes = tx.state_difference(room.num, before, room.head.state)?;
+    if !changes.is_empty() {
+        room.head.forked = true;
+        let pos = tx.next_position();
+        tx.put(&schema::STATE_CHANGES, &(room.num, pos), &room.head.state);
+        follow_state(tx, room, cause, pos, &changes)?;
+        tx.touch(Touch::Room(room.num));
+    }
+    Ok(())
+}
+
+/// Writes an event that clients are not shown: soft-failed, rejected, or outside of the graph.
+pub(super) fn set_aside(
+    tx: &mut Tx,
+    room: &RoomCtx,
+    arrival: Arrival,
+    status: EventStatus,
+) -> Result<Arc<Event>> {
+    let (num, key) = identify(tx, &arrival)?;
+    let state_after = match key {
+        // Events of other servers may follow it, and for them it counts.
+        Some(key) if status == EventStatus::SoftFailed => {
+            state::set(tx, room.num, arrival.state_before, key, num)?
+        }
+        _ => arrival.state_before,
+    };
+    // What stands outside of the graph has no state of the room.
+    let room_state = if status == EventStatus::Outlier { NodeId(0) } else { room.head.state };
+    let place = Place { status, state_after, room_state, after_gap: false };
+    let event = write(tx, room, arrival, num, place, None)?;
+    if status != EventStatus::Outlier {
+        gap::arrived(tx, &event)?;
+    }
+    Ok(event)
+}
+
+/// Writes an event of the past that is rejected: what is missing before it is still part of the gap.
+pub(super) fn pass_over(tx: &mut Tx, room: &RoomCtx, arrival: Arrival, gap: StreamPos) -> Result<Arc<Event>> {
+    let missing = gap::missing_prev_events(tx, &arrival)?;
+    let (num, _) = identify(tx, &arrival)?;
+    let (status, state_after) = (EventStatus::Rejected, arrival.state_before);
+    let place = Place { status, state_after, room_state: state_after, after_gap: false };
+    let event = write(tx, room, arrival, num, place, None)?;
+    gap::note_missing(tx, &event, gap, &missing)?;
+    gap::arrived(tx, &event)?;
+    Ok(event)
+}
+
+/// What became of an event, and the states around it.
+struct Place {
+    status: EventStatus,
+    state_after: NodeId,
+    room_state: NodeId,
+    after_gap: bool,
+}
+
+/// The event's number, and which entry of the state it is.
+fn identify(tx: &mut Tx, arrival: &Arrival) -> Result<(EventNum, Option<StateKeyId>)> {
+    let num = arrival.known_as.unwrap_or_else(|| EventNum(engine::next(&tx.shared.counters.events)));
+    let Some(state_key) = arrival.pdu.state_key.as_deref() else { return Ok((num, None)) };
+    let kind = tx.intern_text(&arrival.pdu.kind)?;
+    Ok((num, Some(StateKeyId::new(kind, tx.intern_text(state_key)?))))
+}
+
+/// How the head moved.
+struct Advance {
+    /// What changed in the current state.
+    changes: Vec<state::StateChange>,
+    /// Whether the event followed all that nothing followed.
+    at_head: bool,
+}
+
+/// Moves the forward extremities and the current state ahead.
+fn advance(
+    tx: &mut Tx,
+    room: &mut RoomCtx,
+    arrival: &Arrival,
+    num: EventNum,
+    key: Option<StateKeyId>,
+    state_after: NodeId,
+) -> Result<Advance> {
+    let before = room.head.state;
+    let event_id = arrival.pdu.event_id.to_string();
+    // An event that others were known to follow before it came closes a gap.
+    let is_followed = tx.has(&schema::BACKWARD_EXTREMITIES, &(room.num, event_id.clone()))?;
+    let followed = fork::followed_extremities(tx, room, &arrival.prev)?;
+    let all_followed = followed.len() == room.head.extremities.len();
+    room.head.extremities.retain(|(extremity, _)| !followed.contains(extremity));
+    if !is_followed {
+        room.head.extremities.push((num, event_id));
+    }
+    let at_head = all_followed && !is_followed && arrival.state_before == before;
+    if at_head {
+        room.head.state = state_after;
+        room.head.partial_state = arrival.partial_state;
+        let change = key.map(|key| state::StateChange { key, before: None, after: Some(num) });
+        return Ok(Advance { changes: change.into_iter().collect(), at_head });
+    }
+    room.head.forked = true;
+    let others = fork::states_of_extremities(tx, room, Some(num))?;
+    room.head.partial_state = others.partial || (!is_followed && arrival.partial_state);
+    let own = (!is_followed).then_some(state_after);
+    // Resolution may come to judge the event itself, so it has to be there, if not yet with all that its header says.
+    let place =
+        Place { status: EventStatus::Accepted, state_after, room_state: state_after, after_gap: false };
+    let provisional = assemble(tx, room, arrival, num, place)?;
+    tx.write_event(&Arc::new(provisional), false);
+    room.head.state = fork::merged(tx, room, others.snapshots.into_iter().chain(own))?;
+    Ok(Advance { changes: tx.state_difference(room.num, before, room.head.state)?, at_head })
+}
+
+/// Brings the rows of members into agreement with what changed in the current state at `pos`, the place of `event`.
+pub(super) fn follow_state(
+    tx: &mut Tx,
+    room: &mut RoomCtx,
+    event: &Arc<Event>,
+    pos: StreamPos,
+    changes: &[state::StateChange],
+) -> Result<()> {
+    let Some(member) = tx.text_num("m.room.member")? else { return Ok(()) };
+    for change in changes.iter().filter(|change| change.key.kind() == member) {
+        match change.after {
+            Some(num) if num == event.num => members::apply(tx, room, event, pos)?,
+            Some(num) => {
+                let event = tx.event(num)?;
+                let pos = tx.next_position();
+                members::apply(tx, room, &event, pos)?;
+            }
+            None => {
+                let pos = tx.next_position();
+                members::remove(tx, room, change.key.state_key(), pos)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn index(tx: &mut Tx, room: &RoomCtx, event: &Arc<Event>, pos: StreamPos) -> Result<()> {
+    relations::apply(tx, room, event, pos)?;
+    redactions::apply(tx, room, event)?;
+    redactions::apply_early(tx, room, event)
+}
+
+fn write(
+    tx: &mut Tx,
+    room: &RoomCtx,
+    arrival: Arrival,
+    num: EventNum,
+    place: Place,
+    pos: Option<StreamPos>,
+) -> Result<Arc<Event>> {
+    let event = Arc::new(assemble(tx, room, &arrival, num, place)?);
+    write_rows(tx, room, &event, pos, arrival.known_as.is_some());
+    Ok(event)
+}
+
+fn assemble(tx: &mut Tx, room: &RoomCtx, arrival: &Arrival, num: EventNum, place: Place) -> Result<Event> {
+    let pdu = &arrival.pdu;
+    let auth_depth = arrival.auth.iter().map(|event| event.header.auth_depth.saturating_add(1)).max();
+    let header = EventHeader {
+        room: room.num,
+        version: room.head.version,
+        sender: tx.intern_user(&pdu.sender)?,
+        kind: tx.intern_text(&pdu.kind)?,
+        state_key: pdu.state_key.as_deref().map(|key| tx.intern_text(key)).transpose()?,
+        prev: arrival.prev.clone(),
+        auth: arrival.auth.iter().map(|event| event.num).collect(),
+        depth: pdu.depth,
+        auth_depth: auth_depth.unwrap_or_default(),
+        origin_server_ts: pdu.origin_server_ts,
+        status: place.status,
+        redacted_by: None,
+        state_before: arrival.state_before,
+        state_after: place.state_after,
+        room_state: place.room_state,
+        partial_state: arrival.partial_state,
+        after_gap: place.after_gap,
+        transaction: arrival.transaction.clone(),
+    };
+    let event = Event::new(num, pdu.event_id.clone(), header, pdu.json.clone());
+    event.set_pdu(pdu.clone());
+    Ok(event)
+}
+
+fn write_rows(tx: &mut Tx, room: &RoomCtx, event: &Arc<Event>, pos: Option<StreamPos>, was_known: bool) {
+    tx.put(&schema::EVENT_NUMS, &event.event_id.to_string(), &event.num);
+    let header = Positioned { pos: pos.unwrap_or(StreamPos::MAX), value: event.header.clone() };
+    tx.put(&schema::EVENT_HEADERS, &event.num, &header);
+    tx.put(&schema::EVENT_BODIES, &event.num, &encode_body(&event.event_id, &event.json));
+    if let Some(pos) = pos {
+        tx.put(&schema::TIMELINE, &(room.num, pos), &event.num);
+        tx.made_event(event, pos);
+        if was_known {
+            tx.delete(&schema::OFF_TIMELINE, &(room.num, event.num));
+        }
+    } else {
+        tx.put(&schema::OFF_TIMELINE, &(room.num, event.num), &());
+    }
+    tx.write_event(event, was_known);
+}
+
+/// Writes the event's header anew, after something in it changed. Only what is accepted keeps its position.
+pub(super) fn rewrite_header(tx: &mut Tx, event: &Event, header: EventHeader) -> Result<(), StorageError> {
+    let pos = match header.status {
+        EventStatus::Accepted => tx.position_of(event),
+        _ => StreamPos::MAX,
+    };
+    tx.put(&schema::EVENT_HEADERS, &event.num, &Positioned { pos, value: header.clone() });
+    let anew = Arc::new(Event::new(event.num, event.event_id.clone(), header, event.json.clone()));
+    anew.set_pdu(event.pdu()?);
+    tx.made_event(&anew, pos);
+    tx.write_event(&anew, true);
+    Ok(())
+}

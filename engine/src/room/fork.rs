@@ -1,0 +1,153 @@
+//! Forks: where a room's graph has more than one end, and what its state is there.
+//!
+//! Invariant: a resolution is remembered only with the batch that holds its nodes.
+
+use std::sync::Arc;
+
+use super::{Event, RoomCtx, state};
+use crate::{
+    core::{
+        num::{EventNum, NodeId, RoomNum, StateKeyId},
+        resolve::{AuthFacts, ResolveError, StateGraph, resolve},
+        version::RoomVersion,
+    },
+    store::{Reader, StorageError, Tx, schema::EventStatus},
+};
+
+/// How many soft-failed or rejected events are looked through for the extremities behind them. Honest servers follow few.
+const SET_ASIDE_MAX: usize = 100;
+
+/// The forward extremities that an event which follows `prev` leaves behind: those among `prev`, and those that soft-failed
+/// or rejected events among them follow.
+pub(super) fn followed_extremities(
+    reader: &Reader,
+    room: &RoomCtx,
+    prev: &[EventNum],
+) -> Result<Vec<EventNum>, StorageError> {
+    let is_extremity = |num: &EventNum| room.head.extremities.iter().any(|(extremity, _)| extremity == num);
+    let mut followed = Vec::new();
+    let mut to_look_at = prev.to_vec();
+    let mut looked_through = 0;
+    while let Some(num) = to_look_at.pop() {
+        if is_extremity(&num) {
+            if !followed.contains(&num) {
+                followed.push(num);
+            }
+            continue;
+        }
+        let event = reader.event(num)?;
+        let set_aside = matches!(event.header.status, EventStatus::SoftFailed | EventStatus::Rejected);
+        if set_aside && looked_through < SET_ASIDE_MAX {
+            looked_through += 1;
+            to_look_at.extend(&event.header.prev);
+        }
+    }
+    Ok(followed)
+}
+
+/// The states after a room's forward extremities.
+pub(super) struct Ends {
+    pub snapshots: Vec<NodeId>,
+    /// Whether one of them lacks members.
+    pub partial: bool,
+}
+
+/// The states after the forward extremities, but not after `except`.
+pub(super) fn states_of_extremities(
+    reader: &Reader,
+    room: &RoomCtx,
+    except: Option<EventNum>,
+) -> Result<Ends, StorageError> {
+    let mut ends = Ends { snapshots: Vec::new(), partial: false };
+    for (num, _) in room.head.extremities.iter().filter(|(num, _)| Some(*num) != except) {
+        let event = reader.event(*num)?;
+        ends.snapshots.push(event.header.state_after);
+        ends.partial |= event.header.partial_state;
+    }
+    Ok(ends)
+}
+
+/// The state before an event that follows `prev`.
+pub(super) fn state_after_all(
+    tx: &mut Tx,
+    room: &RoomCtx,
+    prev: &[Arc<Event>],
+) -> Result<NodeId, StorageError> {
+    let extremities = &room.head.extremities;
+    let is_head = prev.len() == extremities.len()
+        && prev.iter().all(|event| extremities.iter().any(|(num, _)| *num == event.num));
+    if is_head {
+        return Ok(room.head.state);
+    }
+    merged(tx, room, prev.iter().map(|event| event.header.state_after))
+}
+
+/// What state resolution makes of the snapshots; the empty state of none.
+pub(crate) fn merged(
+    tx: &mut Tx,
+    room: &RoomCtx,
+    snapshots: impl IntoIterator<Item = NodeId>,
+) -> Result<NodeId, StorageError> {
+    let mut snapshots: Vec<NodeId> = snapshots.into_iter().collect();
+    snapshots.sort_unstable();
+    snapshots.dedup();
+    match snapshots.as_slice() {
+        [] => return Ok(NodeId(0)),
+        [only] => return Ok(*only),
+        _ => {}
+    }
+    let own = tx.resolved.iter().find(|(from, _)| *from == snapshots).map(|(_, resolved)| *resolved);
+    if let Some(resolved) = own.or_else(|| tx.shared.resolved.get(&snapshots).map(|resolved| *resolved)) {
+        return Ok(resolved);
+    }
+    let changes = resolved(tx, room.version, room.num, &snapshots)?;
+    let first = snapshots.first().copied().unwrap_or_default();
+    let resolved = state::apply(tx, room.num, first, &changes)?;
+    tx.resolved.push((snapshots, resolved));
+    Ok(resolved)
+}
+
+/// What state resolution changes in the first of the snapshots, which are at least two.
+pub(crate) fn resolved(
+    reader: &Reader,
+    version: &'static RoomVersion,
+    room: RoomNum,
+    snapshots: &[NodeId],
+) -> Result<Vec<(StateKeyId, Option<EventNum>)>, StorageError> {
+    resolve(version, &Graph { reader, room }, snapshots).map_err(|error| match error {
+        ResolveError::Graph(error) => error,
+        error => StorageError::Corrupt(error.to_string()),
+    })
+}
+
+/// A room's events and snapshots, as resolution reads them.
+struct Graph<'a> {
+    reader: &'a Reader,
+    room: RoomNum,
+}
+
+impl StateGraph for Graph<'_> {
+    type Error = StorageError;
+
+    fn facts(&self, num: EventNum) -> Result<Arc<AuthFacts>, StorageError> {
+        self.reader.event(num)?.auth_facts()
+    }
+
+    fn key(&self, kind: &str, state_key: &str) -> Result<Option<StateKeyId>, StorageError> {
+        let (kind, state_key) = (self.reader.text_num(kind)?, self.reader.text_num(state_key)?);
+        Ok(kind.zip(state_key).map(|(kind, state_key)| StateKeyId::new(kind, state_key)))
+    }
+
+    fn get(&self, snapshot: NodeId, key: StateKeyId) -> Result<Option<EventNum>, StorageError> {
+        self.reader.state_num_at(self.room, snapshot, key)
+    }
+
+    fn difference(
+        &self,
+        before: NodeId,
+        after: NodeId,
+    ) -> Result<Vec<(StateKeyId, Option<EventNum>, Option<EventNum>)>, StorageError> {
+        let changes = self.reader.state_difference(self.room, before, after)?;
+        Ok(changes.into_iter().map(|change| (change.key, change.before, change.after)).collect())
+    }
+}

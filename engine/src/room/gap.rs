@@ -1,0 +1,164 @@
+//! Gaps in a room's timeline: events that others follow and that are not here.
+//!
+//! Invariant: a backward extremity is an event that is not part of the graph here and that some event here follows; it
+//! belongs to the gap before that event. What is filled in takes the positions that were kept free for the gap, from the
+//! top, so that the timeline stays in order and no client that has read past it is told anew.
+
+use std::sync::Arc;
+
+use super::{Event, accept::Arrival};
+use crate::{
+    core::num::{RoomNum, StreamPos},
+    store::{
+        Direction, Positioned, Reader, StorageError, Tx, schema,
+        schema::{BackwardExtremity, EventStatus},
+    },
+};
+
+/// Positions kept free for a gap: more events than a room has during any outage. Of 2^63 positions two million million
+/// gaps can have as many.
+const GAP_POSITIONS: u32 = 1 << 22;
+
+/// The events that an arrival follows and that are not part of the graph here.
+pub(super) fn missing_prev_events(reader: &Reader, arrival: &Arrival) -> Result<Vec<Arc<str>>, StorageError> {
+    if arrival.prev.len() == arrival.pdu.prev_events.len() {
+        return Ok(Vec::new());
+    }
+    let mut missing = Vec::new();
+    for event_id in &arrival.pdu.prev_events {
+        if in_graph(reader, event_id)?.is_none() && !missing.contains(event_id) {
+            missing.push(event_id.clone());
+        }
+    }
+    Ok(missing)
+}
+
+/// The event, if it is part of the graph here and not only known from outside of it.
+pub(super) fn in_graph(reader: &Reader, event_id: &str) -> Result<Option<Arc<Event>>, StorageError> {
+    let Some(num) = reader.event_num(event_id)? else { return Ok(None) };
+    Ok(Some(reader.event(num)?).filter(|event| event.header.status != EventStatus::Outlier))
+}
+
+/// Keeps positions free for what is missing before the event that comes next. Returns the first to fill; nothing if
+/// nothing is missing.
+pub(super) fn keep_free(
+    tx: &mut Tx,
+    room: RoomNum,
+    missing: &[Arc<str>],
+) -> Result<Option<StreamPos>, StorageError> {
+    if missing.is_empty() {
+        return Ok(None);
+    }
+    let mut is_first = true;
+    tx.scan(&schema::TIMELINE, &room, Direction::Forward, |(_, _): (RoomNum, StreamPos), _| {
+        is_first = false;
+        false
+    })?;
+    // Before the first event of a room there is all the room below zero.
+    Ok(Some(if is_first { StreamPos(-1) } else { tx.keep_positions_free(GAP_POSITIONS) }))
+}
+
+/// Notes a gap before `event`, which stands at `pos`.
+pub(super) fn open(
+    tx: &mut Tx,
+    event: &Event,
+    pos: StreamPos,
+    first_free: StreamPos,
+    missing: &[Arc<str>],
+) -> Result<(), StorageError> {
+    tx.put(&schema::GAPS, &(event.header.room, pos), &first_free);
+    note_missing(tx, event, pos, missing)
+}
+
+/// Notes what is missing before an event that is in, or behind, the gap. What is missing elsewhere already stays there.
+pub(super) fn note_missing(
+    tx: &mut Tx,
+    event: &Event,
+    gap: StreamPos,
+    missing: &[Arc<str>],
+) -> Result<(), StorageError> {
+    let value = BackwardExtremity { follower: event.num, depth: event.header.depth };
+    for event_id in missing {
+        let key = (event.header.room, event_id.to_string());
+        if !tx.has(&schema::BACKWARD_EXTREMITIES, &key)? {
+            tx.put(&schema::BACKWARD_EXTREMITIES, &key, &Positioned { pos: gap, value });
+        }
+    }
+    Ok(())
+}
+
+/// Notes that an event is part of the graph now. Returns whether it was missing.
+pub(super) fn arrived(tx: &mut Tx, event: &Event) -> Result<bool, StorageError> {
+    let key = (event.header.room, event.event_id.to_string());
+    let Some(row) = tx.get(&schema::BACKWARD_EXTREMITIES, &key)? else { return Ok(false) };
+    tx.delete(&schema::BACKWARD_EXTREMITIES, &key);
+    close_if_filled(tx, event.header.room, row.pos)?;
+    Ok(true)
+}
+
+/// An event here that follows one that is missing.
+pub(super) fn follower(
+    reader: &Reader,
+    room: RoomNum,
+    event_id: &str,
+) -> Result<Option<Arc<Event>>, StorageError> {
+    let row = reader.get(&schema::BACKWARD_EXTREMITIES, &(room, event_id.to_owned()))?;
+    row.map(|row| reader.event(row.value.follower)).transpose()
+}
+
+/// The gap that the event is missing in.
+pub(super) fn of(reader: &Reader, room: RoomNum, event_id: &str) -> Result<Option<StreamPos>, StorageError> {
+    let row = reader.get(&schema::BACKWARD_EXTREMITIES, &(room, event_id.to_owned()))?;
+    Ok(row.map(|row| row.pos))
+}
+
+/// Takes `count` positions of a gap, and returns the highest.
+pub(super) fn take_positions(
+    tx: &mut Tx,
+    room: RoomNum,
+    gap: StreamPos,
+    count: usize,
+) -> Result<StreamPos, StorageError> {
+    let free = tx.get(&schema::GAPS, &(room, gap))?;
+    let free =
+        free.ok_or_else(|| StorageError::Corrupt(format!("room {} has no gap at {}", room.0, gap.0)))?;
+    tx.put(&schema::GAPS, &(room, gap), &StreamPos(free.0.saturating_sub(count as i64)));
+    Ok(free)
+}
+
+/// Forgets a gap in which nothing is missing any more.
+pub(super) fn close_if_filled(tx: &mut Tx, room: RoomNum, gap: StreamPos) -> Result<(), StorageError> {
+    let mut is_filled = true;
+    tx.scan(&schema::BACKWARD_EXTREMITIES, &room, Direction::Forward, |_: (RoomNum, String), row| {
+        is_filled = row.pos != gap;
+        is_filled
+    })?;
+    if is_filled {
+        tx.delete(&schema::GAPS, &(room, gap));
+    }
+    Ok(())
+}
+
+/// What is missing before the timeline's event at `pos`, if there is a gap: ids of events, those with the deepest
+/// followers first.
+pub fn missing_before(reader: &Reader, room: RoomNum, pos: StreamPos) -> Result<Vec<String>, StorageError> {
+    let mut missing = Vec::new();
+    reader.scan(
+        &schema::BACKWARD_EXTREMITIES,
+        &room,
+        Direction::Forward,
+        |(_, event_id): (RoomNum, String), row| {
+            if row.pos == pos {
+                missing.push((row.value.depth, event_id));
+            }
+            true
+        },
+    )?;
+    missing.sort_unstable_by(|one, other| other.cmp(one));
+    Ok(missing.into_iter().map(|(_, event_id)| event_id).collect())
+}
+
+/// Whether a timeline read backwards ends at this event, because of what is missing before it.
+pub fn is_open_before(reader: &Reader, event: &Event) -> Result<bool, StorageError> {
+    Ok(event.header.after_gap && reader.has(&schema::GAPS, &(event.header.room, event.pos()))?)
+}

@@ -1,0 +1,313 @@
+//! Walks over a room's graph of events by number: the auth chain of events, and the history behind them.
+//!
+//! Invariant: a walk visits an event once, however often and in whatever circles it is referred to, stays in its room,
+//! is bounded, and does not recurse. Edges lead to events that were there before, so a walk meets nothing unpublished.
+
+use std::{
+    collections::{BinaryHeap, HashSet},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+
+use super::decode_body;
+use crate::{
+    core::num::{EventNum, RoomNum},
+    error::{Invalid, Result},
+    store::{
+        Reader, StorageError, schema,
+        schema::{EventHeader, EventStatus},
+    },
+};
+
+/// The longest auth chain that is collected. The largest public rooms have some hundred thousand events in theirs; each
+/// costs about 60 bytes of memory while it is walked.
+pub(crate) const AUTH_CHAIN_MAX: usize = 1_000_000;
+/// Headers read at once.
+const READ_AT_ONCE: usize = 1_000;
+/// How many events a walk over history looks at, found or not: rejected events lead on but are not found, and nobody
+/// needs to pass more of them than this.
+const LOOKED_AT_MAX: usize = 2_000;
+
+impl Reader {
+    /// Visits the headers of events, of which none may be missing, in any order. One bulk read per thousand.
+    pub(crate) fn each_header(
+        &self,
+        nums: &[EventNum],
+        mut visit: impl FnMut(EventNum, &EventHeader),
+    ) -> Result<(), StorageError> {
+        for nums in nums.chunks(READ_AT_ONCE) {
+            let mut absent = Vec::new();
+            for num in nums {
+                match self.shared.events.get(num) {
+                    Some(event) => visit(*num, &event.header),
+                    None => absent.push(*num),
+                }
+            }
+            let headers = self.get_many(&schema::EVENT_HEADERS, absent.iter().copied())?;
+            for (num, header) in absent.into_iter().zip(headers) {
+                let lost = || StorageError::Corrupt(format!("event number {} is missing", num.0));
+                visit(num, &header.ok_or_else(lost)?.value);
+            }
+        }
+        Ok(())
+    }
+
+    /// The ids and the JSON of events, of which none may be missing, in their order. What is not in the cache does not
+    /// come into it: this is for events that are read once, and by the thousand.
+    pub(crate) fn bodies(&self, nums: &[EventNum]) -> Result<Vec<(Arc<str>, Bytes)>, StorageError> {
+        let cached: Vec<_> = nums.iter().map(|num| self.shared.events.get(num)).collect();
+        let absent = nums.iter().zip(&cached).filter(|(_, event)| event.is_none()).map(|(num, _)| *num);
+        let mut read = self.get_many(&schema::EVENT_BODIES, absent)?.into_iter();
+        let mut bodies = Vec::with_capacity(nums.len());
+        for (num, event) in nums.iter().zip(cached) {
+            let body = match event {
+                Some(event) => Some((event.event_id.clone(), event.json.clone())),
+                None => read.next().flatten().as_ref().and_then(decode_body),
+            };
+            let lost = || StorageError::Corrupt(format!("the body of event number {}", num.0));
+            bodies.push(body.ok_or_else(lost)?);
+        }
+        Ok(bodies)
+    }
+}
+
+/// The auth chain of `tips`: all events that they refer to as auth events, and so on, each once, the shallowest first.
+/// A tip is among them only if another refers to it. O(result).
+///
+/// Errors: [`Invalid::TooLarge`] beyond [`AUTH_CHAIN_MAX`] events.
+pub(crate) fn auth_chain(reader: &Reader, room: RoomNum, tips: Vec<EventNum>) -> Result<Vec<EventNum>> {
+    let mut reached: HashSet<EventNum> = HashSet::new();
+    let mut looked_at: HashSet<EventNum> = tips.iter().copied().collect();
+    let mut depths: Vec<(u64, EventNum)> = Vec::new();
+    let mut front = tips;
+    while !front.is_empty() {
+        let mut next = Vec::new();
+        reader.each_header(&front, |num, header| {
+            if header.room != room {
+                return;
+            }
+            depths.push((header.depth, num));
+            for auth in &header.auth {
+                reached.insert(*auth);
+                if looked_at.insert(*auth) {
+                    next.push(*auth);
+                }
+            }
+        })?;
+        if reached.len() > AUTH_CHAIN_MAX {
+            return Err(Invalid::TooLarge { what: "the auth chain, in events", max: AUTH_CHAIN_MAX }.into());
+        }
+        front = next;
+    }
+    depths.retain(|(_, num)| reached.contains(num));
+    depths.sort_unstable();
+    Ok(depths.into_iter().map(|(_, num)| num).collect())
+}
+
+/// Whether a peer may get an event of this status when it walks through history. Outliers are not part of the history,
+/// and rejected events are nobody's business.
+fn is_history(status: EventStatus) -> bool {
+    matches!(status, EventStatus::Accepted | EventStatus::SoftFailed)
+}
+
+/// The events before `latest`, breadth first along `prev_events`, without them and without going past `known` or above
+/// `min_depth`; at most `limit`, the nearest to `latest`, then the shallowest first.
+pub(crate) fn history_between(
+    reader: &Reader,
+    room: RoomNum,
+    latest: Vec<EventNum>,
+    known: HashSet<EventNum>,
+    min_depth: u64,
+    limit: usize,
+) -> Result<Vec<EventNum>, StorageError> {
+    let mut seen = known;
+    let mut front: Vec<EventNum> = latest.into_iter().filter(|num| seen.insert(*num)).collect();
+    let mut found: Vec<(u64, EventNum)> = Vec::new();
+    let (mut is_first, mut looked_at) = (true, 0);
+    while !front.is_empty() && found.len() < limit && looked_at < LOOKED_AT_MAX {
+        front.truncate(LOOKED_AT_MAX - looked_at);
+        looked_at += front.len();
+        let mut next = Vec::new();
+        reader.each_header(&front, |num, header| {
+            if header.room != room || (!is_first && header.depth < min_depth) {
+                return;
+            }
+            if !is_first && is_history(header.status) {
+                found.push((header.depth, num));
+            }
+            next.extend(header.prev.iter().copied().filter(|prev| seen.insert(*prev)));
+        })?;
+        front = next;
+        is_first = false;
+    }
+    found.truncate(limit);
+    found.sort_unstable();
+    Ok(found.into_iter().map(|(_, num)| num).collect())
+}
+
+/// The events `from` and those before them, the deepest first; at most `limit`.
+pub(crate) fn history_before(
+    reader: &Reader,
+    room: RoomNum,
+    from: Vec<EventNum>,
+    limit: usize,
+) -> Result<Vec<EventNum>, StorageError> {
+    let mut seen: HashSet<EventNum> = HashSet::new();
+    let mut front: BinaryHeap<(u64, EventNum, bool)> = BinaryHeap::new();
+    let mut found = Vec::new();
+    let mut next: Vec<EventNum> = from.into_iter().filter(|num| seen.insert(*num)).collect();
+    while found.len() < limit {
+        if seen.len() <= LOOKED_AT_MAX {
+            reader.each_header(&next, |num, header| {
+                if header.room == room {
+                    front.push((header.depth, num, is_history(header.status)));
+                }
+            })?;
+        }
+        let Some((_, num, is_history)) = front.pop() else { break };
+        if is_history {
+            found.push(num);
+        }
+        next.clear();
+        reader.each_header(&[num], |_, header| {
+            next.extend(header.prev.iter().copied().filter(|prev| seen.insert(*prev)));
+        })?;
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        fixture::World,
+        room::RoomCtx,
+        store::{Positioned, Tx},
+    };
+
+    const ROOM: &str = "!room:here.example";
+    const OTHER_ROOM: &str = "!other:here.example";
+    const ALICE: &str = "@alice:here.example";
+
+    /// A graph of a shape that no honest server makes: for each event its edges (by index), depth and status.
+    struct Shape(Vec<(Vec<usize>, u64, EventStatus)>);
+
+    impl Shape {
+        /// Writes headers alone, with the same edges as `prev` and `auth`: walks read nothing else.
+        fn write(&self, world: &World, room_id: &str) -> (RoomNum, Vec<EventNum>) {
+            let num = |index: usize| EventNum(1_000_000 + index as u64);
+            let room = world
+                .act(|tx: &mut Tx| {
+                    let room = RoomCtx::load(tx, room_id)?;
+                    let (like, _) = room.head.extremities[0].clone();
+                    let like = tx.event(like)?;
+                    for (index, (edges, depth, status)) in self.0.iter().enumerate() {
+                        let mut header = like.header.clone();
+                        header.prev = edges.iter().copied().map(num).collect();
+                        header.auth = header.prev.clone();
+                        (header.depth, header.status) = (*depth, *status);
+                        let pos = tx.next_position();
+                        tx.put(&schema::EVENT_HEADERS, &num(index), &Positioned { pos, value: header });
+                    }
+                    Ok(room.num)
+                })
+                .unwrap();
+            (room, (0..self.0.len()).map(num).collect())
+        }
+    }
+
+    fn world() -> World {
+        let world = World::new();
+        world.room(ROOM, ALICE, None);
+        world.room(OTHER_ROOM, ALICE, None);
+        world.state(ROOM, ALICE, "m.room.topic", "", json!({"topic": "a"}));
+        world
+    }
+
+    fn chain(world: &World, room: RoomNum, tips: &[EventNum]) -> Vec<EventNum> {
+        world.ask(|reader| auth_chain(reader, room, tips.to_vec()))
+    }
+
+    fn before(world: &World, room: RoomNum, from: &[EventNum], limit: usize) -> Vec<EventNum> {
+        world.ask(|reader| Ok(history_before(reader, room, from.to_vec(), limit)?))
+    }
+
+    fn between(world: &World, room: RoomNum, latest: &[EventNum], limit: usize) -> Vec<EventNum> {
+        world.ask(|reader| Ok(history_between(reader, room, latest.to_vec(), HashSet::new(), 0, limit)?))
+    }
+
+    use EventStatus::{Accepted, Outlier, Rejected, SoftFailed};
+
+    #[test]
+    fn circles_end() {
+        let world = world();
+        let (room, nums) =
+            Shape(vec![(vec![2], 1, Accepted), (vec![0, 1], 2, Accepted), (vec![1, 2, 1], 3, Accepted)])
+                .write(&world, ROOM);
+        assert_eq!(chain(&world, room, &nums[2..]), nums);
+        assert_eq!(before(&world, room, &nums[2..], 100), [nums[2], nums[1], nums[0]]);
+        assert_eq!(between(&world, room, &nums[2..], 100), nums[..2]);
+    }
+
+    #[test]
+    fn wide_and_deep_shapes_are_walked_once() {
+        let world = world();
+        // Layers of ten, each event with edges to the whole layer before: 10^300 paths.
+        let layer = |n: usize| (n * 10..(n + 1) * 10).collect::<Vec<usize>>();
+        let shape = (0..3_000).map(|index| {
+            let edges = if index < 10 { Vec::new() } else { layer(index / 10 - 1) };
+            (edges, index as u64 / 10, Accepted)
+        });
+        let (room, nums) = Shape(shape.collect()).write(&world, ROOM);
+        assert_eq!(chain(&world, room, &nums[2_990..]), nums[..2_990]);
+        assert_eq!(before(&world, room, &nums[2_999..], 25).len(), 25);
+        let found = between(&world, room, &nums[2_999..], 20);
+        assert_eq!(found, nums[2_970..2_990].to_vec());
+        // A line as long as the walk is deep.
+        let line = (0..50_000_usize).map(|index| (index.checked_sub(1).into_iter().collect(), 1, Accepted));
+        let (room, nums) = Shape(line.collect()).write(&world, ROOM);
+        assert_eq!(chain(&world, room, &nums[49_999..]).len(), 49_999);
+    }
+
+    #[test]
+    fn a_walk_stays_in_its_room() {
+        let world = world();
+        let shape = Shape(vec![(vec![], 1, Accepted), (vec![0], 2, Accepted)]);
+        let (other, nums) = shape.write(&world, OTHER_ROOM);
+        let (room, _) = Shape(vec![]).write(&world, ROOM);
+        assert_ne!(room, other);
+        assert!(chain(&world, room, &nums).is_empty());
+        assert!(before(&world, room, &nums, 10).is_empty());
+        assert!(between(&world, room, &nums, 10).is_empty());
+    }
+
+    #[test]
+    fn history_is_found_behind_what_is_not_given() {
+        let world = world();
+        let shape = vec![
+            (vec![], 1, Accepted),
+            (vec![0], 2, SoftFailed),
+            (vec![1], 3, Rejected),
+            (vec![2], 4, Outlier),
+            (vec![3], 5, Accepted),
+        ];
+        let (room, nums) = Shape(shape).write(&world, ROOM);
+        assert_eq!(between(&world, room, &nums[4..], 10), nums[..2]);
+        assert_eq!(before(&world, room, &nums[4..], 10), [nums[4], nums[1], nums[0]]);
+        // The limit counts what is given.
+        assert_eq!(before(&world, room, &nums[4..], 2), [nums[4], nums[1]]);
+    }
+
+    #[test]
+    fn endless_rejected_events_are_not_followed() {
+        let world = world();
+        let line = (0..10_000_usize)
+            .map(|index| (index.checked_sub(1).into_iter().collect(), index as u64, Rejected));
+        let (room, nums) = Shape(line.collect()).write(&world, ROOM);
+        assert!(between(&world, room, &nums[9_999..], 20).is_empty());
+        assert!(before(&world, room, &nums[9_999..], 20).is_empty());
+    }
+}

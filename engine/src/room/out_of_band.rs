@@ -1,0 +1,187 @@
+//! Memberships of local users in rooms that this server is not in: invites and knocks, and what ends them.
+//!
+//! Invariant: such a membership is in `USER_ROOMS`, where clients are told of it as of any other, and in `OUT_OF_BAND`; the
+//! room's own rows stay as its state has them. When the state says something of the user, that counts again (`settle`).
+
+use serde_json::Value;
+
+use super::RoomCtx;
+use crate::{
+    core::{
+        event::{ClientFormat, EventError, JsonObject, Pdu, StoredEvent, write_client_event},
+        json::{
+            splice::{item, member, string_member},
+            write_object,
+        },
+        num::{EventNum, RoomNum, UserNum},
+        version::{ROOM_VERSIONS, RoomVersion},
+    },
+    error::{Error, Invalid, Result, What},
+    store::{
+        Positioned, Reader, StorageError, Tx, schema,
+        schema::{Membership, OutOfBand, UserNews, UserRoom},
+    },
+    stream::Touch,
+};
+
+/// How many events of a room's state another server may show with an invite: some seven are usual.
+const ROOM_STATE_EVENTS_MAX: usize = 50;
+
+/// What is kept of them, in bytes: twice the largest event, and far more than names and topics need. What does not fit is
+/// left out.
+const STRIPPED_STATE_BYTES_MAX: usize = 128 << 10;
+
+/// What is learnt of a local user's membership.
+pub(crate) struct Notice<'a> {
+    pub version: &'static RoomVersion,
+    pub pdu: &'a Pdu,
+    pub membership: Membership,
+    /// A JSON array of what the user may know of the room.
+    pub stripped_state: Option<Vec<u8>>,
+    /// The servers that may help to answer it.
+    pub servers: Vec<String>,
+}
+
+/// Whether this server takes part in the room, so that the room itself tells who is in it.
+pub(crate) fn takes_part(reader: &Reader, room_id: &str) -> Result<bool, StorageError> {
+    match RoomCtx::find(reader, room_id)? {
+        Some(room) => reader.is_server_in_room(&reader.shared.server_name, room.num),
+        None => Ok(false),
+    }
+}
+
+/// Notes a membership, and tells the user.
+pub(crate) fn note(tx: &mut Tx, user: UserNum, room: RoomNum, notice: Notice<'_>) -> Result<()> {
+    let before = tx.user_room(user, room)?.map(|row| row.value);
+    let earlier = tx.get(&schema::OUT_OF_BAND, &(user, room))?;
+    let in_room = match earlier {
+        Some(earlier) => earlier.in_room,
+        None => before.as_ref().map(|row| row.membership),
+    };
+    let version = ROOM_VERSIONS.iter().position(|known| known.id == notice.version.id).unwrap_or_default();
+    let row = OutOfBand {
+        in_room,
+        event_id: notice.pdu.event_id.to_string(),
+        version: version as u8,
+        json: notice.pdu.json.to_vec(),
+        servers: notice.servers,
+    };
+    tx.put(&schema::OUT_OF_BAND, &(user, room), &row);
+    let row = UserRoom {
+        membership: notice.membership,
+        // The room's own event of the user, which tells how long they were there; there may be none.
+        event: before.as_ref().map_or(EventNum(0), |row| row.event),
+        forgotten: false,
+        ever_joined: before.is_some_and(|row| row.ever_joined),
+        stripped_state: notice.stripped_state,
+    };
+    let pos = tx.next_position();
+    tx.put(&schema::USER_ROOMS, &(user, room), &Positioned { pos, value: row });
+    tx.put(&schema::USER_STREAM, &(user, pos), &UserNews::Membership(room));
+    tx.touch(Touch::User(user));
+    Ok(())
+}
+
+/// Lets the room's state count again for a user, of whom it says something new. Returns what the room's rows say until now;
+/// `shown` is what the user was shown.
+pub(super) fn settle(
+    tx: &mut Tx,
+    user: UserNum,
+    room: RoomNum,
+    shown: Option<Membership>,
+) -> Result<Option<Membership>, StorageError> {
+    let Some(row) = tx.get(&schema::OUT_OF_BAND, &(user, room))? else { return Ok(shown) };
+    tx.delete(&schema::OUT_OF_BAND, &(user, room));
+    Ok(row.in_room)
+}
+
+/// The stripped state that is shown with an invite or a knock, as a JSON array: what another server tells of the room, and
+/// the membership event itself. In rooms whose id is the hash of their create event, it must tell that, and whole events.
+///
+/// Errors: [`Invalid::Parameter`]. Specification: server-server API, "Inviting to a room"; client-server API, "Stripped state".
+pub(crate) fn stripped_state(version: &RoomVersion, own: &Pdu, room_state: &[JsonObject]) -> Result<Vec<u8>> {
+    if version.room_id_is_create_hash {
+        check_whole_events(version, &own.room_id, room_state)?;
+    }
+    let mut out = vec![b'['];
+    for event in room_state.iter().take(ROOM_STATE_EVENTS_MAX) {
+        let start = out.len();
+        let is_own = event.get("type").and_then(Value::as_str) == Some("m.room.member")
+            && event.get("state_key").and_then(Value::as_str) == own.state_key.as_deref();
+        if !is_own {
+            write_stripped(&mut out, event);
+        }
+        if out.len() > STRIPPED_STATE_BYTES_MAX {
+            out.truncate(start);
+        }
+    }
+    item(&mut out);
+    write_client_event(&mut out, StoredEvent::from(own), ClientFormat::Stripped, None)
+        .map_err(EventError::from)
+        .map_err(Invalid::Event)?;
+    out.push(b']');
+    Ok(out)
+}
+
+/// Appends one event of the array, if it is one.
+fn write_stripped(out: &mut Vec<u8>, event: &JsonObject) {
+    let text = |name: &str| event.get(name).and_then(Value::as_str);
+    let content = event.get("content").and_then(Value::as_object);
+    let (Some(content), Some(sender), Some(state_key), Some(kind)) =
+        (content, text("sender"), text("state_key"), text("type"))
+    else {
+        return;
+    };
+    item(out);
+    out.push(b'{');
+    member(out, "content");
+    write_object(out, content);
+    string_member(out, "sender", sender);
+    string_member(out, "state_key", state_key);
+    string_member(out, "type", kind);
+    out.push(b'}');
+}
+
+fn check_whole_events(version: &RoomVersion, room_id: &str, room_state: &[JsonObject]) -> Result<()> {
+    let invalid = |why: &str| Invalid::Parameter { what: "room_state", why: why.to_owned() };
+    let mut has_create = false;
+    for event in room_state.iter().take(ROOM_STATE_EVENTS_MAX) {
+        let pdu = Pdu::from_object(version, event.clone())
+            .map_err(|error| invalid(&format!("an entry is not an event of the room's version: {error}")))?;
+        if *pdu.room_id != *room_id {
+            return Err(invalid("an entry is of another room").into());
+        }
+        has_create |= pdu.is_state("m.room.create", "");
+    }
+    if has_create { Ok(()) } else { Err(invalid("the m.room.create event is missing").into()) }
+}
+
+impl Reader {
+    /// What another server says of the user's membership, if that is what counts.
+    pub(crate) fn out_of_band(
+        &self,
+        user: UserNum,
+        room: RoomNum,
+    ) -> Result<Option<OutOfBand>, StorageError> {
+        self.get(&schema::OUT_OF_BAND, &(user, room))
+    }
+
+    /// The same by ids, for a membership that the user can answer.
+    ///
+    /// Errors: [`What::Room`] not found when there is none.
+    pub(crate) fn open_out_of_band(
+        &self,
+        user_id: &str,
+        room_id: &str,
+    ) -> Result<(UserNum, RoomNum, Membership, OutOfBand)> {
+        let not_found = || Error::NotFound(What::Room);
+        let user = self.user_num(user_id)?.ok_or_else(not_found)?;
+        let room = self.room_num(room_id)?.ok_or_else(not_found)?;
+        let row = self.out_of_band(user, room)?.ok_or_else(not_found)?;
+        let membership = self.membership(user, room)?.ok_or_else(not_found)?;
+        match membership {
+            Membership::Invite | Membership::Knock => Ok((user, room, membership, row)),
+            Membership::Join | Membership::Leave | Membership::Ban => Err(not_found()),
+        }
+    }
+}

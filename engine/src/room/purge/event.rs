@@ -1,0 +1,135 @@
+//! What becomes of one event in a purge: removed with every row that is its own, or left as an outlier.
+
+use crate::{
+    core::num::{NodeId, StreamPos},
+    error::Result,
+    room::{
+        Event,
+        accept::rewrite_header,
+        relations::{self, RelationClass},
+    },
+    store::{
+        Direction, StorageError, Tx, schema,
+        schema::{EventHeader, EventStatus, UserNews},
+    },
+    stream::Touch,
+};
+
+/// Relations to one event beyond this are removed as a range: cheap to write, but dearer for every later read of the
+/// family than a few rows are.
+const RELATIONS_ONE_BY_ONE_MAX: usize = 64;
+
+/// Removes the rows of the event itself.
+pub(super) fn remove(tx: &mut Tx, event: &Event) -> Result<(), StorageError> {
+    let event_id = event.event_id.to_string();
+    if tx.event_num(&event_id)? == Some(event.num) {
+        tx.delete(&schema::EVENT_NUMS, &event_id);
+    }
+    tx.delete(&schema::EVENT_HEADERS, &event.num);
+    tx.delete(&schema::EVENT_BODIES, &event.num);
+    leave_timeline(tx, event);
+    tx.delete(&schema::OFF_TIMELINE, &(event.header.room, event.num));
+    Ok(())
+}
+
+fn leave_timeline(tx: &mut Tx, event: &Event) {
+    if event.header.status == EventStatus::Accepted {
+        tx.delete(&schema::TIMELINE, &(event.header.room, event.pos()));
+        tx.touch(Touch::History(event.header.room));
+    }
+}
+
+/// Removes what users have because of the event: the answer to the client's transaction, the news of a membership.
+pub(super) fn remove_of_users(tx: &mut Tx, event: &Event, room_id: &str) -> Result<()> {
+    let header = &event.header;
+    let pdu = event.pdu()?;
+    if let Some((device, id)) = &header.transaction {
+        let endpoint = pdu.redacts.as_deref().unwrap_or(&pdu.kind);
+        let key = (header.sender, *device, format!("{room_id}/{endpoint}/{id}"));
+        tx.delete(&schema::TRANSACTIONS, &key);
+    }
+    let member = pdu.state_key.as_deref().filter(|_| &*pdu.kind == "m.room.member");
+    if let Some(user) = member.map(|user_id| tx.user_num(user_id)).transpose()?.flatten() {
+        let key = (user, event.pos());
+        if tx.get(&schema::USER_STREAM, &key)? == Some(UserNews::Membership(header.room)) {
+            tx.delete(&schema::USER_STREAM, &key);
+        }
+    }
+    Ok(())
+}
+
+/// Removes the relations of the event, both ways, and the thread that it is the root of.
+pub(super) fn remove_relations(tx: &mut Tx, event: &Event) -> Result<()> {
+    relations::remove(tx, event)?;
+    let room = event.header.room;
+    for class in RelationClass::ALL {
+        let prefix = (room, class as u8, event.num);
+        let mut positions: Vec<StreamPos> = Vec::new();
+        tx.scan(&schema::RELATIONS, &prefix, Direction::Forward, |(_, _, _, pos), _| {
+            positions.push(pos);
+            positions.len() <= RELATIONS_ONE_BY_ONE_MAX
+        })?;
+        if positions.len() > RELATIONS_ONE_BY_ONE_MAX {
+            tx.delete_prefix(&schema::RELATIONS, &prefix);
+        } else {
+            for pos in positions {
+                tx.delete(&schema::RELATIONS, &(room, class as u8, event.num, pos));
+            }
+        }
+    }
+    if let Some(thread) = tx.get(&schema::THREADS, &(room, event.num))? {
+        tx.delete(&schema::THREADS, &(room, event.num));
+        tx.delete(&schema::THREAD_STREAM, &(room, thread.pos));
+        tx.delete_prefix(&schema::THREAD_USERS, &(room, event.num));
+    }
+    Ok(())
+}
+
+/// Leaves the event as an outlier: known, but neither in the timeline nor with a state or previous events of its own.
+pub(super) fn leave_as_outlier(tx: &mut Tx, event: &Event) -> Result<(), StorageError> {
+    leave_timeline(tx, event);
+    tx.put(&schema::OFF_TIMELINE, &(event.header.room, event.num), &());
+    let header = EventHeader {
+        prev: Vec::new(),
+        // What was refused stays refused.
+        status: match event.header.status {
+            EventStatus::Rejected => EventStatus::Rejected,
+            _ => EventStatus::Outlier,
+        },
+        state_before: NodeId::default(),
+        state_after: NodeId::default(),
+        room_state: NodeId::default(),
+        partial_state: false,
+        after_gap: false,
+        transaction: None,
+        ..event.header.clone()
+    };
+    rewrite_header(tx, event, header)
+}
+
+/// Whether the event is a redaction that was applied to an event which is there. What is there of that event is what the
+/// redaction left, and it is shown with the redaction.
+pub(super) fn is_applied_redaction(tx: &Tx, event: &Event) -> Result<bool> {
+    let Some(target) = redacts(event)? else { return Ok(false) };
+    let Some(target) = tx.event_num(&target)? else { return Ok(false) };
+    Ok(tx.event(target)?.header.redacted_by == Some(event.num))
+}
+
+fn redacts(event: &Event) -> Result<Option<String>> {
+    let pdu = event.pdu()?;
+    Ok(pdu.redacts.as_deref().filter(|_| &*pdu.kind == "m.room.redaction").map(str::to_owned))
+}
+
+/// Forgets a redaction that waits for its target.
+pub(super) fn remove_early_redaction(tx: &mut Tx, event: &Event) -> Result<()> {
+    let Some(target) = redacts(event)? else { return Ok(()) };
+    let key = (event.header.room, target);
+    let Some(mut early) = tx.get(&schema::EARLY_REDACTIONS, &key)? else { return Ok(()) };
+    early.retain(|redaction| *redaction != event.num);
+    if early.is_empty() {
+        tx.delete(&schema::EARLY_REDACTIONS, &key);
+    } else {
+        tx.put(&schema::EARLY_REDACTIONS, &key, &early);
+    }
+    Ok(())
+}

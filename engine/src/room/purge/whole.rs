@@ -1,0 +1,163 @@
+//! The removal of a whole room, piece by piece. Each piece finds by itself what is left.
+
+use super::{REMOVED_PER_STEP, RowRange, event, note_removed, range};
+use crate::{
+    core::num::{EventNum, RoomNum, StreamPos, UserNum},
+    error::Result,
+    room::alias,
+    store::{
+        Direction, Key, StorageError, Tx, Value, schema,
+        schema::{Keyspace, Membership, Purge, PurgeWork, UserNews},
+    },
+    stream::Touch,
+};
+
+/// The key behind all keys of the room.
+fn behind(room: RoomNum) -> RoomNum {
+    RoomNum(room.0 + 1)
+}
+
+/// Removes members from `from` on, and what each has of the room.
+pub(super) fn members(tx: &mut Tx, room: RoomNum, from: (u8, UserNum)) -> Result<PurgeWork> {
+    let mut found: Vec<(u8, UserNum)> = Vec::new();
+    let start = (room, from.0, from.1);
+    tx.scan_between(&schema::MEMBERS, &start, &behind(room), Direction::Forward, |key, _| {
+        found.push((key.1, key.2));
+        found.len() < REMOVED_PER_STEP
+    })?;
+    for (membership, user) in &found {
+        tx.delete(&schema::MEMBERS, &(room, *membership, *user));
+        if let Some(row) = tx.user_room(*user, room)? {
+            remove_news(tx, room, *user, row.pos)?;
+            tx.delete(&schema::USER_ROOMS, &(*user, room));
+        }
+        tx.delete(&schema::OUT_OF_BAND, &(*user, room));
+        remove_account_data(tx, room, *user)?;
+        if *membership == Membership::Join as u8 {
+            tx.touch(Touch::Membership { user: *user, room, joined: false });
+        }
+        tx.touch(Touch::User(*user));
+    }
+    Ok(match found.last() {
+        Some((membership, user)) if found.len() == REMOVED_PER_STEP => {
+            PurgeWork::Members(*membership, UserNum(user.0 + 1))
+        }
+        _ => PurgeWork::Aliases,
+    })
+}
+
+fn remove_account_data(tx: &mut Tx, room: RoomNum, user: UserNum) -> Result<(), StorageError> {
+    let mut rows = Vec::new();
+    tx.scan(
+        &schema::ACCOUNT_DATA,
+        &(user, room),
+        Direction::Forward,
+        |key: (UserNum, RoomNum, String), row| {
+            rows.push((key, row.pos));
+            true
+        },
+    )?;
+    for (key, pos) in rows {
+        remove_news(tx, room, user, pos)?;
+        tx.delete(&schema::ACCOUNT_DATA, &key);
+    }
+    Ok(())
+}
+
+/// Removes what the user's stream says of the room at a position.
+fn remove_news(tx: &mut Tx, room: RoomNum, user: UserNum, pos: StreamPos) -> Result<(), StorageError> {
+    let key = (user, pos);
+    match tx.get(&schema::USER_STREAM, &key)? {
+        Some(UserNews::Membership(of) | UserNews::RoomAccountData(of, _)) if of == room => {
+            tx.delete(&schema::USER_STREAM, &key);
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Removes those of `aliases` that are the room's; goes on to the events when none is left.
+pub(super) fn aliases(tx: &mut Tx, room: RoomNum, room_id: &str, aliases: &[String]) -> Result<PurgeWork> {
+    for name in aliases {
+        if let Some(found) = tx.alias(name)?.filter(|found| found.room_id == room_id) {
+            alias::remove(tx, name, &found)?;
+        }
+    }
+    let is_left = !tx.room_aliases(room)?.is_empty();
+    Ok(if is_left { PurgeWork::Aliases } else { PurgeWork::Events(StreamPos(i64::MIN)) })
+}
+
+/// Removes events of the timeline from `from` on.
+pub(super) fn events(tx: &mut Tx, room: RoomNum, from: StreamPos, purge: &mut Purge) -> Result<PurgeWork> {
+    let mut found = Vec::new();
+    tx.scan_between(&schema::TIMELINE, &(room, from), &behind(room), Direction::Forward, |(_, pos), num| {
+        found.push((pos, num));
+        found.len() < REMOVED_PER_STEP
+    })?;
+    remove(tx, room, found.iter().map(|(_, num)| *num).collect(), purge)?;
+    Ok(match found.last() {
+        Some((pos, _)) if found.len() == REMOVED_PER_STEP => {
+            PurgeWork::Events(StreamPos(pos.0.saturating_add(1)))
+        }
+        _ => PurgeWork::OffTimeline(EventNum(0)),
+    })
+}
+
+/// Removes events off the timeline from `from` on.
+pub(super) fn off_timeline(
+    tx: &mut Tx,
+    room: RoomNum,
+    from: EventNum,
+    purge: &mut Purge,
+) -> Result<PurgeWork> {
+    let mut found = Vec::new();
+    let start = (room, from);
+    tx.scan_between(&schema::OFF_TIMELINE, &start, &behind(room), Direction::Forward, |(_, num), ()| {
+        found.push(num);
+        found.len() < REMOVED_PER_STEP
+    })?;
+    remove(tx, room, found.clone(), purge)?;
+    Ok(match found.last() {
+        Some(num) if found.len() == REMOVED_PER_STEP => PurgeWork::OffTimeline(EventNum(num.0 + 1)),
+        _ => PurgeWork::Rows,
+    })
+}
+
+fn remove(tx: &mut Tx, room: RoomNum, nums: Vec<EventNum>, purge: &mut Purge) -> Result<()> {
+    let room_id = tx.room_id(room)?;
+    for found in tx.events(&nums)? {
+        event::remove_of_users(tx, &found, &room_id)?;
+        event::remove(tx, &found)?;
+        note_removed(purge, found.num);
+    }
+    Ok(())
+}
+
+fn remove_all<K: Key, V: Value>(tx: &mut Tx, keyspace: &Keyspace<K, V>, room: RoomNum) {
+    tx.delete_prefix(keyspace, &room);
+}
+
+/// Lists the keyspaces whose keys begin with a room.
+macro_rules! of_rooms {
+    ($($name:ident),* $(,)?) => {
+        /// Their names, to be compared with the table.
+        #[cfg(test)]
+        pub(super) const OF_ROOMS: &[&str] = &[$(stringify!($name)),*];
+
+        /// Removes everything that is left under the room's number.
+        pub(super) fn rows(tx: &mut Tx, room: RoomNum) {
+            $(remove_all(tx, &schema::$name, room);)*
+        }
+
+        /// Where that was.
+        pub(super) fn ranges(room: RoomNum) -> Vec<RowRange> {
+            vec![$(range(&schema::$name, &room, &behind(room))),*]
+        }
+    };
+}
+
+of_rooms! {
+    TIMELINE, ROOM_HEADS, STATE_NODES, MEMBERS, RELATIONS, EARLY_REDACTIONS, RECEIPTS, RECEIPT_STREAM, ROOM_ALIASES,
+    PUBLIC_ROOMS, THREADS, THREAD_STREAM, THREAD_USERS, MEMBER_STREAM, OFF_TIMELINE, HISTORY_STARTS, PURGES,
+    BACKWARD_EXTREMITIES, GAPS, PARTIAL_STATES, STATE_CHANGES, ROOM_SERVERS, SERVER_USERS,
+}

@@ -1,0 +1,191 @@
+//! History that another server tells: events before a gap.
+//!
+//! Invariant: only what the events here lead to is taken in, each event after those that it follows, at the positions that
+//! were kept free for the gap; the room's members and current state are not touched by it.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use super::{
+    AtHand, GivenState, Outcome, allowing, given_entries, judge_by_auth_events, judge_by_state,
+    known_in_graph,
+};
+use crate::{
+    core::{
+        checked::{CheckedPdu, Refused},
+        event::Pdu,
+        num::{NodeId, StreamPos},
+    },
+    error::{Missing, Result},
+    room::{
+        Event, RoomCtx,
+        accept::{Arrival, fill_in, pass_over},
+        fork, gap, state,
+    },
+    store::Tx,
+};
+
+/// An event's place in the past.
+#[derive(Clone, Copy)]
+struct Past {
+    gap: StreamPos,
+    pos: StreamPos,
+}
+
+/// Takes in events of the past, given in an order in which each comes after those that it follows.
+pub(crate) fn receive_backfill(
+    tx: &mut Tx,
+    room: &mut RoomCtx,
+    ordered: &[Arc<CheckedPdu>],
+    states: &HashMap<&str, &GivenState>,
+    missing: &mut Missing,
+) -> Result<Vec<(Arc<str>, Outcome)>> {
+    let mut at_hand = AtHand::default();
+    let places = places(tx, room, ordered)?;
+    let followers = followers(ordered);
+    let mut outcomes = Vec::with_capacity(ordered.len());
+    for checked in ordered {
+        let pdu = &checked.pdu;
+        let outcome = match places.get(&*pdu.event_id) {
+            _ if pdu.room_id != room.id => Outcome::Refused(Refused::OtherRoom),
+            _ if gap::in_graph(tx, &pdu.event_id)?.is_some() => Outcome::Known,
+            None => Outcome::Refused(Refused::Unrelated),
+            Some(past) => {
+                let given = states.get(&*pdu.event_id).copied();
+                let mut step = Step { tx, room, at_hand: &mut at_hand, missing, followers: &followers };
+                step.take_in(pdu, *past, given)?
+            }
+        };
+        outcomes.push((pdu.event_id.clone(), outcome));
+    }
+    Ok(outcomes)
+}
+
+/// The events that follow each event, of those that came together.
+fn followers(ordered: &[Arc<CheckedPdu>]) -> HashMap<&str, Vec<&Arc<Pdu>>> {
+    let mut followers: HashMap<&str, Vec<&Arc<Pdu>>> = HashMap::new();
+    for checked in ordered {
+        for prev in &checked.pdu.prev_events {
+            followers.entry(prev).or_default().push(&checked.pdu);
+        }
+    }
+    followers
+}
+
+/// The gap that each event is in, which those that follow it lead to, and its position there, newest on top.
+fn places(tx: &mut Tx, room: &RoomCtx, ordered: &[Arc<CheckedPdu>]) -> Result<HashMap<Arc<str>, Past>> {
+    let mut gaps: HashMap<Arc<str>, StreamPos> = HashMap::new();
+    let mut by_gap: Vec<(StreamPos, Vec<Arc<str>>)> = Vec::new();
+    for checked in ordered.iter().rev() {
+        let pdu = &checked.pdu;
+        let found = match gaps.get(&pdu.event_id) {
+            Some(gap) => Some(*gap),
+            None => gap::of(tx, room.num, &pdu.event_id)?,
+        };
+        let Some(gap) = found else { continue };
+        if gap::in_graph(tx, &pdu.event_id)?.is_some() {
+            continue;
+        }
+        for prev in &pdu.prev_events {
+            gaps.entry(prev.clone()).or_insert(gap);
+        }
+        match by_gap.iter_mut().find(|(known, _)| *known == gap) {
+            Some((_, events)) => events.push(pdu.event_id.clone()),
+            None => by_gap.push((gap, vec![pdu.event_id.clone()])),
+        }
+    }
+    let mut places = HashMap::with_capacity(ordered.len());
+    for (gap, events) in by_gap {
+        let top = gap::take_positions(tx, room.num, gap, events.len())?;
+        for (at, event_id) in events.into_iter().enumerate() {
+            places.insert(event_id, Past { gap, pos: StreamPos(top.0 - at as i64) });
+        }
+    }
+    Ok(places)
+}
+
+struct Step<'a> {
+    tx: &'a mut Tx,
+    room: &'a mut RoomCtx,
+    at_hand: &'a mut AtHand,
+    missing: &'a mut Missing,
+    followers: &'a HashMap<&'a str, Vec<&'a Arc<Pdu>>>,
+}
+
+impl Step<'_> {
+    fn take_in(&mut self, pdu: &Arc<Pdu>, past: Past, given: Option<&GivenState>) -> Result<Outcome> {
+        let known = self.at_hand.find(self.tx, &pdu.event_id)?;
+        let allowing = allowing(self.tx, self.room, pdu, self.at_hand, self.missing)?;
+        let Some(allowing) = allowing else { return Ok(Outcome::Waiting) };
+        let prev = known_in_graph(self.tx, &pdu.prev_events)?;
+        let Some(state_before) = self.state_before(pdu, &prev, given)? else {
+            return Ok(Outcome::Waiting);
+        };
+        let verdict = match judge_by_auth_events(self.room, pdu, &allowing)? {
+            Ok(()) => judge_by_state(self.tx, self.room, pdu, state_before, &allowing.auth)?,
+            denied => denied,
+        };
+        let arrival = Arrival {
+            pdu: pdu.clone(),
+            known_as: known.map(|event| event.num),
+            prev: prev.iter().map(|event| event.num).collect(),
+            auth: allowing.auth,
+            state_before,
+            partial_state: false,
+            transaction: None,
+        };
+        let event = match &verdict {
+            Ok(()) => fill_in(self.tx, self.room, arrival, past.gap, past.pos)?,
+            Err(_) => pass_over(self.tx, self.room, arrival, past.gap)?,
+        };
+        self.at_hand.put(&event);
+        Ok(verdict.map_or_else(Outcome::Rejected, |()| Outcome::Accepted))
+    }
+
+    /// The state before the event: from what it follows if all of that is here, else as given, else from what follows it,
+    /// which is possible as long as nothing between them changed it.
+    fn state_before(
+        &mut self,
+        pdu: &Pdu,
+        prev: &[Arc<Event>],
+        given: Option<&GivenState>,
+    ) -> Result<Option<NodeId>> {
+        let distinct: HashSet<&Arc<str>> = pdu.prev_events.iter().collect();
+        if prev.len() == distinct.len() {
+            let states = prev.iter().map(|event| event.header.state_after);
+            return Ok(Some(fork::merged(self.tx, self.room, states)?));
+        }
+        if let Some(given) = given {
+            let entries = given_entries(self.tx, self.room, &given.state, self.at_hand, self.missing)?;
+            let Some(entries) = entries else { return Ok(None) };
+            return Ok(Some(state::build(self.tx, self.room.num, entries)?));
+        }
+        let derived = self.state_from_followers(pdu)?;
+        if derived.is_none() {
+            self.missing.state.push(pdu.event_id.clone());
+        }
+        Ok(derived)
+    }
+
+    fn state_from_followers(&self, pdu: &Pdu) -> Result<Option<NodeId>> {
+        let mut at: &Pdu = pdu;
+        // Each step goes to an event that came together with this one, and none comes twice.
+        loop {
+            if at.state_key.is_some() {
+                return Ok(None);
+            }
+            let here = gap::follower(self.tx, self.room.num, &at.event_id)?;
+            if let Some(follower) = here {
+                let alone = follower.header.prev.is_empty() && follower.pdu()?.prev_events.len() == 1;
+                return Ok(alone.then_some(follower.header.state_before));
+            }
+            let next = self.followers.get(&*at.event_id).and_then(|followers| followers.first());
+            match next {
+                Some(follower) if follower.prev_events.len() == 1 => at = follower,
+                _ => return Ok(None),
+            }
+        }
+    }
+}

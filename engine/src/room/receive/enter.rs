@@ -1,0 +1,87 @@
+//! Entering a room that this server was not in, or no longer: its state is what the resident server tells.
+//!
+//! Invariant: the state's events are all here before the room is entered; the room's head, its members and the join are
+//! one batch.
+
+use std::sync::Arc;
+
+use super::{AtHand, Outcome, allowing, given_entries, judge_by_auth_events, judge_by_state};
+use crate::{
+    core::{event::Pdu, num::NodeId},
+    error::{Missing, Result},
+    room::{
+        Event, RoomCtx,
+        accept::{Arrival, accept, follow_state},
+        members, state,
+    },
+    store::{Tx, schema::EventStatus},
+};
+
+/// Makes the room's head out of the state before the join and the join itself. `partial` when the state lacks members.
+///
+/// A room that this server had left goes on from there: what it missed is a gap.
+pub(crate) fn enter(
+    tx: &mut Tx,
+    room: &mut RoomCtx,
+    join: &Arc<Pdu>,
+    state_ids: &[Arc<str>],
+    partial: bool,
+    missing: &mut Missing,
+) -> Result<Outcome> {
+    let mut at_hand = AtHand::default();
+    let known = at_hand.find(tx, &join.event_id)?;
+    if known.as_ref().is_some_and(|event| event.header.status != EventStatus::Outlier) {
+        return Ok(Outcome::Known);
+    }
+    let Some(allowing) = allowing(tx, room, join, &mut at_hand, missing)? else {
+        return Ok(Outcome::Waiting);
+    };
+    let Some(entries) = given_entries(tx, room, state_ids, &mut at_hand, missing)? else {
+        return Ok(Outcome::Waiting);
+    };
+    let snapshot = state::build(tx, room.num, entries.clone())?;
+    let instead = if partial { allowing.auth.as_slice() } else { &[] };
+    let verdict = match judge_by_auth_events(room, join, &allowing)? {
+        Ok(()) => judge_by_state(tx, room, join, snapshot, instead)?,
+        denied => denied,
+    };
+    if let Err(denied) = verdict {
+        return Ok(Outcome::Rejected(denied));
+    }
+    let is_new = room.head.extremities.is_empty();
+    let before = std::mem::replace(&mut room.head.state, snapshot);
+    room.head.extremities.clear();
+    room.head.partial_state = partial;
+    room.head.forked |= !is_new;
+    let arrival = Arrival {
+        pdu: join.clone(),
+        known_as: known.map(|event| event.num),
+        prev: Vec::new(),
+        auth: allowing.auth,
+        state_before: snapshot,
+        partial_state: partial,
+        transaction: None,
+    };
+    if is_new {
+        members::fill(tx, room, &entries)?;
+    }
+    let event = accept(tx, room, arrival)?;
+    if !is_new {
+        follow_missed(tx, room, &event, before, snapshot)?;
+    }
+    Ok(Outcome::Accepted)
+}
+
+/// What changed while this server was not there.
+fn follow_missed(
+    tx: &mut Tx,
+    room: &mut RoomCtx,
+    join: &Arc<Event>,
+    before: NodeId,
+    snapshot: NodeId,
+) -> Result<()> {
+    let mut changes = tx.state_difference(room.num, before, snapshot)?;
+    changes.retain(|change| Some(change.key) != join.state_key_id());
+    let pos = tx.next_position();
+    follow_state(tx, room, join, pos, &changes)
+}

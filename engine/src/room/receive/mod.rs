@@ -1,0 +1,344 @@
+//! Events of other servers: the authorisations that each goes through, and what becomes of it.
+//!
+//! An event is judged three times: by the events that it names as those that allow it, by the state before it, and by the
+//! room's current state. It is rejected, soft-failed or accepted accordingly; each is kept, so that what follows it can
+//! be judged in its turn. Invariant: an event whose judges are not all here leaves nothing behind and is told to be
+//! waiting, so that the same events can be given again with what was missing.
+//! Source: server-server API, "Checks performed on receipt of a PDU", and "Rejection" there.
+//! Not here: format, hashes and signatures (`core::checked`), which need no room.
+
+mod backfill;
+mod complete;
+mod enter;
+mod order;
+
+#[cfg(test)]
+mod tests;
+
+use std::{collections::HashMap, sync::Arc};
+
+pub(crate) use backfill::receive_backfill;
+pub(crate) use complete::complete_state;
+pub(crate) use enter::enter;
+pub(crate) use order::in_order;
+
+use super::{
+    Event, RoomCtx,
+    accept::{Arrival, accept, set_aside},
+    fork, gap,
+    snapshot::{ListedState, SnapshotState},
+    state,
+};
+use crate::{
+    core::{
+        auth::{self, AuthEvent, Denied},
+        checked::Refused,
+        event::Pdu,
+        num::{EventNum, NodeId, StateKeyId},
+    },
+    error::{Missing, Result},
+    store::{Reader, StorageError, Tx, schema::EventStatus},
+};
+
+/// What became of an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is part of the room.
+    Accepted,
+    /// It is allowed where it stands, but not by the room's current state: clients are not shown it, and no event of this
+    /// server follows it.
+    SoftFailed(Denied),
+    /// The rules refuse it.
+    Rejected(Denied),
+    /// It was here before.
+    Known,
+    /// It was stored as one that stands outside of the graph.
+    Stored,
+    /// What it takes to judge it is not here; nothing of it is kept.
+    Waiting,
+    /// It cannot be judged at all; nothing of it is kept.
+    Refused(Refused),
+}
+
+/// The state before an event as another server tells it.
+#[derive(Clone, Debug)]
+pub struct GivenState {
+    /// The event.
+    pub event_id: Arc<str>,
+    /// The ids of the state events before it.
+    pub state: Vec<Arc<str>>,
+}
+
+/// The events among which others are looked for first, so that what comes together is not searched in the store.
+#[derive(Default)]
+pub(crate) struct AtHand(HashMap<Arc<str>, Arc<Event>>);
+
+impl AtHand {
+    fn find(&mut self, reader: &Reader, event_id: &Arc<str>) -> Result<Option<Arc<Event>>, StorageError> {
+        if let Some(event) = self.0.get(event_id) {
+            return Ok(Some(event.clone()));
+        }
+        let Some(num) = reader.event_num(event_id)? else { return Ok(None) };
+        let event = reader.event(num)?;
+        self.0.insert(event_id.clone(), event.clone());
+        Ok(Some(event))
+    }
+
+    fn put(&mut self, event: &Arc<Event>) {
+        self.0.insert(event.event_id.clone(), event.clone());
+    }
+}
+
+/// The events that allow an event, and the room's create event, which room version 12 does not name.
+struct Allowing {
+    auth: Vec<Arc<Event>>,
+    create: Option<Arc<Event>>,
+}
+
+impl Allowing {
+    fn state(&self) -> ListedState<'_> {
+        ListedState { auth_events: &self.auth, create: self.create.as_ref() }
+    }
+}
+
+/// The events that allow `pdu`; nothing if some of them are not here, which are then told as missing.
+fn allowing(
+    reader: &Reader,
+    room: &RoomCtx,
+    pdu: &Pdu,
+    at_hand: &mut AtHand,
+    missing: &mut Missing,
+) -> Result<Option<Allowing>> {
+    let mut auth = Vec::with_capacity(pdu.auth_events.len());
+    let mut create = None;
+    let mut is_whole = true;
+    for event_id in &pdu.auth_events {
+        match at_hand.find(reader, event_id)? {
+            Some(event) => auth.push(event),
+            None => {
+                missing.auth_events.push(event_id.clone());
+                is_whole = false;
+            }
+        }
+    }
+    if room.version.room_id_is_create_hash && &*pdu.kind != "m.room.create" {
+        let create_id: Arc<str> = format!("${}", pdu.room_id.get(1..).unwrap_or_default()).into();
+        create = at_hand.find(reader, &create_id)?;
+        if create.is_none() {
+            missing.auth_events.push(create_id);
+            is_whole = false;
+        }
+    }
+    Ok(is_whole.then_some(Allowing { auth, create }))
+}
+
+/// The first authorisation: by the events that the event itself names.
+fn judge_by_auth_events(
+    room: &RoomCtx,
+    pdu: &Pdu,
+    allowing: &Allowing,
+) -> Result<Result<(), Denied>, StorageError> {
+    let mut pdus = Vec::with_capacity(allowing.auth.len());
+    for event in &allowing.auth {
+        pdus.push((event.pdu()?, event.header.status == EventStatus::Rejected));
+    }
+    let listed: Vec<AuthEvent<'_>> =
+        pdus.iter().map(|(pdu, rejected)| AuthEvent { pdu, rejected: *rejected }).collect();
+    let verdict = auth::check_auth_events(room.version, pdu, &listed)
+        .and_then(|()| auth::check(room.version, pdu, &allowing.state()));
+    Ok(verdict)
+}
+
+/// The second and third authorisation: by a state of the room. `instead` are the auth events, where the state lacks members.
+fn judge_by_state(
+    reader: &Reader,
+    room: &RoomCtx,
+    pdu: &Pdu,
+    snapshot: NodeId,
+    instead: &[Arc<Event>],
+) -> Result<Result<(), Denied>, StorageError> {
+    // What cannot be read is an error, not an entry that is not there.
+    let wanted =
+        auth::auth_types(room.version, &pdu.kind, &pdu.sender, pdu.state_key.as_deref(), &pdu.content);
+    for (kind, state_key) in wanted {
+        reader.state_event(room.num, snapshot, kind, state_key)?;
+    }
+    let state = SnapshotState { reader, room: room.num, snapshot, instead };
+    Ok(auth::check(room.version, pdu, &state))
+}
+
+/// Takes in an event that comes live. `given` is the state before it as another server tells it, for where events before
+/// it are missing.
+pub(crate) fn receive(
+    tx: &mut Tx,
+    room: &mut RoomCtx,
+    pdu: &Arc<Pdu>,
+    given: Option<&GivenState>,
+    at_hand: &mut AtHand,
+    missing: &mut Missing,
+) -> Result<Outcome> {
+    if pdu.room_id != room.id {
+        return Ok(Outcome::Refused(Refused::OtherRoom));
+    }
+    let known = at_hand.find(tx, &pdu.event_id)?;
+    if known.as_ref().is_some_and(|event| event.header.status != EventStatus::Outlier) {
+        return Ok(Outcome::Known);
+    }
+    let Some(allowing) = allowing(tx, room, pdu, at_hand, missing)? else { return Ok(Outcome::Waiting) };
+    let Some(before) = state_before(tx, room, pdu, given, at_hand, missing)? else {
+        return Ok(Outcome::Waiting);
+    };
+    let by_auth_events = judge_by_auth_events(room, pdu, &allowing)?;
+    let instead = if before.partial { allowing.auth.clone() } else { Vec::new() };
+    let arrival = Arrival {
+        pdu: pdu.clone(),
+        known_as: known.map(|event| event.num),
+        prev: before.prev,
+        auth: allowing.auth,
+        state_before: before.snapshot,
+        partial_state: before.partial,
+        transaction: None,
+    };
+    let verdict = match by_auth_events {
+        Ok(()) => judge_by_state(tx, room, pdu, before.snapshot, &instead)?,
+        denied => denied,
+    };
+    if let Err(denied) = verdict {
+        at_hand.put(&set_aside(tx, room, arrival, EventStatus::Rejected)?);
+        return Ok(Outcome::Rejected(denied));
+    }
+    // A state that lacks members says nothing about who is no longer in the room.
+    if before.snapshot != room.head.state && !room.head.partial_state && !before.partial {
+        if let Err(denied) = judge_by_state(tx, room, pdu, room.head.state, &[])? {
+            at_hand.put(&set_aside(tx, room, arrival, EventStatus::SoftFailed)?);
+            return Ok(Outcome::SoftFailed(denied));
+        }
+    }
+    at_hand.put(&accept(tx, room, arrival)?);
+    Ok(Outcome::Accepted)
+}
+
+/// Keeps an event outside of the graph: part of an auth chain, or of a state that was given.
+pub(crate) fn receive_outlier(
+    tx: &mut Tx,
+    room: &RoomCtx,
+    pdu: &Arc<Pdu>,
+    at_hand: &mut AtHand,
+    missing: &mut Missing,
+) -> Result<Outcome> {
+    if pdu.room_id != room.id {
+        return Ok(Outcome::Refused(Refused::OtherRoom));
+    }
+    if at_hand.find(tx, &pdu.event_id)?.is_some() {
+        return Ok(Outcome::Known);
+    }
+    let Some(allowing) = allowing(tx, room, pdu, at_hand, missing)? else { return Ok(Outcome::Waiting) };
+    let verdict = judge_by_auth_events(room, pdu, &allowing)?;
+    let arrival = Arrival {
+        pdu: pdu.clone(),
+        known_as: None,
+        prev: Vec::new(),
+        auth: allowing.auth,
+        state_before: NodeId(0),
+        partial_state: false,
+        transaction: None,
+    };
+    let status = if verdict.is_ok() { EventStatus::Outlier } else { EventStatus::Rejected };
+    at_hand.put(&set_aside(tx, room, arrival, status)?);
+    Ok(verdict.map_or_else(Outcome::Rejected, |()| Outcome::Stored))
+}
+
+/// The room's state before an event.
+struct Before {
+    /// What it follows, as far as that is here.
+    prev: Vec<EventNum>,
+    snapshot: NodeId,
+    partial: bool,
+}
+
+/// The state before `pdu`: what resolution makes of the states after the events that it follows and, where some of those
+/// are missing, of the given one. Nothing if it cannot be told; what is missing is told then.
+fn state_before(
+    tx: &mut Tx,
+    room: &RoomCtx,
+    pdu: &Pdu,
+    given: Option<&GivenState>,
+    at_hand: &mut AtHand,
+    missing: &mut Missing,
+) -> Result<Option<Before>> {
+    let mut prev: Vec<Arc<Event>> = Vec::with_capacity(pdu.prev_events.len());
+    let mut is_whole = true;
+    for event_id in &pdu.prev_events {
+        match at_hand.find(tx, event_id)? {
+            Some(event) if event.header.status != EventStatus::Outlier => {
+                if prev.iter().all(|known| known.num != event.num) {
+                    prev.push(event);
+                }
+            }
+            _ => {
+                is_whole = false;
+                if given.is_none() {
+                    missing.prev_events.push(event_id.clone());
+                }
+            }
+        }
+    }
+    let partial = prev.iter().any(|event| event.header.partial_state);
+    let snapshot = match given.filter(|_| !is_whole) {
+        Some(given) => {
+            let Some(entries) = given_entries(tx, room, &given.state, at_hand, missing)? else {
+                return Ok(None);
+            };
+            let given = state::build(tx, room.num, entries)?;
+            let known = prev.iter().map(|event| event.header.state_after);
+            fork::merged(tx, room, known.chain([given]).collect::<Vec<_>>())?
+        }
+        None if is_whole => fork::state_after_all(tx, room, &prev)?,
+        None => {
+            missing.state.push(pdu.event_id.clone());
+            return Ok(None);
+        }
+    };
+    Ok(Some(Before { prev: prev.iter().map(|event| event.num).collect(), snapshot, partial }))
+}
+
+/// The entries of a state that is given by the ids of its events; what is not a state event of this room, or was rejected,
+/// is left out. Nothing if some of them are not here, which are then told as missing.
+fn given_entries(
+    reader: &Reader,
+    room: &RoomCtx,
+    event_ids: &[Arc<str>],
+    at_hand: &mut AtHand,
+    missing: &mut Missing,
+) -> Result<Option<Vec<(StateKeyId, EventNum)>>> {
+    let mut entries = Vec::with_capacity(event_ids.len());
+    let mut is_whole = true;
+    for event_id in event_ids {
+        let Some(event) = at_hand.find(reader, event_id)? else {
+            missing.auth_events.push(event_id.clone());
+            is_whole = false;
+            continue;
+        };
+        let header = &event.header;
+        if let Some(state_key) = header.state_key
+            && header.room == room.num
+            && header.status != EventStatus::Rejected
+        {
+            entries.push((StateKeyId::new(header.kind, state_key), event.num));
+        }
+    }
+    Ok(is_whole.then_some(entries))
+}
+
+/// The events among `event_ids` that are part of the graph here, each once.
+fn known_in_graph(reader: &Reader, event_ids: &[Arc<str>]) -> Result<Vec<Arc<Event>>, StorageError> {
+    let mut known: Vec<Arc<Event>> = Vec::with_capacity(event_ids.len());
+    for event_id in event_ids {
+        if let Some(event) = gap::in_graph(reader, event_id)?
+            && known.iter().all(|other| other.num != event.num)
+        {
+            known.push(event);
+        }
+    }
+    Ok(known)
+}

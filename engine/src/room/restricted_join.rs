@@ -1,0 +1,120 @@
+//! Rooms whose rule lets the members of other rooms in: whether a user is one of them, and who vouches for it.
+//!
+//! Invariant: memberships count only in rooms that this server takes part in; of others it may have an old picture.
+//! Specification: client-server API, "Restricted rooms"; server-server API, "Restricted rooms"; room version 8.
+
+use serde_json::Value;
+
+use super::RoomCtx;
+use crate::{
+    core::{event::JsonObject, identifiers::server_name, power_levels, power_levels::Field},
+    error::Result,
+    store::{Reader, StorageError, schema::Membership},
+};
+
+/// The property by which a join to a restricted room names who vouches for it.
+pub(crate) const AUTHORISING_USER: &str = "join_authorised_via_users_server";
+
+/// How many rooms a rule's conditions are looked at in: far more than anybody lists.
+const CONDITIONS_MAX: usize = 100;
+
+/// What the conditions of a room's rule say to a user who wants to join.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Admission {
+    /// They are not asked: the rule has none, or the user is in the room or invited.
+    NotNeeded,
+    /// This user of this server, who may invite, vouches for the join.
+    By(String),
+    /// They are met, but no user of this server may invite.
+    NobodyMayVouch,
+    /// This server is in none of the rooms that they name.
+    CannotBeTold,
+    /// They are not met.
+    Refused,
+}
+
+/// What the conditions of the room's rule say to the user.
+pub(crate) fn admission(reader: &Reader, room: &RoomCtx, user_id: &str) -> Result<Admission> {
+    let Some(join_rules) = room.state(reader, "m.room.join_rules", "")? else {
+        return Ok(Admission::NotNeeded);
+    };
+    let join_rules = join_rules.pdu()?;
+    let user = reader.user_num(user_id)?;
+    let membership = match user {
+        Some(user) => reader.membership(user, room.num)?,
+        None => None,
+    };
+    let is_in_or_invited = matches!(membership, Some(Membership::Join | Membership::Invite));
+    if !is_restricted(room, &join_rules.content) || is_in_or_invited {
+        return Ok(Admission::NotNeeded);
+    }
+    let mut can_be_told = false;
+    for other in rooms_of_members(&join_rules.content) {
+        let Some(other) = reader.room_num(other)? else { continue };
+        if !reader.is_server_in_room(&reader.shared.server_name, other)? {
+            continue;
+        }
+        can_be_told = true;
+        let Some(user) = user else { continue };
+        if reader.membership(user, other)? == Some(Membership::Join) {
+            let authorising = authorising_user(reader, room)?;
+            return Ok(authorising.map_or(Admission::NobodyMayVouch, Admission::By));
+        }
+    }
+    Ok(if can_be_told { Admission::Refused } else { Admission::CannotBeTold })
+}
+
+fn is_restricted(room: &RoomCtx, join_rules: &JsonObject) -> bool {
+    match join_rules.get("join_rule").and_then(Value::as_str) {
+        Some("restricted") => room.version.restricted,
+        Some("knock_restricted") => room.version.knock_restricted,
+        _ => false,
+    }
+}
+
+/// The rooms whose members the rule lets in.
+fn rooms_of_members(join_rules: &JsonObject) -> impl Iterator<Item = &str> {
+    let allow = join_rules.get("allow").and_then(Value::as_array).into_iter().flatten();
+    allow
+        .filter(|condition| condition.get("type").and_then(Value::as_str) == Some("m.room_membership"))
+        .filter_map(|condition| condition.get("room_id").and_then(Value::as_str))
+        .take(CONDITIONS_MAX)
+}
+
+/// A joined local user who may invite.
+fn authorising_user(reader: &Reader, room: &RoomCtx) -> Result<Option<String>> {
+    let Some(levels) = room.power_levels(reader)? else { return Ok(None) };
+    let needed = levels.level(Field::Invite);
+    // Those with a level of their own are few and the likeliest, so they are asked before all members are.
+    let create = room.state(reader, "m.room.create", "")?.map(|create| create.pdu()).transpose()?;
+    let creators = create.iter().flat_map(|create| power_levels::creators(room.version, create));
+    let named = levels.users().keys().map(|user| &**user);
+    for user_id in creators.chain(named) {
+        if levels.user_level(user_id).reaches(needed) && is_local_member(reader, room, user_id)? {
+            return Ok(Some(user_id.to_owned()));
+        }
+    }
+    let own_name = &*reader.shared.server_name;
+    for user in reader.users_of_server(own_name, room.num)? {
+        let user_id = reader.user_id(user)?;
+        if levels.user_level(&user_id).reaches(needed) && is_local_member(reader, room, &user_id)? {
+            return Ok(Some(user_id.to_string()));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether the user may vouch for joins: one of this server's, joined, and with the power to invite.
+pub(crate) fn may_vouch(reader: &Reader, room: &RoomCtx, user_id: &str) -> Result<bool> {
+    let Some(levels) = room.power_levels(reader)? else { return Ok(false) };
+    Ok(levels.user_level(user_id).reaches(levels.level(Field::Invite))
+        && is_local_member(reader, room, user_id)?)
+}
+
+fn is_local_member(reader: &Reader, room: &RoomCtx, user_id: &str) -> Result<bool, StorageError> {
+    if server_name(user_id) != Some(&*reader.shared.server_name) {
+        return Ok(false);
+    }
+    let Some(user) = reader.user_num(user_id)? else { return Ok(false) };
+    Ok(reader.membership(user, room.num)? == Some(Membership::Join))
+}

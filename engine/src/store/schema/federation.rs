@@ -1,0 +1,35 @@
+//! What rooms have to do with other servers. Ids 45 to 49.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Membership, keyspaces};
+use crate::{
+    core::num::{RoomNum, TextNum, UserNum},
+    store::record,
+};
+
+keyspaces! { TABLE:
+    #[doc = "The servers (ours, too) that have joined members in a room, with how many."]
+    45 ROOM_SERVERS: Rooms, (RoomNum, TextNum) => u64;
+    #[doc = "A room's users by server: everybody who has or had a membership there."]
+    46 SERVER_USERS: Rooms, (RoomNum, TextNum, UserNum) => ();
+    #[doc = "What another server says of a local user's membership in a room that this server is not in."]
+    47 OUT_OF_BAND: Users, (UserNum, RoomNum) => OutOfBand;
+}
+
+/// A membership event of a room whose graph is elsewhere: an invite, a knock, or a leave that ends one of these.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutOfBand {
+    /// What the room's own rows here say of the user, from a time in which this server was in it.
+    pub in_room: Option<Membership>,
+    /// The event's id.
+    pub event_id: String,
+    /// The room's version, an index into `ROOM_VERSIONS`.
+    pub version: u8,
+    /// The event in canonical JSON.
+    pub json: Vec<u8>,
+    /// The servers that may help to answer it: of who invited, or where it was knocked.
+    pub servers: Vec<String>,
+}
+
+record!(OutOfBand);

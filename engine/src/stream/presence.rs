@@ -1,0 +1,240 @@
+//! Who is there, as far as it follows from what devices say and do now: only in memory. After a restart nobody is.
+//!
+//! Invariant: a user has one position, that of the last change of what the others are shown; saying the same again changes
+//! nothing but how long it holds. Not here: status messages, which are stored.
+//! Specification: client-server API, "Presence".
+
+use dashmap::DashMap;
+
+use crate::{
+    core::num::{StreamPos, UserNum},
+    store::schema::PresenceState,
+};
+
+/// What a device said holds for this long after the end of the sync that said it, in milliseconds: the time that a client
+/// needs to come back over a bad network, and what other servers give it.
+pub(crate) const OFFLINE_AFTER_MS: u64 = 30_000;
+/// Who is online but did nothing for this long is shown as unavailable, in milliseconds; the specification's example.
+const IDLE_AFTER_MS: u64 = 300_000;
+/// How many users are remembered before those who are offline are forgotten: some 200 bytes each. Whose client has not
+/// been told by then goes on showing what it was told last.
+const PRESENT_USERS_MAX: usize = 50_000;
+
+/// How present one device says that its user is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// A hash of the device's id: two devices that share one would be one device here, no more.
+    pub device: u64,
+    /// What it says.
+    pub state: PresenceState,
+    /// When it stops to count unless it is said again, in milliseconds since the epoch.
+    pub until_ms: u64,
+}
+
+/// What may change how present a user is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PresenceChange {
+    /// A device syncs.
+    Synced(Claim),
+    /// The user sets it, perhaps with another message: news in any case.
+    Said(Claim),
+    /// The user did something that people do: sent, read, typed.
+    Acted,
+    /// Time passed.
+    Passed,
+}
+
+/// How present a user is shown to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shown {
+    pub state: PresenceState,
+    /// When the user last did something, in milliseconds since the epoch.
+    pub last_active_ms: u64,
+    /// Since when it is shown.
+    pub pos: StreamPos,
+}
+
+struct Present {
+    claims: Vec<Claim>,
+    shown: Shown,
+}
+
+impl Present {
+    /// The most present of what the devices say.
+    fn state(&self, now_ms: u64) -> PresenceState {
+        let live = self.claims.iter().filter(|claim| claim.until_ms > now_ms).map(|claim| claim.state);
+        match live.max().unwrap_or(PresenceState::Offline) {
+            PresenceState::Online if self.shown.last_active_ms + IDLE_AFTER_MS <= now_ms => {
+                PresenceState::Unavailable
+            }
+            state => state,
+        }
+    }
+
+    /// Takes a device's word in the place of its last one. Answers whether it says so only now.
+    fn take(&mut self, claim: Claim, now_ms: u64) -> bool {
+        self.claims.retain(|known| known.until_ms > now_ms);
+        let before = self.claims.iter().position(|known| known.device == claim.device);
+        let before = before.map(|index| self.claims.swap_remove(index));
+        if claim.state != PresenceState::Offline {
+            let until_ms = before.map_or(claim.until_ms, |before| before.until_ms.max(claim.until_ms));
+            self.claims.push(Claim { until_ms, ..claim });
+        }
+        before.is_none_or(|before| before.state != claim.state)
+    }
+}
+
+/// Those who are, or lately were, there.
+#[derive(Default)]
+pub(crate) struct Presences(DashMap<UserNum, Present>);
+
+impl Presences {
+    /// How the user is shown, if anything is known.
+    pub fn get(&self, user: UserNum) -> Option<Shown> {
+        self.0.get(&user).map(|present| present.shown)
+    }
+
+    /// Lets what a device says hold longer. False if that is news, which has to be written as such.
+    pub fn renew(&self, user: UserNum, claim: Claim, now_ms: u64) -> bool {
+        let Some(mut present) = self.0.get_mut(&user) else { return claim.state == PresenceState::Offline };
+        if present.state(now_ms) != present.shown.state {
+            return false;
+        }
+        let same = |known: &&mut Claim| {
+            known.device == claim.device && known.state == claim.state && known.until_ms > now_ms
+        };
+        match present.claims.iter_mut().find(same) {
+            Some(known) => {
+                known.until_ms = known.until_ms.max(claim.until_ms);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Applies a change at `pos`. Answers whether the others are to be told.
+    pub fn change(&self, user: UserNum, change: PresenceChange, now_ms: u64, pos: StreamPos) -> bool {
+        let mut present = match change {
+            PresenceChange::Synced(_) | PresenceChange::Said(_) => {
+                if self.0.len() >= PRESENT_USERS_MAX {
+                    self.0.retain(|_, present| present.shown.state != PresenceState::Offline);
+                }
+                let shown = Shown { state: PresenceState::Offline, last_active_ms: 0, pos };
+                self.0.entry(user).or_insert(Present { claims: Vec::new(), shown })
+            }
+            PresenceChange::Acted | PresenceChange::Passed => match self.0.get_mut(&user) {
+                Some(present) => present,
+                None => return false,
+            },
+        };
+        let is_active = match change {
+            PresenceChange::Synced(claim) => {
+                present.take(claim, now_ms) && claim.state == PresenceState::Online
+            }
+            PresenceChange::Said(claim) => {
+                present.take(claim, now_ms);
+                claim.state == PresenceState::Online
+            }
+            PresenceChange::Acted => true,
+            PresenceChange::Passed => false,
+        };
+        if is_active {
+            present.shown.last_active_ms = now_ms;
+        }
+        let state = present.state(now_ms);
+        let is_news = state != present.shown.state || matches!(change, PresenceChange::Said(_));
+        if is_news {
+            present.shown.state = state;
+            present.shown.pos = pos;
+        }
+        is_news
+    }
+
+    /// Tells of a user who is there once more at `pos`: there are people who have not been told. False for who is not.
+    pub fn tell_again(&self, user: UserNum, pos: StreamPos) -> bool {
+        let Some(mut present) = self.0.get_mut(&user) else { return false };
+        let is_there = present.shown.state != PresenceState::Offline;
+        if is_there {
+            present.shown.pos = pos;
+        }
+        is_there
+    }
+
+    /// Those whose time is over who are still shown as they were.
+    pub fn overdue(&self, now_ms: u64) -> Vec<UserNum> {
+        let overdue = self.0.iter().filter(|present| present.state(now_ms) != present.shown.state);
+        let mut users: Vec<UserNum> = overdue.map(|present| *present.key()).collect();
+        users.sort_unstable();
+        users
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const USER: UserNum = UserNum(1);
+
+    fn claim(device: u64, state: PresenceState, until_ms: u64) -> PresenceChange {
+        PresenceChange::Synced(Claim { device, state, until_ms })
+    }
+
+    fn state(presences: &Presences) -> PresenceState {
+        presences.get(USER).unwrap().state
+    }
+
+    #[test]
+    fn the_most_present_device_counts_until_its_time_is_over() {
+        let presences = Presences::default();
+        assert!(presences.change(USER, claim(1, PresenceState::Unavailable, 100), 0, StreamPos(1)));
+        assert!(presences.change(USER, claim(2, PresenceState::Online, 50), 0, StreamPos(2)));
+        assert_eq!(state(&presences), PresenceState::Online);
+        assert!(!presences.change(USER, claim(1, PresenceState::Unavailable, 100), 10, StreamPos(3)));
+        assert!(presences.overdue(49).is_empty());
+        assert_eq!(presences.overdue(50), [USER]);
+        assert!(presences.change(USER, PresenceChange::Passed, 50, StreamPos(4)));
+        assert_eq!(state(&presences), PresenceState::Unavailable);
+        assert!(presences.change(USER, PresenceChange::Passed, 100, StreamPos(5)));
+        assert_eq!(
+            (state(&presences), presences.get(USER).unwrap().pos),
+            (PresenceState::Offline, StreamPos(5))
+        );
+    }
+
+    #[test]
+    fn a_renewal_is_no_news() {
+        let presences = Presences::default();
+        let said = |until_ms| Claim { device: 1, state: PresenceState::Online, until_ms };
+        assert!(!presences.renew(USER, said(50), 0));
+        assert!(presences.change(USER, PresenceChange::Synced(said(50)), 0, StreamPos(1)));
+        assert!(presences.renew(USER, said(90), 40));
+        assert!(presences.overdue(80).is_empty());
+        assert!(!presences.renew(USER, said(200), 90), "its time was over");
+        assert!(!presences.renew(USER, Claim { state: PresenceState::Unavailable, ..said(200) }, 40));
+    }
+
+    #[test]
+    fn who_does_nothing_is_idle_until_they_do() {
+        let presences = Presences::default();
+        let late = IDLE_AFTER_MS * 3;
+        presences.change(USER, claim(1, PresenceState::Online, late), 0, StreamPos(1));
+        assert!(presences.overdue(IDLE_AFTER_MS - 1).is_empty());
+        assert!(presences.change(USER, PresenceChange::Passed, IDLE_AFTER_MS, StreamPos(2)));
+        assert_eq!(state(&presences), PresenceState::Unavailable);
+        assert!(!presences.change(
+            USER,
+            claim(1, PresenceState::Online, late),
+            IDLE_AFTER_MS + 1,
+            StreamPos(3)
+        ));
+        assert!(presences.change(USER, PresenceChange::Acted, IDLE_AFTER_MS + 2, StreamPos(4)));
+        assert_eq!(state(&presences), PresenceState::Online);
+    }
+
+    #[test]
+    fn acting_alone_makes_nobody_present() {
+        let presences = Presences::default();
+        assert!(!presences.change(USER, PresenceChange::Acted, 0, StreamPos(1)));
+        assert!(presences.get(USER).is_none());
+    }
+}

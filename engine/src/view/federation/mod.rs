@@ -1,0 +1,35 @@
+//! What other servers ask for. One file per question; who may ask is `room::peer`'s to say.
+//!
+//! Long answers are lists of numbers, eight bytes for each event, which are then read piece by piece ([`Pdus`],
+//! [`EventIds`]), so that nobody has to hold the hundred thousand events of a large room's state at once.
+//! Specification: server-server API.
+
+mod backfill;
+mod countersign_join;
+mod event_auth;
+mod events_by_id;
+mod make_membership;
+mod missing_events;
+mod out_of_band_membership;
+mod pdus;
+mod peer_event_by_timestamp;
+mod servers_in_room;
+mod sign_template;
+mod state_at;
+
+#[cfg(test)]
+mod tests;
+
+pub use crate::room::handshake::Handshake;
+pub use backfill::{BACKFILL_LIMIT_MAX, Backfill};
+pub use countersign_join::CountersignJoin;
+pub use event_auth::EventAuth;
+pub use events_by_id::{EVENTS_BY_ID_MAX, EventsById};
+pub use make_membership::{MakeMembership, MembershipTemplate};
+pub use missing_events::{MISSING_EVENTS_LIMIT_DEFAULT, MISSING_EVENTS_LIMIT_MAX, MissingEvents};
+pub use out_of_band_membership::{OpenMembership, OutOfBandMembership};
+pub use pdus::{EventIds, PduList, Pdus, Piece};
+pub use peer_event_by_timestamp::PeerEventByTimestamp;
+pub use servers_in_room::ServersInRoom;
+pub use sign_template::{SignTemplate, SignedEvent, TakeSignature};
+pub use state_at::{StateAnswer, StateAt};

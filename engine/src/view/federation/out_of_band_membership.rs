@@ -1,0 +1,41 @@
+//! What a local user can answer in a room that this server is not in, and who may help.
+
+use crate::{
+    core::version::RoomVersion,
+    error::Result,
+    room::room_version,
+    store::{Reader, schema::Membership},
+    view::View,
+};
+
+/// A local user's invite to a room, or knock at one, that this server is not in.
+pub struct OutOfBandMembership {
+    /// The room's id.
+    pub room_id: String,
+    /// Our user.
+    pub user_id: String,
+}
+
+/// An invite or a knock.
+#[derive(Clone, Debug)]
+pub struct OpenMembership {
+    /// Which.
+    pub membership: Membership,
+    /// The room's version, as the other server says.
+    pub version: &'static RoomVersion,
+    /// The event's id.
+    pub event_id: String,
+    /// The servers to ask first.
+    pub servers: Vec<String>,
+}
+
+impl View for OutOfBandMembership {
+    /// Errors: [`crate::What::Room`] not found when there is none.
+    type Output = OpenMembership;
+
+    fn read(&self, reader: &Reader) -> Result<OpenMembership> {
+        let (_, _, membership, row) = reader.open_out_of_band(&self.user_id, &self.room_id)?;
+        let version = room_version(row.version)?;
+        Ok(OpenMembership { membership, version, event_id: row.event_id, servers: row.servers })
+    }
+}

@@ -1,0 +1,64 @@
+//! `GET /timestamp_to_event/{roomId}` of the server-server API: the event closest to a time, for a peer.
+//!
+//! Invariant: exact where timestamps ascend along the timeline; an event that the history visibility hides from the peer
+//! is passed over, as its timestamp would tell of it.
+
+use crate::{
+    core::num::{EventNum, StreamPos},
+    error::{Error, Result, What},
+    room::peer::Peer,
+    store::{Direction, Reader, schema},
+    view::{View, event_by_timestamp::first_not_before},
+};
+
+/// How many events are looked at that the peer may not see: some milliseconds of work. What lies behind more of them is
+/// too far away to be of use.
+const LOOKED_AT_MAX: usize = 1_000;
+
+/// The event closest to a time, in one direction from it.
+pub struct PeerEventByTimestamp {
+    /// The room's id.
+    pub room_id: String,
+    /// Milliseconds since the epoch.
+    pub ts: u64,
+    /// The first event at or after the time, or the last at or before it.
+    pub forwards: bool,
+    /// The server that asks.
+    pub server: String,
+}
+
+impl View for PeerEventByTimestamp {
+    /// The event's id and its timestamp in milliseconds since the epoch.
+    ///
+    /// Errors: [`crate::Denied::NotInRoom`], [`crate::Denied::ServerAcl`]; [`What::Event`] not found.
+    type Output = (String, u64);
+
+    fn read(&self, reader: &Reader) -> Result<(String, u64)> {
+        let mut peer = Peer::enter(reader, &self.room_id, &self.server)?;
+        let room = peer.room.num;
+        let split = first_not_before(reader, room, reader.pos, |event_ts| match self.forwards {
+            true => event_ts < self.ts,
+            false => event_ts <= self.ts,
+        })?;
+        let (from, to, direction) = match self.forwards {
+            true => (after(split), after(reader.pos), Direction::Forward),
+            false => (StreamPos(i64::MIN), after(split), Direction::Backward),
+        };
+        let mut nums: Vec<EventNum> = Vec::new();
+        reader.scan_between(&schema::TIMELINE, &(room, from), &(room, to), direction, |(_, _), num| {
+            nums.push(num);
+            nums.len() < LOOKED_AT_MAX
+        })?;
+        for num in nums {
+            let event = reader.event(num)?;
+            if peer.may_see(&event)? {
+                return Ok((event.event_id.to_string(), event.header.origin_server_ts));
+            }
+        }
+        Err(Error::NotFound(What::Event))
+    }
+}
+
+fn after(pos: StreamPos) -> StreamPos {
+    StreamPos(pos.0.saturating_add(1))
+}

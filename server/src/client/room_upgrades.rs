@@ -1,0 +1,35 @@
+//! `room_upgrades.yaml`: replacing a room by one of another version.
+
+use serde::Deserialize;
+use serde_json::json;
+use warren_engine::command::UpgradeRoom;
+
+use super::membership::room_id;
+use crate::http::{Answer, Call, Outcome, endpoints};
+
+endpoints! {
+    POST "/_matrix/client/v3/rooms/{roomId}/upgrade" ["r0"] Required Join Json upgrade_room;
+}
+
+#[derive(Deserialize)]
+struct Request {
+    new_version: String,
+    #[serde(default)]
+    additional_creators: Vec<String>,
+}
+
+async fn upgrade_room(call: Call) -> Outcome {
+    call.refuse_suspended()?;
+    let request: Request = call.json()?;
+    let replacement_room = call
+        .ctx
+        .engine
+        .write(UpgradeRoom {
+            room_id: room_id(&call)?,
+            user_id: call.user()?.to_string(),
+            version: request.new_version,
+            additional_creators: request.additional_creators,
+        })
+        .await?;
+    Answer::json(&json!({ "replacement_room": replacement_room }))
+}

@@ -1,0 +1,330 @@
+//! What happens in a run, as data: a seed makes a plan, a plan is played, and a plan with steps left out is a plan again.
+//!
+//! Invariant: every step makes sense on its own. What it names (a room, an event, a transaction under way) is a number
+//! that is taken modulo what there is when the step is played, and a step for which nothing is there does nothing; so
+//! shrinking may leave out any of them.
+
+use warren_engine::core::version::ROOM_VERSIONS;
+
+use crate::{dice::Dice, disk::Fault};
+
+/// Most servers in a run.
+pub const SERVERS_MAX: usize = 5;
+/// Local users on each server.
+pub const USERS_PER_SERVER: usize = 2;
+/// Fewest steps of a run.
+const STEPS_MIN: usize = 15;
+/// By how many a run can be longer.
+const STEPS_SPREAD: usize = 50;
+/// Commits that succeed before a fault, at most: a command is one commit, taking in a transaction a handful.
+const SKIPPED_MAX: usize = 4;
+/// Milliseconds by which a clock jumps at most, either way.
+const SKEW_MS_MAX: usize = 600_000;
+
+/// A user, by server and number on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct User {
+    /// Index of the server.
+    pub server: usize,
+    /// Index among its users.
+    pub number: usize,
+}
+
+/// A run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// What it was made from; seeds the servers' randomness.
+    pub seed: u64,
+    /// The version of the rooms that are made.
+    pub version: &'static str,
+    /// How many servers there are.
+    pub servers: usize,
+    /// What happens, in order.
+    pub steps: Vec<Step>,
+}
+
+/// One thing that happens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// A user asks their server for something.
+    Act {
+        /// Who.
+        user: User,
+        /// What for.
+        deed: Deed,
+        /// What goes wrong on the server meanwhile.
+        trouble: Option<Trouble>,
+    },
+    /// A user's client syncs.
+    Sync {
+        /// Who.
+        user: User,
+    },
+    /// A server goes on with its work of sending to another: the network does something to one transaction under way.
+    Carry {
+        /// From this server.
+        from: usize,
+        /// To this one.
+        to: usize,
+        /// Which of the transactions under way: not always the oldest, so that they overtake each other.
+        pick: u8,
+        /// What becomes of it.
+        fate: Fate,
+        /// How many of the questions that the receiver asks back are answered before the network fails.
+        answers: u8,
+        /// What goes wrong on the receiving server meanwhile.
+        trouble: Option<Trouble>,
+    },
+    /// The servers of the mask can no longer reach the others.
+    Cut {
+        /// Bit n: server n.
+        mask: u8,
+    },
+    /// Everybody can reach everybody again.
+    Heal,
+    /// A server dies and starts again.
+    Crash {
+        /// Which.
+        server: usize,
+    },
+    /// Time passes for all.
+    Pass {
+        /// How much, in milliseconds.
+        ms: u32,
+    },
+    /// A clock jumps.
+    Skew {
+        /// Whose.
+        server: usize,
+        /// By how many milliseconds.
+        ms: i64,
+    },
+}
+
+/// What becomes of a transaction under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It arrives.
+    Arrives,
+    /// It arrives, and again later.
+    ArrivesTwice,
+    /// It is lost, and the sender does not know yet.
+    IsLost,
+}
+
+/// A fault of a server's disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// How many commits succeed before.
+    pub skipped: u8,
+    /// What then happens.
+    pub fault: Fault,
+}
+
+/// What a user asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deed {
+    /// A new room, for everybody or by invitation.
+    Create {
+        /// For everybody.
+        public: bool,
+    },
+    /// Something about a room.
+    In {
+        /// Which room.
+        room: u8,
+        /// What.
+        what: What,
+    },
+}
+
+/// What a user does in a room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// Comes in.
+    Join,
+    /// Goes.
+    Leave,
+    /// Asks to come in.
+    Knock,
+    /// Asks another to come.
+    Invite(User),
+    /// Makes another leave.
+    Kick(User),
+    /// Shuts another out.
+    Ban(User),
+    /// Lets another in again.
+    Unban(User),
+    /// Sends a message.
+    Say,
+    /// Sends the last message again, with the same transaction id.
+    Repeat,
+    /// Sets the topic.
+    Topic,
+    /// Sets an entry of the state that only this room knows, under one of a few keys.
+    State(u8),
+    /// Sets another's power level.
+    Power(User, i32),
+    /// Sets the level that something takes.
+    Level(&'static str, i32),
+    /// Sets the join rule.
+    JoinRule(&'static str),
+    /// Sets the history visibility.
+    Visibility(&'static str),
+    /// Redacts one of the events.
+    Redact(u8),
+    /// Forgets the room, once it is left.
+    Forget,
+}
+
+impl Plan {
+    /// The plan of a seed.
+    pub fn new(seed: u64) -> Self {
+        let mut dice = Dice::new(seed);
+        let newest = ROOM_VERSIONS.len() - 1;
+        // Half of the runs in the newest version, the others in any.
+        let version = if dice.happens(50) { newest } else { dice.below(ROOM_VERSIONS.len()) };
+        let servers = dice.weighted(&[(10, 1), (45, 2), (30, 3), (10, 4), (5, SERVERS_MAX)]);
+        let mut plan = Self { seed, version: ROOM_VERSIONS[version].id, servers, steps: Vec::new() };
+        plan.begin(&mut dice);
+        let calm = dice.happens(20);
+        for _ in 0..STEPS_MIN + dice.below(STEPS_SPREAD) {
+            let step = plan.any_step(&mut dice, calm);
+            plan.steps.push(step);
+        }
+        plan
+    }
+
+    /// A room, and most users in it, so that the random part begins where something is at stake.
+    fn begin(&mut self, dice: &mut Dice) {
+        let creator = User { server: 0, number: 0 };
+        let public = dice.happens(75);
+        self.act(creator, Deed::Create { public }, None);
+        for user in self.users() {
+            if user == creator || dice.happens(25) {
+                continue;
+            }
+            if !public {
+                self.act(creator, Deed::In { room: 0, what: What::Invite(user) }, None);
+            }
+            self.act(user, Deed::In { room: 0, what: What::Join }, None);
+        }
+        for user in self.users() {
+            if dice.happens(40) {
+                let level = dice.one_of(&[50, 100]);
+                self.act(creator, Deed::In { room: 0, what: What::Power(user, level) }, None);
+            }
+        }
+    }
+
+    fn act(&mut self, user: User, deed: Deed, trouble: Option<Trouble>) {
+        self.steps.push(Step::Act { user, deed, trouble });
+    }
+
+    /// Everybody.
+    pub fn users(&self) -> Vec<User> {
+        let on = |server| (0..USERS_PER_SERVER).map(move |number| User { server, number });
+        (0..self.servers).flat_map(on).collect()
+    }
+
+    fn any_user(&self, dice: &mut Dice) -> User {
+        User { server: dice.below(self.servers), number: dice.below(USERS_PER_SERVER) }
+    }
+
+    fn any_step(&self, dice: &mut Dice, calm: bool) -> Step {
+        let kind = match self.servers {
+            1 => dice.weighted(&[(70, 'a'), (22, 's'), (4, 'x'), (2, 'p'), (2, 'k')]),
+            _ => dice.weighted(&[
+                (42, 'a'),
+                (12, 's'),
+                (36, 'c'),
+                (3, 't'),
+                (2, 'h'),
+                (2, 'x'),
+                (1, 'p'),
+                (2, 'k'),
+            ]),
+        };
+        match kind {
+            'a' => {
+                let trouble = any_trouble(dice, calm);
+                Step::Act { user: self.any_user(dice), deed: self.any_deed(dice), trouble }
+            }
+            'c' => self.any_carry(dice, calm),
+            't' => Step::Cut { mask: 1 + dice.below((1 << self.servers) - 2) as u8 },
+            'h' => Step::Heal,
+            'x' => Step::Crash { server: dice.below(self.servers) },
+            'p' => Step::Pass { ms: dice.below(3_600_000) as u32 },
+            'k' => {
+                let ms = dice.below(2 * SKEW_MS_MAX) as i64 - SKEW_MS_MAX as i64;
+                Step::Skew { server: dice.below(self.servers), ms }
+            }
+            _ => Step::Sync { user: self.any_user(dice) },
+        }
+    }
+
+    fn any_carry(&self, dice: &mut Dice, calm: bool) -> Step {
+        let from = dice.below(self.servers);
+        let to = (from + 1 + dice.below(self.servers - 1)) % self.servers;
+        let fate = match calm {
+            true => Fate::Arrives,
+            false => dice.weighted(&[(80, Fate::Arrives), (8, Fate::ArrivesTwice), (12, Fate::IsLost)]),
+        };
+        let pick = if dice.happens(70) { 0 } else { dice.below(8) as u8 };
+        let answers = if calm || dice.happens(70) { u8::MAX } else { dice.below(6) as u8 };
+        Step::Carry { from, to, pick, fate, answers, trouble: any_trouble(dice, calm) }
+    }
+
+    fn any_deed(&self, dice: &mut Dice) -> Deed {
+        if dice.happens(1) {
+            return Deed::Create { public: dice.happens(50) };
+        }
+        let what = match dice.weighted(&[(40, 's'), (20, 'm'), (18, 't'), (12, 'p'), (6, 'r'), (4, 'v')]) {
+            's' => dice.weighted(&[(90, What::Say), (10, What::Repeat)]),
+            'm' => self.any_membership(dice),
+            't' => dice.one_of(&[What::Topic, What::State(0), What::State(1), What::State(2)]),
+            'p' => self.any_power(dice),
+            'r' => What::Redact(dice.below(256) as u8),
+            _ => {
+                const SEEN: [&str; 4] = ["shared", "joined", "invited", "world_readable"];
+                What::Visibility(dice.one_of(&SEEN))
+            }
+        };
+        Deed::In { room: dice.below(256) as u8, what }
+    }
+
+    fn any_membership(&self, dice: &mut Dice) -> What {
+        let other = self.any_user(dice);
+        let rules = ["public", "public", "invite", "knock"];
+        let rule = What::JoinRule(dice.one_of(&rules));
+        dice.weighted(&[
+            (30, What::Join),
+            (15, What::Leave),
+            (5, What::Knock),
+            (15, What::Invite(other)),
+            (10, What::Kick(other)),
+            (10, What::Ban(other)),
+            (8, What::Unban(other)),
+            (5, rule),
+            (2, What::Forget),
+        ])
+    }
+
+    fn any_power(&self, dice: &mut Dice) -> What {
+        let level = dice.one_of(&[0, 0, 10, 50, 50, 75, 100]);
+        const FIELDS: [&str; 6] = ["state_default", "events_default", "kick", "ban", "invite", "redact"];
+        match dice.happens(75) {
+            true => What::Power(self.any_user(dice), level),
+            false => What::Level(dice.one_of(&FIELDS), level),
+        }
+    }
+}
+
+fn any_trouble(dice: &mut Dice, calm: bool) -> Option<Trouble> {
+    if calm || !dice.happens(6) {
+        return None;
+    }
+    let skipped = if dice.happens(50) { 0 } else { dice.below(SKIPPED_MAX) as u8 };
+    let faults = [Fault::Refused, Fault::Doubtful, Fault::CrashBefore, Fault::CrashAfter];
+    Some(Trouble { skipped, fault: dice.one_of(&faults) })
+}

@@ -1,0 +1,297 @@
+//! What a user asks of their server, and what becomes of it.
+//!
+//! A client whose server fails asks again, once, with the same transaction id: whatever the server had done before, the
+//! message must be there once.
+
+use serde_json::{Value, json};
+use warren_engine::{
+    Denied, Error, Preset,
+    command::{ChangeMembership, CreateRoom, ForgetRoom, MembershipAction, SendEvent},
+    core::event::JsonObject,
+    view::RoomStateEvent,
+};
+
+use super::{Acknowledged, Breach, Room, Stopped, World, join::Failed};
+use crate::{
+    client::{StateMap, current_state},
+    plan::{Deed, Trouble, User, What},
+};
+
+/// The device of every client.
+const DEVICE: &str = "D";
+
+/// A message as its client keeps it until it is acknowledged.
+#[derive(Clone)]
+pub struct Message {
+    user: User,
+    room: usize,
+    request: SendEvent,
+}
+
+/// One request of a client, which can be made again.
+enum Request {
+    Create(CreateRoom),
+    Send(Box<SendEvent>),
+    Member(ChangeMembership),
+    Forget { room_id: String, user_id: String },
+}
+
+/// What a request made.
+enum Made {
+    Room(String),
+    Event(String),
+    Nothing,
+    /// Nothing, and the user is told why.
+    Refused(String),
+}
+
+impl World {
+    /// Plays a deed, with a fault of the disk in the middle of it.
+    pub(super) fn act(&mut self, user: User, deed: Deed, trouble: Option<Trouble>) -> Result<(), Breach> {
+        let Some((request, room, words)) = self.request(user, deed) else { return Ok(()) };
+        let words = format!("{} {words}", self.user_id(user));
+        self.servers[user.server].arm(trouble);
+        let mut outcome = self.submit(user, room, &request)?;
+        self.servers[user.server].disk.disarm();
+        if let Err(Stopped::Crashed | Stopped::Failed(Error::Storage(_))) = outcome {
+            let how = if self.servers[user.server].disk.has_crashed() { "crashes" } else { "fails to write" };
+            self.tell(format!("{words}: the server {how}"));
+            if self.servers[user.server].disk.has_crashed() {
+                self.servers[user.server].restart()?;
+            }
+            outcome = self.submit(user, room, &request)?;
+            self.note(user, room, &format!("{words}, again"), outcome)
+        } else {
+            self.note(user, room, &words, outcome)
+        }
+    }
+
+    fn note(
+        &mut self,
+        user: User,
+        room: usize,
+        words: &str,
+        outcome: Result<Made, Stopped>,
+    ) -> Result<(), Breach> {
+        match outcome {
+            Ok(Made::Room(id)) => {
+                self.rooms.push(Room { id });
+                self.tell(format!("{words}: room {}", self.rooms.len()));
+            }
+            Ok(Made::Event(event_id)) => {
+                let known = self.acknowledged.iter().position(|event| event.event_id == event_id);
+                let number = known.unwrap_or_else(|| {
+                    self.acknowledged.push(Acknowledged { user, room, event_id: event_id.clone() });
+                    self.acknowledged.len() - 1
+                });
+                self.tell(format!("{words}: event {} ({event_id})", number + 1));
+            }
+            Ok(Made::Nothing) => self.tell(format!("{words}: done")),
+            Ok(Made::Refused(why)) => self.tell(format!("{words}: refused, {why}")),
+            Err(Stopped::Failed(Error::Storage(error))) => {
+                return Err(Breach::new("storage", format!("{words}: {error}, though the disk is sound")));
+            }
+            Err(Stopped::Failed(error)) => self.tell(format!("{words}: refused, {error}")),
+            Err(Stopped::Crashed) => return Err(Breach::new("storage", "a crash that nobody asked for")),
+        }
+        Ok(())
+    }
+
+    /// Makes the request; a join that the server cannot do alone, by way of another one.
+    fn submit(
+        &mut self,
+        user: User,
+        room: usize,
+        request: &Request,
+    ) -> Result<Result<Made, Stopped>, Breach> {
+        match (self.submit_here(user, request), request) {
+            (Err(Stopped::Failed(Error::Denied(Denied::Unreachable))), Request::Member(change))
+                if change.action == MembershipAction::Join =>
+            {
+                match self.join_remotely(user, room) {
+                    Ok(()) => Ok(Ok(Made::Nothing)),
+                    Err(Failed::Stopped(stopped)) => Ok(Err(stopped)),
+                    Err(Failed::Refused(why)) => Ok(Ok(Made::Refused(why))),
+                    Err(Failed::Breach(breach)) => Err(breach),
+                }
+            }
+            (outcome, _) => Ok(outcome),
+        }
+    }
+
+    fn submit_here(&self, user: User, request: &Request) -> Result<Made, Stopped> {
+        let server = &self.servers[user.server];
+        match request {
+            Request::Create(create) => server.write(create.clone()).map(Made::Room),
+            Request::Send(send) => {
+                // Setting state to what it is makes no event.
+                let before = match send.state_key {
+                    Some(_) => {
+                        current_state(&server.engine(), &send.room_id, &send.sender).unwrap_or_default()
+                    }
+                    None => StateMap::new(),
+                };
+                let event_id = server.write((**send).clone())?;
+                let is_old = before.values().any(|old| *old == event_id);
+                Ok(if is_old { Made::Nothing } else { Made::Event(event_id) })
+            }
+            Request::Member(change) => server.write(change.clone()).map(|()| Made::Nothing),
+            Request::Forget { room_id, user_id } => {
+                let forget = ForgetRoom { room_id: room_id.clone(), user_id: user_id.clone() };
+                server.write(forget).map(|()| Made::Nothing)
+            }
+        }
+    }
+
+    /// What a deed means at this moment: the request, the index of its room, and the words for it.
+    fn request(&mut self, user: User, deed: Deed) -> Option<(Request, usize, String)> {
+        match deed {
+            Deed::Create { public } => {
+                let mut create = CreateRoom::new(self.user_id(user), self.plan.version);
+                create.preset = if public { Preset::PublicChat } else { Preset::PrivateChat };
+                let kind = if public { "public" } else { "private" };
+                let words = format!("makes a {kind} room of version {}", self.plan.version);
+                Some((Request::Create(create), self.rooms.len(), words))
+            }
+            Deed::In { room, what } => {
+                let index = usize::from(room) % self.rooms.len().max(1);
+                self.rooms.get(index)?;
+                let (request, index, words) = self.request_in(user, index, what)?;
+                let place =
+                    if self.rooms.len() > 1 { format!(" in room {}", index + 1) } else { String::new() };
+                Some((request, index, format!("{words}{place}")))
+            }
+        }
+    }
+
+    fn request_in(&mut self, user: User, room: usize, what: What) -> Option<(Request, usize, String)> {
+        use MembershipAction as Action;
+        let own = |action, words: &str| Some((self.member(user, room, user, action), room, words.to_owned()));
+        let other = |target, action, words: &str| {
+            Some((self.member(user, room, target, action), room, format!("{words} {}", self.user_id(target))))
+        };
+        match what {
+            What::Join => own(Action::Join, "joins"),
+            What::Leave => own(Action::Leave, "leaves"),
+            What::Knock => own(Action::Knock, "knocks"),
+            What::Invite(target) => other(target, Action::Invite, "invites"),
+            What::Kick(target) => other(target, Action::Kick, "kicks"),
+            What::Ban(target) => other(target, Action::Ban, "bans"),
+            What::Unban(target) => other(target, Action::Unban, "unbans"),
+            What::Say => Some(self.say(user, room)),
+            What::Repeat => {
+                let last = self.last_message.clone().filter(|message| message.user == user)?;
+                Some((
+                    Request::Send(Box::new(last.request)),
+                    last.room,
+                    "sends the last message again".into(),
+                ))
+            }
+            What::Topic => {
+                self.messages += 1;
+                let text = format!("topic {}", self.messages);
+                let request = self.state(user, room, "m.room.topic", "", json!({"topic": text}));
+                Some((request, room, format!("sets the topic to “{text}”")))
+            }
+            What::State(key) => {
+                self.messages += 1;
+                let value = self.messages;
+                let key = format!("key {key}");
+                let request = self.state(user, room, "org.example.entry", &key, json!({"value": value}));
+                Some((request, room, format!("sets “{key}” to {value}")))
+            }
+            What::Power(target, level) => {
+                let target = self.user_id(target);
+                let words = format!("sets the power of {target} to {level}");
+                let change = |levels: &mut Value| levels["users"][target.as_str()] = level.into();
+                Some((self.power_levels(user, room, change)?, room, words))
+            }
+            What::Level(field, level) => {
+                let change = |levels: &mut Value| levels[field] = level.into();
+                Some((self.power_levels(user, room, change)?, room, format!("sets {field} to {level}")))
+            }
+            What::JoinRule(rule) => {
+                let request = self.state(user, room, "m.room.join_rules", "", json!({"join_rule": rule}));
+                Some((request, room, format!("sets the join rule to {rule}")))
+            }
+            What::Visibility(seen) => {
+                let content = json!({"history_visibility": seen});
+                let request = self.state(user, room, "m.room.history_visibility", "", content);
+                Some((request, room, format!("sets the history visibility to {seen}")))
+            }
+            What::Redact(pick) => self.redact(user, room, pick),
+            What::Forget => {
+                let (room_id, user_id) = (self.rooms[room].id.clone(), self.user_id(user));
+                Some((Request::Forget { room_id, user_id }, room, "forgets the room".to_owned()))
+            }
+        }
+    }
+
+    fn say(&mut self, user: User, room: usize) -> (Request, usize, String) {
+        self.messages += 1;
+        let text = format!("message {}", self.messages);
+        let request = SendEvent {
+            transaction: Some((DEVICE.to_owned(), self.messages.to_string())),
+            ..SendEvent::message(
+                &self.rooms[room].id,
+                &self.user_id(user),
+                object(json!({"msgtype": "m.text", "body": text})),
+            )
+        };
+        self.last_message = Some(Message { user, room, request: request.clone() });
+        (Request::Send(Box::new(request)), room, format!("says “{text}”"))
+    }
+
+    fn member(&self, user: User, room: usize, target: User, action: MembershipAction) -> Request {
+        Request::Member(ChangeMembership {
+            room_id: self.rooms[room].id.clone(),
+            sender: self.user_id(user),
+            target: self.user_id(target),
+            action,
+            reason: None,
+            is_guest: false,
+        })
+    }
+
+    fn state(&self, user: User, room: usize, kind: &str, state_key: &str, content: Value) -> Request {
+        Request::Send(Box::new(SendEvent {
+            kind: kind.to_owned(),
+            state_key: Some(state_key.to_owned()),
+            ..SendEvent::message(&self.rooms[room].id, &self.user_id(user), object(content))
+        }))
+    }
+
+    /// The power levels that the user sees, changed.
+    fn power_levels(&self, user: User, room: usize, change: impl FnOnce(&mut Value)) -> Option<Request> {
+        let view = RoomStateEvent {
+            room_id: self.rooms[room].id.clone(),
+            user_id: self.user_id(user),
+            kind: "m.room.power_levels".to_owned(),
+            state_key: String::new(),
+            is_whole: false,
+        };
+        let levels = self.servers[user.server].engine().read(&view).ok()?;
+        let mut levels = serde_json::from_slice(&levels).ok()?;
+        change(&mut levels);
+        Some(self.state(user, room, "m.room.power_levels", "", levels))
+    }
+
+    fn redact(&self, user: User, room: usize, pick: u8) -> Option<(Request, usize, String)> {
+        let in_room = self.acknowledged.iter().enumerate().filter(|(_, event)| event.room == room);
+        let events: Vec<(usize, &Acknowledged)> = in_room.collect();
+        let (number, event) = events.get(usize::from(pick) % events.len().max(1))?;
+        let request = SendEvent {
+            kind: "m.room.redaction".to_owned(),
+            redacts: Some(event.event_id.clone()),
+            ..SendEvent::message(&self.rooms[room].id, &self.user_id(user), JsonObject::new())
+        };
+        Some((Request::Send(Box::new(request)), room, format!("redacts event {}", number + 1)))
+    }
+}
+
+fn object(value: Value) -> JsonObject {
+    match value {
+        Value::Object(object) => object,
+        _ => JsonObject::new(),
+    }
+}

@@ -1,0 +1,227 @@
+//! A user joins a room that their server is not in: by way of a server that is.
+//!
+//! The resident gives a template, our server signs the event, the resident lets it in and answers with the state before it,
+//! and our server enters the room. Each part can be the last one that happens.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use bytes::Bytes;
+use warren_engine::{
+    Error, Outcome,
+    command::{EnterRoom, ReceivePdus, StoreOutliers},
+    core::{
+        checked::{CheckedPdu, PduCheck},
+        version::{ROOM_VERSIONS, RoomVersion},
+    },
+    room::handshake::Handshake,
+    view::{
+        CheckPdus,
+        federation::{EventIds, MakeMembership, PduList, Pdus, SignTemplate, SignedEvent, StateAt},
+    },
+};
+
+use super::{Breach, Server, Stopped, World, network::Transaction};
+use crate::{
+    intake::{Answer, Question},
+    plan::User,
+};
+
+/// Why a join by way of another server came to nothing.
+pub(super) enum Failed {
+    /// What the user is told.
+    Refused(String),
+    /// Something stopped on the joining server.
+    Stopped(Stopped),
+    /// A promise was not kept.
+    Breach(Breach),
+}
+
+impl From<Stopped> for Failed {
+    fn from(stopped: Stopped) -> Self {
+        Self::Stopped(stopped)
+    }
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Storage(_) => Self::Stopped(Stopped::Failed(error)),
+            error => Self::Refused(error.to_string()),
+        }
+    }
+}
+
+impl World {
+    /// Joins by way of the first server in the room that helps.
+    pub(super) fn join_remotely(&mut self, user: User, room: usize) -> Result<(), Failed> {
+        let mut refused = "nobody who is in the room can be reached".to_owned();
+        for resident in 0..self.servers.len() {
+            let is_there = self.servers_in_room(resident, room).contains(&resident);
+            if resident == user.server || !is_there || !self.reaches(user.server, resident) {
+                continue;
+            }
+            match self.join_by(user, room, resident) {
+                Err(Failed::Refused(why)) => refused = why,
+                done => return done,
+            }
+        }
+        Err(Failed::Refused(refused))
+    }
+
+    fn join_by(&mut self, user: User, room: usize, resident: usize) -> Result<(), Failed> {
+        let event = self.signed_join(user, room, resident)?;
+        self.let_in(user.server, room, resident, &event)?;
+        let (version, room_id) = (event.version, self.rooms[room].id.clone());
+        let (state, auth_chain, ids) = self.state_of(user.server, room, resident, &event)?;
+        let joiner = &self.servers[user.server];
+        let chain =
+            self.check_with_keys(user.server, version, auth_chain.into_iter().chain(state).collect())?;
+        joiner.write(StoreOutliers { room_id: room_id.clone(), version, pdus: chain })?;
+        let mut join = self.check_with_keys(user.server, version, vec![event.json])?;
+        let Some(join) = join.pop() else {
+            return Err(Failed::Breach(Breach::new(
+                "join",
+                "the server's own event does not pass its checks",
+            )));
+        };
+        let enter = EnterRoom { room_id, version, join, state: ids, partial: false };
+        match joiner.write(enter)? {
+            (Outcome::Accepted | Outcome::Known, _) => Ok(()),
+            (outcome, missing) => {
+                let what = format!("{} cannot enter: {outcome:?}, {missing:?}", joiner.name);
+                Err(Failed::Breach(Breach::new("join", what)))
+            }
+        }
+    }
+
+    /// The join, made from the resident's template.
+    fn signed_join(&self, user: User, room: usize, resident: usize) -> Result<SignedEvent, Failed> {
+        let (room_id, user_id) = (self.rooms[room].id.clone(), self.user_id(user));
+        let make = MakeMembership {
+            room_id: room_id.clone(),
+            user_id: user_id.clone(),
+            handshake: Handshake::Join,
+            versions: ROOM_VERSIONS.iter().map(|version| version.id.to_owned()).collect(),
+            server: self.servers[user.server].name.to_owned(),
+        };
+        let template = self.servers[resident].engine().read(&make)?;
+        let sign = SignTemplate {
+            room_id: &room_id,
+            user_id: &user_id,
+            handshake: Handshake::Join,
+            resident: self.servers[resident].name,
+            room_version: Some(template.room_version),
+            template: &template.event,
+            reason: None,
+        };
+        Ok(self.servers[user.server].engine().read(&sign)?)
+    }
+
+    /// The resident takes the join in, and tells the others.
+    fn let_in(
+        &mut self,
+        joiner: usize,
+        room: usize,
+        resident: usize,
+        event: &SignedEvent,
+    ) -> Result<(), Failed> {
+        let mut join = self.check_with_keys(resident, event.version, vec![event.json.clone()])?;
+        let Some(join) = join.pop() else {
+            return Err(Failed::Refused("the join is not believed".to_owned()));
+        };
+        let receive =
+            ReceivePdus { room_id: self.rooms[room].id.clone(), pdus: vec![join], ..ReceivePdus::default() };
+        let received = match self.servers[resident].write(receive) {
+            Ok(received) => received,
+            // Only the joining server has faults while it joins.
+            Err(Stopped::Crashed) => return Err(Failed::Refused("the resident crashed".to_owned())),
+            Err(Stopped::Failed(error)) => return Err(Failed::Refused(error.to_string())),
+        };
+        match received.outcomes.first() {
+            Some((_, Outcome::Accepted | Outcome::Known)) => {}
+            outcome => return Err(Failed::Refused(format!("the join is not let in: {outcome:?}"))),
+        }
+        let mut others = self.servers_in_room(resident, room);
+        others.retain(|server| *server != resident && *server != joiner);
+        let pdus = vec![(event.event_id.clone(), event.json.clone())];
+        self.send(resident, &others, &Transaction { room, pdus });
+        Ok(())
+    }
+
+    /// What `send_join` answers: state, auth chain, and the ids of the state.
+    #[allow(clippy::type_complexity)]
+    fn state_of(
+        &self,
+        joiner: usize,
+        room: usize,
+        resident: usize,
+        event: &SignedEvent,
+    ) -> Result<(Vec<Bytes>, Vec<Bytes>, Vec<Arc<str>>), Failed> {
+        let resident = &self.servers[resident];
+        let view = StateAt {
+            room_id: self.rooms[room].id.clone(),
+            event_id: event.event_id.to_string(),
+            server: self.servers[joiner].name.to_owned(),
+        };
+        let answer = resident.engine().read(&view)?;
+        let ids = read_pieces(|from| read_ids(resident, &answer.state, from))?;
+        let state = read_pieces(|from| read_pdus(resident, &answer.state, from))?;
+        Ok((state, read_pieces(|from| read_pdus(resident, &answer.auth_chain, from))?, ids))
+    }
+
+    /// Checks events that `server` was given, fetching the keys for it. What does not pass is left out.
+    fn check_with_keys(
+        &self,
+        server: usize,
+        version: &'static RoomVersion,
+        pdus: Vec<Bytes>,
+    ) -> Result<Vec<Arc<CheckedPdu>>, Failed> {
+        let mut asked = BTreeSet::new();
+        loop {
+            let checks = self.servers[server].engine().read(&CheckPdus { version, pdus: &pdus })?;
+            let mut ready = Vec::new();
+            let mut wanted = BTreeSet::new();
+            for check in checks {
+                match check {
+                    PduCheck::Ready(pdu) => ready.push(pdu),
+                    PduCheck::Refused { .. } => {}
+                    PduCheck::MissingKeys(keys) => {
+                        wanted.extend(keys.into_iter().map(|key| key.server_name));
+                    }
+                }
+            }
+            wanted.retain(|name| !asked.contains(name));
+            if wanted.is_empty() {
+                return Ok(ready);
+            }
+            for server_name in wanted {
+                asked.insert(server_name.clone());
+                let question = Question::Keys { server_name };
+                // Keys can be had from anybody who has them: servers that are cut off have their notaries.
+                let Answer::Keys = self.ask_everybody(server, &question)? else { continue };
+            }
+        }
+    }
+}
+
+fn read_pieces<T>(
+    mut read: impl FnMut(usize) -> Result<(Vec<T>, Option<usize>), Error>,
+) -> Result<Vec<T>, Error> {
+    let (mut all, mut from) = (Vec::new(), Some(0));
+    while let Some(at) = from {
+        let (items, next) = read(at)?;
+        all.extend(items);
+        from = next;
+    }
+    Ok(all)
+}
+
+fn read_ids(server: &Server, list: &PduList, from: usize) -> Result<(Vec<Arc<str>>, Option<usize>), Error> {
+    let piece = server.engine().read(&EventIds { list, from })?;
+    Ok((piece.items, piece.next))
+}
+
+fn read_pdus(server: &Server, list: &PduList, from: usize) -> Result<(Vec<Bytes>, Option<usize>), Error> {
+    let piece = server.engine().read(&Pdus { list, from })?;
+    Ok((piece.items, piece.next))
+}
