@@ -35,7 +35,11 @@ fn main() -> ExitCode {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build();
     match runtime {
-        Ok(runtime) => runtime.block_on(cli::main()),
+        // As a task, so that no request has to go from this thread to another before it is sent.
+        Ok(runtime) => runtime.block_on(runtime.spawn(cli::main())).unwrap_or_else(|error| {
+            eprintln!("the generator broke off: {error}");
+            ExitCode::FAILURE
+        }),
         Err(error) => {
             eprintln!("the runtime does not start: {error}");
             ExitCode::FAILURE

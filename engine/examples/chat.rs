@@ -26,7 +26,15 @@ fn main() -> std::result::Result<(), Box<dyn Error>> {
     engine.write(join).wait()?;
 
     let (user_id, filter) = (bob.clone(), Arc::default());
-    let first = Sync { user_id, device_id: None, since: None, filter, full_state: false, state_after: false };
+    let first = Sync {
+        user_id,
+        device_id: None,
+        since: None,
+        filter,
+        full_state: false,
+        state_after: false,
+        waits: false,
+    };
     let seen = engine.read(&first)?.token;
     std::thread::scope(|scope| -> std::result::Result<(), Box<dyn Error>> {
         // Bob waits for what comes after his first sync; a program with a runtime awaits it instead.

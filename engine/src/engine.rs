@@ -72,7 +72,8 @@ impl Random for SystemRandom {
 /// Who runs the committer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Committer {
-    /// A thread of its own, so that writes at the same time share one sync.
+    /// A thread of its own, so that writes at the same time share one sync; after a pause, where the disk is fast, whoever
+    /// writes first.
     Thread,
     /// Whoever writes commits at once: for simulation, where no thread may run by itself.
     Inline,
@@ -180,7 +181,7 @@ impl Engine {
             events: Cache::new(options.cache_bytes / 4 * 3),
             nodes: Cache::new(options.cache_bytes / 4),
             resolved: Cache::new(RESOLVED_BYTES_MAX),
-            watch: Arc::default(),
+            watch: Arc::new(Watch::new(prepared.pos)),
             sessions: SessionCache::default(),
             memo: crate::view::Memo::default(),
             rewrites: AtomicU64::new(0),
@@ -224,11 +225,11 @@ impl Engine {
             let staged = self.shared.stage(tx, epoch);
             drop(held);
             match staged {
-                Some(ticket) => {
-                    if self.shared.committer == Committer::Inline {
+                Some(staged) => {
+                    if staged.leads {
                         self.shared.commit_staged();
                     }
-                    return Pending { output: Some(Ok(output)), ticket: Some(ticket) };
+                    return Pending { output: Some(Ok(output)), ticket: Some(staged.ticket) };
                 }
                 // A write that this decision may have built on has failed meanwhile: decide anew.
                 None => continue,
@@ -321,6 +322,11 @@ impl Shared {
     /// The last published position.
     pub fn published_pos(&self) -> StreamPos {
         self.published.read().pos
+    }
+
+    /// The last position given out; it may not be published yet.
+    pub fn given_out_pos(&self) -> StreamPos {
+        self.queue.given_out_pos()
     }
 
     fn latest(self: &Arc<Self>) -> Reader {

@@ -4,6 +4,8 @@
 //! Invariant: each row's position is that of its one entry in the user's stream, so that the stream holds no more entries
 //! than there are rows.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 
 use crate::{
@@ -37,6 +39,23 @@ pub fn global(reader: &Reader, user: UserNum) -> Result<Vec<Entry>, StorageError
 /// What is set in a room.
 pub fn room(reader: &Reader, user: UserNum, room: RoomNum) -> Result<Vec<Entry>, StorageError> {
     scan(reader, user, room, StreamPos::ZERO)
+}
+
+/// What is set in rooms, by room.
+pub fn of_rooms(reader: &Reader, user: UserNum) -> Result<HashMap<RoomNum, Vec<Entry>>, StorageError> {
+    let mut rooms: HashMap<RoomNum, Vec<Entry>> = HashMap::new();
+    reader.scan(
+        &schema::ACCOUNT_DATA,
+        &user,
+        Direction::Forward,
+        |(_, room, kind): (UserNum, RoomNum, String), row| {
+            if room != EVERYWHERE && row.pos <= reader.pos {
+                rooms.entry(room).or_default().push((kind, row.value));
+            }
+            true
+        },
+    )?;
+    Ok(rooms)
 }
 
 /// What has been set everywhere since a position. O(the user's news since then).

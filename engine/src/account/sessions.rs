@@ -148,6 +148,8 @@ pub(crate) fn find(reader: &Reader, hash: &TokenHash) -> Result<Option<Arc<Sessi
 pub(crate) fn open(tx: &mut Tx, user: UserNum, new: &NewSession) -> Result<Tokens, StorageError> {
     let device_id = new.device_id.clone().unwrap_or_else(|| new_device_id(tx));
     let key = (user, device_id);
+    // Every sync of the device asks for the number, and the lack of one is not remembered.
+    tx.intern_text(&key.1)?;
     let mut device = match tx.get(&schema::DEVICES, &key)? {
         Some(mut device) => {
             end_tokens(tx, user, &mut device);

@@ -36,6 +36,7 @@ pub fn forget(tx: &mut Tx, user: UserNum, device_id: &str) -> Result<()> {
     }
     if tx.has(&schema::KEY_STOCKS, &(user, device))? {
         tx.delete(&schema::KEY_STOCKS, &(user, device));
+        one_time_keys::stock_changed(tx, user);
         tx.delete_prefix(&schema::ONE_TIME_KEYS, &(user, device));
         tx.delete_prefix(&schema::FALLBACK_KEYS, &(user, device));
     }

@@ -20,6 +20,7 @@ use crate::{
         Direction, Reader, Tx, schema,
         schema::{FallbackKey, KeyStock},
     },
+    stream::Touch,
 };
 
 /// The most unclaimed one-time keys of a device. Clients keep 50 to 100; more than this is a mistake or abuse.
@@ -99,7 +100,7 @@ pub fn upload(tx: &mut Tx, user: UserNum, device: TextNum, keys: &[(String, Valu
         *stock.one_time.entry(algorithm).or_default() += 1;
         known.insert(place, key);
     }
-    tx.put(&schema::KEY_STOCKS, &(user, device), &stock);
+    put_stock(tx, user, device, &stock);
     Ok(())
 }
 
@@ -134,7 +135,7 @@ pub fn upload_fallback(tx: &mut Tx, user: UserNum, device: TextNum, keys: &[(Str
     if stock.unused_fallback.len() > FALLBACK_KEYS_MAX {
         return Err(Invalid::TooLarge { what: "fallback keys", max: FALLBACK_KEYS_MAX }.into());
     }
-    tx.put(&schema::KEY_STOCKS, &(user, device), &stock);
+    put_stock(tx, user, device, &stock);
     Ok(())
 }
 
@@ -156,7 +157,7 @@ pub fn claim(
         let mut stock = stock(tx, user, device)?;
         let count = stock.one_time.entry(algorithm).or_default();
         *count = count.saturating_sub(1);
-        tx.put(&schema::KEY_STOCKS, &(user, device), &stock);
+        put_stock(tx, user, device, &stock);
         return Ok(Some((row.4, key)));
     }
     let place = (user, device, algorithm);
@@ -168,9 +169,21 @@ pub fn claim(
         tx.put(&schema::FALLBACK_KEYS, &place, &fallback);
         let mut stock = stock(tx, user, device)?;
         stock.unused_fallback.remove(&algorithm);
-        tx.put(&schema::KEY_STOCKS, &(user, device), &stock);
+        put_stock(tx, user, device, &stock);
     }
     Ok(Some((key_id, key)))
+}
+
+fn put_stock(tx: &mut Tx, user: UserNum, device: TextNum, stock: &KeyStock) {
+    tx.put(&schema::KEY_STOCKS, &(user, device), stock);
+    stock_changed(tx, user);
+}
+
+/// Notes that what is remembered of the stocks of the user's devices no longer holds.
+pub(super) fn stock_changed(tx: &mut Tx, user: UserNum) {
+    // The position tells from which moment on.
+    tx.next_position();
+    tx.touch(Touch::User(user));
 }
 
 fn stock(reader: &Reader, user: UserNum, device: TextNum) -> Result<KeyStock> {

@@ -17,6 +17,7 @@ use std::{
     },
     task::{Context, Poll, Waker},
     thread::JoinHandle,
+    time::{Duration, Instant},
 };
 
 use parking_lot::{Condvar, Mutex};
@@ -39,6 +40,11 @@ use outcome::is_in_effect;
 /// first in a group, and stays below what a distributed engine would take.
 const GROUP_BYTES_MAX: usize = 8 << 20;
 
+/// When nothing was written for so long, whoever writes next commits at once instead of waking the committer, which
+/// saves two changes of threads. While many write, they share the committer's syncs.
+const LEAD_AFTER_IDLE: Duration = Duration::from_millis(1);
+/// Not when the last commit took longer than this: on a slow disk, whoever writes has other things to do meanwhile.
+const LEAD_COMMIT_MAX: Duration = Duration::from_millis(1);
 /// What a remembered resolution costs: two roots on average, and the entry.
 const RESOLVED_BYTES: usize = 128;
 
@@ -132,17 +138,53 @@ struct Inner {
     settled: u64,
     reserved: Reserved,
     closed: bool,
+    /// Somebody commits, or is about to.
+    committing: bool,
+    /// When the last commit ended, and how long it took.
+    last_commit: Option<(Instant, Duration)>,
+}
+
+/// A batch that was staged.
+pub(super) struct Stage {
+    pub ticket: Arc<Ticket>,
+    /// Whether whoever staged it is to commit it, which nobody else will.
+    pub leads: bool,
+}
+
+impl Inner {
+    /// Whether whoever stages the next batch is to commit it, too.
+    fn lets_lead(&self) -> bool {
+        self.staged.is_empty()
+            && !self.committing
+            && self
+                .last_commit
+                .is_some_and(|(ended, took)| took <= LEAD_COMMIT_MAX && ended.elapsed() >= LEAD_AFTER_IDLE)
+    }
 }
 
 impl Queue {
     pub fn new(pos: StreamPos, reserved: Reserved) -> Self {
-        let inner = Inner { staged: Vec::new(), pos, number: 0, settled: 0, reserved, closed: false };
+        let inner = Inner {
+            staged: Vec::new(),
+            pos,
+            number: 0,
+            settled: 0,
+            reserved,
+            closed: false,
+            committing: false,
+            last_commit: None,
+        };
         Self {
             inner: Mutex::new(inner),
             filled: Condvar::new(),
             epoch: AtomicU64::new(0),
             committing: Mutex::new(None),
         }
+    }
+
+    /// The last position given out.
+    pub fn given_out_pos(&self) -> StreamPos {
+        self.inner.lock().pos
     }
 
     pub fn epoch(&self) -> u64 {
@@ -169,7 +211,7 @@ fn size(changes: &[Change]) -> usize {
 impl Shared {
     /// Assigns the transaction's positions and makes it visible to the commands that come. `None` when a commit has
     /// failed since `epoch`.
-    pub(super) fn stage(&self, tx: Tx, epoch: u64) -> Option<Arc<Ticket>> {
+    pub(super) fn stage(&self, tx: Tx, epoch: u64) -> Option<Stage> {
         let ticket = Arc::new(Ticket::default());
         let mut inner = self.queue.inner.lock();
         if self.queue.epoch() != epoch {
@@ -179,7 +221,7 @@ impl Shared {
         let nothing_in_flight = inner.number == inner.settled;
         if positions == 0 && tx.batch.writes.is_empty() && nothing_in_flight {
             ticket.finish(Ok(()));
-            return Some(ticket);
+            return Some(Stage { ticket, leads: false });
         }
         let first = StreamPos(inner.pos.0 + 1);
         inner.pos = StreamPos(inner.pos.0 + positions);
@@ -213,10 +255,14 @@ impl Shared {
             ticket: ticket.clone(),
             number: inner.number,
         };
+        let leads = self.committer == Committer::Inline || inner.lets_lead();
+        inner.committing |= leads;
         inner.staged.push(staged);
         drop(inner);
-        self.queue.filled.notify_one();
-        Some(ticket)
+        if !leads {
+            self.queue.filled.notify_one();
+        }
+        Some(Stage { ticket, leads })
     }
 
     /// Sees to it that nothing up to these numbers is given out any more, where the reserved marks were behind what is
@@ -234,8 +280,21 @@ impl Shared {
         is_behind
     }
 
-    /// Commits all that is staged now.
+    /// Commits all that is staged now. To be called by who leads, or by the committer.
     pub(super) fn commit_staged(self: &Arc<Self>) {
+        let begun = Instant::now();
+        self.commit_what_is_staged();
+        let mut inner = self.queue.inner.lock();
+        inner.committing = false;
+        inner.last_commit = Some((Instant::now(), begun.elapsed()));
+        let is_awaited = inner.closed || !inner.staged.is_empty();
+        drop(inner);
+        if is_awaited {
+            self.queue.filled.notify_one();
+        }
+    }
+
+    fn commit_what_is_staged(self: &Arc<Self>) {
         let mut doubt = self.queue.committing.lock();
         let group = take_group(&mut self.queue.inner.lock().staged);
         if group.is_empty() {
@@ -357,12 +416,13 @@ pub(super) fn spawn(shared: Arc<Shared>) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name("committer".into()).spawn(move || {
         loop {
             let mut inner = shared.queue.inner.lock();
-            while inner.staged.is_empty() {
-                if inner.closed {
+            while inner.staged.is_empty() || inner.committing {
+                if inner.closed && !inner.committing {
                     return;
                 }
                 shared.queue.filled.wait(&mut inner);
             }
+            inner.committing = true;
             drop(inner);
             shared.commit_staged();
         }

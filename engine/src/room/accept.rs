@@ -99,6 +99,7 @@ pub(super) fn fill_in(
         settle(tx, room, &event)?;
     }
     index(tx, room, &event, pos)?;
+    tx.touch(Touch::History(room.num));
     Ok(event)
 }
 

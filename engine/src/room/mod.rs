@@ -26,6 +26,7 @@ mod snapshot;
 pub mod state;
 mod stripped_state;
 mod summary;
+pub(crate) mod tail;
 pub(crate) mod typing;
 pub mod unread;
 pub(crate) mod upgrade;

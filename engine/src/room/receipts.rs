@@ -91,6 +91,7 @@ pub(crate) fn set(
     let value = Receipt { event: event.num, event_pos: event.pos(), ts };
     tx.put(&schema::RECEIPTS, &key, &Positioned { pos, value });
     tx.put(&schema::RECEIPT_STREAM, &(room, pos), &(user, key.2, key.3));
+    tx.touch(Touch::Receipt(room));
     match kind {
         ReceiptKind::Read => {
             tx.touch(Touch::Room(room));
@@ -109,6 +110,9 @@ pub(crate) fn since(
     user: UserNum,
     since: StreamPos,
 ) -> Result<Option<Vec<u8>>, StorageError> {
+    if !reader.shared.watch.marks.may_have_receipts(room, since) {
+        return Ok(None);
+    }
     let mut keys = Vec::new();
     let from = (room, StreamPos(since.0.saturating_add(1)));
     let to = (room, StreamPos(reader.pos.0.saturating_add(1)));

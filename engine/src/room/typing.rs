@@ -17,8 +17,8 @@ pub(crate) fn since(
     room: RoomNum,
     since: StreamPos,
 ) -> Result<Option<Vec<u8>>, StorageError> {
-    let Some(typing) = reader.shared.watch.typing(room) else { return Ok(None) };
-    if typing.pos <= since || (since == StreamPos::ZERO && typing.users.is_empty()) {
+    let Some(typing) = reader.shared.watch.typing_since(room, since) else { return Ok(None) };
+    if since == StreamPos::ZERO && typing.users.is_empty() {
         return Ok(None);
     }
     let now_ms = reader.shared.clock.now_ms();

@@ -20,8 +20,8 @@ use crate::{
     },
     error::{Denied, Error, Result, What},
     store::{
-        Positioned, Reader, StorageError, schema,
-        schema::{EventStatus, Membership, UserRoom},
+        NumberHash, Positioned, Reader, StorageError, schema,
+        schema::{EventHeader, EventStatus, Membership, UserRoom},
     },
 };
 
@@ -48,12 +48,41 @@ pub(crate) struct Viewer<'r> {
     left_with: Option<Arc<Event>>,
     member_key: Option<StateKeyId>,
     visibility_key: Option<StateKeyId>,
-    snapshots: HashMap<NodeId, AtSnapshot>,
+    snapshots: HashMap<NodeId, AtSnapshot, NumberHash>,
     ignored: Arc<HashSet<UserNum>>,
 }
 
+/// Whom a user ignored at a position.
+pub(crate) struct Ignored {
+    as_of: StreamPos,
+    users: Arc<HashSet<UserNum>>,
+}
+
+/// What remembering whom a user ignores costs, besides the users.
+const IGNORED_BYTES: usize = 128;
+/// And for each of them.
+const IGNORED_USER_BYTES: usize = 16;
+
 /// The users whose messages `user` wants to see nothing of. Specification: "Ignoring Users".
 pub(crate) fn ignored_users(reader: &Reader, user: UserNum) -> Result<Arc<HashSet<UserNum>>, StorageError> {
+    let memo = &reader.shared.memo.ignored;
+    // What is only staged is nobody's news yet.
+    let is_published = reader.pos < StreamPos::MAX;
+    if is_published
+        && let Some(known) = memo.get(&user)
+        && reader.shared.watch.is_current(user, known.as_of.min(reader.pos))
+    {
+        return Ok(known.users.clone());
+    }
+    let users = read_ignored_users(reader, user)?;
+    if is_published {
+        let weight = IGNORED_BYTES + IGNORED_USER_BYTES * users.len();
+        memo.replace(user, Arc::new(Ignored { as_of: reader.pos, users: users.clone() }), weight);
+    }
+    Ok(users)
+}
+
+fn read_ignored_users(reader: &Reader, user: UserNum) -> Result<Arc<HashSet<UserNum>>, StorageError> {
     let mut ignored = HashSet::new();
     if let Some(content) = account_data::get(reader, user, None, "m.ignored_user_list")?
         // Clients may store what they like: a list that cannot be read ignores nobody.
@@ -115,7 +144,7 @@ impl<'r> Viewer<'r> {
             left_with: None,
             member_key: key("m.room.member", &user_id)?,
             visibility_key: key("m.room.history_visibility", "")?,
-            snapshots: HashMap::new(),
+            snapshots: HashMap::default(),
             ignored,
         };
         if viewer.is_joined() {
@@ -198,15 +227,17 @@ impl<'r> Viewer<'r> {
             return Ok(false);
         }
         let joined_later = event.pos() < self.joined_until;
-        let before = self.at(header.state_before)?;
         let entry = header.state_key.map(|state_key| StateKeyId::new(header.kind, state_key));
-        let visibility = if entry.is_some() && entry == self.visibility_key {
+        let is_visibility = entry.is_some() && entry == self.visibility_key;
+        let is_member = entry.is_some() && entry == self.member_key;
+        let before = self.before(header, is_visibility || is_member)?;
+        let visibility = if is_visibility {
             AtEvent::changed(before.visibility, HistoryVisibility::from_content(Some(&event.pdu()?.content)))
         } else {
             AtEvent::unchanged(before.visibility)
         };
         let presence = presence(before.membership);
-        let presence = if entry.is_some() && entry == self.member_key {
+        let presence = if is_member {
             AtEvent::changed(presence, Presence::from_membership(event.pdu()?.membership()))
         } else {
             AtEvent::unchanged(presence)
@@ -217,6 +248,20 @@ impl<'r> Viewer<'r> {
     /// The user's membership in a snapshot; `leave` if there is none.
     pub fn membership_at(&mut self, snapshot: NodeId) -> Result<Membership, StorageError> {
         Ok(self.at(snapshot)?.membership.unwrap_or(Membership::Leave))
+    }
+
+    /// What the snapshot before an event says. Where the event changes nothing of that, the snapshots before and after it
+    /// say the same, so that a page of a timeline is looked up once.
+    fn before(&mut self, header: &EventHeader, changes: bool) -> Result<AtSnapshot, StorageError> {
+        let after = self.snapshots.get(&header.state_after).filter(|_| !changes).copied();
+        let before = match after {
+            Some(after) => *self.snapshots.entry(header.state_before).or_insert(after),
+            None => self.at(header.state_before)?,
+        };
+        if !changes {
+            self.snapshots.insert(header.state_after, before);
+        }
+        Ok(before)
     }
 
     fn at(&mut self, snapshot: NodeId) -> Result<AtSnapshot, StorageError> {

@@ -6,7 +6,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    hash::{BuildHasher, Hash, RandomState},
+    hash::{BuildHasher, Hash},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -15,18 +15,20 @@ use std::{
 
 use parking_lot::Mutex;
 
+use super::NumberHash;
+
 /// Enough shards that two cores seldom meet in one.
 const SHARDS: usize = 16;
 
-/// A cache of `Arc<V>` by `K`, bounded by the sum of weights.
+/// A cache of `Arc<V>` by `K`, which consists of the engine's numbers; bounded by the sum of weights.
 pub(crate) struct Cache<K, V: ?Sized> {
     shards: Vec<Mutex<Shard<K, V>>>,
-    hasher: RandomState,
+    hasher: NumberHash,
     shard_weight_max: usize,
 }
 
 struct Shard<K, V: ?Sized> {
-    entries: HashMap<K, Entry<V>>,
+    entries: HashMap<K, Entry<V>, NumberHash>,
     // The clock: keys in the order in which they are looked at for eviction.
     queue: VecDeque<K>,
     weight: usize,
@@ -41,16 +43,17 @@ struct Entry<V: ?Sized> {
 impl<K: Clone + Eq + Hash, V: ?Sized> Cache<K, V> {
     /// A cache that holds about `weight_max` in total.
     pub fn new(weight_max: usize) -> Self {
-        let shard = || Mutex::new(Shard { entries: HashMap::new(), queue: VecDeque::new(), weight: 0 });
+        let shard = || Mutex::new(Shard { entries: HashMap::default(), queue: VecDeque::new(), weight: 0 });
         Self {
             shards: (0..SHARDS).map(|_| shard()).collect(),
-            hasher: RandomState::new(),
+            hasher: NumberHash::default(),
             shard_weight_max: weight_max / SHARDS,
         }
     }
 
     fn shard(&self, key: &K) -> &Mutex<Shard<K, V>> {
-        &self.shards[self.hasher.hash_one(key) as usize % SHARDS]
+        // Neither of the bits by which the shard's map begins to look, nor of those by which it tells entries apart.
+        &self.shards[(self.hasher.hash_one(key) >> 40) as usize % SHARDS]
     }
 
     /// What is cached under `key`.
@@ -63,11 +66,15 @@ impl<K: Clone + Eq + Hash, V: ?Sized> Cache<K, V> {
 
     /// Caches `value` in place of what is cached under `key`.
     pub fn replace(&self, key: K, value: Arc<V>, weight: usize) {
-        if let Some(entry) = self.shard(&key).lock().entries.get_mut(&key) {
-            // The shard's sum keeps the old weight: the entry is evicted with it, and a redacted event only shrinks.
+        let mut shard = self.shard(&key).lock();
+        if let Some(entry) = shard.entries.get_mut(&key) {
             entry.value = value;
+            let before = std::mem::replace(&mut entry.weight, weight);
+            shard.weight = shard.weight - before + weight;
+            shard.shrink(self.shard_weight_max);
             return;
         }
+        drop(shard);
         self.insert(key, value, weight);
     }
 
@@ -83,7 +90,7 @@ impl<K: Clone + Eq + Hash, V: ?Sized> Cache<K, V> {
     /// Forgets everything.
     pub fn clear(&self) {
         for shard in &self.shards {
-            *shard.lock() = Shard { entries: HashMap::new(), queue: VecDeque::new(), weight: 0 };
+            *shard.lock() = Shard { entries: HashMap::default(), queue: VecDeque::new(), weight: 0 };
         }
     }
 
@@ -96,14 +103,18 @@ impl<K: Clone + Eq + Hash, V: ?Sized> Cache<K, V> {
         shard.weight += weight;
         shard.queue.push_back(key.clone());
         shard.entries.insert(key, Entry { value, weight, used: AtomicBool::new(false) });
-        while shard.weight > self.shard_weight_max {
-            let Some(oldest) = shard.queue.pop_front() else { break };
-            shard.give_second_chance_or_evict(oldest);
-        }
+        shard.shrink(self.shard_weight_max);
     }
 }
 
 impl<K: Eq + Hash, V: ?Sized> Shard<K, V> {
+    fn shrink(&mut self, weight_max: usize) {
+        while self.weight > weight_max {
+            let Some(oldest) = self.queue.pop_front() else { break };
+            self.give_second_chance_or_evict(oldest);
+        }
+    }
+
     fn give_second_chance_or_evict(&mut self, key: K) {
         let Some(entry) = self.entries.get(&key) else { return };
         if entry.used.swap(false, Ordering::Relaxed) {
@@ -126,6 +137,17 @@ mod tests {
         for key in 1..10_000 {
             assert!(cache.get(&0).is_some(), "a used entry was forgotten after {key} inserts");
             cache.insert(key, Arc::new("passing"), 10);
+        }
+        let held: usize = cache.shards.iter().map(|shard| shard.lock().weight).sum();
+        assert!(held <= 16 * 100);
+    }
+
+    #[test]
+    fn what_is_replaced_by_something_larger_counts_as_that() {
+        let cache = Cache::new(16 * 100);
+        for key in 0..1_000_u64 {
+            cache.insert(key, Arc::new("small"), 1);
+            cache.replace(key, Arc::new("large"), 60);
         }
         let held: usize = cache.shards.iter().map(|shard| shard.lock().weight).sum();
         assert!(held <= 16 * 100);

@@ -5,6 +5,7 @@
 mod backend;
 mod batch;
 mod cache;
+mod hash;
 mod intern;
 mod key;
 mod numbers;
@@ -23,6 +24,7 @@ pub use backend::{
 };
 pub(crate) use batch::Batch;
 pub(crate) use cache::Cache;
+pub(crate) use hash::NumberHash;
 pub(crate) use intern::{CarriedName, InternedKind, Interner, next_numbers};
 pub(crate) use key::RestOfKey;
 pub use key::{Key, KeyReader, KeyWriter};

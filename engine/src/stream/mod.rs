@@ -2,13 +2,14 @@
 //!
 //! Invariant: whoever waits after having read at a position misses nothing that is published after it.
 
+mod marks;
 mod presence;
 mod wake;
 
 pub(crate) use presence::OFFLINE_AFTER_MS;
 pub use presence::{Claim, PresenceChange};
 pub use wake::Wait;
-pub(crate) use wake::Watch;
+pub(crate) use wake::{Standing, Watch};
 
 use crate::{
     core::num::{RoomNum, UserNum},
@@ -20,6 +21,10 @@ use crate::{
 pub enum Touch {
     /// Something that everyone in the room is told: an event, a receipt, typing.
     Room(RoomNum),
+    /// The room's timeline, elsewhere than at its end: something older came, or was purged. Nobody is told.
+    History(RoomNum),
+    /// A receipt in the room, beside whatever else tells of it: where receipts have to be looked for.
+    Receipt(RoomNum),
     /// Something about a member that those who share the room are told outside of it: device lists.
     Peers(RoomNum),
     /// Something in a room that only one of its users is told: a private receipt.
@@ -66,7 +71,8 @@ pub enum Touch {
 pub(crate) fn activate(reader: &Reader, user: UserNum) -> Result<(), StorageError> {
     let shared = &reader.shared;
     if !shared.watch.is_active(user) {
-        shared.watch.activate(user, reader.joined_rooms(user)?, || shared.published_pos());
+        let positions = || (shared.published_pos(), shared.given_out_pos());
+        shared.watch.activate(user, reader.joined_rooms(user)?, positions);
     }
     Ok(())
 }

@@ -13,10 +13,10 @@ use std::{
 
 use dashmap::DashMap;
 
-use super::{Touch, presence::Presences};
+use super::{Touch, marks::Marks, presence::Presences};
 use crate::{
     core::num::{RoomNum, StreamPos, UserNum},
-    store::schema::PresenceState,
+    store::{NumberHash, schema::PresenceState},
 };
 
 /// How many users may be active at once before those who do not wait are forgotten (they are active again at their next
@@ -49,32 +49,59 @@ struct ActiveUser {
     wakers: Vec<(u64, Waker)>,
 }
 
+/// How an active user stands, all at one moment.
+#[derive(Clone, Debug)]
+pub(crate) struct Standing {
+    /// The last position at which something of the user's own changed, their memberships among it, or may have.
+    pub own_news: StreamPos,
+    /// The rooms that list the user: those that they are joined to, unless `own_news` is later than what is asked about.
+    pub rooms: Vec<RoomNum>,
+}
+
 /// Who waits for what.
 #[derive(Default)]
 pub(crate) struct Watch {
-    users: DashMap<UserNum, ActiveUser>,
-    rooms: DashMap<RoomNum, Vec<UserNum>>,
-    room_news: DashMap<RoomNum, StreamPos>,
-    typing: DashMap<RoomNum, Typing>,
+    users: DashMap<UserNum, ActiveUser, NumberHash>,
+    rooms: DashMap<RoomNum, Vec<UserNum>, NumberHash>,
+    room_news: DashMap<RoomNum, StreamPos, NumberHash>,
+    typing: DashMap<RoomNum, Typing, NumberHash>,
+    /// Where rare things have to be looked for.
+    pub marks: Marks,
     /// Who is there.
     pub presences: Presences,
     next_waiter: std::sync::atomic::AtomicU64,
 }
 
 impl Watch {
+    /// Nobody waits yet; `opened_at` is the last position in the store.
+    pub fn new(opened_at: StreamPos) -> Self {
+        Self { marks: Marks::new(opened_at), ..Self::default() }
+    }
+
     /// Whether the user's rooms list them.
     pub fn is_active(&self, user: UserNum) -> bool {
         self.users.contains_key(&user)
     }
 
-    /// The rooms that list the user.
-    pub fn rooms_of(&self, user: UserNum) -> Vec<RoomNum> {
-        self.users.get(&user).map(|active| active.rooms.clone()).unwrap_or_default()
+    /// How the user stands; `None` for one who is not active.
+    pub fn standing(&self, user: UserNum) -> Option<Standing> {
+        let active = self.users.get(&user)?;
+        Some(Standing { own_news: active.own_news, rooms: active.rooms.clone() })
     }
 
-    /// Lists the user in their joined rooms. `published` must be read after `rooms` was: what came between is then taken
-    /// as news.
-    pub fn activate(&self, user: UserNum, rooms: Vec<RoomNum>, published: impl FnOnce() -> StreamPos) {
+    /// Whether nothing of the user's own has changed since a reader at `pos` looked at it.
+    pub fn is_current(&self, user: UserNum, pos: StreamPos) -> bool {
+        self.own_news(user).is_some_and(|news| news <= pos)
+    }
+
+    /// Lists the user in their joined rooms. `positions`, the last one published and the last one given out, must be read
+    /// after `rooms` was: what came between is then taken as news.
+    pub fn activate(
+        &self,
+        user: UserNum,
+        rooms: Vec<RoomNum>,
+        positions: impl FnOnce() -> (StreamPos, StreamPos),
+    ) {
         if self.users.len() >= ACTIVE_USERS_MAX {
             self.forget_idle();
         }
@@ -86,10 +113,11 @@ impl Watch {
         }
         let mut entry = self.users.entry(user).or_default();
         entry.rooms = rooms;
-        let pos = published();
-        entry.news = entry.news.max(pos);
-        entry.own_news = entry.own_news.max(pos);
-        entry.presence_news = entry.presence_news.max(pos);
+        let (published, given_out) = positions();
+        entry.news = entry.news.max(published);
+        // A change of a membership that was noted before the user was listed is published only after this.
+        entry.own_news = entry.own_news.max(given_out);
+        entry.presence_news = entry.presence_news.max(published);
     }
 
     fn forget_idle(&self) {
@@ -137,9 +165,9 @@ impl Watch {
         self.users.get(&user).map(|active| active.own_news)
     }
 
-    /// Who types in the room.
-    pub fn typing(&self, room: RoomNum) -> Option<Typing> {
-        self.typing.get(&room).map(|typing| typing.clone())
+    /// Who types in the room, if that has changed after `since`.
+    pub fn typing_since(&self, room: RoomNum, since: StreamPos) -> Option<Typing> {
+        self.typing.get(&room).filter(|typing| typing.pos > since).map(|typing| typing.clone())
     }
 
     /// Turns what was touched into news; `pos` is the last position of the batch. Who waits for it is added to `wakers`, to be
@@ -151,6 +179,8 @@ impl Watch {
                     self.note_room_news(room, pos);
                     self.note_for_room(room, pos, wakers);
                 }
+                Touch::History(room) => self.marks.note_history(room, pos),
+                Touch::Receipt(room) => self.marks.note_receipt(room, pos),
                 Touch::Peers(room) => self.note_for_room(room, pos, wakers),
                 Touch::InRoom { user, room } => {
                     // Who syncs for another reason looks into the room in vain; who waits sleeps on.
@@ -163,7 +193,8 @@ impl Watch {
                     if !joined {
                         self.change_typing(user, room, 0, pos);
                     }
-                    self.change_membership(user, room, joined);
+                    self.marks.note_member(room, pos);
+                    self.change_membership(user, room, joined, pos);
                     if joined && self.presences.tell_again(user, pos) {
                         self.note_presence(user, pos, wakers);
                     }
@@ -186,11 +217,13 @@ impl Watch {
 
     /// Lists an active user in a room that they are joined to.
     pub fn list(&self, user: UserNum, room: RoomNum) {
-        self.change_membership(user, room, true);
+        self.change_membership(user, room, true, StreamPos::ZERO);
     }
 
-    fn change_membership(&self, user: UserNum, room: RoomNum, joined: bool) {
+    fn change_membership(&self, user: UserNum, room: RoomNum, joined: bool, pos: StreamPos) {
         let Some(mut active) = self.users.get_mut(&user) else { return };
+        // Together with the list, for who looks at both at once.
+        active.own_news = active.own_news.max(pos);
         let listed = active.rooms.contains(&room);
         if joined && !listed {
             active.rooms.push(room);
@@ -234,7 +267,7 @@ impl Watch {
     /// The active users who are in a room with the user, crowds left out, and the user.
     fn peers(&self, user: UserNum) -> BTreeSet<UserNum> {
         let mut peers = BTreeSet::from([user]);
-        for room in self.rooms_of(user) {
+        for room in self.standing(user).map(|standing| standing.rooms).unwrap_or_default() {
             self.add_peers(room, &mut peers);
         }
         peers

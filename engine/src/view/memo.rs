@@ -2,10 +2,26 @@
 
 use dashmap::DashMap;
 
-use crate::core::num::{EventNum, RoomNum, StreamPos, TextNum, UserNum};
+use crate::{
+    core::num::{EventNum, RoomNum, StreamPos, TextNum, UserNum},
+    room::{
+        tail::{Tail, Tails},
+        visibility::Ignored,
+    },
+    store::Cache,
+    view::sync::{DeviceFacts, Section},
+};
+
+/// Bytes for the last events of rooms: some two thousand rooms in which something happens.
+const TAILS_BYTES_MAX: usize = 2 << 20;
+/// Bytes for whom users ignore: some ten thousand users who sync.
+const IGNORED_BYTES_MAX: usize = 2 << 20;
+/// Bytes for what is known of devices: some ten thousand that sync.
+const DEVICES_BYTES_MAX: usize = 4 << 20;
+/// Bytes for news of rooms as they are sent; they serve for a moment.
+const SECTIONS_BYTES_MAX: usize = 2 << 20;
 
 /// The memories, each bounded.
-#[derive(Default)]
 pub(crate) struct Memo {
     /// Members that devices were told of.
     pub lazy_members: LazyMembers,
@@ -15,6 +31,29 @@ pub(crate) struct Memo {
     pub unread: crate::room::unread::Memo,
     /// Which nodes of state trees are in use, for purges that are under way.
     pub purges: crate::room::purge::Memo,
+    /// The last events of rooms.
+    pub tails: Tails,
+    /// Whom users ignore.
+    pub ignored: Cache<UserNum, Ignored>,
+    /// What every sync of a device asks for.
+    pub devices: Cache<(UserNum, TextNum), DeviceFacts>,
+    /// News of rooms, rendered for all who wait for them.
+    pub sections: Cache<RoomNum, Section>,
+}
+
+impl Default for Memo {
+    fn default() -> Self {
+        Self {
+            lazy_members: LazyMembers::default(),
+            push_rules: Default::default(),
+            unread: Default::default(),
+            purges: Default::default(),
+            tails: Cache::<_, Tail>::new(TAILS_BYTES_MAX),
+            ignored: Cache::new(IGNORED_BYTES_MAX),
+            devices: Cache::new(DEVICES_BYTES_MAX),
+            sections: Cache::new(SECTIONS_BYTES_MAX),
+        }
+    }
 }
 
 /// A member of a room as a device was told of them.

@@ -52,6 +52,8 @@ pub(crate) struct Renderer<'r> {
     now_ms: u64,
     /// `{"room_id":"…",` for the formats that have it.
     opening: Vec<u8>,
+    /// Whether something was written that others may be shown otherwise, or not at all.
+    is_personal: bool,
 }
 
 impl<'r> Renderer<'r> {
@@ -81,12 +83,18 @@ impl<'r> Renderer<'r> {
             opening.push(b',');
         }
         let now_ms = reader.shared.clock.now_ms();
-        Ok(Self { reader, room, format, viewer, device, now_ms, opening })
+        Ok(Self { reader, room, format, viewer, device, now_ms, opening, is_personal: false })
     }
 
     /// Whether the asker may see the event; all may be seen when nobody asks.
     pub fn may_see(&mut self, event: &Event) -> Result<bool, StorageError> {
         self.viewer.as_mut().map_or(Ok(true), |viewer| viewer.may_see(event))
+    }
+
+    /// Whether something was written that others may be shown otherwise, or not at all, even if they are in the room at
+    /// these events as the asker is: transaction ids, and what hangs on what one may see.
+    pub fn is_personal(&self) -> bool {
+        self.is_personal
     }
 
     /// The viewer, when there is an asker.
@@ -159,10 +167,11 @@ impl<'r> Renderer<'r> {
         Ok(())
     }
 
-    fn write_transaction(&self, out: &mut Vec<u8>, event: &Event) {
+    fn write_transaction(&mut self, out: &mut Vec<u8>, event: &Event) {
         let Some((device, transaction)) = &event.header.transaction else { return };
         let is_sender = self.viewer.as_ref().is_some_and(|viewer| viewer.user == event.header.sender);
         if is_sender && self.device == Some(*device) {
+            self.is_personal = true;
             out.extend_from_slice(b",\"transaction_id\":");
             write_string(out, transaction);
         }
@@ -170,6 +179,7 @@ impl<'r> Renderer<'r> {
 
     fn write_redaction(&mut self, out: &mut Vec<u8>, event: &Event) -> Result<()> {
         let Some(redaction) = event.header.redacted_by else { return Ok(()) };
+        self.is_personal = true;
         let redaction = self.reader.event(redaction)?;
         if self.may_see(&redaction)? {
             out.extend_from_slice(b",\"redacted_because\":");
@@ -182,6 +192,7 @@ impl<'r> Renderer<'r> {
     fn write_replaced_state(&mut self, out: &mut Vec<u8>, event: &Event) -> Result<()> {
         let header = &event.header;
         let Some(state_key) = header.state_key else { return Ok(()) };
+        self.is_personal = true;
         let key = StateKeyId::new(header.kind, state_key);
         let Some(before) = self.reader.state_num_at(header.room, header.state_before, key)? else {
             return Ok(());
@@ -202,6 +213,7 @@ impl<'r> Renderer<'r> {
     }
 
     fn write_bundle(&mut self, out: &mut Vec<u8>, bundle: &Bundle) -> Result<()> {
+        self.is_personal = true;
         out.extend_from_slice(b",\"m.relations\":{");
         let start = out.len();
         if let Some(replacement) = &bundle.replacement {

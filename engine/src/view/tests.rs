@@ -393,6 +393,7 @@ fn a_device_learns_of_a_leave_from_a_room_that_is_forgotten_already() {
         filter: Arc::default(),
         full_state: false,
         state_after: true,
+        waits: false,
     };
     let since = world.engine.read(&sync(None)).unwrap().token;
     let left = world.leave(ROOM, BOB);

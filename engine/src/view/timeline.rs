@@ -11,7 +11,7 @@ use crate::{
         num::{EventNum, RoomNum, StreamPos},
     },
     error::Result,
-    room::{Event, relations::RelationClass, visibility::Viewer},
+    room::{Event, relations::RelationClass, tail, visibility::Viewer},
     store::{Direction, Reader, StorageError, schema},
 };
 
@@ -115,6 +115,19 @@ fn rows(
     let to = (room, StreamPos(stretch.up_to.0.saturating_add(1)));
     if from.1 >= to.1 {
         return Ok(rows);
+    }
+    // What has just come is listed in memory; older stretches would only drive that out.
+    if stretch.direction == Direction::Backward && stretch.up_to == reader.pos {
+        if stretch.after > StreamPos(i64::MIN) {
+            if let Some(tail) = tail::since(reader, room, stretch.after)? {
+                let rows = tail.between(stretch.after, stretch.up_to);
+                return Ok(rows.iter().rev().take(count).copied().collect());
+            }
+        } else if count <= tail::TAIL_EVENTS_MAX {
+            let mut rows = tail::last(reader, room, count)?;
+            rows.reverse();
+            return Ok(rows);
+        }
     }
     reader.scan_between(&schema::TIMELINE, &from, &to, stretch.direction, |(_, pos), num| {
         rows.push((pos, num));

@@ -322,6 +322,7 @@ mod tests {
             filter: Default::default(),
             full_state: false,
             state_after: false,
+            waits: false,
         };
         let answer = world.engine.read(&sync).unwrap();
         let body: Value = serde_json::from_slice(&answer.body).unwrap();

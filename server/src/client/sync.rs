@@ -11,6 +11,7 @@ use warren_engine::core::filter::Filter;
 use warren_engine::view::{IsPresent, StoredFilter, Sync, SyncAnswer, SyncToken};
 
 use super::presence;
+use crate::context::Context;
 use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
 
 endpoints! {
@@ -34,22 +35,28 @@ async fn get_sync(call: Call) -> Outcome {
         filter: read_filter(&call)?,
         full_state,
         state_after,
+        waits: !timeout.is_zero() && !full_state,
     };
-    acknowledge(&call, since)?;
     show_presence(&call, timeout)?;
+    // Who waits holds on to no more of the request than this.
+    drop(call);
     let deadline = Instant::now() + timeout;
+    let mut answer = ctx.engine.read(&sync)?;
+    if let (Some(since), true) = (since, answer.has_received) {
+        acknowledge(&ctx, &sync, since);
+    }
     loop {
-        let answer = ctx.engine.read(&sync)?;
-        if !answer.is_empty || full_state || Instant::now() >= deadline {
+        if !answer.is_empty || !sync.waits {
             return reply(answer);
         }
         sync.since = Some(answer.token);
         let news = ctx.engine.wait(&sync.user_id, answer.token.pos);
         tokio::select! {
             () = news => {}
-            () = tokio::time::sleep_until(deadline) => {}
-            () = ctx.shutdown.cancelled() => return reply(answer),
+            () = tokio::time::sleep_until(deadline) => sync.waits = false,
+            () = ctx.shutdown.cancelled() => sync.waits = false,
         }
+        answer = ctx.engine.read(&sync)?;
     }
 }
 
@@ -91,11 +98,9 @@ fn show_presence(call: &Call, timeout: Duration) -> Result<(), ApiError> {
 
 /// To-device messages that came with an earlier answer are done with when the client asks for what follows it. Nothing
 /// depends on when that is on disk, so it is not waited for.
-fn acknowledge(call: &Call, since: Option<SyncToken>) -> Result<(), ApiError> {
-    if let (Some(since), Some(device_id)) = (since, &call.session()?.device_id) {
-        let up_to = since.to_device;
-        let (user_id, device_id) = (call.user()?.to_string(), device_id.to_string());
-        drop(call.ctx.engine.write(DeleteToDevice { user_id, device_id, up_to }));
+fn acknowledge(ctx: &Context, sync: &Sync, since: SyncToken) {
+    if let Some(device_id) = sync.device_id.clone() {
+        let (user_id, up_to) = (sync.user_id.clone(), since.to_device);
+        drop(ctx.engine.write(DeleteToDevice { user_id, device_id, up_to }));
     }
-    Ok(())
 }

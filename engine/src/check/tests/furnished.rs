@@ -203,6 +203,7 @@ pub(super) fn reads(backend: &Arc<Memory>, room_id: &str) -> Vec<Value> {
             filter: Arc::default(),
             full_state: true,
             state_after: false,
+            waits: false,
         };
         let mut body: Value = serde_json::from_slice(&engine.read(&sync).unwrap().body).unwrap();
         // The position on which a restart goes on depends on how often it was started.

@@ -78,6 +78,7 @@ fn sync(world: &World, since: Option<SyncToken>) -> (Value, SyncToken) {
             filter: Arc::new(Filter::default()),
             full_state: false,
             state_after: false,
+            waits: false,
         })
         .unwrap();
     (serde_json::from_slice(&answer.body).unwrap(), answer.token)

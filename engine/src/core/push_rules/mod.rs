@@ -133,12 +133,19 @@ pub struct UserContext<'a> {
     pub display_name: Option<&'a str>,
 }
 
-/// A ruleset prepared for one event: the rules that can still match, and nothing left to ask of event or room.
+/// The rules of a ruleset that can still match an event: there is nothing left to ask of event or room.
+#[derive(Clone, Debug)]
+pub struct Selection {
+    /// Their places in the ruleset; ends with the first that matches every user.
+    places: Box<[usize]>,
+}
+
+/// A ruleset prepared for one event.
 #[derive(Debug)]
 pub struct EventRules<'a> {
+    rules: &'a CompiledRules,
     event: &'a EventFeatures,
-    /// Ends with the first rule that matches every user.
-    rules: Vec<&'a Rule>,
+    selection: Selection,
 }
 
 /// Evaluates a user's rules for an event. For many users with the same rules, prepare them once: [`CompiledRules::for_event`].
@@ -154,8 +161,13 @@ pub fn evaluate<'a>(
 impl CompiledRules {
     /// Decides all that does not depend on the user.
     pub fn for_event<'a>(&'a self, event: &'a EventFeatures, room: &RoomContext<'_>) -> EventRules<'a> {
-        let mut rules = Vec::new();
-        for rule in &self.rules {
+        EventRules { rules: self, event, selection: self.select(event, room) }
+    }
+
+    /// The same, to be kept beside the rules.
+    pub fn select(&self, event: &EventFeatures, room: &RoomContext<'_>) -> Selection {
+        let mut places = Vec::new();
+        for (place, rule) in self.rules.iter().enumerate() {
             if rule.is_off_with_mentions && event.has_mentions() {
                 continue;
             }
@@ -168,25 +180,29 @@ impl CompiledRules {
                 }
             });
             if is_possible {
-                rules.push(rule);
+                places.push(place);
                 if is_for_all {
                     break;
                 }
             }
         }
-        EventRules { event, rules }
+        Selection { places: places.into() }
     }
-}
 
-impl<'a> EventRules<'a> {
-    /// The outcome for one user. Users are never notified of what they sent themselves.
-    pub fn evaluate(&self, user: &UserContext<'_>) -> Outcome<'a> {
-        let rule = if self.event.sender() == user.user_id {
+    /// The outcome for one user of an event that `selection` was made for. Users are never notified of what they sent
+    /// themselves.
+    pub fn evaluate<'a>(
+        &'a self,
+        selection: &Selection,
+        event: &EventFeatures,
+        user: &UserContext<'_>,
+    ) -> Outcome<'a> {
+        let mut selected = selection.places.iter().filter_map(|place| self.rules.get(*place));
+        let rule = if event.sender() == user.user_id {
             None
         } else {
-            self.rules.iter().find(|rule| {
-                rule.conditions.iter().all(|condition| condition.holds_for_user(self.event, user))
-            })
+            selected
+                .find(|rule| rule.conditions.iter().all(|condition| condition.holds_for_user(event, user)))
         };
         match rule {
             None => Outcome { notify: false, highlight: false, rule: None },
@@ -197,10 +213,18 @@ impl<'a> EventRules<'a> {
             },
         }
     }
+}
+
+impl<'a> EventRules<'a> {
+    /// The outcome for one user.
+    pub fn evaluate(&self, user: &UserContext<'_>) -> Outcome<'a> {
+        self.rules.evaluate(&self.selection, self.event, user)
+    }
 
     /// Whether no user with these rules can be notified, so that none needs to be looked at.
     pub fn is_silent(&self) -> bool {
-        self.rules.iter().all(|rule| !rule.actions.notify)
+        let mut selected = self.selection.places.iter().filter_map(|place| self.rules.rules.get(*place));
+        selected.all(|rule| !rule.actions.notify)
     }
 }
 

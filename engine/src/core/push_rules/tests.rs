@@ -308,7 +308,7 @@ fn users_with_default_rules_share_them() {
     let features = EventFeatures::new(Arc::new(event));
     let prepared =
         shared.for_event(&features, &RoomContext { member_count: 9, sender_may_notify: &|_| false });
-    assert_eq!(prepared.rules.len(), 2);
+    assert_eq!(prepared.selection.places.len(), 2);
     let highlight = |user_id| prepared.evaluate(&UserContext { user_id, display_name: None }).highlight;
     assert!(highlight(BOB) && !highlight(ALICE));
     assert!(!prepared.evaluate(&UserContext { user_id: "@carol:x", display_name: None }).notify);
@@ -318,7 +318,7 @@ fn users_with_default_rules_share_them() {
     let features = EventFeatures::new(Arc::new(event));
     let prepared =
         shared.for_event(&features, &RoomContext { member_count: 9, sender_may_notify: &|_| false });
-    assert_eq!(prepared.rules.len(), 1);
+    assert_eq!(prepared.selection.places.len(), 1);
 }
 
 #[test]

@@ -12,6 +12,7 @@ use crate::{
         Direction, StorageError, Tx, schema,
         schema::{EventHeader, EventStatus, UserNews},
     },
+    stream::Touch,
 };
 
 /// Relations to one event beyond this are removed as a range: cheap to write, but dearer for every later read of the
@@ -34,6 +35,7 @@ pub(super) fn remove(tx: &mut Tx, event: &Event) -> Result<(), StorageError> {
 fn leave_timeline(tx: &mut Tx, event: &Event) {
     if event.header.status == EventStatus::Accepted {
         tx.delete(&schema::TIMELINE, &(event.header.room, event.pos()));
+        tx.touch(Touch::History(event.header.room));
     }
 }
 

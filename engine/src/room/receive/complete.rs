@@ -18,6 +18,7 @@ use crate::{
         Direction, Tx, schema,
         schema::{EventHeader, EventStatus},
     },
+    stream::Touch,
 };
 
 /// Puts the whole state before the join, `given`, in the place of the one that lacked members, and what followed on top.
@@ -81,6 +82,7 @@ fn judge_again(
     };
     if !allowed {
         tx.delete(&schema::TIMELINE, &(room.num, pos));
+        tx.touch(Touch::History(room.num));
         tx.put(&schema::OFF_TIMELINE, &(room.num, event.num), &());
     }
     let header = EventHeader {

@@ -1,12 +1,12 @@
 //! An event prepared for push rules, once for all the users whom it may notify.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::{
     core::{
         event::Pdu,
         power_levels::PowerLevels,
-        push_rules::{CompiledRules, EventFeatures, Outcome, RoomContext, UserContext},
+        push_rules::{CompiledRules, EventFeatures, Outcome, RoomContext, Selection, UserContext},
     },
     error::Result,
     room::{Event, receipts::thread_root},
@@ -24,6 +24,8 @@ pub(super) struct Candidate {
     features: EventFeatures,
     joined: u64,
     power_levels: Option<Arc<PowerLevels>>,
+    /// Rules that were prepared for it; mostly those that all share.
+    prepared: OnceLock<(Arc<CompiledRules>, Selection)>,
 }
 
 impl Candidate {
@@ -59,16 +61,26 @@ impl Candidate {
             pdu,
             joined: reader.get(&schema::ROOM_HEADS, &room)?.map_or(0, |head| head.joined),
             power_levels,
+            prepared: OnceLock::new(),
         })
     }
 
     /// What `rules` decide for `user`.
-    pub fn evaluate<'a>(&'a self, rules: &'a CompiledRules, user: &UserContext<'_>) -> Outcome<'a> {
+    pub fn evaluate<'a>(&'a self, rules: &'a Arc<CompiledRules>, user: &UserContext<'_>) -> Outcome<'a> {
+        let (prepared, selection) = self.prepared.get_or_init(|| (rules.clone(), self.select(rules)));
+        if Arc::ptr_eq(prepared, rules) {
+            rules.evaluate(selection, &self.features, user)
+        } else {
+            rules.evaluate(&self.select(rules), &self.features, user)
+        }
+    }
+
+    fn select(&self, rules: &CompiledRules) -> Selection {
         let sender_may_notify = |key: &str| {
             let levels = self.power_levels.as_ref();
             levels.is_some_and(|levels| levels.user_level(&self.pdu.sender).reaches(levels.notification(key)))
         };
         let room = RoomContext { member_count: self.joined, sender_may_notify: &sender_may_notify };
-        rules.for_event(&self.features, &room).evaluate(user)
+        rules.select(&self.features, &room)
     }
 }

@@ -10,7 +10,6 @@
 
 mod candidate;
 mod pile;
-mod tail;
 
 #[cfg(test)]
 mod tests;
@@ -19,7 +18,6 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use candidate::Candidate;
 use pile::{Pile, Uncertain};
-use tail::Tail;
 
 use crate::{
     account::push_rules,
@@ -31,6 +29,7 @@ use crate::{
     room::{
         Event,
         receipts::{MAIN_THREAD, ReceiptKind, UNTHREADED},
+        tail,
     },
     store::{
         Cache, Direction, Positioned, Reader, schema,
@@ -49,8 +48,6 @@ const COUNTS_BYTES_MAX: usize = 8 << 20;
 const COUNT_BYTES: usize = 768;
 /// Bytes for events prepared for rules.
 const CANDIDATES_BYTES_MAX: usize = 4 << 20;
-/// Bytes for the last events of rooms.
-const TAILS_BYTES_MAX: usize = 2 << 20;
 
 /// The main timeline, among threads.
 const MAIN: &str = "";
@@ -78,16 +75,11 @@ impl Unread {
 pub(crate) struct Memo {
     counts: Cache<(UserNum, RoomNum), Count>,
     candidates: Cache<EventNum, Candidate>,
-    tails: Cache<RoomNum, Tail>,
 }
 
 impl Default for Memo {
     fn default() -> Self {
-        Self {
-            counts: Cache::new(COUNTS_BYTES_MAX),
-            candidates: Cache::new(CANDIDATES_BYTES_MAX),
-            tails: Cache::new(TAILS_BYTES_MAX),
-        }
+        Self { counts: Cache::new(COUNTS_BYTES_MAX), candidates: Cache::new(CANDIDATES_BYTES_MAX) }
     }
 }
 
@@ -117,9 +109,8 @@ pub fn counts(reader: &Reader, user: UserNum, room: RoomNum) -> Result<Unread> {
     let memo = &reader.shared.memo.unread;
     let watch = &reader.shared.watch;
     let known = memo.counts.get(&(user, room)).filter(|count| count.as_of <= reader.pos);
-    let is_current = |pos: StreamPos| watch.own_news(user).is_some_and(|news| news <= pos);
     let mut count = match known {
-        Some(count) if is_current(count.as_of) => {
+        Some(count) if watch.is_current(user, count.as_of) => {
             if watch.room_news(room).is_none_or(|news| news <= count.as_of) {
                 return Ok(count.sum());
             }
@@ -279,7 +270,7 @@ impl Count {
         let member_kind = reader.text_num("m.room.member")?;
         let redaction_kind = reader.text_num("m.room.redaction")?;
         let counted_to = self.as_of;
-        let nums = tail::events_since(reader, room, counted_to.max(self.read))?;
+        let nums = tail::events_since(reader, room, counted_to.max(self.read), LOOK_BACK_EVENTS_MAX)?;
         for event in reader.events_left(&nums)? {
             if event.header.status != EventStatus::Accepted || event.pos() > reader.pos {
                 continue;

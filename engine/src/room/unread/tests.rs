@@ -87,6 +87,7 @@ impl Command for Read {
         let pos = tx.next_position();
         let row = Positioned { pos, value: Receipt { event, event_pos, ts: 1 } };
         tx.put(&schema::RECEIPTS, &(room, user, self.kind, thread), &row);
+        tx.touch(Touch::Receipt(room));
         tx.touch(Touch::Room(room));
         tx.touch(Touch::User(user));
         Ok(())
@@ -112,7 +113,7 @@ impl View for Activate {
 
     fn read(&self, reader: &Reader) -> Result<()> {
         let (user, room) = numbers(reader, self.0);
-        reader.shared.watch.activate(user, vec![room], || reader.pos);
+        reader.shared.watch.activate(user, vec![room], || (reader.pos, reader.pos));
         Ok(())
     }
 }

@@ -5,25 +5,38 @@
 //! news in k rooms → O(k + events sent).
 //! Specification: client-server API, "Syncing", `GET /_matrix/client/v3/sync`.
 
+mod device;
 mod own;
 mod room;
+mod shared;
 mod state;
+#[cfg(test)]
+mod tests;
 
-use std::{cell::OnceCell, collections::HashSet, sync::Arc};
+use std::{
+    cell::OnceCell,
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+pub(crate) use device::DeviceFacts;
+pub(crate) use shared::Section;
 
 use crate::{
+    account::account_data,
     core::{
         filter::Filter,
         json::splice::{object_member, string_member},
         num::{RoomNum, StreamPos, TextNum, UserNum},
     },
+    device::to_device,
     error::{Error, Result, What},
     room::visibility::{Viewer, ignored_users},
     store::{
         Direction, Positioned, Reader, schema,
         schema::{Membership, UserNews, UserRoom},
     },
-    stream,
+    stream::{self, Standing},
     view::{View, token::SyncToken},
 };
 
@@ -41,16 +54,21 @@ pub struct Sync {
     pub full_state: bool,
     /// Whether state is to be given as of the end of the timeline (`state_after`) instead of its start.
     pub state_after: bool,
+    /// Whether an answer that says nothing new is not given but waited on: then its body is left empty.
+    pub waits: bool,
 }
 
 /// What a sync says.
 pub struct SyncAnswer {
-    /// The JSON body.
+    /// The JSON body; empty if there is nothing new and the request [waits](Sync::waits).
     pub body: Vec<u8>,
     /// What the client has when it has read it.
     pub token: SyncToken,
     /// Whether it says nothing new, so that a long poll should wait on.
     pub is_empty: bool,
+    /// Whether to-device messages lie in the queue that the device has received, as its token says: they are to be
+    /// removed with [`DeleteToDevice`](crate::command::DeleteToDevice).
+    pub has_received: bool,
 }
 
 /// The request with its names translated, and the news that concern it.
@@ -62,8 +80,17 @@ struct Request<'a> {
     /// The to-device messages that it has.
     to_device_since: StreamPos,
     sync: &'a Sync,
+    /// Whether something of the user's own may have changed after `since`: account data, memberships, keys, messages to
+    /// their devices.
+    has_own_news: bool,
+    /// The rooms that list the user: those that they are joined to, and if there are no own news, have been since `since`.
+    listed_rooms: Vec<RoomNum>,
     /// The user's own entries after `since`; empty for an initial sync.
     news: Vec<(StreamPos, UserNews)>,
+    /// What is known of the device.
+    facts: Arc<DeviceFacts>,
+    /// The account data of rooms, once an initial sync has asked for it.
+    set_in_rooms: OnceCell<HashMap<RoomNum, Vec<account_data::Entry>>>,
     /// Whom the user ignores, once it has been read.
     ignored: OnceCell<Arc<HashSet<UserNum>>>,
 }
@@ -97,44 +124,66 @@ impl View for Sync {
         {
             // The reader's position may be behind the client's by what was never written (typing before a restart).
             let pos = reader.pos.max(since.pos);
-            let token = SyncToken { pos, to_device: pos };
-            let known = Request::new(reader, self, user, device, Some(pos), pos);
-            return known.nothing(token);
+            let known = Standing { own_news: StreamPos::ZERO, rooms: Vec::new() };
+            let request = Request::new(reader, self, user, device, (Some(pos), pos), known)?;
+            return request.nothing(SyncToken { pos, to_device: pos });
         }
         // A position from before a restart that was never written can be ahead of ours; there is nothing after it.
         let since = self.since.map(|since| since.pos.min(reader.pos));
         let to_device_since = self.since.map_or(StreamPos::ZERO, |since| since.to_device.min(reader.pos));
-        let mut request = Request::new(reader, self, user, device, since, to_device_since);
-        if let Some(since) = since {
-            request.news = own::news(reader, user, since)?;
-        }
-        request.answer()
+        let standing = match reader.shared.watch.standing(user) {
+            Some(standing) => standing,
+            // Forgotten again within this moment.
+            None => Standing { own_news: StreamPos::MAX, rooms: reader.joined_rooms(user)? },
+        };
+        Request::new(reader, self, user, device, (since, to_device_since), standing)?.answer()
     }
 }
 
 impl<'a> Request<'a> {
+    /// `has` says what the client has: of the stream, and of the to-device messages.
     fn new(
         reader: &'a Reader,
         sync: &'a Sync,
         user: UserNum,
         device: Option<TextNum>,
-        since: Option<StreamPos>,
-        to_device_since: StreamPos,
-    ) -> Self {
-        let (news, ignored) = (Vec::new(), OnceCell::new());
-        Self { reader, user, device, since, to_device_since, sync, news, ignored }
+        has: (Option<StreamPos>, StreamPos),
+        standing: Standing,
+    ) -> Result<Self> {
+        let (since, to_device_since) = has;
+        let has_own_news = since.is_none_or(|since| standing.own_news > since);
+        let news = match since.filter(|_| has_own_news) {
+            Some(since) => own::news(reader, user, since)?,
+            None => Vec::new(),
+        };
+        Ok(Self {
+            reader,
+            user,
+            device,
+            since,
+            to_device_since,
+            sync,
+            has_own_news,
+            listed_rooms: standing.rooms,
+            news,
+            facts: device::facts(reader, user, device)?,
+            set_in_rooms: OnceCell::new(),
+            ignored: OnceCell::new(),
+        })
     }
 
-    /// The user in front of a room. Whom they ignore is read once for all rooms.
+    /// Whom the user ignores, read once for all rooms.
+    fn ignored(&self) -> Result<Arc<HashSet<UserNum>>> {
+        if let Some(ignored) = self.ignored.get() {
+            return Ok(ignored.clone());
+        }
+        let ignored = ignored_users(self.reader, self.user)?;
+        Ok(self.ignored.get_or_init(|| ignored).clone())
+    }
+
+    /// The user in front of a room.
     fn viewer(&self, room: RoomNum) -> Result<Viewer<'a>> {
-        let ignored = match self.ignored.get() {
-            Some(ignored) => ignored.clone(),
-            None => {
-                let ignored = ignored_users(self.reader, self.user)?;
-                self.ignored.get_or_init(|| ignored).clone()
-            }
-        };
-        Ok(Viewer::ignoring(self.reader, room, self.user, ignored)?)
+        Ok(Viewer::ignoring(self.reader, room, self.user, self.ignored()?)?)
     }
 
     fn answer(&self) -> Result<SyncAnswer> {
@@ -156,15 +205,38 @@ impl<'a> Request<'a> {
 
     /// The answer to who knows everything.
     fn nothing(&self, token: SyncToken) -> Result<SyncAnswer> {
+        if self.sync.waits {
+            return self.finish(Vec::new(), token, true);
+        }
         let mut body = b"{".to_vec();
         string_member(&mut body, "next_batch", &token.to_string());
         self.finish(body, token, true)
     }
 
     fn finish(&self, mut body: Vec<u8>, token: SyncToken, is_empty: bool) -> Result<SyncAnswer> {
-        own::write_key_counts(self, &mut body)?;
-        body.push(b'}');
-        Ok(SyncAnswer { body, token, is_empty })
+        if is_empty && self.sync.waits {
+            body.clear();
+        } else {
+            self.write_key_counts(&mut body);
+            body.push(b'}');
+        }
+        Ok(SyncAnswer { body, token, is_empty, has_received: self.has_received()? })
+    }
+
+    /// In every answer, because clients take their absence for none.
+    fn write_key_counts(&self, out: &mut Vec<u8>) {
+        if self.sync.device_id.is_some() {
+            out.extend_from_slice(&self.facts.key_counts);
+        }
+    }
+
+    fn has_received(&self) -> Result<bool> {
+        match self.device {
+            Some(device) if self.facts.has_messages && self.sync.since.is_some() => {
+                to_device::has_acknowledged(self.reader, self.user, device, self.to_device_since)
+            }
+            _ => Ok(false),
+        }
     }
 
     fn includes(&self, room: RoomNum) -> Result<bool> {
@@ -209,7 +281,7 @@ impl<'a> Request<'a> {
             _ => None,
         });
         let mut candidates: Vec<RoomNum> = account_data.collect();
-        for room in self.reader.shared.watch.rooms_of(self.user) {
+        for room in self.listed_rooms.iter().copied() {
             let has_news = self.has_room_news(room, since)?;
             if has_news && !rooms.newly_joined.contains(&room) {
                 rooms.with_news.push(room);
@@ -221,12 +293,17 @@ impl<'a> Request<'a> {
         candidates.sort_unstable();
         candidates.dedup();
         for room in candidates.into_iter().filter(|room| !told_elsewhere(room)) {
-            // The list of active rooms may be ahead of this moment.
-            if self.includes(room)? && self.reader.membership(self.user, room)? == Some(Membership::Join) {
+            if self.includes(room)? && self.is_joined(room)? {
                 rooms.joined.push(room);
             }
         }
         Ok(rooms)
+    }
+
+    /// Whether the user is in a room that lists them, or that they have news of.
+    fn is_joined(&self, room: RoomNum) -> Result<bool> {
+        // With news, the list may be ahead of this moment.
+        Ok(!self.has_own_news || self.reader.membership(self.user, room)? == Some(Membership::Join))
     }
 
     /// Where a room belongs in which the user's own membership changed after `since`.

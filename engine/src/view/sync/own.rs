@@ -6,16 +6,14 @@ use super::{Request, Rooms};
 use crate::{
     account::{account_data, presence, push_rules},
     core::{
-        json::splice::{
-            events_member, item, member, number_member, object_member, plain_event_item, raw_member,
-        },
+        json::splice::{events_member, item, member, object_member, plain_event_item},
         num::{RoomNum, StreamPos, UserNum},
     },
     device::{
         lists::{self, RoomChanges},
-        one_time_keys, to_device,
+        to_device,
     },
-    error::{Error, Result},
+    error::Result,
     store::{Direction, Reader, StorageError, schema, schema::UserNews},
 };
 
@@ -91,6 +89,7 @@ pub(super) fn write_room_account_data(
     let filter = &request.sync.filter.room.account_data;
     let reader = request.reader;
     let mut entries = match since {
+        None if request.since.is_none() => request.set_in(room)?,
         None => account_data::room(reader, request.user, room)?,
         Some(_)
             if !request.has_news(|news| matches!(news, UserNews::RoomAccountData(at, _) if *at == room)) =>
@@ -140,7 +139,7 @@ fn write_presence(request: &Request<'_>, out: &mut Vec<u8>, rooms: &Rooms) -> Re
 /// The to-device messages of this answer, and the position up to which they are complete.
 pub(super) fn to_device_messages(request: &Request<'_>) -> Result<(Vec<Bytes>, StreamPos)> {
     let reader = request.reader;
-    match request.device {
+    match request.device.filter(|_| request.facts.has_messages) {
         None => Ok((Vec::new(), reader.pos)),
         Some(device) => to_device::since(
             reader,
@@ -170,6 +169,11 @@ fn write_device_lists(request: &Request<'_>, out: &mut Vec<u8>, rooms: &Rooms) -
     // An initial sync tells of no changes: the client asks for the devices of everyone it talks to.
     let Some(since) = request.since else { return Ok(()) };
     let reader = request.reader;
+    let marks = &reader.shared.watch.marks;
+    let nobody_moved = |room: &RoomNum| !marks.may_have_members(*room, since);
+    if !request.has_own_news && rooms.with_news.iter().all(nobody_moved) {
+        return Ok(());
+    }
     let changes =
         RoomChanges { joined: &rooms.newly_joined, left: &rooms.newly_left, with_news: &rooms.with_news };
     let found = lists::between(reader, request.user, since, reader.pos, changes)?;
@@ -190,39 +194,19 @@ fn write_device_lists(request: &Request<'_>, out: &mut Vec<u8>, rooms: &Rooms) -
     })
 }
 
-/// How many one-time keys are left, by algorithm, and which fallback keys are unused: in every answer, because
-/// clients take their absence for none.
-pub(super) fn write_key_counts(request: &Request<'_>, out: &mut Vec<u8>) -> Result<()> {
-    if request.sync.device_id.is_none() {
-        return Ok(());
-    }
-    // A device whose id has no number has never uploaded anything.
-    let (counts, unused) = match request.device {
-        None => Default::default(),
-        Some(device) => (
-            one_time_keys::counts(request.reader, request.user, device)?,
-            one_time_keys::unused_fallback_types(request.reader, request.user, device)?,
-        ),
-    };
-    object_member(out, "device_one_time_keys_count", |out| {
-        // Without this entry Element X on Android never uploads keys again; other servers always send it.
-        let signed = "signed_curve25519";
-        if !counts.contains_key(signed) {
-            number_member(out, signed, 0);
-        }
-        for (algorithm, count) in &counts {
-            number_member(out, algorithm, *count);
-        }
-        Ok::<(), Error>(())
-    })?;
-    let unused = serde_json::to_vec(&unused).map_err(|error| StorageError::Corrupt(error.to_string()))?;
-    raw_member(out, "device_unused_fallback_key_types", &unused);
-    // The name that clients of before version 1.2 ask for.
-    raw_member(out, "org.matrix.msc2732.device_unused_fallback_key_types", &unused);
-    Ok(())
-}
-
 impl Request<'_> {
+    /// The account data of a room in an initial sync, which reads that of all rooms at once.
+    fn set_in(&self, room: RoomNum) -> Result<Vec<account_data::Entry>> {
+        let rooms = match self.set_in_rooms.get() {
+            Some(rooms) => rooms,
+            None => {
+                let rooms = account_data::of_rooms(self.reader, self.user)?;
+                self.set_in_rooms.get_or_init(|| rooms)
+            }
+        };
+        Ok(rooms.get(&room).cloned().unwrap_or_default())
+    }
+
     fn has_news(&self, which: impl Fn(&UserNews) -> bool) -> bool {
         self.news.iter().any(|(_, news)| which(news))
     }

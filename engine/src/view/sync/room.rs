@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
-    Request, Rooms, own,
+    Request, Rooms, Section, own, shared,
     state::{self, Span},
 };
 use crate::{
@@ -174,6 +174,12 @@ fn write_events(
     since: Option<StreamPos>,
     until: StreamPos,
 ) -> Result<bool> {
+    let may_share = shared::is_possible(request, since)?;
+    if let (Some(since), true) = (since, may_share)
+        && let Some(section) = shared::find(request, room, since, timeline_limit(request))
+    {
+        return write_section(request, out, room, &section);
+    }
     let mut renderer = renderer(request, room)?;
     let timeline = read_timeline(request, &mut renderer, room, since, until)?;
     let end = match timeline.events.last().filter(|event| event.pos() == until) {
@@ -199,17 +205,50 @@ fn write_events(
         selected.extend(request.reader.events(&beside)?);
     }
     if !timeline.events.is_empty() || timeline.limited || since.is_none() {
+        let start = out.len();
         write_timeline(request, &mut renderer, out, &timeline)?;
+        if let (Some(since), true, false) = (since, may_share, timeline.limited) {
+            let written = out.get(start..).unwrap_or_default();
+            let value = written.iter().position(|byte| *byte == b'{').unwrap_or_default();
+            let value = written.get(value..).unwrap_or_default();
+            shared::keep(request, room, since, &timeline.events, value, renderer.is_personal())?;
+        }
     }
     if !selected.is_empty() || since.is_none() {
-        let name = if request.sync.state_after { "state_after" } else { "state" };
-        events_member(out, name, |out| {
-            write_event_list(request, &mut renderer, out, &selected, List::State)
-        })?;
+        write_selected(request, &mut renderer, out, &selected)?;
     }
     let member_kind = request.reader.text_num("m.room.member")?;
     let in_state = selected.iter().any(|event| Some(event.header.kind) == member_kind);
     Ok(in_state || timeline.changes_membership(request)?)
+}
+
+/// A timeline that was rendered for others too, and the members that come with it.
+fn write_section(request: &Request<'_>, out: &mut Vec<u8>, room: RoomNum, section: &Section) -> Result<bool> {
+    raw_member(out, "timeline", &section.timeline);
+    let filter = &request.sync.filter.room.state;
+    if !filter.lazy_load_members {
+        return Ok(false);
+    }
+    let span = Span { from: Some(section.snapshot), to: section.snapshot };
+    let senders = section.senders.iter().copied().collect();
+    let selected = request.reader.events(&state::select(request, room, &span, &senders)?)?;
+    write_selected(request, &mut renderer(request, room)?, out, &selected)?;
+    Ok(!selected.is_empty())
+}
+
+fn write_selected(
+    request: &Request<'_>,
+    renderer: &mut Renderer<'_>,
+    out: &mut Vec<u8>,
+    selected: &[Arc<Event>],
+) -> Result<()> {
+    let name = if request.sync.state_after { "state_after" } else { "state" };
+    events_member(out, name, |out| write_event_list(request, renderer, out, selected, List::State))
+}
+
+fn timeline_limit(request: &Request<'_>) -> usize {
+    let limit = request.sync.filter.room.timeline.event.limit;
+    limit.map_or(TIMELINE_LIMIT_DEFAULT, |limit| limit as usize)
 }
 
 fn select_state(
@@ -235,7 +274,7 @@ fn read_timeline(
     until: StreamPos,
 ) -> Result<Timeline> {
     let filter = &request.sync.filter.room.timeline;
-    let limit = filter.event.limit.map_or(TIMELINE_LIMIT_DEFAULT, |limit| limit as usize);
+    let limit = timeline_limit(request);
     let after = since.unwrap_or(StreamPos(i64::MIN));
     let Some(viewer) = renderer.viewer().filter(|_| !filter.is_nothing()) else {
         return Ok(Timeline { events: Vec::new(), limited: false, prev_batch: until });
