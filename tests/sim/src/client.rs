@@ -96,6 +96,7 @@ impl Client {
             filter: self.filter.clone(),
             full_state: false,
             state_after: true,
+            waits: false,
         };
         let answer = engine.read(&sync).map_err(|error| self.breach("sync", error))?;
         let body = serde_json::from_slice(&answer.body).map_err(|error| self.breach("sync", error))?;

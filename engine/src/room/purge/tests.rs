@@ -248,6 +248,7 @@ impl Scene {
                 filter: Arc::new(Filter::default()),
                 full_state: false,
                 state_after: false,
+                waits: false,
             };
             engine.read(&sync).unwrap();
         }
@@ -457,6 +458,7 @@ proptest! {
                 filter: Arc::new(Filter::default()),
                 full_state: false,
                 state_after: false,
+                waits: false,
             };
             scene.world.engine.read(&sync).unwrap();
             let send = scene.world.try_send(ROOM, ALICE, "m.room.message", None, &json!({}), None);

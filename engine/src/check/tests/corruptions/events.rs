@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{
-    Case, Mended, NO_EVENT, NO_ROOM, Raw, Reported, Settled, change_body, change_header, change_state_header,
+    Case, Mended, NO_EVENT, NO_ROOM, Reported, Settled, change_body, change_header, change_state_header,
     message, run,
 };
 use crate::{

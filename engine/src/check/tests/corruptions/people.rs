@@ -6,11 +6,7 @@ use super::{Case, Mended, NO_ROOM, Raw, Reported, run};
 use crate::{
     core::num::{StreamPos, UserNum},
     open::{FACT_RESERVED, Reserved},
-    store::{
-        ValueWriter, schema,
-        schema::{Membership, UserNews},
-        write_record,
-    },
+    store::{ValueWriter, schema, schema::UserNews, write_record},
 };
 
 const STREAMS: &[Case] = &[

@@ -3,8 +3,7 @@
 use bytes::Bytes;
 
 use super::{
-    Case, Mended, NO_EVENT, NO_ROOM, Raw, Reported, change_head, change_header, change_state_header, message,
-    run,
+    Case, Mended, NO_EVENT, NO_ROOM, Reported, change_head, change_header, change_state_header, message, run,
 };
 use crate::{
     core::num::{EventNum, NodeId, RoomNum, StreamPos, TextNum, UserNum},
