@@ -284,7 +284,8 @@ impl Scene {
     }
 
     fn step(&self, last: Option<&PurgeProgress>, limit: usize) -> Result<PurgeProgress> {
-        let step = StepPurge { limit, ..StepPurge::after(ROOM, last) };
+        let mut step = StepPurge::after(ROOM, last);
+        step.limit = limit;
         self.world.engine.write(step).wait()
     }
 
