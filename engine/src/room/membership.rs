@@ -139,7 +139,7 @@ fn authorising_user(reader: &Reader, room: &RoomCtx) -> Result<Option<String>> {
     // Those with a level of their own are few and the likeliest, so they are asked before all members are.
     let create = room.state(reader, "m.room.create", "")?.map(|create| create.pdu()).transpose()?;
     let creators = create.iter().flat_map(|create| crate::core::power_levels::creators(room.version, create));
-    let named = levels.users().keys().map(|user| &**user);
+    let named = levels.users().iter().map(|entry| entry.0);
     for user_id in creators.chain(named) {
         let Some(user) = reader.user_num(user_id)? else { continue };
         if server_name(user_id) == Some(&*reader.shared.server_name)
