@@ -107,8 +107,10 @@ impl StateGraph for Trees {
         after: NodeId,
     ) -> Result<Vec<(StateKeyId, Option<EventNum>, Option<EventNum>)>, TreeError> {
         let rows = diff(&self.nodes, before.0, after.0);
-        rows.map(|row| row.map(|row| (StateKeyId(row.key), row.before.map(EventNum), row.after.map(EventNum))))
-            .collect()
+        rows.map(|row| {
+            row.map(|row| (StateKeyId(row.key), row.before.map(EventNum), row.after.map(EventNum)))
+        })
+        .collect()
     }
 
     fn citations(

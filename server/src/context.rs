@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
 
-use warren_engine::command::{EndOlderTokens, MakeFirstToken};
+use warren_engine::command::{EndOlderTokens, MakeFirstToken, PruneProgress};
 use warren_engine::view::{FirstToken, SessionOfToken};
 use warren_engine::{Engine, Options};
 
@@ -32,6 +32,8 @@ pub struct Context {
     /// Nonces of shared-secret registrations under way.
     pub nonces: Nonces,
     pub media: Media,
+    /// How far old rows have been removed.
+    pub pruning: Arc<PruneProgress>,
     /// The certificate of the https listeners, if there are any.
     pub certificate: Option<Arc<Certificate>>,
     /// Cancelled when the server is told to stop. Whoever waits long (`/sync`) also awaits
@@ -86,6 +88,7 @@ impl Context {
             shutdown: CancellationToken::new(),
             started: Instant::now(),
             engine,
+            pruning: Arc::default(),
             media: Media::open(&config)?,
             config,
         })

@@ -153,8 +153,7 @@ impl Builder {
     fn send(&mut self, state: &mut State, kind: &str, sender: &str, state_key: &str, content: Value) {
         let version = self.room.version;
         let empty = serde_json::Map::new();
-        let types =
-            auth_types(version, kind, sender, Some(state_key), content.as_object().unwrap_or(&empty));
+        let types = auth_types(version, kind, sender, Some(state_key), content.as_object().unwrap_or(&empty));
         let auth_events = types.iter().filter_map(|(kind, key)| self.room.find(state, kind, key));
         let auth_events: Vec<&str> = auth_events.map(|facts| &*facts.pdu().event_id).collect();
         let index = self.room.events().len() as u64;
