@@ -195,7 +195,8 @@ impl World {
     }
 }
 
-fn put(
+/// Appends an event in a transaction.
+pub(crate) fn put(
     tx: &mut Tx,
     room: &mut RoomCtx,
     sender: &str,

@@ -211,22 +211,21 @@ impl Step<'_> {
         Ok(())
     }
 
+    /// Removes events of the timeline, the latest first: what follows others goes before them.
     fn remove_events(&mut self, at: &mut HistoryPurge, purge: &mut Purge) -> Result<bool> {
         let limit = self.limit;
         let mut found = Vec::new();
-        if at.events < self.before {
-            let (start, end) = ((self.room, at.events), (self.room, self.before));
-            self.tx.scan_between(&schema::TIMELINE, &start, &end, Direction::Forward, |(_, pos), num| {
-                found.push((pos, num));
-                found.len() < limit
-            })?;
-        }
+        let (start, end) = ((self.room, StreamPos(i64::MIN)), (self.room, at.events));
+        self.tx.scan_between(&schema::TIMELINE, &start, &end, Direction::Backward, |(_, pos), num| {
+            found.push((pos, num));
+            found.len() < limit
+        })?;
         let nums: Vec<EventNum> = found.iter().map(|(_, num)| *num).collect();
         for event in self.tx.events(&nums)? {
             if !self.extremities.contains(&event.num) {
                 self.take_away(&event, purge)?;
             }
-            at.events = StreamPos(event.pos().0.saturating_add(1));
+            at.events = event.pos();
         }
         Ok(found.len() < limit)
     }

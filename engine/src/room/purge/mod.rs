@@ -160,7 +160,7 @@ pub(crate) fn begin_history(tx: &mut Tx, room_id: &str, before: StreamPos) -> Re
         kept: before,
         kept_off_timeline: EventNum(0),
         receipts: StreamPos(i64::MIN),
-        events: StreamPos(i64::MIN),
+        events: before,
         off_timeline: EventNum(0),
     });
     let purge = Purge { work, done: 0, estimate: depth.saturating_sub(first), removed: None };

@@ -76,7 +76,8 @@ fn remove_news(tx: &mut Tx, room: RoomNum, user: UserNum, pos: StreamPos) -> Res
     Ok(())
 }
 
-/// Removes those of `aliases` that are the room's; goes on to the events when none is left.
+/// Removes those of `aliases` that are the room's; when none is left, removes what hangs on the
+/// events, and goes on to these.
 pub(super) fn aliases(tx: &mut Tx, room: RoomNum, room_id: &str, aliases: &[String]) -> Result<PurgeWork> {
     for name in aliases {
         if let Some(found) = tx.alias(name)?.filter(|found| found.room_id == room_id) {
@@ -84,7 +85,11 @@ pub(super) fn aliases(tx: &mut Tx, room: RoomNum, room_id: &str, aliases: &[Stri
         }
     }
     let is_left = !tx.room_aliases(room)?.is_empty();
-    Ok(if is_left { PurgeWork::Aliases } else { PurgeWork::Events(StreamPos(i64::MIN)) })
+    if is_left {
+        return Ok(PurgeWork::Aliases);
+    }
+    remove_indexes(tx, room);
+    Ok(PurgeWork::Events(StreamPos(i64::MIN)))
 }
 
 /// Removes events of the timeline from `from` on.
@@ -142,27 +147,34 @@ fn remove_all<K: Key, V: Value>(tx: &mut Tx, keyspace: &Keyspace<K, V>, room: Ro
     tx.delete_prefix(keyspace, &room);
 }
 
-/// Lists the keyspaces whose keys begin with a room.
+/// Lists the keyspaces whose keys begin with a room: those that hang on events, and those by which events are found.
 macro_rules! of_rooms {
-    ($($name:ident),* $(,)?) => {
+    (on_events: $($on:ident),*; to_events: $($to:ident),*;) => {
         /// Their names, to be compared with the table.
         #[cfg(test)]
-        pub(super) const OF_ROOMS: &[&str] = &[$(stringify!($name)),*];
+        pub(super) const OF_ROOMS: &[&str] = &[$(stringify!($on),)* $(stringify!($to)),*];
 
-        /// Removes everything that is left under the room's number.
-        pub(super) fn rows(tx: &mut Tx, room: RoomNum) {
-            $(remove_all(tx, &schema::$name, room);)*
+        /// Removes what hangs on the room's events.
+        fn remove_indexes(tx: &mut Tx, room: RoomNum) {
+            $(remove_all(tx, &schema::$on, room);)*
         }
 
-        /// Where that was.
+        /// Removes what is left when the events are gone.
+        pub(super) fn rows(tx: &mut Tx, room: RoomNum) {
+            $(remove_all(tx, &schema::$to, room);)*
+        }
+
+        /// Where all that was.
         pub(super) fn ranges(room: RoomNum) -> Vec<RowRange> {
-            vec![$(range(&schema::$name, &room, &behind(room))),*]
+            vec![$(range(&schema::$on, &room, &behind(room)),)* $(range(&schema::$to, &room, &behind(room))),*]
         }
     };
 }
 
 of_rooms! {
-    TIMELINE, ROOM_HEADS, STATE_NODES, MEMBERS, RELATIONS, EARLY_REDACTIONS, RECEIPTS, RECEIPT_STREAM, ROOM_ALIASES,
-    PUBLIC_ROOMS, THREADS, THREAD_STREAM, THREAD_USERS, MEMBER_STREAM, OFF_TIMELINE, HISTORY_STARTS, PURGES,
-    BACKWARD_EXTREMITIES, GAPS, PARTIAL_STATES, STATE_CHANGES, ROOM_SERVERS, SERVER_USERS,
+    on_events:
+        ROOM_HEADS, STATE_NODES, MEMBERS, RELATIONS, EARLY_REDACTIONS, RECEIPTS, RECEIPT_STREAM, ROOM_ALIASES, PUBLIC_ROOMS,
+        THREADS, THREAD_STREAM, THREAD_USERS, MEMBER_STREAM, HISTORY_STARTS, BACKWARD_EXTREMITIES, GAPS, PARTIAL_STATES,
+        STATE_CHANGES, ROOM_SERVERS, SERVER_USERS;
+    to_events: TIMELINE, OFF_TIMELINE, PURGES;
 }

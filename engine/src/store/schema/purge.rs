@@ -63,7 +63,7 @@ pub struct HistoryPurge {
     pub kept_off_timeline: EventNum,
     /// Receipts from here on have not been looked at.
     pub receipts: StreamPos,
-    /// Events of the timeline from here on have not been removed.
+    /// Events of the timeline before this have not been removed.
     pub events: StreamPos,
     /// Events off the timeline from here on have not been removed.
     pub off_timeline: EventNum,
