@@ -29,7 +29,11 @@ pub(super) fn passes() -> Vec<Pass> {
             }
             let seen = row.reader().get(&schema::USER_ROOMS, &(user, room));
             let seen = readable(seen)?.map(|seen| seen.value);
-            let agrees = seen.is_some_and(|seen| seen.membership as u8 == membership && seen.event == event);
+            let outside = readable(row.reader().get(&schema::OUT_OF_BAND, &(user, room)))?;
+            let agrees = match outside {
+                Some(outside) => outside.in_room.is_some_and(|in_room| in_room as u8 == membership),
+                None => seen.is_some_and(|seen| seen.membership as u8 == membership && seen.event == event),
+            };
             if !row.expect(agrees, "the user's row of this room says something else") {
                 // What the current state has was put right with the room's head.
                 row.delete(&schema::MEMBERS, &(room, membership, user));
