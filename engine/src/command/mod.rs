@@ -1,5 +1,6 @@
 //! One file per write: a command is read a snapshot, decide, return one batch.
 
+mod accept_membership;
 mod account_data;
 mod change_account;
 mod change_membership;
@@ -31,6 +32,7 @@ mod upload_cross_signing_keys;
 mod upload_keys;
 mod upload_signatures;
 
+pub use accept_membership::{AcceptMembership, AcceptedMembership};
 pub use account_data::{SetAccountData, SetTag, StoreFilter};
 pub use change_account::{ChangePassword, Deactivate, SetAccount};
 pub use change_membership::{ChangeMembership, MembershipAction};

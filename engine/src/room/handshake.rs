@@ -81,13 +81,13 @@ pub(crate) fn content(
     Ok(content)
 }
 
-/// A membership event that `user_id` could send now, without hashes and signatures.
+/// A membership event that `sender` could send now about `target`, without hashes and signatures.
 ///
 /// Errors: [`Denied::Rule`] when the room's rules would refuse it.
 pub(crate) fn template(
     reader: &Reader,
     room: &RoomCtx,
-    user_id: &str,
+    (sender, target): (&str, &str),
     content: JsonObject,
 ) -> Result<JsonObject> {
     let mut ends = room.head.extremities.clone();
@@ -96,16 +96,16 @@ pub(crate) fn template(
     let prev_events = reader.events(&nums)?;
     let mut auth_events = Vec::new();
     let kind = "m.room.member";
-    for (kind, state_key) in auth::auth_types(room.version, kind, user_id, Some(user_id), &content) {
+    for (kind, state_key) in auth::auth_types(room.version, kind, sender, Some(target), &content) {
         auth_events.extend(room.state(reader, kind, state_key)?);
     }
     let ids = |events: &[Arc<Event>]| events.iter().map(|event| event.event_id.clone()).collect();
     let pdu = Pdu {
         event_id: "$template".into(),
         room_id: room.id.clone(),
-        sender: user_id.into(),
+        sender: sender.into(),
         kind: kind.into(),
-        state_key: Some(user_id.into()),
+        state_key: Some(target.into()),
         content,
         prev_events: ids(&prev_events),
         auth_events: ids(&auth_events),
@@ -125,8 +125,8 @@ pub(crate) fn template(
         "origin_server_ts": pdu.origin_server_ts,
         "prev_events": references(room.version, &prev_events)?,
         "room_id": &*pdu.room_id,
-        "sender": user_id,
-        "state_key": user_id,
+        "sender": sender,
+        "state_key": target,
         "type": kind,
     });
     Ok(template.as_object().cloned().unwrap_or_default())
@@ -177,16 +177,29 @@ pub(crate) fn sign_template(
     if let Some(user) = vouching_user(asked, version, template)? {
         content.insert(AUTHORISING_USER.to_owned(), user.into());
     }
+    let pdu = fill_in(reader, version, template, asked.room_id, (asked.user_id, asked.user_id), content)?;
+    Ok((version, pdu))
+}
+
+/// An event about a membership of `target`, hashed and signed: of the template it has the references and the depth.
+fn fill_in(
+    reader: &Reader,
+    version: &RoomVersion,
+    template: &JsonObject,
+    room_id: &str,
+    (sender, target): (&str, &str),
+    content: JsonObject,
+) -> Result<Pdu> {
     let own_ids = version.event_ids == EventIdFormat::Own;
     let prev_events = read_references(version, template, "prev_events")?;
     if prev_events.is_empty() {
         return Err(Invalid::Template("prev_events").into());
     }
     let builder = EventBuilder {
-        room_id: Some(asked.room_id.into()),
-        sender: asked.user_id.into(),
+        room_id: Some(room_id.into()),
+        sender: sender.into(),
         kind: "m.room.member".into(),
-        state_key: Some(asked.user_id.into()),
+        state_key: Some(target.into()),
         content,
         redacts: None,
         prev_events,
@@ -196,8 +209,20 @@ pub(crate) fn sign_template(
         event_id_localpart: own_ids.then(|| reader.random_text(EVENT_LOCALPART_CHARS)),
     };
     let shared = &reader.shared;
-    let pdu = builder.build(version, &shared.server_name, &shared.key_pair).map_err(Invalid::Event)?;
-    Ok((version, pdu))
+    Ok(builder.build(version, &shared.server_name, &shared.key_pair).map_err(Invalid::Event)?)
+}
+
+/// An invite of our user for one of another server, which has to sign it before it comes into the room.
+///
+/// Errors: [`Denied::Rule`] when the room's rules would refuse it; [`Invalid::Event`].
+pub(crate) fn invite(
+    reader: &Reader,
+    room: &RoomCtx,
+    (sender, target): (&str, &str),
+    content: JsonObject,
+) -> Result<Pdu> {
+    let template = template(reader, room, (sender, target), content.clone())?;
+    fill_in(reader, room.version, &template, &room.id, (sender, target), content)
 }
 
 /// The checks that a server MUST make before it signs. Specification: `GET /make_join/{roomId}/{userId}`.

@@ -27,9 +27,9 @@ use crate::{
 /// How many events of a room's state another server may show with an invite: some seven are usual.
 const ROOM_STATE_EVENTS_MAX: usize = 50;
 
-/// What is kept of them, in bytes: twice the largest event, and far more than names and topics need. What does not fit is
-/// left out.
-const STRIPPED_STATE_BYTES_MAX: usize = 128 << 10;
+/// What is kept of them, in bytes: many times what names, topics and pictures need. Together with the membership event of
+/// at most 64 KiB it fits into one row of every store. What does not fit is left out.
+const STRIPPED_STATE_BYTES_MAX: usize = 24 << 10;
 
 /// What is learnt of a local user's membership.
 pub(crate) struct Notice<'a> {

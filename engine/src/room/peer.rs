@@ -82,6 +82,11 @@ impl<'r> Peer<'r> {
         }
     }
 
+    /// Whether the event lets a user of the peer into the room.
+    pub fn is_own_join(&self, event: &Event) -> Result<bool, StorageError> {
+        Ok(self.own_membership(event)? == Some(Presence::Joined))
+    }
+
     /// The event as the peer may have it: as it is stored, or redacted.
     pub fn pdu(&mut self, event: &Event) -> Result<Bytes> {
         if self.may_see(event)? {

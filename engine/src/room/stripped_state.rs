@@ -21,6 +21,15 @@ const KINDS: [&str; 7] = [
     "m.room.encryption",
 ];
 
+/// The events that tell what room it is, as other servers get them with an invite or after a knock.
+pub(crate) fn identifying_state(reader: &Reader, room: &RoomCtx) -> Result<Vec<Arc<Event>>, StorageError> {
+    let mut events = Vec::with_capacity(KINDS.len());
+    for kind in KINDS {
+        events.extend(room.state(reader, kind, "")?);
+    }
+    Ok(events)
+}
+
 /// The stripped state that goes with `member`, an invite or a knock, as a JSON array: what identifies the room, who
 /// invites, and the membership event itself.
 pub(crate) fn stripped_state(
@@ -29,10 +38,8 @@ pub(crate) fn stripped_state(
     member: &Arc<Event>,
 ) -> Result<Vec<u8>, StorageError> {
     let mut out = Vec::with_capacity(1024);
-    for kind in KINDS {
-        if let Some(event) = room.state(reader, kind, "")? {
-            write_stripped(&mut out, room, &event)?;
-        }
+    for event in identifying_state(reader, room)? {
+        write_stripped(&mut out, room, &event)?;
     }
     let pdu = member.pdu()?;
     if pdu.state_key.as_deref() != Some(&*pdu.sender)

@@ -51,7 +51,7 @@ impl View for MakeMembership {
             handshake::check_version(room.version, &self.versions)?;
         }
         let content = handshake::content(reader, &room, &self.user_id, self.handshake)?;
-        let event = handshake::template(reader, &room, &self.user_id, content)?;
+        let event = handshake::template(reader, &room, (&self.user_id, &self.user_id), content)?;
         Ok(MembershipTemplate { room_version: room.version.id, event })
     }
 }

@@ -13,10 +13,10 @@ use crate::{
             bool_member, events_member, item, member, number_member, object_member, plain_event_item,
             raw_member, string_member,
         },
-        num::{NodeId, RoomNum, StreamPos, UserNum},
+        num::{RoomNum, StreamPos, UserNum},
     },
     error::{Error, Result},
-    room::{Event, gap, receipts, typing, unread},
+    room::{Event, gap, heroes::heroes, receipts, typing, unread},
     store::{
         Direction, Positioned, Reader, StorageError, schema,
         schema::{Membership, OutOfBand, UserRoom},
@@ -30,9 +30,6 @@ use crate::{
 
 /// Events of a timeline when the filter names no limit, as other servers do.
 const TIMELINE_LIMIT_DEFAULT: usize = 10;
-/// Users that a room is named after when it has no name (specification: `m.heroes`).
-const HEROES_MAX: usize = 5;
-
 /// A room's timeline in a sync.
 struct Timeline {
     events: Vec<Arc<Event>>,
@@ -412,7 +409,7 @@ fn write_unread(request: &Request<'_>, out: &mut Vec<u8>, room: RoomNum) -> Resu
 fn write_summary(request: &Request<'_>, out: &mut Vec<u8>, room: RoomNum) -> Result<()> {
     let reader = request.reader;
     let Some(head) = reader.get(&schema::ROOM_HEADS, &room)? else { return Ok(()) };
-    let heroes = heroes(request, room, head.state)?;
+    let heroes = heroes(reader, room, head.state, request.user)?;
     object_member(out, "summary", |out| {
         if let Some(heroes) = heroes {
             member(out, "m.heroes");
@@ -427,47 +424,4 @@ fn write_summary(request: &Request<'_>, out: &mut Vec<u8>, room: RoomNum) -> Res
         number_member(out, "m.invited_member_count", head.invited);
         Ok(())
     })
-}
-
-/// Up to five others of the room, joined before invited before gone; `None` when the room has a name of its own.
-fn heroes(request: &Request<'_>, room: RoomNum, current: NodeId) -> Result<Option<Vec<UserNum>>> {
-    let reader = request.reader;
-    for kind in ["m.room.name", "m.room.canonical_alias"] {
-        if let Some(event) = reader.state_event(room, current, kind, "")? {
-            let key = if kind == "m.room.name" { "name" } else { "alias" };
-            if event
-                .pdu()?
-                .content
-                .get(key)
-                .and_then(|name| name.as_str())
-                .is_some_and(|name| !name.is_empty())
-            {
-                return Ok(None);
-            }
-        }
-    }
-    let mut heroes = first_members(request, room, &[Membership::Join, Membership::Invite])?;
-    if heroes.is_empty() {
-        heroes = first_members(request, room, &[Membership::Leave, Membership::Ban])?;
-    }
-    Ok(Some(heroes))
-}
-
-fn first_members(
-    request: &Request<'_>,
-    room: RoomNum,
-    memberships: &[Membership],
-) -> Result<Vec<UserNum>, StorageError> {
-    let mut users = Vec::new();
-    for membership in memberships {
-        let prefix = (room, *membership as u8);
-        request.reader.scan(&schema::MEMBERS, &prefix, Direction::Forward, |(_, _, user), _| {
-            if user != request.user {
-                users.push(user);
-            }
-            users.len() < HEROES_MAX
-        })?;
-    }
-    users.truncate(HEROES_MAX);
-    Ok(users)
 }

@@ -434,3 +434,34 @@ fn a_redacted_copy_keeps_its_id_and_signatures() {
     let object: JsonObject = serde_json::from_slice(&pdu).unwrap();
     assert_eq!(redact(version, &object), object);
 }
+
+#[test]
+fn an_invite_for_a_user_of_another_server_waits_for_its_signature() {
+    let world = world("shared");
+    world.state(ROOM, ALICE, "m.room.name", "", json!({"name": "Come in"}));
+    let invite = |sender: &str, target: &str| MakeInvite {
+        room_id: ROOM.into(),
+        sender: sender.into(),
+        target: target.into(),
+        reason: Some("please".into()),
+    };
+    let made = ask(&world, &invite(ALICE, BOB));
+    let pdu = Pdu::parse(made.event.version, &made.event.json).unwrap();
+    assert!(pdu.is_state("m.room.member", BOB));
+    assert_eq!((&*pdu.sender, pdu.membership()), (ALICE, Some("invite")));
+    let kinds: Vec<Value> = made
+        .room_state
+        .iter()
+        .map(|event| serde_json::from_slice::<Value>(event).unwrap()["type"].clone())
+        .collect();
+    assert_eq!(kinds, ["m.room.create", "m.room.name", "m.room.join_rules", "m.room.member"]);
+    // It is not in the room before the other server has signed it.
+    let event_id = made.event.event_id.to_string();
+    assert!(world.ask(|reader| Ok(reader.event_num(&event_id)?)).is_none());
+    let refused = |sender: &str, target: &str| world.engine.read(&invite(sender, target)).err();
+    assert!(matches!(refused(BOB, DAVE), Some(Error::Denied(Denied::OtherServer))));
+    assert!(rule(refused("@eve:here.example", DAVE)), "not in the room");
+    world.join(ROOM, BOB);
+    assert!(rule(refused(ALICE, BOB)), "in the room already");
+    assert!(matches!(refused(ALICE, "nobody"), Some(Error::Invalid(Invalid::Identifier { .. }))));
+}

@@ -1,0 +1,374 @@
+//! Whole handshakes between two servers: one in the room, and one whose user comes, asks, or goes.
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{
+    Error, What,
+    command::{EnterRoom, StoreOutliers, StoreServerKeys},
+    core::{
+        checked::PduCheck,
+        event::{JsonObject, Pdu},
+        version::{ROOM_VERSIONS, RoomVersion},
+    },
+    fixture::World,
+    remote::ServerKey,
+    view::{
+        CheckPdus,
+        federation::{
+            CountersignJoin, JoinAnswer, JoinState, MakeMembership, PduList, Pdus, ServersInRoom,
+            SignTemplate, SignedEvent, StateAt,
+        },
+    },
+};
+
+const ROOM: &str = "!room:here.example";
+const SPACE: &str = "!space:here.example";
+const ALICE: &str = "@alice:here.example";
+const BOB: &str = "@bob:there.example";
+const CAROL: &str = "@carol:there.example";
+const THERE: &str = "there.example";
+
+fn know(world: &World, other: &World) {
+    let key = other.engine.key_pair();
+    let keys = vec![ServerKey {
+        key_id: key.key_id().to_owned(),
+        public_key: key.public_key().to_vec(),
+        valid_until_ts: u64::MAX,
+        is_old: false,
+    }];
+    let server_name = other.engine.server_name().to_owned();
+    assert!(world.engine.write(StoreServerKeys { server_name, keys }).wait().unwrap().is_empty());
+}
+
+/// A server with a room, and one without; they know each other's keys.
+fn worlds() -> (World, World) {
+    let (here, there) = (World::new(), World::named(THERE));
+    know(&here, &there);
+    know(&there, &here);
+    here.room(ROOM, ALICE, Some("shared"));
+    (here, there)
+}
+
+fn make(here: &World, there: &World, handshake: Handshake, user: &str) -> crate::Result<SignedEvent> {
+    let made = here.engine.read(&MakeMembership {
+        room_id: ROOM.into(),
+        user_id: user.into(),
+        handshake,
+        versions: ROOM_VERSIONS.iter().map(|version| version.id.to_owned()).collect(),
+        server: THERE.into(),
+    })?;
+    there.engine.read(&SignTemplate {
+        room_id: ROOM,
+        user_id: user,
+        handshake,
+        resident: "here.example",
+        room_version: Some(made.room_version),
+        template: &made.event,
+        reason: None,
+    })
+}
+
+fn check(world: &World, version: &'static RoomVersion, pdus: &[Bytes]) -> Vec<Arc<CheckedPdu>> {
+    let checks = world.engine.read(&CheckPdus { version, pdus }).unwrap();
+    checks
+        .into_iter()
+        .map(|check| match check {
+            PduCheck::Ready(pdu) => pdu,
+            other => panic!("{other:?}"),
+        })
+        .collect()
+}
+
+fn accept(here: &World, handshake: Handshake, event: &SignedEvent) -> crate::Result<AcceptedMembership> {
+    let json = match handshake {
+        Handshake::Join => here.engine.read(&CountersignJoin {
+            room_id: ROOM,
+            event_id: &event.event_id,
+            pdu: &event.json,
+            server: THERE,
+        })?,
+        Handshake::Knock | Handshake::Leave => event.json.clone(),
+    };
+    let event_id = event.event_id.to_string();
+    let event = check(here, event.version, &[json]).remove(0);
+    let command = AcceptMembership { room_id: ROOM.into(), event_id, handshake, event, server: THERE.into() };
+    here.engine.write(command).wait()
+}
+
+fn accepted(here: &World, handshake: Handshake, event: &SignedEvent) -> (Bytes, Vec<Bytes>) {
+    match accept(here, handshake, event).unwrap() {
+        AcceptedMembership::Accepted { event, room_state } => (event, room_state),
+        AcceptedMembership::Waiting(missing) => panic!("{missing:?}"),
+    }
+}
+
+fn pdus(world: &World, list: &PduList) -> Vec<Bytes> {
+    let (mut pdus, mut from) = (Vec::new(), Some(0));
+    while let Some(start) = from {
+        let piece = world.engine.read(&Pdus { list, from: start }).unwrap();
+        pdus.extend(piece.items);
+        from = piece.next;
+    }
+    pdus
+}
+
+fn answer(here: &World, event: &SignedEvent, omit_members: bool) -> JoinAnswer {
+    let (room_id, event_id) = (ROOM.into(), event.event_id.to_string());
+    here.engine.read(&JoinState { room_id, event_id, server: THERE.into(), omit_members }).unwrap()
+}
+
+fn types(pdus: &[Bytes]) -> Vec<(String, String)> {
+    let mut types: Vec<_> = pdus
+        .iter()
+        .map(|pdu| {
+            let pdu: Value = serde_json::from_slice(pdu).unwrap();
+            let text = |name: &str| pdu[name].as_str().unwrap().to_owned();
+            (text("type"), text("state_key"))
+        })
+        .collect();
+    types.sort();
+    types
+}
+
+/// The joining server takes in what it was answered with.
+fn enter(here: &World, there: &World, event: &SignedEvent, join: Bytes, omit_members: bool) {
+    let answer = answer(here, event, omit_members);
+    let (state, chain) = (pdus(here, &answer.state), pdus(here, &answer.auth_chain));
+    let state = check(there, event.version, &state);
+    let mut outliers = check(there, event.version, &chain);
+    outliers.extend(state.iter().cloned());
+    let store = StoreOutliers { room_id: ROOM.into(), version: event.version, pdus: outliers };
+    let stored = there.engine.write(store).wait().unwrap();
+    assert!(stored.missing.is_nothing(), "{:?}", stored.missing);
+    let command = EnterRoom {
+        room_id: ROOM.into(),
+        version: event.version,
+        join: check(there, event.version, &[join]).remove(0),
+        state: state.iter().map(|pdu| pdu.pdu().event_id.clone()).collect(),
+        partial: answer.members_omitted,
+    };
+    let (outcome, missing) = there.engine.write(command).wait().unwrap();
+    assert_eq!(outcome, Outcome::Accepted, "{missing:?}");
+}
+
+fn servers(world: &World) -> Vec<(String, u64)> {
+    let servers = world.engine.read(&ServersInRoom { room_id: ROOM.into() }).unwrap();
+    let mut servers: Vec<_> = servers.into_iter().map(|(name, joined)| (name.to_string(), joined)).collect();
+    servers.sort();
+    servers
+}
+
+fn is_clean(world: &World) {
+    let report = world.engine.read(&crate::check::Check { progress: &|_, _| {} }).unwrap();
+    assert!(report.findings.is_empty(), "{:?}", report.findings);
+}
+
+#[test]
+fn a_join_from_asking_to_being_in_the_room() {
+    let (here, there) = worlds();
+    here.state(ROOM, ALICE, "m.room.topic", "", json!({"topic": "talk"}));
+    let last = here.message(ROOM, ALICE, "before");
+    let event = make(&here, &there, Handshake::Join, BOB).unwrap();
+    let (join, _) = accepted(&here, Handshake::Join, &event);
+    assert_eq!(join, event.json);
+    assert_eq!(servers(&here), [("here.example".to_owned(), 1), (THERE.to_owned(), 1)]);
+    // Submitted again, as when the answer was lost: the same answer.
+    assert_eq!(accepted(&here, Handshake::Join, &event).0, join);
+    let told = answer(&here, &event, false);
+    assert!(!told.members_omitted);
+    assert_eq!(told.servers_in_room, [Arc::from("here.example")]);
+    assert_eq!(answer(&here, &event, false), told);
+    enter(&here, &there, &event, join, false);
+    assert_eq!(servers(&there), servers(&here));
+    is_clean(&here);
+    // The state is what `/state` says, too, and the joined server may ask for it now.
+    let at = StateAt { room_id: ROOM.into(), event_id: event.event_id.to_string(), server: THERE.into() };
+    assert_eq!(here.engine.read(&at).unwrap().state, told.state);
+    let view = StateAt { event_id: last, ..at };
+    assert!(here.engine.read(&view).is_ok());
+}
+
+#[test]
+fn members_are_left_out_for_a_server_that_can_do_without() {
+    let (here, there) = worlds();
+    for n in 0..20 {
+        here.join(ROOM, &format!("@user{n}:here.example"));
+    }
+    let event = make(&here, &there, Handshake::Join, BOB).unwrap();
+    let (join, _) = accepted(&here, Handshake::Join, &event);
+    let whole = answer(&here, &event, false);
+    let members = |answer: &JoinAnswer| {
+        types(&pdus(&here, &answer.state)).into_iter().filter(|(kind, _)| kind == "m.room.member").count()
+    };
+    assert_eq!(members(&whole), 21);
+    let told = answer(&here, &event, true);
+    assert!(told.members_omitted);
+    // Without a name, five are needed to call the room after.
+    assert_eq!(members(&told), 5);
+    assert_eq!(told.servers_in_room, [Arc::from("here.example")]);
+    // Nothing is told twice, and what allows the rest is there.
+    let state = pdus(&here, &told.state);
+    let chain = pdus(&here, &told.auth_chain);
+    assert!(chain.iter().all(|pdu| !state.contains(pdu)));
+    enter(&here, &there, &event, join, true);
+    // With a name none is.
+    here.state(ROOM, ALICE, "m.room.name", "", json!({"name": "big"}));
+    here.leave(ROOM, BOB);
+    let again = make(&here, &there, Handshake::Join, CAROL).unwrap();
+    accepted(&here, Handshake::Join, &again);
+    assert_eq!(members(&answer(&here, &again, true)), 0);
+}
+
+#[test]
+fn the_joining_users_invite_is_among_what_is_not_left_out() {
+    let (here, there) = worlds();
+    here.state(ROOM, ALICE, "m.room.name", "", json!({"name": "named"}));
+    here.state(ROOM, ALICE, "m.room.join_rules", "", json!({"join_rule": "invite"}));
+    here.member(ROOM, ALICE, BOB, "invite").unwrap();
+    let event = make(&here, &there, Handshake::Join, BOB).unwrap();
+    let (join, _) = accepted(&here, Handshake::Join, &event);
+    let told = answer(&here, &event, true);
+    let members: Vec<_> = types(&pdus(&here, &told.state))
+        .into_iter()
+        .filter(|(kind, _)| kind == "m.room.member")
+        .map(|(_, user)| user)
+        .collect();
+    assert_eq!(members, [BOB]);
+    enter(&here, &there, &event, join, true);
+}
+
+#[test]
+fn a_restricted_join_carries_both_signatures() {
+    let (here, there) = worlds();
+    here.room(SPACE, ALICE, None);
+    let allow = json!([{"type": "m.room_membership", "room_id": SPACE}]);
+    here.state(ROOM, ALICE, "m.room.join_rules", "", json!({"join_rule": "restricted", "allow": allow}));
+    here.join(SPACE, BOB);
+    let event = make(&here, &there, Handshake::Join, BOB).unwrap();
+    // Without our signature the event does not pass the door.
+    let checks =
+        here.engine.read(&CheckPdus { version: event.version, pdus: &[event.json.clone()] }).unwrap();
+    assert!(matches!(checks[..], [PduCheck::Refused { .. }]));
+    let (join, _) = accepted(&here, Handshake::Join, &event);
+    let pdu = Pdu::parse(event.version, &join).unwrap();
+    let mut signed_by: Vec<_> = pdu.signatures().unwrap().into_iter().map(|one| one.server).collect();
+    signed_by.sort();
+    assert_eq!(signed_by, ["here.example", THERE]);
+    enter(&here, &there, &event, join, false);
+}
+
+#[test]
+fn a_knock_is_answered_with_what_tells_the_room() {
+    let (here, there) = worlds();
+    here.state(ROOM, ALICE, "m.room.join_rules", "", json!({"join_rule": "knock"}));
+    here.state(ROOM, ALICE, "m.room.name", "", json!({"name": "Knock here"}));
+    here.state(ROOM, ALICE, "org.example.secret", "", json!({"secret": true}));
+    let event = make(&here, &there, Handshake::Knock, BOB).unwrap();
+    let (_, room_state) = accepted(&here, Handshake::Knock, &event);
+    let kinds: Vec<_> = types(&room_state).into_iter().map(|(kind, _)| kind).collect();
+    assert_eq!(kinds, ["m.room.create", "m.room.join_rules", "m.room.name"]);
+    // Knocking lets nobody look further in.
+    let (room_id, event_id) = (ROOM.to_owned(), event.event_id.to_string());
+    let at = StateAt { room_id, event_id, server: THERE.into() };
+    assert!(matches!(here.engine.read(&at), Err(Error::Denied(Denied::NotInRoom))));
+    // Taken back.
+    let leave = make(&here, &there, Handshake::Leave, BOB).unwrap();
+    accepted(&here, Handshake::Leave, &leave);
+    assert!(make(&here, &there, Handshake::Leave, BOB).is_err());
+    is_clean(&here);
+}
+
+#[test]
+fn an_invite_is_declined_by_the_invited_server() {
+    let (here, there) = worlds();
+    here.state(ROOM, ALICE, "m.room.join_rules", "", json!({"join_rule": "invite"}));
+    here.member(ROOM, ALICE, BOB, "invite").unwrap();
+    let leave = make(&here, &there, Handshake::Leave, BOB).unwrap();
+    accepted(&here, Handshake::Leave, &leave);
+    assert!(make(&here, &there, Handshake::Join, BOB).is_err());
+    is_clean(&here);
+}
+
+#[test]
+fn what_is_submitted_must_be_what_the_endpoint_is_for() {
+    let (here, there) = worlds();
+    here.member(ROOM, ALICE, BOB, "invite").unwrap();
+    let join = make(&here, &there, Handshake::Join, BOB).unwrap();
+    let leave = make(&here, &there, Handshake::Leave, BOB).unwrap();
+    let submit = |event: &SignedEvent| AcceptMembership {
+        room_id: ROOM.into(),
+        event_id: event.event_id.to_string(),
+        handshake: Handshake::Join,
+        event: check(&here, event.version, &[event.json.clone()]).remove(0),
+        server: THERE.into(),
+    };
+    let refused = |command: AcceptMembership| here.engine.write(command).wait().unwrap_err();
+    let invalid =
+        |command| matches!(refused(command), Error::Invalid(Invalid::Parameter { what: "event", .. }));
+    assert!(invalid(submit(&leave)));
+    assert!(invalid(AcceptMembership { handshake: Handshake::Leave, ..submit(&join) }));
+    assert!(invalid(AcceptMembership { event_id: leave.event_id.to_string(), ..submit(&join) }));
+    assert!(invalid(AcceptMembership { server: "third.example".into(), ..submit(&join) }));
+    here.room(SPACE, ALICE, None);
+    assert!(invalid(AcceptMembership { room_id: SPACE.into(), ..submit(&join) }));
+    let unknown = AcceptMembership { room_id: "!unknown:here.example".into(), ..submit(&join) };
+    assert!(matches!(refused(unknown), Error::NotFound(What::Room)));
+    // Nothing of all that came in.
+    assert_eq!(servers(&here), [("here.example".to_owned(), 1)]);
+    // A ban that came after the template.
+    here.member(ROOM, ALICE, BOB, "ban").unwrap();
+    assert!(matches!(refused(submit(&join)), Error::Denied(Denied::Rule { .. })));
+    let acl = json!({"allow": ["*"], "deny": [THERE]});
+    here.state(ROOM, ALICE, "m.room.server_acl", "", acl);
+    assert!(matches!(refused(submit(&join)), Error::Denied(Denied::ServerAcl)));
+    is_clean(&here);
+}
+
+#[test]
+fn a_join_that_follows_what_is_not_here_waits() {
+    let (here, there) = worlds();
+    let made = make(&here, &there, Handshake::Join, BOB).unwrap();
+    let mut template: JsonObject = serde_json::from_slice(&made.json).unwrap();
+    template.insert("prev_events".to_owned(), json!(["$elsewhere"]));
+    let event = there
+        .engine
+        .read(&SignTemplate {
+            room_id: ROOM,
+            user_id: BOB,
+            handshake: Handshake::Join,
+            resident: "here.example",
+            room_version: Some("10"),
+            template: &template,
+            reason: None,
+        })
+        .unwrap();
+    match accept(&here, Handshake::Join, &event).unwrap() {
+        AcceptedMembership::Waiting(missing) => assert_eq!(missing.prev_events, [Arc::from("$elsewhere")]),
+        AcceptedMembership::Accepted { .. } => panic!("it follows nothing that is here"),
+    }
+    assert_eq!(servers(&here), [("here.example".to_owned(), 1)]);
+}
+
+#[test]
+fn the_state_of_a_join_is_for_the_server_that_joined() {
+    let (here, there) = worlds();
+    let event = make(&here, &there, Handshake::Join, BOB).unwrap();
+    let ask = |event_id: &str, server: &str| {
+        let view = JoinState {
+            room_id: ROOM.into(),
+            event_id: event_id.into(),
+            server: server.into(),
+            omit_members: false,
+        };
+        here.engine.read(&view)
+    };
+    assert!(matches!(ask(&event.event_id, THERE), Err(Error::Denied(Denied::NotInRoom))));
+    accepted(&here, Handshake::Join, &event);
+    assert!(ask(&event.event_id, THERE).is_ok());
+    assert!(matches!(ask(&event.event_id, "third.example"), Err(Error::Denied(Denied::NotInRoom))));
+    let other = here.join(ROOM, "@dave:third.example");
+    assert!(matches!(ask(&other, THERE), Err(Error::NotFound(What::Event))));
+    let message = here.message(ROOM, BOB, "not a join");
+    assert!(matches!(ask(&message, THERE), Err(Error::NotFound(What::Event))));
+}

@@ -1,0 +1,56 @@
+//! The inviting side of `PUT /invite`: an event of our user that another server is to sign.
+//!
+//! Specification: server-server API, "Inviting to a room".
+
+use bytes::Bytes;
+
+use super::SignedEvent;
+use crate::{
+    error::Result,
+    room::{RoomCtx, handshake, membership, stripped_state::identifying_state},
+    store::{Reader, schema::Membership},
+    view::View,
+};
+
+/// An invite for a user of another server. Signed by that one ([`super::TakeSignature`]) it comes into the room as any event
+/// of another server does.
+pub struct MakeInvite {
+    /// The room's id.
+    pub room_id: String,
+    /// Our user, who invites.
+    pub sender: String,
+    /// Who is invited.
+    pub target: String,
+    /// Why, for others to read.
+    pub reason: Option<String>,
+}
+
+/// An invite that is not in the room yet.
+#[derive(Clone, Debug)]
+pub struct Invite {
+    /// The event.
+    pub event: SignedEvent,
+    /// `invite_room_state`: the events that tell what room it is, and who invites.
+    pub room_state: Vec<Bytes>,
+}
+
+impl View for MakeInvite {
+    /// Errors: [`crate::What::Room`] not found; [`crate::Denied::OtherServer`] for a sender who is not ours;
+    /// [`crate::Denied::Rule`] when the room's rules would refuse it; [`crate::Invalid::Identifier`];
+    /// [`crate::Invalid::Event`].
+    type Output = Invite;
+
+    fn read(&self, reader: &Reader) -> Result<Invite> {
+        membership::check_user_id("user_id", &self.target)?;
+        membership::check_local(reader, &self.sender)?;
+        let room = RoomCtx::load(reader, &self.room_id)?;
+        let content = membership::content(reader, &self.target, Membership::Invite, self.reason.as_deref())?;
+        let pdu = handshake::invite(reader, &room, (&self.sender, &self.target), content)?;
+        let sender = room.state(reader, "m.room.member", &self.sender)?;
+        let room_state = identifying_state(reader, &room)?.into_iter().chain(sender);
+        Ok(Invite {
+            event: SignedEvent { version: room.version, event_id: pdu.event_id, json: pdu.json },
+            room_state: room_state.map(|event| event.json.clone()).collect(),
+        })
+    }
+}
