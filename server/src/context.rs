@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
 
-use warren_engine::command::{EndOlderTokens, MakeFirstToken};
+use warren_engine::command::{EndOlderTokens, MakeFirstToken, PruneProgress};
 use warren_engine::view::{FirstToken, SessionOfToken};
 use warren_engine::{Engine, Options};
 
@@ -32,6 +32,8 @@ pub struct Context {
     /// Nonces of shared-secret registrations under way.
     pub nonces: Nonces,
     pub media: Media,
+    /// How far old rows have been removed.
+    pub pruning: Arc<PruneProgress>,
     /// The certificate of the https listeners, if there are any.
     pub certificate: Option<Arc<Certificate>>,
     /// Cancelled when the server is told to stop. Whoever waits long (`/sync`) also awaits
@@ -49,6 +51,12 @@ pub const STORE_FOLDER: &str = "store";
 
 /// Opens the engine on the embedded store. Errors: a sentence about why it cannot be opened.
 pub fn open_engine(config: &Config) -> Result<Engine, String> {
+    let folder = config.data_dir.join(STORE_FOLDER);
+    open_store(config).map_err(|error| format!("cannot open the database in {}: {error}", folder.display()))
+}
+
+/// Opens the database of the configuration. Errors: those of [`Engine::open_embedded`].
+pub fn open_store(config: &Config) -> warren_engine::Result<Engine> {
     let mut options = Options::new(config.server_name.as_str());
     options.durability = match config.durability {
         Durability::Commit => warren_engine::Durability::Commit,
@@ -57,7 +65,6 @@ pub fn open_engine(config: &Config) -> Result<Engine, String> {
     options.cache_bytes = (config.memory_budget_bytes * ENGINE_CACHES_PERCENT / 100) as usize;
     let folder = config.data_dir.join(STORE_FOLDER);
     Engine::open_embedded(&folder, config.memory_budget_bytes as usize, options)
-        .map_err(|error| format!("cannot open the database in {}: {error}", folder.display()))
 }
 
 /// Files that the configuration names must be there from the start, not only when they are first needed.
@@ -86,6 +93,7 @@ impl Context {
             shutdown: CancellationToken::new(),
             started: Instant::now(),
             engine,
+            pruning: Arc::default(),
             media: Media::open(&config)?,
             config,
         })

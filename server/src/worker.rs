@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::{debug, info, warn};
-use warren_engine::command::{EndPresence, EndTyping};
+use warren_engine::command::{EndPresence, EndTyping, Prune};
+
+use warren_engine::view::StoredFiles;
 
 use crate::context::Context;
 use crate::http::ApiError;
@@ -27,6 +29,8 @@ pub const WORKERS: &[Worker] = &[
         every: Duration::from_secs(2),
         round: |ctx| drop(ctx.engine.write(EndPresence)),
     },
+    Worker { name: "pruning", every: Duration::from_secs(5), round: prune },
+    Worker { name: "media sweep", every: Duration::from_secs(24 * 60 * 60), round: sweep_media },
     Worker { name: "metrics", every: Duration::from_secs(5), round: |ctx| ctx.metrics.upkeep() },
 ];
 
@@ -46,6 +50,18 @@ pub fn start(ctx: &Arc<Context>) {
             }
         }));
     }
+}
+
+fn prune(ctx: &Context) {
+    drop(ctx.engine.write(Prune { progress: ctx.pruning.clone() }));
+}
+
+/// The first time when the server starts. Other requests go to other threads meanwhile.
+fn sweep_media(ctx: &Context) {
+    tokio::task::block_in_place(|| match ctx.engine.read(&StoredFiles) {
+        Ok(files) => ctx.media.sweep(files),
+        Err(error) => warn!(%error, "it cannot be told which media are in use; none are swept"),
+    });
 }
 
 fn reload_certificate(ctx: &Context) {

@@ -7,6 +7,7 @@ pub mod history;
 pub mod idle_sync;
 pub mod initial_sync;
 pub mod large_room;
+pub mod receive;
 pub mod rooms;
 pub mod sends;
 pub mod start;
@@ -48,6 +49,8 @@ pub enum Family {
     Start,
     /// What the server syncs to disk before it acknowledges.
     Syncs,
+    /// Events of other servers, on an engine in this process.
+    Receive,
 }
 
 /// Which way a figure is good.
@@ -147,7 +150,7 @@ impl Measure {
 
 impl Family {
     /// In the order of running: what needs a fresh and quiet machine first, the long load last.
-    pub const ALL: [Family; 12] = [
+    pub const ALL: [Family; 13] = [
         Family::Footprint,
         Family::Sends,
         Family::SharedRooms,
@@ -160,6 +163,7 @@ impl Family {
         Family::IdleSync,
         Family::Syncs,
         Family::Start,
+        Family::Receive,
     ];
 
     /// Takes the family's measures; the figures taken before a failure stay in the context.
@@ -177,12 +181,13 @@ impl Family {
             Family::IdleSync => idle_sync::run(ctx).await,
             Family::Start => start::run(ctx).await,
             Family::Syncs => syncs::run(ctx).await,
+            Family::Receive => receive::run(ctx).await,
         }
     }
 
     /// Whether a slow peer takes it too; the others have no published figure and would take it hours.
     pub fn for_slow_peers(self) -> bool {
-        !matches!(self, Family::IdleSync | Family::Start | Family::Syncs)
+        !matches!(self, Family::IdleSync | Family::Start | Family::Syncs | Family::Receive)
     }
 }
 

@@ -26,6 +26,8 @@ pub const ACCOUNT_DATA_TYPE: &str = "m.push_rules";
 
 /// How many bytes compiled rules may take together: rules of their own for some thousand active users.
 const COMPILED_BYTES_MAX: usize = 8 << 20;
+/// The most bytes of a user's rules: room for as many rules as there may be with an id, a pattern and a sound each.
+const RULESET_BYTES_MAX: usize = 512 << 10;
 /// What one user's entry costs besides the rules; those who share the default rules cost only this.
 const ENTRY_BYTES: usize = 128;
 /// What compiled rules cost for each byte of their JSON, about.
@@ -150,10 +152,13 @@ fn default_rules(memo: &Memo, user_id: &str) -> Result<Arc<CompiledRules>, Stora
 
 /// Stores the user's rules and tells their devices.
 ///
-/// Errors: [`Invalid::PushRules`] for rules over the limits of [`crate::core::push_rules`].
+/// Errors: [`Invalid::PushRules`] for rules over the limits of [`crate::core::push_rules`], [`Invalid::TooLarge`].
 pub(crate) fn store(tx: &mut Tx, user: UserNum, ruleset: Ruleset) -> Result<()> {
     let user_id = tx.user_id(user)?;
     CompiledRules::compile(&ruleset, &user_id).map_err(Invalid::PushRules)?;
     let content = json!({ "global": ruleset_json(&ruleset) }).to_string();
+    if content.len() > RULESET_BYTES_MAX {
+        return Err(Invalid::TooLarge { what: "bytes of push rules", max: RULESET_BYTES_MAX }.into());
+    }
     Ok(account_data::set(tx, user, None, ACCOUNT_DATA_TYPE, &content.into())?)
 }

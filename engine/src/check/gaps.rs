@@ -1,6 +1,9 @@
 //! Gaps, partial states, purges: what a room lacks is noted where it lacks it.
 
-use super::pass::{Pass, Row, readable};
+use super::{
+    pass::{Pass, Row, readable},
+    snapshots::is_whole,
+};
 use crate::{
     core::{
         event::Pdu,
@@ -54,6 +57,11 @@ pub(super) fn passes() -> Vec<Pass> {
             {
                 row.delete(&schema::PARTIAL_STATES, &(room, pos));
             }
+            Ok(())
+        }),
+        Pass::over(&schema::STATE_CHANGES, |row, (room, _), snapshot| {
+            let is_whole = row.is_going(room) || is_whole(row, room, snapshot)?;
+            row.expect(is_whole, "the state is not whole");
             Ok(())
         }),
         Pass::over(&schema::HISTORY_STARTS, |row, room, _| {

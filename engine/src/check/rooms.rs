@@ -16,10 +16,12 @@ use crate::{
 };
 
 mod members;
+mod servers;
 
 pub(super) fn passes() -> Vec<Pass> {
     let mut passes = vec![Pass::over(&schema::ROOM_HEADS, head).finish(missing_heads)];
     passes.extend(members::passes());
+    passes.extend(servers::passes());
     passes
 }
 

@@ -5,7 +5,7 @@ use crate::{
     command::{Command, Lanes},
     core::num::StreamPos,
     error::Result,
-    room::purge::{self, PurgeProgress},
+    room::purge::{self, PurgeProgress, REMOVED_PER_STEP},
     store::Tx,
 };
 
@@ -67,13 +67,15 @@ impl Command for PurgeHistory {
 pub struct StepPurge {
     room_id: String,
     aliases: Vec<String>,
+    /// How many events it removes at most; the less, the shorter others wait for the room.
+    pub limit: usize,
 }
 
 impl StepPurge {
     /// The next step after what the last one, or the beginning, answered; or after a start of the server.
     pub fn after(room_id: &str, last: Option<&PurgeProgress>) -> Self {
         let aliases = last.map(|last| last.aliases.clone()).unwrap_or_default();
-        Self { room_id: room_id.to_owned(), aliases }
+        Self { room_id: room_id.to_owned(), aliases, limit: REMOVED_PER_STEP }
     }
 }
 
@@ -85,6 +87,6 @@ impl Command for StepPurge {
     }
 
     fn run(&self, tx: &mut Tx) -> Result<PurgeProgress> {
-        purge::step(tx, &self.room_id, &self.aliases)
+        purge::step(tx, &self.room_id, &self.aliases, self.limit)
     }
 }

@@ -5,13 +5,15 @@
 //! event is read too; whether an event may be sent is judged by [`PowerLevels::validate`] and `core::auth`.
 //! Source: "m.room.power_levels" of the client-server API and "Deprecated event content schemas" of room versions 1 to 9.
 
-use std::collections::HashMap;
+mod levels;
 
 use serde_json::Value;
 
 use super::event::{JsonObject, Pdu};
 use super::identifiers::is_user_id;
 use super::version::RoomVersion;
+
+pub use levels::Levels;
 
 /// The level of the creator while a room has no power levels (room versions 1 to 11).
 const CREATOR_LEVEL: i64 = 100;
@@ -79,9 +81,6 @@ impl Field {
     }
 }
 
-/// A map of levels: of users, event types or notification keys.
-pub type Levels = HashMap<Box<str>, i64>;
-
 /// What is wrong with the content of an `m.room.power_levels` event; the sender can act.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InvalidPowerLevels {
@@ -115,7 +114,7 @@ impl PowerLevels {
         if version.privileged_creators {
             levels.privileged = creators(version, create).map(Box::from).collect();
         } else if event.is_none() {
-            levels.users.extend(creators(version, create).map(|creator| (Box::from(creator), CREATOR_LEVEL)));
+            levels.users = Levels::new(creators(version, create).map(|creator| (creator, CREATOR_LEVEL)));
         }
         levels
     }
@@ -161,14 +160,14 @@ impl PowerLevels {
         if self.privileged.iter().any(|creator| **creator == *user) {
             return Level::Infinite;
         }
-        Level::Finite(self.users.get(user).copied().unwrap_or_else(|| self.level(Field::UsersDefault)))
+        Level::Finite(self.users.get(user).unwrap_or_else(|| self.level(Field::UsersDefault)))
     }
 
     /// The level needed to send an event of type `kind`. Membership and redactions of others' events have levels
     /// of their own besides; see [`PowerLevels::level`].
     pub fn required(&self, kind: &str, is_state: bool) -> i64 {
         let default = if is_state { Field::StateDefault } else { Field::EventsDefault };
-        self.events.get(kind).copied().unwrap_or_else(|| self.level(default))
+        self.events.get(kind).unwrap_or_else(|| self.level(default))
     }
 
     /// The level that `field` asks for, its default if the event does not say.
@@ -179,7 +178,7 @@ impl PowerLevels {
     /// The level needed to trigger the notification `key` (`room` for `@room`); 50 unless stated.
     pub fn notification(&self, key: &str) -> i64 {
         const DEFAULT: i64 = 50;
-        self.notifications.get(key).copied().unwrap_or(DEFAULT)
+        self.notifications.get(key).unwrap_or(DEFAULT)
     }
 
     /// The level of `field` if the event states it.
@@ -210,9 +209,9 @@ impl PowerLevels {
     fn empty() -> PowerLevels {
         PowerLevels {
             fields: [None; Field::ALL.len()],
-            users: Levels::new(),
-            events: Levels::new(),
-            notifications: Levels::new(),
+            users: Levels::default(),
+            events: Levels::default(),
+            notifications: Levels::default(),
             privileged: Vec::new(),
             present: false,
         }
@@ -235,11 +234,8 @@ fn text(value: Option<&Value>) -> Option<&str> {
 }
 
 fn read_levels(version: &RoomVersion, value: Option<&Value>) -> Levels {
-    let Some(Value::Object(entries)) = value else { return Levels::new() };
-    entries
-        .iter()
-        .filter_map(|(key, value)| Some((Box::from(key.as_str()), read_level(version, value)?)))
-        .collect()
+    let Some(Value::Object(entries)) = value else { return Levels::default() };
+    Levels::new(entries.iter().filter_map(|(key, value)| Some((key.as_str(), read_level(version, value)?))))
 }
 
 /// One level: an integer; before room version 10 also a string that is one; and where events are not held to

@@ -88,7 +88,7 @@ fn authorising_user(reader: &Reader, room: &RoomCtx) -> Result<Option<String>> {
     // Those with a level of their own are few and the likeliest, so they are asked before all members are.
     let create = room.state(reader, "m.room.create", "")?.map(|create| create.pdu()).transpose()?;
     let creators = create.iter().flat_map(|create| power_levels::creators(room.version, create));
-    let named = levels.users().keys().map(|user| &**user);
+    let named = levels.users().iter().map(|(user, _)| user);
     for user_id in creators.chain(named) {
         if levels.user_level(user_id).reaches(needed) && is_local_member(reader, room, user_id)? {
             return Ok(Some(user_id.to_owned()));

@@ -89,7 +89,7 @@ pub(crate) fn power_levels(
 }
 
 fn object(levels: &Levels) -> JsonObject {
-    levels.iter().map(|(key, level)| (key.to_string(), bounded(*level).into())).collect()
+    levels.iter().map(|(key, level)| (key.to_string(), bounded(level).into())).collect()
 }
 
 fn bounded(level: i64) -> i64 {
@@ -100,7 +100,7 @@ fn bounded(level: i64) -> i64 {
 pub(crate) fn raised(version: &RoomVersion, content: &JsonObject, user: &str) -> JsonObject {
     let levels = PowerLevels::from_content(version, content);
     let fields = [Field::StateDefault, Field::Ban].map(|field| levels.level(field));
-    let needed = levels.events().values().copied().chain(fields).max().unwrap_or(CREATOR_LEVEL);
+    let needed = levels.events().iter().map(|(_, level)| level).chain(fields).max().unwrap_or(CREATOR_LEVEL);
     let mut content = content.clone();
     if !version.privileged_creators
         && !levels.user_level(user).reaches(needed)

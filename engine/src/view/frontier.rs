@@ -5,7 +5,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::{core::version::RoomVersion, error::Result, room::RoomCtx, store::Reader, view::View};
+use crate::{
+    core::{
+        num::{RoomNum, StreamPos},
+        version::RoomVersion,
+    },
+    error::Result,
+    room::RoomCtx,
+    store::{Direction, Reader, schema},
+    view::View,
+};
 
 /// The forward extremities of a room.
 pub struct Frontier {
@@ -20,6 +29,9 @@ pub struct RoomFrontier {
     pub version: &'static RoomVersion,
     /// The events that nothing follows yet.
     pub extremities: Vec<FrontierEvent>,
+    /// The depth of the first event since this server is in the room. What is before it is history, which is not asked for
+    /// when events are missing.
+    pub min_depth: u64,
 }
 
 /// An event that nothing follows yet.
@@ -48,6 +60,20 @@ impl View for Frontier {
                 json: event.json.clone(),
             });
         }
-        Ok(Some(RoomFrontier { version: room.version, extremities }))
+        let min_depth = min_depth(reader, room.num)?;
+        Ok(Some(RoomFrontier { version: room.version, extremities, min_depth }))
     }
+}
+
+fn min_depth(reader: &Reader, room: RoomNum) -> Result<u64> {
+    let mut first = None;
+    // History that was fetched stands below zero.
+    reader.scan(&schema::TIMELINE, &room, Direction::Forward, |(_, pos): (RoomNum, StreamPos), num| {
+        first = Some(num);
+        pos <= StreamPos::ZERO
+    })?;
+    Ok(match first {
+        Some(first) => reader.event(first)?.header.depth,
+        None => 0,
+    })
 }

@@ -39,7 +39,7 @@ pub use frontier::{Frontier, FrontierEvent, RoomFrontier};
 pub use joined_rooms::JoinedRooms;
 pub use key_backup::{BackupKeys, KeyBackupVersion};
 pub use key_changes::{ChangedUsers, KeyChanges};
-pub use media::{FoundMedia, Media, PendingMedia};
+pub use media::{FoundMedia, Media, PendingMedia, StoredFiles};
 pub use members::{JoinedMembers, Members};
 pub(crate) use memo::{LazyMember, Memo};
 pub use messages::{MESSAGES_LIMIT_DEFAULT, Messages};

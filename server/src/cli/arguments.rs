@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, ArgMatches};
 
+use super::check::CheckOptions;
 use super::user::{PasswordSource, UserCommand};
 use crate::config::table::{Kind, ROWS, Row};
 use crate::config::{Config, source};
@@ -15,7 +16,7 @@ use crate::config::{Config, source};
 pub enum Command {
     Serve,
     User(UserCommand),
-    Check,
+    Check(CheckOptions),
     Routes,
     Config,
 }
@@ -37,7 +38,10 @@ pub fn parse(
     })?;
     let command = match matches.subcommand() {
         Some(("user", matches)) => Command::User(user_command(matches)),
-        Some(("check", _)) => Command::Check,
+        Some(("check", matches)) => Command::Check(CheckOptions {
+            repair: matches.get_flag("repair"),
+            as_json: matches.get_flag("json"),
+        }),
         Some(("routes", _)) => Command::Routes,
         Some(("config", _)) => Command::Config,
         _ => Command::Serve,
@@ -54,7 +58,12 @@ fn parser() -> clap::Command {
         clap::Command::new("serve").about("Starts the server (also what happens without a command)"),
         user_commands(),
         clap::Command::new("check")
-            .about("Checks the whole database while no server runs; exits 0 if it is sound, 1 if not"),
+            .about("Checks the whole database while no server runs")
+            .after_help("Exits 0 if the database is sound, 1 if not, 2 if it could not be checked.")
+            .args([
+                switch("repair", "Makes anew what follows from the rest and does not agree with it"),
+                switch("json", "Prints what was found as JSON"),
+            ]),
         clap::Command::new("routes").about("Prints the table of endpoints, tab-separated"),
         clap::Command::new("config")
             .about("Prints a configuration file with every option, its meaning and its default"),
@@ -69,12 +78,13 @@ fn parser() -> clap::Command {
         .args(ROWS.iter().map(argument))
 }
 
+fn switch(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
+}
+
 /// `user` and its commands.
 fn user_commands() -> clap::Command {
     let name = || Arg::new("name").required(true).value_name("NAME").help("The name, or the whole user id");
-    let switch = |name: &'static str, help: &'static str| {
-        Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
-    };
     let password =
         || switch("password-stdin", "Reads the password from standard input; else one is made and printed");
     let commands = [
@@ -226,7 +236,11 @@ mod tests {
         assert!(refused("warren --help"));
         assert!(refused("warren user create"));
         assert!(refused("warren user list x"));
+        assert!(refused("warren check --mend"));
         assert_eq!(arguments("warren routes").0, Command::Routes);
+        let check = |repair, as_json| Command::Check(CheckOptions { repair, as_json });
+        assert_eq!(arguments("warren check").0, check(false, false));
+        assert_eq!(arguments("warren check --repair --json").0, check(true, true));
         let (_, config) = arguments("warren serve --guests maybe");
         assert_eq!(config.expect_err("refused"), "flag --guests: guests must be on or off");
     }

@@ -21,7 +21,7 @@ pub fn run() -> ExitCode {
         Command::User(command) => {
             config.and_then(|config| user::run(config, command)).and_then(|text| print(&text))
         }
-        Command::Check => config.and_then(check::run),
+        Command::Check(options) => return check::run(config, options),
         Command::Routes => print(&routes::table()),
         Command::Config => print(&crate::config::table::example()),
     };

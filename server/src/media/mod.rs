@@ -1,6 +1,7 @@
 //! Media: bytes in and out of the store, thumbnails, and waiting for an upload. Who may do what, and what is known of a
 //! file, is the engine's; how it is asked for over HTTP is `client/media.rs`.
 
+use std::collections::HashSet;
 use std::io::{self, Read};
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use crate::http::call::BodyStream;
 pub mod headers;
 pub mod size;
 pub mod store;
+mod sweep;
 mod thumbnail;
 
 use size::Wanted;
@@ -31,7 +33,7 @@ const DECODING_PERCENT: u64 = 25;
 
 /// What lives as long as the process: the store, who may decode, and news of uploads.
 pub struct Media {
-    store: Arc<dyn MediaStore>,
+    store: Arc<FileStore>,
     decoding: Arc<Semaphore>,
     uploads: watch::Sender<()>,
 }
@@ -86,6 +88,20 @@ impl Media {
             if is_last {
                 return blocking(move || deposit.keep()).await;
             }
+        }
+    }
+
+    /// Removes the files that no id names, given the first eight bytes of the hashes of those that one does. Blocks.
+    pub fn sweep(&self, used: HashSet<u64>) {
+        match self.store.sweep(used) {
+            Ok(swept) if swept.missing > 0 => {
+                tracing::warn!(missing = swept.missing, "media files are not there that are known");
+            }
+            Ok(swept) if swept.removed > 0 => {
+                tracing::info!(removed = swept.removed, "media files that nothing named are removed");
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "the media files could not be swept"),
         }
     }
 

@@ -8,8 +8,10 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, BufWriter, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use parking_lot::RwLock;
 use ring::digest::{Context, SHA256};
 
 /// The hash of a content, which is its name.
@@ -56,13 +58,16 @@ pub trait Deposit: Send {
 pub struct FileStore {
     folder: PathBuf,
     temporary: AtomicU64,
+    /// Held for reading while a file takes its place, for writing while one is swept away.
+    keeping: Arc<RwLock<()>>,
 }
 
 impl FileStore {
     /// Opens the store, making the folder if need be, and removes what an earlier process left half written. The data
     /// folder's lock must be held.
     pub fn open(folder: &Path) -> io::Result<FileStore> {
-        let store = FileStore { folder: folder.to_owned(), temporary: AtomicU64::new(0) };
+        let store =
+            FileStore { folder: folder.to_owned(), temporary: AtomicU64::new(0), keeping: Arc::default() };
         for name in ["content", "thumbnails", "temporary"] {
             DirBuilder::new().recursive(true).mode(0o700).create(store.folder.join(name))?;
         }
@@ -70,6 +75,14 @@ impl FileStore {
             fs::remove_file(entry?.path())?;
         }
         Ok(store)
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    pub(super) fn keeping(&self) -> &RwLock<()> {
+        &self.keeping
     }
 
     fn path(&self, kind: &str, sha256: &Sha256, variant: &str) -> PathBuf {
@@ -93,6 +106,7 @@ impl MediaStore for FileStore {
             content: self.folder.join("content"),
             hash: Context::new(&SHA256),
             size: 0,
+            keeping: self.keeping.clone(),
         }))
     }
 
@@ -107,6 +121,7 @@ impl MediaStore for FileStore {
     fn keep_thumbnail(&self, sha256: &Sha256, variant: &str, bytes: &[u8]) -> io::Result<()> {
         let mut file = self.temporary_file()?;
         file.file.write_all(bytes)?;
+        let _place = self.keeping.read();
         file.keep(&self.path("thumbnails", sha256, variant))
     }
 }
@@ -153,6 +168,7 @@ struct FileDeposit {
     content: PathBuf,
     hash: Context,
     size: u64,
+    keeping: Arc<RwLock<()>>,
 }
 
 impl Deposit for FileDeposit {
@@ -166,6 +182,7 @@ impl Deposit for FileDeposit {
         let digest = self.hash.clone().finish();
         let sha256: Sha256 = digest.as_ref().try_into().map_err(io::Error::other)?;
         let name = hex(&sha256);
+        let _place = self.keeping.read();
         // A content that is there already is replaced by itself: that is simpler than looking, and safe.
         self.file.keep(&self.content.join(name.get(..2).unwrap_or_default()).join(&name))?;
         Ok((sha256, self.size))

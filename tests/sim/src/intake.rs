@@ -143,10 +143,13 @@ impl Intake {
             return Next::Ask(question);
         }
         if self.is_new && !self.live.is_empty() {
+            // What is to be part of the room need not be known from outside of it first.
+            let outliers = self.outliers.iter().filter(|(event_id, _)| !self.live.contains_key(*event_id));
+            let outliers = outliers.map(|(_, pdu)| pdu);
             return Next::Write(ReceivePdus {
                 room_id: self.room_id.clone(),
                 pdus: self.live.values().cloned().collect(),
-                outliers: self.outliers.values().cloned().collect(),
+                outliers: outliers.cloned().collect(),
                 states: self.states.clone(),
                 backfill: false,
             });
@@ -160,10 +163,13 @@ impl Intake {
         for ((json, role), check) in checking.into_iter().zip(checks) {
             match check {
                 PduCheck::Ready(pdu) => {
-                    let place = if role == Role::Live { &mut self.live } else { &mut self.outliers };
                     let event_id = pdu.pdu().event_id.clone();
-                    self.is_new |=
-                        !self.outcomes.contains_key(&event_id) && place.insert(event_id, pdu).is_none();
+                    let (place, is_done) = match (role, self.outcomes.get(&event_id)) {
+                        (Role::Live, Some(Outcome::Stored)) => (&mut self.live, false),
+                        (Role::Live, outcome) => (&mut self.live, outcome.is_some()),
+                        (Role::Outlier, outcome) => (&mut self.outliers, outcome.is_some()),
+                    };
+                    self.is_new |= !is_done && place.insert(event_id, pdu).is_none();
                 }
                 PduCheck::Refused { event_id, error } => {
                     self.outcomes.extend(event_id.map(|event_id| (event_id, Outcome::Refused(error))));

@@ -48,7 +48,7 @@ fn user_room_row(
 ) -> Result<(), StorageError> {
     row.expect_user(user)?;
     // A room that this server is not in has no rows of members.
-    if row.is_going(room) {
+    if row.is_going(room) || row.reader().has(&schema::OUT_OF_BAND, &(user, room))? {
         return Ok(());
     }
     let Some(head) = readable(row.reader().get(&schema::ROOM_HEADS, &room))? else { return Ok(()) };
@@ -94,8 +94,12 @@ pub(super) fn check(
         let key = (room, *membership as u8, *user);
         let problem = format!("the rows of members lack or contradict the state for user number {}", user.0);
         row.expect_row(&schema::MEMBERS, &key, event, &problem)?;
-        user_room(row, room, *user, (*membership, *event))?;
+        // What another server said of a user counts until the room says something new of them.
+        if !row.reader().has(&schema::OUT_OF_BAND, &(*user, room))? {
+            user_room(row, room, *user, (*membership, *event))?;
+        }
     }
+    super::servers::check(row, room, &state)?;
     for membership in MEMBERSHIPS {
         let mut rows = Vec::new();
         row.reader().scan(

@@ -145,7 +145,7 @@ pub(super) fn people(engine: &Engine) {
             user: user_id(),
             device: None,
             state: PresenceState::Online,
-            status_msg: "digging".into(),
+            status_msg: "busy".to_owned(),
         },
     );
     write(engine, StoreFilter { user_id: user_id(), json: bytes(json!({"room": {}})) });

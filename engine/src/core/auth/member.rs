@@ -49,8 +49,8 @@ pub(super) fn check<S: AuthState>(context: &Context<'_, S>) -> Result<(), Reason
 fn check_join<S: AuthState>(context: &Context<'_, S>, target: &str) -> Result<(), Reason> {
     let Context { version, event, create, .. } = *context;
     // 4.3.1
-    let only_prev_is_create = matches!(event.prev_events.as_slice(), [only] if *only == create.event_id);
-    if only_prev_is_create && creators(version, create).next() == Some(target) {
+    let only_prev_is_create = || matches!(event.prev_events.as_slice(), [only] if *only == create.event_id);
+    if creators(version, create).next() == Some(target) && only_prev_is_create() {
         return Ok(());
     }
     // 4.3.2
@@ -64,24 +64,19 @@ fn check_join<S: AuthState>(context: &Context<'_, S>, target: &str) -> Result<()
         return Err(Reason::JoinBanned);
     }
     let invited_or_joined = matches!(current, Some("invite" | "join"));
-    let allowed = with_join_rule(context, |join_rule| match join_rule {
+    with_join_rule(context, |join_rule| match join_rule {
         // 4.3.4
-        "invite" => invited_or_joined,
-        "knock" => version.knock && invited_or_joined,
-        // 4.3.5 is decided below.
+        "invite" => allow_if(invited_or_joined, Reason::JoinRule),
+        "knock" => allow_if(version.knock && invited_or_joined, Reason::JoinRule),
+        // 4.3.5
+        _ if is_restricted(version, join_rule) => {
+            allow_if(invited_or_joined || is_authorised(context), Reason::JoinRestricted)
+        }
         // 4.3.6
-        "public" => true,
-        _ => false,
-    });
-    if allowed {
-        return Ok(());
-    }
-    // 4.3.5
-    if with_join_rule(context, |join_rule| is_restricted(version, join_rule)) {
-        return allow_if(invited_or_joined || is_authorised(context), Reason::JoinRestricted);
-    }
-    // 4.3.7
-    Err(Reason::JoinRule)
+        "public" => Ok(()),
+        // 4.3.7
+        _ => Err(Reason::JoinRule),
+    })
 }
 
 fn is_restricted(version: &RoomVersion, join_rule: &str) -> bool {
@@ -198,7 +193,7 @@ fn level<S: AuthState>(context: &Context<'_, S>, user: &str) -> Level {
 }
 
 /// What `decide` says of the room's join rule; `invite` where the room has none ("m.room.join_rules").
-fn with_join_rule<S: AuthState>(context: &Context<'_, S>, decide: impl FnOnce(&str) -> bool) -> bool {
+fn with_join_rule<S: AuthState, T>(context: &Context<'_, S>, decide: impl FnOnce(&str) -> T) -> T {
     let event = context.state.get("m.room.join_rules", "");
     let join_rule = event.as_deref().and_then(|event| event.content.get("join_rule")).and_then(Value::as_str);
     decide(join_rule.unwrap_or("invite"))

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::event::Pdu;
-use super::power_levels::PowerLevels;
+use super::power_levels::{InvalidPowerLevels, PowerLevels};
 use super::version::RoomVersion;
 
 mod auth_events_list;
@@ -40,5 +40,18 @@ pub trait AuthState {
         let create = self.get("m.room.create", "")?;
         let event = self.get("m.room.power_levels", "");
         Some(Arc::new(PowerLevels::new(version, &create, event.as_deref())))
+    }
+
+    /// The levels that the `m.room.power_levels` event `event`, which is being judged, states. Kept as the room's are.
+    ///
+    /// # Errors
+    /// As [`PowerLevels::validate`].
+    fn stated_levels(
+        &self,
+        version: &RoomVersion,
+        event: &Pdu,
+    ) -> Result<Arc<PowerLevels>, InvalidPowerLevels> {
+        PowerLevels::validate(version, &event.content)?;
+        Ok(Arc::new(PowerLevels::from_content(version, &event.content)))
     }
 }

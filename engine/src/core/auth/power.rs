@@ -6,19 +6,18 @@
 use super::AuthState;
 use super::denied::Reason;
 use super::rules::Context;
-use crate::core::power_levels::{Field, InvalidPowerLevels, Level, Levels, PowerLevels, creators};
+use crate::core::power_levels::{Field, InvalidPowerLevels, Level, creators};
 
 pub(super) fn check<S: AuthState>(context: &Context<'_, S>) -> Result<(), Reason> {
     let Context { version, event, create, power_levels: current, .. } = *context;
     // 9.1 to 9.3; before version 10 the forms of "Deprecated event content schemas".
-    PowerLevels::validate(version, &event.content).map_err(|invalid| match invalid {
+    let new = context.state.stated_levels(version, event).map_err(|invalid| match invalid {
         InvalidPowerLevels::Field => Reason::PowerField,
         InvalidPowerLevels::Map => Reason::PowerMap,
         InvalidPowerLevels::Users => Reason::PowerUsers,
     })?;
-    let new = PowerLevels::from_content(version, &event.content);
     // 10.4 of version 12.
-    if version.privileged_creators && creators(version, create).any(|user| new.users().contains_key(user)) {
+    if version.privileged_creators && creators(version, create).any(|user| new.users().contains(user)) {
         return Err(Reason::PowerCreators);
     }
     // 9.4
@@ -44,7 +43,7 @@ pub(super) fn check<S: AuthState>(context: &Context<'_, S>) -> Result<(), Reason
     let notifications =
         version.guard_notification_levels.then(|| (current.notifications(), new.notifications()));
     for (old, new) in [Some((current.events(), new.events())), notifications].into_iter().flatten() {
-        for (_, old_level, new_level) in changes(old, new) {
+        for (_, old_level, new_level) in old.changes(new) {
             if above(old_level) {
                 return Err(Reason::PowerEntryCurrent);
             }
@@ -54,7 +53,7 @@ pub(super) fn check<S: AuthState>(context: &Context<'_, S>) -> Result<(), Reason
         }
     }
     // 9.8 and 9.9
-    for (user, old_level, new_level) in changes(current.users(), new.users()) {
+    for (user, old_level, new_level) in current.users().changes(new.users()) {
         let not_below = old_level.is_some_and(|level| Level::Finite(level) >= sender_level);
         if not_below && *user != *event.sender {
             return Err(Reason::PowerUserCurrent);
@@ -65,17 +64,4 @@ pub(super) fn check<S: AuthState>(context: &Context<'_, S>) -> Result<(), Reason
     }
     // 9.10
     Ok(())
-}
-
-/// The entries that differ, with their levels before and after.
-fn changes<'a>(
-    old: &'a Levels,
-    new: &'a Levels,
-) -> impl Iterator<Item = (&'a str, Option<i64>, Option<i64>)> {
-    let changed_or_removed = old.iter().map(|(key, level)| (&**key, Some(*level), new.get(key).copied()));
-    let added = new
-        .iter()
-        .filter(|(key, _)| !old.contains_key(*key))
-        .map(|(key, level)| (&**key, None, Some(*level)));
-    changed_or_removed.chain(added).filter(|(_, old_level, new_level)| old_level != new_level)
 }

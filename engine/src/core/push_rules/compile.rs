@@ -33,9 +33,9 @@ pub enum RulesError {
         /// The rule.
         rule_id: Box<str>,
     },
-    /// A pattern, key or value longer than [`PATTERN_BYTES_MAX`], or with `?` and longer than
+    /// A pattern, key, value or rule id longer than [`PATTERN_BYTES_MAX`], or with `?` and longer than
     /// [`QUESTION_MARK_PATTERN_BYTES_MAX`].
-    #[error("a pattern, key or value of the push rule {rule_id} is longer than {limit} bytes")]
+    #[error("a pattern, key, value or the id of the push rule {rule_id} is longer than {limit} bytes")]
     TooLong {
         /// The rule.
         rule_id: Box<str>,
@@ -66,6 +66,10 @@ impl CompiledRules {
         for (count, rule) in ruleset.iter().enumerate() {
             if count == RULES_MAX {
                 return Err(RulesError::TooManyRules);
+            }
+            if rule.rule_id().len() > PATTERN_BYTES_MAX {
+                let rule_id: String = rule.rule_id().chars().take(PATTERN_BYTES_MAX).collect();
+                return Err(RulesError::TooLong { rule_id: rule_id.into(), limit: PATTERN_BYTES_MAX });
             }
             compiler.rule_id = rule.rule_id();
             // Disabled rules are compiled too, for the limits to hold when they are enabled.

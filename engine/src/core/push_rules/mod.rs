@@ -26,7 +26,7 @@ pub const RULES_MAX: usize = 1_000;
 /// Most conditions in one rule; the longest default rule has three.
 pub const CONDITIONS_MAX: usize = 20;
 
-/// Most bytes in a pattern, a key or a value of a rule: as much as an id may have.
+/// Most bytes in a pattern, a key or a value of a rule, and in its id: as much as an id may have.
 pub const PATTERN_BYTES_MAX: usize = 255;
 
 /// Most patterns of one ruleset that are searched for in message bodies. The worst of them takes half a millisecond for

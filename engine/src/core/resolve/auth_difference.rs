@@ -68,13 +68,14 @@ fn walk<G: StateGraph>(
     let mut is_indexed = None;
     while front.partial > 0 {
         if is_indexed.is_none() {
-            let indexed = front.queue.peek().map(|next| has_index(events, next.1)).transpose()?;
+            let indexed =
+                front.queue.peek().map(|next| has_index(events, events.facts(next.1).num())).transpose()?;
             if indexed == Some(false) {
                 front.reach_shared(events, conflicts, cover)?;
             }
             is_indexed = indexed;
         }
-        let Some((_, _, place)) = front.queue.pop() else { break };
+        let Some((_, place)) = front.queue.pop() else { break };
         let bits = front.bits(place);
         let is_partial = bits != all;
         if is_partial {
@@ -101,8 +102,8 @@ struct Front {
     all: u64,
     /// By place, the states that reach the event; zero is not reached.
     reached: Vec<u64>,
-    /// The deepest first. Numbers make the order total, nothing more.
-    queue: BinaryHeap<(u32, EventNum, Place)>,
+    /// The deepest first.
+    queue: BinaryHeap<(u32, Place)>,
     /// How many in the queue are not reached by all.
     partial: usize,
 }
@@ -135,8 +136,7 @@ impl Front {
         *reached |= bits;
         let after = *reached;
         if before == 0 {
-            let facts = events.facts(place);
-            self.queue.push((facts.auth_depth(), facts.num(), place));
+            self.queue.push((events.brief(place).auth_depth, place));
             self.partial += usize::from(after != self.all);
         } else if before != self.all && after == self.all {
             self.partial -= 1;
@@ -230,7 +230,7 @@ impl Cover {
         event: EventNum,
     ) -> Result<bool, ResolveError<G::Error>> {
         let key = match events.known(event) {
-            Some(place) => events.facts(place).key(),
+            Some(place) => events.brief(place).key,
             None => events.graph.facts(event)?.key(),
         };
         let Some(key) = key.filter(|key| !self.conflicted.contains(key)) else { return Ok(false) };

@@ -10,16 +10,26 @@ use super::facts::{AuthFacts, Role};
 use super::hash::NumMap;
 use super::{ResolveError, StateGraph};
 use crate::core::event::Pdu;
-use crate::core::num::EventNum;
+use crate::core::num::{EventNum, StateKeyId};
 
 /// The place of an event in [`Events`].
 pub(super) type Place = usize;
+
+/// What is asked of events most often, kept close together.
+#[derive(Clone, Copy)]
+pub(super) struct Brief {
+    pub key: Option<StateKeyId>,
+    pub auth_depth: u32,
+    pub role: Role,
+    pub rejected: bool,
+}
 
 /// The events at hand.
 pub(super) struct Events<'g, G> {
     pub graph: &'g G,
     places: NumMap<EventNum, Place>,
     facts: Vec<Arc<AuthFacts>>,
+    briefs: Vec<Brief>,
     /// Where in `edges` the auth events of each event are, once they are loaded.
     auth: Vec<Option<Range<usize>>>,
     edges: Vec<Place>,
@@ -31,6 +41,7 @@ impl<'g, G: StateGraph> Events<'g, G> {
             graph,
             places: NumMap::with_capacity_and_hasher(capacity, Default::default()),
             facts: Vec::with_capacity(capacity),
+            briefs: Vec::with_capacity(capacity),
             auth: Vec::with_capacity(capacity),
             edges: Vec::with_capacity(4 * capacity),
         }
@@ -49,6 +60,12 @@ impl<'g, G: StateGraph> Events<'g, G> {
         let facts = self.graph.facts(event)?;
         let place = self.facts.len();
         self.places.insert(event, place);
+        self.briefs.push(Brief {
+            key: facts.key(),
+            auth_depth: facts.auth_depth(),
+            role: facts.role(),
+            rejected: facts.rejected(),
+        });
         self.facts.push(facts);
         self.auth.push(None);
         Ok(place)
@@ -63,6 +80,10 @@ impl<'g, G: StateGraph> Events<'g, G> {
         &self.facts[place]
     }
 
+    pub fn brief(&self, place: Place) -> Brief {
+        self.briefs[place]
+    }
+
     pub fn pdu(&self, place: Place) -> &Arc<Pdu> {
         self.facts[place].pdu()
     }
@@ -74,7 +95,7 @@ impl<'g, G: StateGraph> Events<'g, G> {
             let start = self.edges.len();
             for &event in facts.auth() {
                 let auth = self.place(event)?;
-                if self.facts[auth].auth_depth() >= facts.auth_depth() {
+                if self.briefs[auth].auth_depth >= facts.auth_depth() {
                     return Err(ResolveError::AuthDepth(facts.num()));
                 }
                 self.edges.push(auth);
@@ -96,6 +117,6 @@ impl<'g, G: StateGraph> Events<'g, G> {
         role: Role,
     ) -> Result<Option<Place>, ResolveError<G::Error>> {
         self.load_auth(place)?;
-        Ok(self.auth(place).iter().copied().find(|&auth| self.facts[auth].role() == role))
+        Ok(self.auth(place).iter().copied().find(|&auth| self.briefs[auth].role == role))
     }
 }

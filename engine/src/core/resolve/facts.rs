@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::core::event::Pdu;
 use crate::core::num::{EventNum, StateKeyId};
-use crate::core::power_levels::PowerLevels;
+use crate::core::power_levels::{InvalidPowerLevels, PowerLevels};
 use crate::core::version::RoomVersion;
 
 /// An event as resolution sees it.
@@ -19,6 +19,7 @@ pub struct AuthFacts {
     auth: Box<[EventNum]>,
     pdu: Arc<Pdu>,
     power_levels: OnceLock<Arc<PowerLevels>>,
+    stated_levels: OnceLock<Result<Arc<PowerLevels>, InvalidPowerLevels>>,
 }
 
 /// What an event can be to others that have it among their auth events.
@@ -61,6 +62,7 @@ impl AuthFacts {
             auth: distinct.into(),
             pdu,
             power_levels: OnceLock::new(),
+            stated_levels: OnceLock::new(),
         }
     }
 
@@ -105,10 +107,26 @@ impl AuthFacts {
     /// The power levels of the room while this is its `m.room.power_levels` event (or, for the create event, while it
     /// has none). A room has one create event, so they are read once.
     pub(super) fn power_levels(&self, version: &RoomVersion, create: &Pdu) -> &Arc<PowerLevels> {
-        self.power_levels.get_or_init(|| {
-            let own = if self.role == Role::Create { None } else { Some(&*self.pdu) };
-            Arc::new(PowerLevels::new(version, create, own))
+        self.power_levels.get_or_init(|| match self.stated_levels.get() {
+            // The creators add nothing to what such an event states.
+            Some(Ok(stated)) if !version.privileged_creators => stated.clone(),
+            _ => {
+                let own = if self.role == Role::Create { None } else { Some(&*self.pdu) };
+                Arc::new(PowerLevels::new(version, create, own))
+            }
         })
+    }
+
+    /// What this `m.room.power_levels` event states.
+    pub(super) fn stated_levels(
+        &self,
+        version: &RoomVersion,
+    ) -> Result<Arc<PowerLevels>, InvalidPowerLevels> {
+        let stated = self.stated_levels.get_or_init(|| {
+            PowerLevels::validate(version, &self.pdu.content)?;
+            Ok(Arc::new(PowerLevels::from_content(version, &self.pdu.content)))
+        });
+        stated.clone()
     }
 }
 

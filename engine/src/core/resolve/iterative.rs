@@ -16,7 +16,7 @@ use super::{Change, ResolveError, StateGraph};
 use crate::core::auth::{self, AuthState};
 use crate::core::event::Pdu;
 use crate::core::num::{NodeId, StateKeyId};
-use crate::core::power_levels::PowerLevels;
+use crate::core::power_levels::{InvalidPowerLevels, Level, PowerLevels};
 use crate::core::version::RoomVersion;
 
 /// A state that is being resolved.
@@ -99,7 +99,7 @@ impl<'g, G: StateGraph> Resolving<'g, G> {
         for &place in events {
             self.events.load_auth(place)?;
             // An event that is not state can be nobody's entry.
-            let Some(key) = self.events.facts(place).key() else { continue };
+            let Some(key) = self.events.brief(place).key else { continue };
             if self.allows(place)? {
                 self.set(key, place);
             }
@@ -127,77 +127,84 @@ impl<'g, G: StateGraph> Resolving<'g, G> {
         kind: &str,
         state_key: &str,
     ) -> Result<Option<Place>, ResolveError<G::Error>> {
-        let own = self.own(place, kind, state_key);
-        let key = match own {
-            Some(own) => self.events.facts(own).key(),
-            None => self.key(place, kind, state_key)?,
-        };
+        match kind {
+            "m.room.member" => self.authorising_entry(place, Role::Member, kind, state_key),
+            "m.room.create" => self.authorising_single(place, Role::Create, self.keys.create),
+            "m.room.power_levels" => {
+                self.authorising_single(place, Role::PowerLevels, self.keys.power_levels)
+            }
+            "m.room.join_rules" => self.authorising_single(place, Role::JoinRules, self.keys.join_rules),
+            _ => self.authorising_entry(place, Role::ThirdPartyInvite, kind, state_key),
+        }
+    }
+
+    /// [`Resolving::authorising`] for a type of which rooms have one entry.
+    fn authorising_single(
+        &mut self,
+        place: Place,
+        role: Role,
+        key: Option<StateKeyId>,
+    ) -> Result<Option<Place>, ResolveError<G::Error>> {
         if let Some(key) = key
             && let Some(found) = self.entry(key)?
-            && !self.events.facts(found).rejected()
+            && !self.events.brief(found).rejected
         {
             return Ok(Some(found));
         }
-        let own = own.filter(|&own| !self.events.facts(own).rejected());
-        Ok(own.or_else(|| {
-            self.create.filter(|_| self.version.room_id_is_create_hash && kind == "m.room.create")
-        }))
+        let is_it = |auth: &&Place| self.events.brief(**auth).role == role;
+        let own = self.events.auth(place).iter().find(is_it).copied();
+        let own = own.filter(|&own| !self.events.brief(own).rejected);
+        Ok(own.or(self.create.filter(|_| self.version.room_id_is_create_hash && role == Role::Create)))
     }
 
-    /// The auth event of an event for (`kind`, `state_key`).
-    fn own(&self, place: Place, kind: &str, state_key: &str) -> Option<Place> {
-        let role = match kind {
-            "m.room.create" => Role::Create,
-            "m.room.power_levels" => Role::PowerLevels,
-            "m.room.join_rules" => Role::JoinRules,
-            "m.room.member" => Role::Member,
-            "m.room.third_party_invite" => Role::ThirdPartyInvite,
-            _ => return None,
-        };
-        let is_it = |&&auth: &&Place| {
-            let facts = self.events.facts(auth);
-            facts.role() == role && facts.pdu().state_key.as_deref() == Some(state_key)
-        };
-        self.events.auth(place).iter().find(is_it).copied()
-    }
-
-    fn key(
-        &self,
+    /// [`Resolving::authorising`] for a type of which rooms have many entries.
+    fn authorising_entry(
+        &mut self,
         place: Place,
+        role: Role,
         kind: &str,
         state_key: &str,
-    ) -> Result<Option<StateKeyId>, ResolveError<G::Error>> {
-        match kind {
-            "m.room.create" => return Ok(self.keys.create),
-            "m.room.power_levels" => return Ok(self.keys.power_levels),
-            "m.room.join_rules" => return Ok(self.keys.join_rules),
-            _ => {}
+    ) -> Result<Option<Place>, ResolveError<G::Error>> {
+        // Often it is the entry of the event itself; else its text tells, which is then mostly the sender's own.
+        let brief = self.events.brief(place);
+        let is_itself = brief.role == role && self.events.pdu(place).state_key.as_deref() == Some(state_key);
+        let is_it = |auth: &&Place| {
+            let other = self.events.brief(**auth);
+            let is_named = || self.events.pdu(**auth).state_key.as_deref() == Some(state_key);
+            other.role == role && if is_itself { other.key == brief.key } else { is_named() }
+        };
+        let own = self.events.auth(place).iter().find(is_it).copied();
+        let key = match own {
+            _ if is_itself => brief.key,
+            Some(own) => self.events.brief(own).key,
+            None => self.events.graph.key(kind, state_key)?,
+        };
+        if let Some(key) = key
+            && let Some(found) = self.entry(key)?
+            && !self.events.brief(found).rejected
+        {
+            return Ok(Some(found));
         }
-        let facts = self.events.facts(place);
-        if facts.pdu().is_state(kind, state_key) {
-            return Ok(facts.key());
-        }
-        Ok(self.events.graph.key(kind, state_key)?)
+        Ok(own.filter(|&own| !self.events.brief(own).rejected))
     }
 
     /// The power levels by which the event at `place` is judged.
     fn power_levels(&mut self, place: Place) -> Result<Option<Arc<PowerLevels>>, ResolveError<G::Error>> {
-        let Some(create) = self.authorising(place, "m.room.create", "")? else { return Ok(None) };
-        let event = self.authorising(place, "m.room.power_levels", "")?.unwrap_or(create);
-        let facts = self.events.facts(event);
+        let create = self.authorising_single(place, Role::Create, self.keys.create)?;
+        let Some(create) = create else { return Ok(None) };
+        let event = self.authorising_single(place, Role::PowerLevels, self.keys.power_levels)?;
+        let facts = self.events.facts(event.unwrap_or(create));
         Ok(Some(facts.power_levels(self.version, self.events.pdu(create)).clone()))
     }
 
-    /// The power levels that an event names itself, with the create event of its room: by these, power events are
-    /// ordered.
-    pub fn own_power_levels(
-        &mut self,
-        place: Place,
-    ) -> Result<Option<&Arc<PowerLevels>>, ResolveError<G::Error>> {
+    /// The level of an event's sender by the power levels that the event names itself, with the create event of its room:
+    /// by these, power events are ordered.
+    pub fn own_level(&mut self, place: Place) -> Result<Level, ResolveError<G::Error>> {
         let own_create = self.events.auth_of_role(place, Role::Create)?;
-        let Some(create) = own_create.or(self.create) else { return Ok(None) };
+        let Some(create) = own_create.or(self.create) else { return Ok(Level::Finite(0)) };
         let event = self.events.auth_of_role(place, Role::PowerLevels)?.unwrap_or(create);
-        Ok(Some(self.events.facts(event).power_levels(self.version, self.events.pdu(create))))
+        let levels = self.events.facts(event).power_levels(self.version, self.events.pdu(create));
+        Ok(levels.user_level(&self.events.pdu(place).sender))
     }
 
     /// What was decided: each conflicted entry, and each that no snapshot has, where the first snapshot differs.
@@ -249,5 +256,9 @@ impl<G: StateGraph> AuthState for Judge<'_, '_, G> {
 
     fn power_levels(&self, _: &RoomVersion) -> Option<Arc<PowerLevels>> {
         self.note(self.state.borrow_mut().power_levels(self.place))
+    }
+
+    fn stated_levels(&self, version: &RoomVersion, _: &Pdu) -> Result<Arc<PowerLevels>, InvalidPowerLevels> {
+        self.state.borrow().events.facts(self.place).stated_levels(version)
     }
 }

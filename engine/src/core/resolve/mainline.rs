@@ -68,7 +68,7 @@ impl Mainline {
         events: &mut Events<'_, G>,
         auth_depth: u32,
     ) -> Result<(), ResolveError<G::Error>> {
-        while let Some(last) = self.last.filter(|&last| events.facts(last).auth_depth() > auth_depth) {
+        while let Some(last) = self.last.filter(|&last| events.brief(last).auth_depth > auth_depth) {
             match events.auth_of_role(last, Role::PowerLevels)? {
                 Some(before) => self.push(before),
                 None => self.last = None,
@@ -87,7 +87,7 @@ impl Mainline {
         let mut next = events.auth_of_role(place, Role::PowerLevels)?;
         let mut position = NOWHERE;
         while let Some(power_levels) = next {
-            self.read_to(events, events.facts(power_levels).auth_depth())?;
+            self.read_to(events, events.brief(power_levels).auth_depth)?;
             if let Some(known) = self.known(power_levels) {
                 position = known;
                 break;

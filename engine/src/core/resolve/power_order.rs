@@ -40,11 +40,12 @@ pub(super) fn power_order<G: StateGraph>(
     }
     let mut levels = Vec::with_capacity(graph.nodes.len());
     for &place in &graph.nodes {
-        let sender = state.events.pdu(place).sender.clone();
-        let power_levels = state.own_power_levels(place)?;
-        levels.push(power_levels.map_or(Level::Finite(0), |levels| levels.user_level(&sender)));
+        levels.push(state.own_level(place)?);
     }
-    Ok(graph.sort(|node, place| Candidate { level: levels[node], pdu: state.events.pdu(place), node }))
+    Ok(graph.sort(|node, place| {
+        let pdu = state.events.pdu(place);
+        Candidate { level: levels[node], time: pdu.origin_server_ts, pdu, node }
+    }))
 }
 
 /// A graph whose edges lead from auth events to those that rest on them.
@@ -117,6 +118,7 @@ impl Graph {
 struct Candidate<'a> {
     /// Of its sender, by its own auth events.
     level: Level,
+    time: u64,
     pdu: &'a Arc<Pdu>,
     node: usize,
 }
@@ -124,8 +126,7 @@ struct Candidate<'a> {
 impl Ord for Candidate<'_> {
     fn cmp(&self, other: &Self) -> Ordering {
         let level = other.level.cmp(&self.level);
-        let time = || self.pdu.origin_server_ts.cmp(&other.pdu.origin_server_ts);
-        level.then_with(time).then_with(|| self.pdu.event_id.cmp(&other.pdu.event_id))
+        level.then(self.time.cmp(&other.time)).then_with(|| self.pdu.event_id.cmp(&other.pdu.event_id))
     }
 }
 

@@ -11,9 +11,8 @@ pub(super) fn subgraph<G: StateGraph>(
     events: &mut Events<'_, G>,
     conflicted: &[Place],
 ) -> Result<Vec<Place>, ResolveError<G::Error>> {
-    let ends =
-        conflicted.iter().map(|&place| events.facts(place)).filter(|facts| facts.role() != Role::Other);
-    let Some(lowest) = ends.map(|facts| facts.auth_depth()).min() else { return Ok(Vec::new()) };
+    let ends = conflicted.iter().map(|&place| events.brief(place)).filter(|brief| brief.role != Role::Other);
+    let Some(lowest) = ends.map(|brief| brief.auth_depth).min() else { return Ok(Vec::new()) };
     let mut marks = vec![Mark::default(); events.len()];
     for &place in conflicted {
         marks[place] = Mark { is_seen: true, leads_to_conflicted: true };
@@ -25,7 +24,7 @@ pub(super) fn subgraph<G: StateGraph>(
         events.load_auth(place)?;
         marks.resize(events.len(), Mark::default());
         for &auth in events.auth(place) {
-            if !marks[auth].is_seen && events.facts(auth).auth_depth() > lowest {
+            if !marks[auth].is_seen && events.brief(auth).auth_depth > lowest {
                 marks[auth].is_seen = true;
                 pending.push(auth);
                 between.push(auth);
@@ -33,7 +32,7 @@ pub(super) fn subgraph<G: StateGraph>(
         }
     }
     // Of these, those from which a conflicted event can be reached; the lowest first, so that it is known of auth events.
-    between.sort_unstable_by_key(|&place| events.facts(place).auth_depth());
+    between.sort_unstable_by_key(|&place| events.brief(place).auth_depth);
     between.retain(|&place| {
         let leads = events.auth(place).iter().any(|&auth| marks[auth].leads_to_conflicted);
         marks[place].leads_to_conflicted = leads;

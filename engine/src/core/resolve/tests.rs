@@ -1,5 +1,9 @@
 //! Resolution against the vectors, and its parts against slow references.
 
+mod definitions;
+mod hostile;
+mod v1;
+
 use std::collections::{BTreeSet, HashMap};
 
 use serde_json::Value;

@@ -5,7 +5,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use super::{LOOKED_AT_PER_STEP, REMOVED_PER_STEP, event, note_removed};
+use super::{LOOKED_AT_PER_REMOVED, event, note_removed};
 use crate::{
     core::num::{EventNum, NodeId, RoomNum, StreamPos},
     error::Result,
@@ -23,16 +23,24 @@ struct Step<'a> {
     extremities: Vec<EventNum>,
     before: StreamPos,
     depth: u64,
+    /// How many events it may remove.
+    limit: usize,
     /// Events that are known to stay as they are.
     staying: HashSet<EventNum>,
 }
 
 /// Does a piece of it.
-pub(super) fn step(tx: &mut Tx, room_id: &str, mut at: HistoryPurge, purge: &mut Purge) -> Result<PurgeWork> {
+pub(super) fn step(
+    tx: &mut Tx,
+    room_id: &str,
+    mut at: HistoryPurge,
+    limit: usize,
+    purge: &mut Purge,
+) -> Result<PurgeWork> {
     let room = RoomCtx::load(tx, room_id)?;
     let extremities: Vec<EventNum> = room.head.extremities.iter().map(|(num, _)| *num).collect();
     let (before, depth) = (at.before, at.depth);
-    let mut step = Step { tx, room: room.num, extremities, before, depth, staying: HashSet::new() };
+    let mut step = Step { tx, room: room.num, extremities, before, depth, limit, staying: HashSet::new() };
     for num in step.extremities.clone() {
         step.cut_edges(num)?;
     }
@@ -64,27 +72,29 @@ impl Step<'_> {
 
     /// Looks at events of the timeline that stay. Returns whether all have been looked at; so do the others.
     fn look_at_kept(&mut self, at: &mut HistoryPurge) -> Result<bool> {
+        let look_at = LOOKED_AT_PER_REMOVED * self.limit;
         let mut found = Vec::new();
         let (start, end) = ((self.room, at.kept), RoomNum(self.room.0 + 1));
         self.tx.scan_between(&schema::TIMELINE, &start, &end, Direction::Forward, |(_, pos), num| {
             found.push((pos, num));
-            found.len() < LOOKED_AT_PER_STEP
+            found.len() < look_at
         })?;
         for (pos, num) in &found {
             self.cut_edges(*num)?;
             self.staying.insert(*num);
             at.kept = StreamPos(pos.0.saturating_add(1));
         }
-        Ok(found.len() < LOOKED_AT_PER_STEP)
+        Ok(found.len() < look_at)
     }
 
     fn look_at_kept_off_timeline(&mut self, at: &mut HistoryPurge) -> Result<bool> {
-        let found = self.off_timeline(at.kept_off_timeline, LOOKED_AT_PER_STEP)?;
+        let look_at = LOOKED_AT_PER_REMOVED * self.limit;
+        let found = self.off_timeline(at.kept_off_timeline, look_at)?;
         for num in &found {
             self.cut_edges(*num)?;
             at.kept_off_timeline = EventNum(num.0 + 1);
         }
-        Ok(found.len() < LOOKED_AT_PER_STEP)
+        Ok(found.len() < look_at)
     }
 
     fn off_timeline(&self, from: EventNum, limit: usize) -> Result<Vec<EventNum>, StorageError> {
@@ -133,11 +143,12 @@ impl Step<'_> {
 
     /// Removes receipts on what goes. Whoever had one has read all of that, and nothing of what stays.
     fn look_at_receipts(&mut self, at: &mut HistoryPurge) -> Result<bool> {
+        let look_at = LOOKED_AT_PER_REMOVED * self.limit;
         let mut found = Vec::new();
         let (start, end) = ((self.room, at.receipts), RoomNum(self.room.0 + 1));
         self.tx.scan_between(&schema::RECEIPT_STREAM, &start, &end, Direction::Forward, |(_, pos), of| {
             found.push((pos, of));
-            found.len() < LOOKED_AT_PER_STEP
+            found.len() < look_at
         })?;
         for (pos, (user, kind, thread)) in &found {
             let key = (self.room, *user, *kind, *thread);
@@ -151,11 +162,21 @@ impl Step<'_> {
             }
             at.receipts = StreamPos(pos.0.saturating_add(1));
         }
-        Ok(found.len() < LOOKED_AT_PER_STEP)
+        Ok(found.len() < look_at)
     }
 
-    /// Forgets what is missing in the history that goes: it is not asked for any more.
+    /// Forgets what is missing in the history that goes: it is not asked for any more. Forgets how the state changed there
+    /// beside the events.
     fn close_gaps(&mut self) -> Result<bool> {
+        let mut changes: Vec<StreamPos> = Vec::new();
+        let (start, end) = ((self.room, StreamPos(i64::MIN)), (self.room, self.before));
+        self.tx.scan_between(&schema::STATE_CHANGES, &start, &end, Direction::Forward, |(_, pos), _| {
+            changes.push(pos);
+            true
+        })?;
+        for pos in changes {
+            self.tx.delete(&schema::STATE_CHANGES, &(self.room, pos));
+        }
         let mut missing = Vec::new();
         self.tx.scan(
             &schema::BACKWARD_EXTREMITIES,
@@ -191,12 +212,13 @@ impl Step<'_> {
     }
 
     fn remove_events(&mut self, at: &mut HistoryPurge, purge: &mut Purge) -> Result<bool> {
+        let limit = self.limit;
         let mut found = Vec::new();
         if at.events < self.before {
             let (start, end) = ((self.room, at.events), (self.room, self.before));
             self.tx.scan_between(&schema::TIMELINE, &start, &end, Direction::Forward, |(_, pos), num| {
                 found.push((pos, num));
-                found.len() < REMOVED_PER_STEP
+                found.len() < limit
             })?;
         }
         let nums: Vec<EventNum> = found.iter().map(|(_, num)| *num).collect();
@@ -206,11 +228,12 @@ impl Step<'_> {
             }
             at.events = StreamPos(event.pos().0.saturating_add(1));
         }
-        Ok(found.len() < REMOVED_PER_STEP)
+        Ok(found.len() < limit)
     }
 
     fn remove_off_timeline(&mut self, at: &mut HistoryPurge, purge: &mut Purge) -> Result<bool> {
-        let found = self.off_timeline(at.off_timeline, REMOVED_PER_STEP)?;
+        let limit = self.limit;
+        let found = self.off_timeline(at.off_timeline, limit)?;
         for event in self.tx.events(&found)? {
             let header = Positioned { pos: event.pos(), value: event.header.clone() };
             if self.is_history(event.num, &header) {
@@ -218,7 +241,7 @@ impl Step<'_> {
             }
             at.off_timeline = EventNum(event.num.0 + 1);
         }
-        Ok(found.len() < REMOVED_PER_STEP)
+        Ok(found.len() < limit)
     }
 
     /// Removes a message; leaves a state event, or a redaction that is needed, as an outlier.

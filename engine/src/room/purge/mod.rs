@@ -26,7 +26,7 @@ mod tests;
 use parking_lot::Mutex;
 
 use self::nodes::Marks;
-use super::RoomCtx;
+use super::{RoomCtx, members};
 use crate::{
     core::num::{EventNum, RoomNum, StreamPos},
     error::{Conflict, Error, Invalid, Result, What},
@@ -36,11 +36,11 @@ use crate::{
     },
 };
 
-/// How many events, members or nodes one step removes at most. An event costs some ten rows of 40 bytes, so that a batch
-/// stays far below a megabyte and holds the room's lane for milliseconds.
-const REMOVED_PER_STEP: usize = 256;
-/// How many rows one step looks at at most, besides those that it removes.
-const LOOKED_AT_PER_STEP: usize = 4_096;
+/// How many events, members or aliases one step removes when nobody says. An event costs some ten rows of 40 bytes, so that
+/// a batch stays far below a megabyte and holds the room's lane for milliseconds.
+pub const REMOVED_PER_STEP: usize = 256;
+/// How many rows one step looks at for each that it may remove: to read one costs about as much less than to remove one.
+const LOOKED_AT_PER_REMOVED: usize = 16;
 
 /// What purges remember between steps. When it is forgotten, a step finds it out anew.
 #[derive(Default)]
@@ -121,7 +121,7 @@ fn has_off_timeline(reader: &Reader, room: RoomNum) -> Result<bool, StorageError
 
 fn has_local_member(reader: &Reader, room: RoomNum) -> Result<bool> {
     for (user, _) in reader.members(room, Membership::Join)? {
-        if reader.has(&schema::ACCOUNTS, &user)? {
+        if members::is_local(reader, &reader.user_id(user)?) {
             return Ok(true);
         }
     }
@@ -200,24 +200,25 @@ pub(crate) fn position_of(reader: &Reader, room_id: &str, event_id: &str) -> Res
     Ok(event.pos())
 }
 
-/// Does a bounded piece of the room's purge. `aliases` are those whose lanes the caller holds.
+/// Does a piece of the room's purge that removes at most `limit` events. `aliases` are those whose lanes the caller holds.
 ///
 /// Errors: [`What::Purge`] not found.
-pub(crate) fn step(tx: &mut Tx, room_id: &str, aliases: &[String]) -> Result<PurgeProgress> {
+pub(crate) fn step(tx: &mut Tx, room_id: &str, aliases: &[String], limit: usize) -> Result<PurgeProgress> {
+    let limit = limit.max(1);
     let not_found = Error::NotFound(What::Purge);
     let Some(room) = tx.room_num(room_id)? else { return Err(not_found) };
     let Some(mut purge) = tx.get(&schema::PURGES, &room)? else { return Err(not_found) };
     let next = match purge.work {
-        PurgeWork::Members(membership, user) => Some(whole::members(tx, room, (membership, user))?),
+        PurgeWork::Members(membership, user) => Some(whole::members(tx, room, (membership, user), limit)?),
         PurgeWork::Aliases => Some(whole::aliases(tx, room, room_id, aliases)?),
-        PurgeWork::Events(from) => Some(whole::events(tx, room, from, &mut purge)?),
-        PurgeWork::OffTimeline(from) => Some(whole::off_timeline(tx, room, from, &mut purge)?),
+        PurgeWork::Events(from) => Some(whole::events(tx, room, from, limit, &mut purge)?),
+        PurgeWork::OffTimeline(from) => Some(whole::off_timeline(tx, room, from, limit, &mut purge)?),
         PurgeWork::Rows => {
             whole::rows(tx, room);
             None
         }
-        PurgeWork::History(history) => Some(history::step(tx, room_id, history, &mut purge)?),
-        PurgeWork::Nodes(from) => nodes::step(tx, room_id, from)?,
+        PurgeWork::History(history) => Some(history::step(tx, room_id, history, limit, &mut purge)?),
+        PurgeWork::Nodes(from) => nodes::step(tx, room_id, from, LOOKED_AT_PER_REMOVED * limit)?,
     };
     let mut progress = PurgeProgress::of(&purge);
     match next {
@@ -226,7 +227,7 @@ pub(crate) fn step(tx: &mut Tx, room_id: &str, aliases: &[String]) -> Result<Pur
             tx.put(&schema::PURGES, &room, &purge);
             if work == PurgeWork::Aliases {
                 progress.aliases = tx.room_aliases(room)?;
-                progress.aliases.truncate(REMOVED_PER_STEP);
+                progress.aliases.truncate(limit);
             }
         }
         None => {

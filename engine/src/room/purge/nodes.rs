@@ -6,7 +6,6 @@
 
 use std::{collections::HashSet, sync::atomic::Ordering};
 
-use super::LOOKED_AT_PER_STEP;
 use crate::{
     core::num::{EventNum, NodeId, RoomNum, StreamPos},
     error::Result,
@@ -16,9 +15,6 @@ use crate::{
         schema::{EventStatus, PurgeWork},
     },
 };
-
-/// How many nodes a step removes at most; a key of 17 bytes each.
-const SWEPT_PER_STEP: usize = 4_096;
 
 /// Which nodes are in use, as far as that is known.
 pub(super) struct Marks {
@@ -30,8 +26,8 @@ pub(super) struct Marks {
     is_whole: bool,
 }
 
-/// Does a piece of it; `None` when nothing is left to do.
-pub(super) fn step(tx: &mut Tx, room_id: &str, from: NodeId) -> Result<Option<PurgeWork>> {
+/// Looks at `limit` rows; `None` when nothing is left to do.
+pub(super) fn step(tx: &mut Tx, room_id: &str, from: NodeId, limit: usize) -> Result<Option<PurgeWork>> {
     let room = RoomCtx::load(tx, room_id)?;
     let shared = tx.shared.clone();
     let mut memo = shared.memo.purges.0.lock();
@@ -47,8 +43,20 @@ pub(super) fn step(tx: &mut Tx, room_id: &str, from: NodeId) -> Result<Option<Pu
         }
     });
     if !marks.is_whole {
-        tx.mark_snapshot(room.num, room.head.state, &mut marks.nodes)?;
-        marks.is_whole = mark(tx, room.num, marks)?;
+        let mut beside_events = vec![room.head.state];
+        tx.scan(
+            &schema::STATE_CHANGES,
+            &room.num,
+            Direction::Forward,
+            |_: (RoomNum, StreamPos), snapshot| {
+                beside_events.push(snapshot);
+                true
+            },
+        )?;
+        for snapshot in beside_events {
+            tx.mark_snapshot(room.num, snapshot, &mut marks.nodes)?;
+        }
+        marks.is_whole = mark(tx, room.num, marks, limit)?;
         return Ok(Some(PurgeWork::Nodes(from)));
     }
     let mut unused = Vec::new();
@@ -63,7 +71,7 @@ pub(super) fn step(tx: &mut Tx, room_id: &str, from: NodeId) -> Result<Option<Pu
             unused.push(node);
         }
         looked_at += 1;
-        let goes_on = looked_at < 4 * SWEPT_PER_STEP && unused.len() < SWEPT_PER_STEP;
+        let goes_on = looked_at < limit;
         next = (!goes_on).then_some(NodeId(node.0 + 1));
         goes_on
     })?;
@@ -74,7 +82,7 @@ pub(super) fn step(tx: &mut Tx, room_id: &str, from: NodeId) -> Result<Option<Pu
 }
 
 /// Marks the snapshots of more events. Returns whether all are marked.
-fn mark(tx: &Tx, room: RoomNum, marks: &mut Marks) -> Result<bool, StorageError> {
+fn mark(tx: &Tx, room: RoomNum, marks: &mut Marks, limit: usize) -> Result<bool, StorageError> {
     let mut found = Vec::new();
     let end = RoomNum(room.0 + 1);
     tx.scan_between(
@@ -85,10 +93,10 @@ fn mark(tx: &Tx, room: RoomNum, marks: &mut Marks) -> Result<bool, StorageError>
         |(_, pos), num| {
             found.push(num);
             marks.timeline = StreamPos(pos.0.saturating_add(1));
-            found.len() < LOOKED_AT_PER_STEP
+            found.len() < limit
         },
     )?;
-    let room_for = LOOKED_AT_PER_STEP - found.len();
+    let room_for = limit - found.len();
     if room_for > 0 {
         let before = found.len();
         let start = (room, marks.off_timeline);
@@ -98,7 +106,7 @@ fn mark(tx: &Tx, room: RoomNum, marks: &mut Marks) -> Result<bool, StorageError>
             found.len() - before < room_for
         })?;
     }
-    let is_whole = found.len() < LOOKED_AT_PER_STEP;
+    let is_whole = found.len() < limit;
     for header in tx.get_many(&schema::EVENT_HEADERS, found)?.into_iter().flatten() {
         if header.value.status == EventStatus::Outlier {
             continue;

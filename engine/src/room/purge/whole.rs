@@ -1,6 +1,6 @@
 //! The removal of a whole room, piece by piece. Each piece finds by itself what is left.
 
-use super::{REMOVED_PER_STEP, RowRange, event, note_removed, range};
+use super::{RowRange, event, note_removed, range};
 use crate::{
     core::num::{EventNum, RoomNum, StreamPos, UserNum},
     error::Result,
@@ -18,12 +18,12 @@ fn behind(room: RoomNum) -> RoomNum {
 }
 
 /// Removes members from `from` on, and what each has of the room.
-pub(super) fn members(tx: &mut Tx, room: RoomNum, from: (u8, UserNum)) -> Result<PurgeWork> {
+pub(super) fn members(tx: &mut Tx, room: RoomNum, from: (u8, UserNum), limit: usize) -> Result<PurgeWork> {
     let mut found: Vec<(u8, UserNum)> = Vec::new();
     let start = (room, from.0, from.1);
     tx.scan_between(&schema::MEMBERS, &start, &behind(room), Direction::Forward, |key, _| {
         found.push((key.1, key.2));
-        found.len() < REMOVED_PER_STEP
+        found.len() < limit
     })?;
     for (membership, user) in &found {
         tx.delete(&schema::MEMBERS, &(room, *membership, *user));
@@ -39,7 +39,7 @@ pub(super) fn members(tx: &mut Tx, room: RoomNum, from: (u8, UserNum)) -> Result
         tx.touch(Touch::User(*user));
     }
     Ok(match found.last() {
-        Some((membership, user)) if found.len() == REMOVED_PER_STEP => {
+        Some((membership, user)) if found.len() == limit => {
             PurgeWork::Members(*membership, UserNum(user.0 + 1))
         }
         _ => PurgeWork::Aliases,
@@ -88,17 +88,21 @@ pub(super) fn aliases(tx: &mut Tx, room: RoomNum, room_id: &str, aliases: &[Stri
 }
 
 /// Removes events of the timeline from `from` on.
-pub(super) fn events(tx: &mut Tx, room: RoomNum, from: StreamPos, purge: &mut Purge) -> Result<PurgeWork> {
+pub(super) fn events(
+    tx: &mut Tx,
+    room: RoomNum,
+    from: StreamPos,
+    limit: usize,
+    purge: &mut Purge,
+) -> Result<PurgeWork> {
     let mut found = Vec::new();
     tx.scan_between(&schema::TIMELINE, &(room, from), &behind(room), Direction::Forward, |(_, pos), num| {
         found.push((pos, num));
-        found.len() < REMOVED_PER_STEP
+        found.len() < limit
     })?;
     remove(tx, room, found.iter().map(|(_, num)| *num).collect(), purge)?;
     Ok(match found.last() {
-        Some((pos, _)) if found.len() == REMOVED_PER_STEP => {
-            PurgeWork::Events(StreamPos(pos.0.saturating_add(1)))
-        }
+        Some((pos, _)) if found.len() == limit => PurgeWork::Events(StreamPos(pos.0.saturating_add(1))),
         _ => PurgeWork::OffTimeline(EventNum(0)),
     })
 }
@@ -108,17 +112,18 @@ pub(super) fn off_timeline(
     tx: &mut Tx,
     room: RoomNum,
     from: EventNum,
+    limit: usize,
     purge: &mut Purge,
 ) -> Result<PurgeWork> {
     let mut found = Vec::new();
     let start = (room, from);
     tx.scan_between(&schema::OFF_TIMELINE, &start, &behind(room), Direction::Forward, |(_, num), ()| {
         found.push(num);
-        found.len() < REMOVED_PER_STEP
+        found.len() < limit
     })?;
     remove(tx, room, found.clone(), purge)?;
     Ok(match found.last() {
-        Some(num) if found.len() == REMOVED_PER_STEP => PurgeWork::OffTimeline(EventNum(num.0 + 1)),
+        Some(num) if found.len() == limit => PurgeWork::OffTimeline(EventNum(num.0 + 1)),
         _ => PurgeWork::Rows,
     })
 }

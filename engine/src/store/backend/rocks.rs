@@ -8,7 +8,13 @@
 //! takes no commit until the process is started anew.
 //! This file holds the engine's only `unsafe`: a snapshot that owns the database it was taken from.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use bytes::Bytes;
 use rocksdb::{
@@ -45,6 +51,8 @@ const OPEN_FILES_MAX: i32 = 512;
 pub struct Rocks {
     cache: Cache,
     db: Arc<Db>,
+    /// Bytes of the batches written so far.
+    written: AtomicU64,
 }
 
 /// The state of a moment, keeping its database open.
@@ -144,7 +152,7 @@ impl Rocks {
             .chain([ColumnFamilyDescriptor::new(DEFAULT_COLUMN_FAMILY_NAME, unused_family_options())]);
         let options = database_options(&cache, memory_budget);
         let db = Db::open_cf_descriptors(&options, path, families).map_err(storage)?;
-        Ok(Self { cache, db: Arc::new(db) })
+        Ok(Self { cache, db: Arc::new(db), written: AtomicU64::new(0) })
     }
 }
 
@@ -260,7 +268,10 @@ impl Backend for Rocks {
         }
         let mut options = WriteOptions::default();
         options.set_sync(durability == Durability::Commit);
-        self.db.write_opt(batch, &options).map_err(storage)
+        let bytes = batch.size_in_bytes() as u64;
+        self.db.write_opt(batch, &options).map_err(storage)?;
+        self.written.fetch_add(bytes, Ordering::Relaxed);
+        Ok(())
     }
 
     fn flush(&self) -> Result<(), StorageError> {
@@ -287,6 +298,7 @@ impl Backend for Rocks {
         vec![
             ("block_cache_bytes", self.cache.get_usage() as u64),
             ("memtable_bytes", property("rocksdb.cur-size-all-mem-tables")),
+            ("bytes_written", self.written.load(Ordering::Relaxed)),
             ("running_compactions", property("rocksdb.num-running-compactions")),
         ]
     }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::keyspaces;
 use crate::{
-    core::num::{RoomNum, UserNum},
+    core::num::{RoomNum, StreamPos, UserNum},
     store::{Positioned, record},
 };
 
@@ -33,6 +33,8 @@ keyspaces! { TABLE:
     68 ACCOUNT_DATA: Users, (UserNum, RoomNum, String) => Positioned<Bytes>;
     #[doc = "A user's filters by id, as JSON."]
     69 FILTERS: Users, (UserNum, String) => Bytes;
+    #[doc = "The last position at the beginning of an hour, counted from the epoch: old rows are known by their positions."]
+    70 TIME_MARKS: Users, u64 => StreamPos;
 }
 
 /// An account.

@@ -13,6 +13,7 @@ mod device;
 mod federation;
 mod media;
 mod names;
+mod origins;
 mod presence;
 mod purge;
 mod remote;
@@ -23,6 +24,7 @@ pub use device::*;
 pub use federation::*;
 pub use media::*;
 pub use names::*;
+pub use origins::{ORIGINS, Origin};
 pub use presence::*;
 pub use purge::*;
 pub use remote::*;
@@ -144,12 +146,16 @@ mod tests {
     #[test]
     fn the_documentation_lists_every_keyspace() {
         let mut text = String::from(
-            "# Keyspaces\n\nMade from the schema table.\n\n| id | name | family | key | value | what it is |\n|---|---|---|---|---|---|\n",
+            "# Keyspaces\n\nMade from the schema table. What follows from other rows is what `warren check --repair` makes anew.\n\n| id | name | family | key | value | what it is | what it follows from |\n|---|---|---|---|---|---|---|\n",
         );
         for row in super::table() {
             let (id, name, family, about) = (row.id, row.name, row.family, row.about.trim());
+            let mut origins = super::ORIGINS.iter().filter(|(of, _)| *of == name);
+            let (Some((_, origin)), None) = (origins.next(), origins.next()) else {
+                panic!("{name} must stand in origins.rs once: what do its rows follow from?");
+            };
             text.push_str(&format!(
-                "| {id} | {name} | {family:?} | `{}` | `{}` | {about} |\n",
+                "| {id} | {name} | {family:?} | `{}` | `{}` | {about} | {origin} |\n",
                 row.key, row.value
             ));
         }

@@ -243,7 +243,7 @@ pub struct Thread {
 }
 
 /// One entry of the per-user index.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum UserNews {
     /// The user's membership of a room changed.
     Membership(RoomNum),

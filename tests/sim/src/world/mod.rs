@@ -96,7 +96,7 @@ impl World {
     /// A world before its first step.
     pub fn new(plan: &Plan, plant: Plant) -> Result<Self, Breach> {
         let forgets = plant == Plant::ForgetfulDisk;
-        let servers = (0..plan.servers).map(|index| Server::new(plan.seed, index, forgets));
+        let servers = (0..plan.servers).map(|index| Server::new(plan, index, forgets));
         Ok(Self {
             servers: servers.collect::<Result<_, _>>()?,
             plan: plan.clone(),
@@ -205,16 +205,20 @@ impl World {
         Err(Breach::new("rest", format!("after {ROUNDS_MAX} rounds the servers still learn from each other")))
     }
 
-    /// All servers in a room hold one state.
+    /// All servers in a room hold one state: any two of which each takes the other to be in the room. One that was let in by
+    /// a server that did not know better may be alone with its belief.
     fn check_states(&self) -> Result<(), Breach> {
         for room in 0..self.rooms.len() {
-            let mut first: Option<(usize, StateMap)> = None;
+            let mut states: Vec<(usize, BTreeSet<usize>, StateMap)> = Vec::new();
             for server in 0..self.servers.len() {
                 let Some(state) = self.state_on(server, room)? else { continue };
-                match &first {
-                    None => first = Some((server, state)),
-                    Some((other, expected)) => self.compare(room, (*other, expected), (server, &state))?,
+                let peers = self.servers_in_room(server, room);
+                for (other, others_peers, expected) in &states {
+                    if peers.contains(other) && others_peers.contains(&server) {
+                        self.compare(room, (*other, expected), (server, &state))?;
+                    }
                 }
+                states.push((server, peers, state));
             }
         }
         Ok(())

@@ -13,7 +13,7 @@ use warren_engine::{
     command::StoreServerKeys,
     remote::ServerKey,
     view::{
-        Frontier,
+        Frontier, FrontierEvent, RoomFrontier,
         federation::{EventIds, EventsById, MissingEvents, ServersInRoom, StateAt},
     },
 };
@@ -95,7 +95,7 @@ impl World {
             let now = self.servers_in_room(server, room);
             let before = self.network.present.insert((server, room), now.clone()).unwrap_or_default();
             let is_own = |sender: &str| sender.ends_with(&format!(":{}", SERVER_NAMES[server]));
-            for (event_id, sender, json) in frontier {
+            for FrontierEvent { event_id, sender, json } in frontier.extremities {
                 if is_own(&sender) && self.network.told.insert((server, event_id.clone())) {
                     let to: BTreeSet<usize> =
                         now.union(&before).copied().filter(|to| *to != server).collect();
@@ -113,8 +113,8 @@ impl World {
             if !to.remove(&server) {
                 continue;
             }
-            let frontier = self.frontier(server, room)?.unwrap_or_default();
-            let pdus = frontier.into_iter().map(|(event_id, _, json)| (event_id, json)).collect();
+            let Some(frontier) = self.frontier(server, room)? else { continue };
+            let pdus = frontier.extremities.into_iter().map(|event| (event.event_id, event.json)).collect();
             self.send(server, &to, &Transaction { room, pdus });
         }
         Ok(())
@@ -126,19 +126,20 @@ impl World {
         }
     }
 
-    #[allow(clippy::type_complexity)]
-    fn frontier(
-        &self,
-        server: usize,
-        room: usize,
-    ) -> Result<Option<Vec<(Arc<str>, Arc<str>, Bytes)>>, Breach> {
+    /// The ids of the last events that a server knows.
+    fn extremities(&self, server: usize, room: usize) -> Vec<String> {
+        let frontier = self.frontier(server, room).ok().flatten();
+        let extremities = frontier.into_iter().flat_map(|frontier| frontier.extremities);
+        extremities.map(|event| event.event_id.to_string()).collect()
+    }
+
+    fn min_depth(&self, server: usize, room: usize) -> u64 {
+        self.frontier(server, room).ok().flatten().map_or(0, |frontier| frontier.min_depth)
+    }
+
+    fn frontier(&self, server: usize, room: usize) -> Result<Option<RoomFrontier>, Breach> {
         let view = Frontier { room_id: self.rooms[room].id.clone() };
-        let frontier = self.servers[server].engine().read(&view);
-        let frontier = frontier.map_err(|error| Breach::new("frontier", error))?;
-        let events = |frontier: warren_engine::view::RoomFrontier| {
-            frontier.extremities.into_iter().map(|event| (event.event_id, event.sender, event.json)).collect()
-        };
-        Ok(frontier.map(events))
+        self.servers[server].engine().read(&view).map_err(|error| Breach::new("frontier", error))
     }
 
     /// The network does something to one of the transactions under way.
@@ -187,7 +188,7 @@ impl World {
         self.network.queues.clear();
         for ((from, to), transactions) in self.network.sent.clone() {
             for transaction in transactions {
-                self.take_in(from, to, &transaction, usize::MAX)?;
+                self.deliver_at_last(from, to, &transaction)?;
             }
         }
         Ok(())
@@ -198,8 +199,18 @@ impl World {
         let queues = std::mem::take(&mut self.network.queues);
         for ((from, to), queue) in queues {
             for transaction in queue {
-                self.take_in(from, to, &transaction, usize::MAX)?;
+                self.deliver_at_last(from, to, &transaction)?;
             }
+        }
+        Ok(())
+    }
+
+    fn deliver_at_last(&mut self, from: usize, to: usize, transaction: &Transaction) -> Result<(), Breach> {
+        let before = self.learned;
+        let taken = self.take_in(from, to, transaction, usize::MAX)?;
+        if self.learned > before {
+            let (from, to) = (SERVER_NAMES[from], SERVER_NAMES[to]);
+            self.tell(format!("at last, {from} → {to}: {}, {taken}", self.names(transaction)));
         }
         Ok(())
     }
@@ -270,10 +281,10 @@ impl World {
                 peer,
                 &MissingEvents {
                     room_id,
-                    earliest_events: Vec::new(),
+                    earliest_events: self.extremities(asker, room),
                     latest_events: strings(latest),
                     limit: MISSING_EVENTS_LIMIT,
-                    min_depth: 0,
+                    min_depth: self.min_depth(asker, room),
                     server,
                 },
             )

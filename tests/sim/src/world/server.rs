@@ -13,7 +13,7 @@ use crate::{
     client::Client,
     dice::ServerRandom,
     disk::Disk,
-    plan::{Trouble, USERS_PER_SERVER},
+    plan::{Plan, Trouble, USERS_PER_SERVER},
 };
 
 /// Names of servers, by index.
@@ -58,11 +58,11 @@ pub enum Stopped {
 
 impl Server {
     /// A new server with its users. `forgets`: see [`Disk::new`].
-    pub fn new(seed: u64, index: usize, forgets: bool) -> Result<Self, Breach> {
+    pub fn new(plan: &Plan, index: usize, forgets: bool) -> Result<Self, Breach> {
         let name = SERVER_NAMES[index];
         let disk = Arc::new(Disk::new(forgets));
         let clock = Arc::new(SimClock(AtomicU64::new(START_MS)));
-        let random = Arc::new(ServerRandom::new(seed, index));
+        let random = Arc::new(ServerRandom::new(plan.seed, index));
         let engine = Mutex::new(open(name, &disk, &clock, &random)?);
         let server = Self { name, disk, clients: Vec::new(), clock, random, engine };
         for localpart in USER_NAMES {
@@ -71,7 +71,9 @@ impl Server {
         }
         server.disk.settle();
         let clients = USER_NAMES.iter().enumerate();
-        let clients = clients.map(|(number, user)| Client::new(format!("@{user}:{name}"), number)).collect();
+        let clients = clients
+            .map(|(number, user)| Client::new(format!("@{user}:{name}"), number, plan.servers > 1))
+            .collect();
         Ok(Self { clients, ..server })
     }
 

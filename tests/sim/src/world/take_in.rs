@@ -57,14 +57,23 @@ impl World {
             }
         }
         self.judge(to, transaction, &intake.outcomes)?;
-        let outcome = |(event_id, _): &(Arc<str>, _)| match intake.outcomes.get(event_id) {
+        Ok(taken(true, &self.words(transaction, &intake.outcomes)))
+    }
+
+    /// What became of the events of a transaction, and of those that had to be fetched for them.
+    fn words(&self, transaction: &Transaction, outcomes: &BTreeMap<Arc<str>, Outcome>) -> String {
+        let outcome = |event_id: &Arc<str>| match outcomes.get(event_id) {
             None => "waiting".to_owned(),
             Some(Outcome::SoftFailed(denied)) => format!("soft-failed ({})", denied.reason),
             Some(Outcome::Rejected(denied)) => format!("rejected ({})", denied.reason),
             Some(outcome) => format!("{outcome:?}").to_lowercase(),
         };
-        let words: Vec<String> = transaction.pdus.iter().map(outcome).collect();
-        Ok(taken(true, &words.join(", ")))
+        let mut words: Vec<String> = transaction.pdus.iter().map(|(event_id, _)| outcome(event_id)).collect();
+        let sent = |event_id: &Arc<str>| transaction.pdus.iter().any(|(known, _)| known == event_id);
+        for event_id in outcomes.keys().filter(|event_id| !sent(event_id)) {
+            words.push(format!("with it {} {}", self.event_name(event_id), outcome(event_id)));
+        }
+        words.join(", ")
     }
 
     /// One step of an intake; returns whether there is another.

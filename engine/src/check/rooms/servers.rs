@@ -1,0 +1,97 @@
+//! Servers: those of a room's joined members are listed with how many there are, and each has the list of its users.
+
+use std::collections::BTreeMap;
+
+use super::{Members, Membership, Pass, RoomNum, Row, StorageError, schema};
+use crate::{
+    core::{identifiers::server_name, num::UserNum},
+    store::Direction,
+};
+
+pub(super) fn passes() -> Vec<Pass> {
+    vec![
+        Pass::over_derived(&schema::ROOM_SERVERS, |row, (room, server), _| {
+            // The numbers are those of the room's members, which are visited with its head.
+            let there = row.is_going(room) || row.reader().has(&schema::ROOM_HEADS, &room)?;
+            if !row.expect(there, "the room is not there") {
+                row.delete(&schema::ROOM_SERVERS, &(room, server));
+            }
+            Ok(())
+        }),
+        Pass::over_derived(&schema::SERVER_USERS, |row, (room, server, user), ()| {
+            if row.is_going(room) {
+                return Ok(());
+            }
+            let (server_of, user_id) = (row.text(server)?, row.user_id(user)?);
+            let is_its =
+                user_id.as_deref().and_then(server_name) == server_of.as_deref() && server_of.is_some();
+            if !row.expect(is_its, "the user is of another server") {
+                row.delete(&schema::SERVER_USERS, &(room, server, user));
+            }
+            Ok(())
+        }),
+        Pass::over(&schema::OUT_OF_BAND, |row, (user, room), outside| {
+            row.expect_user(user)?;
+            row.expect_json(&outside.json);
+            let shown = row.is_going(room) || row.reader().has(&schema::USER_ROOMS, &(user, room))?;
+            row.expect(shown, "the user is not shown the room");
+            Ok(())
+        }),
+    ]
+}
+
+/// Expects the servers of a room to be those of its joined members, and each to list its users.
+pub(super) fn check(row: &mut Row<'_>, room: RoomNum, members: &Members) -> Result<(), StorageError> {
+    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+    for (user, (membership, _)) in members {
+        let Some(user_id) = row.user_id(*user)? else { continue };
+        let Some(server) = server_name(&user_id) else { continue };
+        listed(row, room, server, *user)?;
+        if *membership == Membership::Join {
+            *counts.entry(server.to_owned()).or_default() += 1;
+        }
+    }
+    let mut found: BTreeMap<String, u64> = BTreeMap::new();
+    let mut rows = Vec::new();
+    row.reader().scan(&schema::ROOM_SERVERS, &room, Direction::Forward, |(_, server), count| {
+        rows.push((server, count));
+        true
+    })?;
+    for (server, count) in rows {
+        match row.text(server)? {
+            Some(name) if counts.contains_key(&name) => drop(found.insert(name, count)),
+            _ => {
+                row.found("a server without joined members is listed");
+                row.delete(&schema::ROOM_SERVERS, &(room, server));
+            }
+        }
+    }
+    for (server, count) in counts {
+        if !row
+            .expect(found.get(&server) == Some(&count), &format!("the members of {server} are counted wrong"))
+        {
+            row.mend(schema::ROOM_SERVERS.name, move |tx| {
+                let server = tx.intern_text(&server)?;
+                tx.put(&schema::ROOM_SERVERS, &(room, server), &count);
+                Ok(())
+            });
+        }
+    }
+    Ok(())
+}
+
+fn listed(row: &mut Row<'_>, room: RoomNum, server: &str, user: UserNum) -> Result<(), StorageError> {
+    let listed = match row.text_num(server)? {
+        Some(server) => row.reader().has(&schema::SERVER_USERS, &(room, server, user))?,
+        None => false,
+    };
+    if !row.expect(listed, &format!("user number {} is not listed with their server", user.0)) {
+        let server = server.to_owned();
+        row.mend(schema::SERVER_USERS.name, move |tx| {
+            let server = tx.intern_text(&server)?;
+            tx.put(&schema::SERVER_USERS, &(room, server, user), &());
+            Ok(())
+        });
+    }
+    Ok(())
+}

@@ -1,0 +1,279 @@
+//! Removes, bit by bit, rows that nobody can ask for any more, so that nothing grows for ever with use.
+//!
+//! Invariant: what a client is told does not change. A transaction is forgotten when no client sends it again; of equal
+//! entries in a stream only the last is kept, which whoever asks from before an earlier one gets all the same.
+//! Not here: to-device messages, which go when they are acknowledged; expired media ids, which go when their maker makes
+//! another.
+
+use std::{collections::HashSet, hash::Hash, sync::Arc};
+
+use parking_lot::Mutex;
+
+use crate::{
+    command::{Command, Lanes},
+    core::num::{RoomNum, StreamPos, TextNum, UserNum},
+    error::Result,
+    store::{Direction, Key, StorageError, Tx, Value, schema},
+};
+
+/// How long the same transaction id answers with the same event, in milliseconds: a day, as on other servers. Clients
+/// send again within minutes, or after a night without network.
+const TRANSACTIONS_KEPT_MS: u64 = 24 * HOUR_MS;
+/// How long after the beginning of a round through all rows the next one begins, in milliseconds.
+const ROUND_MS: u64 = HOUR_MS;
+/// The distance of the marks by which positions are given a time.
+const HOUR_MS: u64 = 60 * 60 * 1000;
+/// Rows that one step looks at: some milliseconds.
+const STEP_ROWS: usize = 2000;
+/// Rows of one user or room that are compared with each other: some megabytes. In a longer stream equal entries further
+/// apart stay.
+const STREAM_ROWS_MAX: usize = 100_000;
+
+/// How far pruning has come; lives as long as the process, which then begins anew.
+#[derive(Default)]
+pub struct PruneProgress(Mutex<Progress>);
+
+#[derive(Clone, Default)]
+struct Progress {
+    stage: Stage,
+    /// When the next round may begin, in milliseconds since the epoch.
+    next_round_ms: u64,
+}
+
+/// What comes next, and from where.
+#[derive(Clone)]
+enum Stage {
+    Transactions(UserNum, TextNum, String),
+    News(UserNum, StreamPos),
+    Members(RoomNum, StreamPos),
+}
+
+impl Default for Stage {
+    fn default() -> Self {
+        Self::Transactions(UserNum(0), TextNum(0), String::new())
+    }
+}
+
+/// One bounded step. To be run every few seconds.
+pub struct Prune {
+    /// Where the last step ended.
+    pub progress: Arc<PruneProgress>,
+}
+
+impl Command for Prune {
+    type Output = ();
+
+    fn lanes(&self) -> Lanes {
+        // It only removes rows that are of no use to anybody, however often.
+        Lanes::none()
+    }
+
+    fn run(&self, tx: &mut Tx) -> Result<()> {
+        let Progress { stage, next_round_ms } = self.progress.0.lock().clone();
+        let now_ms = tx.shared.clock.now_ms();
+        let is_beginning = matches!(&stage, Stage::Transactions(UserNum(0), ..));
+        if is_beginning && now_ms < next_round_ms {
+            return Ok(());
+        }
+        if is_beginning {
+            mark(tx, now_ms);
+        }
+        let next_round_ms = if is_beginning { now_ms + ROUND_MS } else { next_round_ms };
+        let stage = match stage {
+            Stage::Transactions(user, device, id) => {
+                let next = transactions(tx, now_ms, &(user, device, id))?;
+                next.map_or(Stage::News(UserNum(0), StreamPos::ZERO), |(user, device, id)| {
+                    Stage::Transactions(user, device, id)
+                })
+            }
+            Stage::News(user, pos) => {
+                let until = UserNum(u64::MAX);
+                let next = superseded(tx, &schema::USER_STREAM, (user, pos), until, Some)?;
+                next.map_or(Stage::Members(RoomNum(0), StreamPos::ZERO), |(user, pos)| Stage::News(user, pos))
+            }
+            Stage::Members(room, pos) => {
+                let until = RoomNum(u64::MAX);
+                let next = superseded(tx, &schema::MEMBER_STREAM, (room, pos), until, |change| {
+                    // Whether they came or went, what is told is where they are now.
+                    Some(change.user)
+                })?;
+                next.map_or_else(Stage::default, |(room, pos)| Stage::Members(room, pos))
+            }
+        };
+        *self.progress.0.lock() = Progress { stage, next_round_ms };
+        Ok(())
+    }
+}
+
+/// Notes at which position the hour begins, and forgets the marks that are too old to tell anything.
+fn mark(tx: &mut Tx, now_ms: u64) {
+    let pos = tx.shared.published_pos();
+    tx.put(&schema::TIME_MARKS, &(now_ms / HOUR_MS), &pos);
+}
+
+/// The last position that is known to be as old as transactions get; `None` if none is.
+fn expired(tx: &mut Tx, now_ms: u64) -> Result<Option<StreamPos>, StorageError> {
+    let end = (now_ms.saturating_sub(TRANSACTIONS_KEPT_MS) / HOUR_MS).saturating_add(1);
+    let mut marks = Vec::new();
+    tx.scan_between(&schema::TIME_MARKS, &0u64, &end, Direction::Backward, |hour, pos| {
+        marks.push((hour, pos));
+        marks.len() < STEP_ROWS
+    })?;
+    for (hour, _) in marks.iter().skip(1) {
+        tx.delete(&schema::TIME_MARKS, hour);
+    }
+    Ok(marks.first().map(|(_, pos)| *pos))
+}
+
+/// Removes old transactions among those from `from` on. Answers where to go on.
+fn transactions(
+    tx: &mut Tx,
+    now_ms: u64,
+    from: &(UserNum, TextNum, String),
+) -> Result<Option<(UserNum, TextNum, String)>, StorageError> {
+    let Some(expired) = expired(tx, now_ms)? else { return Ok(None) };
+    let (mut old, mut seen, mut next) = (Vec::new(), 0, None);
+    tx.scan_between(&schema::TRANSACTIONS, from, &UserNum(u64::MAX), Direction::Forward, |key, row| {
+        if seen == STEP_ROWS {
+            next = Some(key);
+            return false;
+        }
+        seen += 1;
+        if row.pos <= expired {
+            old.push(key);
+        }
+        true
+    })?;
+    for key in &old {
+        tx.delete(&schema::TRANSACTIONS, key);
+    }
+    Ok(next)
+}
+
+/// Removes the entries of streams that a later one of the same stream makes superfluous: `subject` says what an entry is
+/// about, `None` that it is about nothing any more. Answers where to go on.
+fn superseded<O, V, S>(
+    tx: &mut Tx,
+    keyspace: &schema::Keyspace<(O, StreamPos), V>,
+    from: (O, StreamPos),
+    until: O,
+    subject: impl Fn(V) -> Option<S>,
+) -> Result<Option<(O, StreamPos)>, StorageError>
+where
+    O: Copy + Eq + Hash + Key,
+    (O, StreamPos): Key,
+    V: Value,
+    S: Eq + Hash,
+{
+    let mut rows: Vec<((O, StreamPos), Option<S>)> = Vec::new();
+    let mut next = None;
+    tx.scan_between(keyspace, &from, &until, Direction::Forward, |key: (O, StreamPos), value| {
+        let is_another = rows.last().is_some_and(|((owner, _), _)| *owner != key.0);
+        if rows.len() >= STREAM_ROWS_MAX || (rows.len() >= STEP_ROWS && is_another) {
+            next = Some(key);
+            return false;
+        }
+        rows.push((key, subject(value)));
+        true
+    })?;
+    let mut told = HashSet::new();
+    for (key, subject) in rows.into_iter().rev() {
+        let is_news = subject.is_some_and(|subject| told.insert((key.0, subject)));
+        if !is_news {
+            tx.delete(keyspace, &key);
+        }
+    }
+    Ok(next)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{command::SendEvent, device::lists, fixture::World, store::Reader};
+
+    const ROOM: &str = "!room:here.example";
+    const ALICE: &str = "@alice:here.example";
+    const BOB: &str = "@bob:here.example";
+
+    fn count<K: Key, V: Value>(reader: &Reader, keyspace: &schema::Keyspace<K, V>) -> usize {
+        let mut count = 0;
+        reader
+            .scan(keyspace, &(), Direction::Forward, |_, _| {
+                count += 1;
+                true
+            })
+            .unwrap();
+        count
+    }
+
+    /// Steps until a round is over.
+    fn prune(world: &World) {
+        let progress = Arc::new(PruneProgress::default());
+        for _ in 0..4 {
+            world.engine.write(Prune { progress: progress.clone() }).wait().unwrap();
+        }
+        let position = world.engine.position();
+        world.engine.write(Prune { progress }).wait().unwrap();
+        assert_eq!(world.engine.position(), position, "the next round comes later");
+    }
+
+    fn send(world: &World, id: &str) -> String {
+        let content = json!({"body": "1"}).as_object().cloned().unwrap();
+        let transaction = Some(("DEVICE".to_owned(), id.to_owned()));
+        let send = SendEvent { transaction, ..SendEvent::message(ROOM, ALICE, content) };
+        world.engine.write(send).wait().unwrap()
+    }
+
+    #[test]
+    fn transactions_are_kept_for_a_day() {
+        let world = World::new();
+        world.room(ROOM, ALICE, None);
+        let first = send(&world, "old");
+        for _ in 0..23 {
+            prune(&world);
+            world.pass_ms(HOUR_MS);
+        }
+        let late = send(&world, "late");
+        assert_eq!(send(&world, "old"), first);
+        for _ in 0..3 {
+            prune(&world);
+            world.pass_ms(HOUR_MS);
+        }
+        assert_eq!(world.ask(|reader| Ok(count(reader, &schema::TRANSACTIONS))), 1);
+        assert_eq!(send(&world, "late"), late);
+        assert_ne!(send(&world, "old"), first);
+        assert!(world.ask(|reader| Ok(count(reader, &schema::TIME_MARKS))) <= 26, "old marks go too");
+    }
+
+    #[test]
+    fn equal_entries_are_told_once_and_to_everybody() {
+        let world = World::new();
+        world.room(ROOM, ALICE, None);
+        world.join(ROOM, BOB);
+        let told = |since| {
+            world.ask(|reader| {
+                let (alice, room) = (reader.user_num(ALICE)?.unwrap(), reader.room_num(ROOM)?.unwrap());
+                let rooms = lists::RoomChanges { with_news: &[room], ..Default::default() };
+                lists::between(reader, alice, since, reader.pos, rooms)
+            })
+        };
+        let mut positions = vec![world.engine.position()];
+        for _ in 0..10 {
+            world.leave(ROOM, BOB);
+            positions.push(world.engine.position());
+            world.join(ROOM, BOB);
+            world.act(|tx| lists::changed(tx, tx.user_num(BOB)?.unwrap())).unwrap();
+            positions.push(world.engine.position());
+        }
+        let before: Vec<_> = positions.iter().map(|since| told(*since)).collect();
+        prune(&world);
+        let after: Vec<_> = positions.iter().map(|since| told(*since)).collect();
+        assert_eq!(after, before);
+        let bob_and_alice = world.ask(|reader| Ok(count(reader, &schema::MEMBER_STREAM)));
+        assert_eq!(bob_and_alice, 2);
+        // Each one's membership, Bob's devices in both streams.
+        assert_eq!(world.ask(|reader| Ok(count(reader, &schema::USER_STREAM))), 4);
+    }
+}

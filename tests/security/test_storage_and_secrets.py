@@ -1,0 +1,94 @@
+"""What is on disk: no secret in clear, nothing for other users of the machine, nothing of others destroyed.
+
+The classes of fault: a foreign database destroyed on open; tokens and passwords in logs or readable files.
+"""
+
+import os
+import stat
+
+import pytest
+
+from harness.client import PASSWORD, Client, unique
+from harness.server import Server
+
+SHARED_SECRET = "a-secret-for-tools-that-register"
+
+
+def contains(folder, text):
+    return [str(path) for path in folder.rglob("*") if path.is_file() and text.encode() in path.read_bytes()]
+
+
+@pytest.fixture
+def used(tmp_path):
+    """A server that was used and stopped, everything it was told in confidence, and a text that it may keep."""
+    secrets = {"password": unique("a password of many words"), "shared secret": SHARED_SECRET}
+    server = Server(tmp_path / "data", "--log", "trace")
+    os.environ["WARREN_REGISTRATION_SHARED_SECRET"] = SHARED_SECRET
+    try:
+        server.start()
+    finally:
+        del os.environ["WARREN_REGISTRATION_SHARED_SECRET"]
+    nobody = Client(server.base_url)
+    user = nobody.register("careful", password=secrets["password"])
+    body = {
+        "type": "m.login.password",
+        "identifier": {"type": "m.id.user", "user": user.user_id},
+        "password": secrets["password"],
+        "refresh_token": True,
+    }
+    answer = nobody.post("login", json=body)
+    secrets["refresh token"] = answer["refresh_token"]
+    again = nobody.post("refresh", json={"refresh_token": answer["refresh_token"]})
+    secrets["next refresh token"] = again["refresh_token"]
+    for name, token in (("token", user.token), ("old token", answer["access_token"]), ("new token", again["access_token"])):
+        secrets[name] = token
+    # As some old clients send it.
+    nobody.send_raw("GET", f"/_matrix/client/v3/sync?access_token={again['access_token']}&timeout=0")
+    room = user.create_room()
+    kept = unique("a text that is to be kept")
+    user.send(room, kept)
+    user.with_password("POST", "account/password", password=secrets["password"], json={"new_password": PASSWORD + "!"})
+    secrets["new password"] = PASSWORD + "!"
+    assert server.stop() == 0
+    return server, secrets, kept, user.user_id, room
+
+
+def test_secrets_are_neither_on_disk_nor_in_the_log(used):
+    server, secrets, kept = used[:3]
+    assert contains(server.data_dir, kept), "the search itself works"
+    assert "ready" in server.log_path.read_text(errors="replace")
+    found = {name: contains(server.data_dir, secret) for name, secret in secrets.items()}
+    assert {name: paths for name, paths in found.items() if paths} == {}
+    log = server.log_path.read_text(errors="replace")
+    assert [name for name, secret in secrets.items() if secret in log] == []
+
+
+def test_the_data_folder_is_its_users_alone(used):
+    server = used[0]
+    assert stat.S_IMODE(server.data_dir.stat().st_mode) & 0o077 == 0
+
+
+def test_another_servers_database_is_left_as_it_is(used, tmp_path):
+    server, _, kept, user_id, room = used
+    options = ("--server-name", "elsewhere.example", "--listen", server.base_url, "--data-dir", str(server.data_dir))
+    done = server.command("serve", *options)
+    assert done.returncode != 0
+    assert "localhost" in done.stdout + done.stderr and "panicked" not in done.stdout + done.stderr
+    # The store may have tidied up its own files on opening; what it holds is the same.
+    server.check()
+    with server:
+        user = Client(server.base_url, user_id, None).login(password=PASSWORD + "!")
+        assert kept in [event["content"].get("body") for event in user.messages(room)["chunk"]]
+
+
+def test_what_is_no_database_is_left_as_it_is(tmp_path):
+    server = Server(tmp_path / "data")
+    store = server.data_dir / "store"
+    store.mkdir(parents=True)
+    for name in ("CURRENT", "MANIFEST-000001", "homeserver.db"):
+        (store / name).write_text("somebody else's\n")
+    before = {path.name: path.read_bytes() for path in store.iterdir()}
+    done = server.command("serve", *server.options)
+    assert done.returncode != 0 and "panicked" not in done.stdout + done.stderr
+    after = {path.name: path.read_bytes() for path in store.iterdir() if path.name in before}
+    assert after == before
