@@ -9,12 +9,9 @@ use crate::{
     room::room_version,
     store::{
         Direction, Key, Positioned, StorageError, Value, schema,
-        schema::{EventHeader, EventStatus, Keyspace, MemberChange, Membership, UserNews},
+        schema::{EventHeader, EventStatus, MemberChange, Membership, UserNews},
     },
 };
-
-/// How many entries of a stream are looked through for one that replaces another.
-const LOOKED_AT_MAX: usize = 10_000;
 
 /// Stands for "no room" in the keys of account data.
 const EVERYWHERE: RoomNum = RoomNum(0);
@@ -139,38 +136,36 @@ pub(super) fn expect_of(
         return Ok(());
     }
     let (room, pos) = (header.value.room, header.pos);
+    let problem = "the change of membership is not in the user's stream";
     let news = UserNews::Membership(room);
-    if !is_told_later(row, &schema::USER_STREAM, (user, pos), (user, StreamPos::MAX), &news)? {
-        let problem = "the change of membership is not in the user's stream";
+    if !is_told_later(row, &schema::USER_STREAM, user, pos, |later| *later == news)? {
         row.expect_row(&schema::USER_STREAM, &(user, pos), &news, problem)?;
     }
     let joined = is == Membership::Join;
-    let change = MemberChange { user, joined };
-    if (joined || was == Some(Membership::Join))
-        && !is_told_later(row, &schema::MEMBER_STREAM, (room, pos), (room, StreamPos::MAX), &change)?
-    {
+    let is_told = is_told_later(row, &schema::MEMBER_STREAM, room, pos, |later| later.user == user)?;
+    if !is_told && (joined || was == Some(Membership::Join)) {
         let problem = "the change of membership is not in the room's stream of members";
+        let change = MemberChange { user, joined };
         row.expect_row(&schema::MEMBER_STREAM, &(room, pos), &change, problem)?;
     }
     Ok(())
 }
 
-/// Whether the row at `from` is not there, but an equal one behind it is: of equal entries only the last is kept. Also true
-/// of a stream in which too much would have to be looked at.
-fn is_told_later<K: Key, V: Value + PartialEq>(
+/// Whether a later entry of the stream is about the same: then pruning may have removed the one at `pos`.
+fn is_told_later<O: Copy, V: Value>(
     row: &Row<'_>,
-    keyspace: &Keyspace<K, V>,
-    from: K,
-    end: K,
-    value: &V,
-) -> Result<bool, StorageError> {
-    if row.reader().has(keyspace, &from)? {
-        return Ok(false);
-    }
-    let (mut looked_at, mut found) = (0, false);
-    row.reader().scan_between(keyspace, &from, &end, Direction::Forward, |_, other| {
-        looked_at += 1;
-        found = other == *value || looked_at > LOOKED_AT_MAX;
+    keyspace: &schema::Keyspace<(O, StreamPos), V>,
+    owner: O,
+    pos: StreamPos,
+    is_same: impl Fn(&V) -> bool,
+) -> Result<bool, StorageError>
+where
+    (O, StreamPos): Key,
+{
+    let (start, end) = ((owner, StreamPos(pos.0.saturating_add(1))), (owner, StreamPos::MAX));
+    let mut found = false;
+    row.reader().scan_between(keyspace, &start, &end, Direction::Forward, |_, later| {
+        found = is_same(&later);
         !found
     })?;
     Ok(found)
