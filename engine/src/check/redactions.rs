@@ -86,8 +86,9 @@ pub(super) fn expect_of(
     let Some(target) = row.event_num(target_id)? else {
         let key = (header.room, target_id.to_owned());
         let early = readable(row.reader().get(&schema::EARLY_REDACTIONS, &key))?.unwrap_or_default();
-        // Of very many the first wait.
-        let waits = early.contains(&num) || early.len() >= EARLY_REDACTIONS_MAX;
+        // Of very many the first wait. What was purged need not come again.
+        let was_purged = row.reader().has(&schema::HISTORY_STARTS, &header.room)?;
+        let waits = early.contains(&num) || early.len() >= EARLY_REDACTIONS_MAX || was_purged;
         if !row.expect(waits, "the redaction's target is not there, and the redaction does not wait for it") {
             row.mend(schema::EARLY_REDACTIONS.name, move |tx| {
                 let mut early = tx.get(&schema::EARLY_REDACTIONS, &key)?.unwrap_or_default();

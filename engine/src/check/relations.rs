@@ -113,6 +113,10 @@ fn relation(
         return Ok(());
     }
     let thread = row.reader().has(&schema::THREADS, &(room, target))?;
+    // Of a redacted event nobody can tell any more whether it related to another, and was no root.
+    if !thread && row.header(target)?.is_some_and(|header| header.value.redacted_by.is_some()) {
+        return Ok(());
+    }
     if !row.expect(thread, "the thread has no row") {
         put_thread(row, room, target)?;
     }

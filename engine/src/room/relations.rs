@@ -83,16 +83,36 @@ pub(crate) fn apply(tx: &mut Tx, room: &RoomCtx, event: &Arc<Event>, pos: Stream
     // An event that relates to another cannot be the root of a thread.
     if class == RelationClass::Thread && relation_of(&target_event.pdu()?.content).is_none() {
         let before = tx.get(&schema::THREADS, &(room.num, target))?;
-        let count = before.as_ref().map_or(0, |before| before.value.count) + 1;
-        // History that is filled in comes before what is there.
-        let latest = match &before {
-            Some(before) if before.pos > pos => (before.pos, before.value.latest),
-            _ => (pos, event.num),
+        let (latest, count) = match &before {
+            None => begin_thread(tx, room.num, target)?.unwrap_or(((pos, event.num), 1)),
+            // History that is filled in comes before what is there.
+            Some(before) if before.pos > pos => ((before.pos, before.value.latest), before.value.count + 1),
+            Some(before) => ((pos, event.num), before.value.count + 1),
         };
         put_thread(tx, room.num, target, before.map(|before| before.pos), Some(latest), count);
         tx.put(&schema::THREAD_USERS, &(room.num, target, event.header.sender), &());
     }
     Ok(())
+}
+
+/// Lists who is in a thread that has no row, and returns its latest event and the number of its events. There can be more
+/// than one: an event that relates to another is no root until it is redacted.
+fn begin_thread(
+    tx: &mut Tx,
+    room: RoomNum,
+    root: EventNum,
+) -> Result<Option<((StreamPos, EventNum), u64)>, StorageError> {
+    let mut found = Vec::new();
+    let prefix = (room, RelationClass::Thread as u8, root);
+    let visit = |(_, _, _, pos): (RoomNum, u8, EventNum, StreamPos), relation: Relation| {
+        found.push((pos, relation));
+        true
+    };
+    tx.scan(&schema::RELATIONS, &prefix, Direction::Forward, visit)?;
+    for (_, relation) in &found {
+        tx.put(&schema::THREAD_USERS, &(room, root, relation.sender), &());
+    }
+    Ok(found.last().map(|(pos, relation)| ((*pos, relation.event), found.len() as u64)))
 }
 
 /// Breaks the relation of an event that is about to be redacted: "when a child event is redacted then the relationship

@@ -255,8 +255,20 @@ impl Step<'_> {
         } else {
             event::remove_early_redaction(self.tx, event)?;
             event::remove(self.tx, event)?;
+            self.let_redaction_wait(event)?;
         }
         note_removed(purge, event.num);
+        Ok(())
+    }
+
+    /// If what goes is redacted by what stays, sees to it that it is redacted should it come again.
+    fn let_redaction_wait(&mut self, event: &Event) -> Result<()> {
+        let Some(redaction) = event.header.redacted_by else { return Ok(()) };
+        let Some(header) = self.tx.get(&schema::EVENT_HEADERS, &redaction)? else { return Ok(()) };
+        if !self.is_history(redaction, &header) {
+            let key = (self.room, event.event_id.to_string());
+            self.tx.put(&schema::EARLY_REDACTIONS, &key, &vec![redaction]);
+        }
         Ok(())
     }
 }

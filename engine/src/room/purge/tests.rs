@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 
 use super::{REMOVED_PER_STEP, whole::OF_ROOMS};
 use crate::{
+    account::account_data,
     check::Check,
     command::{
-        PurgeBefore, PurgeHistory, PurgeRoom, ReceivePdus, SetAccountData, SetAlias, SetReceipts, StepPurge,
-        StoreServerKeys,
+        PurgeBefore, PurgeHistory, PurgeRoom, ReceivePdus, SetAlias, SetReceipts, StepPurge, StoreServerKeys,
     },
     core::{
         checked::PduCheck,
@@ -491,17 +491,12 @@ fn furnish(scene: &Scene) {
         let alias = SetAlias { alias: name.to_owned(), room_id: ROOM.to_owned(), user_id: ALICE.to_owned() };
         engine.write(alias).wait().unwrap();
     }
-    let data = SetAccountData {
-        user_id: ALICE.to_owned(),
-        room_id: Some(ROOM.to_owned()),
-        kind: "org.example".to_owned(),
-        content: Bytes::from_static(b"{}"),
-    };
-    engine.write(data).wait().unwrap();
     scene
         .world
         .act(|tx| {
             let room = tx.room_num(ROOM)?.unwrap();
+            let alice = tx.user_num(ALICE)?.unwrap();
+            account_data::set(tx, alice, Some(room), "org.example", &Bytes::from_static(b"{}"))?;
             tx.put(&schema::PUBLIC_ROOMS, &room, &());
             Ok(())
         })
