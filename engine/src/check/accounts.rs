@@ -44,7 +44,6 @@ fn account_passes() -> Vec<Pass> {
             let key = (token.user, token.device_id);
             token_row(row, &schema::REFRESH_TOKENS, hash, key, |pair| pair.refresh == Some(hash))
         }),
-        Pass::over(&schema::TIME_MARKS, |_, _, _| Ok(())),
         Pass::over(&schema::REGISTRATION_TOKENS, |_, _, _| Ok(())),
         Pass::over(&schema::SERVER_KEYS, |row, (server, _), key| {
             let named = row.text(server)?.is_some();
