@@ -53,6 +53,10 @@ fn account_passes() -> Vec<Pass> {
         }),
         Pass::over(&schema::PASSING_TOKENS, |row, _, token| row.expect_user(token.user).map(drop)),
         Pass::over(&schema::PROFILE_FIELDS, |row, (user, _), value| json_of(row, user, &value)),
+        Pass::over(&schema::TIME_MARKS, |row, _, pos| {
+            row.expect(pos <= row.reader().pos, "the position is still to come");
+            Ok(())
+        }),
         Pass::over(&schema::FILTERS, |row, (user, _), value| json_of(row, user, &value)),
         Pass::over(&schema::TRANSACTIONS, |row, (user, device, _), _| {
             row.expect_user(user)?;
