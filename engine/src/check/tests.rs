@@ -68,6 +68,7 @@ fn the_furnished_store_has_rows_of_nearly_everything() {
         "REGISTRATION_TOKENS",
         "SERVER_KEYS",
         "STATE_CHANGES",
+        "TIME_MARKS",
         "TRANSACTIONS",
     ];
     assert_eq!(empty, expected);

@@ -73,6 +73,7 @@ pub const ORIGINS: &[(&str, Origin)] = &[
     ("PROFILE_FIELDS", Fact),
     ("ACCOUNT_DATA", Fact),
     ("FILTERS", Fact),
+    ("TIME_MARKS", Fact),
     ("DEVICE_KEYS", Fact),
     ("CROSS_SIGNING_KEYS", Fact),
     ("KEY_SIGNATURES", Fact),
