@@ -46,6 +46,8 @@ pub(super) fn accept(tx: &mut Tx, room: &mut RoomCtx, arrival: Arrival) -> Resul
         None => arrival.state_before,
     };
     let missing = gap::missing_prev_events(tx, &arrival)?;
+    // What another gap is there for will be told before the event behind that one.
+    let missing = gap::in_no_gap(tx, room.num, missing)?;
     // Its place behind a gap is taken after the positions that are kept free for the gap.
     let first_free = gap::keep_free(tx, room.num, &missing)?;
     let pos = tx.next_position();

@@ -33,6 +33,21 @@ pub(super) fn missing_prev_events(reader: &Reader, arrival: &Arrival) -> Result<
     Ok(missing)
 }
 
+/// Those of `missing` that are in no gap yet.
+pub(super) fn in_no_gap(
+    reader: &Reader,
+    room: RoomNum,
+    missing: Vec<Arc<str>>,
+) -> Result<Vec<Arc<str>>, StorageError> {
+    let mut new = Vec::with_capacity(missing.len());
+    for event_id in missing {
+        if !reader.has(&schema::BACKWARD_EXTREMITIES, &(room, event_id.to_string()))? {
+            new.push(event_id);
+        }
+    }
+    Ok(new)
+}
+
 /// The event, if it is part of the graph here and not only known from outside of it.
 pub(super) fn in_graph(reader: &Reader, event_id: &str) -> Result<Option<Arc<Event>>, StorageError> {
     let Some(num) = reader.event_num(event_id)? else { return Ok(None) };
