@@ -57,6 +57,11 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("room", "engine", "the append path reads the engine's options and caches through its transaction"),
     ("engine", "room::Event", "the cache of events is the engine's"),
     ("engine", "room::StateNode", "the cache of state nodes is the engine's"),
+    ("engine", "room::Freed", "what a purge has freed is given back to the disk by the engine's backend"),
+    ("engine", "room::purge", "what a purge has freed is given back to the disk by the engine's backend"),
+    ("account", "stream", "presence is in memory, where the streams are"),
+    ("account", "stream::Claim", "presence is in memory, where the streams are"),
+    ("account", "stream::PresenceChange", "presence is in memory, where the streams are"),
     ("engine", "account::SessionCache", "the cache of sessions is the engine's"),
 ];
 

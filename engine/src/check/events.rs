@@ -169,14 +169,14 @@ fn signatures(row: &mut Row<'_>, version: &RoomVersion, pdu: &Pdu) -> Result<boo
         }
     }
     for server in required_signatures(version, pdu) {
-        let Some(number) = row.text_num(&server)?.filter(|_| *server != *own) else { continue };
+        let Some(number) = row.text_num(server)?.filter(|_| *server != *own) else { continue };
         for signature in pdu.signatures().map_err(unhashable)? {
             if *signature.server != *server {
                 continue;
             }
             let stored = row.reader().get(&schema::SERVER_KEYS, &(number, signature.key_id.clone()));
             let Some(key) = readable(stored)? else { continue };
-            if let Err(error) = pdu.verify_signature(version, &server, &signature.key_id, &key.public_key) {
+            if let Err(error) = pdu.verify_signature(version, server, &signature.key_id, &key.public_key) {
                 row.found(format!("the signature of {server} with {}: {error}", signature.key_id));
                 hold = false;
             }

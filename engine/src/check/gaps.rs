@@ -197,11 +197,11 @@ pub(super) fn expect_of(
         }
         let key = (room, prev.to_string());
         let noted = row.reader().has(&schema::BACKWARD_EXTREMITIES, &key)?;
-        if !row.expect(noted, &format!("{prev} is missing before the event, and not noted")) {
-            if let Some(gap) = gap_of(row, header)? {
-                let value = BackwardExtremity { follower: num, depth: header.value.depth };
-                row.put(&schema::BACKWARD_EXTREMITIES, &key, &Positioned { pos: gap, value });
-            }
+        if !row.expect(noted, &format!("{prev} is missing before the event, and not noted"))
+            && let Some(gap) = gap_of(row, header)?
+        {
+            let value = BackwardExtremity { follower: num, depth: header.value.depth };
+            row.put(&schema::BACKWARD_EXTREMITIES, &key, &Positioned { pos: gap, value });
         }
     }
     Ok(())

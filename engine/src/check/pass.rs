@@ -26,13 +26,18 @@ const ROWS_AT_A_TIME: usize = 256;
 /// batches of some 100 KiB.
 pub(super) const MENDS_PER_VISIT_MAX: usize = 1_000;
 
+/// Makes a write.
+pub(super) type Write = dyn FnOnce(&mut Tx) -> Result<(), StorageError>;
+
 /// A write that mends something.
 pub(super) struct Mend {
     /// The keyspace that it writes to.
     pub place: &'static str,
     /// Makes the write.
-    pub write: Box<dyn FnOnce(&mut Tx) -> Result<(), StorageError>>,
+    pub write: Box<Write>,
 }
+
+type Finish = fn(&mut Row<'_>) -> Result<(), StorageError>;
 
 type Visit = dyn Fn(&mut Row<'_>, &RestOfKey, &Bytes) -> Result<(), StorageError>;
 
@@ -41,7 +46,7 @@ pub(super) struct Pass {
     keyspace: Keyspace<RestOfKey, Bytes>,
     visit: Box<Visit>,
     /// Looks, behind the last row, for rows that are not there.
-    finish: Option<fn(&mut Row<'_>) -> Result<(), StorageError>>,
+    finish: Option<Finish>,
 }
 
 /// Where the next step of a pass begins.

@@ -66,13 +66,16 @@ fn user_news(row: &mut Row<'_>, user: UserNum, pos: StreamPos, news: &UserNews) 
     Ok(())
 }
 
+/// A membership after and before.
+type Change = (Option<Membership>, Option<Membership>);
+
 /// What the membership event of `user` that stands at a position changed: the membership after it, and before it.
 fn change_at(
     row: &mut Row<'_>,
     room: RoomNum,
     pos: StreamPos,
     user: UserNum,
-) -> Result<Option<(Option<Membership>, Option<Membership>)>, StorageError> {
+) -> Result<Option<Change>, StorageError> {
     let Some(num) = readable(row.reader().get(&schema::TIMELINE, &(room, pos)))? else { return Ok(None) };
     let Some((header, pdu)) = read(row, num)? else { return Ok(None) };
     if &*pdu.kind != "m.room.member" {
@@ -92,11 +95,7 @@ fn read(row: &Row<'_>, num: EventNum) -> Result<Option<(EventHeader, Pdu)>, Stor
 }
 
 /// The membership after and before a membership event; `None` if that cannot be told.
-fn change_by(
-    row: &mut Row<'_>,
-    header: &EventHeader,
-    pdu: &Pdu,
-) -> Result<Option<(Option<Membership>, Option<Membership>)>, StorageError> {
+fn change_by(row: &mut Row<'_>, header: &EventHeader, pdu: &Pdu) -> Result<Option<Change>, StorageError> {
     let Some(state_key) = header.state_key else { return Ok(None) };
     if !super::snapshots::is_whole(row, header.room, header.state_before)? {
         return Ok(None);

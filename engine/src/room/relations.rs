@@ -95,13 +95,12 @@ pub(crate) fn apply(tx: &mut Tx, room: &RoomCtx, event: &Arc<Event>, pos: Stream
     Ok(())
 }
 
+/// A thread's latest event, and the number of its events.
+type Begun = ((StreamPos, EventNum), u64);
+
 /// Lists who is in a thread that has no row, and returns its latest event and the number of its events. There can be more
 /// than one: an event that relates to another is no root until it is redacted.
-fn begin_thread(
-    tx: &mut Tx,
-    room: RoomNum,
-    root: EventNum,
-) -> Result<Option<((StreamPos, EventNum), u64)>, StorageError> {
+fn begin_thread(tx: &mut Tx, room: RoomNum, root: EventNum) -> Result<Option<Begun>, StorageError> {
     let mut found = Vec::new();
     let prefix = (room, RelationClass::Thread as u8, root);
     let visit = |(_, _, _, pos): (RoomNum, u8, EventNum, StreamPos), relation: Relation| {

@@ -247,8 +247,10 @@ fn a_restricted_join_carries_both_signatures() {
     here.join(SPACE, BOB);
     let event = make(&here, &there, Handshake::Join, BOB).unwrap();
     // Without our signature the event does not pass the door.
-    let checks =
-        here.engine.read(&CheckPdus { version: event.version, pdus: &[event.json.clone()] }).unwrap();
+    let checks = here
+        .engine
+        .read(&CheckPdus { version: event.version, pdus: std::slice::from_ref(&event.json) })
+        .unwrap();
     assert!(matches!(checks[..], [PduCheck::Refused { .. }]));
     let (join, _) = accepted(&here, Handshake::Join, &event);
     let pdu = Pdu::parse(event.version, &join).unwrap();
@@ -300,7 +302,7 @@ fn what_is_submitted_must_be_what_the_endpoint_is_for() {
         room_id: ROOM.into(),
         event_id: event.event_id.to_string(),
         handshake: Handshake::Join,
-        event: check(&here, event.version, &[event.json.clone()]).remove(0),
+        event: check(&here, event.version, std::slice::from_ref(&event.json)).remove(0),
         server: THERE.into(),
     };
     let refused = |command: AcceptMembership| here.engine.write(command).wait().unwrap_err();

@@ -34,12 +34,15 @@ pub(super) fn resolve<G: StateGraph>(
     state.changes(conflicts)
 }
 
-/// The full conflicted set, as a list and as marks by place.
+/// A set of events, as a list and as marks by place.
+type FullConflictedSet = (Vec<Place>, Vec<bool>);
+
+/// The full conflicted set.
 fn full_conflicted_set<G: StateGraph>(
     events: &mut Events<'_, G>,
     conflicts: &Conflicts,
     with_subgraph: bool,
-) -> Result<(Vec<Place>, Vec<bool>), ResolveError<G::Error>> {
+) -> Result<FullConflictedSet, ResolveError<G::Error>> {
     let mut full = Vec::with_capacity(2 * conflicts.len());
     for (_, row) in conflicts.rows() {
         for (index, event) in row.iter().enumerate() {

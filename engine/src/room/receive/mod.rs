@@ -208,11 +208,13 @@ pub(crate) fn receive(
         return Ok(Outcome::Rejected(denied));
     }
     // A state that lacks members says nothing about who is no longer in the room.
-    if before.snapshot != room.head.state && !room.head.partial_state && !before.partial {
-        if let Err(denied) = judge_by_state(tx, room, pdu, room.head.state, &[])? {
-            at_hand.put(&set_aside(tx, room, arrival, EventStatus::SoftFailed)?);
-            return Ok(Outcome::SoftFailed(denied));
-        }
+    if before.snapshot != room.head.state
+        && !room.head.partial_state
+        && !before.partial
+        && let Err(denied) = judge_by_state(tx, room, pdu, room.head.state, &[])?
+    {
+        at_hand.put(&set_aside(tx, room, arrival, EventStatus::SoftFailed)?);
+        return Ok(Outcome::SoftFailed(denied));
     }
     at_hand.put(&accept(tx, room, arrival)?);
     Ok(Outcome::Accepted)
