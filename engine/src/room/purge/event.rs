@@ -108,8 +108,12 @@ pub(super) fn leave_as_outlier(tx: &mut Tx, event: &Event) -> Result<(), Storage
 }
 
 /// Whether the event is a redaction that was applied to an event which is there. What is there of that event is what the
-/// redaction left, and it is shown with the redaction.
+/// redaction left, and it is shown with the redaction. One that was redacted itself may have lost the name of its target
+/// and is taken for applied.
 pub(super) fn is_applied_redaction(tx: &Tx, event: &Event) -> Result<bool> {
+    if event.header.redacted_by.is_some() && &*event.pdu()?.kind == "m.room.redaction" {
+        return Ok(true);
+    }
     let Some(target) = redacts(event)? else { return Ok(false) };
     let Some(target) = tx.event_num(&target)? else { return Ok(false) };
     Ok(tx.event(target)?.header.redacted_by == Some(event.num))
