@@ -27,7 +27,7 @@ fn check(room: &Room, merge: &[NodeId]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
 
     #[test]
     fn auth_difference_and_subgraph_are_those_of_the_text(
