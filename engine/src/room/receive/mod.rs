@@ -167,6 +167,19 @@ fn judge_by_state(
     Ok(auth::check(room.version, pdu, &state))
 }
 
+/// The third authorisation: by the room's current state and the state before the event together, as other servers do it.
+/// Who came to be allowed in a gap is allowed by that; a ban on the one side still stands against a join on the other.
+fn judge_by_current_state(
+    tx: &mut Tx,
+    room: &RoomCtx,
+    pdu: &Pdu,
+    before: NodeId,
+) -> Result<Result<(), Denied>, StorageError> {
+    let ends = fork::states_of_extremities(tx, room, None)?;
+    let current = fork::merged(tx, room, ends.snapshots.into_iter().chain([before]))?;
+    judge_by_state(tx, room, pdu, current, &[])
+}
+
 /// Takes in an event that comes live. `given` is the state before it as another server tells it, for where events before
 /// it are missing.
 pub(crate) fn receive(
@@ -208,10 +221,10 @@ pub(crate) fn receive(
         return Ok(Outcome::Rejected(denied));
     }
     // A state that lacks members says nothing about who is no longer in the room.
-    if before.snapshot != room.head.state
-        && !room.head.partial_state
-        && !before.partial
-        && let Err(denied) = judge_by_state(tx, room, pdu, room.head.state, &[])?
+    let is_partial = room.head.partial_state || arrival.partial_state;
+    if arrival.state_before != room.head.state
+        && !is_partial
+        && let Err(denied) = judge_by_current_state(tx, room, pdu, arrival.state_before)?
     {
         at_hand.put(&set_aside(tx, room, arrival, EventStatus::SoftFailed)?);
         return Ok(Outcome::SoftFailed(denied));
