@@ -456,7 +456,8 @@ proptest! {
         prop_assert!(matches!(refused, Err(Error::Conflict(Conflict::LocalMembers))));
         scene.world.engine.write(purge(true)).wait().unwrap();
         let mut last = None;
-        for is_crash in crashes.into_iter().cycle() {
+        // Which aliases it needs to itself a step tells the next one: a server that stopped after each would not get on.
+        for is_crash in crashes.into_iter().chain(std::iter::repeat(false)) {
             if is_crash {
                 let sent = scene.sent + 1;
                 drop(scene);
