@@ -27,7 +27,7 @@ use crate::{
     core::num::StreamPos,
     open::{self, Reserved},
     room::Event,
-    store::{CarriedName, Change, StorageError, Tx},
+    store::{CarriedName, Change, LAYER_ROWS_MIN, StorageError, Tx},
 };
 
 mod outcome;
@@ -211,7 +211,7 @@ fn size(changes: &[Change]) -> usize {
 impl Shared {
     /// Assigns the transaction's positions and makes it visible to the commands that come. `None` when a commit has
     /// failed since `epoch`.
-    pub(super) fn stage(&self, tx: Tx, epoch: u64) -> Option<Stage> {
+    pub(super) fn stage(&self, mut tx: Tx, epoch: u64) -> Option<Stage> {
         let ticket = Arc::new(Ticket::default());
         let mut inner = self.queue.inner.lock();
         if self.queue.epoch() != epoch {
@@ -238,12 +238,18 @@ impl Shared {
         for (snapshots, resolved) in &tx.resolved {
             self.resolved.insert(snapshots.clone(), Arc::new(*resolved), RESOLVED_BYTES);
         }
+        let laid = (tx.row_count() >= LAYER_ROWS_MIN).then(|| tx.take_rows(first));
         let mut changes = tx.batch.resolve(first);
+        let own = changes.len();
         let pos = inner.pos;
-        if let Some(change) = open::reserve_more(&mut inner.reserved, pos, &self.counters) {
-            changes.push(change);
+        changes.extend(open::reserve_more(&mut inner.reserved, pos, &self.counters));
+        match laid {
+            Some(laid) => {
+                self.overlay.lay_large(inner.number, laid);
+                self.overlay.lay(inner.number, changes.get(own..).unwrap_or_default());
+            }
+            None => self.overlay.lay(inner.number, &changes),
         }
-        self.overlay.lay(inner.number, &changes);
         let staged = Staged {
             bytes: size(&changes),
             changes,

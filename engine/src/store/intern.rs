@@ -3,9 +3,12 @@
 //! Invariant: a batch that uses a number carries the number's mapping rows until those rows are known to be on disk, so
 //! that a crash can leave neither a dangling number nor one name with two numbers.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use dashmap::{DashMap, Entry};
@@ -25,6 +28,8 @@ const KINDS: [InternedKind; 3] = [InternedKind::Room, InternedKind::User, Intern
 
 /// Names kept in memory per kind before those on disk are forgotten: a hundred thousand of some 100 bytes each.
 const NAMES_IN_MEMORY_MAX: usize = 100_000;
+/// While there are more than that, they are looked through whenever so many have come.
+const NAMES_BETWEEN_LOOKS: usize = 1_024;
 /// Weight of the cache from number to name, in bytes.
 const TEXTS_CACHE_BYTES: usize = 8 << 20;
 
@@ -39,6 +44,16 @@ pub(crate) struct Interner {
     names: [DashMap<Arc<str>, Known>; 3],
     next: [AtomicU64; 3],
     texts: Cache<(u8, u64), str>,
+    /// How often names were forgotten: what was looked for on the disk before is worth nothing after.
+    forgotten: AtomicU64,
+}
+
+/// Names of which a transaction knows that they have no number yet, unless they were given one and forgotten since.
+#[derive(Default)]
+pub(crate) struct NewNames {
+    names: HashSet<(InternedKind, Arc<str>)>,
+    /// How often names had been forgotten when these were looked for.
+    forgotten: u64,
 }
 
 /// The first number of each kind that the store has not given out.
@@ -68,6 +83,7 @@ impl Interner {
             names: Default::default(),
             next: next.map(AtomicU64::new),
             texts: Cache::new(TEXTS_CACHE_BYTES),
+            forgotten: AtomicU64::new(0),
         }
     }
 
@@ -88,23 +104,78 @@ impl Interner {
     }
 
     fn remember(&self, kind: InternedKind, name: Arc<str>, known: Known) {
+        self.make_room(kind);
+        self.names(kind).entry(name).or_insert(known);
+    }
+
+    /// Forgets names that are on disk when there are too many.
+    fn make_room(&self, kind: InternedKind) {
         let names = self.names(kind);
-        if names.len() >= NAMES_IN_MEMORY_MAX {
+        let held = names.len();
+        // Not for each name: a large batch may hold more that are not on disk yet.
+        if held >= NAMES_IN_MEMORY_MAX && held % NAMES_BETWEEN_LOOKS == 0 {
+            self.forgotten.fetch_add(1, Ordering::AcqRel);
             names.retain(|_, known| !known.on_disk);
         }
-        names.entry(name).or_insert(known);
+    }
+
+    /// Looks which of many names have no number yet, with few reads, so that each need not be looked for by itself.
+    pub fn look_for<'a>(
+        &self,
+        tx: &mut Tx,
+        names: impl Iterator<Item = (InternedKind, &'a str)>,
+    ) -> Result<(), StorageError> {
+        let forgotten = self.forgotten.load(Ordering::Acquire);
+        let unknown: Vec<(InternedKind, &str)> =
+            names.filter(|(kind, name)| !self.names(*kind).contains_key(*name)).collect();
+        let keys = unknown.iter().map(|(kind, name)| (*kind as u8, (*name).to_owned()));
+        let found = tx.get_many(&schema::NAME_NUMS, keys)?;
+        let mut new = HashSet::with_capacity(unknown.len());
+        for ((kind, name), num) in unknown.into_iter().zip(found) {
+            match num {
+                Some(num) => self.remember(kind, name.into(), Known { num, on_disk: true }),
+                None => drop(new.insert((kind, name.into()))),
+            }
+        }
+        tx.new_names = NewNames { names: new, forgotten };
+        Ok(())
     }
 
     /// The number of `name`, giving it one if it has none; the transaction carries the mapping while it must.
     pub fn intern(&self, tx: &mut Tx, kind: InternedKind, name: &str) -> Result<u64, StorageError> {
-        self.find(tx, kind, name)?;
-        let name: Arc<str> = name.into();
-        let known = match self.names(kind).entry(name.clone()) {
-            Entry::Occupied(known) => *known.get(),
+        let found = self.names(kind).get(name).map(|found| (found.key().clone(), *found.value()));
+        let (name, known) = match found {
+            Some((_, known)) if known.on_disk => return Ok(known.num),
+            Some(found) => found,
+            None => {
+                let name: Arc<str> = name.into();
+                let (known, is_made) = self.place(tx, kind, name.clone())?;
+                if is_made {
+                    tx.made_name(kind, known.num);
+                }
+                (name, known)
+            }
+        };
+        if !known.on_disk {
+            tx.carry_name(kind, known.num, &name);
+        }
+        Ok(known.num)
+    }
+
+    /// Finds `name` on the disk, or gives it a number; whether it did that.
+    fn place(&self, tx: &Tx, kind: InternedKind, name: Arc<str>) -> Result<(Known, bool), StorageError> {
+        self.make_room(kind);
+        Ok(match self.names(kind).entry(name.clone()) {
+            Entry::Occupied(known) => (*known.get(), false),
+            // Nobody else can give it a number while the place is held.
             Entry::Vacant(place) => {
-                // `find` looked on disk and nobody can have put it there since without first putting it in this map,
-                // unless the map was emptied in between: look once more, now that the place is held.
-                let on_disk = tx.get(&schema::NAME_NUMS, &(kind as u8, name.to_string()))?;
+                let new = &tx.new_names;
+                let is_new = new.forgotten == self.forgotten.load(Ordering::Acquire)
+                    && new.names.contains(&(kind, name.clone()));
+                let on_disk = match is_new {
+                    true => None,
+                    false => tx.get(&schema::NAME_NUMS, &(kind as u8, name.to_string()))?,
+                };
                 let known = match on_disk {
                     Some(num) => Known { num, on_disk: true },
                     None => Known {
@@ -112,15 +183,9 @@ impl Interner {
                         on_disk: false,
                     },
                 };
-                *place.insert(known)
+                (*place.insert(known), !known.on_disk)
             }
-        };
-        if !known.on_disk {
-            tx.put(&schema::NAME_NUMS, &(kind as u8, name.to_string()), &known.num);
-            tx.put(&schema::NAME_TEXTS, &(kind as u8, known.num), &name.to_string());
-            tx.carry_name((kind, name));
-        }
-        Ok(known.num)
+        })
     }
 
     /// Notes that the mappings of `names` are on disk.
@@ -143,5 +208,74 @@ impl Interner {
         let text: Arc<str> = text.into();
         self.texts.insert((kind as u8, num), text.clone(), text.len() + 64);
         Ok(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::World;
+
+    #[test]
+    fn a_batch_carries_a_new_name_once_and_no_batch_one_that_is_on_disk() {
+        let world = World::new();
+        let rows = |names: &[&str]| {
+            let names = names.to_vec();
+            world.act(|tx| {
+                let before = tx.batch.writes.len();
+                names.iter().try_for_each(|name| tx.intern_text(name).map(drop))?;
+                Ok(tx.batch.writes.len() - before)
+            })
+        };
+        // A row each way.
+        assert_eq!(rows(&["one", "two", "one", "two"]).unwrap(), 4);
+        assert_eq!(rows(&["one", "three", "three"]).unwrap(), 2);
+        let [one, again] = [0; 2].map(|_| world.act(|tx| Ok(tx.intern_text("one")?)).unwrap());
+        assert_eq!(one, again);
+        assert_eq!(world.ask(|reader| Ok(reader.text(one)?.to_string())), "one");
+    }
+
+    #[test]
+    fn names_that_were_looked_for_together_are_numbered_as_they_would_be_alone() {
+        let world = World::new();
+        let known = world.act(|tx| Ok(tx.intern_text("known")?)).unwrap();
+        let look_for = |tx: &mut Tx| {
+            let shared = tx.shared.clone();
+            let names = ["known", "new", "new", "other"].map(|name| (InternedKind::Text, name));
+            shared.interner.look_for(tx, names.into_iter())
+        };
+        let [first, new, other] = world
+            .act(|tx| {
+                look_for(tx)?;
+                Ok([tx.intern_text("known")?, tx.intern_text("new")?, tx.intern_text("other")?])
+            })
+            .unwrap();
+        assert_eq!(first, known);
+        assert!(new != known && new != other && other != known);
+        // What another made, and what was then forgotten, is found all the same.
+        let again = world
+            .act(|tx| {
+                let shared = tx.shared.clone();
+                let interner = &shared.interner;
+                interner.names(InternedKind::Text).clear();
+                tx.new_names.names = HashSet::from([(InternedKind::Text, "new".into())]);
+                interner.forgotten.fetch_add(1, Ordering::AcqRel);
+                Ok(tx.intern_text("new")?)
+            })
+            .unwrap();
+        assert_eq!(again, new);
+    }
+
+    #[test]
+    fn names_that_were_forgotten_keep_their_numbers() {
+        let world = World::new();
+        let first = world.act(|tx| Ok(tx.intern_user("@first:here.example")?)).unwrap();
+        world.ask(|reader| {
+            reader.shared.interner.names(InternedKind::User).clear();
+            Ok(())
+        });
+        assert_eq!(world.act(|tx| Ok(tx.intern_user("@first:here.example")?)).unwrap(), first);
+        let other = world.act(|tx| Ok(tx.intern_user("@other:here.example")?)).unwrap();
+        assert_ne!(other, first);
     }
 }

@@ -3,12 +3,13 @@
 //! Invariant: the order of encoded keys is the order of the tuples they were made from. A text may stand in a key only
 //! as its last part, so that no key is a prefix of a sibling's by accident.
 
+use super::key_bytes::KeyBytes;
 use crate::core::num::{EventNum, NodeId, RoomNum, StateKeyId, StreamPos, TextNum, UserNum};
 
 /// Collects the bytes of a key, and where in it a position stands that is not known before the batch is staged.
 #[derive(Default)]
 pub struct KeyWriter {
-    pub(crate) bytes: Vec<u8>,
+    pub(crate) bytes: KeyBytes,
     pub(crate) slot: Option<Slot>,
 }
 
@@ -167,7 +168,7 @@ tuple_keys! {
 
 /// Encodes `key` behind the keyspace's id byte.
 pub(crate) fn encode<K: Key>(keyspace: u8, key: &K) -> KeyWriter {
-    let mut out = KeyWriter { bytes: Vec::with_capacity(40), slot: None };
+    let mut out = KeyWriter::default();
     out.bytes.push(keyspace);
     key.write(&mut out);
     out

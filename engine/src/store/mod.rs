@@ -8,7 +8,9 @@ mod cache;
 mod hash;
 mod intern;
 mod key;
+mod key_bytes;
 mod numbers;
+mod overlay;
 mod random;
 pub mod schema;
 #[cfg(feature = "testing")]
@@ -28,9 +30,10 @@ pub(crate) use hash::NumberHash;
 pub(crate) use intern::{CarriedName, InternedKind, Interner, next_numbers};
 pub(crate) use key::RestOfKey;
 pub use key::{Key, KeyReader, KeyWriter};
-pub(crate) use tx::{Base, Overlay};
+pub(crate) use overlay::{LAYER_ROWS_MIN, Overlay};
+pub(crate) use tx::Base;
 pub use tx::{Reader, Tx};
-pub use value::{Positioned, Value, ValueWriter};
+pub use value::{Encoded, Positioned, Value, ValueWriter};
 pub(crate) use value::{read_record, record, write_record};
 
 /// What can be wrong with the store itself. Only the operator can act on it.
@@ -77,5 +80,5 @@ impl From<std::io::Error> for StorageError {
 
 /// The bytes of a key, or of the first parts of one, for the few that name rows outside of a transaction.
 pub(crate) fn encode_key<K: Key, V: Value, P: Key>(keyspace: &schema::Keyspace<K, V>, key: &P) -> Vec<u8> {
-    key::encode(keyspace.id, key).bytes
+    key::encode(keyspace.id, key).bytes.into()
 }

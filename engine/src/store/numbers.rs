@@ -4,6 +4,18 @@ use super::{InternedKind, StorageError, Tx};
 use crate::core::num::{RoomNum, TextNum, UserNum};
 
 impl Tx {
+    /// Looks for users and texts that are about to be interned, all at once.
+    pub(crate) fn look_for_names<'a>(
+        &mut self,
+        users: impl Iterator<Item = &'a str>,
+        texts: impl Iterator<Item = &'a str>,
+    ) -> Result<(), StorageError> {
+        let users = users.map(|name| (InternedKind::User, name));
+        let texts = texts.map(|name| (InternedKind::Text, name));
+        let shared = self.shared.clone();
+        shared.interner.look_for(self, users.chain(texts))
+    }
+
     /// The number of a room, new if it has none.
     pub fn intern_room(&mut self, room_id: &str) -> Result<RoomNum, StorageError> {
         let shared = self.shared.clone();

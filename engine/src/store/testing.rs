@@ -7,7 +7,7 @@ use super::{Key, Value, ValueWriter, key};
 /// Reads bytes as a whole stored key, and writes it again; `None` if they are no such key.
 pub fn rewritten_key<K: Key>(bytes: &[u8]) -> Option<Vec<u8>> {
     let key: K = key::decode(bytes)?;
-    Some(key::encode(*bytes.first()?, &key).bytes)
+    Some(key::encode(*bytes.first()?, &key).bytes.into())
 }
 
 /// Reads bytes as a stored value, and writes it again; `None` if they are no such value.

@@ -4,109 +4,28 @@
 //! Invariant: a transaction sees its own writes, then those staged before it, then the disk.
 
 use std::{
-    collections::{BTreeMap, HashMap},
-    ops::{Bound, Deref},
+    collections::{HashMap, HashSet},
+    ops::Deref,
     sync::Arc,
 };
 
 use bytes::Bytes;
-use parking_lot::RwLock;
 
 use super::{
-    Backend, Batch, Change, Direction, Family, Key, Read, StorageError, Value, ValueWriter,
+    Backend, Batch, Direction, Family, InternedKind, Key, NumberHash, Read, StorageError, Value,
     batch::{Write, WriteKind},
-    intern::CarriedName,
+    intern::{CarriedName, NewNames},
     key::{self, prefix_end},
+    overlay::{Laid, Overlay, RemovedRange, Row, Rows, covers, within},
+    schema,
     schema::Keyspace,
 };
 use crate::{
-    core::num::{EventNum, NodeId, StreamPos},
+    core::num::{EventNum, NodeId, StreamPos, UserNum},
     engine::Shared,
     room::Event,
     stream::Touch,
 };
-
-/// Rows that were written but are not in the base they lie over; `None` for a removed key.
-type Rows = BTreeMap<(Family, Vec<u8>), Option<Bytes>>;
-
-/// One of them.
-type Row = ((Family, Vec<u8>), Option<Bytes>);
-
-/// A removed range of keys.
-type RemovedRange = (Family, Vec<u8>, Vec<u8>);
-
-/// What is staged but not yet known to be on disk, visible to the transactions that come after it.
-#[derive(Default)]
-pub(crate) struct Overlay {
-    layers: RwLock<Layers>,
-}
-
-#[derive(Default)]
-struct Layers {
-    rows: BTreeMap<(Family, Vec<u8>), (u64, Option<Bytes>)>,
-    removed: Vec<(u64, RemovedRange)>,
-}
-
-impl Overlay {
-    /// Lays the changes of the batch staged as number `ticket` over what is there.
-    pub fn lay(&self, ticket: u64, changes: &[Change]) {
-        let mut layers = self.layers.write();
-        for change in changes {
-            match change {
-                Change::Put(family, key, value) => {
-                    layers.rows.insert((*family, key.clone()), (ticket, Some(value.clone())));
-                }
-                Change::Delete(family, key) => {
-                    layers.rows.insert((*family, key.clone()), (ticket, None));
-                }
-                Change::DeleteRange(family, start, end) => {
-                    let range = (*family, start.clone(), end.clone());
-                    layers.rows.retain(|(found, key), _| !covers(&range, *found, key));
-                    layers.removed.push((ticket, range));
-                }
-            }
-        }
-    }
-
-    /// Forgets what batches up to `ticket` laid: it is on disk now.
-    pub fn lift(&self, ticket: u64) {
-        let mut layers = self.layers.write();
-        layers.rows.retain(|_, (laid, _)| *laid > ticket);
-        layers.removed.retain(|(laid, _)| *laid > ticket);
-    }
-
-    fn get(&self, family: Family, key: &[u8]) -> Option<Option<Bytes>> {
-        let layers = self.layers.read();
-        if let Some((_, value)) = layers.rows.get(&(family, key.to_vec())) {
-            return Some(value.clone());
-        }
-        layers.removed.iter().any(|(_, range)| covers(range, family, key)).then_some(None)
-    }
-
-    fn copy_range(&self, family: Family, start: &[u8], end: Option<&[u8]>) -> (Rows, Vec<RemovedRange>) {
-        let layers = self.layers.read();
-        let rows = layers
-            .rows
-            .range(bounds(family, start, end))
-            .take_while(|((found, _), _)| *found == family)
-            .map(|(key, (_, value))| (key.clone(), value.clone()))
-            .collect();
-        (rows, layers.removed.iter().map(|(_, range)| range.clone()).collect())
-    }
-}
-
-fn covers(range: &RemovedRange, family: Family, key: &[u8]) -> bool {
-    range.0 == family && range.1.as_slice() <= key && key < range.2.as_slice()
-}
-
-type KeyBound = Bound<(Family, Vec<u8>)>;
-
-fn bounds(family: Family, start: &[u8], end: Option<&[u8]>) -> (KeyBound, KeyBound) {
-    // An empty range written backwards would panic in the map; it is made an empty one instead.
-    let end = end.map(|end| if end < start { start.to_vec() } else { end.to_vec() });
-    let to = end.map_or(Bound::Unbounded, |end| Bound::Excluded((family, end)));
-    (Bound::Included((family, start.to_vec())), to)
-}
 
 /// What lies under a transaction's own writes.
 pub(crate) enum Base {
@@ -148,20 +67,27 @@ impl Reader {
     }
 
     fn get_bytes(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
-        if !self.own.is_empty() || !self.own_removed.is_empty() {
-            if let Some(value) = self.own.get(&(family, key.to_vec())) {
-                return Ok(value.clone());
-            }
-            if self.own_removed.iter().any(|range| covers(range, family, key)) {
-                return Ok(None);
-            }
+        self.over_base(key).map_or_else(|| self.base().get(family, key), Ok)
+    }
+
+    /// What lies over the base under `key`; `None` if nothing does, `Some(None)` if it is removed there.
+    fn over_base(&self, key: &[u8]) -> Option<Option<Bytes>> {
+        if let Some(value) = self.own.get(key) {
+            return Some(value.clone());
+        }
+        if self.own_removed.iter().any(|range| covers(range, key)) {
+            return Some(None);
         }
         match &self.base {
-            Base::Moment(moment) => moment.get(family, key),
-            Base::Latest(backend, overlay) => match overlay.get(family, key) {
-                Some(value) => Ok(value),
-                None => backend.get(family, key),
-            },
+            Base::Moment(_) => None,
+            Base::Latest(_, overlay) => overlay.get(key),
+        }
+    }
+
+    fn base(&self) -> &dyn Read {
+        match &self.base {
+            Base::Moment(moment) => &**moment,
+            Base::Latest(backend, _) => &**backend,
         }
     }
 
@@ -180,18 +106,19 @@ impl Reader {
         Ok(self.get_bytes(keyspace.family, &key::encode(keyspace.id, key).bytes)?.is_some())
     }
 
-    /// The values under many keys, in their order; one bulk read when nothing lies over the base.
+    /// The values under many keys, in their order; one bulk read of what does not lie over the base.
     pub fn get_many<K: Key, V: Value>(
         &self,
         keyspace: &Keyspace<K, V>,
         keys: impl IntoIterator<Item = K>,
     ) -> Result<Vec<Option<V>>, StorageError> {
-        let keys: Vec<Vec<u8>> = keys.into_iter().map(|key| key::encode(keyspace.id, &key).bytes).collect();
-        let values = match &self.base {
-            Base::Moment(moment) if self.own.is_empty() => moment.get_many(keyspace.family, &keys)?,
-            _ => keys.iter().map(|key| self.get_bytes(keyspace.family, key)).collect::<Result<_, _>>()?,
-        };
-        values.into_iter().map(|bytes| bytes.map(|bytes| keyspace.read_value(&bytes)).transpose()).collect()
+        let keys: Vec<Vec<u8>> =
+            keys.into_iter().map(|key| key::encode(keyspace.id, &key).bytes.into()).collect();
+        let over: Vec<Option<Option<Bytes>>> = keys.iter().map(|key| self.over_base(key)).collect();
+        let absent = keys.into_iter().zip(&over).filter(|(_, over)| over.is_none()).map(|(key, _)| key);
+        let mut read = self.base().get_many(keyspace.family, &absent.collect::<Vec<_>>())?.into_iter();
+        let values = over.into_iter().map(|over| over.unwrap_or_else(|| read.next().flatten()));
+        values.map(|bytes| bytes.map(|bytes| keyspace.read_value(&bytes)).transpose()).collect()
     }
 
     /// Visits all rows whose keys begin with `prefix`, until `visit` returns false.
@@ -219,7 +146,7 @@ impl Reader {
     ) -> Result<(), StorageError> {
         let start = key::encode(keyspace.id, start).bytes;
         let end = key::encode(keyspace.id, end).bytes;
-        self.scan_bytes(keyspace, &start, Some(&end), direction, visit)
+        self.scan_bytes(keyspace, &start, Some(&*end), direction, visit)
     }
 
     fn scan_bytes<K: Key, V: Value>(
@@ -238,17 +165,14 @@ impl Reader {
                 false
             }
         };
-        let (over, removed) = self.rows_over_base(keyspace.family, start, end);
-        let base: &dyn Read = match &self.base {
-            Base::Moment(moment) => &**moment,
-            Base::Latest(backend, _) => &**backend,
-        };
+        let (over, removed) = self.rows_over_base(start, end);
+        let base = self.base();
         if over.is_empty() && removed.is_empty() {
             base.scan(keyspace.family, start, end, direction, &mut |key, value| {
                 decode(key, Bytes::copy_from_slice(value))
             })?;
         } else {
-            let mut merge = Merge { over, removed, direction, family: keyspace.family };
+            let mut merge = Merge { over, removed, direction };
             let mut stopped = false;
             base.scan(keyspace.family, start, end, direction, &mut |key, value| {
                 stopped = !merge.step(key, value, &mut decode);
@@ -261,17 +185,16 @@ impl Reader {
         failure.map_or(Ok(()), Err)
     }
 
-    fn rows_over_base(&self, family: Family, start: &[u8], end: Option<&[u8]>) -> (Rows, Vec<RemovedRange>) {
+    fn rows_over_base(&self, start: &[u8], end: Option<&[u8]>) -> (Rows, Vec<RemovedRange>) {
         let (mut rows, mut removed) = match &self.base {
             Base::Moment(_) => (Rows::new(), Vec::new()),
-            Base::Latest(_, overlay) => overlay.copy_range(family, start, end),
+            Base::Latest(_, overlay) => overlay.copy_range(start, end),
         };
         for range in &self.own_removed {
-            rows.retain(|(found, key), _| !covers(range, *found, key));
+            rows.retain(|key, _| !covers(range, key));
             removed.push(range.clone());
         }
-        let own = self.own.range(bounds(family, start, end)).take_while(|((found, _), _)| *found == family);
-        rows.extend(own.map(|(key, value)| (key.clone(), value.clone())));
+        rows.extend(within(&self.own, start, end).map(|(key, value)| (key.clone(), value.clone())));
         (rows, removed)
     }
 }
@@ -281,7 +204,6 @@ struct Merge {
     over: Rows,
     removed: Vec<RemovedRange>,
     direction: Direction,
-    family: Family,
 }
 
 impl Merge {
@@ -291,15 +213,15 @@ impl Merge {
             Direction::Backward => self.over.last_entry(),
         }?;
         let comes_first = match self.direction {
-            Direction::Forward => next.key().1.as_slice() <= key,
-            Direction::Backward => next.key().1.as_slice() >= key,
+            Direction::Forward => **next.key() <= *key,
+            Direction::Backward => **next.key() >= *key,
         };
         comes_first.then(|| next.remove_entry())
     }
 
     fn step(&mut self, key: &[u8], value: &[u8], visit: &mut impl FnMut(&[u8], Bytes) -> bool) -> bool {
-        while let Some(((_, over_key), over_value)) = self.next_before(key) {
-            let replaces = over_key == key;
+        while let Some((over_key, over_value)) = self.next_before(key) {
+            let replaces = *over_key == *key;
             if over_value.is_some_and(|over_value| !visit(&over_key, over_value)) {
                 return false;
             }
@@ -307,7 +229,7 @@ impl Merge {
                 return true;
             }
         }
-        if self.removed.iter().any(|range| covers(range, self.family, key)) {
+        if self.removed.iter().any(|range| covers(range, key)) {
             return true;
         }
         visit(key, Bytes::copy_from_slice(value))
@@ -319,7 +241,7 @@ impl Merge {
                 Direction::Forward => self.over.pop_first(),
                 Direction::Backward => self.over.pop_last(),
             };
-            let Some(((_, key), value)) = next else { return };
+            let Some((key, value)) = next else { return };
             if value.is_some_and(|value| !visit(&key, value)) {
                 return;
             }
@@ -332,6 +254,10 @@ pub struct Tx {
     reader: Reader,
     pub(crate) batch: Batch,
     pub(crate) names: Vec<CarriedName>,
+    carried: HashSet<(u8, u64), NumberHash>,
+    pub(super) new_names: NewNames,
+    /// Users who had no number before.
+    made_users: HashSet<UserNum, NumberHash>,
     pub(crate) touches: Vec<Touch>,
     /// Events made by this transaction, each with the index of its position, which they are told when it is staged.
     pub(crate) positions: Vec<(Arc<Event>, u32)>,
@@ -355,6 +281,9 @@ impl Tx {
             reader,
             batch: Batch::default(),
             names: Vec::new(),
+            carried: HashSet::default(),
+            new_names: NewNames::default(),
+            made_users: HashSet::default(),
             touches: Vec::new(),
             positions: Vec::new(),
             rewrites: false,
@@ -377,15 +306,9 @@ impl Tx {
 
     /// Writes `value` under `key`.
     pub fn put<K: Key, V: Value>(&mut self, keyspace: &Keyspace<K, V>, key: &K, value: &V) {
-        let mut out = ValueWriter { bytes: Vec::with_capacity(64), slot: None };
-        value.write(&mut out);
-        self.put_bytes(keyspace, key, out);
-    }
-
-    fn put_bytes<K: Key, V: Value>(&mut self, keyspace: &Keyspace<K, V>, key: &K, value: ValueWriter) {
+        let value = value.encoded();
         let key = key::encode(keyspace.id, key);
-        let own = (keyspace.family, key.bytes.clone());
-        self.reader.own.insert(own, Some(Bytes::copy_from_slice(&value.bytes)));
+        self.reader.own.insert(key.bytes.clone(), Some(value.bytes.clone()));
         let kind = WriteKind::Put(value.bytes, value.slot);
         self.batch.writes.push(Write { family: keyspace.family, key: key.bytes, key_slot: key.slot, kind });
     }
@@ -393,7 +316,7 @@ impl Tx {
     /// Removes `key`.
     pub fn delete<K: Key, V: Value>(&mut self, keyspace: &Keyspace<K, V>, key: &K) {
         let key = key::encode(keyspace.id, key);
-        self.reader.own.insert((keyspace.family, key.bytes.clone()), None);
+        self.reader.own.insert(key.bytes.clone(), None);
         let kind = WriteKind::Delete;
         self.batch.writes.push(Write { family: keyspace.family, key: key.bytes, key_slot: key.slot, kind });
     }
@@ -404,8 +327,8 @@ impl Tx {
         // Every key begins with its keyspace's id, which is never the last byte value, so there always is an end.
         let Some(end) = prefix_end(&start) else { return };
         let family = keyspace.family;
-        let range = (family, start.clone(), end.clone());
-        self.reader.own.retain(|(found, key), _| !covers(&range, *found, key));
+        let range = (start.to_vec(), end.clone());
+        self.reader.own.retain(|key, _| !covers(&range, key));
         self.reader.own_removed.push(range);
         let kind = WriteKind::DeleteRange(end);
         self.batch.writes.push(Write { family, key: start, key_slot: None, kind });
@@ -448,7 +371,126 @@ impl Tx {
         self.reader.own_events.values()
     }
 
-    pub(crate) fn carry_name(&mut self, name: CarriedName) {
-        self.names.push(name);
+    /// Notes a name that was given its number by this transaction.
+    pub(super) fn made_name(&mut self, kind: InternedKind, num: u64) {
+        if kind == InternedKind::User {
+            self.made_users.insert(UserNum(num));
+        }
+    }
+
+    /// Whether there is something under a key that begins with `user`. Of a user who had no number before there is only
+    /// what this transaction wrote.
+    pub(crate) fn has_of_user<K: Key, V: Value>(
+        &self,
+        keyspace: &Keyspace<K, V>,
+        user: UserNum,
+        key: &K,
+    ) -> Result<bool, StorageError> {
+        if self.made_users.contains(&user) {
+            let key = key::encode(keyspace.id, key).bytes;
+            return Ok(self.reader.own.get(&key).is_some_and(Option::is_some));
+        }
+        self.has(keyspace, key)
+    }
+
+    /// How many rows it writes.
+    pub(crate) fn row_count(&self) -> usize {
+        self.reader.own.len()
+    }
+
+    /// Its rows as they are with its positions filled in, the first of which is `first`; it no longer sees them itself.
+    pub(crate) fn take_rows(&mut self, first: StreamPos) -> Laid {
+        let mut rows = std::mem::take(&mut self.reader.own);
+        for write in &self.batch.writes {
+            write.fill_in(&mut rows, first);
+        }
+        Laid { rows, removed: std::mem::take(&mut self.reader.own_removed) }
+    }
+
+    /// Carries the mapping of a name, once.
+    pub(crate) fn carry_name(&mut self, kind: InternedKind, num: u64, name: &Arc<str>) {
+        if self.carried.insert((kind as u8, num)) {
+            self.put(&schema::NAME_NUMS, &(kind as u8, name.to_string()), &num);
+            self.put(&schema::NAME_TEXTS, &(kind as u8, num), &name.to_string());
+            self.names.push((kind, name.clone()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        core::num::{EventNum, RoomNum},
+        fixture::World,
+        store::{Direction, schema},
+    };
+
+    fn row(num: u64) -> (RoomNum, EventNum) {
+        (RoomNum(7), EventNum(num))
+    }
+
+    #[test]
+    fn many_are_read_as_they_are_one_by_one_wherever_they_lie() {
+        let world = World::new();
+        let names = |from: u64, to: u64| (from..to).map(|num| format!("$event-{num}"));
+        let put = |from: u64, to: u64| {
+            world.act(move |tx| {
+                for (num, name) in names(from, to).enumerate() {
+                    tx.put(&schema::EVENT_NUMS, &name, &EventNum(from + num as u64));
+                }
+                Ok(())
+            })
+        };
+        put(0, 10).unwrap();
+        let (many, single) = world
+            .act(|tx| {
+                // Own rows, removed ones, and some that are nowhere.
+                tx.put(&schema::EVENT_NUMS, &"$event-3".to_owned(), &EventNum(33));
+                tx.delete(&schema::EVENT_NUMS, &"$event-5".to_owned());
+                tx.put(&schema::EVENT_NUMS, &"$event-12".to_owned(), &EventNum(12));
+                let many = tx.get_many(&schema::EVENT_NUMS, names(0, 15))?;
+                let single = names(0, 15).map(|name| tx.get(&schema::EVENT_NUMS, &name));
+                Ok((many, single.collect::<Result<Vec<_>, _>>()?))
+            })
+            .unwrap();
+        assert_eq!(many, single);
+        let expected = (0..15).map(|num| match num {
+            3 => Some(EventNum(33)),
+            5 => None,
+            0..=9 | 12 => Some(EventNum(num)),
+            _ => None,
+        });
+        assert_eq!(many, expected.collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_scan_of_own_rows_stays_in_its_keyspace() {
+        let world = World::new();
+        let found = world
+            .act(|tx| {
+                for num in [1, 2, 3] {
+                    tx.put(&schema::OFF_TIMELINE, &row(num), &());
+                }
+                // A keyspace of another family whose id is the next.
+                tx.put(&schema::PURGES, &RoomNum(7), &purge());
+                tx.delete(&schema::OFF_TIMELINE, &row(2));
+                let mut found = Vec::new();
+                tx.scan(
+                    &schema::OFF_TIMELINE,
+                    &(),
+                    Direction::Backward,
+                    |(_, num): (RoomNum, EventNum), ()| {
+                        found.push(num);
+                        true
+                    },
+                )?;
+                Ok(found)
+            })
+            .unwrap();
+        assert_eq!(found, [EventNum(3), EventNum(1)]);
+    }
+
+    fn purge() -> schema::Purge {
+        schema::Purge { work: schema::PurgeWork::Rows, done: 0, estimate: 0, removed: None }
     }
 }

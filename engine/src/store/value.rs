@@ -12,6 +12,9 @@ use crate::core::num::{EventNum, NodeId, RoomNum, StateKeyId, StreamPos, TextNum
 /// The largest record that `bincode` may make us allocate; state nodes and headers are far smaller.
 const RECORD_BYTES_MAX: usize = 16 << 20;
 
+/// What most encodings fit in.
+const ENCODED_BYTES: usize = 96;
+
 /// The first byte of every record written by this version.
 const RECORD_VERSION: u8 = 1;
 
@@ -22,10 +25,22 @@ pub struct ValueWriter {
     pub(crate) slot: Option<Slot>,
 }
 
+/// The bytes of a value, as of [`ValueWriter`].
+pub struct Encoded {
+    pub(crate) bytes: Bytes,
+    pub(crate) slot: Option<Slot>,
+}
+
 /// Something that can be stored.
 pub trait Value: Sized {
     /// Appends the encoding.
     fn write(&self, out: &mut ValueWriter);
+    /// The encoding by itself.
+    fn encoded(&self) -> Encoded {
+        let mut out = ValueWriter { bytes: Vec::with_capacity(ENCODED_BYTES), slot: None };
+        self.write(&mut out);
+        Encoded { bytes: out.bytes.into(), slot: out.slot }
+    }
     /// Reads it back; `None` means that the stored bytes are corrupt.
     fn read(bytes: &Bytes) -> Option<Self>;
 }
@@ -82,6 +97,9 @@ impl Value for () {
 impl Value for Bytes {
     fn write(&self, out: &mut ValueWriter) {
         out.bytes.extend_from_slice(self);
+    }
+    fn encoded(&self) -> Encoded {
+        Encoded { bytes: self.clone(), slot: None }
     }
     fn read(bytes: &Bytes) -> Option<Self> {
         Some(bytes.clone())

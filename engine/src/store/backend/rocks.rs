@@ -51,6 +51,8 @@ const OPEN_FILES_MAX: i32 = 512;
 pub struct Rocks {
     cache: Cache,
     db: Arc<Db>,
+    /// For reads by key.
+    options: ReadOptions,
     /// Bytes of the batches written so far.
     written: AtomicU64,
 }
@@ -59,6 +61,7 @@ pub struct Rocks {
 struct RocksSnapshot {
     // Declared, and so dropped, before the database that it points into.
     snapshot: SnapshotWithThreadMode<'static, Db>,
+    options: ReadOptions,
     db: Arc<Db>,
 }
 
@@ -152,7 +155,8 @@ impl Rocks {
             .chain([ColumnFamilyDescriptor::new(DEFAULT_COLUMN_FAMILY_NAME, unused_family_options())]);
         let options = database_options(&cache, memory_budget);
         let db = Db::open_cf_descriptors(&options, path, families).map_err(storage)?;
-        Ok(Self { cache, db: Arc::new(db), written: AtomicU64::new(0) })
+        let options = ReadOptions::default();
+        Ok(Self { cache, db: Arc::new(db), options, written: AtomicU64::new(0) })
     }
 }
 
@@ -163,7 +167,10 @@ fn column(db: &Db, family: Family) -> Result<&ColumnFamily, StorageError> {
 /// What is read from: a database and the moment of it.
 trait Moment: Send + Sync {
     fn db(&self) -> &Db;
-    fn options(&self) -> ReadOptions;
+    /// For reads by key: made once, and not for each of them.
+    fn options(&self) -> &ReadOptions;
+    /// For a scan, which sets bounds of its own.
+    fn scan_options(&self) -> ReadOptions;
 }
 
 impl Moment for Rocks {
@@ -171,7 +178,11 @@ impl Moment for Rocks {
         &self.db
     }
 
-    fn options(&self) -> ReadOptions {
+    fn options(&self) -> &ReadOptions {
+        &self.options
+    }
+
+    fn scan_options(&self) -> ReadOptions {
         ReadOptions::default()
     }
 }
@@ -181,7 +192,11 @@ impl Moment for RocksSnapshot {
         &self.db
     }
 
-    fn options(&self) -> ReadOptions {
+    fn options(&self) -> &ReadOptions {
+        &self.options
+    }
+
+    fn scan_options(&self) -> ReadOptions {
         let mut options = ReadOptions::default();
         options.set_snapshot(&self.snapshot);
         options
@@ -191,13 +206,13 @@ impl Moment for RocksSnapshot {
 impl<M: Moment> Read for M {
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
         let column = column(self.db(), family)?;
-        let value = self.db().get_pinned_cf_opt(column, key, &self.options()).map_err(storage)?;
+        let value = self.db().get_pinned_cf_opt(column, key, self.options()).map_err(storage)?;
         Ok(value.map(|value| Bytes::copy_from_slice(&value)))
     }
 
     fn get_many(&self, family: Family, keys: &[Vec<u8>]) -> Result<Vec<Option<Bytes>>, StorageError> {
         self.db()
-            .batched_multi_get_cf_opt(column(self.db(), family)?, keys, false, &self.options())
+            .batched_multi_get_cf_opt(column(self.db(), family)?, keys, false, self.options())
             .into_iter()
             .map(|row| row.map(|value| value.map(|value| Bytes::copy_from_slice(&value))).map_err(storage))
             .collect()
@@ -211,7 +226,7 @@ impl<M: Moment> Read for M {
         direction: Direction,
         visit: Visit<'_>,
     ) -> Result<(), StorageError> {
-        let mut options = self.options();
+        let mut options = self.scan_options();
         options.set_iterate_lower_bound(start);
         if let Some(end) = end {
             options.set_iterate_upper_bound(end);
@@ -246,7 +261,10 @@ impl RocksSnapshot {
                 snapshot,
             )
         };
-        Self { snapshot, db: db.clone() }
+        // They point to the snapshot, and are read by nobody but this struct.
+        let mut options = ReadOptions::default();
+        options.set_snapshot(&snapshot);
+        Self { snapshot, options, db: db.clone() }
     }
 }
 
