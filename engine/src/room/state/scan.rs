@@ -170,6 +170,7 @@ impl<S: NodeRead> Diff<'_, S> {
             self.after.start(after)?;
         }
         loop {
+            self.skip_equal();
             let (order, value_before, value_after) = match (self.before.at(), self.after.at()) {
                 (None, None) => return Ok(None),
                 (Some(At::Entry(_, value)), None) => (Ordering::Less, Some(value), None),
@@ -212,6 +213,24 @@ impl<S: NodeRead> Diff<'_, S> {
             if let Some(difference) = self.take(order, value_before, value_after) {
                 return Ok(Some(difference));
             }
+        }
+    }
+
+    /// Steps over what both have alike from where they stand on, entries or subtrees, as far as their nodes go.
+    fn skip_equal(&mut self) {
+        let (Some((before, at)), Some((after, other_at))) = (self.before.path.last(), self.after.path.last())
+        else {
+            return;
+        };
+        if before.level() != after.level() {
+            return;
+        }
+        let before = before.entries().get(*at..).unwrap_or_default();
+        let both = before.iter().zip(after.entries().get(*other_at..).unwrap_or_default());
+        let equal = both.take_while(|(before, after)| before == after).count();
+        if equal > 0 {
+            self.before.advance_by(equal);
+            self.after.advance_by(equal);
         }
     }
 
@@ -271,12 +290,19 @@ impl<S: NodeRead> Cursor<'_, S> {
 
     /// Goes past what the cursor stands before, and up where a node is done.
     fn advance(&mut self) {
+        self.advance_by(1);
+    }
+
+    /// Goes past so much of the node that the cursor is in, and up where it is done.
+    fn advance_by(&mut self, count: usize) {
+        let mut count = count;
         while let Some((node, index)) = self.path.last_mut() {
-            *index += 1;
+            *index += count;
             if *index < node.entries().len() {
                 return;
             }
             self.path.pop();
+            count = 1;
         }
     }
 
