@@ -103,7 +103,9 @@ impl Command for StoreOutliers {
     fn run(&self, tx: &mut Tx) -> Result<Received> {
         let mut room = room_to_enter(tx, &self.room_id, self.version)?;
         let mut received = Received::default();
-        take_outliers(tx, &mut room, &self.pdus, &mut AtHand::default(), &mut received)?;
+        let mut at_hand = AtHand::default();
+        take_outliers(tx, &mut room, &self.pdus, &mut at_hand, &mut received)?;
+        receive::prepare(tx, &room, &received.outcomes, &mut at_hand)?;
         received.missing.settle(|_| false);
         Ok(received)
     }
@@ -213,7 +215,11 @@ fn take_outliers(
     at_hand: &mut AtHand,
     received: &mut Received,
 ) -> Result<()> {
+    if pdus.is_empty() {
+        return Ok(());
+    }
     let (ordered, circular) = in_order(pdus);
+    look_for(tx, &ordered, at_hand)?;
     for checked in ordered {
         let pdu = checked.pdu();
         let outcome = receive_outlier(tx, room, pdu, at_hand, &mut received.missing)?;
@@ -221,6 +227,14 @@ fn take_outliers(
     }
     refuse(received, &circular);
     Ok(())
+}
+
+/// Looks for what events will be looked up by, all at once.
+fn look_for(tx: &mut Tx, pdus: &[Arc<CheckedPdu>], at_hand: &mut AtHand) -> Result<()> {
+    at_hand.look_for(tx, pdus.iter().map(|checked| &checked.pdu().event_id))?;
+    let users = pdus.iter().map(|checked| &*checked.pdu().sender);
+    let texts = pdus.iter().filter_map(|checked| checked.pdu().state_key.as_deref());
+    Ok(tx.look_for_names(users, texts)?)
 }
 
 fn refuse(received: &mut Received, circular: &[Arc<CheckedPdu>]) {

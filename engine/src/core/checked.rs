@@ -134,8 +134,11 @@ pub fn check<K: SigningKeys>(
     Ok(PduCheck::Ready(Arc::new(CheckedPdu { pdu: Arc::new(pdu) })))
 }
 
-/// Reads the event; where its content hash is wrong, what redaction leaves of it.
-fn parse(version: &RoomVersion, json: &Bytes) -> Result<Pdu, EventError> {
+/// Reads an event; where its content hash is wrong, what redaction leaves of it. Signatures are not looked at.
+///
+/// # Errors
+/// The event violates the format or a limit of the room version.
+pub fn parse(version: &RoomVersion, json: &Bytes) -> Result<Pdu, EventError> {
     let pdu = Pdu::parse(version, json)?;
     if verify_content_hash(&pdu)? {
         return Ok(pdu);

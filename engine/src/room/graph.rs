@@ -39,7 +39,7 @@ impl Reader {
         for nums in nums.chunks(READ_AT_ONCE) {
             let mut absent = Vec::new();
             for num in nums {
-                match self.shared.events.get(num) {
+                match self.remembered_event(*num) {
                     Some(event) => visit(*num, &event.header),
                     None => absent.push(*num),
                 }

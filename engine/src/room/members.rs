@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Event, RoomCtx, out_of_band, servers, stripped_state::stripped_state};
+use super::{Event, RoomCtx, entrants, out_of_band, servers, stripped_state::stripped_state};
 use crate::{
     core::{
         identifiers,
@@ -67,31 +67,27 @@ pub(crate) fn is_local(reader: &Reader, user_id: &str) -> bool {
     identifiers::server_name(user_id) == Some(&*reader.shared.server_name)
 }
 
-/// Writes the rows of a room that is entered: those of the members in `entries`, its state. Users of this server see their
-/// membership as it stands; they are told by what follows. O(members).
+/// Brings the rows of a room that is entered into agreement with its state, `entries`: those of the members that were not
+/// prepared are written. Users of this server see their membership as it stands; they are told by what follows. O(members).
 pub(crate) fn fill(tx: &mut Tx, room: &mut RoomCtx, entries: &[(StateKeyId, EventNum)]) -> Result<()> {
     let Some(kind) = tx.text_num("m.room.member")? else { return Ok(()) };
     let pos = tx.next_position();
     let mut servers = servers::Tally::default();
-    for (key, num) in entries.iter().filter(|(key, _)| key.kind() == kind) {
+    let members = entries.iter().copied().filter(|(key, _)| key.kind() == kind);
+    let left = entrants::take_over(tx, room, members, &mut servers)?;
+    for (key, num) in left {
         let user_id = tx.text(key.state_key())?;
-        let event = tx.event(*num)?;
+        let event = tx.event(num)?;
         if is_local(tx, &user_id) {
             apply(tx, room, &event, pos)?;
             continue;
         }
         let Some(membership) = event.pdu()?.membership().and_then(Membership::from_name) else { continue };
         let user = tx.intern_user(&user_id)?;
-        tx.put(&schema::MEMBERS, &(room.num, membership as u8, user), num);
+        tx.put(&schema::MEMBERS, &(room.num, membership as u8, user), &num);
         count(room, None, Some(membership));
         servers.add(tx, room.num, (user, &user_id), membership)?;
-        let row = UserRoom {
-            membership,
-            event: *num,
-            forgotten: false,
-            ever_joined: membership == Membership::Join,
-            stripped_state: None,
-        };
+        let row = UserRoom::entered(membership, num);
         tx.put(&schema::USER_ROOMS, &(user, room.num), &Positioned { pos, value: row });
     }
     Ok(servers.write(tx, room.num)?)
@@ -120,7 +116,7 @@ pub(crate) fn remove(tx: &mut Tx, room: &mut RoomCtx, state_key: TextNum, pos: S
     Ok(())
 }
 
-fn count(room: &mut RoomCtx, was: Option<Membership>, is: Option<Membership>) {
+pub(super) fn count(room: &mut RoomCtx, was: Option<Membership>, is: Option<Membership>) {
     let counted = |membership: Option<Membership>, which| u64::from(membership == Some(which));
     let head = &mut room.head;
     head.joined = head.joined.saturating_sub(counted(was, Membership::Join)) + counted(is, Membership::Join);

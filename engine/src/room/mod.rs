@@ -3,6 +3,7 @@
 mod accept;
 pub(crate) mod alias;
 mod append;
+pub(crate) mod entrants;
 mod event;
 pub(crate) mod fork;
 pub mod gap;

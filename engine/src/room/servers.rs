@@ -58,10 +58,15 @@ impl Tally {
         let Some(server) = server_name(user_id) else { return Ok(()) };
         let server = tx.intern_text(server)?;
         tx.put(&schema::SERVER_USERS, &(room, server, user), &());
+        self.count(server, membership);
+        Ok(())
+    }
+
+    /// Counts a user of the server whose row is there.
+    pub fn count(&mut self, server: TextNum, membership: Membership) {
         if membership == Membership::Join {
             *self.0.entry(server).or_default() += 1;
         }
-        Ok(())
     }
 
     /// Writes the sums.

@@ -15,9 +15,6 @@ use crate::{
     },
 };
 
-const MEMBERSHIPS: [Membership; 5] =
-    [Membership::Join, Membership::Invite, Membership::Knock, Membership::Leave, Membership::Ban];
-
 /// How many membership events are followed back to see whether somebody was ever joined.
 const MEMBERSHIP_CHANGES_MAX: usize = 100;
 
@@ -104,7 +101,7 @@ pub(super) fn check(
         }
     }
     super::servers::check(row, room, &state)?;
-    for membership in MEMBERSHIPS {
+    for membership in Membership::ALL {
         let mut rows = Vec::new();
         row.reader().scan(
             &schema::MEMBERS.raw(),

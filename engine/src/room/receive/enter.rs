@@ -1,7 +1,7 @@
 //! Entering a room that this server was not in, or no longer: its state is what the resident server tells.
 //!
-//! Invariant: the state's events are all here before the room is entered; the room's head, its members and the join are
-//! one batch.
+//! Invariant: the state's events are all here before the room is entered, and most members' rows with them (`entrants`);
+//! the room's head, what else its members need and the join are one batch, which makes the room.
 
 use std::sync::Arc;
 
@@ -12,10 +12,13 @@ use crate::{
     room::{
         Event, RoomCtx,
         accept::{Arrival, accept, follow_state},
-        members, state,
+        entrants, members, state,
     },
     store::{Tx, schema::EventStatus},
 };
+
+#[cfg(test)]
+mod tests;
 
 /// Makes the room's head out of the state before the join and the join itself. `partial` when the state lacks members.
 ///
@@ -36,9 +39,12 @@ pub(crate) fn enter(
     let Some(allowing) = allowing(tx, room, join, &mut at_hand, missing)? else {
         return Ok(Outcome::Waiting);
     };
-    let Some(entries) = given_entries(tx, room, state_ids, &mut at_hand, missing)? else {
+    let Some(mut entries) = given_entries(tx, room, state_ids, &at_hand, missing)? else {
         return Ok(Outcome::Waiting);
     };
+    // Of two events for one entry, which no honest server tells of, one counts everywhere.
+    entries.sort_unstable();
+    entries.dedup_by_key(|(key, _)| *key);
     let snapshot = state::build(tx, room.num, entries.clone())?;
     let instead = if partial { allowing.auth.as_slice() } else { &[] };
     let verdict = match judge_by_auth_events(room, join, &allowing)? {
@@ -70,6 +76,28 @@ pub(crate) fn enter(
         follow_missed(tx, room, &event, before, snapshot)?;
     }
     Ok(Outcome::Accepted)
+}
+
+/// Writes the rows of the members among events that were stored, if the room is one that is about to be entered: `stored`
+/// tells what became of each, and `at_hand` has them.
+pub(crate) fn prepare(
+    tx: &mut Tx,
+    room: &RoomCtx,
+    stored: &[(Arc<str>, Outcome)],
+    at_hand: &mut AtHand,
+) -> Result<()> {
+    if !room.head.extremities.is_empty() {
+        return Ok(());
+    }
+    let mut pos = None;
+    for (event_id, _) in stored.iter().filter(|(_, outcome)| *outcome == Outcome::Stored) {
+        let Some(event) = at_hand.find(tx, event_id)? else { continue };
+        if &*event.pdu()?.kind == "m.room.member" {
+            let pos = *pos.get_or_insert_with(|| tx.next_position());
+            entrants::prepare(tx, room.num, &event, pos)?;
+        }
+    }
+    Ok(())
 }
 
 /// What changed while this server was not there.

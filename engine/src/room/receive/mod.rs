@@ -15,18 +15,21 @@ mod order;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 pub(crate) use backfill::receive_backfill;
 pub(crate) use complete::complete_state;
-pub(crate) use enter::enter;
+pub(crate) use enter::{enter, prepare};
 pub(crate) use order::in_order;
 
 use super::{
     Event, RoomCtx,
     accept::{Arrival, accept, set_aside},
     fork, gap,
-    snapshot::{ListedState, SnapshotState},
+    snapshot::{ListedState, ReadAhead, SnapshotState},
     state,
 };
 use crate::{
@@ -37,7 +40,7 @@ use crate::{
         num::{EventNum, NodeId, StateKeyId},
     },
     error::{Missing, Result},
-    store::{Reader, StorageError, Tx, schema::EventStatus},
+    store::{Reader, StorageError, Tx, schema, schema::EventStatus},
 };
 
 /// What became of an event.
@@ -69,23 +72,47 @@ pub struct GivenState {
     pub state: Vec<Arc<str>>,
 }
 
-/// The events among which others are looked for first, so that what comes together is not searched in the store.
+/// Ids looked for at once.
+const READ_AT_ONCE: usize = 1_000;
+
+/// The events among which others are looked for first, so that what comes together is not searched in the store one by one.
 #[derive(Default)]
-pub(crate) struct AtHand(HashMap<Arc<str>, Arc<Event>>);
+pub(crate) struct AtHand {
+    events: HashMap<Arc<str>, Arc<Event>>,
+    /// Ids that were looked for all at once, and of which there was no event.
+    absent: HashSet<Arc<str>>,
+}
 
 impl AtHand {
     fn find(&mut self, reader: &Reader, event_id: &Arc<str>) -> Result<Option<Arc<Event>>, StorageError> {
-        if let Some(event) = self.0.get(event_id) {
+        if let Some(event) = self.events.get(event_id) {
             return Ok(Some(event.clone()));
+        }
+        if self.absent.contains(event_id) {
+            return Ok(None);
         }
         let Some(num) = reader.event_num(event_id)? else { return Ok(None) };
         let event = reader.event(num)?;
-        self.0.insert(event_id.clone(), event.clone());
+        self.events.insert(event_id.clone(), event.clone());
         Ok(Some(event))
     }
 
     fn put(&mut self, event: &Arc<Event>) {
-        self.0.insert(event.event_id.clone(), event.clone());
+        self.absent.remove(&event.event_id);
+        self.events.insert(event.event_id.clone(), event.clone());
+    }
+
+    /// Looks which of many events are not there, with few reads.
+    pub fn look_for<'a>(
+        &mut self,
+        reader: &Reader,
+        event_ids: impl Iterator<Item = &'a Arc<str>>,
+    ) -> Result<(), StorageError> {
+        let unknown: Vec<&Arc<str>> = event_ids.filter(|id| !self.events.contains_key(*id)).collect();
+        let found = reader.get_many(&schema::EVENT_NUMS, unknown.iter().map(ToString::to_string))?;
+        let absent = unknown.into_iter().zip(found).filter(|(_, num)| num.is_none());
+        self.absent.extend(absent.map(|(event_id, _)| event_id.clone()));
+        Ok(())
     }
 }
 
@@ -157,13 +184,14 @@ fn judge_by_state(
     snapshot: NodeId,
     instead: &[Arc<Event>],
 ) -> Result<Result<(), Denied>, StorageError> {
-    // What cannot be read is an error, not an entry that is not there.
+    // What cannot be read is an error, not an entry that is not there; what was read is not looked for again.
     let wanted =
         auth::auth_types(room.version, &pdu.kind, &pdu.sender, pdu.state_key.as_deref(), &pdu.content);
+    let mut read = Vec::with_capacity(wanted.len());
     for (kind, state_key) in wanted {
-        reader.state_event(room.num, snapshot, kind, state_key)?;
+        read.push((kind, state_key, reader.state_event(room.num, snapshot, kind, state_key)?));
     }
-    let state = SnapshotState { reader, room: room.num, snapshot, instead };
+    let state = ReadAhead { read, state: SnapshotState { reader, room: room.num, snapshot, instead } };
     Ok(auth::check(room.version, pdu, &state))
 }
 
@@ -323,26 +351,41 @@ fn given_entries(
     reader: &Reader,
     room: &RoomCtx,
     event_ids: &[Arc<str>],
-    at_hand: &mut AtHand,
+    at_hand: &AtHand,
     missing: &mut Missing,
 ) -> Result<Option<Vec<(StateKeyId, EventNum)>>> {
-    let mut entries = Vec::with_capacity(event_ids.len());
+    let mut nums = Vec::with_capacity(event_ids.len());
     let mut is_whole = true;
-    for event_id in event_ids {
-        let Some(event) = at_hand.find(reader, event_id)? else {
-            missing.auth_events.push(event_id.clone());
-            is_whole = false;
-            continue;
-        };
-        let header = &event.header;
+    for event_ids in event_ids.chunks(READ_AT_ONCE) {
+        let absent = event_ids.iter().filter(|event_id| !at_hand.events.contains_key(*event_id));
+        let read = reader.get_many(&schema::EVENT_NUMS, absent.map(ToString::to_string))?;
+        let mut read = read.into_iter();
+        for event_id in event_ids {
+            let known = at_hand.events.get(event_id).map(|event| event.num);
+            match known.or_else(|| read.next().flatten()) {
+                Some(num) => nums.push(num),
+                None => {
+                    missing.auth_events.push(event_id.clone());
+                    is_whole = false;
+                }
+            }
+        }
+    }
+    if !is_whole {
+        return Ok(None);
+    }
+    // As they were stored, which is how they lie together.
+    nums.sort_unstable();
+    let mut entries = Vec::with_capacity(nums.len());
+    reader.each_header(&nums, |num, header| {
         if let Some(state_key) = header.state_key
             && header.room == room.num
             && header.status != EventStatus::Rejected
         {
-            entries.push((StateKeyId::new(header.kind, state_key), event.num));
+            entries.push((StateKeyId::new(header.kind, state_key), num));
         }
-    }
-    Ok(is_whole.then_some(entries))
+    })?;
+    Ok(Some(entries))
 }
 
 /// The events among `event_ids` that are part of the graph here, each once.

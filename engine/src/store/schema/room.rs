@@ -161,6 +161,9 @@ pub enum Membership {
 }
 
 impl Membership {
+    /// Every membership.
+    pub const ALL: [Self; 5] = [Self::Join, Self::Invite, Self::Knock, Self::Leave, Self::Ban];
+
     /// From its name in `m.room.member`.
     pub fn from_name(name: &str) -> Option<Self> {
         Some(match name {
@@ -198,6 +201,14 @@ pub struct UserRoom {
     pub ever_joined: bool,
     /// What an invite or knock showed of the room: stripped state as a JSON array.
     pub stripped_state: Option<Vec<u8>>,
+}
+
+impl UserRoom {
+    /// As a room has a user that is entered with this membership of theirs.
+    pub(crate) fn entered(membership: Membership, event: EventNum) -> Self {
+        let ever_joined = membership == Membership::Join;
+        Self { membership, event, forgotten: false, ever_joined, stripped_state: None }
+    }
 }
 
 /// An event's relation to another.

@@ -1,0 +1,267 @@
+//! A room of one server is entered by another, with its members' rows prepared.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use bytes::Bytes;
+
+use crate::{
+    Membership, Outcome,
+    check::Check,
+    command::{EnterRoom, StoreOutliers, StoreServerKeys},
+    core::{
+        checked::{CheckedPdu, PduCheck},
+        num::EventNum,
+        version::RoomVersion,
+    },
+    fixture::{START_MS, World},
+    remote::ServerKey,
+    room::{RoomCtx, graph::auth_chain},
+    store::{Backend, Change, Direction, Durability, Family, Memory, Read, StorageError},
+    view::CheckPdus,
+};
+
+const ROOM: &str = "!room:there.example";
+const CREATOR: &str = "@creator:there.example";
+
+/// A store that knows its largest batch.
+#[derive(Default)]
+struct Weighed {
+    memory: Memory,
+    largest: AtomicUsize,
+}
+
+impl Read for Weighed {
+    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
+        self.memory.get(family, key)
+    }
+
+    fn get_many(&self, family: Family, keys: &[Vec<u8>]) -> Result<Vec<Option<Bytes>>, StorageError> {
+        self.memory.get_many(family, keys)
+    }
+
+    fn scan(
+        &self,
+        family: Family,
+        start: &[u8],
+        end: Option<&[u8]>,
+        direction: Direction,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), StorageError> {
+        self.memory.scan(family, start, end, direction, visit)
+    }
+}
+
+impl Backend for Weighed {
+    fn snapshot(&self) -> Arc<dyn Read> {
+        self.memory.snapshot()
+    }
+
+    fn commit(&self, changes: &[Change], durability: Durability) -> Result<(), StorageError> {
+        let bytes = changes.iter().map(|change| match change {
+            Change::Put(_, key, value) => key.len() + value.len(),
+            Change::Delete(_, key) => key.len(),
+            Change::DeleteRange(_, start, end) => start.len() + end.len(),
+        });
+        self.largest.fetch_max(bytes.sum(), Ordering::Relaxed);
+        self.memory.commit(changes, durability)
+    }
+
+    fn flush(&self) -> Result<(), StorageError> {
+        self.memory.flush()
+    }
+
+    fn compact(&self, family: Family, start: &[u8], end: Option<&[u8]>) -> Result<(), StorageError> {
+        self.memory.compact(family, start, end)
+    }
+
+    fn figures(&self) -> Vec<(&'static str, u64)> {
+        self.memory.figures()
+    }
+}
+
+/// The server that is in the room.
+struct Resident(World);
+
+/// What it tells of the room to whom it lets in.
+struct Told {
+    /// The state and its auth chain.
+    events: Vec<Bytes>,
+    /// The ids of the state.
+    ids: Vec<Arc<str>>,
+    join: Bytes,
+}
+
+fn version() -> &'static RoomVersion {
+    RoomVersion::get("10").unwrap()
+}
+
+fn member(number: usize) -> String {
+    format!("@member-{number}:there.example")
+}
+
+impl Resident {
+    fn new(members: usize) -> Self {
+        let world = World::named("there.example");
+        world.room(ROOM, CREATOR, None);
+        (0..members).for_each(|number| drop(world.join(ROOM, &member(number))));
+        Self(world)
+    }
+
+    /// Lets a user in, and tells the state before that.
+    fn let_in(&self, user_id: &str) -> Told {
+        let (events, ids) = self.0.ask(|reader| {
+            let room = RoomCtx::load(reader, ROOM)?;
+            let entries = reader.state_entries(room.num, room.head.state)?;
+            let state: Vec<EventNum> = entries.into_iter().map(|(_, num)| num).collect();
+            let mut all = auth_chain(reader, room.num, state.clone())?;
+            all.extend(&state);
+            all.sort_unstable();
+            all.dedup();
+            let events = reader.events(&all)?.iter().map(|event| event.json.clone()).collect();
+            let ids = reader.events(&state)?.iter().map(|event| event.event_id.clone()).collect();
+            Ok((events, ids))
+        });
+        let join = self.0.join(ROOM, user_id);
+        let join = self.0.ask(|reader| {
+            let num = reader.event_num(&join)?.unwrap();
+            Ok(reader.event(num)?.json.clone())
+        });
+        Told { events, ids, join }
+    }
+
+    /// A server that knows this one's key.
+    fn newcomer(&self, backend: Arc<dyn Backend>) -> World {
+        let world = World::on(backend);
+        let key = ServerKey {
+            key_id: self.0.engine.key_pair().key_id().to_owned(),
+            public_key: self.0.engine.key_pair().public_key().to_vec(),
+            valid_until_ts: START_MS * 2,
+            is_old: false,
+        };
+        let keys = StoreServerKeys { server_name: "there.example".to_owned(), keys: vec![key] };
+        world.engine.write(keys).wait().unwrap();
+        world
+    }
+}
+
+fn checked(world: &World, json: &[Bytes]) -> Vec<Arc<CheckedPdu>> {
+    let checks = world.engine.read(&CheckPdus { version: version(), pdus: json }).unwrap();
+    let ready = |check| match check {
+        PduCheck::Ready(checked) => checked,
+        other => panic!("{other:?}"),
+    };
+    checks.into_iter().map(ready).collect()
+}
+
+/// Stores what is told, some at once.
+fn store(world: &World, told: &Told) {
+    for pdus in checked(world, &told.events).chunks(50) {
+        let store = StoreOutliers { room_id: ROOM.to_owned(), version: version(), pdus: pdus.to_vec() };
+        assert!(world.engine.write(store).wait().unwrap().missing.is_nothing());
+    }
+}
+
+fn enter(world: &World, told: &Told, ids: &[Arc<str>], partial: bool) -> Outcome {
+    let join = checked(world, std::slice::from_ref(&told.join)).remove(0);
+    let enter =
+        EnterRoom { room_id: ROOM.to_owned(), version: version(), join, state: ids.to_vec(), partial };
+    world.engine.write(enter).wait().unwrap().0
+}
+
+fn memberships(world: &World, membership: Membership) -> usize {
+    world.ask(|reader| {
+        let room = reader.room_num(ROOM)?.unwrap();
+        Ok(reader.members(room, membership)?.len())
+    })
+}
+
+fn findings(world: &World) -> Vec<String> {
+    let report = world.engine.read(&Check { progress: &|_, _| {} }).unwrap();
+    report.findings.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn no_batch_of_a_join_grows_with_the_room() {
+    let resident = Resident::new(400);
+    let told = resident.let_in("@first:there.example");
+    let backend = Arc::new(Weighed::default());
+    let newcomer = resident.newcomer(backend.clone());
+    store(&newcomer, &told);
+    let largest = backend.largest.swap(0, Ordering::Relaxed);
+    assert_eq!(enter(&newcomer, &told, &told.ids, false), Outcome::Accepted);
+    let last = backend.largest.load(Ordering::Relaxed);
+    // With the members' rows it would be some 40 kB.
+    assert!(last < largest && last < 10_000, "{last} bytes after batches of {largest}");
+    assert_eq!(memberships(&newcomer, Membership::Join), 402);
+    let room = newcomer.ask(|reader| Ok(RoomCtx::load(reader, ROOM)?.head));
+    assert_eq!(room.joined, 402);
+    assert_eq!(findings(&newcomer), [""; 0]);
+}
+
+#[test]
+fn a_join_that_broke_off_leaves_nothing_wrong_and_is_made_good_by_the_next() {
+    let resident = Resident::new(8);
+    let broken_off = resident.let_in("@first:there.example");
+    let backend = Arc::new(Memory::default());
+    let newcomer = resident.newcomer(backend.clone());
+    store(&newcomer, &broken_off);
+    drop(newcomer);
+    let newcomer = World::on(backend);
+    assert_eq!(findings(&newcomer), [""; 0]);
+    assert!(newcomer.ask(|reader| Ok(RoomCtx::find(reader, ROOM)?)).is_none());
+    // The room has changed until it is entered.
+    resident.0.leave(ROOM, &member(2));
+    resident.0.member(ROOM, CREATOR, &member(3), "ban").unwrap();
+    resident.0.leave(ROOM, &member(4));
+    resident.0.join(ROOM, &member(4));
+    let told = resident.let_in("@second:there.example");
+    store(&newcomer, &told);
+    assert_eq!(findings(&newcomer), [""; 0]);
+    assert_eq!(enter(&newcomer, &told, &told.ids, false), Outcome::Accepted);
+    // The creator, six members and the two who were let in.
+    assert_eq!(memberships(&newcomer, Membership::Join), 9);
+    assert_eq!(memberships(&newcomer, Membership::Leave), 1);
+    assert_eq!(memberships(&newcomer, Membership::Ban), 1);
+    assert_eq!(findings(&newcomer), [""; 0]);
+}
+
+#[test]
+fn members_that_the_state_leaves_out_have_no_rows() {
+    let resident = Resident::new(5);
+    let told = resident.let_in("@first:there.example");
+    let newcomer = resident.newcomer(Arc::new(Memory::default()));
+    store(&newcomer, &told);
+    let is_left_out = |event_id: &Arc<str>| {
+        newcomer.ask(|reader| {
+            let num = reader.event_num(event_id)?.unwrap();
+            Ok(reader.event(num)?.pdu()?.state_key.as_deref() == Some(&*member(1)))
+        })
+    };
+    let ids: Vec<Arc<str>> = told.ids.iter().filter(|id| !is_left_out(id)).cloned().collect();
+    assert_eq!(ids.len() + 1, told.ids.len());
+    assert_eq!(enter(&newcomer, &told, &ids, true), Outcome::Accepted);
+    // The creator, four members and the one who was let in.
+    assert_eq!(memberships(&newcomer, Membership::Join), 6);
+    assert_eq!(findings(&newcomer), [""; 0]);
+}
+
+#[test]
+fn of_two_events_for_one_entry_one_counts() {
+    let resident = Resident::new(3);
+    resident.0.leave(ROOM, &member(1));
+    let before = resident.let_in("@first:there.example");
+    resident.0.join(ROOM, &member(1));
+    let mut told = resident.let_in("@second:there.example");
+    // No honest server tells of both.
+    told.events.extend(before.events);
+    told.ids.extend(before.ids);
+    let newcomer = resident.newcomer(Arc::new(Memory::default()));
+    store(&newcomer, &told);
+    assert_eq!(enter(&newcomer, &told, &told.ids, false), Outcome::Accepted);
+    let counted = [Membership::Join, Membership::Leave].map(|membership| memberships(&newcomer, membership));
+    assert_eq!(counted.iter().sum::<usize>(), 6);
+    assert_eq!(findings(&newcomer), [""; 0]);
+}
