@@ -19,7 +19,11 @@ fn resolution(criterion: &mut Criterion) {
             });
             let theirs = Ruma::new(workload()).expect("ruma-state-res takes the room");
             group.bench_function(BenchmarkId::new("ruma-state-res", size), |bencher| {
-                bencher.iter_batched(|| theirs.input(), |input| theirs.resolve(input), BatchSize::LargeInput);
+                bencher.iter_batched_ref(
+                    || theirs.input(),
+                    |input| theirs.resolve(input),
+                    BatchSize::LargeInput,
+                );
             });
         }
         group.finish();

@@ -40,8 +40,8 @@ enum Command {
 
 #[derive(Args)]
 struct PlanArguments {
-    /// Take only this measure (repeatable); all when not given
-    #[arg(long = "measure", value_name = "NAME")]
+    /// Take only these measures; all when none is given
+    #[arg(value_name = "NAME")]
     measures: Vec<String>,
     /// How long one load lasts
     #[arg(long, value_name = "SECONDS", default_value_t = 8)]
@@ -165,11 +165,12 @@ async fn compare(arguments: &CompareArguments) -> Result<()> {
 
 /// Whether every bar is reached.
 async fn bars(arguments: &BarsArguments) -> Result<bool> {
+    let plan = Plan { patient: arguments.compare.patient, ..plan(&arguments.compare.plan)? };
     let mut peers = vec![Peer::warren(arguments.compare.warren.as_deref())?];
-    if !arguments.no_synapse {
+    let of_both = MEASURES.iter().any(|measure| measure.family.for_slow_peers() && plan.wants(measure));
+    if of_both && !arguments.no_synapse {
         peers.push(Peer::synapse()?);
     }
-    let plan = Plan { patient: arguments.compare.patient, ..plan(&arguments.compare.plan)? };
     let report = measured(&plan, &arguments.compare.plan, &peers).await?;
     let lines = text::bars(&report);
     for line in &lines {

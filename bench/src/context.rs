@@ -1,5 +1,6 @@
 //! What a family of measures gets: the server, how much to ask of it, and where its figures go.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -97,6 +98,16 @@ pub struct Context {
     pub figures: Vec<Figure>,
     /// The most memory seen resident, in bytes.
     pub memory_peak: u64,
+}
+
+/// What a family gets that measures the engine in this process.
+pub struct InProcess<'a> {
+    /// A folder on the disk to be measured.
+    pub disk: &'a Path,
+    /// The names of the wanted measures; all when empty.
+    pub wanted: &'a BTreeSet<String>,
+    /// What was taken so far.
+    pub figures: Vec<Figure>,
 }
 
 /// A load that has run, warmed up before.
@@ -243,6 +254,18 @@ impl Context {
 
     fn server_cpu(&self) -> Result<Option<Duration>> {
         self.local.as_ref().map(|local| process::cpu(local.pid)).transpose()
+    }
+}
+
+impl InProcess<'_> {
+    /// Whether a measure is wanted.
+    pub fn wants(&self, name: &str) -> bool {
+        self.wanted.is_empty() || self.wanted.contains(name)
+    }
+
+    /// Keeps a figure.
+    pub fn take(&mut self, figure: Figure) {
+        self.figures.push(figure);
     }
 }
 

@@ -4,3 +4,5 @@
 #![deny(missing_docs)]
 
 pub mod resolution;
+pub mod statistics;
+pub mod timing;

@@ -16,10 +16,13 @@ mod process;
 mod report;
 mod run;
 mod scan;
-mod statistics;
 
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
+
+/// As the server has it: what is measured in this process is measured as it would run there.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// The generator shares the machine with the server: two threads are what its load needs at most.
 const THREADS: usize = 2;

@@ -2,29 +2,25 @@
 //! digested once for us; maps of ids, sets of auth chains and events with their contents as text for the other.
 //!
 //! Preparing the input is not measured for either. What our side digests of an event and keeps (its power levels) is kept
-//! from call to call, as the engine's cache of events keeps it.
+//! from call to call, as the engine's cache of events keeps it; what the first call takes, which digests, is told beside it.
 
-use std::hint::black_box;
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use warren_engine::core::num::{EventNum, NodeId, StateKeyId};
 use warren_engine::core::resolve::testing::{Room, Unknown, Workload, found_auth_difference};
-use warren_engine::core::resolve::{AuthFacts, StateGraph, resolve};
+use warren_engine::core::resolve::{AuthFacts, Change, ResolveError, StateGraph, resolve};
 use warren_engine::core::version::RoomVersion;
 use warren_engine::room::StateNode as Node;
 use warren_engine::room::state::scan::diff;
 use warren_engine::room::state::tree::{self, NodeRead, NodeStore, TreeError};
 use warren_fuzz::oracle::{Input, Oracle};
 
+use crate::timing::{in_turns, timed};
+
 /// The room version that is measured: the last that both sides resolve by version 2.
 const ROOM_VERSION: &str = "11";
-
-/// A figure is the least of so many runs: what disturbs a run only ever adds to it.
-const RUNS: usize = 15;
-/// A run repeats what it measures until it has taken as long.
-const RUN: Duration = Duration::from_millis(4);
 
 /// A workload whose snapshots are trees.
 pub struct Trees {
@@ -32,6 +28,8 @@ pub struct Trees {
     events: Vec<Arc<AuthFacts>>,
     nodes: Nodes,
     sides: [NodeId; 2],
+    /// The first side, as the workload has it.
+    state: NodeId,
 }
 
 #[derive(Default)]
@@ -70,17 +68,36 @@ impl Trees {
         let changes = changed.map(|(key, event)| (key, Some(event))).chain(removed.map(|key| (key.0, None)));
         let second = tree::apply(&mut nodes, first, changes)?;
         let events = room.events().to_vec();
-        Ok(Trees { events, nodes, sides: [NodeId(first), NodeId(second)], room })
+        Ok(Trees { events, nodes, sides: [NodeId(first), NodeId(second)], state: left, room })
     }
 
-    /// Resolves the two sides; the number of changes.
-    pub fn resolve(&self) -> usize {
-        resolve(self.room.version, self, &self.sides).map_or(0, |changes| changes.len())
+    /// Resolves the two sides: what changes in the first.
+    ///
+    /// # Errors
+    /// The workload is not whole.
+    pub fn resolve(&self) -> Result<Vec<Change>, ResolveError<TreeError>> {
+        resolve(self.room.version, self, &self.sides)
     }
 
-    /// The size of the auth difference of the two sides.
-    pub fn auth_difference(&self) -> usize {
-        found_auth_difference(self, &self.sides).map_or(0, |events| events.len())
+    /// The ids of the events in the first state with `changes` made.
+    fn resolved(&self, changes: &[Change]) -> BTreeSet<String> {
+        let mut state = self.room.state(self.state).clone();
+        for (key, event) in changes {
+            match event {
+                Some(event) => state.insert(*key, *event),
+                None => state.remove(key),
+            };
+        }
+        let facts = state.values().filter_map(|event| self.room.event(*event));
+        facts.map(|facts| facts.pdu().event_id.to_string()).collect()
+    }
+
+    /// The auth difference of the two sides.
+    ///
+    /// # Errors
+    /// The workload is not whole.
+    pub fn auth_difference(&self) -> Result<Vec<EventNum>, ResolveError<TreeError>> {
+        found_auth_difference(self, &self.sides)
     }
 }
 
@@ -137,14 +154,14 @@ impl Ruma {
         Some(Ruma { room: workload.room, oracle, input })
     }
 
-    /// The input, which a resolution consumes.
+    /// The input of one resolution.
     pub fn input(&self) -> Input {
         self.input.clone()
     }
 
-    /// Resolves the two sides; the number of entries.
-    pub fn resolve(&self, input: Input) -> usize {
-        self.oracle.resolve(&self.room, input).map_or(0, |state| state.len())
+    /// Resolves the two sides, once for each input: the ids of the events in their state. `None` if that crate fails.
+    pub fn resolve(&self, input: &mut Input) -> Option<impl Iterator<Item = String> + use<>> {
+        Some(self.oracle.resolve(&self.room, input)?.into_values().map(|id| id.to_string()))
     }
 }
 
@@ -168,47 +185,53 @@ impl Kind {
     }
 }
 
-/// How long either side takes for a conflicted event, in seconds: ours, then the other's.
-pub fn compared(kind: Kind, conflicted: usize) -> Option<(f64, f64)> {
+/// What the two sides take.
+#[derive(Clone, Copy, Debug)]
+pub struct Compared {
+    /// Seconds that ours takes, the median.
+    pub ours: f64,
+    /// The same of the other.
+    pub theirs: f64,
+    /// Seconds of our first call, which digests every event that it meets.
+    pub first: f64,
+}
+
+/// How long either takes for the fork; `None` if they do not come to the same state.
+pub fn compared(kind: Kind, conflicted: usize) -> Option<Compared> {
     let ours = Trees::new(kind.workload(conflicted)?).ok()?;
     let theirs = Ruma::new(kind.workload(conflicted)?)?;
-    let ours = least(|| timed(|| ours.resolve()));
-    let theirs = least(|| {
-        let input = theirs.input();
-        timed(|| theirs.resolve(input))
-    });
-    Some((ours / conflicted as f64, theirs / conflicted as f64))
-}
-
-/// How long the resolution of a fork of ten events takes in a room of so many members, in seconds.
-pub fn members(members: usize) -> Option<f64> {
-    let trees = Trees::new(Workload::members(RoomVersion::get(ROOM_VERSION)?, members)).ok()?;
-    Some(least(|| timed(|| trees.resolve())))
-}
-
-/// How long the auth difference of ten events on an auth chain of this length takes, in seconds.
-pub fn chain(length: usize) -> Option<f64> {
-    let trees = Trees::new(Workload::chain(RoomVersion::get(ROOM_VERSION)?, length)).ok()?;
-    Some(least(|| timed(|| trees.auth_difference())))
-}
-
-fn timed<T>(run: impl FnOnce() -> T) -> Duration {
-    let start = Instant::now();
-    black_box(run());
-    start.elapsed()
-}
-
-/// The least mean of some runs, in seconds; the first call warms up.
-fn least(mut once: impl FnMut() -> Duration) -> f64 {
-    once();
-    let mut least = f64::INFINITY;
-    for _ in 0..RUNS {
-        let (mut taken, mut count) = (Duration::ZERO, 0.0);
-        while taken < RUN {
-            taken += once();
-            count += 1.0;
-        }
-        least = least.min(taken.as_secs_f64() / count);
+    let mut changes = None;
+    let first = timed(|| changes = ours.resolve().ok()).as_secs_f64();
+    if ours.resolved(&changes?) != theirs.resolve(&mut theirs.input())?.collect() {
+        return None;
     }
-    least
+    let [ours, theirs] = in_turns([&mut || timed(|| ours.resolve()), &mut || {
+        let mut input = theirs.input();
+        timed(|| theirs.resolve(&mut input))
+    }]);
+    Some(Compared { ours, theirs, first })
+}
+
+/// How long the auth difference of ten new events takes on auth chains of these lengths, in seconds.
+pub fn chains(lengths: [usize; 2]) -> Option<[f64; 2]> {
+    let version = RoomVersion::get(ROOM_VERSION)?;
+    let [one, other] = lengths.map(|length| Trees::new(Workload::chain(version, length)).ok());
+    let (one, other) = (one?, other?);
+    if one.auth_difference().ok()?.len() != other.auth_difference().ok()?.len() {
+        return None;
+    }
+    Some(in_turns([&mut || timed(|| one.auth_difference()), &mut || timed(|| other.auth_difference())]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_sides_come_to_the_same_state() {
+        for kind in [Kind::Joins, Kind::Mixed] {
+            let compared = compared(kind, 20).expect("the same state");
+            assert!(compared.ours > 0.0 && compared.theirs > 0.0 && compared.first > 0.0);
+        }
+    }
 }

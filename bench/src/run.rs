@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::context::{Context, Effort, Figure, Local};
+use crate::context::{Context, Effort, Figure, InProcess, Local};
 use crate::error::{Error, Result};
 use crate::matrix::Homeserver;
 use crate::measures::{Family, MEASURES, Measure};
 use crate::peers::Peer;
-use crate::statistics::median_by;
+use warren_bench::statistics::median_by;
 
 /// The measure of which every family knows a part.
 const MEMORY_PEAK: &str = "memory-peak";
@@ -55,7 +55,8 @@ pub struct Failure {
 }
 
 impl Plan {
-    fn wants(&self, measure: &Measure) -> bool {
+    /// Whether a measure is wanted.
+    pub fn wants(&self, measure: &Measure) -> bool {
         self.wanted.is_empty() || self.wanted.contains(measure.name)
     }
 
@@ -86,7 +87,8 @@ pub async fn running(
     work: &Path,
 ) -> Taken {
     let mut taken = Gathered::default();
-    for family in Family::ALL.into_iter().filter(|family| plan.needs(*family)) {
+    let of_servers = |family: &Family| plan.needs(*family) && !family.is_in_process();
+    for family in Family::ALL.into_iter().filter(of_servers) {
         for _ in 0..plan.rounds {
             let mut ctx = context(plan, homeserver.clone(), effort, work);
             ctx.local = local.clone();
@@ -110,6 +112,10 @@ pub async fn fresh(plan: &Plan, peer: &Peer, work: &Path) -> Taken {
         }
         for _ in 0..plan.rounds {
             eprintln!("{}: {family:?}", peer.name());
+            if family.is_in_process() {
+                taken.run_in_process(plan, family, work);
+                continue;
+            }
             match started(plan, peer, effort, work) {
                 Ok(ctx) => taken.run(plan, family, ctx).await,
                 Err(error) => taken.fail(plan, family, &error),
@@ -158,20 +164,26 @@ impl Gathered {
         let result = family.run(&mut ctx).await;
         ctx.note_memory();
         self.memory_peak = self.memory_peak.max(ctx.memory_peak);
-        for figure in ctx.figures.drain(..) {
-            eprintln!(
-                "  {}: {:.3} {}",
-                figure.measure,
-                figure.value,
-                figure.note.as_deref().unwrap_or_default()
-            );
-            self.figures.push(figure);
-        }
+        self.gather(plan, family, ctx.figures, result);
         // Requests still under way must not meet the next server.
         if let Some(mut running) = ctx.running.take()
             && let Err(error) = running.stop()
         {
             eprintln!("  {error}");
+        }
+    }
+
+    fn run_in_process(&mut self, plan: &Plan, family: Family, work: &Path) {
+        let mut ctx = InProcess { disk: work, wanted: &plan.wanted, figures: Vec::new() };
+        let result = family.run_in_process(&mut ctx);
+        self.gather(plan, family, ctx.figures, result);
+    }
+
+    fn gather(&mut self, plan: &Plan, family: Family, figures: Vec<Figure>, result: Result<()>) {
+        for figure in figures {
+            let note = figure.note.as_deref().unwrap_or_default();
+            eprintln!("  {}: {:.3} {note}", figure.measure, figure.value);
+            self.figures.push(figure);
         }
         if let Err(error) = result {
             self.fail(plan, family, &error);

@@ -7,6 +7,11 @@ pub fn median_by<T>(mut elements: Vec<T>, value: impl Fn(&T) -> f64) -> Option<T
     elements.into_iter().nth(middle)
 }
 
+/// The median of values.
+pub fn median(values: Vec<f64>) -> Option<f64> {
+    median_by(values, |value| *value)
+}
+
 /// A figure as people read it: three significant digits, thousands separated.
 pub fn shown(value: f64) -> String {
     let decimals = match value.abs() {
@@ -42,7 +47,7 @@ mod tests {
 
     #[test]
     fn the_median_is_one_of_the_elements() {
-        let of = |values: &[f64]| median_by(values.to_vec(), |value| *value);
+        let of = |values: &[f64]| median(values.to_vec());
         assert_eq!(of(&[3.0, 1.0, 2.0]), Some(2.0));
         assert_eq!(of(&[4.0, 1.0, 2.0, 3.0]), Some(2.0));
         assert_eq!(of(&[7.0]), Some(7.0));

@@ -165,8 +165,8 @@ impl Oracle {
         input
     }
 
-    /// What `ruma-state-res` makes of the states.
-    pub fn resolve(&self, room: &Room, input: Input) -> Option<StateMap<OwnedEventId>> {
+    /// What `ruma-state-res` makes of the states. It consumes the auth chains.
+    pub fn resolve(&self, room: &Room, input: &mut Input) -> Option<StateMap<OwnedEventId>> {
         let rules = self.rules.state_res.v2_rules()?;
         let subgraph = |conflicted: &StateMap<Vec<OwnedEventId>>| {
             let conflicted = conflicted.values().flatten().filter_map(|id| room.num(id.as_str())).collect();
@@ -174,13 +174,13 @@ impl Oracle {
             Some(between.iter().filter_map(|event| self.ids.get(event).cloned()).collect())
         };
         let fetch = |id: &EventId| self.events.get(id);
-        let Input { states, chains } = input;
-        ruma_state_res::resolve(&self.rules.authorization, rules, &states, chains, fetch, subgraph).ok()
+        let (states, chains) = (&input.states, std::mem::take(&mut input.chains));
+        ruma_state_res::resolve(&self.rules.authorization, rules, states, chains, fetch, subgraph).ok()
     }
 
     /// The resolved state, in a form to compare.
     pub fn resolved(&self, room: &Room, snapshots: &[NodeId]) -> Option<Resolved> {
-        let state = self.resolve(room, self.input(room, snapshots))?;
+        let state = self.resolve(room, &mut self.input(room, snapshots))?;
         let entry = |((kind, state_key), id): ((_, String), OwnedEventId)| {
             let kind: &ruma_events::StateEventType = &kind;
             ((kind.to_string(), state_key), id.to_string())

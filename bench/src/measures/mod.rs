@@ -8,13 +8,14 @@ pub mod idle_sync;
 pub mod initial_sync;
 pub mod large_room;
 pub mod receive;
+pub mod resolution;
 pub mod rooms;
 pub mod sends;
 pub mod start;
 pub mod syncs;
 mod table;
 
-use crate::context::Context;
+use crate::context::{Context, InProcess};
 use crate::error::Result;
 
 pub use table::MEASURES;
@@ -49,6 +50,8 @@ pub enum Family {
     Start,
     /// What the server syncs to disk before it acknowledges.
     Syncs,
+    /// State resolution, in this process.
+    Resolution,
     /// Events of other servers, on an engine in this process.
     Receive,
 }
@@ -150,7 +153,7 @@ impl Measure {
 
 impl Family {
     /// In the order of running: what needs a fresh and quiet machine first, the long load last.
-    pub const ALL: [Family; 13] = [
+    pub const ALL: [Family; 14] = [
         Family::Footprint,
         Family::Sends,
         Family::SharedRooms,
@@ -163,10 +166,25 @@ impl Family {
         Family::IdleSync,
         Family::Syncs,
         Family::Start,
+        Family::Resolution,
         Family::Receive,
     ];
 
-    /// Takes the family's measures; the figures taken before a failure stay in the context.
+    /// Whether it measures the engine in this process, and no server.
+    pub fn is_in_process(self) -> bool {
+        matches!(self, Family::Resolution | Family::Receive)
+    }
+
+    /// Takes the measures of a family that needs no server; the figures taken before a failure stay in the context.
+    pub fn run_in_process(self, ctx: &mut InProcess<'_>) -> Result<()> {
+        match self {
+            Family::Resolution => resolution::run(ctx),
+            Family::Receive => receive::run(ctx),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes the measures of a family that needs a server; the figures taken before a failure stay in the context.
     pub async fn run(self, ctx: &mut Context) -> Result<()> {
         match self {
             Family::Footprint => footprint::run(ctx).await,
@@ -181,13 +199,13 @@ impl Family {
             Family::IdleSync => idle_sync::run(ctx).await,
             Family::Start => start::run(ctx).await,
             Family::Syncs => syncs::run(ctx).await,
-            Family::Receive => receive::run(ctx).await,
+            Family::Resolution | Family::Receive => Ok(()),
         }
     }
 
     /// Whether a slow peer takes it too; the others have no published figure and would take it hours.
     pub fn for_slow_peers(self) -> bool {
-        !matches!(self, Family::IdleSync | Family::Start | Family::Syncs | Family::Receive)
+        !self.is_in_process() && !matches!(self, Family::IdleSync | Family::Start | Family::Syncs)
     }
 }
 

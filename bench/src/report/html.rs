@@ -6,7 +6,7 @@ use std::fmt::Write;
 use super::Report;
 use super::text::{bar, ratio, with_unit};
 use crate::measures::{Better, MEASURES, Measure};
-use crate::statistics::shown;
+use warren_bench::statistics::shown;
 
 /// The page's style.
 const STYLE: &str = include_str!("style.css");

@@ -4,7 +4,7 @@ use super::*;
 use crate::context::Figure;
 use crate::measures::find;
 use crate::run::Failure;
-use crate::statistics::shown;
+use warren_bench::statistics::shown;
 
 fn report() -> Report {
     let machine = Machine {

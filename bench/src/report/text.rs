@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::Report;
 use crate::measures::{Better, MEASURES, Measure};
 use crate::run::Taken;
-use crate::statistics::shown;
+use warren_bench::statistics::shown;
 
 /// Wide enough for the longest title.
 const TITLE_WIDTH: usize = 78;
