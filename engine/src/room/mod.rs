@@ -3,6 +3,7 @@
 mod accept;
 pub(crate) mod alias;
 mod append;
+mod citations;
 mod event;
 pub(crate) mod fork;
 pub mod gap;
