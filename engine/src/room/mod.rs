@@ -13,6 +13,7 @@ mod head;
 pub(crate) mod heroes;
 pub mod members;
 pub(crate) mod membership;
+pub(crate) mod merging;
 pub(crate) mod out_of_band;
 pub(crate) mod peer;
 pub(crate) mod presets;

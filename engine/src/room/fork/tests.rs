@@ -8,14 +8,20 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
+    command::MergeEnds,
     core::{
         auth::auth_types,
         event::{EventBuilder, EventReference},
     },
     error::Missing,
     fixture::{SERVER, World},
-    room::receive::{AtHand, receive},
+    room::{
+        merging::DUMMY_EVENT,
+        receive::{AtHand, receive},
+        visibility::Viewer,
+    },
     store::{Backend, Change, Direction, Durability, Family, Memory, Read},
+    view::RoomsToMerge,
 };
 
 const ROOM: &str = "!forked:here.example";
@@ -171,6 +177,61 @@ proptest! {
         let report = world.engine.read(&crate::check::Check { progress: &|_, _| {} }).unwrap();
         prop_assert!(report.is_clean(), "{:?}", report.findings);
     }
+}
+
+fn ends(world: &World) -> usize {
+    world.ask(|reader| Ok(RoomCtx::load(reader, ROOM)?.head.extremities.len()))
+}
+
+/// Forks the room into so many ends.
+fn fork_into(world: &World, ends: usize) {
+    let base = last(world);
+    for number in 0..ends {
+        give(world, base, &user(0), "m.room.topic", "", &json!({"topic": number}));
+    }
+}
+
+#[test]
+fn a_room_of_many_ends_is_merged_by_events_that_clients_are_not_shown() {
+    let world = World::new();
+    furnish(&world, 2);
+    let merge = || world.engine.write(MergeEnds { room_id: ROOM.into() }).wait().unwrap();
+    fork_into(&world, 10);
+    assert_eq!((ends(&world), merge()), (10, 0));
+    assert!(world.engine.read(&RoomsToMerge).unwrap().is_empty());
+    fork_into(&world, 16);
+    assert_eq!(world.engine.read(&RoomsToMerge).unwrap(), [ROOM]);
+    let before = world.ask(|reader| Ok(RoomCtx::load(reader, ROOM)?.head.state));
+    // Each follows ten and is an end itself.
+    assert_eq!((ends(&world), merge(), ends(&world)), (25, 2, 7));
+    assert!(world.engine.read(&RoomsToMerge).unwrap().is_empty());
+    world.ask(|reader| {
+        let room = RoomCtx::load(reader, ROOM)?;
+        assert!(reader.state_difference(room.num, before, room.head.state)?.is_empty());
+        let mut viewer = Viewer::new(reader, room.num, reader.user_num(&user(1))?.unwrap())?;
+        let mut seen = Vec::new();
+        for (num, _) in &room.head.extremities {
+            let event = reader.event(*num)?;
+            assert_eq!(viewer.may_see(&event)?, event.header.state_key.is_some());
+            seen.push(reader.text(event.header.kind)?);
+        }
+        assert!(seen.iter().any(|kind| **kind == *DUMMY_EVENT));
+        Ok(())
+    });
+    world.message(ROOM, &user(1), "together");
+    assert_eq!(ends(&world), 1);
+}
+
+#[test]
+fn a_room_in_which_nobody_here_may_send_stays_forked() {
+    let world = World::new();
+    furnish(&world, 2);
+    let levels = json!({"users": {ALICE: 100, user(0): 50}, "events": {DUMMY_EVENT: 100}});
+    world.state(ROOM, ALICE, "m.room.power_levels", "", levels);
+    world.leave(ROOM, ALICE);
+    fork_into(&world, 11);
+    assert_eq!(world.engine.write(MergeEnds { room_id: ROOM.into() }).wait().unwrap(), 0);
+    assert_eq!(ends(&world), 11);
 }
 
 /// Counts the rows that are read outside of snapshots: those that commands read.
