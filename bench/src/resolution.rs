@@ -133,7 +133,7 @@ impl StateGraph for Trees {
     fn citations(
         &self,
         event: EventNum,
-        visit: &mut dyn FnMut(EventNum) -> ControlFlow<()>,
+        visit: &mut dyn FnMut(EventNum, StateKeyId) -> ControlFlow<()>,
     ) -> Result<bool, TreeError> {
         self.room.citations(event, visit).map_err(|Unknown(id)| TreeError::Order { id })
     }

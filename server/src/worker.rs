@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::{debug, info, warn};
-use warren_engine::command::{EndPresence, EndTyping, Prune};
+use warren_engine::command::{EndPresence, EndTyping, MergeEnds, Prune};
 
-use warren_engine::view::StoredFiles;
+use warren_engine::view::{RoomsToMerge, StoredFiles};
 
 use crate::context::Context;
 use crate::http::ApiError;
@@ -30,6 +30,7 @@ pub const WORKERS: &[Worker] = &[
         round: |ctx| drop(ctx.engine.write(EndPresence)),
     },
     Worker { name: "pruning", every: Duration::from_secs(5), round: prune },
+    Worker { name: "forked rooms", every: Duration::from_secs(5 * 60), round: merge_ends },
     Worker { name: "media sweep", every: Duration::from_secs(24 * 60 * 60), round: sweep_media },
     Worker { name: "metrics", every: Duration::from_secs(5), round: |ctx| ctx.metrics.upkeep() },
 ];
@@ -54,6 +55,14 @@ pub fn start(ctx: &Arc<Context>) {
 
 fn prune(ctx: &Context) {
     drop(ctx.engine.write(Prune { progress: ctx.pruning.clone() }));
+}
+
+/// What is said in the rooms meanwhile does the same, so there is no hurry.
+fn merge_ends(ctx: &Context) {
+    tokio::task::block_in_place(|| match ctx.engine.read(&RoomsToMerge) {
+        Ok(rooms) => rooms.into_iter().for_each(|room_id| drop(ctx.engine.write(MergeEnds { room_id }))),
+        Err(error) => warn!(%error, "it cannot be told which rooms have forked"),
+    });
 }
 
 /// The first time when the server starts. Other requests go to other threads meanwhile.

@@ -104,6 +104,7 @@ fn event(row: &mut Row<'_>, num: EventNum, header: &Positioned<EventHeader>) -> 
     snapshots::check_event(row, num, &pdu, header)?;
     super::gaps::expect_of(row, num, header, &pdu)?;
     super::relations::expect_of(row, num, header, &pdu)?;
+    super::citations::expect_of(row, num, &header.value)?;
     super::redactions::expect_of(row, num, &header.value, &pdu)?;
     super::streams::expect_of(row, header, &pdu)
 }

@@ -6,6 +6,7 @@
 //! table `store::schema::ORIGINS`. Nothing of unread counts is stored, so there is nothing of them to check.
 
 mod accounts;
+mod citations;
 mod events;
 mod gaps;
 mod indexes;
@@ -114,6 +115,7 @@ fn plan() -> Vec<Pass> {
         rooms::passes,
         gaps::passes,
         relations::passes,
+        citations::passes,
         indexes::passes,
         streams::passes,
         accounts::passes,

@@ -163,7 +163,7 @@ pub(super) fn check_event(
 /// The entry that an event is of the state after it, which is also that of a soft-failed one.
 fn own_entry(header: &EventHeader) -> Option<StateKeyId> {
     let counts = matches!(header.status, EventStatus::Accepted | EventStatus::SoftFailed);
-    header.state_key.filter(|_| counts).map(|state_key| StateKeyId::new(header.kind, state_key))
+    header.state_key_id().filter(|_| counts)
 }
 
 /// Puts a state before an event in the place of the one that it had, and what follows from it.

@@ -6,11 +6,13 @@
 
 use std::sync::Arc;
 
-use super::{Event, RoomCtx, event::encode_body, fork, gap, members, redactions, relations, state};
+use super::{
+    Event, RoomCtx, citations, event::encode_body, fork, gap, members, redactions, relations, state,
+};
 use crate::{
     core::{
         event::Pdu,
-        num::{EventNum, NodeId, StateKeyId, StreamPos, TextNum},
+        num::{EventNum, NodeId, RoomNum, StateKeyId, StreamPos, TextNum},
     },
     engine,
     error::Result,
@@ -40,7 +42,7 @@ pub(super) struct Arrival {
 
 /// Writes an event that came live and was accepted, and moves the room's head.
 pub(super) fn accept(tx: &mut Tx, room: &mut RoomCtx, arrival: Arrival) -> Result<Arc<Event>> {
-    let (num, key) = identify(tx, &arrival)?;
+    let (num, key) = enrol(tx, room.num, &arrival)?;
     let state_after = match key {
         Some(key) => state::set(tx, room.num, arrival.state_before, key, num)?,
         None => arrival.state_before,
@@ -83,7 +85,7 @@ pub(super) fn fill_in(
     gap: StreamPos,
     pos: StreamPos,
 ) -> Result<Arc<Event>> {
-    let (num, key) = identify(tx, &arrival)?;
+    let (num, key) = enrol(tx, room.num, &arrival)?;
     let state_after = match key {
         Some(key) => state::set(tx, room.num, arrival.state_before, key, num)?,
         None => arrival.state_before,
@@ -129,7 +131,7 @@ pub(super) fn set_aside(
     arrival: Arrival,
     status: EventStatus,
 ) -> Result<Arc<Event>> {
-    let (num, key) = identify(tx, &arrival)?;
+    let (num, key) = enrol(tx, room.num, &arrival)?;
     let state_after = match key {
         // Events of other servers may follow it, and for them it counts.
         Some(key) if status == EventStatus::SoftFailed => {
@@ -150,7 +152,7 @@ pub(super) fn set_aside(
 /// Writes an event of the past that is rejected: what is missing before it is still part of the gap.
 pub(super) fn pass_over(tx: &mut Tx, room: &RoomCtx, arrival: Arrival, gap: StreamPos) -> Result<Arc<Event>> {
     let missing = gap::missing_prev_events(tx, &arrival)?;
-    let (num, _) = identify(tx, &arrival)?;
+    let (num, _) = enrol(tx, room.num, &arrival)?;
     let (status, state_after) = (EventStatus::Rejected, arrival.state_before);
     let place = Place { status, state_after, room_state: state_after, after_gap: false };
     let event = write(tx, room, arrival, num, place, None)?;
@@ -167,12 +169,15 @@ struct Place {
     after_gap: bool,
 }
 
-/// The event's number, and which entry of the state it is.
-fn identify(tx: &mut Tx, arrival: &Arrival) -> Result<(EventNum, Option<StateKeyId>)> {
+/// The event's number, and which entry of the state it is. A state event's citations are written, because resolution may
+/// come to go up from its auth events before its other rows are.
+fn enrol(tx: &mut Tx, room: RoomNum, arrival: &Arrival) -> Result<(EventNum, Option<StateKeyId>)> {
     let num = arrival.known_as.unwrap_or_else(|| EventNum(engine::next(&tx.shared.counters.events)));
     let Some(state_key) = arrival.pdu.state_key.as_deref() else { return Ok((num, None)) };
     let kind = tx.intern_text(&arrival.pdu.kind)?;
-    Ok((num, Some(StateKeyId::new(kind, tx.intern_text(state_key)?))))
+    let key = StateKeyId::new(kind, tx.intern_text(state_key)?);
+    citations::write(tx, room, &arrival.auth, num, key);
+    Ok((num, Some(key)))
 }
 
 /// How the head moved.

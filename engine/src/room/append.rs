@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// How many events a new one follows at most: fewer than the 20 that an event may name, as on other servers.
-const PREV_EVENTS_MAX: usize = 10;
+pub(super) const PREV_EVENTS_MAX: usize = 10;
 
 /// The random part of an event id in room versions 1 and 2: over 100 bits.
 const EVENT_LOCALPART_CHARS: usize = 18;

@@ -70,7 +70,7 @@ impl Event {
 
     /// Which entry of the state it is, if it is a state event.
     pub(crate) fn state_key_id(&self) -> Option<StateKeyId> {
-        self.header.state_key.map(|state_key| StateKeyId::new(self.header.kind, state_key))
+        self.header.state_key_id()
     }
 
     /// The rules that it obeys.

@@ -2,7 +2,10 @@
 //!
 //! Invariant: a resolution is remembered only with the batch that holds its nodes.
 
-use std::sync::Arc;
+#[cfg(test)]
+mod tests;
+
+use std::{ops::ControlFlow, sync::Arc};
 
 use super::{Event, RoomCtx, state};
 use crate::{
@@ -149,5 +152,14 @@ impl StateGraph for Graph<'_> {
     ) -> Result<Vec<(StateKeyId, Option<EventNum>, Option<EventNum>)>, StorageError> {
         let changes = self.reader.state_difference(self.room, before, after)?;
         Ok(changes.into_iter().map(|change| (change.key, change.before, change.after)).collect())
+    }
+
+    fn citations(
+        &self,
+        event: EventNum,
+        visit: &mut dyn FnMut(EventNum, StateKeyId) -> ControlFlow<()>,
+    ) -> Result<bool, StorageError> {
+        self.reader.citations(self.room, event, visit)?;
+        Ok(true)
     }
 }

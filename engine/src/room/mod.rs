@@ -3,6 +3,7 @@
 mod accept;
 pub(crate) mod alias;
 mod append;
+mod citations;
 pub(crate) mod entrants;
 mod event;
 pub(crate) mod fork;
@@ -13,6 +14,7 @@ mod head;
 pub(crate) mod heroes;
 pub mod members;
 pub(crate) mod membership;
+pub(crate) mod merging;
 pub(crate) mod out_of_band;
 pub(crate) mod peer;
 pub(crate) mod presets;

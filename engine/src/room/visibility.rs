@@ -1,7 +1,8 @@
 //! History visibility: what one user may see of one room.
 //!
-//! Invariant: nobody is shown an event that was soft-failed or rejected, one that is newer than the reader, or one that
-//! the room's history visibility hides from them; after leaving, nothing later than the leave.
+//! Invariant: nobody is shown an event that was soft-failed or rejected, one that is newer than the reader, one that says
+//! nothing (`merging`), or one that the room's history visibility hides from them; after leaving, nothing later than the
+//! leave.
 //! The rules are `core::visibility`; here they are fed from the state trees. Consecutive events share their snapshot, so
 //! a page costs a handful of look-ups.
 //! Specification: client-server API, "Room History Visibility".
@@ -11,11 +12,11 @@ use std::{
     sync::Arc,
 };
 
-use super::Event;
+use super::{Event, merging::DUMMY_EVENT};
 use crate::{
     account::account_data,
     core::{
-        num::{NodeId, RoomNum, StateKeyId, StreamPos, UserNum},
+        num::{NodeId, RoomNum, StateKeyId, StreamPos, TextNum, UserNum},
         visibility::{AtEvent, HistoryVisibility, Presence, may_see},
     },
     error::{Denied, Error, Result, What},
@@ -48,6 +49,7 @@ pub(crate) struct Viewer<'r> {
     left_with: Option<Arc<Event>>,
     member_key: Option<StateKeyId>,
     visibility_key: Option<StateKeyId>,
+    dummy_kind: Option<TextNum>,
     snapshots: HashMap<NodeId, AtSnapshot, NumberHash>,
     ignored: Arc<HashSet<UserNum>>,
 }
@@ -144,6 +146,7 @@ impl<'r> Viewer<'r> {
             left_with: None,
             member_key: key("m.room.member", &user_id)?,
             visibility_key: key("m.room.history_visibility", "")?,
+            dummy_kind: reader.text_num(DUMMY_EVENT)?,
             snapshots: HashMap::default(),
             ignored,
         };
@@ -223,7 +226,8 @@ impl<'r> Viewer<'r> {
             && event.pos() <= self.reader.pos;
         // State events of ignored users are shown: the room must not look different.
         let is_ignored = header.state_key.is_none() && self.ignored.contains(&header.sender);
-        if !shown || is_ignored {
+        let is_dummy = Some(header.kind) == self.dummy_kind;
+        if !shown || is_ignored || is_dummy {
             return Ok(false);
         }
         let joined_later = event.pos() < self.joined_until;

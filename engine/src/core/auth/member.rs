@@ -9,6 +9,7 @@ use super::rules::{Context, allow_if};
 use super::{AuthState, third_party};
 use crate::core::event::Pdu;
 use crate::core::identifiers::{is_user_id, server_name};
+use crate::core::membership::Membership;
 use crate::core::power_levels::{Field, Level, creators};
 use crate::core::version::RoomVersion;
 
@@ -57,13 +58,12 @@ fn check_join<S: AuthState>(context: &Context<'_, S>, target: &str) -> Result<()
     if &*event.sender != target {
         return Err(Reason::JoinSender);
     }
-    let current = membership_event(context, target);
-    let current = current.as_deref().and_then(Pdu::membership);
+    let current = context.state.membership(target);
     // 4.3.3
-    if current == Some("ban") {
+    if current == Some(Membership::Ban) {
         return Err(Reason::JoinBanned);
     }
-    let invited_or_joined = matches!(current, Some("invite" | "join"));
+    let invited_or_joined = matches!(current, Some(Membership::Invite | Membership::Join));
     with_join_rule(context, |join_rule| match join_rule {
         // 4.3.4
         "invite" => allow_if(invited_or_joined, Reason::JoinRule),
@@ -95,12 +95,11 @@ fn is_authorised<S: AuthState>(context: &Context<'_, S>) -> bool {
 /// Rule 4.4.
 fn check_invite<S: AuthState>(context: &Context<'_, S>, target: &str) -> Result<(), Reason> {
     let Context { event, state, power_levels, .. } = *context;
-    let current = membership_event(context, target);
-    let current = current.as_deref().and_then(Pdu::membership);
+    let current = context.state.membership(target);
     // 4.4.1
     if let Some(invite) = event.content.get("third_party_invite") {
         // 4.4.1.1
-        if current == Some("ban") {
+        if current == Some(Membership::Ban) {
             return Err(Reason::ThirdPartyBanned);
         }
         return third_party::check(event, target, invite, state);
@@ -110,7 +109,7 @@ fn check_invite<S: AuthState>(context: &Context<'_, S>, target: &str) -> Result<
         return Err(Reason::InviteSender);
     }
     // 4.4.3
-    if matches!(current, Some("join" | "ban")) {
+    if matches!(current, Some(Membership::Join | Membership::Ban)) {
         return Err(Reason::InviteTarget);
     }
     // 4.4.4 and 4.4.5
@@ -120,13 +119,12 @@ fn check_invite<S: AuthState>(context: &Context<'_, S>, target: &str) -> Result<
 /// Rule 4.5.
 fn check_leave<S: AuthState>(context: &Context<'_, S>, target: &str) -> Result<(), Reason> {
     let Context { version, event, power_levels, .. } = *context;
-    let current = membership_event(context, target);
-    let current = current.as_deref().and_then(Pdu::membership);
+    let current = context.state.membership(target);
     // 4.5.1
     if &*event.sender == target {
         let there = match current {
-            Some("invite" | "join") => true,
-            Some("knock") => version.knock,
+            Some(Membership::Invite | Membership::Join) => true,
+            Some(Membership::Knock) => version.knock,
             _ => false,
         };
         return allow_if(there, Reason::LeaveNotThere);
@@ -137,7 +135,7 @@ fn check_leave<S: AuthState>(context: &Context<'_, S>, target: &str) -> Result<(
     }
     let sender_level = level(context, &event.sender);
     // 4.5.3
-    if current == Some("ban") && !sender_level.reaches(power_levels.level(Field::Ban)) {
+    if current == Some(Membership::Ban) && !sender_level.reaches(power_levels.level(Field::Ban)) {
         return Err(Reason::UnbanLevel);
     }
     // 4.5.4 and 4.5.5
@@ -175,17 +173,15 @@ fn check_knock<S: AuthState>(context: &Context<'_, S>, target: &str) -> Result<(
         return Err(Reason::KnockSender);
     }
     // 4.7.3 and 4.7.4
-    let current = membership_event(context, target);
-    let current = current.as_deref().and_then(Pdu::membership);
-    allow_if(!matches!(current, Some("ban" | "invite" | "join")), Reason::KnockMembership)
-}
-
-fn membership_event<S: AuthState>(context: &Context<'_, S>, user: &str) -> Option<std::sync::Arc<Pdu>> {
-    context.state.get("m.room.member", user)
+    let current = context.state.membership(target);
+    allow_if(
+        !matches!(current, Some(Membership::Ban | Membership::Invite | Membership::Join)),
+        Reason::KnockMembership,
+    )
 }
 
 fn is_joined<S: AuthState>(context: &Context<'_, S>, user: &str) -> bool {
-    membership_event(context, user).as_deref().and_then(Pdu::membership) == Some("join")
+    context.state.membership(user) == Some(Membership::Join)
 }
 
 fn level<S: AuthState>(context: &Context<'_, S>, user: &str) -> Level {

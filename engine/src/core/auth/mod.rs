@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use super::event::Pdu;
+use super::membership::Membership;
 use super::power_levels::{InvalidPowerLevels, PowerLevels};
 use super::version::RoomVersion;
 
@@ -33,6 +34,11 @@ pub use selection::auth_types;
 pub trait AuthState {
     /// The state event for (`kind`, `state_key`), if the state has one.
     fn get(&self, kind: &str, state_key: &str) -> Option<Arc<Pdu>>;
+
+    /// A user's membership; `None` also where it is none that the specification knows. Kept as the power levels are.
+    fn membership(&self, user: &str) -> Option<Membership> {
+        self.get("m.room.member", user)?.membership().and_then(Membership::from_name)
+    }
 
     /// The room's power levels, those by default where it has no `m.room.power_levels`; `None` without a create
     /// event. Callers on a hot path keep them per event and hand them out instead of having them read again.

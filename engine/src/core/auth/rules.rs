@@ -10,6 +10,7 @@ use super::denied::{Denied, Reason};
 use super::{AuthState, member, power, redaction};
 use crate::core::event::{JsonObject, Pdu};
 use crate::core::identifiers::{is_user_id, server_name};
+use crate::core::membership::Membership;
 use crate::core::power_levels::{Field, PowerLevels};
 use crate::core::version::RoomVersion;
 
@@ -60,8 +61,7 @@ fn check_rules(version: &RoomVersion, event: &Pdu, state: &impl AuthState) -> Re
         return member::check(&context);
     }
     // 5. Only members send.
-    let sender_event = state.get("m.room.member", &event.sender);
-    if sender_event.as_deref().and_then(Pdu::membership) != Some("join") {
+    if state.membership(&event.sender) != Some(Membership::Join) {
         return Err(Reason::SenderNotJoined);
     }
     let level = power_levels.user_level(&event.sender);

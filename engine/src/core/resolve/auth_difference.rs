@@ -5,13 +5,14 @@
 //! The chains of the K_i are walked together, by descending auth depth, each event with a bit for each state that reaches
 //! it; an event is looked at after all that reach it. The walk ends when all that is left is reached by all.
 //!
-//! Whether an event is in chain(U) is asked without walking U: upwards, by the events that cite it ([`Cover`]), until one
-//! is a shared entry. What is in chain(U) is not walked further, for so are all its auth events. This makes the cost
+//! Whether an event is in chain(U) is asked without walking U: upwards, by the state events that cite it ([`Cover`]), until
+//! one is a shared entry. What is in chain(U) is not walked further, for so are all its auth events. This makes the cost
 //! follow the difference and not the chains or the state. An event that no shared entry rests on costs a look at all that
-//! rest on it: replaced state, which is little, but is the worst case: the events and edges above it, each once.
-//! Without an index of citations the walk starts from the auth events of all of U too, which costs O(state).
+//! rest on it, each once: the difference above it, and what has been replaced since. Where that grows beyond measure, or
+//! where there is no index of citations, the walk is begun anew from the auth events of all of U too, which costs O(state).
 
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::BinaryHeap;
+use std::collections::hash_map::Entry;
 use std::ops::ControlFlow;
 
 use super::conflict::Conflicts;
@@ -23,20 +24,32 @@ use crate::core::num::{EventNum, NodeId, StateKeyId};
 /// Most states that one walk can tell apart.
 const STATES_MAX: usize = u64::BITS as usize;
 
+/// How many citations a resolution looks at before it reads the state instead: as many as can be looked at while a state of
+/// a thousand entries is read.
+const CITATIONS_MAX: usize = 10_000;
+
+/// How many more for each event at hand, so that a large difference may take what is in proportion to it.
+const CITATIONS_PER_EVENT_MAX: usize = 16;
+
 /// The auth difference of the states in conflict.
 pub(super) fn auth_difference<G: StateGraph>(
     events: &mut Events<'_, G>,
     conflicts: &Conflicts,
 ) -> Result<Vec<Place>, ResolveError<G::Error>> {
-    let mut cover = Cover::new(conflicts);
+    let mut cover = Some(Cover::new(conflicts));
     let mut difference = Vec::new();
     // An event is in some but not in all chains exactly if some state differs from the first one in having it, so
     // more states than a walk can tell apart are taken in groups that all have the first.
     let mut from = 1;
     while from < conflicts.count {
         let to = conflicts.count.min(from + STATES_MAX - 1);
-        difference.append(&mut walk(events, conflicts, from..to, &mut cover)?);
-        from = to;
+        match walk(events, conflicts, from..to, cover.as_mut())? {
+            Some(mut found) => {
+                difference.append(&mut found);
+                from = to;
+            }
+            None => cover = None,
+        }
     }
     if conflicts.count > STATES_MAX {
         difference.sort_unstable();
@@ -45,13 +58,14 @@ pub(super) fn auth_difference<G: StateGraph>(
     Ok(difference)
 }
 
-/// The difference between the first state and those of `group`.
+/// The difference between the first state and those of `group`; `None` if `cover` cannot tell. Without one, the shared
+/// entries are walked, too.
 fn walk<G: StateGraph>(
     events: &mut Events<'_, G>,
     conflicts: &Conflicts,
     group: std::ops::Range<usize>,
-    cover: &mut Cover,
-) -> Result<Vec<Place>, ResolveError<G::Error>> {
+    mut cover: Option<&mut Cover>,
+) -> Result<Option<Vec<Place>>, ResolveError<G::Error>> {
     // The first state has bit 0, and the group the bits above.
     let all = u64::MAX >> (u64::BITS as usize - 1 - group.len());
     let mut front = Front { all, reached: Vec::new(), queue: BinaryHeap::new(), partial: 0 };
@@ -64,37 +78,30 @@ fn walk<G: StateGraph>(
             }
         }
     }
+    if cover.is_none() && front.partial > 0 {
+        front.reach_shared(events, conflicts)?;
+    }
     let mut difference = Vec::new();
-    let mut is_indexed = None;
     while front.partial > 0 {
-        if is_indexed.is_none() {
-            let indexed =
-                front.queue.peek().map(|next| has_index(events, events.facts(next.1).num())).transpose()?;
-            if indexed == Some(false) {
-                front.reach_shared(events, conflicts, cover)?;
-            }
-            is_indexed = indexed;
-        }
         let Some((_, place)) = front.queue.pop() else { break };
         let bits = front.bits(place);
         let is_partial = bits != all;
         if is_partial {
             front.partial -= 1;
         }
-        if is_indexed == Some(true) && cover.has(events, place)? {
-            continue;
+        if let Some(cover) = &mut cover {
+            match cover.has(events, place)? {
+                Some(true) => continue,
+                Some(false) => {}
+                None => return Ok(None),
+            }
         }
         if is_partial {
             difference.push(place);
         }
         front.reach_auth(events, place, bits)?;
     }
-    Ok(difference)
-}
-
-/// Whether the graph keeps an index of citations.
-fn has_index<G: StateGraph>(events: &Events<'_, G>, event: EventNum) -> Result<bool, ResolveError<G::Error>> {
-    Ok(events.graph.citations(event, &mut |_| ControlFlow::Break(()))?)
+    Ok(Some(difference))
 }
 
 /// The events that a walk has reached and not yet looked at.
@@ -148,10 +155,10 @@ impl Front {
         &mut self,
         events: &mut Events<'_, G>,
         conflicts: &Conflicts,
-        cover: &Cover,
     ) -> Result<(), ResolveError<G::Error>> {
+        let conflicted = conflicted_keys(conflicts);
         for (key, _, event) in events.graph.difference(NodeId::default(), conflicts.base)? {
-            let Some(event) = event.filter(|_| !cover.conflicted.contains(&key)) else { continue };
+            let Some(event) = event.filter(|_| !conflicted.contains(&key)) else { continue };
             let facts = events.graph.facts(event)?;
             for &auth in facts.auth() {
                 let auth = events.place(auth)?;
@@ -162,78 +169,100 @@ impl Front {
     }
 }
 
+fn conflicted_keys(conflicts: &Conflicts) -> NumSet<StateKeyId> {
+    conflicts.rows().map(|(key, _)| key).collect()
+}
+
 /// Knows of events whether they are in the auth chain of a shared entry.
 struct Cover {
-    base: NodeId,
-    conflicted: NumSet<StateKeyId>,
+    shared: Shared,
+    /// Of events that were looked at, whether they are shared entries or in the auth chain of one.
     known: NumMap<EventNum, bool>,
+    /// How many citations were looked at.
+    looks: usize,
 }
 
 impl Cover {
     fn new(conflicts: &Conflicts) -> Cover {
-        let conflicted = conflicts.rows().map(|(key, _)| key).collect();
-        Cover { base: conflicts.base, conflicted, known: NumMap::default() }
+        let shared = Shared { base: conflicts.base, conflicted: conflicted_keys(conflicts) };
+        Cover { shared, known: NumMap::default(), looks: 0 }
     }
 
-    /// Whether the event at `place` is in the auth chain of a shared entry.
+    /// Whether the event at `place` is in the auth chain of a shared entry; `None` if that cannot be told, or would take
+    /// too long.
     fn has<G: StateGraph>(
         &mut self,
         events: &Events<'_, G>,
         place: Place,
-    ) -> Result<bool, ResolveError<G::Error>> {
+    ) -> Result<Option<bool>, ResolveError<G::Error>> {
         let event = events.facts(place).num();
-        let mut seen = NumSet::from_iter([event]);
-        let mut pending = VecDeque::from([event]);
-        let mut found = false;
-        while let Some(next) = pending.pop_front() {
-            match self.known.get(&next) {
-                Some(true) => found = true,
-                Some(false) => continue,
-                None => found = self.is_cited(events, next, &mut seen, &mut pending)?,
-            }
-            if found {
-                break;
+        if self.known.get(&event) == Some(&false) {
+            return Ok(Some(false));
+        }
+        let most = CITATIONS_MAX + CITATIONS_PER_EVENT_MAX * events.len();
+        // What is being looked at stands as neither, so that it is looked at once. So it is, if nothing of all that rests
+        // on the event is shared; if something is, nothing is known of the others.
+        let mut looked_at = vec![event];
+        let mut next = 0;
+        while let Some(&cited) = looked_at.get(next) {
+            next += 1;
+            match self.is_cited(events, cited, most, &mut looked_at)? {
+                Some(false) => {}
+                Some(true) => {
+                    for other in looked_at {
+                        self.known.remove(&other);
+                    }
+                    self.known.insert(event, true);
+                    return Ok(Some(true));
+                }
+                None => return Ok(None),
             }
         }
-        if found {
-            self.known.insert(event, true);
-        } else {
-            // Nothing above the event is shared, so neither is it above any of these.
-            self.known.extend(seen.into_iter().map(|event| (event, false)));
-        }
-        Ok(found)
+        let key = events.brief(place).key;
+        let is_shared = key.map_or(Ok(false), |key| self.shared.has(events.graph, key, event))?;
+        self.known.insert(event, is_shared);
+        Ok(Some(false))
     }
 
-    /// Whether a shared entry cites `event` itself; what else cites it and was not seen is added to `pending`.
+    /// Whether a shared entry, or an event in the auth chain of one, cites `event` itself. What else cites it and was not
+    /// looked at is added to `looked_at`.
     fn is_cited<G: StateGraph>(
-        &self,
+        &mut self,
         events: &Events<'_, G>,
         event: EventNum,
-        seen: &mut NumSet<EventNum>,
-        pending: &mut VecDeque<EventNum>,
-    ) -> Result<bool, ResolveError<G::Error>> {
-        let mut outcome = Ok(false);
-        events.graph.citations(event, &mut |citing| {
-            if seen.insert(citing) {
-                outcome = self.is_shared(events, citing);
-                pending.push_back(citing);
+        most: usize,
+        looked_at: &mut Vec<EventNum>,
+    ) -> Result<Option<bool>, ResolveError<G::Error>> {
+        let Cover { shared, known, looks } = self;
+        let mut found = Ok(false);
+        let is_indexed = events.graph.citations(event, &mut |citing, key| {
+            match known.entry(citing) {
+                Entry::Occupied(known) => found = Ok(*known.get()),
+                Entry::Vacant(unknown) => {
+                    unknown.insert(false);
+                    looked_at.push(citing);
+                    *looks += 1;
+                    found = shared.has(events.graph, key, citing);
+                }
             }
-            if matches!(outcome, Ok(false)) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            let goes_on = matches!(found, Ok(false)) && *looks <= most;
+            if goes_on { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         })?;
-        outcome
+        let found = found?;
+        let is_told = is_indexed && (found || self.looks <= most);
+        Ok(is_told.then_some(found))
     }
+}
 
-    /// Whether an event is an entry of all states.
-    fn is_shared<G: StateGraph>(
-        &self,
-        events: &Events<'_, G>,
-        event: EventNum,
-    ) -> Result<bool, ResolveError<G::Error>> {
-        let key = match events.known(event) {
-            Some(place) => events.brief(place).key,
-            None => events.graph.facts(event)?.key(),
-        };
-        let Some(key) = key.filter(|key| !self.conflicted.contains(key)) else { return Ok(false) };
-        Ok(events.graph.get(self.base, key)? == Some(event))
+/// The entries that all states share.
+struct Shared {
+    base: NodeId,
+    conflicted: NumSet<StateKeyId>,
+}
+
+impl Shared {
+    /// Whether `event` is the shared entry `key`.
+    fn has<G: StateGraph>(&self, graph: &G, key: StateKeyId, event: EventNum) -> Result<bool, G::Error> {
+        Ok(!self.conflicted.contains(&key) && graph.get(self.base, key)? == Some(event))
     }
 }

@@ -6,23 +6,14 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::facts::{AuthFacts, Role};
+use super::facts::{AuthFacts, Brief, Role};
 use super::hash::NumMap;
 use super::{ResolveError, StateGraph};
 use crate::core::event::Pdu;
-use crate::core::num::{EventNum, StateKeyId};
+use crate::core::num::EventNum;
 
 /// The place of an event in [`Events`].
 pub(super) type Place = usize;
-
-/// What is asked of events most often, kept close together.
-#[derive(Clone, Copy)]
-pub(super) struct Brief {
-    pub key: Option<StateKeyId>,
-    pub auth_depth: u32,
-    pub role: Role,
-    pub rejected: bool,
-}
 
 /// The events at hand.
 pub(super) struct Events<'g, G> {
@@ -60,20 +51,10 @@ impl<'g, G: StateGraph> Events<'g, G> {
         let facts = self.graph.facts(event)?;
         let place = self.facts.len();
         self.places.insert(event, place);
-        self.briefs.push(Brief {
-            key: facts.key(),
-            auth_depth: facts.auth_depth(),
-            role: facts.role(),
-            rejected: facts.rejected(),
-        });
+        self.briefs.push(facts.brief());
         self.facts.push(facts);
         self.auth.push(None);
         Ok(place)
-    }
-
-    /// The place of an event that is at hand.
-    pub fn known(&self, event: EventNum) -> Option<Place> {
-        self.places.get(&event).copied()
     }
 
     pub fn facts(&self, place: Place) -> &Arc<AuthFacts> {
@@ -91,14 +72,15 @@ impl<'g, G: StateGraph> Events<'g, G> {
     /// Loads the auth events of an event.
     pub fn load_auth(&mut self, place: Place) -> Result<&[Place], ResolveError<G::Error>> {
         if self.auth[place].is_none() {
-            let facts = self.facts[place].clone();
             let start = self.edges.len();
-            for &event in facts.auth() {
+            let mut next = 0;
+            while let Some(&event) = self.facts[place].auth().get(next) {
                 let auth = self.place(event)?;
-                if self.briefs[auth].auth_depth >= facts.auth_depth() {
-                    return Err(ResolveError::AuthDepth(facts.num()));
+                if self.briefs[auth].auth_depth >= self.briefs[place].auth_depth {
+                    return Err(ResolveError::AuthDepth(self.facts[place].num()));
                 }
                 self.edges.push(auth);
+                next += 1;
             }
             self.auth[place] = Some(start..self.edges.len());
         }

@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use crate::core::event::Pdu;
+use crate::core::membership::Membership;
 use crate::core::num::{EventNum, StateKeyId};
 use crate::core::power_levels::{InvalidPowerLevels, PowerLevels};
 use crate::core::version::RoomVersion;
@@ -15,11 +16,28 @@ pub struct AuthFacts {
     rejected: bool,
     is_power_event: bool,
     role: Role,
+    membership: Option<Membership>,
+    time: u64,
     key: Option<StateKeyId>,
     auth: Box<[EventNum]>,
     pdu: Arc<Pdu>,
     power_levels: OnceLock<Arc<PowerLevels>>,
     stated_levels: OnceLock<Result<Arc<PowerLevels>, InvalidPowerLevels>>,
+}
+
+/// What is asked of an event most often. Resolution keeps it of all events at hand in one place: an event itself lies in
+/// many, and to go to each costs more than what is done there.
+#[derive(Clone, Copy)]
+pub(super) struct Brief {
+    pub key: Option<StateKeyId>,
+    /// `origin_server_ts`.
+    pub time: u64,
+    pub auth_depth: u32,
+    pub role: Role,
+    /// Of an `m.room.member` event.
+    pub membership: Option<Membership>,
+    pub is_power_event: bool,
+    pub rejected: bool,
 }
 
 /// What an event can be to others that have it among their auth events.
@@ -58,6 +76,8 @@ impl AuthFacts {
             rejected,
             is_power_event: is_power_event(&pdu),
             role: role(&pdu),
+            membership: pdu.membership().and_then(Membership::from_name),
+            time: pdu.origin_server_ts,
             key,
             auth: distinct.into(),
             pdu,
@@ -96,12 +116,17 @@ impl AuthFacts {
         self.rejected
     }
 
-    pub(super) fn role(&self) -> Role {
-        self.role
-    }
-
-    pub(super) fn is_power_event(&self) -> bool {
-        self.is_power_event
+    /// What is asked of it most often.
+    pub(super) fn brief(&self) -> Brief {
+        Brief {
+            key: self.key,
+            time: self.time,
+            auth_depth: self.auth_depth,
+            role: self.role,
+            membership: self.membership,
+            is_power_event: self.is_power_event,
+            rejected: self.rejected,
+        }
     }
 
     /// The power levels of the room while this is its `m.room.power_levels` event (or, for the create event, while it

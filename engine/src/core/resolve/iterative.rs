@@ -15,6 +15,7 @@ use super::hash::NumMap;
 use super::{Change, ResolveError, StateGraph};
 use crate::core::auth::{self, AuthState};
 use crate::core::event::Pdu;
+use crate::core::membership::Membership;
 use crate::core::num::{NodeId, StateKeyId};
 use crate::core::power_levels::{InvalidPowerLevels, Level, PowerLevels};
 use crate::core::version::RoomVersion;
@@ -111,9 +112,9 @@ impl<'g, G: StateGraph> Resolving<'g, G> {
     /// so that there the state alone decides.
     pub fn allows(&mut self, place: Place) -> Result<bool, ResolveError<G::Error>> {
         let version = self.version;
-        let facts = self.events.facts(place).clone();
+        let pdu = self.events.pdu(place).clone();
         let judge = Judge { place, state: RefCell::new(self), failed: RefCell::new(None) };
-        let verdict = auth::check(version, facts.pdu(), &judge);
+        let verdict = auth::check(version, &pdu, &judge);
         match judge.failed.into_inner() {
             Some(error) => Err(error),
             None => Ok(verdict.is_ok()),
@@ -252,6 +253,12 @@ impl<G: StateGraph> AuthState for Judge<'_, '_, G> {
         let mut state = self.state.borrow_mut();
         let found = self.note(state.authorising(self.place, kind, state_key))?;
         Some(state.events.pdu(found).clone())
+    }
+
+    fn membership(&self, user: &str) -> Option<Membership> {
+        let mut state = self.state.borrow_mut();
+        let found = self.note(state.authorising(self.place, "m.room.member", user))?;
+        state.events.brief(found).membership
     }
 
     fn power_levels(&self, _: &RoomVersion) -> Option<Arc<PowerLevels>> {

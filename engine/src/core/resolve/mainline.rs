@@ -25,7 +25,7 @@ pub(super) fn mainline_order<G: StateGraph>(
     let mut rows = Vec::with_capacity(places.len());
     for place in places {
         let position = mainline.position(events, place)?;
-        rows.push((Reverse(position), events.pdu(place).origin_server_ts, place));
+        rows.push((Reverse(position), events.brief(place).time, place));
     }
     rows.sort_unstable_by(|one, other| {
         let by_id = || events.pdu(one.2).event_id.cmp(&events.pdu(other.2).event_id);

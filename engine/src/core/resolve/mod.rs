@@ -67,12 +67,13 @@ pub trait StateGraph {
         after: NodeId,
     ) -> Result<Vec<(StateKeyId, Option<EventNum>, Option<EventNum>)>, Self::Error>;
 
-    /// Tells `visit` the state events that have `event` among their auth events, oldest first, until it breaks.
-    /// `false` where no such index is kept: then a resolution whose auth chains differ reads the whole state once.
+    /// Tells `visit` the state events that have `event` among their auth events, with the entry that each is of the
+    /// state, until it breaks; best those first that are entries still. `false` where no such index is kept: then a
+    /// resolution whose auth chains differ reads the whole state once.
     fn citations(
         &self,
         event: EventNum,
-        visit: &mut dyn FnMut(EventNum) -> ControlFlow<()>,
+        visit: &mut dyn FnMut(EventNum, StateKeyId) -> ControlFlow<()>,
     ) -> Result<bool, Self::Error> {
         let _ = (event, visit);
         Ok(false)

@@ -7,12 +7,11 @@
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
-use std::sync::Arc;
 
 use super::events::Place;
+use super::facts::AuthFacts;
 use super::iterative::Resolving;
 use super::{ResolveError, StateGraph};
-use crate::core::event::Pdu;
 use crate::core::power_levels::Level;
 
 /// The power events of the full conflicted set `events` and what of that set they rest on, in their order; `is_in` tells
@@ -22,7 +21,7 @@ pub(super) fn power_order<G: StateGraph>(
     events: &[Place],
     is_in: &[bool],
 ) -> Result<Vec<Place>, ResolveError<G::Error>> {
-    let is_power_event = |place: &Place| state.events.facts(*place).is_power_event();
+    let is_power_event = |place: &Place| state.events.brief(*place).is_power_event;
     let mut pending: Vec<Place> = events.iter().copied().filter(is_power_event).collect();
     let mut graph = Graph::new(is_in.len());
     for &place in &pending {
@@ -43,8 +42,8 @@ pub(super) fn power_order<G: StateGraph>(
         levels.push(state.own_level(place)?);
     }
     Ok(graph.sort(|node, place| {
-        let pdu = state.events.pdu(place);
-        Candidate { level: levels[node], time: pdu.origin_server_ts, pdu, node }
+        let events = &state.events;
+        Candidate { level: levels[node], time: events.brief(place).time, facts: events.facts(place), node }
     }))
 }
 
@@ -119,14 +118,14 @@ struct Candidate<'a> {
     /// Of its sender, by its own auth events.
     level: Level,
     time: u64,
-    pdu: &'a Arc<Pdu>,
+    facts: &'a AuthFacts,
     node: usize,
 }
 
 impl Ord for Candidate<'_> {
     fn cmp(&self, other: &Self) -> Ordering {
-        let level = other.level.cmp(&self.level);
-        level.then(self.time.cmp(&other.time)).then_with(|| self.pdu.event_id.cmp(&other.pdu.event_id))
+        let by_id = || self.facts.pdu().event_id.cmp(&other.facts.pdu().event_id);
+        other.level.cmp(&self.level).then(self.time.cmp(&other.time)).then_with(by_id)
     }
 }
 

@@ -9,7 +9,7 @@ use super::{LOOKED_AT_PER_REMOVED, event, note_removed};
 use crate::{
     core::num::{EventNum, NodeId, RoomNum, StreamPos},
     error::Result,
-    room::{Event, RoomCtx, accept::rewrite_header, gap},
+    room::{Event, RoomCtx, accept::rewrite_header, citations, gap},
     store::{
         Direction, Positioned, StorageError, Tx, schema,
         schema::{EventHeader, EventStatus, HistoryPurge, Purge, PurgeWork},
@@ -114,8 +114,10 @@ impl Step<'_> {
         let Positioned { value: mut header, .. } = header;
         let counts = (header.prev.len(), header.auth.len());
         header.prev = self.edges_left(&header.prev, |_| true)?;
-        header.auth = self.edges_left(&header.auth, |auth| auth.state_key.is_none())?;
+        let auth_left = self.edges_left(&header.auth, |auth| auth.state_key.is_none())?;
+        let named = std::mem::replace(&mut header.auth, auth_left);
         if counts != (header.prev.len(), header.auth.len()) {
+            citations::cut(self.tx, num, &named, &header);
             let event = self.tx.event(num)?;
             rewrite_header(self.tx, &event, header)?;
         }

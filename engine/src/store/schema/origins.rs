@@ -56,6 +56,7 @@ pub const ORIGINS: &[(&str, Origin)] = &[
     ("GAPS", From("BACKWARD_EXTREMITIES, TIMELINE")),
     ("PARTIAL_STATES", From("EVENT_HEADERS")),
     ("STATE_CHANGES", Fact),
+    ("CITATIONS", From("EVENT_HEADERS")),
     ("ROOM_SERVERS", From("MEMBERS")),
     ("SERVER_USERS", From("MEMBERS; those who are no members any more are facts")),
     ("OUT_OF_BAND", Fact),

@@ -4,8 +4,9 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::keyspaces;
+pub use crate::core::membership::Membership;
 use crate::{
-    core::num::{EventNum, NodeId, RoomNum, StreamPos, TextNum, UserNum},
+    core::num::{EventNum, NodeId, RoomNum, StateKeyId, StreamPos, TextNum, UserNum},
     store::{Positioned, record},
 };
 
@@ -58,6 +59,8 @@ keyspaces! { TABLE:
     32 PARTIAL_STATES: Events, (RoomNum, StreamPos) => EventNum;
     #[doc = "A room's current state since a position at which it changed by no event that came then: history that healed a fork, or members that became known."]
     33 STATE_CHANGES: Events, (RoomNum, StreamPos) => NodeId;
+    #[doc = "The state events that have an event among their auth events, each with its entry of the state: the way up an auth chain."]
+    34 CITATIONS: Events, (RoomNum, EventNum, EventNum) => StateKeyId;
 }
 
 /// An event as graph walks, authorisation, filters and visibility see it.
@@ -101,6 +104,13 @@ pub struct EventHeader {
     pub transaction: Option<(TextNum, String)>,
 }
 
+impl EventHeader {
+    /// Which entry of the state the event is, if it is a state event.
+    pub fn state_key_id(&self) -> Option<StateKeyId> {
+        self.state_key.map(|state_key| StateKeyId::new(self.kind, state_key))
+    }
+}
+
 /// What became of an event. Specification: server-server API, "Checks performed on receipt of a PDU".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EventStatus {
@@ -142,50 +152,6 @@ pub struct BackwardExtremity {
     pub follower: EventNum,
     /// The depth that that one claims.
     pub depth: u64,
-}
-
-/// A user's membership of a room; its number is part of keys.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[repr(u8)]
-pub enum Membership {
-    /// In the room.
-    Join = 1,
-    /// Asked to come.
-    Invite = 2,
-    /// Asking to come.
-    Knock = 3,
-    /// Gone, or turned away.
-    Leave = 4,
-    /// Shut out.
-    Ban = 5,
-}
-
-impl Membership {
-    /// Every membership.
-    pub const ALL: [Self; 5] = [Self::Join, Self::Invite, Self::Knock, Self::Leave, Self::Ban];
-
-    /// From its name in `m.room.member`.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Some(match name {
-            "join" => Self::Join,
-            "invite" => Self::Invite,
-            "knock" => Self::Knock,
-            "leave" => Self::Leave,
-            "ban" => Self::Ban,
-            _ => return None,
-        })
-    }
-
-    /// Its name in `m.room.member`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Join => "join",
-            Self::Invite => "invite",
-            Self::Knock => "knock",
-            Self::Leave => "leave",
-            Self::Ban => "ban",
-        }
-    }
 }
 
 /// A room as one of its users sees it.

@@ -6,7 +6,7 @@ use super::{
     Case, Mended, NO_EVENT, NO_ROOM, Reported, change_head, change_header, change_state_header, message, run,
 };
 use crate::{
-    core::num::{EventNum, NodeId, RoomNum, StreamPos, TextNum, UserNum},
+    core::num::{EventNum, NodeId, RoomNum, StateKeyId, StreamPos, TextNum, UserNum},
     room::decode_body,
     store::{Positioned, schema, schema::Membership},
 };
@@ -282,6 +282,27 @@ const ROOMS_AND_MEMBERS: &[Case] = &[
         |raw| raw.put(&schema::OFF_TIMELINE, &(RoomNum(1), message(raw).0), &()),
         "OFF_TIMELINE",
         "in its timeline",
+        Mended,
+    ),
+    (
+        "a citation is gone",
+        |raw| raw.delete_first(&schema::CITATIONS),
+        "EVENT_HEADERS",
+        "not among those that cite",
+        Mended,
+    ),
+    (
+        "a citation by a message",
+        |raw| raw.put(&schema::CITATIONS, &(RoomNum(1), message(raw).0, message(raw).0), &StateKeyId(1)),
+        "CITATIONS",
+        "no state event of this entry",
+        Mended,
+    ),
+    (
+        "a citation by another entry of the state",
+        |raw| raw.change_first(&schema::CITATIONS, |key| key.0 += 1),
+        "CITATIONS",
+        "no state event of this entry",
         Mended,
     ),
     (

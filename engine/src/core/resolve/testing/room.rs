@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::core::event::Pdu;
 use crate::core::num::{EventNum, NodeId, StateKeyId, TextNum};
+use crate::core::resolve::hash::NumMap;
 use crate::core::resolve::{AuthFacts, ResolveError, StateGraph, resolve};
 use crate::core::version::RoomVersion;
 
@@ -27,11 +28,11 @@ pub struct Room {
     /// Whether it answers for citations.
     pub is_indexed: bool,
     events: Vec<Arc<AuthFacts>>,
-    places: HashMap<EventNum, usize>,
+    places: NumMap<EventNum, usize>,
     nums: HashMap<Arc<str>, EventNum>,
     texts: HashMap<String, TextNum>,
     snapshots: Vec<State>,
-    citations: HashMap<EventNum, Vec<EventNum>>,
+    citations: NumMap<EventNum, Vec<(EventNum, StateKeyId)>>,
 }
 
 impl Room {
@@ -41,11 +42,11 @@ impl Room {
             version,
             is_indexed: true,
             events: Vec::new(),
-            places: HashMap::new(),
+            places: NumMap::default(),
             nums: HashMap::new(),
             texts: HashMap::new(),
             snapshots: vec![State::new()],
-            citations: HashMap::new(),
+            citations: NumMap::default(),
         }
     }
 
@@ -59,9 +60,9 @@ impl Room {
         self.nums.insert(pdu.event_id.clone(), num);
         self.places.insert(num, self.events.len());
         let facts = Arc::new(AuthFacts::new(Arc::new(pdu), num, &auth, auth_depth, rejected, key));
-        if key.is_some() {
+        if let Some(key) = key {
             for cited in facts.auth() {
-                self.citations.entry(*cited).or_default().push(num);
+                self.citations.entry(*cited).or_default().push((num, key));
             }
         }
         self.events.push(facts.clone());
@@ -177,11 +178,11 @@ impl StateGraph for Room {
     fn citations(
         &self,
         event: EventNum,
-        visit: &mut dyn FnMut(EventNum) -> ControlFlow<()>,
+        visit: &mut dyn FnMut(EventNum, StateKeyId) -> ControlFlow<()>,
     ) -> Result<bool, Unknown> {
         if self.is_indexed {
             let citing = self.citations.get(&event).map_or(&[][..], Vec::as_slice);
-            let _ = citing.iter().try_for_each(|citing| visit(*citing));
+            let _ = citing.iter().rev().try_for_each(|(citing, key)| visit(*citing, *key));
         }
         Ok(self.is_indexed)
     }

@@ -45,11 +45,11 @@ impl StateGraph for Counted<'_> {
     fn citations(
         &self,
         event: EventNum,
-        visit: &mut dyn FnMut(EventNum) -> ControlFlow<()>,
+        visit: &mut dyn FnMut(EventNum, StateKeyId) -> ControlFlow<()>,
     ) -> Result<bool, Unknown> {
-        self.room.citations(event, &mut |citing| {
+        self.room.citations(event, &mut |citing, key| {
             self.reads.set(self.reads.get() + 1);
-            visit(citing)
+            visit(citing, key)
         })
     }
 }
@@ -113,6 +113,23 @@ fn a_chain_of_50_000_auth_events() {
         let most = reads(&mut room, [early, sides[1]]);
         assert!(most < 20 * all, "{most} reads for a conflicted chain of {all}, version {id}");
     }
+}
+
+#[test]
+fn what_was_replaced_is_not_gone_through_for_ever() {
+    let (mut room, early) = room("11");
+    // Every topic names the power levels, and only the last is an entry of a state: that of the one side.
+    let mut state = early.clone();
+    for index in 0..40_000 {
+        send(&mut room, &mut state, "m.room.topic", "", json!({"topic": index}), &["$0", "$1", "$2"]);
+    }
+    let sides = [room.keep(early), room.keep(state)];
+    let most = reads(&mut room, sides);
+    assert!(most < 12_000, "{most} reads for one topic");
+    let expected = testing::auth_difference(&room, &sides.map(|side| room.state(side)));
+    room.is_indexed = true;
+    let found = testing::found_auth_difference(&room, &sides).unwrap();
+    assert_eq!(found.into_iter().collect::<std::collections::BTreeSet<_>>(), expected);
 }
 
 #[test]
