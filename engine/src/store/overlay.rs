@@ -225,9 +225,9 @@ mod tests {
             let mut expected: BTreeMap<u8, Option<u8>> = BTreeMap::new();
             for act in batches.iter().skip(lifted + 1).flat_map(|(acts, _)| acts) {
                 match act {
-                    Act::Put(number, value) => drop(expected.insert(*number, Some(*value))),
-                    Act::Delete(number) => drop(expected.insert(*number, None)),
-                    Act::DeleteRange(start, end) => (*start..*end).for_each(|key| drop(expected.insert(key, None))),
+                    Act::Put(number, value) => expected.extend([(*number, Some(*value))]),
+                    Act::Delete(number) => expected.extend([(*number, None)]),
+                    Act::DeleteRange(start, end) => expected.extend((*start..*end).map(|key| (key, None))),
                 }
             }
             let (rows, removed) = overlay.copy_range(&[1], None);
