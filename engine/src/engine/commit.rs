@@ -27,7 +27,7 @@ use crate::{
     core::num::StreamPos,
     open::{self, Reserved},
     room::Event,
-    store::{CarriedName, Change, LAYER_ROWS_MIN, StorageError, Tx},
+    store::{CarriedName, Change, StorageError, Tx},
 };
 
 mod outcome;
@@ -238,8 +238,7 @@ impl Shared {
         for (snapshots, resolved) in &tx.resolved {
             self.resolved.insert(snapshots.clone(), Arc::new(*resolved), RESOLVED_BYTES);
         }
-        let laid = (tx.row_count() >= LAYER_ROWS_MIN).then(|| tx.take_rows(first));
-        let mut changes = tx.batch.resolve(first);
+        let (mut changes, laid) = tx.settle(first);
         let own = changes.len();
         let pos = inner.pos;
         changes.extend(open::reserve_more(&mut inner.reserved, pos, &self.counters));

@@ -30,7 +30,7 @@ pub(crate) use hash::NumberHash;
 pub(crate) use intern::{CarriedName, InternedKind, Interner, next_numbers};
 pub(crate) use key::RestOfKey;
 pub use key::{Key, KeyReader, KeyWriter};
-pub(crate) use overlay::{LAYER_ROWS_MIN, Overlay};
+pub(crate) use overlay::Overlay;
 pub(crate) use tx::Base;
 pub use tx::{Reader, Tx};
 pub use value::{Encoded, Positioned, Value, ValueWriter};

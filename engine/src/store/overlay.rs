@@ -12,10 +12,10 @@ use std::{
 use bytes::Bytes;
 use parking_lot::RwLock;
 
-use super::{Change, key::prefix_end, key_bytes::KeyBytes};
+use super::{Change, key::prefix_end, key_bytes::KeyBytes, schema::family_of};
 
 /// Rows from which on a batch is a layer of its own.
-pub(crate) const LAYER_ROWS_MIN: usize = 512;
+pub(super) const LAYER_ROWS_MIN: usize = 512;
 
 /// Rows that were written but are not in the base they lie over; `None` for a removed key. A key begins with the id of its
 /// keyspace, which is in one family, so that families need not be told apart.
@@ -31,6 +31,21 @@ pub(super) type RemovedRange = (Vec<u8>, Vec<u8>);
 pub(crate) struct Laid {
     pub rows: Rows,
     pub removed: Vec<RemovedRange>,
+}
+
+impl Laid {
+    /// The changes that make it, in the order of their keys, in which stores take rows in fastest. Nothing if it removes
+    /// ranges, or has a key of no keyspace.
+    pub fn changes(&self) -> Option<Vec<Change>> {
+        let change = |(key, value): (&KeyBytes, &Option<Bytes>)| {
+            let family = family_of(key)?;
+            Some(match value {
+                Some(value) => Change::Put(family, key.to_vec(), value.clone()),
+                None => Change::Delete(family, key.to_vec()),
+            })
+        };
+        self.removed.is_empty().then(|| self.rows.iter().map(change).collect()).flatten()
+    }
 }
 
 /// See the module.

@@ -12,11 +12,11 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    Backend, Batch, Direction, Family, InternedKind, Key, NumberHash, Read, StorageError, Value,
+    Backend, Batch, Change, Direction, Family, InternedKind, Key, NumberHash, Read, StorageError, Value,
     batch::{Write, WriteKind},
     intern::{CarriedName, NewNames},
     key::{self, prefix_end},
-    overlay::{Laid, Overlay, RemovedRange, Row, Rows, covers, within},
+    overlay::{LAYER_ROWS_MIN, Laid, Overlay, RemovedRange, Row, Rows, covers, within},
     schema,
     schema::Keyspace,
 };
@@ -393,18 +393,19 @@ impl Tx {
         self.has(keyspace, key)
     }
 
-    /// How many rows it writes.
-    pub(crate) fn row_count(&self) -> usize {
-        self.reader.own.len()
-    }
-
-    /// Its rows as they are with its positions filled in, the first of which is `first`; it no longer sees them itself.
-    pub(crate) fn take_rows(&mut self, first: StreamPos) -> Laid {
+    /// What it changes with its positions filled in, the first of which is `first`; if that is much, also as it lies over the
+    /// store until it is there. The transaction no longer sees its own rows then.
+    pub(crate) fn settle(&mut self, first: StreamPos) -> (Vec<Change>, Option<Laid>) {
+        let batch = std::mem::take(&mut self.batch);
+        if self.reader.own.len() < LAYER_ROWS_MIN {
+            return (batch.resolve(first), None);
+        }
         let mut rows = std::mem::take(&mut self.reader.own);
-        for write in &self.batch.writes {
+        for write in &batch.writes {
             write.fill_in(&mut rows, first);
         }
-        Laid { rows, removed: std::mem::take(&mut self.reader.own_removed) }
+        let laid = Laid { rows, removed: std::mem::take(&mut self.reader.own_removed) };
+        (laid.changes().unwrap_or_else(|| batch.resolve(first)), Some(laid))
     }
 
     /// Carries the mapping of a name, once.
@@ -420,9 +421,9 @@ impl Tx {
 #[cfg(test)]
 mod tests {
     use crate::{
-        core::num::{EventNum, RoomNum},
+        core::num::{EventNum, RoomNum, StreamPos, TextNum, UserNum},
         fixture::World,
-        store::{Direction, schema},
+        store::{Direction, Positioned, schema},
     };
 
     fn row(num: u64) -> (RoomNum, EventNum) {
@@ -461,6 +462,52 @@ mod tests {
             _ => None,
         });
         assert_eq!(many, expected.collect::<Vec<_>>());
+    }
+
+    /// Enough rows for a layer of their own, with positions in keys and in values.
+    #[test]
+    fn a_large_batch_is_written_and_seen_as_a_small_one_would_be() {
+        let world = World::new();
+        let rows = 1_000;
+        world
+            .act(|tx| {
+                for num in 0..rows {
+                    let pos = tx.next_position();
+                    tx.put(&schema::TIMELINE, &(RoomNum(7), pos), &EventNum(num));
+                    // The first of two values is none that counts.
+                    let value = Positioned { pos, value: "first".to_owned() };
+                    tx.put(&schema::TRANSACTIONS, &(UserNum(num), TextNum(1), String::new()), &value);
+                    let pos = tx.next_position();
+                    let value = Positioned { pos, value: "second".to_owned() };
+                    tx.put(&schema::TRANSACTIONS, &(UserNum(num), TextNum(1), String::new()), &value);
+                }
+                tx.delete(&schema::TRANSACTIONS, &(UserNum(3), TextNum(1), String::new()));
+                Ok(())
+            })
+            .unwrap();
+        let (timeline, transactions) = world.ask(|reader| {
+            let mut timeline: Vec<(StreamPos, EventNum)> = Vec::new();
+            reader.scan(
+                &schema::TIMELINE,
+                &RoomNum(7),
+                Direction::Forward,
+                |(_, pos): (RoomNum, _), num| {
+                    timeline.push((pos, num));
+                    true
+                },
+            )?;
+            let key = |num| (UserNum(num), TextNum(1), String::new());
+            let transactions = reader.get_many(&schema::TRANSACTIONS, (0..rows).map(key))?;
+            Ok((timeline, transactions))
+        });
+        assert_eq!(timeline.len() as u64, rows);
+        for (num, (pos, event)) in timeline.iter().enumerate() {
+            assert_eq!((pos.0, event.0), (timeline[0].0.0 + 2 * num as i64, num as u64));
+            match &transactions[num] {
+                None => assert_eq!(num, 3),
+                Some(row) => assert_eq!((row.pos.0, &*row.value), (pos.0 + 1, "second")),
+            }
+        }
     }
 
     #[test]

@@ -275,12 +275,19 @@ impl Backend for Rocks {
 
     fn commit(&self, changes: &[Change], durability: Durability) -> Result<(), StorageError> {
         let mut batch = WriteBatch::default();
+        // They are found by name, and a batch may have thousands of rows.
+        let columns = Family::ALL.map(|family| column(&self.db, family));
+        let column = |family: Family| match columns.get(family as usize) {
+            Some(Ok(column)) => Ok(*column),
+            Some(Err(error)) => Err(error.clone()),
+            None => Err(StorageError::Foreign),
+        };
         for change in changes {
             match change {
-                Change::Put(family, key, value) => batch.put_cf(column(&self.db, *family)?, key, value),
-                Change::Delete(family, key) => batch.delete_cf(column(&self.db, *family)?, key),
+                Change::Put(family, key, value) => batch.put_cf(column(*family)?, key, value),
+                Change::Delete(family, key) => batch.delete_cf(column(*family)?, key),
                 Change::DeleteRange(family, start, end) => {
-                    batch.delete_range_cf(column(&self.db, *family)?, start, end);
+                    batch.delete_range_cf(column(*family)?, start, end)
                 }
             }
         }

@@ -119,6 +119,28 @@ pub fn table() -> Vec<KeyspaceRow> {
     rows
 }
 
+/// The family of each keyspace, by id byte.
+const FAMILIES: [Option<Family>; 256] = families();
+
+const fn families() -> [Option<Family>; 256] {
+    let mut families = [None; 256];
+    let mut topic = 0;
+    while topic < TOPICS.len() {
+        let mut row = 0;
+        while row < TOPICS[topic].len() {
+            families[TOPICS[topic][row].id as usize] = Some(TOPICS[topic][row].family);
+            row += 1;
+        }
+        topic += 1;
+    }
+    families
+}
+
+/// Where a key is stored; nothing for one of no keyspace.
+pub(crate) fn family_of(key: &[u8]) -> Option<Family> {
+    FAMILIES.get(usize::from(*key.first()?)).copied().flatten()
+}
+
 const fn ids_are_unique() -> bool {
     let mut seen = [false; 256];
     let mut topic = 0;
