@@ -28,8 +28,9 @@ const KINDS: [InternedKind; 3] = [InternedKind::Room, InternedKind::User, Intern
 
 /// Names kept in memory per kind before those on disk are forgotten: a hundred thousand of some 100 bytes each.
 const NAMES_IN_MEMORY_MAX: usize = 100_000;
-/// While there are more than that, they are looked through whenever so many have come.
-const NAMES_BETWEEN_LOOKS: usize = 1_024;
+/// How many there are is looked at for one name in so many, because that costs as much as to find one; and a large batch may
+/// hold more that are not on disk yet.
+const NAMES_BETWEEN_LOOKS: u64 = 1_024;
 /// Weight of the cache from number to name, in bytes.
 const TEXTS_CACHE_BYTES: usize = 8 << 20;
 
@@ -104,16 +105,15 @@ impl Interner {
     }
 
     fn remember(&self, kind: InternedKind, name: Arc<str>, known: Known) {
-        self.make_room(kind);
         self.names(kind).entry(name).or_insert(known);
+        self.make_room(kind, known.num);
     }
 
-    /// Forgets names that are on disk when there are too many.
-    fn make_room(&self, kind: InternedKind) {
+    /// Forgets names that are on disk when there are too many. No place in the map may be held; `num` is that of the name
+    /// that came last.
+    fn make_room(&self, kind: InternedKind, num: u64) {
         let names = self.names(kind);
-        let held = names.len();
-        // Not for each name: a large batch may hold more that are not on disk yet.
-        if held >= NAMES_IN_MEMORY_MAX && held % NAMES_BETWEEN_LOOKS == 0 {
+        if num.is_multiple_of(NAMES_BETWEEN_LOOKS) && names.len() >= NAMES_IN_MEMORY_MAX {
             self.forgotten.fetch_add(1, Ordering::AcqRel);
             names.retain(|_, known| !known.on_disk);
         }
@@ -164,8 +164,7 @@ impl Interner {
 
     /// Finds `name` on the disk, or gives it a number; whether it did that.
     fn place(&self, tx: &Tx, kind: InternedKind, name: Arc<str>) -> Result<(Known, bool), StorageError> {
-        self.make_room(kind);
-        Ok(match self.names(kind).entry(name.clone()) {
+        let (known, is_made) = match self.names(kind).entry(name.clone()) {
             Entry::Occupied(known) => (*known.get(), false),
             // Nobody else can give it a number while the place is held.
             Entry::Vacant(place) => {
@@ -183,9 +182,12 @@ impl Interner {
                         on_disk: false,
                     },
                 };
-                (*place.insert(known), !known.on_disk)
+                place.insert(known);
+                (known, !known.on_disk)
             }
-        })
+        };
+        self.make_room(kind, known.num);
+        Ok((known, is_made))
     }
 
     /// Notes that the mappings of `names` are on disk.

@@ -88,6 +88,9 @@ record!(RoomNum, UserNum, EventNum, TextNum, NodeId, StateKeyId, u32, u64, bool,
 
 impl Value for () {
     fn write(&self, _: &mut ValueWriter) {}
+    fn encoded(&self) -> Encoded {
+        Encoded { bytes: Bytes::new(), slot: None }
+    }
     fn read(_: &Bytes) -> Option<Self> {
         Some(())
     }
