@@ -283,7 +283,8 @@ impl Engine {
         for (family, start, end) in purge::ranges(freed) {
             self.shared.backend.compact(family, &start, Some(&end))?;
         }
-        Ok(())
+        // The log of what was removed goes when nothing else that is in it is only in memory.
+        Ok(self.shared.backend.flush()?)
     }
 
     /// Figures for the metrics, by name.

@@ -1,15 +1,18 @@
 //! The background workers: a table with one row each. Nothing else in the server runs without a request.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tracing::{debug, info, warn};
-use warren_engine::command::{EndPresence, EndTyping, MergeEnds, Prune};
-
-use warren_engine::view::{RoomsToMerge, StoredFiles};
+use warren_engine::command::{EndPresence, EndTyping, MergeEnds, Prune, StepPurge};
+use warren_engine::view::{Purges, RoomsToMerge, StoredFiles};
+use warren_engine::{Engine, PurgeProgress};
 
 use crate::context::Context;
 use crate::http::ApiError;
+
+/// How long a purge goes on at a time, so that those who use the server hardly notice it.
+const PURGE_ROUND: Duration = Duration::from_millis(100);
 
 /// Work that is done again and again.
 pub struct Worker {
@@ -31,6 +34,7 @@ pub const WORKERS: &[Worker] = &[
     },
     Worker { name: "pruning", every: Duration::from_secs(5), round: prune },
     Worker { name: "forked rooms", every: Duration::from_secs(5 * 60), round: merge_ends },
+    Worker { name: "purges", every: Duration::from_secs(1), round: purge },
     Worker { name: "media sweep", every: Duration::from_secs(24 * 60 * 60), round: sweep_media },
     Worker { name: "metrics", every: Duration::from_secs(5), round: |ctx| ctx.metrics.upkeep() },
 ];
@@ -63,6 +67,35 @@ fn merge_ends(ctx: &Context) {
         Ok(rooms) => rooms.into_iter().for_each(|room_id| drop(ctx.engine.write(MergeEnds { room_id }))),
         Err(error) => warn!(%error, "it cannot be told which rooms have forked"),
     });
+}
+
+/// Goes on with purges that were begun and interrupted. Other requests go to other threads meanwhile.
+fn purge(ctx: &Context) {
+    let running = match ctx.engine.read(&Purges) {
+        Ok(running) if running.is_empty() => return,
+        running => running,
+    };
+    let done = tokio::task::block_in_place(|| purge_for_a_while(&ctx.engine, running?));
+    if let Err(error) = done {
+        warn!(%error, "a purge does not get on");
+    }
+}
+
+fn purge_for_a_while(engine: &Engine, running: Vec<(String, PurgeProgress)>) -> warren_engine::Result<()> {
+    for (room_id, _) in running {
+        let start = Instant::now();
+        let mut last = None;
+        while start.elapsed() < PURGE_ROUND {
+            let progress = engine.write(StepPurge::after(&room_id, last.as_ref())).wait()?;
+            if let Some(freed) = &progress.freed {
+                engine.free_disk(freed)?;
+                info!(%room_id, events = progress.done, "a purge that was interrupted is over");
+                break;
+            }
+            last = Some(progress);
+        }
+    }
+    Ok(())
 }
 
 /// The first time when the server starts. Other requests go to other threads meanwhile.

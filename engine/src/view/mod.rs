@@ -45,7 +45,7 @@ pub use members::{JoinedMembers, Members};
 pub(crate) use memo::{LazyMember, Memo};
 pub use messages::{MESSAGES_LIMIT_DEFAULT, Messages};
 pub use public_rooms::{IsListed, PUBLIC_ROOMS_MAX, PublicRooms, PublicRoomsPage};
-pub use purges::Purges;
+pub use purges::{OlderThan, Purges};
 pub use push_rules::PushRules;
 pub use query_keys::QueryKeys;
 pub use related_events::{RELATIONS_LIMIT_DEFAULT, RelatedEvents, Threads};

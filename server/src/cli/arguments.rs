@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Arg, ArgAction, ArgMatches};
 
 use super::check::CheckOptions;
+use super::room::{Before, RoomCommand};
 use super::user::{PasswordSource, UserCommand};
 use crate::config::table::{Kind, ROWS, Row};
 use crate::config::{Config, source};
@@ -16,6 +17,7 @@ use crate::config::{Config, source};
 pub enum Command {
     Serve,
     User(UserCommand),
+    Room(RoomCommand),
     Check(CheckOptions),
     Routes,
     Config,
@@ -38,6 +40,7 @@ pub fn parse(
     })?;
     let command = match matches.subcommand() {
         Some(("user", matches)) => Command::User(user_command(matches)),
+        Some(("room", matches)) => Command::Room(room_command(matches)),
         Some(("check", matches)) => Command::Check(CheckOptions {
             repair: matches.get_flag("repair"),
             as_json: matches.get_flag("json"),
@@ -57,6 +60,7 @@ fn parser() -> clap::Command {
     let commands = [
         clap::Command::new("serve").about("Starts the server (also what happens without a command)"),
         user_commands(),
+        room_commands(),
         clap::Command::new("check")
             .about("Checks the whole database while no server runs")
             .after_help("Exits 0 if the database is sound, 1 if not, 2 if it could not be checked.")
@@ -123,6 +127,51 @@ fn user_command(matches: &ArgMatches) -> UserCommand {
         "reset-password" => UserCommand::ResetPassword { name: name(), password: password() },
         "deactivate" => UserCommand::Deactivate { name: name(), erase: matches.get_flag("erase") },
         _ => UserCommand::List,
+    }
+}
+
+/// `room` and its commands.
+fn room_commands() -> clap::Command {
+    let room = || Arg::new("room").required(true).value_name("ROOM").help("The room's id (!…)");
+    let before = Arg::new("before").long("before").required(true).value_name("TIMESTAMP_MS|EVENT_ID");
+    let commands = [
+        clap::Command::new("purge")
+            .about("Removes a room and everything that is of it")
+            .after_help(
+                "The room is gone for everybody, without a word to anybody; it can be joined anew afterwards. Media are kept.\n\
+                 Ctrl-C interrupts it at any time: the same command goes on, and so does the server when it runs.",
+            )
+            .args([room(), switch("force", "Also when users of this server are in it")]),
+        clap::Command::new("purge-history")
+            .about("Removes the old messages of a room; its state stays")
+            .after_help(
+                "Messages before that are removed from this server for good; other servers keep theirs.\n\
+                 State events stay, and so do the events that the room's next ones follow.\n\
+                 Ctrl-C interrupts it at any time: the same command goes on, and so does the server when it runs.",
+            )
+            .args([
+                room(),
+                before
+                    .value_parser(clap::value_parser!(Before))
+                    .help("Up to where: a time in milliseconds since 1970, or an event, which stays itself"),
+            ]),
+    ];
+    clap::Command::new("room")
+        .about("Removes rooms or their history while the server is stopped")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommands(commands)
+}
+
+fn room_command(matches: &ArgMatches) -> RoomCommand {
+    let (command, matches) = matches.subcommand().unwrap_or(("", matches));
+    let room_id = matches.get_one::<String>("room").cloned().unwrap_or_default();
+    match command {
+        "purge-history" => {
+            let before = matches.get_one::<Before>("before").cloned().unwrap_or(Before::Time(0));
+            RoomCommand::PurgeHistory { room_id, before }
+        }
+        _ => RoomCommand::Purge { room_id, force: matches.get_flag("force") },
     }
 }
 
@@ -229,6 +278,24 @@ mod tests {
     }
 
     #[test]
+    fn commands_about_rooms() {
+        let room = |text: &str| match arguments(text).0 {
+            Command::Room(command) => command,
+            other => panic!("{text} is {other:?}"),
+        };
+        let history = |before| RoomCommand::PurgeHistory { room_id: "!a:b".into(), before };
+        assert_eq!(
+            room("warren room purge !a:b"),
+            RoomCommand::Purge { room_id: "!a:b".into(), force: false }
+        );
+        assert_eq!(
+            room("warren room purge-history !a:b --before 1700000000000"),
+            history(Before::Time(1_700_000_000_000))
+        );
+        assert_eq!(room("warren room purge-history --before $c !a:b"), history(Before::Event("$c".into())));
+    }
+
+    #[test]
     fn wrong_arguments() {
         let refused = |text: &str| parse(text.split(' ').map(OsString::from)).is_err();
         assert!(refused("warren serv"));
@@ -237,6 +304,9 @@ mod tests {
         assert!(refused("warren user create"));
         assert!(refused("warren user list x"));
         assert!(refused("warren check --mend"));
+        assert!(refused("warren room purge"));
+        assert!(refused("warren room purge-history !a:b"));
+        assert!(refused("warren room purge-history !a:b --before yesterday"));
         assert_eq!(arguments("warren routes").0, Command::Routes);
         let check = |repair, as_json| Command::Check(CheckOptions { repair, as_json });
         assert_eq!(arguments("warren check").0, check(false, false));

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod check;
+mod room;
 mod routes;
 mod serve;
 mod user;
@@ -20,6 +21,9 @@ pub fn run() -> ExitCode {
         Command::Serve => config.and_then(serve::run),
         Command::User(command) => {
             config.and_then(|config| user::run(config, command)).and_then(|text| print(&text))
+        }
+        Command::Room(command) => {
+            config.and_then(|config| room::run(config, command)).and_then(|text| print(&text))
         }
         Command::Check(options) => return check::run(config, options),
         Command::Routes => print(&routes::table()),
