@@ -62,6 +62,7 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("account", "stream", "presence is in memory, where the streams are"),
     ("account", "stream::Claim", "presence is in memory, where the streams are"),
     ("account", "stream::PresenceChange", "presence is in memory, where the streams are"),
+    ("engine", "remote::NeverTrusted", "which keys are never trusted is an option of the engine"),
     ("engine", "account::SessionCache", "the cache of sessions is the engine's"),
 ];
 

@@ -26,6 +26,7 @@ use crate::{
     },
     error::{Error, Result},
     open,
+    remote::NeverTrusted,
     room::{Event, Freed, StateNode, purge},
     store::{Backend, Base, Cache, Durability, Interner, Overlay, Read, Reader, StorageError, Tx},
     stream::{Touch, Wait, Watch},
@@ -93,6 +94,8 @@ pub struct Options {
     pub random: Arc<dyn Random>,
     /// Who commits.
     pub committer: Committer,
+    /// Signing keys that are never trusted: `server:ed25519:abc`, or of every server `ed25519:abc`.
+    pub never_trust_keys: Vec<String>,
 }
 
 impl Options {
@@ -105,6 +108,7 @@ impl Options {
             clock: Arc::new(SystemClock),
             random: Arc::new(SystemRandom),
             committer: Committer::Thread,
+            never_trust_keys: Vec::new(),
         }
     }
 }
@@ -126,6 +130,7 @@ pub(crate) struct Counters {
 pub(crate) struct Shared {
     pub server_name: Arc<str>,
     pub key_pair: KeyPair,
+    pub never_trusted: NeverTrusted,
     pub backend: Arc<dyn Backend>,
     pub durability: Durability,
     pub clock: Arc<dyn Clock>,
@@ -172,6 +177,7 @@ impl Engine {
         let shared = Arc::new(Shared {
             server_name: options.server_name.as_str().into(),
             key_pair: prepared.key_pair,
+            never_trusted: NeverTrusted::new(options.never_trust_keys),
             backend: backend.clone(),
             durability: options.durability,
             clock: options.clock,

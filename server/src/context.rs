@@ -63,6 +63,7 @@ pub fn open_store(config: &Config) -> warren_engine::Result<Engine> {
         Durability::Relaxed => warren_engine::Durability::Relaxed,
     };
     options.cache_bytes = (config.memory_budget_bytes * ENGINE_CACHES_PERCENT / 100) as usize;
+    options.never_trust_keys = config.never_trust_keys.clone();
     let folder = config.data_dir.join(STORE_FOLDER);
     Engine::open_embedded(&folder, config.memory_budget_bytes as usize, options)
 }

@@ -64,6 +64,7 @@ fn the_furnished_store_has_rows_of_nearly_everything() {
         "OUT_OF_BAND",
         "PARTIAL_STATES",
         "PASSING_TOKENS",
+        "PUBLISHED_KEYS",
         "PURGES",
         "REGISTRATION_TOKENS",
         "SERVER_KEYS",

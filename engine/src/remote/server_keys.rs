@@ -55,6 +55,10 @@ pub(crate) struct ServerKeys<'a>(pub &'a Reader);
 impl SigningKeys for ServerKeys<'_> {
     type Error = StorageError;
 
+    fn is_trusted(&self, server_name: &str, key_id: &str) -> bool {
+        !self.0.shared.never_trusted.has(server_name, key_id)
+    }
+
     fn key(&self, server_name: &str, key_id: &str) -> Result<Option<KnownKey>, StorageError> {
         let shared = &self.0.shared;
         if server_name == &*shared.server_name && key_id == shared.key_pair.key_id() {

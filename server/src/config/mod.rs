@@ -1,5 +1,6 @@
 //! The configuration: typed, validated values, made in one step from everything that was given.
 
+mod access;
 pub mod listener;
 mod network;
 mod secret;
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 
 use ruma_common::{OwnedServerName, RoomVersionId};
 
+pub use access::Access;
 pub use listener::{Address, Apis, Listener};
 pub use network::Network;
 pub use secret::Secret;
@@ -37,6 +39,9 @@ pub struct Config {
     pub well_known_client: String,
     pub support_email: Option<String>,
     pub support_page: Option<String>,
+    pub federation: bool,
+    pub federation_access: Access,
+    pub never_trust_keys: Vec<String>,
     pub registration: Registration,
     pub guests: bool,
     pub registration_shared_secret: Option<Secret>,

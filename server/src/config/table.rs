@@ -109,6 +109,30 @@ pub const ROWS: &[Row] = &[
         meaning: "The URL of a help page, served at /.well-known/matrix/support.",
     },
     Row {
+        name: "federation",
+        kind: Kind::Switch,
+        default: "on",
+        meaning: "Whether this server deals with other servers at all.",
+    },
+    Row {
+        name: "federation_allow",
+        kind: Kind::List,
+        default: "",
+        meaning: "The only servers that this one deals with, by name without port; * and ? stand for any text and any character.\nNot set: all servers.",
+    },
+    Row {
+        name: "federation_deny",
+        kind: Kind::List,
+        default: "",
+        meaning: "Servers that this one does not deal with, written alike. Who is on both lists is denied.",
+    },
+    Row {
+        name: "never_trust_keys",
+        kind: Kind::List,
+        default: "",
+        meaning: "Signing keys that are never trusted because they have leaked: example.org:ed25519:a_1, or of every server ed25519:a_1.",
+    },
+    Row {
         name: "registration",
         kind: Kind::Choice(&["closed", "token", "open"]),
         default: "token",

@@ -9,7 +9,7 @@ use ruma_common::{OwnedServerName, ServerName};
 
 use super::source::{ConfigError, Given, Origin, Raw, wrong_shape};
 use super::table::{self, Kind};
-use super::{Address, Config, Durability, Listener, LogFormat, Registration, Secret, Tls};
+use super::{Access, Address, Config, Durability, Listener, LogFormat, Registration, Secret, Tls};
 
 impl Config {
     /// Validates everything that was given. Errors: the first option that is wrong, and where it was given.
@@ -18,7 +18,8 @@ impl Config {
         let server_name: OwnedServerName = ServerName::parse(&read.text("server_name")?)
             .map_err(|error| read.wrong("server_name", format!("is not a server name: {error}")))?
             .to_owned();
-        let listen = read.listen()?;
+        let federation = read.switch("federation")?;
+        let listen = read.listen(federation)?;
         let public_base_url =
             read.url("public_base_url")?.unwrap_or_else(|| default_base_url(&server_name, &listen));
         Ok(Config {
@@ -37,6 +38,9 @@ impl Config {
                 .map_err(|error| read.wrong("well_known_server", format!("is not host:port: {error}")))?,
             support_email: read.optional("support_email"),
             support_page: read.url("support_page")?,
+            federation,
+            federation_access: Access::new(read.list("federation_allow"), read.list("federation_deny")),
+            never_trust_keys: read.never_trust_keys()?,
             registration: match read.text("registration")?.as_str() {
                 "closed" => Registration::Closed,
                 "open" => Registration::Open,
@@ -161,8 +165,10 @@ impl Reader<'_> {
         }
     }
 
-    fn listen(&self) -> Result<Vec<Listener>, ConfigError> {
-        let listen: Vec<Listener> = self.parsed("listen")?;
+    /// Without federation no listener serves its endpoints.
+    fn listen(&self, federation: bool) -> Result<Vec<Listener>, ConfigError> {
+        let mut listen: Vec<Listener> = self.parsed("listen")?;
+        listen.iter_mut().for_each(|listener| listener.apis.federation &= federation);
         if listen.is_empty() {
             return Err(self.wrong("listen", "must have at least one row"));
         }
@@ -179,6 +185,26 @@ impl Reader<'_> {
                 Err(self.wrong("listen", "has an https row, which needs tls_cert and tls_key"))
             }
             (None, None) => Ok(None),
+        }
+    }
+
+    /// A key's id, or a server's name and one; the algorithm and the version are the last two parts at colons.
+    fn never_trust_keys(&self) -> Result<Vec<String>, ConfigError> {
+        let name = "never_trust_keys";
+        let is_key = |text: &str| {
+            let mut parts = text.rsplitn(3, ':');
+            let version = parts.next().is_some_and(|version| !version.is_empty());
+            version
+                && parts.next() == Some("ed25519")
+                && parts.next().is_none_or(|server| ServerName::parse(server).is_ok())
+        };
+        let wrong = self.list(name).iter().find(|text| !is_key(text));
+        match wrong {
+            Some(text) => Err(self.wrong(
+                name,
+                format!("has `{text}`, which is neither ed25519:VERSION nor SERVER:ed25519:VERSION"),
+            )),
+            None => Ok(self.list(name).to_vec()),
         }
     }
 
