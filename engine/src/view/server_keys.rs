@@ -64,3 +64,96 @@ impl View for PublishedKeysOf<'_> {
         Ok(stored.map(|stored| PublishedKeys { json: stored.json.into(), fetched_ts: stored.fetched_ts }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{
+        Engine, Options,
+        command::StorePublishedKeys,
+        core::{
+            checked::{PduCheck, Refused},
+            event::{EventBuilder, JsonObject, KeyPair},
+            version::RoomVersion,
+        },
+        store::Memory,
+        view::CheckPdus,
+    };
+
+    const SERVER: &str = "there.example:8448";
+
+    fn key_pair() -> KeyPair {
+        KeyPair::from_seed("leaked", &[7; 32]).unwrap()
+    }
+
+    /// An engine that knows the key, opened with an option.
+    fn engine(never_trust_keys: &[&str]) -> Engine {
+        let mut options = Options::new("here.example");
+        options.never_trust_keys = never_trust_keys.iter().map(|key| (*key).to_owned()).collect();
+        let engine = Engine::open(Arc::new(Memory::default()), options).unwrap();
+        let key = ServerKey {
+            key_id: key_pair().key_id().to_owned(),
+            public_key: key_pair().public_key().to_vec(),
+            valid_until_ts: 2_000,
+            is_old: false,
+        };
+        let json = Bytes::from_static(b"{}");
+        let store = StorePublishedKeys { server_name: SERVER.to_owned(), keys: vec![key], json };
+        assert!(engine.write(store).wait().unwrap().is_empty());
+        engine
+    }
+
+    fn standing(engine: &Engine, server_name: &str, key_id: &str) -> KeyStanding {
+        engine.read(&StandingOfKey { server_name, key_id }).unwrap()
+    }
+
+    #[test]
+    fn keys_and_what_was_published_are_read_back() {
+        let engine = engine(&[]);
+        let KeyStanding::Known(key) = standing(&engine, SERVER, "ed25519:leaked") else {
+            panic!("not known")
+        };
+        assert_eq!(key.public_key, key_pair().public_key());
+        assert!(key.is_good_for_requests(1_999) && !key.is_good_for_requests(2_000));
+        assert_eq!(standing(&engine, SERVER, "ed25519:other"), KeyStanding::Unknown);
+        assert_eq!(standing(&engine, "there.example", "ed25519:leaked"), KeyStanding::Unknown);
+        let own = engine.key_pair();
+        assert!(matches!(standing(&engine, "here.example", own.key_id()), KeyStanding::Known(_)));
+        assert_eq!(engine.read(&PublishedKeysOf(SERVER)).unwrap().unwrap().json, "{}");
+        assert!(engine.read(&PublishedKeysOf("there.example")).unwrap().is_none());
+    }
+
+    #[test]
+    fn nothing_that_a_leaked_key_signed_counts() {
+        for version in ["1", "10"] {
+            let version = RoomVersion::get(version).unwrap();
+            let event = EventBuilder {
+                room_id: Some("!room:there.example".into()),
+                sender: "@bob:there.example:8448".into(),
+                kind: "m.room.message".into(),
+                state_key: None,
+                content: JsonObject::new(),
+                redacts: None,
+                prev_events: Vec::new(),
+                auth_events: Vec::new(),
+                depth: 1,
+                origin_server_ts: 1_000,
+                event_id_localpart: Some("a".into()),
+            };
+            let event = event.build(version, SERVER, &key_pair()).unwrap();
+            let check = |never: &[&str]| {
+                let pdus = [event.json.clone()];
+                engine(never).read(&CheckPdus { version, pdus: &pdus }).unwrap().remove(0)
+            };
+            assert!(matches!(check(&[]), PduCheck::Ready(_)), "{:?}", check(&[]));
+            assert!(matches!(check(&["else.example:ed25519:leaked"]), PduCheck::Ready(_)));
+            for never in ["ed25519:leaked", "there.example:8448:ed25519:leaked"] {
+                let PduCheck::Refused { error, .. } = check(&[never]) else { panic!("{never} is trusted") };
+                assert_eq!(error, Refused::KeyNeverTrusted(SERVER.to_owned()));
+                assert_eq!(standing(&engine(&[never]), SERVER, "ed25519:leaked"), KeyStanding::NeverTrusted);
+            }
+        }
+    }
+}

@@ -7,6 +7,7 @@ use warren_engine::command::ListRoom;
 use warren_engine::view::{IsListed, PUBLIC_ROOMS_MAX, PublicRooms};
 
 use super::membership::room_id;
+use crate::context::Context;
 use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
 
 endpoints! {
@@ -40,8 +41,9 @@ async fn set_room_visibility_on_directory(call: Call) -> Outcome {
     Ok(Answer::empty())
 }
 
+/// What of the directory is asked for.
 #[derive(Default, Deserialize)]
-struct Query {
+pub struct Query {
     limit: Option<u64>,
     since: Option<String>,
     #[serde(default)]
@@ -65,8 +67,16 @@ struct Page {
 }
 
 async fn get_public_rooms(call: Call) -> Outcome {
-    let since = call.query("since")?.map(|since| since.into_owned());
-    list(&call, Query { limit: call.query_u64("limit")?, since, filter: Filter::default() })
+    let query = Query::from_parameters(&call)?;
+    list(&call, query)
+}
+
+impl Query {
+    /// From the query string.
+    pub fn from_parameters(call: &Call) -> Result<Query, ApiError> {
+        let since = call.query("since")?.map(|since| since.into_owned());
+        Ok(Query { limit: call.query_u64("limit")?, since, filter: Filter::default() })
+    }
 }
 
 async fn query_public_rooms(call: Call) -> Outcome {
@@ -78,8 +88,13 @@ fn list(call: &Call, query: Query) -> Outcome {
     if call.query("server")?.is_some_and(|server| server != call.ctx.engine.server_name()) {
         return Err(ApiError::not_found("The directories of other servers cannot be reached from here"));
     }
+    page(&call.ctx, query)
+}
+
+/// A page of this server's directory.
+pub fn page(ctx: &Context, query: Query) -> Outcome {
     let limit = query.limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(PUBLIC_ROOMS_MAX);
-    let page = call.ctx.engine.read(&PublicRooms {
+    let page = ctx.engine.read(&PublicRooms {
         limit,
         since: query.since,
         search_term: query.filter.generic_search_term.filter(|term| !term.is_empty()),

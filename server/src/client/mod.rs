@@ -22,7 +22,7 @@ mod kicking;
 mod knocking;
 mod leaving;
 mod list_joined_rooms;
-mod list_public_rooms;
+pub mod list_public_rooms;
 mod login;
 mod login_token;
 mod logout;

@@ -41,6 +41,9 @@ impl Config {
             federation,
             federation_access: Access::new(read.list("federation_allow"), read.list("federation_deny")),
             never_trust_keys: read.never_trust_keys()?,
+            trusted_key_servers: read.parsed("trusted_key_servers")?,
+            federation_resolve: read.parsed("federation_resolve")?,
+            dns_servers: read.dns_servers()?,
             registration: match read.text("registration")?.as_str() {
                 "closed" => Registration::Closed,
                 "open" => Registration::Open,
@@ -70,6 +73,9 @@ impl Config {
         })
     }
 }
+
+/// The port of the domain name system.
+const DNS_PORT: u16 = 53;
 
 /// Where clients reach a server that does not say so: on a developer's machine the first listener, else by its name.
 fn default_base_url(server_name: &ServerName, listen: &[Listener]) -> String {
@@ -206,6 +212,18 @@ impl Reader<'_> {
             )),
             None => Ok(self.list(name).to_vec()),
         }
+    }
+
+    /// Addresses, with a port or without.
+    fn dns_servers(&self) -> Result<Vec<SocketAddr>, ConfigError> {
+        let name = "dns_servers";
+        let parse = |text: &String| {
+            let alone = text.parse().map(|address| SocketAddr::new(address, DNS_PORT));
+            text.parse().or(alone).map_err(|_| {
+                self.wrong(name, format!("has `{text}`, which is neither ADDRESS nor ADDRESS:PORT"))
+            })
+        };
+        self.list(name).iter().map(parse).collect()
     }
 
     fn log(&self) -> Result<String, ConfigError> {

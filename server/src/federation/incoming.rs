@@ -7,15 +7,21 @@ use http::header::AUTHORIZATION;
 use metrics::counter;
 use ruma_common::{OwnedServerName, ServerName};
 use serde_json::Value;
+use warren_engine::core::checked::MissingKey;
 use warren_engine::core::event::SignedRequest;
 use warren_engine::core::identifiers::is_server_name;
 use warren_engine::core::json::{Limits, Strictness, parse};
 use warren_engine::remote::KeyStanding;
 use warren_engine::view::StandingOfKey;
 
+use super::out::keys::ensure_keys;
 use super::x_matrix::{Header, XMatrix, parse as parse_header};
 use crate::http::limits::{AUTHORIZATIONS_MAX, BLOCKING_BODY_BYTES, TRANSACTION_BODY_BYTES_MAX};
+use crate::http::route::Rate;
 use crate::http::{ApiError, Call};
+
+/// What all key ids start with that there are.
+const ALGORITHM: &str = "ed25519:";
 
 /// A request that says by whom it is signed, with the keys to tell whether that is true.
 pub struct Claim {
@@ -35,10 +41,20 @@ pub async fn claim(call: &Call) -> Result<Claim, ApiError> {
     if !call.ctx.config.federation_access.admits(origin.as_str()) {
         return Err(refused("denied", ApiError::forbidden("This server does not deal with yours")));
     }
-    let signatures = known_keys(call, &origin, &headers)?;
-    if signatures.is_empty() {
-        return Err(unauthorized("unknown_key", "The key that signed this request is not known"));
+    let mut signatures = known_keys(call, &origin, &headers)?;
+    if let KeysFound::Lacking(missing) = &signatures
+        && !missing.is_empty()
+    {
+        call.ctx.rate_limits.take(Rate::Keys, None, call.client)?;
+        ensure_keys(&call.ctx, missing).await;
+        signatures = known_keys(call, &origin, &headers)?;
     }
+    let KeysFound::Good(signatures) = signatures else {
+        return Err(unauthorized(
+            "no_good_key",
+            "This request is signed with no key that is known, valid and trusted",
+        ));
+    };
     Ok(Claim { origin, destination, signatures })
 }
 
@@ -46,7 +62,7 @@ impl Claim {
     /// The server that signed the request, now that its body is there.
     ///
     /// Errors: 401 if no signature holds; 400 for a body that is not JSON.
-    pub fn verify(self, call: &Call) -> Result<OwnedServerName, ApiError> {
+    pub fn verify(&self, call: &Call) -> Result<OwnedServerName, ApiError> {
         let verify = || {
             let content = content(call.body())?;
             let request = SignedRequest {
@@ -62,8 +78,11 @@ impl Claim {
                 false => Err(unauthorized("wrong_signature", "The signature of this request is wrong")),
             }
         };
-        if call.body().len() < BLOCKING_BODY_BYTES { verify() } else { tokio::task::block_in_place(verify) }?;
-        Ok(self.origin)
+        let verified = match call.body().len() < BLOCKING_BODY_BYTES {
+            true => verify(),
+            false => tokio::task::block_in_place(verify),
+        };
+        verified.map(|()| self.origin.clone())
     }
 }
 
@@ -106,23 +125,34 @@ fn one_origin(call: &Call, headers: &[XMatrix]) -> Result<(OwnedServerName, Stri
     }
 }
 
-/// Those of the keys that are good for a request now: not one that is out of use, and none that is not trusted.
-fn known_keys(
-    call: &Call,
-    origin: &ServerName,
-    headers: &[XMatrix],
-) -> Result<Vec<(Vec<u8>, String)>, ApiError> {
-    let mut found = Vec::new();
+/// What is there of the keys that a request is signed with.
+enum KeysFound {
+    /// Public keys and signatures, at least one.
+    Good(Vec<(Vec<u8>, String)>),
+    /// None that is good now; these may be, if they were fetched.
+    Lacking(Vec<MissingKey>),
+}
+
+/// The keys that are good for a request now: not one that is out of use, and none that is not trusted.
+fn known_keys(call: &Call, origin: &ServerName, headers: &[XMatrix]) -> Result<KeysFound, ApiError> {
+    let (mut found, mut missing) = (Vec::new(), Vec::new());
+    let now_ms = call.ctx.engine.now_ms();
     for header in headers {
         let view = StandingOfKey { server_name: origin.as_str(), key_id: &header.key_id };
         match call.ctx.engine.read(&view)? {
-            KeyStanding::Known(key) if !key.is_old && key.valid_until_ts > call.ctx.engine.now_ms() => {
+            KeyStanding::Known(key) if key.is_good_for_requests(now_ms) => {
                 found.push((key.public_key, header.signature.clone()));
             }
-            _ => {}
+            KeyStanding::Known(key) if key.is_old => {}
+            KeyStanding::Known(_) | KeyStanding::Unknown if !header.key_id.starts_with(ALGORITHM) => {}
+            KeyStanding::Known(_) | KeyStanding::Unknown => {
+                let (server_name, key_id) = (origin.to_string(), header.key_id.clone());
+                missing.push(MissingKey { server_name, key_id });
+            }
+            KeyStanding::NeverTrusted => {}
         }
     }
-    Ok(found)
+    Ok(if found.is_empty() { KeysFound::Lacking(missing) } else { KeysFound::Good(found) })
 }
 
 /// The body as it is signed. Events of old rooms may hold numbers that canonical JSON has no more.

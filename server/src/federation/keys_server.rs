@@ -20,10 +20,8 @@ async fn get_keys(call: Call) -> Outcome {
 /// What this server publishes of its keys, signed.
 pub fn own_keys(ctx: &Context) -> JsonObject {
     let (server_name, key) = (ctx.engine.server_name(), ctx.engine.key_pair());
-    let verify_keys = Map::from_iter([(
-        key.key_id().to_owned(),
-        json!({ "key": encode_base64(key.public_key()) }),
-    )]);
+    let verify_keys =
+        Map::from_iter([(key.key_id().to_owned(), json!({ "key": encode_base64(key.public_key()) }))]);
     let mut object = Map::from_iter([
         ("server_name".to_owned(), Value::from(server_name)),
         ("verify_keys".to_owned(), verify_keys.into()),

@@ -13,8 +13,9 @@ pub const PORT_DEFAULT: u16 = 8448;
 /// Size of a well-known file. It has some fifty bytes; the rest is for members that others put there.
 pub const WELL_KNOWN_BYTES_MAX: usize = 50 * 1024;
 
-/// Time for a well-known file, all redirects included.
-pub const WELL_KNOWN_TIME_MAX: Duration = Duration::from_secs(20);
+/// Time for a well-known file, all redirects included. Whoever asks a server whose web host is silent must still have time
+/// to find it without.
+pub const WELL_KNOWN_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Redirects of a well-known file: from one name of a host to another, to another host, and a few to spare.
 pub const WELL_KNOWN_REDIRECTS_MAX: usize = 5;
@@ -52,18 +53,22 @@ pub const ERROR_BYTES_MAX: usize = 64 * 1024;
 /// How long a connection stays open that nobody uses; busy servers use it more often than that.
 pub const IDLE_CONNECTION_TIME: Duration = Duration::from_secs(90);
 
+/// How often it is looked whether an HTTP/2 connection with requests on it still is one: routers forget silent ones after
+/// a minute or more without telling.
+pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
+
 /// Idle connections to one server: requests beside a transaction; HTTP/2 needs one for all.
 pub const IDLE_CONNECTIONS_MAX: usize = 4;
 
 /// Size of what a server publishes of its keys: a key takes 100 bytes, a signature 130; the oldest servers have some
-/// dozens of old keys.
-pub const KEYS_BYTES_MAX: usize = 64 * 1024;
+/// dozens of old keys. It is stored, so that it must not be worth while to make up servers.
+pub const KEYS_BYTES_MAX: usize = 32 * 1024;
 
 /// Keys of one server.
-pub const KEYS_MAX: usize = 200;
+pub const KEYS_MAX: usize = 100;
 
 /// Time to fetch a server's keys. A request waits for it, and its sender gives up after a minute.
-pub const KEYS_TIME_MAX: Duration = Duration::from_secs(15);
+pub const KEYS_TIME_MAX: Duration = Duration::from_secs(25);
 
 /// Answer of a notary, which is asked about one server: its keys as it published them at several times.
 pub const NOTARY_BYTES_MAX: usize = 1024 * 1024;
@@ -91,4 +96,4 @@ pub const QUERIED_SERVERS_MAX: usize = 500;
 pub const QUERIED_FETCHES_MAX: usize = 20;
 
 /// Time for the fetches of one query, within the patience of who asks.
-pub const QUERIED_TIME_MAX: Duration = Duration::from_secs(20);
+pub const QUERIED_TIME_MAX: Duration = Duration::from_secs(30);

@@ -5,13 +5,18 @@
 use crate::http::Endpoint;
 
 pub mod incoming;
+mod keys_query;
 mod keys_server;
 pub mod limits;
+pub mod out;
+mod public_rooms;
+mod published;
 mod version;
 mod x_matrix;
 
 /// The tables of all topics.
-pub const TOPICS: &[&[Endpoint]] = &[keys_server::ENDPOINTS, version::ENDPOINTS];
+pub const TOPICS: &[&[Endpoint]] =
+    &[keys_query::ENDPOINTS, keys_server::ENDPOINTS, public_rooms::ENDPOINTS, version::ENDPOINTS];
 
 #[cfg(test)]
 mod tests {

@@ -104,7 +104,12 @@ mod tests {
         }
     }
 
-    fn expected(origin: &str, destination: Option<&str>, key: &str, sig: &str) -> Option<(String, Option<String>, String, String)> {
+    fn expected(
+        origin: &str,
+        destination: Option<&str>,
+        key: &str,
+        sig: &str,
+    ) -> Option<(String, Option<String>, String, String)> {
         Some((origin.to_owned(), destination.map(str::to_owned), key.to_owned(), sig.to_owned()))
     }
 

@@ -67,7 +67,9 @@ impl Call {
 
     /// The server that asks; an error if the row's auth is not `Server`.
     pub fn origin(&self) -> Result<&ServerName, ApiError> {
-        self.origin.as_deref().ok_or_else(|| ApiError::unauthorized("This request must be signed by a server"))
+        self.origin
+            .as_deref()
+            .ok_or_else(|| ApiError::unauthorized("This request must be signed by a server"))
     }
 
     /// Refuses a suspended account (section "Account suspension").

@@ -137,6 +137,9 @@ pub fn allowance(rate: Rate) -> Option<Allowance> {
         // A large server in a few hundred common rooms sends some ten transactions a second; sixty of fifty events each
         // are more than two cores take in.
         Rate::Federation => (100.0, 1000.0),
+        // A server that comes back after an outage hears from many others at once, all by one proxy perhaps. What is
+        // fetched is stored, so that nobody may go on with it.
+        Rate::Keys => (5.0, 300.0),
     };
     Some(Allowance { per_second, burst })
 }

@@ -76,6 +76,8 @@ pub enum Rate {
     Search,
     /// Requests of other servers, counted by the server that asks.
     Federation,
+    /// What makes this server ask others for their keys.
+    Keys,
 }
 
 /// How large a body may be; see [`limits`](super::limits) for the figures.

@@ -18,7 +18,8 @@ use tracing::{debug, warn};
 use super::answer::AnswerBody;
 use super::call::{BodyStream, Call};
 use super::limits::{
-    BODY_TIME_MAX, BULK_BODY_BYTES_MAX, JSON_BODY_BYTES_MAX, TRANSACTION_BODY_BYTES_MAX, UNWANTED_BODY_TIME_MAX,
+    BODY_TIME_MAX, BULK_BODY_BYTES_MAX, JSON_BODY_BYTES_MAX, TRANSACTION_BODY_BYTES_MAX,
+    UNWANTED_BODY_TIME_MAX,
 };
 use super::peer::{Peer, client_address};
 use super::route::{Auth, BodyClass, Route, Router};
