@@ -26,6 +26,7 @@ use crate::{
     },
     error::{Error, Result},
     open,
+    outbox::{OutgoingNews, Waiting},
     remote::NeverTrusted,
     room::{Event, Freed, StateNode, purge},
     store::{Backend, Base, Cache, Durability, Interner, Overlay, Read, Reader, StorageError, Tx},
@@ -143,6 +144,8 @@ pub(crate) struct Shared {
     pub resolved: Cache<Vec<NodeId>, NodeId>,
     pub watch: Arc<Watch>,
     pub sessions: SessionCache,
+    /// The servers for which something may be waiting.
+    pub outbox: Waiting,
     pub memo: crate::view::Memo,
     /// How often a batch was staged that wrote events anew.
     rewrites: AtomicU64,
@@ -189,6 +192,7 @@ impl Engine {
             resolved: Cache::new(RESOLVED_BYTES_MAX),
             watch: Arc::new(Watch::new(prepared.pos)),
             sessions: SessionCache::default(),
+            outbox: Waiting::default(),
             memo: crate::view::Memo::default(),
             rewrites: AtomicU64::new(0),
             overlay: Arc::default(),
@@ -261,6 +265,12 @@ impl Engine {
         self.shared.watch.wait(user, since)
     }
 
+    /// A wait until there may be something for other servers that was not there at the last look
+    /// ([`crate::view::federation::DueDestinations`]). For one waiter; spurious readiness is possible.
+    pub fn outgoing_news(&self) -> OutgoingNews {
+        OutgoingNews(self.shared.clone())
+    }
+
     /// The server's name.
     pub fn server_name(&self) -> &str {
         &self.shared.server_name
@@ -296,6 +306,9 @@ impl Engine {
     pub fn figures(&self) -> Vec<(&'static str, u64)> {
         let mut figures = self.shared.backend.figures();
         figures.push(("stream_position", self.position().0.max(0) as u64));
+        let (waiting, backing_off) = self.shared.outbox.figures(self.now_ms());
+        figures.push(("destinations_waiting", waiting as u64));
+        figures.push(("destinations_backing_off", backing_off as u64));
         figures
     }
 }

@@ -15,6 +15,7 @@ mod error;
 mod fixture;
 mod media;
 mod open;
+mod outbox;
 pub mod remote;
 pub mod room;
 pub mod store;
@@ -24,6 +25,7 @@ pub mod view;
 pub use command::{Command, Lanes};
 pub use engine::{Clock, Committer, Engine, Options, Pending, Random, SystemClock, SystemRandom};
 pub use error::{Conflict, Denied, Error, Invalid, Missing, Result, What};
+pub use outbox::OutgoingNews;
 pub use room::{
     Freed, Preset, PurgeProgress, RoomSummary,
     receive::{GivenState, Outcome},
@@ -32,5 +34,5 @@ pub use store::{
     Durability, StorageError,
     schema::{MediaFile, Membership, PresenceState},
 };
-pub use stream::{Touch, Wait};
+pub use stream::{Outgoing, Touch, Wait};
 pub use view::View;

@@ -1,5 +1,6 @@
-//! The background workers: a table with one row each. Nothing else in the server runs without a request.
+//! The background workers and tasks: two tables with one row each. Nothing else in the server runs without a request.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use warren_engine::command::{EndPresence, EndTyping, Prune};
 use warren_engine::view::StoredFiles;
 
 use crate::context::Context;
+use crate::federation::out::{devices, sender};
 use crate::http::ApiError;
 
 /// Work that is done again and again.
@@ -34,8 +36,24 @@ pub const WORKERS: &[Worker] = &[
     Worker { name: "metrics", every: Duration::from_secs(5), round: |ctx| ctx.metrics.upkeep() },
 ];
 
-/// Starts all workers; they end with the server.
+/// Work that goes on by itself until the server stops.
+pub struct Task {
+    pub name: &'static str,
+    pub run: fn(Arc<Context>) -> Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+/// All tasks.
+pub const TASKS: &[Task] = &[
+    Task { name: "deliveries to other servers", run: |ctx| Box::pin(sender::run(ctx)) },
+    Task { name: "device lists of other servers", run: |ctx| Box::pin(devices::run(ctx)) },
+];
+
+/// Starts all workers and tasks; they end with the server.
 pub fn start(ctx: &Arc<Context>) {
+    for task in TASKS.iter().filter(|_| ctx.config.federation) {
+        debug!(name = task.name, "a task starts");
+        drop(tokio::spawn((task.run)(ctx.clone())));
+    }
     for worker in WORKERS {
         let ctx = ctx.clone();
         debug!(name = worker.name, "a worker starts");

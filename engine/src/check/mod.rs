@@ -7,6 +7,7 @@
 
 mod accounts;
 mod events;
+mod federation;
 mod gaps;
 mod indexes;
 mod marks;
@@ -117,6 +118,7 @@ fn plan() -> Vec<Pass> {
         indexes::passes,
         streams::passes,
         accounts::passes,
+        federation::passes,
         marks::passes,
     ];
     topics.into_iter().flat_map(|passes| passes()).collect()

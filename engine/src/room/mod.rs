@@ -13,6 +13,7 @@ pub(crate) mod heroes;
 pub mod members;
 pub(crate) mod membership;
 pub(crate) mod out_of_band;
+pub(crate) mod outgoing;
 pub(crate) mod peer;
 pub(crate) mod presets;
 pub(crate) mod purge;

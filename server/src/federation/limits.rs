@@ -97,3 +97,13 @@ pub const QUERIED_FETCHES_MAX: usize = 20;
 
 /// Time for the fetches of one query, within the patience of who asks.
 pub const QUERIED_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// Servers that are sent something at once: a few hundred slow ones must not keep the others waiting, and each takes a
+/// connection and up to two copies of a transaction.
+pub const DELIVERIES_MAX: usize = 500;
+
+/// Time for a transaction: the other server may have to ask for events that it lacks before it answers.
+pub const TRANSACTION_TIME_MAX: Duration = Duration::from_secs(90);
+
+/// The devices and keys of a user: a thousand devices of some two kilobytes each.
+pub const DEVICES_BYTES_MAX: usize = 4 * 1024 * 1024;

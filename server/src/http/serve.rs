@@ -26,6 +26,7 @@ use super::route::{Auth, BodyClass, Route, Router};
 use super::{Answer, ApiError, Endpoint, Outcome, cors, session};
 use crate::context::Context;
 use crate::federation::incoming::{self, Claim};
+use crate::federation::out::sender;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -121,6 +122,7 @@ async fn admit(call: &mut Call, incoming: Incoming) -> Result<(), ApiError> {
     if let Some(claim) = claim {
         let origin = claim.verify(call)?;
         call.ctx.rate_limits.take_for_server(call.endpoint.rate, origin.as_str())?;
+        sender::heard_from(&call.ctx, &origin).await?;
         call.origin = Some(origin);
     }
     Ok(())

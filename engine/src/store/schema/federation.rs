@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Membership, keyspaces};
 use crate::{
-    core::num::{RoomNum, TextNum, UserNum},
+    core::num::{EventNum, RoomNum, StreamPos, TextNum, UserNum},
     store::record,
 };
 
@@ -15,6 +15,8 @@ keyspaces! { TABLE:
     46 SERVER_USERS: Rooms, (RoomNum, TextNum, UserNum) => ();
     #[doc = "What another server says of a local user's membership in a room that this server is not in."]
     47 OUT_OF_BAND: Users, (UserNum, RoomNum) => OutOfBand;
+    #[doc = "The events of a room that this server has to send to the others, by their positions."]
+    48 OUTGOING_EVENTS: Events, (RoomNum, StreamPos) => EventNum;
 }
 
 /// A membership event of a room whose graph is elsewhere: an invite, a knock, or a leave that ends one of these.

@@ -59,6 +59,7 @@ pub const ORIGINS: &[(&str, Origin)] = &[
     ("ROOM_SERVERS", From("MEMBERS")),
     ("SERVER_USERS", From("MEMBERS; those who are no members any more are facts")),
     ("OUT_OF_BAND", Fact),
+    ("OUTGOING_EVENTS", Fact),
     ("STATUS_MESSAGES", Fact),
     ("OFF_TIMELINE", From("EVENT_HEADERS")),
     ("HISTORY_STARTS", Fact),
@@ -85,10 +86,18 @@ pub const ORIGINS: &[(&str, Origin)] = &[
     ("TO_DEVICE_COUNTS", From("TO_DEVICE")),
     ("KEY_BACKUPS", Partly("the count follows from BACKED_UP_KEYS")),
     ("BACKED_UP_KEYS", Fact),
+    ("DEVICE_LIST_POSITIONS", Fact),
+    ("REMOTE_DEVICE_LISTS", Fact),
+    ("REMOTE_DEVICE_NAMES", Fact),
     ("MEDIA", Fact),
     ("MEDIA_ACCESS", Fact),
     ("PENDING_MEDIA", From("MEDIA")),
     ("SERVER_KEYS", Fact),
+    ("DESTINATIONS", Partly("how many messages wait follows from OUTGOING_EDUS")),
+    ("SERVER_STAYS", Partly("who is in a room now follows from ROOM_SERVERS")),
+    ("OUTGOING_EDUS", Fact),
+    ("RECEIVED_MESSAGES", Fact),
+    ("RECEIVED_TRANSACTIONS", Fact),
 ];
 
 impl std::fmt::Display for Origin {

@@ -4,8 +4,12 @@
 //! [`EventIds`]), so that nobody has to hold the hundred thousand events of a large room's state at once.
 //! Specification: server-server API.
 
+mod answered_transaction;
 mod backfill;
 mod countersign_join;
+mod destinations;
+mod due_destinations;
+mod ephemeral_edus;
 mod event_auth;
 mod events_by_id;
 mod join_state;
@@ -23,8 +27,12 @@ mod state_at;
 mod tests;
 
 pub use crate::room::handshake::Handshake;
+pub use answered_transaction::{AnsweredTransaction, StaleDeviceLists};
 pub use backfill::{BACKFILL_LIMIT_MAX, Backfill};
 pub use countersign_join::CountersignJoin;
+pub use destinations::{DestinationOf, DestinationRooms, DestinationStatus, Destinations, RoomForServer};
+pub use due_destinations::{Due, DueDestinations, IsBackingOff, LeaveDestination, MakeDue};
+pub use ephemeral_edus::EphemeralEdus;
 pub use event_auth::EventAuth;
 pub use events_by_id::{EVENTS_BY_ID_MAX, EventsById};
 pub use join_state::{JoinAnswer, JoinState};

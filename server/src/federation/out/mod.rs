@@ -1,12 +1,15 @@
 //! Requests to other servers.
 //!
-//! `discover.rs` finds where a server is, `client.rs` asks it, `keys.rs` gets its signing keys.
+//! `discover.rs` finds where a server is, `client.rs` asks it, `keys.rs` gets its signing keys; `sender.rs` brings it what there
+//! is for it, `devices.rs` asks for the devices of its users.
 
 mod client;
+pub mod devices;
 mod discover;
 mod error;
 mod flights;
 pub mod keys;
+pub mod sender;
 
 use std::sync::Arc;
 
