@@ -13,6 +13,7 @@ mod engine;
 mod error;
 #[cfg(test)]
 mod fixture;
+pub mod intake;
 mod media;
 mod open;
 pub mod remote;
@@ -26,7 +27,7 @@ pub use engine::{Clock, Committer, Engine, Options, Pending, Random, SystemClock
 pub use error::{Conflict, Denied, Error, Invalid, Missing, Result, What};
 pub use room::{
     Freed, Preset, PurgeProgress, RoomSummary,
-    receive::{GivenState, Outcome},
+    receive::{GivenState, Outcome, in_order},
 };
 pub use store::{
     Durability, StorageError,

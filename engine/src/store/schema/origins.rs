@@ -59,6 +59,8 @@ pub const ORIGINS: &[(&str, Origin)] = &[
     ("ROOM_SERVERS", From("MEMBERS")),
     ("SERVER_USERS", From("MEMBERS; those who are no members any more are facts")),
     ("OUT_OF_BAND", Fact),
+    ("PARTIAL_JOINS", Fact),
+    ("PARKED_PDUS", Fact),
     ("STATUS_MESSAGES", Fact),
     ("OFF_TIMELINE", From("EVENT_HEADERS")),
     ("HISTORY_STARTS", Fact),
@@ -88,6 +90,7 @@ pub const ORIGINS: &[(&str, Origin)] = &[
     ("MEDIA", Fact),
     ("MEDIA_ACCESS", Fact),
     ("PENDING_MEDIA", From("MEDIA")),
+    ("REMOTE_MEDIA", Fact),
     ("SERVER_KEYS", Fact),
 ];
 
