@@ -27,7 +27,7 @@ mod login;
 mod login_token;
 mod logout;
 pub mod media;
-mod membership;
+pub mod membership;
 mod message_pagination;
 mod openid;
 mod password_management;

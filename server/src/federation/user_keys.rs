@@ -7,6 +7,7 @@ use serde_json::json;
 use warren_engine::view::QueryKeys;
 
 use crate::client::keys::{Claim, claim_here};
+use crate::client::membership::is_local;
 use crate::http::{Answer, Call, Outcome, endpoints};
 
 endpoints! {
@@ -16,7 +17,8 @@ endpoints! {
 
 async fn claim_user_encryption_keys(call: Call) -> Outcome {
     let claim: Claim = call.json()?;
-    let keys = claim_here(&call.ctx, claim.one_time_keys).await?;
+    let own = claim.one_time_keys.into_iter().filter(|(user_id, _)| is_local(&call.ctx, user_id));
+    let keys = claim_here(&call.ctx, own.collect()).await?;
     Answer::json(&json!({ "one_time_keys": keys }))
 }
 
@@ -27,7 +29,8 @@ struct Query {
 
 async fn query_user_encryption_keys(call: Call) -> Outcome {
     let query: Query = call.json()?;
+    let own = query.device_keys.into_iter().filter(|(user_id, _)| is_local(&call.ctx, user_id));
     // No user asks, so that only what everybody may see is answered.
-    let view = QueryKeys { asker: String::new(), users: query.device_keys.into_iter().collect() };
+    let view = QueryKeys { asker: String::new(), users: own.collect() };
     Ok(Answer::json_bytes(call.ctx.engine.read(&view)?))
 }
