@@ -39,27 +39,31 @@ impl View for HistoryGap<'_> {
 
     fn read(&self, reader: &Reader) -> Result<Option<OpenGap>> {
         let Some(room) = reader.room_num(self.room_id)? else { return Ok(None) };
-        let mut gaps: Vec<StreamPos> = Vec::new();
-        reader.scan(&schema::GAPS, &room, Direction::Forward, |(_, pos): (RoomNum, StreamPos), _| {
-            gaps.push(pos);
+        let mut gaps: Vec<(StreamPos, StreamPos)> = Vec::new();
+        reader.scan(&schema::GAPS, &room, Direction::Forward, |(_, pos): (RoomNum, StreamPos), free| {
+            gaps.push((pos, free));
             true
         })?;
         if gaps.is_empty() {
             return Ok(None);
+        }
+        // What was filled in stands below the event behind the gap; what is missing is below that.
+        for (pos, free) in &mut gaps {
+            *free = first_behind(reader, room, *free)?.unwrap_or(*pos);
         }
         let end = self.end(reader, room)?;
         let start = self.from.map(|token| token.0);
         let found = match self.forwards {
             true => {
                 let after = start.unwrap_or(StreamPos(i64::MIN));
-                gaps.into_iter().find(|gap| *gap > after && *gap <= end)
+                gaps.into_iter().find(|(_, edge)| *edge > after && *edge <= end)
             }
             false => {
                 let up_to = start.unwrap_or(reader.pos);
-                gaps.into_iter().rev().find(|gap| *gap <= up_to && *gap >= end)
+                gaps.into_iter().rev().find(|(_, edge)| *edge <= up_to && *edge >= end)
             }
         };
-        let Some(pos) = found else { return Ok(None) };
+        let Some((pos, _)) = found else { return Ok(None) };
         let mut missing = missing_before(reader, room, pos)?;
         missing.truncate(MISSING_MAX);
         Ok(Some(OpenGap { pos, missing }))
@@ -100,4 +104,21 @@ impl HistoryGap<'_> {
             (false, false) => StreamPos(i64::MIN),
         })
     }
+}
+
+/// The position of the first event behind `after`.
+fn first_behind(reader: &Reader, room: RoomNum, after: StreamPos) -> Result<Option<StreamPos>, StorageError> {
+    let mut found = None;
+    let (from, to) = ((room, StreamPos(after.0.saturating_add(1))), (room, StreamPos::MAX));
+    reader.scan_between(
+        &schema::TIMELINE,
+        &from,
+        &to,
+        Direction::Forward,
+        |(_, pos): (RoomNum, StreamPos), _: EventNum| {
+            found = Some(pos);
+            false
+        },
+    )?;
+    Ok(found)
 }
