@@ -39,6 +39,7 @@ const ENGINE_IMPORTS: &[(&str, &[&str])] = &[
     ("view", &["core", "store", "room", "account", "device", "media", "remote", "outbox", "stream"]),
     ("open", &["core", "store", "engine"]),
     ("check", &["core", "store", "room", "account", "device", "media", "outbox", "stream"]),
+    ("intake", &["core", "room", "command"]),
     ("engine", &["command", "view", "stream", "store", "core", "open"]),
 ];
 

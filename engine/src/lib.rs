@@ -13,6 +13,7 @@ mod engine;
 mod error;
 #[cfg(test)]
 mod fixture;
+pub mod intake;
 mod media;
 mod open;
 mod outbox;
@@ -28,7 +29,7 @@ pub use error::{Conflict, Denied, Error, Invalid, Missing, Result, What};
 pub use outbox::OutgoingNews;
 pub use room::{
     Freed, Preset, PurgeProgress, RoomSummary,
-    receive::{GivenState, Outcome},
+    receive::{GivenState, Outcome, in_order},
 };
 pub use store::{
     Durability, StorageError,

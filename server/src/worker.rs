@@ -10,7 +10,7 @@ use warren_engine::command::{EndPresence, EndTyping, Prune};
 use warren_engine::view::StoredFiles;
 
 use crate::context::Context;
-use crate::federation::out::{devices, sender};
+use crate::federation::out::{complete, devices, fetch, sender};
 use crate::http::ApiError;
 
 /// Work that is done again and again.
@@ -18,7 +18,7 @@ pub struct Worker {
     pub name: &'static str,
     pub every: Duration,
     /// One round. Must be short: it runs on a request thread.
-    pub round: fn(&Context),
+    pub round: fn(&Arc<Context>),
 }
 
 /// All workers.
@@ -31,6 +31,8 @@ pub const WORKERS: &[Worker] = &[
         every: Duration::from_secs(2),
         round: |ctx| drop(ctx.engine.write(EndPresence)),
     },
+    Worker { name: "missing events", every: Duration::from_secs(15), round: fetch::take_up_parked },
+    Worker { name: "missing members", every: Duration::from_secs(60), round: complete::take_up },
     Worker { name: "pruning", every: Duration::from_secs(5), round: prune },
     Worker { name: "media sweep", every: Duration::from_secs(24 * 60 * 60), round: sweep_media },
     Worker { name: "metrics", every: Duration::from_secs(5), round: |ctx| ctx.metrics.upkeep() },
@@ -70,24 +72,52 @@ pub fn start(ctx: &Arc<Context>) {
     }
 }
 
-fn prune(ctx: &Context) {
+fn prune(ctx: &Arc<Context>) {
     drop(ctx.engine.write(Prune { progress: ctx.pruning.clone() }));
 }
 
 /// The first time when the server starts. Other requests go to other threads meanwhile.
-fn sweep_media(ctx: &Context) {
+fn sweep_media(ctx: &Arc<Context>) {
     tokio::task::block_in_place(|| match ctx.engine.read(&StoredFiles) {
         Ok(files) => ctx.media.sweep(files),
         Err(error) => warn!(%error, "it cannot be told which media are in use; none are swept"),
     });
 }
 
-fn reload_certificate(ctx: &Context) {
+fn reload_certificate(ctx: &Arc<Context>) {
     match ctx.certificate.as_ref().map(|certificate| certificate.reload()) {
         Some(Ok(true)) => info!("the certificate has changed and is in use"),
         Some(Err(error)) => warn!(%error, "the changed certificate cannot be used; the old one stays"),
         Some(Ok(false)) | None => {}
     }
+}
+
+/// Runs work that nobody waits for; it ends with the server at the latest.
+pub fn run(ctx: &Context, work: impl Future<Output = ()> + Send + 'static) {
+    let shutdown = ctx.shutdown.clone();
+    drop(tokio::spawn(async move {
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = work => {}
+        }
+    }));
+}
+
+/// Runs work side by side, and answers in its order; what fell with a fault of ours is missing. All of it ends when nobody
+/// waits for it any more.
+pub async fn side_by_side<T: Send + 'static>(
+    work: impl IntoIterator<Item = impl Future<Output = T> + Send + 'static>,
+) -> Vec<T> {
+    let mut tasks = tokio::task::JoinSet::new();
+    for (index, work) in work.into_iter().enumerate() {
+        tasks.spawn(async move { (index, work.await) });
+    }
+    let mut done = Vec::with_capacity(tasks.len());
+    while let Some(task) = tasks.join_next().await {
+        done.extend(task.ok());
+    }
+    done.sort_by_key(|(index, _)| *index);
+    done.into_iter().map(|(_, answer)| answer).collect()
 }
 
 /// Runs work of many writes to its end, also when the client that asked for it goes away meanwhile.

@@ -181,7 +181,7 @@ impl Resident {
                 return Err(Error::Implausible("an event of the state was not stored".to_owned()));
             }
         }
-        let enter = EnterRoom { room_id: ROOM.into(), version: version()?, join, state: ids, partial: false };
+        let enter = EnterRoom { room_id: ROOM.into(), version: version()?, join, state: ids, partial: None };
         let (outcome, _) = engine.write(enter).wait().map_err(engine_error)?;
         if outcome != Outcome::Accepted {
             return Err(Error::Implausible(format!("the join: {outcome:?}")));

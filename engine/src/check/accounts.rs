@@ -269,5 +269,10 @@ fn media_passes() -> Vec<Pass> {
             Ok(())
         }),
         Pass::over(&schema::MEDIA_ACCESS, |_, _, _| Ok(())),
+        Pass::over(&schema::REMOTE_MEDIA, |row, (server, _), _| {
+            let named = row.text(server)?.is_some();
+            row.expect(named, "the server has no name");
+            Ok(())
+        }),
     ]
 }

@@ -65,3 +65,27 @@ impl Command for StoreRemoteDevices {
         Ok(true)
     }
 }
+
+/// Devices of users of other servers are to be known here: they will be among
+/// [`crate::view::federation::StaleDeviceLists`].
+#[derive(Clone, Debug, Default)]
+pub struct FollowDevices {
+    /// The users. Only those who share a room with this server are followed.
+    pub user_ids: Vec<String>,
+}
+
+impl Command for FollowDevices {
+    type Output = ();
+
+    fn lanes(&self) -> Lanes {
+        self.user_ids.iter().fold(Lanes::default(), |lanes, user_id| lanes.user(user_id))
+    }
+
+    fn run(&self, tx: &mut Tx) -> Result<()> {
+        for user_id in &self.user_ids {
+            let Some(user) = tx.user_num(user_id)? else { continue };
+            elsewhere::follow(tx, user)?;
+        }
+        Ok(())
+    }
+}

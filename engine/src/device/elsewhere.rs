@@ -49,6 +49,16 @@ pub fn is_followed(reader: &Reader, user: UserNum) -> Result<bool, StorageError>
     Ok(reader.get(&schema::REMOTE_DEVICE_LISTS, &user)?.is_some_and(|list| !list.is_stale))
 }
 
+/// Lets the user's list be asked for, if nothing is known of it and they share a room with this server.
+pub fn follow(tx: &mut Tx, user: UserNum) -> Result<(), StorageError> {
+    let is_new = !tx.has(&schema::REMOTE_DEVICE_LISTS, &user)? && !tx.has(&schema::ACCOUNTS, &user)?;
+    if is_new && !tx.joined_rooms(user)?.is_empty() {
+        let list = RemoteDeviceList { stream_id: 0, is_stale: true };
+        tx.put(&schema::REMOTE_DEVICE_LISTS, &user, &list);
+    }
+    Ok(())
+}
+
 /// Takes in an update of a device of the user.
 pub fn update(tx: &mut Tx, user: UserNum, user_id: &str, update: &Update<'_>) -> Result<Updated> {
     let Some(list) = tx.get(&schema::REMOTE_DEVICE_LISTS, &user)? else { return Ok(Updated::Taken) };

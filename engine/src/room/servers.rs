@@ -148,7 +148,7 @@ pub(crate) fn server_allowed(reader: &Reader, room: &RoomCtx, server: &str) -> R
 }
 
 impl Reader {
-    /// The servers with joined members, and how many each has. O(servers).
+    /// The servers with joined members, and how many each has that are known. O(servers).
     pub fn servers_in_room(&self, room: RoomNum) -> Result<Vec<(Arc<str>, u64)>, StorageError> {
         let mut rows = Vec::new();
         self.scan(
@@ -160,7 +160,18 @@ impl Reader {
                 true
             },
         )?;
-        rows.into_iter().map(|(server, joined)| Ok((self.text(server)?, joined))).collect()
+        let mut servers: Vec<(Arc<str>, u64)> = Vec::with_capacity(rows.len());
+        for (server, joined) in rows {
+            servers.push((self.text(server)?, joined));
+        }
+        // While members are not known, their servers are: of each at least one user is there.
+        let partial = self.get(&schema::PARTIAL_JOINS, &room)?;
+        for server in partial.into_iter().flat_map(|partial| partial.servers) {
+            if servers.iter().all(|(known, _)| **known != *server) {
+                servers.push((server.into(), 1));
+            }
+        }
+        Ok(servers)
     }
 
     /// Whether a user of the server is joined. O(1).

@@ -4,10 +4,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use warren_engine::RoomSummary;
 use warren_engine::command::ListRoom;
+use warren_engine::core::identifiers;
 use warren_engine::view::{IsListed, PUBLIC_ROOMS_MAX, PublicRooms};
 
 use super::membership::room_id;
 use crate::context::Context;
+use crate::federation::out::queries;
 use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
 
 endpoints! {
@@ -42,17 +44,21 @@ async fn set_room_visibility_on_directory(call: Call) -> Outcome {
 }
 
 /// What of the directory is asked for.
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, Serialize)]
 pub struct Query {
+    #[serde(skip_serializing_if = "Option::is_none")]
     limit: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     since: Option<String>,
     #[serde(default)]
     filter: Filter,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, Serialize)]
 struct Filter {
+    #[serde(skip_serializing_if = "Option::is_none")]
     generic_search_term: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     room_types: Option<Vec<Option<String>>>,
 }
 
@@ -68,7 +74,7 @@ struct Page {
 
 async fn get_public_rooms(call: Call) -> Outcome {
     let query = Query::from_parameters(&call)?;
-    list(&call, query)
+    list(&call, query).await
 }
 
 impl Query {
@@ -81,12 +87,18 @@ impl Query {
 
 async fn query_public_rooms(call: Call) -> Outcome {
     let query = call.json_or_empty()?;
-    list(&call, query)
+    list(&call, query).await
 }
 
-fn list(call: &Call, query: Query) -> Outcome {
-    if call.query("server")?.is_some_and(|server| server != call.ctx.engine.server_name()) {
-        return Err(ApiError::not_found("The directories of other servers cannot be reached from here"));
+async fn list(call: &Call, query: Query) -> Outcome {
+    if let Some(server) = call.query("server")?.filter(|server| *server != call.ctx.engine.server_name()) {
+        if !identifiers::is_server_name(&server) {
+            return Err(ApiError::invalid_param("Query parameter server is not a server's name"));
+        }
+        // Whom a server shows its directory is its own to say; guests and strangers do not speak for this one.
+        call.session()?;
+        let query = serde_json::to_value(&query).map_err(ApiError::internal)?;
+        return Ok(Answer::json_bytes(queries::public_rooms(&call.ctx, &server, &query).await?));
     }
     page(&call.ctx, query)
 }

@@ -44,6 +44,15 @@ pub const REQUEST_BYTES_MAX: usize = crate::http::limits::TRANSACTION_BODY_BYTES
 /// An answer that is held whole: ids of the state of a room with 200,000 members have 10 MiB.
 pub const ANSWER_BYTES_MAX: usize = 32 * 1024 * 1024;
 
+/// An answer with a room's state in it: some 400,000 members of 600 bytes each.
+pub const STATE_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// Time for it. Servers of old need minutes to put a large room's state together.
+pub const STATE_TIME_MAX: Duration = Duration::from_secs(5 * 60);
+
+/// Time for a file of another server; who waits for it gives up before.
+pub const MEDIA_TIME_MAX: Duration = Duration::from_secs(2 * 60);
+
 /// The headers of an answer.
 pub const ANSWER_HEAD_BYTES_MAX: usize = 64 * 1024;
 
@@ -104,6 +113,3 @@ pub const DELIVERIES_MAX: usize = 500;
 
 /// Time for a transaction: the other server may have to ask for events that it lacks before it answers.
 pub const TRANSACTION_TIME_MAX: Duration = Duration::from_secs(90);
-
-/// The devices and keys of a user: a thousand devices of some two kilobytes each.
-pub const DEVICES_BYTES_MAX: usize = 4 * 1024 * 1024;

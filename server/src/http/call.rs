@@ -120,6 +120,12 @@ impl Call {
         raw.map(|raw| decode_query(name, raw)).transpose()
     }
 
+    /// All values of a query parameter that may be repeated, decoded.
+    pub fn query_all(&self, name: &str) -> Result<Vec<String>, ApiError> {
+        let values = query::values(self.raw_query(), name);
+        values.map(|raw| decode_query(name, raw).map(Cow::into_owned)).collect()
+    }
+
     /// A query parameter that must be there.
     pub fn query_required(&self, name: &str) -> Result<Cow<'_, str>, ApiError> {
         self.query(name)?.ok_or_else(|| missing_query(name))

@@ -40,6 +40,17 @@ pub(super) fn passes() -> Vec<Pass> {
             row.expect(shown, "the user is not shown the room");
             Ok(())
         }),
+        Pass::over(&schema::PARTIAL_JOINS, |row, room, _| {
+            let there = row.is_going(room) || row.reader().has(&schema::ROOM_HEADS, &room)?;
+            row.expect(there, "the room is not there");
+            Ok(())
+        }),
+        Pass::over(&schema::PARKED_PDUS, |row, (room, _), parked| {
+            row.expect_json(&parked.json);
+            let known = row.is_going(room) || row.room_id(room)?.is_some();
+            row.expect(known, "the room is not known");
+            Ok(())
+        }),
     ]
 }
 

@@ -20,7 +20,7 @@ use std::{collections::HashMap, sync::Arc};
 pub(crate) use backfill::receive_backfill;
 pub(crate) use complete::complete_state;
 pub(crate) use enter::enter;
-pub(crate) use order::in_order;
+pub use order::in_order;
 
 use super::{
     Event, RoomCtx,

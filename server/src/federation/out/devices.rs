@@ -6,7 +6,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Method;
 use ruma_common::UserId;
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -15,9 +14,8 @@ use tracing::{debug, warn};
 use warren_engine::command::{RemoteDevice, StoreRemoteDevices};
 use warren_engine::view::federation::StaleDeviceLists;
 
-use super::{RemoteError, Request};
+use super::ask::{Ask, path};
 use crate::context::Context;
-use crate::federation::limits::DEVICES_BYTES_MAX;
 
 /// How often it is looked for lists to be asked for.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
@@ -65,10 +63,9 @@ pub async fn run(ctx: Arc<Context>) {
 ///
 /// Errors: a sentence about why they cannot be had or kept.
 pub async fn refresh(ctx: &Context, user: &UserId) -> Result<(), String> {
-    let target = format!("/_matrix/federation/v1/user/devices/{}", path_segment(user.as_str()));
-    let request = Request::new(Method::GET, target).with_bytes_max(DEVICES_BYTES_MAX);
+    let target = path("v1/user/devices/{userId}", &[user.as_str()]);
     let list: DeviceList =
-        request.send(ctx, user.server_name()).await.map_err(|error: RemoteError| error.to_string())?;
+        Ask::get(user.server_name().as_str(), target).read(ctx).await.map_err(|error| error.to_string())?;
     let devices = list.devices.into_iter().map(|device| RemoteDevice {
         device_id: device.device_id,
         name: device.device_display_name,
@@ -98,17 +95,4 @@ struct Device {
     device_id: String,
     device_display_name: Option<String>,
     keys: Map<String, Value>,
-}
-
-/// A text as one segment of a path: all but the unreserved characters of RFC 3986 encoded.
-fn path_segment(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len() * 3);
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            encoded.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    encoded
 }
