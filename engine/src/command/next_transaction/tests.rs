@@ -152,26 +152,6 @@ fn an_event_is_one_row_however_many_servers_there_are() {
 }
 
 #[test]
-fn measure_fan_out() {
-    let world = World::new();
-    world.room(ROOM, ALICE, None);
-    for number in 0..1000 {
-        world.join(ROOM, &format!("@bob:s{number:04}.example"));
-    }
-    for _ in 0..3 {
-        let at = std::time::Instant::now();
-        world.message(ROOM, ALICE, "1");
-        let sent = at.elapsed();
-        let at = std::time::Instant::now();
-        let due = due(&world);
-        println!("MEASURE send {sent:?}, {} due {:?}", due.len(), at.elapsed());
-        for server in due {
-            world.engine.read(&LeaveDestination { destination: &server, due_ms: 0 }).unwrap();
-        }
-    }
-}
-
-#[test]
 fn nobody_is_sent_what_was_said_before_or_after() {
     let world = world();
     world.message(ROOM, ALICE, "both");
