@@ -9,6 +9,7 @@ import os
 import pytest
 
 from harness.client import Client
+from harness.network import Network
 from harness.server import Server
 
 
@@ -31,6 +32,14 @@ def base_url(tmp_path_factory):
     with Server(tmp_path_factory.mktemp("server") / "data") as server:
         yield server.base_url
         assert server.stop() == 0, server.log_tail()
+
+
+@pytest.fixture(scope="session")
+def network(tmp_path_factory):
+    """An internet of hand-written servers."""
+    network = Network(tmp_path_factory.mktemp("network"))
+    yield network
+    network.close()
 
 
 @pytest.fixture

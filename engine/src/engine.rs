@@ -26,6 +26,8 @@ use crate::{
     },
     error::{Error, Result},
     open,
+    outbox::{OutgoingNews, Waiting},
+    remote::NeverTrusted,
     room::{Event, Freed, StateNode, purge},
     store::{Backend, Base, Cache, Durability, Interner, Overlay, Read, Reader, StorageError, Tx},
     stream::{Touch, Wait, Watch},
@@ -93,6 +95,8 @@ pub struct Options {
     pub random: Arc<dyn Random>,
     /// Who commits.
     pub committer: Committer,
+    /// Signing keys that are never trusted: `server:ed25519:abc`, or of every server `ed25519:abc`.
+    pub never_trust_keys: Vec<String>,
 }
 
 impl Options {
@@ -105,6 +109,7 @@ impl Options {
             clock: Arc::new(SystemClock),
             random: Arc::new(SystemRandom),
             committer: Committer::Thread,
+            never_trust_keys: Vec::new(),
         }
     }
 }
@@ -126,6 +131,7 @@ pub(crate) struct Counters {
 pub(crate) struct Shared {
     pub server_name: Arc<str>,
     pub key_pair: KeyPair,
+    pub never_trusted: NeverTrusted,
     pub backend: Arc<dyn Backend>,
     pub durability: Durability,
     pub clock: Arc<dyn Clock>,
@@ -138,6 +144,8 @@ pub(crate) struct Shared {
     pub resolved: Cache<Vec<NodeId>, NodeId>,
     pub watch: Arc<Watch>,
     pub sessions: SessionCache,
+    /// The servers for which something may be waiting.
+    pub outbox: Waiting,
     pub memo: crate::view::Memo,
     /// How often a batch was staged that wrote events anew.
     rewrites: AtomicU64,
@@ -172,6 +180,7 @@ impl Engine {
         let shared = Arc::new(Shared {
             server_name: options.server_name.as_str().into(),
             key_pair: prepared.key_pair,
+            never_trusted: NeverTrusted::new(options.never_trust_keys),
             backend: backend.clone(),
             durability: options.durability,
             clock: options.clock,
@@ -183,6 +192,7 @@ impl Engine {
             resolved: Cache::new(RESOLVED_BYTES_MAX),
             watch: Arc::new(Watch::new(prepared.pos)),
             sessions: SessionCache::default(),
+            outbox: Waiting::default(),
             memo: crate::view::Memo::default(),
             rewrites: AtomicU64::new(0),
             overlay: Arc::default(),
@@ -255,6 +265,12 @@ impl Engine {
         self.shared.watch.wait(user, since)
     }
 
+    /// A wait until there may be something for other servers that was not there at the last look
+    /// ([`crate::view::federation::DueDestinations`]). For one waiter; spurious readiness is possible.
+    pub fn outgoing_news(&self) -> OutgoingNews {
+        OutgoingNews(self.shared.clone())
+    }
+
     /// The server's name.
     pub fn server_name(&self) -> &str {
         &self.shared.server_name
@@ -291,6 +307,9 @@ impl Engine {
     pub fn figures(&self) -> Vec<(&'static str, u64)> {
         let mut figures = self.shared.backend.figures();
         figures.push(("stream_position", self.position().0.max(0) as u64));
+        let (waiting, backing_off) = self.shared.outbox.figures(self.now_ms());
+        figures.push(("destinations_waiting", waiting as u64));
+        figures.push(("destinations_backing_off", backing_off as u64));
         figures
     }
 }

@@ -181,6 +181,8 @@ pub enum Invalid {
 /// What was not found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What {
+    /// Another server.
+    Server,
     /// A room.
     Room,
     /// An event.
@@ -218,6 +220,7 @@ pub enum What {
 impl std::fmt::Display for What {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
+            Self::Server => "server",
             Self::Room => "room",
             Self::Event => "event",
             Self::State => "state event",

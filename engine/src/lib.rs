@@ -13,8 +13,10 @@ mod engine;
 mod error;
 #[cfg(test)]
 mod fixture;
+pub mod intake;
 mod media;
 mod open;
+mod outbox;
 pub mod remote;
 pub mod room;
 pub mod store;
@@ -24,13 +26,14 @@ pub mod view;
 pub use command::{Command, Lanes};
 pub use engine::{Clock, Committer, Engine, Options, Pending, Random, SystemClock, SystemRandom};
 pub use error::{Conflict, Denied, Error, Invalid, Missing, Result, What};
+pub use outbox::OutgoingNews;
 pub use room::{
     Freed, Preset, PurgeProgress, RoomSummary,
-    receive::{GivenState, Outcome},
+    receive::{GivenState, Outcome, in_order},
 };
 pub use store::{
     Durability, StorageError,
     schema::{MediaFile, Membership, PresenceState},
 };
-pub use stream::{Touch, Wait};
+pub use stream::{Outgoing, Touch, Wait};
 pub use view::View;

@@ -11,6 +11,7 @@ use warren_engine::{Engine, Options};
 
 use crate::admin::register::Nonces;
 use crate::config::{Config, Durability, Registration};
+use crate::federation::out::Federation;
 use crate::http::ApiError;
 use crate::http::rate::RateLimits;
 use crate::http::session::Session;
@@ -18,6 +19,7 @@ use crate::http::tls::Certificate;
 use crate::http::uia;
 use crate::media::Media;
 use crate::metrics::Metrics;
+use crate::outgoing::Outgoing;
 use crate::password::Passwords;
 
 /// Shared by all requests behind one `Arc`.
@@ -32,6 +34,8 @@ pub struct Context {
     /// Nonces of shared-secret registrations under way.
     pub nonces: Nonces,
     pub media: Media,
+    /// Requests to other servers.
+    pub federation: Federation,
     /// How far old rows have been removed.
     pub pruning: Arc<PruneProgress>,
     /// The certificate of the https listeners, if there are any.
@@ -63,6 +67,7 @@ pub fn open_store(config: &Config) -> warren_engine::Result<Engine> {
         Durability::Relaxed => warren_engine::Durability::Relaxed,
     };
     options.cache_bytes = (config.memory_budget_bytes * ENGINE_CACHES_PERCENT / 100) as usize;
+    options.never_trust_keys = config.never_trust_keys.clone();
     let folder = config.data_dir.join(STORE_FOLDER);
     Engine::open_embedded(&folder, config.memory_budget_bytes as usize, options)
 }
@@ -83,7 +88,9 @@ impl Context {
         if config.registration == Registration::Token {
             engine.write(MakeFirstToken).wait().map_err(|error| error.to_string())?;
         }
+        let outgoing = Arc::new(Outgoing::new(&config)?);
         Ok(Context {
+            federation: Federation::new(&config, &outgoing),
             metrics: Metrics::install(config.metrics_listen.is_some())?,
             rate_limits: RateLimits::new(config.rate_limits),
             passwords: Passwords::new(&config)?,

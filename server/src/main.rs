@@ -9,10 +9,12 @@ mod config;
 mod context;
 mod data_dir;
 mod discovery;
+mod federation;
 mod http;
 mod log;
 mod media;
 mod metrics;
+mod outgoing;
 mod page;
 mod password;
 mod worker;
@@ -26,7 +28,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// All endpoints: every topic's table.
 fn tables() -> Vec<&'static [Endpoint]> {
-    [&[page::ENDPOINTS, discovery::ENDPOINTS], client::TOPICS, admin::TOPICS].concat()
+    [&[page::ENDPOINTS, discovery::ENDPOINTS], client::TOPICS, federation::TOPICS, admin::TOPICS].concat()
 }
 
 fn main() -> std::process::ExitCode {

@@ -38,6 +38,11 @@ impl Metrics {
             "warren_request_seconds",
             "Time from a request's head to its answer, by endpoint"
         );
+        describe_counter!(
+            "warren_federation_refusals_total",
+            "Requests of other servers that were not believed or admitted, by reason"
+        );
+        describe_counter!("warren_federation_requests_total", "Requests to other servers, by outcome");
         describe_gauge!("warren_requests_in_flight", "Requests being handled, long polls among them");
         describe_gauge!("process_resident_memory_bytes", "Memory of the process that is resident");
         let in_flight_gauge = gauge!("warren_requests_in_flight");

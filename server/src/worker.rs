@@ -1,5 +1,6 @@
-//! The background workers: a table with one row each. Nothing else in the server runs without a request.
+//! The background workers and tasks: two tables with one row each. Nothing else in the server runs without a request.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,7 @@ use warren_engine::view::{Purges, RoomsToMerge, StoredFiles};
 use warren_engine::{Engine, PurgeProgress};
 
 use crate::context::Context;
+use crate::federation::out::{complete, devices, fetch, sender};
 use crate::http::ApiError;
 
 /// How long a purge goes on at a time, so that those who use the server hardly notice it.
@@ -19,7 +21,7 @@ pub struct Worker {
     pub name: &'static str,
     pub every: Duration,
     /// One round. Must be short: it runs on a request thread.
-    pub round: fn(&Context),
+    pub round: fn(&Arc<Context>),
 }
 
 /// All workers.
@@ -32,6 +34,8 @@ pub const WORKERS: &[Worker] = &[
         every: Duration::from_secs(2),
         round: |ctx| drop(ctx.engine.write(EndPresence)),
     },
+    Worker { name: "missing events", every: Duration::from_secs(15), round: fetch::take_up_parked },
+    Worker { name: "missing members", every: Duration::from_secs(60), round: complete::take_up },
     Worker { name: "pruning", every: Duration::from_secs(5), round: prune },
     Worker { name: "forked rooms", every: Duration::from_secs(5 * 60), round: merge_ends },
     Worker { name: "purges", every: Duration::from_secs(1), round: purge },
@@ -39,8 +43,24 @@ pub const WORKERS: &[Worker] = &[
     Worker { name: "metrics", every: Duration::from_secs(5), round: |ctx| ctx.metrics.upkeep() },
 ];
 
-/// Starts all workers; they end with the server.
+/// Work that goes on by itself until the server stops.
+pub struct Task {
+    pub name: &'static str,
+    pub run: fn(Arc<Context>) -> Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+/// All tasks.
+pub const TASKS: &[Task] = &[
+    Task { name: "deliveries to other servers", run: |ctx| Box::pin(sender::run(ctx)) },
+    Task { name: "device lists of other servers", run: |ctx| Box::pin(devices::run(ctx)) },
+];
+
+/// Starts all workers and tasks; they end with the server.
 pub fn start(ctx: &Arc<Context>) {
+    for task in TASKS.iter().filter(|_| ctx.config.federation) {
+        debug!(name = task.name, "a task starts");
+        drop(tokio::spawn((task.run)(ctx.clone())));
+    }
     for worker in WORKERS {
         let ctx = ctx.clone();
         debug!(name = worker.name, "a worker starts");
@@ -57,7 +77,7 @@ pub fn start(ctx: &Arc<Context>) {
     }
 }
 
-fn prune(ctx: &Context) {
+fn prune(ctx: &Arc<Context>) {
     drop(ctx.engine.write(Prune { progress: ctx.pruning.clone() }));
 }
 
@@ -99,19 +119,47 @@ fn purge_for_a_while(engine: &Engine, running: Vec<(String, PurgeProgress)>) -> 
 }
 
 /// The first time when the server starts. Other requests go to other threads meanwhile.
-fn sweep_media(ctx: &Context) {
+fn sweep_media(ctx: &Arc<Context>) {
     tokio::task::block_in_place(|| match ctx.engine.read(&StoredFiles) {
         Ok(files) => ctx.media.sweep(files),
         Err(error) => warn!(%error, "it cannot be told which media are in use; none are swept"),
     });
 }
 
-fn reload_certificate(ctx: &Context) {
+fn reload_certificate(ctx: &Arc<Context>) {
     match ctx.certificate.as_ref().map(|certificate| certificate.reload()) {
         Some(Ok(true)) => info!("the certificate has changed and is in use"),
         Some(Err(error)) => warn!(%error, "the changed certificate cannot be used; the old one stays"),
         Some(Ok(false)) | None => {}
     }
+}
+
+/// Runs work that nobody waits for; it ends with the server at the latest.
+pub fn run(ctx: &Context, work: impl Future<Output = ()> + Send + 'static) {
+    let shutdown = ctx.shutdown.clone();
+    drop(tokio::spawn(async move {
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = work => {}
+        }
+    }));
+}
+
+/// Runs work side by side, and answers in its order; what fell with a fault of ours is missing. All of it ends when nobody
+/// waits for it any more.
+pub async fn side_by_side<T: Send + 'static>(
+    work: impl IntoIterator<Item = impl Future<Output = T> + Send + 'static>,
+) -> Vec<T> {
+    let mut tasks = tokio::task::JoinSet::new();
+    for (index, work) in work.into_iter().enumerate() {
+        tasks.spawn(async move { (index, work.await) });
+    }
+    let mut done = Vec::with_capacity(tasks.len());
+    while let Some(task) = tasks.join_next().await {
+        done.extend(task.ok());
+    }
+    done.sort_by_key(|(index, _)| *index);
+    done.into_iter().map(|(_, answer)| answer).collect()
 }
 
 /// Runs work of many writes to its end, also when the client that asked for it goes away meanwhile.

@@ -45,6 +45,9 @@ def without_nulls(value):
 class Client:
     """One device of one user, or nobody while `token` is None."""
 
+    # Whether answers are judged; those of another implementation that stands beside ours are not.
+    validates = True
+
     def __init__(self, base_url, user_id=None, token=None, device_id=None):
         self.base_url, self.user_id, self.token, self.device_id = base_url, user_id, token, device_id
         self.http = requests.Session()
@@ -75,7 +78,7 @@ class Client:
         assert response.headers.get("Content-Type", "").startswith("application/json"), shown
         body = response.json()
         body = without_nulls(body) if PEER == "synapse" else body
-        found = specification.response_faults(method, path, response.status_code, body)
+        found = self.validates and specification.response_faults(method, path, response.status_code, body)
         assert not found, f"{shown}\ndoes not fit the specification:\n  " + "\n  ".join(found)
         if errcode:
             assert body["errcode"] == errcode, shown
@@ -98,16 +101,16 @@ class Client:
     def register(self, word="user", **more):
         """A new account on the same server, as a client of its own."""
         body = {"username": unique(word), "password": PASSWORD, "auth": {"type": "m.login.dummy"}, **more}
-        return self.signed_in(Client(self.base_url).post("register", json=body))
+        return self.signed_in(type(self)(self.base_url).post("register", json=body))
 
     def login(self, password=PASSWORD, **more):
         """A new device of the same user."""
         identifier = {"type": "m.id.user", "user": self.user_id}
         body = {"type": "m.login.password", "identifier": identifier, "password": password, **more}
-        return self.signed_in(Client(self.base_url).post("login", json=body))
+        return self.signed_in(type(self)(self.base_url).post("login", json=body))
 
     def signed_in(self, answer):
-        return Client(self.base_url, answer["user_id"], answer["access_token"], answer["device_id"])
+        return type(self)(self.base_url, answer["user_id"], answer["access_token"], answer["device_id"])
 
     def with_password(self, method, template, *values, json=None, password=PASSWORD, status=200, **more):
         """A request that wants the password: the first try must be told so, the second carries it."""

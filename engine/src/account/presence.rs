@@ -50,6 +50,11 @@ pub(crate) fn claim(reader: &Reader, device: Option<&str>, state: PresenceState,
     Claim { device, state, until_ms }
 }
 
+/// What another server says of its user, which holds for `hold_ms` unless it says something else.
+pub(crate) fn claim_elsewhere(reader: &Reader, state: PresenceState, hold_ms: u64) -> Claim {
+    Claim { device: stream::ELSEWHERE, state, until_ms: reader.shared.clock.now_ms() + hold_ms }
+}
+
 /// The user says how present they are, and something about it.
 pub(crate) fn say(tx: &mut Tx, user: UserNum, claim: Claim, text: String) -> Result<()> {
     let now_ms = tx.shared.clock.now_ms();

@@ -51,6 +51,12 @@ fn account_passes() -> Vec<Pass> {
             row.expect(key.public_key.len() == PUBLIC_KEY_BYTES, "it is no Ed25519 key");
             Ok(())
         }),
+        Pass::over(&schema::PUBLISHED_KEYS, |row, server, published| {
+            let named = row.text(server)?.is_some();
+            row.expect(named, "the server's number has no name");
+            row.expect_json(&published.json);
+            Ok(())
+        }),
         Pass::over(&schema::PASSING_TOKENS, |row, _, token| row.expect_user(token.user).map(drop)),
         Pass::over(&schema::PROFILE_FIELDS, |row, (user, _), value| json_of(row, user, &value)),
         Pass::over(&schema::TIME_MARKS, |row, _, pos| {
@@ -263,5 +269,10 @@ fn media_passes() -> Vec<Pass> {
             Ok(())
         }),
         Pass::over(&schema::MEDIA_ACCESS, |_, _, _| Ok(())),
+        Pass::over(&schema::REMOTE_MEDIA, |row, (server, _), _| {
+            let named = row.text(server)?.is_some();
+            row.expect(named, "the server has no name");
+            Ok(())
+        }),
     ]
 }

@@ -8,6 +8,7 @@
 mod accounts;
 mod citations;
 mod events;
+mod federation;
 mod gaps;
 mod indexes;
 mod marks;
@@ -119,6 +120,7 @@ fn plan() -> Vec<Pass> {
         indexes::passes,
         streams::passes,
         accounts::passes,
+        federation::passes,
         marks::passes,
     ];
     topics.into_iter().flat_map(|passes| passes()).collect()

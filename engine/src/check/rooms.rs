@@ -67,6 +67,7 @@ fn missing_heads(row: &mut Row<'_>) -> Result<(), StorageError> {
             state: NodeId(0),
             joined: 0,
             invited: 0,
+            other_servers: 0,
             partial_state: false,
             forked: false,
         };

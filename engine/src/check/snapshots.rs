@@ -225,6 +225,7 @@ fn room(tx: &Tx, header: &EventHeader) -> Result<RoomCtx, StorageError> {
         state: header.state_before,
         joined: 0,
         invited: 0,
+        other_servers: 0,
         partial_state: header.partial_state,
         forked: true,
     };

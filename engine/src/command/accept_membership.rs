@@ -11,7 +11,9 @@ use crate::{
     core::checked::CheckedPdu,
     error::{Denied, Invalid, Missing, Result},
     room::{
+        RoomCtx,
         handshake::{self, Handshake},
+        outgoing,
         receive::Outcome,
         stripped_state::identifying_state,
     },
@@ -71,7 +73,7 @@ impl Command for AcceptMembership {
             ReceivePdus { room_id: self.room_id.clone(), pdus, ..ReceivePdus::default() }.run(tx)?;
         let outcome = received.outcomes.into_iter().find(|(event_id, _)| *event_id == pdu.event_id);
         match outcome.map(|(_, outcome)| outcome) {
-            Some(Outcome::Accepted) => {}
+            Some(Outcome::Accepted) => self.pass_on(tx)?,
             Some(Outcome::Known) if self.is_accepted(tx)? => {}
             Some(Outcome::Waiting) => return Ok(AcceptedMembership::Waiting(received.missing)),
             Some(Outcome::SoftFailed(denied) | Outcome::Rejected(denied)) => {
@@ -91,6 +93,16 @@ fn invalid(why: String) -> Invalid {
 }
 
 impl AcceptMembership {
+    /// The other servers in the room learn of it from this one.
+    fn pass_on(&self, tx: &mut Tx) -> Result<()> {
+        let room = RoomCtx::load(tx, &self.room_id)?;
+        if let Some(num) = tx.event_num(&self.event_id)? {
+            let event = tx.event(num)?;
+            outgoing::pass_on(tx, &room, &event);
+        }
+        Ok(())
+    }
+
     fn is_accepted(&self, tx: &Tx) -> Result<bool> {
         let Some(num) = tx.event_num(&self.event_id)? else { return Ok(false) };
         Ok(tx.event(num)?.header.status == EventStatus::Accepted)

@@ -36,7 +36,8 @@ pub struct CreateRoom {
     pub topic: Option<String>,
     /// The localpart of an alias to make.
     pub alias_localpart: Option<String>,
-    /// Who is invited.
+    /// Who is invited. Users of other servers get the power that the preset gives to who is invited; their servers have to
+    /// sign their invites, which follow ([`crate::view::federation::MakeInvite`]).
     pub invite: Vec<String>,
     /// Whether the invitations are to a direct chat.
     pub is_direct: bool,
@@ -92,7 +93,6 @@ impl Command for CreateRoom {
             .ok_or_else(|| Error::from(Invalid::RoomVersion(self.version.clone())))?;
         for user_id in &self.invite {
             membership::check_user_id("invite", user_id)?;
-            membership::check_local(tx, user_id)?;
         }
         let mut work = Work::begin(self, tx, version).map_err(bad_state)?;
         work.enter(tx).map_err(bad_state)?;
@@ -207,7 +207,8 @@ impl<'a> Work<'a> {
     fn invite(&mut self, tx: &mut Tx) -> Result<()> {
         for (index, user_id) in self.request.invite.iter().enumerate() {
             let is_repeated = self.request.invite.iter().take(index).any(|earlier| earlier == user_id);
-            if *user_id == self.request.creator || is_repeated {
+            let is_remote = membership::check_local(tx, user_id).is_err();
+            if *user_id == self.request.creator || is_repeated || is_remote {
                 continue;
             }
             let mut content = membership::content(tx, user_id, Membership::Invite, None)?;

@@ -6,7 +6,7 @@ use crate::{
     media,
     store::{
         Tx,
-        schema::{self, MediaFile},
+        schema::{self, MediaFile, RemoteMediaRow},
     },
 };
 
@@ -67,6 +67,31 @@ impl Command for StoreMedia {
                 Ok(media_id.clone())
             }
         }
+    }
+}
+
+/// A file of another server, whose bytes are on disk, is kept for who asks next.
+pub struct StoreRemoteMedia {
+    /// The server.
+    pub server_name: String,
+    /// The last part of its `mxc://` URI.
+    pub media_id: String,
+    /// What is known of the file.
+    pub file: MediaFile,
+}
+
+impl Command for StoreRemoteMedia {
+    type Output = ();
+
+    fn lanes(&self) -> Lanes {
+        Lanes::default().name(&self.server_name)
+    }
+
+    fn run(&self, tx: &mut Tx) -> Result<()> {
+        let server = tx.intern_text(&self.server_name)?;
+        let row = RemoteMediaRow { fetched_ts: tx.shared.clock.now_ms(), file: self.file.clone() };
+        tx.put(&schema::REMOTE_MEDIA, &(server, self.media_id.clone()), &row);
+        Ok(())
     }
 }
 

@@ -5,6 +5,8 @@
 //! Not here: to-device messages, which go when they are acknowledged; expired media ids, which go when their maker makes
 //! another.
 
+mod federation;
+
 use std::{collections::HashSet, hash::Hash, sync::Arc};
 
 use parking_lot::Mutex;
@@ -46,6 +48,10 @@ enum Stage {
     Transactions(UserNum, TextNum, String),
     News(UserNum, StreamPos),
     Members(RoomNum, StreamPos),
+    Messages(TextNum, String),
+    Received(TextNum, String),
+    Outgoing(RoomNum, StreamPos),
+    Stays(TextNum, RoomNum, StreamPos),
 }
 
 impl Default for Stage {
@@ -97,8 +103,27 @@ impl Command for Prune {
                     // Whether they came or went, what is told is where they are now.
                     Some(change.user)
                 })?;
-                next.map_or_else(Stage::default, |(room, pos)| Stage::Members(room, pos))
+                next.map_or(Stage::Messages(TextNum(0), String::new()), |(room, pos)| {
+                    Stage::Members(room, pos)
+                })
             }
+            Stage::Messages(server, id) => federation::messages(tx, now_ms, &(server, id))?
+                .map_or(Stage::Received(TextNum(0), String::new()), |(server, id)| {
+                    Stage::Messages(server, id)
+                }),
+            Stage::Received(server, id) => federation::transactions(tx, now_ms, &(server, id))?
+                .map_or(Stage::Outgoing(RoomNum(0), StreamPos::ZERO), |(server, id)| {
+                    Stage::Received(server, id)
+                }),
+            Stage::Outgoing(room, pos) => match expired(tx, now_ms)? {
+                None => None,
+                Some(expired) => federation::outgoing(tx, expired, (room, pos))?,
+            }
+            .map_or(Stage::Stays(TextNum(0), RoomNum(0), StreamPos::ZERO), |(room, pos)| {
+                Stage::Outgoing(room, pos)
+            }),
+            Stage::Stays(server, room, pos) => federation::stays(tx, (server, room, pos))?
+                .map_or_else(Stage::default, |(server, room, pos)| Stage::Stays(server, room, pos)),
         };
         *self.progress.0.lock() = Progress { stage, next_round_ms };
         Ok(())
@@ -211,7 +236,7 @@ mod tests {
     /// Steps until a round is over.
     fn prune(world: &World) {
         let progress = Arc::new(PruneProgress::default());
-        for _ in 0..4 {
+        for _ in 0..8 {
             world.engine.write(Prune { progress: progress.clone() }).wait().unwrap();
         }
         let position = world.engine.position();
@@ -264,7 +289,7 @@ mod tests {
             world.leave(ROOM, BOB);
             positions.push(world.engine.position());
             world.join(ROOM, BOB);
-            world.act(|tx| lists::changed(tx, tx.user_num(BOB)?.unwrap())).unwrap();
+            world.act(|tx| lists::changed(tx, tx.user_num(BOB)?.unwrap(), [])).unwrap();
             positions.push(world.engine.position());
         }
         let before: Vec<_> = positions.iter().map(|since| told(*since)).collect();

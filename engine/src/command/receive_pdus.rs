@@ -19,7 +19,7 @@ use crate::{
         RoomCtx,
         receive::{self, AtHand, GivenState, Outcome, in_order, receive_backfill, receive_outlier},
     },
-    store::Tx,
+    store::{Tx, schema, schema::PartialJoin},
 };
 
 /// What became of events that were given.
@@ -122,8 +122,8 @@ pub struct EnterRoom {
     pub join: Arc<CheckedPdu>,
     /// The ids of the state before the join; the events were stored as outliers, with those that allow them.
     pub state: Vec<Arc<str>>,
-    /// Whether members were left out of the state.
-    pub partial: bool,
+    /// If members were left out of the state, the servers that were in the room before.
+    pub partial: Option<Vec<String>>,
 }
 
 impl Command for EnterRoom {
@@ -138,10 +138,15 @@ impl Command for EnterRoom {
         let mut room = room_to_enter(tx, &self.room_id, self.version)?;
         let mut missing = Missing::default();
         let join = self.join.pdu();
-        let outcome = receive::enter(tx, &mut room, join, &self.state, self.partial, &mut missing)?;
+        let partial = self.partial.is_some();
+        let outcome = receive::enter(tx, &mut room, join, &self.state, partial, &mut missing)?;
         missing.settle(|_| false);
         if outcome == Outcome::Accepted {
             room.save(tx);
+            if let Some(servers) = &self.partial {
+                let row = PartialJoin { event_id: join.event_id.to_string(), servers: servers.clone() };
+                tx.put(&schema::PARTIAL_JOINS, &room.num, &row);
+            }
         }
         Ok((outcome, missing))
     }
@@ -169,6 +174,7 @@ impl Command for CompleteState {
         let mut missing = Missing::default();
         if receive::complete_state(tx, &mut room, &self.state, &mut missing)? {
             room.save(tx);
+            tx.delete(&schema::PARTIAL_JOINS, &room.num);
         }
         missing.settle(|_| false);
         Ok(missing)

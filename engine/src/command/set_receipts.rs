@@ -15,13 +15,14 @@ use crate::{
         visibility::Viewer,
     },
     store::{Reader, Tx},
+    stream::{Outgoing, Touch},
 };
 
 /// The type of the account data that holds the read marker.
 const FULLY_READ: &str = "m.fully_read";
 
 /// `POST /rooms/{roomId}/receipt/…` and `/read_markers`: event ids for what is to be moved.
-#[derive(Default)]
+#[derive(Clone, Debug, Default)]
 pub struct SetReceipts {
     /// The room's id.
     pub room_id: String,
@@ -60,7 +61,13 @@ impl Command for SetReceipts {
         for (kind, event) in [(ReceiptKind::Read, read), (ReceiptKind::ReadPrivate, read_private)] {
             let Some(event) = event else { continue };
             let thread = self.thread(tx, &event)?;
-            receipts::set(tx, room, user, kind, thread, &event, now_ms)?;
+            let is_news = receipts::set(tx, room, user, kind, thread, &event, now_ms)?;
+            // That who wrote an event has read it needs no saying.
+            let is_told = is_news && kind == ReceiptKind::Read && event.header.sender != user;
+            if is_told && tx.count_other_servers(room)? > 0 {
+                let thread = tx.intern_text(thread)?;
+                tx.touch(Touch::Outgoing(Outgoing::Receipt { user, room, thread }));
+            }
         }
         if let Some(event) = fully_read {
             if self.thread_id.is_some() {

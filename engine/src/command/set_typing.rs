@@ -8,7 +8,7 @@ use crate::{
     error::{Denied, Result},
     room::visibility::Viewer,
     store::Tx,
-    stream::Touch,
+    stream::{Outgoing, Touch},
 };
 
 /// How long a notice holds at most: clients renew it every few seconds.
@@ -47,6 +47,10 @@ impl Command for SetTyping {
         let until_ms = if self.typing { tx.shared.clock.now_ms() + timeout_ms } else { 0 };
         tx.next_position();
         tx.touch(Touch::Typing { user, room, until_ms });
+        if tx.count_other_servers(room)? > 0 {
+            // Renewals, too: elsewhere a notice holds no longer than here.
+            tx.touch(Touch::Outgoing(Outgoing::Typing { user, room, typing: self.typing }));
+        }
         presence::acted(tx, user);
         Ok(())
     }
@@ -67,6 +71,9 @@ impl Command for EndTyping {
         for (user, room) in tx.shared.watch.typing_over(now_ms) {
             tx.next_position();
             tx.touch(Touch::Typing { user, room, until_ms: 0 });
+            if tx.count_other_servers(room)? > 0 {
+                tx.touch(Touch::Outgoing(Outgoing::Typing { user, room, typing: false }));
+            }
         }
         Ok(())
     }

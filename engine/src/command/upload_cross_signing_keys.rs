@@ -5,7 +5,7 @@ use crate::{
     core::event::JsonObject,
     device::{
         cross_signing::{self, CrossSigningUsage},
-        lists,
+        lists::{self, ListChange},
     },
     error::{Error, Result, What},
     store::Tx,
@@ -56,7 +56,7 @@ impl Command for UploadCrossSigningKeys {
             return Ok(CrossSigningUpload::NeedsAuthentication);
         }
         if cross_signing::store(tx, user, &self.user_id, &keys)? {
-            lists::changed(tx, user)?;
+            lists::changed(tx, user, [ListChange::SigningKeys])?;
         }
         Ok(CrossSigningUpload::Stored)
     }

@@ -1,11 +1,16 @@
 //! A user signs devices of their own, their master key, or other users' master keys.
 
+use std::collections::BTreeSet;
+
 use crate::{
     command::{Command, Lanes},
-    core::event::JsonObject,
-    device::{cross_signing, lists},
+    core::{event::JsonObject, num::UserNum},
+    device::{
+        cross_signing,
+        lists::{self, ListChange},
+    },
     error::{Error, Result, What},
-    store::Tx,
+    store::{Tx, schema},
 };
 
 /// `POST /keys/signatures/upload`.
@@ -48,7 +53,7 @@ impl Command for UploadSignatures {
     fn run(&self, tx: &mut Tx) -> Result<Vec<SignatureFailure>> {
         let signer = tx.user_num(&self.user_id)?.ok_or(Error::NotFound(What::User))?;
         let mut failures = Vec::new();
-        let mut own_news = false;
+        let mut own_news = BTreeSet::new();
         for SignedKey { user_id, key_id, object } in &self.signed {
             let added = match tx.user_num(user_id)? {
                 None => Err(Error::NotFound(What::Key)),
@@ -58,7 +63,9 @@ impl Command for UploadSignatures {
                 }
             };
             match added {
-                Ok((owner, true)) if owner == signer => own_news = true,
+                Ok((owner, true)) if owner == signer => {
+                    own_news.insert(changed_key(tx, signer, key_id)?);
+                }
                 // Whom the signer has verified is told to the signer's devices alone.
                 Ok((owner, true)) => lists::changed_for(tx, signer, owner),
                 Ok((_, false)) => {}
@@ -70,9 +77,18 @@ impl Command for UploadSignatures {
                 }),
             }
         }
-        if own_news {
-            lists::changed(tx, signer)?;
+        if !own_news.is_empty() {
+            lists::changed(tx, signer, own_news)?;
         }
         Ok(failures)
     }
+}
+
+/// What other servers are told of a signature on one's own key.
+fn changed_key(tx: &Tx, user: UserNum, key_id: &str) -> Result<ListChange> {
+    let device = match tx.text_num(key_id)? {
+        Some(device) if tx.has(&schema::DEVICE_KEYS, &(user, device))? => Some(device),
+        _ => None,
+    };
+    Ok(device.map_or(ListChange::SigningKeys, ListChange::Device))
 }

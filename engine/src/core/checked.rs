@@ -42,6 +42,9 @@ pub enum Refused {
     /// The key was not valid when the event says it was sent.
     #[error("the key of {0} was not valid when it was signed")]
     KeyExpired(String),
+    /// The only key that it is signed with is one that is never trusted.
+    #[error("the key of {0} is never trusted")]
+    KeyNeverTrusted(String),
     /// It is of another room than it was sent for.
     #[error("it is of another room")]
     OtherRoom,
@@ -93,6 +96,9 @@ pub struct KnownKey {
 pub trait SigningKeys {
     /// Why they cannot be read.
     type Error;
+
+    /// Whether anything that the key signed counts.
+    fn is_trusted(&self, server_name: &str, key_id: &str) -> bool;
 
     /// The key, if it is known.
     fn key(&self, server_name: &str, key_id: &str) -> Result<Option<KnownKey>, Self::Error>;
@@ -166,6 +172,10 @@ fn check_signature<K: SigningKeys>(
     let mut refused = Refused::Unsigned(server.to_owned());
     for signature in signatures.iter().filter(|signature| signature.server == server) {
         let wanted = || MissingKey { server_name: server.to_owned(), key_id: signature.key_id.clone() };
+        if !keys.is_trusted(server, &signature.key_id) {
+            refused = Refused::KeyNeverTrusted(server.to_owned());
+            continue;
+        }
         let Some(key) = keys.key(server, &signature.key_id)? else {
             missing.push(wanted());
             continue;

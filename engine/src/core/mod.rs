@@ -5,7 +5,7 @@ pub mod auth;
 pub mod checked;
 pub mod event;
 pub mod filter;
-mod glob;
+pub mod glob;
 pub mod identifiers;
 pub mod json;
 pub mod membership;

@@ -21,9 +21,7 @@ const WHAT: &str = "device_keys";
 
 /// Stores the identity keys of the user's device, and tells those who follow the user if anything is new.
 pub fn upload(tx: &mut Tx, user: UserNum, user_id: &str, device_id: &str, keys: &JsonObject) -> Result<()> {
-    check_shape(user_id, device_id, keys)?;
-    let stored = canonical_without(WHAT, keys, &["signatures", "unsigned"], DEVICE_KEYS_BYTES_MAX)?;
-    let signatures = signatures::by(keys, user_id)?;
+    let (stored, signatures) = checked(user_id, device_id, keys)?;
     let device = tx.intern_text(device_id)?;
     if cross_signing::has_public_key(tx, user, device_id)? {
         return Err(Denied::KeyIdInUse.into());
@@ -38,9 +36,22 @@ pub fn upload(tx: &mut Tx, user: UserNum, user_id: &str, device_id: &str, keys: 
         news |= signatures::put(tx, user, user, device, signature)?;
     }
     if news {
-        lists::changed(tx, user)?;
+        lists::changed(tx, user, [lists::ListChange::Device(device)])?;
     }
     Ok(())
+}
+
+/// The keys as they are stored, and the signatures of their owner: ids of signing keys, and signatures.
+///
+/// Errors: malformed keys.
+pub fn checked<'a>(
+    user_id: &str,
+    device_id: &str,
+    keys: &'a JsonObject,
+) -> Result<(Vec<u8>, Vec<(&'a str, &'a str)>)> {
+    check_shape(user_id, device_id, keys)?;
+    let stored = canonical_without(WHAT, keys, &["signatures", "unsigned"], DEVICE_KEYS_BYTES_MAX)?;
+    Ok((stored, signatures::by(keys, user_id)?))
 }
 
 fn check_shape(user_id: &str, device_id: &str, keys: &JsonObject) -> Result<()> {

@@ -10,26 +10,57 @@ use std::collections::{BTreeSet, HashSet};
 use crate::{
     core::{
         identifiers,
-        num::{RoomNum, StreamPos, UserNum},
+        num::{RoomNum, StreamPos, TextNum, UserNum},
     },
     error::Result,
+    outbox,
     store::{
         Direction, Reader, Tx, schema,
-        schema::{Membership, UserNews},
+        schema::{Membership, OutgoingEdu, UserNews},
     },
     stream::Touch,
 };
 
-/// Tells all who follow `user` that their devices or keys changed. O(members of the user's rooms).
-pub fn changed(tx: &mut Tx, user: UserNum) -> Result<()> {
-    let mut told = local_peers(tx, user)?;
+/// What changed of a user of this server, for other servers to be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ListChange {
+    /// A device, its keys, its name, or signatures on its keys.
+    Device(TextNum),
+    /// The cross-signing keys.
+    SigningKeys,
+}
+
+/// Tells all who follow `user`, one of this server, that their devices or keys changed. O(members of the user's rooms).
+pub fn changed(tx: &mut Tx, user: UserNum, changes: impl IntoIterator<Item = ListChange>) -> Result<()> {
+    let rooms = tx.joined_rooms(user)?;
+    let mut told = local_peers(tx, &rooms)?;
     told.insert(user);
+    tell(tx, user, told);
+    let servers = other_servers(tx, &rooms)?;
+    for change in changes {
+        let edu = match change {
+            ListChange::Device(device) => OutgoingEdu::DeviceList(user, device),
+            ListChange::SigningKeys => OutgoingEdu::SigningKeys(user),
+        };
+        outbox::send_device_change(tx, user, &edu, servers.iter().copied())?;
+    }
+    Ok(())
+}
+
+/// Tells the users of this server who follow `user`, one of another server, that their devices or keys changed.
+pub fn changed_elsewhere(tx: &mut Tx, user: UserNum) -> Result<()> {
+    let rooms = tx.joined_rooms(user)?;
+    let told = local_peers(tx, &rooms)?;
+    tell(tx, user, told);
+    Ok(())
+}
+
+fn tell(tx: &mut Tx, user: UserNum, told: BTreeSet<UserNum>) {
     let pos = tx.next_position();
     for peer in told {
         tx.put(&schema::USER_STREAM, &(peer, pos), &UserNews::DeviceList(user));
         tx.touch(Touch::User(peer));
     }
-    Ok(())
 }
 
 /// Tells only `user` that what they see of the keys of `of` changed.
@@ -39,11 +70,11 @@ pub fn changed_for(tx: &mut Tx, user: UserNum, of: UserNum) {
     tx.touch(Touch::User(user));
 }
 
-/// The users of this server who share a room with `user`.
-fn local_peers(reader: &Reader, user: UserNum) -> Result<BTreeSet<UserNum>> {
+/// The users of this server who are in one of the rooms.
+fn local_peers(reader: &Reader, rooms: &[RoomNum]) -> Result<BTreeSet<UserNum>> {
     let mut peers = BTreeSet::new();
-    for room in reader.joined_rooms(user)? {
-        peers.extend(reader.members(room, Membership::Join)?.into_iter().map(|(member, _)| member));
+    for room in rooms {
+        peers.extend(reader.members(*room, Membership::Join)?.into_iter().map(|(member, _)| member));
     }
     let mut local = BTreeSet::new();
     for peer in peers {
@@ -52,6 +83,15 @@ fn local_peers(reader: &Reader, user: UserNum) -> Result<BTreeSet<UserNum>> {
         }
     }
     Ok(local)
+}
+
+/// The other servers that are in one of the rooms.
+fn other_servers(reader: &Reader, rooms: &[RoomNum]) -> Result<BTreeSet<TextNum>> {
+    let mut servers = BTreeSet::new();
+    for room in rooms {
+        servers.extend(reader.other_servers(*room)?);
+    }
+    Ok(servers)
 }
 
 /// The rooms in which something that concerns device lists may have happened between two positions.

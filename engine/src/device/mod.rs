@@ -6,11 +6,15 @@
 
 pub mod cross_signing;
 pub mod device_keys;
+pub mod elsewhere;
 pub mod key_backup;
 pub mod lists;
 pub mod one_time_keys;
 pub mod signatures;
 pub mod to_device;
+pub mod updates;
+
+use lists::ListChange;
 
 use crate::{
     core::{
@@ -45,7 +49,7 @@ pub fn forget(tx: &mut Tx, user: UserNum, device_id: &str) -> Result<()> {
         tx.delete_prefix(&schema::TO_DEVICE, &(user, device));
     }
     if had_keys {
-        lists::changed(tx, user)?;
+        lists::changed(tx, user, [ListChange::Device(device)])?;
     }
     Ok(())
 }
@@ -53,7 +57,9 @@ pub fn forget(tx: &mut Tx, user: UserNum, device_id: &str) -> Result<()> {
 /// Tells those who may see a device of the user that it has another name. To be called with the user's lane held.
 pub fn renamed(tx: &mut Tx, user: UserNum, device_id: &str) -> Result<()> {
     match tx.text_num(device_id)? {
-        Some(device) if tx.has(&schema::DEVICE_KEYS, &(user, device))? => lists::changed(tx, user),
+        Some(device) if tx.has(&schema::DEVICE_KEYS, &(user, device))? => {
+            lists::changed(tx, user, [ListChange::Device(device)])
+        }
         _ => Ok(()),
     }
 }
@@ -82,4 +88,4 @@ fn canonical_without(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

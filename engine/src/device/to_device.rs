@@ -11,6 +11,7 @@ use bytes::Bytes;
 use super::parameter;
 use crate::{
     core::{
+        event::JsonObject,
         json::{self, Limits, Strictness},
         num::{StreamPos, TextNum, UserNum},
     },
@@ -31,25 +32,35 @@ pub const REQUEST_BYTES_MAX: usize = 5 << 20;
 /// has to ask for keys again, and one that never returns must not fill the disk.
 pub const QUEUE_MESSAGES_MAX: u32 = 10_000;
 
-/// The message as the device gets it.
+/// A message's content.
 ///
-/// Errors: the content is not a JSON object, too large or too deep.
-pub fn event(sender: &str, kind: &str, content: &[u8]) -> Result<Bytes> {
+/// Errors: it is not a JSON object, too large or too deep.
+pub fn content(content: &[u8]) -> Result<JsonObject> {
     if content.len() > MESSAGE_BYTES_MAX {
         return Err(Invalid::TooLarge { what: "bytes of a message", max: MESSAGE_BYTES_MAX }.into());
     }
     let limits = Limits { bytes_max: MESSAGE_BYTES_MAX, strictness: Strictness::Lenient };
-    let content =
-        json::parse_object(content, limits).map_err(|error| parameter("messages", error.to_string()))?;
+    json::parse_object(content, limits).map_err(|error| parameter("messages", error.to_string()))
+}
+
+/// The message as the device gets it.
+///
+/// Errors: those of [`content`].
+pub fn event(sender: &str, kind: &str, content: &[u8]) -> Result<Bytes> {
+    Ok(event_of(sender, kind, &self::content(content)?))
+}
+
+/// The same of a content that is known to be good.
+pub fn event_of(sender: &str, kind: &str, content: &JsonObject) -> Bytes {
     let mut out = Vec::with_capacity(512);
     out.extend_from_slice(b"{\"content\":");
-    json::write_object(&mut out, &content);
+    json::write_object(&mut out, content);
     out.extend_from_slice(b",\"sender\":");
     json::write_string(&mut out, sender);
     out.extend_from_slice(b",\"type\":");
     json::write_string(&mut out, kind);
     out.push(b'}');
-    Ok(out.into())
+    out.into()
 }
 
 /// Puts the message into the queue of a device, under `pos`. A full queue takes no more.

@@ -358,11 +358,13 @@ impl Shared {
         let Some(last) = group.last() else { return };
         let (pos, number) = (last.last_pos, last.number);
         let mut wakers = Vec::new();
+        let mut is_outgoing = false;
         for staged in &group {
             self.interner.mark_on_disk(&staged.names);
             // Before publishing: whoever reads at the new position must already find the news of it.
             self.sessions.note(staged.last_pos, &staged.touches);
-            self.watch.note(staged.last_pos, &staged.touches, &mut wakers);
+            let present = self.watch.note(staged.last_pos, &staged.touches, &mut wakers);
+            is_outgoing |= self.outbox.note(staged.last_pos, &staged.touches, &present);
         }
         if group.iter().any(|staged| staged.rewrites) {
             // Whoever read an older moment meanwhile may have remembered what is no longer so.
@@ -378,6 +380,9 @@ impl Shared {
             staged.ticket.finish(Ok(()));
         }
         wakers.into_iter().for_each(Waker::wake);
+        if is_outgoing {
+            self.outbox.published(pos);
+        }
     }
 
     /// Fails the group and everything staged since, which may build on it.

@@ -1,6 +1,11 @@
-//! Other servers: their signing keys.
+//! Other servers: their signing keys, and what they tell outside of rooms.
 
+mod edus;
 mod server_keys;
+mod trust;
 
+pub use edus::{IncomingEdu, IncomingPresence, IncomingReceipt, edu, parse};
 pub use server_keys::ServerKey;
 pub(crate) use server_keys::{ServerKeys, store};
+pub use trust::KeyStanding;
+pub(crate) use trust::NeverTrusted;

@@ -25,6 +25,13 @@ pub struct ServerKey {
     pub is_old: bool,
 }
 
+impl ServerKey {
+    /// Whether a request that is signed with it now is the server's. Old keys are only good for events.
+    pub fn is_good_for_requests(&self, now_ms: u64) -> bool {
+        !self.is_old && self.valid_until_ts > now_ms
+    }
+}
+
 /// Stores keys that a server publishes, and have been verified to be its. Returns those key ids that are refused, because
 /// they stand for another key already or are none.
 pub(crate) fn store(tx: &mut Tx, server_name: &str, keys: &[ServerKey]) -> Result<Vec<String>> {
@@ -54,6 +61,10 @@ pub(crate) struct ServerKeys<'a>(pub &'a Reader);
 
 impl SigningKeys for ServerKeys<'_> {
     type Error = StorageError;
+
+    fn is_trusted(&self, server_name: &str, key_id: &str) -> bool {
+        !self.0.shared.never_trusted.has(server_name, key_id)
+    }
 
     fn key(&self, server_name: &str, key_id: &str) -> Result<Option<KnownKey>, StorageError> {
         let shared = &self.0.shared;

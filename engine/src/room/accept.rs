@@ -7,7 +7,8 @@
 use std::sync::Arc;
 
 use super::{
-    Event, RoomCtx, citations, event::encode_body, fork, gap, members, redactions, relations, state,
+    Event, RoomCtx, citations, event::encode_body, fork, gap, members, outgoing::Audience, redactions,
+    relations, state,
 };
 use crate::{
     core::{
@@ -53,6 +54,7 @@ pub(super) fn accept(tx: &mut Tx, room: &mut RoomCtx, arrival: Arrival) -> Resul
     // Its place behind a gap is taken after the positions that are kept free for the gap.
     let first_free = gap::keep_free(tx, room.num, &missing)?;
     let pos = tx.next_position();
+    let audience = Audience::before(tx, room, &arrival.pdu)?;
     let Advance { changes, at_head } = advance(tx, room, &arrival, num, key, state_after)?;
     room.head.depth = room.head.depth.max(arrival.pdu.depth);
     let place = Place {
@@ -73,6 +75,7 @@ pub(super) fn accept(tx: &mut Tx, room: &mut RoomCtx, arrival: Arrival) -> Resul
     }
     follow_state(tx, room, &event, pos, &changes)?;
     index(tx, room, &event, pos)?;
+    audience.tell(tx, room, &event, pos)?;
     tx.touch(Touch::Room(room.num));
     Ok(event)
 }

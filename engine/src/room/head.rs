@@ -48,6 +48,7 @@ impl RoomCtx {
             state: NodeId(0),
             joined: 0,
             invited: 0,
+            other_servers: 0,
             partial_state: false,
             forked: false,
         };

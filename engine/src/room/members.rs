@@ -33,7 +33,7 @@ pub(crate) fn apply(tx: &mut Tx, room: &mut RoomCtx, event: &Arc<Event>, pos: St
     }
     tx.put(&schema::MEMBERS, &(room.num, membership as u8, user), &event.num);
     count(room, counted, Some(membership));
-    servers::count(tx, room.num, (user, user_id), counted, Some(membership))?;
+    servers::count(tx, room, (user, user_id), counted, Some(membership), pos)?;
     let row = UserRoom {
         membership,
         event: event.num,
@@ -90,7 +90,7 @@ pub(crate) fn fill(tx: &mut Tx, room: &mut RoomCtx, entries: &[(StateKeyId, Even
         let row = UserRoom::entered(membership, num);
         tx.put(&schema::USER_ROOMS, &(user, room.num), &Positioned { pos, value: row });
     }
-    Ok(servers.write(tx, room.num)?)
+    Ok(servers.write(tx, room, pos)?)
 }
 
 /// Ends the membership of a user whose membership event is no longer part of the current state, since `pos`.
@@ -104,7 +104,7 @@ pub(crate) fn remove(tx: &mut Tx, room: &mut RoomCtx, state_key: TextNum, pos: S
         tx.delete(&schema::MEMBERS, &(room.num, counted as u8, user));
     }
     count(room, counted, None);
-    servers::count(tx, room.num, (user, &user_id), counted, None)?;
+    servers::count(tx, room, (user, &user_id), counted, None, pos)?;
     let row = UserRoom { membership: Membership::Leave, stripped_state: None, ..before.value };
     tx.put(&schema::USER_ROOMS, &(user, room.num), &Positioned { pos, value: row });
     tx.put(&schema::USER_STREAM, &(user, pos), &UserNews::Membership(room.num));

@@ -16,6 +16,7 @@ pub mod members;
 pub(crate) mod membership;
 pub(crate) mod merging;
 pub(crate) mod out_of_band;
+pub(crate) mod outgoing;
 pub(crate) mod peer;
 pub(crate) mod presets;
 pub(crate) mod purge;

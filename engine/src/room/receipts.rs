@@ -69,7 +69,7 @@ pub(crate) fn thread_root(reader: &Reader, event: &Arc<Event>) -> Result<Option<
     Ok(None)
 }
 
-/// Moves a receipt to `event`, if that is further than where it stands. `thread` is [`UNTHREADED`], [`MAIN_THREAD`] or the
+/// Moves a receipt to `event`, if that is further than where it stands; answers whether it is. `thread` is [`UNTHREADED`], [`MAIN_THREAD`] or the
 /// id of a thread's root.
 pub(crate) fn set(
     tx: &mut Tx,
@@ -79,11 +79,11 @@ pub(crate) fn set(
     thread: &str,
     event: &Event,
     ts: u64,
-) -> Result<()> {
+) -> Result<bool> {
     let key = (room, user, kind as u8, tx.intern_text(thread)?);
     if let Some(before) = tx.get(&schema::RECEIPTS, &key)? {
         if before.value.event_pos >= event.pos() {
-            return Ok(());
+            return Ok(false);
         }
         tx.delete(&schema::RECEIPT_STREAM, &(room, before.pos));
     }
@@ -99,7 +99,7 @@ pub(crate) fn set(
         }
         ReceiptKind::ReadPrivate => tx.touch(Touch::InRoom { user, room }),
     }
-    Ok(())
+    Ok(true)
 }
 
 /// The receipts of `room` that have come since a position, as far as `user` may know of them: the content of an

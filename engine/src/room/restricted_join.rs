@@ -73,7 +73,7 @@ fn is_restricted(room: &RoomCtx, join_rules: &JsonObject) -> bool {
 }
 
 /// The rooms whose members the rule lets in.
-fn rooms_of_members(join_rules: &JsonObject) -> impl Iterator<Item = &str> {
+pub(crate) fn rooms_of_members(join_rules: &JsonObject) -> impl Iterator<Item = &str> {
     let allow = join_rules.get("allow").and_then(Value::as_array).into_iter().flatten();
     allow
         .filter(|condition| condition.get("type").and_then(Value::as_str) == Some("m.room_membership"))

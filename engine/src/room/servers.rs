@@ -1,6 +1,7 @@
 //! The servers in a room, counted with every change of a membership, and whether one of them may take part.
 //!
-//! Invariant: a server is listed exactly while a user of it is joined in the room's current state.
+//! Invariant: a server is listed exactly while a user of it is joined in the room's current state; while another server
+//! is, it has a stay that is open, and the room's head counts it.
 //! Not here: what of the history a server may see (`peer`).
 
 use std::{collections::HashMap, sync::Arc};
@@ -10,35 +11,92 @@ use crate::{
     core::{
         acl::ServerAcl,
         identifiers::server_name,
-        num::{RoomNum, TextNum, UserNum},
+        num::{RoomNum, StreamPos, TextNum, UserNum},
     },
     error::{Denied, Result},
-    store::{Direction, Reader, StorageError, Tx, schema, schema::Membership},
+    store::{
+        Direction, Reader, StorageError, Tx, schema,
+        schema::{Membership, RemoteDeviceList},
+    },
+    stream::{Outgoing, Touch},
 };
 
-/// Counts a user whose membership becomes `is`.
+/// Counts a user whose membership becomes `is` at `pos`.
 pub(crate) fn count(
     tx: &mut Tx,
-    room: RoomNum,
+    room: &mut RoomCtx,
     (user, user_id): (UserNum, &str),
     was: Option<Membership>,
     is: Option<Membership>,
+    pos: StreamPos,
 ) -> Result<(), StorageError> {
     // Identifiers are checked at the door: a state key that is no user id belongs to no server.
-    let Some(server) = server_name(user_id) else { return Ok(()) };
-    let server = tx.intern_text(server)?;
-    if !tx.has(&schema::SERVER_USERS, &(room, server, user))? {
-        tx.put(&schema::SERVER_USERS, &(room, server, user), &());
+    let Some(name) = server_name(user_id) else { return Ok(()) };
+    let server = tx.intern_text(name)?;
+    if !tx.has(&schema::SERVER_USERS, &(room.num, server, user))? {
+        tx.put(&schema::SERVER_USERS, &(room.num, server, user), &());
     }
     let (was, is) = (was == Some(Membership::Join), is == Some(Membership::Join));
     if was == is {
         return Ok(());
     }
-    let joined = tx.get(&schema::ROOM_SERVERS, &(room, server))?.unwrap_or_default();
-    match if is { joined + 1 } else { joined.saturating_sub(1) } {
-        0 => tx.delete(&schema::ROOM_SERVERS, &(room, server)),
-        joined => tx.put(&schema::ROOM_SERVERS, &(room, server), &joined),
+    let before = tx.get(&schema::ROOM_SERVERS, &(room.num, server))?.unwrap_or_default();
+    let is_other = *name != *tx.shared.server_name;
+    if is_other && !is {
+        stop_following(tx, user, room.num)?;
     }
+    match if is { before + 1 } else { before.saturating_sub(1) } {
+        0 => {
+            tx.delete(&schema::ROOM_SERVERS, &(room.num, server));
+            if is_other && before > 0 {
+                leaves(tx, room, server, pos)?;
+            }
+        }
+        joined => {
+            tx.put(&schema::ROOM_SERVERS, &(room.num, server), &joined);
+            if is_other && before == 0 {
+                comes(tx, room, server, pos);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A user of another server goes out of the room: nobody tells of changes of their devices any more, if it was the last.
+fn stop_following(tx: &mut Tx, user: UserNum, room: RoomNum) -> Result<(), StorageError> {
+    let Some(list) = tx.get(&schema::REMOTE_DEVICE_LISTS, &user)?.filter(|list| !list.is_stale) else {
+        return Ok(());
+    };
+    if tx.joined_rooms(user)?.iter().all(|other| *other == room) {
+        tx.put(&schema::REMOTE_DEVICE_LISTS, &user, &RemoteDeviceList { is_stale: true, ..list });
+    }
+    Ok(())
+}
+
+/// Another server is in the room from `pos` on.
+fn comes(tx: &mut Tx, room: &mut RoomCtx, server: TextNum, pos: StreamPos) {
+    room.head.other_servers += 1;
+    tx.put(&schema::SERVER_STAYS, &(server, room.num, pos), &StreamPos::MAX);
+}
+
+/// Another server is in the room no longer than up to `pos`.
+fn leaves(tx: &mut Tx, room: &mut RoomCtx, server: TextNum, pos: StreamPos) -> Result<(), StorageError> {
+    room.head.other_servers = room.head.other_servers.saturating_sub(1);
+    let mut open = None;
+    tx.scan(
+        &schema::SERVER_STAYS,
+        &(server, room.num),
+        Direction::Backward,
+        |key: (TextNum, RoomNum, StreamPos), end| {
+            open = (end == StreamPos::MAX).then_some(key);
+            false
+        },
+    )?;
+    if let Some(key) = open {
+        tx.put(&schema::SERVER_STAYS, &key, &pos);
+    }
+    // It is no longer found by the room, and what made it leave is the last that it is told.
+    tx.touch(Touch::Outgoing(Outgoing::Left { server, room: room.num }));
     Ok(())
 }
 
@@ -69,11 +127,15 @@ impl Tally {
         }
     }
 
-    /// Writes the sums.
-    pub fn write(self, tx: &mut Tx, room: RoomNum) -> Result<(), StorageError> {
+    /// Writes the sums; all of them are in the room from `pos` on.
+    pub fn write(self, tx: &mut Tx, room: &mut RoomCtx, pos: StreamPos) -> Result<(), StorageError> {
+        let own = tx.text_num(&tx.shared.server_name)?;
         for (server, joined) in self.0 {
-            let before = tx.get(&schema::ROOM_SERVERS, &(room, server))?.unwrap_or_default();
-            tx.put(&schema::ROOM_SERVERS, &(room, server), &(before + joined));
+            let before = tx.get(&schema::ROOM_SERVERS, &(room.num, server))?.unwrap_or_default();
+            tx.put(&schema::ROOM_SERVERS, &(room.num, server), &(before + joined));
+            if before == 0 && Some(server) != own {
+                comes(tx, room, server, pos);
+            }
         }
         Ok(())
     }
@@ -91,7 +153,7 @@ pub(crate) fn server_allowed(reader: &Reader, room: &RoomCtx, server: &str) -> R
 }
 
 impl Reader {
-    /// The servers with joined members, and how many each has. O(servers).
+    /// The servers with joined members, and how many each has that are known. O(servers).
     pub fn servers_in_room(&self, room: RoomNum) -> Result<Vec<(Arc<str>, u64)>, StorageError> {
         let mut rows = Vec::new();
         self.scan(
@@ -103,7 +165,18 @@ impl Reader {
                 true
             },
         )?;
-        rows.into_iter().map(|(server, joined)| Ok((self.text(server)?, joined))).collect()
+        let mut servers: Vec<(Arc<str>, u64)> = Vec::with_capacity(rows.len());
+        for (server, joined) in rows {
+            servers.push((self.text(server)?, joined));
+        }
+        // While members are not known, their servers are: of each at least one user is there.
+        let partial = self.get(&schema::PARTIAL_JOINS, &room)?;
+        for server in partial.into_iter().flat_map(|partial| partial.servers) {
+            if servers.iter().all(|(known, _)| **known != *server) {
+                servers.push((server.into(), 1));
+            }
+        }
+        Ok(servers)
     }
 
     /// Whether a user of the server is joined. O(1).
@@ -112,6 +185,43 @@ impl Reader {
             Some(server) => self.has(&schema::ROOM_SERVERS, &(room, server)),
             None => Ok(false),
         }
+    }
+
+    /// Whether a user of the server has, or had, a membership in the room. O(1).
+    pub fn has_user_of(&self, server: &str, room: RoomNum) -> Result<bool, StorageError> {
+        let Some(server) = self.text_num(server)? else { return Ok(false) };
+        let mut has = false;
+        self.scan(
+            &schema::SERVER_USERS,
+            &(room, server),
+            Direction::Forward,
+            |_: (RoomNum, TextNum, UserNum), ()| {
+                has = true;
+                false
+            },
+        )?;
+        Ok(has)
+    }
+
+    /// The other servers in the room, by their numbers; read only where the room's head counts some. O(servers).
+    pub(crate) fn other_servers(&self, room: RoomNum) -> Result<Vec<TextNum>, StorageError> {
+        let mut servers = Vec::new();
+        if self.count_other_servers(room)? == 0 {
+            return Ok(servers);
+        }
+        let own = self.text_num(&self.shared.server_name)?;
+        self.scan(&schema::ROOM_SERVERS, &room, Direction::Forward, |(_, server): (RoomNum, TextNum), _| {
+            if Some(server) != own {
+                servers.push(server);
+            }
+            true
+        })?;
+        Ok(servers)
+    }
+
+    /// How many other servers are in the room.
+    pub(crate) fn count_other_servers(&self, room: RoomNum) -> Result<u64, StorageError> {
+        Ok(self.get(&schema::ROOM_HEADS, &room)?.map_or(0, |head| head.other_servers))
     }
 
     /// The server's users who have, or had, a membership in the room. O(result).

@@ -6,13 +6,13 @@ mod marks;
 mod presence;
 mod wake;
 
-pub(crate) use presence::OFFLINE_AFTER_MS;
 pub use presence::{Claim, PresenceChange};
+pub(crate) use presence::{ELSEWHERE, OFFLINE_AFTER_MS};
 pub use wake::Wait;
 pub(crate) use wake::{Standing, Watch};
 
 use crate::{
-    core::num::{RoomNum, UserNum},
+    core::num::{RoomNum, TextNum, UserNum},
     store::{Reader, StorageError},
 };
 
@@ -65,6 +65,44 @@ pub enum Touch {
         /// When, in milliseconds since the epoch.
         now_ms: u64,
     },
+    /// Something that other servers are to be sent. No client is told.
+    Outgoing(Outgoing),
+}
+
+/// Something that other servers are to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outgoing {
+    /// An event, to those that are in the room.
+    Event(RoomNum),
+    /// A server is no longer in the room, and is told what made it so.
+    Left {
+        /// The server.
+        server: TextNum,
+        /// The room.
+        room: RoomNum,
+    },
+    /// Something stands in the server's queue.
+    Queued(TextNum),
+    /// A user of this server types in the room, or stopped.
+    Typing {
+        /// Who.
+        user: UserNum,
+        /// Where.
+        room: RoomNum,
+        /// Whether they type.
+        typing: bool,
+    },
+    /// A user of this server read the room, or a thread of it.
+    Receipt {
+        /// Who.
+        user: UserNum,
+        /// Where.
+        room: RoomNum,
+        /// The thread, as it stands in keys.
+        thread: TextNum,
+    },
+    /// How present a user of this server is has changed.
+    Presence(UserNum),
 }
 
 /// Lists the user in their rooms, if they are not yet, so that what is new there reaches them.

@@ -16,6 +16,8 @@ use crate::{
 pub(crate) const OFFLINE_AFTER_MS: u64 = 30_000;
 /// Who is online but did nothing for this long is shown as unavailable, in milliseconds; the specification's example.
 const IDLE_AFTER_MS: u64 = 300_000;
+/// In the place of a device: the server of a user of another server, which knows by itself when its user is idle.
+pub(crate) const ELSEWHERE: u64 = u64::MAX;
 /// How many users are remembered before those who are offline are forgotten: some 200 bytes each. Whose client has not
 /// been told by then goes on showing what it was told last.
 const PRESENT_USERS_MAX: usize = 50_000;
@@ -63,8 +65,9 @@ impl Present {
     /// The most present of what the devices say.
     fn state(&self, now_ms: u64) -> PresenceState {
         let live = self.claims.iter().filter(|claim| claim.until_ms > now_ms).map(|claim| claim.state);
+        let is_elsewhere = self.claims.iter().any(|claim| claim.device == ELSEWHERE);
         match live.max().unwrap_or(PresenceState::Offline) {
-            PresenceState::Online if self.shown.last_active_ms + IDLE_AFTER_MS <= now_ms => {
+            PresenceState::Online if !is_elsewhere && self.shown.last_active_ms + IDLE_AFTER_MS <= now_ms => {
                 PresenceState::Unavailable
             }
             state => state,

@@ -171,8 +171,9 @@ impl Watch {
     }
 
     /// Turns what was touched into news; `pos` is the last position of the batch. Who waits for it is added to `wakers`, to be
-    /// woken when it is published.
-    pub fn note(&self, pos: StreamPos, touches: &[Touch], wakers: &mut Vec<Waker>) {
+    /// woken when it is published. Answers whose presence has changed.
+    pub fn note(&self, pos: StreamPos, touches: &[Touch], wakers: &mut Vec<Waker>) -> Vec<UserNum> {
+        let mut present = Vec::new();
         for touch in touches {
             match *touch {
                 Touch::Room(room) => {
@@ -187,8 +188,8 @@ impl Watch {
                     self.note_room_news(room, pos);
                     self.note_own(user, pos, wakers);
                 }
-                // Nobody is told of it; the session cache is brought up to date where the batch is published.
-                Touch::Sessions(_) => {}
+                // No client is told of these; they are brought to whom they concern where the batch is published.
+                Touch::Sessions(_) | Touch::Outgoing(_) => {}
                 Touch::Membership { user, room, joined } => {
                     if !joined {
                         self.change_typing(user, room, 0, pos);
@@ -197,12 +198,14 @@ impl Watch {
                     self.change_membership(user, room, joined, pos);
                     if joined && self.presences.tell_again(user, pos) {
                         self.note_presence(user, pos, wakers);
+                        present.push(user);
                     }
                 }
                 Touch::User(user) => self.note_own(user, pos, wakers),
                 Touch::Presence { user, change, now_ms } => {
                     if self.presences.change(user, change, now_ms, pos) {
                         self.note_presence(user, pos, wakers);
+                        present.push(user);
                     }
                 }
                 Touch::Typing { user, room, until_ms } => {
@@ -213,6 +216,7 @@ impl Watch {
                 }
             }
         }
+        present
     }
 
     /// Lists an active user in a room that they are joined to.

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use crate::{
+    core::num::TextNum,
     error::Result,
     media,
     store::{
@@ -42,6 +43,24 @@ impl View for Media {
     }
 }
 
+/// A file of another server that is kept here.
+pub struct RemoteMedia<'a> {
+    /// The server.
+    pub server_name: &'a str,
+    /// The last part of its `mxc://` URI.
+    pub media_id: &'a str,
+}
+
+impl View for RemoteMedia<'_> {
+    type Output = Option<MediaFile>;
+
+    fn read(&self, reader: &Reader) -> Result<Option<MediaFile>> {
+        let Some(server) = reader.text_num(self.server_name)? else { return Ok(None) };
+        let row = reader.get(&schema::REMOTE_MEDIA, &(server, self.media_id.to_owned()))?;
+        Ok(row.map(|row| row.file))
+    }
+}
+
 /// The hashes of all files that are there by any id, each by its first eight bytes: two files that share them by accident
 /// are one here. Eight bytes a file; O(ids).
 pub struct StoredFiles;
@@ -56,6 +75,10 @@ impl View for StoredFiles {
             if let MediaState::Uploaded(file) = row.state {
                 files.extend(file.sha256.first_chunk().map(|chunk| u64::from_be_bytes(*chunk)));
             }
+            true
+        })?;
+        reader.scan(&schema::REMOTE_MEDIA, &(), Direction::Forward, |_: (TextNum, String), row| {
+            files.extend(row.file.sha256.first_chunk().map(|chunk| u64::from_be_bytes(*chunk)));
             true
         })?;
         Ok(files)

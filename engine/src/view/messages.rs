@@ -11,7 +11,7 @@ use crate::{
         num::{NodeId, RoomNum, StateKeyId, StreamPos, UserNum},
     },
     error::Result,
-    room::{Event, visibility::Viewer},
+    room::{Event, gap, visibility::Viewer},
     store::{Direction, Reader, StorageError},
     view::{StreamToken, View, render::Renderer, timeline, timeline::Stretch},
 };
@@ -59,6 +59,14 @@ impl View for Messages {
             limit: limit as usize,
         };
         let page = timeline::page(reader, &mut viewer, stretch, &self.filter)?;
+        let rest = match page.rest {
+            // What is here ends, and the room's history does not: who asks again may find more. Who was given nothing is told
+            // the end, so that nobody asks for ever.
+            None if !self.forwards && self.to.is_none() && !page.events.is_empty() => {
+                gap::below(reader, viewer.room)?
+            }
+            rest => rest,
+        };
         let start = match (self.from, page.events.first()) {
             (Some(from), _) => from,
             (None, Some(first)) if self.forwards => StreamToken::before(first.pos()),
@@ -75,7 +83,7 @@ impl View for Messages {
             Renderer::with_viewer(reader, viewer.room, ClientFormat::Room, Some(viewer), device)?;
         renderer.write_timeline(&mut out, &page.events)?;
         out.push(b']');
-        if let Some(rest) = page.rest {
+        if let Some(rest) = rest {
             out.extend_from_slice(format!(",\"end\":\"{}\"", StreamToken(rest)).as_bytes());
         }
         if self.filter.lazy_load_members && !page.events.is_empty() {

@@ -11,14 +11,15 @@ use crate::{
     },
     device::{
         cross_signing::{self, CrossSigningUsage},
-        device_keys,
+        device_keys, elsewhere,
         signatures::{self, OnKey},
     },
     error::Result,
     store::{Reader, schema},
 };
 
-/// `POST /keys/query`, for users of this server.
+/// `POST /keys/query`, for users of this server, and for those of others whose devices are followed. Other servers are to be
+/// answered only for users of this one.
 pub struct QueryKeys {
     /// Who asks.
     pub asker: String,
@@ -48,7 +49,7 @@ impl View for QueryKeys {
         let mut parts = Parts::default();
         for (user_id, device_ids) in &self.users {
             let Some(user) = reader.user_num(user_id)? else { continue };
-            if !reader.has(&schema::ACCOUNTS, &user)? {
+            if !reader.has(&schema::ACCOUNTS, &user)? && !elsewhere::is_followed(reader, user)? {
                 continue;
             }
             write_user(reader, &mut parts, (user, user_id), device_ids, asker)?;
@@ -84,7 +85,10 @@ fn write_user(
     for (device, keys) in wanted_devices(reader, user, device_ids)? {
         let device_id = reader.text(device)?;
         let row = reader.get(&schema::DEVICES, &(user, device_id.to_string()))?;
-        let name = row.and_then(|row| row.display_name);
+        let name = match row {
+            Some(row) => row.display_name,
+            None => reader.get(&schema::REMOTE_DEVICE_NAMES, &(user, device))?,
+        };
         let unsigned: Option<Value> = name.map(|name| json!({ "device_display_name": name }));
         if !std::mem::take(&mut first) {
             out.push(b',');

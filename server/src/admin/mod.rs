@@ -2,7 +2,8 @@
 
 use crate::http::Endpoint;
 
+pub mod federation;
 pub mod register;
 
 /// The tables of all topics.
-pub const TOPICS: &[&[Endpoint]] = &[register::ENDPOINTS];
+pub const TOPICS: &[&[Endpoint]] = &[federation::ENDPOINTS, register::ENDPOINTS];

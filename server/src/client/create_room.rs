@@ -4,7 +4,10 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use warren_engine::Preset;
 use warren_engine::command::{CreateRoom, InitialState};
+use warren_engine::view::federation::MakeInvite;
 
+use super::membership::is_local;
+use crate::federation::out::invite::send_invite;
 use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
 
 endpoints! {
@@ -63,6 +66,8 @@ async fn create_room(call: Call) -> Outcome {
     };
     let default_version = || call.ctx.config.default_room_version.to_string();
     let initial_state = request.initial_state.into_iter();
+    let elsewhere: Vec<String> =
+        request.invite.iter().filter(|user_id| !is_local(&call.ctx, user_id)).cloned().collect();
     let room_id = call
         .ctx
         .engine
@@ -83,5 +88,19 @@ async fn create_room(call: Call) -> Outcome {
             is_direct: request.is_direct,
         })
         .await?;
+    for target in elsewhere {
+        let invite = MakeInvite {
+            room_id: room_id.clone(),
+            sender: call.user()?.to_string(),
+            target,
+            reason: None,
+            is_direct: request.is_direct,
+            third_party_invite: None,
+        };
+        // The room is there by now: who could not be reached can be invited again.
+        if let Err(error) = send_invite(&call.ctx, invite).await {
+            tracing::info!(room_id, error = %error.error, "an invite to a new room could not be sent");
+        }
+    }
     Answer::json(&json!({ "room_id": room_id }))
 }

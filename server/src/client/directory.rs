@@ -4,10 +4,13 @@ use http::StatusCode;
 use serde::Deserialize;
 use serde_json::json;
 use warren_engine::command::{RemoveAlias, SetAlias};
+use warren_engine::view::federation::ServersInRoom;
 use warren_engine::view::{RoomAlias, RoomAliases};
 use warren_engine::{Conflict, Error};
 
 use super::membership::room_id;
+use crate::context::Context;
+use crate::federation::out::queries::room_of_alias;
 use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
 
 endpoints! {
@@ -16,6 +19,9 @@ endpoints! {
     DELETE "/_matrix/client/v3/directory/room/{roomAlias}" ["r0"] Required Write Nothing delete_room_alias;
     GET    "/_matrix/client/v3/rooms/{roomId}/aliases"     ["r0", "unstable/org.matrix.msc2432"] Required Read Nothing get_local_aliases;
 }
+
+/// Servers that are told of for an alias: more than anybody tries to join by.
+const SERVERS_MAX: usize = 50;
 
 #[derive(Deserialize)]
 struct Target {
@@ -37,8 +43,21 @@ async fn set_room_alias(call: Call) -> Outcome {
 }
 
 async fn get_room_id_by_alias(call: Call) -> Outcome {
-    let room_id = call.ctx.engine.read(&RoomAlias { alias: call.path("roomAlias")?.into_owned() })?;
-    Answer::json(&json!({ "room_id": room_id, "servers": [call.ctx.engine.server_name()] }))
+    let (room_id, servers) = room_of_alias(&call.ctx, &call.path("roomAlias")?).await?;
+    Answer::json(&json!({ "room_id": room_id, "servers": servers }))
+}
+
+/// The servers by which a room can be joined, this one first. Errors: those of the store.
+pub fn servers_of(ctx: &Context, room_id: &str) -> Result<Vec<String>, ApiError> {
+    let mut servers = vec![ctx.engine.server_name().to_owned()];
+    let there = match ctx.engine.read(&ServersInRoom { room_id: room_id.to_owned() }) {
+        // An alias may outlive its room.
+        Err(Error::NotFound(_)) => Vec::new(),
+        there => there?,
+    };
+    let others = there.into_iter().filter(|(server, _)| **server != *ctx.engine.server_name());
+    servers.extend(others.take(SERVERS_MAX - 1).map(|(server, _)| server.to_string()));
+    Ok(servers)
 }
 
 async fn delete_room_alias(call: Call) -> Outcome {

@@ -4,28 +4,48 @@
 use serde::Deserialize;
 use serde_json::Value;
 use warren_engine::command::MembershipAction;
+use warren_engine::view::federation::MakeInvite;
 
-use super::membership::change_of_other;
+use super::membership::{change_of_other, is_local, room_id};
+use crate::federation::out::invite::send_invite;
 use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
+use crate::worker;
 
 endpoints! {
     POST "/_matrix/client/v3/rooms/{roomId}/invite" ["r0"] Required Join Json invite_user;
 }
 
 #[derive(Deserialize)]
-struct ByThirdParty {
+struct Request {
     medium: Option<Value>,
     address: Option<Value>,
     user_id: Option<Value>,
+    reason: Option<String>,
 }
 
 async fn invite_user(call: Call) -> Outcome {
     call.refuse_suspended()?;
-    let request: ByThirdParty = call.json()?;
+    let request: Request = call.json()?;
     if request.user_id.is_none() && (request.medium.is_some() || request.address.is_some()) {
         return Err(ApiError::threepid_denied(
             "This server uses no identity server to invite by e-mail or phone",
         ));
+    }
+    if let Some(target) = request.user_id.as_ref().and_then(Value::as_str)
+        && !is_local(&call.ctx, target)
+    {
+        let invite = MakeInvite {
+            room_id: room_id(&call)?,
+            sender: call.user()?.to_string(),
+            target: target.to_owned(),
+            reason: request.reason,
+            is_direct: false,
+            third_party_invite: None,
+        };
+        let ctx = call.ctx.clone();
+        // The other server shows the invite to its user before it is in the room: that must not be left half done.
+        worker::finish(async move { send_invite(&ctx, invite).await }).await?;
+        return Ok(Answer::empty());
     }
     change_of_other(&call, MembershipAction::Invite).await?;
     Ok(Answer::empty())

@@ -1,10 +1,15 @@
 //! `joining.yaml`: joining rooms.
 
 use serde_json::json;
-use warren_engine::command::MembershipAction;
+use warren_engine::command::{ChangeMembership, MembershipAction};
+use warren_engine::view::federation::Way;
 
-use super::membership::{Own, change_own, room_id, room_id_or_alias};
+use super::membership::{Own, Target, change_elsewhere, change_own, room_id, target, via, way, way_of};
+use crate::context::Context;
+use crate::federation::out::join;
+use crate::federation::out::membership::Change;
 use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
+use crate::worker;
 
 endpoints! {
     POST "/_matrix/client/v3/rooms/{roomId}/join"    ["r0"] Guest Join Json join_room_by_id;
@@ -12,16 +17,16 @@ endpoints! {
 }
 
 async fn join_room_by_id(call: Call) -> Outcome {
-    let room_id = room_id(&call)?;
-    join(call, room_id).await
+    let target = Target { room_id: room_id(&call)?, servers: via(&call)? };
+    enter(call, target).await
 }
 
 async fn join_room(call: Call) -> Outcome {
-    let room_id = room_id_or_alias(&call)?;
-    join(call, room_id).await
+    let target = target(&call).await?;
+    enter(call, target).await
 }
 
-async fn join(call: Call, room_id: String) -> Outcome {
+async fn enter(call: Call, target: Target) -> Outcome {
     call.refuse_suspended()?;
     let request: Own = call.json_or_empty()?;
     if request.third_party_signed.is_some() {
@@ -29,6 +34,40 @@ async fn join(call: Call, room_id: String) -> Outcome {
             "This server uses no identity server to invite by e-mail or phone",
         ));
     }
-    change_own(&call, room_id.clone(), MembershipAction::Join, request.reason).await?;
-    Answer::json(&json!({ "room_id": room_id }))
+    if needs_help(&way(&call, &target)?) {
+        let (ctx, change) = (call.ctx.clone(), change_elsewhere(&call, &target.room_id, request.reason)?);
+        let (room_id, door) = (target.room_id.clone(), target.room_id.clone());
+        // The other server lets the user in before this one knows: that must not be left half done.
+        worker::finish(async move {
+            let _turn = ctx.federation.joins.alone(&door).await;
+            // Another user of this server may have come in meanwhile.
+            let way = way_of(&ctx, &change.user_id, &target)?;
+            if needs_help(&way) {
+                join::join(&ctx, &change, &way.servers).await
+            } else {
+                join_here(&ctx, change).await
+            }
+        })
+        .await?;
+        return Answer::json(&json!({ "room_id": room_id }));
+    }
+    change_own(&call, target.room_id.clone(), MembershipAction::Join, request.reason).await?;
+    Answer::json(&json!({ "room_id": target.room_id }))
+}
+
+/// Whether only another server can let the user in.
+fn needs_help(way: &Way) -> bool {
+    (!way.is_here || way.needs_vouching) && !way.servers.is_empty()
+}
+
+async fn join_here(ctx: &Context, change: Change) -> Result<(), ApiError> {
+    let join = ChangeMembership {
+        room_id: change.room_id,
+        sender: change.user_id.clone(),
+        target: change.user_id,
+        action: MembershipAction::Join,
+        reason: change.reason,
+        is_guest: false,
+    };
+    Ok(ctx.engine.write(join).await?)
 }

@@ -1,16 +1,19 @@
 //! `keys.yaml`: devices' identity keys, one-time keys, and whose of them changed.
 //!
-//! Users of other servers are unknown here: they are missing from the answers, as the specification has it for users
-//! that are not known.
+//! Of users of other servers, their servers are asked, unless their devices are followed here.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
-use warren_engine::command::{ClaimKeys, UploadKeys, WantedKey};
+use serde_json::{Map, Value, json};
+use warren_engine::command::{ClaimKeys, FollowDevices, UploadKeys, WantedKey};
+use warren_engine::view::federation::AreDevicesFollowed;
 use warren_engine::view::{KeyChanges, QueryKeys, StreamToken};
 
+use super::membership::is_local;
+use crate::context::Context;
+use crate::federation::out::queries;
 use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
 
 endpoints! {
@@ -45,6 +48,9 @@ async fn post_upload(call: Call) -> Outcome {
     Answer::json(&Uploaded { one_time_key_counts })
 }
 
+/// What is told of the keys of other servers' users. Whom they have verified they tell nobody.
+const KEY_PARTS: &[&str] = &["device_keys", "master_keys", "self_signing_keys"];
+
 #[derive(Deserialize)]
 struct Query {
     device_keys: BTreeMap<String, Vec<String>>,
@@ -52,39 +58,81 @@ struct Query {
 
 async fn post_query(call: Call) -> Outcome {
     let query: Query = call.json()?;
-    let view = QueryKeys { asker: call.user()?.to_string(), users: query.device_keys.into_iter().collect() };
-    Ok(Answer::json_bytes(call.ctx.engine.read(&view)?))
+    let asker = call.user()?.to_string();
+    let (here, there): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        query.device_keys.into_iter().partition(|(user_id, _)| is_known_here(&call.ctx, user_id));
+    let answer = call.ctx.engine.read(&QueryKeys { asker, users: here.into_iter().collect() })?;
+    if there.is_empty() {
+        return Ok(Answer::json_bytes(answer));
+    }
+    // Those who share a room with this server are answered for from here from then on.
+    drop(call.ctx.engine.write(FollowDevices { user_ids: there.keys().cloned().collect() }));
+    let users = there.into_iter().map(|(user_id, devices)| (user_id, json!(devices))).collect();
+    let found = queries::keys(&call.ctx, "v1/user/keys/query", "device_keys", KEY_PARTS, users).await;
+    let mut answer: BTreeMap<String, Map<String, Value>> =
+        serde_json::from_slice(&answer).map_err(ApiError::internal)?;
+    for (part, users) in found.parts {
+        answer.entry(part).or_default().extend(users);
+    }
+    answer.entry("failures".to_owned()).or_default().extend(found.failures);
+    Answer::json(&answer)
 }
 
+/// Whether the user's devices and keys are known here. Where the store cannot tell, their server is asked.
+fn is_known_here(ctx: &Context, user_id: &str) -> bool {
+    is_local(ctx, user_id) || ctx.engine.read(&AreDevicesFollowed(user_id)).unwrap_or_default()
+}
+
+/// The body of a request for one-time keys.
 #[derive(Deserialize)]
-struct Claim {
-    one_time_keys: BTreeMap<String, BTreeMap<String, String>>,
+pub struct Claim {
+    pub one_time_keys: BTreeMap<String, BTreeMap<String, String>>,
 }
 
 /// Users, their devices, and the keys of those by name.
-type Keys = BTreeMap<String, BTreeMap<String, BTreeMap<String, Box<RawValue>>>>;
+pub type Keys = BTreeMap<String, BTreeMap<String, BTreeMap<String, Box<RawValue>>>>;
 
-#[derive(Serialize, Default)]
+#[derive(Serialize)]
 struct Claimed {
-    failures: BTreeMap<String, Value>,
+    failures: Map<String, Value>,
     one_time_keys: Keys,
 }
 
 async fn post_claim(call: Call) -> Outcome {
     let claim: Claim = call.json()?;
+    let (here, there): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        claim.one_time_keys.into_iter().partition(|(user_id, _)| is_local(&call.ctx, user_id));
+    let mut one_time_keys = claim_here(&call.ctx, here).await?;
+    let users = there.into_iter().map(|(user_id, devices)| (user_id, json!(devices))).collect();
+    let parts = &["one_time_keys"];
+    let mut found = queries::keys(&call.ctx, "v1/user/keys/claim", "one_time_keys", parts, users).await;
+    for (user_id, devices) in found.parts.remove("one_time_keys").unwrap_or_default() {
+        match serde_json::from_value(devices) {
+            Ok(devices) => drop(one_time_keys.insert(user_id, devices)),
+            Err(error) => tracing::debug!(user_id, %error, "a server gives keys that are none"),
+        }
+    }
+    Answer::json(&Claimed { failures: found.failures, one_time_keys })
+}
+
+/// Takes keys of users of this server.
+pub async fn claim_here(
+    ctx: &Context,
+    devices_of_users: BTreeMap<String, BTreeMap<String, String>>,
+) -> Result<Keys, ApiError> {
     let mut wanted = Vec::new();
-    for (user_id, devices) in claim.one_time_keys {
+    for (user_id, devices) in devices_of_users {
         for (device_id, algorithm) in devices {
             wanted.push(WantedKey { user_id: user_id.clone(), device_id, algorithm });
         }
     }
-    let mut claimed = Claimed::default();
-    for key in call.ctx.engine.write(ClaimKeys { wanted }).await? {
+    let mut claimed = Keys::new();
+    for key in ctx.engine.write(ClaimKeys { wanted }).await? {
         let json = serde_json::from_slice(&key.key).map_err(ApiError::internal)?;
-        let devices = claimed.one_time_keys.entry(key.user_id).or_default();
+        let devices = claimed.entry(key.user_id).or_default();
         devices.entry(key.device_id).or_default().insert(key.name, json);
     }
-    Answer::json(&claimed)
+    Ok(claimed)
 }
 
 async fn get_changes(call: Call) -> Outcome {

@@ -1,9 +1,14 @@
 //! `leaving.yaml`: leaving rooms, and forgetting them.
 
+use warren_engine::Error;
 use warren_engine::command::{ForgetRoom, MembershipAction};
+use warren_engine::view::federation::OutOfBandMembership;
 
 use super::membership::{Own, change_own, room_id};
+use crate::federation::out::leave;
+use crate::federation::out::membership::Change;
 use crate::http::{Answer, Call, Outcome, endpoints};
+use crate::worker;
 
 endpoints! {
     POST "/_matrix/client/v3/rooms/{roomId}/leave"  ["r0"] Guest    Write Json leave_room;
@@ -12,7 +17,18 @@ endpoints! {
 
 async fn leave_room(call: Call) -> Outcome {
     let request: Own = call.json_or_empty()?;
-    change_own(&call, room_id(&call)?, MembershipAction::Leave, request.reason).await?;
+    let (room_id, user_id) = (room_id(&call)?, call.user()?.to_string());
+    // An invite or a knock that only another server knows of is answered there.
+    match call.ctx.engine.read(&OutOfBandMembership { room_id: room_id.clone(), user_id: user_id.clone() }) {
+        Ok(open) => {
+            let (ctx, change) = (call.ctx.clone(), Change { room_id, user_id, reason: request.reason });
+            worker::finish(async move { leave::leave(&ctx, &change, &open).await }).await?;
+        }
+        Err(Error::NotFound(_)) => {
+            change_own(&call, room_id, MembershipAction::Leave, request.reason).await?
+        }
+        Err(error) => return Err(error.into()),
+    }
     Ok(Answer::empty())
 }
 

@@ -4,9 +4,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use warren_engine::RoomSummary;
 use warren_engine::command::ListRoom;
+use warren_engine::core::identifiers;
 use warren_engine::view::{IsListed, PUBLIC_ROOMS_MAX, PublicRooms};
 
 use super::membership::room_id;
+use crate::context::Context;
+use crate::federation::out::queries;
 use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
 
 endpoints! {
@@ -40,17 +43,22 @@ async fn set_room_visibility_on_directory(call: Call) -> Outcome {
     Ok(Answer::empty())
 }
 
-#[derive(Default, Deserialize)]
-struct Query {
+/// What of the directory is asked for.
+#[derive(Default, Deserialize, Serialize)]
+pub struct Query {
+    #[serde(skip_serializing_if = "Option::is_none")]
     limit: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     since: Option<String>,
     #[serde(default)]
     filter: Filter,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, Serialize)]
 struct Filter {
+    #[serde(skip_serializing_if = "Option::is_none")]
     generic_search_term: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     room_types: Option<Vec<Option<String>>>,
 }
 
@@ -65,21 +73,40 @@ struct Page {
 }
 
 async fn get_public_rooms(call: Call) -> Outcome {
-    let since = call.query("since")?.map(|since| since.into_owned());
-    list(&call, Query { limit: call.query_u64("limit")?, since, filter: Filter::default() })
+    let query = Query::from_parameters(&call)?;
+    list(&call, query).await
+}
+
+impl Query {
+    /// From the query string.
+    pub fn from_parameters(call: &Call) -> Result<Query, ApiError> {
+        let since = call.query("since")?.map(|since| since.into_owned());
+        Ok(Query { limit: call.query_u64("limit")?, since, filter: Filter::default() })
+    }
 }
 
 async fn query_public_rooms(call: Call) -> Outcome {
     let query = call.json_or_empty()?;
-    list(&call, query)
+    list(&call, query).await
 }
 
-fn list(call: &Call, query: Query) -> Outcome {
-    if call.query("server")?.is_some_and(|server| server != call.ctx.engine.server_name()) {
-        return Err(ApiError::not_found("The directories of other servers cannot be reached from here"));
+async fn list(call: &Call, query: Query) -> Outcome {
+    if let Some(server) = call.query("server")?.filter(|server| *server != call.ctx.engine.server_name()) {
+        if !identifiers::is_server_name(&server) {
+            return Err(ApiError::invalid_param("Query parameter server is not a server's name"));
+        }
+        // Whom a server shows its directory is its own to say; guests and strangers do not speak for this one.
+        call.session()?;
+        let query = serde_json::to_value(&query).map_err(ApiError::internal)?;
+        return Ok(Answer::json_bytes(queries::public_rooms(&call.ctx, &server, &query).await?));
     }
+    page(&call.ctx, query)
+}
+
+/// A page of this server's directory.
+pub fn page(ctx: &Context, query: Query) -> Outcome {
     let limit = query.limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(PUBLIC_ROOMS_MAX);
-    let page = call.ctx.engine.read(&PublicRooms {
+    let page = ctx.engine.read(&PublicRooms {
         limit,
         since: query.since,
         search_term: query.filter.generic_search_term.filter(|term| !term.is_empty()),

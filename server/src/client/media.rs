@@ -1,6 +1,6 @@
 //! `content-repo.yaml` and `authed-content-repo.yaml`: media up and down, thumbnails, and how large a file may be.
 //!
-//! Media of other servers is not found here, and there are no URL previews: their endpoints are not in the table.
+//! Media of other servers is fetched from them and kept. There are no URL previews: their endpoints are not in the table.
 
 use std::borrow::Cow;
 use std::io::SeekFrom;
@@ -14,7 +14,9 @@ use tokio::time::Instant;
 use warren_engine::MediaFile;
 use warren_engine::command::{CreateMedia, NoteMediaAccess, StoreMedia};
 use warren_engine::view;
+use warren_engine::view::RemoteMedia;
 
+use crate::federation::out::media as remote;
 use crate::http::reading::Reading;
 use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
 use crate::media::Thumbnail;
@@ -133,13 +135,19 @@ fn content_uri(call: &Call, media_id: &str) -> String {
 /// 404 for other servers' media.
 fn local_media_id(call: &Call) -> Result<String, ApiError> {
     let server_name: OwnedServerName = call.path_as("serverName")?;
+    let media_id = media_id(call)?;
+    if server_name != call.ctx.config.server_name {
+        return Err(ApiError::not_found("This server has no media of that server"));
+    }
+    Ok(media_id)
+}
+
+/// The media id in the path. Errors: 400 for what is none.
+pub fn media_id(call: &Call) -> Result<String, ApiError> {
     let media_id = call.path("mediaId")?;
     let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     if media_id.is_empty() || media_id.len() > MEDIA_ID_BYTES_MAX || !media_id.bytes().all(is_allowed) {
         return Err(ApiError::invalid_param("A media id consists of the characters A-Z a-z 0-9 _ and -"));
-    }
-    if server_name != call.ctx.config.server_name {
-        return Err(ApiError::not_found("This server has no media of that server"));
     }
     Ok(media_id.into_owned())
 }
@@ -148,9 +156,31 @@ fn local_media_id(call: &Call) -> Result<String, ApiError> {
 ///
 /// Errors: 404 if there is none, or none to see without an access token; 504 if its upload did not come in time.
 async fn find(call: &Call, caching: Caching) -> Result<MediaFile, ApiError> {
-    let media_id = local_media_id(call)?;
-    let timeout_ms = call.query_u64("timeout_ms")?.unwrap_or(TIMEOUT_MS_DEFAULT).min(TIMEOUT_MS_MAX);
-    let deadline = Instant::now() + Duration::from_millis(timeout_ms);
+    let server_name: OwnedServerName = call.path_as("serverName")?;
+    if server_name == call.ctx.config.server_name {
+        return find_here(call, media_id(call)?, caching).await;
+    }
+    let ctx = &call.ctx;
+    // Who has not signed in makes this server ask nobody, or everybody could use it to fetch anything.
+    let known = RemoteMedia { server_name: server_name.as_str(), media_id: &media_id(call)? };
+    let is_frozen = caching == Caching::Public && ctx.config.freeze_unauthenticated_media;
+    match (caching, ctx.engine.read(&known)?) {
+        (_, Some(file)) if !is_frozen || !file.authenticated_only => Ok(file),
+        (Caching::Private, _) if call.query_bool("allow_remote", true)? => {
+            remote::file(ctx, server_name.as_str(), &media_id(call)?, timeout_ms(call)?).await
+        }
+        _ => Err(ApiError::not_found("Media of other servers can only be fetched with an access token")),
+    }
+}
+
+/// How long the asker waits for an upload that has not come.
+fn timeout_ms(call: &Call) -> Result<u64, ApiError> {
+    Ok(call.query_u64("timeout_ms")?.unwrap_or(TIMEOUT_MS_DEFAULT).min(TIMEOUT_MS_MAX))
+}
+
+/// A file of this server, once it is there. Errors: as [`find`].
+pub async fn find_here(call: &Call, media_id: String, caching: Caching) -> Result<MediaFile, ApiError> {
+    let deadline = Instant::now() + Duration::from_millis(timeout_ms(call)?);
     let ctx = &call.ctx;
     let mut uploads = ctx.media.uploads();
     let asked = view::Media { media_id: media_id.clone() };
@@ -249,7 +279,7 @@ async fn send_thumbnail(call: &Call, caching: Caching) -> Outcome {
     Ok(with_headers(answer, content_type, Some(file_name), &tag, caching))
 }
 
-fn wanted(call: &Call) -> Result<Wanted, ApiError> {
+pub fn wanted(call: &Call) -> Result<Wanted, ApiError> {
     let side = |name: &str| match call.query_required(name)?.parse::<u32>() {
         Ok(pixels) if pixels > 0 => Ok(pixels),
         _ => Err(ApiError::invalid_param(format!(

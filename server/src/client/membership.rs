@@ -1,10 +1,18 @@
-//! What the topics about membership share: the body, the room that is named, the command.
+//! What the topics about membership share: the body, the room that is named, the command, and who helps where this server is
+//! not in the room.
 
 use serde::Deserialize;
 use warren_engine::command::{ChangeMembership, MembershipAction};
-use warren_engine::view::RoomAlias;
+use warren_engine::core::identifiers;
+use warren_engine::view::federation::{Way, WayIntoRoom};
 
+use crate::context::Context;
+use crate::federation::out::membership::Change;
+use crate::federation::out::queries::room_of_alias;
 use crate::http::{ApiError, Call};
+
+/// Servers by which a client may ask to be let in.
+const VIA_MAX: usize = 20;
 
 /// The body of a change of the asker's own membership.
 #[derive(Default, Deserialize)]
@@ -20,6 +28,17 @@ pub struct OfOther {
     pub reason: Option<String>,
 }
 
+/// A room that is named, and the servers that may help with it.
+pub struct Target {
+    pub room_id: String,
+    pub servers: Vec<String>,
+}
+
+/// Whether a user is of this server.
+pub fn is_local(ctx: &Context, user_id: &str) -> bool {
+    identifiers::server_name(user_id) == Some(ctx.engine.server_name())
+}
+
 /// The room that `roomId` in the path names.
 pub fn room_id(call: &Call) -> Result<String, ApiError> {
     let room_id = call.path("roomId")?;
@@ -29,14 +48,57 @@ pub fn room_id(call: &Call) -> Result<String, ApiError> {
     }
 }
 
-/// The room that `roomIdOrAlias` in the path names.
-pub fn room_id_or_alias(call: &Call) -> Result<String, ApiError> {
-    let name = call.path("roomIdOrAlias")?;
+/// The room that `roomIdOrAlias` in the path names, with the servers that an alias or the query names.
+pub async fn target(call: &Call) -> Result<Target, ApiError> {
+    let name = call.path("roomIdOrAlias")?.into_owned();
+    let mut servers = via(call)?;
     match name.chars().next() {
-        Some('!') => Ok(name.into_owned()),
-        Some('#') => Ok(call.ctx.engine.read(&RoomAlias { alias: name.into_owned() })?),
+        Some('!') => Ok(Target { room_id: name, servers }),
+        Some('#') => {
+            let (room_id, known) = room_of_alias(&call.ctx, &name).await?;
+            servers.extend(known);
+            Ok(Target { room_id, servers })
+        }
         _ => Err(ApiError::invalid_param("A room is named by its id, with `!`, or an alias, with `#`")),
     }
+}
+
+/// The servers that the query names, by the parameter of today and that of old.
+pub fn via(call: &Call) -> Result<Vec<String>, ApiError> {
+    let mut servers = call.query_all("via")?;
+    servers.extend(call.query_all("server_name")?);
+    servers.retain(|server| identifiers::is_server_name(server));
+    servers.truncate(VIA_MAX);
+    Ok(servers)
+}
+
+/// How the asker gets into a room, with all servers that may help: those of an invite, those named, those that are known to
+/// be there, and at last the one that the room is called after.
+pub fn way(call: &Call, target: &Target) -> Result<Way, ApiError> {
+    way_of(&call.ctx, call.user()?.as_str(), target)
+}
+
+/// The same for any user of this server.
+pub fn way_of(ctx: &Context, user_id: &str, target: &Target) -> Result<Way, ApiError> {
+    let mut way = ctx.engine.read(&WayIntoRoom { room_id: &target.room_id, user_id })?;
+    let of_name = identifiers::server_name(&target.room_id).filter(|name| identifiers::is_server_name(name));
+    let mut servers: Vec<String> = Vec::new();
+    let named = target.servers.iter().cloned().chain(of_name.map(str::to_owned));
+    for server in way.invited_by.iter().cloned().chain(named).chain(std::mem::take(&mut way.servers)) {
+        if server != ctx.engine.server_name() && !servers.contains(&server) {
+            servers.push(server);
+        }
+    }
+    way.servers = servers;
+    Ok(way)
+}
+
+/// A change of the asker's membership, for which another server's help is needed.
+pub fn change_elsewhere(call: &Call, room_id: &str, reason: Option<String>) -> Result<Change, ApiError> {
+    if call.session()?.is_guest {
+        return Err(ApiError::guest_access_forbidden("Guests can only be in rooms that this server is in"));
+    }
+    Ok(Change { room_id: room_id.to_owned(), user_id: call.user()?.to_string(), reason })
 }
 
 /// Changes the asker's own membership.

@@ -1,8 +1,9 @@
 //! `message_pagination.yaml`: a room's history, page by page.
 
 use warren_engine::core::filter::RoomEventFilter;
-use warren_engine::view::{Messages, StreamToken};
+use warren_engine::view::{MESSAGES_LIMIT_DEFAULT, Messages, StreamToken};
 
+use crate::federation::out::history;
 use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
 
 endpoints! {
@@ -23,7 +24,11 @@ async fn get_room_events(call: Call) -> Outcome {
         limit: limit(&call)?,
         filter: room_event_filter(&call)?,
     };
-    Ok(Answer::json_bytes(call.ctx.engine.read(&messages)?.into()))
+    let page = call.ctx.engine.read(&messages)?;
+    let limit = messages.limit.unwrap_or(MESSAGES_LIMIT_DEFAULT) as usize;
+    let has_come = history::fill(&call.ctx, &messages.room_id, messages.from, forwards, limit).await?;
+    let page = if has_come { call.ctx.engine.read(&messages)? } else { page };
+    Ok(Answer::json_bytes(page.into()))
 }
 
 /// `dir`: whether towards later events.

@@ -11,7 +11,9 @@ use warren_engine::command::{SetProfileField, ShowProfile};
 use warren_engine::view::{Profile, ProfileField, RoomsOf};
 use warren_engine::{Error, Membership};
 
+use super::membership::is_local;
 use crate::context::Context;
+use crate::federation::out::queries;
 use crate::http::limits::{AVATAR_URL_BYTES_MAX, DISPLAY_NAME_BYTES_MAX, PROFILE_KEY_BYTES_MAX};
 use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
 use crate::worker;
@@ -24,7 +26,15 @@ endpoints! {
 }
 
 async fn get_profile(call: Call) -> Outcome {
-    let fields = call.ctx.engine.read(&Profile(&call.path("userId")?))?;
+    let user_id = call.path("userId")?;
+    if !is_local(&call.ctx, &user_id) {
+        return Ok(fields_answer(queries::profile(&call.ctx, &user_id, None).await?));
+    }
+    Ok(fields_answer(call.ctx.engine.read(&Profile(&user_id))?))
+}
+
+/// An object of profile fields, whose values are JSON.
+pub fn fields_answer(fields: impl IntoIterator<Item = (String, Bytes)>) -> Answer {
     let mut chunks = vec![Bytes::from_static(b"{")];
     for (index, (name, value)) in fields.into_iter().enumerate() {
         let comma = if index == 0 { "" } else { "," };
@@ -32,14 +42,21 @@ async fn get_profile(call: Call) -> Outcome {
         chunks.push(value);
     }
     chunks.push(Bytes::from_static(b"}"));
-    Ok(Answer::json_chunks(chunks))
+    Answer::json_chunks(chunks)
 }
 
 async fn get_field(call: Call) -> Outcome {
     let name = field_name(&call)?;
-    let value = call.ctx.engine.read(&ProfileField { user_id: &call.path("userId")?, name: &name })?;
-    let head = format!("{{{}:", Value::from(name));
-    Ok(Answer::json_chunks(vec![head.into(), value, Bytes::from_static(b"}")]))
+    let user_id = call.path("userId")?;
+    if !is_local(&call.ctx, &user_id) {
+        let found = queries::profile(&call.ctx, &user_id, Some(&name)).await?;
+        return match found.is_empty() {
+            true => Err(ApiError::not_found("The user shows no such field")),
+            false => Ok(fields_answer(found)),
+        };
+    }
+    let value = call.ctx.engine.read(&ProfileField { user_id: &user_id, name: &name })?;
+    Ok(fields_answer([(name, value)]))
 }
 
 async fn put_field(call: Call) -> Outcome {

@@ -1,7 +1,9 @@
 //! The configuration: typed, validated values, made in one step from everything that was given.
 
+mod access;
 pub mod listener;
 mod network;
+mod resolve;
 mod secret;
 pub mod source;
 pub mod table;
@@ -10,12 +12,15 @@ mod validate;
 #[cfg(test)]
 mod tests;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use ruma_common::{OwnedServerName, RoomVersionId};
 
+pub use access::Access;
 pub use listener::{Address, Apis, Listener};
 pub use network::Network;
+pub use resolve::Resolve;
 pub use secret::Secret;
 
 /// The validated configuration; the fields are the options of [`table::ROWS`] under the same names.
@@ -37,6 +42,13 @@ pub struct Config {
     pub well_known_client: String,
     pub support_email: Option<String>,
     pub support_page: Option<String>,
+    pub federation: bool,
+    pub federation_access: Access,
+    pub never_trust_keys: Vec<String>,
+    pub trusted_key_servers: Vec<OwnedServerName>,
+    pub federation_resolve: Vec<Resolve>,
+    /// Empty: those of the system.
+    pub dns_servers: Vec<SocketAddr>,
     pub registration: Registration,
     pub guests: bool,
     pub registration_shared_secret: Option<Secret>,
@@ -54,7 +66,7 @@ pub struct Config {
     pub durability: Durability,
     pub log: String,
     pub log_format: LogFormat,
-    pub metrics_listen: Option<std::net::SocketAddr>,
+    pub metrics_listen: Option<SocketAddr>,
 }
 
 impl Config {

@@ -109,6 +109,48 @@ pub const ROWS: &[Row] = &[
         meaning: "The URL of a help page, served at /.well-known/matrix/support.",
     },
     Row {
+        name: "federation",
+        kind: Kind::Switch,
+        default: "on",
+        meaning: "Whether this server deals with other servers at all.",
+    },
+    Row {
+        name: "federation_allow",
+        kind: Kind::List,
+        default: "",
+        meaning: "The only servers that this one deals with, by name without port; * and ? stand for any text and any character.\nNot set: all servers.",
+    },
+    Row {
+        name: "federation_deny",
+        kind: Kind::List,
+        default: "",
+        meaning: "Servers that this one does not deal with, written alike. Who is on both lists is denied.",
+    },
+    Row {
+        name: "never_trust_keys",
+        kind: Kind::List,
+        default: "",
+        meaning: "Signing keys that are never trusted because they have leaked: example.org:ed25519:a_1, or of every server ed25519:a_1.",
+    },
+    Row {
+        name: "trusted_key_servers",
+        kind: Kind::List,
+        default: "",
+        meaning: "Servers that are asked for the signing keys of others that do not tell them themselves, such as those that are gone.\nWhat they say is believed; name only servers that you trust.",
+    },
+    Row {
+        name: "federation_resolve",
+        kind: Kind::List,
+        default: "",
+        meaning: "Where servers are reached, instead of finding it out: NAME=HOST:PORT, for tests and unusual networks.\nThe certificate must still be for NAME. A NAME with a port stands for connections to it: example.org:443=10.0.0.1:4430 is where the well-known file of example.org is asked for.\nWhat is named here may be at a private address.",
+    },
+    Row {
+        name: "dns_servers",
+        kind: Kind::List,
+        default: "",
+        meaning: "The servers of the domain name system to ask: ADDRESS or ADDRESS:PORT.\nNot set: those of /etc/resolv.conf. The hosts file is honoured in any case.",
+    },
+    Row {
         name: "registration",
         kind: Kind::Choice(&["closed", "token", "open"]),
         default: "token",

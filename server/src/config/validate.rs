@@ -9,7 +9,7 @@ use ruma_common::{OwnedServerName, ServerName};
 
 use super::source::{ConfigError, Given, Origin, Raw, wrong_shape};
 use super::table::{self, Kind};
-use super::{Address, Config, Durability, Listener, LogFormat, Registration, Secret, Tls};
+use super::{Access, Address, Config, Durability, Listener, LogFormat, Registration, Secret, Tls};
 
 impl Config {
     /// Validates everything that was given. Errors: the first option that is wrong, and where it was given.
@@ -18,7 +18,8 @@ impl Config {
         let server_name: OwnedServerName = ServerName::parse(&read.text("server_name")?)
             .map_err(|error| read.wrong("server_name", format!("is not a server name: {error}")))?
             .to_owned();
-        let listen = read.listen()?;
+        let federation = read.switch("federation")?;
+        let listen = read.listen(federation)?;
         let public_base_url =
             read.url("public_base_url")?.unwrap_or_else(|| default_base_url(&server_name, &listen));
         Ok(Config {
@@ -37,6 +38,12 @@ impl Config {
                 .map_err(|error| read.wrong("well_known_server", format!("is not host:port: {error}")))?,
             support_email: read.optional("support_email"),
             support_page: read.url("support_page")?,
+            federation,
+            federation_access: Access::new(read.list("federation_allow"), read.list("federation_deny")),
+            never_trust_keys: read.never_trust_keys()?,
+            trusted_key_servers: read.parsed("trusted_key_servers")?,
+            federation_resolve: read.parsed("federation_resolve")?,
+            dns_servers: read.dns_servers()?,
             registration: match read.text("registration")?.as_str() {
                 "closed" => Registration::Closed,
                 "open" => Registration::Open,
@@ -66,6 +73,9 @@ impl Config {
         })
     }
 }
+
+/// The port of the domain name system.
+const DNS_PORT: u16 = 53;
 
 /// Where clients reach a server that does not say so: on a developer's machine the first listener, else by its name.
 fn default_base_url(server_name: &ServerName, listen: &[Listener]) -> String {
@@ -161,8 +171,10 @@ impl Reader<'_> {
         }
     }
 
-    fn listen(&self) -> Result<Vec<Listener>, ConfigError> {
-        let listen: Vec<Listener> = self.parsed("listen")?;
+    /// Without federation no listener serves its endpoints.
+    fn listen(&self, federation: bool) -> Result<Vec<Listener>, ConfigError> {
+        let mut listen: Vec<Listener> = self.parsed("listen")?;
+        listen.iter_mut().for_each(|listener| listener.apis.federation &= federation);
         if listen.is_empty() {
             return Err(self.wrong("listen", "must have at least one row"));
         }
@@ -180,6 +192,38 @@ impl Reader<'_> {
             }
             (None, None) => Ok(None),
         }
+    }
+
+    /// A key's id, or a server's name and one; the algorithm and the version are the last two parts at colons.
+    fn never_trust_keys(&self) -> Result<Vec<String>, ConfigError> {
+        let name = "never_trust_keys";
+        let is_key = |text: &str| {
+            let mut parts = text.rsplitn(3, ':');
+            let version = parts.next().is_some_and(|version| !version.is_empty());
+            version
+                && parts.next() == Some("ed25519")
+                && parts.next().is_none_or(|server| ServerName::parse(server).is_ok())
+        };
+        let wrong = self.list(name).iter().find(|text| !is_key(text));
+        match wrong {
+            Some(text) => Err(self.wrong(
+                name,
+                format!("has `{text}`, which is neither ed25519:VERSION nor SERVER:ed25519:VERSION"),
+            )),
+            None => Ok(self.list(name).to_vec()),
+        }
+    }
+
+    /// Addresses, with a port or without.
+    fn dns_servers(&self) -> Result<Vec<SocketAddr>, ConfigError> {
+        let name = "dns_servers";
+        let parse = |text: &String| {
+            let alone = text.parse().map(|address| SocketAddr::new(address, DNS_PORT));
+            text.parse().or(alone).map_err(|_| {
+                self.wrong(name, format!("has `{text}`, which is neither ADDRESS nor ADDRESS:PORT"))
+            })
+        };
+        self.list(name).iter().map(parse).collect()
     }
 
     fn log(&self) -> Result<String, ConfigError> {

@@ -49,6 +49,11 @@ impl Answer {
         Self::of(JSON, AnswerBody::Chunks(chunks.into()))
     }
 
+    /// 200 with JSON in pieces that are made while they are sent; an error breaks the connection off.
+    pub fn json_pieces(pieces: Box<dyn Iterator<Item = std::io::Result<Bytes>> + Send + Sync>) -> Answer {
+        Self::of(JSON, AnswerBody::Pieces(Pieces(pieces)))
+    }
+
     /// 200 with bytes of any content type.
     pub fn bytes(content_type: HeaderValue, body: Bytes) -> Answer {
         Self::of(content_type, AnswerBody::Full(body))
@@ -106,7 +111,17 @@ impl From<ApiError> for Answer {
 pub enum AnswerBody {
     Full(Bytes),
     Chunks(VecDeque<Bytes>),
+    Pieces(Pieces),
     Reading(Reading),
+}
+
+/// A body that is made piece by piece, each within a few milliseconds.
+pub struct Pieces(Box<dyn Iterator<Item = std::io::Result<Bytes>> + Send + Sync>);
+
+impl std::fmt::Debug for Pieces {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Pieces")
+    }
 }
 
 impl Body for AnswerBody {
@@ -121,6 +136,9 @@ impl Body for AnswerBody {
             AnswerBody::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
             AnswerBody::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             AnswerBody::Chunks(chunks) => Poll::Ready(chunks.pop_front().map(|chunk| Ok(Frame::data(chunk)))),
+            AnswerBody::Pieces(Pieces(pieces)) => {
+                Poll::Ready(pieces.next().map(|piece| piece.map(Frame::data)))
+            }
             AnswerBody::Reading(reading) => {
                 reading.poll_piece(task).map(|next| next.map(|piece| piece.map(Frame::data)))
             }
@@ -131,6 +149,8 @@ impl Body for AnswerBody {
         match self {
             AnswerBody::Full(bytes) => bytes.is_empty(),
             AnswerBody::Chunks(chunks) => chunks.is_empty(),
+            // Whether there is more is only known when it is asked for.
+            AnswerBody::Pieces(_) => false,
             AnswerBody::Reading(reading) => reading.left() == 0,
         }
     }
@@ -141,6 +161,7 @@ impl Body for AnswerBody {
             AnswerBody::Chunks(chunks) => {
                 SizeHint::with_exact(chunks.iter().map(|chunk| chunk.len() as u64).sum())
             }
+            AnswerBody::Pieces(_) => SizeHint::default(),
             AnswerBody::Reading(reading) => SizeHint::with_exact(reading.left()),
         }
     }

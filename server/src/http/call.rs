@@ -14,7 +14,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use ruma_common::{DeviceId, UserId};
+use ruma_common::{DeviceId, OwnedServerName, ServerName, UserId};
 use serde::Deserialize;
 
 use super::limits::{BODY_SILENCE_MAX, PATH_PARAMETERS_MAX};
@@ -35,6 +35,7 @@ pub struct Call {
     pub(super) parts: Parts,
     pub(super) path_values: PathValues,
     pub(super) session: Option<Arc<Session>>,
+    pub(super) origin: Option<OwnedServerName>,
     pub(super) body: Bytes,
     pub(super) stream: Option<BodyStream>,
 }
@@ -62,6 +63,13 @@ impl Call {
     pub fn device(&self) -> Result<&DeviceId, ApiError> {
         let device_id = self.session()?.device_id.as_deref();
         device_id.ok_or_else(|| ApiError::unknown_device("This request must come from a device"))
+    }
+
+    /// The server that asks; an error if the row's auth is not `Server`.
+    pub fn origin(&self) -> Result<&ServerName, ApiError> {
+        self.origin
+            .as_deref()
+            .ok_or_else(|| ApiError::unauthorized("This request must be signed by a server"))
     }
 
     /// Refuses a suspended account (section "Account suspension").
@@ -110,6 +118,12 @@ impl Call {
     pub fn query(&self, name: &str) -> Result<Option<Cow<'_, str>>, ApiError> {
         let raw = query::values(self.raw_query(), name).next();
         raw.map(|raw| decode_query(name, raw)).transpose()
+    }
+
+    /// All values of a query parameter that may be repeated, decoded.
+    pub fn query_all(&self, name: &str) -> Result<Vec<String>, ApiError> {
+        let values = query::values(self.raw_query(), name);
+        values.map(|raw| decode_query(name, raw).map(Cow::into_owned)).collect()
     }
 
     /// A query parameter that must be there.
@@ -200,6 +214,11 @@ impl Call {
     /// The path as sent, undecoded.
     pub fn raw_path(&self) -> &str {
         self.parts.uri.path()
+    }
+
+    /// Path and query as sent, undecoded: what the signature of a server is over.
+    pub fn raw_target(&self) -> &str {
+        self.parts.uri.path_and_query().map_or("/", |target| target.as_str())
     }
 }
 

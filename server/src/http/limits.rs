@@ -12,6 +12,17 @@ pub const JSON_BODY_BYTES_MAX: usize = 256 * 1024;
 /// matrix-js-sdk backs up 200 sessions at a time (about 200 KiB); a hundred times an event leaves room for any client.
 pub const BULK_BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
 
+/// Bodies of transactions: 50 events and 100 ephemeral messages of up to 64 KiB each are 9.4 MiB; what their sender
+/// writes with more escapes than the canonical form has still fits.
+pub const TRANSACTION_BODY_BYTES_MAX: usize = 12 * 1024 * 1024;
+
+/// A body from this size on is verified where it holds up no other request of its thread: 256 KiB take about a
+/// millisecond to parse and write anew.
+pub const BLOCKING_BODY_BYTES: usize = 256 * 1024;
+
+/// `Authorization` headers of one request: a server signs with each of its keys, of which it has one or two.
+pub const AUTHORIZATIONS_MAX: usize = 8;
+
 /// Time in which a body that is read whole must have arrived. A phone on a 2G network sends 256 KiB in about this time.
 pub const BODY_TIME_MAX: Duration = Duration::from_secs(60);
 
@@ -123,6 +134,12 @@ pub fn allowance(rate: Rate) -> Option<Allowance> {
         Rate::Media => (20.0, 200.0),
         // As-you-type searches.
         Rate::Search => (5.0, 30.0),
+        // A large server in a few hundred common rooms sends some ten transactions a second; sixty of fifty events each
+        // are more than two cores take in.
+        Rate::Federation => (100.0, 1000.0),
+        // A server that comes back after an outage hears from many others at once, all by one proxy perhaps. What is
+        // fetched is stored, so that nobody may go on with it.
+        Rate::Keys => (5.0, 300.0),
     };
     Some(Allowance { per_second, burst })
 }

@@ -24,5 +24,6 @@ pub mod uia;
 pub use answer::Answer;
 pub use call::{Call, Outcome};
 pub use error::ApiError;
+pub use query::percent_decode;
 pub use route::Endpoint;
 pub(crate) use route::endpoints;

@@ -60,6 +60,13 @@ impl RateLimits {
         self.take_at(buckets, account, Rate::Login, self.start.elapsed().as_secs_f64())
     }
 
+    /// Takes a token for a request that is signed by a server. Errors: 429 as above.
+    pub fn take_for_server(&self, rate: Rate, server_name: &str) -> Result<(), ApiError> {
+        let Some(buckets) = &self.buckets else { return Ok(()) };
+        let server = self.hasher.hash_one(("server", server_name));
+        self.take_at(buckets, server, rate, self.start.elapsed().as_secs_f64())
+    }
+
     fn take_at(
         &self,
         buckets: &DashMap<(u64, Rate), Bucket>,

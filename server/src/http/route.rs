@@ -49,6 +49,8 @@ pub enum Auth {
     Locked,
     /// Administrators of this server.
     Admin,
+    /// Other servers, by the signature on the request; `call.origin()` tells which one asks.
+    Server,
 }
 
 /// Which bucket a request is counted in.
@@ -72,6 +74,10 @@ pub enum Rate {
     Media,
     /// Searches of users, rooms and messages.
     Search,
+    /// Requests of other servers, counted by the server that asks.
+    Federation,
+    /// What makes this server ask others for their keys.
+    Keys,
 }
 
 /// How large a body may be; see [`limits`](super::limits) for the figures.
@@ -83,6 +89,8 @@ pub enum BodyClass {
     Json,
     /// JSON with many objects in it.
     Bulk,
+    /// A transaction of another server.
+    Transaction,
     /// Handed to the handler unread, up to the configured upload size.
     Stream,
 }

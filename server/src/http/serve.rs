@@ -17,11 +17,16 @@ use tracing::{debug, warn};
 
 use super::answer::AnswerBody;
 use super::call::{BodyStream, Call};
-use super::limits::{BODY_TIME_MAX, BULK_BODY_BYTES_MAX, JSON_BODY_BYTES_MAX, UNWANTED_BODY_TIME_MAX};
+use super::limits::{
+    BODY_TIME_MAX, BULK_BODY_BYTES_MAX, JSON_BODY_BYTES_MAX, TRANSACTION_BODY_BYTES_MAX,
+    UNWANTED_BODY_TIME_MAX,
+};
 use super::peer::{Peer, client_address};
-use super::route::{BodyClass, Route, Router};
+use super::route::{Auth, BodyClass, Route, Router};
 use super::{Answer, ApiError, Endpoint, Outcome, cors, session};
 use crate::context::Context;
+use crate::federation::incoming::{self, Claim};
+use crate::federation::out::sender;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -86,28 +91,45 @@ impl Server {
             parts,
             path_values,
             session: None,
+            origin: None,
             body: Bytes::new(),
             stream: None,
         };
         let admitted = admit(&mut call, incoming).await;
-        let session = call.session.clone();
+        let (session, origin) = (call.session.clone(), call.origin.clone());
         let outcome = match admitted {
             Ok(()) => Guarded((route.endpoint.handler)(call)).await,
             Err(error) => Err(error),
         };
         let answer = outcome.unwrap_or_else(Answer::from);
-        let user = session.as_deref().map_or("-", |session| session.user_id.as_str());
-        finish(route, request_id, answer.status, start.elapsed(), user);
+        let user = session.as_deref().map(|session| session.user_id.as_str());
+        let sender = user.or(origin.as_deref().map(|origin| origin.as_str())).unwrap_or("-");
+        finish(route, request_id, answer.status, start.elapsed(), sender);
         answer
     }
 }
 
 /// What must hold before the handler runs: a good session, a token left in the bucket, a body within its limit.
 async fn admit(call: &mut Call, incoming: Incoming) -> Result<(), ApiError> {
-    if let Err(error) = admit_sender(call).await {
-        drain(incoming).await;
-        return Err(error);
+    let claim = match admit_sender(call).await {
+        Ok(claim) => claim,
+        Err(error) => {
+            drain(incoming).await;
+            return Err(error);
+        }
+    };
+    read(call, incoming).await?;
+    if let Some(claim) = claim {
+        let origin = claim.verify(call)?;
+        call.ctx.rate_limits.take_for_server(call.endpoint.rate, origin.as_str())?;
+        sender::heard_from(&call.ctx, &origin).await?;
+        call.origin = Some(origin);
     }
+    Ok(())
+}
+
+/// Reads the body as the row wants it.
+async fn read(call: &mut Call, incoming: Incoming) -> Result<(), ApiError> {
     let bytes_max = match call.endpoint.body {
         BodyClass::Nothing => {
             drain(incoming).await;
@@ -115,6 +137,7 @@ async fn admit(call: &mut Call, incoming: Incoming) -> Result<(), ApiError> {
         }
         BodyClass::Json => JSON_BODY_BYTES_MAX,
         BodyClass::Bulk => BULK_BODY_BYTES_MAX,
+        BodyClass::Transaction => TRANSACTION_BODY_BYTES_MAX,
         BodyClass::Stream => {
             let bytes_left = call.ctx.config.upload_bytes_max;
             if content_length(call).is_some_and(|length| length > bytes_left) {
@@ -138,9 +161,14 @@ async fn admit(call: &mut Call, incoming: Incoming) -> Result<(), ApiError> {
     Ok(())
 }
 
-async fn admit_sender(call: &mut Call) -> Result<(), ApiError> {
+/// The user or server that asks. A server's signature is over the body too, so that until that is read it is a claim.
+async fn admit_sender(call: &mut Call) -> Result<Option<Claim>, ApiError> {
+    if call.endpoint.auth == Auth::Server {
+        return incoming::claim(call).await.map(Some);
+    }
     call.session = session::authenticate(call).await?;
-    call.ctx.rate_limits.take(call.endpoint.rate, call.session.as_deref(), call.client)
+    call.ctx.rate_limits.take(call.endpoint.rate, call.session.as_deref(), call.client)?;
+    Ok(None)
 }
 
 /// Reads a body that nobody wants, if it is short and comes at once: else the connection would have to be closed behind
@@ -199,13 +227,13 @@ async fn read_body(mut incoming: Incoming, bytes_max: usize) -> Result<Bytes, Ap
 }
 
 /// The log line and the metrics of an answered request. Ordinary answers are logged at `debug`, faults at `warn`.
-fn finish(route: &Route, request_id: u64, status: StatusCode, took: Duration, user: &str) {
+fn finish(route: &Route, request_id: u64, status: StatusCode, took: Duration, sender: &str) {
     let (method, path) = (route.endpoint.method.as_str(), route.endpoint.path);
     let ms = took.as_micros() as f64 / 1000.0;
     if status.is_server_error() {
-        warn!(target: "warren::request", id = request_id, method, route = path, status = status.as_u16(), ms, user);
+        warn!(target: "warren::request", id = request_id, method, route = path, status = status.as_u16(), ms, sender);
     } else {
-        debug!(target: "warren::request", id = request_id, method, route = path, status = status.as_u16(), ms, user);
+        debug!(target: "warren::request", id = request_id, method, route = path, status = status.as_u16(), ms, sender);
     }
     route.meter.record(status.as_u16(), took);
 }

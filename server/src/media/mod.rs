@@ -38,6 +38,18 @@ pub struct Media {
     uploads: watch::Sender<()>,
 }
 
+/// A file on its way into the store: an upload, or what another server sends.
+pub trait Pieces: Send {
+    /// The next piece; nothing at the end.
+    fn next(&mut self) -> impl Future<Output = Result<Option<bytes::Bytes>, ApiError>> + Send;
+}
+
+impl Pieces for BodyStream {
+    async fn next(&mut self) -> Result<Option<bytes::Bytes>, ApiError> {
+        BodyStream::next(self).await
+    }
+}
+
 /// What answers a request for a thumbnail.
 pub enum Thumbnail {
     /// The file itself, sent as this type.
@@ -64,7 +76,7 @@ impl Media {
     /// Answers with its hash and its length in bytes.
     ///
     /// Errors: those of the body (too large, too slow, broken off) and of the disk; nothing is left behind then.
-    pub async fn receive(&self, body: &mut BodyStream) -> Result<(Sha256, u64), ApiError> {
+    pub async fn receive(&self, body: &mut impl Pieces) -> Result<(Sha256, u64), ApiError> {
         let store = self.store.clone();
         let mut deposit = blocking(move || store.begin()).await?;
         let mut pieces = Vec::new();

@@ -9,7 +9,6 @@
 mod client;
 mod dice;
 mod disk;
-mod intake;
 mod plan;
 mod shrink;
 mod world;

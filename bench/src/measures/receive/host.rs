@@ -122,7 +122,7 @@ impl Host {
             version: version()?,
             join,
             state: entry.ids.clone(),
-            partial: false,
+            partial: None,
         };
         let (outcome, _) = self.engine.write(enter).wait().map_err(engine_error)?;
         if outcome != Outcome::Accepted {

@@ -100,7 +100,8 @@ pub(super) fn check(
             user_room(row, room, *user, (*membership, *event))?;
         }
     }
-    super::servers::check(row, room, &state)?;
+    right.other_servers = super::servers::check(row, room, &state)?;
+    row.expect(head.other_servers == right.other_servers, "the other servers are counted wrong");
     for membership in Membership::ALL {
         let mut rows = Vec::new();
         row.reader().scan(
@@ -224,6 +225,7 @@ fn shown(
         state: header.state_after,
         joined: 0,
         invited: 0,
+        other_servers: 0,
         partial_state: false,
         forked: false,
     };

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use super::{Members, Membership, Pass, RoomNum, Row, StorageError, schema};
 use crate::{
-    core::{identifiers::server_name, num::UserNum},
+    core::{
+        identifiers::server_name,
+        num::{StreamPos, TextNum, UserNum},
+    },
     store::Direction,
 };
 
@@ -37,11 +40,23 @@ pub(super) fn passes() -> Vec<Pass> {
             row.expect(shown, "the user is not shown the room");
             Ok(())
         }),
+        Pass::over(&schema::PARTIAL_JOINS, |row, room, _| {
+            let there = row.is_going(room) || row.reader().has(&schema::ROOM_HEADS, &room)?;
+            row.expect(there, "the room is not there");
+            Ok(())
+        }),
+        Pass::over(&schema::PARKED_PDUS, |row, (room, _), parked| {
+            row.expect_json(&parked.json);
+            let known = row.is_going(room) || row.room_id(room)?.is_some();
+            row.expect(known, "the room is not known");
+            Ok(())
+        }),
     ]
 }
 
-/// Expects the servers of a room to be those of its joined members, and each to list its users.
-pub(super) fn check(row: &mut Row<'_>, room: RoomNum, members: &Members) -> Result<(), StorageError> {
+/// Expects the servers of a room to be those of its joined members, each to list its users, and other ones to have a stay
+/// that is open. Answers how many others there are.
+pub(super) fn check(row: &mut Row<'_>, room: RoomNum, members: &Members) -> Result<u64, StorageError> {
     let mut counts: BTreeMap<String, u64> = BTreeMap::new();
     for (user, (membership, _)) in members {
         let Some(user_id) = row.user_id(*user)? else { continue };
@@ -66,7 +81,13 @@ pub(super) fn check(row: &mut Row<'_>, room: RoomNum, members: &Members) -> Resu
             }
         }
     }
+    let own = row.reader().shared.server_name.clone();
+    let mut others = 0;
     for (server, count) in counts {
+        if *server != *own {
+            others += 1;
+            stays(row, room, &server)?;
+        }
         if !row
             .expect(found.get(&server) == Some(&count), &format!("the members of {server} are counted wrong"))
         {
@@ -76,6 +97,31 @@ pub(super) fn check(row: &mut Row<'_>, room: RoomNum, members: &Members) -> Resu
                 Ok(())
             });
         }
+    }
+    Ok(others)
+}
+
+fn stays(row: &mut Row<'_>, room: RoomNum, server: &str) -> Result<(), StorageError> {
+    let mut is_open = false;
+    if let Some(server) = row.text_num(server)? {
+        row.reader().scan(
+            &schema::SERVER_STAYS,
+            &(server, room),
+            Direction::Backward,
+            |_: (TextNum, RoomNum, StreamPos), end| {
+                is_open = end == StreamPos::MAX;
+                false
+            },
+        )?;
+    }
+    if !row.expect(is_open, &format!("it is not told since when {server} is in the room")) {
+        let server = server.to_owned();
+        row.mend(schema::SERVER_STAYS.name, move |tx| {
+            // Since now: it fetches what it missed from the first event that it is sent.
+            let (server, since) = (tx.intern_text(&server)?, tx.shared.published_pos());
+            tx.put(&schema::SERVER_STAYS, &(server, room, since), &StreamPos::MAX);
+            Ok(())
+        });
     }
     Ok(())
 }

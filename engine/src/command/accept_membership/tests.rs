@@ -146,7 +146,9 @@ fn enter(here: &World, there: &World, event: &SignedEvent, join: Bytes, omit_mem
         version: event.version,
         join: check(there, event.version, &[join]).remove(0),
         state: state.iter().map(|pdu| pdu.pdu().event_id.clone()).collect(),
-        partial: answer.members_omitted,
+        partial: answer
+            .members_omitted
+            .then(|| answer.servers_in_room.iter().map(ToString::to_string).collect()),
     };
     let (outcome, missing) = there.engine.write(command).wait().unwrap();
     assert_eq!(outcome, Outcome::Accepted, "{missing:?}");

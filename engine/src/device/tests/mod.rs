@@ -22,12 +22,12 @@ mod keys;
 mod lists;
 mod messages;
 
-pub(super) fn user_id(name: &str) -> String {
+pub(crate) fn user_id(name: &str) -> String {
     format!("@{name}:{SERVER}")
 }
 
 /// Gives a user an account, and devices by id.
-pub(super) fn register(world: &World, name: &str, device_ids: &[&str]) -> String {
+pub(crate) fn register(world: &World, name: &str, device_ids: &[&str]) -> String {
     let id = user_id(name);
     world
         .act(|tx| {
@@ -44,12 +44,12 @@ pub(super) fn register(world: &World, name: &str, device_ids: &[&str]) -> String
     id
 }
 
-pub(super) fn object(value: Value) -> Map<String, Value> {
+pub(crate) fn object(value: Value) -> Map<String, Value> {
     value.as_object().cloned().unwrap()
 }
 
 /// A signing key of a client.
-pub(super) struct Signer(Ed25519KeyPair);
+pub(crate) struct Signer(Ed25519KeyPair);
 
 impl Signer {
     pub fn new(seed: u8) -> Self {
@@ -88,7 +88,7 @@ impl Signer {
     }
 }
 
-pub(super) fn upload_device(
+pub(crate) fn upload_device(
     world: &World,
     user: &str,
     device_id: &str,
@@ -104,7 +104,7 @@ pub(super) fn upload_device(
     world.engine.write(command).wait().map(drop)
 }
 
-pub(super) fn query(world: &World, asker: &str, users: &[&str]) -> Value {
+pub(crate) fn query(world: &World, asker: &str, users: &[&str]) -> Value {
     let users = users.iter().map(|user| ((*user).to_owned(), Vec::new())).collect();
     let body = world.engine.read(&QueryKeys { asker: asker.to_owned(), users }).unwrap();
     serde_json::from_slice(&body).unwrap()

@@ -27,16 +27,20 @@ pub(super) fn remove(tx: &mut Tx, event: &Event) -> Result<(), StorageError> {
     }
     tx.delete(&schema::EVENT_HEADERS, &event.num);
     tx.delete(&schema::EVENT_BODIES, &event.num);
-    leave_timeline(tx, event);
+    leave_timeline(tx, event)?;
     tx.delete(&schema::OFF_TIMELINE, &(event.header.room, event.num));
     Ok(())
 }
 
-fn leave_timeline(tx: &mut Tx, event: &Event) {
+fn leave_timeline(tx: &mut Tx, event: &Event) -> Result<(), StorageError> {
     if event.header.status == EventStatus::Accepted {
         tx.delete(&schema::TIMELINE, &(event.header.room, event.pos()));
+        if tx.has(&schema::OUTGOING_EVENTS, &(event.header.room, event.pos()))? {
+            tx.delete(&schema::OUTGOING_EVENTS, &(event.header.room, event.pos()));
+        }
         tx.touch(Touch::History(event.header.room));
     }
+    Ok(())
 }
 
 /// Removes what users have because of the event: the answer to the client's transaction, the news of a membership.
@@ -87,7 +91,7 @@ pub(super) fn remove_relations(tx: &mut Tx, event: &Event) -> Result<()> {
 
 /// Leaves the event as an outlier: known, but neither in the timeline nor with a state or previous events of its own.
 pub(super) fn leave_as_outlier(tx: &mut Tx, event: &Event) -> Result<(), StorageError> {
-    leave_timeline(tx, event);
+    leave_timeline(tx, event)?;
     tx.put(&schema::OFF_TIMELINE, &(event.header.room, event.num), &());
     let header = EventHeader {
         prev: Vec::new(),

@@ -2,7 +2,7 @@
 
 use super::{RowRange, event, note_removed, range};
 use crate::{
-    core::num::{EventNum, RoomNum, StreamPos, UserNum},
+    core::num::{EventNum, RoomNum, StreamPos, TextNum, UserNum},
     error::Result,
     room::alias,
     store::{
@@ -88,8 +88,29 @@ pub(super) fn aliases(tx: &mut Tx, room: RoomNum, room_id: &str, aliases: &[Stri
     if is_left {
         return Ok(PurgeWork::Aliases);
     }
+    remove_stays(tx, room)?;
     remove_indexes(tx, room);
     Ok(PurgeWork::Events(StreamPos(i64::MIN)))
+}
+
+/// Removes what tells when other servers were in the room: each has had a user who is listed. O(users of other servers).
+fn remove_stays(tx: &mut Tx, room: RoomNum) -> Result<(), StorageError> {
+    let mut servers: Vec<TextNum> = Vec::new();
+    tx.scan(
+        &schema::SERVER_USERS,
+        &room,
+        Direction::Forward,
+        |(_, server, _): (RoomNum, TextNum, UserNum), ()| {
+            if servers.last() != Some(&server) {
+                servers.push(server);
+            }
+            true
+        },
+    )?;
+    for server in servers {
+        tx.delete_prefix(&schema::SERVER_STAYS, &(server, room));
+    }
+    Ok(())
 }
 
 /// Removes events of the timeline from `from` on.
@@ -175,6 +196,6 @@ of_rooms! {
     on_events:
         ROOM_HEADS, STATE_NODES, MEMBERS, RELATIONS, EARLY_REDACTIONS, RECEIPTS, RECEIPT_STREAM, ROOM_ALIASES, PUBLIC_ROOMS,
         THREADS, THREAD_STREAM, THREAD_USERS, MEMBER_STREAM, HISTORY_STARTS, BACKWARD_EXTREMITIES, GAPS, PARTIAL_STATES,
-        STATE_CHANGES, CITATIONS, ROOM_SERVERS, SERVER_USERS;
+        STATE_CHANGES, CITATIONS, ROOM_SERVERS, SERVER_USERS, PARTIAL_JOINS, PARKED_PDUS, OUTGOING_EVENTS;
     to_events: TIMELINE, OFF_TIMELINE, PURGES;
 }

@@ -84,6 +84,9 @@ fn judge_again(
         tx.delete(&schema::TIMELINE, &(room.num, pos));
         tx.touch(Touch::History(room.num));
         tx.put(&schema::OFF_TIMELINE, &(room.num, event.num), &());
+        if tx.has(&schema::OUTGOING_EVENTS, &(room.num, pos))? {
+            tx.delete(&schema::OUTGOING_EVENTS, &(room.num, pos));
+        }
     }
     let header = EventHeader {
         state_before: before,

@@ -23,7 +23,7 @@ use std::{
 pub(crate) use backfill::receive_backfill;
 pub(crate) use complete::complete_state;
 pub(crate) use enter::{enter, prepare};
-pub(crate) use order::in_order;
+pub use order::in_order;
 
 use super::{
     Event, RoomCtx,

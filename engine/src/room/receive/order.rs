@@ -6,7 +6,7 @@ use crate::core::checked::CheckedPdu;
 
 /// The events, each once and after those among them that it follows or is allowed by; and those that refer to each other in
 /// a circle, which no honest server makes. O(events and references).
-pub(crate) fn in_order(pdus: &[Arc<CheckedPdu>]) -> (Vec<Arc<CheckedPdu>>, Vec<Arc<CheckedPdu>>) {
+pub fn in_order(pdus: &[Arc<CheckedPdu>]) -> (Vec<Arc<CheckedPdu>>, Vec<Arc<CheckedPdu>>) {
     let mut index: HashMap<&str, usize> = HashMap::with_capacity(pdus.len());
     let mut distinct: Vec<&Arc<CheckedPdu>> = Vec::with_capacity(pdus.len());
     for checked in pdus {

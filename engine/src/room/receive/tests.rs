@@ -420,7 +420,7 @@ fn a_room_is_entered_with_part_of_its_state_and_becomes_whole() {
         version: version(),
         join: resident.check(&[&join]).remove(0),
         state: part.iter().map(|pdu| pdu.event_id.clone()).collect(),
-        partial: true,
+        partial: Some(vec!["there.example".to_owned()]),
     };
     assert_eq!(newcomer.world.engine.write(enter).wait().unwrap().0, Outcome::Accepted);
     assert!(newcomer.is_joined(dora) && !newcomer.is_joined(CARL));

@@ -34,6 +34,12 @@ keyspaces! { TABLE:
     99 KEY_BACKUPS: Users, (UserNum, u64) => KeyBackup;
     #[doc = "Sessions in a backup, by room id and session id with a zero byte between: the key data as canonical JSON."]
     100 BACKED_UP_KEYS: Users, (UserNum, u64, String) => Bytes;
+    #[doc = "The last position at which other servers were told of a change of a user's devices."]
+    101 DEVICE_LIST_POSITIONS: Users, UserNum => StreamPos;
+    #[doc = "Users of other servers whose devices are known here, by what their server told last."]
+    102 REMOTE_DEVICE_LISTS: Users, UserNum => RemoteDeviceList;
+    #[doc = "What a device of a user of another server is called."]
+    103 REMOTE_DEVICE_NAMES: Users, (UserNum, TextNum) => String;
 }
 
 /// A key that is given out when there are no one-time keys left.
@@ -80,4 +86,13 @@ pub struct KeyBackup {
     pub deleted: bool,
 }
 
-record!(FallbackKey, KeyStock, MemberChange, KeyBackup);
+/// The devices of a user of another server, whose keys stand in [`DEVICE_KEYS`] and [`CROSS_SIGNING_KEYS`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemoteDeviceList {
+    /// The `stream_id` of what was taken in last.
+    pub stream_id: u64,
+    /// Something was missed: the list has to be asked for anew.
+    pub is_stale: bool,
+}
+
+record!(FallbackKey, KeyStock, MemberChange, KeyBackup, RemoteDeviceList);

@@ -1,20 +1,26 @@
-//! What rooms have to do with other servers. Ids 45 to 49.
+//! What rooms have to do with other servers. Ids 43 to 49.
 
 use serde::{Deserialize, Serialize};
 
 use super::{Membership, keyspaces};
 use crate::{
-    core::num::{RoomNum, TextNum, UserNum},
+    core::num::{EventNum, RoomNum, StreamPos, TextNum, UserNum},
     store::record,
 };
 
 keyspaces! { TABLE:
+    #[doc = "A room whose members are still being asked for, since a join that left them out."]
+    43 PARTIAL_JOINS: Rooms, RoomNum => PartialJoin;
+    #[doc = "An event of another server that waits for what it takes to judge it, by its id."]
+    44 PARKED_PDUS: Rooms, (RoomNum, String) => ParkedPdu;
     #[doc = "The servers (ours, too) that have joined members in a room, with how many."]
     45 ROOM_SERVERS: Rooms, (RoomNum, TextNum) => u64;
     #[doc = "A room's users by server: everybody who has or had a membership there."]
     46 SERVER_USERS: Rooms, (RoomNum, TextNum, UserNum) => ();
     #[doc = "What another server says of a local user's membership in a room that this server is not in."]
     47 OUT_OF_BAND: Users, (UserNum, RoomNum) => OutOfBand;
+    #[doc = "The events of a room that this server has to send to the others, by their positions."]
+    48 OUTGOING_EVENTS: Events, (RoomNum, StreamPos) => EventNum;
 }
 
 /// A membership event of a room whose graph is elsewhere: an invite, a knock, or a leave that ends one of these.
@@ -32,4 +38,24 @@ pub struct OutOfBand {
     pub servers: Vec<String>,
 }
 
-record!(OutOfBand);
+/// Whom to ask for the members of a room that this server has joined without them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartialJoin {
+    /// The join's id.
+    pub event_id: String,
+    /// The servers that were in the room before it, as the one says that let it in.
+    pub servers: Vec<String>,
+}
+
+/// An event that waits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ParkedPdu {
+    /// The server that sent it.
+    pub origin: String,
+    /// When it came, in milliseconds since the epoch.
+    pub since_ms: u64,
+    /// The event as JSON. Nothing of it has been believed yet.
+    pub json: Vec<u8>,
+}
+
+record!(OutOfBand, PartialJoin, ParkedPdu);

@@ -3,7 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::keyspaces;
-use crate::{core::num::UserNum, store::record};
+use crate::{
+    core::num::{TextNum, UserNum},
+    store::record,
+};
 
 keyspaces! { TABLE:
     #[doc = "A media id of this server with its file, or with who may still upload one."]
@@ -12,6 +15,8 @@ keyspaces! { TABLE:
     131 MEDIA_ACCESS: Users, String => u32;
     #[doc = "A user's media ids that wait for their upload, by the time (milliseconds since the epoch) when they expire."]
     132 PENDING_MEDIA: Users, (UserNum, u64, String) => ();
+    #[doc = "A file of another server that is kept here, by that server and its media id."]
+    133 REMOTE_MEDIA: Users, (TextNum, String) => RemoteMediaRow;
 }
 
 /// A media id.
@@ -52,4 +57,13 @@ pub struct MediaFile {
     pub authenticated_only: bool,
 }
 
-record!(MediaRow);
+/// A file of another server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemoteMediaRow {
+    /// When it was fetched, in milliseconds since the epoch.
+    pub fetched_ts: u64,
+    /// What is known of it.
+    pub file: MediaFile,
+}
+
+record!(MediaRow, RemoteMediaRow);

@@ -14,6 +14,7 @@ mod federation;
 mod media;
 mod names;
 mod origins;
+mod outbox;
 mod presence;
 mod purge;
 mod remote;
@@ -25,6 +26,7 @@ pub use federation::*;
 pub use media::*;
 pub use names::*;
 pub use origins::{ORIGINS, Origin};
+pub use outbox::*;
 pub use presence::*;
 pub use purge::*;
 pub use remote::*;
@@ -110,6 +112,7 @@ const TOPICS: &[&[KeyspaceRow]] = &[
     device::TABLE,
     media::TABLE,
     remote::TABLE,
+    outbox::TABLE,
 ];
 
 /// The whole table, in the order of the id bytes.

@@ -8,6 +8,8 @@ use crate::{core::num::TextNum, store::record};
 keyspaces! { TABLE:
     #[doc = "A server's signing key: server name, key id."]
     140 SERVER_KEYS: Meta, (TextNum, String) => StoredServerKey;
+    #[doc = "What a server publishes of its keys, as it signed it: server name."]
+    141 PUBLISHED_KEYS: Meta, TextNum => StoredPublishedKeys;
 }
 
 /// A signing key.
@@ -21,4 +23,13 @@ pub struct StoredServerKey {
     pub is_old: bool,
 }
 
-record!(StoredServerKey);
+/// A server's answer to who asks for its keys.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredPublishedKeys {
+    /// The answer in JSON, with its signatures.
+    pub json: Vec<u8>,
+    /// When it was fetched, in milliseconds since the epoch.
+    pub fetched_ts: u64,
+}
+
+record!(StoredServerKey, StoredPublishedKeys);

@@ -139,6 +139,8 @@ pub struct RoomHead {
     pub joined: u64,
     /// Invited users.
     pub invited: u64,
+    /// Other servers with joined members.
+    pub other_servers: u64,
     /// Whether the current state lacks members.
     pub partial_state: bool,
     /// Whether the current state ever was another than that after the last event.

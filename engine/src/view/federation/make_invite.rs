@@ -3,6 +3,7 @@
 //! Specification: server-server API, "Inviting to a room".
 
 use bytes::Bytes;
+use serde_json::Value;
 
 use super::SignedEvent;
 use crate::{
@@ -23,6 +24,10 @@ pub struct MakeInvite {
     pub target: String,
     /// Why, for others to read.
     pub reason: Option<String>,
+    /// Whether the room is to be a direct chat.
+    pub is_direct: bool,
+    /// What an identity server has signed, where an invite to an address comes to stand for a user.
+    pub third_party_invite: Option<Value>,
 }
 
 /// An invite that is not in the room yet.
@@ -44,7 +49,14 @@ impl View for MakeInvite {
         membership::check_user_id("user_id", &self.target)?;
         membership::check_local(reader, &self.sender)?;
         let room = RoomCtx::load(reader, &self.room_id)?;
-        let content = membership::content(reader, &self.target, Membership::Invite, self.reason.as_deref())?;
+        let reason = self.reason.as_deref();
+        let mut content = membership::content(reader, &self.target, Membership::Invite, reason)?;
+        if self.is_direct {
+            content.insert("is_direct".to_owned(), true.into());
+        }
+        if let Some(third_party_invite) = &self.third_party_invite {
+            content.insert("third_party_invite".to_owned(), third_party_invite.clone());
+        }
         let pdu = handshake::invite(reader, &room, (&self.sender, &self.target), content)?;
         let sender = room.state(reader, "m.room.member", &self.sender)?;
         let room_state = identifying_state(reader, &room)?.into_iter().chain(sender);

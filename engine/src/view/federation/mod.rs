@@ -4,36 +4,58 @@
 //! [`EventIds`]), so that nobody has to hold the hundred thousand events of a large room's state at once.
 //! Specification: server-server API.
 
+mod answered_transaction;
 mod backfill;
 mod countersign_join;
+mod destinations;
+mod device_lists;
+mod due_destinations;
+mod ephemeral_edus;
 mod event_auth;
 mod events_by_id;
+mod hierarchy;
+mod incoming_room;
 mod join_state;
 mod make_invite;
 mod make_membership;
 mod missing_events;
 mod out_of_band_membership;
+mod parked_pdus;
 mod pdus;
 mod peer_event_by_timestamp;
 mod servers_in_room;
 mod sign_template;
 mod state_at;
+mod unknown_events;
+mod user_devices;
+mod way_into_room;
 
 #[cfg(test)]
 mod tests;
 
 pub use crate::room::handshake::Handshake;
+pub use answered_transaction::AnsweredTransaction;
 pub use backfill::{BACKFILL_LIMIT_MAX, Backfill};
 pub use countersign_join::CountersignJoin;
+pub use destinations::{DestinationOf, DestinationRooms, DestinationStatus, Destinations, RoomForServer};
+pub use device_lists::{AreDevicesFollowed, StaleDeviceLists};
+pub use due_destinations::{Due, DueDestinations, IsBackingOff, LeaveDestination, MakeDue};
+pub use ephemeral_edus::EphemeralEdus;
 pub use event_auth::EventAuth;
 pub use events_by_id::{EVENTS_BY_ID_MAX, EventsById};
+pub use hierarchy::{Hierarchy, PeerHierarchy, SpaceRoom};
+pub use incoming_room::IncomingRoom;
 pub use join_state::{JoinAnswer, JoinState};
 pub use make_invite::{Invite, MakeInvite};
 pub use make_membership::{MakeMembership, MembershipTemplate};
 pub use missing_events::{MISSING_EVENTS_LIMIT_DEFAULT, MISSING_EVENTS_LIMIT_MAX, MissingEvents};
 pub use out_of_band_membership::{OpenMembership, OutOfBandMembership};
+pub use parked_pdus::{ParkedPdus, ParkedRooms, PartialRoom, PartialRooms, WaitingPdu};
 pub use pdus::{EventIds, PduList, Pdus, Piece};
 pub use peer_event_by_timestamp::PeerEventByTimestamp;
 pub use servers_in_room::ServersInRoom;
 pub use sign_template::{SignTemplate, SignedEvent, TakeSignature};
 pub use state_at::{StateAnswer, StateAt};
+pub use unknown_events::UnknownEvents;
+pub use user_devices::UserDevices;
+pub use way_into_room::{Way, WayIntoRoom};

@@ -21,10 +21,7 @@ use warren_engine::{
 };
 
 use super::{Breach, Server, Stopped, World, network::Transaction};
-use crate::{
-    intake::{Answer, Question},
-    plan::User,
-};
+use crate::plan::User;
 
 /// Why a join by way of another server came to nothing.
 pub(super) enum Failed {
@@ -84,7 +81,7 @@ impl World {
                 "the server's own event does not pass its checks",
             )));
         };
-        let enter = EnterRoom { room_id, version, join, state: ids, partial: false };
+        let enter = EnterRoom { room_id, version, join, state: ids, partial: None };
         match joiner.write(enter)? {
             (Outcome::Accepted | Outcome::Known, _) => Ok(()),
             (outcome, missing) => {
@@ -186,20 +183,17 @@ impl World {
                     PduCheck::Ready(pdu) => ready.push(pdu),
                     PduCheck::Refused { .. } => {}
                     PduCheck::MissingKeys(keys) => {
-                        wanted.extend(keys.into_iter().map(|key| key.server_name));
+                        wanted.extend(keys);
                     }
                 }
             }
-            wanted.retain(|name| !asked.contains(name));
+            wanted.retain(|key| !asked.contains(key));
             if wanted.is_empty() {
                 return Ok(ready);
             }
-            for server_name in wanted {
-                asked.insert(server_name.clone());
-                let question = Question::Keys { server_name };
-                // Keys can be had from anybody who has them: servers that are cut off have their notaries.
-                let Answer::Keys = self.ask_everybody(server, &question)? else { continue };
-            }
+            asked.extend(wanted.iter().cloned());
+            // Keys can be had from anybody who has them: servers that are cut off have their notaries.
+            self.ask_for_keys(server, &wanted.into_iter().collect::<Vec<_>>())?;
         }
     }
 }

@@ -11,6 +11,8 @@ use bytes::Bytes;
 use warren_engine::{
     Error, View,
     command::StoreServerKeys,
+    core::checked::MissingKey,
+    intake::{Answer, Question},
     remote::ServerKey,
     view::{
         Frontier, FrontierEvent, RoomFrontier,
@@ -19,10 +21,7 @@ use warren_engine::{
 };
 
 use super::{Breach, SERVER_NAMES, Server, Stopped, World};
-use crate::{
-    intake::{Answer, Question},
-    plan::{Fate, Trouble},
-};
+use crate::plan::{Fate, Trouble};
 
 /// For how long a server's key counts when it is asked for it: longer than any run.
 const KEY_VALID_MS: u64 = 7 * 24 * 3_600_000;
@@ -237,8 +236,9 @@ impl World {
         room: usize,
         question: &Question,
     ) -> Result<Answer, Stopped> {
-        if let Question::Keys { .. } = question {
-            return self.ask_everybody(asker, question);
+        if let Question::Keys { keys } = question {
+            self.ask_for_keys(asker, keys)?;
+            return Ok(Answer::Keys);
         }
         let others = (0..self.servers.len()).filter(|other| *other != first);
         for asked in std::iter::once(first).chain(others) {
@@ -255,20 +255,20 @@ impl World {
     }
 
     /// Asks for keys, which can be had also while their server cannot be reached: others keep them.
-    pub(super) fn ask_everybody(&self, asker: usize, question: &Question) -> Result<Answer, Stopped> {
-        let Question::Keys { server_name } = question else { return Ok(Answer::Nothing) };
-        let Some(peer) = self.servers.iter().find(|server| server.name == server_name) else {
-            return Ok(Answer::Nothing);
-        };
-        let engine = peer.engine();
-        let key = ServerKey {
-            key_id: engine.key_pair().key_id().to_owned(),
-            public_key: engine.key_pair().public_key().to_vec(),
-            valid_until_ts: engine.now_ms() + KEY_VALID_MS,
-            is_old: false,
-        };
-        let store = StoreServerKeys { server_name: server_name.clone(), keys: vec![key] };
-        self.servers[asker].write(store).map(|_| Answer::Keys)
+    pub(super) fn ask_for_keys(&self, asker: usize, keys: &[MissingKey]) -> Result<(), Stopped> {
+        for MissingKey { server_name, .. } in keys {
+            let Some(peer) = self.servers.iter().find(|server| server.name == server_name) else { continue };
+            let engine = peer.engine();
+            let key = ServerKey {
+                key_id: engine.key_pair().key_id().to_owned(),
+                public_key: engine.key_pair().public_key().to_vec(),
+                valid_until_ts: engine.now_ms() + KEY_VALID_MS,
+                is_old: false,
+            };
+            let store = StoreServerKeys { server_name: server_name.clone(), keys: vec![key] };
+            self.servers[asker].write(store)?;
+        }
+        Ok(())
     }
 
     fn ask_one(&self, asker: usize, asked: usize, room: usize, question: &Question) -> Answer {
@@ -293,7 +293,7 @@ impl World {
                 let view = EventsById { room_id: Some(room_id), event_ids: strings(event_ids), server };
                 read(peer, &view).map(|events| Answer::Events(events.into_iter().flatten().collect()))
             }
-            Question::StateIds { event_id } => {
+            Question::State { event_id } => {
                 let view = StateAt { room_id, event_id: event_id.to_string(), server };
                 read(peer, &view).and_then(|answer| {
                     let mut ids = Vec::new();
@@ -303,7 +303,7 @@ impl World {
                         ids.extend(piece.items);
                         from = piece.next;
                     }
-                    Some(Answer::State(ids))
+                    Some(Answer::State { state: ids, auth_chain: Vec::new(), pdus: Vec::new() })
                 })
             }
         };

@@ -4,11 +4,11 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use warren_engine::{
     Error, Outcome,
+    intake::{Answer, Intake, Next},
     view::{CheckPdus, Frontier},
 };
 
 use super::{Breach, Stopped, World, network::Transaction};
-use crate::intake::{Answer, Intake, Next};
 
 /// What became of a transaction.
 pub(super) struct Taken {

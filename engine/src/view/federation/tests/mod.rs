@@ -1,5 +1,6 @@
 //! What peers get: who may ask at all, what each history visibility shows to whom, and the shapes of walks.
 
+mod doors;
 mod handshakes;
 
 use std::sync::Arc;

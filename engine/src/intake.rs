@@ -1,8 +1,8 @@
-//! Events of another server on their way into the engine: what is asked of whom until nothing is missing.
+//! Events of another server on their way in: what is checked, written and asked of whom until nothing is missing.
 //!
-//! Invariant: nothing is asked twice, so that an intake ends whatever it is answered; what is still missing then stays out,
-//! and comes in with a later transaction. It does nothing itself: whoever drives it checks, writes and asks, with threads,
-//! tasks or a simulated network, and tells what came of it.
+//! Invariant: nothing is asked twice, so that an intake ends whatever it is answered; what is still missing then stays out.
+//! Of what comes as an answer, only events that were asked for are kept. It does nothing itself: whoever drives it checks,
+//! writes and asks, with tasks or a simulated network, and tells what came of it.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -10,17 +10,22 @@ use std::{
 };
 
 use bytes::Bytes;
-use warren_engine::{
-    GivenState, Missing, Outcome,
+
+use crate::{
     command::{ReceivePdus, Received},
     core::{
-        checked::{CheckedPdu, PduCheck},
+        checked::{CheckedPdu, MissingKey, PduCheck, Refused},
         version::RoomVersion,
     },
+    error::Missing,
+    room::receive::{GivenState, Outcome},
 };
 
-/// Questions that one transaction may lead to: far more than filling an ordinary gap takes.
+/// Questions that one intake may lead to: far more than filling an ordinary gap takes.
 const QUESTIONS_MAX: usize = 60;
+/// Of these, how often what lies before events is asked for, twenty or so at a time: what a server missed in a short
+/// outage. Behind a longer one the state is asked for, and the rest is history.
+const MISSING_EVENTS_ASKED_MAX: usize = 10;
 /// Events asked for at once.
 const EVENTS_MAX: usize = 50;
 
@@ -39,10 +44,10 @@ pub enum Next {
 /// What another server is asked.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Question {
-    /// The signing keys of a server; they are stored before the answer is told.
+    /// Signing keys; they are stored before the answer is told.
     Keys {
-        /// Whose.
-        server_name: String,
+        /// Which.
+        keys: Vec<MissingKey>,
     },
     /// The events before these.
     MissingEvents {
@@ -50,7 +55,7 @@ pub enum Question {
         latest: Vec<Arc<str>>,
     },
     /// The state before an event.
-    StateIds {
+    State {
         /// The event.
         event_id: Arc<str>,
     },
@@ -65,12 +70,19 @@ pub enum Question {
 pub enum Answer {
     /// Nobody could be reached, or nobody knows.
     Nothing,
-    /// The keys, which are stored by now.
+    /// The keys, as far as they could be had, which are stored by now.
     Keys,
     /// Events as JSON.
     Events(Vec<Bytes>),
-    /// The ids of a state.
-    State(Vec<Arc<str>>),
+    /// A state.
+    State {
+        /// The ids of its events.
+        state: Vec<Arc<str>>,
+        /// The ids of the events that allow it.
+        auth_chain: Vec<Arc<str>>,
+        /// Those of them that are not here, as far as they came along.
+        pdus: Vec<Bytes>,
+    },
 }
 
 /// How an event came into the intake.
@@ -86,6 +98,7 @@ enum Role {
 pub struct Intake {
     room_id: String,
     version: &'static RoomVersion,
+    backfill: bool,
     unchecked: Vec<(Bytes, Role)>,
     checking: Vec<(Bytes, Role)>,
     /// What cannot be checked yet for want of a key.
@@ -93,8 +106,11 @@ pub struct Intake {
     live: BTreeMap<Arc<str>, Arc<CheckedPdu>>,
     outliers: BTreeMap<Arc<str>, Arc<CheckedPdu>>,
     states: Vec<GivenState>,
+    /// The events that may come as outliers.
+    wanted: BTreeSet<Arc<str>>,
     questions: VecDeque<Question>,
     asked: BTreeSet<Question>,
+    asked_keys: BTreeSet<MissingKey>,
     /// What was missing at the last write.
     missing: Missing,
     /// Whether there is something that was not written yet.
@@ -109,23 +125,36 @@ impl Intake {
         Self {
             room_id,
             version,
+            backfill: false,
             unchecked: pdus.into_iter().map(|pdu| (pdu, Role::Live)).collect(),
             checking: Vec::new(),
             keyless: Vec::new(),
             live: BTreeMap::new(),
             outliers: BTreeMap::new(),
             states: Vec::new(),
+            wanted: BTreeSet::new(),
             questions: VecDeque::new(),
             asked: BTreeSet::new(),
+            asked_keys: BTreeSet::new(),
             missing: Missing::default(),
             is_new: false,
             outcomes: BTreeMap::new(),
         }
     }
 
+    /// An intake of events of the room's past, which fill its gaps.
+    pub fn of_history(room_id: String, version: &'static RoomVersion, pdus: Vec<Bytes>) -> Self {
+        Self { backfill: true, ..Self::new(room_id, version, pdus) }
+    }
+
     /// The version of the room.
     pub fn version(&self) -> &'static RoomVersion {
         self.version
+    }
+
+    /// The room's id.
+    pub fn room_id(&self) -> &str {
+        &self.room_id
     }
 
     /// What is to be done next.
@@ -151,7 +180,7 @@ impl Intake {
                 pdus: self.live.values().cloned().collect(),
                 outliers: outliers.cloned().collect(),
                 states: self.states.clone(),
-                backfill: false,
+                backfill: self.backfill,
             });
         }
         Next::Done
@@ -160,27 +189,40 @@ impl Intake {
     /// What came of a check.
     pub fn checked(&mut self, checks: Vec<PduCheck>) {
         let checking = std::mem::take(&mut self.checking);
+        let mut keys = BTreeSet::new();
         for ((json, role), check) in checking.into_iter().zip(checks) {
             match check {
-                PduCheck::Ready(pdu) => {
-                    let event_id = pdu.pdu().event_id.clone();
-                    let (place, is_done) = match (role, self.outcomes.get(&event_id)) {
-                        (Role::Live, Some(Outcome::Stored)) => (&mut self.live, false),
-                        (Role::Live, outcome) => (&mut self.live, outcome.is_some()),
-                        (Role::Outlier, outcome) => (&mut self.outliers, outcome.is_some()),
-                    };
-                    self.is_new |= !is_done && place.insert(event_id, pdu).is_none();
-                }
-                PduCheck::Refused { event_id, error } => {
-                    self.outcomes.extend(event_id.map(|event_id| (event_id, Outcome::Refused(error))));
-                }
-                PduCheck::MissingKeys(keys) => {
-                    for key in keys {
-                        self.ask(Question::Keys { server_name: key.server_name });
-                    }
+                PduCheck::Ready(pdu) => self.ready(role, pdu),
+                PduCheck::Refused { event_id, error } => self.refused(event_id, error),
+                PduCheck::MissingKeys(missing) => {
+                    keys.extend(missing);
                     self.keyless.push((json, role));
                 }
             }
+        }
+        keys.retain(|key| self.asked_keys.insert(key.clone()));
+        if !keys.is_empty() {
+            self.ask(Question::Keys { keys: keys.into_iter().collect() });
+        }
+    }
+
+    fn ready(&mut self, role: Role, pdu: Arc<CheckedPdu>) {
+        let event_id = pdu.pdu().event_id.clone();
+        if role == Role::Outlier && !self.wanted.contains(&event_id) {
+            return;
+        }
+        let (place, is_done) = match (role, self.outcomes.get(&event_id)) {
+            (Role::Live, Some(Outcome::Stored)) => (&mut self.live, false),
+            (Role::Live, outcome) => (&mut self.live, outcome.is_some()),
+            (Role::Outlier, outcome) => (&mut self.outliers, outcome.is_some()),
+        };
+        self.is_new |= !is_done && place.insert(event_id, pdu).is_none();
+    }
+
+    fn refused(&mut self, event_id: Option<Arc<str>>, error: Refused) {
+        // A forged copy of an event that was taken in says nothing about that one.
+        if let Some(event_id) = event_id {
+            self.outcomes.entry(event_id).or_insert(Outcome::Refused(error));
         }
     }
 
@@ -190,12 +232,17 @@ impl Intake {
             (_, Answer::Nothing) => {}
             (_, Answer::Keys) => self.unchecked.append(&mut self.keyless),
             (Question::MissingEvents { .. }, Answer::Events(pdus)) => self.add(pdus, Role::Live),
-            (_, Answer::Events(pdus)) => self.add(pdus, Role::Outlier),
-            (Question::StateIds { event_id }, Answer::State(state)) => {
+            (Question::Events { event_ids }, Answer::Events(pdus)) => {
+                self.wanted.extend(event_ids);
+                self.add(pdus, Role::Outlier);
+            }
+            (Question::State { event_id }, Answer::State { state, auth_chain, pdus }) => {
+                self.wanted.extend(state.iter().cloned().chain(auth_chain));
                 self.states.push(GivenState { event_id, state });
+                self.add(pdus, Role::Outlier);
                 self.is_new = true;
             }
-            (_, Answer::State(_)) => {}
+            (_, Answer::Events(_) | Answer::State { .. }) => {}
         }
     }
 
@@ -218,6 +265,13 @@ impl Intake {
         self.missing = received.missing;
     }
 
+    /// The events that were to be part of the room and cannot be judged yet.
+    pub fn waiting(&self) -> Vec<Bytes> {
+        let keyless = self.keyless.iter().filter(|(_, role)| *role == Role::Live);
+        let keyless = keyless.map(|(json, _)| json.clone());
+        self.live.values().map(|pdu| pdu.pdu().json.clone()).chain(keyless).collect()
+    }
+
     /// Asks first for single events, then for what lies between, and for a state only when that leads no further.
     fn ask_for(&mut self, missing: &Missing) {
         for event_ids in missing.auth_events.chunks(EVENTS_MAX) {
@@ -229,12 +283,14 @@ impl Intake {
             };
             let latest = self.live.iter().filter(|(_, pdu)| follows_missing(pdu));
             let latest = latest.map(|(event_id, _)| event_id.clone()).collect();
-            if self.ask(Question::MissingEvents { latest }) {
+            let asked =
+                self.asked.iter().filter(|question| matches!(question, Question::MissingEvents { .. }));
+            if asked.count() < MISSING_EVENTS_ASKED_MAX && self.ask(Question::MissingEvents { latest }) {
                 return;
             }
         }
         for event_id in &missing.state {
-            self.ask(Question::StateIds { event_id: event_id.clone() });
+            self.ask(Question::State { event_id: event_id.clone() });
         }
     }
 

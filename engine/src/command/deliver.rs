@@ -1,0 +1,130 @@
+//! How deliveries to a server fare: it could not be reached, it was heard from, an administrator wants it tried at once.
+
+use crate::{
+    command::{Command, Lanes},
+    core::num::TextNum,
+    error::{Error, Result, What},
+    outbox::{self, HEARD_AFTER_MS},
+    store::{Direction, Positioned, Tx, schema, schema::OutgoingEdu},
+};
+
+/// How many entries of a queue one failure looks through for what later ones make superfluous.
+const TRIMMED_MAX: usize = 10_000;
+
+/// A transaction did not reach the server, or it could not take it.
+pub struct DeliveryFailed {
+    /// The server.
+    pub destination: String,
+}
+
+impl Command for DeliveryFailed {
+    /// When it is to be tried again, in milliseconds since the epoch.
+    type Output = u64;
+
+    fn lanes(&self) -> Lanes {
+        Lanes::default().name(&self.destination)
+    }
+
+    fn run(&self, tx: &mut Tx) -> Result<u64> {
+        let server = tx.intern_text(&self.destination)?;
+        let mut row = outbox::destination(tx, server)?;
+        let now_ms = tx.shared.clock.now_ms();
+        if row.failures == 0 {
+            row.failing_since_ms = now_ms;
+        }
+        row.failures = row.failures.saturating_add(1);
+        row.failed_ms = now_ms;
+        row.retry_ms = now_ms + outbox::wait_ms(tx, row.failures);
+        tx.put(&schema::DESTINATIONS, &server, &row);
+        let in_flight = row.in_flight.map(|sent| sent.edus).unwrap_or_default();
+        trim(tx, server, &in_flight)?;
+        Ok(row.retry_ms)
+    }
+}
+
+/// Removes what the server's queue says of the same device or keys twice, so that the queue of a server that is gone does
+/// not grow with every change: only the last counts. One that misses an update asks for the whole list.
+fn trim(tx: &mut Tx, server: TextNum, in_flight: &[crate::core::num::StreamPos]) -> Result<()> {
+    let (mut superseded, mut seen, mut told) = (Vec::new(), 0, std::collections::HashSet::new());
+    tx.scan(
+        &schema::OUTGOING_EDUS,
+        &server,
+        Direction::Backward,
+        |(_, pos): (TextNum, _), row: Positioned<OutgoingEdu>| {
+            seen += 1;
+            let subject = match row.value {
+                OutgoingEdu::Direct(_) => None,
+                OutgoingEdu::DeviceList(user, device) => Some((user, Some(device))),
+                OutgoingEdu::SigningKeys(user) => Some((user, None)),
+            };
+            if subject.is_some_and(|subject| !told.insert(subject)) && !in_flight.contains(&pos) {
+                superseded.push(pos);
+            }
+            seen < TRIMMED_MAX
+        },
+    )?;
+    for pos in superseded {
+        tx.delete(&schema::OUTGOING_EDUS, &(server, pos));
+    }
+    Ok(())
+}
+
+/// The server was heard from: if it could not be reached, it is worth another attempt. To be run when the view
+/// `IsBackingOff` says so.
+pub struct HeardFromServer {
+    /// The server.
+    pub destination: String,
+}
+
+impl Command for HeardFromServer {
+    /// Whether it may be tried at once.
+    type Output = bool;
+
+    fn lanes(&self) -> Lanes {
+        Lanes::default().name(&self.destination)
+    }
+
+    fn run(&self, tx: &mut Tx) -> Result<bool> {
+        let Some(server) = tx.text_num(&self.destination)? else { return Ok(false) };
+        let mut row = outbox::destination(tx, server)?;
+        let now_ms = tx.shared.clock.now_ms();
+        if row.retry_ms <= now_ms || row.failed_ms + HEARD_AFTER_MS > now_ms {
+            return Ok(false);
+        }
+        row.retry_ms = now_ms;
+        tx.put(&schema::DESTINATIONS, &server, &row);
+        Ok(true)
+    }
+}
+
+/// An administrator wants the server to be tried at once, as if it had never failed.
+pub struct ResetDestination {
+    /// The server.
+    pub destination: String,
+}
+
+impl Command for ResetDestination {
+    /// Whether it was left alone until now.
+    ///
+    /// Errors: [`What::Server`] not found, if nothing was ever for it.
+    type Output = bool;
+
+    fn lanes(&self) -> Lanes {
+        Lanes::default().name(&self.destination)
+    }
+
+    fn run(&self, tx: &mut Tx) -> Result<bool> {
+        let not_found = || Error::NotFound(What::Server);
+        let server = tx.text_num(&self.destination)?.ok_or_else(not_found)?;
+        if !outbox::is_known(tx, server)? {
+            return Err(not_found());
+        }
+        let mut row = outbox::destination(tx, server)?;
+        let was_left_alone = row.retry_ms > tx.shared.clock.now_ms();
+        if was_left_alone {
+            (row.failures, row.failing_since_ms, row.retry_ms) = (0, 0, 0);
+            tx.put(&schema::DESTINATIONS, &server, &row);
+        }
+        Ok(was_left_alone)
+    }
+}

@@ -1,0 +1,223 @@
+//! What a server is to be sent next, once it has acknowledged what it was sent last.
+//!
+//! Invariant: a transaction is in the store before it goes out. Until it is acknowledged, the same is answered again.
+//! Specification: server-server API, "Transactions".
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use crate::{
+    command::{Command, Lanes},
+    core::{
+        json::splice::{item, member, number_member, string_member},
+        num::{RoomNum, StreamPos, TextNum},
+    },
+    device::updates,
+    error::Result,
+    outbox::{
+        self,
+        delivery::{self, EDUS_MAX, TRANSACTION_BYTES_MAX},
+    },
+    remote::edu,
+    store::{
+        Direction, Positioned, Reader, Tx, schema,
+        schema::{Destination, InFlight, OutgoingEdu},
+    },
+};
+
+/// The random part of a transaction's id: 96 bits.
+const ID_CHARS: usize = 16;
+
+/// The next transaction for a server. To be asked by one at a time for each server.
+pub struct NextTransaction {
+    /// The server.
+    pub destination: String,
+    /// The id of the transaction that it has taken.
+    pub acknowledged: Option<String>,
+}
+
+/// What is next.
+#[derive(Clone, Debug, Default)]
+pub struct NextUp {
+    /// What the server is to be sent; `None` if nothing waits that must not be lost.
+    pub transaction: Option<Transaction>,
+    /// Up to here the server has everything.
+    pub delivered_to: StreamPos,
+}
+
+/// What a server is to be sent at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transaction {
+    /// Its id, the same whenever it is sent again.
+    pub id: String,
+    /// When it was begun, in milliseconds since the epoch.
+    pub origin_server_ts: u64,
+    /// Events in JSON.
+    pub pdus: Vec<Bytes>,
+    /// Other parts in JSON; more may be added, up to [`Transaction::EDUS_MAX`].
+    pub edus: Vec<Bytes>,
+}
+
+impl Transaction {
+    /// How many other parts than events it may have.
+    pub const EDUS_MAX: usize = EDUS_MAX;
+
+    /// Its body. `origin` is this server's name.
+    pub fn body(&self, origin: &str) -> Bytes {
+        let mut out = vec![b'{'];
+        for (name, parts) in [("edus", &self.edus), ("pdus", &self.pdus)] {
+            member(&mut out, name);
+            out.push(b'[');
+            for part in parts {
+                item(&mut out);
+                out.extend_from_slice(part);
+            }
+            out.push(b']');
+        }
+        string_member(&mut out, "origin", origin);
+        number_member(&mut out, "origin_server_ts", self.origin_server_ts);
+        out.push(b'}');
+        out.into()
+    }
+}
+
+impl Command for NextTransaction {
+    type Output = NextUp;
+
+    fn lanes(&self) -> Lanes {
+        Lanes::default().name(&self.destination)
+    }
+
+    fn run(&self, tx: &mut Tx) -> Result<NextUp> {
+        // First, so that whatever comes meanwhile is left for the next look.
+        let known_to = tx.shared.outbox.dispatched_to();
+        let Some(server) = tx.text_num(&self.destination)? else { return Ok(NextUp::default()) };
+        let mut row = outbox::destination(tx, server)?;
+        let now_ms = tx.shared.clock.now_ms();
+        let acknowledged = row.in_flight.take_if(|sent| self.acknowledged.as_ref() == Some(&sent.id));
+        if let Some(sent) = &acknowledged {
+            acknowledge(tx, server, &mut row, sent, known_to, now_ms)?;
+        }
+        if row.in_flight.is_none() {
+            row.in_flight = begin(tx, server, &mut row, known_to, now_ms)?;
+            if row.in_flight.is_some() || acknowledged.is_some() {
+                tx.put(&schema::DESTINATIONS, &server, &row);
+            }
+        }
+        let delivered_to = row.delivered_to;
+        let transaction = row.in_flight.map(|sent| render(tx, server, sent)).transpose()?;
+        // What was in it may be gone by now; it is acknowledged all the same, for its position.
+        Ok(NextUp { transaction, delivered_to })
+    }
+}
+
+/// The server has taken what was in flight.
+fn acknowledge(
+    tx: &mut Tx,
+    server: TextNum,
+    row: &mut Destination,
+    sent: &InFlight,
+    known_to: StreamPos,
+    now_ms: u64,
+) -> Result<()> {
+    for (pos, edu) in queued_at(tx, server, &sent.edus)? {
+        if matches!(edu.value, OutgoingEdu::Direct(_)) {
+            row.messages_waiting = row.messages_waiting.saturating_sub(1);
+        }
+        tx.delete(&schema::OUTGOING_EDUS, &(server, pos));
+    }
+    row.delivered_to = row.delivered_to.max(sent.delivers_to);
+    // Judged by how long it was silent, before that is forgotten.
+    delivery::begin_catching_up(row, known_to, now_ms);
+    (row.failures, row.failing_since_ms, row.retry_ms) = (0, 0, 0);
+    row.succeeded_ms = now_ms;
+    Ok(())
+}
+
+fn queued_at(
+    reader: &Reader,
+    server: TextNum,
+    positions: &[StreamPos],
+) -> Result<Vec<(StreamPos, Positioned<OutgoingEdu>)>> {
+    let rows = reader.get_many(&schema::OUTGOING_EDUS, positions.iter().map(|pos| (server, *pos)))?;
+    Ok(positions.iter().zip(rows).filter_map(|(pos, row)| Some((*pos, row?))).collect())
+}
+
+/// Picks what is next; `None` if there is nothing, and then the server has everything up to `known_to`.
+fn begin(
+    tx: &mut Tx,
+    server: TextNum,
+    row: &mut Destination,
+    known_to: StreamPos,
+    now_ms: u64,
+) -> Result<Option<InFlight>> {
+    let rooms = match tx.shared.outbox.rooms(server) {
+        Some(rooms) => rooms,
+        None => {
+            let found = delivery::rooms_with_events(tx, server, row.delivered_to, known_to)?;
+            tx.shared.outbox.found_rooms(server, found.clone());
+            found
+        }
+    };
+    let edus = queued(tx, server, known_to)?;
+    loop {
+        let next = next_events(tx, server, row, &rooms, known_to)?;
+        if !next.events.is_empty() || !edus.is_empty() {
+            let id = format!("{}-{}", next.delivers_to.0, tx.random_text(ID_CHARS));
+            let (events, delivers_to) = (next.events, next.delivers_to);
+            return Ok(Some(InFlight { id, begun_ms: now_ms, events, edus, delivers_to }));
+        }
+        // Nothing up to there was for the server after all; there may be something behind.
+        row.delivered_to = row.delivered_to.max(next.delivers_to);
+        if next.delivers_to >= known_to {
+            return Ok(None);
+        }
+    }
+}
+
+fn next_events(
+    tx: &Tx,
+    server: TextNum,
+    row: &Destination,
+    rooms: &BTreeMap<RoomNum, StreamPos>,
+    known_to: StreamPos,
+) -> Result<delivery::Next> {
+    let rooms = rooms.iter().filter(|(_, last)| **last > row.delivered_to).map(|(room, _)| *room);
+    Ok(delivery::next(tx, server, row, rooms, known_to)?)
+}
+
+/// The positions of what is next in the server's queue, as much as fits into one transaction.
+fn queued(tx: &Tx, server: TextNum, known_to: StreamPos) -> Result<Vec<StreamPos>> {
+    let (mut found, mut bytes) = (Vec::new(), 0);
+    let end = (server, StreamPos(known_to.0.saturating_add(1)));
+    tx.scan_between(&schema::OUTGOING_EDUS, &server, &end, Direction::Forward, |(_, pos), row| {
+        found.push(pos);
+        bytes += match &row.value {
+            OutgoingEdu::Direct(content) => content.len(),
+            OutgoingEdu::DeviceList(..) | OutgoingEdu::SigningKeys(_) => 0,
+        };
+        found.len() < EDUS_MAX && bytes < TRANSACTION_BYTES_MAX
+    })?;
+    Ok(found)
+}
+
+fn render(tx: &Tx, server: TextNum, sent: InFlight) -> Result<Transaction> {
+    let pdus = tx.events_left(&sent.events)?.into_iter().map(|event| event.json.clone()).collect();
+    let mut edus = Vec::with_capacity(sent.edus.len());
+    for (pos, row) in queued_at(tx, server, &sent.edus)? {
+        edus.push(match row.value {
+            OutgoingEdu::Direct(content) => edu("m.direct_to_device", &content),
+            OutgoingEdu::DeviceList(user, device) => {
+                edu("m.device_list_update", &updates::device_list_update(tx, user, device, pos, row.pos)?)
+            }
+            OutgoingEdu::SigningKeys(user) => {
+                edu("m.signing_key_update", &updates::signing_key_update(tx, user)?)
+            }
+        });
+    }
+    Ok(Transaction { id: sent.id, origin_server_ts: sent.begun_ms, pdus, edus })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,377 @@
+//! Who is sent what, once and in order, whatever comes between.
+
+mod edus;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde_json::Value;
+
+use super::*;
+use crate::{
+    command::{DeliveryFailed, HeardFromServer, Prune, PruneProgress},
+    fixture::World,
+    store::{Faults, Memory},
+    view::federation::{Due, DueDestinations, EphemeralEdus, LeaveDestination, MakeDue},
+};
+
+const ROOM: &str = "!room:here.example";
+const OTHER_ROOM: &str = "!other:here.example";
+const ALICE: &str = "@alice:here.example";
+const BOB: &str = "@bob:there.example";
+const DAVE: &str = "@dave:third.example";
+const THERE: &str = "there.example";
+const THIRD: &str = "third.example";
+const HOUR_MS: u64 = 60 * 60 * 1000;
+
+fn world() -> World {
+    let world = World::new();
+    world.room(ROOM, ALICE, None);
+    world.join(ROOM, BOB);
+    world
+}
+
+fn look(world: &World) -> Due {
+    // The first look after the start only begins to listen.
+    world.engine.read(&DueDestinations { limit: 0 }).unwrap();
+    world.engine.read(&DueDestinations { limit: 1_000 }).unwrap()
+}
+
+fn due(world: &World) -> Vec<Arc<str>> {
+    look(world).destinations
+}
+
+fn ask(world: &World, server: &str, acknowledged: Option<&str>) -> NextUp {
+    let acknowledged = acknowledged.map(str::to_owned);
+    world.engine.write(NextTransaction { destination: server.into(), acknowledged }).wait().unwrap()
+}
+
+/// Does for a server what the driver does, until nothing is left; answers what the server was sent.
+fn deliver(world: &World, server: &str) -> Vec<Transaction> {
+    let (mut sent, mut acknowledged) = (Vec::new(), None);
+    loop {
+        let next = ask(world, server, acknowledged.as_deref());
+        let is_all = next.transaction.is_none();
+        let (delivered_to, limit) = (next.delivered_to, EDUS_MAX);
+        let edus =
+            world.engine.read(&EphemeralEdus { destination: server, delivered_to, is_all, limit }).unwrap();
+        let Some(mut transaction) = next.transaction else {
+            if !edus.is_empty() {
+                sent.push(Transaction { id: String::new(), origin_server_ts: 0, pdus: Vec::new(), edus });
+            }
+            world.engine.read(&LeaveDestination { destination: server, due_ms: 0 }).unwrap();
+            return sent;
+        };
+        transaction.edus.extend(edus);
+        acknowledged = Some(transaction.id.clone());
+        sent.push(transaction);
+    }
+}
+
+/// Everything that is due is delivered; answers the bodies of messages and the memberships that each server was sent.
+fn deliver_all(world: &World) -> Vec<(String, Vec<String>)> {
+    due(world)
+        .into_iter()
+        .map(|server| {
+            let sent = deliver(world, &server);
+            let said = sent.iter().flat_map(|transaction| &transaction.pdus).map(said).collect();
+            (server.to_string(), said)
+        })
+        .collect()
+}
+
+fn said(pdu: &Bytes) -> String {
+    let pdu: Value = serde_json::from_slice(pdu).unwrap();
+    let content = &pdu["content"];
+    content["body"].as_str().or(content["membership"].as_str()).unwrap_or_default().to_owned()
+}
+
+fn sent(server: &str, said: &[&str]) -> (String, Vec<String>) {
+    (server.to_owned(), said.iter().map(|text| (*text).to_owned()).collect())
+}
+
+fn rows(world: &World) -> usize {
+    world.ask(|reader| {
+        let mut found = 0;
+        reader.scan(&schema::OUTGOING_EVENTS, &(), Direction::Forward, |_: (RoomNum, StreamPos), _| {
+            found += 1;
+            true
+        })?;
+        Ok(found)
+    })
+}
+
+#[test]
+fn events_go_to_the_servers_in_the_room_once_and_in_order() {
+    let world = world();
+    world.join(ROOM, DAVE);
+    for body in ["1", "2", "3"] {
+        world.message(ROOM, ALICE, body);
+    }
+    let expected = [sent(THERE, &["1", "2", "3"]), sent(THIRD, &["1", "2", "3"])];
+    assert_eq!(deliver_all(&world), expected);
+    assert!(due(&world).is_empty());
+    // What users of other servers do is not for this one to tell.
+    world.message(ROOM, BOB, "4");
+    assert!(due(&world).is_empty());
+}
+
+#[test]
+fn rooms_without_other_servers_write_nothing() {
+    let world = World::new();
+    world.room(ROOM, ALICE, None);
+    world.message(ROOM, ALICE, "1");
+    assert_eq!(rows(&world), 0);
+    assert!(due(&world).is_empty());
+    world.join(ROOM, BOB);
+    world.message(ROOM, ALICE, "2");
+    assert_eq!(rows(&world), 1);
+    assert_eq!(deliver_all(&world), [sent(THERE, &["2"])]);
+}
+
+#[test]
+fn an_event_is_one_row_however_many_servers_there_are() {
+    let world = World::new();
+    world.room(ROOM, ALICE, None);
+    let servers: Vec<String> = (0..200).map(|number| format!("s{number:03}.example")).collect();
+    for server in &servers {
+        world.join(ROOM, &format!("@bob:{server}"));
+    }
+    world.message(ROOM, ALICE, "1");
+    assert_eq!(rows(&world), 1);
+    let mut told: Vec<String> = due(&world).iter().map(ToString::to_string).collect();
+    told.sort();
+    assert_eq!(told, servers);
+    // Each only once, while somebody is at it; and not at all once it has everything.
+    assert!(due(&world).is_empty());
+    for server in &servers {
+        assert_eq!(deliver(&world, server).len(), 1);
+    }
+    assert!(due(&world).is_empty());
+    assert_eq!(world.ask(|reader| Ok(reader.shared.outbox.figures(reader.shared.clock.now_ms()))), (0, 0));
+}
+
+#[test]
+fn nobody_is_sent_what_was_said_before_or_after() {
+    let world = world();
+    world.message(ROOM, ALICE, "both");
+    world.message(ROOM, ALICE, "both again");
+    world.leave(ROOM, BOB);
+    world.message(ROOM, ALICE, "nobody");
+    world.join(ROOM, DAVE);
+    world.message(ROOM, ALICE, "dave");
+    world.join(ROOM, BOB);
+    world.message(ROOM, ALICE, "all");
+    let there = sent(THERE, &["both", "both again", "all"]);
+    assert_eq!(deliver_all(&world), [there, sent(THIRD, &["dave", "all"])]);
+}
+
+#[test]
+fn whoever_is_turned_away_is_told() {
+    let world = world();
+    world.member(ROOM, ALICE, BOB, "leave").unwrap();
+    assert_eq!(deliver_all(&world), [sent(THERE, &["leave"])]);
+    world.message(ROOM, ALICE, "after");
+    assert!(due(&world).is_empty());
+    // An invite goes by another way; that it is taken back goes by this one.
+    world.member(ROOM, ALICE, DAVE, "invite").unwrap();
+    assert!(due(&world).is_empty());
+    world.member(ROOM, ALICE, DAVE, "leave").unwrap();
+    assert_eq!(deliver_all(&world), [sent(THIRD, &["leave"])]);
+    // Who never had to do with the room is not told that they may not come.
+    world.member(ROOM, ALICE, "@eve:fourth.example", "ban").unwrap();
+    assert!(due(&world).is_empty());
+}
+
+#[test]
+fn a_transaction_is_repeated_until_it_is_acknowledged() {
+    let memory = Arc::new(Memory::default());
+    let world = World::on(memory.clone());
+    world.room(ROOM, ALICE, None);
+    world.join(ROOM, BOB);
+    world.message(ROOM, ALICE, "1");
+    assert_eq!(due(&world).len(), 1);
+    let first = ask(&world, THERE, None).transaction.unwrap();
+    world.message(ROOM, ALICE, "2");
+    due(&world);
+    assert_eq!(ask(&world, THERE, None).transaction, Some(first.clone()));
+    assert_eq!(ask(&world, THERE, Some("another")).transaction, Some(first.clone()));
+    // The same after a restart, in which nothing is known that was only in memory.
+    drop(world);
+    let world = World::on(memory.clone());
+    assert_eq!(due(&world), [THERE.into()]);
+    assert_eq!(ask(&world, THERE, None).transaction, Some(first.clone()));
+    let second = ask(&world, THERE, Some(&first.id)).transaction.unwrap();
+    assert_ne!(second.id, first.id);
+    assert_eq!(second.pdus.iter().map(said).collect::<Vec<_>>(), ["2"]);
+    drop(world);
+    let world = World::on(memory);
+    assert_eq!(due(&world), [THERE.into()]);
+    assert_eq!(ask(&world, THERE, Some(&second.id)).transaction, None);
+    assert!(deliver(&world, THERE).is_empty());
+}
+
+#[test]
+fn many_events_take_many_transactions_in_the_order_of_all_rooms() {
+    let world = world();
+    world.room(OTHER_ROOM, ALICE, None);
+    world.join(OTHER_ROOM, BOB);
+    let bodies: Vec<String> = (0..120).map(|number| number.to_string()).collect();
+    for (number, body) in bodies.iter().enumerate() {
+        world.message(if number % 3 == 0 { OTHER_ROOM } else { ROOM }, ALICE, body);
+    }
+    assert_eq!(due(&world).len(), 1);
+    let sent = deliver(&world, THERE);
+    let sizes: Vec<usize> = sent.iter().map(|transaction| transaction.pdus.len()).collect();
+    assert_eq!(sizes, [50, 50, 20]);
+    let told: Vec<String> = sent.iter().flat_map(|transaction| &transaction.pdus).map(said).collect();
+    assert_eq!(told, bodies);
+}
+
+/// The server cannot be reached from now until `ms` later, and is tried once in between.
+fn is_silent_for(world: &World, ms: u64) {
+    world.engine.write(DeliveryFailed { destination: THERE.into() }).wait().unwrap();
+    world.engine.read(&LeaveDestination { destination: THERE, due_ms: 0 }).unwrap();
+    world.pass_ms(ms);
+}
+
+#[test]
+fn who_was_silent_for_long_is_sent_what_was_last_in_each_room() {
+    for (silent_ms, expected) in [(HOUR_MS / 2, 12), (HOUR_MS * 2, 4)] {
+        let world = world();
+        world.room(OTHER_ROOM, ALICE, None);
+        world.join(OTHER_ROOM, BOB);
+        world.message(ROOM, ALICE, "first");
+        due(&world);
+        let first = ask(&world, THERE, None).transaction.unwrap();
+        is_silent_for(&world, silent_ms);
+        for number in 0..5 {
+            world.message(ROOM, ALICE, &number.to_string());
+            world.message(OTHER_ROOM, ALICE, &number.to_string());
+        }
+        due(&world);
+        let mut told: Vec<String> = first.pdus.iter().map(said).collect();
+        let next = ask(&world, THERE, Some(&first.id)).transaction.unwrap();
+        told.extend(next.pdus.iter().map(said));
+        // What comes while it catches up comes after that, and all of it.
+        world.message(ROOM, ALICE, "last");
+        due(&world);
+        let last = ask(&world, THERE, Some(&next.id)).transaction.unwrap();
+        told.extend(last.pdus.iter().map(said));
+        assert_eq!(told.len(), expected, "{told:?}");
+        assert_eq!((&*told[0], told.last().unwrap().as_str()), ("first", "last"));
+        assert_eq!(&told[told.len() - 3..told.len() - 1], ["4", "4"]);
+    }
+}
+
+#[test]
+fn pauses_are_kept_and_a_sign_of_life_ends_them() {
+    let memory = Arc::new(Memory::default());
+    let world = World::on(memory.clone());
+    world.room(ROOM, ALICE, None);
+    world.join(ROOM, BOB);
+    world.message(ROOM, ALICE, "1");
+    assert_eq!(due(&world).len(), 1);
+    ask(&world, THERE, None);
+    let retry_ms = world.engine.write(DeliveryFailed { destination: THERE.into() }).wait().unwrap();
+    world.engine.read(&LeaveDestination { destination: THERE, due_ms: retry_ms }).unwrap();
+    let wait_ms = retry_ms - world.engine.now_ms();
+    assert!((8_000..=12_000).contains(&wait_ms));
+    world.message(ROOM, ALICE, "2");
+    let idle = look(&world);
+    assert_eq!((idle.destinations.len(), idle.next_ms), (0, Some(retry_ms)));
+    let heard = || world.engine.write(HeardFromServer { destination: THERE.into() }).wait().unwrap();
+    // It has only just failed.
+    assert!(!heard());
+    for _ in 0..3 {
+        world.engine.write(DeliveryFailed { destination: THERE.into() }).wait().unwrap();
+    }
+    world.pass_ms(10_000);
+    assert!(heard());
+    world.engine.read(&MakeDue(THERE)).unwrap();
+    assert_eq!(due(&world), [THERE.into()]);
+    assert!(!heard(), "there is no pause any more");
+    // After a restart, pauses go on.
+    let retry_ms = world.engine.write(DeliveryFailed { destination: THERE.into() }).wait().unwrap();
+    let left_ms = retry_ms - world.engine.now_ms();
+    drop(world);
+    let world = World::on(memory);
+    world.pass_ms(10_010);
+    let idle = look(&world);
+    assert_eq!((idle.destinations.len(), idle.next_ms), (0, Some(retry_ms)));
+    world.pass_ms(left_ms);
+    assert_eq!(due(&world), [THERE.into()]);
+}
+
+#[test]
+fn old_rows_go_but_the_last_of_each_room_stays() {
+    let world = world();
+    world.message(ROOM, ALICE, "1");
+    world.message(ROOM, ALICE, "2");
+    let progress = Arc::new(PruneProgress::default());
+    let prune = || {
+        for _ in 0..10 {
+            world.engine.write(Prune { progress: progress.clone() }).wait().unwrap();
+        }
+    };
+    prune();
+    assert_eq!(rows(&world), 2);
+    for _ in 0..26 {
+        world.pass_ms(HOUR_MS);
+        prune();
+    }
+    assert_eq!(rows(&world), 1);
+    assert_eq!(deliver_all(&world), [sent(THERE, &["2"])]);
+}
+
+/// Commits fail as a disk may make them fail, and now and then everything begins anew: what is acknowledged goes out all the
+/// same, in order, and nothing else does.
+#[test]
+fn nothing_is_lost_or_disordered_by_faults_and_crashes() {
+    for seed in 0..40 {
+        let memory = Arc::new(Memory::default());
+        let mut world = World::on(memory.clone());
+        world.room(ROOM, ALICE, None);
+        world.join(ROOM, BOB);
+        memory.set_faults(Faults { seed, refused_one_in: 5, unknown_one_in: 7, late_one_in: 9 });
+        let (mut acknowledged, mut received): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
+        let mut sent_id: Option<String> = None;
+        for step in 0..60 {
+            let body = step.to_string();
+            let content = serde_json::json!({"body": body});
+            if world.try_send(ROOM, ALICE, "m.room.message", None, &content, None).is_ok() {
+                acknowledged.push(body);
+            }
+            if step % 13 == 12 {
+                drop(world);
+                memory.crash();
+                world = World::on(memory.clone());
+                sent_id = None;
+            }
+            due(&world);
+            let ask = NextTransaction { destination: THERE.into(), acknowledged: sent_id.clone() };
+            if let Ok(next) = world.engine.write(ask).wait() {
+                sent_id = next.transaction.as_ref().map(|transaction| transaction.id.clone());
+                for pdu in next.transaction.iter().flat_map(|transaction| &transaction.pdus) {
+                    let said = said(pdu);
+                    if !received.contains(&said) {
+                        received.push(said);
+                    }
+                }
+            }
+        }
+        memory.set_faults(Faults::default());
+        due(&world);
+        for transaction in deliver(&world, THERE) {
+            for said in transaction.pdus.iter().map(said) {
+                if !received.contains(&said) {
+                    received.push(said);
+                }
+            }
+        }
+        let order: Vec<u64> = received.iter().map(|body| body.parse().unwrap()).collect();
+        assert!(order.is_sorted(), "seed {seed}: {order:?}");
+        let missing: Vec<_> = acknowledged.iter().filter(|body| !received.contains(body)).collect();
+        assert!(missing.is_empty(), "seed {seed}: {missing:?}");
+    }
+}

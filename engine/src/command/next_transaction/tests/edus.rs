@@ -1,0 +1,177 @@
+//! What servers are told outside of rooms.
+
+use serde_json::json;
+
+use super::*;
+use crate::{
+    PresenceState,
+    command::{
+        DeviceMessage, RemoveDevices, SendToDevice, SetPresence, SetReceipts, SetTyping, WhichDevices,
+    },
+    device::tests::{Signer, register, upload_device},
+};
+
+fn message(user_id: &str, device_id: &str, content: &Value) -> DeviceMessage {
+    let content = content.to_string().into();
+    DeviceMessage { user_id: user_id.into(), device_id: device_id.into(), content }
+}
+
+fn send(world: &World, messages: Vec<DeviceMessage>, transaction: &str) {
+    let transaction = Some(("A".to_owned(), transaction.to_owned()));
+    let send = SendToDevice { sender: ALICE.into(), kind: "m.test".into(), messages, transaction };
+    world.engine.write(send).wait().unwrap();
+}
+
+/// What the server there is told: kinds and contents.
+fn told(world: &World) -> Vec<(String, Value)> {
+    if due(world).is_empty() {
+        return Vec::new();
+    }
+    let sent = deliver(world, THERE);
+    let edus = sent.iter().flat_map(|transaction| &transaction.edus);
+    edus.map(|edu| {
+        let edu: Value = serde_json::from_slice(edu).unwrap();
+        (edu["edu_type"].as_str().unwrap().to_owned(), edu["content"].clone())
+    })
+    .collect()
+}
+
+fn federated() -> World {
+    let world = World::new();
+    register(&world, "alice", &["A"]);
+    world.room(ROOM, ALICE, None);
+    world.join(ROOM, BOB);
+    // Somebody listens from now on.
+    assert_eq!(deliver_all(&world), [sent(THERE, &[])]);
+    world
+}
+
+#[test]
+fn messages_to_devices_wait_until_they_are_taken_and_come_once() {
+    let world = federated();
+    let content = json!({"body": "secret"});
+    send(&world, vec![message(BOB, "B", &content), message(BOB, "*", &content)], "1");
+    send(&world, vec![message(BOB, "B", &content)], "1");
+    // A server that none of the sender's rooms knows is told nothing, and what is no user id names none.
+    let nobody = ["@eve:fourth.example", "@no server"].map(|user_id| message(user_id, "*", &content));
+    send(&world, nobody.into(), "2");
+    assert_eq!(due(&world), [THERE.into()]);
+    let first = ask(&world, THERE, None).transaction.unwrap();
+    let told: Vec<Value> = first.edus.iter().map(|edu| serde_json::from_slice(edu).unwrap()).collect();
+    assert_eq!((told.len(), &told[0]["edu_type"]), (1, &json!("m.direct_to_device")));
+    let id = told[0]["content"]["message_id"].as_str().unwrap();
+    assert!((1..=32).contains(&id.len()));
+    let expected = json!({
+        "message_id": id, "sender": ALICE, "type": "m.test",
+        "messages": {BOB: {"*": content, "B": content}},
+    });
+    assert_eq!(told[0]["content"], expected);
+    assert_eq!(ask(&world, THERE, None).transaction, Some(first.clone()));
+    assert_eq!(ask(&world, THERE, Some(&first.id)).transaction, None);
+    let row = world.ask(|reader| Ok(outbox::destination(reader, reader.text_num(THERE)?.unwrap())?));
+    assert_eq!(row.messages_waiting, 0);
+}
+
+#[test]
+fn many_messages_go_in_pieces_of_a_size_that_others_take() {
+    let world = federated();
+    let content = json!({"body": "x".repeat(20_000)});
+    let devices: Vec<String> = (0..10).map(|number| format!("D{number}")).collect();
+    send(&world, devices.iter().map(|device| message(BOB, device, &content)).collect(), "1");
+    let told = told(&world);
+    assert_eq!(told.len(), 4);
+    assert!(told.iter().all(|(_, content)| content.to_string().len() < 70_000));
+    let reached = told.iter().map(|(_, content)| content["messages"][BOB].as_object().unwrap().len());
+    assert_eq!(reached.sum::<usize>(), 10);
+}
+
+#[test]
+fn changes_of_devices_are_told_as_one_chain() {
+    let world = federated();
+    let signer = Signer::new(1);
+    upload_device(&world, ALICE, "A", signer.device(ALICE, "A")).unwrap();
+    let first = told(&world);
+    assert_eq!((first.len(), first[0].0.as_str()), (1, "m.device_list_update"));
+    let update = &first[0].1;
+    assert_eq!((update["user_id"].as_str(), update["device_id"].as_str()), (Some(ALICE), Some("A")));
+    assert_eq!(update["keys"]["keys"]["ed25519:A"], signer.public());
+    assert!(update["keys"]["signatures"][ALICE]["ed25519:A"].is_string());
+    assert_eq!((&update["device_display_name"], &update["prev_id"]), (&json!("A's name"), &json!([])));
+    let which = WhichDevices::These(vec!["A".to_owned()]);
+    world.engine.write(RemoveDevices { user_id: ALICE.into(), devices: which }).wait().unwrap();
+    let second = told(&world);
+    assert_eq!(second.len(), 1);
+    assert_eq!(second[0].1["deleted"], true);
+    assert_eq!(second[0].1["prev_id"], json!([update["stream_id"]]));
+    assert!(second[0].1["keys"].is_null());
+}
+
+#[test]
+fn cross_signing_keys_are_told() {
+    let world = federated();
+    let master = Signer::new(2).cross_signing(ALICE, "master");
+    let upload = crate::command::UploadCrossSigningKeys {
+        user_id: ALICE.into(),
+        master: Some(master.clone()),
+        self_signing: None,
+        user_signing: None,
+        authenticated: true,
+    };
+    world.engine.write(upload).wait().unwrap();
+    let expected = json!({"user_id": ALICE, "master_key": master});
+    assert_eq!(told(&world), [("m.signing_key_update".into(), expected)]);
+}
+
+#[test]
+fn a_dead_servers_queue_keeps_only_the_last_of_each_device() {
+    let world = federated();
+    for seed in 1..6 {
+        upload_device(&world, ALICE, "A", Signer::new(seed).device(ALICE, "A")).unwrap();
+    }
+    world.engine.write(DeliveryFailed { destination: THERE.into() }).wait().unwrap();
+    let told = told(&world);
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0].1["keys"]["keys"]["ed25519:A"], Signer::new(5).public());
+}
+
+#[test]
+fn what_is_soon_stale_is_told_once_and_only_the_last_of_it() {
+    let world = federated();
+    let event_id = world.message(ROOM, BOB, "hello");
+    let typing = |user: &str, typing| {
+        let set = SetTyping { room_id: ROOM.into(), user: user.into(), typing, timeout_ms: None };
+        world.engine.write(set).wait().unwrap();
+    };
+    typing(ALICE, true);
+    typing(ALICE, false);
+    let thread_id = Some("main".into());
+    let read = SetReceipts { room_id: ROOM.into(), user: ALICE.into(), ..SetReceipts::default() };
+    let first = SetReceipts { read: Some(event_id.clone()), thread_id, ..read.clone() };
+    world.engine.write(first).wait().unwrap();
+    let present = SetPresence {
+        user: ALICE.into(),
+        device: Some("A".into()),
+        state: PresenceState::Online,
+        status_msg: "here".into(),
+    };
+    world.engine.write(present).wait().unwrap();
+    let typed = json!({"room_id": ROOM, "user_id": ALICE, "typing": false});
+    let data = json!({"ts": world.engine.now_ms(), "thread_id": "main"});
+    let receipt = json!({"event_ids": [event_id], "data": data});
+    let presence = json!({
+        "user_id": ALICE, "presence": "online", "currently_active": true, "last_active_ago": 0,
+        "status_msg": "here",
+    });
+    let expected = [
+        ("m.typing".into(), typed),
+        ("m.receipt".into(), json!({ROOM: {"m.read": {ALICE: receipt}}})),
+        ("m.presence".into(), json!({"push": [presence]})),
+    ];
+    assert_eq!(told(&world), expected);
+    assert!(told(&world).is_empty());
+    // Not what others do, and not that who wrote something has read it.
+    let own = world.message(ROOM, ALICE, "mine");
+    world.engine.write(SetReceipts { read: Some(own), ..read }).wait().unwrap();
+    typing(BOB, true);
+    assert!(told(&world).is_empty());
+}

@@ -1,0 +1,112 @@
+//! What is kept because of other servers: what they have sent lately, and what is to be sent to them.
+
+use super::{HOUR_MS, STEP_ROWS};
+use crate::{
+    core::num::{RoomNum, StreamPos, TextNum},
+    outbox,
+    store::{Direction, Key, StorageError, Tx, Value, schema, schema::Keyspace},
+};
+
+/// How long a message to devices is known to have come, in milliseconds: a week, as on other servers. A server that sends it
+/// again after that has not been reached by any answer for as long.
+const MESSAGES_KEPT_MS: u64 = 7 * 24 * HOUR_MS;
+/// How long a server's transaction is known to have come, in milliseconds: the longest pause before it is sent again. Later,
+/// its events and messages are known by themselves.
+const TRANSACTIONS_KEPT_MS: u64 = 24 * HOUR_MS;
+
+type FromServer = (TextNum, String);
+
+/// Forgets messages to devices that came long ago. Answers where to go on.
+pub(super) fn messages(
+    tx: &mut Tx,
+    now_ms: u64,
+    from: &FromServer,
+) -> Result<Option<FromServer>, StorageError> {
+    let old_ms = now_ms.saturating_sub(MESSAGES_KEPT_MS);
+    forget(tx, &schema::RECEIVED_MESSAGES, from, |received_ms| *received_ms < old_ms)
+}
+
+/// Forgets transactions that came long ago. Answers where to go on.
+pub(super) fn transactions(
+    tx: &mut Tx,
+    now_ms: u64,
+    from: &FromServer,
+) -> Result<Option<FromServer>, StorageError> {
+    let old_ms = now_ms.saturating_sub(TRANSACTIONS_KEPT_MS);
+    forget(tx, &schema::RECEIVED_TRANSACTIONS, from, |row| row.received_ms < old_ms)
+}
+
+fn forget<V: Value>(
+    tx: &mut Tx,
+    keyspace: &Keyspace<FromServer, V>,
+    from: &FromServer,
+    is_old: impl Fn(&V) -> bool,
+) -> Result<Option<FromServer>, StorageError> {
+    step(tx, keyspace, from, &TextNum(u32::MAX), |tx, rows| {
+        for (key, _) in rows.iter().filter(|(_, row)| is_old(row)) {
+            tx.delete(keyspace, key);
+        }
+        Ok(())
+    })
+}
+
+/// Forgets which events went out up to `expired`, but for the last of each room: who was away for longer gets that one
+/// alone. Answers where to go on.
+pub(super) fn outgoing(
+    tx: &mut Tx,
+    expired: StreamPos,
+    from: (RoomNum, StreamPos),
+) -> Result<Option<(RoomNum, StreamPos)>, StorageError> {
+    step(tx, &schema::OUTGOING_EVENTS, &from, &RoomNum(u64::MAX), |tx, rows| {
+        for (row, next) in rows.iter().zip(rows.iter().skip(1)) {
+            let (room, pos) = row.0;
+            if pos <= expired && next.0.0 == room {
+                tx.delete(&schema::OUTGOING_EVENTS, &(room, pos));
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Forgets when servers were in rooms that they have left, once they have been sent everything of that time. Answers where
+/// to go on.
+pub(super) fn stays(
+    tx: &mut Tx,
+    from: (TextNum, RoomNum, StreamPos),
+) -> Result<Option<(TextNum, RoomNum, StreamPos)>, StorageError> {
+    step(tx, &schema::SERVER_STAYS, &from, &TextNum(u32::MAX), |tx, rows| {
+        let mut last = None;
+        for ((server, room, start), end) in rows {
+            let delivered_to = match last {
+                Some((known, delivered_to)) if known == *server => delivered_to,
+                _ => outbox::destination(tx, *server)?.delivered_to,
+            };
+            last = Some((*server, delivered_to));
+            if *end <= delivered_to {
+                tx.delete(&schema::SERVER_STAYS, &(*server, *room, *start));
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Hands the next rows to `remove`. Answers where to go on.
+fn step<K: Key + Clone, V: Value, E: Key>(
+    tx: &mut Tx,
+    keyspace: &Keyspace<K, V>,
+    from: &K,
+    until: &E,
+    remove: impl FnOnce(&mut Tx, &[(K, V)]) -> Result<(), StorageError>,
+) -> Result<Option<K>, StorageError> {
+    let (mut rows, mut next) = (Vec::new(), None);
+    tx.scan_between(keyspace, from, until, Direction::Forward, |key: K, row| {
+        if rows.len() == STEP_ROWS {
+            next = Some(key);
+            return false;
+        }
+        rows.push((key, row));
+        true
+    })?;
+    remove(tx, &rows)?;
+    Ok(next)
+}

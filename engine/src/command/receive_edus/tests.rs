@@ -1,0 +1,266 @@
+//! What other servers tell is taken in as far as it is theirs to tell.
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{
+    command::{Prune, PruneProgress, RemoteDevice, StoreRemoteDevices},
+    core::num::StreamPos,
+    device::tests::{Signer, query, register},
+    fixture::World,
+    room::typing,
+    view::federation::{AnsweredTransaction, StaleDeviceLists},
+};
+
+const ROOM: &str = "!room:here.example";
+const ALICE: &str = "@alice:here.example";
+const BOB: &str = "@bob:there.example";
+const THERE: &str = "there.example";
+
+fn world() -> World {
+    let world = World::new();
+    register(&world, "alice", &["A", "B"]);
+    world.room(ROOM, ALICE, None);
+    world.join(ROOM, BOB);
+    world
+}
+
+fn receive(world: &World, origin: &str, edus: &[(&str, Value)]) -> Vec<String> {
+    let edus: Vec<Value> =
+        edus.iter().map(|(kind, content)| json!({"edu_type": kind, "content": content})).collect();
+    world.engine.write(ReceiveEdus::new(origin, &edus)).wait().unwrap()
+}
+
+fn typists(world: &World) -> Value {
+    world.ask(|reader| {
+        let content = typing::since(reader, reader.room_num(ROOM)?.unwrap(), StreamPos::ZERO)?;
+        Ok(content.map_or(Value::Null, |content| serde_json::from_slice(&content).unwrap()))
+    })
+}
+
+#[test]
+fn typing_is_shown_of_those_who_are_in_the_room() {
+    let world = world();
+    let typing =
+        |user: &str, typing: bool| ("m.typing", json!({"room_id": ROOM, "user_id": user, "typing": typing}));
+    receive(&world, THERE, &[typing("@carl:there.example", true), typing(ALICE, true)]);
+    receive(&world, "third.example", &[typing(BOB, true)]);
+    assert_eq!(typists(&world), Value::Null);
+    receive(&world, THERE, &[("m.typing", json!(7)), typing(BOB, true)]);
+    assert_eq!(typists(&world), json!({"user_ids": [BOB]}));
+    receive(&world, THERE, &[typing(BOB, false)]);
+    assert_eq!(typists(&world), Value::Null);
+    let denied = json!({"deny": [THERE], "allow": ["*"]});
+    world.state(ROOM, ALICE, "m.room.server_acl", "", denied);
+    receive(&world, THERE, &[typing(BOB, true)]);
+    assert_eq!(typists(&world), Value::Null);
+}
+
+#[test]
+fn receipts_are_of_events_and_threads_that_are_here() {
+    let world = world();
+    let event_id = world.message(ROOM, ALICE, "hello");
+    let receipt = |event_id: &str, thread: Option<&str>| {
+        let mut data = json!({"ts": 5});
+        if let Some(thread) = thread {
+            data["thread_id"] = thread.into();
+        }
+        ("m.receipt", json!({ROOM: {"m.read": {BOB: {"event_ids": [event_id], "data": data}}}}))
+    };
+    let told = |world: &World| {
+        world.ask(|reader| {
+            let (room, user) = (reader.room_num(ROOM)?.unwrap(), reader.user_num(ALICE)?.unwrap());
+            let content = receipts::since(reader, room, user, StreamPos::ZERO)?;
+            Ok(content.map_or(Value::Null, |content| serde_json::from_slice(&content).unwrap()))
+        })
+    };
+    receive(&world, THERE, &[receipt("$none", None), receipt(&event_id, Some("$none"))]);
+    receive(&world, "third.example", &[receipt(&event_id, None)]);
+    assert_eq!(told(&world), Value::Null);
+    receive(&world, THERE, &[receipt(&event_id, Some("main"))]);
+    assert_eq!(told(&world), json!({&event_id: {"m.read": {BOB: {"ts": 5, "thread_id": "main"}}}}));
+}
+
+#[test]
+fn messages_to_devices_come_once() {
+    let world = world();
+    let direct = |id: &str| {
+        let messages = json!({
+            ALICE: {"*": {"n": 1}, "A": {"n": 2}, "X": {}}, "@nobody:here.example": {"*": {}},
+            "@eve:third.example": {"*": {}},
+        });
+        let content = json!({"sender": BOB, "type": "m.test", "message_id": id, "messages": messages});
+        ("m.direct_to_device", content)
+    };
+    receive(&world, THERE, &[direct("1"), direct("1")]);
+    receive(&world, THERE, &[direct("1")]);
+    // Another server does not speak for the user; its ids are its own.
+    receive(&world, "third.example", &[direct("1")]);
+    let waiting = |device: &str| {
+        world.ask(|reader| {
+            let (user, device) = (reader.user_num(ALICE)?.unwrap(), reader.text_num(device)?.unwrap());
+            to_device::since(reader, user, device, StreamPos::ZERO, reader.pos, 10)
+        })
+    };
+    for device in ["A", "B"] {
+        let (messages, _) = waiting(device);
+        assert_eq!(messages.len(), 1, "{device}");
+        let message: Value = serde_json::from_slice(&messages[0]).unwrap();
+        assert_eq!(message, json!({"content": {"n": 1}, "sender": BOB, "type": "m.test"}));
+    }
+    receive(&world, THERE, &[direct("2")]);
+    assert_eq!(waiting("A").0.len(), 2);
+}
+
+#[test]
+fn presence_is_shown_of_those_who_share_a_room() {
+    let world = world();
+    let push = json!([
+        {"user_id": BOB, "presence": "online", "status_msg": "there", "last_active_ago": 1},
+        {"user_id": ALICE, "presence": "unavailable", "last_active_ago": 1},
+        {"user_id": BOB, "presence": "drowsy", "last_active_ago": 1},
+    ]);
+    receive(&world, THERE, &[("m.presence", json!({"push": push}))]);
+    let shown = |user: &str| {
+        world
+            .ask(|reader| Ok(presence::content(reader, reader.user_num(user)?.unwrap())?["presence"].clone()))
+    };
+    assert_eq!((shown(BOB), shown(ALICE)), (json!("online"), json!("offline")));
+    // What a server says holds while it says nothing else, but not for ever.
+    world.pass_ms(10 * 60 * 1000);
+    world.engine.write(crate::command::EndPresence).wait().unwrap();
+    assert_eq!(shown(BOB), "online");
+    world.pass_ms(PRESENCE_MS);
+    world.engine.write(crate::command::EndPresence).wait().unwrap();
+    assert_eq!(shown(BOB), "offline");
+}
+
+fn list(world: &World, stream_id: u64, devices: &[(&str, u8)]) -> bool {
+    let devices = devices.iter().map(|(device_id, seed)| RemoteDevice {
+        device_id: (*device_id).to_owned(),
+        name: Some("phone".to_owned()),
+        keys: Some(Signer::new(*seed).device(BOB, device_id)),
+    });
+    let store = StoreRemoteDevices {
+        user_id: BOB.into(),
+        stream_id,
+        devices: devices.collect(),
+        ..StoreRemoteDevices::default()
+    };
+    world.engine.write(store).wait().unwrap()
+}
+
+fn update(device_id: &str, seed: Option<u8>, stream_id: u64, prev_id: &[u64]) -> (&'static str, Value) {
+    let keys = seed.map(|seed| Signer::new(seed).device(BOB, device_id));
+    let content = json!({
+        "user_id": BOB, "device_id": device_id, "stream_id": stream_id, "prev_id": prev_id,
+        "deleted": keys.is_none(), "keys": keys,
+    });
+    ("m.device_list_update", content)
+}
+
+fn keys(world: &World) -> Vec<(String, String)> {
+    let answer = query(world, ALICE, &[BOB]);
+    let devices = answer["device_keys"][BOB].as_object().cloned().unwrap_or_default();
+    let keys = devices.iter().map(|(device_id, keys)| {
+        let key = keys["keys"][format!("ed25519:{device_id}")].as_str().unwrap();
+        (device_id.clone(), key.to_owned())
+    });
+    keys.collect()
+}
+
+fn key(device_id: &str, seed: u8) -> (String, String) {
+    (device_id.to_owned(), Signer::new(seed).public())
+}
+
+/// Whose devices Alice is told to have changed since a position.
+fn changed(world: &World, since: StreamPos) -> Vec<String> {
+    let changes = crate::view::KeyChanges { user_id: ALICE.into(), from: since, to: world.engine.position() };
+    world.engine.read(&changes).unwrap().changed
+}
+
+#[test]
+fn device_lists_are_followed_and_gaps_found() {
+    let world = world();
+    let before = world.engine.position();
+    // Of whom nothing is known, nothing is kept, but the change is told.
+    assert!(receive(&world, THERE, &[update("P", Some(1), 5, &[])]).is_empty());
+    assert_eq!(changed(&world, before), [BOB]);
+    assert!(keys(&world).is_empty());
+    assert!(list(&world, 5, &[("P", 1)]));
+    assert_eq!(keys(&world), [key("P", 1)]);
+    let before = world.engine.position();
+    assert!(receive(&world, THERE, &[update("Q", Some(2), 7, &[5]), update("P", None, 8, &[7])]).is_empty());
+    assert_eq!(keys(&world), [key("Q", 2)]);
+    assert_eq!(changed(&world, before), [BOB]);
+    // Again is no news.
+    let before = world.engine.position();
+    assert!(receive(&world, THERE, &[update("Q", Some(3), 7, &[5])]).is_empty());
+    assert_eq!((keys(&world), changed(&world, before).len()), (vec![key("Q", 2)], 0));
+    // One is missing: nothing is answered until the whole list is here.
+    assert_eq!(receive(&world, THERE, &[update("R", Some(4), 12, &[10])]), [BOB]);
+    assert!(keys(&world).is_empty());
+    assert_eq!(world.engine.read(&StaleDeviceLists { limit: 10 }).unwrap(), [BOB]);
+    assert!(list(&world, 12, &[("Q", 2), ("R", 4)]));
+    assert_eq!(keys(&world), [key("Q", 2), key("R", 4)]);
+    assert!(world.engine.read(&StaleDeviceLists { limit: 10 }).unwrap().is_empty());
+    // Another server cannot say anything of the user.
+    receive(&world, "third.example", &[update("R", None, 13, &[12])]);
+    assert_eq!(keys(&world).len(), 2);
+}
+
+#[test]
+fn who_shares_no_room_any_more_is_not_followed() {
+    let world = world();
+    assert!(list(&world, 5, &[("P", 1)]));
+    world.leave(ROOM, BOB);
+    assert!(keys(&world).is_empty());
+    assert!(!list(&world, 6, &[("P", 1)]));
+    world.join(ROOM, BOB);
+    // What was missed meanwhile is not known.
+    assert!(keys(&world).is_empty());
+    assert_eq!(world.engine.read(&StaleDeviceLists { limit: 10 }).unwrap(), [BOB]);
+}
+
+#[test]
+fn cross_signing_keys_are_taken_in_when_they_are_in_order() {
+    let world = world();
+    assert!(list(&world, 5, &[("P", 1)]));
+    let (master, other) = (Signer::new(8), Signer::new(9));
+    let master_key = master.cross_signing(BOB, "master");
+    let mut self_signing = other.cross_signing(BOB, "self_signing");
+    other.sign(&mut self_signing, BOB, &other.public());
+    let told = |self_signing: &Value| {
+        let content = json!({"user_id": BOB, "master_key": master_key, "self_signing_key": self_signing});
+        receive(&world, THERE, &[("m.signing_key_update", content)]);
+        query(&world, ALICE, &[BOB])["self_signing_keys"][BOB].clone()
+    };
+    assert_eq!(told(&json!(self_signing)), Value::Null, "the master key has not signed it");
+    master.sign(&mut self_signing, BOB, &master.public());
+    assert_eq!(told(&json!(self_signing))["keys"], json!(self_signing)["keys"]);
+}
+
+#[test]
+fn a_transaction_is_remembered_for_a_day() {
+    let world = world();
+    let answered = || {
+        let asked = AnsweredTransaction { origin: THERE, transaction_id: "1" };
+        world.engine.read(&asked).unwrap()
+    };
+    assert_eq!(answered(), None);
+    let note = NoteTransaction {
+        origin: THERE.into(),
+        transaction_id: "1".into(),
+        answer: b"{\"pdus\":{}}".to_vec(),
+    };
+    world.engine.write(note).wait().unwrap();
+    assert_eq!(answered().unwrap(), "{\"pdus\":{}}");
+    let progress = std::sync::Arc::new(PruneProgress::default());
+    for hour in 0..26 {
+        assert_eq!(answered().is_some(), hour <= 24, "{hour}");
+        world.pass_ms(60 * 60 * 1000);
+        for _ in 0..10 {
+            world.engine.write(Prune { progress: progress.clone() }).wait().unwrap();
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! The devices of a user of another server, as their server tells them when it is asked.
+//!
+//! Specification: server-server API, `GET /user/devices/{userId}`.
+
+use crate::{
+    command::{Command, Lanes},
+    core::event::JsonObject,
+    device::{elsewhere, lists},
+    error::Result,
+    store::Tx,
+};
+
+/// All devices and keys of a user of another server.
+#[derive(Clone, Debug, Default)]
+pub struct StoreRemoteDevices {
+    /// The user; whoever was asked is their server.
+    pub user_id: String,
+    /// The position of the last update that this contains.
+    pub stream_id: u64,
+    /// The devices.
+    pub devices: Vec<RemoteDevice>,
+    /// The master key.
+    pub master: Option<JsonObject>,
+    /// The self-signing key.
+    pub self_signing: Option<JsonObject>,
+}
+
+/// A device.
+#[derive(Clone, Debug, Default)]
+pub struct RemoteDevice {
+    /// Its id.
+    pub device_id: String,
+    /// What it is called.
+    pub name: Option<String>,
+    /// Its identity keys.
+    pub keys: Option<JsonObject>,
+}
+
+impl Command for StoreRemoteDevices {
+    /// Whether they are kept: only those of users who share a room with this server are.
+    type Output = bool;
+
+    fn lanes(&self) -> Lanes {
+        Lanes::default().user(&self.user_id)
+    }
+
+    fn run(&self, tx: &mut Tx) -> Result<bool> {
+        let Some(user) = tx.user_num(&self.user_id)? else { return Ok(false) };
+        if tx.joined_rooms(user)?.is_empty() {
+            return Ok(false);
+        }
+        let devices = self
+            .devices
+            .iter()
+            .map(|device| (device.device_id.as_str(), device.name.as_deref(), device.keys.as_ref()));
+        elsewhere::replace(tx, user, &self.user_id, self.stream_id, devices)?;
+        elsewhere::put_signing_keys(
+            tx,
+            user,
+            &self.user_id,
+            self.master.as_ref(),
+            self.self_signing.as_ref(),
+        )?;
+        lists::changed_elsewhere(tx, user)?;
+        Ok(true)
+    }
+}
+
+/// Devices of users of other servers are to be known here: they will be among
+/// [`crate::view::federation::StaleDeviceLists`].
+#[derive(Clone, Debug, Default)]
+pub struct FollowDevices {
+    /// The users. Only those who share a room with this server are followed.
+    pub user_ids: Vec<String>,
+}
+
+impl Command for FollowDevices {
+    type Output = ();
+
+    fn lanes(&self) -> Lanes {
+        self.user_ids.iter().fold(Lanes::default(), |lanes, user_id| lanes.user(user_id))
+    }
+
+    fn run(&self, tx: &mut Tx) -> Result<()> {
+        for user_id in &self.user_ids {
+            let Some(user) = tx.user_num(user_id)? else { continue };
+            elsewhere::follow(tx, user)?;
+        }
+        Ok(())
+    }
+}

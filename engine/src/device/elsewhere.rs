@@ -1,0 +1,156 @@
+//! Devices of users of other servers, as far as they are followed: kept in the same rows as those of this server's users, so
+//! that whoever asks for keys is answered from here.
+//!
+//! Invariant: a list is complete up to its `stream_id` unless it says that it is stale. It is followed only while its user
+//! shares a room with this server: nobody tells of changes otherwise (`room::servers` makes it stale then).
+//! Specification: server-server API, "Device Management".
+
+use super::{
+    KEY_NAME_BYTES_MAX,
+    cross_signing::{self, CrossSigningUsage},
+    device_keys, signatures,
+};
+use crate::{
+    core::{event::JsonObject, num::UserNum},
+    error::{Error, Result},
+    store::{Reader, StorageError, Tx, schema, schema::RemoteDeviceList},
+};
+
+/// How many devices of one user are kept: some ten are usual, and a hostile server must not fill the disk.
+pub const DEVICES_MAX: usize = 1_000;
+
+/// An update of one device.
+pub struct Update<'a> {
+    /// The device.
+    pub device_id: &'a str,
+    /// Its position.
+    pub stream_id: u64,
+    /// The positions of those that it follows.
+    pub prev_ids: &'a [u64],
+    /// What the device is called.
+    pub name: Option<&'a str>,
+    /// Its identity keys; `None` if it has none, or is gone.
+    pub keys: Option<&'a JsonObject>,
+}
+
+/// What became of an update.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Updated {
+    /// It was taken in, or the user is not followed.
+    Taken,
+    /// It is known already.
+    Known,
+    /// An update before it is missing: the list has to be asked for anew.
+    Stale,
+}
+
+/// Whether the user's list is known here and complete.
+pub fn is_followed(reader: &Reader, user: UserNum) -> Result<bool, StorageError> {
+    Ok(reader.get(&schema::REMOTE_DEVICE_LISTS, &user)?.is_some_and(|list| !list.is_stale))
+}
+
+/// Lets the user's list be asked for, if nothing is known of it and they share a room with this server.
+pub fn follow(tx: &mut Tx, user: UserNum) -> Result<(), StorageError> {
+    let is_new = !tx.has(&schema::REMOTE_DEVICE_LISTS, &user)? && !tx.has(&schema::ACCOUNTS, &user)?;
+    if is_new && !tx.joined_rooms(user)?.is_empty() {
+        let list = RemoteDeviceList { stream_id: 0, is_stale: true };
+        tx.put(&schema::REMOTE_DEVICE_LISTS, &user, &list);
+    }
+    Ok(())
+}
+
+/// Takes in an update of a device of the user.
+pub fn update(tx: &mut Tx, user: UserNum, user_id: &str, update: &Update<'_>) -> Result<Updated> {
+    let Some(list) = tx.get(&schema::REMOTE_DEVICE_LISTS, &user)? else { return Ok(Updated::Taken) };
+    if list.is_stale {
+        return Ok(Updated::Stale);
+    }
+    if update.stream_id <= list.stream_id {
+        return Ok(Updated::Known);
+    }
+    let follows = !update.prev_ids.is_empty() && update.prev_ids.iter().all(|prev| *prev == list.stream_id);
+    let is_taken = follows && put_device(tx, user, user_id, update.device_id, update.name, update.keys)?;
+    let list = match is_taken {
+        true => RemoteDeviceList { stream_id: update.stream_id, is_stale: false },
+        false => RemoteDeviceList { is_stale: true, ..list },
+    };
+    tx.put(&schema::REMOTE_DEVICE_LISTS, &user, &list);
+    Ok(if is_taken { Updated::Taken } else { Updated::Stale })
+}
+
+/// Puts the whole list in the place of what is known. Devices whose keys are malformed are left out.
+pub fn replace<'a>(
+    tx: &mut Tx,
+    user: UserNum,
+    user_id: &str,
+    stream_id: u64,
+    devices: impl IntoIterator<Item = (&'a str, Option<&'a str>, Option<&'a JsonObject>)>,
+) -> Result<()> {
+    for (device, _) in device_keys::all(tx, user)? {
+        tx.delete(&schema::DEVICE_KEYS, &(user, device));
+        tx.delete(&schema::REMOTE_DEVICE_NAMES, &(user, device));
+        signatures::forget(tx, user, device)?;
+    }
+    for (device_id, name, keys) in devices.into_iter().take(DEVICES_MAX) {
+        put_device(tx, user, user_id, device_id, name, keys)?;
+    }
+    tx.put(&schema::REMOTE_DEVICE_LISTS, &user, &RemoteDeviceList { stream_id, is_stale: false });
+    Ok(())
+}
+
+/// Puts a device in the place of what is known of it. Answers whether it could be.
+fn put_device(
+    tx: &mut Tx,
+    user: UserNum,
+    user_id: &str,
+    device_id: &str,
+    name: Option<&str>,
+    keys: Option<&JsonObject>,
+) -> Result<bool> {
+    if device_id.len() > KEY_NAME_BYTES_MAX {
+        return Ok(false);
+    }
+    let device = tx.intern_text(device_id)?;
+    if tx.has(&schema::DEVICE_KEYS, &(user, device))? {
+        tx.delete(&schema::DEVICE_KEYS, &(user, device));
+        tx.delete(&schema::REMOTE_DEVICE_NAMES, &(user, device));
+        signatures::forget(tx, user, device)?;
+    } else if keys.is_some() && device_keys::all(tx, user)?.len() >= DEVICES_MAX {
+        return Ok(false);
+    }
+    // One without keys is of no use to anybody here.
+    let Some(keys) = keys else { return Ok(true) };
+    let (stored, own) = match device_keys::checked(user_id, device_id, keys) {
+        Ok(checked) => checked,
+        Err(error @ Error::Storage(_)) => return Err(error),
+        Err(_) => return Ok(true),
+    };
+    tx.put(&schema::DEVICE_KEYS, &(user, device), &stored.into());
+    if let Some(name) = name {
+        tx.put(&schema::REMOTE_DEVICE_NAMES, &(user, device), &name.to_owned());
+    }
+    for signature in own {
+        signatures::put(tx, user, user, device, signature)?;
+    }
+    Ok(true)
+}
+
+/// Takes in the user's cross-signing keys, if they are in order. Answers whether anything is new.
+pub fn put_signing_keys(
+    tx: &mut Tx,
+    user: UserNum,
+    user_id: &str,
+    master: Option<&JsonObject>,
+    self_signing: Option<&JsonObject>,
+) -> Result<bool> {
+    let given = [(CrossSigningUsage::Master, master), (CrossSigningUsage::SelfSigning, self_signing)];
+    let given: Vec<_> = given.into_iter().filter_map(|(usage, key)| Some((usage, key?))).collect();
+    if given.is_empty() {
+        return Ok(false);
+    }
+    match cross_signing::check(tx, user, user_id, &given) {
+        Ok(keys) => cross_signing::store(tx, user, user_id, &keys),
+        Err(error @ Error::Storage(_)) => Err(error),
+        Err(_) => Ok(false),
+    }
+}

@@ -1,0 +1,47 @@
+//! How long a server that cannot be reached is left alone.
+//!
+//! The first pause is short, since most failures are restarts; each is twice the one before, up to a day, at which a dead
+//! server costs one attempt a day. Other servers begin with ten minutes and go up to a day (Synapse before version 1.74)
+//! or a week (since then); what a shorter beginning costs is six attempts more, and what it gains are minutes after every
+//! restart of a peer. Any sign of life ends the pause.
+
+use crate::store::Reader;
+
+/// The first pause, in milliseconds.
+const FIRST_WAIT_MS: u64 = 10_000;
+/// The longest, in milliseconds: a day.
+const WAIT_MS_MAX: u64 = 24 * 60 * 60 * 1000;
+/// By how much a pause varies, in percent of it, so that those that went away together do not come back together.
+const JITTER_PERCENT: u64 = 20;
+
+/// How long after a failure a sign of life from the server is worth another attempt, in milliseconds. One that can reach
+/// this server, but cannot be reached, must not cost an attempt with each of its requests.
+pub(crate) const HEARD_AFTER_MS: u64 = 10_000;
+
+/// How long to wait after so many failures in a row.
+pub(crate) fn wait_ms(reader: &Reader, failures: u32) -> u64 {
+    let doublings = failures.saturating_sub(1).min(u64::BITS - 1);
+    let wait_ms = FIRST_WAIT_MS.saturating_mul(1 << doublings).min(WAIT_MS_MAX);
+    let spread = wait_ms * JITTER_PERCENT / 100;
+    wait_ms - spread + reader.random_below(2 * spread + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::World;
+
+    #[test]
+    fn pauses_double_up_to_a_day_and_vary() {
+        let world = World::new();
+        let wait = |failures| world.ask(|reader| Ok(wait_ms(reader, failures)));
+        for (failures, expected_ms) in
+            [(1, 10_000), (2, 20_000), (5, 160_000), (30, WAIT_MS_MAX), (400, WAIT_MS_MAX)]
+        {
+            let waits: Vec<u64> = (0..50).map(|_| wait(failures)).collect();
+            let (least, most) = (expected_ms * 8 / 10, expected_ms * 12 / 10);
+            assert!(waits.iter().all(|wait| (least..=most).contains(wait)), "{failures}: {waits:?}");
+            assert!(waits.iter().any(|wait| *wait != waits[0]), "{failures}: they are all the same");
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! Which events are next for a server.
+//!
+//! Invariant: events go out in the order of their positions, so those of one room in the order of the room; an event goes to
+//! a server that was in the room when it came, never back to the server whose user made it. After a long silence a server
+//! is sent of each room only the last event, from which it fetches what it missed: then too in the order of positions, so
+//! that one position says how far it is.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use crate::{
+    core::{
+        identifiers::server_name,
+        num::{EventNum, RoomNum, StreamPos, TextNum},
+    },
+    store::{
+        Direction, Reader, StorageError, schema,
+        schema::{Destination, EventStatus},
+    },
+};
+
+/// Events in one transaction. Specification: "at most 50 PDUs and 100 EDUs".
+pub(crate) const EVENTS_MAX: usize = 50;
+/// Other parts in one transaction.
+pub(crate) const EDUS_MAX: usize = 100;
+/// The most bytes of all parts of a transaction, the last one over it: fifty events of the greatest size, and some messages
+/// to devices. What many small servers would take at once is less than what a slow one can receive within a minute.
+pub(crate) const TRANSACTION_BYTES_MAX: usize = 4 << 20;
+/// Who could not be reached for this long, in milliseconds, is sent only what was last in each room: an hour, as on other
+/// servers.
+const CATCH_UP_AFTER_MS: u64 = 60 * 60 * 1000;
+
+/// Events for a server.
+#[derive(Debug, Default)]
+pub(crate) struct Next {
+    /// The events, in order.
+    pub events: Vec<EventNum>,
+    /// Everything up to here is delivered with them.
+    pub delivers_to: StreamPos,
+}
+
+/// Lets a server that was silent for long catch up to `known_to`, instead of sending it everything.
+pub(crate) fn begin_catching_up(row: &mut Destination, known_to: StreamPos, now_ms: u64) {
+    let is_long = row.failing_since_ms > 0 && row.failing_since_ms + CATCH_UP_AFTER_MS <= now_ms;
+    if is_long && row.delivered_to < known_to {
+        row.catch_up_to = known_to;
+    }
+}
+
+/// The next events for the server in `rooms`, up to `known_to`.
+pub(crate) fn next(
+    reader: &Reader,
+    server: TextNum,
+    row: &Destination,
+    rooms: impl IntoIterator<Item = RoomNum>,
+    known_to: StreamPos,
+) -> Result<Next, StorageError> {
+    let catches_up = row.catch_up_to > row.delivered_to;
+    let until = if catches_up { row.catch_up_to } else { known_to };
+    let mut found: Vec<(StreamPos, EventNum)> = Vec::new();
+    for room in rooms {
+        for (start, end) in stays(reader, server, room)? {
+            let from = start.max(StreamPos(row.delivered_to.0.saturating_add(1)));
+            let (direction, limit) =
+                if catches_up { (Direction::Backward, 1) } else { (Direction::Forward, EVENTS_MAX + 1) };
+            outgoing(reader, room, from, end.min(until), direction, limit, &mut found)?;
+        }
+    }
+    found.sort_unstable();
+    let is_cut = found.len() > EVENTS_MAX;
+    found.truncate(EVENTS_MAX);
+    let last = found.last().map(|(pos, _)| *pos).filter(|_| is_cut);
+    let nums: Vec<EventNum> = found.into_iter().map(|(_, num)| num).collect();
+    let name = reader.text(server)?;
+    let mut events = Vec::with_capacity(nums.len());
+    // Those that were purged meanwhile are not there, or not in the room.
+    for event in reader.events_left(&nums)? {
+        if event.header.status != EventStatus::Accepted {
+            continue;
+        }
+        let sender = reader.user_id(event.header.sender)?;
+        if server_name(&sender) != Some(&*name) {
+            events.push(event.num);
+        }
+    }
+    Ok(Next { events, delivers_to: last.unwrap_or(until) })
+}
+
+/// The rooms in which there are events for the server behind `after`, up to `known_to`, with the position of the last.
+/// O(rooms that the server ever was in).
+pub(crate) fn rooms_with_events(
+    reader: &Reader,
+    server: TextNum,
+    after: StreamPos,
+    known_to: StreamPos,
+) -> Result<BTreeMap<RoomNum, StreamPos>, StorageError> {
+    let mut stays = Vec::new();
+    reader.scan(&schema::SERVER_STAYS, &server, Direction::Forward, |(_, room, start), end| {
+        if end > after {
+            stays.push((room, start, end));
+        }
+        true
+    })?;
+    let mut rooms: BTreeMap<RoomNum, StreamPos> = BTreeMap::new();
+    for (room, start, end) in stays {
+        let mut found = Vec::new();
+        let from = start.max(StreamPos(after.0.saturating_add(1)));
+        outgoing(reader, room, from, end.min(known_to), Direction::Backward, 1, &mut found)?;
+        if let Some((pos, _)) = found.first() {
+            let last = rooms.entry(room).or_default();
+            *last = (*last).max(*pos);
+        }
+    }
+    Ok(rooms)
+}
+
+/// When the server was in the room.
+fn stays(
+    reader: &Reader,
+    server: TextNum,
+    room: RoomNum,
+) -> Result<Vec<(StreamPos, StreamPos)>, StorageError> {
+    let mut stays = Vec::new();
+    reader.scan(&schema::SERVER_STAYS, &(server, room), Direction::Forward, |(_, _, start), end| {
+        stays.push((start, end));
+        true
+    })?;
+    Ok(stays)
+}
+
+/// Adds the room's outgoing events from `from` up to and with `to`, at most `limit`.
+fn outgoing(
+    reader: &Reader,
+    room: RoomNum,
+    from: StreamPos,
+    to: StreamPos,
+    direction: Direction,
+    limit: usize,
+    found: &mut Vec<(StreamPos, EventNum)>,
+) -> Result<(), StorageError> {
+    if from > to {
+        return Ok(());
+    }
+    let end = (room, StreamPos(to.0.saturating_add(1)));
+    let mut left = limit;
+    reader.scan_between(&schema::OUTGOING_EVENTS, &(room, from), &end, direction, |(_, pos), num| {
+        found.push((pos, num));
+        left -= 1;
+        left > 0
+    })
+}
+
+/// Every server that has been in a room, or was sent something, with the time from which on it may be tried. O(them).
+pub(crate) fn known_servers(reader: &Reader) -> Result<BTreeMap<TextNum, u64>, StorageError> {
+    let mut servers = BTreeMap::new();
+    let mut from = Some(TextNum(0));
+    while let Some(start) = from {
+        let mut next = None;
+        let behind = TextNum(u32::MAX);
+        reader.scan_between(
+            &schema::SERVER_STAYS,
+            &start,
+            &behind,
+            Direction::Forward,
+            |(server, _, _): (TextNum, RoomNum, StreamPos), _| {
+                next = Some(server);
+                false
+            },
+        )?;
+        servers.extend(next.map(|server| (server, 0)));
+        from = next.map(|server| TextNum(server.0.saturating_add(1)));
+    }
+    reader.scan(&schema::DESTINATIONS, &(), Direction::Forward, |server, row| {
+        servers.insert(server, row.retry_ms);
+        true
+    })?;
+    let mut queued = Vec::new();
+    let mut from = Some(TextNum(0));
+    while let Some(start) = from {
+        let mut next = None;
+        reader.scan_between(
+            &schema::OUTGOING_EDUS.raw(),
+            &start,
+            &TextNum(u32::MAX),
+            Direction::Forward,
+            |key: crate::store::RestOfKey, _| {
+                next = key.decode::<(TextNum, StreamPos)>().map(|(server, _)| server);
+                false
+            },
+        )?;
+        queued.extend(next);
+        from = next.map(|server| TextNum(server.0.saturating_add(1)));
+    }
+    for server in queued {
+        servers.entry(server).or_insert(0);
+    }
+    Ok(servers)
+}
+
+/// The names of the servers.
+pub(crate) fn names(reader: &Reader, servers: &[TextNum]) -> Result<Vec<Arc<str>>, StorageError> {
+    servers.iter().map(|server| reader.text(*server)).collect()
+}

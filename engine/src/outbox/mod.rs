@@ -1,0 +1,87 @@
+//! What other servers are sent: each is a cursor over the events that are for it, and has a queue for what belongs to no
+//! room.
+//!
+//! Invariant: an event that goes out writes one row, in its own batch, however many servers it goes to
+//! (`OUTGOING_EVENTS`); who they are follows from when each server was in the room (`SERVER_STAYS`, both ends included),
+//! so that nobody gets what was said before or after. What a server was sent it has acknowledged before its position
+//! (`Destination::delivered_to`) moves; a transaction is stored before it goes out, and is repeated under the same id
+//! until then, also after a crash. What is in memory (`waiting`) only says whom it is worth looking at.
+//! Not here: what is sent (`delivery` picks events, the commands render the rest), and any network.
+//! Specification: server-server API, "Transactions", "PDUs", "EDUs".
+
+mod back_off;
+pub(crate) mod delivery;
+mod waiting;
+
+pub(crate) use back_off::{HEARD_AFTER_MS, wait_ms};
+pub use waiting::OutgoingNews;
+pub(crate) use waiting::{Ephemeral, Waiting};
+
+use crate::{
+    core::num::{RoomNum, StreamPos, TextNum, UserNum},
+    store::{
+        Direction, Positioned, Reader, StorageError, Tx, schema, schema::Destination, schema::OutgoingEdu,
+    },
+    stream::{Outgoing, Touch},
+};
+
+/// How many messages to devices wait for one server. What comes beyond is dropped, as it is for a local device that is away
+/// for too long: a server that never returns must not fill the disk. Ten times what one device may have waiting.
+pub(crate) const MESSAGES_WAITING_MAX: u32 = 100_000;
+
+/// How a destination stands; nothing was ever sent to one without a row.
+pub(crate) fn destination(reader: &Reader, server: TextNum) -> Result<Destination, StorageError> {
+    Ok(reader.get(&schema::DESTINATIONS, &server)?.unwrap_or_default())
+}
+
+/// Puts messages to devices of another server's users into its queue. The lane of the server's name must be held.
+pub(crate) fn send_messages(tx: &mut Tx, server: &str, content: Vec<u8>) -> Result<(), StorageError> {
+    let server = tx.intern_text(server)?;
+    let mut row = destination(tx, server)?;
+    if row.messages_waiting >= MESSAGES_WAITING_MAX {
+        return Ok(());
+    }
+    row.messages_waiting += 1;
+    tx.put(&schema::DESTINATIONS, &server, &row);
+    let pos = tx.next_position();
+    enqueue(tx, server, pos, StreamPos::ZERO, OutgoingEdu::Direct(content));
+    Ok(())
+}
+
+/// Tells the servers of a change of the user's devices or keys: at the next position, behind the user's last change.
+pub(crate) fn send_device_change(
+    tx: &mut Tx,
+    user: UserNum,
+    edu: &OutgoingEdu,
+    servers: impl IntoIterator<Item = TextNum>,
+) -> Result<(), StorageError> {
+    let before = tx.get(&schema::DEVICE_LIST_POSITIONS, &user)?.unwrap_or_default();
+    let pos = tx.next_position();
+    tx.put(&schema::DEVICE_LIST_POSITIONS, &user, &pos);
+    for server in servers {
+        enqueue(tx, server, pos, before, edu.clone());
+    }
+    Ok(())
+}
+
+fn enqueue(tx: &mut Tx, server: TextNum, pos: StreamPos, before: StreamPos, edu: OutgoingEdu) {
+    tx.put(&schema::OUTGOING_EDUS, &(server, pos), &Positioned { pos: before, value: edu });
+    tx.touch(Touch::Outgoing(Outgoing::Queued(server)));
+}
+
+/// Whether the server ever was in a room, or anything was for it.
+pub(crate) fn is_known(reader: &Reader, server: TextNum) -> Result<bool, StorageError> {
+    let mut is_known = reader.has(&schema::DESTINATIONS, &server)?;
+    if !is_known {
+        reader.scan(
+            &schema::SERVER_STAYS,
+            &server,
+            Direction::Forward,
+            |_: (TextNum, RoomNum, StreamPos), _| {
+                is_known = true;
+                false
+            },
+        )?;
+    }
+    Ok(is_known)
+}

@@ -1,0 +1,274 @@
+//! What servers tell each other outside of rooms: put together, and taken apart and checked as far as it can be without
+//! looking anything up.
+//!
+//! Invariant: whoever something is told of is a user of the server that tells it. What is malformed is nothing: one bad
+//! part must not keep the others from coming.
+//! Specification: server-server API, "EDUs" and the sections of the kinds.
+
+use bytes::Bytes;
+use serde_json::Value;
+
+use crate::{
+    core::{
+        event::JsonObject,
+        identifiers,
+        json::splice::{raw_member, string_member},
+    },
+    store::schema::PresenceState,
+};
+
+/// The longest text of a kind, an id of a message, or of a device, in bytes: as long as any other identifier.
+const NAME_BYTES_MAX: usize = 255;
+/// The longest status message, in bytes: some paragraphs. Longer ones are left out.
+const STATUS_BYTES_MAX: usize = 4096;
+/// How many users, receipts or messages one part may tell of. A part has no more than an event's bytes on other servers,
+/// which leaves some hundreds.
+const ENTRIES_MAX: usize = 1_000;
+
+/// One thing that another server tells.
+#[derive(Clone, Debug, PartialEq)]
+pub enum IncomingEdu {
+    /// `m.typing`.
+    Typing {
+        /// Where.
+        room_id: String,
+        /// Who.
+        user_id: String,
+        /// Whether they type.
+        typing: bool,
+    },
+    /// `m.receipt`.
+    Receipts(Vec<IncomingReceipt>),
+    /// `m.presence`.
+    Presence(Vec<IncomingPresence>),
+    /// `m.direct_to_device`.
+    Direct {
+        /// Who sends.
+        sender: String,
+        /// The type of the messages.
+        kind: String,
+        /// By which a repetition is known.
+        message_id: String,
+        /// Users, devices (`*` for all), contents.
+        messages: Vec<(String, String, JsonObject)>,
+    },
+    /// `m.device_list_update`.
+    DeviceList {
+        /// Whose device.
+        user_id: String,
+        /// Which.
+        device_id: String,
+        /// The position of this update.
+        stream_id: u64,
+        /// The positions of those that it follows.
+        prev_ids: Vec<u64>,
+        /// What the device is called.
+        name: Option<String>,
+        /// Its identity keys; `None` if it has none, or is gone.
+        keys: Option<JsonObject>,
+    },
+    /// `m.signing_key_update`.
+    SigningKeys {
+        /// Whose keys.
+        user_id: String,
+        /// The master key.
+        master: Option<JsonObject>,
+        /// The self-signing key.
+        self_signing: Option<JsonObject>,
+    },
+}
+
+/// That a user has read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct IncomingReceipt {
+    /// Where.
+    pub room_id: String,
+    /// Who.
+    pub user_id: String,
+    /// Up to which event.
+    pub event_id: String,
+    /// When, in milliseconds since the epoch.
+    pub ts: u64,
+    /// `main`, or the id of a thread's root; `None` for the whole room.
+    pub thread_id: Option<String>,
+}
+
+/// How present a user is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct IncomingPresence {
+    /// Who.
+    pub user_id: String,
+    /// How present.
+    pub state: PresenceState,
+    /// What they say about it; empty for nothing.
+    pub status_msg: String,
+}
+
+/// Takes apart what `origin` tells. `None` if it is malformed, of no kind that is known here, or not the server's to tell.
+pub fn parse(origin: &str, edu: &Value) -> Option<IncomingEdu> {
+    let content = edu.get("content")?.as_object()?;
+    match edu.get("edu_type")?.as_str()? {
+        "m.typing" => typing(origin, content),
+        "m.receipt" => Some(IncomingEdu::Receipts(receipts(origin, content))),
+        "m.presence" => presence(origin, content),
+        "m.direct_to_device" => direct(origin, content),
+        "m.device_list_update" => device_list(origin, content),
+        "m.signing_key_update" => Some(IncomingEdu::SigningKeys {
+            user_id: user_of(origin, content.get("user_id")?)?,
+            master: content.get("master_key").and_then(Value::as_object).cloned(),
+            self_signing: content.get("self_signing_key").and_then(Value::as_object).cloned(),
+        }),
+        _ => None,
+    }
+}
+
+/// An EDU in JSON. `content` is a JSON object.
+pub fn edu(kind: &str, content: &[u8]) -> Bytes {
+    let mut out = vec![b'{'];
+    raw_member(&mut out, "content", content);
+    string_member(&mut out, "edu_type", kind);
+    out.push(b'}');
+    out.into()
+}
+
+/// A user of the server.
+fn user_of(origin: &str, user_id: &Value) -> Option<String> {
+    let user_id = user_id.as_str()?;
+    let is_its = identifiers::is_user_id(user_id) && identifiers::server_name(user_id) == Some(origin);
+    is_its.then(|| user_id.to_owned())
+}
+
+/// A text that is not too long.
+fn name(value: Option<&Value>) -> Option<String> {
+    value?.as_str().filter(|text| text.len() <= NAME_BYTES_MAX).map(str::to_owned)
+}
+
+fn typing(origin: &str, content: &JsonObject) -> Option<IncomingEdu> {
+    Some(IncomingEdu::Typing {
+        room_id: name(content.get("room_id"))?,
+        user_id: user_of(origin, content.get("user_id")?)?,
+        typing: content.get("typing")?.as_bool()?,
+    })
+}
+
+fn receipts(origin: &str, content: &JsonObject) -> Vec<IncomingReceipt> {
+    let mut found = Vec::new();
+    for (room_id, kinds) in content {
+        let Some(users) = kinds.get("m.read").and_then(Value::as_object) else { continue };
+        let receipts = users.iter().filter_map(|(user_id, receipt)| {
+            let data = receipt.get("data")?;
+            let thread_id = match data.get("thread_id") {
+                None | Some(Value::Null) => None,
+                Some(thread_id) => Some(name(Some(thread_id))?),
+            };
+            Some(IncomingReceipt {
+                room_id: room_id.clone(),
+                user_id: user_of(origin, &Value::String(user_id.clone()))?,
+                event_id: name(receipt.get("event_ids")?.as_array()?.first())?,
+                ts: data.get("ts")?.as_u64()?,
+                thread_id,
+            })
+        });
+        found.extend(receipts.take(ENTRIES_MAX.saturating_sub(found.len())));
+    }
+    found
+}
+
+fn presence(origin: &str, content: &JsonObject) -> Option<IncomingEdu> {
+    let updates = content.get("push")?.as_array()?.iter().filter_map(|update| {
+        let status_msg = update.get("status_msg").and_then(Value::as_str).unwrap_or_default();
+        Some(IncomingPresence {
+            user_id: user_of(origin, update.get("user_id")?)?,
+            state: PresenceState::from_name(update.get("presence")?.as_str()?)?,
+            status_msg: if status_msg.len() > STATUS_BYTES_MAX {
+                String::new()
+            } else {
+                status_msg.to_owned()
+            },
+        })
+    });
+    Some(IncomingEdu::Presence(updates.take(ENTRIES_MAX).collect()))
+}
+
+fn direct(origin: &str, content: &JsonObject) -> Option<IncomingEdu> {
+    let mut messages = Vec::new();
+    for (user_id, devices) in content.get("messages")?.as_object()? {
+        let Some(devices) = devices.as_object() else { continue };
+        for (device_id, content) in devices {
+            let Some(content) = content.as_object() else { continue };
+            if messages.len() < ENTRIES_MAX {
+                messages.push((user_id.clone(), device_id.clone(), content.clone()));
+            }
+        }
+    }
+    Some(IncomingEdu::Direct {
+        sender: user_of(origin, content.get("sender")?)?,
+        kind: name(content.get("type"))?,
+        message_id: name(content.get("message_id"))?,
+        messages,
+    })
+}
+
+fn device_list(origin: &str, content: &JsonObject) -> Option<IncomingEdu> {
+    let is_deleted = content.get("deleted").and_then(Value::as_bool).unwrap_or_default();
+    let prev_ids = content.get("prev_id").and_then(Value::as_array).into_iter().flatten();
+    Some(IncomingEdu::DeviceList {
+        user_id: user_of(origin, content.get("user_id")?)?,
+        device_id: name(content.get("device_id"))?,
+        stream_id: content.get("stream_id")?.as_u64()?,
+        prev_ids: prev_ids.filter_map(Value::as_u64).take(ENTRIES_MAX).collect(),
+        name: name(content.get("device_display_name")),
+        keys: content.get("keys").and_then(Value::as_object).filter(|_| !is_deleted).cloned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn only_a_servers_own_users_are_told_of() {
+        let edus = |user: &str| {
+            [
+                ("m.typing", json!({"room_id": "!r:x", "user_id": user, "typing": true})),
+                ("m.device_list_update", json!({"user_id": user, "device_id": "D", "stream_id": 1})),
+                ("m.signing_key_update", json!({"user_id": user})),
+                (
+                    "m.direct_to_device",
+                    json!({"sender": user, "type": "t", "message_id": "1", "messages": {}}),
+                ),
+            ]
+        };
+        for (kind, content) in edus("@bob:there.example") {
+            let edu = json!({"edu_type": kind, "content": content});
+            assert!(parse("there.example", &edu).is_some(), "{kind}");
+            assert!(parse("third.example", &edu).is_none(), "{kind}");
+        }
+        for user in ["bob:there.example", "@bob:there.example:1", "@:x", ""] {
+            for (kind, content) in edus(user) {
+                assert!(parse("there.example", &json!({"edu_type": kind, "content": content})).is_none());
+            }
+        }
+        let read = json!({"event_ids": ["$e"], "data": {"ts": 1}});
+        let receipts = json!({"!r:x": {"m.read": {"@bob:there.example": read, "@eve:third.example": read}}});
+        let edu = json!({"edu_type": "m.receipt", "content": receipts});
+        let Some(IncomingEdu::Receipts(found)) = parse("there.example", &edu) else { panic!() };
+        assert_eq!(found.iter().map(|receipt| &*receipt.user_id).collect::<Vec<_>>(), ["@bob:there.example"]);
+    }
+
+    #[test]
+    fn what_is_malformed_is_nothing() {
+        for edu in [
+            json!(null),
+            json!({"edu_type": "m.typing"}),
+            json!({"edu_type": "m.typing", "content": {"typing": "yes"}}),
+            json!({"edu_type": "m.unheard_of", "content": {}}),
+            json!({"edu_type": 7, "content": []}),
+            json!({"edu_type": "m.device_list_update", "content": {"user_id": "@b:t", "device_id": "D", "stream_id": -1}}),
+        ] {
+            assert_eq!(parse("t", &edu), None, "{edu}");
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Which events go to other servers: what users of this server do, and what other servers let this one pass on.
+//!
+//! Invariant: where no other server is in the room, an event that is no state costs two comparisons. A user of another
+//! server who is turned away, or whose invite is taken back, is told by way of their server, also when nobody else of it
+//! is in the room: it has a stay as long as that one event.
+//! Specification: server-server API, "Transactions"; "Joining Rooms" for those that are passed on.
+
+use std::sync::Arc;
+
+use super::{Event, RoomCtx};
+use crate::{
+    core::{
+        event::Pdu,
+        identifiers::server_name,
+        num::{StreamPos, TextNum},
+    },
+    error::Result,
+    store::{StorageError, Tx, schema, schema::Membership},
+    stream::{Outgoing, Touch},
+};
+
+/// Who has to be told of an event, as far as that is to be seen only before it is part of the room.
+pub(super) struct Audience {
+    had_others: bool,
+    /// The server of somebody who is not in the room and is turned away.
+    turned_away: Option<TextNum>,
+}
+
+impl Audience {
+    /// Before the event is taken in.
+    pub fn before(tx: &mut Tx, room: &RoomCtx, pdu: &Pdu) -> Result<Self, StorageError> {
+        let had_others = room.head.other_servers > 0;
+        let turned_away = match pdu.state_key.as_deref() {
+            Some(user_id) if &*pdu.kind == "m.room.member" => turned_away(tx, room, pdu, user_id)?,
+            _ => None,
+        };
+        Ok(Self { had_others, turned_away })
+    }
+
+    /// Notes an event that was taken in at `pos`, if it is one that this server sends out.
+    pub fn tell(self, tx: &mut Tx, room: &RoomCtx, event: &Arc<Event>, pos: StreamPos) -> Result<()> {
+        let has_others = self.had_others || room.head.other_servers > 0;
+        if !has_others && self.turned_away.is_none() {
+            return Ok(());
+        }
+        if server_name(&event.pdu()?.sender) != Some(&*tx.shared.server_name) {
+            return Ok(());
+        }
+        if let Some(server) = self.turned_away {
+            tx.put(&schema::SERVER_STAYS, &(server, room.num, pos), &pos);
+            tx.touch(Touch::Outgoing(Outgoing::Left { server, room: room.num }));
+        }
+        put(tx, room, event, pos);
+        Ok(())
+    }
+}
+
+/// The server of a user of another server who was invited or has knocked, and is turned away while none of its users is in
+/// the room.
+fn turned_away(
+    tx: &mut Tx,
+    room: &RoomCtx,
+    pdu: &Pdu,
+    user_id: &str,
+) -> Result<Option<TextNum>, StorageError> {
+    if !matches!(pdu.membership(), Some("leave" | "ban")) {
+        return Ok(None);
+    }
+    let Some(server) = server_name(user_id).filter(|server| **server != *tx.shared.server_name) else {
+        return Ok(None);
+    };
+    let Some(user) = tx.user_num(user_id)? else { return Ok(None) };
+    let was = tx.membership(user, room.num)?;
+    if !matches!(was, Some(Membership::Invite | Membership::Knock))
+        || tx.is_server_in_room(server, room.num)?
+    {
+        return Ok(None);
+    }
+    tx.intern_text(server).map(Some)
+}
+
+/// Sends an event on that another server has given this one to pass on to the others in the room.
+pub(crate) fn pass_on(tx: &mut Tx, room: &RoomCtx, event: &Arc<Event>) {
+    if room.head.other_servers > 0 {
+        let pos = tx.position_of(event);
+        put(tx, room, event, pos);
+    }
+}
+
+fn put(tx: &mut Tx, room: &RoomCtx, event: &Arc<Event>, pos: StreamPos) {
+    tx.put(&schema::OUTGOING_EVENTS, &(room.num, pos), &event.num);
+    tx.touch(Touch::Outgoing(Outgoing::Event(room.num)));
+}

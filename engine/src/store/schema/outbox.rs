@@ -1,0 +1,82 @@
+//! What is sent to other servers, and what of theirs was taken in. Ids 150 to 159.
+
+use serde::{Deserialize, Serialize};
+
+use super::keyspaces;
+use crate::{
+    core::num::{EventNum, RoomNum, StreamPos, TextNum, UserNum},
+    store::{Positioned, record},
+};
+
+keyspaces! { TABLE:
+    #[doc = "How far another server has been sent what is for it, and how its connection fares."]
+    150 DESTINATIONS: Queues, TextNum => Destination;
+    #[doc = "When another server was in a room: from a position on, up to and with another (the greatest while it is)."]
+    151 SERVER_STAYS: Rooms, (TextNum, RoomNum, StreamPos) => StreamPos;
+    #[doc = "What another server is to be told outside of rooms, behind the position of what it is to be told before of the same user's devices."]
+    152 OUTGOING_EDUS: Queues, (TextNum, StreamPos) => Positioned<OutgoingEdu>;
+    #[doc = "Ids of messages to devices that came from a server, with the time (milliseconds since the epoch), so that each comes once."]
+    153 RECEIVED_MESSAGES: Queues, (TextNum, String) => u64;
+    #[doc = "What a server's transaction was answered with."]
+    154 RECEIVED_TRANSACTIONS: Queues, (TextNum, String) => ReceivedTransaction;
+}
+
+/// A server that is sent things.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Destination {
+    /// Whatever has a position up to this one was delivered, or need not be.
+    pub delivered_to: StreamPos,
+    /// While it catches up after a long silence: up to here it gets of each room only what was last. Zero if it does not.
+    pub catch_up_to: StreamPos,
+    /// The transaction under way, which is repeated until it is acknowledged.
+    pub in_flight: Option<InFlight>,
+    /// How many messages to devices wait for it.
+    pub messages_waiting: u32,
+    /// How often in a row it could not be reached.
+    pub failures: u32,
+    /// Since when, in milliseconds since the epoch; zero if it can.
+    pub failing_since_ms: u64,
+    /// When it was tried last in vain, in milliseconds since the epoch.
+    pub failed_ms: u64,
+    /// When it is to be tried again, in milliseconds since the epoch.
+    pub retry_ms: u64,
+    /// When it last took something, in milliseconds since the epoch.
+    pub succeeded_ms: u64,
+}
+
+/// A transaction that was begun.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InFlight {
+    /// Its id.
+    pub id: String,
+    /// When it was begun, in milliseconds since the epoch.
+    pub begun_ms: u64,
+    /// Its events.
+    pub events: Vec<EventNum>,
+    /// Its other parts, by their positions in the queue.
+    pub edus: Vec<StreamPos>,
+    /// Up to where everything is delivered with it.
+    pub delivers_to: StreamPos,
+}
+
+/// Something that another server is told outside of rooms, and that must not be lost.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OutgoingEdu {
+    /// Messages to devices: the content of an `m.direct_to_device` as JSON.
+    Direct(Vec<u8>),
+    /// A device of a user of this server changed, or is gone.
+    DeviceList(UserNum, TextNum),
+    /// The cross-signing keys of a user of this server changed.
+    SigningKeys(UserNum),
+}
+
+/// A transaction that was taken in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReceivedTransaction {
+    /// When, in milliseconds since the epoch.
+    pub received_ms: u64,
+    /// The body of the answer.
+    pub answer: Vec<u8>,
+}
+
+record!(Destination, OutgoingEdu, ReceivedTransaction);

@@ -1,0 +1,48 @@
+//! Whose devices, of users of other servers, are known here, and whose are to be asked for.
+
+use crate::{
+    core::num::UserNum,
+    device::elsewhere,
+    error::Result,
+    store::{Direction, Reader, schema},
+    view::View,
+};
+
+/// Whether the devices of a user of another server are known here, as their server has told them last.
+pub struct AreDevicesFollowed<'a>(pub &'a str);
+
+impl View for AreDevicesFollowed<'_> {
+    type Output = bool;
+
+    fn read(&self, reader: &Reader) -> Result<bool> {
+        let Some(user) = reader.user_num(self.0)? else { return Ok(false) };
+        Ok(elsewhere::is_followed(reader, user)?)
+    }
+}
+
+/// Users of other servers who share a room with this one, and of whose devices something was missed. O(users followed).
+pub struct StaleDeviceLists {
+    /// How many at most.
+    pub limit: usize,
+}
+
+impl View for StaleDeviceLists {
+    type Output = Vec<String>;
+
+    fn read(&self, reader: &Reader) -> Result<Vec<String>> {
+        let mut stale: Vec<UserNum> = Vec::new();
+        reader.scan(&schema::REMOTE_DEVICE_LISTS, &(), Direction::Forward, |user, list| {
+            if list.is_stale {
+                stale.push(user);
+            }
+            true
+        })?;
+        let mut users = Vec::new();
+        for user in stale {
+            if users.len() < self.limit && !reader.joined_rooms(user)?.is_empty() {
+                users.push(reader.user_id(user)?.to_string());
+            }
+        }
+        Ok(users)
+    }
+}

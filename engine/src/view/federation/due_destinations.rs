@@ -1,0 +1,160 @@
+//! Which servers are to be sent something now: news is handed on to those whom it concerns, in memory alone.
+//!
+//! Invariant: what is handed on is what the reader sees, so that whoever is looked at afterwards has it in the store.
+
+use std::{collections::HashMap, sync::Arc};
+
+use crate::{
+    core::num::{RoomNum, StreamPos, TextNum, UserNum},
+    error::Result,
+    outbox::{Ephemeral, delivery},
+    room::members::is_local,
+    store::Reader,
+    stream::Outgoing,
+    view::View,
+};
+
+/// Where more other servers than this are in a room, nobody there is told how present its members are: each change would be
+/// a request to every one of them.
+const PRESENCE_SERVERS_MAX: u64 = 100;
+
+/// The servers that are to be sent something now. Who gets them is at them until [`LeaveDestination`].
+pub struct DueDestinations {
+    /// How many at most.
+    pub limit: usize,
+}
+
+/// See [`DueDestinations`].
+#[derive(Clone, Debug, Default)]
+pub struct Due {
+    /// The servers' names.
+    pub destinations: Vec<Arc<str>>,
+    /// When others will be due, in milliseconds since the epoch; now, if the limit left some out, and at the first look.
+    pub next_ms: Option<u64>,
+}
+
+impl View for DueDestinations {
+    type Output = Due;
+
+    fn read(&self, reader: &Reader) -> Result<Due> {
+        let outbox = &reader.shared.outbox;
+        if !outbox.listen() {
+            return Ok(Due { destinations: Vec::new(), next_ms: Some(reader.shared.clock.now_ms()) });
+        }
+        if !outbox.is_loaded() {
+            outbox.load(delivery::known_servers(reader)?);
+        }
+        let mut audiences = Audiences { reader, of_rooms: HashMap::new() };
+        for (pos, news) in outbox.take_news(reader.pos) {
+            audiences.hand_on(pos, news)?;
+        }
+        outbox.dispatched(reader.pos);
+        let (due, next_ms) = outbox.take_due(reader.shared.clock.now_ms(), self.limit);
+        Ok(Due { destinations: delivery::names(reader, &due)?, next_ms })
+    }
+}
+
+/// The other servers in rooms, each looked up once.
+struct Audiences<'r> {
+    reader: &'r Reader,
+    of_rooms: HashMap<RoomNum, Vec<TextNum>>,
+}
+
+impl Audiences<'_> {
+    fn of(&mut self, room: RoomNum) -> Result<Vec<TextNum>> {
+        if let Some(known) = self.of_rooms.get(&room) {
+            return Ok(known.clone());
+        }
+        let servers = self.reader.other_servers(room)?;
+        self.of_rooms.insert(room, servers.clone());
+        Ok(servers)
+    }
+
+    fn hand_on(&mut self, pos: StreamPos, news: Outgoing) -> Result<()> {
+        let outbox = &self.reader.shared.outbox;
+        match news {
+            Outgoing::Event(room) => {
+                for server in self.of(room)? {
+                    outbox.add_room(server, room, pos);
+                }
+            }
+            Outgoing::Left { server, room } => outbox.add_room(server, room, pos),
+            Outgoing::Queued(server) => outbox.add_queued(server, pos),
+            Outgoing::Typing { user, room, typing } => {
+                self.tell(user, &[room], Ephemeral::Typing(room, user, typing))?;
+            }
+            Outgoing::Receipt { user, room, thread } => {
+                self.tell(user, &[room], Ephemeral::Receipt(room, user, thread))?;
+            }
+            Outgoing::Presence(user) => {
+                let mut rooms = Vec::new();
+                for room in self.reader.joined_rooms(user)? {
+                    if (1..=PRESENCE_SERVERS_MAX).contains(&self.reader.count_other_servers(room)?) {
+                        rooms.push(room);
+                    }
+                }
+                self.tell(user, &rooms, Ephemeral::Presence(user))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Only what users of this server do is this server's to tell.
+    fn tell(&mut self, user: UserNum, rooms: &[RoomNum], ephemeral: Ephemeral) -> Result<()> {
+        if !is_local(self.reader, &*self.reader.user_id(user)?) {
+            return Ok(());
+        }
+        let now_ms = self.reader.shared.clock.now_ms();
+        for room in rooms {
+            for server in self.of(*room)? {
+                self.reader.shared.outbox.add_ephemeral(server, ephemeral, now_ms);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Nobody is at a server any more.
+pub struct LeaveDestination<'a> {
+    /// The server.
+    pub destination: &'a str,
+    /// When it may be tried again, in milliseconds since the epoch.
+    pub due_ms: u64,
+}
+
+impl View for LeaveDestination<'_> {
+    type Output = ();
+
+    fn read(&self, reader: &Reader) -> Result<()> {
+        if let Some(server) = reader.text_num(self.destination)? {
+            reader.shared.outbox.leave(server, self.due_ms, reader.shared.clock.now_ms());
+        }
+        Ok(())
+    }
+}
+
+/// Whether a server is left alone because it could not be reached. Reads memory alone.
+pub struct IsBackingOff<'a>(pub &'a str);
+
+impl View for IsBackingOff<'_> {
+    type Output = bool;
+
+    fn read(&self, reader: &Reader) -> Result<bool> {
+        let Some(server) = reader.text_num(self.0)? else { return Ok(false) };
+        Ok(reader.shared.outbox.is_backing_off(server, reader.shared.clock.now_ms()))
+    }
+}
+
+/// A server may be tried at once: after [`crate::command::HeardFromServer`] or [`crate::command::ResetDestination`] said so.
+pub struct MakeDue<'a>(pub &'a str);
+
+impl View for MakeDue<'_> {
+    type Output = ();
+
+    fn read(&self, reader: &Reader) -> Result<()> {
+        if let Some(server) = reader.text_num(self.0)? {
+            reader.shared.outbox.make_due(server);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,83 @@
+//! What a server is told that is soon stale: who types, who has read what, who is there. As it is now, and once.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use crate::{
+    account::presence,
+    core::num::StreamPos,
+    error::Result,
+    outbox::Ephemeral,
+    remote::edu,
+    room::receipts::{ReceiptKind, UNTHREADED},
+    store::{Reader, schema},
+    view::View,
+};
+
+/// Takes what is soon stale for a server; and notes what the server has been sent before.
+pub struct EphemeralEdus<'a> {
+    /// The server.
+    pub destination: &'a str,
+    /// Up to here the server has everything.
+    pub delivered_to: StreamPos,
+    /// Whether nothing else waits for it.
+    pub is_all: bool,
+    /// How many at most.
+    pub limit: usize,
+}
+
+impl View for EphemeralEdus<'_> {
+    /// EDUs in JSON.
+    type Output = Vec<Bytes>;
+
+    fn read(&self, reader: &Reader) -> Result<Vec<Bytes>> {
+        let Some(server) = reader.text_num(self.destination)? else { return Ok(Vec::new()) };
+        let outbox = &reader.shared.outbox;
+        outbox.settle(server, self.delivered_to, self.is_all);
+        let mut edus = Vec::new();
+        let mut receipts: BTreeMap<(String, String), Vec<(String, Value)>> = BTreeMap::new();
+        let mut present = Vec::new();
+        for ephemeral in outbox.take_ephemeral(server, self.limit) {
+            match ephemeral {
+                Ephemeral::Typing(room, user, typing) => {
+                    let (room_id, user_id) = (reader.room_id(room)?, reader.user_id(user)?);
+                    let content = json!({"room_id": &*room_id, "user_id": &*user_id, "typing": typing});
+                    edus.push(edu("m.typing", content.to_string().as_bytes()));
+                }
+                Ephemeral::Receipt(room, user, thread) => {
+                    let key = (room, user, ReceiptKind::Read as u8, thread);
+                    let Some(row) = reader.get(&schema::RECEIPTS, &key)? else { continue };
+                    let Some(event) = reader.events_left(&[row.value.event])?.pop() else { continue };
+                    let mut data = json!({"ts": row.value.ts});
+                    let thread = reader.text(thread)?;
+                    if &*thread != UNTHREADED {
+                        data["thread_id"] = (*thread).into();
+                    }
+                    let receipt = json!({"event_ids": [&*event.event_id], "data": data});
+                    let place = (reader.room_id(room)?.to_string(), thread.to_string());
+                    receipts.entry(place).or_default().push((reader.user_id(user)?.to_string(), receipt));
+                }
+                Ephemeral::Presence(user) => {
+                    let mut update = presence::content(reader, user)?;
+                    update["user_id"] = (*reader.user_id(user)?).into();
+                    if update.get("last_active_ago").is_none() {
+                        update["last_active_ago"] = 0.into();
+                    }
+                    present.push(update);
+                }
+            }
+        }
+        // A user may have receipts for several threads of a room, for which one object has no place.
+        for ((room_id, _), users) in receipts {
+            let users: serde_json::Map<String, Value> = users.into_iter().collect();
+            let content = json!({room_id: {"m.read": users}});
+            edus.push(edu("m.receipt", content.to_string().as_bytes()));
+        }
+        if !present.is_empty() {
+            edus.push(edu("m.presence", json!({"push": present}).to_string().as_bytes()));
+        }
+        Ok(edus)
+    }
+}

@@ -1,0 +1,115 @@
+//! Events of other servers that wait for what it takes to judge them, and rooms whose members are still asked for: what
+//! is taken up again after a restart.
+
+use bytes::Bytes;
+
+use crate::{
+    core::num::RoomNum,
+    error::Result,
+    store::{Direction, Reader, schema},
+    view::View,
+};
+
+/// The rooms in which events wait. O(rooms).
+pub struct ParkedRooms;
+
+impl View for ParkedRooms {
+    /// Their ids.
+    type Output = Vec<String>;
+
+    fn read(&self, reader: &Reader) -> Result<Vec<String>> {
+        let mut rooms = Vec::new();
+        let mut from = RoomNum(0);
+        loop {
+            let mut next = None;
+            let end = RoomNum(u64::MAX);
+            reader.scan_between(
+                &schema::PARKED_PDUS,
+                &from,
+                &end,
+                Direction::Forward,
+                |(room, _): (RoomNum, String), _| {
+                    next = Some(room);
+                    false
+                },
+            )?;
+            let Some(room) = next else { return Ok(rooms) };
+            rooms.push(reader.room_id(room)?.to_string());
+            from = RoomNum(room.0 + 1);
+        }
+    }
+}
+
+/// The events that wait in a room.
+pub struct ParkedPdus<'a> {
+    /// The room's id.
+    pub room_id: &'a str,
+}
+
+/// An event that waits.
+#[derive(Clone, Debug)]
+pub struct WaitingPdu {
+    /// Its id.
+    pub event_id: String,
+    /// The server that sent it.
+    pub origin: String,
+    /// When it came, in milliseconds since the epoch.
+    pub since_ms: u64,
+    /// The event as JSON; nothing of it has been believed yet.
+    pub json: Bytes,
+}
+
+impl View for ParkedPdus<'_> {
+    type Output = Vec<WaitingPdu>;
+
+    fn read(&self, reader: &Reader) -> Result<Vec<WaitingPdu>> {
+        let mut waiting = Vec::new();
+        let Some(room) = reader.room_num(self.room_id)? else { return Ok(waiting) };
+        reader.scan(
+            &schema::PARKED_PDUS,
+            &room,
+            Direction::Forward,
+            |(_, event_id): (RoomNum, String), row| {
+                waiting.push(WaitingPdu {
+                    event_id,
+                    origin: row.origin,
+                    since_ms: row.since_ms,
+                    json: row.json.into(),
+                });
+                true
+            },
+        )?;
+        Ok(waiting)
+    }
+}
+
+/// The rooms that this server has joined without their members, which are still to be asked for.
+pub struct PartialRooms;
+
+/// A room that lacks members.
+#[derive(Clone, Debug)]
+pub struct PartialRoom {
+    /// Its id.
+    pub room_id: String,
+    /// The join before which the state is to become whole.
+    pub join_event_id: String,
+    /// The servers that were in it before.
+    pub servers: Vec<String>,
+}
+
+impl View for PartialRooms {
+    type Output = Vec<PartialRoom>;
+
+    fn read(&self, reader: &Reader) -> Result<Vec<PartialRoom>> {
+        let mut rows = Vec::new();
+        reader.scan(&schema::PARTIAL_JOINS, &(), Direction::Forward, |room: RoomNum, row| {
+            rows.push((room, row));
+            true
+        })?;
+        let room = |(room, row): (RoomNum, schema::PartialJoin)| {
+            let room_id = reader.room_id(room)?.to_string();
+            Ok(PartialRoom { room_id, join_event_id: row.event_id, servers: row.servers })
+        };
+        rows.into_iter().map(room).collect()
+    }
+}

@@ -1,0 +1,149 @@
+//! The ways into rooms, what spaces show to other servers, and events that wait at the door.
+
+use super::*;
+use crate::{
+    command::{ParkPdus, ReleasePdus},
+    core::event::EventBuilder,
+    view::Frontier,
+    view::federation::{
+        IncomingRoom, ParkedPdus, ParkedRooms, PeerHierarchy, UnknownEvents, Way, WayIntoRoom,
+    },
+};
+
+const SPACE: &str = "!space:here.example";
+
+fn way(world: &World, user_id: &str) -> Way {
+    ask(world, &WayIntoRoom { room_id: ROOM, user_id })
+}
+
+#[test]
+fn who_can_let_a_user_in() {
+    let world = world("shared");
+    let here = |servers: &[&str]| Way {
+        is_here: true,
+        servers: servers.iter().map(ToString::to_string).collect(),
+        ..Way::default()
+    };
+    assert_eq!(way(&world, ALICE), here(&[]));
+    world.join(ROOM, DAVE);
+    world.join(ROOM, BOB);
+    world.join(ROOM, CAROL);
+    assert_eq!(way(&world, ALICE), here(&[THERE, THIRD]));
+    // Where nobody of this server is left, others have to help; where nobody is left at all, nobody can.
+    world.leave(ROOM, ALICE);
+    assert!(!way(&world, ALICE).is_here);
+    for user in [BOB, CAROL, DAVE] {
+        world.leave(ROOM, user);
+    }
+    assert_eq!(way(&world, ALICE), here(&[]));
+    assert_eq!(
+        ask(&world, &WayIntoRoom { room_id: "!unheard:there.example", user_id: ALICE }),
+        Way::default()
+    );
+}
+
+#[test]
+fn a_room_takes_events_of_those_whom_its_access_list_admits() {
+    let world = world("shared");
+    let read = |server: &str| world.engine.read(&IncomingRoom { room_id: ROOM, server });
+    assert_eq!(read(THERE).unwrap().id, "10");
+    let acl = json!({"allow": ["*"], "deny": ["THERE.example"], "allow_ip_literals": true});
+    world.state(ROOM, ALICE, "m.room.server_acl", "", acl);
+    assert!(matches!(read("there.example:8448"), Err(Error::Denied(Denied::ServerAcl))));
+    assert!(read(THIRD).is_ok());
+    world.leave(ROOM, ALICE);
+    assert!(matches!(read(THIRD), Err(Error::NotFound(What::Room))));
+}
+
+#[test]
+fn a_space_shows_the_rooms_that_users_of_the_server_could_come_into() {
+    let world = World::new();
+    world.room(SPACE, ALICE, Some("shared"));
+    let view = |suggested_only| PeerHierarchy { room_id: SPACE.into(), suggested_only, server: THERE.into() };
+    world.state(SPACE, ALICE, "m.room.join_rules", "", json!({"join_rule": "invite"}));
+    assert!(matches!(world.engine.read(&view(false)), Err(Error::NotFound(What::Room))));
+    world.member(SPACE, ALICE, BOB, "invite").unwrap();
+    let rooms = [
+        ("!open:here.example", "public"),
+        ("!shut:here.example", "invite"),
+        ("!of:here.example", "restricted"),
+    ];
+    for (room, rule) in rooms {
+        world.room(room, ALICE, Some("shared"));
+        let allow = json!([{"type": "m.room_membership", "room_id": SPACE}]);
+        world.state(room, ALICE, "m.room.join_rules", "", json!({"join_rule": rule, "allow": allow}));
+        let child = json!({"via": ["here.example"], "suggested": rule == "public"});
+        world.state(SPACE, ALICE, "m.space.child", room, child);
+    }
+    world.state(SPACE, ALICE, "m.space.child", "!taken-out:here.example", json!({}));
+    world.state(SPACE, ALICE, "m.space.child", "!unheard:there.example", json!({"via": ["there.example"]}));
+    let shown = ask(&world, &view(false));
+    let ids =
+        |rooms: &[SpaceRoom]| rooms.iter().map(|room| room.summary.room_id.to_string()).collect::<Vec<_>>();
+    assert_eq!(ids(&shown.children), ["!open:here.example"]);
+    assert_eq!(sorted(shown.inaccessible_children), ["!of:here.example", "!shut:here.example"]);
+    assert_eq!(shown.room.children_state.as_ref().map(Vec::len), Some(4));
+    // A member of the space may join what is for members.
+    world.join(SPACE, BOB);
+    let shown = ask(&world, &view(false));
+    assert_eq!(sorted(ids(&shown.children)), ["!of:here.example", "!open:here.example"]);
+    let of_space = shown.children.iter().find(|room| &*room.summary.room_id == "!of:here.example").unwrap();
+    assert_eq!(of_space.allowed_room_ids, [SPACE]);
+    assert_eq!(ids(&ask(&world, &view(true)).children), ["!open:here.example"]);
+}
+
+/// Messages of bob that follow what is not here.
+fn strangers(world: &World, count: usize) -> Vec<Bytes> {
+    let there = World::named(THERE);
+    let frontier = ask(world, &Frontier { room_id: ROOM.into() }).unwrap();
+    let event = |number: usize| {
+        let builder = EventBuilder {
+            room_id: Some(ROOM.into()),
+            sender: BOB.into(),
+            kind: "m.room.message".into(),
+            state_key: None,
+            content: json!({"body": format!("{number}")}).as_object().cloned().unwrap(),
+            redacts: None,
+            prev_events: vec![Arc::<str>::from("$missing").into()],
+            auth_events: Vec::new(),
+            depth: 50,
+            origin_server_ts: START_MS,
+            event_id_localpart: None,
+        };
+        builder.build(frontier.version, THERE, there.engine.key_pair()).unwrap().json
+    };
+    (0..count).map(event).collect()
+}
+
+#[test]
+fn events_wait_until_they_are_released_and_no_server_takes_all_the_room() {
+    let world = world("shared");
+    let park = |origin: &str, pdus: Vec<Bytes>| {
+        let park = ParkPdus { room_id: ROOM.into(), origin: origin.into(), pdus };
+        world.engine.write(park).wait().unwrap()
+    };
+    assert_eq!(ask(&world, &ParkedRooms), [""; 0]);
+    let pdus = strangers(&world, 300);
+    let parked = park(THERE, pdus.clone());
+    assert_eq!((parked.kept.len(), parked.refused.len()), (250, 50));
+    // The same again takes no place; another server has its own.
+    assert_eq!(park(THERE, pdus[..10].to_vec()).kept.len(), 10);
+    assert_eq!(park(THIRD, pdus[290..].to_vec()).kept.len(), 10);
+    assert_eq!(ask(&world, &ParkedRooms), [ROOM]);
+    let waiting = ask(&world, &ParkedPdus { room_id: ROOM });
+    assert_eq!(waiting.len(), 260);
+    assert_eq!(waiting.iter().filter(|pdu| pdu.origin == THIRD).count(), 10);
+    assert!(waiting.iter().all(|pdu| pdus.contains(&pdu.json)));
+    let event_ids = waiting.into_iter().map(|pdu| pdu.event_id).collect();
+    world.engine.write(ReleasePdus { room_id: ROOM.into(), event_ids }).wait().unwrap();
+    assert_eq!(ask(&world, &ParkedRooms), [""; 0]);
+}
+
+#[test]
+fn what_is_not_here_is_told_once() {
+    let world = world("shared");
+    let known: Arc<str> = world.message(ROOM, ALICE, "here").into();
+    let (one, other): (Arc<str>, Arc<str>) = ("$one".into(), "$other".into());
+    let event_ids = [one.clone(), known, other.clone(), one.clone()];
+    assert_eq!(ask(&world, &UnknownEvents { event_ids: &event_ids }), [one, other]);
+}

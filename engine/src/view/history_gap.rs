@@ -1,0 +1,128 @@
+//! Whether a page of a room's history runs into a gap, and what is missing there: what other servers are asked for before
+//! the page is given.
+
+use super::{StreamToken, View};
+use crate::{
+    core::num::{EventNum, RoomNum, StreamPos},
+    error::Result,
+    room::gap::missing_before,
+    store::{Direction, Reader, StorageError, schema},
+};
+
+/// Events that are asked for in one request: of a gap's open ends, those that are nearest.
+const MISSING_MAX: usize = 10;
+
+/// A page of a room's timeline. Not here: who may see it, which the page itself tells.
+pub struct HistoryGap<'a> {
+    /// The room's id.
+    pub room_id: &'a str,
+    /// Where the page begins; else at the end of the history from which the direction leads away.
+    pub from: Option<StreamToken>,
+    /// Towards later events, or towards earlier ones.
+    pub forwards: bool,
+    /// How many events it has at most.
+    pub limit: usize,
+}
+
+/// A gap in a room's timeline.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenGap {
+    /// The position of the first event behind it.
+    pub pos: StreamPos,
+    /// The ids of events that are missing there, the nearest first.
+    pub missing: Vec<String>,
+}
+
+impl View for HistoryGap<'_> {
+    /// The first gap on the way, if there is one. O(page), and O(1) for rooms without gaps.
+    type Output = Option<OpenGap>;
+
+    fn read(&self, reader: &Reader) -> Result<Option<OpenGap>> {
+        let Some(room) = reader.room_num(self.room_id)? else { return Ok(None) };
+        let mut gaps: Vec<(StreamPos, StreamPos)> = Vec::new();
+        reader.scan(&schema::GAPS, &room, Direction::Forward, |(_, pos): (RoomNum, StreamPos), free| {
+            gaps.push((pos, free));
+            true
+        })?;
+        if gaps.is_empty() {
+            return Ok(None);
+        }
+        // What was filled in stands below the event behind the gap; what is missing is below that.
+        for (pos, free) in &mut gaps {
+            *free = first_behind(reader, room, *free)?.unwrap_or(*pos);
+        }
+        let end = self.end(reader, room)?;
+        let start = self.from.map(|token| token.0);
+        let found = match self.forwards {
+            true => {
+                let after = start.unwrap_or(StreamPos(i64::MIN));
+                gaps.into_iter().find(|(_, edge)| *edge > after && *edge <= end)
+            }
+            false => {
+                let up_to = start.unwrap_or(reader.pos);
+                gaps.into_iter().rev().find(|(_, edge)| *edge <= up_to && *edge >= end)
+            }
+        };
+        let Some((pos, _)) = found else { return Ok(None) };
+        let mut missing = missing_before(reader, room, pos)?;
+        missing.truncate(MISSING_MAX);
+        Ok(Some(OpenGap { pos, missing }))
+    }
+}
+
+impl HistoryGap<'_> {
+    /// The position of the page's last event.
+    fn end(&self, reader: &Reader, room: RoomNum) -> Result<StreamPos, StorageError> {
+        let next = |pos: StreamPos| StreamPos(pos.0.saturating_add(1));
+        let (from, to, direction) = match (self.forwards, self.from) {
+            (true, from) => (
+                next(from.map_or(StreamPos(i64::MIN), |token| token.0)),
+                next(reader.pos),
+                Direction::Forward,
+            ),
+            (false, from) => {
+                let up_to = from.map_or(reader.pos, |token| token.0.min(reader.pos));
+                (StreamPos(i64::MIN), next(up_to), Direction::Backward)
+            }
+        };
+        let (mut end, mut count) = (from, 0);
+        if from < to {
+            let (from, to) = ((room, from), (room, to));
+            reader.scan_between(
+                &schema::TIMELINE,
+                &from,
+                &to,
+                direction,
+                |(_, pos): (RoomNum, StreamPos), _: EventNum| {
+                    end = pos;
+                    count += 1;
+                    count < self.limit
+                },
+            )?;
+        }
+        // A page that is not full runs up to the end of what is here.
+        let is_full = count >= self.limit;
+        Ok(match (is_full, self.forwards) {
+            (true, _) => end,
+            (false, true) => reader.pos,
+            (false, false) => StreamPos(i64::MIN),
+        })
+    }
+}
+
+/// The position of the first event behind `after`.
+fn first_behind(reader: &Reader, room: RoomNum, after: StreamPos) -> Result<Option<StreamPos>, StorageError> {
+    let mut found = None;
+    let (from, to) = ((room, StreamPos(after.0.saturating_add(1))), (room, StreamPos::MAX));
+    reader.scan_between(
+        &schema::TIMELINE,
+        &from,
+        &to,
+        Direction::Forward,
+        |(_, pos): (RoomNum, StreamPos), _: EventNum| {
+            found = Some(pos);
+            false
+        },
+    )?;
+    Ok(found)
+}

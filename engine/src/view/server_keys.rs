@@ -1,0 +1,159 @@
+//! Reads of the signing keys of other servers.
+
+use bytes::Bytes;
+
+use crate::{
+    core::checked::SigningKeys,
+    error::Result,
+    remote::{KeyStanding, ServerKey, ServerKeys},
+    store::{Reader, schema},
+    view::View,
+};
+
+/// What a signing key of a server is to this one; this server's own key is known too.
+#[derive(Clone, Copy, Debug)]
+pub struct StandingOfKey<'a> {
+    /// The server.
+    pub server_name: &'a str,
+    /// The key's id, such as `ed25519:abc`.
+    pub key_id: &'a str,
+}
+
+impl View for StandingOfKey<'_> {
+    type Output = KeyStanding;
+
+    fn read(&self, reader: &Reader) -> Result<KeyStanding> {
+        let keys = ServerKeys(reader);
+        if !keys.is_trusted(self.server_name, self.key_id) {
+            return Ok(KeyStanding::NeverTrusted);
+        }
+        let known = keys.key(self.server_name, self.key_id)?;
+        Ok(known.map_or(KeyStanding::Unknown, |key| {
+            KeyStanding::Known(ServerKey {
+                key_id: self.key_id.to_owned(),
+                public_key: key.public_key,
+                valid_until_ts: key.valid_until_ts,
+                is_old: key.is_old,
+            })
+        }))
+    }
+}
+
+/// What a server last published of its keys, by its name.
+#[derive(Clone, Copy, Debug)]
+pub struct PublishedKeysOf<'a>(
+    /// The server.
+    pub &'a str,
+);
+
+/// An answer of a server to who asks for its keys.
+#[derive(Clone, Debug)]
+pub struct PublishedKeys {
+    /// The answer in JSON, with its signatures.
+    pub json: Bytes,
+    /// When it was fetched, in milliseconds since the epoch.
+    pub fetched_ts: u64,
+}
+
+impl View for PublishedKeysOf<'_> {
+    type Output = Option<PublishedKeys>;
+
+    fn read(&self, reader: &Reader) -> Result<Self::Output> {
+        let Some(server) = reader.text_num(self.0)? else { return Ok(None) };
+        let stored = reader.get(&schema::PUBLISHED_KEYS, &server)?;
+        Ok(stored.map(|stored| PublishedKeys { json: stored.json.into(), fetched_ts: stored.fetched_ts }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{
+        Engine, Options,
+        command::StorePublishedKeys,
+        core::{
+            checked::{PduCheck, Refused},
+            event::{EventBuilder, JsonObject, KeyPair},
+            version::RoomVersion,
+        },
+        store::Memory,
+        view::CheckPdus,
+    };
+
+    const SERVER: &str = "there.example:8448";
+
+    fn key_pair() -> KeyPair {
+        KeyPair::from_seed("leaked", &[7; 32]).unwrap()
+    }
+
+    /// An engine that knows the key, opened with an option.
+    fn engine(never_trust_keys: &[&str]) -> Engine {
+        let mut options = Options::new("here.example");
+        options.never_trust_keys = never_trust_keys.iter().map(|key| (*key).to_owned()).collect();
+        let engine = Engine::open(Arc::new(Memory::default()), options).unwrap();
+        let key = ServerKey {
+            key_id: key_pair().key_id().to_owned(),
+            public_key: key_pair().public_key().to_vec(),
+            valid_until_ts: 2_000,
+            is_old: false,
+        };
+        let json = Bytes::from_static(b"{}");
+        let store = StorePublishedKeys { server_name: SERVER.to_owned(), keys: vec![key], json };
+        assert!(engine.write(store).wait().unwrap().is_empty());
+        engine
+    }
+
+    fn standing(engine: &Engine, server_name: &str, key_id: &str) -> KeyStanding {
+        engine.read(&StandingOfKey { server_name, key_id }).unwrap()
+    }
+
+    #[test]
+    fn keys_and_what_was_published_are_read_back() {
+        let engine = engine(&[]);
+        let KeyStanding::Known(key) = standing(&engine, SERVER, "ed25519:leaked") else {
+            panic!("not known")
+        };
+        assert_eq!(key.public_key, key_pair().public_key());
+        assert!(key.is_good_for_requests(1_999) && !key.is_good_for_requests(2_000));
+        assert_eq!(standing(&engine, SERVER, "ed25519:other"), KeyStanding::Unknown);
+        assert_eq!(standing(&engine, "there.example", "ed25519:leaked"), KeyStanding::Unknown);
+        let own = engine.key_pair();
+        assert!(matches!(standing(&engine, "here.example", own.key_id()), KeyStanding::Known(_)));
+        assert_eq!(engine.read(&PublishedKeysOf(SERVER)).unwrap().unwrap().json, "{}");
+        assert!(engine.read(&PublishedKeysOf("there.example")).unwrap().is_none());
+    }
+
+    #[test]
+    fn nothing_that_a_leaked_key_signed_counts() {
+        for version in ["1", "10"] {
+            let version = RoomVersion::get(version).unwrap();
+            let event = EventBuilder {
+                room_id: Some("!room:there.example".into()),
+                sender: "@bob:there.example:8448".into(),
+                kind: "m.room.message".into(),
+                state_key: None,
+                content: JsonObject::new(),
+                redacts: None,
+                prev_events: Vec::new(),
+                auth_events: Vec::new(),
+                depth: 1,
+                origin_server_ts: 1_000,
+                event_id_localpart: Some("a".into()),
+            };
+            let event = event.build(version, SERVER, &key_pair()).unwrap();
+            let check = |never: &[&str]| {
+                let pdus = [event.json.clone()];
+                engine(never).read(&CheckPdus { version, pdus: &pdus }).unwrap().remove(0)
+            };
+            assert!(matches!(check(&[]), PduCheck::Ready(_)), "{:?}", check(&[]));
+            assert!(matches!(check(&["else.example:ed25519:leaked"]), PduCheck::Ready(_)));
+            for never in ["ed25519:leaked", "there.example:8448:ed25519:leaked"] {
+                let PduCheck::Refused { error, .. } = check(&[never]) else { panic!("{never} is trusted") };
+                assert_eq!(error, Refused::KeyNeverTrusted(SERVER.to_owned()));
+                assert_eq!(standing(&engine(&[never]), SERVER, "ed25519:leaked"), KeyStanding::NeverTrusted);
+            }
+        }
+    }
+}

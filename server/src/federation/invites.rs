@@ -1,0 +1,91 @@
+//! `invites-v1.yaml`, `invites-v2.yaml`: users of other servers invite users of this one.
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use warren_engine::command::ReceiveInvite;
+use warren_engine::core::event::JsonObject;
+use warren_engine::core::version::RoomVersion;
+
+use super::out::check::{check_all, check_one};
+use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
+
+endpoints! {
+    PUT "/_matrix/federation/v1/invite/{roomId}/{eventId}" [] Server Federation Bulk send_invite_v1;
+    PUT "/_matrix/federation/v2/invite/{roomId}/{eventId}" [] Server Federation Bulk send_invite_v2;
+}
+
+#[derive(Deserialize)]
+struct OldInvite {
+    #[serde(default)]
+    unsigned: Unsigned,
+}
+
+#[derive(Default, Deserialize)]
+struct Unsigned {
+    #[serde(default)]
+    invite_room_state: Vec<JsonObject>,
+}
+
+async fn send_invite_v1(call: Call) -> Outcome {
+    let invite: OldInvite = call.json()?;
+    // Specification: "Servers which receive a v1 invite request must assume that the room version is either "1" or "2"."
+    let version = version("1")?;
+    let event = receive(&call, version, call.body().clone(), invite.unsigned.invite_room_state).await?;
+    let (head, tail) = (Bytes::from_static(b"[200,{\"event\":"), Bytes::from_static(b"}]"));
+    Ok(Answer::json_chunks(vec![head, event, tail]))
+}
+
+#[derive(Deserialize)]
+struct Invite<'a> {
+    room_version: String,
+    #[serde(borrow)]
+    event: &'a RawValue,
+    #[serde(default)]
+    invite_room_state: Vec<JsonObject>,
+}
+
+async fn send_invite_v2(call: Call) -> Outcome {
+    let invite: Invite<'_> = call.json()?;
+    let version = version(&invite.room_version)?;
+    let event = Bytes::copy_from_slice(invite.event.get().as_bytes());
+    let event = receive(&call, version, event, invite.invite_room_state).await?;
+    let (head, tail) = (Bytes::from_static(b"{\"event\":"), Bytes::from_static(b"}"));
+    Ok(Answer::json_chunks(vec![head, event, tail]))
+}
+
+fn version(id: &str) -> Result<&'static RoomVersion, ApiError> {
+    RoomVersion::get(id).ok_or_else(|| {
+        ApiError::incompatible_room_version("This server does not speak the room's version")
+            .with("room_version", id)
+    })
+}
+
+/// Signs the invite and shows it to its user.
+async fn receive(
+    call: &Call,
+    version: &'static RoomVersion,
+    event: Bytes,
+    room_state: Vec<JsonObject>,
+) -> Result<Bytes, ApiError> {
+    let event = check_one(&call.ctx, version, event).await?;
+    // Specification: "which servers MAY apply to room versions 1 through 11 and SHOULD apply to all other room versions";
+    // in the former they may be stripped.
+    if version.room_id_is_create_hash {
+        let pdus = room_state.iter().map(|event| serde_json::to_vec(event).map(Bytes::from));
+        let pdus: Vec<Bytes> = pdus.collect::<Result<_, _>>().map_err(ApiError::internal)?;
+        let count = pdus.len();
+        if check_all(&call.ctx, version, pdus).await?.len() != count {
+            return Err(ApiError::invalid_param("An event of invite_room_state is not rightly signed"));
+        }
+    }
+    let receive = ReceiveInvite {
+        room_id: call.path("roomId")?.into_owned(),
+        event_id: call.path("eventId")?.into_owned(),
+        version,
+        event: event.pdu().clone(),
+        room_state,
+        server: call.origin()?.to_string(),
+    };
+    Ok(call.ctx.engine.write(receive).await?)
+}

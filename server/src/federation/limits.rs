@@ -1,0 +1,115 @@
+//! The limits of what passes between servers, each with its reason. Sizes and times of requests in general are in
+//! `http/limits.rs`.
+
+use std::time::Duration;
+
+/// How long this server says that its keys are good. Others ask again at half of it; a key that has to be given up is
+/// out of use after it.
+pub const OWN_KEYS_TIME: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The port of a server that names none.
+pub const PORT_DEFAULT: u16 = 8448;
+
+/// Size of a well-known file. It has some fifty bytes; the rest is for members that others put there.
+pub const WELL_KNOWN_BYTES_MAX: usize = 50 * 1024;
+
+/// Time for a well-known file, all redirects included. Whoever asks a server whose web host is silent must still have time
+/// to find it without.
+pub const WELL_KNOWN_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Redirects of a well-known file: from one name of a host to another, to another host, and a few to spare.
+pub const WELL_KNOWN_REDIRECTS_MAX: usize = 5;
+
+/// How long a well-known file is good that does not say so, and at most: as the specification recommends.
+pub const WELL_KNOWN_CACHE_DEFAULT: Duration = Duration::from_secs(24 * 60 * 60);
+pub const WELL_KNOWN_CACHE_MAX: Duration = Duration::from_secs(48 * 60 * 60);
+
+/// How long a well-known file is good at least: a host that forbids to keep it would be asked before every request.
+pub const WELL_KNOWN_CACHE_MIN: Duration = Duration::from_secs(5 * 60);
+
+/// How long it is remembered that there is no valid file: first, and after it has doubled some times; the specification
+/// recommends an hour at most.
+pub const WELL_KNOWN_FAILURE_MIN: Duration = Duration::from_secs(2 * 60);
+pub const WELL_KNOWN_FAILURE_MAX: Duration = Duration::from_secs(60 * 60);
+
+/// Servers whose well-known files are remembered, some 300 bytes each: all that the largest servers deal with.
+pub const WELL_KNOWN_SERVERS_MAX: usize = 30_000;
+
+/// Time for a request, its connection and answer included. A large server needs half a minute for a join.
+pub const REQUEST_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// Body of a request: a transaction, which others take up to about this size.
+pub const REQUEST_BYTES_MAX: usize = crate::http::limits::TRANSACTION_BODY_BYTES_MAX;
+
+/// An answer that is held whole: ids of the state of a room with 200,000 members have 10 MiB.
+pub const ANSWER_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// An answer with a room's state in it: some 400,000 members of 600 bytes each.
+pub const STATE_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// Time for it. Servers of old need minutes to put a large room's state together.
+pub const STATE_TIME_MAX: Duration = Duration::from_secs(5 * 60);
+
+/// Time for a file of another server; who waits for it gives up before.
+pub const MEDIA_TIME_MAX: Duration = Duration::from_secs(2 * 60);
+
+/// The headers of an answer.
+pub const ANSWER_HEAD_BYTES_MAX: usize = 64 * 1024;
+
+/// An error in an answer: a code and a sentence.
+pub const ERROR_BYTES_MAX: usize = 64 * 1024;
+
+/// How long a connection stays open that nobody uses; busy servers use it more often than that.
+pub const IDLE_CONNECTION_TIME: Duration = Duration::from_secs(90);
+
+/// How often it is looked whether an HTTP/2 connection with requests on it still is one: routers forget silent ones after
+/// a minute or more without telling.
+pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Idle connections to one server: requests beside a transaction; HTTP/2 needs one for all.
+pub const IDLE_CONNECTIONS_MAX: usize = 4;
+
+/// Size of what a server publishes of its keys: a key takes 100 bytes, a signature 130; the oldest servers have some
+/// dozens of old keys. It is stored, so that it must not be worth while to make up servers.
+pub const KEYS_BYTES_MAX: usize = 32 * 1024;
+
+/// Keys of one server.
+pub const KEYS_MAX: usize = 100;
+
+/// Time to fetch a server's keys. A request waits for it, and its sender gives up after a minute.
+pub const KEYS_TIME_MAX: Duration = Duration::from_secs(25);
+
+/// Answer of a notary, which is asked about one server: its keys as it published them at several times.
+pub const NOTARY_BYTES_MAX: usize = 1024 * 1024;
+
+/// How far ahead a key is trusted at most, whatever its server says: the specification's seven days.
+pub const KEYS_TRUSTED_AHEAD: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// How long a server's keys are not asked for again after they were: enough to take up a new key soon, and to bother no
+/// server that somebody else names in bad requests.
+pub const KEYS_PAUSE: Duration = Duration::from_secs(30);
+
+/// The same after failures: it doubles up to this.
+pub const KEYS_PAUSE_MAX: Duration = Duration::from_secs(60 * 60);
+
+/// Servers that it is remembered of when their keys were asked for, some 150 bytes each.
+pub const KEYS_SERVERS_MAX: usize = 50_000;
+
+/// Fetches of keys at once: joining a room of thousands of servers must not take all connections of the process.
+pub const KEYS_AT_ONCE: usize = 50;
+
+/// Servers in one query to this server as a notary: others ask for those of a large room in such portions.
+pub const QUERIED_SERVERS_MAX: usize = 500;
+
+/// Servers that one query makes this one ask: what it does not know of the others it will know at the next query.
+pub const QUERIED_FETCHES_MAX: usize = 20;
+
+/// Time for the fetches of one query, within the patience of who asks.
+pub const QUERIED_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// Servers that are sent something at once: a few hundred slow ones must not keep the others waiting, and each takes a
+/// connection and up to two copies of a transaction.
+pub const DELIVERIES_MAX: usize = 500;
+
+/// Time for a transaction: the other server may have to ask for events that it lacks before it answers.
+pub const TRANSACTION_TIME_MAX: Duration = Duration::from_secs(90);

@@ -1,0 +1,121 @@
+//! Answers with many events in them, read from the engine while they are sent: the state of a large room is never held
+//! at once.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use warren_engine::view::federation::{EventIds, PduList, Pdus, Piece};
+
+use crate::context::Context;
+use crate::http::Answer;
+
+/// A member of the object that is answered.
+pub enum Part {
+    /// JSON that is at hand.
+    Json(Bytes),
+    /// The events of a list.
+    Pdus(PduList),
+    /// Their ids.
+    Ids(PduList),
+}
+
+/// An object of these members, between `before` and `after`.
+pub fn answer(
+    ctx: &Arc<Context>,
+    before: &'static str,
+    parts: Vec<(&'static str, Part)>,
+    after: &'static str,
+) -> Answer {
+    let mut texts: Vec<Text> = vec![Text::Ready(format!("{before}{{").into())];
+    for (index, (name, part)) in parts.into_iter().enumerate() {
+        let comma = if index == 0 { "" } else { "," };
+        match part {
+            Part::Json(json) => {
+                texts.push(Text::Ready(format!("{comma}\"{name}\":").into()));
+                texts.push(Text::Ready(json));
+            }
+            part => {
+                texts.push(Text::Ready(format!("{comma}\"{name}\":[").into()));
+                texts.push(Text::List { part, from: 0 });
+                texts.push(Text::Ready(Bytes::from_static(b"]")));
+            }
+        }
+    }
+    texts.push(Text::Ready(format!("}}{after}").into()));
+    texts.reverse();
+    Answer::json_pieces(Box::new(Pieces { ctx: ctx.clone(), texts }))
+}
+
+/// What is still to be sent.
+enum Text {
+    Ready(Bytes),
+    /// A list from this index on.
+    List {
+        part: Part,
+        from: usize,
+    },
+}
+
+struct Pieces {
+    ctx: Arc<Context>,
+    /// The next one last.
+    texts: Vec<Text>,
+}
+
+impl Iterator for Pieces {
+    type Item = std::io::Result<Bytes>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let (part, from) = match self.texts.pop()? {
+                Text::Ready(text) => return Some(Ok(text)),
+                Text::List { part, from } => (part, from),
+            };
+            let read = match &part {
+                Part::Json(_) => continue,
+                Part::Pdus(list) => self
+                    .ctx
+                    .engine
+                    .read(&Pdus { list, from })
+                    .map(|piece| joined(piece, from, "", Bytes::as_ref)),
+                Part::Ids(list) => self
+                    .ctx
+                    .engine
+                    .read(&EventIds { list, from })
+                    .map(|piece| joined(piece, from, "\"", |id| id.as_bytes())),
+            };
+            match read {
+                Ok((text, next)) => {
+                    self.texts.extend(next.map(|from| Text::List { part, from }));
+                    if !text.is_empty() {
+                        return Some(Ok(text));
+                    }
+                }
+                Err(error) => {
+                    self.texts.clear();
+                    return Some(Err(std::io::Error::other(error)));
+                }
+            }
+        }
+    }
+}
+
+/// The items with commas before all but the first of the list. Event ids need no escapes.
+fn joined<T>(
+    piece: Piece<T>,
+    from: usize,
+    quote: &str,
+    bytes: impl Fn(&T) -> &[u8],
+) -> (Bytes, Option<usize>) {
+    let length: usize = piece.items.iter().map(|item| bytes(item).len() + 3).sum();
+    let mut text = Vec::with_capacity(length);
+    for (index, item) in piece.items.iter().enumerate() {
+        if from + index > 0 {
+            text.push(b',');
+        }
+        text.extend_from_slice(quote.as_bytes());
+        text.extend_from_slice(bytes(item));
+        text.extend_from_slice(quote.as_bytes());
+    }
+    (text.into(), piece.next)
+}

@@ -1,0 +1,20 @@
+//! `openid.yaml`: who a user is, told to whom they gave a token.
+
+use serde_json::json;
+use warren_engine::account::passing_tokens::TokenPurpose;
+use warren_engine::view::OwnerOfPassingToken;
+
+use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
+
+endpoints! {
+    GET "/_matrix/federation/v1/openid/userinfo" [] None Read Nothing exchange_openid_token;
+}
+
+async fn exchange_openid_token(call: Call) -> Outcome {
+    let token = call.query_required("access_token")?;
+    let view = OwnerOfPassingToken { purpose: TokenPurpose::OpenId, token: &token };
+    match call.ctx.engine.read(&view)? {
+        Some(user_id) => Answer::json(&json!({ "sub": user_id })),
+        None => Err(ApiError::unknown_token("This token is unknown or has expired")),
+    }
+}

@@ -1,0 +1,171 @@
+//! What questions to other servers on behalf of local users have in common.
+//!
+//! Not here: whether what is answered may be believed, which `check` and the engine decide.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use ruma_common::ServerName;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::{RemoteError, Request};
+use crate::context::Context;
+use crate::federation::limits::{ANSWER_HEAD_BYTES_MAX, MEDIA_TIME_MAX, STATE_BYTES_MAX, STATE_TIME_MAX};
+use crate::http::ApiError;
+
+impl RemoteError {
+    /// Whether the server does not know the endpoint, so that an older one may be tried.
+    pub fn is_unknown_endpoint(&self) -> bool {
+        match self {
+            RemoteError::Refused { status, errcode, .. } => {
+                errcode == "M_UNRECOGNIZED" || (*status == StatusCode::NOT_FOUND && errcode == "M_UNKNOWN")
+            }
+            _ => false,
+        }
+    }
+}
+
+/// What a user is told. Specification: "The error should be passed through to clients so that they may give better feedback
+/// to users", except that what is wrong with our own request is no fault of theirs.
+impl From<RemoteError> for ApiError {
+    fn from(error: RemoteError) -> ApiError {
+        match error {
+            RemoteError::Refused { status, errcode, error, .. } => {
+                let is_our_fault =
+                    matches!(errcode.as_str(), "M_MISSING_PARAM" | "M_INVALID_PARAM" | "M_UNAUTHORIZED");
+                let is_for_users = matches!(
+                    status,
+                    StatusCode::BAD_REQUEST
+                        | StatusCode::FORBIDDEN
+                        | StatusCode::NOT_FOUND
+                        | StatusCode::PAYLOAD_TOO_LARGE
+                );
+                match is_for_users && !is_our_fault {
+                    true => ApiError::of_peer(status, &errcode, error),
+                    false => ApiError::unknown(format!("The other server refused: {error}"))
+                        .with_status(StatusCode::BAD_GATEWAY),
+                }
+            }
+            error => ApiError::unknown(format!("The other server is of no help: {error}"))
+                .with_status(StatusCode::BAD_GATEWAY),
+        }
+    }
+}
+
+/// A signed request to another server, which is named by whoever gave us its name.
+pub struct Ask<'a> {
+    server: &'a str,
+    request: Result<Request, RemoteError>,
+}
+
+impl<'a> Ask<'a> {
+    pub fn get(server: &'a str, target: String) -> Ask<'a> {
+        Ask { server, request: Ok(Request::new(Method::GET, target)) }
+    }
+
+    /// With a JSON object as the body.
+    pub fn put(server: &'a str, target: String, body: &[u8]) -> Ask<'a> {
+        let body: Result<&RawValue, _> = serde_json::from_slice(body);
+        let body = body.map_err(|error| RemoteError::BadAnswer(format!("this request's content: {error}")));
+        let request = body.and_then(|body| Request::new(Method::PUT, target).with_content(&body));
+        Ask { server, request }
+    }
+
+    pub fn post(server: &'a str, target: String, body: &Value) -> Ask<'a> {
+        Ask { server, request: Request::new(Method::POST, target).with_content(body) }
+    }
+
+    /// Takes as large an answer, and as long, as a room's state makes.
+    pub fn for_state(self) -> Ask<'a> {
+        let with_limits =
+            |request: Request| request.with_bytes_max(STATE_BYTES_MAX).with_time(STATE_TIME_MAX);
+        Ask { request: self.request.map(with_limits), ..self }
+    }
+
+    /// Takes a file of this size.
+    pub fn for_media(self, bytes_max: u64) -> Ask<'a> {
+        let bytes_max =
+            usize::try_from(bytes_max).unwrap_or(usize::MAX).saturating_add(ANSWER_HEAD_BYTES_MAX);
+        let with_limits = |request: Request| request.with_bytes_max(bytes_max).with_time(MEDIA_TIME_MAX);
+        Ask { request: self.request.map(with_limits), ..self }
+    }
+
+    /// The answer, read into `T`.
+    pub async fn read<T: DeserializeOwned>(self, ctx: &Context) -> Result<T, RemoteError> {
+        read_answer(&self.bytes(ctx).await?)
+    }
+
+    /// The answer as it is.
+    pub async fn bytes(self, ctx: &Context) -> Result<Bytes, RemoteError> {
+        let server = server(self.server)?;
+        self.request?.bytes(ctx, &server).await
+    }
+
+    /// The answer piece by piece.
+    pub async fn open(self, ctx: &Context) -> Result<super::client::Answer, RemoteError> {
+        let server = server(self.server)?;
+        self.request?.open(ctx, &server).await
+    }
+}
+
+fn server(name: &str) -> Result<ruma_common::OwnedServerName, RemoteError> {
+    ServerName::parse(name).map_err(|error| RemoteError::Unreachable(format!("{name}: {error}")))
+}
+
+/// Reads an answer.
+pub fn read_answer<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, RemoteError> {
+    serde_json::from_slice(body).map_err(|error| RemoteError::BadAnswer(error.to_string()))
+}
+
+/// Text as one segment of a path, or as the value of a parameter: everything is escaped that is not unreserved (RFC 3986,
+/// 2.3).
+pub fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}
+
+/// A path below `/_matrix/federation/`: what stands between braces is replaced, in order, by the values, escaped.
+pub fn path(template: &str, values: &[&str]) -> String {
+    let mut out = String::from("/_matrix/federation");
+    let mut values = values.iter();
+    for segment in template.split('/') {
+        let value = if segment.starts_with('{') { values.next() } else { None };
+        out.push('/');
+        out.push_str(&value.map_or(Cow::Borrowed(segment), |value| Cow::Owned(escaped(value))));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identifier_stays_one_segment() {
+        let path = path("v1/make_join/{roomId}/{userId}", &["!a/b:c", "@ü:d?e"]);
+        assert_eq!(path, "/_matrix/federation/v1/make_join/%21a%2Fb%3Ac/%40%C3%BC%3Ad%3Fe");
+    }
+
+    #[test]
+    fn what_is_our_fault_is_not_the_users() {
+        let refused = |status, errcode: &str| {
+            let (errcode, error) = (errcode.to_owned(), "no".to_owned());
+            let error = ApiError::from(RemoteError::Refused { status, errcode, error, retry_after: None });
+            (error.status.as_u16(), error.errcode)
+        };
+        assert_eq!(refused(StatusCode::FORBIDDEN, "M_FORBIDDEN"), (403, "M_FORBIDDEN"));
+        assert_eq!(refused(StatusCode::NOT_FOUND, "M_WHATEVER"), (404, "M_UNKNOWN"));
+        assert_eq!(refused(StatusCode::BAD_REQUEST, "M_INVALID_PARAM"), (502, "M_UNKNOWN"));
+        assert_eq!(refused(StatusCode::UNAUTHORIZED, "M_UNAUTHORIZED"), (502, "M_UNKNOWN"));
+    }
+}

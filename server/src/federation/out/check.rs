@@ -1,0 +1,83 @@
+//! Events of other servers are checked, with the keys that this takes.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use warren_engine::core::checked::{CheckedPdu, MissingKey, PduCheck};
+use warren_engine::core::version::RoomVersion;
+use warren_engine::view::CheckPdus;
+
+use super::keys::ensure_keys;
+use crate::context::Context;
+use crate::http::ApiError;
+
+/// Events that are checked at once: some ten milliseconds of work.
+const CHUNK: usize = 200;
+
+/// Checks events without asking anybody. A thread that serves requests is freed meanwhile if they are many.
+pub fn check_here(
+    ctx: &Context,
+    version: &'static RoomVersion,
+    pdus: &[Bytes],
+) -> Result<Vec<PduCheck>, warren_engine::Error> {
+    let check = || {
+        let mut checks = Vec::with_capacity(pdus.len());
+        for pdus in pdus.chunks(CHUNK) {
+            checks.extend(ctx.engine.read(&CheckPdus { version, pdus })?);
+        }
+        Ok(checks)
+    };
+    if pdus.len() > CHUNK { tokio::task::block_in_place(check) } else { check() }
+}
+
+/// Those of the events that pass, in their order; the keys that are missing are asked for once.
+pub async fn check_all(
+    ctx: &Arc<Context>,
+    version: &'static RoomVersion,
+    pdus: Vec<Bytes>,
+) -> Result<Vec<Arc<CheckedPdu>>, ApiError> {
+    let mut checks = check_here(ctx, version, &pdus)?;
+    let mut missing: BTreeSet<MissingKey> = BTreeSet::new();
+    let (mut places, mut again) = (Vec::new(), Vec::new());
+    for (place, (check, pdu)) in checks.iter().zip(&pdus).enumerate() {
+        if let PduCheck::MissingKeys(keys) = check {
+            missing.extend(keys.iter().cloned());
+            places.push(place);
+            again.push(pdu.clone());
+        }
+    }
+    if !missing.is_empty() {
+        ensure_keys(ctx, &missing.into_iter().collect::<Vec<_>>()).await;
+        for (place, check) in places.into_iter().zip(check_here(ctx, version, &again)?) {
+            if let Some(known) = checks.get_mut(place) {
+                *known = check;
+            }
+        }
+    }
+    let mut ready = Vec::with_capacity(checks.len());
+    for check in checks {
+        match check {
+            PduCheck::Ready(pdu) => ready.push(pdu),
+            PduCheck::Refused { event_id, error } => {
+                tracing::debug!(?event_id, %error, "an event of another server is left out");
+            }
+            PduCheck::MissingKeys(keys) => {
+                tracing::debug!(?keys, "an event of another server cannot be checked and is left out");
+            }
+        }
+    }
+    Ok(ready)
+}
+
+/// Checks one event, which must pass.
+///
+/// Errors: 400 `M_INVALID_PARAM`, as the specification has it for events that fail a signature check.
+pub async fn check_one(
+    ctx: &Arc<Context>,
+    version: &'static RoomVersion,
+    pdu: Bytes,
+) -> Result<Arc<CheckedPdu>, ApiError> {
+    let checked = check_all(ctx, version, vec![pdu]).await?.pop();
+    checked.ok_or_else(|| ApiError::invalid_param("The event is malformed or not rightly signed"))
+}

@@ -1,0 +1,263 @@
+//! Requests to other servers: signed, sent, and their answers read within limits.
+//!
+//! Nothing is tried again here: whether that makes sense, and when, is for who asks to say.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT};
+use http::{HeaderValue, Method, Uri};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_rustls::HttpsConnector;
+use hyper_util::client::legacy;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use metrics::counter;
+use ruma_common::ServerName;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::time::{Instant, timeout_at};
+use tracing::debug;
+use warren_engine::core::event::SignedRequest;
+use warren_engine::core::json::{Limits, Strictness, canonical, parse};
+
+use super::RemoteError;
+use super::discover::ToServer;
+use crate::config::Resolve;
+use crate::context::Context;
+use crate::federation::limits::{
+    ANSWER_BYTES_MAX, ANSWER_HEAD_BYTES_MAX, ERROR_BYTES_MAX, IDLE_CONNECTION_TIME, IDLE_CONNECTIONS_MAX,
+    KEEP_ALIVE_INTERVAL, REQUEST_BYTES_MAX, REQUEST_TIME_MAX,
+};
+use crate::outgoing::{Dialer, Outgoing, Timely};
+
+/// What opens the connections of one kind of request.
+pub type Connector<D> = Timely<HttpsConnector<Dialer<D>>>;
+
+/// Who sends itself as.
+const AGENT: HeaderValue = HeaderValue::from_static(concat!("Warren/", env!("CARGO_PKG_VERSION")));
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// Open connections to other servers, by the name that requests are for.
+pub struct Client {
+    http: legacy::Client<Connector<ToServer>, Full<Bytes>>,
+}
+
+impl Client {
+    pub fn new(outgoing: &Arc<Outgoing>, resolve: &Arc<[Resolve]>) -> Client {
+        let http = legacy::Client::builder(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_CONNECTION_TIME)
+            .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
+            .http1_max_buf_size(ANSWER_HEAD_BYTES_MAX)
+            .http2_max_header_list_size(ANSWER_HEAD_BYTES_MAX as u32)
+            .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
+            .build(outgoing.connector(ToServer(resolve.clone())));
+        Client { http }
+    }
+}
+
+/// A request that is to be sent: `Request::new(Method::GET, path).send(&ctx, &destination).await?`.
+#[derive(Debug, Clone)]
+pub struct Request {
+    method: Method,
+    /// Path and query, encoded.
+    target: String,
+    content: Option<Value>,
+    is_signed: bool,
+    time_max: Duration,
+    bytes_max: usize,
+}
+
+impl Request {
+    /// A signed request without a body. `target` is path and query, encoded.
+    pub fn new(method: Method, target: impl Into<String>) -> Request {
+        let (time_max, bytes_max) = (REQUEST_TIME_MAX, ANSWER_BYTES_MAX);
+        Request { method, target: target.into(), content: None, is_signed: true, time_max, bytes_max }
+    }
+
+    /// With a body. What is already JSON in it (`RawValue`) is sent in its canonical form, as all of it.
+    ///
+    /// Errors: `BadAnswer` for what cannot be JSON or is too large, which is a fault of this server.
+    pub fn with_content(mut self, content: &impl Serialize) -> Result<Request, RemoteError> {
+        let unusable = |error: &dyn std::fmt::Display| {
+            RemoteError::BadAnswer(format!("this request's content: {error}"))
+        };
+        let text = serde_json::to_vec(content).map_err(|error| unusable(&error))?;
+        // Events of old rooms hold numbers that canonical JSON has no more.
+        let limits = Limits { bytes_max: REQUEST_BYTES_MAX, strictness: Strictness::Lenient };
+        self.content = Some(parse(&text, limits).map_err(|error| unusable(&error))?);
+        Ok(self)
+    }
+
+    /// Without a signature: for what servers ask before they know each other's keys.
+    pub fn unsigned(self) -> Request {
+        Request { is_signed: false, ..self }
+    }
+
+    /// With another time for all of it, the connection and the whole answer included.
+    pub fn with_time(self, time_max: Duration) -> Request {
+        Request { time_max, ..self }
+    }
+
+    /// With another limit on the size of the answer.
+    pub fn with_bytes_max(self, bytes_max: usize) -> Request {
+        Request { bytes_max, ..self }
+    }
+
+    /// Sends it and reads the answer as JSON. Errors: `BadAnswer` for another shape, and those of [`Request::open`].
+    pub async fn send<T: DeserializeOwned>(self, ctx: &Context, to: &ServerName) -> Result<T, RemoteError> {
+        let body = self.bytes(ctx, to).await?;
+        serde_json::from_slice(&body).map_err(|error| RemoteError::BadAnswer(error.to_string()))
+    }
+
+    /// Sends it and reads the answer as it is. Errors: those of [`Request::open`].
+    pub async fn bytes(self, ctx: &Context, to: &ServerName) -> Result<Bytes, RemoteError> {
+        let mut answer = self.open(ctx, to).await?;
+        let mut whole = BytesMut::new();
+        while let Some(piece) = answer.next().await? {
+            whole.extend_from_slice(&piece);
+        }
+        Ok(whole.freeze())
+    }
+
+    /// Sends it; the answer comes piece by piece, for what is too large to be held.
+    ///
+    /// Errors: every [`RemoteError`]; `Refused` for any status that is none of success.
+    pub async fn open(self, ctx: &Context, to: &ServerName) -> Result<Answer, RemoteError> {
+        let method = self.method.clone();
+        let opened = self.open_unmeasured(ctx, to).await;
+        let outcome = match &opened {
+            Ok(_) => "answered",
+            Err(RemoteError::NotAdmitted) => "not_admitted",
+            Err(RemoteError::Unreachable(_)) => "unreachable",
+            Err(RemoteError::Timeout) => "timeout",
+            Err(RemoteError::Refused { .. }) => "refused",
+            Err(RemoteError::BadAnswer(_)) => "bad_answer",
+        };
+        counter!("warren_federation_requests_total", "outcome" => outcome).increment(1);
+        if let Err(error) = &opened {
+            debug!(%to, %method, %error, "a request to another server failed");
+        }
+        opened
+    }
+
+    async fn open_unmeasured(self, ctx: &Context, to: &ServerName) -> Result<Answer, RemoteError> {
+        if !ctx.config.federation
+            || *to == *ctx.config.server_name
+            || !ctx.config.federation_access.admits(to.as_str())
+        {
+            return Err(RemoteError::NotAdmitted);
+        }
+        let end = Instant::now() + self.time_max;
+        let bytes_left = self.bytes_max;
+        let answered = timeout_at(end, async {
+            let name = ctx.federation.discovery.delegated(to).await;
+            let request = self.http_request(ctx, to, &name)?;
+            ctx.federation.client.http.request(request).await.map_err(|error| unreachable(&error))
+        });
+        let answered = answered.await.map_err(|_| RemoteError::Timeout)??;
+        let (head, body) = answered.into_parts();
+        if head.status.is_success() {
+            return Ok(Answer { body, bytes_left, end });
+        }
+        // Whatever the error says is told as far as it can be read.
+        let read = timeout_at(end, read_whole(body, ERROR_BYTES_MAX)).await;
+        let said = read.ok().and_then(Result::ok).unwrap_or_default();
+        Err(RemoteError::of_answer(head.status, &head.headers, &said))
+    }
+
+    fn http_request(
+        self,
+        ctx: &Context,
+        to: &ServerName,
+        name: &ServerName,
+    ) -> Result<http::Request<Full<Bytes>>, RemoteError> {
+        let unusable =
+            |error: &dyn std::fmt::Display| RemoteError::BadAnswer(format!("this request's target: {error}"));
+        let uri: Uri = format!("https://{name}{}", self.target).parse().map_err(|error| unusable(&error))?;
+        let has_default_port = uri.port_u16() == Some(443);
+        let mut request = http::Request::new(Full::default());
+        let headers = request.headers_mut();
+        headers.insert(USER_AGENT, AGENT);
+        if has_default_port {
+            // Else the client sets the header, and leaves out the port of https.
+            headers.insert(HOST, HeaderValue::from_str(name.as_str()).map_err(|error| unusable(&error))?);
+        }
+        if self.is_signed {
+            let signed = SignedRequest {
+                method: self.method.as_str(),
+                // What is signed is what is sent, after the parser of the URI.
+                uri: uri.path_and_query().map_or("/", |target| target.as_str()),
+                origin: ctx.config.server_name.as_str(),
+                destination: to.as_str(),
+                content: self.content.as_ref(),
+            };
+            let value = signed.authorization(ctx.engine.key_pair());
+            headers.insert(AUTHORIZATION, HeaderValue::from_str(&value).map_err(|error| unusable(&error))?);
+        }
+        if let Some(content) = &self.content {
+            headers.insert(CONTENT_TYPE, JSON);
+            *request.body_mut() = Full::new(canonical(content).into());
+        }
+        *request.method_mut() = self.method;
+        *request.uri_mut() = uri;
+        Ok(request)
+    }
+}
+
+/// An answer that is being read.
+pub struct Answer {
+    body: Incoming,
+    bytes_left: usize,
+    end: Instant,
+}
+
+impl Answer {
+    /// The next piece; `None` at the end. Errors: `BadAnswer` beyond the limit of size, `Timeout`, `Unreachable`.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, RemoteError> {
+        let piece = timeout_at(self.end, next_piece(&mut self.body)).await;
+        let Some(piece) = piece.map_err(|_| RemoteError::Timeout)?? else { return Ok(None) };
+        self.bytes_left = self.bytes_left.checked_sub(piece.len()).ok_or_else(too_large)?;
+        Ok(Some(piece))
+    }
+}
+
+/// A whole body of at most so many bytes.
+pub async fn read_whole(mut body: Incoming, bytes_max: usize) -> Result<Bytes, RemoteError> {
+    let mut whole = BytesMut::new();
+    while let Some(piece) = next_piece(&mut body).await? {
+        if whole.len() + piece.len() > bytes_max {
+            return Err(too_large());
+        }
+        whole.extend_from_slice(&piece);
+    }
+    Ok(whole.freeze())
+}
+
+async fn next_piece(body: &mut Incoming) -> Result<Option<Bytes>, RemoteError> {
+    loop {
+        let Some(frame) = body.frame().await else { return Ok(None) };
+        let frame =
+            frame.map_err(|error| RemoteError::Unreachable(format!("the answer broke off: {error}")))?;
+        if let Ok(data) = frame.into_data() {
+            return Ok(Some(data));
+        }
+    }
+}
+
+fn too_large() -> RemoteError {
+    RemoteError::BadAnswer("it is larger than this server reads".to_owned())
+}
+
+/// The innermost cause says what happened; those around it only where.
+fn unreachable(error: &legacy::Error) -> RemoteError {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    RemoteError::Unreachable(cause.to_string())
+}

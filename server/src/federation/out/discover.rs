@@ -1,0 +1,367 @@
+//! Where a server is (server-server API, "Resolving server names").
+//!
+//! Two steps. First the name that requests are for: the server's own, or the one that its well-known file delegates to;
+//! it is what stands in `Host`, and whose certificate is wanted. What comes of the file is remembered, failures too.
+//! Then, whenever a connection is opened, who is behind that name: an address, a port, services of the domain name
+//! system. Steps in comments are numbered as in the specification, v1.19.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use dashmap::DashMap;
+use http::header::{CACHE_CONTROL, LOCATION};
+use http::{HeaderMap, StatusCode, Uri};
+use http_body_util::Empty;
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use ruma_common::{OwnedServerName, ServerName};
+use serde::Deserialize;
+use tokio::net::TcpStream;
+use tracing::debug;
+
+use super::client::{Connector, read_whole};
+use super::flights::Flights;
+use crate::config::Resolve;
+use crate::federation::limits::{
+    PORT_DEFAULT, WELL_KNOWN_BYTES_MAX, WELL_KNOWN_CACHE_DEFAULT, WELL_KNOWN_CACHE_MAX, WELL_KNOWN_CACHE_MIN,
+    WELL_KNOWN_FAILURE_MAX, WELL_KNOWN_FAILURE_MIN, WELL_KNOWN_REDIRECTS_MAX, WELL_KNOWN_SERVERS_MAX,
+    WELL_KNOWN_TIME_MAX,
+};
+use crate::outgoing::{ConnectError, Dial, Outgoing};
+
+/// The services of a server, the newer one first (steps 3.3 and 3.4, 4 and 5).
+const SERVICES: [&str; 2] = ["_matrix-fed._tcp", "_matrix._tcp"];
+
+/// Finds the names that requests are for.
+pub struct Discovery {
+    client: Client<Connector<ToWellKnown>, Empty<Bytes>>,
+    resolve: Arc<[Resolve]>,
+    known: DashMap<OwnedServerName, Known>,
+    flights: Flights,
+}
+
+impl Discovery {
+    pub fn new(outgoing: &Arc<Outgoing>, resolve: &Arc<[Resolve]>) -> Discovery {
+        let connector = outgoing.connector(ToWellKnown(resolve.clone()));
+        let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);
+        Discovery { client, resolve: resolve.clone(), known: DashMap::new(), flights: Flights::default() }
+    }
+
+    /// The name that requests to a server are for.
+    pub async fn delegated(&self, server_name: &ServerName) -> OwnedServerName {
+        // Steps 1 and 2; and the operator's word is the last.
+        let is_told = self.resolve.iter().any(|row| row.name == server_name.as_str());
+        if is_told || server_name.port().is_some() || server_name.is_ip_literal() {
+            return server_name.to_owned();
+        }
+        if let Some(known) = self.fresh(server_name) {
+            return known;
+        }
+        let _turn = self.flights.alone(server_name.as_str()).await;
+        if let Some(known) = self.fresh(server_name) {
+            return known;
+        }
+        let found = self.well_known(server_name.host()).await;
+        debug!(%server_name, ?found, "well-known");
+        let before = self.known.get(server_name).map(|known| known.clone());
+        let known = Known::after(before, found, Instant::now());
+        let delegated = known.delegated.clone();
+        if self.known.len() >= WELL_KNOWN_SERVERS_MAX {
+            self.forget();
+        }
+        self.known.insert(server_name.to_owned(), known);
+        delegated.unwrap_or_else(|| server_name.to_owned())
+    }
+
+    fn fresh(&self, server_name: &ServerName) -> Option<OwnedServerName> {
+        let known = self.known.get(server_name)?;
+        let delegated = || known.delegated.clone().unwrap_or_else(|| server_name.to_owned());
+        (known.ask_again > Instant::now()).then(delegated)
+    }
+
+    /// Makes room: what is to be asked for again anyway goes, or if that is not enough, all.
+    fn forget(&self) {
+        let now = Instant::now();
+        self.known.retain(|_, known| known.ask_again > now);
+        if self.known.len() >= WELL_KNOWN_SERVERS_MAX {
+            self.known.clear();
+        }
+    }
+
+    /// Step 3: what the file says, and how long that is good.
+    async fn well_known(&self, host: &str) -> Found {
+        match tokio::time::timeout(WELL_KNOWN_TIME_MAX, self.ask(host)).await {
+            Ok(found) => found,
+            Err(_) => Found::NotNow,
+        }
+    }
+
+    async fn ask(&self, host: &str) -> Found {
+        let Ok(mut uri) = format!("https://{host}/.well-known/matrix/server").parse::<Uri>() else {
+            return Found::Nothing;
+        };
+        for _ in 0..=WELL_KNOWN_REDIRECTS_MAX {
+            let Ok(answer) = self.client.get(uri.clone()).await else { return Found::NotNow };
+            let (head, body) = answer.into_parts();
+            if head.status.is_redirection() {
+                let location = head.headers.get(LOCATION).and_then(|location| location.to_str().ok());
+                match location.and_then(|location| redirected(&uri, location)) {
+                    Some(next) => uri = next,
+                    None => return Found::Nothing,
+                }
+                continue;
+            }
+            if head.status.is_server_error() || head.status == StatusCode::TOO_MANY_REQUESTS {
+                return Found::NotNow;
+            }
+            if head.status != StatusCode::OK {
+                return Found::Nothing;
+            }
+            return match read_whole(body, WELL_KNOWN_BYTES_MAX).await {
+                Ok(body) => read_file(&body)
+                    .map_or(Found::Nothing, |name| Found::Delegated(name, cache_time(&head.headers))),
+                Err(_) => Found::NotNow,
+            };
+        }
+        Found::Nothing
+    }
+}
+
+/// What asking for a file came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Found {
+    /// It delegates, for so long.
+    Delegated(OwnedServerName, Duration),
+    /// There is no valid file.
+    Nothing,
+    /// It cannot be told: the host is not reachable, or has a fault.
+    NotNow,
+}
+
+/// What is known of a server.
+#[derive(Debug, Clone)]
+struct Known {
+    delegated: Option<OwnedServerName>,
+    ask_again: Instant,
+    /// Since when there has been no valid file, how often it was asked for.
+    failures: u32,
+    /// Until when a delegation outlives that its host is not reachable.
+    good_until: Instant,
+}
+
+impl Known {
+    fn after(before: Option<Known>, found: Found, now: Instant) -> Known {
+        if let Found::Delegated(name, time) = found {
+            let (ask_again, good_until) = (now + time, now + WELL_KNOWN_CACHE_MAX);
+            return Known { delegated: Some(name), ask_again, failures: 0, good_until };
+        }
+        let failures = before.as_ref().map_or(0, |before| before.failures);
+        let doubled = WELL_KNOWN_FAILURE_MIN.saturating_mul(1 << failures.min(16));
+        let kept = before.filter(|before| found == Found::NotNow && before.good_until > now);
+        Known {
+            good_until: kept.as_ref().map_or(now, |before| before.good_until),
+            delegated: kept.and_then(|before| before.delegated),
+            ask_again: now + doubled.min(WELL_KNOWN_FAILURE_MAX),
+            failures: failures.saturating_add(1),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct File {
+    #[serde(rename = "m.server")]
+    server: String,
+}
+
+/// The name in a file; whatever its content type. `None` for anything that is not valid.
+fn read_file(body: &[u8]) -> Option<OwnedServerName> {
+    let file: File = serde_json::from_slice(body).ok()?;
+    warren_engine::core::identifiers::is_server_name(&file.server)
+        .then(|| ServerName::parse(&file.server).ok())
+        .flatten()
+}
+
+/// How long an answer is good, by its `Cache-Control`.
+fn cache_time(headers: &HeaderMap) -> Duration {
+    let mut time = WELL_KNOWN_CACHE_DEFAULT;
+    let lines = headers.get_all(CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
+    for directive in lines.flat_map(|line| line.split(',')) {
+        let (name, value) = directive.split_once('=').unwrap_or((directive, ""));
+        match name.trim().to_ascii_lowercase().as_str() {
+            "no-store" | "no-cache" => return WELL_KNOWN_CACHE_MIN,
+            "max-age" => {
+                // A number too large to read is longer than any bound (RFC 9111, 1.2.2).
+                let value = value.trim().trim_matches('"');
+                let is_number = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
+                if is_number {
+                    time = Duration::from_secs(value.parse().unwrap_or(u64::from(u32::MAX)));
+                }
+            }
+            _ => {}
+        }
+    }
+    time.clamp(WELL_KNOWN_CACHE_MIN, WELL_KNOWN_CACHE_MAX)
+}
+
+/// Where a redirect leads (RFC 3986, 5.2, as far as servers use it). `None` if it is not https.
+fn redirected(from: &Uri, location: &str) -> Option<Uri> {
+    let (host, path) = (from.authority()?, from.path());
+    let location = location.split('#').next()?;
+    let absolute = if location.contains("://") {
+        location.to_owned()
+    } else if location.starts_with("//") {
+        format!("https:{location}")
+    } else if location.starts_with('/') {
+        format!("https://{host}{location}")
+    } else {
+        let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        format!("https://{host}{folder}/{location}")
+    };
+    let uri: Uri = absolute.parse().ok()?;
+    (uri.scheme_str() == Some("https") && uri.host().is_some_and(|host| !host.is_empty())).then_some(uri)
+}
+
+/// Connections for the file: port 443, or the one in a redirect.
+#[derive(Clone)]
+pub struct ToWellKnown(Arc<[Resolve]>);
+
+impl Dial for ToWellKnown {
+    async fn dial(&self, outgoing: &Outgoing, uri: &Uri) -> Result<TcpStream, ConnectError> {
+        open(outgoing, &self.0, host(uri), uri.port_u16().unwrap_or(443)).await
+    }
+}
+
+/// Connections for requests.
+#[derive(Clone)]
+pub struct ToServer(pub Arc<[Resolve]>);
+
+impl Dial for ToServer {
+    async fn dial(&self, outgoing: &Outgoing, uri: &Uri) -> Result<TcpStream, ConnectError> {
+        let host = host(uri);
+        let name = uri.authority().map_or("", |authority| authority.as_str());
+        if let Some(row) = self.0.iter().find(|row| row.name == name) {
+            return outgoing.connect_trusted(&row.host, row.port).await;
+        }
+        // Steps 1, 2, 3.1 and 3.2.
+        if let Some(port) = uri.port_u16() {
+            return open(outgoing, &self.0, host, port).await;
+        }
+        if host.parse::<std::net::IpAddr>().is_ok() {
+            return open(outgoing, &self.0, host, PORT_DEFAULT).await;
+        }
+        for service in SERVICES {
+            let mut last = None;
+            for found in outgoing.services(&format!("{service}.{host}.")).await {
+                match open(outgoing, &self.0, &found.host, found.port).await {
+                    Ok(stream) => return Ok(stream),
+                    Err(error) => last = Some(error),
+                }
+            }
+            if let Some(error) = last {
+                return Err(error);
+            }
+        }
+        // Steps 3.5 and 6.
+        open(outgoing, &self.0, host, PORT_DEFAULT).await
+    }
+}
+
+/// Without the brackets of an IPv6 address.
+fn host(uri: &Uri) -> &str {
+    uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']')
+}
+
+/// Connects to a host and port, or to where the operator says that they are.
+async fn open(
+    outgoing: &Outgoing,
+    resolve: &[Resolve],
+    host: &str,
+    port: u16,
+) -> Result<TcpStream, ConnectError> {
+    let name = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+    match resolve.iter().find(|row| row.name == name) {
+        Some(row) => outgoing.connect_trusted(&row.host, row.port).await,
+        None => outgoing.connect(host, port).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> OwnedServerName {
+        ServerName::parse(text).expect("a server name")
+    }
+
+    #[test]
+    fn what_a_file_says() {
+        assert_eq!(read_file(br#"{"m.server": "a.example:443"}"#), Some(name("a.example:443")));
+        assert_eq!(read_file(br#"{"m.server": "[::1]", "more": 1}"#), Some(name("[::1]")));
+        for invalid in ["", "[]", "{}", r#"{"m.server": 1}"#, r#"{"m.server": "https://a.example"}"#] {
+            assert_eq!(read_file(invalid.as_bytes()), None, "{invalid}");
+        }
+        for invalid in ["a b", "", "a.example:99999", "a.example/x", "a.example:+1"] {
+            assert_eq!(read_file(format!(r#"{{"m.server": "{invalid}"}}"#).as_bytes()), None, "{invalid}");
+        }
+    }
+
+    #[test]
+    fn how_long_it_is_good() {
+        let time = |lines: &[&'static str]| {
+            let header = |line: &&'static str| (CACHE_CONTROL, http::HeaderValue::from_static(line));
+            cache_time(&lines.iter().map(header).collect())
+        };
+        assert_eq!(time(&[]), WELL_KNOWN_CACHE_DEFAULT);
+        assert_eq!(time(&["public", "Max-Age=7200"]), Duration::from_secs(7200));
+        assert_eq!(time(&["public, max-age=\"7200\""]), Duration::from_secs(7200));
+        assert_eq!(time(&["max-age=0"]), WELL_KNOWN_CACHE_MIN);
+        assert_eq!(time(&["max-age=7200, no-store"]), WELL_KNOWN_CACHE_MIN);
+        assert_eq!(time(&["max-age=99999999999999999999999"]), WELL_KNOWN_CACHE_MAX);
+        assert_eq!(time(&["max-age=-1"]), WELL_KNOWN_CACHE_DEFAULT);
+    }
+
+    #[test]
+    fn where_redirects_lead() {
+        let from: Uri = "https://a.example:8443/.well-known/matrix/server".parse().expect("a URI");
+        let to = |location| redirected(&from, location).map(|uri| uri.to_string());
+        assert_eq!(to("https://b.example/x#y").as_deref(), Some("https://b.example/x"));
+        assert_eq!(to("//b.example/x").as_deref(), Some("https://b.example/x"));
+        assert_eq!(to("/x?y").as_deref(), Some("https://a.example:8443/x?y"));
+        assert_eq!(to("x").as_deref(), Some("https://a.example:8443/.well-known/matrix/x"));
+        for refused in ["http://b.example/x", "file:///etc/passwd", "https://", "https:///x", ""] {
+            assert!(to(refused).is_none_or(|uri| uri.starts_with("https://a.example:8443/")), "{refused}");
+        }
+    }
+
+    #[test]
+    fn failures_are_remembered_longer_and_longer() {
+        let now = Instant::now();
+        let mut known = Known::after(None, Found::Nothing, now);
+        assert_eq!(known.ask_again, now + WELL_KNOWN_FAILURE_MIN);
+        known = Known::after(Some(known), Found::NotNow, now);
+        assert_eq!(known.ask_again, now + WELL_KNOWN_FAILURE_MIN * 2);
+        for _ in 0..100 {
+            known = Known::after(Some(known), Found::NotNow, now);
+        }
+        assert_eq!(known.ask_again, now + WELL_KNOWN_FAILURE_MAX);
+        let found = Found::Delegated(name("b.example"), Duration::from_secs(600));
+        known = Known::after(Some(known), found, now);
+        assert_eq!((known.ask_again, known.failures), (now + Duration::from_secs(600), 0));
+    }
+
+    #[test]
+    fn a_delegation_outlives_a_fault_of_its_host_but_not_its_end() {
+        let now = Instant::now();
+        let delegated = || {
+            let found = Found::Delegated(name("b.example"), Duration::from_secs(600));
+            Some(Known::after(None, found, now))
+        };
+        let later = now + Duration::from_secs(3600);
+        let kept = Known::after(delegated(), Found::NotNow, later);
+        assert_eq!(kept.delegated, Some(name("b.example")));
+        assert_eq!(Known::after(delegated(), Found::Nothing, later).delegated, None);
+        let too_late = now + WELL_KNOWN_CACHE_MAX;
+        assert_eq!(Known::after(Some(kept), Found::NotNow, too_late).delegated, None);
+    }
+}

@@ -1,0 +1,109 @@
+//! What can become of a request to another server.
+
+use std::fmt;
+use std::time::Duration;
+
+use http::{HeaderMap, StatusCode, header::RETRY_AFTER};
+use serde::Deserialize;
+
+/// Why there is no answer. Who asked can decide by it whether to try again, another server, or not at all.
+#[derive(Debug, Clone)]
+pub enum RemoteError {
+    /// This server does not deal with that one: the operator's lists, or federation is off.
+    NotAdmitted,
+    /// It could not be reached, or the connection broke off: a sentence.
+    Unreachable(String),
+    /// It did not answer in time.
+    Timeout,
+    /// It answered with an error.
+    Refused {
+        status: StatusCode,
+        errcode: String,
+        error: String,
+        /// After what time it may be asked again, where it says so.
+        retry_after: Option<Duration>,
+    },
+    /// Its answer is too large, or not what was asked for: a sentence.
+    BadAnswer(String),
+}
+
+impl fmt::Display for RemoteError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RemoteError::NotAdmitted => write!(out, "this server does not deal with that one"),
+            RemoteError::Unreachable(cause) => write!(out, "not reachable: {cause}"),
+            RemoteError::Timeout => write!(out, "no answer in time"),
+            RemoteError::Refused { status, errcode, error, retry_after: None } => {
+                write!(out, "refused with {} {errcode}: {error}", status.as_u16())
+            }
+            RemoteError::Refused { status, errcode, error, retry_after: Some(after) } => {
+                write!(out, "refused with {} {errcode} for {} s: {error}", status.as_u16(), after.as_secs())
+            }
+            RemoteError::BadAnswer(cause) => write!(out, "not a usable answer: {cause}"),
+        }
+    }
+}
+
+impl std::error::Error for RemoteError {}
+
+/// The specification's "standard error response".
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct StandardError {
+    errcode: String,
+    error: String,
+    retry_after_ms: Option<u64>,
+}
+
+impl RemoteError {
+    /// The error in an answer whose status is none of success. What the peer writes goes to logs and to clients, so it is
+    /// cut to a length.
+    pub fn of_answer(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> RemoteError {
+        let said: StandardError = serde_json::from_slice(body).unwrap_or_default();
+        let seconds =
+            || headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs);
+        let is_errcode = |text: &str| {
+            (1..=ERRCODE_BYTES_MAX).contains(&text.len())
+                && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'.')
+        };
+        RemoteError::Refused {
+            status,
+            errcode: if is_errcode(&said.errcode) { said.errcode } else { "M_UNKNOWN".to_owned() },
+            error: said.error.chars().filter(|char| !char.is_control()).take(ERROR_CHARS_MAX).collect(),
+            retry_after: said.retry_after_ms.map(Duration::from_millis).or_else(seconds),
+        }
+    }
+}
+
+/// Error codes are names; the longest of the specification has 41 bytes.
+const ERRCODE_BYTES_MAX: usize = 100;
+
+/// A sentence or two.
+const ERROR_CHARS_MAX: usize = 500;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(body: &str, headers: &HeaderMap) -> (String, String, Option<Duration>) {
+        match RemoteError::of_answer(StatusCode::FORBIDDEN, headers, body.as_bytes()) {
+            RemoteError::Refused { errcode, error, retry_after, .. } => (errcode, error, retry_after),
+            other => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn whatever_a_peer_writes_is_an_error() {
+        let none = HeaderMap::new();
+        let said = error(r#"{"errcode":"M_FORBIDDEN","error":"no","retry_after_ms":1500}"#, &none);
+        assert_eq!(said, ("M_FORBIDDEN".to_owned(), "no".to_owned(), Some(Duration::from_millis(1500))));
+        let unknown = ("M_UNKNOWN".to_owned(), String::new(), None);
+        for body in ["", "<html>", "[]", r#"{"errcode":5}"#, r#"{"errcode":"a b\n"}"#] {
+            assert_eq!(error(body, &none), unknown, "{body}");
+        }
+        let long = format!(r#"{{"errcode":"M_X","error":"\n{}"}}"#, "a".repeat(100_000));
+        assert_eq!(error(&long, &none).1, "a".repeat(ERROR_CHARS_MAX));
+        let headers = HeaderMap::from_iter([(RETRY_AFTER, http::HeaderValue::from_static("7"))]);
+        assert_eq!(error("", &headers).2, Some(Duration::from_secs(7)));
+    }
+}

@@ -1,0 +1,374 @@
+//! Events that came for a room are taken in, and what they lack is asked for.
+//!
+//! What can be judged at once is; what cannot is parked durably, so that a transaction is answered without waiting for
+//! anybody, and fetched for behind: one room's troubles hold up no other room and no other server. Invariant: an event that
+//! was acknowledged is in the room, refused, or parked.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use serde::Deserialize;
+use serde_json::json;
+use serde_json::value::RawValue;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use warren_engine::Outcome;
+use warren_engine::command::ReleasePdus;
+use warren_engine::intake::{Answer, Intake, Next, Question};
+use warren_engine::view::Frontier;
+use warren_engine::view::federation::{
+    IncomingRoom, ParkedPdus, ParkedRooms, ServersInRoom, UnknownEvents, WaitingPdu,
+};
+
+use super::RemoteError;
+use super::ask::{Ask, escaped, path};
+use super::check::check_here;
+use super::keys::ensure_keys;
+use crate::context::Context;
+use crate::http::ApiError;
+use crate::worker;
+
+/// Rooms that are fetched for at once. The rest wait, parked.
+const ROOMS_AT_ONCE_MAX: usize = 16;
+
+/// Servers that are asked the same question, one after the other.
+const SERVERS_ASKED_MAX: usize = 5;
+
+/// Events that are asked for by their ids, side by side.
+const EVENTS_AT_ONCE: usize = 10;
+
+/// Up to so many missing events of a state are asked for one by one; beyond that the whole state comes cheaper.
+const STATE_EVENTS_SINGLE_MAX: usize = 50;
+
+/// Events asked for of what lies between, as many as other servers give.
+const MISSING_EVENTS_LIMIT: usize = 20;
+
+/// How long an event may wait. Who sends later ones leads to it again.
+const PARKED_MS_MAX: u64 = 24 * 60 * 60 * 1000;
+
+/// Pauses between attempts: a server that cannot be reached is tried less and less often.
+const PAUSES: [Duration; 4] =
+    [Duration::from_secs(15), Duration::from_secs(60), Duration::from_secs(300), Duration::from_secs(1800)];
+
+/// Which rooms are being fetched for.
+pub struct Fetches {
+    rooms: Mutex<HashMap<String, Room>>,
+    permits: Semaphore,
+}
+
+#[derive(Clone, Copy)]
+enum Room {
+    /// A task is at it; whether more has come meanwhile.
+    Busy { again: bool },
+    /// The next attempt is made then, after so many in vain.
+    Resting { until: Instant, attempts: usize },
+}
+
+impl Default for Fetches {
+    fn default() -> Fetches {
+        Fetches { rooms: Mutex::default(), permits: Semaphore::new(ROOMS_AT_ONCE_MAX) }
+    }
+}
+
+impl Fetches {
+    /// Whether the caller is to begin with the room. `is_news` for what has just come, which waits for no pause.
+    fn begin(&self, room_id: &str, is_news: bool) -> bool {
+        let mut rooms = self.rooms.lock();
+        match rooms.get_mut(room_id) {
+            Some(Room::Busy { again }) => {
+                *again |= is_news;
+                false
+            }
+            Some(Room::Resting { until, .. }) if !is_news && *until > Instant::now() => false,
+            Some(room) => {
+                *room = Room::Busy { again: false };
+                true
+            }
+            None => {
+                rooms.insert(room_id.to_owned(), Room::Busy { again: false });
+                true
+            }
+        }
+    }
+
+    /// Ends a round. Returns whether another is to follow at once.
+    fn end(&self, room_id: &str, is_done: bool, attempts: usize) -> bool {
+        let mut rooms = self.rooms.lock();
+        if let Some(Room::Busy { again: again @ true }) = rooms.get_mut(room_id) {
+            *again = false;
+            return true;
+        }
+        if is_done {
+            rooms.remove(room_id);
+        } else {
+            let pause = PAUSES.get(attempts).or(PAUSES.last()).copied().unwrap_or_default();
+            let room = Room::Resting { until: Instant::now() + pause, attempts: attempts + 1 };
+            rooms.insert(room_id.to_owned(), room);
+        }
+        false
+    }
+
+    fn attempts(&self, room_id: &str) -> usize {
+        match self.rooms.lock().get(room_id) {
+            Some(Room::Resting { attempts, .. }) => *attempts,
+            _ => 0,
+        }
+    }
+}
+
+/// Takes in what can be judged by what is here.
+pub async fn take_in_here(ctx: &Arc<Context>, intake: &mut Intake) -> Result<(), ApiError> {
+    drive(ctx, intake, &[]).await
+}
+
+/// Takes in what can be judged, asking `servers` for what is missing.
+pub async fn take_in(ctx: &Arc<Context>, intake: &mut Intake, servers: &[String]) -> Result<(), ApiError> {
+    drive(ctx, intake, servers).await
+}
+
+async fn drive(ctx: &Arc<Context>, intake: &mut Intake, servers: &[String]) -> Result<(), ApiError> {
+    loop {
+        match intake.next_step() {
+            Next::Check(pdus) => intake.checked(check_here(ctx, intake.version(), &pdus)?),
+            Next::Write(receive) => intake.received(ctx.engine.write(receive).await?),
+            Next::Ask(question) => {
+                let answer = match servers {
+                    [] => Answer::Nothing,
+                    servers => ask_servers(ctx, intake.room_id(), servers, &question).await?,
+                };
+                intake.answered(question, answer);
+            }
+            Next::Done => return Ok(()),
+        }
+    }
+}
+
+/// Begins to fetch for the events that are parked in a room.
+pub fn follow_up(ctx: &Arc<Context>, room_id: &str) {
+    start(ctx, room_id, true);
+}
+
+/// Takes up again what waits, at the start of the server and whenever a pause is over.
+pub fn take_up_parked(ctx: &Arc<Context>) {
+    match ctx.engine.read(&ParkedRooms) {
+        Ok(rooms) => rooms.iter().for_each(|room_id| start(ctx, room_id, false)),
+        Err(error) => tracing::warn!(%error, "it cannot be told which events wait"),
+    }
+}
+
+fn start(ctx: &Arc<Context>, room_id: &str, is_news: bool) {
+    let attempts = ctx.federation.fetches.attempts(room_id);
+    if !ctx.federation.fetches.begin(room_id, is_news) {
+        return;
+    }
+    let (work, room_id) = (ctx.clone(), room_id.to_owned());
+    worker::run(ctx, async move {
+        loop {
+            let Ok(_permit) = work.federation.fetches.permits.acquire().await else { return };
+            let is_done = match fetch_for(&work, &room_id).await {
+                Ok(is_done) => is_done,
+                Err(error) => {
+                    tracing::debug!(room_id, error = %error.error, "events of a room could not be fetched");
+                    false
+                }
+            };
+            if !work.federation.fetches.end(&room_id, is_done, attempts) {
+                return;
+            }
+        }
+    });
+}
+
+/// One round for a room. Returns whether nothing waits there any more.
+async fn fetch_for(ctx: &Arc<Context>, room_id: &str) -> Result<bool, ApiError> {
+    let waiting = ctx.engine.read(&ParkedPdus { room_id })?;
+    if waiting.is_empty() {
+        return Ok(true);
+    }
+    let own_name = ctx.engine.server_name();
+    let Ok(version) = ctx.engine.read(&IncomingRoom { room_id, server: own_name }) else {
+        // This server has left the room.
+        release(ctx, room_id, waiting).await?;
+        return Ok(true);
+    };
+    let oldest = ctx.engine.now_ms().saturating_sub(PARKED_MS_MAX);
+    let servers = servers_to_ask(ctx, room_id, waiting.iter().map(|pdu| pdu.origin.as_str()))?;
+    let mut intake =
+        Intake::new(room_id.to_owned(), version, waiting.iter().map(|pdu| pdu.json.clone()).collect());
+    take_in(ctx, &mut intake, &servers).await?;
+    let is_over = |pdu: &WaitingPdu| {
+        pdu.since_ms < oldest || intake.outcomes.get(pdu.event_id.as_str()).is_some_and(is_settled)
+    };
+    let (over, left): (Vec<_>, Vec<_>) = waiting.into_iter().partition(is_over);
+    release(ctx, room_id, over).await?;
+    Ok(left.is_empty())
+}
+
+fn is_settled(outcome: &Outcome) -> bool {
+    !matches!(outcome, Outcome::Waiting | Outcome::Stored)
+}
+
+async fn release(ctx: &Context, room_id: &str, pdus: Vec<WaitingPdu>) -> Result<(), ApiError> {
+    if pdus.is_empty() {
+        return Ok(());
+    }
+    let event_ids = pdus.into_iter().map(|pdu| pdu.event_id).collect();
+    Ok(ctx.engine.write(ReleasePdus { room_id: room_id.to_owned(), event_ids }).await?)
+}
+
+/// The servers to ask about a room: first those given, then those with the most members.
+pub fn servers_to_ask<'a>(
+    ctx: &Context,
+    room_id: &str,
+    first: impl Iterator<Item = &'a str>,
+) -> Result<Vec<String>, ApiError> {
+    let mut servers: Vec<String> = Vec::new();
+    let mut there = ctx.engine.read(&ServersInRoom { room_id: room_id.to_owned() })?;
+    there.sort_by_key(|(_, joined)| std::cmp::Reverse(*joined));
+    let there = there.iter().map(|(server, _)| server.to_string());
+    for server in first.map(str::to_owned).chain(there) {
+        let is_new = server != ctx.engine.server_name() && !servers.contains(&server);
+        if is_new && servers.len() < SERVERS_ASKED_MAX {
+            servers.push(server);
+        }
+    }
+    Ok(servers)
+}
+
+/// Asks one server after the other until one knows.
+async fn ask_servers(
+    ctx: &Arc<Context>,
+    room_id: &str,
+    servers: &[String],
+    question: &Question,
+) -> Result<Answer, ApiError> {
+    if let Question::Keys { keys } = question {
+        ensure_keys(ctx, keys).await;
+        return Ok(Answer::Keys);
+    }
+    for server in servers {
+        let answer = match question {
+            Question::Keys { .. } => return Ok(Answer::Keys),
+            Question::MissingEvents { latest } => missing_events(ctx, server, room_id, latest).await?,
+            Question::State { event_id } => state(ctx, server, room_id, event_id).await?,
+            Question::Events { event_ids } => Ok(Answer::Events(events(ctx, server, event_ids).await)),
+        };
+        match answer {
+            Ok(Answer::Nothing) => {}
+            Ok(Answer::Events(events)) if events.is_empty() => {}
+            Ok(answer) => return Ok(answer),
+            Err(failure) => {
+                tracing::debug!(server, room_id, %failure, "a server does not tell what is missing")
+            }
+        }
+    }
+    Ok(Answer::Nothing)
+}
+
+type Asked = Result<Answer, RemoteError>;
+
+#[derive(Deserialize)]
+struct Between {
+    #[serde(default)]
+    events: Vec<Box<RawValue>>,
+}
+
+async fn missing_events(
+    ctx: &Context,
+    server: &str,
+    room_id: &str,
+    latest: &[Arc<str>],
+) -> Result<Asked, ApiError> {
+    let frontier = ctx.engine.read(&Frontier { room_id: room_id.to_owned() })?;
+    let Some(frontier) = frontier else { return Ok(Ok(Answer::Nothing)) };
+    let earliest: Vec<&str> = frontier.extremities.iter().map(|event| &*event.event_id).collect();
+    let body = json!({
+        "earliest_events": earliest,
+        "latest_events": latest.iter().map(|event_id| &**event_id).collect::<Vec<_>>(),
+        "limit": MISSING_EVENTS_LIMIT,
+        "min_depth": frontier.min_depth,
+    });
+    let asked = Ask::post(server, path("v1/get_missing_events/{roomId}", &[room_id]), &body);
+    let between: Result<Between, RemoteError> = asked.read(ctx).await;
+    Ok(between.map(|between| Answer::Events(between.events.into_iter().map(bytes_of).collect())))
+}
+
+/// A JSON value as bytes.
+pub fn bytes_of(value: Box<RawValue>) -> Bytes {
+    Bytes::copy_from_slice(value.get().as_bytes())
+}
+
+#[derive(Deserialize)]
+struct StateIds {
+    pdu_ids: Vec<Arc<str>>,
+    #[serde(default)]
+    auth_chain_ids: Vec<Arc<str>>,
+}
+
+/// The state before an event, with those of its events that are not here.
+async fn state(ctx: &Arc<Context>, server: &str, room_id: &str, event_id: &str) -> Result<Asked, ApiError> {
+    let target = format!("{}?event_id={}", path("v1/state_ids/{roomId}", &[room_id]), escaped(event_id));
+    let ids: StateIds = match Ask::get(server, target).for_state().read(ctx).await {
+        Ok(ids) => ids,
+        Err(failure) => return Ok(Err(failure)),
+    };
+    let all: Vec<Arc<str>> = ids.pdu_ids.iter().chain(&ids.auth_chain_ids).cloned().collect();
+    let unknown = ctx.engine.read(&UnknownEvents { event_ids: &all })?;
+    let pdus = if unknown.len() <= STATE_EVENTS_SINGLE_MAX {
+        events(ctx, server, &unknown).await
+    } else {
+        match whole_state(ctx, server, room_id, event_id).await {
+            Ok(whole) => whole.pdus.into_iter().chain(whole.auth_chain).map(bytes_of).collect(),
+            Err(failure) => return Ok(Err(failure)),
+        }
+    };
+    Ok(Ok(Answer::State { state: ids.pdu_ids, auth_chain: ids.auth_chain_ids, pdus }))
+}
+
+/// The answer to `/state`.
+#[derive(Deserialize)]
+pub struct WholeState {
+    pub pdus: Vec<Box<RawValue>>,
+    #[serde(default)]
+    pub auth_chain: Vec<Box<RawValue>>,
+}
+
+/// The state before an event, all of it.
+pub async fn whole_state(
+    ctx: &Context,
+    server: &str,
+    room_id: &str,
+    event_id: &str,
+) -> Result<WholeState, RemoteError> {
+    let target = format!("{}?event_id={}", path("v1/state/{roomId}", &[room_id]), escaped(event_id));
+    Ask::get(server, target).for_state().read(ctx).await
+}
+
+#[derive(Deserialize)]
+struct SingleEvent {
+    pdus: Vec<Box<RawValue>>,
+}
+
+/// Events by their ids, as far as the server knows them.
+pub async fn events(ctx: &Arc<Context>, server: &str, event_ids: &[Arc<str>]) -> Vec<Bytes> {
+    let mut found = Vec::new();
+    for event_ids in event_ids.chunks(EVENTS_AT_ONCE) {
+        let asks = event_ids.iter().map(|event_id| {
+            let (ctx, server, event_id) = (ctx.clone(), server.to_owned(), event_id.clone());
+            async move {
+                let asked = Ask::get(&server, path("v1/event/{eventId}", &[&event_id]));
+                asked.read::<SingleEvent>(&ctx).await
+            }
+        });
+        for answer in worker::side_by_side(asks.collect::<Vec<_>>()).await {
+            match answer {
+                Ok(event) => found.extend(event.pdus.into_iter().next().map(bytes_of)),
+                Err(failure) => tracing::debug!(server, %failure, "a server does not give an event"),
+            }
+        }
+    }
+    found
+}

@@ -1,0 +1,54 @@
+//! One at a time for each name: whoever wants what somebody is fetching already waits for it.
+
+use std::sync::Arc;
+
+use dashmap::DashMap;
+use tokio::sync::{Mutex, OwnedMutexGuard};
+
+/// The names for which somebody is under way.
+#[derive(Default)]
+pub struct Flights(DashMap<String, Arc<Mutex<()>>>);
+
+impl Flights {
+    /// Waits until nobody else is under way for the name. What they fetched is to be looked for afterwards. If they give
+    /// up, the next one goes on.
+    pub async fn alone(&self, name: &str) -> Flight<'_> {
+        let lock = self.0.entry(name.to_owned()).or_default().clone();
+        Flight { _turn: lock.lock_owned().await, flights: self, name: name.to_owned() }
+    }
+}
+
+/// A turn; ends when it is dropped.
+pub struct Flight<'a> {
+    _turn: OwnedMutexGuard<()>,
+    flights: &'a Flights,
+    name: String,
+}
+
+impl Drop for Flight<'_> {
+    fn drop(&mut self) {
+        // Two hold the lock when nobody waits: the table and this turn. Who comes now takes it from the table, under the
+        // same lock of the table that this looks under.
+        self.flights.0.remove_if(&self.name, |_, lock| Arc::strong_count(lock) <= 2);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn one_after_the_other_and_nothing_stays() {
+        let flights = Arc::new(Flights::default());
+        let first = flights.alone("a").await;
+        let other = flights.alone("b").await;
+        let waiting = flights.clone();
+        let second = tokio::spawn(async move { drop(waiting.alone("a").await) });
+        tokio::task::yield_now().await;
+        assert!(!second.is_finished());
+        drop(first);
+        second.await.expect("its turn came");
+        drop(other);
+        assert!(flights.0.is_empty());
+    }
+}

@@ -1,0 +1,81 @@
+//! A local user invites a user of another server, which has to sign the invite before it comes into the room.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use warren_engine::Outcome;
+use warren_engine::core::event::JsonObject;
+use warren_engine::core::identifiers;
+use warren_engine::intake::Intake;
+use warren_engine::view::federation::{Invite, MakeInvite, TakeSignature};
+
+use super::RemoteError;
+use super::ask::{Ask, path};
+use super::fetch::take_in_here;
+use crate::context::Context;
+use crate::http::ApiError;
+
+#[derive(Deserialize)]
+struct Signed {
+    event: JsonObject,
+}
+
+/// Sends the invite, and takes it into the room.
+///
+/// Errors: those of the room's rules; what the other server refused, or 502 when it cannot be reached.
+pub async fn send_invite(ctx: &Arc<Context>, make: MakeInvite) -> Result<(), ApiError> {
+    let invite = ctx.engine.read(&make)?;
+    let server = identifiers::server_name(&make.target)
+        .ok_or_else(|| ApiError::invalid_param("A user id has a server name"))?;
+    let event = match server == ctx.engine.server_name() {
+        true => invite.event.json.clone(),
+        false => {
+            let signed = ask_to_sign(ctx, server, &make.room_id, &invite).await?;
+            ctx.engine.read(&TakeSignature { event: &invite.event, answer: &signed, server })?
+        }
+    };
+    let mut intake = Intake::new(make.room_id, invite.event.version, vec![event]);
+    take_in_here(ctx, &mut intake).await?;
+    match intake.outcomes.values().next() {
+        Some(Outcome::Accepted | Outcome::Known) => Ok(()),
+        Some(Outcome::SoftFailed(denied) | Outcome::Rejected(denied)) => {
+            Err(ApiError::forbidden(denied.to_string()))
+        }
+        // The keys of a server whose signature has just come, or whose request was answered, are known or can be had.
+        outcome => Err(ApiError::unknown(format!("The invite could not be checked: {outcome:?}"))
+            .with_status(http::StatusCode::BAD_GATEWAY)),
+    }
+}
+
+async fn ask_to_sign(
+    ctx: &Context,
+    server: &str,
+    room_id: &str,
+    invite: &Invite,
+) -> Result<JsonObject, RemoteError> {
+    let object = |json: &[u8]| serde_json::from_slice::<Value>(json).unwrap_or_default();
+    let room_state: Vec<Value> = invite.room_state.iter().map(|event| object(event)).collect();
+    let mut event = object(&invite.event.json);
+    let body = json!({
+        "room_version": invite.event.version.id,
+        "event": event,
+        "invite_room_state": room_state,
+    });
+    let values = [room_id, &*invite.event.event_id];
+    let asked = Ask::put(server, path("v2/invite/{roomId}/{eventId}", &values), body.to_string().as_bytes());
+    match asked.read::<Signed>(ctx).await {
+        // Specification: "Senders which receive a 400 or 404 response to this endpoint should retry using the v1 API as the
+        // server may be older, if the room version is "1" or "2"."
+        Err(failure) if failure.is_unknown_endpoint() && matches!(invite.event.version.id, "1" | "2") => {
+            if let Some(event) = event.as_object_mut() {
+                event.insert("unsigned".to_owned(), json!({ "invite_room_state": room_state }));
+            }
+            let target = path("v1/invite/{roomId}/{eventId}", &values);
+            let (_, signed): (u16, Signed) =
+                Ask::put(server, target, event.to_string().as_bytes()).read(ctx).await?;
+            Ok(signed.event)
+        }
+        answer => answer.map(|signed| signed.event),
+    }
+}

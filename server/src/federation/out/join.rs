@@ -1,0 +1,200 @@
+//! A local user joins a room by way of a server that is in it.
+//!
+//! Invariant: what the server tells of the room is stored before the room is entered, every event of it checked and allowed
+//! by others that are; the join and all that follows from it are one batch. The user is answered as soon as the room is
+//! entered; members that were left out are fetched behind (`complete`).
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+use warren_engine::Outcome;
+use warren_engine::command::{EnterRoom, StoreOutliers};
+use warren_engine::core::checked::CheckedPdu;
+use warren_engine::core::event::JsonObject;
+use warren_engine::core::version::RoomVersion;
+use warren_engine::in_order;
+use warren_engine::intake::Intake;
+use warren_engine::view::federation::{Handshake, IncomingRoom, SignedEvent, TakeSignature};
+
+use super::RemoteError;
+use super::ask::read_answer;
+use super::check::{check_all, check_one};
+use super::complete;
+use super::fetch::{bytes_of, follow_up, take_in};
+use super::membership::{Change, NoHelp, SERVERS_TRIED_MAX, hand_in, nobody, sign, telling};
+use crate::context::Context;
+use crate::http::ApiError;
+
+/// Events that are stored in one batch, as the engine recommends.
+const BATCH: usize = 500;
+
+/// Joins by way of one of the servers.
+///
+/// Errors: what the last server that knew the room refused; 404 if none could be reached.
+pub async fn join(ctx: &Arc<Context>, change: &Change, servers: &[String]) -> Result<(), ApiError> {
+    let mut error = None;
+    for server in servers.iter().take(SERVERS_TRIED_MAX) {
+        match join_by(ctx, change, server).await {
+            Ok(()) => return Ok(()),
+            Err(NoHelp::Refused(refused)) => return Err(refused),
+            Err(NoHelp::TryAnother(failed)) => {
+                tracing::info!(room_id = change.room_id, server, error = %failed.error, "a server does not help to join");
+                error = Some(telling(error, failed));
+            }
+        }
+    }
+    Err(error.unwrap_or_else(nobody))
+}
+
+#[derive(Deserialize)]
+struct Joined {
+    state: Vec<Box<RawValue>>,
+    auth_chain: Vec<Box<RawValue>>,
+    event: Option<JsonObject>,
+    #[serde(default)]
+    members_omitted: bool,
+    #[serde(default)]
+    servers_in_room: Vec<String>,
+}
+
+async fn join_by(ctx: &Arc<Context>, change: &Change, server: &str) -> Result<(), NoHelp> {
+    let event = sign(ctx, server, change, Handshake::Join).await?;
+    let is_here =
+        ctx.engine.read(&IncomingRoom { room_id: &change.room_id, server: ctx.engine.server_name() }).is_ok();
+    let query = if is_here { "" } else { "?omit_members=true" };
+    let answer = hand_in(ctx, server, "send_join", query, change, &event).await?;
+    let joined = read_joined(&answer)?;
+    drop(answer);
+    let own = with_vouching(ctx, &event, joined.event.as_ref())?;
+    if is_here {
+        return take_in_own(ctx, change, server, event.version, own).await;
+    }
+    tracing::info!(
+        room_id = change.room_id,
+        server,
+        state = joined.state.len(),
+        members_omitted = joined.members_omitted,
+        "a room is entered"
+    );
+    let (state, _) = store(ctx, &change.room_id, event.version, joined.state, joined.auth_chain).await?;
+    let join = check_one(ctx, event.version, own).await?;
+    let partial = joined.members_omitted.then(|| servers(server, joined.servers_in_room));
+    let enter = EnterRoom {
+        room_id: change.room_id.clone(),
+        version: event.version,
+        join,
+        state,
+        partial: partial.clone(),
+    };
+    match ctx.engine.write(enter).await? {
+        (Outcome::Accepted | Outcome::Known, _) => {}
+        (Outcome::Rejected(denied), _) => return Err(ApiError::forbidden(denied.to_string()).into()),
+        (outcome, missing) => {
+            tracing::warn!(
+                room_id = change.room_id,
+                server,
+                ?outcome,
+                ?missing,
+                "what a server tells of a room is not whole"
+            );
+            let why = "What the other server tells of the room is not whole".to_owned();
+            return Err(RemoteError::BadAnswer(why).into());
+        }
+    }
+    if partial.is_some() {
+        complete::start(ctx, &change.room_id);
+    }
+    follow_up(ctx, &change.room_id);
+    Ok(())
+}
+
+/// The servers that were in the room, the one that let us in first.
+fn servers(resident: &str, others: Vec<String>) -> Vec<String> {
+    /// Names of servers that are kept: more than any room has.
+    const SERVERS_MAX: usize = 20_000;
+    let others = others.into_iter().filter(|other| other != resident);
+    std::iter::once(resident.to_owned()).chain(others).take(SERVERS_MAX).collect()
+}
+
+/// The body of version 2, or of version 1, where it stands in an array behind the status.
+fn read_joined(answer: &[u8]) -> Result<Joined, RemoteError> {
+    match answer.trim_ascii_start().first() {
+        Some(b'[') => read_answer::<(u16, Joined)>(answer).map(|(_, joined)| joined),
+        _ => read_answer(answer),
+    }
+}
+
+/// Our event, with the signature of the server whose user vouches for the join where one does.
+fn with_vouching(ctx: &Context, event: &SignedEvent, answer: Option<&JsonObject>) -> Result<Bytes, NoHelp> {
+    let own: JsonObject = serde_json::from_slice(&event.json).map_err(ApiError::internal)?;
+    let voucher = own.get("content").and_then(|content| content.get("join_authorised_via_users_server"));
+    let server = voucher.and_then(Value::as_str).and_then(warren_engine::core::identifiers::server_name);
+    match (server, answer) {
+        (Some(server), Some(answer)) => Ok(ctx.engine.read(&TakeSignature { event, answer, server })?),
+        (Some(_), None) => {
+            Err(RemoteError::BadAnswer("the join is not signed by who vouches for it".to_owned()).into())
+        }
+        (None, _) => Ok(event.json.clone()),
+    }
+}
+
+/// Takes our join into a room that this server is in, and for which another one vouched.
+async fn take_in_own(
+    ctx: &Arc<Context>,
+    change: &Change,
+    server: &str,
+    version: &'static RoomVersion,
+    own: Bytes,
+) -> Result<(), NoHelp> {
+    let mut intake = Intake::new(change.room_id.clone(), version, vec![own]);
+    take_in(ctx, &mut intake, &[server.to_owned()]).await?;
+    match intake.outcomes.values().next() {
+        Some(Outcome::Accepted | Outcome::Known) => Ok(()),
+        outcome => {
+            tracing::warn!(
+                room_id = change.room_id,
+                server,
+                ?outcome,
+                "a join that was let in elsewhere is not here"
+            );
+            Err(ApiError::forbidden("The join is not allowed by what this server knows of the room").into())
+        }
+    }
+}
+
+/// Stores what a server tells of a room. Answers with the ids of the state's events that were believed, and of how many.
+pub async fn store(
+    ctx: &Arc<Context>,
+    room_id: &str,
+    version: &'static RoomVersion,
+    state: Vec<Box<RawValue>>,
+    auth_chain: Vec<Box<RawValue>>,
+) -> Result<(Vec<Arc<str>>, usize), ApiError> {
+    let told = state.len();
+    let checked_state = check_all(ctx, version, state.into_iter().map(bytes_of).collect()).await?;
+    let checked_chain = check_all(ctx, version, auth_chain.into_iter().map(bytes_of).collect()).await?;
+    let mut ids: Vec<Arc<str>> = checked_state.iter().map(|pdu| pdu.pdu().event_id.clone()).collect();
+    let all: Vec<Arc<CheckedPdu>> = checked_chain.into_iter().chain(checked_state).collect();
+    let (ordered, _) = tokio::task::block_in_place(|| in_order(&all));
+    drop(all);
+    let mut left_out: HashSet<Arc<str>> = HashSet::new();
+    for pdus in ordered.chunks(BATCH) {
+        let store = StoreOutliers { room_id: room_id.to_owned(), version, pdus: pdus.to_vec() };
+        let received = ctx.engine.write(store).await?;
+        let waiting = received.outcomes.into_iter().filter(|(_, outcome)| *outcome == Outcome::Waiting);
+        left_out.extend(waiting.map(|(event_id, _)| event_id));
+    }
+    if !left_out.is_empty() {
+        tracing::warn!(
+            room_id,
+            count = left_out.len(),
+            "events of a state are left out: what allows them was not told"
+        );
+    }
+    ids.retain(|event_id| !left_out.contains(event_id));
+    Ok((ids, told))
+}

@@ -1,0 +1,260 @@
+//! The signing keys of other servers: fetched from them, or from notaries that the operator trusts, verified, and stored.
+//!
+//! Invariant: what is stored was signed by a key in it, and comes from the server itself over TLS or bears the signature
+//! of a trusted notary. How often a server is asked does not depend on how often others name it (server-server API,
+//! "Retrieving server keys").
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+use dashmap::DashMap;
+use http::Method;
+use ruma_common::{OwnedServerName, ServerName};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tracing::{debug, warn};
+use warren_engine::command::StorePublishedKeys;
+use warren_engine::core::checked::MissingKey;
+use warren_engine::core::event::{JsonObject, verify_json};
+use warren_engine::core::json::canonical;
+use warren_engine::remote::{KeyStanding, ServerKey};
+use warren_engine::view::{PublishedKeysOf, StandingOfKey};
+
+use super::flights::Flights;
+use super::{RemoteError, Request};
+use crate::context::Context;
+use crate::federation::limits::{
+    KEYS_AT_ONCE, KEYS_BYTES_MAX, KEYS_PAUSE, KEYS_PAUSE_MAX, KEYS_SERVERS_MAX, KEYS_TIME_MAX,
+    NOTARY_BYTES_MAX,
+};
+use crate::federation::published::Published;
+
+/// Who is asked for keys now, and when each server was last.
+pub struct KeyFetches {
+    flights: Flights,
+    asked: DashMap<OwnedServerName, Asked>,
+    slots: Semaphore,
+}
+
+/// When a server's keys were last asked for.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    at: Instant,
+    /// Until when they are not asked for again.
+    pause_until: Instant,
+    /// How often in a row that failed.
+    failures: u32,
+}
+
+impl Default for KeyFetches {
+    fn default() -> KeyFetches {
+        KeyFetches { flights: Flights::default(), asked: DashMap::new(), slots: Semaphore::new(KEYS_AT_ONCE) }
+    }
+}
+
+/// Fetches keys that checking events or requests lacked, each server's once for all who wait. Whether they are there now
+/// is told by checking again: what is still missing then cannot be had at the moment.
+pub async fn ensure_keys(ctx: &Arc<Context>, missing: &[MissingKey]) {
+    let mut servers: BTreeSet<&str> = BTreeSet::new();
+    servers.extend(missing.iter().map(|key| key.server_name.as_str()));
+    let mut fetches = JoinSet::new();
+    for server_name in servers {
+        let Ok(server_name) = ServerName::parse(server_name) else { continue };
+        let of_server = missing.iter().filter(|key| key.server_name == server_name.as_str());
+        let wanted: Vec<String> = of_server.map(|key| key.key_id.clone()).collect();
+        let ctx = ctx.clone();
+        fetches.spawn(async move { fetch(&ctx, &server_name, &wanted).await });
+    }
+    while fetches.join_next().await.is_some() {}
+}
+
+/// Fetches a server's keys, unless they were fetched a moment ago or that failed a while ago.
+pub async fn fetch(ctx: &Context, server_name: &ServerName, wanted: &[String]) {
+    let keys = &ctx.federation.keys;
+    if *server_name == *ctx.config.server_name {
+        return;
+    }
+    let came = Instant::now();
+    let _turn = keys.flights.alone(server_name.as_str()).await;
+    let before = keys.asked.get(server_name).map(|asked| *asked);
+    if before.is_some_and(|before| before.at > came || before.pause_until > Instant::now()) {
+        return;
+    }
+    // The semaphore is never closed.
+    let _slot = keys.slots.acquire().await;
+    let fetched = fetch_now(ctx, server_name, wanted).await;
+    if let Err(error) = &fetched {
+        debug!(%server_name, %error, "the keys of a server could not be fetched");
+    }
+    if keys.asked.len() >= KEYS_SERVERS_MAX {
+        let now = Instant::now();
+        keys.asked.retain(|_, asked| asked.pause_until > now);
+        if keys.asked.len() >= KEYS_SERVERS_MAX {
+            keys.asked.clear();
+        }
+    }
+    keys.asked.insert(server_name.to_owned(), Asked::after(before, fetched.err(), Instant::now()));
+}
+
+impl Asked {
+    fn after(before: Option<Asked>, error: Option<RemoteError>, now: Instant) -> Asked {
+        let Some(error) = error else {
+            return Asked { at: now, pause_until: now + KEYS_PAUSE, failures: 0 };
+        };
+        let failures = before.map_or(0, |before| before.failures);
+        let mut pause = KEYS_PAUSE.saturating_mul(1 << failures.min(16));
+        if let RemoteError::Refused { retry_after: Some(after), .. } = error {
+            pause = pause.max(after);
+        }
+        Asked { at: now, pause_until: now + pause.min(KEYS_PAUSE_MAX), failures: failures.saturating_add(1) }
+    }
+}
+
+/// From the server; what it does not have, from the notaries, one after the other.
+async fn fetch_now(ctx: &Context, server_name: &ServerName, wanted: &[String]) -> Result<(), RemoteError> {
+    let from_itself = fetch_from_server(ctx, server_name).await;
+    if from_itself.is_ok() && has_all(ctx, server_name, wanted) {
+        return Ok(());
+    }
+    for notary in &ctx.config.trusted_key_servers {
+        if let Err(error) = fetch_from_notary(ctx, notary, server_name, wanted).await {
+            debug!(%server_name, %notary, %error, "a notary does not tell the keys of a server");
+            continue;
+        }
+        if has_all(ctx, server_name, wanted) {
+            return Ok(());
+        }
+    }
+    from_itself
+}
+
+fn has_all(ctx: &Context, server_name: &ServerName, wanted: &[String]) -> bool {
+    let now_ms = ctx.engine.now_ms();
+    wanted.iter().all(|key_id| {
+        match ctx.engine.read(&StandingOfKey { server_name: server_name.as_str(), key_id }) {
+            Ok(KeyStanding::Known(key)) => key.is_old || key.valid_until_ts > now_ms,
+            // Nobody can help with a key that is never trusted.
+            Ok(KeyStanding::NeverTrusted) => true,
+            Ok(KeyStanding::Unknown) | Err(_) => false,
+        }
+    })
+}
+
+async fn fetch_from_server(ctx: &Context, server_name: &ServerName) -> Result<(), RemoteError> {
+    let request = Request::new(Method::GET, "/_matrix/key/v2/server").unsigned();
+    let request = request.with_time(KEYS_TIME_MAX).with_bytes_max(KEYS_BYTES_MAX);
+    let body = request.bytes(ctx, server_name).await?;
+    let published = Published::read(&body, server_name.as_str())?;
+    store(ctx, &published).await
+}
+
+#[derive(Deserialize)]
+struct NotaryAnswer {
+    server_keys: Vec<JsonObject>,
+}
+
+async fn fetch_from_notary(
+    ctx: &Context,
+    notary: &ServerName,
+    server_name: &ServerName,
+    wanted: &[String],
+) -> Result<(), RemoteError> {
+    if notary == server_name {
+        return Ok(());
+    }
+    let now_ms = ctx.engine.now_ms();
+    let criteria = |key_id: &String| (key_id.clone(), json!({ "minimum_valid_until_ts": now_ms }));
+    let criteria: JsonObject = wanted.iter().map(criteria).collect();
+    let content = json!({ "server_keys": { server_name.as_str(): criteria } });
+    let request = Request::new(Method::POST, "/_matrix/key/v2/query").with_content(&content)?;
+    let request = request.with_time(KEYS_TIME_MAX).with_bytes_max(NOTARY_BYTES_MAX);
+    let answer: NotaryAnswer = request.send(ctx, notary).await?;
+    for object in answer.server_keys {
+        if object.get("server_name").and_then(Value::as_str) != Some(server_name.as_str()) {
+            continue;
+        }
+        verify_notary(ctx, notary, &object).await?;
+        let body = canonical(&Value::Object(object));
+        let published = Published::read(&body, server_name.as_str())?;
+        store(ctx, &published).await?;
+    }
+    Ok(())
+}
+
+/// Whether the notary has signed it, with a key that it has told itself.
+async fn verify_notary(ctx: &Context, notary: &ServerName, object: &JsonObject) -> Result<(), RemoteError> {
+    let signatures = object.get("signatures").and_then(|signatures| signatures.get(notary.as_str()));
+    let key_ids: Vec<&String> =
+        signatures.and_then(Value::as_object).into_iter().flat_map(|keys| keys.keys()).collect();
+    if !key_ids.iter().any(|key_id| good_key(ctx, notary, key_id).is_some()) {
+        fetch_from_server(ctx, notary).await?;
+    }
+    let holds = |key_id: &&String| {
+        good_key(ctx, notary, key_id)
+            .is_some_and(|key| verify_json(object, notary.as_str(), key_id, &key.public_key).is_ok())
+    };
+    match key_ids.iter().any(holds) {
+        true => Ok(()),
+        false => Err(RemoteError::BadAnswer("it is not signed by the notary".to_owned())),
+    }
+}
+
+fn good_key(ctx: &Context, server_name: &ServerName, key_id: &str) -> Option<ServerKey> {
+    let standing = ctx.engine.read(&StandingOfKey { server_name: server_name.as_str(), key_id });
+    match standing {
+        Ok(KeyStanding::Known(key)) => key.is_good_for_requests(ctx.engine.now_ms()).then_some(key),
+        _ => None,
+    }
+}
+
+/// Stores keys that have been verified; of what a server published, the newest is kept as it is.
+async fn store(ctx: &Context, published: &Published) -> Result<(), RemoteError> {
+    let failed = |error: warren_engine::Error| RemoteError::BadAnswer(error.to_string());
+    let now_ms = ctx.engine.now_ms();
+    let mut json = published.json.clone();
+    if let Some(kept) = ctx.engine.read(&PublishedKeysOf(&published.server_name)).map_err(failed)?
+        && let Ok(kept) = Published::read(&kept.json, &published.server_name)
+        && kept.valid_until_ts > published.valid_until_ts
+    {
+        json = kept.json;
+    }
+    let keys = published.keys(now_ms);
+    let store = StorePublishedKeys { server_name: published.server_name.clone(), keys, json };
+    let refused = ctx.engine.write(store).await.map_err(failed)?;
+    if !refused.is_empty() {
+        warn!(server_name = %published.server_name, ?refused, "a server gives key ids to other keys than before");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn failures_make_the_pause_longer() {
+        let now = Instant::now();
+        let failed = || Some(RemoteError::Timeout);
+        let mut asked = Asked::after(None, failed(), now);
+        assert_eq!(asked.pause_until, now + KEYS_PAUSE);
+        asked = Asked::after(Some(asked), failed(), now);
+        assert_eq!(asked.pause_until, now + KEYS_PAUSE * 2);
+        for _ in 0..100 {
+            asked = Asked::after(Some(asked), failed(), now);
+        }
+        assert_eq!(asked.pause_until, now + KEYS_PAUSE_MAX);
+        assert_eq!(Asked::after(Some(asked), None, now).pause_until, now + KEYS_PAUSE);
+        let told = RemoteError::Refused {
+            status: http::StatusCode::TOO_MANY_REQUESTS,
+            errcode: String::new(),
+            error: String::new(),
+            retry_after: Some(Duration::from_secs(300)),
+        };
+        assert_eq!(Asked::after(None, Some(told), now).pause_until, now + Duration::from_secs(300));
+    }
+}

@@ -1,0 +1,49 @@
+//! A local user knocks at a room that this server is not in.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+use warren_engine::command::NoteKnock;
+use warren_engine::core::event::JsonObject;
+use warren_engine::view::federation::Handshake;
+
+use super::ask::{Ask, path};
+use super::membership::{Change, NoHelp, SERVERS_TRIED_MAX, nobody, sign, telling};
+use crate::context::Context;
+use crate::http::ApiError;
+
+#[derive(Deserialize)]
+struct Knocked {
+    #[serde(default)]
+    knock_room_state: Vec<JsonObject>,
+}
+
+/// Knocks by way of one of the servers.
+///
+/// Errors: what the last server that knew the room refused; 404 if none could be reached.
+pub async fn knock(ctx: &Arc<Context>, change: &Change, servers: &[String]) -> Result<(), ApiError> {
+    let mut error = None;
+    for server in servers.iter().take(SERVERS_TRIED_MAX) {
+        match knock_by(ctx, change, server).await {
+            Ok(()) => return Ok(()),
+            Err(NoHelp::Refused(refused)) => return Err(refused),
+            Err(NoHelp::TryAnother(failed)) => error = Some(telling(error, failed)),
+        }
+    }
+    Err(error.unwrap_or_else(nobody))
+}
+
+async fn knock_by(ctx: &Arc<Context>, change: &Change, server: &str) -> Result<(), NoHelp> {
+    let event = sign(ctx, server, change, Handshake::Knock).await?;
+    let target = path("v1/send_knock/{roomId}/{eventId}", &[&change.room_id, &event.event_id]);
+    let knocked: Knocked = Ask::put(server, target, &event.json).read(ctx).await?;
+    let note = NoteKnock {
+        room_id: change.room_id.clone(),
+        user_id: change.user_id.clone(),
+        version: event.version,
+        event: event.json,
+        room_state: knocked.knock_room_state,
+        server: server.to_owned(),
+    };
+    Ok(ctx.engine.write(note).await?)
+}

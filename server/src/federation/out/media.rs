@@ -1,0 +1,238 @@
+//! Files of other servers are fetched when a local user first asks for them, and kept.
+
+use std::borrow::Cow;
+
+use bytes::{Bytes, BytesMut};
+use warren_engine::MediaFile;
+use warren_engine::command::StoreRemoteMedia;
+use warren_engine::view::RemoteMedia;
+
+use super::RemoteError;
+use super::ask::{Ask, path};
+use super::client::Answer;
+use crate::context::Context;
+use crate::http::{ApiError, percent_decode};
+use crate::media::Pieces;
+use crate::media::headers::CONTENT_TYPE_BYTES_MAX;
+
+/// What stands before the file in an answer: two boundaries and a few headers.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+
+/// Bytes of a file's name that are kept.
+const FILE_NAME_BYTES_MAX: usize = 255;
+
+/// A file of another server: as it is kept here, or fetched now.
+///
+/// Errors: what the other server refused; 404 when it cannot be reached, 502 when the file is too large.
+pub async fn file(
+    ctx: &Context,
+    server: &str,
+    media_id: &str,
+    timeout_ms: u64,
+) -> Result<MediaFile, ApiError> {
+    let view = RemoteMedia { server_name: server, media_id };
+    if let Some(file) = ctx.engine.read(&view)? {
+        return Ok(file);
+    }
+    let _turn = ctx.federation.media.alone(&format!("{server}/{media_id}")).await;
+    if let Some(file) = ctx.engine.read(&view)? {
+        return Ok(file);
+    }
+    let target = format!("{}?timeout_ms={timeout_ms}", path("v1/media/download/{mediaId}", &[media_id]));
+    let asked = Ask::get(server, target).for_media(ctx.config.upload_bytes_max);
+    let answer = asked.open(ctx).await.map_err(not_there)?;
+    let mut part = FilePart::begin(answer).await?;
+    let (content_type, file_name) = (part.content_type.take(), part.file_name.take());
+    let (sha256, size) = ctx.media.receive(&mut part).await?;
+    let authenticated_only = ctx.config.freeze_unauthenticated_media;
+    let file = MediaFile { sha256, size, content_type, file_name, authenticated_only };
+    let store = StoreRemoteMedia {
+        server_name: server.to_owned(),
+        media_id: media_id.to_owned(),
+        file: file.clone(),
+    };
+    ctx.engine.write(store).await?;
+    Ok(file)
+}
+
+/// A file whose server cannot be reached is not there for a client, which may look again later.
+fn not_there(error: RemoteError) -> ApiError {
+    match error {
+        RemoteError::NotAdmitted | RemoteError::Unreachable(_) => {
+            ApiError::not_found(format!("The server of this file is of no help: {error}"))
+        }
+        error => error.into(),
+    }
+}
+
+/// The second part of a `multipart/mixed` answer, which is the file. Specification: server-server API, "Content Repository".
+struct FilePart {
+    answer: Answer,
+    content_type: Option<String>,
+    file_name: Option<String>,
+    /// What ends the part: a line break and the boundary.
+    delimiter: Vec<u8>,
+    /// What was read and not given out: it may be the beginning of the delimiter.
+    held: BytesMut,
+    is_over: bool,
+}
+
+impl FilePart {
+    /// Reads up to where the file begins.
+    async fn begin(mut answer: Answer) -> Result<FilePart, RemoteError> {
+        let mut held = BytesMut::new();
+        loop {
+            if let Some(head) = Head::read(&held)? {
+                let _ = held.split_to(head.length);
+                let Head { delimiter, content_type, file_name, .. } = head;
+                return Ok(FilePart { answer, content_type, file_name, delimiter, held, is_over: false });
+            }
+            if held.len() > HEAD_BYTES_MAX {
+                return Err(malformed("what stands before the file is too long"));
+            }
+            let piece = answer.next().await?.ok_or_else(|| malformed("there is no file in it"))?;
+            held.extend_from_slice(&piece);
+        }
+    }
+
+    async fn next_piece(&mut self) -> Result<Option<Bytes>, RemoteError> {
+        while !self.is_over {
+            if let Some(end) = find(&self.held, &self.delimiter) {
+                self.is_over = true;
+                let last = self.held.split_to(end).freeze();
+                return Ok(Some(last).filter(|last| !last.is_empty()));
+            }
+            // A delimiter may have begun in the last bytes.
+            let sure = self.held.len().saturating_sub(self.delimiter.len());
+            if sure > 0 {
+                return Ok(Some(self.held.split_to(sure).freeze()));
+            }
+            let piece =
+                self.answer.next().await?.ok_or_else(|| malformed("it breaks off within the file"))?;
+            self.held.extend_from_slice(&piece);
+        }
+        Ok(None)
+    }
+}
+
+impl Pieces for FilePart {
+    async fn next(&mut self) -> Result<Option<Bytes>, ApiError> {
+        Ok(self.next_piece().await?)
+    }
+}
+
+/// What stands before the file.
+struct Head {
+    delimiter: Vec<u8>,
+    content_type: Option<String>,
+    file_name: Option<String>,
+    length: usize,
+}
+
+impl Head {
+    /// Nothing while it is not whole.
+    fn read(bytes: &[u8]) -> Result<Option<Head>, RemoteError> {
+        let start = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+        let text = bytes.get(start..).unwrap_or_default();
+        let Some(end) = find(text, b"\r\n") else { return Ok(None) };
+        let boundary = text.get(..end).unwrap_or_default();
+        if !boundary.starts_with(b"--") || boundary.len() < 3 {
+            return Err(malformed("it does not begin with a boundary"));
+        }
+        let delimiter = [b"\r\n", boundary].concat();
+        let first = text.get(end..).unwrap_or_default();
+        let Some(next) = find(first, &delimiter) else { return Ok(None) };
+        let second = first.get(next + delimiter.len()..).unwrap_or_default();
+        if second.starts_with(b"--") {
+            return Err(malformed("it has one part only"));
+        }
+        let Some(headers_end) = find(second, b"\r\n\r\n") else { return Ok(None) };
+        let headers = String::from_utf8_lossy(second.get(..headers_end).unwrap_or_default()).into_owned();
+        if header(&headers, "location").is_some() {
+            return Err(malformed("the file is elsewhere, where this server does not look"));
+        }
+        let content_type =
+            header(&headers, "content-type").filter(|text| text.len() <= CONTENT_TYPE_BYTES_MAX);
+        let file_name = header(&headers, "content-disposition").and_then(file_name);
+        let length = start + end + next + delimiter.len() + headers_end + 4;
+        let content_type = content_type.map(str::to_owned);
+        Ok(Some(Head { delimiter, content_type, file_name, length }))
+    }
+}
+
+fn malformed(why: &str) -> RemoteError {
+    RemoteError::BadAnswer(why.to_owned())
+}
+
+fn header<'h>(headers: &'h str, name: &str) -> Option<&'h str> {
+    headers.lines().find_map(|line| {
+        let (key, value) = line.split_once(':')?;
+        key.trim().eq_ignore_ascii_case(name).then(|| value.trim())
+    })
+}
+
+/// The name in a `Content-Disposition` header: `filename*` in UTF-8 before `filename` (RFC 6266).
+fn file_name(disposition: &str) -> Option<String> {
+    let mut plain = None;
+    for parameter in disposition.split(';').skip(1) {
+        let Some((key, value)) = parameter.split_once('=') else { continue };
+        let value = value.trim().trim_matches('"');
+        match key.trim().to_ascii_lowercase().as_str() {
+            "filename*" => {
+                let encoded = value.get(..7).filter(|start| start.eq_ignore_ascii_case("utf-8''"));
+                let decoded = encoded.and_then(|_| percent_decode(value.get(7..)?, false));
+                if decoded.is_some() {
+                    return decoded.map(Cow::into_owned).filter(|name| name.len() <= FILE_NAME_BYTES_MAX);
+                }
+            }
+            "filename" => plain = Some(value.to_owned()),
+            _ => {}
+        }
+    }
+    plain.filter(|name| !name.is_empty() && name.len() <= FILE_NAME_BYTES_MAX)
+}
+
+fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
+    bytes.windows(wanted.len()).position(|window| window == wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ANSWER: &[u8] =
+        b"\r\n--b1\r\nContent-Type: application/json\r\n\r\n{}\r\n--b1\r\nContent-Type: text/plain\r\n\
+        Content-Disposition: inline; filename=\"a.txt\"\r\n\r\nthe file\r\n--b1--\r\n";
+
+    #[test]
+    fn the_file_begins_behind_the_second_head() {
+        let head = Head::read(ANSWER).expect("well-formed").expect("whole");
+        assert_eq!(ANSWER.get(head.length..head.length + 8), Some(&b"the file"[..]));
+        assert_eq!(
+            (head.content_type.as_deref(), head.file_name.as_deref()),
+            (Some("text/plain"), Some("a.txt"))
+        );
+        assert_eq!(head.delimiter, b"\r\n--b1");
+        for length in 0..head.length {
+            let part = ANSWER.get(..length).expect("shorter");
+            assert!(Head::read(part).expect("well-formed so far").is_none(), "{length}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_file_is_refused() {
+        assert!(Head::read(b"<html>\r\n").is_err());
+        assert!(Head::read(b"--b\r\n\r\n{}\r\n--b--\r\n").is_err());
+        assert!(Head::read(b"--b\r\n\r\n{}\r\n--b\r\nLocation: http://127.0.0.1/\r\n\r\n\r\n--b--").is_err());
+    }
+
+    #[test]
+    fn names_of_files() {
+        assert_eq!(
+            file_name("attachment; filename*=utf-8''%C3%BC.png; filename=\"u.png\"").as_deref(),
+            Some("ü.png")
+        );
+        assert_eq!(file_name("inline; filename=a.png").as_deref(), Some("a.png"));
+        assert_eq!(file_name("inline"), None);
+    }
+}

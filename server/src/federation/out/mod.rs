@@ -1,0 +1,70 @@
+//! Requests to other servers.
+//!
+//! `discover.rs` finds where a server is, `client.rs` asks it, `keys.rs` gets its signing keys; `sender.rs` brings it what
+//! there is for it, `devices.rs` asks for the devices of its users. `fetch.rs` gets what events lack that came from others;
+//! the rest is what local users ask for, a file for each.
+
+mod ask;
+pub mod check;
+mod client;
+pub mod complete;
+pub mod devices;
+mod discover;
+mod error;
+pub mod fetch;
+mod flights;
+pub mod history;
+pub mod invite;
+pub mod join;
+pub mod keys;
+pub mod knock;
+pub mod leave;
+pub mod media;
+pub mod membership;
+pub mod queries;
+pub mod sender;
+
+use std::sync::Arc;
+
+use client::Client;
+use discover::Discovery;
+use flights::Flights;
+use keys::KeyFetches;
+
+pub use client::Request;
+pub use error::RemoteError;
+
+use crate::config::Config;
+use crate::outgoing::Outgoing;
+
+/// What requests to other servers share: the connections, and what was found out about servers.
+pub struct Federation {
+    client: Client,
+    discovery: Discovery,
+    keys: KeyFetches,
+    /// Rooms for which missing events are fetched.
+    pub fetches: fetch::Fetches,
+    /// Rooms whose members are fetched.
+    completions: complete::Completions,
+    histories: history::Histories,
+    /// Rooms that are being joined.
+    pub joins: Flights,
+    /// Files that are being fetched.
+    media: Flights,
+}
+
+impl Federation {
+    pub fn new(config: &Config, outgoing: &Arc<Outgoing>) -> Federation {
+        let resolve: Arc<[_]> = config.federation_resolve.clone().into();
+        Federation {
+            client: Client::new(outgoing, &resolve),
+            discovery: Discovery::new(outgoing, &resolve),
+            keys: KeyFetches::default(),
+            fetches: fetch::Fetches::default(),
+            completions: complete::Completions::default(),
+            histories: history::Histories::default(),
+            joins: Flights::default(),
+            media: Flights::default(),
+        }
+    }
+}

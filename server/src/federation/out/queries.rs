@@ -1,0 +1,138 @@
+//! What local users ask of other servers: rooms by their aliases, profiles, directories, keys.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
+use tokio::time::timeout;
+use warren_engine::core::identifiers;
+use warren_engine::view::RoomAlias;
+
+use super::RemoteError;
+use super::ask::{Ask, escaped, path};
+use crate::client::directory::servers_of;
+use crate::context::Context;
+use crate::http::ApiError;
+use crate::worker;
+
+/// Names of servers that are kept of an answer.
+const SERVERS_MAX: usize = 50;
+
+/// How long a client waits for the keys of users of other servers. Clients ask again for what failed.
+const KEYS_TIME_MAX: Duration = Duration::from_secs(10);
+
+#[derive(Deserialize)]
+struct Alias {
+    room_id: String,
+    #[serde(default)]
+    servers: Vec<String>,
+}
+
+/// The room that an alias stands for, here or elsewhere, and the servers that are in it.
+pub async fn room_of_alias(ctx: &Arc<Context>, alias: &str) -> Result<(String, Vec<String>), ApiError> {
+    let server = identifiers::server_name(alias).filter(|server| *server != ctx.engine.server_name());
+    let Some(server) = server.filter(|server| identifiers::is_server_name(server)) else {
+        let room_id = ctx.engine.read(&RoomAlias { alias: alias.to_owned() })?;
+        let servers = servers_of(ctx, &room_id)?;
+        return Ok((room_id, servers));
+    };
+    let target = format!("{}?room_alias={}", path("v1/query/directory", &[]), escaped(alias));
+    let found: Alias = Ask::get(server, target).read(ctx).await?;
+    if !found.room_id.starts_with('!') {
+        return Err(RemoteError::BadAnswer("a room id begins with an exclamation mark".to_owned()).into());
+    }
+    let mut servers: Vec<String> = found
+        .servers
+        .into_iter()
+        .filter(|name| identifiers::is_server_name(name))
+        .take(SERVERS_MAX)
+        .collect();
+    if !servers.iter().any(|known| known == server) {
+        servers.push(server.to_owned());
+    }
+    Ok((found.room_id, servers))
+}
+
+/// The profile of a user of another server, or one field of it.
+pub async fn profile(
+    ctx: &Context,
+    user_id: &str,
+    field: Option<&str>,
+) -> Result<Vec<(String, Bytes)>, ApiError> {
+    let server = identifiers::server_name(user_id).unwrap_or_default();
+    let mut target = format!("{}?user_id={}", path("v1/query/profile", &[]), escaped(user_id));
+    if let Some(field) = field {
+        target.push_str(&format!("&field={}", escaped(field)));
+    }
+    let fields: BTreeMap<String, Option<Box<RawValue>>> = Ask::get(server, target).read(ctx).await?;
+    let wanted = fields.into_iter().filter(|(name, _)| field.is_none_or(|field| field == name));
+    Ok(wanted
+        .filter_map(|(name, value)| Some((name, Bytes::copy_from_slice(value?.get().as_bytes()))))
+        .collect())
+}
+
+/// A page of another server's directory, as the client asked for it.
+pub async fn public_rooms(ctx: &Context, server: &str, query: &Value) -> Result<Bytes, ApiError> {
+    let page = Ask::post(server, path("v1/publicRooms", &[]), query).bytes(ctx).await?;
+    let checked: Result<Map<String, Value>, _> = serde_json::from_slice(&page);
+    match checked {
+        Ok(object) if object.get("chunk").is_some_and(Value::is_array) => Ok(page),
+        _ => Err(RemoteError::BadAnswer("it is no page of a directory".to_owned()).into()),
+    }
+}
+
+/// What servers say of the keys of their users, by the name of the answer's part; and which could not be reached.
+#[derive(Default)]
+pub struct Keys {
+    pub parts: BTreeMap<String, Map<String, Value>>,
+    pub failures: Map<String, Value>,
+}
+
+/// Asks each server for the keys of its users, all at once. `body` is made of what is asked of one server.
+pub async fn keys(
+    ctx: &Arc<Context>,
+    endpoint: &'static str,
+    name: &'static str,
+    parts: &'static [&'static str],
+    users: Map<String, Value>,
+) -> Keys {
+    let mut by_server: BTreeMap<String, Map<String, Value>> = BTreeMap::new();
+    for (user_id, wanted) in users {
+        let server = identifiers::server_name(&user_id).filter(|name| identifiers::is_server_name(name));
+        if let Some(server) = server.map(str::to_owned) {
+            by_server.entry(server).or_default().insert(user_id, wanted);
+        }
+    }
+    let asks = by_server.into_iter().map(|(server, users)| {
+        let ctx = ctx.clone();
+        async move {
+            let body = json!({ name: users });
+            let asked = Ask::post(&server, path(endpoint, &[]), &body).read::<Map<String, Value>>(&ctx);
+            let answer = timeout(KEYS_TIME_MAX, asked).await;
+            (answer.unwrap_or_else(|_| Err(RemoteError::Unreachable("it took too long".to_owned()))), server)
+        }
+    });
+    let mut keys = Keys::default();
+    for (answer, server) in worker::side_by_side(asks.collect::<Vec<_>>()).await {
+        match answer {
+            Ok(mut answer) => {
+                for part in parts {
+                    let Some(Value::Object(users)) = answer.remove(*part) else { continue };
+                    // A server tells of its own users alone.
+                    let own = users
+                        .into_iter()
+                        .filter(|(user_id, _)| identifiers::server_name(user_id) == Some(server.as_str()));
+                    keys.parts.entry((*part).to_owned()).or_default().extend(own);
+                }
+            }
+            Err(failure) => {
+                keys.failures.insert(server, json!({ "status": 503, "message": failure.to_string() }));
+            }
+        }
+    }
+    keys
+}

@@ -1,0 +1,168 @@
+//! Connections that this server opens itself: to other servers, later to push gateways, pages to preview and others.
+//!
+//! Invariant: a name is resolved once, each of its addresses is looked at, and what is connected to is one of those very
+//! addresses, so that a name that resolves to something else a moment later gains nothing. Every new connection passes
+//! here, those that a redirect leads to among them. Not here: what is asked, and how the other server is found.
+
+mod addresses;
+mod dial;
+mod names;
+mod tls;
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use tokio::net::TcpStream;
+
+pub use dial::{Dial, Dialer, Timely};
+pub use names::Service;
+
+use crate::config::Config;
+use names::Names;
+
+/// Time to resolve a name.
+const RESOLVE_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Time to open a connection to one address; a packet lost twice is sent again after three seconds.
+const CONNECT_TIME_MAX: Duration = Duration::from_secs(8);
+
+/// How long one address is waited for before the next is tried beside it (RFC 8305 has 250 ms).
+const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
+
+/// Addresses of a name that are tried at most; further ones are not likely to answer either.
+const ADDRESSES_MAX: usize = 6;
+
+/// Services of a name that are tried at most.
+const SERVICES_MAX: usize = 8;
+
+/// Time for all of opening a connection: looking up the name and the services under it, connecting, TLS.
+pub const OPEN_TIME_MAX: Duration = Duration::from_secs(20);
+
+/// What all outgoing requests share.
+pub struct Outgoing {
+    names: Names,
+    tls: rustls::ClientConfig,
+    allow_private_addresses: bool,
+}
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub enum ConnectError {
+    /// The name has no address that is known.
+    Unresolved(String),
+    /// All of its addresses are ones that this server does not ask.
+    Private(String),
+    /// None of its addresses could be connected to; the last error.
+    Io(io::Error),
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ConnectError::Unresolved(name) => write!(out, "{name} cannot be resolved to an address"),
+            ConnectError::Private(name) => {
+                write!(out, "{name} is at a private address (allow_private_addresses is off)")
+            }
+            ConnectError::Io(error) => write!(out, "{error}"),
+        }
+    }
+}
+
+impl std::error::Error for ConnectError {}
+
+impl Outgoing {
+    /// Errors: a sentence about what of the configuration cannot be used.
+    pub fn new(config: &Config) -> Result<Outgoing, String> {
+        Ok(Outgoing {
+            names: Names::new(&config.dns_servers)?,
+            tls: tls::client_config(&config.trusted_ca_files)?,
+            allow_private_addresses: config.allow_private_addresses,
+        })
+    }
+
+    /// Opens a connection to a host, which is a name or an address without brackets, if it is not at a private address.
+    pub async fn connect(&self, host: &str, port: u16) -> Result<TcpStream, ConnectError> {
+        self.connect_to(host, port, self.allow_private_addresses).await
+    }
+
+    /// Opens a connection to a host that the operator has named, wherever it is.
+    pub async fn connect_trusted(&self, host: &str, port: u16) -> Result<TcpStream, ConnectError> {
+        self.connect_to(host, port, true).await
+    }
+
+    async fn connect_to(&self, host: &str, port: u16, private: bool) -> Result<TcpStream, ConnectError> {
+        let mut found = match host.parse::<IpAddr>() {
+            Ok(address) => vec![address],
+            Err(_) => self.names.addresses(host).await,
+        };
+        if found.is_empty() {
+            return Err(ConnectError::Unresolved(host.to_owned()));
+        }
+        found.retain(|address| private || addresses::is_public(*address));
+        if found.is_empty() {
+            return Err(ConnectError::Private(host.to_owned()));
+        }
+        let found = found.into_iter().take(ADDRESSES_MAX).map(|address| SocketAddr::new(address, port));
+        let stream = first_to_answer(found.collect()).await.map_err(ConnectError::Io)?;
+        // Requests are written whole; waiting for more to send would only delay them.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY");
+        }
+        Ok(stream)
+    }
+
+    /// The services of a name, in the order in which they are to be tried; empty if it has none or they are not known.
+    pub async fn services(&self, name: &str) -> Vec<Service> {
+        self.names.services(name).await
+    }
+
+    /// A connector of TLS over what `dial` opens: HTTP/2 or 1.1, the certificate being for the host of the request's URI.
+    pub fn connector<D: Dial>(self: &Arc<Self>, dial: D) -> Timely<HttpsConnector<Dialer<D>>> {
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(self.tls.clone())
+            .https_only()
+            .enable_http1()
+            .enable_http2()
+            .wrap_connector(Dialer::new(self.clone(), dial));
+        Timely(connector)
+    }
+}
+
+/// Connects to all addresses, each a little later than the one before, and takes the first that answers.
+async fn first_to_answer(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
+    let mut left = addresses.into_iter();
+    let mut trying = tokio::task::JoinSet::new();
+    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    loop {
+        let next = left.next();
+        match next {
+            Some(address) => drop(trying.spawn(connect_in_time(address))),
+            None if trying.is_empty() => return Err(last),
+            None => {}
+        }
+        let tried = match next {
+            Some(_) => match tokio::time::timeout(NEXT_ADDRESS_AFTER, trying.join_next()).await {
+                Ok(tried) => tried,
+                Err(_) => continue,
+            },
+            None => trying.join_next().await,
+        };
+        match tried {
+            Some(Ok(Ok(stream))) => return Ok(stream),
+            Some(Ok(Err(error))) => last = error,
+            Some(Err(error)) => last = io::Error::other(error),
+            None => {}
+        }
+    }
+}
+
+async fn connect_in_time(address: SocketAddr) -> io::Result<TcpStream> {
+    match tokio::time::timeout(CONNECT_TIME_MAX, TcpStream::connect(address)).await {
+        Ok(connected) => connected,
+        Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    }
+}

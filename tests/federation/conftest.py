@@ -1,0 +1,20 @@
+"""One server for the tests of federation, which lives among hand-written peers."""
+
+import pytest
+
+from harness.server import Server
+
+
+@pytest.fixture(scope="session")
+def server(network, tmp_path_factory):
+    options = ["--allow-private-addresses", "on", "--federation-deny", "*.denied.test"]
+    options += ["--never-trust-keys", "ed25519:leaked", "--trusted-key-servers", network.notary.name]
+    with Server(tmp_path_factory.mktemp("federation") / "data", *options, *network.options) as server:
+        yield server
+        assert server.stop() == 0, server.log_tail()
+        server.check()
+
+
+@pytest.fixture
+def peer(network):
+    return network.peer()

@@ -1,0 +1,61 @@
+"""Real servers that talk to each other: a Warren, and beside it another Warren and a Synapse.
+
+Every test that takes `there` is run with each of the two. `SYNAPSE_PYTHON` names a Python that has the package
+`matrix-synapse`; without it the tests with Synapse are left out.
+"""
+
+import os
+
+import pytest
+
+from harness.certificates import Authority
+from harness.federated import Synapse, Warren
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory):
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="session")
+def here(authority, tmp_path_factory):
+    """The Warren under test."""
+    with Warren(tmp_path_factory.mktemp("here") / "data", authority) as server:
+        yield server
+        assert server.stop() == 0, server.log_tail()
+        server.check()
+
+
+@pytest.fixture(scope="session")
+def other_warren(authority, tmp_path_factory):
+    with Warren(tmp_path_factory.mktemp("there") / "data", authority) as server:
+        yield server
+        assert server.stop() == 0, server.log_tail()
+        server.check()
+
+
+@pytest.fixture(scope="session")
+def synapse(authority, tmp_path_factory):
+    python = os.environ.get("SYNAPSE_PYTHON")
+    if not python:
+        pytest.skip("SYNAPSE_PYTHON names no Python with Synapse")
+    with Synapse(tmp_path_factory.mktemp("synapse") / "data", authority, python) as server:
+        yield server
+
+
+@pytest.fixture(params=["other_warren", "synapse"])
+def there(request):
+    """The other server."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def alice(here):
+    """A user of the Warren under test."""
+    return here.client(here.base_url).register("alice")
+
+
+@pytest.fixture
+def bob(there):
+    """A user of the other server."""
+    return there.client(there.base_url).register("bob")

@@ -1,0 +1,78 @@
+"""What users of two servers say and change in a common room, as the clients of both see it."""
+
+import pytest
+
+from harness.client import of_type, timeline
+from harness.rooms import state_ids, until_joined, until_state
+
+
+@pytest.fixture
+def room(there, alice, bob):
+    """A room of Bob's that Alice has joined."""
+    room = bob.create_room(preset="public_chat", room_version="10")
+    power = bob.state(room, "m.room.power_levels")
+    power["users"][alice.user_id] = 100
+    bob.set_state(room, "m.room.power_levels", power)
+    alice.join(room, query={"via": there.name, "server_name": there.name})
+    until_joined(alice, room, bob)
+    alice.sync()
+    bob.sync()
+    return room
+
+
+def see(client, room, event_id):
+    """Waits until the client is told of an event, and returns it."""
+
+    def found(answer):
+        return next((event for event in timeline(answer, room) if event["event_id"] == event_id), None)
+
+    return client.sync_until(found)
+
+
+def both(alice, bob):
+    return [(alice, bob), (bob, alice)]
+
+
+def test_messages_go_both_ways(room, alice, bob):
+    for number in range(3):
+        for sender, reader in both(alice, bob):
+            event_id = sender.send(room, f"{number}")
+            assert see(reader, room, event_id)["content"]["body"] == f"{number}"
+
+
+def test_state_changes_go_both_ways(room, alice, bob):
+    for sender, reader in both(alice, bob):
+        content = {"topic": f"by {sender.user_id}"}
+        sender.set_state(room, "m.room.topic", content)
+        until_state(reader, room, "m.room.topic", "", content)
+    assert state_ids(alice, room) == state_ids(bob, room)
+
+
+def test_redactions_go_both_ways(room, alice, bob):
+    for sender, reader in both(alice, bob):
+        event_id = sender.send(room, "a slip of the tongue")
+        see(reader, room, event_id)
+        redact = "rooms/{roomId}/redact/{eventId}/{txnId}"
+        redaction = sender.put(redact, room, event_id, f"redact-{event_id}", json={"reason": "oops"})["event_id"]
+        see(reader, room, redaction)
+        shown = reader.get("rooms/{roomId}/event/{eventId}", room, event_id)
+        assert shown["content"] == {} and shown["unsigned"]["redacted_because"]["event_id"] == redaction
+
+
+def test_reactions_and_threads_are_seen(room, alice, bob):
+    for sender, reader in both(alice, bob):
+        root = reader.send(room, "what do you think?")
+        see(sender, room, root)
+        relation = {"m.relates_to": {"rel_type": "m.annotation", "event_id": root, "key": "yes"}}
+        see(reader, room, sender.send(room, relation, type="m.reaction"))
+        found = reader.get("/_matrix/client/v1/rooms/{roomId}/relations/{eventId}", room, root)["chunk"]
+        assert [event["sender"] for event in of_type(found, "m.reaction")] == [sender.user_id]
+
+
+def test_both_send_at_once_and_agree(room, alice, bob):
+    for number in range(10):
+        alice.set_state(room, "org.example.count", {"number": number}, key="a")
+        bob.set_state(room, "org.example.count", {"number": number}, key="b")
+    until_state(bob, room, "org.example.count", "a", {"number": 9})
+    until_state(alice, room, "org.example.count", "b", {"number": 9})
+    assert state_ids(alice, room) == state_ids(bob, room)

@@ -1,0 +1,76 @@
+"""A server that was away catches up, also over a restart in the middle of something."""
+
+import pytest
+
+from harness.client import bodies, of_type, timeline
+from harness.federated import Warren
+from harness.rooms import joined_members, state_ids, until_joined
+
+
+@pytest.fixture
+def sleeper(authority, tmp_path):
+    """A Warren that a test stops and starts."""
+    server = Warren(tmp_path / "sleeper", authority).start()
+    yield server
+    if server.process.poll() is None:
+        assert server.stop() == 0, server.log_tail()
+    server.check()
+
+
+@pytest.fixture
+def zoe(sleeper):
+    return sleeper.client(sleeper.base_url).register("zoe")
+
+
+def history(client, room):
+    """All messages of the room, oldest first, as the client reads it back."""
+    seen, query = [], {"dir": "b", "limit": 100}
+    while True:
+        page = client.get("rooms/{roomId}/messages", room, query=query)
+        seen += page["chunk"]
+        if "end" not in page:
+            return bodies(of_type(seen[::-1], "m.room.message"))
+        query["from"] = page["end"]
+
+
+@pytest.mark.parametrize("count", [5, 60])
+def test_what_was_missed_in_an_outage_is_there_afterwards(sleeper, there, zoe, bob, count):
+    room = bob.create_room(preset="public_chat")
+    zoe.join(room, query={"via": there.name, "server_name": there.name})
+    until_joined(zoe, room, bob)
+    assert sleeper.stop() == 0
+    for number in range(count):
+        bob.send(room, f"message {number}")
+    bob.set_state(room, "m.room.topic", {"topic": "meanwhile"})
+    sleeper.start()
+    bob.send(room, "at last")
+    zoe.sync_until(lambda answer: "at last" in bodies(timeline(answer, room)), seconds=60)
+    assert history(zoe, room) == [f"message {number}" for number in range(count)] + ["at last"]
+    assert zoe.state(room, "m.room.topic") == {"topic": "meanwhile"}
+    assert state_ids(zoe, room) == state_ids(bob, room)
+
+
+def test_members_come_also_after_a_restart(sleeper, there, zoe, bob):
+    room = bob.create_room(preset="public_chat", name="Many")
+    others = [there.client(there.base_url).register("other") for _ in range(20)]
+    for other in others:
+        other.join(room)
+    zoe.join(room, query={"via": there.name, "server_name": there.name})
+    sleeper.kill()
+    sleeper.start()
+    until_joined(zoe, room, bob, *others)
+    assert joined_members(zoe, room) == joined_members(bob, room)
+    assert state_ids(zoe, room) == state_ids(bob, room)
+
+
+def test_a_room_that_was_left_is_entered_again(there, here, alice, bob):
+    via = {"via": there.name, "server_name": there.name}
+    room = bob.create_room(preset="public_chat")
+    alice.join(room, query=via)
+    until_joined(alice, room, bob)
+    alice.leave(room)
+    bob.set_state(room, "m.room.topic", {"topic": "while you were out"})
+    bob.send(room, "nobody hears me")
+    alice.join(room, query=via)
+    alice.sync_until(lambda _: state_ids(alice, room) == state_ids(bob, room))
+    assert alice.state(room, "m.room.topic") == {"topic": "while you were out"}

@@ -1,0 +1,148 @@
+"""Where servers are found (server-server API, "Resolving server names").
+
+A peer sends a request, and the server must find it to fetch its key: what is answered tells whether it did.
+"""
+
+from harness.certificates import Authority
+from harness.peer import Listener, Peer
+
+LIST = "/_matrix/federation/v1/publicRooms"
+KEYS = "/_matrix/key/v2/server"
+FILE = "/.well-known/matrix/server"
+
+
+def found(server, peer):
+    return peer.send(server, "GET", LIST).status_code == 200
+
+
+def assert_found(server, peer, host, name):
+    """The peer is found, and asked under that `Host` and that name in TLS."""
+    assert found(server, peer)
+    (request,) = peer.asked(KEYS)
+    assert (request.headers["Host"], peer.names[-1]) == (host, name)
+
+
+def test_an_address(server, network):
+    peer = Peer("127.0.0.1", network.authority)
+    assert_found(server, peer, peer.name, None)
+    peer.close()
+
+
+def test_an_explicit_port(server, network):
+    host = "port.test"
+    peer = network.peer(host)
+    network.names.services[f"_matrix-fed._tcp.{host}"] = [(1, 1, 1, "nowhere.test")]
+    assert_found(server, peer, f"{host}:{peer.port}", host)
+    assert all(name == host for name, _ in network.names.asked if host in name), "no service is looked up"
+
+
+def test_a_file_that_names_host_and_port(server, network):
+    network.names.addresses["delegated.test"] = ["127.0.0.1"]
+    peer = network.behind_file(lambda peer: {"m.server": f"delegated.test:{peer.port}"}, "delegated.test")
+    assert_found(server, peer, f"delegated.test:{peer.port}", "delegated.test")
+
+
+def test_a_file_that_names_an_address(server, network):
+    peer = network.behind_file(lambda peer: {"m.server": f"127.0.0.1:{peer.port}"}, certified="127.0.0.1")
+    assert_found(server, peer, f"127.0.0.1:{peer.port}", None)
+
+
+def test_a_file_that_names_a_host_with_a_service(server, network):
+    network.names.addresses["target.test"] = ["127.0.0.1"]
+    peer = network.behind_file(lambda peer: {"m.server": "service.test"}, "service.test")
+    network.names.services["_matrix-fed._tcp.service.test"] = [(10, 0, peer.port, "target.test")]
+    network.names.services["_matrix._tcp.service.test"] = [(10, 0, 1, "target.test")]
+    assert_found(server, peer, "service.test", "service.test")
+
+
+def test_a_file_that_names_a_host_with_the_older_service(server, network):
+    network.names.addresses["target.test"] = ["127.0.0.1"]
+    peer = network.behind_file(lambda peer: {"m.server": "older.test"}, "older.test")
+    network.names.services["_matrix._tcp.older.test"] = [(10, 0, peer.port, "target.test")]
+    assert_found(server, peer, "older.test", "older.test")
+
+
+def test_services_in_the_order_of_their_priority(server, network):
+    network.names.addresses["target.test"] = ["127.0.0.1"]
+    peer = network.behind_file(lambda peer: {"m.server": "order.test"}, "order.test")
+    backup = Listener(network.authority.certificate("order.test"))
+    network.names.services["_matrix-fed._tcp.order.test"] = [
+        (20, 100, backup.port, "target.test"),
+        # Where nobody listens, and a name without address: the next is tried.
+        (5, 100, 1, "target.test"),
+        (7, 100, peer.port, "no-address.test"),
+        (10, 0, peer.port, "target.test"),
+    ]
+    assert_found(server, peer, "order.test", "order.test")
+    assert backup.requests == []
+    backup.close()
+
+
+def test_without_file_and_service_the_port_is_8448(server, network):
+    network.files_of("default.test")[FILE] = lambda _: (404, {})
+    assert_found(server, network.default_port, "default.test", "default.test")
+
+
+def test_a_redirected_file(server, network):
+    def redirect(peer):
+        network.files_of(peer.name)["/elsewhere"] = lambda _: (301, b"", {"Location": "https://host0.file.test/file"})
+        network.files_of("host0.file.test")["/file"] = lambda _: (200, {"m.server": f"redirected.test:{peer.port}"})
+        return 302, b"", {"Location": "/elsewhere"}
+
+    network.names.addresses["redirected.test"] = ["127.0.0.1"]
+    peer = network.behind_file(redirect, "redirected.test")
+    assert_found(server, peer, f"redirected.test:{peer.port}", "redirected.test")
+
+
+def test_whatever_content_type_the_file_has(server, network):
+    network.names.addresses["typed.test"] = ["127.0.0.1"]
+    plain = {"Content-Type": "text/plain"}
+    peer = network.behind_file(lambda peer: (200, {"m.server": f"typed.test:{peer.port}"}, plain), "typed.test")
+    assert_found(server, peer, f"typed.test:{peer.port}", "typed.test")
+
+
+def test_files_that_count_for_nothing(server, network):
+    """The server is then where the services of its own name say."""
+    network.names.addresses["target.test"] = ["127.0.0.1"]
+    delegated = {"m.server": "not-there.test:1"}
+    for content in (
+        (404, delegated),
+        (500, delegated),
+        (200, b"not JSON"),
+        (200, b"[]"),
+        (200, {"m.server": 5}),
+        (200, {"m.server": "https://not-there.test"}),
+        (200, {"m.server": "not there"}),
+        (200, {**delegated, "padding": "x" * 100_000}),
+        (302, b"", {"Location": "http://host0.file.test/file"}),
+        (302, b""),
+        # A loop.
+        (302, b"", {"Location": FILE}),
+    ):
+        peer = network.behind_file(lambda _, content=content: content)
+        network.names.services[f"_matrix-fed._tcp.{peer.name}"] = [(1, 1, peer.port, "target.test")]
+        assert_found(server, peer, peer.name, peer.name)
+    assert len(network.files.asked(FILE)) < 100, "a loop is left soon"
+
+
+def test_a_certificate_for_another_name(server, network):
+    # The target of a service need not have one; the name that requests are for must.
+    network.names.addresses["target.test"] = ["127.0.0.1"]
+    wrong = network.behind_file(lambda peer: {"m.server": "wrong.test"}, "target.test")
+    network.names.services["_matrix-fed._tcp.wrong.test"] = [(1, 1, wrong.port, "target.test")]
+    assert not found(server, wrong) and wrong.requests == []
+    undelegated = network.behind_file(lambda peer: {"m.server": f"target.test:{peer.port}"})
+    assert not found(server, undelegated) and undelegated.requests == []
+
+
+def test_a_certificate_of_an_unknown_authority(server, network, tmp_path):
+    peer = Peer("unknown.test", Authority(tmp_path, "Nobody"))
+    network.names.addresses["unknown.test"] = ["127.0.0.1"]
+    assert not found(server, peer) and peer.requests == []
+    peer.close()
+
+
+def test_an_address_that_does_not_answer_is_passed_by(server, network):
+    peer = network.peer("several.test")
+    network.names.addresses["several.test"] = ["127.0.0.2", "::1", "127.0.0.1"]
+    assert found(server, peer)

@@ -1,0 +1,157 @@
+"""The keys of this server, and what it tells of the keys of others (server-server API, "Retrieving server keys")."""
+
+import pytest
+import requests
+
+from harness.peer import DAY_MS, Key, now_ms, signed, verify
+from harness.server import Server, free_port
+
+LIST = "/_matrix/federation/v1/publicRooms"
+KEYS = "/_matrix/key/v2/server"
+QUERY = "/_matrix/key/v2/query"
+
+
+def get(server, path, **query):
+    response = requests.get(server.base_url + path, params=query, timeout=60)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def ask(server, wanted):
+    response = requests.post(server.base_url + QUERY, json={"server_keys": wanted}, timeout=60)
+    assert response.status_code == 200, response.text
+    return response.json()["server_keys"]
+
+
+def own_key(server):
+    ((key_id, key),) = get(server, KEYS)["verify_keys"].items()
+    return key_id, key["key"]
+
+
+def assert_told(server, keys, peer):
+    """The peer's keys, as it published them, under its own and the notary's signature."""
+    assert keys["server_name"] == peer.name
+    assert keys["verify_keys"][peer.key.id] == {"key": peer.key.public}
+    verify(keys, peer.name, peer.key.id, peer.key.public)
+    verify(keys, server.name, *own_key(server))
+
+
+def test_the_version(server):
+    told = get(server, "/_matrix/federation/v1/version")["server"]
+    assert told["name"] == "Warren" and told["version"]
+
+
+def test_own_keys(server):
+    keys = get(server, KEYS)
+    assert keys["server_name"] == server.name
+    assert keys["old_verify_keys"] == {}
+    hour = DAY_MS // 24
+    assert now_ms() + hour < keys["valid_until_ts"] <= now_ms() + 7 * DAY_MS
+    verify(keys, server.name, *own_key(server))
+    key_id, _ = own_key(server)
+    assert get(server, f"{KEYS}/{key_id}")["verify_keys"] == keys["verify_keys"]
+
+
+def test_a_notary_tells_of_itself(server):
+    (keys,) = get(server, f"{QUERY}/{server.name}")["server_keys"]
+    verify(keys, server.name, *own_key(server))
+
+
+def test_a_notary_tells_of_others(server, peer):
+    (keys,) = get(server, f"{QUERY}/{peer.name}")["server_keys"]
+    assert_told(server, keys, peer)
+    (keys,) = get(server, f"{QUERY}/{peer.name}/{peer.key.id}", minimum_valid_until_ts=now_ms())["server_keys"]
+    assert_told(server, keys, peer)
+    for wanted in ({}, {peer.key.id: {}}, {peer.key.id: {"minimum_valid_until_ts": now_ms()}}):
+        (keys,) = ask(server, {peer.name: wanted})
+        assert_told(server, keys, peer)
+    assert len(peer.asked(KEYS)) == 1, "what is known and fresh is not asked for again"
+
+
+def test_a_notary_tells_of_several_and_not_of_the_unknown(server, network):
+    peers = [network.peer(), network.peer()]
+    told = ask(server, {name: {} for name in [peers[0].name, peers[1].name, "nowhere.test", "no name", server.name]})
+    assert {keys["server_name"] for keys in told} == {peers[0].name, peers[1].name, server.name}
+    assert ask(server, {}) == []
+    assert get(server, f"{QUERY}/nowhere.test")["server_keys"] == []
+
+
+def test_a_notary_tells_of_those_that_are_gone(server, network):
+    peer = network.peer()
+    assert peer.send(server, "GET", LIST).status_code == 200
+    peer.close()
+    (keys,) = get(server, f"{QUERY}/{peer.name}", minimum_valid_until_ts=now_ms() + 30 * DAY_MS)["server_keys"]
+    assert_told(server, keys, peer)
+
+
+def test_what_a_notary_does_not_vouch_for(server, network):
+    leaked, denied = network.peer(), network.peer("b.denied.test")
+    leaked.key = Key("leaked")
+    told = ask(server, {leaked.name: {}, denied.name: {}})
+    assert told == [] and denied.requests == []
+
+
+def test_queries_that_are_none(server):
+    for body, errcode in (({}, "M_BAD_JSON"), ({"server_keys": []}, "M_BAD_JSON")):
+        response = requests.post(server.base_url + QUERY, json=body, timeout=60)
+        assert (response.status_code, response.json()["errcode"]) == (400, errcode)
+    response = requests.get(f"{server.base_url}{QUERY}/no%20name", timeout=60)
+    assert (response.status_code, response.json()["errcode"]) == (400, "M_INVALID_PARAM")
+
+
+@pytest.fixture
+def gone(network):
+    """A server that was there once, and whose keys only the notary knows."""
+    peer = network.peer()
+    peer.close()
+    return peer
+
+
+def notary_tells(network, change):
+    """Has the notary answer queries with what `change` makes."""
+    network.notary.answers[QUERY] = lambda _: (200, {"server_keys": change()})
+
+
+def test_a_trusted_notary_is_believed(server, network, gone):
+    notary_tells(network, lambda: [signed(gone.published(), network.notary.name, network.notary.key)])
+    assert gone.send(server, "GET", LIST).status_code == 200
+    (request,) = network.notary.asked(QUERY)[-1:]
+    assert gone.name.encode() in request.body and gone.key.id.encode() in request.body
+    assert request.headers["Authorization"].startswith(f'X-Matrix origin="{server.name}"')
+
+
+def test_what_a_notary_has_not_signed_is_not_believed(server, network, gone):
+    stranger = network.peer()
+    for change in (
+        lambda: [gone.published()],
+        lambda: [signed(gone.published(), stranger.name, stranger.key)],
+        lambda: [signed(gone.published(), network.notary.name, Key(network.notary.key.id.removeprefix("ed25519:")))],
+        lambda: [signed(stranger.published(), network.notary.name, network.notary.key)],
+        lambda: [{**signed(gone.published(), network.notary.name, network.notary.key), "valid_until_ts": now_ms() * 2}],
+        lambda: "nothing",
+    ):
+        notary_tells(network, change)
+        gone.name = f"{gone.name.split(':')[0]}x.test:{gone.port}"
+        assert gone.send(server, "GET", LIST).status_code == 401
+
+
+def test_two_servers_of_ours_over_their_own_tls(server, network, tmp_path):
+    port = free_port()
+    name, certificate = f"ours.test:{port}", str(network.authority.certificate("ours.test"))
+    network.names.addresses["ours.test"] = ["127.0.0.1"]
+    options = ["--server-name", name, "--listen", f"https://127.0.0.1:{port}#federation"]
+    options += ["--tls-cert", certificate, "--tls-key", certificate]
+    with Server(tmp_path / "data", *options, port=port):
+        (keys,) = get(server, f"{QUERY}/{name}")["server_keys"]
+    ((key_id, key),) = keys["verify_keys"].items()
+    verify(keys, name, key_id, key["key"])
+    verify(keys, server.name, *own_key(server))
+
+
+def test_keys_count_for_a_week_at_most(server, network):
+    """A key that its server publishes for a year is told on as published, but asked for again."""
+    peer = network.peer()
+    peer.changes["valid_until_ts"] = now_ms() + 365 * DAY_MS
+    assert peer.send(server, "GET", LIST).status_code == 200
+    (keys,) = get(server, f"{QUERY}/{peer.name}")["server_keys"]
+    assert keys["valid_until_ts"] == peer.changes["valid_until_ts"]

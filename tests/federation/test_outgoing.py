@@ -1,0 +1,255 @@
+"""What other servers are sent: once and in order, whatever fails in between (server-server API, "Transactions")."""
+
+import hashlib
+import json
+import threading
+import time
+import urllib.parse
+
+import pytest
+
+from harness.client import Client, unique
+from harness.peer import Peer, base64_of, canonical, now_ms, signed
+from harness.server import Server
+
+SEND = "/_matrix/federation/v1/send/"
+ADMIN = "/_synapse/admin/v1/federation/destinations"
+# A first pause after a failure is ten seconds, give or take a fifth; then one of twice as much.
+SECONDS_MAX = 60
+
+
+class Resident(Peer):
+    """A peer whose users come into rooms, and that keeps what it is sent."""
+
+    def __init__(self, *arguments, **more):
+        super().__init__(*arguments, **more)
+        self.is_failing = False
+        self.transactions = []
+        self.tries = []
+        self.came = threading.Condition()
+
+    def answer_to(self, request):
+        if not request.target.startswith(SEND):
+            return super().answer_to(request)
+        transaction = json.loads(request.body)
+        with self.came:
+            self.tries.append((request.target.removeprefix(SEND), transaction))
+            if self.is_failing:
+                self.came.notify_all()
+                return 502, {"errcode": "M_UNKNOWN", "error": "not now"}
+            self.transactions.append(self.tries[-1])
+            self.came.notify_all()
+        return 200, {"pdus": {}}
+
+    def until(self, condition):
+        """Waits until `condition` holds of the peer."""
+        with self.came:
+            assert self.came.wait_for(lambda: condition(self), SECONDS_MAX), self.tries[-3:]
+
+    def join(self, server, user_id, room_id):
+        """Brings a user into a room by way of the server."""
+        place = f"{urllib.parse.quote(room_id, safe='')}/{urllib.parse.quote(user_id, safe='')}"
+        versions = "&".join(f"ver={version}" for version in range(1, 13))
+        made = self.send(server, "GET", f"/_matrix/federation/v1/make_join/{place}?{versions}")
+        assert made.status_code == 200, made.text
+        event = {**made.json()["event"], "content": {"membership": "join"}, "origin_server_ts": now_ms()}
+        kept = "auth_events content depth origin_server_ts prev_events room_id sender state_key type".split()
+        event = {name: event[name] for name in kept}
+        event["hashes"] = {"sha256": base64_of(hashlib.sha256(canonical(event)).digest())}
+        event = signed(event, self.name, self.key)
+        reference = {name: value for name, value in event.items() if name != "signatures"}
+        digest = base64_of(hashlib.sha256(canonical(reference)).digest()).replace("+", "-").replace("/", "_")
+        target = f"/_matrix/federation/v2/send_join/{urllib.parse.quote(room_id, safe='')}/${digest}"
+        joined = self.send(server, "PUT", target, event)
+        assert joined.status_code == 200, joined.text
+
+    @property
+    def bodies(self):
+        """The texts of the messages that came, in order."""
+        events = [event for _, transaction in self.transactions for event in transaction["pdus"]]
+        return [event["content"]["body"] for event in events if event["type"] == "m.room.message"]
+
+    def edus(self, kind):
+        edus = [edu for _, transaction in self.transactions for edu in transaction.get("edus", [])]
+        return [edu["content"] for edu in edus if edu["edu_type"] == kind]
+
+
+@pytest.fixture
+def resident(network):
+    host = f"{unique('resident')}.test"
+    peer = Resident(host, network.authority)
+    network.names.addresses[host] = ["127.0.0.1"]
+    yield peer
+    peer.close()
+
+
+@pytest.fixture
+def warren(network, tmp_path):
+    server = Server(tmp_path / "data", "--allow-private-addresses", "on", *network.options)
+    made = server.command("user", "create", "warden", "--admin", *server.options)
+    assert made.returncode == 0, made.stderr
+    server.admin_password = made.stdout.split("password: ")[1].strip()
+    with server:
+        yield server
+        assert server.stop() == 0, server.log_tail()
+        server.check()
+
+
+@pytest.fixture
+def alice(warren):
+    return Client(warren.base_url).register("alice")
+
+
+@pytest.fixture
+def admin(warren):
+    return Client(warren.base_url, "@warden:" + warren.name).login(warren.admin_password)
+
+
+def asked(client, path, method="GET", status=200):
+    """An endpoint that the specification does not know."""
+    response = client.send_raw(method, path, json={} if method == "POST" else None)
+    assert response.status_code == status, response.text
+    return response.json()
+
+
+def send_to_device(client, messages):
+    client.put("sendToDevice/{eventType}/{txnId}", "m.test", unique("txn"), json={"messages": messages})
+
+
+def room_with(alice, warren, peer):
+    """A room that a user of the peer is in. Answers its id, and the user's."""
+    room_id = alice.create_room(preset="public_chat")
+    user_id = f"@bob:{peer.name}"
+    peer.join(warren, user_id, room_id)
+    return room_id, user_id
+
+
+def test_events_arrive_once_and_in_order(warren, alice, resident):
+    room_id, _ = room_with(alice, warren, resident)
+    sent = [str(number) for number in range(120)]
+    for body in sent:
+        alice.send(room_id, body)
+    resident.until(lambda peer: len(peer.bodies) >= len(sent))
+    assert resident.bodies == sent
+    ids = [id for id, _ in resident.transactions]
+    assert len(ids) == len(set(ids))
+    for _, transaction in resident.transactions:
+        assert len(transaction["pdus"]) <= 50 and len(transaction["edus"]) <= 100
+        assert transaction["origin"] == warren.name
+        assert abs(transaction["origin_server_ts"] - now_ms()) < 1000 * SECONDS_MAX
+
+
+def until_failing(admin, peer):
+    """The failure is noted a moment after the peer has seen the attempt."""
+    end = time.monotonic() + SECONDS_MAX
+    while True:
+        status = asked(admin, f"{ADMIN}/{peer.name}")
+        if status["failures"]:
+            return status
+        assert time.monotonic() < end, status
+
+
+def test_a_peer_that_fails_gets_everything_when_it_is_back(warren, alice, admin, resident):
+    room_id, _ = room_with(alice, warren, resident)
+    resident.is_failing = True
+    alice.send(room_id, "1")
+    resident.until(lambda peer: peer.tries)
+    for body in ("2", "3"):
+        alice.send(room_id, body)
+    status = until_failing(admin, resident)
+    assert status["retry_interval"] > 0 and status["failure_ts"] and status["retry_last_ts"]
+    resident.is_failing = False
+    resident.until(lambda peer: len(peer.bodies) >= 3)
+    assert resident.bodies == ["1", "2", "3"]
+    # What failed was sent again under the same id, and the same.
+    first = [(id, transaction["pdus"]) for id, transaction in resident.tries][:2]
+    assert first[0] == first[1]
+
+
+def test_a_peer_that_is_heard_from_is_tried_at_once(warren, alice, resident):
+    room_id, _ = room_with(alice, warren, resident)
+    resident.is_failing = True
+    alice.send(room_id, "1")
+    # The second pause is sixteen seconds at least; a sign of life counts ten seconds after a failure.
+    resident.until(lambda peer: len(peer.tries) >= 2)
+    resident.is_failing = False
+    before = time.monotonic()
+    while not resident.bodies:
+        assert resident.send(warren, "GET", "/_matrix/federation/v1/publicRooms").status_code == 200
+        with resident.came:
+            resident.came.wait(1)
+        assert time.monotonic() - before < 15
+    assert resident.bodies == ["1"]
+
+
+def test_what_was_queued_survives_the_death_of_the_server(network, tmp_path, resident):
+    options = ["--allow-private-addresses", "on", *network.options]
+    server = Server(tmp_path / "data", *options)
+    with server:
+        alice = Client(server.base_url).register("alice")
+        room_id, user_id = room_with(alice, server, resident)
+        resident.is_failing = True
+        alice.send(room_id, "1")
+        resident.until(lambda peer: peer.tries)
+        alice.send(room_id, "2")
+        send_to_device(alice, {user_id: {"BOB": {"n": 1}}})
+        server.kill()
+    resident.is_failing = False
+    with server:
+        resident.until(lambda peer: len(peer.bodies) >= 2 and peer.edus("m.direct_to_device"))
+        assert resident.bodies == ["1", "2"]
+        taken = [id for id, _ in resident.transactions]
+        assert taken[0] == resident.tries[0][0], "the transaction under way was repeated"
+        assert len(resident.edus("m.direct_to_device")) == 1
+        assert server.stop() == 0, server.log_tail()
+        server.check()
+
+
+def test_messages_to_devices_come_once(warren, alice, resident):
+    _, user_id = room_with(alice, warren, resident)
+    send_to_device(alice, {user_id: {"BOB": {"n": 1}, "*": {"n": 2}}})
+    resident.until(lambda peer: peer.edus("m.direct_to_device"))
+    send_to_device(alice, {user_id: {"BOB": {"n": 3}}})
+    resident.until(lambda peer: len(peer.edus("m.direct_to_device")) >= 2)
+    first, second = resident.edus("m.direct_to_device")
+    assert first["messages"] == {user_id: {"BOB": {"n": 1}, "*": {"n": 2}}}
+    assert second["messages"] == {user_id: {"BOB": {"n": 3}}}
+    assert first["sender"] == alice.user_id and first["type"] == "m.test"
+    assert first["message_id"] != second["message_id"]
+
+
+def test_typing_and_receipts_are_told(warren, alice, resident):
+    room_id, _ = room_with(alice, warren, resident)
+    carol = alice.register("carol")
+    carol.join(room_id)
+    event_id = alice.send(room_id, "1")
+    carol.put("rooms/{roomId}/typing/{userId}", room_id, carol.user_id, json={"typing": True, "timeout": 30000})
+    carol.post("rooms/{roomId}/receipt/{receiptType}/{eventId}", room_id, "m.read", event_id, json={})
+    resident.until(lambda peer: peer.edus("m.typing") and peer.edus("m.receipt"))
+    assert resident.edus("m.typing")[0] == {"room_id": room_id, "user_id": carol.user_id, "typing": True}
+    assert resident.edus("m.receipt")[0][room_id]["m.read"][carol.user_id]["event_ids"] == [event_id]
+
+
+def test_administrators_see_how_deliveries_fare(warren, alice, admin, resident):
+    room_id, _ = room_with(alice, warren, resident)
+    alice.send(room_id, "1")
+    resident.until(lambda peer: peer.bodies)
+    listed = asked(admin, ADMIN)
+    assert listed["total"] == 1 and [row["destination"] for row in listed["destinations"]] == [resident.name]
+    assert asked(admin, f"{ADMIN}?destination=unheard")["total"] == 0
+    status = asked(admin, f"{ADMIN}/{resident.name}")
+    assert (status["retry_last_ts"], status["retry_interval"], status["failure_ts"]) == (0, 0, None)
+    rooms = asked(admin, f"{ADMIN}/{resident.name}/rooms")
+    assert [room["room_id"] for room in rooms["rooms"]] == [room_id] and rooms["total"] == 1
+    reset = f"{ADMIN}/{resident.name}/reset_connection"
+    assert asked(admin, reset, "POST", 400)["errcode"] == "M_UNKNOWN"
+    assert asked(admin, f"{ADMIN}/unheard.test", status=404)["errcode"] == "M_NOT_FOUND"
+    assert asked(alice, ADMIN, status=403)["errcode"] == "M_FORBIDDEN"
+    # One that is left alone is tried at once when an administrator wants it.
+    resident.is_failing = True
+    alice.send(room_id, "2")
+    resident.until(lambda peer: len(peer.tries) > len(peer.transactions))
+    until_failing(admin, resident)
+    resident.is_failing = False
+    asked(admin, reset, "POST")
+    resident.until(lambda peer: peer.bodies == ["1", "2"])

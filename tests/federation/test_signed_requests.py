@@ -1,0 +1,209 @@
+"""Requests of other servers: who is believed to have sent them (server-server API, "Request Authentication")."""
+
+import concurrent.futures
+import http.client
+import json
+
+import pytest
+import requests
+
+from harness.peer import DAY_MS, Key, authorization, now_ms
+from harness.server import Server
+
+LIST = "/_matrix/federation/v1/publicRooms"
+KEYS = "/_matrix/key/v2/server"
+
+
+def assert_refused(response, status=401, errcode="M_UNAUTHORIZED"):
+    assert (response.status_code, response.json()["errcode"]) == (status, errcode), response.text
+    assert response.json()["error"]
+
+
+def assert_answered(response):
+    assert response.status_code == 200, response.text
+    assert response.json()["chunk"] == []
+
+
+def test_a_signed_request_is_answered(server, peer):
+    assert_answered(peer.send(server, "GET", LIST))
+    assert_answered(peer.send(server, "GET", f"{LIST}?limit=5&since=&x=%7E~%20+y"))
+    assert_answered(peer.send(server, "POST", LIST, {"limit": 3, "filter": {"generic_search_term": "žluť\u2028\n"}}))
+    assert len(peer.asked(KEYS)) == 1, "the key was fetched once"
+
+
+def test_the_body_counts_as_json_and_not_as_text(server, peer):
+    content = {"limit": 3, "filter": {"generic_search_term": "ž/"}}
+    body = b' {"filter" : {"generic_search_term":"\\u017e\\/"},\n "limit": 3 }'
+    assert json.loads(body) == content
+    assert_answered(peer.send(server, "POST", LIST, content, body=body))
+
+
+def test_a_request_without_signature(server, peer):
+    assert_refused(requests.get(server.base_url + LIST, timeout=10))
+    assert_refused(peer.send(server, "GET", LIST, headers={"Authorization": "Bearer abc"}))
+    assert_refused(requests.get(f"{server.base_url}{LIST}?access_token=abc", timeout=10))
+    for malformed in ("X-Matrix", 'X-Matrix origin="a.test"', 'X-Matrix origin="a b",key="ed25519:a",sig="x"'):
+        assert_refused(peer.send(server, "GET", LIST, headers={"Authorization": malformed}))
+
+
+def test_the_destination(server, peer):
+    assert_refused(peer.send(server, "GET", LIST, destination="elsewhere.test"))
+    # What is signed is for this server, what the header says is not; and the other way round.
+    parameters = {"origin": peer.name, "destination": server.name, "key": peer.key}
+    signed = authorization("GET", LIST, **parameters)
+    assert_refused(peer.send(server, "GET", LIST, headers={"Authorization": signed.replace(server.name, "else.test")}))
+    forged = authorization("GET", LIST, **{**parameters, "destination": "else.test"})
+    assert_refused(peer.send(server, "GET", LIST, headers={"Authorization": forged.replace("else.test", server.name)}))
+    # Servers older than v1.3 leave it out of the header.
+    older = signed.replace(f'destination="{server.name}",', "")
+    assert older != signed
+    assert_answered(peer.send(server, "GET", LIST, headers={"Authorization": older}))
+
+
+def test_the_forms_of_the_header(server, peer):
+    signed = authorization("GET", LIST, peer.name, server.name, peer.key)
+    _, parameters = signed.split(" ", 1)
+    parts = parameters.split(",")
+    unquoted = ",".join(part.replace('"', "") if part.startswith(("origin", "key")) else part for part in parts)
+    loose = "x-MATRIX   " + " ,\t".join(reversed(parts)).replace("origin=", "Origin=") + ' , more="a,b\\"c"'
+    for header in (f"X-Matrix {unquoted}", loose, signed.replace("ed25519", "ed\\25519")):
+        assert_answered(peer.send(server, "GET", LIST, headers={"Authorization": header}))
+
+
+def test_what_was_changed_on_the_way(server, peer):
+    content = {"limit": 3}
+    assert_answered(peer.send(server, "POST", LIST, content))
+    for body in (b'{"limit":4}', b"{}", b"", b'{"limit":3,"limit":4}'):
+        assert_refused(peer.send(server, "POST", LIST, content, body=body))
+    signed = {"Authorization": authorization("GET", f"{LIST}?limit=1", peer.name, server.name, peer.key)}
+    for method, target in (("GET", f"{LIST}?limit=2"), ("GET", LIST), ("GET", f"{LIST}?limit=%31")):
+        assert_refused(peer.send(server, method, target, headers=signed))
+    assert_refused(peer.send(server, "POST", f"{LIST}?limit=1", headers=signed))
+
+
+def test_a_body_that_is_not_json(server, peer):
+    assert_refused(peer.send(server, "POST", LIST, {}, body=b"{"), 400, "M_NOT_JSON")
+    deep = b'{"a":' + b"[" * 5000 + b"]" * 5000 + b"}"
+    assert_refused(peer.send(server, "POST", LIST, {}, body=deep), 400, "M_NOT_JSON")
+    assert_refused(peer.send(server, "POST", LIST, {}, body=b" " * 300_000), 413, "M_TOO_LARGE")
+
+
+def test_somebody_elses_key(server, network, peer):
+    assert_answered(peer.send(server, "GET", LIST))
+    # Another key under the same id; another server's key under its own name.
+    assert_refused(peer.send(server, "GET", LIST, key=Key()))
+    other = network.peer()
+    other.key = Key("other")
+    assert_answered(other.send(server, "GET", LIST))
+    assert_refused(peer.send(server, "GET", LIST, key=other.key))
+    assert_refused(other.send(server, "GET", LIST, origin=peer.name))
+    # This server's own name is nobody's to use.
+    assert_refused(peer.send(server, "GET", LIST, origin=server.name))
+
+
+def test_several_keys(server, network):
+    peer, second = network.peer(), Key("second")
+    peer.changes["verify_keys"] = {key.id: {"key": key.public} for key in (peer.key, second)}
+    good = authorization("GET", LIST, peer.name, server.name, second)
+    unknown = authorization("GET", LIST, peer.name, server.name, Key("unknown"))
+    other = authorization("GET", LIST, network.peer().name, server.name, Key())
+
+    def send(*headers):
+        # `requests` sends a header once; a raw request sends it as often as it is given.
+
+
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+        connection.putrequest("GET", LIST)
+        for header in headers:
+            connection.putheader("Authorization", header)
+        connection.endheaders()
+        response = connection.getresponse()
+        status, body = response.status, json.loads(response.read())
+        connection.close()
+        return status, body.get("errcode")
+
+    assert send(unknown, good) == (200, None)
+    assert send(good, unknown) == (200, None)
+    assert send(good, other) == (401, "M_UNAUTHORIZED")
+    assert send(*[good] * 20) == (401, "M_UNAUTHORIZED")
+
+
+@pytest.mark.parametrize("valid_until", [-1, -DAY_MS])
+def test_a_key_that_is_no_longer_valid(server, peer, valid_until):
+    peer.changes["valid_until_ts"] = now_ms() + valid_until
+    assert_refused(peer.send(server, "GET", LIST))
+
+
+def test_a_key_that_is_out_of_use(server, peer):
+    old = Key("old")
+    peer.changes["old_verify_keys"] = {old.id: {"key": old.public, "expired_ts": now_ms() + DAY_MS}}
+    assert_answered(peer.send(server, "GET", LIST))
+    assert_refused(peer.send(server, "GET", LIST, key=old))
+
+
+def test_a_key_that_is_never_trusted(server, peer):
+    peer.key = Key("leaked")
+    assert_refused(peer.send(server, "GET", LIST))
+
+
+def test_keys_that_are_not_rightly_published(server, network):
+    def published_as(change):
+        peer = network.peer()
+        peer.answers[KEYS] = lambda _: (200, change(peer))
+        return peer.send(server, "GET", LIST)
+
+    stranger = Key()
+    changed = {"valid_until_ts": now_ms() + 2 * DAY_MS}
+    for change in (
+        lambda peer: {},
+        lambda peer: [],
+        lambda peer: b"not JSON",
+        lambda peer: peer.published(server_name="other.test"),
+        lambda peer: {**peer.published(), **changed},
+        lambda peer: {**peer.published(), "signatures": {}},
+        lambda peer: {**peer.published(), "verify_keys": {peer.key.id: {"key": stranger.public}}},
+        lambda peer: peer.published(verify_keys={peer.key.id: {"key": "AAAA"}}),
+        lambda peer: peer.published(verify_keys={f"ed25519:k{n}": {"key": Key().public} for n in range(300)}),
+    ):
+        assert_refused(published_as(change))
+
+
+def test_a_server_that_cannot_be_reached(server, network, peer):
+    assert_refused(peer.send(server, "GET", LIST, origin="nowhere.test"))
+    gone = network.peer()
+    gone.close()
+    assert_refused(gone.send(server, "GET", LIST))
+
+
+def test_a_server_on_the_list(server, network):
+    peer = network.peer("a.denied.test")
+    assert_refused(peer.send(server, "GET", LIST), 403, "M_FORBIDDEN")
+    assert_refused(peer.send(server, "GET", LIST, origin=peer.name.upper()), 403, "M_FORBIDDEN")
+    assert peer.requests == [], "it is not even asked for its keys"
+
+
+def test_many_requests_wait_for_one_fetch(server, network):
+    peer = network.peer()
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        for response in pool.map(lambda _: peer.send(server, "GET", LIST), range(32)):
+            assert_answered(response)
+    assert len(peer.asked(KEYS)) == 1
+
+
+def test_the_key_outlives_a_restart(network, tmp_path):
+    peer = network.peer()
+    with Server(tmp_path / "data", "--allow-private-addresses", "on", *network.options) as server:
+        assert_answered(peer.send(server, "GET", LIST))
+        peer.close()
+        assert server.stop() == 0
+        server.start()
+        assert_answered(peer.send(server, "GET", LIST))
+
+
+def test_without_federation_there_is_none(tmp_path, network):
+    peer = network.peer()
+    with Server(tmp_path / "data", "--federation", "off", *network.options) as server:
+        for path in (LIST, KEYS, "/_matrix/federation/v1/version", f"/_matrix/key/v2/query/{peer.name}"):
+            assert_refused(peer.send(server, "GET", path), 404, "M_UNRECOGNIZED")
+        assert requests.get(f"{server.base_url}/_matrix/client/versions", timeout=10).status_code == 200
+    assert peer.requests == []

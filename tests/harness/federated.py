@@ -1,0 +1,143 @@
+"""Homeservers that talk to each other on one machine: Warrens, and real Synapse servers, over TLS under a test's authority.
+
+Each is called `localhost` and its port, and has a second port, without TLS, for clients.
+"""
+
+import pathlib
+import select
+import subprocess
+import time
+
+import requests
+
+from harness.client import Client
+from harness.server import Server, free_port
+
+# Synapse takes five seconds on an idle machine.
+START_SECONDS_MAX = 120
+STOP_SECONDS_MAX = 30
+
+CONFIGURATION = """
+server_name: "{name}"
+pid_file: "{folder}/homeserver.pid"
+report_stats: false
+public_baseurl: "http://127.0.0.1:{client_port}/"
+listeners:
+  - {{port: {client_port}, type: http, bind_addresses: ["127.0.0.1"], resources: [{{names: [client]}}]}}
+  - {{port: {port}, type: http, tls: true, bind_addresses: ["127.0.0.1"], resources: [{{names: [federation]}}]}}
+tls_certificate_path: "{certificate}"
+tls_private_key_path: "{key}"
+federation_custom_ca_list: ["{authority}"]
+ip_range_blacklist: []
+federation_ip_range_blacklist: []
+database: {{name: sqlite3, args: {{database: "{folder}/homeserver.db"}}}}
+log_config: "{folder}/log.yaml"
+media_store_path: "{folder}/media"
+signing_key_path: "{folder}/signing.key"
+macaroon_secret_key: secret
+form_secret: secret
+enable_registration: true
+enable_registration_without_verification: true
+trusted_key_servers: []
+suppress_key_server_warning: true
+allow_public_rooms_over_federation: true
+bcrypt_rounds: 4
+federation: {{destination_min_retry_interval: 1s, destination_max_retry_interval: 2s}}
+rc_message: &unlimited {{per_second: 1000000, burst_count: 1000000}}
+rc_registration: *unlimited
+rc_login: {{address: *unlimited, account: *unlimited, failed_attempts: *unlimited}}
+rc_joins: {{local: *unlimited, remote: *unlimited}}
+rc_joins_per_room: *unlimited
+rc_invites: {{per_room: *unlimited, per_user: *unlimited, per_issuer: *unlimited}}
+rc_room_creation: *unlimited
+rc_federation: {{window_size: 1000, sleep_limit: 100000, sleep_delay: 1, reject_limit: 100000, concurrent: 100}}
+"""
+
+LOGGING = """
+version: 1
+formatters: {{plain: {{format: "%(asctime)s %(levelname)s %(name)s %(message)s"}}}}
+handlers: {{file: {{class: logging.FileHandler, filename: "{folder}/homeserver.log", formatter: plain}}}}
+root: {{level: INFO, handlers: [file]}}
+disable_existing_loggers: false
+"""
+
+
+class Warren(Server):
+    """A Warren that others reach."""
+
+    client = Client
+
+    def __init__(self, folder, authority, *options):
+        self.federation_port = free_port()
+        name = f"localhost:{self.federation_port}"
+        certificate = str(authority.certificate("localhost", "127.0.0.1"))
+        own = ["--server-name", name, "--allow-private-addresses", "on"]
+        own += ["--tls-cert", certificate, "--tls-key", certificate, "--trusted-ca-files", str(authority.path)]
+        port = free_port()
+        own += ["--listen", f"http://127.0.0.1:{port}"]
+        own += ["--listen", f"https://127.0.0.1:{self.federation_port}#federation"]
+        super().__init__(folder, *own, *options, port=port)
+        self.name = name
+
+
+class LenientClient(Client):
+    """A client of another implementation, whose answers are not what is tested."""
+
+    validates = False
+
+
+class Synapse:
+    """The reference homeserver, on SQLite."""
+
+    client = LenientClient
+
+    def __init__(self, folder, authority, python):
+        self.folder, self.python = pathlib.Path(folder), python
+        self.folder.mkdir(parents=True)
+        port, client_port = free_port(), free_port()
+        self.name, self.base_url = f"localhost:{port}", f"http://127.0.0.1:{client_port}"
+        text = authority.certificate("localhost", "127.0.0.1").read_text()
+        at = text.index("-----BEGIN CERTIFICATE-----")
+        certificate, key = self.folder / "certificate.pem", self.folder / "key.pem"
+        certificate.write_text(text[at:])
+        key.write_text(text[:at])
+        values = {"name": self.name, "folder": self.folder, "port": port, "client_port": client_port}
+        values |= {"certificate": certificate, "key": key, "authority": authority.path}
+        self.configuration = self.folder / "homeserver.yaml"
+        self.configuration.write_text(CONFIGURATION.format(**values))
+        (self.folder / "log.yaml").write_text(LOGGING.format(**values))
+        self.command = [python, "-m", "synapse.app.homeserver", "--config-path", str(self.configuration)]
+        subprocess.run([*self.command, "--generate-keys"], check=True, capture_output=True, timeout=START_SECONDS_MAX)
+        self.process = None
+
+    def start(self):
+        with open(self.folder / "output.log", "ab") as log:
+            self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        end = time.monotonic() + START_SECONDS_MAX
+        while not self._is_ready():
+            assert self.process.poll() is None, f"Synapse ended at once:\n{self.log_tail()}"
+            assert time.monotonic() < end, f"Synapse is not ready:\n{self.log_tail()}"
+            select.select([], [], [], 0.2)
+        return self
+
+    def _is_ready(self):
+        try:
+            return requests.get(self.base_url + "/_matrix/client/versions", timeout=5).ok
+        except requests.RequestException:
+            return False
+
+    def stop(self, seconds=STOP_SECONDS_MAX):
+        self.process.terminate()
+        return self.process.wait(seconds)
+
+    def log_tail(self):
+        texts = [path.read_text(errors="replace") for path in sorted(self.folder.glob("*.log"))]
+        return "\n".join(text[-6000:] for text in texts)
+
+    def __enter__(self):
+        return self.start()
+
+    def __exit__(self, *_):
+        if self.process and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(STOP_SECONDS_MAX)

@@ -1,0 +1,176 @@
+"""A server written by hand that talks to the one under test, rightly or wrongly: HTTPS, keys and signatures.
+
+It knows nothing of rooms. What it answers is what a test tells it to; what it was asked is kept.
+"""
+
+import base64
+import http.server
+import json
+import ssl
+import threading
+import time
+
+import requests
+from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+DAY_MS = 24 * 60 * 60 * 1000
+# No answer of a healthy server takes this long, even if it must ask others first.
+SECONDS_MAX = 60
+
+
+def now_ms():
+    return int(time.time() * 1000)
+
+
+def canonical(value):
+    """Canonical JSON, as far as these tests need it: no floats."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode()
+
+
+def base64_of(data):
+    return base64.b64encode(data).decode().rstrip("=")
+
+
+def bytes_of(text):
+    return base64.b64decode(text + "=" * (-len(text) % 4))
+
+
+class Key:
+    """A signing key and its id."""
+
+    def __init__(self, version="p1"):
+        self.id = f"ed25519:{version}"
+        self.private = ed25519.Ed25519PrivateKey.generate()
+
+    @property
+    def public(self):
+        return base64_of(self.private.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw))
+
+    def signature(self, value):
+        return base64_of(self.private.sign(canonical(value)))
+
+
+def signed(value, server_name, key):
+    """A JSON object with one more signature."""
+    bare = {name: inner for name, inner in value.items() if name not in ("signatures", "unsigned")}
+    signatures = {server: dict(keys) for server, keys in value.get("signatures", {}).items()}
+    signatures.setdefault(server_name, {})[key.id] = key.signature(bare)
+    return {**value, "signatures": signatures}
+
+
+def verify(value, server_name, key_id, public_key):
+    """Raises if the object is not signed by that key."""
+    bare = {name: inner for name, inner in value.items() if name not in ("signatures", "unsigned")}
+    key = ed25519.Ed25519PublicKey.from_public_bytes(bytes_of(public_key))
+    key.verify(bytes_of(value["signatures"][server_name][key_id]), canonical(bare))
+
+
+def authorization(method, target, origin, destination, key, content=None, **parameters):
+    """An `Authorization` header. Parameters replace what stands in it, not what is signed; None leaves one out."""
+    request = {"method": method, "uri": target, "origin": origin, "destination": destination}
+    if content is not None:
+        request["content"] = content
+    values = {"origin": origin, "destination": destination, "key": key.id, "sig": key.signature(request), **parameters}
+    return "X-Matrix " + ",".join(f'{name}="{value}"' for name, value in values.items() if value is not None)
+
+
+class Listener:
+    """An HTTPS server on a port of its own. `answers` has a function for each path; unknown paths are 404."""
+
+    def __init__(self, certificate):
+        self.answers, self.requests = {}, []
+        # Answers of single hosts among those that are served here: host → path → function.
+        self.hosts = {}
+        listener = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def handle_any(self):
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                listener.requests.append(Request(self.command, self.path, self.headers, body))
+                status, content, *headers = listener.answer_to(listener.requests[-1])
+                data = content if isinstance(content, bytes) else json.dumps(content).encode()
+                self.send_response(status)
+                for name, value in {"Content-Type": "application/json", **(headers[0] if headers else {})}.items():
+                    self.send_header(name, value)
+                self.send_header("Content-Length", "1000000" if listener.trickle else str(len(data)))
+                self.end_headers()
+                while listener.trickle and not listener.closing.wait(0.2):
+                    self.wfile.write(b" ")
+                self.wfile.write(data)
+
+            do_GET = do_PUT = do_POST = handle_any
+
+            def log_message(self, *_):
+                pass
+
+        class Server(http.server.ThreadingHTTPServer):
+            daemon_threads = True
+
+            def handle_error(self, *_):
+                """A connection that the other side gives up is what some tests are about."""
+
+        self.context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        self.context.load_cert_chain(certificate)
+        # Whether answers come byte by byte, without end.
+        self.trickle, self.closing = False, threading.Event()
+        # The names that were asked for in TLS.
+        self.names = []
+        self.context.sni_callback = lambda _socket, name, _context: self.names.append(name)
+        self.http = Server(("127.0.0.1", 0), Handler)
+        # The handshake is done by the thread of the connection, so that a silent one holds up nobody.
+        self.http.socket = self.context.wrap_socket(self.http.socket, server_side=True, do_handshake_on_connect=False)
+        self.port = self.http.server_port
+        self.thread = threading.Thread(target=self.http.serve_forever, args=(0.05,), daemon=True)
+        self.thread.start()
+
+    def answer_to(self, request):
+        answers = self.hosts.get(request.headers["Host"], self.answers)
+        unknown = (404, {"errcode": "M_UNRECOGNIZED", "error": "There is nothing here"})
+        return answers.get(request.target.split("?")[0], lambda _: unknown)(request)
+
+    def asked(self, path):
+        """The requests for a path so far."""
+        return [request for request in self.requests if request.target.split("?")[0] == path]
+
+    def close(self):
+        self.closing.set()
+        self.http.shutdown()
+        self.http.server_close()
+
+
+class Request:
+    def __init__(self, method, target, headers, body):
+        self.method, self.target, self.headers, self.body = method, target, headers, body
+
+
+class Peer(Listener):
+    """A server that publishes its keys."""
+
+    def __init__(self, host, authority, name=None, certified=None):
+        """Called `host` and its port, unless another name is given; its certificate is for `certified`, or `host`."""
+        super().__init__(authority.certificate(certified or host))
+        self.name, self.key = name or f"{host}:{self.port}", Key()
+        # What of its published keys is otherwise than usual.
+        self.changes = {}
+        self.answers["/_matrix/key/v2/server"] = lambda _: (200, self.published())
+
+    def published(self, **changes):
+        """What it publishes of its keys; `changes` are made before it is signed."""
+        keys = {
+            "server_name": self.name,
+            "valid_until_ts": now_ms() + DAY_MS,
+            "verify_keys": {self.key.id: {"key": self.key.public}},
+            "old_verify_keys": {},
+        }
+        return signed({**keys, **self.changes, **changes}, self.name, self.key)
+
+    def send(self, server, method, target, content=None, headers=None, body=None, **parameters):
+        """A signed request; `headers` and `body` replace what would be sent, `parameters` those of the signature."""
+        signing = {"origin": self.name, "destination": server.name, "key": self.key, **parameters}
+        if headers is None:
+            headers = {"Authorization": authorization(method, target, content=content, **signing)}
+        data = body if body is not None else canonical(content) if content is not None else None
+        return requests.request(method, server.base_url + target, headers=headers, data=data, timeout=SECONDS_MAX)

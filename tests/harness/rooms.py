@@ -1,0 +1,52 @@
+"""What tests with several servers ask about rooms."""
+
+
+def state(client, room):
+    return client.get("rooms/{roomId}/state", room)
+
+
+def state_ids(client, room):
+    """The ids of the room's current state as one server has it."""
+    return {event["event_id"] for event in state(client, room)}
+
+
+def members(client, room, membership):
+    found = client.get("rooms/{roomId}/members", room, query={"membership": membership})["chunk"]
+    return {event["state_key"] for event in found}
+
+
+def joined_members(client, room):
+    return members(client, room, "join")
+
+
+def until_joined(client, room, *others):
+    """Waits until the client's server knows that others are in the room: it may have come in without its members."""
+    until_membership(client, room, "join", *others)
+
+
+def until_membership(client, room, membership, *others):
+    wanted = {other.user_id for other in others}
+    client.sync_until(lambda _: wanted <= members(client, room, membership))
+
+
+def until_state(client, room, type, key, content):
+    """Waits until the room's state has this content, as the client sees it."""
+
+    def has(_):
+        found = [event for event in state(client, room) if (event["type"], event["state_key"]) == (type, key)]
+        return bool(found) and found[0]["content"] == content
+
+    client.sync_until(has)
+
+
+def invited(answer, room):
+    """What a sync answer says of an invite, or an empty object."""
+    return answer.get("rooms", {}).get("invite", {}).get(room, {})
+
+
+def left(answer, room):
+    return answer.get("rooms", {}).get("leave", {}).get(room)
+
+
+def knocked(answer, room):
+    return answer.get("rooms", {}).get("knock", {}).get(room, {})
