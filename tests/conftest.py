@@ -15,12 +15,18 @@ from harness.server import Server
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "ours(reason): Synapse departs here from the specification")
+    config.addinivalue_line("markers", "last: looks back at all other tests, which must have run")
 
 
 def pytest_runtest_setup(item):
     mark = item.get_closest_marker("ours")
     if mark and os.environ.get("HOMESERVER_PEER") == "synapse":
         pytest.skip(mark.args[0])
+
+
+def pytest_collection_modifyitems(items):
+    # What looks back at all others comes last.
+    items.sort(key=lambda item: item.get_closest_marker("last") is not None)
 
 
 @pytest.fixture(scope="session")

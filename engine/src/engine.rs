@@ -214,7 +214,13 @@ impl Engine {
     /// Errors: as [`Engine::open`]; [`StorageError::InUse`] when another process has it open.
     #[cfg(feature = "rocksdb")]
     pub fn open_embedded(path: &std::path::Path, memory_budget: usize, options: Options) -> Result<Self> {
-        Self::open(Arc::new(crate::store::Rocks::open(path, memory_budget)?), options)
+        use crate::store::Rocks;
+
+        // Looked at first without writing: opening a database that must be left alone would already change its files.
+        if let Some(database) = Rocks::peek(path)? {
+            open::is_ours(&database, &options)?;
+        }
+        Self::open(Arc::new(Rocks::open(path, memory_budget)?), options)
     }
 
     /// Runs a command. The decision is made before this returns; the future is ready when it is on disk.

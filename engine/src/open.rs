@@ -7,7 +7,8 @@ use crate::{
     engine::{Counters, Options},
     error::Result,
     store::{
-        Backend, Change, Family, StorageError, encode_key, next_numbers, read_record, schema, write_record,
+        Backend, Change, Family, Read, StorageError, encode_key, next_numbers, read_record, schema,
+        write_record,
     },
 };
 
@@ -44,12 +45,12 @@ pub(crate) struct Prepared {
     pub reserved: Reserved,
 }
 
-fn fact(backend: &dyn Backend, name: &str) -> Result<Option<bytes::Bytes>, StorageError> {
-    backend.get(Family::Meta, &encode_key(&schema::FACTS, &name.to_owned()))
+fn fact(store: &dyn Read, name: &str) -> Result<Option<bytes::Bytes>, StorageError> {
+    store.get(Family::Meta, &encode_key(&schema::FACTS, &name.to_owned()))
 }
 
-fn required_fact(backend: &dyn Backend, name: &str) -> Result<bytes::Bytes, StorageError> {
-    fact(backend, name)?.ok_or_else(|| StorageError::Corrupt(format!("the fact {name} is missing")))
+fn required_fact(store: &dyn Read, name: &str) -> Result<bytes::Bytes, StorageError> {
+    fact(store, name)?.ok_or_else(|| StorageError::Corrupt(format!("the fact {name} is missing")))
 }
 
 fn put_fact(name: &str, value: Vec<u8>) -> Change {
@@ -58,10 +59,8 @@ fn put_fact(name: &str, value: Vec<u8>) -> Change {
 
 /// Checks the database, makes an empty one ready, and reads where its numbers go on.
 pub(crate) fn prepare(backend: &dyn Backend, options: &Options) -> Result<Prepared> {
-    match fact(backend, FACT_LINEAGE)? {
-        None => create(backend, options)?,
-        Some(lineage) if lineage == LINEAGE => check(backend, options)?,
-        Some(_) => return Err(StorageError::Foreign.into()),
+    if !is_ours(backend, options)? {
+        create(backend, options)?;
     }
     let seed = required_fact(backend, FACT_SIGNING_SEED)?;
     let key_version =
@@ -99,18 +98,26 @@ fn create(backend: &dyn Backend, options: &Options) -> Result<(), StorageError> 
     )
 }
 
-fn check(backend: &dyn Backend, options: &Options) -> Result<(), StorageError> {
-    let found = required_fact(backend, FACT_SCHEMA)?;
+/// Whether this version may write to a database: `false` if nothing is in it yet.
+///
+/// Errors: [`StorageError::Foreign`], [`StorageError::Newer`], [`StorageError::OtherServer`] for one that it must leave alone.
+pub(crate) fn is_ours(store: &dyn Read, options: &Options) -> Result<bool, StorageError> {
+    match fact(store, FACT_LINEAGE)? {
+        None => return Ok(false),
+        Some(lineage) if lineage == LINEAGE => {}
+        Some(_) => return Err(StorageError::Foreign),
+    }
+    let found = required_fact(store, FACT_SCHEMA)?;
     let found = found.as_ref().try_into().map(u32::from_be_bytes);
     let found = found.map_err(|_| StorageError::Corrupt("the schema version cannot be read".into()))?;
     if found > SCHEMA_VERSION {
         return Err(StorageError::Newer { found, known: SCHEMA_VERSION });
     }
-    let server_name = required_fact(backend, FACT_SERVER_NAME)?;
+    let server_name = required_fact(store, FACT_SERVER_NAME)?;
     if server_name != options.server_name {
         return Err(StorageError::OtherServer(String::from_utf8_lossy(&server_name).into_owned()));
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Moves the marks ahead when half of what was reserved has been given out, or when they are behind.

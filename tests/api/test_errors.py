@@ -112,27 +112,29 @@ def test_paths_that_are_not_utf8(alice, path):
     assert response.json()["errcode"]
 
 
-def served_endpoints():
-    """The endpoints that the binary says it serves and that want an access token."""
-    if "HOMESERVER_URL" in os.environ:
-        return []
+def served_operations():
+    """The endpoints that the binary says it serves and the specification knows: method, path, operation."""
     table = subprocess.run([server.binary(), "routes"], capture_output=True, text=True, timeout=30, check=True).stdout
     header, *rows = [line.split("\t") for line in table.splitlines()]
     method, path = header.index("method"), header.index("path")
     found = []
     for row in rows:
         operation = specification.find(row[method], row[path])
-        secured = operation and "accessTokenBearer" in str(operation.definition.get("security", []))
-        # A token is optional where the specification also lists "no security" for the operation.
-        if secured and {} not in operation.definition["security"]:
-            found.append((row[method], row[path]))
+        if operation:
+            found.append((row[method], row[path], operation))
     return found
+
+
+def is_secured(operation):
+    security = operation.definition.get("security", [])
+    # A token is optional where the specification also lists "no security" for the operation.
+    return "accessTokenBearer" in str(security) and {} not in security
 
 
 @pytest.mark.skipif("HOMESERVER_URL" in os.environ, reason="the table is Warren's own")
 @pytest.mark.parametrize("token, errcode", [(None, "M_MISSING_TOKEN"), ("", "M_MISSING_TOKEN"), ("x", "M_UNKNOWN_TOKEN")])
 def test_every_endpoint_wants_a_valid_token(base_url, token, errcode):
-    endpoints = served_endpoints()
+    endpoints = [(method, path) for method, path, operation in served_operations() if is_secured(operation)]
     assert len(endpoints) > 50
     client = Client(base_url)
     for method, path in endpoints:
@@ -143,3 +145,19 @@ def test_every_endpoint_wants_a_valid_token(base_url, token, errcode):
         assert response.status_code == 401, shown
         expected = ("M_MISSING_TOKEN", "M_UNKNOWN_TOKEN") if token == "" else (errcode,)
         assert response.json()["errcode"] in expected, shown
+
+
+# Endpoints that cannot refuse anything but a missing token: they take nothing that could be wrong.
+NEVER_REFUSE = set()
+
+
+@pytest.mark.last
+@pytest.mark.skipif("HOMESERVER_URL" in os.environ, reason="the table is Warren's own")
+def test_every_endpoint_was_asked_rightly_and_wrongly():
+    ids = {operation.id for _, _, operation in served_operations()}
+    answered = {id: specification.answered[id] for id in ids}
+    never_good = sorted(id for id, statuses in answered.items() if not any(status < 400 for status in statuses))
+    assert never_good == [], "run all of tests/api together"
+    # 401 alone says nothing: every endpoint was asked without a token above.
+    refusals = {id for id, statuses in answered.items() if any(400 <= status != 401 for status in statuses)}
+    assert sorted(ids - refusals - NEVER_REFUSE) == []

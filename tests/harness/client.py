@@ -64,7 +64,9 @@ class Client:
         headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
         headers.update(arguments.pop("headers", {}))
         arguments.setdefault("timeout", SECONDS_MAX)
-        return self.http.request(method, self.base_url + path, headers=headers, **arguments)
+        response = self.http.request(method, self.base_url + path, headers=headers, **arguments)
+        specification.note_answer(method, path, response.status_code)
+        return response
 
     def call(self, method, template, *values, json=None, query=None, status=200, errcode=None, **more):
         """One request; asserts status, error code and schema of the answer, and returns its JSON body."""

@@ -5,6 +5,7 @@ Finds the operation of a request by its method and path, and validates status an
 that it stands in. Nothing here talks to a server.
 """
 
+import collections
 import functools
 import pathlib
 import re
@@ -143,6 +144,17 @@ def find(method, path):
         if operation.method == method.lower() and operation.regex.fullmatch(path):
             return operation
     return None
+
+
+# The statuses that each operation, by its id, has answered with in this run.
+answered = collections.defaultdict(set)
+
+
+def note_answer(method, path, status):
+    """Remembers that a request was answered so, for whoever asks at the end what was never asked."""
+    operation = find(method, path)
+    if operation:
+        answered[operation.id].add(status)
 
 
 def faults(uri, instance):

@@ -19,8 +19,9 @@ use std::{
 use bytes::Bytes;
 use rocksdb::{
     BlockBasedOptions, BottommostLevelCompaction, Cache, ColumnFamily, ColumnFamilyDescriptor,
-    CompactOptions, DBCompressionType, DBWithThreadMode, DEFAULT_COLUMN_FAMILY_NAME, Options, ReadOptions,
-    SingleThreaded, SnapshotWithThreadMode, WriteBatch, WriteBufferManager, WriteOptions,
+    CompactOptions, DBCompressionType, DBWithThreadMode, DEFAULT_COLUMN_FAMILY_NAME, InfoLogger, LogLevel,
+    Options, ReadOptions, SingleThreaded, SnapshotWithThreadMode, WriteBatch, WriteBufferManager,
+    WriteOptions,
 };
 
 use super::{Backend, Change, Direction, Durability, Family, Read, Visit};
@@ -46,6 +47,9 @@ const INFO_LOG_BYTES_MAX: usize = 1 << 20;
 const BACKGROUND_JOBS: i32 = 2;
 /// Open files that RocksDB may hold; below the usual limit of 1,024.
 const OPEN_FILES_MAX: i32 = 512;
+
+/// For the few rows that are looked at before the database is opened for writing.
+const PEEK_CACHE_BYTES: usize = 1 << 20;
 
 /// RocksDB in one folder.
 pub struct Rocks {
@@ -129,8 +133,12 @@ fn database_options(cache: &Cache, memory_budget: usize) -> Options {
     options
 }
 
+fn holds_database(path: &Path) -> bool {
+    path.join("CURRENT").exists()
+}
+
 fn refuse_foreign(path: &Path) -> Result<(), StorageError> {
-    if !path.join("CURRENT").exists() {
+    if !holds_database(path) {
         return Ok(());
     }
     let found = Db::list_cf(&Options::default(), path).map_err(storage)?;
@@ -141,6 +149,31 @@ fn refuse_foreign(path: &Path) -> Result<(), StorageError> {
 }
 
 impl Rocks {
+    /// The database in `path` as it is on disk, to read [`Family::Meta`] only. Nothing in the folder changes, while opening it
+    /// for writing replays its log and writes new files.
+    ///
+    /// `None` if there is none or it cannot be read so: [`Rocks::open`] tells what is wrong.
+    /// Errors: [`StorageError::Foreign`] when the folder holds a database of something else.
+    pub fn peek(path: &Path) -> Result<Option<Self>, StorageError> {
+        refuse_foreign(path)?;
+        if !holds_database(path) {
+            return Ok(None);
+        }
+        let cache = Cache::new_lru_cache(PEEK_CACHE_BYTES);
+        let mut options = Options::default();
+        // Without a logger of ours, RocksDB would begin a new log file.
+        options.set_info_logger(InfoLogger::new_callback_logger(LogLevel::Fatal, |_, _| {}));
+        let families = [Family::Meta.name(), DEFAULT_COLUMN_FAMILY_NAME]
+            .map(|name| ColumnFamilyDescriptor::new(name, Options::default()));
+        let db = Db::open_cf_descriptors_read_only(&options, path, families, false);
+        Ok(db.ok().map(|db| Self {
+            cache,
+            db: Arc::new(db),
+            written: AtomicU64::new(0),
+            options: ReadOptions::default(),
+        }))
+    }
+
     /// Opens the database in `path`, making it if it is not there.
     ///
     /// `memory_budget` is in bytes; block cache and memtables take their share of it.

@@ -166,8 +166,13 @@ fn store(world: &World, told: &Told) {
 
 fn enter(world: &World, told: &Told, ids: &[Arc<str>], partial: bool) -> Outcome {
     let join = checked(world, std::slice::from_ref(&told.join)).remove(0);
-    let enter =
-        EnterRoom { room_id: ROOM.to_owned(), version: version(), join, state: ids.to_vec(), partial };
+    let enter = EnterRoom {
+        room_id: ROOM.to_owned(),
+        version: version(),
+        join,
+        state: ids.to_vec(),
+        partial: partial.then(Vec::new),
+    };
     world.engine.write(enter).wait().unwrap().0
 }
 
