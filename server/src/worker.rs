@@ -82,7 +82,7 @@ fn prune(ctx: &Arc<Context>) {
 }
 
 /// What is said in the rooms meanwhile does the same, so there is no hurry.
-fn merge_ends(ctx: &Context) {
+fn merge_ends(ctx: &Arc<Context>) {
     tokio::task::block_in_place(|| match ctx.engine.read(&RoomsToMerge) {
         Ok(rooms) => rooms.into_iter().for_each(|room_id| drop(ctx.engine.write(MergeEnds { room_id }))),
         Err(error) => warn!(%error, "it cannot be told which rooms have forked"),
@@ -90,7 +90,7 @@ fn merge_ends(ctx: &Context) {
 }
 
 /// Goes on with purges that were begun and interrupted. Other requests go to other threads meanwhile.
-fn purge(ctx: &Context) {
+fn purge(ctx: &Arc<Context>) {
     let running = match ctx.engine.read(&Purges) {
         Ok(running) if running.is_empty() => return,
         running => running,
