@@ -201,6 +201,7 @@ def test_a_used_refresh_token_is_refused(nobody, alice):
 def test_an_unknown_refresh_token_is_refused(nobody):
     answer = nobody.post("refresh", json={"refresh_token": "burrow"}, status=(401, 403))
     assert answer["errcode"] in ("M_UNKNOWN_TOKEN", "M_FORBIDDEN")
+    nobody.post("refresh", json={}, status=400)
 
 
 def test_no_refresh_token_unless_asked_for(nobody):

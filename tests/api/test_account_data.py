@@ -82,6 +82,13 @@ def test_tags(alice, room):
     assert alice.get(tags, alice.user_id, room) == {"tags": {"m.favourite": {"order": 0.25}}}
 
 
+def test_tags_of_others(alice, bob, room):
+    tag = "user/{userId}/rooms/{roomId}/tags/{tag}"
+    alice.put(tag, alice.user_id, room, "u.work", json={})
+    bob.delete(tag, alice.user_id, room, "u.work", status=403, errcode="M_FORBIDDEN")
+    assert alice.get("user/{userId}/rooms/{roomId}/tags", alice.user_id, room) == {"tags": {"u.work": {}}}
+
+
 def test_tags_come_by_sync(alice, room):
     alice.sync()
     alice.put("user/{userId}/rooms/{roomId}/tags/{tag}", alice.user_id, room, "m.lowpriority", json={})

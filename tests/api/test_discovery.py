@@ -30,3 +30,7 @@ def test_both_names_of_the_third_version(alice, prefix):
 def test_the_well_known_file_is_json_or_missing(nobody):
     answer = nobody.get("/.well-known/matrix/client", status=(200, 404))
     assert "m.homeserver" in answer or answer["errcode"] == "M_NOT_FOUND"
+
+
+def test_a_server_without_relays_says_so(alice):
+    assert alice.get("voip/turnServer") == {}

@@ -86,6 +86,13 @@ def test_read_markers(alice, bob, room):
     assert event in alice.sync_until(lambda answer: receipts(answer, room))
 
 
+def test_read_markers_of_others_and_malformed_ones(alice, carol, room):
+    event = alice.send(room, "read me")
+    body = {"m.fully_read": event}
+    carol.post("rooms/{roomId}/read_markers", room, json=body, status=403, errcode="M_FORBIDDEN")
+    alice.post("rooms/{roomId}/read_markers", room, json={"m.fully_read": 7}, status=400, errcode="M_BAD_JSON")
+
+
 def test_fully_read_through_the_receipt_endpoint(alice, room):
     event = alice.send(room, "read me")
     alice.post(RECEIPT, room, "m.fully_read", event, json={})

@@ -48,6 +48,11 @@ def claim(client, user, algorithm="signed_curve25519"):
     return answer["one_time_keys"].get(user.user_id, {}).get(user.device_id, {})
 
 
+@pytest.mark.parametrize("wanted", [None, [], {"@alice:x": []}, {"@alice:x": {"DEVICE": 7}}])
+def test_malformed_claims(alice, wanted):
+    alice.post("keys/claim", json={} if wanted is None else {"one_time_keys": wanted}, status=400)
+
+
 def test_upload_and_query(alice, bob):
     keys = device_keys(alice)
     upload(alice, device_keys=keys)

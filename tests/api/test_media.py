@@ -8,6 +8,9 @@ import zlib
 
 import pytest
 
+from harness.client import Client
+from harness.server import Server
+
 DOWNLOAD = "/_matrix/client/v1/media/download/{serverName}/{mediaId}"
 THUMBNAIL = "/_matrix/client/v1/media/thumbnail/{serverName}/{mediaId}"
 UPLOAD = "/_matrix/media/v3/upload"
@@ -71,6 +74,18 @@ def test_the_old_paths_do_not_show_new_media(alice):
     assert response.json()["errcode"] == "M_NOT_FOUND"
 
 
+def test_what_was_uploaded_before_the_freeze_stays_under_the_old_paths(tmp_path):
+    with Server(tmp_path / "data", "--freeze-unauthenticated-media", "off") as server:
+        nobody = Client(server.base_url)
+        picture = png(40, 20)
+        parts = upload(nobody.register("old"), picture, "image/png", filename="carrot.png")
+        assert fetch(nobody, "/_matrix/media/v3/download/{serverName}/{mediaId}", parts).content == picture
+        named = fetch(nobody, "/_matrix/media/v3/download/{serverName}/{mediaId}/beet.png", parts)
+        assert named.content == picture and "beet.png" in named.headers["Content-Disposition"]
+        small = fetch(nobody, "/_matrix/media/v3/thumbnail/{serverName}/{mediaId}", parts, width=20, height=10)
+        assert small.status_code == 200 and small.headers["Content-Type"].startswith("image/")
+
+
 def test_downloads_want_a_token(alice, nobody):
     parts = upload(alice, b"secret", "text/plain")
     response = fetch(nobody, DOWNLOAD, parts)
@@ -80,7 +95,8 @@ def test_downloads_want_a_token(alice, nobody):
 
 
 def test_unknown_media(alice):
-    for template in (DOWNLOAD, THUMBNAIL):
+    old = "/_matrix/media/v3/download/{serverName}/{mediaId}/name.txt"
+    for template in (DOWNLOAD, DOWNLOAD + "/name.txt", THUMBNAIL, old):
         response = fetch(alice, template, (alice.server_name, "nothing"), width=32, height=32)
         assert response.status_code == 404
         assert response.json()["errcode"] == "M_NOT_FOUND"

@@ -205,3 +205,9 @@ def test_members_by_membership_and_at_a_point(alice, bob, carol, room):
     assert ids(membership="join") == {alice.user_id, bob.user_id}
     assert ids(not_membership="join") == {carol.user_id}
     assert ids(at=before) == {alice.user_id, bob.user_id}
+
+
+def test_nobody_enters_or_leaves_what_is_closed_to_them(carol, room):
+    carol.post("rooms/{roomId}/join", room, status=403, errcode="M_FORBIDDEN")
+    carol.leave(room, status=403, errcode="M_FORBIDDEN")
+    carol.leave(f"!nowhere:{carol.server_name}", status=(403, 404))

@@ -57,3 +57,10 @@ def test_a_display_name_is_a_string(alice, value):
     path = "profile/{userId}/{keyName}"
     answer = alice.put(path, alice.user_id, "displayname", json={"displayname": value}, status=400)
     assert answer["errcode"] in ("M_BAD_JSON", "M_INVALID_PARAM", "M_UNKNOWN")
+
+
+def test_a_profile_is_its_users_alone(alice, bob):
+    path = "profile/{userId}/{keyName}"
+    alice.put(path, alice.user_id, "displayname", json={"displayname": "Alice"})
+    bob.delete(path, alice.user_id, "displayname", status=403, errcode="M_FORBIDDEN")
+    assert bob.get(path, alice.user_id, "displayname") == {"displayname": "Alice"}

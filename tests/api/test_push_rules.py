@@ -12,6 +12,7 @@ def rule_ids(client, kind):
 
 def test_the_default_rules(alice):
     ruleset = alice.get("pushrules/")["global"]
+    assert alice.get("pushrules/global/") == ruleset
     overrides = [rule["rule_id"] for rule in ruleset["override"]]
     assert overrides[0] == ".m.rule.master"
     wanted = [

@@ -172,3 +172,8 @@ def test_a_relation_to_another_room_is_refused(alice, room, relation):
     root = alice.send(alice.create_room(), "root elsewhere")
     content = {"msgtype": "m.text", "body": "astray", "m.relates_to": {"rel_type": relation, "event_id": root}}
     alice.send(room, content, status=400)
+
+
+def test_relations_are_for_members(alice, carol, room):
+    root = alice.send(room, "root")
+    carol.get(ALL + "/{relType}/{eventType}", room, root, "m.thread", "m.room.message", status=(403, 404))
