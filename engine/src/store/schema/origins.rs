@@ -88,6 +88,7 @@ pub const ORIGINS: &[(&str, Origin)] = &[
     ("MEDIA", Fact),
     ("MEDIA_ACCESS", Fact),
     ("PENDING_MEDIA", From("MEDIA")),
+    ("PUBLISHED_KEYS", Fact),
     ("SERVER_KEYS", Fact),
 ];
 
