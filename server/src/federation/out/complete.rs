@@ -97,7 +97,7 @@ async fn complete_by(ctx: &Arc<Context>, room: &PartialRoom, server: &str) -> Re
         events = whole.pdus.len(),
         "a room's members have come and are checked"
     );
-    let (state, _) = store(ctx, &room.room_id, version, whole.pdus, whole.auth_chain).await?;
+    let state = store(ctx, &room.room_id, version, None, (whole.pdus, whole.auth_chain)).await?;
     let count = state.len();
     let given = GivenState { event_id: room.join_event_id.as_str().into(), state };
     let missing = ctx.engine.write(CompleteState { room_id: room.room_id.clone(), state: given }).await?;

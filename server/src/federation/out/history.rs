@@ -108,7 +108,7 @@ async fn fill_gap(ctx: &Arc<Context>, room_id: &str, gap: &OpenGap) -> Result<bo
         for event_id in &gap.missing {
             target.push_str(&format!("&v={}", escaped(event_id)));
         }
-        let page: Page = match Ask::get(&server, target).read(ctx).await {
+        let page: Page = match Ask::get(&server, target).for_events().read(ctx).await {
             Ok(page) => page,
             Err(error) => {
                 tracing::debug!(server, room_id, %error, "a server gives no history");
