@@ -71,7 +71,7 @@ async fn join_by(ctx: &Arc<Context>, change: &Change, server: &str) -> Result<()
     drop(answer);
     let own = with_vouching(ctx, &event, joined.event.as_ref())?;
     if is_here {
-        return take_in_own(ctx, change, server, event.version, own).await;
+        return take_in_own(ctx, change, server, &event, own).await;
     }
     tracing::info!(
         room_id = change.room_id,
@@ -148,12 +148,12 @@ async fn take_in_own(
     ctx: &Arc<Context>,
     change: &Change,
     server: &str,
-    version: &'static RoomVersion,
+    event: &SignedEvent,
     own: Bytes,
 ) -> Result<(), NoHelp> {
-    let mut intake = Intake::new(change.room_id.clone(), version, vec![own]);
+    let mut intake = Intake::new(change.room_id.clone(), event.version, vec![own]);
     take_in(ctx, &mut intake, &[server.to_owned()]).await?;
-    match intake.outcomes.values().next() {
+    match intake.outcomes.get(&event.event_id) {
         Some(Outcome::Accepted | Outcome::Known) => Ok(()),
         outcome => {
             tracing::warn!(
