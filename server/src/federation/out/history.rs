@@ -75,6 +75,8 @@ pub async fn fill(
         return Ok(false);
     }
     let work = async {
+        // The state before what is filled in follows from that of the join, which is to be whole.
+        ctx.federation.completions.ended(room_id).await;
         let _turn = ctx.federation.histories.flights.alone(room_id).await;
         let mut has_come = false;
         for _ in 0..ROUNDS_MAX {
