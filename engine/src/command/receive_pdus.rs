@@ -17,8 +17,8 @@ use crate::{
     remote::{self, ServerKey},
     room::{
         RoomCtx,
-        servers,
         receive::{self, AtHand, GivenState, Outcome, in_order, receive_backfill, receive_outlier},
+        servers,
     },
     store::{Tx, schema, schema::PartialJoin},
 };

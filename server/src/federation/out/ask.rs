@@ -14,7 +14,9 @@ use serde_json::value::RawValue;
 
 use super::{RemoteError, Request};
 use crate::context::Context;
-use crate::federation::limits::{ANSWER_HEAD_BYTES_MAX, EVENT_BYTES_MAX, EVENTS_BYTES_MAX, MEDIA_TIME_MAX, STATE_BYTES_MAX, STATE_TIME_MAX};
+use crate::federation::limits::{
+    ANSWER_HEAD_BYTES_MAX, EVENT_BYTES_MAX, EVENTS_BYTES_MAX, MEDIA_TIME_MAX, STATE_BYTES_MAX, STATE_TIME_MAX,
+};
 use crate::http::ApiError;
 
 impl RemoteError {

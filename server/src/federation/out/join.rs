@@ -168,7 +168,10 @@ async fn take_in_own(
 }
 
 /// Those of the events that are named by `roots`, or allow such: what else a server tells was not asked for.
-fn reachable<'r>(all: Vec<Arc<CheckedPdu>>, roots: impl Iterator<Item = &'r Arc<str>>) -> Vec<Arc<CheckedPdu>> {
+fn reachable<'r>(
+    all: Vec<Arc<CheckedPdu>>,
+    roots: impl Iterator<Item = &'r Arc<str>>,
+) -> Vec<Arc<CheckedPdu>> {
     let by_id: HashMap<Arc<str>, &Arc<CheckedPdu>> =
         all.iter().map(|checked| (checked.pdu().event_id.clone(), checked)).collect();
     let mut found: HashSet<Arc<str>> = HashSet::new();
