@@ -141,27 +141,13 @@ impl Command for EnterRoom {
         let outcome = receive::enter(tx, &mut room, join, &self.state, partial, &mut missing)?;
         missing.settle(|_| false);
         if outcome == Outcome::Accepted {
-            if let Some(servers) = &self.partial {
-                self.note_partial(tx, &mut room, servers)?;
-            }
             room.save(tx);
+            if let Some(servers) = &self.partial {
+                let row = PartialJoin { event_id: join.event_id.to_string(), servers: servers.clone() };
+                tx.put(&schema::PARTIAL_JOINS, &room.num, &row);
+            }
         }
         Ok((outcome, missing))
-    }
-}
-
-impl EnterRoom {
-    /// Keeps in mind whom to ask for the members, and who is to be told of what happens in the room meanwhile.
-    fn note_partial(&self, tx: &mut Tx, room: &mut RoomCtx, servers: &[String]) -> Result<()> {
-        let event_id = &self.join.pdu().event_id;
-        let row = PartialJoin { event_id: event_id.to_string(), servers: servers.to_vec() };
-        tx.put(&schema::PARTIAL_JOINS, &room.num, &row);
-        if let Some(num) = tx.event_num(event_id)? {
-            let event = tx.event(num)?;
-            let pos = tx.position_of(&event);
-            servers::expect(tx, room, servers, pos)?;
-        }
-        Ok(())
     }
 }
 
@@ -186,7 +172,6 @@ impl Command for CompleteState {
         let mut room = RoomCtx::load(tx, &self.room_id)?;
         let mut missing = Missing::default();
         if receive::complete_state(tx, &mut room, &self.state, &mut missing)? {
-            servers::forget_expected(tx, &mut room)?;
             room.save(tx);
             tx.delete(&schema::PARTIAL_JOINS, &room.num);
         }

@@ -1,7 +1,6 @@
 //! The servers in a room, counted with every change of a membership, and whether one of them may take part.
 //!
-//! Invariant: a server is listed exactly while a user of it is joined in the room's current state, or while the room's
-//! members are not known and another server says so; while another server
+//! Invariant: a server is listed exactly while a user of it is joined in the room's current state; while another server
 //! is, it has a stay that is open, and the room's head counts it.
 //! Not here: what of the history a server may see (`peer`).
 
@@ -11,7 +10,7 @@ use super::RoomCtx;
 use crate::{
     core::{
         acl::ServerAcl,
-        identifiers::{is_server_name, server_name},
+        identifiers::server_name,
         num::{RoomNum, StreamPos, TextNum, UserNum},
     },
     error::{Denied, Result},
@@ -41,17 +40,12 @@ pub(crate) fn count(
     if was == is {
         return Ok(());
     }
-    let listed = tx.get(&schema::ROOM_SERVERS, &(room.num, server))?;
-    let before = listed.unwrap_or_default();
+    let before = tx.get(&schema::ROOM_SERVERS, &(room.num, server))?.unwrap_or_default();
     let is_other = *name != *tx.shared.server_name;
     if is_other && !is {
         stop_following(tx, user, room.num)?;
     }
     match if is { before + 1 } else { before.saturating_sub(1) } {
-        // Others of its users may be there who are not known yet.
-        0 if is_other && room.head.partial_state && listed.is_some() => {
-            tx.put(&schema::ROOM_SERVERS, &(room.num, server), &0);
-        }
         0 => {
             tx.delete(&schema::ROOM_SERVERS, &(room.num, server));
             if is_other && before > 0 {
@@ -60,51 +54,10 @@ pub(crate) fn count(
         }
         joined => {
             tx.put(&schema::ROOM_SERVERS, &(room.num, server), &joined);
-            if is_other && listed.is_none() {
+            if is_other && before == 0 {
                 comes(tx, room, server, pos);
             }
         }
-    }
-    Ok(())
-}
-
-/// Lists servers that are in a room whose members are not known yet, from `pos` on: each with no member until one is known.
-pub(crate) fn expect(
-    tx: &mut Tx,
-    room: &mut RoomCtx,
-    servers: &[String],
-    pos: StreamPos,
-) -> Result<(), StorageError> {
-    let own_name = tx.shared.server_name.clone();
-    for name in servers.iter().filter(|name| is_server_name(name) && ***name != *own_name) {
-        let server = tx.intern_text(name)?;
-        if tx.get(&schema::ROOM_SERVERS, &(room.num, server))?.is_none() {
-            tx.put(&schema::ROOM_SERVERS, &(room.num, server), &0);
-            comes(tx, room, server, pos);
-        }
-    }
-    Ok(())
-}
-
-/// Strikes the servers off the list that turned out to have no member in the room.
-pub(crate) fn forget_expected(tx: &mut Tx, room: &mut RoomCtx) -> Result<(), StorageError> {
-    let mut without = Vec::new();
-    tx.scan(
-        &schema::ROOM_SERVERS,
-        &room.num,
-        Direction::Forward,
-        |(_, server): (RoomNum, TextNum), joined| {
-            without.extend((joined == 0).then_some(server));
-            true
-        },
-    )?;
-    if without.is_empty() {
-        return Ok(());
-    }
-    let pos = tx.next_position();
-    for server in without {
-        tx.delete(&schema::ROOM_SERVERS, &(room.num, server));
-        leaves(tx, room, server, pos)?;
     }
     Ok(())
 }
@@ -207,7 +160,18 @@ impl Reader {
                 true
             },
         )?;
-        rows.into_iter().map(|(server, joined)| Ok((self.text(server)?, joined))).collect()
+        let mut servers: Vec<(Arc<str>, u64)> = Vec::with_capacity(rows.len());
+        for (server, joined) in rows {
+            servers.push((self.text(server)?, joined));
+        }
+        // While members are not known, their servers are: of each at least one user is there.
+        let partial = self.get(&schema::PARTIAL_JOINS, &room)?;
+        for server in partial.into_iter().flat_map(|partial| partial.servers) {
+            if servers.iter().all(|(known, _)| **known != *server) {
+                servers.push((server.into(), 1));
+            }
+        }
+        Ok(servers)
     }
 
     /// Whether a user of the server is joined. O(1).

@@ -72,15 +72,8 @@ pub(super) fn check(row: &mut Row<'_>, room: RoomNum, members: &Members) -> Resu
         rows.push((server, count));
         true
     })?;
-    // While members are not known, their servers are.
-    let is_partial = row.reader().has(&schema::PARTIAL_JOINS, &room)?;
-    let mut others = 0;
     for (server, count) in rows {
         match row.text(server)? {
-            Some(name) if count == 0 && is_partial && !counts.contains_key(&name) => {
-                others += 1;
-                stays(row, room, &name)?;
-            }
             Some(name) if counts.contains_key(&name) => drop(found.insert(name, count)),
             _ => {
                 row.found("a server without joined members is listed");
@@ -89,6 +82,7 @@ pub(super) fn check(row: &mut Row<'_>, room: RoomNum, members: &Members) -> Resu
         }
     }
     let own = row.reader().shared.server_name.clone();
+    let mut others = 0;
     for (server, count) in counts {
         if *server != *own {
             others += 1;
