@@ -64,7 +64,7 @@ impl Command for UploadSignatures {
             };
             match added {
                 Ok((owner, true)) if owner == signer => {
-                    drop(own_news.insert(changed_key(tx, signer, key_id)?))
+                    own_news.insert(changed_key(tx, signer, key_id)?);
                 }
                 // Whom the signer has verified is told to the signer's devices alone.
                 Ok((owner, true)) => lists::changed_for(tx, signer, owner),

@@ -96,6 +96,7 @@ pub const ORIGINS: &[(&str, Origin)] = &[
     ("PENDING_MEDIA", From("MEDIA")),
     ("REMOTE_MEDIA", Fact),
     ("SERVER_KEYS", Fact),
+    ("PUBLISHED_KEYS", Fact),
     ("DESTINATIONS", Partly("how many messages wait follows from OUTGOING_EDUS")),
     ("SERVER_STAYS", Partly("who is in a room now follows from ROOM_SERVERS")),
     ("OUTGOING_EDUS", Fact),

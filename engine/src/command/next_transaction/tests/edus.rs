@@ -41,6 +41,8 @@ fn federated() -> World {
     register(&world, "alice", &["A"]);
     world.room(ROOM, ALICE, None);
     world.join(ROOM, BOB);
+    // Somebody listens from now on.
+    assert_eq!(deliver_all(&world), [sent(THERE, &[])]);
     world
 }
 
@@ -96,7 +98,7 @@ fn changes_of_devices_are_told_as_one_chain() {
     assert!(update["keys"]["signatures"][ALICE]["ed25519:A"].is_string());
     assert_eq!((&update["device_display_name"], &update["prev_id"]), (&json!("A's name"), &json!([])));
     let which = WhichDevices::These(vec!["A".to_owned()]);
-    world.engine.write(RemoveDevices { user_id: ALICE.into(), which }).wait().unwrap();
+    world.engine.write(RemoveDevices { user_id: ALICE.into(), devices: which }).wait().unwrap();
     let second = told(&world);
     assert_eq!(second.len(), 1);
     assert_eq!(second[0].1["deleted"], true);
