@@ -12,7 +12,7 @@ FILE = "/.well-known/matrix/server"
 
 
 def found(server, peer):
-    return peer.send(server, "GET", LIST).status_code == 200
+    return peer.send(server, "GET", LIST)[0] == 200
 
 
 def assert_found(server, peer, host, name):

@@ -4,13 +4,13 @@ It knows nothing of rooms. What it answers is what a test tells it to; what it w
 """
 
 import base64
+import http.client
 import http.server
 import json
 import ssl
 import threading
 import time
 
-import requests
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
@@ -168,9 +168,21 @@ class Peer(Listener):
         return signed({**keys, **self.changes, **changes}, self.name, self.key)
 
     def send(self, server, method, target, content=None, headers=None, body=None, **parameters):
-        """A signed request; `headers` and `body` replace what would be sent, `parameters` those of the signature."""
+        """A signed request; `headers` (of authorization) and `body` replace what would be sent, `parameters` those of the
+        signature. The target is sent as it is, which other clients do not do."""
         signing = {"origin": self.name, "destination": server.name, "key": self.key, **parameters}
         if headers is None:
-            headers = {"Authorization": authorization(method, target, content=content, **signing)}
+            headers = [authorization(method, target, content=content, **signing)]
         data = body if body is not None else canonical(content) if content is not None else None
-        return requests.request(method, server.base_url + target, headers=headers, data=data, timeout=SECONDS_MAX)
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=SECONDS_MAX)
+        try:
+            connection.putrequest(method, target)
+            for header in headers:
+                connection.putheader("Authorization", header)
+            if data is not None:
+                connection.putheader("Content-Length", str(len(data)))
+            connection.endheaders(data)
+            response = connection.getresponse()
+            return response.status, json.loads(response.read())
+        finally:
+            connection.close()

@@ -26,18 +26,17 @@ const ALGORITHM: &str = "ed25519:";
 /// A request that says by whom it is signed, with the keys to tell whether that is true.
 pub struct Claim {
     origin: OwnedServerName,
-    /// What the sender took for this server's name in what it signed.
-    destination: String,
     /// Public key and signature, one of which must hold.
     signatures: Vec<(Vec<u8>, String)>,
 }
 
 /// Reads the headers and finds the keys.
 ///
-/// Errors: 401 if the request is not signed as it must be; 403 for a server that this one does not deal with.
+/// Errors: 401 if the request is not signed as it must be; 403 for a server that this one does not deal with; 429 for an
+/// address that has sent too many whose signatures did not hold.
 pub async fn claim(call: &Call) -> Result<Claim, ApiError> {
     let headers = headers(call)?;
-    let (origin, destination) = one_origin(call, &headers)?;
+    let origin = one_origin(call, &headers)?;
     if !call.ctx.config.federation_access.admits(origin.as_str()) {
         return Err(refused("denied", ApiError::forbidden("This server does not deal with yours")));
     }
@@ -55,21 +54,22 @@ pub async fn claim(call: &Call) -> Result<Claim, ApiError> {
             "This request is signed with no key that is known, valid and trusted",
         ));
     };
-    Ok(Claim { origin, destination, signatures })
+    call.ctx.rate_limits.take(Rate::Unproven, None, call.client)?;
+    Ok(Claim { origin, signatures })
 }
 
 impl Claim {
     /// The server that signed the request, now that its body is there.
     ///
     /// Errors: 401 if no signature holds; 400 for a body that is not JSON.
-    pub fn verify(&self, call: &Call) -> Result<OwnedServerName, ApiError> {
+    pub fn verify(self, call: &Call) -> Result<OwnedServerName, ApiError> {
         let verify = || {
             let content = content(call.body())?;
             let request = SignedRequest {
                 method: call.method().as_str(),
                 uri: call.raw_target(),
                 origin: self.origin.as_str(),
-                destination: &self.destination,
+                destination: call.ctx.config.server_name.as_str(),
                 content: content.as_ref(),
             };
             let holds = |(key, signature): &(Vec<u8>, String)| request.verify(key, signature).is_ok();
@@ -82,7 +82,9 @@ impl Claim {
             true => verify(),
             false => tokio::task::block_in_place(verify),
         };
-        verified.map(|()| self.origin.clone())
+        verified?;
+        call.ctx.rate_limits.give_back(Rate::Unproven, call.client);
+        Ok(self.origin)
     }
 }
 
@@ -105,8 +107,8 @@ fn headers(call: &Call) -> Result<Vec<XMatrix>, ApiError> {
     }
 }
 
-/// The one server that all headers name, and the name that it gives to this one.
-fn one_origin(call: &Call, headers: &[XMatrix]) -> Result<(OwnedServerName, String), ApiError> {
+/// The one server that all headers name, which must mean this one.
+fn one_origin(call: &Call, headers: &[XMatrix]) -> Result<OwnedServerName, ApiError> {
     let own = call.ctx.config.server_name.as_str();
     let mut origin: Option<&str> = None;
     for header in headers {
@@ -119,10 +121,9 @@ fn one_origin(call: &Call, headers: &[XMatrix]) -> Result<(OwnedServerName, Stri
         origin = Some(&header.origin);
     }
     let origin = origin.filter(|origin| is_server_name(origin) && *origin != own);
-    match origin.and_then(|origin| ServerName::parse(origin).ok()) {
-        Some(origin) => Ok((origin, own.to_owned())),
-        None => Err(unauthorized("malformed", "The Authorization header names no other server")),
-    }
+    origin
+        .and_then(|origin| ServerName::parse(origin).ok())
+        .ok_or_else(|| unauthorized("malformed", "The Authorization header names no other server"))
 }
 
 /// What is there of the keys that a request is signed with.

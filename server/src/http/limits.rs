@@ -140,6 +140,8 @@ pub fn allowance(rate: Rate) -> Option<Allowance> {
         // A server that comes back after an outage hears from many others at once, all by one proxy perhaps. What is
         // fetched is stored, so that nobody may go on with it.
         Rate::Keys => (5.0, 300.0),
+        // Only failures count in the end, so that the burst is also how many may be on their way at once.
+        Rate::Unproven => (1.0, 300.0),
     };
     Some(Allowance { per_second, burst })
 }

@@ -44,12 +44,28 @@ impl RateLimits {
         let Some(buckets) = &self.buckets else { return Ok(()) };
         let sender = match (session, address) {
             (Some(session), _) => self.hasher.hash_one(&session.user_id),
-            // The owner of an IPv6 address has the whole /64 that it is in.
-            (None, Some(IpAddr::V6(address))) => self.hasher.hash_one(address.to_bits() >> 64),
-            (None, Some(IpAddr::V4(address))) => self.hasher.hash_one(address),
+            (None, Some(address)) => self.address(address),
             (None, None) => return Ok(()),
         };
         self.take_at(buckets, sender, rate, self.start.elapsed().as_secs_f64())
+    }
+
+    /// Gives a token back to an address, for what turned out not to count.
+    pub fn give_back(&self, rate: Rate, address: Option<IpAddr>) {
+        let (Some(buckets), Some(address), Some(allowed)) = (&self.buckets, address, allowance(rate)) else {
+            return;
+        };
+        if let Some(mut bucket) = buckets.get_mut(&(self.address(address), rate)) {
+            bucket.tokens = (bucket.tokens + 1.0).min(allowed.burst);
+        }
+    }
+
+    fn address(&self, address: IpAddr) -> u64 {
+        match address {
+            // The owner of an IPv6 address has the whole /64 that it is in.
+            IpAddr::V6(address) => self.hasher.hash_one(address.to_bits() >> 64),
+            IpAddr::V4(address) => self.hasher.hash_one(address),
+        }
     }
 
     /// Takes a token for a try of the password of an account, from wherever it comes. Errors: 429 as above.
@@ -122,6 +138,18 @@ mod tests {
         assert!(take(1, 4.9).is_err());
         assert!(take(1, 5.1).is_ok());
         assert!(take(1, 5.1).is_err());
+    }
+
+    #[test]
+    fn what_is_given_back_does_not_count() {
+        let limits = RateLimits::new(true);
+        let address = Some("1.1.1.1".parse().expect("an address"));
+        for _ in 0..1000 {
+            limits.take(Rate::Unproven, None, address).expect("nothing has counted");
+            limits.give_back(Rate::Unproven, address);
+        }
+        let taken = (0..1000).take_while(|_| limits.take(Rate::Unproven, None, address).is_ok()).count();
+        assert!((300..310).contains(&taken), "{taken}");
     }
 
     #[test]

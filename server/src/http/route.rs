@@ -78,6 +78,8 @@ pub enum Rate {
     Federation,
     /// What makes this server ask others for their keys.
     Keys,
+    /// Requests of other servers whose signatures did not hold, or have not been looked at yet.
+    Unproven,
 }
 
 /// How large a body may be; see [`limits`](super::limits) for the figures.

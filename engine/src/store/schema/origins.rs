@@ -95,6 +95,7 @@ pub const ORIGINS: &[(&str, Origin)] = &[
     ("MEDIA_ACCESS", Fact),
     ("PENDING_MEDIA", From("MEDIA")),
     ("REMOTE_MEDIA", Fact),
+    ("PUBLISHED_KEYS", Fact),
     ("SERVER_KEYS", Fact),
     ("PUBLISHED_KEYS", Fact),
     ("DESTINATIONS", Partly("how many messages wait follows from OUTGOING_EDUS")),

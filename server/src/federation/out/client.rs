@@ -36,8 +36,8 @@ use crate::outgoing::{Dialer, Outgoing, Timely};
 /// What opens the connections of one kind of request.
 pub type Connector<D> = Timely<HttpsConnector<Dialer<D>>>;
 
-/// Who sends itself as.
-const AGENT: HeaderValue = HeaderValue::from_static(concat!("Warren/", env!("CARGO_PKG_VERSION")));
+/// What this server calls itself; some hosts answer nobody who does not say.
+pub const AGENT: HeaderValue = HeaderValue::from_static(concat!("Warren/", env!("CARGO_PKG_VERSION")));
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// Open connections to other servers, by the name that requests are for.

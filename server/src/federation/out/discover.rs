@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use dashmap::DashMap;
-use http::header::{CACHE_CONTROL, LOCATION};
+use http::header::{CACHE_CONTROL, LOCATION, USER_AGENT};
 use http::{HeaderMap, StatusCode, Uri};
 use http_body_util::Empty;
 use hyper_util::client::legacy::Client;
@@ -20,7 +20,8 @@ use serde::Deserialize;
 use tokio::net::TcpStream;
 use tracing::debug;
 
-use super::client::{Connector, read_whole};
+use super::RemoteError;
+use super::client::{AGENT, Connector, read_whole};
 use super::flights::Flights;
 use crate::config::Resolve;
 use crate::federation::limits::{
@@ -102,7 +103,10 @@ impl Discovery {
             return Found::Nothing;
         };
         for _ in 0..=WELL_KNOWN_REDIRECTS_MAX {
-            let Ok(answer) = self.client.get(uri.clone()).await else { return Found::NotNow };
+            let mut request = http::Request::new(Empty::new());
+            request.headers_mut().insert(USER_AGENT, AGENT);
+            *request.uri_mut() = uri.clone();
+            let Ok(answer) = self.client.request(request).await else { return Found::NotNow };
             let (head, body) = answer.into_parts();
             if head.status.is_redirection() {
                 let location = head.headers.get(LOCATION).and_then(|location| location.to_str().ok());
@@ -121,6 +125,8 @@ impl Discovery {
             return match read_whole(body, WELL_KNOWN_BYTES_MAX).await {
                 Ok(body) => read_file(&body)
                     .map_or(Found::Nothing, |name| Found::Delegated(name, cache_time(&head.headers))),
+                // Too large.
+                Err(RemoteError::BadAnswer(_)) => Found::Nothing,
                 Err(_) => Found::NotNow,
             };
         }
