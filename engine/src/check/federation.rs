@@ -87,7 +87,8 @@ fn stay(
     if end != StreamPos::MAX || row.is_going(room) {
         return Ok(());
     }
-    let is_in = readable(row.reader().get(&schema::ROOM_SERVERS, &(room, server)))?.is_some();
+    let is_in = readable(row.reader().get(&schema::ROOM_SERVERS, &(room, server)))?.is_some()
+        || row.reader().is_supposed(server, room)?;
     if !row.expect(is_in, "the server is in the room no longer") {
         // When it left is not known; whatever it was to be told until now, it is told still.
         let now = row.reader().pos;

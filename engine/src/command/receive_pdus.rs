@@ -18,6 +18,7 @@ use crate::{
     room::{
         RoomCtx,
         receive::{self, AtHand, GivenState, Outcome, in_order, receive_backfill, receive_outlier},
+        servers,
     },
     store::{Tx, schema, schema::PartialJoin},
 };
@@ -143,9 +144,10 @@ impl Command for EnterRoom {
         missing.settle(|_| false);
         if outcome == Outcome::Accepted {
             room.save(tx);
-            if let Some(servers) = &self.partial {
-                let row = PartialJoin { event_id: join.event_id.to_string(), servers: servers.clone() };
+            if let Some(others) = &self.partial {
+                let row = PartialJoin { event_id: join.event_id.to_string(), servers: others.clone() };
                 tx.put(&schema::PARTIAL_JOINS, &room.num, &row);
+                servers::suppose(tx, room.num, others)?;
             }
         }
         Ok((outcome, missing))
@@ -174,7 +176,10 @@ impl Command for CompleteState {
         let mut missing = Missing::default();
         if receive::complete_state(tx, &mut room, &self.state, &mut missing)? {
             room.save(tx);
-            tx.delete(&schema::PARTIAL_JOINS, &room.num);
+            if let Some(partial) = tx.get(&schema::PARTIAL_JOINS, &room.num)? {
+                tx.delete(&schema::PARTIAL_JOINS, &room.num);
+                servers::settle_supposed(tx, room.num, &partial.servers)?;
+            }
         }
         missing.settle(|_| false);
         Ok(missing)

@@ -7,14 +7,16 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use bytes::Bytes;
+
 use crate::{
     core::{
         identifiers::server_name,
         num::{EventNum, RoomNum, StreamPos, TextNum},
     },
     store::{
-        Direction, Reader, StorageError, schema,
-        schema::{Destination, EventStatus},
+        Direction, Reader, RestOfKey, StorageError, schema,
+        schema::{Destination, EventStatus, Keyspace},
     },
 };
 
@@ -152,46 +154,38 @@ fn outgoing(
 /// Every server that has been in a room, or was sent something, with the time from which on it may be tried. O(them).
 pub(crate) fn known_servers(reader: &Reader) -> Result<BTreeMap<TextNum, u64>, StorageError> {
     let mut servers = BTreeMap::new();
-    let mut from = Some(TextNum(0));
-    while let Some(start) = from {
-        let mut next = None;
-        let behind = TextNum(u32::MAX);
-        reader.scan_between(
-            &schema::SERVER_STAYS,
-            &start,
-            &behind,
-            Direction::Forward,
-            |(server, _, _): (TextNum, RoomNum, StreamPos), _| {
-                next = Some(server);
-                false
-            },
-        )?;
-        servers.extend(next.map(|server| (server, 0)));
-        from = next.map(|server| TextNum(server.0.saturating_add(1)));
+    for keyspace in [schema::SERVER_STAYS.raw(), schema::OUTGOING_EDUS.raw()] {
+        for server in servers_with_rows(reader, &keyspace)? {
+            servers.insert(server, 0);
+        }
     }
     reader.scan(&schema::DESTINATIONS, &(), Direction::Forward, |server, row| {
         servers.insert(server, row.retry_ms);
         true
     })?;
-    let mut queued = Vec::new();
-    let mut from = Some(TextNum(0));
+    Ok(servers)
+}
+
+/// The servers that keys begin with; from each it is leapt to the next.
+fn servers_with_rows(
+    reader: &Reader,
+    keyspace: &Keyspace<RestOfKey, Bytes>,
+) -> Result<Vec<TextNum>, StorageError> {
+    let (mut servers, mut from) = (Vec::new(), Some(TextNum(0)));
     while let Some(start) = from {
-        let mut next = None;
+        let mut found = None;
         reader.scan_between(
-            &schema::OUTGOING_EDUS.raw(),
+            keyspace,
             &start,
             &TextNum(u32::MAX),
             Direction::Forward,
-            |key: crate::store::RestOfKey, _| {
-                next = key.decode::<(TextNum, StreamPos)>().map(|(server, _)| server);
+            |key: RestOfKey, _| {
+                found = key.0.first_chunk().map(|server| TextNum(u32::from_be_bytes(*server)));
                 false
             },
         )?;
-        queued.extend(next);
-        from = next.map(|server| TextNum(server.0.saturating_add(1)));
-    }
-    for server in queued {
-        servers.entry(server).or_insert(0);
+        servers.extend(found);
+        from = found.map(|server| TextNum(server.0.saturating_add(1)));
     }
     Ok(servers)
 }

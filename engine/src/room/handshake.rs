@@ -284,9 +284,11 @@ fn read_references(
 
 fn read_pair(pair: &[Value]) -> Option<EventReference> {
     let [Value::String(event_id), hashes] = pair else { return None };
-    let hash = decode_base64(hashes.get("sha256")?.as_str()?)?;
-    let reference_hash: Hash = hash.try_into().ok()?;
-    Some(EventReference { event_id: event_id.as_str().into(), reference_hash: Some(reference_hash) })
+    let reference_hash = match hashes.as_object()?.get("sha256") {
+        Some(hash) => Some(Hash::try_from(decode_base64(hash.as_str()?)?).ok()?),
+        None => None,
+    };
+    Some(EventReference { event_id: event_id.as_str().into(), reference_hash })
 }
 
 /// A submitted join with this server's signature, if it names a user of this server as the one who vouches for it; else as

@@ -1,6 +1,6 @@
 //! Which events go to other servers: what users of this server do, and what other servers let this one pass on.
 //!
-//! Invariant: where no other server is in the room, an event that is no state costs two comparisons. A user of another
+//! Invariant: where no other server is in the room, an event that is no state costs a few comparisons. A user of another
 //! server who is turned away, or whose invite is taken back, is told by way of their server, also when nobody else of it
 //! is in the room: it has a stay as long as that one event.
 //! Specification: server-server API, "Transactions"; "Joining Rooms" for those that are passed on.
@@ -29,7 +29,7 @@ pub(super) struct Audience {
 impl Audience {
     /// Before the event is taken in.
     pub fn before(tx: &mut Tx, room: &RoomCtx, pdu: &Pdu) -> Result<Self, StorageError> {
-        let had_others = room.head.other_servers > 0;
+        let had_others = has_others(room);
         let turned_away = match pdu.state_key.as_deref() {
             Some(user_id) if &*pdu.kind == "m.room.member" => turned_away(tx, room, pdu, user_id)?,
             _ => None,
@@ -39,7 +39,7 @@ impl Audience {
 
     /// Notes an event that was taken in at `pos`, if it is one that this server sends out.
     pub fn tell(self, tx: &mut Tx, room: &RoomCtx, event: &Arc<Event>, pos: StreamPos) -> Result<()> {
-        let has_others = self.had_others || room.head.other_servers > 0;
+        let has_others = self.had_others || has_others(room);
         if !has_others && self.turned_away.is_none() {
             return Ok(());
         }
@@ -81,10 +81,15 @@ fn turned_away(
 
 /// Sends an event on that another server has given this one to pass on to the others in the room.
 pub(crate) fn pass_on(tx: &mut Tx, room: &RoomCtx, event: &Arc<Event>) {
-    if room.head.other_servers > 0 {
+    if has_others(room) {
         let pos = tx.position_of(event);
         put(tx, room, event, pos);
     }
+}
+
+/// Whether other servers are in the room. Where members are not known, there are.
+fn has_others(room: &RoomCtx) -> bool {
+    room.head.other_servers > 0 || room.head.partial_state
 }
 
 fn put(tx: &mut Tx, room: &RoomCtx, event: &Arc<Event>, pos: StreamPos) {

@@ -10,7 +10,7 @@ use super::RoomCtx;
 use crate::{
     core::{
         acl::ServerAcl,
-        identifiers::server_name,
+        identifiers::{is_server_name, server_name},
         num::{RoomNum, StreamPos, TextNum, UserNum},
     },
     error::{Denied, Result},
@@ -55,7 +55,7 @@ pub(crate) fn count(
         joined => {
             tx.put(&schema::ROOM_SERVERS, &(room.num, server), &joined);
             if is_other && before == 0 {
-                comes(tx, room, server, pos);
+                comes(tx, room, server, pos)?;
             }
         }
     }
@@ -73,30 +73,72 @@ fn stop_following(tx: &mut Tx, user: UserNum, room: RoomNum) -> Result<(), Stora
     Ok(())
 }
 
-/// Another server is in the room from `pos` on.
-fn comes(tx: &mut Tx, room: &mut RoomCtx, server: TextNum, pos: StreamPos) {
+/// Another server is in the room from `pos` on, if it was not supposed to be before.
+fn comes(tx: &mut Tx, room: &mut RoomCtx, server: TextNum, pos: StreamPos) -> Result<(), StorageError> {
     room.head.other_servers += 1;
-    tx.put(&schema::SERVER_STAYS, &(server, room.num, pos), &StreamPos::MAX);
+    if open_stay(tx, room.num, server)?.is_none() {
+        tx.put(&schema::SERVER_STAYS, &(server, room.num, pos), &StreamPos::MAX);
+    }
+    Ok(())
 }
 
-/// Another server is in the room no longer than up to `pos`.
+/// No user of another server is known to be in the room any more, since `pos`.
 fn leaves(tx: &mut Tx, room: &mut RoomCtx, server: TextNum, pos: StreamPos) -> Result<(), StorageError> {
     room.head.other_servers = room.head.other_servers.saturating_sub(1);
+    if tx.is_supposed(server, room.num)? {
+        return Ok(());
+    }
+    end_stay(tx, room.num, server, pos)
+}
+
+fn end_stay(tx: &mut Tx, room: RoomNum, server: TextNum, pos: StreamPos) -> Result<(), StorageError> {
+    if let Some(start) = open_stay(tx, room, server)? {
+        tx.put(&schema::SERVER_STAYS, &(server, room, start), &pos);
+        // It is no longer found by the room, and what made it leave is the last that it is told.
+        tx.touch(Touch::Outgoing(Outgoing::Left { server, room }));
+    }
+    Ok(())
+}
+
+/// Since when the server is in the room, if it is.
+fn open_stay(reader: &Reader, room: RoomNum, server: TextNum) -> Result<Option<StreamPos>, StorageError> {
     let mut open = None;
-    tx.scan(
+    reader.scan(
         &schema::SERVER_STAYS,
-        &(server, room.num),
+        &(server, room),
         Direction::Backward,
-        |key: (TextNum, RoomNum, StreamPos), end| {
-            open = (end == StreamPos::MAX).then_some(key);
+        |(_, _, start): (TextNum, RoomNum, StreamPos), end| {
+            open = (end == StreamPos::MAX).then_some(start);
             false
         },
     )?;
-    if let Some(key) = open {
-        tx.put(&schema::SERVER_STAYS, &key, &pos);
+    Ok(open)
+}
+
+/// Lets other servers be in a room of which the members are not known yet: from now on they are sent what is said there.
+pub(crate) fn suppose(tx: &mut Tx, room: RoomNum, servers: &[String]) -> Result<(), StorageError> {
+    let pos = tx.next_position();
+    for name in servers.iter().filter(|name| is_server_name(name)) {
+        if **name == *tx.shared.server_name {
+            continue;
+        }
+        let server = tx.intern_text(name)?;
+        if open_stay(tx, room, server)?.is_none() {
+            tx.put(&schema::SERVER_STAYS, &(server, room, pos), &StreamPos::MAX);
+        }
     }
-    // It is no longer found by the room, and what made it leave is the last that it is told.
-    tx.touch(Touch::Outgoing(Outgoing::Left { server, room: room.num }));
+    Ok(())
+}
+
+/// The members are known: servers that were supposed to be in the room and have none are not.
+pub(crate) fn settle_supposed(tx: &mut Tx, room: RoomNum, servers: &[String]) -> Result<(), StorageError> {
+    let pos = tx.next_position();
+    for name in servers {
+        let Some(server) = tx.text_num(name)? else { continue };
+        if !tx.has(&schema::ROOM_SERVERS, &(room, server))? {
+            end_stay(tx, room, server, pos)?;
+        }
+    }
     Ok(())
 }
 
@@ -134,7 +176,7 @@ impl Tally {
             let before = tx.get(&schema::ROOM_SERVERS, &(room.num, server))?.unwrap_or_default();
             tx.put(&schema::ROOM_SERVERS, &(room.num, server), &(before + joined));
             if before == 0 && Some(server) != own {
-                comes(tx, room, server, pos);
+                comes(tx, room, server, pos)?;
             }
         }
         Ok(())
@@ -203,7 +245,14 @@ impl Reader {
         Ok(has)
     }
 
-    /// The other servers in the room, by their numbers; read only where the room's head counts some. O(servers).
+    /// Whether the server is said to be in a room whose members are not known yet.
+    pub(crate) fn is_supposed(&self, server: TextNum, room: RoomNum) -> Result<bool, StorageError> {
+        let Some(partial) = self.get(&schema::PARTIAL_JOINS, &room)? else { return Ok(false) };
+        let name = self.text(server)?;
+        Ok(partial.servers.iter().any(|supposed| **supposed == *name))
+    }
+
+    /// The other servers in the room, by their numbers; read only where the room's head says that there are some. O(servers).
     pub(crate) fn other_servers(&self, room: RoomNum) -> Result<Vec<TextNum>, StorageError> {
         let mut servers = Vec::new();
         if self.count_other_servers(room)? == 0 {
@@ -216,12 +265,22 @@ impl Reader {
             }
             true
         })?;
+        let partial = self.get(&schema::PARTIAL_JOINS, &room)?;
+        for name in partial.into_iter().flat_map(|partial| partial.servers) {
+            if let Some(server) = self.text_num(&name)?
+                && Some(server) != own
+                && !servers.contains(&server)
+            {
+                servers.push(server);
+            }
+        }
         Ok(servers)
     }
 
-    /// How many other servers are in the room.
+    /// How many other servers are in the room, at least: whose members are not known has one.
     pub(crate) fn count_other_servers(&self, room: RoomNum) -> Result<u64, StorageError> {
-        Ok(self.get(&schema::ROOM_HEADS, &room)?.map_or(0, |head| head.other_servers))
+        let head = self.get(&schema::ROOM_HEADS, &room)?;
+        Ok(head.map_or(0, |head| head.other_servers.max(u64::from(head.partial_state))))
     }
 
     /// The server's users who have, or had, a membership in the room. O(result).

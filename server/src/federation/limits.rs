@@ -44,6 +44,12 @@ pub const REQUEST_BYTES_MAX: usize = crate::http::limits::TRANSACTION_BODY_BYTES
 /// An answer that is held whole: ids of the state of a room with 200,000 members have 10 MiB.
 pub const ANSWER_BYTES_MAX: usize = 32 * 1024 * 1024;
 
+/// An answer with one event in it, of 64 KiB in canonical form, and what others write around it.
+pub const EVENT_BYTES_MAX: usize = 512 * 1024;
+
+/// An answer with a hundred events in it, of which few are as large as they may be.
+pub const EVENTS_BYTES_MAX: usize = 8 * 1024 * 1024;
+
 /// An answer with a room's state in it: some 400,000 members of 600 bytes each.
 pub const STATE_BYTES_MAX: usize = 256 * 1024 * 1024;
 

@@ -12,6 +12,7 @@ VERSIONS = [str(number) for number in range(1, 13)]
 def test_their_user_joins_our_room(here, alice, bob, version):
     room = alice.create_room(preset="public_chat", room_version=version, name="The burrow", topic="warm")
     bob.join(room, query={"server_name": here.name, "via": here.name})
+    until_joined(bob, room, alice)
     assert state_ids(bob, room) == state_ids(alice, room)
     assert joined_members(alice, room) == joined_members(bob, room) == {alice.user_id, bob.user_id}
 

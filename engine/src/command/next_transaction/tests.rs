@@ -10,8 +10,9 @@ use serde_json::Value;
 use super::*;
 use crate::{
     command::{DeliveryFailed, HeardFromServer, Prune, PruneProgress},
-    fixture::World,
-    store::{Faults, Memory},
+    fixture::{SERVER, World},
+    room::{RoomCtx, servers},
+    store::{Faults, Memory, schema::PartialJoin},
     view::federation::{Due, DueDestinations, EphemeralEdus, LeaveDestination, MakeDue},
 };
 
@@ -164,6 +165,42 @@ fn nobody_is_sent_what_was_said_before_or_after() {
     world.message(ROOM, ALICE, "all");
     let there = sent(THERE, &["both", "both again", "all"]);
     assert_eq!(deliver_all(&world), [there, sent(THIRD, &["dave", "all"])]);
+}
+
+#[test]
+fn while_members_are_not_known_their_servers_are_told() {
+    let world = World::new();
+    world.room(ROOM, ALICE, None);
+    let supposed = vec![THERE.to_owned(), SERVER.to_owned(), "no server".to_owned()];
+    let set_partial = |partial: bool| {
+        world
+            .act(|tx| {
+                let mut room = RoomCtx::load(tx, ROOM)?;
+                room.head.partial_state = partial;
+                room.save(tx);
+                if partial {
+                    let row = PartialJoin { event_id: "$join".into(), servers: supposed.clone() };
+                    tx.put(&schema::PARTIAL_JOINS, &room.num, &row);
+                    servers::suppose(tx, room.num, &supposed)?;
+                } else {
+                    tx.delete(&schema::PARTIAL_JOINS, &room.num);
+                    servers::settle_supposed(tx, room.num, &supposed)?;
+                }
+                Ok(())
+            })
+            .unwrap();
+    };
+    set_partial(true);
+    world.message(ROOM, ALICE, "1");
+    assert_eq!(deliver_all(&world), [sent(THERE, &["1"])]);
+    // One of its users comes and goes, but there may be others.
+    world.join(ROOM, BOB);
+    world.leave(ROOM, BOB);
+    world.message(ROOM, ALICE, "2");
+    assert_eq!(deliver_all(&world), [sent(THERE, &["2"])]);
+    set_partial(false);
+    world.message(ROOM, ALICE, "3");
+    assert_eq!(deliver_all(&world), [sent(THERE, &[])]);
 }
 
 #[test]

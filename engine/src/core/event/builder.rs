@@ -27,7 +27,8 @@ use crate::core::version::{EventIdFormat, RoomVersion};
 pub struct EventReference {
     /// The event's id.
     pub event_id: Arc<str>,
-    /// Its reference hash, which references of room versions 1 and 2 carry; not used in later versions.
+    /// Its reference hash, which references of room versions 1 and 2 carry, as far as it is known: Synapse leaves it out where
+    /// it has made the other event a moment ago. Not used in later versions.
     pub reference_hash: Option<Hash>,
 }
 
@@ -268,11 +269,13 @@ fn write_references(
             write_string(out, &reference.event_id);
             continue;
         }
-        let hash = reference.reference_hash.as_ref().ok_or(EventError::Missing("reference hash"))?;
         out.push(b'[');
         write_string(out, &reference.event_id);
-        out.extend_from_slice(b",{\"sha256\":");
-        write_string(out, &encode_base64(hash));
+        out.extend_from_slice(b",{");
+        if let Some(hash) = &reference.reference_hash {
+            out.extend_from_slice(b"\"sha256\":");
+            write_string(out, &encode_base64(hash));
+        }
         out.extend_from_slice(b"}]");
     }
     out.push(b']');

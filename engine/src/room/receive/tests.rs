@@ -13,14 +13,14 @@ use crate::{
         auth::Reason,
         checked::{CheckedPdu, MissingKey, PduCheck, Refused},
         event::{EventBuilder, EventReference, KeyPair, Pdu},
-        num::EventNum,
+        num::{EventNum, StreamPos},
         version::RoomVersion,
     },
     fixture::{START_MS, World},
     remote::ServerKey,
     room::{RoomCtx, gap},
     store::{schema, schema::EventStatus},
-    view::CheckPdus,
+    view::{CheckPdus, HistoryGap, StreamToken},
 };
 
 const ROOM: &str = "!room:here.example";
@@ -362,6 +362,16 @@ fn a_gap_is_passed_by_with_a_given_state_and_filled_in_order() {
     let missing =
         || scene.world.ask(|reader| Ok(gap::missing_before(reader, reader.room_num(ROOM)?.unwrap(), pos)?));
     assert_eq!(missing(), [three.event_id.to_string()]);
+    // A page runs into the gap when it goes beyond the last event before it, from either side.
+    let runs_into = |from: Option<StreamPos>, forwards: bool, limit: usize| {
+        let view = HistoryGap { room_id: ROOM, from: from.map(StreamToken), forwards, limit };
+        scene.world.engine.read(&view).unwrap().map(|gap| gap.missing)
+    };
+    let found = Some(vec![three.event_id.to_string()]);
+    assert_eq!(runs_into(None, false, 1), found);
+    assert_eq!(runs_into(None, true, before.len() + 1), found);
+    assert_eq!(runs_into(None, true, before.len()), None);
+    assert_eq!(runs_into(Some(StreamPos(pos.0 - 1)), false, 100), None);
 
     let backfill = |pdus: &[&Pdu]| {
         scene.write(ReceivePdus { pdus: scene.check(pdus), backfill: true, ..ReceivePdus::default() })
@@ -373,8 +383,12 @@ fn a_gap_is_passed_by_with_a_given_state_and_filled_in_order() {
     );
     assert!(accepted(&backfill(&[&two, &three])));
     assert_eq!(missing(), [one.event_id.to_string()]);
+    // What was filled in is on the page's side of the gap.
+    assert_eq!(runs_into(None, false, 2), None);
+    assert_eq!(runs_into(None, false, 3), Some(vec![one.event_id.to_string()]));
     assert!(accepted(&backfill(&[&one])));
     assert!(missing().is_empty());
+    assert_eq!(runs_into(None, false, 100), None);
     let mut whole = before;
     whole.extend([&one, &two, &three, &four].map(|pdu| pdu.event_id.to_string()));
     assert_eq!(scene.timeline(), whole);

@@ -98,7 +98,6 @@ pub const ORIGINS: &[(&str, Origin)] = &[
     ("REMOTE_MEDIA", Fact),
     ("PUBLISHED_KEYS", Fact),
     ("SERVER_KEYS", Fact),
-    ("PUBLISHED_KEYS", Fact),
     ("DESTINATIONS", Partly("how many messages wait follows from OUTGOING_EDUS")),
     ("SERVER_STAYS", Partly("who is in a room now follows from ROOM_SERVERS")),
     ("OUTGOING_EDUS", Fact),

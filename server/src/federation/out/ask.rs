@@ -14,7 +14,9 @@ use serde_json::value::RawValue;
 
 use super::{RemoteError, Request};
 use crate::context::Context;
-use crate::federation::limits::{ANSWER_HEAD_BYTES_MAX, MEDIA_TIME_MAX, STATE_BYTES_MAX, STATE_TIME_MAX};
+use crate::federation::limits::{
+    ANSWER_HEAD_BYTES_MAX, EVENT_BYTES_MAX, EVENTS_BYTES_MAX, MEDIA_TIME_MAX, STATE_BYTES_MAX, STATE_TIME_MAX,
+};
 use crate::http::ApiError;
 
 impl RemoteError {
@@ -84,6 +86,16 @@ impl<'a> Ask<'a> {
         let with_limits =
             |request: Request| request.with_bytes_max(STATE_BYTES_MAX).with_time(STATE_TIME_MAX);
         Ask { request: self.request.map(with_limits), ..self }
+    }
+
+    /// Takes as large an answer as one event makes.
+    pub fn for_event(self) -> Ask<'a> {
+        Ask { request: self.request.map(|request| request.with_bytes_max(EVENT_BYTES_MAX)), ..self }
+    }
+
+    /// Takes as large an answer as a hundred events make.
+    pub fn for_events(self) -> Ask<'a> {
+        Ask { request: self.request.map(|request| request.with_bytes_max(EVENTS_BYTES_MAX)), ..self }
     }
 
     /// Takes a file of this size.

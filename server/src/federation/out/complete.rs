@@ -1,10 +1,12 @@
 //! Members that were left out of a join are fetched behind it, and again after a restart until all are here.
 
 use std::collections::HashSet;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 use warren_engine::GivenState;
 use warren_engine::command::CompleteState;
@@ -25,7 +27,26 @@ const SERVERS_ASKED_MAX: usize = 10;
 
 /// The rooms whose members are being fetched.
 #[derive(Default)]
-pub struct Completions(Mutex<HashSet<String>>);
+pub struct Completions {
+    rooms: Mutex<HashSet<String>>,
+    /// Wakes who waits for one of them.
+    ended: Notify,
+}
+
+impl Completions {
+    /// Waits while the members of a room are being fetched.
+    pub async fn ended(&self, room_id: &str) {
+        loop {
+            let mut ended = pin!(self.ended.notified());
+            // From here on nothing is missed.
+            ended.as_mut().enable();
+            if !self.rooms.lock().contains(room_id) {
+                return;
+            }
+            ended.await;
+        }
+    }
+}
 
 /// Takes up all rooms that lack members.
 pub fn take_up(ctx: &Arc<Context>) {
@@ -46,13 +67,14 @@ pub fn start(ctx: &Arc<Context>, room_id: &str) {
 }
 
 fn begin(ctx: &Arc<Context>, room: PartialRoom) {
-    if !ctx.federation.completions.0.lock().insert(room.room_id.clone()) {
+    if !ctx.federation.completions.rooms.lock().insert(room.room_id.clone()) {
         return;
     }
     let work = ctx.clone();
     worker::run(ctx, async move {
         complete(&work, &room).await;
-        work.federation.completions.0.lock().remove(&room.room_id);
+        work.federation.completions.rooms.lock().remove(&room.room_id);
+        work.federation.completions.ended.notify_waiters();
         follow_up(&work, &room.room_id);
     });
 }
@@ -97,7 +119,7 @@ async fn complete_by(ctx: &Arc<Context>, room: &PartialRoom, server: &str) -> Re
         events = whole.pdus.len(),
         "a room's members have come and are checked"
     );
-    let (state, _) = store(ctx, &room.room_id, version, whole.pdus, whole.auth_chain).await?;
+    let state = store(ctx, &room.room_id, version, None, (whole.pdus, whole.auth_chain)).await?;
     let count = state.len();
     let given = GivenState { event_id: room.join_event_id.as_str().into(), state };
     let missing = ctx.engine.write(CompleteState { room_id: room.room_id.clone(), state: given }).await?;

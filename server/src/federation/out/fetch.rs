@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 use tokio::sync::Semaphore;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use warren_engine::Outcome;
 use warren_engine::command::ReleasePdus;
 use warren_engine::intake::{Answer, Intake, Next, Question};
@@ -36,6 +36,9 @@ const ROOMS_AT_ONCE_MAX: usize = 16;
 
 /// Servers that are asked the same question, one after the other.
 const SERVERS_ASKED_MAX: usize = 5;
+
+/// Time for one round in a room: a server that answers slowly must not keep one of the places for long.
+const ROUND_TIME_MAX: Duration = Duration::from_secs(3 * 60);
 
 /// Events that are asked for by their ids, side by side.
 const EVENTS_AT_ONCE: usize = 10;
@@ -198,7 +201,10 @@ async fn fetch_for(ctx: &Arc<Context>, room_id: &str) -> Result<bool, ApiError> 
     let servers = servers_to_ask(ctx, room_id, waiting.iter().map(|pdu| pdu.origin.as_str()))?;
     let mut intake =
         Intake::new(room_id.to_owned(), version, waiting.iter().map(|pdu| pdu.json.clone()).collect());
-    take_in(ctx, &mut intake, &servers).await?;
+    // What was taken in by then is; the rest goes on waiting.
+    if let Ok(taken) = timeout(ROUND_TIME_MAX, take_in(ctx, &mut intake, &servers)).await {
+        taken?;
+    }
     let is_over = |pdu: &WaitingPdu| {
         pdu.since_ms < oldest || intake.outcomes.get(pdu.event_id.as_str()).is_some_and(is_settled)
     };
@@ -292,7 +298,7 @@ async fn missing_events(
         "min_depth": frontier.min_depth,
     });
     let asked = Ask::post(server, path("v1/get_missing_events/{roomId}", &[room_id]), &body);
-    let between: Result<Between, RemoteError> = asked.read(ctx).await;
+    let between: Result<Between, RemoteError> = asked.for_events().read(ctx).await;
     Ok(between.map(|between| Answer::Events(between.events.into_iter().map(bytes_of).collect())))
 }
 
@@ -360,7 +366,7 @@ pub async fn events(ctx: &Arc<Context>, server: &str, event_ids: &[Arc<str>]) ->
             let (ctx, server, event_id) = (ctx.clone(), server.to_owned(), event_id.clone());
             async move {
                 let asked = Ask::get(&server, path("v1/event/{eventId}", &[&event_id]));
-                asked.read::<SingleEvent>(&ctx).await
+                asked.for_event().read::<SingleEvent>(&ctx).await
             }
         });
         for answer in worker::side_by_side(asks.collect::<Vec<_>>()).await {

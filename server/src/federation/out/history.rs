@@ -75,6 +75,8 @@ pub async fn fill(
         return Ok(false);
     }
     let work = async {
+        // The state before what is filled in follows from that of the join, which is to be whole.
+        ctx.federation.completions.ended(room_id).await;
         let _turn = ctx.federation.histories.flights.alone(room_id).await;
         let mut has_come = false;
         for _ in 0..ROUNDS_MAX {
@@ -108,7 +110,7 @@ async fn fill_gap(ctx: &Arc<Context>, room_id: &str, gap: &OpenGap) -> Result<bo
         for event_id in &gap.missing {
             target.push_str(&format!("&v={}", escaped(event_id)));
         }
-        let page: Page = match Ask::get(&server, target).read(ctx).await {
+        let page: Page = match Ask::get(&server, target).for_events().read(ctx).await {
             Ok(page) => page,
             Err(error) => {
                 tracing::debug!(server, room_id, %error, "a server gives no history");

@@ -37,7 +37,7 @@ pub async fn send_invite(ctx: &Arc<Context>, make: MakeInvite) -> Result<(), Api
     };
     let mut intake = Intake::new(make.room_id, invite.event.version, vec![event]);
     take_in_here(ctx, &mut intake).await?;
-    match intake.outcomes.values().next() {
+    match intake.outcomes.get(&invite.event.event_id) {
         Some(Outcome::Accepted | Outcome::Known) => Ok(()),
         Some(Outcome::SoftFailed(denied) | Outcome::Rejected(denied)) => {
             Err(ApiError::forbidden(denied.to_string()))

@@ -4,7 +4,7 @@
 //! by others that are; the join and all that follows from it are one batch. The user is answered as soon as the room is
 //! entered; members that were left out are fetched behind (`complete`).
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -71,7 +71,7 @@ async fn join_by(ctx: &Arc<Context>, change: &Change, server: &str) -> Result<()
     drop(answer);
     let own = with_vouching(ctx, &event, joined.event.as_ref())?;
     if is_here {
-        return take_in_own(ctx, change, server, event.version, own).await;
+        return take_in_own(ctx, change, server, &event, own).await;
     }
     tracing::info!(
         room_id = change.room_id,
@@ -80,8 +80,9 @@ async fn join_by(ctx: &Arc<Context>, change: &Change, server: &str) -> Result<()
         members_omitted = joined.members_omitted,
         "a room is entered"
     );
-    let (state, _) = store(ctx, &change.room_id, event.version, joined.state, joined.auth_chain).await?;
     let join = check_one(ctx, event.version, own).await?;
+    let told = (joined.state, joined.auth_chain);
+    let state = store(ctx, &change.room_id, event.version, Some(&join), told).await?;
     let partial = joined.members_omitted.then(|| servers(server, joined.servers_in_room));
     let enter = EnterRoom {
         room_id: change.room_id.clone(),
@@ -147,12 +148,12 @@ async fn take_in_own(
     ctx: &Arc<Context>,
     change: &Change,
     server: &str,
-    version: &'static RoomVersion,
+    event: &SignedEvent,
     own: Bytes,
 ) -> Result<(), NoHelp> {
-    let mut intake = Intake::new(change.room_id.clone(), version, vec![own]);
+    let mut intake = Intake::new(change.room_id.clone(), event.version, vec![own]);
     take_in(ctx, &mut intake, &[server.to_owned()]).await?;
-    match intake.outcomes.values().next() {
+    match intake.outcomes.get(&event.event_id) {
         Some(Outcome::Accepted | Outcome::Known) => Ok(()),
         outcome => {
             tracing::warn!(
@@ -166,21 +167,42 @@ async fn take_in_own(
     }
 }
 
-/// Stores what a server tells of a room. Answers with the ids of the state's events that were believed, and of how many.
+/// Those of the events that are named by `roots`, or allow such: what else a server tells was not asked for.
+fn reachable<'r>(
+    all: Vec<Arc<CheckedPdu>>,
+    roots: impl Iterator<Item = &'r Arc<str>>,
+) -> Vec<Arc<CheckedPdu>> {
+    let by_id: HashMap<Arc<str>, &Arc<CheckedPdu>> =
+        all.iter().map(|checked| (checked.pdu().event_id.clone(), checked)).collect();
+    let mut found: HashSet<Arc<str>> = HashSet::new();
+    let mut next: Vec<Arc<str>> = roots.cloned().collect();
+    while let Some(event_id) = next.pop() {
+        let Some(checked) = by_id.get(&event_id) else { continue };
+        if found.insert(event_id) {
+            next.extend(checked.pdu().auth_events.iter().cloned());
+        }
+    }
+    drop(by_id);
+    all.into_iter().filter(|checked| found.contains(&checked.pdu().event_id)).collect()
+}
+
+/// Stores what a server tells of a room before `join`. Answers with the ids of the state's events that were
+/// believed.
 pub async fn store(
     ctx: &Arc<Context>,
     room_id: &str,
     version: &'static RoomVersion,
-    state: Vec<Box<RawValue>>,
-    auth_chain: Vec<Box<RawValue>>,
-) -> Result<(Vec<Arc<str>>, usize), ApiError> {
-    let told = state.len();
+    join: Option<&Arc<CheckedPdu>>,
+    (state, auth_chain): (Vec<Box<RawValue>>, Vec<Box<RawValue>>),
+) -> Result<Vec<Arc<str>>, ApiError> {
     let checked_state = check_all(ctx, version, state.into_iter().map(bytes_of).collect()).await?;
     let checked_chain = check_all(ctx, version, auth_chain.into_iter().map(bytes_of).collect()).await?;
     let mut ids: Vec<Arc<str>> = checked_state.iter().map(|pdu| pdu.pdu().event_id.clone()).collect();
     let all: Vec<Arc<CheckedPdu>> = checked_chain.into_iter().chain(checked_state).collect();
-    let (ordered, _) = tokio::task::block_in_place(|| in_order(&all));
-    drop(all);
+    let ordered = tokio::task::block_in_place(|| {
+        let roots = ids.iter().chain(join.into_iter().flat_map(|join| &join.pdu().auth_events));
+        in_order(&reachable(all, roots)).0
+    });
     let mut left_out: HashSet<Arc<str>> = HashSet::new();
     for pdus in ordered.chunks(BATCH) {
         let store = StoreOutliers { room_id: room_id.to_owned(), version, pdus: pdus.to_vec() };
@@ -196,5 +218,5 @@ pub async fn store(
         );
     }
     ids.retain(|event_id| !left_out.contains(event_id));
-    Ok((ids, told))
+    Ok(ids)
 }

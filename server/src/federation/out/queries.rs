@@ -25,6 +25,9 @@ const SERVERS_MAX: usize = 50;
 /// How long a client waits for the keys of users of other servers. Clients ask again for what failed.
 const KEYS_TIME_MAX: Duration = Duration::from_secs(10);
 
+/// Servers that are asked for keys at once: more than have users in most encrypted rooms. Clients ask again for what failed.
+const KEYS_SERVERS_MAX: usize = 300;
+
 #[derive(Deserialize)]
 struct Alias {
     room_id: String,
@@ -107,7 +110,11 @@ pub async fn keys(
             by_server.entry(server).or_default().insert(user_id, wanted);
         }
     }
-    let asks = by_server.into_iter().map(|(server, users)| {
+    let mut keys = Keys::default();
+    let too_many = by_server.keys().skip(KEYS_SERVERS_MAX).cloned();
+    let failure = json!({ "status": 503, "message": "too many servers are asked at once" });
+    keys.failures.extend(too_many.map(|server| (server, failure.clone())));
+    let asks = by_server.into_iter().take(KEYS_SERVERS_MAX).map(|(server, users)| {
         let ctx = ctx.clone();
         async move {
             let body = json!({ name: users });
@@ -116,7 +123,6 @@ pub async fn keys(
             (answer.unwrap_or_else(|_| Err(RemoteError::Unreachable("it took too long".to_owned()))), server)
         }
     });
-    let mut keys = Keys::default();
     for (answer, server) in worker::side_by_side(asks.collect::<Vec<_>>()).await {
         match answer {
             Ok(mut answer) => {
