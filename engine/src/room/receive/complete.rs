@@ -29,8 +29,8 @@ pub(crate) fn complete_state(
     given: &GivenState,
     missing: &mut Missing,
 ) -> Result<bool> {
-    let mut at_hand = AtHand::default();
-    let Some(entries) = given_entries(tx, room, &given.state, &mut at_hand, missing)? else {
+    let at_hand = AtHand::default();
+    let Some(entries) = given_entries(tx, room, &given.state, &at_hand, missing)? else {
         return Ok(false);
     };
     let whole = state::build(tx, room.num, entries)?;
