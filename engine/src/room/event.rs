@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
+use super::merging::DUMMY_EVENT;
 use crate::{
     core::{
         event::{ClientFormat, Pdu, StoredEvent, write_client_event},
@@ -37,6 +38,7 @@ pub struct Event {
     power_levels: OnceLock<Arc<PowerLevels>>,
     client_json: OnceLock<Bytes>,
     auth_facts: OnceLock<Arc<AuthFacts>>,
+    is_dummy: OnceLock<bool>,
 }
 
 impl Event {
@@ -51,6 +53,7 @@ impl Event {
             power_levels: OnceLock::new(),
             client_json: OnceLock::new(),
             auth_facts: OnceLock::new(),
+            is_dummy: OnceLock::new(),
         }
     }
 
@@ -117,6 +120,15 @@ impl Event {
             self.state_key_id(),
         );
         Ok(self.auth_facts.get_or_init(|| Arc::new(facts)).clone())
+    }
+
+    /// Whether it only brings a room's ends together (see `merging`).
+    pub(crate) fn is_dummy(&self, reader: &Reader) -> Result<bool, StorageError> {
+        if let Some(known) = self.is_dummy.get() {
+            return Ok(*known);
+        }
+        let is_dummy = self.header.state_key.is_none() && *reader.text(self.header.kind)? == *DUMMY_EVENT;
+        Ok(*self.is_dummy.get_or_init(|| is_dummy))
     }
 
     /// What every client gets of the event, from the opening brace up to where `unsigned` and the closing brace belong;

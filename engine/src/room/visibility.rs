@@ -12,11 +12,11 @@ use std::{
     sync::Arc,
 };
 
-use super::{Event, merging::DUMMY_EVENT};
+use super::Event;
 use crate::{
     account::account_data,
     core::{
-        num::{NodeId, RoomNum, StateKeyId, StreamPos, TextNum, UserNum},
+        num::{NodeId, RoomNum, StateKeyId, StreamPos, UserNum},
         visibility::{AtEvent, HistoryVisibility, Presence, may_see},
     },
     error::{Denied, Error, Result, What},
@@ -49,7 +49,6 @@ pub(crate) struct Viewer<'r> {
     left_with: Option<Arc<Event>>,
     member_key: Option<StateKeyId>,
     visibility_key: Option<StateKeyId>,
-    dummy_kind: Option<TextNum>,
     snapshots: HashMap<NodeId, AtSnapshot, NumberHash>,
     ignored: Arc<HashSet<UserNum>>,
 }
@@ -146,7 +145,6 @@ impl<'r> Viewer<'r> {
             left_with: None,
             member_key: key("m.room.member", &user_id)?,
             visibility_key: key("m.room.history_visibility", "")?,
-            dummy_kind: reader.text_num(DUMMY_EVENT)?,
             snapshots: HashMap::default(),
             ignored,
         };
@@ -226,8 +224,7 @@ impl<'r> Viewer<'r> {
             && event.pos() <= self.reader.pos;
         // State events of ignored users are shown: the room must not look different.
         let is_ignored = header.state_key.is_none() && self.ignored.contains(&header.sender);
-        let is_dummy = Some(header.kind) == self.dummy_kind;
-        if !shown || is_ignored || is_dummy {
+        if !shown || is_ignored || event.is_dummy(self.reader)? {
             return Ok(false);
         }
         let joined_later = event.pos() < self.joined_until;

@@ -15,6 +15,28 @@ use crate::core::version::RoomVersion;
 
 const AUTHORISING_USER: &str = "join_authorised_via_users_server";
 
+/// What an `m.room.member` event states, as far as every check of one asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StatedMembership {
+    /// Whether it has a `membership`.
+    pub is_stated: bool,
+    /// Its `membership`, if that is one that the specification knows.
+    pub membership: Option<Membership>,
+    /// Whether it names a user who vouches for it.
+    pub is_vouched_for: bool,
+}
+
+impl StatedMembership {
+    /// Reads the content of an event.
+    pub fn of(event: &Pdu) -> StatedMembership {
+        StatedMembership {
+            is_stated: event.content.contains_key("membership"),
+            membership: event.membership().and_then(Membership::from_name),
+            is_vouched_for: event.content.contains_key(AUTHORISING_USER),
+        }
+    }
+}
+
 /// The server that must have signed `event` besides its sender's: that of the user who vouches for a join to a
 /// restricted room (rule 4.2.1, which is checked with the other signatures). `None` where none is needed.
 pub fn authorising_server<'a>(version: &RoomVersion, event: &'a Pdu) -> Option<&'a str> {
@@ -28,19 +50,23 @@ pub(super) fn check<S: AuthState>(context: &Context<'_, S>) -> Result<(), Reason
     let Context { version, event, .. } = *context;
     // 4.1
     let target = event.state_key.as_deref().ok_or(Reason::MemberFormat)?;
-    let membership = event.content.get("membership").ok_or(Reason::MemberFormat)?;
+    let stated = context.state.stated_membership(event);
+    if !stated.is_stated {
+        return Err(Reason::MemberFormat);
+    }
     // 4.2.1: a value that names no server cannot have been signed by it.
     if version.restricted
+        && stated.is_vouched_for
         && !event.content.get(AUTHORISING_USER).is_none_or(|user| user.as_str().is_some_and(is_user_id))
     {
         return Err(Reason::MemberAuthorisingUser);
     }
-    match membership.as_str() {
-        Some("join") => check_join(context, target),
-        Some("invite") => check_invite(context, target),
-        Some("leave") => check_leave(context, target),
-        Some("ban") => check_ban(context, target),
-        Some("knock") if version.knock => check_knock(context, target),
+    match stated.membership {
+        Some(Membership::Join) => check_join(context, target),
+        Some(Membership::Invite) => check_invite(context, target),
+        Some(Membership::Leave) => check_leave(context, target),
+        Some(Membership::Ban) => check_ban(context, target),
+        Some(Membership::Knock) if version.knock => check_knock(context, target),
         // 4.8
         _ => Err(Reason::MembershipUnknown),
     }

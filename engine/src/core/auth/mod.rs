@@ -25,7 +25,7 @@ mod tests;
 
 pub use auth_events_list::{AuthEvent, check_auth_events};
 pub use denied::{Denied, Reason};
-pub use member::authorising_server;
+pub use member::{StatedMembership, authorising_server};
 pub use redaction::may_redact;
 pub use rules::check;
 pub use selection::auth_types;
@@ -46,6 +46,11 @@ pub trait AuthState {
         let create = self.get("m.room.create", "")?;
         let event = self.get("m.room.power_levels", "");
         Some(Arc::new(PowerLevels::new(version, &create, event.as_deref())))
+    }
+
+    /// What the `m.room.member` event `event`, which is being judged, states. Kept as the room's power levels are.
+    fn stated_membership(&self, event: &Pdu) -> StatedMembership {
+        StatedMembership::of(event)
     }
 
     /// The levels that the `m.room.power_levels` event `event`, which is being judged, states. Kept as the room's are.

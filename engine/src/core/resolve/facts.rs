@@ -2,32 +2,27 @@
 
 use std::sync::{Arc, OnceLock};
 
+use crate::core::auth::StatedMembership;
 use crate::core::event::Pdu;
-use crate::core::membership::Membership;
 use crate::core::num::{EventNum, StateKeyId};
-use crate::core::power_levels::{InvalidPowerLevels, PowerLevels};
+use crate::core::power_levels::{InvalidPowerLevels, Level, PowerLevels};
 use crate::core::version::RoomVersion;
 
 /// An event as resolution sees it.
 #[derive(Debug)]
 pub struct AuthFacts {
     num: EventNum,
-    auth_depth: u32,
-    rejected: bool,
-    is_power_event: bool,
-    role: Role,
-    membership: Option<Membership>,
-    time: u64,
-    key: Option<StateKeyId>,
+    brief: Brief,
     auth: Box<[EventNum]>,
     pdu: Arc<Pdu>,
+    own_level: OnceLock<Level>,
     power_levels: OnceLock<Arc<PowerLevels>>,
     stated_levels: OnceLock<Result<Arc<PowerLevels>, InvalidPowerLevels>>,
 }
 
 /// What is asked of an event most often. Resolution keeps it of all events at hand in one place: an event itself lies in
 /// many, and to go to each costs more than what is done there.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Brief {
     pub key: Option<StateKeyId>,
     /// `origin_server_ts`.
@@ -35,7 +30,7 @@ pub(super) struct Brief {
     pub auth_depth: u32,
     pub role: Role,
     /// Of an `m.room.member` event.
-    pub membership: Option<Membership>,
+    pub member: StatedMembership,
     pub is_power_event: bool,
     pub rejected: bool,
 }
@@ -70,17 +65,21 @@ impl AuthFacts {
                 distinct.push(*event);
             }
         }
+        let brief = Brief {
+            key,
+            time: pdu.origin_server_ts,
+            auth_depth,
+            role: role(&pdu),
+            member: StatedMembership::of(&pdu),
+            is_power_event: is_power_event(&pdu),
+            rejected,
+        };
         AuthFacts {
             num,
-            auth_depth,
-            rejected,
-            is_power_event: is_power_event(&pdu),
-            role: role(&pdu),
-            membership: pdu.membership().and_then(Membership::from_name),
-            time: pdu.origin_server_ts,
-            key,
+            brief,
             auth: distinct.into(),
             pdu,
+            own_level: OnceLock::new(),
             power_levels: OnceLock::new(),
             stated_levels: OnceLock::new(),
         }
@@ -98,7 +97,7 @@ impl AuthFacts {
 
     /// The length of the longest way along auth events to an event without any.
     pub fn auth_depth(&self) -> u32 {
-        self.auth_depth
+        self.brief.auth_depth
     }
 
     /// Its auth events, each once.
@@ -108,25 +107,22 @@ impl AuthFacts {
 
     /// Its entry of the state, if it is a state event.
     pub fn key(&self) -> Option<StateKeyId> {
-        self.key
+        self.brief.key
     }
 
     /// Whether it was rejected on receipt.
     pub fn rejected(&self) -> bool {
-        self.rejected
+        self.brief.rejected
     }
 
     /// What is asked of it most often.
     pub(super) fn brief(&self) -> Brief {
-        Brief {
-            key: self.key,
-            time: self.time,
-            auth_depth: self.auth_depth,
-            role: self.role,
-            membership: self.membership,
-            is_power_event: self.is_power_event,
-            rejected: self.rejected,
-        }
+        self.brief
+    }
+
+    /// The level of its sender by the auth events that it names itself; found by `find` once.
+    pub(super) fn own_level(&self, find: impl FnOnce() -> Level) -> Level {
+        *self.own_level.get_or_init(find)
     }
 
     /// The power levels of the room while this is its `m.room.power_levels` event (or, for the create event, while it
@@ -136,7 +132,7 @@ impl AuthFacts {
             // The creators add nothing to what such an event states.
             Some(Ok(stated)) if !version.privileged_creators => stated.clone(),
             _ => {
-                let own = if self.role == Role::Create { None } else { Some(&*self.pdu) };
+                let own = if self.brief.role == Role::Create { None } else { Some(&*self.pdu) };
                 Arc::new(PowerLevels::new(version, create, own))
             }
         })

@@ -13,7 +13,7 @@ use super::events::{Events, Place};
 use super::facts::Role;
 use super::hash::NumMap;
 use super::{Change, ResolveError, StateGraph};
-use crate::core::auth::{self, AuthState};
+use crate::core::auth::{self, AuthState, StatedMembership};
 use crate::core::event::Pdu;
 use crate::core::membership::Membership;
 use crate::core::num::{NodeId, StateKeyId};
@@ -112,9 +112,9 @@ impl<'g, G: StateGraph> Resolving<'g, G> {
     /// so that there the state alone decides.
     pub fn allows(&mut self, place: Place) -> Result<bool, ResolveError<G::Error>> {
         let version = self.version;
-        let pdu = self.events.pdu(place).clone();
+        let facts = self.events.facts(place).clone();
         let judge = Judge { place, state: RefCell::new(self), failed: RefCell::new(None) };
-        let verdict = auth::check(version, &pdu, &judge);
+        let verdict = auth::check(version, facts.pdu(), &judge);
         match judge.failed.into_inner() {
             Some(error) => Err(error),
             None => Ok(verdict.is_ok()),
@@ -204,8 +204,13 @@ impl<'g, G: StateGraph> Resolving<'g, G> {
         let own_create = self.events.auth_of_role(place, Role::Create)?;
         let Some(create) = own_create.or(self.create) else { return Ok(Level::Finite(0)) };
         let event = self.events.auth_of_role(place, Role::PowerLevels)?.unwrap_or(create);
-        let levels = self.events.facts(event).power_levels(self.version, self.events.pdu(create));
-        Ok(levels.user_level(&self.events.pdu(place).sender))
+        let level = || {
+            let levels = self.events.facts(event).power_levels(self.version, self.events.pdu(create));
+            levels.user_level(&self.events.pdu(place).sender)
+        };
+        // A create event that it does not name could be another in another state.
+        let is_its_own = own_create.is_some() || self.version.room_id_is_create_hash;
+        Ok(if is_its_own { self.events.facts(place).own_level(level) } else { level() })
     }
 
     /// What was decided: each conflicted entry, and each that no snapshot has, where the first snapshot differs.
@@ -258,7 +263,11 @@ impl<G: StateGraph> AuthState for Judge<'_, '_, G> {
     fn membership(&self, user: &str) -> Option<Membership> {
         let mut state = self.state.borrow_mut();
         let found = self.note(state.authorising(self.place, "m.room.member", user))?;
-        state.events.brief(found).membership
+        state.events.brief(found).member.membership
+    }
+
+    fn stated_membership(&self, _: &Pdu) -> StatedMembership {
+        self.state.borrow().events.brief(self.place).member
     }
 
     fn power_levels(&self, _: &RoomVersion) -> Option<Arc<PowerLevels>> {
