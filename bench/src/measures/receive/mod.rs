@@ -59,10 +59,8 @@ fn engine_error(error: impl std::fmt::Display) -> Error {
 /// Takes the measures.
 pub fn run(ctx: &mut InProcess<'_>) -> Result<()> {
     let folder = ctx.disk.join("engine");
-    let mut huge = enter_huge(ctx, &folder)?;
+    let [mut small, mut large, mut huge] = enter(ctx, &folder)?;
     let host = Host::open(&folder, Writes::AtOnce, &huge.server_key())?;
-    let mut small = enter(&host, "small", SMALL)?;
-    let mut large = enter(&host, "large", LARGE)?;
     host.settle();
     if ctx.wants("receive-message-ratio") {
         messages(ctx, &host, [&mut huge, &mut small])?;
@@ -89,22 +87,22 @@ fn made(name: &str, members: usize) -> Result<(Room, Entry)> {
     Ok((room, entry))
 }
 
-fn enter(host: &Host, name: &str, members: usize) -> Result<Room> {
-    let (room, entry) = made(name, members)?;
-    host.enter(&entry)?;
-    Ok(room)
-}
-
-/// Enters the huge room as a server does, as often as it takes for a median. It is in `folder` then.
-fn enter_huge(ctx: &mut InProcess<'_>, folder: &Path) -> Result<Room> {
-    let (room, entry) = made("huge", HUGE)?;
+/// Enters the rooms as a server does, as often as it takes for a median; they are in `folder` then. The huge one comes
+/// last, so that the others lie as deep in the store as most of it.
+fn enter(ctx: &mut InProcess<'_>, folder: &Path) -> Result<[Room; 3]> {
+    let (small, small_entry) = made("small", SMALL)?;
+    let (large, large_entry) = made("large", LARGE)?;
+    let (huge, entry) = made("huge", HUGE)?;
     let is_measured = ctx.wants("enter-100000");
     let mut taken = Vec::new();
     for _ in 0..if is_measured { ENTRIES } else { 1 } {
         if folder.exists() {
             std::fs::remove_dir_all(folder).map_err(Error::system("empty the engine's folder"))?;
         }
-        taken.push(Host::open(folder, Writes::Durable, &room.server_key())?.enter(&entry)?);
+        let host = Host::open(folder, Writes::Durable, &huge.server_key())?;
+        host.enter(&small_entry)?;
+        host.enter(&large_entry)?;
+        taken.push(host.enter(&entry)?);
     }
     let seconds = |taken: &Entered| (taken.parsing + taken.storing).as_secs_f64();
     if let Some(taken) = median_by(taken, seconds).filter(|_| is_measured) {
@@ -116,7 +114,7 @@ fn enter_huge(ctx: &mut InProcess<'_>, folder: &Path) -> Result<Room> {
         );
         ctx.take(Figure::new("enter-100000", entry.state.len() as f64 / seconds(&taken)).noting(note));
     }
-    Ok(room)
+    Ok([small, large, huge])
 }
 
 /// Events that follow each other at a room's end.
