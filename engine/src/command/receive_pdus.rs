@@ -165,9 +165,7 @@ impl Command for CompleteState {
     fn run(&self, tx: &mut Tx) -> Result<Missing> {
         let mut room = RoomCtx::load(tx, &self.room_id)?;
         let mut missing = Missing::default();
-        if receive::complete_state(tx, &mut room, &self.state, &mut missing)? {
-            room.save(tx);
-        }
+        receive::complete_state(tx, &mut room, &self.state, &mut missing)?;
         missing.settle(|_| false);
         Ok(missing)
     }

@@ -8,6 +8,7 @@ pub mod filter;
 mod glob;
 pub mod identifiers;
 pub mod json;
+pub mod limits;
 pub mod num;
 pub mod power_levels;
 mod property_path;

@@ -91,7 +91,8 @@ pub struct EventHeader {
     pub state_before: NodeId,
     /// The room's state after it: that before, and itself if it is accepted.
     pub state_after: NodeId,
-    /// The room's current state once it was taken in, which is not the state after it where the room's graph is forked.
+    /// The room's current state once it was taken in, which is not the state after it where the room's graph is forked. Of
+    /// what has no place in the graph, the empty one.
     pub room_state: NodeId,
     /// Whether the state before it lacks members (see [`PARTIAL_STATES`]).
     pub partial_state: bool,
@@ -99,6 +100,18 @@ pub struct EventHeader {
     pub after_gap: bool,
     /// The device and transaction of a local client that sent it.
     pub transaction: Option<(TextNum, String)>,
+}
+
+impl EventHeader {
+    /// Whether it has a place in the room's graph here. Outliers have none; nor has what was rejected as one, for which there
+    /// was no state of the room.
+    pub fn is_in_graph(&self) -> bool {
+        match self.status {
+            EventStatus::Accepted | EventStatus::SoftFailed => true,
+            EventStatus::Rejected => self.room_state != NodeId::default(),
+            EventStatus::Outlier => false,
+        }
+    }
 }
 
 /// What became of an event. Specification: server-server API, "Checks performed on receipt of a PDU".
