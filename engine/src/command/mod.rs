@@ -27,6 +27,8 @@ mod send_to_device;
 mod set_presence;
 mod set_receipts;
 mod set_typing;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod upgrade_room;
 mod upload_cross_signing_keys;
 mod upload_keys;

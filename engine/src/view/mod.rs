@@ -23,6 +23,8 @@ pub(crate) mod render;
 mod room_alias;
 mod room_state;
 mod sync;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod timeline;
 pub mod token;
 mod user_directory;
