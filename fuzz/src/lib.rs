@@ -5,15 +5,22 @@
 
 #![forbid(unsafe_code)]
 
+mod authorisation;
+mod choices;
 mod events;
+mod graph;
 mod json;
 pub mod oracle;
+mod receiving;
 mod resolution;
+mod server;
 mod store;
 mod text;
 
+pub use authorisation::auth_rules;
 pub use events::event;
 pub use json::canonical_json;
+pub use receiving::receive;
 pub use resolution::resolution;
 pub use store::keys_and_values;
 pub use text::{filter, query};
@@ -23,10 +30,12 @@ pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
 pub const TARGETS: &[Target] = &[
+    ("auth_rules", auth_rules),
     ("canonical_json", canonical_json),
     ("event", event),
     ("filter", filter),
     ("keys_and_values", keys_and_values),
     ("query", query),
+    ("receive", receive),
     ("resolution", resolution),
 ];

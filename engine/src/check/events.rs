@@ -152,13 +152,10 @@ fn content_hash(
     if is_redacted || verify_content_hash(pdu).map_err(unhashable)? {
         return Ok(true);
     }
-    // Other servers hand on what a redaction has left, which is proven by its reference hash; a content hash over what this
-    // server made itself is over all of it.
+    // Other servers hand on what a redaction has left, which is proven by its signature, and by its reference hash where that is
+    // the id; a content hash over what this server made itself is over all of it.
     let is_own = server_name(&pdu.sender) == Some(&*row.reader().shared.server_name);
-    if !is_own
-        && version.event_ids != EventIdFormat::Own
-        && super::redactions::is_redacted(version, &pdu.json)?
-    {
+    if !is_own && super::redactions::is_redacted(version, &pdu.json)? {
         return Ok(true);
     }
     row.found("the content hash is wrong");

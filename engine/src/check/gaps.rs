@@ -77,7 +77,7 @@ pub(super) fn passes() -> Vec<Pass> {
 /// Whether the event is part of the graph here.
 fn in_graph(row: &Row<'_>, num: Option<EventNum>) -> Result<bool, StorageError> {
     let Some(num) = num else { return Ok(false) };
-    Ok(row.header(num)?.is_some_and(|header| header.value.status != EventStatus::Outlier))
+    Ok(row.header(num)?.is_some_and(|header| header.value.is_in_graph()))
 }
 
 /// An event that is missing is followed by one that is here, and is in a gap.

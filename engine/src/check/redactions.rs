@@ -10,11 +10,12 @@ use crate::{
         auth::may_redact,
         event::{JsonObject, Pdu, redact},
         json::write_object,
+        limits::EARLY_REDACTIONS_MAX,
         num::{EventNum, RoomNum, StateKeyId},
         power_levels::PowerLevels,
         version::RoomVersion,
     },
-    room::{EARLY_REDACTIONS_MAX, encode_body, room_version},
+    room::{encode_body, room_version},
     store::{
         Direction, StorageError, schema,
         schema::{EventHeader, EventStatus},
@@ -80,7 +81,8 @@ pub(super) fn expect_of(
     pdu: &Pdu,
 ) -> Result<(), StorageError> {
     let Some(target_id) = pdu.redacts.as_deref() else { return Ok(()) };
-    if &*pdu.kind != "m.room.redaction" || header.status != EventStatus::Accepted {
+    // While members are missing nobody knows for certain whether it was allowed.
+    if &*pdu.kind != "m.room.redaction" || header.status != EventStatus::Accepted || header.partial_state {
         return Ok(());
     }
     let Some(target) = row.event_num(target_id)? else {

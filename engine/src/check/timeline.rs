@@ -1,19 +1,24 @@
 //! The timeline: each accepted event stands in it once, where its header says; nothing else does.
 
+use std::collections::HashSet;
+
 use super::{
     events::rebuilt_header,
     pass::{Pass, Row, readable},
 };
 use crate::{
-    core::num::{EventNum, RoomNum, StreamPos},
+    core::{
+        event::Pdu,
+        identifiers::server_name,
+        limits::SET_ASIDE_MAX,
+        num::{EventNum, RoomNum, StreamPos},
+    },
+    room::room_version,
     store::{
         Direction, Positioned, StorageError, schema,
         schema::{EventHeader, EventStatus},
     },
 };
-
-/// How many events that are not shown are looked through for what an event follows, as where events are taken in.
-const SET_ASIDE_MAX: usize = 100;
 
 pub(super) fn passes() -> Vec<Pass> {
     vec![Pass::over_derived(&schema::TIMELINE, |row, (room, pos), num| place(row, room, pos, num))]
@@ -114,7 +119,7 @@ fn follow(
     }
     let is_cut =
         readable(row.reader().get(&schema::HISTORY_STARTS, &room))?.is_some_and(|starts| header.pos < starts);
-    let is_entry = header.value.prev.is_empty();
+    let is_entry = is_entry(row, room, num, header)?;
     let is_doubtful = is_cut || row.seen.followed.contains(&num);
     let seen = row.seen.rooms.entry(room).or_default();
     if is_entry {
@@ -129,6 +134,29 @@ fn follow(
     seen.depth = seen.depth.max(header.value.depth);
     seen.was_forked |= header.value.room_state != header.value.state_after;
     Ok(())
+}
+
+/// Whether the event may be a join by which this server entered the room. It follows nothing that is here, or not all that it
+/// names; where nothing is left open by it, it makes no difference.
+fn is_entry(
+    row: &Row<'_>,
+    room: RoomNum,
+    num: EventNum,
+    header: &Positioned<EventHeader>,
+) -> Result<bool, StorageError> {
+    if header.value.prev.is_empty() {
+        return Ok(true);
+    }
+    let is_open = row.seen.rooms.get(&room).is_some_and(|seen| !seen.open.is_empty());
+    if !is_open || header.value.state_key.is_none() {
+        return Ok(false);
+    }
+    let Some((id, json)) = row.body(num)? else { return Ok(false) };
+    let Ok(pdu) = Pdu::from_stored(room_version(header.value.version)?, id, json) else { return Ok(false) };
+    let own = &*row.reader().shared.server_name;
+    let is_own_join = pdu.membership() == Some("join") && server_name(&pdu.sender) == Some(own);
+    let named: HashSet<_> = pdu.prev_events.iter().collect();
+    Ok(is_own_join && header.value.prev.len() < named.len())
 }
 
 /// Proposes what settles that an accepted event does not stand where its header says, but `stands` or nothing does.

@@ -34,6 +34,8 @@ mod set_presence;
 mod set_receipts;
 mod set_typing;
 mod store_published_keys;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod upgrade_room;
 mod upload_cross_signing_keys;
 mod upload_keys;

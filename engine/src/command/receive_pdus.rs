@@ -174,12 +174,11 @@ impl Command for CompleteState {
     fn run(&self, tx: &mut Tx) -> Result<Missing> {
         let mut room = RoomCtx::load(tx, &self.room_id)?;
         let mut missing = Missing::default();
-        if receive::complete_state(tx, &mut room, &self.state, &mut missing)? {
-            room.save(tx);
-            if let Some(partial) = tx.get(&schema::PARTIAL_JOINS, &room.num)? {
-                tx.delete(&schema::PARTIAL_JOINS, &room.num);
-                servers::settle_supposed(tx, room.num, &partial.servers)?;
-            }
+        if receive::complete_state(tx, &mut room, &self.state, &mut missing)?
+            && let Some(partial) = tx.get(&schema::PARTIAL_JOINS, &room.num)?
+        {
+            tx.delete(&schema::PARTIAL_JOINS, &room.num);
+            servers::settle_supposed(tx, room.num, &partial.servers)?;
         }
         missing.settle(|_| false);
         Ok(missing)

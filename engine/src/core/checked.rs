@@ -27,20 +27,20 @@ impl CheckedPdu {
     }
 }
 
-/// Why an event is not even looked at.
+/// Why an event is not even looked at. What is one of the specification's checks on receipt says which.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     /// It violates the format or a limit of the room version.
-    #[error("{0}")]
+    #[error("{0} (check 1 on receipt)")]
     Format(String),
     /// A signature that it needs is missing.
-    #[error("it is not signed by {0}")]
+    #[error("it is not signed by {0} (check 2 on receipt)")]
     Unsigned(String),
     /// A signature does not verify.
-    #[error("the signature of {0} is wrong")]
+    #[error("the signature of {0} is wrong (check 2 on receipt)")]
     Signature(String),
     /// The key was not valid when the event says it was sent.
-    #[error("the key of {0} was not valid when it was signed")]
+    #[error("the key of {0} was not valid when it was signed (check 2 on receipt)")]
     KeyExpired(String),
     /// The only key that it is signed with is one that is never trusted.
     #[error("the key of {0} is never trusted")]

@@ -8,6 +8,7 @@ pub mod filter;
 pub mod glob;
 pub mod identifiers;
 pub mod json;
+pub mod limits;
 pub mod membership;
 pub mod num;
 pub mod power_levels;

@@ -127,7 +127,19 @@ pub(super) fn settle(tx: &mut Tx, room: &mut RoomCtx, cause: &Arc<Event>) -> Res
     Ok(())
 }
 
-/// Writes an event that clients are not shown: soft-failed, rejected, or outside of the graph.
+/// Writes an event outside of the graph, rejected or not.
+pub(super) fn set_outside(
+    tx: &mut Tx,
+    room: &RoomCtx,
+    arrival: Arrival,
+    status: EventStatus,
+) -> Result<Arc<Event>> {
+    let (num, _) = identify(tx, &arrival)?;
+    let (state_after, room_state) = (arrival.state_before, NodeId::default());
+    write(tx, room, arrival, num, Place { status, state_after, room_state, after_gap: false }, None)
+}
+
+/// Writes an event of the graph that clients are not shown: soft-failed or rejected.
 pub(super) fn set_aside(
     tx: &mut Tx,
     room: &RoomCtx,
@@ -142,13 +154,9 @@ pub(super) fn set_aside(
         }
         _ => arrival.state_before,
     };
-    // What stands outside of the graph has no state of the room.
-    let room_state = if status == EventStatus::Outlier { NodeId(0) } else { room.head.state };
-    let place = Place { status, state_after, room_state, after_gap: false };
+    let place = Place { status, state_after, room_state: room.head.state, after_gap: false };
     let event = write(tx, room, arrival, num, place, None)?;
-    if status != EventStatus::Outlier {
-        gap::arrived(tx, &event)?;
-    }
+    gap::arrived(tx, &event)?;
     Ok(event)
 }
 
@@ -157,7 +165,7 @@ pub(super) fn pass_over(tx: &mut Tx, room: &RoomCtx, arrival: Arrival, gap: Stre
     let missing = gap::missing_prev_events(tx, &arrival)?;
     let (num, _) = enrol(tx, room.num, &arrival)?;
     let (status, state_after) = (EventStatus::Rejected, arrival.state_before);
-    let place = Place { status, state_after, room_state: state_after, after_gap: false };
+    let place = Place { status, state_after, room_state: room.head.state, after_gap: false };
     let event = write(tx, room, arrival, num, place, None)?;
     gap::note_missing(tx, &event, gap, &missing)?;
     gap::arrived(tx, &event)?;
@@ -258,7 +266,10 @@ pub(super) fn follow_state(
 
 fn index(tx: &mut Tx, room: &RoomCtx, event: &Arc<Event>, pos: StreamPos) -> Result<()> {
     relations::apply(tx, room, event, pos)?;
-    redactions::apply(tx, room, event)?;
+    // What a redaction takes cannot be given back, so one that may yet turn out not to be allowed waits until that is known.
+    if !event.header.partial_state {
+        redactions::apply(tx, room, event)?;
+    }
     redactions::apply_early(tx, room, event)
 }
 

@@ -12,15 +12,13 @@ use crate::{
     core::{
         auth::{self, AuthState},
         event::{EventBuilder, EventReference, JsonObject, Pdu, reference_hash_of_json},
+        limits::OWN_PREV_EVENTS_MAX,
         num::{EventNum, NodeId, TextNum},
         version::{EventIdFormat, RoomVersion},
     },
     error::{Denied, Invalid, Result},
     store::{Reader, StorageError, Tx},
 };
-
-/// How many events a new one follows at most: fewer than the 20 that an event may name, as on other servers.
-pub(super) const PREV_EVENTS_MAX: usize = 10;
 
 /// The random part of an event id in room versions 1 and 2: over 100 bits.
 const EVENT_LOCALPART_CHARS: usize = 18;
@@ -89,7 +87,7 @@ struct Ends {
 /// All of them, or where a room has been forked beyond measure the deepest.
 fn chosen_ends(tx: &mut Tx, room: &RoomCtx) -> Result<Ends, StorageError> {
     let mut events = room.head.extremities.clone();
-    if events.len() <= PREV_EVENTS_MAX {
+    if events.len() <= OWN_PREV_EVENTS_MAX {
         return Ok(Ends { events, state: room.head.state });
     }
     let mut ends: Vec<Arc<Event>> = Vec::with_capacity(events.len());
@@ -97,7 +95,7 @@ fn chosen_ends(tx: &mut Tx, room: &RoomCtx) -> Result<Ends, StorageError> {
         ends.push(tx.event(*num)?);
     }
     ends.sort_by_key(|event| std::cmp::Reverse((event.header.depth, event.num)));
-    ends.truncate(PREV_EVENTS_MAX);
+    ends.truncate(OWN_PREV_EVENTS_MAX);
     events.retain(|(num, _)| ends.iter().any(|event| event.num == *num));
     let state = fork::state_after_all(tx, room, &ends)?;
     Ok(Ends { events, state })

@@ -1,6 +1,9 @@
 //! A stored event: its header, its bytes, and what has been parsed of them once and for all.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    collections::HashSet,
+    sync::{Arc, OnceLock},
+};
 
 use bytes::Bytes;
 
@@ -74,6 +77,13 @@ impl Event {
     /// Which entry of the state it is, if it is a state event.
     pub(crate) fn state_key_id(&self) -> Option<StateKeyId> {
         self.header.state_key_id()
+    }
+
+    /// Whether it follows more than its header has edges to: some of that was not here when it came, or was purged.
+    pub(crate) fn lacks_prev_events(&self) -> Result<bool, StorageError> {
+        let pdu = self.pdu()?;
+        let named: HashSet<&Arc<str>> = pdu.prev_events.iter().collect();
+        Ok(self.header.prev.len() < named.len())
     }
 
     /// The rules that it obeys.

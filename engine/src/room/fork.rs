@@ -10,15 +10,13 @@ use std::{ops::ControlFlow, sync::Arc};
 use super::{Event, RoomCtx, state};
 use crate::{
     core::{
+        limits::SET_ASIDE_MAX,
         num::{EventNum, NodeId, RoomNum, StateKeyId},
         resolve::{AuthFacts, ResolveError, StateGraph, resolve},
         version::RoomVersion,
     },
     store::{Reader, StorageError, Tx, schema::EventStatus},
 };
-
-/// How many soft-failed or rejected events are looked through for the extremities behind them. Honest servers follow few.
-const SET_ASIDE_MAX: usize = 100;
 
 /// The forward extremities that an event which follows `prev` leaves behind: those among `prev`, and those that soft-failed
 /// or rejected events among them follow.

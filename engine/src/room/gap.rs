@@ -6,12 +6,15 @@
 
 use std::sync::Arc;
 
-use super::{Event, accept::Arrival};
+use super::{
+    Event,
+    accept::{Arrival, rewrite_header},
+};
 use crate::{
     core::num::{RoomNum, StreamPos},
     store::{
         Direction, Positioned, Reader, StorageError, Tx, schema,
-        schema::{BackwardExtremity, EventStatus},
+        schema::{BackwardExtremity, EventHeader},
     },
 };
 
@@ -51,7 +54,7 @@ pub(super) fn in_no_gap(
 /// The event, if it is part of the graph here and not only known from outside of it.
 pub(super) fn in_graph(reader: &Reader, event_id: &str) -> Result<Option<Arc<Event>>, StorageError> {
     let Some(num) = reader.event_num(event_id)? else { return Ok(None) };
-    Ok(Some(reader.event(num)?).filter(|event| event.header.status != EventStatus::Outlier))
+    Ok(Some(reader.event(num)?).filter(|event| event.header.is_in_graph()))
 }
 
 /// Keeps positions free for what is missing before the event that comes next. Returns the first to fill; nothing if
@@ -111,6 +114,41 @@ pub(super) fn arrived(tx: &mut Tx, event: &Event) -> Result<bool, StorageError> 
     Ok(true)
 }
 
+/// The event behind the gap at `pos` stands in the timeline no more: the gap is before the first of what was filled in, or
+/// before what comes next. With nothing behind it there is no gap.
+pub(super) fn hand_on(tx: &mut Tx, room: RoomNum, pos: StreamPos) -> Result<(), StorageError> {
+    let Some(free) = tx.get(&schema::GAPS, &(room, pos))? else { return Ok(()) };
+    tx.delete(&schema::GAPS, &(room, pos));
+    let missing = missing_in(tx, room, pos)?;
+    let mut next = None;
+    let (start, end) = ((room, StreamPos(free.0.saturating_add(1))), RoomNum(room.0 + 1));
+    tx.scan_between(
+        &schema::TIMELINE,
+        &start,
+        &end,
+        Direction::Forward,
+        |(_, pos): (RoomNum, StreamPos), num| {
+            next = Some((pos, num));
+            false
+        },
+    )?;
+    let Some((to, num)) = next else {
+        for (event_id, _) in missing {
+            tx.delete(&schema::BACKWARD_EXTREMITIES, &(room, event_id));
+        }
+        return Ok(());
+    };
+    // One that has a gap before it already goes on with its own free places.
+    if !tx.has(&schema::GAPS, &(room, to))? {
+        tx.put(&schema::GAPS, &(room, to), &free);
+    }
+    for (event_id, value) in missing {
+        tx.put(&schema::BACKWARD_EXTREMITIES, &(room, event_id), &Positioned { pos: to, value });
+    }
+    let event = tx.event(num)?;
+    rewrite_header(tx, &event, EventHeader { after_gap: true, ..event.header.clone() })
+}
+
 /// An event here that follows one that is missing.
 pub(super) fn follower(
     reader: &Reader,
@@ -154,21 +192,28 @@ pub(super) fn close_if_filled(tx: &mut Tx, room: RoomNum, gap: StreamPos) -> Res
     Ok(())
 }
 
+/// What is missing in the gap before `pos`, with what follows it.
+fn missing_in(
+    reader: &Reader,
+    room: RoomNum,
+    pos: StreamPos,
+) -> Result<Vec<(String, BackwardExtremity)>, StorageError> {
+    let mut missing = Vec::new();
+    let visit = |(_, event_id): (RoomNum, String), row: Positioned<BackwardExtremity>| {
+        if row.pos == pos {
+            missing.push((event_id, row.value));
+        }
+        true
+    };
+    reader.scan(&schema::BACKWARD_EXTREMITIES, &room, Direction::Forward, visit)?;
+    Ok(missing)
+}
+
 /// What is missing before the timeline's event at `pos`, if there is a gap: ids of events, those with the deepest
 /// followers first.
 pub fn missing_before(reader: &Reader, room: RoomNum, pos: StreamPos) -> Result<Vec<String>, StorageError> {
-    let mut missing = Vec::new();
-    reader.scan(
-        &schema::BACKWARD_EXTREMITIES,
-        &room,
-        Direction::Forward,
-        |(_, event_id): (RoomNum, String), row| {
-            if row.pos == pos {
-                missing.push((row.value.depth, event_id));
-            }
-            true
-        },
-    )?;
+    let missing = missing_in(reader, room, pos)?.into_iter();
+    let mut missing: Vec<(u64, String)> = missing.map(|(event_id, row)| (row.depth, event_id)).collect();
     missing.sort_unstable_by(|one, other| other.cmp(one));
     Ok(missing.into_iter().map(|(_, event_id)| event_id).collect())
 }

@@ -12,7 +12,10 @@ use bytes::Bytes;
 
 use super::decode_body;
 use crate::{
-    core::num::{EventNum, RoomNum},
+    core::{
+        limits::{AUTH_CHAIN_MAX, HISTORY_WALK_MAX},
+        num::{EventNum, RoomNum},
+    },
     error::{Invalid, Result},
     store::{
         Reader, StorageError, schema,
@@ -20,14 +23,8 @@ use crate::{
     },
 };
 
-/// The longest auth chain that is collected. The largest public rooms have some hundred thousand events in theirs; each
-/// costs about 60 bytes of memory while it is walked.
-pub(crate) const AUTH_CHAIN_MAX: usize = 1_000_000;
 /// Headers read at once.
 const READ_AT_ONCE: usize = 1_000;
-/// How many events a walk over history looks at, found or not: rejected events lead on but are not found, and nobody
-/// needs to pass more of them than this.
-const LOOKED_AT_MAX: usize = 2_000;
 
 impl Reader {
     /// Visits the headers of events, of which none may be missing, in any order. One bulk read per thousand.
@@ -125,8 +122,8 @@ pub(crate) fn history_between(
     let mut front: Vec<EventNum> = latest.into_iter().filter(|num| seen.insert(*num)).collect();
     let mut found: Vec<(u64, EventNum)> = Vec::new();
     let (mut is_first, mut looked_at) = (true, 0);
-    while !front.is_empty() && found.len() < limit && looked_at < LOOKED_AT_MAX {
-        front.truncate(LOOKED_AT_MAX - looked_at);
+    while !front.is_empty() && found.len() < limit && looked_at < HISTORY_WALK_MAX {
+        front.truncate(HISTORY_WALK_MAX - looked_at);
         looked_at += front.len();
         let mut next = Vec::new();
         reader.each_header(&front, |num, header| {
@@ -158,7 +155,7 @@ pub(crate) fn history_before(
     let mut found = Vec::new();
     let mut next: Vec<EventNum> = from.into_iter().filter(|num| seen.insert(*num)).collect();
     while found.len() < limit {
-        if seen.len() <= LOOKED_AT_MAX {
+        if seen.len() <= HISTORY_WALK_MAX {
             reader.each_header(&next, |num, header| {
                 if header.room == room {
                     front.push((header.depth, num, is_history(header.status)));

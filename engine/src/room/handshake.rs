@@ -24,14 +24,12 @@ use crate::{
             reference_hash_of_json,
         },
         identifiers::{is_user_id, server_name},
+        limits::OWN_PREV_EVENTS_MAX,
         version::{EventIdFormat, RoomVersion},
     },
     error::{Denied, Error, Invalid, Result, What},
     store::{Reader, StorageError, schema::Membership},
 };
-
-/// How many events a template says that the new one follows: fewer than the 20 that an event may name, as on other servers.
-const TEMPLATE_PREV_EVENTS_MAX: usize = 10;
 
 /// The random part of an event id in room versions 1 and 2: over 100 bits.
 pub(crate) const EVENT_LOCALPART_CHARS: usize = 18;
@@ -91,7 +89,7 @@ pub(crate) fn template(
     content: JsonObject,
 ) -> Result<JsonObject> {
     let mut ends = room.head.extremities.clone();
-    ends.truncate(TEMPLATE_PREV_EVENTS_MAX);
+    ends.truncate(OWN_PREV_EVENTS_MAX);
     let nums: Vec<_> = ends.iter().map(|(num, _)| *num).collect();
     let prev_events = reader.events(&nums)?;
     let mut auth_events = Vec::new();

@@ -5,9 +5,9 @@
 //! users only read, an event that says nothing does, as on other servers. Clients are not shown such events, ours or
 //! others'. Other servers are not sent them: each of these makes its own, which would be a new end for all.
 
-use super::{NewEvent, RoomCtx, append, append::PREV_EVENTS_MAX};
+use super::{NewEvent, RoomCtx, append};
 use crate::{
-    core::{event::JsonObject, num::RoomNum},
+    core::{event::JsonObject, limits::OWN_PREV_EVENTS_MAX, num::RoomNum},
     error::{Error, Result},
     store::{Direction, Reader, StorageError, Tx, schema, schema::Membership},
 };
@@ -16,7 +16,7 @@ use crate::{
 pub(crate) const DUMMY_EVENT: &str = "org.matrix.dummy_event";
 
 /// A room with more ends than this is merged: as many as one event follows.
-const ENDS_MAX: usize = PREV_EVENTS_MAX;
+const ENDS_MAX: usize = OWN_PREV_EVENTS_MAX;
 
 /// How many dummy events are sent at once. Each merges ten ends; a room that has more than a hundred waits for the next time.
 const EVENTS_MAX: usize = 12;

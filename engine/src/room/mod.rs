@@ -43,7 +43,6 @@ pub(crate) use event::{decode_body, encode_body, room_version};
 pub(crate) use head::{RoomCtx, world_readable};
 pub use presets::Preset;
 pub use purge::{Freed, PurgeProgress};
-pub(crate) use redactions::EARLY_REDACTIONS_MAX;
 pub use state::{Node as StateNode, StateChange};
 pub(crate) use stripped_state::stripped_state;
 pub use summary::RoomSummary;

@@ -10,14 +10,11 @@ use crate::{
         auth::may_redact,
         event::{JsonObject, redact},
         json::write_object,
+        limits::EARLY_REDACTIONS_MAX,
     },
     error::Result,
     store::{Positioned, StorageError, Tx, schema},
 };
-
-/// How many redactions wait for one event that is not there. One is enough for an honest room, unless those who sent the
-/// others were not allowed to.
-pub(crate) const EARLY_REDACTIONS_MAX: usize = 100;
 
 /// If the event is a redaction, applies it to its target, when that is there and the sender may.
 pub(crate) fn apply(tx: &mut Tx, room: &RoomCtx, redaction: &Arc<Event>) -> Result<()> {

@@ -16,6 +16,7 @@ struct Last {
     receipt: StreamPos,
     member: StreamPos,
     history: StreamPos,
+    withdrawn: StreamPos,
 }
 
 /// See the module.
@@ -47,6 +48,18 @@ impl Marks {
     pub fn note_history(&self, room: RoomNum, pos: StreamPos) {
         let mut last = self.rooms.entry(room).or_default();
         last.history = last.history.max(pos);
+    }
+
+    /// Notes that something was taken from the timeline that users may have been told of.
+    pub fn note_withdrawn(&self, room: RoomNum, pos: StreamPos) {
+        self.note_history(room, pos);
+        let mut last = self.rooms.entry(room).or_default();
+        last.withdrawn = last.withdrawn.max(pos);
+    }
+
+    /// Whether something that was in the timeline at `pos` may have been withdrawn since.
+    pub fn may_have_withdrawn(&self, room: RoomNum, pos: StreamPos) -> bool {
+        self.rooms.get(&room).is_some_and(|last| last.withdrawn >= pos)
     }
 
     /// Whether what a reader at `pos` saw of the timeline may have changed since, other than by what came at its end. A

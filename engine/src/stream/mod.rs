@@ -23,6 +23,8 @@ pub enum Touch {
     Room(RoomNum),
     /// The room's timeline, elsewhere than at its end: something older came, or was purged. Nobody is told.
     History(RoomNum),
+    /// The same, of something that users may have been told of.
+    Withdrawn(RoomNum),
     /// A receipt in the room, beside whatever else tells of it: where receipts have to be looked for.
     Receipt(RoomNum),
     /// Something about a member that those who share the room are told outside of it: device lists.

@@ -8,12 +8,12 @@ use crate::{
     core::{
         event::ClientFormat,
         json::{members, write_string},
-        num::{EventNum, NodeId},
+        num::EventNum,
     },
     error::{Denied, Result},
     room::{Event, visibility::Viewer},
     store::{Reader, StorageError, schema::Membership},
-    view::{StreamToken, View, messages::event_at, render::Renderer},
+    view::{StreamToken, View, render::Renderer, sync::state_at},
 };
 
 /// The member events of a room.
@@ -38,10 +38,7 @@ impl View for Members {
         let (viewer, access) = Viewer::enter(reader, &self.room_id, &self.user)?;
         let snapshot = match self.at {
             None => viewer.snapshot(access)?,
-            Some(at) => {
-                let event = event_at(reader, viewer.room, at.0.min(access.last(reader)))?;
-                event.map_or(NodeId::default(), |event| event.header.room_state)
-            }
+            Some(at) => state_at(reader, viewer.room, at.0.min(access.last(reader)))?,
         };
         let mut chosen = Vec::new();
         if let Some(kind) = reader.text_num("m.room.member")? {

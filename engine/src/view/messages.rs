@@ -125,13 +125,3 @@ pub(crate) fn members_at(
     }
     reader.events(&nums)
 }
-
-/// The last event of the room up to a position.
-pub(crate) fn event_at(
-    reader: &Reader,
-    room: RoomNum,
-    pos: StreamPos,
-) -> Result<Option<Arc<Event>>, StorageError> {
-    let found = timeline::last_at(reader, room, pos)?;
-    found.map(|num| reader.event(num)).transpose()
-}

@@ -26,6 +26,8 @@ mod room_state;
 mod rooms_to_merge;
 mod server_keys;
 mod sync;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod timeline;
 pub mod token;
 mod user_directory;

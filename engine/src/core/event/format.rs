@@ -13,26 +13,12 @@ use crate::core::identifiers;
 use crate::core::json::{
     INTEGER_MAX, JsonError, Limits, SpanError, Strictness, members, parse_object, string_value, write_object,
 };
+use crate::core::limits::LENIENT_DEPTH_MAX;
 use crate::core::version::{EventIdFormat, RoomVersion};
 
-/// The largest event in bytes of canonical JSON, with hashes and signatures.
-pub const EVENT_BYTES_MAX: usize = 65_536;
-
-/// The longest text in bytes that an event is parsed from. `unsigned` does not count towards the size of an event
-/// and white space or escapes may blow it up, so there is room for four times the largest event.
-pub const EVENT_TEXT_BYTES_MAX: usize = 4 * EVENT_BYTES_MAX;
-
-/// The longest `type` and `state_key` in bytes.
-pub const KEY_BYTES_MAX: usize = 255;
-
-/// The most `prev_events`.
-pub const PREV_EVENTS_MAX: usize = 20;
-
-/// The most `auth_events`.
-pub const AUTH_EVENTS_MAX: usize = 10;
-
-/// The largest depth where integers are not limited by canonical JSON: room versions 1 to 5.
-const LENIENT_DEPTH_MAX: u64 = i64::MAX as u64;
+pub use crate::core::limits::{
+    AUTH_EVENTS_MAX, EVENT_BYTES_MAX, EVENT_TEXT_BYTES_MAX, KEY_BYTES_MAX, PREV_EVENTS_MAX,
+};
 
 /// Why an event is not accepted. Except for `Stored`, its sender can act on each.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

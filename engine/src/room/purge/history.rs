@@ -170,15 +170,6 @@ impl Step<'_> {
     /// Forgets what is missing in the history that goes: it is not asked for any more. Forgets how the state changed there
     /// beside the events.
     fn close_gaps(&mut self) -> Result<bool> {
-        let mut changes: Vec<StreamPos> = Vec::new();
-        let (start, end) = ((self.room, StreamPos(i64::MIN)), (self.room, self.before));
-        self.tx.scan_between(&schema::STATE_CHANGES, &start, &end, Direction::Forward, |(_, pos), _| {
-            changes.push(pos);
-            true
-        })?;
-        for pos in changes {
-            self.tx.delete(&schema::STATE_CHANGES, &(self.room, pos));
-        }
         let mut missing = Vec::new();
         self.tx.scan(
             &schema::BACKWARD_EXTREMITIES,

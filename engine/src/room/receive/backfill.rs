@@ -24,7 +24,7 @@ use crate::{
         accept::{Arrival, fill_in, pass_over},
         fork, gap, state,
     },
-    store::Tx,
+    store::{Tx, schema::EventStatus},
 };
 
 /// An event's place in the past.
@@ -123,6 +123,7 @@ impl Step<'_> {
         let Some(state_before) = self.state_before(pdu, &prev, given)? else {
             return Ok(Outcome::Waiting);
         };
+        let was_rejected = known.as_ref().is_some_and(|event| event.header.status == EventStatus::Rejected);
         let verdict = match judge_by_auth_events(self.room, pdu, &allowing)? {
             Ok(()) => judge_by_state(self.tx, self.room, pdu, state_before, &allowing.auth)?,
             denied => denied,
@@ -137,11 +138,13 @@ impl Step<'_> {
             transaction: None,
         };
         let event = match &verdict {
-            Ok(()) => fill_in(self.tx, self.room, arrival, past.gap, past.pos)?,
-            Err(_) => pass_over(self.tx, self.room, arrival, past.gap)?,
+            // What was refused stays refused.
+            Ok(()) if !was_rejected => fill_in(self.tx, self.room, arrival, past.gap, past.pos)?,
+            _ => pass_over(self.tx, self.room, arrival, past.gap)?,
         };
         self.at_hand.put(&event);
-        Ok(verdict.map_or_else(Outcome::Rejected, |()| Outcome::Accepted))
+        let accepted = if was_rejected { Outcome::Known } else { Outcome::Accepted };
+        Ok(verdict.map_or_else(Outcome::Rejected, |()| accepted))
     }
 
     /// The state before the event: from what it follows if all of that is here, else as given, else from what follows it,

@@ -1,100 +1,151 @@
 //! A state that lacked members becomes whole.
 //!
-//! Invariant: what was taken in meanwhile is judged again, in the order in which it came, by the states that it would have
-//! been judged by; afterwards nothing tells that members were ever missing.
+//! Invariant: what was taken in after the join is judged again, each after what it follows, by the states that it would have
+//! been judged by; what is not allowed after all is withdrawn. Afterwards nothing that follows the join tells that members
+//! were ever missing, but for the room's current state at each of the events: it is what clients were told then.
 
 use std::sync::Arc;
 
-use super::{AtHand, GivenState, given_entries, judge_by_state};
+use super::{
+    AtHand, GivenState, allowing, given_entries, judge_by_auth_events, judge_by_state,
+    order::after_what_they_follow,
+    withdraw::{end_withdrawal, withdraw},
+};
 use crate::{
     core::num::{EventNum, NodeId, RoomNum, StreamPos},
     error::{Missing, Result},
     room::{
         Event, RoomCtx,
         accept::{rewrite_header, settle},
-        fork, state,
+        fork, redactions, state,
     },
     store::{
-        Direction, Tx, schema,
+        Direction, Reader, StorageError, Tx, schema,
         schema::{EventHeader, EventStatus},
     },
     stream::Touch,
 };
 
 /// Puts the whole state before the join, `given`, in the place of the one that lacked members, and what followed on top.
-/// Returns whether it was done: if events of the state are not here, they are told as missing.
+/// If events of the state are not here, they are told as missing, and nothing is done. Returns whether it was done.
 pub(crate) fn complete_state(
     tx: &mut Tx,
     room: &mut RoomCtx,
     given: &GivenState,
     missing: &mut Missing,
 ) -> Result<bool> {
-    let at_hand = AtHand::default();
-    let Some(entries) = given_entries(tx, room, &given.state, &at_hand, missing)? else {
+    let Some(entries) = given_entries(tx, room, &given.state, &AtHand::default(), missing)? else {
+        return Ok(false);
+    };
+    let partial = partial_events(tx, room.num)?;
+    let Some(join) = partial.iter().find(|event| event.event_id == given.event_id).cloned() else {
         return Ok(false);
     };
     let whole = state::build(tx, room.num, entries)?;
-    let mut partial: Vec<(StreamPos, EventNum)> = Vec::new();
-    tx.scan(
-        &schema::PARTIAL_STATES,
-        &room.num,
-        Direction::Forward,
-        |(_, pos): (RoomNum, StreamPos), num| {
-            partial.push((pos, num));
-            true
-        },
-    )?;
-    let mut last = None;
-    for (pos, num) in partial {
-        let event = tx.event(num)?;
-        let before = if event.event_id == given.event_id { whole } else { state_before(tx, room, &event)? };
-        judge_again(tx, room, &event, pos, before)?;
-        tx.delete(&schema::PARTIAL_STATES, &(room.num, pos));
-        last = Some(event);
+    let mut withdrawn = Vec::new();
+    for event in after_what_they_follow(&partial) {
+        // As it is now: it may have come to be behind a gap.
+        let event = tx.event(event.num)?;
+        let before = if event.num == join.num { Some(whole) } else { state_before(tx, room, &event)? };
+        // What follows another join whose state is not known yet goes on without it.
+        let Some(before) = before else { continue };
+        if !judge_again(tx, room, &event, before)? {
+            withdrawn.push(event.num);
+        }
     }
-    if let Some(last) = last {
-        settle(tx, room, &last)?;
+    // The states of events are others now than the room's was when they came.
+    room.head.forked = true;
+    end_withdrawal(tx, room, &join, &withdrawn)?;
+    settle(tx, room, &join)?;
+    if room.head.extremities.is_empty() {
+        // The join was all that there was of the room.
+        tx.delete(&schema::ROOM_HEADS, &room.num);
+        tx.delete(&schema::PUBLIC_ROOMS, &room.num);
+    } else {
+        room.save(tx);
     }
-    room.head.partial_state = false;
     Ok(true)
 }
 
-fn state_before(tx: &mut Tx, room: &RoomCtx, event: &Event) -> Result<NodeId> {
-    let mut snapshots = Vec::with_capacity(event.header.prev.len());
-    for num in &event.header.prev {
-        snapshots.push(tx.event(*num)?.header.state_after);
-    }
-    Ok(fork::merged(tx, room, snapshots)?)
+/// The events of the room whose state lacks members, in the order in which they came to be known.
+fn partial_events(reader: &Reader, room: RoomNum) -> Result<Vec<Arc<Event>>, StorageError> {
+    let mut nums: Vec<EventNum> = Vec::new();
+    reader.scan(&schema::PARTIAL_STATES, &room, Direction::Forward, |_: (RoomNum, StreamPos), num| {
+        nums.push(num);
+        true
+    })?;
+    // What was rejected meanwhile is followed by others all the same.
+    let mut off_timeline: Vec<EventNum> = Vec::new();
+    reader.scan(&schema::OFF_TIMELINE, &room, Direction::Forward, |(_, num): (RoomNum, EventNum), ()| {
+        off_timeline.push(num);
+        true
+    })?;
+    reader.each_header(&off_timeline, |num, header| {
+        if header.partial_state {
+            nums.push(num);
+        }
+    })?;
+    nums.sort_unstable();
+    reader.events(&nums)
 }
 
-/// Judges an event by the state that is known now. One that is not allowed any more is no part of the room.
-fn judge_again(
-    tx: &mut Tx,
-    room: &mut RoomCtx,
-    event: &Arc<Event>,
-    pos: StreamPos,
-    before: NodeId,
-) -> Result<()> {
-    let allowed = judge_by_state(tx, room, &*event.pdu()?, before, &[])?.is_ok();
+/// The state before an event that follows the join; nothing if something that it follows still lacks members.
+fn state_before(tx: &mut Tx, room: &RoomCtx, event: &Event) -> Result<Option<NodeId>> {
+    let mut snapshots = Vec::with_capacity(event.header.prev.len() + 1);
+    for num in &event.header.prev {
+        let prev = tx.event(*num)?;
+        if prev.header.partial_state {
+            return Ok(None);
+        }
+        snapshots.push(prev.header.state_after);
+    }
+    if event.lacks_prev_events()? {
+        // What another server told of the state before it is in the one that it had.
+        snapshots.push(event.header.state_before);
+    }
+    Ok(Some(fork::merged(tx, room, snapshots)?))
+}
+
+/// Judges an event by the state that is known now. Returns false if it was part of the room and is not any more. What was
+/// rejected stays so.
+fn judge_again(tx: &mut Tx, room: &RoomCtx, event: &Arc<Event>, before: NodeId) -> Result<bool> {
+    let was_accepted = event.header.status == EventStatus::Accepted;
+    let is_accepted = was_accepted && is_allowed(tx, room, event, before)?;
     let after = match event.state_key_id() {
-        Some(key) if allowed => state::set(tx, room.num, before, key, event.num)?,
+        Some(key) if is_accepted => state::set(tx, room.num, before, key, event.num)?,
         _ => before,
     };
-    if !allowed {
-        tx.delete(&schema::TIMELINE, &(room.num, pos));
-        tx.touch(Touch::History(room.num));
-        tx.put(&schema::OFF_TIMELINE, &(room.num, event.num), &());
-        if tx.has(&schema::OUTGOING_EVENTS, &(room.num, pos))? {
-            tx.delete(&schema::OUTGOING_EVENTS, &(room.num, pos));
-        }
-    }
     let header = EventHeader {
         state_before: before,
         state_after: after,
-        room_state: after,
         partial_state: false,
-        status: if allowed { event.header.status } else { EventStatus::Rejected },
+        status: if was_accepted && !is_accepted { EventStatus::Rejected } else { event.header.status },
         ..event.header.clone()
     };
-    Ok(rewrite_header(tx, event, header)?)
+    if was_accepted {
+        let pos = tx.position_of(event);
+        tx.delete(&schema::PARTIAL_STATES, &(room.num, pos));
+        if !is_accepted {
+            withdraw(tx, room, event, pos)?;
+        }
+    }
+    rewrite_header(tx, event, header)?;
+    if is_accepted && event.pdu()?.redacts.is_some() {
+        let redaction = tx.event(event.num)?;
+        redactions::apply(tx, room, &redaction)?;
+        tx.touch(Touch::Withdrawn(room.num));
+    }
+    Ok(is_accepted || !was_accepted)
+}
+
+/// An event that names one which has been rejected since is rejected too.
+fn is_allowed(tx: &mut Tx, room: &RoomCtx, event: &Event, before: NodeId) -> Result<bool> {
+    let pdu = event.pdu()?;
+    // Everything that it names was here when it came.
+    let allowing = allowing(tx, room, &pdu, &mut AtHand::default(), &mut Missing::default())?;
+    let by_auth_events = match &allowing {
+        Some(allowing) => judge_by_auth_events(room, &pdu, allowing)?,
+        None => Ok(()),
+    };
+    Ok(by_auth_events.is_ok() && judge_by_state(tx, room, &pdu, before, &[])?.is_ok())
 }

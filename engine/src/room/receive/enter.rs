@@ -5,7 +5,9 @@
 
 use std::sync::Arc;
 
-use super::{AtHand, Outcome, allowing, given_entries, judge_by_auth_events, judge_by_state};
+use super::{
+    AtHand, Outcome, allowing, given_entries, judge_by_auth_events, judge_by_state, known_in_graph, receive,
+};
 use crate::{
     core::{event::Pdu, num::NodeId},
     error::{Missing, Result},
@@ -36,6 +38,11 @@ pub(crate) fn enter(
     if known.as_ref().is_some_and(|event| event.header.status != EventStatus::Outlier) {
         return Ok(Outcome::Known);
     }
+    let prev = known_in_graph(tx, &join.prev_events)?;
+    if !prev.is_empty() && join.prev_events.iter().all(|id| prev.iter().any(|event| event.event_id == *id)) {
+        // Nothing was missed meanwhile, so that the join is an event like any other.
+        return receive(tx, room, join, None, &mut at_hand, missing);
+    }
     let Some(allowing) = allowing(tx, room, join, &mut at_hand, missing)? else {
         return Ok(Outcome::Waiting);
     };
@@ -62,7 +69,7 @@ pub(crate) fn enter(
     let arrival = Arrival {
         pdu: join.clone(),
         known_as: known.map(|event| event.num),
-        prev: Vec::new(),
+        prev: prev.iter().map(|event| event.num).collect(),
         auth: allowing.auth,
         state_before: snapshot,
         partial_state: partial,

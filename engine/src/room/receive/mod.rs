@@ -11,6 +11,7 @@ mod backfill;
 mod complete;
 mod enter;
 mod order;
+mod withdraw;
 
 #[cfg(test)]
 mod tests;
@@ -27,7 +28,7 @@ pub use order::in_order;
 
 use super::{
     Event, RoomCtx,
-    accept::{Arrival, accept, set_aside},
+    accept::{Arrival, accept, set_aside, set_outside},
     fork, gap,
     snapshot::{ListedState, ReadAhead, SnapshotState},
     state,
@@ -222,7 +223,7 @@ pub(crate) fn receive(
         return Ok(Outcome::Refused(Refused::OtherRoom));
     }
     let known = at_hand.find(tx, &pdu.event_id)?;
-    if known.as_ref().is_some_and(|event| event.header.status != EventStatus::Outlier) {
+    if known.as_ref().is_some_and(|event| event.header.is_in_graph()) {
         return Ok(Outcome::Known);
     }
     let Some(allowing) = allowing(tx, room, pdu, at_hand, missing)? else { return Ok(Outcome::Waiting) };
@@ -231,6 +232,7 @@ pub(crate) fn receive(
     };
     let by_auth_events = judge_by_auth_events(room, pdu, &allowing)?;
     let instead = if before.partial { allowing.auth.clone() } else { Vec::new() };
+    let was_rejected = known.as_ref().is_some_and(|event| event.header.status == EventStatus::Rejected);
     let arrival = Arrival {
         pdu: pdu.clone(),
         known_as: known.map(|event| event.num),
@@ -247,6 +249,11 @@ pub(crate) fn receive(
     if let Err(denied) = verdict {
         at_hand.put(&set_aside(tx, room, arrival, EventStatus::Rejected)?);
         return Ok(Outcome::Rejected(denied));
+    }
+    if was_rejected {
+        // It gets its place, for what follows it; what was refused stays refused.
+        at_hand.put(&set_aside(tx, room, arrival, EventStatus::Rejected)?);
+        return Ok(Outcome::Known);
     }
     // A state that lacks members says nothing about who is no longer in the room.
     let is_partial = room.head.partial_state || arrival.partial_state;
@@ -287,7 +294,7 @@ pub(crate) fn receive_outlier(
         transaction: None,
     };
     let status = if verdict.is_ok() { EventStatus::Outlier } else { EventStatus::Rejected };
-    at_hand.put(&set_aside(tx, room, arrival, status)?);
+    at_hand.put(&set_outside(tx, room, arrival, status)?);
     Ok(verdict.map_or_else(Outcome::Rejected, |()| Outcome::Stored))
 }
 
@@ -313,7 +320,7 @@ fn state_before(
     let mut is_whole = true;
     for event_id in &pdu.prev_events {
         match at_hand.find(tx, event_id)? {
-            Some(event) if event.header.status != EventStatus::Outlier => {
+            Some(event) if event.header.is_in_graph() => {
                 if prev.iter().all(|known| known.num != event.num) {
                     prev.push(event);
                 }

@@ -1,25 +1,50 @@
-//! The order in which events that come together are taken in: each after those that it refers to.
+//! The order in which events are taken in or judged again: each after those that it refers to.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    hash::Hash,
+    sync::Arc,
+};
 
-use crate::core::checked::CheckedPdu;
+use crate::{
+    core::{checked::CheckedPdu, num::EventNum},
+    room::Event,
+};
 
 /// The events, each once and after those among them that it follows or is allowed by; and those that refer to each other in
 /// a circle, which no honest server makes. O(events and references).
 pub fn in_order(pdus: &[Arc<CheckedPdu>]) -> (Vec<Arc<CheckedPdu>>, Vec<Arc<CheckedPdu>>) {
-    let mut index: HashMap<&str, usize> = HashMap::with_capacity(pdus.len());
-    let mut distinct: Vec<&Arc<CheckedPdu>> = Vec::with_capacity(pdus.len());
-    for checked in pdus {
-        index.entry(&checked.pdu.event_id).or_insert_with(|| {
-            distinct.push(checked);
+    let referred = |checked: &Arc<CheckedPdu>| {
+        let pdu = &checked.pdu;
+        pdu.prev_events.iter().chain(&pdu.auth_events).cloned().collect()
+    };
+    ordered(pdus, |checked| checked.pdu.event_id.clone(), referred)
+}
+
+/// The events, each after those among them that it follows.
+pub(super) fn after_what_they_follow(events: &[Arc<Event>]) -> Vec<Arc<Event>> {
+    ordered(events, |event| event.num, |event| -> Vec<EventNum> { event.header.prev.clone() }).0
+}
+
+/// The items, each once and after those among them that it refers to; and those that refer to each other in a circle.
+fn ordered<T: Clone, K: Eq + Hash>(
+    items: &[T],
+    name: impl Fn(&T) -> K,
+    referred: impl Fn(&T) -> Vec<K>,
+) -> (Vec<T>, Vec<T>) {
+    let mut index: HashMap<K, usize> = HashMap::with_capacity(items.len());
+    let mut distinct: Vec<&T> = Vec::with_capacity(items.len());
+    for item in items {
+        index.entry(name(item)).or_insert_with(|| {
+            distinct.push(item);
             distinct.len() - 1
         });
     }
     let mut followers: Vec<Vec<usize>> = vec![Vec::new(); distinct.len()];
     let mut waits_for: Vec<usize> = vec![0; distinct.len()];
-    for (at, checked) in distinct.iter().enumerate() {
-        for event_id in checked.pdu.prev_events.iter().chain(&checked.pdu.auth_events) {
-            if let Some(&before) = index.get(&**event_id)
+    for (at, item) in distinct.iter().enumerate() {
+        for name in referred(item) {
+            if let Some(&before) = index.get(&name)
                 && let (Some(of), Some(count)) = (followers.get_mut(before), waits_for.get_mut(at))
             {
                 of.push(at);
@@ -28,11 +53,11 @@ pub fn in_order(pdus: &[Arc<CheckedPdu>]) -> (Vec<Arc<CheckedPdu>>, Vec<Arc<Chec
         }
     }
     // Those that are free go in the order in which they came, so that equal input is taken in alike.
-    let mut free: std::collections::BTreeSet<usize> =
+    let mut free: BTreeSet<usize> =
         waits_for.iter().enumerate().filter(|(_, count)| **count == 0).map(|(at, _)| at).collect();
-    let mut ordered = Vec::with_capacity(distinct.len());
+    let mut sorted = Vec::with_capacity(distinct.len());
     while let Some(at) = free.pop_first() {
-        ordered.extend(distinct.get(at).map(|checked| Arc::clone(checked)));
+        sorted.extend(distinct.get(at).map(|item| T::clone(item)));
         for follower in followers.get(at).into_iter().flatten() {
             if let Some(count) = waits_for.get_mut(*follower) {
                 *count -= 1;
@@ -43,6 +68,6 @@ pub fn in_order(pdus: &[Arc<CheckedPdu>]) -> (Vec<Arc<CheckedPdu>>, Vec<Arc<Chec
         }
     }
     let left = waits_for.iter().enumerate().filter(|(_, count)| **count > 0);
-    let circular = left.filter_map(|(at, _)| distinct.get(at).map(|checked| Arc::clone(checked))).collect();
-    (ordered, circular)
+    let circular = left.filter_map(|(at, _)| distinct.get(at).map(|item| T::clone(item))).collect();
+    (sorted, circular)
 }

@@ -108,7 +108,9 @@ struct Count {
 pub fn counts(reader: &Reader, user: UserNum, room: RoomNum) -> Result<Unread> {
     let memo = &reader.shared.memo.unread;
     let watch = &reader.shared.watch;
-    let known = memo.counts.get(&(user, room)).filter(|count| count.as_of <= reader.pos);
+    let known = memo.counts.get(&(user, room));
+    let known =
+        known.filter(|count| count.as_of <= reader.pos && !watch.marks.may_have_withdrawn(room, count.as_of));
     let mut count = match known {
         Some(count) if watch.is_current(user, count.as_of) => {
             if watch.room_news(room).is_none_or(|news| news <= count.as_of) {
@@ -180,7 +182,8 @@ fn joined_since(
             _ => break,
         }
     }
-    Ok(event.pos())
+    // Who came before the timeline begins here may have read none of it.
+    Ok(if event.header.status == EventStatus::Accepted { event.pos() } else { StreamPos(i64::MIN) })
 }
 
 impl Count {

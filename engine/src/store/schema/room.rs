@@ -94,7 +94,8 @@ pub struct EventHeader {
     pub state_before: NodeId,
     /// The room's state after it: that before, and itself if it is accepted.
     pub state_after: NodeId,
-    /// The room's current state once it was taken in, which is not the state after it where the room's graph is forked.
+    /// The room's current state once it was taken in, which is not the state after it where the room's graph is forked. Of
+    /// what has no place in the graph, the empty one.
     pub room_state: NodeId,
     /// Whether the state before it lacks members (see [`PARTIAL_STATES`]).
     pub partial_state: bool,
@@ -108,6 +109,16 @@ impl EventHeader {
     /// Which entry of the state the event is, if it is a state event.
     pub fn state_key_id(&self) -> Option<StateKeyId> {
         self.state_key.map(|state_key| StateKeyId::new(self.kind, state_key))
+    }
+
+    /// Whether it has a place in the room's graph here. Outliers have none; nor has what was rejected as one, for which there
+    /// was no state of the room.
+    pub fn is_in_graph(&self) -> bool {
+        match self.status {
+            EventStatus::Accepted | EventStatus::SoftFailed => true,
+            EventStatus::Rejected => self.room_state != NodeId::default(),
+            EventStatus::Outlier => false,
+        }
     }
 }
 

@@ -21,6 +21,7 @@ use std::{
 
 pub(crate) use device::DeviceFacts;
 pub(crate) use shared::Section;
+pub(crate) use state::at as state_at;
 
 use crate::{
     account::account_data,

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// The room's current state at `pos`; empty if there was none.
-pub(super) fn at(reader: &Reader, room: RoomNum, pos: StreamPos) -> Result<NodeId, StorageError> {
+pub(crate) fn at(reader: &Reader, room: RoomNum, pos: StreamPos) -> Result<NodeId, StorageError> {
     let (mut since, mut state) = (StreamPos(i64::MIN), NodeId(0));
     if let Some(event) = timeline::last_at(reader, room, pos)? {
         let event = reader.event(event)?;
