@@ -39,7 +39,7 @@ def test_a_room_is_closed_to_servers_that_are_not_in_it(server, peer, alice, roo
     event_id = alice.send(room, "secret")
     status, answer = peer.send(server, method, path(template, room, event_id), content)
     assert (status, answer["errcode"]) == (403, "M_FORBIDDEN"), answer
-    assert "secret" not in str(answer).text
+    assert "secret" not in str(answer)
 
 
 def test_a_room_that_is_not_there_is_as_closed(server, peer):
