@@ -41,6 +41,7 @@ enable_registration_without_verification: true
 trusted_key_servers: []
 suppress_key_server_warning: true
 allow_public_rooms_over_federation: true
+room_list_publication_rules: [{{action: allow}}]
 bcrypt_rounds: 4
 federation: {{destination_min_retry_interval: 1s, destination_max_retry_interval: 2s}}
 rc_message: &unlimited {{per_second: 1000000, burst_count: 1000000}}

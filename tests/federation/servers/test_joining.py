@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.client import bodies, of_type, timeline
+from harness.client import bodies, of_type, timeline, unique
 from harness.rooms import joined_members, state_ids, until_joined
 
 VERSIONS = [str(number) for number in range(1, 13)]
@@ -28,7 +28,7 @@ def test_our_user_joins_their_room(there, alice, bob, version):
 
 def test_a_room_is_found_by_its_alias(here, there, alice, bob):
     for owner, guest, server in [(alice, bob, here), (bob, alice, there)]:
-        name = f"alias-{owner.user_id[1:6]}"
+        name = unique("alias")
         room = owner.create_room(preset="public_chat", room_alias_name=name)
         alias = f"#{name}:{server.name}"
         found = guest.get("directory/room/{roomAlias}", alias)
@@ -47,7 +47,7 @@ def test_their_messages_come(there, alice, bob):
         seen.extend(of_type(timeline(answer, room), "m.room.message"))
         return len(seen) >= len(sent)
 
-    alice.sync_until(all_seen)
+    alice.sync_until(all_seen, filter='{"room": {"timeline": {"limit": 50}}}')
     assert [event["event_id"] for event in seen] == sent
     assert bodies(seen) == [f"message {number}" for number in range(20)]
 

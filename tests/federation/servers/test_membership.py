@@ -16,8 +16,9 @@ def test_they_invite_our_user(alice, bob):
     invite = alice.sync_until(lambda answer: invited(answer, room))
     assert shown_name(invite) == ["The burrow"]
     alice.join(room)
-    assert state_ids(alice, room) == state_ids(bob, room)
     alice.sync_until(lambda answer: joined(answer, room))
+    until_joined(alice, room, bob)
+    assert state_ids(alice, room) == state_ids(bob, room)
 
 
 def test_we_invite_their_user(alice, bob):
@@ -27,6 +28,7 @@ def test_we_invite_their_user(alice, bob):
     invite = bob.sync_until(lambda answer: invited(answer, room))
     assert shown_name(invite) == ["The burrow"]
     bob.join(room)
+    until_joined(bob, room, alice)
     assert joined_members(bob, room) == joined_members(alice, room) == {alice.user_id, bob.user_id}
 
 

@@ -44,6 +44,8 @@ def test_what_was_missed_in_an_outage_is_there_afterwards(sleeper, there, zoe, b
     bob.set_state(room, "m.room.topic", {"topic": "meanwhile"})
     sleeper.start()
     bob.send(room, "at last")
+    # Who hears from a server that was away tries it again at once.
+    zoe.get("profile/{userId}", bob.user_id)
     zoe.sync_until(lambda answer: "at last" in bodies(timeline(answer, room)), seconds=60)
     assert history(zoe, room) == [f"message {number}" for number in range(count)] + ["at last"]
     assert zoe.state(room, "m.room.topic") == {"topic": "meanwhile"}
