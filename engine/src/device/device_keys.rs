@@ -51,11 +51,7 @@ pub fn checked<'a>(
     user_id: &str,
     device_id: &str,
     keys: &'a JsonObject,
-<<<<<<< HEAD
-) -> Result<(Vec<u8>, Vec<signatures::Signature<'a>>)> {
-=======
 ) -> Result<(Vec<u8>, Signatures<'a>)> {
->>>>>>> outbox
     check_shape(user_id, device_id, keys)?;
     let stored = canonical_without(WHAT, keys, &["signatures", "unsigned"], DEVICE_KEYS_BYTES_MAX)?;
     Ok((stored, signatures::by(keys, user_id)?))

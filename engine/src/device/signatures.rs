@@ -25,13 +25,10 @@ pub const SIGNATURES_MAX: usize = 1000;
 /// The longest signature in bytes. Ed25519 signatures have 86; others, of future algorithms, are larger.
 pub const SIGNATURE_BYTES_MAX: usize = 8192;
 
-/// The id of a signing key, and what it signed with it.
-pub type Signature<'a> = (&'a str, &'a str);
-
-/// The signatures of `signer` in a signed object.
+/// The signatures of `signer` in a signed object: the ids of the signing keys, and the signatures.
 ///
 /// Errors: `signatures` is not a map of users to maps of key ids to texts, or something in it is too long.
-pub fn by<'a>(object: &'a JsonObject, signer: &str) -> Result<Vec<Signature<'a>>> {
+pub fn by<'a>(object: &'a JsonObject, signer: &str) -> Result<Vec<(&'a str, &'a str)>> {
     const WHAT: &str = "signatures";
     let Some(all) = object.get(WHAT) else { return Ok(Vec::new()) };
     let all = all.as_object().ok_or_else(|| parameter(WHAT, "must be an object"))?;

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use super::{Event, RoomCtx};
+use super::{Event, RoomCtx, merging::DUMMY_EVENT};
 use crate::{
     core::{
         event::Pdu,
@@ -43,7 +43,9 @@ impl Audience {
         if !has_others && self.turned_away.is_none() {
             return Ok(());
         }
-        if server_name(&event.pdu()?.sender) != Some(&*tx.shared.server_name) {
+        let pdu = event.pdu()?;
+        // Other servers make dummy events of their own; ours would be a new end for them.
+        if server_name(&pdu.sender) != Some(&*tx.shared.server_name) || &*pdu.kind == DUMMY_EVENT {
             return Ok(());
         }
         if let Some(server) = self.turned_away {
