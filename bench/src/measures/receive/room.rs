@@ -207,7 +207,7 @@ mod tests {
         let [left, right] = ["left", "right"].map(|name| {
             let mut place = room.end();
             let join = room.join(&mut place, 3, name).expect("an event");
-            assert_eq!(&*join.prev_events, [last_join.clone()]);
+            assert_eq!(&*join.prev_events, std::slice::from_ref(&last_join));
             (place, join)
         });
         let mut merged = Room::merge(vec![left.0, right.0]).expect("two places");
