@@ -38,10 +38,13 @@ pub const WORKERS: &[Worker] = &[
     Worker { name: "metrics", every: Duration::from_secs(5), round: |ctx| ctx.metrics.upkeep() },
 ];
 
+/// Work under way.
+type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// Work that goes on by itself until the server stops.
 pub struct Task {
     pub name: &'static str,
-    pub run: fn(Arc<Context>) -> Pin<Box<dyn Future<Output = ()> + Send>>,
+    pub run: fn(Arc<Context>) -> Running,
 }
 
 /// All tasks.

@@ -17,7 +17,7 @@ use crate::{
     error::Result,
     outbox::{
         self,
-        delivery::{self, EDUS_MAX, TRANSACTION_BYTES_MAX},
+        delivery::{self, EDUS_MAX, MESSAGES_BYTES_MAX},
     },
     remote::edu,
     store::{
@@ -197,7 +197,7 @@ fn queued(tx: &Tx, server: TextNum, known_to: StreamPos) -> Result<Vec<StreamPos
             OutgoingEdu::Direct(content) => content.len(),
             OutgoingEdu::DeviceList(..) | OutgoingEdu::SigningKeys(_) => 0,
         };
-        found.len() < EDUS_MAX && bytes < TRANSACTION_BYTES_MAX
+        found.len() < EDUS_MAX && bytes < MESSAGES_BYTES_MAX
     })?;
     Ok(found)
 }

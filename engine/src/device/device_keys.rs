@@ -41,14 +41,17 @@ pub fn upload(tx: &mut Tx, user: UserNum, user_id: &str, device_id: &str, keys: 
     Ok(())
 }
 
-/// The keys as they are stored, and the signatures of their owner: ids of signing keys, and signatures.
+/// Ids of signing keys, and signatures.
+pub type Signatures<'a> = Vec<(&'a str, &'a str)>;
+
+/// The keys as they are stored, and the signatures of their owner.
 ///
 /// Errors: malformed keys.
 pub fn checked<'a>(
     user_id: &str,
     device_id: &str,
     keys: &'a JsonObject,
-) -> Result<(Vec<u8>, Vec<(&'a str, &'a str)>)> {
+) -> Result<(Vec<u8>, Signatures<'a>)> {
     check_shape(user_id, device_id, keys)?;
     let stored = canonical_without(WHAT, keys, &["signatures", "unsigned"], DEVICE_KEYS_BYTES_MAX)?;
     Ok((stored, signatures::by(keys, user_id)?))

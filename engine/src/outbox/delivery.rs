@@ -24,9 +24,9 @@ use crate::{
 pub(crate) const EVENTS_MAX: usize = 50;
 /// Other parts in one transaction.
 pub(crate) const EDUS_MAX: usize = 100;
-/// The most bytes of all parts of a transaction, the last one over it: fifty events of the greatest size, and some messages
-/// to devices. What many small servers would take at once is less than what a slow one can receive within a minute.
-pub(crate) const TRANSACTION_BYTES_MAX: usize = 4 << 20;
+/// The most bytes of messages to devices in one transaction, the last one over it: with fifty events of the greatest size
+/// that makes less than eight MiB, which is less than others take.
+pub(crate) const MESSAGES_BYTES_MAX: usize = 4 << 20;
 /// Who could not be reached for this long, in milliseconds, is sent only what was last in each room: an hour, as on other
 /// servers.
 const CATCH_UP_AFTER_MS: u64 = 60 * 60 * 1000;

@@ -101,7 +101,7 @@ impl Audiences<'_> {
 
     /// Only what users of this server do is this server's to tell.
     fn tell(&mut self, user: UserNum, rooms: &[RoomNum], ephemeral: Ephemeral) -> Result<()> {
-        if !is_local(self.reader, &*self.reader.user_id(user)?) {
+        if !is_local(self.reader, &self.reader.user_id(user)?) {
             return Ok(());
         }
         let now_ms = self.reader.shared.clock.now_ms();
