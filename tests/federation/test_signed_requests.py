@@ -7,7 +7,7 @@ import pytest
 import requests
 
 from harness.peer import DAY_MS, Key, authorization, now_ms
-from harness.server import Server
+from harness.server import Server, free_port
 
 LIST = "/_matrix/federation/v1/publicRooms"
 KEYS = "/_matrix/key/v2/server"
@@ -195,3 +195,17 @@ def test_without_federation_there_is_none(tmp_path, network):
             assert_refused(peer.send(server, "GET", path), 404, "M_UNRECOGNIZED")
         assert requests.get(f"{server.base_url}/_matrix/client/versions", timeout=10).status_code == 200
     assert peer.requests == []
+
+
+def test_refusals_are_counted_by_their_reason(network, tmp_path):
+    address = f"http://127.0.0.1:{free_port()}"
+    peer = network.peer()
+    options = ["--metrics-listen", address, "--allow-private-addresses", "on", *network.options]
+    with Server(tmp_path / "data", *options) as server:
+        assert_refused(peer.send(server, "GET", LIST, headers=[]))
+        assert_answered(peer.send(server, "GET", LIST))
+        assert_refused(peer.send(server, "GET", LIST, key=Key()))
+        page = requests.get(f"{address}/metrics", timeout=10).text
+    for reason in ("unsigned", "wrong_signature"):
+        assert f'warren_federation_refusals_total{{reason="{reason}"}} 1\n' in page, page
+    assert 'warren_federation_requests_total{outcome="answered"} 1\n' in page, page

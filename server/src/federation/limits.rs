@@ -95,8 +95,8 @@ pub const KEYS_TRUSTED_AHEAD: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// server that somebody else names in bad requests.
 pub const KEYS_PAUSE: Duration = Duration::from_secs(30);
 
-/// The same after failures: it doubles up to this.
-pub const KEYS_PAUSE_MAX: Duration = Duration::from_secs(60 * 60);
+/// The same after failures: it doubles up to this. A server that comes back with a new key is not believed for so long.
+pub const KEYS_PAUSE_MAX: Duration = Duration::from_secs(10 * 60);
 
 /// Servers that it is remembered of when their keys were asked for, some 150 bytes each.
 pub const KEYS_SERVERS_MAX: usize = 50_000;
