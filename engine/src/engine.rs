@@ -172,7 +172,7 @@ pub struct Engine {
 impl Engine {
     /// Opens the engine on `backend`, preparing an empty one and migrating an older one.
     ///
-    /// Errors: [`StorageError::Foreign`] or [`StorageError::Newer`] for a database that is not this version's, which is
+    /// Errors: [`StorageError::Foreign`] or [`StorageError::OtherSchema`] for a database that is not this version's, which is
     /// then left untouched; other storage errors.
     pub fn open(backend: Arc<dyn Backend>, options: Options) -> Result<Self> {
         let prepared = open::prepare(&*backend, &options)?;

@@ -14,8 +14,8 @@ use crate::{
 
 /// What marks a database as Warren's.
 const LINEAGE: &[u8] = b"warren";
-/// The newest schema this code writes and reads.
-const SCHEMA_VERSION: u32 = 1;
+/// The schema that this code writes and reads. What came before was never released.
+const SCHEMA_VERSION: u32 = 2;
 /// Positions and numbers are reserved this many at a time, so that the mark is rarely written and nothing is given out
 /// twice after a crash: 2^63 would last for ages even if each start skipped one such block.
 const RESERVED_AHEAD: u64 = 1 << 16;
@@ -100,7 +100,7 @@ fn create(backend: &dyn Backend, options: &Options) -> Result<(), StorageError> 
 
 /// Whether this version may write to a database: `false` if nothing is in it yet.
 ///
-/// Errors: [`StorageError::Foreign`], [`StorageError::Newer`], [`StorageError::OtherServer`] for one that it must leave alone.
+/// Errors: [`StorageError::Foreign`], [`StorageError::OtherSchema`], [`StorageError::OtherServer`] for one that it must leave alone.
 pub(crate) fn is_ours(store: &dyn Read, options: &Options) -> Result<bool, StorageError> {
     match fact(store, FACT_LINEAGE)? {
         None => return Ok(false),
@@ -110,8 +110,8 @@ pub(crate) fn is_ours(store: &dyn Read, options: &Options) -> Result<bool, Stora
     let found = required_fact(store, FACT_SCHEMA)?;
     let found = found.as_ref().try_into().map(u32::from_be_bytes);
     let found = found.map_err(|_| StorageError::Corrupt("the schema version cannot be read".into()))?;
-    if found > SCHEMA_VERSION {
-        return Err(StorageError::Newer { found, known: SCHEMA_VERSION });
+    if found != SCHEMA_VERSION {
+        return Err(StorageError::OtherSchema { found, known: SCHEMA_VERSION });
     }
     let server_name = required_fact(store, FACT_SERVER_NAME)?;
     if server_name != options.server_name {

@@ -119,7 +119,7 @@ impl Server {
             version: graph.version,
             join,
             state: told.iter().map(|made| made.pdu.event_id.clone()).collect(),
-            partial: is_partial,
+            partial: is_partial.then(Vec::new),
         };
         let (outcome, missing) = server.engine.write(enter).wait().expect("it can be entered");
         assert_eq!(outcome, Outcome::Accepted, "{missing:?}");

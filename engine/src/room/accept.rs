@@ -134,7 +134,7 @@ pub(super) fn set_outside(
     arrival: Arrival,
     status: EventStatus,
 ) -> Result<Arc<Event>> {
-    let (num, _) = identify(tx, &arrival)?;
+    let (num, _) = enrol(tx, room.num, &arrival)?;
     let (state_after, room_state) = (arrival.state_before, NodeId::default());
     write(tx, room, arrival, num, Place { status, state_after, room_state, after_gap: false }, None)
 }

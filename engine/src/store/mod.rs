@@ -51,14 +51,14 @@ pub enum StorageError {
     /// The database is not Warren's.
     #[error("the folder holds a database that is not Warren's; it was left untouched")]
     Foreign,
-    /// The database was written by a newer version.
+    /// The database was written by a newer version, or by one from before the first release.
     #[error(
         "the database has schema version {found}, this version of Warren knows {known}; it was left untouched"
     )]
-    Newer {
+    OtherSchema {
         /// The version in the database.
         found: u32,
-        /// The newest version this code reads.
+        /// The version this code reads.
         known: u32,
     },
     /// The database belongs to a server of another name.

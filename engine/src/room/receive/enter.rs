@@ -46,7 +46,7 @@ pub(crate) fn enter(
     let Some(allowing) = allowing(tx, room, join, &mut at_hand, missing)? else {
         return Ok(Outcome::Waiting);
     };
-    let Some(mut entries) = given_entries(tx, room, state_ids, &mut at_hand, missing)? else {
+    let Some(mut entries) = given_entries(tx, room, state_ids, &at_hand, missing)? else {
         return Ok(Outcome::Waiting);
     };
     // Of two events for one entry, which no honest server tells of, one counts everywhere.

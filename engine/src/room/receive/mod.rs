@@ -358,7 +358,7 @@ fn given_entries(
     reader: &Reader,
     room: &RoomCtx,
     event_ids: &[Arc<str>],
-    at_hand: &mut AtHand,
+    at_hand: &AtHand,
     missing: &mut Missing,
 ) -> Result<Option<Vec<(StateKeyId, EventNum)>>> {
     let mut nums = Vec::with_capacity(event_ids.len());

@@ -53,10 +53,13 @@ fn modules_of(api: &str, served: &BTreeSet<(String, String)>) -> Modules {
     modules
 }
 
+/// Whether a module of which so many endpoints are there, and so many could be, is meant.
+type Wanted = fn(usize, usize) -> bool;
+
 /// One paragraph about an API: how much of it is there, and module by module what is not.
 fn paragraph(title: &str, modules: &Modules) -> String {
     let (there, all) = modules.values().fold((0, 0), |sum, module| (sum.0 + module.0, sum.1 + module.1));
-    let named = |wanted: fn(usize, usize) -> bool| {
+    let named = |wanted: Wanted| {
         let of_kind = modules.iter().filter(move |(_, (there, all))| wanted(*there, *all));
         of_kind.map(|(name, (there, all))| match there {
             0 => (*name).to_owned(),
@@ -65,7 +68,7 @@ fn paragraph(title: &str, modules: &Modules) -> String {
         })
     };
     let mut text = format!("**{title}: {there} of {all} endpoints.**");
-    let kinds: [(&str, fn(usize, usize) -> bool); 3] = [
+    let kinds: [(&str, Wanted); 3] = [
         ("Whole", |there, all| there == all),
         ("In part", |there, all| there > 0 && there < all),
         ("Not yet", |there, _| there == 0),

@@ -304,7 +304,7 @@ async fn missing_events(
 
 /// A JSON value as bytes.
 pub fn bytes_of(value: Box<RawValue>) -> Bytes {
-    Bytes::copy_from_slice(value.get().as_bytes())
+    Box::<str>::from(value).into_string().into()
 }
 
 #[derive(Deserialize)]
