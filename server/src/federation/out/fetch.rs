@@ -304,7 +304,8 @@ async fn missing_events(
 
 /// A JSON value as bytes.
 pub fn bytes_of(value: Box<RawValue>) -> Bytes {
-    Bytes::copy_from_slice(value.get().as_bytes())
+    let text: Box<str> = value.into();
+    text.into_boxed_bytes().into()
 }
 
 #[derive(Deserialize)]
