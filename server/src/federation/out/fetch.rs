@@ -304,7 +304,8 @@ async fn missing_events(
 
 /// A JSON value as bytes.
 pub fn bytes_of(value: Box<RawValue>) -> Bytes {
-    Box::<str>::from(value).into_string().into()
+    let text: Box<str> = value.into();
+    text.into_boxed_bytes().into()
 }
 
 #[derive(Deserialize)]
