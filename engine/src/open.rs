@@ -139,3 +139,24 @@ pub(crate) fn reserve_more(reserved: &mut Reserved, pos: StreamPos, counters: &C
     write_record(reserved, &mut out);
     Some(put_fact(FACT_RESERVED, out.bytes))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Memory;
+
+    #[test]
+    fn a_database_of_another_schema_is_left_alone() {
+        for found in [SCHEMA_VERSION - 1, SCHEMA_VERSION + 1] {
+            let memory = Memory::default();
+            let options = Options::new("here.example");
+            prepare(&memory, &options).unwrap();
+            let schema = put_fact(FACT_SCHEMA, found.to_be_bytes().to_vec());
+            memory.commit(&[schema], options.durability).unwrap();
+            let refused = prepare(&memory, &options).err();
+            let expected = StorageError::OtherSchema { found, known: SCHEMA_VERSION }.to_string();
+            assert_eq!(refused.map(|error| error.to_string()), Some(expected));
+            assert_eq!(fact(&memory, FACT_SCHEMA).unwrap().as_deref(), Some(&found.to_be_bytes()[..]));
+        }
+    }
+}
