@@ -16,7 +16,7 @@ use crate::{machine, process};
 /// A load is warmed up for this part of its time.
 const WARM_UP_PART: u32 = 8;
 /// A server is taken for quiet when it has used no processor time for this long (the clock counts in 10 ms) …
-const QUIET: Duration = Duration::from_millis(40);
+pub const QUIET: Duration = Duration::from_millis(40);
 /// … and is waited for no longer than this.
 const QUIET_SECONDS_MAX: u64 = 10;
 /// Without a process to look at, so long per waiting client is left to the server, within the limit above.
@@ -229,9 +229,9 @@ impl Context {
         Ok(())
     }
 
-    /// p50 of a 4 KiB append with `fdatasync`, in milliseconds, now.
-    pub fn append_sync(&self) -> Result<f64> {
-        machine::append_sync(&self.disk)
+    /// p50 of a 4 KiB append with `fdatasync`, in milliseconds, now; with the pause that lies between what is measured.
+    pub fn append_sync(&self, pause: Duration) -> Result<f64> {
+        machine::append_sync(&self.disk, pause)
     }
 
     /// Notes the most memory that the server has used so far.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use crate::context::{Context, Figure};
+use crate::context::{Context, Figure, QUIET};
 use crate::error::{Error, Result};
 use crate::histogram::{Histogram, milliseconds};
 use crate::matrix::{Account, EncodedRoom, Session, join_all, text_message};
@@ -62,11 +62,11 @@ pub async fn run(ctx: &mut Context) -> Result<()> {
         let room = sender.create_room(true).await?;
         join_all(&ctx.homeserver, &accounts, &room).await?;
         let mut audience = Audience::gather(ctx, sender, &room, accounts, AskAgain::AtOnce).await?;
-        let before = ctx.append_sync()?;
+        let before = ctx.append_sync(QUIET)?;
         let rounds = audience.rounds(ctx, ctx.number(ROUNDS_MAX, ROUNDS_REDUCED)).await?;
         let summary = rounds.latencies.summary();
         let figure = Figure { latencies: Some(summary), ..Figure::new(measure, summary.p50_ms) };
-        ctx.take(figure.on_disk(before, ctx.append_sync()?));
+        ctx.take(figure.on_disk(before, ctx.append_sync(QUIET)?));
         if let (Some(cpu), "deliver-100") = (rounds.per_delivery, measure) {
             ctx.take(Figure::new("deliver-cpu", milliseconds(cpu)));
         }

@@ -1,5 +1,7 @@
 //! Sending text messages: many senders with a room each, many in one room, and one alone.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use crate::context::{Context, Figure};
@@ -84,10 +86,10 @@ pub async fn run_shared(ctx: &mut Context) -> Result<()> {
 /// One sender in a room of two, each send after the answer to the last.
 pub async fn run_one(ctx: &mut Context) -> Result<()> {
     let sender = lone_sender(ctx).await?;
-    let before = ctx.append_sync()?;
+    let before = ctx.append_sync(Duration::ZERO)?;
     let timed = ctx.timed(vec![sender], LONE_SENDS_MAX).await?;
     let figure = Figure::median("send-one", &timed.outcome).costing(timed.cost);
-    ctx.take(figure.on_disk(before, ctx.append_sync()?));
+    ctx.take(figure.on_disk(before, ctx.append_sync(Duration::ZERO)?));
     Ok(())
 }
 
