@@ -10,32 +10,11 @@ use super::{AuthState, third_party};
 use crate::core::event::Pdu;
 use crate::core::identifiers::{is_user_id, server_name};
 use crate::core::membership::Membership;
-use crate::core::power_levels::{Field, Level, creators};
+use crate::core::power_levels::{Field, creators};
 use crate::core::version::RoomVersion;
 
-const AUTHORISING_USER: &str = "join_authorised_via_users_server";
-
-/// What an `m.room.member` event states, as far as every check of one asks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StatedMembership {
-    /// Whether it has a `membership`.
-    pub is_stated: bool,
-    /// Its `membership`, if that is one that the specification knows.
-    pub membership: Option<Membership>,
-    /// Whether it names a user who vouches for it.
-    pub is_vouched_for: bool,
-}
-
-impl StatedMembership {
-    /// Reads the content of an event.
-    pub fn of(event: &Pdu) -> StatedMembership {
-        StatedMembership {
-            is_stated: event.content.contains_key("membership"),
-            membership: event.membership().and_then(Membership::from_name),
-            is_vouched_for: event.content.contains_key(AUTHORISING_USER),
-        }
-    }
-}
+/// The property by which a join names the user who vouches for it.
+pub(super) const AUTHORISING_USER: &str = "join_authorised_via_users_server";
 
 /// The server that must have signed `event` besides its sender's: that of the user who vouches for a join to a
 /// restricted room (rule 4.2.1, which is checked with the other signatures). `None` where none is needed.
@@ -50,8 +29,8 @@ pub(super) fn check<S: AuthState>(context: &Context<'_, S>) -> Result<(), Reason
     let Context { version, event, .. } = *context;
     // 4.1
     let target = event.state_key.as_deref().ok_or(Reason::MemberFormat)?;
-    let stated = context.state.stated_membership(event);
-    if !stated.is_stated {
+    let stated = &context.stated;
+    if !stated.has_membership {
         return Err(Reason::MemberFormat);
     }
     // 4.2.1: a value that names no server cannot have been signed by it.
@@ -66,7 +45,7 @@ pub(super) fn check<S: AuthState>(context: &Context<'_, S>) -> Result<(), Reason
         Some(Membership::Invite) => check_invite(context, target),
         Some(Membership::Leave) => check_leave(context, target),
         Some(Membership::Ban) => check_ban(context, target),
-        Some(Membership::Knock) if version.knock => check_knock(context, target),
+        Some(Membership::Knock) if version.knock => check_knock(context),
         // 4.8
         _ => Err(Reason::MembershipUnknown),
     }
@@ -74,17 +53,17 @@ pub(super) fn check<S: AuthState>(context: &Context<'_, S>) -> Result<(), Reason
 
 /// Rule 4.3.
 fn check_join<S: AuthState>(context: &Context<'_, S>, target: &str) -> Result<(), Reason> {
-    let Context { version, event, create, .. } = *context;
+    let Context { version, event, create, state, .. } = *context;
     // 4.3.1
     let only_prev_is_create = || matches!(event.prev_events.as_slice(), [only] if *only == create.event_id);
     if creators(version, create).next() == Some(target) && only_prev_is_create() {
         return Ok(());
     }
     // 4.3.2
-    if &*event.sender != target {
+    if !context.stated.is_about_sender {
         return Err(Reason::JoinSender);
     }
-    let current = context.state.membership(target);
+    let current = state.target_membership(event);
     // 4.3.3
     if current == Some(Membership::Ban) {
         return Err(Reason::JoinBanned);
@@ -115,13 +94,15 @@ fn is_authorised<S: AuthState>(context: &Context<'_, S>) -> bool {
     let Some(user) = context.event.content.get(AUTHORISING_USER).and_then(Value::as_str) else {
         return false;
     };
-    is_joined(context, user) && level(context, user).reaches(context.power_levels.level(Field::Invite))
+    let power_levels = context.power_levels;
+    context.state.membership(user) == Some(Membership::Join)
+        && power_levels.user_level(user).reaches(power_levels.level(Field::Invite))
 }
 
 /// Rule 4.4.
 fn check_invite<S: AuthState>(context: &Context<'_, S>, target: &str) -> Result<(), Reason> {
     let Context { event, state, power_levels, .. } = *context;
-    let current = context.state.membership(target);
+    let current = state.target_membership(event);
     // 4.4.1
     if let Some(invite) = event.content.get("third_party_invite") {
         // 4.4.1.1
@@ -131,7 +112,7 @@ fn check_invite<S: AuthState>(context: &Context<'_, S>, target: &str) -> Result<
         return third_party::check(event, target, invite, state);
     }
     // 4.4.2
-    if !is_joined(context, &event.sender) {
+    if !context.is_sender_joined() {
         return Err(Reason::InviteSender);
     }
     // 4.4.3
@@ -139,15 +120,15 @@ fn check_invite<S: AuthState>(context: &Context<'_, S>, target: &str) -> Result<
         return Err(Reason::InviteTarget);
     }
     // 4.4.4 and 4.4.5
-    allow_if(level(context, &event.sender).reaches(power_levels.level(Field::Invite)), Reason::InviteLevel)
+    allow_if(context.sender_level().reaches(power_levels.level(Field::Invite)), Reason::InviteLevel)
 }
 
 /// Rule 4.5.
 fn check_leave<S: AuthState>(context: &Context<'_, S>, target: &str) -> Result<(), Reason> {
     let Context { version, event, power_levels, .. } = *context;
-    let current = context.state.membership(target);
+    let current = context.state.target_membership(event);
     // 4.5.1
-    if &*event.sender == target {
+    if context.stated.is_about_sender {
         let there = match current {
             Some(Membership::Invite | Membership::Join) => true,
             Some(Membership::Knock) => version.knock,
@@ -156,36 +137,36 @@ fn check_leave<S: AuthState>(context: &Context<'_, S>, target: &str) -> Result<(
         return allow_if(there, Reason::LeaveNotThere);
     }
     // 4.5.2
-    if !is_joined(context, &event.sender) {
+    if !context.is_sender_joined() {
         return Err(Reason::LeaveSender);
     }
-    let sender_level = level(context, &event.sender);
+    let sender_level = context.sender_level();
     // 4.5.3
     if current == Some(Membership::Ban) && !sender_level.reaches(power_levels.level(Field::Ban)) {
         return Err(Reason::UnbanLevel);
     }
     // 4.5.4 and 4.5.5
-    let allowed =
-        sender_level.reaches(power_levels.level(Field::Kick)) && level(context, target) < sender_level;
+    let allowed = sender_level.reaches(power_levels.level(Field::Kick))
+        && power_levels.user_level(target) < sender_level;
     allow_if(allowed, Reason::KickLevel)
 }
 
 /// Rule 4.6.
 fn check_ban<S: AuthState>(context: &Context<'_, S>, target: &str) -> Result<(), Reason> {
-    let Context { event, power_levels, .. } = *context;
+    let power_levels = context.power_levels;
     // 4.6.1
-    if !is_joined(context, &event.sender) {
+    if !context.is_sender_joined() {
         return Err(Reason::BanSender);
     }
     // 4.6.2 and 4.6.3
-    let sender_level = level(context, &event.sender);
-    let allowed =
-        sender_level.reaches(power_levels.level(Field::Ban)) && level(context, target) < sender_level;
+    let sender_level = context.sender_level();
+    let allowed = sender_level.reaches(power_levels.level(Field::Ban))
+        && power_levels.user_level(target) < sender_level;
     allow_if(allowed, Reason::BanLevel)
 }
 
 /// Rule 4.7.
-fn check_knock<S: AuthState>(context: &Context<'_, S>, target: &str) -> Result<(), Reason> {
+fn check_knock<S: AuthState>(context: &Context<'_, S>) -> Result<(), Reason> {
     let Context { version, event, .. } = *context;
     // 4.7.1
     let allows_knocking = |join_rule: &str| {
@@ -195,23 +176,15 @@ fn check_knock<S: AuthState>(context: &Context<'_, S>, target: &str) -> Result<(
         return Err(Reason::KnockRule);
     }
     // 4.7.2
-    if &*event.sender != target {
+    if !context.stated.is_about_sender {
         return Err(Reason::KnockSender);
     }
     // 4.7.3 and 4.7.4
-    let current = context.state.membership(target);
+    let current = context.state.target_membership(event);
     allow_if(
         !matches!(current, Some(Membership::Ban | Membership::Invite | Membership::Join)),
         Reason::KnockMembership,
     )
-}
-
-fn is_joined<S: AuthState>(context: &Context<'_, S>, user: &str) -> bool {
-    context.state.membership(user) == Some(Membership::Join)
-}
-
-fn level<S: AuthState>(context: &Context<'_, S>, user: &str) -> Level {
-    context.power_levels.user_level(user)
 }
 
 /// What `decide` says of the room's join rule; `invite` where the room has none ("m.room.join_rules").

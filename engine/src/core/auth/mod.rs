@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::event::Pdu;
 use super::membership::Membership;
-use super::power_levels::{InvalidPowerLevels, PowerLevels};
+use super::power_levels::{InvalidPowerLevels, Level, PowerLevels};
 use super::version::RoomVersion;
 
 mod auth_events_list;
@@ -18,6 +18,7 @@ mod power;
 mod redaction;
 mod rules;
 mod selection;
+mod stated;
 mod third_party;
 
 #[cfg(test)]
@@ -25,10 +26,11 @@ mod tests;
 
 pub use auth_events_list::{AuthEvent, check_auth_events};
 pub use denied::{Denied, Reason};
-pub use member::{StatedMembership, authorising_server};
+pub use member::authorising_server;
 pub use redaction::may_redact;
 pub use rules::check;
 pub use selection::auth_types;
+pub use stated::{Kind, Stated};
 
 /// The room state that an event is judged against: the state before it, its own auth events, or the current state.
 pub trait AuthState {
@@ -48,9 +50,24 @@ pub trait AuthState {
         Some(Arc::new(PowerLevels::new(version, &create, event.as_deref())))
     }
 
-    /// What the `m.room.member` event `event`, which is being judged, states. Kept as the room's power levels are.
-    fn stated_membership(&self, event: &Pdu) -> StatedMembership {
-        StatedMembership::of(event)
+    /// What the event that is being judged states. Kept as the room's power levels are.
+    fn stated(&self, event: &Pdu) -> Stated {
+        Stated::of(event)
+    }
+
+    /// The membership of the sender of the event that is being judged.
+    fn sender_membership(&self, event: &Pdu) -> Option<Membership> {
+        self.membership(&event.sender)
+    }
+
+    /// The membership of the user whom the `m.room.member` event that is being judged is about.
+    fn target_membership(&self, event: &Pdu) -> Option<Membership> {
+        self.membership(event.state_key.as_deref()?)
+    }
+
+    /// The level that `power_levels`, which are the room's, give to the sender of the event that is being judged.
+    fn sender_level(&self, event: &Pdu, power_levels: &PowerLevels) -> Level {
+        power_levels.user_level(&event.sender)
     }
 
     /// The levels that the `m.room.power_levels` event `event`, which is being judged, states. Kept as the room's are.

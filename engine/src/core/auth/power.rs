@@ -24,7 +24,7 @@ pub(super) fn check<S: AuthState>(context: &Context<'_, S>) -> Result<(), Reason
     if !current.is_present() {
         return Ok(());
     }
-    let sender_level = current.user_level(&event.sender);
+    let sender_level = context.sender_level();
     let above = |level: Option<i64>| level.is_some_and(|level| Level::Finite(level) > sender_level);
     // 9.5
     for field in Field::ALL {

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::denied::{Denied, Reason};
+use super::stated::{Kind, Stated};
 use super::{AuthState, member, power, redaction};
 use crate::core::event::{JsonObject, Pdu};
 use crate::core::identifiers::{is_user_id, server_name};
 use crate::core::membership::Membership;
-use crate::core::power_levels::{Field, PowerLevels};
+use crate::core::power_levels::{Field, Level, PowerLevels};
 use crate::core::version::RoomVersion;
 
 /// Whether `event` is allowed by `state` in a room of `version`.
@@ -27,14 +28,25 @@ pub(super) struct Context<'a, S> {
     pub version: &'a RoomVersion,
     pub event: &'a Pdu,
     pub state: &'a S,
+    pub stated: Stated,
     pub create: &'a Pdu,
     pub power_levels: &'a PowerLevels,
 }
 
+impl<S: AuthState> Context<'_, S> {
+    pub fn is_sender_joined(&self) -> bool {
+        self.state.sender_membership(self.event) == Some(Membership::Join)
+    }
+
+    pub fn sender_level(&self) -> Level {
+        self.state.sender_level(self.event, self.power_levels)
+    }
+}
+
 fn check_rules(version: &RoomVersion, event: &Pdu, state: &impl AuthState) -> Result<(), Reason> {
-    let kind = &*event.kind;
+    let stated = state.stated(event);
     // 1. Creation.
-    if kind == "m.room.create" {
+    if stated.kind == Kind::Create {
         return check_create(version, event);
     }
     // 2.4; in version 12 rule 2: the room id is the create event's id.
@@ -50,39 +62,39 @@ fn check_rules(version: &RoomVersion, event: &Pdu, state: &impl AuthState) -> Re
         return Err(Reason::NotFederated);
     }
     // 4 of versions 1 to 5.
-    if version.special_aliases && kind == "m.room.aliases" {
+    if version.special_aliases && stated.kind == Kind::Aliases {
         let state_key = event.state_key.as_deref().ok_or(Reason::AliasesStateKey)?;
         return allow_if(server_name(&event.sender) == Some(state_key), Reason::AliasesDomain);
     }
     let power_levels = state.power_levels(version).ok_or(Reason::CreateMissing)?;
-    let context = Context { version, event, state, create: &create, power_levels: &power_levels };
+    let context = Context { version, event, state, stated, create: &create, power_levels: &power_levels };
     // 4. Membership.
-    if kind == "m.room.member" {
+    if stated.kind == Kind::Member {
         return member::check(&context);
     }
     // 5. Only members send.
-    if state.membership(&event.sender) != Some(Membership::Join) {
+    if !context.is_sender_joined() {
         return Err(Reason::SenderNotJoined);
     }
-    let level = power_levels.user_level(&event.sender);
+    let level = context.sender_level();
     // 6. Third-party invites.
-    if kind == "m.room.third_party_invite" {
+    if stated.kind == Kind::ThirdPartyInvite {
         return allow_if(level.reaches(power_levels.level(Field::Invite)), Reason::ThirdPartyInviteLevel);
     }
     // 7. The level that the event's type asks for.
-    if !level.reaches(power_levels.required(kind, event.state_key.is_some())) {
+    if !level.reaches(power_levels.required(&event.kind, event.state_key.is_some())) {
         return Err(Reason::RequiredLevel);
     }
     // 8. State that belongs to a user.
-    if event.state_key.as_deref().is_some_and(|key| key.starts_with('@') && *key != *event.sender) {
+    if !stated.is_about_sender && event.state_key.as_deref().is_some_and(|key| key.starts_with('@')) {
         return Err(Reason::StateKeyUser);
     }
     // 9. Power levels.
-    if kind == "m.room.power_levels" {
+    if stated.kind == Kind::PowerLevels {
         return power::check(&context);
     }
     // 11 of versions 1 and 2.
-    if version.redaction_auth_rule && kind == "m.room.redaction" {
+    if version.redaction_auth_rule && stated.kind == Kind::Redaction {
         return redaction::check(&context);
     }
     // 10. Everything else is allowed.

@@ -2,20 +2,28 @@
 
 use std::sync::{Arc, OnceLock};
 
-use crate::core::auth::StatedMembership;
+use smallvec::SmallVec;
+
+use crate::core::auth::Stated;
 use crate::core::event::Pdu;
 use crate::core::num::{EventNum, StateKeyId};
 use crate::core::power_levels::{InvalidPowerLevels, Level, PowerLevels};
 use crate::core::version::RoomVersion;
 
-/// An event as resolution sees it.
+/// How many auth events most events have; more lie in memory of their own.
+const AUTH_USUAL: usize = 5;
+
+/// An event as resolution sees it. Of the many events that a resolution goes to, most are not in the processor's caches: what
+/// is asked of all comes first, so that it is met in one piece.
 #[derive(Debug)]
+#[repr(C)]
 pub struct AuthFacts {
     num: EventNum,
     brief: Brief,
-    auth: Box<[EventNum]>,
+    auth: SmallVec<[EventNum; AUTH_USUAL]>,
     pdu: Arc<Pdu>,
     own_level: OnceLock<Level>,
+    sender: OnceLock<StateKeyId>,
     power_levels: OnceLock<Arc<PowerLevels>>,
     stated_levels: OnceLock<Result<Arc<PowerLevels>, InvalidPowerLevels>>,
 }
@@ -29,8 +37,7 @@ pub(super) struct Brief {
     pub time: u64,
     pub auth_depth: u32,
     pub role: Role,
-    /// Of an `m.room.member` event.
-    pub member: StatedMembership,
+    pub stated: Stated,
     pub is_power_event: bool,
     pub rejected: bool,
 }
@@ -59,7 +66,7 @@ impl AuthFacts {
         rejected: bool,
         key: Option<StateKeyId>,
     ) -> AuthFacts {
-        let mut distinct: Vec<EventNum> = Vec::with_capacity(auth.len());
+        let mut distinct = SmallVec::new();
         for event in auth {
             if !distinct.contains(event) {
                 distinct.push(*event);
@@ -70,16 +77,17 @@ impl AuthFacts {
             time: pdu.origin_server_ts,
             auth_depth,
             role: role(&pdu),
-            member: StatedMembership::of(&pdu),
+            stated: Stated::of(&pdu),
             is_power_event: is_power_event(&pdu),
             rejected,
         };
         AuthFacts {
             num,
             brief,
-            auth: distinct.into(),
+            auth: distinct,
             pdu,
             own_level: OnceLock::new(),
+            sender: OnceLock::new(),
             power_levels: OnceLock::new(),
             stated_levels: OnceLock::new(),
         }
@@ -123,6 +131,17 @@ impl AuthFacts {
     /// The level of its sender by the auth events that it names itself; found by `find` once.
     pub(super) fn own_level(&self, find: impl FnOnce() -> Level) -> Level {
         *self.own_level.get_or_init(find)
+    }
+
+    /// The entry that its sender's membership is; looked for by `find` until there is one.
+    pub(super) fn sender<E>(
+        &self,
+        find: impl FnOnce() -> Result<Option<StateKeyId>, E>,
+    ) -> Result<Option<StateKeyId>, E> {
+        if let Some(sender) = self.sender.get() {
+            return Ok(Some(*sender));
+        }
+        Ok(find()?.map(|sender| *self.sender.get_or_init(|| sender)))
     }
 
     /// The power levels of the room while this is its `m.room.power_levels` event (or, for the create event, while it

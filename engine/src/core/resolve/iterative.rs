@@ -10,10 +10,10 @@ use std::sync::Arc;
 
 use super::conflict::Conflicts;
 use super::events::{Events, Place};
-use super::facts::Role;
+use super::facts::{Brief, Role};
 use super::hash::NumMap;
 use super::{Change, ResolveError, StateGraph};
-use crate::core::auth::{self, AuthState, StatedMembership};
+use crate::core::auth::{self, AuthState, Stated};
 use crate::core::event::Pdu;
 use crate::core::membership::Membership;
 use crate::core::num::{NodeId, StateKeyId};
@@ -129,13 +129,13 @@ impl<'g, G: StateGraph> Resolving<'g, G> {
         state_key: &str,
     ) -> Result<Option<Place>, ResolveError<G::Error>> {
         match kind {
-            "m.room.member" => self.authorising_entry(place, Role::Member, kind, state_key),
             "m.room.create" => self.authorising_single(place, Role::Create, self.keys.create),
             "m.room.power_levels" => {
                 self.authorising_single(place, Role::PowerLevels, self.keys.power_levels)
             }
             "m.room.join_rules" => self.authorising_single(place, Role::JoinRules, self.keys.join_rules),
-            _ => self.authorising_entry(place, Role::ThirdPartyInvite, kind, state_key),
+            "m.room.member" => self.authorising_named(place, Role::Member, kind, state_key),
+            _ => self.authorising_named(place, Role::ThirdPartyInvite, kind, state_key),
         }
     }
 
@@ -146,47 +146,73 @@ impl<'g, G: StateGraph> Resolving<'g, G> {
         role: Role,
         key: Option<StateKeyId>,
     ) -> Result<Option<Place>, ResolveError<G::Error>> {
-        if let Some(key) = key
-            && let Some(found) = self.entry(key)?
-            && !self.events.brief(found).rejected
-        {
-            return Ok(Some(found));
-        }
-        let is_it = |auth: &&Place| self.events.brief(**auth).role == role;
-        let own = self.events.auth(place).iter().find(is_it).copied();
-        let own = own.filter(|&own| !self.events.brief(own).rejected);
-        Ok(own.or(self.create.filter(|_| self.version.room_id_is_create_hash && role == Role::Create)))
+        let found = self.authorising_entry(place, key, |brief| brief.role == role)?;
+        Ok(found.or(self.create.filter(|_| self.version.room_id_is_create_hash && role == Role::Create)))
     }
 
     /// [`Resolving::authorising`] for a type of which rooms have many entries.
-    fn authorising_entry(
+    fn authorising_named(
         &mut self,
         place: Place,
         role: Role,
         kind: &str,
         state_key: &str,
     ) -> Result<Option<Place>, ResolveError<G::Error>> {
-        // Often it is the entry of the event itself; else its text tells, which is then mostly the sender's own.
-        let brief = self.events.brief(place);
-        let is_itself = brief.role == role && self.events.pdu(place).state_key.as_deref() == Some(state_key);
+        let key = self.named_key(place, role, kind, state_key)?;
+        self.authorising_entry(place, key, |brief| brief.key == key)
+    }
+
+    /// The entry (`kind`, `state_key`), which mostly is one of the auth events of the event at `place`.
+    fn named_key(
+        &self,
+        place: Place,
+        role: Role,
+        kind: &str,
+        state_key: &str,
+    ) -> Result<Option<StateKeyId>, ResolveError<G::Error>> {
         let is_it = |auth: &&Place| {
-            let other = self.events.brief(**auth);
-            let is_named = || self.events.pdu(**auth).state_key.as_deref() == Some(state_key);
-            other.role == role && if is_itself { other.key == brief.key } else { is_named() }
+            self.events.brief(**auth).role == role
+                && self.events.pdu(**auth).state_key.as_deref() == Some(state_key)
         };
-        let own = self.events.auth(place).iter().find(is_it).copied();
-        let key = match own {
-            _ if is_itself => brief.key,
-            Some(own) => self.events.brief(own).key,
+        Ok(match self.events.auth(place).iter().find(is_it) {
+            Some(own) => self.events.brief(*own).key,
             None => self.events.graph.key(kind, state_key)?,
-        };
-        if let Some(key) = key
-            && let Some(found) = self.entry(key)?
+        })
+    }
+
+    /// The state's entry `key`, or else that among the auth events of the event at `place` which `is_it` knows.
+    fn authorising_entry(
+        &mut self,
+        place: Place,
+        key: Option<StateKeyId>,
+        is_it: impl Fn(&Brief) -> bool,
+    ) -> Result<Option<Place>, ResolveError<G::Error>> {
+        let Some(key) = key else { return Ok(None) };
+        if let Some(found) = self.entry(key)?
             && !self.events.brief(found).rejected
         {
             return Ok(Some(found));
         }
+        let own = self.events.auth(place).iter().find(|auth| is_it(&self.events.brief(**auth))).copied();
         Ok(own.filter(|&own| !self.events.brief(own).rejected))
+    }
+
+    /// The membership event that authorises the sender of the event at `place`.
+    fn sender(&mut self, place: Place) -> Result<Option<Place>, ResolveError<G::Error>> {
+        let brief = self.events.brief(place);
+        let key = if brief.role == Role::Member && brief.stated.is_about_sender {
+            brief.key
+        } else {
+            let facts = self.events.facts(place);
+            facts.sender(|| self.named_key(place, Role::Member, "m.room.member", &facts.pdu().sender))?
+        };
+        self.authorising_entry(place, key, |brief| brief.key == key)
+    }
+
+    /// The membership event that the state had before the one at `place`.
+    fn target(&mut self, place: Place) -> Result<Option<Place>, ResolveError<G::Error>> {
+        let key = self.events.brief(place).key;
+        self.authorising_entry(place, key, |brief| brief.key == key)
     }
 
     /// The power levels by which the event at `place` is judged.
@@ -244,7 +270,16 @@ struct Judge<'r, 'g, G: StateGraph> {
     failed: RefCell<Option<ResolveError<G::Error>>>,
 }
 
-impl<G: StateGraph> Judge<'_, '_, G> {
+impl<'g, G: StateGraph> Judge<'_, 'g, G> {
+    fn membership_in(
+        &self,
+        find: impl FnOnce(&mut Resolving<'g, G>) -> Result<Option<Place>, ResolveError<G::Error>>,
+    ) -> Option<Membership> {
+        let mut state = self.state.borrow_mut();
+        let found = self.note(find(&mut state))?;
+        state.events.brief(found).stated.membership
+    }
+
     fn note<T>(&self, found: Result<Option<T>, ResolveError<G::Error>>) -> Option<T> {
         found.unwrap_or_else(|error| {
             self.failed.borrow_mut().get_or_insert(error);
@@ -261,13 +296,27 @@ impl<G: StateGraph> AuthState for Judge<'_, '_, G> {
     }
 
     fn membership(&self, user: &str) -> Option<Membership> {
-        let mut state = self.state.borrow_mut();
-        let found = self.note(state.authorising(self.place, "m.room.member", user))?;
-        state.events.brief(found).member.membership
+        self.membership_in(|state| state.authorising(self.place, "m.room.member", user))
     }
 
-    fn stated_membership(&self, _: &Pdu) -> StatedMembership {
-        self.state.borrow().events.brief(self.place).member
+    fn sender_membership(&self, _: &Pdu) -> Option<Membership> {
+        self.membership_in(|state| state.sender(self.place))
+    }
+
+    fn target_membership(&self, _: &Pdu) -> Option<Membership> {
+        self.membership_in(|state| state.target(self.place))
+    }
+
+    fn sender_level(&self, event: &Pdu, power_levels: &PowerLevels) -> Level {
+        let mut state = self.state.borrow_mut();
+        // Few send what many are told, so their own events are nearer than the name in this one.
+        let sender = self.note(state.sender(self.place));
+        let name = sender.and_then(|sender| state.events.pdu(sender).state_key.as_deref());
+        power_levels.user_level(name.unwrap_or(&event.sender))
+    }
+
+    fn stated(&self, _: &Pdu) -> Stated {
+        self.state.borrow().events.brief(self.place).stated
     }
 
     fn power_levels(&self, _: &RoomVersion) -> Option<Arc<PowerLevels>> {
