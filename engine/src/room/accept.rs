@@ -58,6 +58,7 @@ pub(super) fn accept(tx: &mut Tx, room: &mut RoomCtx, arrival: Arrival) -> Resul
     let Advance { changes, at_head } = advance(tx, room, &arrival, num, key, state_after)?;
     room.head.depth = room.head.depth.max(arrival.pdu.depth);
     let place = Place {
+        key,
         status: EventStatus::Accepted,
         state_after,
         room_state: room.head.state,
@@ -96,7 +97,7 @@ pub(super) fn fill_in(
     let missing = gap::missing_prev_events(tx, &arrival)?;
     let followed = fork::followed_extremities(tx, room, &arrival.prev)?;
     let place =
-        Place { status: EventStatus::Accepted, state_after, room_state: state_after, after_gap: false };
+        Place { key, status: EventStatus::Accepted, state_after, room_state: state_after, after_gap: false };
     let event = write(tx, room, arrival, num, place, Some(pos))?;
     gap::note_missing(tx, &event, gap, &missing)?;
     gap::arrived(tx, &event)?;
@@ -134,9 +135,9 @@ pub(super) fn set_outside(
     arrival: Arrival,
     status: EventStatus,
 ) -> Result<Arc<Event>> {
-    let (num, _) = enrol(tx, room.num, &arrival)?;
+    let (num, key) = enrol(tx, room.num, &arrival)?;
     let (state_after, room_state) = (arrival.state_before, NodeId::default());
-    write(tx, room, arrival, num, Place { status, state_after, room_state, after_gap: false }, None)
+    write(tx, room, arrival, num, Place { key, status, state_after, room_state, after_gap: false }, None)
 }
 
 /// Writes an event of the graph that clients are not shown: soft-failed or rejected.
@@ -154,7 +155,7 @@ pub(super) fn set_aside(
         }
         _ => arrival.state_before,
     };
-    let place = Place { status, state_after, room_state: room.head.state, after_gap: false };
+    let place = Place { key, status, state_after, room_state: room.head.state, after_gap: false };
     let event = write(tx, room, arrival, num, place, None)?;
     gap::arrived(tx, &event)?;
     Ok(event)
@@ -163,17 +164,18 @@ pub(super) fn set_aside(
 /// Writes an event of the past that is rejected: what is missing before it is still part of the gap.
 pub(super) fn pass_over(tx: &mut Tx, room: &RoomCtx, arrival: Arrival, gap: StreamPos) -> Result<Arc<Event>> {
     let missing = gap::missing_prev_events(tx, &arrival)?;
-    let (num, _) = enrol(tx, room.num, &arrival)?;
+    let (num, key) = enrol(tx, room.num, &arrival)?;
     let (status, state_after) = (EventStatus::Rejected, arrival.state_before);
-    let place = Place { status, state_after, room_state: room.head.state, after_gap: false };
+    let place = Place { key, status, state_after, room_state: room.head.state, after_gap: false };
     let event = write(tx, room, arrival, num, place, None)?;
     gap::note_missing(tx, &event, gap, &missing)?;
     gap::arrived(tx, &event)?;
     Ok(event)
 }
 
-/// What became of an event, and the states around it.
+/// Which entry of the state an event is, what became of it, and the states around it.
 struct Place {
+    key: Option<StateKeyId>,
     status: EventStatus,
     state_after: NodeId,
     room_state: NodeId,
@@ -187,7 +189,7 @@ fn enrol(tx: &mut Tx, room: RoomNum, arrival: &Arrival) -> Result<(EventNum, Opt
     let Some(state_key) = arrival.pdu.state_key.as_deref() else { return Ok((num, None)) };
     let kind = tx.intern_text(&arrival.pdu.kind)?;
     let key = StateKeyId::new(kind, tx.intern_text(state_key)?);
-    citations::write(tx, room, &arrival.auth, num, key);
+    citations::write(tx, room, &arrival.auth, num, key)?;
     Ok((num, Some(key)))
 }
 
@@ -231,7 +233,7 @@ fn advance(
     let own = (!is_followed).then_some(state_after);
     // Resolution may come to judge the event itself, so it has to be there, if not yet with all that its header says.
     let place =
-        Place { status: EventStatus::Accepted, state_after, room_state: state_after, after_gap: false };
+        Place { key, status: EventStatus::Accepted, state_after, room_state: state_after, after_gap: false };
     let provisional = assemble(tx, room, arrival, num, place)?;
     tx.write_event(&Arc::new(provisional), false);
     room.head.state = fork::merged(tx, room, others.snapshots.into_iter().chain(own))?;
@@ -289,12 +291,16 @@ fn write(
 fn assemble(tx: &mut Tx, room: &RoomCtx, arrival: &Arrival, num: EventNum, place: Place) -> Result<Event> {
     let pdu = &arrival.pdu;
     let auth_depth = arrival.auth.iter().map(|event| event.header.auth_depth.saturating_add(1)).max();
+    let kind = match place.key {
+        Some(key) => key.kind(),
+        None => tx.intern_text(&pdu.kind)?,
+    };
     let header = EventHeader {
         room: room.num,
         version: room.head.version,
         sender: tx.intern_user(&pdu.sender)?,
-        kind: tx.intern_text(&pdu.kind)?,
-        state_key: pdu.state_key.as_deref().map(|key| tx.intern_text(key)).transpose()?,
+        kind,
+        state_key: place.key.map(StateKeyId::state_key),
         prev: arrival.prev.clone(),
         auth: arrival.auth.iter().map(|event| event.num).collect(),
         depth: pdu.depth,

@@ -3,7 +3,8 @@
 //! Invariant: a state event has a row under each of its auth events, in the event's own batch and whatever became of the
 //! event. Other events have none, since nothing rests on them: the way up an auth chain to the entries of a state leads
 //! along state events alone. So a message writes nothing here, and what is cited by everything, like the power levels, has
-//! as many rows as there are state events on it; whoever goes through them stops at the first that serves.
+//! as many rows as there are state events on it; whoever goes through them stops at the first that serves. The create event
+//! has none either: every state event but itself rests on it, so that nobody needs to be told which do.
 
 use std::{ops::ControlFlow, sync::Arc};
 
@@ -14,10 +15,18 @@ use crate::{
 };
 
 /// Writes the rows of the state event `citing`, which is the entry `key` of the state.
-pub(super) fn write(tx: &mut Tx, room: RoomNum, auth: &[Arc<Event>], citing: EventNum, key: StateKeyId) {
-    for cited in auth {
+pub(super) fn write(
+    tx: &mut Tx,
+    room: RoomNum,
+    auth: &[Arc<Event>],
+    citing: EventNum,
+    key: StateKeyId,
+) -> Result<(), StorageError> {
+    let create = tx.text_num("m.room.create")?;
+    for cited in auth.iter().filter(|cited| Some(cited.header.kind) != create) {
         tx.put(&schema::CITATIONS, &(room, cited.num, citing), &key);
     }
+    Ok(())
 }
 
 /// Removes the rows for auth events that the event named and, by `header`, names no more.

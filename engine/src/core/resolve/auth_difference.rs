@@ -6,8 +6,9 @@
 //! it; an event is looked at after all that reach it. The walk ends when all that is left is reached by all.
 //!
 //! Whether an event is in chain(U) is asked without walking U: upwards, by the state events that cite it ([`Cover`]), until
-//! one is a shared entry. What is in chain(U) is not walked further, for so are all its auth events. This makes the cost
-//! follow the difference and not the chains or the state. An event that no shared entry rests on costs a look at all that
+//! one is a shared entry. What is in chain(U) is not walked further, for so are all its auth events. The create event,
+//! which nearly every shared entry cites, has no index. This makes the cost follow the difference and not the chains or
+//! the state. An event that no shared entry rests on costs a look at all that
 //! rest on it, each once: the difference above it, and what has been replaced since. Where that grows beyond measure, or
 //! where there is no index of citations, the walk is begun anew from the auth events of all of U too, which costs O(state).
 
@@ -17,6 +18,7 @@ use std::ops::ControlFlow;
 
 use super::conflict::Conflicts;
 use super::events::{Events, Place};
+use super::facts::Role;
 use super::hash::{NumMap, NumSet};
 use super::{ResolveError, StateGraph};
 use crate::core::num::{EventNum, NodeId, StateKeyId};
@@ -173,6 +175,10 @@ fn conflicted_keys(conflicts: &Conflicts) -> NumSet<StateKeyId> {
     conflicts.rows().map(|(key, _)| key).collect()
 }
 
+/// The types of the shared entries, of those with an empty state key, that are asked whether they cite the create event: a
+/// state that has none of them is that of a room that has hardly begun.
+const CREATE_CITING: [&str; 3] = ["m.room.power_levels", "m.room.join_rules", "m.room.history_visibility"];
+
 /// Knows of events whether they are in the auth chain of a shared entry.
 struct Cover {
     shared: Shared,
@@ -199,6 +205,9 @@ impl Cover {
         if self.known.get(&event) == Some(&false) {
             return Ok(Some(false));
         }
+        if events.brief(place).role == Role::Create {
+            return Ok(self.has_create(events, event)?.then_some(true));
+        }
         let most = CITATIONS_MAX + CITATIONS_PER_EVENT_MAX * events.len();
         // What is being looked at stands as neither, so that it is looked at once. So it is, if nothing of all that rests
         // on the event is shared; if something is, nothing is known of the others.
@@ -222,6 +231,23 @@ impl Cover {
         let is_shared = key.map_or(Ok(false), |key| self.shared.has(events.graph, key, event))?;
         self.known.insert(event, is_shared);
         Ok(Some(false))
+    }
+
+    /// Whether some shared entry is found that cites the create event.
+    fn has_create<G: StateGraph>(
+        &self,
+        events: &Events<'_, G>,
+        create: EventNum,
+    ) -> Result<bool, ResolveError<G::Error>> {
+        for kind in CREATE_CITING {
+            if let Some(key) = events.graph.key(kind, "")?
+                && let Some(entry) = self.shared.get(events.graph, key)?
+                && events.graph.facts(entry)?.auth().contains(&create)
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Whether a shared entry, or an event in the auth chain of one, cites `event` itself. What else cites it and was not
@@ -263,6 +289,11 @@ struct Shared {
 impl Shared {
     /// Whether `event` is the shared entry `key`.
     fn has<G: StateGraph>(&self, graph: &G, key: StateKeyId, event: EventNum) -> Result<bool, G::Error> {
-        Ok(!self.conflicted.contains(&key) && graph.get(self.base, key)? == Some(event))
+        Ok(self.get(graph, key)? == Some(event))
+    }
+
+    /// The shared entry `key`.
+    fn get<G: StateGraph>(&self, graph: &G, key: StateKeyId) -> Result<Option<EventNum>, G::Error> {
+        if self.conflicted.contains(&key) { Ok(None) } else { graph.get(self.base, key) }
     }
 }

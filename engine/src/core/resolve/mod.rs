@@ -68,8 +68,8 @@ pub trait StateGraph {
     ) -> Result<Vec<(StateKeyId, Option<EventNum>, Option<EventNum>)>, Self::Error>;
 
     /// Tells `visit` the state events that have `event` among their auth events, with the entry that each is of the
-    /// state, until it breaks; best those first that are entries still. `false` where no such index is kept: then a
-    /// resolution whose auth chains differ reads the whole state once.
+    /// state, until it breaks; best those first that are entries still. It is not asked for the create event. `false` where
+    /// no such index is kept: then a resolution whose auth chains differ reads the whole state once.
     fn citations(
         &self,
         event: EventNum,

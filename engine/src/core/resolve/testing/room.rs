@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::core::event::Pdu;
 use crate::core::num::{EventNum, NodeId, StateKeyId, TextNum};
+use crate::core::resolve::facts::Role;
 use crate::core::resolve::hash::NumMap;
 use crate::core::resolve::{AuthFacts, ResolveError, StateGraph, resolve};
 use crate::core::version::RoomVersion;
@@ -62,6 +63,10 @@ impl Room {
         let facts = Arc::new(AuthFacts::new(Arc::new(pdu), num, &auth, auth_depth, rejected, key));
         if let Some(key) = key {
             for cited in facts.auth() {
+                let cited_facts = self.places.get(cited).and_then(|place| self.events.get(*place));
+                if cited_facts.is_some_and(|facts| facts.brief().role == Role::Create) {
+                    continue;
+                }
                 self.citations.entry(*cited).or_default().push((num, key));
             }
         }
