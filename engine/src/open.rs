@@ -54,7 +54,7 @@ fn required_fact(store: &dyn Read, name: &str) -> Result<bytes::Bytes, StorageEr
 }
 
 fn put_fact(name: &str, value: Vec<u8>) -> Change {
-    Change::Put(Family::Meta, encode_key(&schema::FACTS, &name.to_owned()), value.into())
+    Change::Put(Family::Meta, encode_key(&schema::FACTS, &name.to_owned()).into(), value.into())
 }
 
 /// Checks the database, makes an empty one ready, and reads where its numbers go on.

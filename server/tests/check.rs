@@ -33,7 +33,7 @@ fn wipe<K, V>(store: &Rocks, keyspace: &Keyspace<K, V>) {
     let mut changes = Vec::new();
     store
         .scan(keyspace.family, &start, Some(&end), Direction::Forward, &mut |key, _| {
-            changes.push(Change::Delete(keyspace.family, key.to_vec()));
+            changes.push(Change::Delete(keyspace.family, key.into()));
             true
         })
         .expect("it can be read");

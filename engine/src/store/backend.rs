@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::StorageError;
+use super::{KeyBytes, StorageError};
 
 pub mod memory;
 #[cfg(feature = "rocksdb")]
@@ -59,9 +59,9 @@ impl Family {
 #[derive(Clone, Debug)]
 pub enum Change {
     /// Writes a value.
-    Put(Family, Vec<u8>, Bytes),
+    Put(Family, KeyBytes, Bytes),
     /// Removes a key; no error if it is not there.
-    Delete(Family, Vec<u8>),
+    Delete(Family, KeyBytes),
     /// Removes all keys from the first up to, not including, the second.
     DeleteRange(Family, Vec<u8>, Vec<u8>),
 }

@@ -78,9 +78,9 @@ impl Batch {
             fill(&mut write.key, write.key_slot, first);
             match write.kind {
                 WriteKind::Put(value, slot) => {
-                    Change::Put(write.family, write.key.into(), filled(value, slot, first))
+                    Change::Put(write.family, write.key, filled(value, slot, first))
                 }
-                WriteKind::Delete => Change::Delete(write.family, write.key.into()),
+                WriteKind::Delete => Change::Delete(write.family, write.key),
                 WriteKind::DeleteRange(end) => Change::DeleteRange(write.family, write.key.into(), end),
             }
         };

@@ -14,7 +14,7 @@ const IN_PLACE_MAX: usize = 54;
 
 /// The bytes of a key.
 #[derive(Clone, Debug)]
-pub(crate) enum KeyBytes {
+pub enum KeyBytes {
     /// So many of these.
     InPlace(u8, [u8; IN_PLACE_MAX]),
     /// A longer key.
@@ -56,6 +56,12 @@ impl From<&[u8]> for KeyBytes {
         let mut key = Self::default();
         key.extend_from_slice(bytes);
         key
+    }
+}
+
+impl From<Vec<u8>> for KeyBytes {
+    fn from(bytes: Vec<u8>) -> Self {
+        KeyBytes::from(bytes.as_slice())
     }
 }
 

@@ -30,6 +30,7 @@ pub(crate) use hash::NumberHash;
 pub(crate) use intern::{CarriedName, InternedKind, Interner, next_numbers};
 pub(crate) use key::RestOfKey;
 pub use key::{Key, KeyReader, KeyWriter};
+pub use key_bytes::KeyBytes;
 pub(crate) use overlay::Overlay;
 pub(crate) use tx::Base;
 pub use tx::{Reader, Tx};

@@ -40,8 +40,8 @@ impl Laid {
         let change = |(key, value): (&KeyBytes, &Option<Bytes>)| {
             let family = family_of(key)?;
             Some(match value {
-                Some(value) => Change::Put(family, key.to_vec(), value.clone()),
-                None => Change::Delete(family, key.to_vec()),
+                Some(value) => Change::Put(family, key.clone(), value.clone()),
+                None => Change::Delete(family, key.clone()),
             })
         };
         self.removed.is_empty().then(|| self.rows.iter().map(change).collect()).flatten()
@@ -88,10 +88,10 @@ impl Overlay {
         for change in changes {
             match change {
                 Change::Put(_, key, value) => {
-                    layers.rows.insert(KeyBytes::from(&**key), (ticket, Some(value.clone())));
+                    layers.rows.insert(key.clone(), (ticket, Some(value.clone())));
                 }
                 Change::Delete(_, key) => {
-                    layers.rows.insert(KeyBytes::from(&**key), (ticket, None));
+                    layers.rows.insert(key.clone(), (ticket, None));
                 }
                 Change::DeleteRange(_, start, end) => layers.remove(ticket, (start.clone(), end.clone())),
             }
@@ -195,8 +195,8 @@ mod tests {
 
     fn change(act: &Act) -> Change {
         match act {
-            Act::Put(number, value) => Change::Put(Family::Meta, key(*number), vec![*value].into()),
-            Act::Delete(number) => Change::Delete(Family::Meta, key(*number)),
+            Act::Put(number, value) => Change::Put(Family::Meta, key(*number).into(), vec![*value].into()),
+            Act::Delete(number) => Change::Delete(Family::Meta, key(*number).into()),
             Act::DeleteRange(start, end) => Change::DeleteRange(Family::Meta, key(*start), key(*end)),
         }
     }

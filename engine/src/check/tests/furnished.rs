@@ -290,11 +290,11 @@ impl Raw<'_> {
     }
 
     pub fn put_bytes<K: Key, V: Stored>(&self, keyspace: &Keyspace<K, V>, key: &K, value: Bytes) {
-        self.commit(Change::Put(keyspace.family, encode_key(keyspace, key), value));
+        self.commit(Change::Put(keyspace.family, encode_key(keyspace, key).into(), value));
     }
 
     pub fn delete<K: Key, V: Stored>(&self, keyspace: &Keyspace<K, V>, key: &K) {
-        self.commit(Change::Delete(keyspace.family, encode_key(keyspace, key)));
+        self.commit(Change::Delete(keyspace.family, encode_key(keyspace, key).into()));
     }
 
     /// Removes the first row.

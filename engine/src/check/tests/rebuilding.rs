@@ -26,7 +26,7 @@ fn wipe(backend: &Memory, row: &schema::KeyspaceRow) -> bool {
     let (start, end) = ([row.id], [row.id + 1]);
     backend
         .scan(row.family, &start, Some(&end), Direction::Forward, &mut |key, _| {
-            changes.push(Change::Delete(row.family, key.to_vec()));
+            changes.push(Change::Delete(row.family, key.into()));
             true
         })
         .unwrap();

@@ -89,10 +89,10 @@ impl Tables {
         for change in changes {
             match change {
                 Change::Put(family, key, value) => {
-                    tables.0[*family as usize].insert_mut(key.clone(), value.clone());
+                    tables.0[*family as usize].insert_mut(key.to_vec(), value.clone());
                 }
                 Change::Delete(family, key) => {
-                    tables.0[*family as usize].remove_mut(key);
+                    tables.0[*family as usize].remove_mut(&**key);
                 }
                 Change::DeleteRange(family, start, end) => {
                     let rows = range(tables.family(*family), start, Some(end));

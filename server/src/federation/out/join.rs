@@ -4,21 +4,20 @@
 //! by others that are; the join and all that follows from it are one batch. The user is answered as soon as the room is
 //! entered; members that were left out are fetched behind (`complete`).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
-use warren_engine::Outcome;
-use warren_engine::command::{EnterRoom, StoreOutliers};
+use warren_engine::command::{EnterRoom, Received, StoreOutliers};
 use warren_engine::core::checked::CheckedPdu;
 use warren_engine::core::event::JsonObject;
 use warren_engine::core::version::RoomVersion;
-use warren_engine::in_order;
 use warren_engine::intake::Intake;
 use warren_engine::view::federation::{Handshake, IncomingRoom, SignedEvent, TakeSignature};
+use warren_engine::{Outcome, Pending, in_order};
 
 use super::RemoteError;
 use super::ask::read_answer;
@@ -31,6 +30,8 @@ use crate::http::ApiError;
 
 /// Events that are stored in one batch, as the engine recommends.
 const BATCH: usize = 500;
+/// Batches that are under way at once: while one is decided, others are on their way to the disk. More are no faster.
+const BATCHES_UNDER_WAY_MAX: usize = 3;
 
 /// Joins by way of one of the servers.
 ///
@@ -186,6 +187,12 @@ fn reachable<'r>(
     all.into_iter().filter(|checked| found.contains(&checked.pdu().event_id)).collect()
 }
 
+/// The events of a batch that could not be stored, because what allows them is not here.
+async fn left_waiting(pending: Pending<Received>) -> Result<impl Iterator<Item = Arc<str>>, ApiError> {
+    let outcomes = pending.await?.outcomes.into_iter();
+    Ok(outcomes.filter(|(_, outcome)| *outcome == Outcome::Waiting).map(|(event_id, _)| event_id))
+}
+
 /// Stores what a server tells of a room before `join`. Answers with the ids of the state's events that were
 /// believed.
 pub async fn store(
@@ -204,11 +211,18 @@ pub async fn store(
         in_order(&reachable(all, roots)).0
     });
     let mut left_out: HashSet<Arc<str>> = HashSet::new();
+    let mut under_way = VecDeque::with_capacity(BATCHES_UNDER_WAY_MAX);
     for pdus in ordered.chunks(BATCH) {
+        if under_way.len() == BATCHES_UNDER_WAY_MAX
+            && let Some(first) = under_way.pop_front()
+        {
+            left_out.extend(left_waiting(first).await?);
+        }
         let store = StoreOutliers { room_id: room_id.to_owned(), version, pdus: pdus.to_vec() };
-        let received = ctx.engine.write(store).await?;
-        let waiting = received.outcomes.into_iter().filter(|(_, outcome)| *outcome == Outcome::Waiting);
-        left_out.extend(waiting.map(|(event_id, _)| event_id));
+        under_way.push_back(tokio::task::block_in_place(|| ctx.engine.write(store)));
+    }
+    for pending in under_way {
+        left_out.extend(left_waiting(pending).await?);
     }
     if !left_out.is_empty() {
         tracing::warn!(

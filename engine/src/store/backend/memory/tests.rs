@@ -18,8 +18,8 @@ fn keys() -> impl Strategy<Value = Vec<u8>> {
 
 fn changes() -> impl Strategy<Value = Vec<Change>> {
     let put = (families(), keys(), any::<u8>())
-        .prop_map(|(family, key, value)| Change::Put(family, key, Bytes::from(vec![value])));
-    let delete = (families(), keys()).prop_map(|(family, key)| Change::Delete(family, key));
+        .prop_map(|(family, key, value)| Change::Put(family, key.into(), Bytes::from(vec![value])));
+    let delete = (families(), keys()).prop_map(|(family, key)| Change::Delete(family, key.into()));
     let delete_range =
         (families(), keys(), keys()).prop_map(|(family, start, end)| Change::DeleteRange(family, start, end));
     proptest::collection::vec(prop_oneof![5 => put, 2 => delete, 1 => delete_range], 1..6)
@@ -29,10 +29,10 @@ fn apply(plain: &mut Plain, changes: &[Change]) {
     for change in changes {
         match change {
             Change::Put(family, key, value) => {
-                plain.insert((*family, key.clone()), value.clone());
+                plain.insert((*family, key.to_vec()), value.clone());
             }
             Change::Delete(family, key) => {
-                plain.remove(&(*family, key.clone()));
+                plain.remove(&(*family, key.to_vec()));
             }
             Change::DeleteRange(family, start, end) => {
                 plain.retain(|(found, key), _| found != family || key < start || key >= end);
@@ -127,7 +127,7 @@ proptest! {
 fn what_is_kept_of_the_past_has_a_bound() {
     let memory = Memory::new();
     for number in 0..1_000u32 {
-        let put = Change::Put(Family::Meta, number.to_be_bytes().to_vec(), Bytes::new());
+        let put = Change::Put(Family::Meta, number.to_be_bytes().to_vec().into(), Bytes::new());
         memory.commit(&[put], Durability::Relaxed).unwrap();
     }
     assert_eq!(memory.state.read().relaxed.len(), RELAXED_COMMITS_MAX);
