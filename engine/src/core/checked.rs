@@ -48,6 +48,9 @@ pub enum Refused {
     /// It is of another room than it was sent for.
     #[error("it is of another room")]
     OtherRoom,
+    /// It would create a room that was created by another event.
+    #[error("the room was created by another event")]
+    SecondCreate,
     /// It and others refer to each other in a circle.
     #[error("it refers to itself by way of others")]
     Circular,

@@ -9,8 +9,8 @@ use std::{
 };
 
 use super::{
-    AtHand, GivenState, Outcome, allowing, given_entries, judge_by_auth_events, judge_by_state,
-    known_in_graph,
+    AtHand, GivenState, Outcome, allowing, given_entries, is_second_create, judge_by_auth_events,
+    judge_by_state, known_in_graph,
 };
 use crate::{
     core::{
@@ -52,6 +52,7 @@ pub(crate) fn receive_backfill(
             _ if pdu.room_id != room.id => Outcome::Refused(Refused::OtherRoom),
             _ if gap::in_graph(tx, &pdu.event_id)?.is_some() => Outcome::Known,
             None => Outcome::Refused(Refused::Unrelated),
+            Some(_) if is_second_create(tx, room, pdu)? => Outcome::Refused(Refused::SecondCreate),
             Some(past) => {
                 let given = states.get(&*pdu.event_id).copied();
                 let mut step = Step { tx, room, at_hand: &mut at_hand, missing, followers: &followers };

@@ -209,6 +209,16 @@ fn judge_by_current_state(
     judge_by_state(tx, room, pdu, current, &[])
 }
 
+/// Whether it would create a room that is here already. The rules about create events look at nothing but the event, and
+/// would let the server of a room's creator put another one in the place of the first.
+fn is_second_create(reader: &Reader, room: &RoomCtx, pdu: &Pdu) -> Result<bool, StorageError> {
+    if &*pdu.kind != "m.room.create" {
+        return Ok(false);
+    }
+    let first = reader.state_event(room.num, room.head.state, "m.room.create", "")?;
+    Ok(first.is_some_and(|first| first.event_id != pdu.event_id))
+}
+
 /// Takes in an event that comes live. `given` is the state before it as another server tells it, for where events before
 /// it are missing.
 pub(crate) fn receive(
@@ -225,6 +235,9 @@ pub(crate) fn receive(
     let known = at_hand.find(tx, &pdu.event_id)?;
     if known.as_ref().is_some_and(|event| event.header.is_in_graph()) {
         return Ok(Outcome::Known);
+    }
+    if is_second_create(tx, room, pdu)? {
+        return Ok(Outcome::Refused(Refused::SecondCreate));
     }
     let Some(allowing) = allowing(tx, room, pdu, at_hand, missing)? else { return Ok(Outcome::Waiting) };
     let Some(before) = state_before(tx, room, pdu, given, at_hand, missing)? else {
@@ -281,6 +294,9 @@ pub(crate) fn receive_outlier(
     }
     if at_hand.find(tx, &pdu.event_id)?.is_some() {
         return Ok(Outcome::Known);
+    }
+    if is_second_create(tx, room, pdu)? {
+        return Ok(Outcome::Refused(Refused::SecondCreate));
     }
     let Some(allowing) = allowing(tx, room, pdu, at_hand, missing)? else { return Ok(Outcome::Waiting) };
     let verdict = judge_by_auth_events(room, pdu, &allowing)?;

@@ -59,7 +59,7 @@ keyspaces! { TABLE:
     32 PARTIAL_STATES: Events, (RoomNum, StreamPos) => EventNum;
     #[doc = "A room's current state since a position at which it changed by no event that came then: history that healed a fork, or members that became known."]
     33 STATE_CHANGES: Events, (RoomNum, StreamPos) => NodeId;
-    #[doc = "The state events that have an event among their auth events, each with its entry of the state: the way up an auth chain."]
+    #[doc = "The state events that have an event, other than the create event, among their auth events, each with its entry of the state: the way up an auth chain."]
     34 CITATIONS: Events, (RoomNum, EventNum, EventNum) => StateKeyId;
 }
 

@@ -6,13 +6,15 @@ use std::sync::{
 };
 
 use bytes::Bytes;
+use serde_json::json;
 
 use crate::{
     Membership, Outcome,
     check::Check,
-    command::{EnterRoom, StoreOutliers, StoreServerKeys},
+    command::{EnterRoom, ReceivePdus, StoreOutliers, StoreServerKeys},
     core::{
-        checked::{CheckedPdu, PduCheck},
+        checked::{CheckedPdu, PduCheck, Refused},
+        event::EventBuilder,
         num::EventNum,
         version::RoomVersion,
     },
@@ -269,4 +271,48 @@ fn of_two_events_for_one_entry_one_counts() {
     let counted = [Membership::Join, Membership::Leave].map(|membership| memberships(&newcomer, membership));
     assert_eq!(counted.iter().sum::<usize>(), 6);
     assert_eq!(findings(&newcomer), [""; 0]);
+}
+
+/// The rules about create events look at nothing else, so that they would allow it.
+#[test]
+fn a_room_is_not_created_twice() {
+    let resident = Resident::new(3);
+    let told = resident.let_in("@first:there.example");
+    let newcomer = resident.newcomer(Arc::new(Memory::default()));
+    store(&newcomer, &told);
+    assert_eq!(enter(&newcomer, &told, &told.ids, false), Outcome::Accepted);
+    let state = |world: &World| {
+        world.ask(|reader| {
+            let room = RoomCtx::load(reader, ROOM)?;
+            let create = reader.state_event(room.num, room.head.state, "m.room.create", "")?.unwrap();
+            Ok((room.head.state, room.head.extremities.clone(), create.event_id.clone()))
+        })
+    };
+    let before = state(&newcomer);
+    for state_key in ["", "other"] {
+        let builder = EventBuilder {
+            room_id: Some(ROOM.into()),
+            sender: CREATOR.into(),
+            kind: "m.room.create".into(),
+            state_key: Some(state_key.into()),
+            content: serde_json::from_value(json!({ "creator": CREATOR, "m.federate": false })).unwrap(),
+            redacts: None,
+            prev_events: Vec::new(),
+            auth_events: Vec::new(),
+            depth: 1,
+            origin_server_ts: START_MS + 9,
+            event_id_localpart: None,
+        };
+        let second = builder.build(version(), "there.example", resident.0.engine.key_pair()).unwrap();
+        let pdus = checked(&newcomer, &[second.json]);
+        let live = ReceivePdus { room_id: ROOM.to_owned(), pdus, ..ReceivePdus::default() };
+        let outlier = ReceivePdus { outliers: live.pdus.clone(), pdus: Vec::new(), ..live.clone() };
+        for command in [live, outlier] {
+            let received = newcomer.engine.write(command).wait().unwrap();
+            let refused = Outcome::Refused(Refused::SecondCreate);
+            assert_eq!(received.outcomes, [(second.event_id.clone(), refused)]);
+        }
+    }
+    assert_eq!(state(&newcomer), before);
+    assert_eq!(findings(&newcomer), Vec::<String>::new());
 }
