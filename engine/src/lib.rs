@@ -29,6 +29,7 @@ pub use error::{Conflict, Denied, Error, Invalid, Missing, Result, What};
 pub use outbox::OutgoingNews;
 pub use room::{
     Freed, Preset, PurgeProgress, RoomSummary,
+    policy::{PolicyServer, UnsignedEvent, WantedSignature},
     receive::{GivenState, Outcome, in_order},
 };
 pub use store::{

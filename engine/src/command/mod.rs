@@ -40,6 +40,7 @@ mod upgrade_room;
 mod upload_cross_signing_keys;
 mod upload_keys;
 mod upload_signatures;
+mod with_signed;
 
 pub use accept_membership::{AcceptMembership, AcceptedMembership};
 pub use account_data::{SetAccountData, SetTag, StoreFilter};
@@ -78,6 +79,7 @@ pub use upgrade_room::UpgradeRoom;
 pub use upload_cross_signing_keys::{CrossSigningUpload, UploadCrossSigningKeys};
 pub use upload_keys::UploadKeys;
 pub use upload_signatures::{SignatureFailure, SignedKey, UploadSignatures};
+pub use with_signed::WithSigned;
 
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 

@@ -27,6 +27,7 @@ use super::RemoteError;
 use super::ask::{Ask, escaped, path};
 use super::check::check_here;
 use super::keys::ensure_keys;
+use super::policy::ask_about;
 use crate::context::Context;
 use crate::http::ApiError;
 use crate::worker;
@@ -138,9 +139,16 @@ async fn drive(ctx: &Arc<Context>, intake: &mut Intake, servers: &[String]) -> R
             Next::Check(pdus) => intake.checked(check_here(ctx, intake.version(), &pdus)?),
             Next::Write(receive) => intake.received(ctx.engine.write(receive).await?),
             Next::Ask(question) => {
-                let answer = match servers {
-                    [] => Answer::Nothing,
-                    servers => ask_servers(ctx, intake.room_id(), servers, &question).await?,
+                let answer = match (servers, &question) {
+                    ([], _) => Answer::Nothing,
+                    (_, Question::PolicySignature(wanted)) => {
+                        let event = intake.event(&wanted.event_id).cloned();
+                        Answer::PolicySignature(match event {
+                            Some(event) => ask_about(ctx, wanted, &event).await,
+                            None => None,
+                        })
+                    }
+                    (servers, _) => ask_servers(ctx, intake.room_id(), servers, &question).await?,
                 };
                 intake.answered(question, answer);
             }
@@ -258,6 +266,8 @@ async fn ask_servers(
     for server in servers {
         let answer = match question {
             Question::Keys { .. } => return Ok(Answer::Keys),
+            // It is not for these servers.
+            Question::PolicySignature(_) => return Ok(Answer::Nothing),
             Question::MissingEvents { latest } => missing_events(ctx, server, room_id, latest).await?,
             Question::State { event_id } => state(ctx, server, room_id, event_id).await?,
             Question::Events { event_ids } => Ok(Answer::Events(events(ctx, server, event_ids).await)),
