@@ -2,6 +2,7 @@
 
 mod accept_membership;
 mod account_data;
+mod adopt_state;
 mod change_account;
 mod change_membership;
 mod change_push_rules;
@@ -44,6 +45,7 @@ mod with_signed;
 
 pub use accept_membership::{AcceptMembership, AcceptedMembership};
 pub use account_data::{SetAccountData, SetTag, StoreFilter};
+pub use adopt_state::AdoptState;
 pub use change_account::{ChangePassword, Deactivate, SetAccount};
 pub use change_membership::{ChangeMembership, MembershipAction};
 pub use change_push_rules::{ChangePushRules, PushRuleChange};

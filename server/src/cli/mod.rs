@@ -2,6 +2,7 @@
 
 mod arguments;
 mod check;
+mod resync;
 mod room;
 mod routes;
 mod serve;
@@ -24,6 +25,9 @@ pub fn run() -> ExitCode {
         }
         Command::Room(command) => {
             config.and_then(|config| room::run(config, command)).and_then(|text| print(&text))
+        }
+        Command::Resync(resync) => {
+            config.and_then(|config| resync::run(config, resync)).and_then(|text| print(&text))
         }
         Command::Check(options) => return check::run(config, options),
         Command::Routes => print(&routes::table()),

@@ -7,6 +7,7 @@
 //! Source: server-server API, "Checks performed on receipt of a PDU", and "Rejection" there.
 //! Not here: format, hashes and signatures (`core::checked`), which need no room.
 
+mod adopt;
 mod backfill;
 mod complete;
 mod enter;
@@ -21,6 +22,8 @@ use std::{
     sync::Arc,
 };
 
+pub(crate) use adopt::adopt_state;
+pub use adopt::{Adopted, AdoptedEntry, LeftOut};
 pub(crate) use backfill::receive_backfill;
 pub(crate) use complete::complete_state;
 pub(crate) use enter::{enter, prepare};

@@ -1,5 +1,6 @@
 //! Two servers and one room: this engine, and a peer that makes events by hand.
 
+mod adoption;
 mod bad_events;
 mod completion;
 mod hostile;

@@ -284,7 +284,8 @@ async fn ask_servers(
     Ok(Answer::Nothing)
 }
 
-type Asked = Result<Answer, RemoteError>;
+/// What a server answers, unless something fails here.
+pub type Asked = Result<Answer, RemoteError>;
 
 #[derive(Deserialize)]
 struct Between {
@@ -326,7 +327,7 @@ struct StateIds {
 }
 
 /// The state before an event, with those of its events that are not here.
-async fn state(ctx: &Arc<Context>, server: &str, room_id: &str, event_id: &str) -> Result<Asked, ApiError> {
+pub async fn state(ctx: &Arc<Context>, server: &str, room_id: &str, event_id: &str) -> Result<Asked, ApiError> {
     let target = format!("{}?event_id={}", path("v1/state_ids/{roomId}", &[room_id]), escaped(event_id));
     let ids: StateIds = match Ask::get(server, target).for_state().read(ctx).await {
         Ok(ids) => ids,

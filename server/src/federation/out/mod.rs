@@ -24,6 +24,7 @@ pub mod media;
 pub mod membership;
 pub mod policy;
 pub mod queries;
+pub mod resync;
 pub mod sender;
 
 use std::sync::Arc;
@@ -33,6 +34,7 @@ use discover::Discovery;
 use flights::Flights;
 use keys::KeyFetches;
 
+pub use ask::escaped;
 pub use client::Request;
 pub use error::RemoteError;
 
@@ -51,6 +53,8 @@ pub struct Federation {
     histories: history::Histories,
     /// Policy servers that do not answer.
     silences: policy::Silences,
+    /// Rooms that are, or were, resynchronised.
+    pub resyncs: resync::Resyncs,
     /// Rooms that are being joined.
     pub joins: Flights,
     /// Files that are being fetched.
@@ -68,6 +72,7 @@ impl Federation {
             completions: complete::Completions::default(),
             histories: history::Histories::default(),
             silences: policy::Silences::default(),
+            resyncs: resync::Resyncs::default(),
             joins: Flights::default(),
             media: Flights::default(),
         }
