@@ -20,6 +20,7 @@ pub enum Command {
     User(UserCommand),
     Room(RoomCommand),
     Resync(Resync),
+    RotateKey,
     Check(CheckOptions),
     Routes,
     Config,
@@ -43,6 +44,7 @@ pub fn parse(
     let command = match matches.subcommand() {
         Some(("user", matches)) => Command::User(user_command(matches)),
         Some(("room", matches)) => room_command(matches),
+        Some(("key", _)) => Command::RotateKey,
         Some(("check", matches)) => Command::Check(CheckOptions {
             repair: matches.get_flag("repair"),
             as_json: matches.get_flag("json"),
@@ -63,6 +65,7 @@ fn parser() -> clap::Command {
         clap::Command::new("serve").about("Starts the server (also what happens without a command)"),
         user_commands(),
         room_commands(),
+        key_commands(),
         clap::Command::new("check")
             .about("Checks the whole database while no server runs")
             .after_help("Exits 0 if the database is sound, 1 if not, 2 if it could not be checked.")
@@ -164,6 +167,18 @@ fn room_commands() -> clap::Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommands(commands)
+}
+
+/// `key` and its only command.
+fn key_commands() -> clap::Command {
+    let rotate = clap::Command::new("rotate")
+        .about("Makes a new signing key; the old one is published as out of use")
+        .after_help("What the old key has signed until now stays valid. The server signs with the new one when it is started.");
+    clap::Command::new("key")
+        .about("Manages the signing key while the server is stopped")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(rotate)
 }
 
 fn resync_command() -> clap::Command {
@@ -339,6 +354,9 @@ mod tests {
         assert!(refused("warren user list x"));
         assert!(refused("warren check --mend"));
         assert!(refused("warren room purge"));
+        assert!(refused("warren room resync !a:b"));
+        assert!(refused("warren key"));
+        assert_eq!(arguments("warren key rotate").0, Command::RotateKey);
         assert!(refused("warren room purge-history !a:b"));
         assert!(refused("warren room purge-history !a:b --before yesterday"));
         assert_eq!(arguments("warren routes").0, Command::Routes);

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod check;
+mod key;
 mod resync;
 mod room;
 mod routes;
@@ -29,6 +30,7 @@ pub fn run() -> ExitCode {
         Command::Resync(resync) => {
             config.and_then(|config| resync::run(config, resync)).and_then(|text| print(&text))
         }
+        Command::RotateKey => config.and_then(key::rotate).and_then(|text| print(&text)),
         Command::Check(options) => return check::run(config, options),
         Command::Routes => print(&routes::table()),
         Command::Config => print(&crate::config::table::example()),

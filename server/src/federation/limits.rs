@@ -7,6 +7,9 @@ use std::time::Duration;
 /// out of use after it.
 pub const OWN_KEYS_TIME: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// Own keys of before that are published, the last ones: others take a hundred keys in all.
+pub const OWN_OLD_KEYS_MAX: usize = KEYS_MAX - 1;
+
 /// The port of a server that names none.
 pub const PORT_DEFAULT: u16 = 8448;
 

@@ -327,7 +327,12 @@ struct StateIds {
 }
 
 /// The state before an event, with those of its events that are not here.
-pub async fn state(ctx: &Arc<Context>, server: &str, room_id: &str, event_id: &str) -> Result<Asked, ApiError> {
+pub async fn state(
+    ctx: &Arc<Context>,
+    server: &str,
+    room_id: &str,
+    event_id: &str,
+) -> Result<Asked, ApiError> {
     let target = format!("{}?event_id={}", path("v1/state_ids/{roomId}", &[room_id]), escaped(event_id));
     let ids: StateIds = match Ask::get(server, target).for_state().read(ctx).await {
         Ok(ids) => ids,
