@@ -42,6 +42,14 @@ impl Metrics {
             "warren_federation_refusals_total",
             "Requests of other servers that were not believed or admitted, by reason"
         );
+        describe_counter!(
+            "warren_federation_events_total",
+            "Events of other servers by what became of them; the reason is a check, or an authorisation rule's number"
+        );
+        describe_counter!(
+            "warren_federation_edus_dropped_total",
+            "What other servers told outside of rooms and was passed over, by reason"
+        );
         describe_counter!("warren_federation_requests_total", "Requests to other servers, by outcome");
         describe_counter!(
             "warren_policy_signatures_total",

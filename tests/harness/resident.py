@@ -79,15 +79,16 @@ class Resident(Peer):
         keys = {**event.get("signatures", {}).get(self.name, {}), key.id: key.signature(redacted(event))}
         return {**event, "signatures": {**event.get("signatures", {}), self.name: keys}}
 
-    def make_join(self, server, user_id, room_id):
-        """A join of a user, which is not handed in, and its id."""
-        event = self.template(server, user_id, room_id)
-        event = self.finish({**event, "content": {"membership": "join"}, "origin_server_ts": now_ms()})
+    def make_join(self, server, user_id, room_id, template=None):
+        """A join of a user, which is not handed in, and its id; made from another's template, if one is named."""
+        event = self.template(server, template or user_id, room_id)
+        event |= {"sender": user_id, "state_key": user_id, "content": {"membership": "join"}}
+        event = self.finish({**event, "origin_server_ts": now_ms()})
         return id_of(event), event
 
-    def try_join(self, server, user_id, room_id):
+    def try_join(self, server, user_id, room_id, template=None):
         """Has a user come into a room by way of the server. Answers status and body."""
-        event_id, event = self.make_join(server, user_id, room_id)
+        event_id, event = self.make_join(server, user_id, room_id, template)
         return self.send(server, "PUT", f"/_matrix/federation/v2/send_join/{escaped(room_id)}/{event_id}", event)
 
     def join(self, server, user_id, room_id):

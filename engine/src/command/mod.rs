@@ -67,7 +67,7 @@ pub use passing_token::{MakePassingToken, SpendPassingToken};
 pub use profile::{SetProfileField, ShowProfile};
 pub use prune::{Prune, PruneProgress};
 pub use purge::{PurgeBefore, PurgeHistory, PurgeRoom, StepPurge};
-pub use receive_edus::{NoteTransaction, ReceiveEdus};
+pub use receive_edus::{NoteTransaction, ReceiveEdus, TakenEdus};
 pub use receive_invite::ReceiveInvite;
 pub use receive_pdus::{CompleteState, EnterRoom, ReceivePdus, Received, StoreOutliers, StoreServerKeys};
 pub use register::{MakeFirstToken, Register, Registered};

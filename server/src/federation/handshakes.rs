@@ -7,9 +7,12 @@ use serde_json::json;
 use warren_engine::command::{AcceptMembership, AcceptedMembership};
 use warren_engine::core::checked::CheckedPdu;
 use warren_engine::view::federation::{Handshake, IncomingRoom, MakeMembership};
+use warren_engine::{Denied, Error};
 
 use super::out::check::check_one;
 use super::out::policy::ask_for_peer;
+use super::refusals;
+use crate::context::Context;
 use crate::http::{Answer, ApiError, Call, Outcome};
 
 /// The template for the event of a user of the server that asks.
@@ -43,13 +46,14 @@ pub async fn accept(call: &Call, handshake: Handshake, pdu: Bytes) -> Result<(By
         event: event.clone(),
         server: server.clone(),
     };
-    let mut accepted = call.ctx.engine.write(accept(&event)).await?;
+    let mut accepted = submit(&call.ctx, accept(&event)).await?;
     if let AcceptedMembership::Waiting(missing) = &accepted
         && let Some(wanted) = missing.signatures.first()
     {
-        let answer = ask_for_peer(&call.ctx, &wanted.policy, &event.pdu().json).await?;
+        let answer = ask_for_peer(&call.ctx, &wanted.policy, &event.pdu().json).await;
+        let answer = answer.inspect_err(|_| refusals::dropped_event("policy_server"))?;
         let signed = wanted.policy.sign_checked(version, &event, &answer)?;
-        accepted = call.ctx.engine.write(accept(&signed)).await?;
+        accepted = submit(&call.ctx, accept(&signed)).await?;
     }
     match accepted {
         AcceptedMembership::Accepted { event, room_state } => Ok((event, room_state)),
@@ -58,4 +62,16 @@ pub async fn accept(call: &Call, handshake: Handshake, pdu: Bytes) -> Result<(By
             Err(ApiError::invalid_param("The event follows events that this server does not have"))
         }
     }
+}
+
+/// Hands the event in, and counts what becomes of it.
+async fn submit(ctx: &Context, accept: AcceptMembership) -> Result<AcceptedMembership, Error> {
+    let accepted = ctx.engine.write(accept).await;
+    match &accepted {
+        Ok(AcceptedMembership::Accepted { .. }) => refusals::event(&warren_engine::Outcome::Accepted),
+        Ok(AcceptedMembership::Waiting(_)) => {}
+        Err(Error::Denied(Denied::Rule { rule, .. })) => refusals::rejected_event(rule),
+        Err(_) => refusals::dropped_event("unfit"),
+    }
+    accepted
 }

@@ -17,6 +17,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 use warren_engine::Outcome;
 use warren_engine::command::ReleasePdus;
+use warren_engine::core::checked::PduCheck;
 use warren_engine::intake::{Answer, Intake, Next, Question};
 use warren_engine::view::Frontier;
 use warren_engine::view::federation::{
@@ -29,6 +30,7 @@ use super::check::check_here;
 use super::keys::ensure_keys;
 use super::policy::ask_about;
 use crate::context::Context;
+use crate::federation::refusals;
 use crate::http::ApiError;
 use crate::worker;
 
@@ -136,8 +138,20 @@ pub async fn take_in(ctx: &Arc<Context>, intake: &mut Intake, servers: &[String]
 async fn drive(ctx: &Arc<Context>, intake: &mut Intake, servers: &[String]) -> Result<(), ApiError> {
     loop {
         match intake.next_step() {
-            Next::Check(pdus) => intake.checked(check_here(ctx, intake.version(), &pdus)?),
-            Next::Write(receive) => intake.received(ctx.engine.write(receive).await?),
+            Next::Check(pdus) => {
+                let checks = check_here(ctx, intake.version(), &pdus)?;
+                for check in &checks {
+                    if let PduCheck::Refused { error, .. } = check {
+                        refusals::unchecked_event(error);
+                    }
+                }
+                intake.checked(checks);
+            }
+            Next::Write(receive) => {
+                let received = ctx.engine.write(receive).await?;
+                received.outcomes.iter().for_each(|(_, outcome)| refusals::event(outcome));
+                intake.received(received);
+            }
             Next::Ask(question) => {
                 let answer = match (servers, &question) {
                     ([], _) => Answer::Nothing,
@@ -202,6 +216,7 @@ async fn fetch_for(ctx: &Arc<Context>, room_id: &str) -> Result<bool, ApiError> 
     let own_name = ctx.engine.server_name();
     let Ok(version) = ctx.engine.read(&IncomingRoom { room_id, server: own_name }) else {
         // This server has left the room.
+        waiting.iter().for_each(|_| refusals::dropped_event("unknown_room"));
         release(ctx, room_id, waiting).await?;
         return Ok(true);
     };
@@ -217,6 +232,11 @@ async fn fetch_for(ctx: &Arc<Context>, room_id: &str) -> Result<bool, ApiError> 
         pdu.since_ms < oldest || intake.outcomes.get(pdu.event_id.as_str()).is_some_and(is_settled)
     };
     let (over, left): (Vec<_>, Vec<_>) = waiting.into_iter().partition(is_over);
+    for pdu in &over {
+        if !intake.outcomes.get(pdu.event_id.as_str()).is_some_and(is_settled) {
+            refusals::dropped_event("waited_too_long");
+        }
+    }
     release(ctx, room_id, over).await?;
     Ok(left.is_empty())
 }
