@@ -28,7 +28,7 @@ use crate::{
     open,
     outbox::{OutgoingNews, Waiting},
     remote::NeverTrusted,
-    room::{Event, Freed, StateNode, purge},
+    room::{Event, Freed, StateNode, policy::PolicyServer, purge},
     store::{Backend, Base, Cache, Durability, Interner, Overlay, Read, Reader, StorageError, Tx},
     stream::{Touch, Wait, Watch},
     view::View,
@@ -142,6 +142,8 @@ pub(crate) struct Shared {
     pub nodes: Cache<NodeId, StateNode>,
     /// What state resolution made of which snapshots.
     pub resolved: Cache<Vec<NodeId>, NodeId>,
+    /// Which policy server a state names.
+    pub policy_servers: Cache<NodeId, Option<PolicyServer>>,
     pub watch: Arc<Watch>,
     pub sessions: SessionCache,
     /// The servers for which something may be waiting.
@@ -159,6 +161,9 @@ pub(crate) struct Shared {
 /// Bytes for remembered resolutions: some thousands. The forks of a room's recent past come again and again, older ones
 /// hardly ever.
 const RESOLVED_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes for what is remembered of states: whether they name a policy server. It does for ten thousand busy rooms.
+const POLICY_SERVERS_BYTES_MAX: usize = 1 << 20;
 
 /// Two commands wait for each other only if they share a lane; 1,024 of them make that rare by accident.
 const LANES: usize = 1024;
@@ -190,6 +195,7 @@ impl Engine {
             events: Cache::new(options.cache_bytes / 4 * 3),
             nodes: Cache::new(options.cache_bytes / 4),
             resolved: Cache::new(RESOLVED_BYTES_MAX),
+            policy_servers: Cache::new(POLICY_SERVERS_BYTES_MAX),
             watch: Arc::new(Watch::new(prepared.pos)),
             sessions: SessionCache::default(),
             outbox: Waiting::default(),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::{
     core::{event::EventError, filter::FilterError, push_rules::RulesError},
+    room::policy::{UnsignedEvent, WantedSignature},
     store::StorageError,
 };
 
@@ -24,6 +25,10 @@ pub enum Error {
     /// It is there already, or has changed in the meantime.
     #[error(transparent)]
     Conflict(#[from] Conflict),
+    /// The room's policy server has to sign an event first: it is to be asked, and the same command given again with what it
+    /// signed ([`crate::command::WithSigned`]).
+    #[error("the room's policy server, {}, has not signed the event", .0.policy.name)]
+    Unsigned(Box<UnsignedEvent>),
     /// The store failed; only the operator can act.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -288,12 +293,17 @@ pub struct Missing {
     pub auth_events: Vec<Arc<str>>,
     /// Events before which the state would let them in without what they follow.
     pub state: Vec<Arc<str>>,
+    /// Events that the room's policy server has not signed: to be given with its signature, or as refused by it.
+    pub signatures: Vec<WantedSignature>,
 }
 
 impl Missing {
     /// Whether nothing is.
     pub fn is_nothing(&self) -> bool {
-        self.prev_events.is_empty() && self.auth_events.is_empty() && self.state.is_empty()
+        self.prev_events.is_empty()
+            && self.auth_events.is_empty()
+            && self.state.is_empty()
+            && self.signatures.is_empty()
     }
 
     /// Names each once, and not what is at hand.

@@ -15,10 +15,14 @@ use crate::{
     command::{ReceivePdus, Received},
     core::{
         checked::{CheckedPdu, MissingKey, PduCheck, Refused},
+        event::JsonObject,
         version::RoomVersion,
     },
     error::Missing,
-    room::receive::{GivenState, Outcome},
+    room::{
+        policy::WantedSignature,
+        receive::{GivenState, Outcome},
+    },
 };
 
 /// Questions that one intake may lead to: far more than filling an ordinary gap takes.
@@ -64,6 +68,8 @@ pub enum Question {
         /// Their ids.
         event_ids: Vec<Arc<str>>,
     },
+    /// The policy server's signature on an event, [`Intake::event`].
+    PolicySignature(WantedSignature),
 }
 
 /// What another server answers.
@@ -83,6 +89,8 @@ pub enum Answer {
         /// Those of them that are not here, as far as they came along.
         pdus: Vec<Bytes>,
     },
+    /// What the policy server answered; nothing if it refused or did not answer.
+    PolicySignature(Option<JsonObject>),
 }
 
 /// How an event came into the intake.
@@ -106,6 +114,7 @@ pub struct Intake {
     live: BTreeMap<Arc<str>, Arc<CheckedPdu>>,
     outliers: BTreeMap<Arc<str>, Arc<CheckedPdu>>,
     states: Vec<GivenState>,
+    not_recommended: BTreeSet<Arc<str>>,
     /// The events that may come as outliers.
     wanted: BTreeSet<Arc<str>>,
     questions: VecDeque<Question>,
@@ -132,6 +141,7 @@ impl Intake {
             live: BTreeMap::new(),
             outliers: BTreeMap::new(),
             states: Vec::new(),
+            not_recommended: BTreeSet::new(),
             wanted: BTreeSet::new(),
             questions: VecDeque::new(),
             asked: BTreeSet::new(),
@@ -180,6 +190,7 @@ impl Intake {
                 pdus: self.live.values().cloned().collect(),
                 outliers: outliers.cloned().collect(),
                 states: self.states.clone(),
+                not_recommended: self.not_recommended.clone(),
                 backfill: self.backfill,
             });
         }
@@ -242,8 +253,27 @@ impl Intake {
                 self.add(pdus, Role::Outlier);
                 self.is_new = true;
             }
-            (_, Answer::Events(_) | Answer::State { .. }) => {}
+            (Question::PolicySignature(wanted), Answer::PolicySignature(answer)) => {
+                self.policy_answered(&wanted, answer);
+            }
+            (_, Answer::Events(_) | Answer::State { .. } | Answer::PolicySignature(_)) => {}
         }
+    }
+
+    /// An event that is to be part of the room, as JSON.
+    pub fn event(&self, event_id: &str) -> Option<&Bytes> {
+        self.live.get(event_id).map(|pdu| &pdu.pdu().json)
+    }
+
+    /// Keeps the signature with the event. One that does not hold is none.
+    fn policy_answered(&mut self, wanted: &WantedSignature, answer: Option<JsonObject>) {
+        let Some(event) = self.live.get_mut(&wanted.event_id) else { return };
+        let signed = answer.and_then(|answer| wanted.policy.sign_checked(self.version, event, &answer).ok());
+        match signed {
+            Some(signed) => *event = signed,
+            None => drop(self.not_recommended.insert(wanted.event_id.clone())),
+        }
+        self.is_new = true;
     }
 
     fn add(&mut self, pdus: Vec<Bytes>, role: Role) {
@@ -274,6 +304,14 @@ impl Intake {
 
     /// Asks first for single events, then for what lies between, and for a state only when that leads no further.
     fn ask_for(&mut self, missing: &Missing) {
+        let mut is_asked = false;
+        for wanted in &missing.signatures {
+            is_asked |= self.ask(Question::PolicySignature(wanted.clone()));
+        }
+        if is_asked {
+            // What follows these events may lack nothing else.
+            return;
+        }
         for event_ids in missing.auth_events.chunks(EVENTS_MAX) {
             self.ask(Question::Events { event_ids: event_ids.to_vec() });
         }

@@ -29,7 +29,8 @@ pub use error::{Conflict, Denied, Error, Invalid, Missing, Result, What};
 pub use outbox::OutgoingNews;
 pub use room::{
     Freed, Preset, PurgeProgress, RoomSummary,
-    receive::{GivenState, Outcome, in_order},
+    policy::{PolicyServer, UnsignedEvent, WantedSignature},
+    receive::{Adopted, AdoptedEntry, GivenState, LeftOut, Outcome, in_order},
 };
 pub use store::{
     Durability, StorageError,

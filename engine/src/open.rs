@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::{
     core::{event::KeyPair, num::StreamPos},
-    engine::{Counters, Options},
+    engine::{Counters, Options, Random},
     error::Result,
     store::{
         Backend, Change, Family, Read, StorageError, encode_key, next_numbers, read_record, schema,
@@ -20,11 +20,16 @@ const SCHEMA_VERSION: u32 = 2;
 /// twice after a crash: 2^63 would last for ages even if each start skipped one such block.
 const RESERVED_AHEAD: u64 = 1 << 16;
 
+/// The bytes that a signing key is made from.
+pub(crate) const SEED_BYTES: usize = 32;
+
 const FACT_LINEAGE: &str = "lineage";
 const FACT_SCHEMA: &str = "schema_version";
 const FACT_SERVER_NAME: &str = "server_name";
-const FACT_SIGNING_SEED: &str = "signing_key_seed";
-const FACT_SIGNING_KEY_VERSION: &str = "signing_key_version";
+/// The fact that holds what the signing key is made from.
+pub(crate) const FACT_SIGNING_SEED: &str = "signing_key_seed";
+/// The fact that holds what the signing key is called.
+pub(crate) const FACT_SIGNING_KEY_VERSION: &str = "signing_key_version";
 /// The fact that holds the [`Reserved`] marks.
 pub(crate) const FACT_RESERVED: &str = "reserved";
 
@@ -80,12 +85,17 @@ pub(crate) fn prepare(backend: &dyn Backend, options: &Options) -> Result<Prepar
     Ok(Prepared { key_pair, pos: StreamPos(reserved.pos), counters, next_names, reserved })
 }
 
-fn create(backend: &dyn Backend, options: &Options) -> Result<(), StorageError> {
-    let mut seed = [0; 32];
-    options.random.fill(&mut seed);
+/// What a new signing key is called.
+pub(crate) fn key_version(random: &dyn Random) -> String {
     let mut suffix = [0; 3];
-    options.random.fill(&mut suffix);
-    let key_version = format!("a_{:02x}{:02x}{:02x}", suffix[0], suffix[1], suffix[2]);
+    random.fill(&mut suffix);
+    format!("a_{:02x}{:02x}{:02x}", suffix[0], suffix[1], suffix[2])
+}
+
+fn create(backend: &dyn Backend, options: &Options) -> Result<(), StorageError> {
+    let mut seed = [0; SEED_BYTES];
+    options.random.fill(&mut seed);
+    let key_version = key_version(&*options.random);
     backend.commit(
         &[
             put_fact(FACT_LINEAGE, LINEAGE.to_vec()),

@@ -42,7 +42,19 @@ impl Metrics {
             "warren_federation_refusals_total",
             "Requests of other servers that were not believed or admitted, by reason"
         );
+        describe_counter!(
+            "warren_federation_events_total",
+            "Events of other servers by what became of them; the reason is a check, or an authorisation rule's number"
+        );
+        describe_counter!(
+            "warren_federation_edus_dropped_total",
+            "What other servers told outside of rooms and was passed over, by reason"
+        );
         describe_counter!("warren_federation_requests_total", "Requests to other servers, by outcome");
+        describe_counter!(
+            "warren_policy_signatures_total",
+            "Events that policy servers were to sign, by what came of it"
+        );
         describe_gauge!("warren_requests_in_flight", "Requests being handled, long polls among them");
         describe_gauge!("process_resident_memory_bytes", "Memory of the process that is resident");
         let in_flight_gauge = gauge!("warren_requests_in_flight");

@@ -10,7 +10,7 @@ use warren_engine::view::{Purges, RoomsToMerge, StoredFiles};
 use warren_engine::{Engine, PurgeProgress};
 
 use crate::context::Context;
-use crate::federation::out::{complete, devices, fetch, sender};
+use crate::federation::out::{complete, devices, fetch, policy, sender};
 use crate::http::ApiError;
 
 /// How long a purge goes on at a time, so that those who use the server hardly notice it.
@@ -86,9 +86,17 @@ fn prune(ctx: &Arc<Context>) {
 
 /// What is said in the rooms meanwhile does the same, so there is no hurry.
 fn merge_ends(ctx: &Arc<Context>) {
-    tokio::task::block_in_place(|| match ctx.engine.read(&RoomsToMerge) {
-        Ok(rooms) => rooms.into_iter().for_each(|room_id| drop(ctx.engine.write(MergeEnds { room_id }))),
-        Err(error) => warn!(%error, "it cannot be told which rooms have forked"),
+    let rooms = match tokio::task::block_in_place(|| ctx.engine.read(&RoomsToMerge)) {
+        Ok(rooms) => rooms,
+        Err(error) => return warn!(%error, "it cannot be told which rooms have forked"),
+    };
+    let work = ctx.clone();
+    run(ctx, async move {
+        for room_id in rooms {
+            if let Err(error) = policy::write(&work, MergeEnds { room_id }).await {
+                debug!(error = %error.error, "the ends of a room are not brought together");
+            }
+        }
     });
 }
 

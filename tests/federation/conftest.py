@@ -2,6 +2,8 @@
 
 import pytest
 
+from harness.client import unique
+from harness.resident import Resident
 from harness.server import Server
 
 
@@ -18,3 +20,13 @@ def server(network, tmp_path_factory):
 @pytest.fixture
 def peer(network):
     return network.peer()
+
+
+@pytest.fixture
+def resident(network):
+    """A peer whose users come into rooms."""
+    host = f"{unique('resident')}.test"
+    peer = Resident(host, network.authority)
+    network.names.addresses[host] = ["127.0.0.1"]
+    yield peer
+    peer.close()

@@ -1,86 +1,16 @@
 """What other servers are sent: once and in order, whatever fails in between (server-server API, "Transactions")."""
 
-import hashlib
-import json
-import threading
 import time
-import urllib.parse
 
 import pytest
 
 from harness.client import Client, unique
-from harness.peer import Peer, base64_of, canonical, now_ms, signed
+from harness.peer import now_ms
+from harness.resident import SECONDS_MAX
 from harness.server import Server
 
-SEND = "/_matrix/federation/v1/send/"
 ADMIN = "/_synapse/admin/v1/federation/destinations"
-# A first pause after a failure is ten seconds, give or take a fifth; then one of twice as much.
-SECONDS_MAX = 60
-
-
-class Resident(Peer):
-    """A peer whose users come into rooms, and that keeps what it is sent."""
-
-    def __init__(self, *arguments, **more):
-        super().__init__(*arguments, **more)
-        self.is_failing = False
-        self.transactions = []
-        self.tries = []
-        self.came = threading.Condition()
-
-    def answer_to(self, request):
-        if not request.target.startswith(SEND):
-            return super().answer_to(request)
-        transaction = json.loads(request.body)
-        with self.came:
-            self.tries.append((request.target.removeprefix(SEND), transaction))
-            if self.is_failing:
-                self.came.notify_all()
-                return 502, {"errcode": "M_UNKNOWN", "error": "not now"}
-            self.transactions.append(self.tries[-1])
-            self.came.notify_all()
-        return 200, {"pdus": {}}
-
-    def until(self, condition):
-        """Waits until `condition` holds of the peer."""
-        with self.came:
-            assert self.came.wait_for(lambda: condition(self), SECONDS_MAX), self.tries[-3:]
-
-    def join(self, server, user_id, room_id):
-        """Brings a user into a room by way of the server."""
-        place = f"{urllib.parse.quote(room_id, safe='')}/{urllib.parse.quote(user_id, safe='')}"
-        versions = "&".join(f"ver={version}" for version in range(1, 13))
-        status, made = self.send(server, "GET", f"/_matrix/federation/v1/make_join/{place}?{versions}")
-        assert status == 200, made
-        event = {**made["event"], "content": {"membership": "join"}, "origin_server_ts": now_ms()}
-        kept = "auth_events content depth origin_server_ts prev_events room_id sender state_key type".split()
-        event = {name: event[name] for name in kept}
-        event["hashes"] = {"sha256": base64_of(hashlib.sha256(canonical(event)).digest())}
-        event = signed(event, self.name, self.key)
-        reference = {name: value for name, value in event.items() if name != "signatures"}
-        digest = base64_of(hashlib.sha256(canonical(reference)).digest()).replace("+", "-").replace("/", "_")
-        target = f"/_matrix/federation/v2/send_join/{urllib.parse.quote(room_id, safe='')}/${digest}"
-        status, joined = self.send(server, "PUT", target, event)
-        assert status == 200, joined
-
-    @property
-    def bodies(self):
-        """The texts of the messages that came, in order."""
-        events = [event for _, transaction in self.transactions for event in transaction["pdus"]]
-        return [event["content"]["body"] for event in events if event["type"] == "m.room.message"]
-
-    def edus(self, kind):
-        edus = [edu for _, transaction in self.transactions for edu in transaction.get("edus", [])]
-        return [edu["content"] for edu in edus if edu["edu_type"] == kind]
-
-
-@pytest.fixture
-def resident(network):
-    host = f"{unique('resident')}.test"
-    peer = Resident(host, network.authority)
-    network.names.addresses[host] = ["127.0.0.1"]
-    yield peer
-    peer.close()
+# A first pause after a failure is ten seconds, give or take a fifth; then one of twice as much, within SECONDS_MAX.
 
 
 @pytest.fixture

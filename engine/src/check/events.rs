@@ -15,8 +15,8 @@ use super::{
 use crate::{
     core::{
         event::{
-            EVENT_BYTES_MAX, Pdu, event_id, reference_hash_of_json, required_signatures, strictness,
-            verify_content_hash,
+            EVENT_BYTES_MAX, Pdu, SignatureError, event_id, reference_hash_of_json, required_signatures,
+            strictness, verify_content_hash,
         },
         identifiers::server_name,
         json::{Limits, parse_object, write_object},
@@ -168,8 +168,15 @@ fn signatures(row: &mut Row<'_>, version: &RoomVersion, pdu: &Pdu) -> Result<boo
     let own = &*shared.server_name;
     let mut hold = true;
     if server_name(&pdu.sender) == Some(own) {
-        let key = &shared.key_pair;
-        if let Err(error) = pdu.verify_signature(version, own, key.key_id(), key.public_key()) {
+        let mut verified = Err(SignatureError::Missing);
+        for signature in pdu.signatures().map_err(unhashable)? {
+            if *signature.server == *own
+                && let Some(public_key) = own_key(row, &signature.key_id)?
+            {
+                verified = pdu.verify_signature(version, own, &signature.key_id, &public_key);
+            }
+        }
+        if let Err(error) = verified {
             row.found(format!("this server's signature: {error}"));
             hold = false;
         }
@@ -189,6 +196,17 @@ fn signatures(row: &mut Row<'_>, version: &RoomVersion, pdu: &Pdu) -> Result<boo
         }
     }
     Ok(hold)
+}
+
+/// The public key with this id with which this server signs, or signed before.
+fn own_key(row: &mut Row<'_>, key_id: &str) -> Result<Option<Vec<u8>>, StorageError> {
+    let shared = row.reader().shared.clone();
+    if key_id == shared.key_pair.key_id() {
+        return Ok(Some(shared.key_pair.public_key().to_vec()));
+    }
+    let Some(own) = row.text_num(&shared.server_name)? else { return Ok(None) };
+    let stored = readable(row.reader().get(&schema::SERVER_KEYS, &(own, key_id.to_owned())))?;
+    Ok(stored.map(|key| key.public_key))
 }
 
 /// What the header repeats of the body.

@@ -111,6 +111,7 @@ fn plan() -> Vec<Pass> {
         gaps::purges,
         snapshots::passes,
         events::passes,
+        snapshots::told,
         redactions::passes,
         timeline::passes,
         rooms::passes,

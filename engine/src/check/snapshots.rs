@@ -31,6 +31,20 @@ pub(super) fn passes() -> Vec<Pass> {
     })]
 }
 
+/// Behind the events, which are looked at first.
+pub(super) fn told() -> Vec<Pass> {
+    vec![Pass::over(&schema::TOLD_STATES, |row, (room, num), ()| {
+        if row.is_going(room) {
+            return Ok(());
+        }
+        let is_its = row.header(num)?.is_some_and(|header| header.value.room == room);
+        if !row.expect(is_its, "the event is not in the room") {
+            row.delete(&schema::TOLD_STATES, &(room, num));
+        }
+        Ok(())
+    })]
+}
+
 /// Notes the node if it is whole with everything below it. Nodes are visited in the order in which they were made, and a
 /// node is made after its children. One that is not whole is told of where something uses it.
 fn node(row: &mut Row<'_>, room: RoomNum, id: NodeId, bytes: &Bytes) {
@@ -118,7 +132,11 @@ pub(super) fn check_event(
         return Ok(());
     }
     let room = header.room;
-    let follows = before(row, pdu, header)?;
+    // What another server told does not follow from anything.
+    let follows = match row.reader().has(&schema::TOLD_STATES, &(room, num))? {
+        true => None,
+        false => before(row, pdu, header)?,
+    };
     let mut right_before = is_whole(row, room, header.state_before)?;
     if !right_before {
         row.found("the state before the event is not whole");

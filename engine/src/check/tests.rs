@@ -82,6 +82,7 @@ fn the_furnished_store_has_rows_of_nearly_everything() {
         "SERVER_STAYS",
         "STATE_CHANGES",
         "TIME_MARKS",
+        "TOLD_STATES",
         "TRANSACTIONS",
     ];
     assert_eq!(empty, expected);

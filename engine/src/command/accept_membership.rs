@@ -46,7 +46,7 @@ pub enum AcceptedMembership {
         /// After a knock, the events that tell what room it is.
         room_state: Vec<Bytes>,
     },
-    /// It follows events that are not here; once they are, it can be submitted again.
+    /// It follows events that are not here, or the room's policy server has not signed it; it can be submitted again then.
     Waiting(Missing),
 }
 
@@ -80,7 +80,7 @@ impl Command for AcceptMembership {
                 return Err(Denied::Rule { rule: denied.rule, reason: denied.reason.to_string() }.into());
             }
             Some(Outcome::Refused(refused)) => return Err(invalid(refused.to_string()).into()),
-            Some(Outcome::Known | Outcome::Stored) | None => {
+            Some(Outcome::Known | Outcome::Stored | Outcome::NotRecommended) | None => {
                 return Err(invalid("it was refused before".to_owned()).into());
             }
         }

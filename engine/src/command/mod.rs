@@ -2,6 +2,7 @@
 
 mod accept_membership;
 mod account_data;
+mod adopt_state;
 mod change_account;
 mod change_membership;
 mod change_push_rules;
@@ -28,6 +29,7 @@ mod receive_invite;
 mod receive_pdus;
 mod register;
 mod remote_devices;
+mod rotate_signing_key;
 mod send_event;
 mod send_to_device;
 mod set_presence;
@@ -40,9 +42,11 @@ mod upgrade_room;
 mod upload_cross_signing_keys;
 mod upload_keys;
 mod upload_signatures;
+mod with_signed;
 
 pub use accept_membership::{AcceptMembership, AcceptedMembership};
 pub use account_data::{SetAccountData, SetTag, StoreFilter};
+pub use adopt_state::AdoptState;
 pub use change_account::{ChangePassword, Deactivate, SetAccount};
 pub use change_membership::{ChangeMembership, MembershipAction};
 pub use change_push_rules::{ChangePushRules, PushRuleChange};
@@ -63,11 +67,12 @@ pub use passing_token::{MakePassingToken, SpendPassingToken};
 pub use profile::{SetProfileField, ShowProfile};
 pub use prune::{Prune, PruneProgress};
 pub use purge::{PurgeBefore, PurgeHistory, PurgeRoom, StepPurge};
-pub use receive_edus::{NoteTransaction, ReceiveEdus};
+pub use receive_edus::{NoteTransaction, ReceiveEdus, TakenEdus};
 pub use receive_invite::ReceiveInvite;
 pub use receive_pdus::{CompleteState, EnterRoom, ReceivePdus, Received, StoreOutliers, StoreServerKeys};
 pub use register::{MakeFirstToken, Register, Registered};
 pub use remote_devices::{FollowDevices, RemoteDevice, StoreRemoteDevices};
+pub use rotate_signing_key::{RotateSigningKey, RotatedKeys};
 pub use send_event::SendEvent;
 pub use send_to_device::{DeviceMessage, SendToDevice};
 pub use set_presence::{EndPresence, SetPresence, ShowPresence};
@@ -78,6 +83,7 @@ pub use upgrade_room::UpgradeRoom;
 pub use upload_cross_signing_keys::{CrossSigningUpload, UploadCrossSigningKeys};
 pub use upload_keys::UploadKeys;
 pub use upload_signatures::{SignatureFailure, SignedKey, UploadSignatures};
+pub use with_signed::WithSigned;
 
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 

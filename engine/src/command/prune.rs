@@ -23,6 +23,9 @@ use crate::{
 const TRANSACTIONS_KEPT_MS: u64 = 24 * HOUR_MS;
 /// How long after the beginning of a round through all rows the next one begins, in milliseconds.
 const ROUND_MS: u64 = HOUR_MS;
+/// How long after the beginning of a look at all keys the next one begins, in milliseconds: it costs a look into each room for
+/// each server that has long been silent.
+const KEYS_ROUND_MS: u64 = 24 * HOUR_MS;
 /// The distance of the marks by which positions are given a time.
 const HOUR_MS: u64 = 60 * 60 * 1000;
 /// Rows that one step looks at: some milliseconds.
@@ -40,6 +43,8 @@ struct Progress {
     stage: Stage,
     /// When the next round may begin, in milliseconds since the epoch.
     next_round_ms: u64,
+    /// When keys may be looked at again, in milliseconds since the epoch.
+    next_keys_ms: u64,
 }
 
 /// What comes next, and from where.
@@ -52,6 +57,7 @@ enum Stage {
     Received(TextNum, String),
     Outgoing(RoomNum, StreamPos),
     Stays(TextNum, RoomNum, StreamPos),
+    Keys(TextNum, RoomNum),
 }
 
 impl Default for Stage {
@@ -75,7 +81,7 @@ impl Command for Prune {
     }
 
     fn run(&self, tx: &mut Tx) -> Result<()> {
-        let Progress { stage, next_round_ms } = self.progress.0.lock().clone();
+        let Progress { stage, next_round_ms, mut next_keys_ms } = self.progress.0.lock().clone();
         let now_ms = tx.shared.clock.now_ms();
         let is_beginning = matches!(&stage, Stage::Transactions(UserNum(0), ..));
         if is_beginning && now_ms < next_round_ms {
@@ -123,9 +129,19 @@ impl Command for Prune {
                 Stage::Outgoing(room, pos)
             }),
             Stage::Stays(server, room, pos) => federation::stays(tx, (server, room, pos))?
-                .map_or_else(Stage::default, |(server, room, pos)| Stage::Stays(server, room, pos)),
+                .map_or(Stage::Keys(TextNum(0), RoomNum(0)), |(server, room, pos)| {
+                    Stage::Stays(server, room, pos)
+                }),
+            Stage::Keys(TextNum(0), _) if now_ms < next_keys_ms => Stage::default(),
+            Stage::Keys(server, room) => {
+                if server == TextNum(0) {
+                    next_keys_ms = now_ms + KEYS_ROUND_MS;
+                }
+                federation::keys(tx, now_ms, (server, room))?
+                    .map_or_else(Stage::default, |(server, room)| Stage::Keys(server, room))
+            }
         };
-        *self.progress.0.lock() = Progress { stage, next_round_ms };
+        *self.progress.0.lock() = Progress { stage, next_round_ms, next_keys_ms };
         Ok(())
     }
 }
@@ -213,10 +229,18 @@ where
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use serde_json::json;
 
     use super::*;
-    use crate::{command::SendEvent, device::lists, fixture::World, store::Reader};
+    use crate::{
+        command::{RotateSigningKey, SendEvent, StorePublishedKeys},
+        device::lists,
+        fixture::{SERVER, World},
+        remote::{KeyStanding, ServerKey},
+        store::Reader,
+        view::{PublishedKeysOf, StandingOfKey},
+    };
 
     const ROOM: &str = "!room:here.example";
     const ALICE: &str = "@alice:here.example";
@@ -236,7 +260,7 @@ mod tests {
     /// Steps until a round is over.
     fn prune(world: &World) {
         let progress = Arc::new(PruneProgress::default());
-        for _ in 0..8 {
+        for _ in 0..9 {
             world.engine.write(Prune { progress: progress.clone() }).wait().unwrap();
         }
         let position = world.engine.position();
@@ -300,5 +324,53 @@ mod tests {
         assert_eq!(bob_and_alice, 2);
         // Each one's membership, Bob's devices in both streams.
         assert_eq!(world.ask(|reader| Ok(count(reader, &schema::USER_STREAM))), 4);
+    }
+
+    #[test]
+    fn keys_of_servers_that_were_never_in_a_room_go_when_they_have_long_been_invalid() {
+        let world = World::new();
+        world.room(ROOM, ALICE, None);
+        // One that was there once has signed what is there still.
+        world.join(ROOM, "@bob:there.example");
+        world.leave(ROOM, "@bob:there.example");
+        let servers = ["there.example", "stranger.example", "other.example"];
+        let publish = |server: &str| {
+            let key = ServerKey {
+                key_id: "ed25519:1".to_owned(),
+                public_key: vec![7; 32],
+                valid_until_ts: world.engine.now_ms() + 7 * 24 * HOUR_MS,
+                is_old: false,
+            };
+            let json = Bytes::from_static(b"{}");
+            let store = StorePublishedKeys { server_name: server.to_owned(), keys: vec![key], json };
+            world.engine.write(store).wait().unwrap();
+        };
+        let known = || {
+            let is_known = |server: &&str| {
+                let view = StandingOfKey { server_name: server, key_id: "ed25519:1" };
+                let is_published = world.engine.read(&PublishedKeysOf(server)).unwrap().is_some();
+                let is_stored = world.engine.read(&view).unwrap() != KeyStanding::Unknown;
+                assert_eq!(is_published, is_stored, "{server}");
+                is_stored
+            };
+            servers.into_iter().filter(is_known).collect::<Vec<_>>()
+        };
+        servers.into_iter().for_each(&publish);
+        prune(&world);
+        assert_eq!(known(), servers);
+        world.pass_ms(13 * 24 * HOUR_MS);
+        publish("other.example");
+        prune(&world);
+        assert_eq!(known(), servers);
+        world.pass_ms(2 * 24 * HOUR_MS);
+        prune(&world);
+        assert_eq!(known(), ["there.example", "other.example"]);
+        // The own ones are not of a stranger, whatever their age.
+        world.engine.write(RotateSigningKey).wait().unwrap();
+        world.pass_ms(30 * 24 * HOUR_MS);
+        prune(&world);
+        assert_eq!(known(), ["there.example"]);
+        let own = StandingOfKey { server_name: SERVER, key_id: world.engine.key_pair().key_id() };
+        assert!(matches!(world.engine.read(&own).unwrap(), KeyStanding::Known(_)));
     }
 }

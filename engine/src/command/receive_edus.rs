@@ -5,7 +5,10 @@
 //! A message to devices comes once, however often it is told (for as long as its id is remembered).
 //! Specification: server-server API, "EDUs", "Server Access Control Lists (ACLs)".
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use crate::{
     account::presence,
@@ -21,7 +24,7 @@ use crate::{
     error::Result,
     remote::{self, IncomingEdu, IncomingPresence, IncomingReceipt},
     room::{
-        RoomCtx,
+        Event, RoomCtx,
         receipts::{self, MAIN_THREAD, ReceiptKind, UNTHREADED},
         servers::server_allowed,
     },
@@ -44,19 +47,54 @@ const ANSWER_BYTES_MAX: usize = 65_536;
 const TRANSACTION_ID_BYTES_MAX: usize = 255;
 /// The device id that stands for all devices of a user.
 const ALL_DEVICES: &str = "*";
+/// Why something is passed over: its user is not in the room, or the room's access list shuts the server out.
+const NOT_IN_ROOM: &str = "not_in_room";
+/// The same: it is about an event that is not in the room here.
+const UNKNOWN_EVENT: &str = "unknown_event";
+/// The same: no user of this server shares a room with its user.
+const NO_SHARED_ROOM: &str = "no_shared_room";
+/// The same: it is for a user or a device that is not here.
+const UNKNOWN_DEVICE: &str = "unknown_device";
 
 /// What a server tells in one transaction.
 #[derive(Clone, Debug)]
 pub struct ReceiveEdus {
     origin: String,
     edus: Vec<IncomingEdu>,
+    not_understood: u64,
+}
+
+/// What became of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TakenEdus {
+    /// Users whose devices have to be asked for anew ([`crate::command::StoreRemoteDevices`]).
+    pub stale: Vec<String>,
+    /// What was passed over, by the reason.
+    pub dropped: BTreeMap<&'static str, u64>,
+}
+
+impl TakenEdus {
+    fn drop(&mut self, reason: &'static str) {
+        *self.dropped.entry(reason).or_default() += 1;
+    }
 }
 
 impl ReceiveEdus {
     /// `origin` is the server that has signed the request.
     pub fn new<'a>(origin: &str, edus: impl IntoIterator<Item = &'a serde_json::Value>) -> Self {
-        let edus = edus.into_iter().take(super::Transaction::EDUS_MAX);
-        Self { origin: origin.to_owned(), edus: edus.filter_map(|edu| remote::parse(origin, edu)).collect() }
+        let (mut parsed, mut not_understood) = (Vec::new(), 0);
+        for edu in edus.into_iter().take(super::Transaction::EDUS_MAX) {
+            match remote::parse(origin, edu) {
+                Some(edu) => parsed.push(edu),
+                None => not_understood += 1,
+            }
+        }
+        Self { origin: origin.to_owned(), edus: parsed, not_understood }
+    }
+
+    /// How many parts are malformed, of no kind that is known here, or not the server's to tell.
+    pub fn not_understood(&self) -> u64 {
+        self.not_understood
     }
 
     /// Whether there is nothing to be done.
@@ -66,8 +104,7 @@ impl ReceiveEdus {
 }
 
 impl Command for ReceiveEdus {
-    /// Users whose devices have to be asked for anew ([`crate::command::StoreRemoteDevices`]).
-    type Output = Vec<String>;
+    type Output = TakenEdus;
 
     fn lanes(&self) -> Lanes {
         let mut users: BTreeSet<&str> = BTreeSet::new();
@@ -89,26 +126,27 @@ impl Command for ReceiveEdus {
         users.into_iter().fold(Lanes::default().name(&self.origin), Lanes::user)
     }
 
-    fn run(&self, tx: &mut Tx) -> Result<Vec<String>> {
-        let mut stale = BTreeSet::new();
+    fn run(&self, tx: &mut Tx) -> Result<TakenEdus> {
+        let (mut stale, mut taken) = (BTreeSet::new(), TakenEdus::default());
         for edu in &self.edus {
             match edu {
                 IncomingEdu::Typing { room_id, user_id, typing } => {
-                    self.typing(tx, room_id, user_id, *typing)?;
+                    self.typing(tx, room_id, user_id, *typing, &mut taken)?;
                 }
                 IncomingEdu::Receipts(receipts) => {
                     for receipt in receipts {
-                        self.receipt(tx, receipt)?;
+                        self.receipt(tx, receipt, &mut taken)?;
                     }
                 }
                 IncomingEdu::Presence(updates) => {
                     for update in updates {
-                        present(tx, update)?;
+                        present(tx, update, &mut taken)?;
                     }
                 }
                 IncomingEdu::Direct { sender, kind, message_id, messages } => {
-                    if self.is_first(tx, message_id)? {
-                        deliver(tx, sender, kind, messages)?;
+                    match self.is_first(tx, message_id)? {
+                        true => deliver(tx, sender, kind, messages, &mut taken)?,
+                        false => taken.drop("repeated"),
                     }
                 }
                 IncomingEdu::DeviceList { user_id, device_id, stream_id, prev_ids, name, keys } => {
@@ -119,12 +157,15 @@ impl Command for ReceiveEdus {
                         name: name.as_deref(),
                         keys: keys.as_ref(),
                     };
-                    if device_changed(tx, user_id, &update)? {
+                    if device_changed(tx, user_id, &update, &mut taken)? {
                         stale.insert(user_id.clone());
                     }
                 }
                 IncomingEdu::SigningKeys { user_id, master, self_signing } => {
-                    let Some(user) = neighbour(tx, user_id)? else { continue };
+                    let Some(user) = neighbour(tx, user_id)? else {
+                        taken.drop(NO_SHARED_ROOM);
+                        continue;
+                    };
                     let (master, self_signing) = (master.as_ref(), self_signing.as_ref());
                     let is_kept = tx.has(&schema::REMOTE_DEVICE_LISTS, &user)?;
                     if !is_kept || elsewhere::put_signing_keys(tx, user, user_id, master, self_signing)? {
@@ -133,7 +174,8 @@ impl Command for ReceiveEdus {
                 }
             }
         }
-        Ok(stale.into_iter().collect())
+        taken.stale = stale.into_iter().collect();
+        Ok(taken)
     }
 }
 
@@ -147,28 +189,46 @@ impl ReceiveEdus {
         Ok(may.then_some((room.num, user)))
     }
 
-    fn typing(&self, tx: &mut Tx, room_id: &str, user_id: &str, typing: bool) -> Result<()> {
-        let Some((room, user)) = self.member(tx, room_id, user_id)? else { return Ok(()) };
+    fn typing(
+        &self,
+        tx: &mut Tx,
+        room_id: &str,
+        user_id: &str,
+        typing: bool,
+        taken: &mut TakenEdus,
+    ) -> Result<()> {
+        let Some((room, user)) = self.member(tx, room_id, user_id)? else {
+            taken.drop(NOT_IN_ROOM);
+            return Ok(());
+        };
         let until_ms = if typing { tx.shared.clock.now_ms() + TYPING_MS } else { 0 };
         tx.next_position();
         tx.touch(Touch::Typing { user, room, until_ms });
         Ok(())
     }
 
-    fn receipt(&self, tx: &mut Tx, receipt: &IncomingReceipt) -> Result<()> {
-        let Some((room, user)) = self.member(tx, &receipt.room_id, &receipt.user_id)? else { return Ok(()) };
-        let Some(num) = tx.event_num(&receipt.event_id)? else { return Ok(()) };
-        let event = tx.event(num)?;
-        if event.header.room != room || event.header.status != EventStatus::Accepted {
+    fn receipt(&self, tx: &mut Tx, receipt: &IncomingReceipt, taken: &mut TakenEdus) -> Result<()> {
+        let Some((room, user)) = self.member(tx, &receipt.room_id, &receipt.user_id)? else {
+            taken.drop(NOT_IN_ROOM);
             return Ok(());
-        }
+        };
+        let event = tx.event_num(&receipt.event_id)?.map(|num| tx.event(num)).transpose()?;
+        let is_its =
+            |event: &Arc<Event>| event.header.room == room && event.header.status == EventStatus::Accepted;
+        let Some(event) = event.filter(is_its) else {
+            taken.drop(UNKNOWN_EVENT);
+            return Ok(());
+        };
         let thread = match receipt.thread_id.as_deref() {
             None => UNTHREADED,
             Some(MAIN_THREAD) => MAIN_THREAD,
             // A thread's root is an event of the room, so that nobody can make up threads without end.
             Some(root) => match tx.event_num(root)? {
                 Some(num) if tx.event(num)?.header.room == room => root,
-                _ => return Ok(()),
+                _ => {
+                    taken.drop(UNKNOWN_EVENT);
+                    return Ok(());
+                }
             },
         };
         let ts = receipt.ts.min(tx.shared.clock.now_ms());
@@ -194,8 +254,11 @@ fn neighbour(tx: &Tx, user_id: &str) -> Result<Option<UserNum>> {
     Ok((!tx.joined_rooms(user)?.is_empty()).then_some(user))
 }
 
-fn present(tx: &mut Tx, update: &IncomingPresence) -> Result<()> {
-    let Some(user) = neighbour(tx, &update.user_id)? else { return Ok(()) };
+fn present(tx: &mut Tx, update: &IncomingPresence, taken: &mut TakenEdus) -> Result<()> {
+    let Some(user) = neighbour(tx, &update.user_id)? else {
+        taken.drop(NO_SHARED_ROOM);
+        return Ok(());
+    };
     let claim = presence::claim_elsewhere(tx, update.state, PRESENCE_MS);
     presence::say(tx, user, claim, update.status_msg.clone())
 }
@@ -205,23 +268,27 @@ fn deliver(
     sender: &str,
     kind: &str,
     messages: &[(String, String, crate::core::event::JsonObject)],
+    taken: &mut TakenEdus,
 ) -> Result<()> {
     let pos = tx.next_position();
     let mut reached: BTreeSet<(UserNum, TextNum)> = BTreeSet::new();
     for (user_id, device_id, content) in messages {
-        if identifiers::server_name(user_id) != Some(&*tx.shared.server_name) {
+        let is_own = identifiers::server_name(user_id) == Some(&*tx.shared.server_name);
+        let Some(user) = tx.user_num(user_id)?.filter(|_| is_own) else {
+            taken.drop(UNKNOWN_DEVICE);
             continue;
-        }
-        let Some(user) = tx.user_num(user_id)? else { continue };
+        };
         let devices = if device_id == ALL_DEVICES {
             to_device::devices(tx, user)?
         } else if tx.has(&schema::DEVICES, &(user, device_id.clone()))? {
             BTreeSet::from([device_id.clone()])
         } else {
+            taken.drop(UNKNOWN_DEVICE);
             continue;
         };
         let event = to_device::event_of(sender, kind, content);
         if event.len() > to_device::MESSAGE_BYTES_MAX {
+            taken.drop("too_large");
             continue;
         }
         for device_id in devices {
@@ -235,8 +302,11 @@ fn deliver(
 }
 
 /// Whether the user's devices have to be asked for anew.
-fn device_changed(tx: &mut Tx, user_id: &str, update: &Update<'_>) -> Result<bool> {
-    let Some(user) = neighbour(tx, user_id)? else { return Ok(false) };
+fn device_changed(tx: &mut Tx, user_id: &str, update: &Update<'_>, taken: &mut TakenEdus) -> Result<bool> {
+    let Some(user) = neighbour(tx, user_id)? else {
+        taken.drop(NO_SHARED_ROOM);
+        return Ok(false);
+    };
     let updated = elsewhere::update(tx, user, user_id, update)?;
     if updated != Updated::Known {
         lists::changed_elsewhere(tx, user)?;

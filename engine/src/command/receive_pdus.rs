@@ -3,7 +3,7 @@
 //! Nothing here dials out: what it takes to go on is told as missing, and giving the same again with it does no harm.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -17,6 +17,7 @@ use crate::{
     remote::{self, ServerKey},
     room::{
         RoomCtx,
+        policy::Recommendation,
         receive::{self, AtHand, GivenState, Outcome, in_order, receive_backfill, receive_outlier},
         servers,
     },
@@ -43,6 +44,8 @@ pub struct ReceivePdus {
     pub outliers: Vec<Arc<CheckedPdu>>,
     /// The state before some of the events, as another server tells it, for where events before them are missing.
     pub states: Vec<GivenState>,
+    /// Events that the room's policy server was asked to sign, and did not.
+    pub not_recommended: BTreeSet<Arc<str>>,
     /// Whether the events are of the room's past: they are placed in its gaps, and clients are not told.
     pub backfill: bool,
 }
@@ -71,7 +74,12 @@ impl Command for ReceivePdus {
                 let pdu = checked.pdu();
                 let given = states.get(&*pdu.event_id).copied();
                 let missing = &mut received.missing;
-                let outcome = receive::receive(tx, &mut room, pdu, given, &mut at_hand, missing)?;
+                let recommendation = match self.not_recommended.contains(&pdu.event_id) {
+                    true => Recommendation::Missing,
+                    false => Recommendation::BySignature,
+                };
+                let standing = (given, recommendation);
+                let outcome = receive::receive(tx, &mut room, pdu, standing, &mut at_hand, missing)?;
                 received.outcomes.push((pdu.event_id.clone(), outcome));
             }
         }

@@ -9,7 +9,12 @@ use serde_json::{Value, json};
 
 use crate::{
     command::{Command, Lanes},
-    core::{event::JsonObject, num::UserNum, power_levels, version::RoomVersion},
+    core::{
+        event::{JsonObject, Pdu},
+        num::UserNum,
+        power_levels,
+        version::RoomVersion,
+    },
     error::{Denied, Error, Invalid, Result},
     room::{Event, NewEvent, RoomCtx, append, create, membership, presets::one, upgrade},
     store::{Tx, schema, schema::Membership},
@@ -17,6 +22,8 @@ use crate::{
 
 /// The random part of a room id before room version 12: over 100 bits.
 const ROOM_LOCALPART_CHARS: usize = 18;
+/// The type of the event that ends a room.
+const TOMBSTONE: &str = "m.room.tombstone";
 /// What the tombstone says to clients that do not know what it is.
 const TOMBSTONE_TEXT: &str = "This room has been replaced";
 
@@ -120,6 +127,30 @@ impl Heritage {
     }
 }
 
+/// What an upgrade is begun with, and goes on with when the old room's policy server has signed the tombstone, which names the
+/// new room: that has to be the same one then.
+struct Begun {
+    /// The new room's id, where it is not made from its create event.
+    room_id: String,
+    /// The time of the create event and of the tombstone.
+    origin_server_ts: u64,
+}
+
+impl Begun {
+    fn of(tx: &Tx, old: &RoomCtx) -> Self {
+        let is_tombstone = |pdu: &&Arc<Pdu>| pdu.room_id == old.id && pdu.is_state(TOMBSTONE, "");
+        let tombstone = tx.signed.iter().find(is_tombstone);
+        let named = tombstone.and_then(|pdu| pdu.content.get("replacement_room")?.as_str());
+        Self {
+            room_id: named.map_or_else(
+                || format!("!{}:{}", tx.random_text(ROOM_LOCALPART_CHARS), tx.shared.server_name),
+                str::to_owned,
+            ),
+            origin_server_ts: tombstone.map_or_else(|| tx.shared.clock.now_ms(), |pdu| pdu.origin_server_ts),
+        }
+    }
+}
+
 impl UpgradeRoom {
     /// The new room with nothing but its create event, and the old one's tombstone.
     fn replace(
@@ -134,20 +165,35 @@ impl UpgradeRoom {
             content.as_object().cloned().unwrap_or_default()
         };
         let mut content = self.create_content(tx, &old, version, additional)?;
+        let begun = Begun::of(tx, &old);
         if version.room_id_is_create_hash {
             // The room's id is made from this event, so that it cannot name the tombstone, which names the room.
-            let new = create(tx, version, new_event(tx, &self.user_id, "m.room.create", "", content))?.0;
-            send(tx, &mut old, &self.user_id, "m.room.tombstone", "", tombstone(&new.id))?;
+            let mut event = new_event(tx, &self.user_id, "m.room.create", "", content);
+            event.origin_server_ts = begun.origin_server_ts;
+            let new = create(tx, version, event)?.0;
+            self.send_tombstone(tx, &mut old, tombstone(&new.id), begun.origin_server_ts)?;
             return Ok((old, new));
         }
-        let room_id = format!("!{}:{}", tx.random_text(ROOM_LOCALPART_CHARS), tx.shared.server_name);
-        let last = send(tx, &mut old, &self.user_id, "m.room.tombstone", "", tombstone(&room_id))?;
+        let room_id = begun.room_id;
+        let last = self.send_tombstone(tx, &mut old, tombstone(&room_id), begun.origin_server_ts)?;
         if let Some(Value::Object(predecessor)) = content.get_mut("predecessor") {
             predecessor.insert("event_id".to_owned(), (&*last.event_id).into());
         }
         let mut new = RoomCtx::create(tx, &room_id, version)?;
         send(tx, &mut new, &self.user_id, "m.room.create", "", content)?;
         Ok((old, new))
+    }
+
+    fn send_tombstone(
+        &self,
+        tx: &mut Tx,
+        old: &mut RoomCtx,
+        content: JsonObject,
+        origin_server_ts: u64,
+    ) -> Result<Arc<Event>> {
+        let mut tombstone = new_event(tx, &self.user_id, TOMBSTONE, "", content);
+        tombstone.origin_server_ts = origin_server_ts;
+        append(tx, old, tombstone)
     }
 
     fn create_content(

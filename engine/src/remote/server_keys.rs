@@ -4,9 +4,12 @@
 //! Source: server-server API, "Retrieving server keys".
 
 use crate::{
-    core::checked::{KnownKey, SigningKeys},
+    core::{
+        checked::{KnownKey, SigningKeys},
+        num::TextNum,
+    },
     error::Result,
-    store::{Reader, StorageError, Tx, schema, schema::StoredServerKey},
+    store::{Direction, Reader, StorageError, Tx, schema, schema::StoredServerKey},
 };
 
 /// Bytes of an Ed25519 public key.
@@ -56,7 +59,28 @@ pub(crate) fn store(tx: &mut Tx, server_name: &str, keys: &[ServerKey]) -> Resul
     Ok(refused)
 }
 
-/// The keys that are known here, among them this server's own.
+/// The keys with which this server signed before, the last first. Those that are never trusted are not published either.
+pub(crate) fn own_old_keys(reader: &Reader) -> Result<Vec<ServerKey>, StorageError> {
+    let shared = &reader.shared;
+    let mut keys = Vec::new();
+    let Some(own) = reader.text_num(&shared.server_name)? else { return Ok(keys) };
+    reader.scan(
+        &schema::SERVER_KEYS,
+        &own,
+        Direction::Forward,
+        |(_, key_id): (TextNum, String), stored: StoredServerKey| {
+            if key_id != shared.key_pair.key_id() && !shared.never_trusted.has(&shared.server_name, &key_id) {
+                let StoredServerKey { public_key, valid_until_ts, is_old } = stored;
+                keys.push(ServerKey { key_id, public_key, valid_until_ts, is_old });
+            }
+            true
+        },
+    )?;
+    keys.sort_by_key(|key| std::cmp::Reverse(key.valid_until_ts));
+    Ok(keys)
+}
+
+/// The keys that are known here, among them this server's own, of now and of before.
 pub(crate) struct ServerKeys<'a>(pub &'a Reader);
 
 impl SigningKeys for ServerKeys<'_> {

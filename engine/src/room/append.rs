@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use super::{
     Event, RoomCtx,
     accept::{Arrival, accept},
-    fork,
+    fork, policy,
     snapshot::SnapshotState,
 };
 use crate::{
@@ -17,7 +19,7 @@ use crate::{
         version::{EventIdFormat, RoomVersion},
     },
     error::{Denied, Invalid, Result},
-    store::{Reader, StorageError, Tx},
+    store::{Reader, StorageError, Tx, schema::EventStatus},
 };
 
 /// The random part of an event id in room versions 1 and 2: over 100 bits.
@@ -52,12 +54,18 @@ impl AuthState for NoState {
 /// Builds, authorises and writes an event on the room's head.
 ///
 /// Errors: [`Denied::Rule`] when the room's rules refuse it, [`Invalid::Event`] when it is malformed or too large.
+/// [`crate::Error::Unsigned`] when the room's policy server has to sign it first.
 pub(crate) fn append(tx: &mut Tx, room: &mut RoomCtx, mut new: NewEvent<'_>) -> Result<Arc<Event>> {
+    if let Some(pdu) = signed_before(tx, room, &new)?
+        && let Some(arrival) = arrival_of_signed(tx, room, pdu, &new)?
+    {
+        return accept(tx, room, arrival);
+    }
     let ends = chosen_ends(tx, room)?;
     let auth = select_auth_events(tx, room, ends.state, &new)?;
     let place =
         Place { version: room.version, room_id: Some(&room.id), prev: &ends.events, depth: room.head.depth };
-    let pdu = build(tx, &place, &mut new, &auth)?;
+    let pdu = Arc::new(build(tx, &place, &mut new, &auth)?);
     for snapshot in [ends.state, room.head.state] {
         let state = SnapshotState { reader: tx, room: room.num, snapshot, instead: &[] };
         auth::check(room.version, &pdu, &state).map_err(denied)?;
@@ -65,9 +73,10 @@ pub(crate) fn append(tx: &mut Tx, room: &mut RoomCtx, mut new: NewEvent<'_>) -> 
             break;
         }
     }
+    policy::check_own(tx, room, &pdu)?;
     let prev = ends.events.iter().map(|(num, _)| *num).collect();
     let arrival = Arrival {
-        pdu: Arc::new(pdu),
+        pdu,
         known_as: None,
         prev,
         auth,
@@ -76,6 +85,69 @@ pub(crate) fn append(tx: &mut Tx, room: &mut RoomCtx, mut new: NewEvent<'_>) -> 
         transaction: new.transaction,
     };
     accept(tx, room, arrival)
+}
+
+/// The event that is to be sent, if it was built in an earlier attempt and signed by the room's policy server since.
+fn signed_before(tx: &Tx, room: &RoomCtx, new: &NewEvent<'_>) -> Result<Option<Arc<Pdu>>> {
+    for pdu in &tx.signed {
+        let is_same = pdu.room_id == room.id
+            && *pdu.sender == *new.sender
+            && *pdu.kind == *new.kind
+            && pdu.state_key.as_deref() == new.state_key
+            && pdu.redacts.as_deref() == new.redacts
+            && without_redacts(&pdu.content).eq(without_redacts(&new.content));
+        // One event may be wanted twice, and then was built twice.
+        if is_same && tx.event_num(&pdu.event_id)?.is_none() {
+            return Ok(Some(pdu.clone()));
+        }
+    }
+    Ok(None)
+}
+
+/// What a redaction redacts stands in its content since room version 11, once it is built.
+fn without_redacts(content: &JsonObject) -> impl Iterator<Item = (&String, &Value)> {
+    content.iter().filter(|(name, _)| *name != "redacts")
+}
+
+/// How an event that was built before comes in: where it stood then, though the room may have gone on. Nothing if that cannot
+/// be any more, or the room has another policy server now: then the event has to be built anew.
+///
+/// Errors: [`Denied::Rule`] when the room's rules refuse it by now.
+fn arrival_of_signed(
+    tx: &mut Tx,
+    room: &RoomCtx,
+    pdu: Arc<Pdu>,
+    new: &NewEvent<'_>,
+) -> Result<Option<Arrival>> {
+    let (prev, auth) = (known(tx, &pdu.prev_events)?, known(tx, &pdu.auth_events)?);
+    let (Some(prev), Some(auth)) = (prev, auth) else { return Ok(None) };
+    if policy::lacks_signature(tx, room, &pdu)?.is_some() {
+        return Ok(None);
+    }
+    let state_before = fork::state_after_all(tx, room, &prev)?;
+    for snapshot in [state_before, room.head.state] {
+        let state = SnapshotState { reader: tx, room: room.num, snapshot, instead: &[] };
+        auth::check(room.version, &pdu, &state).map_err(denied)?;
+    }
+    Ok(Some(Arrival {
+        pdu,
+        known_as: None,
+        partial_state: prev.iter().any(|event| event.header.partial_state),
+        prev: prev.iter().map(|event| event.num).collect(),
+        auth,
+        state_before,
+        transaction: new.transaction.clone(),
+    }))
+}
+
+/// Events of the graph; nothing if one of them is not here any more.
+fn known(reader: &Reader, event_ids: &[Arc<str>]) -> Result<Option<Vec<Arc<Event>>>, StorageError> {
+    let mut events = Vec::with_capacity(event_ids.len());
+    for event_id in event_ids {
+        let Some(num) = reader.event_num(event_id)? else { return Ok(None) };
+        events.push(reader.event(num)?);
+    }
+    Ok(events.iter().all(|event| event.header.status == EventStatus::Accepted).then_some(events))
 }
 
 /// The forward extremities that a new event follows, and the state after them.

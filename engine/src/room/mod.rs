@@ -18,6 +18,7 @@ pub(crate) mod merging;
 pub(crate) mod out_of_band;
 pub(crate) mod outgoing;
 pub(crate) mod peer;
+pub mod policy;
 pub(crate) mod presets;
 pub(crate) mod purge;
 pub mod receipts;

@@ -21,7 +21,10 @@ use super::{
     schema::Keyspace,
 };
 use crate::{
-    core::num::{EventNum, NodeId, StreamPos, UserNum},
+    core::{
+        event::Pdu,
+        num::{EventNum, NodeId, StreamPos, UserNum},
+    },
     engine::Shared,
     room::Event,
     stream::Touch,
@@ -265,6 +268,8 @@ pub struct Tx {
     pub(crate) rewrites: bool,
     /// States that were resolved, by the snapshots that they were made of.
     pub(crate) resolved: Vec<(Vec<NodeId>, NodeId)>,
+    /// Events that an earlier attempt built, signed by the policy servers of their rooms.
+    pub(crate) signed: Vec<Arc<Pdu>>,
 }
 
 impl Deref for Tx {
@@ -288,6 +293,7 @@ impl Tx {
             positions: Vec::new(),
             rewrites: false,
             resolved: Vec::new(),
+            signed: Vec::new(),
         }
     }
 

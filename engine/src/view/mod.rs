@@ -57,7 +57,7 @@ pub use related_events::{RELATIONS_LIMIT_DEFAULT, RelatedEvents, Threads};
 pub use room_alias::{RoomAlias, RoomAliases};
 pub use room_state::{RoomState, RoomStateEvent};
 pub use rooms_to_merge::RoomsToMerge;
-pub use server_keys::{PublishedKeys, PublishedKeysOf, StandingOfKey};
+pub use server_keys::{OwnOldKeys, PublishedKeys, PublishedKeysOf, StandingOfKey};
 pub use sync::{Sync, SyncAnswer};
 pub use token::{StreamToken, SyncToken};
 pub use user_directory::{IsPresent, PresenceOf, SearchUsers, USERS_LIMIT_DEFAULT};

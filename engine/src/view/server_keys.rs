@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::{
     core::checked::SigningKeys,
     error::Result,
-    remote::{KeyStanding, ServerKey, ServerKeys},
+    remote::{self, KeyStanding, ServerKey, ServerKeys},
     store::{Reader, schema},
     view::View,
 };
@@ -36,6 +36,19 @@ impl View for StandingOfKey<'_> {
                 is_old: key.is_old,
             })
         }))
+    }
+}
+
+/// The keys with which this server signed before, those that are never trusted left out.
+#[derive(Clone, Copy, Debug)]
+pub struct OwnOldKeys;
+
+impl View for OwnOldKeys {
+    /// The last that went out of use first.
+    type Output = Vec<ServerKey>;
+
+    fn read(&self, reader: &Reader) -> Result<Vec<ServerKey>> {
+        Ok(remote::own_old_keys(reader)?)
     }
 }
 

@@ -4,6 +4,7 @@ use crate::http::Endpoint;
 
 pub mod federation;
 pub mod register;
+pub mod rooms;
 
 /// The tables of all topics.
-pub const TOPICS: &[&[Endpoint]] = &[federation::ENDPOINTS, register::ENDPOINTS];
+pub const TOPICS: &[&[Endpoint]] = &[federation::ENDPOINTS, register::ENDPOINTS, rooms::ENDPOINTS];

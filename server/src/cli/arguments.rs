@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Arg, ArgAction, ArgMatches};
 
 use super::check::CheckOptions;
+use super::resync::Resync;
 use super::room::{Before, RoomCommand};
 use super::user::{PasswordSource, UserCommand};
 use crate::config::table::{Kind, ROWS, Row};
@@ -18,6 +19,8 @@ pub enum Command {
     Serve,
     User(UserCommand),
     Room(RoomCommand),
+    Resync(Resync),
+    RotateKey,
     Check(CheckOptions),
     Routes,
     Config,
@@ -40,7 +43,8 @@ pub fn parse(
     })?;
     let command = match matches.subcommand() {
         Some(("user", matches)) => Command::User(user_command(matches)),
-        Some(("room", matches)) => Command::Room(room_command(matches)),
+        Some(("room", matches)) => room_command(matches),
+        Some(("key", _)) => Command::RotateKey,
         Some(("check", matches)) => Command::Check(CheckOptions {
             repair: matches.get_flag("repair"),
             as_json: matches.get_flag("json"),
@@ -61,6 +65,7 @@ fn parser() -> clap::Command {
         clap::Command::new("serve").about("Starts the server (also what happens without a command)"),
         user_commands(),
         room_commands(),
+        key_commands(),
         clap::Command::new("check")
             .about("Checks the whole database while no server runs")
             .after_help("Exits 0 if the database is sound, 1 if not, 2 if it could not be checked.")
@@ -155,23 +160,63 @@ fn room_commands() -> clap::Command {
                     .value_parser(clap::value_parser!(Before))
                     .help("Up to where: a time in milliseconds since 1970, or an event, which stays itself"),
             ]),
+        resync_command().arg(room()),
     ];
     clap::Command::new("room")
-        .about("Removes rooms or their history while the server is stopped")
+        .about("Removes rooms or their history, and resynchronises rooms")
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommands(commands)
 }
 
-fn room_command(matches: &ArgMatches) -> RoomCommand {
+/// `key` and its only command.
+fn key_commands() -> clap::Command {
+    let rotate = clap::Command::new("rotate")
+        .about("Makes a new signing key; the old one is published as out of use")
+        .after_help("What the old key has signed until now stays valid. The server signs with the new one when it is started.");
+    clap::Command::new("key")
+        .about("Manages the signing key while the server is stopped")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(rotate)
+}
+
+fn resync_command() -> clap::Command {
+    clap::Command::new("resync")
+        .about("Has the running server compare a room's state with that of other servers")
+        .after_help(
+            "What the room's rules allow of their state is adopted, and what changed is printed. Doing it again does no harm.\n\
+             Ctrl-C ends the watching alone: the same command goes on with it.",
+        )
+        .args([
+            Arg::new("from")
+                .long("from")
+                .value_name("SERVER")
+                .action(ArgAction::Append)
+                .help("A server to ask; else those with the most members in the room"),
+            Arg::new("token-file")
+                .long("token-file")
+                .required(true)
+                .value_name("FILE")
+                .value_parser(clap::value_parser!(PathBuf))
+                .help("A file with an administrator's access token; - for standard input"),
+        ])
+}
+
+fn room_command(matches: &ArgMatches) -> Command {
     let (command, matches) = matches.subcommand().unwrap_or(("", matches));
     let room_id = matches.get_one::<String>("room").cloned().unwrap_or_default();
     match command {
         "purge-history" => {
             let before = matches.get_one::<Before>("before").cloned().unwrap_or(Before::Time(0));
-            RoomCommand::PurgeHistory { room_id, before }
+            Command::Room(RoomCommand::PurgeHistory { room_id, before })
         }
-        _ => RoomCommand::Purge { room_id, force: matches.get_flag("force") },
+        "resync" => Command::Resync(Resync {
+            room_id,
+            servers: matches.get_many("from").into_iter().flatten().cloned().collect(),
+            token_file: matches.get_one("token-file").cloned().unwrap_or_default(),
+        }),
+        _ => Command::Room(RoomCommand::Purge { room_id, force: matches.get_flag("force") }),
     }
 }
 
@@ -293,6 +338,10 @@ mod tests {
             history(Before::Time(1_700_000_000_000))
         );
         assert_eq!(room("warren room purge-history --before $c !a:b"), history(Before::Event("$c".into())));
+        let resync = arguments("warren room resync !a:b --from c.d --from e.f --token-file t").0;
+        let servers = vec!["c.d".into(), "e.f".into()];
+        let expected = Resync { room_id: "!a:b".into(), servers, token_file: "t".into() };
+        assert_eq!(resync, Command::Resync(expected));
     }
 
     #[test]
@@ -305,6 +354,9 @@ mod tests {
         assert!(refused("warren user list x"));
         assert!(refused("warren check --mend"));
         assert!(refused("warren room purge"));
+        assert!(refused("warren room resync !a:b"));
+        assert!(refused("warren key"));
+        assert_eq!(arguments("warren key rotate").0, Command::RotateKey);
         assert!(refused("warren room purge-history !a:b"));
         assert!(refused("warren room purge-history !a:b --before yesterday"));
         assert_eq!(arguments("warren routes").0, Command::Routes);

@@ -2,6 +2,8 @@
 
 mod arguments;
 mod check;
+mod key;
+mod resync;
 mod room;
 mod routes;
 mod serve;
@@ -25,6 +27,10 @@ pub fn run() -> ExitCode {
         Command::Room(command) => {
             config.and_then(|config| room::run(config, command)).and_then(|text| print(&text))
         }
+        Command::Resync(resync) => {
+            config.and_then(|config| resync::run(config, resync)).and_then(|text| print(&text))
+        }
+        Command::RotateKey => config.and_then(key::rotate).and_then(|text| print(&text)),
         Command::Check(options) => return check::run(config, options),
         Command::Routes => print(&routes::table()),
         Command::Config => print(&crate::config::table::example()),

@@ -6,7 +6,7 @@ use warren_engine::Engine;
 use warren_engine::command::{ChangePassword, Register, WhichDevices};
 use warren_engine::view::{AccountOf, Accounts};
 
-use crate::client::account_deactivation::deactivate;
+use crate::client::account_deactivation::close;
 use crate::config::Config;
 use crate::context::open_engine;
 use crate::data_dir;
@@ -48,8 +48,19 @@ pub fn run(config: Config, command: UserCommand) -> Result<String, String> {
             }
             UserCommand::Deactivate { name, erase } => {
                 let user_id = existing(&config, &engine, &name)?;
-                deactivate(&engine, &user_id, erase).await.map_err(|error| error.to_string())?;
-                Ok(format!("{user_id} is deactivated and has left all rooms\n"))
+                let leaves = close(&engine, &user_id, erase).await.map_err(|error| error.to_string())?;
+                let mut kept = String::new();
+                for leave in leaves {
+                    let room_id = leave.room_id.clone();
+                    // Nobody asks a room's policy server while the server is stopped, for instance.
+                    if let Err(error) = engine.write(leave).await {
+                        kept.push_str(&format!("still in {room_id}: {error}\n"));
+                    }
+                }
+                match kept.is_empty() {
+                    true => Ok(format!("{user_id} is deactivated and has left all rooms\n")),
+                    false => Ok(format!("{user_id} is deactivated\n{kept}")),
+                }
             }
         }
     })

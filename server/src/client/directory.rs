@@ -10,6 +10,7 @@ use warren_engine::{Conflict, Error};
 
 use super::membership::room_id;
 use crate::context::Context;
+use crate::federation::out::policy;
 use crate::federation::out::queries::room_of_alias;
 use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
 
@@ -65,7 +66,7 @@ async fn delete_room_alias(call: Call) -> Outcome {
     let alias = call.path("roomAlias")?.into_owned();
     let room_id = call.ctx.engine.read(&RoomAlias { alias: alias.clone() })?;
     let user_id = session.user_id.to_string();
-    call.ctx.engine.write(RemoveAlias { alias, room_id, user_id, is_admin: session.is_admin }).await?;
+    policy::write(&call.ctx, RemoveAlias { alias, room_id, user_id, is_admin: session.is_admin }).await?;
     Ok(Answer::empty())
 }
 

@@ -8,6 +8,7 @@ use super::membership::{Own, Target, change_elsewhere, change_own, room_id, targ
 use crate::context::Context;
 use crate::federation::out::join;
 use crate::federation::out::membership::Change;
+use crate::federation::out::policy;
 use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
 use crate::worker;
 
@@ -69,5 +70,5 @@ async fn join_here(ctx: &Context, change: Change) -> Result<(), ApiError> {
         reason: change.reason,
         is_guest: false,
     };
-    Ok(ctx.engine.write(join).await?)
+    policy::write(ctx, join).await
 }

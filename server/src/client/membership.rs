@@ -8,6 +8,7 @@ use warren_engine::view::federation::{Way, WayIntoRoom};
 
 use crate::context::Context;
 use crate::federation::out::membership::Change;
+use crate::federation::out::policy;
 use crate::federation::out::queries::room_of_alias;
 use crate::http::{ApiError, Call};
 
@@ -133,5 +134,5 @@ async fn change(
         reason,
         is_guest: session.is_guest,
     };
-    Ok(call.ctx.engine.write(change).await?)
+    policy::write(&call.ctx, change).await
 }

@@ -13,7 +13,7 @@ use warren_engine::{Error, Membership};
 
 use super::membership::is_local;
 use crate::context::Context;
-use crate::federation::out::queries;
+use crate::federation::out::{policy, queries};
 use crate::http::limits::{AVATAR_URL_BYTES_MAX, DISPLAY_NAME_BYTES_MAX, PROFILE_KEY_BYTES_MAX};
 use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
 use crate::worker;
@@ -104,9 +104,9 @@ async fn set(call: Call, user_id: String, name: String, value: Option<Bytes>) ->
 async fn show_in_rooms(ctx: Arc<Context>, user_id: &str) -> Result<(), Error> {
     for room_id in ctx.engine.read(&RoomsOf { user_id, memberships: &[Membership::Join] })? {
         let show = ShowProfile { room_id, user_id: user_id.to_owned() };
-        if let Err(error) = ctx.engine.write(show).await {
+        if let Err(error) = policy::write(&ctx, show).await {
             // One room that refuses it must not keep it from the others.
-            tracing::debug!(%error, "a room does not show a new profile");
+            tracing::debug!(error = %error.error, "a room does not show a new profile");
         }
     }
     Ok(())

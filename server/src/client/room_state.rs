@@ -5,6 +5,7 @@ use warren_engine::command::SendEvent;
 use warren_engine::view::{RoomState, RoomStateEvent};
 
 use super::membership::room_id;
+use crate::federation::out::policy;
 use crate::http::{Answer, Call, Outcome, endpoints};
 
 endpoints! {
@@ -64,6 +65,6 @@ async fn set(call: &Call, state_key: String) -> Outcome {
         transaction: None,
         origin_server_ts: None,
     };
-    let event_id = call.ctx.engine.write(event).await?;
+    let event_id = policy::write(&call.ctx, event).await?;
     Answer::json(&json!({ "event_id": event_id }))
 }

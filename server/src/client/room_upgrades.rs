@@ -5,6 +5,7 @@ use serde_json::json;
 use warren_engine::command::UpgradeRoom;
 
 use super::membership::room_id;
+use crate::federation::out::policy;
 use crate::http::{Answer, Call, Outcome, endpoints};
 
 endpoints! {
@@ -21,15 +22,12 @@ struct Request {
 async fn upgrade_room(call: Call) -> Outcome {
     call.refuse_suspended()?;
     let request: Request = call.json()?;
-    let replacement_room = call
-        .ctx
-        .engine
-        .write(UpgradeRoom {
-            room_id: room_id(&call)?,
-            user_id: call.user()?.to_string(),
-            version: request.new_version,
-            additional_creators: request.additional_creators,
-        })
-        .await?;
+    let upgrade = UpgradeRoom {
+        room_id: room_id(&call)?,
+        user_id: call.user()?.to_string(),
+        version: request.new_version,
+        additional_creators: request.additional_creators,
+    };
+    let replacement_room = policy::write(&call.ctx, upgrade).await?;
     Answer::json(&json!({ "replacement_room": replacement_room }))
 }

@@ -4,7 +4,6 @@
 //! its key found. Every refusal is counted with its reason.
 
 use http::header::AUTHORIZATION;
-use metrics::counter;
 use ruma_common::{OwnedServerName, ServerName};
 use serde_json::Value;
 use warren_engine::core::checked::MissingKey;
@@ -15,6 +14,7 @@ use warren_engine::remote::KeyStanding;
 use warren_engine::view::StandingOfKey;
 
 use super::out::keys::ensure_keys;
+use super::refusals;
 use super::x_matrix::{Header, XMatrix, parse as parse_header};
 use crate::http::limits::{AUTHORIZATIONS_MAX, BLOCKING_BODY_BYTES, TRANSACTION_BODY_BYTES_MAX};
 use crate::http::route::Rate;
@@ -170,6 +170,6 @@ fn unauthorized(reason: &'static str, sentence: &'static str) -> ApiError {
 }
 
 fn refused(reason: &'static str, error: ApiError) -> ApiError {
-    counter!("warren_federation_refusals_total", "reason" => reason).increment(1);
+    refusals::request(reason);
     error
 }

@@ -113,7 +113,7 @@ fn is_worth_asking(ctx: &Context, wanted: &Wanted) -> Result<bool, ApiError> {
 /// What is told of a server: its own words under its and this server's signature.
 fn told(ctx: &Context, server_name: &ServerName) -> Result<Option<JsonObject>, ApiError> {
     if server_name.as_str() == ctx.engine.server_name() {
-        return Ok(Some(own_keys(ctx)));
+        return Ok(Some(own_keys(ctx)?));
     }
     if !ctx.config.federation_access.admits(server_name.as_str()) {
         return Ok(None);

@@ -7,6 +7,9 @@ use std::time::Duration;
 /// out of use after it.
 pub const OWN_KEYS_TIME: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// Own keys of before that are published, the last ones: others take a hundred keys in all.
+pub const OWN_OLD_KEYS_MAX: usize = KEYS_MAX - 1;
+
 /// The port of a server that names none.
 pub const PORT_DEFAULT: u16 = 8448;
 
@@ -116,6 +119,26 @@ pub const QUERIED_TIME_MAX: Duration = Duration::from_secs(30);
 /// Servers that are sent something at once: a few hundred slow ones must not keep the others waiting, and each takes a
 /// connection and up to two copies of a transaction.
 pub const DELIVERIES_MAX: usize = 500;
+
+/// Time for a policy server's signature: a client waits for it, and a room's events behind it.
+pub const POLICY_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Size of a policy server's answer, which has one signature in it.
+pub const POLICY_BYTES_MAX: usize = 16 * 1024;
+
+/// How long a policy server that was silent is not asked about events of other servers, which are soft-failed meanwhile:
+/// a room full of them would wait ten seconds for each.
+pub const POLICY_PAUSE: Duration = Duration::from_secs(60);
+
+/// For how long at most a policy server's wish to be asked later is obeyed: what comes next in the room waits.
+pub const POLICY_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// Policy servers of which it is remembered that they were silent, some 100 bytes each.
+pub const POLICY_SERVERS_MAX: usize = 10_000;
+
+/// Events of one request that policy servers sign, one after the other: an upgrade takes three; guests that a room sends
+/// away may be more, and are sent away by the next request.
+pub const SIGNED_EVENTS_MAX: usize = 50;
 
 /// Time for a transaction: the other server may have to ask for events that it lacks before it answers.
 pub const TRANSACTION_TIME_MAX: Duration = Duration::from_secs(90);

@@ -23,6 +23,7 @@ pub mod out;
 mod public_rooms;
 mod published;
 mod query;
+pub mod refusals;
 mod space_hierarchy;
 mod third_party_invite;
 mod transactions;

@@ -14,6 +14,7 @@ use warren_engine::view::federation::{AnsweredTransaction, IncomingRoom};
 use warren_engine::{Denied, Error, Outcome};
 
 use super::out::fetch::{follow_up, take_in_here};
+use super::refusals;
 use crate::context::Context;
 use crate::http::{Answer, ApiError, Call, Outcome as Answered, endpoints};
 use crate::worker;
@@ -57,8 +58,11 @@ async fn send_transaction(call: Call) -> Answered {
     let mut rooms: BTreeMap<String, Vec<Bytes>> = BTreeMap::new();
     for pdu in transaction.pdus {
         // What names no room has no version by which its id could be told, and so no place in the answer.
-        if let Ok(OfRoom { room_id }) = serde_json::from_str(pdu.get()) {
-            rooms.entry(room_id).or_default().push(Bytes::copy_from_slice(pdu.get().as_bytes()));
+        match serde_json::from_str(pdu.get()) {
+            Ok(OfRoom { room_id }) => {
+                rooms.entry(room_id).or_default().push(Bytes::copy_from_slice(pdu.get().as_bytes()));
+            }
+            Err(_) => refusals::dropped_event("format"),
         }
     }
     let work = rooms
@@ -79,9 +83,12 @@ async fn send_transaction(call: Call) -> Answered {
 async fn take_in_edus(ctx: &Context, origin: &str, edus: &[&RawValue]) -> Result<(), ApiError> {
     let edus: Vec<Value> = edus.iter().filter_map(|edu| serde_json::from_str(edu.get()).ok()).collect();
     let received = ReceiveEdus::new(origin, &edus);
+    refusals::edus("not_understood", received.not_understood());
     if !received.is_empty() {
         // Lists of which something is missing are asked for by a task of their own.
-        ctx.engine.write(received).await?;
+        for (reason, count) in ctx.engine.write(received).await?.dropped {
+            refusals::edus(reason, count);
+        }
     }
     Ok(())
 }
@@ -97,7 +104,10 @@ async fn take_in_room(
     let version = match ctx.engine.read(&IncomingRoom { room_id: &room_id, server: &origin }) {
         Ok(version) => version,
         // Without the room's version it cannot be told what the events are called.
-        Err(Error::NotFound(_)) => return Ok(results),
+        Err(Error::NotFound(_)) => {
+            pdus.iter().for_each(|_| refusals::dropped_event("unknown_room"));
+            return Ok(results);
+        }
         Err(Error::Denied(Denied::ServerAcl)) => return shut_out(&ctx, &room_id, &pdus),
         Err(error) => return Err(error.into()),
     };
@@ -115,6 +125,7 @@ async fn take_in_room(
     if !waiting.is_empty() {
         let parked = ctx.engine.write(ParkPdus { room_id: room_id.clone(), origin, pdus: waiting }).await?;
         results.extend(parked.kept.into_iter().map(|event_id| (event_id.to_string(), json!({}))));
+        parked.refused.iter().for_each(|_| refusals::dropped_event("too_many_waiting"));
         let refused = parked.refused.into_iter();
         results.extend(
             refused.map(|event_id| (event_id.to_string(), refusal("too many events wait in this room"))),
@@ -130,6 +141,7 @@ fn refusal(why: &str) -> Value {
 
 /// What is answered to a server that the room does not let take part. Specification: "Server Access Control Lists (ACLs)".
 fn shut_out(ctx: &Context, room_id: &str, pdus: &[Bytes]) -> Result<Map<String, Value>, ApiError> {
+    pdus.iter().for_each(|_| refusals::dropped_event("server_acl"));
     let version = ctx.engine.read(&IncomingRoom { room_id, server: ctx.engine.server_name() })?;
     let ids = pdus.iter().filter_map(|pdu| Pdu::parse(version, pdu).ok()).map(|pdu| pdu.event_id.to_string());
     let why = Denied::ServerAcl.to_string();

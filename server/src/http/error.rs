@@ -50,6 +50,12 @@ impl ApiError {
         .with("retry_after_ms", retry_after_ms)
     }
 
+    /// An error in the words of another server, whatever its code.
+    pub fn verbatim(status: StatusCode, errcode: &str, error: String) -> ApiError {
+        let known = Self::of_peer(status, errcode, error);
+        if known.errcode == errcode { known } else { known.with("errcode", errcode) }
+    }
+
     /// 401 for a session that may come back by a new login that keeps its device (section "Soft logout").
     pub fn soft_logout(error: impl Into<Cow<'static, str>>) -> ApiError {
         Self::unknown_token(error).with("soft_logout", true)
@@ -86,7 +92,7 @@ impl ApiError {
     /// The response body.
     pub fn body(&self) -> Vec<u8> {
         let mut object = self.extra.as_deref().cloned().unwrap_or_default();
-        object.insert("errcode".to_owned(), self.errcode.into());
+        object.entry("errcode").or_insert_with(|| self.errcode.into());
         object.insert("error".to_owned(), self.error.as_ref().into());
         Value::Object(object).to_string().into_bytes()
     }
@@ -157,6 +163,7 @@ impl From<Error> for ApiError {
                 Conflict::MediaExists => ApiError::cannot_overwrite_media(sentence),
                 Conflict::KeyExists => ApiError::invalid_param(sentence),
             },
+            Error::Unsigned(_) => ApiError::forbidden(sentence),
             Error::Storage(error @ (StorageError::Io(_) | StorageError::Abandoned)) => {
                 ApiError::storage_failed(error)
             }

@@ -2,9 +2,12 @@
 
 use super::{HOUR_MS, STEP_ROWS};
 use crate::{
-    core::num::{RoomNum, StreamPos, TextNum},
+    core::num::{RoomNum, StreamPos, TextNum, UserNum},
     outbox,
-    store::{Direction, Key, StorageError, Tx, Value, schema, schema::Keyspace},
+    store::{
+        Direction, Key, StorageError, Tx, Value, schema,
+        schema::{Keyspace, StoredPublishedKeys},
+    },
 };
 
 /// How long a message to devices is known to have come, in milliseconds: a week, as on other servers. A server that sends it
@@ -13,6 +16,12 @@ const MESSAGES_KEPT_MS: u64 = 7 * 24 * HOUR_MS;
 /// How long a server's transaction is known to have come, in milliseconds: the longest pause before it is sent again. Later,
 /// its events and messages are known by themselves.
 const TRANSACTIONS_KEPT_MS: u64 = 24 * HOUR_MS;
+
+/// How long the keys of a server that never was in a room here are kept after they were last fetched, in milliseconds. They count
+/// for a week at most; a server that has not been heard from for another one is asked again when it is.
+const KEYS_KEPT_MS: u64 = 14 * 24 * HOUR_MS;
+/// Servers whose keys one step looks at. What each published may have 32 KiB.
+const KEYS_STEP_ROWS: usize = 200;
 
 type FromServer = (TextNum, String);
 
@@ -88,6 +97,90 @@ pub(super) fn stays(
         }
         Ok(())
     })
+}
+
+/// Forgets the keys of servers that never were in a room here, so that whoever makes up servers does not fill the disk. Those of
+/// the others have signed what is here. `from` is the server that comes next, and the room from which on it is looked for.
+/// Answers where to go on.
+pub(super) fn keys(
+    tx: &mut Tx,
+    now_ms: u64,
+    from: (TextNum, RoomNum),
+) -> Result<Option<(TextNum, RoomNum)>, StorageError> {
+    let old_ms = now_ms.saturating_sub(KEYS_KEPT_MS);
+    let (mut silent, mut seen, mut next) = (Vec::new(), 0, None);
+    let end = TextNum(u32::MAX);
+    tx.scan_between(
+        &schema::PUBLISHED_KEYS,
+        &from.0,
+        &end,
+        Direction::Forward,
+        |server, row: StoredPublishedKeys| {
+            if seen == KEYS_STEP_ROWS {
+                next = Some((server, RoomNum(0)));
+                return false;
+            }
+            seen += 1;
+            if row.fetched_ts < old_ms {
+                silent.push(server);
+            }
+            true
+        },
+    )?;
+    let mut looks = STEP_ROWS;
+    for server in silent {
+        // Whom something was sent was in a room, and most are.
+        if outbox::is_known(tx, server)? {
+            continue;
+        }
+        let room = if server == from.0 { from.1 } else { RoomNum(0) };
+        match find(tx, server, room, &mut looks)? {
+            Found::InRoom => {}
+            Found::Nowhere => {
+                tx.delete(&schema::PUBLISHED_KEYS, &server);
+                tx.delete_prefix(&schema::SERVER_KEYS, &server);
+            }
+            Found::NotYet(room) => return Ok(Some((server, room))),
+        }
+    }
+    Ok(next)
+}
+
+enum Found {
+    InRoom,
+    Nowhere,
+    /// It has to be looked for from this room on.
+    NotYet(RoomNum),
+}
+
+/// Looks for a user of the server in the rooms from `from` on, of now or of before, `looks` times at most.
+fn find(tx: &Tx, server: TextNum, from: RoomNum, looks: &mut usize) -> Result<Found, StorageError> {
+    let (mut rooms, mut next) = (Vec::new(), None);
+    tx.scan_between(&schema::ROOM_HEADS, &from, &RoomNum(u64::MAX), Direction::Forward, |room, _| {
+        if rooms.len() == *looks {
+            next = Some(room);
+            return false;
+        }
+        rooms.push(room);
+        true
+    })?;
+    *looks -= rooms.len();
+    for room in rooms {
+        let mut is_there = false;
+        tx.scan(
+            &schema::SERVER_USERS,
+            &(room, server),
+            Direction::Forward,
+            |_: (RoomNum, TextNum, UserNum), ()| {
+                is_there = true;
+                false
+            },
+        )?;
+        if is_there {
+            return Ok(Found::InRoom);
+        }
+    }
+    Ok(next.map_or(Found::Nowhere, Found::NotYet))
 }
 
 /// Hands the next rows to `remove`. Answers where to go on.

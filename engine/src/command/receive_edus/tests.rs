@@ -28,7 +28,45 @@ fn world() -> World {
 fn receive(world: &World, origin: &str, edus: &[(&str, Value)]) -> Vec<String> {
     let edus: Vec<Value> =
         edus.iter().map(|(kind, content)| json!({"edu_type": kind, "content": content})).collect();
-    world.engine.write(ReceiveEdus::new(origin, &edus)).wait().unwrap()
+    take(world, origin, &edus).stale
+}
+
+fn take(world: &World, origin: &str, edus: &[Value]) -> TakenEdus {
+    world.engine.write(ReceiveEdus::new(origin, edus)).wait().unwrap()
+}
+
+#[test]
+fn what_is_passed_over_is_told_with_its_reason() {
+    let world = world();
+    let edus: Vec<Value> = [
+        ("m.typing", json!({"room_id": ROOM, "user_id": "@carl:there.example", "typing": true})),
+        ("m.typing", json!({"room_id": "!other:here.example", "user_id": BOB, "typing": true})),
+        ("m.typing", json!({"room_id": ROOM, "user_id": ALICE, "typing": true})),
+        ("m.receipt", json!({ROOM: {"m.read": {BOB: {"event_ids": ["$nothing"], "data": {"ts": 1}}}}})),
+        ("m.presence", json!({"push": [{"user_id": "@carl:there.example", "presence": "online"}]})),
+        (
+            "m.direct_to_device",
+            json!({"sender": BOB, "type": "m.t", "message_id": "1", "messages": {ALICE: {"A": {}, "Z": {}}}}),
+        ),
+        (
+            "m.direct_to_device",
+            json!({"sender": BOB, "type": "m.t", "message_id": "1", "messages": {ALICE: {"A": {}}}}),
+        ),
+        ("m.signing_key_update", json!({"user_id": "@carl:there.example"})),
+        ("m.unheard", json!({})),
+    ]
+    .iter()
+    .map(|(kind, content)| json!({"edu_type": kind, "content": content}))
+    .collect();
+    assert_eq!(ReceiveEdus::new(THERE, &edus).not_understood(), 2);
+    let expected = [
+        ("no_shared_room", 2),
+        ("not_in_room", 2),
+        ("repeated", 1),
+        ("unknown_device", 1),
+        ("unknown_event", 1),
+    ];
+    assert_eq!(take(&world, THERE, &edus).dropped, BTreeMap::from(expected));
 }
 
 fn typists(world: &World) -> Value {

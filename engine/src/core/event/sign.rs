@@ -206,15 +206,29 @@ impl Pdu {
     /// # Errors
     /// The event grows beyond its size limit, or its stored bytes are corrupt.
     pub fn with_signature(
-        mut self,
+        self,
         version: &RoomVersion,
         server: &str,
         key: &KeyPair,
     ) -> Result<Pdu, EventError> {
         let signature = key.sign(&self.signed_bytes(version)?);
+        self.with_given_signature(version, server, key.key_id(), signature)
+    }
+
+    /// This event with a signature added that `server` has made, whether it holds or not. Its id stays.
+    ///
+    /// # Errors
+    /// The event grows beyond its size limit, or its stored bytes are corrupt.
+    pub fn with_given_signature(
+        mut self,
+        version: &RoomVersion,
+        server: &str,
+        key_id: &str,
+        signature: String,
+    ) -> Result<Pdu, EventError> {
         let limits = Limits { bytes_max: EVENT_BYTES_MAX, strictness: strictness(version) };
         let mut object = parse_object(&self.json, limits)?;
-        insert_signature(&mut object, server, key.key_id(), signature);
+        insert_signature(&mut object, server, key_id, signature);
         let mut json = Vec::with_capacity(self.json.len() + 256);
         write_object(&mut json, &object);
         check_size("JSON", json.len(), EVENT_BYTES_MAX)?;

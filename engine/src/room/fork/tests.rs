@@ -17,6 +17,7 @@ use crate::{
     fixture::{SERVER, World},
     room::{
         merging::DUMMY_EVENT,
+        policy::Recommendation,
         receive::{AtHand, receive},
         visibility::Viewer,
     },
@@ -75,7 +76,8 @@ fn give(
             event_id_localpart: None,
         };
         let pdu = Arc::new(builder.build(room.version, SERVER, &tx.shared.key_pair).unwrap());
-        receive(tx, &mut room, &pdu, None, &mut AtHand::default(), &mut Missing::default())?;
+        let standing = (None, Recommendation::BySignature);
+        receive(tx, &mut room, &pdu, standing, &mut AtHand::default(), &mut Missing::default())?;
         room.save(tx);
         Ok(tx.event_num(&pdu.event_id)?.unwrap())
     });

@@ -29,7 +29,7 @@ pub(super) fn remove(tx: &mut Tx, event: &Event) -> Result<(), StorageError> {
     tx.delete(&schema::EVENT_BODIES, &event.num);
     leave_timeline(tx, event)?;
     tx.delete(&schema::OFF_TIMELINE, &(event.header.room, event.num));
-    Ok(())
+    forget_told_state(tx, event)
 }
 
 fn leave_timeline(tx: &mut Tx, event: &Event) -> Result<(), StorageError> {
@@ -89,9 +89,18 @@ pub(super) fn remove_relations(tx: &mut Tx, event: &Event) -> Result<()> {
     Ok(())
 }
 
+/// The event has no state of its own any more.
+fn forget_told_state(tx: &mut Tx, event: &Event) -> Result<(), StorageError> {
+    if tx.has(&schema::TOLD_STATES, &(event.header.room, event.num))? {
+        tx.delete(&schema::TOLD_STATES, &(event.header.room, event.num));
+    }
+    Ok(())
+}
+
 /// Leaves the event as an outlier: known, but neither in the timeline nor with a state or previous events of its own.
 pub(super) fn leave_as_outlier(tx: &mut Tx, event: &Event) -> Result<(), StorageError> {
     leave_timeline(tx, event)?;
+    forget_told_state(tx, event)?;
     tx.put(&schema::OFF_TIMELINE, &(event.header.room, event.num), &());
     let header = EventHeader {
         prev: Vec::new(),

@@ -14,7 +14,9 @@ use crate::{
     room::{
         Event, RoomCtx,
         accept::{Arrival, accept, follow_state},
-        entrants, members, state,
+        entrants, members,
+        policy::Recommendation,
+        state,
     },
     store::{Tx, schema::EventStatus},
 };
@@ -41,7 +43,7 @@ pub(crate) fn enter(
     let prev = known_in_graph(tx, &join.prev_events)?;
     if !prev.is_empty() && join.prev_events.iter().all(|id| prev.iter().any(|event| event.event_id == *id)) {
         // Nothing was missed meanwhile, so that the join is an event like any other.
-        return receive(tx, room, join, None, &mut at_hand, missing);
+        return receive(tx, room, join, (None, Recommendation::NotNeeded), &mut at_hand, missing);
     }
     let Some(allowing) = allowing(tx, room, join, &mut at_hand, missing)? else {
         return Ok(Outcome::Waiting);

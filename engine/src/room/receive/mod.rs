@@ -1,12 +1,13 @@
 //! Events of other servers: the authorisations that each goes through, and what becomes of it.
 //!
 //! An event is judged three times: by the events that it names as those that allow it, by the state before it, and by the
-//! room's current state. It is rejected, soft-failed or accepted accordingly; each is kept, so that what follows it can
+//! room's current state, and in the end by the room's policy server, if it uses one. It is rejected, soft-failed or accepted accordingly; each is kept, so that what follows it can
 //! be judged in its turn. Invariant: an event whose judges are not all here leaves nothing behind and is told to be
 //! waiting, so that the same events can be given again with what was missing.
 //! Source: server-server API, "Checks performed on receipt of a PDU", and "Rejection" there.
 //! Not here: format, hashes and signatures (`core::checked`), which need no room.
 
+mod adopt;
 mod backfill;
 mod complete;
 mod enter;
@@ -21,6 +22,8 @@ use std::{
     sync::Arc,
 };
 
+pub(crate) use adopt::adopt_state;
+pub use adopt::{Adopted, AdoptedEntry, LeftOut};
 pub(crate) use backfill::receive_backfill;
 pub(crate) use complete::complete_state;
 pub(crate) use enter::{enter, prepare};
@@ -30,6 +33,7 @@ use super::{
     Event, RoomCtx,
     accept::{Arrival, accept, set_aside, set_outside},
     fork, gap,
+    policy::{Recommendation, WantedSignature, lacks_signature},
     snapshot::{ListedState, ReadAhead, SnapshotState},
     state,
 };
@@ -58,6 +62,8 @@ pub enum Outcome {
     Known,
     /// It was stored as one that stands outside of the graph.
     Stored,
+    /// The rules allow it, and the room's policy server has not signed it: as if it were soft-failed.
+    NotRecommended,
     /// What it takes to judge it is not here; nothing of it is kept.
     Waiting,
     /// It cannot be judged at all; nothing of it is kept.
@@ -220,12 +226,12 @@ fn is_second_create(reader: &Reader, room: &RoomCtx, pdu: &Pdu) -> Result<bool, 
 }
 
 /// Takes in an event that comes live. `given` is the state before it as another server tells it, for where events before
-/// it are missing.
+/// it are missing; `recommendation` is the policy server's, as far as it was asked.
 pub(crate) fn receive(
     tx: &mut Tx,
     room: &mut RoomCtx,
     pdu: &Arc<Pdu>,
-    given: Option<&GivenState>,
+    (given, recommendation): (Option<&GivenState>, Recommendation),
     at_hand: &mut AtHand,
     missing: &mut Missing,
 ) -> Result<Outcome> {
@@ -276,6 +282,16 @@ pub(crate) fn receive(
     {
         at_hand.put(&set_aside(tx, room, arrival, EventStatus::SoftFailed)?);
         return Ok(Outcome::SoftFailed(denied));
+    }
+    if recommendation != Recommendation::NotNeeded
+        && let Some(policy) = lacks_signature(tx, room, pdu)?
+    {
+        if recommendation == Recommendation::Missing {
+            at_hand.put(&set_aside(tx, room, arrival, EventStatus::SoftFailed)?);
+            return Ok(Outcome::NotRecommended);
+        }
+        missing.signatures.push(WantedSignature { event_id: pdu.event_id.clone(), policy });
+        return Ok(Outcome::Waiting);
     }
     at_hand.put(&accept(tx, room, arrival)?);
     Ok(Outcome::Accepted)

@@ -1,9 +1,11 @@
 //! Two servers and one room: this engine, and a peer that makes events by hand.
 
+mod adoption;
 mod bad_events;
 mod completion;
 mod hostile;
 mod places;
+mod policy;
 
 use std::sync::Arc;
 

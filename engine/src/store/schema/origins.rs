@@ -57,6 +57,7 @@ pub const ORIGINS: &[(&str, Origin)] = &[
     ("PARTIAL_STATES", From("EVENT_HEADERS")),
     ("STATE_CHANGES", Fact),
     ("CITATIONS", From("EVENT_HEADERS")),
+    ("TOLD_STATES", Fact),
     ("ROOM_SERVERS", From("MEMBERS")),
     ("SERVER_USERS", From("MEMBERS; those who are no members any more are facts")),
     ("OUT_OF_BAND", Fact),

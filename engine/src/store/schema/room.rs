@@ -61,6 +61,8 @@ keyspaces! { TABLE:
     33 STATE_CHANGES: Events, (RoomNum, StreamPos) => NodeId;
     #[doc = "The state events that have an event, other than the create event, among their auth events, each with its entry of the state: the way up an auth chain."]
     34 CITATIONS: Events, (RoomNum, EventNum, EventNum) => StateKeyId;
+    #[doc = "The events whose state is, in part, what another server told when the room was resynchronised: it does not follow from the events before them."]
+    35 TOLD_STATES: Events, (RoomNum, EventNum) => ();
 }
 
 /// An event as graph walks, authorisation, filters and visibility see it.

@@ -10,6 +10,7 @@ use warren_engine::view::CheckPdus;
 
 use super::keys::ensure_keys;
 use crate::context::Context;
+use crate::federation::refusals;
 use crate::http::ApiError;
 
 /// Events that are checked at once: some ten milliseconds of work.
@@ -60,9 +61,11 @@ pub async fn check_all(
         match check {
             PduCheck::Ready(pdu) => ready.push(pdu),
             PduCheck::Refused { event_id, error } => {
+                refusals::unchecked_event(&error);
                 tracing::debug!(?event_id, %error, "an event of another server is left out");
             }
             PduCheck::MissingKeys(keys) => {
+                refusals::dropped_event("key_unknown");
                 tracing::debug!(?keys, "an event of another server cannot be checked and is left out");
             }
         }

@@ -17,6 +17,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 use warren_engine::Outcome;
 use warren_engine::command::ReleasePdus;
+use warren_engine::core::checked::PduCheck;
 use warren_engine::intake::{Answer, Intake, Next, Question};
 use warren_engine::view::Frontier;
 use warren_engine::view::federation::{
@@ -27,7 +28,9 @@ use super::RemoteError;
 use super::ask::{Ask, escaped, path};
 use super::check::check_here;
 use super::keys::ensure_keys;
+use super::policy::ask_about;
 use crate::context::Context;
+use crate::federation::refusals;
 use crate::http::ApiError;
 use crate::worker;
 
@@ -135,12 +138,31 @@ pub async fn take_in(ctx: &Arc<Context>, intake: &mut Intake, servers: &[String]
 async fn drive(ctx: &Arc<Context>, intake: &mut Intake, servers: &[String]) -> Result<(), ApiError> {
     loop {
         match intake.next_step() {
-            Next::Check(pdus) => intake.checked(check_here(ctx, intake.version(), &pdus)?),
-            Next::Write(receive) => intake.received(ctx.engine.write(receive).await?),
+            Next::Check(pdus) => {
+                let checks = check_here(ctx, intake.version(), &pdus)?;
+                for check in &checks {
+                    if let PduCheck::Refused { error, .. } = check {
+                        refusals::unchecked_event(error);
+                    }
+                }
+                intake.checked(checks);
+            }
+            Next::Write(receive) => {
+                let received = ctx.engine.write(receive).await?;
+                received.outcomes.iter().for_each(|(_, outcome)| refusals::event(outcome));
+                intake.received(received);
+            }
             Next::Ask(question) => {
-                let answer = match servers {
-                    [] => Answer::Nothing,
-                    servers => ask_servers(ctx, intake.room_id(), servers, &question).await?,
+                let answer = match (servers, &question) {
+                    ([], _) => Answer::Nothing,
+                    (_, Question::PolicySignature(wanted)) => {
+                        let event = intake.event(&wanted.event_id).cloned();
+                        Answer::PolicySignature(match event {
+                            Some(event) => ask_about(ctx, wanted, &event).await,
+                            None => None,
+                        })
+                    }
+                    (servers, _) => ask_servers(ctx, intake.room_id(), servers, &question).await?,
                 };
                 intake.answered(question, answer);
             }
@@ -194,6 +216,7 @@ async fn fetch_for(ctx: &Arc<Context>, room_id: &str) -> Result<bool, ApiError> 
     let own_name = ctx.engine.server_name();
     let Ok(version) = ctx.engine.read(&IncomingRoom { room_id, server: own_name }) else {
         // This server has left the room.
+        waiting.iter().for_each(|_| refusals::dropped_event("unknown_room"));
         release(ctx, room_id, waiting).await?;
         return Ok(true);
     };
@@ -209,6 +232,11 @@ async fn fetch_for(ctx: &Arc<Context>, room_id: &str) -> Result<bool, ApiError> 
         pdu.since_ms < oldest || intake.outcomes.get(pdu.event_id.as_str()).is_some_and(is_settled)
     };
     let (over, left): (Vec<_>, Vec<_>) = waiting.into_iter().partition(is_over);
+    for pdu in &over {
+        if !intake.outcomes.get(pdu.event_id.as_str()).is_some_and(is_settled) {
+            refusals::dropped_event("waited_too_long");
+        }
+    }
     release(ctx, room_id, over).await?;
     Ok(left.is_empty())
 }
@@ -258,6 +286,8 @@ async fn ask_servers(
     for server in servers {
         let answer = match question {
             Question::Keys { .. } => return Ok(Answer::Keys),
+            // It is not for these servers.
+            Question::PolicySignature(_) => return Ok(Answer::Nothing),
             Question::MissingEvents { latest } => missing_events(ctx, server, room_id, latest).await?,
             Question::State { event_id } => state(ctx, server, room_id, event_id).await?,
             Question::Events { event_ids } => Ok(Answer::Events(events(ctx, server, event_ids).await)),
@@ -274,7 +304,8 @@ async fn ask_servers(
     Ok(Answer::Nothing)
 }
 
-type Asked = Result<Answer, RemoteError>;
+/// What a server answers, unless something fails here.
+pub type Asked = Result<Answer, RemoteError>;
 
 #[derive(Deserialize)]
 struct Between {
@@ -316,7 +347,12 @@ struct StateIds {
 }
 
 /// The state before an event, with those of its events that are not here.
-async fn state(ctx: &Arc<Context>, server: &str, room_id: &str, event_id: &str) -> Result<Asked, ApiError> {
+pub async fn state(
+    ctx: &Arc<Context>,
+    server: &str,
+    room_id: &str,
+    event_id: &str,
+) -> Result<Asked, ApiError> {
     let target = format!("{}?event_id={}", path("v1/state_ids/{roomId}", &[room_id]), escaped(event_id));
     let ids: StateIds = match Ask::get(server, target).for_state().read(ctx).await {
         Ok(ids) => ids,

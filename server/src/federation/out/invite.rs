@@ -13,6 +13,7 @@ use warren_engine::view::federation::{Invite, MakeInvite, TakeSignature};
 use super::RemoteError;
 use super::ask::{Ask, path};
 use super::fetch::take_in_here;
+use super::policy;
 use crate::context::Context;
 use crate::http::ApiError;
 
@@ -25,7 +26,8 @@ struct Signed {
 ///
 /// Errors: those of the room's rules; what the other server refused, or 502 when it cannot be reached.
 pub async fn send_invite(ctx: &Arc<Context>, make: MakeInvite) -> Result<(), ApiError> {
-    let invite = ctx.engine.read(&make)?;
+    let mut invite = ctx.engine.read(&make)?;
+    invite.event = policy::sign(ctx, &make.room_id, invite.event).await?;
     let server = identifiers::server_name(&make.target)
         .ok_or_else(|| ApiError::invalid_param("A user id has a server name"))?;
     let event = match server == ctx.engine.server_name() {

@@ -2,7 +2,8 @@
 //!
 //! `discover.rs` finds where a server is, `client.rs` asks it, `keys.rs` gets its signing keys; `sender.rs` brings it what
 //! there is for it, `devices.rs` asks for the devices of its users. `fetch.rs` gets what events lack that came from others;
-//! the rest is what local users ask for, a file for each.
+//! `policy.rs` has policy servers
+//! sign events; the rest is what local users ask for, a file for each.
 
 mod ask;
 pub mod check;
@@ -21,7 +22,9 @@ pub mod knock;
 pub mod leave;
 pub mod media;
 pub mod membership;
+pub mod policy;
 pub mod queries;
+pub mod resync;
 pub mod sender;
 
 use std::sync::Arc;
@@ -31,6 +34,7 @@ use discover::Discovery;
 use flights::Flights;
 use keys::KeyFetches;
 
+pub use ask::escaped;
 pub use client::Request;
 pub use error::RemoteError;
 
@@ -47,6 +51,10 @@ pub struct Federation {
     /// Rooms whose members are fetched.
     completions: complete::Completions,
     histories: history::Histories,
+    /// Policy servers that do not answer.
+    silences: policy::Silences,
+    /// Rooms that are, or were, resynchronised.
+    pub resyncs: resync::Resyncs,
     /// Rooms that are being joined.
     pub joins: Flights,
     /// Files that are being fetched.
@@ -63,6 +71,8 @@ impl Federation {
             fetches: fetch::Fetches::default(),
             completions: complete::Completions::default(),
             histories: history::Histories::default(),
+            silences: policy::Silences::default(),
+            resyncs: resync::Resyncs::default(),
             joins: Flights::default(),
             media: Flights::default(),
         }

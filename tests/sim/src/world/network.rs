@@ -276,7 +276,7 @@ impl World {
         let room_id = self.rooms[room].id.clone();
         let strings = |ids: &[Arc<str>]| ids.iter().map(|id| id.to_string()).collect();
         let answer = match question {
-            Question::Keys { .. } => None,
+            Question::Keys { .. } | Question::PolicySignature(_) => None,
             Question::MissingEvents { latest } => read(
                 peer,
                 &MissingEvents {

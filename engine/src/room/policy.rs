@@ -1,0 +1,186 @@
+//! Policy servers: which one a room uses, and whether it has signed an event.
+//!
+//! Invariant: a room that uses none pays for one look into a cache, by the root of its state. The engine never asks a policy
+//! server: it returns what is to be signed ([`UnsignedEvent`], [`WantedSignature`]), and whoever drives it asks.
+//! Source: server-server API, "Policy Servers".
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde_json::Value;
+
+use super::RoomCtx;
+use crate::{
+    core::{
+        checked::CheckedPdu,
+        event::{JsonObject, Pdu, SignatureError, decode_base64},
+        version::RoomVersion,
+    },
+    error::{Error, Invalid, Result},
+    store::{Reader, StorageError},
+};
+
+/// The type of the state event that names the policy server, and of the only events that are not asked about.
+const KIND: &str = "m.room.policy";
+
+/// The id of the key. Specification: it "is *always* `ed25519:policy_server`".
+const KEY_ID: &str = "ed25519:policy_server";
+
+/// What a remembered policy server weighs in the cache, and one that is not there.
+const WEIGHT: usize = 200;
+const WEIGHT_OF_NONE: usize = 64;
+
+/// The policy server that a room uses.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PolicyServer {
+    /// Its name.
+    pub name: String,
+    /// The public key that it signs events with. What the room says is none, no signature holds for.
+    pub public_key: Vec<u8>,
+}
+
+/// An event of another server that a policy server has to sign.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct WantedSignature {
+    /// The event.
+    pub event_id: Arc<str>,
+    /// Who is to sign it.
+    pub policy: PolicyServer,
+}
+
+/// An event of this server that the room's policy server has to sign before it is sent.
+#[derive(Clone, Debug)]
+pub struct UnsignedEvent {
+    version: &'static RoomVersion,
+    pdu: Arc<Pdu>,
+    /// Who is to sign it.
+    pub policy: PolicyServer,
+}
+
+/// What is known of the policy server's opinion of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Recommendation {
+    /// Its signature tells; the event waits for it.
+    BySignature,
+    /// It was asked, and has not signed.
+    Missing,
+    /// Another server has let the event into the room.
+    NotNeeded,
+}
+
+impl PolicyServer {
+    /// The one that the content of an `m.room.policy` names.
+    fn named_by(content: &JsonObject) -> Option<Self> {
+        let name = content.get("via")?.as_str()?.to_owned();
+        let public_key = content.get("public_keys")?.get("ed25519")?.as_str()?;
+        Some(Self { name, public_key: decode_base64(public_key).unwrap_or_default() })
+    }
+
+    fn has_signed(&self, version: &RoomVersion, pdu: &Pdu) -> Result<bool, StorageError> {
+        match pdu.verify_signature(version, &self.name, KEY_ID, &self.public_key) {
+            Ok(()) => Ok(true),
+            Err(SignatureError::Missing | SignatureError::Wrong) => Ok(false),
+            Err(SignatureError::Stored(_)) => {
+                Err(StorageError::Corrupt(format!("event {} is not JSON", pdu.event_id)))
+            }
+        }
+    }
+
+    /// The event with the signature in the policy server's answer.
+    ///
+    /// Errors: [`Invalid::Signature`] if it is not there or does not hold; [`Invalid::Event`] if it does not fit.
+    fn signed(&self, version: &RoomVersion, pdu: &Pdu, answer: &JsonObject) -> Result<Pdu> {
+        let unsigned = |why: &str| Invalid::Signature { what: "the policy server's answer", why: why.into() };
+        let signature = answer.get(&self.name).and_then(|keys| keys.get(KEY_ID)).and_then(Value::as_str);
+        let signature = signature.ok_or_else(|| unsigned("there is none by its policy key"))?;
+        let pdu = pdu.clone().with_given_signature(version, &self.name, KEY_ID, signature.to_owned());
+        let pdu = pdu.map_err(Invalid::Event)?;
+        match self.has_signed(version, &pdu)? {
+            true => Ok(pdu),
+            false => Err(unsigned("it is not by the key that the room names").into()),
+        }
+    }
+
+    /// An event of another server with the signature in the policy server's answer.
+    ///
+    /// Errors: [`Invalid::Signature`] if it is not there or does not hold; [`Invalid::Event`] if it does not fit.
+    pub fn sign_checked(
+        &self,
+        version: &RoomVersion,
+        event: &CheckedPdu,
+        answer: &JsonObject,
+    ) -> Result<Arc<CheckedPdu>> {
+        let pdu = self.signed(version, event.pdu(), answer)?;
+        Ok(Arc::new(CheckedPdu { pdu: Arc::new(pdu) }))
+    }
+}
+
+impl UnsignedEvent {
+    /// The event as it is to be signed.
+    pub fn json(&self) -> &Bytes {
+        &self.pdu.json
+    }
+
+    /// The event with the signature in the policy server's answer.
+    ///
+    /// Errors: [`Invalid::Signature`] if it is not there or does not hold; [`Invalid::Event`] if it does not fit.
+    pub fn signed(&self, answer: &JsonObject) -> Result<Arc<Pdu>> {
+        Ok(Arc::new(self.policy.signed(self.version, &self.pdu, answer)?))
+    }
+}
+
+/// The policy server that the room uses by its current state, if it does.
+fn policy_server(reader: &Reader, room: &RoomCtx) -> Result<Option<PolicyServer>, StorageError> {
+    let root = room.head.state;
+    let named = match reader.shared.policy_servers.get(&root) {
+        Some(named) => named,
+        None => {
+            let event = room.state(reader, KIND, "")?;
+            let pdu = event.map(|event| event.pdu()).transpose()?;
+            let named = pdu.and_then(|pdu| PolicyServer::named_by(&pdu.content));
+            let weight = if named.is_some() { WEIGHT } else { WEIGHT_OF_NONE };
+            let named = Arc::new(named);
+            reader.shared.policy_servers.insert(root, named.clone(), weight);
+            named
+        }
+    };
+    let Some(policy) = &*named else { return Ok(None) };
+    // Specification: it "has at least one joined user in the room in *current state*".
+    let mut is_there = reader.is_server_in_room(&policy.name, room.num)?;
+    if !is_there
+        && room.head.partial_state
+        && let Some(server) = reader.text_num(&policy.name)?
+    {
+        is_there = reader.is_supposed(server, room.num)?;
+    }
+    Ok(is_there.then(|| policy.clone()))
+}
+
+/// The policy server that has to sign the event and has not.
+pub(crate) fn lacks_signature(
+    reader: &Reader,
+    room: &RoomCtx,
+    pdu: &Pdu,
+) -> Result<Option<PolicyServer>, StorageError> {
+    if pdu.is_state(KIND, "") {
+        return Ok(None);
+    }
+    let Some(policy) = policy_server(reader, room)? else { return Ok(None) };
+    Ok(if policy.has_signed(room.version, pdu)? { None } else { Some(policy) })
+}
+
+/// The event as one that has to be signed first, if it does.
+pub(crate) fn unsigned(reader: &Reader, room: &RoomCtx, pdu: Arc<Pdu>) -> Result<Option<UnsignedEvent>> {
+    let policy = lacks_signature(reader, room, &pdu)?;
+    Ok(policy.map(|policy| UnsignedEvent { version: room.version, pdu, policy }))
+}
+
+/// Refuses an event of this server that the room's policy server has not signed.
+///
+/// Errors: [`Error::Unsigned`].
+pub(crate) fn check_own(reader: &Reader, room: &RoomCtx, pdu: &Arc<Pdu>) -> Result<()> {
+    match unsigned(reader, room, pdu.clone())? {
+        Some(unsigned) => Err(Error::Unsigned(Box::new(unsigned))),
+        None => Ok(()),
+    }
+}

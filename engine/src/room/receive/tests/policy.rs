@@ -1,0 +1,212 @@
+//! Rooms with a policy server: there.example, which signs what a test has it sign.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::*;
+use crate::{
+    Command, Error, UnsignedEvent,
+    command::{SendEvent, UpgradeRoom, WithSigned},
+    core::event::{JsonObject, encode_base64},
+};
+
+const POLICY_KEY_ID: &str = "ed25519:policy_server";
+
+/// A scene whose room uses the policy server, with its policy key.
+fn protected() -> (Scene, KeyPair) {
+    let scene = Scene::new();
+    let key = KeyPair::from_seed("policy_server", &[9; 32]).unwrap();
+    use_policy_server(&scene, "there.example", &key);
+    (scene, key)
+}
+
+fn use_policy_server(scene: &Scene, via: &str, key: &KeyPair) -> String {
+    let public_keys = json!({"ed25519": encode_base64(key.public_key())});
+    scene.world.state(ROOM, ALICE, "m.room.policy", "", json!({"via": via, "public_keys": public_keys}))
+}
+
+fn answer(event: &[u8], key: &KeyPair) -> JsonObject {
+    let pdu = Pdu::parse(version(), event).unwrap();
+    let signature = key.sign(&pdu.signed_bytes(version()).unwrap());
+    json!({"there.example": {POLICY_KEY_ID: signature}}).as_object().cloned().unwrap()
+}
+
+fn signed(pdu: &Pdu, key: &KeyPair) -> Pdu {
+    pdu.clone().with_signature(version(), "there.example", key).unwrap()
+}
+
+fn message(body: &str) -> SendEvent {
+    let content = json!({"msgtype": "m.text", "body": body});
+    SendEvent::message(ROOM, ALICE, content.as_object().cloned().unwrap())
+}
+
+/// Tries a command, and has what it builds signed until it is done.
+fn run<C: Command>(scene: &Scene, key: &KeyPair, command: C) -> (C::Output, usize) {
+    let mut signed = Vec::new();
+    loop {
+        match scene.world.engine.write(WithSigned { command: &command, signed: &signed }).wait() {
+            Ok(output) => return (output, signed.len()),
+            Err(Error::Unsigned(unsigned)) => {
+                signed.push(unsigned.signed(&answer(unsigned.json(), key)).unwrap());
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+fn unsigned(scene: &Scene, command: SendEvent) -> Box<UnsignedEvent> {
+    match scene.world.engine.write(command).wait() {
+        Err(Error::Unsigned(unsigned)) => unsigned,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn event_json(scene: &Scene, event_id: &str) -> Value {
+    scene.world.ask(|reader| {
+        let event = reader.event(reader.event_num(event_id)?.unwrap())?;
+        Ok(serde_json::from_slice(&event.json).unwrap())
+    })
+}
+
+#[test]
+fn an_event_waits_for_the_signature_and_keeps_it() {
+    let (scene, key) = protected();
+    let pdu = scene.message(BOB, &strs(&scene.ends()), 20);
+    let received = scene.receive(&[&pdu]);
+    assert_eq!(received.outcomes, [(pdu.event_id.clone(), Outcome::Waiting)]);
+    let [wanted] = &received.missing.signatures[..] else { panic!("{received:?}") };
+    assert_eq!((&wanted.event_id, &*wanted.policy.name), (&pdu.event_id, "there.example"));
+    assert_eq!(scene.status(&pdu.event_id), None);
+    let checked = scene.check(&[&pdu]).remove(0);
+    let with = wanted.policy.sign_checked(version(), &checked, &answer(&pdu.json, &key)).unwrap();
+    let received = scene.write(ReceivePdus { pdus: vec![with], ..ReceivePdus::default() });
+    assert!(accepted(&received), "{received:?}");
+    let signatures = &event_json(&scene, &pdu.event_id)["signatures"]["there.example"];
+    assert!(signatures[POLICY_KEY_ID].is_string() && signatures[KEY_ID].is_string());
+    // One that comes with it waits for nobody.
+    let next = signed(&scene.message(BOB, &[&pdu.event_id], 21), &key);
+    assert!(accepted(&scene.receive(&[&next])));
+    scene.is_sound();
+}
+
+#[test]
+fn what_is_not_signed_by_the_rooms_key_is_soft_failed() {
+    let (scene, _) = protected();
+    let ends = scene.ends();
+    let stranger = KeyPair::from_seed("policy_server", &[10; 32]).unwrap();
+    let pdu = signed(&scene.message(BOB, &strs(&ends), 20), &stranger);
+    let received = scene.receive(&[&pdu]);
+    let [wanted] = &received.missing.signatures[..] else { panic!("{received:?}") };
+    let checked = scene.check(&[&pdu]).remove(0);
+    for wrong in [answer(&pdu.json, &stranger), JsonObject::new()] {
+        assert!(wanted.policy.sign_checked(version(), &checked, &wrong).is_err());
+    }
+    let refused = ReceivePdus {
+        pdus: vec![checked],
+        not_recommended: BTreeSet::from([pdu.event_id.clone()]),
+        ..ReceivePdus::default()
+    };
+    assert_eq!(scene.write(refused).outcomes, [(pdu.event_id.clone(), Outcome::NotRecommended)]);
+    assert_eq!(scene.status(&pdu.event_id), Some(EventStatus::SoftFailed));
+    assert!(!scene.timeline().contains(&pdu.event_id.to_string()));
+    assert_eq!(scene.ends(), ends);
+    scene.is_sound();
+}
+
+#[test]
+fn the_rules_come_first() {
+    let (scene, _) = protected();
+    let topic = scene.draft(BOB, "m.room.topic", Some(""), json!({"topic": "x"}), &strs(&scene.ends()), 20);
+    let received = scene.receive(&[&topic]);
+    assert!(matches!(received.outcomes[..], [(_, Outcome::Rejected(_))]), "{received:?}");
+    assert!(received.missing.signatures.is_empty());
+}
+
+#[test]
+fn a_policy_server_is_one_that_is_named_and_there() {
+    let key = KeyPair::from_seed("policy_server", &[9; 32]).unwrap();
+    let scene = Scene::new();
+    for content in [
+        json!({}),
+        json!({"via": 5, "public_keys": {"ed25519": "AAAA"}}),
+        json!({"via": "there.example"}),
+        json!({"via": "there.example", "public_keys": {"ed25519": 5}}),
+        json!({"via": "elsewhere.example", "public_keys": {"ed25519": "AAAA"}}),
+    ] {
+        scene.world.state(ROOM, ALICE, "m.room.policy", "", content);
+        scene.world.engine.write(message("to everybody")).wait().unwrap();
+    }
+    // The one event that is not asked about turns it on, and off; one with a state key is another.
+    use_policy_server(&scene, "there.example", &key);
+    let other = SendEvent {
+        kind: "m.room.policy".into(),
+        state_key: Some("other".into()),
+        ..message("a policy of another kind")
+    };
+    unsigned(&scene, other);
+    unsigned(&scene, message("asked about"));
+    scene.world.state(ROOM, ALICE, "m.room.policy", "", json!({}));
+    scene.world.engine.write(message("to everybody again")).wait().unwrap();
+    use_policy_server(&scene, "there.example", &key);
+    unsigned(&scene, message("asked about"));
+    let leave = signed(&scene.member(BOB, BOB, "leave", &strs(&scene.ends()), 50), &key);
+    assert!(accepted(&scene.receive(&[&leave])));
+    scene.world.engine.write(message("without the one that left")).wait().unwrap();
+}
+
+#[test]
+fn what_is_signed_is_what_is_sent_though_the_room_has_gone_on() {
+    let (scene, key) = protected();
+    let command = SendEvent { transaction: Some(("DEVICE".into(), "1".into())), ..message("hello") };
+    let first = unsigned(&scene, command.clone());
+    let event_id = Pdu::parse(version(), first.json()).unwrap().event_id;
+    let signature = first.signed(&answer(first.json(), &key)).unwrap();
+    let meanwhile = signed(&scene.message(BOB, &strs(&scene.ends()), 20), &key);
+    assert!(accepted(&scene.receive(&[&meanwhile])));
+    scene.world.pass_ms(1_000);
+    let again = WithSigned { command: &command, signed: std::slice::from_ref(&signature) };
+    assert_eq!(scene.world.engine.write(again).wait().unwrap(), *event_id);
+    assert!(event_json(&scene, &event_id)["signatures"]["there.example"][POLICY_KEY_ID].is_string());
+    assert_eq!(scene.ends().len(), 2);
+    // The same transaction makes no second event, and the next event follows both.
+    assert_eq!(scene.world.engine.write(command).wait().unwrap(), *event_id);
+    let (next, asked) = run(&scene, &key, message("and on"));
+    assert_eq!((scene.ends(), asked), (vec![next], 1));
+    scene.is_sound();
+}
+
+#[test]
+fn a_signature_does_not_outlive_the_policy_server_or_the_senders_power() {
+    let (scene, key) = protected();
+    let first = unsigned(&scene, message("hello"));
+    let signature = vec![first.signed(&answer(first.json(), &key)).unwrap()];
+    let other = KeyPair::from_seed("policy_server", &[11; 32]).unwrap();
+    use_policy_server(&scene, "there.example", &other);
+    let command = message("hello");
+    let again = WithSigned { command: &command, signed: &signature };
+    assert!(matches!(scene.world.engine.write(again).wait(), Err(Error::Unsigned(_))));
+    scene.world.state(ROOM, ALICE, "m.room.policy", "", json!({}));
+    let muted = json!({"users": {ALICE: 100}, "events": {"m.room.message": 101}});
+    scene.world.state(ROOM, ALICE, "m.room.power_levels", "", muted);
+    let again = WithSigned { command: &command, signed: &signature };
+    assert!(matches!(scene.world.engine.write(again).wait(), Err(Error::Denied(_))));
+}
+
+#[test]
+fn a_room_is_upgraded_with_each_of_its_last_events_signed() {
+    for to in ["10", "12"] {
+        let (scene, key) = protected();
+        let upgrade = UpgradeRoom {
+            room_id: ROOM.into(),
+            user_id: ALICE.into(),
+            version: to.into(),
+            additional_creators: Vec::new(),
+        };
+        let (room_id, asked) = run(&scene, &key, upgrade);
+        assert!((1..5).contains(&asked), "{asked}");
+        let tombstone = event_json(&scene, &scene.state("m.room.tombstone", "").unwrap());
+        assert_eq!(tombstone["content"]["replacement_room"], *room_id);
+        scene.is_sound();
+    }
+}

@@ -1,0 +1,37 @@
+//! Rooms, for administrators. Other homeservers have nothing like it, so the addresses are this one's.
+
+use serde::Deserialize;
+use warren_engine::core::identifiers;
+
+use crate::federation::out::resync::{self, SERVERS_MAX};
+use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
+
+endpoints! {
+    POST "/_warren/admin/v1/rooms/{roomId}/resynchronise" [] Admin Write Json    post_resynchronise;
+    GET  "/_warren/admin/v1/rooms/{roomId}/resynchronise" [] Admin Read  Nothing get_resynchronise;
+}
+
+/// Begins, and answers with the report, which is empty at first; or with that of what is under way already.
+async fn post_resynchronise(call: Call) -> Outcome {
+    #[derive(Default, Deserialize)]
+    struct Request {
+        /// The servers to ask; else those with the most members in the room.
+        #[serde(default)]
+        servers: Vec<String>,
+    }
+    let Request { servers } = call.json_or_empty()?;
+    if servers.len() > SERVERS_MAX {
+        return Err(ApiError::invalid_param(format!("At most {SERVERS_MAX} servers can be asked at once")));
+    }
+    if let Some(wrong) = servers.iter().find(|server| !identifiers::is_server_name(server)) {
+        return Err(ApiError::invalid_param(format!("`{wrong}` is not the name of a server")));
+    }
+    Answer::json(&resync::begin(&call.ctx, &call.path("roomId")?, &servers)?)
+}
+
+/// Errors: 404 if the room was not resynchronised since the server was started.
+async fn get_resynchronise(call: Call) -> Outcome {
+    let report = call.ctx.federation.resyncs.report(&call.path("roomId")?);
+    let none = || ApiError::not_found("The room was not resynchronised since the server was started");
+    Answer::json(&report.ok_or_else(none)?)
+}

@@ -1,0 +1,169 @@
+//! Policy servers are asked to sign events: our own before they are sent, those of other servers that come without.
+//!
+//! Invariant: an event of ours goes out only with the signature, whatever keeps it from coming. An event of another server is
+//! asked for once; what is not signed then is soft-failed. A policy server that is silent is left alone for a while, so that
+//! the events of its rooms do not wait for it one by one.
+//! Specification: server-server API, "Policy Servers".
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use dashmap::DashMap;
+use http::{Method, StatusCode};
+use metrics::counter;
+use ruma_common::{OwnedServerName, ServerName};
+use serde_json::value::RawValue;
+use tokio::time::{Instant, sleep};
+use warren_engine::command::WithSigned;
+use warren_engine::core::event::JsonObject;
+use warren_engine::view::federation::{PolicySignature, SignedEvent};
+use warren_engine::{Command, Error, PolicyServer, WantedSignature};
+
+use super::{RemoteError, Request};
+use crate::context::Context;
+use crate::federation::limits::{
+    POLICY_BYTES_MAX, POLICY_PAUSE, POLICY_SERVERS_MAX, POLICY_TIME_MAX, POLICY_WAIT_MAX, SIGNED_EVENTS_MAX,
+};
+use crate::http::ApiError;
+
+/// Until when policy servers that did not answer are left alone.
+#[derive(Default)]
+pub struct Silences(DashMap<OwnedServerName, Instant>);
+
+impl Silences {
+    fn is_silent(&self, server: &ServerName) -> bool {
+        self.0.get(server).is_some_and(|until| *until > Instant::now())
+    }
+
+    fn note(&self, server: &ServerName, is_silent: bool) {
+        if !is_silent {
+            self.0.remove(server);
+            return;
+        }
+        if self.0.len() >= POLICY_SERVERS_MAX {
+            let now = Instant::now();
+            self.0.retain(|_, until| *until > now);
+            if self.0.len() >= POLICY_SERVERS_MAX {
+                self.0.clear();
+            }
+        }
+        self.0.insert(server.to_owned(), Instant::now() + POLICY_PAUSE);
+    }
+}
+
+/// Runs a command that sends events of our users. Where a room uses a policy server, that signs them before.
+///
+/// Errors: the command's; what the policy server refused with, in its words; 502 if it cannot be asked.
+pub async fn write<C: Command + Sync>(ctx: &Context, command: C) -> Result<C::Output, ApiError> {
+    let mut signed = Vec::new();
+    loop {
+        match ctx.engine.write(WithSigned { command: &command, signed: &signed }).await {
+            Err(Error::Unsigned(unsigned)) if signed.len() < SIGNED_EVENTS_MAX => {
+                let answer = ask(ctx, &unsigned.policy, unsigned.json()).await.map_err(refusal)?;
+                signed.push(unsigned.signed(&answer).map_err(not_signed)?);
+            }
+            done => return Ok(done?),
+        }
+    }
+}
+
+/// An event of ours that another server is to sign before it comes into the room, signed by the room's policy server.
+///
+/// Errors: as [`write`].
+pub async fn sign(ctx: &Context, room_id: &str, event: SignedEvent) -> Result<SignedEvent, ApiError> {
+    let Some(unsigned) = ctx.engine.read(&PolicySignature { room_id, event: &event })? else {
+        return Ok(event);
+    };
+    let answer = ask(ctx, &unsigned.policy, unsigned.json()).await.map_err(refusal)?;
+    let json = unsigned.signed(&answer).map_err(not_signed)?.json.clone();
+    Ok(SignedEvent { json, ..event })
+}
+
+/// The answer about an event that another server submits to this one.
+///
+/// Errors: as [`write`].
+pub async fn ask_for_peer(
+    ctx: &Context,
+    policy: &PolicyServer,
+    event: &Bytes,
+) -> Result<JsonObject, ApiError> {
+    ask(ctx, policy, event).await.map_err(refusal)
+}
+
+/// The answer about an event that another server sent; nothing if the policy server refuses, or does not answer.
+pub async fn ask_about(ctx: &Context, wanted: &WantedSignature, event: &Bytes) -> Option<JsonObject> {
+    let policy = &wanted.policy;
+    let server = ServerName::parse(&policy.name).ok()?;
+    if ctx.federation.silences.is_silent(&server) {
+        counter!("warren_policy_signatures_total", "outcome" => "left_alone").increment(1);
+        return None;
+    }
+    let mut answer = ask(ctx, policy, event).await;
+    // All servers in the room ask for the same signature at the same time.
+    if let Err(RemoteError::Refused { status: StatusCode::TOO_MANY_REQUESTS, retry_after, .. }) = &answer
+        && let Some(wait) = retry_after.filter(|wait| *wait <= POLICY_WAIT_MAX)
+    {
+        sleep(wait).await;
+        answer = ask(ctx, policy, event).await;
+    }
+    let refused = |error: &RemoteError| {
+        tracing::debug!(policy_server = policy.name, event_id = %wanted.event_id, %error, "an event is not recommended");
+    };
+    answer.inspect_err(refused).ok()
+}
+
+async fn ask(ctx: &Context, policy: &PolicyServer, event: &Bytes) -> Result<JsonObject, RemoteError> {
+    let server =
+        ServerName::parse(&policy.name).map_err(|error| RemoteError::Unreachable(error.to_string()))?;
+    let content: &RawValue =
+        serde_json::from_slice(event).map_err(|error| RemoteError::BadAnswer(error.to_string()))?;
+    let request = Request::new(Method::POST, "/_matrix/policy/v1/sign").with_content(&content)?;
+    let request = request.with_time(POLICY_TIME_MAX).with_bytes_max(POLICY_BYTES_MAX);
+    let answer = request.send(ctx, &server).await;
+    let outcome = match &answer {
+        Ok(_) => "answered",
+        Err(RemoteError::Refused { .. }) => "refused",
+        Err(_) => "unreachable",
+    };
+    counter!("warren_policy_signatures_total", "outcome" => outcome).increment(1);
+    let is_silent = matches!(answer, Err(RemoteError::Unreachable(_) | RemoteError::Timeout));
+    ctx.federation.silences.note(&server, is_silent);
+    answer
+}
+
+/// What a user is told. Specification: "If the Policy Server returned an error, that error SHOULD be provided to the client
+/// verbatim". What is about this server's own request is no answer to the user's.
+fn refusal(error: RemoteError) -> ApiError {
+    match error {
+        RemoteError::Refused { status, errcode, error, retry_after } if is_about_event(status) => {
+            let refused = ApiError::verbatim(status, &errcode, error);
+            match retry_after {
+                Some(after) => refused.with("retry_after_ms", millis(after)),
+                None => refused,
+            }
+        }
+        error => error.into(),
+    }
+}
+
+fn is_about_event(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::BAD_REQUEST
+            | StatusCode::FORBIDDEN
+            | StatusCode::NOT_FOUND
+            | StatusCode::PAYLOAD_TOO_LARGE
+            | StatusCode::TOO_MANY_REQUESTS
+    )
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn not_signed(error: Error) -> ApiError {
+    match error {
+        Error::Invalid(invalid) => ApiError::forbidden(invalid.to_string()),
+        error => error.into(),
+    }
+}

@@ -1,0 +1,216 @@
+"""Rooms with a policy server: who asks it, and what comes of its answers (server-server API, "Policy Servers")."""
+
+import json
+import threading
+import time
+
+import pytest
+
+from harness.client import Client, bodies, timeline
+from harness.peer import Key, verify
+from harness.resident import Resident, escaped, redacted
+
+SIGN = "/_matrix/policy/v1/sign"
+POLICY_KEY = "ed25519:policy_server"
+
+
+@pytest.fixture
+def alice(server):
+    return Client(server.base_url).register("alice")
+
+
+@pytest.fixture
+def policy(resident):
+    """A resident that is a policy server: it signs what does not say spam."""
+    resident.policy_key = Key("policy_server")
+
+    def sign(request):
+        event = json.loads(request.body)
+        if "spam" in json.dumps(event["content"]):
+            return 400, {"errcode": "M_FORBIDDEN", "error": "The message appears to contain possible spam"}
+        return 200, {resident.name: {POLICY_KEY: resident.policy_key.signature(redacted(event))}}
+
+    resident.answers[SIGN] = sign
+    return resident
+
+
+def room_of(alice, server, policy):
+    """A room that uses the policy server, in which its user Bob is."""
+    room_id = alice.create_room(preset="public_chat", room_version="11")
+    policy.join(server, f"@bob:{policy.name}", room_id)
+    enable(alice, room_id, policy)
+    return room_id
+
+
+def enable(alice, room_id, policy):
+    keys = {"ed25519": policy.policy_key.public}
+    alice.set_state(room_id, "m.room.policy", {"via": policy.name, "public_keys": keys})
+
+
+def assert_signed(event, policy):
+    bare = {**redacted(event), "signatures": event["signatures"]}
+    verify(bare, policy.name, POLICY_KEY, policy.policy_key.public)
+
+
+def sent(policy, body):
+    """Waits for a message of ours, and answers it as it came."""
+    policy.until(lambda peer: body in peer.bodies)
+    return next(event for event in policy.pdus if event["content"].get("body") == body)
+
+
+def test_our_events_are_signed_before_they_are_sent(server, alice, policy):
+    room_id = room_of(alice, server, policy)
+    assert policy.asked(SIGN) == [], "a policy server is not asked about m.room.policy"
+    alice.send(room_id, "hello")
+    event = sent(policy, "hello")
+    assert_signed(event, policy)
+    (request,) = policy.asked(SIGN)
+    assert request.method == "POST"
+    assert request.headers["Authorization"].startswith(f'X-Matrix origin="{server.name}",destination="{policy.name}"')
+    asked = json.loads(request.body)
+    del event["signatures"][policy.name]
+    event.pop("unsigned", None)
+    assert asked == event
+    # State events and those of memberships are no exception.
+    alice.set_state(room_id, "m.room.topic", {"topic": "burrows"})
+    carol = alice.register("carol")
+    carol.join(room_id)
+    carol.put("profile/{userId}/{keyName}", carol.user_id, "displayname", json={"displayname": "Carol"})
+    policy.until(lambda peer: len(peer.asked(SIGN)) == 4)
+
+
+def test_what_the_policy_server_refuses_is_not_sent(server, alice, policy):
+    room_id = room_of(alice, server, policy)
+    refused = alice.send(room_id, "spam", status=400, errcode="M_FORBIDDEN")
+    assert refused["error"] == "The message appears to contain possible spam"
+    alice.set_state(room_id, "m.room.topic", {"topic": "spam"}, status=400, errcode="M_FORBIDDEN")
+    # Its words are passed on whatever they are, but for those about this server's own request.
+    for answer, status, errcode in (
+        ((403, {"errcode": "ORG.EXAMPLE_SPAM", "error": "no"}), 403, "ORG.EXAMPLE_SPAM"),
+        ((404, {"errcode": "M_NOT_FOUND", "error": "no room of mine"}), 404, "M_NOT_FOUND"),
+        ((429, {"errcode": "M_LIMIT_EXCEEDED", "error": "later", "retry_after_ms": 7000}), 429, "M_LIMIT_EXCEEDED"),
+        ((401, {"errcode": "M_UNKNOWN_TOKEN", "error": "who are you"}), 502, "M_UNKNOWN"),
+        ((500, {}), 502, "M_UNKNOWN"),
+        ((200, {policy.name: {}}), 403, "M_FORBIDDEN"),
+        ((200, {policy.name: {POLICY_KEY: Key().signature({})}}), 403, "M_FORBIDDEN"),
+        ((200, [1]), 502, "M_UNKNOWN"),
+    ):
+        sign, policy.answers[SIGN] = policy.answers[SIGN], lambda _, answer=answer: answer
+        told = alice.send(room_id, "hello", status=status, errcode=errcode)
+        assert told.get("retry_after_ms") == answer[1].get("retry_after_ms") if status == 429 else True
+        policy.answers[SIGN] = sign
+    alice.send(room_id, "the only one")
+    sent(policy, "the only one")
+    assert policy.bodies == ["the only one"]
+    assert bodies(alice.messages(room_id)["chunk"]) == ["the only one"]
+
+
+def test_events_of_others_need_its_signature(server, alice, policy, network):
+    room_id = room_of(alice, server, policy)
+    other = Resident("other.test", network.authority)
+    network.names.addresses["other.test"] = ["127.0.0.1"]
+    carl = f"@carl:{other.name}"
+    other.join(server, carl, room_id)
+    asked = len(policy.asked(SIGN))
+    # One that comes without is asked about, and told on with the signature.
+    event = other.message(server, carl, room_id, "hello")
+    ((event_id, result),) = other.transact(server, event).items()
+    assert result == {}
+    alice.sync_until(lambda answer: "hello" in bodies(timeline(answer, room_id)))
+    assert len(policy.asked(SIGN)) == asked + 1
+    (told,) = other.send(server, "GET", f"/_matrix/federation/v1/event/{escaped(event_id)}")[1]["pdus"]
+    assert_signed(told, policy)
+    # One that is refused is kept from clients, and nothing of ours follows it.
+    spam = other.message(server, carl, room_id, "spam")
+    after = other.message(server, carl, room_id, "after it")
+    ((spam_id, result),) = other.transact(server, spam).items()
+    assert result == {}
+    other.transact(server, after)
+    alice.sync_until(lambda answer: "after it" in bodies(timeline(answer, room_id)))
+    assert bodies(alice.messages(room_id)["chunk"]) == ["after it", "hello"]
+    alice.get("rooms/{roomId}/event/{eventId}", room_id, spam_id, status=404)
+    assert spam_id not in other.template(server, carl, room_id)["prev_events"]
+    # One that comes signed is not asked about.
+    asked = len(policy.asked(SIGN))
+    event = policy.message(server, f"@bob:{policy.name}", room_id, "signed")
+    policy.transact(server, policy.with_signature(event, policy.policy_key))
+    alice.sync_until(lambda answer: "signed" in bodies(timeline(answer, room_id)))
+    assert len(policy.asked(SIGN)) == asked
+    other.close()
+
+
+def test_who_comes_and_who_is_invited_is_asked_about(server, alice, policy):
+    room_id = room_of(alice, server, policy)
+    sign = policy.answers[SIGN]
+    policy.answers[SIGN] = lambda _: (400, {"errcode": "M_FORBIDDEN", "error": "not them"})
+    dora = f"@dora:{policy.name}"
+    invites = []
+
+    def take_invite(request):
+        invites.append(json.loads(request.body)["event"])
+        return 200, {"event": policy.with_signature(invites[-1], policy.key)}
+
+    alice_invites = lambda **more: alice.post("rooms/{roomId}/invite", room_id, json={"user_id": dora}, **more)
+    status, answer = policy.try_join(server, dora, room_id)
+    assert (status, answer["errcode"], answer["error"]) == (400, "M_FORBIDDEN", "not them")
+    alice_invites(status=400, errcode="M_FORBIDDEN")
+    policy.answers[SIGN] = sign
+
+    class Invites(dict):
+        """The path of an invite ends with an id that is not known before."""
+
+        def get(self, path, default):
+            return take_invite if "/v2/invite/" in path else super().get(path, default)
+
+    policy.answers = Invites(policy.answers)
+    alice_invites()
+    (invite,) = invites
+    assert_signed(invite, policy)
+    assert alice.state(room_id, "m.room.member", dora)["membership"] == "invite"
+    policy.join(server, dora, room_id)
+    assert alice.state(room_id, "m.room.member", dora)["membership"] == "join"
+
+
+def test_a_dead_policy_server_holds_up_its_own_room_alone(server, alice, policy, network):
+    room_id = room_of(alice, server, policy)
+    quiet = alice.create_room(preset="public_chat", room_version="11")
+    policy.join(server, f"@bob:{policy.name}", quiet)
+    other = Resident("another.test", network.authority)
+    network.names.addresses["another.test"] = ["127.0.0.1"]
+    carl = f"@carl:{other.name}"
+    for room in (room_id, quiet):
+        other.join(server, carl, room)
+    hangs = threading.Event()
+    policy.answers[SIGN] = lambda _: hangs.wait(30) and (500, {})
+    waiting = threading.Thread(target=alice.send, args=(room_id, "hello"), kwargs={"status": 502})
+    waiting.start()
+    begun = time.monotonic()
+    events = [other.message(server, carl, room, f"to {room}") for room in (room_id, quiet)]
+    results = other.transact(server, *events)
+    assert set(map(str, results.values())) == {"{}"} and len(results) == 2
+    Client(server.base_url, alice.user_id, alice.token).sync_until(
+        lambda answer: f"to {quiet}" in bodies(timeline(answer, quiet))
+    )
+    assert time.monotonic() - begun < 8, "nobody else waits for it"
+    waiting.join()
+    # The room can do without it at any time; what it was not signed in then is soft-failed.
+    alice.set_state(room_id, "m.room.policy", {})
+    alice.send(room_id, "without")
+    other.until(lambda peer: "without" in peer.bodies)
+    hangs.set()
+    other.close()
+
+
+def test_a_policy_server_that_leaves_is_none(server, alice, policy):
+    room_id = room_of(alice, server, policy)
+    alice.send(room_id, "spam", status=400)
+    bob = f"@bob:{policy.name}"
+    alice.post("rooms/{roomId}/kick", room_id, json={"user_id": bob})
+    asked = len(policy.asked(SIGN))
+    alice.send(room_id, "spam")
+    assert len(policy.asked(SIGN)) == asked
+
+
+def test_this_server_is_no_policy_server(server, resident):
+    status, answer = resident.send(server, "POST", SIGN, {"type": "m.room.message"})
+    assert (status, answer["errcode"]) == (404, "M_UNRECOGNIZED")
