@@ -18,7 +18,7 @@ use crate::{
         version::RoomVersion,
     },
     error::Missing,
-    room::receive::{GivenState, Outcome},
+    room::receive::{GivenState, Outcome, Within},
 };
 
 /// Questions that one intake may lead to: far more than filling an ordinary gap takes.
@@ -99,6 +99,7 @@ pub struct Intake {
     room_id: String,
     version: &'static RoomVersion,
     backfill: bool,
+    within: Option<Within>,
     unchecked: Vec<(Bytes, Role)>,
     checking: Vec<(Bytes, Role)>,
     /// What cannot be checked yet for want of a key.
@@ -126,6 +127,7 @@ impl Intake {
             room_id,
             version,
             backfill: false,
+            within: None,
             unchecked: pdus.into_iter().map(|pdu| (pdu, Role::Live)).collect(),
             checking: Vec::new(),
             keyless: Vec::new(),
@@ -145,6 +147,11 @@ impl Intake {
     /// An intake of events of the room's past, which fill its gaps.
     pub fn of_history(room_id: String, version: &'static RoomVersion, pdus: Vec<Bytes>) -> Self {
         Self { backfill: true, ..Self::new(room_id, version, pdus) }
+    }
+
+    /// An intake of one event of the room's past that nothing here leads to.
+    pub fn within_gap(room_id: String, version: &'static RoomVersion, pdu: Bytes, within: Within) -> Self {
+        Self { within: Some(within), ..Self::of_history(room_id, version, vec![pdu]) }
     }
 
     /// The version of the room.
@@ -181,6 +188,7 @@ impl Intake {
                 outliers: outliers.cloned().collect(),
                 states: self.states.clone(),
                 backfill: self.backfill,
+                within: self.within.clone(),
             });
         }
         Next::Done

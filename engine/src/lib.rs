@@ -29,7 +29,7 @@ pub use error::{Conflict, Denied, Error, Invalid, Missing, Result, What};
 pub use outbox::OutgoingNews;
 pub use room::{
     Freed, Preset, PurgeProgress, RoomSummary,
-    receive::{GivenState, Outcome, in_order},
+    receive::{GivenState, Outcome, Within, in_order},
 };
 pub use store::{
     Durability, StorageError,

@@ -2,6 +2,7 @@
 
 import pytest
 
+from harness.client import unique
 from harness.server import Server
 
 
@@ -18,3 +19,11 @@ def server(network, tmp_path_factory):
 @pytest.fixture
 def peer(network):
     return network.peer()
+
+
+@pytest.fixture
+def member(network):
+    """A peer whose users come into rooms."""
+    member = network.member(f"{unique('member')}.test")
+    yield member
+    member.close()

@@ -17,7 +17,7 @@ use crate::{
     remote::{self, ServerKey},
     room::{
         RoomCtx,
-        receive::{self, AtHand, GivenState, Outcome, in_order, receive_backfill, receive_outlier},
+        receive::{self, AtHand, GivenState, Outcome, Within, in_order, receive_backfill, receive_outlier},
         servers,
     },
     store::{Tx, schema, schema::PartialJoin},
@@ -45,6 +45,8 @@ pub struct ReceivePdus {
     pub states: Vec<GivenState>,
     /// Whether the events are of the room's past: they are placed in its gaps, and clients are not told.
     pub backfill: bool,
+    /// Of these, one that nothing here leads to.
+    pub within: Option<Within>,
 }
 
 impl Command for ReceivePdus {
@@ -64,7 +66,10 @@ impl Command for ReceivePdus {
             self.states.iter().map(|given| (&*given.event_id, given)).collect();
         let (ordered, circular) = in_order(&self.pdus);
         if self.backfill {
-            let outcomes = receive_backfill(tx, &mut room, &ordered, &states, &mut received.missing)?;
+            let outcomes = {
+                let (within, missing) = (self.within.as_ref(), &mut received.missing);
+                receive_backfill(tx, &mut room, &ordered, within, &states, missing)?
+            };
             received.outcomes.extend(outcomes);
         } else {
             for checked in &ordered {

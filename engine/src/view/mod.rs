@@ -39,7 +39,7 @@ pub use account::*;
 pub use account_data::*;
 pub use check_pdus::CheckPdus;
 pub use context::{CONTEXT_LIMIT_DEFAULT, EventContext, OneEvent};
-pub use event_by_timestamp::EventByTimestamp;
+pub use event_by_timestamp::{ClosestEvent, EventByTimestamp};
 pub use frontier::{Frontier, FrontierEvent, RoomFrontier};
 pub use history_gap::{HistoryGap, OpenGap};
 pub use joined_rooms::JoinedRooms;

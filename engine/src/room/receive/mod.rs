@@ -21,6 +21,7 @@ use std::{
     sync::Arc,
 };
 
+pub use backfill::Within;
 pub(crate) use backfill::receive_backfill;
 pub(crate) use complete::complete_state;
 pub(crate) use enter::{enter, prepare};

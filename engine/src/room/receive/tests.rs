@@ -4,6 +4,7 @@ mod bad_events;
 mod completion;
 mod hostile;
 mod places;
+mod within;
 
 use std::sync::Arc;
 

@@ -23,6 +23,7 @@ pub mod media;
 pub mod membership;
 pub mod queries;
 pub mod sender;
+pub mod timestamp;
 
 use std::sync::Arc;
 
