@@ -69,6 +69,12 @@ class Member(Peer):
         self.last = event_id
         return event_id
 
+    def leave(self, server, user_id, room_id):
+        """Takes a user out of a room."""
+        content, more = {"membership": "leave"}, {"state_key": user_id}
+        event_id = self.make(room_id, user_id, content, "m.room.member", **more)
+        assert self.transmit(server, [self.events[event_id]]) == {event_id: {}}
+
     def make(self, room_id, sender, content, kind="m.room.message", prev=None, **more):
         """An event after the last one, allowed by the state as it was when the user joined."""
         needed = [("m.room.power_levels", ""), ("m.room.member", sender)]
@@ -156,6 +162,12 @@ class Member(Peer):
         """Waits until `condition` holds of the peer."""
         with self.came:
             assert self.came.wait_for(lambda: condition(self), seconds), self.transactions[-3:]
+
+    @property
+    def bodies(self):
+        """The texts of the messages that came, in order."""
+        events = [event for transaction in self.transactions for event in transaction["pdus"]]
+        return [event["content"]["body"] for event in events if event["type"] == "m.room.message"]
 
     def edus(self, kind):
         """The contents of what it was sent of that kind."""

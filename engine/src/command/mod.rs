@@ -68,7 +68,7 @@ pub use receive_invite::ReceiveInvite;
 pub use receive_pdus::{CompleteState, EnterRoom, ReceivePdus, Received, StoreOutliers, StoreServerKeys};
 pub use register::{MakeFirstToken, Register, Registered};
 pub use remote_devices::{FollowDevices, RemoteDevice, StoreRemoteDevices};
-pub use send_event::SendEvent;
+pub use send_event::{SendEvent, SetCanonicalAlias};
 pub use send_to_device::{DeviceMessage, SendToDevice};
 pub use set_presence::{EndPresence, SetPresence, ShowPresence};
 pub use set_receipts::SetReceipts;

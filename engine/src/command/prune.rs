@@ -52,6 +52,7 @@ enum Stage {
     Received(TextNum, String),
     Outgoing(RoomNum, StreamPos),
     Stays(TextNum, RoomNum, StreamPos),
+    Lists(UserNum),
 }
 
 impl Default for Stage {
@@ -123,7 +124,10 @@ impl Command for Prune {
                 Stage::Outgoing(room, pos)
             }),
             Stage::Stays(server, room, pos) => federation::stays(tx, (server, room, pos))?
-                .map_or_else(Stage::default, |(server, room, pos)| Stage::Stays(server, room, pos)),
+                .map_or(Stage::Lists(UserNum(0)), |(server, room, pos)| Stage::Stays(server, room, pos)),
+            Stage::Lists(user) => {
+                federation::device_lists(tx, user)?.map_or_else(Stage::default, Stage::Lists)
+            }
         };
         *self.progress.0.lock() = Progress { stage, next_round_ms };
         Ok(())

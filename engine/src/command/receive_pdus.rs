@@ -11,8 +11,10 @@ use crate::{
     command::{Command, Lanes},
     core::{
         checked::{CheckedPdu, Refused},
+        event::Pdu,
         version::RoomVersion,
     },
+    device::lists,
     error::{Error, Missing, Result, What},
     remote::{self, ServerKey},
     room::{
@@ -153,10 +155,28 @@ impl Command for EnterRoom {
                 let row = PartialJoin { event_id: join.event_id.to_string(), servers: others.clone() };
                 tx.put(&schema::PARTIAL_JOINS, &room.num, &row);
                 servers::suppose(tx, room.num, others)?;
+                tell_supposed(tx, &room, join, others)?;
             }
         }
         Ok((outcome, missing))
     }
+}
+
+/// Servers of which no member is known yet are told of the devices of who joins; the others are as a member joins.
+fn tell_supposed(tx: &mut Tx, room: &RoomCtx, join: &Pdu, others: &[String]) -> Result<()> {
+    let Some(user) = join.state_key.as_deref().map(|user_id| tx.user_num(user_id)).transpose()?.flatten()
+    else {
+        return Ok(());
+    };
+    let mut supposed = Vec::new();
+    for name in others.iter().filter(|name| ***name != *tx.shared.server_name) {
+        if let Some(server) = tx.text_num(name)?
+            && !tx.has(&schema::ROOM_SERVERS, &(room.num, server))?
+        {
+            supposed.push(server);
+        }
+    }
+    lists::came_into_room(tx, user, room.num, supposed)
 }
 
 /// The state before a join that left members out becomes whole.

@@ -54,7 +54,7 @@ pub use purges::{OlderThan, Purges};
 pub use push_rules::PushRules;
 pub use query_keys::QueryKeys;
 pub use related_events::{RELATIONS_LIMIT_DEFAULT, RelatedEvents, Threads};
-pub use room_alias::{RoomAlias, RoomAliases};
+pub use room_alias::{AliasesElsewhere, RoomAlias, RoomAliases};
 pub use room_state::{RoomState, RoomStateEvent};
 pub use rooms_to_merge::RoomsToMerge;
 pub use server_keys::{PublishedKeys, PublishedKeysOf, StandingOfKey};

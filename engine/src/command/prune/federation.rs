@@ -2,7 +2,9 @@
 
 use super::{HOUR_MS, STEP_ROWS};
 use crate::{
-    core::num::{RoomNum, StreamPos, TextNum},
+    core::num::{RoomNum, StreamPos, TextNum, UserNum},
+    device::elsewhere,
+    error::Result,
     outbox,
     store::{Direction, Key, StorageError, Tx, Value, schema, schema::Keyspace},
 };
@@ -13,6 +15,9 @@ const MESSAGES_KEPT_MS: u64 = 7 * 24 * HOUR_MS;
 /// How long a server's transaction is known to have come, in milliseconds: the longest pause before it is sent again. Later,
 /// its events and messages are known by themselves.
 const TRANSACTIONS_KEPT_MS: u64 = 24 * HOUR_MS;
+
+/// Device lists that one step looks at; for each it may take a look at its user's rooms, and at their devices.
+const LISTS_AT_ONCE: usize = 200;
 
 type FromServer = (TextNum, String);
 
@@ -88,6 +93,27 @@ pub(super) fn stays(
         }
         Ok(())
     })
+}
+
+/// Forgets the devices of users of other servers who share no room with this one any more: nobody tells of changes of them.
+/// Answers where to go on.
+pub(super) fn device_lists(tx: &mut Tx, from: UserNum) -> Result<Option<UserNum>> {
+    let (mut users, mut next) = (Vec::new(), None);
+    let until = UserNum(u64::MAX);
+    tx.scan_between(&schema::REMOTE_DEVICE_LISTS, &from, &until, Direction::Forward, |user, list| {
+        if users.len() == LISTS_AT_ONCE {
+            next = Some(user);
+            return false;
+        }
+        users.push((user, list.is_stale));
+        true
+    })?;
+    for (user, is_stale) in users {
+        if is_stale && tx.joined_rooms(user)?.is_empty() {
+            elsewhere::drop_list(tx, user)?;
+        }
+    }
+    Ok(next)
 }
 
 /// Hands the next rows to `remove`. Answers where to go on.

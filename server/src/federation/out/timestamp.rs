@@ -28,7 +28,10 @@ const TIME_MAX: Duration = Duration::from_secs(10);
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(4);
 
 /// The event closest to a time: of those that are here, and if history is missing there, of those that others tell of.
-pub async fn closest(ctx: &Arc<Context>, wanted: &EventByTimestamp) -> Result<Option<(String, u64)>, ApiError> {
+pub async fn closest(
+    ctx: &Arc<Context>,
+    wanted: &EventByTimestamp,
+) -> Result<Option<(String, u64)>, ApiError> {
     let here = ctx.engine.read(wanted)?;
     let Some(gap) = here.gap else { return Ok(here.event) };
     let room_id = &wanted.room_id;

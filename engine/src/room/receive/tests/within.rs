@@ -137,7 +137,10 @@ fn a_gap_is_parted_only_as_long_as_there_is_room_to_fill_it() {
     }
     let taken_in = outcomes.iter().filter(|outcome| **outcome == Outcome::Accepted).count();
     assert!((4..30).contains(&taken_in), "{outcomes:?}");
-    assert!(outcomes[taken_in..].iter().all(|outcome| *outcome == Outcome::Refused(Refused::Unrelated)), "{outcomes:?}");
+    assert!(
+        outcomes[taken_in..].iter().all(|outcome| *outcome == Outcome::Refused(Refused::Unrelated)),
+        "{outcomes:?}"
+    );
     gapped.scene.is_sound();
     let rest: Vec<&Pdu> = gapped.sent[taken_in..40].iter().collect();
     gapped.backfill(&rest);
