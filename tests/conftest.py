@@ -10,6 +10,7 @@ import pytest
 
 from harness.client import Client
 from harness.network import Network
+from harness.peer import faults
 from harness.server import Server
 
 
@@ -46,6 +47,14 @@ def network(tmp_path_factory):
     network = Network(tmp_path_factory.mktemp("network"))
     yield network
     network.close()
+
+
+@pytest.fixture(autouse=True)
+def _requests_fit_the_specification():
+    """Whatever is sent to hand-written peers is judged as it comes."""
+    faults.clear()
+    yield
+    assert not faults, "requests that do not fit the specification:\n" + "\n".join(faults)
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ use crate::{
     error::Missing,
     room::{
         policy::WantedSignature,
-        receive::{GivenState, Outcome},
+        receive::{GivenState, Outcome, Within},
     },
 };
 
@@ -107,6 +107,7 @@ pub struct Intake {
     room_id: String,
     version: &'static RoomVersion,
     backfill: bool,
+    within: Option<Within>,
     unchecked: Vec<(Bytes, Role)>,
     checking: Vec<(Bytes, Role)>,
     /// What cannot be checked yet for want of a key.
@@ -135,6 +136,7 @@ impl Intake {
             room_id,
             version,
             backfill: false,
+            within: None,
             unchecked: pdus.into_iter().map(|pdu| (pdu, Role::Live)).collect(),
             checking: Vec::new(),
             keyless: Vec::new(),
@@ -155,6 +157,11 @@ impl Intake {
     /// An intake of events of the room's past, which fill its gaps.
     pub fn of_history(room_id: String, version: &'static RoomVersion, pdus: Vec<Bytes>) -> Self {
         Self { backfill: true, ..Self::new(room_id, version, pdus) }
+    }
+
+    /// An intake of one event of the room's past that nothing here leads to.
+    pub fn within_gap(room_id: String, version: &'static RoomVersion, pdu: Bytes, within: Within) -> Self {
+        Self { within: Some(within), ..Self::of_history(room_id, version, vec![pdu]) }
     }
 
     /// The version of the room.
@@ -192,6 +199,7 @@ impl Intake {
                 states: self.states.clone(),
                 not_recommended: self.not_recommended.clone(),
                 backfill: self.backfill,
+                within: self.within.clone(),
             });
         }
         Next::Done

@@ -30,7 +30,7 @@ pub use outbox::OutgoingNews;
 pub use room::{
     Freed, Preset, PurgeProgress, RoomSummary,
     policy::{PolicyServer, UnsignedEvent, WantedSignature},
-    receive::{Adopted, AdoptedEntry, GivenState, LeftOut, Outcome, in_order},
+    receive::{Adopted, AdoptedEntry, GivenState, LeftOut, Outcome, Within, in_order},
 };
 pub use store::{
     Durability, StorageError,

@@ -30,3 +30,11 @@ def resident(network):
     network.names.addresses[host] = ["127.0.0.1"]
     yield peer
     peer.close()
+
+
+@pytest.fixture
+def member(network):
+    """A peer whose users come into rooms."""
+    member = network.member(f"{unique('member')}.test")
+    yield member
+    member.close()

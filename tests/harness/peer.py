@@ -14,6 +14,11 @@ import time
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from harness import specification
+
+# What is wrong, by the specification, with requests that servers under test have made. A test fails for what it adds.
+faults = []
+
 DAY_MS = 24 * 60 * 60 * 1000
 # No answer of a healthy server takes this long, even if it must ask others first.
 SECONDS_MAX = 60
@@ -90,6 +95,7 @@ class Listener:
             def handle_any(self):
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 listener.requests.append(Request(self.command, self.path, self.headers, body))
+                listener.judge(listener.requests[-1])
                 status, content, *headers = listener.answer_to(listener.requests[-1])
                 data = content if isinstance(content, bytes) else json.dumps(content).encode()
                 self.send_response(status)
@@ -125,6 +131,9 @@ class Listener:
         self.port = self.http.server_port
         self.thread = threading.Thread(target=self.http.serve_forever, args=(0.05,), daemon=True)
         self.thread.start()
+
+    def judge(self, request):
+        """Takes note of what is wrong with a request."""
 
     def answer_to(self, request):
         answers = self.hosts.get(request.headers["Host"], self.answers)
@@ -167,6 +176,12 @@ class Peer(Listener):
         }
         return signed({**keys, **self.changes, **changes}, self.name, self.key)
 
+    def judge(self, request):
+        if request.target.startswith(("/_matrix/federation/", "/_matrix/key/")):
+            body = json.loads(request.body) if request.body else None
+            found = specification.request_faults(request.method, request.target, body)
+            faults.extend(f"{request.method} {request.target} {request.body[:2000]}: {fault}" for fault in found)
+
     def send(self, server, method, target, content=None, headers=None, body=None, **parameters):
         """A signed request; `headers` (of authorization) and `body` replace what would be sent, `parameters` those of the
         signature. The target is sent as it is, which other clients do not do."""
@@ -183,6 +198,9 @@ class Peer(Listener):
                 connection.putheader("Content-Length", str(len(data)))
             connection.endheaders(data)
             response = connection.getresponse()
-            return response.status, json.loads(response.read())
+            status, answer = response.status, json.loads(response.read())
+            found = specification.response_faults(method, target, status, answer)
+            assert not found, f"{method} {target} → {status} {answer}\ndoes not fit the specification: {found}"
+            return status, answer
         finally:
             connection.close()

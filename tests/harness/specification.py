@@ -1,4 +1,4 @@
-"""The client-server API of the specification as a judge of responses.
+"""The client-server API of the specification as a judge of responses, and the server-server API of requests too.
 
 Finds the operation of a request by its method and path, and validates status and body against the operation's schema
 (OpenAPI 3.1, that is JSON Schema 2020-12) with the specification's own `mx-` formats. `$ref` is relative to the file
@@ -18,6 +18,7 @@ import yaml
 
 ROOT = pathlib.Path(__file__).parent.parent / "spec" / "data"
 API = ROOT / "api" / "client-server"
+SERVERS = ROOT / "api" / "server-server"
 EVENTS = ROOT / "event-schemas" / "schema"
 METHODS = ("get", "put", "post", "delete")
 # Older names under which clients ask for what the specification has under one version today.
@@ -112,6 +113,12 @@ class Operation:
     def definition(self):
         return document(str(self.file))["paths"][self.template][self.method]
 
+    def request_uri(self):
+        """Where the schema of the request's body is; None where it has none."""
+        content = self.definition.get("requestBody", {}).get("content", {}).get("application/json", {})
+        at = ("paths", self.template, self.method, "requestBody", "content", "application/json", "schema")
+        return _uri(self.file, *at) if "schema" in content else None
+
     def schema_uri(self, status):
         """Where the schema of a JSON answer with this status is; None where the specification has none."""
         content = self.definition["responses"].get(str(status), {}).get("content", {}).get("application/json", {})
@@ -122,10 +129,10 @@ class Operation:
 
 
 @functools.cache
-def operations():
-    """All operations of the client-server API."""
+def operations(api=API):
+    """All operations of the client-server API, or of another one."""
     found = []
-    for file in sorted(API.glob("*.yaml")):
+    for file in sorted(api.glob("*.yaml")):
         base = document(str(file))["servers"][0]["variables"]["basePath"]["default"]
         for template, methods in document(str(file))["paths"].items():
             for method in METHODS:
@@ -140,7 +147,8 @@ def find(method, path):
     path = urllib.parse.urlsplit(path).path
     for old, new in PREFIXES:
         path = old.sub(new, path)
-    for operation in operations():
+    is_between_servers = path.startswith(("/_matrix/federation/", "/_matrix/key/", "/_matrix/policy/"))
+    for operation in operations(SERVERS if is_between_servers else API):
         if operation.method == method.lower() and operation.regex.fullmatch(path):
             return operation
     return None
@@ -178,6 +186,35 @@ def response_faults(method, path, status, body):
         if isinstance(body, dict) and not body.get("error"):
             found.append("an error without a sentence that explains it")
     return found
+
+
+def request_faults(method, target, body):
+    """What is wrong with a request that one server makes to another: parameters, body, and what transactions are made of."""
+    operation = find(method, target)
+    if not operation:
+        return [f"the specification has no {method} {target}"]
+    query = urllib.parse.parse_qs(urllib.parse.urlsplit(target).query, keep_blank_values=True)
+    parameters = [row for row in operation.definition.get("parameters", []) if row.get("in") == "query"]
+    found = [f"{row['name']} is missing" for row in parameters if row.get("required") and row["name"] not in query]
+    uri = operation.request_uri()
+    if uri is None:
+        return found + (["a body where there is none"] if body is not None else [])
+    found += faults(uri, body)
+    if operation.id == "sendTransaction":
+        for pdu in body["pdus"]:
+            found += faults(_uri(SERVERS / "definitions" / pdu_schema(pdu)), pdu)
+        for edu in body.get("edus", []):
+            file = SERVERS / "definitions" / "event-schemas" / f"{edu['edu_type']}.yaml"
+            found += faults(_uri(file), edu) if file.exists() else [f"there is no {edu['edu_type']}"]
+    return found
+
+
+def pdu_schema(pdu):
+    """The file with the schema of an event, by what tells room versions apart."""
+    if any(isinstance(prev, list) for prev in pdu["prev_events"]):
+        return "pdu_v1.yaml"
+    is_v12 = ":" not in pdu.get("room_id", "")
+    return "pdu_v12.yaml" if is_v12 else "pdu_v11.yaml"
 
 
 def event_faults(event):

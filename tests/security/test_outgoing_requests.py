@@ -10,6 +10,7 @@ import threading
 import pytest
 import requests
 
+from harness.client import Client
 from harness.peer import Peer
 from harness.server import Server
 
@@ -114,3 +115,22 @@ def test_a_file_that_never_ends(server, network):
     """The file of a hostile host is read up to its limit, and the search goes on without it."""
     peer = network.behind_file(lambda _: (200, b'{"m.server":"' + b"a" * 3_000_000 + b'"}'))
     make_ask(server, peer.name)
+
+
+def test_media_that_is_said_to_lie_inwards(server, network, tap):
+    """A server names an address of this one's network as the place of a file."""
+    peer, alice = network.default_port, Client(server.base_url).register("alice")
+    network.files_of("default.test")[FILE] = lambda _: (404, {})
+    network.names.addresses["inwards.test"] = ["127.0.0.1"]
+    addresses = [f"https://127.0.0.1:{tap.port}/x", f"https://[::1]:{tap.port}/x", f"http://127.0.0.1:{tap.port}/x"]
+    # Nor does what the operator says of servers open a way.
+    addresses += [f"https://inwards.test:{tap.port}/x", "https://default.test:8448/x", f"file://127.0.0.1:{tap.port}/x"]
+    for number, address in enumerate(addresses):
+        body = f"--b\r\n\r\n{{}}\r\n--b\r\nLocation: {address}\r\n\r\n\r\n--b--\r\n".encode()
+        headers = {"Content-Type": "multipart/mixed; boundary=b"}
+        asked = f"/_matrix/federation/v1/media/download/inwards{number}"
+        peer.answers[asked] = lambda _, body=body, headers=headers: (200, body, headers)
+        response = alice.send_raw("GET", f"/_matrix/client/v1/media/download/default.test/inwards{number}")
+        assert response.status_code in (404, 502), address
+        assert len(peer.asked(asked)) == 1
+    assert tap.connections == 0 and peer.asked("/x") == []

@@ -9,16 +9,12 @@ use crate::{
         event::Pdu,
         num::{EventNum, RoomNum, StreamPos},
     },
-    room::room_version,
+    room::{gap::GAP_LEFT_MIN, room_version},
     store::{
         Direction, Positioned, StorageError, schema,
         schema::{BackwardExtremity, EventStatus, PurgeWork},
     },
 };
-
-/// Two neighbors in a timeline that are further apart than this have a gap between them: half of what is kept free for
-/// one, as much may have been filled.
-const GAP_MIN: i64 = 1 << 21;
 
 /// What has to be known of before all rooms are visited.
 pub(super) fn purges() -> Vec<Pass> {
@@ -147,7 +143,7 @@ fn edges(
     let mut above = gap;
     let mut below = None;
     row.reader().scan_between(&schema::TIMELINE, &start, &here, Direction::Backward, |(_, pos), _| {
-        if above.0.saturating_sub(pos.0) > GAP_MIN {
+        if above.0.saturating_sub(pos.0) > GAP_LEFT_MIN {
             below = Some(pos);
             return false;
         }

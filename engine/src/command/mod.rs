@@ -73,7 +73,7 @@ pub use receive_pdus::{CompleteState, EnterRoom, ReceivePdus, Received, StoreOut
 pub use register::{MakeFirstToken, Register, Registered};
 pub use remote_devices::{FollowDevices, RemoteDevice, StoreRemoteDevices};
 pub use rotate_signing_key::{RotateSigningKey, RotatedKeys};
-pub use send_event::SendEvent;
+pub use send_event::{SendEvent, SetCanonicalAlias};
 pub use send_to_device::{DeviceMessage, SendToDevice};
 pub use set_presence::{EndPresence, SetPresence, ShowPresence};
 pub use set_receipts::SetReceipts;

@@ -58,6 +58,7 @@ enum Stage {
     Outgoing(RoomNum, StreamPos),
     Stays(TextNum, RoomNum, StreamPos),
     Keys(TextNum, RoomNum),
+    Lists(UserNum),
 }
 
 impl Default for Stage {
@@ -132,13 +133,16 @@ impl Command for Prune {
                 .map_or(Stage::Keys(TextNum(0), RoomNum(0)), |(server, room, pos)| {
                     Stage::Stays(server, room, pos)
                 }),
-            Stage::Keys(TextNum(0), _) if now_ms < next_keys_ms => Stage::default(),
+            Stage::Keys(TextNum(0), _) if now_ms < next_keys_ms => Stage::Lists(UserNum(0)),
             Stage::Keys(server, room) => {
                 if server == TextNum(0) {
                     next_keys_ms = now_ms + KEYS_ROUND_MS;
                 }
                 federation::keys(tx, now_ms, (server, room))?
-                    .map_or_else(Stage::default, |(server, room)| Stage::Keys(server, room))
+                    .map_or(Stage::Lists(UserNum(0)), |(server, room)| Stage::Keys(server, room))
+            }
+            Stage::Lists(user) => {
+                federation::device_lists(tx, user)?.map_or_else(Stage::default, Stage::Lists)
             }
         };
         *self.progress.0.lock() = Progress { stage, next_round_ms, next_keys_ms };

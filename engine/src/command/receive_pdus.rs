@@ -11,14 +11,16 @@ use crate::{
     command::{Command, Lanes},
     core::{
         checked::{CheckedPdu, Refused},
+        event::Pdu,
         version::RoomVersion,
     },
+    device::lists,
     error::{Error, Missing, Result, What},
     remote::{self, ServerKey},
     room::{
         RoomCtx,
         policy::Recommendation,
-        receive::{self, AtHand, GivenState, Outcome, in_order, receive_backfill, receive_outlier},
+        receive::{self, AtHand, GivenState, Outcome, Within, in_order, receive_backfill, receive_outlier},
         servers,
     },
     store::{Tx, schema, schema::PartialJoin},
@@ -48,6 +50,8 @@ pub struct ReceivePdus {
     pub not_recommended: BTreeSet<Arc<str>>,
     /// Whether the events are of the room's past: they are placed in its gaps, and clients are not told.
     pub backfill: bool,
+    /// Of these, one that nothing here leads to.
+    pub within: Option<Within>,
 }
 
 impl Command for ReceivePdus {
@@ -67,7 +71,10 @@ impl Command for ReceivePdus {
             self.states.iter().map(|given| (&*given.event_id, given)).collect();
         let (ordered, circular) = in_order(&self.pdus);
         if self.backfill {
-            let outcomes = receive_backfill(tx, &mut room, &ordered, &states, &mut received.missing)?;
+            let outcomes = {
+                let (within, missing) = (self.within.as_ref(), &mut received.missing);
+                receive_backfill(tx, &mut room, &ordered, within, &states, missing)?
+            };
             received.outcomes.extend(outcomes);
         } else {
             for checked in &ordered {
@@ -156,10 +163,28 @@ impl Command for EnterRoom {
                 let row = PartialJoin { event_id: join.event_id.to_string(), servers: others.clone() };
                 tx.put(&schema::PARTIAL_JOINS, &room.num, &row);
                 servers::suppose(tx, room.num, others)?;
+                tell_supposed(tx, &room, join, others)?;
             }
         }
         Ok((outcome, missing))
     }
+}
+
+/// Servers of which no member is known yet are told of the devices of who joins; the others are as a member joins.
+fn tell_supposed(tx: &mut Tx, room: &RoomCtx, join: &Pdu, others: &[String]) -> Result<()> {
+    let Some(user) = join.state_key.as_deref().map(|user_id| tx.user_num(user_id)).transpose()?.flatten()
+    else {
+        return Ok(());
+    };
+    let mut supposed = Vec::new();
+    for name in others.iter().filter(|name| ***name != *tx.shared.server_name) {
+        if let Some(server) = tx.text_num(name)?
+            && !tx.has(&schema::ROOM_SERVERS, &(room.num, server))?
+        {
+            supposed.push(server);
+        }
+    }
+    lists::came_into_room(tx, user, room.num, supposed)
 }
 
 /// The state before a join that left members out becomes whole.

@@ -46,6 +46,34 @@ impl Command for SendEvent {
     }
 
     fn run(&self, tx: &mut Tx) -> Result<String> {
+        self.send(tx, &[])
+    }
+}
+
+/// A user gives a room its names, an `m.room.canonical_alias`, of which other servers were asked for theirs.
+#[derive(Clone, Debug)]
+pub struct SetCanonicalAlias {
+    /// The event.
+    pub event: SendEvent,
+    /// Aliases of other servers that point to the room, as these say.
+    pub aliases_elsewhere: Vec<String>,
+}
+
+impl Command for SetCanonicalAlias {
+    /// The event's id.
+    type Output = String;
+
+    fn lanes(&self) -> Lanes {
+        self.event.lanes()
+    }
+
+    fn run(&self, tx: &mut Tx) -> Result<String> {
+        self.event.send(tx, &self.aliases_elsewhere)
+    }
+}
+
+impl SendEvent {
+    fn send(&self, tx: &mut Tx, aliases_elsewhere: &[String]) -> Result<String> {
         let sender = tx.user_num(&self.sender)?.ok_or(Denied::NotInRoom)?;
         let transaction = match &self.transaction {
             None => None,
@@ -63,7 +91,7 @@ impl Command for SendEvent {
         }
         let mut room = RoomCtx::find(tx, &self.room_id)?.ok_or(Denied::NotInRoom)?;
         let mut content = self.content.clone();
-        let redacts = self.check(tx, &room, &mut content)?;
+        let redacts = self.check(tx, &room, &mut content, aliases_elsewhere)?;
         if let Some(event_id) = self.unchanged_state(tx, &room, sender, &content)? {
             return Ok(event_id);
         }
@@ -91,9 +119,7 @@ impl Command for SendEvent {
         }
         Ok(event.event_id.to_string())
     }
-}
 
-impl SendEvent {
     /// A message (`m.room.message`) with this content.
     pub fn message(room_id: &str, sender: &str, content: JsonObject) -> Self {
         Self {
@@ -110,7 +136,13 @@ impl SendEvent {
     }
 
     /// What is asked of an event besides the room's rules; completes its content. Answers what it redacts.
-    fn check(&self, tx: &Tx, room: &RoomCtx, content: &mut JsonObject) -> Result<Option<String>> {
+    fn check(
+        &self,
+        tx: &Tx,
+        room: &RoomCtx,
+        content: &mut JsonObject,
+        aliases_elsewhere: &[String],
+    ) -> Result<Option<String>> {
         match (self.kind.as_str(), self.state_key.as_deref()) {
             // The rules would say so too, if an event of this type could be built at all.
             ("m.room.create", _) => {
@@ -122,7 +154,7 @@ impl SendEvent {
                 membership::prepare(tx, room, target, self.is_guest, content)?;
             }
             ("m.room.canonical_alias", Some(state_key)) => {
-                sending::check_aliases(tx, room, state_key, content)?;
+                sending::check_aliases(tx, room, state_key, content, aliases_elsewhere)?;
             }
             ("m.room.redaction", None) => {
                 let named = match content.remove("redacts") {

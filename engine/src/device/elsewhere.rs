@@ -86,15 +86,28 @@ pub fn replace<'a>(
     stream_id: u64,
     devices: impl IntoIterator<Item = (&'a str, Option<&'a str>, Option<&'a JsonObject>)>,
 ) -> Result<()> {
+    forget_devices(tx, user)?;
+    for (device_id, name, keys) in devices.into_iter().take(DEVICES_MAX) {
+        put_device(tx, user, user_id, device_id, name, keys)?;
+    }
+    tx.put(&schema::REMOTE_DEVICE_LISTS, &user, &RemoteDeviceList { stream_id, is_stale: false });
+    Ok(())
+}
+
+/// Forgets the devices of a user who shares no room with this server any more. Cross-signing keys stay, and with them what
+/// users of this server have signed: they are to hold when the user comes back.
+pub fn drop_list(tx: &mut Tx, user: UserNum) -> Result<()> {
+    forget_devices(tx, user)?;
+    tx.delete(&schema::REMOTE_DEVICE_LISTS, &user);
+    Ok(())
+}
+
+fn forget_devices(tx: &mut Tx, user: UserNum) -> Result<()> {
     for (device, _) in device_keys::all(tx, user)? {
         tx.delete(&schema::DEVICE_KEYS, &(user, device));
         tx.delete(&schema::REMOTE_DEVICE_NAMES, &(user, device));
         signatures::forget(tx, user, device)?;
     }
-    for (device_id, name, keys) in devices.into_iter().take(DEVICES_MAX) {
-        put_device(tx, user, user_id, device_id, name, keys)?;
-    }
-    tx.put(&schema::REMOTE_DEVICE_LISTS, &user, &RemoteDeviceList { stream_id, is_stale: false });
     Ok(())
 }
 

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 
+use super::device_keys;
 use crate::{
     core::{
         identifiers,
@@ -45,6 +46,33 @@ pub fn changed(tx: &mut Tx, user: UserNum, changes: impl IntoIterator<Item = Lis
         outbox::send_device_change(tx, user, &edu, servers.iter().copied())?;
     }
     Ok(())
+}
+
+/// A user of this server comes into a room that `servers` are in: those who share no other room with the user learn that
+/// there are devices. They have missed all changes of them so far, and one notice makes them ask for all; so one is sent,
+/// however many devices there are. O(servers of the user's rooms).
+///
+/// Specification: server-server API, "Device Management".
+pub fn came_into_room(
+    tx: &mut Tx,
+    user: UserNum,
+    room: RoomNum,
+    servers: impl IntoIterator<Item = TextNum>,
+) -> Result<()> {
+    let mut strangers: BTreeSet<TextNum> = servers.into_iter().collect();
+    if strangers.is_empty() {
+        return Ok(());
+    }
+    let Some((device, _)) = device_keys::all(tx, user)?.into_iter().next() else { return Ok(()) };
+    for other in tx.joined_rooms(user)?.into_iter().filter(|other| *other != room) {
+        for server in tx.other_servers(other)? {
+            strangers.remove(&server);
+        }
+        if strangers.is_empty() {
+            return Ok(());
+        }
+    }
+    Ok(outbox::send_device_list(tx, user, device, strangers)?)
 }
 
 /// Tells the users of this server who follow `user`, one of another server, that their devices or keys changed.

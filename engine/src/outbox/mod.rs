@@ -64,6 +64,22 @@ pub(crate) fn send_device_change(
     Ok(())
 }
 
+/// Tells the servers of a device of the user as if it had changed, which is no change for others: at the next position, behind
+/// the user's last change.
+pub(crate) fn send_device_list(
+    tx: &mut Tx,
+    user: UserNum,
+    device: TextNum,
+    servers: impl IntoIterator<Item = TextNum>,
+) -> Result<(), StorageError> {
+    let before = tx.get(&schema::DEVICE_LIST_POSITIONS, &user)?.unwrap_or_default();
+    let pos = tx.next_position();
+    for server in servers {
+        enqueue(tx, server, pos, before, OutgoingEdu::DeviceList(user, device));
+    }
+    Ok(())
+}
+
 fn enqueue(tx: &mut Tx, server: TextNum, pos: StreamPos, before: StreamPos, edu: OutgoingEdu) {
     tx.put(&schema::OUTGOING_EDUS, &(server, pos), &Positioned { pos: before, value: edu });
     tx.touch(Touch::Outgoing(Outgoing::Queued(server)));

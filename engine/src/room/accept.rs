@@ -81,25 +81,40 @@ pub(super) fn accept(tx: &mut Tx, room: &mut RoomCtx, arrival: Arrival) -> Resul
     Ok(event)
 }
 
-/// Writes an event of the room's past at `pos`, one of the positions of the gap before the event at `gap`.
-pub(super) fn fill_in(
-    tx: &mut Tx,
-    room: &mut RoomCtx,
-    arrival: Arrival,
-    gap: StreamPos,
-    pos: StreamPos,
-) -> Result<Arc<Event>> {
+/// Where an event of the past stands.
+#[derive(Clone, Copy)]
+pub(super) struct Past {
+    /// The gap that it is in: before the event at this position.
+    pub gap: StreamPos,
+    /// Its own position, one of the gap's.
+    pub pos: StreamPos,
+    /// Whether what leads to it is missing as well: the gap goes on above it, and what is missing before it is in another,
+    /// of its own.
+    pub is_within: bool,
+}
+
+/// Writes an event of the room's past into a gap.
+pub(super) fn fill_in(tx: &mut Tx, room: &mut RoomCtx, arrival: Arrival, past: Past) -> Result<Arc<Event>> {
+    let Past { gap, pos, is_within } = past;
     let (num, key) = enrol(tx, room.num, &arrival)?;
     let state_after = match key {
         Some(key) => state::set(tx, room.num, arrival.state_before, key, num)?,
         None => arrival.state_before,
     };
-    let missing = gap::missing_prev_events(tx, &arrival)?;
+    let mut missing = gap::missing_prev_events(tx, &arrival)?;
+    if is_within {
+        missing = gap::in_no_gap(tx, room.num, missing)?;
+    }
     let followed = fork::followed_extremities(tx, room, &arrival.prev)?;
-    let place =
-        Place { key, status: EventStatus::Accepted, state_after, room_state: state_after, after_gap: false };
+    let after_gap = is_within && !missing.is_empty();
+    let place = Place { key, status: EventStatus::Accepted, state_after, room_state: state_after, after_gap };
     let event = write(tx, room, arrival, num, place, Some(pos))?;
-    gap::note_missing(tx, &event, gap, &missing)?;
+    if after_gap {
+        gap::open(tx, &event, pos, StreamPos(pos.0.saturating_sub(1)), &missing)?;
+    } else if !is_within {
+        gap::taken(tx, room.num, gap, pos)?;
+        gap::note_missing(tx, &event, gap, &missing)?;
+    }
     gap::arrived(tx, &event)?;
     if !followed.is_empty() {
         // What ended before the gap is followed by something after all.

@@ -11,7 +11,7 @@ use super::{
     accept::{Arrival, rewrite_header},
 };
 use crate::{
-    core::num::{RoomNum, StreamPos},
+    core::num::{EventNum, RoomNum, StreamPos},
     store::{
         Direction, Positioned, Reader, StorageError, Tx, schema,
         schema::{BackwardExtremity, EventHeader},
@@ -21,6 +21,13 @@ use crate::{
 /// Positions kept free for a gap: more events than a room has during any outage. Of 2^63 positions two million million
 /// gaps can have as many.
 const GAP_POSITIONS: u32 = 1 << 22;
+
+/// Positions of a gap that are never taken: who finds fewer between two events of the timeline knows that there is no gap.
+pub(crate) const GAP_LEFT_MIN: i64 = 1 << 14;
+
+/// Positions on either side of an event that is placed within a gap: as many again as are left for ever. An event that
+/// would leave fewer is not placed there.
+const WITHIN_GAP_MIN: i64 = GAP_LEFT_MIN * 2;
 
 /// The events that an arrival follows and that are not part of the graph here.
 pub(super) fn missing_prev_events(reader: &Reader, arrival: &Arrival) -> Result<Vec<Arc<str>>, StorageError> {
@@ -165,18 +172,98 @@ pub(super) fn of(reader: &Reader, room: RoomNum, event_id: &str) -> Result<Optio
     Ok(row.map(|row| row.pos))
 }
 
-/// Takes `count` positions of a gap, and returns the highest.
-pub(super) fn take_positions(
-    tx: &mut Tx,
+/// The highest free position of a gap, if it has `count` of them to give.
+pub(super) fn free_positions(
+    reader: &Reader,
     room: RoomNum,
     gap: StreamPos,
     count: usize,
-) -> Result<StreamPos, StorageError> {
-    let free = tx.get(&schema::GAPS, &(room, gap))?;
+) -> Result<Option<StreamPos>, StorageError> {
+    let free = reader.get(&schema::GAPS, &(room, gap))?;
     let free =
         free.ok_or_else(|| StorageError::Corrupt(format!("room {} has no gap at {}", room.0, gap.0)))?;
-    tx.put(&schema::GAPS, &(room, gap), &StreamPos(free.0.saturating_sub(count as i64)));
-    Ok(free)
+    let lowest = free.0.saturating_sub(count as i64).saturating_sub(GAP_LEFT_MIN);
+    let is_enough = last_before(reader, room, free)?.is_none_or(|below| below.0 < lowest);
+    Ok(is_enough.then_some(free))
+}
+
+/// Notes that a gap's position was taken: what is filled in next comes below it.
+pub(super) fn taken(tx: &mut Tx, room: RoomNum, gap: StreamPos, pos: StreamPos) -> Result<(), StorageError> {
+    if let Some(free) = tx.get(&schema::GAPS, &(room, gap))?
+        && pos <= free
+    {
+        tx.put(&schema::GAPS, &(room, gap), &StreamPos(pos.0.saturating_sub(1)));
+    }
+    Ok(())
+}
+
+/// A position in the middle of what is free of a gap, for an event that is somewhere in it. Nothing if the gap is not there
+/// any more, or too little of it is free.
+pub(super) fn position_within(
+    reader: &Reader,
+    room: RoomNum,
+    gap: StreamPos,
+) -> Result<Option<StreamPos>, StorageError> {
+    let Some(free) = reader.get(&schema::GAPS, &(room, gap))? else { return Ok(None) };
+    let half = i64::from(GAP_POSITIONS / 2);
+    let half = match last_before(reader, room, free)? {
+        Some(below) => half.min(free.0.saturating_sub(below.0) / 2),
+        None => half,
+    };
+    Ok((half >= WITHIN_GAP_MIN).then(|| StreamPos(free.0.saturating_sub(half))))
+}
+
+/// The gap between the first event behind `pos` and the one before that, if there is one: the position of the event that
+/// it is noted for.
+pub(crate) fn between(
+    reader: &Reader,
+    room: RoomNum,
+    pos: StreamPos,
+) -> Result<Option<StreamPos>, StorageError> {
+    let next = first_behind(reader, room, pos)?;
+    let mut gaps: Vec<(StreamPos, StreamPos)> = Vec::new();
+    reader.scan(&schema::GAPS, &room, Direction::Forward, |(_, pos): (RoomNum, StreamPos), free| {
+        gaps.push((pos, free));
+        true
+    })?;
+    for (gap, free) in gaps {
+        // What was filled in stands below the event behind the gap; what is missing is below that.
+        if next.is_some() && first_behind(reader, room, free)? == next {
+            return Ok(Some(gap));
+        }
+    }
+    Ok(None)
+}
+
+/// The position of the last event of the timeline at or before `pos`.
+fn last_before(reader: &Reader, room: RoomNum, pos: StreamPos) -> Result<Option<StreamPos>, StorageError> {
+    let (from, to) = ((room, StreamPos(i64::MIN)), (room, StreamPos(pos.0.saturating_add(1))));
+    first_of(reader, &from, &to, Direction::Backward)
+}
+
+/// The position of the first event of the timeline behind `after`.
+pub(crate) fn first_behind(
+    reader: &Reader,
+    room: RoomNum,
+    after: StreamPos,
+) -> Result<Option<StreamPos>, StorageError> {
+    let (from, to) = ((room, StreamPos(after.0.saturating_add(1))), (room, StreamPos::MAX));
+    first_of(reader, &from, &to, Direction::Forward)
+}
+
+fn first_of(
+    reader: &Reader,
+    from: &(RoomNum, StreamPos),
+    to: &(RoomNum, StreamPos),
+    direction: Direction,
+) -> Result<Option<StreamPos>, StorageError> {
+    let mut found = None;
+    let visit = |(_, pos): (RoomNum, StreamPos), _: EventNum| {
+        found = Some(pos);
+        false
+    };
+    reader.scan_between(&schema::TIMELINE, from, to, direction, visit)?;
+    Ok(found)
 }
 
 /// Forgets a gap in which nothing is missing any more.

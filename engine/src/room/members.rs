@@ -8,6 +8,7 @@ use crate::{
         identifiers,
         num::{EventNum, RoomNum, StateKeyId, StreamPos, TextNum, UserNum},
     },
+    device::lists,
     error::Result,
     store::{
         Direction, Positioned, Reader, StorageError, Tx, schema,
@@ -55,6 +56,10 @@ pub(crate) fn apply(tx: &mut Tx, room: &mut RoomCtx, event: &Arc<Event>, pos: St
         let joined = membership == Membership::Join;
         if joined || was == Some(Membership::Join) {
             tx.put(&schema::MEMBER_STREAM, &(room.num, pos), &MemberChange { user, joined });
+        }
+        if joined && room.head.other_servers > 0 && is_local(tx, user_id) {
+            let servers = tx.counted_servers(room.num)?;
+            lists::came_into_room(tx, user, room.num, servers)?;
         }
         tx.touch(Touch::Membership { user, room: room.num, joined });
     }

@@ -12,7 +12,8 @@ use crate::{
     store::{Direction, Reader, schema},
 };
 
-/// Every alias that `m.room.canonical_alias` names anew must exist and point to this room.
+/// Every alias that `m.room.canonical_alias` names anew must exist and point to this room. `elsewhere` are those of other
+/// servers that do.
 ///
 /// Specification: client-server API, `PUT /rooms/{roomId}/state/{eventType}/{stateKey}`.
 pub(crate) fn check_aliases(
@@ -20,24 +21,50 @@ pub(crate) fn check_aliases(
     room: &RoomCtx,
     state_key: &str,
     content: &JsonObject,
+    elsewhere: &[String],
 ) -> Result<()> {
-    let current = room.state(reader, "m.room.canonical_alias", state_key)?;
-    let current = current.map(|event| event.pdu()).transpose()?;
-    for name in named_aliases(content) {
-        if current.iter().any(|current| named_aliases(&current.content).any(|known| known == name)) {
-            continue;
-        }
-        alias::check(name)?;
-        if reader.alias(name)?.is_none_or(|found| found.room_id != *room.id) {
+    for name in aliases_named_anew(reader, room, state_key, content)? {
+        let is_here = || Ok::<_, Error>(reader.alias(name)?.is_some_and(|found| found.room_id == *room.id));
+        if !elsewhere.iter().any(|known| known == name) && !is_here()? {
             return Err(Invalid::AliasTarget(name.to_owned()).into());
         }
     }
     Ok(())
 }
 
+/// The aliases that an `m.room.canonical_alias` names and the current one does not.
+///
+/// Errors: [`Invalid`] for what is no alias.
+pub(crate) fn aliases_named_anew<'c>(
+    reader: &Reader,
+    room: &RoomCtx,
+    state_key: &str,
+    content: &'c JsonObject,
+) -> Result<Vec<&'c str>> {
+    let wrong = |what, why: &str| Invalid::Parameter { what, why: why.to_owned() };
+    if !content.get("alias").is_none_or(|alias| alias.is_string() || alias.is_null()) {
+        return Err(wrong("alias", "it must be a string").into());
+    }
+    let is_list =
+        |others: &Value| others.as_array().is_some_and(|others| others.iter().all(Value::is_string));
+    if !content.get("alt_aliases").is_none_or(|others| others.is_null() || is_list(others)) {
+        return Err(wrong("alt_aliases", "it must be a list of strings").into());
+    }
+    let current = room.state(reader, "m.room.canonical_alias", state_key)?;
+    let current = current.map(|event| event.pdu()).transpose()?;
+    let is_known =
+        |name: &str| current.iter().any(|current| named_aliases(&current.content).any(|known| known == name));
+    let named: Vec<&str> = named_aliases(content).filter(|name| !is_known(name)).collect();
+    named.iter().try_for_each(|name| alias::check(name))?;
+    Ok(named)
+}
+
+/// An empty alias, like none, takes the canonical alias away.
 fn named_aliases(content: &JsonObject) -> impl Iterator<Item = &str> {
     let others = content.get("alt_aliases").and_then(Value::as_array).into_iter().flatten();
-    content.get("alias").into_iter().chain(others).filter_map(Value::as_str)
+    let others = others.filter_map(Value::as_str);
+    let alias = content.get("alias").and_then(Value::as_str).filter(|alias| !alias.is_empty());
+    alias.into_iter().chain(others)
 }
 
 /// Only one's own events may be redacted, and those of others with the power to.

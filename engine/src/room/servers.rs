@@ -252,12 +252,9 @@ impl Reader {
         Ok(partial.servers.iter().any(|supposed| **supposed == *name))
     }
 
-    /// The other servers in the room, by their numbers; read only where the room's head says that there are some. O(servers).
-    pub(crate) fn other_servers(&self, room: RoomNum) -> Result<Vec<TextNum>, StorageError> {
+    /// The other servers of which users are known to be in the room. O(servers).
+    pub(crate) fn counted_servers(&self, room: RoomNum) -> Result<Vec<TextNum>, StorageError> {
         let mut servers = Vec::new();
-        if self.count_other_servers(room)? == 0 {
-            return Ok(servers);
-        }
         let own = self.text_num(&self.shared.server_name)?;
         self.scan(&schema::ROOM_SERVERS, &room, Direction::Forward, |(_, server): (RoomNum, TextNum), _| {
             if Some(server) != own {
@@ -265,6 +262,16 @@ impl Reader {
             }
             true
         })?;
+        Ok(servers)
+    }
+
+    /// The other servers in the room, by their numbers; read only where the room's head says that there are some. O(servers).
+    pub(crate) fn other_servers(&self, room: RoomNum) -> Result<Vec<TextNum>, StorageError> {
+        if self.count_other_servers(room)? == 0 {
+            return Ok(Vec::new());
+        }
+        let own = self.text_num(&self.shared.server_name)?;
+        let mut servers = self.counted_servers(room)?;
         let partial = self.get(&schema::PARTIAL_JOINS, &room)?;
         for name in partial.into_iter().flat_map(|partial| partial.servers) {
             if let Some(server) = self.text_num(&name)?

@@ -4,15 +4,13 @@
 //! it otherwise. O(log n) reads.
 //! Specification: client-server API, `GET /rooms/{roomId}/timestamp_to_event`.
 
-use std::sync::Arc;
-
 use crate::{
     core::{
         filter::RoomEventFilter,
         num::{EventNum, RoomNum, StreamPos},
     },
-    error::{Error, Result, What},
-    room::{Event, visibility::Viewer},
+    error::Result,
+    room::{gap, visibility::Viewer},
     store::{Direction, Reader, StorageError, schema},
     view::{View, timeline, timeline::Stretch},
 };
@@ -29,11 +27,30 @@ pub struct EventByTimestamp {
     pub forwards: bool,
 }
 
-impl View for EventByTimestamp {
-    /// The event's id and its timestamp in milliseconds since the epoch.
-    type Output = (String, u64);
+/// What there is at a time, as far as it is here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClosestEvent {
+    /// The closest event's id and its timestamp in milliseconds since the epoch.
+    pub event: Option<(String, u64)>,
+    /// The gap in the timeline at that time, where closer ones may be missing: the position of the event behind it.
+    pub gap: Option<StreamPos>,
+}
 
-    fn read(&self, reader: &Reader) -> Result<(String, u64)> {
+impl EventByTimestamp {
+    /// Whether an event with a timestamp is closer than what was found, in the direction that is asked for.
+    pub fn is_closer(&self, origin_server_ts: u64, than: &ClosestEvent) -> bool {
+        let found = than.event.as_ref().map(|(_, found)| *found);
+        match self.forwards {
+            true => origin_server_ts >= self.ts && found.is_none_or(|found| origin_server_ts < found),
+            false => origin_server_ts <= self.ts && found.is_none_or(|found| origin_server_ts > found),
+        }
+    }
+}
+
+impl View for EventByTimestamp {
+    type Output = ClosestEvent;
+
+    fn read(&self, reader: &Reader) -> Result<ClosestEvent> {
         let (mut viewer, access) = Viewer::enter(reader, &self.room_id, &self.user)?;
         let last = access.last(reader);
         let split = first_not_before(reader, viewer.room, last, |event_ts| match self.forwards {
@@ -48,8 +65,9 @@ impl View for EventByTimestamp {
         };
         // One page looks at thousands of events; what is not visible within one is too far away to be of use.
         let page = timeline::page(reader, &mut viewer, stretch, &RoomEventFilter::default())?;
-        let event: &Arc<Event> = page.events.first().ok_or(Error::NotFound(What::Event))?;
-        Ok((event.event_id.to_string(), event.header.origin_server_ts))
+        let found = page.events.first();
+        let event = found.map(|event| (event.event_id.to_string(), event.header.origin_server_ts));
+        Ok(ClosestEvent { event, gap: gap::between(reader, viewer.room, split)? })
     }
 }
 

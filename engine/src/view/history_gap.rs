@@ -5,7 +5,7 @@ use super::{StreamToken, View};
 use crate::{
     core::num::{EventNum, RoomNum, StreamPos},
     error::Result,
-    room::gap::missing_before,
+    room::gap::{first_behind, missing_before},
     store::{Direction, Reader, StorageError, schema},
 };
 
@@ -108,21 +108,4 @@ impl HistoryGap<'_> {
             (false, false) => StreamPos(i64::MIN),
         })
     }
-}
-
-/// The position of the first event behind `after`.
-fn first_behind(reader: &Reader, room: RoomNum, after: StreamPos) -> Result<Option<StreamPos>, StorageError> {
-    let mut found = None;
-    let (from, to) = ((room, StreamPos(after.0.saturating_add(1))), (room, StreamPos::MAX));
-    reader.scan_between(
-        &schema::TIMELINE,
-        &from,
-        &to,
-        Direction::Forward,
-        |(_, pos): (RoomNum, StreamPos), _: EventNum| {
-            found = Some(pos);
-            false
-        },
-    )?;
-    Ok(found)
 }

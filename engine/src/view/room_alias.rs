@@ -1,8 +1,9 @@
 //! What room an alias stands for, and what aliases a room has.
 
 use crate::{
+    core::{event::JsonObject, identifiers},
     error::{Denied, Error, Result, What},
-    room::{RoomCtx, alias, membership, world_readable},
+    room::{RoomCtx, alias, membership, sending, world_readable},
     store::{Reader, schema::Membership},
     view::View,
 };
@@ -46,5 +47,33 @@ impl View for RoomAliases {
             return Err(Denied::NotInRoom.into());
         }
         Ok(reader.room_aliases(room.num)?)
+    }
+}
+
+/// Which aliases of other servers an `m.room.canonical_alias` that a user is about to send names anew.
+pub struct AliasesElsewhere<'a> {
+    /// The room's id.
+    pub room_id: &'a str,
+    /// Who is about to send it.
+    pub user_id: &'a str,
+    /// Its state key.
+    pub state_key: &'a str,
+    /// Its content.
+    pub content: &'a JsonObject,
+}
+
+impl View for AliasesElsewhere<'_> {
+    /// Errors: [`Denied::NotInRoom`]; [`crate::Invalid`] for what is no alias.
+    type Output = Vec<String>;
+
+    fn read(&self, reader: &Reader) -> Result<Vec<String>> {
+        let room = RoomCtx::find(reader, self.room_id)?.ok_or(Denied::NotInRoom)?;
+        let user = reader.user_num(self.user_id)?.ok_or(Denied::NotInRoom)?;
+        if reader.membership(user, room.num)? != Some(Membership::Join) {
+            return Err(Denied::NotInRoom.into());
+        }
+        let named = sending::aliases_named_anew(reader, &room, self.state_key, self.content)?;
+        let is_elsewhere = |name: &&str| identifiers::server_name(name) != Some(&*reader.shared.server_name);
+        Ok(named.into_iter().filter(is_elsewhere).map(str::to_owned).collect())
     }
 }

@@ -371,7 +371,7 @@ fn the_event_closest_to_a_time() {
         .collect();
     let find = |ts, forwards| {
         let view = EventByTimestamp { room_id: ROOM.into(), user: BOB.into(), ts, forwards };
-        world.engine.read(&view).map(|(event_id, _)| event_id).ok()
+        world.engine.read(&view).unwrap().event.map(|(event_id, _)| event_id)
     };
     for (index, ts) in times.iter().enumerate() {
         assert_eq!(find(*ts, true).as_ref(), Some(&sent[index]));

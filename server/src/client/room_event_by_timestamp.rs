@@ -2,8 +2,10 @@
 
 use serde_json::json;
 use warren_engine::view::EventByTimestamp;
+use warren_engine::{Error, What};
 
 use super::message_pagination::is_forwards;
+use crate::federation::out::timestamp;
 use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
 
 endpoints! {
@@ -18,6 +20,8 @@ async fn get_event_by_timestamp(call: Call) -> Outcome {
         ts: call.query_u64("ts")?.ok_or_else(|| missing("ts"))?,
         forwards: is_forwards(&call)?.ok_or_else(|| missing("dir"))?,
     };
-    let (event_id, origin_server_ts) = call.ctx.engine.read(&event)?;
+    let Some((event_id, origin_server_ts)) = timestamp::closest(&call.ctx, &event).await? else {
+        return Err(Error::NotFound(What::Event).into());
+    };
     Answer::json(&json!({ "event_id": event_id, "origin_server_ts": origin_server_ts }))
 }

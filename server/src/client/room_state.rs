@@ -1,11 +1,12 @@
 //! `room_state.yaml`, and from `rooms.yaml` the reading of state: setting and getting the state of rooms.
 
 use serde_json::{Map, Value, json};
-use warren_engine::command::SendEvent;
+use warren_engine::command::{SendEvent, SetCanonicalAlias};
 use warren_engine::view::{RoomState, RoomStateEvent};
 
 use super::membership::room_id;
 use crate::federation::out::policy;
+use crate::federation::out::queries::confirmed_aliases;
 use crate::http::{Answer, Call, Outcome, endpoints};
 
 endpoints! {
@@ -65,6 +66,12 @@ async fn set(call: &Call, state_key: String) -> Outcome {
         transaction: None,
         origin_server_ts: None,
     };
-    let event_id = policy::write(&call.ctx, event).await?;
+    let event_id = match event.kind.as_str() {
+        "m.room.canonical_alias" => {
+            let aliases_elsewhere = confirmed_aliases(&call.ctx, &event).await?;
+            policy::write(&call.ctx, SetCanonicalAlias { event, aliases_elsewhere }).await?
+        }
+        _ => policy::write(&call.ctx, event).await?,
+    };
     Answer::json(&json!({ "event_id": event_id }))
 }

@@ -34,6 +34,7 @@ pub fn unchecked_event(refused: &Refused) {
         Refused::KeyExpired(_) => "key_expired",
         Refused::KeyNeverTrusted(_) => "key_never_trusted",
         Refused::OtherRoom => "other_room",
+        Refused::SecondCreate => "second_create",
         Refused::Circular => "circular",
         Refused::Unrelated => "unrelated",
     });

@@ -3,6 +3,8 @@
 use super::{HOUR_MS, STEP_ROWS};
 use crate::{
     core::num::{RoomNum, StreamPos, TextNum, UserNum},
+    device::elsewhere,
+    error::Result,
     outbox,
     store::{
         Direction, Key, StorageError, Tx, Value, schema,
@@ -22,6 +24,8 @@ const TRANSACTIONS_KEPT_MS: u64 = 24 * HOUR_MS;
 const KEYS_KEPT_MS: u64 = 14 * 24 * HOUR_MS;
 /// Servers whose keys one step looks at. What each published may have 32 KiB.
 const KEYS_STEP_ROWS: usize = 200;
+/// Device lists that one step looks at; for each it may take a look at its user's rooms, and at their devices.
+const LISTS_AT_ONCE: usize = 200;
 
 type FromServer = (TextNum, String);
 
@@ -141,6 +145,27 @@ pub(super) fn keys(
                 tx.delete_prefix(&schema::SERVER_KEYS, &server);
             }
             Found::NotYet(room) => return Ok(Some((server, room))),
+        }
+    }
+    Ok(next)
+}
+
+/// Forgets the devices of users of other servers who share no room with this one any more: nobody tells of changes of them.
+/// Answers where to go on.
+pub(super) fn device_lists(tx: &mut Tx, from: UserNum) -> Result<Option<UserNum>> {
+    let (mut users, mut next) = (Vec::new(), None);
+    let until = UserNum(u64::MAX);
+    tx.scan_between(&schema::REMOTE_DEVICE_LISTS, &from, &until, Direction::Forward, |user, list| {
+        if users.len() == LISTS_AT_ONCE {
+            next = Some(user);
+            return false;
+        }
+        users.push((user, list.is_stale));
+        true
+    })?;
+    for (user, is_stale) in users {
+        if is_stale && tx.joined_rooms(user)?.is_empty() {
+            elsewhere::drop_list(tx, user)?;
         }
     }
     Ok(next)

@@ -261,6 +261,36 @@ fn who_shares_no_room_any_more_is_not_followed() {
 }
 
 #[test]
+fn devices_of_who_shares_no_room_any_more_are_dropped_and_cross_signing_keys_kept() {
+    let world = world();
+    let master = Signer::new(8).cross_signing(BOB, "master");
+    assert!(list(&world, 5, &[("P", 1)]));
+    let content = json!({"user_id": BOB, "master_key": master});
+    receive(&world, THERE, &[("m.signing_key_update", content)]);
+    let prune = || {
+        let progress = std::sync::Arc::new(PruneProgress::default());
+        for _ in 0..8 {
+            world.engine.write(Prune { progress: progress.clone() }).wait().unwrap();
+        }
+    };
+    let kept = || {
+        world.ask(|reader| {
+            let user = reader.user_num(BOB)?.unwrap();
+            let devices = crate::device::device_keys::all(reader, user)?.len();
+            Ok((reader.has(&schema::REMOTE_DEVICE_LISTS, &user)?, devices))
+        })
+    };
+    prune();
+    assert_eq!(kept(), (true, 1));
+    world.leave(ROOM, BOB);
+    prune();
+    assert_eq!(kept(), (false, 0));
+    world.join(ROOM, BOB);
+    assert!(list(&world, 9, &[("P", 1)]));
+    assert_eq!(query(&world, ALICE, &[BOB])["master_keys"][BOB]["keys"], json!(master)["keys"]);
+}
+
+#[test]
 fn cross_signing_keys_are_taken_in_when_they_are_in_order() {
     let world = world();
     assert!(list(&world, 5, &[("P", 1)]));

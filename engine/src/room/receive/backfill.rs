@@ -21,17 +21,20 @@ use crate::{
     error::{Missing, Result},
     room::{
         Event, RoomCtx,
-        accept::{Arrival, fill_in, pass_over},
+        accept::{Arrival, Past, fill_in, pass_over},
         fork, gap, state,
     },
     store::{Tx, schema::EventStatus},
 };
 
-/// An event's place in the past.
-#[derive(Clone, Copy)]
-struct Past {
-    gap: StreamPos,
-    pos: StreamPos,
+/// An event of the past that is somewhere in a gap, though nothing here leads to it: another server told of it when it was
+/// asked what there is at some time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Within {
+    /// Its id.
+    pub event_id: Arc<str>,
+    /// The gap: before the event at this position.
+    pub gap: StreamPos,
 }
 
 /// Takes in events of the past, given in an order in which each comes after those that it follows.
@@ -39,11 +42,18 @@ pub(crate) fn receive_backfill(
     tx: &mut Tx,
     room: &mut RoomCtx,
     ordered: &[Arc<CheckedPdu>],
+    within: Option<&Within>,
     states: &HashMap<&str, &GivenState>,
     missing: &mut Missing,
 ) -> Result<Vec<(Arc<str>, Outcome)>> {
     let mut at_hand = AtHand::default();
-    let places = places(tx, room, ordered)?;
+    let mut places = places(tx, room, ordered)?;
+    if let Some(Within { event_id, gap }) = within
+        && !places.contains_key(event_id)
+        && let Some(pos) = gap::position_within(tx, room.num, *gap)?
+    {
+        places.insert(event_id.clone(), Past { gap: *gap, pos, is_within: true });
+    }
     let followers = followers(ordered);
     let mut outcomes = Vec::with_capacity(ordered.len());
     for checked in ordered {
@@ -76,7 +86,7 @@ fn followers(ordered: &[Arc<CheckedPdu>]) -> HashMap<&str, Vec<&Arc<Pdu>>> {
 }
 
 /// The gap that each event is in, which those that follow it lead to, and its position there, newest on top.
-fn places(tx: &mut Tx, room: &RoomCtx, ordered: &[Arc<CheckedPdu>]) -> Result<HashMap<Arc<str>, Past>> {
+fn places(tx: &Tx, room: &RoomCtx, ordered: &[Arc<CheckedPdu>]) -> Result<HashMap<Arc<str>, Past>> {
     let mut gaps: HashMap<Arc<str>, StreamPos> = HashMap::new();
     let mut by_gap: Vec<(StreamPos, Vec<Arc<str>>)> = Vec::new();
     for checked in ordered.iter().rev() {
@@ -99,9 +109,10 @@ fn places(tx: &mut Tx, room: &RoomCtx, ordered: &[Arc<CheckedPdu>]) -> Result<Ha
     }
     let mut places = HashMap::with_capacity(ordered.len());
     for (gap, events) in by_gap {
-        let top = gap::take_positions(tx, room.num, gap, events.len())?;
+        let Some(top) = gap::free_positions(tx, room.num, gap, events.len())? else { continue };
         for (at, event_id) in events.into_iter().enumerate() {
-            places.insert(event_id, Past { gap, pos: StreamPos(top.0 - at as i64) });
+            let pos = StreamPos(top.0.saturating_sub(at as i64));
+            places.insert(event_id, Past { gap, pos, is_within: false });
         }
     }
     Ok(places)
@@ -121,6 +132,9 @@ impl Step<'_> {
         let allowing = allowing(self.tx, self.room, pdu, self.at_hand, self.missing)?;
         let Some(allowing) = allowing else { return Ok(Outcome::Waiting) };
         let prev = known_in_graph(self.tx, &pdu.prev_events)?;
+        if past.is_within && prev.iter().any(|prev| stands_behind(prev, past.pos)) {
+            return Ok(Outcome::Refused(Refused::Unrelated));
+        }
         let Some(state_before) = self.state_before(pdu, &prev, given)? else {
             return Ok(Outcome::Waiting);
         };
@@ -140,7 +154,7 @@ impl Step<'_> {
         };
         let event = match &verdict {
             // What was refused stays refused.
-            Ok(()) if !was_rejected => fill_in(self.tx, self.room, arrival, past.gap, past.pos)?,
+            Ok(()) if !was_rejected => fill_in(self.tx, self.room, arrival, past)?,
             _ => pass_over(self.tx, self.room, arrival, past.gap)?,
         };
         self.at_hand.put(&event);
@@ -192,4 +206,9 @@ impl Step<'_> {
             }
         }
     }
+}
+
+/// Whether the event is in the timeline, and later than `pos`.
+fn stands_behind(event: &Event, pos: StreamPos) -> bool {
+    event.header.status == EventStatus::Accepted && event.pos() > pos
 }

@@ -24,6 +24,7 @@ use std::{
 
 pub(crate) use adopt::adopt_state;
 pub use adopt::{Adopted, AdoptedEntry, LeftOut};
+pub use backfill::Within;
 pub(crate) use backfill::receive_backfill;
 pub(crate) use complete::complete_state;
 pub(crate) use enter::{enter, prepare};

@@ -6,6 +6,7 @@ mod completion;
 mod hostile;
 mod places;
 mod policy;
+mod within;
 
 use std::sync::Arc;
 

@@ -81,6 +81,11 @@ impl<'a> Ask<'a> {
         Ask { server, request: Request::new(Method::POST, target).with_content(body) }
     }
 
+    /// Without a signature: where nothing is known of servers.
+    pub fn unsigned(self) -> Ask<'a> {
+        Ask { request: self.request.map(Request::unsigned), ..self }
+    }
+
     /// Takes as large an answer, and as long, as a room's state makes.
     pub fn for_state(self) -> Ask<'a> {
         let with_limits =

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT};
-use http::{HeaderValue, Method, Uri};
+use http::{HeaderMap, HeaderValue, Method, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_rustls::HttpsConnector;
@@ -18,20 +18,21 @@ use ruma_common::ServerName;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 use warren_engine::core::event::SignedRequest;
 use warren_engine::core::json::{Limits, Strictness, canonical, parse};
 
 use super::RemoteError;
-use super::discover::ToServer;
+use super::discover::{ToServer, host};
 use crate::config::Resolve;
 use crate::context::Context;
 use crate::federation::limits::{
     ANSWER_BYTES_MAX, ANSWER_HEAD_BYTES_MAX, ERROR_BYTES_MAX, IDLE_CONNECTION_TIME, IDLE_CONNECTIONS_MAX,
     KEEP_ALIVE_INTERVAL, REQUEST_BYTES_MAX, REQUEST_TIME_MAX,
 };
-use crate::outgoing::{Dialer, Outgoing, Timely};
+use crate::outgoing::{ConnectError, Dial, Dialer, Outgoing, Timely};
 
 /// What opens the connections of one kind of request.
 pub type Connector<D> = Timely<HttpsConnector<Dialer<D>>>;
@@ -43,6 +44,8 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// Open connections to other servers, by the name that requests are for.
 pub struct Client {
     http: legacy::Client<Connector<ToServer>, Full<Bytes>>,
+    /// For addresses that other servers name.
+    urls: legacy::Client<Connector<ToUrl>, Full<Bytes>>,
 }
 
 impl Client {
@@ -56,8 +59,51 @@ impl Client {
             .http2_max_header_list_size(ANSWER_HEAD_BYTES_MAX as u32)
             .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
             .build(outgoing.connector(ToServer(resolve.clone())));
-        Client { http }
+        let urls = legacy::Client::builder(TokioExecutor::new())
+            .pool_max_idle_per_host(0)
+            .http1_max_buf_size(ANSWER_HEAD_BYTES_MAX)
+            .http2_max_header_list_size(ANSWER_HEAD_BYTES_MAX as u32)
+            .build(outgoing.connector(ToUrl));
+        Client { http, urls }
     }
+}
+
+/// Connections to whatever an address names: nothing that the operator says of servers counts there.
+#[derive(Clone)]
+pub struct ToUrl;
+
+impl Dial for ToUrl {
+    async fn dial(&self, outgoing: &Outgoing, uri: &Uri) -> Result<TcpStream, ConnectError> {
+        outgoing.connect(host(uri), uri.port_u16().unwrap_or(443)).await
+    }
+}
+
+/// Asks for what is at an address that another server names. Nothing of this server's goes along, and no redirect is
+/// followed.
+///
+/// Errors: those of [`Request::open`].
+pub async fn open_url(
+    ctx: &Context,
+    url: &str,
+    bytes_max: usize,
+    end: Instant,
+) -> Result<Answer, RemoteError> {
+    let unusable = || RemoteError::BadAnswer("it names an address that is none of https".to_owned());
+    let uri: Uri = url.parse().map_err(|_| unusable())?;
+    if uri.scheme_str() != Some("https") || host(&uri).is_empty() || uri.authority().is_none_or(has_user) {
+        return Err(unusable());
+    }
+    let mut request = http::Request::new(Full::default());
+    request.headers_mut().insert(USER_AGENT, AGENT);
+    *request.uri_mut() = uri;
+    let answered = timeout_at(end, ctx.federation.client.urls.request(request)).await;
+    let answered = answered.map_err(|_| RemoteError::Timeout)?.map_err(|error| unreachable(&error))?;
+    Answer::of(answered, bytes_max, end).await
+}
+
+/// A name and password are nobody's to give away.
+fn has_user(authority: &http::uri::Authority) -> bool {
+    authority.as_str().contains('@')
 }
 
 /// A request that is to be sent: `Request::new(Method::GET, path).send(&ctx, &destination).await?`.
@@ -160,14 +206,7 @@ impl Request {
             ctx.federation.client.http.request(request).await.map_err(|error| unreachable(&error))
         });
         let answered = answered.await.map_err(|_| RemoteError::Timeout)??;
-        let (head, body) = answered.into_parts();
-        if head.status.is_success() {
-            return Ok(Answer { body, bytes_left, end });
-        }
-        // Whatever the error says is told as far as it can be read.
-        let read = timeout_at(end, read_whole(body, ERROR_BYTES_MAX)).await;
-        let said = read.ok().and_then(Result::ok).unwrap_or_default();
-        Err(RemoteError::of_answer(head.status, &head.headers, &said))
+        Answer::of(answered, bytes_left, end).await
     }
 
     fn http_request(
@@ -211,12 +250,29 @@ impl Request {
 
 /// An answer that is being read.
 pub struct Answer {
+    pub headers: HeaderMap,
+    /// When it is no longer waited for.
+    pub end: Instant,
     body: Incoming,
     bytes_left: usize,
-    end: Instant,
 }
 
 impl Answer {
+    async fn of(
+        answered: http::Response<Incoming>,
+        bytes_left: usize,
+        end: Instant,
+    ) -> Result<Answer, RemoteError> {
+        let (head, body) = answered.into_parts();
+        if head.status.is_success() {
+            return Ok(Answer { headers: head.headers, end, body, bytes_left });
+        }
+        // Whatever the error says is told as far as it can be read.
+        let read = timeout_at(end, read_whole(body, ERROR_BYTES_MAX)).await;
+        let said = read.ok().and_then(Result::ok).unwrap_or_default();
+        Err(RemoteError::of_answer(head.status, &head.headers, &said))
+    }
+
     /// The next piece; `None` at the end. Errors: `BadAnswer` beyond the limit of size, `Timeout`, `Unreachable`.
     pub async fn next(&mut self) -> Result<Option<Bytes>, RemoteError> {
         let piece = timeout_at(self.end, next_piece(&mut self.body)).await;

@@ -274,7 +274,7 @@ impl Dial for ToServer {
 }
 
 /// Without the brackets of an IPv6 address.
-fn host(uri: &Uri) -> &str {
+pub fn host(uri: &Uri) -> &str {
     uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']')
 }
 

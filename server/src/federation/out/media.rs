@@ -3,13 +3,16 @@
 use std::borrow::Cow;
 
 use bytes::{Bytes, BytesMut};
+use http::HeaderValue;
+use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
+use tokio::time::Instant;
 use warren_engine::MediaFile;
 use warren_engine::command::StoreRemoteMedia;
 use warren_engine::view::RemoteMedia;
 
 use super::RemoteError;
-use super::ask::{Ask, path};
-use super::client::Answer;
+use super::ask::{Ask, escaped, path};
+use super::client::{Answer, open_url};
 use crate::context::Context;
 use crate::http::{ApiError, percent_decode};
 use crate::media::Pieces;
@@ -38,12 +41,9 @@ pub async fn file(
     if let Some(file) = ctx.engine.read(&view)? {
         return Ok(file);
     }
-    let target = format!("{}?timeout_ms={timeout_ms}", path("v1/media/download/{mediaId}", &[media_id]));
-    let asked = Ask::get(server, target).for_media(ctx.config.upload_bytes_max);
-    let answer = asked.open(ctx).await.map_err(not_there)?;
-    let mut part = FilePart::begin(answer).await?;
-    let (content_type, file_name) = (part.content_type.take(), part.file_name.take());
-    let (sha256, size) = ctx.media.receive(&mut part).await?;
+    let mut download = begin(ctx, server, media_id, timeout_ms).await.map_err(not_there)?;
+    let (content_type, file_name) = (download.content_type.take(), download.file_name.take());
+    let (sha256, size) = ctx.media.receive(&mut download).await?;
     let authenticated_only = ctx.config.freeze_unauthenticated_media;
     let file = MediaFile { sha256, size, content_type, file_name, authenticated_only };
     let store = StoreRemoteMedia {
@@ -65,27 +65,69 @@ fn not_there(error: RemoteError) -> ApiError {
     }
 }
 
-/// The second part of a `multipart/mixed` answer, which is the file. Specification: server-server API, "Content Repository".
-struct FilePart {
+/// Asks for a file, at the endpoint for servers or, where that is not known, at the one that was there before. A server may
+/// answer with the address of a file that is elsewhere.
+async fn begin(
+    ctx: &Context,
+    server: &str,
+    media_id: &str,
+    timeout_ms: u64,
+) -> Result<Download, RemoteError> {
+    let bytes_max = ctx.config.upload_bytes_max;
+    let target = format!("{}?timeout_ms={timeout_ms}", path("v1/media/download/{mediaId}", &[media_id]));
+    let answer = match Ask::get(server, target).for_media(bytes_max).open(ctx).await {
+        Err(error) if error.is_unknown_endpoint() => {
+            let (name, id) = (escaped(server), escaped(media_id));
+            // Specification: "When falling back, servers MUST be sure to set `allow_remote` to `false`."
+            let target =
+                format!("/_matrix/media/v3/download/{name}/{id}?allow_remote=false&timeout_ms={timeout_ms}");
+            let answer = Ask::get(server, target).unsigned().for_media(bytes_max).open(ctx).await?;
+            return Ok(Download::whole(answer));
+        }
+        answer => answer?,
+    };
+    match FileOrAddress::read(answer).await? {
+        FileOrAddress::File(file) => Ok(file),
+        FileOrAddress::Address { url, end } => {
+            let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
+            Ok(Download::whole(open_url(ctx, &url, bytes_max, end).await?))
+        }
+    }
+}
+
+/// A file that is being read.
+struct Download {
     answer: Answer,
     content_type: Option<String>,
     file_name: Option<String>,
-    /// What ends the part: a line break and the boundary.
-    delimiter: Vec<u8>,
+    /// What ends it within the answer: a line break and the boundary. Nothing where it is all of the answer.
+    delimiter: Option<Vec<u8>>,
     /// What was read and not given out: it may be the beginning of the delimiter.
     held: BytesMut,
     is_over: bool,
 }
 
-impl FilePart {
+/// What is in a `multipart/mixed` answer. Specification: server-server API, "Content Repository".
+enum FileOrAddress {
+    File(Download),
+    Address { url: String, end: Instant },
+}
+
+impl FileOrAddress {
     /// Reads up to where the file begins.
-    async fn begin(mut answer: Answer) -> Result<FilePart, RemoteError> {
+    async fn read(mut answer: Answer) -> Result<FileOrAddress, RemoteError> {
         let mut held = BytesMut::new();
         loop {
             if let Some(head) = Head::read(&held)? {
+                if let Some(url) = head.location {
+                    return Ok(FileOrAddress::Address { url, end: answer.end });
+                }
                 let _ = held.split_to(head.length);
-                let Head { delimiter, content_type, file_name, .. } = head;
-                return Ok(FilePart { answer, content_type, file_name, delimiter, held, is_over: false });
+                let Head { content_type, file_name, .. } = head;
+                let delimiter = Some(head.delimiter);
+                let is_over = false;
+                let file = Download { answer, content_type, file_name, delimiter, held, is_over };
+                return Ok(FileOrAddress::File(file));
             }
             if held.len() > HEAD_BYTES_MAX {
                 return Err(malformed("what stands before the file is too long"));
@@ -94,16 +136,29 @@ impl FilePart {
             held.extend_from_slice(&piece);
         }
     }
+}
+
+impl Download {
+    /// A file that is all of an answer.
+    fn whole(answer: Answer) -> Download {
+        let text = |name| answer.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+        let content_type = text(CONTENT_TYPE).filter(|text| text.len() <= CONTENT_TYPE_BYTES_MAX);
+        let content_type = content_type.map(str::to_owned);
+        let file_name = text(CONTENT_DISPOSITION).and_then(file_name);
+        let held = BytesMut::new();
+        Download { answer, content_type, file_name, delimiter: None, held, is_over: false }
+    }
 
     async fn next_piece(&mut self) -> Result<Option<Bytes>, RemoteError> {
+        let Some(delimiter) = &self.delimiter else { return self.answer.next().await };
         while !self.is_over {
-            if let Some(end) = find(&self.held, &self.delimiter) {
+            if let Some(end) = find(&self.held, delimiter) {
                 self.is_over = true;
                 let last = self.held.split_to(end).freeze();
                 return Ok(Some(last).filter(|last| !last.is_empty()));
             }
             // A delimiter may have begun in the last bytes.
-            let sure = self.held.len().saturating_sub(self.delimiter.len());
+            let sure = self.held.len().saturating_sub(delimiter.len());
             if sure > 0 {
                 return Ok(Some(self.held.split_to(sure).freeze()));
             }
@@ -115,7 +170,7 @@ impl FilePart {
     }
 }
 
-impl Pieces for FilePart {
+impl Pieces for Download {
     async fn next(&mut self) -> Result<Option<Bytes>, ApiError> {
         Ok(self.next_piece().await?)
     }
@@ -124,6 +179,8 @@ impl Pieces for FilePart {
 /// What stands before the file.
 struct Head {
     delimiter: Vec<u8>,
+    /// Where the file is, if it is not here.
+    location: Option<String>,
     content_type: Option<String>,
     file_name: Option<String>,
     length: usize,
@@ -148,15 +205,13 @@ impl Head {
         }
         let Some(headers_end) = find(second, b"\r\n\r\n") else { return Ok(None) };
         let headers = String::from_utf8_lossy(second.get(..headers_end).unwrap_or_default()).into_owned();
-        if header(&headers, "location").is_some() {
-            return Err(malformed("the file is elsewhere, where this server does not look"));
-        }
+        let location = header(&headers, "location").map(str::to_owned);
         let content_type =
             header(&headers, "content-type").filter(|text| text.len() <= CONTENT_TYPE_BYTES_MAX);
         let file_name = header(&headers, "content-disposition").and_then(file_name);
         let length = start + end + next + delimiter.len() + headers_end + 4;
         let content_type = content_type.map(str::to_owned);
-        Ok(Some(Head { delimiter, content_type, file_name, length }))
+        Ok(Some(Head { delimiter, location, content_type, file_name, length }))
     }
 }
 
@@ -223,7 +278,13 @@ mod tests {
     fn what_is_no_file_is_refused() {
         assert!(Head::read(b"<html>\r\n").is_err());
         assert!(Head::read(b"--b\r\n\r\n{}\r\n--b--\r\n").is_err());
-        assert!(Head::read(b"--b\r\n\r\n{}\r\n--b\r\nLocation: http://127.0.0.1/\r\n\r\n\r\n--b--").is_err());
+    }
+
+    #[test]
+    fn a_file_may_be_elsewhere() {
+        let answer = b"--b\r\n\r\n{}\r\n--b\r\nLocation: https://a.example/x\r\n\r\n\r\n--b--";
+        let head = Head::read(answer).expect("well-formed").expect("whole");
+        assert_eq!(head.location.as_deref(), Some("https://a.example/x"));
     }
 
     #[test]

@@ -26,6 +26,7 @@ pub mod policy;
 pub mod queries;
 pub mod resync;
 pub mod sender;
+pub mod timestamp;
 
 use std::sync::Arc;
 

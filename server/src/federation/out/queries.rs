@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::StatusCode;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use tokio::time::timeout;
+use warren_engine::command::SendEvent;
 use warren_engine::core::identifiers;
-use warren_engine::view::RoomAlias;
+use warren_engine::view::{AliasesElsewhere, RoomAlias};
 
 use super::RemoteError;
 use super::ask::{Ask, escaped, path};
@@ -27,6 +29,12 @@ const KEYS_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Servers that are asked for keys at once: more than have users in most encrypted rooms. Clients ask again for what failed.
 const KEYS_SERVERS_MAX: usize = 300;
+
+/// Aliases that are looked up for one event: a room has a handful. More are refused.
+const ALIASES_MAX: usize = 20;
+
+/// How long a client that names a room waits for the server of an alias.
+const ALIAS_TIME_MAX: Duration = Duration::from_secs(10);
 
 #[derive(Deserialize)]
 struct Alias {
@@ -58,6 +66,32 @@ pub async fn room_of_alias(ctx: &Arc<Context>, alias: &str) -> Result<(String, V
         servers.push(server.to_owned());
     }
     Ok((found.room_id, servers))
+}
+
+/// Of the aliases of other servers that an `m.room.canonical_alias` names anew, those that point to its room, as these say.
+///
+/// Errors: what keeps it from being told; not that a server knows no such alias.
+pub async fn confirmed_aliases(ctx: &Arc<Context>, event: &SendEvent) -> Result<Vec<String>, ApiError> {
+    let (user_id, state_key) = (&event.sender, event.state_key.as_deref().unwrap_or_default());
+    let (room_id, content) = (&event.room_id, &event.content);
+    let named = ctx.engine.read(&AliasesElsewhere { room_id, user_id, state_key, content })?;
+    let asks = named.into_iter().take(ALIASES_MAX).map(|alias| {
+        let ctx = ctx.clone();
+        async move {
+            let found = timeout(ALIAS_TIME_MAX, room_of_alias(&ctx, &alias)).await;
+            (found.unwrap_or_else(|_| Err(RemoteError::Timeout.into())), alias)
+        }
+    });
+    let mut confirmed = Vec::new();
+    for (found, alias) in worker::side_by_side(asks.collect::<Vec<_>>()).await {
+        match found {
+            Ok((found, _)) if found == *room_id => confirmed.push(alias),
+            Ok(_) => {}
+            Err(error) if error.status == StatusCode::NOT_FOUND => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(confirmed)
 }
 
 /// The profile of a user of another server, or one field of it.

@@ -107,6 +107,46 @@ fn changes_of_devices_are_told_as_one_chain() {
 }
 
 #[test]
+fn servers_of_a_room_learn_of_who_comes_in_and_of_their_devices_once() {
+    let world = World::new();
+    register(&world, "alice", &["A"]);
+    register(&world, "carol", &["A"]);
+    let carol = "@carol:here.example";
+    for room in [ROOM, OTHER_ROOM] {
+        world.room(room, carol, None);
+        world.join(room, BOB);
+    }
+    let _ = deliver_all(&world);
+    // Who has no keys yet has nothing to tell of.
+    world.join(ROOM, ALICE);
+    assert_eq!(told(&world), []);
+    world.leave(ROOM, ALICE);
+    let signer = Signer::new(1);
+    upload_device(&world, ALICE, "A", signer.device(ALICE, "A")).unwrap();
+    let _ = told(&world);
+
+    world.join(ROOM, ALICE);
+    let first = told(&world);
+    let [(kind, update)] = &first[..] else { panic!("{first:?}") };
+    assert_eq!((kind.as_str(), &update["user_id"]), ("m.device_list_update", &json!(ALICE)));
+    assert_eq!(update["keys"]["keys"]["ed25519:A"], signer.public());
+    // The chain of those who were told all along goes on from where it was.
+    let last = world.ask(|reader| {
+        Ok(reader.get(&schema::DEVICE_LIST_POSITIONS, &reader.user_num(ALICE)?.unwrap())?.unwrap())
+    });
+    assert_eq!(update["prev_id"], json!([last.0]));
+    assert!(update["stream_id"].as_i64() > Some(last.0));
+    // The server shares a room with her by now.
+    world.join(OTHER_ROOM, ALICE);
+    assert_eq!(told(&world), []);
+    world.leave(OTHER_ROOM, ALICE);
+    world.leave(ROOM, ALICE);
+    let _ = told(&world);
+    world.join(OTHER_ROOM, ALICE);
+    assert_eq!(told(&world).len(), 1);
+}
+
+#[test]
 fn cross_signing_keys_are_told() {
     let world = federated();
     let master = Signer::new(2).cross_signing(ALICE, "master");

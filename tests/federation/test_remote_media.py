@@ -1,0 +1,110 @@
+"""Files of other servers (server-server API, "Content Repository"): where they are, and how older servers give them."""
+
+import struct
+import zlib
+
+import pytest
+
+from harness.client import Client, unique
+
+DOWNLOAD = "/_matrix/federation/v1/media/download/"
+IMAGE = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 40
+
+
+@pytest.fixture(scope="module")
+def alice(server):
+    return Client(server.base_url).register("alice")
+
+
+def download(alice, peer, media_id):
+    return alice.send_raw("GET", f"/_matrix/client/v1/media/download/{peer.name}/{media_id}")
+
+
+def multipart(headers, body=b""):
+    head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    content = b"--here\r\nContent-Type: application/json\r\n\r\n{}\r\n--here\r\n" + head.encode() + b"\r\n" + body
+    return 200, content + b"\r\n--here--\r\n", {"Content-Type": "multipart/mixed; boundary=here"}
+
+
+def assert_image(response):
+    assert (response.status_code, response.content) == (200, IMAGE)
+    assert response.headers["Content-Type"] == "image/png"
+    assert 'filename=' in response.headers["Content-Disposition"] and "a.png" in response.headers["Content-Disposition"]
+
+
+SHOWN = {"Content-Type": "image/png", "Content-Disposition": 'inline; filename="a.png"'}
+
+
+def test_a_file_in_the_answer(alice, peer):
+    peer.answers[DOWNLOAD + "plain"] = lambda _: multipart(SHOWN, IMAGE)
+    assert_image(download(alice, peer, "plain"))
+    assert_image(download(alice, peer, "plain"))
+    (request,) = peer.asked(DOWNLOAD + "plain")
+    assert request.headers["Authorization"].startswith("X-Matrix "), "it is fetched once, with a signature"
+
+
+def test_a_file_elsewhere(alice, peer, network):
+    elsewhere = network.peer()
+    elsewhere.answers["/files/x"] = lambda _: (200, IMAGE, SHOWN)
+    peer.answers[DOWNLOAD + "moved"] = lambda _: multipart({"Location": f"https://{elsewhere.name}/files/x?key=a%20b"})
+    assert_image(download(alice, peer, "moved"))
+    assert_image(download(alice, peer, "moved"))
+    (request,) = elsewhere.asked("/files/x")
+    assert request.target == "/files/x?key=a%20b"
+    assert "Authorization" not in request.headers, "what is signed for one server is no other's business"
+
+
+def png():
+    """An image of one pixel."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", 1, 1, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"\0abc")) + chunk(b"IEND", b"")
+
+
+def test_a_thumbnail_of_a_file_elsewhere(alice, peer, network):
+    elsewhere = network.peer()
+    elsewhere.answers["/x"] = lambda _: (200, png(), {"Content-Type": "image/png"})
+    peer.answers[DOWNLOAD + "picture"] = lambda _: multipart({"Location": f"https://{elsewhere.name}/x"})
+    path = f"/_matrix/client/v1/media/thumbnail/{peer.name}/picture?width=32&height=32"
+    response = alice.send_raw("GET", path)
+    assert response.status_code == 200 and response.headers["Content-Type"].startswith("image/")
+
+
+def test_addresses_that_lead_nowhere(alice, peer, network):
+    elsewhere = network.peer()
+    elsewhere.answers["/hop"] = lambda _: (302, b"", {"Location": f"https://{elsewhere.name}/x"})
+    elsewhere.answers["/x"] = lambda _: (200, IMAGE, SHOWN)
+    bad = ["/x", "mailto:x", "", f"http://{elsewhere.name}/x", f"https://a:b@{elsewhere.name}/x", "https:///x"]
+    for address in [*bad, f"https://{elsewhere.name}/hop", f"https://{elsewhere.name}/gone", "https://nowhere.test/x"]:
+        media_id = unique("bad")
+        peer.answers[DOWNLOAD + media_id] = lambda _, address=address: multipart({"Location": address})
+        response = download(alice, peer, media_id)
+        assert response.status_code in (404, 502), address
+        assert response.json()["errcode"] and response.json()["error"]
+    assert elsewhere.asked("/x") == []
+
+
+UNKNOWN = [(404, {"errcode": "M_UNRECOGNIZED", "error": "?"}), (404, b"<html>"), (405, {"errcode": "M_UNRECOGNIZED"})]
+
+
+@pytest.mark.parametrize("unknown", UNKNOWN, ids=["unrecognized", "html", "method"])
+def test_an_older_server(alice, peer, unknown):
+    peer.answers[DOWNLOAD + "old"] = lambda _: unknown
+    older = f"/_matrix/media/v3/download/{peer.name.replace(':', '%3A')}/old"
+    peer.answers[older] = lambda _: (200, IMAGE, SHOWN)
+    assert_image(download(alice, peer, "old"))
+    assert_image(download(alice, peer, "old"))
+    (request,) = peer.asked(older)
+    assert "allow_remote=false" in request.target.split("?")[1].split("&")
+    assert "Authorization" not in request.headers
+    assert [row.target.split("?")[0] for row in peer.requests if "media" in row.target] == [DOWNLOAD + "old", older]
+
+
+def test_a_file_that_is_not_there_is_not_looked_for_in_the_old_place(alice, peer):
+    peer.answers[DOWNLOAD + "none"] = lambda _: (404, {"errcode": "M_NOT_FOUND", "error": "There is no such file"})
+    response = download(alice, peer, "none")
+    assert (response.status_code, response.json()["errcode"]) == (404, "M_NOT_FOUND")
+    assert [request for request in peer.requests if "/_matrix/media/" in request.target] == []
