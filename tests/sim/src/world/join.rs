@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use bytes::Bytes;
 use warren_engine::{
     Error, Outcome,
-    command::{EnterRoom, ReceivePdus, StoreOutliers},
+    command::{AcceptMembership, AcceptedMembership, EnterRoom, StoreOutliers},
     core::{
         checked::{CheckedPdu, PduCheck},
         version::{ROOM_VERSIONS, RoomVersion},
@@ -20,7 +20,7 @@ use warren_engine::{
     },
 };
 
-use super::{Breach, Server, Stopped, World, network::Transaction};
+use super::{Breach, SERVER_NAMES, Server, Stopped, World};
 use crate::plan::User;
 
 /// Why a join by way of another server came to nothing.
@@ -126,22 +126,25 @@ impl World {
         let Some(join) = join.pop() else {
             return Err(Failed::Refused("the join is not believed".to_owned()));
         };
-        let receive =
-            ReceivePdus { room_id: self.rooms[room].id.clone(), pdus: vec![join], ..ReceivePdus::default() };
-        let received = match self.servers[resident].write(receive) {
-            Ok(received) => received,
+        let before = self.servers_in_room(resident, room);
+        let accept = AcceptMembership {
+            room_id: self.rooms[room].id.clone(),
+            event_id: event.event_id.to_string(),
+            handshake: Handshake::Join,
+            event: join,
+            server: SERVER_NAMES[joiner].to_owned(),
+        };
+        match self.servers[resident].write(accept) {
+            Ok(AcceptedMembership::Accepted { .. }) => {}
+            Ok(AcceptedMembership::Waiting(missing)) => {
+                return Err(Failed::Breach(Breach::new("join", format!("the resident lacks {missing:?}"))));
+            }
             // Only the joining server has faults while it joins.
             Err(Stopped::Crashed) => return Err(Failed::Refused("the resident crashed".to_owned())),
             Err(Stopped::Failed(error)) => return Err(Failed::Refused(error.to_string())),
-        };
-        match received.outcomes.first() {
-            Some((_, Outcome::Accepted | Outcome::Known)) => {}
-            outcome => return Err(Failed::Refused(format!("the join is not let in: {outcome:?}"))),
         }
-        let mut others = self.servers_in_room(resident, room);
-        others.retain(|server| *server != resident && *server != joiner);
-        let pdus = vec![(event.event_id.clone(), event.json.clone())];
-        self.send(resident, &others, &Transaction { room, pdus });
+        // It is passed on to all but the server that joins.
+        self.note_event(resident, room, event.event_id.clone(), before);
         Ok(())
     }
 
@@ -167,7 +170,7 @@ impl World {
     }
 
     /// Checks events that `server` was given, fetching the keys for it. What does not pass is left out.
-    fn check_with_keys(
+    pub(super) fn check_with_keys(
         &self,
         server: usize,
         version: &'static RoomVersion,
