@@ -80,6 +80,12 @@ impl Client {
             }
             self.rooms.entry(room_id.to_owned()).or_default().is_joined = false;
         }
+        // Who has left, and is invited again, is only told of that.
+        for kind in ["invite", "knock"] {
+            for (room_id, _) in members(&body["rooms"][kind]) {
+                self.rooms.entry(room_id.to_owned()).or_default().is_joined = false;
+            }
+        }
         self.since = Some(token);
         for room in self.rooms.values_mut().filter(|room| room.is_joined) {
             room.tokens.push((token, room.timeline.len()));

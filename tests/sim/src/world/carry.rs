@@ -12,7 +12,7 @@ use warren_engine::{
     view::federation::{DestinationOf, Due, DueDestinations, IsBackingOff, LeaveDestination, MakeDue},
 };
 
-use super::{Breach, SERVER_NAMES, Stopped, World, take_in::Received};
+use super::{Breach, Plant, SERVER_NAMES, Stopped, World, take_in::Received};
 use crate::plan::Fate;
 
 /// Destinations that are taken up at once: all there are.
@@ -38,7 +38,7 @@ impl World {
         if is_cut || fate == Fate::IsLost {
             let how = if is_cut { "which cannot get through" } else { "lost on the way" };
             self.tell_of(from, to, &transaction, how);
-            return self.sent(from, to, false);
+            return self.sent(from, to, self.plant == Plant::TrustfulSender);
         }
         match fate {
             Fate::Waits => {

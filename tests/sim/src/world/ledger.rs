@@ -19,7 +19,7 @@ use warren_engine::{
     },
     view::{
         Frontier,
-        federation::{IncomingRoom, ParkedPdus, UnknownEvents},
+        federation::{IncomingRoom, ParkedPdus, PartialRooms, UnknownEvents},
     },
 };
 
@@ -32,11 +32,15 @@ struct Audience {
     /// Its place among all events that servers send.
     order: usize,
     to: BTreeSet<usize>,
+    /// Servers to which it may go, too: that of somebody who is turned away, which is told if that one was invited; and
+    /// those that were told to be in the room while its members are not known.
+    perhaps: BTreeSet<usize>,
 }
 
 /// What went out under an id.
 struct Sent {
-    pdus: Vec<Bytes>,
+    /// By their ids: what has been redacted since goes out without its contents.
+    events: Vec<Arc<str>>,
     edus: Vec<Bytes>,
 }
 
@@ -96,39 +100,52 @@ impl World {
             let own = format!(":{}", SERVER_NAMES[server]);
             for event in frontier.into_iter().flat_map(|frontier| frontier.extremities) {
                 if event.sender.ends_with(&own) {
-                    let nobody = BTreeSet::new();
-                    let mut to = before.get(room).unwrap_or(&nobody).clone();
-                    to.extend(turned_away(&event.json));
-                    self.note_event(server, room, event.event_id, to);
+                    let to = before.get(room).cloned().unwrap_or_default();
+                    let perhaps = turned_away(&event.json).into_iter().collect();
+                    self.note_event((server, server), room, event.event_id, to, perhaps);
                 }
             }
         }
         Ok(())
     }
 
-    /// Notes that an event may go to `to`, and to all who are in the room now.
+    /// Notes that an event, which a user of the server `maker` made, is for `to` and for all who are in the room now.
     pub(super) fn note_event(
         &mut self,
-        server: usize,
+        (server, maker): (usize, usize),
         room: usize,
         event_id: Arc<str>,
         mut to: BTreeSet<usize>,
+        mut perhaps: BTreeSet<usize>,
     ) {
+        perhaps.extend(self.supposed(server, room));
         to.extend(self.servers_in_room(server, room));
-        to.remove(&server);
+        to.retain(|to| *to != server && *to != maker);
         let order = self.ledger.audiences.len();
-        self.ledger.audiences.entry((server, event_id)).or_insert(Audience { room, order, to });
+        self.ledger.audiences.entry((server, event_id)).or_insert(Audience { room, order, to, perhaps });
     }
 
-    pub(super) fn version(&self) -> &'static RoomVersion {
+    /// The servers of which a server was told, when it joined, that they are in the room.
+    fn supposed(&self, server: usize, room: usize) -> BTreeSet<usize> {
+        let partial = self.servers[server].engine().read(&PartialRooms).unwrap_or_default();
+        let of_room = partial.into_iter().filter(|partial| partial.room_id == self.rooms[room].id);
+        of_room.flat_map(|partial| partial.servers).filter_map(|name| self.index(&name)).collect()
+    }
+
+    fn version(&self) -> &'static RoomVersion {
         let named = ROOM_VERSIONS.iter().find(|version| version.id == self.plan.version);
         named.expect("plans name versions that there are")
     }
 
     /// The ids of a transaction's events.
     pub(super) fn event_ids(&self, transaction: &Transaction) -> Vec<Arc<str>> {
-        let parse = |json: &Bytes| Pdu::parse(self.version(), json).expect("servers send events").event_id;
-        transaction.pdus.iter().map(parse).collect()
+        let id = |json: &Bytes| self.event_id(json).expect("servers send events");
+        transaction.pdus.iter().map(id).collect()
+    }
+
+    /// The id of an event of the run.
+    pub(super) fn event_id(&self, json: &[u8]) -> Option<Arc<str>> {
+        Pdu::parse(self.version(), json).ok().map(|pdu| pdu.event_id)
     }
 
     /// A transaction goes out.
@@ -140,22 +157,23 @@ impl World {
     ) -> Result<(), Breach> {
         let key = (from, to, transaction.id.clone());
         let way = format!("{} → {}", SERVER_NAMES[from], SERVER_NAMES[to]);
+        let events = self.event_ids(transaction);
         if let Some(first) = self.ledger.sent.get(&key) {
             let is_new = |edu: &&Bytes| !first.edus.contains(edu);
             let lacks = |edu: &&Bytes| is_message(edu) && !transaction.edus.contains(edu);
             let added = transaction.edus.iter().find(is_new).or_else(|| first.edus.iter().find(lacks));
-            if first.pdus != transaction.pdus || added.is_some() {
-                let what = format!("{way}: {} goes out with other contents: {added:?}", transaction.id);
+            if first.events != events || added.is_some() {
+                let what = format!("{way}: {} goes out with other contents", transaction.id);
                 return Err(Breach::new("transaction id", what));
             }
             return Ok(());
         }
-        for event_id in self.event_ids(transaction) {
-            let name = self.event_name(&event_id);
-            let Some(audience) = self.ledger.audiences.get(&(from, event_id)) else {
+        for event_id in &events {
+            let name = self.event_name(event_id);
+            let Some(audience) = self.ledger.audiences.get(&(from, event_id.clone())) else {
                 return Err(Breach::new("audience", format!("{way}: {name} is not for others")));
             };
-            if !audience.to.contains(&to) {
+            if !audience.to.contains(&to) && !audience.perhaps.contains(&to) {
                 return Err(Breach::new("audience", format!("{way}: {name} is not for them")));
             }
             let last = self.ledger.last.entry((from, to, audience.room)).or_default();
@@ -168,12 +186,11 @@ impl World {
             let edu: Value = serde_json::from_slice(edu).unwrap_or_default();
             let users = edu["content"]["messages"].as_object().into_iter().flatten();
             let is_theirs = |user: &str| user.ends_with(&format!(":{}", SERVER_NAMES[to]));
-            if let Some((user, _)) = users.map(|(user, message)| (user, message)).find(|(user, _)| !is_theirs(user)) {
+            if let Some((user, _)) = users.into_iter().find(|(user, _)| !is_theirs(user)) {
                 return Err(Breach::new("audience", format!("{way}: a message for {user}")));
             }
         }
-        let (pdus, edus) = (transaction.pdus.clone(), transaction.edus.clone());
-        self.ledger.sent.insert(key, Sent { pdus, edus });
+        self.ledger.sent.insert(key, Sent { events, edus: transaction.edus.clone() });
         Ok(())
     }
 
@@ -199,7 +216,7 @@ impl World {
         let ledger = &self.ledger;
         let mut last: BTreeMap<(usize, usize, usize), (usize, &Arc<str>)> = BTreeMap::new();
         for ((from, event_id), audience) in &ledger.audiences {
-            for to in audience.to.iter().filter(|to| !is_of(&ledger.audiences, event_id, **to)) {
+            for to in &audience.to {
                 let is_taken = ledger.taken.contains(&(*from, *to, event_id.clone()));
                 if !is_taken && !ledger.caught_up.contains(&(*from, *to)) {
                     return Err(self.undelivered(*from, *to, event_id));
@@ -277,11 +294,6 @@ impl World {
         }
         Ok(())
     }
-}
-
-/// Whether the event comes from a user of the server, which needs not be told.
-fn is_of(audiences: &BTreeMap<(usize, Arc<str>), Audience>, event_id: &Arc<str>, server: usize) -> bool {
-    audiences.contains_key(&(server, event_id.clone()))
 }
 
 fn is_message(edu: &[u8]) -> bool {

@@ -10,7 +10,7 @@ mod rest;
 mod server;
 mod take_in;
 
-use std::{collections::BTreeSet, fmt, sync::Arc};
+use std::{collections::BTreeSet, fmt};
 
 pub use server::{DEVICE, SERVER_NAMES, Server, Stopped, USER_NAMES};
 
@@ -54,6 +54,12 @@ pub enum Plant {
     Nothing,
     /// Disks lose the last commit in a crash, though it was said to be durable.
     ForgetfulDisk,
+    /// Senders take for delivered what was lost on its way.
+    TrustfulSender,
+    /// Servers answer for events that lack something, and forget them.
+    CarelessReceiver,
+    /// Messages to devices that come again are taken for new ones.
+    ChangedIds,
 }
 
 /// A room that was made.
@@ -75,6 +81,7 @@ pub struct Acknowledged {
 /// A run under way.
 pub struct World {
     plan: Plan,
+    plant: Plant,
     /// The servers.
     pub servers: Vec<Server>,
     /// The rooms, in the order in which they were made.
@@ -88,8 +95,6 @@ pub struct World {
     last_message: Option<act::Message>,
     network: network::Network,
     ledger: ledger::Ledger,
-    /// What was soft-failed: (server, event).
-    soft_failed: BTreeSet<(usize, Arc<str>)>,
     /// How many events servers have learnt of from others.
     learned: usize,
 }
@@ -102,6 +107,7 @@ impl World {
         Ok(Self {
             servers: servers.collect::<Result<_, _>>()?,
             plan: plan.clone(),
+            plant,
             rooms: Vec::new(),
             acknowledged: Vec::new(),
             story: Vec::new(),
@@ -109,7 +115,6 @@ impl World {
             last_message: None,
             network: network::Network::default(),
             ledger: ledger::Ledger::default(),
-            soft_failed: BTreeSet::new(),
             learned: 0,
         })
     }

@@ -1,19 +1,21 @@
 //! How a run comes to rest: everything is delivered and fetched, with all the pauses that this takes, until nothing moves.
 
 use super::{Breach, World};
-use crate::plan::Fate;
+use crate::plan::{Deed, Fate, USERS_PER_SERVER, User, What};
 
 /// Rounds of deliveries, fetches and pauses until nothing is under way. Each server has a few failures behind it.
 const DELIVERY_ROUNDS_MAX: usize = 200;
 /// Rounds in which servers tell each other the last events that they know, until nobody learns anything. What is missing is
 /// asked for in each, so that it takes few.
 const TELLING_ROUNDS_MAX: usize = 10;
+/// Rounds in which a user of each server says something in each room, so that all ends of it come together.
+const LAST_WORDS_ROUNDS_MAX: usize = 3;
 /// Transactions that one delivery takes in a round.
 const TRANSACTIONS_MAX: usize = 50;
 
 impl World {
-    /// Everything is delivered; then everybody tells everybody the last events that they know, as the next message in each
-    /// room would, until nobody learns anything new.
+    /// Everything is delivered; then everybody tells everybody the last events that they know, until nobody learns anything
+    /// new; and if what they hold differs, as it may where an event came too late for some, goes on to speak.
     pub(super) fn come_to_rest(&mut self) -> Result<(), Breach> {
         if self.servers.len() == 1 {
             return Ok(());
@@ -33,10 +35,31 @@ impl World {
             }
             self.deliver_all()?;
             if self.learned == before {
-                return Ok(());
+                return self.come_together();
             }
         }
         Err(Breach::new("rest", format!("after {TELLING_ROUNDS_MAX} rounds the servers still learn from each other")))
+    }
+
+    /// State is resolved over the ends of a room, which differ where one server has soft-failed what another accepted. The
+    /// next message joins them.
+    fn come_together(&mut self) -> Result<(), Breach> {
+        for _ in 0..LAST_WORDS_ROUNDS_MAX {
+            if self.check_states().is_ok() {
+                return Ok(());
+            }
+            for server in 0..self.servers.len() {
+                for room in 0..self.rooms.len() {
+                    for number in 0..USERS_PER_SERVER {
+                        let deed = Deed::In { room: room as u8, what: What::Say };
+                        self.act(User { server, number }, deed, None)?;
+                    }
+                }
+                self.deliver_all()?;
+            }
+            self.check_deliveries()?;
+        }
+        Ok(())
     }
 
     /// Delivers and fetches until nothing moves; pauses are waited for.

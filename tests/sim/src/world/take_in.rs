@@ -5,13 +5,13 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 use serde_json::{Value, json};
 use warren_engine::{
     Outcome,
-    command::Transaction,
+    command::{Parked, Transaction},
     intake::{Answer, Intake, Next},
     reception::{Body, Reception, RoomReception},
     view::CheckPdus,
 };
 
-use super::{Breach, SERVER_NAMES, Stopped, World};
+use super::{Breach, Plant, SERVER_NAMES, Stopped, World};
 
 /// What became of a transaction.
 pub(super) enum Received {
@@ -70,9 +70,15 @@ impl World {
     ) -> Result<String, Stopped> {
         self.ask_for_key_of(to, from)?;
         self.hear(to, from)?;
-        let body = transaction.body(SERVER_NAMES[from]);
+        let (mut body, mut id) = (transaction.body(SERVER_NAMES[from]).to_vec(), transaction.id.clone());
+        if self.plant == Plant::ChangedIds {
+            self.messages += 1;
+            id = self.messages.to_string();
+            let text = String::from_utf8_lossy(&body).replace("\"message_id\":\"", &format!("\"message_id\":\"{id}"));
+            body = text.into_bytes();
+        }
         let body: Body<'_> = serde_json::from_slice(&body).expect("a transaction is JSON");
-        let reception = Reception::new(SERVER_NAMES[from].to_owned(), transaction.id.clone(), &body);
+        let reception = Reception::new(SERVER_NAMES[from].to_owned(), id, &body);
         let mut reception = reception.expect("a transaction has no more parts than it may have");
         let engine = self.servers[to].engine();
         if reception.answered(&engine).map_err(Stopped::Failed)?.is_some() {
@@ -108,7 +114,12 @@ impl World {
             outcomes.extend(intake.outcomes.iter().map(|(event_id, outcome)| (event_id.clone(), outcome.clone())));
             taken?;
             if let Some(park) = room.judged(&intake) {
-                room.parked(server.write(park)?);
+                let is_forgotten = self.plant == Plant::CarelessReceiver;
+                let kept = || park.pdus.iter().filter_map(|pdu| self.event_id(pdu)).collect();
+                room.parked(match is_forgotten {
+                    true => Parked { kept: kept(), refused: Vec::new() },
+                    false => server.write(park)?,
+                });
             }
         }
         Ok(())
@@ -146,10 +157,6 @@ impl World {
             let why = match outcome {
                 Outcome::Rejected(denied) => denied.to_string(),
                 Outcome::Refused(refused) => refused.to_string(),
-                Outcome::SoftFailed(_) => {
-                    self.soft_failed.insert((to, event_id.clone()));
-                    continue;
-                }
                 _ => continue,
             };
             let what = format!("{} is refused by {}: {why}", self.event_name(event_id), self.servers[to].name);
