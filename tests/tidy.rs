@@ -40,6 +40,9 @@ const ENGINE_IMPORTS: &[(&str, &[&str])] = &[
     ("open", &["core", "store", "engine"]),
     ("check", &["core", "store", "room", "account", "device", "media", "outbox", "stream"]),
     ("intake", &["core", "room", "command"]),
+    ("delivery", &["command", "view", "engine"]),
+    ("reception", &["core", "room", "command", "view", "intake", "engine"]),
+    ("fetching", &["room", "command", "view", "intake", "engine"]),
     ("engine", &["command", "view", "stream", "store", "core", "open"]),
 ];
 

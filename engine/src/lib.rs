@@ -8,15 +8,18 @@ pub mod account;
 pub mod check;
 pub mod command;
 pub mod core;
+pub mod delivery;
 pub mod device;
 mod engine;
 mod error;
+pub mod fetching;
 #[cfg(test)]
 mod fixture;
 pub mod intake;
 mod media;
 mod open;
 mod outbox;
+pub mod reception;
 pub mod remote;
 pub mod room;
 pub mod store;

@@ -42,6 +42,8 @@ pub struct NextTransaction {
 pub struct NextUp {
     /// What the server is to be sent; `None` if nothing waits that must not be lost.
     pub transaction: Option<Transaction>,
+    /// Whether the same may have been sent before, under the same id.
+    pub is_repeated: bool,
     /// Up to here the server has everything.
     pub delivered_to: StreamPos,
 }
@@ -55,7 +57,7 @@ pub struct Transaction {
     pub origin_server_ts: u64,
     /// Events in JSON.
     pub pdus: Vec<Bytes>,
-    /// Other parts in JSON; more may be added, up to [`Transaction::EDUS_MAX`].
+    /// Other parts in JSON; more may be added before it is first sent, up to [`Transaction::EDUS_MAX`].
     pub edus: Vec<Bytes>,
 }
 
@@ -99,7 +101,8 @@ impl Command for NextTransaction {
         if let Some(sent) = &acknowledged {
             acknowledge(tx, server, &mut row, sent, known_to, now_ms)?;
         }
-        if row.in_flight.is_none() {
+        let is_repeated = row.in_flight.is_some();
+        if !is_repeated {
             row.in_flight = begin(tx, server, &mut row, known_to, now_ms)?;
             if row.in_flight.is_some() || acknowledged.is_some() {
                 tx.put(&schema::DESTINATIONS, &server, &row);
@@ -108,7 +111,7 @@ impl Command for NextTransaction {
         let delivered_to = row.delivered_to;
         let transaction = row.in_flight.map(|sent| render(tx, server, sent)).transpose()?;
         // What was in it may be gone by now; it is acknowledged all the same, for its position.
-        Ok(NextUp { transaction, delivered_to })
+        Ok(NextUp { transaction, is_repeated, delivered_to })
     }
 }
 

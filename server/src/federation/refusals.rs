@@ -50,8 +50,19 @@ pub fn dropped_event(reason: &'static str) {
     count_event("dropped", reason);
 }
 
+/// Events of which nothing is kept.
+pub fn dropped_events(reason: &'static str, count: u64) {
+    count_events("dropped", reason, count);
+}
+
 fn count_event(outcome: &'static str, reason: &'static str) {
-    counter!("warren_federation_events_total", "outcome" => outcome, "reason" => reason).increment(1);
+    count_events(outcome, reason, 1);
+}
+
+fn count_events(outcome: &'static str, reason: &'static str, count: u64) {
+    if count > 0 {
+        counter!("warren_federation_events_total", "outcome" => outcome, "reason" => reason).increment(count);
+    }
 }
 
 /// Parts of a transaction outside of rooms, or entries in them, that are passed over.

@@ -1,17 +1,8 @@
 //! `transactions.yaml`: what other servers send of their own accord.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use serde::Deserialize;
-use serde_json::value::RawValue;
-use serde_json::{Map, Value, json};
-use warren_engine::command::{NoteTransaction, ParkPdus, ReceiveEdus};
-use warren_engine::core::event::Pdu;
-use warren_engine::intake::Intake;
-use warren_engine::view::federation::{AnsweredTransaction, IncomingRoom};
-use warren_engine::{Denied, Error, Outcome};
+use warren_engine::reception::{Body, EDUS_MAX, PDUS_MAX, Reception, RoomReception};
 
 use super::out::fetch::{follow_up, take_in_here};
 use super::refusals;
@@ -23,127 +14,42 @@ endpoints! {
     PUT "/_matrix/federation/v1/send/{txnId}" [] Server Federation Transaction send_transaction;
 }
 
-/// Specification: "List of persistent updates to rooms. Must not include more than 50 PDUs."
-const PDUS_MAX: usize = 50;
-/// Specification: "Must not include more than 100 EDUs."
-const EDUS_MAX: usize = 100;
-
-#[derive(Deserialize)]
-struct Transaction<'a> {
-    #[serde(default, borrow)]
-    pdus: Vec<&'a RawValue>,
-    #[serde(default, borrow)]
-    edus: Vec<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct OfRoom {
-    room_id: String,
-}
-
 async fn send_transaction(call: Call) -> Answered {
-    let transaction: Transaction<'_> = call.json()?;
-    let origin = call.origin()?.to_string();
-    if transaction.pdus.len() > PDUS_MAX || transaction.edus.len() > EDUS_MAX {
-        return Err(ApiError::too_large(format!(
-            "A transaction may have {PDUS_MAX} PDUs and {EDUS_MAX} EDUs"
-        ))
-        .with_status(http::StatusCode::BAD_REQUEST));
-    }
-    let transaction_id = call.path("txnId")?.into_owned();
-    let answered = AnsweredTransaction { origin: &origin, transaction_id: &transaction_id };
-    if let Some(answer) = call.ctx.engine.read(&answered)? {
+    let (origin, transaction_id) = (call.origin()?.to_string(), call.path("txnId")?.into_owned());
+    let body: Body<'_> = call.json()?;
+    let Some(mut reception) = Reception::new(origin, transaction_id, &body) else {
+        let limits = format!("A transaction may have {PDUS_MAX} PDUs and {EDUS_MAX} EDUs");
+        return Err(ApiError::too_large(limits).with_status(http::StatusCode::BAD_REQUEST));
+    };
+    let engine = &call.ctx.engine;
+    if let Some(answer) = reception.answered(engine)? {
         return Ok(Answer::json_bytes(answer));
     }
-    let mut rooms: BTreeMap<String, Vec<Bytes>> = BTreeMap::new();
-    for pdu in transaction.pdus {
-        // What names no room has no version by which its id could be told, and so no place in the answer.
-        match serde_json::from_str(pdu.get()) {
-            Ok(OfRoom { room_id }) => {
-                rooms.entry(room_id).or_default().push(Bytes::copy_from_slice(pdu.get().as_bytes()));
-            }
-            Err(_) => refusals::dropped_event("format"),
-        }
+    let rooms = reception.rooms().into_iter().map(|room| take_in_room(call.ctx.clone(), room));
+    for room in worker::side_by_side(rooms.collect::<Vec<_>>()).await {
+        reception.took_in(room?);
     }
-    let work = rooms
-        .into_iter()
-        .map(|(room_id, pdus)| take_in_room(call.ctx.clone(), origin.clone(), room_id, pdus));
-    let mut results = Map::new();
-    for result in worker::side_by_side(work.collect::<Vec<_>>()).await {
-        results.extend(result?);
+    if let Some(edus) = reception.edus() {
+        // Lists of which something is missing are asked for by a task of their own.
+        reception.took_in_edus(engine.write(edus).await?);
     }
-    // Behind the events, of which some may be what they are about.
-    take_in_edus(&call.ctx, &origin, &transaction.edus).await?;
-    let answer = json!({ "pdus": results }).to_string().into_bytes();
-    call.ctx.engine.write(NoteTransaction { origin, transaction_id, answer: answer.clone() }).await?;
+    let dropped = reception.dropped();
+    dropped.pdus.iter().for_each(|(reason, count)| refusals::dropped_events(reason, *count));
+    dropped.edus.iter().for_each(|(reason, count)| refusals::edus(reason, *count));
+    let note = reception.answer();
+    let answer = note.answer.clone();
+    engine.write(note).await?;
     Ok(Answer::json_bytes(answer.into()))
 }
 
-/// Takes in what is told outside of rooms. What is malformed is passed over: one bad part must not keep the others away.
-async fn take_in_edus(ctx: &Context, origin: &str, edus: &[&RawValue]) -> Result<(), ApiError> {
-    let edus: Vec<Value> = edus.iter().filter_map(|edu| serde_json::from_str(edu.get()).ok()).collect();
-    let received = ReceiveEdus::new(origin, &edus);
-    refusals::edus("not_understood", received.not_understood());
-    if !received.is_empty() {
-        // Lists of which something is missing are asked for by a task of their own.
-        for (reason, count) in ctx.engine.write(received).await?.dropped {
-            refusals::edus(reason, count);
+/// Takes in the events of one room. What lacks something is fetched for behind.
+async fn take_in_room(ctx: Arc<Context>, mut room: RoomReception) -> Result<RoomReception, ApiError> {
+    if let Some(mut intake) = room.begin(&ctx.engine)? {
+        take_in_here(&ctx, &mut intake).await?;
+        if let Some(park) = room.judged(&intake) {
+            room.parked(ctx.engine.write(park).await?);
+            follow_up(&ctx, room.room_id());
         }
     }
-    Ok(())
-}
-
-/// Takes in the events of one room. Answers for each by its id.
-async fn take_in_room(
-    ctx: Arc<Context>,
-    origin: String,
-    room_id: String,
-    pdus: Vec<Bytes>,
-) -> Result<Map<String, Value>, ApiError> {
-    let mut results = Map::new();
-    let version = match ctx.engine.read(&IncomingRoom { room_id: &room_id, server: &origin }) {
-        Ok(version) => version,
-        // Without the room's version it cannot be told what the events are called.
-        Err(Error::NotFound(_)) => {
-            pdus.iter().for_each(|_| refusals::dropped_event("unknown_room"));
-            return Ok(results);
-        }
-        Err(Error::Denied(Denied::ServerAcl)) => return shut_out(&ctx, &room_id, &pdus),
-        Err(error) => return Err(error.into()),
-    };
-    let mut intake = Intake::new(room_id.clone(), version, pdus);
-    take_in_here(&ctx, &mut intake).await?;
-    for (event_id, outcome) in &intake.outcomes {
-        let result = match outcome {
-            Outcome::Rejected(denied) => refusal(&denied.to_string()),
-            Outcome::Refused(refused) => refusal(&refused.to_string()),
-            _ => json!({}),
-        };
-        results.insert(event_id.to_string(), result);
-    }
-    let waiting = intake.waiting();
-    if !waiting.is_empty() {
-        let parked = ctx.engine.write(ParkPdus { room_id: room_id.clone(), origin, pdus: waiting }).await?;
-        results.extend(parked.kept.into_iter().map(|event_id| (event_id.to_string(), json!({}))));
-        parked.refused.iter().for_each(|_| refusals::dropped_event("too_many_waiting"));
-        let refused = parked.refused.into_iter();
-        results.extend(
-            refused.map(|event_id| (event_id.to_string(), refusal("too many events wait in this room"))),
-        );
-        follow_up(&ctx, &room_id);
-    }
-    Ok(results)
-}
-
-fn refusal(why: &str) -> Value {
-    json!({ "error": why })
-}
-
-/// What is answered to a server that the room does not let take part. Specification: "Server Access Control Lists (ACLs)".
-fn shut_out(ctx: &Context, room_id: &str, pdus: &[Bytes]) -> Result<Map<String, Value>, ApiError> {
-    pdus.iter().for_each(|_| refusals::dropped_event("server_acl"));
-    let version = ctx.engine.read(&IncomingRoom { room_id, server: ctx.engine.server_name() })?;
-    let ids = pdus.iter().filter_map(|pdu| Pdu::parse(version, pdu).ok()).map(|pdu| pdu.event_id.to_string());
-    let why = Denied::ServerAcl.to_string();
-    Ok(ids.map(|event_id| (event_id, refusal(&why))).collect())
+    Ok(room)
 }

@@ -12,7 +12,7 @@ use warren_engine::{
     view::{JoinedRooms, Messages, RoomState, StreamToken, Sync, SyncToken},
 };
 
-use crate::world::Breach;
+use crate::world::{Breach, DEVICE};
 
 /// Events that a client takes at once, if it takes all there are.
 const WIDE: u32 = 1_000;
@@ -80,6 +80,12 @@ impl Client {
             }
             self.rooms.entry(room_id.to_owned()).or_default().is_joined = false;
         }
+        // Who has left, and is invited again, is only told of that.
+        for kind in ["invite", "knock"] {
+            for (room_id, _) in members(&body["rooms"][kind]) {
+                self.rooms.entry(room_id.to_owned()).or_default().is_joined = false;
+            }
+        }
         self.since = Some(token);
         for room in self.rooms.values_mut().filter(|room| room.is_joined) {
             room.tokens.push((token, room.timeline.len()));
@@ -88,10 +94,26 @@ impl Client {
         Ok(seen)
     }
 
+    /// The numbers of the messages that wait for the user's device, in order.
+    pub fn messages(&self, engine: &Engine) -> Result<Vec<usize>, Breach> {
+        let (body, _) = self.ask_as(engine, Some(DEVICE.to_owned()), None)?;
+        let events = list(&body["to_device"]["events"]);
+        Ok(events.filter_map(|event| Some(event["content"]["number"].as_u64()? as usize)).collect())
+    }
+
     fn ask(&self, engine: &Engine, since: Option<SyncToken>) -> Result<(Value, SyncToken), Breach> {
+        self.ask_as(engine, None, since)
+    }
+
+    fn ask_as(
+        &self,
+        engine: &Engine,
+        device_id: Option<String>,
+        since: Option<SyncToken>,
+    ) -> Result<(Value, SyncToken), Breach> {
         let sync = Sync {
             user_id: self.user_id.clone(),
-            device_id: None,
+            device_id,
             since,
             filter: self.filter.clone(),
             full_state: false,
@@ -149,12 +171,12 @@ impl Client {
         let from = StreamToken::decode(prev_batch.as_str().unwrap_or_default());
         let from = from.map_err(|error| self.breach("sync", error))?;
         let to = self.since.map(|since| StreamToken(since.pos));
-        let mut events = self.messages(engine, room_id, Some(from), to, false)?;
+        let mut events = self.page(engine, room_id, Some(from), to, false)?;
         events.reverse();
         Ok(events)
     }
 
-    fn messages(
+    fn page(
         &self,
         engine: &Engine,
         room_id: &str,
@@ -179,7 +201,7 @@ impl Client {
 
     /// Everything in the room's timeline that the user may see, oldest first; `None` for who may not look into it.
     pub fn whole_timeline(&self, engine: &Engine, room_id: &str) -> Option<Vec<String>> {
-        self.messages(engine, room_id, None, None, true).ok()
+        self.page(engine, room_id, None, None, true).ok()
     }
 
     /// Whether the client's rooms and their states are the server's.
@@ -215,7 +237,7 @@ impl Client {
             return Err(self.breach("quiet", "something is new after everything was synced"));
         }
         for (room_id, room) in self.rooms.iter().filter(|(_, room)| room.is_joined) {
-            let whole = self.messages(engine, room_id, None, None, true)?;
+            let whole = self.page(engine, room_id, None, None, true)?;
             if !whole.ends_with(&room.timeline) {
                 let what = format!("paging shows {whole:?}, syncing {:?}", room.timeline);
                 return Err(self.breach("timeline", what));

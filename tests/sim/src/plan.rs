@@ -18,6 +18,10 @@ const STEPS_MIN: usize = 15;
 const STEPS_SPREAD: usize = 50;
 /// Commits that succeed before a fault, at most: a command is one commit, taking in a transaction a handful.
 const SKIPPED_MAX: usize = 4;
+/// The longest pause, as a rule, in milliseconds: a few attempts to reach a server.
+const PAUSE_MS_MAX: usize = 120_000;
+/// The longest of all, in milliseconds: behind an hour a server that could not be reached has to catch up.
+const SILENCE_MS_MAX: usize = 3 * 3_600_000;
 /// Milliseconds by which a clock jumps at most, either way.
 const SKEW_MS_MAX: usize = 600_000;
 
@@ -60,19 +64,29 @@ pub enum Step {
         /// Who.
         user: User,
     },
-    /// A server goes on with its work of sending to another: the network does something to one transaction under way.
+    /// A server goes on with its deliveries to another: if there is something for it, the network does something to one
+    /// transaction.
     Carry {
         /// From this server.
         from: usize,
         /// To this one.
         to: usize,
-        /// Which of the transactions under way: not always the oldest, so that they overtake each other.
+        /// Zero for the delivery; else one of the old copies that the network still has, which overtakes it.
         pick: u8,
-        /// What becomes of it.
+        /// What becomes of the transaction.
         fate: Fate,
-        /// How many of the questions that the receiver asks back are answered before the network fails.
+        /// What goes wrong on a disk meanwhile.
+        trouble: Option<Trouble>,
+        /// Whether on that of the server that sends.
+        hits_sender: bool,
+    },
+    /// A server asks for what the events lack that wait on it, and for members that were left out when it joined.
+    Fetch {
+        /// Which.
+        server: usize,
+        /// How many of its questions are answered before the network fails.
         answers: u8,
-        /// What goes wrong on the receiving server meanwhile.
+        /// What goes wrong on it meanwhile.
         trouble: Option<Trouble>,
     },
     /// The servers of the mask can no longer reach the others.
@@ -104,12 +118,18 @@ pub enum Step {
 /// What becomes of a transaction under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// It arrives.
+    /// It arrives, and so does the answer.
     Arrives,
-    /// It arrives, and again later.
+    /// It arrives, and may again later.
     ArrivesTwice,
-    /// It is lost, and the sender does not know yet.
+    /// It is lost.
     IsLost,
+    /// It arrives, and the answer is lost.
+    AnswerIsLost,
+    /// It seems lost to the sender, and may arrive later.
+    IsLate,
+    /// It is still on its way when other things happen.
+    Waits,
 }
 
 /// A fault of a server's disk.
@@ -129,6 +149,8 @@ pub enum Deed {
         /// For everybody.
         public: bool,
     },
+    /// A message to a device of another user.
+    Tell(User),
     /// Something about a room.
     In {
         /// Which room.
@@ -173,6 +195,8 @@ pub enum What {
     Visibility(&'static str),
     /// Redacts one of the events.
     Redact(u8),
+    /// Says that one of the events has been read.
+    Read(u8),
     /// Forgets the room, once it is left.
     Forget,
 }
@@ -235,13 +259,14 @@ impl Plan {
         let kind = match self.servers {
             1 => dice.weighted(&[(70, 'a'), (22, 's'), (4, 'x'), (2, 'p'), (2, 'k')]),
             _ => dice.weighted(&[
-                (42, 'a'),
-                (12, 's'),
-                (36, 'c'),
+                (38, 'a'),
+                (9, 's'),
+                (34, 'c'),
+                (6, 'f'),
                 (3, 't'),
                 (2, 'h'),
                 (2, 'x'),
-                (1, 'p'),
+                (4, 'p'),
                 (2, 'k'),
             ]),
         };
@@ -254,7 +279,15 @@ impl Plan {
             't' => Step::Cut { mask: 1 + dice.below((1 << self.servers) - 2) as u8 },
             'h' => Step::Heal,
             'x' => Step::Crash { server: dice.below(self.servers) },
-            'p' => Step::Pass { ms: dice.below(3_600_000) as u32 },
+            'f' => {
+                let answers = if calm || dice.happens(70) { u8::MAX } else { dice.below(6) as u8 };
+                Step::Fetch { server: dice.below(self.servers), answers, trouble: any_trouble(dice, calm) }
+            }
+            // Mostly a first pause after a failure; sometimes long enough for a server to count as gone.
+            'p' => {
+                let most = dice.weighted(&[(70, PAUSE_MS_MAX), (30, SILENCE_MS_MAX)]);
+                Step::Pass { ms: dice.below(most) as u32 }
+            }
             'k' => {
                 let ms = dice.below(2 * SKEW_MS_MAX) as i64 - SKEW_MS_MAX as i64;
                 Step::Skew { server: dice.below(self.servers), ms }
@@ -268,23 +301,35 @@ impl Plan {
         let to = (from + 1 + dice.below(self.servers - 1)) % self.servers;
         let fate = match calm {
             true => Fate::Arrives,
-            false => dice.weighted(&[(80, Fate::Arrives), (8, Fate::ArrivesTwice), (12, Fate::IsLost)]),
+            false => dice.weighted(&[
+                (66, Fate::Arrives),
+                (6, Fate::ArrivesTwice),
+                (6, Fate::IsLost),
+                (8, Fate::AnswerIsLost),
+                (4, Fate::IsLate),
+                (10, Fate::Waits),
+            ]),
         };
-        let pick = if dice.happens(70) { 0 } else { dice.below(8) as u8 };
-        let answers = if calm || dice.happens(70) { u8::MAX } else { dice.below(6) as u8 };
-        Step::Carry { from, to, pick, fate, answers, trouble: any_trouble(dice, calm) }
+        let pick = if dice.happens(85) { 0 } else { 1 + dice.below(8) as u8 };
+        let (trouble, hits_sender) = (any_trouble(dice, calm), dice.happens(40));
+        Step::Carry { from, to, pick, fate, trouble, hits_sender }
     }
 
     fn any_deed(&self, dice: &mut Dice) -> Deed {
         if dice.happens(1) {
             return Deed::Create { public: dice.happens(50) };
         }
-        let what = match dice.weighted(&[(40, 's'), (20, 'm'), (18, 't'), (12, 'p'), (6, 'r'), (4, 'v')]) {
+        if dice.happens(8) {
+            return Deed::Tell(self.any_user(dice));
+        }
+        let kinds = [(37, 's'), (20, 'm'), (17, 't'), (12, 'p'), (6, 'r'), (4, 'v'), (4, 'e')];
+        let what = match dice.weighted(&kinds) {
             's' => dice.weighted(&[(90, What::Say), (10, What::Repeat)]),
             'm' => self.any_membership(dice),
             't' => dice.one_of(&[What::Topic, What::State(0), What::State(1), What::State(2)]),
             'p' => self.any_power(dice),
             'r' => What::Redact(dice.below(256) as u8),
+            'e' => What::Read(dice.below(256) as u8),
             _ => {
                 const SEEN: [&str; 4] = ["shared", "joined", "invited", "world_readable"];
                 What::Visibility(dice.one_of(&SEEN))

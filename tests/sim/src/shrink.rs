@@ -111,19 +111,31 @@ fn simpler(step: &Step) -> Vec<Step> {
                 simpler.push(Step::Act { user: *user, deed: *deed, trouble });
             }
         }
-        Step::Carry { from, to, pick, fate, answers, trouble } => {
-            let (from, to, pick, fate, answers, trouble) = (*from, *to, *pick, *fate, *answers, *trouble);
+        Step::Carry { from, to, pick, fate, trouble, hits_sender } => {
+            let carry = |pick, fate, trouble, hits_sender| Step::Carry {
+                from: *from,
+                to: *to,
+                pick,
+                fate,
+                trouble,
+                hits_sender,
+            };
             if trouble.is_some() {
-                simpler.push(Step::Carry { from, to, pick, fate, answers, trouble: None });
+                simpler.push(carry(*pick, *fate, None, false));
             }
-            if fate != Fate::Arrives {
-                simpler.push(Step::Carry { from, to, pick, fate: Fate::Arrives, answers, trouble });
+            if *fate != Fate::Arrives {
+                simpler.push(carry(*pick, Fate::Arrives, *trouble, *hits_sender));
             }
-            if answers != u8::MAX {
-                simpler.push(Step::Carry { from, to, pick, fate, answers: u8::MAX, trouble });
+            if *pick != 0 {
+                simpler.push(carry(0, *fate, *trouble, *hits_sender));
             }
-            if pick != 0 {
-                simpler.push(Step::Carry { from, to, pick: 0, fate, answers, trouble });
+        }
+        Step::Fetch { server, answers, trouble } => {
+            if trouble.is_some() {
+                simpler.push(Step::Fetch { server: *server, answers: *answers, trouble: None });
+            }
+            if *answers != u8::MAX {
+                simpler.push(Step::Fetch { server: *server, answers: u8::MAX, trouble: *trouble });
             }
         }
         _ => {}
@@ -139,14 +151,17 @@ fn names_server(step: &Step, server: usize) -> bool {
             let target = match deed {
                 Deed::In { what: What::Invite(target) | What::Kick(target), .. }
                 | Deed::In { what: What::Ban(target) | What::Unban(target), .. }
-                | Deed::In { what: What::Power(target, _), .. } => is_there(target),
+                | Deed::In { what: What::Power(target, _), .. }
+                | Deed::Tell(target) => is_there(target),
                 _ => false,
             };
             target || is_there(user)
         }
         Step::Sync { user } => is_there(user),
         Step::Carry { from, to, .. } => *from == server || *to == server,
-        Step::Crash { server: named } | Step::Skew { server: named, .. } => *named == server,
+        Step::Crash { server: named }
+        | Step::Skew { server: named, .. }
+        | Step::Fetch { server: named, .. } => *named == server,
         // Of a cut only the servers that are left matter.
         Step::Cut { .. } | Step::Heal | Step::Pass { .. } => false,
     }

@@ -4,7 +4,7 @@
 use warren_sim::{Plan, Plant, play, run};
 
 /// Seeds that are tried until a planted fault shows; each seed is a run like those that are to find real ones.
-const SEEDS: u64 = 100;
+const SEEDS: u64 = 300;
 /// A story is short when a person sees at once what is wrong.
 const SHORT: usize = 8;
 
@@ -24,6 +24,26 @@ fn a_disk_that_forgets_is_found_and_told() {
     // The short plan is the whole truth: it fails again in the same way.
     let again = play(&failure.plan, Plant::ForgetfulDisk);
     assert_eq!((again.story, again.breach), (failure.story, Some(failure.breach)));
+}
+
+#[test]
+fn a_sender_that_gives_up_what_was_lost_is_found() {
+    let failure = caught(Plant::TrustfulSender);
+    assert_eq!(failure.breach.rule, "delivery", "{failure}");
+    assert!(failure.plan.steps.len() <= SHORT, "not short:\n{failure}");
+}
+
+#[test]
+fn a_receiver_that_forgets_what_it_has_answered_for_is_found() {
+    let failure = caught(Plant::CarelessReceiver);
+    assert_eq!(failure.breach.rule, "kept", "{failure}");
+}
+
+#[test]
+fn messages_that_come_twice_are_found() {
+    let failure = caught(Plant::ChangedIds);
+    assert_eq!(failure.breach.rule, "messages", "{failure}");
+    assert!(failure.plan.steps.len() <= SHORT, "not short:\n{failure}");
 }
 
 #[test]

@@ -15,14 +15,11 @@ use serde_json::json;
 use serde_json::value::RawValue;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
-use warren_engine::Outcome;
-use warren_engine::command::ReleasePdus;
 use warren_engine::core::checked::PduCheck;
+use warren_engine::fetching::{self, Begun, Ended, Round};
 use warren_engine::intake::{Answer, Intake, Next, Question};
 use warren_engine::view::Frontier;
-use warren_engine::view::federation::{
-    IncomingRoom, ParkedPdus, ParkedRooms, ServersInRoom, UnknownEvents, WaitingPdu,
-};
+use warren_engine::view::federation::{ParkedRooms, UnknownEvents};
 
 use super::RemoteError;
 use super::ask::{Ask, escaped, path};
@@ -37,9 +34,6 @@ use crate::worker;
 /// Rooms that are fetched for at once. The rest wait, parked.
 const ROOMS_AT_ONCE_MAX: usize = 16;
 
-/// Servers that are asked the same question, one after the other.
-const SERVERS_ASKED_MAX: usize = 5;
-
 /// Time for one round in a room: a server that answers slowly must not keep one of the places for long.
 const ROUND_TIME_MAX: Duration = Duration::from_secs(3 * 60);
 
@@ -51,9 +45,6 @@ const STATE_EVENTS_SINGLE_MAX: usize = 50;
 
 /// Events asked for of what lies between, as many as other servers give.
 const MISSING_EVENTS_LIMIT: usize = 20;
-
-/// How long an event may wait. Who sends later ones leads to it again.
-const PARKED_MS_MAX: u64 = 24 * 60 * 60 * 1000;
 
 /// Pauses between attempts: a server that cannot be reached is tried less and less often.
 const PAUSES: [Duration; 4] =
@@ -209,48 +200,26 @@ fn start(ctx: &Arc<Context>, room_id: &str, is_news: bool) {
 
 /// One round for a room. Returns whether nothing waits there any more.
 async fn fetch_for(ctx: &Arc<Context>, room_id: &str) -> Result<bool, ApiError> {
-    let waiting = ctx.engine.read(&ParkedPdus { room_id })?;
-    if waiting.is_empty() {
-        return Ok(true);
-    }
-    let own_name = ctx.engine.server_name();
-    let Ok(version) = ctx.engine.read(&IncomingRoom { room_id, server: own_name }) else {
-        // This server has left the room.
-        waiting.iter().for_each(|_| refusals::dropped_event("unknown_room"));
-        release(ctx, room_id, waiting).await?;
-        return Ok(true);
+    let mut round = match Round::begin(&ctx.engine, room_id)? {
+        Begun::Nothing => return Ok(true),
+        Begun::Left(release) => {
+            refusals::dropped_events("unknown_room", release.event_ids.len() as u64);
+            ctx.engine.write(release).await?;
+            return Ok(true);
+        }
+        Begun::Round(round) => round,
     };
-    let oldest = ctx.engine.now_ms().saturating_sub(PARKED_MS_MAX);
-    let servers = servers_to_ask(ctx, room_id, waiting.iter().map(|pdu| pdu.origin.as_str()))?;
-    let mut intake =
-        Intake::new(room_id.to_owned(), version, waiting.iter().map(|pdu| pdu.json.clone()).collect());
+    let servers = std::mem::take(&mut round.servers);
     // What was taken in by then is; the rest goes on waiting.
-    if let Ok(taken) = timeout(ROUND_TIME_MAX, take_in(ctx, &mut intake, &servers)).await {
+    if let Ok(taken) = timeout(ROUND_TIME_MAX, take_in(ctx, &mut round.intake, &servers)).await {
         taken?;
     }
-    let is_over = |pdu: &WaitingPdu| {
-        pdu.since_ms < oldest || intake.outcomes.get(pdu.event_id.as_str()).is_some_and(is_settled)
-    };
-    let (over, left): (Vec<_>, Vec<_>) = waiting.into_iter().partition(is_over);
-    for pdu in &over {
-        if !intake.outcomes.get(pdu.event_id.as_str()).is_some_and(is_settled) {
-            refusals::dropped_event("waited_too_long");
-        }
+    let Ended { release, given_up, is_done } = round.end(ctx.engine.now_ms());
+    refusals::dropped_events("waited_too_long", given_up);
+    if let Some(release) = release {
+        ctx.engine.write(release).await?;
     }
-    release(ctx, room_id, over).await?;
-    Ok(left.is_empty())
-}
-
-fn is_settled(outcome: &Outcome) -> bool {
-    !matches!(outcome, Outcome::Waiting | Outcome::Stored)
-}
-
-async fn release(ctx: &Context, room_id: &str, pdus: Vec<WaitingPdu>) -> Result<(), ApiError> {
-    if pdus.is_empty() {
-        return Ok(());
-    }
-    let event_ids = pdus.into_iter().map(|pdu| pdu.event_id).collect();
-    Ok(ctx.engine.write(ReleasePdus { room_id: room_id.to_owned(), event_ids }).await?)
+    Ok(is_done)
 }
 
 /// The servers to ask about a room: first those given, then those with the most members.
@@ -259,17 +228,7 @@ pub fn servers_to_ask<'a>(
     room_id: &str,
     first: impl Iterator<Item = &'a str>,
 ) -> Result<Vec<String>, ApiError> {
-    let mut servers: Vec<String> = Vec::new();
-    let mut there = ctx.engine.read(&ServersInRoom { room_id: room_id.to_owned() })?;
-    there.sort_by_key(|(_, joined)| std::cmp::Reverse(*joined));
-    let there = there.iter().map(|(server, _)| server.to_string());
-    for server in first.map(str::to_owned).chain(there) {
-        let is_new = server != ctx.engine.server_name() && !servers.contains(&server);
-        if is_new && servers.len() < SERVERS_ASKED_MAX {
-            servers.push(server);
-        }
-    }
-    Ok(servers)
+    Ok(fetching::servers_to_ask(&ctx.engine, room_id, first)?)
 }
 
 /// Asks one server after the other until one knows.

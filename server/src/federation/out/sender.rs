@@ -14,22 +14,13 @@ use serde_json::value::RawValue;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tracing::{debug, warn};
-use warren_engine::command::{DeliveryFailed, HeardFromServer, NextTransaction, Transaction};
-use warren_engine::core::num::StreamPos;
-use warren_engine::view::federation::{
-    Due, DueDestinations, EphemeralEdus, IsBackingOff, LeaveDestination, MakeDue,
-};
+use warren_engine::command::{HeardFromServer, Transaction};
+use warren_engine::delivery::{Delivery, Next, STORE_FAILED_WAIT_MS, Sent};
+use warren_engine::view::federation::{Due, DueDestinations, IsBackingOff, LeaveDestination, MakeDue};
 
 use super::{RemoteError, Request};
 use crate::context::Context;
 use crate::federation::limits::{DELIVERIES_MAX, TRANSACTION_TIME_MAX};
-
-/// The random part of the id of a transaction that is not repeated: 96 bits.
-const ID_CHARS: usize = 16;
-/// How long a server is left alone when the store failed, in milliseconds: as long as after a first failure to reach it.
-const STORE_FAILED_WAIT_MS: u64 = 10_000;
-/// The longest that a server may ask not to be sent anything, in milliseconds: the longest pause after failures.
-const RETRY_AFTER_MS_MAX: u64 = 24 * 60 * 60 * 1000;
 
 /// Delivers until the server stops. What is in flight then is sent again after the next start.
 pub async fn run(ctx: Arc<Context>) {
@@ -82,43 +73,24 @@ async fn deliver(ctx: Arc<Context>, destination: Arc<str>) {
 
 /// Answers when the server may be tried again, in milliseconds since the epoch.
 async fn deliver_all(ctx: &Context, destination: &Arc<str>) -> warren_engine::Result<u64> {
-    let mut acknowledged = None;
+    let mut delivery = Delivery::new(destination.clone());
     loop {
-        let next = NextTransaction { destination: destination.to_string(), acknowledged };
-        let next = ctx.engine.write(next).await?;
-        let is_kept = next.transaction.is_some();
-        let Some(transaction) = complete(ctx, destination, next.transaction, next.delivered_to)? else {
-            return Ok(0);
-        };
-        match send(ctx, destination, &transaction).await {
-            Ok(()) => acknowledged = is_kept.then_some(transaction.id),
-            Err(error) => return failed(ctx, destination, &error).await,
+        match delivery.next_step() {
+            Next::Begin(next) => {
+                let next = ctx.engine.write(next).await?;
+                delivery.begun(&ctx.engine, next)?;
+            }
+            Next::Send(transaction) => {
+                let sent = send(ctx, destination, &transaction).await;
+                delivery.sent(sent.map_or_else(|error| failed(destination, &error), |()| Sent::Done));
+            }
+            Next::Fail(failed) => {
+                let retry_ms = ctx.engine.write(failed).await?;
+                delivery.failed(retry_ms, ctx.engine.now_ms());
+            }
+            Next::Leave(due_ms) => return Ok(due_ms),
         }
     }
-}
-
-/// Adds what is soon stale. `None` if there is nothing to be sent.
-fn complete(
-    ctx: &Context,
-    destination: &str,
-    kept: Option<Transaction>,
-    delivered_to: StreamPos,
-) -> warren_engine::Result<Option<Transaction>> {
-    let is_all = kept.is_none();
-    let has = kept.as_ref().map_or(0, |transaction| transaction.edus.len());
-    let limit = Transaction::EDUS_MAX.saturating_sub(has);
-    let edus = ctx.engine.read(&EphemeralEdus { destination, delivered_to, is_all, limit })?;
-    if edus.is_empty() {
-        return Ok(kept);
-    }
-    let mut transaction = kept.unwrap_or_else(|| Transaction {
-        id: ctx.engine.random_text(ID_CHARS),
-        origin_server_ts: ctx.engine.now_ms(),
-        pdus: Vec::new(),
-        edus: Vec::new(),
-    });
-    transaction.edus.extend(edus);
-    Ok(Some(transaction))
 }
 
 /// Sends a transaction. What the server finds wrong with single events is theirs and for the log.
@@ -159,17 +131,13 @@ fn is_final(status: StatusCode) -> bool {
     )
 }
 
-async fn failed(ctx: &Context, destination: &Arc<str>, error: &RemoteError) -> warren_engine::Result<u64> {
-    let retry_ms = ctx.engine.write(DeliveryFailed { destination: destination.to_string() }).await?;
-    debug!(%destination, %error, retry_ms, "a server could not be sent a transaction");
-    let asked_ms = match error {
-        RemoteError::Refused { retry_after: Some(after), .. } => {
-            let after_ms = u64::try_from(after.as_millis()).unwrap_or(RETRY_AFTER_MS_MAX);
-            ctx.engine.now_ms() + after_ms.min(RETRY_AFTER_MS_MAX)
-        }
-        _ => 0,
+fn failed(destination: &str, error: &RemoteError) -> Sent {
+    debug!(%destination, %error, "a server could not be sent a transaction");
+    let retry_after = match error {
+        RemoteError::Refused { retry_after, .. } => retry_after.unwrap_or_default(),
+        _ => Duration::ZERO,
     };
-    Ok(retry_ms.max(asked_ms))
+    Sent::Failed { retry_after_ms: u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX) }
 }
 
 /// The server has sent something: if it could not be reached, it is tried at once. Costs a look into memory otherwise.

@@ -6,19 +6,19 @@
 use serde_json::{Value, json};
 use warren_engine::{
     Denied, Error, Preset,
-    command::{ChangeMembership, CreateRoom, ForgetRoom, MembershipAction, SendEvent},
+    command::{
+        ChangeMembership, CreateRoom, DeviceMessage, ForgetRoom, MembershipAction, SendEvent, SendToDevice,
+        SetReceipts,
+    },
     core::event::JsonObject,
     view::RoomStateEvent,
 };
 
-use super::{Acknowledged, Breach, Room, Stopped, World, join::Failed};
+use super::{Acknowledged, Breach, Room, Stopped, World, join::Failed, server::DEVICE};
 use crate::{
     client::{StateMap, current_state},
     plan::{Deed, Trouble, User, What},
 };
-
-/// The device of every client.
-const DEVICE: &str = "D";
 
 /// A message as its client keeps it until it is acknowledged.
 #[derive(Clone)]
@@ -33,7 +33,14 @@ enum Request {
     Create(CreateRoom),
     Send(Box<SendEvent>),
     Member(ChangeMembership),
-    Forget { room_id: String, user_id: String },
+    Forget {
+        room_id: String,
+        user_id: String,
+    },
+    /// The message's number and to whom it is.
+    Tell(usize, User),
+    /// The room and the event.
+    Read(String, String),
 }
 
 /// What a request made.
@@ -51,18 +58,23 @@ impl World {
         let Some((request, room, words)) = self.request(user, deed) else { return Ok(()) };
         let words = format!("{} {words}", self.user_id(user));
         self.servers[user.server].arm(trouble);
+        let before = self.audiences(user.server);
         let mut outcome = self.submit(user, room, &request)?;
         self.servers[user.server].disk.disarm();
+        self.note_events(user.server, &before)?;
         if let Err(Stopped::Crashed | Stopped::Failed(Error::Storage(_))) = outcome {
             let how = if self.servers[user.server].disk.has_crashed() { "crashes" } else { "fails to write" };
             self.tell(format!("{words}: the server {how}"));
             if self.servers[user.server].disk.has_crashed() {
                 self.servers[user.server].restart()?;
             }
+            // What was done all the same, before it is done again.
+            self.note_events(user.server, &before)?;
             outcome = self.submit(user, room, &request)?;
-            self.note(user, room, &format!("{words}, again"), outcome)
+            self.note(user, room, &request, &format!("{words}, again"), outcome)?;
+            self.note_events(user.server, &before)
         } else {
-            self.note(user, room, &words, outcome)
+            self.note(user, room, &request, &words, outcome)
         }
     }
 
@@ -70,9 +82,13 @@ impl World {
         &mut self,
         user: User,
         room: usize,
+        request: &Request,
         words: &str,
         outcome: Result<Made, Stopped>,
     ) -> Result<(), Breach> {
+        if let (Ok(_), Request::Tell(number, target)) = (&outcome, request) {
+            self.tell_device(user, *target, *number);
+        }
         match outcome {
             Ok(Made::Room(id)) => {
                 self.rooms.push(Room { id });
@@ -136,6 +152,31 @@ impl World {
                 Ok(if is_old { Made::Nothing } else { Made::Event(event_id) })
             }
             Request::Member(change) => server.write(change.clone()).map(|()| Made::Nothing),
+            Request::Tell(number, target) => {
+                let message = DeviceMessage {
+                    user_id: self.user_id(*target),
+                    device_id: DEVICE.to_owned(),
+                    content: json!({ "number": number }).to_string().into(),
+                };
+                let tell = SendToDevice {
+                    sender: self.user_id(user),
+                    kind: "org.example.message".to_owned(),
+                    messages: vec![message],
+                    transaction: Some((DEVICE.to_owned(), number.to_string())),
+                };
+                server.write(tell).map(|()| Made::Nothing)
+            }
+            Request::Read(room_id, event_id) => {
+                let receipt = SetReceipts {
+                    room_id: room_id.clone(),
+                    user: self.user_id(user),
+                    read: Some(event_id.clone()),
+                    read_private: None,
+                    fully_read: None,
+                    thread_id: None,
+                };
+                server.write(receipt).map(|_| Made::Nothing)
+            }
             Request::Forget { room_id, user_id } => {
                 let forget = ForgetRoom { room_id: room_id.clone(), user_id: user_id.clone() };
                 server.write(forget).map(|()| Made::Nothing)
@@ -152,6 +193,11 @@ impl World {
                 let kind = if public { "public" } else { "private" };
                 let words = format!("makes a {kind} room of version {}", self.plan.version);
                 Some((Request::Create(create), self.rooms.len(), words))
+            }
+            Deed::Tell(target) => {
+                self.messages += 1;
+                let words = format!("tells {} message {}", self.user_id(target), self.messages);
+                Some((Request::Tell(self.messages, target), 0, words))
             }
             Deed::In { room, what } => {
                 let index = usize::from(room) % self.rooms.len().max(1);
@@ -220,6 +266,11 @@ impl World {
                 Some((request, room, format!("sets the history visibility to {seen}")))
             }
             What::Redact(pick) => self.redact(user, room, pick),
+            What::Read(pick) => {
+                let (number, event_id) = self.any_event(room, pick)?;
+                let words = format!("has read event {}", number + 1);
+                Some((Request::Read(self.rooms[room].id.clone(), event_id), room, words))
+            }
             What::Forget => {
                 let (room_id, user_id) = (self.rooms[room].id.clone(), self.user_id(user));
                 Some((Request::Forget { room_id, user_id }, room, "forgets the room".to_owned()))
@@ -277,15 +328,21 @@ impl World {
     }
 
     fn redact(&self, user: User, room: usize, pick: u8) -> Option<(Request, usize, String)> {
-        let in_room = self.acknowledged.iter().enumerate().filter(|(_, event)| event.room == room);
-        let events: Vec<(usize, &Acknowledged)> = in_room.collect();
-        let (number, event) = events.get(usize::from(pick) % events.len().max(1))?;
+        let (number, event_id) = self.any_event(room, pick)?;
         let request = SendEvent {
             kind: "m.room.redaction".to_owned(),
-            redacts: Some(event.event_id.clone()),
+            redacts: Some(event_id),
             ..SendEvent::message(&self.rooms[room].id, &self.user_id(user), JsonObject::new())
         };
         Some((Request::Send(Box::new(request)), room, format!("redacts event {}", number + 1)))
+    }
+
+    /// One of the events of a room, with its number.
+    fn any_event(&self, room: usize, pick: u8) -> Option<(usize, String)> {
+        let in_room = self.acknowledged.iter().enumerate().filter(|(_, event)| event.room == room);
+        let events: Vec<(usize, &Acknowledged)> = in_room.collect();
+        let (number, event) = events.get(usize::from(pick) % events.len().max(1))?;
+        Some((*number, event.event_id.clone()))
     }
 }
 

@@ -1,26 +1,31 @@
 //! A user joins a room that their server is not in: by way of a server that is.
 //!
 //! The resident gives a template, our server signs the event, the resident lets it in and answers with the state before it,
-//! and our server enters the room. Each part can be the last one that happens.
+//! without the members, and our server enters the room. Each part can be the last one that happens. The members are asked
+//! for later.
 
 use std::{collections::BTreeSet, sync::Arc};
 
 use bytes::Bytes;
 use warren_engine::{
-    Error, Outcome,
-    command::{EnterRoom, ReceivePdus, StoreOutliers},
+    Error, GivenState, Outcome,
+    command::{AcceptMembership, AcceptedMembership, CompleteState, EnterRoom, StoreOutliers},
     core::{
         checked::{CheckedPdu, PduCheck},
         version::{ROOM_VERSIONS, RoomVersion},
     },
+    in_order,
     room::handshake::Handshake,
     view::{
         CheckPdus,
-        federation::{EventIds, MakeMembership, PduList, Pdus, SignTemplate, SignedEvent, StateAt},
+        federation::{
+            EventIds, IncomingRoom, JoinState, MakeMembership, PartialRoom, PduList, Pdus, SignTemplate,
+            SignedEvent, StateAt,
+        },
     },
 };
 
-use super::{Breach, Server, Stopped, World, network::Transaction};
+use super::{Breach, SERVER_NAMES, Server, Stopped, World};
 use crate::plan::User;
 
 /// Why a join by way of another server came to nothing.
@@ -69,11 +74,8 @@ impl World {
         let event = self.signed_join(user, room, resident)?;
         self.let_in(user.server, room, resident, &event)?;
         let (version, room_id) = (event.version, self.rooms[room].id.clone());
-        let (state, auth_chain, ids) = self.state_of(user.server, room, resident, &event)?;
-        let joiner = &self.servers[user.server];
-        let chain =
-            self.check_with_keys(user.server, version, auth_chain.into_iter().chain(state).collect())?;
-        joiner.write(StoreOutliers { room_id: room_id.clone(), version, pdus: chain })?;
+        let told = self.state_of(user.server, room, resident, &event)?;
+        self.store(user.server, room, version, told.pdus)?;
         let mut join = self.check_with_keys(user.server, version, vec![event.json])?;
         let Some(join) = join.pop() else {
             return Err(Failed::Breach(Breach::new(
@@ -81,11 +83,11 @@ impl World {
                 "the server's own event does not pass its checks",
             )));
         };
-        let enter = EnterRoom { room_id, version, join, state: ids, partial: None };
-        match joiner.write(enter)? {
+        let enter = EnterRoom { room_id, version, join, state: told.state, partial: Some(told.servers) };
+        match self.servers[user.server].write(enter)? {
             (Outcome::Accepted | Outcome::Known, _) => Ok(()),
             (outcome, missing) => {
-                let what = format!("{} cannot enter: {outcome:?}, {missing:?}", joiner.name);
+                let what = format!("{} cannot enter: {outcome:?}, {missing:?}", SERVER_NAMES[user.server]);
                 Err(Failed::Breach(Breach::new("join", what)))
             }
         }
@@ -126,44 +128,93 @@ impl World {
         let Some(join) = join.pop() else {
             return Err(Failed::Refused("the join is not believed".to_owned()));
         };
-        let receive =
-            ReceivePdus { room_id: self.rooms[room].id.clone(), pdus: vec![join], ..ReceivePdus::default() };
-        let received = match self.servers[resident].write(receive) {
-            Ok(received) => received,
+        let before = self.servers_in_room(resident, room);
+        let accept = AcceptMembership {
+            room_id: self.rooms[room].id.clone(),
+            event_id: event.event_id.to_string(),
+            handshake: Handshake::Join,
+            event: join,
+            server: SERVER_NAMES[joiner].to_owned(),
+        };
+        match self.servers[resident].write(accept) {
+            Ok(AcceptedMembership::Accepted { .. }) => {}
+            Ok(AcceptedMembership::Waiting(missing)) => {
+                return Err(Failed::Breach(Breach::new("join", format!("the resident lacks {missing:?}"))));
+            }
             // Only the joining server has faults while it joins.
             Err(Stopped::Crashed) => return Err(Failed::Refused("the resident crashed".to_owned())),
             Err(Stopped::Failed(error)) => return Err(Failed::Refused(error.to_string())),
-        };
-        match received.outcomes.first() {
-            Some((_, Outcome::Accepted | Outcome::Known)) => {}
-            outcome => return Err(Failed::Refused(format!("the join is not let in: {outcome:?}"))),
         }
-        let mut others = self.servers_in_room(resident, room);
-        others.retain(|server| *server != resident && *server != joiner);
-        let pdus = vec![(event.event_id.clone(), event.json.clone())];
-        self.send(resident, &others, &Transaction { room, pdus });
+        // It is passed on to all but the server that joins.
+        self.note_event((resident, joiner), room, event.event_id.clone(), before, BTreeSet::new());
         Ok(())
     }
 
-    /// What `send_join` answers: state, auth chain, and the ids of the state.
-    #[allow(clippy::type_complexity)]
+    /// What `send_join` answers, without the members.
     fn state_of(
         &self,
         joiner: usize,
         room: usize,
         resident: usize,
         event: &SignedEvent,
-    ) -> Result<(Vec<Bytes>, Vec<Bytes>, Vec<Arc<str>>), Failed> {
+    ) -> Result<Told, Failed> {
         let resident = &self.servers[resident];
-        let view = StateAt {
+        let view = JoinState {
             room_id: self.rooms[room].id.clone(),
             event_id: event.event_id.to_string(),
-            server: self.servers[joiner].name.to_owned(),
+            server: SERVER_NAMES[joiner].to_owned(),
+            omit_members: true,
         };
         let answer = resident.engine().read(&view)?;
-        let ids = read_pieces(|from| read_ids(resident, &answer.state, from))?;
-        let state = read_pieces(|from| read_pdus(resident, &answer.state, from))?;
-        Ok((state, read_pieces(|from| read_pdus(resident, &answer.auth_chain, from))?, ids))
+        let others = answer.servers_in_room.iter().map(|server| server.to_string());
+        let others = others.filter(|server| *server != resident.name);
+        Ok(Told {
+            state: read_pieces(|from| read_ids(resident, &answer.state, from))?,
+            pdus: read_lists(resident, &[&answer.auth_chain, &answer.state])?,
+            servers: std::iter::once(resident.name.to_owned()).chain(others).collect(),
+        })
+    }
+
+    /// Stores what a server tells of a room's state.
+    fn store(
+        &self,
+        server: usize,
+        room: usize,
+        version: &'static RoomVersion,
+        pdus: Vec<Bytes>,
+    ) -> Result<(), Failed> {
+        let checked = self.check_with_keys(server, version, pdus)?;
+        let (pdus, _) = in_order(&checked);
+        let store = StoreOutliers { room_id: self.rooms[room].id.clone(), version, pdus };
+        self.servers[server].write(store)?;
+        Ok(())
+    }
+
+    /// Asks a server for the members that were left out at the join. Answers whether the room is whole then.
+    pub(super) fn complete_by(
+        &self,
+        server: usize,
+        partial: &PartialRoom,
+        asked: usize,
+    ) -> Result<bool, Failed> {
+        let Some(room) = self.rooms.iter().position(|room| room.id == partial.room_id) else {
+            return Ok(false);
+        };
+        let peer = &self.servers[asked];
+        let view = StateAt {
+            room_id: partial.room_id.clone(),
+            event_id: partial.join_event_id.clone(),
+            server: SERVER_NAMES[server].to_owned(),
+        };
+        let answer = peer.engine().read(&view)?;
+        let own = IncomingRoom { room_id: &partial.room_id, server: SERVER_NAMES[server] };
+        let version = self.servers[server].engine().read(&own)?;
+        let pdus = read_lists(peer, &[&answer.auth_chain, &answer.state])?;
+        self.store(server, room, version, pdus)?;
+        let state = read_pieces(|from| read_ids(peer, &answer.state, from))?;
+        let state = GivenState { event_id: partial.join_event_id.as_str().into(), state };
+        let complete = CompleteState { room_id: partial.room_id.clone(), state };
+        Ok(self.servers[server].write(complete)?.is_nothing())
     }
 
     /// Checks events that `server` was given, fetching the keys for it. What does not pass is left out.
@@ -198,6 +249,16 @@ impl World {
     }
 }
 
+/// What a server tells of a room that is joined by way of it.
+struct Told {
+    /// The ids of the state.
+    state: Vec<Arc<str>>,
+    /// Its events, and those that allow them.
+    pdus: Vec<Bytes>,
+    /// The servers in the room.
+    servers: Vec<String>,
+}
+
 fn read_pieces<T>(
     mut read: impl FnMut(usize) -> Result<(Vec<T>, Option<usize>), Error>,
 ) -> Result<Vec<T>, Error> {
@@ -218,4 +279,12 @@ fn read_ids(server: &Server, list: &PduList, from: usize) -> Result<(Vec<Arc<str
 fn read_pdus(server: &Server, list: &PduList, from: usize) -> Result<(Vec<Bytes>, Option<usize>), Error> {
     let piece = server.engine().read(&Pdus { list, from })?;
     Ok((piece.items, piece.next))
+}
+
+fn read_lists(server: &Server, lists: &[&PduList]) -> Result<Vec<Bytes>, Error> {
+    let mut pdus = Vec::new();
+    for list in lists {
+        pdus.extend(read_pieces(|from| read_pdus(server, list, from))?);
+    }
+    Ok(pdus)
 }

@@ -1,14 +1,18 @@
 //! The world of one run: servers, the network between them, what users did, and what was acknowledged to them.
 
 mod act;
+mod carry;
+mod fetch;
 mod join;
+mod ledger;
 mod network;
+mod rest;
 mod server;
 mod take_in;
 
-use std::{collections::BTreeSet, fmt, sync::Arc};
+use std::{collections::BTreeSet, fmt};
 
-pub use server::{SERVER_NAMES, Server, Stopped, USER_NAMES};
+pub use server::{DEVICE, SERVER_NAMES, Server, Stopped, USER_NAMES};
 
 use warren_engine::view::JoinedRooms;
 
@@ -19,9 +23,6 @@ use crate::{
 
 /// Milliseconds that pass with each step, for everybody.
 const STEP_MS: i64 = 1_000;
-/// Rounds in which servers tell each other the last events that they know, until nobody learns anything. What is missing is
-/// asked for in each, so that it takes few.
-const ROUNDS_MAX: usize = 10;
 
 /// A promise that was not kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +54,12 @@ pub enum Plant {
     Nothing,
     /// Disks lose the last commit in a crash, though it was said to be durable.
     ForgetfulDisk,
+    /// Senders take for delivered what was lost on its way.
+    TrustfulSender,
+    /// Servers answer for events that lack something, and forget them.
+    CarelessReceiver,
+    /// Messages to devices that come again are taken for new ones.
+    ChangedIds,
 }
 
 /// A room that was made.
@@ -74,6 +81,7 @@ pub struct Acknowledged {
 /// A run under way.
 pub struct World {
     plan: Plan,
+    plant: Plant,
     /// The servers.
     pub servers: Vec<Server>,
     /// The rooms, in the order in which they were made.
@@ -86,8 +94,7 @@ pub struct World {
     messages: usize,
     last_message: Option<act::Message>,
     network: network::Network,
-    /// What was soft-failed: (server, event).
-    soft_failed: BTreeSet<(usize, Arc<str>)>,
+    ledger: ledger::Ledger,
     /// How many events servers have learnt of from others.
     learned: usize,
 }
@@ -100,13 +107,14 @@ impl World {
         Ok(Self {
             servers: servers.collect::<Result<_, _>>()?,
             plan: plan.clone(),
+            plant,
             rooms: Vec::new(),
             acknowledged: Vec::new(),
             story: Vec::new(),
             messages: 0,
             last_message: None,
             network: network::Network::default(),
-            soft_failed: BTreeSet::new(),
+            ledger: ledger::Ledger::default(),
             learned: 0,
         })
     }
@@ -117,13 +125,20 @@ impl World {
             server.move_clock(STEP_MS);
         }
         match step {
-            Step::Act { user, deed, trouble } => {
-                self.act(*user, *deed, *trouble)?;
-                self.send_news(user.server)
-            }
+            Step::Act { user, deed, trouble } => self.act(*user, *deed, *trouble),
             Step::Sync { user } => self.sync(*user),
-            Step::Carry { from, to, pick, fate, answers, trouble } => {
-                self.carry((*from, *to), *pick, *fate, *answers, *trouble)
+            Step::Carry { from, to, pick, fate, trouble, hits_sender } => {
+                let struck = if *hits_sender { *from } else { *to };
+                self.servers[struck].arm(*trouble);
+                let carried = self.carry((*from, *to), *pick, *fate);
+                self.servers[struck].disk.disarm();
+                carried
+            }
+            Step::Fetch { server, answers, trouble } => {
+                self.servers[*server].arm(*trouble);
+                let fetched = self.fetch(*server, usize::from(*answers));
+                self.servers[*server].disk.disarm();
+                fetched
             }
             Step::Cut { mask } => {
                 let side = |apart: u8| {
@@ -171,6 +186,7 @@ impl World {
         }
         self.come_to_rest()?;
         self.check_states()?;
+        self.check_messages()?;
         for server in &mut self.servers {
             server.check()?;
             let engine = server.engine();
@@ -180,29 +196,6 @@ impl World {
             }
         }
         self.check_acknowledged()
-    }
-
-    /// Everything is delivered once more, and everybody tells everybody the last events that they know, until nobody learns
-    /// anything new.
-    fn come_to_rest(&mut self) -> Result<(), Breach> {
-        if self.servers.len() == 1 {
-            return Ok(());
-        }
-        for server in 0..self.servers.len() {
-            self.send_news(server)?;
-        }
-        self.deliver_all()?;
-        for _ in 0..ROUNDS_MAX {
-            let before = self.learned;
-            for server in 0..self.servers.len() {
-                self.send_frontiers(server)?;
-            }
-            self.deliver_queues()?;
-            if self.learned == before {
-                return Ok(());
-            }
-        }
-        Err(Breach::new("rest", format!("after {ROUNDS_MAX} rounds the servers still learn from each other")))
     }
 
     /// All servers in a room hold one state: any two of which each takes the other to be in the room. One that was let in by

@@ -1,55 +1,36 @@
-//! The network: transactions under way between servers, who can reach whom, and what one server asks of another.
-//!
-//! A transaction that was lost is sent again in the end, as servers do until it is taken; until then the receiver may ask
-//! for what it lacks.
+//! The network: who can reach whom, which copies of transactions are still on their way, and what one server asks of another.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
 
-use std::sync::Arc;
-
-use bytes::Bytes;
 use warren_engine::{
     Error, View,
-    command::StoreServerKeys,
+    command::{StoreServerKeys, Transaction},
     core::checked::MissingKey,
     intake::{Answer, Question},
-    remote::ServerKey,
+    remote::{KeyStanding, ServerKey},
     view::{
-        Frontier, FrontierEvent, RoomFrontier,
+        Frontier, RoomFrontier, StandingOfKey,
         federation::{EventIds, EventsById, MissingEvents, ServersInRoom, StateAt},
     },
 };
 
 use super::{Breach, SERVER_NAMES, Server, Stopped, World};
-use crate::plan::{Fate, Trouble};
 
 /// For how long a server's key counts when it is asked for it: longer than any run.
 const KEY_VALID_MS: u64 = 7 * 24 * 3_600_000;
 /// Events asked for at once when some are missing.
 const MISSING_EVENTS_LIMIT: usize = 20;
 
-/// Events of one room that one server sends another.
-#[derive(Clone)]
-pub(super) struct Transaction {
-    /// The room's index.
-    pub room: usize,
-    /// Each with its id.
-    pub pdus: Vec<(Arc<str>, Bytes)>,
-}
-
 /// What is between the servers.
 #[derive(Default)]
 pub(super) struct Network {
-    /// Transactions under way, by sender and receiver.
-    queues: BTreeMap<(usize, usize), VecDeque<Transaction>>,
-    /// All that was ever sent, in order.
-    pub sent: BTreeMap<(usize, usize), Vec<Transaction>>,
+    /// Copies of transactions that the network still has, by sender and receiver.
+    pub copies: BTreeMap<(usize, usize), VecDeque<Transaction>>,
     /// The servers on one side of a partition; none if there is no partition.
     side: Option<u8>,
-    /// What each server has sent on: (server, event).
-    told: BTreeSet<(usize, Arc<str>)>,
-    /// The servers that each server last knew in a room: (server, room).
-    present: BTreeMap<(usize, usize), BTreeSet<usize>>,
 }
 
 impl Network {
@@ -65,11 +46,6 @@ impl Network {
 
     fn reaches(&self, from: usize, to: usize) -> bool {
         self.side.is_none_or(|mask| (mask >> from) & 1 == (mask >> to) & 1)
-    }
-
-    fn send(&mut self, from: usize, to: usize, transaction: Transaction) {
-        self.sent.entry((from, to)).or_default().push(transaction.clone());
-        self.queues.entry((from, to)).or_default().push_back(transaction);
     }
 }
 
@@ -87,44 +63,6 @@ impl World {
         names.iter().filter_map(|(name, _)| index(name)).collect()
     }
 
-    /// Sends on what a server's users did: to the servers that are in the room, or were before it.
-    pub(super) fn send_news(&mut self, server: usize) -> Result<(), Breach> {
-        for room in 0..self.rooms.len() {
-            let Some(frontier) = self.frontier(server, room)? else { continue };
-            let now = self.servers_in_room(server, room);
-            let before = self.network.present.insert((server, room), now.clone()).unwrap_or_default();
-            let is_own = |sender: &str| sender.ends_with(&format!(":{}", SERVER_NAMES[server]));
-            for FrontierEvent { event_id, sender, json } in frontier.extremities {
-                if is_own(&sender) && self.network.told.insert((server, event_id.clone())) {
-                    let to: BTreeSet<usize> =
-                        now.union(&before).copied().filter(|to| *to != server).collect();
-                    self.send(server, &to, &Transaction { room, pdus: vec![(event_id, json)] });
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Sends the last events of each room, whoever sent them, to all who are in it.
-    pub(super) fn send_frontiers(&mut self, server: usize) -> Result<(), Breach> {
-        for room in 0..self.rooms.len() {
-            let mut to = self.servers_in_room(server, room);
-            if !to.remove(&server) {
-                continue;
-            }
-            let Some(frontier) = self.frontier(server, room)? else { continue };
-            let pdus = frontier.extremities.into_iter().map(|event| (event.event_id, event.json)).collect();
-            self.send(server, &to, &Transaction { room, pdus });
-        }
-        Ok(())
-    }
-
-    pub(super) fn send(&mut self, from: usize, to: &BTreeSet<usize>, transaction: &Transaction) {
-        for to in to {
-            self.network.send(from, *to, transaction.clone());
-        }
-    }
-
     /// The ids of the last events that a server knows.
     fn extremities(&self, server: usize, room: usize) -> Vec<String> {
         let frontier = self.frontier(server, room).ok().flatten();
@@ -136,88 +74,9 @@ impl World {
         self.frontier(server, room).ok().flatten().map_or(0, |frontier| frontier.min_depth)
     }
 
-    fn frontier(&self, server: usize, room: usize) -> Result<Option<RoomFrontier>, Breach> {
+    pub(super) fn frontier(&self, server: usize, room: usize) -> Result<Option<RoomFrontier>, Breach> {
         let view = Frontier { room_id: self.rooms[room].id.clone() };
         self.servers[server].engine().read(&view).map_err(|error| Breach::new("frontier", error))
-    }
-
-    /// The network does something to one of the transactions under way.
-    pub(super) fn carry(
-        &mut self,
-        (from, to): (usize, usize),
-        pick: u8,
-        fate: Fate,
-        answers: u8,
-        trouble: Option<Trouble>,
-    ) -> Result<(), Breach> {
-        let reaches = self.network.reaches(from, to);
-        let Some(queue) = self.network.queues.get_mut(&(from, to)).filter(|queue| !queue.is_empty()) else {
-            return Ok(());
-        };
-        let index = usize::from(pick) % queue.len();
-        let Some(transaction) = queue.get(index).cloned() else { return Ok(()) };
-        let way = format!("{} → {}: {}", SERVER_NAMES[from], SERVER_NAMES[to], self.names(&transaction));
-        if fate == Fate::IsLost {
-            self.network.queues.entry((from, to)).or_default().remove(index);
-            self.tell(format!("{way}, lost on the way"));
-            return Ok(());
-        }
-        if !reaches {
-            self.tell(format!("{way}, which cannot get through"));
-            return Ok(());
-        }
-        self.servers[to].arm(trouble);
-        let taken = self.take_in(from, to, &transaction, usize::from(answers));
-        self.servers[to].disk.disarm();
-        let taken = taken?;
-        self.tell(format!(
-            "{way}{}, {taken}",
-            if fate == Fate::ArrivesTwice { ", to come again" } else { "" }
-        ));
-        if self.servers[to].disk.has_crashed() {
-            self.servers[to].restart()?;
-        } else if fate == Fate::Arrives && taken.is_done {
-            self.network.queues.entry((from, to)).or_default().remove(index);
-        }
-        Ok(())
-    }
-
-    /// Delivers everything that was ever sent, once more, without faults.
-    pub(super) fn deliver_all(&mut self) -> Result<(), Breach> {
-        self.network.queues.clear();
-        for ((from, to), transactions) in self.network.sent.clone() {
-            for transaction in transactions {
-                self.deliver_at_last(from, to, &transaction)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Delivers what is under way until nothing is.
-    pub(super) fn deliver_queues(&mut self) -> Result<(), Breach> {
-        let queues = std::mem::take(&mut self.network.queues);
-        for ((from, to), queue) in queues {
-            for transaction in queue {
-                self.deliver_at_last(from, to, &transaction)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn deliver_at_last(&mut self, from: usize, to: usize, transaction: &Transaction) -> Result<(), Breach> {
-        let before = self.learned;
-        let taken = self.take_in(from, to, transaction, usize::MAX)?;
-        if self.learned > before {
-            let (from, to) = (SERVER_NAMES[from], SERVER_NAMES[to]);
-            self.tell(format!("at last, {from} → {to}: {}, {taken}", self.names(transaction)));
-        }
-        Ok(())
-    }
-
-    fn names(&self, transaction: &Transaction) -> String {
-        let names: Vec<String> =
-            transaction.pdus.iter().map(|(event_id, _)| self.event_name(event_id)).collect();
-        names.join(", ")
     }
 
     /// How the story calls an event: by its number if a user was told its id.
@@ -228,20 +87,22 @@ impl World {
         }
     }
 
-    /// Asks the sender of a transaction, and if that one does not help, the others, as server `asker`.
+    /// Asks one of the servers after the other until one knows, as server `asker`.
     pub(super) fn ask(
         &self,
         asker: usize,
-        first: usize,
-        room: usize,
+        servers: &[String],
+        room_id: &str,
         question: &Question,
     ) -> Result<Answer, Stopped> {
         if let Question::Keys { keys } = question {
             self.ask_for_keys(asker, keys)?;
             return Ok(Answer::Keys);
         }
-        let others = (0..self.servers.len()).filter(|other| *other != first);
-        for asked in std::iter::once(first).chain(others) {
+        let Some(room) = self.rooms.iter().position(|room| room.id == room_id) else {
+            return Ok(Answer::Nothing);
+        };
+        for asked in servers.iter().filter_map(|server| self.index(server)) {
             if asked == asker || !self.network.reaches(asker, asked) {
                 continue;
             }
@@ -252,6 +113,22 @@ impl World {
             }
         }
         Ok(Answer::Nothing)
+    }
+
+    /// The server of that name.
+    pub(super) fn index(&self, server: &str) -> Option<usize> {
+        self.servers.iter().position(|known| known.name == server)
+    }
+
+    /// A server that gets a request needs the key of who sends it.
+    pub(super) fn ask_for_key_of(&self, asker: usize, sender: usize) -> Result<(), Stopped> {
+        let key_id = self.servers[sender].engine().key_pair().key_id().to_owned();
+        let server_name = SERVER_NAMES[sender];
+        let standing = StandingOfKey { server_name, key_id: &key_id };
+        match self.servers[asker].engine().read(&standing).map_err(Stopped::Failed)? {
+            KeyStanding::Known(_) => Ok(()),
+            _ => self.ask_for_keys(asker, &[MissingKey { server_name: server_name.to_owned(), key_id }]),
+        }
     }
 
     /// Asks for keys, which can be had also while their server cannot be reached: others keep them.

@@ -1,12 +1,18 @@
 //! One simulated server: an engine on a disk with faults, with a clock and randomness of its own.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use parking_lot::Mutex;
-use warren_engine::{Clock, Command, Committer, Engine, Options, check::Check, command::Register};
+use warren_engine::{
+    Clock, Command, Committer, Engine, Options, account::NewSession, check::Check, command::Register,
+    delivery::Delivery,
+};
 
 use super::Breach;
 use crate::{
@@ -20,6 +26,8 @@ use crate::{
 pub const SERVER_NAMES: [&str; crate::plan::SERVERS_MAX] = ["one", "two", "three", "four", "five"];
 /// Names of users, by number.
 pub const USER_NAMES: [&str; USERS_PER_SERVER] = ["a", "b"];
+/// The device of every user.
+pub const DEVICE: &str = "D";
 /// When runs begin, in milliseconds since the epoch.
 const START_MS: u64 = 1_600_000_000_000;
 /// Bytes for the engine's caches: small, so that what is read comes from the disk too.
@@ -42,6 +50,8 @@ pub struct Server {
     pub disk: Arc<Disk>,
     /// Its clients, one for each user.
     pub clients: Vec<Client>,
+    /// What it is bringing to others, by server; in memory, so that a crash ends it.
+    pub deliveries: Mutex<BTreeMap<usize, Delivery>>,
     clock: Arc<SimClock>,
     random: Arc<ServerRandom>,
     engine: Mutex<Arc<Engine>>,
@@ -64,9 +74,12 @@ impl Server {
         let clock = Arc::new(SimClock(AtomicU64::new(START_MS)));
         let random = Arc::new(ServerRandom::new(plan.seed, index));
         let engine = Mutex::new(open(name, &disk, &clock, &random)?);
-        let server = Self { name, disk, clients: Vec::new(), clock, random, engine };
+        let deliveries = Mutex::default();
+        let server = Self { name, disk, clients: Vec::new(), deliveries, clock, random, engine };
         for localpart in USER_NAMES {
-            let register = Register { localpart: localpart.to_owned(), ..Register::default() };
+            let device_id = Some(DEVICE.to_owned());
+            let session = Some(NewSession { device_id, ..NewSession::default() });
+            let register = Register { localpart: localpart.to_owned(), session, ..Register::default() };
             server.engine().write(register).wait().map_err(|error| Breach::new("start", error))?;
         }
         server.disk.settle();
@@ -102,6 +115,7 @@ impl Server {
 
     /// Starts again after a crash, from what was durable, and looks whether all is sound.
     pub fn restart(&self) -> Result<(), Breach> {
+        self.deliveries.lock().clear();
         self.disk.restart();
         *self.engine.lock() = open(self.name, &self.disk, &self.clock, &self.random)?;
         self.check()

@@ -1,138 +1,190 @@
-//! A server takes in what another sends: the part of a federation worker, driven by one thread.
+//! A server takes in what another sends: what its endpoint for transactions does, driven by one thread.
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
+use serde_json::{Value, json};
 use warren_engine::{
-    Error, Outcome,
+    Outcome,
+    command::{Parked, Transaction},
     intake::{Answer, Intake, Next},
-    view::{CheckPdus, Frontier},
+    reception::{Body, Reception, RoomReception},
+    view::CheckPdus,
 };
 
-use super::{Breach, Stopped, World, network::Transaction};
+use super::{Breach, Plant, SERVER_NAMES, Stopped, World};
 
 /// What became of a transaction.
-pub(super) struct Taken {
-    /// Whether the sender is told that it was taken.
-    pub is_done: bool,
-    words: String,
+pub(super) enum Received {
+    /// It was answered.
+    Answered(String),
+    /// It was not, and the server goes on.
+    Failed(String),
+    /// The server died.
+    Died,
 }
 
-impl fmt::Display for Taken {
+impl fmt::Display for Received {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.words)
+        match self {
+            Self::Answered(words) => f.write_str(words),
+            Self::Failed(why) => write!(f, "which fails: {why}"),
+            Self::Died => f.write_str("and the server crashes"),
+        }
     }
 }
 
-fn taken(is_done: bool, words: &str) -> Taken {
-    Taken { is_done, words: words.to_owned() }
+/// Of whom to ask what is missing, and how often it is answered.
+pub(super) struct Asking<'a> {
+    pub servers: &'a [String],
+    pub answers: usize,
 }
 
 impl World {
-    /// Takes in a transaction; of the questions that it leads to, `answers` are answered.
-    pub(super) fn take_in(
+    /// Takes in a transaction, and starts the server again if it died of it.
+    pub(super) fn receive(
         &mut self,
         from: usize,
         to: usize,
         transaction: &Transaction,
-        answers: usize,
-    ) -> Result<Taken, Breach> {
-        let room_id = self.rooms[transaction.room].id.clone();
-        let frontier = self.servers[to].engine().read(&Frontier { room_id: room_id.clone() });
-        let frontier = frontier.map_err(|error| Breach::new("frontier", error))?;
-        let is_in_room = self.servers_in_room(to, transaction.room).contains(&to);
-        let Some(frontier) = frontier.filter(|_| is_in_room) else {
-            return Ok(taken(true, "for a room that it is not in"));
+    ) -> Result<Received, Breach> {
+        let mut outcomes = BTreeMap::new();
+        let answered = self.answer(from, to, transaction, &mut outcomes);
+        self.judge(to, &outcomes)?;
+        let received = match answered {
+            Ok(words) => Received::Answered(words),
+            Err(Stopped::Crashed) => Received::Died,
+            Err(Stopped::Failed(error)) => Received::Failed(error.to_string()),
         };
-        let pdus = transaction.pdus.iter().map(|(_, json)| json.clone()).collect();
-        let mut intake = Intake::new(room_id, frontier.version, pdus);
-        let mut left = answers;
-        loop {
-            let step = self.step(from, to, transaction.room, &mut intake, &mut left);
-            match step {
-                Ok(true) => {}
-                Ok(false) => break,
-                Err(Stopped::Crashed) => return Ok(taken(false, "and the server crashes")),
-                Err(Stopped::Failed(Error::Storage(_))) => return Ok(taken(false, "and it fails to write")),
-                Err(Stopped::Failed(error)) => return Ok(taken(true, &format!("refused: {error}"))),
-            }
+        if self.servers[to].disk.has_crashed() {
+            self.servers[to].restart()?;
         }
-        self.judge(to, transaction, &intake.outcomes)?;
-        Ok(taken(true, &self.words(transaction, &intake.outcomes)))
+        Ok(received)
     }
 
-    /// What became of the events of a transaction, and of those that had to be fetched for them.
-    fn words(&self, transaction: &Transaction, outcomes: &BTreeMap<Arc<str>, Outcome>) -> String {
-        let outcome = |event_id: &Arc<str>| match outcomes.get(event_id) {
-            None => "waiting".to_owned(),
-            Some(Outcome::SoftFailed(denied)) => format!("soft-failed ({})", denied.reason),
-            Some(Outcome::Rejected(denied)) => format!("rejected ({})", denied.reason),
-            Some(outcome) => format!("{outcome:?}").to_lowercase(),
-        };
-        let mut words: Vec<String> = transaction.pdus.iter().map(|(event_id, _)| outcome(event_id)).collect();
-        let sent = |event_id: &Arc<str>| transaction.pdus.iter().any(|(known, _)| known == event_id);
-        for event_id in outcomes.keys().filter(|event_id| !sent(event_id)) {
-            words.push(format!("with it {} {}", self.event_name(event_id), outcome(event_id)));
-        }
-        words.join(", ")
-    }
-
-    /// One step of an intake; returns whether there is another.
-    fn step(
-        &self,
+    fn answer(
+        &mut self,
         from: usize,
         to: usize,
-        room: usize,
-        intake: &mut Intake,
-        answers: &mut usize,
-    ) -> Result<bool, Stopped> {
-        let server = &self.servers[to];
-        match intake.next_step() {
-            Next::Check(pdus) => {
-                let view = CheckPdus { version: intake.version(), pdus: &pdus };
-                intake.checked(server.engine().read(&view).map_err(Stopped::Failed)?);
-            }
-            Next::Write(receive) => intake.received(server.write(receive)?),
-            Next::Ask(question) => {
-                let answer = match answers.checked_sub(1) {
-                    None => Answer::Nothing,
-                    Some(rest) => {
-                        *answers = rest;
-                        self.ask(to, from, room, &question)?
-                    }
-                };
-                intake.answered(question, answer);
-            }
-            Next::Done => return Ok(false),
+        transaction: &Transaction,
+        outcomes: &mut BTreeMap<Arc<str>, Outcome>,
+    ) -> Result<String, Stopped> {
+        self.ask_for_key_of(to, from)?;
+        self.hear(to, from)?;
+        let (mut body, mut id) = (transaction.body(SERVER_NAMES[from]).to_vec(), transaction.id.clone());
+        if self.plant == Plant::ChangedIds {
+            self.messages += 1;
+            id = self.messages.to_string();
+            let text = String::from_utf8_lossy(&body)
+                .replace("\"message_id\":\"", &format!("\"message_id\":\"{id}"));
+            body = text.into_bytes();
         }
-        Ok(true)
+        let body: Body<'_> = serde_json::from_slice(&body).expect("a transaction is JSON");
+        let reception = Reception::new(SERVER_NAMES[from].to_owned(), id, &body);
+        let mut reception = reception.expect("a transaction has no more parts than it may have");
+        let engine = self.servers[to].engine();
+        if reception.answered(&engine).map_err(Stopped::Failed)?.is_some() {
+            return Ok("which it has already".to_owned());
+        }
+        for mut room in reception.rooms() {
+            self.take_in_room(to, &mut room, outcomes)?;
+            reception.took_in(room);
+        }
+        if let Some(edus) = reception.edus() {
+            self.servers[to].write(edus)?;
+        }
+        let note = reception.answer();
+        let answer: Value = serde_json::from_slice(&note.answer).expect("an answer is JSON");
+        self.servers[to].write(note)?;
+        self.note_answer(to, transaction, &answer["pdus"]);
+        let is_nowhere = answer["pdus"] == json!({}) && !transaction.pdus.is_empty();
+        Ok(match is_nowhere {
+            true => "for a room that it is not in".to_owned(),
+            false => words(&self.event_ids(transaction), outcomes),
+        })
+    }
+
+    fn take_in_room(
+        &self,
+        to: usize,
+        room: &mut RoomReception,
+        outcomes: &mut BTreeMap<Arc<str>, Outcome>,
+    ) -> Result<(), Stopped> {
+        let server = &self.servers[to];
+        if let Some(mut intake) = room.begin(&server.engine()).map_err(Stopped::Failed)? {
+            let taken = self.drive(to, &mut intake, &mut Asking { servers: &[], answers: 0 });
+            outcomes.extend(
+                intake.outcomes.iter().map(|(event_id, outcome)| (event_id.clone(), outcome.clone())),
+            );
+            taken?;
+            if let Some(park) = room.judged(&intake) {
+                let is_forgotten = self.plant == Plant::CarelessReceiver;
+                let kept = || park.pdus.iter().filter_map(|pdu| self.event_id(pdu)).collect();
+                room.parked(match is_forgotten {
+                    true => Parked { kept: kept(), refused: Vec::new() },
+                    false => server.write(park)?,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the steps of an intake.
+    pub(super) fn drive(
+        &self,
+        to: usize,
+        intake: &mut Intake,
+        asking: &mut Asking<'_>,
+    ) -> Result<(), Stopped> {
+        let server = &self.servers[to];
+        loop {
+            match intake.next_step() {
+                Next::Check(pdus) => {
+                    let view = CheckPdus { version: intake.version(), pdus: &pdus };
+                    intake.checked(server.engine().read(&view).map_err(Stopped::Failed)?);
+                }
+                Next::Write(receive) => intake.received(server.write(receive)?),
+                Next::Ask(question) => {
+                    let answer = match asking.answers.checked_sub(1) {
+                        None => Answer::Nothing,
+                        Some(rest) => {
+                            asking.answers = rest;
+                            self.ask(to, asking.servers, intake.room_id(), &question)?
+                        }
+                    };
+                    intake.answered(question, answer);
+                }
+                Next::Done => return Ok(()),
+            }
+        }
     }
 
     /// What an honest server sent must not be rejected or refused.
-    fn judge(
-        &mut self,
-        to: usize,
-        transaction: &Transaction,
-        outcomes: &BTreeMap<Arc<str>, Outcome>,
-    ) -> Result<(), Breach> {
+    pub(super) fn judge(&mut self, to: usize, outcomes: &BTreeMap<Arc<str>, Outcome>) -> Result<(), Breach> {
         for (event_id, outcome) in outcomes {
             self.learned += usize::from(*outcome != Outcome::Known);
             let why = match outcome {
                 Outcome::Rejected(denied) => denied.to_string(),
                 Outcome::Refused(refused) => refused.to_string(),
-                Outcome::SoftFailed(_) => {
-                    self.soft_failed.insert((to, event_id.clone()));
-                    continue;
-                }
                 _ => continue,
             };
-            let what = format!(
-                "{} in room {} is refused by {}: {why}",
-                self.event_name(event_id),
-                transaction.room + 1,
-                self.servers[to].name
-            );
+            let what =
+                format!("{} is refused by {}: {why}", self.event_name(event_id), self.servers[to].name);
             return Err(Breach::new("rejected", what));
         }
         Ok(())
+    }
+}
+
+/// What became of the events.
+fn words(event_ids: &[Arc<str>], outcomes: &BTreeMap<Arc<str>, Outcome>) -> String {
+    let outcome = |event_id: &Arc<str>| match outcomes.get(event_id) {
+        None => "waiting".to_owned(),
+        Some(Outcome::SoftFailed(denied)) => format!("soft-failed ({})", denied.reason),
+        Some(Outcome::Rejected(denied)) => format!("rejected ({})", denied.reason),
+        Some(outcome) => format!("{outcome:?}").to_lowercase(),
+    };
+    match event_ids {
+        [] => "taken".to_owned(),
+        event_ids => event_ids.iter().map(outcome).collect::<Vec<_>>().join(", "),
     }
 }

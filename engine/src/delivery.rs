@@ -1,0 +1,135 @@
+//! What there is for one server, brought to it: one transaction after the other, each until the server has taken it.
+//!
+//! Invariant: what goes out under an id is what went out under it before, or less of what is soon stale; a server that has
+//! taken a transaction may have done so without our knowing. It does nothing itself: whoever drives it writes and sends,
+//! over a real or a simulated network, and tells what came of it.
+//! Not here: whom to deliver to ([`crate::view::federation::DueDestinations`]), and how long to wait after a failure, which
+//! the commands decide.
+
+use std::sync::Arc;
+
+use crate::{
+    command::{DeliveryFailed, NextTransaction, NextUp, Transaction},
+    engine::Engine,
+    error::Result,
+    view::federation::EphemeralEdus,
+};
+
+/// The random part of the id of a transaction that is not repeated: 96 bits.
+const ID_CHARS: usize = 16;
+/// How long a server is left alone when the store failed, in milliseconds: as long as after a first failure to reach it.
+pub const STORE_FAILED_WAIT_MS: u64 = 10_000;
+/// The longest that a server may ask not to be sent anything, in milliseconds: the longest pause after failures.
+const RETRY_AFTER_MS_MAX: u64 = 24 * 60 * 60 * 1000;
+
+/// What is to be done next.
+pub enum Next {
+    /// Write this, and tell by [`Delivery::begun`].
+    Begin(NextTransaction),
+    /// Send this, and tell by [`Delivery::sent`].
+    Send(Transaction),
+    /// Write this, and tell by [`Delivery::failed`].
+    Fail(DeliveryFailed),
+    /// Nothing more, until then, in milliseconds since the epoch. To be told by
+    /// [`crate::view::federation::LeaveDestination`], as after every failure of the store.
+    Leave(u64),
+}
+
+/// What came of sending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// The server has taken it, or refuses it for good.
+    Done,
+    /// It may not have come there, or could not be taken.
+    Failed {
+        /// For how long the server asked to be left alone, in milliseconds.
+        retry_after_ms: u64,
+    },
+}
+
+enum State {
+    Begin { acknowledged: Option<String> },
+    Send { transaction: Transaction, is_kept: bool },
+    Fail { retry_after_ms: u64 },
+    Leave { due_ms: u64 },
+}
+
+/// What is for one server, on its way.
+pub struct Delivery {
+    destination: Arc<str>,
+    state: State,
+}
+
+impl Delivery {
+    /// Begins where the last one ended. There may be one at a time for each server.
+    pub fn new(destination: Arc<str>) -> Self {
+        Self { destination, state: State::Begin { acknowledged: None } }
+    }
+
+    /// The server.
+    pub fn destination(&self) -> &Arc<str> {
+        &self.destination
+    }
+
+    /// What is to be done next; the same again until it is told what came of it.
+    pub fn next_step(&self) -> Next {
+        let destination = self.destination.to_string();
+        match &self.state {
+            State::Begin { acknowledged } => {
+                Next::Begin(NextTransaction { destination, acknowledged: acknowledged.clone() })
+            }
+            State::Send { transaction, .. } => Next::Send(transaction.clone()),
+            State::Fail { .. } => Next::Fail(DeliveryFailed { destination }),
+            State::Leave { due_ms } => Next::Leave(*due_ms),
+        }
+    }
+
+    /// What is next for the server; what is soon stale is added here.
+    ///
+    /// Errors: those of the store.
+    pub fn begun(&mut self, engine: &Engine, next: NextUp) -> Result<()> {
+        let is_all = next.transaction.is_none();
+        // The server may have taken it without our knowing, and would pass over what is new in it.
+        let has = next.transaction.as_ref().map_or(0, |transaction| transaction.edus.len());
+        let limit = if next.is_repeated { 0 } else { Transaction::EDUS_MAX.saturating_sub(has) };
+        let (destination, delivered_to) = (&*self.destination, next.delivered_to);
+        let edus = engine.read(&EphemeralEdus { destination, delivered_to, is_all, limit })?;
+        self.state = match next.transaction {
+            None if edus.is_empty() => State::Leave { due_ms: 0 },
+            kept => {
+                let is_kept = kept.is_some();
+                let mut transaction = kept.unwrap_or_else(|| Transaction {
+                    id: engine.random_text(ID_CHARS),
+                    origin_server_ts: engine.now_ms(),
+                    pdus: Vec::new(),
+                    edus: Vec::new(),
+                });
+                transaction.edus.extend(edus);
+                State::Send { transaction, is_kept }
+            }
+        };
+        Ok(())
+    }
+
+    /// What came of sending.
+    pub fn sent(&mut self, sent: Sent) {
+        self.state = match (sent, &self.state) {
+            (Sent::Done, State::Send { transaction, is_kept }) => {
+                State::Begin { acknowledged: is_kept.then(|| transaction.id.clone()) }
+            }
+            (Sent::Done, _) => State::Begin { acknowledged: None },
+            (Sent::Failed { retry_after_ms }, _) => State::Fail { retry_after_ms },
+        };
+    }
+
+    /// The failure is noted; `retry_ms` is what the command answered.
+    pub fn failed(&mut self, retry_ms: u64, now_ms: u64) {
+        let asked_ms = match &self.state {
+            State::Fail { retry_after_ms } => {
+                now_ms.saturating_add((*retry_after_ms).min(RETRY_AFTER_MS_MAX))
+            }
+            _ => 0,
+        };
+        self.state = State::Leave { due_ms: retry_ms.max(asked_ms) };
+    }
+}

@@ -1,0 +1,117 @@
+//! Events that wait in a room, and a round of asking for what they lack.
+//!
+//! Invariant: an event that was acknowledged is let go only when it has been judged, when it has waited for a day, or when
+//! this server is in the room no more. It does nothing itself: whoever drives it goes the steps of the intake, asks the
+//! servers that it names, and ends the round however far it got.
+
+use crate::{
+    command::ReleasePdus,
+    engine::Engine,
+    error::{Error, Result},
+    intake::Intake,
+    room::receive::Outcome,
+    view::federation::{IncomingRoom, ParkedPdus, ServersInRoom, WaitingPdu},
+};
+
+/// Servers that are asked the same question, one after the other.
+const SERVERS_ASKED_MAX: usize = 5;
+
+/// How long an event may wait. Who sends later ones leads to it again.
+const PARKED_MS_MAX: u64 = 24 * 60 * 60 * 1000;
+
+/// What there is to be done in a room.
+pub enum Begun {
+    /// Nothing waits there.
+    Nothing,
+    /// This server has left the room: write this.
+    Left(ReleasePdus),
+    /// Drive this, then end it.
+    Round(Box<Round>),
+}
+
+/// One attempt to judge what waits in a room.
+pub struct Round {
+    room_id: String,
+    waiting: Vec<WaitingPdu>,
+    /// The servers to be asked, one after the other until one knows.
+    pub servers: Vec<String>,
+    /// What is to be taken in.
+    pub intake: Intake,
+}
+
+impl Round {
+    /// Looks what waits in a room.
+    ///
+    /// Errors: those of the store.
+    pub fn begin(engine: &Engine, room_id: &str) -> Result<Begun> {
+        let waiting = engine.read(&ParkedPdus { room_id })?;
+        if waiting.is_empty() {
+            return Ok(Begun::Nothing);
+        }
+        let room_id = room_id.to_owned();
+        let version = match engine.read(&IncomingRoom { room_id: &room_id, server: engine.server_name() }) {
+            Ok(version) => version,
+            Err(Error::NotFound(_) | Error::Denied(_)) => {
+                let event_ids = waiting.into_iter().map(|pdu| pdu.event_id).collect();
+                return Ok(Begun::Left(ReleasePdus { room_id, event_ids }));
+            }
+            Err(error) => return Err(error),
+        };
+        let servers = servers_to_ask(engine, &room_id, waiting.iter().map(|pdu| pdu.origin.as_str()))?;
+        let pdus = waiting.iter().map(|pdu| pdu.json.clone()).collect();
+        let intake = Intake::new(room_id.clone(), version, pdus);
+        Ok(Begun::Round(Box::new(Self { room_id, waiting, servers, intake })))
+    }
+
+    /// What is to be let go.
+    pub fn end(self, now_ms: u64) -> Ended {
+        let oldest = now_ms.saturating_sub(PARKED_MS_MAX);
+        let (mut event_ids, mut given_up, mut is_done) = (Vec::new(), 0, true);
+        for pdu in self.waiting {
+            let is_settled = self.intake.outcomes.get(pdu.event_id.as_str()).is_some_and(is_settled);
+            if is_settled || pdu.since_ms < oldest {
+                given_up += u64::from(!is_settled);
+                event_ids.push(pdu.event_id);
+            } else {
+                is_done = false;
+            }
+        }
+        let release = (!event_ids.is_empty()).then_some(ReleasePdus { room_id: self.room_id, event_ids });
+        Ended { release, given_up, is_done }
+    }
+}
+
+/// How a round ended.
+pub struct Ended {
+    /// Events that wait no longer: to be written.
+    pub release: Option<ReleasePdus>,
+    /// How many of these were never judged.
+    pub given_up: u64,
+    /// Whether nothing waits any more.
+    pub is_done: bool,
+}
+
+fn is_settled(outcome: &Outcome) -> bool {
+    !matches!(outcome, Outcome::Waiting | Outcome::Stored)
+}
+
+/// The servers to ask about a room: first those given, then those with the most members.
+///
+/// Errors: those of the store; [`crate::What::Room`] not found.
+pub fn servers_to_ask<'a>(
+    engine: &Engine,
+    room_id: &str,
+    first: impl Iterator<Item = &'a str>,
+) -> Result<Vec<String>> {
+    let mut servers: Vec<String> = Vec::new();
+    let mut there = engine.read(&ServersInRoom { room_id: room_id.to_owned() })?;
+    there.sort_by_key(|(_, joined)| std::cmp::Reverse(*joined));
+    let there = there.iter().map(|(server, _)| server.to_string());
+    for server in first.map(str::to_owned).chain(there) {
+        let is_new = server != engine.server_name() && !servers.contains(&server);
+        if is_new && servers.len() < SERVERS_ASKED_MAX {
+            servers.push(server);
+        }
+    }
+    Ok(servers)
+}

@@ -1,0 +1,205 @@
+//! A transaction of another server on its way in: which rooms its events are for, what waits, and what is answered.
+//!
+//! Invariant: the answer is noted after everything in the transaction is stored, so that the same transaction, if it comes
+//! again, is either answered alike or taken in again, which does no harm. It does nothing itself: whoever drives it takes in
+//! the rooms, side by side, then writes the rest, and the answer last.
+//! Specification: server-server API, "Transactions".
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::{Map, Value, json, value::RawValue};
+
+use crate::{
+    command::{NoteTransaction, ParkPdus, Parked, ReceiveEdus, TakenEdus},
+    core::event::Pdu,
+    engine::Engine,
+    error::{Denied, Error, Result},
+    intake::Intake,
+    room::receive::Outcome,
+    view::federation::{AnsweredTransaction, IncomingRoom},
+};
+
+/// Specification: "List of persistent updates to rooms. Must not include more than 50 PDUs."
+pub const PDUS_MAX: usize = 50;
+/// Specification: "Must not include more than 100 EDUs."
+pub const EDUS_MAX: usize = 100;
+
+/// The body of a transaction.
+#[derive(Deserialize)]
+pub struct Body<'a> {
+    #[serde(default, borrow)]
+    pdus: Vec<&'a RawValue>,
+    #[serde(default, borrow)]
+    edus: Vec<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct OfRoom {
+    room_id: String,
+}
+
+/// A transaction that is taken in.
+pub struct Reception {
+    origin: String,
+    transaction_id: String,
+    rooms: BTreeMap<String, Vec<Bytes>>,
+    edus: Vec<Value>,
+    results: Map<String, Value>,
+    dropped: Dropped,
+}
+
+/// How many parts of a transaction are not taken in, by their reasons; those that a room has judged are not counted.
+#[derive(Default)]
+pub struct Dropped {
+    /// Events.
+    pub pdus: Vec<(&'static str, u64)>,
+    /// Other parts.
+    pub edus: Vec<(&'static str, u64)>,
+}
+
+impl Reception {
+    /// `origin` is the server that has signed the request. `None` for more parts than [`PDUS_MAX`] and [`EDUS_MAX`].
+    pub fn new(origin: String, transaction_id: String, body: &Body<'_>) -> Option<Self> {
+        if body.pdus.len() > PDUS_MAX || body.edus.len() > EDUS_MAX {
+            return None;
+        }
+        let mut dropped = Dropped::default();
+        let mut rooms: BTreeMap<String, Vec<Bytes>> = BTreeMap::new();
+        for pdu in &body.pdus {
+            // What names no room has no version by which its id could be told, and so no place in the answer.
+            match serde_json::from_str(pdu.get()) {
+                Ok(OfRoom { room_id }) => {
+                    rooms.entry(room_id).or_default().push(Bytes::copy_from_slice(pdu.get().as_bytes()));
+                }
+                Err(_) => dropped.pdus.push(("format", 1)),
+            }
+        }
+        // What is malformed is passed over: one bad part must not keep the others away.
+        let edus = body.edus.iter().filter_map(|edu| serde_json::from_str(edu.get()).ok()).collect();
+        Some(Self { origin, transaction_id, rooms, edus, results: Map::new(), dropped })
+    }
+
+    /// The answer, if the transaction was answered before: then nothing more is to be done.
+    pub fn answered(&self, engine: &Engine) -> Result<Option<Bytes>> {
+        let (origin, transaction_id) = (&*self.origin, &*self.transaction_id);
+        engine.read(&AnsweredTransaction { origin, transaction_id })
+    }
+
+    /// The events, by rooms, which may be taken in side by side. Each is to be told by [`Reception::took_in`].
+    pub fn rooms(&mut self) -> Vec<RoomReception> {
+        let rooms = std::mem::take(&mut self.rooms);
+        let of_room = |(room_id, pdus)| RoomReception {
+            origin: self.origin.clone(),
+            room_id,
+            pdus,
+            results: Map::new(),
+            dropped: Vec::new(),
+        };
+        rooms.into_iter().map(of_room).collect()
+    }
+
+    /// The events of a room are in, or wait there.
+    pub fn took_in(&mut self, room: RoomReception) {
+        self.results.extend(room.results);
+        self.dropped.pdus.extend(room.dropped);
+    }
+
+    /// What is told outside of rooms, to be written behind the events, of which some may be what it is about.
+    pub fn edus(&mut self) -> Option<ReceiveEdus> {
+        let received = ReceiveEdus::new(&self.origin, &self.edus);
+        self.dropped.edus.push(("not_understood", received.not_understood()));
+        (!received.is_empty()).then_some(received)
+    }
+
+    /// What is told outside of rooms is written.
+    pub fn took_in_edus(&mut self, taken: TakenEdus) {
+        self.dropped.edus.extend(taken.dropped);
+    }
+
+    /// What was not taken in, once all else is.
+    pub fn dropped(&self) -> &Dropped {
+        &self.dropped
+    }
+
+    /// The answer, to be written last, and then given.
+    pub fn answer(self) -> NoteTransaction {
+        let answer = json!({ "pdus": self.results }).to_string().into_bytes();
+        NoteTransaction { origin: self.origin, transaction_id: self.transaction_id, answer }
+    }
+}
+
+/// A transaction's events of one room.
+pub struct RoomReception {
+    origin: String,
+    room_id: String,
+    pdus: Vec<Bytes>,
+    results: Map<String, Value>,
+    dropped: Vec<(&'static str, u64)>,
+}
+
+impl RoomReception {
+    /// The room's id.
+    pub fn room_id(&self) -> &str {
+        &self.room_id
+    }
+
+    /// What is to be taken in, as far as it can be judged by what is here; `None` if the room takes nothing from this
+    /// server.
+    ///
+    /// Errors: those of the store.
+    pub fn begin(&mut self, engine: &Engine) -> Result<Option<Intake>> {
+        match engine.read(&IncomingRoom { room_id: &self.room_id, server: &self.origin }) {
+            Ok(version) => {
+                Ok(Some(Intake::new(self.room_id.clone(), version, std::mem::take(&mut self.pdus))))
+            }
+            // Without the room's version it cannot be told what the events are called.
+            Err(Error::NotFound(_)) => {
+                self.dropped.push(("unknown_room", self.pdus.len() as u64));
+                Ok(None)
+            }
+            Err(Error::Denied(Denied::ServerAcl)) => self.shut_out(engine).map(|()| None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Each event of a server that the room does not let take part is refused. Specification: "Server Access Control Lists
+    /// (ACLs)".
+    fn shut_out(&mut self, engine: &Engine) -> Result<()> {
+        self.dropped.push(("server_acl", self.pdus.len() as u64));
+        let version = engine.read(&IncomingRoom { room_id: &self.room_id, server: engine.server_name() })?;
+        for pdu in self.pdus.iter().filter_map(|pdu| Pdu::parse(version, pdu).ok()) {
+            self.results.insert(pdu.event_id.to_string(), refusal(&Denied::ServerAcl.to_string()));
+        }
+        Ok(())
+    }
+
+    /// What could be judged is; what could not is to be written, and told by [`RoomReception::parked`].
+    pub fn judged(&mut self, intake: &Intake) -> Option<ParkPdus> {
+        for (event_id, outcome) in &intake.outcomes {
+            let result = match outcome {
+                Outcome::Rejected(denied) => refusal(&denied.to_string()),
+                Outcome::Refused(refused) => refusal(&refused.to_string()),
+                _ => json!({}),
+            };
+            self.results.insert(event_id.to_string(), result);
+        }
+        let pdus = intake.waiting();
+        let is_all = pdus.is_empty();
+        (!is_all).then(|| ParkPdus { room_id: self.room_id.clone(), origin: self.origin.clone(), pdus })
+    }
+
+    /// What waits is stored; it is to be fetched for ([`crate::fetching::Round`]).
+    pub fn parked(&mut self, parked: Parked) {
+        let kept = parked.kept.into_iter().map(|event_id| (event_id.to_string(), json!({})));
+        self.results.extend(kept);
+        self.dropped.push(("too_many_waiting", parked.refused.len() as u64));
+        let why = || refusal("too many events wait in this room");
+        self.results.extend(parked.refused.into_iter().map(|event_id| (event_id.to_string(), why())));
+    }
+}
+
+fn refusal(why: &str) -> Value {
+    json!({ "error": why })
+}
