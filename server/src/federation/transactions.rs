@@ -1,9 +1,10 @@
 //! `transactions.yaml`: what other servers send of their own accord.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
@@ -13,7 +14,7 @@ use warren_engine::intake::Intake;
 use warren_engine::view::federation::{AnsweredTransaction, IncomingRoom};
 use warren_engine::{Denied, Error, Outcome};
 
-use super::out::fetch::{follow_up, take_in_here};
+use super::out::fetch::{follow_up_on, take_in_here};
 use crate::context::Context;
 use crate::http::{Answer, ApiError, Call, Outcome as Answered, endpoints};
 use crate::worker;
@@ -26,6 +27,31 @@ endpoints! {
 const PDUS_MAX: usize = 50;
 /// Specification: "Must not include more than 100 EDUs."
 const EDUS_MAX: usize = 100;
+
+/// The last transactions of a server whose answers are kept. It has one under way at a time, and sends none again before which
+/// it has been answered a later one; what is kept of a server does not grow with what it sends.
+const ANSWERS_KEPT: usize = 10;
+/// Servers that it is remembered of which of their transactions were last, some 500 bytes each. What is forgotten here is
+/// kept for a day.
+const ANSWERED_SERVERS_MAX: usize = 20_000;
+
+/// The ids of the last transactions of each server, oldest first.
+#[derive(Default)]
+pub struct LastAnswers(Mutex<HashMap<String, VecDeque<String>>>);
+
+impl LastAnswers {
+    /// Notes one more. Returns one that need not be remembered any more.
+    fn note(&self, origin: &str, transaction_id: &str) -> Option<String> {
+        let mut servers = self.0.lock();
+        if servers.len() >= ANSWERED_SERVERS_MAX && !servers.contains_key(origin) {
+            servers.clear();
+        }
+        let ids = servers.entry(origin.to_owned()).or_default();
+        ids.push_back(transaction_id.to_owned());
+        let over = if ids.len() > ANSWERS_KEPT { ids.pop_front() } else { None };
+        over.filter(|over| !ids.contains(over))
+    }
+}
 
 #[derive(Deserialize)]
 struct Transaction<'a> {
@@ -71,7 +97,9 @@ async fn send_transaction(call: Call) -> Answered {
     // Behind the events, of which some may be what they are about.
     take_in_edus(&call.ctx, &origin, &transaction.edus).await?;
     let answer = json!({ "pdus": results }).to_string().into_bytes();
-    call.ctx.engine.write(NoteTransaction { origin, transaction_id, answer: answer.clone() }).await?;
+    let over = call.ctx.federation.answered.note(&origin, &transaction_id);
+    let note = NoteTransaction { origin, transaction_id, answer: answer.clone(), over };
+    call.ctx.engine.write(note).await?;
     Ok(Answer::json_bytes(answer.into()))
 }
 
@@ -113,13 +141,16 @@ async fn take_in_room(
     }
     let waiting = intake.waiting();
     if !waiting.is_empty() {
-        let parked = ctx.engine.write(ParkPdus { room_id: room_id.clone(), origin, pdus: waiting }).await?;
+        let parked = ctx
+            .engine
+            .write(ParkPdus { room_id: room_id.clone(), origin: origin.clone(), pdus: waiting })
+            .await?;
         results.extend(parked.kept.into_iter().map(|event_id| (event_id.to_string(), json!({}))));
         let refused = parked.refused.into_iter();
         results.extend(
             refused.map(|event_id| (event_id.to_string(), refusal("too many events wait in this room"))),
         );
-        follow_up(&ctx, &room_id);
+        follow_up_on(&ctx, &room_id, &origin);
     }
     Ok(results)
 }

@@ -160,6 +160,22 @@ fn allowing(
     Ok(is_whole.then_some(Allowing { auth, create }))
 }
 
+/// Whether the event follows, or is to be allowed by, an event that is known to be of another room, whose state is none of
+/// this one's. By rule 2.5 it would be rejected, which keeps an event and what it refers to: nothing is to refer to other rooms.
+fn names_another_room(
+    reader: &Reader,
+    room: &RoomCtx,
+    pdu: &Pdu,
+    at_hand: &mut AtHand,
+) -> Result<bool, StorageError> {
+    for event_id in pdu.prev_events.iter().chain(&pdu.auth_events) {
+        if at_hand.find(reader, event_id)?.is_some_and(|event| event.header.room != room.num) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// The first authorisation: by the events that the event itself names.
 fn judge_by_auth_events(
     room: &RoomCtx,
@@ -226,6 +242,9 @@ pub(crate) fn receive(
     if known.as_ref().is_some_and(|event| event.header.is_in_graph()) {
         return Ok(Outcome::Known);
     }
+    if names_another_room(tx, room, pdu, at_hand)? {
+        return Ok(Outcome::Refused(Refused::OtherRoom));
+    }
     let Some(allowing) = allowing(tx, room, pdu, at_hand, missing)? else { return Ok(Outcome::Waiting) };
     let Some(before) = state_before(tx, room, pdu, given, at_hand, missing)? else {
         return Ok(Outcome::Waiting);
@@ -281,6 +300,9 @@ pub(crate) fn receive_outlier(
     }
     if at_hand.find(tx, &pdu.event_id)?.is_some() {
         return Ok(Outcome::Known);
+    }
+    if names_another_room(tx, room, pdu, at_hand)? {
+        return Ok(Outcome::Refused(Refused::OtherRoom));
     }
     let Some(allowing) = allowing(tx, room, pdu, at_hand, missing)? else { return Ok(Outcome::Waiting) };
     let verdict = judge_by_auth_events(room, pdu, &allowing)?;
