@@ -28,20 +28,25 @@ const PDUS_MAX: usize = 50;
 /// Specification: "Must not include more than 100 EDUs."
 const EDUS_MAX: usize = 100;
 
-/// The last transactions of a server whose answers are kept. It has one under way at a time, and sends none again before which
-/// it has been answered a later one; what is kept of a server does not grow with what it sends.
+/// The last transactions of a server whose answers are kept. A server has one under way at a time and goes on when that is
+/// answered, so that older ones do not come again; what is kept of it does not grow with what it sends.
 const ANSWERS_KEPT: usize = 10;
-/// Servers that it is remembered of which of their transactions were last, some 500 bytes each. What is forgotten here is
-/// kept for a day.
+/// Servers of which it is remembered which transactions were their last, some 500 bytes each. The answers to what is
+/// forgotten here are kept for a day.
 const ANSWERED_SERVERS_MAX: usize = 20_000;
+/// Bytes of the id of a transaction whose answer is kept.
+const TRANSACTION_ID_BYTES_MAX: usize = 255;
 
 /// The ids of the last transactions of each server, oldest first.
 #[derive(Default)]
 pub struct LastAnswers(Mutex<HashMap<String, VecDeque<String>>>);
 
 impl LastAnswers {
-    /// Notes one more. Returns one that need not be remembered any more.
+    /// Notes one more. Returns the one whose answer need not be kept any more.
     fn note(&self, origin: &str, transaction_id: &str) -> Option<String> {
+        if transaction_id.len() > TRANSACTION_ID_BYTES_MAX {
+            return None;
+        }
         let mut servers = self.0.lock();
         if servers.len() >= ANSWERED_SERVERS_MAX && !servers.contains_key(origin) {
             servers.clear();
@@ -165,4 +170,22 @@ fn shut_out(ctx: &Context, room_id: &str, pdus: &[Bytes]) -> Result<Map<String, 
     let ids = pdus.iter().filter_map(|pdu| Pdu::parse(version, pdu).ok()).map(|pdu| pdu.event_id.to_string());
     let why = Denied::ServerAcl.to_string();
     Ok(ids.map(|event_id| (event_id, refusal(&why))).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_each_server_the_answers_to_its_last_transactions_are_kept() {
+        let last = LastAnswers::default();
+        let note = |origin: &str, number: usize| last.note(origin, &number.to_string());
+        assert!((0..ANSWERS_KEPT).all(|number| note("a.example", number).is_none()));
+        assert_eq!(note("a.example", ANSWERS_KEPT), Some("0".to_owned()));
+        assert_eq!(note("b.example", 0), None);
+        // What comes again is among the last.
+        assert_eq!(note("a.example", 2), Some("1".to_owned()));
+        assert_eq!(note("a.example", ANSWERS_KEPT + 1), None);
+        assert_eq!(last.note("b.example", &"x".repeat(TRANSACTION_ID_BYTES_MAX + 1)), None);
+    }
 }
