@@ -20,6 +20,8 @@ use crate::worker;
 endpoints! {
     PUT "/_matrix/federation/v1/exchange_third_party_invite/{roomId}" [] Server Federation Json exchange_third_party_invite;
     PUT "/_matrix/federation/v1/3pid/onbind"                          [] None   Join       Json on_bind_third_party_identifier;
+    // As the identity service API says, and identity servers do.
+    POST "/_matrix/federation/v1/3pid/onbind"                         [] None   Join       Json on_bind_third_party_identifier;
 }
 
 /// Invites that wait for one address: more than anybody has. Each is a request to another server, which everybody may cause.

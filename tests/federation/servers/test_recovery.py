@@ -88,11 +88,18 @@ def until_all_there(client, room, load):
     load.check({room: room_messages(client, room)})
 
 
-def test_a_kill_in_the_middle_of_what_comes(sleeper, there, zoe, bob):
+@pytest.fixture
+def busy_room(there, zoe, bob):
+    """A room of Bob's that Zoe is in."""
     room = bob.create_room(preset="public_chat")
     zoe.join(room, query=via(there))
-    until_joined(zoe, room, bob)
-    zoe.sync()
+    for one, other in ((zoe, bob), (bob, zoe)):
+        until_joined(one, room, other)
+    return room
+
+
+def test_a_kill_in_the_middle_of_what_comes(sleeper, there, busy_room, zoe, bob):
+    room = busy_room
     load = load_of(bob, room)
     load.start(port_of(there))
     assert load.wait_for(20)
@@ -105,11 +112,8 @@ def test_a_kill_in_the_middle_of_what_comes(sleeper, there, zoe, bob):
     assert state_ids(zoe, room) == state_ids(bob, room)
 
 
-def test_a_kill_in_the_middle_of_what_goes(sleeper, there, zoe, bob):
-    room = bob.create_room(preset="public_chat")
-    zoe.join(room, query=via(there))
-    until_joined(bob, room, zoe)
-    bob.sync()
+def test_a_kill_in_the_middle_of_what_goes(sleeper, busy_room, zoe, bob):
+    room = busy_room
     load = load_of(zoe, room)
     load.start(port_of(sleeper))
     assert load.wait_for(20)
