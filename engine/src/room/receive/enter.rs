@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use super::{
-    AtHand, Outcome, allowing, given_entries, judge_by_auth_events, judge_by_state, known_in_graph,
-    names_another_room, receive,
+    AtHand, Outcome, allowing, are_of_another_room, given_entries, judge_by_auth_events, judge_by_state,
+    known_in_graph, receive,
 };
 use crate::{
     core::{checked::Refused, event::Pdu, num::NodeId},
@@ -39,7 +39,8 @@ pub(crate) fn enter(
     if known.as_ref().is_some_and(|event| event.header.status != EventStatus::Outlier) {
         return Ok(Outcome::Known);
     }
-    if names_another_room(tx, room, join, &mut at_hand)? {
+    let named = join.prev_events.iter().chain(&join.auth_events);
+    if are_of_another_room(tx, room, named, &mut at_hand)? {
         return Ok(Outcome::Refused(Refused::OtherRoom));
     }
     let prev = known_in_graph(tx, &join.prev_events)?;

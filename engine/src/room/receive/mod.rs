@@ -160,15 +160,15 @@ fn allowing(
     Ok(is_whole.then_some(Allowing { auth, create }))
 }
 
-/// Whether the event follows, or is to be allowed by, an event that is known to be of another room, whose state is none of
-/// this one's. By rule 2.5 it would be rejected, which keeps an event and what it refers to: nothing is to refer to other rooms.
-fn names_another_room(
+/// Whether some of what an event refers to is known to be of another room, whose state is none of this one's. By rule 2.5 an
+/// event would be rejected for that, and kept with what it refers to: no room is to refer to another.
+fn are_of_another_room<'a>(
     reader: &Reader,
     room: &RoomCtx,
-    pdu: &Pdu,
+    event_ids: impl IntoIterator<Item = &'a Arc<str>>,
     at_hand: &mut AtHand,
 ) -> Result<bool, StorageError> {
-    for event_id in pdu.prev_events.iter().chain(&pdu.auth_events) {
+    for event_id in event_ids {
         if at_hand.find(reader, event_id)?.is_some_and(|event| event.header.room != room.num) {
             return Ok(true);
         }
@@ -242,7 +242,7 @@ pub(crate) fn receive(
     if known.as_ref().is_some_and(|event| event.header.is_in_graph()) {
         return Ok(Outcome::Known);
     }
-    if names_another_room(tx, room, pdu, at_hand)? {
+    if are_of_another_room(tx, room, pdu.prev_events.iter().chain(&pdu.auth_events), at_hand)? {
         return Ok(Outcome::Refused(Refused::OtherRoom));
     }
     let Some(allowing) = allowing(tx, room, pdu, at_hand, missing)? else { return Ok(Outcome::Waiting) };
@@ -301,7 +301,8 @@ pub(crate) fn receive_outlier(
     if at_hand.find(tx, &pdu.event_id)?.is_some() {
         return Ok(Outcome::Known);
     }
-    if names_another_room(tx, room, pdu, at_hand)? {
+    // What it follows is not looked at.
+    if are_of_another_room(tx, room, &pdu.auth_events, at_hand)? {
         return Ok(Outcome::Refused(Refused::OtherRoom));
     }
     let Some(allowing) = allowing(tx, room, pdu, at_hand, missing)? else { return Ok(Outcome::Waiting) };
