@@ -29,7 +29,7 @@ pub enum Begun {
     Round(Box<Round>),
 }
 
-/// One attempt to judge what waits in a room.
+/// One attempt to judge what waits in a room of what one server sent: the troubles of one hold up no other.
 pub struct Round {
     room_id: String,
     waiting: Vec<WaitingPdu>,
@@ -40,11 +40,11 @@ pub struct Round {
 }
 
 impl Round {
-    /// Looks what waits in a room.
+    /// Looks what of a server waits in a room.
     ///
     /// Errors: those of the store.
-    pub fn begin(engine: &Engine, room_id: &str) -> Result<Begun> {
-        let waiting = engine.read(&ParkedPdus { room_id })?;
+    pub fn begin(engine: &Engine, room_id: &str, origin: &str) -> Result<Begun> {
+        let waiting = engine.read(&ParkedPdus { room_id, origin })?;
         if waiting.is_empty() {
             return Ok(Begun::Nothing);
         }
@@ -57,7 +57,7 @@ impl Round {
             }
             Err(error) => return Err(error),
         };
-        let servers = servers_to_ask(engine, &room_id, waiting.iter().map(|pdu| pdu.origin.as_str()))?;
+        let servers = servers_to_ask(engine, &room_id, std::iter::once(origin))?;
         let pdus = waiting.iter().map(|pdu| pdu.json.clone()).collect();
         let intake = Intake::new(room_id.clone(), version, pdus);
         Ok(Begun::Round(Box::new(Self { room_id, waiting, servers, intake })))

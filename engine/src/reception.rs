@@ -81,6 +81,11 @@ impl Reception {
         Some(Self { origin, transaction_id, rooms, edus, results: Map::new(), dropped })
     }
 
+    /// The server that has signed the request, and the transaction's id.
+    pub fn id(&self) -> (&str, &str) {
+        (&self.origin, &self.transaction_id)
+    }
+
     /// The answer, if the transaction was answered before: then nothing more is to be done.
     pub fn answered(&self, engine: &Engine) -> Result<Option<Bytes>> {
         let (origin, transaction_id) = (&*self.origin, &*self.transaction_id);
@@ -123,10 +128,11 @@ impl Reception {
         &self.dropped
     }
 
-    /// The answer, to be written last, and then given.
-    pub fn answer(self) -> NoteTransaction {
+    /// The answer, to be written last, and then given. `over` is an older transaction of the server, which it will not send
+    /// again.
+    pub fn answer(self, over: Option<String>) -> NoteTransaction {
         let answer = json!({ "pdus": self.results }).to_string().into_bytes();
-        NoteTransaction { origin: self.origin, transaction_id: self.transaction_id, answer }
+        NoteTransaction { origin: self.origin, transaction_id: self.transaction_id, answer, over }
     }
 }
 
@@ -140,9 +146,9 @@ pub struct RoomReception {
 }
 
 impl RoomReception {
-    /// The room's id.
-    pub fn room_id(&self) -> &str {
-        &self.room_id
+    /// The room's id, and the server that sent the events.
+    pub fn place(&self) -> (&str, &str) {
+        (&self.room_id, &self.origin)
     }
 
     /// What is to be taken in, as far as it can be judged by what is here; `None` if the room takes nothing from this

@@ -26,7 +26,7 @@ mod query;
 pub mod refusals;
 mod space_hierarchy;
 mod third_party_invite;
-mod transactions;
+pub mod transactions;
 mod user_devices;
 mod user_keys;
 mod version;

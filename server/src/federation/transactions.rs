@@ -1,10 +1,12 @@
 //! `transactions.yaml`: what other servers send of their own accord.
 
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use warren_engine::reception::{Body, EDUS_MAX, PDUS_MAX, Reception, RoomReception};
 
-use super::out::fetch::{follow_up, take_in_here};
+use super::out::fetch::{follow_up_on, take_in_here};
 use super::refusals;
 use crate::context::Context;
 use crate::http::{Answer, ApiError, Call, Outcome as Answered, endpoints};
@@ -12,6 +14,36 @@ use crate::worker;
 
 endpoints! {
     PUT "/_matrix/federation/v1/send/{txnId}" [] Server Federation Transaction send_transaction;
+}
+
+/// The last transactions of a server whose answers are kept. A server has one under way at a time and goes on when that is
+/// answered, so that older ones do not come again; what is kept of it does not grow with what it sends.
+const ANSWERS_KEPT: usize = 10;
+/// Servers of which it is remembered which transactions were their last, some 500 bytes each. The answers to what is
+/// forgotten here are kept for a day.
+const ANSWERED_SERVERS_MAX: usize = 20_000;
+/// Bytes of the id of a transaction whose answer is kept.
+const TRANSACTION_ID_BYTES_MAX: usize = 255;
+
+/// The ids of the last transactions of each server, oldest first.
+#[derive(Default)]
+pub struct LastAnswers(Mutex<HashMap<String, VecDeque<String>>>);
+
+impl LastAnswers {
+    /// Notes one more. Returns the one whose answer need not be kept any more.
+    fn note(&self, origin: &str, transaction_id: &str) -> Option<String> {
+        if transaction_id.len() > TRANSACTION_ID_BYTES_MAX {
+            return None;
+        }
+        let mut servers = self.0.lock();
+        if servers.len() >= ANSWERED_SERVERS_MAX && !servers.contains_key(origin) {
+            servers.clear();
+        }
+        let ids = servers.entry(origin.to_owned()).or_default();
+        ids.push_back(transaction_id.to_owned());
+        let over = if ids.len() > ANSWERS_KEPT { ids.pop_front() } else { None };
+        over.filter(|over| !ids.contains(over))
+    }
 }
 
 async fn send_transaction(call: Call) -> Answered {
@@ -36,7 +68,9 @@ async fn send_transaction(call: Call) -> Answered {
     let dropped = reception.dropped();
     dropped.pdus.iter().for_each(|(reason, count)| refusals::dropped_events(reason, *count));
     dropped.edus.iter().for_each(|(reason, count)| refusals::edus(reason, *count));
-    let note = reception.answer();
+    let (origin, transaction_id) = reception.id();
+    let over = call.ctx.federation.answered.note(origin, transaction_id);
+    let note = reception.answer(over);
     let answer = note.answer.clone();
     engine.write(note).await?;
     Ok(Answer::json_bytes(answer.into()))
@@ -48,8 +82,27 @@ async fn take_in_room(ctx: Arc<Context>, mut room: RoomReception) -> Result<Room
         take_in_here(&ctx, &mut intake).await?;
         if let Some(park) = room.judged(&intake) {
             room.parked(ctx.engine.write(park).await?);
-            follow_up(&ctx, room.room_id());
+            let (room_id, origin) = room.place();
+            follow_up_on(&ctx, room_id, origin);
         }
     }
     Ok(room)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_each_server_the_answers_to_its_last_transactions_are_kept() {
+        let last = LastAnswers::default();
+        let note = |origin: &str, number: usize| last.note(origin, &number.to_string());
+        assert!((0..ANSWERS_KEPT).all(|number| note("a.example", number).is_none()));
+        assert_eq!(note("a.example", ANSWERS_KEPT), Some("0".to_owned()));
+        assert_eq!(note("b.example", 0), None);
+        // What comes again is among the last.
+        assert_eq!(note("a.example", 2), Some("1".to_owned()));
+        assert_eq!(note("a.example", ANSWERS_KEPT + 1), None);
+        assert_eq!(last.note("b.example", &"x".repeat(TRANSACTION_ID_BYTES_MAX + 1)), None);
+    }
 }

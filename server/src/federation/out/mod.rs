@@ -39,6 +39,7 @@ pub use ask::escaped;
 pub use client::Request;
 pub use error::RemoteError;
 
+use super::transactions::LastAnswers;
 use crate::config::Config;
 use crate::outgoing::Outgoing;
 
@@ -60,6 +61,8 @@ pub struct Federation {
     pub joins: Flights,
     /// Files that are being fetched.
     media: Flights,
+    /// Transactions of other servers that were answered.
+    pub answered: LastAnswers,
 }
 
 impl Federation {
@@ -76,6 +79,7 @@ impl Federation {
             resyncs: resync::Resyncs::default(),
             joins: Flights::default(),
             media: Flights::default(),
+            answered: LastAnswers::default(),
         }
     }
 }

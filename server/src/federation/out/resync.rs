@@ -236,7 +236,7 @@ async fn take_in_ends(
 ) -> Result<(), ApiError> {
     let server = of_server.server.clone();
     let unknown = ctx.engine.read(&UnknownEvents { event_ids: ends })?;
-    let mut intake = Intake::new(room_id.to_owned(), version, events(ctx, &server, &unknown).await);
+    let mut intake = Intake::new(room_id.to_owned(), version, events(ctx, &server, &unknown).await?);
     take_in(ctx, &mut intake, &[server]).await?;
     for (event_id, outcome) in &intake.outcomes {
         let reason = match outcome {

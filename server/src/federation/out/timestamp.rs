@@ -90,7 +90,7 @@ impl Asking<'_> {
         if !wanted.is_closer(told.origin_server_ts, here) {
             return Ok(false);
         }
-        let found = events(ctx, server, std::slice::from_ref(&told.event_id)).await;
+        let found = events(ctx, server, std::slice::from_ref(&told.event_id)).await.unwrap_or_default();
         // Its place depends on its time, so it is to be the one that was told.
         let Some(pdu) = found.into_iter().next().filter(|pdu| {
             let timed: Option<Timed> = serde_json::from_slice(pdu).ok();

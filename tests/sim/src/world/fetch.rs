@@ -3,7 +3,7 @@
 
 use warren_engine::{
     fetching::{Begun, Ended, Round},
-    view::federation::{ParkedRooms, PartialRoom, PartialRooms},
+    view::federation::{ParkedOrigins, ParkedRooms, PartialRoom, PartialRooms},
 };
 
 use super::{Breach, SERVER_NAMES, Stopped, World, join::Failed, take_in::Asking};
@@ -22,16 +22,20 @@ impl World {
         }
         let rooms = self.servers[server].engine().read(&ParkedRooms);
         for room_id in rooms.map_err(|error| Breach::new("fetch", error))? {
-            let fetched = self.fetch_for(server, &room_id, &mut left)?;
-            let how = match fetched {
-                Ok(true) => "has all that it lacked",
-                Ok(false) => "asks for what it lacks",
-                Err(Stopped::Crashed) => "asks for what it lacks, and crashes",
-                Err(Stopped::Failed(_)) => "asks for what it lacks, and fails to write",
-            };
-            self.tell(format!("{} {how} in room {}", SERVER_NAMES[server], self.room_index(&room_id) + 1));
-            if self.servers[server].disk.has_crashed() {
-                return self.servers[server].restart();
+            let origins = self.servers[server].engine().read(&ParkedOrigins { room_id: &room_id });
+            for origin in origins.map_err(|error| Breach::new("fetch", error))? {
+                let fetched = self.fetch_for(server, (&room_id, &origin), &mut left)?;
+                let how = match fetched {
+                    Ok(true) => "has all that it lacked",
+                    Ok(false) => "asks for what it lacks",
+                    Err(Stopped::Crashed) => "asks for what it lacks, and crashes",
+                    Err(Stopped::Failed(_)) => "asks for what it lacks, and fails to write",
+                };
+                let (own, room) = (SERVER_NAMES[server], self.room_index(&room_id) + 1);
+                self.tell(format!("{own} {how} in room {room} for what {origin} sent"));
+                if self.servers[server].disk.has_crashed() {
+                    return self.servers[server].restart();
+                }
             }
         }
         Ok(())
@@ -71,12 +75,13 @@ impl World {
     fn fetch_for(
         &mut self,
         server: usize,
-        room_id: &str,
+        (room_id, origin): (&str, &str),
         answers: &mut usize,
     ) -> Result<Result<bool, Stopped>, Breach> {
         let engine = self.servers[server].engine();
         let room = self.room_index(room_id);
-        let mut round = match Round::begin(&engine, room_id).map_err(|error| Breach::new("fetch", error))? {
+        let begun = Round::begin(&engine, room_id, origin);
+        let mut round = match begun.map_err(|error| Breach::new("fetch", error))? {
             Begun::Nothing => return Ok(Ok(true)),
             Begun::Left(release) => {
                 self.ledger.let_go(server, room, release.event_ids.iter().map(String::as_str));

@@ -12,6 +12,7 @@ use std::{
 use bytes::Bytes;
 use serde_json::{Value, json};
 use warren_engine::{
+    Engine,
     command::Transaction,
     core::{
         event::Pdu,
@@ -19,7 +20,7 @@ use warren_engine::{
     },
     view::{
         Frontier,
-        federation::{IncomingRoom, ParkedPdus, PartialRooms, UnknownEvents},
+        federation::{IncomingRoom, ParkedOrigins, ParkedPdus, PartialRooms, UnknownEvents},
     },
 };
 
@@ -246,11 +247,11 @@ impl World {
                 continue;
             }
             let unknown = engine.read(&UnknownEvents { event_ids: std::slice::from_ref(event_id) });
-            let waiting = engine.read(&ParkedPdus { room_id });
+            let waiting = waiting(&engine, room_id);
             let (unknown, waiting) = unknown
                 .and_then(|unknown| Ok((unknown, waiting?)))
                 .map_err(|error| Breach::new("kept", error))?;
-            if !unknown.is_empty() && waiting.iter().all(|pdu| pdu.event_id != **event_id) {
+            if !unknown.is_empty() && !waiting.contains(&**event_id) {
                 let what = format!("{} has lost {}", SERVER_NAMES[*server], self.event_name(event_id));
                 return Err(Breach::new("kept", what));
             }
@@ -311,4 +312,14 @@ fn turned_away(json: &[u8]) -> Option<usize> {
     let server = event["state_key"].as_str()?.split(':').nth(1)?;
     let is_member = event["type"] == "m.room.member" && matches!(membership, "leave" | "ban");
     is_member.then(|| SERVER_NAMES.iter().position(|name| *name == server)).flatten()
+}
+
+/// The ids of the events that wait in a room, whoever sent them.
+fn waiting(engine: &Engine, room_id: &str) -> warren_engine::Result<BTreeSet<String>> {
+    let mut waiting = BTreeSet::new();
+    for origin in engine.read(&ParkedOrigins { room_id })? {
+        let pdus = engine.read(&ParkedPdus { room_id, origin: &origin })?;
+        waiting.extend(pdus.into_iter().map(|pdu| pdu.event_id));
+    }
+    Ok(waiting)
 }

@@ -92,7 +92,7 @@ impl World {
         if let Some(edus) = reception.edus() {
             self.servers[to].write(edus)?;
         }
-        let note = reception.answer();
+        let note = reception.answer(None);
         let answer: Value = serde_json::from_slice(&note.answer).expect("an answer is JSON");
         self.servers[to].write(note)?;
         self.note_answer(to, transaction, &answer["pdus"]);
