@@ -1,12 +1,11 @@
 //! A room is brought into agreement with what another server holds its state to be, as far as the rules allow it.
 
 use crate::{
-    GivenState,
     command::{Command, Lanes},
     error::Result,
     room::{
         RoomCtx,
-        receive::{Adopted, adopt_state},
+        receive::{Adopted, GivenState, adopt_state},
     },
     store::Tx,
 };

@@ -53,7 +53,7 @@ impl AuthState for NoState {
 
 /// Builds, authorises and writes an event on the room's head.
 ///
-/// Errors: [`Denied::Rule`] when the room's rules refuse it, [`Invalid::Event`] when it is malformed or too large.
+/// Errors: [`Denied::Rule`] when the room's rules refuse it, [`Invalid::Event`] when it is malformed or too large,
 /// [`crate::Error::Unsigned`] when the room's policy server has to sign it first.
 pub(crate) fn append(tx: &mut Tx, room: &mut RoomCtx, mut new: NewEvent<'_>) -> Result<Arc<Event>> {
     if let Some(pdu) = signed_before(tx, room, &new)?
@@ -119,7 +119,9 @@ fn arrival_of_signed(
     pdu: Arc<Pdu>,
     new: &NewEvent<'_>,
 ) -> Result<Option<Arrival>> {
-    let (prev, auth) = (known(tx, &pdu.prev_events)?, known(tx, &pdu.auth_events)?);
+    let prev = known(tx, &pdu.prev_events, |status| status == EventStatus::Accepted)?;
+    // What allows an event may be known from outside of the graph, since this server has come in.
+    let auth = known(tx, &pdu.auth_events, |status| status != EventStatus::Rejected)?;
     let (Some(prev), Some(auth)) = (prev, auth) else { return Ok(None) };
     if policy::lacks_signature(tx, room, &pdu)?.is_some() {
         return Ok(None);
@@ -140,14 +142,18 @@ fn arrival_of_signed(
     }))
 }
 
-/// Events of the graph; nothing if one of them is not here any more.
-fn known(reader: &Reader, event_ids: &[Arc<str>]) -> Result<Option<Vec<Arc<Event>>>, StorageError> {
+/// Events by their ids; nothing if one of them is not here any more, or is not as it has to be.
+fn known(
+    reader: &Reader,
+    event_ids: &[Arc<str>],
+    fits: impl Fn(EventStatus) -> bool,
+) -> Result<Option<Vec<Arc<Event>>>, StorageError> {
     let mut events = Vec::with_capacity(event_ids.len());
     for event_id in event_ids {
         let Some(num) = reader.event_num(event_id)? else { return Ok(None) };
         events.push(reader.event(num)?);
     }
-    Ok(events.iter().all(|event| event.header.status == EventStatus::Accepted).then_some(events))
+    Ok(events.iter().all(|event| fits(event.header.status)).then_some(events))
 }
 
 /// The forward extremities that a new event follows, and the state after them.

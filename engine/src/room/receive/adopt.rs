@@ -112,12 +112,11 @@ pub(crate) fn adopt_state(tx: &mut Tx, room: &mut RoomCtx, given: &GivenState) -
     Ok(adopted)
 }
 
+/// A state as it is told: its entries, and the events that do not count.
+type Told = (BTreeMap<StateKeyId, EventNum>, Vec<(Arc<str>, LeftOut)>);
+
 /// The entries that the events make, and which of the events do not count.
-fn told_entries(
-    reader: &Reader,
-    room: &RoomCtx,
-    event_ids: &[Arc<str>],
-) -> Result<(BTreeMap<StateKeyId, EventNum>, Vec<(Arc<str>, LeftOut)>)> {
+fn told_entries(reader: &Reader, room: &RoomCtx, event_ids: &[Arc<str>]) -> Result<Told> {
     let mut left_out = Vec::new();
     let mut ids: BTreeMap<EventNum, Arc<str>> = BTreeMap::new();
     for event_ids in event_ids.chunks(READ_AT_ONCE) {

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use super::SignedEvent;
 use crate::{
-    UnsignedEvent,
     core::event::Pdu,
     error::{Invalid, Result},
-    room::{RoomCtx, policy},
+    room::{
+        RoomCtx,
+        policy::{self, UnsignedEvent},
+    },
     store::Reader,
     view::View,
 };

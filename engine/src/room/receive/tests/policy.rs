@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::*;
 use crate::{
     Command, Error, UnsignedEvent,
-    command::{SendEvent, UpgradeRoom, WithSigned},
+    command::{AdoptState, SendEvent, UpgradeRoom, WithSigned},
     core::event::{JsonObject, encode_base64},
 };
 
@@ -52,6 +52,7 @@ fn run<C: Command>(scene: &Scene, key: &KeyPair, command: C) -> (C::Output, usiz
             }
             Err(error) => panic!("{error}"),
         }
+        assert!(signed.len() < 10, "what is signed is built anew each time");
     }
 }
 
@@ -174,6 +175,22 @@ fn what_is_signed_is_what_is_sent_though_the_room_has_gone_on() {
     let (next, asked) = run(&scene, &key, message("and on"));
     assert_eq!((scene.ends(), asked), (vec![next], 1));
     scene.is_sound();
+}
+
+#[test]
+fn what_allows_an_event_may_be_known_from_outside_of_the_graph() {
+    let scene = Scene::new();
+    let levels = |name: u64| json!({"users": {ALICE: 100, BOB: 100}, "events": {"m.room.name": name}});
+    scene.world.state(ROOM, ALICE, "m.room.power_levels", "", levels(50));
+    let end = scene.world.message(ROOM, ALICE, "the last event");
+    let told = scene.draft(BOB, "m.room.power_levels", Some(""), levels(60), &[&end], 40);
+    scene.receive_outliers(&[&told]);
+    let state = GivenState { event_id: end.as_str().into(), state: vec![told.event_id.clone()] };
+    scene.world.engine.write(AdoptState { room_id: ROOM.into(), state }).wait().unwrap();
+    assert_eq!(scene.status(&scene.state("m.room.power_levels", "").unwrap()), Some(EventStatus::Outlier));
+    let key = KeyPair::from_seed("policy_server", &[9; 32]).unwrap();
+    use_policy_server(&scene, "there.example", &key);
+    assert_eq!(run(&scene, &key, message("hello")).1, 1);
 }
 
 #[test]
