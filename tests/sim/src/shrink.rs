@@ -159,9 +159,9 @@ fn names_server(step: &Step, server: usize) -> bool {
         }
         Step::Sync { user } => is_there(user),
         Step::Carry { from, to, .. } => *from == server || *to == server,
-        Step::Crash { server: named } | Step::Skew { server: named, .. } | Step::Fetch { server: named, .. } => {
-            *named == server
-        }
+        Step::Crash { server: named }
+        | Step::Skew { server: named, .. }
+        | Step::Fetch { server: named, .. } => *named == server,
         // Of a cut only the servers that are left matter.
         Step::Cut { .. } | Step::Heal | Step::Pass { .. } => false,
     }

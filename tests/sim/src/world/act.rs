@@ -33,7 +33,10 @@ enum Request {
     Create(CreateRoom),
     Send(Box<SendEvent>),
     Member(ChangeMembership),
-    Forget { room_id: String, user_id: String },
+    Forget {
+        room_id: String,
+        user_id: String,
+    },
     /// The message's number and to whom it is.
     Tell(usize, User),
     /// The room and the event.

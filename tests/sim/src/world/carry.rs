@@ -91,13 +91,11 @@ impl World {
     }
 
     /// Goes on with a delivery until it has something to send, or nothing more to do.
-    pub(super) fn next_transaction(
-        &mut self,
-        from: usize,
-        to: usize,
-    ) -> Result<Option<Transaction>, Breach> {
+    pub(super) fn next_transaction(&mut self, from: usize, to: usize) -> Result<Option<Transaction>, Breach> {
         loop {
-            let Some(mut delivery) = self.servers[from].deliveries.lock().remove(&to) else { return Ok(None) };
+            let Some(mut delivery) = self.servers[from].deliveries.lock().remove(&to) else {
+                return Ok(None);
+            };
             let step = match delivery.next_step() {
                 Next::Send(transaction) => {
                     self.servers[from].deliveries.lock().insert(to, delivery);
@@ -113,9 +111,9 @@ impl World {
                         self.note_silence(from, to);
                     }
                     let server = &self.servers[from];
-                    server.write(next).and_then(|next| {
-                        delivery.begun(&server.engine(), next).map_err(Stopped::Failed)
-                    })
+                    server
+                        .write(next)
+                        .and_then(|next| delivery.begun(&server.engine(), next).map_err(Stopped::Failed))
                 }
                 Next::Fail(failed) => {
                     let server = &self.servers[from];
@@ -141,7 +139,8 @@ impl World {
     }
 
     fn leave(&self, from: usize, to: usize, due_ms: u64) -> Result<(), Breach> {
-        let left = self.servers[from].engine().read(&LeaveDestination { destination: SERVER_NAMES[to], due_ms });
+        let left =
+            self.servers[from].engine().read(&LeaveDestination { destination: SERVER_NAMES[to], due_ms });
         left.map_err(|error| Breach::new("outbox", error))
     }
 

@@ -278,8 +278,11 @@ impl World {
             for sender in self.plan.users() {
                 let sent = |told: &&Told| told.from == sender && told.to == user;
                 let sent: Vec<&Told> = self.ledger.told.iter().filter(sent).collect();
-                let came: Vec<usize> =
-                    found.iter().copied().filter(|found| sent.iter().any(|told| told.number == *found)).collect();
+                let came: Vec<usize> = found
+                    .iter()
+                    .copied()
+                    .filter(|found| sent.iter().any(|told| told.number == *found))
+                    .collect();
                 let due: Vec<usize> = sent
                     .iter()
                     .filter(|told| told.are_met || came.contains(&told.number))

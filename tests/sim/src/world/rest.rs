@@ -38,7 +38,10 @@ impl World {
                 return self.come_together();
             }
         }
-        Err(Breach::new("rest", format!("after {TELLING_ROUNDS_MAX} rounds the servers still learn from each other")))
+        Err(Breach::new(
+            "rest",
+            format!("after {TELLING_ROUNDS_MAX} rounds the servers still learn from each other"),
+        ))
     }
 
     /// State is resolved over the ends of a room, which differ where one server has soft-failed what another accepted. The
@@ -84,7 +87,10 @@ impl World {
                 None => return Ok(()),
             }
         }
-        Err(Breach::new("rest", format!("after {DELIVERY_ROUNDS_MAX} rounds there is still something to be sent")))
+        Err(Breach::new(
+            "rest",
+            format!("after {DELIVERY_ROUNDS_MAX} rounds there is still something to be sent"),
+        ))
     }
 
     /// Brings a server all that is under way to it. Answers whether that was anything.

@@ -74,7 +74,8 @@ impl World {
         if self.plant == Plant::ChangedIds {
             self.messages += 1;
             id = self.messages.to_string();
-            let text = String::from_utf8_lossy(&body).replace("\"message_id\":\"", &format!("\"message_id\":\"{id}"));
+            let text = String::from_utf8_lossy(&body)
+                .replace("\"message_id\":\"", &format!("\"message_id\":\"{id}"));
             body = text.into_bytes();
         }
         let body: Body<'_> = serde_json::from_slice(&body).expect("a transaction is JSON");
@@ -111,7 +112,9 @@ impl World {
         let server = &self.servers[to];
         if let Some(mut intake) = room.begin(&server.engine()).map_err(Stopped::Failed)? {
             let taken = self.drive(to, &mut intake, &mut Asking { servers: &[], answers: 0 });
-            outcomes.extend(intake.outcomes.iter().map(|(event_id, outcome)| (event_id.clone(), outcome.clone())));
+            outcomes.extend(
+                intake.outcomes.iter().map(|(event_id, outcome)| (event_id.clone(), outcome.clone())),
+            );
             taken?;
             if let Some(park) = room.judged(&intake) {
                 let is_forgotten = self.plant == Plant::CarelessReceiver;
@@ -126,7 +129,12 @@ impl World {
     }
 
     /// Takes the steps of an intake.
-    pub(super) fn drive(&self, to: usize, intake: &mut Intake, asking: &mut Asking<'_>) -> Result<(), Stopped> {
+    pub(super) fn drive(
+        &self,
+        to: usize,
+        intake: &mut Intake,
+        asking: &mut Asking<'_>,
+    ) -> Result<(), Stopped> {
         let server = &self.servers[to];
         loop {
             match intake.next_step() {
@@ -159,7 +167,8 @@ impl World {
                 Outcome::Refused(refused) => refused.to_string(),
                 _ => continue,
             };
-            let what = format!("{} is refused by {}: {why}", self.event_name(event_id), self.servers[to].name);
+            let what =
+                format!("{} is refused by {}: {why}", self.event_name(event_id), self.servers[to].name);
             return Err(Breach::new("rejected", what));
         }
         Ok(())
