@@ -133,3 +133,100 @@ impl Delivery {
         self.state = State::Leave { due_ms: retry_ms.max(asked_ms) };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        command::SetTyping,
+        device::tests::register,
+        fixture::World,
+        view::federation::{DueDestinations, LeaveDestination},
+    };
+
+    const ROOM: &str = "!room:here.example";
+    const ALICE: &str = "@alice:here.example";
+    const THERE: &str = "there.example";
+
+    fn world() -> World {
+        let world = World::new();
+        register(&world, "alice", &["A"]);
+        world.room(ROOM, ALICE, None);
+        world.join(ROOM, "@bob:there.example");
+        // The first look after the start only begins to listen.
+        world.engine.read(&DueDestinations { limit: 0 }).unwrap();
+        let mut delivery = due(&world);
+        assert_eq!(next(&world, &mut delivery), None, "nothing was said since the other server came");
+        world
+    }
+
+    fn due(world: &World) -> Delivery {
+        let due = world.engine.read(&DueDestinations { limit: 1 }).unwrap();
+        Delivery::new(due.destinations.into_iter().next().unwrap())
+    }
+
+    /// Goes on until something is to be sent, or nothing more to be done.
+    fn next(world: &World, delivery: &mut Delivery) -> Option<Transaction> {
+        loop {
+            match delivery.next_step() {
+                Next::Begin(next) => {
+                    let next = world.engine.write(next).wait().unwrap();
+                    delivery.begun(&world.engine, next).unwrap();
+                }
+                Next::Send(transaction) => return Some(transaction),
+                Next::Fail(failed) => {
+                    let retry_ms = world.engine.write(failed).wait().unwrap();
+                    delivery.failed(retry_ms, world.engine.now_ms());
+                }
+                Next::Leave(due_ms) => {
+                    world.engine.read(&LeaveDestination { destination: THERE, due_ms }).unwrap();
+                    return None;
+                }
+            }
+        }
+    }
+
+    fn type_something(world: &World) {
+        let typing = SetTyping { room_id: ROOM.into(), user: ALICE.into(), typing: true, timeout_ms: None };
+        world.engine.write(typing).wait().unwrap();
+    }
+
+    #[test]
+    fn what_goes_out_again_under_its_id_has_nothing_new_in_it() {
+        let world = world();
+        world.message(ROOM, ALICE, "hello");
+        let mut delivery = due(&world);
+        let first = next(&world, &mut delivery).unwrap();
+        // The other server may have taken it all the same, and would answer from memory what it gets again.
+        delivery.sent(Sent::Failed { retry_after_ms: 0 });
+        assert_eq!(next(&world, &mut delivery), None);
+        world.pass_ms(60_000);
+        type_something(&world);
+        let mut delivery = due(&world);
+        assert_eq!(next(&world, &mut delivery).unwrap(), first);
+        delivery.sent(Sent::Done);
+        let behind = next(&world, &mut delivery).unwrap();
+        assert_ne!(behind.id, first.id);
+        assert_eq!(
+            (behind.pdus.len(), behind.edus.len()),
+            (0, 1),
+            "typing was kept for the next transaction"
+        );
+        delivery.sent(Sent::Done);
+        assert_eq!(next(&world, &mut delivery), None);
+    }
+
+    #[test]
+    fn a_server_that_asks_to_be_left_alone_is_for_a_day_at_most() {
+        for (asked_ms, waited_ms) in [(3_600_000, 3_600_000), (u64::MAX, RETRY_AFTER_MS_MAX)] {
+            let world = world();
+            world.message(ROOM, ALICE, "hello");
+            let mut delivery = due(&world);
+            next(&world, &mut delivery).unwrap();
+            delivery.sent(Sent::Failed { retry_after_ms: asked_ms });
+            assert_eq!(next(&world, &mut delivery), None);
+            let due = world.engine.read(&DueDestinations { limit: 1 }).unwrap();
+            assert_eq!(due.next_ms, Some(world.engine.now_ms() + waited_ms));
+        }
+    }
+}

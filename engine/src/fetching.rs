@@ -115,3 +115,63 @@ pub fn servers_to_ask<'a>(
     }
     Ok(servers)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        fixture::World,
+        store::{schema, schema::ParkedPdu},
+    };
+
+    const ROOM: &str = "!room:here.example";
+    const WAITING: &str = "$waiting";
+
+    fn world() -> World {
+        let world = World::new();
+        world.room(ROOM, "@alice:here.example", None);
+        let row = ParkedPdu {
+            origin: "there.example".into(),
+            since_ms: world.engine.now_ms(),
+            json: b"{}".to_vec(),
+        };
+        world
+            .act(|tx| {
+                let room = tx.room_num(ROOM)?.unwrap();
+                tx.put(&schema::PARKED_PDUS, &(room, WAITING.to_owned()), &row);
+                Ok(())
+            })
+            .unwrap();
+        world
+    }
+
+    #[test]
+    fn what_waits_goes_on_waiting_for_a_day() {
+        let world = world();
+        for (passed_ms, released) in [(PARKED_MS_MAX, None), (1, Some(vec![WAITING.to_owned()]))] {
+            world.pass_ms(passed_ms);
+            let Begun::Round(round) = Round::begin(&world.engine, ROOM).unwrap() else { panic!("it waits") };
+            assert_eq!(round.servers, ["there.example"], "who sent it is asked first");
+            let (release, is_done) = round.end(world.engine.now_ms());
+            assert_eq!(
+                (release.map(|release| release.event_ids), is_done),
+                (released.clone(), released.is_some())
+            );
+        }
+    }
+
+    #[test]
+    fn what_waits_is_not_let_go_because_the_room_cannot_be_read() {
+        let world = world();
+        world
+            .act(|tx| {
+                let room = tx.room_num(ROOM)?.unwrap();
+                let mut head = tx.get(&schema::ROOM_HEADS, &room)?.unwrap();
+                head.version = u8::MAX;
+                tx.put(&schema::ROOM_HEADS, &room, &head);
+                Ok(())
+            })
+            .unwrap();
+        assert!(matches!(Round::begin(&world.engine, ROOM), Err(Error::Storage(_))));
+    }
+}
