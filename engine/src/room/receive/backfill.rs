@@ -9,8 +9,8 @@ use std::{
 };
 
 use super::{
-    AtHand, GivenState, Outcome, allowing, given_entries, judge_by_auth_events, judge_by_state,
-    known_in_graph,
+    AtHand, GivenState, Outcome, allowing, are_of_another_room, given_entries, judge_by_auth_events,
+    judge_by_state, known_in_graph,
 };
 use crate::{
     core::{
@@ -116,6 +116,10 @@ struct Step<'a> {
 
 impl Step<'_> {
     fn take_in(&mut self, pdu: &Arc<Pdu>, past: Past, given: Option<&GivenState>) -> Result<Outcome> {
+        let named = pdu.prev_events.iter().chain(&pdu.auth_events);
+        if are_of_another_room(self.tx, self.room, named, self.at_hand)? {
+            return Ok(Outcome::Refused(Refused::OtherRoom));
+        }
         let known = self.at_hand.find(self.tx, &pdu.event_id)?;
         let allowing = allowing(self.tx, self.room, pdu, self.at_hand, self.missing)?;
         let Some(allowing) = allowing else { return Ok(Outcome::Waiting) };

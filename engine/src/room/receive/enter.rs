@@ -6,10 +6,11 @@
 use std::sync::Arc;
 
 use super::{
-    AtHand, Outcome, allowing, given_entries, judge_by_auth_events, judge_by_state, known_in_graph, receive,
+    AtHand, Outcome, allowing, are_of_another_room, given_entries, judge_by_auth_events, judge_by_state,
+    known_in_graph, receive,
 };
 use crate::{
-    core::{event::Pdu, num::NodeId},
+    core::{checked::Refused, event::Pdu, num::NodeId},
     error::{Missing, Result},
     room::{
         Event, RoomCtx,
@@ -37,6 +38,10 @@ pub(crate) fn enter(
     let known = at_hand.find(tx, &join.event_id)?;
     if known.as_ref().is_some_and(|event| event.header.status != EventStatus::Outlier) {
         return Ok(Outcome::Known);
+    }
+    let named = join.prev_events.iter().chain(&join.auth_events);
+    if are_of_another_room(tx, room, named, &mut at_hand)? {
+        return Ok(Outcome::Refused(Refused::OtherRoom));
     }
     let prev = known_in_graph(tx, &join.prev_events)?;
     if !prev.is_empty() && join.prev_events.iter().all(|id| prev.iter().any(|event| event.event_id == *id)) {

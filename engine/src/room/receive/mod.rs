@@ -160,6 +160,22 @@ fn allowing(
     Ok(is_whole.then_some(Allowing { auth, create }))
 }
 
+/// Whether some of what an event refers to is known to be of another room, whose state is none of this one's. By rule 2.5 an
+/// event would be rejected for that, and kept with what it refers to: no room is to refer to another.
+fn are_of_another_room<'a>(
+    reader: &Reader,
+    room: &RoomCtx,
+    event_ids: impl IntoIterator<Item = &'a Arc<str>>,
+    at_hand: &mut AtHand,
+) -> Result<bool, StorageError> {
+    for event_id in event_ids {
+        if at_hand.find(reader, event_id)?.is_some_and(|event| event.header.room != room.num) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// The first authorisation: by the events that the event itself names.
 fn judge_by_auth_events(
     room: &RoomCtx,
@@ -226,6 +242,9 @@ pub(crate) fn receive(
     if known.as_ref().is_some_and(|event| event.header.is_in_graph()) {
         return Ok(Outcome::Known);
     }
+    if are_of_another_room(tx, room, pdu.prev_events.iter().chain(&pdu.auth_events), at_hand)? {
+        return Ok(Outcome::Refused(Refused::OtherRoom));
+    }
     let Some(allowing) = allowing(tx, room, pdu, at_hand, missing)? else { return Ok(Outcome::Waiting) };
     let Some(before) = state_before(tx, room, pdu, given, at_hand, missing)? else {
         return Ok(Outcome::Waiting);
@@ -281,6 +300,10 @@ pub(crate) fn receive_outlier(
     }
     if at_hand.find(tx, &pdu.event_id)?.is_some() {
         return Ok(Outcome::Known);
+    }
+    // What it follows is not looked at.
+    if are_of_another_room(tx, room, &pdu.auth_events, at_hand)? {
+        return Ok(Outcome::Refused(Refused::OtherRoom));
     }
     let Some(allowing) = allowing(tx, room, pdu, at_hand, missing)? else { return Ok(Outcome::Waiting) };
     let verdict = judge_by_auth_events(room, pdu, &allowing)?;

@@ -191,3 +191,19 @@ fn what_is_of_another_room_is_refused() {
     assert_eq!((scene.status(&message.event_id), everything(&scene)), (None, before));
     scene.is_sound();
 }
+
+#[test]
+fn what_names_events_of_another_room_is_refused() {
+    let scene = Scene::new();
+    scene.world.room("!other:here.example", ALICE, None);
+    let foreign = scene.world.message("!other:here.example", ALICE, "elsewhere");
+    let before = everything(&scene);
+    let own = before.0[0].clone();
+    for prev in [vec![&*foreign], vec![&*foreign, &*own], vec![&*own, &*foreign]] {
+        let message = scene.message(BOB, &prev, 20);
+        let received = scene.receive(&[&message]);
+        assert_eq!(received.outcomes, [(message.event_id.clone(), Outcome::Refused(Refused::OtherRoom))]);
+        assert_eq!((scene.status(&message.event_id), everything(&scene)), (None, before.clone()));
+    }
+    scene.is_sound();
+}
