@@ -84,13 +84,16 @@ def test_state_within_the_timeline_is_not_repeated(alice, bob, room):
     assert state(answer, room) == {}
 
 
-@pytest.mark.ours("Synapse knows it by its unstable name only")
-def test_state_after(alice, bob, room):
-    bob.sync(use_state_after="true")
+@pytest.mark.ours("Synapse knows it by its unstable name only, and when it is told to")
+@pytest.mark.parametrize("prefix", ["", "org.matrix.msc4222."])
+def test_state_after(alice, bob, room, prefix):
+    """Who asks by the name that it had before is answered by that."""
+    asked = {f"{prefix}use_state_after": "true"}
+    bob.sync(**asked)
     alice.set_state(room, "m.room.topic", {"topic": "after"})
-    answer = bob.sync(use_state_after="true")
+    answer = bob.sync(**asked)
     assert "state" not in joined(answer, room)
-    assert state(answer, room, "state_after")["m.room.topic", ""]["content"] == {"topic": "after"}
+    assert state(answer, room, f"{prefix}state_after")["m.room.topic", ""]["content"] == {"topic": "after"}
 
 
 @pytest.mark.ours("Synapse knows it by its unstable name only")

@@ -392,7 +392,7 @@ fn a_device_learns_of_a_leave_from_a_room_that_is_forgotten_already() {
         since,
         filter: Arc::default(),
         full_state: false,
-        state_after: true,
+        state_after: Some("state_after"),
         waits: false,
     };
     let since = world.engine.read(&sync(None)).unwrap().token;

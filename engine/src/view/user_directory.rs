@@ -321,7 +321,7 @@ mod tests {
             since,
             filter: Default::default(),
             full_state: false,
-            state_after: false,
+            state_after: None,
             waits: false,
         };
         let answer = world.engine.read(&sync).unwrap();

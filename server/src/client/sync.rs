@@ -21,13 +21,22 @@ endpoints! {
 /// The longest that a sync waits, whatever the client asks for: proxies cut what is silent longer.
 const TIMEOUT_MS_MAX: u64 = 180_000;
 
+/// The name under which the state after the timeline is asked for: clients of before the specification had it know their own
+/// alone.
+fn state_after(call: &Call) -> Result<Option<&'static str>, ApiError> {
+    if call.query_bool("use_state_after", false)? {
+        return Ok(Some("state_after"));
+    }
+    let is_early = call.query_bool("org.matrix.msc4222.use_state_after", false)?;
+    Ok(is_early.then_some("org.matrix.msc4222.state_after"))
+}
+
 async fn get_sync(call: Call) -> Outcome {
     let ctx = call.ctx.clone();
     let timeout = Duration::from_millis(call.query_u64("timeout")?.unwrap_or(0).min(TIMEOUT_MS_MAX));
     let since = call.query("since")?.map(|token| SyncToken::decode(&token)).transpose()?;
     let full_state = call.query_bool("full_state", false)?;
-    let state_after = call.query_bool("use_state_after", false)?
-        || call.query_bool("org.matrix.msc4222.use_state_after", false)?;
+    let state_after = state_after(&call)?;
     let mut sync = Sync {
         user_id: call.user()?.to_string(),
         device_id: call.session()?.device_id.as_ref().map(ToString::to_string),

@@ -95,7 +95,7 @@ impl Client {
             since,
             filter: self.filter.clone(),
             full_state: false,
-            state_after: true,
+            state_after: Some("state_after"),
             waits: false,
         };
         let answer = engine.read(&sync).map_err(|error| self.breach("sync", error))?;

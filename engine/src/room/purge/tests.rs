@@ -248,7 +248,7 @@ impl Scene {
                 since,
                 filter: Arc::new(Filter::default()),
                 full_state: false,
-                state_after: false,
+                state_after: None,
                 waits: false,
             };
             engine.read(&sync).unwrap();
@@ -471,7 +471,7 @@ proptest! {
                 since: None,
                 filter: Arc::new(Filter::default()),
                 full_state: false,
-                state_after: false,
+                state_after: None,
                 waits: false,
             };
             scene.world.engine.read(&sync).unwrap();

@@ -53,8 +53,8 @@ pub struct Sync {
     pub filter: Arc<Filter>,
     /// Whether all state is to be sent, also what it has.
     pub full_state: bool,
-    /// Whether state is to be given as of the end of the timeline (`state_after`) instead of its start.
-    pub state_after: bool,
+    /// The name under which state is to be given as of the end of the timeline, instead of its start under `state`.
+    pub state_after: Option<&'static str>,
     /// Whether an answer that says nothing new is not given but waited on: then its body is left empty.
     pub waits: bool,
 }

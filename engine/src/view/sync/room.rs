@@ -195,9 +195,9 @@ fn write_events(
         Some(_) if !timeline.limited && !forked => Some(beginning),
         Some(since) => Some(state::at(request.reader, room, since)?),
     };
-    let to = if request.sync.state_after { end } else { beginning };
+    let to = if request.sync.state_after.is_some() { end } else { beginning };
     let mut selected = select_state(request, room, &Span { from, to }, &timeline)?;
-    if forked && !request.sync.state_after {
+    if forked && request.sync.state_after.is_none() {
         let beside = state::beside_timeline(request.reader, room, (beginning, end), &timeline.events)?;
         selected.extend(request.reader.events(&beside)?);
     }
@@ -239,7 +239,7 @@ fn write_selected(
     out: &mut Vec<u8>,
     selected: &[Arc<Event>],
 ) -> Result<()> {
-    let name = if request.sync.state_after { "state_after" } else { "state" };
+    let name = request.sync.state_after.unwrap_or("state");
     events_member(out, name, |out| write_event_list(request, renderer, out, selected, List::State))
 }
 

@@ -29,7 +29,7 @@ fn sync(user: &str, since: SyncToken, filter: &str) -> Sync {
         since: Some(since),
         filter: Arc::new(Filter::parse(filter.as_bytes()).unwrap()),
         full_state: false,
-        state_after: false,
+        state_after: None,
         waits: false,
     }
 }
