@@ -15,7 +15,11 @@ use crate::{
         version::RoomVersion,
     },
     error::{Denied, Error, Invalid, Result, What},
-    room::out_of_band::{Notice, note, stripped_state, takes_part},
+    room::{
+        RoomCtx,
+        out_of_band::{Notice, note, stripped_state, takes_part},
+        servers::server_allowed,
+    },
     store::{Tx, schema::Membership},
 };
 
@@ -40,7 +44,8 @@ impl Command for ReceiveInvite {
     /// The event with this server's signature.
     ///
     /// Errors: [`Invalid::Parameter`] when the event is not an invite for a user of this server from one of that server's, or
-    /// the state does not tell the room; [`What::User`] not found; [`Denied::OtherServer`]; [`Invalid::Event`].
+    /// the state does not tell the room; [`What::User`] not found; [`Denied::OtherServer`]; [`Denied::ServerAcl`]
+    /// of a room that this server is in; [`Invalid::Event`].
     type Output = Bytes;
 
     fn lanes(&self) -> Lanes {
@@ -54,12 +59,16 @@ impl Command for ReceiveInvite {
         }
         let found = users::find(tx, target)?.filter(|(_, account)| !account.is_deactivated);
         let (user, _) = found.ok_or(Error::NotFound(What::User))?;
+        let takes_part = takes_part(tx, &self.room_id)?;
+        if takes_part {
+            server_allowed(tx, &RoomCtx::load(tx, &self.room_id)?, &self.server)?;
+        }
         let shared = tx.shared.clone();
         let signed = Pdu::clone(&self.event)
             .with_signature(self.version, &shared.server_name, &shared.key_pair)
             .map_err(Invalid::Event)?;
         // A server that is in the room gets the invite with its other events, and tells its user then.
-        if takes_part(tx, &self.room_id)? {
+        if takes_part {
             return Ok(signed.json);
         }
         let room = tx.intern_room(&self.room_id)?;

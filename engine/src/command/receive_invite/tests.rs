@@ -295,6 +295,10 @@ fn a_server_in_the_room_signs_and_waits_for_the_rooms_own_news() {
     let signed = here.engine.write(invite(event(&there, &invite_id))).wait().unwrap();
     assert!(object(&signed)["signatures"].get("here.example").is_some());
     assert!(open(&here).is_err());
+    // Whom the room's access list shuts out invites nobody to it.
+    here.state(ROOM, BOB, "m.room.server_acl", "", json!({"allow": ["*"], "deny": [THERE]}));
+    let refused = here.engine.write(invite(event(&there, &invite_id))).wait().unwrap_err();
+    assert!(matches!(refused, Error::Denied(Denied::ServerAcl)));
     is_clean(&here);
 }
 

@@ -12,7 +12,7 @@ use crate::{
 pub struct IncomingRoom<'a> {
     /// The room's id.
     pub room_id: &'a str,
-    /// The server that sends.
+    /// The server that sends; this one itself for what is taken in on its own account.
     pub server: &'a str,
 }
 
@@ -27,7 +27,10 @@ impl View for IncomingRoom<'_> {
         if !reader.is_server_in_room(&reader.shared.server_name, room.num)? {
             return Err(Error::NotFound(What::Room));
         }
-        server_allowed(reader, &room, self.server)?;
+        // The list is about what others may do here, whatever it says of this server.
+        if self.server != &*reader.shared.server_name {
+            server_allowed(reader, &room, self.server)?;
+        }
         Ok(room.version)
     }
 }
