@@ -1,6 +1,8 @@
 //! Events of other servers that wait for what it takes to judge them, and rooms whose members are still asked for: what
 //! is taken up again after a restart.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 
 use crate::{
@@ -40,10 +42,32 @@ impl View for ParkedRooms {
     }
 }
 
-/// The events that wait in a room.
+/// The servers whose events wait in a room. O(events that wait there), of which there are a thousand at most.
+pub struct ParkedOrigins<'a> {
+    /// The room's id.
+    pub room_id: &'a str,
+}
+
+impl View for ParkedOrigins<'_> {
+    type Output = BTreeSet<String>;
+
+    fn read(&self, reader: &Reader) -> Result<BTreeSet<String>> {
+        let mut origins = BTreeSet::new();
+        let Some(room) = reader.room_num(self.room_id)? else { return Ok(origins) };
+        reader.scan(&schema::PARKED_PDUS, &room, Direction::Forward, |_: (RoomNum, String), row| {
+            origins.insert(row.origin);
+            true
+        })?;
+        Ok(origins)
+    }
+}
+
+/// The events of one server that wait in a room.
 pub struct ParkedPdus<'a> {
     /// The room's id.
     pub room_id: &'a str,
+    /// The server.
+    pub origin: &'a str,
 }
 
 /// An event that waits.
@@ -51,8 +75,6 @@ pub struct ParkedPdus<'a> {
 pub struct WaitingPdu {
     /// Its id.
     pub event_id: String,
-    /// The server that sent it.
-    pub origin: String,
     /// When it came, in milliseconds since the epoch.
     pub since_ms: u64,
     /// The event as JSON; nothing of it has been believed yet.
@@ -70,12 +92,10 @@ impl View for ParkedPdus<'_> {
             &room,
             Direction::Forward,
             |(_, event_id): (RoomNum, String), row| {
-                waiting.push(WaitingPdu {
-                    event_id,
-                    origin: row.origin,
-                    since_ms: row.since_ms,
-                    json: row.json.into(),
-                });
+                if row.origin == self.origin {
+                    let json = row.json.into();
+                    waiting.push(WaitingPdu { event_id, since_ms: row.since_ms, json });
+                }
                 true
             },
         )?;

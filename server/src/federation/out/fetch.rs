@@ -1,8 +1,8 @@
 //! Events that came for a room are taken in, and what they lack is asked for.
 //!
 //! What can be judged at once is; what cannot is parked durably, so that a transaction is answered without waiting for
-//! anybody, and fetched for behind: one room's troubles hold up no other room and no other server. Invariant: an event that
-//! was acknowledged is in the room, refused, or parked.
+//! anybody, and fetched for behind: apart for each room and each server that sent something for it, so that the troubles of
+//! one hold up no other. Invariant: an event that was acknowledged is in the room, refused, or parked.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use warren_engine::command::ReleasePdus;
 use warren_engine::intake::{Answer, Intake, Next, Question};
 use warren_engine::view::Frontier;
 use warren_engine::view::federation::{
-    IncomingRoom, ParkedPdus, ParkedRooms, ServersInRoom, UnknownEvents, WaitingPdu,
+    IncomingRoom, ParkedOrigins, ParkedPdus, ParkedRooms, ServersInRoom, UnknownEvents, WaitingPdu,
 };
 
 use super::RemoteError;
@@ -31,8 +31,13 @@ use crate::context::Context;
 use crate::http::ApiError;
 use crate::worker;
 
-/// Rooms that are fetched for at once. The rest wait, parked.
-const ROOMS_AT_ONCE_MAX: usize = 16;
+/// Rooms that are fetched for at once, and those of them for what the same server has sent: one that never answers holds a
+/// place for a minute, and is not to have many. The rest wait, parked.
+const ROOMS_AT_ONCE_MAX: usize = 64;
+const ROOMS_OF_ORIGIN_MAX: usize = 2;
+
+/// Whole states that are read at once, some hundreds of megabytes each at the worst.
+const STATES_AT_ONCE_MAX: usize = 16;
 
 /// Servers that are asked the same question, one after the other.
 const SERVERS_ASKED_MAX: usize = 5;
@@ -56,14 +61,24 @@ const PARKED_MS_MAX: u64 = 24 * 60 * 60 * 1000;
 const PAUSES: [Duration; 4] =
     [Duration::from_secs(15), Duration::from_secs(60), Duration::from_secs(300), Duration::from_secs(1800)];
 
-/// Which rooms are being fetched for.
+/// For what is being fetched.
 pub struct Fetches {
-    rooms: Mutex<HashMap<String, Room>>,
-    permits: Semaphore,
+    errands: Mutex<HashMap<Errand, Stage>>,
+    places: Semaphore,
+    /// The places of each server for whose events something is fetched, or waits to be.
+    places_of_origins: Mutex<HashMap<String, Arc<Semaphore>>>,
+    states: Semaphore,
+}
+
+/// The events that one server has sent for one room.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Errand {
+    room_id: String,
+    origin: String,
 }
 
 #[derive(Clone, Copy)]
-enum Room {
+enum Stage {
     /// A task is at it; whether more has come meanwhile.
     Busy { again: bool },
     /// The next attempt is made then, after so many in vain.
@@ -72,53 +87,67 @@ enum Room {
 
 impl Default for Fetches {
     fn default() -> Fetches {
-        Fetches { rooms: Mutex::default(), permits: Semaphore::new(ROOMS_AT_ONCE_MAX) }
+        Fetches {
+            errands: Mutex::default(),
+            places: Semaphore::new(ROOMS_AT_ONCE_MAX),
+            places_of_origins: Mutex::default(),
+            states: Semaphore::new(STATES_AT_ONCE_MAX),
+        }
     }
 }
 
 impl Fetches {
-    /// Whether the caller is to begin with the room. `is_news` for what has just come, which waits for no pause.
-    fn begin(&self, room_id: &str, is_news: bool) -> bool {
-        let mut rooms = self.rooms.lock();
-        match rooms.get_mut(room_id) {
-            Some(Room::Busy { again }) => {
+    /// Whether the caller is to begin with the errand. `is_news` for what has just come, which waits for no pause.
+    fn begin(&self, errand: &Errand, is_news: bool) -> bool {
+        let mut errands = self.errands.lock();
+        match errands.get_mut(errand) {
+            Some(Stage::Busy { again }) => {
                 *again |= is_news;
                 false
             }
-            Some(Room::Resting { until, .. }) if !is_news && *until > Instant::now() => false,
-            Some(room) => {
-                *room = Room::Busy { again: false };
+            Some(Stage::Resting { until, .. }) if !is_news && *until > Instant::now() => false,
+            Some(stage) => {
+                *stage = Stage::Busy { again: false };
                 true
             }
             None => {
-                rooms.insert(room_id.to_owned(), Room::Busy { again: false });
+                errands.insert(errand.clone(), Stage::Busy { again: false });
                 true
             }
         }
     }
 
     /// Ends a round. Returns whether another is to follow at once.
-    fn end(&self, room_id: &str, is_done: bool, attempts: usize) -> bool {
-        let mut rooms = self.rooms.lock();
-        if let Some(Room::Busy { again: again @ true }) = rooms.get_mut(room_id) {
+    fn end(&self, errand: &Errand, is_done: bool, attempts: usize) -> bool {
+        let mut errands = self.errands.lock();
+        if let Some(Stage::Busy { again: again @ true }) = errands.get_mut(errand) {
             *again = false;
             return true;
         }
         if is_done {
-            rooms.remove(room_id);
+            errands.remove(errand);
         } else {
             let pause = PAUSES.get(attempts).or(PAUSES.last()).copied().unwrap_or_default();
-            let room = Room::Resting { until: Instant::now() + pause, attempts: attempts + 1 };
-            rooms.insert(room_id.to_owned(), room);
+            let stage = Stage::Resting { until: Instant::now() + pause, attempts: attempts + 1 };
+            errands.insert(errand.clone(), stage);
         }
         false
     }
 
-    fn attempts(&self, room_id: &str) -> usize {
-        match self.rooms.lock().get(room_id) {
-            Some(Room::Resting { attempts, .. }) => *attempts,
+    fn attempts(&self, errand: &Errand) -> usize {
+        match self.errands.lock().get(errand) {
+            Some(Stage::Resting { attempts, .. }) => *attempts,
             _ => 0,
         }
+    }
+
+    /// The places of a server.
+    fn places_of(&self, origin: &str) -> Arc<Semaphore> {
+        let mut places = self.places_of_origins.lock();
+        // Those that nobody holds or waits for say nothing.
+        places.retain(|_, places| Arc::strong_count(places) > 1);
+        let new = || Arc::new(Semaphore::new(ROOMS_OF_ORIGIN_MAX));
+        places.entry(origin.to_owned()).or_insert_with(new).clone()
     }
 }
 
@@ -133,14 +162,15 @@ pub async fn take_in(ctx: &Arc<Context>, intake: &mut Intake, servers: &[String]
 }
 
 async fn drive(ctx: &Arc<Context>, intake: &mut Intake, servers: &[String]) -> Result<(), ApiError> {
+    let mut servers = servers.to_vec();
     loop {
         match intake.next_step() {
             Next::Check(pdus) => intake.checked(check_here(ctx, intake.version(), &pdus)?),
             Next::Write(receive) => intake.received(ctx.engine.write(receive).await?),
             Next::Ask(question) => {
-                let answer = match servers {
-                    [] => Answer::Nothing,
-                    servers => ask_servers(ctx, intake.room_id(), servers, &question).await?,
+                let answer = match servers.is_empty() {
+                    true => Answer::Nothing,
+                    false => ask_servers(ctx, intake.room_id(), &mut servers, &question).await?,
                 };
                 intake.answered(question, answer);
             }
@@ -149,45 +179,66 @@ async fn drive(ctx: &Arc<Context>, intake: &mut Intake, servers: &[String]) -> R
     }
 }
 
-/// Begins to fetch for the events that are parked in a room.
+/// Begins to fetch for the events that a server has sent for a room, and that are parked there.
+pub fn follow_up_on(ctx: &Arc<Context>, room_id: &str, origin: &str) {
+    start(ctx, Errand { room_id: room_id.to_owned(), origin: origin.to_owned() }, true);
+}
+
+/// Begins to fetch for all events that are parked in a room.
 pub fn follow_up(ctx: &Arc<Context>, room_id: &str) {
-    start(ctx, room_id, true);
+    start_all(ctx, room_id, true);
 }
 
 /// Takes up again what waits, at the start of the server and whenever a pause is over.
 pub fn take_up_parked(ctx: &Arc<Context>) {
     match ctx.engine.read(&ParkedRooms) {
-        Ok(rooms) => rooms.iter().for_each(|room_id| start(ctx, room_id, false)),
+        Ok(rooms) => rooms.iter().for_each(|room_id| start_all(ctx, room_id, false)),
         Err(error) => tracing::warn!(%error, "it cannot be told which events wait"),
     }
 }
 
-fn start(ctx: &Arc<Context>, room_id: &str, is_news: bool) {
-    let attempts = ctx.federation.fetches.attempts(room_id);
-    if !ctx.federation.fetches.begin(room_id, is_news) {
+fn start_all(ctx: &Arc<Context>, room_id: &str, is_news: bool) {
+    match ctx.engine.read(&ParkedOrigins { room_id }) {
+        Ok(origins) => {
+            for origin in origins {
+                start(ctx, Errand { room_id: room_id.to_owned(), origin }, is_news);
+            }
+        }
+        Err(error) => tracing::warn!(%error, room_id, "it cannot be told whose events wait"),
+    }
+}
+
+fn start(ctx: &Arc<Context>, errand: Errand, is_news: bool) {
+    let attempts = ctx.federation.fetches.attempts(&errand);
+    if !ctx.federation.fetches.begin(&errand, is_news) {
         return;
     }
-    let (work, room_id) = (ctx.clone(), room_id.to_owned());
+    let work = ctx.clone();
     worker::run(ctx, async move {
+        let fetches = &work.federation.fetches;
+        let places_of_origin = fetches.places_of(&errand.origin);
         loop {
-            let Ok(_permit) = work.federation.fetches.permits.acquire().await else { return };
-            let is_done = match fetch_for(&work, &room_id).await {
+            // Who waits behind others of its kind takes no place of all.
+            let Ok(_of_origin) = places_of_origin.acquire().await else { return };
+            let Ok(_of_all) = fetches.places.acquire().await else { return };
+            let is_done = match fetch_for(&work, &errand).await {
                 Ok(is_done) => is_done,
                 Err(error) => {
-                    tracing::debug!(room_id, error = %error.error, "events of a room could not be fetched");
+                    tracing::debug!(?errand, error = %error.error, "events of a room could not be fetched");
                     false
                 }
             };
-            if !work.federation.fetches.end(&room_id, is_done, attempts) {
+            if !fetches.end(&errand, is_done, attempts) {
                 return;
             }
         }
     });
 }
 
-/// One round for a room. Returns whether nothing waits there any more.
-async fn fetch_for(ctx: &Arc<Context>, room_id: &str) -> Result<bool, ApiError> {
-    let waiting = ctx.engine.read(&ParkedPdus { room_id })?;
+/// One round of an errand. Returns whether nothing waits any more.
+async fn fetch_for(ctx: &Arc<Context>, errand: &Errand) -> Result<bool, ApiError> {
+    let Errand { room_id, origin } = errand;
+    let waiting = ctx.engine.read(&ParkedPdus { room_id, origin })?;
     if waiting.is_empty() {
         return Ok(true);
     }
@@ -198,9 +249,9 @@ async fn fetch_for(ctx: &Arc<Context>, room_id: &str) -> Result<bool, ApiError> 
         return Ok(true);
     };
     let oldest = ctx.engine.now_ms().saturating_sub(PARKED_MS_MAX);
-    let servers = servers_to_ask(ctx, room_id, waiting.iter().map(|pdu| pdu.origin.as_str()))?;
+    let servers = servers_to_ask(ctx, room_id, std::iter::once(origin.as_str()))?;
     let mut intake =
-        Intake::new(room_id.to_owned(), version, waiting.iter().map(|pdu| pdu.json.clone()).collect());
+        Intake::new(room_id.clone(), version, waiting.iter().map(|pdu| pdu.json.clone()).collect());
     // What was taken in by then is; the rest goes on waiting.
     if let Ok(taken) = timeout(ROUND_TIME_MAX, take_in(ctx, &mut intake, &servers)).await {
         taken?;
@@ -244,34 +295,44 @@ pub fn servers_to_ask<'a>(
     Ok(servers)
 }
 
-/// Asks one server after the other until one knows.
+/// Asks one server after the other until one knows. One that gives no answer at all is not asked again: each time would take
+/// as long.
 async fn ask_servers(
     ctx: &Arc<Context>,
     room_id: &str,
-    servers: &[String],
+    servers: &mut Vec<String>,
     question: &Question,
 ) -> Result<Answer, ApiError> {
     if let Question::Keys { keys } = question {
         ensure_keys(ctx, keys).await;
         return Ok(Answer::Keys);
     }
-    for server in servers {
+    let mut silent = Vec::new();
+    let mut found = Answer::Nothing;
+    for server in servers.iter() {
         let answer = match question {
             Question::Keys { .. } => return Ok(Answer::Keys),
             Question::MissingEvents { latest } => missing_events(ctx, server, room_id, latest).await?,
             Question::State { event_id } => state(ctx, server, room_id, event_id).await?,
-            Question::Events { event_ids } => Ok(Answer::Events(events(ctx, server, event_ids).await)),
+            Question::Events { event_ids } => events(ctx, server, event_ids).await.map(Answer::Events),
         };
         match answer {
             Ok(Answer::Nothing) => {}
             Ok(Answer::Events(events)) if events.is_empty() => {}
-            Ok(answer) => return Ok(answer),
+            Ok(answer) => {
+                found = answer;
+                break;
+            }
             Err(failure) => {
-                tracing::debug!(server, room_id, %failure, "a server does not tell what is missing")
+                tracing::debug!(server, room_id, %failure, "a server does not tell what is missing");
+                if matches!(failure, RemoteError::Timeout | RemoteError::Unreachable(_)) {
+                    silent.push(server.clone());
+                }
             }
         }
     }
-    Ok(Answer::Nothing)
+    servers.retain(|server| !silent.contains(server));
+    Ok(found)
 }
 
 type Asked = Result<Answer, RemoteError>;
@@ -325,8 +386,12 @@ async fn state(ctx: &Arc<Context>, server: &str, room_id: &str, event_id: &str) 
     let all: Vec<Arc<str>> = ids.pdu_ids.iter().chain(&ids.auth_chain_ids).cloned().collect();
     let unknown = ctx.engine.read(&UnknownEvents { event_ids: &all })?;
     let pdus = if unknown.len() <= STATE_EVENTS_SINGLE_MAX {
-        events(ctx, server, &unknown).await
+        match events(ctx, server, &unknown).await {
+            Ok(events) => events,
+            Err(failure) => return Ok(Err(failure)),
+        }
     } else {
+        let _place = ctx.federation.fetches.states.acquire().await;
         match whole_state(ctx, server, room_id, event_id).await {
             Ok(whole) => whole.pdus.into_iter().chain(whole.auth_chain).map(bytes_of).collect(),
             Err(failure) => return Ok(Err(failure)),
@@ -360,7 +425,9 @@ struct SingleEvent {
 }
 
 /// Events by their ids, as far as the server knows them.
-pub async fn events(ctx: &Arc<Context>, server: &str, event_ids: &[Arc<str>]) -> Vec<Bytes> {
+///
+/// Errors: when it gives no answer at all.
+async fn events(ctx: &Arc<Context>, server: &str, event_ids: &[Arc<str>]) -> Result<Vec<Bytes>, RemoteError> {
     let mut found = Vec::new();
     for event_ids in event_ids.chunks(EVENTS_AT_ONCE) {
         let asks = event_ids.iter().map(|event_id| {
@@ -373,9 +440,12 @@ pub async fn events(ctx: &Arc<Context>, server: &str, event_ids: &[Arc<str>]) ->
         for answer in worker::side_by_side(asks.collect::<Vec<_>>()).await {
             match answer {
                 Ok(event) => found.extend(event.pdus.into_iter().next().map(bytes_of)),
+                Err(failure @ (RemoteError::Timeout | RemoteError::Unreachable(_))) if found.is_empty() => {
+                    return Err(failure);
+                }
                 Err(failure) => tracing::debug!(server, %failure, "a server does not give an event"),
             }
         }
     }
-    found
+    Ok(found)
 }

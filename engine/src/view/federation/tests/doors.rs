@@ -6,7 +6,8 @@ use crate::{
     core::event::EventBuilder,
     view::Frontier,
     view::federation::{
-        IncomingRoom, ParkedPdus, ParkedRooms, PeerHierarchy, UnknownEvents, Way, WayIntoRoom,
+        IncomingRoom, ParkedOrigins, ParkedPdus, ParkedRooms, PeerHierarchy, UnknownEvents, WaitingPdu, Way,
+        WayIntoRoom,
     },
 };
 
@@ -51,6 +52,11 @@ fn a_room_takes_events_of_those_whom_its_access_list_admits() {
     world.state(ROOM, ALICE, "m.room.server_acl", "", acl);
     assert!(matches!(read("there.example:8448"), Err(Error::Denied(Denied::ServerAcl))));
     assert!(read(THIRD).is_ok());
+    // Who shuts everybody out does not keep this server from telling others so.
+    world.state(ROOM, ALICE, "m.room.server_acl", "", json!({"allow": []}));
+    assert!(matches!(read(THIRD), Err(Error::Denied(Denied::ServerAcl))));
+    assert!(read("here.example").is_ok());
+    world.state(ROOM, ALICE, "m.room.server_acl", "", json!({"allow": ["*"]}));
     world.leave(ROOM, ALICE);
     assert!(matches!(read(THIRD), Err(Error::NotFound(What::Room))));
 }
@@ -130,9 +136,11 @@ fn events_wait_until_they_are_released_and_no_server_takes_all_the_room() {
     assert_eq!(park(THERE, pdus[..10].to_vec()).kept.len(), 10);
     assert_eq!(park(THIRD, pdus[290..].to_vec()).kept.len(), 10);
     assert_eq!(ask(&world, &ParkedRooms), [ROOM]);
-    let waiting = ask(&world, &ParkedPdus { room_id: ROOM });
-    assert_eq!(waiting.len(), 260);
-    assert_eq!(waiting.iter().filter(|pdu| pdu.origin == THIRD).count(), 10);
+    let origins = ask(&world, &ParkedOrigins { room_id: ROOM });
+    assert_eq!(origins.iter().map(String::as_str).collect::<Vec<_>>(), [THERE, THIRD]);
+    let of = |origin| ask(&world, &ParkedPdus { room_id: ROOM, origin });
+    assert_eq!((of(THERE).len(), of(THIRD).len()), (250, 10));
+    let waiting: Vec<WaitingPdu> = of(THERE).into_iter().chain(of(THIRD)).collect();
     assert!(waiting.iter().all(|pdu| pdus.contains(&pdu.json)));
     let event_ids = waiting.into_iter().map(|pdu| pdu.event_id).collect();
     world.engine.write(ReleasePdus { room_id: ROOM.into(), event_ids }).wait().unwrap();
