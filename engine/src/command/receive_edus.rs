@@ -107,8 +107,10 @@ impl Command for ReceiveEdus {
                     }
                 }
                 IncomingEdu::Direct { sender, kind, message_id, messages } => {
-                    if self.is_first(tx, message_id)? {
-                        deliver(tx, sender, kind, messages)?;
+                    // What reaches nobody is not remembered: others could make up as much of it as they like.
+                    let key = (tx.intern_text(&self.origin)?, message_id.clone());
+                    if !tx.has(&schema::RECEIVED_MESSAGES, &key)? && deliver(tx, sender, kind, messages)? {
+                        tx.put(&schema::RECEIVED_MESSAGES, &key, &tx.shared.clock.now_ms());
                     }
                 }
                 IncomingEdu::DeviceList { user_id, device_id, stream_id, prev_ids, name, keys } => {
@@ -175,17 +177,6 @@ impl ReceiveEdus {
         receipts::set(tx, room, user, ReceiptKind::Read, thread, &event, ts)?;
         Ok(())
     }
-
-    /// Whether the message has not come before; notes that it has now.
-    fn is_first(&self, tx: &mut Tx, message_id: &str) -> Result<bool> {
-        let key = (tx.intern_text(&self.origin)?, message_id.to_owned());
-        let is_first = !tx.has(&schema::RECEIVED_MESSAGES, &key)?;
-        if is_first {
-            let now_ms = tx.shared.clock.now_ms();
-            tx.put(&schema::RECEIVED_MESSAGES, &key, &now_ms);
-        }
-        Ok(is_first)
-    }
 }
 
 /// The user, if they are in a room that this server is in.
@@ -200,14 +191,16 @@ fn present(tx: &mut Tx, update: &IncomingPresence) -> Result<()> {
     presence::say(tx, user, claim, update.status_msg.clone())
 }
 
+/// Whether the message is in the queue of any device.
 fn deliver(
     tx: &mut Tx,
     sender: &str,
     kind: &str,
     messages: &[(String, String, crate::core::event::JsonObject)],
-) -> Result<()> {
+) -> Result<bool> {
     let pos = tx.next_position();
     let mut reached: BTreeSet<(UserNum, TextNum)> = BTreeSet::new();
+    let mut is_kept = false;
     for (user_id, device_id, content) in messages {
         if identifiers::server_name(user_id) != Some(&*tx.shared.server_name) {
             continue;
@@ -227,11 +220,11 @@ fn deliver(
         for device_id in devices {
             let device = tx.intern_text(&device_id)?;
             if reached.insert((user, device)) {
-                to_device::enqueue(tx, user, device, pos, &event)?;
+                is_kept |= to_device::enqueue(tx, user, device, pos, &event)?;
             }
         }
     }
-    Ok(())
+    Ok(is_kept)
 }
 
 /// Whether the user's devices have to be asked for anew.
@@ -253,6 +246,8 @@ pub struct NoteTransaction {
     pub transaction_id: String,
     /// The body of the answer.
     pub answer: Vec<u8>,
+    /// An older transaction of the server, which it will not send again.
+    pub over: Option<String>,
 }
 
 impl Command for NoteTransaction {
@@ -264,7 +259,11 @@ impl Command for NoteTransaction {
     }
 
     fn run(&self, tx: &mut Tx) -> Result<()> {
-        let key = (tx.intern_text(&self.origin)?, self.transaction_id.clone());
+        let origin = tx.intern_text(&self.origin)?;
+        if let Some(over) = &self.over {
+            tx.delete(&schema::RECEIVED_TRANSACTIONS, &(origin, over.clone()));
+        }
+        let key = (origin, self.transaction_id.clone());
         if self.answer.len() > ANSWER_BYTES_MAX || self.transaction_id.len() > TRANSACTION_ID_BYTES_MAX {
             return Ok(());
         }

@@ -63,16 +63,16 @@ pub fn event_of(sender: &str, kind: &str, content: &JsonObject) -> Bytes {
     out.into()
 }
 
-/// Puts the message into the queue of a device, under `pos`. A full queue takes no more.
-pub fn enqueue(tx: &mut Tx, user: UserNum, device: TextNum, pos: StreamPos, event: &Bytes) -> Result<()> {
+/// Puts the message into the queue of a device, under `pos`. A full queue takes no more; returns whether it took it.
+pub fn enqueue(tx: &mut Tx, user: UserNum, device: TextNum, pos: StreamPos, event: &Bytes) -> Result<bool> {
     let count = waiting(tx, user, device)?;
     if count >= QUEUE_MESSAGES_MAX {
-        return Ok(());
+        return Ok(false);
     }
     tx.put(&schema::TO_DEVICE, &(user, device, pos), event);
     tx.put(&schema::TO_DEVICE_COUNTS, &(user, device), &(count + 1));
     tx.touch(Touch::User(user));
-    Ok(())
+    Ok(true)
 }
 
 /// How many messages wait for a device.

@@ -25,7 +25,7 @@ mod published;
 mod query;
 mod space_hierarchy;
 mod third_party_invite;
-mod transactions;
+pub mod transactions;
 mod user_devices;
 mod user_keys;
 mod version;

@@ -1,9 +1,10 @@
 //! `transactions.yaml`: what other servers send of their own accord.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
@@ -13,7 +14,7 @@ use warren_engine::intake::Intake;
 use warren_engine::view::federation::{AnsweredTransaction, IncomingRoom};
 use warren_engine::{Denied, Error, Outcome};
 
-use super::out::fetch::{follow_up, take_in_here};
+use super::out::fetch::{follow_up_on, take_in_here};
 use crate::context::Context;
 use crate::http::{Answer, ApiError, Call, Outcome as Answered, endpoints};
 use crate::worker;
@@ -26,6 +27,36 @@ endpoints! {
 const PDUS_MAX: usize = 50;
 /// Specification: "Must not include more than 100 EDUs."
 const EDUS_MAX: usize = 100;
+
+/// The last transactions of a server whose answers are kept. A server has one under way at a time and goes on when that is
+/// answered, so that older ones do not come again; what is kept of it does not grow with what it sends.
+const ANSWERS_KEPT: usize = 10;
+/// Servers of which it is remembered which transactions were their last, some 500 bytes each. The answers to what is
+/// forgotten here are kept for a day.
+const ANSWERED_SERVERS_MAX: usize = 20_000;
+/// Bytes of the id of a transaction whose answer is kept.
+const TRANSACTION_ID_BYTES_MAX: usize = 255;
+
+/// The ids of the last transactions of each server, oldest first.
+#[derive(Default)]
+pub struct LastAnswers(Mutex<HashMap<String, VecDeque<String>>>);
+
+impl LastAnswers {
+    /// Notes one more. Returns the one whose answer need not be kept any more.
+    fn note(&self, origin: &str, transaction_id: &str) -> Option<String> {
+        if transaction_id.len() > TRANSACTION_ID_BYTES_MAX {
+            return None;
+        }
+        let mut servers = self.0.lock();
+        if servers.len() >= ANSWERED_SERVERS_MAX && !servers.contains_key(origin) {
+            servers.clear();
+        }
+        let ids = servers.entry(origin.to_owned()).or_default();
+        ids.push_back(transaction_id.to_owned());
+        let over = if ids.len() > ANSWERS_KEPT { ids.pop_front() } else { None };
+        over.filter(|over| !ids.contains(over))
+    }
+}
 
 #[derive(Deserialize)]
 struct Transaction<'a> {
@@ -71,7 +102,9 @@ async fn send_transaction(call: Call) -> Answered {
     // Behind the events, of which some may be what they are about.
     take_in_edus(&call.ctx, &origin, &transaction.edus).await?;
     let answer = json!({ "pdus": results }).to_string().into_bytes();
-    call.ctx.engine.write(NoteTransaction { origin, transaction_id, answer: answer.clone() }).await?;
+    let over = call.ctx.federation.answered.note(&origin, &transaction_id);
+    let note = NoteTransaction { origin, transaction_id, answer: answer.clone(), over };
+    call.ctx.engine.write(note).await?;
     Ok(Answer::json_bytes(answer.into()))
 }
 
@@ -113,13 +146,16 @@ async fn take_in_room(
     }
     let waiting = intake.waiting();
     if !waiting.is_empty() {
-        let parked = ctx.engine.write(ParkPdus { room_id: room_id.clone(), origin, pdus: waiting }).await?;
+        let parked = ctx
+            .engine
+            .write(ParkPdus { room_id: room_id.clone(), origin: origin.clone(), pdus: waiting })
+            .await?;
         results.extend(parked.kept.into_iter().map(|event_id| (event_id.to_string(), json!({}))));
         let refused = parked.refused.into_iter();
         results.extend(
             refused.map(|event_id| (event_id.to_string(), refusal("too many events wait in this room"))),
         );
-        follow_up(&ctx, &room_id);
+        follow_up_on(&ctx, &room_id, &origin);
     }
     Ok(results)
 }
@@ -134,4 +170,22 @@ fn shut_out(ctx: &Context, room_id: &str, pdus: &[Bytes]) -> Result<Map<String, 
     let ids = pdus.iter().filter_map(|pdu| Pdu::parse(version, pdu).ok()).map(|pdu| pdu.event_id.to_string());
     let why = Denied::ServerAcl.to_string();
     Ok(ids.map(|event_id| (event_id, refusal(&why))).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_each_server_the_answers_to_its_last_transactions_are_kept() {
+        let last = LastAnswers::default();
+        let note = |origin: &str, number: usize| last.note(origin, &number.to_string());
+        assert!((0..ANSWERS_KEPT).all(|number| note("a.example", number).is_none()));
+        assert_eq!(note("a.example", ANSWERS_KEPT), Some("0".to_owned()));
+        assert_eq!(note("b.example", 0), None);
+        // What comes again is among the last.
+        assert_eq!(note("a.example", 2), Some("1".to_owned()));
+        assert_eq!(note("a.example", ANSWERS_KEPT + 1), None);
+        assert_eq!(last.note("b.example", &"x".repeat(TRANSACTION_ID_BYTES_MAX + 1)), None);
+    }
 }

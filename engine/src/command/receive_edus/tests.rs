@@ -110,6 +110,17 @@ fn messages_to_devices_come_once() {
     }
     receive(&world, THERE, &[direct("2")]);
     assert_eq!(waiting("A").0.len(), 2);
+    let is_remembered = |id: &str| {
+        world.ask(|reader| {
+            let key = (reader.text_num(THERE)?.unwrap(), id.to_owned());
+            Ok(reader.has(&schema::RECEIVED_MESSAGES, &key)?)
+        })
+    };
+    // What reaches no device leaves nothing behind, however often it comes.
+    let messages = json!({"@nobody:here.example": {"*": {}}, ALICE: {"X": {}}});
+    let content = json!({"sender": BOB, "type": "m.test", "message_id": "nobody's", "messages": messages});
+    receive(&world, THERE, &[("m.direct_to_device", content)]);
+    assert_eq!(["1", "2", "nobody's"].map(is_remembered), [true, true, false]);
 }
 
 #[test]
@@ -252,9 +263,15 @@ fn a_transaction_is_remembered_for_a_day() {
         origin: THERE.into(),
         transaction_id: "1".into(),
         answer: b"{\"pdus\":{}}".to_vec(),
+        over: None,
     };
-    world.engine.write(note).wait().unwrap();
+    let over = NoteTransaction { transaction_id: "2".into(), over: Some("1".into()), ..note.clone() };
+    world.engine.write(note.clone()).wait().unwrap();
     assert_eq!(answered().unwrap(), "{\"pdus\":{}}");
+    // Or until the server has gone on.
+    world.engine.write(over).wait().unwrap();
+    assert_eq!(answered(), None);
+    world.engine.write(note).wait().unwrap();
     let progress = std::sync::Arc::new(PruneProgress::default());
     for hour in 0..26 {
         assert_eq!(answered().is_some(), hour <= 24, "{hour}");

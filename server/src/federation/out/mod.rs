@@ -34,6 +34,7 @@ use keys::KeyFetches;
 pub use client::Request;
 pub use error::RemoteError;
 
+use super::transactions::LastAnswers;
 use crate::config::Config;
 use crate::outgoing::Outgoing;
 
@@ -51,6 +52,8 @@ pub struct Federation {
     pub joins: Flights,
     /// Files that are being fetched.
     media: Flights,
+    /// Transactions of other servers that were answered.
+    pub answered: LastAnswers,
 }
 
 impl Federation {
@@ -65,6 +68,7 @@ impl Federation {
             histories: history::Histories::default(),
             joins: Flights::default(),
             media: Flights::default(),
+            answered: LastAnswers::default(),
         }
     }
 }
