@@ -95,7 +95,7 @@ async fn create_room(call: Call) -> Outcome {
             target,
             reason: None,
             is_direct: request.is_direct,
-            third_party_invite: None,
+            third_party_signed: None,
         };
         // The room is there by now: who could not be reached can be invited again.
         if let Err(error) = send_invite(&call.ctx, invite).await {

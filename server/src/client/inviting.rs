@@ -40,7 +40,7 @@ async fn invite_user(call: Call) -> Outcome {
             target: target.to_owned(),
             reason: request.reason,
             is_direct: false,
-            third_party_invite: None,
+            third_party_signed: None,
         };
         let ctx = call.ctx.clone();
         // The other server shows the invite to its user before it is in the room: that must not be left half done.

@@ -1,17 +1,31 @@
-//! `third_party_invite.yaml`: somebody who was invited by an address turns out to be a user of another server.
+//! `third_party_invite.yaml`: somebody who was invited by an address turns out to be a user, of this server or of another.
 //!
-//! Not here: `/3pid/onbind`, by which identity servers tell whose an address is; this server uses none.
+//! An identity server tells the user's server (`/3pid/onbind`), which asks the server of the user who invited to make the
+//! invite (`/exchange_third_party_invite`). What the identity server has signed is checked there, by the keys in the room,
+//! and by everybody in the room; until then nothing here depends on it.
+
+use std::sync::Arc;
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
+use warren_engine::core::identifiers;
+use warren_engine::view::Profile;
 use warren_engine::view::federation::MakeInvite;
 
-use super::out::invite::send_invite;
+use super::out::invite::{ask_for_invite, send_invite};
+use crate::context::Context;
 use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
+use crate::worker;
 
 endpoints! {
     PUT "/_matrix/federation/v1/exchange_third_party_invite/{roomId}" [] Server Federation Json exchange_third_party_invite;
+    PUT "/_matrix/federation/v1/3pid/onbind"                          [] None   Join       Json on_bind_third_party_identifier;
+    // As the identity service API says, and identity servers do.
+    POST "/_matrix/federation/v1/3pid/onbind"                         [] None   Join       Json on_bind_third_party_identifier;
 }
+
+/// Invites that wait for one address: more than anybody has. Each is a request to another server, which everybody may cause.
+const PENDING_INVITES_MAX: usize = 20;
 
 #[derive(Deserialize)]
 struct Exchange {
@@ -26,7 +40,12 @@ struct Exchange {
 #[derive(Deserialize)]
 struct Content {
     membership: String,
-    third_party_invite: Value,
+    third_party_invite: ThirdPartyInvite,
+}
+
+#[derive(Deserialize)]
+struct ThirdPartyInvite {
+    signed: Value,
 }
 
 async fn exchange_third_party_invite(call: Call) -> Outcome {
@@ -35,14 +54,83 @@ async fn exchange_third_party_invite(call: Call) -> Outcome {
     if !is_invite || exchange.room_id != call.path("roomId")? {
         return Err(ApiError::invalid_param("This is not an invite to the room in the path"));
     }
-    let invite = MakeInvite {
-        room_id: exchange.room_id,
-        sender: exchange.sender,
-        target: exchange.state_key,
+    let signed = exchange.content.third_party_invite.signed;
+    invite(&call.ctx, exchange.room_id, exchange.sender, exchange.state_key, signed).await?;
+    Ok(Answer::empty())
+}
+
+/// Invites in the name of our user, who has invited whoever the address belongs to.
+async fn invite(
+    ctx: &Arc<Context>,
+    room_id: String,
+    sender: String,
+    target: String,
+    signed: Value,
+) -> Result<(), ApiError> {
+    let make = MakeInvite {
+        room_id,
+        sender,
+        target,
         reason: None,
         is_direct: false,
-        third_party_invite: Some(exchange.content.third_party_invite),
+        third_party_signed: Some(signed),
     };
-    send_invite(&call.ctx, invite).await?;
+    send_invite(ctx, make).await
+}
+
+#[derive(Deserialize)]
+struct Bound {
+    mxid: String,
+    invites: Vec<Pending>,
+}
+
+#[derive(Deserialize)]
+struct Pending {
+    room_id: String,
+    sender: String,
+    signed: Value,
+}
+
+/// The request need not be signed, and proves nothing: each invite carries its own proof.
+async fn on_bind_third_party_identifier(call: Call) -> Outcome {
+    let bound: Bound = call.json()?;
+    if bound.invites.len() > PENDING_INVITES_MAX {
+        return Err(ApiError::too_large(format!(
+            "No more than {PENDING_INVITES_MAX} invites are taken at once"
+        )));
+    }
+    if identifiers::server_name(&bound.mxid) != Some(call.ctx.engine.server_name()) {
+        return Err(ApiError::not_found("This user is not of this server"));
+    }
+    call.ctx.engine.read(&Profile(&bound.mxid))?;
+    let asks = bound.invites.into_iter().map(|pending| {
+        let (ctx, target) = (call.ctx.clone(), bound.mxid.clone());
+        async move {
+            let (room_id, sender) = (pending.room_id.clone(), pending.sender.clone());
+            if let Err(error) = ask_to_invite(&ctx, target, pending).await {
+                tracing::info!(room_id, sender, error = %error.error, "an invite by an address comes to nothing");
+            }
+        }
+    });
+    worker::side_by_side(asks.collect::<Vec<_>>()).await;
     Ok(Answer::empty())
+}
+
+/// Has the server of the user who invited by an address invite our user.
+async fn ask_to_invite(ctx: &Arc<Context>, target: String, pending: Pending) -> Result<(), ApiError> {
+    let Pending { room_id, sender, signed } = pending;
+    let server = identifiers::server_name(&sender)
+        .ok_or_else(|| ApiError::invalid_param("A user id has a server name"))?
+        .to_owned();
+    if server == ctx.engine.server_name() {
+        return invite(ctx, room_id, sender, target, signed).await;
+    }
+    let event = json!({
+        "type": "m.room.member",
+        "room_id": room_id,
+        "sender": sender,
+        "state_key": target,
+        "content": { "membership": "invite", "third_party_invite": { "signed": signed } },
+    });
+    Ok(ask_for_invite(ctx, &server, &room_id, &event).await?)
 }

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::SignedEvent;
 use crate::{
+    core::event::JsonObject,
     error::Result,
     room::{RoomCtx, handshake, membership, stripped_state::identifying_state},
     store::{Reader, schema::Membership},
@@ -27,7 +28,7 @@ pub struct MakeInvite {
     /// Whether the room is to be a direct chat.
     pub is_direct: bool,
     /// What an identity server has signed, where an invite to an address comes to stand for a user.
-    pub third_party_invite: Option<Value>,
+    pub third_party_signed: Option<Value>,
 }
 
 /// An invite that is not in the room yet.
@@ -54,8 +55,8 @@ impl View for MakeInvite {
         if self.is_direct {
             content.insert("is_direct".to_owned(), true.into());
         }
-        if let Some(third_party_invite) = &self.third_party_invite {
-            content.insert("third_party_invite".to_owned(), third_party_invite.clone());
+        if let Some(signed) = &self.third_party_signed {
+            content.insert("third_party_invite".to_owned(), third_party_invite(reader, &room, signed)?);
         }
         let pdu = handshake::invite(reader, &room, (&self.sender, &self.target), content)?;
         let sender = room.state(reader, "m.room.member", &self.sender)?;
@@ -65,4 +66,21 @@ impl View for MakeInvite {
             room_state: room_state.map(|event| event.json.clone()).collect(),
         })
     }
+}
+
+/// What the invite says of the address that was invited: of what another server tells, only what is signed by the identity
+/// server; what is shown in place of the address is the room's to say. Whether the signature holds is for the room's rules.
+fn third_party_invite(reader: &Reader, room: &RoomCtx, signed: &Value) -> Result<Value> {
+    // All of it is signed, also what the specification does not know of.
+    let mut kept = signed.as_object().cloned().unwrap_or_default();
+    kept.remove("unsigned");
+    let mut invite = JsonObject::new();
+    invite.insert("signed".to_owned(), kept.into());
+    let token = signed.get("token").and_then(Value::as_str).unwrap_or_default();
+    if let Some(invitation) = room.state(reader, "m.room.third_party_invite", token)?
+        && let Some(display_name) = invitation.pdu()?.content.get("display_name")
+    {
+        invite.insert("display_name".to_owned(), display_name.clone());
+    }
+    Ok(invite.into())
 }

@@ -48,6 +48,17 @@ pub async fn send_invite(ctx: &Arc<Context>, make: MakeInvite) -> Result<(), Api
     }
 }
 
+/// Asks the server of the user who has invited by an address to make the invite of whoever that turned out to be.
+pub async fn ask_for_invite(
+    ctx: &Context,
+    server: &str,
+    room_id: &str,
+    event: &Value,
+) -> Result<(), RemoteError> {
+    let target = path("v1/exchange_third_party_invite/{roomId}", &[room_id]);
+    Ask::put(server, target, event.to_string().as_bytes()).bytes(ctx).await.map(drop)
+}
+
 async fn ask_to_sign(
     ctx: &Context,
     server: &str,

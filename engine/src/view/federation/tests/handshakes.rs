@@ -445,7 +445,7 @@ fn an_invite_for_a_user_of_another_server_waits_for_its_signature() {
         target: target.into(),
         reason: Some("please".into()),
         is_direct: false,
-        third_party_invite: None,
+        third_party_signed: None,
     };
     let made = ask(&world, &invite(ALICE, BOB));
     let pdu = Pdu::parse(made.event.version, &made.event.json).unwrap();
