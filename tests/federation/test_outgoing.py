@@ -86,9 +86,7 @@ def resident(network):
 @pytest.fixture
 def warren(network, tmp_path):
     server = Server(tmp_path / "data", "--allow-private-addresses", "on", *network.options)
-    made = server.command("user", "create", "warden", "--admin", *server.options)
-    assert made.returncode == 0, made.stderr
-    server.admin_password = made.stdout.split("password: ")[1].strip()
+    server.admin_password = server.make_administrator("warden")
     with server:
         yield server
         assert server.stop() == 0, server.log_tail()

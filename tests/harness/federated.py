@@ -12,6 +12,7 @@ import requests
 
 from harness.client import Client
 from harness.server import Server, free_port
+from harness.wire import Wire
 
 # Synapse takes five seconds on an idle machine.
 START_SECONDS_MAX = 120
@@ -51,6 +52,7 @@ rc_joins: {{local: *unlimited, remote: *unlimited}}
 rc_joins_per_room: *unlimited
 rc_invites: {{per_room: *unlimited, per_user: *unlimited, per_issuer: *unlimited}}
 rc_room_creation: *unlimited
+rc_presence: {{per_user: *unlimited}}
 rc_federation: {{window_size: 1000, sleep_limit: 100000, sleep_delay: 1, reject_limit: 100000, concurrent: 100}}
 """
 
@@ -68,9 +70,10 @@ class Warren(Server):
 
     client = Client
 
-    def __init__(self, folder, authority, *options):
-        self.federation_port = free_port()
-        name = f"localhost:{self.federation_port}"
+    def __init__(self, folder, authority, *options, host="localhost", federation_port=None, reached_at=None):
+        """Called `host` and the port that it is reached at, which is its own unless a wire leads there."""
+        self.federation_port = federation_port or free_port()
+        name = f"{host}:{reached_at or self.federation_port}"
         certificate = str(authority.certificate("localhost", "127.0.0.1"))
         own = ["--server-name", name, "--allow-private-addresses", "on"]
         own += ["--tls-cert", certificate, "--tls-key", certificate, "--trusted-ca-files", str(authority.path)]
@@ -79,6 +82,32 @@ class Warren(Server):
         own += ["--listen", f"https://127.0.0.1:{self.federation_port}#federation"]
         super().__init__(folder, *own, *options, port=port)
         self.name = name
+
+
+class Distant(Warren):
+    """A Warren with a wire between it and all others, which a test can cut."""
+
+    def __init__(self, folder, authority, *others):
+        port = free_port()
+        inward = Wire(port)
+        outward = [(other.name, Wire(other.federation_port)) for other in others]
+        self.wires = [inward, *(wire for _, wire in outward)]
+        rows = [("--federation-resolve", f"{name}={wire.address}") for name, wire in outward]
+        options = [word for row in rows for word in row]
+        super().__init__(folder, authority, *options, federation_port=port, reached_at=inward.port)
+
+    def cut_off(self):
+        for wire in self.wires:
+            wire.cut()
+
+    def reconnect(self):
+        for wire in self.wires:
+            wire.mend()
+
+    def __exit__(self, *arguments):
+        super().__exit__(*arguments)
+        for wire in self.wires:
+            wire.close()
 
 
 class LenientClient(Client):
@@ -96,6 +125,7 @@ class Synapse:
         self.folder, self.python = pathlib.Path(folder), python
         self.folder.mkdir(parents=True)
         port, client_port = free_port(), free_port()
+        self.federation_port = port
         self.name, self.base_url = f"localhost:{port}", f"http://127.0.0.1:{client_port}"
         text = authority.certificate("localhost", "127.0.0.1").read_text()
         at = text.index("-----BEGIN CERTIFICATE-----")

@@ -34,10 +34,10 @@ class Network:
         given += [("--federation-resolve", row) for row in rows]
         return [word for pair in given for word in pair]
 
-    def peer(self, host=None, **more):
+    def peer(self, host=None, kind=Peer, **more):
         """A peer at a name of its own that is resolved to this machine."""
         host = host or f"peer{next(self._peers)}.test"
-        peer = Peer(host, self.authority, **more)
+        peer = kind(host, self.authority, **more)
         self.names.addresses[host] = ["127.0.0.1"]
         self.peers.append(peer)
         return peer

@@ -1,5 +1,21 @@
 """What tests with several servers ask about rooms."""
 
+from harness.client import timeline
+
+
+def via(server):
+    """By which server a room is to be entered, in the words of the specification's versions."""
+    return {"via": server.name, "server_name": server.name}
+
+
+def see(client, room, event_id):
+    """Waits until the client is told of an event, and returns it."""
+
+    def found(answer):
+        return next((event for event in timeline(answer, room) if event["event_id"] == event_id), None)
+
+    return client.sync_until(found)
+
 
 def state(client, room):
     return client.get("rooms/{roomId}/state", room)

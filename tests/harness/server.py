@@ -111,6 +111,12 @@ class Server:
         """Runs another command of the binary, while the server is stopped."""
         return subprocess.run([binary(), *arguments], capture_output=True, text=True, timeout=seconds)
 
+    def make_administrator(self, name):
+        """Makes the account of an administrator while the server is stopped. Returns its password."""
+        made = self.command("user", "create", name, "--admin", *self.options)
+        assert made.returncode == 0, made.stderr
+        return made.stdout.split("password: ")[1].strip()
+
     def log_tail(self):
         return self.log_path.read_text(errors="replace")[-4000:]
 

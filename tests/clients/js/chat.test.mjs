@@ -1,16 +1,17 @@
-// Two users chat in an encrypted room: everything a person does on an ordinary day. The steps build on each other.
+// Two users chat in an encrypted room: everything a person does on an ordinary day. The steps build on each other. They may
+// be on different servers.
 
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import { EventType, MatrixEventEvent, MsgType, Preset, ReceiptType, RelationType, RoomEvent, RoomStateEvent, ThreadEvent } from "matrix-js-sdk";
-import { decryptFile, encryptFile, eventOf, openThread, register, roomOf, typingOf, until } from "./session.mjs";
+import { decryptFile, encryptFile, eventOf, openThread, otherUrl, register, roomOf, typingOf, until } from "./session.mjs";
 
 describe("two users in an encrypted room", () => {
     let alice, bob, roomId, hello;
     const clients = () => [alice, bob].filter(Boolean);
 
     before(async () => {
-        [alice, bob] = await Promise.all([register("alice"), register("bob")]);
+        [alice, bob] = await Promise.all([register("alice"), register("bob", { baseUrl: otherUrl })]);
     });
 
     after(() => clients().forEach((client) => client.stopClient()));

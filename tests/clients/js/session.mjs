@@ -8,6 +8,8 @@ import { randomBytes, webcrypto } from "node:crypto";
 import { ClientEvent, IndexedDBStore, MatrixEventEvent, RoomEvent, RoomMemberEvent, SyncState, ThreadEvent, createClient } from "matrix-js-sdk";
 
 export const baseUrl = process.env.HOMESERVER_URL ?? "http://127.0.0.1:8008";
+/** The homeserver of those who are to be on another one, where there is one. */
+export const otherUrl = process.env.OTHER_HOMESERVER_URL ?? baseUrl;
 export const password = "correct horse battery staple";
 // A loaded machine may take its time; a test that waits longer has failed.
 const waitMsMax = 60_000;
@@ -16,10 +18,10 @@ export const uniqueName = (word) => `${word}-${randomBytes(4).toString("hex")}`;
 
 const newClient = (options = {}) => createClient({ baseUrl, useAuthorizationHeader: true, ...options });
 
-/** Registers a user and starts a client for the first device. */
-export async function register(word, options) {
+/** Registers a user and starts a client for the first device, at `options.baseUrl` if it is given. */
+export async function register(word, options = {}) {
     const username = uniqueName(word);
-    const anonymous = newClient();
+    const anonymous = newClient(options.baseUrl && { baseUrl: options.baseUrl });
     const session = await anonymous.registerRequest({ username, password, auth: { type: "m.login.dummy" } });
     return start(session, options);
 }

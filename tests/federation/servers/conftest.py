@@ -10,6 +10,7 @@ import pytest
 
 from harness.certificates import Authority
 from harness.federated import Synapse, Warren
+from harness.rooms import until_joined, via
 
 
 @pytest.fixture(scope="session")
@@ -34,13 +35,22 @@ def other_warren(authority, tmp_path_factory):
         server.check()
 
 
-@pytest.fixture(scope="session")
-def synapse(authority, tmp_path_factory):
+def start_synapse(authority, tmp_path_factory):
     python = os.environ.get("SYNAPSE_PYTHON")
     if not python:
         pytest.skip("SYNAPSE_PYTHON names no Python with Synapse")
     with Synapse(tmp_path_factory.mktemp("synapse") / "data", authority, python) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def synapse(authority, tmp_path_factory):
+    yield from start_synapse(authority, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def other_synapse(authority, tmp_path_factory):
+    yield from start_synapse(authority, tmp_path_factory)
 
 
 @pytest.fixture(params=["other_warren", "synapse"])
@@ -59,3 +69,17 @@ def alice(here):
 def bob(there):
     """A user of the other server."""
     return there.client(there.base_url).register("bob")
+
+
+@pytest.fixture
+def room(there, alice, bob):
+    """A room of Bob's that Alice has joined, in which she may do what he may."""
+    room = bob.create_room(preset="public_chat", room_version="10")
+    power = bob.state(room, "m.room.power_levels")
+    power["users"][alice.user_id] = 100
+    bob.set_state(room, "m.room.power_levels", power)
+    alice.join(room, query=via(there))
+    until_joined(alice, room, bob)
+    alice.sync()
+    bob.sync()
+    return room

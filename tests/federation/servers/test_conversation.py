@@ -1,32 +1,7 @@
 """What users of two servers say and change in a common room, as the clients of both see it."""
 
-import pytest
-
-from harness.client import of_type, timeline
-from harness.rooms import state_ids, until_joined, until_state
-
-
-@pytest.fixture
-def room(there, alice, bob):
-    """A room of Bob's that Alice has joined."""
-    room = bob.create_room(preset="public_chat", room_version="10")
-    power = bob.state(room, "m.room.power_levels")
-    power["users"][alice.user_id] = 100
-    bob.set_state(room, "m.room.power_levels", power)
-    alice.join(room, query={"via": there.name, "server_name": there.name})
-    until_joined(alice, room, bob)
-    alice.sync()
-    bob.sync()
-    return room
-
-
-def see(client, room, event_id):
-    """Waits until the client is told of an event, and returns it."""
-
-    def found(answer):
-        return next((event for event in timeline(answer, room) if event["event_id"] == event_id), None)
-
-    return client.sync_until(found)
+from harness.client import of_type
+from harness.rooms import see, state_ids, until_state
 
 
 def both(alice, bob):

@@ -2,12 +2,12 @@
 
 from harness.client import bodies
 
-EVENTS = 250
+EVENTS = 1_000
 
 
 def all_messages(client, room):
     """The room's messages, oldest first."""
-    seen, query = [], {"dir": "b", "limit": 50}
+    seen, query = [], {"dir": "b", "limit": 100}
     while True:
         page = client.get("rooms/{roomId}/messages", room, query=query)
         seen += page["chunk"]

@@ -1,10 +1,13 @@
 """A server that was away catches up, also over a restart in the middle of something."""
 
+import urllib.parse
+
 import pytest
 
 from harness.client import bodies, of_type, timeline
 from harness.federated import Warren
-from harness.rooms import joined_members, state_ids, until_joined
+from harness.rooms import joined_members, state_ids, until_joined, via
+from harness.senders import Load, Sender, room_messages
 
 
 @pytest.fixture
@@ -36,7 +39,7 @@ def history(client, room):
 @pytest.mark.parametrize("count", [5, 60])
 def test_what_was_missed_in_an_outage_is_there_afterwards(sleeper, there, zoe, bob, count):
     room = bob.create_room(preset="public_chat")
-    zoe.join(room, query={"via": there.name, "server_name": there.name})
+    zoe.join(room, query=via(there))
     until_joined(zoe, room, bob)
     assert sleeper.stop() == 0
     for number in range(count):
@@ -57,7 +60,7 @@ def test_members_come_also_after_a_restart(sleeper, there, zoe, bob):
     others = [there.client(there.base_url).register("other") for _ in range(20)]
     for other in others:
         other.join(room)
-    zoe.join(room, query={"via": there.name, "server_name": there.name})
+    zoe.join(room, query=via(there))
     sleeper.kill()
     sleeper.start()
     until_joined(zoe, room, bob, *others)
@@ -65,14 +68,72 @@ def test_members_come_also_after_a_restart(sleeper, there, zoe, bob):
     assert state_ids(zoe, room) == state_ids(bob, room)
 
 
-def test_a_room_that_was_left_is_entered_again(there, here, alice, bob):
-    via = {"via": there.name, "server_name": there.name}
+def load_of(client, room):
+    return Load([Sender("count", client, room)])
+
+
+def port_of(server):
+    return urllib.parse.urlsplit(server.base_url).port
+
+
+def until_all_there(client, room, load):
+    """Waits until the client's server has all that was acknowledged, and checks that each is there once, in order."""
+    (sender,) = load.senders
+    last = sender.acknowledged[sender.next_number - 1]
+
+    def is_there(_):
+        return last in [event["event_id"] for event in room_messages(client, room)]
+
+    client.sync_until(is_there, seconds=60)
+    load.check({room: room_messages(client, room)})
+
+
+@pytest.fixture
+def busy_room(there, zoe, bob):
+    """A room of Bob's that Zoe is in."""
     room = bob.create_room(preset="public_chat")
-    alice.join(room, query=via)
+    zoe.join(room, query=via(there))
+    for one, other in ((zoe, bob), (bob, zoe)):
+        until_joined(one, room, other)
+    return room
+
+
+def test_a_kill_in_the_middle_of_what_comes(sleeper, there, busy_room, zoe, bob):
+    room = busy_room
+    load = load_of(bob, room)
+    load.start(port_of(there))
+    assert load.wait_for(20)
+    sleeper.kill()
+    assert load.wait_for(5)
+    sleeper.start()
+    assert load.wait_for(20)
+    load.finish()
+    until_all_there(zoe, room, load)
+    assert state_ids(zoe, room) == state_ids(bob, room)
+
+
+def test_a_kill_in_the_middle_of_what_goes(sleeper, busy_room, zoe, bob):
+    room = busy_room
+    load = load_of(zoe, room)
+    load.start(port_of(sleeper))
+    assert load.wait_for(20)
+    sleeper.kill()
+    load.finish()
+    sleeper.start()
+    load.start(port_of(sleeper))
+    assert load.wait_for(20)
+    load.finish()
+    until_all_there(bob, room, load)
+    assert state_ids(zoe, room) == state_ids(bob, room)
+
+
+def test_a_room_that_was_left_is_entered_again(there, here, alice, bob):
+    room = bob.create_room(preset="public_chat")
+    alice.join(room, query=via(there))
     until_joined(alice, room, bob)
     alice.leave(room)
     bob.set_state(room, "m.room.topic", {"topic": "while you were out"})
     bob.send(room, "nobody hears me")
-    alice.join(room, query=via)
+    alice.join(room, query=via(there))
     alice.sync_until(lambda _: state_ids(alice, room) == state_ids(bob, room))
     assert alice.state(room, "m.room.topic") == {"topic": "while you were out"}

@@ -1,0 +1,27 @@
+"""Users of different servers chat encrypted, with an unmodified client: keys are found, claimed and shared across
+servers, files are shared, edits, reactions, threads and receipts come. `clients/js/chat.test.mjs` has the steps.
+"""
+
+import os
+import pathlib
+import shutil
+import subprocess
+
+import pytest
+
+CLIENT = pathlib.Path(__file__).parents[2] / "clients" / "js"
+SECONDS_MAX = 180
+
+
+@pytest.mark.skipif(
+    not shutil.which("node") or not (CLIENT / "node_modules").exists(), reason="there is no Node with matrix-js-sdk"
+)
+@pytest.mark.parametrize("first", ["ours first", "theirs first"])
+def test_an_encrypted_chat(here, there, first):
+    servers = [here, there] if first == "ours first" else [there, here]
+    addresses = {"HOMESERVER_URL": servers[0].base_url, "OTHER_HOMESERVER_URL": servers[1].base_url}
+    command = ["node", "--test", "--test-force-exit", "--test-reporter=spec", "chat.test.mjs"]
+    done = subprocess.run(
+        command, cwd=CLIENT, env={**os.environ, **addresses}, capture_output=True, text=True, timeout=SECONDS_MAX
+    )
+    assert done.returncode == 0, done.stdout[:6000] + done.stderr[-2000:]

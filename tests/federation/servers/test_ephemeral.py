@@ -1,0 +1,138 @@
+"""What is told outside of rooms: who types, who has read what, who is there, messages to devices, changes of devices."""
+
+import pytest
+
+from harness.client import joined, unique
+from harness.peer import Key, signed
+from harness.rooms import see
+
+
+@pytest.fixture(params=["ours to theirs", "theirs to ours"])
+def pair(request, room, alice, bob):
+    """Who does something, and whose client sees it."""
+    return (alice, bob) if request.param == "ours to theirs" else (bob, alice)
+
+
+def ephemeral(answer, room, type):
+    events = joined(answer, room).get("ephemeral", {}).get("events", [])
+    return [event["content"] for event in events if event["type"] == type]
+
+
+def test_typing(room, pair):
+    doer, reader = pair
+    for typing in (True, False):
+        body = {"typing": typing, "timeout": 30_000} if typing else {"typing": False}
+        doer.put("rooms/{roomId}/typing/{userId}", room, doer.user_id, json=body)
+
+        def is_seen(answer):
+            told = ephemeral(answer, room, "m.typing")
+            return bool(told) and (doer.user_id in told[-1]["user_ids"]) == typing
+
+        reader.sync_until(is_seen)
+
+
+def receipt(client, room, event_id, type="m.read", **body):
+    client.post("rooms/{roomId}/receipt/{receiptType}/{eventId}", room, type, event_id, json=body)
+
+
+def test_receipts_by_thread(room, pair):
+    doer, reader = pair
+    root = reader.send(room, "what do you think?")
+    relation = {"rel_type": "m.thread", "event_id": root}
+    reply = reader.send(room, {"msgtype": "m.text", "body": "well?", "m.relates_to": relation})
+    see(doer, room, reply)
+    seen = {}
+
+    def note(answer):
+        for content in ephemeral(answer, room, "m.receipt"):
+            for event_id, kinds in content.items():
+                for kind, users in kinds.items():
+                    if doer.user_id in users:
+                        seen[event_id, users[doer.user_id].get("thread_id")] = kind
+        return seen.get((reply, root)) and seen.get((root, "main"))
+
+    receipt(doer, room, reply, "m.read.private", thread_id=root)
+    receipt(doer, room, root, thread_id="main")
+    receipt(doer, room, reply, thread_id=root)
+    reader.sync_until(note)
+    assert set(seen.values()) == {"m.read"}, "what is private is nobody else's"
+
+
+def test_presence(room, pair):
+    doer, reader = pair
+    for state, text in (("online", "in the burrow"), ("unavailable", "asleep")):
+        doer.put("presence/{userId}/status", doer.user_id, json={"presence": state, "status_msg": text})
+
+        def is_seen(answer):
+            events = answer.get("presence", {}).get("events", [])
+            told = [event["content"] for event in events if event["sender"] == doer.user_id]
+            return [content for content in told if (content["presence"], content.get("status_msg")) == (state, text)]
+
+        reader.sync_until(is_seen)
+
+
+def test_messages_to_devices_come_once_and_in_order(room, pair):
+    doer, reader = pair
+    other = reader.login()
+    other.sync()
+    path = "sendToDevice/{eventType}/{txnId}"
+    for number in range(30):
+        messages = {reader.user_id: {reader.device_id: {"number": number}}}
+        doer.put(path, "org.example.test", unique("txn"), json={"messages": messages})
+    doer.put(path, "org.example.test", unique("txn"), json={"messages": {reader.user_id: {"*": {"number": "last"}}}})
+    for device, numbers in ((reader, [*range(30), "last"]), (other, ["last"])):
+        seen = []
+
+        def all_seen(answer):
+            seen.extend(event["content"]["number"] for event in answer.get("to_device", {}).get("events", []))
+            return "last" in seen
+
+        device.sync_until(all_seen)
+        all_seen(device.sync())
+        assert seen == numbers
+
+
+def device_keys(client):
+    algorithms = ["m.olm.v1.curve25519-aes-sha2", "m.megolm.v1.aes-sha2"]
+    keys = {f"{kind}:{client.device_id}": "A" * 43 for kind in ("curve25519", "ed25519")}
+    own = {"user_id": client.user_id, "device_id": client.device_id, "algorithms": algorithms, "keys": keys}
+    return {**own, "signatures": {client.user_id: {f"ed25519:{client.device_id}": "B" * 86}}}
+
+
+def until_changed(reader, doer):
+    reader.sync_until(lambda answer: doer.user_id in answer.get("device_lists", {}).get("changed", []))
+
+
+def devices_of(reader, doer):
+    found = reader.post("keys/query", json={"device_keys": {doer.user_id: []}})
+    return set(found["device_keys"].get(doer.user_id, {}))
+
+
+def test_changes_of_devices(room, pair):
+    doer, reader = pair
+    doer.post("keys/upload", json={"device_keys": device_keys(doer)})
+    until_changed(reader, doer)
+    assert devices_of(reader, doer) == {doer.device_id}
+    other = doer.login()
+    other.post("keys/upload", json={"device_keys": device_keys(other)})
+    reader.sync_until(lambda _: devices_of(reader, doer) == {doer.device_id, other.device_id})
+    other.post("logout")
+    reader.sync_until(lambda _: devices_of(reader, doer) == {doer.device_id})
+
+
+def test_changes_of_cross_signing_keys(room, pair):
+    doer, reader = pair
+    master, self_signing = Key(), Key()
+    for key in (master, self_signing):
+        key.id = f"ed25519:{key.public}"
+
+    def keys_of(key, usage):
+        return {"user_id": doer.user_id, "usage": [usage], "keys": {key.id: key.public}}
+
+    of_self = signed(keys_of(self_signing, "self_signing"), doer.user_id, master)
+    body = {"master_key": keys_of(master, "master"), "self_signing_key": of_self}
+    doer.post("keys/device_signing/upload", json=body)
+    until_changed(reader, doer)
+    found = reader.post("keys/query", json={"device_keys": {doer.user_id: []}})
+    assert found["master_keys"][doer.user_id]["keys"] == {master.id: master.public}
+    assert found["self_signing_keys"][doer.user_id]["keys"] == {self_signing.id: self_signing.public}

@@ -1,0 +1,85 @@
+"""Servers that cannot reach each other for a while go on by themselves, and come to the same state afterwards."""
+
+import pytest
+
+from harness.client import bodies, timeline
+from harness.federated import Distant
+from harness.rooms import members, see, state_ids, until_joined, until_state, via
+from harness.senders import room_messages
+
+# A first pause after a failure is ten seconds, give or take a fifth.
+SECONDS_MAX = 60
+
+
+@pytest.fixture
+def distant(authority, there, tmp_path):
+    """A Warren that a test can cut off from the other server."""
+    with Distant(tmp_path / "distant", authority, there) as server:
+        yield server
+        assert server.stop() == 0, server.log_tail()
+        server.check()
+
+
+@pytest.fixture
+def zoe(distant):
+    return distant.client(distant.base_url).register("zoe")
+
+
+@pytest.fixture
+def room(there, bob, zoe):
+    """A room of Bob's in which Zoe may do what he may."""
+    room = bob.create_room(preset="public_chat", room_version="11")
+    zoe.join(room, query=via(there))
+    until_joined(zoe, room, bob)
+    power = bob.state(room, "m.room.power_levels")
+    power["users"][zoe.user_id] = 99
+    bob.set_state(room, "m.room.power_levels", power)
+    until_state(zoe, room, "m.room.power_levels", "", power)
+    return room
+
+
+def both_heal(room, zoe, bob):
+    """Waits until both have heard from each other, and hold the same state."""
+    last = {client: client.send(room, f"{client.user_id} again") for client in (zoe, bob)}
+    for client, other in ((zoe, bob), (bob, zoe)):
+        client.sync_until(
+            lambda answer: last[other] in [event["event_id"] for event in timeline(answer, room)], SECONDS_MAX
+        )
+    zoe.sync_until(lambda _: state_ids(zoe, room) == state_ids(bob, room))
+
+
+def test_a_fork_heals_to_one_state(distant, room, zoe, bob):
+    distant.cut_off()
+    for number in range(3):
+        for client in (zoe, bob):
+            client.send(room, f"{client.user_id} {number}")
+            client.set_state(room, "org.example.own", {"number": number}, key=client.user_id)
+            client.set_state(room, "m.room.topic", {"topic": f"{client.user_id} {number}"})
+    assert zoe.state(room, "m.room.topic") != bob.state(room, "m.room.topic")
+    distant.reconnect()
+    both_heal(room, zoe, bob)
+    for client in (zoe, bob):
+        assert zoe.state(room, "org.example.own", client.user_id) == {"number": 2}
+        said = [f"{client.user_id} {number}" for number in range(3)]
+        for reader in (zoe, bob):
+            seen = bodies(room_messages(reader, room))
+            assert [text for text in seen if text in said] == said, "each once, and in order"
+    assert zoe.state(room, "m.room.topic") == bob.state(room, "m.room.topic")
+
+
+def test_who_is_banned_on_one_side_meanwhile_is_banned_on_both(distant, there, room, zoe, bob):
+    dora = zoe.register("dora")
+    dora.join(room)
+    until_joined(bob, room, dora)
+    distant.cut_off()
+    bob.post("rooms/{roomId}/ban", room, json={"user_id": dora.user_id})
+    dora.send(room, "nobody has told me")
+    dora.put("profile/{userId}/displayname", dora.user_id, json={"displayname": "Still here"})
+    zoe.send(room, "nor me")
+    distant.reconnect()
+    both_heal(room, zoe, bob)
+    for client in (zoe, bob):
+        assert dora.user_id in members(client, room, "ban")
+    dora.send(room, "and now?", status=403, errcode="M_FORBIDDEN")
+    assert "nobody has told me" not in bodies(room_messages(bob, room))
+    see(zoe, room, bob.send(room, "all is well"))

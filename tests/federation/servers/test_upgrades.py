@@ -1,0 +1,28 @@
+"""A room is upgraded to another version: members on other servers are told of the new one, and follow."""
+
+from harness.client import bodies, of_type, timeline
+from harness.rooms import joined_members, see, state_ids, until_joined, via
+
+
+def test_members_follow_the_tombstone(here, there, alice, bob):
+    for owner, guest, server in [(alice, bob, here), (bob, alice, there)]:
+        room = owner.create_room(preset="public_chat", room_version="9", name="The burrow")
+        owner.send(room, "it is getting narrow")
+        guest.join(room, query=via(server))
+        until_joined(guest, room, owner)
+        guest.sync()
+        made = owner.post("rooms/{roomId}/upgrade", room, json={"new_version": "11"})["replacement_room"]
+        (tombstone,) = guest.sync_until(lambda answer: of_type(timeline(answer, room), "m.room.tombstone"))
+        assert tombstone["content"]["replacement_room"] == made
+        guest.join(made, query=via(server))
+        until_joined(guest, made, owner)
+        assert state_ids(owner, made) == state_ids(guest, made)
+        predecessor = guest.state(made, "m.room.create")["predecessor"]
+        assert predecessor["room_id"] == room
+        assert guest.state(made, "m.room.name") == {"name": "The burrow"}
+        assert joined_members(owner, made) == {owner.user_id, guest.user_id}
+        for sender, reader in [(owner, guest), (guest, owner)]:
+            see(reader, made, sender.send(made, "more room here"))
+        # The old room is closed to those who only talk, and can still be read.
+        guest.send(room, "anybody?", status=403, errcode="M_FORBIDDEN")
+        assert "it is getting narrow" in bodies(guest.messages(room, limit=50)["chunk"])
