@@ -1,15 +1,21 @@
 """Requests that others make this server send: they do not reach what lies behind the firewall.
 
-The class of fault: forged requests through well-known files, redirects, services and names that resolve to private
-addresses.
+The classes of fault: forged requests through well-known files, redirects, services and names that resolve to private
+addresses; answers without end, compressed ones, and such as come byte by byte.
 """
 
+import concurrent.futures
+import gzip
+import pathlib
+import re
 import socket
 import threading
+import time
 
 import pytest
 import requests
 
+from harness.client import Client
 from harness.peer import Peer
 from harness.server import Server
 
@@ -114,3 +120,121 @@ def test_a_file_that_never_ends(server, network):
     """The file of a hostile host is read up to its limit, and the search goes on without it."""
     peer = network.behind_file(lambda _: (200, b'{"m.server":"' + b"a" * 3_000_000 + b'"}'))
     make_ask(server, peer.name)
+
+
+def multipart(headers, content=b"inside"):
+    """The answer to a request for a file; its second part is the file, or says where that is."""
+    parts = b"--x\r\nContent-Type: application/json\r\n\r\n{}\r\n--x\r\n" + headers + b"\r\n\r\n" + content + b"\r\n--x--\r\n"
+    return 200, parts, {"Content-Type": "multipart/mixed; boundary=x"}
+
+
+def test_a_file_that_is_said_to_lie_inwards(server, network, tap):
+    network.files_of("default.test")[FILE] = lambda _: (404, {})
+    network.names.addresses["inwards.test"] = ["127.0.0.1"]
+    alice = Client(server.base_url).register("alice")
+    hosts = ("127.0.0.1", "inwards.test", "[::1]", "localhost", "2130706433", "127.1")
+    for number, host in enumerate(hosts):
+        for scheme in ("http", "https"):
+            name = f"{scheme}{number}"
+            location = f"Location: {scheme}://{host}:{tap.port}/secret".encode()
+            path = f"/_matrix/federation/v1/media/download/{name}"
+            network.default_port.answers[path] = lambda _, location=location: multipart(location)
+            answer = alice.send_raw("GET", f"/_matrix/client/v1/media/download/default.test/{name}")
+            assert answer.status_code in (404, 502), (location, answer.text)
+            assert network.default_port.asked(path), "the file was asked for"
+    assert tap.connections == 0
+
+
+@pytest.fixture(scope="module")
+def open_server(network, tmp_path_factory):
+    """A server to which peers on this machine may do what they can."""
+    options = ["--allow-private-addresses", "on", "--upload-limit-mib", "1", *network.options]
+    with Server(tmp_path_factory.mktemp("bombs") / "data", *options) as server:
+        yield server
+        assert server.stop() == 0, server.log_tail()
+
+
+def memory_of(server):
+    """The most that the process has used so far, in bytes."""
+    status = pathlib.Path(f"/proc/{server.process.pid}/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status).group(1)) * 1024
+
+
+# What each question may be answered at most is 32 MiB or less, which are held twice while they grow.
+BOMB_BYTES = 192 * 1024 * 1024
+
+
+def test_answers_that_are_too_large(open_server, network):
+    """They are read up to their limit, and who asked is told that the other server is of no help."""
+    peer, healthy = network.peer(), network.peer()
+    alice = Client(open_server.base_url).register("alice")
+    user, room = f"@bob:{peer.name}", f"!room:{peer.name}"
+    bomb = b'{"displayname":"' + b"a" * BOMB_BYTES + b'"}'
+    questions = [
+        ("GET", f"/_matrix/client/v3/profile/{user}"),
+        ("GET", f"/_matrix/client/v3/directory/room/%23x:{peer.name}"),
+        ("GET", f"/_matrix/client/v3/publicRooms?server={peer.name}"),
+        ("POST", f"/_matrix/client/v3/join/{room}?via={peer.name}"),
+        ("GET", f"/_matrix/client/v1/media/download/{peer.name}/x"),
+    ]
+    assert healthy.send(open_server, "GET", LIST)[0] == 200
+    before = memory_of(open_server)
+    keys = peer.answers["/_matrix/key/v2/server"]
+    peer.answer_to = lambda request: keys(request) if "/key/" in request.target else (200, bomb)
+    for method, target in questions:
+        answer = alice.send_raw(method, target, json={} if method == "POST" else None)
+        assert answer.status_code in (404, 413, 502), (target, answer.text)
+    assert memory_of(open_server) - before < BOMB_BYTES * 2 // 3
+    assert healthy.send(open_server, "GET", LIST)[0] == 200
+
+
+def test_answers_that_are_compressed_are_not_unpacked(open_server, network):
+    """No compression is asked for, so that nothing small becomes large here."""
+    peer = network.peer()
+    alice = Client(open_server.base_url).register("alice")
+    small = gzip.compress(b'{"displayname":"' + b"a" * BOMB_BYTES + b'"}')
+    before = memory_of(open_server)
+    for coding in ("gzip", "deflate", "br", "zstd"):
+        headers = {"Content-Encoding": coding}
+        peer.answers["/_matrix/federation/v1/query/profile"] = lambda _, headers=headers: (200, small, headers)
+        answer = alice.send_raw("GET", f"/_matrix/client/v3/profile/@bob:{peer.name}")
+        assert answer.status_code == 502, answer.text
+    asked = peer.asked("/_matrix/federation/v1/query/profile")
+    assert len(asked) == 4 and all(request.headers["Accept-Encoding"] in (None, "identity") for request in asked)
+    assert memory_of(open_server) - before < BOMB_BYTES // 2
+
+
+def test_files_that_are_larger_than_they_may_be(open_server, network):
+    peer = network.peer()
+    alice = Client(open_server.base_url).register("alice")
+    path = "/_matrix/federation/v1/media/download/large"
+    peer.answers[path] = lambda _: multipart(b"Content-Type: image/png", b"x" * (3 << 20))
+    before = disk_of(open_server)
+    answer = alice.send_raw("GET", f"/_matrix/client/v1/media/download/{peer.name}/large")
+    assert answer.status_code in (413, 502), answer.status_code
+    assert disk_of(open_server) - before < 1 << 20, "nothing of it is left"
+
+
+def disk_of(server):
+    return sum(path.stat().st_size for path in server.data_dir.rglob("*") if path.is_file())
+
+
+def test_answers_that_trickle(open_server, network):
+    """They cost who asked their time, and nobody else theirs."""
+    slow, healthy = network.peer(), network.peer()
+    alice = Client(open_server.base_url).register("alice")
+    assert slow.send(open_server, "GET", LIST)[0] == 200
+    slow.trickle = True
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        target = f"/_matrix/client/v3/profile/@bob:{slow.name}"
+        waiting = [pool.submit(Client(open_server.base_url, alice.user_id, alice.token).send_raw, "GET", target, timeout=5)
+                   for _ in range(8)]
+        begin = time.monotonic()
+        for _ in range(5):
+            assert healthy.send(open_server, "GET", LIST)[0] == 200
+            assert alice.get("account/whoami")["user_id"] == alice.user_id
+        assert time.monotonic() - begin < 4
+        for answer in waiting:
+            with pytest.raises(requests.RequestException):
+                answer.result()
+    slow.closing.set()

@@ -1,0 +1,226 @@
+"""A hostile or broken peer stops nobody else: other rooms, other servers and users go on, and nothing grows without bound.
+"""
+
+import threading
+import time
+
+import pytest
+
+from harness.client import Client, bodies
+from harness.participant import Copy, Participant, id_of
+from harness.rooms import see
+from harness.senders import room_messages
+from harness.server import Server
+
+# Within the time that a healthy server takes, and far below any timeout of ours.
+SECONDS_MAX = 8
+# More rooms than are fetched for at once.
+ROOMS = 24
+
+
+class Silent(Participant):
+    """Takes connections and questions, and never answers those that a test names, until it is closed."""
+
+    silent_about = ()
+
+    def answer_to(self, request):
+        if any(f"/{name}" in request.target for name in self.silent_about):
+            self.closing.wait(120)
+        return super().answer_to(request)
+
+
+@pytest.fixture
+def silent(network):
+    peer = network.peer(kind=Silent)
+    yield peer
+    # Whoever still waits for it is let go.
+    peer.closing.set()
+
+
+QUESTIONS = ("get_missing_events", "state", "event", "backfill")
+
+
+def behind_a_gap(peer, copy, body):
+    """An event that follows one which only its server can tell. Both are known to the peer."""
+    missing = peer.place(copy, peer.message(copy, f"{body}, before"))
+    peer.before[id_of(missing)] = dict(copy.state)
+    return peer.place(copy, peer.message(copy, body))
+
+
+def test_who_never_takes_what_is_sent_delays_nobody(server, network, honest, alice, room):
+    honest.join(server, room)
+    peers = [network.peer(kind=Silent) for _ in range(5)]
+    for peer in peers:
+        peer.join(server, room)
+        peer.silent_about = ("send",)
+    begin = time.monotonic()
+    sent = [alice.send(room, f"{number}") for number in range(60)]
+    honest.until(lambda: sent[-1] in [id_of(event) for event in honest.pdus])
+    assert time.monotonic() - begin < SECONDS_MAX
+    told = [event["content"]["body"] for event in honest.pdus if event["type"] == "m.room.message"]
+    assert told == [f"{number}" for number in range(60)]
+    for peer in peers:
+        peer.closing.set()
+
+
+def test_who_never_answers_questions_holds_up_no_other_room_or_server(server, silent, honest, alice):
+    """It has events in many rooms wait for what it does not tell; another server's gaps are filled at once."""
+    rooms = [alice.create_room(preset="public_chat", room_version="11") for _ in range(ROOMS)]
+    copies = [silent.join(server, room) for room in rooms]
+    theirs = {room: honest.join(server, room) for room in (rooms[0], rooms[-1])}
+    for copy in copies:
+        # The silent one does not know of the honest one's join, as if it had not been told.
+        silent.silent_about = QUESTIONS
+        silent.transact(server, [behind_a_gap(silent, copy, "never")])
+    other = alice.create_room(preset="public_chat", room_version="11")
+    theirs[other] = honest.join(server, other)
+    for room, copy in theirs.items():
+        alice.sync()
+        begin = time.monotonic()
+        event = behind_a_gap(honest, copy, "at once")
+        honest.transact(server, [event])
+        see(alice, room, id_of(event))
+        assert time.monotonic() - begin < SECONDS_MAX, room
+        assert bodies(room_messages(alice, room)) == ["at once, before", "at once"]
+    # The silent server's own room takes what it sends rightly, too.
+    copy = Copy(rooms[1], copies[1].state, copies[1].state.values(), copies[1].depth)
+    copy.ends = [next(reversed(list(copies[1].state.values())))]
+    good = silent.message(copy, "rightly")
+    assert silent.transact(server, [good]) == {id_of(good): {}}
+
+
+def test_a_poisoned_room_holds_up_no_other(server, hostile, alice):
+    """All that can be wrong comes for one room, side by side with what is right for others."""
+    poisoned, good = (alice.create_room(preset="public_chat", room_version="11") for _ in range(2))
+    bad, right = hostile.join(server, poisoned), hostile.join(server, good)
+    alice.sync()
+    stop = threading.Event()
+
+    def poison():
+        number = 0
+        while not stop.is_set():
+            number += 1
+            events = [hostile.message(bad, "x", prev_events=[f"${number:020}{at:023}"]) for at in range(20)]
+            events += [{**hostile.message(bad, "x"), "signatures": {}} for _ in range(20)]
+            hostile.transact(server, events)
+
+    thread = threading.Thread(target=poison)
+    thread.start()
+    try:
+        for number in range(20):
+            begin = time.monotonic()
+            event = hostile.place(right, hostile.message(right, f"{number}"))
+            assert hostile.transact(server, [event]) == {id_of(event): {}}
+            see(alice, good, id_of(event))
+            assert time.monotonic() - begin < SECONDS_MAX
+    finally:
+        stop.set()
+        thread.join()
+    assert bodies(room_messages(alice, good)) == [f"{number}" for number in range(20)]
+
+
+def disk_of(server):
+    return sum(path.stat().st_size for path in server.data_dir.rglob("*") if path.is_file())
+
+
+@pytest.fixture
+def lone(network, tmp_path):
+    """A server of its own, whose database nobody else writes to."""
+    with Server(tmp_path / "data", "--allow-private-addresses", "on", *network.options) as server:
+        yield server
+        assert server.stop() == 0, server.log_tail()
+        server.check()
+
+
+def flood(server, hostile, rounds, make):
+    for number in range(rounds):
+        pdus, edus = make(number)
+        hostile.transact(server, pdus, edus)
+
+
+# Rounds of each flood, and what the database may grow by: nothing in it may follow their number.
+FLOOD = 300
+GROWTH_BYTES_MAX = 3_000_000
+PADDING = "x" * 2_000
+
+
+def bad_pdus(hostile, copy):
+    """Events that are refused, ever new ones."""
+    def make(number):
+        events = [hostile.message(copy, f"{number} {at} {PADDING}") for at in range(20)]
+        hostile.events.clear()
+        return [{**event, "signatures": {}} for event in events], []
+
+    return make
+
+
+def orphans(hostile, copy):
+    """Events that wait for what nobody has, ever new ones."""
+    def make(number):
+        names = [f"${number:020}{at:023}" for at in range(20)]
+        return [hostile.message(copy, PADDING, prev_events=[name], auth_events=[name]) for name in names], []
+
+    return make
+
+
+def edus_of(number, hostile, alice, room):
+    user = hostile.user()
+    text = f"{number} {PADDING}"[:200]
+    direct = {"sender": user, "type": text, "message_id": text, "messages": {f"@no{number}:x.test": {text: {"a": text}}}}
+    nobody = {**direct, "message_id": f"b{text}", "messages": {alice.user_id: {text: {"a": text}}}}
+    device = {"user_id": hostile.user(f"u{number}"), "device_id": text, "stream_id": number, "prev_id": []}
+    return [
+        ("m.direct_to_device", direct),
+        ("m.direct_to_device", nobody),
+        ("m.device_list_update", device),
+        ("m.signing_key_update", {"user_id": hostile.user(f"u{number}")}),
+        ("m.presence", {"push": [{"user_id": hostile.user(f"u{number}"), "presence": "online", "status_msg": text}]}),
+        ("m.receipt", {room: {"m.read": {user: {"event_ids": [f"${text}"], "data": {"ts": number}}}}}),
+        ("m.typing", {"room_id": f"!{text}:x.test", "user_id": user, "typing": True}),
+        (text, {"a": text}),
+    ]
+
+
+def useless_edus(hostile, copy, alice):
+    def make(number):
+        told = [edu for at in range(10) for edu in edus_of(number * 10 + at, hostile, alice, copy.room_id)]
+        return [], [{"edu_type": kind, "content": content} for kind, content in told]
+
+    return make
+
+
+def test_a_stream_of_bad_events_does_not_grow_the_database(lone, hostile):
+    alice = Client(lone.base_url).register("alice")
+    room = alice.create_room(preset="public_chat", room_version="11")
+    copy = hostile.join(lone, room)
+    before = disk_of(lone)
+    flood(lone, hostile, FLOOD, bad_pdus(hostile, copy))
+    assert disk_of(lone) - before < GROWTH_BYTES_MAX
+
+
+def test_events_that_wait_are_bounded(lone, hostile):
+    """A thousand in a room, of which a quarter from one server; the others are refused with the reason."""
+    alice = Client(lone.base_url).register("alice")
+    room = alice.create_room(preset="public_chat", room_version="11")
+    copy = hostile.join(lone, room)
+    hostile.answer_get_missing_events = lambda *_: (404, {"errcode": "M_NOT_FOUND", "error": "no"})
+    make, kept = orphans(hostile, copy), 0
+    for number in range(30):
+        pdus, _ = make(number)
+        results = hostile.transact(lone, pdus)
+        assert len(results) == len(pdus)
+        kept += sum(1 for result in results.values() if "error" not in result)
+    assert kept <= 250
+    before = disk_of(lone)
+    flood(lone, hostile, FLOOD, lambda number: make(1_000 + number))
+    assert disk_of(lone) - before < GROWTH_BYTES_MAX
+    see(alice, room, alice.send(room, "and on"))
+
+
+def test_a_stream_of_useless_edus_does_not_grow_the_database(lone, hostile):
+    alice = Client(lone.base_url).register("alice")
+    room = alice.create_room(preset="public_chat", room_version="11")
+    copy = hostile.join(lone, room)
+    before = disk_of(lone)
+    flood(lone, hostile, FLOOD, useless_edus(hostile, copy, alice))
+    assert disk_of(lone) - before < GROWTH_BYTES_MAX
