@@ -125,16 +125,13 @@ mod tests {
     };
 
     const ROOM: &str = "!room:here.example";
+    const THERE: &str = "there.example";
     const WAITING: &str = "$waiting";
 
     fn world() -> World {
         let world = World::new();
         world.room(ROOM, "@alice:here.example", None);
-        let row = ParkedPdu {
-            origin: "there.example".into(),
-            since_ms: world.engine.now_ms(),
-            json: b"{}".to_vec(),
-        };
+        let row = ParkedPdu { origin: THERE.into(), since_ms: world.engine.now_ms(), json: b"{}".to_vec() };
         world
             .act(|tx| {
                 let room = tx.room_num(ROOM)?.unwrap();
@@ -150,13 +147,12 @@ mod tests {
         let world = world();
         for (passed_ms, released) in [(PARKED_MS_MAX, None), (1, Some(vec![WAITING.to_owned()]))] {
             world.pass_ms(passed_ms);
-            let Begun::Round(round) = Round::begin(&world.engine, ROOM).unwrap() else { panic!("it waits") };
-            assert_eq!(round.servers, ["there.example"], "who sent it is asked first");
-            let (release, is_done) = round.end(world.engine.now_ms());
-            assert_eq!(
-                (release.map(|release| release.event_ids), is_done),
-                (released.clone(), released.is_some())
-            );
+            let begun = Round::begin(&world.engine, ROOM, THERE).unwrap();
+            let Begun::Round(round) = begun else { panic!("it waits") };
+            assert_eq!(round.servers, [THERE], "who sent it is asked first");
+            let ended = round.end(world.engine.now_ms());
+            assert_eq!((ended.is_done, ended.given_up), (released.is_some(), u64::from(released.is_some())));
+            assert_eq!(ended.release.map(|release| release.event_ids), released);
         }
     }
 
@@ -172,6 +168,6 @@ mod tests {
                 Ok(())
             })
             .unwrap();
-        assert!(matches!(Round::begin(&world.engine, ROOM), Err(Error::Storage(_))));
+        assert!(matches!(Round::begin(&world.engine, ROOM, THERE), Err(Error::Storage(_))));
     }
 }
