@@ -3,6 +3,7 @@
 import pytest
 import requests
 
+from harness import specification
 from harness.client import Client, bodies
 from harness.peer import DAY_MS, Key, now_ms, signed, verify
 from harness.resident import id_of
@@ -16,12 +17,14 @@ QUERY = "/_matrix/key/v2/query"
 def get(server, path, **query):
     response = requests.get(server.base_url + path, params=query, timeout=60)
     assert response.status_code == 200, response.text
+    assert specification.response_faults("GET", path, 200, response.json()) == []
     return response.json()
 
 
 def ask(server, wanted):
     response = requests.post(server.base_url + QUERY, json={"server_keys": wanted}, timeout=60)
     assert response.status_code == 200, response.text
+    assert specification.response_faults("POST", QUERY, 200, response.json()) == []
     return response.json()["server_keys"]
 
 

@@ -201,20 +201,20 @@ def request_faults(method, target, body):
         return found + (["a body where there is none"] if body is not None else [])
     found += faults(uri, body)
     if operation.id == "sendTransaction":
-        for pdu in body["pdus"]:
-            found += faults(_uri(SERVERS / "definitions" / pdu_schema(pdu)), pdu)
+        for pdu in body.get("pdus", []):
+            found += pdu_faults(pdu)
         for edu in body.get("edus", []):
             file = SERVERS / "definitions" / "event-schemas" / f"{edu['edu_type']}.yaml"
             found += faults(_uri(file), edu) if file.exists() else [f"there is no {edu['edu_type']}"]
     return found
 
 
-def pdu_schema(pdu):
-    """The file with the schema of an event, by what tells room versions apart."""
-    if any(isinstance(prev, list) for prev in pdu["prev_events"]):
-        return "pdu_v1.yaml"
+def pdu_faults(pdu):
+    """What is wrong with an event as servers send it, by the schema of its room version or of one that is alike."""
+    is_v1 = any(isinstance(prev, list) for prev in pdu["prev_events"])
     is_v12 = ":" not in pdu.get("room_id", "")
-    return "pdu_v12.yaml" if is_v12 else "pdu_v11.yaml"
+    version = "v1" if is_v1 else "v12" if is_v12 else "v11"
+    return faults(_uri(SERVERS / "definitions" / f"pdu_{version}.yaml"), pdu)
 
 
 def event_faults(event):

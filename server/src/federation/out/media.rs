@@ -87,7 +87,7 @@ async fn begin(
         answer => answer?,
     };
     match FileOrAddress::read(answer).await? {
-        FileOrAddress::File(file) => Ok(file),
+        FileOrAddress::File(file) => Ok(*file),
         FileOrAddress::Address { url, end } => {
             let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
             Ok(Download::whole(open_url(ctx, &url, bytes_max, end).await?))
@@ -109,7 +109,7 @@ struct Download {
 
 /// What is in a `multipart/mixed` answer. Specification: server-server API, "Content Repository".
 enum FileOrAddress {
-    File(Download),
+    File(Box<Download>),
     Address { url: String, end: Instant },
 }
 
@@ -127,7 +127,7 @@ impl FileOrAddress {
                 let delimiter = Some(head.delimiter);
                 let is_over = false;
                 let file = Download { answer, content_type, file_name, delimiter, held, is_over };
-                return Ok(FileOrAddress::File(file));
+                return Ok(FileOrAddress::File(Box::new(file)));
             }
             if held.len() > HEAD_BYTES_MAX {
                 return Err(malformed("what stands before the file is too long"));
