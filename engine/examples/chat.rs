@@ -32,7 +32,7 @@ fn main() -> std::result::Result<(), Box<dyn Error>> {
         since: None,
         filter,
         full_state: false,
-        state_after: false,
+        state_after: None,
         waits: false,
     };
     let seen = engine.read(&first)?.token;

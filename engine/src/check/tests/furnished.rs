@@ -202,7 +202,7 @@ pub(super) fn reads(backend: &Arc<Memory>, room_id: &str) -> Vec<Value> {
             since: None,
             filter: Arc::default(),
             full_state: true,
-            state_after: false,
+            state_after: None,
             waits: false,
         };
         let mut body: Value = serde_json::from_slice(&engine.read(&sync).unwrap().body).unwrap();

@@ -77,7 +77,7 @@ fn sync(world: &World, since: Option<SyncToken>) -> (Value, SyncToken) {
             since,
             filter: Arc::new(Filter::default()),
             full_state: false,
-            state_after: false,
+            state_after: None,
             waits: false,
         })
         .unwrap();

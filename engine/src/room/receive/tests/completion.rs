@@ -128,7 +128,7 @@ fn sync(scene: &Scene, since: Option<SyncToken>) -> (SyncToken, Value) {
         since,
         filter: Arc::new(Filter::default()),
         full_state: false,
-        state_after: false,
+        state_after: None,
         waits: false,
     };
     let answer = scene.world.engine.read(&sync).unwrap();
