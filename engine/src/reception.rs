@@ -209,3 +209,41 @@ impl RoomReception {
 fn refusal(why: &str) -> Value {
     json!({ "error": why })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::World;
+
+    const ROOM: &str = "!room:here.example";
+    const ALICE: &str = "@alice:here.example";
+
+    /// What is answered to a transaction with one event for the room, that nothing here leads to.
+    fn answer(world: &World, origin: &str) -> Value {
+        let pdu = json!({
+            "room_id": ROOM, "sender": "@bob:there.example", "type": "m.room.message", "depth": 1, "content": {},
+            "auth_events": [], "prev_events": [], "hashes": {"sha256": ""}, "signatures": {}, "origin_server_ts": 1
+        });
+        let body = json!({ "pdus": [pdu] }).to_string();
+        let body: Body<'_> = serde_json::from_str(&body).unwrap();
+        let mut reception = Reception::new(origin.to_owned(), "1".to_owned(), &body).unwrap();
+        for mut room in reception.rooms() {
+            assert!(room.begin(&world.engine).unwrap().is_none());
+            reception.took_in(room);
+        }
+        serde_json::from_slice::<Value>(&reception.answer().answer).unwrap()["pdus"].clone()
+    }
+
+    #[test]
+    fn a_room_that_shuts_out_whom_it_will_keeps_no_other_room_waiting() {
+        let world = World::new();
+        world.room(ROOM, ALICE, None);
+        world.state(ROOM, ALICE, "m.room.server_acl", "", json!({"deny": ["there.example"], "allow": ["*"]}));
+        let refused = answer(&world, "there.example");
+        let results: Vec<&Value> = refused.as_object().unwrap().values().collect();
+        assert_eq!(results, [&refusal(&Denied::ServerAcl.to_string())]);
+        // Nobody may take part any more, not even this server.
+        world.state(ROOM, ALICE, "m.room.server_acl", "", json!({"deny": ["*"], "allow": []}));
+        assert_eq!(answer(&world, "there.example"), json!({}));
+    }
+}
