@@ -231,7 +231,7 @@ mod tests {
             assert!(room.begin(&world.engine).unwrap().is_none());
             reception.took_in(room);
         }
-        serde_json::from_slice::<Value>(&reception.answer().answer).unwrap()["pdus"].clone()
+        serde_json::from_slice::<Value>(&reception.answer(None).answer).unwrap()["pdus"].clone()
     }
 
     #[test]
