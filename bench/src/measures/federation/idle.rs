@@ -2,24 +2,23 @@
 //! looked at them all after its start, over that of one that knows none.
 
 use std::path::Path;
+use std::time::Duration;
 
-use super::STORE;
+use super::{STORE, quiet};
 use crate::certificates::Certificates;
 use crate::context::{Figure, Several};
 use crate::error::Result;
 use crate::measures::fan_out::enter;
 use crate::measures::receive::{Host, Room, Writes};
-use crate::peers::{Federation, Running};
+use crate::peers::Federation;
 use crate::process;
 
 /// So many other servers are known that a kibibyte for each is more than what the memory of one server differs by from start
 /// to start.
 const DESTINATIONS: usize = 50_000;
 const KIBIBYTE: f64 = 1024.0;
-/// The server has looked at everything when it has used no processor time for so long …
-const QUIET: std::time::Duration = std::time::Duration::from_secs(1);
-/// … and is waited for no longer than this.
-const QUIET_LOOKS_MAX: usize = 60;
+/// The server has looked at everything when it has been quiet for so long.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// Takes `idle-destination`.
 pub async fn run(ctx: &mut Several<'_>) -> Result<()> {
@@ -29,7 +28,8 @@ pub async fn run(ctx: &mut Several<'_>) -> Result<()> {
     let mut resident = Vec::new();
     for folder in [&empty, &full] {
         let mut running = ctx.warren.start_reachable(folder, Some(federation.clone()))?;
-        resident.push(when_quiet(&running).await?);
+        quiet(&running, QUIET).await?;
+        resident.push(process::resident(running.pid())? as f64);
         running.stop()?;
     }
     let (Some(without), Some(with)) = (resident.first(), resident.last()) else { return Ok(()) };
@@ -53,18 +53,4 @@ fn know_many(store: &Path, name: &str) -> Result<()> {
     enter(&host, &mut room, state)?;
     host.settle();
     Ok(())
-}
-
-/// The bytes that are resident when the server has nothing left to do.
-async fn when_quiet(running: &Running) -> Result<f64> {
-    let mut before = process::cpu(running.pid())?;
-    for _ in 0..QUIET_LOOKS_MAX {
-        tokio::time::sleep(QUIET).await;
-        let now = process::cpu(running.pid())?;
-        if now.saturating_sub(before).as_millis() <= 20 {
-            break;
-        }
-        before = now;
-    }
-    Ok(process::resident(running.pid())? as f64)
 }
