@@ -187,6 +187,7 @@ async fn measured(plan: &Plan, arguments: &PlanArguments, peers: &[Peer]) -> Res
     for peer in peers {
         servers.push(run::fresh(plan, peer, &work.0).await);
     }
+    run::together(plan, peers, &work.0, &mut servers).await;
     Ok(Report::new(machine, servers))
 }
 

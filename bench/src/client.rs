@@ -1,7 +1,7 @@
 //! One HTTP/1.1 keep-alive connection to the server under load. A simulated user owns one, as a real client does, so
 //! that requests of different users never wait for each other inside the generator.
 //!
-//! Plain HTTP only: what is measured is the homeserver, not TLS.
+//! Clients speak plain HTTP: what is measured is the homeserver, not TLS. Only what comes from other servers comes over TLS.
 
 use std::time::Duration;
 
@@ -10,7 +10,10 @@ use http::{Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+
+use crate::certificates::Trust;
 
 use crate::error::{Error, Result};
 
@@ -51,6 +54,7 @@ impl Address {
 pub struct Connection {
     address: Address,
     authorization: Option<http::HeaderValue>,
+    trust: Option<Trust>,
     sender: Option<SendRequest<Full<Bytes>>>,
 }
 
@@ -66,7 +70,18 @@ impl Connection {
     /// A connection that will speak for the owner of `access_token`, or for nobody.
     pub fn new(address: &Address, access_token: Option<&str>) -> Connection {
         let authorization = access_token.and_then(|token| format!("Bearer {token}").parse().ok());
-        Connection { address: address.clone(), authorization, sender: None }
+        Connection { address: address.clone(), authorization, trust: None, sender: None }
+    }
+
+    /// A connection over TLS, to a server whose certificate is trusted.
+    pub fn secure(authority: &str, trust: Trust) -> Connection {
+        let address = Address { authority: authority.to_owned() };
+        Connection { trust: Some(trust), ..Connection::new(&address, None) }
+    }
+
+    /// Whatever is sent from now on has this `Authorization` header.
+    pub fn authorize(&mut self, header: &str) {
+        self.authorization = header.parse().ok();
     }
 
     /// Sends a request and reads the whole answer, whatever its status.
@@ -125,13 +140,30 @@ impl Connection {
             .await
             .and_then(|stream| stream.set_nodelay(true).map(|()| stream))
             .map_err(|source| Error::Connect { authority: self.address.authority().to_owned(), source })?;
-        let (sender, driver) = handshake(TokioIo::new(stream))
-            .await
-            .map_err(|source| Error::Http { path: path.to_owned(), source })?;
-        // The driver ends with the connection; how it ended is seen by the request in flight.
-        tokio::spawn(driver);
-        Ok(sender)
+        match &self.trust {
+            None => opened(stream, path).await,
+            Some(trust) => {
+                let authority = self.address.authority();
+                let secured = trust.connect(authority, stream).await;
+                let stream =
+                    secured.map_err(|source| Error::Connect { authority: authority.to_owned(), source })?;
+                opened(stream, path).await
+            }
+        }
     }
+}
+
+/// HTTP over a stream.
+async fn opened<S>(stream: S, path: &str) -> Result<SendRequest<Full<Bytes>>>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let (sender, driver) = handshake(TokioIo::new(stream))
+        .await
+        .map_err(|source| Error::Http { path: path.to_owned(), source })?;
+    // The driver ends with the connection; how it ended is seen by the request in flight.
+    tokio::spawn(driver);
+    Ok(sender)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::histogram::Summary;
 use crate::load::{Bounds, Outcome, Worker, closed};
 use crate::matrix::Homeserver;
-use crate::peers::Running;
+use crate::peers::{Peer, Running};
 use crate::{machine, process};
 
 /// A load is warmed up for this part of its time.
@@ -108,6 +108,20 @@ pub struct InProcess<'a> {
     pub wanted: &'a BTreeSet<String>,
     /// What was taken so far.
     pub figures: Vec<Figure>,
+}
+
+/// What a family gets that starts servers itself.
+pub struct Several<'a> {
+    /// A folder on the disk to be measured.
+    pub disk: PathBuf,
+    /// Warren.
+    pub warren: &'a Peer,
+    /// Synapse, where Warren is compared with it.
+    pub synapse: Option<&'a Peer>,
+    /// What was taken of Warren so far.
+    pub figures: Vec<Figure>,
+    /// What was taken of Synapse in the same places.
+    pub of_synapse: Vec<Figure>,
 }
 
 /// A load that has run, warmed up before.
@@ -266,6 +280,23 @@ impl InProcess<'_> {
     /// Keeps a figure.
     pub fn take(&mut self, figure: Figure) {
         self.figures.push(figure);
+    }
+}
+
+impl Several<'_> {
+    /// Keeps a figure of Warren.
+    pub fn take(&mut self, figure: Figure) {
+        self.figures.push(figure);
+    }
+
+    /// A new folder for a server.
+    pub fn folder(&self, name: &str) -> Result<PathBuf> {
+        let folder = self.disk.join(name);
+        if folder.exists() {
+            std::fs::remove_dir_all(&folder).map_err(Error::system(format!("empty {}", folder.display())))?;
+        }
+        std::fs::create_dir_all(&folder).map_err(Error::system(format!("create {}", folder.display())))?;
+        Ok(folder)
     }
 }
 

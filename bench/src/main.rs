@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod certificates;
 mod cli;
 mod client;
 mod context;

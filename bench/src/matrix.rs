@@ -138,11 +138,26 @@ impl Session {
 
     /// Makes a room: private, or one that anybody may join.
     pub async fn create_room(&mut self, public: bool) -> Result<String> {
-        let path = "/_matrix/client/v3/createRoom";
         let preset = if public { "public_chat" } else { "private_chat" };
-        let body = bytes_of(&json!({"preset": preset, "name": "Benchmark"}));
-        let made = self.request(Method::POST, path, body).await?;
+        self.create(&json!({"preset": preset, "name": "Benchmark"})).await
+    }
+
+    /// Makes a room of a certain version that anybody may join.
+    pub async fn create_room_of(&mut self, version: &str) -> Result<String> {
+        self.create(&json!({"preset": "public_chat", "name": "Benchmark", "room_version": version})).await
+    }
+
+    async fn create(&mut self, room: &Value) -> Result<String> {
+        let path = "/_matrix/client/v3/createRoom";
+        let made = self.request(Method::POST, path, bytes_of(room)).await?;
         field(&made, path, "room_id")
+    }
+
+    /// Joins a room by way of another server that is in it.
+    pub async fn join_by(&mut self, room: &str, server: &str) -> Result<()> {
+        let (room, server) = (encoded(room), encoded(server));
+        let path = format!("/_matrix/client/v3/join/{room}?via={server}&server_name={server}");
+        self.request(Method::POST, &path, Bytes::from_static(b"{}")).await.map(drop)
     }
 
     /// Joins a room that anybody may join.

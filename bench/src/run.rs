@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::context::{Context, Effort, Figure, InProcess, Local};
+use crate::context::{Context, Effort, Figure, InProcess, Local, Several};
 use crate::error::{Error, Result};
 use crate::matrix::Homeserver;
 use crate::measures::{Family, MEASURES, Measure};
@@ -87,7 +87,8 @@ pub async fn running(
     work: &Path,
 ) -> Taken {
     let mut taken = Gathered::default();
-    let of_servers = |family: &Family| plan.needs(*family) && !family.is_in_process();
+    let of_servers =
+        |family: &Family| plan.needs(*family) && !family.is_in_process() && !family.starts_servers();
     for family in Family::ALL.into_iter().filter(of_servers) {
         for _ in 0..plan.rounds {
             let mut ctx = context(plan, homeserver.clone(), effort, work);
@@ -107,13 +108,17 @@ pub async fn fresh(plan: &Plan, peer: &Peer, work: &Path) -> Taken {
     };
     let mut taken = Gathered::default();
     for family in Family::ALL.into_iter().filter(|family| plan.needs(*family)) {
-        if effort != Effort::Full && !family.for_slow_peers() {
+        if family == Family::Pairs || effort != Effort::Full && !family.for_slow_peers() {
             continue;
         }
         for _ in 0..plan.rounds {
             eprintln!("{}: {family:?}", peer.name());
             if family.is_in_process() {
                 taken.run_in_process(plan, family, work);
+                continue;
+            }
+            if family.starts_servers() {
+                taken.run_several(plan, family, peer, work).await;
                 continue;
             }
             match started(plan, peer, effort, work) {
@@ -123,6 +128,30 @@ pub async fn fresh(plan: &Plan, peer: &Peer, work: &Path) -> Taken {
         }
     }
     taken.finish(plan, peer.name().to_owned(), peer.version())
+}
+
+/// Measures servers of both kinds in rooms of each other, and adds that to what was taken of each.
+pub async fn together(plan: &Plan, peers: &[Peer], work: &Path, servers: &mut [Taken]) {
+    let Some((warren, others)) = peers.split_first().filter(|_| plan.needs(Family::Pairs)) else { return };
+    let mut taken = [Gathered::default(), Gathered::default()];
+    for _ in 0..plan.rounds {
+        eprintln!("{:?}", Family::Pairs);
+        let mut ctx = several(warren, others.first(), work);
+        let result = Family::Pairs.run_several(&mut ctx).await;
+        let failure = result.as_ref().err().map(|error| Err(Error::Implausible(error.to_string())));
+        let [ours, theirs] = &mut taken;
+        ours.gather(plan, Family::Pairs, ctx.figures, result);
+        theirs.gather(plan, Family::Pairs, ctx.of_synapse, failure.unwrap_or(Ok(())));
+    }
+    for (taken, server) in taken.into_iter().zip(servers) {
+        let more = taken.finish(plan, String::new(), String::new());
+        server.figures.extend(more.figures);
+        server.failures.extend(more.failures);
+    }
+}
+
+fn several<'a>(warren: &'a Peer, synapse: Option<&'a Peer>, work: &Path) -> Several<'a> {
+    Several { disk: work.to_owned(), warren, synapse, figures: Vec::new(), of_synapse: Vec::new() }
 }
 
 fn started(plan: &Plan, peer: &Peer, effort: Effort, work: &Path) -> Result<Context> {
@@ -176,6 +205,12 @@ impl Gathered {
     fn run_in_process(&mut self, plan: &Plan, family: Family, work: &Path) {
         let mut ctx = InProcess { disk: work, wanted: &plan.wanted, figures: Vec::new() };
         let result = family.run_in_process(&mut ctx);
+        self.gather(plan, family, ctx.figures, result);
+    }
+
+    async fn run_several(&mut self, plan: &Plan, family: Family, warren: &Peer, work: &Path) {
+        let mut ctx = several(warren, None, work);
+        let result = family.run_several(&mut ctx).await;
         self.gather(plan, family, ctx.figures, result);
     }
 

@@ -2,6 +2,8 @@
 //! fresh server. To add a measure, add its row in `table.rs` and its figure in its family's file.
 
 pub mod delivery;
+pub mod fan_out;
+pub mod federation;
 pub mod footprint;
 pub mod history;
 pub mod idle_sync;
@@ -15,7 +17,7 @@ pub mod start;
 pub mod syncs;
 mod table;
 
-use crate::context::{Context, InProcess};
+use crate::context::{Context, InProcess, Several};
 use crate::error::Result;
 
 pub use table::MEASURES;
@@ -54,6 +56,16 @@ pub enum Family {
     Resolution,
     /// Events of other servers, on an engine in this process.
     Receive,
+    /// Events for many other servers, on an engine in this process.
+    FanOut,
+    /// Transactions of another server, which is the generator.
+    Inbound,
+    /// Other servers that nothing waits for.
+    IdleDestinations,
+    /// A large room of another server.
+    RemoteRoom,
+    /// Servers of two kinds in rooms of each other.
+    Pairs,
 }
 
 /// Which way a figure is good.
@@ -74,6 +86,8 @@ pub enum Bar {
     Value(f64),
     /// So many milliseconds above the disk's own append and sync, measured in the same run.
     OverSync(f64),
+    /// So many times better than Synapse in the same place of the same run.
+    TimesSynapse(f64),
 }
 
 /// What peers reached on one machine in November 2026; figures move with the machine, their ratios less.
@@ -110,7 +124,7 @@ impl Bar {
     /// The value to reach, given the disk's own append and sync in milliseconds.
     pub fn value(self, sync_ms: f64) -> Option<f64> {
         match self {
-            Bar::None => None,
+            Bar::None | Bar::TimesSynapse(_) => None,
             Bar::Value(value) => Some(value),
             Bar::OverSync(above) => Some(sync_ms + above),
         }
@@ -146,6 +160,9 @@ impl Better {
 impl Measure {
     /// How many times better than Synapse's published figure the bar is: what one run must show, too.
     pub fn ratio_bar(&self) -> Option<f64> {
+        if let Bar::TimesSynapse(ratio) = self.bar {
+            return Some(ratio);
+        }
         let bar = self.bar.value(PUBLISHED_SYNC_MS)?;
         self.published.synapse.map(|synapse| self.better.ratio(bar, synapse))
     }
@@ -153,7 +170,7 @@ impl Measure {
 
 impl Family {
     /// In the order of running: what needs a fresh and quiet machine first, the long load last.
-    pub const ALL: [Family; 14] = [
+    pub const ALL: [Family; 19] = [
         Family::Footprint,
         Family::Sends,
         Family::SharedRooms,
@@ -168,11 +185,21 @@ impl Family {
         Family::Start,
         Family::Resolution,
         Family::Receive,
+        Family::FanOut,
+        Family::Inbound,
+        Family::IdleDestinations,
+        Family::RemoteRoom,
+        Family::Pairs,
     ];
 
     /// Whether it measures the engine in this process, and no server.
     pub fn is_in_process(self) -> bool {
-        matches!(self, Family::Resolution | Family::Receive)
+        matches!(self, Family::Resolution | Family::Receive | Family::FanOut)
+    }
+
+    /// Whether it starts servers itself, which reach each other.
+    pub fn starts_servers(self) -> bool {
+        matches!(self, Family::Inbound | Family::IdleDestinations | Family::RemoteRoom | Family::Pairs)
     }
 
     /// Takes the measures of a family that needs no server; the figures taken before a failure stay in the context.
@@ -180,6 +207,18 @@ impl Family {
         match self {
             Family::Resolution => resolution::run(ctx),
             Family::Receive => receive::run(ctx),
+            Family::FanOut => fan_out::run(ctx),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes the measures of a family that starts servers itself; the figures taken before a failure stay in the context.
+    pub async fn run_several(self, ctx: &mut Several<'_>) -> Result<()> {
+        match self {
+            Family::Inbound => federation::inbound::run(ctx).await,
+            Family::IdleDestinations => federation::idle::run(ctx).await,
+            Family::RemoteRoom => federation::remote_room::run(ctx).await,
+            Family::Pairs => federation::pairs::run(ctx).await,
             _ => Ok(()),
         }
     }
@@ -199,13 +238,14 @@ impl Family {
             Family::IdleSync => idle_sync::run(ctx).await,
             Family::Start => start::run(ctx).await,
             Family::Syncs => syncs::run(ctx).await,
-            Family::Resolution | Family::Receive => Ok(()),
+            _ => Ok(()),
         }
     }
 
     /// Whether a slow peer takes it too; the others have no published figure and would take it hours.
     pub fn for_slow_peers(self) -> bool {
-        !self.is_in_process() && !matches!(self, Family::IdleSync | Family::Start | Family::Syncs)
+        let of_warren_alone = matches!(self, Family::IdleSync | Family::Start | Family::Syncs);
+        self == Family::Pairs || !of_warren_alone && !self.is_in_process() && !self.starts_servers()
     }
 }
 

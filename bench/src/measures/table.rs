@@ -360,6 +360,49 @@ pub const MEASURES: &[Measure] = &[
             50_000.0,
         )
     },
+    of_engine(
+        "fan-out-1000",
+        "one event to 1,000 destinations: durable and handed on, p50",
+        Family::FanOut,
+        20.0,
+    )
+    .in_unit("ms"),
+    of_engine("fan-out-commits", "commits for it", Family::FanOut, 1.0).in_unit(""),
+    Measure {
+        better: Better::Higher,
+        ..of_engine(
+            "federation-inbound",
+            "accepted events of another server, 50 per transaction, one room",
+            Family::Inbound,
+            3_000.0,
+        )
+        .in_unit("/s")
+    },
+    of_engine("idle-destination", "resident memory per idle destination", Family::IdleDestinations, 2.0)
+        .in_unit("KiB"),
+    of_engine(
+        "federation-join-send",
+        "joining a room of 20,000 members of another server and sending",
+        Family::RemoteRoom,
+        3.0,
+    )
+    .in_unit("s"),
+    of_engine("federation-join-full", "until all its members are known", Family::RemoteRoom, 30.0)
+        .in_unit("s"),
+    of_engine("federation-join-memory", "resident memory that this took at most", Family::RemoteRoom, 300.0)
+        .in_unit("MiB"),
+    in_pair("remote-join-warren", "joining a room of 200 members on Warren, p50"),
+    in_pair("remote-send-warren", "sending there, p50"),
+    in_pair("remote-receive-warren", "from a send on Warren to the waiting sync of who joined, p50"),
+    in_pair("remote-join-synapse", "joining a room of 200 members on Synapse, p50"),
+    in_pair("remote-send-synapse", "sending there, p50"),
+    in_pair("remote-receive-synapse", "from a send on Synapse to the waiting sync of who joined, p50"),
+    in_pair("resident-join-warren", "Warren joining a room of 200 members here, p50"),
+    in_pair("resident-send-warren", "sending there, p50"),
+    in_pair("resident-receive-warren", "from a send on Warren to a waiting sync here, p50"),
+    in_pair("resident-join-synapse", "Synapse joining a room of 200 members here, p50"),
+    in_pair("resident-send-synapse", "sending there, p50"),
+    in_pair("resident-receive-synapse", "from a send on Synapse to a waiting sync here, p50"),
 ];
 
 /// A measure of the engine in this process, which no other server takes: by default a ratio that is to be small.
@@ -378,4 +421,15 @@ const fn of_engine(name: &'static str, title: &'static str, family: Family, bar:
 /// How many times faster we resolve than `ruma-state-res`.
 const fn resolving(name: &'static str, title: &'static str, bar: f64) -> Measure {
     Measure { better: Better::Higher, ..of_engine(name, title, Family::Resolution, bar) }
+}
+
+/// A figure of servers in rooms of each other: no worse than Synapse in the same place.
+const fn in_pair(name: &'static str, title: &'static str) -> Measure {
+    Measure { bar: Bar::TimesSynapse(1.0), ..of_engine(name, title, Family::Pairs, 0.0).in_unit("ms") }
+}
+
+impl Measure {
+    const fn in_unit(self, unit: &'static str) -> Measure {
+        Measure { unit, ..self }
+    }
 }

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::certificates::{Certificates, HOST};
 use crate::client::Address;
 use crate::error::{Error, Result};
 use crate::matrix::{Homeserver, Registration};
@@ -37,13 +38,49 @@ pub enum Peer {
     Synapse(PathBuf),
 }
 
+/// How other servers reach a server, over TLS.
+#[derive(Debug, Clone)]
+pub struct Federation {
+    /// Where it listens for them.
+    pub port: u16,
+    /// What it shows them, and whom it believes.
+    pub certificates: Certificates,
+}
+
+/// What a server is started with.
+struct Serving<'a> {
+    data: &'a Path,
+    port: u16,
+    secret: &'a str,
+    federation: Option<&'a Federation>,
+}
+
 /// A running server.
 pub struct Running {
     peer: Peer,
     child: Child,
     folder: PathBuf,
     port: u16,
+    federation: Option<Federation>,
     started_in: Duration,
+}
+
+impl Federation {
+    /// On a port that nobody listens on.
+    pub fn new(certificates: &Certificates) -> Result<Federation> {
+        Ok(Federation { port: free_port()?, certificates: certificates.clone() })
+    }
+
+    /// The name of a server that is reached in this way.
+    pub fn name(&self) -> String {
+        format!("{HOST}:{}", self.port)
+    }
+}
+
+impl Serving<'_> {
+    fn name(&self) -> String {
+        self.federation.map_or_else(|| HOST.to_owned(), Federation::name)
+    }
 }
 
 impl Peer {
@@ -84,12 +121,18 @@ impl Peer {
 
     /// Starts on an empty or earlier `folder` and waits until it answers.
     pub fn start(&self, folder: &Path) -> Result<Running> {
+        self.start_reachable(folder, None)
+    }
+
+    /// The same, and other servers can reach it.
+    pub fn start_reachable(&self, folder: &Path, federation: Option<Federation>) -> Result<Running> {
         let port = free_port()?;
         let data = folder.join("data");
         fs::create_dir_all(&data).map_err(Error::system(format!("create {}", data.display())))?;
+        let serving = Serving { data: &data, port, secret: SHARED_SECRET, federation: federation.as_ref() };
         let command = match self {
-            Peer::Warren(binary) => warren::command(binary, &data, port, SHARED_SECRET),
-            Peer::Synapse(python) => synapse::command(python, folder, &data, port, SHARED_SECRET)?,
+            Peer::Warren(binary) => warren::command(binary, &serving),
+            Peer::Synapse(python) => synapse::command(python, folder, &serving)?,
         };
         let log = folder.join("output.log");
         let output = File::create(&log).map_err(Error::system(format!("create {}", log.display())))?;
@@ -106,6 +149,7 @@ impl Peer {
             child,
             folder: folder.to_owned(),
             port,
+            federation,
             started_in: Duration::ZERO,
         };
         running.wait_ready(begun, &log)?;
@@ -118,6 +162,11 @@ impl Running {
     pub fn homeserver(&self) -> Result<Homeserver> {
         let address = Address::parse(&format!("http://127.0.0.1:{}", self.port))?;
         Ok(Homeserver { address, registration: Registration::SharedSecret(SHARED_SECRET.to_owned()) })
+    }
+
+    /// The server's name, by which others reach it.
+    pub fn name(&self) -> String {
+        self.federation.as_ref().map_or_else(|| HOST.to_owned(), Federation::name)
     }
 
     /// The process whose time and memory are the server's.
@@ -138,8 +187,8 @@ impl Running {
     /// Ends the server as its operator would, and starts it again on the same data.
     pub fn restart(mut self) -> Result<Running> {
         self.stop()?;
-        let (peer, folder) = (self.peer.clone(), self.folder.clone());
-        peer.start(&folder)
+        let (peer, folder, federation) = (self.peer.clone(), self.folder.clone(), self.federation.clone());
+        peer.start_reachable(&folder, federation)
     }
 
     /// SIGTERM, and patience; a server that does not obey is killed and that is an error.
@@ -237,7 +286,7 @@ fn answers(port: u16) -> bool {
 }
 
 /// A port that nobody listens on.
-fn free_port() -> Result<u16> {
+pub fn free_port() -> Result<u16> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(Error::system("find a free port"))?;
     listener.local_addr().map(|address| address.port()).map_err(Error::system("find a free port"))
 }

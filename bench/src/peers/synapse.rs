@@ -5,11 +5,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::cache_folder;
+use super::{Serving, cache_folder};
 use crate::error::{Error, Result};
 
 /// Its configuration; `{…}` is filled in.
 const CONFIGURATION: &str = include_str!("synapse.yaml");
+/// What it has besides where others are to reach it.
+const FEDERATION: &str = include_str!("synapse-federation.yaml");
 /// Its logging: warnings only, so that what is measured is not the log.
 const LOGGING: &str = include_str!("synapse-log.yaml");
 /// The package on PyPI.
@@ -37,17 +39,28 @@ pub fn version(python: &Path) -> String {
     }
 }
 
-/// The command that serves `data` on `port`; writes the configuration first.
-pub fn command(python: &Path, folder: &Path, data: &Path, port: u16, secret: &str) -> Result<Command> {
+/// The command that serves; writes the configuration first.
+pub fn command(python: &Path, folder: &Path, serving: &Serving<'_>) -> Result<Command> {
     let configuration = folder.join("homeserver.yaml");
     let filled = |text: &str| {
-        text.replace("{port}", &port.to_string())
-            .replace("{data}", &data.display().to_string())
+        text.replace("{name}", &serving.name())
+            .replace("{port}", &serving.port.to_string())
+            .replace("{data}", &serving.data.display().to_string())
             .replace("{folder}", &folder.display().to_string())
-            .replace("{secret}", secret)
+            .replace("{secret}", serving.secret)
     };
-    for (path, text) in [(&configuration, CONFIGURATION), (&folder.join("log.yaml"), LOGGING)] {
-        fs::write(path, filled(text)).map_err(Error::system(format!("write {}", path.display())))?;
+    let mut text = filled(CONFIGURATION);
+    if let Some(federation) = serving.federation {
+        let certificates = &federation.certificates;
+        let of_federation = FEDERATION
+            .replace("{federation_port}", &federation.port.to_string())
+            .replace("{certificate}", &certificates.certificate.display().to_string())
+            .replace("{key}", &certificates.key.display().to_string())
+            .replace("{authority}", &certificates.authority.display().to_string());
+        text.push_str(&filled(&of_federation));
+    }
+    for (path, text) in [(&configuration, text), (&folder.join("log.yaml"), filled(LOGGING))] {
+        fs::write(path, text).map_err(Error::system(format!("write {}", path.display())))?;
     }
     let mut serve = Command::new(python);
     serve.args(["-m", "synapse.app.homeserver", "--config-path"]).arg(&configuration);

@@ -4,18 +4,33 @@
 use std::path::Path;
 use std::process::Command;
 
-/// The command that serves `data` on `port`.
-pub fn command(binary: &Path, data: &Path, port: u16, secret: &str) -> Command {
+use super::Serving;
+
+/// The command that serves.
+pub fn command(binary: &Path, serving: &Serving<'_>) -> Command {
     let mut command = Command::new(binary);
     command
         .arg("serve")
-        .args(["--server-name", "localhost"])
+        .args(["--server-name", &serving.name()])
         .arg("--listen")
-        .arg(format!("http://127.0.0.1:{port}"))
+        .arg(format!("http://127.0.0.1:{}", serving.port))
         .arg("--data-dir")
-        .arg(data)
+        .arg(serving.data)
         .args(["--registration", "open", "--rate-limits", "off", "--password-hash-cost", "1"])
-        .env("WARREN_REGISTRATION_SHARED_SECRET", secret);
+        .env("WARREN_REGISTRATION_SHARED_SECRET", serving.secret);
+    if let Some(federation) = serving.federation {
+        let certificates = &federation.certificates;
+        command
+            .arg("--listen")
+            .arg(format!("https://127.0.0.1:{}#federation", federation.port))
+            .args(["--allow-private-addresses", "on"])
+            .arg("--tls-cert")
+            .arg(&certificates.certificate)
+            .arg("--tls-key")
+            .arg(&certificates.key)
+            .arg("--trusted-ca-files")
+            .arg(&certificates.authority);
+    }
     command
 }
 

@@ -79,15 +79,16 @@ pub fn bars(report: &Report) -> Vec<BarLine> {
     let Some((ours, others)) = report.servers.split_first() else { return Vec::new() };
     let mut lines = Vec::new();
     for measure in MEASURES.iter().filter(|measure| mentioned(report, measure)) {
-        let Some(bar) = bar(report, measure) else { continue };
-        lines.push(BarLine {
-            name: measure.name.to_owned(),
-            figure: cell(measure, ours),
-            bar: with_unit(&format!("{} {}", measure.better.sign(), shown(bar)), measure.unit),
-            reached: ours
-                .figure(measure.name)
-                .is_some_and(|figure| measure.better.reaches(figure.value, bar)),
-        });
+        if let Some(bar) = bar(report, measure) {
+            lines.push(BarLine {
+                name: measure.name.to_owned(),
+                figure: cell(measure, ours),
+                bar: with_unit(&format!("{} {}", measure.better.sign(), shown(bar)), measure.unit),
+                reached: ours
+                    .figure(measure.name)
+                    .is_some_and(|figure| measure.better.reaches(figure.value, bar)),
+            });
+        }
         let (Some(peer), Some(ratio_bar)) = (others.first(), measure.ratio_bar()) else { continue };
         let (our_load, their_load) = (load(ours, measure), load(peer, measure));
         if our_load.is_some() && their_load.is_some() && our_load != their_load {

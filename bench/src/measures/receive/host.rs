@@ -15,9 +15,11 @@ use warren_engine::view::CheckPdus;
 use warren_engine::{Committer, Durability, Engine, Options, Outcome, Pending};
 
 use super::engine_error;
-use super::room::{servers, version};
+use super::room::{Room, version};
 use crate::error::{Error, Result};
 
+/// The name of the server.
+const NAME: &str = "here.example";
 /// Bytes for the engine's caches, and for the store: the default memory budget.
 const CACHE_BYTES: usize = 256 << 20;
 const STORE_BYTES: usize = 256 << 20;
@@ -72,19 +74,30 @@ impl Entry {
 }
 
 impl Host {
-    /// Opens the engine in `folder`, where it knows the keys of all servers.
-    pub fn open(folder: &Path, writes: Writes, key: &ServerKey) -> Result<Host> {
-        let mut options = Options::new("here.example");
+    /// Opens the engine in `folder`, where it knows the keys of all servers of a room.
+    pub fn open(folder: &Path, writes: Writes, room: &Room) -> Result<Host> {
+        let host = Host::named(NAME, folder, writes)?;
+        for server_name in room.servers() {
+            host.know(server_name, room.server_key())?;
+        }
+        Ok(host)
+    }
+
+    /// Opens the engine of a server in `folder`.
+    pub fn named(server_name: &str, folder: &Path, writes: Writes) -> Result<Host> {
+        let mut options = Options::new(server_name);
         options.cache_bytes = CACHE_BYTES;
         if writes == Writes::AtOnce {
             (options.durability, options.committer) = (Durability::Relaxed, Committer::Inline);
         }
         let engine = Engine::open_embedded(folder, STORE_BYTES, options).map_err(engine_error)?;
-        for server_name in servers() {
-            let keys = StoreServerKeys { server_name, keys: vec![key.clone()] };
-            engine.write(keys).wait().map_err(engine_error)?;
-        }
         Ok(Host { engine })
+    }
+
+    /// From now on it knows the key of a server.
+    pub fn know(&self, server_name: String, key: ServerKey) -> Result<()> {
+        let keys = StoreServerKeys { server_name, keys: vec![key] };
+        self.engine.write(keys).wait().map_err(engine_error).map(drop)
     }
 
     /// The engine.

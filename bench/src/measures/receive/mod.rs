@@ -18,8 +18,10 @@ use warren_engine::core::event::Pdu;
 use warren_engine::core::num::{NodeId, RoomNum};
 use warren_engine::store::Reader;
 
-use self::host::{Entered, Entry, Host, Writes};
-use self::room::{Place, Room, Sent};
+use self::host::Entered;
+pub use self::host::{Entry, Host, Writes};
+use self::room::{Place, Sent};
+pub use self::room::{Room, version};
 use crate::context::{Figure, InProcess};
 use crate::error::{Error, Result};
 
@@ -52,7 +54,8 @@ const KIBIBYTE: f64 = 1024.0;
 /// Forks are measured for no longer than this.
 const FORKS_TIME_MAX: Duration = Duration::from_secs(15);
 
-fn engine_error(error: impl std::fmt::Display) -> Error {
+/// An error of the engine's, which no measure provokes.
+pub fn engine_error(error: impl std::fmt::Display) -> Error {
     Error::Implausible(error.to_string())
 }
 
@@ -60,7 +63,7 @@ fn engine_error(error: impl std::fmt::Display) -> Error {
 pub fn run(ctx: &mut InProcess<'_>) -> Result<()> {
     let folder = ctx.disk.join("engine");
     let [mut small, mut large, mut huge] = enter(ctx, &folder)?;
-    let host = Host::open(&folder, Writes::AtOnce, &huge.server_key())?;
+    let host = Host::open(&folder, Writes::AtOnce, &huge)?;
     host.settle();
     if ctx.wants("receive-message-ratio") {
         messages(ctx, &host, [&mut huge, &mut small])?;
@@ -99,7 +102,7 @@ fn enter(ctx: &mut InProcess<'_>, folder: &Path) -> Result<[Room; 3]> {
         if folder.exists() {
             std::fs::remove_dir_all(folder).map_err(Error::system("empty the engine's folder"))?;
         }
-        let host = Host::open(folder, Writes::Durable, &huge.server_key())?;
+        let host = Host::open(folder, Writes::Durable, &huge)?;
         host.enter(&small_entry)?;
         host.enter(&large_entry)?;
         taken.push(host.enter(&entry)?);

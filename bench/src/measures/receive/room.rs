@@ -23,11 +23,6 @@ pub fn version() -> Result<&'static RoomVersion> {
     RoomVersion::get("11").ok_or(Error::Needs("room version 11"))
 }
 
-/// The names of the servers.
-pub fn servers() -> impl Iterator<Item = String> {
-    (0..SERVERS).map(|server| format!("server-{server}.example"))
-}
-
 /// What a user sends.
 pub struct Sent<'a> {
     pub sender: &'a str,
@@ -55,6 +50,7 @@ impl Place {
 pub struct Room {
     pub id: Arc<str>,
     members: usize,
+    servers: usize,
     key: KeyPair,
     state: HashMap<(String, String), Arc<str>>,
     end: Vec<Arc<str>>,
@@ -64,9 +60,14 @@ pub struct Room {
 impl Room {
     /// A public room with a creator, moderators and `members` in all: its state, oldest first.
     pub fn new(name: &str, members: usize) -> Result<(Room, Vec<Pdu>)> {
+        Room::across(name, members, SERVERS)
+    }
+
+    /// The same with members of so many servers.
+    pub fn across(name: &str, members: usize, servers: usize) -> Result<(Room, Vec<Pdu>)> {
         let key = KeyPair::from_seed("1", &[5; 32]).map_err(engine_error)?;
         let id = format!("!{name}:server-0.example").into();
-        let mut room = Room { id, members, key, state: HashMap::new(), end: Vec::new(), depth: 0 };
+        let mut room = Room { id, members, servers, key, state: HashMap::new(), end: Vec::new(), depth: 0 };
         let mut place = room.end();
         let creator = room.member(0);
         let mut state = Vec::with_capacity(members + 4);
@@ -86,6 +87,11 @@ impl Room {
         Ok((room, state))
     }
 
+    /// The names of the servers.
+    pub fn servers(&self) -> impl Iterator<Item = String> {
+        (0..self.servers).map(|server| format!("server-{server}.example"))
+    }
+
     /// The key that every server of the room signs with.
     pub fn server_key(&self) -> ServerKey {
         ServerKey {
@@ -98,7 +104,7 @@ impl Room {
 
     /// The user id of a member; the first is the creator, and the next are moderators.
     pub fn member(&self, number: usize) -> String {
-        format!("@member-{number}:server-{}.example", number % SERVERS)
+        format!("@member-{number}:server-{}.example", number % self.servers)
     }
 
     /// The number of the `index`-th of `count` members who are spread evenly over the room.
@@ -156,14 +162,25 @@ impl Room {
         let content = json!({
             "membership": "join",
             "displayname": format!("Member {number}{name}"),
-            "avatar_url": format!("mxc://server-{}.example/{number:024x}", number % SERVERS),
+            "avatar_url": format!("mxc://server-{}.example/{number:024x}", number % self.servers),
         });
         let sent = Sent { sender: &user_id, kind: "m.room.member", state_key: Some(&user_id), content };
         self.add(place, sent)
     }
 
+    /// A user of another server joins, which signs with a key of its own.
+    pub fn join_from(&self, place: &mut Place, user_id: &str, key: &KeyPair) -> Result<Pdu> {
+        let content = json!({"membership": "join"});
+        let sent = Sent { sender: user_id, kind: "m.room.member", state_key: Some(user_id), content };
+        self.add_signed(place, sent, key)
+    }
+
     /// Makes an event at the place, which is behind it then.
     pub fn add(&self, place: &mut Place, sent: Sent<'_>) -> Result<Pdu> {
+        self.add_signed(place, sent, &self.key)
+    }
+
+    fn add_signed(&self, place: &mut Place, sent: Sent<'_>, key: &KeyPair) -> Result<Pdu> {
         let Sent { sender, kind, state_key, content } = sent;
         let content = content.as_object().cloned().unwrap_or_default();
         let find = |(kind, state_key): (&str, &str)| {
@@ -187,7 +204,7 @@ impl Room {
             event_id_localpart: None,
         };
         let server = server_name(sender).unwrap_or_default();
-        let pdu = builder.build(version()?, server, &self.key).map_err(engine_error)?;
+        let pdu = builder.build(version()?, server, key).map_err(engine_error)?;
         place.prev.push(pdu.event_id.clone());
         if let Some(state_key) = state_key {
             place.changed.insert((kind.to_owned(), state_key.to_owned()), pdu.event_id.clone());

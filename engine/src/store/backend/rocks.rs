@@ -59,6 +59,8 @@ pub struct Rocks {
     options: ReadOptions,
     /// Bytes of the batches written so far.
     written: AtomicU64,
+    /// How many they were.
+    commits: AtomicU64,
 }
 
 /// The state of a moment, keeping its database open.
@@ -170,6 +172,7 @@ impl Rocks {
             cache,
             db: Arc::new(db),
             written: AtomicU64::new(0),
+            commits: AtomicU64::new(0),
             options: ReadOptions::default(),
         }))
     }
@@ -189,7 +192,7 @@ impl Rocks {
         let options = database_options(&cache, memory_budget);
         let db = Db::open_cf_descriptors(&options, path, families).map_err(storage)?;
         let options = ReadOptions::default();
-        Ok(Self { cache, db: Arc::new(db), options, written: AtomicU64::new(0) })
+        Ok(Self { cache, db: Arc::new(db), options, written: AtomicU64::new(0), commits: AtomicU64::new(0) })
     }
 }
 
@@ -329,6 +332,7 @@ impl Backend for Rocks {
         let bytes = batch.size_in_bytes() as u64;
         self.db.write_opt(batch, &options).map_err(storage)?;
         self.written.fetch_add(bytes, Ordering::Relaxed);
+        self.commits.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
@@ -357,6 +361,7 @@ impl Backend for Rocks {
             ("block_cache_bytes", self.cache.get_usage() as u64),
             ("memtable_bytes", property("rocksdb.cur-size-all-mem-tables")),
             ("bytes_written", self.written.load(Ordering::Relaxed)),
+            ("commits", self.commits.load(Ordering::Relaxed)),
             ("running_compactions", property("rocksdb.num-running-compactions")),
         ]
     }
