@@ -77,9 +77,19 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("device", "outbox", "a change of devices is queued for other servers in its own batch"),
 ];
 
-/// Crates that `engine::core` may name: serde-level, crypto, and the Matrix identifiers.
-const CORE_CRATES: &[&str] =
-    &["std", "alloc", "bytes", "serde", "serde_json", "ring", "base64", "ruma_common", "thiserror"];
+/// Crates that `engine::core` may name: serde-level, crypto, the Matrix identifiers, and lists that lie in place.
+const CORE_CRATES: &[&str] = &[
+    "std",
+    "alloc",
+    "bytes",
+    "serde",
+    "serde_json",
+    "ring",
+    "base64",
+    "ruma_common",
+    "smallvec",
+    "thiserror",
+];
 
 /// What the pure core may not reach for, though it is in `std`: I/O, clocks, threads.
 const CORE_BANNED: &[&str] =

@@ -280,7 +280,8 @@ fn devices_of_who_shares_no_room_any_more_are_dropped_and_cross_signing_keys_kep
     receive(&world, THERE, &[("m.signing_key_update", content)]);
     let prune = || {
         let progress = std::sync::Arc::new(PruneProgress::default());
-        for _ in 0..8 {
+        // As many steps as it takes to come to what is looked at here, and more.
+        for _ in 0..20 {
             world.engine.write(Prune { progress: progress.clone() }).wait().unwrap();
         }
     };
