@@ -165,11 +165,20 @@ def note_answer(method, path, status):
         answered[operation.id].add(status)
 
 
-def faults(uri, instance):
+# Where servers sign each other's events, the schemas ask for an `origin`, which the format of events does not have any more
+# ("Room versions", "Event format") and which Synapse does not send either.
+EVENTS_WITHOUT_ORIGIN = {
+    "sendJoinV1", "sendJoinV2", "sendLeaveV1", "sendLeaveV2", "sendKnock", "sendInviteV1", "sendInviteV2",
+    "makeJoin", "makeLeave", "makeKnock",
+}
+
+
+def faults(uri, instance, operation=None):
     """What is wrong with a value by the schema at `uri`, as readable lines."""
     return [
         f"{'/'.join(str(part) for part in error.absolute_path) or '(whole)'}: {error.message[:300]}"
         for error in _validator(uri).iter_errors(instance)
+        if not (operation in EVENTS_WITHOUT_ORIGIN and error.message == "'origin' is a required property")
     ]
 
 
@@ -178,7 +187,7 @@ def response_faults(method, path, status, body):
     form; only user-interactive authentication answers 401 with another one."""
     operation = find(method, path)
     uri = operation.schema_uri(status) if operation else None
-    found = faults(uri, body) if uri else []
+    found = faults(uri, body, operation.id) if uri else []
     if operation and status == 200 and "200" not in operation.definition["responses"]:
         found.append(f"{operation.id} has no answer with status 200")
     if status >= 400 and not (status == 401 and isinstance(body, dict) and "flows" in body):
@@ -199,7 +208,7 @@ def request_faults(method, target, body):
     uri = operation.request_uri()
     if uri is None:
         return found + (["a body where there is none"] if body is not None else [])
-    found += faults(uri, body)
+    found += faults(uri, body, operation.id)
     if operation.id == "sendTransaction":
         for pdu in body.get("pdus", []):
             found += pdu_faults(pdu)
