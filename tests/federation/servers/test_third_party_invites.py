@@ -26,10 +26,13 @@ class IdentityServer:
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self):
+                answer = b'{"valid": true}'
                 self.send_response(200)
                 self.send_header("Content-Type", "application/json")
+                # Synapse believes no answer of which it does not know whether it is whole.
+                self.send_header("Content-Length", str(len(answer)))
                 self.end_headers()
-                self.wfile.write(b'{"valid": true}')
+                self.wfile.write(answer)
 
             def log_message(self, *_):
                 pass
