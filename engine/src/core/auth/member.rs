@@ -28,9 +28,8 @@ pub fn authorising_server<'a>(version: &RoomVersion, event: &'a Pdu) -> Option<&
 pub(super) fn check<S: AuthState>(context: &Context<'_, S>) -> Result<(), Reason> {
     let Context { version, event, .. } = *context;
     // 4.1
-    let target = event.state_key.as_deref().ok_or(Reason::MemberFormat)?;
     let stated = &context.stated;
-    if !stated.has_membership {
+    if !stated.has_state_key || !stated.has_membership {
         return Err(Reason::MemberFormat);
     }
     // 4.2.1: a value that names no server cannot have been signed by it.
@@ -40,11 +39,12 @@ pub(super) fn check<S: AuthState>(context: &Context<'_, S>) -> Result<(), Reason
     {
         return Err(Reason::MemberAuthorisingUser);
     }
+    let target = || event.state_key.as_deref().unwrap_or_default();
     match stated.membership {
-        Some(Membership::Join) => check_join(context, target),
-        Some(Membership::Invite) => check_invite(context, target),
-        Some(Membership::Leave) => check_leave(context, target),
-        Some(Membership::Ban) => check_ban(context, target),
+        Some(Membership::Join) => check_join(context),
+        Some(Membership::Invite) => check_invite(context, target()),
+        Some(Membership::Leave) => check_leave(context, target()),
+        Some(Membership::Ban) => check_ban(context, target()),
         Some(Membership::Knock) if version.knock => check_knock(context),
         // 4.8
         _ => Err(Reason::MembershipUnknown),
@@ -52,11 +52,13 @@ pub(super) fn check<S: AuthState>(context: &Context<'_, S>) -> Result<(), Reason
 }
 
 /// Rule 4.3.
-fn check_join<S: AuthState>(context: &Context<'_, S>, target: &str) -> Result<(), Reason> {
+fn check_join<S: AuthState>(context: &Context<'_, S>) -> Result<(), Reason> {
     let Context { version, event, create, state, .. } = *context;
     // 4.3.1
     let only_prev_is_create = || matches!(event.prev_events.as_slice(), [only] if *only == create.event_id);
-    if creators(version, create).next() == Some(target) && only_prev_is_create() {
+    if creators(version, create).next().is_some_and(|creator| state.is_about(event, creator))
+        && only_prev_is_create()
+    {
         return Ok(());
     }
     // 4.3.2

@@ -65,6 +65,11 @@ pub trait AuthState {
         self.membership(event.state_key.as_deref()?)
     }
 
+    /// Whether the `m.room.member` event that is being judged is about `user`.
+    fn is_about(&self, event: &Pdu, user: &str) -> bool {
+        event.state_key.as_deref() == Some(user)
+    }
+
     /// The level that `power_levels`, which are the room's, give to the sender of the event that is being judged.
     fn sender_level(&self, event: &Pdu, power_levels: &PowerLevels) -> Level {
         power_levels.user_level(&event.sender)

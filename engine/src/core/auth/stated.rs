@@ -43,6 +43,8 @@ impl Kind {
 pub struct Stated {
     /// Its type.
     pub kind: Kind,
+    /// Whether it has a state key.
+    pub has_state_key: bool,
     /// Whether its state key is its sender.
     pub is_about_sender: bool,
     /// Whether it has a `membership`.
@@ -58,6 +60,7 @@ impl Stated {
     pub fn of(event: &Pdu) -> Stated {
         Stated {
             kind: Kind::of(&event.kind),
+            has_state_key: event.state_key.is_some(),
             is_about_sender: event.state_key.as_ref() == Some(&event.sender),
             has_membership: event.content.contains_key("membership"),
             membership: event.membership().and_then(Membership::from_name),

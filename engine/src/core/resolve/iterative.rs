@@ -17,7 +17,7 @@ use crate::core::auth::{self, AuthState, Stated};
 use crate::core::event::Pdu;
 use crate::core::membership::Membership;
 use crate::core::num::{NodeId, StateKeyId};
-use crate::core::power_levels::{InvalidPowerLevels, Level, PowerLevels};
+use crate::core::power_levels::{InvalidPowerLevels, Level, PowerLevels, creators};
 use crate::core::version::RoomVersion;
 
 /// A state that is being resolved.
@@ -30,7 +30,15 @@ pub(super) struct Resolving<'g, G: StateGraph> {
     applied: Vec<StateKeyId>,
     /// The room's create event, which events of room version 12 do not name.
     create: Option<Place>,
+    creator: Option<Creator>,
     keys: Keys,
+}
+
+/// The room's first creator, with whom the user of every join is compared.
+struct Creator {
+    name: Arc<str>,
+    /// The entry of their membership.
+    key: Option<StateKeyId>,
 }
 
 /// The entries that every check asks for.
@@ -61,8 +69,17 @@ impl<'g, G: StateGraph> Resolving<'g, G> {
             None => None,
         };
         let create = create.map(|event| events.place(event)).transpose()?;
+        let creator = match create {
+            Some(create) => {
+                let name: Option<Arc<str>> = creators(version, events.pdu(create)).next().map(Arc::from);
+                let with_key =
+                    |name: Arc<str>| graph.key("m.room.member", &name).map(|key| Creator { name, key });
+                name.map(with_key).transpose()?
+            }
+            None => None,
+        };
         let base = with_shared.then_some(conflicts.base);
-        Ok(Resolving { version, events, base, entries, applied: Vec::new(), create, keys })
+        Ok(Resolving { version, events, base, entries, applied: Vec::new(), create, creator, keys })
     }
 
     /// The entry of the state.
@@ -305,6 +322,15 @@ impl<G: StateGraph> AuthState for Judge<'_, '_, G> {
 
     fn target_membership(&self, _: &Pdu) -> Option<Membership> {
         self.membership_in(|state| state.target(self.place))
+    }
+
+    fn is_about(&self, event: &Pdu, user: &str) -> bool {
+        let state = self.state.borrow();
+        let brief = state.events.brief(self.place);
+        match state.creator.as_ref().filter(|creator| *creator.name == *user) {
+            Some(creator) if brief.role == Role::Member => brief.key == creator.key,
+            _ => event.state_key.as_deref() == Some(user),
+        }
     }
 
     fn sender_level(&self, event: &Pdu, power_levels: &PowerLevels) -> Level {
