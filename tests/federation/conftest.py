@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.client import unique
+from harness.client import Client, unique
 from harness.resident import Resident
 from harness.server import Server
 
@@ -15,6 +15,22 @@ def server(network, tmp_path_factory):
         yield server
         assert server.stop() == 0, server.log_tail()
         server.check()
+
+
+@pytest.fixture
+def warren(network, tmp_path):
+    """A server of the test's own, with an administrator."""
+    server = Server(tmp_path / "data", "--allow-private-addresses", "on", *network.options)
+    server.admin_password = server.make_administrator("warden")
+    with server:
+        yield server
+        assert server.stop() == 0, server.log_tail()
+        server.check()
+
+
+@pytest.fixture
+def admin(warren):
+    return Client(warren.base_url, "@warden:" + warren.name).login(warren.admin_password)
 
 
 @pytest.fixture

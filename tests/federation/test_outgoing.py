@@ -14,23 +14,8 @@ ADMIN = "/_synapse/admin/v1/federation/destinations"
 
 
 @pytest.fixture
-def warren(network, tmp_path):
-    server = Server(tmp_path / "data", "--allow-private-addresses", "on", *network.options)
-    server.admin_password = server.make_administrator("warden")
-    with server:
-        yield server
-        assert server.stop() == 0, server.log_tail()
-        server.check()
-
-
-@pytest.fixture
 def alice(warren):
     return Client(warren.base_url).register("alice")
-
-
-@pytest.fixture
-def admin(warren):
-    return Client(warren.base_url, "@warden:" + warren.name).login(warren.admin_password)
 
 
 def asked(client, path, method="GET", status=200):

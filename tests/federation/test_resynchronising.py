@@ -6,30 +6,14 @@ import pytest
 
 from harness.client import Client, bodies
 from harness.resident import escaped, id_of
-from harness.server import Server, binary
+from harness.server import binary
 
 SECONDS_MAX = 60
 
 
 @pytest.fixture
-def warren(network, tmp_path):
-    server = Server(tmp_path / "data", "--allow-private-addresses", "on", *network.options)
-    made = server.command("user", "create", "warden", "--admin", *server.options)
-    server.admin_password = made.stdout.split("password: ")[1].strip()
-    with server:
-        yield server
-        assert server.stop() == 0, server.log_tail()
-        server.check()
-
-
-@pytest.fixture
 def alice(warren):
     return Client(warren.base_url).register("alice")
-
-
-@pytest.fixture
-def admin(warren):
-    return Client(warren.base_url, "@warden:" + warren.name).login(warren.admin_password)
 
 
 class Elsewhere:

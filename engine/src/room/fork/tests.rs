@@ -332,3 +332,58 @@ fn a_fork_costs_what_differs_and_not_the_room() {
     // The state's tree is one or two levels deeper.
     assert!(many < few + few / 4, "{few} rows are read in a room of 50, {many} in one of 2,000");
 }
+
+/// How many rows it takes to resolve two states of a room of so many members, of which one has some more and the other has
+/// none of what differs, not even the create event behind it.
+fn rows_of_arrivals(members: usize) -> usize {
+    let backend = Arc::new(Counted::default());
+    let world = World::on(backend.clone());
+    furnish(&world, members);
+    let base = last(&world);
+    for index in 0..5 {
+        let newcomer = format!("@newcomer-{index}:here.example");
+        let join = json!({"membership": "join"});
+        give(&world, last(&world), &newcomer, "m.room.member", &newcomer, &join);
+    }
+    drop(world);
+    let world = World::on(backend.clone());
+    world
+        .act(|tx| {
+            let room = RoomCtx::load(tx, ROOM)?;
+            let snapshots = [tx.event(base)?.header.state_after, room.head.state];
+            let before = backend.rows.load(Ordering::Relaxed);
+            // Those who came stay, whichever state is the first.
+            assert_eq!(resolved(tx, room.version, room.num, &snapshots)?.len(), 5);
+            Ok(backend.rows.load(Ordering::Relaxed) - before)
+        })
+        .unwrap()
+}
+
+#[test]
+fn a_side_without_any_of_what_differs_costs_no_more() {
+    let (few, many) = (rows_of_arrivals(50), rows_of_arrivals(2_000));
+    assert!(many < few + few / 4, "{few} rows are read in a room of 50, {many} in one of 2,000");
+}
+
+#[test]
+fn what_was_resolved_is_remembered() {
+    let backend = Arc::new(Counted::default());
+    let world = World::on(backend.clone());
+    furnish(&world, 50);
+    fork_into(&world, 2);
+    drop(world);
+    let world = World::on(backend.clone());
+    let rows_of_merging = || {
+        world
+            .act(|tx| {
+                let room = RoomCtx::load(tx, ROOM)?;
+                let snapshots = states_of_extremities(tx, &room, None)?.snapshots;
+                let before = backend.rows.load(Ordering::Relaxed);
+                merged(tx, &room, snapshots)?;
+                Ok(backend.rows.load(Ordering::Relaxed) - before)
+            })
+            .unwrap()
+    };
+    assert!(rows_of_merging() > 0);
+    assert_eq!(rows_of_merging(), 0);
+}
