@@ -333,9 +333,9 @@ fn a_fork_costs_what_differs_and_not_the_room() {
     assert!(many < few + few / 4, "{few} rows are read in a room of 50, {many} in one of 2,000");
 }
 
-/// How many rows it takes to resolve two states of a room of so many members, of which one has some more and the other has
-/// none of what differs, not even the create event behind it.
-fn rows_of_arrivals(members: usize) -> usize {
+/// A room of so many members with two states, of which one has five members more, and the other none of what differs, not
+/// even the create event behind it. The engine remembers nothing of them.
+fn arrivals(members: usize) -> (Arc<Counted>, World, [NodeId; 2]) {
     let backend = Arc::new(Counted::default());
     let world = World::on(backend.clone());
     furnish(&world, members);
@@ -347,43 +347,42 @@ fn rows_of_arrivals(members: usize) -> usize {
     }
     drop(world);
     let world = World::on(backend.clone());
-    world
-        .act(|tx| {
-            let room = RoomCtx::load(tx, ROOM)?;
-            let snapshots = [tx.event(base)?.header.state_after, room.head.state];
-            let before = backend.rows.load(Ordering::Relaxed);
-            // Those who came stay, whichever state is the first.
-            assert_eq!(resolved(tx, room.version, room.num, &snapshots)?.len(), 5);
-            Ok(backend.rows.load(Ordering::Relaxed) - before)
-        })
-        .unwrap()
+    let snapshots =
+        [base, last(&world)].map(|num| world.ask(|reader| Ok(reader.event(num)?.header.state_after)));
+    (backend, world, snapshots)
+}
+
+/// How many rows `read` reads, with the room at hand.
+fn rows_of<T>(
+    (backend, world, _): &(Arc<Counted>, World, [NodeId; 2]),
+    read: impl Fn(&mut Tx, &RoomCtx) -> Result<T, StorageError>,
+) -> usize {
+    let counted = world.act(|tx| {
+        let room = RoomCtx::load(tx, ROOM)?;
+        let before = backend.rows.load(Ordering::Relaxed);
+        read(tx, &room)?;
+        Ok(backend.rows.load(Ordering::Relaxed) - before)
+    });
+    counted.unwrap()
 }
 
 #[test]
 fn a_side_without_any_of_what_differs_costs_no_more() {
-    let (few, many) = (rows_of_arrivals(50), rows_of_arrivals(2_000));
+    let [few, many] = [50, 2_000].map(|members| {
+        let scene = arrivals(members);
+        rows_of(&scene, |tx, room| {
+            // Those who came stay.
+            assert_eq!(resolved(tx, room.version, room.num, &scene.2)?.len(), 5);
+            Ok(())
+        })
+    });
     assert!(many < few + few / 4, "{few} rows are read in a room of 50, {many} in one of 2,000");
 }
 
 #[test]
 fn what_was_resolved_is_remembered() {
-    let backend = Arc::new(Counted::default());
-    let world = World::on(backend.clone());
-    furnish(&world, 50);
-    fork_into(&world, 2);
-    drop(world);
-    let world = World::on(backend.clone());
-    let rows_of_merging = || {
-        world
-            .act(|tx| {
-                let room = RoomCtx::load(tx, ROOM)?;
-                let snapshots = states_of_extremities(tx, &room, None)?.snapshots;
-                let before = backend.rows.load(Ordering::Relaxed);
-                merged(tx, &room, snapshots)?;
-                Ok(backend.rows.load(Ordering::Relaxed) - before)
-            })
-            .unwrap()
-    };
-    assert!(rows_of_merging() > 0);
-    assert_eq!(rows_of_merging(), 0);
+    let scene = arrivals(50);
+    let rows = || rows_of(&scene, |tx, room| merged(tx, room, scene.2));
+    assert!(rows() > 0);
+    assert_eq!(rows(), 0);
 }
