@@ -1,6 +1,6 @@
 //! `sync.yaml`: the long poll that tells a device everything new.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,6 +20,9 @@ endpoints! {
 
 /// The longest that a sync waits, whatever the client asks for: proxies cut what is silent longer.
 const TIMEOUT_MS_MAX: u64 = 180_000;
+
+/// The filter of who names none.
+static EVERYTHING: LazyLock<Arc<Filter>> = LazyLock::new(Arc::default);
 
 /// The name under which the state after the timeline is asked for: clients of before the specification had it know their own
 /// alone.
@@ -75,7 +78,7 @@ fn reply(answer: SyncAnswer) -> Outcome {
 
 /// The filter: JSON in the query, or the id of one that was uploaded.
 fn read_filter(call: &Call) -> Result<Arc<Filter>, ApiError> {
-    let Some(filter) = call.query("filter")? else { return Ok(Arc::default()) };
+    let Some(filter) = call.query("filter")? else { return Ok(EVERYTHING.clone()) };
     if filter.starts_with('{') {
         let parsed = Filter::parse(filter.as_bytes());
         return parsed.map(Arc::new).map_err(|error| ApiError::invalid_param(format!("filter: {error}")));

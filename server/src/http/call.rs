@@ -18,9 +18,10 @@ use ruma_common::{DeviceId, OwnedServerName, ServerName, UserId};
 use serde::Deserialize;
 
 use super::limits::{BODY_SILENCE_MAX, PATH_PARAMETERS_MAX};
+use super::query::{self, Parameters};
 use super::route::Endpoint;
 use super::session::Session;
-use super::{Answer, ApiError, json, query};
+use super::{Answer, ApiError, json};
 use crate::context::Context;
 
 /// What every handler returns.
@@ -34,6 +35,7 @@ pub struct Call {
     pub client: Option<IpAddr>,
     pub(super) parts: Parts,
     pub(super) path_values: PathValues,
+    pub(super) parameters: Parameters,
     pub(super) session: Option<Arc<Session>>,
     pub(super) origin: Option<OwnedServerName>,
     pub(super) body: Bytes,
@@ -116,13 +118,13 @@ impl Call {
 
     /// A query parameter, decoded; the first if it is repeated.
     pub fn query(&self, name: &str) -> Result<Option<Cow<'_, str>>, ApiError> {
-        let raw = query::values(self.raw_query(), name).next();
+        let raw = self.parameters.values(self.raw_query(), name).next();
         raw.map(|raw| decode_query(name, raw)).transpose()
     }
 
     /// All values of a query parameter that may be repeated, decoded.
     pub fn query_all(&self, name: &str) -> Result<Vec<String>, ApiError> {
-        let values = query::values(self.raw_query(), name);
+        let values = self.parameters.values(self.raw_query(), name);
         values.map(|raw| decode_query(name, raw).map(Cow::into_owned)).collect()
     }
 

@@ -22,6 +22,7 @@ use super::limits::{
     UNWANTED_BODY_TIME_MAX,
 };
 use super::peer::{Peer, client_address};
+use super::query::Parameters;
 use super::route::{Auth, BodyClass, Route, Router};
 use super::{Answer, ApiError, Endpoint, Outcome, cors, session};
 use crate::context::Context;
@@ -88,6 +89,7 @@ impl Server {
             client: client_address(peer, &parts.headers, &self.ctx.config.trusted_proxies),
             ctx: self.ctx.clone(),
             endpoint: route.endpoint,
+            parameters: Parameters::of(parts.uri.query().unwrap_or_default()),
             parts,
             path_values,
             session: None,

@@ -270,22 +270,22 @@ impl Count {
         user: UserNum,
         room: RoomNum,
     ) -> Result<std::result::Result<(), Uncertain>> {
-        let member_kind = reader.text_num("m.room.member")?;
-        let redaction_kind = reader.text_num("m.room.redaction")?;
         let counted_to = self.as_of;
         let nums = tail::events_since(reader, room, counted_to.max(self.read), LOOK_BACK_EVENTS_MAX)?;
         for event in reader.events_left(&nums)? {
             if event.header.status != EventStatus::Accepted || event.pos() > reader.pos {
                 continue;
             }
-            if Some(event.header.kind) == redaction_kind
+            // By its name, which is in memory: a name that no event bears yet has no number, and is looked for on disk.
+            let kind = reader.text(event.header.kind)?;
+            if &*kind == "m.room.redaction"
                 && let Err(uncertain) = self.forget_redacted(reader, &event, counted_to)?
             {
                 return Ok(Err(uncertain));
             }
             if event.header.redacted_by.is_none() {
                 // Changes of a name are made for the user in all rooms at once and say nothing about having read.
-                let is_member = Some(event.header.kind) == member_kind;
+                let is_member = &*kind == "m.room.member";
                 self.add(reader, &event, event.header.sender == user, is_member)?;
             }
         }
