@@ -1,9 +1,11 @@
 //! `/`: a page for people who open the server's address in a browser; `/health`: the same in one word for machines.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
-use http::HeaderValue;
-use http::header::CONTENT_SECURITY_POLICY;
+use http::header::{CONTENT_SECURITY_POLICY, FORWARDED, HOST, ORIGIN, VIA};
+use http::uri::Authority;
+use http::{HeaderName, HeaderValue};
 use serde_json::json;
 
 use crate::config::Registration;
@@ -29,7 +31,7 @@ async fn get_page(call: Call) -> Outcome {
         Registration::Token => ("With a token", "Register with a token from the administrator, or log in."),
         Registration::Open => ("Open", "Register, or log in."),
     };
-    let token = call.ctx.first_token().filter(|_| call.client.is_none_or(|address| address.is_loopback()));
+    let token = call.ctx.first_token().filter(|_| is_from_here(&call));
     let token = token.map_or_else(String::new, |token| {
         format!(
             "<section class=\"token\">\n<h2>The first account</h2>\n<p>Nobody has an account yet. Register with this \
@@ -59,6 +61,27 @@ async fn get_health(call: Call) -> Outcome {
         "uptime_seconds": call.ctx.started.elapsed().as_secs(),
     });
     Ok(Answer::json(&body)?.with_cache_control("no-store"))
+}
+
+/// What tells that a request has come by way of a proxy, which may be on this machine itself.
+const SIGNS_OF_PROXIES: [HeaderName; 4] =
+    [FORWARDED, VIA, HeaderName::from_static("x-forwarded-for"), HeaderName::from_static("x-real-ip")];
+
+/// Whether it is a person on this machine who asks: by no proxy, and not by the script of some other page, to which a
+/// browser would show the answer. A name that leads here can be anybody's, so the address must be one that only leads here.
+fn is_from_here(call: &Call) -> bool {
+    let is_near = call.client.is_none_or(|address| address.is_loopback());
+    let is_direct = !SIGNS_OF_PROXIES.iter().any(|name| call.headers().contains_key(name));
+    let is_opened = !call.headers().contains_key(ORIGIN);
+    let host = call.header(HOST).or_else(|| call.authority()).and_then(|host| host.parse::<Authority>().ok());
+    let is_here = host.is_none_or(|host| is_loopback(host.host()));
+    is_near && is_direct && is_opened && is_here
+}
+
+fn is_loopback(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost")
+        || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// Text as HTML shows it.

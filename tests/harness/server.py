@@ -56,12 +56,12 @@ class Server:
             ("--password-hash-cost", "1"),
         ]
 
-    def start(self):
-        """Starts the server and returns once it is ready."""
+    def start(self, environment=None):
+        """Starts the server, with further variables if need be, and returns once it is ready."""
         with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
             path = os.path.join(folder, "notify")
             notify.bind(path)
-            self.spawn(NOTIFY_SOCKET=path)
+            self.spawn(**(environment or {}), NOTIFY_SOCKET=path)
             self._wait_until_ready(notify)
         return self
 

@@ -78,13 +78,35 @@ fn parser() -> clap::Command {
             .about("Prints a configuration file with every option, its meaning and its default"),
     ];
     let config = Arg::new("config").long("config").value_name("FILE").global(true);
-    clap::Command::new("warren")
+    let mut parser = clap::Command::new("warren")
         .about(ABOUT)
         .after_help(HOW)
         .version(env!("CARGO_PKG_VERSION"))
         .subcommands(commands)
         .arg(config.value_parser(clap::value_parser!(PathBuf)).help("The configuration file (TOML)"))
-        .args(ROWS.iter().map(argument))
+        .args(ROWS.iter().map(argument));
+    // From here on every command has the options, so that what its help shows of them can be chosen.
+    parser.build();
+    parser.mut_subcommands(|command| match command.get_name() {
+        "serve" => command,
+        _ => with_short_help(command),
+    })
+}
+
+/// What the help of a command shows that is not about the server; it takes all other options, too.
+const OPTIONS_OF_EVERY_COMMAND: [&str; 2] = ["server_name", "data_dir"];
+
+fn with_short_help(command: clap::Command) -> clap::Command {
+    let is_option = |name: &str| ROWS.iter().any(|row| row.name == name);
+    command
+        .mut_args(|argument| match argument.get_id().as_str() {
+            name if OPTIONS_OF_EVERY_COMMAND.contains(&name) => {
+                argument.help_heading("Options of the configuration (all of `warren serve --help` are taken)")
+            }
+            name if is_option(name) => argument.hide(true),
+            _ => argument,
+        })
+        .mut_subcommands(with_short_help)
 }
 
 fn switch(name: &'static str, help: &'static str) -> Arg {
@@ -285,6 +307,21 @@ mod tests {
     #[test]
     fn the_parser_is_sound() {
         parser().debug_assert();
+    }
+
+    #[test]
+    fn the_help_of_a_command_is_about_that_command() {
+        let mut parser = parser();
+        let mut help = |names: &[&str]| {
+            let found = names.iter().try_fold(&mut parser, |command, name| command.find_subcommand_mut(name));
+            found.expect("a command").render_long_help().to_string()
+        };
+        let serve = help(&["serve"]);
+        assert!(ROWS.iter().all(|row| serve.contains(&format!("--{} ", row.flag()))), "{serve}");
+        for names in [&["user", "create"][..], &["room", "purge"], &["check"]] {
+            let text = help(names);
+            assert!(text.contains("--data-dir") && !text.contains("--dns-servers"), "{text}");
+        }
     }
 
     #[test]

@@ -48,7 +48,11 @@ async fn serve(config: Config) -> Result<(), String> {
     worker::start(&ctx);
     info!(server_name = %ctx.config.server_name, version = env!("CARGO_PKG_VERSION"), "ready");
     if let Some(token) = ctx.first_token() {
-        info!("nobody has an account yet: register with the token {token}, which makes an administrator");
+        info!(
+            "nobody has an account yet: open {base_url} in a browser, or name it to a Matrix client as the homeserver, \
+             and register with the token {token}, which makes an administrator",
+            base_url = ctx.config.public_base_url
+        );
     }
     notify(NotifyState::Ready);
     let metrics = async {

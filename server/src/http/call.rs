@@ -209,6 +209,11 @@ impl Call {
         self.parts.headers.get(name)?.to_str().ok()
     }
 
+    /// What HTTP/2 has in the place of the `Host` header.
+    pub fn authority(&self) -> Option<&str> {
+        self.parts.uri.authority().map(|authority| authority.as_str())
+    }
+
     pub fn method(&self) -> &http::Method {
         &self.parts.method
     }

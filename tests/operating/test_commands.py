@@ -1,0 +1,107 @@
+"""The commands of the binary, on the data of a server that is stopped."""
+
+import csv
+import io
+import subprocess
+
+import pytest
+
+from harness import server as binary
+from harness.client import Client
+from harness.server import Server
+
+
+@pytest.fixture
+def stopped(tmp_path):
+    with Server(tmp_path / "data", "--registration", "closed") as server:
+        assert server.stop() == 0
+        yield server
+
+
+def run(server, *arguments, stdin="", code=0):
+    options = ["--data-dir", str(server.data_dir), "--server-name", server.name, "--password-hash-cost", "1"]
+    done = subprocess.run(
+        [binary.binary(), *arguments, *options], input=stdin, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout if code == 0 else done.stderr
+
+
+def log_in(server, name, password, **more):
+    identifier = {"type": "m.id.user", "user": name}
+    body = {"type": "m.login.password", "identifier": identifier, "password": password}
+    return Client(server.base_url).post("login", json=body, **more)
+
+
+def accounts(server):
+    return {row["user_id"]: row["kind"] for row in csv.DictReader(io.StringIO(run(server, "user", "list")), delimiter="\t")}
+
+
+def test_accounts_from_their_making_to_their_end(stopped):
+    made = run(stopped, "user", "create", "bilbo")
+    password = made.split("password: ")[1].strip()
+    run(stopped, "user", "create", "frodo", "--admin", "--password-stdin", stdin="second breakfast\n")
+    bilbo, frodo = (f"@{name}:{stopped.name}" for name in ("bilbo", "frodo"))
+    assert accounts(stopped) == {bilbo: "user", frodo: "admin"}
+    assert "taken" in run(stopped, "user", "create", "bilbo", code=1)
+
+    stopped.start()
+    client = Client(stopped.base_url)
+    hobbit = client.signed_in(log_in(stopped, "bilbo", password))
+    room = hobbit.create_room(preset="public_chat")
+    elder = client.signed_in(log_in(stopped, frodo, "second breakfast"))
+    elder.join(room)
+    assert stopped.stop() == 0
+
+    run(stopped, "user", "reset-password", "bilbo", "--password-stdin", stdin="eleventy-one\n")
+    stopped.start()
+    elder.http.close()
+    hobbit.http.close()
+    hobbit.get("account/whoami", status=401, errcode="M_UNKNOWN_TOKEN")
+    log_in(stopped, "bilbo", password, status=403, errcode="M_FORBIDDEN")
+    assert log_in(stopped, "bilbo", "eleventy-one")["user_id"] == bilbo
+    assert stopped.stop() == 0
+
+    run(stopped, "user", "deactivate", bilbo)
+    assert accounts(stopped) == {bilbo: "deactivated", frodo: "admin"}
+    stopped.start()
+    elder.http.close()
+    log_in(stopped, "bilbo", "eleventy-one", status=403)
+    assert set(elder.get("rooms/{roomId}/joined_members", room)["joined"]) == {frodo}
+    assert stopped.stop() == 0
+    stopped.check()
+
+
+def test_an_account_that_is_not_there(stopped):
+    for command in ("reset-password", "deactivate"):
+        assert "@nobody:" in run(stopped, "user", command, "nobody", code=1)
+
+
+@pytest.mark.parametrize("name", ["Bilbo Baggins", "@bilbo:elsewhere.example", "", "a" * 250])
+def test_a_name_that_nobody_can_have(stopped, name):
+    assert run(stopped, "user", "create", name, code=1).startswith("warren: ")
+    assert accounts(stopped) == {}
+
+
+def test_a_running_server_is_not_disturbed(tmp_path):
+    with Server(tmp_path / "data") as server:
+        for arguments in (["user", "list"], ["user", "create", "x"], ["key", "rotate"]):
+            assert str(server.data_dir) in run(server, *arguments, code=1)
+        assert str(server.data_dir) in run(server, "check", code=2)
+        assert Client(server.base_url).register("somebody")
+
+
+def test_the_table_of_endpoints():
+    table = subprocess.run([binary.binary(), "routes"], capture_output=True, text=True, timeout=10).stdout
+    rows = list(csv.DictReader(io.StringIO(table), delimiter="\t"))
+    sync = next(row for row in rows if row["path"] == "/_matrix/client/v3/sync")
+    assert sync["method"] == "GET" and "/_matrix/client/r0/sync" in sync["served_paths"]
+    assert len({(row["method"], row["path"]) for row in rows}) == len(rows) > 150
+
+
+@pytest.mark.parametrize("command", ["serve", "user", "room", "key", "check", "routes", "config"])
+def test_every_command_explains_itself(command):
+    shown = subprocess.run([binary.binary(), command, "--help"], capture_output=True, text=True, timeout=10)
+    assert shown.returncode == 0 and f" {command} [OPTIONS]" in shown.stdout
+    overview = subprocess.run([binary.binary(), "--help"], capture_output=True, text=True, timeout=10).stdout
+    assert f"\n  {command} " in overview

@@ -1,0 +1,119 @@
+"""The configuration as operators give it: a file, variables, flags; and how a mistake is told."""
+
+import os
+import subprocess
+import tomllib
+
+import pytest
+
+from harness import server as binary
+from harness.client import Client
+from harness.server import Server, free_port
+
+
+def refused(*arguments, **environment):
+    """What the server says that does not start."""
+    done = subprocess.run(
+        [binary.binary(), *arguments], capture_output=True, text=True, timeout=20, env={**os.environ, **environment}
+    )
+    assert done.returncode not in (0, None), done.stdout
+    assert "panicked" not in done.stderr
+    return done.stderr
+
+
+def written(tmp_path, text):
+    path = tmp_path / "warren.toml"
+    path.write_text(text)
+    return str(path)
+
+
+def test_an_unknown_option_is_refused_with_its_line_and_the_nearest_name(tmp_path):
+    file = written(tmp_path, 'server_name = "a.example"\n\nregistraton = "open"\n')
+    said = refused("serve", "--config", file)
+    assert f"{file}, line 3" in said and "registraton" in said and "did you mean registration?" in said
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'guests = "maybe"',
+        "guests = 3",
+        'registration = "everyone"',
+        'durability = "none"',
+        "memory_budget_mib = 1",
+        'memory_budget_mib = "much"',
+        'listen = ["ftp://127.0.0.1:1"]',
+        'listen = ["http://127.0.0.1"]',
+        'default_room_version = "99"',
+        'server_name = "not a name"',
+        'public_base_url = "matrix"',
+        'trusted_proxies = ["everybody"]',
+    ],
+)
+def test_a_wrong_value_is_refused_with_its_line(tmp_path, line):
+    option = line.split(" ")[0]
+    text = f"# One line before.\n{line}\n"
+    text += '' if option == "server_name" else 'server_name = "a.example"\n'
+    said = refused("serve", "--config", written(tmp_path, text), "--data-dir", str(tmp_path / "data"))
+    assert "line 2" in said and option in said, said
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_file_that_is_no_toml_is_refused_with_its_line(tmp_path):
+    assert "line 2" in refused("serve", "--config", written(tmp_path, 'log = "info"\nguests = = on\n'))
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    missing = str(tmp_path / "nowhere.toml")
+    assert missing in refused("serve", "--config", missing)
+
+
+def test_an_unknown_variable_and_an_unknown_flag():
+    assert "WARREN_SERVER_NAME" in refused("serve", WARREN_SERVER_NAM="a.example")
+    assert "--server-name" in refused("serve", "--server-nam", "a.example")
+
+
+def test_a_flag_wins_over_a_variable_and_a_variable_over_the_file(tmp_path):
+    file = written(tmp_path, 'default_room_version = "9"\nregistration = "closed"\nguests = "off"\n')
+    server = Server(tmp_path / "data", "--config", file, "--registration", "open", "--guests", "on")
+    server.start({"WARREN_DEFAULT_ROOM_VERSION": "10", "WARREN_REGISTRATION": "token"})
+    try:
+        user = Client(server.base_url).register("somebody")
+        assert user.get("capabilities")["capabilities"]["m.room_versions"]["default"] == "10"
+        room = user.create_room()
+        assert user.state(room, "m.room.create")["room_version"] == "10"
+    finally:
+        server.stop()
+
+
+def test_a_list_is_repeated_flags_or_a_variable_with_commas(tmp_path):
+    first, second = free_port(), free_port()
+    rows = [f"http://127.0.0.1:{port}" for port in (first, second)]
+    repeated = Server(tmp_path / "flags", "--listen", rows[0], "--listen", rows[1], port=first)
+    with repeated:
+        assert all(Client(row).get("/_matrix/client/versions") for row in rows)
+    by_variable = Server(tmp_path / "variable", port=first)
+    at = by_variable.options.index("--listen")
+    del by_variable.options[at : at + 2]
+    by_variable.start({"WARREN_LISTEN": ",".join(rows)})
+    try:
+        assert all(Client(row).get("/_matrix/client/versions") for row in rows)
+    finally:
+        by_variable.stop()
+
+
+def test_the_documented_example_has_every_option_and_can_be_used(tmp_path):
+    example = subprocess.run([binary.binary(), "config"], capture_output=True, text=True, timeout=10).stdout
+    options = tomllib.loads(example)
+    for name in ["server_name", "tls_key", "appservice_files", "memory_budget_mib", "durability", "metrics_listen"]:
+        assert name in options
+    with Server(tmp_path / "data", "--config", written(tmp_path, example)) as server:
+        assert Client(server.base_url).register("somebody").create_room()
+
+
+def test_secrets_are_shown_nowhere(tmp_path):
+    secret = "a-secret-that-is-not-to-be-seen"
+    file = written(tmp_path, f'registration_shared_secret = "{secret}"\nlog = "trace"\n')
+    with Server(tmp_path / "data", "--config", file) as server:
+        assert Client(server.base_url).register("somebody")
+    assert secret not in server.log_path.read_text()

@@ -1,0 +1,158 @@
+"""Where the server listens, and what it serves there."""
+
+import http.client
+import os
+import socket
+import ssl
+
+import httpx
+import pytest
+import requests
+
+from harness.certificates import Authority
+from harness.client import Client
+from harness.server import Server, free_port
+
+VERSIONS = "/_matrix/client/versions"
+KEYS = "/_matrix/key/v2/server"
+ADMINISTRATION = "/_synapse/admin/v1/federation/destinations"
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP over a socket file."""
+
+    def __init__(self, path):
+        super().__init__("localhost", timeout=10)
+        self.path = path
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self.path)
+
+    def status(self, target):
+        self.request("GET", target)
+        answer = self.getresponse()
+        answer.read()
+        return answer.status
+
+
+def listening(pid):
+    """The addresses that a process listens on, by its open sockets in the system's tables."""
+    own = set()
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            own.add(os.readlink(f"/proc/{pid}/fd/{name}"))
+        except FileNotFoundError:
+            continue
+    found = []
+    for table in ("tcp", "tcp6"):
+        with open(f"/proc/{pid}/net/{table}") as rows:
+            for row in rows.readlines()[1:]:
+                fields = row.split()
+                # 0A is a socket that listens.
+                if fields[3] == "0A" and f"socket:[{fields[9]}]" in own:
+                    found.append((table, int(fields[1].rsplit(":")[1], 16)))
+    return sorted(found)
+
+
+def test_a_socket_file(tmp_path):
+    path = str(tmp_path / "warren.sock")
+    with Server(tmp_path / "data", "--listen", f"unix:{path}") as server:
+        assert UnixConnection(path).status(VERSIONS) == 200
+        assert listening(server.process.pid) == []
+        # After a crash the file is still there, which does not hinder the next start.
+        server.kill()
+        assert os.path.exists(path)
+        server.start()
+        assert UnixConnection(path).status(VERSIONS) == 200
+        assert server.stop() == 0
+    assert not os.path.exists(path)
+
+
+def test_a_file_that_is_no_socket_is_left_alone(tmp_path):
+    path = tmp_path / "letter"
+    path.write_text("dear friend")
+    server = Server(tmp_path / "data", "--listen", f"unix:{path}")
+    server.spawn()
+    assert server.process.wait(20) != 0
+    assert str(path) in server.log_tail()
+    assert path.read_text() == "dear friend"
+
+
+def test_no_address_that_is_not_listed(tmp_path):
+    metrics = free_port()
+    with Server(tmp_path / "data", "--metrics-listen", f"http://127.0.0.1:{metrics}") as server:
+        assert Client(server.base_url).get(VERSIONS)
+        assert listening(server.process.pid) == sorted([("tcp", server.port), ("tcp", metrics)])
+
+
+def test_metrics_are_served_at_their_own_address_alone(tmp_path):
+    metrics = f"http://127.0.0.1:{free_port()}"
+    with Server(tmp_path / "data", "--metrics-listen", metrics) as server:
+        Client(server.base_url).register("somebody").create_room()
+        text = requests.get(f"{metrics}/metrics", timeout=10).text
+        made = 'warren_request_seconds_count{method="POST",route="/_matrix/client/v3/createRoom"} 1'
+        assert made in text.splitlines()
+        assert requests.get(f"{server.base_url}/metrics", timeout=10).status_code == 404
+        assert requests.get(f"{metrics}{VERSIONS}", timeout=10).status_code == 404
+
+
+def test_rows_name_the_apis_that_they_serve(tmp_path):
+    client, federation, admin = (free_port() for _ in range(3))
+    rows = [(client, "client"), (federation, "federation"), (admin, "client+admin")]
+    options = [word for port, apis in rows for word in ("--listen", f"http://127.0.0.1:{port}#{apis}")]
+    with Server(tmp_path / "data", *options, port=client):
+
+        def served(port):
+            asked = [requests.get(f"http://127.0.0.1:{port}{path}", timeout=10) for path in (VERSIONS, KEYS, ADMINISTRATION)]
+            for answer in asked:
+                if answer.status_code == 404:
+                    assert answer.json()["errcode"] == "M_UNRECOGNIZED"
+            return [answer.status_code for answer in asked]
+
+        assert served(client) == [200, 404, 404]
+        assert served(federation) == [404, 200, 404]
+        # It is there, but not for everybody.
+        assert served(admin) == [200, 404, 401]
+
+
+@pytest.fixture
+def authority(tmp_path):
+    return Authority(tmp_path)
+
+
+def test_tls_in_both_versions_of_http(tmp_path, authority):
+    certificate = str(authority.certificate("localhost", "127.0.0.1"))
+    port = free_port()
+    options = ["--listen", f"https://127.0.0.1:{port}", "--tls-cert", certificate, "--tls-key", certificate]
+    with Server(tmp_path / "data", *options, port=port):
+        trusted = ssl.create_default_context(cafile=str(authority.path))
+        for is_new, version in [(False, "HTTP/1.1"), (True, "HTTP/2")]:
+            with httpx.Client(verify=trusted, http1=not is_new, http2=is_new) as client:
+                answer = client.get(f"https://localhost:{port}{VERSIONS}")
+                assert (answer.status_code, answer.http_version) == (200, version)
+                assert answer.json()["versions"]
+
+
+def test_tls_without_a_certificate_is_refused(tmp_path):
+    server = Server(tmp_path / "data", "--listen", f"https://127.0.0.1:{free_port()}")
+    server.spawn()
+    assert server.process.wait(20) != 0
+    assert "tls_cert" in server.log_tail()
+
+
+def test_servers_side_by_side(tmp_path):
+    with Server(tmp_path / "one") as one, Server(tmp_path / "two") as two:
+        users = [Client(server.base_url).register("same") for server in (one, two)]
+        assert [user.server_name for user in users] == [one.name, two.name]
+
+
+def test_the_well_known_files_say_what_is_configured(tmp_path):
+    options = ["--server-name", "warren.example", "--public-base-url", "https://matrix.warren.example/"]
+    with Server(tmp_path / "data", *options, "--well-known-server", "fed.warren.example:443") as server:
+        nobody = Client(server.base_url)
+        client = nobody.get("/.well-known/matrix/client")
+        assert client["m.homeserver"]["base_url"].rstrip("/") == "https://matrix.warren.example"
+        assert nobody.get("/.well-known/matrix/server") == {"m.server": "fed.warren.example:443"}
+        assert nobody.register("somebody").server_name == "warren.example"
