@@ -22,7 +22,7 @@ use crate::{
     command::{Command, Lanes},
     core::{
         event::KeyPair,
-        num::{EventNum, NodeId, StreamPos},
+        num::{EventNum, NodeId, StreamPos, UserNum},
     },
     error::{Error, Result},
     open,
@@ -272,8 +272,12 @@ impl Engine {
     /// A wait for anything new for a user after `since`; see [`Wait`]. Spurious readiness is possible, and immediate for
     /// who is not known.
     pub fn wait(&self, user_id: &str, since: StreamPos) -> Wait {
-        let reader = self.shared.reader();
-        let user = reader.user_num(user_id).ok().flatten().unwrap_or_default();
+        let user = self.shared.reader().user_num(user_id).ok().flatten();
+        self.wait_for(user.unwrap_or_default(), since)
+    }
+
+    /// The same for who has the user's number, as a [session](crate::account::Session) does.
+    pub fn wait_for(&self, user: UserNum, since: StreamPos) -> Wait {
         self.shared.watch.wait(user, since)
     }
 

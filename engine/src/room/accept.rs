@@ -39,6 +39,8 @@ pub(super) struct Arrival {
     pub partial_state: bool,
     /// The device and transaction of a local client.
     pub transaction: Option<(TextNum, String)>,
+    /// Whether it has been made in this very transaction, so that nothing that came before can name it.
+    pub is_new: bool,
 }
 
 /// Writes an event that came live and was accepted, and moves the room's head.
@@ -64,6 +66,7 @@ pub(super) fn accept(tx: &mut Tx, room: &mut RoomCtx, arrival: Arrival) -> Resul
         room_state: room.head.state,
         after_gap: first_free.is_some(),
     };
+    let is_new = arrival.is_new;
     let event = write(tx, room, arrival, num, place, Some(pos))?;
     if let Some(first_free) = first_free {
         gap::open(tx, &event, pos, first_free, &missing)?;
@@ -76,6 +79,9 @@ pub(super) fn accept(tx: &mut Tx, room: &mut RoomCtx, arrival: Arrival) -> Resul
     }
     follow_state(tx, room, &event, pos, &changes)?;
     index(tx, room, &event, pos)?;
+    if !is_new {
+        redactions::apply_early(tx, room, &event)?;
+    }
     audience.tell(tx, room, &event, pos)?;
     tx.touch(Touch::Room(room.num));
     Ok(event)
@@ -122,6 +128,7 @@ pub(super) fn fill_in(tx: &mut Tx, room: &mut RoomCtx, arrival: Arrival, past: P
         settle(tx, room, &event)?;
     }
     index(tx, room, &event, pos)?;
+    redactions::apply_early(tx, room, &event)?;
     tx.touch(Touch::History(room.num));
     Ok(event)
 }
@@ -228,7 +235,8 @@ fn advance(
     let before = room.head.state;
     let event_id = arrival.pdu.event_id.to_string();
     // An event that others were known to follow before it came closes a gap.
-    let is_followed = tx.has(&schema::BACKWARD_EXTREMITIES, &(room.num, event_id.clone()))?;
+    let is_followed =
+        !arrival.is_new && tx.has(&schema::BACKWARD_EXTREMITIES, &(room.num, event_id.clone()))?;
     let followed = fork::followed_extremities(tx, room, &arrival.prev)?;
     let all_followed = followed.len() == room.head.extremities.len();
     room.head.extremities.retain(|(extremity, _)| !followed.contains(extremity));
@@ -284,10 +292,10 @@ pub(super) fn follow_state(
 fn index(tx: &mut Tx, room: &RoomCtx, event: &Arc<Event>, pos: StreamPos) -> Result<()> {
     relations::apply(tx, room, event, pos)?;
     // What a redaction takes cannot be given back, so one that may yet turn out not to be allowed waits until that is known.
-    if !event.header.partial_state {
-        redactions::apply(tx, room, event)?;
+    match event.header.partial_state {
+        true => Ok(()),
+        false => redactions::apply(tx, room, event),
     }
-    redactions::apply_early(tx, room, event)
 }
 
 fn write(

@@ -83,6 +83,7 @@ pub(crate) fn append(tx: &mut Tx, room: &mut RoomCtx, mut new: NewEvent<'_>) -> 
         state_before: ends.state,
         partial_state: room.head.partial_state,
         transaction: new.transaction,
+        is_new: true,
     };
     accept(tx, room, arrival)
 }
@@ -139,6 +140,7 @@ fn arrival_of_signed(
         auth,
         state_before,
         transaction: new.transaction.clone(),
+        is_new: false,
     }))
 }
 
@@ -216,6 +218,7 @@ pub(crate) fn create(
         state_before: room.head.state,
         partial_state: false,
         transaction: new.transaction,
+        is_new: true,
     };
     let event = accept(tx, &mut room, arrival)?;
     Ok((room, event))

@@ -50,6 +50,7 @@ async fn get_sync(call: Call) -> Outcome {
         waits: !timeout.is_zero() && !full_state,
     };
     show_presence(&call, timeout)?;
+    let user = call.session()?.user;
     // Who waits holds on to no more of the request than this.
     drop(call);
     let deadline = Instant::now() + timeout;
@@ -62,8 +63,9 @@ async fn get_sync(call: Call) -> Outcome {
             return reply(answer);
         }
         sync.since = Some(answer.token);
-        let news = ctx.engine.wait(&sync.user_id, answer.token.pos);
+        let news = ctx.engine.wait_for(user, answer.token.pos);
         tokio::select! {
+            biased;
             () = news => {}
             () = tokio::time::sleep_until(deadline) => sync.waits = false,
             () = ctx.shutdown.cancelled() => sync.waits = false,

@@ -155,6 +155,7 @@ impl Step<'_> {
             state_before,
             partial_state: false,
             transaction: None,
+            is_new: false,
         };
         let event = match &verdict {
             // What was refused stays refused.

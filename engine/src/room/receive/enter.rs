@@ -81,6 +81,7 @@ pub(crate) fn enter(
         state_before: snapshot,
         partial_state: partial,
         transaction: None,
+        is_new: false,
     };
     if is_new {
         members::fill(tx, room, &entries)?;

@@ -280,6 +280,7 @@ pub(crate) fn receive(
         state_before: before.snapshot,
         partial_state: before.partial,
         transaction: None,
+        is_new: false,
     };
     let verdict = match by_auth_events {
         Ok(()) => judge_by_state(tx, room, pdu, before.snapshot, &instead)?,
@@ -348,6 +349,7 @@ pub(crate) fn receive_outlier(
         state_before: NodeId(0),
         partial_state: false,
         transaction: None,
+        is_new: false,
     };
     let status = if verdict.is_ok() { EventStatus::Outlier } else { EventStatus::Rejected };
     at_hand.put(&set_outside(tx, room, arrival, status)?);

@@ -188,7 +188,8 @@ impl<'a> Request<'a> {
     }
 
     fn answer(&self) -> Result<SyncAnswer> {
-        let mut body = Vec::with_capacity(4096);
+        // A few messages; what is more makes it grow.
+        let mut body = Vec::with_capacity(2048);
         body.push(b'{');
         let (messages, to_device) = own::to_device_messages(self)?;
         let token = SyncToken { pos: self.reader.pos, to_device };
