@@ -6,7 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use warren_engine::reception::{Body, EDUS_MAX, PDUS_MAX, Reception, RoomReception};
 
-use super::out::fetch::{follow_up_on, take_in_here};
+use super::out::fetch::{follow_up_on, settle_receipts, take_in_here};
 use super::refusals;
 use crate::context::Context;
 use crate::http::{Answer, ApiError, Call, Outcome as Answered, endpoints};
@@ -63,7 +63,11 @@ async fn send_transaction(call: Call) -> Answered {
     }
     if let Some(edus) = reception.edus() {
         // Lists of which something is missing are asked for by a task of their own.
-        reception.took_in_edus(engine.write(edus).await?);
+        let taken = engine.write(edus).await?;
+        for room_id in &taken.rooms_to_settle {
+            settle_receipts(&call.ctx, room_id).await?;
+        }
+        reception.took_in_edus(taken);
     }
     let dropped = reception.dropped();
     dropped.pdus.iter().for_each(|(reason, count)| refusals::dropped_events(reason, *count));

@@ -15,11 +15,13 @@ use serde_json::json;
 use serde_json::value::RawValue;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
+use warren_engine::Outcome;
+use warren_engine::command::SettleReceipts;
 use warren_engine::core::checked::PduCheck;
 use warren_engine::fetching::{self, Begun, Ended, Round};
 use warren_engine::intake::{Answer, Intake, Next, Question};
 use warren_engine::view::Frontier;
-use warren_engine::view::federation::{ParkedOrigins, ParkedRooms, UnknownEvents};
+use warren_engine::view::federation::{DueReceipts, ParkedOrigins, ParkedRooms, UnknownEvents};
 
 use super::RemoteError;
 use super::ask::{Ask, escaped, path};
@@ -171,7 +173,11 @@ async fn drive(ctx: &Arc<Context>, intake: &mut Intake, servers: &[String]) -> R
             Next::Write(receive) => {
                 let received = ctx.engine.write(receive).await?;
                 received.outcomes.iter().for_each(|(_, outcome)| refusals::event(outcome));
+                let is_news = received.outcomes.iter().any(|(_, outcome)| *outcome == Outcome::Accepted);
                 intake.received(received);
+                if is_news {
+                    settle_receipts(ctx, intake.room_id()).await?;
+                }
             }
             Next::Ask(question) => {
                 let answer = match &question {
@@ -190,6 +196,15 @@ async fn drive(ctx: &Arc<Context>, intake: &mut Intake, servers: &[String]) -> R
             Next::Done => return Ok(()),
         }
     }
+}
+
+/// Lets receipts take effect that waited for what is in a room by now.
+pub async fn settle_receipts(ctx: &Context, room_id: &str) -> Result<(), ApiError> {
+    let users = ctx.engine.read(&DueReceipts { room_id })?;
+    if !users.is_empty() {
+        ctx.engine.write(SettleReceipts { room_id: room_id.to_owned(), users }).await?;
+    }
+    Ok(())
 }
 
 /// Begins to fetch for the events that a server has sent for a room, and that are parked there.
