@@ -58,7 +58,8 @@ async fn send_transaction(call: Call) -> Answered {
         return Ok(Answer::json_bytes(answer));
     }
     let rooms = reception.rooms().into_iter().map(|room| take_in_room(call.ctx.clone(), room));
-    for room in worker::side_by_side(rooms.collect::<Vec<_>>()).await {
+    // If a room's events are not taken in by a fault of ours, the transaction is not noted as answered: it comes again.
+    for room in worker::all_side_by_side(rooms.collect::<Vec<_>>()).await? {
         reception.took_in(room?);
     }
     if let Some(edus) = reception.edus() {

@@ -133,12 +133,19 @@ fn settle(world: &World) {
 fn waiting_receipts(world: &World) -> Vec<(String, String, String)> {
     world.ask(|reader| {
         let mut rows = Vec::new();
-        reader.scan(&schema::EARLY_RECEIPTS, &(), Direction::Forward, |key: (RoomNum, UserNum, String), row| {
-            rows.push((key, row.event_id));
-            true
-        })?;
+        reader.scan(
+            &schema::EARLY_RECEIPTS,
+            &(),
+            Direction::Forward,
+            |key: (RoomNum, UserNum, String), row| {
+                rows.push((key, row.event_id));
+                true
+            },
+        )?;
         let named = rows.into_iter();
-        named.map(|((_, user, thread), event_id)| Ok((reader.user_id(user)?.to_string(), thread, event_id))).collect()
+        named
+            .map(|((_, user, thread), event_id)| Ok((reader.user_id(user)?.to_string(), thread, event_id)))
+            .collect()
     })
 }
 
@@ -165,7 +172,11 @@ fn said_later(bodies: &[&str]) -> Vec<String> {
 fn a_receipt_that_comes_before_its_event_takes_effect_when_that_comes() {
     let (backend, ids) = (Arc::new(Memory::default()), said_later(&["first", "second"]));
     let world = furnished(World::on(backend.clone()));
-    receive(&world, THERE, &[receipt(&ids[1], None), receipt(&ids[0], Some("main")), receipt("$never", Some("$root"))]);
+    receive(
+        &world,
+        THERE,
+        &[receipt(&ids[1], None), receipt(&ids[0], Some("main")), receipt("$never", Some("$root"))],
+    );
     assert_eq!(waiting_receipts(&world).len(), 3);
     settle(&world);
     assert_eq!((receipts_told(&world, StreamPos::ZERO), waiting_receipts(&world).len()), (Value::Null, 3));

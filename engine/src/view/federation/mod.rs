@@ -59,7 +59,7 @@ pub use pdus::{EventIds, PduList, Pdus, Piece};
 pub use peer_event_by_timestamp::PeerEventByTimestamp;
 pub use policy_signature::PolicySignature;
 pub use servers_in_room::ServersInRoom;
-pub use sign_template::{SignTemplate, SignedEvent, TakeSignature};
+pub use sign_template::{SignTemplate, SignedEvent, TakeSignature, TakenSignature};
 pub use spokesman::Spokesman;
 pub use state_at::{StateAnswer, StateAt};
 pub use unknown_events::UnknownEvents;

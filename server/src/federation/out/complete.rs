@@ -112,7 +112,7 @@ async fn complete(ctx: &Arc<Context>, room: &PartialRoom) {
 async fn complete_by(ctx: &Arc<Context>, room: &PartialRoom, server: &str) -> Result<usize, ApiError> {
     let own_name = ctx.engine.server_name();
     let version = ctx.engine.read(&IncomingRoom { room_id: &room.room_id, server: own_name })?;
-    let whole = whole_state(ctx, server, &room.room_id, &room.join_event_id).await?;
+    let (whole, _memory) = whole_state(ctx, server, &room.room_id, &room.join_event_id).await?;
     tracing::info!(
         room_id = room.room_id,
         server,
