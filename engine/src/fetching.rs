@@ -19,6 +19,9 @@ const SERVERS_ASKED_MAX: usize = 5;
 /// How long an event may wait. Who sends later ones leads to it again.
 const PARKED_MS_MAX: u64 = 24 * 60 * 60 * 1000;
 
+/// How long an event waits for the keys of others' events in a state that was told. Servers that can be reached are by then.
+const KEYS_AWAITED_MS: u64 = 60 * 60 * 1000;
+
 /// What there is to be done in a room.
 pub enum Begun {
     /// Nothing waits there.
@@ -59,7 +62,11 @@ impl Round {
         };
         let servers = servers_to_ask(engine, &room_id, std::iter::once(origin))?;
         let pdus = waiting.iter().map(|pdu| pdu.json.clone()).collect();
-        let intake = Intake::new(room_id.clone(), version, pdus);
+        let mut intake = Intake::new(room_id.clone(), version, pdus);
+        let oldest = engine.now_ms().saturating_sub(KEYS_AWAITED_MS);
+        if waiting.iter().any(|pdu| pdu.since_ms < oldest) {
+            intake.go_without_keys();
+        }
         Ok(Begun::Round(Box::new(Self { room_id, waiting, servers, intake })))
     }
 

@@ -1,5 +1,7 @@
 //! Rooms for tests: an engine in memory whose clock stands still, and users who act.
 
+pub(crate) mod observed;
+
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering},

@@ -1,11 +1,12 @@
 //! Events of another server on their way in: what is checked, written and asked of whom until nothing is missing.
 //!
-//! Invariant: nothing is asked twice, so that an intake ends whatever it is answered; what is still missing then stays out.
+//! Invariant: nothing is asked twice, so that an intake ends whatever it is answered; what is still missing then stays out. Of
+//! a state that is told, what is refused is left out, as of one that is told with a join; what nobody gives is waited for.
 //! Of what comes as an answer, only events that were asked for are kept. It does nothing itself: whoever drives it checks,
 //! writes and asks, with tasks or a simulated network, and tells what came of it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     sync::Arc,
 };
 
@@ -15,7 +16,7 @@ use crate::{
     command::{ReceivePdus, Received},
     core::{
         checked::{CheckedPdu, MissingKey, PduCheck, Refused},
-        event::JsonObject,
+        event::{JsonObject, Pdu},
         version::RoomVersion,
     },
     error::Missing,
@@ -125,6 +126,8 @@ pub struct Intake {
     missing: Missing,
     /// Whether there is something that was not written yet.
     is_new: bool,
+    /// Whether states may lack events whose keys cannot be had.
+    without_keys: bool,
     /// What became of each event.
     pub outcomes: BTreeMap<Arc<str>, Outcome>,
 }
@@ -150,6 +153,7 @@ impl Intake {
             asked_keys: BTreeSet::new(),
             missing: Missing::default(),
             is_new: false,
+            without_keys: false,
             outcomes: BTreeMap::new(),
         }
     }
@@ -162,6 +166,12 @@ impl Intake {
     /// An intake of one event of the room's past that nothing here leads to.
     pub fn within_gap(room_id: String, version: &'static RoomVersion, pdu: Bytes, within: Within) -> Self {
         Self { within: Some(within), ..Self::of_history(room_id, version, vec![pdu]) }
+    }
+
+    /// Lets states that are told lack the events whose keys cannot be had, as those that are told with a join may: some servers
+    /// are gone for good, and their keys with them.
+    pub fn go_without_keys(&mut self) {
+        self.without_keys = true;
     }
 
     /// The version of the room.
@@ -184,6 +194,8 @@ impl Intake {
             // What was answered led no further: there may be another way.
             let missing = std::mem::take(&mut self.missing);
             self.ask_for(&missing);
+            self.is_new = self.questions.is_empty() && self.leave_out_of_states(&missing);
+            self.missing = missing;
         }
         if let Some(question) = self.questions.pop_front() {
             return Next::Ask(question);
@@ -310,6 +322,42 @@ impl Intake {
         self.live.values().map(|pdu| pdu.pdu().json.clone()).chain(keyless).collect()
     }
 
+    /// Leaves out of the states that were told what can never be part of them: of the events that are still missing those that
+    /// were refused, and those that such would have to allow. One bad event in a state is no reason to refuse what follows it;
+    /// who tells the state could as well have kept the event to itself. Returns whether something is left out.
+    fn leave_out_of_states(&mut self, missing: &Missing) -> bool {
+        let missing: HashSet<&Arc<str>> = missing.auth_events.iter().collect();
+        if self.states.is_empty() || missing.is_empty() {
+            return false;
+        }
+        let refused = self.outcomes.iter().filter(|(_, outcome)| matches!(outcome, Outcome::Refused(_)));
+        let mut next: Vec<Arc<str>> = refused.map(|(event_id, _)| event_id.clone()).collect();
+        if self.without_keys {
+            let keyless = self.keyless.iter().filter(|(_, role)| *role == Role::Outlier);
+            next.extend(keyless.filter_map(|(json, _)| Some(Pdu::parse(self.version, json).ok()?.event_id)));
+        }
+        let mut allowed_by: HashMap<&Arc<str>, Vec<&Arc<str>>> = HashMap::new();
+        for (event_id, checked) in &self.outliers {
+            for allowing in &checked.pdu().auth_events {
+                allowed_by.entry(allowing).or_default().push(event_id);
+            }
+        }
+        let mut left_out: HashSet<Arc<str>> = HashSet::new();
+        while let Some(event_id) = next.pop() {
+            if left_out.insert(event_id.clone()) {
+                next.extend(allowed_by.get(&event_id).into_iter().flatten().copied().cloned());
+            }
+        }
+        left_out.retain(|event_id| missing.contains(event_id));
+        let mut is_changed = false;
+        for given in &mut self.states {
+            let before = given.state.len();
+            given.state.retain(|event_id| !left_out.contains(event_id));
+            is_changed |= given.state.len() < before;
+        }
+        is_changed
+    }
+
     /// Asks first for single events, then for what lies between, and for a state only when that leads no further.
     fn ask_for(&mut self, missing: &Missing) {
         let mut is_asked = false;
@@ -347,5 +395,109 @@ impl Intake {
             self.questions.push_back(question);
         }
         is_new
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const ROOM: &str = "!room:here.example";
+
+    /// An event as JSON, and as it is once it is checked.
+    fn event(body: &str, auth_events: &[&Arc<str>]) -> (Bytes, Arc<CheckedPdu>) {
+        let auth_events: Vec<&str> = auth_events.iter().map(|event_id| &***event_id).collect();
+        let json = json!({
+            "type": "m.room.topic", "state_key": "", "sender": "@bob:there.example", "room_id": ROOM, "depth": 5,
+            "content": {}, "prev_events": [format!("${body}")], "auth_events": auth_events, "origin_server_ts": 1,
+            "hashes": {"sha256": body}, "signatures": {}
+        });
+        let json = Bytes::from(json.to_string());
+        let pdu = Pdu::parse(RoomVersion::get("10").unwrap(), &json).unwrap();
+        (json, Arc::new(CheckedPdu { pdu: Arc::new(pdu) }))
+    }
+
+    fn id(event: &(Bytes, Arc<CheckedPdu>)) -> Arc<str> {
+        event.1.pdu().event_id.clone()
+    }
+
+    fn waiting(event_id: &Arc<str>, missing: Missing) -> Received {
+        Received { outcomes: vec![(event_id.clone(), Outcome::Waiting)], missing, ..Received::default() }
+    }
+
+    /// Plays on until it is over, with `checks` for what is to be checked, and no answer to any question but for a state, `told`.
+    /// Answers with the states that were written.
+    fn play(
+        intake: &mut Intake,
+        live: &Arc<str>,
+        told: &[&(Bytes, Arc<CheckedPdu>)],
+        checks: &[PduCheck],
+    ) -> Vec<Vec<Arc<str>>> {
+        let ids: Vec<Arc<str>> = told.iter().map(|event| id(event)).collect();
+        let mut written = Vec::new();
+        loop {
+            match intake.next_step() {
+                Next::Check(pdus) => {
+                    let check = |json: &Bytes| {
+                        checks[told.iter().position(|event| event.0 == *json).unwrap()].clone()
+                    };
+                    intake.checked(pdus.iter().map(check).collect());
+                }
+                Next::Ask(question @ Question::State { .. }) => {
+                    let pdus = told.iter().map(|event| event.0.clone()).collect();
+                    let answer = Answer::State { state: ids.clone(), auth_chain: Vec::new(), pdus };
+                    intake.answered(question, answer);
+                }
+                Next::Ask(question @ Question::Keys { .. }) => intake.answered(question, Answer::Keys),
+                Next::Ask(question) => intake.answered(question, Answer::Nothing),
+                Next::Write(receive) => {
+                    let state = receive.states.first().map(|given| given.state.clone()).unwrap_or_default();
+                    let missing = match written.is_empty() {
+                        true => Missing { state: vec![live.clone()], ..Missing::default() },
+                        false => Missing { auth_events: state.clone(), ..Missing::default() },
+                    };
+                    written.push(state);
+                    intake.received(waiting(live, missing));
+                }
+                Next::Done => return written,
+            }
+        }
+    }
+
+    #[test]
+    fn a_state_goes_without_what_is_refused_and_what_that_would_allow() {
+        let version = RoomVersion::get("10").unwrap();
+        let live = event("live", &[]);
+        let (bad, keyless, missing) = (event("bad", &[]), event("keyless", &[]), event("missing", &[]));
+        let (by_bad, by_missing) = (event("by bad", &[&id(&bad)]), event("by missing", &[&id(&missing)]));
+        let on_top = event("on top", &[&id(&by_bad), &id(&by_missing)]);
+        let told = [&bad, &keyless, &missing, &by_bad, &by_missing, &on_top];
+        let key = MissingKey { server_name: "gone.example".into(), key_id: "ed25519:1".into() };
+        let checks: Vec<PduCheck> = vec![
+            PduCheck::Refused { event_id: Some(id(&bad)), error: Refused::Signature("there.example".into()) },
+            PduCheck::MissingKeys(vec![key]),
+            // As if it had not been given.
+            PduCheck::Refused { event_id: None, error: Refused::Format(String::new()) },
+            PduCheck::Ready(by_bad.1.clone()),
+            PduCheck::Ready(by_missing.1.clone()),
+            PduCheck::Ready(on_top.1.clone()),
+        ];
+        for without_keys in [false, true] {
+            let mut intake = Intake::new(ROOM.to_owned(), version, Vec::new());
+            intake.ready(Role::Live, live.1.clone());
+            if without_keys {
+                intake.go_without_keys();
+            }
+            let written = play(&mut intake, &id(&live), &told, &checks);
+            let all: Vec<Arc<str>> = told.iter().map(|event| id(event)).collect();
+            let mut left = vec![id(&missing), id(&by_missing)];
+            if !without_keys {
+                left.insert(0, id(&keyless));
+            }
+            assert_eq!(written, [Vec::new(), all, left], "{without_keys}");
+            assert_eq!(intake.waiting(), [live.1.pdu().json.clone()], "what nobody gives is waited for");
+        }
     }
 }

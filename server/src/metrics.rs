@@ -55,6 +55,7 @@ impl Metrics {
             "warren_policy_signatures_total",
             "Events that policy servers were to sign, by what came of it"
         );
+        describe_counter!("warren_tasks_fallen_total", "Tasks that ended with a fault of the server's own");
         describe_gauge!("warren_requests_in_flight", "Requests being handled, long polls among them");
         describe_gauge!("process_resident_memory_bytes", "Memory of the process that is resident");
         let in_flight_gauge = gauge!("warren_requests_in_flight");

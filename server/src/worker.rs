@@ -4,13 +4,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use metrics::counter;
 use tracing::{debug, info, warn};
-use warren_engine::command::{EndPresence, EndTyping, MergeEnds, Prune, StepPurge};
+use warren_engine::command::{EndPresence, EndTyping, Prune, StepPurge};
 use warren_engine::view::{Purges, RoomsToMerge, StoredFiles};
 use warren_engine::{Engine, PurgeProgress};
 
 use crate::context::Context;
-use crate::federation::out::{complete, devices, fetch, policy, sender};
+use crate::federation::out::{complete, devices, ends, fetch, sender};
 use crate::http::ApiError;
 
 /// How long a purge goes on at a time, so that those who use the server hardly notice it.
@@ -93,9 +94,7 @@ fn merge_ends(ctx: &Arc<Context>) {
     let work = ctx.clone();
     run(ctx, async move {
         for room_id in rooms {
-            if let Err(error) = policy::write(&work, MergeEnds { room_id }).await {
-                debug!(error = %error.error, "the ends of a room are not brought together");
-            }
+            ends::merge(&work, &room_id).await;
         }
     });
 }
@@ -161,16 +160,43 @@ pub fn run(ctx: &Context, work: impl Future<Output = ()> + Send + 'static) {
 pub async fn side_by_side<T: Send + 'static>(
     work: impl IntoIterator<Item = impl Future<Output = T> + Send + 'static>,
 ) -> Vec<T> {
+    answers(work).await.into_iter().flatten().collect()
+}
+
+/// Runs work side by side of which nothing may be missing, and answers in its order. All of it ends when nobody waits for it
+/// any more.
+///
+/// Errors: 500 if something fell with a fault of ours; the rest was done all the same.
+pub async fn all_side_by_side<T: Send + 'static>(
+    work: impl IntoIterator<Item = impl Future<Output = T> + Send + 'static>,
+) -> Result<Vec<T>, ApiError> {
+    let answers: Option<Vec<T>> = answers(work).await.into_iter().collect();
+    answers.ok_or_else(|| ApiError::internal("a task fell"))
+}
+
+async fn answers<T: Send + 'static>(
+    work: impl IntoIterator<Item = impl Future<Output = T> + Send + 'static>,
+) -> Vec<Option<T>> {
     let mut tasks = tokio::task::JoinSet::new();
     for (index, work) in work.into_iter().enumerate() {
         tasks.spawn(async move { (index, work.await) });
     }
-    let mut done = Vec::with_capacity(tasks.len());
+    let mut answers: Vec<Option<T>> = Vec::new();
+    answers.resize_with(tasks.len(), || None);
     while let Some(task) = tasks.join_next().await {
-        done.extend(task.ok());
+        match task {
+            Ok((index, answer)) => {
+                if let Some(place) = answers.get_mut(index) {
+                    *place = Some(answer);
+                }
+            }
+            Err(error) => {
+                counter!("warren_tasks_fallen_total").increment(1);
+                tracing::error!(%error, "a task fell");
+            }
+        }
     }
-    done.sort_by_key(|(index, _)| *index);
-    done.into_iter().map(|(_, answer)| answer).collect()
+    answers
 }
 
 /// Runs work of many writes to its end, also when the client that asked for it goes away meanwhile.
@@ -183,5 +209,23 @@ where
     match tokio::spawn(work).await {
         Ok(done) => done.map_err(E::into),
         Err(error) => Err(ApiError::internal(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_fell_is_not_taken_for_done() {
+        let work = |falls: bool| {
+            (0..3).map(move |number| async move {
+                assert!(!falls || number != 1, "a fault of ours");
+                number
+            })
+        };
+        assert_eq!(all_side_by_side(work(false)).await.unwrap(), [0, 1, 2]);
+        assert_eq!(all_side_by_side(work(true)).await.unwrap_err().status.as_u16(), 500);
+        assert_eq!(side_by_side(work(true)).await, [0, 2]);
     }
 }

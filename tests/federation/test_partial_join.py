@@ -7,7 +7,7 @@ import pytest
 
 from harness.client import Client
 from harness.participant import Participant, id_of
-from harness.rooms import joined_members, see, state_ids, via
+from harness.rooms import joined_members, read_by, see, state_ids, via
 from harness.server import Server
 
 MEMBERS = 30
@@ -53,16 +53,22 @@ def test_members_come_after_a_kill_in_the_middle(network, resident, tmp_path):
         # The members are not here yet; that keeps nobody from talking.
         said = alice.send(copy.room_id, "is anybody here?")
         resident.until(lambda: said in [id_of(event) for event in resident.pdus])
-        answer = resident.place(copy, resident.message(copy, "all of us", sender=users[3], prev_events=[said]))
+        told = resident.place(copy, resident.message(copy, "all of us", sender=users[3], prev_events=[said]))
         alice.sync()
-        resident.transact(server, [answer])
-        see(alice, copy.room_id, id_of(answer))
+        # Who is not known to be in the room yet has read what is not here yet.
+        read = {"event_ids": [id_of(told)], "data": {"ts": 1}}
+        receipt = {"edu_type": "m.receipt", "content": {copy.room_id: {"m.read": {users[5]: read}}}}
+        resident.transact(server, edus=[receipt])
+        resident.transact(server, [told])
+        see(alice, copy.room_id, id_of(told))
         resident.was_asked.clear()
         server.kill()
     resident.may_tell.set()
     with server:
         alice.sync_until(lambda _: joined_members(alice, copy.room_id) == {resident.user(), alice.user_id, *users})
         assert resident.was_asked.is_set()
+        alice.since = None
+        alice.sync_until(lambda answer: read_by(answer, copy.room_id, id_of(told)) == {users[5]})
         assert state_ids(alice, copy.room_id) == set(copy.state.values())
         assert server.stop() == 0, server.log_tail()
         server.check()

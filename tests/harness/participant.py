@@ -33,6 +33,9 @@ def redacted(event):
     if event["type"] != "m.room.create":
         kept = KEPT_OF_CONTENT.get(event["type"], [])
         content = {name: content[name] for name in kept if name in content} if isinstance(content, dict) else {}
+        invite = event["content"].get("third_party_invite") if isinstance(event["content"], dict) else None
+        if event["type"] == "m.room.member" and isinstance(invite, dict) and "signed" in invite:
+            content["third_party_invite"] = {"signed": invite["signed"]}
     return {**{name: event[name] for name in KEPT if name in event}, "content": content}
 
 

@@ -1,6 +1,6 @@
 """What tests with several servers ask about rooms."""
 
-from harness.client import timeline
+from harness.client import joined, timeline
 
 
 def via(server):
@@ -29,6 +29,13 @@ def state_ids(client, room):
 def members(client, room, membership):
     found = client.get("rooms/{roomId}/members", room, query={"membership": membership})["chunk"]
     return {event["state_key"] for event in found}
+
+
+def read_by(answer, room, event_id):
+    """The users who have read up to an event, as a sync answer tells of it."""
+    events = joined(answer, room).get("ephemeral", {}).get("events", [])
+    receipts = [event["content"].get(event_id, {}) for event in events if event["type"] == "m.receipt"]
+    return {user for kinds in receipts for user in kinds.get("m.read", {})}
 
 
 def joined_members(client, room):

@@ -35,6 +35,7 @@ mod send_to_device;
 mod set_presence;
 mod set_receipts;
 mod set_typing;
+mod settle_receipts;
 mod store_published_keys;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -78,6 +79,7 @@ pub use send_to_device::{DeviceMessage, SendToDevice};
 pub use set_presence::{EndPresence, SetPresence, ShowPresence};
 pub use set_receipts::SetReceipts;
 pub use set_typing::{EndTyping, SetTyping};
+pub use settle_receipts::SettleReceipts;
 pub use store_published_keys::StorePublishedKeys;
 pub use upgrade_room::UpgradeRoom;
 pub use upload_cross_signing_keys::{CrossSigningUpload, UploadCrossSigningKeys};

@@ -59,6 +59,7 @@ enum Stage {
     Stays(TextNum, RoomNum, StreamPos),
     Keys(TextNum, RoomNum),
     Lists(UserNum),
+    Receipts(RoomNum, UserNum, String),
 }
 
 impl Default for Stage {
@@ -141,8 +142,11 @@ impl Command for Prune {
                 federation::keys(tx, now_ms, (server, room))?
                     .map_or(Stage::Lists(UserNum(0)), |(server, room)| Stage::Keys(server, room))
             }
-            Stage::Lists(user) => {
-                federation::device_lists(tx, user)?.map_or_else(Stage::default, Stage::Lists)
+            Stage::Lists(user) => federation::device_lists(tx, user)?
+                .map_or(Stage::Receipts(RoomNum(0), UserNum(0), String::new()), Stage::Lists),
+            Stage::Receipts(room, user, thread) => {
+                let next = federation::early_receipts(tx, now_ms, &(room, user, thread))?;
+                next.map_or_else(Stage::default, |(room, user, thread)| Stage::Receipts(room, user, thread))
             }
         };
         *self.progress.0.lock() = Progress { stage, next_round_ms, next_keys_ms };
@@ -264,7 +268,7 @@ mod tests {
     /// Steps until a round is over.
     fn prune(world: &World) {
         let progress = Arc::new(PruneProgress::default());
-        for _ in 0..9 {
+        for _ in 0..10 {
             world.engine.write(Prune { progress: progress.clone() }).wait().unwrap();
         }
         let position = world.engine.position();

@@ -5,10 +5,7 @@
 //! A message to devices comes once, however often it is told (for as long as its id is remembered).
 //! Specification: server-server API, "EDUs", "Server Access Control Lists (ACLs)".
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     account::presence,
@@ -24,13 +21,13 @@ use crate::{
     error::Result,
     remote::{self, IncomingEdu, IncomingPresence, IncomingReceipt},
     room::{
-        Event, RoomCtx,
-        receipts::{self, MAIN_THREAD, ReceiptKind, UNTHREADED},
-        servers::server_allowed,
+        RoomCtx,
+        early_receipts::{self, EarlyReceipts, Standing, UNTHREADED},
+        servers::{self, server_allowed},
     },
     store::{
         Tx, schema,
-        schema::{EventStatus, Membership, ReceivedTransaction},
+        schema::{EarlyReceipt, Membership, ReceivedTransaction},
     },
     stream::Touch,
 };
@@ -49,8 +46,10 @@ const TRANSACTION_ID_BYTES_MAX: usize = 255;
 const ALL_DEVICES: &str = "*";
 /// Why something is passed over: its user is not in the room, or the room's access list shuts the server out.
 const NOT_IN_ROOM: &str = "not_in_room";
-/// The same: it is about an event that is not in the room here.
+/// The same: it is about an event that is not part of the room.
 const UNKNOWN_EVENT: &str = "unknown_event";
+/// The same: its event is not here, and too much waits for events in the room.
+const TOO_MANY_WAITING: &str = "too_many_waiting";
 /// The same: no user of this server shares a room with its user.
 const NO_SHARED_ROOM: &str = "no_shared_room";
 /// The same: it is for a user or a device that is not here.
@@ -69,6 +68,9 @@ pub struct ReceiveEdus {
 pub struct TakenEdus {
     /// Users whose devices have to be asked for anew ([`crate::command::StoreRemoteDevices`]).
     pub stale: Vec<String>,
+    /// Rooms in which receipts wait for their events, to be looked at once more when this is written
+    /// ([`crate::view::federation::DueReceipts`]): the events may have come meanwhile.
+    pub rooms_to_settle: BTreeSet<String>,
     /// What was passed over, by the reason.
     pub dropped: BTreeMap<&'static str, u64>,
 }
@@ -128,6 +130,7 @@ impl Command for ReceiveEdus {
 
     fn run(&self, tx: &mut Tx) -> Result<TakenEdus> {
         let (mut stale, mut taken) = (BTreeSet::new(), TakenEdus::default());
+        let mut early = EarlyReceipts::of(&self.origin);
         for edu in &self.edus {
             match edu {
                 IncomingEdu::Typing { room_id, user_id, typing } => {
@@ -135,7 +138,7 @@ impl Command for ReceiveEdus {
                 }
                 IncomingEdu::Receipts(receipts) => {
                     for receipt in receipts {
-                        self.receipt(tx, receipt, &mut taken)?;
+                        self.receipt(tx, receipt, &mut early, &mut taken)?;
                     }
                 }
                 IncomingEdu::Presence(updates) => {
@@ -210,33 +213,46 @@ impl ReceiveEdus {
         Ok(())
     }
 
-    fn receipt(&self, tx: &mut Tx, receipt: &IncomingReceipt, taken: &mut TakenEdus) -> Result<()> {
-        let Some((room, user)) = self.member(tx, &receipt.room_id, &receipt.user_id)? else {
-            taken.drop(NOT_IN_ROOM);
-            return Ok(());
-        };
-        let event = tx.event_num(&receipt.event_id)?.map(|num| tx.event(num)).transpose()?;
-        let is_its =
-            |event: &Arc<Event>| event.header.room == room && event.header.status == EventStatus::Accepted;
-        let Some(event) = event.filter(is_its) else {
-            taken.drop(UNKNOWN_EVENT);
-            return Ok(());
-        };
-        let thread = match receipt.thread_id.as_deref() {
-            None => UNTHREADED,
-            Some(MAIN_THREAD) => MAIN_THREAD,
-            // A thread's root is an event of the room, so that nobody can make up threads without end.
-            Some(root) => match tx.event_num(root)? {
-                Some(num) if tx.event(num)?.header.room == room => root,
-                _ => {
-                    taken.drop(UNKNOWN_EVENT);
-                    return Ok(());
-                }
-            },
-        };
+    /// A receipt moves at once, or waits for its event and, where members are not known yet, for its user.
+    fn receipt(
+        &self,
+        tx: &mut Tx,
+        receipt: &IncomingReceipt,
+        early: &mut EarlyReceipts,
+        taken: &mut TakenEdus,
+    ) -> Result<()> {
+        let IncomingReceipt { room_id, user_id, event_id, .. } = receipt;
+        let thread = receipt.thread_id.as_deref().unwrap_or(UNTHREADED);
         let ts = receipt.ts.min(tx.shared.clock.now_ms());
-        receipts::set(tx, room, user, ReceiptKind::Read, thread, &event, ts)?;
+        let standing = match self.member(tx, room_id, user_id)? {
+            Some((room, user)) => match early_receipts::standing(tx, room, event_id, thread)? {
+                Standing::Here(event) => return early_receipts::set(tx, room, user, thread, &event, ts),
+                standing => Some((room, standing)),
+            },
+            None => self.room_of_unknown_member(tx, room_id)?.map(|room| (room, Standing::Early)),
+        };
+        match standing {
+            None => taken.drop(NOT_IN_ROOM),
+            Some((room, Standing::Early)) => {
+                let since_ms = tx.shared.clock.now_ms();
+                let row = EarlyReceipt { event_id: event_id.clone(), ts, since_ms };
+                match early.keep(tx, room, user_id, thread, &row)? {
+                    true => drop(taken.rooms_to_settle.insert(room_id.clone())),
+                    false => taken.drop(TOO_MANY_WAITING),
+                }
+            }
+            Some(_) => taken.drop(UNKNOWN_EVENT),
+        }
         Ok(())
+    }
+
+    /// The room, if its members are not all known yet, so that the server may have more of them than are.
+    fn room_of_unknown_member(&self, tx: &Tx, room_id: &str) -> Result<Option<RoomNum>> {
+        let room = RoomCtx::find(tx, room_id)?.filter(|room| room.head.partial_state);
+        let (Some(room), Some(server)) = (room, tx.text_num(&self.origin)?) else { return Ok(None) };
+        let may = servers::is_in_or_supposed(tx, server, room.num)?
+            && server_allowed(tx, &room, &self.origin).is_ok();
+        Ok(may.then_some(room.num))
     }
 }
 

@@ -18,7 +18,7 @@ use crate::{
     error::{Error, Missing, Result, What},
     remote::{self, ServerKey},
     room::{
-        RoomCtx,
+        RoomCtx, merging,
         policy::Recommendation,
         receive::{self, AtHand, GivenState, Outcome, Within, in_order, receive_backfill, receive_outlier},
         servers,
@@ -33,6 +33,9 @@ pub struct Received {
     pub outcomes: Vec<(Arc<str>, Outcome)>,
     /// What the waiting ones wait for.
     pub missing: Missing,
+    /// Whether the room has so many ends by now that they are to be brought together at once
+    /// ([`crate::command::MergeEnds`]).
+    pub has_many_ends: bool,
 }
 
 /// Events of a room that this server is in.
@@ -93,6 +96,7 @@ impl Command for ReceivePdus {
         refuse(&mut received, &circular);
         let given: HashSet<&str> = ordered.iter().map(|checked| &*checked.pdu().event_id).collect();
         received.missing.settle(|event_id| given.contains(event_id));
+        received.has_many_ends = merging::has_many_ends(&room);
         room.save(tx);
         Ok(received)
     }

@@ -156,6 +156,31 @@ pub fn parse(version: &RoomVersion, json: &Bytes) -> Result<Pdu, EventError> {
     Pdu::from_object(version, redact(version, &object))
 }
 
+/// The ids of the keys with which `server` has signed an event, as far as its signatures hold; and the keys that it takes to
+/// tell of the others.
+///
+/// # Errors
+/// Those of reading keys.
+pub fn signed_with<K: SigningKeys>(
+    version: &'static RoomVersion,
+    pdu: &Pdu,
+    server: &str,
+    keys: &K,
+) -> Result<(Vec<String>, Vec<MissingKey>), K::Error> {
+    let (mut good, mut missing) = (Vec::new(), Vec::new());
+    let (Ok(signatures), Ok(signed)) = (pdu.signatures(), pdu.signed_bytes(version)) else {
+        return Ok((good, missing));
+    };
+    for signature in signatures.iter().filter(|signature| signature.server == server) {
+        match judge(version, pdu, signature, &signed, keys)? {
+            Judged::Good => good.push(signature.key_id.clone()),
+            Judged::Missing(key, _) => missing.push(key),
+            Judged::Bad(_) => {}
+        }
+    }
+    Ok((good, missing))
+}
+
 enum Signature {
     Good,
     Missing(Vec<MissingKey>),
@@ -174,27 +199,45 @@ fn check_signature<K: SigningKeys>(
     let mut missing = Vec::new();
     let mut refused = Refused::Unsigned(server.to_owned());
     for signature in signatures.iter().filter(|signature| signature.server == server) {
-        let wanted = || MissingKey { server_name: server.to_owned(), key_id: signature.key_id.clone() };
-        if !keys.is_trusted(server, &signature.key_id) {
-            refused = Refused::KeyNeverTrusted(server.to_owned());
-            continue;
-        }
-        let Some(key) = keys.key(server, &signature.key_id)? else {
-            missing.push(wanted());
-            continue;
-        };
-        // Since version 5 a key counts only for what was sent while it was valid.
-        if version.enforce_key_validity && pdu.origin_server_ts > key.valid_until_ts {
-            refused = Refused::KeyExpired(server.to_owned());
-            if !key.is_old {
-                missing.push(wanted());
+        match judge(version, pdu, signature, signed, keys)? {
+            Judged::Good => return Ok(Signature::Good),
+            Judged::Missing(key, why) => {
+                missing.push(key);
+                refused = why.unwrap_or(refused);
             }
-            continue;
-        }
-        match verify(&key.public_key, signed, &signature.signature) {
-            Ok(()) => return Ok(Signature::Good),
-            Err(_) => refused = Refused::Signature(server.to_owned()),
+            Judged::Bad(why) => refused = why,
         }
     }
     Ok(if missing.is_empty() { Signature::Bad(refused) } else { Signature::Missing(missing) })
+}
+
+/// What is to be said of one signature.
+enum Judged {
+    Good,
+    /// It cannot be told without this key; or, as far as the key is known, it does not count.
+    Missing(MissingKey, Option<Refused>),
+    Bad(Refused),
+}
+
+fn judge<K: SigningKeys>(
+    version: &RoomVersion,
+    pdu: &Pdu,
+    EventSignature { server, key_id, signature }: &EventSignature,
+    signed: &[u8],
+    keys: &K,
+) -> Result<Judged, K::Error> {
+    let wanted = || MissingKey { server_name: server.clone(), key_id: key_id.clone() };
+    if !keys.is_trusted(server, key_id) {
+        return Ok(Judged::Bad(Refused::KeyNeverTrusted(server.clone())));
+    }
+    let Some(key) = keys.key(server, key_id)? else { return Ok(Judged::Missing(wanted(), None)) };
+    // Since version 5 a key counts only for what was sent while it was valid.
+    if version.enforce_key_validity && pdu.origin_server_ts > key.valid_until_ts {
+        let expired = Refused::KeyExpired(server.clone());
+        return Ok(if key.is_old { Judged::Bad(expired) } else { Judged::Missing(wanted(), Some(expired)) });
+    }
+    Ok(match verify(&key.public_key, signed, signature) {
+        Ok(()) => Judged::Good,
+        Err(_) => Judged::Bad(Refused::Signature(server.clone())),
+    })
 }

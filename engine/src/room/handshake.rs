@@ -24,7 +24,7 @@ use crate::{
             reference_hash_of_json,
         },
         identifiers::{is_user_id, server_name},
-        limits::OWN_PREV_EVENTS_MAX,
+        limits::{AUTH_EVENTS_MAX, KEY_BYTES_MAX, OWN_PREV_EVENTS_MAX, PREV_EVENTS_MAX},
         version::{EventIdFormat, RoomVersion},
     },
     error::{Denied, Error, Invalid, Result, What},
@@ -189,7 +189,7 @@ fn fill_in(
     content: JsonObject,
 ) -> Result<Pdu> {
     let own_ids = version.event_ids == EventIdFormat::Own;
-    let prev_events = read_references(version, template, "prev_events")?;
+    let prev_events = read_references(version, template, ("prev_events", PREV_EVENTS_MAX))?;
     if prev_events.is_empty() {
         return Err(Invalid::Template("prev_events").into());
     }
@@ -201,7 +201,7 @@ fn fill_in(
         content,
         redacts: None,
         prev_events,
-        auth_events: read_references(version, template, "auth_events")?,
+        auth_events: read_references(version, template, ("auth_events", AUTH_EVENTS_MAX))?,
         depth: template.get("depth").and_then(Value::as_u64).ok_or(Invalid::Template("depth"))?,
         origin_server_ts: reader.shared.clock.now_ms(),
         event_id_localpart: own_ids.then(|| reader.random_text(EVENT_LOCALPART_CHARS)),
@@ -263,9 +263,13 @@ fn vouching_user<'t>(
 fn read_references(
     version: &RoomVersion,
     template: &JsonObject,
-    name: &'static str,
+    (name, references_max): (&'static str, usize),
 ) -> Result<Vec<EventReference>> {
     let list = template.get(name).and_then(Value::as_array).ok_or(Invalid::Template(name))?;
+    // What is too large then is what our own user says.
+    if list.len() > references_max {
+        return Err(Invalid::Template(name).into());
+    }
     let mut references = Vec::new();
     for reference in list {
         let read = match (version.event_ids, reference) {
@@ -275,6 +279,7 @@ fn read_references(
             }
             _ => None,
         };
+        let read = read.filter(|reference: &EventReference| reference.event_id.len() <= KEY_BYTES_MAX);
         references.push(read.ok_or(Invalid::Template(name))?);
     }
     Ok(references)

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Event, RoomCtx, entrants, out_of_band, servers, stripped_state::stripped_state};
+use super::{Event, RoomCtx, early_receipts, entrants, out_of_band, servers, stripped_state::stripped_state};
 use crate::{
     core::{
         identifiers,
@@ -56,6 +56,9 @@ pub(crate) fn apply(tx: &mut Tx, room: &mut RoomCtx, event: &Arc<Event>, pos: St
         let joined = membership == Membership::Join;
         if joined || was == Some(Membership::Join) {
             tx.put(&schema::MEMBER_STREAM, &(room.num, pos), &MemberChange { user, joined });
+        }
+        if was == Some(Membership::Join) {
+            early_receipts::forget(tx, room.num, user)?;
         }
         if joined && room.head.other_servers > 0 && is_local(tx, user_id) {
             let servers = tx.counted_servers(room.num)?;
@@ -115,6 +118,7 @@ pub(crate) fn remove(tx: &mut Tx, room: &mut RoomCtx, state_key: TextNum, pos: S
     tx.put(&schema::USER_STREAM, &(user, pos), &UserNews::Membership(room.num));
     if was == Membership::Join {
         tx.put(&schema::MEMBER_STREAM, &(room.num, pos), &MemberChange { user, joined: false });
+        early_receipts::forget(tx, room.num, user)?;
     }
     tx.touch(Touch::Membership { user, room: room.num, joined: false });
     tx.touch(Touch::User(user));

@@ -18,7 +18,12 @@ pub(crate) const DUMMY_EVENT: &str = "org.matrix.dummy_event";
 /// A room with more ends than this is merged: as many as one event follows.
 const ENDS_MAX: usize = OWN_PREV_EVENTS_MAX;
 
-/// How many dummy events are sent at once. Each merges ten ends; a room that has more than a hundred waits for the next time.
+/// A room with more ends than this is merged at once: each end is looked at for each event that comes, and stands in the
+/// room's head, which is written with each. One transaction brings fifty.
+const ENDS_AT_ONCE_MAX: usize = 100;
+
+/// How many dummy events are sent at once. Each merges ten ends: more than come
+/// with two transactions. A room that has more of them waits for the next time.
 const EVENTS_MAX: usize = 12;
 
 /// How many local members are tried, should the first not be allowed to send.
@@ -66,6 +71,11 @@ fn local_members(reader: &Reader, room: RoomNum) -> Result<Vec<String>, StorageE
         }
     }
     Ok(joined)
+}
+
+/// Whether the room's ends are so many that they are not to wait for somebody to speak.
+pub(crate) fn has_many_ends(room: &RoomCtx) -> bool {
+    room.head.extremities.len() > ENDS_AT_ONCE_MAX
 }
 
 /// The rooms with too many ends. O(rooms).

@@ -115,6 +115,15 @@ fn open_stay(reader: &Reader, room: RoomNum, server: TextNum) -> Result<Option<S
     Ok(open)
 }
 
+/// Whether the server is in the room, as far as its members are known, or may be.
+pub(crate) fn is_in_or_supposed(
+    reader: &Reader,
+    server: TextNum,
+    room: RoomNum,
+) -> Result<bool, StorageError> {
+    Ok(reader.has(&schema::ROOM_SERVERS, &(room, server))? || reader.is_supposed(server, room)?)
+}
+
 /// Lets other servers be in a room of which the members are not known yet: from now on they are sent what is said there.
 pub(crate) fn suppose(tx: &mut Tx, room: RoomNum, servers: &[String]) -> Result<(), StorageError> {
     let pos = tx.next_position();

@@ -56,6 +56,16 @@ pub const EVENTS_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// An answer with a room's state in it: some 400,000 members of 600 bytes each.
 pub const STATE_BYTES_MAX: usize = 256 * 1024 * 1024;
 
+/// The part of the memory budget that all such answers take together, from their first bytes until what they tell is stored;
+/// at least as much as one of them, so that the largest rooms can be entered whatever the budget, one at a time.
+pub const STATES_PERCENT: u64 = 50;
+
+/// What of each such answer does not count: the states of ordinary rooms do not wait for those of large ones.
+pub const STATE_BYTES_FREE: usize = 1024 * 1024;
+
+/// How long an answer waits for memory that others hold. These may wait for each other, so that one has to give up.
+pub const STATE_MEMORY_TIME_MAX: Duration = Duration::from_secs(20);
+
 /// Time for it. Servers of old need minutes to put a large room's state together.
 pub const STATE_TIME_MAX: Duration = Duration::from_secs(5 * 60);
 
@@ -126,8 +136,8 @@ pub const POLICY_TIME_MAX: Duration = Duration::from_secs(10);
 /// Size of a policy server's answer, which has one signature in it.
 pub const POLICY_BYTES_MAX: usize = 16 * 1024;
 
-/// How long a policy server that was silent is not asked about events of other servers, which are soft-failed meanwhile:
-/// a room full of them would wait ten seconds for each.
+/// How long a policy server that was silent is not asked about events of other servers, which stay parked meanwhile: a room
+/// full of them would wait ten seconds for each.
 pub const POLICY_PAUSE: Duration = Duration::from_secs(60);
 
 /// For how long at most a policy server's wish to be asked later is obeyed: what comes next in the room waits.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use warren_engine::reception::{Body, EDUS_MAX, PDUS_MAX, Reception, RoomReception};
 
-use super::out::fetch::{follow_up_on, take_in_here};
+use super::out::fetch::{follow_up_on, settle_receipts, take_in_here};
 use super::refusals;
 use crate::context::Context;
 use crate::http::{Answer, ApiError, Call, Outcome as Answered, endpoints};
@@ -58,12 +58,17 @@ async fn send_transaction(call: Call) -> Answered {
         return Ok(Answer::json_bytes(answer));
     }
     let rooms = reception.rooms().into_iter().map(|room| take_in_room(call.ctx.clone(), room));
-    for room in worker::side_by_side(rooms.collect::<Vec<_>>()).await {
+    // If a room's events are not taken in by a fault of ours, the transaction is not noted as answered: it comes again.
+    for room in worker::all_side_by_side(rooms.collect::<Vec<_>>()).await? {
         reception.took_in(room?);
     }
     if let Some(edus) = reception.edus() {
         // Lists of which something is missing are asked for by a task of their own.
-        reception.took_in_edus(engine.write(edus).await?);
+        let taken = engine.write(edus).await?;
+        for room_id in &taken.rooms_to_settle {
+            settle_receipts(&call.ctx, room_id).await?;
+        }
+        reception.took_in_edus(taken);
     }
     let dropped = reception.dropped();
     dropped.pdus.iter().for_each(|(reason, count)| refusals::dropped_events(reason, *count));

@@ -47,6 +47,10 @@ def test_a_thousand_ends_cost_a_bounded_work(server, hostile, copy, alice, room)
     fan = [hostile.message(copy, f"{number}") for number in range(WIDTH)]
     for pdus in portions(fan):
         hostile.transact(server, pdus)
+    # They are brought together as they come, by events that go on from them.
+    depth = lambda: hostile.send(server, "GET", path("v1/make_leave/{}/{}", room, hostile.user()))[1]["event"]["depth"]
+    while depth() <= copy.depth + 2:
+        assert time.monotonic() - begin < SECONDS_MAX
     own = alice.send(room, "one")
     hostile.until(lambda: any(id_of(event) == own for event in hostile.pdus))
     assert len(hostile.events[own]["prev_events"]) <= 10

@@ -222,3 +222,26 @@ def test_nobody_is_invited_in_our_users_names(server, hostile, alice, room):
     assert status == 200, answer
     invite = alice.state(closed, "m.room.member", target)
     assert set(invite["third_party_invite"]) == {"signed", "display_name"} and "y" not in invite, invite
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["beside one that holds", "alone"])
+def test_only_signatures_that_hold_are_kept_of_who_is_invited(server, liar, alice, kept):
+    room_id = alice.create_room(preset="public_chat", room_version="11")
+    liar.join(server, room_id)
+    dora, answer_invite = liar.user("dora"), liar.answer_invite
+
+    def answer(values, query, body):
+        status, answer = answer_invite(values, query, body)
+        right = answer["event"]["signatures"][liar.name]
+        bogus = {f"{liar.key.id}": "A" * 86} if not kept else {**right, "ed25519:bogus": "A" * 86}
+        answer["event"]["signatures"] = {liar.name: bogus}
+        return status, answer
+
+    liar.answer_invite = answer
+    alice.post("rooms/{roomId}/invite", room_id, json={"user_id": dora}, status=200 if kept else 502)
+    invites = [event for event in state(alice, room_id) if event["state_key"] == dora]
+    assert len(invites) == kept
+    if kept:
+        liar.until(lambda: any(event.get("state_key") == dora for event in liar.pdus))
+        (invite,) = [event for event in liar.pdus if event.get("state_key") == dora]
+        assert list(invite["signatures"][liar.name]) == [liar.key.id]

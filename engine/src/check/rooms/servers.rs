@@ -51,6 +51,15 @@ pub(super) fn passes() -> Vec<Pass> {
             row.expect(known, "the room is not known");
             Ok(())
         }),
+        // That its event is here by now is no fault: the next thing to happen in the room sees to it.
+        Pass::over(&schema::EARLY_RECEIPTS, |row, (room, user, thread), _| {
+            row.expect_user(user)?;
+            let there = row.is_going(room) || row.reader().has(&schema::ROOM_HEADS, &room)?;
+            if !row.expect(there, "the room is not there") {
+                row.delete(&schema::EARLY_RECEIPTS, &(room, user, thread));
+            }
+            Ok(())
+        }),
     ]
 }
 

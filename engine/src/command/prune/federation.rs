@@ -19,6 +19,9 @@ const MESSAGES_KEPT_MS: u64 = 7 * 24 * HOUR_MS;
 /// its events and messages are known by themselves.
 const TRANSACTIONS_KEPT_MS: u64 = 24 * HOUR_MS;
 
+/// How long a receipt waits for its event, in milliseconds: as long as the event may wait for what it lacks.
+const EARLY_RECEIPTS_KEPT_MS: u64 = 24 * HOUR_MS;
+
 /// How long the keys of a server that never was in a room here are kept after they were last fetched, in milliseconds. They count
 /// for a week at most; a server that has not been heard from for another one is asked again when it is.
 const KEYS_KEPT_MS: u64 = 14 * 24 * HOUR_MS;
@@ -36,7 +39,7 @@ pub(super) fn messages(
     from: &FromServer,
 ) -> Result<Option<FromServer>, StorageError> {
     let old_ms = now_ms.saturating_sub(MESSAGES_KEPT_MS);
-    forget(tx, &schema::RECEIVED_MESSAGES, from, |received_ms| *received_ms < old_ms)
+    forget(tx, &schema::RECEIVED_MESSAGES, from, &TextNum(u32::MAX), |received_ms| *received_ms < old_ms)
 }
 
 /// Forgets transactions that came long ago. Answers where to go on.
@@ -46,16 +49,27 @@ pub(super) fn transactions(
     from: &FromServer,
 ) -> Result<Option<FromServer>, StorageError> {
     let old_ms = now_ms.saturating_sub(TRANSACTIONS_KEPT_MS);
-    forget(tx, &schema::RECEIVED_TRANSACTIONS, from, |row| row.received_ms < old_ms)
+    forget(tx, &schema::RECEIVED_TRANSACTIONS, from, &TextNum(u32::MAX), |row| row.received_ms < old_ms)
 }
 
-fn forget<V: Value>(
+/// Forgets receipts whose events have not come. Answers where to go on.
+pub(super) fn early_receipts(
     tx: &mut Tx,
-    keyspace: &Keyspace<FromServer, V>,
-    from: &FromServer,
+    now_ms: u64,
+    from: &(RoomNum, UserNum, String),
+) -> Result<Option<(RoomNum, UserNum, String)>, StorageError> {
+    let old_ms = now_ms.saturating_sub(EARLY_RECEIPTS_KEPT_MS);
+    forget(tx, &schema::EARLY_RECEIPTS, from, &RoomNum(u64::MAX), |row| row.since_ms < old_ms)
+}
+
+fn forget<K: Key + Clone, V: Value, E: Key>(
+    tx: &mut Tx,
+    keyspace: &Keyspace<K, V>,
+    from: &K,
+    until: &E,
     is_old: impl Fn(&V) -> bool,
-) -> Result<Option<FromServer>, StorageError> {
-    step(tx, keyspace, from, &TextNum(u32::MAX), |tx, rows| {
+) -> Result<Option<K>, StorageError> {
+    step(tx, keyspace, from, until, |tx, rows| {
         for (key, _) in rows.iter().filter(|(_, row)| is_old(row)) {
             tx.delete(keyspace, key);
         }

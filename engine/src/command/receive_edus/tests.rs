@@ -1,15 +1,18 @@
 //! What other servers tell is taken in as far as it is theirs to tell.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    command::{Prune, PruneProgress, RemoteDevice, StoreRemoteDevices},
+    command::{Prune, PruneProgress, RemoteDevice, SettleReceipts, StoreRemoteDevices},
     core::num::StreamPos,
     device::tests::{Signer, query, register},
     fixture::World,
-    room::typing,
-    view::federation::{AnsweredTransaction, StaleDeviceLists},
+    room::{receipts, typing},
+    store::{Direction, Memory},
+    view::federation::{AnsweredTransaction, DueReceipts, StaleDeviceLists},
 };
 
 const ROOM: &str = "!room:here.example";
@@ -18,7 +21,10 @@ const BOB: &str = "@bob:there.example";
 const THERE: &str = "there.example";
 
 fn world() -> World {
-    let world = World::new();
+    furnished(World::new())
+}
+
+fn furnished(world: World) -> World {
     register(&world, "alice", &["A", "B"]);
     world.room(ROOM, ALICE, None);
     world.join(ROOM, BOB);
@@ -38,11 +44,13 @@ fn take(world: &World, origin: &str, edus: &[Value]) -> TakenEdus {
 #[test]
 fn what_is_passed_over_is_told_with_its_reason() {
     let world = world();
+    world.room("!third:here.example", ALICE, None);
+    let elsewhere = world.message("!third:here.example", ALICE, "hello");
     let edus: Vec<Value> = [
         ("m.typing", json!({"room_id": ROOM, "user_id": "@carl:there.example", "typing": true})),
         ("m.typing", json!({"room_id": "!other:here.example", "user_id": BOB, "typing": true})),
         ("m.typing", json!({"room_id": ROOM, "user_id": ALICE, "typing": true})),
-        ("m.receipt", json!({ROOM: {"m.read": {BOB: {"event_ids": ["$nothing"], "data": {"ts": 1}}}}})),
+        ("m.receipt", json!({ROOM: {"m.read": {BOB: {"event_ids": [elsewhere], "data": {"ts": 1}}}}})),
         ("m.presence", json!({"push": [{"user_id": "@carl:there.example", "presence": "online"}]})),
         (
             "m.direct_to_device",
@@ -94,29 +102,145 @@ fn typing_is_shown_of_those_who_are_in_the_room() {
     assert_eq!(typists(&world), Value::Null);
 }
 
+fn receipt_of(user: &str, event_id: &str, thread: Option<&str>) -> (&'static str, Value) {
+    let mut data = json!({"ts": 5});
+    if let Some(thread) = thread {
+        data["thread_id"] = thread.into();
+    }
+    ("m.receipt", json!({ROOM: {"m.read": {user: {"event_ids": [event_id], "data": data}}}}))
+}
+
+fn receipt(event_id: &str, thread: Option<&str>) -> (&'static str, Value) {
+    receipt_of(BOB, event_id, thread)
+}
+
+/// The receipts that Alice is told of since a position.
+fn receipts_told(world: &World, since: StreamPos) -> Value {
+    world.ask(|reader| {
+        let (room, user) = (reader.room_num(ROOM)?.unwrap(), reader.user_num(ALICE)?.unwrap());
+        let content = receipts::since(reader, room, user, since)?;
+        Ok(content.map_or(Value::Null, |content| serde_json::from_slice(&content).unwrap()))
+    })
+}
+
+/// What the server does when events have come, and when a receipt was let wait.
+fn settle(world: &World) {
+    let users = world.engine.read(&DueReceipts { room_id: ROOM }).unwrap();
+    world.engine.write(SettleReceipts { room_id: ROOM.into(), users }).wait().unwrap();
+}
+
+/// The receipts that wait, by user, thread and event.
+fn waiting_receipts(world: &World) -> Vec<(String, String, String)> {
+    world.ask(|reader| {
+        let mut rows = Vec::new();
+        reader.scan(
+            &schema::EARLY_RECEIPTS,
+            &(),
+            Direction::Forward,
+            |key: (RoomNum, UserNum, String), row| {
+                rows.push((key, row.event_id));
+                true
+            },
+        )?;
+        let named = rows.into_iter();
+        named
+            .map(|((_, user, thread), event_id)| Ok((reader.user_id(user)?.to_string(), thread, event_id)))
+            .collect()
+    })
+}
+
 #[test]
 fn receipts_are_of_events_and_threads_that_are_here() {
     let world = world();
     let event_id = world.message(ROOM, ALICE, "hello");
-    let receipt = |event_id: &str, thread: Option<&str>| {
-        let mut data = json!({"ts": 5});
-        if let Some(thread) = thread {
-            data["thread_id"] = thread.into();
-        }
-        ("m.receipt", json!({ROOM: {"m.read": {BOB: {"event_ids": [event_id], "data": data}}}}))
-    };
-    let told = |world: &World| {
-        world.ask(|reader| {
-            let (room, user) = (reader.room_num(ROOM)?.unwrap(), reader.user_num(ALICE)?.unwrap());
-            let content = receipts::since(reader, room, user, StreamPos::ZERO)?;
-            Ok(content.map_or(Value::Null, |content| serde_json::from_slice(&content).unwrap()))
-        })
-    };
     receive(&world, THERE, &[receipt("$none", None), receipt(&event_id, Some("$none"))]);
     receive(&world, "third.example", &[receipt(&event_id, None)]);
-    assert_eq!(told(&world), Value::Null);
+    assert_eq!(receipts_told(&world, StreamPos::ZERO), Value::Null);
     receive(&world, THERE, &[receipt(&event_id, Some("main"))]);
-    assert_eq!(told(&world), json!({&event_id: {"m.read": {BOB: {"ts": 5, "thread_id": "main"}}}}));
+    let told = receipts_told(&world, StreamPos::ZERO);
+    assert_eq!(told, json!({&event_id: {"m.read": {BOB: {"ts": 5, "thread_id": "main"}}}}));
+}
+
+/// The ids of what Alice says in a world where all happens that happens in the test's, but for receipts: that gives events
+/// the same ids.
+fn said_later(bodies: &[&str]) -> Vec<String> {
+    let world = world();
+    bodies.iter().map(|body| world.message(ROOM, ALICE, body)).collect()
+}
+
+#[test]
+fn a_receipt_that_comes_before_its_event_takes_effect_when_that_comes() {
+    let (backend, ids) = (Arc::new(Memory::default()), said_later(&["first", "second"]));
+    let world = furnished(World::on(backend.clone()));
+    receive(
+        &world,
+        THERE,
+        &[receipt(&ids[1], None), receipt(&ids[0], Some("main")), receipt("$never", Some("$root"))],
+    );
+    assert_eq!(waiting_receipts(&world).len(), 3);
+    settle(&world);
+    assert_eq!((receipts_told(&world, StreamPos::ZERO), waiting_receipts(&world).len()), (Value::Null, 3));
+    assert_eq!(world.message(ROOM, ALICE, "first"), ids[0]);
+    settle(&world);
+    let first = json!({&ids[0]: {"m.read": {BOB: {"ts": 5, "thread_id": "main"}}}});
+    assert_eq!(receipts_told(&world, StreamPos::ZERO), first);
+    // It waits on after a restart.
+    drop(world);
+    let world = World::on(backend);
+    let before = world.engine.position();
+    assert_eq!(waiting_receipts(&world).len(), 2);
+    let second = world.message(ROOM, ALICE, "second");
+    receive(&world, THERE, &[receipt(&second, None)]);
+    assert_eq!(receipts_told(&world, before), json!({&second: {"m.read": {BOB: {"ts": 5}}}}));
+    // What was told meanwhile has taken its place.
+    assert_eq!(waiting_receipts(&world), [(BOB.into(), "$root".into(), "$never".into())]);
+}
+
+#[test]
+fn only_the_newest_receipts_wait_and_of_each_server_few() {
+    let world = world();
+    receive(&world, THERE, &[receipt("$old", None), receipt("$new", None)]);
+    assert_eq!(waiting_receipts(&world), [(BOB.into(), String::new(), "$new".into())]);
+    // Nobody can make up threads without end; the oldest go.
+    for thread in 0..30 {
+        world.pass_ms(1);
+        receive(&world, THERE, &[receipt("$in_thread", Some(&format!("$root{thread}")))]);
+    }
+    let kept: BTreeSet<String> = waiting_receipts(&world).into_iter().map(|(_, thread, _)| thread).collect();
+    assert_eq!(kept, (20..30).map(|thread| format!("$root{thread}")).collect());
+    // Nor do the users of one server crowd the others out.
+    let crowd: Vec<String> = (0..300).map(|number| format!("@user{number}:third.example")).collect();
+    for user in &crowd {
+        world.join(ROOM, user);
+        world.pass_ms(1);
+        receive(&world, "third.example", &[receipt_of(user, "$none", None)]);
+    }
+    let users: Vec<String> = waiting_receipts(&world).into_iter().map(|(user, _, _)| user).collect();
+    assert_eq!(users.iter().filter(|user| *user == BOB).count(), 10);
+    let of_crowd: Vec<&String> = users.iter().filter(|user| *user != BOB).collect();
+    assert_eq!(of_crowd, crowd[50..].iter().collect::<Vec<_>>());
+}
+
+#[test]
+fn what_receipts_wait_for_in_vain_is_not_kept() {
+    let world = world();
+    let carl = "@carl:there.example";
+    world.join(ROOM, carl);
+    receive(&world, THERE, &[receipt("$none", None), receipt_of(carl, "$none", None)]);
+    world.leave(ROOM, BOB);
+    assert_eq!(waiting_receipts(&world), [(carl.into(), String::new(), "$none".into())]);
+    let prune = || {
+        let progress = Arc::new(PruneProgress::default());
+        for _ in 0..20 {
+            world.engine.write(Prune { progress: progress.clone() }).wait().unwrap();
+        }
+    };
+    world.pass_ms(23 * 60 * 60 * 1000);
+    prune();
+    assert_eq!(waiting_receipts(&world).len(), 1);
+    world.pass_ms(2 * 60 * 60 * 1000);
+    prune();
+    assert_eq!(waiting_receipts(&world).len(), 0);
 }
 
 #[test]

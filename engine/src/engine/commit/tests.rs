@@ -8,7 +8,6 @@ use std::{
     },
 };
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -17,10 +16,11 @@ use crate::{
     check::Check,
     command::SendEvent,
     error::{Error, Result},
-    fixture::World,
-    store::{
-        Backend, Change, Direction, Durability, Family, Faults, Memory, Read, Rocks, StorageError, schema,
+    fixture::{
+        World,
+        observed::{Observed, Observer},
     },
+    store::{Backend, Change, Direction, Durability, Faults, Memory, Rocks, StorageError, schema},
 };
 
 const ROOM: &str = "!r:here.example";
@@ -34,9 +34,9 @@ struct Failure {
     silent: bool,
 }
 
-/// A store of which one commit can be made to fail.
+/// Makes one commit fail.
+#[derive(Default)]
 struct Failing {
-    inner: Arc<dyn Backend>,
     next: Mutex<Option<Failure>>,
     silent: AtomicBool,
 }
@@ -49,61 +49,26 @@ impl Failing {
     fn answer_again(&self) {
         self.silent.store(false, Ordering::Relaxed);
     }
+}
 
-    fn readable(&self) -> Result<(), StorageError> {
+impl Observer for Failing {
+    fn reads(&self) -> Result<(), StorageError> {
         if self.silent.load(Ordering::Relaxed) { Err(StorageError::Io("silence".into())) } else { Ok(()) }
     }
-}
 
-impl Read for Failing {
-    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
-        self.readable()?;
-        self.inner.get(family, key)
-    }
-
-    fn get_many(&self, family: Family, keys: &[Vec<u8>]) -> Result<Vec<Option<Bytes>>, StorageError> {
-        self.readable()?;
-        self.inner.get_many(family, keys)
-    }
-
-    fn scan(
+    fn commit(
         &self,
-        family: Family,
-        start: &[u8],
-        end: Option<&[u8]>,
-        direction: Direction,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+        store: &dyn Backend,
+        changes: &[Change],
+        durability: Durability,
     ) -> Result<(), StorageError> {
-        self.readable()?;
-        self.inner.scan(family, start, end, direction, visit)
-    }
-}
-
-impl Backend for Failing {
-    fn snapshot(&self) -> Arc<dyn Read> {
-        self.inner.snapshot()
-    }
-
-    fn commit(&self, changes: &[Change], durability: Durability) -> Result<(), StorageError> {
-        self.readable()?;
-        let Some(failure) = self.next.lock().take() else { return self.inner.commit(changes, durability) };
+        self.reads()?;
+        let Some(failure) = self.next.lock().take() else { return store.commit(changes, durability) };
         if failure.written {
-            self.inner.commit(changes, durability)?;
+            store.commit(changes, durability)?;
         }
         self.silent.store(failure.silent, Ordering::Relaxed);
         Err(StorageError::Io("a failure that the test asked for".into()))
-    }
-
-    fn flush(&self) -> Result<(), StorageError> {
-        self.inner.flush()
-    }
-
-    fn compact(&self, family: Family, start: &[u8], end: Option<&[u8]>) -> Result<(), StorageError> {
-        self.inner.compact(family, start, end)
-    }
-
-    fn figures(&self) -> Vec<(&'static str, u64)> {
-        self.inner.figures()
     }
 }
 
@@ -112,11 +77,11 @@ fn on_every_backend(test: impl Fn(&World, &Failing)) {
     let folder = tempfile::tempdir().unwrap();
     let backends: [Arc<dyn Backend>; 2] =
         [Arc::new(Memory::new()), Arc::new(Rocks::open(folder.path(), 8 << 20).unwrap())];
-    for inner in backends {
-        let store = Arc::new(Failing { inner, next: Mutex::default(), silent: AtomicBool::new(false) });
+    for store in backends {
+        let store = Arc::new(Observed { store, observer: Failing::default() });
         let world = World::on(store.clone());
         world.room(ROOM, ALICE, None);
-        test(&world, &store);
+        test(&world, &store.observer);
         let report = world.engine.read(&Check { progress: &|_, _| () }).unwrap();
         assert_eq!(report.findings, []);
     }

@@ -2,7 +2,6 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bytes::Bytes;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -14,14 +13,17 @@ use crate::{
         event::{EventBuilder, EventReference},
     },
     error::Missing,
-    fixture::{SERVER, World},
+    fixture::{
+        SERVER, World,
+        observed::{Observed, Observer},
+    },
     room::{
         merging::DUMMY_EVENT,
         policy::Recommendation,
         receive::{AtHand, receive},
         visibility::Viewer,
     },
-    store::{Backend, Change, Direction, Durability, Family, Memory, Read},
+    store::Memory,
     view::RoomsToMerge,
 };
 
@@ -238,73 +240,26 @@ fn a_room_in_which_nobody_here_may_send_stays_forked() {
 
 /// Counts the rows that are read outside of snapshots: those that commands read.
 #[derive(Default)]
-struct Counted {
-    memory: Memory,
-    rows: AtomicUsize,
-}
+struct Rows(AtomicUsize);
 
-impl Counted {
-    fn count(&self, rows: usize) {
-        self.rows.fetch_add(rows, Ordering::Relaxed);
+impl Observer for Rows {
+    fn rows(&self, count: usize) {
+        self.0.fetch_add(count, Ordering::Relaxed);
     }
 }
 
-impl Read for Counted {
-    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
-        self.count(1);
-        self.memory.get(family, key)
-    }
-
-    fn get_many(&self, family: Family, keys: &[Vec<u8>]) -> Result<Vec<Option<Bytes>>, StorageError> {
-        self.count(keys.len());
-        self.memory.get_many(family, keys)
-    }
-
-    fn scan(
-        &self,
-        family: Family,
-        start: &[u8],
-        end: Option<&[u8]>,
-        direction: Direction,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
-    ) -> Result<(), StorageError> {
-        self.memory.scan(family, start, end, direction, &mut |key, value| {
-            self.count(1);
-            visit(key, value)
-        })
-    }
-}
-
-impl Backend for Counted {
-    fn snapshot(&self) -> Arc<dyn Read> {
-        self.memory.snapshot()
-    }
-
-    fn commit(&self, changes: &[Change], durability: Durability) -> Result<(), StorageError> {
-        self.memory.commit(changes, durability)
-    }
-
-    fn flush(&self) -> Result<(), StorageError> {
-        self.memory.flush()
-    }
-
-    fn compact(&self, family: Family, start: &[u8], end: Option<&[u8]>) -> Result<(), StorageError> {
-        self.memory.compact(family, start, end)
-    }
-
-    fn figures(&self) -> Vec<(&'static str, u64)> {
-        self.memory.figures()
-    }
+fn counted() -> Arc<Observed<Rows>> {
+    Arc::new(Observed { store: Arc::new(Memory::default()), observer: Rows::default() })
 }
 
 /// How many rows are read while a room of so many members forks in ten events, by an engine that remembers nothing of it.
 fn rows_of_a_fork(members: usize) -> usize {
-    let backend = Arc::new(Counted::default());
+    let backend = counted();
     furnish(&World::on(backend.clone()), members);
     let world = World::on(backend.clone());
     world.pass_ms(1_000_000);
     let base = last(&world);
-    let before = backend.rows.load(Ordering::Relaxed);
+    let before = backend.observer.0.load(Ordering::Relaxed);
     for side in 0..2 {
         let [moderator, banned, kicked, renamed] = [side, 2, 4, 5].map(user);
         let why = side.to_string();
@@ -323,7 +278,7 @@ fn rows_of_a_fork(members: usize) -> usize {
     }
     let is_forked = world.ask(|reader| Ok(RoomCtx::load(reader, ROOM)?.head.extremities.len() == 2));
     assert!(is_forked);
-    backend.rows.load(Ordering::Relaxed) - before
+    backend.observer.0.load(Ordering::Relaxed) - before
 }
 
 #[test]
@@ -335,8 +290,8 @@ fn a_fork_costs_what_differs_and_not_the_room() {
 
 /// A room of so many members with two states, of which one has five members more, and the other none of what differs, not
 /// even the create event behind it. The engine remembers nothing of them.
-fn arrivals(members: usize) -> (Arc<Counted>, World, [NodeId; 2]) {
-    let backend = Arc::new(Counted::default());
+fn arrivals(members: usize) -> (Arc<Observed<Rows>>, World, [NodeId; 2]) {
+    let backend = counted();
     let world = World::on(backend.clone());
     furnish(&world, members);
     let base = last(&world);
@@ -354,14 +309,14 @@ fn arrivals(members: usize) -> (Arc<Counted>, World, [NodeId; 2]) {
 
 /// How many rows `read` reads, with the room at hand.
 fn rows_of<T>(
-    (backend, world, _): &(Arc<Counted>, World, [NodeId; 2]),
+    (backend, world, _): &(Arc<Observed<Rows>>, World, [NodeId; 2]),
     read: impl Fn(&mut Tx, &RoomCtx) -> Result<T, StorageError>,
 ) -> usize {
     let counted = world.act(|tx| {
         let room = RoomCtx::load(tx, ROOM)?;
-        let before = backend.rows.load(Ordering::Relaxed);
+        let before = backend.observer.0.load(Ordering::Relaxed);
         read(tx, &room)?;
-        Ok(backend.rows.load(Ordering::Relaxed) - before)
+        Ok(backend.observer.0.load(Ordering::Relaxed) - before)
     });
     counted.unwrap()
 }

@@ -21,6 +21,8 @@ keyspaces! { TABLE:
     47 OUT_OF_BAND: Users, (UserNum, RoomNum) => OutOfBand;
     #[doc = "The events of a room that this server has to send to the others, by their positions."]
     48 OUTGOING_EVENTS: Events, (RoomNum, StreamPos) => EventNum;
+    #[doc = "A receipt of another server's user for an event that is not here yet, by its thread (empty for the whole room)."]
+    49 EARLY_RECEIPTS: Rooms, (RoomNum, UserNum, String) => EarlyReceipt;
 }
 
 /// A membership event of a room whose graph is elsewhere: an invite, a knock, or a leave that ends one of these.
@@ -58,4 +60,15 @@ pub struct ParkedPdu {
     pub json: Vec<u8>,
 }
 
-record!(OutOfBand, PartialJoin, ParkedPdu);
+/// A receipt that came before its event.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EarlyReceipt {
+    /// The event's id.
+    pub event_id: String,
+    /// When the user has read it, as their server says, in milliseconds since the epoch.
+    pub ts: u64,
+    /// When the receipt came, in milliseconds since the epoch.
+    pub since_ms: u64,
+}
+
+record!(OutOfBand, PartialJoin, ParkedPdu, EarlyReceipt);

@@ -64,6 +64,7 @@ pub const ORIGINS: &[(&str, Origin)] = &[
     ("OUTGOING_EVENTS", Fact),
     ("PARTIAL_JOINS", Fact),
     ("PARKED_PDUS", Fact),
+    ("EARLY_RECEIPTS", Fact),
     ("STATUS_MESSAGES", Fact),
     ("OFF_TIMELINE", From("EVENT_HEADERS")),
     ("HISTORY_STARTS", Fact),

@@ -9,10 +9,12 @@ use serde_json::Value;
 
 use crate::{
     core::{
+        checked::{MissingKey, signed_with},
         event::{JsonObject, Pdu},
         version::RoomVersion,
     },
     error::{Invalid, Result},
+    remote::ServerKeys,
     room::{
         handshake::{Asked, Handshake, sign_template},
         membership,
@@ -80,22 +82,54 @@ pub struct TakeSignature<'a> {
     pub server: &'a str,
 }
 
-impl View for TakeSignature<'_> {
-    /// Our event with that server's signatures, and nothing else of the answer. Whether they are good is told when the event
-    /// is checked as any other.
-    ///
-    /// Errors: [`Invalid::Template`] when there are none; [`Invalid::Event`] when they are more than fits.
-    type Output = Bytes;
+/// An event that another server had to sign, too.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TakenSignature {
+    /// Our event with that server's signatures, and nothing else of its answer.
+    Signed(Bytes),
+    /// Whether it has signed cannot be told without one of these keys.
+    MissingKeys(Vec<MissingKey>),
+}
 
-    fn read(&self, _: &Reader) -> Result<Bytes> {
-        let event_id = &self.event.event_id;
-        let corrupt = |_| StorageError::Corrupt(format!("event {event_id} is not JSON"));
-        let mut object: JsonObject = serde_json::from_slice(&self.event.json).map_err(corrupt)?;
+impl View for TakeSignature<'_> {
+    /// What does not hold of the server's signatures is left out.
+    ///
+    /// Errors: [`Invalid::Template`] when none holds.
+    type Output = TakenSignature;
+
+    fn read(&self, reader: &Reader) -> Result<TakenSignature> {
+        let SignedEvent { version, event_id, json } = self.event;
+        let refused = || Invalid::Template("signatures");
         let theirs = self.answer.get("signatures").and_then(|signatures| signatures.get(self.server));
-        let theirs = theirs.filter(|keys| keys.is_object()).ok_or(Invalid::Template("signatures"))?;
-        if let Some(Value::Object(signatures)) = object.get_mut("signatures") {
-            signatures.entry(self.server).or_insert_with(|| theirs.clone());
+        let theirs = theirs.and_then(Value::as_object).ok_or_else(refused)?;
+        let corrupt = |_| StorageError::Corrupt(format!("event {event_id} is not JSON"));
+        let object: JsonObject = serde_json::from_slice(json).map_err(corrupt)?;
+        // All are looked at together, so that an answer cannot have more of them than fit.
+        let all = with_signatures(object.clone(), self.server, theirs.clone());
+        let all = Pdu::from_object(version, all).map_err(|_| refused())?;
+        let (good, missing) = signed_with(version, &all, self.server, &ServerKeys(reader))?;
+        let good: JsonObject =
+            theirs.clone().into_iter().filter(|(key_id, _)| good.contains(key_id)).collect();
+        if good.is_empty() {
+            return if missing.is_empty() {
+                Err(refused().into())
+            } else {
+                Ok(TakenSignature::MissingKeys(missing))
+            };
         }
-        Ok(Pdu::from_object(self.event.version, object).map_err(Invalid::Event)?.json)
+        let signed = with_signatures(object, self.server, good);
+        Ok(TakenSignature::Signed(Pdu::from_object(version, signed).map_err(Invalid::Event)?.json))
     }
+}
+
+/// The event with more signatures of a server. Those that it has stay: a policy server's are by another key.
+fn with_signatures(mut event: JsonObject, server: &str, theirs: JsonObject) -> JsonObject {
+    if let Some(Value::Object(signatures)) = event.get_mut("signatures")
+        && let Value::Object(of_server) = signatures.entry(server).or_insert_with(|| JsonObject::new().into())
+    {
+        for (key_id, signature) in theirs {
+            of_server.entry(key_id).or_insert(signature);
+        }
+    }
+    event
 }

@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::state_memory::{Share, StateAnswer};
 use super::{RemoteError, Request};
 use crate::context::Context;
 use crate::federation::limits::{
@@ -52,6 +53,10 @@ impl From<RemoteError> for ApiError {
                         .with_status(StatusCode::BAD_GATEWAY),
                 }
             }
+            RemoteError::NoMemory => {
+                ApiError::unknown("This server is busy with other large rooms; try again in a while")
+                    .with_status(StatusCode::SERVICE_UNAVAILABLE)
+            }
             error => ApiError::unknown(format!("The other server is of no help: {error}"))
                 .with_status(StatusCode::BAD_GATEWAY),
         }
@@ -86,13 +91,6 @@ impl<'a> Ask<'a> {
         Ask { request: self.request.map(Request::unsigned), ..self }
     }
 
-    /// Takes as large an answer, and as long, as a room's state makes.
-    pub fn for_state(self) -> Ask<'a> {
-        let with_limits =
-            |request: Request| request.with_bytes_max(STATE_BYTES_MAX).with_time(STATE_TIME_MAX);
-        Ask { request: self.request.map(with_limits), ..self }
-    }
-
     /// Takes as large an answer as one event makes.
     pub fn for_event(self) -> Ask<'a> {
         Ask { request: self.request.map(|request| request.with_bytes_max(EVENT_BYTES_MAX)), ..self }
@@ -114,6 +112,20 @@ impl<'a> Ask<'a> {
     /// The answer, read into `T`.
     pub async fn read<T: DeserializeOwned>(self, ctx: &Context) -> Result<T, RemoteError> {
         read_answer(&self.bytes(ctx).await?)
+    }
+
+    /// The answer, which may be as large, and take as long, as a room's state makes it.
+    pub async fn state(self, ctx: &Context) -> Result<StateAnswer, RemoteError> {
+        let server = server(self.server)?;
+        let request = self.request?.with_bytes_max(STATE_BYTES_MAX).with_time(STATE_TIME_MAX);
+        let answer = request.open(ctx, &server).await?;
+        StateAnswer::read(answer, ctx.federation.state_memory.share()).await
+    }
+
+    /// The same, read into `T`, and its share of the memory, to be kept for as long as what was read.
+    pub async fn read_state<T: DeserializeOwned>(self, ctx: &Context) -> Result<(T, Share), RemoteError> {
+        let answer = self.state(ctx).await?;
+        Ok((read_answer(&answer)?, answer.into_share()))
     }
 
     /// The answer as it is.

@@ -5,9 +5,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use warren_engine::core::checked::{CheckedPdu, MissingKey, PduCheck};
+use warren_engine::core::event::JsonObject;
 use warren_engine::core::version::RoomVersion;
 use warren_engine::view::CheckPdus;
+use warren_engine::view::federation::{SignedEvent, TakeSignature, TakenSignature};
 
+use super::RemoteError;
 use super::keys::ensure_keys;
 use crate::context::Context;
 use crate::federation::refusals;
@@ -83,4 +86,27 @@ pub async fn check_one(
 ) -> Result<Arc<CheckedPdu>, ApiError> {
     let checked = check_all(ctx, version, vec![pdu]).await?.pop();
     checked.ok_or_else(|| ApiError::invalid_param("The event is malformed or not rightly signed"))
+}
+
+/// Our event with the signature of another server that has to sign it, too.
+///
+/// Errors: 502 if the server has not signed it in what it answered.
+pub async fn take_signature(
+    ctx: &Arc<Context>,
+    event: &SignedEvent,
+    answer: &JsonObject,
+    server: &str,
+) -> Result<Bytes, ApiError> {
+    let take = TakeSignature { event, answer, server };
+    let mut taken = ctx.engine.read(&take)?;
+    if let TakenSignature::MissingKeys(keys) = &taken {
+        ensure_keys(ctx, keys).await;
+        taken = ctx.engine.read(&take)?;
+    }
+    match taken {
+        TakenSignature::Signed(json) => Ok(json),
+        TakenSignature::MissingKeys(_) => {
+            Err(RemoteError::BadAnswer("the key that it signed with cannot be had".to_owned()).into())
+        }
+    }
 }

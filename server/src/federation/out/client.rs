@@ -183,6 +183,7 @@ impl Request {
             Err(RemoteError::Timeout) => "timeout",
             Err(RemoteError::Refused { .. }) => "refused",
             Err(RemoteError::BadAnswer(_)) => "bad_answer",
+            Err(RemoteError::NoMemory) => "no_memory",
         };
         counter!("warren_federation_requests_total", "outcome" => outcome).increment(1);
         if let Err(error) = &opened {

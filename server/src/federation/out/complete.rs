@@ -12,7 +12,7 @@ use warren_engine::GivenState;
 use warren_engine::command::CompleteState;
 use warren_engine::view::federation::{IncomingRoom, PartialRoom, PartialRooms};
 
-use super::fetch::{follow_up, whole_state};
+use super::fetch::{follow_up, settle_receipts, whole_state};
 use super::join::store;
 use crate::context::Context;
 use crate::http::ApiError;
@@ -112,7 +112,7 @@ async fn complete(ctx: &Arc<Context>, room: &PartialRoom) {
 async fn complete_by(ctx: &Arc<Context>, room: &PartialRoom, server: &str) -> Result<usize, ApiError> {
     let own_name = ctx.engine.server_name();
     let version = ctx.engine.read(&IncomingRoom { room_id: &room.room_id, server: own_name })?;
-    let whole = whole_state(ctx, server, &room.room_id, &room.join_event_id).await?;
+    let (whole, _memory) = whole_state(ctx, server, &room.room_id, &room.join_event_id).await?;
     tracing::info!(
         room_id = room.room_id,
         server,
@@ -124,7 +124,10 @@ async fn complete_by(ctx: &Arc<Context>, room: &PartialRoom, server: &str) -> Re
     let given = GivenState { event_id: room.join_event_id.as_str().into(), state };
     let missing = ctx.engine.write(CompleteState { room_id: room.room_id.clone(), state: given }).await?;
     match missing.is_nothing() {
-        true => Ok(count),
+        true => {
+            settle_receipts(ctx, &room.room_id).await?;
+            Ok(count)
+        }
         false => Err(ApiError::unknown(format!("events of the state are missing: {missing:?}"))),
     }
 }

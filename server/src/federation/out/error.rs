@@ -25,6 +25,8 @@ pub enum RemoteError {
     },
     /// Its answer is too large, or not what was asked for: a sentence.
     BadAnswer(String),
+    /// Its answer has no place beside what other servers tell of large rooms.
+    NoMemory,
 }
 
 impl fmt::Display for RemoteError {
@@ -40,6 +42,7 @@ impl fmt::Display for RemoteError {
                 write!(out, "refused with {} {errcode} for {} s: {error}", status.as_u16(), after.as_secs())
             }
             RemoteError::BadAnswer(cause) => write!(out, "not a usable answer: {cause}"),
+            RemoteError::NoMemory => write!(out, "no memory left for what it tells"),
         }
     }
 }

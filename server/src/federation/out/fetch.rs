@@ -15,17 +15,21 @@ use serde_json::json;
 use serde_json::value::RawValue;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
+use warren_engine::Outcome;
+use warren_engine::command::SettleReceipts;
 use warren_engine::core::checked::PduCheck;
 use warren_engine::fetching::{self, Begun, Ended, Round};
 use warren_engine::intake::{Answer, Intake, Next, Question};
 use warren_engine::view::Frontier;
-use warren_engine::view::federation::{ParkedOrigins, ParkedRooms, UnknownEvents};
+use warren_engine::view::federation::{DueReceipts, ParkedOrigins, ParkedRooms, UnknownEvents};
 
 use super::RemoteError;
 use super::ask::{Ask, escaped, path};
 use super::check::check_here;
+use super::ends::begin_to_merge;
 use super::keys::ensure_keys;
 use super::policy::ask_about;
+use super::state_memory::Share;
 use crate::context::Context;
 use crate::federation::refusals;
 use crate::http::ApiError;
@@ -35,9 +39,6 @@ use crate::worker;
 /// place for a minute, and is not to have many. The rest wait, parked.
 const ROOMS_AT_ONCE_MAX: usize = 64;
 const ROOMS_OF_ORIGIN_MAX: usize = 2;
-
-/// Whole states that are read at once, some hundreds of megabytes each at the worst.
-const STATES_AT_ONCE_MAX: usize = 16;
 
 /// Time for one round in a room: a server that answers slowly must not keep one of the places for long.
 const ROUND_TIME_MAX: Duration = Duration::from_secs(3 * 60);
@@ -61,7 +62,6 @@ pub struct Fetches {
     places: Semaphore,
     /// The places of each server for whose events something is fetched, or waits to be.
     places_of_origins: Mutex<HashMap<String, Arc<Semaphore>>>,
-    states: Semaphore,
 }
 
 /// The events that one server has sent for one room.
@@ -85,7 +85,6 @@ impl Default for Fetches {
             errands: Mutex::default(),
             places: Semaphore::new(ROOMS_AT_ONCE_MAX),
             places_of_origins: Mutex::default(),
-            states: Semaphore::new(STATES_AT_ONCE_MAX),
         }
     }
 }
@@ -156,7 +155,7 @@ pub async fn take_in(ctx: &Arc<Context>, intake: &mut Intake, servers: &[String]
 }
 
 async fn drive(ctx: &Arc<Context>, intake: &mut Intake, servers: &[String]) -> Result<(), ApiError> {
-    let mut servers = servers.to_vec();
+    let mut asking = Asking { servers: servers.to_vec(), memory: Vec::new() };
     loop {
         match intake.next_step() {
             Next::Check(pdus) => {
@@ -171,25 +170,38 @@ async fn drive(ctx: &Arc<Context>, intake: &mut Intake, servers: &[String]) -> R
             Next::Write(receive) => {
                 let received = ctx.engine.write(receive).await?;
                 received.outcomes.iter().for_each(|(_, outcome)| refusals::event(outcome));
+                let is_news = received.outcomes.iter().any(|(_, outcome)| *outcome == Outcome::Accepted);
+                if received.has_many_ends {
+                    begin_to_merge(ctx, intake.room_id());
+                }
                 intake.received(received);
+                if is_news {
+                    settle_receipts(ctx, intake.room_id()).await?;
+                }
             }
             Next::Ask(question) => {
                 let answer = match &question {
-                    _ if servers.is_empty() => Answer::Nothing,
-                    Question::PolicySignature(wanted) => {
-                        let event = intake.event(&wanted.event_id).cloned();
-                        Answer::PolicySignature(match event {
-                            Some(event) => ask_about(ctx, wanted, &event).await,
-                            None => None,
-                        })
-                    }
-                    _ => ask_servers(ctx, intake.room_id(), &mut servers, &question).await?,
+                    _ if asking.servers.is_empty() => Answer::Nothing,
+                    Question::PolicySignature(wanted) => match intake.event(&wanted.event_id).cloned() {
+                        Some(event) => ask_about(ctx, wanted, &event).await,
+                        None => Answer::Nothing,
+                    },
+                    _ => ask_servers(ctx, intake.room_id(), &mut asking, &question).await?,
                 };
                 intake.answered(question, answer);
             }
             Next::Done => return Ok(()),
         }
     }
+}
+
+/// Lets receipts take effect that waited for what is in a room by now.
+pub async fn settle_receipts(ctx: &Context, room_id: &str) -> Result<(), ApiError> {
+    let users = ctx.engine.read(&DueReceipts { room_id })?;
+    if !users.is_empty() {
+        ctx.engine.write(SettleReceipts { room_id: room_id.to_owned(), users }).await?;
+    }
+    Ok(())
 }
 
 /// Begins to fetch for the events that a server has sent for a room, and that are parked there.
@@ -281,12 +293,18 @@ pub fn servers_to_ask<'a>(
     Ok(fetching::servers_to_ask(&ctx.engine, room_id, first)?)
 }
 
+/// Who is asked for an intake, and the memory that the states take that were told, until all is taken in.
+struct Asking {
+    servers: Vec<String>,
+    memory: Vec<Share>,
+}
+
 /// Asks one server after the other until one knows. One that gives no answer at all is not asked again: each time would take
 /// as long.
 async fn ask_servers(
     ctx: &Arc<Context>,
     room_id: &str,
-    servers: &mut Vec<String>,
+    Asking { servers, memory }: &mut Asking,
     question: &Question,
 ) -> Result<Answer, ApiError> {
     if let Question::Keys { keys } = question {
@@ -301,7 +319,10 @@ async fn ask_servers(
             // It is not for these servers.
             Question::PolicySignature(_) => return Ok(Answer::Nothing),
             Question::MissingEvents { latest } => missing_events(ctx, server, room_id, latest).await?,
-            Question::State { event_id } => state(ctx, server, room_id, event_id).await?,
+            Question::State { event_id } => state(ctx, server, room_id, event_id).await?.map(|told| {
+                memory.extend(told.memory);
+                told.answer
+            }),
             Question::Events { event_ids } => events(ctx, server, event_ids).await.map(Answer::Events),
         };
         match answer {
@@ -365,33 +386,37 @@ struct StateIds {
     auth_chain_ids: Vec<Arc<str>>,
 }
 
+/// A state that a server tells, and the memory that it takes.
+pub struct ToldState {
+    pub answer: Answer,
+    memory: [Share; 2],
+}
+
 /// The state before an event, with those of its events that are not here.
 pub async fn state(
     ctx: &Arc<Context>,
     server: &str,
     room_id: &str,
     event_id: &str,
-) -> Result<Asked, ApiError> {
+) -> Result<Result<ToldState, RemoteError>, ApiError> {
     let target = format!("{}?event_id={}", path("v1/state_ids/{roomId}", &[room_id]), escaped(event_id));
-    let ids: StateIds = match Ask::get(server, target).for_state().read(ctx).await {
-        Ok(ids) => ids,
+    let (ids, of_ids): (StateIds, Share) = match Ask::get(server, target).read_state(ctx).await {
+        Ok(told) => told,
         Err(failure) => return Ok(Err(failure)),
     };
     let all: Vec<Arc<str>> = ids.pdu_ids.iter().chain(&ids.auth_chain_ids).cloned().collect();
     let unknown = ctx.engine.read(&UnknownEvents { event_ids: &all })?;
-    let pdus = if unknown.len() <= STATE_EVENTS_SINGLE_MAX {
-        match events(ctx, server, &unknown).await {
-            Ok(events) => events,
-            Err(failure) => return Ok(Err(failure)),
-        }
+    let told = if unknown.len() <= STATE_EVENTS_SINGLE_MAX {
+        events(ctx, server, &unknown).await.map(|events| (events, ctx.federation.state_memory.share()))
     } else {
-        let _place = ctx.federation.fetches.states.acquire().await;
-        match whole_state(ctx, server, room_id, event_id).await {
-            Ok(whole) => whole.pdus.into_iter().chain(whole.auth_chain).map(bytes_of).collect(),
-            Err(failure) => return Ok(Err(failure)),
-        }
+        whole_state(ctx, server, room_id, event_id).await.map(|(whole, memory)| {
+            (whole.pdus.into_iter().chain(whole.auth_chain).map(bytes_of).collect(), memory)
+        })
     };
-    Ok(Ok(Answer::State { state: ids.pdu_ids, auth_chain: ids.auth_chain_ids, pdus }))
+    Ok(told.map(|(pdus, of_events)| ToldState {
+        answer: Answer::State { state: ids.pdu_ids, auth_chain: ids.auth_chain_ids, pdus },
+        memory: [of_ids, of_events],
+    }))
 }
 
 /// The answer to `/state`.
@@ -402,15 +427,15 @@ pub struct WholeState {
     pub auth_chain: Vec<Box<RawValue>>,
 }
 
-/// The state before an event, all of it.
+/// The state before an event, all of it, and the memory that it takes.
 pub async fn whole_state(
     ctx: &Context,
     server: &str,
     room_id: &str,
     event_id: &str,
-) -> Result<WholeState, RemoteError> {
+) -> Result<(WholeState, Share), RemoteError> {
     let target = format!("{}?event_id={}", path("v1/state/{roomId}", &[room_id]), escaped(event_id));
-    Ask::get(server, target).for_state().read(ctx).await
+    Ask::get(server, target).read_state(ctx).await
 }
 
 #[derive(Deserialize)]

@@ -8,10 +8,11 @@ use warren_engine::Outcome;
 use warren_engine::core::event::JsonObject;
 use warren_engine::core::identifiers;
 use warren_engine::intake::Intake;
-use warren_engine::view::federation::{Invite, MakeInvite, TakeSignature};
+use warren_engine::view::federation::{Invite, MakeInvite};
 
 use super::RemoteError;
 use super::ask::{Ask, path};
+use super::check::take_signature;
 use super::fetch::take_in_here;
 use super::policy;
 use crate::context::Context;
@@ -34,7 +35,7 @@ pub async fn send_invite(ctx: &Arc<Context>, make: MakeInvite) -> Result<(), Api
         true => invite.event.json.clone(),
         false => {
             let signed = ask_to_sign(ctx, server, &make.room_id, &invite).await?;
-            ctx.engine.read(&TakeSignature { event: &invite.event, answer: &signed, server })?
+            take_signature(ctx, &invite.event, &signed, server).await?
         }
     };
     let mut intake = Intake::new(make.room_id, invite.event.version, vec![event]);

@@ -16,12 +16,12 @@ use warren_engine::core::checked::CheckedPdu;
 use warren_engine::core::event::JsonObject;
 use warren_engine::core::version::RoomVersion;
 use warren_engine::intake::Intake;
-use warren_engine::view::federation::{Handshake, IncomingRoom, SignedEvent, TakeSignature};
+use warren_engine::view::federation::{Handshake, IncomingRoom, SignedEvent};
 use warren_engine::{Outcome, Pending, in_order};
 
 use super::RemoteError;
 use super::ask::read_answer;
-use super::check::{check_all, check_one};
+use super::check::{check_all, check_one, take_signature};
 use super::complete;
 use super::fetch::{bytes_of, follow_up, take_in};
 use super::membership::{Change, NoHelp, SERVERS_TRIED_MAX, hand_in, nobody, sign, telling};
@@ -69,8 +69,8 @@ async fn join_by(ctx: &Arc<Context>, change: &Change, server: &str) -> Result<()
     let query = if is_here { "" } else { "?omit_members=true" };
     let answer = hand_in(ctx, server, "send_join", query, change, &event).await?;
     let joined = read_joined(&answer)?;
-    drop(answer);
-    let own = with_vouching(ctx, &event, joined.event.as_ref())?;
+    let _memory = answer.into_share();
+    let own = with_vouching(ctx, &event, joined.event.as_ref()).await?;
     if is_here {
         return take_in_own(ctx, change, server, &event, own).await;
     }
@@ -131,12 +131,16 @@ fn read_joined(answer: &[u8]) -> Result<Joined, RemoteError> {
 }
 
 /// Our event, with the signature of the server whose user vouches for the join where one does.
-fn with_vouching(ctx: &Context, event: &SignedEvent, answer: Option<&JsonObject>) -> Result<Bytes, NoHelp> {
+async fn with_vouching(
+    ctx: &Arc<Context>,
+    event: &SignedEvent,
+    answer: Option<&JsonObject>,
+) -> Result<Bytes, NoHelp> {
     let own: JsonObject = serde_json::from_slice(&event.json).map_err(ApiError::internal)?;
     let voucher = own.get("content").and_then(|content| content.get("join_authorised_via_users_server"));
     let server = voucher.and_then(Value::as_str).and_then(warren_engine::core::identifiers::server_name);
     match (server, answer) {
-        (Some(server), Some(answer)) => Ok(ctx.engine.read(&TakeSignature { event, answer, server })?),
+        (Some(server), Some(answer)) => Ok(take_signature(ctx, event, answer, server).await?),
         (Some(_), None) => {
             Err(RemoteError::BadAnswer("the join is not signed by who vouches for it".to_owned()).into())
         }

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use serde::Deserialize;
 use tokio::time::timeout;
 use warren_engine::core::event::JsonObject;
@@ -13,6 +12,7 @@ use warren_engine::view::federation::{Handshake, SignTemplate, SignedEvent};
 
 use super::RemoteError;
 use super::ask::{Ask, escaped, path};
+use super::state_memory::StateAnswer;
 use crate::context::Context;
 use crate::http::ApiError;
 
@@ -122,14 +122,14 @@ pub async fn hand_in(
     query: &str,
     change: &Change,
     event: &SignedEvent,
-) -> Result<Bytes, RemoteError> {
+) -> Result<StateAnswer, RemoteError> {
     let ask = |version: &str| {
         let template = format!("{version}/{name}/{{roomId}}/{{eventId}}");
         let target = format!("{}{query}", path(&template, &[&change.room_id, &event.event_id]));
-        Ask::put(server, target, &event.json).for_state()
+        Ask::put(server, target, &event.json)
     };
-    match ask("v2").bytes(ctx).await {
-        Err(failure) if failure.is_unknown_endpoint() => ask("v1").bytes(ctx).await,
+    match ask("v2").state(ctx).await {
+        Err(failure) if failure.is_unknown_endpoint() => ask("v1").state(ctx).await,
         answer => answer,
     }
 }

@@ -11,6 +11,7 @@ mod client;
 pub mod complete;
 pub mod devices;
 mod discover;
+pub mod ends;
 mod error;
 pub mod fetch;
 mod flights;
@@ -26,6 +27,7 @@ pub mod policy;
 pub mod queries;
 pub mod resync;
 pub mod sender;
+mod state_memory;
 pub mod timestamp;
 
 use std::sync::Arc;
@@ -52,6 +54,9 @@ pub struct Federation {
     pub fetches: fetch::Fetches,
     /// Rooms whose members are fetched.
     completions: complete::Completions,
+    merges: ends::Merges,
+    /// For what other servers tell of rooms' states.
+    state_memory: state_memory::StateMemory,
     histories: history::Histories,
     /// Policy servers that do not answer.
     silences: policy::Silences,
@@ -74,6 +79,8 @@ impl Federation {
             keys: KeyFetches::default(),
             fetches: fetch::Fetches::default(),
             completions: complete::Completions::default(),
+            merges: ends::Merges::default(),
+            state_memory: state_memory::StateMemory::new(config.memory_budget_bytes),
             histories: history::Histories::default(),
             silences: policy::Silences::default(),
             resyncs: resync::Resyncs::default(),

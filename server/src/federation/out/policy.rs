@@ -2,7 +2,7 @@
 //!
 //! Invariant: an event of ours goes out only with the signature, whatever keeps it from coming. An event of another server is
 //! asked for once; what is not signed then is soft-failed. A policy server that is silent is left alone for a while, so that
-//! the events of its rooms do not wait for it one by one.
+//! no task waits for it for each event of its rooms; nothing is soft-failed that it was not asked about: that stays parked.
 //! Specification: server-server API, "Policy Servers".
 
 use std::time::Duration;
@@ -16,6 +16,7 @@ use serde_json::value::RawValue;
 use tokio::time::{Instant, sleep};
 use warren_engine::command::WithSigned;
 use warren_engine::core::event::JsonObject;
+use warren_engine::intake::Answer;
 use warren_engine::view::federation::{PolicySignature, SignedEvent};
 use warren_engine::{Command, Error, PolicyServer, WantedSignature};
 
@@ -90,13 +91,13 @@ pub async fn ask_for_peer(
     ask(ctx, policy, event).await.map_err(refusal)
 }
 
-/// The answer about an event that another server sent; nothing if the policy server refuses, or does not answer.
-pub async fn ask_about(ctx: &Context, wanted: &WantedSignature, event: &Bytes) -> Option<JsonObject> {
+/// The answer about an event that another server sent: none in it if the policy server refuses, or does not answer; nothing
+/// at all if it is not asked now.
+pub async fn ask_about(ctx: &Context, wanted: &WantedSignature, event: &Bytes) -> Answer {
     let policy = &wanted.policy;
-    let server = ServerName::parse(&policy.name).ok()?;
-    if ctx.federation.silences.is_silent(&server) {
+    if ServerName::parse(&policy.name).is_ok_and(|server| ctx.federation.silences.is_silent(&server)) {
         counter!("warren_policy_signatures_total", "outcome" => "left_alone").increment(1);
-        return None;
+        return Answer::Nothing;
     }
     let mut answer = ask(ctx, policy, event).await;
     // All servers in the room ask for the same signature at the same time.
@@ -109,7 +110,7 @@ pub async fn ask_about(ctx: &Context, wanted: &WantedSignature, event: &Bytes) -
     let refused = |error: &RemoteError| {
         tracing::debug!(policy_server = policy.name, event_id = %wanted.event_id, %error, "an event is not recommended");
     };
-    answer.inspect_err(refused).ok()
+    Answer::PolicySignature(answer.inspect_err(refused).ok())
 }
 
 async fn ask(ctx: &Context, policy: &PolicyServer, event: &Bytes) -> Result<JsonObject, RemoteError> {

@@ -185,12 +185,12 @@ async fn ask_server(
     of_server.last_events = ends.len();
     take_in_ends(ctx, room_id, version, &ends, of_server).await?;
     for end in &ends {
-        let answer = state(ctx, &server, room_id, end).await??;
-        let Answer::State { state, pdus, .. } = answer else { continue };
+        let told = state(ctx, &server, room_id, end).await??;
+        let Answer::State { state, pdus, .. } = &told.answer else { continue };
         of_server.state_events_fetched += pdus.len();
         let pdus: Vec<Box<RawValue>> = pdus.iter().filter_map(|pdu| from_slice(pdu).ok()).collect();
         store(ctx, room_id, version, None, (pdus, Vec::new())).await?;
-        let given = GivenState { event_id: end.clone(), state };
+        let given = GivenState { event_id: end.clone(), state: state.clone() };
         let adopt = AdoptState { room_id: room_id.to_owned(), state: given };
         match tokio::task::block_in_place(|| ctx.engine.write(adopt)).await {
             Ok(adopted) => note(of_server, report, adopted),

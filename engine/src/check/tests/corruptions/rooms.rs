@@ -463,6 +463,16 @@ const RECEIPTS_AND_ALIASES: &[Case] = &[
         Mended,
     ),
     (
+        "a receipt waits in a room that is not there",
+        |raw| {
+            let row = schema::EarlyReceipt { event_id: "$late".to_owned(), ts: 1, since_ms: 1 };
+            raw.put(&schema::EARLY_RECEIPTS, &(RoomNum(900), UserNum(1), String::new()), &row);
+        },
+        "EARLY_RECEIPTS",
+        "the room is not there",
+        Mended,
+    ),
+    (
         "a room does not list its alias",
         |raw| raw.delete_first(&schema::ROOM_ALIASES),
         "ALIASES",

@@ -18,69 +18,37 @@ use crate::{
         num::EventNum,
         version::RoomVersion,
     },
-    fixture::{START_MS, World},
+    fixture::{
+        START_MS, World,
+        observed::{Observed, Observer},
+    },
     remote::ServerKey,
     room::{RoomCtx, graph::auth_chain},
-    store::{Backend, Change, Direction, Durability, Family, Memory, Read, StorageError},
+    store::{Backend, Change, Durability, Memory, StorageError},
     view::CheckPdus,
 };
 
 const ROOM: &str = "!room:there.example";
 const CREATOR: &str = "@creator:there.example";
 
-/// A store that knows its largest batch.
+/// Knows the largest batch.
 #[derive(Default)]
-struct Weighed {
-    memory: Memory,
-    largest: AtomicUsize,
-}
+struct Largest(AtomicUsize);
 
-impl Read for Weighed {
-    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
-        self.memory.get(family, key)
-    }
-
-    fn get_many(&self, family: Family, keys: &[Vec<u8>]) -> Result<Vec<Option<Bytes>>, StorageError> {
-        self.memory.get_many(family, keys)
-    }
-
-    fn scan(
+impl Observer for Largest {
+    fn commit(
         &self,
-        family: Family,
-        start: &[u8],
-        end: Option<&[u8]>,
-        direction: Direction,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+        store: &dyn Backend,
+        changes: &[Change],
+        durability: Durability,
     ) -> Result<(), StorageError> {
-        self.memory.scan(family, start, end, direction, visit)
-    }
-}
-
-impl Backend for Weighed {
-    fn snapshot(&self) -> Arc<dyn Read> {
-        self.memory.snapshot()
-    }
-
-    fn commit(&self, changes: &[Change], durability: Durability) -> Result<(), StorageError> {
         let bytes = changes.iter().map(|change| match change {
             Change::Put(_, key, value) => key.len() + value.len(),
             Change::Delete(_, key) => key.len(),
             Change::DeleteRange(_, start, end) => start.len() + end.len(),
         });
-        self.largest.fetch_max(bytes.sum(), Ordering::Relaxed);
-        self.memory.commit(changes, durability)
-    }
-
-    fn flush(&self) -> Result<(), StorageError> {
-        self.memory.flush()
-    }
-
-    fn compact(&self, family: Family, start: &[u8], end: Option<&[u8]>) -> Result<(), StorageError> {
-        self.memory.compact(family, start, end)
-    }
-
-    fn figures(&self) -> Vec<(&'static str, u64)> {
-        self.memory.figures()
+        self.0.fetch_max(bytes.sum(), Ordering::Relaxed);
+        store.commit(changes, durability)
     }
 }
 
@@ -194,12 +162,12 @@ fn findings(world: &World) -> Vec<String> {
 fn no_batch_of_a_join_grows_with_the_room() {
     let resident = Resident::new(400);
     let told = resident.let_in("@first:there.example");
-    let backend = Arc::new(Weighed::default());
+    let backend = Arc::new(Observed { store: Arc::new(Memory::default()), observer: Largest::default() });
     let newcomer = resident.newcomer(backend.clone());
     store(&newcomer, &told);
-    let largest = backend.largest.swap(0, Ordering::Relaxed);
+    let largest = backend.observer.0.swap(0, Ordering::Relaxed);
     assert_eq!(enter(&newcomer, &told, &told.ids, false), Outcome::Accepted);
-    let last = backend.largest.load(Ordering::Relaxed);
+    let last = backend.observer.0.load(Ordering::Relaxed);
     // With the members' rows it would be some 40 kB.
     assert!(last < largest && last < 10_000, "{last} bytes after batches of {largest}");
     assert_eq!(memberships(&newcomer, Membership::Join), 402);

@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::{
+    command::MergeEnds,
     core::limits::{OWN_PREV_EVENTS_MAX, PREV_EVENTS_MAX},
     view::federation::MissingEvents,
 };
@@ -52,6 +53,25 @@ fn a_fan_of_a_thousand_ends_is_brought_together_a_few_at_a_time() {
         sent += 1;
         assert!(sent <= WIDTH / (OWN_PREV_EVENTS_MAX - 1), "the ends do not come together");
     }
+    scene.is_sound();
+}
+
+#[test]
+fn ends_without_end_are_brought_together_as_they_come() {
+    let scene = Scene::new();
+    let base = scene.ends();
+    let mut most = 0;
+    for portion in 0..20 {
+        let fan: Vec<Pdu> =
+            (0..50).map(|at| scene.message(BOB, &strs(&base), 20 + 50 * portion + at)).collect();
+        let received = scene.receive(&fan.iter().collect::<Vec<_>>());
+        assert_eq!(received.has_many_ends, scene.ends().len() > 100);
+        if received.has_many_ends {
+            scene.world.engine.write(MergeEnds { room_id: ROOM.into() }).wait().unwrap();
+        }
+        most = most.max(scene.ends().len());
+    }
+    assert!(most <= 100, "{most} ends");
     scene.is_sound();
 }
 

@@ -267,6 +267,11 @@ fn templates_for_anything_else_are_refused() {
         ("prev_events", json!([])),
         ("prev_events", json!([["$a:here.example", {"sha256": "AAAA"}]])),
         ("auth_events", json!("$b")),
+        // Beyond the limits of an event, which is no fault of who wants to come in.
+        ("prev_events", json!(vec!["$a"; 21])),
+        ("auth_events", json!(vec!["$b"; 11])),
+        ("prev_events", json!(["$".repeat(256)])),
+        ("auth_events", json!(["$".repeat(65_536)])),
         ("depth", json!(-1)),
         ("content", json!({"membership": "join", "join_authorised_via_users_server": "@eve:evil.example"})),
         ("content", json!({"membership": "join", "join_authorised_via_users_server": 5})),
@@ -277,10 +282,6 @@ fn templates_for_anything_else_are_refused() {
         let refused = try_sign(&there, &template);
         assert!(matches!(refused, Err(Error::Invalid(Invalid::Template(_)))), "{name}: {value}");
     }
-    // Beyond the limits of an event.
-    let mut template = good_template();
-    template.insert("prev_events".to_owned(), vec![json!("$a"); 21].into());
-    assert!(matches!(try_sign(&there, &template), Err(Error::Invalid(Invalid::Event(_)))));
     // For a user of another server nothing is signed at all.
     let asked = SignTemplate {
         room_id: ROOM,
@@ -364,6 +365,7 @@ fn only_joins_that_our_user_vouches_for_get_our_signature() {
     let vouched = sign(&ask(&world, &make(Handshake::Join, BOB)), Handshake::Join, BOB);
     let signed = countersign(&world, &vouched).unwrap();
     assert!(is_ours(&vouched, &signed));
+    let signed_again = signed.clone();
     // The joining server takes our signature, and nothing else of the answer.
     let mut answer: JsonObject = serde_json::from_slice(&signed).unwrap();
     answer.insert("content".to_owned(), json!({"membership": "leave"}));
@@ -371,7 +373,16 @@ fn only_joins_that_our_user_vouches_for_get_our_signature() {
     let take = |answer: &JsonObject| {
         world.engine.read(&TakeSignature { event: &vouched, answer, server: "here.example" })
     };
-    assert_eq!(take(&answer).unwrap(), signed);
+    assert_eq!(take(&answer).unwrap(), TakenSignature::Signed(signed));
+    // Nor one that does not hold, whatever else there is; and one by a key that is not known cannot be told from such.
+    answer["signatures"]["here.example"]["ed25519:unheard_of"] = json!("AAAA");
+    assert_eq!(take(&answer).unwrap(), TakenSignature::Signed(signed_again));
+    let forged = json!({"here.example": {key.key_id(): "A".repeat(86)}});
+    answer.insert("signatures".to_owned(), forged);
+    assert!(matches!(take(&answer), Err(Error::Invalid(Invalid::Template("signatures")))));
+    let unknown = json!({"here.example": {"ed25519:unheard_of": "A".repeat(86)}});
+    answer.insert("signatures".to_owned(), unknown);
+    assert!(matches!(take(&answer).unwrap(), TakenSignature::MissingKeys(keys) if keys.len() == 1));
     answer.insert("signatures".to_owned(), json!({"third.example": {"ed25519:a": "AAAA"}}));
     assert!(matches!(take(&answer), Err(Error::Invalid(Invalid::Template("signatures")))));
     // Who has left the room that let them in meanwhile does not get it.

@@ -1,0 +1,214 @@
+//! Receipts of other servers' users that come before what they are for: while their event is fetched, or while a room's
+//! members are not known yet.
+//!
+//! Invariant: of a user and thread the newest receipt waits, and it alone; nothing waits that could be told at once. Who
+//! writes what a receipt may wait for, or lets one wait, looks afterwards for those that wait in vain by then (`due`), so
+//! that whoever is last finds both.
+//! Specification: server-server API, "Receipts".
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+pub(crate) use super::receipts::UNTHREADED;
+use super::{
+    Event, RoomCtx,
+    receipts::{self, MAIN_THREAD, ReceiptKind},
+    servers::server_allowed,
+};
+use crate::{
+    core::{
+        identifiers::server_name,
+        num::{RoomNum, UserNum},
+    },
+    error::Result,
+    store::{
+        Direction, Reader, StorageError, Tx, schema,
+        schema::{EarlyReceipt, EventStatus, Membership},
+    },
+};
+
+/// Receipts of one user that wait in a room: who reads in several threads has one for each.
+const EARLY_PER_USER_MAX: usize = 10;
+/// Receipts of one server's users that wait in a room. A room that lacks an event of a busy hour waits for some dozens.
+const EARLY_PER_SERVER_MAX: usize = 250;
+/// Receipts that wait in a room, some 150 bytes each. All are looked at when an event comes.
+const EARLY_PER_ROOM_MAX: usize = 1_000;
+
+type Key = (RoomNum, UserNum, String);
+
+/// Where a receipt stands.
+pub(crate) enum Standing {
+    /// Its event is here, and so is its thread.
+    Here(Arc<Event>),
+    /// The event, or the root of the thread, may come yet.
+    Early,
+    /// The event will not be part of the room.
+    Never,
+}
+
+/// Where a receipt for an event and a thread stands.
+pub(crate) fn standing(reader: &Reader, room: RoomNum, event_id: &str, thread: &str) -> Result<Standing> {
+    let Some(num) = reader.event_num(event_id)? else { return Ok(Standing::Early) };
+    let event = reader.event(num)?;
+    match event.header.status {
+        _ if event.header.room != room => return Ok(Standing::Never),
+        EventStatus::Accepted => {}
+        EventStatus::Outlier => return Ok(Standing::Early),
+        EventStatus::SoftFailed | EventStatus::Rejected => return Ok(Standing::Never),
+    }
+    if thread == UNTHREADED || thread == MAIN_THREAD {
+        return Ok(Standing::Here(event));
+    }
+    // A thread's root is an event of the room, so that nobody can make up threads without end.
+    Ok(match reader.event_num(thread)? {
+        None => Standing::Early,
+        Some(root) if reader.event(root)?.header.room == room => Standing::Here(event),
+        Some(_) => Standing::Never,
+    })
+}
+
+/// Moves the receipt of another server's user. What waited for the same thread is older.
+pub(crate) fn set(
+    tx: &mut Tx,
+    room: RoomNum,
+    user: UserNum,
+    thread: &str,
+    event: &Event,
+    ts: u64,
+) -> Result<()> {
+    let key = (room, user, thread.to_owned());
+    if tx.has(&schema::EARLY_RECEIPTS, &key)? {
+        tx.delete(&schema::EARLY_RECEIPTS, &key);
+    }
+    receipts::set(tx, room, user, ReceiptKind::Read, thread, event, ts)?;
+    Ok(())
+}
+
+/// A receipt that waits, as far as it matters for how many may.
+struct Waiting {
+    key: Key,
+    since_ms: u64,
+    is_of_origin: bool,
+}
+
+/// What waits in the rooms that one server's receipts are for: read once for each room.
+pub(crate) struct EarlyReceipts<'a> {
+    origin: &'a str,
+    rooms: BTreeMap<RoomNum, Vec<Waiting>>,
+}
+
+impl<'a> EarlyReceipts<'a> {
+    /// For receipts of this server's users.
+    pub(crate) fn of(origin: &'a str) -> Self {
+        Self { origin, rooms: BTreeMap::new() }
+    }
+
+    /// Lets a receipt wait. Where a user or the server has too many, their oldest goes; where the room has, this one does:
+    /// then the answer is no.
+    pub(crate) fn keep(
+        &mut self,
+        tx: &mut Tx,
+        room: RoomNum,
+        user_id: &str,
+        thread: &str,
+        row: &EarlyReceipt,
+    ) -> Result<bool> {
+        let waiting = match self.rooms.entry(room) {
+            std::collections::btree_map::Entry::Occupied(known) => known.into_mut(),
+            std::collections::btree_map::Entry::Vacant(new) => new.insert(waiting_in(tx, room, self.origin)?),
+        };
+        let known = tx.user_num(user_id)?;
+        let is_same = |kept: &Waiting| Some(kept.key.1) == known && kept.key.2 == thread;
+        let is_of_user = |kept: &Waiting| Some(kept.key.1) == known;
+        if let Some(same) = waiting.iter().position(is_same) {
+            waiting.remove(same);
+        } else if waiting.iter().filter(|kept| is_of_user(kept)).count() >= EARLY_PER_USER_MAX {
+            remove_oldest(tx, waiting, is_of_user);
+        } else if waiting.iter().filter(|kept| kept.is_of_origin).count() >= EARLY_PER_SERVER_MAX {
+            remove_oldest(tx, waiting, |kept| kept.is_of_origin);
+        } else if waiting.len() >= EARLY_PER_ROOM_MAX {
+            return Ok(false);
+        }
+        // Whom nobody knows yet is given a number only now that there is a place for what they say.
+        let key = (room, tx.intern_user(user_id)?, thread.to_owned());
+        tx.put(&schema::EARLY_RECEIPTS, &key, row);
+        waiting.push(Waiting { key, since_ms: row.since_ms, is_of_origin: true });
+        Ok(true)
+    }
+}
+
+fn waiting_in(reader: &Reader, room: RoomNum, origin: &str) -> Result<Vec<Waiting>, StorageError> {
+    let mut waiting = Vec::new();
+    for (key, row) in rows(reader, &room)? {
+        let is_of_origin = server_name(&reader.user_id(key.1)?) == Some(origin);
+        waiting.push(Waiting { key, since_ms: row.since_ms, is_of_origin });
+    }
+    Ok(waiting)
+}
+
+fn remove_oldest(tx: &mut Tx, waiting: &mut Vec<Waiting>, is_one: impl Fn(&Waiting) -> bool) {
+    let those = waiting.iter().enumerate().filter(|(_, kept)| is_one(kept));
+    let Some((oldest, _)) = those.min_by_key(|(_, kept)| kept.since_ms) else { return };
+    tx.delete(&schema::EARLY_RECEIPTS, &waiting.remove(oldest).key);
+}
+
+fn rows(reader: &Reader, prefix: &impl crate::store::Key) -> Result<Vec<(Key, EarlyReceipt)>, StorageError> {
+    let mut rows = Vec::new();
+    reader.scan(&schema::EARLY_RECEIPTS, prefix, Direction::Forward, |key: Key, row| {
+        rows.push((key, row));
+        true
+    })?;
+    Ok(rows)
+}
+
+/// Forgets what waits of a user, who is no longer in the room.
+pub(super) fn forget(tx: &mut Tx, room: RoomNum, user: UserNum) -> Result<(), StorageError> {
+    for (key, _) in rows(tx, &(room, user))? {
+        tx.delete(&schema::EARLY_RECEIPTS, &key);
+    }
+    Ok(())
+}
+
+/// The users of whom something waits in the room that need not wait any longer. O(what waits there).
+pub(crate) fn due(reader: &Reader, room: &RoomCtx) -> Result<BTreeSet<UserNum>> {
+    let mut due = BTreeSet::new();
+    for ((_, user, thread), row) in rows(reader, &room.num)? {
+        if !due.contains(&user) && !matches!(standing_of(reader, room, user, &thread, &row)?, Standing::Early)
+        {
+            due.insert(user);
+        }
+    }
+    Ok(due)
+}
+
+/// Moves the receipts of a user that waited for what is here now, and forgets those that wait for nothing.
+pub(crate) fn settle(tx: &mut Tx, room: &RoomCtx, user: UserNum) -> Result<()> {
+    for (key, row) in rows(tx, &(room.num, user))? {
+        match standing_of(tx, room, user, &key.2, &row)? {
+            Standing::Here(event) => set(tx, room.num, user, &key.2, &event, row.ts)?,
+            Standing::Early => {}
+            Standing::Never => tx.delete(&schema::EARLY_RECEIPTS, &key),
+        }
+    }
+    Ok(())
+}
+
+/// Where a receipt stands that waited. Who is not known to be in the room may be, as long as its members are not all known.
+fn standing_of(
+    reader: &Reader,
+    room: &RoomCtx,
+    user: UserNum,
+    thread: &str,
+    row: &EarlyReceipt,
+) -> Result<Standing> {
+    if reader.membership(user, room.num)? != Some(Membership::Join) {
+        return Ok(if room.head.partial_state { Standing::Early } else { Standing::Never });
+    }
+    let user_id = reader.user_id(user)?;
+    if server_name(&user_id).is_none_or(|server| server_allowed(reader, room, server).is_err()) {
+        return Ok(Standing::Never);
+    }
+    standing(reader, room.num, &row.event_id, thread)
+}
