@@ -23,6 +23,7 @@ EVENTS = ROOT / "event-schemas" / "schema"
 METHODS = ("get", "put", "post", "delete")
 # Older names under which clients ask for what the specification has under one version today.
 PREFIXES = [
+    (re.compile(r"^/_matrix/(client|federation)/unstable/org\.matrix\.msc2946(?=/)"), r"/_matrix/\1/v1"),
     (re.compile(r"^/_matrix/client/(r0|unstable)(?=/)"), "/_matrix/client/v3"),
     (re.compile(r"^/_matrix/media/(r0|v1)(?=/(upload|download|thumbnail|config))"), "/_matrix/media/v3"),
 ]

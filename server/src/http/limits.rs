@@ -145,3 +145,11 @@ pub fn allowance(rate: Rate) -> Option<Allowance> {
     };
     Some(Allowance { per_second, burst })
 }
+
+/// How long a token for the next page of a space is good. Clients ask for it when a user scrolls on.
+pub const HIERARCHY_TOKEN_TIME: Duration = Duration::from_secs(10 * 60);
+
+/// Rooms of spaces that are kept for next pages, some 500 bytes each at the most: for all users, and for one of them, who may
+/// look through two of the largest spaces at the same time.
+pub const HIERARCHY_WALKS_ROOMS_MAX: usize = 100_000;
+pub const HIERARCHY_WALKS_ROOMS_OF_USER_MAX: usize = 10_000;

@@ -95,12 +95,17 @@ impl<'a> Ask<'a> {
 
     /// Takes as large an answer as one event makes.
     pub fn for_event(self) -> Ask<'a> {
-        Ask { request: self.request.map(|request| request.with_bytes_max(EVENT_BYTES_MAX)), ..self }
+        self.with_bytes_max(EVENT_BYTES_MAX)
     }
 
     /// Takes as large an answer as a hundred events make.
     pub fn for_events(self) -> Ask<'a> {
-        Ask { request: self.request.map(|request| request.with_bytes_max(EVENTS_BYTES_MAX)), ..self }
+        self.with_bytes_max(EVENTS_BYTES_MAX)
+    }
+
+    /// Takes an answer of this size.
+    pub fn with_bytes_max(self, bytes_max: usize) -> Ask<'a> {
+        Ask { request: self.request.map(|request| request.with_bytes_max(bytes_max)), ..self }
     }
 
     /// Takes a file of this size.

@@ -14,6 +14,7 @@ mod discover;
 mod error;
 pub mod fetch;
 mod flights;
+pub mod hierarchy;
 pub mod history;
 pub mod invite;
 pub mod join;
@@ -26,6 +27,7 @@ pub mod policy;
 pub mod queries;
 pub mod resync;
 pub mod sender;
+mod silences;
 pub mod timestamp;
 
 use std::sync::Arc;
@@ -34,11 +36,13 @@ use client::Client;
 use discover::Discovery;
 use flights::Flights;
 use keys::KeyFetches;
+use silences::Silences;
 
 pub use ask::escaped;
 pub use client::Request;
 pub use error::RemoteError;
 
+use super::limits::POLICY_PAUSE;
 use super::transactions::LastAnswers;
 use crate::config::Config;
 use crate::outgoing::Outgoing;
@@ -54,7 +58,8 @@ pub struct Federation {
     completions: complete::Completions,
     histories: history::Histories,
     /// Policy servers that do not answer.
-    silences: policy::Silences,
+    silent_policy_servers: Silences,
+    hierarchies: hierarchy::Hierarchies,
     /// Rooms that are, or were, resynchronised.
     pub resyncs: resync::Resyncs,
     /// Rooms that are being joined.
@@ -75,7 +80,8 @@ impl Federation {
             fetches: fetch::Fetches::default(),
             completions: complete::Completions::default(),
             histories: history::Histories::default(),
-            silences: policy::Silences::default(),
+            silent_policy_servers: Silences::new(POLICY_PAUSE),
+            hierarchies: hierarchy::Hierarchies::default(),
             resyncs: resync::Resyncs::default(),
             joins: Flights::default(),
             media: Flights::default(),
