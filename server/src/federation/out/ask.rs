@@ -121,6 +121,16 @@ impl<'a> Ask<'a> {
         read_answer(&self.bytes(ctx).await?)
     }
 
+    /// The answer, read into `T`, telling `watch` how many bytes of it have come.
+    pub async fn read_watched<T: DeserializeOwned>(
+        self,
+        ctx: &Context,
+        watch: impl Fn(usize),
+    ) -> Result<T, RemoteError> {
+        let server = server(self.server)?;
+        read_answer(&self.request?.watched_bytes(ctx, &server, watch).await?)
+    }
+
     /// The answer as it is.
     pub async fn bytes(self, ctx: &Context) -> Result<Bytes, RemoteError> {
         let server = server(self.server)?;

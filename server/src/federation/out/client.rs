@@ -162,10 +162,21 @@ impl Request {
 
     /// Sends it and reads the answer as it is. Errors: those of [`Request::open`].
     pub async fn bytes(self, ctx: &Context, to: &ServerName) -> Result<Bytes, RemoteError> {
+        self.watched_bytes(ctx, to, |_| {}).await
+    }
+
+    /// The same, telling `watch` how many bytes have come.
+    pub async fn watched_bytes(
+        self,
+        ctx: &Context,
+        to: &ServerName,
+        watch: impl Fn(usize),
+    ) -> Result<Bytes, RemoteError> {
         let mut answer = self.open(ctx, to).await?;
         let mut whole = BytesMut::new();
         while let Some(piece) = answer.next().await? {
             whole.extend_from_slice(&piece);
+            watch(whole.len());
         }
         Ok(whole.freeze())
     }

@@ -386,7 +386,7 @@ pub async fn state(
         }
     } else {
         let _place = ctx.federation.fetches.states.acquire().await;
-        match whole_state(ctx, server, room_id, event_id).await {
+        match whole_state(ctx, server, room_id, event_id, |_| {}).await {
             Ok(whole) => whole.pdus.into_iter().chain(whole.auth_chain).map(bytes_of).collect(),
             Err(failure) => return Ok(Err(failure)),
         }
@@ -402,15 +402,16 @@ pub struct WholeState {
     pub auth_chain: Vec<Box<RawValue>>,
 }
 
-/// The state before an event, all of it.
+/// The state before an event, all of it. Tells `watch` how many bytes of it have come.
 pub async fn whole_state(
     ctx: &Context,
     server: &str,
     room_id: &str,
     event_id: &str,
+    watch: impl Fn(usize),
 ) -> Result<WholeState, RemoteError> {
     let target = format!("{}?event_id={}", path("v1/state/{roomId}", &[room_id]), escaped(event_id));
-    Ask::get(server, target).for_state().read(ctx).await
+    Ask::get(server, target).for_state().read_watched(ctx, watch).await
 }
 
 #[derive(Deserialize)]

@@ -113,7 +113,7 @@ def test_servers_that_are_of_no_help_stall_nobody(alice, network, peer, kind):
         troubled.close()
         network.peers.remove(troubled)
     elif kind == "failing":
-        for room_id in rooms:
+        for room_id in [*rooms, f"!both:{peer.name}"]:
             troubled.answers[path("v1/hierarchy/{}", room_id)] = lambda _: (500, {"errcode": "M_UNKNOWN", "error": "no"})
     target = tell(peer, room(peer, "fine"))
     both = room(peer, "both")
