@@ -2,7 +2,7 @@
 //!
 //! Invariant: a room is shown only if its user may see it, whoever told of it; of rooms that this server is in, only this
 //! server tells. It asks nobody itself: whoever drives it asks the servers that it names, and says what they told. It can
-//! be kept between two pages; what it has listed by then stays listed, while what a room shows is read when it is shown.
+//! be kept between two pages; what it has listed by then stays listed, while who may see a room, and what, is told when it is shown.
 //! Specification: client-server API, `GET /rooms/{roomId}/hierarchy`.
 
 mod told;
@@ -10,6 +10,7 @@ mod told;
 use std::{collections::HashSet, sync::Arc};
 
 use crate::{
+    core::identifiers::server_name,
     engine::Engine,
     error::{Error, Result},
     room::{SpaceChild, SpaceRoom},
@@ -27,6 +28,16 @@ pub const DEPTH_MAX: usize = 50;
 /// Rooms of one walk, those that are hidden from the user included: more than the largest communities have. Each takes some
 /// hundred bytes between two pages.
 const ROOMS_MAX: usize = 5_000;
+
+/// What a walk may hold between two pages before it forgets what was told beside spaces, to ask anew: four times what the
+/// rooms of the largest spaces take.
+const PAUSED_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// What a room takes besides its names.
+const PLACE_BYTES: usize = 150;
+
+/// Servers by which the first room may be found.
+const VIA_MAX: usize = 10;
 
 /// Rooms that other servers are asked for at once.
 const QUESTIONS_MAX: usize = 10;
@@ -83,7 +94,7 @@ pub enum Next {
 }
 
 impl Walk {
-    /// A walk from a room on, which is the first that is shown, if it may be. The user's server need not be in it.
+    /// A walk from a room on, which is the first that is shown, if it may be. This server need not be in it.
     ///
     /// Errors: those of the store.
     pub fn new(
@@ -94,10 +105,10 @@ impl Walk {
         depth_max: usize,
     ) -> Result<Self> {
         let way = engine.read(&WayIntoRoom { room_id, user_id })?;
-        let of_room_id = crate::core::identifiers::server_name(room_id).map(str::to_owned);
+        let of_room_id = server_name(room_id).map(str::to_owned);
         let mut via = way.invited_by;
-        for server in way.servers.into_iter().chain(of_room_id) {
-            if !via.contains(&server) {
+        for server in of_room_id.into_iter().chain(way.servers) {
+            if via.len() < VIA_MAX && !via.contains(&server) {
                 via.push(server);
             }
         }
@@ -113,16 +124,22 @@ impl Walk {
         Ok(Self { user_id, suggested_only, depth_max, ahead: vec![root], seen: HashSet::new() })
     }
 
-    /// Begins a page: who may see what is judged anew.
-    pub fn begin_page(&mut self) {
-        if let Some(place) = self.ahead.last_mut() {
+    /// Ends a page: what was told can be long, and is asked for anew. What spaces list is kept, and so is what was told
+    /// beside them, if it is not too much.
+    pub fn end_page(&mut self) {
+        for place in &mut self.ahead {
+            place.told = place.told.take().filter(Option::is_none);
             place.found = None;
+        }
+        if self.size() > PAUSED_BYTES_MAX {
+            self.ahead.iter_mut().for_each(|place| place.beside = None);
         }
     }
 
-    /// How many rooms it remembers.
+    /// About how many bytes it takes between two pages.
     pub fn size(&self) -> usize {
-        self.ahead.len() + self.seen.len()
+        let seen = self.seen.iter().map(|room_id| PLACE_BYTES + room_id.len());
+        seen.chain(self.ahead.iter().map(Place::size)).sum()
     }
 
     /// Goes on to the next room that the user is shown.
@@ -169,7 +186,7 @@ impl Walk {
         self.seen.insert(place.room_id);
         if place.depth < self.depth_max {
             let told = place.told.flatten();
-            let left = ROOMS_MAX.saturating_sub(self.size());
+            let left = ROOMS_MAX.saturating_sub(self.ahead.len() + self.seen.len());
             let children = room.children_state.iter().flatten();
             let new = children.filter(|child| !self.seen.contains(&child.room_id)).take(left);
             let places: Vec<Place> =
@@ -239,6 +256,11 @@ impl Place {
             told: is_inaccessible.then_some(None),
             found: None,
         }
+    }
+
+    fn size(&self) -> usize {
+        let via: usize = self.via.iter().map(|server| size_of::<String>() + server.len()).sum();
+        PLACE_BYTES + self.room_id.len() + via + self.beside.as_ref().map_or(0, |room| room.size())
     }
 
     /// What other servers said of it.

@@ -42,7 +42,6 @@ fn walk(world: &World, user: &str) -> Walk {
 
 /// The names of the next rooms, at most so many, when nobody else knows anything.
 fn names(world: &World, walk: &mut Walk, limit: usize) -> Vec<String> {
-    walk.begin_page();
     let mut names = Vec::new();
     while names.len() < limit {
         match walk.advance(&world.engine).unwrap() {
@@ -204,6 +203,7 @@ fn pages_go_on_where_they_were_when_the_space_changes() {
     assert_eq!(names(&world, &mut first, 2), ["space", "a"]);
     // The next room was looked for already; it is looked at anew.
     assert!(matches!(first.advance(&world.engine), Ok(Next::Room)));
+    first.end_page();
     listed(&world, SPACE, "a0");
     world.state(SPACE, ALICE, "m.space.child", &room_id("c"), json!({}));
     world.state(&room_id("b"), ALICE, "m.room.join_rules", "", json!({"join_rule": "invite"}));
@@ -352,10 +352,35 @@ fn nobody_makes_a_space_too_large() {
     let mut rounds_when_full = 0;
     while rounds_when_full < 3 {
         let (_, questions) = asked(&world, &mut walk);
-        assert!(walk.size() <= ROOMS_MAX);
-        rounds_when_full += usize::from(walk.size() == ROOMS_MAX);
+        let count = walk.ahead.len() + walk.seen.len();
+        assert!(count <= ROOMS_MAX);
+        rounds_when_full += usize::from(count == ROOMS_MAX);
         for question in &questions {
             tell(&mut walk, question, &large(&question.room_id, CHILDREN_MAX, 0));
         }
-    }
+    } // Between two pages it holds no answers, and not much of anything.
+    walk.end_page();
+    assert!(walk.ahead.iter().all(|place| !matches!(place.told, Some(Some(_)))));
+    assert!(walk.size() < ROOMS_MAX * 500);
+}
+
+#[test]
+fn what_was_told_beside_a_space_is_kept_between_pages_unless_it_is_long() {
+    let world = space();
+    let beside_of = |topic: &str| {
+        let mut answer = answer();
+        for room in answer["children"].as_array_mut().unwrap() {
+            room["topic"] = topic.into();
+        }
+        let mut walk = Walk::new(&world.engine, FAR, EVE, false, DEPTH_MAX).unwrap();
+        let (_, questions) = asked(&world, &mut walk);
+        tell(&mut walk, &questions[0], &answer);
+        assert!(matches!(walk.advance(&world.engine), Ok(Next::Room)));
+        walk.take().unwrap();
+        walk.end_page();
+        assert!(walk.size() <= PAUSED_BYTES_MAX);
+        walk.ahead.iter().filter(|place| place.beside.is_some()).count()
+    };
+    assert_eq!(beside_of("short"), 5);
+    assert_eq!(beside_of(&"long ".repeat(200_000)), 0);
 }

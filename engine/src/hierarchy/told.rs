@@ -25,6 +25,8 @@ pub struct ToldSpace {
     pub(super) children: HashMap<Arc<str>, Arc<SpaceRoom>>,
     /// Rooms that it lists and that nobody of this server can come into.
     pub(super) inaccessible: HashSet<Arc<str>>,
+    /// How many bytes the answer had.
+    pub size: usize,
 }
 
 #[derive(Deserialize)]
@@ -40,6 +42,7 @@ impl ToldSpace {
     /// Reads an answer to `GET /hierarchy/{roomId}`; nothing if it is not about the room. Of what the room does not list,
     /// nothing is kept.
     pub fn read(room_id: &str, suggested_only: bool, answer: &[u8]) -> Option<Self> {
+        let size = answer.len();
         let answer: Answer = serde_json::from_slice(answer).ok()?;
         let mut room = read_room(&answer.room).filter(|room| *room.summary.room_id == *room_id)?;
         let events = answer.room.get("children_state").and_then(Value::as_array);
@@ -55,6 +58,7 @@ impl ToldSpace {
                 .map(|child| (child.summary.room_id.clone(), Arc::new(child)))
                 .collect(),
             inaccessible: answer.inaccessible_children.into_iter().filter(|id| ids.contains(id)).collect(),
+            size,
         })
     }
 }

@@ -11,7 +11,10 @@ use super::{
     RoomCtx, RoomSummary, restricted_join::rooms_of_members, servers::server_allowed, summary, world_readable,
 };
 use crate::{
-    core::{event::JsonObject, identifiers::is_room_id},
+    core::{
+        event::JsonObject,
+        identifiers::{is_room_id, is_server_name},
+    },
     error::{Error, Result},
     store::{Reader, StorageError, schema::Membership},
 };
@@ -22,6 +25,12 @@ pub(crate) const CHILDREN_MAX: usize = 1_000;
 /// The bytes of the events that list them: four times what a thousand of the usual ones have. What a sender writes into
 /// them besides is told too, and must not make an answer of any size.
 pub(crate) const CHILDREN_BYTES_MAX: usize = 1024 * 1024;
+
+/// The entries of a space's state that are looked at for them, of which some list nothing: a tenth of a second of work.
+const ENTRIES_MAX: usize = 10_000;
+
+/// Servers of a room that are kept, of which a few are asked.
+const VIA_MAX: usize = 10;
 
 /// Characters of an `order`, as the specification limits them.
 const ORDER_CHARS_MAX: usize = 50;
@@ -55,9 +64,16 @@ impl SpaceRoom {
         self.summary.room_type.as_deref() == Some(SPACE_TYPE)
     }
 
-    /// How many bytes the events have that list its rooms.
-    pub fn children_bytes(&self) -> usize {
-        self.children_state.iter().flatten().map(|child| child.event.get().len()).sum()
+    /// About how many bytes it has as JSON: what others write into it may be long.
+    pub fn size(&self) -> usize {
+        /// Names of the members, and those that are short.
+        const REST_BYTES: usize = 500;
+        let RoomSummary { name, topic, canonical_alias, avatar_url, .. } = &self.summary;
+        let texts = [name, topic, canonical_alias, avatar_url].into_iter().flatten();
+        let children = self.children_state.iter().flatten();
+        REST_BYTES
+            + texts.chain(&self.allowed_room_ids).map(String::len).sum::<usize>()
+            + children.map(|child| child.event.get().len()).sum::<usize>()
     }
 }
 
@@ -66,7 +82,7 @@ impl SpaceRoom {
 pub struct SpaceChild {
     /// The room that is listed.
     pub room_id: Arc<str>,
-    /// The servers by which it can be reached.
+    /// Servers by which it may be reached, the first of those that are named.
     pub via: Arc<[String]>,
     /// Whether it is suggested to members.
     pub is_suggested: bool,
@@ -89,12 +105,11 @@ impl SpaceChild {
         content: &JsonObject,
         origin_server_ts: u64,
     ) -> Option<Self> {
-        let via = content.get("via")?.as_array()?;
-        let via: Option<Arc<[String]>> = via.iter().map(|name| name.as_str().map(str::to_owned)).collect();
-        let via = via.filter(|via| !via.is_empty())?;
-        if !is_room_id(state_key) {
+        let via = content.get("via")?.as_array().filter(|via| !via.is_empty())?;
+        if !is_room_id(state_key) || !via.iter().all(Value::is_string) {
             return None;
         }
+        let servers = via.iter().filter_map(Value::as_str).filter(|name| is_server_name(name));
         let order = content.get("order").and_then(Value::as_str).filter(|order| is_order(order));
         let event = json!({
             "type": "m.space.child",
@@ -105,7 +120,7 @@ impl SpaceChild {
         });
         Some(Self {
             room_id: state_key.into(),
-            via,
+            via: servers.take(VIA_MAX).map(str::to_owned).collect(),
             is_suggested: content.get("suggested") == Some(&Value::Bool(true)),
             order: order.map(str::to_owned),
             origin_server_ts,
@@ -161,12 +176,22 @@ pub(crate) fn is_shown(reader: &Reader, room: &RoomCtx, asker: Asker) -> Result<
     if world_readable(reader, room)? {
         return Ok(true);
     }
-    let standing = asker.standing(reader, room)?;
-    match standing {
+    match asker.standing(reader, room)? {
         Some(Membership::Join | Membership::Invite) => return Ok(true),
         Some(Membership::Ban) => return Ok(false),
         Some(Membership::Knock | Membership::Leave) | None => {}
     }
+    if is_let_in(reader, room, asker)? {
+        return Ok(true);
+    }
+    match asker {
+        Asker::User(_) => Ok(false),
+        Asker::Server(server) => has_invited_user(reader, room, server),
+    }
+}
+
+/// Whether the room's rule lets the asker in, or knock.
+fn is_let_in(reader: &Reader, room: &RoomCtx, asker: Asker) -> Result<bool> {
     let Some(rules) = room.state(reader, "m.room.join_rules", "")? else { return Ok(false) };
     let rules = rules.pdu()?;
     match rules.content.get("join_rule").and_then(Value::as_str) {
@@ -180,25 +205,27 @@ pub(crate) fn is_shown(reader: &Reader, room: &RoomCtx, asker: Asker) -> Result<
     }
 }
 
+fn has_invited_user(reader: &Reader, room: &RoomCtx, server: &str) -> Result<bool> {
+    for user in reader.users_of_server(server, room.num)? {
+        if reader.membership(user, room.num)? == Some(Membership::Invite) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 impl Asker<'_> {
-    /// The membership in the room; of a server, the best of its users' that says whether the room is shown to it.
+    /// The membership in the room; of a server, whether any of its users is joined.
     fn standing(self, reader: &Reader, room: &RoomCtx) -> Result<Option<Membership>, StorageError> {
-        let server = match self {
-            Self::User(user_id) => {
-                let Some(user) = reader.user_num(user_id)? else { return Ok(None) };
-                return reader.membership(user, room.num);
-            }
-            Self::Server(server) => server,
-        };
-        if reader.is_server_in_room(server, room.num)? {
-            return Ok(Some(Membership::Join));
-        }
-        for user in reader.users_of_server(server, room.num)? {
-            if reader.membership(user, room.num)? == Some(Membership::Invite) {
-                return Ok(Some(Membership::Invite));
+        match self {
+            Self::User(user_id) => match reader.user_num(user_id)? {
+                Some(user) => reader.membership(user, room.num),
+                None => Ok(None),
+            },
+            Self::Server(server) => {
+                Ok(reader.is_server_in_room(server, room.num)?.then_some(Membership::Join))
             }
         }
-        Ok(None)
     }
 
     /// Whether the user, or one of the server's, is in one of the rooms. Those that this server is not in say nothing.
@@ -262,7 +289,7 @@ pub(crate) fn space_with_children(
     if shown.is_space()
         && let Some(kind) = reader.text_num("m.space.child")?
     {
-        for (_, num) in reader.state_of_kind(room.num, room.head.state, kind)? {
+        for (_, num) in reader.state_of_kind(room.num, room.head.state, kind)?.into_iter().take(ENTRIES_MAX) {
             let pdu = reader.event(num)?.pdu()?;
             let state_key = pdu.state_key.as_deref().unwrap_or_default();
             children.extend(SpaceChild::read(state_key, &pdu.sender, &pdu.content, pdu.origin_server_ts));

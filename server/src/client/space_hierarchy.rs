@@ -1,20 +1,29 @@
 //! `space_hierarchy.yaml`: a space, the rooms in it, and those in the spaces in it.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use parking_lot::Mutex;
-use serde_json::json;
+use serde::Serialize;
 use tokio::time::Instant;
+use warren_engine::SpaceRoom;
 use warren_engine::hierarchy::{DEPTH_MAX, Walk};
 
 use crate::federation::out::hierarchy;
 use crate::http::limits::{
-    HIERARCHY_TOKEN_TIME, HIERARCHY_WALKS_ROOMS_MAX, HIERARCHY_WALKS_ROOMS_OF_USER_MAX,
+    HIERARCHY_TOKEN_TIME, HIERARCHY_WALKS_BYTES_MAX, HIERARCHY_WALKS_BYTES_OF_USER_MAX,
 };
 use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
 
 endpoints! {
     GET "/_matrix/client/v1/rooms/{roomId}/hierarchy" ["unstable/org.matrix.msc2946"] Required Read Nothing get_space_hierarchy;
+}
+
+#[derive(Serialize)]
+struct Rooms<'a> {
+    rooms: &'a [Arc<SpaceRoom>],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_batch: Option<String>,
 }
 
 /// How many rooms a page has where the request does not say, and at most: other servers give no more either.
@@ -35,6 +44,8 @@ struct Kept {
     until: Instant,
     asked: Asked,
     walk: Walk,
+    /// The bytes that the walk takes.
+    size: usize,
 }
 
 /// Walks that wait for their next page. A token stays good after it was used, for who asks again because an answer was lost.
@@ -47,11 +58,11 @@ impl Walks {
         let mut kept = self.0.lock();
         let now = Instant::now();
         kept.retain(|other| other.until > now);
-        forget(&mut kept, walk.size(), HIERARCHY_WALKS_ROOMS_OF_USER_MAX, |other| {
-            other.asked.user_id == asked.user_id
-        });
-        forget(&mut kept, walk.size(), HIERARCHY_WALKS_ROOMS_MAX, |_| true);
-        kept.push_back(Kept { token, until: now + HIERARCHY_TOKEN_TIME, asked, walk });
+        let size = walk.size();
+        let is_of_user = |other: &Kept| other.asked.user_id == asked.user_id;
+        forget(&mut kept, size, HIERARCHY_WALKS_BYTES_OF_USER_MAX, is_of_user);
+        forget(&mut kept, size, HIERARCHY_WALKS_BYTES_MAX, |_| true);
+        kept.push_back(Kept { token, until: now + HIERARCHY_TOKEN_TIME, asked, walk, size });
     }
 
     /// Errors: 400 for a token that is not known any more, or was given for another request.
@@ -75,12 +86,12 @@ impl Walks {
 
 /// Forgets the oldest of some walks until one more of this size has room among them.
 fn forget(kept: &mut VecDeque<Kept>, size: usize, size_max: usize, is_one: impl Fn(&Kept) -> bool) {
-    let sum: usize = kept.iter().filter(|kept| is_one(kept)).map(|kept| kept.walk.size()).sum();
+    let sum: usize = kept.iter().filter(|kept| is_one(kept)).map(|kept| kept.size).sum();
     let mut excess = (sum + size).saturating_sub(size_max);
     kept.retain(|kept| {
         let goes = excess > 0 && is_one(kept);
         if goes {
-            excess = excess.saturating_sub(kept.walk.size());
+            excess = excess.saturating_sub(kept.size);
         }
         !goes
     });
@@ -111,11 +122,9 @@ async fn get_space_hierarchy(call: Call) -> Outcome {
     if from.is_none() && page.is_last && page.rooms.is_empty() {
         return Err(ApiError::forbidden("You cannot see this room, or nobody who is in it can be reached"));
     }
-    let mut body = json!({ "rooms": page.rooms });
-    if !page.is_last {
-        let token = call.ctx.random_text();
-        body["next_batch"] = token.as_str().into();
-        walks.keep(token, asked, walk);
+    let next_batch = (!page.is_last).then(|| call.ctx.random_text());
+    if let Some(token) = &next_batch {
+        walks.keep(token.clone(), asked, walk);
     }
-    Answer::json(&body)
+    Answer::json(&Rooms { rooms: &page.rooms, next_batch })
 }

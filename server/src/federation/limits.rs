@@ -155,8 +155,11 @@ pub const HIERARCHY_SERVERS_MAX: usize = 3;
 /// After this time a page of a space ends with what is there, as soon as the rooms that are being asked for have been told.
 pub const HIERARCHY_PAGE_TIME: Duration = Duration::from_secs(10);
 
-/// A page of a space ends, too, when what it says of the lists of its rooms has so many bytes: some 8,000 of the usual entries.
+/// A page of a space ends, too, when it has about so many bytes: fifty rooms that list some 8,000 in all, or have long topics.
 pub const HIERARCHY_PAGE_BYTES: usize = 2 * 1024 * 1024;
+
+/// And when servers have told so much for it, which is held until it ends: a hundred times what most spaces have.
+pub const HIERARCHY_HEARD_BYTES: usize = 16 * 1024 * 1024;
 
 /// How long a server that was silent is not asked about spaces: their other rooms would wait for it one by one.
 pub const HIERARCHY_PAUSE: Duration = Duration::from_secs(60);

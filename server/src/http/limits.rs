@@ -149,7 +149,7 @@ pub fn allowance(rate: Rate) -> Option<Allowance> {
 /// How long a token for the next page of a space is good. Clients ask for it when a user scrolls on.
 pub const HIERARCHY_TOKEN_TIME: Duration = Duration::from_secs(10 * 60);
 
-/// Rooms of spaces that are kept for next pages, some 500 bytes each at the most: for all users, and for one of them, who may
-/// look through two of the largest spaces at the same time.
-pub const HIERARCHY_WALKS_ROOMS_MAX: usize = 100_000;
-pub const HIERARCHY_WALKS_ROOMS_OF_USER_MAX: usize = 10_000;
+/// What is kept for the next pages of spaces, for all users and for one of them: the largest space takes a megabyte, most take
+/// some kilobytes.
+pub const HIERARCHY_WALKS_BYTES_MAX: usize = 64 * 1024 * 1024;
+pub const HIERARCHY_WALKS_BYTES_OF_USER_MAX: usize = 4 * 1024 * 1024;

@@ -15,6 +15,10 @@ use crate::{
     view::View,
 };
 
+/// About the bytes of an answer, which must not be of any size because names and topics may be long: a thousand rooms as they
+/// usually are, and their lists. Other servers read some megabytes.
+const ANSWER_BYTES_MAX: usize = 3 * 1024 * 1024;
+
 /// A space, for a peer.
 pub struct PeerHierarchy {
     /// The space's id.
@@ -48,12 +52,20 @@ impl View for PeerHierarchy {
         }
         let room = space_with_children(reader, &space, self.suggested_only)?;
         let (mut children, mut inaccessible_children) = (Vec::new(), Vec::new());
+        let mut bytes = room.size();
         for listed in room.children_state.iter().flatten() {
             let Some(child) = room_here(reader, &listed.room_id)? else { continue };
-            match is_shown(reader, &child, asker)? {
-                true => children.push(space_room(reader, &child)?),
-                false => inaccessible_children.push(listed.room_id.to_string()),
+            if !is_shown(reader, &child, asker)? {
+                inaccessible_children.push(listed.room_id.to_string());
+                continue;
             }
+            let child = space_room(reader, &child)?;
+            bytes += child.size();
+            if bytes > ANSWER_BYTES_MAX {
+                // What is left out can be asked for by itself.
+                break;
+            }
+            children.push(child);
         }
         Ok(Hierarchy { room, children, inaccessible_children })
     }

@@ -142,7 +142,7 @@ fn begin(ctx: &Arc<Context>, room: PartialRoom) {
 async fn complete(ctx: &Arc<Context>, room: &PartialRoom) {
     let begun = Instant::now();
     let mut pause = PAUSE_MIN;
-    let note = |what: &dyn Fn(&mut Progress)| ctx.federation.completions.note(&room.room_id, what);
+    let completions = &ctx.federation.completions;
     loop {
         for server in room.servers.iter().take(SERVERS_ASKED_MAX) {
             match complete_by(ctx, room, server).await {
@@ -155,7 +155,7 @@ async fn complete(ctx: &Arc<Context>, room: &PartialRoom) {
                     tracing::info!(room_id = room.room_id, server, error = %error.error, "a server does not tell a room's members");
                     let (server, error) = (server.clone(), error.error.into_owned());
                     let failure = Failure { server, error, ts: ctx.engine.now_ms() };
-                    note(&|progress| progress.last_error = Some(failure.clone()));
+                    completions.note(&room.room_id, |progress| progress.last_error = Some(failure));
                 }
             }
         }
@@ -167,7 +167,7 @@ async fn complete(ctx: &Arc<Context>, room: &PartialRoom) {
             return;
         }
         let next_try = ctx.engine.now_ms().saturating_add(pause.as_millis() as u64);
-        note(&|progress| {
+        completions.note(&room.room_id, |progress| {
             progress.stage = Stage::Waiting;
             progress.rounds_failed += 1;
             progress.next_try_ts = Some(next_try);

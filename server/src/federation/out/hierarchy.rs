@@ -23,8 +23,9 @@ use super::silences::Silences;
 use crate::context::Context;
 use crate::federation::limits::{
     HIERARCHY_ANSWER_BYTES_MAX, HIERARCHY_ANSWER_TIME_MAX, HIERARCHY_CACHE_BYTES_MAX,
-    HIERARCHY_CACHE_ENTRY_BYTES, HIERARCHY_CACHE_TIME, HIERARCHY_PAGE_BYTES, HIERARCHY_PAGE_TIME,
-    HIERARCHY_PAUSE, HIERARCHY_QUESTIONS_MAX, HIERARCHY_ROOM_TIME_MAX, HIERARCHY_SERVERS_MAX,
+    HIERARCHY_CACHE_ENTRY_BYTES, HIERARCHY_CACHE_TIME, HIERARCHY_HEARD_BYTES, HIERARCHY_PAGE_BYTES,
+    HIERARCHY_PAGE_TIME, HIERARCHY_PAUSE, HIERARCHY_QUESTIONS_MAX, HIERARCHY_ROOM_TIME_MAX,
+    HIERARCHY_SERVERS_MAX,
 };
 use crate::http::ApiError;
 use crate::worker;
@@ -58,7 +59,7 @@ type Told = Option<Arc<ToldSpace>>;
 /// What servers told lately.
 #[derive(Default)]
 struct Answers {
-    by_key: HashMap<Key, (Told, usize)>,
+    by_key: HashMap<Key, Told>,
     /// The same in the order in which they were told.
     oldest: VecDeque<(Instant, Key)>,
     bytes: usize,
@@ -70,11 +71,11 @@ impl Answers {
         while self.oldest.front().is_some_and(|(until, _)| *until <= now) {
             self.forget_oldest();
         }
-        self.by_key.get(key).map(|(told, _)| told.clone())
+        self.by_key.get(key).cloned()
     }
 
-    fn put(&mut self, key: Key, told: Told, bytes: usize) {
-        let bytes = bytes + HIERARCHY_CACHE_ENTRY_BYTES;
+    fn put(&mut self, key: Key, told: Told) {
+        let bytes = size(&told);
         if self.by_key.contains_key(&key) {
             return;
         }
@@ -83,16 +84,20 @@ impl Answers {
         }
         self.bytes += bytes;
         self.oldest.push_back((Instant::now() + HIERARCHY_CACHE_TIME, key.clone()));
-        self.by_key.insert(key, (told, bytes));
+        self.by_key.insert(key, told);
     }
 
     fn forget_oldest(&mut self) {
         if let Some((_, key)) = self.oldest.pop_front()
-            && let Some((_, bytes)) = self.by_key.remove(&key)
+            && let Some(told) = self.by_key.remove(&key)
         {
-            self.bytes -= bytes;
+            self.bytes -= size(&told);
         }
     }
+}
+
+fn size(told: &Told) -> usize {
+    HIERARCHY_CACHE_ENTRY_BYTES + told.as_ref().map_or(0, |told| told.size)
 }
 
 /// The rooms of a page.
@@ -103,34 +108,36 @@ pub struct Page {
     pub is_last: bool,
 }
 
-/// Goes on with a walk for a page of at most so many rooms. It has fewer if others take long to tell of theirs.
+/// Goes on with a walk for a page of at most so many rooms. It has fewer if others take long to tell of theirs, or tell much.
 pub async fn page(ctx: &Arc<Context>, walk: &mut Walk, limit: usize) -> Result<Page, ApiError> {
     let end = Instant::now() + HIERARCHY_PAGE_TIME;
-    let (mut page, mut bytes, mut has_asked) = (Page::default(), 0, false);
-    walk.begin_page();
+    let (mut page, mut bytes, mut heard, mut has_asked) = (Page::default(), 0, 0, false);
     loop {
-        let is_late = has_asked && Instant::now() >= end;
+        let is_late = has_asked && (Instant::now() >= end || heard >= HIERARCHY_HEARD_BYTES);
         let is_full = page.rooms.len() >= limit || bytes >= HIERARCHY_PAGE_BYTES;
         match tokio::task::block_in_place(|| walk.advance(&ctx.engine))? {
             Next::Over => {
                 page.is_last = true;
-                return Ok(page);
+                break;
             }
-            Next::Room if is_full => return Ok(page),
+            Next::Room if is_full => break,
             Next::Room => {
                 let Some(room) = walk.take() else { continue };
-                bytes += room.children_bytes();
+                bytes += room.size();
                 page.rooms.push(room);
             }
-            Next::Ask(_) if is_full || is_late => return Ok(page),
+            Next::Ask(_) if is_full || is_late => break,
             Next::Ask(questions) => {
                 has_asked = true;
                 for (question, told) in answers(ctx, questions).await {
+                    heard += told.as_ref().map_or(0, |told| told.size);
                     walk.told(&question, told.as_ref());
                 }
             }
         }
     }
+    walk.end_page();
+    Ok(page)
 }
 
 /// What comes of each question.
@@ -194,18 +201,18 @@ async fn answer_of(ctx: &Context, server: &OwnedServerName, question: &Question)
         _ => false,
     };
     silences.note(server, is_silent);
-    let (told, bytes) = match asked {
+    let told = match asked {
         Ok(body) => {
             let read = || ToldSpace::read(room_id, *suggested_only, &body);
-            (tokio::task::block_in_place(read).map(Arc::new), body.len())
+            tokio::task::block_in_place(read).map(Arc::new)
         }
         Err(error) => {
             tracing::debug!(%server, %room_id, %error, "a server does not tell of a space");
-            (None, 0)
+            None
         }
     };
     if !is_silent {
-        answers.lock().put(key, told.clone(), bytes);
+        answers.lock().put(key, told.clone());
     }
     told
 }
