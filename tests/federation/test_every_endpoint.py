@@ -167,7 +167,7 @@ def test_files_are_given_to_servers(server, alice, peer):
     media_id = answer.json()["content_uri"].rsplit("/", 1)[1]
     target = path("v1/media/thumbnail/{}", media_id) + "?width=32&height=32"
     status, headers, body = peer.send_raw(server, "GET", target)
-    assert status == 200 and headers["Content-Type"].startswith("multipart/mixed") and b"PNG" in body
+    assert status == 200 and headers["Content-Type"].startswith("multipart/mixed") and b"image/" in body
     for place in ("download", "thumbnail"):
         target = path(f"v1/media/{place}/{{}}", "nothing") + "?width=32&height=32"
         status, answer = peer.send(server, "GET", target)
