@@ -66,15 +66,14 @@ struct Answers {
 }
 
 impl Answers {
-    fn get(&mut self, key: &Key) -> Option<Told> {
-        let now = Instant::now();
+    fn get(&mut self, key: &Key, now: Instant) -> Option<Told> {
         while self.oldest.front().is_some_and(|(until, _)| *until <= now) {
             self.forget_oldest();
         }
         self.by_key.get(key).cloned()
     }
 
-    fn put(&mut self, key: Key, told: Told) {
+    fn put(&mut self, key: Key, told: Told, now: Instant) {
         let bytes = size(&told);
         if self.by_key.contains_key(&key) {
             return;
@@ -83,7 +82,7 @@ impl Answers {
             self.forget_oldest();
         }
         self.bytes += bytes;
-        self.oldest.push_back((Instant::now() + HIERARCHY_CACHE_TIME, key.clone()));
+        self.oldest.push_back((now + HIERARCHY_CACHE_TIME, key.clone()));
         self.by_key.insert(key, told);
     }
 
@@ -188,7 +187,7 @@ async fn answer_of(ctx: &Context, server: &OwnedServerName, question: &Question)
     let Question { room_id, suggested_only, .. } = question;
     let key: Key = (server.clone(), room_id.clone(), *suggested_only);
     let _turn = flights.alone(&format!("{server} {room_id} {suggested_only}")).await;
-    if let Some(told) = answers.lock().get(&key) {
+    if let Some(told) = answers.lock().get(&key, Instant::now()) {
         return told;
     }
     let _place = places.acquire().await.ok()?;
@@ -212,7 +211,7 @@ async fn answer_of(ctx: &Context, server: &OwnedServerName, question: &Question)
         }
     };
     if !is_silent {
-        answers.lock().put(key, told.clone());
+        answers.lock().put(key, told.clone(), Instant::now());
     }
     told
 }
@@ -229,5 +228,31 @@ async fn ask(ctx: &Context, server: &ServerName, question: &Question) -> Result<
             get("unstable/org.matrix.msc2946/hierarchy/{roomId}").await
         }
         answer => answer,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(number: usize) -> Key {
+        let server = ServerName::parse("there.example").expect("a name");
+        (server, format!("!{number}:there.example").into(), false)
+    }
+
+    #[test]
+    fn answers_are_remembered_for_a_while_and_not_without_end() {
+        let (mut answers, begun) = (Answers::default(), Instant::now());
+        let fit = HIERARCHY_CACHE_BYTES_MAX / HIERARCHY_CACHE_ENTRY_BYTES;
+        for number in 0..fit + 10 {
+            answers.put(key(number), None, begun);
+            answers.put(key(number), None, begun);
+        }
+        assert_eq!((answers.by_key.len(), answers.oldest.len()), (fit, fit));
+        assert!(answers.get(&key(9), begun).is_none() && answers.get(&key(10), begun).is_some());
+        let other: Key = (key(10).0, key(10).1, true);
+        assert!(answers.get(&other, begun).is_none());
+        assert!(answers.get(&key(10), begun + HIERARCHY_CACHE_TIME).is_none());
+        assert_eq!((answers.by_key.len(), answers.bytes), (0, 0));
     }
 }
