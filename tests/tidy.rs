@@ -43,6 +43,7 @@ const ENGINE_IMPORTS: &[(&str, &[&str])] = &[
     ("delivery", &["command", "view", "engine"]),
     ("reception", &["core", "room", "command", "view", "intake", "engine"]),
     ("fetching", &["room", "command", "view", "intake", "engine"]),
+    ("hierarchy", &["core", "room", "view", "engine"]),
     ("engine", &["command", "view", "stream", "store", "core", "open"]),
 ];
 

@@ -31,7 +31,7 @@ use crate::{
     room::{Event, Freed, StateNode, policy::PolicyServer, purge},
     store::{Backend, Base, Cache, Durability, Interner, Overlay, Read, Reader, StorageError, Tx},
     stream::{Touch, Wait, Watch},
-    view::View,
+    view::{View, federation::PartialRooms},
 };
 
 mod commit;
@@ -326,6 +326,10 @@ impl Engine {
         let (waiting, backing_off) = self.shared.outbox.figures(self.now_ms());
         figures.push(("destinations_waiting", waiting as u64));
         figures.push(("destinations_backing_off", backing_off as u64));
+        if let Ok(rooms) = self.read(&PartialRooms) {
+            let lacking = rooms.iter().filter(|room| !room.is_left).count();
+            figures.push(("rooms_with_partial_state", lacking as u64));
+        }
         figures
     }
 }

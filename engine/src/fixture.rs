@@ -116,21 +116,29 @@ impl World {
 
     /// A room of version 10 that anybody may join, with a history visibility where one is given.
     pub fn room(&self, room_id: &str, creator: &str, visibility: Option<&str>) {
+        self.create(room_id, creator, &json!({"creator": creator, "room_version": "10"}));
+        if let Some(visibility) = visibility {
+            let content = json!({"history_visibility": visibility});
+            self.state(room_id, creator, "m.room.history_visibility", "", content);
+        }
+    }
+
+    /// The same as a space.
+    pub fn space(&self, room_id: &str, creator: &str) {
+        self.create(room_id, creator, &json!({"creator": creator, "room_version": "10", "type": "m.space"}));
+    }
+
+    fn create(&self, room_id: &str, creator: &str, create: &Value) {
         let version = ROOM_VERSIONS.iter().find(|version| version.id == "10").copied().unwrap();
         self.act(|tx| {
             let mut room = RoomCtx::create(tx, room_id, version)?;
-            let create = json!({"creator": creator, "room_version": "10"});
-            put(tx, &mut room, creator, "m.room.create", Some(""), create, None)?;
+            put(tx, &mut room, creator, "m.room.create", Some(""), create.clone(), None)?;
             room.save(tx);
             Ok(())
         })
         .unwrap();
         self.join(room_id, creator);
         self.state(room_id, creator, "m.room.join_rules", "", json!({"join_rule": "public"}));
-        if let Some(visibility) = visibility {
-            let content = json!({"history_visibility": visibility});
-            self.state(room_id, creator, "m.room.history_visibility", "", content);
-        }
     }
 
     /// Sends an event, which the room's rules may refuse.

@@ -15,6 +15,7 @@ mod error;
 pub mod fetching;
 #[cfg(test)]
 mod fixture;
+pub mod hierarchy;
 pub mod intake;
 mod media;
 mod open;
@@ -31,7 +32,7 @@ pub use engine::{Clock, Committer, Engine, Options, Pending, Random, SystemClock
 pub use error::{Conflict, Denied, Error, Invalid, Missing, Result, What};
 pub use outbox::OutgoingNews;
 pub use room::{
-    Freed, Preset, PurgeProgress, RoomSummary,
+    Freed, Preset, PurgeProgress, RoomSummary, SpaceChild, SpaceRoom,
     policy::{PolicyServer, UnsignedEvent, WantedSignature},
     receive::{Adopted, AdoptedEntry, GivenState, LeftOut, Outcome, Within, in_order},
 };

@@ -10,6 +10,7 @@ use warren_engine::view::{FirstToken, SessionOfToken};
 use warren_engine::{Engine, Options};
 
 use crate::admin::register::Nonces;
+use crate::client::space_hierarchy::Walks;
 use crate::config::{Config, Durability, Registration};
 use crate::federation::out::Federation;
 use crate::http::ApiError;
@@ -33,6 +34,8 @@ pub struct Context {
     pub uia: uia::Sessions,
     /// Nonces of shared-secret registrations under way.
     pub nonces: Nonces,
+    /// Walks through spaces that wait for their next page.
+    pub space_walks: Walks,
     pub media: Media,
     /// Requests to other servers.
     pub federation: Federation,
@@ -96,6 +99,7 @@ impl Context {
             passwords: Passwords::new(&config)?,
             uia: uia::Sessions::default(),
             nonces: Nonces::default(),
+            space_walks: Walks::default(),
             certificate: config.tls.as_ref().map(Certificate::load).transpose()?.map(Arc::new),
             shutdown: CancellationToken::new(),
             started: Instant::now(),

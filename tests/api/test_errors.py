@@ -1,11 +1,10 @@
 """What every endpoint has in common: tokens, bodies, unknown paths, CORS (spec: API Standards)."""
 
 import os
-import subprocess
 
 import pytest
 
-from harness import server, specification
+from harness import served, specification
 from harness.client import Client, address
 
 WHOAMI = "/_matrix/client/v3/account/whoami"
@@ -113,19 +112,6 @@ def test_paths_that_are_not_utf8(alice, path):
     assert response.json()["errcode"]
 
 
-def served_operations():
-    """The endpoints for clients that the binary says it serves and the specification knows: method, path, operation."""
-    table = subprocess.run([server.binary(), "routes"], capture_output=True, text=True, timeout=30, check=True).stdout
-    header, *rows = [line.split("\t") for line in table.splitlines()]
-    method, path = header.index("method"), header.index("path")
-    found = []
-    for row in rows:
-        operation = specification.find(row[method], row[path])
-        if operation and operation.file.is_relative_to(specification.API):
-            found.append((row[method], row[path], operation))
-    return found
-
-
 def is_secured(operation):
     security = operation.definition.get("security", [])
     # A token is optional where the specification also lists "no security" for the operation.
@@ -135,7 +121,7 @@ def is_secured(operation):
 @pytest.mark.skipif("HOMESERVER_URL" in os.environ, reason="the table is Warren's own")
 @pytest.mark.parametrize("token, errcode", [(None, "M_MISSING_TOKEN"), ("", "M_MISSING_TOKEN"), ("x", "M_UNKNOWN_TOKEN")])
 def test_every_endpoint_wants_a_valid_token(base_url, token, errcode):
-    endpoints = [(method, path) for method, path, operation in served_operations() if is_secured(operation)]
+    endpoints = [(method, path) for method, path, operation in served.operations(specification.API) if is_secured(operation)]
     assert len(endpoints) > 50
     client = Client(base_url)
     for method, path in endpoints:
@@ -158,11 +144,5 @@ NEVER_REFUSE = {
 @pytest.mark.last
 @pytest.mark.skipif("HOMESERVER_URL" in os.environ, reason="the table is Warren's own")
 def test_every_endpoint_was_asked_rightly_and_wrongly():
-    ids = {operation.id for _, _, operation in served_operations()}
-    answered = {id: specification.answered[id] for id in ids}
-    good = {id for id, statuses in answered.items() if any(status < 400 for status in statuses)}
-    # 401 alone says nothing: every endpoint was asked without a token above.
-    refused = {id for id, statuses in answered.items() if any(400 <= status != 401 for status in statuses)}
-    lacking = [f"{id}: never asked rightly" for id in sorted(ids - good)]
-    lacking += [f"{id}: never asked wrongly" for id in sorted(ids - refused - NEVER_REFUSE)]
+    lacking = served.lacking(specification.API, NEVER_REFUSE)
     assert not lacking, "all of tests/api must run together\n" + "\n".join(lacking)

@@ -14,15 +14,22 @@ KEYS = "/_matrix/key/v2/server"
 QUERY = "/_matrix/key/v2/query"
 
 
+def asked(method, server, path, **more):
+    """The answer to a request that nobody has signed."""
+    response = requests.request(method, server.base_url + path, timeout=60, **more)
+    specification.note_answer(method, path, response.status_code)
+    return response
+
+
 def get(server, path, **query):
-    response = requests.get(server.base_url + path, params=query, timeout=60)
+    response = asked("GET", server, path, params=query)
     assert response.status_code == 200, response.text
     assert specification.response_faults("GET", path, 200, response.json()) == []
     return response.json()
 
 
 def ask(server, wanted):
-    response = requests.post(server.base_url + QUERY, json={"server_keys": wanted}, timeout=60)
+    response = asked("POST", server, QUERY, json={"server_keys": wanted})
     assert response.status_code == 200, response.text
     assert specification.response_faults("POST", QUERY, 200, response.json()) == []
     return response.json()["server_keys"]
@@ -98,9 +105,9 @@ def test_what_a_notary_does_not_vouch_for(server, network):
 
 def test_queries_that_are_none(server):
     for body, errcode in (({}, "M_BAD_JSON"), ({"server_keys": []}, "M_BAD_JSON")):
-        response = requests.post(server.base_url + QUERY, json=body, timeout=60)
+        response = asked("POST", server, QUERY, json=body)
         assert (response.status_code, response.json()["errcode"]) == (400, errcode)
-    response = requests.get(f"{server.base_url}{QUERY}/no%20name", timeout=60)
+    response = asked("GET", server, f"{QUERY}/no%20name")
     assert (response.status_code, response.json()["errcode"]) == (400, "M_INVALID_PARAM")
 
 

@@ -1,16 +1,21 @@
 """A room is entered before its members are told: its user talks there at once, and the members come, also after the server
 was killed meanwhile."""
 
+import re
 import threading
+import time
 
 import pytest
+import requests
 
 from harness.client import Client
 from harness.participant import Participant, id_of
+from harness.peer import now_ms
 from harness.rooms import joined_members, read_by, see, state_ids, via
-from harness.server import Server
+from harness.server import Server, free_port
 
 MEMBERS = 30
+PARTIAL_JOINS = "/_warren/admin/v1/partial_joins"
 SECONDS_MAX = 60
 
 
@@ -20,6 +25,7 @@ class Resident(Participant):
     def __init__(self, *arguments, **more):
         super().__init__(*arguments, **more)
         self.was_asked, self.may_tell = threading.Event(), threading.Event()
+        self.is_failing = False
 
     def answer_send_join(self, values, query, body):
         status, answer = super().answer_send_join(values, query, body)
@@ -29,6 +35,8 @@ class Resident(Participant):
 
     def answer_state(self, values, query, body):
         self.was_asked.set()
+        if self.is_failing:
+            return 500, {"errcode": "M_UNKNOWN", "error": "not now"}
         self.may_tell.wait(SECONDS_MAX)
         return super().answer_state(values, query, body)
 
@@ -72,3 +80,96 @@ def test_members_come_after_a_kill_in_the_middle(network, resident, tmp_path):
         assert state_ids(alice, copy.room_id) == set(copy.state.values())
         assert server.stop() == 0, server.log_tail()
         server.check()
+
+
+def enter(resident, server, alice):
+    """A room that Alice has joined without its members."""
+    copy = resident.create()
+    for number in range(MEMBERS):
+        user = resident.user(f"member{number}")
+        resident.next(copy, "m.room.member", {"membership": "join"}, sender=user, state_key=user)
+    alice.join(copy.room_id, query=via(resident))
+    return copy
+
+
+def partial_joins(admin):
+    """What administrators are told of rooms without members."""
+    found = admin.get(PARTIAL_JOINS)
+    assert found["total"] == len(found["rooms"])
+    for room in found["rooms"]:
+        assert admin.get(PARTIAL_JOINS + "/{roomId}", room["room_id"])["room_id"] == room["room_id"]
+    return found["rooms"]
+
+
+def until(admin, condition):
+    """Waits until the rooms without members are as a test wants it, and returns them."""
+    end = time.monotonic() + SECONDS_MAX
+    while not condition(rooms := partial_joins(admin)):
+        assert time.monotonic() < end, rooms
+        admin.sync(timeout=200)
+    return rooms
+
+
+def test_administrators_are_told_how_far_it_is(network, resident, tmp_path):
+    address = f"http://127.0.0.1:{free_port()}"
+    options = ["--metrics-listen", address, "--allow-private-addresses", "on", *network.options]
+    server = Server(tmp_path / "data", *options)
+    password = server.make_administrator("warden")
+
+    def lacking():
+        page = requests.get(f"{address}/metrics", timeout=10).text
+        return int(re.search(r"^warren_engine_rooms_with_partial_state (\d+)$", page, re.MULTILINE)[1])
+
+    with server:
+        admin = Client(server.base_url, f"@warden:{server.name}").login(password)
+        alice = Client(server.base_url).register("alice")
+        assert partial_joins(admin) == [] and lacking() == 0
+        begun = now_ms()
+        copy = enter(resident, server, alice)
+        assert resident.was_asked.wait(SECONDS_MAX)
+        (room,) = partial_joins(admin)
+        assert begun <= room.pop("joined_ts") <= now_ms()
+        assert alice.get("rooms/{roomId}/event/{eventId}", copy.room_id, room.pop("join_event_id"))["sender"] == alice.user_id
+        assert room == {
+            "room_id": copy.room_id,
+            "servers": [resident.name],
+            "stage": "fetching",
+            "server": resident.name,
+            "bytes_received": 0,
+            "state_events_expected": None,
+            "state_events_stored": 0,
+            "rounds_failed": 0,
+            "last_error": None,
+            "next_try_ts": None,
+        }
+        assert lacking() == 1
+        for path in (PARTIAL_JOINS, f"{PARTIAL_JOINS}/{copy.room_id}"):
+            alice.get(path, status=403, errcode="M_FORBIDDEN")
+        resident.was_asked.clear()
+        server.kill()
+    # The same after a restart, also when nobody helps.
+    resident.is_failing = True
+    with server:
+        (room,) = until(admin, lambda rooms: rooms[0]["rounds_failed"] > 0)
+        assert (room["stage"], room["server"], room["last_error"]["server"]) == ("waiting", resident.name, resident.name)
+        assert "not now" in room["last_error"]["error"] and room["last_error"]["ts"] < room["next_try_ts"]
+        resident.is_failing = False
+        resident.may_tell.set()
+        until(admin, lambda rooms: not rooms)
+        assert len(joined_members(alice, copy.room_id)) == MEMBERS + 2
+        assert lacking() == 0
+        admin.get(PARTIAL_JOINS + "/{roomId}", copy.room_id, status=404, errcode="M_NOT_FOUND")
+        assert server.stop() == 0, server.log_tail()
+
+
+def test_nobody_asks_for_the_members_of_a_room_that_was_left(network, resident, tmp_path):
+    server = Server(tmp_path / "data", "--allow-private-addresses", "on", *network.options)
+    password = server.make_administrator("warden")
+    with server:
+        admin = Client(server.base_url, f"@warden:{server.name}").login(password)
+        alice = Client(server.base_url).register("alice")
+        copy = enter(resident, server, alice)
+        assert [room["room_id"] for room in partial_joins(admin)] == [copy.room_id]
+        alice.leave(copy.room_id)
+        assert partial_joins(admin) == []
+        assert server.stop() == 0, server.log_tail()

@@ -182,9 +182,17 @@ class Peer(Listener):
             found = specification.request_faults(request.method, request.target, body)
             faults.extend(f"{request.method} {request.target} {request.body[:2000]}: {fault}" for fault in found)
 
-    def send(self, server, method, target, content=None, headers=None, body=None, **parameters):
+    def send(self, server, method, target, content=None, **more):
+        """A signed request, and its answer as JSON, which is judged. For `more` see `send_raw`."""
+        status, _, data = self.send_raw(server, method, target, content, **more)
+        answer = json.loads(data)
+        found = specification.response_faults(method, target, status, answer)
+        assert not found, f"{method} {target} → {status} {answer}\ndoes not fit the specification: {found}"
+        return status, answer
+
+    def send_raw(self, server, method, target, content=None, headers=None, body=None, **parameters):
         """A signed request; `headers` (of authorization) and `body` replace what would be sent, `parameters` those of the
-        signature. The target is sent as it is, which other clients do not do."""
+        signature. The target is sent as it is, which other clients do not do. Answers with status, headers and body."""
         signing = {"origin": self.name, "destination": server.name, "key": self.key, **parameters}
         if headers is None:
             headers = [authorization(method, target, content=content, **signing)]
@@ -198,9 +206,7 @@ class Peer(Listener):
                 connection.putheader("Content-Length", str(len(data)))
             connection.endheaders(data)
             response = connection.getresponse()
-            status, answer = response.status, json.loads(response.read())
-            found = specification.response_faults(method, target, status, answer)
-            assert not found, f"{method} {target} → {status} {answer}\ndoes not fit the specification: {found}"
-            return status, answer
+            specification.note_answer(method, target, response.status)
+            return response.status, response.headers, response.read()
         finally:
             connection.close()

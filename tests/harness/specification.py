@@ -23,6 +23,7 @@ EVENTS = ROOT / "event-schemas" / "schema"
 METHODS = ("get", "put", "post", "delete")
 # Older names under which clients ask for what the specification has under one version today.
 PREFIXES = [
+    (re.compile(r"^/_matrix/(client|federation)/unstable/org\.matrix\.msc2946(?=/)"), r"/_matrix/\1/v1"),
     (re.compile(r"^/_matrix/client/(r0|unstable)(?=/)"), "/_matrix/client/v3"),
     (re.compile(r"^/_matrix/media/(r0|v1)(?=/(upload|download|thumbnail|config))"), "/_matrix/media/v3"),
 ]
@@ -147,14 +148,15 @@ def find(method, path):
     path = urllib.parse.urlsplit(path).path
     for old, new in PREFIXES:
         path = old.sub(new, path)
-    is_between_servers = path.startswith(("/_matrix/federation/", "/_matrix/key/", "/_matrix/policy/"))
+    between = ("/_matrix/federation/", "/_matrix/key/", "/_matrix/policy/", "/.well-known/matrix/server")
+    is_between_servers = path.startswith(between)
     for operation in operations(SERVERS if is_between_servers else API):
         if operation.method == method.lower() and operation.regex.fullmatch(path):
             return operation
     return None
 
 
-# The statuses that each operation, by its id, has answered with in this run.
+# The statuses that each operation has answered with in this run.
 answered = collections.defaultdict(set)
 
 
@@ -162,7 +164,7 @@ def note_answer(method, path, status):
     """Remembers that a request was answered so, for whoever asks at the end what was never asked."""
     operation = find(method, path)
     if operation:
-        answered[operation.id].add(status)
+        answered[operation].add(status)
 
 
 # Where servers sign each other's events, the schemas ask for an `origin`, which the format of events does not have any more

@@ -25,6 +25,7 @@ mod room_alias;
 mod room_state;
 mod rooms_to_merge;
 mod server_keys;
+mod space_room;
 mod sync;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -58,6 +59,7 @@ pub use room_alias::{AliasesElsewhere, RoomAlias, RoomAliases};
 pub use room_state::{RoomState, RoomStateEvent};
 pub use rooms_to_merge::RoomsToMerge;
 pub use server_keys::{OwnOldKeys, PublishedKeys, PublishedKeysOf, StandingOfKey};
+pub use space_room::{IsShownElsewhere, KnownRoom, RoomOfSpace};
 pub use sync::{Sync, SyncAnswer};
 pub use token::{StreamToken, SyncToken};
 pub use user_directory::{IsPresent, PresenceOf, SearchUsers, USERS_LIMIT_DEFAULT};

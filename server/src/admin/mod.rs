@@ -3,6 +3,7 @@
 use crate::http::Endpoint;
 
 pub mod federation;
+mod listing;
 pub mod register;
 pub mod rooms;
 

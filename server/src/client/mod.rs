@@ -46,6 +46,7 @@ mod room_send;
 mod room_state;
 mod room_upgrades;
 mod rooms;
+pub mod space_hierarchy;
 mod sync;
 mod tags;
 mod threads_list;
@@ -101,6 +102,7 @@ pub const TOPICS: &[&[Endpoint]] = &[
     room_state::ENDPOINTS,
     room_upgrades::ENDPOINTS,
     rooms::ENDPOINTS,
+    space_hierarchy::ENDPOINTS,
     sync::ENDPOINTS,
     tags::ENDPOINTS,
     threads_list::ENDPOINTS,

@@ -143,8 +143,8 @@ pub const POLICY_PAUSE: Duration = Duration::from_secs(60);
 /// For how long at most a policy server's wish to be asked later is obeyed: what comes next in the room waits.
 pub const POLICY_WAIT_MAX: Duration = Duration::from_secs(5);
 
-/// Policy servers of which it is remembered that they were silent, some 100 bytes each.
-pub const POLICY_SERVERS_MAX: usize = 10_000;
+/// Servers of which it is remembered that they were silent, some 100 bytes each.
+pub const SILENT_SERVERS_MAX: usize = 10_000;
 
 /// Events of one request that policy servers sign, one after the other: an upgrade takes three; guests that a room sends
 /// away may be more, and are sent away by the next request.
@@ -152,3 +152,40 @@ pub const SIGNED_EVENTS_MAX: usize = 50;
 
 /// Time for a transaction: the other server may have to ask for events that it lacks before it answers.
 pub const TRANSACTION_TIME_MAX: Duration = Duration::from_secs(90);
+
+/// Time for what one server tells of a space: a client waits for it, and the largest spaces take a second.
+pub const HIERARCHY_ANSWER_TIME_MAX: Duration = Duration::from_secs(4);
+
+/// Time for one room of a space, all servers that are asked for it included: two that are silent and one that is not.
+pub const HIERARCHY_ROOM_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Servers that are asked for one room of a space: the three that whoever lists it is to name.
+pub const HIERARCHY_SERVERS_MAX: usize = 3;
+
+/// After this time a page of a space ends with what is there, as soon as the rooms that are being asked for have been told.
+pub const HIERARCHY_PAGE_TIME: Duration = Duration::from_secs(10);
+
+/// A page of a space ends, too, when it has about so many bytes: fifty rooms that list some 8,000 in all, or have long topics.
+pub const HIERARCHY_PAGE_BYTES: usize = 2 * 1024 * 1024;
+
+/// And when servers have told so much for it, which is held until it ends: a hundred times what most spaces have.
+pub const HIERARCHY_HEARD_BYTES: usize = 16 * 1024 * 1024;
+
+/// How long a server that was silent is not asked about spaces: their other rooms would wait for it one by one.
+pub const HIERARCHY_PAUSE: Duration = Duration::from_secs(60);
+
+/// An answer about a space: a thousand rooms with a kilobyte each, and with their lists.
+pub const HIERARCHY_ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// How long such an answer is good, also one that there is nothing to be told. Whoever walks through a space meets it again
+/// within that time; who adds a room to one sees it soon.
+pub const HIERARCHY_CACHE_TIME: Duration = Duration::from_secs(60);
+
+/// Answers about spaces that are remembered, by their size: the spaces of a large server that are looked at in a minute.
+pub const HIERARCHY_CACHE_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// What remembering an answer takes besides.
+pub const HIERARCHY_CACHE_ENTRY_BYTES: usize = 512;
+
+/// Questions about spaces that are under way at once, for all users: each may bring an answer of some megabytes.
+pub const HIERARCHY_QUESTIONS_MAX: usize = 50;

@@ -145,3 +145,11 @@ pub fn allowance(rate: Rate) -> Option<Allowance> {
     };
     Some(Allowance { per_second, burst })
 }
+
+/// How long a token for the next page of a space is good. Clients ask for it when a user scrolls on.
+pub const HIERARCHY_TOKEN_TIME: Duration = Duration::from_secs(10 * 60);
+
+/// What is kept for the next pages of spaces, for all users and for one of them: the largest space takes a megabyte, most take
+/// some kilobytes.
+pub const HIERARCHY_WALKS_BYTES_MAX: usize = 64 * 1024 * 1024;
+pub const HIERARCHY_WALKS_BYTES_OF_USER_MAX: usize = 4 * 1024 * 1024;

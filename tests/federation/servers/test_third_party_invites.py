@@ -10,11 +10,13 @@ import threading
 import pytest
 import requests
 
+from harness import specification
 from harness.client import unique
 from harness.federated import Synapse
 from harness.peer import Key, signed
 from harness.rooms import invited, joined_members, until_joined
 
+ONBIND = "/_matrix/federation/v1/3pid/onbind"
 DISPLAY_NAME = "b...@example.org"
 
 
@@ -57,10 +59,12 @@ class IdentityServer:
         invite = {**address, "room_id": room, "sender": inviter.user_id, "signed": proof}
         # What the specification lists of it.
         body = {**address, "invites": [invite]}
-        url = f"https://localhost:{server.federation_port}/_matrix/federation/v1/3pid/onbind"
+        url = f"https://localhost:{server.federation_port}{ONBIND}"
         # The specification has both; Synapse knows one.
         methods = ["POST"] if isinstance(server, Synapse) else ["PUT", "POST"]
         answers = [requests.request(method, url, json=body, verify=str(self.authority), timeout=60) for method in methods]
+        for method, answer in zip(methods, answers):
+            specification.note_answer(method, ONBIND, answer.status_code)
         return {answer.status_code for answer in answers}
 
 

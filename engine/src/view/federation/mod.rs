@@ -47,7 +47,7 @@ pub use due_receipts::DueReceipts;
 pub use ephemeral_edus::EphemeralEdus;
 pub use event_auth::EventAuth;
 pub use events_by_id::{EVENTS_BY_ID_MAX, EventsById};
-pub use hierarchy::{Hierarchy, PeerHierarchy, SpaceRoom};
+pub use hierarchy::{Hierarchy, PeerHierarchy};
 pub use incoming_room::IncomingRoom;
 pub use join_state::{JoinAnswer, JoinState};
 pub use make_invite::{Invite, MakeInvite};

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::{
     core::num::RoomNum,
     error::Result,
-    store::{Direction, Reader, schema},
+    store::{Direction, Reader, schema, schema::PartialJoin},
     view::View,
 };
 
@@ -113,8 +113,12 @@ pub struct PartialRoom {
     pub room_id: String,
     /// The join before which the state is to become whole.
     pub join_event_id: String,
+    /// When it was joined, in milliseconds since the epoch.
+    pub since_ms: u64,
     /// The servers that were in it before.
     pub servers: Vec<String>,
+    /// Whether this server is in it no more, so that nobody tells it.
+    pub is_left: bool,
 }
 
 impl View for PartialRooms {
@@ -126,10 +130,14 @@ impl View for PartialRooms {
             rows.push((room, row));
             true
         })?;
-        let room = |(room, row): (RoomNum, schema::PartialJoin)| {
+        let mut rooms = Vec::with_capacity(rows.len());
+        for (room, PartialJoin { event_id, servers }) in rows {
+            let is_left = !reader.is_server_in_room(&reader.shared.server_name, room)?;
+            let join = reader.event_num(&event_id)?.map(|num| reader.event(num)).transpose()?;
+            let since_ms = join.map(|join| join.pdu()).transpose()?.map_or(0, |join| join.origin_server_ts);
             let room_id = reader.room_id(room)?.to_string();
-            Ok(PartialRoom { room_id, join_event_id: row.event_id, servers: row.servers })
-        };
-        rows.into_iter().map(room).collect()
+            rooms.push(PartialRoom { room_id, join_event_id: event_id, since_ms, servers, is_left });
+        }
+        Ok(rooms)
     }
 }

@@ -93,12 +93,17 @@ impl<'a> Ask<'a> {
 
     /// Takes as large an answer as one event makes.
     pub fn for_event(self) -> Ask<'a> {
-        Ask { request: self.request.map(|request| request.with_bytes_max(EVENT_BYTES_MAX)), ..self }
+        self.with_bytes_max(EVENT_BYTES_MAX)
     }
 
     /// Takes as large an answer as a hundred events make.
     pub fn for_events(self) -> Ask<'a> {
-        Ask { request: self.request.map(|request| request.with_bytes_max(EVENTS_BYTES_MAX)), ..self }
+        self.with_bytes_max(EVENTS_BYTES_MAX)
+    }
+
+    /// Takes an answer of this size.
+    pub fn with_bytes_max(self, bytes_max: usize) -> Ask<'a> {
+        Ask { request: self.request.map(|request| request.with_bytes_max(bytes_max)), ..self }
     }
 
     /// Takes a file of this size.
@@ -114,17 +119,22 @@ impl<'a> Ask<'a> {
         read_answer(&self.bytes(ctx).await?)
     }
 
-    /// The answer, which may be as large, and take as long, as a room's state makes it.
-    pub async fn state(self, ctx: &Context) -> Result<StateAnswer, RemoteError> {
+    /// The answer, which may be as large, and take as long, as a room's state makes it. Tells `watch` how many bytes of it have
+    /// come.
+    pub async fn state(self, ctx: &Context, watch: impl Fn(usize)) -> Result<StateAnswer, RemoteError> {
         let server = server(self.server)?;
         let request = self.request?.with_bytes_max(STATE_BYTES_MAX).with_time(STATE_TIME_MAX);
         let answer = request.open(ctx, &server).await?;
-        StateAnswer::read(answer, ctx.federation.state_memory.share()).await
+        StateAnswer::read(answer, ctx.federation.state_memory.share(), watch).await
     }
 
     /// The same, read into `T`, and its share of the memory, to be kept for as long as what was read.
-    pub async fn read_state<T: DeserializeOwned>(self, ctx: &Context) -> Result<(T, Share), RemoteError> {
-        let answer = self.state(ctx).await?;
+    pub async fn read_state<T: DeserializeOwned>(
+        self,
+        ctx: &Context,
+        watch: impl Fn(usize),
+    ) -> Result<(T, Share), RemoteError> {
+        let answer = self.state(ctx, watch).await?;
         Ok((read_answer(&answer)?, answer.into_share()))
     }
 

@@ -1,11 +1,13 @@
 //! Members that were left out of a join are fetched behind it, and again after a restart until all are here.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use serde::Serialize;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 use warren_engine::GivenState;
@@ -25,12 +27,54 @@ const PAUSE_MAX: Duration = Duration::from_secs(30 * 60);
 /// Servers that are asked in one round.
 const SERVERS_ASKED_MAX: usize = 10;
 
-/// The rooms whose members are being fetched.
+/// The rooms whose members are being fetched, and how far they are.
 #[derive(Default)]
 pub struct Completions {
-    rooms: Mutex<HashSet<String>>,
+    rooms: Mutex<HashMap<String, Progress>>,
     /// Wakes who waits for one of them.
     ended: Notify,
+}
+
+/// How far the members of a room have come, since the server was started.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Progress {
+    pub stage: Stage,
+    /// The server that is asked, or was asked last.
+    pub server: Option<String>,
+    /// What has come of its answer.
+    pub bytes_received: usize,
+    /// How many events it has told, once its answer is here; and of these, how many are in the database.
+    pub state_events_expected: Option<usize>,
+    pub state_events_stored: usize,
+    /// How often all servers were asked in vain.
+    pub rounds_failed: u32,
+    pub last_error: Option<Failure>,
+    /// When the next round begins, in milliseconds since the epoch.
+    pub next_try_ts: Option<u64>,
+}
+
+/// What is being done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage {
+    /// Nothing, until the next try.
+    #[default]
+    Waiting,
+    /// A server is asked.
+    Fetching,
+    /// Signatures of what it told are checked, for which keys may have to be asked for.
+    Checking,
+    /// What it told is written.
+    Storing,
+}
+
+/// Why a server did not help.
+#[derive(Debug, Clone, Serialize)]
+pub struct Failure {
+    pub server: String,
+    pub error: String,
+    /// When, in milliseconds since the epoch.
+    pub ts: u64,
 }
 
 impl Completions {
@@ -40,10 +84,21 @@ impl Completions {
             let mut ended = pin!(self.ended.notified());
             // From here on nothing is missed.
             ended.as_mut().enable();
-            if !self.rooms.lock().contains(room_id) {
+            if !self.rooms.lock().contains_key(room_id) {
                 return;
             }
             ended.await;
+        }
+    }
+
+    /// How far a room is; nothing if nobody is at it.
+    pub fn progress(&self, room_id: &str) -> Option<Progress> {
+        self.rooms.lock().get(room_id).cloned()
+    }
+
+    fn note(&self, room_id: &str, what: impl FnOnce(&mut Progress)) {
+        if let Some(progress) = self.rooms.lock().get_mut(room_id) {
+            what(progress);
         }
     }
 }
@@ -67,9 +122,13 @@ pub fn start(ctx: &Arc<Context>, room_id: &str) {
 }
 
 fn begin(ctx: &Arc<Context>, room: PartialRoom) {
-    if !ctx.federation.completions.rooms.lock().insert(room.room_id.clone()) {
+    if room.is_left {
         return;
     }
+    match ctx.federation.completions.rooms.lock().entry(room.room_id.clone()) {
+        Entry::Occupied(_) => return,
+        Entry::Vacant(entry) => entry.insert(Progress::default()),
+    };
     let work = ctx.clone();
     worker::run(ctx, async move {
         complete(&work, &room).await;
@@ -83,6 +142,7 @@ fn begin(ctx: &Arc<Context>, room: PartialRoom) {
 async fn complete(ctx: &Arc<Context>, room: &PartialRoom) {
     let begun = Instant::now();
     let mut pause = PAUSE_MIN;
+    let completions = &ctx.federation.completions;
     loop {
         for server in room.servers.iter().take(SERVERS_ASKED_MAX) {
             match complete_by(ctx, room, server).await {
@@ -93,6 +153,9 @@ async fn complete(ctx: &Arc<Context>, room: &PartialRoom) {
                 }
                 Err(error) => {
                     tracing::info!(room_id = room.room_id, server, error = %error.error, "a server does not tell a room's members");
+                    let (server, error) = (server.clone(), error.error.into_owned());
+                    let failure = Failure { server, error, ts: ctx.engine.now_ms() };
+                    completions.note(&room.room_id, |progress| progress.last_error = Some(failure));
                 }
             }
         }
@@ -103,6 +166,12 @@ async fn complete(ctx: &Arc<Context>, room: &PartialRoom) {
         if is_left {
             return;
         }
+        let next_try = ctx.engine.now_ms().saturating_add(pause.as_millis() as u64);
+        completions.note(&room.room_id, |progress| {
+            progress.stage = Stage::Waiting;
+            progress.rounds_failed += 1;
+            progress.next_try_ts = Some(next_try);
+        });
         sleep(pause).await;
         pause = (pause * 2).min(PAUSE_MAX);
     }
@@ -112,14 +181,30 @@ async fn complete(ctx: &Arc<Context>, room: &PartialRoom) {
 async fn complete_by(ctx: &Arc<Context>, room: &PartialRoom, server: &str) -> Result<usize, ApiError> {
     let own_name = ctx.engine.server_name();
     let version = ctx.engine.read(&IncomingRoom { room_id: &room.room_id, server: own_name })?;
-    let (whole, _memory) = whole_state(ctx, server, &room.room_id, &room.join_event_id).await?;
-    tracing::info!(
-        room_id = room.room_id,
-        server,
-        events = whole.pdus.len(),
-        "a room's members have come and are checked"
-    );
-    let state = store(ctx, &room.room_id, version, None, (whole.pdus, whole.auth_chain)).await?;
+    let note = |what: &dyn Fn(&mut Progress)| ctx.federation.completions.note(&room.room_id, what);
+    note(&|progress| {
+        progress.stage = Stage::Fetching;
+        progress.server = Some(server.to_owned());
+        progress.next_try_ts = None;
+        (progress.bytes_received, progress.state_events_stored) = (0, 0);
+        progress.state_events_expected = None;
+    });
+    let received = |bytes| note(&|progress| progress.bytes_received = bytes);
+    let (whole, _memory) = whole_state(ctx, server, &room.room_id, &room.join_event_id, received).await?;
+    let told = whole.pdus.len() + whole.auth_chain.len();
+    tracing::info!(room_id = room.room_id, server, events = told, "a room's members have come");
+    note(&|progress| {
+        progress.stage = Stage::Checking;
+        progress.state_events_expected = Some(told);
+    });
+    let stored = |done, all| {
+        note(&|progress| {
+            progress.stage = Stage::Storing;
+            progress.state_events_stored = done;
+            progress.state_events_expected = Some(all);
+        });
+    };
+    let state = store(ctx, &room.room_id, version, None, (whole.pdus, whole.auth_chain), stored).await?;
     let count = state.len();
     let given = GivenState { event_id: room.join_event_id.as_str().into(), state };
     let missing = ctx.engine.write(CompleteState { room_id: room.room_id.clone(), state: given }).await?;
@@ -130,4 +215,34 @@ async fn complete_by(ctx: &Arc<Context>, room: &PartialRoom, server: &str) -> Re
         }
         false => Err(ApiError::unknown(format!("events of the state are missing: {missing:?}"))),
     }
+}
+
+/// A room that lacks members, as administrators are told of it.
+#[derive(Debug, Serialize)]
+pub struct PartialJoin {
+    pub room_id: String,
+    pub join_event_id: String,
+    /// When it was joined, in milliseconds since the epoch.
+    pub joined_ts: u64,
+    /// The servers that are asked, in this order.
+    pub servers: Vec<String>,
+    #[serde(flatten)]
+    pub progress: Progress,
+}
+
+/// The rooms that lack members, in the order of their ids.
+///
+/// Errors: those of the store.
+pub fn partial_joins(ctx: &Context) -> Result<Vec<PartialJoin>, ApiError> {
+    let rooms = ctx.engine.read(&PartialRooms)?.into_iter().filter(|room| !room.is_left);
+    let shown = |room: PartialRoom| PartialJoin {
+        progress: ctx.federation.completions.progress(&room.room_id).unwrap_or_default(),
+        joined_ts: room.since_ms,
+        servers: room.servers.into_iter().take(SERVERS_ASKED_MAX).collect(),
+        room_id: room.room_id,
+        join_event_id: room.join_event_id,
+    };
+    let mut joins: Vec<PartialJoin> = rooms.map(shown).collect();
+    joins.sort_by(|one, other| one.room_id.cmp(&other.room_id));
+    Ok(joins)
 }

@@ -400,7 +400,7 @@ pub async fn state(
     event_id: &str,
 ) -> Result<Result<ToldState, RemoteError>, ApiError> {
     let target = format!("{}?event_id={}", path("v1/state_ids/{roomId}", &[room_id]), escaped(event_id));
-    let (ids, of_ids): (StateIds, Share) = match Ask::get(server, target).read_state(ctx).await {
+    let (ids, of_ids): (StateIds, Share) = match Ask::get(server, target).read_state(ctx, |_| {}).await {
         Ok(told) => told,
         Err(failure) => return Ok(Err(failure)),
     };
@@ -409,7 +409,7 @@ pub async fn state(
     let told = if unknown.len() <= STATE_EVENTS_SINGLE_MAX {
         events(ctx, server, &unknown).await.map(|events| (events, ctx.federation.state_memory.share()))
     } else {
-        whole_state(ctx, server, room_id, event_id).await.map(|(whole, memory)| {
+        whole_state(ctx, server, room_id, event_id, |_| {}).await.map(|(whole, memory)| {
             (whole.pdus.into_iter().chain(whole.auth_chain).map(bytes_of).collect(), memory)
         })
     };
@@ -427,15 +427,16 @@ pub struct WholeState {
     pub auth_chain: Vec<Box<RawValue>>,
 }
 
-/// The state before an event, all of it, and the memory that it takes.
+/// The state before an event, all of it, and the memory that it takes. Tells `watch` how many bytes of it have come.
 pub async fn whole_state(
     ctx: &Context,
     server: &str,
     room_id: &str,
     event_id: &str,
+    watch: impl Fn(usize),
 ) -> Result<(WholeState, Share), RemoteError> {
     let target = format!("{}?event_id={}", path("v1/state/{roomId}", &[room_id]), escaped(event_id));
-    Ask::get(server, target).read_state(ctx).await
+    Ask::get(server, target).read_state(ctx, watch).await
 }
 
 #[derive(Deserialize)]

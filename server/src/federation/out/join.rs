@@ -83,7 +83,7 @@ async fn join_by(ctx: &Arc<Context>, change: &Change, server: &str) -> Result<()
     );
     let join = check_one(ctx, event.version, own).await?;
     let told = (joined.state, joined.auth_chain);
-    let state = store(ctx, &change.room_id, event.version, Some(&join), told).await?;
+    let state = store(ctx, &change.room_id, event.version, Some(&join), told, |_, _| {}).await?;
     let partial = joined.members_omitted.then(|| servers(server, joined.servers_in_room));
     let enter = EnterRoom {
         room_id: change.room_id.clone(),
@@ -197,14 +197,15 @@ async fn left_waiting(pending: Pending<Received>) -> Result<impl Iterator<Item =
     Ok(outcomes.filter(|(_, outcome)| *outcome == Outcome::Waiting).map(|(event_id, _)| event_id))
 }
 
-/// Stores what a server tells of a room before `join`. Answers with the ids of the state's events that were
-/// believed.
+/// Stores what a server tells of a room before `join`, and tells `watch` how many events of how many are stored. Answers
+/// with the ids of the state's events that were believed.
 pub async fn store(
     ctx: &Arc<Context>,
     room_id: &str,
     version: &'static RoomVersion,
     join: Option<&Arc<CheckedPdu>>,
     (state, auth_chain): (Vec<Box<RawValue>>, Vec<Box<RawValue>>),
+    watch: impl Fn(usize, usize),
 ) -> Result<Vec<Arc<str>>, ApiError> {
     let checked_state = check_all(ctx, version, state.into_iter().map(bytes_of).collect()).await?;
     let checked_chain = check_all(ctx, version, auth_chain.into_iter().map(bytes_of).collect()).await?;
@@ -216,7 +217,8 @@ pub async fn store(
     });
     let mut left_out: HashSet<Arc<str>> = HashSet::new();
     let mut under_way = VecDeque::with_capacity(BATCHES_UNDER_WAY_MAX);
-    for pdus in ordered.chunks(BATCH) {
+    for (number, pdus) in ordered.chunks(BATCH).enumerate() {
+        watch(number.saturating_sub(under_way.len()) * BATCH, ordered.len());
         if under_way.len() == BATCHES_UNDER_WAY_MAX
             && let Some(first) = under_way.pop_front()
         {

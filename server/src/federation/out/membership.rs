@@ -128,8 +128,8 @@ pub async fn hand_in(
         let target = format!("{}{query}", path(&template, &[&change.room_id, &event.event_id]));
         Ask::put(server, target, &event.json)
     };
-    match ask("v2").state(ctx).await {
-        Err(failure) if failure.is_unknown_endpoint() => ask("v1").state(ctx).await,
+    match ask("v2").state(ctx, |_| {}).await {
+        Err(failure) if failure.is_unknown_endpoint() => ask("v1").state(ctx, |_| {}).await,
         answer => answer,
     }
 }

@@ -15,6 +15,7 @@ pub mod ends;
 mod error;
 pub mod fetch;
 mod flights;
+pub mod hierarchy;
 pub mod history;
 pub mod invite;
 pub mod join;
@@ -27,6 +28,7 @@ pub mod policy;
 pub mod queries;
 pub mod resync;
 pub mod sender;
+mod silences;
 mod state_memory;
 pub mod timestamp;
 
@@ -36,11 +38,13 @@ use client::Client;
 use discover::Discovery;
 use flights::Flights;
 use keys::KeyFetches;
+use silences::Silences;
 
 pub use ask::escaped;
 pub use client::Request;
 pub use error::RemoteError;
 
+use super::limits::POLICY_PAUSE;
 use super::transactions::LastAnswers;
 use crate::config::Config;
 use crate::outgoing::Outgoing;
@@ -59,7 +63,8 @@ pub struct Federation {
     state_memory: state_memory::StateMemory,
     histories: history::Histories,
     /// Policy servers that do not answer.
-    silences: policy::Silences,
+    silent_policy_servers: Silences,
+    hierarchies: hierarchy::Hierarchies,
     /// Rooms that are, or were, resynchronised.
     pub resyncs: resync::Resyncs,
     /// Rooms that are being joined.
@@ -82,7 +87,8 @@ impl Federation {
             merges: ends::Merges::default(),
             state_memory: state_memory::StateMemory::new(config.memory_budget_bytes),
             histories: history::Histories::default(),
-            silences: policy::Silences::default(),
+            silent_policy_servers: Silences::new(POLICY_PAUSE),
+            hierarchies: hierarchy::Hierarchies::default(),
             resyncs: resync::Resyncs::default(),
             joins: Flights::default(),
             media: Flights::default(),

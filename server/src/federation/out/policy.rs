@@ -8,12 +8,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use dashmap::DashMap;
 use http::{Method, StatusCode};
 use metrics::counter;
 use ruma_common::{OwnedServerName, ServerName};
 use serde_json::value::RawValue;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 use warren_engine::command::WithSigned;
 use warren_engine::core::event::JsonObject;
 use warren_engine::intake::Answer;
@@ -22,35 +21,8 @@ use warren_engine::{Command, Error, PolicyServer, WantedSignature};
 
 use super::{RemoteError, Request};
 use crate::context::Context;
-use crate::federation::limits::{
-    POLICY_BYTES_MAX, POLICY_PAUSE, POLICY_SERVERS_MAX, POLICY_TIME_MAX, POLICY_WAIT_MAX, SIGNED_EVENTS_MAX,
-};
+use crate::federation::limits::{POLICY_BYTES_MAX, POLICY_TIME_MAX, POLICY_WAIT_MAX, SIGNED_EVENTS_MAX};
 use crate::http::ApiError;
-
-/// Until when policy servers that did not answer are left alone.
-#[derive(Default)]
-pub struct Silences(DashMap<OwnedServerName, Instant>);
-
-impl Silences {
-    fn is_silent(&self, server: &ServerName) -> bool {
-        self.0.get(server).is_some_and(|until| *until > Instant::now())
-    }
-
-    fn note(&self, server: &ServerName, is_silent: bool) {
-        if !is_silent {
-            self.0.remove(server);
-            return;
-        }
-        if self.0.len() >= POLICY_SERVERS_MAX {
-            let now = Instant::now();
-            self.0.retain(|_, until| *until > now);
-            if self.0.len() >= POLICY_SERVERS_MAX {
-                self.0.clear();
-            }
-        }
-        self.0.insert(server.to_owned(), Instant::now() + POLICY_PAUSE);
-    }
-}
 
 /// Runs a command that sends events of our users. Where a room uses a policy server, that signs them before.
 ///
@@ -95,7 +67,8 @@ pub async fn ask_for_peer(
 /// at all if it is not asked now.
 pub async fn ask_about(ctx: &Context, wanted: &WantedSignature, event: &Bytes) -> Answer {
     let policy = &wanted.policy;
-    if ServerName::parse(&policy.name).is_ok_and(|server| ctx.federation.silences.is_silent(&server)) {
+    let is_silent = |server: OwnedServerName| ctx.federation.silent_policy_servers.is_silent(&server);
+    if ServerName::parse(&policy.name).is_ok_and(is_silent) {
         counter!("warren_policy_signatures_total", "outcome" => "left_alone").increment(1);
         return Answer::Nothing;
     }
@@ -128,7 +101,7 @@ async fn ask(ctx: &Context, policy: &PolicyServer, event: &Bytes) -> Result<Json
     };
     counter!("warren_policy_signatures_total", "outcome" => outcome).increment(1);
     let is_silent = matches!(answer, Err(RemoteError::Unreachable(_) | RemoteError::Timeout));
-    ctx.federation.silences.note(&server, is_silent);
+    ctx.federation.silent_policy_servers.note(&server, is_silent);
     answer
 }
 

@@ -73,12 +73,19 @@ pub struct StateAnswer {
 }
 
 impl StateAnswer {
+    /// Tells `watch` how many bytes have come.
+    ///
     /// Errors: those of [`Answer::next`]; `NoMemory`.
-    pub async fn read(mut answer: Answer, mut share: Share) -> Result<StateAnswer, RemoteError> {
+    pub async fn read(
+        mut answer: Answer,
+        mut share: Share,
+        watch: impl Fn(usize),
+    ) -> Result<StateAnswer, RemoteError> {
         let mut body = BytesMut::new();
         while let Some(piece) = answer.next().await? {
             share.grow(piece.len()).await?;
             body.extend_from_slice(&piece);
+            watch(body.len());
         }
         Ok(StateAnswer { body, share })
     }

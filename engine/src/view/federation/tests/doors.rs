@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::{
+    SpaceRoom,
     command::{ParkPdus, ReleasePdus},
     core::event::EventBuilder,
     view::Frontier,
@@ -64,7 +65,7 @@ fn a_room_takes_events_of_those_whom_its_access_list_admits() {
 #[test]
 fn a_space_shows_the_rooms_that_users_of_the_server_could_come_into() {
     let world = World::new();
-    world.room(SPACE, ALICE, Some("shared"));
+    world.space(SPACE, ALICE);
     let view = |suggested_only| PeerHierarchy { room_id: SPACE.into(), suggested_only, server: THERE.into() };
     world.state(SPACE, ALICE, "m.room.join_rules", "", json!({"join_rule": "invite"}));
     assert!(matches!(world.engine.read(&view(false)), Err(Error::NotFound(What::Room))));

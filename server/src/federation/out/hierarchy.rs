@@ -1,0 +1,258 @@
+//! A page of a walk through a space, for a local user: rooms that this server is not in are asked of others.
+//!
+//! Invariant: a server that does not answer fails no page, and stalls none for longer than the limits say. What servers tell
+//! is remembered for a short while, apart for each of them, so that none speaks for another.
+//! Specification: client-server API and server-server API, "Spaces".
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use ruma_common::{OwnedServerName, ServerName};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout};
+use warren_engine::SpaceRoom;
+use warren_engine::hierarchy::{Next, Question, ToldSpace, Walk};
+use warren_engine::view::federation::IsBackingOff;
+
+use super::RemoteError;
+use super::ask::{Ask, path};
+use super::flights::Flights;
+use super::silences::Silences;
+use crate::context::Context;
+use crate::federation::limits::{
+    HIERARCHY_ANSWER_BYTES_MAX, HIERARCHY_ANSWER_TIME_MAX, HIERARCHY_CACHE_BYTES_MAX,
+    HIERARCHY_CACHE_ENTRY_BYTES, HIERARCHY_CACHE_TIME, HIERARCHY_HEARD_BYTES, HIERARCHY_PAGE_BYTES,
+    HIERARCHY_PAGE_TIME, HIERARCHY_PAUSE, HIERARCHY_QUESTIONS_MAX, HIERARCHY_ROOM_TIME_MAX,
+    HIERARCHY_SERVERS_MAX,
+};
+use crate::http::ApiError;
+use crate::worker;
+
+/// What is shared by all who look at spaces.
+pub struct Hierarchies {
+    answers: Mutex<Answers>,
+    /// Questions that are being asked: nobody asks the same a second time meanwhile.
+    flights: Flights,
+    silences: Silences,
+    places: Semaphore,
+}
+
+impl Default for Hierarchies {
+    fn default() -> Hierarchies {
+        Hierarchies {
+            answers: Mutex::default(),
+            flights: Flights::default(),
+            silences: Silences::new(HIERARCHY_PAUSE),
+            places: Semaphore::new(HIERARCHY_QUESTIONS_MAX),
+        }
+    }
+}
+
+/// Which server was asked for which room, and whether for what it suggests alone.
+type Key = (OwnedServerName, Arc<str>, bool);
+
+/// What a server told; nothing, if it told nothing that can be used.
+type Told = Option<Arc<ToldSpace>>;
+
+/// What servers told lately.
+#[derive(Default)]
+struct Answers {
+    by_key: HashMap<Key, Told>,
+    /// The same in the order in which they were told.
+    oldest: VecDeque<(Instant, Key)>,
+    bytes: usize,
+}
+
+impl Answers {
+    fn get(&mut self, key: &Key, now: Instant) -> Option<Told> {
+        while self.oldest.front().is_some_and(|(until, _)| *until <= now) {
+            self.forget_oldest();
+        }
+        self.by_key.get(key).cloned()
+    }
+
+    fn put(&mut self, key: Key, told: Told, now: Instant) {
+        let bytes = size(&told);
+        if self.by_key.contains_key(&key) {
+            return;
+        }
+        while self.bytes + bytes > HIERARCHY_CACHE_BYTES_MAX && !self.oldest.is_empty() {
+            self.forget_oldest();
+        }
+        self.bytes += bytes;
+        self.oldest.push_back((now + HIERARCHY_CACHE_TIME, key.clone()));
+        self.by_key.insert(key, told);
+    }
+
+    fn forget_oldest(&mut self) {
+        if let Some((_, key)) = self.oldest.pop_front()
+            && let Some(told) = self.by_key.remove(&key)
+        {
+            self.bytes -= size(&told);
+        }
+    }
+}
+
+fn size(told: &Told) -> usize {
+    HIERARCHY_CACHE_ENTRY_BYTES + told.as_ref().map_or(0, |told| told.size)
+}
+
+/// The rooms of a page.
+#[derive(Default)]
+pub struct Page {
+    pub rooms: Vec<Arc<SpaceRoom>>,
+    /// Whether the walk is over; else it goes on behind them.
+    pub is_last: bool,
+}
+
+/// Goes on with a walk for a page of at most so many rooms. It has fewer if others take long to tell of theirs, or tell much.
+pub async fn page(ctx: &Arc<Context>, walk: &mut Walk, limit: usize) -> Result<Page, ApiError> {
+    let end = Instant::now() + HIERARCHY_PAGE_TIME;
+    let (mut page, mut bytes, mut heard, mut has_asked) = (Page::default(), 0, 0, false);
+    loop {
+        let is_late = has_asked && (Instant::now() >= end || heard >= HIERARCHY_HEARD_BYTES);
+        let is_full = page.rooms.len() >= limit || bytes >= HIERARCHY_PAGE_BYTES;
+        match tokio::task::block_in_place(|| walk.advance(&ctx.engine))? {
+            Next::Over => {
+                page.is_last = true;
+                break;
+            }
+            Next::Room if is_full => break,
+            Next::Room => {
+                let Some(room) = walk.take() else { continue };
+                bytes += room.size();
+                page.rooms.push(room);
+            }
+            Next::Ask(_) if is_full || is_late => break,
+            Next::Ask(questions) => {
+                has_asked = true;
+                for (question, told) in answers(ctx, questions).await {
+                    heard += told.as_ref().map_or(0, |told| told.size);
+                    walk.told(&question, told.as_ref());
+                }
+            }
+        }
+    }
+    walk.end_page();
+    Ok(page)
+}
+
+/// What comes of each question.
+async fn answers(ctx: &Arc<Context>, questions: Vec<Question>) -> Vec<(Question, Told)> {
+    let asks = questions.clone().into_iter().map(|question| {
+        let ctx = ctx.clone();
+        async move {
+            let told = timeout(HIERARCHY_ROOM_TIME_MAX, answer(&ctx, &question)).await;
+            (question.room_id, told.unwrap_or_default())
+        }
+    });
+    let mut told: HashMap<Arc<str>, Told> = worker::side_by_side(asks).await.into_iter().collect();
+    // None is left open, or the walk would not get on.
+    questions
+        .into_iter()
+        .map(|question| {
+            let told = told.remove(&question.room_id).flatten();
+            (question, told)
+        })
+        .collect()
+}
+
+/// Asks one server after the other until one tells of the room.
+async fn answer(ctx: &Context, question: &Question) -> Told {
+    let servers = question.via.iter().filter_map(|name| ServerName::parse(name).ok());
+    let others = servers.filter(|server| *server != ctx.config.server_name);
+    let mut asked = Vec::new();
+    for server in others {
+        let silences = &ctx.federation.hierarchies.silences;
+        let is_backing_off = || ctx.engine.read(&IsBackingOff(server.as_str())).unwrap_or_default();
+        if asked.contains(&server) || silences.is_silent(&server) || is_backing_off() {
+            continue;
+        }
+        if let Some(told) = answer_of(ctx, &server, question).await {
+            return Some(told);
+        }
+        asked.push(server);
+        if asked.len() == HIERARCHY_SERVERS_MAX {
+            break;
+        }
+    }
+    None
+}
+
+/// What one server tells, or told lately.
+async fn answer_of(ctx: &Context, server: &OwnedServerName, question: &Question) -> Told {
+    let Hierarchies { answers, flights, silences, places } = &ctx.federation.hierarchies;
+    let Question { room_id, suggested_only, .. } = question;
+    let key: Key = (server.clone(), room_id.clone(), *suggested_only);
+    let _turn = flights.alone(&format!("{server} {room_id} {suggested_only}")).await;
+    if let Some(told) = answers.lock().get(&key, Instant::now()) {
+        return told;
+    }
+    let _place = places.acquire().await.ok()?;
+    let asked = timeout(HIERARCHY_ANSWER_TIME_MAX, ask(ctx, server, question)).await;
+    let asked = asked.unwrap_or(Err(RemoteError::Timeout));
+    let is_silent = match &asked {
+        Err(RemoteError::Unreachable(_) | RemoteError::Timeout) => true,
+        // It has other troubles than this room.
+        Err(RemoteError::Refused { status, .. }) => status.is_server_error() || status.as_u16() == 429,
+        _ => false,
+    };
+    silences.note(server, is_silent);
+    let told = match asked {
+        Ok(body) => {
+            let read = || ToldSpace::read(room_id, *suggested_only, &body);
+            tokio::task::block_in_place(read).map(Arc::new)
+        }
+        Err(error) => {
+            tracing::debug!(%server, %room_id, %error, "a server does not tell of a space");
+            None
+        }
+    };
+    if !is_silent {
+        answers.lock().put(key, told.clone(), Instant::now());
+    }
+    told
+}
+
+async fn ask(ctx: &Context, server: &ServerName, question: &Question) -> Result<Bytes, RemoteError> {
+    let get = |template: &str| {
+        let target = path(template, &[&question.room_id]);
+        let target = format!("{target}?suggested_only={}", question.suggested_only);
+        Ask::get(server.as_str(), target).with_bytes_max(HIERARCHY_ANSWER_BYTES_MAX).bytes(ctx)
+    };
+    match get("v1/hierarchy/{roomId}").await {
+        // Servers from before version 1.2 of the specification know it by the name of its proposal.
+        Err(error) if error.is_unknown_endpoint() => {
+            get("unstable/org.matrix.msc2946/hierarchy/{roomId}").await
+        }
+        answer => answer,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(number: usize) -> Key {
+        let server = ServerName::parse("there.example").expect("a name");
+        (server, format!("!{number}:there.example").into(), false)
+    }
+
+    #[test]
+    fn answers_are_remembered_for_a_while_and_not_without_end() {
+        let (mut answers, begun) = (Answers::default(), Instant::now());
+        let fit = HIERARCHY_CACHE_BYTES_MAX / HIERARCHY_CACHE_ENTRY_BYTES;
+        for number in 0..fit + 10 {
+            answers.put(key(number), None, begun);
+            answers.put(key(number), None, begun);
+        }
+        assert_eq!((answers.by_key.len(), answers.oldest.len()), (fit, fit));
+        assert!(answers.get(&key(9), begun).is_none() && answers.get(&key(10), begun).is_some());
+        let other: Key = (key(10).0, key(10).1, true);
+        assert!(answers.get(&other, begun).is_none());
+        assert!(answers.get(&key(10), begun + HIERARCHY_CACHE_TIME).is_none());
+        assert_eq!((answers.by_key.len(), answers.bytes), (0, 0));
+    }
+}
