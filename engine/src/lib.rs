@@ -15,6 +15,7 @@ mod error;
 pub mod fetching;
 #[cfg(test)]
 mod fixture;
+pub mod following;
 pub mod intake;
 mod media;
 mod open;

@@ -9,7 +9,7 @@ use crate::{
     device::tests::{Signer, query, register},
     fixture::World,
     room::typing,
-    view::federation::{AnsweredTransaction, StaleDeviceLists},
+    view::federation::{AnsweredTransaction, StaleDeviceList, StaleDeviceLists},
 };
 
 const ROOM: &str = "!room:here.example";
@@ -193,6 +193,7 @@ fn list(world: &World, stream_id: u64, devices: &[(&str, u8)]) -> bool {
     let store = StoreRemoteDevices {
         user_id: BOB.into(),
         stream_id,
+        mark: world.engine.read(&StaleDeviceList(BOB)).unwrap(),
         devices: devices.collect(),
         ..StoreRemoteDevices::default()
     };
