@@ -89,6 +89,17 @@ pub enum Step {
         /// What goes wrong on it meanwhile.
         trouble: Option<Trouble>,
     },
+    /// A server asks for devices of which it has missed something.
+    Follow {
+        /// Which.
+        server: usize,
+        /// How many of its questions are answered before the network fails.
+        answers: u8,
+        /// Whether the first answer is still on its way when other things happen.
+        waits: bool,
+        /// What goes wrong on it meanwhile.
+        trouble: Option<Trouble>,
+    },
     /// The servers of the mask can no longer reach the others.
     Cut {
         /// Bit n: server n.
@@ -151,6 +162,8 @@ pub enum Deed {
     },
     /// A message to a device of another user.
     Tell(User),
+    /// A change of one's own devices.
+    Devices(OfDevices),
     /// Something about a room.
     In {
         /// Which room.
@@ -158,6 +171,19 @@ pub enum Deed {
         /// What.
         what: What,
     },
+}
+
+/// What a user does to their devices: one of a few that come and go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OfDevices {
+    /// Logs it in, if it is not there, and publishes new keys for it.
+    Add(u8),
+    /// Logs it out.
+    Remove(u8),
+    /// Gives it another name.
+    Rename(u8),
+    /// Publishes new cross-signing keys.
+    SignAnew,
 }
 
 /// What a user does in a room.
@@ -263,6 +289,7 @@ impl Plan {
                 (9, 's'),
                 (34, 'c'),
                 (6, 'f'),
+                (5, 'd'),
                 (3, 't'),
                 (2, 'h'),
                 (2, 'x'),
@@ -282,6 +309,11 @@ impl Plan {
             'f' => {
                 let answers = if calm || dice.happens(70) { u8::MAX } else { dice.below(6) as u8 };
                 Step::Fetch { server: dice.below(self.servers), answers, trouble: any_trouble(dice, calm) }
+            }
+            'd' => {
+                let answers = if calm || dice.happens(80) { u8::MAX } else { dice.below(3) as u8 };
+                let (server, waits) = (dice.below(self.servers), !calm && dice.happens(40));
+                Step::Follow { server, answers, waits, trouble: any_trouble(dice, calm) }
             }
             // Mostly a first pause after a failure; sometimes long enough for a server to count as gone.
             'p' => {
@@ -321,6 +353,15 @@ impl Plan {
         }
         if dice.happens(8) {
             return Deed::Tell(self.any_user(dice));
+        }
+        if dice.happens(12) {
+            let device = dice.below(256) as u8;
+            return Deed::Devices(dice.weighted(&[
+                (50, OfDevices::Add(device)),
+                (20, OfDevices::Remove(device)),
+                (10, OfDevices::Rename(device)),
+                (20, OfDevices::SignAnew),
+            ]));
         }
         let kinds = [(37, 's'), (20, 'm'), (17, 't'), (12, 'p'), (6, 'r'), (4, 'v'), (4, 'e')];
         let what = match dice.weighted(&kinds) {

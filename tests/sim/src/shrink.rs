@@ -138,6 +138,18 @@ fn simpler(step: &Step) -> Vec<Step> {
                 simpler.push(Step::Fetch { server: *server, answers: u8::MAX, trouble: *trouble });
             }
         }
+        Step::Follow { server, answers, waits, trouble } => {
+            let follow = |answers, waits, trouble| Step::Follow { server: *server, answers, waits, trouble };
+            if trouble.is_some() {
+                simpler.push(follow(*answers, *waits, None));
+            }
+            if *waits {
+                simpler.push(follow(*answers, false, *trouble));
+            }
+            if *answers != u8::MAX {
+                simpler.push(follow(u8::MAX, *waits, *trouble));
+            }
+        }
         _ => {}
     }
     simpler
@@ -161,7 +173,8 @@ fn names_server(step: &Step, server: usize) -> bool {
         Step::Carry { from, to, .. } => *from == server || *to == server,
         Step::Crash { server: named }
         | Step::Skew { server: named, .. }
-        | Step::Fetch { server: named, .. } => *named == server,
+        | Step::Fetch { server: named, .. }
+        | Step::Follow { server: named, .. } => *named == server,
         // Of a cut only the servers that are left matter.
         Step::Cut { .. } | Step::Heal | Step::Pass { .. } => false,
     }

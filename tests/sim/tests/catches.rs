@@ -47,6 +47,12 @@ fn messages_that_come_twice_are_found() {
 }
 
 #[test]
+fn devices_that_are_taken_for_whole_too_soon_are_found() {
+    let failure = caught(Plant::HastyFollower);
+    assert_eq!(failure.breach.rule, "devices", "{failure}");
+}
+
+#[test]
 fn a_seed_does_the_same_again() {
     for seed in 1..=20 {
         let plan = Plan::new(seed);

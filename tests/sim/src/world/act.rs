@@ -14,10 +14,10 @@ use warren_engine::{
     view::RoomStateEvent,
 };
 
-use super::{Acknowledged, Breach, Room, Stopped, World, join::Failed, server::DEVICE};
+use super::{Acknowledged, Breach, Room, Stopped, World, devices, join::Failed, server::DEVICE};
 use crate::{
     client::{StateMap, current_state},
-    plan::{Deed, Trouble, User, What},
+    plan::{Deed, OfDevices, Trouble, User, What},
 };
 
 /// A message as its client keeps it until it is acknowledged.
@@ -39,6 +39,8 @@ enum Request {
     },
     /// The message's number and to whom it is.
     Tell(usize, User),
+    /// What changes, and a number of its own.
+    Devices(OfDevices, usize),
     /// The room and the event.
     Read(String, String),
 }
@@ -86,8 +88,10 @@ impl World {
         words: &str,
         outcome: Result<Made, Stopped>,
     ) -> Result<(), Breach> {
-        if let (Ok(_), Request::Tell(number, target)) = (&outcome, request) {
-            self.tell_device(user, *target, *number);
+        match (&outcome, request) {
+            (Ok(_), Request::Tell(number, target)) => self.tell_device(user, *target, *number),
+            (_, Request::Devices(..)) => self.note_devices(user),
+            _ => {}
         }
         match outcome {
             Ok(Made::Room(id)) => {
@@ -166,6 +170,9 @@ impl World {
                 };
                 server.write(tell).map(|()| Made::Nothing)
             }
+            Request::Devices(change, number) => {
+                devices::change_devices(server, &self.user_id(user), *change, *number).map(|()| Made::Nothing)
+            }
             Request::Read(room_id, event_id) => {
                 let receipt = SetReceipts {
                     room_id: room_id.clone(),
@@ -198,6 +205,10 @@ impl World {
                 self.messages += 1;
                 let words = format!("tells {} message {}", self.user_id(target), self.messages);
                 Some((Request::Tell(self.messages, target), 0, words))
+            }
+            Deed::Devices(change) => {
+                self.messages += 1;
+                Some((Request::Devices(change, self.messages), 0, devices::words(change)))
             }
             Deed::In { room, what } => {
                 let index = usize::from(room) % self.rooms.len().max(1);

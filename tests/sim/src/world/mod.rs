@@ -2,6 +2,7 @@
 
 mod act;
 mod carry;
+mod devices;
 mod fetch;
 mod join;
 mod ledger;
@@ -60,6 +61,8 @@ pub enum Plant {
     CarelessReceiver,
     /// Messages to devices that come again are taken for new ones.
     ChangedIds,
+    /// Servers take for whole what they are told of devices, whatever others have told meanwhile.
+    HastyFollower,
 }
 
 /// A room that was made.
@@ -140,6 +143,12 @@ impl World {
                 self.servers[*server].disk.disarm();
                 fetched
             }
+            Step::Follow { server, answers, waits, trouble } => {
+                self.servers[*server].arm(*trouble);
+                let followed = self.follow(*server, usize::from(*answers), *waits);
+                self.servers[*server].disk.disarm();
+                followed.map(drop)
+            }
             Step::Cut { mask } => {
                 let side = |apart: u8| {
                     let of_side = (0..self.servers.len()).filter(|server| (mask >> server) & 1 == apart);
@@ -187,6 +196,8 @@ impl World {
         self.come_to_rest()?;
         self.check_states()?;
         self.check_messages()?;
+        self.settle_devices()?;
+        self.check_devices()?;
         for server in &mut self.servers {
             server.check()?;
             let engine = server.engine();
@@ -263,7 +274,7 @@ impl World {
         let engine = server.engine();
         let seen = server.clients[user.number].sync(&engine)?;
         self.tell(format!("{} syncs, {} new events", self.user_id(user), seen.len()));
-        Ok(())
+        self.query_devices(user).map(drop)
     }
 
     /// What was acknowledged is in its sender's timeline, once, and in the order in which it was sent.
