@@ -159,7 +159,13 @@ impl Command for EnterRoom {
         missing.settle(|_| false);
         if outcome == Outcome::Accepted {
             room.save(tx);
-            if let Some(others) = &self.partial {
+            if let Some(others) = &self.partial
+                && lacks_members(tx, &join.event_id)?
+            {
+                // Of an earlier join: whom nobody takes to be in the room any more.
+                let earlier = tx.get(&schema::PARTIAL_JOINS, &room.num)?.map(|row| row.servers);
+                let gone = earlier.into_iter().flatten().filter(|server| !others.contains(server));
+                servers::settle_supposed(tx, room.num, &gone.collect::<Vec<_>>())?;
                 let row = PartialJoin { event_id: join.event_id.to_string(), servers: others.clone() };
                 tx.put(&schema::PARTIAL_JOINS, &room.num, &row);
                 servers::suppose(tx, room.num, others)?;
@@ -168,6 +174,14 @@ impl Command for EnterRoom {
         }
         Ok((outcome, missing))
     }
+}
+
+/// Whether the room was entered by this join with the state that another server told. Where nothing was missed it is an event
+/// like any other, whatever was told.
+fn lacks_members(tx: &Tx, join_id: &str) -> Result<bool> {
+    let Some(num) = tx.event_num(join_id)? else { return Ok(false) };
+    let join = tx.event(num)?;
+    Ok(join.header.partial_state && join.lacks_prev_events()?)
 }
 
 /// Servers of which no member is known yet are told of the devices of who joins; the others are as a member joins.
