@@ -5,6 +5,7 @@
 #![deny(unsafe_code, missing_docs)]
 
 pub mod account;
+pub mod approach;
 pub mod check;
 pub mod command;
 pub mod core;

@@ -108,6 +108,13 @@ impl Client {
         Ok(events.filter_map(|event| Some(event["content"]["number"].as_u64()? as usize)).collect())
     }
 
+    /// As what the user is shown a room that they are not in: invited to it, or knocking.
+    pub fn shown_outside(&self, engine: &Engine, room_id: &str) -> Result<Option<&'static str>, Breach> {
+        let (body, _) = self.ask(engine, None)?;
+        let shown = |kind: &&str| body["rooms"][kind].get(room_id).is_some();
+        Ok(["invite", "knock"].into_iter().find(shown))
+    }
+
     fn ask(&self, engine: &Engine, since: Option<SyncToken>) -> Result<(Value, SyncToken), Breach> {
         self.ask_as(engine, None, since)
     }

@@ -3,7 +3,7 @@
 //! Delta debugging over the list of steps, then over the servers and the faults of what is left, until nothing more can
 //! go. A shorter plan counts only if it breaches the same promise.
 
-use crate::plan::{Fate, Plan, Step, User};
+use crate::plan::{Fate, Plan, Step, Trouble, User};
 
 /// Most plays that shrinking takes: a failing run is shrunk in seconds, not to the last step at any price.
 const PLAYS_MAX: usize = 600;
@@ -104,11 +104,19 @@ impl Shrinker<'_> {
 fn simpler(step: &Step) -> Vec<Step> {
     let mut simpler = Vec::new();
     match step {
-        Step::Act { user, deed, trouble: Some(trouble) } => {
-            simpler.push(Step::Act { user: *user, deed: *deed, trouble: None });
-            if trouble.skipped > 0 {
-                let trouble = Some(crate::plan::Trouble { skipped: 0, ..*trouble });
-                simpler.push(Step::Act { user: *user, deed: *deed, trouble });
+        Step::Act { user, deed, trouble, lapse } => {
+            let act = |trouble, lapse| Step::Act { user: *user, deed: *deed, trouble, lapse };
+            if let Some(trouble) = trouble {
+                simpler.push(act(None, *lapse));
+                if trouble.skipped > 0 {
+                    simpler.push(act(Some(Trouble { skipped: 0, ..*trouble }), *lapse));
+                }
+            }
+            if let Some((skipped, kind)) = lapse {
+                simpler.push(act(*trouble, None));
+                if *skipped > 0 {
+                    simpler.push(act(*trouble, Some((0, *kind))));
+                }
             }
         }
         Step::Carry { from, to, pick, fate, trouble, hits_sender } => {

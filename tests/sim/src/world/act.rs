@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 use warren_engine::{
-    Denied, Error, Preset,
+    Error, Preset,
     command::{
         ChangeMembership, CreateRoom, DeviceMessage, ForgetRoom, MembershipAction, SendEvent, SendToDevice,
         SetReceipts,
@@ -117,25 +117,40 @@ impl World {
         Ok(())
     }
 
-    /// Makes the request; a join that the server cannot do alone, by way of another one.
+    /// Makes the request; what the server cannot do alone, by way of another one.
     fn submit(
         &mut self,
         user: User,
         room: usize,
         request: &Request,
     ) -> Result<Result<Made, Stopped>, Breach> {
-        match (self.submit_here(user, request), request) {
-            (Err(Stopped::Failed(Error::Denied(Denied::Unreachable))), Request::Member(change))
-                if change.action == MembershipAction::Join =>
-            {
-                match self.join_remotely(user, room) {
-                    Ok(()) => Ok(Ok(Made::Nothing)),
-                    Err(Failed::Stopped(stopped)) => Ok(Err(stopped)),
-                    Err(Failed::Refused(why)) => Ok(Ok(Made::Refused(why))),
-                    Err(Failed::Breach(breach)) => Err(breach),
-                }
-            }
-            (outcome, _) => Ok(outcome),
+        let elsewhere = match request {
+            Request::Member(change) => self.submit_elsewhere(user, room, change),
+            _ => Ok(false),
+        };
+        match elsewhere {
+            Ok(true) => Ok(Ok(Made::Nothing)),
+            Ok(false) => Ok(self.submit_here(user, request)),
+            Err(Failed::Stopped(stopped)) => Ok(Err(stopped)),
+            Err(Failed::Refused(why)) => Ok(Ok(Made::Refused(why))),
+            Err(Failed::Breach(breach)) => Err(breach),
+        }
+    }
+
+    /// Makes a change of a membership that needs another server. Answers whether it does.
+    fn submit_elsewhere(
+        &mut self,
+        user: User,
+        room: usize,
+        change: &ChangeMembership,
+    ) -> Result<bool, Failed> {
+        if change.action != MembershipAction::Invite {
+            return self.go_elsewhere(user, room, change.action);
+        }
+        let target = self.plan.users().into_iter().find(|target| self.user_id(*target) == change.target);
+        match target.filter(|target| target.server != user.server) {
+            Some(target) => self.invite_elsewhere(user, room, target).map(|()| true),
+            None => Ok(false),
         }
     }
 

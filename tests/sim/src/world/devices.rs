@@ -222,7 +222,8 @@ impl World {
         joined.into_iter().any(|room| self.servers_in_room(viewer, room).contains(&server))
     }
 
-    fn joined(&self, viewer: usize, user_id: &str) -> Vec<usize> {
+    /// The rooms that a user is in, as a server knows.
+    pub(super) fn joined(&self, viewer: usize, user_id: &str) -> Vec<usize> {
         let joined = JoinedRooms { user_id: user_id.to_owned() };
         let joined = self.servers[viewer].engine().read(&joined).unwrap_or_default();
         let is_there = |room: &usize| joined.iter().any(|joined| **joined == *self.rooms[*room].id);

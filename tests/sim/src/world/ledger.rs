@@ -73,12 +73,29 @@ pub(super) struct Ledger {
     /// Users and servers: a change of the user's devices came while the user's server did not know of the room that the other
     /// believes to share with the user. It learns of the change with the next one.
     pub torn: BTreeSet<(User, usize)>,
+    /// The last event about a user's membership that their server was told while it was not in the room; none while it cannot
+    /// be told what came of a request.
+    pub outside: BTreeMap<(usize, User), Arc<str>>,
+    /// Users who had left a room, and were in it again when their server came back by way of one that had not heard of that:
+    /// until it has, which makes undone what they said there.
+    pub revived: BTreeSet<(usize, User)>,
 }
 
 impl Ledger {
     /// The server could not reach the other for so long that it sends only what is last.
     pub fn catches_up(&mut self, from: usize, to: usize) {
         self.caught_up.insert((from, to));
+    }
+
+    /// A server made an event that another one has taken, and tells to all who were in the room.
+    pub fn note_told(&mut self, server: usize, room: usize, event_id: Arc<str>, perhaps: BTreeSet<usize>) {
+        let (order, to) = (self.audiences.len(), BTreeSet::new());
+        self.audiences.entry((server, event_id)).or_insert(Audience { room, order, to, perhaps });
+    }
+
+    /// Whether some server knows that another one has taken the event.
+    pub fn came(&self, to: usize, event_id: &str) -> bool {
+        self.taken.iter().any(|(_, taker, taken)| *taker == to && **taken == *event_id)
     }
 
     /// The server answers for these events of a room no more: it has left it, or they have waited for too long.
@@ -209,6 +226,8 @@ impl World {
         for (event_id, pdu) in self.event_ids(transaction).into_iter().zip(&transaction.pdus) {
             let pdu: Value = serde_json::from_slice(pdu).unwrap_or_default();
             let room = self.rooms.iter().position(|room| pdu["room_id"] == *room.id);
+            // Of a room that it is not in it only tells its user.
+            let room = room.filter(|room| self.servers_in_room(server, *room).contains(&server));
             if let Some(room) = room.filter(|_| results[&*event_id] == json!({})) {
                 self.ledger.kept.insert((server, room, event_id));
             }
