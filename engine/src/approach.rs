@@ -199,10 +199,13 @@ mod tests {
 
     #[test]
     fn what_the_room_says_ends_it_but_for_who_goes() {
-        for (handshake, next) in [(Handshake::Join, None), (Handshake::Knock, None), (Handshake::Leave, Some("1.example"))] {
+        for (handshake, next) in
+            [(Handshake::Join, None), (Handshake::Knock, None), (Handshake::Leave, Some("1.example"))]
+        {
             let mut approach = approach(handshake, 2);
             approach.failed(No::Says("before"));
-            let mut approach = Approach { servers: ["0.example", "1.example"].map(str::to_owned).into(), ..approach };
+            let mut approach =
+                Approach { servers: ["0.example", "1.example"].map(str::to_owned).into(), ..approach };
             approach.failed(No::Final);
             assert_eq!(asked(&approach).as_deref(), next, "{handshake:?}");
             let told = if next.is_some() { No::Says("before") } else { No::Final };

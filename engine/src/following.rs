@@ -233,8 +233,7 @@ mod tests {
 
     #[test]
     fn what_is_no_list_is_told() {
-        let asked =
-            Asked { user_id: BOB.to_owned(), server: "there.example".to_owned(), mark: 0 };
+        let asked = Asked { user_id: BOB.to_owned(), server: "there.example".to_owned(), mark: 0 };
         for body in ["", "[]", r#"{"stream_id": -1, "devices": []}"#, r#"{"stream_id": 1}"#] {
             assert!(asked.answered(body.as_bytes()).is_err(), "{body}");
         }

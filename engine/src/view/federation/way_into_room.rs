@@ -53,7 +53,8 @@ impl View for WayIntoRoom<'_> {
         };
         let of_name = server_name(self.room_id).filter(|name| is_server_name(name)).map(str::to_owned);
         let room = RoomCtx::find(reader, self.room_id)?;
-        let mut there = room.as_ref().map(|room| reader.servers_in_room(room.num)).transpose()?.unwrap_or_default();
+        let mut there =
+            room.as_ref().map(|room| reader.servers_in_room(room.num)).transpose()?.unwrap_or_default();
         there.sort_by_key(|(_, joined)| std::cmp::Reverse(*joined));
         let takes_part = there.iter().any(|(server, _)| **server == *own_name);
         let others = there.iter().map(|(server, _)| server.to_string()).filter(|server| server != own_name);

@@ -20,9 +20,9 @@ use std::{
 };
 
 pub(crate) use device::DeviceFacts;
-pub(super) use state::membership_at;
 pub(crate) use shared::Section;
 pub(crate) use state::at as state_at;
+pub(super) use state::membership_at;
 
 use crate::{
     account::account_data,

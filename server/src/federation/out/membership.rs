@@ -60,7 +60,10 @@ impl From<ApiError> for NoHelp {
 }
 
 /// The next event that is to be handed in, and to which server; `None` when none is of help.
-pub async fn next_event(ctx: &Arc<Context>, approach: &mut Approach<NoHelp>) -> Option<(String, SignedEvent)> {
+pub async fn next_event(
+    ctx: &Arc<Context>,
+    approach: &mut Approach<NoHelp>,
+) -> Option<(String, SignedEvent)> {
     loop {
         match approach.next_step() {
             Next::Ask(server) => match ask_for_template(ctx, &server, approach.change()).await {

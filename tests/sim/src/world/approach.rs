@@ -188,7 +188,9 @@ impl World {
                     }
                 }
                 Next::Nobody => {
-                    let why = approach.into_failure().map_or_else(|| "there is nobody to ask".to_owned(), |why| why.0);
+                    let why = approach
+                        .into_failure()
+                        .map_or_else(|| "there is nobody to ask".to_owned(), |why| why.0);
                     return Err(Failed::Refused(why));
                 }
             }
@@ -300,7 +302,9 @@ impl World {
         };
         // Only the asking server's disk has faults meanwhile.
         let accepted = self.servers[resident].write(accept);
-        let room_state = match accepted.map_err(|_| Failed::Refused("the room refuses the event".to_owned()))? {
+        let room_state = match accepted
+            .map_err(|_| Failed::Refused("the room refuses the event".to_owned()))?
+        {
             AcceptedMembership::Accepted { room_state, .. } => room_state,
             AcceptedMembership::Waiting(missing) => {
                 return Err(Failed::Breach(Breach::new("join", format!("the resident lacks {missing:?}"))));
@@ -371,7 +375,8 @@ impl World {
         invite: &Invite,
     ) -> Result<Bytes, Failed> {
         self.ask_for_key_of(server, asking)?;
-        let event = self.check_with_keys(server, invite.event.version, vec![invite.event.json.clone()])?.pop();
+        let event =
+            self.check_with_keys(server, invite.event.version, vec![invite.event.json.clone()])?.pop();
         let event = event.ok_or_else(|| Failed::Refused("the invite is not believed".to_owned()))?;
         let receive = ReceiveInvite {
             room_id: self.rooms[room].id.clone(),
@@ -444,7 +449,8 @@ impl World {
             event_ids: vec![event_id.to_owned()],
             server: SERVER_NAMES[resident].to_owned(),
         };
-        let events = self.servers[resident].engine().read(&view).map_err(|error| Breach::new("outside", error))?;
+        let events =
+            self.servers[resident].engine().read(&view).map_err(|error| Breach::new("outside", error))?;
         let event = events.into_iter().flatten().next();
         let event = event.ok_or_else(|| Breach::new("outside", format!("{event_id} is not there")))?;
         serde_json::from_slice(&event).map_err(|error| Breach::new("outside", error))

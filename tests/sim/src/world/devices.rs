@@ -43,7 +43,8 @@ pub(super) fn change_devices(
     change: OfDevices,
     number: usize,
 ) -> Result<(), Stopped> {
-    let (user_id, device) = (user_id.to_owned(), |pick: u8| DEVICES[usize::from(pick) % DEVICES.len()].to_owned());
+    let (user_id, device) =
+        (user_id.to_owned(), |pick: u8| DEVICES[usize::from(pick) % DEVICES.len()].to_owned());
     match change {
         OfDevices::Add(pick) => {
             let device_id = device(pick);
@@ -161,7 +162,9 @@ impl World {
         let stored = self.servers[server].write(store);
         self.tell(match &stored {
             Ok(true) => format!("{own} learns the devices of {user_id}"),
-            Ok(false) => format!("{own} is told the devices of {user_id} as they were before others told of them"),
+            Ok(false) => {
+                format!("{own} is told the devices of {user_id} as they were before others told of them")
+            }
             Err(_) => format!("{own} is told the devices of {user_id}, and fails to write"),
         });
         match stored {

@@ -16,9 +16,7 @@ use warren_engine::{
     in_order,
     view::{
         CheckPdus,
-        federation::{
-            EventIds, IncomingRoom, JoinState, PartialRoom, PduList, Pdus, SignedEvent, StateAt,
-        },
+        federation::{EventIds, IncomingRoom, JoinState, PartialRoom, PduList, Pdus, SignedEvent, StateAt},
     },
 };
 

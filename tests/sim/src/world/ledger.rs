@@ -327,8 +327,10 @@ fn is_same(one: &Bytes, other: &Bytes) -> bool {
     let place = |edu: &Bytes| {
         let edu: Value = serde_json::from_slice(edu).unwrap_or_default();
         let content = &edu["content"];
-        let is_of_now = edu["edu_type"] == "m.device_list_update" || edu["edu_type"] == "m.signing_key_update";
-        is_of_now.then(|| json!([edu["edu_type"], content["user_id"], content["device_id"], content["stream_id"]]))
+        let is_of_now =
+            edu["edu_type"] == "m.device_list_update" || edu["edu_type"] == "m.signing_key_update";
+        is_of_now
+            .then(|| json!([edu["edu_type"], content["user_id"], content["device_id"], content["stream_id"]]))
     };
     one == other || (place(one).is_some() && place(one) == place(other))
 }
