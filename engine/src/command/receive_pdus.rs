@@ -155,6 +155,8 @@ impl Command for EnterRoom {
         let mut missing = Missing::default();
         let join = self.join.pdu();
         let partial = self.partial.is_some();
+        // An earlier join whose members have not come, with a position before this one's.
+        let earlier = tx.get(&schema::PARTIAL_JOINS, &room.num)?.map(|row| (tx.next_position(), row));
         let outcome = receive::enter(tx, &mut room, join, &self.state, partial, &mut missing)?;
         missing.settle(|_| false);
         if outcome == Outcome::Accepted {
@@ -162,10 +164,11 @@ impl Command for EnterRoom {
             if let Some(others) = &self.partial
                 && lacks_members(tx, &join.event_id)?
             {
-                // Of an earlier join: whom nobody takes to be in the room any more.
-                let earlier = tx.get(&schema::PARTIAL_JOINS, &room.num)?.map(|row| row.servers);
-                let gone = earlier.into_iter().flatten().filter(|server| !others.contains(server));
-                servers::settle_supposed(tx, room.num, &gone.collect::<Vec<_>>())?;
+                // Whom nobody takes to be in the room any more is not told of this join.
+                if let Some((pos, earlier)) = earlier {
+                    let gone = earlier.servers.into_iter().filter(|server| !others.contains(server));
+                    servers::settle_supposed(tx, room.num, &gone.collect::<Vec<_>>(), pos)?;
+                }
                 let row = PartialJoin { event_id: join.event_id.to_string(), servers: others.clone() };
                 tx.put(&schema::PARTIAL_JOINS, &room.num, &row);
                 servers::suppose(tx, room.num, others)?;
@@ -225,7 +228,8 @@ impl Command for CompleteState {
             && let Some(partial) = tx.get(&schema::PARTIAL_JOINS, &room.num)?
         {
             tx.delete(&schema::PARTIAL_JOINS, &room.num);
-            servers::settle_supposed(tx, room.num, &partial.servers)?;
+            let pos = tx.next_position();
+            servers::settle_supposed(tx, room.num, &partial.servers, pos)?;
         }
         missing.settle(|_| false);
         Ok(missing)

@@ -135,9 +135,13 @@ pub(crate) fn suppose(tx: &mut Tx, room: RoomNum, servers: &[String]) -> Result<
     Ok(())
 }
 
-/// The members are known: servers that were supposed to be in the room and have none are not.
-pub(crate) fn settle_supposed(tx: &mut Tx, room: RoomNum, servers: &[String]) -> Result<(), StorageError> {
-    let pos = tx.next_position();
+/// Servers that were supposed to be in the room and have no member there are not: `pos` is the last that they are told.
+pub(crate) fn settle_supposed(
+    tx: &mut Tx,
+    room: RoomNum,
+    servers: &[String],
+    pos: StreamPos,
+) -> Result<(), StorageError> {
     for name in servers {
         let Some(server) = tx.text_num(name)? else { continue };
         if !tx.has(&schema::ROOM_SERVERS, &(room, server))? {

@@ -17,7 +17,7 @@ const STEPS_MIN: usize = 15;
 /// By how many a run can be longer.
 const STEPS_SPREAD: usize = 50;
 /// In how many of a hundred cases a scene comes before a step: in most runs one.
-const SCENE_PERCENT: usize = 3;
+const SCENE_PERCENT: usize = 2;
 /// Commits that succeed before a fault, at most: a command is one commit, taking in a transaction a handful.
 const SKIPPED_MAX: usize = 4;
 /// Requests to other servers before one is lost, at most: two for each server that is tried.

@@ -90,7 +90,7 @@ impl World {
     ) -> Result<(), Breach> {
         match (&outcome, request) {
             (Ok(_), Request::Tell(number, target)) => self.tell_device(user, *target, *number),
-            (_, Request::Devices(..)) => self.note_devices(user),
+            (_, Request::Devices(change, _)) => self.note_devices(user, *change),
             _ => {}
         }
         match outcome {

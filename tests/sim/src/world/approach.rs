@@ -311,7 +311,9 @@ impl World {
             }
         };
         // It is passed on to all but the server that asked, which need not tell it again.
-        self.ledger.note_told(asking, room, event.event_id.clone(), before.clone());
+        let mut known = self.servers_in_room(asking, room);
+        known.extend(before.iter().copied().chain(self.supposed(asking, room)));
+        self.ledger.note_told(asking, room, event.event_id.clone(), known);
         self.note_event((resident, asking), room, event.event_id.clone(), before, BTreeSet::new());
         Ok(room_state)
     }

@@ -207,12 +207,14 @@ impl World {
     }
 
     /// A user's devices have changed. Servers that believe to share a room with the user, which the user's own server does not
-    /// know, cannot be told of it.
-    pub(super) fn note_devices(&mut self, user: User) {
+    /// know, cannot be told of it. They see that with the next change of a device; cross-signing keys come without a number.
+    pub(super) fn note_devices(&mut self, user: User, change: OfDevices) {
         let (user_id, home) = (self.user_id(user), user.server);
         for server in (0..self.servers.len()).filter(|server| *server != home) {
             if self.shares(home, &user_id, server) {
-                self.ledger.torn.remove(&(user, server));
+                if change != OfDevices::SignAnew {
+                    self.ledger.torn.remove(&(user, server));
+                }
             } else if self.shares(server, &user_id, server) {
                 self.ledger.torn.insert((user, server));
             }

@@ -147,7 +147,7 @@ impl World {
     }
 
     /// The servers of which a server was told, when it joined, that they are in the room.
-    fn supposed(&self, server: usize, room: usize) -> BTreeSet<usize> {
+    pub(super) fn supposed(&self, server: usize, room: usize) -> BTreeSet<usize> {
         let partial = self.servers[server].engine().read(&PartialRooms).unwrap_or_default();
         let of_room = partial.into_iter().filter(|partial| partial.room_id == self.rooms[room].id);
         of_room.flat_map(|partial| partial.servers).filter_map(|name| self.index(&name)).collect()
@@ -226,11 +226,14 @@ impl World {
         for (event_id, pdu) in self.event_ids(transaction).into_iter().zip(&transaction.pdus) {
             let pdu: Value = serde_json::from_slice(pdu).unwrap_or_default();
             let room = self.rooms.iter().position(|room| pdu["room_id"] == *room.id);
-            // Of a room that it is not in it only tells its user.
-            let room = room.filter(|room| self.servers_in_room(server, *room).contains(&server));
-            if let Some(room) = room.filter(|_| results[&*event_id] == json!({})) {
+            let Some(room) = room.filter(|_| results[&*event_id] == json!({})) else { continue };
+            if self.servers_in_room(server, room).contains(&server) {
                 self.ledger.kept.insert((server, room, event_id));
+                continue;
             }
+            // Of a room that it is not in it only tells its user.
+            let told = self.plan.users().into_iter().find(|user| pdu["state_key"] == self.user_id(*user));
+            self.ledger.outside.extend(told.map(|told| ((room, told), event_id)));
         }
     }
 
