@@ -16,7 +16,7 @@ pub const USERS_PER_SERVER: usize = 2;
 const STEPS_MIN: usize = 15;
 /// By how many a run can be longer.
 const STEPS_SPREAD: usize = 50;
-/// In how many of a hundred cases a scene comes before a step: in most runs one.
+/// In how many of a hundred cases a scene comes before a step: in every second run there is one, or more.
 const SCENE_PERCENT: usize = 2;
 /// Commits that succeed before a fault, at most: a command is one commit, taking in a transaction a handful.
 const SKIPPED_MAX: usize = 4;
