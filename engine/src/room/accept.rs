@@ -299,18 +299,7 @@ fn write(
     pos: Option<StreamPos>,
 ) -> Result<Arc<Event>> {
     let event = Arc::new(assemble(tx, room, &arrival, num, place)?);
-    let redacted_by = match arrival.known_as {
-        Some(known) => tx.event(known)?.header.redacted_by,
-        None => None,
-    };
     write_rows(tx, room, &event, pos, arrival.known_as.is_some());
-    let Some(redaction) = redacted_by else { return Ok(event) };
-    // It was redacted before it came here, and has come whole.
-    redactions::wait(tx, room, &event.event_id, redaction)?;
-    if pos.is_none() {
-        redactions::apply_early(tx, room, &event)?;
-        return Ok(tx.event(num)?);
-    }
     Ok(event)
 }
 
