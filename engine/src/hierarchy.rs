@@ -10,7 +10,6 @@ mod told;
 use std::{collections::HashSet, sync::Arc};
 
 use crate::{
-    core::identifiers::server_name,
     engine::Engine,
     error::{Error, Result},
     room::{SpaceChild, SpaceRoom},
@@ -104,14 +103,8 @@ impl Walk {
         suggested_only: bool,
         depth_max: usize,
     ) -> Result<Self> {
-        let way = engine.read(&WayIntoRoom { room_id, user_id })?;
-        let of_room_id = server_name(room_id).map(str::to_owned);
-        let mut via = way.invited_by;
-        for server in of_room_id.into_iter().chain(way.servers) {
-            if via.len() < VIA_MAX && !via.contains(&server) {
-                via.push(server);
-            }
-        }
+        let mut via = engine.read(&WayIntoRoom { room_id, user_id, named: &[] })?.servers;
+        via.truncate(VIA_MAX);
         let root = Place {
             room_id: room_id.into(),
             via: via.into(),

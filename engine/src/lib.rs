@@ -5,6 +5,7 @@
 #![deny(unsafe_code, missing_docs)]
 
 pub mod account;
+pub mod approach;
 pub mod check;
 pub mod command;
 pub mod core;
@@ -15,6 +16,7 @@ mod error;
 pub mod fetching;
 #[cfg(test)]
 mod fixture;
+pub mod following;
 pub mod hierarchy;
 pub mod intake;
 mod media;

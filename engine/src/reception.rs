@@ -5,20 +5,27 @@
 //! the rooms, side by side, then writes the rest, and the answer last.
 //! Specification: server-server API, "Transactions".
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Map, Value, json, value::RawValue};
 
 use crate::{
-    command::{NoteTransaction, ParkPdus, Parked, ReceiveEdus, TakenEdus},
-    core::event::Pdu,
+    command::{NoteTransaction, NoteTurnedAway, ParkPdus, Parked, ReceiveEdus, TakenEdus},
+    core::{
+        checked::{CheckedPdu, PduCheck},
+        event::Pdu,
+        identifiers::server_name,
+    },
     engine::Engine,
     error::{Denied, Error, Result},
     intake::Intake,
     room::receive::Outcome,
-    view::federation::{AnsweredTransaction, IncomingRoom},
+    view::{
+        CheckPdus,
+        federation::{AnsweredTransaction, IncomingRoom, OutOfBandMembership},
+    },
 };
 
 /// Specification: "List of persistent updates to rooms. Must not include more than 50 PDUs."
@@ -38,6 +45,12 @@ pub struct Body<'a> {
 #[derive(Deserialize)]
 struct OfRoom {
     room_id: String,
+}
+
+#[derive(Deserialize)]
+struct OfUser {
+    state_key: String,
+    sender: String,
 }
 
 /// A transaction that is taken in.
@@ -101,6 +114,7 @@ impl Reception {
             pdus,
             results: Map::new(),
             dropped: Vec::new(),
+            turned_away: Vec::new(),
         };
         rooms.into_iter().map(of_room).collect()
     }
@@ -143,6 +157,7 @@ pub struct RoomReception {
     pdus: Vec<Bytes>,
     results: Map<String, Value>,
     dropped: Vec<(&'static str, u64)>,
+    turned_away: Vec<NoteTurnedAway>,
 }
 
 impl RoomReception {
@@ -152,7 +167,7 @@ impl RoomReception {
     }
 
     /// What is to be taken in, as far as it can be judged by what is here; `None` if the room takes nothing from this
-    /// server.
+    /// server, or this one is not in it ([`RoomReception::turned_away`]).
     ///
     /// Errors: those of the store.
     pub fn begin(&mut self, engine: &Engine) -> Result<Option<Intake>> {
@@ -160,14 +175,52 @@ impl RoomReception {
             Ok(version) => {
                 Ok(Some(Intake::new(self.room_id.clone(), version, std::mem::take(&mut self.pdus))))
             }
-            // Without the room's version it cannot be told what the events are called.
-            Err(Error::NotFound(_)) => {
-                self.dropped.push(("unknown_room", self.pdus.len() as u64));
-                Ok(None)
-            }
+            Err(Error::NotFound(_)) => self.outside(engine).map(|()| None),
             Err(Error::Denied(Denied::ServerAcl)) => self.shut_out(engine).map(|()| None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Of a room that this server is not in, only that a user of this server is turned away is taken in: without the room's
+    /// version it cannot be told what the other events are called.
+    fn outside(&mut self, engine: &Engine) -> Result<()> {
+        let mut unknown = 0;
+        for pdu in std::mem::take(&mut self.pdus) {
+            match self.turns_away(engine, &pdu)? {
+                Some(event) => {
+                    self.results.insert(event.pdu().event_id.to_string(), json!({}));
+                    self.turned_away.push(NoteTurnedAway { room_id: self.room_id.clone(), event });
+                }
+                None => unknown += 1,
+            }
+        }
+        self.dropped.push(("unknown_room", unknown));
+        Ok(())
+    }
+
+    /// The event, checked, if it is about a user of this server who was invited or has knocked, and is the server's to send.
+    fn turns_away(&self, engine: &Engine, pdu: &Bytes) -> Result<Option<Arc<CheckedPdu>>> {
+        let Ok(OfUser { state_key, sender }) = serde_json::from_slice(pdu) else { return Ok(None) };
+        if server_name(&sender) != Some(&*self.origin) {
+            return Ok(None);
+        }
+        let open = OutOfBandMembership { room_id: self.room_id.clone(), user_id: state_key };
+        let version = match engine.read(&open) {
+            Ok(open) => open.version,
+            Err(Error::NotFound(_)) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        // The key is there, as a rule: the server has signed this very request.
+        let checks = engine.read(&CheckPdus { version, pdus: std::slice::from_ref(pdu) })?;
+        Ok(checks.into_iter().find_map(|check| match check {
+            PduCheck::Ready(event) => Some(event),
+            PduCheck::Refused { .. } | PduCheck::MissingKeys(_) => None,
+        }))
+    }
+
+    /// Users of this server who are turned away from the room, which it is not in: each is to be written.
+    pub fn turned_away(&mut self) -> Vec<NoteTurnedAway> {
+        std::mem::take(&mut self.turned_away)
     }
 
     /// Each event of a server that the room does not let take part is refused. Specification: "Server Access Control Lists

@@ -1,11 +1,14 @@
 //! What becomes of a local user's membership in a room that this server is not in: a knock was let in elsewhere, an invite
 //! is declined, a knock taken back.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::{
     command::{Command, Lanes},
     core::{
+        checked::CheckedPdu,
         event::{EventBuilder, EventReference, JsonObject, Pdu, reference_hash_of_json},
         version::{EventIdFormat, RoomVersion},
     },
@@ -59,6 +62,48 @@ impl Command for NoteKnock {
             servers: vec![self.server.clone()],
         };
         note(tx, user, room, notice)
+    }
+}
+
+/// A local user is turned away from a room that this server is not in: an invite is taken back, a knock refused.
+///
+/// That is believed of whoever knows the event that it ends, which is only shown to who is in the room.
+pub struct NoteTurnedAway {
+    /// The room's id.
+    pub room_id: String,
+    /// The event, checked; the server that sends it is that of its sender.
+    pub event: Arc<CheckedPdu>,
+}
+
+impl Command for NoteTurnedAway {
+    /// Whether the user is told.
+    type Output = bool;
+
+    fn lanes(&self) -> Lanes {
+        Lanes::default().room(&self.room_id)
+    }
+
+    fn run(&self, tx: &mut Tx) -> Result<bool> {
+        let pdu = self.event.pdu();
+        let membership = pdu.membership().and_then(Membership::from_name);
+        let (Some(user_id), Some(membership @ (Membership::Leave | Membership::Ban))) =
+            (pdu.state_key.as_deref(), membership)
+        else {
+            return Ok(false);
+        };
+        if *pdu.room_id != *self.room_id || &*pdu.kind != "m.room.member" || takes_part(tx, &self.room_id)? {
+            return Ok(false);
+        }
+        let (user, room, _, known) = match tx.open_out_of_band(user_id, &self.room_id) {
+            Err(Error::NotFound(_)) => return Ok(false),
+            open => open?,
+        };
+        if !pdu.auth_events.iter().any(|event_id| **event_id == *known.event_id) {
+            return Ok(false);
+        }
+        let (version, servers) = (room_version(known.version)?, known.servers);
+        note(tx, user, room, Notice { version, pdu, membership, stripped_state: None, servers })?;
+        Ok(true)
     }
 }
 

@@ -174,6 +174,9 @@ impl Command for ReceiveEdus {
                     };
                     let (master, self_signing) = (master.as_ref(), self_signing.as_ref());
                     let is_kept = tx.has(&schema::REMOTE_DEVICE_LISTS, &user)?;
+                    if !elsewhere::is_followed(tx, user)? {
+                        elsewhere::make_stale(tx, user)?;
+                    }
                     if !is_kept || elsewhere::put_signing_keys(tx, user, user_id, master, self_signing)? {
                         lists::changed_elsewhere(tx, user)?;
                     }
@@ -259,7 +262,7 @@ impl ReceiveEdus {
 /// The user, if they are in a room that this server is in.
 fn neighbour(tx: &Tx, user_id: &str) -> Result<Option<UserNum>> {
     let Some(user) = tx.user_num(user_id)? else { return Ok(None) };
-    Ok((!tx.joined_rooms(user)?.is_empty()).then_some(user))
+    Ok(tx.is_neighbour(user, None)?.then_some(user))
 }
 
 fn present(tx: &mut Tx, update: &IncomingPresence, taken: &mut TakenEdus) -> Result<()> {

@@ -159,11 +159,20 @@ impl Command for EnterRoom {
         let mut missing = Missing::default();
         let join = self.join.pdu();
         let partial = self.partial.is_some();
+        // An earlier join whose members have not come, with a position before this one's.
+        let earlier = tx.get(&schema::PARTIAL_JOINS, &room.num)?.map(|row| (tx.next_position(), row));
         let outcome = receive::enter(tx, &mut room, join, &self.state, partial, &mut missing)?;
         missing.settle(|_| false);
         if outcome == Outcome::Accepted {
             room.save(tx);
-            if let Some(others) = &self.partial {
+            if let Some(others) = &self.partial
+                && lacks_members(tx, &join.event_id)?
+            {
+                // Whom nobody takes to be in the room any more is not told of this join.
+                if let Some((pos, earlier)) = earlier {
+                    let gone = earlier.servers.into_iter().filter(|server| !others.contains(server));
+                    servers::settle_supposed(tx, room.num, &gone.collect::<Vec<_>>(), pos)?;
+                }
                 let row = PartialJoin { event_id: join.event_id.to_string(), servers: others.clone() };
                 tx.put(&schema::PARTIAL_JOINS, &room.num, &row);
                 servers::suppose(tx, room.num, others)?;
@@ -172,6 +181,14 @@ impl Command for EnterRoom {
         }
         Ok((outcome, missing))
     }
+}
+
+/// Whether the room was entered by this join with the state that another server told. Where nothing was missed it is an event
+/// like any other, whatever was told.
+fn lacks_members(tx: &Tx, join_id: &str) -> Result<bool> {
+    let Some(num) = tx.event_num(join_id)? else { return Ok(false) };
+    let join = tx.event(num)?;
+    Ok(join.header.partial_state && join.lacks_prev_events()?)
 }
 
 /// Servers of which no member is known yet are told of the devices of who joins; the others are as a member joins.
@@ -215,7 +232,8 @@ impl Command for CompleteState {
             && let Some(partial) = tx.get(&schema::PARTIAL_JOINS, &room.num)?
         {
             tx.delete(&schema::PARTIAL_JOINS, &room.num);
-            servers::settle_supposed(tx, room.num, &partial.servers)?;
+            let pos = tx.next_position();
+            servers::settle_supposed(tx, room.num, &partial.servers, pos)?;
         }
         missing.settle(|_| false);
         Ok(missing)

@@ -17,6 +17,8 @@ pub struct StoreRemoteDevices {
     pub user_id: String,
     /// The position of the last update that this contains.
     pub stream_id: u64,
+    /// How the list was marked when the server was asked ([`crate::view::federation::StaleDeviceList`]).
+    pub mark: Option<u64>,
     /// The devices.
     pub devices: Vec<RemoteDevice>,
     /// The master key.
@@ -37,7 +39,8 @@ pub struct RemoteDevice {
 }
 
 impl Command for StoreRemoteDevices {
-    /// Whether they are kept: only those of users who share a room with this server are.
+    /// Whether they are kept: only those of users who share a room with this server are, and only if nothing was told of the
+    /// user since their server was asked, which may be later than the answer.
     type Output = bool;
 
     fn lanes(&self) -> Lanes {
@@ -46,7 +49,7 @@ impl Command for StoreRemoteDevices {
 
     fn run(&self, tx: &mut Tx) -> Result<bool> {
         let Some(user) = tx.user_num(&self.user_id)? else { return Ok(false) };
-        if tx.joined_rooms(user)?.is_empty() {
+        if !tx.is_neighbour(user, None)? || elsewhere::stale_mark(tx, user)? != self.mark {
             return Ok(false);
         }
         let devices = self

@@ -2,7 +2,9 @@
 //! that whoever asks for keys is answered from here.
 //!
 //! Invariant: a list is complete up to its `stream_id` unless it says that it is stale. It is followed only while its user
-//! shares a room with this server: nobody tells of changes otherwise (`room::servers` makes it stale then).
+//! shares a room with this server: nobody tells of changes otherwise (`room::servers` makes it stale then). While it is
+//! stale, its `stream_id` is a mark that grows with all that is told of it: an answer settles it only if the mark is what it was
+//! when the server was asked, since what was told meanwhile may be later than the answer.
 //! Specification: server-server API, "Device Management".
 
 use super::{
@@ -49,10 +51,25 @@ pub fn is_followed(reader: &Reader, user: UserNum) -> Result<bool, StorageError>
     Ok(reader.get(&schema::REMOTE_DEVICE_LISTS, &user)?.is_some_and(|list| !list.is_stale))
 }
 
+/// The mark of the user's list, if it is to be asked for.
+pub fn stale_mark(reader: &Reader, user: UserNum) -> Result<Option<u64>, StorageError> {
+    let list = reader.get(&schema::REMOTE_DEVICE_LISTS, &user)?;
+    Ok(list.filter(|list| list.is_stale).map(|list| list.stream_id))
+}
+
+/// Something may have been missed of the user's list, or be told while their server is asked: it is to be asked for anew,
+/// and an answer that is under way does not settle it.
+pub fn make_stale(tx: &mut Tx, user: UserNum) -> Result<(), StorageError> {
+    let Some(list) = tx.get(&schema::REMOTE_DEVICE_LISTS, &user)? else { return Ok(()) };
+    let list = RemoteDeviceList { stream_id: list.stream_id.saturating_add(1), is_stale: true };
+    tx.put(&schema::REMOTE_DEVICE_LISTS, &user, &list);
+    Ok(())
+}
+
 /// Lets the user's list be asked for, if nothing is known of it and they share a room with this server.
 pub fn follow(tx: &mut Tx, user: UserNum) -> Result<(), StorageError> {
     let is_new = !tx.has(&schema::REMOTE_DEVICE_LISTS, &user)? && !tx.has(&schema::ACCOUNTS, &user)?;
-    if is_new && !tx.joined_rooms(user)?.is_empty() {
+    if is_new && tx.is_neighbour(user, None)? {
         let list = RemoteDeviceList { stream_id: 0, is_stale: true };
         tx.put(&schema::REMOTE_DEVICE_LISTS, &user, &list);
     }
@@ -63,19 +80,20 @@ pub fn follow(tx: &mut Tx, user: UserNum) -> Result<(), StorageError> {
 pub fn update(tx: &mut Tx, user: UserNum, user_id: &str, update: &Update<'_>) -> Result<Updated> {
     let Some(list) = tx.get(&schema::REMOTE_DEVICE_LISTS, &user)? else { return Ok(Updated::Taken) };
     if list.is_stale {
+        make_stale(tx, user)?;
         return Ok(Updated::Stale);
     }
     if update.stream_id <= list.stream_id {
         return Ok(Updated::Known);
     }
     let follows = !update.prev_ids.is_empty() && update.prev_ids.iter().all(|prev| *prev == list.stream_id);
-    let is_taken = follows && put_device(tx, user, user_id, update.device_id, update.name, update.keys)?;
-    let list = match is_taken {
-        true => RemoteDeviceList { stream_id: update.stream_id, is_stale: false },
-        false => RemoteDeviceList { is_stale: true, ..list },
-    };
+    if !follows || !put_device(tx, user, user_id, update.device_id, update.name, update.keys)? {
+        make_stale(tx, user)?;
+        return Ok(Updated::Stale);
+    }
+    let list = RemoteDeviceList { stream_id: update.stream_id, is_stale: false };
     tx.put(&schema::REMOTE_DEVICE_LISTS, &user, &list);
-    Ok(if is_taken { Updated::Taken } else { Updated::Stale })
+    Ok(Updated::Taken)
 }
 
 /// Puts the whole list in the place of what is known. Devices whose keys are malformed are left out.

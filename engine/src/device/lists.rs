@@ -125,9 +125,9 @@ fn other_servers(reader: &Reader, rooms: &[RoomNum]) -> Result<BTreeSet<TextNum>
 /// The rooms in which something that concerns device lists may have happened between two positions.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RoomChanges<'a> {
-    /// Rooms that the user came into.
+    /// Rooms that the user came into, be it again.
     pub joined: &'a [RoomNum],
-    /// Rooms that the user went out of.
+    /// Rooms that the user was in and went out of.
     pub left: &'a [RoomNum],
     /// Rooms that the user was in all the time and that have news.
     pub with_news: &'a [RoomNum],
@@ -171,6 +171,8 @@ pub fn between(
         },
     )?;
     let own_change = changed.contains(&user);
+    // They were told of while they shared a room with the user.
+    let told = changed.clone();
     for room in rooms.with_news.iter().chain(rooms.joined).chain(rooms.left) {
         let (start, end) = ((*room, start), (*room, end));
         reader.scan_between(&schema::MEMBER_STREAM, &start, &end, Direction::Forward, |(_, _), change| {
@@ -195,7 +197,7 @@ pub fn between(
     }
     // Somebody who came into a room that the user went out of is followed only if they share another one.
     let doubtful: BTreeSet<UserNum> =
-        if rooms.left.is_empty() { gone.clone() } else { gone.union(&changed).copied().collect() };
+        gone.union(if rooms.left.is_empty() { &told } else { &changed }).copied().collect();
     let left = out_of_sight(reader, user, doubtful)?;
     changed.retain(|other| !left.contains(other));
     Ok(DeviceLists { changed, left: left.intersection(&gone).copied().collect() })

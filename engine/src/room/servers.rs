@@ -13,11 +13,9 @@ use crate::{
         identifiers::{is_server_name, server_name},
         num::{RoomNum, StreamPos, TextNum, UserNum},
     },
+    device::elsewhere,
     error::{Denied, Result},
-    store::{
-        Direction, Reader, StorageError, Tx, schema,
-        schema::{Membership, RemoteDeviceList},
-    },
+    store::{Direction, Reader, StorageError, Tx, schema, schema::Membership},
     stream::{Outgoing, Touch},
 };
 
@@ -48,8 +46,10 @@ pub(crate) fn count(
     match if is { before + 1 } else { before.saturating_sub(1) } {
         0 => {
             tx.delete(&schema::ROOM_SERVERS, &(room.num, server));
-            if is_other && before > 0 {
-                leaves(tx, room, server, pos)?;
+            match (is_other, before > 0) {
+                (_, false) => {}
+                (true, true) => leaves(tx, room, server, pos)?,
+                (false, true) => stop_following_all(tx, room.num)?,
             }
         }
         joined => {
@@ -64,11 +64,16 @@ pub(crate) fn count(
 
 /// A user of another server goes out of the room: nobody tells of changes of their devices any more, if it was the last.
 fn stop_following(tx: &mut Tx, user: UserNum, room: RoomNum) -> Result<(), StorageError> {
-    let Some(list) = tx.get(&schema::REMOTE_DEVICE_LISTS, &user)?.filter(|list| !list.is_stale) else {
-        return Ok(());
-    };
-    if tx.joined_rooms(user)?.iter().all(|other| *other == room) {
-        tx.put(&schema::REMOTE_DEVICE_LISTS, &user, &RemoteDeviceList { is_stale: true, ..list });
+    if tx.has(&schema::REMOTE_DEVICE_LISTS, &user)? && !tx.is_neighbour(user, Some(room))? {
+        elsewhere::make_stale(tx, user)?;
+    }
+    Ok(())
+}
+
+/// The last user of this server goes out of the room, and with them all others. O(members): it happens once in a stay.
+fn stop_following_all(tx: &mut Tx, room: RoomNum) -> Result<(), StorageError> {
+    for (user, _) in tx.members(room, Membership::Join)? {
+        stop_following(tx, user, room)?;
     }
     Ok(())
 }
@@ -139,9 +144,13 @@ pub(crate) fn suppose(tx: &mut Tx, room: RoomNum, servers: &[String]) -> Result<
     Ok(())
 }
 
-/// The members are known: servers that were supposed to be in the room and have none are not.
-pub(crate) fn settle_supposed(tx: &mut Tx, room: RoomNum, servers: &[String]) -> Result<(), StorageError> {
-    let pos = tx.next_position();
+/// Servers that were supposed to be in the room and have no member there are not: `pos` is the last that they are told.
+pub(crate) fn settle_supposed(
+    tx: &mut Tx,
+    room: RoomNum,
+    servers: &[String],
+    pos: StreamPos,
+) -> Result<(), StorageError> {
     for name in servers {
         let Some(server) = tx.text_num(name)? else { continue };
         if !tx.has(&schema::ROOM_SERVERS, &(room, server))? {
@@ -236,6 +245,16 @@ impl Reader {
             Some(server) => self.has(&schema::ROOM_SERVERS, &(room, server)),
             None => Ok(false),
         }
+    }
+
+    /// Whether the user is in a room that this server is in, beside `apart`. O(rooms).
+    pub(crate) fn is_neighbour(&self, user: UserNum, apart: Option<RoomNum>) -> Result<bool, StorageError> {
+        for room in self.joined_rooms(user)? {
+            if Some(room) != apart && self.is_server_in_room(&self.shared.server_name, room)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Whether a user of the server has, or had, a membership in the room. O(1).

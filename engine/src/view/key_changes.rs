@@ -1,6 +1,6 @@
 //! Whose devices or keys changed between two tokens, and who has gone out of sight.
 
-use super::View;
+use super::{View, sync::membership_at};
 use crate::{
     core::num::{StreamPos, UserNum},
     device::lists::{self, RoomChanges},
@@ -58,7 +58,14 @@ impl View for KeyChanges {
             });
             wanted.map(|(room, _)| *room).collect()
         };
-        let (joined, left, stayed) = (in_room(true, true), in_room(false, true), in_room(true, false));
+        let (joined, mut left, stayed) = (in_room(true, true), in_room(false, true), in_room(true, false));
+        // Who was only invited is told nothing of the members.
+        let mut was_joined = Vec::with_capacity(left.len());
+        for room in &left {
+            was_joined.push(membership_at(reader, user, *room, self.from)? == Some(Membership::Join));
+        }
+        let mut was_joined = was_joined.into_iter();
+        left.retain(|_| was_joined.next().unwrap_or_default());
         let changes = RoomChanges { joined: &joined, left: &left, with_news: &stayed };
         let found = lists::between(reader, user, self.from, to, changes)?;
         let ids = |users: std::collections::BTreeSet<UserNum>| {

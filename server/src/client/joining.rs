@@ -1,13 +1,12 @@
 //! `joining.yaml`: joining rooms.
 
 use serde_json::json;
+use warren_engine::approach::Change;
 use warren_engine::command::{ChangeMembership, MembershipAction};
-use warren_engine::view::federation::Way;
 
 use super::membership::{Own, Target, change_elsewhere, change_own, room_id, target, via, way, way_of};
 use crate::context::Context;
 use crate::federation::out::join;
-use crate::federation::out::membership::Change;
 use crate::federation::out::policy;
 use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
 use crate::worker;
@@ -35,7 +34,7 @@ async fn enter(call: Call, target: Target) -> Outcome {
             "This server uses no identity server to invite by e-mail or phone",
         ));
     }
-    if needs_help(&way(&call, &target)?) {
+    if way(&call, &target)?.needs_help() {
         let (ctx, change) = (call.ctx.clone(), change_elsewhere(&call, &target.room_id, request.reason)?);
         let (room_id, door) = (target.room_id.clone(), target.room_id.clone());
         // The other server lets the user in before this one knows: that must not be left half done.
@@ -43,7 +42,7 @@ async fn enter(call: Call, target: Target) -> Outcome {
             let _turn = ctx.federation.joins.alone(&door).await;
             // Another user of this server may have come in meanwhile.
             let way = way_of(&ctx, &change.user_id, &target)?;
-            if needs_help(&way) {
+            if way.needs_help() {
                 join::join(&ctx, &change, &way.servers).await
             } else {
                 join_here(&ctx, change).await
@@ -54,11 +53,6 @@ async fn enter(call: Call, target: Target) -> Outcome {
     }
     change_own(&call, target.room_id.clone(), MembershipAction::Join, request.reason).await?;
     Answer::json(&json!({ "room_id": target.room_id }))
-}
-
-/// Whether only another server can let the user in.
-fn needs_help(way: &Way) -> bool {
-    (!way.is_here || way.needs_vouching) && !way.servers.is_empty()
 }
 
 async fn join_here(ctx: &Context, change: Change) -> Result<(), ApiError> {

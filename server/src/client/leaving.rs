@@ -1,12 +1,12 @@
 //! `leaving.yaml`: leaving rooms, and forgetting them.
 
 use warren_engine::Error;
+use warren_engine::approach::Change;
 use warren_engine::command::{ForgetRoom, MembershipAction};
 use warren_engine::view::federation::OutOfBandMembership;
 
 use super::membership::{Own, change_own, room_id};
 use crate::federation::out::leave;
-use crate::federation::out::membership::Change;
 use crate::http::{Answer, Call, Outcome, endpoints};
 use crate::worker;
 

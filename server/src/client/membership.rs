@@ -2,12 +2,12 @@
 //! not in the room.
 
 use serde::Deserialize;
+use warren_engine::approach::Change;
 use warren_engine::command::{ChangeMembership, MembershipAction};
 use warren_engine::core::identifiers;
 use warren_engine::view::federation::{Way, WayIntoRoom};
 
 use crate::context::Context;
-use crate::federation::out::membership::Change;
 use crate::federation::out::policy;
 use crate::federation::out::queries::room_of_alias;
 use crate::http::{ApiError, Call};
@@ -73,25 +73,15 @@ pub fn via(call: &Call) -> Result<Vec<String>, ApiError> {
     Ok(servers)
 }
 
-/// How the asker gets into a room, with all servers that may help: those of an invite, those named, those that are known to
-/// be there, and at last the one that the room is called after.
+/// How the asker gets into a room, with all servers that may help.
 pub fn way(call: &Call, target: &Target) -> Result<Way, ApiError> {
     way_of(&call.ctx, call.user()?.as_str(), target)
 }
 
 /// The same for any user of this server.
 pub fn way_of(ctx: &Context, user_id: &str, target: &Target) -> Result<Way, ApiError> {
-    let mut way = ctx.engine.read(&WayIntoRoom { room_id: &target.room_id, user_id })?;
-    let of_name = identifiers::server_name(&target.room_id).filter(|name| identifiers::is_server_name(name));
-    let mut servers: Vec<String> = Vec::new();
-    let named = target.servers.iter().cloned().chain(of_name.map(str::to_owned));
-    for server in way.invited_by.iter().cloned().chain(named).chain(std::mem::take(&mut way.servers)) {
-        if server != ctx.engine.server_name() && !servers.contains(&server) {
-            servers.push(server);
-        }
-    }
-    way.servers = servers;
-    Ok(way)
+    let (room_id, named) = (&target.room_id, &target.servers);
+    Ok(ctx.engine.read(&WayIntoRoom { room_id, user_id, named })?)
 }
 
 /// A change of the asker's membership, for which another server's help is needed.

@@ -91,6 +91,9 @@ async fn take_in_room(ctx: Arc<Context>, mut room: RoomReception) -> Result<Room
             follow_up_on(&ctx, room_id, origin);
         }
     }
+    for notice in room.turned_away() {
+        ctx.engine.write(notice).await?;
+    }
     Ok(room)
 }
 

@@ -12,7 +12,10 @@ use warren_engine::{
     view::{JoinedRooms, Messages, RoomState, StreamToken, Sync, SyncToken},
 };
 
-use crate::world::{Breach, DEVICE};
+use crate::{
+    keyring::Keyring,
+    world::{Breach, DEVICE},
+};
 
 /// Events that a client takes at once, if it takes all there are.
 const WIDE: u32 = 1_000;
@@ -28,6 +31,8 @@ pub struct Client {
     pub user_id: String,
     /// What it knows of rooms, by id.
     pub rooms: BTreeMap<String, ClientRoom>,
+    /// What it knows of others' devices.
+    pub keyring: Keyring,
     is_wide: bool,
     /// Whether its server may lack events, so that there are gaps also for who takes all there are.
     may_have_gaps: bool,
@@ -55,7 +60,8 @@ impl Client {
         let limit = if is_wide { WIDE } else { NARROW };
         let filter = format!(r#"{{"room":{{"timeline":{{"limit":{limit}}}}}}}"#);
         let filter = Arc::new(Filter::parse(filter.as_bytes()).expect("the filter is right"));
-        Self { user_id, rooms: BTreeMap::new(), is_wide, may_have_gaps, filter, since: None }
+        let (rooms, keyring) = (BTreeMap::new(), Keyring::default());
+        Self { user_id, rooms, keyring, is_wide, may_have_gaps, filter, since: None }
     }
 
     /// Syncs once, and compares. Answers how many new events it was sent, and all that it saw for the first time in this
@@ -63,6 +69,7 @@ impl Client {
     pub fn sync(&mut self, engine: &Engine) -> Result<Vec<(String, String)>, Breach> {
         let (body, token) = self.ask(engine, self.since)?;
         let mut seen = Vec::new();
+        self.keyring.take(&body["device_lists"]);
         for (room_id, room) in members(&body["rooms"]["join"]) {
             let is_new = !self.rooms.get(room_id).is_some_and(|known| known.is_joined);
             if is_new {
@@ -99,6 +106,13 @@ impl Client {
         let (body, _) = self.ask_as(engine, Some(DEVICE.to_owned()), None)?;
         let events = list(&body["to_device"]["events"]);
         Ok(events.filter_map(|event| Some(event["content"]["number"].as_u64()? as usize)).collect())
+    }
+
+    /// As what the user is shown a room that they are not in: invited to it, or knocking.
+    pub fn shown_outside(&self, engine: &Engine, room_id: &str) -> Result<Option<&'static str>, Breach> {
+        let (body, _) = self.ask(engine, None)?;
+        let shown = |kind: &&str| body["rooms"][kind].get(room_id).is_some();
+        Ok(["invite", "knock"].into_iter().find(shown))
     }
 
     fn ask(&self, engine: &Engine, since: Option<SyncToken>) -> Result<(Value, SyncToken), Breach> {

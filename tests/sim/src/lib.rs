@@ -9,6 +9,7 @@
 mod client;
 mod dice;
 mod disk;
+mod keyring;
 mod plan;
 mod shrink;
 mod world;

@@ -16,8 +16,12 @@ pub const USERS_PER_SERVER: usize = 2;
 const STEPS_MIN: usize = 15;
 /// By how many a run can be longer.
 const STEPS_SPREAD: usize = 50;
+/// In how many of a hundred cases a scene comes before a step: in every second run there is one, or more.
+const SCENE_PERCENT: usize = 2;
 /// Commits that succeed before a fault, at most: a command is one commit, taking in a transaction a handful.
 const SKIPPED_MAX: usize = 4;
+/// Requests to other servers before one is lost, at most: two for each server that is tried.
+const REQUESTS_MAX: usize = 4;
 /// The longest pause, as a rule, in milliseconds: a few attempts to reach a server.
 const PAUSE_MS_MAX: usize = 120_000;
 /// The longest of all, in milliseconds: behind an hour a server that could not be reached has to catch up.
@@ -58,6 +62,8 @@ pub enum Step {
         deed: Deed,
         /// What goes wrong on the server meanwhile.
         trouble: Option<Trouble>,
+        /// What becomes of a request to another server, after so many that are answered.
+        lapse: Option<(u8, Lapse)>,
     },
     /// A user's client syncs.
     Sync {
@@ -86,6 +92,17 @@ pub enum Step {
         server: usize,
         /// How many of its questions are answered before the network fails.
         answers: u8,
+        /// What goes wrong on it meanwhile.
+        trouble: Option<Trouble>,
+    },
+    /// A server asks for devices of which it has missed something.
+    Follow {
+        /// Which.
+        server: usize,
+        /// How many of its questions are answered before the network fails.
+        answers: u8,
+        /// Whether the first answer is still on its way when other things happen.
+        waits: bool,
         /// What goes wrong on it meanwhile.
         trouble: Option<Trouble>,
     },
@@ -132,6 +149,17 @@ pub enum Fate {
     Waits,
 }
 
+/// What becomes of a request of a server to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lapse {
+    /// It is lost.
+    Request,
+    /// It is done, and the answer is lost.
+    Answer,
+    /// The answer is for something that nobody asked for.
+    Lie,
+}
+
 /// A fault of a server's disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Trouble {
@@ -151,6 +179,8 @@ pub enum Deed {
     },
     /// A message to a device of another user.
     Tell(User),
+    /// A change of one's own devices.
+    Devices(OfDevices),
     /// Something about a room.
     In {
         /// Which room.
@@ -158,6 +188,19 @@ pub enum Deed {
         /// What.
         what: What,
     },
+}
+
+/// What a user does to their devices: one of a few that come and go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OfDevices {
+    /// Logs it in, if it is not there, and publishes new keys for it.
+    Add(u8),
+    /// Logs it out.
+    Remove(u8),
+    /// Gives it another name.
+    Rename(u8),
+    /// Publishes new cross-signing keys.
+    SignAnew,
 }
 
 /// What a user does in a room.
@@ -213,36 +256,80 @@ impl Plan {
         plan.begin(&mut dice);
         let calm = dice.happens(20);
         for _ in 0..STEPS_MIN + dice.below(STEPS_SPREAD) {
+            if servers > 1 && dice.happens(SCENE_PERCENT) {
+                plan.scene(&mut dice);
+            }
             let step = plan.any_step(&mut dice, calm);
             plan.steps.push(step);
         }
         plan
     }
 
+    /// A few steps that seldom come together by chance, between the first server and another.
+    fn scene(&mut self, dice: &mut Dice) {
+        let other = 1 + dice.below(self.servers - 1);
+        let (host, guest) = (User { server: 0, number: 0 }, User { server: other, number: 0 });
+        match dice.happens(50) {
+            true => self.overtaken_list(host, guest),
+            false => self.invite_taken_back(host, guest),
+        }
+    }
+
+    /// A server misses a change of a user's devices, and while it asks for all of them, one more comes.
+    fn overtaken_list(&mut self, host: User, guest: User) {
+        self.steps.push(Step::Sync { user: guest });
+        for change in [OfDevices::Add(0), OfDevices::SignAnew, OfDevices::Add(1)] {
+            self.act(host, Deed::Devices(change));
+            self.bring(host.server, guest.server);
+        }
+        let follow = |waits| Step::Follow { server: guest.server, answers: u8::MAX, waits, trouble: None };
+        self.steps.push(follow(true));
+        self.act(host, Deed::Devices(OfDevices::Add(2)));
+        self.bring(host.server, guest.server);
+        self.steps.push(follow(false));
+    }
+
+    /// A user whose server has left the room is invited, and no more.
+    fn invite_taken_back(&mut self, host: User, guest: User) {
+        let in_first = |what| Deed::In { room: 0, what };
+        for number in 0..USERS_PER_SERVER {
+            self.act(User { number, ..guest }, in_first(What::Leave));
+            self.bring(guest.server, host.server);
+        }
+        self.act(host, in_first(What::Invite(guest)));
+        self.act(host, in_first(What::Kick(guest)));
+        self.bring(host.server, guest.server);
+    }
+
+    fn bring(&mut self, from: usize, to: usize) {
+        let (pick, fate, trouble, hits_sender) = (0, Fate::Arrives, None, false);
+        self.steps.push(Step::Carry { from, to, pick, fate, trouble, hits_sender });
+    }
+
     /// A room, and most users in it, so that the random part begins where something is at stake.
     fn begin(&mut self, dice: &mut Dice) {
         let creator = User { server: 0, number: 0 };
         let public = dice.happens(75);
-        self.act(creator, Deed::Create { public }, None);
+        self.act(creator, Deed::Create { public });
         for user in self.users() {
             if user == creator || dice.happens(25) {
                 continue;
             }
             if !public {
-                self.act(creator, Deed::In { room: 0, what: What::Invite(user) }, None);
+                self.act(creator, Deed::In { room: 0, what: What::Invite(user) });
             }
-            self.act(user, Deed::In { room: 0, what: What::Join }, None);
+            self.act(user, Deed::In { room: 0, what: What::Join });
         }
         for user in self.users() {
             if dice.happens(40) {
                 let level = dice.one_of(&[50, 100]);
-                self.act(creator, Deed::In { room: 0, what: What::Power(user, level) }, None);
+                self.act(creator, Deed::In { room: 0, what: What::Power(user, level) });
             }
         }
     }
 
-    fn act(&mut self, user: User, deed: Deed, trouble: Option<Trouble>) {
-        self.steps.push(Step::Act { user, deed, trouble });
+    fn act(&mut self, user: User, deed: Deed) {
+        self.steps.push(Step::Act { user, deed, trouble: None, lapse: None });
     }
 
     /// Everybody.
@@ -263,6 +350,7 @@ impl Plan {
                 (9, 's'),
                 (34, 'c'),
                 (6, 'f'),
+                (5, 'd'),
                 (3, 't'),
                 (2, 'h'),
                 (2, 'x'),
@@ -272,8 +360,8 @@ impl Plan {
         };
         match kind {
             'a' => {
-                let trouble = any_trouble(dice, calm);
-                Step::Act { user: self.any_user(dice), deed: self.any_deed(dice), trouble }
+                let (trouble, lapse) = (any_trouble(dice, calm), any_lapse(dice, calm));
+                Step::Act { user: self.any_user(dice), deed: self.any_deed(dice), trouble, lapse }
             }
             'c' => self.any_carry(dice, calm),
             't' => Step::Cut { mask: 1 + dice.below((1 << self.servers) - 2) as u8 },
@@ -282,6 +370,11 @@ impl Plan {
             'f' => {
                 let answers = if calm || dice.happens(70) { u8::MAX } else { dice.below(6) as u8 };
                 Step::Fetch { server: dice.below(self.servers), answers, trouble: any_trouble(dice, calm) }
+            }
+            'd' => {
+                let answers = if calm || dice.happens(80) { u8::MAX } else { dice.below(3) as u8 };
+                let (server, waits) = (dice.below(self.servers), !calm && dice.happens(40));
+                Step::Follow { server, answers, waits, trouble: any_trouble(dice, calm) }
             }
             // Mostly a first pause after a failure; sometimes long enough for a server to count as gone.
             'p' => {
@@ -322,6 +415,15 @@ impl Plan {
         if dice.happens(8) {
             return Deed::Tell(self.any_user(dice));
         }
+        if dice.happens(12) {
+            let device = dice.below(256) as u8;
+            return Deed::Devices(dice.weighted(&[
+                (50, OfDevices::Add(device)),
+                (20, OfDevices::Remove(device)),
+                (10, OfDevices::Rename(device)),
+                (20, OfDevices::SignAnew),
+            ]));
+        }
         let kinds = [(37, 's'), (20, 'm'), (17, 't'), (12, 'p'), (6, 'r'), (4, 'v'), (4, 'e')];
         let what = match dice.weighted(&kinds) {
             's' => dice.weighted(&[(90, What::Say), (10, What::Repeat)]),
@@ -340,17 +442,17 @@ impl Plan {
 
     fn any_membership(&self, dice: &mut Dice) -> What {
         let other = self.any_user(dice);
-        let rules = ["public", "public", "invite", "knock"];
+        let rules = ["public", "public", "invite", "knock", "knock"];
         let rule = What::JoinRule(dice.one_of(&rules));
         dice.weighted(&[
             (30, What::Join),
             (15, What::Leave),
-            (5, What::Knock),
+            (9, What::Knock),
             (15, What::Invite(other)),
             (10, What::Kick(other)),
             (10, What::Ban(other)),
             (8, What::Unban(other)),
-            (5, rule),
+            (6, rule),
             (2, What::Forget),
         ])
     }
@@ -363,6 +465,14 @@ impl Plan {
             false => What::Level(dice.one_of(&FIELDS), level),
         }
     }
+}
+
+fn any_lapse(dice: &mut Dice, calm: bool) -> Option<(u8, Lapse)> {
+    if calm || !dice.happens(25) {
+        return None;
+    }
+    let lapse = dice.weighted(&[(30, Lapse::Request), (45, Lapse::Answer), (25, Lapse::Lie)]);
+    Some((dice.below(REQUESTS_MAX) as u8, lapse))
 }
 
 fn any_trouble(dice: &mut Dice, calm: bool) -> Option<Trouble> {

@@ -3,7 +3,7 @@
 //! Delta debugging over the list of steps, then over the servers and the faults of what is left, until nothing more can
 //! go. A shorter plan counts only if it breaches the same promise.
 
-use crate::plan::{Fate, Plan, Step, User};
+use crate::plan::{Fate, Plan, Step, Trouble, User};
 
 /// Most plays that shrinking takes: a failing run is shrunk in seconds, not to the last step at any price.
 const PLAYS_MAX: usize = 600;
@@ -104,11 +104,19 @@ impl Shrinker<'_> {
 fn simpler(step: &Step) -> Vec<Step> {
     let mut simpler = Vec::new();
     match step {
-        Step::Act { user, deed, trouble: Some(trouble) } => {
-            simpler.push(Step::Act { user: *user, deed: *deed, trouble: None });
-            if trouble.skipped > 0 {
-                let trouble = Some(crate::plan::Trouble { skipped: 0, ..*trouble });
-                simpler.push(Step::Act { user: *user, deed: *deed, trouble });
+        Step::Act { user, deed, trouble, lapse } => {
+            let act = |trouble, lapse| Step::Act { user: *user, deed: *deed, trouble, lapse };
+            if let Some(trouble) = trouble {
+                simpler.push(act(None, *lapse));
+                if trouble.skipped > 0 {
+                    simpler.push(act(Some(Trouble { skipped: 0, ..*trouble }), *lapse));
+                }
+            }
+            if let Some((skipped, kind)) = lapse {
+                simpler.push(act(*trouble, None));
+                if *skipped > 0 {
+                    simpler.push(act(*trouble, Some((0, *kind))));
+                }
             }
         }
         Step::Carry { from, to, pick, fate, trouble, hits_sender } => {
@@ -138,6 +146,18 @@ fn simpler(step: &Step) -> Vec<Step> {
                 simpler.push(Step::Fetch { server: *server, answers: u8::MAX, trouble: *trouble });
             }
         }
+        Step::Follow { server, answers, waits, trouble } => {
+            let follow = |answers, waits, trouble| Step::Follow { server: *server, answers, waits, trouble };
+            if trouble.is_some() {
+                simpler.push(follow(*answers, *waits, None));
+            }
+            if *waits {
+                simpler.push(follow(*answers, false, *trouble));
+            }
+            if *answers != u8::MAX {
+                simpler.push(follow(u8::MAX, *waits, *trouble));
+            }
+        }
         _ => {}
     }
     simpler
@@ -161,7 +181,8 @@ fn names_server(step: &Step, server: usize) -> bool {
         Step::Carry { from, to, .. } => *from == server || *to == server,
         Step::Crash { server: named }
         | Step::Skew { server: named, .. }
-        | Step::Fetch { server: named, .. } => *named == server,
+        | Step::Fetch { server: named, .. }
+        | Step::Follow { server: named, .. } => *named == server,
         // Of a cut only the servers that are left matter.
         Step::Cut { .. } | Step::Heal | Step::Pass { .. } => false,
     }

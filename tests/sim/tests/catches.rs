@@ -47,6 +47,19 @@ fn messages_that_come_twice_are_found() {
 }
 
 #[test]
+fn devices_that_are_taken_for_whole_too_soon_are_found() {
+    let failure = caught(Plant::HastyFollower);
+    assert_eq!(failure.breach.rule, "devices", "{failure}");
+}
+
+#[test]
+fn invites_that_are_taken_back_unseen_are_found() {
+    let failure = caught(Plant::DeafGuest);
+    assert_eq!(failure.breach.rule, "outside", "{failure}");
+    assert!(failure.plan.steps.len() <= SHORT, "not short:\n{failure}");
+}
+
+#[test]
 fn a_seed_does_the_same_again() {
     for seed in 1..=20 {
         let plan = Plan::new(seed);

@@ -16,8 +16,8 @@ use crate::{
     view::{
         CheckPdus,
         federation::{
-            CountersignJoin, JoinAnswer, JoinState, MakeMembership, PduList, Pdus, ServersInRoom,
-            SignTemplate, SignedEvent, StateAt,
+            CountersignJoin, JoinAnswer, JoinState, MakeMembership, PartialRooms, PduList, Pdus,
+            ServersInRoom, SignTemplate, SignedEvent, StateAt,
         },
     },
 };
@@ -27,6 +27,7 @@ const SPACE: &str = "!space:here.example";
 const ALICE: &str = "@alice:here.example";
 const BOB: &str = "@bob:there.example";
 const CAROL: &str = "@carol:there.example";
+const DAVE: &str = "@dave:third.example";
 const THERE: &str = "there.example";
 
 fn know(world: &World, other: &World) {
@@ -238,6 +239,47 @@ fn the_joining_users_invite_is_among_what_is_not_left_out() {
         .collect();
     assert_eq!(members, [BOB]);
     enter(&here, &there, &event, join, true);
+}
+
+#[test]
+fn a_room_of_which_nothing_was_missed_lacks_no_members() {
+    let (here, there) = worlds();
+    for n in 0..20 {
+        here.join(ROOM, &format!("@user{n}:here.example"));
+    }
+    let event = make(&here, &there, Handshake::Join, BOB).unwrap();
+    let (join, _) = accepted(&here, Handshake::Join, &event);
+    enter(&here, &there, &event, join, false);
+    // The other server does not know yet that Bob has left, and lets him in behind his own join.
+    there.leave(ROOM, BOB);
+    let event = make(&here, &there, Handshake::Join, BOB).unwrap();
+    let (join, _) = accepted(&here, Handshake::Join, &event);
+    assert!(answer(&here, &event, true).members_omitted);
+    enter(&here, &there, &event, join, true);
+    assert!(there.engine.read(&PartialRooms).unwrap().is_empty());
+    is_clean(&there);
+}
+
+#[test]
+fn who_comes_back_takes_those_to_be_there_that_it_is_told_last() {
+    let (here, there) = worlds();
+    for n in 0..20 {
+        here.join(ROOM, &format!("@user{n}:here.example"));
+    }
+    here.join(ROOM, DAVE);
+    let enter_by = |user: &str| {
+        let event = make(&here, &there, Handshake::Join, user).unwrap();
+        let (join, _) = accepted(&here, Handshake::Join, &event);
+        enter(&here, &there, &event, join, true);
+    };
+    enter_by(BOB);
+    assert!(servers(&there).contains(&("third.example".to_owned(), 1)), "it is told without its members");
+    // Before the members are there, all go, and one of another server goes unseen.
+    there.leave(ROOM, BOB);
+    here.leave(ROOM, DAVE);
+    enter_by(CAROL);
+    assert!(servers(&there).iter().all(|(server, _)| server != "third.example"));
+    is_clean(&there);
 }
 
 #[test]

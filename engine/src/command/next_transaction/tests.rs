@@ -184,7 +184,8 @@ fn while_members_are_not_known_their_servers_are_told() {
                     servers::suppose(tx, room.num, &supposed)?;
                 } else {
                     tx.delete(&schema::PARTIAL_JOINS, &room.num);
-                    servers::settle_supposed(tx, room.num, &supposed)?;
+                    let pos = tx.next_position();
+                    servers::settle_supposed(tx, room.num, &supposed, pos)?;
                 }
                 Ok(())
             })

@@ -178,7 +178,7 @@ pub(super) fn device_lists(tx: &mut Tx, from: UserNum) -> Result<Option<UserNum>
         true
     })?;
     for (user, is_stale) in users {
-        if is_stale && tx.joined_rooms(user)?.is_empty() {
+        if is_stale && !tx.is_neighbour(user, None)? {
             elsewhere::drop_list(tx, user)?;
         }
     }

@@ -12,7 +12,7 @@ use crate::{
     fixture::World,
     room::{receipts, typing},
     store::{Direction, Memory},
-    view::federation::{AnsweredTransaction, DueReceipts, StaleDeviceLists},
+    view::federation::{AnsweredTransaction, DueReceipts, StaleDeviceList, StaleDeviceLists},
 };
 
 const ROOM: &str = "!room:here.example";
@@ -317,6 +317,7 @@ fn list(world: &World, stream_id: u64, devices: &[(&str, u8)]) -> bool {
     let store = StoreRemoteDevices {
         user_id: BOB.into(),
         stream_id,
+        mark: world.engine.read(&StaleDeviceList(BOB)).unwrap(),
         devices: devices.collect(),
         ..StoreRemoteDevices::default()
     };

@@ -6,13 +6,15 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    command::{LeaveOutOfBand, NoteKnock, Register},
+    command::{LeaveOutOfBand, NoteKnock, Register, StoreServerKeys},
     core::{
         event::{EventBuilder, EventReference},
         filter::Filter,
         version::ROOM_VERSIONS,
     },
     fixture::World,
+    reception::{Body, Reception},
+    remote::ServerKey,
     view::{
         Sync, SyncToken,
         federation::{Handshake, OutOfBandMembership, SignTemplate},
@@ -377,4 +379,66 @@ fn what_is_shown_with_an_invite_is_bounded() {
     let shown = &body["rooms"]["invite"][ROOM]["invite_state"]["events"];
     assert!((18_000..30_000).contains(&shown.to_string().len()));
     assert_eq!(shown.as_array().unwrap().last().unwrap()["type"], "m.room.member");
+}
+
+/// Gives `here` an event in a transaction of `origin`. Answers with what is answered.
+fn receive(here: &World, origin: &str, pdu: &Pdu) -> Value {
+    let pdu: Value = serde_json::from_slice(&pdu.json).unwrap();
+    let body = json!({ "pdus": [pdu] }).to_string();
+    let body: Body<'_> = serde_json::from_str(&body).unwrap();
+    let mut reception = Reception::new(origin.to_owned(), "1".to_owned(), &body).unwrap();
+    for mut room in reception.rooms() {
+        assert!(room.begin(&here.engine).unwrap().is_none());
+        for notice in room.turned_away() {
+            here.engine.write(notice).wait().unwrap();
+        }
+        reception.took_in(room);
+    }
+    serde_json::from_slice::<Value>(&reception.answer(None).answer).unwrap()["pdus"].clone()
+}
+
+fn know(world: &World, other: &World) {
+    let key = other.engine.key_pair();
+    let (key_id, public_key) = (key.key_id().to_owned(), key.public_key().to_vec());
+    let keys = vec![ServerKey { key_id, public_key, valid_until_ts: u64::MAX, is_old: false }];
+    let server_name = other.engine.server_name().to_owned();
+    world.engine.write(StoreServerKeys { server_name, keys }).wait().unwrap();
+}
+
+#[test]
+fn who_is_turned_away_is_told() {
+    for membership in ["leave", "ban"] {
+        let (here, (there, invite_id)) = (here(), there());
+        here.engine.write(invite(event(&there, &invite_id))).wait().unwrap();
+        let since = sync(&here, None).1;
+        let kick_id = there.member(ROOM, BOB, ALICE, membership).unwrap();
+        let kick = event(&there, &kick_id);
+        // Nothing is believed that is not signed, or comes from another server than its sender's.
+        assert_eq!(receive(&here, THERE, &kick), json!({}));
+        know(&here, &there);
+        assert_eq!(receive(&here, "third.example", &kick), json!({}));
+        assert!(open(&here).is_ok());
+        assert_eq!(receive(&here, THERE, &kick), json!({ &kick_id: {} }));
+        assert!(open(&here).is_err());
+        let (body, _) = sync(&here, Some(since));
+        let shown = &body["rooms"]["leave"][ROOM]["timeline"]["events"][0];
+        assert_eq!((&shown["event_id"], &shown["sender"]), (&json!(kick_id), &json!(BOB)), "{body}");
+        is_clean(&here);
+    }
+}
+
+#[test]
+fn only_what_ends_the_invite_ends_it() {
+    let (here, (there, invite_id)) = (here(), there());
+    know(&here, &there);
+    let kick_id = there.member(ROOM, BOB, ALICE, "leave").unwrap();
+    let again_id = there.member(ROOM, BOB, ALICE, "invite").unwrap();
+    assert_ne!(invite_id, again_id);
+    here.engine.write(invite(event(&there, &again_id))).wait().unwrap();
+    // It ended the invite before.
+    receive(&here, THERE, &event(&there, &kick_id));
+    assert_eq!(open(&here).unwrap().event_id, again_id);
+    // Other events of a room that this server is not in are nobody's.
+    let name_id = there.state(ROOM, BOB, "m.room.name", "", json!({"name": "Another"}));
+    assert_eq!(receive(&here, THERE, &event(&there, &name_id)), json!({}));
 }

@@ -1,11 +1,15 @@
 //! Who is told of whose devices.
 
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
 use super::{Signer, register, upload_device, user_id};
 use crate::{
     core::num::StreamPos,
     device::lists::{self, RoomChanges},
     fixture::World,
-    view::{ChangedUsers, KeyChanges},
+    view::{ChangedUsers, KeyChanges, Sync, SyncToken},
 };
 
 const ROOM: &str = "!room:here.example";
@@ -23,6 +27,22 @@ fn expect(world: &World, user: &str, from: StreamPos, changed: &[&str], left: &[
     told.sort();
     gone.sort();
     assert_eq!((told, gone), (ids(changed), ids(left)), "as told to {user}");
+}
+
+/// What `/sync` says of device lists, as it is when nothing changed.
+fn synced(world: &World, user: &str, from: StreamPos) -> Value {
+    let sync = Sync {
+        user_id: user.to_owned(),
+        device_id: None,
+        since: Some(SyncToken { pos: from, to_device: from }),
+        filter: Arc::default(),
+        full_state: false,
+        state_after: None,
+        waits: false,
+    };
+    let body: Value = serde_json::from_slice(&world.engine.read(&sync).unwrap().body).unwrap();
+    let lists = body["device_lists"].clone();
+    if lists.is_null() { json!({"changed": [], "left": []}) } else { lists }
 }
 
 fn new_keys(world: &World, user: &str, seed: u8) {
@@ -82,6 +102,41 @@ fn who_came_and_went_in_between_is_no_change() {
     world.join(ROOM, &carol);
     world.leave(ROOM, &carol);
     expect(&world, &alice, from, &[], &["carol"]);
+}
+
+#[test]
+fn who_came_back_in_between_is_told_of_what_was_missed() {
+    let (world, alice, bob, _) = world();
+    let from = world.engine.position();
+    world.leave(ROOM, &bob);
+    new_keys(&world, &alice, 1);
+    world.join(ROOM, &bob);
+    expect(&world, &bob, from, &["alice"], &[]);
+    assert_eq!(synced(&world, &bob, from), json!({"changed": [alice], "left": []}));
+}
+
+#[test]
+fn who_was_there_for_a_moment_follows_nobody() {
+    let (world, alice, _, carol) = world();
+    let from = world.engine.position();
+    world.join(ROOM, &carol);
+    new_keys(&world, &alice, 1);
+    world.leave(ROOM, &carol);
+    assert_eq!(synced(&world, &carol, from)["changed"], json!([]));
+}
+
+#[test]
+fn who_is_invited_is_told_nothing_of_members() {
+    let (world, alice, bob, carol) = world();
+    let from = world.engine.position();
+    world.member(ROOM, &alice, &carol, "invite").unwrap();
+    expect(&world, &carol, from, &[], &[]);
+    // Who was there, is out, and is invited again does lose the others.
+    let from = world.engine.position();
+    world.leave(ROOM, &bob);
+    world.member(ROOM, &alice, &bob, "invite").unwrap();
+    expect(&world, &bob, from, &[], &["alice"]);
+    assert_eq!(synced(&world, &bob, from), json!({"changed": [], "left": [alice]}));
 }
 
 #[test]

@@ -89,7 +89,7 @@ pub struct KeyBackup {
 /// The devices of a user of another server, whose keys stand in [`DEVICE_KEYS`] and [`CROSS_SIGNING_KEYS`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemoteDeviceList {
-    /// The `stream_id` of what was taken in last.
+    /// The `stream_id` of what was taken in last; of a stale list a mark that grows with all that is told of it.
     pub stream_id: u64,
     /// Something was missed: the list has to be asked for anew.
     pub is_stale: bool,

@@ -39,10 +39,25 @@ impl View for StaleDeviceLists {
         })?;
         let mut users = Vec::new();
         for user in stale {
-            if users.len() < self.limit && !reader.joined_rooms(user)?.is_empty() {
+            if users.len() < self.limit && reader.is_neighbour(user, None)? {
                 users.push(reader.user_id(user)?.to_string());
             }
         }
         Ok(users)
+    }
+}
+
+/// How the list of a user of another server is marked, if it is to be asked for: what comes of that is kept only if the mark is
+/// the same then.
+pub struct StaleDeviceList<'a>(pub &'a str);
+
+impl View for StaleDeviceList<'_> {
+    type Output = Option<u64>;
+
+    fn read(&self, reader: &Reader) -> Result<Option<u64>> {
+        match reader.user_num(self.0)? {
+            Some(user) => Ok(elsewhere::stale_mark(reader, user)?),
+            None => Ok(None),
+        }
     }
 }

@@ -41,7 +41,7 @@ pub use answered_transaction::AnsweredTransaction;
 pub use backfill::{BACKFILL_LIMIT_MAX, Backfill};
 pub use countersign_join::CountersignJoin;
 pub use destinations::{DestinationOf, DestinationRooms, DestinationStatus, Destinations, RoomForServer};
-pub use device_lists::{AreDevicesFollowed, StaleDeviceLists};
+pub use device_lists::{AreDevicesFollowed, StaleDeviceList, StaleDeviceLists};
 pub use due_destinations::{Due, DueDestinations, IsBackingOff, LeaveDestination, MakeDue};
 pub use due_receipts::DueReceipts;
 pub use ephemeral_edus::EphemeralEdus;

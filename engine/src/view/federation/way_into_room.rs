@@ -1,6 +1,7 @@
 //! Whether a local user's membership of a room is this server's to change, or another server has to help, and which may.
 
 use crate::{
+    core::identifiers::{is_server_name, server_name},
     error::Result,
     room::{
         RoomCtx,
@@ -16,6 +17,8 @@ pub struct WayIntoRoom<'a> {
     pub room_id: &'a str,
     /// Our user.
     pub user_id: &'a str,
+    /// Servers that somebody says may help.
+    pub named: &'a [String],
 }
 
 /// Who can help.
@@ -25,10 +28,17 @@ pub struct Way {
     pub is_here: bool,
     /// Whether it takes part, and only another server's user can vouch for a join.
     pub needs_vouching: bool,
-    /// The servers that invited the user, or let a knock in, while this server is not in the room.
-    pub invited_by: Vec<String>,
-    /// Other servers that are in the room, as far as is known, those with the most members first.
+    /// Other servers that may help: those that invited the user, or let a knock in, while this server is not in the room;
+    /// those named; the one that the room is called after; those that are in the room, as far as is known, with the most
+    /// members first.
     pub servers: Vec<String>,
+}
+
+impl Way {
+    /// Whether only another server can let the user in.
+    pub fn needs_help(&self) -> bool {
+        (!self.is_here || self.needs_vouching) && !self.servers.is_empty()
+    }
 }
 
 impl View for WayIntoRoom<'_> {
@@ -37,20 +47,26 @@ impl View for WayIntoRoom<'_> {
     fn read(&self, reader: &Reader) -> Result<Way> {
         let own_name = &*reader.shared.server_name;
         let mut way = Way::default();
-        if let Ok((_, _, _, row)) = reader.open_out_of_band(self.user_id, self.room_id) {
-            way.invited_by = row.servers;
-        }
-        let Some(room) = RoomCtx::find(reader, self.room_id)? else { return Ok(way) };
-        let mut there = reader.servers_in_room(room.num)?;
+        let invited_by = match reader.open_out_of_band(self.user_id, self.room_id) {
+            Ok((_, _, _, row)) => row.servers,
+            Err(_) => Vec::new(),
+        };
+        let of_name = server_name(self.room_id).filter(|name| is_server_name(name)).map(str::to_owned);
+        let room = RoomCtx::find(reader, self.room_id)?;
+        let mut there =
+            room.as_ref().map(|room| reader.servers_in_room(room.num)).transpose()?.unwrap_or_default();
         there.sort_by_key(|(_, joined)| std::cmp::Reverse(*joined));
         let takes_part = there.iter().any(|(server, _)| **server == *own_name);
-        for (server, _) in there {
-            if *server != *own_name {
-                way.servers.push(server.to_string());
+        let others = there.iter().map(|(server, _)| server.to_string()).filter(|server| server != own_name);
+        let is_alone = others.clone().next().is_none();
+        for server in invited_by.into_iter().chain(self.named.iter().cloned()).chain(of_name).chain(others) {
+            if server != own_name && !way.servers.contains(&server) {
+                way.servers.push(server);
             }
         }
-        way.is_here = takes_part || (way.servers.is_empty() && !room.head.extremities.is_empty());
-        if takes_part && !way.servers.is_empty() {
+        let Some(room) = room else { return Ok(way) };
+        way.is_here = takes_part || (is_alone && !room.head.extremities.is_empty());
+        if takes_part && !is_alone {
             let admission = admission(reader, &room, self.user_id)?;
             way.needs_vouching = matches!(admission, Admission::NobodyMayVouch | Admission::CannotBeTold);
         }

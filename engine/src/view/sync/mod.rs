@@ -22,6 +22,7 @@ use std::{
 pub(crate) use device::DeviceFacts;
 pub(crate) use shared::Section;
 pub(crate) use state::at as state_at;
+pub(super) use state::membership_at;
 
 use crate::{
     account::account_data,
@@ -105,6 +106,8 @@ struct Rooms {
     left: Vec<(RoomNum, Positioned<UserRoom>)>,
     /// Joined after `since`, also if it is filtered out; so the rest.
     newly_joined: Vec<RoomNum>,
+    /// Those, and rooms that the user has left and come back into.
+    entered: Vec<RoomNum>,
     /// No longer joined since `since`.
     newly_left: Vec<RoomNum>,
     /// Joined before `since`, and there is something new.
@@ -312,11 +315,15 @@ impl<'a> Request<'a> {
     fn sort_own_change(&self, rooms: &mut Rooms, room: RoomNum, since: StreamPos) -> Result<()> {
         let Some(row) = self.reader.user_room(self.user, room)? else { return Ok(()) };
         let is_included = self.includes(room)?;
-        let was_joined = state::membership_at(self.reader, self.user, room, since)? == Some(Membership::Join);
+        let was_joined = membership_at(self.reader, self.user, room, since)? == Some(Membership::Join);
+        if was_joined && row.value.membership != Membership::Join {
+            rooms.newly_left.push(room);
+        }
         match row.value.membership {
             Membership::Join => {
                 // A join published while the user was being listed in their rooms is not in that list.
                 self.reader.shared.watch.list(self.user, room);
+                rooms.entered.push(room);
                 if !was_joined {
                     rooms.newly_joined.push(room);
                 }
@@ -325,9 +332,6 @@ impl<'a> Request<'a> {
                 }
             }
             Membership::Leave | Membership::Ban => {
-                if was_joined {
-                    rooms.newly_left.push(room);
-                }
                 // The user's other devices must still learn that they are out of a room that is forgotten already.
                 if is_included && (was_joined || !row.value.forgotten) {
                     rooms.left.push((room, row));

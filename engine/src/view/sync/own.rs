@@ -175,7 +175,7 @@ fn write_device_lists(request: &Request<'_>, out: &mut Vec<u8>, rooms: &Rooms) -
         return Ok(());
     }
     let changes =
-        RoomChanges { joined: &rooms.newly_joined, left: &rooms.newly_left, with_news: &rooms.with_news };
+        RoomChanges { joined: &rooms.entered, left: &rooms.newly_left, with_news: &rooms.with_news };
     let found = lists::between(reader, request.user, since, reader.pos, changes)?;
     if found.changed.is_empty() && found.left.is_empty() {
         return Ok(());

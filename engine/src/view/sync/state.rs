@@ -55,7 +55,7 @@ pub(super) fn beside_timeline(
 }
 
 /// The user's membership after the last event at or before `pos`.
-pub(super) fn membership_at(
+pub(in crate::view) fn membership_at(
     reader: &Reader,
     user: UserNum,
     room: RoomNum,

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
+use warren_engine::approach::{Approach, Change};
 use warren_engine::command::{EnterRoom, Received, StoreOutliers};
 use warren_engine::core::checked::CheckedPdu;
 use warren_engine::core::event::JsonObject;
@@ -24,7 +25,7 @@ use super::ask::read_answer;
 use super::check::{check_all, check_one, take_signature};
 use super::complete;
 use super::fetch::{bytes_of, follow_up, take_in};
-use super::membership::{Change, NoHelp, SERVERS_TRIED_MAX, hand_in, nobody, sign, telling};
+use super::membership::{NoHelp, hand_in, next_event, no_help, told};
 use crate::context::Context;
 use crate::http::ApiError;
 
@@ -37,18 +38,14 @@ const BATCHES_UNDER_WAY_MAX: usize = 3;
 ///
 /// Errors: what the last server that knew the room refused; 404 if none could be reached.
 pub async fn join(ctx: &Arc<Context>, change: &Change, servers: &[String]) -> Result<(), ApiError> {
-    let mut error = None;
-    for server in servers.iter().take(SERVERS_TRIED_MAX) {
-        match join_by(ctx, change, server).await {
+    let mut approach = Approach::new(change.clone(), Handshake::Join, servers);
+    while let Some((server, event)) = next_event(ctx, &mut approach).await {
+        match join_by(ctx, change, &server, event).await {
             Ok(()) => return Ok(()),
-            Err(NoHelp::Refused(refused)) => return Err(refused),
-            Err(NoHelp::TryAnother(failed)) => {
-                tracing::info!(room_id = change.room_id, server, error = %failed.error, "a server does not help to join");
-                error = Some(telling(error, failed));
-            }
+            Err(why) => no_help(&mut approach, &server, why),
         }
     }
-    Err(error.unwrap_or_else(nobody))
+    Err(told(approach))
 }
 
 #[derive(Deserialize)]
@@ -62,8 +59,12 @@ struct Joined {
     servers_in_room: Vec<String>,
 }
 
-async fn join_by(ctx: &Arc<Context>, change: &Change, server: &str) -> Result<(), NoHelp> {
-    let event = sign(ctx, server, change, Handshake::Join).await?;
+async fn join_by(
+    ctx: &Arc<Context>,
+    change: &Change,
+    server: &str,
+    event: SignedEvent,
+) -> Result<(), NoHelp> {
     let is_here =
         ctx.engine.read(&IncomingRoom { room_id: &change.room_id, server: ctx.engine.server_name() }).is_ok();
     let query = if is_here { "" } else { "?omit_members=true" };

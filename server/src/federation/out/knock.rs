@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use serde::Deserialize;
+use warren_engine::approach::{Approach, Change};
 use warren_engine::command::NoteKnock;
 use warren_engine::core::event::JsonObject;
-use warren_engine::view::federation::Handshake;
+use warren_engine::view::federation::{Handshake, SignedEvent};
 
 use super::ask::{Ask, path};
-use super::membership::{Change, NoHelp, SERVERS_TRIED_MAX, nobody, sign, telling};
+use super::membership::{NoHelp, next_event, no_help, told};
 use crate::context::Context;
 use crate::http::ApiError;
 
@@ -22,19 +23,22 @@ struct Knocked {
 ///
 /// Errors: what the last server that knew the room refused; 404 if none could be reached.
 pub async fn knock(ctx: &Arc<Context>, change: &Change, servers: &[String]) -> Result<(), ApiError> {
-    let mut error = None;
-    for server in servers.iter().take(SERVERS_TRIED_MAX) {
-        match knock_by(ctx, change, server).await {
+    let mut approach = Approach::new(change.clone(), Handshake::Knock, servers);
+    while let Some((server, event)) = next_event(ctx, &mut approach).await {
+        match knock_by(ctx, change, &server, event).await {
             Ok(()) => return Ok(()),
-            Err(NoHelp::Refused(refused)) => return Err(refused),
-            Err(NoHelp::TryAnother(failed)) => error = Some(telling(error, failed)),
+            Err(why) => no_help(&mut approach, &server, why),
         }
     }
-    Err(error.unwrap_or_else(nobody))
+    Err(told(approach))
 }
 
-async fn knock_by(ctx: &Arc<Context>, change: &Change, server: &str) -> Result<(), NoHelp> {
-    let event = sign(ctx, server, change, Handshake::Knock).await?;
+async fn knock_by(
+    ctx: &Arc<Context>,
+    change: &Change,
+    server: &str,
+    event: SignedEvent,
+) -> Result<(), NoHelp> {
     let target = path("v1/send_knock/{roomId}/{eventId}", &[&change.room_id, &event.event_id]);
     let knocked: Knocked = Ask::put(server, target, &event.json).read(ctx).await?;
     let note = NoteKnock {

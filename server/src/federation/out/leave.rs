@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::timeout;
+use warren_engine::approach::{Approach, Change};
 use warren_engine::command::LeaveOutOfBand;
 use warren_engine::view::federation::{Handshake, OpenMembership};
 
-use super::membership::{Change, NoHelp, SERVERS_TRIED_MAX, hand_in, sign};
+use super::membership::{hand_in, next_event, no_help};
 use crate::context::Context;
 use crate::http::ApiError;
 
@@ -28,19 +29,12 @@ pub async fn leave(ctx: &Arc<Context>, change: &Change, open: &OpenMembership) -
 }
 
 async fn leave_elsewhere(ctx: &Arc<Context>, change: &Change, servers: &[String]) -> Option<Bytes> {
-    for server in servers.iter().take(SERVERS_TRIED_MAX) {
-        match leave_by(ctx, change, server).await {
-            Ok(event) => return Some(event),
-            Err(NoHelp::Refused(error) | NoHelp::TryAnother(error)) => {
-                tracing::info!(room_id = change.room_id, server, error = %error.error, "a server does not help to leave");
-            }
+    let mut approach = Approach::new(change.clone(), Handshake::Leave, servers);
+    while let Some((server, event)) = next_event(ctx, &mut approach).await {
+        match hand_in(ctx, &server, "send_leave", "", change, &event).await {
+            Ok(_) => return Some(event.json),
+            Err(why) => no_help(&mut approach, &server, why.into()),
         }
     }
     None
-}
-
-async fn leave_by(ctx: &Arc<Context>, change: &Change, server: &str) -> Result<Bytes, NoHelp> {
-    let event = sign(ctx, server, change, Handshake::Leave).await?;
-    hand_in(ctx, server, "send_leave", "", change, &event).await?;
-    Ok(event.json)
 }

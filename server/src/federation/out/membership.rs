@@ -1,14 +1,13 @@
 //! What joining, knocking and leaving by way of another server have in common: its template becomes our user's event, and
-//! is handed in.
+//! is handed in. Which server is asked next, and what is signed, the engine says ([`warren_engine::approach`]).
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Deserialize;
 use tokio::time::timeout;
-use warren_engine::core::event::JsonObject;
+use warren_engine::approach::{Approach, Change, Failure, Next, Template};
 use warren_engine::core::version::ROOM_VERSIONS;
-use warren_engine::view::federation::{Handshake, SignTemplate, SignedEvent};
+use warren_engine::view::federation::{Handshake, SignedEvent};
 
 use super::RemoteError;
 use super::ask::{Ask, escaped, path};
@@ -16,19 +15,8 @@ use super::state_memory::StateAnswer;
 use crate::context::Context;
 use crate::http::ApiError;
 
-/// Servers that are tried, one after the other.
-pub const SERVERS_TRIED_MAX: usize = 10;
-
 /// How long one server may take to give a template: its part is to read some twenty rows.
 const TEMPLATE_TIME_MAX: Duration = Duration::from_secs(20);
-
-/// A change of a local user's own membership.
-#[derive(Clone)]
-pub struct Change {
-    pub room_id: String,
-    pub user_id: String,
-    pub reason: Option<String>,
-}
 
 /// Why a server was of no help, and whether another may be.
 pub enum NoHelp {
@@ -36,6 +24,17 @@ pub enum NoHelp {
     TryAnother(ApiError),
     /// The room itself says no: another server would say the same.
     Refused(ApiError),
+}
+
+impl Failure for NoHelp {
+    fn is_final(&self) -> bool {
+        matches!(self, NoHelp::Refused(_))
+    }
+
+    fn is_telling(&self) -> bool {
+        let (NoHelp::Refused(error) | NoHelp::TryAnother(error)) = self;
+        error.status.is_client_error()
+    }
 }
 
 impl From<RemoteError> for NoHelp {
@@ -60,32 +59,44 @@ impl From<ApiError> for NoHelp {
     }
 }
 
-/// What is told when there is nobody to ask.
-pub fn nobody() -> ApiError {
-    ApiError::not_found("No server is known that could help with this room")
-}
-
-/// The error that says most of two: what a server refused, rather than that another could not be reached.
-pub fn telling(before: Option<ApiError>, now: ApiError) -> ApiError {
-    match before {
-        Some(before) if before.status.is_client_error() => before,
-        _ => now,
+/// The next event that is to be handed in, and to which server; `None` when none is of help.
+pub async fn next_event(
+    ctx: &Arc<Context>,
+    approach: &mut Approach<NoHelp>,
+) -> Option<(String, SignedEvent)> {
+    loop {
+        match approach.next_step() {
+            Next::Ask(server) => match ask_for_template(ctx, &server, approach.change()).await {
+                Ok(template) => approach.templated(&ctx.engine, &template),
+                Err(failure) => no_help(approach, &server, failure.into()),
+            },
+            Next::HandIn(server, event) => return Some((server, event)),
+            Next::Nobody => return None,
+        }
     }
 }
 
-#[derive(Deserialize)]
-struct Template {
-    room_version: Option<String>,
-    event: JsonObject,
+/// A server was of no help.
+pub fn no_help(approach: &mut Approach<NoHelp>, server: &str, why: NoHelp) {
+    let (NoHelp::Refused(error) | NoHelp::TryAnother(error)) = &why;
+    let (change, handshake) = approach.change();
+    tracing::info!(room_id = change.room_id, server, ?handshake, error = %error.error, "a server is of no help");
+    approach.failed(why);
 }
 
-/// The user's event, made from a server's template.
-pub async fn sign(
+/// What the user is told when none was.
+pub fn told(approach: Approach<NoHelp>) -> ApiError {
+    match approach.into_failure() {
+        Some(NoHelp::Refused(error) | NoHelp::TryAnother(error)) => error,
+        None => ApiError::not_found("No server is known that could help with this room"),
+    }
+}
+
+async fn ask_for_template(
     ctx: &Arc<Context>,
     server: &str,
-    change: &Change,
-    handshake: Handshake,
-) -> Result<SignedEvent, NoHelp> {
+    (change, handshake): (&Change, Handshake),
+) -> Result<Template, RemoteError> {
     let name = match handshake {
         Handshake::Join => "v1/make_join/{roomId}/{userId}",
         Handshake::Knock => "v1/make_knock/{roomId}/{userId}",
@@ -100,17 +111,7 @@ pub async fn sign(
         }
     }
     let asked = timeout(TEMPLATE_TIME_MAX, Ask::get(server, target).read::<Template>(ctx)).await;
-    let template = asked.unwrap_or_else(|_| Err(RemoteError::Unreachable("it took too long".to_owned())))?;
-    let sign = SignTemplate {
-        room_id: &change.room_id,
-        user_id: &change.user_id,
-        handshake,
-        resident: server,
-        room_version: template.room_version.as_deref(),
-        template: &template.event,
-        reason: change.reason.as_deref(),
-    };
-    Ok(ctx.engine.read(&sign)?)
+    asked.unwrap_or_else(|_| Err(RemoteError::Unreachable("it took too long".to_owned())))
 }
 
 /// Hands an event in where `name` says, and with the older version of the endpoint where the newer is not known. Answers

@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 use warren_engine::{
-    Denied, Error, Preset,
+    Error, Preset,
     command::{
         ChangeMembership, CreateRoom, DeviceMessage, ForgetRoom, MembershipAction, SendEvent, SendToDevice,
         SetReceipts,
@@ -14,10 +14,10 @@ use warren_engine::{
     view::RoomStateEvent,
 };
 
-use super::{Acknowledged, Breach, Room, Stopped, World, join::Failed, server::DEVICE};
+use super::{Acknowledged, Breach, Room, Stopped, World, devices, join::Failed, server::DEVICE};
 use crate::{
     client::{StateMap, current_state},
-    plan::{Deed, Trouble, User, What},
+    plan::{Deed, OfDevices, Trouble, User, What},
 };
 
 /// A message as its client keeps it until it is acknowledged.
@@ -39,6 +39,8 @@ enum Request {
     },
     /// The message's number and to whom it is.
     Tell(usize, User),
+    /// What changes, and a number of its own.
+    Devices(OfDevices, usize),
     /// The room and the event.
     Read(String, String),
 }
@@ -86,8 +88,10 @@ impl World {
         words: &str,
         outcome: Result<Made, Stopped>,
     ) -> Result<(), Breach> {
-        if let (Ok(_), Request::Tell(number, target)) = (&outcome, request) {
-            self.tell_device(user, *target, *number);
+        match (&outcome, request) {
+            (Ok(_), Request::Tell(number, target)) => self.tell_device(user, *target, *number),
+            (_, Request::Devices(change, _)) => self.note_devices(user, *change),
+            _ => {}
         }
         match outcome {
             Ok(Made::Room(id)) => {
@@ -113,25 +117,40 @@ impl World {
         Ok(())
     }
 
-    /// Makes the request; a join that the server cannot do alone, by way of another one.
+    /// Makes the request; what the server cannot do alone, by way of another one.
     fn submit(
         &mut self,
         user: User,
         room: usize,
         request: &Request,
     ) -> Result<Result<Made, Stopped>, Breach> {
-        match (self.submit_here(user, request), request) {
-            (Err(Stopped::Failed(Error::Denied(Denied::Unreachable))), Request::Member(change))
-                if change.action == MembershipAction::Join =>
-            {
-                match self.join_remotely(user, room) {
-                    Ok(()) => Ok(Ok(Made::Nothing)),
-                    Err(Failed::Stopped(stopped)) => Ok(Err(stopped)),
-                    Err(Failed::Refused(why)) => Ok(Ok(Made::Refused(why))),
-                    Err(Failed::Breach(breach)) => Err(breach),
-                }
-            }
-            (outcome, _) => Ok(outcome),
+        let elsewhere = match request {
+            Request::Member(change) => self.submit_elsewhere(user, room, change),
+            _ => Ok(false),
+        };
+        match elsewhere {
+            Ok(true) => Ok(Ok(Made::Nothing)),
+            Ok(false) => Ok(self.submit_here(user, request)),
+            Err(Failed::Stopped(stopped)) => Ok(Err(stopped)),
+            Err(Failed::Refused(why)) => Ok(Ok(Made::Refused(why))),
+            Err(Failed::Breach(breach)) => Err(breach),
+        }
+    }
+
+    /// Makes a change of a membership that needs another server. Answers whether it does.
+    fn submit_elsewhere(
+        &mut self,
+        user: User,
+        room: usize,
+        change: &ChangeMembership,
+    ) -> Result<bool, Failed> {
+        if change.action != MembershipAction::Invite {
+            return self.go_elsewhere(user, room, change.action);
+        }
+        let target = self.plan.users().into_iter().find(|target| self.user_id(*target) == change.target);
+        match target.filter(|target| target.server != user.server) {
+            Some(target) => self.invite_elsewhere(user, room, target).map(|()| true),
+            None => Ok(false),
         }
     }
 
@@ -166,6 +185,9 @@ impl World {
                 };
                 server.write(tell).map(|()| Made::Nothing)
             }
+            Request::Devices(change, number) => {
+                devices::change_devices(server, &self.user_id(user), *change, *number).map(|()| Made::Nothing)
+            }
             Request::Read(room_id, event_id) => {
                 let receipt = SetReceipts {
                     room_id: room_id.clone(),
@@ -198,6 +220,10 @@ impl World {
                 self.messages += 1;
                 let words = format!("tells {} message {}", self.user_id(target), self.messages);
                 Some((Request::Tell(self.messages, target), 0, words))
+            }
+            Deed::Devices(change) => {
+                self.messages += 1;
+                Some((Request::Devices(change, self.messages), 0, devices::words(change)))
             }
             Deed::In { room, what } => {
                 let index = usize::from(room) % self.rooms.len().max(1);

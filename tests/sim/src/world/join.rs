@@ -1,32 +1,26 @@
-//! A user joins a room that their server is not in: by way of a server that is.
+//! A server enters a room that a resident has let its user into.
 //!
-//! The resident gives a template, our server signs the event, the resident lets it in and answers with the state before it,
-//! without the members, and our server enters the room. Each part can be the last one that happens. The members are asked
-//! for later.
+//! The resident answers with the state before the join, without the members, and our server enters the room. Each part can
+//! be the last one that happens. The members are asked for later.
 
 use std::{collections::BTreeSet, sync::Arc};
 
 use bytes::Bytes;
 use warren_engine::{
     Error, GivenState, Outcome,
-    command::{AcceptMembership, AcceptedMembership, CompleteState, EnterRoom, StoreOutliers},
+    command::{CompleteState, EnterRoom, StoreOutliers},
     core::{
         checked::{CheckedPdu, PduCheck},
-        version::{ROOM_VERSIONS, RoomVersion},
+        version::RoomVersion,
     },
     in_order,
-    room::handshake::Handshake,
     view::{
         CheckPdus,
-        federation::{
-            EventIds, IncomingRoom, JoinState, MakeMembership, PartialRoom, PduList, Pdus, SignTemplate,
-            SignedEvent, StateAt,
-        },
+        federation::{EventIds, IncomingRoom, JoinState, PartialRoom, PduList, Pdus, SignedEvent, StateAt},
     },
 };
 
 use super::{Breach, SERVER_NAMES, Server, Stopped, World};
-use crate::plan::User;
 
 /// Why a join by way of another server came to nothing.
 pub(super) enum Failed {
@@ -54,29 +48,18 @@ impl From<Error> for Failed {
 }
 
 impl World {
-    /// Joins by way of the first server in the room that helps.
-    pub(super) fn join_remotely(&mut self, user: User, room: usize) -> Result<(), Failed> {
-        let mut refused = "nobody who is in the room can be reached".to_owned();
-        for resident in 0..self.servers.len() {
-            let is_there = self.servers_in_room(resident, room).contains(&resident);
-            if resident == user.server || !is_there || !self.reaches(user.server, resident) {
-                continue;
-            }
-            match self.join_by(user, room, resident) {
-                Err(Failed::Refused(why)) => refused = why,
-                done => return done,
-            }
-        }
-        Err(Failed::Refused(refused))
-    }
-
-    fn join_by(&mut self, user: User, room: usize, resident: usize) -> Result<(), Failed> {
-        let event = self.signed_join(user, room, resident)?;
-        self.let_in(user.server, room, resident, &event)?;
+    /// Enters a room that a resident has let our user into.
+    pub(super) fn enter(
+        &self,
+        server: usize,
+        room: usize,
+        resident: usize,
+        event: &SignedEvent,
+    ) -> Result<(), Failed> {
         let (version, room_id) = (event.version, self.rooms[room].id.clone());
-        let told = self.state_of(user.server, room, resident, &event)?;
-        self.store(user.server, room, version, told.pdus)?;
-        let mut join = self.check_with_keys(user.server, version, vec![event.json])?;
+        let told = self.state_of(server, room, resident, event)?;
+        self.store(server, room, version, told.pdus)?;
+        let mut join = self.check_with_keys(server, version, vec![event.json.clone()])?;
         let Some(join) = join.pop() else {
             return Err(Failed::Breach(Breach::new(
                 "join",
@@ -84,70 +67,13 @@ impl World {
             )));
         };
         let enter = EnterRoom { room_id, version, join, state: told.state, partial: Some(told.servers) };
-        match self.servers[user.server].write(enter)? {
+        match self.servers[server].write(enter)? {
             (Outcome::Accepted | Outcome::Known, _) => Ok(()),
             (outcome, missing) => {
-                let what = format!("{} cannot enter: {outcome:?}, {missing:?}", SERVER_NAMES[user.server]);
+                let what = format!("{} cannot enter: {outcome:?}, {missing:?}", SERVER_NAMES[server]);
                 Err(Failed::Breach(Breach::new("join", what)))
             }
         }
-    }
-
-    /// The join, made from the resident's template.
-    fn signed_join(&self, user: User, room: usize, resident: usize) -> Result<SignedEvent, Failed> {
-        let (room_id, user_id) = (self.rooms[room].id.clone(), self.user_id(user));
-        let make = MakeMembership {
-            room_id: room_id.clone(),
-            user_id: user_id.clone(),
-            handshake: Handshake::Join,
-            versions: ROOM_VERSIONS.iter().map(|version| version.id.to_owned()).collect(),
-            server: self.servers[user.server].name.to_owned(),
-        };
-        let template = self.servers[resident].engine().read(&make)?;
-        let sign = SignTemplate {
-            room_id: &room_id,
-            user_id: &user_id,
-            handshake: Handshake::Join,
-            resident: self.servers[resident].name,
-            room_version: Some(template.room_version),
-            template: &template.event,
-            reason: None,
-        };
-        Ok(self.servers[user.server].engine().read(&sign)?)
-    }
-
-    /// The resident takes the join in, and tells the others.
-    fn let_in(
-        &mut self,
-        joiner: usize,
-        room: usize,
-        resident: usize,
-        event: &SignedEvent,
-    ) -> Result<(), Failed> {
-        let mut join = self.check_with_keys(resident, event.version, vec![event.json.clone()])?;
-        let Some(join) = join.pop() else {
-            return Err(Failed::Refused("the join is not believed".to_owned()));
-        };
-        let before = self.servers_in_room(resident, room);
-        let accept = AcceptMembership {
-            room_id: self.rooms[room].id.clone(),
-            event_id: event.event_id.to_string(),
-            handshake: Handshake::Join,
-            event: join,
-            server: SERVER_NAMES[joiner].to_owned(),
-        };
-        match self.servers[resident].write(accept) {
-            Ok(AcceptedMembership::Accepted { .. }) => {}
-            Ok(AcceptedMembership::Waiting(missing)) => {
-                return Err(Failed::Breach(Breach::new("join", format!("the resident lacks {missing:?}"))));
-            }
-            // Only the joining server has faults while it joins.
-            Err(Stopped::Crashed) => return Err(Failed::Refused("the resident crashed".to_owned())),
-            Err(Stopped::Failed(error)) => return Err(Failed::Refused(error.to_string())),
-        }
-        // It is passed on to all but the server that joins.
-        self.note_event((resident, joiner), room, event.event_id.clone(), before, BTreeSet::new());
-        Ok(())
     }
 
     /// What `send_join` answers, without the members.
@@ -218,7 +144,7 @@ impl World {
     }
 
     /// Checks events that `server` was given, fetching the keys for it. What does not pass is left out.
-    fn check_with_keys(
+    pub(super) fn check_with_keys(
         &self,
         server: usize,
         version: &'static RoomVersion,

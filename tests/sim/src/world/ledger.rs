@@ -70,12 +70,32 @@ pub(super) struct Ledger {
     /// What a server has answered for: (server, room, event).
     kept: BTreeSet<(usize, usize, Arc<str>)>,
     told: Vec<Told>,
+    /// Users and servers: a change of the user's devices came while the user's server did not know of the room that the other
+    /// believes to share with the user. It learns of the change with the next one.
+    pub torn: BTreeSet<(User, usize)>,
+    /// The last event about a user's membership that their server was told while it was not in the room; none while it cannot
+    /// be told what came of a request.
+    pub outside: BTreeMap<(usize, User), Arc<str>>,
+    /// Users who had left a room, and were in it again when their server came back by way of one that had not heard of that:
+    /// until it has, which makes undone what they said there.
+    pub revived: BTreeSet<(usize, User)>,
 }
 
 impl Ledger {
     /// The server could not reach the other for so long that it sends only what is last.
     pub fn catches_up(&mut self, from: usize, to: usize) {
         self.caught_up.insert((from, to));
+    }
+
+    /// A server made an event that another one has taken, and tells to all who were in the room.
+    pub fn note_told(&mut self, server: usize, room: usize, event_id: Arc<str>, perhaps: BTreeSet<usize>) {
+        let (order, to) = (self.audiences.len(), BTreeSet::new());
+        self.audiences.entry((server, event_id)).or_insert(Audience { room, order, to, perhaps });
+    }
+
+    /// Whether some server knows that another one has taken the event.
+    pub fn came(&self, to: usize, event_id: &str) -> bool {
+        self.taken.iter().any(|(_, taker, taken)| *taker == to && **taken == *event_id)
     }
 
     /// The server answers for these events of a room no more: it has left it, or they have waited for too long.
@@ -127,7 +147,7 @@ impl World {
     }
 
     /// The servers of which a server was told, when it joined, that they are in the room.
-    fn supposed(&self, server: usize, room: usize) -> BTreeSet<usize> {
+    pub(super) fn supposed(&self, server: usize, room: usize) -> BTreeSet<usize> {
         let partial = self.servers[server].engine().read(&PartialRooms).unwrap_or_default();
         let of_room = partial.into_iter().filter(|partial| partial.room_id == self.rooms[room].id);
         of_room.flat_map(|partial| partial.servers).filter_map(|name| self.index(&name)).collect()
@@ -160,7 +180,7 @@ impl World {
         let way = format!("{} → {}", SERVER_NAMES[from], SERVER_NAMES[to]);
         let events = self.event_ids(transaction);
         if let Some(first) = self.ledger.sent.get(&key) {
-            let is_new = |edu: &&Bytes| !first.edus.contains(edu);
+            let is_new = |edu: &&Bytes| !first.edus.iter().any(|first| is_same(first, edu));
             let lacks = |edu: &&Bytes| is_message(edu) && !transaction.edus.contains(edu);
             let added = transaction.edus.iter().find(is_new).or_else(|| first.edus.iter().find(lacks));
             if first.events != events || added.is_some() {
@@ -206,9 +226,14 @@ impl World {
         for (event_id, pdu) in self.event_ids(transaction).into_iter().zip(&transaction.pdus) {
             let pdu: Value = serde_json::from_slice(pdu).unwrap_or_default();
             let room = self.rooms.iter().position(|room| pdu["room_id"] == *room.id);
-            if let Some(room) = room.filter(|_| results[&*event_id] == json!({})) {
+            let Some(room) = room.filter(|_| results[&*event_id] == json!({})) else { continue };
+            if self.servers_in_room(server, room).contains(&server) {
                 self.ledger.kept.insert((server, room, event_id));
+                continue;
             }
+            // Of a room that it is not in it only tells its user.
+            let told = self.plan.users().into_iter().find(|user| pdu["state_key"] == self.user_id(*user));
+            self.ledger.outside.extend(told.map(|told| ((room, told), event_id)));
         }
     }
 
@@ -298,6 +323,19 @@ impl World {
         }
         Ok(())
     }
+}
+
+/// Whether one part is the other: of devices and keys it tells how they are whenever it goes out.
+fn is_same(one: &Bytes, other: &Bytes) -> bool {
+    let place = |edu: &Bytes| {
+        let edu: Value = serde_json::from_slice(edu).unwrap_or_default();
+        let content = &edu["content"];
+        let is_of_now =
+            edu["edu_type"] == "m.device_list_update" || edu["edu_type"] == "m.signing_key_update";
+        is_of_now
+            .then(|| json!([edu["edu_type"], content["user_id"], content["device_id"], content["stream_id"]]))
+    };
+    one == other || (place(one).is_some() && place(one) == place(other))
 }
 
 fn is_message(edu: &[u8]) -> bool {

@@ -1,7 +1,9 @@
 //! The world of one run: servers, the network between them, what users did, and what was acknowledged to them.
 
 mod act;
+mod approach;
 mod carry;
+mod devices;
 mod fetch;
 mod join;
 mod ledger;
@@ -18,7 +20,7 @@ use warren_engine::view::JoinedRooms;
 
 use crate::{
     client::{StateMap, current_state},
-    plan::{Plan, Step, User},
+    plan::{Lapse, Plan, Step, User},
 };
 
 /// Milliseconds that pass with each step, for everybody.
@@ -60,6 +62,10 @@ pub enum Plant {
     CarelessReceiver,
     /// Messages to devices that come again are taken for new ones.
     ChangedIds,
+    /// Servers take for whole what they are told of devices, whatever others have told meanwhile.
+    HastyFollower,
+    /// Servers pass over that users of theirs are turned away from rooms that they are not in.
+    DeafGuest,
 }
 
 /// A room that was made.
@@ -95,6 +101,8 @@ pub struct World {
     last_message: Option<act::Message>,
     network: network::Network,
     ledger: ledger::Ledger,
+    /// What becomes of a later request between servers, after so many that are answered.
+    lapse: Option<(u8, Lapse)>,
     /// How many events servers have learnt of from others.
     learned: usize,
 }
@@ -115,6 +123,7 @@ impl World {
             last_message: None,
             network: network::Network::default(),
             ledger: ledger::Ledger::default(),
+            lapse: None,
             learned: 0,
         })
     }
@@ -125,7 +134,12 @@ impl World {
             server.move_clock(STEP_MS);
         }
         match step {
-            Step::Act { user, deed, trouble } => self.act(*user, *deed, *trouble),
+            Step::Act { user, deed, trouble, lapse } => {
+                self.lapse = *lapse;
+                let acted = self.act(*user, *deed, *trouble);
+                self.lapse = None;
+                acted
+            }
             Step::Sync { user } => self.sync(*user),
             Step::Carry { from, to, pick, fate, trouble, hits_sender } => {
                 let struck = if *hits_sender { *from } else { *to };
@@ -139,6 +153,12 @@ impl World {
                 let fetched = self.fetch(*server, usize::from(*answers));
                 self.servers[*server].disk.disarm();
                 fetched
+            }
+            Step::Follow { server, answers, waits, trouble } => {
+                self.servers[*server].arm(*trouble);
+                let followed = self.follow(*server, usize::from(*answers), *waits);
+                self.servers[*server].disk.disarm();
+                followed.map(drop)
             }
             Step::Cut { mask } => {
                 let side = |apart: u8| {
@@ -187,6 +207,9 @@ impl World {
         self.come_to_rest()?;
         self.check_states()?;
         self.check_messages()?;
+        self.check_outsiders()?;
+        self.settle_devices()?;
+        self.check_devices()?;
         for server in &mut self.servers {
             server.check()?;
             let engine = server.engine();
@@ -263,13 +286,16 @@ impl World {
         let engine = server.engine();
         let seen = server.clients[user.number].sync(&engine)?;
         self.tell(format!("{} syncs, {} new events", self.user_id(user), seen.len()));
-        Ok(())
+        self.query_devices(user).map(drop)
     }
 
     /// What was acknowledged is in its sender's timeline, once, and in the order in which it was sent.
     fn check_acknowledged(&self) -> Result<(), Breach> {
         for (index, room) in self.rooms.iter().enumerate() {
             for user in self.plan.users() {
+                if self.ledger.revived.contains(&(index, user)) {
+                    continue;
+                }
                 let server = &self.servers[user.server];
                 let sent = self.acknowledged.iter().filter(|event| event.user == user && event.room == index);
                 let sent: Vec<&str> = sent.map(|event| event.event_id.as_str()).collect();

@@ -80,6 +80,7 @@ impl World {
             let before = self.learned;
             for server in 0..self.servers.len() {
                 self.fetch(server, usize::MAX)?;
+                moved |= self.follow(server, usize::MAX, false)?;
             }
             match pause_ms {
                 _ if moved || self.learned > before => {}

@@ -14,7 +14,7 @@ use warren_engine::{
     delivery::Delivery,
 };
 
-use super::Breach;
+use super::{Breach, devices::Follow};
 use crate::{
     client::Client,
     dice::ServerRandom,
@@ -52,6 +52,8 @@ pub struct Server {
     pub clients: Vec<Client>,
     /// What it is bringing to others, by server; in memory, so that a crash ends it.
     pub deliveries: Mutex<BTreeMap<usize, Delivery>>,
+    /// Whose devices it is asking for.
+    pub follow: Mutex<Follow>,
     clock: Arc<SimClock>,
     random: Arc<ServerRandom>,
     engine: Mutex<Arc<Engine>>,
@@ -74,8 +76,8 @@ impl Server {
         let clock = Arc::new(SimClock(AtomicU64::new(START_MS)));
         let random = Arc::new(ServerRandom::new(plan.seed, index));
         let engine = Mutex::new(open(name, &disk, &clock, &random)?);
-        let deliveries = Mutex::default();
-        let server = Self { name, disk, clients: Vec::new(), deliveries, clock, random, engine };
+        let (deliveries, follow, clients) = (Mutex::default(), Mutex::default(), Vec::new());
+        let server = Self { name, disk, clients, deliveries, follow, clock, random, engine };
         for localpart in USER_NAMES {
             let device_id = Some(DEVICE.to_owned());
             let session = Some(NewSession { device_id, ..NewSession::default() });
@@ -83,10 +85,13 @@ impl Server {
             server.engine().write(register).wait().map_err(|error| Breach::new("start", error))?;
         }
         server.disk.settle();
-        let clients = USER_NAMES.iter().enumerate();
-        let clients = clients
-            .map(|(number, user)| Client::new(format!("@{user}:{name}"), number, plan.servers > 1))
-            .collect();
+        let engine = server.engine();
+        let client = |(number, user)| {
+            let mut client = Client::new(format!("@{user}:{name}"), number, plan.servers > 1);
+            // It is there before anybody has devices, so that whatever comes of them is told.
+            client.sync(&engine).map(|_| client)
+        };
+        let clients = USER_NAMES.iter().enumerate().map(client).collect::<Result<_, _>>()?;
         Ok(Self { clients, ..server })
     }
 
@@ -116,6 +121,7 @@ impl Server {
     /// Starts again after a crash, from what was durable, and looks whether all is sound.
     pub fn restart(&self) -> Result<(), Breach> {
         self.deliveries.lock().clear();
+        *self.follow.lock() = Follow::default();
         self.disk.restart();
         *self.engine.lock() = open(self.name, &self.disk, &self.clock, &self.random)?;
         self.check()

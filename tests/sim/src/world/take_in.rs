@@ -110,7 +110,13 @@ impl World {
         outcomes: &mut BTreeMap<Arc<str>, Outcome>,
     ) -> Result<(), Stopped> {
         let server = &self.servers[to];
-        if let Some(mut intake) = room.begin(&server.engine()).map_err(Stopped::Failed)? {
+        let begun = room.begin(&server.engine()).map_err(Stopped::Failed)?;
+        for notice in room.turned_away() {
+            if self.plant != Plant::DeafGuest {
+                server.write(notice)?;
+            }
+        }
+        if let Some(mut intake) = begun {
             let taken = self.drive(to, &mut intake, &mut Asking { servers: &[], answers: 0 });
             outcomes.extend(
                 intake.outcomes.iter().map(|(event_id, outcome)| (event_id.clone(), outcome.clone())),

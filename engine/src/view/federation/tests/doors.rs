@@ -15,7 +15,7 @@ use crate::{
 const SPACE: &str = "!space:here.example";
 
 fn way(world: &World, user_id: &str) -> Way {
-    ask(world, &WayIntoRoom { room_id: ROOM, user_id })
+    ask(world, &WayIntoRoom { room_id: ROOM, user_id, named: &[] })
 }
 
 #[test]
@@ -38,10 +38,13 @@ fn who_can_let_a_user_in() {
         world.leave(ROOM, user);
     }
     assert_eq!(way(&world, ALICE), here(&[]));
-    assert_eq!(
-        ask(&world, &WayIntoRoom { room_id: "!unheard:there.example", user_id: ALICE }),
-        Way::default()
-    );
+    // Of a room that is not known, those are asked that are named, and the server that it is called after.
+    let named = [THIRD, "here.example", THERE, THIRD].map(str::to_owned);
+    let unheard = WayIntoRoom { room_id: "!unheard:fourth.example", user_id: ALICE, named: &named };
+    let servers = [THIRD, THERE, "fourth.example"].map(str::to_owned).to_vec();
+    let elsewhere = ask(&world, &unheard);
+    assert!(elsewhere.needs_help());
+    assert_eq!(elsewhere, Way { servers, ..Way::default() });
 }
 
 #[test]
