@@ -5,15 +5,10 @@ import zlib
 
 import pytest
 
-from harness.client import Client, unique
+from harness.client import unique
 
 DOWNLOAD = "/_matrix/federation/v1/media/download/"
 IMAGE = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 40
-
-
-@pytest.fixture(scope="module")
-def alice(server):
-    return Client(server.base_url).register("alice")
 
 
 def download(alice, peer, media_id):

@@ -6,7 +6,6 @@ Names end in `.test`. A name that nobody has said anything about does not exist.
 import itertools
 
 from harness.certificates import Authority
-from harness.member import Member
 from harness.names import Names
 from harness.peer import Listener, Peer
 
@@ -42,13 +41,6 @@ class Network:
         self.names.addresses[host] = ["127.0.0.1"]
         self.peers.append(peer)
         return peer
-
-    def member(self, host):
-        """A peer whose users come into rooms."""
-        member = Member(host, self.authority)
-        self.names.addresses[host] = ["127.0.0.1"]
-        self.peers.append(member)
-        return member
 
     def behind_file(self, content, host=None, **more):
         """A peer that is called like a host with a well-known file; `content` is made from the peer: the file, or status,

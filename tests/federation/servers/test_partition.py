@@ -6,6 +6,7 @@ from harness.client import bodies, timeline
 from harness.federated import Distant
 from harness.rooms import members, see, state_ids, until_joined, until_state, via
 from harness.senders import room_messages
+from harness.server import sound
 
 # A first pause after a failure is ten seconds, give or take a fifth.
 SECONDS_MAX = 60
@@ -14,10 +15,8 @@ SECONDS_MAX = 60
 @pytest.fixture
 def distant(authority, there, tmp_path):
     """A Warren that a test can cut off from the other server."""
-    with Distant(tmp_path / "distant", authority, there) as server:
+    with sound(Distant(tmp_path / "distant", authority, there)) as server:
         yield server
-        assert server.stop() == 0, server.log_tail()
-        server.check()
 
 
 @pytest.fixture

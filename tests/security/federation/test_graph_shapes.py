@@ -7,7 +7,8 @@ The class of fault: CPU or disk by the shape of the graph. `room/receive/tests/h
 import time
 
 from harness.client import bodies
-from harness.participant import Copy, id_of, path
+from harness.events import Copy, id_of
+from harness.participant import path
 from harness.rooms import see
 from harness.senders import room_messages
 

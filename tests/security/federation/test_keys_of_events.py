@@ -6,7 +6,8 @@ The class of fault: a missing or late check of signatures, expired keys, leaked 
 import pytest
 
 from harness.client import bodies
-from harness.participant import Participant, id_of, redacted
+from harness.events import id_of, redacted
+from harness.participant import Participant
 from harness.peer import DAY_MS, Key, now_ms, signed
 from harness.senders import room_messages
 

@@ -6,7 +6,7 @@ The class of fault: a malformed event poisons a room, sync, an invite or paginat
 import pytest
 
 from harness.client import Client, bodies
-from harness.participant import id_of
+from harness.events import id_of
 from harness.peer import canonical
 from harness.rooms import invited, see
 from harness.senders import room_messages
@@ -123,7 +123,7 @@ def test_a_malformed_event_poisons_nothing(server, hostile, copy, alice, room, c
 
 @pytest.mark.parametrize("wrong", STATES)
 def test_malformed_state_poisons_nothing(server, hostile, copy, alice, room, wrong):
-    """Mallory may set any state of the room."""
+    """The hostile user may set any state of the room."""
     power = alice.state(room, "m.room.power_levels")
     power["users"][hostile.user()] = 100
     event_id = alice.set_state(room, "m.room.power_levels", power)

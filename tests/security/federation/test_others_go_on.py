@@ -7,10 +7,11 @@ import time
 import pytest
 
 from harness.client import Client, bodies
-from harness.participant import Copy, Participant, id_of
+from harness.events import Copy, id_of
+from harness.participant import Participant
 from harness.rooms import see
 from harness.senders import room_messages
-from harness.server import Server
+from harness.server import Server, sound
 
 # Within the time that a healthy server takes, and far below any timeout of ours.
 SECONDS_MAX = 8
@@ -126,10 +127,8 @@ def disk_of(server):
 @pytest.fixture
 def lone(network, tmp_path):
     """A server of its own, whose database nobody else writes to."""
-    with Server(tmp_path / "data", "--allow-private-addresses", "on", *network.options) as server:
+    with sound(Server(tmp_path / "data", "--allow-private-addresses", "on", *network.options)) as server:
         yield server
-        assert server.stop() == 0, server.log_tail()
-        server.check()
 
 
 def flood(server, hostile, rounds, make):

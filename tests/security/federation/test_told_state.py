@@ -6,7 +6,8 @@ The class of fault: state injected in the answer to a join, or to a question for
 import pytest
 
 from harness.client import bodies
-from harness.participant import Copy, Participant, id_of, path
+from harness.events import Copy, id_of
+from harness.participant import Participant, path
 from harness.peer import now_ms
 from harness.rooms import joined_members, see, state, via
 from harness.senders import room_messages
