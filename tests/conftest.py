@@ -52,7 +52,7 @@ def network(tmp_path_factory):
 @pytest.fixture
 def warren(network, tmp_path):
     """A server of the test's own among hand-written ones, with an administrator."""
-    server = Server(tmp_path / "data", "--allow-private-addresses", "on", *network.options)
+    server = network.server(tmp_path)
     server.admin_password = server.make_administrator("warden")
     with sound(server):
         yield server

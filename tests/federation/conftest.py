@@ -3,14 +3,14 @@
 import pytest
 
 from harness.participant import Participant
-from harness.server import Server, sound
+from harness.server import sound
 
 
 @pytest.fixture(scope="session")
 def server(network, tmp_path_factory):
-    options = ["--allow-private-addresses", "on", "--federation-deny", "*.denied.test"]
-    options += ["--never-trust-keys", "ed25519:leaked", "--trusted-key-servers", network.notary.name]
-    with sound(Server(tmp_path_factory.mktemp("federation") / "data", *options, *network.options)) as server:
+    options = ["--federation-deny", "*.denied.test", "--never-trust-keys", "ed25519:leaked"]
+    options += ["--trusted-key-servers", network.notary.name]
+    with sound(network.server(tmp_path_factory.mktemp("federation"), *options)) as server:
         yield server
 
 

@@ -164,7 +164,7 @@ def test_keys_count_for_a_week_at_most(server, network):
 
 def test_a_key_that_was_rotated_is_published_as_old(network, tmp_path, resident):
     """Ours: what it signed can be verified still, and nothing is signed with it any more."""
-    server = Server(tmp_path / "data", "--allow-private-addresses", "on", *network.options)
+    server = network.server(tmp_path)
     with server:
         alice = Client(server.base_url).register("alice")
         room_id = alice.create_room(preset="public_chat", room_version="11")

@@ -7,7 +7,7 @@ import pytest
 from harness.client import Client, unique
 from harness.participant import SECONDS_MAX
 from harness.peer import now_ms
-from harness.server import Server
+from harness.waiting import until
 
 ADMIN = "/_synapse/admin/v1/federation/destinations"
 # A first pause after a failure is ten seconds, give or take a fifth; then one of twice as much, within SECONDS_MAX.
@@ -52,12 +52,8 @@ def test_events_arrive_once_and_in_order(warren, alice, resident):
 
 def until_failing(admin, peer):
     """The failure is noted a moment after the peer has seen the attempt."""
-    end = time.monotonic() + SECONDS_MAX
-    while True:
-        status = asked(admin, f"{ADMIN}/{peer.name}")
-        if status["failures"]:
-            return status
-        assert time.monotonic() < end, status
+    until(lambda: asked(admin, f"{ADMIN}/{peer.name}")["failures"])
+    return asked(admin, f"{ADMIN}/{peer.name}")
 
 
 def test_a_peer_that_fails_gets_everything_when_it_is_back(warren, alice, admin, resident):
@@ -94,8 +90,7 @@ def test_a_peer_that_is_heard_from_is_tried_at_once(warren, alice, resident):
 
 
 def test_what_was_queued_survives_the_death_of_the_server(network, tmp_path, resident):
-    options = ["--allow-private-addresses", "on", *network.options]
-    server = Server(tmp_path / "data", *options)
+    server = network.server(tmp_path)
     with server:
         alice = Client(server.base_url).register("alice")
         room_id, user_id = room_with(alice, server, resident)

@@ -7,7 +7,7 @@ import requests
 from harness.client import Client
 from harness.events import id_of
 from harness.peer import Key
-from harness.server import Server, free_port
+from harness.server import free_port
 
 
 def counted(address, name):
@@ -19,8 +19,7 @@ def counted(address, name):
 
 def test_events_and_edus_are_counted_by_what_became_of_them(network, tmp_path, resident):
     address = f"http://127.0.0.1:{free_port()}"
-    options = ["--metrics-listen", address, "--allow-private-addresses", "on", *network.options]
-    with Server(tmp_path / "data", *options) as server:
+    with network.server(tmp_path, "--metrics-listen", address) as server:
         alice = Client(server.base_url).register("alice")
         room_id = alice.create_room(preset="public_chat", room_version="11")
         copy, banned = resident.join(server, room_id), resident.user("carl")

@@ -7,6 +7,7 @@ import pytest
 from harness.client import address, bodies
 from harness.events import id_of
 from harness.server import binary
+from harness.waiting import until
 
 SECONDS_MAX = 60
 
@@ -37,11 +38,12 @@ def resynchronise(admin, room_id, *servers):
     path = address("/_warren/admin/v1/rooms/{roomId}/resynchronise", room_id)
     response = admin.send_raw("POST", path, json={"servers": list(servers)})
     assert response.status_code == 200, response.text
-    report = response.json()
-    while report["status"] == "active":
-        admin.sync(timeout=200)
-        report = admin.send_raw("GET", path).json()
-    return report
+
+    def report():
+        told = admin.send_raw("GET", path).json()
+        return told if told["status"] != "active" else None
+
+    return until(report)
 
 
 def test_what_another_server_knows_is_adopted_and_told(warren, alice, admin, resident):

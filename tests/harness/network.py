@@ -8,6 +8,7 @@ import itertools
 from harness.certificates import Authority
 from harness.names import Names
 from harness.peer import Listener, Peer
+from harness.server import Server
 
 # Hosts with a well-known file, which the server under test must be told of before it starts: port 443 is not a test's.
 HOSTS = 80
@@ -33,6 +34,10 @@ class Network:
         given = [("--trusted-ca-files", str(self.authority.path)), ("--dns-servers", self.names.address)]
         given += [("--federation-resolve", row) for row in rows]
         return [word for pair in given for word in pair]
+
+    def server(self, folder, *options):
+        """A server under test that lives here, which takes it that addresses of this machine are no secret."""
+        return Server(folder / "data", "--allow-private-addresses", "on", *self.options, *options)
 
     def peer(self, host=None, kind=Peer, **more):
         """A peer at a name of its own that is resolved to this machine."""

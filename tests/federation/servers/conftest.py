@@ -10,7 +10,7 @@ import pytest
 
 from harness.certificates import Authority
 from harness.federated import Synapse, Warren
-from harness.rooms import until_joined, via
+from harness.rooms import entrust, until_joined, via
 from harness.server import sound
 
 
@@ -71,11 +71,9 @@ def bob(there):
 def room(there, alice, bob):
     """A room of Bob's that Alice has joined, in which she may do what he may."""
     room = bob.create_room(preset="public_chat", room_version="10")
-    power = bob.state(room, "m.room.power_levels")
-    power["users"][alice.user_id] = 100
-    bob.set_state(room, "m.room.power_levels", power)
     alice.join(room, query=via(there))
     until_joined(alice, room, bob)
+    entrust(bob, room, alice, 100)
     alice.sync()
     bob.sync()
     return room

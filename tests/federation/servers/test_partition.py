@@ -4,7 +4,7 @@ import pytest
 
 from harness.client import bodies, timeline
 from harness.federated import Distant
-from harness.rooms import members, see, state_ids, until_joined, until_state, via
+from harness.rooms import entrust, members, see, state_ids, until_joined, via
 from harness.senders import room_messages
 from harness.server import sound
 
@@ -30,10 +30,7 @@ def room(there, bob, zoe):
     room = bob.create_room(preset="public_chat", room_version="11")
     zoe.join(room, query=via(there))
     until_joined(zoe, room, bob)
-    power = bob.state(room, "m.room.power_levels")
-    power["users"][zoe.user_id] = 99
-    bob.set_state(room, "m.room.power_levels", power)
-    until_state(zoe, room, "m.room.power_levels", "", power)
+    entrust(bob, room, zoe, 99)
     return room
 
 

@@ -1,21 +1,11 @@
 """What users ask of other servers: profiles, directories, keys, media, and what is asked of ours."""
 
 import struct
-import zlib
 
 import requests
 
-def chunk(kind, content):
-    body = kind + content
-    return struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))
-
-
-def picture(side):
-    """A PNG of one color."""
-    rows = b"".join(b"\0" + b"\x33\x66\x99" * side for _ in range(side))
-    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-    parts = [chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+from harness.pictures import png
+from harness.rooms import via
 
 
 def pairs(here, there, alice, bob):
@@ -63,7 +53,7 @@ def keys_of(client):
 def test_keys_of_devices(here, there, alice, bob):
     # Synapse tells the keys of those alone with whom it shares a room.
     room = alice.create_room(preset="public_chat")
-    bob.join(room, query={"via": here.name, "server_name": here.name})
+    bob.join(room, query=via(here))
     for asker, asked, _ in pairs(here, there, alice, bob):
         uploaded = keys_of(asked)
         asked.post("keys/upload", json=uploaded)
@@ -104,11 +94,14 @@ def test_files(here, there, alice, bob):
 
 def test_thumbnails(here, there, alice, bob):
     for asker, asked, _ in pairs(here, there, alice, bob):
-        media = upload(asked, picture(200), "image/png", "blue.png")
+        media = upload(asked, png(200), "image/png", "blue.png")
         path = f"/_matrix/client/v1/media/thumbnail/{media}"
         answer = asker.send_raw("GET", path, params={"width": 32, "height": 32, "method": "scale"})
         assert answer.status_code == 200, answer.text
-        assert answer.headers["Content-Type"].startswith("image/")
+        assert answer.headers["Content-Type"] == "image/jpeg"
+        # Height and width stand in the header of the frame.
+        at = answer.content.index(b"\xff\xc0") + 5
+        assert struct.unpack(">HH", answer.content[at : at + 4]) == (32, 32)
 
 
 def test_strangers_cannot_make_us_fetch_files(here, there, bob):
@@ -117,9 +110,12 @@ def test_strangers_cannot_make_us_fetch_files(here, there, bob):
     assert answer.status_code == 404
 
 
-def test_who_a_user_is(here, alice):
+def test_who_a_user_is(here, authority, alice):
     token = alice.post("user/{userId}/openid/request_token", alice.user_id)["access_token"]
     path = f"https://localhost:{here.federation_port}/_matrix/federation/v1/openid/userinfo"
-    get = lambda token: requests.get(path, params={"access_token": token}, verify=False, timeout=30)
+
+    def get(token):
+        return requests.get(path, params={"access_token": token}, verify=str(authority.path), timeout=30)
+
     assert get(token).json() == {"sub": alice.user_id}
     assert get("wrong").status_code == 401

@@ -3,13 +3,12 @@
 import pytest
 
 from harness.participant import Participant
-from harness.server import Server, sound
+from harness.server import sound
 
 
 @pytest.fixture(scope="session")
 def server(network, tmp_path_factory):
-    options = ["--allow-private-addresses", "on", "--never-trust-keys", "ed25519:leaked"]
-    with sound(Server(tmp_path_factory.mktemp("hostile") / "data", *options, *network.options)) as server:
+    with sound(network.server(tmp_path_factory.mktemp("hostile"), "--never-trust-keys", "ed25519:leaked")) as server:
         yield server
 
 

@@ -29,6 +29,11 @@ def test_what_is_said_to_an_administrator_is_only_read(warren, hostile, admin):
     victim = Client(warren.base_url).register("victim")
     room = admin.create_room(preset="public_chat", room_version="11")
     copy = hostile.join(warren, room)
+    power = admin.state(room, "m.room.power_levels")
+    power["users"][hostile.user()] = 50
+    promotion = admin.set_state(room, "m.room.power_levels", power)
+    hostile.until(lambda: promotion in hostile.events)
+    hostile.place(copy, hostile.events[promotion])
     admin.sync()
     for start in ("!admin", "\\!admin", "/admin", "@conduit:", f"@warden:{warren.name}", "!warren", "warren"):
         for command in ("users deactivate", "user deactivate", "rooms delete", "server shutdown", "users make-admin"):
@@ -38,8 +43,12 @@ def test_what_is_said_to_an_administrator_is_only_read(warren, hostile, admin):
             relation = {"rel_type": "m.replace", "event_id": id_of(harmless)}
             edit = {"msgtype": "m.text", "body": f"* {text}", "m.new_content": {"msgtype": "m.text", "body": text}}
             edited = hostile.next(copy, "m.room.message", {**edit, "m.relates_to": relation})
-            assert hostile.transact(warren, [harmless, edited]) == {id_of(harmless): {}, id_of(edited): {}}
-    see(admin, room, id_of(edited))
+            member = {"membership": "join", "displayname": text}
+            named = hostile.next(copy, "m.room.member", member, state_key=hostile.user())
+            topic = hostile.next(copy, "m.room.topic", {"topic": text}, state_key="")
+            pdus = [harmless, edited, named, topic]
+            assert hostile.transact(warren, pdus) == {id_of(event): {} for event in pdus}
+    see(admin, room, id_of(topic))
     assert victim.get("account/whoami")["user_id"] == victim.user_id
     assert victim.login().user_id == victim.user_id
     found = admin.get("rooms/{roomId}/state", room)

@@ -1,0 +1,17 @@
+"""Pictures for tests."""
+
+import struct
+import zlib
+
+
+def _chunk(kind, content):
+    body = kind + content
+    return struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))
+
+
+def png(side):
+    """A square of one color."""
+    rows = b"".join(b"\0" + b"\x33\x66\x99" * side for _ in range(side))
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    parts = [_chunk(b"IHDR", header), _chunk(b"IDAT", zlib.compress(rows)), _chunk(b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
