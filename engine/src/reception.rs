@@ -13,12 +13,12 @@ use serde_json::{Map, Value, json, value::RawValue};
 
 use crate::{
     command::{NoteTransaction, ParkPdus, Parked, ReceiveEdus, TakenEdus},
-    core::event::Pdu,
+    core::{event::Pdu, version::RoomVersion},
     engine::Engine,
     error::{Denied, Error, Result},
     intake::Intake,
     room::receive::Outcome,
-    view::federation::{AnsweredTransaction, IncomingRoom},
+    view::federation::{AnsweredTransaction, IncomingRoom, TurnedAway},
 };
 
 /// Specification: "List of persistent updates to rooms. Must not include more than 50 PDUs."
@@ -99,6 +99,7 @@ impl Reception {
             origin: self.origin.clone(),
             room_id,
             pdus,
+            turned_away: Vec::new(),
             results: Map::new(),
             dropped: Vec::new(),
         };
@@ -141,6 +142,7 @@ pub struct RoomReception {
     origin: String,
     room_id: String,
     pdus: Vec<Bytes>,
+    turned_away: Vec<(&'static RoomVersion, Bytes)>,
     results: Map<String, Value>,
     dropped: Vec<(&'static str, u64)>,
 }
@@ -162,12 +164,25 @@ impl RoomReception {
             }
             // Without the room's version it cannot be told what the events are called.
             Err(Error::NotFound(_)) => {
-                self.dropped.push(("unknown_room", self.pdus.len() as u64));
+                self.turned_away = engine.read(&TurnedAway { room_id: &self.room_id, pdus: &self.pdus })?;
+                let dropped = self.pdus.len() - self.turned_away.len();
+                self.dropped.push(("unknown_room", dropped as u64));
                 Ok(None)
             }
             Err(Error::Denied(Denied::ServerAcl)) => self.shut_out(engine).map(|()| None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Events that may turn users away from the room, which this server is not in, with the version by which each is to be
+    /// checked; those that do are to be told by [`RoomReception::took_away`].
+    pub fn turned_away(&mut self) -> Vec<(&'static RoomVersion, Bytes)> {
+        std::mem::take(&mut self.turned_away)
+    }
+
+    /// An event has turned a user away.
+    pub fn took_away(&mut self, event_id: &str) {
+        self.results.insert(event_id.to_owned(), json!({}));
     }
 
     /// Each event of a server that the room does not let take part is refused. Specification: "Server Access Control Lists

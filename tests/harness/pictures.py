@@ -15,3 +15,12 @@ def png(side):
     header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
     parts = [_chunk(b"IHDR", header), _chunk(b"IDAT", zlib.compress(rows)), _chunk(b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def size_of(content):
+    """Width and height of a PNG, or of a JPEG as most are."""
+    if content.startswith(b"\x89PNG"):
+        return struct.unpack(">II", content[16:24])
+    at = content.index(b"\xff\xc0") + 5
+    height, width = struct.unpack(">HH", content[at : at + 4])
+    return width, height

@@ -61,7 +61,7 @@ pub use log_in::{EndOlderTokens, LogIn, NoteSeen, RefreshTokens, RemoveDevices, 
 pub use media::{CreateMedia, CreatedMedia, NoteMediaAccess, StoreMedia, StoreRemoteMedia};
 pub use merge_ends::MergeEnds;
 pub use next_transaction::{NextTransaction, NextUp, Transaction};
-pub use note_out_of_band::{LeaveOutOfBand, NoteKnock};
+pub use note_out_of_band::{LeaveOutOfBand, NoteKnock, TurnAway};
 pub use park_pdus::{ParkPdus, Parked, ReleasePdus};
 pub use passing_token::{MakePassingToken, SpendPassingToken};
 pub use profile::{SetProfileField, ShowProfile};

@@ -1,11 +1,14 @@
 //! What becomes of a local user's membership in a room that this server is not in: a knock was let in elsewhere, an invite
-//! is declined, a knock taken back.
+//! is declined, a knock taken back; the user is turned away.
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::{
     command::{Command, Lanes},
     core::{
+        checked::CheckedPdu,
         event::{EventBuilder, EventReference, JsonObject, Pdu, reference_hash_of_json},
         version::{EventIdFormat, RoomVersion},
     },
@@ -13,7 +16,7 @@ use crate::{
     room::{
         handshake::EVENT_LOCALPART_CHARS,
         membership,
-        out_of_band::{Notice, note, stripped_state, takes_part},
+        out_of_band::{Notice, note, stripped_state, takes_part, turned_away},
         room_version,
     },
     store::{StorageError, Tx, schema::Membership, schema::OutOfBand},
@@ -102,6 +105,44 @@ impl Command for LeaveOutOfBand {
             room,
             Notice { version, pdu: &pdu, membership: Membership::Leave, stripped_state: None, servers },
         )
+    }
+}
+
+/// A local user is turned away from a room that this server is not in: an invite is taken back, a knock refused.
+pub struct TurnAway {
+    /// The room's id.
+    pub room_id: String,
+    /// The event, by the server that invited or let the knock in.
+    pub event: Arc<CheckedPdu>,
+}
+
+impl Command for TurnAway {
+    /// Whether the user had such an invite or knock.
+    type Output = bool;
+
+    fn lanes(&self) -> Lanes {
+        Lanes::default().room(&self.room_id)
+    }
+
+    fn run(&self, tx: &mut Tx) -> Result<bool> {
+        let pdu = self.event.pdu();
+        let Some(user_id) = pdu.state_key.as_deref().filter(|_| *pdu.room_id == *self.room_id) else {
+            return Ok(false);
+        };
+        let (user, room, known) = match tx.open_out_of_band(user_id, &self.room_id) {
+            Ok((user, room, _, known)) => (user, room, known),
+            Err(Error::NotFound(_)) => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        let Some(membership) = turned_away(&known, pdu) else { return Ok(false) };
+        let version = room_version(known.version)?;
+        note(
+            tx,
+            user,
+            room,
+            Notice { version, pdu, membership, stripped_state: None, servers: known.servers },
+        )?;
+        Ok(true)
     }
 }
 

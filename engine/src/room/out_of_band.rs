@@ -9,6 +9,7 @@ use super::RoomCtx;
 use crate::{
     core::{
         event::{ClientFormat, EventError, JsonObject, Pdu, StoredEvent, write_client_event},
+        identifiers::server_name,
         json::{
             splice::{item, member, string_member},
             write_object,
@@ -154,6 +155,26 @@ fn check_whole_events(version: &RoomVersion, room_id: &str, room_state: &[JsonOb
         has_create |= pdu.is_state("m.room.create", "");
     }
     if has_create { Ok(()) } else { Err(invalid("the m.room.create event is missing").into()) }
+}
+
+/// Whether an event ends an invite or a knock, as far as that can be told outside of the room: it is allowed by that very
+/// event, and is by a user of the server that invited, or let the knock in.
+pub(crate) fn turned_away(known: &OutOfBand, pdu: &Pdu) -> Option<Membership> {
+    let by = server_name(&pdu.sender)?;
+    let is_other = pdu.state_key.as_deref() != Some(&*pdu.sender);
+    let is_about_it = pdu.auth_events.iter().any(|event_id| **event_id == *known.event_id);
+    if &*pdu.kind != "m.room.member"
+        || !is_other
+        || !is_about_it
+        || !known.servers.iter().any(|server| server == by)
+    {
+        return None;
+    }
+    match pdu.membership() {
+        Some("leave") => Some(Membership::Leave),
+        Some("ban") => Some(Membership::Ban),
+        _ => None,
+    }
 }
 
 impl Reader {

@@ -4,8 +4,10 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use warren_engine::command::TurnAway;
 use warren_engine::reception::{Body, EDUS_MAX, PDUS_MAX, Reception, RoomReception};
 
+use super::out::check::check_one;
 use super::out::fetch::{follow_up_on, take_in_here};
 use super::refusals;
 use crate::context::Context;
@@ -86,7 +88,21 @@ async fn take_in_room(ctx: Arc<Context>, mut room: RoomReception) -> Result<Room
             follow_up_on(&ctx, room_id, origin);
         }
     }
+    turn_away(&ctx, &mut room).await?;
     Ok(room)
+}
+
+/// Tells users whose invites are taken back, or knocks refused, in a room that this server is not in.
+async fn turn_away(ctx: &Arc<Context>, room: &mut RoomReception) -> Result<(), ApiError> {
+    for (version, pdu) in room.turned_away() {
+        // What is not rightly signed is counted where it is checked.
+        let Ok(event) = check_one(ctx, version, pdu).await else { continue };
+        let room_id = room.place().0.to_owned();
+        if ctx.engine.write(TurnAway { room_id, event: event.clone() }).await? {
+            room.took_away(&event.pdu().event_id);
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,10 +1,8 @@
 """What users ask of other servers: profiles, directories, keys, media, and what is asked of ours."""
 
-import struct
-
 import requests
 
-from harness.pictures import png
+from harness.pictures import png, size_of
 from harness.rooms import via
 
 
@@ -98,10 +96,8 @@ def test_thumbnails(here, there, alice, bob):
         path = f"/_matrix/client/v1/media/thumbnail/{media}"
         answer = asker.send_raw("GET", path, params={"width": 32, "height": 32, "method": "scale"})
         assert answer.status_code == 200, answer.text
-        assert answer.headers["Content-Type"] == "image/jpeg"
-        # Height and width stand in the header of the frame.
-        at = answer.content.index(b"\xff\xc0") + 5
-        assert struct.unpack(">HH", answer.content[at : at + 4]) == (32, 32)
+        assert answer.headers["Content-Type"] in ("image/jpeg", "image/png")
+        assert size_of(answer.content) == (32, 32)
 
 
 def test_strangers_cannot_make_us_fetch_files(here, there, bob):

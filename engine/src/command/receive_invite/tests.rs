@@ -6,8 +6,9 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    command::{LeaveOutOfBand, NoteKnock, Register},
+    command::{LeaveOutOfBand, NoteKnock, Register, TurnAway},
     core::{
+        checked::CheckedPdu,
         event::{EventBuilder, EventReference},
         filter::Filter,
         version::ROOM_VERSIONS,
@@ -15,7 +16,7 @@ use crate::{
     fixture::World,
     view::{
         Sync, SyncToken,
-        federation::{Handshake, OutOfBandMembership, SignTemplate},
+        federation::{Handshake, OutOfBandMembership, SignTemplate, TurnedAway},
     },
 };
 
@@ -220,6 +221,43 @@ fn an_invite_is_declined_with_the_event_that_the_other_server_let_in() {
     let (body, _) = sync(&here, Some(since));
     let shown = &body["rooms"]["leave"][ROOM]["timeline"]["events"];
     assert_eq!(shown[0]["event_id"], *signed.event_id);
+}
+
+#[test]
+fn an_invite_is_taken_back_by_who_invited_alone() {
+    let (here, (there, invite_id)) = (here(), there());
+    here.engine.write(invite(event(&there, &invite_id))).wait().unwrap();
+    let kick = event(&there, &there.member(ROOM, BOB, ALICE, "leave").unwrap());
+    let turn_away = |pdu: &Arc<Pdu>| {
+        let turn_away = TurnAway { room_id: ROOM.into(), event: Arc::new(CheckedPdu { pdu: pdu.clone() }) };
+        here.engine.write(turn_away).wait().unwrap()
+    };
+    let wanted = |pdus: &[Bytes]| here.engine.read(&TurnedAway { room_id: ROOM, pdus }).unwrap().len();
+    let changed = |change: &dyn Fn(&mut Pdu)| {
+        let mut pdu = Pdu::clone(&kick);
+        change(&mut pdu);
+        Arc::new(pdu)
+    };
+    for other in [
+        // Of another server; of the user; after another invite; of another room; no leave.
+        changed(&|pdu| pdu.sender = "@carl:elsewhere.example".into()),
+        changed(&|pdu| pdu.sender = ALICE.into()),
+        changed(&|pdu| pdu.auth_events = vec!["$other".into()]),
+        changed(&|pdu| pdu.room_id = "!other:there.example".into()),
+        changed(&|pdu| pdu.state_key = Some("@nobody:here.example".into())),
+        changed(&|pdu| drop(pdu.content.insert("membership".into(), "join".into()))),
+        event(&there, &invite_id),
+    ] {
+        assert!(!turn_away(&other), "{other:?}");
+    }
+    let (_, since) = sync(&here, None);
+    assert_eq!(wanted(&["5".into(), event(&there, &invite_id).json.clone(), kick.json.clone()]), 1);
+    assert!(turn_away(&kick));
+    let (body, _) = sync(&here, Some(since));
+    assert_eq!(body["rooms"]["leave"][ROOM]["timeline"]["events"][0]["event_id"], *kick.event_id);
+    assert!(!turn_away(&kick) && wanted(&[kick.json.clone()]) == 0);
+    assert!(open(&here).is_err());
+    is_clean(&here);
 }
 
 #[test]

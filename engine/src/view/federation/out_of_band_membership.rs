@@ -1,9 +1,14 @@
 //! What a local user can answer in a room that this server is not in, and who may help.
 
+use bytes::Bytes;
+
 use crate::{
-    core::version::RoomVersion,
-    error::Result,
-    room::room_version,
+    core::{
+        event::{JsonObject, Pdu},
+        version::RoomVersion,
+    },
+    error::{Error, Result},
+    room::{out_of_band::turned_away, room_version},
     store::{Reader, schema::Membership},
     view::View,
 };
@@ -37,5 +42,36 @@ impl View for OutOfBandMembership {
         let (_, _, membership, row) = reader.open_out_of_band(&self.user_id, &self.room_id)?;
         let version = room_version(row.version)?;
         Ok(OpenMembership { membership, version, event_id: row.event_id, servers: row.servers })
+    }
+}
+
+/// What of a transaction's events turns local users away from a room that this server is not in.
+pub struct TurnedAway<'a> {
+    /// The room's id.
+    pub room_id: &'a str,
+    /// The events, of which nothing is believed yet.
+    pub pdus: &'a [Bytes],
+}
+
+impl View for TurnedAway<'_> {
+    /// With the version by which each is to be checked.
+    type Output = Vec<(&'static RoomVersion, Bytes)>;
+
+    fn read(&self, reader: &Reader) -> Result<Self::Output> {
+        let mut found = Vec::new();
+        for pdu in self.pdus {
+            let Ok(object) = serde_json::from_slice::<JsonObject>(pdu) else { continue };
+            let Some(user_id) = object.get("state_key").and_then(serde_json::Value::as_str) else { continue };
+            let known = match reader.open_out_of_band(user_id, self.room_id) {
+                Ok((_, _, _, known)) => known,
+                Err(Error::NotFound(_)) => continue,
+                Err(error) => return Err(error),
+            };
+            let version = room_version(known.version)?;
+            if Pdu::parse(version, pdu).is_ok_and(|event| turned_away(&known, &event).is_some()) {
+                found.push((version, pdu.clone()));
+            }
+        }
+        Ok(found)
     }
 }
