@@ -255,7 +255,7 @@ fn an_invite_is_taken_back_by_who_invited_alone() {
     assert!(turn_away(&kick));
     let (body, _) = sync(&here, Some(since));
     assert_eq!(body["rooms"]["leave"][ROOM]["timeline"]["events"][0]["event_id"], *kick.event_id);
-    assert!(!turn_away(&kick) && wanted(&[kick.json.clone()]) == 0);
+    assert!(!turn_away(&kick) && wanted(std::slice::from_ref(&kick.json)) == 0);
     assert!(open(&here).is_err());
     is_clean(&here);
 }
