@@ -3,10 +3,13 @@
 import time
 
 import pytest
+import requests
 
 from harness.client import Client, unique
+from harness.metrics import told
 from harness.participant import SECONDS_MAX
 from harness.peer import now_ms
+from harness.server import free_port
 from harness.waiting import until
 
 ADMIN = "/_synapse/admin/v1/federation/destinations"
@@ -159,3 +162,28 @@ def test_administrators_see_how_deliveries_fare(warren, alice, admin, resident):
     resident.is_failing = False
     asked(admin, reset, "POST")
     resident.until(lambda: resident.bodies == ["1", "2"])
+
+
+def test_metrics_tell_of_servers_that_fail(network, tmp_path, resident):
+    address = f"http://127.0.0.1:{free_port()}"
+    with network.server(tmp_path, "--metrics-listen", address) as server:
+        alice = Client(server.base_url).register("alice")
+        room_id, user_id = room_with(alice, server, resident)
+
+        def of_resident(figure):
+            return told(address, f"warren_federation_destination_{figure}").get((resident.name,))
+
+        alice.send(room_id, "1")
+        resident.until(lambda: resident.bodies == ["1"])
+        until(lambda: of_resident("failures") is None)
+        resident.is_failing = True
+        before = time.time()
+        alice.send(room_id, "2")
+        send_to_device(alice, {user_id: {"BOB": {"n": 1}}})
+        until(lambda: of_resident("failures"))
+        assert of_resident("rooms_waiting") + of_resident("messages_waiting") >= 1
+        assert of_resident("next_try_seconds") > before >= of_resident("last_success_seconds") - 1 > before - 60
+        assert "\nwarren_federation_destinations_failing 1\n" in requests.get(f"{address}/metrics", timeout=10).text
+        resident.is_failing = False
+        resident.until(lambda: resident.bodies == ["1", "2"])
+        until(lambda: of_resident("failures") is None)

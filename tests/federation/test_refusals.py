@@ -2,19 +2,11 @@
 
 import re
 
-import requests
-
 from harness.client import Client
 from harness.events import id_of
+from harness.metrics import told
 from harness.peer import Key
 from harness.server import free_port
-
-
-def counted(address, name):
-    """The counter's values, by its labels' values."""
-    page = requests.get(f"{address}/metrics", timeout=10).text
-    found = re.findall(rf"^{name}{{([^}}]*)}} (\d+)$", page, re.MULTILINE)
-    return {tuple(re.findall(r'"([^"]*)"', labels)): int(value) for labels, value in found}
 
 
 def test_events_and_edus_are_counted_by_what_became_of_them(network, tmp_path, resident):
@@ -40,16 +32,16 @@ def test_events_and_edus_are_counted_by_what_became_of_them(network, tmp_path, r
         pdus = [good, evading, forged, unsigned, state, malformed, elsewhere, {"no": "room"}]
         results = resident.transact(server, pdus, edus)
         assert results[id_of(good)] == {} and results[id_of(evading)] == {}
-        events = counted(address, "warren_federation_events_total")
+        events = told(address, "warren_federation_events_total")
         dropped = {reason: count for (outcome, reason), count in events.items() if outcome == "dropped"}
         assert dropped == {"wrong_signature": 1, "unsigned": 1, "format": 2, "unknown_room": 1}
         assert events["accepted", ""] == 3, "two joins and a message"
         outcomes = {outcome: reason for outcome, reason in events if outcome in ("soft_failed", "rejected")}
         assert set(outcomes) == {"soft_failed", "rejected"} and all(re.match(r"\d", rule) for rule in outcomes.values())
-        edus = counted(address, "warren_federation_edus_dropped_total")
+        edus = told(address, "warren_federation_edus_dropped_total")
         assert edus == {("not_in_room",): 1, ("not_understood",): 1}
         alice.set_state(room_id, "m.room.server_acl", {"allow": ["*"], "deny": [resident.name.split(":")[0]]})
         assert "error" in resident.transact(server, [good])[id_of(good)]
-        assert counted(address, "warren_federation_events_total")["dropped", "server_acl"] == 1
+        assert told(address, "warren_federation_events_total")["dropped", "server_acl"] == 1
         assert resident.send(server, "GET", "/_matrix/federation/v1/publicRooms", key=Key())[0] == 401
-        assert counted(address, "warren_federation_refusals_total") == {("wrong_signature",): 1}
+        assert told(address, "warren_federation_refusals_total") == {("wrong_signature",): 1}
