@@ -2,6 +2,7 @@
 
 import requests
 
+from harness.federated import Synapse
 from harness.pictures import png, size_of
 from harness.rooms import via
 
@@ -97,7 +98,8 @@ def test_thumbnails(here, there, alice, bob):
         answer = asker.send_raw("GET", path, params={"width": 32, "height": 32, "method": "scale"})
         assert answer.status_code == 200, answer.text
         assert answer.headers["Content-Type"] in ("image/jpeg", "image/png")
-        assert size_of(answer.content) == (32, 32)
+        # Synapse makes a few sizes only, of which the next larger one is given.
+        assert max(size_of(answer.content)) <= (200 if isinstance(there, Synapse) else 32)
 
 
 def test_strangers_cannot_make_us_fetch_files(here, there, bob):
