@@ -11,7 +11,7 @@ import pytest
 from harness.client import Client
 from harness.network import Network
 from harness.peer import faults
-from harness.server import Server
+from harness.server import Server, sound
 
 
 def pytest_configure(config):
@@ -47,6 +47,20 @@ def network(tmp_path_factory):
     network = Network(tmp_path_factory.mktemp("network"))
     yield network
     network.close()
+
+
+@pytest.fixture
+def warren(network, tmp_path):
+    """A server of the test's own among hand-written ones, with an administrator."""
+    server = network.server(tmp_path)
+    server.admin_password = server.make_administrator("warden")
+    with sound(server):
+        yield server
+
+
+@pytest.fixture
+def admin(warren):
+    return Client(warren.base_url, "@warden:" + warren.name).login(warren.admin_password)
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,9 @@ use metrics::{
 };
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use parking_lot::RwLock;
+use tracing::warn;
 use warren_engine::Engine;
+use warren_engine::view::federation::{DestinationStatus, Destinations};
 
 use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
 
@@ -83,7 +85,12 @@ impl Metrics {
         for (name, figure) in engine.figures() {
             gauge!(format!("warren_engine_{name}")).set(figure as f64);
         }
-        Some(recorder.render())
+        let mut page = recorder.render();
+        match tokio::task::block_in_place(|| engine.read(&Destinations)) {
+            Ok(destinations) => write_destinations(&mut page, destinations),
+            Err(error) => warn!(%error, "it cannot be told how deliveries fare"),
+        }
+        Some(page)
     }
 
     /// Folds what was recorded since the last call; without it histograms grow until they are read.
@@ -91,6 +98,41 @@ impl Metrics {
         if let Some(recorder) = &self.recorder {
             recorder.run_upkeep();
         }
+    }
+}
+
+/// Servers that are told of one by one: more than fail at once in a usual outage, with some hundred bytes for each figure.
+const DESTINATIONS_MAX: usize = 1_000;
+
+/// What is told of a server.
+type Figure = (&'static str, fn(&DestinationStatus) -> u64);
+
+const FIGURES: [Figure; 5] = [
+    ("failures", |status| u64::from(status.failures)),
+    ("last_success_seconds", |status| status.succeeded_ms / 1000),
+    ("next_try_seconds", |status| status.retry_ms / 1000),
+    ("rooms_waiting", |status| status.rooms_waiting as u64),
+    ("messages_waiting", |status| u64::from(status.messages_waiting)),
+];
+
+/// How deliveries fare to servers that fail, or for which something waits; of the others there is nothing to tell. They
+/// are written by hand, as the recorder would go on telling of those that are well again.
+fn write_destinations(page: &mut String, mut destinations: Vec<DestinationStatus>) {
+    destinations
+        .retain(|status| status.failures > 0 || status.rooms_waiting > 0 || status.messages_waiting > 0);
+    let failing = destinations.iter().filter(|status| status.failures > 0).count();
+    page.push_str("# TYPE warren_federation_destinations_failing gauge\n");
+    page.push_str(&format!("warren_federation_destinations_failing {failing}\n\n"));
+    for (name, figure) in FIGURES {
+        page.push_str(&format!("# TYPE warren_federation_destination_{name} gauge\n"));
+        for status in destinations.iter().take(DESTINATIONS_MAX) {
+            let destination = status.destination.escape_default();
+            let figure = figure(status);
+            page.push_str(&format!(
+                "warren_federation_destination_{name}{{destination=\"{destination}\"}} {figure}\n"
+            ));
+        }
+        page.push('\n');
     }
 }
 

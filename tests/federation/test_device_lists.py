@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from harness.client import Client
+from harness.participant import path
 
 UPDATE = "m.device_list_update"
 
@@ -25,48 +25,48 @@ def device_keys(user_id, device):
 
 
 @pytest.fixture
-def alice(server):
-    alice = Client(server.base_url).register("alice")
+def alice(nobody):
+    alice = nobody.register("alice")
     alice.post("keys/upload", json={"device_keys": device_keys(alice.user_id, alice.device_id)})
     return alice
 
 
-def test_a_server_learns_of_the_devices_of_who_comes_into_its_rooms(server, alice, member):
+def test_a_server_learns_of_the_devices_of_who_comes_into_its_rooms(server, alice, resident):
     carol = alice.register("carol")
     rooms = [carol.create_room(preset="public_chat") for _ in range(2)]
     for room in rooms:
-        member.join(server, f"@bob:{member.name}", room)
+        resident.join(server, room)
     alice.join(rooms[0])
-    member.until(lambda peer: peer.edus(UPDATE))
+    resident.until(lambda: resident.edus(UPDATE))
     alice.join(rooms[1])
     carol.send(rooms[1], "the last")
-    member.until(lambda peer: peer.bodies[-1:] == ["the last"])
-    (update,) = member.edus(UPDATE)
+    resident.until(lambda: resident.bodies[-1:] == ["the last"])
+    (update,) = resident.edus(UPDATE)
     assert (update["user_id"], update["device_id"]) == (alice.user_id, alice.device_id)
     # It asks for all of them then, and goes on from what it is told.
-    status, devices = member.send(server, "GET", f"/_matrix/federation/v1/user/devices/{alice.user_id}")
-    assert status == 200 and [row["device_id"] for row in devices["devices"]] == [alice.device_id]
+    devices = resident.ask(server, "GET", path("v1/user/devices/{}", alice.user_id))
+    assert [row["device_id"] for row in devices["devices"]] == [alice.device_id]
     alice.put("devices/{deviceId}", alice.device_id, json={"display_name": "Den"})
-    member.until(lambda peer: len(peer.edus(UPDATE)) == 2)
-    change = member.edus(UPDATE)[1]
+    resident.until(lambda: len(resident.edus(UPDATE)) == 2)
+    change = resident.edus(UPDATE)[1]
     assert (change["device_display_name"], change["prev_id"]) == ("Den", [devices["stream_id"]])
 
 
-def test_users_learn_of_who_comes_into_sight_and_goes(server, alice, member):
-    bob = f"@bob:{member.name}"
+def test_users_learn_of_who_comes_into_sight_and_goes(server, alice, resident):
+    bob = resident.user()
     listed = {"user_id": bob, "stream_id": 5, "devices": [{"device_id": "B", "keys": device_keys(bob, "B")}]}
-    member.answers[f"/_matrix/federation/v1/user/devices/{bob.replace('@', '%40').replace(':', '%3A')}"] = lambda _: (200, listed)
+    resident.answers[path("v1/user/devices/{}", bob)] = lambda _: (200, listed)
     told = {"device_keys": {bob: {"B": listed["devices"][0]["keys"]}}}
-    member.answers["/_matrix/federation/v1/user/keys/query"] = lambda _: (200, told)
+    resident.answers[path("v1/user/keys/query")] = lambda _: (200, told)
     room = alice.create_room(preset="public_chat")
     alice.sync()
-    member.join(server, bob, room)
+    copy = resident.join(server, room)
     assert alice.sync_until(lambda answer: answer.get("device_lists"))["changed"] == [bob]
     found = alice.post("keys/query", json={"device_keys": {bob: []}})["device_keys"][bob]
     assert found["B"]["keys"] == listed["devices"][0]["keys"]["keys"]
-    member.leave(server, bob, room)
+    resident.leave(server, copy)
     assert alice.sync_until(lambda answer: answer.get("device_lists"))["left"] == [bob]
     # Nobody tells of changes any more, so that the server is asked each time.
-    member.requests.clear()
+    resident.requests.clear()
     alice.post("keys/query", json={"device_keys": {bob: []}})
-    assert len(member.asked("/_matrix/federation/v1/user/keys/query")) == 1
+    assert len(resident.asked(path("v1/user/keys/query"))) == 1

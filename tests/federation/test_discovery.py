@@ -3,12 +3,18 @@
 A peer sends a request, and the server must find it to fetch its key: what is answered tells whether it did.
 """
 
+import threading
+import time
+
 from harness.certificates import Authority
 from harness.peer import Listener, Peer
+from harness.server import Server
 
 LIST = "/_matrix/federation/v1/publicRooms"
 KEYS = "/_matrix/key/v2/server"
 FILE = "/.well-known/matrix/server"
+# Less than who asks for something has patience.
+SECONDS_MAX = 20
 
 
 def found(server, peer):
@@ -83,6 +89,43 @@ def test_without_file_and_service_the_port_is_8448(server, network):
     assert_found(server, network.default_port, "default.test", "default.test")
 
 
+def test_a_file_that_names_a_host_without_service_and_port(server, network):
+    default = network.default_port
+    peer = network.behind_file(lambda _: {"m.server": default.name})
+    default.answers[KEYS] = lambda _: (200, peer.published())
+    before = len(default.asked(KEYS))
+    assert found(server, peer)
+    (request,) = default.asked(KEYS)[before:]
+    assert (request.headers["Host"], default.names[-1]) == (default.name, default.name)
+    default.answers[KEYS] = lambda _: (200, default.published())
+
+
+def test_a_file_is_asked_for_once(server, network, alice):
+    """It is good for a day if it does not say otherwise, and so is for a while that there is none."""
+    network.names.addresses.update({"once.test": ["127.0.0.1"], "target.test": ["127.0.0.1"]})
+    there = network.behind_file(lambda peer: {"m.server": f"once.test:{peer.port}"}, "once.test")
+    missing = network.behind_file(lambda _: (404, {}))
+    network.names.services[f"_matrix-fed._tcp.{missing.name}"] = [(1, 1, missing.port, "target.test")]
+    for peer in (there, missing):
+        assert found(server, peer)
+        for word in ("bob", "carol"):
+            peer.answers["/_matrix/federation/v1/query/profile"] = lambda _: (200, {"displayname": "Bee"})
+            assert alice.get("profile/{userId}", f"@{word}:{peer.name}")["displayname"] == "Bee"
+        asked = [request for request in network.files.asked(FILE) if request.headers["Host"] == peer.name]
+        assert len(asked) == 1, peer.name
+
+
+def test_a_file_that_does_not_come_is_not_waited_for(server, network):
+    network.names.addresses["target.test"] = ["127.0.0.1"]
+    gives_up = threading.Event()
+    peer = network.behind_file(lambda _: gives_up.wait(60) and (200, {"m.server": "late.test"}))
+    network.names.services[f"_matrix-fed._tcp.{peer.name}"] = [(1, 1, peer.port, "target.test")]
+    begun = time.monotonic()
+    assert_found(server, peer, peer.name, peer.name)
+    assert time.monotonic() - begun < SECONDS_MAX
+    gives_up.set()
+
+
 def test_a_redirected_file(server, network):
     def redirect(peer):
         network.files_of(peer.name)["/elsewhere"] = lambda _: (301, b"", {"Location": "https://host0.file.test/file"})
@@ -139,6 +182,28 @@ def test_a_certificate_of_an_unknown_authority(server, network, tmp_path):
     peer = Peer("unknown.test", Authority(tmp_path, "Nobody"))
     network.names.addresses["unknown.test"] = ["127.0.0.1"]
     assert not found(server, peer) and peer.requests == []
+    peer.close()
+
+
+def test_the_systems_authorities_are_trusted_too(network, tmp_path, monkeypatch):
+    monkeypatch.setenv("SSL_CERT_FILE", str(network.authority.path))
+    options = ["--allow-private-addresses", "on", "--dns-servers", network.names.address]
+    with Server(tmp_path / "data", *options) as server:
+        assert found(server, network.peer("system.test"))
+    monkeypatch.delenv("SSL_CERT_FILE")
+    with Server(tmp_path / "other", *options) as server:
+        assert not found(server, network.peer("other-system.test"))
+
+
+def test_where_the_operator_says(network, tmp_path):
+    """Whatever files and names say; and the certificate is still for the name."""
+    peer, wrong = Peer("told.test", network.authority, name="told.test"), network.peer("not-told.test")
+    rows = [f"told.test=127.0.0.1:{peer.port}", f"mistold.test=127.0.0.1:{wrong.port}"]
+    with network.server(tmp_path, *(word for row in rows for word in ("--federation-resolve", row))) as server:
+        assert_found(server, peer, "told.test", "told.test")
+        wrong.name = "mistold.test"
+        assert not found(server, wrong) and wrong.requests == []
+    assert "told.test" not in [name for name, _ in network.names.asked]
     peer.close()
 
 

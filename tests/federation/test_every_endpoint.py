@@ -9,7 +9,7 @@ from harness import served, specification
 from harness.client import Client, unique
 from harness.participant import Participant, hashed, id_of, path
 from harness.peer import Key, now_ms, signed
-from harness.pictures import picture
+from harness.pictures import png
 from harness.rooms import invited, joined_members
 from harness.server import Server
 
@@ -163,7 +163,7 @@ def test_files_are_given_to_servers(server, alice, peer):
     assert kind == "multipart/mixed" and len(parts) == 4
     assert b"{}" in parts[1] and content in parts[2] and b"text/plain" in parts[2]
     headers = {"Content-Type": "image/png"}
-    answer = alice.send_raw("POST", "/_matrix/media/v3/upload", data=picture(100), headers=headers)
+    answer = alice.send_raw("POST", "/_matrix/media/v3/upload", data=png(100), headers=headers)
     media_id = answer.json()["content_uri"].rsplit("/", 1)[1]
     target = path("v1/media/thumbnail/{}", media_id) + "?width=32&height=32"
     status, headers, body = peer.send_raw(server, "GET", target)

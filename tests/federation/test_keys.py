@@ -5,8 +5,8 @@ import requests
 
 from harness import specification
 from harness.client import Client, bodies
+from harness.events import id_of
 from harness.peer import DAY_MS, Key, now_ms, signed, verify
-from harness.resident import id_of
 from harness.server import Server, free_port
 
 LIST = "/_matrix/federation/v1/publicRooms"
@@ -171,13 +171,13 @@ def test_keys_count_for_a_week_at_most(server, network):
 
 def test_a_key_that_was_rotated_is_published_as_old(network, tmp_path, resident):
     """Ours: what it signed can be verified still, and nothing is signed with it any more."""
-    server = Server(tmp_path / "data", "--allow-private-addresses", "on", *network.options)
+    server = network.server(tmp_path)
     with server:
         alice = Client(server.base_url).register("alice")
         room_id = alice.create_room(preset="public_chat", room_version="11")
-        resident.join(server, f"@bob:{resident.name}", room_id)
+        resident.join(server, room_id)
         alice.send(room_id, "before")
-        resident.until(lambda peer: "before" in peer.bodies)
+        resident.until(lambda: "before" in resident.bodies)
         old_id, old_key = own_key(server)
         assert server.stop() == 0
     before = now_ms()
@@ -193,32 +193,26 @@ def test_a_key_that_was_rotated_is_published_as_old(network, tmp_path, resident)
             verify(keys, server.name, new_id, new_key)
             assert old_id not in keys["signatures"][server.name]
         alice.send(room_id, "after")
-        resident.until(lambda peer: "after" in peer.bodies)
+        resident.until(lambda: "after" in resident.bodies)
         signers = {event["content"].get("body"): list(event["signatures"][server.name]) for event in resident.pdus}
         assert (signers["before"], signers["after"]) == ([old_id], [new_id])
         # An event of ours from before comes back to us, and is known as ours.
         event = next(event for event in resident.pdus if event["content"].get("body") == "before")
-        assert list(resident.transact(server, event).values()) == [{}]
+        assert list(resident.transact(server, [event]).values()) == [{}]
         assert server.stop() == 0
         server.check()
 
 
-def test_an_old_key_of_a_peer_counts_for_its_time_and_for_events_alone(server, resident):
-    alice = Client(server.base_url).register("alice")
+def test_an_old_key_of_a_peer_counts_for_its_time_and_for_events_alone(server, alice, resident):
     room_id = alice.create_room(preset="public_chat", room_version="11")
-    bob = f"@bob:{resident.name}"
     old, resident.key = resident.key, Key("p2")
     expired = now_ms()
     resident.changes["old_verify_keys"] = {old.id: {"key": old.public, "expired_ts": expired}}
-    resident.join(server, bob, room_id)
+    copy = resident.join(server, room_id)
     status, answer = resident.send(server, "GET", LIST, key=old)
     assert (status, answer["errcode"]) == (401, "M_UNAUTHORIZED")
-    events = []
-    for body, time in (("in time", expired), ("too late", expired + 1)):
-        event = resident.message(server, bob, room_id, body)
-        new, resident.key = resident.key, old
-        events.append(resident.finish({**event, "origin_server_ts": time}))
-        resident.key = new
-    results = resident.transact(server, *events)
+    times = (("in time", expired), ("too late", expired + 1))
+    events = [resident.message(copy, body, key=old, origin_server_ts=time) for body, time in times]
+    results = resident.transact(server, events)
     assert results[id_of(events[0])] == {} and "not valid" in results[id_of(events[1])]["error"]
     alice.sync_until(lambda _: bodies(alice.messages(room_id)["chunk"]) == ["in time"])

@@ -3,19 +3,22 @@
 import time
 
 import pytest
+import requests
 
 from harness.client import Client, unique
+from harness.metrics import told
+from harness.participant import SECONDS_MAX
 from harness.peer import now_ms
-from harness.resident import SECONDS_MAX
-from harness.server import Server
+from harness.server import free_port
+from harness.waiting import until
 
 ADMIN = "/_synapse/admin/v1/federation/destinations"
 # A first pause after a failure is ten seconds, give or take a fifth; then one of twice as much, within SECONDS_MAX.
 
 
 @pytest.fixture
-def alice(warren):
-    return Client(warren.base_url).register("alice")
+def base_url(warren):
+    return warren.base_url
 
 
 def asked(client, path, method="GET", status=200):
@@ -32,9 +35,7 @@ def send_to_device(client, messages):
 def room_with(alice, warren, peer):
     """A room that a user of the peer is in. Answers its id, and the user's."""
     room_id = alice.create_room(preset="public_chat")
-    user_id = f"@bob:{peer.name}"
-    peer.join(warren, user_id, room_id)
-    return room_id, user_id
+    return room_id, peer.join(warren, room_id).user
 
 
 def test_events_arrive_once_and_in_order(warren, alice, resident):
@@ -42,7 +43,7 @@ def test_events_arrive_once_and_in_order(warren, alice, resident):
     sent = [str(number) for number in range(120)]
     for body in sent:
         alice.send(room_id, body)
-    resident.until(lambda peer: len(peer.bodies) >= len(sent))
+    resident.until(lambda: len(resident.bodies) >= len(sent))
     assert resident.bodies == sent
     ids = [id for id, _ in resident.transactions]
     assert len(ids) == len(set(ids))
@@ -54,25 +55,21 @@ def test_events_arrive_once_and_in_order(warren, alice, resident):
 
 def until_failing(admin, peer):
     """The failure is noted a moment after the peer has seen the attempt."""
-    end = time.monotonic() + SECONDS_MAX
-    while True:
-        status = asked(admin, f"{ADMIN}/{peer.name}")
-        if status["failures"]:
-            return status
-        assert time.monotonic() < end, status
+    until(lambda: asked(admin, f"{ADMIN}/{peer.name}")["failures"])
+    return asked(admin, f"{ADMIN}/{peer.name}")
 
 
 def test_a_peer_that_fails_gets_everything_when_it_is_back(warren, alice, admin, resident):
     room_id, _ = room_with(alice, warren, resident)
     resident.is_failing = True
     alice.send(room_id, "1")
-    resident.until(lambda peer: peer.tries)
+    resident.until(lambda: resident.tries)
     for body in ("2", "3"):
         alice.send(room_id, body)
     status = until_failing(admin, resident)
     assert status["retry_interval"] > 0 and status["failure_ts"] and status["retry_last_ts"]
     resident.is_failing = False
-    resident.until(lambda peer: len(peer.bodies) >= 3)
+    resident.until(lambda: len(resident.bodies) >= 3)
     assert resident.bodies == ["1", "2", "3"]
     # What failed was sent again under the same id, and the same.
     first = [(id, transaction["pdus"]) for id, transaction in resident.tries][:2]
@@ -84,7 +81,7 @@ def test_a_peer_that_is_heard_from_is_tried_at_once(warren, alice, resident):
     resident.is_failing = True
     alice.send(room_id, "1")
     # The second pause is sixteen seconds at least; a sign of life counts ten seconds after a failure.
-    resident.until(lambda peer: len(peer.tries) >= 2)
+    resident.until(lambda: len(resident.tries) >= 2)
     resident.is_failing = False
     before = time.monotonic()
     while not resident.bodies:
@@ -96,20 +93,19 @@ def test_a_peer_that_is_heard_from_is_tried_at_once(warren, alice, resident):
 
 
 def test_what_was_queued_survives_the_death_of_the_server(network, tmp_path, resident):
-    options = ["--allow-private-addresses", "on", *network.options]
-    server = Server(tmp_path / "data", *options)
+    server = network.server(tmp_path)
     with server:
         alice = Client(server.base_url).register("alice")
         room_id, user_id = room_with(alice, server, resident)
         resident.is_failing = True
         alice.send(room_id, "1")
-        resident.until(lambda peer: peer.tries)
+        resident.until(lambda: resident.tries)
         alice.send(room_id, "2")
         send_to_device(alice, {user_id: {"BOB": {"n": 1}}})
         server.kill()
     resident.is_failing = False
     with server:
-        resident.until(lambda peer: len(peer.bodies) >= 2 and peer.edus("m.direct_to_device"))
+        resident.until(lambda: len(resident.bodies) >= 2 and resident.edus("m.direct_to_device"))
         assert resident.bodies == ["1", "2"]
         taken = [id for id, _ in resident.transactions]
         assert taken[0] == resident.tries[0][0], "the transaction under way was repeated"
@@ -121,9 +117,9 @@ def test_what_was_queued_survives_the_death_of_the_server(network, tmp_path, res
 def test_messages_to_devices_come_once(warren, alice, resident):
     _, user_id = room_with(alice, warren, resident)
     send_to_device(alice, {user_id: {"BOB": {"n": 1}, "*": {"n": 2}}})
-    resident.until(lambda peer: peer.edus("m.direct_to_device"))
+    resident.until(lambda: resident.edus("m.direct_to_device"))
     send_to_device(alice, {user_id: {"BOB": {"n": 3}}})
-    resident.until(lambda peer: len(peer.edus("m.direct_to_device")) >= 2)
+    resident.until(lambda: len(resident.edus("m.direct_to_device")) >= 2)
     first, second = resident.edus("m.direct_to_device")
     assert first["messages"] == {user_id: {"BOB": {"n": 1}, "*": {"n": 2}}}
     assert second["messages"] == {user_id: {"BOB": {"n": 3}}}
@@ -138,7 +134,7 @@ def test_typing_and_receipts_are_told(warren, alice, resident):
     event_id = alice.send(room_id, "1")
     carol.put("rooms/{roomId}/typing/{userId}", room_id, carol.user_id, json={"typing": True, "timeout": 30000})
     carol.post("rooms/{roomId}/receipt/{receiptType}/{eventId}", room_id, "m.read", event_id, json={})
-    resident.until(lambda peer: peer.edus("m.typing") and peer.edus("m.receipt"))
+    resident.until(lambda: resident.edus("m.typing") and resident.edus("m.receipt"))
     assert resident.edus("m.typing")[0] == {"room_id": room_id, "user_id": carol.user_id, "typing": True}
     assert resident.edus("m.receipt")[0][room_id]["m.read"][carol.user_id]["event_ids"] == [event_id]
 
@@ -146,7 +142,7 @@ def test_typing_and_receipts_are_told(warren, alice, resident):
 def test_administrators_see_how_deliveries_fare(warren, alice, admin, resident):
     room_id, _ = room_with(alice, warren, resident)
     alice.send(room_id, "1")
-    resident.until(lambda peer: peer.bodies)
+    resident.until(lambda: resident.bodies)
     listed = asked(admin, ADMIN)
     assert listed["total"] == 1 and [row["destination"] for row in listed["destinations"]] == [resident.name]
     assert asked(admin, f"{ADMIN}?destination=unheard")["total"] == 0
@@ -161,8 +157,33 @@ def test_administrators_see_how_deliveries_fare(warren, alice, admin, resident):
     # One that is left alone is tried at once when an administrator wants it.
     resident.is_failing = True
     alice.send(room_id, "2")
-    resident.until(lambda peer: len(peer.tries) > len(peer.transactions))
+    resident.until(lambda: len(resident.tries) > len(resident.transactions))
     until_failing(admin, resident)
     resident.is_failing = False
     asked(admin, reset, "POST")
-    resident.until(lambda peer: peer.bodies == ["1", "2"])
+    resident.until(lambda: resident.bodies == ["1", "2"])
+
+
+def test_metrics_tell_of_servers_that_fail(network, tmp_path, resident):
+    address = f"http://127.0.0.1:{free_port()}"
+    with network.server(tmp_path, "--metrics-listen", address) as server:
+        alice = Client(server.base_url).register("alice")
+        room_id, user_id = room_with(alice, server, resident)
+
+        def of_resident(figure):
+            return told(address, f"warren_federation_destination_{figure}").get((resident.name,))
+
+        alice.send(room_id, "1")
+        resident.until(lambda: resident.bodies == ["1"])
+        until(lambda: of_resident("failures") is None)
+        resident.is_failing = True
+        before = time.time()
+        alice.send(room_id, "2")
+        send_to_device(alice, {user_id: {"BOB": {"n": 1}}})
+        until(lambda: of_resident("failures"))
+        assert of_resident("rooms_waiting") + of_resident("messages_waiting") >= 1
+        assert of_resident("next_try_seconds") > before >= of_resident("last_success_seconds") - 1 > before - 60
+        assert "\nwarren_federation_destinations_failing 1\n" in requests.get(f"{address}/metrics", timeout=10).text
+        resident.is_failing = False
+        resident.until(lambda: resident.bodies == ["1", "2"])
+        until(lambda: of_resident("failures") is None)

@@ -7,16 +7,12 @@ import time
 import pytest
 
 from harness.client import Client, bodies, timeline
+from harness.events import id_of, redacted
+from harness.participant import Participant, path
 from harness.peer import Key, verify
-from harness.resident import Resident, escaped, redacted
 
 SIGN = "/_matrix/policy/v1/sign"
 POLICY_KEY = "ed25519:policy_server"
-
-
-@pytest.fixture
-def alice(server):
-    return Client(server.base_url).register("alice")
 
 
 @pytest.fixture
@@ -28,16 +24,17 @@ def policy(resident):
         event = json.loads(request.body)
         if "spam" in json.dumps(event["content"]):
             return 400, {"errcode": "M_FORBIDDEN", "error": "The message appears to contain possible spam"}
-        return 200, {resident.name: {POLICY_KEY: resident.policy_key.signature(redacted(event))}}
+        signatures = resident.sign(event, resident.policy_key)["signatures"][resident.name]
+        return 200, {resident.name: {POLICY_KEY: signatures[POLICY_KEY]}}
 
     resident.answers[SIGN] = sign
     return resident
 
 
 def room_of(alice, server, policy):
-    """A room that uses the policy server, in which its user Bob is."""
+    """A room that uses the policy server, in which a user of it is."""
     room_id = alice.create_room(preset="public_chat", room_version="11")
-    policy.join(server, f"@bob:{policy.name}", room_id)
+    policy.join(server, room_id)
     enable(alice, room_id, policy)
     return room_id
 
@@ -48,13 +45,12 @@ def enable(alice, room_id, policy):
 
 
 def assert_signed(event, policy):
-    bare = {**redacted(event), "signatures": event["signatures"]}
-    verify(bare, policy.name, POLICY_KEY, policy.policy_key.public)
+    verify(redacted(event), policy.name, POLICY_KEY, policy.policy_key.public)
 
 
 def sent(policy, body):
     """Waits for a message of ours, and answers it as it came."""
-    policy.until(lambda peer: body in peer.bodies)
+    policy.until(lambda: body in policy.bodies)
     return next(event for event in policy.pdus if event["content"].get("body") == body)
 
 
@@ -76,7 +72,7 @@ def test_our_events_are_signed_before_they_are_sent(server, alice, policy):
     carol = alice.register("carol")
     carol.join(room_id)
     carol.put("profile/{userId}/{keyName}", carol.user_id, "displayname", json={"displayname": "Carol"})
-    policy.until(lambda peer: len(peer.asked(SIGN)) == 4)
+    policy.until(lambda: len(policy.asked(SIGN)) == 4)
 
 
 def test_what_the_policy_server_refuses_is_not_sent(server, alice, policy):
@@ -107,87 +103,70 @@ def test_what_the_policy_server_refuses_is_not_sent(server, alice, policy):
 
 def test_events_of_others_need_its_signature(server, alice, policy, network):
     room_id = room_of(alice, server, policy)
-    other = Resident("other.test", network.authority)
-    network.names.addresses["other.test"] = ["127.0.0.1"]
-    carl = f"@carl:{other.name}"
-    other.join(server, carl, room_id)
+    other = network.peer(kind=Participant)
+    copy = other.join(server, room_id)
     asked = len(policy.asked(SIGN))
     # One that comes without is asked about, and told on with the signature.
-    event = other.message(server, carl, room_id, "hello")
-    ((event_id, result),) = other.transact(server, event).items()
-    assert result == {}
+    event = other.message(copy, "hello")
+    assert other.transact(server, [event]) == {id_of(event): {}}
     alice.sync_until(lambda answer: "hello" in bodies(timeline(answer, room_id)))
     assert len(policy.asked(SIGN)) == asked + 1
-    (told,) = other.send(server, "GET", f"/_matrix/federation/v1/event/{escaped(event_id)}")[1]["pdus"]
+    (told,) = other.ask(server, "GET", path("v1/event/{}", id_of(event)))["pdus"]
     assert_signed(told, policy)
     # One that is refused is kept from clients, and nothing of ours follows it.
-    spam = other.message(server, carl, room_id, "spam")
-    after = other.message(server, carl, room_id, "after it")
-    ((spam_id, result),) = other.transact(server, spam).items()
-    assert result == {}
-    other.transact(server, after)
+    other.catch_up(server, copy)
+    spam, after = other.message(copy, "spam"), other.message(copy, "after it")
+    assert other.transact(server, [spam]) == {id_of(spam): {}}
+    other.transact(server, [after])
     alice.sync_until(lambda answer: "after it" in bodies(timeline(answer, room_id)))
     assert bodies(alice.messages(room_id)["chunk"]) == ["after it", "hello"]
-    alice.get("rooms/{roomId}/event/{eventId}", room_id, spam_id, status=404)
-    assert spam_id not in other.template(server, carl, room_id)["prev_events"]
+    alice.get("rooms/{roomId}/event/{eventId}", room_id, id_of(spam), status=404)
+    assert other.catch_up(server, copy).ends == [id_of(after)]
     # One that comes signed is not asked about.
     asked = len(policy.asked(SIGN))
-    event = policy.message(server, f"@bob:{policy.name}", room_id, "signed")
-    policy.transact(server, policy.with_signature(event, policy.policy_key))
+    event = policy.message(policy.catch_up(server, policy.copies[room_id]), "signed")
+    policy.transact(server, [policy.sign(event, policy.policy_key)])
     alice.sync_until(lambda answer: "signed" in bodies(timeline(answer, room_id)))
     assert len(policy.asked(SIGN)) == asked
-    other.close()
 
 
 def test_who_comes_and_who_is_invited_is_asked_about(server, alice, policy):
     room_id = room_of(alice, server, policy)
     sign = policy.answers[SIGN]
     policy.answers[SIGN] = lambda _: (400, {"errcode": "M_FORBIDDEN", "error": "not them"})
-    dora = f"@dora:{policy.name}"
-    invites = []
+    dora, invites = policy.user("dora"), []
 
-    def take_invite(request):
-        invites.append(json.loads(request.body)["event"])
-        return 200, {"event": policy.with_signature(invites[-1], policy.key)}
+    def answer_invite(_values, _query, body):
+        invites.append(body["event"])
+        return 200, {"event": policy.sign(body["event"])}
 
+    policy.answer_invite = answer_invite
     alice_invites = lambda **more: alice.post("rooms/{roomId}/invite", room_id, json={"user_id": dora}, **more)
-    status, answer = policy.try_join(server, dora, room_id)
+    status, answer = policy.send_join(server, policy.make_join(server, room_id, dora))
     assert (status, answer["errcode"], answer["error"]) == (400, "M_FORBIDDEN", "not them")
     alice_invites(status=400, errcode="M_FORBIDDEN")
     policy.answers[SIGN] = sign
-
-    class Invites(dict):
-        """The path of an invite ends with an id that is not known before."""
-
-        def get(self, path, default):
-            return take_invite if "/v2/invite/" in path else super().get(path, default)
-
-    policy.answers = Invites(policy.answers)
     alice_invites()
     (invite,) = invites
     assert_signed(invite, policy)
     assert alice.state(room_id, "m.room.member", dora)["membership"] == "invite"
-    policy.join(server, dora, room_id)
+    policy.join(server, room_id, dora)
     assert alice.state(room_id, "m.room.member", dora)["membership"] == "join"
 
 
 def test_a_dead_policy_server_holds_up_its_own_room_alone(server, alice, policy, network):
     room_id = room_of(alice, server, policy)
     quiet = alice.create_room(preset="public_chat", room_version="11")
-    policy.join(server, f"@bob:{policy.name}", quiet)
-    other = Resident("another.test", network.authority)
-    network.names.addresses["another.test"] = ["127.0.0.1"]
-    carl = f"@carl:{other.name}"
-    for room in (room_id, quiet):
-        other.join(server, carl, room)
+    policy.join(server, quiet)
+    other = network.peer(kind=Participant)
+    copies = [other.join(server, room) for room in (room_id, quiet)]
     hangs = threading.Event()
     policy.answers[SIGN] = lambda _: hangs.wait(30) and (500, {})
     waiting = threading.Thread(target=alice.send, args=(room_id, "hello"), kwargs={"status": 502})
     waiting.start()
     begun = time.monotonic()
-    events = [other.message(server, carl, room, f"to {room}") for room in (room_id, quiet)]
-    results = other.transact(server, *events)
-    assert set(map(str, results.values())) == {"{}"} and len(results) == 2
+    events = [other.message(copy, f"to {copy.room_id}") for copy in copies]
+    assert other.transact(server, events) == {id_of(event): {} for event in events}
     Client(server.base_url, alice.user_id, alice.token).sync_until(
         lambda answer: f"to {quiet}" in bodies(timeline(answer, quiet))
     )
@@ -196,9 +175,8 @@ def test_a_dead_policy_server_holds_up_its_own_room_alone(server, alice, policy,
     # The room can do without it at any time; what it was not signed in then is soft-failed.
     alice.set_state(room_id, "m.room.policy", {})
     alice.send(room_id, "without")
-    other.until(lambda peer: "without" in peer.bodies)
+    other.until(lambda: "without" in other.bodies)
     hangs.set()
-    other.close()
 
 
 def test_what_a_silent_policy_server_was_not_asked_about_waits_for_it(server, alice, policy, network):
@@ -229,8 +207,7 @@ def test_what_a_silent_policy_server_was_not_asked_about_waits_for_it(server, al
 def test_a_policy_server_that_leaves_is_none(server, alice, policy):
     room_id = room_of(alice, server, policy)
     alice.send(room_id, "spam", status=400)
-    bob = f"@bob:{policy.name}"
-    alice.post("rooms/{roomId}/kick", room_id, json={"user_id": bob})
+    alice.post("rooms/{roomId}/kick", room_id, json={"user_id": policy.user()})
     asked = len(policy.asked(SIGN))
     alice.send(room_id, "spam")
     assert len(policy.asked(SIGN)) == asked

@@ -2,15 +2,8 @@
 
 import pytest
 
-from harness.client import Client
-
 DIRECTORY = "/_matrix/federation/v1/query/directory"
 EVENT = "m.room.canonical_alias"
-
-
-@pytest.fixture
-def alice(server):
-    return Client(server.base_url).register("alice")
 
 
 @pytest.fixture

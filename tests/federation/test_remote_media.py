@@ -1,19 +1,12 @@
 """Files of other servers (server-server API, "Content Repository"): where they are, and how older servers give them."""
 
-import struct
-import zlib
-
 import pytest
 
-from harness.client import Client, unique
+from harness.client import unique
+from harness.pictures import png
 
 DOWNLOAD = "/_matrix/federation/v1/media/download/"
 IMAGE = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 40
-
-
-@pytest.fixture(scope="module")
-def alice(server):
-    return Client(server.base_url).register("alice")
 
 
 def download(alice, peer, media_id):
@@ -54,19 +47,9 @@ def test_a_file_elsewhere(alice, peer, network):
     assert "Authorization" not in request.headers, "what is signed for one server is no other's business"
 
 
-def png():
-    """An image of one pixel."""
-
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    head = struct.pack(">IIBBBBB", 1, 1, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"\0abc")) + chunk(b"IEND", b"")
-
-
 def test_a_thumbnail_of_a_file_elsewhere(alice, peer, network):
     elsewhere = network.peer()
-    elsewhere.answers["/x"] = lambda _: (200, png(), {"Content-Type": "image/png"})
+    elsewhere.answers["/x"] = lambda _: (200, png(1), {"Content-Type": "image/png"})
     peer.answers[DOWNLOAD + "picture"] = lambda _: multipart({"Location": f"https://{elsewhere.name}/x"})
     path = f"/_matrix/client/v1/media/thumbnail/{peer.name}/picture?width=32&height=32"
     response = alice.send_raw("GET", path)

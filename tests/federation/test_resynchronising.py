@@ -4,86 +4,55 @@ import subprocess
 
 import pytest
 
-from harness.client import Client, bodies
-from harness.resident import escaped, id_of
+from harness.client import address, bodies
+from harness.events import id_of
 from harness.server import binary
+from harness.waiting import until
 
 SECONDS_MAX = 60
 
 
 @pytest.fixture
-def alice(warren):
-    return Client(warren.base_url).register("alice")
+def base_url(warren):
+    return warren.base_url
 
 
-class Elsewhere:
-    """What a peer holds a room of the server under test to be: all that is there, and what a test adds."""
-
-    def __init__(self, peer, server, user_id, room_id):
-        self.peer, self.server, self.user_id, self.room_id = peer, server, user_id, room_id
-        self.events = {}
-        template = peer.template(server, user_id, room_id)
-        self.ends, self.depth = template["prev_events"], template["depth"]
-        # The state before the last event, which is a message.
-        (self.last,) = self.ends
-        target = f"/_matrix/federation/v1/state_ids/{escaped(room_id)}?event_id={escaped(self.last)}"
-        answer = peer.send(server, "GET", target)[1]
-        self.state, self.chain = answer["pdu_ids"], answer["auth_chain_ids"]
-        room = escaped(room_id)
-        peer.answers[f"/_matrix/federation/v1/state_ids/{room}"] = lambda _: (
-            200,
-            {"pdu_ids": self.state, "auth_chain_ids": self.chain},
-        )
-        peer.answers = Paths(peer.answers, self)
-
-    def add(self, event_id, event, is_state=False):
-        self.events[event_id] = event
-        if is_state:
-            self.state = [*self.state, event_id]
+def common_room(alice, warren, resident):
+    """A room that both have, as the other one has it: a test adds to that."""
+    room_id = alice.create_room(preset="public_chat", room_version="11")
+    copy = resident.join(warren, room_id)
+    alice.send(room_id, "the last that both know")
+    return resident.catch_up(warren, copy)
 
 
-class Paths(dict):
-    """Paths that end with ids which are not known before."""
-
-    def __init__(self, paths, elsewhere):
-        super().__init__(paths)
-        self.elsewhere = elsewhere
-
-    def get(self, path, default):
-        here = self.elsewhere
-        if "/make_leave/" in path:
-            event = {"prev_events": here.ends, "auth_events": [], "depth": here.depth}
-            return lambda _: (200, {"event": event, "room_version": "11"})
-        event = next((event for event_id, event in here.events.items() if path.endswith(escaped(event_id))), None)
-        if event:
-            return lambda _: (200, {"pdus": [event]})
-        return super().get(path, default)
+def add_join(resident, warren, copy, word, **more):
+    """A join that has come to the other server alone, which holds it to be in the state before the last event."""
+    join = {**resident.make_join(warren, copy.room_id, resident.user(word)), **more}
+    resident.know(join)
+    resident.before[copy.ends[0]]["m.room.member", join["sender"]] = id_of(join)
+    return join
 
 
 def resynchronise(admin, room_id, *servers):
     """Has it done, and answers the report."""
-    path = f"/_warren/admin/v1/rooms/{escaped(room_id)}/resynchronise"
+    path = address("/_warren/admin/v1/rooms/{roomId}/resynchronise", room_id)
     response = admin.send_raw("POST", path, json={"servers": list(servers)})
     assert response.status_code == 200, response.text
-    report = response.json()
-    while report["status"] == "active":
-        admin.sync(timeout=200)
-        report = admin.send_raw("GET", path).json()
-    return report
+
+    def report():
+        told = admin.send_raw("GET", path).json()
+        return told if told["status"] != "active" else None
+
+    return until(report)
 
 
 def test_what_another_server_knows_is_adopted_and_told(warren, alice, admin, resident):
-    room_id = alice.create_room(preset="public_chat", room_version="11")
-    bob, carl = (f"@{name}:{resident.name}" for name in ("bob", "carl"))
-    resident.join(warren, bob, room_id)
-    alice.send(room_id, "the last that both know")
-    there = Elsewhere(resident, warren, bob, room_id)
+    copy = common_room(alice, warren, resident)
+    room_id = copy.room_id
     # Carl has joined there, and what he said came to nobody here.
-    join_id, join = resident.make_join(warren, carl, room_id)
-    there.add(join_id, join, is_state=True)
-    forged_id, forged = resident.make_join(warren, f"@dora:{resident.name}", room_id)
-    forged["signatures"] = {resident.name: {resident.key.id: join["signatures"][resident.name][resident.key.id]}}
-    there.add(forged_id, forged, is_state=True)
+    join = add_join(resident, warren, copy, "carl")
+    carl, join_id = join["sender"], id_of(join)
+    forged_id = id_of(add_join(resident, warren, copy, "dora", signatures=join["signatures"]))
     report = resynchronise(admin, room_id)
     (of_server,) = report["servers"]
     assert (of_server["server"], of_server["status"]) == (resident.name, "complete"), report
@@ -101,43 +70,32 @@ def test_what_another_server_knows_is_adopted_and_told(warren, alice, admin, res
     assert report["changed"] == 1
     assert carl in alice.get("rooms/{roomId}/joined_members", room_id)["joined"]
     # He may speak now, and a second time there is nothing to do.
-    resident.transact(warren, resident.message(warren, carl, room_id, "here I am"))
+    resident.transact(warren, [resident.message(resident.catch_up(warren, copy), "here I am", sender=carl)])
     alice.sync_until(lambda _: "here I am" in bodies(alice.messages(room_id)["chunk"]))
     assert resynchronise(admin, room_id, resident.name)["changed"] == 0
 
 
 def test_the_last_events_there_are_taken_in(warren, alice, admin, resident):
-    room_id = alice.create_room(preset="public_chat", room_version="11")
-    bob = f"@bob:{resident.name}"
-    resident.join(warren, bob, room_id)
-    alice.send(room_id, "the last that both know")
-    there = Elsewhere(resident, warren, bob, room_id)
-    missed = resident.message(warren, bob, room_id, "missed")
-    missed_id = id_of(missed)
-    there.add(missed_id, missed)
-    there.ends = [missed_id]
-    (of_server,) = resynchronise(admin, room_id)["servers"]
+    copy = common_room(alice, warren, resident)
+    resident.place(copy, resident.message(copy, "missed"))
+    (of_server,) = resynchronise(admin, copy.room_id)["servers"]
     assert (of_server["events_accepted"], of_server["refused"], of_server["differing"]) == (1, 0, 0)
-    assert "missed" in bodies(alice.messages(room_id)["chunk"])
+    assert "missed" in bodies(alice.messages(copy.room_id)["chunk"])
 
 
 def test_the_command_tells_what_the_server_did(warren, alice, admin, resident):
-    room_id = alice.create_room(preset="public_chat", room_version="11")
-    bob, carl = (f"@{name}:{resident.name}" for name in ("bob", "carl"))
-    resident.join(warren, bob, room_id)
-    alice.send(room_id, "the last that both know")
-    there = Elsewhere(resident, warren, bob, room_id)
-    join_id, join = resident.make_join(warren, carl, room_id)
-    there.add(join_id, join, is_state=True)
+    copy = common_room(alice, warren, resident)
+    join = add_join(resident, warren, copy, "carl")
+    added = f"added\tm.room.member\t{join['sender']}\t-\t{id_of(join)}\n"
 
     def run(token):
-        command = [binary(), "room", "resync", room_id, "--from", resident.name, "--from", "nobody.test"]
+        command = [binary(), "room", "resync", copy.room_id, "--from", resident.name, "--from", "nobody.test"]
         command += ["--token-file", "-", *warren.options]
         return subprocess.run(command, input=token, capture_output=True, text=True, timeout=SECONDS_MAX)
 
     done = run(admin.token)
     assert done.returncode == 0, done.stderr
-    assert f"added\tm.room.member\t{carl}\t-\t{join_id}\n" in done.stdout
+    assert added in done.stdout
     assert done.stdout.endswith("1 entries of the state changed\n")
     assert "nobody.test\tThe other server is of no help" in done.stdout
     refused = run(alice.token)
@@ -146,8 +104,8 @@ def test_the_command_tells_what_the_server_did(warren, alice, admin, resident):
 
 def test_it_is_for_administrators_and_rooms_that_are_shared(warren, alice, admin):
     room_id = alice.create_room()
-    path = f"/_warren/admin/v1/rooms/{escaped(room_id)}/resynchronise"
-    other = f"/_warren/admin/v1/rooms/{escaped('!nowhere:here.test')}/resynchronise"
+    path = address("/_warren/admin/v1/rooms/{roomId}/resynchronise", room_id)
+    other = address("/_warren/admin/v1/rooms/{roomId}/resynchronise", '!nowhere:here.test')
     for client, method, path, body, status in (
         (alice, "POST", path, {}, 403),
         (alice, "GET", path, None, 403),

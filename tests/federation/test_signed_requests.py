@@ -6,8 +6,9 @@ import json
 import pytest
 import requests
 
+from harness.client import Client
 from harness.peer import DAY_MS, Key, authorization, now_ms
-from harness.server import Server, free_port
+from harness.server import free_port
 
 LIST = "/_matrix/federation/v1/publicRooms"
 KEYS = "/_matrix/key/v2/server"
@@ -170,6 +171,25 @@ def test_a_server_on_the_list(server, network):
     assert peer.requests == [], "it is not even asked for its keys"
 
 
+def test_who_is_on_the_list_is_not_asked_for_anything(network, alice):
+    denied = network.peer("c.denied.test")
+    alice.get("profile/{userId}", f"@bob:{denied.name}", status=502)
+    alice.join(f"#burrow:{denied.name}", status=(404, 502))
+    invite = {"user_id": f"@bob:{denied.name}"}
+    alice.post("rooms/{roomId}/invite", alice.create_room(), json=invite, status=(403, 502))
+    assert denied.requests == []
+
+
+def test_only_those_on_a_list_of_friends(network, tmp_path):
+    friend, stranger = network.peer("a.friend.test"), network.peer("stranger.test")
+    with network.server(tmp_path, "--federation-allow", "*.Friend.test") as server:
+        assert_answered(friend.send(server, "GET", LIST))
+        assert_refused(stranger.send(server, "GET", LIST), 403, "M_FORBIDDEN")
+        alice = Client(server.base_url).register("alice")
+        alice.get("profile/{userId}", f"@bob:{stranger.name}", status=502)
+    assert stranger.requests == []
+
+
 def test_many_requests_wait_for_one_fetch(server, network):
     peer = network.peer()
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
@@ -180,7 +200,7 @@ def test_many_requests_wait_for_one_fetch(server, network):
 
 def test_the_key_outlives_a_restart(network, tmp_path):
     peer = network.peer()
-    with Server(tmp_path / "data", "--allow-private-addresses", "on", *network.options) as server:
+    with network.server(tmp_path) as server:
         assert_answered(peer.send(server, "GET", LIST))
         peer.close()
         assert server.stop() == 0
@@ -190,7 +210,7 @@ def test_the_key_outlives_a_restart(network, tmp_path):
 
 def test_without_federation_there_is_none(tmp_path, network):
     peer = network.peer()
-    with Server(tmp_path / "data", "--federation", "off", *network.options) as server:
+    with network.server(tmp_path, "--federation", "off") as server:
         for path in (LIST, KEYS, "/_matrix/federation/v1/version", f"/_matrix/key/v2/query/{peer.name}"):
             assert_refused(peer.send(server, "GET", path), 404, "M_UNRECOGNIZED")
         assert requests.get(f"{server.base_url}/_matrix/client/versions", timeout=10).status_code == 200
@@ -200,8 +220,7 @@ def test_without_federation_there_is_none(tmp_path, network):
 def test_refusals_are_counted_by_their_reason(network, tmp_path):
     address = f"http://127.0.0.1:{free_port()}"
     peer = network.peer()
-    options = ["--metrics-listen", address, "--allow-private-addresses", "on", *network.options]
-    with Server(tmp_path / "data", *options) as server:
+    with network.server(tmp_path, "--metrics-listen", address) as server:
         assert_refused(peer.send(server, "GET", LIST, headers=[]))
         assert_answered(peer.send(server, "GET", LIST))
         assert_refused(peer.send(server, "GET", LIST, key=Key()))

@@ -4,23 +4,14 @@ import urllib.parse
 
 import pytest
 
-from harness.client import Client
+from harness.participant import path
 
 SEND = "/_matrix/federation/v1/send/"
 
 
 @pytest.fixture
-def alice(server):
-    return Client(server.base_url).register("alice")
-
-
-@pytest.fixture
 def room(alice):
     return alice.create_room(preset="private_chat")
-
-
-def path(template, *values):
-    return "/_matrix/federation/" + template.format(*(urllib.parse.quote(value, safe="") for value in values))
 
 
 READS = [

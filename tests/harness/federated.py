@@ -4,14 +4,13 @@ Each is called `localhost` and its port, and has a second port, without TLS, for
 """
 
 import pathlib
-import select
 import subprocess
-import time
 
 import requests
 
 from harness.client import Client
 from harness.server import Server, free_port
+from harness.waiting import until
 from harness.wire import Wire
 
 # Synapse takes five seconds on an idle machine.
@@ -74,9 +73,10 @@ class Warren(Server):
         """Called `host` and the port that it is reached at, which is its own unless a wire leads there."""
         self.federation_port = federation_port or free_port()
         name = f"{host}:{reached_at or self.federation_port}"
-        certificate = str(authority.certificate("localhost", "127.0.0.1"))
+        self.certificate = authority.certificate("localhost", "127.0.0.1")
         own = ["--server-name", name, "--allow-private-addresses", "on"]
-        own += ["--tls-cert", certificate, "--tls-key", certificate, "--trusted-ca-files", str(authority.path)]
+        own += ["--tls-cert", str(self.certificate), "--tls-key", str(self.certificate)]
+        own += ["--trusted-ca-files", str(authority.path)]
         port = free_port()
         own += ["--listen", f"http://127.0.0.1:{port}"]
         own += ["--listen", f"https://127.0.0.1:{self.federation_port}#federation"]
@@ -144,14 +144,11 @@ class Synapse:
     def start(self):
         with open(self.folder / "output.log", "ab") as log:
             self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        end = time.monotonic() + START_SECONDS_MAX
-        while not self._is_ready():
-            assert self.process.poll() is None, f"Synapse ended at once:\n{self.log_tail()}"
-            assert time.monotonic() < end, f"Synapse is not ready:\n{self.log_tail()}"
-            select.select([], [], [], 0.2)
+        until(self._is_ready, START_SECONDS_MAX)
         return self
 
     def _is_ready(self):
+        assert self.process.poll() is None, f"Synapse ended at once:\n{self.log_tail()}"
         try:
             return requests.get(self.base_url + "/_matrix/client/versions", timeout=5).ok
         except requests.RequestException:

@@ -25,7 +25,8 @@ def _question(packet):
 
 
 class Names:
-    """Answers on a port of its own. `addresses`: name → addresses; `services`: name → (priority, weight, port, target)."""
+    """Answers on a port of its own. `addresses`: name → addresses, or a function that names those of this moment;
+    `services`: name → (priority, weight, port, target)."""
 
     def __init__(self):
         self.addresses, self.services, self.asked = {}, {}, []
@@ -53,7 +54,8 @@ class Names:
         return head + packet[12:end] + b"".join(rows)
 
     def _records(self, name):
-        for address in map(ipaddress.ip_address, self.addresses.get(name, [])):
+        addresses = self.addresses.get(name, [])
+        for address in map(ipaddress.ip_address, addresses() if callable(addresses) else addresses):
             yield (A if address.version == 4 else AAAA), address.packed
         for priority, weight, port, target in self.services.get(name, []):
             yield SRV, struct.pack(">HHH", priority, weight, port) + _encoded(target)

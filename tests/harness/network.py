@@ -6,9 +6,9 @@ Names end in `.test`. A name that nobody has said anything about does not exist.
 import itertools
 
 from harness.certificates import Authority
-from harness.member import Member
 from harness.names import Names
 from harness.peer import Listener, Peer
+from harness.server import Server
 
 # Hosts with a well-known file, which the server under test must be told of before it starts: port 443 is not a test's.
 HOSTS = 80
@@ -35,6 +35,10 @@ class Network:
         given += [("--federation-resolve", row) for row in rows]
         return [word for pair in given for word in pair]
 
+    def server(self, folder, *options):
+        """A server under test that lives here, which takes it that addresses of this machine are no secret."""
+        return Server(folder / "data", "--allow-private-addresses", "on", *self.options, *options)
+
     def peer(self, host=None, kind=Peer, **more):
         """A peer at a name of its own that is resolved to this machine."""
         host = host or f"peer{next(self._peers)}.test"
@@ -42,13 +46,6 @@ class Network:
         self.names.addresses[host] = ["127.0.0.1"]
         self.peers.append(peer)
         return peer
-
-    def member(self, host):
-        """A peer whose users come into rooms."""
-        member = Member(host, self.authority)
-        self.names.addresses[host] = ["127.0.0.1"]
-        self.peers.append(member)
-        return member
 
     def behind_file(self, content, host=None, **more):
         """A peer that is called like a host with a well-known file; `content` is made from the peer: the file, or status,

@@ -1,76 +1,29 @@
-"""A hand-written server that is in rooms: it makes events, joins rooms of others, has rooms of its own, and tells what it
-is asked of them. Room version 11, as far as tests need it.
+"""A hand-written server that is in rooms: it makes events, joins rooms of others, has rooms of its own, tells what it is
+asked of them, and keeps what it is sent.
 
-It says the truth unless a test makes it lie: by an answer of its own for a path (`answers`), or by an event that it makes
-as the test wants it.
+It says the truth unless a test makes it lie: by an answer of its own for a path (`answers`) or a kind of question
+(`answer_…`), or by an event that it makes as the test wants it.
 """
 
-import hashlib
 import json
 import threading
 import urllib.parse
 
 from harness.client import unique
-from harness.peer import Peer, base64_of, canonical, now_ms, signed
+from harness.events import KEPT, Copy, hashed, id_of, redacted
+from harness.peer import Peer, now_ms, signed
 
 VERSION = "11"
+SPOKEN = "ver=11&ver=12"
 FEDERATION = "/_matrix/federation/"
-# What a redaction leaves of an event, and of contents by the type.
-KEPT = "type room_id sender state_key content hashes signatures depth prev_events auth_events origin_server_ts".split()
-KEPT_OF_CONTENT = {
-    "m.room.member": ["membership", "join_authorised_via_users_server"],
-    "m.room.join_rules": ["join_rule", "allow"],
-    "m.room.history_visibility": ["history_visibility"],
-    "m.room.redaction": ["redacts"],
-    "m.room.power_levels": "ban events events_default invite kick redact state_default users users_default".split(),
-}
+UNKNOWN = 404, {"errcode": "M_NOT_FOUND", "error": "It is not known here"}
 # A loaded machine may take its time.
 SECONDS_MAX = 60
 
 
-def redacted(event):
-    content = event["content"]
-    if event["type"] != "m.room.create":
-        kept = KEPT_OF_CONTENT.get(event["type"], [])
-        content = {name: content[name] for name in kept if name in content} if isinstance(content, dict) else {}
-        invite = event["content"].get("third_party_invite") if isinstance(event["content"], dict) else None
-        if event["type"] == "m.room.member" and isinstance(invite, dict) and "signed" in invite:
-            content["third_party_invite"] = {"signed": invite["signed"]}
-    return {**{name: event[name] for name in KEPT if name in event}, "content": content}
-
-
-def reference_hash(event):
-    bare = {name: value for name, value in redacted(event).items() if name != "signatures"}
-    return hashlib.sha256(canonical(bare)).digest()
-
-
-def id_of(event):
-    return "$" + base64_of(reference_hash(event)).replace("+", "-").replace("/", "_")
-
-
-def hashed(event):
-    """The event with the hash of its content."""
-    bare = {name: value for name, value in event.items() if name not in ("hashes", "signatures", "unsigned")}
-    return {**event, "hashes": {"sha256": base64_of(hashlib.sha256(canonical(bare)).digest())}}
-
-
 def path(template, *values):
+    """A target below the server-server API's path, its values escaped."""
     return FEDERATION + template.format(*(urllib.parse.quote(value, safe="") for value in values))
-
-
-class Copy:
-    """What the server has of a room: its state, and the ends of its graph."""
-
-    def __init__(self, room_id, state, ends, depth):
-        self.room_id, self.state, self.ends, self.depth = room_id, dict(state), list(ends), depth
-
-    def allowing(self, type, sender, state_key=None):
-        """The ids of the events that allow an event."""
-        keys = [("m.room.create", ""), ("m.room.power_levels", ""), ("m.room.member", sender)]
-        if type == "m.room.member":
-            keys += [("m.room.join_rules", ""), ("m.room.member", state_key)]
-        found = [self.state[key] for key in keys if key in self.state]
-        return list(dict.fromkeys(found))
 
 
 class Participant(Peer):
@@ -78,30 +31,30 @@ class Participant(Peer):
         super().__init__(host, authority, **more)
         # All events that it can tell of, by their ids; the state before those of its own, and its rooms.
         self.events, self.before, self.copies = {}, {}, {}
-        self.transactions = []
+        # Transactions with their ids: all that came, and those that it took.
+        self.tries, self.transactions, self.is_failing = [], [], False
         self.came = threading.Condition()
 
-    def user(self, word="mallory"):
+    def user(self, word="someone"):
         return f"@{word}:{self.name}"
 
     # -- events --------------------------------------------------------------------------------------------------
 
     def sign(self, event, key=None):
-        """The event with its hash, signed as events are: its redacted form."""
+        """The event with its hash and one more signature, which is of its redacted form."""
         event = hashed(event)
-        signatures = signed(redacted(event), self.name, key or self.key)["signatures"]
-        return {**event, "signatures": {**event.get("signatures", {}), **signatures}}
+        return {**event, "signatures": signed(redacted(event), self.name, key or self.key)["signatures"]}
 
     def event(self, copy, type, content, sender=None, state_key=None, key=None, **more):
         """An event that would come next in the room. `more` replaces what it says."""
-        sender = sender or self.user()
+        sender = sender or copy.user or self.user()
         event = {
             "room_id": copy.room_id,
             "type": type,
             "sender": sender,
             "content": content,
             "prev_events": list(copy.ends),
-            "auth_events": copy.allowing(type, sender, state_key),
+            "auth_events": copy.allowing(type, sender, state_key, content),
             "depth": copy.depth + 1,
             "origin_server_ts": now_ms(),
             **more,
@@ -116,8 +69,8 @@ class Participant(Peer):
     def message(self, copy, body="hello", **more):
         return self.event(copy, "m.room.message", {"msgtype": "m.text", "body": body}, **more)
 
-    def know(self, event):
-        self.events[id_of(event)] = event
+    def know(self, *events):
+        self.events |= {id_of(event): event for event in events}
 
     def place(self, copy, event):
         """Lets the room go on from the event."""
@@ -129,39 +82,71 @@ class Participant(Peer):
     def next(self, copy, type, content, **more):
         return self.place(copy, self.event(copy, type, content, **more))
 
-    # -- rooms ---------------------------------------------------------------------------------------------------
+    # -- what it asks for and sends ------------------------------------------------------------------------------
 
     def create(self, join_rule="public", user=None):
         """A room of its own."""
         user = user or self.user()
-        copy = Copy(f"!{unique('room')}:{self.name}", {}, [], 0)
-        content = {"room_version": VERSION}
-        self.next(copy, "m.room.create", content, sender=user, state_key="")
-        self.next(copy, "m.room.member", {"membership": "join"}, sender=user, state_key=user)
-        self.next(copy, "m.room.power_levels", {"users": {user: 100}}, sender=user, state_key="")
-        self.next(copy, "m.room.join_rules", {"join_rule": join_rule}, sender=user, state_key="")
-        visibility = {"history_visibility": "shared"}
-        self.next(copy, "m.room.history_visibility", visibility, sender=user, state_key="")
+        copy = Copy(f"!{unique('room')}:{self.name}", {}, [], 0, user)
+        self.next(copy, "m.room.create", {"room_version": VERSION}, state_key="")
+        self.next(copy, "m.room.member", {"membership": "join"}, state_key=user)
+        self.next(copy, "m.room.power_levels", {"users": {user: 100}}, state_key="")
+        self.next(copy, "m.room.join_rules", {"join_rule": join_rule}, state_key="")
+        self.next(copy, "m.room.history_visibility", {"history_visibility": "shared"}, state_key="")
         self.copies[copy.room_id] = copy
         return copy
 
-    def join(self, server, room_id, user=None):
-        """Brings a user into a room by way of the server that has it."""
+    def ask(self, server, method, target, content=None):
+        status, answer = self.send(server, method, target, content)
+        assert status == 200, answer
+        return answer
+
+    def make_join(self, server, room_id, user=None, like=None):
+        """A join that is not handed in. The template is asked for `like` another user, if one is named."""
         user = user or self.user()
-        status, made = self.send(server, "GET", path("v1/make_join/{}/{}?ver=" + VERSION, room_id, user))
-        assert status == 200, made
-        template = {name: made["event"][name] for name in KEPT if name in made["event"]}
-        event = self.sign({**template, "content": {**template["content"], "membership": "join"}})
-        status, joined = self.send(server, "PUT", path("v2/send_join/{}/{}", room_id, id_of(event)), event)
+        target = path("v1/make_join/{}/{}?" + SPOKEN, room_id, like or user)
+        template = self.ask(server, "GET", target)["event"]
+        content = {**template["content"], "membership": "join"}
+        template = {name: template[name] for name in KEPT if name in template}
+        return self.sign({**template, "sender": user, "state_key": user, "content": content})
+
+    def send_join(self, server, event):
+        """Hands a join in. Answers with status and answer."""
+        return self.send(server, "PUT", path("v2/send_join/{}/{}", event["room_id"], id_of(event)), event)
+
+    def join(self, server, room_id, user=None):
+        """Brings a user into a room by way of the server that has it. Answers with what it has of the room then."""
+        event = self.make_join(server, room_id, user)
+        status, joined = self.send_join(server, event)
         assert status == 200, joined
-        for told in [*joined["auth_chain"], *joined["state"], event]:
-            self.know(told)
-        state = {(told["type"], told["state_key"]): id_of(told) for told in joined["state"]}
-        copy = Copy(room_id, state, event["prev_events"], event["depth"] - 1)
-        self.before[id_of(event)] = dict(state)
-        self.place(copy, event)
+        copy = Copy(room_id, self.learn(joined), event["prev_events"], event["depth"] - 1, event["sender"])
+        self.take(copy, event)
         self.copies[room_id] = copy
         return copy
+
+    def learn(self, told, state="state"):
+        """Keeps a state and what allows it, as another server tells it. Answers with the state."""
+        self.know(*told["auth_chain"], *told[state])
+        return {(event["type"], event["state_key"]): id_of(event) for event in told[state]}
+
+    def catch_up(self, server, copy):
+        """Lets the copy be as the server has the room now."""
+        join = self.make_join(server, copy.room_id, copy.user)
+        copy.ends, copy.depth = join["prev_events"], join["depth"] - 1
+        for event_id in copy.ends:
+            self.know(*self.ask(server, "GET", path("v1/event/{}", event_id))["pdus"])
+            told = self.ask(server, "GET", path("v1/state/{}?event_id={}", copy.room_id, event_id))
+            self.before[event_id] = self.learn(told, "pdus")
+            copy.state |= self.before[event_id]
+        for event_id in copy.ends:
+            if "state_key" in (event := self.events[event_id]):
+                copy.state[event["type"], event["state_key"]] = event_id
+        return copy
+
+    def leave(self, server, copy):
+        """Takes the copy's user out of the room."""
+        event = self.next(copy, "m.room.member", {"membership": "leave"}, state_key=copy.user)
+        assert self.transact(server, [event]) == {id_of(event): {}}
 
     def invite(self, server, copy, user_id, **more):
         """Invites a user of the server. Answers with status and answer."""
@@ -175,39 +160,59 @@ class Participant(Peer):
     def transact(self, server, pdus=(), edus=(), origin=None, transaction_id=None):
         """Sends a transaction. Answers with what was answered to each event."""
         body = {"origin": origin or self.name, "origin_server_ts": now_ms(), "pdus": list(pdus), "edus": list(edus)}
-        target = path("v1/send/{}", transaction_id or unique("txn"))
-        status, answer = self.send(server, "PUT", target, body)
-        assert status == 200, answer
-        return answer["pdus"]
+        return self.ask(server, "PUT", path("v1/send/{}", transaction_id or unique("txn")), body)["pdus"]
 
-    # -- answers -------------------------------------------------------------------------------------------------
+    # -- what it was sent ----------------------------------------------------------------------------------------
 
-    def answer_to(self, request):
-        target = request.target.split("?")[0]
-        if target in self.answers or not target.startswith(FEDERATION):
-            return super().answer_to(request)
-        version, name, *values = map(urllib.parse.unquote, target.removeprefix(FEDERATION).split("/"))
-        query = dict(urllib.parse.parse_qsl(request.target.partition("?")[2]))
-        body = json.loads(request.body) if request.body else {}
-        answer = getattr(self, f"answer_{name}", None)
-        return answer(values, query, body) if answer else super().answer_to(request)
-
-    def answer_send(self, values, _query, body):
-        with self.came:
-            self.transactions.append(body)
-            for event in body["pdus"]:
-                self.know(event)
-            self.came.notify_all()
-        return 200, {"pdus": {}}
-
-    def until(self, condition):
+    def until(self, condition, seconds=SECONDS_MAX):
         """Waits for what others send until `condition` holds."""
         with self.came:
-            assert self.came.wait_for(condition, SECONDS_MAX), self.transactions[-3:]
+            assert self.came.wait_for(condition, seconds), self.tries[-3:]
 
     @property
     def pdus(self):
-        return [event for transaction in self.transactions for event in transaction["pdus"]]
+        """The events that came, in order."""
+        return [event for _, transaction in self.transactions for event in transaction["pdus"]]
+
+    @property
+    def bodies(self):
+        """The texts of the messages that came, in order."""
+        return [event["content"]["body"] for event in self.pdus if event["type"] == "m.room.message"]
+
+    def edus(self, type):
+        """The contents of what came of that type beside events, in order."""
+        edus = [edu for _, transaction in self.transactions for edu in transaction.get("edus", [])]
+        return [edu["content"] for edu in edus if edu["edu_type"] == type]
+
+    # -- what it answers -----------------------------------------------------------------------------------------
+
+    def answer_to(self, request):
+        target, _, query = request.target.partition("?")
+        if target in self.answers or not target.startswith(FEDERATION):
+            return super().answer_to(request)
+        _, name, *values = map(urllib.parse.unquote, target.removeprefix(FEDERATION).split("/"))
+        answer = getattr(self, f"answer_{name}", None)
+        if answer is None:
+            return super().answer_to(request)
+        try:
+            return answer(values, self.parameters(query), json.loads(request.body or b"{}"))
+        except KeyError:
+            return UNKNOWN
+
+    def parameters(self, query):
+        """The parameters of a question; `v` is the only one that may come several times."""
+        found = urllib.parse.parse_qs(query)
+        return {name: values if name == "v" else values[-1] for name, values in found.items()}
+
+    def answer_send(self, values, _query, body):
+        with self.came:
+            is_taken = not self.is_failing
+            self.tries.append((values[0], body))
+            if is_taken:
+                self.transactions.append((values[0], body))
+                self.know(*body["pdus"])
+            self.came.notify_all()
+        return (200, {"pdus": {}}) if is_taken else (502, {"errcode": "M_UNKNOWN", "error": "Not now"})
 
     def answer_make_join(self, values, _query, _body):
         return self.template(*values, "join")
@@ -219,30 +224,30 @@ class Participant(Peer):
         return self.template(*values, "knock")
 
     def template(self, room_id, user_id, membership):
-        copy = self.copies[room_id]
+        copy, content = self.copies[room_id], {"membership": membership}
         event = {
             "room_id": room_id,
             "type": "m.room.member",
             "sender": user_id,
             "state_key": user_id,
-            "content": {"membership": membership},
+            "content": content,
             "prev_events": list(copy.ends),
-            "auth_events": copy.allowing("m.room.member", user_id, user_id),
+            "auth_events": copy.allowing("m.room.member", user_id, user_id, content),
             "depth": copy.depth + 1,
             "origin_server_ts": now_ms(),
         }
         return 200, {"room_version": VERSION, "event": event}
+
+    def take(self, copy, event):
+        self.know(event)
+        self.before[id_of(event)] = dict(copy.state)
+        self.place(copy, event)
 
     def answer_send_join(self, values, _query, body):
         copy = self.copies[values[0]]
         answer = self.told(copy.state)
         self.take(copy, body)
         return 200, {"origin": self.name, "event": body, "members_omitted": False, **answer}
-
-    def take(self, copy, event):
-        self.know(event)
-        self.before[id_of(event)] = dict(copy.state)
-        self.place(copy, event)
 
     def answer_send_leave(self, values, _query, body):
         self.take(self.copies[values[0]], body)
@@ -254,19 +259,17 @@ class Participant(Peer):
 
     def answer_invite(self, _values, _query, body):
         event = body["event"]
-        signatures = signed(redacted(event), self.name, self.key)["signatures"]
-        return 200, {"event": {**event, "signatures": signatures}}
+        return 200, {"event": {**event, "signatures": signed(redacted(event), self.name, self.key)["signatures"]}}
 
     def told(self, state):
         """A state and what allows it, as it is told."""
-        state_ids = list(state.values())
-        chain, next = {}, list(state_ids)
-        while next:
-            for event_id in self.events[next.pop()]["auth_events"]:
+        chain, left = {}, list(state.values())
+        while left:
+            for event_id in self.events[left.pop()]["auth_events"]:
                 if event_id not in chain:
                     chain[event_id] = self.events[event_id]
-                    next.append(event_id)
-        return {"state": [self.events[event_id] for event_id in state_ids], "auth_chain": list(chain.values())}
+                    left.append(event_id)
+        return {"state": [self.events[event_id] for event_id in state.values()], "auth_chain": list(chain.values())}
 
     def answer_state(self, _values, query, _body):
         told = self.told(self.before[query["event_id"]])
@@ -277,23 +280,41 @@ class Participant(Peer):
         ids = {name: [id_of(event) for event in events] for name, events in told.items()}
         return 200, {"pdu_ids": ids["state"], "auth_chain_ids": ids["auth_chain"]}
 
+    def enveloped(self, events):
+        return 200, {"origin": self.name, "origin_server_ts": now_ms(), "pdus": events}
+
     def answer_event(self, values, _query, _body):
-        if values[0] not in self.events:
-            return 404, {"errcode": "M_NOT_FOUND", "error": "There is no such event"}
-        return 200, {"origin": self.name, "origin_server_ts": now_ms(), "pdus": [self.events[values[0]]]}
+        return self.enveloped([self.events[values[0]]])
 
     def answer_event_auth(self, values, _query, _body):
-        chain = self.told({"": values[1]})["auth_chain"]
-        return 200, {"auth_chain": chain}
+        return 200, {"auth_chain": self.told({"": values[1]})["auth_chain"]}
 
     def answer_get_missing_events(self, _values, _query, body):
-        found, next = {}, list(body["latest_events"])
-        while next and len(found) < body.get("limit", 10):
-            for event_id in self.events.get(next.pop(0), {"prev_events": []})["prev_events"]:
-                if event_id not in body["earliest_events"] and event_id in self.events and event_id not in found:
-                    found[event_id] = self.events[event_id]
-                    next.append(event_id)
+        stops = set(body["earliest_events"])
+        latest = [self.events[event_id] for event_id in body["latest_events"] if event_id in self.events]
+        starts = [event_id for event in latest for event_id in event["prev_events"]]
+        found = self.back_from(starts, body.get("limit", 10), stops)
         return 200, {"events": list(found.values())[::-1]}
 
     def answer_backfill(self, _values, query, _body):
-        return 200, {"origin": self.name, "origin_server_ts": now_ms(), "pdus": []}
+        found = self.back_from(query["v"], int(query["limit"]))
+        return self.enveloped(list(found.values()))
+
+    def back_from(self, starts, limit, stops=()):
+        """Events that it knows, from those named backwards, the latest first."""
+        found, left = {}, list(starts)
+        while left and len(found) < limit:
+            event_id = left.pop(0)
+            if event_id in self.events and event_id not in found and event_id not in stops:
+                found[event_id] = self.events[event_id]
+                left += found[event_id]["prev_events"]
+        return found
+
+    def answer_timestamp_to_event(self, _values, query, _body):
+        ts, is_forwards = int(query["ts"]), query["dir"] == "f"
+        times = [(self.events[event_id]["origin_server_ts"], event_id) for event_id in self.before]
+        there = [row for row in times if (row[0] >= ts if is_forwards else row[0] <= ts)]
+        if not there:
+            return UNKNOWN
+        time, event_id = min(there) if is_forwards else max(there)
+        return 200, {"event_id": event_id, "origin_server_ts": time}

@@ -62,6 +62,14 @@ def until_state(client, room, type, key, content):
     client.sync_until(has)
 
 
+def entrust(owner, room, user, level=50):
+    """Gives a user of the room more power, and waits until that one's server knows."""
+    power = owner.state(room, "m.room.power_levels")
+    power["users"][user.user_id] = level
+    owner.set_state(room, "m.room.power_levels", power)
+    until_state(user, room, "m.room.power_levels", "", power)
+
+
 def invited(answer, room):
     """What a sync answer says of an invite, or an empty object."""
     return answer.get("rooms", {}).get("invite", {}).get(room, {})

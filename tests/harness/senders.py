@@ -116,9 +116,9 @@ def difference(sender, wanted, seen):
     return f"{sender.name}: more than was acknowledged"
 
 
-def room_messages(client, room):
-    """All messages of a room, oldest first."""
-    events, query = [], {"dir": "b", "limit": 1000, "filter": '{"types": ["m.room.message"]}'}
+def room_messages(client, room, limit=1000):
+    """All messages of a room, oldest first, read so many at a time."""
+    events, query = [], {"dir": "b", "limit": limit, "filter": '{"types": ["m.room.message"]}'}
     while True:
         page = client.get("rooms/{roomId}/messages", room, query=query)
         events += page["chunk"]

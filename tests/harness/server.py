@@ -3,6 +3,7 @@
 It is ready when it says so through systemd's readiness protocol, so nothing here polls or sleeps.
 """
 
+import contextlib
 import os
 import pathlib
 import select
@@ -126,3 +127,12 @@ class Server:
     def __exit__(self, *_):
         if self.process and self.process.poll() is None:
             self.stop()
+
+
+@contextlib.contextmanager
+def sound(server):
+    """Runs a server, which must end well when it is asked to, and leave a sound database behind."""
+    with server:
+        yield server
+        assert server.stop() == 0, server.log_tail()
+        server.check()

@@ -21,9 +21,7 @@ FORBIDDEN = (403, "M_FORBIDDEN")
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     server = Server(tmp_path_factory.mktemp("credentials") / "data")
-    made = server.command("user", "create", "warden", "--admin", *server.options)
-    assert made.returncode == 0, made.stderr
-    server.admin_password = made.stdout.split("password: ")[1].strip()
+    server.admin_password = server.make_administrator("warden")
     with server:
         yield server
 

@@ -10,7 +10,6 @@ import pytest
 import requests
 
 from harness.peer import Key, authorization
-from harness.server import Server
 
 LIST = "/_matrix/federation/v1/publicRooms"
 KEYS = "/_matrix/key/v2/server"
@@ -19,8 +18,7 @@ QUERY = "/_matrix/key/v2/query"
 
 @pytest.fixture(scope="module")
 def server(network, tmp_path_factory):
-    options = ["--allow-private-addresses", "on", *network.options]
-    with Server(tmp_path_factory.mktemp("requests") / "data", *options) as server:
+    with network.server(tmp_path_factory.mktemp("requests")) as server:
         yield server
 
 
@@ -47,7 +45,7 @@ def test_one_query_makes_a_notary_ask_few(server, network):
 
 def test_a_key_id_does_not_come_to_stand_for_another_key(network, tmp_path):
     """Whoever takes a server over later cannot put another key in the place of one that events were signed with."""
-    with Server(tmp_path / "data", "--allow-private-addresses", "on", *network.options) as server:
+    with network.server(tmp_path) as server:
         peer = network.peer()
         first = peer.key
         assert peer.send(server, "GET", LIST)[0] == 200
@@ -71,8 +69,7 @@ def test_slow_and_endless_answers(server, network):
 
 def test_who_sends_wrong_signatures_is_not_listened_to_for_long(network, tmp_path):
     """Each costs the reading and checking of a body; those that are right cost nothing of this."""
-    options = ["--allow-private-addresses", "on", "--rate-limits", "on", *network.options]
-    with Server(tmp_path / "data", *options) as server:
+    with network.server(tmp_path, "--rate-limits", "on") as server:
         peer = network.peer()
         for _ in range(400):
             assert peer.send(server, "GET", LIST)[0] == 200

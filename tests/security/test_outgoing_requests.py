@@ -6,6 +6,7 @@ addresses; answers without end, compressed ones, and such as come byte by byte.
 
 import concurrent.futures
 import gzip
+import itertools
 import pathlib
 import re
 import socket
@@ -17,7 +18,7 @@ import requests
 
 from harness.client import Client
 from harness.peer import Peer
-from harness.server import Server
+from harness.server import Server, sound
 
 LIST = "/_matrix/federation/v1/publicRooms"
 QUERY = "/_matrix/key/v2/query"
@@ -77,6 +78,20 @@ def test_names_that_resolve_to_private_addresses(server, network, tap):
     assert tap.connections == 0
 
 
+def test_a_name_that_leads_inwards_beside_or_after_what_is_public(server, network, tap):
+    """It is looked up once, and each of its addresses is judged: not one that another look-up would give."""
+    # The registries have given out nothing of 2d00::/8.
+    public, inwards = ["2d00::1"], ["127.0.0.1"]
+    # The first question for each of the two kinds of address is answered with the public one.
+    turns = itertools.chain([public] * 2, itertools.repeat(inwards))
+    network.names.addresses["rebinding.test"] = lambda: next(turns)
+    network.names.addresses["beside.test"] = [*public, *inwards]
+    for name in ("rebinding.test", "beside.test"):
+        make_ask(server, f"{name}:{tap.port}")
+        assert name in [asked for asked, _ in network.names.asked]
+    assert tap.connections == 0
+
+
 def test_a_file_that_delegates_inwards(server, network, tap):
     network.names.addresses["inwards.test"] = ["127.0.0.1"]
     for target in (f"127.0.0.1:{tap.port}", f"inwards.test:{tap.port}"):
@@ -111,7 +126,7 @@ def test_what_the_operator_has_named_is_asked(server, network):
 
 def test_an_operator_may_allow_private_addresses(network, tmp_path):
     peer = Peer("127.0.0.1", network.authority)
-    with Server(tmp_path / "data", "--allow-private-addresses", "on", *network.options) as server:
+    with network.server(tmp_path) as server:
         assert peer.send(server, "GET", LIST)[0] == 200
     peer.close()
 
@@ -167,10 +182,8 @@ def test_a_file_that_is_said_to_lie_inwards(server, network, tap):
 @pytest.fixture(scope="module")
 def open_server(network, tmp_path_factory):
     """A server to which peers on this machine may do what they can."""
-    options = ["--allow-private-addresses", "on", "--upload-limit-mib", "1", *network.options]
-    with Server(tmp_path_factory.mktemp("bombs") / "data", *options) as server:
+    with sound(network.server(tmp_path_factory.mktemp("bombs"), "--upload-limit-mib", "1")) as server:
         yield server
-        assert server.stop() == 0, server.log_tail()
 
 
 def memory_of(server):

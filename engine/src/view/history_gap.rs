@@ -39,31 +39,32 @@ impl View for HistoryGap<'_> {
 
     fn read(&self, reader: &Reader) -> Result<Option<OpenGap>> {
         let Some(room) = reader.room_num(self.room_id)? else { return Ok(None) };
-        let mut gaps: Vec<(StreamPos, StreamPos)> = Vec::new();
+        let mut gaps: Vec<(StreamPos, StreamPos, StreamPos)> = Vec::new();
         reader.scan(&schema::GAPS, &room, Direction::Forward, |(_, pos): (RoomNum, StreamPos), free| {
-            gaps.push((pos, free));
+            gaps.push((pos, free, free));
             true
         })?;
         if gaps.is_empty() {
             return Ok(None);
         }
         // What was filled in stands below the event behind the gap; what is missing is below that.
-        for (pos, free) in &mut gaps {
-            *free = first_behind(reader, room, *free)?.unwrap_or(*pos);
+        for (pos, _, edge) in &mut gaps {
+            *edge = first_behind(reader, room, *edge)?.unwrap_or(*pos);
         }
         let end = self.end(reader, room)?;
         let start = self.from.map(|token| token.0);
         let found = match self.forwards {
             true => {
                 let after = start.unwrap_or(StreamPos(i64::MIN));
-                gaps.into_iter().find(|(_, edge)| *edge > after && *edge <= end)
+                gaps.into_iter().find(|(_, _, edge)| *edge > after && *edge <= end)
             }
             false => {
                 let up_to = start.unwrap_or(reader.pos);
-                gaps.into_iter().rev().find(|(_, edge)| *edge <= up_to && *edge >= end)
+                // A page that begins between the two has before it what will be filled in.
+                gaps.into_iter().rev().find(|(_, free, edge)| *free <= up_to && *edge >= end)
             }
         };
-        let Some((pos, _)) = found else { return Ok(None) };
+        let Some((pos, _, _)) = found else { return Ok(None) };
         let mut missing = missing_before(reader, room, pos)?;
         missing.truncate(MISSING_MAX);
         Ok(Some(OpenGap { pos, missing }))

@@ -11,7 +11,7 @@ use crate::{
         num::{EventNum, RoomNum, StreamPos},
     },
     error::Result,
-    room::{Event, relations::RelationClass, tail, visibility::Viewer},
+    room::{Event, gap, relations::RelationClass, tail, visibility::Viewer},
     store::{Direction, Reader, StorageError, schema},
 };
 
@@ -21,7 +21,7 @@ const LOOKED_AT_MAX: usize = 10_000;
 const READ_AT_ONCE_MIN: usize = 100;
 
 /// Which stretch.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stretch {
     /// Positions above this one …
     pub after: StreamPos,
@@ -75,6 +75,9 @@ pub(crate) fn page(
     }
     let mut rest = stretch;
     let mut looked_at = 0;
+    // Such a page looks at more events than it has, and may come to a gap that nobody has tried to fill for it: the next one
+    // begins there, and goes beyond if the gap stays.
+    let may_run_into_gap = !filter.is_everything();
     loop {
         let wanted = stretch.limit - page.events.len();
         let batch = if looked_at == 0 { wanted } else { wanted.max(READ_AT_ONCE_MIN) };
@@ -84,13 +87,19 @@ pub(crate) fn page(
         rows.truncate(batch);
         let nums: Vec<EventNum> = rows.iter().map(|(_, num)| *num).collect();
         for ((pos, _), event) in rows.iter().zip(reader.events(&nums)?) {
-            if page.events.len() == stretch.limit {
+            let has_gap = may_run_into_gap && gap::is_open_before(reader, &event)?;
+            let is_before_gap = has_gap && stretch.direction == Direction::Forward && rest != stretch;
+            if page.events.len() == stretch.limit || is_before_gap {
                 page.rest = Some(rest.edge());
                 return Ok(page);
             }
             rest = rest.beyond(*pos);
             if matches(reader, filter, &room_id, &event)? && viewer.may_see(&event)? {
                 page.events.push(event);
+            }
+            if has_gap && stretch.direction == Direction::Backward {
+                page.rest = Some(rest.edge());
+                return Ok(page);
             }
         }
         looked_at += rows.len();

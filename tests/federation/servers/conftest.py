@@ -1,7 +1,7 @@
 """Real servers that talk to each other: a Warren, and beside it another Warren and a Synapse.
 
 Every test that takes `there` is run with each of the two. `SYNAPSE_PYTHON` names a Python that has the package
-`matrix-synapse`; without it the tests with Synapse are left out.
+`matrix-synapse`; without it the tests with Synapse fail.
 """
 
 import os
@@ -10,7 +10,8 @@ import pytest
 
 from harness.certificates import Authority
 from harness.federated import Synapse, Warren
-from harness.rooms import until_joined, via
+from harness.rooms import entrust, until_joined, via
+from harness.server import sound
 
 
 @pytest.fixture(scope="session")
@@ -21,24 +22,19 @@ def authority(tmp_path_factory):
 @pytest.fixture(scope="session")
 def here(authority, tmp_path_factory):
     """The Warren under test."""
-    with Warren(tmp_path_factory.mktemp("here") / "data", authority) as server:
+    with sound(Warren(tmp_path_factory.mktemp("here") / "data", authority)) as server:
         yield server
-        assert server.stop() == 0, server.log_tail()
-        server.check()
 
 
 @pytest.fixture(scope="session")
 def other_warren(authority, tmp_path_factory):
-    with Warren(tmp_path_factory.mktemp("there") / "data", authority) as server:
+    with sound(Warren(tmp_path_factory.mktemp("there") / "data", authority)) as server:
         yield server
-        assert server.stop() == 0, server.log_tail()
-        server.check()
 
 
 def start_synapse(authority, tmp_path_factory):
     python = os.environ.get("SYNAPSE_PYTHON")
-    if not python:
-        pytest.skip("SYNAPSE_PYTHON names no Python with Synapse")
+    assert python, "SYNAPSE_PYTHON must name a Python that has the package matrix-synapse: `./x test federation` sees to it"
     with Synapse(tmp_path_factory.mktemp("synapse") / "data", authority, python) as server:
         yield server
 
@@ -75,11 +71,9 @@ def bob(there):
 def room(there, alice, bob):
     """A room of Bob's that Alice has joined, in which she may do what he may."""
     room = bob.create_room(preset="public_chat", room_version="10")
-    power = bob.state(room, "m.room.power_levels")
-    power["users"][alice.user_id] = 100
-    bob.set_state(room, "m.room.power_levels", power)
     alice.join(room, query=via(there))
     until_joined(alice, room, bob)
+    entrust(bob, room, alice, 100)
     alice.sync()
     bob.sync()
     return room

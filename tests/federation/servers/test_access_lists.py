@@ -9,14 +9,13 @@ from harness.client import bodies
 from harness.federated import Warren
 from harness.rooms import see, until_joined, until_state, via
 from harness.senders import room_messages
+from harness.server import sound
 
 
 @pytest.fixture
 def numbered(authority, tmp_path):
-    with Warren(tmp_path / "numbered", authority, host="127.0.0.1") as server:
+    with sound(Warren(tmp_path / "numbered", authority, host="127.0.0.1")) as server:
         yield server
-        assert server.stop() == 0, server.log_tail()
-        server.check()
 
 
 @pytest.fixture

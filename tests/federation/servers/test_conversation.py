@@ -30,8 +30,19 @@ def test_redactions_go_both_ways(room, alice, bob):
         redact = "rooms/{roomId}/redact/{eventId}/{txnId}"
         redaction = sender.put(redact, room, event_id, f"redact-{event_id}", json={"reason": "oops"})["event_id"]
         see(reader, room, redaction)
-        shown = reader.get("rooms/{roomId}/event/{eventId}", room, event_id)
-        assert shown["content"] == {} and shown["unsigned"]["redacted_because"]["event_id"] == redaction
+        for client in (reader, sender):
+            shown = client.get("rooms/{roomId}/event/{eventId}", room, event_id)
+            assert shown["content"] == {} and shown["unsigned"]["redacted_because"]["event_id"] == redaction
+
+
+def test_a_new_name_is_seen_in_common_rooms(room, alice, bob):
+    for sender, reader in both(alice, bob):
+        sender.put("profile/{userId}/displayname", sender.user_id, json={"displayname": "Bunny"})
+        sender.put("profile/{userId}/avatar_url", sender.user_id, json={"avatar_url": "mxc://burrow.test/bunny"})
+        wanted = {"membership": "join", "displayname": "Bunny", "avatar_url": "mxc://burrow.test/bunny"}
+        for client in (reader, sender):
+            until_state(client, room, "m.room.member", sender.user_id, wanted)
+    assert state_ids(alice, room) == state_ids(bob, room)
 
 
 def test_reactions_and_threads_are_seen(room, alice, bob):

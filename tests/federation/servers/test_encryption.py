@@ -13,11 +13,10 @@ CLIENT = pathlib.Path(__file__).parents[2] / "clients" / "js"
 SECONDS_MAX = 180
 
 
-@pytest.mark.skipif(
-    not shutil.which("node") or not (CLIENT / "node_modules").exists(), reason="there is no Node with matrix-js-sdk"
-)
 @pytest.mark.parametrize("first", ["ours first", "theirs first"])
 def test_an_encrypted_chat(here, there, first):
+    has_client = shutil.which("node") and (CLIENT / "node_modules").exists()
+    assert has_client, "Node and the packages of clients/js are needed: `./x test federation` sees to them"
     servers = [here, there] if first == "ours first" else [there, here]
     addresses = {"HOMESERVER_URL": servers[0].base_url, "OTHER_HOMESERVER_URL": servers[1].base_url}
     command = ["node", "--test", "--test-force-exit", "--test-reporter=spec", "chat.test.mjs"]

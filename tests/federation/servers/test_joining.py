@@ -3,27 +3,35 @@
 import pytest
 
 from harness.client import bodies, of_type, timeline, unique
-from harness.rooms import joined_members, state_ids, until_joined
+from harness.rooms import joined_members, see, state_ids, until_joined, via
 
 VERSIONS = [str(number) for number in range(1, 13)]
 
 
+def come_together(owner, guest, server, version):
+    """The guest joins a room of the owner's server; both servers hold the same of it, and both hear each other."""
+    room = owner.create_room(preset="public_chat", room_version=version, name="The burrow", topic="warm")
+    guest.join(room, query=via(server))
+    until_joined(guest, room, owner)
+    until_joined(owner, room, guest)
+    assert state_ids(guest, room) == state_ids(owner, room)
+    assert joined_members(owner, room) == joined_members(guest, room) == {owner.user_id, guest.user_id}
+    for reader in (owner, guest):
+        assert reader.state(room, "m.room.create")["room_version"] == version
+        assert reader.state(room, "m.room.topic")["topic"] == "warm"
+    for sender, reader in ((owner, guest), (guest, owner)):
+        event_id = sender.send(room, f"hello from {sender.user_id}")
+        assert see(reader, room, event_id)["content"]["body"] == f"hello from {sender.user_id}"
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_their_user_joins_our_room(here, alice, bob, version):
-    room = alice.create_room(preset="public_chat", room_version=version, name="The burrow", topic="warm")
-    bob.join(room, query={"server_name": here.name, "via": here.name})
-    until_joined(bob, room, alice)
-    assert state_ids(bob, room) == state_ids(alice, room)
-    assert joined_members(alice, room) == joined_members(bob, room) == {alice.user_id, bob.user_id}
+    come_together(alice, bob, here, version)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_our_user_joins_their_room(there, alice, bob, version):
-    room = bob.create_room(preset="public_chat", room_version=version, name="The burrow", topic="warm")
-    alice.join(room, query={"server_name": there.name, "via": there.name})
-    until_joined(alice, room, bob)
-    assert state_ids(bob, room) == state_ids(alice, room)
-    assert joined_members(alice, room) == joined_members(bob, room) == {alice.user_id, bob.user_id}
+    come_together(bob, alice, there, version)
 
 
 def test_a_room_is_found_by_its_alias(here, there, alice, bob):
@@ -38,7 +46,7 @@ def test_a_room_is_found_by_its_alias(here, there, alice, bob):
 
 def test_their_messages_come(there, alice, bob):
     room = bob.create_room(preset="public_chat")
-    alice.join(room, query={"server_name": there.name, "via": there.name})
+    alice.join(room, query=via(there))
     alice.sync()
     sent = [bob.send(room, f"message {number}") for number in range(20)]
     seen = []
@@ -54,7 +62,7 @@ def test_their_messages_come(there, alice, bob):
 
 def test_a_second_user_joins_without_asking_anybody(there, here, alice, bob):
     room = bob.create_room(preset="public_chat")
-    alice.join(room, query={"server_name": there.name, "via": there.name})
+    alice.join(room, query=via(there))
     until_joined(alice, room, bob)
     carol = here.client(here.base_url).register("carol")
     carol.join(room)
@@ -63,9 +71,9 @@ def test_a_second_user_joins_without_asking_anybody(there, here, alice, bob):
 
 def test_who_may_not_come_in_is_told_so(here, there, alice, bob):
     closed = alice.create_room(preset="private_chat")
-    bob.join(closed, query={"server_name": here.name, "via": here.name}, status=403, errcode="M_FORBIDDEN")
+    bob.join(closed, query=via(here), status=403, errcode="M_FORBIDDEN")
     closed = bob.create_room(preset="private_chat")
-    alice.join(closed, query={"server_name": there.name, "via": there.name}, status=403, errcode="M_FORBIDDEN")
+    alice.join(closed, query=via(there), status=403, errcode="M_FORBIDDEN")
 
 
 def test_a_room_that_nobody_knows(there, alice):

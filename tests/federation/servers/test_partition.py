@@ -4,8 +4,9 @@ import pytest
 
 from harness.client import bodies, timeline
 from harness.federated import Distant
-from harness.rooms import members, see, state_ids, until_joined, until_state, via
+from harness.rooms import entrust, members, see, state_ids, until_joined, via
 from harness.senders import room_messages
+from harness.server import sound
 
 # A first pause after a failure is ten seconds, give or take a fifth.
 SECONDS_MAX = 60
@@ -14,10 +15,8 @@ SECONDS_MAX = 60
 @pytest.fixture
 def distant(authority, there, tmp_path):
     """A Warren that a test can cut off from the other server."""
-    with Distant(tmp_path / "distant", authority, there) as server:
+    with sound(Distant(tmp_path / "distant", authority, there)) as server:
         yield server
-        assert server.stop() == 0, server.log_tail()
-        server.check()
 
 
 @pytest.fixture
@@ -31,10 +30,7 @@ def room(there, bob, zoe):
     room = bob.create_room(preset="public_chat", room_version="11")
     zoe.join(room, query=via(there))
     until_joined(zoe, room, bob)
-    power = bob.state(room, "m.room.power_levels")
-    power["users"][zoe.user_id] = 99
-    bob.set_state(room, "m.room.power_levels", power)
-    until_state(zoe, room, "m.room.power_levels", "", power)
+    entrust(bob, room, zoe, 99)
     return room
 
 

@@ -2,18 +2,20 @@
 
 import pytest
 
-from harness.client import Client
 from harness.participant import Participant
-from harness.server import Server
+from harness.server import sound
 
 
 @pytest.fixture(scope="session")
 def server(network, tmp_path_factory):
-    options = ["--allow-private-addresses", "on", "--never-trust-keys", "ed25519:leaked"]
-    with Server(tmp_path_factory.mktemp("hostile") / "data", *options, *network.options) as server:
+    with sound(network.server(tmp_path_factory.mktemp("hostile"), "--never-trust-keys", "ed25519:leaked")) as server:
         yield server
-        assert server.stop() == 0, server.log_tail()
-        server.check()
+
+
+@pytest.fixture
+def base_url(server):
+    """Users are of this server."""
+    return server.base_url
 
 
 @pytest.fixture
@@ -27,16 +29,6 @@ def honest(network):
 
 
 @pytest.fixture
-def alice(server):
-    return Client(server.base_url).register("alice")
-
-
-@pytest.fixture
-def bob(server):
-    return Client(server.base_url).register("bob")
-
-
-@pytest.fixture
 def room(alice):
     """A public room of Alice's."""
     return alice.create_room(preset="public_chat", room_version="11")
@@ -44,5 +36,5 @@ def room(alice):
 
 @pytest.fixture
 def copy(server, hostile, room):
-    """What the hostile server has of Alice's room, in which its user Mallory is."""
+    """What the hostile server has of Alice's room, in which a user of its own is."""
     return hostile.join(server, room)

@@ -8,7 +8,8 @@ import json
 import pytest
 
 from harness.client import joined
-from harness.participant import id_of, path
+from harness.events import id_of
+from harness.participant import path
 from harness.peer import now_ms
 
 

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from harness.client import joined
-from harness.participant import id_of
+from harness.events import id_of
 from harness.peer import now_ms
 from harness.rooms import see
 

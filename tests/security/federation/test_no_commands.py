@@ -3,12 +3,9 @@
 The class of fault: commands of administrators that arrive over federation, or are edited into being.
 """
 
-import pytest
-
 from harness.client import Client
-from harness.participant import id_of
+from harness.events import id_of
 from harness.rooms import see
-from harness.server import Server
 
 ROWS = [
     ("GET", "/_synapse/admin/v1/federation/destinations", None),
@@ -21,44 +18,38 @@ ROWS = [
 ]
 
 
-@pytest.fixture
-def server(network, tmp_path):
-    server = Server(tmp_path / "data", "--allow-private-addresses", "on", *network.options)
-    server.admin_password = server.make_administrator("warden")
-    with server:
-        yield server
-        assert server.stop() == 0, server.log_tail()
-        server.check()
-
-
-@pytest.fixture
-def warden(server):
-    return Client(server.base_url, "@warden:" + server.name).login(server.admin_password)
-
-
-def test_a_signature_of_a_server_opens_nothing_of_users_and_administrators(server, hostile):
+def test_a_signature_of_a_server_opens_nothing_of_users_and_administrators(warren, hostile):
     for method, target, body in ROWS:
-        status, answer = hostile.send(server, method, target.format(server.name), body)
+        status, answer = hostile.send(warren, method, target.format(warren.name), body)
         assert (status, answer["errcode"]) in [(401, "M_MISSING_TOKEN"), (401, "M_UNKNOWN_TOKEN")], (target, answer)
 
 
-def test_what_is_said_to_an_administrator_is_only_read(server, hostile, warden):
+def test_what_is_said_to_an_administrator_is_only_read(warren, hostile, admin):
     """Neither said, nor edited into being, nor set as a name or a topic."""
-    victim = Client(server.base_url).register("victim")
-    room = warden.create_room(preset="public_chat", room_version="11")
-    copy = hostile.join(server, room)
-    warden.sync()
-    for start in ("!admin", "\\!admin", "/admin", "@conduit:", f"@warden:{server.name}", "!warren", "warren"):
+    victim = Client(warren.base_url).register("victim")
+    room = admin.create_room(preset="public_chat", room_version="11")
+    copy = hostile.join(warren, room)
+    power = admin.state(room, "m.room.power_levels")
+    power["users"][hostile.user()] = 50
+    promotion = admin.set_state(room, "m.room.power_levels", power)
+    hostile.until(lambda: promotion in hostile.events)
+    hostile.place(copy, hostile.events[promotion])
+    admin.sync()
+    for start in ("!admin", "\\!admin", "/admin", "@conduit:", f"@warden:{warren.name}", "!warren", "warren"):
         for command in ("users deactivate", "user deactivate", "rooms delete", "server shutdown", "users make-admin"):
             text = f"{start} {command} {victim.user_id}"
-            hostile.transact(server, [hostile.next(copy, "m.room.message", {"msgtype": "m.text", "body": text})])
+            hostile.transact(warren, [hostile.next(copy, "m.room.message", {"msgtype": "m.text", "body": text})])
             harmless = hostile.next(copy, "m.room.message", {"msgtype": "m.text", "body": "hello"})
             relation = {"rel_type": "m.replace", "event_id": id_of(harmless)}
             edit = {"msgtype": "m.text", "body": f"* {text}", "m.new_content": {"msgtype": "m.text", "body": text}}
             edited = hostile.next(copy, "m.room.message", {**edit, "m.relates_to": relation})
-            assert hostile.transact(server, [harmless, edited]) == {id_of(harmless): {}, id_of(edited): {}}
-    see(warden, room, id_of(edited))
+            member = {"membership": "join", "displayname": text}
+            named = hostile.next(copy, "m.room.member", member, state_key=hostile.user())
+            topic = hostile.next(copy, "m.room.topic", {"topic": text}, state_key="")
+            pdus = [harmless, edited, named, topic]
+            assert hostile.transact(warren, pdus) == {id_of(event): {} for event in pdus}
+    see(admin, room, id_of(topic))
     assert victim.get("account/whoami")["user_id"] == victim.user_id
     assert victim.login().user_id == victim.user_id
-    found = warden.get("rooms/{roomId}/state", room)
-    assert {event["sender"] for event in found} == {warden.user_id, hostile.user()}
+    found = admin.get("rooms/{roomId}/state", room)
+    assert {event["sender"] for event in found} == {admin.user_id, hostile.user()}

@@ -6,7 +6,9 @@ The class of fault: an event served or processed outside of the room that the as
 import pytest
 
 from harness.client import bodies
+from harness.events import id_of
 from harness.participant import path
+from harness.rooms import joined_members
 from harness.senders import room_messages
 
 SECRET = "where the carrots are"
@@ -65,12 +67,13 @@ def test_a_redaction_does_not_reach_into_another_room(server, hostile, copy, ali
     assert alice.get("rooms/{roomId}/event/{eventId}", other, event_id)["content"]["body"] == SECRET
 
 
-def test_a_join_is_handed_in_for_its_own_room_alone(server, hostile, copy, closed):
+def test_a_join_is_handed_in_for_its_own_room_alone(server, hostile, copy, alice, closed):
     other, _ = closed
     user = hostile.user("minion")
     event = hostile.event(copy, "m.room.member", {"membership": "join"}, sender=user, state_key=user)
-    event_id = next(id for id, known in hostile.events.items() if known is event)
     for version in ("v1", "v2"):
-        target = path(version + "/send_join/{}/{}", other, event_id)
+        target = path(version + "/send_join/{}/{}", other, id_of(event))
         status, answer = hostile.send(server, "PUT", target, event)
         assert status in (400, 403, 404) and SECRET not in str(answer), answer
+    for room_id in (other, copy.room_id):
+        assert user not in joined_members(alice, room_id)

@@ -9,7 +9,8 @@ import random
 import pytest
 
 from harness.client import bodies
-from harness.participant import Copy, id_of, path
+from harness.events import Copy, id_of
+from harness.participant import path
 from harness.rooms import state_ids
 from harness.senders import room_messages
 

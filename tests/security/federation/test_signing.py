@@ -8,7 +8,8 @@ import random
 
 import pytest
 
-from harness.participant import Participant, id_of, path
+from harness.events import id_of
+from harness.participant import Participant, path
 from harness.peer import Key, signed
 from harness.rooms import state, state_ids, via
 

@@ -6,10 +6,12 @@ The class of fault: state injected in the answer to a join, or to a question for
 import pytest
 
 from harness.client import bodies
-from harness.participant import Copy, Participant, id_of, path
+from harness.events import Copy, id_of
+from harness.participant import Participant, path
 from harness.peer import now_ms
 from harness.rooms import joined_members, see, state, via
 from harness.senders import room_messages
+from harness.waiting import until
 
 
 def topics(client, room_id):
@@ -60,6 +62,7 @@ def test_a_join_brings_nothing_that_is_not_the_rooms(server, hostile, alice, wro
     response = alice.send_raw("POST", f"/_matrix/client/v3/join/{copy.room_id}", json={}, params=via(hostile))
     if response.status_code != 200:
         assert response.status_code in (403, 502), response.text
+        assert copy.room_id not in alice.get("joined_rooms")["joined_rooms"]
         return
     (own,) = [event["event_id"] for event in state(alice, copy.room_id) if event["state_key"] == alice.user_id]
     assert {event["event_id"] for event in state(alice, copy.room_id)} == {*right, own}
@@ -83,7 +86,7 @@ def test_what_was_not_asked_for_is_not_kept(server, hostile, alice):
 class Swapping(Participant):
     """Gives another event than the one that it is asked for."""
 
-    given = None
+    given = asked_for = None
 
     def answer_event(self, values, query, body):
         self.asked_for = values[0]
@@ -102,9 +105,7 @@ def test_another_event_than_was_asked_for_is_not_kept(server, network, alice, ro
     good = hostile.place(copy, hostile.message(copy, "good"))
     hostile.transact(server, [good])
     see(alice, room, id_of(good))
-    while not hasattr(hostile, "asked_for"):
-        alice.sync(timeout=100)
-    alice.sync(timeout=0)
+    until(lambda: hostile.asked_for)
     assert hostile.send(server, "GET", path("v1/event/{}", id_of(hostile.given)))[0] == 404
     assert "given instead" not in bodies(room_messages(alice, room))
 

@@ -22,6 +22,7 @@ use crate::{
         auth::Reason,
         checked::{CheckedPdu, MissingKey, PduCheck, Refused},
         event::{EventBuilder, EventReference, KeyPair, Pdu},
+        filter::RoomEventFilter,
         num::{EventNum, StreamPos},
         version::RoomVersion,
     },
@@ -29,7 +30,7 @@ use crate::{
     remote::ServerKey,
     room::{RoomCtx, gap},
     store::{schema, schema::EventStatus},
-    view::{CheckPdus, HistoryGap, StreamToken},
+    view::{CheckPdus, HistoryGap, Messages, StreamToken},
 };
 
 const ROOM: &str = "!room:here.example";
@@ -354,10 +355,8 @@ fn what_the_rules_refuse_is_kept_from_the_room_with_the_rules_number() {
     );
 }
 
-#[test]
-fn a_gap_is_passed_by_with_a_given_state_and_filled_in_order() {
-    let scene = Scene::new();
-    let before = scene.timeline();
+/// The last of four messages comes, and the state before it; the three before it are missing. With them all.
+fn with_gap(scene: &Scene) -> [Pdu; 4] {
     let ends = scene.ends();
     let one = scene.message(BOB, &strs(&ends), 20);
     let two = scene.message(BOB, &[&one.event_id], 21);
@@ -378,6 +377,39 @@ fn a_gap_is_passed_by_with_a_given_state_and_filled_in_order() {
         ..ReceivePdus::default()
     });
     assert!(accepted(&received), "{received:?}");
+    [one, two, three, four]
+}
+
+#[test]
+fn a_page_that_passes_over_events_ends_at_a_gap_and_the_next_one_goes_on() {
+    let scene = Scene::new();
+    let before = scene.timeline();
+    let [_, _, _, four] = with_gap(&scene);
+    let filter = RoomEventFilter::parse(br#"{"types": ["m.room.message", "m.room.create"]}"#).unwrap();
+    let page = |from: Option<StreamToken>, forwards: bool| {
+        let (room_id, user, filter) = (ROOM.to_owned(), ALICE.to_owned(), filter.clone());
+        let (device, to, limit) = (None, None, Some(100));
+        let view = Messages { room_id, user, device, from, to, forwards, limit, filter };
+        let page: Value = serde_json::from_slice(&scene.world.engine.read(&view).unwrap()).unwrap();
+        let event_id = |event: &Value| event["event_id"].as_str().unwrap().to_owned();
+        let ids: Vec<String> = page["chunk"].as_array().unwrap().iter().map(event_id).collect();
+        (ids, page["end"].as_str().map(|end| StreamToken::decode(end).unwrap()))
+    };
+    for (forwards, first, last) in
+        [(false, &*four.event_id, &*before[0]), (true, &*before[0], &*four.event_id)]
+    {
+        let (ids, end) = page(None, forwards);
+        assert_eq!(ids, [first], "{forwards}");
+        let (ids, _) = page(Some(end.unwrap()), forwards);
+        assert_eq!(ids, [last], "{forwards}");
+    }
+}
+
+#[test]
+fn a_gap_is_passed_by_with_a_given_state_and_filled_in_order() {
+    let scene = Scene::new();
+    let (before, ends) = (scene.timeline(), scene.ends());
+    let [one, two, three, four] = with_gap(&scene);
     let pos = scene.world.ask(|reader| Ok(reader.event(reader.event_num(&four.event_id)?.unwrap())?.pos()));
     let missing =
         || scene.world.ask(|reader| Ok(gap::missing_before(reader, reader.room_num(ROOM)?.unwrap(), pos)?));
@@ -391,7 +423,11 @@ fn a_gap_is_passed_by_with_a_given_state_and_filled_in_order() {
     assert_eq!(runs_into(None, false, 1), found);
     assert_eq!(runs_into(None, true, before.len() + 1), found);
     assert_eq!(runs_into(None, true, before.len()), None);
-    assert_eq!(runs_into(Some(StreamPos(pos.0 - 1)), false, 100), None);
+    // Also one that begins where the last one came to the gap, but none that begins beyond it.
+    assert_eq!(runs_into(Some(StreamPos(pos.0 - 1)), false, 100), found);
+    let beyond =
+        scene.world.ask(|reader| Ok(reader.event(reader.event_num(before.last().unwrap())?.unwrap())?.pos()));
+    assert_eq!(runs_into(Some(beyond), false, 100), None);
 
     let backfill = |pdus: &[&Pdu]| {
         scene.write(ReceivePdus { pdus: scene.check(pdus), backfill: true, ..ReceivePdus::default() })

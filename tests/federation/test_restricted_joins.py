@@ -1,0 +1,64 @@
+"""Joins to rooms for members of others, by way of this server (server-server API, "Restricted rooms")."""
+
+import pytest
+
+from harness.events import id_of
+from harness.participant import path
+
+
+@pytest.fixture
+def hall(alice):
+    return alice.create_room(preset="public_chat", room_version="11")
+
+
+def closed_room(alice, *halls):
+    """A room for members of others alone."""
+    allow = [{"type": "m.room_membership", "room_id": hall} for hall in halls]
+    rules = {"type": "m.room.join_rules", "state_key": "", "content": {"join_rule": "restricted", "allow": allow}}
+    return alice.create_room(preset="private_chat", room_version="11", initial_state=[rules])
+
+
+def ask_to_join(server, peer, room, user=None):
+    return peer.send(server, "GET", path("v1/make_join/{}/{}?ver=11", room, user or peer.user()))
+
+
+def test_who_is_a_member_is_vouched_for(server, alice, resident, hall):
+    room = closed_room(alice, hall)
+    assert ask_to_join(server, resident, room)[1]["errcode"] == "M_FORBIDDEN"
+    resident.join(server, hall)
+    event = resident.make_join(server, room)
+    assert event["content"]["join_authorised_via_users_server"] == alice.user_id
+    status, answer = resident.send_join(server, event)
+    assert status == 200 and set(answer["event"]["signatures"]) == {server.name, resident.name}
+    assert alice.state(room, "m.room.member", resident.user())["membership"] == "join"
+
+
+def test_where_nobody_may_invite_nobody_is_vouched_for(server, alice, resident, hall):
+    room = closed_room(alice, hall)
+    resident.join(server, hall)
+    event = resident.make_join(server, room)
+    alice.set_state(room, "m.room.power_levels", {"users": {alice.user_id: 50}, "invite": 60, "state_default": 50})
+    status, answer = ask_to_join(server, resident, room)
+    assert (status, answer["errcode"]) == (400, "M_UNABLE_TO_GRANT_JOIN"), answer
+    # What was vouched for before is too late.
+    status, answer = resident.send_join(server, event)
+    assert (status, answer["errcode"]) == (400, "M_UNABLE_TO_GRANT_JOIN"), answer
+    alice.state(room, "m.room.member", resident.user(), status=404)
+
+
+def test_where_it_cannot_be_told_who_is_a_member_others_are_to_be_asked(server, alice, resident):
+    room = closed_room(alice, "!elsewhere:nowhere.test")
+    status, answer = ask_to_join(server, resident, room)
+    assert (status, answer["errcode"]) == (400, "M_UNABLE_TO_AUTHORISE_JOIN"), answer
+
+
+def test_who_was_a_member_is_not_vouched_for(server, alice, resident, hall):
+    room = closed_room(alice, hall)
+    copy = resident.join(server, hall)
+    event = resident.make_join(server, room)
+    resident.leave(server, copy)
+    status, answer = ask_to_join(server, resident, room)
+    assert (status, answer["errcode"]) == (403, "M_FORBIDDEN"), answer
+    status, answer = resident.send_join(server, event)
+    assert status in (400, 403) and "event" not in answer, answer
+    assert id_of(event) not in str(alice.get("rooms/{roomId}/state", room))
