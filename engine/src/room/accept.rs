@@ -45,7 +45,7 @@ pub(super) struct Arrival {
 
 /// Writes an event that came live and was accepted, and moves the room's head.
 pub(super) fn accept(tx: &mut Tx, room: &mut RoomCtx, arrival: Arrival) -> Result<Arc<Event>> {
-    let (num, key) = enrol(tx, room.num, &arrival)?;
+    let Enrolled { num, key, redacted_by } = enrol(tx, room.num, &arrival)?;
     let state_after = match key {
         Some(key) => state::set(tx, room.num, arrival.state_before, key, num)?,
         None => arrival.state_before,
@@ -65,6 +65,7 @@ pub(super) fn accept(tx: &mut Tx, room: &mut RoomCtx, arrival: Arrival) -> Resul
         state_after,
         room_state: room.head.state,
         after_gap: first_free.is_some(),
+        redacted_by,
     };
     let is_new = arrival.is_new;
     let event = write(tx, room, arrival, num, place, Some(pos))?;
@@ -102,7 +103,7 @@ pub(super) struct Past {
 /// Writes an event of the room's past into a gap.
 pub(super) fn fill_in(tx: &mut Tx, room: &mut RoomCtx, arrival: Arrival, past: Past) -> Result<Arc<Event>> {
     let Past { gap, pos, is_within } = past;
-    let (num, key) = enrol(tx, room.num, &arrival)?;
+    let Enrolled { num, key, redacted_by } = enrol(tx, room.num, &arrival)?;
     let state_after = match key {
         Some(key) => state::set(tx, room.num, arrival.state_before, key, num)?,
         None => arrival.state_before,
@@ -113,7 +114,8 @@ pub(super) fn fill_in(tx: &mut Tx, room: &mut RoomCtx, arrival: Arrival, past: P
     }
     let followed = fork::followed_extremities(tx, room, &arrival.prev)?;
     let after_gap = is_within && !missing.is_empty();
-    let place = Place { key, status: EventStatus::Accepted, state_after, room_state: state_after, after_gap };
+    let status = EventStatus::Accepted;
+    let place = Place { key, status, state_after, room_state: state_after, after_gap, redacted_by };
     let event = write(tx, room, arrival, num, place, Some(pos))?;
     if after_gap {
         gap::open(tx, &event, pos, StreamPos(pos.0.saturating_sub(1)), &missing)?;
@@ -157,9 +159,10 @@ pub(super) fn set_outside(
     arrival: Arrival,
     status: EventStatus,
 ) -> Result<Arc<Event>> {
-    let (num, key) = enrol(tx, room.num, &arrival)?;
+    let Enrolled { num, key, redacted_by } = enrol(tx, room.num, &arrival)?;
     let (state_after, room_state) = (arrival.state_before, NodeId::default());
-    write(tx, room, arrival, num, Place { key, status, state_after, room_state, after_gap: false }, None)
+    let place = Place { key, status, state_after, room_state, after_gap: false, redacted_by };
+    write(tx, room, arrival, num, place, None)
 }
 
 /// Writes an event of the graph that clients are not shown: soft-failed or rejected.
@@ -169,7 +172,7 @@ pub(super) fn set_aside(
     arrival: Arrival,
     status: EventStatus,
 ) -> Result<Arc<Event>> {
-    let (num, key) = enrol(tx, room.num, &arrival)?;
+    let Enrolled { num, key, redacted_by } = enrol(tx, room.num, &arrival)?;
     let state_after = match key {
         // Events of other servers may follow it, and for them it counts.
         Some(key) if status == EventStatus::SoftFailed => {
@@ -177,7 +180,8 @@ pub(super) fn set_aside(
         }
         _ => arrival.state_before,
     };
-    let place = Place { key, status, state_after, room_state: room.head.state, after_gap: false };
+    let place =
+        Place { key, status, state_after, room_state: room.head.state, after_gap: false, redacted_by };
     let event = write(tx, room, arrival, num, place, None)?;
     gap::arrived(tx, &event)?;
     Ok(event)
@@ -186,9 +190,10 @@ pub(super) fn set_aside(
 /// Writes an event of the past that is rejected: what is missing before it is still part of the gap.
 pub(super) fn pass_over(tx: &mut Tx, room: &RoomCtx, arrival: Arrival, gap: StreamPos) -> Result<Arc<Event>> {
     let missing = gap::missing_prev_events(tx, &arrival)?;
-    let (num, key) = enrol(tx, room.num, &arrival)?;
+    let Enrolled { num, key, redacted_by } = enrol(tx, room.num, &arrival)?;
     let (status, state_after) = (EventStatus::Rejected, arrival.state_before);
-    let place = Place { key, status, state_after, room_state: room.head.state, after_gap: false };
+    let place =
+        Place { key, status, state_after, room_state: room.head.state, after_gap: false, redacted_by };
     let event = write(tx, room, arrival, num, place, None)?;
     gap::note_missing(tx, &event, gap, &missing)?;
     gap::arrived(tx, &event)?;
@@ -202,17 +207,33 @@ struct Place {
     state_after: NodeId,
     room_state: NodeId,
     after_gap: bool,
+    redacted_by: Option<EventNum>,
 }
 
-/// The event's number, and which entry of the state it is. A state event's citations are written, because resolution may
+/// What is known of an event before it is written.
+struct Enrolled {
+    num: EventNum,
+    /// Which entry of the state it is.
+    key: Option<StateKeyId>,
+    /// What redacted it while it was known from outside of the graph. It has come whole now, from who may not have heard of that.
+    redacted_by: Option<EventNum>,
+}
+
+/// Gives the event its number. A state event's citations are written, because resolution may
 /// come to go up from its auth events before its other rows are.
-fn enrol(tx: &mut Tx, room: RoomNum, arrival: &Arrival) -> Result<(EventNum, Option<StateKeyId>)> {
+fn enrol(tx: &mut Tx, room: RoomNum, arrival: &Arrival) -> Result<Enrolled> {
     let num = arrival.known_as.unwrap_or_else(|| EventNum(engine::next(&tx.shared.counters.events)));
-    let Some(state_key) = arrival.pdu.state_key.as_deref() else { return Ok((num, None)) };
+    let redacted_by = match arrival.known_as {
+        Some(known) => tx.event(known)?.header.redacted_by,
+        None => None,
+    };
+    let Some(state_key) = arrival.pdu.state_key.as_deref() else {
+        return Ok(Enrolled { num, key: None, redacted_by });
+    };
     let kind = tx.intern_text(&arrival.pdu.kind)?;
     let key = StateKeyId::new(kind, tx.intern_text(state_key)?);
     citations::write(tx, room, &arrival.auth, num, key)?;
-    Ok((num, Some(key)))
+    Ok(Enrolled { num, key: Some(key), redacted_by })
 }
 
 /// How the head moved.
@@ -255,8 +276,14 @@ fn advance(
     room.head.partial_state = others.partial || (!is_followed && arrival.partial_state);
     let own = (!is_followed).then_some(state_after);
     // Resolution may come to judge the event itself, so it has to be there, if not yet with all that its header says.
-    let place =
-        Place { key, status: EventStatus::Accepted, state_after, room_state: state_after, after_gap: false };
+    let place = Place {
+        key,
+        status: EventStatus::Accepted,
+        state_after,
+        room_state: state_after,
+        after_gap: false,
+        redacted_by: None,
+    };
     let provisional = assemble(tx, room, arrival, num, place)?;
     tx.write_event(&Arc::new(provisional), false);
     room.head.state = fork::merged(tx, room, others.snapshots.into_iter().chain(own))?;
@@ -306,8 +333,15 @@ fn write(
     place: Place,
     pos: Option<StreamPos>,
 ) -> Result<Arc<Event>> {
+    let redacted_by = place.redacted_by;
     let event = Arc::new(assemble(tx, room, &arrival, num, place)?);
     write_rows(tx, room, &event, pos, arrival.known_as.is_some());
+    let Some(redaction) = redacted_by else { return Ok(event) };
+    redactions::wait(tx, room, &event.event_id, redaction)?;
+    if pos.is_none() {
+        redactions::apply_early(tx, room, &event)?;
+        return Ok(tx.event(num)?);
+    }
     Ok(event)
 }
 

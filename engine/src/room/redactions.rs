@@ -11,6 +11,7 @@ use crate::{
         event::{JsonObject, redact},
         json::write_object,
         limits::EARLY_REDACTIONS_MAX,
+        num::EventNum,
     },
     error::Result,
     store::{Positioned, StorageError, Tx, schema},
@@ -28,16 +29,19 @@ pub(crate) fn apply(tx: &mut Tx, room: &RoomCtx, redaction: &Arc<Event>) -> Resu
             let target = tx.event(target)?;
             apply_to(tx, room, redaction, &target)
         }
-        None => {
-            let key = (room.num, target_id.to_owned());
-            let mut early = tx.get(&schema::EARLY_REDACTIONS, &key)?.unwrap_or_default();
-            if early.len() < EARLY_REDACTIONS_MAX {
-                early.push(redaction.num);
-                tx.put(&schema::EARLY_REDACTIONS, &key, &early);
-            }
-            Ok(())
-        }
+        None => wait(tx, room, target_id, redaction.num),
     }
+}
+
+/// Lets a redaction wait for its target ([`apply_early`]).
+pub(crate) fn wait(tx: &mut Tx, room: &RoomCtx, target_id: &str, redaction: EventNum) -> Result<()> {
+    let key = (room.num, target_id.to_owned());
+    let mut early = tx.get(&schema::EARLY_REDACTIONS, &key)?.unwrap_or_default();
+    if early.len() < EARLY_REDACTIONS_MAX {
+        early.push(redaction);
+        tx.put(&schema::EARLY_REDACTIONS, &key, &early);
+    }
+    Ok(())
 }
 
 /// Applies the redactions that came before this event, if there are any.

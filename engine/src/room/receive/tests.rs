@@ -486,3 +486,35 @@ fn a_key_id_never_stands_for_another_key() {
     let good = scene.message(BOB, &strs(&scene.ends()), 20);
     assert!(accepted(&scene.receive(&[&good])));
 }
+
+#[test]
+fn what_was_redacted_before_it_came_into_the_room_stays_so() {
+    let scene = Scene::new();
+    let ends = scene.ends();
+    let message = scene.message(BOB, &strs(&ends), 20);
+    scene.receive_outliers(&[&message]);
+    let reference = |id: &String| EventReference::from(Arc::<str>::from(id.as_str()));
+    let redaction = EventBuilder {
+        room_id: Some(ROOM.into()),
+        sender: BOB.into(),
+        kind: "m.room.redaction".into(),
+        state_key: None,
+        content: Default::default(),
+        redacts: Some(message.event_id.clone()),
+        prev_events: ends.iter().map(reference).collect(),
+        auth_events: scene.auth(BOB, "m.room.redaction", None, false).iter().map(reference).collect(),
+        depth: 21,
+        origin_server_ts: START_MS,
+        event_id_localpart: None,
+    };
+    let redaction = redaction.build(version(), "there.example", &scene.peer.key).unwrap();
+    assert!(accepted(&scene.receive(&[&redaction])));
+    // It comes whole, from a server that has not heard of the redaction.
+    assert!(accepted(&scene.receive(&[&message])));
+    let left = scene.world.ask(|reader| {
+        let event = reader.event(reader.event_num(&message.event_id)?.unwrap())?;
+        Ok((event.header.redacted_by.is_some(), event.pdu()?.content.len()))
+    });
+    assert_eq!(left, (true, 0));
+    scene.is_sound();
+}
