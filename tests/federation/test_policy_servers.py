@@ -181,27 +181,24 @@ def test_a_dead_policy_server_holds_up_its_own_room_alone(server, alice, policy,
 
 def test_what_a_silent_policy_server_was_not_asked_about_waits_for_it(server, alice, policy, network):
     room_id = room_of(alice, server, policy)
-    other = Resident("patient.test", network.authority)
-    network.names.addresses["patient.test"] = ["127.0.0.1"]
-    carl = f"@carl:{other.name}"
-    other.join(server, carl, room_id)
+    other = network.peer(kind=Participant)
+    copy = other.join(server, room_id)
     sign = policy.answers[SIGN]
     hangs = threading.Event()
     policy.answers[SIGN] = lambda _: hangs.wait(30) and (500, {})
     alice.send(room_id, "hello", status=502)
     asked = len(policy.asked(SIGN))
     # It is left alone for a while: what others send is taken in, and not decided upon.
-    early = other.message(server, carl, room_id, "early")
-    assert list(other.transact(server, early).values()) == [{}]
+    early = other.message(other.catch_up(server, copy), "early")
+    assert other.transact(server, [early]) == {id_of(early): {}}
     client = Client(server.base_url, alice.user_id, alice.token)
     assert "early" not in bodies(timeline(client.sync(), room_id))
     assert len(policy.asked(SIGN)) == asked
     hangs.set()
     policy.answers[SIGN] = sign
     alice.send(room_id, "it is back")
-    other.transact(server, other.message(server, carl, room_id, "late"))
+    other.transact(server, [other.message(other.catch_up(server, copy), "late")])
     alice.sync_until(lambda _: {"early", "late"} <= set(bodies(alice.messages(room_id)["chunk"])))
-    other.close()
 
 
 def test_a_policy_server_that_leaves_is_none(server, alice, policy):

@@ -31,7 +31,7 @@ use crate::plan::User;
 struct Audience {
     room: usize,
     /// Its place among all events that servers send.
-    order: usize,
+    order: Option<usize>,
     to: BTreeSet<usize>,
     /// Servers to which it may go, too: that of somebody who is turned away, which is told if that one was invited; and
     /// those that were told to be in the room while its members are not known.
@@ -89,7 +89,8 @@ impl Ledger {
 
     /// A server made an event that another one has taken, and tells to all who were in the room.
     pub fn note_told(&mut self, server: usize, room: usize, event_id: Arc<str>, perhaps: BTreeSet<usize>) {
-        let (order, to) = (self.audiences.len(), BTreeSet::new());
+        // It comes back when it comes back, perhaps behind what the server's users have done since.
+        let (order, to) = (None, BTreeSet::new());
         self.audiences.entry((server, event_id)).or_insert(Audience { room, order, to, perhaps });
     }
 
@@ -142,7 +143,7 @@ impl World {
         perhaps.extend(self.supposed(server, room));
         to.extend(self.servers_in_room(server, room));
         to.retain(|to| *to != server && *to != maker);
-        let order = self.ledger.audiences.len();
+        let order = Some(self.ledger.audiences.len());
         self.ledger.audiences.entry((server, event_id)).or_insert(Audience { room, order, to, perhaps });
     }
 
@@ -198,10 +199,11 @@ impl World {
                 return Err(Breach::new("audience", format!("{way}: {name} is not for them")));
             }
             let last = self.ledger.last.entry((from, to, audience.room)).or_default();
-            if *last > audience.order {
+            let order = audience.order.unwrap_or(*last);
+            if *last > order {
                 return Err(Breach::new("order", format!("{way}: {name} comes behind later ones")));
             }
-            *last = audience.order;
+            *last = order;
         }
         for edu in transaction.edus.iter().filter(|edu| is_message(edu)) {
             let edu: Value = serde_json::from_slice(edu).unwrap_or_default();
