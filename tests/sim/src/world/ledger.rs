@@ -242,7 +242,7 @@ impl World {
     /// Once nothing is under way: everything has gone to whom it was for.
     pub(super) fn check_deliveries(&self) -> Result<(), Breach> {
         let ledger = &self.ledger;
-        let mut last: BTreeMap<(usize, usize, usize), (usize, &Arc<str>)> = BTreeMap::new();
+        let mut last: BTreeMap<_, (Option<usize>, &Arc<str>)> = BTreeMap::new();
         for ((from, event_id), audience) in &ledger.audiences {
             for to in &audience.to {
                 let is_taken = ledger.taken.contains(&(*from, *to, event_id.clone()));
