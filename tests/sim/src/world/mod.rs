@@ -16,7 +16,7 @@ use std::{collections::BTreeSet, fmt};
 
 pub use server::{DEVICE, SERVER_NAMES, Server, Stopped, USER_NAMES};
 
-use warren_engine::view::JoinedRooms;
+use warren_engine::view::{JoinedRooms, federation::PartialRooms};
 
 use crate::{
     client::{StateMap, current_state},
@@ -228,6 +228,9 @@ impl World {
             let mut states: Vec<(usize, BTreeSet<usize>, StateMap)> = Vec::new();
             for server in 0..self.servers.len() {
                 let Some(state) = self.state_on(server, room)? else { continue };
+                if self.is_stranded(server, room) {
+                    continue;
+                }
                 let peers = self.servers_in_room(server, room);
                 for (other, others_peers, expected) in &states {
                     if peers.contains(other) && others_peers.contains(&server) {
@@ -238,6 +241,19 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// Whether the server lacks the room's members, and nobody who knows them tells it, because to them it is not in the room:
+    /// its join came to be refused before it was told them.
+    fn is_stranded(&self, server: usize, room: usize) -> bool {
+        let lacks_members = |server: usize| {
+            let partial = self.servers[server].engine().read(&PartialRooms).unwrap_or_default();
+            partial.iter().any(|partial| partial.room_id == self.rooms[room].id)
+        };
+        let admits = |other: usize| {
+            other != server && !lacks_members(other) && self.servers_in_room(other, room).contains(&server)
+        };
+        lacks_members(server) && !(0..self.servers.len()).any(admits)
     }
 
     /// The room's state as a member on the server sees it; nothing if nobody there is in the room.
