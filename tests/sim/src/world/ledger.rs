@@ -31,7 +31,10 @@ use crate::plan::User;
 struct Audience {
     room: usize,
     /// Its place among all events that servers send.
-    order: Option<usize>,
+    order: usize,
+    /// Another server has taken it already. It comes back when it comes back, perhaps behind what the server's users have done
+    /// since.
+    is_told: bool,
     to: BTreeSet<usize>,
     /// Servers to which it may go, too: that of somebody who is turned away, which is told if that one was invited; and
     /// those that were told to be in the room while its members are not known.
@@ -89,9 +92,9 @@ impl Ledger {
 
     /// A server made an event that another one has taken, and tells to all who were in the room.
     pub fn note_told(&mut self, server: usize, room: usize, event_id: Arc<str>, perhaps: BTreeSet<usize>) {
-        // It comes back when it comes back, perhaps behind what the server's users have done since.
-        let (order, to) = (None, BTreeSet::new());
-        self.audiences.entry((server, event_id)).or_insert(Audience { room, order, to, perhaps });
+        let (order, to) = (self.audiences.len(), BTreeSet::new());
+        let audience = Audience { room, order, is_told: true, to, perhaps };
+        self.audiences.entry((server, event_id)).or_insert(audience);
     }
 
     /// Whether some server knows that another one has taken the event.
@@ -143,8 +146,9 @@ impl World {
         perhaps.extend(self.supposed(server, room));
         to.extend(self.servers_in_room(server, room));
         to.retain(|to| *to != server && *to != maker);
-        let order = Some(self.ledger.audiences.len());
-        self.ledger.audiences.entry((server, event_id)).or_insert(Audience { room, order, to, perhaps });
+        let order = self.ledger.audiences.len();
+        let audience = Audience { room, order, is_told: false, to, perhaps };
+        self.ledger.audiences.entry((server, event_id)).or_insert(audience);
     }
 
     /// The servers of which a server was told, when it joined, that they are in the room.
@@ -199,7 +203,7 @@ impl World {
                 return Err(Breach::new("audience", format!("{way}: {name} is not for them")));
             }
             let last = self.ledger.last.entry((from, to, audience.room)).or_default();
-            let order = audience.order.unwrap_or(*last);
+            let order = if audience.is_told { *last } else { audience.order };
             if *last > order {
                 return Err(Breach::new("order", format!("{way}: {name} comes behind later ones")));
             }
@@ -242,18 +246,24 @@ impl World {
     /// Once nothing is under way: everything has gone to whom it was for.
     pub(super) fn check_deliveries(&self) -> Result<(), Breach> {
         let ledger = &self.ledger;
-        let mut last: BTreeMap<_, (Option<usize>, &Arc<str>)> = BTreeMap::new();
+        let mut last: BTreeMap<_, (usize, Option<&Arc<str>>)> = BTreeMap::new();
         for ((from, event_id), audience) in &ledger.audiences {
             for to in &audience.to {
                 let is_taken = ledger.taken.contains(&(*from, *to, event_id.clone()));
                 if !is_taken && !ledger.caught_up.contains(&(*from, *to)) {
                     return Err(self.undelivered(*from, *to, event_id));
                 }
-                let place = last.entry((*from, *to, audience.room)).or_insert((audience.order, event_id));
-                *place = (*place).max((audience.order, event_id));
+                let place = last.entry((*from, *to, audience.room)).or_default();
+                *place = (*place).max((audience.order, Some(event_id)));
+            }
+            // Who is sent only what is last may be sent that, which they have.
+            for to in (0..self.servers.len()).filter(|_| audience.is_told) {
+                let place = last.entry((*from, to, audience.room)).or_default();
+                *place = (*place).max((audience.order, None));
             }
         }
         for ((from, to, _), (_, event_id)) in last {
+            let Some(event_id) = event_id else { continue };
             if !ledger.taken.contains(&(from, to, event_id.clone())) {
                 return Err(self.undelivered(from, to, event_id));
             }
@@ -355,7 +365,7 @@ fn turned_away(json: &[u8]) -> Option<usize> {
 }
 
 /// The ids of the events that wait in a room, whoever sent them.
-fn waiting(engine: &Engine, room_id: &str) -> warren_engine::Result<BTreeSet<String>> {
+pub(super) fn waiting(engine: &Engine, room_id: &str) -> warren_engine::Result<BTreeSet<String>> {
     let mut waiting = BTreeSet::new();
     for origin in engine.read(&ParkedOrigins { room_id })? {
         let pdus = engine.read(&ParkedPdus { room_id, origin: &origin })?;

@@ -243,17 +243,20 @@ impl World {
         Ok(())
     }
 
-    /// Whether the server lacks the room's members, and nobody who knows them tells it, because to them it is not in the room:
-    /// its join came to be refused before it was told them.
+    /// Whether the server lacks members or events of the room, and nobody who has them tells it, because to them it is not in
+    /// the room: its join came to be refused before it was told them.
     fn is_stranded(&self, server: usize, room: usize) -> bool {
-        let lacks_members = |server: usize| {
-            let partial = self.servers[server].engine().read(&PartialRooms).unwrap_or_default();
-            partial.iter().any(|partial| partial.room_id == self.rooms[room].id)
+        let room_id = &self.rooms[room].id;
+        let lacks_some = |server: usize| {
+            let engine = self.servers[server].engine();
+            let partial = engine.read(&PartialRooms).unwrap_or_default();
+            partial.iter().any(|partial| partial.room_id == *room_id)
+                || ledger::waiting(&engine, room_id).is_ok_and(|waiting| !waiting.is_empty())
         };
         let admits = |other: usize| {
-            other != server && !lacks_members(other) && self.servers_in_room(other, room).contains(&server)
+            other != server && !lacks_some(other) && self.servers_in_room(other, room).contains(&server)
         };
-        lacks_members(server) && !(0..self.servers.len()).any(admits)
+        lacks_some(server) && !(0..self.servers.len()).any(admits)
     }
 
     /// The room's state as a member on the server sees it; nothing if nobody there is in the room.
