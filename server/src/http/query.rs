@@ -67,7 +67,10 @@ impl Parameters {
             let is_encoded = pair.iter().take(equals).any(|byte| *byte == b'%');
             let [from, middle, to] = [start, start + equals, start + length].map(|at| at as u16);
             let value = middle.saturating_add(1).min(to)..to;
-            parameters.push(Parameter { name: from..middle, value, is_encoded });
+            // Between two `&` there may be nothing at all, which is no parameter.
+            if length > 0 {
+                parameters.push(Parameter { name: from..middle, value, is_encoded });
+            }
             start += length + 1;
         }
         Parameters(parameters)
@@ -112,6 +115,7 @@ mod tests {
         assert_eq!(values("flag", "flag"), [""]);
         assert!(values("", "a").is_empty());
         assert_eq!(values("ab=1&a&a=%3D&=2&&", "a"), ["", "%3D"]);
+        assert_eq!(values("&a=1&&=2&", ""), ["2"]);
         assert_eq!(values("a=b%26=c&%61=2&b=a=3", "a"), ["b%26=c", "2"]);
     }
 }
