@@ -61,7 +61,7 @@ impl<T, F: Fn(&Reader) -> Result<T>> View for Ask<F> {
 }
 
 /// A decision as a closure, with every lane to itself: tests run one at a time.
-struct Act<F>(F);
+pub(crate) struct Act<F>(pub F);
 
 impl<T, F: Fn(&mut Tx) -> Result<T>> Command for Act<F> {
     type Output = T;

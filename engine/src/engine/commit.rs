@@ -43,6 +43,9 @@ const GROUP_BYTES_MAX: usize = 8 << 20;
 /// When nothing was written for so long, whoever writes next commits at once instead of waking the committer, which
 /// saves two changes of threads. While many write, they share the committer's syncs.
 const LEAD_AFTER_IDLE: Duration = Duration::from_millis(1);
+/// So many commits of one write each, with nothing waiting behind them, mean that one alone is writing, who had better commit too.
+/// Among many writers, which leave such commits now and then, a commit of one's own keeps a thread from the others' requests.
+const LEAD_AFTER_ALONE: u32 = 8;
 /// Not when the last commit took longer than this: on a slow disk, whoever writes has other things to do meanwhile.
 const LEAD_COMMIT_MAX: Duration = Duration::from_millis(1);
 /// What a remembered resolution costs: two roots on average, and the entry.
@@ -142,6 +145,8 @@ struct Inner {
     committing: bool,
     /// When the last commit ended, and how long it took.
     last_commit: Option<(Instant, Duration)>,
+    /// How many commits in a row had one write each, and nothing waited when they ended.
+    alone: u32,
 }
 
 /// A batch that was staged.
@@ -156,9 +161,10 @@ impl Inner {
     fn lets_lead(&self) -> bool {
         self.staged.is_empty()
             && !self.committing
-            && self
-                .last_commit
-                .is_some_and(|(ended, took)| took <= LEAD_COMMIT_MAX && ended.elapsed() >= LEAD_AFTER_IDLE)
+            && self.last_commit.is_some_and(|(ended, took)| {
+                let is_alone = self.alone >= LEAD_AFTER_ALONE || ended.elapsed() >= LEAD_AFTER_IDLE;
+                took <= LEAD_COMMIT_MAX && is_alone
+            })
     }
 }
 
@@ -173,6 +179,7 @@ impl Queue {
             closed: false,
             committing: false,
             last_commit: None,
+            alone: 0,
         };
         Self {
             inner: Mutex::new(inner),
@@ -288,9 +295,11 @@ impl Shared {
     /// Commits all that is staged now. To be called by who leads, or by the committer.
     pub(super) fn commit_staged(self: &Arc<Self>) {
         let begun = Instant::now();
-        self.commit_what_is_staged();
+        let count = self.commit_what_is_staged();
         let mut inner = self.queue.inner.lock();
         inner.committing = false;
+        let is_alone = count == 1 && inner.staged.is_empty();
+        inner.alone = if is_alone { inner.alone.saturating_add(1) } else { 0 };
         inner.last_commit = Some((Instant::now(), begun.elapsed()));
         let is_awaited = inner.closed || !inner.staged.is_empty();
         drop(inner);
@@ -299,16 +308,18 @@ impl Shared {
         }
     }
 
-    fn commit_what_is_staged(self: &Arc<Self>) {
+    /// Returns how many writes it took.
+    fn commit_what_is_staged(self: &Arc<Self>) -> usize {
         let mut doubt = self.queue.committing.lock();
         let group = take_group(&mut self.queue.inner.lock().staged);
-        if group.is_empty() {
-            return;
+        let count = group.len();
+        if count > 0 {
+            match self.settle(&mut doubt) {
+                Ok(()) => *doubt = self.commit_group(group),
+                Err(error) => self.abandon(&group, &error),
+            }
         }
-        match self.settle(&mut doubt) {
-            Ok(()) => *doubt = self.commit_group(group),
-            Err(error) => self.abandon(&group, &error),
-        }
+        count
     }
 
     fn remember(&self, events: &[Arc<Event>]) {

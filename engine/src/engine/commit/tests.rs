@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    thread::{self, ThreadId},
 };
 
 use parking_lot::Mutex;
@@ -15,12 +16,13 @@ use serde_json::{Value, json};
 use crate::{
     check::Check,
     command::SendEvent,
+    engine::{Engine, Options},
     error::{Error, Result},
     fixture::{
-        World,
+        Act, World,
         observed::{Observed, Observer},
     },
-    store::{Backend, Change, Direction, Durability, Faults, Memory, Rocks, StorageError, schema},
+    store::{Backend, Change, Direction, Durability, Faults, Memory, Rocks, StorageError, Tx, schema},
 };
 
 const ROOM: &str = "!r:here.example";
@@ -172,6 +174,43 @@ fn send(world: &World, number: usize) -> Result<String> {
         origin_server_ts: None,
     };
     world.engine.write(send).wait()
+}
+
+/// Notes by which thread each commit is made.
+#[derive(Default)]
+struct Threads(Mutex<Vec<ThreadId>>);
+
+impl Observer for Threads {
+    fn commit(
+        &self,
+        store: &dyn Backend,
+        changes: &[Change],
+        durability: Durability,
+    ) -> Result<(), StorageError> {
+        self.0.lock().push(thread::current().id());
+        store.commit(changes, durability)
+    }
+}
+
+#[test]
+fn who_writes_alone_comes_to_commit_too() {
+    const IN_A_ROW: usize = 20;
+    let store = Arc::new(Observed { store: Arc::new(Memory::new()), observer: Threads::default() });
+    let engine = Engine::open(store.clone(), Options::new("here.example")).unwrap();
+    let commits_itself = || {
+        let threads = store.observer.0.lock();
+        let own = thread::current().id();
+        threads.len() >= IN_A_ROW && threads.iter().rev().take(IN_A_ROW).all(|thread| *thread == own)
+    };
+    // The committer may be slow to note that it has ended, and then the next write is another's for it.
+    for number in 0..10_000 {
+        let write = Act(|tx: &mut Tx| Ok(tx.intern_text(&number.to_string())?));
+        engine.write(write).wait().unwrap();
+        if commits_itself() {
+            break;
+        }
+    }
+    assert!(commits_itself());
 }
 
 proptest! {
