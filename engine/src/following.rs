@@ -63,8 +63,8 @@ impl Following {
         let now_ms = engine.now_ms();
         self.silent.retain(|_, until_ms| *until_ms > now_ms);
         // Those of a silent server must not keep the others' from being seen.
-        let limit = LISTS_MAX.saturating_add(self.silent.len().saturating_mul(LISTS_MAX));
-        self.round = engine.read(&StaleDeviceLists { limit })?.into();
+        let without = |server: &str| self.silent.contains_key(server);
+        self.round = engine.read(&StaleDeviceLists { limit: LISTS_MAX, without: &without })?.into();
         Ok(())
     }
 
@@ -184,6 +184,26 @@ mod tests {
             following.look(&world.engine).unwrap();
             assert_eq!(next(&mut following, &world).unwrap().place().0, asked, "{passed_ms}");
         }
+    }
+
+    #[test]
+    fn a_silent_server_of_many_users_keeps_nobody_from_being_asked_for() {
+        let world = World::new();
+        register(&world, "alice", &["A"]);
+        world.room(ROOM, ALICE, None);
+        let silent = (0..4 * LISTS_MAX).map(|n| format!("@user{n}:silent.example"));
+        let user_ids: Vec<String> = silent.chain([BOB.to_owned()]).collect();
+        for user_id in &user_ids {
+            world.join(ROOM, user_id);
+        }
+        world.engine.write(FollowDevices { user_ids }).wait().unwrap();
+        let mut following = Following::default();
+        following.look(&world.engine).unwrap();
+        let asked = next(&mut following, &world).unwrap();
+        assert_eq!(asked.place().1, "silent.example");
+        following.failed(&asked, world.engine.now_ms());
+        following.look(&world.engine).unwrap();
+        assert_eq!(next(&mut following, &world).unwrap().place().0, BOB);
     }
 
     #[test]

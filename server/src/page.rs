@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::header::{CONTENT_SECURITY_POLICY, FORWARDED, HOST, ORIGIN, VIA};
 use http::uri::Authority;
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, Version};
 use serde_json::json;
 
 use crate::config::Registration;
@@ -67,18 +67,25 @@ async fn get_health(call: Call) -> Outcome {
 const SIGNS_OF_PROXIES: [HeaderName; 4] =
     [FORWARDED, VIA, HeaderName::from_static("x-forwarded-for"), HeaderName::from_static("x-real-ip")];
 
-/// Whether it is a person on this machine who asks: by no proxy, and not by the script of some other page, to which a
-/// browser would show the answer. A name that leads here can be anybody's, so the address must be one that only leads here.
+/// Whether it is a person on this machine who asks: by no proxy, of which some tell nothing but speak HTTP/1.0, as no browser
+/// does, and not by the script of some other page, to which a browser would show the answer. A name that leads here can be
+/// anybody's, so the address must be one that only leads here.
 fn is_from_here(call: &Call) -> bool {
     let is_near = call.client.is_none_or(|address| address.is_loopback());
-    let is_direct = !SIGNS_OF_PROXIES.iter().any(|name| call.headers().contains_key(name));
+    let is_direct = !SIGNS_OF_PROXIES.iter().any(|name| call.headers().contains_key(name))
+        && call.version() > Version::HTTP_10;
     let is_opened = !call.headers().contains_key(ORIGIN);
-    let host = call.header(HOST).or_else(|| call.authority()).and_then(|host| host.parse::<Authority>().ok());
-    let is_here = host.is_none_or(|host| is_loopback(host.host()));
+    let is_here = match call.headers().get(HOST).map(HeaderValue::to_str) {
+        Some(host) => host.is_ok_and(is_own_address),
+        None => call.authority().is_none_or(is_own_address),
+    };
     is_near && is_direct && is_opened && is_here
 }
 
-fn is_loopback(host: &str) -> bool {
+/// Whether a `Host` only leads here. What is none might be a name all the same to whoever sent it.
+fn is_own_address(host: &str) -> bool {
+    let Ok(host) = host.parse::<Authority>() else { return false };
+    let host = host.host();
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     host.eq_ignore_ascii_case("localhost")
         || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())

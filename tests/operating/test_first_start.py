@@ -1,6 +1,7 @@
 """What who has just installed the server sees: the token in the log, the page, and that both lead to an account."""
 
 import re
+import socket
 import subprocess
 
 import pytest
@@ -98,6 +99,8 @@ def test_a_token_that_was_not_used_stays(fresh):
         {"Host": "evil.example"},
         {"Host": "evil.example:8008"},
         {"Host": "127.0.0.1.evil.example"},
+        {"Host": "a{b.evil.example:8008"},
+        {"Host": "127.0.0.1\xe9"},
     ],
     ids=str,
 )
@@ -109,3 +112,14 @@ def test_the_token_is_shown_to_nobody_else(fresh, headers):
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]"])
 def test_the_token_is_shown_under_every_name_of_this_machine(fresh, host):
     assert the_token(fresh) in page(fresh, Host=f"{host}:{fresh.port}").text
+
+
+def test_the_token_is_not_shown_to_an_old_proxy(fresh):
+    """nginx, unless it is told otherwise, names the address that it asks and nobody else, in HTTP/1.0."""
+    for version, is_shown in [("1.0", False), ("1.1", True)]:
+        request = f"GET / HTTP/{version}\r\nHost: 127.0.0.1:{fresh.port}\r\nConnection: close\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", fresh.port), timeout=10) as connection:
+            connection.sendall(request.encode())
+            answer = b"".join(iter(lambda: connection.recv(65_536), b""))
+        assert answer.startswith(b"HTTP/1.") and b" 200 " in answer[:16]
+        assert (the_token(fresh).encode() in answer) is is_shown

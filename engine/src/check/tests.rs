@@ -81,6 +81,7 @@ fn the_furnished_store_has_rows_of_nearly_everything() {
         "REMOTE_MEDIA",
         "SERVER_KEYS",
         "SERVER_STAYS",
+        "SIGNED_INVITES",
         "STATE_CHANGES",
         "TIME_MARKS",
         "TOLD_STATES",

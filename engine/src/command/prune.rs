@@ -60,6 +60,7 @@ enum Stage {
     Keys(TextNum, RoomNum),
     Lists(UserNum),
     Receipts(RoomNum, UserNum, String),
+    Invites(RoomNum, UserNum),
 }
 
 impl Default for Stage {
@@ -146,8 +147,12 @@ impl Command for Prune {
                 .map_or(Stage::Receipts(RoomNum(0), UserNum(0), String::new()), Stage::Lists),
             Stage::Receipts(room, user, thread) => {
                 let next = federation::early_receipts(tx, now_ms, &(room, user, thread))?;
-                next.map_or_else(Stage::default, |(room, user, thread)| Stage::Receipts(room, user, thread))
+                next.map_or(Stage::Invites(RoomNum(0), UserNum(0)), |(room, user, thread)| {
+                    Stage::Receipts(room, user, thread)
+                })
             }
+            Stage::Invites(room, user) => federation::signed_invites(tx, now_ms, &(room, user))?
+                .map_or_else(Stage::default, |(room, user)| Stage::Invites(room, user)),
         };
         *self.progress.0.lock() = Progress { stage, next_round_ms, next_keys_ms };
         Ok(())

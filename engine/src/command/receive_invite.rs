@@ -19,8 +19,12 @@ use crate::{
         RoomCtx,
         out_of_band::{Notice, note, stripped_state, takes_part},
         servers::server_allowed,
+        signed_invites, version_index,
     },
-    store::{Tx, schema::Membership},
+    store::{
+        Tx,
+        schema::{Membership, SignedInvite},
+    },
 };
 
 /// An invite from another server.
@@ -67,8 +71,13 @@ impl Command for ReceiveInvite {
         let signed = Pdu::clone(&self.event)
             .with_signature(self.version, &shared.server_name, &shared.key_pair)
             .map_err(Invalid::Event)?;
+        let stripped_state = stripped_state(self.version, &signed, &self.room_state)?;
         // A server that is in the room gets the invite with its other events, and tells its user then.
         if takes_part {
+            if tx.event_num(&signed.event_id)?.is_none() {
+                let room = tx.intern_room(&self.room_id)?;
+                signed_invites::keep(tx, user, room, &self.to_keep(tx, &signed, stripped_state));
+            }
             return Ok(signed.json);
         }
         let room = tx.intern_room(&self.room_id)?;
@@ -80,7 +89,7 @@ impl Command for ReceiveInvite {
             version: self.version,
             pdu: &signed,
             membership: Membership::Invite,
-            stripped_state: Some(stripped_state(self.version, &signed, &self.room_state)?),
+            stripped_state: Some(stripped_state),
             servers: vec![self.server.clone()],
         };
         note(tx, user, room, notice)?;
@@ -89,6 +98,17 @@ impl Command for ReceiveInvite {
 }
 
 impl ReceiveInvite {
+    /// The invite as it is kept until the room's events tell of it.
+    fn to_keep(&self, tx: &Tx, signed: &Pdu, stripped_state: Vec<u8>) -> SignedInvite {
+        SignedInvite {
+            since_ms: tx.shared.clock.now_ms(),
+            version: version_index(self.version),
+            json: signed.json.to_vec(),
+            stripped_state,
+            server: self.server.clone(),
+        }
+    }
+
     /// The user who is invited.
     fn check(&self) -> Result<&str> {
         let event = &*self.event;

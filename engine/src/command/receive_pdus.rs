@@ -230,6 +230,8 @@ impl Command for CompleteState {
         let mut missing = Missing::default();
         if receive::complete_state(tx, &mut room, &self.state, &mut missing)?
             && let Some(partial) = tx.get(&schema::PARTIAL_JOINS, &room.num)?
+            // A later join may have left members out meanwhile.
+            && *partial.event_id == *self.state.event_id
         {
             tx.delete(&schema::PARTIAL_JOINS, &room.num);
             let pos = tx.next_position();

@@ -170,6 +170,11 @@ pub(crate) fn room_version(index: u8) -> Result<&'static RoomVersion, StorageErr
     version.ok_or_else(|| StorageError::Corrupt(format!("room version number {index}")))
 }
 
+/// The index of a version in rows, which [`room_version`] reads.
+pub(crate) fn version_index(version: &RoomVersion) -> u8 {
+    ROOM_VERSIONS.iter().position(|known| known.id == version.id).unwrap_or_default() as u8
+}
+
 /// The stored form of a body: the id's length, the id, the JSON.
 pub(crate) fn encode_body(event_id: &str, json: &[u8]) -> Bytes {
     let mut body = Vec::with_capacity(2 + event_id.len() + json.len());

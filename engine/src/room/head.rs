@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::{Event, room_version, snapshot::power_levels};
+use super::{Event, room_version, snapshot::power_levels, version_index};
 use crate::{
     core::{
         num::{NodeId, RoomNum},
         power_levels::PowerLevels,
-        version::{ROOM_VERSIONS, RoomVersion},
+        version::RoomVersion,
     },
     error::{Conflict, Error, Result, What},
     store::{Reader, StorageError, Tx, schema, schema::RoomHead},
@@ -40,9 +40,8 @@ impl RoomCtx {
         if tx.has(&schema::PURGES, &num)? {
             return Err(Conflict::PurgeRunning.into());
         }
-        let index = ROOM_VERSIONS.iter().position(|known| known.id == version.id).unwrap_or_default();
         let head = RoomHead {
-            version: index as u8,
+            version: version_index(version),
             extremities: Vec::new(),
             depth: 0,
             state: NodeId(0),

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{Event, RoomCtx, early_receipts, entrants, out_of_band, servers, stripped_state::stripped_state};
+use super::{
+    Event, RoomCtx, early_receipts, entrants, out_of_band, servers, signed_invites,
+    stripped_state::stripped_state,
+};
 use crate::{
     core::{
         identifiers,
@@ -35,6 +38,7 @@ pub(crate) fn apply(tx: &mut Tx, room: &mut RoomCtx, event: &Arc<Event>, pos: St
     tx.put(&schema::MEMBERS, &(room.num, membership as u8, user), &event.num);
     count(room, counted, Some(membership));
     servers::count(tx, room, (user, user_id), counted, Some(membership), pos)?;
+    let is_local = is_local(tx, user_id);
     let row = UserRoom {
         membership,
         event: event.num,
@@ -44,9 +48,7 @@ pub(crate) fn apply(tx: &mut Tx, room: &mut RoomCtx, event: &Arc<Event>, pos: St
         ever_joined: membership == Membership::Join || before.as_ref().is_some_and(|row| row.ever_joined),
         stripped_state: match membership {
             // Only users of this server ask for it.
-            Membership::Invite | Membership::Knock if is_local(tx, user_id) => {
-                Some(stripped_state(tx, room, event)?)
-            }
+            Membership::Invite | Membership::Knock if is_local => Some(stripped_state(tx, room, event)?),
             _ => None,
         },
     };
@@ -60,13 +62,19 @@ pub(crate) fn apply(tx: &mut Tx, room: &mut RoomCtx, event: &Arc<Event>, pos: St
         if was == Some(Membership::Join) {
             early_receipts::forget(tx, room.num, user)?;
         }
-        if joined && room.head.other_servers > 0 && is_local(tx, user_id) {
+        if joined && room.head.other_servers > 0 && is_local {
             let servers = tx.counted_servers(room.num)?;
             lists::came_into_room(tx, user, room.num, servers)?;
         }
         tx.touch(Touch::Membership { user, room: room.num, joined });
     }
     tx.touch(Touch::User(user));
+    if is_local {
+        signed_invites::forget(tx, user, room.num, pdu)?;
+        if counted == Some(Membership::Join) && membership != Membership::Join {
+            signed_invites::show_if_left(tx, room)?;
+        }
+    }
     Ok(())
 }
 
@@ -122,6 +130,9 @@ pub(crate) fn remove(tx: &mut Tx, room: &mut RoomCtx, state_key: TextNum, pos: S
     }
     tx.touch(Touch::Membership { user, room: room.num, joined: false });
     tx.touch(Touch::User(user));
+    if counted == Some(Membership::Join) && is_local(tx, &user_id) {
+        signed_invites::show_if_left(tx, room)?;
+    }
     Ok(())
 }
 

@@ -30,6 +30,7 @@ pub(crate) mod relations;
 pub(crate) mod restricted_join;
 pub(crate) mod sending;
 pub(crate) mod servers;
+pub(crate) mod signed_invites;
 mod snapshot;
 pub mod state;
 pub(crate) mod stripped_state;
@@ -42,7 +43,7 @@ pub(crate) mod visibility;
 
 pub(crate) use append::{NewEvent, append, create};
 pub use event::Event;
-pub(crate) use event::{decode_body, encode_body, room_version};
+pub(crate) use event::{decode_body, encode_body, room_version, version_index};
 pub(crate) use head::{RoomCtx, world_readable};
 pub use hierarchy::{SpaceChild, SpaceRoom};
 pub use presets::Preset;

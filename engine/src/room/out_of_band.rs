@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-use super::RoomCtx;
+use super::{RoomCtx, version_index};
 use crate::{
     core::{
         event::{ClientFormat, EventError, JsonObject, Pdu, StoredEvent, write_client_event},
@@ -14,7 +14,7 @@ use crate::{
             write_object,
         },
         num::{EventNum, RoomNum, UserNum},
-        version::{ROOM_VERSIONS, RoomVersion},
+        version::RoomVersion,
     },
     error::{Error, Invalid, Result, What},
     store::{
@@ -58,11 +58,10 @@ pub(crate) fn note(tx: &mut Tx, user: UserNum, room: RoomNum, notice: Notice<'_>
         Some(earlier) => earlier.in_room,
         None => before.as_ref().map(|row| row.membership),
     };
-    let version = ROOM_VERSIONS.iter().position(|known| known.id == notice.version.id).unwrap_or_default();
     let row = OutOfBand {
         in_room,
         event_id: notice.pdu.event_id.to_string(),
-        version: version as u8,
+        version: version_index(notice.version),
         json: notice.pdu.json.to_vec(),
         servers: notice.servers,
     };

@@ -214,6 +214,10 @@ impl Call {
         self.parts.uri.authority().map(|authority| authority.as_str())
     }
 
+    pub fn version(&self) -> http::Version {
+        self.parts.version
+    }
+
     pub fn method(&self) -> &http::Method {
         &self.parts.method
     }

@@ -51,6 +51,15 @@ pub(super) fn passes() -> Vec<Pass> {
             row.expect(known, "the room is not known");
             Ok(())
         }),
+        Pass::over(&schema::SIGNED_INVITES, |row, (room, user), invite| {
+            row.expect_user(user)?;
+            row.expect_json(&invite.json);
+            let there = row.is_going(room) || row.reader().has(&schema::ROOM_HEADS, &room)?;
+            if !row.expect(there, "the room is not there") {
+                row.delete(&schema::SIGNED_INVITES, &(room, user));
+            }
+            Ok(())
+        }),
         // That its event is here by now is no fault: the next thing to happen in the room sees to it.
         Pass::over(&schema::EARLY_RECEIPTS, |row, (room, user, thread), _| {
             row.expect_user(user)?;

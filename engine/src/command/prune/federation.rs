@@ -22,6 +22,10 @@ const TRANSACTIONS_KEPT_MS: u64 = 24 * HOUR_MS;
 /// How long a receipt waits for its event, in milliseconds: as long as the event may wait for what it lacks.
 const EARLY_RECEIPTS_KEPT_MS: u64 = 24 * HOUR_MS;
 
+/// How long an invite that was signed waits for its event, in milliseconds: a server that has not sent it in a week has most
+/// likely had it refused.
+const SIGNED_INVITES_KEPT_MS: u64 = 7 * 24 * HOUR_MS;
+
 /// How long the keys of a server that never was in a room here are kept after they were last fetched, in milliseconds. They count
 /// for a week at most; a server that has not been heard from for another one is asked again when it is.
 const KEYS_KEPT_MS: u64 = 14 * 24 * HOUR_MS;
@@ -60,6 +64,16 @@ pub(super) fn early_receipts(
 ) -> Result<Option<(RoomNum, UserNum, String)>, StorageError> {
     let old_ms = now_ms.saturating_sub(EARLY_RECEIPTS_KEPT_MS);
     forget(tx, &schema::EARLY_RECEIPTS, from, &RoomNum(u64::MAX), |row| row.since_ms < old_ms)
+}
+
+/// Forgets invites whose events have not come. Answers where to go on.
+pub(super) fn signed_invites(
+    tx: &mut Tx,
+    now_ms: u64,
+    from: &(RoomNum, UserNum),
+) -> Result<Option<(RoomNum, UserNum)>, StorageError> {
+    let old_ms = now_ms.saturating_sub(SIGNED_INVITES_KEPT_MS);
+    forget(tx, &schema::SIGNED_INVITES, from, &RoomNum(u64::MAX), |row| row.since_ms < old_ms)
 }
 
 fn forget<K: Key + Clone, V: Value, E: Key>(

@@ -17,7 +17,7 @@ use crate::{
     room::{
         Event, RoomCtx,
         accept::{rewrite_header, settle},
-        fork, redactions, state,
+        fork, members, redactions, state,
     },
     store::{
         Direction, Reader, StorageError, Tx, schema,
@@ -89,7 +89,8 @@ fn partial_events(reader: &Reader, room: RoomNum) -> Result<Vec<Arc<Event>>, Sto
     reader.events(&nums)
 }
 
-/// The state before an event that follows the join; nothing if something that it follows still lacks members.
+/// The state before an event that follows the join; nothing if something that it follows still lacks members, or if it is itself
+/// another join that left members out.
 fn state_before(tx: &mut Tx, room: &RoomCtx, event: &Event) -> Result<Option<NodeId>> {
     let mut snapshots = Vec::with_capacity(event.header.prev.len() + 1);
     for num in &event.header.prev {
@@ -100,6 +101,9 @@ fn state_before(tx: &mut Tx, room: &RoomCtx, event: &Event) -> Result<Option<Nod
         snapshots.push(prev.header.state_after);
     }
     if event.lacks_prev_events()? {
+        if members::is_local(tx, &event.pdu()?.sender) {
+            return Ok(None);
+        }
         // What another server told of the state before it is in the one that it had.
         snapshots.push(event.header.state_before);
     }

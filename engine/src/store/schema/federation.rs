@@ -1,4 +1,4 @@
-//! What rooms have to do with other servers. Ids 43 to 49.
+//! What rooms have to do with other servers. Ids 42 to 49.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,6 +9,8 @@ use crate::{
 };
 
 keyspaces! { TABLE:
+    #[doc = "An invite of a local user that this server has signed, for a room that it is in, until the room's events tell of it."]
+    42 SIGNED_INVITES: Rooms, (RoomNum, UserNum) => SignedInvite;
     #[doc = "A room whose members are still being asked for, since a join that left them out."]
     43 PARTIAL_JOINS: Rooms, RoomNum => PartialJoin;
     #[doc = "An event of another server that waits for what it takes to judge it, by its id."]
@@ -38,6 +40,21 @@ pub struct OutOfBand {
     pub json: Vec<u8>,
     /// The servers that may help to answer it: of who invited, or where it was knocked.
     pub servers: Vec<String>,
+}
+
+/// An invite that waits for the room's events to tell of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignedInvite {
+    /// When it was signed, in milliseconds since the epoch.
+    pub since_ms: u64,
+    /// The room's version, an index into `ROOM_VERSIONS`.
+    pub version: u8,
+    /// The event in canonical JSON.
+    pub json: Vec<u8>,
+    /// A JSON array of what the user may know of the room.
+    pub stripped_state: Vec<u8>,
+    /// The server that invites.
+    pub server: String,
 }
 
 /// Whom to ask for the members of a room that this server has joined without them.
@@ -71,4 +88,4 @@ pub struct EarlyReceipt {
     pub since_ms: u64,
 }
 
-record!(OutOfBand, PartialJoin, ParkedPdu, EarlyReceipt);
+record!(OutOfBand, SignedInvite, PartialJoin, ParkedPdu, EarlyReceipt);

@@ -61,6 +61,7 @@ pub const ORIGINS: &[(&str, Origin)] = &[
     ("ROOM_SERVERS", From("MEMBERS")),
     ("SERVER_USERS", From("MEMBERS; those who are no members any more are facts")),
     ("OUT_OF_BAND", Fact),
+    ("SIGNED_INVITES", Fact),
     ("OUTGOING_EVENTS", Fact),
     ("PARTIAL_JOINS", Fact),
     ("PARKED_PDUS", Fact),

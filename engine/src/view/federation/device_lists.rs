@@ -1,7 +1,7 @@
 //! Whose devices, of users of other servers, are known here, and whose are to be asked for.
 
 use crate::{
-    core::num::UserNum,
+    core::{identifiers::server_name, num::UserNum},
     device::elsewhere,
     error::Result,
     store::{Direction, Reader, schema},
@@ -21,12 +21,14 @@ impl View for AreDevicesFollowed<'_> {
 }
 
 /// Users of other servers who share a room with this one, and of whose devices something was missed. O(users followed).
-pub struct StaleDeviceLists {
+pub struct StaleDeviceLists<'a> {
     /// How many at most.
     pub limit: usize,
+    /// Servers whose users are left out.
+    pub without: &'a dyn Fn(&str) -> bool,
 }
 
-impl View for StaleDeviceLists {
+impl View for StaleDeviceLists<'_> {
     type Output = Vec<String>;
 
     fn read(&self, reader: &Reader) -> Result<Vec<String>> {
@@ -39,8 +41,12 @@ impl View for StaleDeviceLists {
         })?;
         let mut users = Vec::new();
         for user in stale {
-            if users.len() < self.limit && reader.is_neighbour(user, None)? {
-                users.push(reader.user_id(user)?.to_string());
+            if users.len() == self.limit {
+                break;
+            }
+            let user_id = reader.user_id(user)?;
+            if !server_name(&user_id).is_some_and(self.without) && reader.is_neighbour(user, None)? {
+                users.push(user_id.to_string());
             }
         }
         Ok(users)

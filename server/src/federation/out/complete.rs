@@ -33,6 +33,8 @@ pub struct Completions {
     rooms: Mutex<HashMap<String, Progress>>,
     /// Wakes who waits for one of them.
     ended: Notify,
+    /// Wakes who pauses between two rounds, for the room may have been joined anew.
+    overtaken: Notify,
 }
 
 /// How far the members of a room have come, since the server was started.
@@ -113,11 +115,19 @@ pub fn take_up(ctx: &Arc<Context>) {
 
 /// Begins to fetch the members of a room that was just entered without them.
 pub fn start(ctx: &Arc<Context>, room_id: &str) {
+    if let Some(room) = lacking(ctx, room_id) {
+        begin(ctx, room);
+    }
+}
+
+/// What is known of a room that lacks members, if it does.
+fn lacking(ctx: &Context, room_id: &str) -> Option<PartialRoom> {
     match ctx.engine.read(&PartialRooms) {
-        Ok(rooms) => {
-            rooms.into_iter().filter(|room| room.room_id == room_id).for_each(|room| begin(ctx, room));
+        Ok(rooms) => rooms.into_iter().find(|room| room.room_id == room_id),
+        Err(error) => {
+            tracing::warn!(%error, room_id, "it cannot be told whether a room lacks members");
+            None
         }
-        Err(error) => tracing::warn!(%error, room_id, "it cannot be told whether a room lacks members"),
     }
 }
 
@@ -126,7 +136,10 @@ fn begin(ctx: &Arc<Context>, room: PartialRoom) {
         return;
     }
     match ctx.federation.completions.rooms.lock().entry(room.room_id.clone()) {
-        Entry::Occupied(_) => return,
+        Entry::Occupied(_) => {
+            ctx.federation.completions.overtaken.notify_waiters();
+            return;
+        }
         Entry::Vacant(entry) => entry.insert(Progress::default()),
     };
     let work = ctx.clone();
@@ -135,10 +148,16 @@ fn begin(ctx: &Arc<Context>, room: PartialRoom) {
         work.federation.completions.rooms.lock().remove(&room.room_id);
         work.federation.completions.ended.notify_waiters();
         follow_up(&work, &room.room_id);
+        // The room may have been left and joined anew meanwhile.
+        if let Some(later) =
+            lacking(&work, &room.room_id).filter(|later| later.join_event_id != room.join_event_id)
+        {
+            begin(&work, later);
+        }
     });
 }
 
-/// Asks until the room is whole, or this server is in it no more.
+/// Asks until the room is whole, or this server is in it no more, or by another join.
 async fn complete(ctx: &Arc<Context>, room: &PartialRoom) {
     let begun = Instant::now();
     let mut pause = PAUSE_MIN;
@@ -159,11 +178,10 @@ async fn complete(ctx: &Arc<Context>, room: &PartialRoom) {
                 }
             }
         }
-        let is_left = ctx
-            .engine
-            .read(&IncomingRoom { room_id: &room.room_id, server: ctx.engine.server_name() })
-            .is_err();
-        if is_left {
+        let mut overtaken = pin!(completions.overtaken.notified());
+        overtaken.as_mut().enable();
+        let is_asked_for = |now: PartialRoom| !now.is_left && now.join_event_id == room.join_event_id;
+        if !lacking(ctx, &room.room_id).is_some_and(is_asked_for) {
             return;
         }
         let next_try = ctx.engine.now_ms().saturating_add(pause.as_millis() as u64);
@@ -172,8 +190,10 @@ async fn complete(ctx: &Arc<Context>, room: &PartialRoom) {
             progress.rounds_failed += 1;
             progress.next_try_ts = Some(next_try);
         });
-        sleep(pause).await;
-        pause = (pause * 2).min(PAUSE_MAX);
+        tokio::select! {
+            () = sleep(pause) => pause = (pause * 2).min(PAUSE_MAX),
+            () = overtaken => {}
+        }
     }
 }
 

@@ -463,6 +463,22 @@ const RECEIPTS_AND_ALIASES: &[Case] = &[
         Mended,
     ),
     (
+        "an invite waits in a room that is not there",
+        |raw| {
+            let row = schema::SignedInvite {
+                since_ms: 1,
+                version: 0,
+                json: b"{}".to_vec(),
+                stripped_state: b"[]".to_vec(),
+                server: "there.example".to_owned(),
+            };
+            raw.put(&schema::SIGNED_INVITES, &(RoomNum(900), UserNum(1)), &row);
+        },
+        "SIGNED_INVITES",
+        "the room is not there",
+        Mended,
+    ),
+    (
         "a receipt waits in a room that is not there",
         |raw| {
             let row = schema::EarlyReceipt { event_id: "$late".to_owned(), ts: 1, since_ms: 1 };

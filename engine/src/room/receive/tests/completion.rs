@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     command::SetReceipts,
     core::filter::Filter,
-    view::{Members, StreamToken, Sync, SyncToken},
+    view::{Members, StreamToken, Sync, SyncToken, federation::PartialRooms},
 };
 
 const DORA: &str = "@dora:there.example";
@@ -30,27 +30,31 @@ impl Entry {
 
     /// Enters by a join, with the resident's state of now.
     fn by(resident: Scene, join: Pdu) -> Self {
+        let state = state_of(&resident);
+        Self::with(resident, join, state)
+    }
+
+    fn with(resident: Scene, join: Pdu, state: Vec<Pdu>) -> Self {
         let newcomer = Scene { world: World::new(), peer: Peer::new() };
         newcomer.world.engine.write(newcomer.peer.keys()).wait().unwrap();
-        let state = resident.world.ask(|reader| {
-            let room = RoomCtx::load(reader, ROOM)?;
-            let entries = reader.state_entries(room.num, room.head.state)?;
-            let pdus = entries.into_iter().map(|(_, num)| Ok(Pdu::clone(&*reader.event(num)?.pdu()?)));
-            pdus.collect::<crate::error::Result<Vec<_>>>()
-        });
         let entry = Self { resident, newcomer, join, state };
+        entry.enter(&entry.join, &entry.state);
+        entry
+    }
+
+    /// Enters with a part of the state before a join.
+    fn enter(&self, join: &Pdu, state: &[Pdu]) {
         let needed = |pdu: &&Pdu| &*pdu.kind != "m.room.member" || pdu.state_key.as_deref() == Some(ALICE);
-        let part: Vec<&Pdu> = entry.state.iter().filter(needed).collect();
-        assert!(entry.store(&part).missing.is_nothing());
+        let part: Vec<&Pdu> = state.iter().filter(needed).collect();
+        assert!(self.store(&part).missing.is_nothing());
         let enter = EnterRoom {
             room_id: ROOM.into(),
             version: version(),
-            join: entry.resident.check(&[&entry.join]).remove(0),
+            join: self.resident.check(&[join]).remove(0),
             state: part.iter().map(|pdu| pdu.event_id.clone()).collect(),
             partial: Some(vec!["there.example".to_owned()]),
         };
-        assert_eq!(entry.newcomer.world.engine.write(enter).wait().unwrap().0, Outcome::Accepted);
-        entry
+        assert_eq!(self.newcomer.world.engine.write(enter).wait().unwrap().0, Outcome::Accepted);
     }
 
     fn store(&self, pdus: &[&Pdu]) -> Received {
@@ -64,11 +68,23 @@ impl Entry {
     }
 
     fn complete(&self) {
-        let state = self.state.iter().map(|pdu| pdu.event_id.clone()).collect();
-        let state = GivenState { event_id: self.join.event_id.clone(), state };
+        self.complete_by(&self.join, &self.state);
+    }
+
+    fn complete_by(&self, join: &Pdu, state: &[Pdu]) {
+        let state = state.iter().map(|pdu| pdu.event_id.clone()).collect();
+        let state = GivenState { event_id: join.event_id.clone(), state };
         let complete = CompleteState { room_id: ROOM.into(), state };
         assert!(self.newcomer.world.engine.write(complete).wait().unwrap().is_nothing());
     }
+}
+
+fn state_of(scene: &Scene) -> Vec<Pdu> {
+    scene.world.ask(|reader| {
+        let room = RoomCtx::load(reader, ROOM)?;
+        let entries = reader.state_entries(room.num, room.head.state)?;
+        entries.into_iter().map(|(_, num)| Ok(Pdu::clone(&*reader.event(num)?.pdu()?))).collect()
+    })
 }
 
 /// A room in which Carl has power and was banned, entered by a server that does not know of it yet.
@@ -357,5 +373,39 @@ fn a_room_that_was_not_to_be_entered_is_left() {
     assert_eq!(newcomer.status(&join.event_id), Some(EventStatus::Rejected));
     assert!(!newcomer.is_joined(DORA) && !newcomer.is_joined(ALICE));
     assert!(newcomer.world.ask(|reader| Ok(RoomCtx::find(reader, ROOM)?.is_none())));
+    newcomer.is_sound();
+}
+
+#[test]
+fn an_earlier_join_that_becomes_whole_leaves_a_later_one_to_its_own_state() {
+    const ERIN: &str = "@erin:here.example";
+    let pdu = |scene: &Scene, event_id: &str| {
+        scene.world.ask(|reader| Ok(Pdu::clone(&*reader.event(reader.event_num(event_id)?.unwrap())?.pdu()?)))
+    };
+    let resident = Scene::new();
+    let state = state_of(&resident);
+    let join = resident.world.join(ROOM, ERIN);
+    let join = pdu(&resident, &join);
+    let entry = Entry::with(resident, join, state);
+    let Entry { resident, newcomer, .. } = &entry;
+    // She leaves, others speak unheard, she comes back.
+    let leave = newcomer.world.leave(ROOM, ERIN);
+    assert!(accepted(&resident.receive(&[&pdu(newcomer, &leave)])));
+    resident.world.message(ROOM, ALICE, "unheard");
+    let state = state_of(resident);
+    let again = pdu(resident, &resident.world.join(ROOM, ERIN));
+    entry.enter(&again, &state);
+    let is_partial = || newcomer.world.ask(|reader| Ok(RoomCtx::load(reader, ROOM)?.head.partial_state));
+    let waiting = || {
+        let rooms = newcomer.world.engine.read(&PartialRooms).unwrap();
+        rooms.into_iter().map(|room| room.join_event_id).collect::<Vec<_>>()
+    };
+    entry.store_members();
+    entry.complete();
+    assert!(is_partial() && !newcomer.is_joined(BOB));
+    assert_eq!(waiting(), [again.event_id.to_string()]);
+    entry.complete_by(&again, &state);
+    assert!(!is_partial() && newcomer.is_joined(BOB));
+    assert!(waiting().is_empty());
     newcomer.is_sound();
 }

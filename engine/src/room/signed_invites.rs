@@ -1,0 +1,67 @@
+//! Invites of local users that this server has signed while it is in the room, until the room's own events tell of them.
+//!
+//! Invariant: while this server is in a room, its events alone say who is invited. What was signed meanwhile and has not come
+//! is kept, because nobody sends the room's events any more once the last local user has left: then it is shown as any other
+//! invite to a room that this server is not in.
+
+use super::{
+    RoomCtx,
+    out_of_band::{Notice, note},
+    room_version,
+};
+use crate::{
+    core::{
+        event::Pdu,
+        num::{RoomNum, UserNum},
+    },
+    error::Result,
+    store::{Direction, StorageError, Tx, schema, schema::Membership, schema::SignedInvite},
+};
+
+/// Keeps an invite until its event comes.
+pub(crate) fn keep(tx: &mut Tx, user: UserNum, room: RoomNum, invite: &SignedInvite) {
+    tx.put(&schema::SIGNED_INVITES, &(room, user), invite);
+}
+
+/// Forgets the invite that a user's membership event is or comes after. O(1).
+pub(super) fn forget(tx: &mut Tx, user: UserNum, room: RoomNum, event: &Pdu) -> Result<()> {
+    let Some(known) = tx.get(&schema::SIGNED_INVITES, &(room, user))? else { return Ok(()) };
+    if read(&known)?.depth <= event.depth {
+        tx.delete(&schema::SIGNED_INVITES, &(room, user));
+    }
+    Ok(())
+}
+
+/// Shows the invites whose events will not come any more, if this server is in the room no longer. O(invites kept).
+pub(super) fn show_if_left(tx: &mut Tx, room: &RoomCtx) -> Result<()> {
+    if tx.is_server_in_room(&tx.shared.server_name, room.num)? {
+        return Ok(());
+    }
+    let mut kept = Vec::new();
+    tx.scan(
+        &schema::SIGNED_INVITES,
+        &room.num,
+        Direction::Forward,
+        |(_, user): (RoomNum, UserNum), invite| {
+            kept.push((user, invite));
+            true
+        },
+    )?;
+    for (user, invite) in kept {
+        tx.delete(&schema::SIGNED_INVITES, &(room.num, user));
+        let notice = Notice {
+            version: room_version(invite.version)?,
+            pdu: &read(&invite)?,
+            membership: Membership::Invite,
+            stripped_state: Some(invite.stripped_state),
+            servers: vec![invite.server],
+        };
+        note(tx, user, room.num, notice)?;
+    }
+    Ok(())
+}
+
+fn read(invite: &SignedInvite) -> Result<Pdu> {
+    let corrupt = |error| StorageError::Corrupt(format!("an invite that was signed: {error}"));
+    Ok(Pdu::parse(room_version(invite.version)?, &invite.json).map_err(corrupt)?)
+}
