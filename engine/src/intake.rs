@@ -174,6 +174,11 @@ impl Intake {
         self.without_keys = true;
     }
 
+    /// Whether the events are of the room's past, for which [`crate::view::CheckHistory`] stands.
+    pub fn is_history(&self) -> bool {
+        self.backfill
+    }
+
     /// The version of the room.
     pub fn version(&self) -> &'static RoomVersion {
         self.version

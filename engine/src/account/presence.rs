@@ -15,7 +15,7 @@ use crate::{
         Reader, StorageError, Tx, schema,
         schema::{PresenceState, StatusMessage},
     },
-    stream::{self, Claim, PresenceChange, Touch},
+    stream::{self, Activity, Claim, PresenceChange, Touch},
 };
 
 /// The content of the user's `m.presence` event; offline for who is not known to be there.
@@ -29,7 +29,8 @@ pub fn content(reader: &Reader, user: UserNum) -> Result<Value, StorageError> {
         content["last_active_ago"] = reader.shared.clock.now_ms().saturating_sub(last_active_ms).into();
     }
     if state != PresenceState::Offline {
-        content["currently_active"] = (state == PresenceState::Online).into();
+        let told = shown.and_then(|shown| shown.currently_active);
+        content["currently_active"] = told.unwrap_or(state == PresenceState::Online).into();
     }
     if let Some(status) = status.filter(|status| !status.text.is_empty()) {
         content["status_msg"] = status.text.into();
@@ -58,15 +59,32 @@ pub(crate) fn claim_elsewhere(reader: &Reader, state: PresenceState, hold_ms: u6
 /// The user says how present they are, and something about it.
 pub(crate) fn say(tx: &mut Tx, user: UserNum, claim: Claim, text: String) -> Result<()> {
     let now_ms = tx.shared.clock.now_ms();
-    let before = tx.get(&schema::STATUS_MESSAGES, &user)?;
-    let is_same = before.map_or(text.is_empty(), |before| before.text == text);
+    let is_same = keep_text(tx, user, text)?;
     if is_same && tx.shared.watch.presences.renew(user, claim, now_ms) {
         return Ok(());
     }
-    if !is_same {
-        tx.put(&schema::STATUS_MESSAGES, &user, &StatusMessage { text, said_ms: now_ms });
-    }
     touch(tx, user, PresenceChange::Said(claim))
+}
+
+/// Another server says how present and active its user is, and what they say about it.
+pub(crate) fn tell(tx: &mut Tx, user: UserNum, claim: Claim, activity: Activity, text: String) -> Result<()> {
+    let now_ms = tx.shared.clock.now_ms();
+    let is_same = keep_text(tx, user, text)?;
+    if is_same && tx.shared.watch.presences.renew_told(user, claim, activity, now_ms) {
+        return Ok(());
+    }
+    touch(tx, user, PresenceChange::Told(claim, activity))
+}
+
+/// Keeps what a user says about how present they are. Answers whether it is what they said before.
+fn keep_text(tx: &mut Tx, user: UserNum, text: String) -> Result<bool, StorageError> {
+    let before = tx.get(&schema::STATUS_MESSAGES, &user)?;
+    let is_same = before.map_or(text.is_empty(), |before| before.text == text);
+    if !is_same {
+        let said_ms = tx.shared.clock.now_ms();
+        tx.put(&schema::STATUS_MESSAGES, &user, &StatusMessage { text, said_ms });
+    }
+    Ok(is_same)
 }
 
 /// How present a user is may have changed: takes a position for it and notes it.

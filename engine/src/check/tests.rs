@@ -58,6 +58,7 @@ fn the_furnished_store_has_rows_of_nearly_everything() {
         "DESTINATIONS",
         "DEVICE_KEYS",
         "DEVICE_LIST_POSITIONS",
+        "EARLIER_JOINS",
         "EARLY_RECEIPTS",
         "EARLY_REDACTIONS",
         "GAPS",

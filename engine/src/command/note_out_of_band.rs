@@ -16,7 +16,7 @@ use crate::{
     room::{
         handshake::EVENT_LOCALPART_CHARS,
         membership,
-        out_of_band::{Notice, note, stripped_state, takes_part},
+        out_of_band::{Notice, note, stripped_state, takes_part, well_formed},
         room_version,
     },
     store::{StorageError, Tx, schema::Membership, schema::OutOfBand},
@@ -32,7 +32,7 @@ pub struct NoteKnock {
     pub version: &'static RoomVersion,
     /// The event, as we signed it.
     pub event: Bytes,
-    /// `knock_room_state` of the other server's answer.
+    /// `knock_room_state` of the other server's answer. Where they are whole events, their signatures are for the caller to check.
     pub room_state: Vec<JsonObject>,
     /// The server that let it in.
     pub server: String,
@@ -53,12 +53,13 @@ impl Command for NoteKnock {
             return Ok(());
         }
         let pdu = Pdu::parse(self.version, &self.event).map_err(Invalid::Event)?;
+        let room_state = well_formed(self.version, &self.room_id, self.room_state.clone());
         let room = tx.intern_room(&self.room_id)?;
         let notice = Notice {
             version: self.version,
             pdu: &pdu,
             membership: Membership::Knock,
-            stripped_state: Some(stripped_state(self.version, &pdu, &self.room_state)?),
+            stripped_state: Some(stripped_state(&pdu, &room_state)?),
             servers: vec![self.server.clone()],
         };
         note(tx, user, room, notice)

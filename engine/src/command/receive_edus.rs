@@ -29,7 +29,7 @@ use crate::{
         Tx, schema,
         schema::{EarlyReceipt, Membership, ReceivedTransaction},
     },
-    stream::Touch,
+    stream::{Activity, Touch},
 };
 
 /// How long a typing notice holds, in milliseconds: other servers renew theirs every 40 seconds or sooner.
@@ -271,7 +271,11 @@ fn present(tx: &mut Tx, update: &IncomingPresence, taken: &mut TakenEdus) -> Res
         return Ok(());
     };
     let claim = presence::claim_elsewhere(tx, update.state, PRESENCE_MS);
-    presence::say(tx, user, claim, update.status_msg.clone())
+    let activity = Activity {
+        last_active_ms: tx.shared.clock.now_ms().saturating_sub(update.last_active_ago_ms),
+        currently_active: update.currently_active,
+    };
+    presence::tell(tx, user, claim, activity, update.status_msg.clone())
 }
 
 /// Whether the message is in the queue of any device.

@@ -17,7 +17,7 @@ use crate::{
     error::{Denied, Error, Invalid, Result, What},
     room::{
         RoomCtx,
-        out_of_band::{Notice, note, stripped_state, takes_part},
+        out_of_band::{Notice, check_whole_events, note, stripped_state, takes_part},
         servers::server_allowed,
         signed_invites, version_index,
     },
@@ -71,12 +71,13 @@ impl Command for ReceiveInvite {
         let signed = Pdu::clone(&self.event)
             .with_signature(self.version, &shared.server_name, &shared.key_pair)
             .map_err(Invalid::Event)?;
-        let stripped_state = stripped_state(self.version, &signed, &self.room_state)?;
+        check_whole_events(self.version, &self.room_id, &self.room_state)?;
+        let stripped_state = stripped_state(&signed, &self.room_state)?;
         // A server that is in the room gets the invite with its other events, and tells its user then.
         if takes_part {
-            if tx.event_num(&signed.event_id)?.is_none() {
+            if !signed_invites::is_judged(tx, &signed.event_id)? {
                 let room = tx.intern_room(&self.room_id)?;
-                signed_invites::keep(tx, user, room, &self.to_keep(tx, &signed, stripped_state));
+                signed_invites::keep(tx, user, room, &self.to_keep(tx, &signed, stripped_state))?;
             }
             return Ok(signed.json);
         }

@@ -170,6 +170,7 @@ impl Command for EnterRoom {
             {
                 // Whom nobody takes to be in the room any more is not told of this join.
                 if let Some((pos, earlier)) = earlier {
+                    tx.put(&schema::EARLIER_JOINS, &(room.num, earlier.event_id), &());
                     let gone = earlier.servers.into_iter().filter(|server| !others.contains(server));
                     servers::settle_supposed(tx, room.num, &gone.collect::<Vec<_>>(), pos)?;
                 }
@@ -228,17 +229,27 @@ impl Command for CompleteState {
     fn run(&self, tx: &mut Tx) -> Result<Missing> {
         let mut room = RoomCtx::load(tx, &self.room_id)?;
         let mut missing = Missing::default();
-        if receive::complete_state(tx, &mut room, &self.state, &mut missing)?
-            && let Some(partial) = tx.get(&schema::PARTIAL_JOINS, &room.num)?
-            // A later join may have left members out meanwhile.
-            && *partial.event_id == *self.state.event_id
-        {
-            tx.delete(&schema::PARTIAL_JOINS, &room.num);
-            let pos = tx.next_position();
-            servers::settle_supposed(tx, room.num, &partial.servers, pos)?;
-        }
+        receive::complete_state(tx, &mut room, &self.state, &mut missing)?;
         missing.settle(|_| false);
+        if missing.is_nothing() {
+            self.is_done(tx, &room)?;
+        }
         Ok(missing)
+    }
+}
+
+impl CompleteState {
+    /// The join is not to be asked for any more. A later one may lack members all the same.
+    fn is_done(&self, tx: &mut Tx, room: &RoomCtx) -> Result<()> {
+        let join_id = &*self.state.event_id;
+        tx.delete(&schema::EARLIER_JOINS, &(room.num, join_id.to_owned()));
+        let Some(partial) = tx.get(&schema::PARTIAL_JOINS, &room.num)?.filter(|row| row.event_id == join_id)
+        else {
+            return Ok(());
+        };
+        tx.delete(&schema::PARTIAL_JOINS, &room.num);
+        let pos = tx.next_position();
+        Ok(servers::settle_supposed(tx, room.num, &partial.servers, pos)?)
     }
 }
 

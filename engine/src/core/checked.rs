@@ -11,6 +11,7 @@ use super::{
     event::{
         EventError, EventSignature, JsonObject, Pdu, redact, required_signatures, verify, verify_content_hash,
     },
+    json::write_object,
     version::RoomVersion,
 };
 
@@ -116,10 +117,30 @@ pub fn check<K: SigningKeys>(
     json: &Bytes,
     keys: &K,
 ) -> Result<PduCheck, K::Error> {
+    check_parsed(version, parse(version, json), keys)
+}
+
+/// Checks one event of a room's past, of which the specification wants no limit to the number of events that it names.
+///
+/// # Errors
+/// Those of reading keys.
+pub fn check_history<K: SigningKeys>(
+    version: &'static RoomVersion,
+    json: &Bytes,
+    keys: &K,
+) -> Result<PduCheck, K::Error> {
+    check_parsed(version, or_redacted(version, Pdu::parse_history(version, json)), keys)
+}
+
+fn check_parsed<K: SigningKeys>(
+    version: &'static RoomVersion,
+    parsed: Result<Pdu, EventError>,
+    keys: &K,
+) -> Result<PduCheck, K::Error> {
     let malformed = |event_id: Option<Arc<str>>, error: &dyn std::error::Error| {
         Ok(PduCheck::Refused { event_id, error: Refused::Format(error.to_string()) })
     };
-    let pdu = match parse(version, json) {
+    let pdu = match parsed {
         Ok(pdu) => pdu,
         Err(error) => return malformed(None, &error),
     };
@@ -148,12 +169,18 @@ pub fn check<K: SigningKeys>(
 /// # Errors
 /// The event violates the format or a limit of the room version.
 pub fn parse(version: &RoomVersion, json: &Bytes) -> Result<Pdu, EventError> {
-    let pdu = Pdu::parse(version, json)?;
+    or_redacted(version, Pdu::parse(version, json))
+}
+
+fn or_redacted(version: &RoomVersion, parsed: Result<Pdu, EventError>) -> Result<Pdu, EventError> {
+    let pdu = parsed?;
     if verify_content_hash(&pdu)? {
         return Ok(pdu);
     }
     let object: JsonObject = serde_json::from_slice(&pdu.json).map_err(|_| EventError::Invalid("event"))?;
-    Pdu::from_object(version, redact(version, &object))
+    let mut json = Vec::with_capacity(pdu.json.len());
+    write_object(&mut json, &redact(version, &object));
+    Pdu::parse_history(version, &json)
 }
 
 /// The ids of the keys with which `server` has signed an event, as far as its signatures hold; and the keys that it takes to

@@ -102,6 +102,10 @@ pub struct IncomingPresence {
     pub state: PresenceState,
     /// What they say about it; empty for nothing.
     pub status_msg: String,
+    /// How long ago they did something, in milliseconds.
+    pub last_active_ago_ms: u64,
+    /// Whether they are doing something.
+    pub currently_active: bool,
 }
 
 /// Takes apart what `origin` tells. `None` if it is malformed, of no kind that is known here, or not the server's to tell.
@@ -185,6 +189,8 @@ fn presence(origin: &str, content: &JsonObject) -> Option<IncomingEdu> {
             } else {
                 status_msg.to_owned()
             },
+            last_active_ago_ms: update.get("last_active_ago").and_then(Value::as_u64).unwrap_or_default(),
+            currently_active: update.get("currently_active").and_then(Value::as_bool).unwrap_or_default(),
         })
     });
     Some(IncomingEdu::Presence(updates.take(ENTRIES_MAX).collect()))

@@ -70,7 +70,7 @@ pub(crate) fn apply(tx: &mut Tx, room: &mut RoomCtx, event: &Arc<Event>, pos: St
     }
     tx.touch(Touch::User(user));
     if is_local {
-        signed_invites::forget(tx, user, room.num, pdu)?;
+        signed_invites::forget(tx, user, room.num, &pdu)?;
         if counted == Some(Membership::Join) && membership != Membership::Join {
             signed_invites::show_if_left(tx, room)?;
         }

@@ -95,13 +95,10 @@ pub(super) fn settle(
 }
 
 /// The stripped state that is shown with an invite or a knock, as a JSON array: what another server tells of the room, and
-/// the membership event itself. In rooms whose id is the hash of their create event, it must tell that, and whole events.
+/// the membership event itself.
 ///
-/// Errors: [`Invalid::Parameter`]. Specification: server-server API, "Inviting to a room"; client-server API, "Stripped state".
-pub(crate) fn stripped_state(version: &RoomVersion, own: &Pdu, room_state: &[JsonObject]) -> Result<Vec<u8>> {
-    if version.room_id_is_create_hash {
-        check_whole_events(version, &own.room_id, room_state)?;
-    }
+/// Errors: [`Invalid::Event`]. Specification: server-server API, "Inviting to a room"; client-server API, "Stripped state".
+pub(crate) fn stripped_state(own: &Pdu, room_state: &[JsonObject]) -> Result<Vec<u8>> {
     let mut out = vec![b'['];
     for event in room_state.iter().take(ROOM_STATE_EVENTS_MAX) {
         let start = out.len();
@@ -141,7 +138,33 @@ fn write_stripped(out: &mut Vec<u8>, event: &JsonObject) {
     out.push(b'}');
 }
 
-fn check_whole_events(version: &RoomVersion, room_id: &str, room_state: &[JsonObject]) -> Result<()> {
+/// Those of the entries that are events of the room, where the version wants nothing else; the others may be stripped.
+/// Specification: server-server API, `send_knock`: what is improperly formatted is removed.
+pub(crate) fn well_formed(
+    version: &RoomVersion,
+    room_id: &str,
+    room_state: Vec<JsonObject>,
+) -> Vec<JsonObject> {
+    if !version.room_id_is_create_hash {
+        return room_state;
+    }
+    let is_of_room = |event: &JsonObject| {
+        Pdu::from_object(version, event.clone()).is_ok_and(|pdu| *pdu.room_id == *room_id)
+    };
+    room_state.into_iter().take(ROOM_STATE_EVENTS_MAX).filter(is_of_room).collect()
+}
+
+/// In rooms whose id is the hash of their create event, what comes with an invite must tell that, and be whole events.
+///
+/// Errors: [`Invalid::Parameter`].
+pub(crate) fn check_whole_events(
+    version: &RoomVersion,
+    room_id: &str,
+    room_state: &[JsonObject],
+) -> Result<()> {
+    if !version.room_id_is_create_hash {
+        return Ok(());
+    }
     let invalid = |why: &str| Invalid::Parameter { what: "room_state", why: why.to_owned() };
     let mut has_create = false;
     for event in room_state.iter().take(ROOM_STATE_EVENTS_MAX) {

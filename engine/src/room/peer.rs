@@ -106,9 +106,12 @@ impl<'r> Peer<'r> {
         if self.is_current_state(event)? {
             return Ok(true);
         }
-        // An outlier's place in the room is not known, so neither is who was there.
-        if header.room != self.room.num || header.status == EventStatus::Outlier {
+        if header.room != self.room.num {
             return Ok(false);
+        }
+        // An outlier's place in the room is not known, so neither is who was there. What was part of a state is given with it.
+        if header.status == EventStatus::Outlier {
+            return Ok(header.state_key.is_some());
         }
         let before = self.visibility_at(header.state_before)?;
         let visibility = match self.is_entry(header, self.visibility_key) {

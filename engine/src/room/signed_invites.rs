@@ -15,18 +15,29 @@ use crate::{
         num::{RoomNum, UserNum},
     },
     error::Result,
-    store::{Direction, StorageError, Tx, schema, schema::Membership, schema::SignedInvite},
+    store::{
+        Direction, Reader, StorageError, Tx, schema,
+        schema::{EventStatus, Membership, SignedInvite},
+    },
 };
 
-/// Keeps an invite until its event comes.
-pub(crate) fn keep(tx: &mut Tx, user: UserNum, room: RoomNum, invite: &SignedInvite) {
-    tx.put(&schema::SIGNED_INVITES, &(room, user), invite);
+/// Keeps an invite until its event comes; not that of a user who is in the room, nor one before another that is kept.
+pub(crate) fn keep(tx: &mut Tx, user: UserNum, room: RoomNum, invite: &SignedInvite) -> Result<()> {
+    let known = tx.get(&schema::SIGNED_INVITES, &(room, user))?.map(|known| read(&known)).transpose()?;
+    let is_overtaken = match known {
+        Some(known) => known.depth > read(invite)?.depth,
+        None => false,
+    };
+    if !is_overtaken && tx.membership(user, room)? != Some(Membership::Join) {
+        tx.put(&schema::SIGNED_INVITES, &(room, user), invite);
+    }
+    Ok(())
 }
 
-/// Forgets the invite that a user's membership event is or comes after. O(1).
+/// Forgets the invite that a user's membership event is, answers or comes after. O(1).
 pub(super) fn forget(tx: &mut Tx, user: UserNum, room: RoomNum, event: &Pdu) -> Result<()> {
     let Some(known) = tx.get(&schema::SIGNED_INVITES, &(room, user))? else { return Ok(()) };
-    if read(&known)?.depth <= event.depth {
+    if event.membership() == Some(Membership::Join.name()) || read(&known)?.depth <= event.depth {
         tx.delete(&schema::SIGNED_INVITES, &(room, user));
     }
     Ok(())
@@ -49,9 +60,14 @@ pub(super) fn show_if_left(tx: &mut Tx, room: &RoomCtx) -> Result<()> {
     )?;
     for (user, invite) in kept {
         tx.delete(&schema::SIGNED_INVITES, &(room.num, user));
+        let pdu = read(&invite)?;
+        // The room has judged it, and what it says of the user counts.
+        if is_judged(tx, &pdu.event_id)? {
+            continue;
+        }
         let notice = Notice {
             version: room_version(invite.version)?,
-            pdu: &read(&invite)?,
+            pdu: &pdu,
             membership: Membership::Invite,
             stripped_state: Some(invite.stripped_state),
             servers: vec![invite.server],
@@ -59,6 +75,12 @@ pub(super) fn show_if_left(tx: &mut Tx, room: &RoomCtx) -> Result<()> {
         note(tx, user, room.num, notice)?;
     }
     Ok(())
+}
+
+/// Whether an event has come, and not only as part of what others tell of a state.
+pub(crate) fn is_judged(reader: &Reader, event_id: &str) -> Result<bool> {
+    let Some(num) = reader.event_num(event_id)? else { return Ok(false) };
+    Ok(reader.event(num)?.header.status != EventStatus::Outlier)
 }
 
 fn read(invite: &SignedInvite) -> Result<Pdu> {

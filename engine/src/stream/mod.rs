@@ -6,7 +6,7 @@ mod marks;
 mod presence;
 mod wake;
 
-pub use presence::{Claim, PresenceChange};
+pub use presence::{Activity, Claim, PresenceChange};
 pub(crate) use presence::{ELSEWHERE, OFFLINE_AFTER_MS};
 pub use wake::Wait;
 pub(crate) use wake::{Standing, Watch};

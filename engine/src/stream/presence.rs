@@ -40,10 +40,21 @@ pub enum PresenceChange {
     Synced(Claim),
     /// The user sets it, perhaps with another message: news in any case.
     Said(Claim),
+    /// Their server says it, if they are a user of another one: news in any case.
+    Told(Claim, Activity),
     /// The user did something that people do: sent, read, typed.
     Acted,
     /// Time passed.
     Passed,
+}
+
+/// What another server says of how active its user is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Activity {
+    /// When they last did something, in milliseconds since the epoch.
+    pub last_active_ms: u64,
+    /// Whether they are doing something.
+    pub currently_active: bool,
 }
 
 /// How present a user is shown to be.
@@ -52,6 +63,8 @@ pub(crate) struct Shown {
     pub state: PresenceState,
     /// When the user last did something, in milliseconds since the epoch.
     pub last_active_ms: u64,
+    /// Whether the user is doing something, as their server says; of our users that follows from the rest.
+    pub currently_active: Option<bool>,
     /// Since when it is shown.
     pub pos: StreamPos,
 }
@@ -115,14 +128,28 @@ impl Presences {
         }
     }
 
+    /// As [`Presences::renew`], of what another server says of its user.
+    pub fn renew_told(&self, user: UserNum, claim: Claim, activity: Activity, now_ms: u64) -> bool {
+        let is_same = |shown: Shown| shown.currently_active == Some(activity.currently_active);
+        let is_known = claim.state == PresenceState::Offline || self.get(user).is_some_and(is_same);
+        if !is_known || !self.renew(user, claim, now_ms) {
+            return false;
+        }
+        if let Some(mut present) = self.0.get_mut(&user) {
+            present.shown.last_active_ms = activity.last_active_ms;
+        }
+        true
+    }
+
     /// Applies a change at `pos`. Answers whether the others are to be told.
     pub fn change(&self, user: UserNum, change: PresenceChange, now_ms: u64, pos: StreamPos) -> bool {
         let mut present = match change {
-            PresenceChange::Synced(_) | PresenceChange::Said(_) => {
+            PresenceChange::Synced(_) | PresenceChange::Said(_) | PresenceChange::Told(..) => {
                 if self.0.len() >= PRESENT_USERS_MAX {
                     self.0.retain(|_, present| present.shown.state != PresenceState::Offline);
                 }
-                let shown = Shown { state: PresenceState::Offline, last_active_ms: 0, pos };
+                let state = PresenceState::Offline;
+                let shown = Shown { state, last_active_ms: 0, currently_active: None, pos };
                 self.0.entry(user).or_insert(Present { claims: Vec::new(), shown })
             }
             PresenceChange::Acted | PresenceChange::Passed => match self.0.get_mut(&user) {
@@ -138,6 +165,12 @@ impl Presences {
                 present.take(claim, now_ms);
                 claim.state == PresenceState::Online
             }
+            PresenceChange::Told(claim, activity) => {
+                present.take(claim, now_ms);
+                present.shown.last_active_ms = activity.last_active_ms;
+                present.shown.currently_active = Some(activity.currently_active);
+                false
+            }
             PresenceChange::Acted => true,
             PresenceChange::Passed => false,
         };
@@ -145,7 +178,8 @@ impl Presences {
             present.shown.last_active_ms = now_ms;
         }
         let state = present.state(now_ms);
-        let is_news = state != present.shown.state || matches!(change, PresenceChange::Said(_));
+        let is_said = matches!(change, PresenceChange::Said(_) | PresenceChange::Told(..));
+        let is_news = state != present.shown.state || is_said;
         if is_news {
             present.shown.state = state;
             present.shown.pos = pos;

@@ -33,3 +33,19 @@ impl View for CheckPdus<'_> {
         Ok(checks.collect::<Result<_, _>>()?)
     }
 }
+
+/// As [`CheckPdus`], of events that another server gives of a room's past, which may name more events than those of today.
+#[derive(Clone, Copy, Debug)]
+pub struct CheckHistory<'a>(pub CheckPdus<'a>);
+
+impl View for CheckHistory<'_> {
+    /// One for each, in their order.
+    type Output = Vec<PduCheck>;
+
+    fn read(&self, reader: &Reader) -> Result<Vec<PduCheck>> {
+        let keys = ServerKeys(reader);
+        let CheckPdus { version, pdus } = self.0;
+        let checks = pdus.iter().map(|pdu| checked::check_history(version, pdu, &keys));
+        Ok(checks.collect::<Result<_, _>>()?)
+    }
+}

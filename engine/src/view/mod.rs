@@ -38,7 +38,7 @@ mod tests;
 
 pub use account::*;
 pub use account_data::*;
-pub use check_pdus::CheckPdus;
+pub use check_pdus::{CheckHistory, CheckPdus};
 pub use context::{CONTEXT_LIMIT_DEFAULT, EventContext, OneEvent};
 pub use event_by_timestamp::{ClosestEvent, EventByTimestamp};
 pub use frontier::{Frontier, FrontierEvent, RoomFrontier};

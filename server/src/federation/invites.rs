@@ -7,7 +7,7 @@ use warren_engine::command::ReceiveInvite;
 use warren_engine::core::event::JsonObject;
 use warren_engine::core::version::RoomVersion;
 
-use super::out::check::{check_all, check_one};
+use super::out::check::{check_one, rightly_signed};
 use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
 
 endpoints! {
@@ -71,13 +71,10 @@ async fn receive(
     let event = check_one(&call.ctx, version, event).await?;
     // Specification: "which servers MAY apply to room versions 1 through 11 and SHOULD apply to all other room versions";
     // in the former they may be stripped.
-    if version.room_id_is_create_hash {
-        let pdus = room_state.iter().map(|event| serde_json::to_vec(event).map(Bytes::from));
-        let pdus: Vec<Bytes> = pdus.collect::<Result<_, _>>().map_err(ApiError::internal)?;
-        let count = pdus.len();
-        if check_all(&call.ctx, version, pdus).await?.len() != count {
-            return Err(ApiError::invalid_param("An event of invite_room_state is not rightly signed"));
-        }
+    let count = room_state.len();
+    let room_state = rightly_signed(&call.ctx, version, room_state).await?;
+    if room_state.len() != count {
+        return Err(ApiError::invalid_param("An event of invite_room_state is not rightly signed"));
     }
     let receive = ReceiveInvite {
         room_id: call.path("roomId")?.into_owned(),

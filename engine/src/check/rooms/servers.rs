@@ -45,6 +45,13 @@ pub(super) fn passes() -> Vec<Pass> {
             row.expect(there, "the room is not there");
             Ok(())
         }),
+        Pass::over(&schema::EARLIER_JOINS, |row, (room, event_id), ()| {
+            let there = row.is_going(room) || row.reader().event_num(&event_id)?.is_some();
+            if !row.expect(there, "the join is not there") {
+                row.delete(&schema::EARLIER_JOINS, &(room, event_id));
+            }
+            Ok(())
+        }),
         Pass::over(&schema::PARKED_PDUS, |row, (room, _), parked| {
             row.expect_json(&parked.json);
             let known = row.is_going(room) || row.room_id(room)?.is_some();

@@ -308,6 +308,34 @@ fn presence_is_shown_of_those_who_share_a_room() {
     assert_eq!(shown(BOB), "offline");
 }
 
+#[test]
+fn how_active_somebody_is_elsewhere_is_shown_as_their_server_says() {
+    let world = world();
+    let tell = |presence: &str, currently_active: bool, last_active_ago: u64| {
+        let update = json!({
+            "user_id": BOB, "presence": presence, "currently_active": currently_active,
+            "last_active_ago": last_active_ago,
+        });
+        receive(&world, THERE, &[("m.presence", json!({"push": [update]}))]);
+    };
+    let shown = || {
+        let content = world.ask(|reader| Ok(presence::content(reader, reader.user_num(BOB)?.unwrap())?));
+        (content["presence"].clone(), content["currently_active"].clone(), content["last_active_ago"].clone())
+    };
+    for (presence, currently_active, ago) in [
+        ("online", false, 600_000),
+        // The same again, with another time.
+        ("online", false, 30_000),
+        ("online", true, 30_000),
+        ("unavailable", false, 900_000),
+    ] {
+        tell(presence, currently_active, ago);
+        assert_eq!(shown(), (json!(presence), json!(currently_active), json!(ago)));
+    }
+    world.pass_ms(5);
+    assert_eq!(shown().2, json!(900_005));
+}
+
 fn list(world: &World, stream_id: u64, devices: &[(&str, u8)]) -> bool {
     let devices = devices.iter().map(|(device_id, seed)| RemoteDevice {
         device_id: (*device_id).to_owned(),

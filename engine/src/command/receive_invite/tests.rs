@@ -15,6 +15,7 @@ use crate::{
     fixture::World,
     reception::{Body, Reception},
     remote::ServerKey,
+    store::schema,
     view::{
         Sync, SyncToken,
         federation::{Handshake, OutOfBandMembership, SignTemplate},
@@ -363,6 +364,30 @@ fn what_the_room_told_of_who_was_invited_before_or_since_counts() {
 }
 
 #[test]
+fn who_is_in_the_room_is_not_shown_an_invite_to_it_when_they_leave() {
+    let (here, (there, _)) = (here(), there());
+    here.room(ROOM, BOB, None);
+    for n in 0..9 {
+        there.message(ROOM, BOB, &n.to_string());
+    }
+    let invite_id = there.member(ROOM, BOB, ALICE, "invite").unwrap();
+    for signed_first in [true, false] {
+        here.join(ROOM, CAROL);
+        if signed_first {
+            here.engine.write(invite(event(&there, &invite_id))).wait().unwrap();
+        }
+        here.join(ROOM, ALICE);
+        if !signed_first {
+            here.engine.write(invite(event(&there, &invite_id))).wait().unwrap();
+        }
+        here.leave(ROOM, CAROL);
+        here.leave(ROOM, ALICE);
+        assert!(shown_invite(&here).is_none(), "signed first: {signed_first}");
+        is_clean(&here);
+    }
+}
+
+#[test]
 fn what_is_older_than_an_invite_does_not_end_it() {
     let here = here_with_carol();
     let ban = here.member(ROOM, BOB, ALICE, "ban").unwrap();
@@ -451,6 +476,51 @@ fn rooms_that_are_named_by_their_create_event_must_show_it() {
     here.engine.write(invite(state(&[&create, &name]))).wait().unwrap();
     let (body, _) = sync(&here, None);
     assert!(body["rooms"]["invite"][&*create.room_id].is_object());
+}
+
+/// A knock is placed whatever comes with it: what may not be shown is left out.
+#[test]
+fn a_knock_shows_what_is_well_formed_of_the_room() {
+    let here = here();
+    let there = World::named(THERE);
+    let version = ROOM_VERSIONS.iter().copied().find(|version| version.id == "12").unwrap();
+    let build = |room_id: Option<&str>, kind: &str, state_key: &str, content: Value| {
+        EventBuilder {
+            room_id: room_id.map(Arc::from),
+            sender: if kind == "m.room.member" { ALICE } else { BOB }.into(),
+            kind: kind.into(),
+            state_key: Some(state_key.into()),
+            content: content.as_object().cloned().unwrap(),
+            redacts: None,
+            prev_events: Vec::new(),
+            auth_events: Vec::new(),
+            depth: 1,
+            origin_server_ts: 1,
+            event_id_localpart: None,
+        }
+        .build(version, THERE, there.engine.key_pair())
+        .unwrap()
+    };
+    let create = build(None, "m.room.create", "", json!({"room_version": "12"}));
+    let room_id = &*create.room_id;
+    let name = build(Some(room_id), "m.room.name", "", json!({"name": "twelve"}));
+    let elsewhere = build(Some("!other"), "m.room.topic", "", json!({"topic": "another room's"}));
+    let knock = build(Some(room_id), "m.room.member", ALICE, json!({"membership": "knock"}));
+    let stripped =
+        object(br#"{"type":"m.room.avatar","state_key":"","sender":"@bob:there.example","content":{}}"#);
+    let note = NoteKnock {
+        room_id: room_id.to_owned(),
+        user_id: ALICE.into(),
+        version,
+        event: knock.json.clone(),
+        room_state: vec![object(&name.json), object(&elsewhere.json), stripped],
+        server: THERE.into(),
+    };
+    here.engine.write(note).wait().unwrap();
+    let (body, _) = sync(&here, None);
+    let shown = body["rooms"]["knock"][room_id]["knock_state"]["events"].as_array().unwrap();
+    let kinds: Vec<_> = shown.iter().map(|event| event["type"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["m.room.name", "m.room.member"]);
 }
 
 #[test]

@@ -57,65 +57,24 @@ impl Pdu {
     /// # Errors
     /// The event violates the format or a limit of the room version.
     pub fn parse(version: &RoomVersion, bytes: &[u8]) -> Result<Pdu, EventError> {
-        let limits = Limits { bytes_max: EVENT_TEXT_BYTES_MAX, strictness: strictness(version) };
-        Pdu::from_object(version, parse_object(bytes, limits)?)
+        Pdu::from_object(version, read_object(version, bytes)?)
+    }
+
+    /// As [`Pdu::parse`], of an event that may be from a time when as many events could be named as have room in one.
+    /// Specification: server-server API, `GET /_matrix/federation/v1/backfill/{roomId}`.
+    ///
+    /// # Errors
+    /// The event violates the format or another limit of the room version.
+    pub fn parse_history(version: &RoomVersion, bytes: &[u8]) -> Result<Pdu, EventError> {
+        read(version, read_object(version, bytes)?, References::Any)
     }
 
     /// As [`Pdu::parse`], of an object that was parsed with the limits of the room version.
     ///
     /// # Errors
     /// The event violates the format or a limit of the room version.
-    pub fn from_object(version: &RoomVersion, mut object: JsonObject) -> Result<Pdu, EventError> {
-        object.remove("unsigned");
-        let mut json = Vec::with_capacity(1024);
-        write_object(&mut json, &object);
-        check_size("JSON", json.len(), EVENT_BYTES_MAX)?;
-        check_hashes_and_signatures(&object)?;
-
-        let kind = required_string(&object, "type")?;
-        let sender = required_string(&object, "sender")?;
-        let state_key = optional_string(&object, "state_key")?;
-        check_names(kind, sender, state_key)?;
-        let event_id: Arc<str> = match version.event_ids {
-            EventIdFormat::Own => {
-                let event_id = required_string(&object, "event_id")?;
-                check_event_id(version, event_id, "event_id")?;
-                event_id.into()
-            }
-            _ if object.contains_key("event_id") => return Err(EventError::Unexpected("event_id")),
-            _ => computed_id(version, &json)?,
-        };
-        let room_id = room_id(version, kind, &event_id, optional_string(&object, "room_id")?)?;
-        let depth = required_integer(&object, "depth")?;
-        if depth > depth_max(version) {
-            return Err(EventError::Invalid("depth"));
-        }
-        let prev_events = references(version, &object, "prev_events", PREV_EVENTS_MAX)?;
-        let auth_events = references(version, &object, "auth_events", AUTH_EVENTS_MAX)?;
-        let top_redacts = object.get("redacts").and_then(Value::as_str).map(Arc::<str>::from);
-        let (kind, sender, state_key): (Arc<str>, Arc<str>, _) =
-            (kind.into(), sender.into(), state_key.map(Arc::from));
-        let origin_server_ts = required_integer(&object, "origin_server_ts")?;
-        let content = match object.remove("content") {
-            Some(Value::Object(content)) => content,
-            Some(_) => return Err(EventError::Invalid("content")),
-            None => return Err(EventError::Missing("content")),
-        };
-        let redacts = redacts(version, &kind, top_redacts.as_deref(), &content).map(Arc::from);
-        Ok(Pdu {
-            event_id,
-            room_id,
-            sender,
-            kind,
-            state_key,
-            content,
-            prev_events,
-            auth_events,
-            depth,
-            origin_server_ts,
-            redacts,
-            json: Bytes::from(json),
-        })
+    pub fn from_object(version: &RoomVersion, object: JsonObject) -> Result<Pdu, EventError> {
+        read(version, object, References::Limited)
     }
 
     /// Reads an event of our own store, where only events that passed [`Pdu::parse`] are. Nothing is hashed.
@@ -159,8 +118,8 @@ impl Pdu {
             sender: required_string(&fields, "sender")?.into(),
             kind: kind.into(),
             state_key: optional_string(&fields, "state_key")?.map(Arc::from),
-            prev_events: references(version, &fields, "prev_events", PREV_EVENTS_MAX)?,
-            auth_events: references(version, &fields, "auth_events", AUTH_EVENTS_MAX)?,
+            prev_events: references(version, &fields, "prev_events", References::Any)?,
+            auth_events: references(version, &fields, "auth_events", References::Any)?,
             depth: required_integer(&fields, "depth")?,
             origin_server_ts: required_integer(&fields, "origin_server_ts")?,
             redacts,
@@ -168,6 +127,83 @@ impl Pdu {
             json,
         })
     }
+}
+
+/// How many events an event may name.
+#[derive(Clone, Copy)]
+enum References {
+    /// [`PREV_EVENTS_MAX`] and [`AUTH_EVENTS_MAX`].
+    Limited,
+    /// As many as have room in it.
+    Any,
+}
+
+impl References {
+    fn max(self, name: &str) -> usize {
+        match (self, name) {
+            (References::Any, _) => EVENT_BYTES_MAX,
+            (References::Limited, "prev_events") => PREV_EVENTS_MAX,
+            (References::Limited, _) => AUTH_EVENTS_MAX,
+        }
+    }
+}
+
+fn read_object(version: &RoomVersion, bytes: &[u8]) -> Result<JsonObject, EventError> {
+    let limits = Limits { bytes_max: EVENT_TEXT_BYTES_MAX, strictness: strictness(version) };
+    Ok(parse_object(bytes, limits)?)
+}
+
+fn read(version: &RoomVersion, mut object: JsonObject, limit: References) -> Result<Pdu, EventError> {
+    object.remove("unsigned");
+    let mut json = Vec::with_capacity(1024);
+    write_object(&mut json, &object);
+    check_size("JSON", json.len(), EVENT_BYTES_MAX)?;
+    check_hashes_and_signatures(&object)?;
+
+    let kind = required_string(&object, "type")?;
+    let sender = required_string(&object, "sender")?;
+    let state_key = optional_string(&object, "state_key")?;
+    check_names(kind, sender, state_key)?;
+    let event_id: Arc<str> = match version.event_ids {
+        EventIdFormat::Own => {
+            let event_id = required_string(&object, "event_id")?;
+            check_event_id(version, event_id, "event_id")?;
+            event_id.into()
+        }
+        _ if object.contains_key("event_id") => return Err(EventError::Unexpected("event_id")),
+        _ => computed_id(version, &json)?,
+    };
+    let room_id = room_id(version, kind, &event_id, optional_string(&object, "room_id")?)?;
+    let depth = required_integer(&object, "depth")?;
+    if depth > depth_max(version) {
+        return Err(EventError::Invalid("depth"));
+    }
+    let prev_events = references(version, &object, "prev_events", limit)?;
+    let auth_events = references(version, &object, "auth_events", limit)?;
+    let top_redacts = object.get("redacts").and_then(Value::as_str).map(Arc::<str>::from);
+    let (kind, sender, state_key): (Arc<str>, Arc<str>, _) =
+        (kind.into(), sender.into(), state_key.map(Arc::from));
+    let origin_server_ts = required_integer(&object, "origin_server_ts")?;
+    let content = match object.remove("content") {
+        Some(Value::Object(content)) => content,
+        Some(_) => return Err(EventError::Invalid("content")),
+        None => return Err(EventError::Missing("content")),
+    };
+    let redacts = redacts(version, &kind, top_redacts.as_deref(), &content).map(Arc::from);
+    Ok(Pdu {
+        event_id,
+        room_id,
+        sender,
+        kind,
+        state_key,
+        content,
+        prev_events,
+        auth_events,
+        depth,
+        origin_server_ts,
+        redacts,
+        json: Bytes::from(json),
+    })
 }
 
 /// Which JSON the room version's events may be.
@@ -281,11 +317,11 @@ fn references(
     version: &RoomVersion,
     object: &JsonObject,
     name: &'static str,
-    size_max: usize,
+    limit: References,
 ) -> Result<Vec<Arc<str>>, EventError> {
     let list = object.get(name).ok_or(EventError::Missing(name))?;
     let list = list.as_array().ok_or(EventError::Invalid(name))?;
-    check_size(name, list.len(), size_max)?;
+    check_size(name, list.len(), limit.max(name))?;
     list.iter()
         .map(|reference| {
             let id = match (version.event_ids, reference) {

@@ -27,19 +27,19 @@ use crate::{
 };
 
 /// Puts the whole state before the join, `given`, in the place of the one that lacked members, and what followed on top.
-/// If events of the state are not here, they are told as missing, and nothing is done. Returns whether it was done.
+/// If events of the state are not here, they are told as missing, and nothing is done; nor if the state is known by now.
 pub(crate) fn complete_state(
     tx: &mut Tx,
     room: &mut RoomCtx,
     given: &GivenState,
     missing: &mut Missing,
-) -> Result<bool> {
+) -> Result<()> {
     let Some(entries) = given_entries(tx, room, &given.state, &AtHand::default(), missing)? else {
-        return Ok(false);
+        return Ok(());
     };
     let partial = partial_events(tx, room.num)?;
     let Some(join) = partial.iter().find(|event| event.event_id == given.event_id).cloned() else {
-        return Ok(false);
+        return Ok(());
     };
     let whole = state::build(tx, room.num, entries)?;
     let mut withdrawn = Vec::new();
@@ -64,7 +64,7 @@ pub(crate) fn complete_state(
     } else {
         room.save(tx);
     }
-    Ok(true)
+    Ok(())
 }
 
 /// The events of the room whose state lacks members, in the order in which they came to be known.

@@ -4,6 +4,7 @@ mod adoption;
 mod bad_events;
 mod completion;
 mod hostile;
+mod invites;
 mod places;
 mod policy;
 mod within;
@@ -21,8 +22,9 @@ use crate::{
     core::{
         auth::Reason,
         checked::{CheckedPdu, MissingKey, PduCheck, Refused},
-        event::{EventBuilder, EventReference, KeyPair, Pdu},
+        event::{EventBuilder, EventReference, JsonObject, KeyPair, Pdu, hash_and_sign_event},
         filter::RoomEventFilter,
+        limits::PREV_EVENTS_MAX,
         num::{EventNum, StreamPos},
         version::RoomVersion,
     },
@@ -30,7 +32,7 @@ use crate::{
     remote::ServerKey,
     room::{RoomCtx, gap},
     store::{schema, schema::EventStatus},
-    view::{CheckPdus, HistoryGap, Messages, StreamToken},
+    view::{CheckHistory, CheckPdus, HistoryGap, Messages, StreamToken, federation::EventsById},
 };
 
 const ROOM: &str = "!room:here.example";
@@ -361,7 +363,13 @@ fn with_gap(scene: &Scene) -> [Pdu; 4] {
     let one = scene.message(BOB, &strs(&ends), 20);
     let two = scene.message(BOB, &[&one.event_id], 21);
     let three = scene.message(BOB, &[&two.event_id], 22);
-    let four = scene.message(BOB, &[&three.event_id], 23);
+    let four = behind_gap(scene, &three);
+    [one, two, three, four]
+}
+
+/// An event that follows one that is not here, with the state of now.
+fn behind_gap(scene: &Scene, missing: &Pdu) -> Pdu {
+    let last = scene.message(BOB, &[&missing.event_id], missing.depth + 1);
     let state = scene.world.ask(|reader| {
         let room = RoomCtx::load(reader, ROOM)?;
         let entries = reader.state_entries(room.num, room.head.state)?;
@@ -370,14 +378,14 @@ fn with_gap(scene: &Scene) -> [Pdu; 4] {
             .map(|(_, num)| Ok(reader.event(num)?.event_id.clone()))
             .collect::<crate::error::Result<Vec<_>>>()
     });
-    let given = GivenState { event_id: four.event_id.clone(), state };
+    let given = GivenState { event_id: last.event_id.clone(), state };
     let received = scene.write(ReceivePdus {
-        pdus: scene.check(&[&four]),
+        pdus: scene.check(&[&last]),
         states: vec![given],
         ..ReceivePdus::default()
     });
     assert!(accepted(&received), "{received:?}");
-    [one, two, three, four]
+    last
 }
 
 #[test]
@@ -450,6 +458,55 @@ fn a_gap_is_passed_by_with_a_given_state_and_filled_in_order() {
     assert_eq!(scene.timeline(), whole);
     // Nothing but the newest is at the room's end any more.
     assert_eq!(scene.ends(), [four.event_id.to_string()]);
+}
+
+/// Specification: "the response of backfill MUST NOT be validated on these specific restrictions".
+#[test]
+fn events_of_the_past_may_name_more_than_those_of_today() {
+    let scene = Scene::new();
+    let three = scene.message(BOB, &strs(&scene.ends()), 22);
+    let mut wide: JsonObject = serde_json::from_slice(&three.json).unwrap();
+    let unknown = (0..PREV_EVENTS_MAX).map(|n| format!("${n:a>43}"));
+    wide["prev_events"] = scene.ends().into_iter().chain(unknown).collect();
+    hash_and_sign_event(version(), &mut wide, "there.example", &scene.peer.key);
+    let json = [Bytes::from(serde_json::to_vec(&wide).unwrap())];
+    let pdus = CheckPdus { version: version(), pdus: &json };
+    let today = scene.world.engine.read(&pdus).unwrap().remove(0);
+    assert!(matches!(today, PduCheck::Refused { error: Refused::Format(_), .. }), "{today:?}");
+    let past = scene.world.engine.read(&CheckHistory(pdus)).unwrap().remove(0);
+    let PduCheck::Ready(wide) = past else { panic!("{past:?}") };
+    behind_gap(&scene, wide.pdu());
+    let received =
+        scene.write(ReceivePdus { pdus: vec![wide.clone()], backfill: true, ..ReceivePdus::default() });
+    assert!(accepted(&received), "{received:?}");
+    let stored = scene.world.ask(|reader| {
+        let num = reader.event_num(&wide.pdu().event_id)?.unwrap();
+        Ok(reader.event(num)?.pdu()?.prev_events.len())
+    });
+    assert_eq!(stored, PREV_EVENTS_MAX + 1);
+    scene.is_sound();
+}
+
+/// What was part of a state that another server told is given on as it is, or others would have mutilated copies.
+#[test]
+fn state_that_is_known_from_outside_of_the_graph_is_given_whole() {
+    let scene = Scene::new();
+    let content = json!({"membership": "join", "displayname": "Bob"});
+    let named = scene.draft(BOB, "m.room.member", Some(BOB), content, &["$unknown"], 30);
+    let said = scene.message(BOB, &["$unknown"], 31);
+    scene.receive_outliers(&[&named, &said]);
+    let event_ids = vec![named.event_id.to_string(), said.event_id.to_string()];
+    let view = EventsById { room_id: Some(ROOM.into()), event_ids, server: "there.example".into() };
+    let given: Vec<Value> = scene
+        .world
+        .engine
+        .read(&view)
+        .unwrap()
+        .into_iter()
+        .map(|event| serde_json::from_slice(&event.unwrap()).unwrap())
+        .collect();
+    assert_eq!(given[0]["content"]["displayname"], "Bob");
+    assert_eq!(given[1]["content"], json!({}));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What rooms have to do with other servers. Ids 42 to 49.
+//! What rooms have to do with other servers. Ids 41 to 49.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,6 +9,8 @@ use crate::{
 };
 
 keyspaces! { TABLE:
+    #[doc = "A join that left members out, by its id, of a stay before the one that `PARTIAL_JOINS` tells of or since which the room is whole."]
+    41 EARLIER_JOINS: Rooms, (RoomNum, String) => ();
     #[doc = "An invite of a local user that this server has signed, for a room that it is in, until the room's events tell of it."]
     42 SIGNED_INVITES: Rooms, (RoomNum, UserNum) => SignedInvite;
     #[doc = "A room whose members are still being asked for, since a join that left them out."]

@@ -64,6 +64,7 @@ pub const ORIGINS: &[(&str, Origin)] = &[
     ("SIGNED_INVITES", Fact),
     ("OUTGOING_EVENTS", Fact),
     ("PARTIAL_JOINS", Fact),
+    ("EARLIER_JOINS", Fact),
     ("PARKED_PDUS", Fact),
     ("EARLY_RECEIPTS", Fact),
     ("STATUS_MESSAGES", Fact),

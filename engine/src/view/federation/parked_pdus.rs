@@ -1,7 +1,7 @@
 //! Events of other servers that wait for what it takes to judge them, and rooms whose members are still asked for: what
 //! is taken up again after a restart.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
@@ -103,7 +103,7 @@ impl View for ParkedPdus<'_> {
     }
 }
 
-/// The rooms that this server has joined without their members, which are still to be asked for.
+/// The rooms that this server has joined without their members, which are still to be asked for; each by its last such join.
 pub struct PartialRooms;
 
 /// A room that lacks members.
@@ -125,11 +125,29 @@ impl View for PartialRooms {
     type Output = Vec<PartialRoom>;
 
     fn read(&self, reader: &Reader) -> Result<Vec<PartialRoom>> {
-        let mut rows = Vec::new();
+        let mut rows = BTreeMap::new();
         reader.scan(&schema::PARTIAL_JOINS, &(), Direction::Forward, |room: RoomNum, row| {
-            rows.push((room, row));
+            rows.insert(room, row);
             true
         })?;
+        // What others say of now is asked for first.
+        let mut earlier = Vec::new();
+        reader.scan(
+            &schema::EARLIER_JOINS,
+            &(),
+            Direction::Forward,
+            |(room, event_id): (RoomNum, String), ()| {
+                if !rows.contains_key(&room) && earlier.last().is_none_or(|(last, _)| *last != room) {
+                    earlier.push((room, event_id));
+                }
+                true
+            },
+        )?;
+        for (room, event_id) in earlier {
+            let servers = reader.counted_servers(room)?.into_iter().map(|server| reader.text(server));
+            let servers = servers.map(|name| Ok(name?.to_string())).collect::<Result<_>>()?;
+            rows.insert(room, PartialJoin { event_id, servers });
+        }
         let mut rooms = Vec::with_capacity(rows.len());
         for (room, PartialJoin { event_id, servers }) in rows {
             let is_left = !reader.is_server_in_room(&reader.shared.server_name, room)?;

@@ -7,8 +7,9 @@ use bytes::Bytes;
 use warren_engine::core::checked::{CheckedPdu, MissingKey, PduCheck};
 use warren_engine::core::event::JsonObject;
 use warren_engine::core::version::RoomVersion;
-use warren_engine::view::CheckPdus;
+use warren_engine::intake::Intake;
 use warren_engine::view::federation::{SignedEvent, TakeSignature, TakenSignature};
+use warren_engine::view::{CheckHistory, CheckPdus};
 
 use super::RemoteError;
 use super::keys::ensure_keys;
@@ -19,20 +20,41 @@ use crate::http::ApiError;
 /// Events that are checked at once: some ten milliseconds of work.
 const CHUNK: usize = 200;
 
-/// Checks events without asking anybody. A thread that serves requests is freed meanwhile if they are many.
-pub fn check_here(
+/// Checks what an intake has without asking anybody.
+pub fn check_intake(
+    ctx: &Context,
+    intake: &Intake,
+    pdus: &[Bytes],
+) -> Result<Vec<PduCheck>, warren_engine::Error> {
+    let version = intake.version();
+    match intake.is_history() {
+        true => in_chunks(pdus, |pdus| ctx.engine.read(&CheckHistory(CheckPdus { version, pdus }))),
+        false => check_here(ctx, version, pdus),
+    }
+}
+
+/// Checks events without asking anybody.
+fn check_here(
     ctx: &Context,
     version: &'static RoomVersion,
     pdus: &[Bytes],
 ) -> Result<Vec<PduCheck>, warren_engine::Error> {
-    let check = || {
+    in_chunks(pdus, |pdus| ctx.engine.read(&CheckPdus { version, pdus }))
+}
+
+/// A thread that serves requests is freed meanwhile if the events are many.
+fn in_chunks(
+    pdus: &[Bytes],
+    check: impl Fn(&[Bytes]) -> Result<Vec<PduCheck>, warren_engine::Error>,
+) -> Result<Vec<PduCheck>, warren_engine::Error> {
+    let all = || {
         let mut checks = Vec::with_capacity(pdus.len());
         for pdus in pdus.chunks(CHUNK) {
-            checks.extend(ctx.engine.read(&CheckPdus { version, pdus })?);
+            checks.extend(check(pdus)?);
         }
         Ok(checks)
     };
-    if pdus.len() > CHUNK { tokio::task::block_in_place(check) } else { check() }
+    if pdus.len() > CHUNK { tokio::task::block_in_place(all) } else { all() }
 }
 
 /// Those of the events that pass, in their order; the keys that are missing are asked for once.
@@ -74,6 +96,22 @@ pub async fn check_all(
         }
     }
     Ok(ready)
+}
+
+/// What of a room's state that comes with an invite or a knock is rightly signed, where the version wants whole events; else all.
+pub async fn rightly_signed(
+    ctx: &Arc<Context>,
+    version: &'static RoomVersion,
+    room_state: Vec<JsonObject>,
+) -> Result<Vec<JsonObject>, ApiError> {
+    if !version.room_id_is_create_hash {
+        return Ok(room_state);
+    }
+    let pdus = room_state.iter().map(|event| serde_json::to_vec(event).map(Bytes::from));
+    let pdus: Vec<Bytes> = pdus.collect::<Result<_, _>>().map_err(ApiError::internal)?;
+    let checked = check_all(ctx, version, pdus).await?;
+    let events = checked.iter().map(|event| serde_json::from_slice(&event.pdu().json));
+    events.collect::<Result<_, _>>().map_err(ApiError::internal)
 }
 
 /// Checks one event, which must pass.

@@ -25,7 +25,7 @@ use warren_engine::view::federation::{DueReceipts, ParkedOrigins, ParkedRooms, U
 
 use super::RemoteError;
 use super::ask::{Ask, escaped, path};
-use super::check::check_here;
+use super::check::check_intake;
 use super::ends::begin_to_merge;
 use super::keys::ensure_keys;
 use super::policy::ask_about;
@@ -159,7 +159,7 @@ async fn drive(ctx: &Arc<Context>, intake: &mut Intake, servers: &[String]) -> R
     loop {
         match intake.next_step() {
             Next::Check(pdus) => {
-                let checks = check_here(ctx, intake.version(), &pdus)?;
+                let checks = check_intake(ctx, intake, &pdus)?;
                 for check in &checks {
                     if let PduCheck::Refused { error, .. } = check {
                         refusals::unchecked_event(error);

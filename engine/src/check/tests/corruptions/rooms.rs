@@ -463,6 +463,13 @@ const RECEIPTS_AND_ALIASES: &[Case] = &[
         Mended,
     ),
     (
+        "a join that is not there lacks members",
+        |raw| raw.put(&schema::EARLIER_JOINS, &(RoomNum(1), "$none".to_owned()), &()),
+        "EARLIER_JOINS",
+        "the join is not there",
+        Mended,
+    ),
+    (
         "an invite waits in a room that is not there",
         |raw| {
             let row = schema::SignedInvite {

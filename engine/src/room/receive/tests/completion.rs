@@ -377,7 +377,13 @@ fn a_room_that_was_not_to_be_entered_is_left() {
 }
 
 #[test]
-fn an_earlier_join_that_becomes_whole_leaves_a_later_one_to_its_own_state() {
+fn joins_of_several_stays_become_whole_in_any_order() {
+    for earlier_first in [true, false] {
+        come_twice(earlier_first);
+    }
+}
+
+fn come_twice(earlier_first: bool) {
     const ERIN: &str = "@erin:here.example";
     let pdu = |scene: &Scene, event_id: &str| {
         scene.world.ask(|reader| Ok(Pdu::clone(&*reader.event(reader.event_num(event_id)?.unwrap())?.pdu()?)))
@@ -401,10 +407,21 @@ fn an_earlier_join_that_becomes_whole_leaves_a_later_one_to_its_own_state() {
         rooms.into_iter().map(|room| room.join_event_id).collect::<Vec<_>>()
     };
     entry.store_members();
-    entry.complete();
-    assert!(is_partial() && !newcomer.is_joined(BOB));
     assert_eq!(waiting(), [again.event_id.to_string()]);
-    entry.complete_by(&again, &state);
+    match earlier_first {
+        true => {
+            entry.complete();
+            assert!(is_partial() && !newcomer.is_joined(BOB));
+            assert_eq!(waiting(), [again.event_id.to_string()]);
+            entry.complete_by(&again, &state);
+        }
+        false => {
+            entry.complete_by(&again, &state);
+            assert!(!is_partial() && newcomer.is_joined(BOB));
+            assert_eq!(waiting(), [entry.join.event_id.to_string()]);
+            entry.complete();
+        }
+    }
     assert!(!is_partial() && newcomer.is_joined(BOB));
     assert!(waiting().is_empty());
     newcomer.is_sound();

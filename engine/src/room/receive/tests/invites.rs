@@ -1,0 +1,47 @@
+//! Invites that this server signs while it is in the room, as the room judges them.
+
+use serde_json::json;
+
+use super::*;
+use crate::{
+    command::{ReceiveInvite, Register},
+    view::federation::OutOfBandMembership,
+};
+
+const ERIN: &str = "@erin:here.example";
+
+#[test]
+fn an_invite_that_the_room_has_refused_is_not_shown_when_the_last_user_leaves() {
+    for may_invite in [0, 50] {
+        let scene = Scene::new();
+        scene
+            .world
+            .engine
+            .write(Register { localpart: "erin".into(), ..Register::default() })
+            .wait()
+            .unwrap();
+        let levels = json!({"users": {ALICE: 100}, "invite": may_invite});
+        scene.world.state(ROOM, ALICE, "m.room.power_levels", "", levels);
+        let invite = scene.member(BOB, ERIN, "invite", &strs(&scene.ends()), 90);
+        let receive = ReceiveInvite {
+            room_id: ROOM.into(),
+            event_id: invite.event_id.to_string(),
+            version: version(),
+            event: Arc::new(invite.clone()),
+            room_state: Vec::new(),
+            server: "there.example".into(),
+        };
+        scene.world.engine.write(receive).wait().unwrap();
+        let is_allowed = may_invite == 0;
+        assert_eq!(accepted(&scene.receive(&[&invite])), is_allowed);
+        scene.world.leave(ROOM, ALICE);
+        let membership = scene.world.ask(|reader| {
+            let (user, room) = (reader.user_num(ERIN)?.unwrap(), reader.room_num(ROOM)?.unwrap());
+            Ok(reader.membership(user, room)?)
+        });
+        assert_eq!(membership, is_allowed.then_some(Membership::Invite));
+        let outside = OutOfBandMembership { room_id: ROOM.into(), user_id: ERIN.into() };
+        assert!(scene.world.engine.read(&outside).is_err());
+        scene.is_sound();
+    }
+}
