@@ -110,6 +110,7 @@ impl From<Error> for ApiError {
                 Denied::Reserved => ApiError::exclusive(sentence),
                 Denied::PendingMedia { retry_after_ms } => ApiError::limit_exceeded(retry_after_ms),
                 Denied::Unreachable => ApiError::not_found(sentence),
+                Denied::InvitesBlocked => ApiError::invite_blocked(sentence),
                 Denied::NotBanned => ApiError::bad_state(sentence),
                 Denied::GuestAccess => ApiError::guest_access_forbidden(sentence),
                 Denied::UnableToAuthoriseJoin => ApiError::unable_to_authorise_join(sentence),
@@ -238,6 +239,8 @@ codes! {
     unable_to_grant_join          M_UNABLE_TO_GRANT_JOIN            BAD_REQUEST;
     /// The state change is not possible, such as unbanning who is not banned.
     bad_state                     M_BAD_STATE                       FORBIDDEN;
+    /// The user wants no invites.
+    invite_blocked                M_INVITE_BLOCKED                  FORBIDDEN;
     /// The room does not admit guests.
     guest_access_forbidden        M_GUEST_ACCESS_FORBIDDEN          FORBIDDEN;
     /// A required parameter is missing.
