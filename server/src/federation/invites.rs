@@ -76,7 +76,8 @@ async fn receive(
         let pdus: Vec<Bytes> = pdus.collect::<Result<_, _>>().map_err(ApiError::internal)?;
         let count = pdus.len();
         if check_all(&call.ctx, version, pdus).await?.len() != count {
-            return Err(ApiError::invalid_param("An event of invite_room_state is not rightly signed"));
+            let why = "An event of invite_room_state is not rightly signed";
+            return Err(ApiError::invalid_param(why).because("bad_room_state"));
         }
     }
     let receive = ReceiveInvite {
