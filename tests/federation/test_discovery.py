@@ -5,6 +5,7 @@ A peer sends a request, and the server must find it to fetch its key: what is an
 
 import errno
 import random
+import socket
 import threading
 import time
 
@@ -37,41 +38,40 @@ def assert_found(server, peer, host, name):
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
 def test_an_address(server, network, address):
-    peer = listening_at(address, 0, lambda at: Peer(address, network.authority, address=at))
+    peer = Peer(address, network.authority, address=(address, free(address, 0)))
     assert_found(server, peer, peer.name, None)
     peer.close()
 
 
-def listening_at(address, port, make):
-    """A peer at an address and port of this machine. Another run of these tests may hold the port for a while."""
-    def look():
+def free(address, port=PORT_DEFAULT):
+    """Waits until nobody listens at a port of this machine, as another run of these tests may for a while."""
+    def is_free():
         try:
-            return make((address, port))
+            socket.create_server((address, port), family=socket.AF_INET6 if ":" in address else socket.AF_INET).close()
         except OSError as error:
-            assert error.errno == errno.EADDRINUSE, f"this test needs the address {address}, which is not here: {error}"
-            return None
+            assert error.errno == errno.EADDRINUSE, f"these tests need the address {address}, which is not here: {error}"
+            return False
+        return True
 
-    return until(look)
+    until(is_free)
+    return port
 
 
-# Any address of this machine will do, and one that no other run of these tests uses is free.
+# All of 127.0.0.0/8 is this machine, and one that no other run of these tests uses is soon found.
 ADDRESSES = ["127.{}.{}.{}".format(*(random.randint(1, 254) for _ in range(3))), "::1"]
 
 
 @pytest.mark.parametrize("address", ADDRESSES, ids=["IPv4", "IPv6"])
 def test_an_address_without_a_port(server, network, address):
-    name = literal(address)
-    peer = listening_at(address, PORT_DEFAULT, lambda at: Peer(address, network.authority, name=name, address=at))
-    assert_found(server, peer, name, None)
+    peer = Peer(address, network.authority, name=literal(address), address=(address, free(address)))
+    assert_found(server, peer, literal(address), None)
     peer.close()
 
 
 @pytest.mark.parametrize("address", ADDRESSES, ids=["IPv4", "IPv6"])
 def test_a_file_that_names_an_address_without_a_port(server, network, address):
-    def make(at):
-        return network.behind_file(lambda _: {"m.server": literal(address)}, certified=address, address=at)
-
-    peer = listening_at(address, PORT_DEFAULT, make)
+    there = {"certified": address, "address": (address, free(address))}
+    peer = network.behind_file(lambda _: {"m.server": literal(address)}, **there)
     assert_found(server, peer, literal(address), None)
     peer.close()
 
@@ -92,11 +92,8 @@ def test_a_file_that_names_host_and_port(server, network):
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
 def test_a_file_that_names_an_address(server, network, address):
-    def make(at):
-        content = lambda peer: {"m.server": f"{literal(address)}:{peer.port}"}
-        return network.behind_file(content, certified=address, address=at)
-
-    peer = listening_at(address, 0, make)
+    there = {"certified": address, "address": (address, free(address, 0))}
+    peer = network.behind_file(lambda peer: {"m.server": f"{literal(address)}:{peer.port}"}, **there)
     assert_found(server, peer, f"{literal(address)}:{peer.port}", None)
 
 

@@ -5,6 +5,7 @@ import pytest
 
 from harness.client import bodies
 from harness.events import id_of
+from harness.rooms import see
 from harness.senders import room_messages
 
 
@@ -23,10 +24,6 @@ def place_message(resident, copy, body):
     return resident.place(copy, resident.message(copy, body))
 
 
-def until_there(alice, room, wanted):
-    alice.sync_until(lambda _: bodies(room_messages(alice, room)) == wanted)
-
-
 def test_what_lies_between_tells_the_state(server, alice, resident, copy, room):
     """State that was set in it included."""
     content = {"membership": "join", "displayname": "A rabbit"}
@@ -36,7 +33,8 @@ def test_what_lies_between_tells_the_state(server, alice, resident, copy, room):
         place_message(resident, copy, "two"),
     ]
     resident.transact(server, [last := place_message(resident, copy, "three")])
-    until_there(alice, room, ["one", "two", "three"])
+    see(alice, room, id_of(last))
+    assert bodies(room_messages(alice, room)) == ["one", "two", "three"]
     assert alice.state(room, "m.room.member", copy.user) == content
     assert resident.versions_asked("get_missing_events")
     assert resident.states_asked(*missing, last) == []
@@ -48,5 +46,5 @@ def test_a_state_is_asked_for_where_nobody_tells_what_lies_between(server, alice
     resident.answer_get_missing_events = lambda *_: (200, {"events": []})
     place_message(resident, copy, "never told")
     resident.transact(server, [last := place_message(resident, copy, "told")])
-    until_there(alice, room, ["told"])
-    assert any("/state_ids/" in target for target in resident.states_asked(last)), id_of(last)
+    see(alice, room, id_of(last))
+    assert any("/state_ids/" in target for target in resident.states_asked(last))

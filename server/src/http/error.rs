@@ -132,11 +132,11 @@ impl From<Error> for ApiError {
                 Denied::NotInRoom => ApiError::forbidden(sentence).because("not_in_room"),
                 Denied::OtherServer => ApiError::forbidden(sentence).because("other_server"),
                 Denied::JoinConditions => ApiError::forbidden(sentence).because("join_conditions"),
+                Denied::NotYours => ApiError::forbidden(sentence).because("not_yours"),
                 Denied::TargetNotInRoom
                 | Denied::PowerLevel
                 | Denied::RoomVersion
-                | Denied::KeyIdInUse
-                | Denied::NotYours => ApiError::forbidden(sentence),
+                | Denied::KeyIdInUse => ApiError::forbidden(sentence),
             },
             Error::Invalid(invalid) => match invalid {
                 Invalid::Identifier { .. } | Invalid::Parameter { .. } | Invalid::Token => {
