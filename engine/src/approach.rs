@@ -12,7 +12,7 @@ use serde::Deserialize;
 use crate::{
     core::event::JsonObject,
     engine::Engine,
-    error::Error,
+    error::Result,
     room::handshake::Handshake,
     view::federation::{SignTemplate, SignedEvent},
 };
@@ -41,7 +41,7 @@ pub struct Template {
 }
 
 /// Why a server was of no help.
-pub trait Failure: From<Error> {
+pub trait Failure {
     /// Whether it is the room itself that says no, so that another server would say the same.
     fn is_final(&self) -> bool;
     /// Whether it says something of the room, rather than that a server could not be reached.
@@ -51,7 +51,8 @@ pub trait Failure: From<Error> {
 /// What is to be done next.
 #[derive(Debug)]
 pub enum Next {
-    /// Ask this server for a template, and tell by [`Approach::templated`] or [`Approach::failed`].
+    /// Ask this server for a template, and tell by [`Approach::templated`]; or, if there is none or it is not signed, by
+    /// [`Approach::failed`].
     Ask(String),
     /// Hand the event in to this server. If that, or what follows from it, fails, tell by [`Approach::failed`].
     HandIn(String, SignedEvent),
@@ -91,8 +92,10 @@ impl<F: Failure> Approach<F> {
     }
 
     /// The server that is asked has given a template.
-    pub fn templated(&mut self, engine: &Engine, template: &Template) {
-        let Some(server) = self.servers.front() else { return };
+    ///
+    /// Errors: those of [`SignTemplate`], when it is not signed. The server is of no help then, which is to be told as ever.
+    pub fn templated(&mut self, engine: &Engine, template: &Template) -> Result<()> {
+        let Some(server) = self.servers.front() else { return Ok(()) };
         let sign = SignTemplate {
             room_id: &self.change.room_id,
             user_id: &self.change.user_id,
@@ -102,10 +105,8 @@ impl<F: Failure> Approach<F> {
             template: &template.event,
             reason: self.change.reason.as_deref(),
         };
-        match engine.read(&sign) {
-            Ok(event) => self.event = Some(event),
-            Err(error) => self.failed(error.into()),
-        }
+        self.event = Some(engine.read(&sign)?);
+        Ok(())
     }
 
     /// The server is of no help: the next one is asked, unless that would be in vain.
@@ -135,7 +136,10 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::fixture::World;
+    use crate::{
+        error::{Error, Invalid},
+        fixture::World,
+    };
 
     const ROOM: &str = "!room:there.example";
     const ALICE: &str = "@alice:here.example";
@@ -145,13 +149,6 @@ mod tests {
         Silent,
         Says(&'static str),
         Final,
-        Unfit,
-    }
-
-    impl From<Error> for No {
-        fn from(_: Error) -> Self {
-            Self::Unfit
-        }
     }
 
     impl Failure for No {
@@ -217,10 +214,13 @@ mod tests {
     fn only_what_was_asked_for_is_handed_in_and_only_to_who_gave_it() {
         let world = World::new();
         let mut approach = approach(Handshake::Knock, 3);
-        approach.templated(&world.engine, &template("join"));
-        // It was for something else: the server is passed over.
+        // It was for something else.
+        let refused = approach.templated(&world.engine, &template("join")).unwrap_err();
+        assert!(matches!(refused, Error::Invalid(Invalid::Template("content.membership"))), "{refused}");
+        assert_eq!(asked(&approach).as_deref(), Some("0.example"));
+        approach.failed(No::Silent);
         assert_eq!(asked(&approach).as_deref(), Some("1.example"));
-        approach.templated(&world.engine, &template("knock"));
+        approach.templated(&world.engine, &template("knock")).unwrap();
         let Next::HandIn(server, event) = approach.next_step() else { panic!() };
         assert_eq!(server, "1.example");
         let event: Value = serde_json::from_slice(&event.json).unwrap();

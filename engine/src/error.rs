@@ -96,6 +96,9 @@ pub enum Denied {
     /// The room's access list shuts the asking server out.
     #[error("the room does not let this server take part")]
     ServerAcl,
+    /// The user whom this is about wants no invites.
+    #[error("this user does not want to be invited")]
+    InvitesBlocked,
     /// The asking server does not speak the room's version.
     #[error("the room has version {0}, which is not among those that were offered")]
     IncompatibleRoomVersion(&'static str),

@@ -42,7 +42,7 @@ impl Metrics {
         );
         describe_counter!(
             "warren_federation_refusals_total",
-            "Requests of other servers that were not believed or admitted, by reason"
+            "What other servers asked, answered or published that was not taken, by reason"
         );
         describe_counter!(
             "warren_federation_events_total",

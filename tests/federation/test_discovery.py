@@ -3,18 +3,26 @@
 A peer sends a request, and the server must find it to fetch its key: what is answered tells whether it did.
 """
 
+import errno
+import random
+import socket
 import threading
 import time
 
+import pytest
+
 from harness.certificates import Authority
-from harness.peer import Listener, Peer
+from harness.peer import Listener, Peer, literal
 from harness.server import Server
+from harness.waiting import until
 
 LIST = "/_matrix/federation/v1/publicRooms"
 KEYS = "/_matrix/key/v2/server"
 FILE = "/.well-known/matrix/server"
 # Less than who asks for something has patience.
 SECONDS_MAX = 20
+# Where a server is that names no port.
+PORT_DEFAULT = 8448
 
 
 def found(server, peer):
@@ -28,9 +36,43 @@ def assert_found(server, peer, host, name):
     assert (request.headers["Host"], peer.names[-1]) == (host, name)
 
 
-def test_an_address(server, network):
-    peer = Peer("127.0.0.1", network.authority)
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_an_address(server, network, address):
+    peer = Peer(address, network.authority, address=(address, free(address, 0)))
     assert_found(server, peer, peer.name, None)
+    peer.close()
+
+
+def free(address, port=PORT_DEFAULT):
+    """Waits until nobody listens at a port of this machine, as another run of these tests may for a while."""
+    def is_free():
+        try:
+            socket.create_server((address, port), family=socket.AF_INET6 if ":" in address else socket.AF_INET).close()
+        except OSError as error:
+            assert error.errno == errno.EADDRINUSE, f"these tests need the address {address}, which is not here: {error}"
+            return False
+        return True
+
+    until(is_free)
+    return port
+
+
+# All of 127.0.0.0/8 is this machine, and one that no other run of these tests uses is soon found.
+ADDRESSES = ["127.{}.{}.{}".format(*(random.randint(1, 254) for _ in range(3))), "::1"]
+
+
+@pytest.mark.parametrize("address", ADDRESSES, ids=["IPv4", "IPv6"])
+def test_an_address_without_a_port(server, network, address):
+    peer = Peer(address, network.authority, name=literal(address), address=(address, free(address)))
+    assert_found(server, peer, literal(address), None)
+    peer.close()
+
+
+@pytest.mark.parametrize("address", ADDRESSES, ids=["IPv4", "IPv6"])
+def test_a_file_that_names_an_address_without_a_port(server, network, address):
+    there = {"certified": address, "address": (address, free(address))}
+    peer = network.behind_file(lambda _: {"m.server": literal(address)}, **there)
+    assert_found(server, peer, literal(address), None)
     peer.close()
 
 
@@ -48,9 +90,11 @@ def test_a_file_that_names_host_and_port(server, network):
     assert_found(server, peer, f"delegated.test:{peer.port}", "delegated.test")
 
 
-def test_a_file_that_names_an_address(server, network):
-    peer = network.behind_file(lambda peer: {"m.server": f"127.0.0.1:{peer.port}"}, certified="127.0.0.1")
-    assert_found(server, peer, f"127.0.0.1:{peer.port}", None)
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_a_file_that_names_an_address(server, network, address):
+    there = {"certified": address, "address": (address, free(address, 0))}
+    peer = network.behind_file(lambda peer: {"m.server": f"{literal(address)}:{peer.port}"}, **there)
+    assert_found(server, peer, f"{literal(address)}:{peer.port}", None)
 
 
 def test_a_file_that_names_a_host_with_a_service(server, network):

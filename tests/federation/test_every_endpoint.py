@@ -7,8 +7,8 @@ import requests
 
 from harness import served, specification
 from harness.client import Client, unique
-from harness.participant import Participant, hashed, id_of, path
-from harness.peer import Key, now_ms, signed
+from harness.participant import Participant, id_of, path
+from harness.peer import Key, signed
 from harness.pictures import png
 from harness.rooms import invited, joined_members
 from harness.server import Server
@@ -109,24 +109,9 @@ def test_a_name_that_stands_for_no_room(server, peer):
 @pytest.mark.parametrize("room_version", ["1", "2"])
 def test_an_invite_as_it_was_made_before(server, alice, other, room_version):
     """Events of these rooms have an id of their own."""
-    room, inviter = f"!{unique('room')}:{other.name}", other.user()
-    event = {
-        "event_id": f"${unique('event')}:{other.name}",
-        "room_id": room,
-        "type": "m.room.member",
-        "sender": inviter,
-        "state_key": alice.user_id,
-        "content": {"membership": "invite", "displayname": "Alice"},
-        "prev_events": [],
-        "auth_events": [],
-        "depth": 5,
-        "origin": other.name,
-        "origin_server_ts": now_ms(),
-    }
-    event = hashed(event)
-    bare = {**event, "content": {"membership": "invite"}}
-    event["signatures"] = signed(bare, other.name, other.key)["signatures"]
-    name = {"type": "m.room.name", "state_key": "", "sender": inviter, "content": {"name": "The burrow"}}
+    room = f"!{unique('room')}:{other.name}"
+    event = other.old_invite(room, alice.user_id)
+    name = {"type": "m.room.name", "state_key": "", "sender": event["sender"], "content": {"name": "The burrow"}}
     event["unsigned"] = {"invite_room_state": [name]}
     target = path("v1/invite/{}/{}", room, event["event_id"])
     answer = put(other, server, target, event)

@@ -8,6 +8,7 @@ from harness.client import Client, bodies
 from harness.events import id_of
 from harness.peer import DAY_MS, Key, now_ms, signed, verify
 from harness.server import Server, free_port
+from harness.waiting import until
 
 LIST = "/_matrix/federation/v1/publicRooms"
 KEYS = "/_matrix/key/v2/server"
@@ -160,13 +161,51 @@ def test_two_servers_of_ours_over_their_own_tls(server, network, tmp_path):
     verify(keys, server.name, *own_key(server))
 
 
-def test_keys_count_for_a_week_at_most(server, network):
-    """A key that its server publishes for a year is told on as published, but asked for again."""
-    peer = network.peer()
-    peer.changes["valid_until_ts"] = now_ms() + 365 * DAY_MS
-    assert peer.send(server, "GET", LIST)[0] == 200
-    (keys,) = get(server, f"{QUERY}/{peer.name}")["server_keys"]
-    assert keys["valid_until_ts"] == peer.changes["valid_until_ts"]
+def test_keys_count_for_a_week_at_most(server, alice, resident):
+    """Also those that their server publishes for a year; which a notary tells on as it was published."""
+    resident.changes["valid_until_ts"] = now_ms() + 365 * DAY_MS
+    room_id = alice.create_room(preset="public_chat", room_version="11")
+    copy = resident.join(server, room_id)
+    # What is of later waits for a key that is good then.
+    for body, days in (("in eight days", 8), ("in six days", 6)):
+        resident.transact(server, [resident.message(copy, body, origin_server_ts=now_ms() + days * DAY_MS)])
+    alice.sync_until(lambda _: "in six days" in bodies(alice.messages(room_id)["chunk"]))
+    assert bodies(alice.messages(room_id)["chunk"]) == ["in six days"]
+    (keys,) = get(server, f"{QUERY}/{resident.name}")["server_keys"]
+    assert keys["valid_until_ts"] == resident.changes["valid_until_ts"]
+
+
+# Long enough to be seen before its half, and after.
+LIFE_MS = 8_000
+
+
+def test_a_notary_asks_again_at_half_the_life_of_what_it_knows(network, tmp_path):
+    """And not before. It is started anew in between, as whom it has just asked it does not ask again for a while."""
+    server, lasting, brief = network.server(tmp_path), network.peer(), network.peer()
+    with server:
+        begun = now_ms()
+        end = brief.changes["valid_until_ts"] = begun + LIFE_MS
+        for peer in (lasting, brief):
+            get(server, f"{QUERY}/{peer.name}")
+        assert server.stop() == 0
+    with server:
+        until(lambda: get(server, f"{QUERY}/{brief.name}") and len(brief.asked(KEYS)) == 2)
+        assert begun + LIFE_MS // 2 <= now_ms() < end
+        get(server, f"{QUERY}/{lasting.name}")
+        assert len(lasting.asked(KEYS)) == 1
+
+
+def test_a_notary_asks_again_for_keys_that_are_good_for_longer(network, tmp_path):
+    server, peer = network.server(tmp_path), network.peer()
+    with server:
+        get(server, f"{QUERY}/{peer.name}")
+        assert server.stop() == 0
+    until_ts = peer.changes["valid_until_ts"] = now_ms() + 3 * DAY_MS
+    with server:
+        for minimum, times in ((now_ms() + DAY_MS // 2, 1), (now_ms() + 2 * DAY_MS, 2)):
+            (keys,) = get(server, f"{QUERY}/{peer.name}", minimum_valid_until_ts=minimum)["server_keys"]
+            assert len(peer.asked(KEYS)) == times
+        assert keys["valid_until_ts"] == until_ts
 
 
 def test_a_key_that_was_rotated_is_published_as_old(network, tmp_path, resident):

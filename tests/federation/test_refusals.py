@@ -2,11 +2,45 @@
 
 import re
 
+import pytest
+
 from harness.client import Client
 from harness.events import id_of
 from harness.metrics import told
-from harness.peer import Key
+from harness.participant import SPOKEN, path
+from harness.peer import DAY_MS, Key, now_ms, signed
+from harness.rooms import via
 from harness.server import free_port
+
+REFUSALS = "warren_federation_refusals_total"
+KEYS = "/_matrix/key/v2/server"
+LIST = "/_matrix/federation/v1/publicRooms"
+
+
+class Counting:
+    """What a server has refused since it was last asked."""
+
+    def __init__(self, address):
+        self.address, self.before = address, {}
+
+    def news(self):
+        now = told(self.address, REFUSALS)
+        changed = {labels: count - self.before.get(labels, 0) for labels, count in now.items()}
+        self.before = now
+        return {labels: count for labels, count in changed.items() if count}
+
+
+@pytest.fixture
+def measured(network, tmp_path):
+    """A server of the test's own, and what it refuses."""
+    address = f"http://127.0.0.1:{free_port()}"
+    with network.server(tmp_path, "--metrics-listen", address) as server:
+        yield server, Counting(address)
+
+
+@pytest.fixture
+def alice(measured):
+    return Client(measured[0].base_url).register("alice")
 
 
 def test_events_and_edus_are_counted_by_what_became_of_them(network, tmp_path, resident):
@@ -44,4 +78,169 @@ def test_events_and_edus_are_counted_by_what_became_of_them(network, tmp_path, r
         assert "error" in resident.transact(server, [good])[id_of(good)]
         assert told(address, "warren_federation_events_total")["dropped", "server_acl"] == 1
         assert resident.send(server, "GET", "/_matrix/federation/v1/publicRooms", key=Key())[0] == 401
-        assert told(address, "warren_federation_refusals_total") == {("wrong_signature",): 1}
+        assert told(address, REFUSALS) == {("publicRooms", "wrong_signature"): 1}
+
+
+def test_reads_and_handshakes_are_counted_by_why_they_are_refused(measured, alice, resident):
+    server, refusals = measured
+    room = alice.create_room(preset="public_chat", room_version="11")
+    closed = alice.create_room(preset="private_chat", room_version="11")
+    event_id, zoe = alice.send(room, "hello"), resident.user("zoe")
+    reads = ["state/{}?event_id={}", "state_ids/{}?event_id={}", "backfill/{}?limit=1&v={}", "event_auth/{}/{}"]
+
+    def ask(name, *values):
+        assert resident.send(server, "GET", path(f"v1/{name}", *values))[0] in (400, 403)
+
+    for read in reads:
+        ask(read, room, event_id)
+    names = [re.match(r"\w+", read)[0] for read in reads]
+    assert refusals.news() == {(name, "not_in_room"): 1 for name in names}
+    join = resident.make_join(server, room)
+    copy = resident.join(server, room)
+    ask(f"make_join/{{}}/{{}}?{SPOKEN}", closed, zoe)
+    ask(f"make_knock/{{}}/{{}}?{SPOKEN}", room, zoe)
+    ask("make_join/{}/{}?ver=1", room, zoe)
+    news = refusals.news()
+    assert news.pop(("make_join", "M_INCOMPATIBLE_ROOM_VERSION")) == 1
+    assert {name for name, rule in news if re.match(r"\d", rule)} == {"make_join", "make_knock"}, news
+    assert len(news) == 2
+    alice.set_state(room, "m.room.server_acl", {"allow": ["*"], "deny": [resident.name.split(":")[0]]})
+    for read in reads:
+        ask(read, room, event_id)
+    for action in ("join", "knock"):
+        ask(f"make_{action}/{{}}/{{}}?{SPOKEN}", room, zoe)
+    ask("make_leave/{}/{}", room, copy.user)
+    assert resident.send_join(server, join)[0] == 403
+    names += ["make_join", "make_knock", "make_leave", "send_join"]
+    assert refusals.news() == {(name, "server_acl"): 1 for name in names}
+
+
+def test_invites_are_counted_by_why_they_are_refused(measured, alice, resident):
+    server, refusals = measured
+    copy = resident.create("invite")
+
+    def invite(event, errcode, **more):
+        status, answer = resident.send_invite(server, copy.room_id, event, **more)
+        assert answer["errcode"] == errcode, (status, answer)
+        return refusals.news()
+
+    good = resident.event(copy, "m.room.member", {"membership": "invite"}, state_key=alice.user_id)
+    assert invite({**good, "signatures": {}}, "M_INVALID_PARAM") == {("invite", "bad_event"): 1}
+    assert invite(good, "M_INVALID_PARAM", event_id="$other") == {("invite", "M_INVALID_PARAM"): 1}
+    version = {"room_version": "unheard"}
+    counted = {("invite", "M_INCOMPATIBLE_ROOM_VERSION"): 1}
+    assert invite(good, "M_INCOMPATIBLE_ROOM_VERSION", **version) == counted
+    for user, errcode, reason in (
+        (resident.user(), "M_FORBIDDEN", "other_server"),
+        (f"@nobody:{server.name}", "M_NOT_FOUND", "M_NOT_FOUND"),
+    ):
+        event = resident.event(copy, "m.room.member", {"membership": "invite"}, state_key=user)
+        assert invite(event, errcode) == {("invite", reason): 1}
+    content = {"default_action": "block"}
+    alice.put("user/{userId}/account_data/{type}", alice.user_id, "m.invite_permission_config", json=content)
+    assert invite(good, "M_INVITE_BLOCKED") == {("invite", "M_INVITE_BLOCKED"): 1}
+
+
+def test_templates_are_counted_by_what_is_wrong_with_them(measured, alice, resident):
+    server, refusals = measured
+    copy = resident.create()
+    right = resident.template
+    for member, lie in (
+        ("sender", {"sender": resident.user()}),
+        ("type", {"type": "m.room.power_levels"}),
+        ("content.membership", {"content": {"membership": "ban"}}),
+        ("auth_events", {"auth_events": 5}),
+    ):
+
+        def template(*values, lie=lie):
+            status, answer = right(*values)
+            return status, {**answer, "event": {**answer["event"], **lie}}
+
+        resident.template = template
+        alice.join(copy.room_id, query=via(resident), status=502)
+        assert refusals.news() == {("template", member): 1}
+    resident.template = lambda *values: (200, {**right(*values)[1], "room_version": "unheard"})
+    alice.join(copy.room_id, query=via(resident), status=400)
+    assert refusals.news() == {("template", "room_version"): 1}
+    resident.template = lambda *_: (200, {"event": []})
+    alice.join(copy.room_id, query=via(resident), status=502)
+    assert refusals.news() == {("answer", "unreadable"): 1}
+    logged = [line for line in server.log_path.read_text().splitlines() if "a server is of no help" in line]
+    assert len(logged) == 6 and resident.name in logged[0], logged
+
+
+def test_answers_are_counted_by_why_they_are_not_taken(measured, alice, resident):
+    server, refusals = measured
+    room = alice.create_room(preset="private_chat", room_version="11")
+    signing = resident.answer_invite
+
+    def without_signature(*values):
+        status, answer = signing(*values)
+        return status, {"event": {**answer["event"], "signatures": {}}}
+
+    def forged(*values):
+        status, answer = signing(*values)
+        return status, {"event": {**answer["event"], "signatures": {resident.name: {resident.key.id: "A" * 86}}}}
+
+    def by_unknown_key(*values):
+        status, answer = signing(*values)
+        return status, {"event": {**answer["event"], "signatures": {resident.name: {"ed25519:unheard": "A" * 86}}}}
+
+    for answer_invite, reason in (
+        (without_signature, "unsigned"),
+        (forged, "unsigned"),
+        (by_unknown_key, "key_unknown"),
+        (lambda *_: (200, b"no JSON"), "unreadable"),
+    ):
+        resident.answer_invite = answer_invite
+        alice.post("rooms/{roomId}/invite", room, json={"user_id": resident.user()}, status=502)
+        assert refusals.news() == {("answer", reason): 1}
+
+
+def keys_of(peer, count):
+    return {f"ed25519:{number}": {"key": peer.key.public} for number in range(count)}
+
+
+def test_keys_are_counted_by_why_they_are_not_taken(measured, network):
+    server, refusals = measured
+    stranger = Key("p2")
+    for counted, answer in (
+        (("answer", "too_large"), lambda peer: peer.published(padding="x" * 100_000)),
+        (("keys", "malformed"), lambda peer: b"no JSON"),
+        (("keys", "malformed"), lambda peer: peer.published(valid_until_ts="tomorrow")),
+        (("keys", "other_server"), lambda peer: {**peer.published(), "server_name": "elsewhere.test"}),
+        (("keys", "too_many"), lambda peer: peer.published(verify_keys=keys_of(peer, 101))),
+        (("keys", "unsigned"), lambda peer: {**peer.published(), "valid_until_ts": now_ms() + 2 * DAY_MS}),
+        (("keys", "unsigned"), lambda peer: peer.published(verify_keys={stranger.id: {"key": stranger.public}})),
+    ):
+        peer = network.peer()
+        peer.answers[KEYS] = lambda _, peer=peer, answer=answer: (200, answer(peer))
+        assert peer.send(server, "GET", LIST)[0] == 401
+        assert refusals.news() == {counted: 1, ("publicRooms", "no_good_key"): 1}
+        peer.close()
+
+
+def test_what_notaries_tell_of_keys_is_counted_when_it_is_not_taken(network, tmp_path, monkeypatch):
+    address, gone, notary = f"http://127.0.0.1:{free_port()}", network.peer(), network.notary
+    gone.close()
+    forged = signed(gone.published(), notary.name, Key(notary.key.id.removeprefix("ed25519:")))
+    monkeypatch.setitem(notary.answers, "/_matrix/key/v2/query", lambda _: (200, {"server_keys": [forged]}))
+    options = ["--trusted-key-servers", notary.name, "--metrics-listen", address]
+    with network.server(tmp_path, *options) as server:
+        assert gone.send(server, "GET", LIST)[0] == 401
+        assert told(address, REFUSALS) == {("keys", "not_by_notary"): 1, ("publicRooms", "no_good_key"): 1}
+
+
+def test_a_key_id_that_is_given_to_another_key_is_counted(network, tmp_path):
+    """The server is started anew, as it asks again only after a while."""
+    address, peer = f"http://127.0.0.1:{free_port()}", network.peer()
+    server = network.server(tmp_path, "--metrics-listen", address)
+    with server:
+        assert peer.send(server, "GET", LIST)[0] == 200
+        assert server.stop() == 0
+    peer.key = Key(peer.key.id.removeprefix("ed25519:"))
+    added = Key("added")
+    peer.changes["verify_keys"] = {key.id: {"key": key.public} for key in (peer.key, added)}
+    with server:
+        assert peer.send(server, "GET", LIST, key=added)[0] == 200
+        assert told(address, REFUSALS) == {("keys", "other_key"): 1}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.events import id_of
+from harness.events import KEPT, id_of
 from harness.participant import path
 
 
@@ -11,10 +11,10 @@ def hall(alice):
     return alice.create_room(preset="public_chat", room_version="11")
 
 
-def closed_room(alice, *halls):
+def closed_room(alice, *halls, join_rule="restricted"):
     """A room for members of others alone."""
     allow = [{"type": "m.room_membership", "room_id": hall} for hall in halls]
-    rules = {"type": "m.room.join_rules", "state_key": "", "content": {"join_rule": "restricted", "allow": allow}}
+    rules = {"type": "m.room.join_rules", "state_key": "", "content": {"join_rule": join_rule, "allow": allow}}
     return alice.create_room(preset="private_chat", room_version="11", initial_state=[rules])
 
 
@@ -62,3 +62,29 @@ def test_who_was_a_member_is_not_vouched_for(server, alice, resident, hall):
     status, answer = resident.send_join(server, event)
     assert status in (400, 403) and "event" not in answer, answer
     assert id_of(event) not in str(alice.get("rooms/{roomId}/state", room))
+
+
+def knock(server, peer, room):
+    """Knocks, if a template is given. Answers with status and answer."""
+    user = peer.user()
+    status, made = peer.send(server, "GET", path("v1/make_knock/{}/{}?ver=11", room, user))
+    if status != 200:
+        return status, made
+    event = peer.sign({name: made["event"][name] for name in KEPT if name in made["event"]})
+    return peer.send(server, "PUT", path("v1/send_knock/{}/{}", room, id_of(event)), event)
+
+
+def test_who_is_no_member_may_knock_where_that_is_allowed(server, alice, resident, hall):
+    """`knock_restricted`: members of the other room come in, all others ask."""
+    room = closed_room(alice, hall, join_rule="knock_restricted")
+    assert ask_to_join(server, resident, room)[1]["errcode"] == "M_FORBIDDEN"
+    status, answer = knock(server, resident, closed_room(alice, hall))
+    assert (status, answer["errcode"]) == (403, "M_FORBIDDEN"), answer
+    status, answer = knock(server, resident, room)
+    assert status == 200 and answer["knock_room_state"], answer
+    assert alice.state(room, "m.room.member", resident.user())["membership"] == "knock"
+    resident.join(server, hall)
+    event = resident.make_join(server, room)
+    assert event["content"]["join_authorised_via_users_server"] == alice.user_id
+    assert resident.send_join(server, event)[0] == 200
+    assert alice.state(room, "m.room.member", resident.user())["membership"] == "join"

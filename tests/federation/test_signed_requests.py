@@ -226,5 +226,5 @@ def test_refusals_are_counted_by_their_reason(network, tmp_path):
         assert_refused(peer.send(server, "GET", LIST, key=Key()))
         page = requests.get(f"{address}/metrics", timeout=10).text
     for reason in ("unsigned", "wrong_signature"):
-        assert f'warren_federation_refusals_total{{reason="{reason}"}} 1\n' in page, page
+        assert f'warren_federation_refusals_total{{what="publicRooms",reason="{reason}"}} 1\n' in page, page
     assert 'warren_federation_requests_total{outcome="answered"} 1\n' in page, page

@@ -101,4 +101,4 @@ def test_devices_of_a_user(server, peer, alice):
 
 def test_an_unheard_query(server, peer):
     status, answer = peer.send(server, "GET", path("v1/query/weather"))
-    assert (status, answer["errcode"]) == (400, "M_UNRECOGNIZED"), answer
+    assert (status, answer["errcode"]) == (404, "M_UNRECOGNIZED"), answer

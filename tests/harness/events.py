@@ -1,11 +1,13 @@
-"""Events as a server makes them by hand: redacted, hashed, named by their hash, allowed by others. Room versions 11 and 12."""
+"""Events as a server makes them by hand: redacted, hashed, named by their hash, allowed by others. Room versions 11 and 12;
+and invites as they were before version 3."""
 
 import hashlib
 
 from harness.peer import base64_of, canonical
 
-# What a redaction leaves of an event, and of contents by the type.
+# What a redaction leaves of an event, of one with an id of its own, and of contents by the type.
 KEPT = "type room_id sender state_key content hashes signatures depth prev_events auth_events origin_server_ts".split()
+KEPT_BEFORE = [*KEPT, "event_id", "prev_state", "origin", "membership"]
 KEPT_OF_CONTENT = {
     "m.room.member": ["membership", "join_authorised_via_users_server"],
     "m.room.join_rules": ["join_rule", "allow"],
@@ -24,7 +26,8 @@ def redacted(event):
         content = {name: content[name] for name in kept if name in content} if isinstance(content, dict) else {}
         if event["type"] == "m.room.member" and isinstance(invite, dict) and "signed" in invite:
             content["third_party_invite"] = {"signed": invite["signed"]}
-    return {**{name: event[name] for name in KEPT if name in event}, "content": content}
+    kept = KEPT_BEFORE if "event_id" in event else KEPT
+    return {**{name: event[name] for name in kept if name in event}, "content": content}
 
 
 def id_of(event):

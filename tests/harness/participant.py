@@ -16,6 +16,8 @@ from harness.peer import Peer, now_ms, signed
 VERSION = "11"
 SPOKEN = "ver=11&ver=12"
 FEDERATION = "/_matrix/federation/"
+# What version 1 answers in an array, behind the status.
+IN_ARRAYS = {"invite", "send_join", "send_leave"}
 UNKNOWN = 404, {"errcode": "M_NOT_FOUND", "error": "It is not known here"}
 # A loaded machine may take its time.
 SECONDS_MAX = 60
@@ -33,6 +35,8 @@ class Participant(Peer):
         self.events, self.before, self.copies = {}, {}, {}
         # Transactions with their ids: all that came, and those that it took.
         self.tries, self.transactions, self.is_failing = [], [], False
+        # Whether it knows the second versions of endpoints.
+        self.knows_v2 = True
         self.came = threading.Condition()
 
     def user(self, word="someone"):
@@ -153,9 +157,27 @@ class Participant(Peer):
         event = self.event(copy, "m.room.member", {"membership": "invite"}, state_key=user_id, **more)
         return self.send_invite(server, copy.room_id, event)
 
-    def send_invite(self, server, room_id, event, event_id=None):
-        body = {"room_version": VERSION, "event": event, "invite_room_state": []}
+    def send_invite(self, server, room_id, event, event_id=None, **more):
+        body = {"room_version": VERSION, "event": event, "invite_room_state": [], **more}
         return self.send(server, "PUT", path("v2/invite/{}/{}", room_id, event_id or id_of(event)), body)
+
+    def old_invite(self, room_id, user_id):
+        """An invite as it was before version 3 of rooms, where events have an id of their own."""
+        return self.sign(
+            {
+                "event_id": f"${unique('event')}:{self.name}",
+                "room_id": room_id,
+                "type": "m.room.member",
+                "sender": self.user(),
+                "state_key": user_id,
+                "content": {"membership": "invite", "displayname": "A guest"},
+                "prev_events": [],
+                "auth_events": [],
+                "depth": 5,
+                "origin": self.name,
+                "origin_server_ts": now_ms(),
+            }
+        )
 
     def transact(self, server, pdus=(), edus=(), origin=None, transaction_id=None):
         """Sends a transaction. Answers with what was answered to each event."""
@@ -184,20 +206,32 @@ class Participant(Peer):
         edus = [edu for _, transaction in self.transactions for edu in transaction.get("edus", [])]
         return [edu["content"] for edu in edus if edu["edu_type"] == type]
 
+    def versions_asked(self, name):
+        """The versions of an endpoint in which it was asked, in order."""
+        paths = [request.target.partition("?")[0].removeprefix(FEDERATION).split("/") for request in self.requests]
+        return [version for version, *rest in paths if rest[:1] == [name]]
+
+    def states_asked(self, *events):
+        """The questions for the state before any of the events."""
+        targets = [request.target for request in self.requests if "/v1/state" in request.target]
+        return [target for target in targets if any(id_of(event)[1:] in target for event in events)]
+
     # -- what it answers -----------------------------------------------------------------------------------------
 
     def answer_to(self, request):
         target, _, query = request.target.partition("?")
         if target in self.answers or not target.startswith(FEDERATION):
             return super().answer_to(request)
-        _, name, *values = map(urllib.parse.unquote, target.removeprefix(FEDERATION).split("/"))
+        version, name, *values = map(urllib.parse.unquote, target.removeprefix(FEDERATION).split("/"))
         answer = getattr(self, f"answer_{name}", None)
-        if answer is None:
+        if answer is None or version == "v2" and not self.knows_v2:
             return super().answer_to(request)
         try:
-            return answer(values, self.parameters(query), json.loads(request.body or b"{}"))
+            status, content, *more = answer(values, self.parameters(query), json.loads(request.body or b"{}"))
         except KeyError:
             return UNKNOWN
+        is_in_array = version == "v1" and name in IN_ARRAYS and status == 200
+        return status, [status, content] if is_in_array else content, *more
 
     def parameters(self, query):
         """The parameters of a question; `v` is the only one that may come several times."""
@@ -258,7 +292,8 @@ class Participant(Peer):
         return 200, {"knock_room_state": []}
 
     def answer_invite(self, _values, _query, body):
-        event = body["event"]
+        # The body of version 1 is the event.
+        event = body.get("event", body)
         return 200, {"event": {**event, "signatures": signed(redacted(event), self.name, self.key)["signatures"]}}
 
     def told(self, state):

@@ -7,6 +7,8 @@ import base64
 import http.client
 import http.server
 import json
+import socket
+import socketserver
 import ssl
 import threading
 import time
@@ -81,10 +83,15 @@ def authorization(method, target, origin, destination, key, content=None, **para
     return "X-Matrix " + ",".join(f'{name}="{value}"' for name, value in values.items() if value is not None)
 
 
-class Listener:
-    """An HTTPS server on a port of its own. `answers` has a function for each path; unknown paths are 404."""
+def literal(address):
+    """An address as it stands in names and URLs."""
+    return f"[{address}]" if ":" in address else address
 
-    def __init__(self, certificate):
+
+class Listener:
+    """An HTTPS server on a port of its own, or at `address`. `answers` has a function for each path; unknown paths are 404."""
+
+    def __init__(self, certificate, address=("127.0.0.1", 0)):
         self.answers, self.requests = {}, []
         # Answers of single hosts among those that are served here: host → path → function.
         self.hosts = {}
@@ -115,6 +122,12 @@ class Listener:
 
         class Server(http.server.ThreadingHTTPServer):
             daemon_threads = True
+            address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+
+            def server_bind(self):
+                """Without asking for the name of the address, which nobody knows."""
+                socketserver.TCPServer.server_bind(self)
+                self.server_name, self.server_port = self.server_address[:2]
 
             def handle_error(self, *_):
                 """A connection that the other side gives up is what some tests are about."""
@@ -126,7 +139,7 @@ class Listener:
         # The names that were asked for in TLS.
         self.names = []
         self.context.sni_callback = lambda _socket, name, _context: self.names.append(name)
-        self.http = Server(("127.0.0.1", 0), Handler)
+        self.http = Server(address, Handler)
         # The handshake is done by the thread of the connection, so that a silent one holds up nobody.
         self.http.socket = self.context.wrap_socket(self.http.socket, server_side=True, do_handshake_on_connect=False)
         self.port = self.http.server_port
@@ -159,10 +172,10 @@ class Request:
 class Peer(Listener):
     """A server that publishes its keys."""
 
-    def __init__(self, host, authority, name=None, certified=None):
+    def __init__(self, host, authority, name=None, certified=None, **more):
         """Called `host` and its port, unless another name is given; its certificate is for `certified`, or `host`."""
-        super().__init__(authority.certificate(certified or host))
-        self.name, self.key = name or f"{host}:{self.port}", Key()
+        super().__init__(authority.certificate(certified or host), **more)
+        self.name, self.key = name or f"{literal(host)}:{self.port}", Key()
         # What of its published keys is otherwise than usual.
         self.changes = {}
         self.answers["/_matrix/key/v2/server"] = lambda _: (200, self.published())

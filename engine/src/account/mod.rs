@@ -5,6 +5,7 @@
 pub mod account_data;
 pub mod devices;
 pub mod filters;
+pub(crate) mod invite_permission;
 pub mod passing_tokens;
 pub mod presence;
 pub mod profile;

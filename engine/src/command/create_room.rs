@@ -3,6 +3,7 @@
 //! Specification: client-server API, `POST /createRoom`.
 
 use crate::{
+    account::invite_permission::check_invitable,
     command::{Command, Lanes},
     core::{event::JsonObject, version::RoomVersion},
     error::{Error, Invalid, Result},
@@ -211,6 +212,7 @@ impl<'a> Work<'a> {
             if *user_id == self.request.creator || is_repeated || is_remote {
                 continue;
             }
+            check_invitable(tx, user_id)?;
             let mut content = membership::content(tx, user_id, Membership::Invite, None)?;
             if self.request.is_direct {
                 content.insert("is_direct".to_owned(), true.into());

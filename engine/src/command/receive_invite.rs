@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::{
-    account::users,
+    account::{invite_permission::check_invitable, users},
     command::{Command, Lanes},
     core::{
         event::{JsonObject, Pdu},
@@ -48,8 +48,8 @@ impl Command for ReceiveInvite {
     /// The event with this server's signature.
     ///
     /// Errors: [`Invalid::Parameter`] when the event is not an invite for a user of this server from one of that server's, or
-    /// the state does not tell the room; [`What::User`] not found; [`Denied::OtherServer`]; [`Denied::ServerAcl`]
-    /// of a room that this server is in; [`Invalid::Event`].
+    /// the state does not tell the room; [`What::User`] not found; [`Denied::OtherServer`]; [`Denied::InvitesBlocked`];
+    /// [`Denied::ServerAcl`] of a room that this server is in; [`Invalid::Event`].
     type Output = Bytes;
 
     fn lanes(&self) -> Lanes {
@@ -63,6 +63,7 @@ impl Command for ReceiveInvite {
         }
         let found = users::find(tx, target)?.filter(|(_, account)| !account.is_deactivated);
         let (user, _) = found.ok_or(Error::NotFound(What::User))?;
+        check_invitable(tx, target)?;
         let takes_part = takes_part(tx, &self.room_id)?;
         if takes_part {
             server_allowed(tx, &RoomCtx::load(tx, &self.room_id)?, &self.server)?;

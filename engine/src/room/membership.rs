@@ -10,7 +10,7 @@ use super::{
     restricted_join::{AUTHORISING_USER, Admission, admission},
 };
 use crate::{
-    account::profile,
+    account::{invite_permission::check_invitable, profile},
     core::{
         event::JsonObject,
         identifiers::{is_user_id, server_name},
@@ -39,7 +39,8 @@ pub(crate) fn content(
 /// Checks and completes the content of a membership event that a local user sends about `target`, before the room's
 /// rules are asked.
 ///
-/// Errors: [`Invalid::Identifier`] if the target is not a user; [`Denied::GuestAccess`], [`Denied::OtherServer`].
+/// Errors: [`Invalid::Identifier`] if the target is not a user; [`Denied::GuestAccess`], [`Denied::OtherServer`],
+/// [`Denied::InvitesBlocked`].
 pub(crate) fn prepare(
     reader: &Reader,
     room: &RoomCtx,
@@ -51,6 +52,7 @@ pub(crate) fn prepare(
     let membership = content.get("membership").and_then(Value::as_str).and_then(Membership::from_name);
     if membership == Some(Membership::Invite) {
         check_local(reader, target)?;
+        check_invitable(reader, target)?;
     }
     if matches!(membership, Some(Membership::Join | Membership::Knock)) && is_guest {
         check_guest_access(reader, room)?;

@@ -1,7 +1,7 @@
 //! Whether a request really comes from the server that it says (server-server API, "Request Authentication").
 //!
 //! The signature is over the body too, but a body is only read for who may send one: the header is looked at first, and
-//! its key found. Every refusal is counted with its reason.
+//! its key found.
 
 use http::header::AUTHORIZATION;
 use ruma_common::{OwnedServerName, ServerName};
@@ -14,7 +14,6 @@ use warren_engine::remote::KeyStanding;
 use warren_engine::view::StandingOfKey;
 
 use super::out::keys::ensure_keys;
-use super::refusals;
 use super::x_matrix::{Header, XMatrix, parse as parse_header};
 use crate::http::limits::{AUTHORIZATIONS_MAX, BLOCKING_BODY_BYTES, TRANSACTION_BODY_BYTES_MAX};
 use crate::http::route::Rate;
@@ -38,7 +37,7 @@ pub async fn claim(call: &Call) -> Result<Claim, ApiError> {
     let headers = headers(call)?;
     let origin = one_origin(call, &headers)?;
     if !call.ctx.config.federation_access.admits(origin.as_str()) {
-        return Err(refused("denied", ApiError::forbidden("This server does not deal with yours")));
+        return Err(ApiError::forbidden("This server does not deal with yours").because("denied"));
     }
     let mut signatures = known_keys(call, &origin, &headers)?;
     if let KeysFound::Lacking(missing) = &signatures
@@ -166,10 +165,5 @@ fn content(body: &[u8]) -> Result<Option<Value>, ApiError> {
 }
 
 fn unauthorized(reason: &'static str, sentence: &'static str) -> ApiError {
-    refused(reason, ApiError::unauthorized(sentence))
-}
-
-fn refused(reason: &'static str, error: ApiError) -> ApiError {
-    refusals::request(reason);
-    error
+    ApiError::unauthorized(sentence).because(reason)
 }

@@ -74,7 +74,8 @@ async fn receive(
     let count = room_state.len();
     let room_state = rightly_signed(&call.ctx, version, room_state).await?;
     if room_state.len() != count {
-        return Err(ApiError::invalid_param("An event of invite_room_state is not rightly signed"));
+        let why = "An event of invite_room_state is not rightly signed";
+        return Err(ApiError::invalid_param(why).because("bad_room_state"));
     }
     let receive = ReceiveInvite {
         room_id: call.path("roomId")?.into_owned(),

@@ -7,7 +7,6 @@ use warren_engine::core::json::{Limits, Strictness, parse_object};
 use warren_engine::remote::ServerKey;
 
 use super::limits::{KEYS_BYTES_MAX, KEYS_MAX, KEYS_TRUSTED_AHEAD};
-use super::out::RemoteError;
 
 /// The algorithm that all keys are of.
 const ALGORITHM: &str = "ed25519:";
@@ -27,17 +26,26 @@ pub struct Published {
     old_verify_keys: Vec<(String, Vec<u8>, u64)>,
 }
 
+/// Why what a server published is not taken.
+#[derive(Debug)]
+pub struct BadKeys {
+    /// As it is counted.
+    pub reason: &'static str,
+    /// A sentence.
+    pub cause: String,
+}
+
 impl Published {
-    /// Errors: `BadAnswer` for what is malformed, of another server, or not signed by a key in it.
-    pub fn read(json: &[u8], server_name: &str) -> Result<Published, RemoteError> {
+    /// Errors: for what is malformed, of another server, or not signed by a key in it.
+    pub fn read(json: &[u8], server_name: &str) -> Result<Published, BadKeys> {
         let limits = Limits { bytes_max: KEYS_BYTES_MAX, strictness: Strictness::Strict };
-        let object = parse_object(json, limits).map_err(|error| RemoteError::BadAnswer(error.to_string()))?;
-        let bad = |cause: &str| RemoteError::BadAnswer(cause.to_owned());
+        let bad = |reason, cause: &str| BadKeys { reason, cause: cause.to_owned() };
+        let object = parse_object(json, limits).map_err(|error| bad("malformed", &error.to_string()))?;
         if object.get("server_name").and_then(Value::as_str) != Some(server_name) {
-            return Err(bad("the keys are of another server"));
+            return Err(bad("other_server", "the keys are of another server"));
         }
         let valid_until_ts = object.get("valid_until_ts").and_then(Value::as_u64);
-        let valid_until_ts = valid_until_ts.ok_or_else(|| bad("valid_until_ts is missing"))?;
+        let valid_until_ts = valid_until_ts.ok_or_else(|| bad("malformed", "valid_until_ts is missing"))?;
         let members = |name: &str| object.get(name).and_then(Value::as_object).into_iter().flatten();
         let verify_keys: Vec<_> =
             members("verify_keys").filter_map(|(key_id, key)| read_key(key_id, key)).collect();
@@ -47,13 +55,13 @@ impl Published {
         };
         let old_verify_keys: Vec<_> = members("old_verify_keys").filter_map(old_key).collect();
         if verify_keys.len() + old_verify_keys.len() > KEYS_MAX {
-            return Err(bad("there are too many keys"));
+            return Err(bad("too_many", "there are too many keys"));
         }
         let holds = |(key_id, public_key): &(String, Vec<u8>)| {
             verify_json(&object, server_name, key_id, public_key).is_ok()
         };
         if !verify_keys.iter().any(holds) {
-            return Err(bad("the keys are not signed by one of them"));
+            return Err(bad("unsigned", "the keys are not signed by one of them"));
         }
         let (server_name, json) = (server_name.to_owned(), Bytes::copy_from_slice(json));
         Ok(Published { server_name, valid_until_ts, json, object, verify_keys, old_verify_keys })
@@ -129,7 +137,7 @@ mod tests {
         sign_json(&mut object, "a.example", &now);
         change(&mut object);
         let json = Value::Object(object).to_string();
-        Published::read(json.as_bytes(), "a.example").map_err(|error| error.to_string())
+        Published::read(json.as_bytes(), "a.example").map_err(|error| error.cause)
     }
 
     #[test]

@@ -42,10 +42,8 @@ async fn query_profile(call: Call) -> Outcome {
     }
 }
 
+/// Specification: "Unsupported endpoints".
 async fn query_info(call: Call) -> Outcome {
-    Err(ApiError::unrecognized(format!(
-        "This server answers no queries of the type {}",
-        call.path("queryType")?
-    ))
-    .with_status(http::StatusCode::BAD_REQUEST))
+    let kind = call.path("queryType")?;
+    Err(ApiError::unrecognized(format!("This server answers no queries of the type {kind}")))
 }

@@ -1,15 +1,53 @@
-//! What of other servers' input is not taken is counted, with its reason: requests whose signature or sender is refused, events,
-//! and what is told outside of rooms.
+//! What of other servers' input is not taken is counted, with its reason: requests, answers, templates and keys, events, and
+//! what is told outside of rooms.
 //!
-//! Whatever else a request is refused for is told by its status, which is counted by endpoint.
+//! Every reason is one of few that this server knows, never a word of another server: there is no end of those.
 
 use metrics::counter;
-use warren_engine::Outcome;
 use warren_engine::core::checked::Refused;
+use warren_engine::{Error, Invalid, Outcome};
 
-/// A request that is not believed, or whose sender is not admitted.
-pub fn request(reason: &'static str) {
-    counter!("warren_federation_refusals_total", "reason" => reason).increment(1);
+use crate::http::{ApiError, Endpoint};
+
+/// A request that is refused for something that its sender could do otherwise, by the endpoint's name.
+pub fn request(endpoint: &'static Endpoint, error: &ApiError) {
+    if let Some(name) = name(endpoint.path)
+        && error.status.is_client_error()
+    {
+        count(name, error.reason);
+    }
+}
+
+/// The name of an endpoint for other servers: what follows the version in its path.
+fn name(path: &'static str) -> Option<&'static str> {
+    let mut segments = path.strip_prefix("/_matrix/")?.split('/');
+    let is_for_servers = matches!(segments.next(), Some("federation" | "key"));
+    segments.nth(1).filter(|_| is_for_servers)
+}
+
+/// What another server answered, and is not taken.
+pub fn answer(reason: &'static str) {
+    count("answer", reason);
+}
+
+/// A template for an event that is not signed, by the member that is for something else than was asked.
+pub fn template(error: &Error) {
+    let reason = match error {
+        Error::Invalid(Invalid::Template(member)) => member,
+        Error::Invalid(Invalid::RoomVersion(_)) => "room_version",
+        Error::Invalid(Invalid::Event(_)) => "event",
+        _ => "unfit",
+    };
+    count("template", reason);
+}
+
+/// What a server publishes of its keys, or a notary tells of it.
+pub fn keys(reason: &'static str) {
+    count("keys", reason);
+}
+
+fn count(what: &'static str, reason: &'static str) {
+    counter!("warren_federation_refusals_total", "what" => what, "reason" => reason).increment(1);
 }
 
 /// What became of an event. One that still waits, or was known before, is counted when that is over, or was.
@@ -68,4 +106,22 @@ fn count_events(outcome: &'static str, reason: &'static str, count: u64) {
 /// Parts of a transaction outside of rooms, or entries in them, that are passed over.
 pub fn edus(reason: &'static str, count: u64) {
     counter!("warren_federation_edus_dropped_total", "reason" => reason).increment(count);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_for_servers_have_a_name() {
+        for (path, expected) in [
+            ("/_matrix/federation/v2/invite/{roomId}/{eventId}", Some("invite")),
+            ("/_matrix/federation/v1/query/{queryType}", Some("query")),
+            ("/_matrix/key/v2/server", Some("server")),
+            ("/_matrix/client/v3/sync", None),
+            ("/health", None),
+        ] {
+            assert_eq!(name(path), expected, "{path}");
+        }
+    }
 }

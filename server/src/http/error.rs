@@ -16,6 +16,8 @@ pub struct ApiError {
     pub status: StatusCode,
     pub errcode: &'static str,
     pub error: Cow<'static, str>,
+    /// Why, as it is counted where other servers are refused: the code, or a word where that says too little.
+    pub reason: &'static str,
     /// Further members of the response object, `retry_after_ms` or `soft_logout` for instance.
     pub extra: Option<Box<Map<String, Value>>>,
 }
@@ -23,13 +25,20 @@ pub struct ApiError {
 impl ApiError {
     /// An error with a status of its own choosing, for the few answers whose status differs from the table's.
     pub fn new(status: StatusCode, errcode: &'static str, error: impl Into<Cow<'static, str>>) -> ApiError {
-        ApiError { status, errcode, error: error.into(), extra: None }
+        ApiError { status, errcode, error: error.into(), reason: errcode, extra: None }
     }
 
     /// The same error under another status.
     #[must_use]
     pub fn with_status(mut self, status: StatusCode) -> ApiError {
         self.status = status;
+        self
+    }
+
+    /// The same error, counted with another reason than its code.
+    #[must_use]
+    pub fn because(mut self, reason: &'static str) -> ApiError {
+        self.reason = reason;
         self
     }
 
@@ -110,6 +119,7 @@ impl From<Error> for ApiError {
                 Denied::Reserved => ApiError::exclusive(sentence),
                 Denied::PendingMedia { retry_after_ms } => ApiError::limit_exceeded(retry_after_ms),
                 Denied::Unreachable => ApiError::not_found(sentence),
+                Denied::InvitesBlocked => ApiError::invite_blocked(sentence),
                 Denied::NotBanned => ApiError::bad_state(sentence),
                 Denied::GuestAccess => ApiError::guest_access_forbidden(sentence),
                 Denied::UnableToAuthoriseJoin => ApiError::unable_to_authorise_join(sentence),
@@ -117,16 +127,16 @@ impl From<Error> for ApiError {
                 Denied::IncompatibleRoomVersion(version) => {
                     ApiError::incompatible_room_version(sentence).with("room_version", version)
                 }
-                Denied::Rule { .. }
-                | Denied::ServerAcl
-                | Denied::JoinConditions
-                | Denied::OtherServer
-                | Denied::TargetNotInRoom
-                | Denied::NotInRoom
+                Denied::Rule { rule, .. } => ApiError::forbidden(sentence).because(rule),
+                Denied::ServerAcl => ApiError::forbidden(sentence).because("server_acl"),
+                Denied::NotInRoom => ApiError::forbidden(sentence).because("not_in_room"),
+                Denied::OtherServer => ApiError::forbidden(sentence).because("other_server"),
+                Denied::JoinConditions => ApiError::forbidden(sentence).because("join_conditions"),
+                Denied::NotYours => ApiError::forbidden(sentence).because("not_yours"),
+                Denied::TargetNotInRoom
                 | Denied::PowerLevel
                 | Denied::RoomVersion
-                | Denied::KeyIdInUse
-                | Denied::NotYours => ApiError::forbidden(sentence),
+                | Denied::KeyIdInUse => ApiError::forbidden(sentence),
             },
             Error::Invalid(invalid) => match invalid {
                 Invalid::Identifier { .. } | Invalid::Parameter { .. } | Invalid::Token => {
@@ -238,6 +248,8 @@ codes! {
     unable_to_grant_join          M_UNABLE_TO_GRANT_JOIN            BAD_REQUEST;
     /// The state change is not possible, such as unbanning who is not banned.
     bad_state                     M_BAD_STATE                       FORBIDDEN;
+    /// The user wants no invites.
+    invite_blocked                M_INVITE_BLOCKED                  FORBIDDEN;
     /// The room does not admit guests.
     guest_access_forbidden        M_GUEST_ACCESS_FORBIDDEN          FORBIDDEN;
     /// A required parameter is missing.

@@ -28,6 +28,7 @@ use super::{Answer, ApiError, Endpoint, Outcome, cors, session};
 use crate::context::Context;
 use crate::federation::incoming::{self, Claim};
 use crate::federation::out::sender;
+use crate::federation::refusals;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -103,6 +104,9 @@ impl Server {
             Ok(()) => Guarded((route.endpoint.handler)(call)).await,
             Err(error) => Err(error),
         };
+        if let Err(error) = &outcome {
+            refusals::request(route.endpoint, error);
+        }
         let answer = outcome.unwrap_or_else(Answer::from);
         let user = session.as_deref().map(|session| session.user_id.as_str());
         let sender = user.or(origin.as_deref().map(|origin| origin.as_str())).unwrap_or("-");

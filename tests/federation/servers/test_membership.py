@@ -148,19 +148,32 @@ def test_who_knocks_is_turned_away(knock, synapse):
     guest.join(room, query={"via": owner.server_name, "server_name": owner.server_name}, status=403, errcode="M_FORBIDDEN")
 
 
-def restricted(owner):
+def test_who_wants_no_invites_is_not_invited(alice, bob):
+    for inviter, hermit in [(alice, bob), (bob, alice)]:
+        content, path = {"default_action": "block"}, "user/{userId}/account_data/{type}"
+        hermit.put(path, hermit.user_id, "m.invite_permission_config", json=content)
+        room = inviter.create_room(preset="private_chat")
+        inviter.invite(room, hermit, status=403, errcode="M_INVITE_BLOCKED")
+        assert hermit.user_id not in members(inviter, room, "invite")
+
+
+def restricted(owner, join_rule="restricted"):
     """A room that members of another may join, and that other one."""
     hall = owner.create_room(preset="public_chat", room_version="10")
     condition = {"type": "m.room_membership", "room_id": hall}
-    content = {"join_rule": "restricted", "allow": [condition]}
+    content = {"join_rule": join_rule, "allow": [condition]}
     rules = {"type": "m.room.join_rules", "state_key": "", "content": content}
     return hall, owner.create_room(preset="private_chat", room_version="10", initial_state=[rules])
 
 
-def test_members_of_a_room_may_join_another(here, there, alice, bob):
+@pytest.mark.parametrize("join_rule", ["restricted", "knock_restricted"])
+def test_members_of_a_room_may_join_another(here, there, alice, bob, join_rule):
     for owner, guest, server in [(alice, bob, here), (bob, alice, there)]:
-        hall, room = restricted(owner)
+        hall, room = restricted(owner, join_rule)
         guest.join(room, query=via(server), status=403)
+        if join_rule == "knock_restricted":
+            guest.post("knock/{roomIdOrAlias}", room, query=via(server))
+            until_membership(owner, room, "knock", guest)
         guest.join(hall, query=via(server))
         guest.join(room, query=via(server))
         assert guest.user_id in joined_members(owner, room)

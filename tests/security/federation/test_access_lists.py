@@ -73,6 +73,21 @@ def test_who_is_shut_out_gets_nothing_and_brings_nothing(server, hostile, copy, 
     assert user not in json.dumps(answer.get("ephemeral")) and "let me in" not in json.dumps(answer)
 
 
+def test_an_invite_as_it_was_made_before_is_shut_out_too(server, hostile, alice, bob):
+    """In rooms of the first versions, of which alone such an invite can be."""
+    room = alice.create_room(preset="public_chat", room_version="1")
+
+    def invite():
+        event = hostile.old_invite(room, bob.user_id)
+        return hostile.send(server, "PUT", path("v1/invite/{}/{}", room, event["event_id"]), event)
+
+    status, answer = invite()
+    assert status == 200, answer
+    shut_out(alice, room, hostile, [host(hostile).upper()])
+    status, answer = invite()
+    assert (status, answer["errcode"]) == (403, "M_FORBIDDEN"), answer
+
+
 def test_a_broken_list_lets_nobody_in_and_can_be_mended(server, hostile, copy, alice, room):
     """Specification: what has no `allow` allows nobody; its own users can still change it."""
     alice.set_state(room, "m.room.server_acl", {"deny": 5, "allow": "*"})

@@ -83,6 +83,9 @@ def test_who_never_answers_questions_holds_up_no_other_room_or_server(server, si
         see(alice, room, id_of(event))
         assert time.monotonic() - begin < SECONDS_MAX, room
         assert bodies(room_messages(alice, room)) == ["at once, before", "at once"]
+        # What lay between tells the state.
+        before = [honest.events[event_id] for event_id in event["prev_events"]]
+        assert honest.versions_asked("get_missing_events") and not honest.states_asked(event, *before)
     # The silent server's own room takes what it sends rightly, too.
     copy = Copy(rooms[1], copies[1].state, copies[1].state.values(), copies[1].depth)
     copy.ends = [next(reversed(list(copies[1].state.values())))]

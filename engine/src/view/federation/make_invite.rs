@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::SignedEvent;
 use crate::{
+    account::invite_permission::check_invitable,
     core::event::JsonObject,
     error::Result,
     room::{RoomCtx, handshake, membership, stripped_state::identifying_state},
@@ -42,13 +43,14 @@ pub struct Invite {
 
 impl View for MakeInvite {
     /// Errors: [`crate::What::Room`] not found; [`crate::Denied::OtherServer`] for a sender who is not ours;
-    /// [`crate::Denied::Rule`] when the room's rules would refuse it; [`crate::Invalid::Identifier`];
+    /// [`crate::Denied::InvitesBlocked`]; [`crate::Denied::Rule`] when the room's rules would refuse it; [`crate::Invalid::Identifier`];
     /// [`crate::Invalid::Event`].
     type Output = Invite;
 
     fn read(&self, reader: &Reader) -> Result<Invite> {
         membership::check_user_id("user_id", &self.target)?;
         membership::check_local(reader, &self.sender)?;
+        check_invitable(reader, &self.target)?;
         let room = RoomCtx::load(reader, &self.room_id)?;
         let reason = self.reason.as_deref();
         let mut content = membership::content(reader, &self.target, Membership::Invite, reason)?;

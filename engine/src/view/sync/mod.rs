@@ -25,7 +25,7 @@ pub(crate) use state::at as state_at;
 pub(super) use state::membership_at;
 
 use crate::{
-    account::account_data,
+    account::{account_data, invite_permission::blocks_invites},
     core::{
         filter::Filter,
         json::splice::{object_member, string_member},
@@ -198,10 +198,14 @@ impl<'a> Request<'a> {
         let token = SyncToken { pos: self.reader.pos, to_device };
         string_member(&mut body, "next_batch", &token.to_string());
         let bare = body.len();
-        let rooms = match self.since {
+        let mut rooms = match self.since {
             None => self.all_rooms()?,
             Some(since) => self.rooms_with_news(since)?,
         };
+        // There may be invites from before, and those that came with a room's other events.
+        if !rooms.invited.is_empty() && blocks_invites(self.reader, self.user)? {
+            rooms.invited.clear();
+        }
         self.write_rooms(&mut body, &rooms)?;
         own::write(self, &mut body, &rooms, &messages)?;
         let is_empty = self.since.is_some() && body.len() == bare;

@@ -157,7 +157,7 @@ fn server(name: &str) -> Result<ruma_common::OwnedServerName, RemoteError> {
 
 /// Reads an answer.
 pub fn read_answer<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, RemoteError> {
-    serde_json::from_slice(body).map_err(|error| RemoteError::BadAnswer(error.to_string()))
+    serde_json::from_slice(body).map_err(|error| RemoteError::bad_answer("unreadable", error.to_string()))
 }
 
 /// Text as one segment of a path, or as the value of a parameter: everything is escaped that is not unreserved (RFC 3986,

@@ -123,7 +123,8 @@ pub async fn check_one(
     pdu: Bytes,
 ) -> Result<Arc<CheckedPdu>, ApiError> {
     let checked = check_all(ctx, version, vec![pdu]).await?.pop();
-    checked.ok_or_else(|| ApiError::invalid_param("The event is malformed or not rightly signed"))
+    let why = "The event is malformed or not rightly signed";
+    checked.ok_or_else(|| ApiError::invalid_param(why).because("bad_event"))
 }
 
 /// Our event with the signature of another server that has to sign it, too.
@@ -136,15 +137,16 @@ pub async fn take_signature(
     server: &str,
 ) -> Result<Bytes, ApiError> {
     let take = TakeSignature { event, answer, server };
-    let mut taken = ctx.engine.read(&take)?;
+    let read = || ctx.engine.read(&take).inspect_err(|_| refusals::answer("unsigned"));
+    let mut taken = read()?;
     if let TakenSignature::MissingKeys(keys) = &taken {
         ensure_keys(ctx, keys).await;
-        taken = ctx.engine.read(&take)?;
+        taken = read()?;
     }
     match taken {
         TakenSignature::Signed(json) => Ok(json),
         TakenSignature::MissingKeys(_) => {
-            Err(RemoteError::BadAnswer("the key that it signed with cannot be had".to_owned()).into())
+            Err(RemoteError::bad_answer("key_unknown", "the key that it signed with cannot be had").into())
         }
     }
 }

@@ -25,6 +25,7 @@ use warren_engine::core::event::SignedRequest;
 use warren_engine::core::json::{Limits, Strictness, canonical, parse};
 
 use super::RemoteError;
+use super::ask::read_answer;
 use super::discover::{ToServer, host};
 use crate::config::Resolve;
 use crate::context::Context;
@@ -88,7 +89,7 @@ pub async fn open_url(
     bytes_max: usize,
     end: Instant,
 ) -> Result<Answer, RemoteError> {
-    let unusable = || RemoteError::BadAnswer("it names an address that is none of https".to_owned());
+    let unusable = || RemoteError::bad_answer("unfit", "it names an address that is none of https");
     let uri: Uri = url.parse().map_err(|_| unusable())?;
     if uri.scheme_str() != Some("https") || host(&uri).is_empty() || uri.authority().is_none_or(has_user) {
         return Err(unusable());
@@ -157,7 +158,7 @@ impl Request {
     /// Sends it and reads the answer as JSON. Errors: `BadAnswer` for another shape, and those of [`Request::open`].
     pub async fn send<T: DeserializeOwned>(self, ctx: &Context, to: &ServerName) -> Result<T, RemoteError> {
         let body = self.bytes(ctx, to).await?;
-        serde_json::from_slice(&body).map_err(|error| RemoteError::BadAnswer(error.to_string()))
+        read_answer(&body)
     }
 
     /// Sends it and reads the answer as it is. Errors: those of [`Request::open`].
@@ -307,7 +308,7 @@ async fn next_piece(body: &mut Incoming) -> Result<Option<Bytes>, RemoteError> {
 }
 
 fn too_large() -> RemoteError {
-    RemoteError::BadAnswer("it is larger than this server reads".to_owned())
+    RemoteError::bad_answer("too_large", "it is larger than this server reads")
 }
 
 /// The innermost cause says what happened; those around it only where.

@@ -14,6 +14,7 @@ use warren_engine::GivenState;
 use warren_engine::command::CompleteState;
 use warren_engine::view::federation::{IncomingRoom, PartialRoom, PartialRooms};
 
+use super::RemoteError;
 use super::fetch::{follow_up, settle_receipts, whole_state};
 use super::join::store;
 use crate::context::Context;
@@ -233,7 +234,10 @@ async fn complete_by(ctx: &Arc<Context>, room: &PartialRoom, server: &str) -> Re
             settle_receipts(ctx, &room.room_id).await?;
             Ok(count)
         }
-        false => Err(ApiError::unknown(format!("events of the state are missing: {missing:?}"))),
+        false => {
+            let why = format!("events of the state are missing: {missing:?}");
+            Err(RemoteError::bad_answer("not_whole", why).into())
+        }
     }
 }
 

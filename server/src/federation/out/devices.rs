@@ -12,6 +12,7 @@ use warren_engine::following::{Asked, Following};
 
 use super::ask::{Ask, path};
 use crate::context::Context;
+use crate::federation::refusals;
 
 /// How often it is looked for lists to be asked for.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
@@ -56,5 +57,6 @@ async fn refresh(ctx: &Context, asked: &Asked) -> Result<(), String> {
     let (user_id, server) = asked.place();
     let target = path("v1/user/devices/{userId}", &[user_id]);
     let answer = Ask::get(server, target).bytes(ctx).await.map_err(|error| error.to_string())?;
-    ctx.engine.write(asked.answered(&answer)?).await.map(drop).map_err(|error| error.to_string())
+    let answered = asked.answered(&answer).inspect_err(|_| refusals::answer("unreadable"))?;
+    ctx.engine.write(answered).await.map(drop).map_err(|error| error.to_string())
 }

@@ -6,6 +6,8 @@ use std::time::Duration;
 use http::{HeaderMap, StatusCode, header::RETRY_AFTER};
 use serde::Deserialize;
 
+use crate::federation::refusals;
+
 /// Why there is no answer. Who asked can decide by it whether to try again, another server, or not at all.
 #[derive(Debug, Clone)]
 pub enum RemoteError {
@@ -59,6 +61,12 @@ struct StandardError {
 }
 
 impl RemoteError {
+    /// An answer that is not taken, which is counted. `cause` is a sentence.
+    pub fn bad_answer(reason: &'static str, cause: impl Into<String>) -> RemoteError {
+        refusals::answer(reason);
+        RemoteError::BadAnswer(cause.into())
+    }
+
     /// The error in an answer whose status is none of success. What the peer writes goes to logs and to clients, so it is
     /// cut to a length.
     pub fn of_answer(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> RemoteError {

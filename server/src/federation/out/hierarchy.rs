@@ -27,6 +27,7 @@ use crate::federation::limits::{
     HIERARCHY_PAGE_TIME, HIERARCHY_PAUSE, HIERARCHY_QUESTIONS_MAX, HIERARCHY_ROOM_TIME_MAX,
     HIERARCHY_SERVERS_MAX,
 };
+use crate::federation::refusals;
 use crate::http::ApiError;
 use crate::worker;
 
@@ -203,7 +204,11 @@ async fn answer_of(ctx: &Context, server: &OwnedServerName, question: &Question)
     let told = match asked {
         Ok(body) => {
             let read = || ToldSpace::read(room_id, *suggested_only, &body);
-            tokio::task::block_in_place(read).map(Arc::new)
+            let told = tokio::task::block_in_place(read);
+            if told.is_none() {
+                refusals::answer("unreadable");
+            }
+            told.map(Arc::new)
         }
         Err(error) => {
             tracing::debug!(%server, %room_id, %error, "a server does not tell of a space");

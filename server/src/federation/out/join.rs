@@ -104,8 +104,8 @@ async fn join_by(
                 ?missing,
                 "what a server tells of a room is not whole"
             );
-            let why = "What the other server tells of the room is not whole".to_owned();
-            return Err(RemoteError::BadAnswer(why).into());
+            let why = "What the other server tells of the room is not whole";
+            return Err(RemoteError::bad_answer("not_whole", why).into());
         }
     }
     if partial.is_some() {
@@ -143,7 +143,7 @@ async fn with_vouching(
     match (server, answer) {
         (Some(server), Some(answer)) => Ok(take_signature(ctx, event, answer, server).await?),
         (Some(_), None) => {
-            Err(RemoteError::BadAnswer("the join is not signed by who vouches for it".to_owned()).into())
+            Err(RemoteError::bad_answer("unsigned", "the join is not signed by who vouches for it").into())
         }
         (None, _) => Ok(event.json.clone()),
     }

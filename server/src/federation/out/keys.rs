@@ -31,6 +31,7 @@ use crate::federation::limits::{
     NOTARY_BYTES_MAX,
 };
 use crate::federation::published::Published;
+use crate::federation::refusals;
 
 /// Who is asked for keys now, and when each server was last.
 pub struct KeyFetches {
@@ -147,8 +148,17 @@ async fn fetch_from_server(ctx: &Context, server_name: &ServerName) -> Result<()
     let request = Request::new(Method::GET, "/_matrix/key/v2/server").unsigned();
     let request = request.with_time(KEYS_TIME_MAX).with_bytes_max(KEYS_BYTES_MAX);
     let body = request.bytes(ctx, server_name).await?;
-    let published = Published::read(&body, server_name.as_str())?;
-    store(ctx, &published).await
+    store(ctx, &read_keys(&body, server_name)?).await
+}
+
+/// What is published under a server's name, or why not: which is counted.
+fn read_keys(body: &[u8], server_name: &ServerName) -> Result<Published, RemoteError> {
+    Published::read(body, server_name.as_str()).map_err(|bad| bad_keys(bad.reason, bad.cause))
+}
+
+fn bad_keys(reason: &'static str, cause: impl Into<String>) -> RemoteError {
+    refusals::keys(reason);
+    RemoteError::BadAnswer(cause.into())
 }
 
 #[derive(Deserialize)]
@@ -178,8 +188,7 @@ async fn fetch_from_notary(
         }
         verify_notary(ctx, notary, &object).await?;
         let body = canonical(&Value::Object(object));
-        let published = Published::read(&body, server_name.as_str())?;
-        store(ctx, &published).await?;
+        store(ctx, &read_keys(&body, server_name)?).await?;
     }
     Ok(())
 }
@@ -198,7 +207,7 @@ async fn verify_notary(ctx: &Context, notary: &ServerName, object: &JsonObject) 
     };
     match key_ids.iter().any(holds) {
         true => Ok(()),
-        false => Err(RemoteError::BadAnswer("it is not signed by the notary".to_owned())),
+        false => Err(bad_keys("not_by_notary", "it is not signed by the notary")),
     }
 }
 
@@ -225,6 +234,7 @@ async fn store(ctx: &Context, published: &Published) -> Result<(), RemoteError> 
     let store = StorePublishedKeys { server_name: published.server_name.clone(), keys, json };
     let refused = ctx.engine.write(store).await.map_err(failed)?;
     if !refused.is_empty() {
+        refusals::keys("other_key");
         warn!(server_name = %published.server_name, ?refused, "a server gives key ids to other keys than before");
     }
     Ok(())

@@ -216,7 +216,7 @@ impl Head {
 }
 
 fn malformed(why: &str) -> RemoteError {
-    RemoteError::BadAnswer(why.to_owned())
+    RemoteError::bad_answer("unreadable", why)
 }
 
 fn header<'h>(headers: &'h str, name: &str) -> Option<&'h str> {

@@ -13,6 +13,7 @@ use super::RemoteError;
 use super::ask::{Ask, escaped, path};
 use super::state_memory::StateAnswer;
 use crate::context::Context;
+use crate::federation::refusals;
 use crate::http::ApiError;
 
 /// How long one server may take to give a template: its part is to read some twenty rows.
@@ -67,7 +68,12 @@ pub async fn next_event(
     loop {
         match approach.next_step() {
             Next::Ask(server) => match ask_for_template(ctx, &server, approach.change()).await {
-                Ok(template) => approach.templated(&ctx.engine, &template),
+                Ok(template) => {
+                    if let Err(error) = approach.templated(&ctx.engine, &template) {
+                        refusals::template(&error);
+                        no_help(approach, &server, error.into());
+                    }
+                }
                 Err(failure) => no_help(approach, &server, failure.into()),
             },
             Next::HandIn(server, event) => return Some((server, event)),

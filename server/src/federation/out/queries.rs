@@ -54,7 +54,7 @@ pub async fn room_of_alias(ctx: &Arc<Context>, alias: &str) -> Result<(String, V
     let target = format!("{}?room_alias={}", path("v1/query/directory", &[]), escaped(alias));
     let found: Alias = Ask::get(server, target).read(ctx).await?;
     if !found.room_id.starts_with('!') {
-        return Err(RemoteError::BadAnswer("a room id begins with an exclamation mark".to_owned()).into());
+        return Err(RemoteError::bad_answer("unfit", "a room id begins with an exclamation mark").into());
     }
     let mut servers: Vec<String> = found
         .servers
@@ -118,7 +118,7 @@ pub async fn public_rooms(ctx: &Context, server: &str, query: &Value) -> Result<
     let checked: Result<Map<String, Value>, _> = serde_json::from_slice(&page);
     match checked {
         Ok(object) if object.get("chunk").is_some_and(Value::is_array) => Ok(page),
-        _ => Err(RemoteError::BadAnswer("it is no page of a directory".to_owned()).into()),
+        _ => Err(RemoteError::bad_answer("unreadable", "it is no page of a directory").into()),
     }
 }
 

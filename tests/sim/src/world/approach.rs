@@ -171,10 +171,13 @@ impl World {
             match approach.next_step() {
                 Next::Ask(server) => match self.template(user, room, handshake, &server)? {
                     Ok((template, is_lie)) => {
-                        approach.templated(&self.servers[user.server].engine(), &template);
-                        if is_lie && matches!(approach.next_step(), Next::HandIn(..)) {
-                            let what = format!("{} signs what {server} wants", SERVER_NAMES[user.server]);
-                            return Err(Failed::Breach(Breach::new("signed", what)));
+                        match approach.templated(&self.servers[user.server].engine(), &template) {
+                            Ok(()) if is_lie => {
+                                let what = format!("{} signs what {server} wants", SERVER_NAMES[user.server]);
+                                return Err(Failed::Breach(Breach::new("signed", what)));
+                            }
+                            Ok(()) => {}
+                            Err(error) => approach.failed(error.into()),
                         }
                     }
                     Err(why) => approach.failed(why),

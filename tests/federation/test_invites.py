@@ -1,0 +1,102 @@
+"""Invites of other servers: what they show of a room, and users who want none."""
+
+import pytest
+
+from harness.client import unique
+from harness.events import Copy, id_of
+from harness.participant import path
+from harness.peer import Key
+from harness.rooms import invited, members
+
+
+def room_of_version_12(resident):
+    """A room that is called after its create event, with that event and one that names the room."""
+    content = {"room_version": "12"}
+    create = {"type": "m.room.create", "state_key": "", "sender": resident.user(), "content": content}
+    create = resident.sign({**create, "prev_events": [], "auth_events": [], "depth": 1, "origin_server_ts": 1})
+    copy = Copy("!" + id_of(create)[1:], {}, [id_of(create)], 1, resident.user())
+    resident.next(copy, "m.room.member", {"membership": "join"}, state_key=copy.user)
+    name = resident.next(copy, "m.room.name", {"name": "The burrow"}, state_key="")
+    return copy, create, name
+
+
+def invite(server, resident, copy, user, shown, version="12"):
+    event = resident.event(copy, "m.room.member", {"membership": "invite"}, state_key=user.user_id)
+    more = {"room_version": version, "invite_room_state": shown}
+    return resident.send_invite(server, copy.room_id, event, **more)
+
+
+def test_what_an_invite_shows_of_a_room_is_rightly_signed(server, alice, resident):
+    """Specification: "servers MUST" refuse events of `invite_room_state` that fail a check, in rooms of version 12."""
+    copy, create, name = room_of_version_12(resident)
+    stranger = Key(resident.key.id.removeprefix("ed25519:"))
+    bare = {member: value for member, value in name.items() if member != "signatures"}
+    for wrong in (resident.sign(bare, stranger), bare, {**name, "signatures": create["signatures"]}):
+        status, answer = invite(server, resident, copy, alice, [create, wrong])
+        assert (status, answer["errcode"]) == (400, "M_INVALID_PARAM"), answer
+    status, answer = invite(server, resident, copy, alice, [name])
+    assert (status, answer["errcode"]) == (400, "M_INVALID_PARAM"), "the create event is missing"
+    alice.sync()
+    status, answer = invite(server, resident, copy, alice, [create, name])
+    assert status == 200 and server.name in answer["event"]["signatures"], answer
+    shown = alice.sync_until(lambda answer: invited(answer, copy.room_id))["invite_state"]["events"]
+    assert "The burrow" in [event["content"].get("name") for event in shown]
+
+
+def block_invites(user, action="block"):
+    user.put("user/{userId}/account_data/{type}", user.user_id, "m.invite_permission_config", json={"default_action": action})
+
+
+def refused(response):
+    status, answer = response
+    return (status, answer["errcode"]) == (403, "M_INVITE_BLOCKED") and "event" not in answer
+
+
+@pytest.fixture
+def copy(resident):
+    return resident.create("invite")
+
+
+def test_who_wants_no_invites_gets_none(server, alice, resident, copy):
+    """In neither version; and an invite from before is not shown any more."""
+    before = resident.create("invite")
+    assert resident.invite(server, before, alice.user_id)[0] == 200
+    alice.sync_until(lambda answer: invited(answer, before.room_id))
+    block_invites(alice)
+    assert refused(resident.invite(server, copy, alice.user_id))
+    old = resident.old_invite(f"!{unique('room')}:{resident.name}", alice.user_id)
+    target = path("v1/invite/{}/{}", old["room_id"], old["event_id"])
+    assert refused(resident.send(server, "PUT", target, old))
+    for since in (alice.since, None):
+        alice.since = since
+        assert "invite" not in alice.sync().get("rooms", {})
+    block_invites(alice, "something new")
+    assert resident.invite(server, copy, alice.user_id)[0] == 200
+    alice.sync_until(lambda answer: invited(answer, copy.room_id))
+
+
+def test_an_invite_that_comes_with_a_rooms_events_is_not_shown(server, alice, bob, resident):
+    """Nobody asks whether it may be made where the room is known; it stands in the room all the same."""
+    room = bob.create_room(preset="public_chat", room_version="11")
+    copy = resident.join(server, room)
+    block_invites(alice)
+    alice.sync()
+    bob.set_state(room, "m.room.power_levels", {"users": {bob.user_id: 100}, "invite": 0})
+    resident.catch_up(server, copy)
+    event = resident.event(copy, "m.room.member", {"membership": "invite"}, state_key=alice.user_id)
+    assert refused(resident.send_invite(server, room, event))
+    assert resident.transact(server, [event]) == {id_of(event): {}}
+    assert alice.user_id in members(bob, room, "invite")
+    for since in (alice.since, None):
+        alice.since = since
+        assert "invite" not in alice.sync().get("rooms", {})
+
+
+def test_our_user_is_told_that_theirs_wants_no_invites(alice, resident):
+    room = alice.create_room(preset="private_chat", room_version="11")
+    blocked = {"errcode": "M_INVITE_BLOCKED", "error": "No invites, please"}
+    resident.answer_invite = lambda *_: (403, blocked)
+    user = resident.user()
+    answer = alice.post("rooms/{roomId}/invite", room, json={"user_id": user}, status=403)
+    assert answer == blocked
+    alice.state(room, "m.room.member", user, status=404)
