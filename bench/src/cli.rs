@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{ErrorKind, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -52,10 +52,10 @@ struct PlanArguments {
     /// Steps per second of the open loop; half of the closed loop's throughput when not given
     #[arg(long)]
     rate: Option<f64>,
-    /// Write all figures as JSON
+    /// Where all figures are written as JSON; target/bench/<command>.json below the working folder when not given
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Write a picture
+    /// Where the picture is written; target/bench/<command>.html below the working folder when not given
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
     /// Folder for the servers' data, on the disk to be measured; emptied afterwards
@@ -147,7 +147,7 @@ async fn run(arguments: RunArguments) -> Result<()> {
     let taken = run::running(&plan, homeserver, effort, local, &work.0).await;
     let report = Report::new(machine, vec![taken]);
     print(&text::table(&report))?;
-    write(&report, &arguments.plan)
+    write(&report, &arguments.plan, "run")
 }
 
 async fn compare(arguments: &CompareArguments) -> Result<()> {
@@ -160,7 +160,7 @@ async fn compare(arguments: &CompareArguments) -> Result<()> {
     }
     let report = measured(&plan, &arguments.plan, &peers).await?;
     print(&text::table(&report))?;
-    write(&report, &arguments.plan)
+    write(&report, &arguments.plan, "compare")
 }
 
 /// Whether every bar is reached.
@@ -176,7 +176,7 @@ async fn bars(arguments: &BarsArguments) -> Result<bool> {
     for line in &lines {
         print(&format!("{line}\n"))?;
     }
-    write(&report, &arguments.compare.plan)?;
+    write(&report, &arguments.compare.plan, "bars")?;
     Ok(lines.iter().all(|line| line.reached))
 }
 
@@ -208,13 +208,21 @@ fn plan(arguments: &PlanArguments) -> Result<Plan> {
     })
 }
 
-fn write(report: &Report, arguments: &PlanArguments) -> Result<()> {
-    if let Some(path) = &arguments.json {
-        report.write_json(path)?;
-    }
-    if let Some(path) = &arguments.html {
-        report.write_html(path)?;
-    }
+/// Where reports go that no place was named for: what is built is not kept, and neither are they.
+const REPORTS: &str = "target/bench";
+
+fn write(report: &Report, arguments: &PlanArguments, command: &str) -> Result<()> {
+    let place = |named: &Option<PathBuf>, kind: &str| match named {
+        Some(path) => Ok(path.clone()),
+        None => {
+            std::fs::create_dir_all(REPORTS).map_err(Error::system(format!("create {REPORTS}")))?;
+            Ok(Path::new(REPORTS).join(format!("{command}.{kind}")))
+        }
+    };
+    let (json, html) = (place(&arguments.json, "json")?, place(&arguments.html, "html")?);
+    report.write_json(&json)?;
+    report.write_html(&html)?;
+    eprintln!("All figures are in {}, a picture of them in {}.", json.display(), html.display());
     Ok(())
 }
 

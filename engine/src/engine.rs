@@ -319,9 +319,16 @@ impl Engine {
         Ok(self.shared.backend.flush()?)
     }
 
+    /// Whether the store takes writes, as far as is known: the last one that came to it succeeded, or none has come.
+    /// While it does not, [`TryStore`](crate::command::TryStore) finds out whether it does again.
+    pub fn takes_writes(&self) -> bool {
+        self.shared.queue.takes_writes()
+    }
+
     /// Figures for the metrics, by name.
     pub fn figures(&self) -> Vec<(&'static str, u64)> {
         let mut figures = self.shared.backend.figures();
+        figures.push(("commits_failed", self.shared.queue.epoch()));
         figures.push(("stream_position", self.position().0.max(0) as u64));
         let (waiting, backing_off) = self.shared.outbox.figures(self.now_ms());
         figures.push(("destinations_waiting", waiting as u64));

@@ -75,10 +75,11 @@ pub fn open_store(config: &Config) -> warren_engine::Result<Engine> {
     Engine::open_embedded(&folder, config.memory_budget_bytes as usize, options)
 }
 
-/// Files that the configuration names must be there from the start, not only when they are first needed.
+/// Files that the configuration names must be readable from the start, not only when they are first needed.
 fn check_files(config: &Config) -> Result<(), String> {
-    for path in config.trusted_ca_files.iter().chain(&config.appservice_files) {
-        std::fs::metadata(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    let of_tls = config.tls.iter().flat_map(|tls| [&tls.cert, &tls.key]);
+    for file in of_tls.chain(&config.trusted_ca_files).chain(&config.appservice_files) {
+        std::fs::File::open(file).map_err(|error| file.unusable(error))?;
     }
     Ok(())
 }

@@ -1,4 +1,6 @@
 //! `/`: a page for people who open the server's address in a browser; `/health`: the same in one word for machines.
+//!
+//! The server is well unless its store refuses writes, as on a full disk: then all that can be done is to read.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -40,7 +42,13 @@ async fn get_page(call: Call) -> Outcome {
             escape(&token)
         )
     });
-    let values: [(&str, &str); 7] = [
+    let (mark, health) = match call.ctx.engine.takes_writes() {
+        true => ("good", "Up"),
+        false => ("bad", "The disk is full or failing and nothing can be written; up"),
+    };
+    let values: [(&str, &str); 9] = [
+        ("{mark}", mark),
+        ("{health}", health),
         ("{server_name}", &escape(config.server_name.as_str())),
         ("{uptime}", &duration(call.ctx.started.elapsed())),
         ("{version}", env!("CARGO_PKG_VERSION")),
@@ -54,13 +62,17 @@ async fn get_page(call: Call) -> Outcome {
 }
 
 async fn get_health(call: Call) -> Outcome {
+    let (status, code) = match call.ctx.engine.takes_writes() {
+        true => ("ok", http::StatusCode::OK),
+        false => ("refusing_writes", http::StatusCode::SERVICE_UNAVAILABLE),
+    };
     let body = json!({
-        "status": "ok",
+        "status": status,
         "server_name": call.ctx.config.server_name,
         "version": env!("CARGO_PKG_VERSION"),
         "uptime_seconds": call.ctx.started.elapsed().as_secs(),
     });
-    Ok(Answer::json(&body)?.with_cache_control("no-store"))
+    Ok(Answer::json(&body)?.with_status(code).with_cache_control("no-store"))
 }
 
 /// What tells that a request has come by way of a proxy, which may be on this machine itself.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use metrics::counter;
 use tracing::{debug, info, warn};
-use warren_engine::command::{EndPresence, EndTyping, Prune, StepPurge};
+use warren_engine::command::{EndPresence, EndTyping, Prune, StepPurge, TryStore};
 use warren_engine::view::{Purges, RoomsToMerge, StoredFiles};
 use warren_engine::{Engine, PurgeProgress};
 
@@ -16,6 +16,9 @@ use crate::http::ApiError;
 
 /// How long a purge goes on at a time, so that those who use the server hardly notice it.
 const PURGE_ROUND: Duration = Duration::from_millis(100);
+
+/// As often as the store itself looks whether a full disk has room again.
+const LOOK_FOR_ROOM: Duration = Duration::from_secs(5);
 
 /// Work that is done again and again.
 pub struct Worker {
@@ -35,6 +38,7 @@ pub const WORKERS: &[Worker] = &[
         every: Duration::from_secs(2),
         round: |ctx| drop(ctx.engine.write(EndPresence)),
     },
+    Worker { name: "refused writes", every: LOOK_FOR_ROOM, round: try_store },
     Worker { name: "missing events", every: Duration::from_secs(15), round: fetch::take_up_parked },
     Worker { name: "missing members", every: Duration::from_secs(60), round: complete::take_up },
     Worker { name: "pruning", every: Duration::from_secs(5), round: prune },
@@ -78,6 +82,13 @@ pub fn start(ctx: &Arc<Context>) {
                 }
             }
         }));
+    }
+}
+
+/// Nobody might write who would find out.
+fn try_store(ctx: &Arc<Context>) {
+    if !ctx.engine.takes_writes() {
+        drop(ctx.engine.write(TryStore));
     }
 }
 

@@ -3,9 +3,10 @@
 import os
 
 import pytest
+import requests
 
 from harness import served, specification
-from harness.client import Client, address
+from harness.client import SECONDS_MAX, Client, address
 
 WHOAMI = "/_matrix/client/v3/account/whoami"
 
@@ -132,6 +133,31 @@ def test_every_endpoint_wants_a_valid_token(base_url, token, errcode):
         assert response.status_code == 401, shown
         expected = ("M_MISSING_TOKEN", "M_UNKNOWN_TOKEN") if token == "" else (errcode,)
         assert response.json()["errcode"] in expected, shown
+
+
+@pytest.mark.skipif("HOMESERVER_URL" in os.environ, reason="the table is Warren's own")
+def test_every_endpoint_is_served_under_every_prefix(base_url):
+    """Asked past the client that notes what was asked, and of no name that anything could have."""
+    table = served.rows()
+    assert len(table) > 150
+    for method, path, paths in table:
+        assert path in paths
+        for prefix in paths:
+            target = address(prefix, *["!"] * prefix.count("{"))
+            response = requests.request(method, base_url + target, json={}, timeout=SECONDS_MAX)
+            is_known = response.status_code not in (404, 405) or response.json()["errcode"] != "M_UNRECOGNIZED"
+            assert is_known, f"{method} {target} → {response.status_code} {response.text[:200]}"
+
+
+@pytest.mark.skipif("HOMESERVER_URL" in os.environ, reason="the table is Warren's own")
+def test_older_clients_find_every_endpoint_under_r0():
+    """The versions up to r0.6.1 had all that v3 has but refresh tokens, which came with v1.3."""
+    lacking = [
+        path
+        for _, path, paths in served.rows()
+        if path.startswith("/_matrix/client/v3/") and path.replace("/v3/", "/r0/", 1) not in paths
+    ]
+    assert lacking == ["/_matrix/client/v3/refresh"]
 
 
 # Endpoints that cannot refuse anything but a missing token: they take nothing that could be wrong.

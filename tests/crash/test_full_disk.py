@@ -1,15 +1,16 @@
 """A full disk: writes are refused with an error, nothing is lost, and it goes on when there is room again."""
 
 import contextlib
+import json
 import os
 import subprocess
 import time
 
-import pytest
+import requests
 
-from harness.client import Client
+from harness.client import Client, address
 from harness.senders import Load, Sender, check_sender, room_messages
-from harness.server import Server
+from harness.server import Server, free_port
 
 DISK_MIB = 96
 # What is left to the server when the disk is filled up.
@@ -22,8 +23,8 @@ def small_disk(path):
     path.mkdir()
     options = ["-t", "tmpfs", "-o", f"size={DISK_MIB}m", "warren-test", str(path)]
     mounted = subprocess.run(["mount", *options], capture_output=True, text=True)
-    if mounted.returncode != 0:
-        pytest.skip(f"no small disk can be mounted here: {mounted.stderr.strip()}")
+    hint = "who is not root needs `unshare --map-root-user --mount`, as ./x does"
+    assert mounted.returncode == 0, f"no small disk can be mounted ({hint}): {mounted.stderr.strip()}"
     try:
         yield path
     finally:
@@ -41,12 +42,14 @@ def fill(disk):
 
 def test_full_disk(tmp_path):
     with small_disk(tmp_path / "disk") as disk:
-        server = Server(disk / "data")
+        metrics = f"http://127.0.0.1:{free_port()}"
+        server = Server(disk / "data", "--metrics-listen", metrics, "--log-format", "json")
         server.log_path = tmp_path / "server.log"
         with server:
             user = Client(server.base_url).register("filler")
             room = user.create_room()
             user.send(room, "before/0")
+            assert health(server) == (200, "ok") and failed_commits(metrics) == 0
             ballast = fill(disk)
             sender = Sender("s", user, room)
             load = Load([sender])
@@ -56,17 +59,52 @@ def test_full_disk(tmp_path):
             status, answer = sender.refusals[0]
             assert status == 503, (status, answer)
             assert answer["errcode"] and answer["error"]
+            refused_requests_are_told(server, user, room)
+            assert health(server) == (503, "refusing_writes") and failed_commits(metrics) > 0
+            assert "nothing can be written" in requests.get(server.base_url, timeout=10).text
             # What is there can be read, and a refused write has left nothing.
             check(user, room, sender)
             assert user.get("account/whoami")["user_id"] == user.user_id
 
             ballast.unlink()
+            # Nobody has to try, for it to be known that there is room again.
+            is_well_again(server)
             recovers(server, sender)
             check(user, room, sender)
             server.kill()
             server.check()
             server.start()
             check(user, room, sender)
+
+
+def health(server):
+    answer = requests.get(f"{server.base_url}/health", timeout=10)
+    return answer.status_code, answer.json()["status"]
+
+
+def failed_commits(metrics):
+    lines = requests.get(f"{metrics}/metrics", timeout=10).text.splitlines()
+    return next(float(line.split(" ")[1]) for line in lines if line.startswith("warren_engine_commits_failed "))
+
+
+def refused_requests_are_told(server, user, room):
+    """In the log, under the id that the answer carries: the endpoint, and the cause that the client is not told."""
+    path = address("rooms/{roomId}/send/m.room.message/{txnId}", room, "refused")
+    answer = user.send_raw("PUT", path, json={"msgtype": "m.text", "body": "refused"})
+    assert answer.status_code == 503
+    lines = [json.loads(line) for line in server.log_path.read_text().splitlines()]
+    told = [line for line in lines if str(line.get("id")) == answer.headers["X-Request-Id"]]
+    cause, request = told
+    assert "space" in cause["cause"].lower(), cause
+    assert request["level"] == "WARN" and request["status"] == 503 and request["sender"] == user.user_id
+    assert request["route"].endswith("/send/{eventType}/{txnId}") and request["ms"] > 0
+    assert request["fault"] == answer.json()["error"]
+
+
+def is_well_again(server):
+    end = time.monotonic() + RECOVERY_SECONDS_MAX
+    while health(server) != (200, "ok"):
+        assert time.monotonic() < end, f"still not well\n{server.log_tail()}"
 
 
 def recovers(server, sender):

@@ -6,16 +6,21 @@ from harness import specification
 from harness.server import binary
 
 
+def rows():
+    """The table of endpoints: of each its method, its path, and all paths that it is served under."""
+    table = subprocess.run([binary(), "routes"], capture_output=True, text=True, timeout=30, check=True).stdout
+    header, *lines = [line.split("\t") for line in table.splitlines()]
+    method, path, served = (header.index(name) for name in ("method", "path", "served_paths"))
+    return [(line[method], line[path], line[served].split(" ")) for line in lines]
+
+
 def operations(api):
     """The endpoints that are served and that an API of the specification knows: method, path, operation."""
-    table = subprocess.run([binary(), "routes"], capture_output=True, text=True, timeout=30, check=True).stdout
-    header, *rows = [line.split("\t") for line in table.splitlines()]
-    method, path = header.index("method"), header.index("path")
     found = []
-    for row in rows:
-        operation = specification.find(row[method], row[path])
+    for method, path, _ in rows():
+        operation = specification.find(method, path)
         if operation and operation.file.is_relative_to(api):
-            found.append((row[method], row[path], operation))
+            found.append((method, path, operation))
     return found
 
 

@@ -43,6 +43,8 @@ class Server:
         kept = [pair for pair in self._defaults() if pair[0] not in given]
         self.options = [*(word for pair in kept for word in pair), *options]
         self.log_path = self.data_dir.parent / f"{self.data_dir.name}.log"
+        # What the server is started by: a command that makes way for it, so that the process is the server's all the same.
+        self.wrapper = []
         self.process = None
 
     def _defaults(self):
@@ -70,7 +72,7 @@ class Server:
         """Starts the process without waiting for anything."""
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
-                [binary(), "serve", *self.options],
+                [*self.wrapper, binary(), "serve", *self.options],
                 env={**os.environ, **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,

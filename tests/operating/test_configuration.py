@@ -7,6 +7,7 @@ import tomllib
 import pytest
 
 from harness import server as binary
+from harness.certificates import Authority
 from harness.client import Client
 from harness.server import Server, free_port
 
@@ -66,6 +67,35 @@ def test_a_file_that_is_no_toml_is_refused_with_its_line(tmp_path):
 def test_a_file_that_is_not_there_is_named(tmp_path):
     missing = str(tmp_path / "nowhere.toml")
     assert missing in refused("serve", "--config", missing)
+
+
+@pytest.mark.parametrize("option", ["trusted_ca_files", "appservice_files", "tls_cert", "tls_key"])
+def test_a_file_that_cannot_be_read_is_refused_with_its_line(tmp_path, option):
+    certificate, missing = Authority(tmp_path).certificate("a.example"), tmp_path / "nowhere"
+    files = {"tls_cert": certificate, "tls_key": certificate, option: missing}
+    lines = [f'{name} = "{path}"' for name, path in files.items()]
+    file = written(tmp_path, "\n".join(lines) + "\n")
+    said = refused("serve", "--config", file, "--data-dir", str(tmp_path / "data"))
+    place = f"{file}, line {list(files).index(option) + 1}: {option}"
+    assert place in said and str(missing) in said, said
+    assert not (tmp_path / "data" / "store").exists()
+
+
+@pytest.mark.parametrize("option", ["trusted_ca_files", "tls_cert", "tls_key"])
+def test_a_file_that_is_something_else_is_refused_with_its_line(tmp_path, option):
+    other = tmp_path / "letter"
+    other.write_text("Dear friend")
+    certificate = Authority(tmp_path).certificate("a.example")
+    files = {"tls_cert": certificate, "tls_key": certificate, option: other}
+    file = written(tmp_path, "".join(f'{name} = "{path}"\n' for name, path in files.items()))
+    said = refused("serve", "--config", file, "--data-dir", str(tmp_path / "data"))
+    assert f"{file}, line {list(files).index(option) + 1}: {option}" in said and str(other) in said, said
+
+
+def test_a_variable_that_is_no_text_is_refused():
+    no_text = os.fsdecode(b"a\xff.example")
+    said = refused("serve", WARREN_SERVER_NAME=no_text)
+    assert "environment variable WARREN_SERVER_NAME" in said and "UTF-8" in said, said
 
 
 def test_an_unknown_variable_and_an_unknown_flag():

@@ -1,4 +1,4 @@
-"""What who has just installed the server sees: the token in the log, the page, and that both lead to an account."""
+"""What who has just installed the server sees: the token that is printed, the page, and that both lead to an account."""
 
 import re
 import socket
@@ -45,6 +45,12 @@ def test_the_first_start_says_how_to_connect(fresh):
     log = fresh.log_path.read_text()
     assert the_token(fresh)
     assert f"open {fresh.base_url} in a browser" in log
+
+
+def test_the_token_is_printed_however_little_is_logged(tmp_path):
+    with Server(tmp_path / "data", "--registration", "token", "--log", "off") as server:
+        assert the_token(server) in page(server).text
+    assert "INFO" not in server.log_path.read_text()
 
 
 def test_the_page_says_the_same(fresh):

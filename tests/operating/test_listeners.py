@@ -156,3 +156,12 @@ def test_the_well_known_files_say_what_is_configured(tmp_path):
         assert client["m.homeserver"]["base_url"].rstrip("/") == "https://matrix.warren.example"
         assert nobody.get("/.well-known/matrix/server") == {"m.server": "fed.warren.example:443"}
         assert nobody.register("somebody").server_name == "warren.example"
+
+
+def test_clients_may_be_sent_elsewhere(tmp_path):
+    options = ["--public-base-url", "https://matrix.warren.example", "--well-known-client", "https://chat.warren.example/"]
+    with Server(tmp_path / "data", *options) as server:
+        client = Client(server.base_url).get("/.well-known/matrix/client")
+        assert client["m.homeserver"]["base_url"].rstrip("/") == "https://chat.warren.example"
+        # What is said to people is where this server is.
+        assert "https://matrix.warren.example" in requests.get(server.base_url, timeout=10).text

@@ -12,14 +12,22 @@ def test_each_request_has_an_id_and_a_time(tmp_path):
     with Server(tmp_path / "data", "--log", "warren=debug", "--log-format", "json") as server:
         user = Client(server.base_url).register("somebody")
         answer = user.send_raw("GET", "/_matrix/client/v3/account/whoami")
-        unknown = requests.get(f"{server.base_url}/_matrix/client/v3/nothing", timeout=10)
+        unknown = requests.get(f"{server.base_url}/_matrix/client/v3/nothing?access_token=secret", timeout=10)
         assert server.stop() == 0
     lines = [json.loads(line) for line in server.log_path.read_text().splitlines()]
     by_id = {str(line["id"]): line for line in lines if line["target"] == "warren::request"}
     asked = by_id[answer.headers["X-Request-Id"]]
     assert asked["method"] == "GET" and asked["route"] == "/_matrix/client/v3/account/whoami"
     assert asked["status"] == 200 and asked["sender"] == user.user_id and 0 < asked["ms"] < 10_000
-    assert by_id[unknown.headers["X-Request-Id"]]["status"] == 404
+    missed = by_id[unknown.headers["X-Request-Id"]]
+    assert missed["status"] == 404 and missed["path"] == "/_matrix/client/v3/nothing" and 0 < missed["ms"] < 10_000
+    assert "secret" not in server.log_path.read_text()
+
+
+def test_requests_that_are_answered_well_are_not_told_by_default(tmp_path):
+    with Server(tmp_path / "data") as server:
+        Client(server.base_url).register("somebody").create_room()
+    assert "warren::request" not in server.log_path.read_text()
 
 
 def test_settings_that_are_for_tests_are_told(tmp_path):

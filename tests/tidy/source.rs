@@ -94,6 +94,22 @@ impl Source {
         found
     }
 
+    /// Every path into another crate (also within braces): its line, and its first two names there. A path to all that is
+    /// there has an empty name, and the crate itself under another name is `self`.
+    pub fn paths_into(&self, name: &str) -> Vec<(usize, String)> {
+        let mut found = Vec::new();
+        for (at, _) in self.code.match_indices(name).filter(|(at, _)| !self.code[..*at].ends_with(is_name)) {
+            let line = line_of(&self.code, at);
+            let rest = &self.code[at + name.len()..];
+            if let Some(path) = rest.strip_prefix("::") {
+                found.extend(targets(path).into_iter().map(|target| (line, target)));
+            } else if rest.trim_start().starts_with("as ") {
+                found.push((line, "self".to_owned()));
+            }
+        }
+        found
+    }
+
     /// Where a chain of `super::` ends, if that is the root of the crate.
     fn super_target(&self, at: usize) -> Option<String> {
         let mut rest = &self.code[at..];
@@ -285,6 +301,24 @@ fn character_length(literal: &str) -> usize {
         (Some(c), Some('\'')) => c.len_utf8() + 2,
         _ => 0,
     }
+}
+
+#[test]
+fn paths_into_a_crate_are_found_in_groups_and_behind_other_names() {
+    let found = |text: &str| {
+        let source = Source { path: "a.rs".into(), text: text.into(), code: blank(text) };
+        source.paths_into("engine").into_iter().map(|(_, path)| path).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        found("use engine::store::Rocks; let a = engine::Engine::open();"),
+        ["store::Rocks", "Engine::open"]
+    );
+    assert_eq!(
+        found("use engine::{\n    Engine,\n    store::{self, schema::{A, B}},\n    view::Sync,\n};"),
+        ["Engine", "store", "store::schema", "view::Sync"]
+    );
+    assert_eq!(found("use engine::{self as e}; use engine as f; use engine::*;"), ["self", "self", ""]);
+    assert_eq!(found("use my_engine::store; // engine::store"), [""; 0]);
 }
 
 #[test]

@@ -13,7 +13,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, Waker},
     thread::JoinHandle,
@@ -120,6 +120,8 @@ pub(super) struct Queue {
     filled: Condvar,
     /// Grows with each failed commit; a decision begun in an older epoch may rest on what never came to be.
     epoch: AtomicU64,
+    /// Whether the last commit with something to write succeeded, or none has come.
+    takes_writes: AtomicBool,
     /// Only one committer at a time, also when it is whoever writes; with the group that is in doubt.
     committing: Mutex<Option<Doubt>>,
 }
@@ -185,6 +187,7 @@ impl Queue {
             inner: Mutex::new(inner),
             filled: Condvar::new(),
             epoch: AtomicU64::new(0),
+            takes_writes: AtomicBool::new(true),
             committing: Mutex::new(None),
         }
     }
@@ -196,6 +199,10 @@ impl Queue {
 
     pub fn epoch(&self) -> u64 {
         self.epoch.load(Ordering::Acquire)
+    }
+
+    pub fn takes_writes(&self) -> bool {
+        self.takes_writes.load(Ordering::Relaxed)
     }
 
     pub fn close(&self) {
@@ -343,14 +350,19 @@ impl Shared {
         let changes: Vec<Change> =
             group.iter_mut().flat_map(|staged| std::mem::take(&mut staged.changes)).collect();
         // What is only in memory (typing) takes positions, but nothing is written for it.
-        let result = if changes.is_empty() { Ok(()) } else { self.backend.commit(&changes, self.durability) };
-        let Err(error) = result else {
+        if changes.is_empty() {
+            self.publish(group);
+            return None;
+        }
+        let Err(error) = self.backend.commit(&changes, self.durability) else {
+            self.queue.takes_writes.store(true, Ordering::Relaxed);
             self.publish(group);
             return None;
         };
         match is_in_effect(&*self.backend, &changes) {
             Ok(true) => {
                 tracing::warn!(%error, "a commit was written though it seemed to fail");
+                self.queue.takes_writes.store(true, Ordering::Relaxed);
                 self.publish(group);
                 None
             }
@@ -399,6 +411,7 @@ impl Shared {
     /// Fails the group and everything staged since, which may build on it.
     fn abandon(&self, group: &[Staged], error: &StorageError) {
         tracing::error!(%error, "a commit failed; nothing of it is acknowledged");
+        self.queue.takes_writes.store(false, Ordering::Relaxed);
         let mut inner = self.queue.inner.lock();
         self.queue.epoch.fetch_add(1, Ordering::AcqRel);
         let since = std::mem::take(&mut inner.staged);

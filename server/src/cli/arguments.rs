@@ -285,9 +285,7 @@ fn load(raw: &mut source::Raw, file: Option<&Path>, matches: &ArgMatches) -> Res
     if let Some(path) = file {
         source::add_file(raw, path)?;
     }
-    let variables = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    source::add_environment(raw, variables)?;
+    source::add_environment(raw, std::env::vars_os())?;
     let flags = ROWS.iter().filter_map(|row| {
         let values: Vec<String> = matches.get_many::<String>(row.name)?.cloned().collect();
         Some((row.name, values))

@@ -6,7 +6,7 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::config::{Address, Apis, Config, Listener};
 use crate::context::Context;
@@ -48,11 +48,7 @@ async fn serve(config: Config) -> Result<(), String> {
     worker::start(&ctx);
     info!(server_name = %ctx.config.server_name, version = env!("CARGO_PKG_VERSION"), "ready");
     if let Some(token) = ctx.first_token() {
-        info!(
-            "nobody has an account yet: open {base_url} in a browser, or name it to a Matrix client as the homeserver, \
-             and register with the token {token}, which makes an administrator",
-            base_url = ctx.config.public_base_url
-        );
+        tell_token(&ctx.config.public_base_url, &token);
     }
     notify(NotifyState::Ready);
     let metrics = async {
@@ -67,6 +63,17 @@ async fn serve(config: Config) -> Result<(), String> {
         tokio::join!(requests, metrics, stop_on_signal(terminate, interrupt, &ctx.shutdown));
     info!("stopped");
     metrics
+}
+
+/// On standard output, whatever the log is to say: it is for who starts the server, and logs are kept and read by others.
+fn tell_token(base_url: &str, token: &str) {
+    let told = super::print(&format!(
+        "Nobody has an account yet: open {base_url} in a browser, or name it to a Matrix client as the homeserver, and \
+         register with the token {token}, which makes an administrator.\n"
+    ));
+    if let Err(error) = told {
+        warn!(%error, "the token of the first account could not be printed; the page at / shows it");
+    }
 }
 
 /// Waits for SIGTERM or SIGINT, then cancels the token.

@@ -1,6 +1,7 @@
 //! The configuration: typed, validated values, made in one step from everything that was given.
 
 mod access;
+mod file;
 pub mod listener;
 mod network;
 mod resolve;
@@ -18,6 +19,7 @@ use std::path::PathBuf;
 use ruma_common::{OwnedServerName, RoomVersionId};
 
 pub use access::Access;
+pub use file::NamedFile;
 pub use listener::{Address, Apis, Listener};
 pub use network::Network;
 pub use resolve::Resolve;
@@ -34,7 +36,7 @@ pub struct Config {
     pub listen: Vec<Listener>,
     /// `tls_cert` and `tls_key`: both or none; there if a listener needs them.
     pub tls: Option<Tls>,
-    pub trusted_ca_files: Vec<PathBuf>,
+    pub trusted_ca_files: Vec<NamedFile>,
     pub trusted_proxies: Vec<Network>,
     pub default_room_version: RoomVersionId,
     pub well_known_server: Option<String>,
@@ -57,7 +59,7 @@ pub struct Config {
     /// Argon2id over 76 KiB times two to this power; see [`Config::password_hash_memory_kib`].
     pub password_hash_cost: u32,
     pub allow_private_addresses: bool,
-    pub appservice_files: Vec<PathBuf>,
+    pub appservice_files: Vec<NamedFile>,
     /// `upload_limit_mib` in bytes.
     pub upload_bytes_max: u64,
     pub freeze_unauthenticated_media: bool,
@@ -79,8 +81,8 @@ impl Config {
 /// Certificate and key files of the https listeners.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tls {
-    pub cert: PathBuf,
-    pub key: PathBuf,
+    pub cert: NamedFile,
+    pub key: NamedFile,
 }
 
 /// Who may register.

@@ -4,6 +4,7 @@
 //! variable that it stands in. What the values mean is decided in `validate.rs`.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -98,16 +99,21 @@ pub fn add_text(raw: &mut Raw, path: &Path, text: &str) -> Result<(), ConfigErro
 /// Adds the variables that start with `WARREN_`. `WARREN_CONFIG` is the caller's.
 pub fn add_environment(
     raw: &mut Raw,
-    variables: impl IntoIterator<Item = (String, String)>,
+    variables: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<(), ConfigError> {
     for (variable, value) in variables {
+        // A name that is not text is no option's, and is refused as it is shown.
+        let variable = variable.to_string_lossy();
         let Some(name) = variable.strip_prefix("WARREN_") else { continue };
         if name == "CONFIG" {
             continue;
         }
-        let origin = Origin::Variable(variable.clone());
+        let origin = Origin::Variable(variable.to_string());
         let row = known(&name.to_ascii_lowercase(), &origin)?;
-        raw.insert(row.name, Given { values: split(row, &value), origin });
+        let Some(value) = value.to_str() else {
+            return Err(ConfigError { origin, message: format!("{} must be text in UTF-8", row.name) });
+        };
+        raw.insert(row.name, Given { values: split(row, value), origin });
     }
     Ok(())
 }

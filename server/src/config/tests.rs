@@ -23,6 +23,9 @@ fn the_example_parses_to_the_defaults() {
     assert_eq!(format!("{example:?}"), format!("{default:?}"));
     assert_eq!(default.server_name, "localhost");
     assert_eq!(default.public_base_url, "http://127.0.0.1:8008");
+    assert_eq!(default.data_dir, Path::new("./data"));
+    let listen: Vec<_> = default.listen.iter().map(|listener| listener.address.to_string()).collect();
+    assert_eq!(listen, ["http://127.0.0.1:8008"]);
     assert_eq!(default.registration, Registration::Token);
     assert_eq!(default.memory_budget_bytes, 512 << 20);
     assert_eq!(default.password_hash_memory_kib(), 19 * 1024);
@@ -53,7 +56,7 @@ fn flags_win_over_variables_over_the_file() {
     let mut raw: Raw = defaults();
     add_text(&mut raw, Path::new("f"), "server_name = \"file\"\nlog = \"warn\"\nguests = true")
         .expect("valid");
-    let variable = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let variable = |name: &str, value: &str| (name.into(), value.into());
     let variables = [
         variable("WARREN_SERVER_NAME", "environment"),
         variable("WARREN_LISTEN", "http://127.0.0.1:1, unix:/tmp/x#client+admin"),
@@ -74,7 +77,7 @@ fn flags_win_over_variables_over_the_file() {
 
 #[test]
 fn an_unknown_variable_is_refused() {
-    let refused = add_environment(&mut defaults(), [("WARREN_SERVERNAME".to_owned(), "a".to_owned())]);
+    let refused = add_environment(&mut defaults(), [("WARREN_SERVERNAME".into(), "a".into())]);
     let error = refused.expect_err("must be refused");
     assert_eq!(error.origin, Origin::Variable("WARREN_SERVERNAME".to_owned()));
     assert!(error.to_string().ends_with("did you mean WARREN_SERVER_NAME?"));

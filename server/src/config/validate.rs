@@ -2,14 +2,13 @@
 
 use std::fmt::Display;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::str::FromStr;
 
 use ruma_common::{OwnedServerName, ServerName};
 
 use super::source::{ConfigError, Given, Origin, Raw, wrong_shape};
 use super::table::{self, Kind};
-use super::{Access, Address, Config, Durability, Listener, LogFormat, Registration, Secret, Tls};
+use super::{Access, Address, Config, Durability, Listener, LogFormat, NamedFile, Registration, Secret, Tls};
 
 impl Config {
     /// Validates everything that was given. Errors: the first option that is wrong, and where it was given.
@@ -28,7 +27,7 @@ impl Config {
             data_dir: read.text("data_dir")?.into(),
             tls: read.tls(&listen)?,
             listen,
-            trusted_ca_files: read.paths("trusted_ca_files"),
+            trusted_ca_files: read.files("trusted_ca_files"),
             trusted_proxies: read.parsed("trusted_proxies")?,
             default_room_version: read.one("default_room_version")?,
             well_known_server: read
@@ -55,7 +54,7 @@ impl Config {
             rate_limits: read.switch("rate_limits")?,
             password_hash_cost: read.one("password_hash_cost")?,
             allow_private_addresses: read.switch("allow_private_addresses")?,
-            appservice_files: read.paths("appservice_files"),
+            appservice_files: read.files("appservice_files"),
             upload_bytes_max: read.one::<u64>("upload_limit_mib")? << 20,
             freeze_unauthenticated_media: read.switch("freeze_unauthenticated_media")?,
             memory_budget_bytes: read.one::<u64>("memory_budget_mib")? << 20,
@@ -100,8 +99,11 @@ impl Reader<'_> {
     }
 
     fn wrong(&self, name: &'static str, message: impl Display) -> ConfigError {
-        let origin = self.given(name).map_or(Origin::Default, |given| given.origin.clone());
-        ConfigError { origin, message: format!("{name} {message}") }
+        ConfigError { origin: self.origin(name), message: format!("{name} {message}") }
+    }
+
+    fn origin(&self, name: &'static str) -> Origin {
+        self.given(name).map_or(Origin::Default, |given| given.origin.clone())
     }
 
     /// The one value of an option, checked against its row's choices and bounds.
@@ -144,8 +146,12 @@ impl Reader<'_> {
         self.given(name).map_or(&[], |given| &given.values)
     }
 
-    fn paths(&self, name: &'static str) -> Vec<PathBuf> {
-        self.list(name).iter().map(PathBuf::from).collect()
+    fn files(&self, name: &'static str) -> Vec<NamedFile> {
+        self.list(name).iter().map(|path| self.file(name, path)).collect()
+    }
+
+    fn file(&self, name: &'static str, path: &str) -> NamedFile {
+        NamedFile::new(path, name, self.origin(name))
     }
 
     fn parsed<T: FromStr>(&self, name: &'static str) -> Result<Vec<T>, ConfigError>
@@ -184,7 +190,10 @@ impl Reader<'_> {
     fn tls(&self, listen: &[Listener]) -> Result<Option<Tls>, ConfigError> {
         let needed = listen.iter().any(|listener| matches!(listener.address, Address::Https(_)));
         match (self.optional("tls_cert"), self.optional("tls_key")) {
-            (Some(cert), Some(key)) => Ok(Some(Tls { cert: cert.into(), key: key.into() })),
+            (Some(cert), Some(key)) => {
+                let (cert, key) = (self.file("tls_cert", &cert), self.file("tls_key", &key));
+                Ok(Some(Tls { cert, key }))
+            }
             (Some(_), None) => Err(self.wrong("tls_cert", "is set but tls_key is not")),
             (None, Some(_)) => Err(self.wrong("tls_key", "is set but tls_cert is not")),
             (None, None) if needed => {

@@ -10,6 +10,8 @@ use serde_json::{Map, Value};
 use warren_engine::core::event::EventError;
 use warren_engine::{Conflict, Denied, Error, Invalid, StorageError};
 
+use super::request_id;
+
 /// A refused request: status, error code, sentence, and what some codes carry beside them.
 #[derive(Debug, Clone)]
 pub struct ApiError {
@@ -78,14 +80,14 @@ impl ApiError {
 
     /// A fault of ours. `cause` goes to the log, not to the client.
     pub fn internal(cause: impl std::fmt::Display) -> ApiError {
-        tracing::error!(%cause, "a request failed inside the server");
+        tracing::error!(id = request_id::current(), %cause, "a request failed inside the server");
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "M_UNKNOWN", "The server failed to handle this request")
     }
 
     /// 503 for a disk that is full or fails: the request is not acknowledged, and may be sent again (with the same
     /// transaction id) when there is room. `cause` goes to the log, not to the client.
     pub fn storage_failed(cause: impl std::fmt::Display) -> ApiError {
-        tracing::error!(%cause, "a request failed at the store");
+        tracing::error!(id = request_id::current(), %cause, "a request failed at the store");
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "M_UNKNOWN",

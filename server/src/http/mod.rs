@@ -15,6 +15,7 @@ mod peer;
 mod query;
 pub mod rate;
 pub mod reading;
+mod request_id;
 pub mod route;
 pub mod serve;
 pub mod session;

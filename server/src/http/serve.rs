@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
@@ -13,7 +13,7 @@ use http::header::CONTENT_LENGTH;
 use http::{HeaderName, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
-use tracing::{debug, warn};
+use tracing::{Level, debug};
 
 use super::answer::AnswerBody;
 use super::call::{BodyStream, Call};
@@ -23,6 +23,7 @@ use super::limits::{
 };
 use super::peer::{Peer, client_address};
 use super::query::Parameters;
+use super::request_id::OfRequest;
 use super::route::{Auth, BodyClass, Route, Router};
 use super::{Answer, ApiError, Endpoint, Outcome, cors, session};
 use crate::context::Context;
@@ -31,6 +32,16 @@ use crate::federation::out::sender;
 use crate::federation::refusals;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// What takes longer than this is told in the log as it is: people have given up by then, and what is done here alone
+/// takes milliseconds.
+const SLOW: Duration = Duration::from_secs(5);
+
+/// Endpoints that take long when they are asked to.
+const LONG_POLLS: &[&str] = &["/_matrix/client/v3/sync"];
+
+/// So much is logged of a path that leads nowhere; those that were meant are shorter.
+const PATH_CHARS_LOGGED_MAX: usize = 200;
 
 /// Everything that answers requests.
 pub struct Server {
@@ -56,7 +67,10 @@ impl Server {
         let request_id = self.requests.fetch_add(1, Ordering::Relaxed);
         let mut answer = match request.method() {
             &Method::OPTIONS => Answer::empty().with_status(StatusCode::NO_CONTENT),
-            _ => self.route(peer, request, request_id, start).await,
+            _ => {
+                let work = pin!(self.route(peer, request, request_id, start));
+                OfRequest { id: request_id, work }.await
+            }
         };
         if answer.status == StatusCode::NO_CONTENT {
             answer.body = AnswerBody::Full(Bytes::new());
@@ -80,8 +94,11 @@ impl Server {
         let (route, path_values) = match found {
             Ok(found) => found,
             Err(error) => {
-                debug!(target: "warren::request", id = request_id, method = %request.method(), status = error.status.as_u16(), "no endpoint");
+                let method = request.method().clone();
+                let path: String = path.chars().take(PATH_CHARS_LOGGED_MAX).collect();
                 drain(request.into_body()).await;
+                let (status, ms) = (error.status.as_u16(), milliseconds(start.elapsed()));
+                debug!(target: "warren::request", id = request_id, %method, path, status, ms, "no endpoint");
                 return error.into();
             }
         };
@@ -104,13 +121,17 @@ impl Server {
             Ok(()) => Guarded((route.endpoint.handler)(call)).await,
             Err(error) => Err(error),
         };
-        if let Err(error) = &outcome {
-            refusals::request(route.endpoint, error);
-        }
-        let answer = outcome.unwrap_or_else(Answer::from);
+        let (answer, fault) = match outcome {
+            Ok(answer) => (answer, None),
+            Err(error) => {
+                refusals::request(route.endpoint, &error);
+                let fault = error.status.is_server_error().then(|| error.error.clone());
+                (Answer::from(error), fault)
+            }
+        };
         let user = session.as_deref().map(|session| session.user_id.as_str());
         let sender = user.or(origin.as_deref().map(|origin| origin.as_str())).unwrap_or("-");
-        finish(route, request_id, answer.status, start.elapsed(), sender);
+        finish(route, request_id, answer.status, start.elapsed(), sender, fault.as_deref());
         answer
     }
 }
@@ -232,16 +253,35 @@ async fn read_body(mut incoming: Incoming, bytes_max: usize) -> Result<Bytes, Ap
     Ok(if joined.is_empty() { first } else { joined.freeze() })
 }
 
-/// The log line and the metrics of an answered request. Ordinary answers are logged at `debug`, faults at `warn`.
-fn finish(route: &Route, request_id: u64, status: StatusCode, took: Duration, sender: &str) {
+/// The log line and the metrics of an answered request. The line has the endpoint instead of the path, in which names
+/// stand, and nothing of the query, in which there may be a token. `fault` is what a failed one was answered with.
+fn finish(route: &Route, id: u64, status: StatusCode, took: Duration, sender: &str, fault: Option<&str>) {
     let (method, path) = (route.endpoint.method.as_str(), route.endpoint.path);
-    let ms = took.as_micros() as f64 / 1000.0;
-    if status.is_server_error() {
-        warn!(target: "warren::request", id = request_id, method, route = path, status = status.as_u16(), ms, sender);
-    } else {
-        debug!(target: "warren::request", id = request_id, method, route = path, status = status.as_u16(), ms, sender);
+    let (ms, code) = (milliseconds(took), status.as_u16());
+    macro_rules! tell {
+        ($level:ident $($message:literal)?) => {
+            tracing::$level!(target: "warren::request", id, method, route = path, status = code, ms, sender, fault, $($message)?)
+        };
     }
-    route.meter.record(status.as_u16(), took);
+    match level(path, status, took) {
+        Level::WARN => tell!(warn "failed"),
+        Level::INFO => tell!(info "slow"),
+        _ => tell!(debug),
+    }
+    route.meter.record(code, took);
+}
+
+/// How loudly an answer is told.
+fn level(path: &str, status: StatusCode, took: Duration) -> Level {
+    match status.is_server_error() {
+        true => Level::WARN,
+        false if took >= SLOW && !LONG_POLLS.contains(&path) => Level::INFO,
+        false => Level::DEBUG,
+    }
+}
+
+fn milliseconds(took: Duration) -> f64 {
+    took.as_micros() as f64 / 1000.0
 }
 
 /// A handler whose panic becomes a 500 instead of a connection that breaks off without a word.
@@ -254,5 +294,27 @@ impl Future for Guarded {
         // The handler's future is never polled again after a panic, so nothing can see a broken invariant of it.
         std::panic::catch_unwind(AssertUnwindSafe(|| self.0.as_mut().poll(task)))
             .unwrap_or_else(|_| Poll::Ready(Err(ApiError::internal("a handler panicked"))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failed_and_slow_requests_are_told_more_loudly() {
+        let (send, sync) = ("/_matrix/client/v3/createRoom", LONG_POLLS[0]);
+        assert_eq!(level(send, StatusCode::OK, SLOW / 2), Level::DEBUG);
+        assert_eq!(level(send, StatusCode::OK, SLOW), Level::INFO);
+        assert_eq!(level(send, StatusCode::FORBIDDEN, SLOW), Level::INFO);
+        assert_eq!(level(sync, StatusCode::OK, SLOW * 6), Level::DEBUG);
+        assert_eq!(level(sync, StatusCode::SERVICE_UNAVAILABLE, SLOW / 2), Level::WARN);
+    }
+
+    #[test]
+    fn long_polls_are_endpoints() {
+        let tables = crate::tables();
+        let known = |path| tables.iter().flat_map(|table| table.iter()).any(|row| row.path == path);
+        assert!(LONG_POLLS.iter().all(|path| known(*path)));
     }
 }

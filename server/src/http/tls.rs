@@ -63,28 +63,33 @@ fn newest_change(files: &Tls) -> Option<SystemTime> {
 }
 
 fn read(files: &Tls) -> Result<CertifiedKey, String> {
-    let unusable =
-        |path: &Path, error: &dyn std::fmt::Display| format!("cannot use {}: {error}", path.display());
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(&files.cert)
         .and_then(Iterator::collect)
-        .map_err(|error| unusable(&files.cert, &error))?;
+        .map_err(|error| files.cert.unusable(error))?;
     if chain.is_empty() {
-        return Err(unusable(&files.cert, &"it has no certificate in it"));
+        return Err(files.cert.unusable("it has no certificate in it"));
     }
-    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| unusable(&files.key, &error))?;
+    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| files.key.unusable(error))?;
     CertifiedKey::from_der(chain, key, &rustls::crypto::ring::default_provider()).map_err(|error| {
-        unusable(&files.key, &format_args!("{error} (with the certificate in {})", files.cert.display()))
+        files.key.unusable(format_args!("{error} (with the certificate in {})", files.cert.display()))
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::NamedFile;
+    use crate::config::source::Origin;
+
+    fn named(path: &Path, option: &'static str) -> NamedFile {
+        NamedFile::new(path, option, Origin::Flag(option.replace('_', "-")))
+    }
 
     /// Puts a pair of the test certificates into the folder, as of that many seconds after 1970.
     fn put(folder: &Path, cert: &str, key: &str, seconds: u64) -> Tls {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tls");
-        let files = Tls { cert: folder.join("cert.pem"), key: folder.join("key.pem") };
+        let cert = named(&folder.join("cert.pem"), "tls_cert");
+        let files = Tls { cert, key: named(&folder.join("key.pem"), "tls_key") };
         for (from, to) in [(cert, &files.cert), (key, &files.key)] {
             std::fs::copy(source.join(from), to).expect("copied");
             let file = std::fs::File::options().write(true).open(to).expect("it is there");
@@ -113,8 +118,10 @@ mod tests {
     fn unusable_files_are_named() {
         let folder = tempfile::tempdir().expect("a folder");
         let files = put(folder.path(), "one.key.pem", "one.key.pem", 1);
-        assert!(Certificate::load(&files).expect_err("no certificate").contains("cert.pem"));
-        let absent = Tls { cert: folder.path().join("absent"), ..files };
+        let refused = Certificate::load(&files).expect_err("no certificate");
+        assert!(refused.starts_with("flag --tls-cert: tls_cert: cannot use "), "{refused}");
+        assert!(refused.contains("cert.pem"), "{refused}");
+        let absent = Tls { cert: named(&folder.path().join("absent"), "tls_cert"), ..files };
         assert!(Certificate::load(&absent).expect_err("absent").contains("absent"));
     }
 }

@@ -1,14 +1,15 @@
 //! Whom outgoing requests trust: the system's certificate authorities, and those that the operator names.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 
+use crate::config::NamedFile;
+
 /// Errors: a sentence naming the file that cannot be used.
-pub fn client_config(files: &[PathBuf]) -> Result<ClientConfig, String> {
+pub fn client_config(files: &[NamedFile]) -> Result<ClientConfig, String> {
     let mut roots = RootCertStore::empty();
     let system = rustls_native_certs::load_native_certs();
     let (known, unknown) = roots.add_parsable_certificates(system.certs);
@@ -17,16 +18,15 @@ pub fn client_config(files: &[PathBuf]) -> Result<ClientConfig, String> {
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     }
     tracing::debug!(known, unknown, errors = ?system.errors, "certificate authorities of the system");
-    for path in files {
-        let unusable = |error: &dyn std::fmt::Display| format!("cannot use {}: {error}", path.display());
-        let certificates: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(path)
+    for file in files {
+        let certificates: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(file)
             .and_then(Iterator::collect)
-            .map_err(|error| unusable(&error))?;
+            .map_err(|error| file.unusable(error))?;
         if certificates.is_empty() {
-            return Err(unusable(&"it has no certificate in it"));
+            return Err(file.unusable("it has no certificate in it"));
         }
         for certificate in certificates {
-            roots.add(certificate).map_err(|error| unusable(&error))?;
+            roots.add(certificate).map_err(|error| file.unusable(error))?;
         }
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::{
     check::Check,
-    command::SendEvent,
+    command::{SendEvent, TryStore},
     engine::{Engine, Options},
     error::{Error, Result},
     fixture::{
@@ -50,6 +50,11 @@ impl Failing {
 
     fn answer_again(&self) {
         self.silent.store(false, Ordering::Relaxed);
+    }
+
+    fn take_again(&self) {
+        *self.next.lock() = None;
+        self.answer_again();
     }
 }
 
@@ -139,6 +144,31 @@ fn a_commit_that_was_refused_leaves_nothing() {
         assert_eq!(world.engine.position(), since);
         try_message(world, "two").unwrap();
         assert_eq!(bodies(world), once(&["two"]));
+    });
+}
+
+#[test]
+fn it_is_known_whether_writes_are_taken() {
+    on_every_backend(|world, store| {
+        let takes_writes = || world.engine.takes_writes();
+        assert!(takes_writes());
+        for silent in [false, true] {
+            store.fail_next(false, silent);
+            try_message(world, "lost").unwrap_err();
+            assert!(!takes_writes());
+            store.fail_next(false, silent);
+            world.engine.write(TryStore).wait().unwrap_err();
+            assert!(!takes_writes());
+            store.take_again();
+            world.engine.write(TryStore).wait().unwrap();
+            assert!(takes_writes());
+        }
+        store.fail_next(true, false);
+        try_message(world, "kept").unwrap();
+        assert!(takes_writes());
+        assert_eq!(bodies(world), once(&["kept"]));
+        let failed = world.engine.figures().into_iter().find(|(name, _)| *name == "commits_failed");
+        assert_eq!(failed, Some(("commits_failed", 4)));
     });
 }
 
