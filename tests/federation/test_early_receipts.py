@@ -1,15 +1,8 @@
 """Receipts that come before the events that they are for (server-server API, "Receipts")."""
 
-import pytest
-
-from harness.client import Client, bodies, timeline
-from harness.participant import Participant, id_of
+from harness.client import bodies, timeline
+from harness.participant import id_of
 from harness.rooms import read_by
-
-
-@pytest.fixture
-def resident(network):
-    return network.peer(kind=Participant)
 
 
 def receipt(room_id, user_id, event, thread=None):
@@ -18,8 +11,7 @@ def receipt(room_id, user_id, event, thread=None):
     return {"edu_type": "m.receipt", "content": {room_id: {"m.read": read}}}
 
 
-def test_a_receipt_that_comes_before_its_event_is_not_lost(server, resident):
-    alice = Client(server.base_url).register("alice")
+def test_a_receipt_that_comes_before_its_event_is_not_lost(server, alice, resident):
     room_id = alice.create_room(preset="public_chat", room_version="11")
     copy = resident.join(server, room_id)
     carl = resident.user("carl")

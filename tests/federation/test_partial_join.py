@@ -3,16 +3,16 @@ was killed meanwhile."""
 
 import re
 import threading
-import time
 
 import pytest
 import requests
 
 from harness.client import Client
-from harness.participant import Participant, id_of
+from harness.participant import Participant, id_of, path
 from harness.peer import now_ms
 from harness.rooms import joined_members, read_by, see, state_ids, via
-from harness.server import Server, free_port
+from harness.server import free_port
+from harness.waiting import until
 
 MEMBERS = 30
 PARTIAL_JOINS = "/_warren/admin/v1/partial_joins"
@@ -25,7 +25,7 @@ class Resident(Participant):
     def __init__(self, *arguments, **more):
         super().__init__(*arguments, **more)
         self.was_asked, self.may_tell = threading.Event(), threading.Event()
-        self.is_failing = False
+        self.refuses_state = False
 
     def answer_send_join(self, values, query, body):
         status, answer = super().answer_send_join(values, query, body)
@@ -35,7 +35,7 @@ class Resident(Participant):
 
     def answer_state(self, values, query, body):
         self.was_asked.set()
-        if self.is_failing:
+        if self.refuses_state:
             return 500, {"errcode": "M_UNKNOWN", "error": "not now"}
         self.may_tell.wait(SECONDS_MAX)
         return super().answer_state(values, query, body)
@@ -46,6 +46,7 @@ def resident(network):
     peer = network.peer(kind=Resident)
     yield peer
     peer.may_tell.set()
+    peer.close()
 
 
 def test_members_come_after_a_kill_in_the_middle(network, resident, tmp_path):
@@ -53,7 +54,7 @@ def test_members_come_after_a_kill_in_the_middle(network, resident, tmp_path):
     users = [resident.user(f"member{number}") for number in range(MEMBERS)]
     for user in users:
         resident.next(copy, "m.room.member", {"membership": "join"}, sender=user, state_key=user)
-    server = Server(tmp_path / "data", "--allow-private-addresses", "on", *network.options)
+    server = network.server(tmp_path)
     with server:
         alice = Client(server.base_url).register("alice")
         alice.join(copy.room_id, query=via(resident))
@@ -101,19 +102,13 @@ def partial_joins(admin):
     return found["rooms"]
 
 
-def until(admin, condition):
-    """Waits until the rooms without members are as a test wants it, and returns them."""
-    end = time.monotonic() + SECONDS_MAX
-    while not condition(rooms := partial_joins(admin)):
-        assert time.monotonic() < end, rooms
-        admin.sync(timeout=200)
-    return rooms
+def until_all_whole(admin):
+    until(lambda: admin.get(PARTIAL_JOINS)["total"] == 0)
 
 
 def test_administrators_are_told_how_far_it_is(network, resident, tmp_path):
     address = f"http://127.0.0.1:{free_port()}"
-    options = ["--metrics-listen", address, "--allow-private-addresses", "on", *network.options]
-    server = Server(tmp_path / "data", *options)
+    server = network.server(tmp_path, "--metrics-listen", address)
     password = server.make_administrator("warden")
 
     def lacking():
@@ -148,14 +143,14 @@ def test_administrators_are_told_how_far_it_is(network, resident, tmp_path):
         resident.was_asked.clear()
         server.kill()
     # The same after a restart, also when nobody helps.
-    resident.is_failing = True
+    resident.refuses_state = True
     with server:
-        (room,) = until(admin, lambda rooms: rooms[0]["rounds_failed"] > 0)
+        (room,) = until(lambda: [room for room in partial_joins(admin) if room["rounds_failed"] > 0])
         assert (room["stage"], room["server"], room["last_error"]["server"]) == ("waiting", resident.name, resident.name)
         assert "not now" in room["last_error"]["error"] and room["last_error"]["ts"] < room["next_try_ts"]
-        resident.is_failing = False
+        resident.refuses_state = False
         resident.may_tell.set()
-        until(admin, lambda rooms: not rooms)
+        until_all_whole(admin)
         assert len(joined_members(alice, copy.room_id)) == MEMBERS + 2
         assert lacking() == 0
         admin.get(PARTIAL_JOINS + "/{roomId}", copy.room_id, status=404, errcode="M_NOT_FOUND")
@@ -163,13 +158,26 @@ def test_administrators_are_told_how_far_it_is(network, resident, tmp_path):
 
 
 def test_nobody_asks_for_the_members_of_a_room_that_was_left(network, resident, tmp_path):
-    server = Server(tmp_path / "data", "--allow-private-addresses", "on", *network.options)
+    server = network.server(tmp_path)
     password = server.make_administrator("warden")
+
+    def asked(copy):
+        return resident.asked(path("v1/state/{}", copy.room_id))
+
     with server:
         admin = Client(server.base_url, f"@warden:{server.name}").login(password)
         alice = Client(server.base_url).register("alice")
-        copy = enter(resident, server, alice)
-        assert [room["room_id"] for room in partial_joins(admin)] == [copy.room_id]
-        alice.leave(copy.room_id)
-        assert partial_joins(admin) == []
+        left, kept = [enter(resident, server, alice) for _ in range(2)]
+        until(lambda: asked(left) and asked(kept))
+        assert {room["room_id"] for room in partial_joins(admin)} == {left.room_id, kept.room_id}
+        alice.leave(left.room_id)
+        assert [room["room_id"] for room in partial_joins(admin)] == [kept.room_id]
         assert server.stop() == 0, server.log_tail()
+    resident.requests.clear()
+    resident.may_tell.set()
+    with server:
+        # All rooms that lack members are taken up together. When one is whole, the others were long asked for.
+        until_all_whole(admin)
+        assert len(joined_members(alice, kept.room_id)) == MEMBERS + 2
+        assert server.stop() == 0, server.log_tail()
+    assert asked(kept) and not asked(left)

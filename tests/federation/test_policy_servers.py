@@ -1,5 +1,6 @@
 """Rooms with a policy server: who asks it, and what comes of its answers (server-server API, "Policy Servers")."""
 
+import concurrent.futures
 import json
 import threading
 import time
@@ -162,16 +163,16 @@ def test_a_dead_policy_server_holds_up_its_own_room_alone(server, alice, policy,
     copies = [other.join(server, room) for room in (room_id, quiet)]
     hangs = threading.Event()
     policy.answers[SIGN] = lambda _: hangs.wait(30) and (500, {})
-    waiting = threading.Thread(target=alice.send, args=(room_id, "hello"), kwargs={"status": 502})
-    waiting.start()
-    begun = time.monotonic()
-    events = [other.message(copy, f"to {copy.room_id}") for copy in copies]
-    assert other.transact(server, events) == {id_of(event): {} for event in events}
-    Client(server.base_url, alice.user_id, alice.token).sync_until(
-        lambda answer: f"to {quiet}" in bodies(timeline(answer, quiet))
-    )
-    assert time.monotonic() - begun < 8, "nobody else waits for it"
-    waiting.join()
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(alice.send, room_id, "hello", status=502)
+        begun = time.monotonic()
+        events = [other.message(copy, f"to {copy.room_id}") for copy in copies]
+        assert other.transact(server, events) == {id_of(event): {} for event in events}
+        Client(server.base_url, alice.user_id, alice.token).sync_until(
+            lambda answer: f"to {quiet}" in bodies(timeline(answer, quiet))
+        )
+        assert time.monotonic() - begun < 8, "nobody else waits for it"
+        waiting.result()
     # The room can do without it at any time; what it was not signed in then is soft-failed.
     alice.set_state(room_id, "m.room.policy", {})
     alice.send(room_id, "without")

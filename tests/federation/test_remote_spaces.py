@@ -4,17 +4,12 @@ import time
 
 import pytest
 
-from harness.client import Client, unique
+from harness.client import unique
 from harness.participant import path
 
 HIERARCHY = "/_matrix/client/v1/rooms/{roomId}/hierarchy"
 # What a page may take when a server is silent: an answer is waited for four seconds.
 SECONDS_MAX = 9
-
-
-@pytest.fixture
-def alice(server):
-    return Client(server.base_url).register("alice")
 
 
 def room(peer, name, **more):
@@ -70,8 +65,7 @@ def test_rooms_there_are_asked_for_and_remembered(alice, peer):
     assert sorted(request.target.split("?")[0] for request in peer.requests if "/hierarchy/" in request.target) == sorted(asked)
 
 
-def test_rooms_there_are_shown_to_those_who_may_see_them(server, alice, peer):
-    bob = Client(server.base_url).register("bob")
+def test_rooms_there_are_shown_to_those_who_may_see_them(alice, bob, peer):
     secret = room(peer, "secret", join_rule="restricted")
     space = make_space(alice, (secret["room_id"], peer.name), (f"!private:{peer.name}", peer.name))
     tell(peer, {**secret, "allowed_room_ids": [space]})
@@ -127,11 +121,10 @@ def test_servers_that_are_of_no_help_stall_nobody(alice, network, peer, kind):
     assert len([request for request in troubled.requests if "/hierarchy/" in request.target]) <= 10
 
 
-def test_what_a_server_tells_of_rooms_here_counts_for_nothing(alice, peer):
+def test_what_a_server_tells_of_rooms_here_counts_for_nothing(alice, bob, peer):
     hidden = alice.create_room(preset="private_chat", name="hidden")
     outer = room(peer, "outer", room_type="m.space", children_state=[{**child(peer, "x"), "state_key": hidden}])
     tell(peer, outer, [{**room(peer, "x"), "room_id": hidden, "name": "forged"}])
-    bob = Client(alice.base_url).register("bob")
     assert names(bob, outer["room_id"]) == ["outer"]
     assert names(alice, outer["room_id"]) == ["outer", "hidden"]
 

@@ -39,7 +39,9 @@ def busy_room(there, zoe, bob):
 def goes_on_without(away, listener, speaker, room, count):
     """A server is away while there is talk; its user is told all of it when it is back."""
     listener.sync()
-    away.stop()
+    code = away.stop()
+    # How another implementation ends is not what is tested.
+    assert code == 0 or not isinstance(away, Warren), away.log_tail()
     for number in range(count):
         speaker.send(room, f"message {number}")
     speaker.set_state(room, "org.example.state", {"topic": "meanwhile"})

@@ -176,17 +176,15 @@ impl World {
         }
     }
 
-    /// A user's client asks for the devices that it was told have changed. Answers whether it has learnt any.
-    pub(super) fn query_devices(&mut self, user: User) -> Result<bool, Breach> {
-        let mut learned = false;
+    /// A user's client asks for the devices that it was told have changed.
+    pub(super) fn query_devices(&mut self, user: User) -> Result<(), Breach> {
         let outdated = self.servers[user.server].clients[user.number].keyring.outdated.clone();
         for user_id in outdated {
             if let Some(list) = self.query(user.server, &user_id)? {
                 self.servers[user.server].clients[user.number].keyring.learn(user_id, list);
-                learned = true;
             }
         }
-        Ok(learned)
+        Ok(())
     }
 
     /// What a server answers its client of a user, asking the user's server where it has to.

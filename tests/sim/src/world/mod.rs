@@ -305,7 +305,7 @@ impl World {
         let engine = server.engine();
         let seen = server.clients[user.number].sync(&engine)?;
         self.tell(format!("{} syncs, {} new events", self.user_id(user), seen.len()));
-        self.query_devices(user).map(drop)
+        self.query_devices(user)
     }
 
     /// What was acknowledged is in its sender's timeline, once, and in the order in which it was sent.
