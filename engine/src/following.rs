@@ -1,8 +1,9 @@
 //! The devices of users of other servers, of whom something was missed or nothing is known yet: whose list is asked for next,
 //! and what is kept of the answer.
 //!
-//! Invariant: one list is asked for at a time, and a server that did not answer is left alone for a while, whosever lists are
-//! missing. It does nothing itself: whoever drives it asks each user's own server, and writes what it makes of the answer.
+//! Invariant: one list is asked for at a time; a server that did not answer is left alone for a while, whosever lists are
+//! missing, and so is a user of whom it gave none, so that the other users of the server have their turn. It does nothing
+//! itself: whoever drives it asks each user's own server, and writes what it makes of the answer.
 //! Not here: how it is seen that something was missed (`device::elsewhere`).
 //! Specification: server-server API, "Device Management".
 
@@ -20,8 +21,10 @@ use crate::{
 
 /// How many lists are asked for in a round.
 const LISTS_MAX: usize = 50;
-/// How long a server that did not answer is not asked again, in milliseconds.
-const SILENT_MS: u64 = 10 * 60 * 1000;
+/// How long a server that did not answer, or a user of whom there was no list, is not asked for again, in milliseconds.
+const LEFT_ALONE_MS: u64 = 10 * 60 * 1000;
+/// Servers, and users, of whom this is remembered, some hundred bytes each.
+const LEFT_ALONE_MAX: usize = 10_000;
 
 /// Whose lists are to be asked for.
 #[derive(Debug, Default)]
@@ -29,6 +32,17 @@ pub struct Following {
     round: VecDeque<String>,
     /// Servers that did not answer, and until when they are left alone.
     silent: BTreeMap<String, u64>,
+    /// The same of users of whom a server that did answer gave no list.
+    unlisted: BTreeMap<String, u64>,
+}
+
+/// Why a list could not be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The server could not be reached, or did not answer in time: it would be the same with its other users.
+    SilentServer,
+    /// It has none of this user, or none that can be read or kept.
+    NoList,
 }
 
 /// A list that is asked for.
@@ -61,9 +75,11 @@ impl Following {
     /// Errors: those of the store.
     pub fn look(&mut self, engine: &Engine) -> Result<()> {
         let now_ms = engine.now_ms();
-        self.silent.retain(|_, until_ms| *until_ms > now_ms);
-        // Those of a silent server must not keep the others' from being seen.
-        let without = |server: &str| self.silent.contains_key(server);
+        for left_alone in [&mut self.silent, &mut self.unlisted] {
+            left_alone.retain(|_, until_ms| *until_ms > now_ms);
+        }
+        // They must not keep the others from being seen.
+        let without = |user_id: &str| self.is_left_alone(user_id);
         self.round = engine.read(&StaleDeviceLists { limit: LISTS_MAX, without: &without })?.into();
         Ok(())
     }
@@ -74,7 +90,7 @@ impl Following {
     pub fn next_step(&mut self, engine: &Engine) -> Result<Option<Asked>> {
         while let Some(user_id) = self.round.pop_front() {
             let Some(server) = server_name(&user_id).map(str::to_owned) else { continue };
-            if self.silent.contains_key(&server) {
+            if self.is_left_alone(&user_id) {
                 continue;
             }
             // As it stands when it is asked for: what is told from now on may be later than the answer.
@@ -85,9 +101,21 @@ impl Following {
         Ok(None)
     }
 
-    /// The list could not be had: its server is left alone for a while.
-    pub fn failed(&mut self, asked: &Asked, now_ms: u64) {
-        self.silent.insert(asked.server.clone(), now_ms.saturating_add(SILENT_MS));
+    /// The list could not be had: its server, or its user, is left alone for a while.
+    pub fn failed(&mut self, asked: &Asked, failure: Failure, now_ms: u64) {
+        let (left_alone, name) = match failure {
+            Failure::SilentServer => (&mut self.silent, &asked.server),
+            Failure::NoList => (&mut self.unlisted, &asked.user_id),
+        };
+        if left_alone.len() >= LEFT_ALONE_MAX {
+            left_alone.clear();
+        }
+        left_alone.insert(name.clone(), now_ms.saturating_add(LEFT_ALONE_MS));
+    }
+
+    fn is_left_alone(&self, user_id: &str) -> bool {
+        self.unlisted.contains_key(user_id)
+            || server_name(user_id).is_some_and(|server| self.silent.contains_key(server))
     }
 }
 
@@ -133,21 +161,23 @@ mod tests {
     const ALICE: &str = "@alice:here.example";
     const BOB: &str = "@bob:there.example";
     const CARL: &str = "@carl:third.example";
+    const BEN: &str = "@ben:there.example";
 
     fn world() -> World {
+        following(&[BOB, CARL])
+    }
+
+    /// A world in which the lists of users are missing, in this order.
+    fn following(user_ids: &[&str]) -> World {
         let world = World::new();
         register(&world, "alice", &["A"]);
         world.room(ROOM, ALICE, None);
-        for user_id in [BOB, CARL] {
+        for user_id in user_ids {
             world.join(ROOM, user_id);
         }
-        follow(&world);
+        let user_ids = user_ids.iter().map(|user_id| (*user_id).to_owned()).collect();
+        world.engine.write(FollowDevices { user_ids }).wait().unwrap();
         world
-    }
-
-    fn follow(world: &World) {
-        let follow = FollowDevices { user_ids: vec![BOB.to_owned(), CARL.to_owned()] };
-        world.engine.write(follow).wait().unwrap();
     }
 
     fn next(following: &mut Following, world: &World) -> Option<Asked> {
@@ -178,8 +208,8 @@ mod tests {
         following.look(&world.engine).unwrap();
         let bob = next(&mut following, &world).unwrap();
         assert_eq!(bob.place(), (BOB, "there.example"));
-        following.failed(&bob, world.engine.now_ms());
-        for (passed_ms, asked) in [(0, CARL), (SILENT_MS - 1, CARL), (1, BOB)] {
+        following.failed(&bob, Failure::SilentServer, world.engine.now_ms());
+        for (passed_ms, asked) in [(0, CARL), (LEFT_ALONE_MS - 1, CARL), (1, BOB)] {
             world.pass_ms(passed_ms);
             following.look(&world.engine).unwrap();
             assert_eq!(next(&mut following, &world).unwrap().place().0, asked, "{passed_ms}");
@@ -187,21 +217,47 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_server_of_many_users_keeps_nobody_from_being_asked_for() {
-        let world = World::new();
-        register(&world, "alice", &["A"]);
-        world.room(ROOM, ALICE, None);
-        let silent = (0..4 * LISTS_MAX).map(|n| format!("@user{n}:silent.example"));
-        let user_ids: Vec<String> = silent.chain([BOB.to_owned()]).collect();
-        for user_id in &user_ids {
-            world.join(ROOM, user_id);
+    fn a_user_without_a_list_keeps_no_other_of_their_server_from_being_asked_for() {
+        let world = following(&[BOB, BEN]);
+        let mut following = Following::default();
+        // Bob's comes first each time.
+        for (passed_ms, asked) in [(0, BOB), (0, BEN), (LEFT_ALONE_MS - 1, BEN), (1, BOB)] {
+            world.pass_ms(passed_ms);
+            following.look(&world.engine).unwrap();
+            let next = next(&mut following, &world).unwrap();
+            assert_eq!(next.place().0, asked, "{passed_ms}");
+            if asked == BOB {
+                following.failed(&next, Failure::NoList, world.engine.now_ms());
+            }
         }
-        world.engine.write(FollowDevices { user_ids }).wait().unwrap();
+        // In the same round, too.
+        assert_eq!(next(&mut following, &world).unwrap().place().0, BEN);
+    }
+
+    #[test]
+    fn who_is_left_alone_takes_little_memory() {
+        let mut following = Following::default();
+        for number in 0..2 * LEFT_ALONE_MAX {
+            let server = format!("{number}.example");
+            let asked = Asked { user_id: format!("@bob:{server}"), server, mark: 0 };
+            for failure in [Failure::SilentServer, Failure::NoList] {
+                following.failed(&asked, failure, 0);
+            }
+            assert!(following.silent.len().max(following.unlisted.len()) <= LEFT_ALONE_MAX);
+            assert!(following.is_left_alone(&asked.user_id));
+        }
+    }
+
+    #[test]
+    fn a_silent_server_of_many_users_keeps_nobody_from_being_asked_for() {
+        let silent: Vec<String> = (0..4 * LISTS_MAX).map(|n| format!("@user{n}:silent.example")).collect();
+        let user_ids: Vec<&str> = silent.iter().map(String::as_str).chain([BOB]).collect();
+        let world = following(&user_ids);
         let mut following = Following::default();
         following.look(&world.engine).unwrap();
         let asked = next(&mut following, &world).unwrap();
         assert_eq!(asked.place().1, "silent.example");
-        following.failed(&asked, world.engine.now_ms());
+        following.failed(&asked, Failure::SilentServer, world.engine.now_ms());
         following.look(&world.engine).unwrap();
         assert_eq!(next(&mut following, &world).unwrap().place().0, BOB);
     }

@@ -70,3 +70,20 @@ def test_users_learn_of_who_comes_into_sight_and_goes(server, alice, resident):
     resident.requests.clear()
     alice.post("keys/query", json={"device_keys": {bob: []}})
     assert len(resident.asked(path("v1/user/keys/query"))) == 1
+
+
+def test_a_user_without_a_list_keeps_no_other_of_their_server_from_being_followed(server, alice, resident):
+    carl, dora = resident.user("carl"), resident.user("dora")
+    missing = {"errcode": "M_NOT_FOUND", "error": "There is no such user"}
+    resident.answers[path("v1/user/devices/{}", carl)] = lambda _: (404, missing)
+    listed = {"user_id": dora, "stream_id": 5, "devices": [{"device_id": "D", "keys": device_keys(dora, "D")}]}
+    resident.answers[path("v1/user/devices/{}", dora)] = lambda _: (200, listed)
+    resident.answers[path("v1/user/keys/query")] = lambda _: (200, {"device_keys": {}})
+    room = alice.create_room(preset="public_chat")
+    for user in (carl, dora):
+        resident.join(server, room, user)
+    alice.sync()
+    # From now on they are followed, Carl first.
+    alice.post("keys/query", json={"device_keys": {carl: [], dora: []}})
+    assert alice.sync_until(lambda answer: answer.get("device_lists"))["changed"] == [dora]
+    assert resident.asked(path("v1/user/devices/{}", carl))

@@ -1,5 +1,6 @@
 //! The ends of a room that has forked in many places are brought together. To be run every few minutes for the rooms that
-//! [`RoomsToMerge`](crate::view::RoomsToMerge) names, so that what is said there meanwhile does it first.
+//! [`RoomsToMerge`](crate::view::RoomsToMerge) names, so that what is said there meanwhile does it first; and at once for one
+//! that has very many ([`Received::has_many_ends`](crate::command::Received)), unless that was in vain a short time ago.
 
 use crate::{
     command::{Command, Lanes},

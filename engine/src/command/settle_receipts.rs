@@ -28,11 +28,10 @@ impl Command for SettleReceipts {
 
     fn run(&self, tx: &mut Tx) -> Result<()> {
         let Some(room) = RoomCtx::find(tx, &self.room_id)? else { return Ok(()) };
+        let mut users = Vec::new();
         for user_id in &self.users {
-            if let Some(user) = tx.user_num(user_id)? {
-                early_receipts::settle(tx, &room, user)?;
-            }
+            users.extend(tx.user_num(user_id)?);
         }
-        Ok(())
+        early_receipts::settle(tx, &room, users)
     }
 }

@@ -144,8 +144,8 @@ pub struct DeviceLists {
 
 /// What happened to the lists that `user` follows after `from`, up to and with `to`.
 ///
-/// Cost: the user's news and the membership changes in between, the members of rooms joined or left, and for each user
-/// who may have gone out of sight their rooms.
+/// Cost: the user's news and the membership changes in between, the members of rooms joined or left, and where a user may
+/// have gone out of sight, the rooms of both.
 pub fn between(
     reader: &Reader,
     user: UserNum,
@@ -155,6 +155,7 @@ pub fn between(
 ) -> Result<DeviceLists> {
     let mut changed = BTreeSet::new();
     let mut gone = BTreeSet::new();
+    let mut has_moved = false;
     let (start, end) = (StreamPos(from.0.saturating_add(1)), StreamPos(to.0.saturating_add(1)));
     reader.scan_between(
         &schema::USER_STREAM,
@@ -165,14 +166,16 @@ pub fn between(
             match news {
                 UserNews::DeviceList(other) => drop(changed.insert(other)),
                 UserNews::DeviceListLeft(other) => drop(gone.insert(other)),
+                UserNews::Membership(_) => has_moved = true,
                 _ => {}
             }
             true
         },
     )?;
     let own_change = changed.contains(&user);
-    // They were told of while they shared a room with the user.
-    let told = changed.clone();
+    // They were told of while they shared a room with the user, which they do no longer if the user has gone out of it. Where
+    // the others have, it is seen below; and of somebody whose keys the user has signed the user is told without any room.
+    let told = if has_moved { changed.clone() } else { BTreeSet::new() };
     for room in rooms.with_news.iter().chain(rooms.joined).chain(rooms.left) {
         let (start, end) = ((*room, start), (*room, end));
         reader.scan_between(&schema::MEMBER_STREAM, &start, &end, Direction::Forward, |(_, _), change| {

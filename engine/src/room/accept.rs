@@ -81,7 +81,7 @@ pub(super) fn accept(tx: &mut Tx, room: &mut RoomCtx, arrival: Arrival) -> Resul
     follow_state(tx, room, &event, pos, &changes)?;
     index(tx, room, &event, pos)?;
     if !is_new {
-        redactions::apply_early(tx, room, &event)?;
+        redact(tx, room, &event, redacted_by)?;
     }
     audience.tell(tx, room, &event, pos)?;
     tx.touch(Touch::Room(room.num));
@@ -130,7 +130,7 @@ pub(super) fn fill_in(tx: &mut Tx, room: &mut RoomCtx, arrival: Arrival, past: P
         settle(tx, room, &event)?;
     }
     index(tx, room, &event, pos)?;
-    redactions::apply_early(tx, room, &event)?;
+    redact(tx, room, &event, redacted_by)?;
     tx.touch(Touch::History(room.num));
     Ok(event)
 }
@@ -336,13 +336,24 @@ fn write(
     let redacted_by = place.redacted_by;
     let event = Arc::new(assemble(tx, room, &arrival, num, place)?);
     write_rows(tx, room, &event, pos, arrival.known_as.is_some());
-    let Some(redaction) = redacted_by else { return Ok(event) };
-    redactions::wait(tx, room, &event.event_id, redaction)?;
-    if pos.is_none() {
-        redactions::apply_early(tx, room, &event)?;
-        return Ok(tx.event(num)?);
+    match redacted_by {
+        // What has a position is redacted once its other rows are there.
+        Some(redaction) if pos.is_none() => {
+            redactions::erase(tx, &event, redaction)?;
+            Ok(tx.event(num)?)
+        }
+        _ => Ok(event),
     }
-    Ok(event)
+}
+
+/// Redacts an event that has come, if it was redacted as far as it was known before, or by what came before it. What was
+/// redacted is not judged anew: a purge of the history may have taken the state that allowed it.
+fn redact(tx: &mut Tx, room: &RoomCtx, event: &Arc<Event>, redacted_by: Option<EventNum>) -> Result<()> {
+    if let Some(redaction) = redacted_by {
+        let event = tx.event(event.num)?;
+        redactions::erase(tx, &event, redaction)?;
+    }
+    redactions::apply_early(tx, room, event)
 }
 
 fn assemble(tx: &mut Tx, room: &RoomCtx, arrival: &Arrival, num: EventNum, place: Place) -> Result<Event> {

@@ -1,9 +1,9 @@
 //! Receipts of other servers' users that come before what they are for: while their event is fetched, or while a room's
 //! members are not known yet.
 //!
-//! Invariant: of a user and thread the newest receipt waits, and it alone; nothing waits that could be told at once. Who
-//! writes what a receipt may wait for, or lets one wait, looks afterwards for those that wait in vain by then (`due`), so
-//! that whoever is last finds both.
+//! Invariant: of a user and thread one receipt waits at most: the last that came before its event, until one that comes after
+//! its event moves the receipt. What need not wait is not seen at once: who writes what a receipt may wait for, or lets one
+//! wait, looks afterwards for those that wait in vain by then (`due`), so that whoever is last finds both.
 //! Specification: server-server API, "Receipts".
 
 use std::{
@@ -15,10 +15,11 @@ pub(crate) use super::receipts::UNTHREADED;
 use super::{
     Event, RoomCtx,
     receipts::{self, MAIN_THREAD, ReceiptKind},
-    servers::server_allowed,
+    servers,
 };
 use crate::{
     core::{
+        acl::ServerAcl,
         identifiers::server_name,
         num::{RoomNum, UserNum},
     },
@@ -69,7 +70,8 @@ pub(crate) fn standing(reader: &Reader, room: RoomNum, event_id: &str, thread: &
     })
 }
 
-/// Moves the receipt of another server's user. What waited for the same thread is older.
+/// Moves the receipt of another server's user, if that is further than where it stands. What waited for the same thread is
+/// older then.
 pub(crate) fn set(
     tx: &mut Tx,
     room: RoomNum,
@@ -79,10 +81,11 @@ pub(crate) fn set(
     ts: u64,
 ) -> Result<()> {
     let key = (room, user, thread.to_owned());
-    if tx.has(&schema::EARLY_RECEIPTS, &key)? {
+    if receipts::set(tx, room, user, ReceiptKind::Read, thread, event, ts)?
+        && tx.has(&schema::EARLY_RECEIPTS, &key)?
+    {
         tx.delete(&schema::EARLY_RECEIPTS, &key);
     }
-    receipts::set(tx, room, user, ReceiptKind::Read, thread, event, ts)?;
     Ok(())
 }
 
@@ -105,8 +108,8 @@ impl<'a> EarlyReceipts<'a> {
         Self { origin, rooms: BTreeMap::new() }
     }
 
-    /// Lets a receipt wait. Where a user or the server has too many, their oldest goes; where the room has, this one does:
-    /// then the answer is no.
+    /// Lets a receipt wait. Where a user or the server has too many, their oldest goes; where the room has, this one does, and
+    /// so does that of a user whom nobody knows where the server has: then the answer is no.
     pub(crate) fn keep(
         &mut self,
         tx: &mut Tx,
@@ -127,6 +130,11 @@ impl<'a> EarlyReceipts<'a> {
         } else if waiting.iter().filter(|kept| is_of_user(kept)).count() >= EARLY_PER_USER_MAX {
             remove_oldest(tx, waiting, is_of_user);
         } else if waiting.iter().filter(|kept| kept.is_of_origin).count() >= EARLY_PER_SERVER_MAX {
+            // Names are kept for ever: if those whom nobody knows took each other's places, a server could make up users
+            // without end.
+            if known.is_none() {
+                return Ok(false);
+            }
             remove_oldest(tx, waiting, |kept| kept.is_of_origin);
         } else if waiting.len() >= EARLY_PER_ROOM_MAX {
             return Ok(false);
@@ -183,19 +191,34 @@ pub(crate) fn due(reader: &Reader, room: &RoomCtx) -> Result<BTreeSet<UserNum>> 
     Ok(due)
 }
 
-/// Moves the receipts of a user that waited for what is here now, and forgets those that wait for nothing.
-pub(crate) fn settle(tx: &mut Tx, room: &RoomCtx, user: UserNum) -> Result<()> {
-    for (key, row) in rows(tx, &(room.num, user))? {
-        match standing_of(tx, room, user, &key.2, &row)? {
-            Standing::Here(event) => set(tx, room.num, user, &key.2, &event, row.ts)?,
-            Standing::Early => {}
-            Standing::Never => tx.delete(&schema::EARLY_RECEIPTS, &key),
+/// Moves the receipts of users that waited for what is here now, and forgets those that wait for nothing.
+pub(crate) fn settle(tx: &mut Tx, room: &RoomCtx, users: impl IntoIterator<Item = UserNum>) -> Result<()> {
+    let acl = servers::access_list(tx, room)?;
+    for user in users {
+        for (key, row) in rows(tx, &(room.num, user))? {
+            let standing = standing_of(tx, room, user, &key.2, &row)?;
+            if matches!(standing, Standing::Early) {
+                continue;
+            }
+            tx.delete(&schema::EARLY_RECEIPTS, &key);
+            if let Standing::Here(event) = standing
+                && is_let_in(tx, acl.as_ref(), user)?
+            {
+                receipts::set(tx, room.num, user, ReceiptKind::Read, &key.2, &event, row.ts)?;
+            }
         }
     }
     Ok(())
 }
 
+/// Whether the room's access list lets the user's server take part.
+fn is_let_in(reader: &Reader, acl: Option<&ServerAcl>, user: UserNum) -> Result<bool> {
+    let user_id = reader.user_id(user)?;
+    Ok(server_name(&user_id).is_some_and(|server| acl.is_none_or(|acl| acl.allows(server))))
+}
+
 /// Where a receipt stands that waited. Who is not known to be in the room may be, as long as its members are not all known.
+/// The room's access list is not looked at: it is long to read, and many may wait.
 fn standing_of(
     reader: &Reader,
     room: &RoomCtx,
@@ -205,10 +228,6 @@ fn standing_of(
 ) -> Result<Standing> {
     if reader.membership(user, room.num)? != Some(Membership::Join) {
         return Ok(if room.head.partial_state { Standing::Early } else { Standing::Never });
-    }
-    let user_id = reader.user_id(user)?;
-    if server_name(&user_id).is_none_or(|server| server_allowed(reader, room, server).is_err()) {
-        return Ok(Standing::Never);
     }
     standing(reader, room.num, &row.event_id, thread)
 }

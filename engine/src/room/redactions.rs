@@ -34,7 +34,7 @@ pub(crate) fn apply(tx: &mut Tx, room: &RoomCtx, redaction: &Arc<Event>) -> Resu
 }
 
 /// Lets a redaction wait for its target ([`apply_early`]).
-pub(crate) fn wait(tx: &mut Tx, room: &RoomCtx, target_id: &str, redaction: EventNum) -> Result<()> {
+fn wait(tx: &mut Tx, room: &RoomCtx, target_id: &str, redaction: EventNum) -> Result<()> {
     let key = (room.num, target_id.to_owned());
     let mut early = tx.get(&schema::EARLY_REDACTIONS, &key)?.unwrap_or_default();
     if early.len() < EARLY_REDACTIONS_MAX {
@@ -66,20 +66,20 @@ fn apply_to(tx: &mut Tx, room: &RoomCtx, redaction: &Arc<Event>, target: &Arc<Ev
     let target_sender = tx.user_id(target.header.sender)?;
     let pdu = redaction.pdu()?;
     if levels.is_some_and(|levels| may_redact(room.version, &pdu, &target_sender, &levels)) {
-        erase(tx, target, redaction)?;
+        erase(tx, target, redaction.num)?;
     }
     Ok(())
 }
 
-/// Replaces the target's content by what redaction leaves of it.
-fn erase(tx: &mut Tx, target: &Arc<Event>, redaction: &Arc<Event>) -> Result<()> {
+/// Replaces the target's content by what redaction leaves of it. Whether it may be is the caller's to know.
+pub(super) fn erase(tx: &mut Tx, target: &Arc<Event>, redaction: EventNum) -> Result<()> {
     relations::remove(tx, target)?;
     let corrupt = |_| StorageError::Corrupt(format!("event {} is not JSON", target.event_id));
     let object: JsonObject = serde_json::from_slice(&target.json).map_err(corrupt)?;
     let mut json = Vec::with_capacity(target.json.len());
     write_object(&mut json, &redact(target.version()?, &object));
     let mut header = target.header.clone();
-    header.redacted_by = Some(redaction.num);
+    header.redacted_by = Some(redaction);
     tx.put(&schema::EVENT_BODIES, &target.num, &encode_body(&target.event_id, &json));
     let pos = tx.position_of(target);
     tx.put(&schema::EVENT_HEADERS, &target.num, &Positioned { pos, value: header.clone() });

@@ -205,11 +205,16 @@ impl Tally {
 ///
 /// Errors: [`Denied::ServerAcl`]. Specification: server-server API, "Server Access Control Lists (ACLs)".
 pub(crate) fn server_allowed(reader: &Reader, room: &RoomCtx, server: &str) -> Result<()> {
-    let Some(event) = room.state(reader, "m.room.server_acl", "")? else { return Ok(()) };
-    match ServerAcl::from_content(&event.pdu()?.content).allows(server) {
+    match access_list(reader, room)?.is_none_or(|acl| acl.allows(server)) {
         true => Ok(()),
         false => Err(Denied::ServerAcl.into()),
     }
+}
+
+/// The room's access list, if it has one. It may be as long as an event, and is read anew each time.
+pub(crate) fn access_list(reader: &Reader, room: &RoomCtx) -> Result<Option<ServerAcl>> {
+    let event = room.state(reader, "m.room.server_acl", "")?;
+    event.map(|event| Ok(ServerAcl::from_content(&event.pdu()?.content))).transpose()
 }
 
 impl Reader {

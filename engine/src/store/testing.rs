@@ -4,6 +4,9 @@ use bytes::Bytes;
 
 use super::{Key, Value, ValueWriter, key};
 
+/// What is made of bytes by [`rewritten_key`] or [`rewritten_value`] for one type.
+pub type Rewritten = fn(&[u8]) -> Option<Vec<u8>>;
+
 /// Reads bytes as a whole stored key, and writes it again; `None` if they are no such key.
 pub fn rewritten_key<K: Key>(bytes: &[u8]) -> Option<Vec<u8>> {
     let key: K = key::decode(bytes)?;

@@ -11,7 +11,7 @@ use crate::{
     device::tests::{Signer, query, register},
     fixture::World,
     room::{receipts, typing},
-    store::{Direction, Memory},
+    store::{Direction, Memory, schema::PartialJoin},
     view::federation::{AnsweredTransaction, DueReceipts, StaleDeviceList, StaleDeviceLists},
 };
 
@@ -219,6 +219,90 @@ fn only_the_newest_receipts_wait_and_of_each_server_few() {
     assert_eq!(users.iter().filter(|user| *user == BOB).count(), 10);
     let of_crowd: Vec<&String> = users.iter().filter(|user| *user != BOB).collect();
     assert_eq!(of_crowd, crowd[50..].iter().collect::<Vec<_>>());
+}
+
+/// The members of the room are not all known: users of `servers` may be among them.
+fn make_partial(world: &World, servers: &[&str]) {
+    let supposed: Vec<String> = servers.iter().map(|server| (*server).to_owned()).collect();
+    let make = |tx: &mut Tx| {
+        let mut room = RoomCtx::load(tx, ROOM)?;
+        room.head.partial_state = true;
+        room.save(tx);
+        let row = PartialJoin { event_id: "$join".into(), servers: supposed.clone() };
+        tx.put(&schema::PARTIAL_JOINS, &room.num, &row);
+        Ok(servers::suppose(tx, room.num, &supposed)?)
+    };
+    world.act(make).unwrap();
+}
+
+#[test]
+fn whom_a_server_makes_up_is_not_known_for_ever() {
+    let world = world();
+    let third = "third.example";
+    make_partial(&world, &[third]);
+    let made_up = |number: usize| format!("@user{number}:third.example");
+    let take = |user: &str| {
+        let (kind, content) = receipt_of(user, "$none", None);
+        world.pass_ms(1);
+        take(&world, third, &[json!({"edu_type": kind, "content": content})]).dropped
+    };
+    // As many as of a large server have read lately may wait.
+    assert!((0..250).all(|number| take(&made_up(number)).is_empty()));
+    let too_many = BTreeMap::from([("too_many_waiting", 1)]);
+    assert!((250..300).all(|number| take(&made_up(number)) == too_many));
+    let is_known = |user: &str| world.ask(|reader| Ok(reader.user_num(user)?.is_some()));
+    assert!(is_known(&made_up(249)));
+    assert!(!(250..300).any(|number| is_known(&made_up(number))));
+    // Who is known does not suffer from that.
+    world.join(ROOM, "@carl:third.example");
+    assert!(take("@carl:third.example").is_empty());
+    let users: Vec<String> = waiting_receipts(&world).into_iter().map(|(user, _, _)| user).collect();
+    assert_eq!((users.len(), users.contains(&"@carl:third.example".to_owned())), (250, true));
+}
+
+#[test]
+fn what_comes_late_takes_nothing_from_a_receipt_that_waits() {
+    let world = world();
+    let ids = said_later(&["first", "second", "third"]);
+    assert_eq!(["first", "second"].map(|body| world.message(ROOM, ALICE, body))[..], ids[..2]);
+    // Bob has read the second event, then the third, which is not here; that he has read the first one comes last.
+    receive(&world, THERE, &[receipt(&ids[1], None), receipt(&ids[2], None), receipt(&ids[0], None)]);
+    let waiting = (BOB.to_owned(), String::new(), ids[2].clone());
+    assert_eq!(waiting_receipts(&world), [waiting]);
+    let before = world.engine.position();
+    assert_eq!(world.message(ROOM, ALICE, "third"), ids[2]);
+    settle(&world);
+    assert_eq!(receipts_told(&world, before), json!({&ids[2]: {"m.read": {BOB: {"ts": 5}}}}));
+    // One that has been overtaken goes when it is looked at.
+    let overtaken = EarlyReceipt { event_id: ids[0].clone(), ts: 5, since_ms: 0 };
+    let wait = |tx: &mut Tx| {
+        let key = (tx.room_num(ROOM)?.unwrap(), tx.user_num(BOB)?.unwrap(), String::new());
+        tx.put(&schema::EARLY_RECEIPTS, &key, &overtaken);
+        Ok(())
+    };
+    world.act(wait).unwrap();
+    let before = world.engine.position();
+    settle(&world);
+    assert_eq!((receipts_told(&world, before), waiting_receipts(&world)), (Value::Null, Vec::new()));
+}
+
+#[test]
+fn a_receipt_of_a_server_that_was_shut_out_is_dropped_when_its_event_comes() {
+    let shut_out = |world: &World| {
+        let acl = json!({"deny": [THERE], "allow": ["*"]});
+        world.state(ROOM, ALICE, "m.room.server_acl", "", acl);
+    };
+    let elsewhere = world();
+    shut_out(&elsewhere);
+    let awaited = elsewhere.message(ROOM, ALICE, "awaited");
+    let world = world();
+    receive(&world, THERE, &[receipt(&awaited, None)]);
+    shut_out(&world);
+    // Until then the list is not read for it: many may wait, and they are looked at with each event.
+    assert!(world.engine.read(&DueReceipts { room_id: ROOM }).unwrap().is_empty());
+    assert_eq!(world.message(ROOM, ALICE, "awaited"), awaited);
+    settle(&world);
+    assert_eq!((receipts_told(&world, StreamPos::ZERO), waiting_receipts(&world)), (Value::Null, Vec::new()));
 }
 
 #[test]

@@ -198,16 +198,16 @@ fn a_forgotten_device_leaves_nothing() {
 }
 
 /// A user with a device and the three keys.
-struct User {
-    id: String,
+pub(super) struct User {
+    pub id: String,
     device: Signer,
-    master: Signer,
+    pub master: Signer,
     self_signing: Signer,
-    user_signing: Signer,
+    pub user_signing: Signer,
 }
 
 impl User {
-    fn new(world: &World, name: &str, seed: u8) -> Self {
+    pub fn new(world: &World, name: &str, seed: u8) -> Self {
         let id = register(world, name, &["D"]);
         let device = Signer::new(seed);
         upload_device(world, &id, "D", device.device(&id, "D")).unwrap();
@@ -221,7 +221,7 @@ impl User {
         key
     }
 
-    fn keys(&self) -> UploadCrossSigningKeys {
+    pub fn keys(&self) -> UploadCrossSigningKeys {
         let mut master = self.master.cross_signing(&self.id, "master");
         self.device.sign(&mut master, &self.id, "D");
         UploadCrossSigningKeys {
@@ -233,7 +233,7 @@ impl User {
         }
     }
 
-    fn sign(
+    pub fn sign(
         &self,
         world: &World,
         owner: &str,
@@ -246,7 +246,7 @@ impl User {
     }
 }
 
-fn store(world: &World, command: UploadCrossSigningKeys) -> Result<CrossSigningUpload> {
+pub(super) fn store(world: &World, command: UploadCrossSigningKeys) -> Result<CrossSigningUpload> {
     world.engine.write(command).wait()
 }
 

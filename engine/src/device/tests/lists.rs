@@ -1,14 +1,25 @@
 //! Who is told of whose devices.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use serde_json::{Value, json};
 
-use super::{Signer, register, upload_device, user_id};
+use super::{
+    Signer,
+    keys::{User, store},
+    register, upload_device, user_id,
+};
 use crate::{
     core::num::StreamPos,
     device::lists::{self, RoomChanges},
-    fixture::World,
+    fixture::{
+        World,
+        observed::{Observed, Observer},
+    },
+    store::{Memory, Tx},
     view::{ChangedUsers, KeyChanges, Sync, SyncToken},
 };
 
@@ -123,6 +134,62 @@ fn who_was_there_for_a_moment_follows_nobody() {
     new_keys(&world, &alice, 1);
     world.leave(ROOM, &carol);
     assert_eq!(synced(&world, &carol, from)["changed"], json!([]));
+}
+
+#[test]
+fn who_signs_keys_without_sharing_a_room_tells_their_own_devices() {
+    let world = World::new();
+    let [alice, carol] = [("alice", 20), ("carol", 30)].map(|(name, seed)| User::new(&world, name, seed));
+    for user in [&alice, &carol] {
+        store(&world, user.keys()).unwrap();
+    }
+    let from = world.engine.position();
+    let mut master = carol.master.cross_signing(&carol.id, "master");
+    alice.user_signing.sign(&mut master, &alice.id, &alice.user_signing.public());
+    assert!(alice.sign(&world, &carol.id, &carol.master.public(), master).is_empty());
+    expect(&world, &alice.id, from, &["carol"], &[]);
+    assert_eq!(synced(&world, &alice.id, from), json!({"changed": [carol.id], "left": []}));
+    expect(&world, &carol.id, from, &[], &[]);
+}
+
+/// Counts the rows that commands read.
+#[derive(Default)]
+struct Rows(AtomicUsize);
+
+impl Observer for Rows {
+    fn rows(&self, count: usize) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+}
+
+/// How many rows it takes a user of so many rooms to learn that somebody has new keys.
+fn rows_of_news(rooms: usize) -> usize {
+    let backend = Arc::new(Observed { store: Arc::new(Memory::default()), observer: Rows::default() });
+    let world = World::on(backend.clone());
+    let [alice, bob] = ["alice", "bob"].map(|name| register(&world, name, &["D"]));
+    let room_ids: Vec<String> = (0..rooms).map(|number| format!("!{number}:here.example")).collect();
+    for room_id in &room_ids {
+        world.room(room_id, &alice, None);
+    }
+    world.join(&room_ids[0], &bob);
+    let from = world.engine.position();
+    new_keys(&world, &bob, 1);
+    let to = world.engine.position();
+    let count = |tx: &mut Tx| {
+        let (alice, bob) = (tx.user_num(&alice)?.unwrap(), tx.user_num(&bob)?.unwrap());
+        let room = tx.room_num(&room_ids[0])?.unwrap();
+        let rooms = RoomChanges { with_news: &[room], ..RoomChanges::default() };
+        let before = backend.observer.0.load(Ordering::Relaxed);
+        let found = lists::between(tx, alice, from, to, rooms)?;
+        assert!(found.changed.contains(&bob));
+        Ok(backend.observer.0.load(Ordering::Relaxed) - before)
+    };
+    world.act(count).unwrap()
+}
+
+#[test]
+fn news_of_devices_cost_the_same_in_any_number_of_rooms() {
+    assert_eq!(rows_of_news(2), rows_of_news(50));
 }
 
 #[test]

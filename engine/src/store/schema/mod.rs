@@ -62,7 +62,7 @@ impl<K, V: Value> Keyspace<K, V> {
     }
 }
 
-/// One row of the table, for the documentation.
+/// One row of the table, for the documentation and for fuzz targets.
 #[derive(Clone, Copy, Debug)]
 pub struct KeyspaceRow {
     /// The first byte of each key.
@@ -77,6 +77,12 @@ pub struct KeyspaceRow {
     pub value: &'static str,
     /// What it is.
     pub about: &'static str,
+    /// Reads bytes as one of its keys, and writes it again.
+    #[cfg(feature = "testing")]
+    pub rewritten_key: super::testing::Rewritten,
+    /// Reads bytes as one of its values, and writes it again.
+    #[cfg(feature = "testing")]
+    pub rewritten_value: super::testing::Rewritten,
 }
 
 /// Declares the keyspaces of one topic: constants, and their rows for the table.
@@ -95,6 +101,10 @@ macro_rules! keyspaces {
                 key: stringify!($key),
                 value: stringify!($value),
                 about: $about,
+                #[cfg(feature = "testing")]
+                rewritten_key: $crate::store::testing::rewritten_key::<$key>,
+                #[cfg(feature = "testing")]
+                rewritten_value: $crate::store::testing::rewritten_value::<$value>,
             },)*
         ];
     };

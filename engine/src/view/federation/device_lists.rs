@@ -1,7 +1,7 @@
 //! Whose devices, of users of other servers, are known here, and whose are to be asked for.
 
 use crate::{
-    core::{identifiers::server_name, num::UserNum},
+    core::num::UserNum,
     device::elsewhere,
     error::Result,
     store::{Direction, Reader, schema},
@@ -24,7 +24,7 @@ impl View for AreDevicesFollowed<'_> {
 pub struct StaleDeviceLists<'a> {
     /// How many at most.
     pub limit: usize,
-    /// Servers whose users are left out.
+    /// Users who are left out, by their ids.
     pub without: &'a dyn Fn(&str) -> bool,
 }
 
@@ -45,7 +45,7 @@ impl View for StaleDeviceLists<'_> {
                 break;
             }
             let user_id = reader.user_id(user)?;
-            if !server_name(&user_id).is_some_and(self.without) && reader.is_neighbour(user, None)? {
+            if !(self.without)(&user_id) && reader.is_neighbour(user, None)? {
                 users.push(user_id.to_string());
             }
         }

@@ -6,10 +6,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::StatusCode;
 use tokio::time::sleep;
 use tracing::{debug, warn};
-use warren_engine::following::{Asked, Following};
+use warren_engine::following::{Asked, Failure, Following};
 
+use super::RemoteError;
 use super::ask::{Ask, path};
 use crate::context::Context;
 use crate::federation::refusals;
@@ -39,9 +41,9 @@ pub async fn run(ctx: Arc<Context>) {
                 () = ctx.shutdown.cancelled() => return,
                 refreshed = refresh(&ctx, &asked) => refreshed,
             };
-            if let Err(error) = refreshed {
+            if let Err((failure, error)) = refreshed {
                 debug!(user_id = asked.place().0, error, "the devices of a user cannot be had");
-                following.failed(&asked, ctx.engine.now_ms());
+                following.failed(&asked, failure, ctx.engine.now_ms());
             }
         }
         if let Err(error) = looked {
@@ -52,11 +54,45 @@ pub async fn run(ctx: Arc<Context>) {
 
 /// Asks a user's server for all their devices and keys, and keeps what it says.
 ///
-/// Errors: a sentence about why they cannot be had or kept.
-async fn refresh(ctx: &Context, asked: &Asked) -> Result<(), String> {
+/// Errors: who is at fault, and a sentence about why they cannot be had or kept.
+async fn refresh(ctx: &Context, asked: &Asked) -> Result<(), (Failure, String)> {
     let (user_id, server) = asked.place();
     let target = path("v1/user/devices/{userId}", &[user_id]);
-    let answer = Ask::get(server, target).bytes(ctx).await.map_err(|error| error.to_string())?;
-    let answered = asked.answered(&answer).inspect_err(|_| refusals::answer("unreadable"))?;
-    ctx.engine.write(answered).await.map(drop).map_err(|error| error.to_string())
+    let answer = Ask::get(server, target).bytes(ctx).await;
+    let answer = answer.map_err(|error| (failure(&error), error.to_string()))?;
+    let store = asked.answered(&answer).inspect_err(|_| refusals::answer("unreadable"));
+    let store = store.map_err(|error| (Failure::NoList, error))?;
+    let stored = ctx.engine.write(store).await;
+    stored.map(drop).map_err(|error| (Failure::NoList, error.to_string()))
+}
+
+/// A server that asks for a pause is not asked for its other users either.
+fn failure(error: &RemoteError) -> Failure {
+    match error {
+        RemoteError::Unreachable(_)
+        | RemoteError::Timeout
+        | RemoteError::NotAdmitted
+        | RemoteError::Refused { status: StatusCode::TOO_MANY_REQUESTS, .. } => Failure::SilentServer,
+        RemoteError::Refused { .. } | RemoteError::BadAnswer(_) | RemoteError::NoMemory => Failure::NoList,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_answers_with_an_error_is_not_silent() {
+        let refused = |status| {
+            let (errcode, error) = ("M_UNKNOWN".to_owned(), String::new());
+            failure(&RemoteError::Refused { status, errcode, error, retry_after: None })
+        };
+        for status in [StatusCode::NOT_FOUND, StatusCode::FORBIDDEN, StatusCode::INTERNAL_SERVER_ERROR] {
+            assert_eq!(refused(status), Failure::NoList, "{status}");
+        }
+        assert_eq!(failure(&RemoteError::BadAnswer("too large".to_owned())), Failure::NoList);
+        assert_eq!(refused(StatusCode::TOO_MANY_REQUESTS), Failure::SilentServer);
+        assert_eq!(failure(&RemoteError::Timeout), Failure::SilentServer);
+        assert_eq!(failure(&RemoteError::Unreachable("no route".to_owned())), Failure::SilentServer);
+    }
 }

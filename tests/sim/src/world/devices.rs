@@ -10,7 +10,7 @@ use warren_engine::{
         FollowDevices, LogIn, RemoveDevices, RenameDevice, UploadCrossSigningKeys, UploadKeys, WhichDevices,
     },
     core::event::{JsonObject, KeyPair, encode_base64, sign_json},
-    following::{Asked, Following},
+    following::{Asked, Failure, Following},
     view::{
         JoinedRooms,
         federation::{AreDevicesFollowed, StaleDeviceList, StaleDeviceLists, UserDevices},
@@ -152,7 +152,8 @@ impl World {
         let user_id = asked.place().0.to_owned();
         let Some(answer) = answer else {
             self.tell(format!("{own} is not told the devices of {user_id}"));
-            self.servers[server].follow.lock().following.failed(asked, engine.now_ms());
+            let mut follow = self.servers[server].follow.lock();
+            follow.following.failed(asked, Failure::SilentServer, engine.now_ms());
             return Ok(false);
         };
         let mut store = asked.answered(&answer).map_err(|why| Breach::new("devices", why))?;
@@ -170,7 +171,8 @@ impl World {
         match stored {
             Ok(is_kept) => Ok(is_kept),
             Err(_) => {
-                self.servers[server].follow.lock().following.failed(asked, engine.now_ms());
+                let mut follow = self.servers[server].follow.lock();
+                follow.following.failed(asked, Failure::NoList, engine.now_ms());
                 Ok(false)
             }
         }

@@ -1,0 +1,151 @@
+//! What was redacted before it came into the room stays so, whatever becomes of it.
+
+use serde_json::json;
+
+use super::*;
+use crate::{
+    command::{PurgeBefore, PurgeHistory, StepPurge},
+    core::limits::EARLY_REDACTIONS_MAX,
+};
+
+const EVE: &str = "@eve:here.example";
+
+impl Scene {
+    /// A redaction of Bob's.
+    fn redaction(&self, target: &Pdu, prev: &[String], depth: u64) -> Pdu {
+        let reference = |id: &String| EventReference::from(Arc::<str>::from(id.as_str()));
+        let redaction = EventBuilder {
+            room_id: Some(ROOM.into()),
+            sender: BOB.into(),
+            kind: "m.room.redaction".into(),
+            state_key: None,
+            content: Default::default(),
+            redacts: Some(target.event_id.clone()),
+            prev_events: prev.iter().map(reference).collect(),
+            auth_events: self.auth(BOB, "m.room.redaction", None, false).iter().map(reference).collect(),
+            depth,
+            origin_server_ts: START_MS,
+            event_id_localpart: None,
+        };
+        redaction.build(version(), "there.example", &self.peer.key).unwrap()
+    }
+
+    /// An event is known from outside of the graph, and redacted.
+    fn redact_outlier(&self, pdu: &Pdu) {
+        assert_eq!(self.receive_outliers(&[pdu]).outcomes, [(pdu.event_id.clone(), Outcome::Stored)]);
+        let redaction = self.redaction(pdu, &self.ends(), pdu.depth + 500);
+        assert!(accepted(&self.receive(&[&redaction])));
+        assert!(self.is_redacted(pdu));
+    }
+
+    /// Whether an event is redacted, with nothing left of its content.
+    fn is_redacted(&self, pdu: &Pdu) -> bool {
+        self.world.ask(|reader| {
+            let event = reader.event(reader.event_num(&pdu.event_id)?.unwrap())?;
+            Ok(event.header.redacted_by.is_some() && event.pdu()?.content.is_empty())
+        })
+    }
+}
+
+#[test]
+fn what_was_redacted_before_it_came_into_the_room_stays_so() {
+    let scene = Scene::new();
+    let message = scene.message(BOB, &strs(&scene.ends()), 20);
+    scene.redact_outlier(&message);
+    // It comes whole, from a server that has not heard of the redaction.
+    assert!(accepted(&scene.receive(&[&message])));
+    assert!(scene.is_redacted(&message));
+    scene.is_sound();
+}
+
+#[test]
+fn so_does_what_is_soft_failed() {
+    let scene = Scene::new();
+    let message = scene.message(BOB, &strs(&scene.ends()), 20);
+    scene.redact_outlier(&message);
+    scene.world.member(ROOM, ALICE, BOB, "ban").unwrap();
+    let received = scene.receive(&[&message]);
+    assert!(matches!(&received.outcomes[..], [(_, Outcome::SoftFailed(_))]), "{received:?}");
+    assert!(scene.is_redacted(&message));
+    scene.is_sound();
+}
+
+#[test]
+fn so_does_what_is_rejected() {
+    let scene = Scene::new();
+    let levels = |bob: u64| {
+        let content = json!({"users": {ALICE: 100, BOB: bob}});
+        scene.world.state(ROOM, ALICE, "m.room.power_levels", "", content);
+    };
+    levels(50);
+    let auth = scene.auth(BOB, "m.room.topic", None, false);
+    levels(0);
+    // What it names allows it, and the state before it does not.
+    let topic = scene.peer.make(Draft {
+        sender: BOB,
+        kind: "m.room.topic",
+        state_key: Some(""),
+        content: json!({"topic": "mine"}),
+        prev: strs(&scene.ends()),
+        auth: strs(&auth),
+        depth: 20,
+    });
+    scene.redact_outlier(&topic);
+    let received = scene.receive(&[&topic]);
+    assert!(matches!(&received.outcomes[..], [(_, Outcome::Rejected(_))]), "{received:?}");
+    assert!(scene.is_redacted(&topic));
+    scene.is_sound();
+}
+
+#[test]
+fn so_does_what_fills_a_gap() {
+    let scene = Scene::new();
+    let [one, two, three, _] = with_gap(&scene);
+    scene.redact_outlier(&two);
+    let backfill =
+        ReceivePdus { pdus: scene.check(&[&one, &two, &three]), backfill: true, ..ReceivePdus::default() };
+    assert!(accepted(&scene.write(backfill)));
+    assert_eq!([&one, &two, &three].map(|pdu| scene.is_redacted(pdu)), [false, true, false]);
+    scene.is_sound();
+}
+
+#[test]
+fn so_does_what_many_wanted_to_redact_who_may_not() {
+    let scene = Scene::new();
+    scene.world.join(ROOM, EVE);
+    let message = scene.message(BOB, &strs(&scene.ends()), 20);
+    // As many as may wait for it.
+    for _ in 0..EARLY_REDACTIONS_MAX {
+        scene.world.redact(ROOM, EVE, &message.event_id);
+    }
+    scene.redact_outlier(&message);
+    assert!(accepted(&scene.receive(&[&message])));
+    assert!(scene.is_redacted(&message));
+    scene.is_sound();
+}
+
+#[test]
+fn so_does_what_a_purge_of_the_history_has_left() {
+    let scene = Scene::new();
+    scene.world.state(ROOM, ALICE, "m.room.power_levels", "", json!({"users": {ALICE: 100, BOB: 50}}));
+    let (state, content) = (scene.state_ids(), json!({"topic": "mine"}));
+    let topic = scene.draft(BOB, "m.room.topic", Some(""), content, &strs(&scene.ends()), 20);
+    assert!(accepted(&scene.receive(&[&topic])));
+    let redaction = scene.redaction(&topic, &scene.ends(), 21);
+    assert!(accepted(&scene.receive(&[&redaction])));
+    let last = scene.world.message(ROOM, ALICE, "the last");
+    let purge = PurgeHistory { room_id: ROOM.to_owned(), before: PurgeBefore::Event(last) };
+    let mut progress = scene.world.engine.write(purge).wait().unwrap();
+    while !progress.is_over() {
+        progress = scene.world.engine.write(StepPurge::after(ROOM, Some(&progress))).wait().unwrap();
+    }
+    // The state before the redaction is gone.
+    for pdu in [&topic, &redaction] {
+        assert_eq!(scene.status(&pdu.event_id), Some(EventStatus::Outlier));
+    }
+    let given = GivenState { event_id: topic.event_id.clone(), state };
+    let again = ReceivePdus { pdus: scene.check(&[&topic]), states: vec![given], ..ReceivePdus::default() };
+    assert!(accepted(&scene.write(again)));
+    assert!(scene.is_redacted(&topic));
+    scene.is_sound();
+}
