@@ -69,6 +69,9 @@ pub enum Denied {
     /// The registration token is unknown, used up or too old.
     #[error("this registration token is not valid")]
     RegistrationToken,
+    /// The access token is not of a guest by this name.
+    #[error("this is not the access token of a guest with this user name")]
+    NotThisGuest,
     /// The password or token was replaced while the request was under way.
     #[error("the credentials have changed")]
     CredentialsChanged,

@@ -85,6 +85,49 @@ def test_guest(nobody):
     guest.post("createRoom", status=403, errcode="M_GUEST_ACCESS_FORBIDDEN")
 
 
+def guest_of(nobody):
+    return nobody.signed_in(nobody.post("register", query={"kind": "guest"}))
+
+
+def test_a_guest_becomes_a_user(nobody, alice):
+    guest = guest_of(nobody)
+    open_to_guests = {"type": "m.room.guest_access", "content": {"guest_access": "can_join"}}
+    room = alice.create_room(preset="public_chat", initial_state=[open_to_guests])
+    other = guest_of(nobody)
+    guest.join(room)
+    other.join(room)
+    name = guest.user_id[1:].split(":")[0]
+    answer = nobody.post("register", json=dummy(username=name, guest_access_token=guest.token))
+    user = nobody.signed_in(answer)
+    assert (user.user_id, user.device_id != guest.device_id) == (guest.user_id, True)
+    for device in (guest, user, user.login()):
+        assert device.get("account/whoami").get("is_guest", False) is False
+    assert guest.create_room()
+    # A room that sends its guests away keeps who is one no more.
+    alice.set_state(room, "m.room.guest_access", {"guest_access": "forbidden"})
+    assert set(alice.get("rooms/{roomId}/joined_members", room)["joined"]) == {alice.user_id, user.user_id}
+    assert other.get("account/whoami")["is_guest"] is True
+
+
+def test_a_guest_becomes_nobody_else(nobody, alice):
+    guest = guest_of(nobody)
+    name = guest.user_id[1:].split(":")[0]
+    nobody.post("register", json=dummy(username=name), status=400, errcode="M_USER_IN_USE")
+    nobody.post("register", json=dummy(guest_access_token=guest.token), status=400, errcode="M_MISSING_PARAM")
+    for token, username in (
+        (guest_of(nobody).token, name),
+        (alice.token, name),
+        (guest.token, alice.user_id[1:].split(":")[0]),
+        (alice.token, alice.user_id[1:].split(":")[0]),
+        (guest.token, unique("free")),
+    ):
+        body = dummy(username=username, guest_access_token=token)
+        nobody.post("register", json=body, status=403, errcode="M_FORBIDDEN")
+    body = dummy(username=name, guest_access_token="no such token")
+    nobody.post("register", json=body, status=401, errcode="M_UNKNOWN_TOKEN")
+    assert guest.get("account/whoami")["is_guest"] is True
+
+
 def test_login_flows(nobody):
     flows = nobody.get("login")["flows"]
     assert {"type": "m.login.password"} in flows

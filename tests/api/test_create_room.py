@@ -88,6 +88,21 @@ def test_every_room_version(alice, bob, version):
     assert bob.get("rooms/{roomId}/event/{eventId}", room, event)["content"]["body"] == f"in version {version}"
 
 
+def test_large_initial_state(alice):
+    """Each event is as large as one may be, and all of them are more than an ordinary request may have."""
+    content = {"text": "x" * 60_000}
+    room = alice.create_room(
+        initial_state=[{"type": "org.example.large", "state_key": str(key), "content": content} for key in range(8)]
+    )
+    assert all(alice.state(room, "org.example.large", str(key)) == content for key in range(8))
+
+
+@pytest.mark.ours("Synapse has no such limit")
+def test_a_room_is_not_created_with_ever_so_many_events(alice):
+    events = [{"type": "a", "state_key": str(key), "content": {}} for key in range(10_001)]
+    alice.post("createRoom", json={"initial_state": events}, status=413, errcode="M_TOO_LARGE")
+
+
 def test_unknown_room_version(alice):
     alice.post("createRoom", json={"room_version": "burrow"}, status=400, errcode="M_UNSUPPORTED_ROOM_VERSION")
 

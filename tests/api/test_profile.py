@@ -59,6 +59,20 @@ def test_a_display_name_is_a_string(alice, value):
     assert answer["errcode"] in ("M_BAD_JSON", "M_INVALID_PARAM", "M_UNKNOWN")
 
 
+@pytest.mark.ours("Synapse lets guests change all of it")
+@pytest.mark.parametrize("key, value", [("avatar_url", "mxc://example.org/abc"), ("org.example.burrow", {"depth": 3})])
+def test_guests_change_their_display_name_only(nobody, key, value):
+    guest = nobody.signed_in(nobody.post("register", query={"kind": "guest"}))
+    path = "profile/{userId}/{keyName}"
+    guest.put(path, guest.user_id, "displayname", json={"displayname": "A guest"})
+    assert nobody.get(path, guest.user_id, "displayname") == {"displayname": "A guest"}
+    guest.put(path, guest.user_id, key, json={key: value}, status=403, errcode="M_FORBIDDEN")
+    guest.delete(path, guest.user_id, key, status=403, errcode="M_FORBIDDEN")
+    assert nobody.get("profile/{userId}", guest.user_id) == {"displayname": "A guest"}
+    guest.delete(path, guest.user_id, "displayname")
+    nobody.get(path, guest.user_id, "displayname", status=404, errcode="M_NOT_FOUND")
+
+
 def test_a_profile_is_its_users_alone(alice, bob):
     path = "profile/{userId}/{keyName}"
     alice.put(path, alice.user_id, "displayname", json={"displayname": "Alice"})

@@ -174,6 +174,6 @@ def test_a_relation_to_another_room_is_refused(alice, room, relation):
     alice.send(room, content, status=400)
 
 
-def test_relations_are_for_members(alice, carol, room):
+def test_relations_of_one_type_are_for_members(alice, carol, room):
     root = alice.send(room, "root")
     carol.get(ALL + "/{relType}/{eventType}", room, root, "m.thread", "m.room.message", status=(403, 404))

@@ -207,6 +207,11 @@ fn end_pair(tx: &mut Tx, user: UserNum, pair: &TokenPair) {
     users::sessions_changed(tx, user);
 }
 
+/// The user whose access token this is, also if it has expired.
+pub(crate) fn access_token_owner(reader: &Reader, token: &str) -> Result<Option<UserNum>, StorageError> {
+    Ok(reader.get(&schema::ACCESS_TOKENS, &token_hash(token))?.map(|row| row.user))
+}
+
 /// The user whose refresh token this is.
 pub(crate) fn refresh_token_owner(reader: &Reader, token: &str) -> Result<Option<UserNum>, StorageError> {
     Ok(reader.get(&schema::REFRESH_TOKENS, &token_hash(token))?.map(|row| row.user))

@@ -10,7 +10,7 @@ use crate::{
     command::{
         ChangePassword, Deactivate, EndOlderTokens, LogIn, MakeFirstToken, MakePassingToken, RefreshTokens,
         Register, Registered, RemoveDevices, SetAccount, SetAccountData, SetProfileField, SetTag,
-        ShowProfile, SpendPassingToken, StoreFilter, WhichDevices,
+        ShowProfile, SpendPassingToken, StoreFilter, UpgradeGuest, WhichDevices,
     },
     core::num::{StreamPos, UserNum},
     error::Result,
@@ -90,6 +90,49 @@ fn the_first_token_makes_one_administrator() {
     assert!(world.engine.read(&NameIsFree("frodo")).is_ok(), "a refused registration leaves nothing");
     assert_eq!(world.engine.read(&FirstToken).unwrap(), None);
     assert_eq!(run(&world, MakeFirstToken).unwrap(), None);
+}
+
+#[test]
+fn a_guest_becomes_a_user_by_their_own_token() {
+    let world = World::new();
+    let first = run(&world, MakeFirstToken).unwrap().unwrap();
+    let guest = |localpart: &str| {
+        let session = Some(NewSession::default());
+        let register =
+            Register { localpart: localpart.into(), is_guest: true, session, ..Register::default() };
+        run(&world, register).unwrap().tokens.unwrap()
+    };
+    let (own, other) = (guest("bilbo"), guest("frodo"));
+    assert!(session(&world, &own.access_token).unwrap().is_guest);
+    let upgrade = |access_token: &str, registration_token: Option<&str>| {
+        run(
+            &world,
+            UpgradeGuest {
+                user_id: BILBO.into(),
+                access_token: access_token.into(),
+                password_hash: "first".into(),
+                registration_token: registration_token.map(Into::into),
+                session: Some(NewSession::default()),
+            },
+        )
+    };
+    for token in [&other.access_token, "wat_unknown"] {
+        assert!(matches!(upgrade(token, None), Err(Error::Denied(Denied::NotThisGuest))));
+    }
+    let wrong = upgrade(&own.access_token, Some("no such token"));
+    assert!(matches!(wrong, Err(Error::Denied(Denied::RegistrationToken))));
+    assert!(session(&world, &own.access_token).unwrap().is_guest, "what is refused changes nothing");
+    let upgraded = upgrade(&own.access_token, Some(&first)).unwrap();
+    assert!(upgraded.is_admin && upgraded.user_id == BILBO);
+    let tokens = upgraded.tokens.unwrap();
+    for token in [&own.access_token, &tokens.access_token] {
+        assert!(!session(&world, token).unwrap().is_guest);
+    }
+    assert_ne!(tokens.device_id, own.device_id);
+    assert!(session(&world, &other.access_token).unwrap().is_guest);
+    assert!(!world.engine.read(&RegistrationTokenIsValid(&first)).unwrap());
+    let again = upgrade(&own.access_token, None);
+    assert!(matches!(again, Err(Error::Denied(Denied::NotThisGuest))), "a user is no guest");
 }
 
 #[test]

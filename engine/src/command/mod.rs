@@ -40,6 +40,7 @@ mod store_published_keys;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod try_store;
+mod upgrade_guest;
 mod upgrade_room;
 mod upload_cross_signing_keys;
 mod upload_keys;
@@ -83,6 +84,7 @@ pub use set_typing::{EndTyping, SetTyping};
 pub use settle_receipts::SettleReceipts;
 pub use store_published_keys::StorePublishedKeys;
 pub use try_store::TryStore;
+pub use upgrade_guest::UpgradeGuest;
 pub use upgrade_room::UpgradeRoom;
 pub use upload_cross_signing_keys::{CrossSigningUpload, UploadCrossSigningKeys};
 pub use upload_keys::UploadKeys;

@@ -16,7 +16,7 @@ use crate::{
         identifiers::{is_user_id, server_name},
     },
     error::{Denied, Invalid, Result},
-    store::{Reader, Tx, schema::Membership},
+    store::{Reader, Tx, schema, schema::Membership},
 };
 
 /// The content of a membership event. Who joins, knocks or is invited is shown with their profile.
@@ -130,11 +130,11 @@ pub(crate) fn remove_guests(tx: &mut Tx, room: &mut RoomCtx) -> Result<()> {
     if allows_guests(tx, room)? {
         return Ok(());
     }
-    for (user, event) in tx.members(room.num, Membership::Join)? {
+    for (user, _) in tx.members(room.num, Membership::Join)? {
         let user_id = tx.user_id(user)?;
         let is_local = server_name(&user_id) == Some(&*tx.shared.server_name);
-        let pdu = tx.event(event)?.pdu()?;
-        if is_local && pdu.content.get("kind").and_then(Value::as_str) == Some("guest") {
+        // The account knows, not the event: its user may have become more than a guest since.
+        if is_local && tx.get(&schema::ACCOUNTS, &user)?.is_some_and(|account| account.is_guest) {
             let content = content(tx, &user_id, Membership::Leave, None)?;
             let origin_server_ts = tx.shared.clock.now_ms();
             append(tx, room, member_event(&user_id, &user_id, content, origin_server_ts))?;

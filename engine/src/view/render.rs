@@ -106,7 +106,9 @@ impl<'r> Renderer<'r> {
     pub fn write_timeline(&mut self, out: &mut Vec<u8>, events: &[Arc<Event>]) -> Result<()> {
         let bundles = match self.format {
             ClientFormat::Stripped => Bundles::default(),
-            ClientFormat::Sync | ClientFormat::Room => Bundles::load(self, events)?,
+            ClientFormat::Sync | ClientFormat::Room | ClientFormat::Federation => {
+                Bundles::load(self, events)?
+            }
         };
         for (index, event) in events.iter().enumerate() {
             if index > 0 {
@@ -135,17 +137,21 @@ impl<'r> Renderer<'r> {
         detail: Detail,
         bundle: Option<&Bundle>,
     ) -> Result<()> {
-        if self.format == ClientFormat::Stripped {
-            let stored = StoredEvent { event_id: &event.event_id, room_id: "", json: &event.json };
-            write_client_event(out, stored, self.format, None)
-                .map_err(|error| StorageError::Corrupt(format!("event {}: {error}", event.event_id)))?;
-            return Ok(());
+        match self.format {
+            ClientFormat::Sync | ClientFormat::Room => {
+                let json = event.client_json()?;
+                out.reserve(self.opening.len() + json.len() + UNSIGNED_BYTES);
+                out.extend_from_slice(&self.opening);
+                // Behind the opening brace, which is always there.
+                out.extend_from_slice(json.get(1..).unwrap_or_default());
+            }
+            ClientFormat::Stripped => return self.write_stored(out, event),
+            ClientFormat::Federation => {
+                self.write_stored(out, event)?;
+                // The closing brace, before which `unsigned` belongs.
+                out.pop();
+            }
         }
-        let json = event.client_json()?;
-        out.reserve(self.opening.len() + json.len() + UNSIGNED_BYTES);
-        out.extend_from_slice(&self.opening);
-        // Behind the opening brace, which is always there.
-        out.extend_from_slice(json.get(1..).unwrap_or_default());
         out.extend_from_slice(b",\"unsigned\":{\"age\":");
         write_unsigned(out, self.now_ms.saturating_sub(event.header.origin_server_ts));
         if let Some(viewer) = &mut self.viewer
@@ -164,6 +170,14 @@ impl<'r> Renderer<'r> {
             self.write_bundle(out, bundle)?;
         }
         out.extend_from_slice(b"}}");
+        Ok(())
+    }
+
+    /// The event's own part in a format that few ask for, so that it is spliced each time.
+    fn write_stored(&self, out: &mut Vec<u8>, event: &Event) -> Result<()> {
+        let stored = StoredEvent { event_id: &event.event_id, room_id: "", json: &event.json };
+        write_client_event(out, stored, self.format, None)
+            .map_err(|error| StorageError::Corrupt(format!("event {}: {error}", event.event_id)))?;
         Ok(())
     }
 

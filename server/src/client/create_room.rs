@@ -8,10 +8,11 @@ use warren_engine::view::federation::MakeInvite;
 
 use super::membership::is_local;
 use crate::federation::out::invite::send_invite;
+use crate::http::limits::NEW_ROOM_EVENTS_MAX;
 use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
 
 endpoints! {
-    POST "/_matrix/client/v3/createRoom" ["r0"] Required Join Json create_room;
+    POST "/_matrix/client/v3/createRoom" ["r0"] Required Join Bulk create_room;
 }
 
 #[derive(Deserialize)]
@@ -52,6 +53,11 @@ async fn create_room(call: Call) -> Outcome {
         return Err(ApiError::threepid_denied(
             "This server uses no identity server to invite by e-mail or phone",
         ));
+    }
+    if request.initial_state.len() + request.invite.len() > NEW_ROOM_EVENTS_MAX {
+        return Err(ApiError::too_large(format!(
+            "initial_state and invite may have {NEW_ROOM_EVENTS_MAX} entries together"
+        )));
     }
     let is_listed = match request.visibility.as_deref() {
         None | Some("private") => false,

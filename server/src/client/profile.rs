@@ -63,6 +63,7 @@ async fn put_field(call: Call) -> Outcome {
     let user_id = call.own_user("userId")?.to_string();
     call.refuse_suspended()?;
     let name = field_name(&call)?;
+    refuse_guests(&call, &name)?;
     let mut body: BTreeMap<String, &RawValue> = call.json()?;
     let value = body.remove(&name).ok_or_else(|| ApiError::missing_param(format!("{name} is missing")))?;
     let value = match name.as_str() {
@@ -83,7 +84,16 @@ async fn delete_field(call: Call) -> Outcome {
     let user_id = call.own_user("userId")?.to_string();
     call.refuse_suspended()?;
     let name = field_name(&call)?;
+    refuse_guests(&call, &name)?;
     set(call, user_id, name, None).await
+}
+
+/// Refuses guests all fields but one. Specification: "Guest Access", "Client behaviour".
+fn refuse_guests(call: &Call, name: &str) -> Result<(), ApiError> {
+    match call.session()?.is_guest && name != DISPLAY_NAME {
+        true => Err(ApiError::forbidden("Guests may change nothing of their profile but their display name")),
+        false => Ok(()),
+    }
 }
 
 async fn set(call: Call, user_id: String, name: String, value: Option<Bytes>) -> Outcome {

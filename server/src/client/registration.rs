@@ -1,10 +1,11 @@
-//! `registration.yaml`: making an account, and asking whether a name is free.
+//! `registration.yaml`: making an account, also of a guest's, and asking whether a name is free.
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use warren_engine::account::{NewSession, Tokens};
-use warren_engine::command::Register;
+use warren_engine::command::{Register, UpgradeGuest};
 use warren_engine::view::NameIsFree;
+use warren_engine::{Denied, Error};
 
 use crate::config::Registration;
 use crate::http::limits::{DEVICE_ID_BYTES_MAX, DEVICE_NAME_BYTES_MAX};
@@ -36,6 +37,7 @@ struct Request {
     inhibit_login: bool,
     #[serde(default)]
     refresh_token: bool,
+    guest_access_token: Option<String>,
 }
 
 /// What a registration or login gives to the client.
@@ -79,8 +81,10 @@ async fn register(call: Call) -> Outcome {
     let request: Request = call.json_or_empty()?;
     // Clients use capitals in names; they are the same names.
     let username = request.username.as_deref().map(str::to_ascii_lowercase);
-    if let Some(name) = &username {
-        call.ctx.engine.read(&NameIsFree(name))?;
+    match (&username, &request.guest_access_token) {
+        (name, Some(token)) => check_guest(&call, token, name.as_deref()).await?,
+        (Some(name), None) => call.ctx.engine.read(&NameIsFree(name))?,
+        (None, None) => {}
     }
     if let Some(password) = &request.password {
         check_password(password)?;
@@ -97,20 +101,48 @@ async fn register(call: Call) -> Outcome {
     };
     let password = request.password.ok_or_else(|| ApiError::missing_param("password is missing"))?;
     let localpart = username.unwrap_or_else(|| made_name(&call));
-    finish(call, localpart, password, session, proof).await
+    finish(call, localpart, password, request.guest_access_token, session, proof).await
+}
+
+/// Refuses a guest who wants to become a user without having proven that they are the guest whom they name.
+///
+/// Specification: "Guest Access".
+async fn check_guest(call: &Call, access_token: &str, localpart: Option<&str>) -> Result<(), ApiError> {
+    let localpart = localpart
+        .ok_or_else(|| ApiError::missing_param("username is missing: guests name themselves as they are"))?;
+    let session = call.ctx.session(access_token).await?;
+    if session.is_locked {
+        return Err(ApiError::user_locked());
+    }
+    match session.is_guest && session.user_id.localpart() == localpart {
+        true => Ok(()),
+        false => Err(Error::from(Denied::NotThisGuest).into()),
+    }
 }
 
 async fn finish(
     call: Call,
     localpart: String,
     password: String,
+    guest_access_token: Option<String>,
     session: Option<NewSession>,
     proof: Proof,
 ) -> Outcome {
-    let password_hash = Some(hash_password(&call, password).await?);
+    let password_hash = hash_password(&call, password).await?;
     let registration_token = proof.registration_token;
-    let register = Register { localpart, password_hash, registration_token, session, ..Register::default() };
-    let registered = call.ctx.engine.write(register).await?;
+    let registered = match guest_access_token {
+        Some(access_token) => {
+            let user_id = format!("@{localpart}:{}", call.ctx.config.server_name);
+            let upgrade = UpgradeGuest { user_id, access_token, password_hash, registration_token, session };
+            call.ctx.engine.write(upgrade).await?
+        }
+        None => {
+            let password_hash = Some(password_hash);
+            let register =
+                Register { localpart, password_hash, registration_token, session, ..Register::default() };
+            call.ctx.engine.write(register).await?
+        }
+    };
     if registered.is_admin {
         tracing::info!(user_id = %registered.user_id, "the first account is made; it administers the server");
     }

@@ -117,7 +117,7 @@ impl From<Error> for ApiError {
             Error::Denied(denied) => match denied {
                 Denied::Deactivated => ApiError::user_deactivated(sentence),
                 Denied::RegistrationToken => ApiError::unauthorized(sentence),
-                Denied::CredentialsChanged => ApiError::forbidden(sentence),
+                Denied::CredentialsChanged | Denied::NotThisGuest => ApiError::forbidden(sentence),
                 Denied::Reserved => ApiError::exclusive(sentence),
                 Denied::PendingMedia { retry_after_ms } => ApiError::limit_exceeded(retry_after_ms),
                 Denied::Unreachable => ApiError::not_found(sentence),

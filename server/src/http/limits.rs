@@ -12,6 +12,10 @@ pub const JSON_BODY_BYTES_MAX: usize = 256 * 1024;
 /// matrix-js-sdk backs up 200 sessions at a time (about 200 KiB); a hundred times an event leaves room for any client.
 pub const BULK_BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
 
+/// Entries of `initial_state` and `invite` together when a room is created, each an event to sign and all of them one write:
+/// as many small ones as an ordinary body holds.
+pub const NEW_ROOM_EVENTS_MAX: usize = 10_000;
+
 /// Bodies of transactions: 50 events and 100 ephemeral messages of up to 64 KiB each are 9.4 MiB; what their sender
 /// writes with more escapes than the canonical form has still fits.
 pub const TRANSACTION_BODY_BYTES_MAX: usize = 12 * 1024 * 1024;

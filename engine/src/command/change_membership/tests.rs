@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{ChangeMembership, MembershipAction};
 use crate::{
-    command::{CreateRoom, ForgetRoom, InitialState},
+    command::{CreateRoom, ForgetRoom, InitialState, Register},
     core::event::JsonObject,
     error::{Denied, Error, Result},
     fixture::World,
@@ -177,6 +177,8 @@ fn guests_come_where_they_may_and_go_when_they_may_not() {
     let closed = world.engine.write(request.clone()).wait().unwrap();
     let error = change_as(&world, &closed, BOB, BOB, MembershipAction::Join, true).unwrap_err();
     assert!(matches!(error, Error::Denied(Denied::GuestAccess)), "{error}");
+    let guest = Register { localpart: "bob".to_owned(), is_guest: true, ..Register::default() };
+    world.engine.write(guest).wait().unwrap();
     request.initial_state = vec![initial("m.room.guest_access", json!({"guest_access": "can_join"}))];
     let open = world.engine.write(request).wait().unwrap();
     change_as(&world, &open, BOB, BOB, MembershipAction::Join, true).unwrap();

@@ -2,7 +2,8 @@
 //!
 //! Invariant: on an error nothing was appended.
 //! Specification: client-server API, "Room event format"; "Event format" of room version 11, "Moving the `redacts`
-//! property": servers show it both at the top level and in the content, whatever the room version.
+//! property": servers show it both at the top level and in the content, whatever the room version; `event_format` of a
+//! filter, whose `federation` is the event as it was received, where nothing may be moved because servers have signed it.
 //! Not here: what goes into `unsigned`; the caller gives it as JSON.
 
 use super::Pdu;
@@ -17,6 +18,8 @@ pub enum ClientFormat {
     Room,
     /// Stripped state: `sender`, `type`, `state_key`, `content`.
     Stripped,
+    /// The whole event as servers give it to one another, with `event_id` also where its id is the hash of it.
+    Federation,
 }
 
 /// An event as stored, and what its bytes do not always tell.
@@ -51,6 +54,10 @@ pub fn write_client_event(
     let sender = parts.sender.ok_or(SpanError { at: 0 })?;
     let kind = parts.kind.ok_or(SpanError { at: 0 })?;
     let timestamp = parts.origin_server_ts.ok_or(SpanError { at: 0 })?;
+    if format == ClientFormat::Federation {
+        write_whole_event(out, event, unsigned);
+        return Ok(());
+    }
     let redacts = Redacts::find(&parts, kind, content)?;
 
     out.reserve(event.json.len() + unsigned.map_or(0, <[u8]>::len));
@@ -89,6 +96,23 @@ pub fn write_client_event(
     }
     out.push(b'}');
     Ok(())
+}
+
+/// Appends all of an event that [`Parts::find`] has found sound. What it says of its own id and `unsigned` makes room for
+/// what this server says.
+fn write_whole_event(out: &mut Vec<u8>, event: StoredEvent<'_>, unsigned: Option<&[u8]>) {
+    out.reserve(event.json.len() + unsigned.map_or(0, <[u8]>::len));
+    out.extend_from_slice(b"{\"event_id\":");
+    write_string(out, event.event_id);
+    for Member { key, value, .. } in members(event.json).flatten() {
+        if !matches!(key, b"event_id" | b"unsigned") {
+            write_member(out, key, value);
+        }
+    }
+    if let Some(unsigned) = unsigned {
+        write_member(out, b"unsigned", unsigned);
+    }
+    out.push(b'}');
 }
 
 fn write_member(out: &mut Vec<u8>, key: &[u8], value: &[u8]) {
@@ -231,14 +255,30 @@ mod tests {
     }
 
     #[test]
+    fn the_format_of_federation_is_the_whole_event() {
+        let mut redaction = message();
+        redaction["type"] = json!("m.room.redaction");
+        redaction["unsigned"] = json!({"age": 9, "secret": true});
+        let mut expected = redaction.clone();
+        expected.as_object_mut().unwrap().remove("unsigned");
+        // Of room versions 1 and 2, which name their id, and of later ones, which do not.
+        assert_eq!(rendered(&redaction, ClientFormat::Federation, None), expected);
+        redaction.as_object_mut().unwrap().remove("event_id");
+        expected["unsigned"] = json!({"age": 1});
+        assert_eq!(rendered(&redaction, ClientFormat::Federation, Some(b"{\"age\":1}")), expected);
+    }
+
+    #[test]
     fn corrupt_bytes_are_errors_and_append_nothing() {
         for json in
             ["", "{}", r#"{"content":1,"origin_server_ts":1,"sender":"","type":""}"#, r#"{"content":{}"#]
         {
-            let mut out = Vec::new();
-            let stored = StoredEvent { event_id: "$e", room_id: "!r", json: json.as_bytes() };
-            assert!(write_client_event(&mut out, stored, ClientFormat::Room, None).is_err(), "{json}");
-            assert!(out.is_empty());
+            for format in [ClientFormat::Room, ClientFormat::Federation] {
+                let mut out = Vec::new();
+                let stored = StoredEvent { event_id: "$e", room_id: "!r", json: json.as_bytes() };
+                assert!(write_client_event(&mut out, stored, format, None).is_err(), "{json}");
+                assert!(out.is_empty());
+            }
         }
     }
 }

@@ -111,6 +111,11 @@ impl EventFilter {
         self.senders.includes(sender)
     }
 
+    /// Whether no sender is left out.
+    pub fn includes_every_sender(&self) -> bool {
+        self.senders.is_everything()
+    }
+
     /// Whether every event matches, so that none needs to be looked at.
     pub fn is_everything(&self) -> bool {
         self.types.is_everything() && self.senders.is_everything()
@@ -149,6 +154,15 @@ impl RoomEventFilter {
         self.event.matches(kind, sender)
             && self.includes_room(room_id)
             && self.contains_url.is_none_or(|wanted| wanted == has_url())
+    }
+
+    /// Whether receipts or typing notices, as `kind` says, are wanted of this room: of the users whom
+    /// [`EventFilter::includes_sender`] includes, since nobody else sends them. They have no `url`.
+    pub fn includes_ephemeral(&self, kind: &str, room_id: &str) -> bool {
+        self.event.includes_type(kind)
+            && !self.event.senders.is_nothing()
+            && self.includes_room(room_id)
+            && self.contains_url != Some(true)
     }
 
     /// Whether anything of this room is wanted.

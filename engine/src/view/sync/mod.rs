@@ -6,10 +6,12 @@
 //! Specification: client-server API, "Syncing", `GET /_matrix/client/v3/sync`.
 
 mod device;
+mod ephemeral;
 mod own;
 mod room;
 mod shared;
 mod state;
+mod summary;
 #[cfg(test)]
 mod tests;
 

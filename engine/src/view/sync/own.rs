@@ -6,6 +6,7 @@ use super::{Request, Rooms};
 use crate::{
     account::{account_data, presence, push_rules},
     core::{
+        filter::content_has_url,
         json::splice::{events_member, item, member, object_member, plain_event_item},
         num::{RoomNum, StreamPos, UserNum},
     },
@@ -67,7 +68,7 @@ fn write_account_data(request: &Request<'_>, out: &mut Vec<u8>) -> Result<()> {
         entries.retain(|(kind, _)| kind != PUSH_RULES);
         entries.push((PUSH_RULES.to_owned(), push_rules::content(reader, request.user)?));
     }
-    entries.retain(|(kind, _)| filter.includes_type(kind));
+    entries.retain(|(kind, _)| filter.matches(kind, &request.sync.user_id));
     if entries.is_empty() {
         return Ok(());
     }
@@ -84,9 +85,13 @@ pub(super) fn write_room_account_data(
     request: &Request<'_>,
     out: &mut Vec<u8>,
     room: RoomNum,
+    room_id: &str,
     since: Option<StreamPos>,
 ) -> Result<()> {
     let filter = &request.sync.filter.room.account_data;
+    if filter.is_nothing() {
+        return Ok(());
+    }
     let reader = request.reader;
     let mut entries = match since {
         None if request.since.is_none() => request.set_in(room)?,
@@ -98,7 +103,10 @@ pub(super) fn write_room_account_data(
         }
         Some(since) => account_data::room_since(reader, request.user, room, since)?,
     };
-    entries.retain(|(kind, _)| filter.event.includes_type(kind));
+    entries.retain(|(kind, content)| {
+        let has_url = || serde_json::from_slice(content).is_ok_and(|content| content_has_url(&content));
+        filter.matches(kind, &request.sync.user_id, room_id, has_url)
+    });
     if entries.is_empty() {
         return Ok(());
     }

@@ -3,22 +3,23 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
-    Request, Rooms, Section, own, shared,
-    state::{self, Span},
+    Request, Rooms, Section, ephemeral, own, shared,
+    state::{self, Beside, Span},
+    summary::Summary,
 };
 use crate::{
     core::{
         event::{ClientFormat, StoredEvent, write_client_event},
+        filter::EventFormat,
         json::splice::{
-            bool_member, events_member, item, member, number_member, object_member, plain_event_item,
-            raw_member, string_member,
+            bool_member, events_member, item, member, number_member, object_member, raw_member, string_member,
         },
         num::{RoomNum, StreamPos, UserNum},
     },
     error::{Error, Result},
-    room::{Event, gap, heroes::heroes, receipts, typing, unread},
+    room::{Event, gap, unread},
     store::{
-        Direction, Positioned, Reader, StorageError, schema,
+        Direction, Positioned, Reader, StorageError,
         schema::{Membership, OutOfBand, UserRoom},
     },
     view::{
@@ -41,14 +42,17 @@ impl Timeline {
     fn senders(&self) -> BTreeSet<UserNum> {
         self.events.iter().map(|event| event.header.sender).collect()
     }
+}
 
-    fn changes_membership(&self, request: &Request<'_>) -> Result<bool> {
-        let kind = request.reader.text_num("m.room.member")?;
-        Ok(self
-            .events
-            .iter()
-            .any(|event| event.header.state_key.is_some() && Some(event.header.kind) == kind))
+/// Whether a membership is among the events.
+fn shows_membership(request: &Request<'_>, events: &[Arc<Event>]) -> Result<bool> {
+    if events.is_empty() {
+        return Ok(false);
     }
+    let kind = request.reader.text_num("m.room.member")?;
+    let is_membership =
+        |event: &Arc<Event>| event.header.state_key.is_some() && Some(event.header.kind) == kind;
+    Ok(events.iter().any(is_membership))
 }
 
 /// A room that the user is in.
@@ -63,17 +67,19 @@ pub(super) fn write_joined(
     let since = if is_new { None } else { request.since };
     let start = out.len();
     let room_id = reader.room_id(room)?;
+    let summary = Summary::new(request, room);
     let mut wrote = false;
     object_member(out, &room_id, |out| {
         let first = out.len();
-        let shown = write_events(request, out, room, since, reader.pos)?;
-        write_ephemeral(request, out, room, since)?;
-        own::write_room_account_data(request, out, room, since)?;
+        let told = write_events(request, out, room, (since, reader.pos), Some(&summary))?;
+        ephemeral::write(request, out, room, &room_id, since)?;
+        own::write_room_account_data(request, out, room, &room_id, since)?;
         wrote = out.len() > first || is_new || request.sync.full_state;
         if wrote {
+            complete_state(request, out, told)?;
             write_unread(request, out, room)?;
-            if is_new || request.sync.full_state || shown {
-                write_summary(request, out, room)?;
+            if is_new || request.sync.full_state || told.membership {
+                summary.write(out)?;
             }
         }
         Ok::<(), Error>(())
@@ -97,29 +103,31 @@ pub(super) fn write_left(
         None => false,
     };
     let since = request.since.filter(|_| was_joined);
-    object_member(out, &reader.room_id(room)?, |out| {
+    let room_id = reader.room_id(room)?;
+    object_member(out, &room_id, |out| {
         if let Some(outside) = reader.out_of_band(request.user, room)? {
             // The event is in no timeline here.
-            write_out_of_band(out, &outside)?;
+            write_out_of_band(request, out, &outside)?;
         } else if row.value.ever_joined {
-            write_events(request, out, room, since, row.pos)?;
+            let told = write_events(request, out, room, (since, row.pos), None)?;
+            complete_state(request, out, told)?;
         } else {
             // Someone who never was in the room sees no more than the event that turned them away.
             write_only(request, out, &reader.event(row.value.event)?)?;
         }
-        own::write_room_account_data(request, out, room, since)
+        own::write_room_account_data(request, out, room, &room_id, since)
     })
 }
 
 /// The event that declined an invite to a room, or took back a knock at one, that this server is not in.
-fn write_out_of_band(out: &mut Vec<u8>, outside: &OutOfBand) -> Result<()> {
+fn write_out_of_band(request: &Request<'_>, out: &mut Vec<u8>, outside: &OutOfBand) -> Result<()> {
     let corrupt = |error| StorageError::Corrupt(format!("event {}: {error}", outside.event_id));
     let event = StoredEvent { event_id: &outside.event_id, room_id: "", json: &outside.json };
-    events_member(out, "state", |_| Ok::<(), Error>(()))?;
+    write_no_state(request, out)?;
     object_member(out, "timeline", |out| {
         member(out, "events");
         out.push(b'[');
-        write_client_event(out, event, ClientFormat::Sync, None).map_err(corrupt)?;
+        write_client_event(out, event, format(request), None).map_err(corrupt)?;
         out.push(b']');
         bool_member(out, "limited", false);
         Ok(())
@@ -127,7 +135,7 @@ fn write_out_of_band(out: &mut Vec<u8>, outside: &OutOfBand) -> Result<()> {
 }
 
 fn write_only(request: &Request<'_>, out: &mut Vec<u8>, event: &Arc<Event>) -> Result<()> {
-    events_member(out, "state", |_| Ok::<(), Error>(()))?;
+    write_no_state(request, out)?;
     object_member(out, "timeline", |out| {
         member(out, "events");
         out.push(b'[');
@@ -162,20 +170,29 @@ pub(super) fn write_stripped(
     })
 }
 
-/// Timeline and state after `since` (`None`: from the beginning) up to `until`. Returns whether a membership is among what
-/// was written.
+/// What was written of a room's timeline and state.
+#[derive(Clone, Copy)]
+struct Told {
+    /// Whether a list of state events, be it empty.
+    state: bool,
+    /// Whether a membership.
+    membership: bool,
+}
+
+/// Timeline and state after `since` (`None`: from the beginning) up to `until`. If a membership is among what was written,
+/// `summary` is to be written too; lazily loaded members are also those that it needs.
 fn write_events(
     request: &Request<'_>,
     out: &mut Vec<u8>,
     room: RoomNum,
-    since: Option<StreamPos>,
-    until: StreamPos,
-) -> Result<bool> {
+    (since, until): (Option<StreamPos>, StreamPos),
+    summary: Option<&Summary<'_, '_>>,
+) -> Result<Told> {
     let may_share = shared::is_possible(request, since)?;
     if let (Some(since), true) = (since, may_share)
         && let Some(section) = shared::find(request, room, since, timeline_limit(request))
     {
-        return write_section(request, out, room, &section);
+        return write_section(request, out, room, &section, summary);
     }
     let mut renderer = renderer(request, room)?;
     let timeline = read_timeline(request, &mut renderer, room, since, until)?;
@@ -196,11 +213,16 @@ fn write_events(
         Some(since) => Some(state::at(request.reader, room, since)?),
     };
     let to = if request.sync.state_after.is_some() { end } else { beginning };
-    let mut selected = select_state(request, room, &Span { from, to }, &timeline)?;
+    let mut changed_beside = Vec::new();
     if forked && request.sync.state_after.is_none() {
-        let beside = state::beside_timeline(request.reader, room, (beginning, end), &timeline.events)?;
-        selected.extend(request.reader.events(&beside)?);
+        let nums = state::beside_timeline(request.reader, room, (beginning, end), &timeline.events)?;
+        changed_beside = state::wanted_events(request, room, &nums)?;
     }
+    let changes_membership =
+        shows_membership(request, &timeline.events)? || shows_membership(request, &changed_beside)?;
+    let beside = Beside { senders: timeline.senders(), shows_membership: changes_membership, summary };
+    let mut selected = state::select(request, room, &Span { from, to }, beside)?;
+    selected.extend(changed_beside);
     if !timeline.events.is_empty() || timeline.limited || since.is_none() {
         let start = out.len();
         write_timeline(request, &mut renderer, out, &timeline)?;
@@ -211,26 +233,36 @@ fn write_events(
             shared::keep(request, room, since, &timeline.events, value, renderer.is_personal())?;
         }
     }
-    if !selected.is_empty() || since.is_none() {
+    let state = !selected.is_empty() || since.is_none();
+    if state {
         write_selected(request, &mut renderer, out, &selected)?;
     }
-    let member_kind = request.reader.text_num("m.room.member")?;
-    let in_state = selected.iter().any(|event| Some(event.header.kind) == member_kind);
-    Ok(in_state || timeline.changes_membership(request)?)
+    Ok(Told { state, membership: changes_membership || shows_membership(request, &selected)? })
 }
 
 /// A timeline that was rendered for others too, and the members that come with it.
-fn write_section(request: &Request<'_>, out: &mut Vec<u8>, room: RoomNum, section: &Section) -> Result<bool> {
+fn write_section(
+    request: &Request<'_>,
+    out: &mut Vec<u8>,
+    room: RoomNum,
+    section: &Section,
+    summary: Option<&Summary<'_, '_>>,
+) -> Result<Told> {
     raw_member(out, "timeline", &section.timeline);
     let filter = &request.sync.filter.room.state;
+    let nothing = Told { state: false, membership: false };
     if !filter.lazy_load_members {
-        return Ok(false);
+        return Ok(nothing);
     }
     let span = Span { from: Some(section.snapshot), to: section.snapshot };
     let senders = section.senders.iter().copied().collect();
-    let selected = request.reader.events(&state::select(request, room, &span, &senders)?)?;
+    let beside = Beside { senders, shows_membership: false, summary };
+    let selected = state::select(request, room, &span, beside)?;
+    if selected.is_empty() {
+        return Ok(nothing);
+    }
     write_selected(request, &mut renderer(request, room)?, out, &selected)?;
-    Ok(!selected.is_empty())
+    Ok(Told { state: true, membership: true })
 }
 
 fn write_selected(
@@ -239,8 +271,24 @@ fn write_selected(
     out: &mut Vec<u8>,
     selected: &[Arc<Event>],
 ) -> Result<()> {
-    let name = request.sync.state_after.unwrap_or("state");
+    let name = state_name(request);
     events_member(out, name, |out| write_event_list(request, renderer, out, selected, List::State))
+}
+
+/// Who asks for the state after the timeline knows by the list, even an empty one, that they are given it.
+fn complete_state(request: &Request<'_>, out: &mut Vec<u8>, told: Told) -> Result<()> {
+    match request.sync.state_after.is_some() && !told.state {
+        true => write_no_state(request, out),
+        false => Ok(()),
+    }
+}
+
+fn write_no_state(request: &Request<'_>, out: &mut Vec<u8>) -> Result<()> {
+    events_member(out, state_name(request), |_| Ok(()))
+}
+
+fn state_name(request: &Request<'_>) -> &'static str {
+    request.sync.state_after.unwrap_or("state")
 }
 
 fn timeline_limit(request: &Request<'_>) -> usize {
@@ -248,19 +296,17 @@ fn timeline_limit(request: &Request<'_>) -> usize {
     limit.map_or(TIMELINE_LIMIT_DEFAULT, |limit| limit as usize)
 }
 
-fn select_state(
-    request: &Request<'_>,
-    room: RoomNum,
-    span: &Span,
-    timeline: &Timeline,
-) -> Result<Vec<Arc<Event>>> {
-    let selected = state::select(request, room, span, &timeline.senders())?;
-    Ok(request.reader.events(&selected)?)
+/// The format of events in timelines and state.
+fn format(request: &Request<'_>) -> ClientFormat {
+    match request.sync.filter.event_format {
+        EventFormat::Client => ClientFormat::Sync,
+        EventFormat::Federation => ClientFormat::Federation,
+    }
 }
 
 fn renderer<'r>(request: &Request<'r>, room: RoomNum) -> Result<Renderer<'r>> {
     let viewer = request.viewer(room)?;
-    Ok(Renderer::with_viewer(request.reader, room, ClientFormat::Sync, Some(viewer), request.device)?)
+    Ok(Renderer::with_viewer(request.reader, room, format(request), Some(viewer), request.device)?)
 }
 
 fn read_timeline(
@@ -352,36 +398,6 @@ fn write_event_list(
     Ok(())
 }
 
-fn write_ephemeral(
-    request: &Request<'_>,
-    out: &mut Vec<u8>,
-    room: RoomNum,
-    since: Option<StreamPos>,
-) -> Result<()> {
-    let filter = &request.sync.filter.room.ephemeral;
-    let reader = request.reader;
-    let typing = match filter.event.includes_type("m.typing") {
-        true => typing::since(reader, room, since.unwrap_or_default())?,
-        false => None,
-    };
-    let receipts = match filter.event.includes_type("m.receipt") {
-        true => receipts::since(reader, room, request.user, since.unwrap_or_default())?,
-        false => None,
-    };
-    if typing.is_none() && receipts.is_none() {
-        return Ok(());
-    }
-    events_member(out, "ephemeral", |out| {
-        if let Some(content) = typing {
-            plain_event_item(out, "m.typing", &content);
-        }
-        if let Some(content) = receipts {
-            plain_event_item(out, "m.receipt", &content);
-        }
-        Ok(())
-    })
-}
-
 fn write_unread(request: &Request<'_>, out: &mut Vec<u8>, room: RoomNum) -> Result<()> {
     let unread = unread::counts(request.reader, request.user, room)?;
     let by_thread = request.sync.filter.room.timeline.unread_thread_notifications;
@@ -403,25 +419,4 @@ fn write_unread(request: &Request<'_>, out: &mut Vec<u8>, room: RoomNum) -> Resu
         })?;
     }
     Ok(())
-}
-
-/// Counts of members and, for a room without a name, whom to name it after.
-fn write_summary(request: &Request<'_>, out: &mut Vec<u8>, room: RoomNum) -> Result<()> {
-    let reader = request.reader;
-    let Some(head) = reader.get(&schema::ROOM_HEADS, &room)? else { return Ok(()) };
-    let heroes = heroes(reader, room, head.state, request.user)?;
-    object_member(out, "summary", |out| {
-        if let Some(heroes) = heroes {
-            member(out, "m.heroes");
-            out.push(b'[');
-            for user in heroes {
-                item(out);
-                crate::core::json::write_string(out, &reader.user_id(user)?);
-            }
-            out.push(b']');
-        }
-        number_member(out, "m.joined_member_count", head.joined);
-        number_member(out, "m.invited_member_count", head.invited);
-        Ok(())
-    })
 }

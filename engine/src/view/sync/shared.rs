@@ -3,7 +3,7 @@
 //! Invariant: a section holds only what is the same for everyone who may use it: plain messages, with nothing that hangs
 //! on who asks. Whoever uses it is in the room, and was at each of its events: all of them stand on the room's current
 //! state, and the user's own memberships have not changed since before the first. They ignore nobody, sent none of the
-//! events, and filter nothing out of timelines. Everyone else's answer is written for them alone.
+//! events, and filter nothing out of timelines, nor ask for another format. Everyone else's answer is written for them alone.
 
 use std::sync::Arc;
 
@@ -11,7 +11,10 @@ use bytes::Bytes;
 
 use super::Request;
 use crate::{
-    core::num::{NodeId, RoomNum, StreamPos, UserNum},
+    core::{
+        filter::EventFormat,
+        num::{NodeId, RoomNum, StreamPos, UserNum},
+    },
     error::Result,
     room::{Event, tail},
     store::schema,
@@ -47,6 +50,7 @@ pub(super) fn is_possible(request: &Request<'_>, since: Option<StreamPos>) -> Re
     let is_plain = since.is_some()
         && !request.has_own_news
         && !request.sync.full_state
+        && filter.event_format == EventFormat::Client
         && filter.event_fields.is_everything()
         && filter.room.timeline.is_everything();
     Ok(is_plain && request.ignored()?.is_empty())

@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::Request;
+use super::{Request, summary::Summary};
 use crate::{
-    core::num::{EventNum, NodeId, RoomNum, StateKeyId, StreamPos, TextNum, UserNum},
+    core::num::{EventNum, NodeId, RoomNum, StateKeyId, StreamPos, UserNum},
     error::Result,
     room::Event,
     store::{Direction, Reader, StorageError, schema, schema::Membership},
@@ -73,82 +73,132 @@ pub(super) struct Span {
     pub to: NodeId,
 }
 
-/// Picks the state events to send. With lazy loading, of the members only those that sent something in the timeline
-/// (`senders`) and, in a room that is new to the client, the user.
+/// What a client that loads members lazily is given beside the state.
+pub(super) struct Beside<'b> {
+    /// Who sent something in the timeline.
+    pub senders: BTreeSet<UserNum>,
+    /// Whether the timeline, or what is told of the state elsewhere, shows a membership.
+    pub shows_membership: bool,
+    /// What comes with memberships and with a room that is given whole; `None` for a room that is given none.
+    pub summary: Option<&'b Summary<'b, 'b>>,
+}
+
+/// Picks the state events to send. With lazy loading, of the members only those that have changed or sent something in the
+/// timeline, those that the summary names and, in a room that is given whole, the user.
+///
+/// What changed is told of all members, because clients that have asked for the members of a room keep that list up to
+/// date by it (specification: "Lazy-loading room members").
 pub(super) fn select(
     request: &Request<'_>,
     room: RoomNum,
     span: &Span,
-    senders: &BTreeSet<UserNum>,
-) -> Result<Vec<EventNum>> {
-    let reader = request.reader;
+    beside: Beside<'_>,
+) -> Result<Vec<Arc<Event>>> {
     let filter = &request.sync.filter.room.state;
     if filter.is_nothing() {
         return Ok(Vec::new());
     }
     let lazy = filter.lazy_load_members;
-    let member_kind = reader.text_num("m.room.member")?;
-    let mut selected: Vec<EventNum> = match span.from {
-        None => match member_kind.filter(|_| lazy) {
-            None => reader.state_entries(room, span.to)?.into_iter().map(|(_, event)| event).collect(),
-            Some(kind) => without_kind(reader, room, span.to, kind)?,
-        },
-        Some(from) => reader
-            .state_difference(room, from, span.to)?
-            .into_iter()
-            .filter(|change| !lazy || Some(change.key.kind()) != member_kind)
-            .filter_map(|change| change.after)
-            .collect(),
-    };
+    let (mut selected, changes_membership) = between(request, room, span)?;
     if lazy {
-        let mut wanted = senders.clone();
+        let Beside { senders: mut wanted, mut shows_membership, summary } = beside;
         if span.from.is_none() {
             wanted.insert(request.user);
         }
-        select_members(request, room, span, &wanted, &mut selected)?;
+        let adds_members = select_members(request, room, span, &wanted, &mut selected)?;
+        shows_membership |= span.from.is_none() || changes_membership || adds_members;
+        if let (true, Some(summary)) = (shows_membership, summary) {
+            let heroes: BTreeSet<UserNum> = summary.heroes()?.iter().copied().collect();
+            let heroes = heroes.difference(&wanted).copied().collect();
+            select_members(request, room, span, &heroes, &mut selected)?;
+        }
     }
-    if filter.event.is_everything() {
-        return Ok(selected);
+    wanted_events(request, room, &selected)
+}
+
+/// The events that the filter of the state lets through.
+pub(super) fn wanted_events(
+    request: &Request<'_>,
+    room: RoomNum,
+    nums: &[EventNum],
+) -> Result<Vec<Arc<Event>>> {
+    let reader = request.reader;
+    let filter = &request.sync.filter.room.state;
+    let events = reader.events(nums)?;
+    if filter.is_everything() {
+        return Ok(events);
     }
     let room_id = reader.room_id(room)?;
-    let mut kept = Vec::with_capacity(selected.len());
-    for event in reader.events(&selected)? {
+    let mut kept = Vec::with_capacity(events.len());
+    for event in events {
         if timeline::matches(reader, filter, &room_id, &event)? {
-            kept.push(event.num);
+            kept.push(event);
         }
     }
     Ok(kept)
 }
 
-fn without_kind(reader: &Reader, room: RoomNum, root: NodeId, kind: TextNum) -> Result<Vec<EventNum>> {
-    let entries = reader.state_entries_except(room, root, kind)?;
-    Ok(entries.into_iter().map(|(_, event)| event).collect())
+/// The state at the end of the span, or what has changed in it; whether a membership has. With lazy loading, a room that is
+/// given whole comes without its members.
+fn between(request: &Request<'_>, room: RoomNum, span: &Span) -> Result<(Vec<EventNum>, bool)> {
+    let reader = request.reader;
+    let lazy = request.sync.filter.room.state.lazy_load_members;
+    let member_kind = reader.text_num("m.room.member")?;
+    let Some(from) = span.from else {
+        let entries = match member_kind.filter(|_| lazy) {
+            None => reader.state_entries(room, span.to)?,
+            Some(kind) => reader.state_entries_except(room, span.to, kind)?,
+        };
+        return Ok((entries.into_iter().map(|(_, event)| event).collect(), false));
+    };
+    let mut changes_membership = false;
+    let mut changed = Vec::new();
+    for change in reader.state_difference(room, from, span.to)? {
+        let Some(event) = change.after else { continue };
+        changed.push(event);
+        if lazy && Some(change.key.kind()) == member_kind {
+            changes_membership = true;
+            if let Some(member) = reader.user_num(&*reader.text(change.key.state_key())?)? {
+                reader.shared.memo.lazy_members.put(lazy_member(request, room, member), event, reader.pos);
+            }
+        }
+    }
+    Ok((changed, changes_membership))
 }
 
-/// Adds the membership events of `wanted`, but not those that this device was already given and has acknowledged.
+/// Adds the membership events of `wanted`, but not those that this device was already given and has acknowledged. Whether
+/// there were any.
 fn select_members(
     request: &Request<'_>,
     room: RoomNum,
     span: &Span,
     wanted: &BTreeSet<UserNum>,
     selected: &mut Vec<EventNum>,
-) -> Result<()> {
+) -> Result<bool> {
     let reader = request.reader;
     let redundant = request.sync.filter.room.state.include_redundant_members;
     let lazy_members = &reader.shared.memo.lazy_members;
+    let before = selected.len();
     for user in wanted {
         let user_id = reader.user_id(*user)?;
         let Some(event) = reader.state_num(room, span.to, "m.room.member", &user_id)? else { continue };
-        let key = LazyMember { user: request.user, device: request.device, room, member: *user };
-        if let (false, Some(since), Some(sent)) = (redundant, request.since, lazy_members.get(&key))
-            && span.from.is_some()
-            && sent.event == event
-            && sent.at <= since
-        {
-            continue;
+        let key = lazy_member(request, room, *user);
+        if span.from.is_some() {
+            let is_changed = selected.get(..before).unwrap_or_default().contains(&event);
+            let is_known = || {
+                let sent = lazy_members.get(&key).filter(|sent| sent.event == event);
+                !redundant && sent.is_some_and(|sent| request.since.is_some_and(|since| sent.at <= since))
+            };
+            if is_changed || is_known() {
+                continue;
+            }
         }
         lazy_members.put(key, event, reader.pos);
         selected.push(event);
     }
-    Ok(())
+    Ok(selected.len() > before)
+}
+
+fn lazy_member(request: &Request<'_>, room: RoomNum, member: UserNum) -> LazyMember {
+    LazyMember { user: request.user, device: request.device, room, member }
 }

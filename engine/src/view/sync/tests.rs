@@ -1,5 +1,8 @@
 //! What is shared between those who wait is what each would have been told alone.
 
+mod filters;
+mod lazy_members;
+
 use std::sync::Arc;
 
 use proptest::prelude::*;
