@@ -56,7 +56,7 @@ pub async fn run(ctx: Arc<Context>) {
 async fn refresh(ctx: &Context, asked: &Asked) -> Result<(), String> {
     let (user_id, server) = asked.place();
     let target = path("v1/user/devices/{userId}", &[user_id]);
-    let answer = Ask::get(server, target).bytes(ctx).await.map_err(|error| error.to_string())?;
+    let answer = Ask::get(server, target).for_list().bytes(ctx).await.map_err(|error| error.to_string())?;
     let answered = asked.answered(&answer).inspect_err(|_| refusals::answer("unreadable"))?;
     ctx.engine.write(answered).await.map(drop).map_err(|error| error.to_string())
 }
