@@ -154,14 +154,14 @@ mod tests {
         world.room(ROOM, ALICE, None);
         world.join(ROOM, "@bob:there.example");
         // The first look after the start only begins to listen.
-        world.engine.read(&DueDestinations { limit: 0 }).unwrap();
+        world.engine.read(&DueDestinations { limit: 0, laggards_max: 0 }).unwrap();
         let mut delivery = due(&world);
         assert_eq!(next(&world, &mut delivery), None, "nothing was said since the other server came");
         world
     }
 
     fn due(world: &World) -> Delivery {
-        let due = world.engine.read(&DueDestinations { limit: 1 }).unwrap();
+        let due = world.engine.read(&DueDestinations { limit: 1, laggards_max: 1 }).unwrap();
         Delivery::new(due.destinations.into_iter().next().unwrap())
     }
 
@@ -179,7 +179,10 @@ mod tests {
                     delivery.failed(retry_ms, world.engine.now_ms());
                 }
                 Next::Leave(due_ms) => {
-                    world.engine.read(&LeaveDestination { destination: THERE, due_ms }).unwrap();
+                    world
+                        .engine
+                        .read(&LeaveDestination { destination: THERE, due_ms, was_prompt: None })
+                        .unwrap();
                     return None;
                 }
             }
@@ -225,7 +228,7 @@ mod tests {
             next(&world, &mut delivery).unwrap();
             delivery.sent(Sent::Failed { retry_after_ms: asked_ms });
             assert_eq!(next(&world, &mut delivery), None);
-            let due = world.engine.read(&DueDestinations { limit: 1 }).unwrap();
+            let due = world.engine.read(&DueDestinations { limit: 1, laggards_max: 1 }).unwrap();
             assert_eq!(due.next_ms, Some(world.engine.now_ms() + waited_ms));
         }
     }

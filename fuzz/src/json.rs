@@ -1,12 +1,18 @@
 //! Canonical JSON: what is accepted has one encoding, which is accepted and stays the same.
 
-use warren_engine::core::json::{Limits, Strictness, canonical, members, parse};
+use warren_engine::core::json::{Limits, Strictness, canonical, canonical_text, members, parse};
 
 /// Parses with both kinds of numbers, and scans as if the bytes were stored.
 pub fn canonical_json(bytes: &[u8]) {
     for strictness in [Strictness::Strict, Strictness::Lenient] {
         let limits = Limits { bytes_max: bytes.len(), strictness };
-        let Ok(value) = parse(bytes, limits) else { continue };
+        let parsed = parse(bytes, limits);
+        assert_eq!(
+            canonical_text(bytes, limits),
+            parsed.clone().map(|value| canonical(&value)),
+            "another text"
+        );
+        let Ok(value) = parsed else { continue };
         let written = canonical(&value);
         // Numbers may be written longer than they came: 1e2 is 100.
         let again = parse(&written, Limits { bytes_max: written.len(), strictness });

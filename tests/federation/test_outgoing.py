@@ -7,7 +7,7 @@ import requests
 
 from harness.client import Client, unique
 from harness.metrics import told
-from harness.participant import SECONDS_MAX
+from harness.participant import SECONDS_MAX, Participant
 from harness.peer import now_ms
 from harness.server import free_port
 from harness.waiting import until
@@ -74,6 +74,41 @@ def test_a_peer_that_fails_gets_everything_when_it_is_back(warren, alice, admin,
     # What failed was sent again under the same id, and the same.
     first = [(id, transaction["pdus"]) for id, transaction in resident.tries][:2]
     assert first[0] == first[1]
+
+
+def test_a_peer_that_trickles_its_answer_has_failed(warren, alice, admin, resident):
+    """The status says that it has taken the transaction; what follows would hold a place for as long as it likes."""
+    room_id, _ = room_with(alice, warren, resident)
+    resident.trickle = True
+    alice.send(room_id, "1")
+    assert until_failing(admin, resident)["failure_ts"]
+    resident.trickle = False
+    resident.until(lambda: len(resident.tries) >= 2)
+    assert resident.tries[0][0] == resident.tries[1][0], "it is the same transaction"
+
+
+class Slow(Participant):
+    """Takes longer to answer a transaction than what counts as prompt."""
+
+    def answer_send(self, *question):
+        answer = super().answer_send(*question)
+        self.closing.wait(11)
+        return answer
+
+
+def test_a_peer_that_is_slow_gets_everything_once(warren, alice, network):
+    """It is left after the transaction that it was slow to take, and goes on behind that one when it has its turn."""
+    peer = network.peer(kind=Slow)
+    room_id, _ = room_with(alice, warren, peer)
+    alice.send(room_id, "1")
+    peer.until(lambda: peer.bodies)
+    for body in ("2", "3"):
+        alice.send(room_id, body)
+    peer.until(lambda: len(peer.bodies) >= 3)
+    assert peer.bodies == ["1", "2", "3"]
+    ids = [id for id, _ in peer.tries]
+    assert len(ids) == len(set(ids))
+    peer.close()
 
 
 def test_a_peer_that_is_heard_from_is_tried_at_once(warren, alice, resident):

@@ -176,6 +176,8 @@ class Peer(Listener):
         """Called `host` and its port, unless another name is given; its certificate is for `certified`, or `host`."""
         super().__init__(authority.certificate(certified or host), **more)
         self.name, self.key = name or f"{literal(host)}:{self.port}", Key()
+        # Where its requests come from, if not from where all do.
+        self.address = None
         # What of its published keys is otherwise than usual.
         self.changes = {}
         self.answers["/_matrix/key/v2/server"] = lambda _: (200, self.published())
@@ -211,7 +213,8 @@ class Peer(Listener):
         if headers is None:
             headers = [authorization(method, target, content=content, **signing)]
         data = body if body is not None else canonical(content) if content is not None else None
-        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=SECONDS_MAX)
+        source = self.address and (self.address, 0)
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=SECONDS_MAX, source_address=source)
         try:
             connection.putrequest(method, target)
             for header in headers:

@@ -7,8 +7,6 @@ addresses; answers without end, compressed ones, and such as come byte by byte.
 import concurrent.futures
 import gzip
 import itertools
-import pathlib
-import re
 import socket
 import threading
 import time
@@ -17,6 +15,7 @@ import pytest
 import requests
 
 from harness.client import Client
+from harness.metrics import memory_of
 from harness.peer import Peer
 from harness.server import Server, sound
 
@@ -186,12 +185,6 @@ def open_server(network, tmp_path_factory):
         yield server
 
 
-def memory_of(server):
-    """The most that the process has used so far, in bytes."""
-    status = pathlib.Path(f"/proc/{server.process.pid}/status").read_text()
-    return int(re.search(r"VmHWM:\s+(\d+) kB", status).group(1)) * 1024
-
-
 # What each question may be answered at most is 32 MiB or less, which are held twice while they grow.
 BOMB_BYTES = 192 * 1024 * 1024
 
@@ -218,6 +211,33 @@ def test_answers_that_are_too_large(open_server, network):
         assert answer.status_code in (404, 413, 502), (target, answer.text)
     assert memory_of(open_server) - before < BOMB_BYTES * 2 // 3
     assert healthy.send(open_server, "GET", LIST)[0] == 200
+
+
+def test_answers_in_which_much_stands_in_few_bytes(open_server, network):
+    """What would take a hundred times its size, were it made into values, is refused by its size or never made into any."""
+    peer = network.peer()
+    alice = Client(open_server.base_url).register("alice")
+    user, room = f"@bob:{peer.name}", f"!room:{peer.name}"
+    many = b"[" + b'{"":0},' * 1_500_000 + b"0]"
+    answer = b'{"event":{"a":%s},"chunk":%s,"servers":%s,"device_keys":{"%s":{"a":%s},"@other:x":%s},"a":%s}'
+    answer = answer % (many, many, many, user.encode(), many, many, many)
+    small = b'{"device_keys":{"%s":{},"a":[%s 0]},"chunk":[%s 0]}' % (user.encode(), b'{"":0},' * 50_000, b'{"":0},' * 50_000)
+    questions = [
+        ("GET", f"/_matrix/client/v3/profile/{user}", None),
+        ("GET", f"/_matrix/client/v3/directory/room/%23x:{peer.name}", None),
+        ("GET", f"/_matrix/client/v3/publicRooms?server={peer.name}", None),
+        ("POST", f"/_matrix/client/v3/join/{room}?via={peer.name}", {}),
+        ("POST", f"/_matrix/client/v3/knock/{room}?via={peer.name}", {}),
+        ("POST", "/_matrix/client/v3/keys/query", {"device_keys": {user: []}}),
+    ]
+    assert peer.send(open_server, "GET", LIST)[0] == 200
+    keys = peer.answers["/_matrix/key/v2/server"]
+    before = memory_of(open_server)
+    for content in (answer, small):
+        peer.answer_to = lambda request, content=content: keys(request) if "/key/" in request.target else (200, content)
+        for method, target, body in questions:
+            alice.send_raw(method, target, json=body)
+    assert memory_of(open_server) - before < len(answer)
 
 
 def test_answers_that_are_compressed_are_not_unpacked(open_server, network):

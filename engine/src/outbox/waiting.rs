@@ -6,7 +6,7 @@
 //! too early and then forgotten.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     future::Future,
     pin::Pin,
     sync::Arc,
@@ -81,6 +81,8 @@ struct Inner {
     /// Whether the servers that may have had something waiting when the engine was opened are here.
     loaded: bool,
     servers: HashMap<TextNum, Pending>,
+    /// Servers that failed or were slow the last time, also those for which nothing waits: four bytes each.
+    laggards: HashSet<TextNum>,
     /// Whether something was published since somebody last waited.
     awake: bool,
     waker: Option<Waker>,
@@ -149,6 +151,9 @@ impl Waiting {
             pending.is_unknown = true;
             pending.queued = pending.queued.max(StreamPos(1));
             pending.due_ms = due_ms;
+            if due_ms > 0 {
+                inner.laggards.insert(server);
+            }
         }
     }
 
@@ -194,25 +199,39 @@ impl Waiting {
         }
     }
 
-    /// Takes up to `limit` servers that are due and that nobody is at; and says when the next will be.
-    pub fn take_due(&self, now_ms: u64, limit: usize) -> (Vec<TextNum>, Option<u64>) {
+    /// Takes up to `limit` servers that are due and that nobody is at, first those that have been due for longest; and says when
+    /// the next will be. There are never more than `laggards_max` laggards that somebody is at: the others are for later, when
+    /// one of these is left.
+    pub fn take_due(&self, now_ms: u64, limit: usize, laggards_max: usize) -> (Vec<TextNum>, Option<u64>) {
         let mut inner = self.0.lock();
-        let (mut due, mut next_ms) = (Vec::new(), None);
-        for (server, pending) in &mut inner.servers {
-            if pending.taken || pending.is_idle() {
-                continue;
-            }
-            if pending.due_ms > now_ms {
+        let Inner { servers, laggards, .. } = &mut *inner;
+        let (mut due, mut next_ms, mut laggards_taken) = (Vec::new(), None, 0);
+        for (server, pending) in servers.iter() {
+            if pending.taken {
+                laggards_taken += usize::from(laggards.contains(server));
+            } else if pending.due_ms > now_ms && !pending.is_idle() {
                 next_ms = Some(next_ms.map_or(pending.due_ms, |next: u64| next.min(pending.due_ms)));
-            } else if due.len() < limit {
-                pending.taken = true;
-                due.push(*server);
-            } else {
-                next_ms = Some(now_ms);
+            } else if !pending.is_idle() {
+                due.push((pending.due_ms, *server));
             }
         }
         due.sort_unstable();
-        (due, next_ms)
+        let mut taken = Vec::new();
+        for (_, server) in due {
+            let is_laggard = laggards.contains(&server);
+            if is_laggard && laggards_taken >= laggards_max {
+                continue;
+            }
+            if taken.len() >= limit {
+                next_ms = Some(now_ms);
+                break;
+            }
+            laggards_taken += usize::from(is_laggard);
+            servers.entry(server).or_default().taken = true;
+            taken.push(server);
+        }
+        taken.sort_unstable();
+        (taken, next_ms)
     }
 
     /// The rooms in which there may be events for the server; `None` if they have to be looked for.
@@ -258,8 +277,14 @@ impl Waiting {
     }
 
     /// Nobody is at the server any more; it may be tried again at `due_ms`. What is soon stale does not wait for that.
-    pub fn leave(&self, server: TextNum, due_ms: u64, now_ms: u64) {
+    /// `was_prompt` says whether it took what it was sent without failing or being slow, if it was sent anything.
+    pub fn leave(&self, server: TextNum, due_ms: u64, was_prompt: Option<bool>, now_ms: u64) {
         let mut inner = self.0.lock();
+        match was_prompt {
+            Some(true) => drop(inner.laggards.remove(&server)),
+            Some(false) => drop(inner.laggards.insert(server)),
+            None => {}
+        }
         let Some(pending) = inner.servers.get_mut(&server) else { return };
         pending.taken = false;
         pending.due_ms = due_ms;
@@ -279,9 +304,9 @@ impl Waiting {
     }
 
     /// The server may be tried at once.
-    pub fn make_due(&self, server: TextNum) {
+    pub fn make_due(&self, server: TextNum, now_ms: u64) {
         if let Some(pending) = self.0.lock().servers.get_mut(&server) {
-            pending.due_ms = 0;
+            pending.due_ms = pending.due_ms.min(now_ms);
         }
         self.wake();
     }
@@ -313,5 +338,65 @@ impl Future for OutgoingNews {
         }
         inner.waker = Some(context.waker().clone());
         Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROOM: RoomNum = RoomNum(1);
+    const NOW_MS: u64 = 1_000;
+
+    /// Something is for each of the servers.
+    fn waiting(servers: std::ops::Range<u32>) -> Waiting {
+        let waiting = Waiting::default();
+        servers.for_each(|server| waiting.add_room(TextNum(server), ROOM, StreamPos(1)));
+        waiting
+    }
+
+    fn take(waiting: &Waiting, limit: usize, laggards_max: usize) -> (Vec<u32>, Option<u64>) {
+        let (taken, next_ms) = waiting.take_due(NOW_MS, limit, laggards_max);
+        (taken.into_iter().map(|server| server.0).collect(), next_ms)
+    }
+
+    #[test]
+    fn who_fails_or_is_slow_leaves_room_for_the_others() {
+        let waiting = waiting(0..10);
+        assert_eq!(take(&waiting, 10, 10).0.len(), 10);
+        // Six were slow or failed, those with the smaller numbers last.
+        for server in 0..6 {
+            waiting.leave(TextNum(server), NOW_MS - u64::from(server), Some(false), NOW_MS);
+        }
+        (6..10).for_each(|server| waiting.leave(TextNum(server), 0, Some(true), NOW_MS));
+        // Those that are left out come when one is left, and not by waiting.
+        assert_eq!(take(&waiting, 10, 2), (vec![4, 5, 6, 7, 8, 9], None));
+        assert_eq!(take(&waiting, 10, 2), (vec![], None));
+        // It was not sent anything: that says nothing.
+        waiting.leave(TextNum(5), NOW_MS, None, NOW_MS);
+        assert_eq!(take(&waiting, 10, 2), (vec![3], None));
+        // One that is prompt again counts no more.
+        waiting.leave(TextNum(4), NOW_MS, Some(true), NOW_MS);
+        assert_eq!(take(&waiting, 10, 2), (vec![2, 4], None));
+    }
+
+    #[test]
+    fn who_failed_before_the_start_is_a_laggard() {
+        let waiting = waiting(0..2);
+        waiting.load([(TextNum(0), 0), (TextNum(1), NOW_MS)]);
+        assert_eq!(take(&waiting, 10, 0).0, [0]);
+    }
+
+    #[test]
+    fn those_that_are_due_for_longest_come_first() {
+        let waiting = waiting(0..4);
+        take(&waiting, 4, 4);
+        for (server, due_ms) in [(0, 900), (1, 700), (2, 5_000), (3, 800)] {
+            waiting.leave(TextNum(server), due_ms, Some(false), 0);
+        }
+        assert_eq!(take(&waiting, 1, 4), (vec![1], Some(NOW_MS)), "others are due");
+        waiting.make_due(TextNum(2), NOW_MS);
+        assert_eq!(take(&waiting, 2, 4), (vec![0, 3], Some(NOW_MS)));
+        assert_eq!(take(&waiting, 2, 4), (vec![2], None));
     }
 }

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value, json};
 use warren_engine::command::{ClaimKeys, FollowDevices, UploadKeys, WantedKey};
 use warren_engine::view::federation::AreDevicesFollowed;
@@ -13,7 +13,7 @@ use warren_engine::view::{KeyChanges, QueryKeys, StreamToken};
 
 use super::membership::is_local;
 use crate::context::Context;
-use crate::federation::out::queries;
+use crate::federation::out::queries::{self, OfUsers};
 use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
 
 endpoints! {
@@ -69,12 +69,15 @@ async fn post_query(call: Call) -> Outcome {
     drop(call.ctx.engine.write(FollowDevices { user_ids: there.keys().cloned().collect() }));
     let users = there.into_iter().map(|(user_id, devices)| (user_id, json!(devices))).collect();
     let found = queries::keys(&call.ctx, "v1/user/keys/query", "device_keys", KEY_PARTS, users).await;
-    let mut answer: BTreeMap<String, Map<String, Value>> =
+    let mut answer: BTreeMap<String, OfUsers> =
         serde_json::from_slice(&answer).map_err(ApiError::internal)?;
     for (part, users) in found.parts {
         answer.entry(part).or_default().extend(users);
     }
-    answer.entry("failures".to_owned()).or_default().extend(found.failures);
+    let failures = answer.entry("failures".to_owned()).or_default();
+    for (server, failure) in found.failures {
+        failures.insert(server, to_raw_value(&failure).map_err(ApiError::internal)?);
+    }
     Answer::json(&answer)
 }
 
@@ -107,7 +110,7 @@ async fn post_claim(call: Call) -> Outcome {
     let parts = &["one_time_keys"];
     let mut found = queries::keys(&call.ctx, "v1/user/keys/claim", "one_time_keys", parts, users).await;
     for (user_id, devices) in found.parts.remove("one_time_keys").unwrap_or_default() {
-        match serde_json::from_value(devices) {
+        match serde_json::from_str(devices.get()) {
             Ok(devices) => drop(one_time_keys.insert(user_id, devices)),
             Err(error) => tracing::debug!(user_id, %error, "a server gives keys that are none"),
         }

@@ -10,6 +10,7 @@ use warren_engine::view::federation::{Handshake, IncomingRoom, MakeMembership};
 use warren_engine::{Denied, Error};
 
 use super::out::check::check_one;
+use super::out::keys::Cause;
 use super::out::policy::ask_for_peer;
 use super::refusals;
 use crate::context::Context;
@@ -37,7 +38,7 @@ pub async fn make(call: &Call, handshake: Handshake) -> Outcome {
 pub async fn accept(call: &Call, handshake: Handshake, pdu: Bytes) -> Result<(Bytes, Vec<Bytes>), ApiError> {
     let (room_id, server) = (call.path("roomId")?.into_owned(), call.origin()?.to_string());
     let version = call.ctx.engine.read(&IncomingRoom { room_id: &room_id, server: &server })?;
-    let event = check_one(&call.ctx, version, pdu).await?;
+    let event = check_one(&call.ctx, &Cause::Sent(server.clone()), version, pdu).await?;
     let event_id = call.path("eventId")?.into_owned();
     let accept = |event: &Arc<CheckedPdu>| AcceptMembership {
         room_id: room_id.clone(),

@@ -5,15 +5,14 @@
 
 use http::header::AUTHORIZATION;
 use ruma_common::{OwnedServerName, ServerName};
-use serde_json::Value;
 use warren_engine::core::checked::MissingKey;
 use warren_engine::core::event::SignedRequest;
 use warren_engine::core::identifiers::is_server_name;
-use warren_engine::core::json::{Limits, Strictness, parse};
+use warren_engine::core::json::{Limits, Strictness, canonical_text};
 use warren_engine::remote::KeyStanding;
 use warren_engine::view::StandingOfKey;
 
-use super::out::keys::ensure_keys;
+use super::out::keys::{Cause, ensure_keys};
 use super::x_matrix::{Header, XMatrix, parse as parse_header};
 use crate::http::limits::{AUTHORIZATIONS_MAX, BLOCKING_BODY_BYTES, TRANSACTION_BODY_BYTES_MAX};
 use crate::http::route::Rate;
@@ -44,7 +43,7 @@ pub async fn claim(call: &Call) -> Result<Claim, ApiError> {
         && !missing.is_empty()
     {
         call.ctx.rate_limits.take(Rate::Keys, None, call.client)?;
-        ensure_keys(&call.ctx, missing).await;
+        ensure_keys(&call.ctx, &Cause::Request(call.client), missing).await;
         signatures = known_keys(call, &origin, &headers)?;
     }
     let KeysFound::Good(signatures) = signatures else {
@@ -61,7 +60,7 @@ impl Claim {
     /// The server that signed the request, now that its body is there.
     ///
     /// Errors: 401 if no signature holds; 400 for a body that is not JSON.
-    pub fn verify(self, call: &Call) -> Result<OwnedServerName, ApiError> {
+    pub async fn verify(self, call: &Call) -> Result<OwnedServerName, ApiError> {
         let verify = || {
             let content = content(call.body())?;
             let request = SignedRequest {
@@ -69,7 +68,7 @@ impl Claim {
                 uri: call.raw_target(),
                 origin: self.origin.as_str(),
                 destination: call.ctx.config.server_name.as_str(),
-                content: content.as_ref(),
+                content: content.as_deref(),
             };
             let holds = |(key, signature): &(Vec<u8>, String)| request.verify(key, signature).is_ok();
             match self.signatures.iter().any(holds) {
@@ -79,7 +78,10 @@ impl Claim {
         };
         let verified = match call.body().len() < BLOCKING_BODY_BYTES {
             true => verify(),
-            false => tokio::task::block_in_place(verify),
+            false => {
+                let _turn = call.ctx.federation.large_bodies.turn().await;
+                tokio::task::block_in_place(verify)
+            }
         };
         verified?;
         call.ctx.rate_limits.give_back(Rate::Unproven, call.client);
@@ -156,12 +158,12 @@ fn known_keys(call: &Call, origin: &ServerName, headers: &[XMatrix]) -> Result<K
 }
 
 /// The body as it is signed. Events of old rooms may hold numbers that canonical JSON has no more.
-fn content(body: &[u8]) -> Result<Option<Value>, ApiError> {
+fn content(body: &[u8]) -> Result<Option<Vec<u8>>, ApiError> {
     if body.is_empty() {
         return Ok(None);
     }
     let limits = Limits { bytes_max: TRANSACTION_BODY_BYTES_MAX, strictness: Strictness::Lenient };
-    parse(body, limits).map(Some).map_err(|error| ApiError::not_json(format!("The body: {error}")))
+    canonical_text(body, limits).map(Some).map_err(|error| ApiError::not_json(format!("The body: {error}")))
 }
 
 fn unauthorized(reason: &'static str, sentence: &'static str) -> ApiError {

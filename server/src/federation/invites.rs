@@ -8,6 +8,7 @@ use warren_engine::core::event::JsonObject;
 use warren_engine::core::version::RoomVersion;
 
 use super::out::check::{check_one, rightly_signed};
+use super::out::keys::Cause;
 use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
 
 endpoints! {
@@ -68,11 +69,12 @@ async fn receive(
     event: Bytes,
     room_state: Vec<JsonObject>,
 ) -> Result<Bytes, ApiError> {
-    let event = check_one(&call.ctx, version, event).await?;
+    let cause = Cause::Sent(call.origin()?.to_string());
+    let event = check_one(&call.ctx, &cause, version, event).await?;
     // Specification: "which servers MAY apply to room versions 1 through 11 and SHOULD apply to all other room versions";
     // in the former they may be stripped.
     let count = room_state.len();
-    let room_state = rightly_signed(&call.ctx, version, room_state).await?;
+    let room_state = rightly_signed(&call.ctx, &cause, version, room_state).await?;
     if room_state.len() != count {
         let why = "An event of invite_room_state is not rightly signed";
         return Err(ApiError::invalid_param(why).because("bad_room_state"));

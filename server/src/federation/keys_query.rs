@@ -4,7 +4,6 @@
 //! and what is known already is told without asking.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use ruma_common::{OwnedServerName, ServerName};
 use serde::Deserialize;
@@ -16,7 +15,7 @@ use warren_engine::view::{PublishedKeysOf, StandingOfKey};
 
 use super::keys_server::own_keys;
 use super::limits::{KEYS_TRUSTED_AHEAD, QUERIED_FETCHES_MAX, QUERIED_SERVERS_MAX, QUERIED_TIME_MAX};
-use super::out::keys::fetch;
+use super::out::keys::{Cause, fetch};
 use super::published::Published;
 use crate::context::Context;
 use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
@@ -59,7 +58,7 @@ async fn query_keys(call: Call) -> Outcome {
         let key_ids = keys.into_keys().collect();
         wanted.push(Wanted { server_name, key_ids, minimum_valid_until_ts: minimum.unwrap_or(now_ms) });
     }
-    answer(&call.ctx, wanted).await
+    answer(&call, wanted).await
 }
 
 async fn query_keys_of_server(call: Call) -> Outcome {
@@ -73,16 +72,17 @@ async fn query_key_of_server(call: Call) -> Outcome {
 async fn query_one(call: &Call, key_ids: Vec<String>) -> Outcome {
     let server_name: OwnedServerName = call.path_as("serverName")?;
     let minimum = call.query_u64("minimum_valid_until_ts")?.unwrap_or_else(|| call.ctx.engine.now_ms());
-    answer(&call.ctx, vec![Wanted { server_name, key_ids, minimum_valid_until_ts: minimum }]).await
+    answer(call, vec![Wanted { server_name, key_ids, minimum_valid_until_ts: minimum }]).await
 }
 
-async fn answer(ctx: &Arc<Context>, wanted: Vec<Wanted>) -> Outcome {
+async fn answer(call: &Call, wanted: Vec<Wanted>) -> Outcome {
+    let (ctx, cause) = (&call.ctx, Cause::Query(call.client));
     let mut fetches = JoinSet::new();
     for wanted in &wanted {
         if fetches.len() < QUERIED_FETCHES_MAX && is_worth_asking(ctx, wanted)? {
-            let (ctx, server_name) = (ctx.clone(), wanted.server_name.clone());
-            let key_ids = wanted.key_ids.clone();
-            fetches.spawn(async move { fetch(&ctx, &server_name, &key_ids).await });
+            let (ctx, cause) = (ctx.clone(), cause.clone());
+            let (server_name, key_ids) = (wanted.server_name.clone(), wanted.key_ids.clone());
+            fetches.spawn(async move { fetch(&ctx, &cause, &server_name, &key_ids).await });
         }
     }
     // What has not come by then is not waited for.

@@ -47,8 +47,20 @@ pub const REQUEST_BYTES_MAX: usize = crate::http::limits::TRANSACTION_BODY_BYTES
 /// An answer that is held whole: ids of the state of a room with 200,000 members have 10 MiB.
 pub const ANSWER_BYTES_MAX: usize = 32 * 1024 * 1024;
 
-/// An answer with one event in it, of 64 KiB in canonical form, and what others write around it.
+/// An answer with one event in it, of 64 KiB in canonical form, and what others write around it. It may become values, which
+/// take up to a hundred times the memory of their text.
 pub const EVENT_BYTES_MAX: usize = 512 * 1024;
+
+/// An answer with a list in it: a page of a directory with some hundreds of rooms, of which most take less than a kilobyte; the
+/// servers of a room with some ten thousand; a user's devices, of which a thousand are with their keys and signatures.
+pub const LIST_BYTES_MAX: usize = 1024 * 1024;
+
+/// What a server says of the keys of each user that it is asked for, beside such a list: some eighty devices, of which most users
+/// have a handful.
+pub const KEYS_OF_USER_BYTES_MAX: usize = 64 * 1024;
+
+/// What all servers say together that one query makes this one ask. Some clients ask for all of a room with ten thousand users.
+pub const KEYS_OF_QUERY_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// An answer with a hundred events in it, of which few are as large as they may be.
 pub const EVENTS_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -114,8 +126,23 @@ pub const KEYS_PAUSE_MAX: Duration = Duration::from_secs(10 * 60);
 /// Servers that it is remembered of when their keys were asked for, some 150 bytes each.
 pub const KEYS_SERVERS_MAX: usize = 50_000;
 
-/// Fetches of keys at once: joining a room of thousands of servers must not take all connections of the process.
-pub const KEYS_AT_ONCE: usize = 50;
+/// Fetches of keys at once of servers in rooms with this one, and in those that a user comes into: joining a room of thousands
+/// of servers must not take all connections of the process.
+pub const KEYS_OF_ROOMS_AT_ONCE: usize = 60;
+
+/// Half of them for whoever makes this server ask: one server by what it has sent or told, or one address by its requests.
+pub const KEYS_OF_ROOMS_FOR_EACH: usize = KEYS_OF_ROOMS_AT_ONCE / 2;
+
+/// And half for servers whose keys could not be had the last time: large rooms have hundreds that are gone for good.
+pub const KEYS_OF_FAILING_AT_ONCE: usize = KEYS_OF_ROOMS_AT_ONCE / 2;
+
+/// The same for servers in no room with this one, whose names anybody may make up, and for queries to this one as a notary:
+/// enough, as the keys of a server that is there come within a second.
+pub const KEYS_OF_STRANGERS_AT_ONCE: usize = 10;
+pub const KEYS_QUERIED_AT_ONCE: usize = 10;
+
+/// And of either for each who makes this server ask, so that it takes several to make the others wait.
+pub const KEYS_OF_STRANGERS_FOR_EACH: usize = 3;
 
 /// Servers in one query to this server as a notary: others ask for those of a large room in such portions.
 pub const QUERIED_SERVERS_MAX: usize = 500;
@@ -126,9 +153,33 @@ pub const QUERIED_FETCHES_MAX: usize = 20;
 /// Time for the fetches of one query, within the patience of who asks.
 pub const QUERIED_TIME_MAX: Duration = Duration::from_secs(30);
 
-/// Servers that are sent something at once: a few hundred slow ones must not keep the others waiting, and each takes a
-/// connection and up to two copies of a transaction.
+/// Servers that are sent something at once: each takes a connection and up to two copies of a transaction.
 pub const DELIVERIES_MAX: usize = 500;
+
+/// Those of them that could not be reached the last time, or were slow: whoever has any number of names must not keep all others
+/// waiting, nor must the hundreds of servers of a large room that are gone.
+pub const DELIVERIES_TO_LAGGARDS_MAX: usize = DELIVERIES_MAX / 2;
+
+/// A server that takes longer for a transaction is slow. Busy ones take some seconds.
+pub const DELIVERY_PROMPT_TIME: Duration = Duration::from_secs(10);
+
+/// Time for what an answer to a transaction says when its status is there: it was made as a whole.
+pub const TRANSACTION_ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// And its size: fifty events with an error each. What is longer is not read.
+pub const TRANSACTION_ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+/// The part of the memory budget that large bodies of other servers take together, until they are answered.
+pub const LARGE_BODIES_PERCENT: u64 = 25;
+
+/// Large bodies at once at least, however small the budget: one from each of a few addresses.
+pub const LARGE_BODIES_MIN: usize = 4;
+
+/// One address has one in so many of them. Honest servers send one transaction at a time, hardly ever a large one.
+pub const LARGE_BODIES_SHARES: usize = 4;
+
+/// How long a large body waits for others. Whoever sends it gives up after a minute.
+pub const LARGE_BODY_WAIT_MAX: Duration = Duration::from_secs(20);
 
 /// Time for a policy server's signature: a client waits for it, and a room's events behind it.
 pub const POLICY_TIME_MAX: Duration = Duration::from_secs(10);

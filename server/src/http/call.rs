@@ -23,6 +23,7 @@ use super::route::Endpoint;
 use super::session::Session;
 use super::{Answer, ApiError, json};
 use crate::context::Context;
+use crate::federation::places::Place;
 
 /// What every handler returns.
 pub type Outcome = Result<Answer, ApiError>;
@@ -39,6 +40,8 @@ pub struct Call {
     pub(super) session: Option<Arc<Session>>,
     pub(super) origin: Option<OwnedServerName>,
     pub(super) body: Bytes,
+    /// Held for a large body of another server until the request is answered.
+    pub(super) place: Option<Place>,
     pub(super) stream: Option<BodyStream>,
 }
 

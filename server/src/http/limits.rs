@@ -20,8 +20,8 @@ pub const NEW_ROOM_EVENTS_MAX: usize = 10_000;
 /// writes with more escapes than the canonical form has still fits.
 pub const TRANSACTION_BODY_BYTES_MAX: usize = 12 * 1024 * 1024;
 
-/// A body from this size on is verified where it holds up no other request of its thread: 256 KiB take about a
-/// millisecond to parse and write anew.
+/// A body from this size on is verified where it holds up no other request of its thread, and takes one of the places that
+/// there are for large ones: 256 KiB take about a millisecond to read and write anew.
 pub const BLOCKING_BODY_BYTES: usize = 256 * 1024;
 
 /// `Authorization` headers of one request: a server signs with each of its keys, of which it has one or two.

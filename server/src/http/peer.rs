@@ -37,6 +37,16 @@ pub fn client_address(peer: Peer, headers: &HeaderMap, trusted: &[Network]) -> O
     client.map(|address| address.to_canonical())
 }
 
+/// What stands for the owner of an address: an IPv6 address, of which its owner has the whole /64, without its second half.
+pub fn owner(address: IpAddr) -> IpAddr {
+    /// The half of an IPv6 address that its owner chooses.
+    const CHOSEN_BITS: u32 = 64;
+    match address {
+        IpAddr::V6(address) => IpAddr::V6((address.to_bits() >> CHOSEN_BITS << CHOSEN_BITS).into()),
+        IpAddr::V4(_) => address,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -49,6 +59,14 @@ mod tests {
         }
         let trusted: Vec<Network> = trusted.iter().map(|text| text.parse().expect("a network")).collect();
         client_address(peer, &headers, &trusted).map(|address| address.to_string())
+    }
+
+    #[test]
+    fn the_owner_of_an_address_has_all_of_its_network() {
+        let owner = |text: &str| owner(text.parse().expect("an address")).to_string();
+        assert_eq!(owner("2001:db8:1:2:3:4:5:6"), owner("2001:db8:1:2::1"));
+        assert_ne!(owner("2001:db8:1:2::1"), owner("2001:db8:1:3::1"));
+        assert_ne!(owner("1.1.1.1"), owner("1.1.1.2"));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use dashmap::DashMap;
 
 use super::ApiError;
 use super::limits::{BUCKETS_MAX, allowance};
+use super::peer::owner;
 use super::route::Rate;
 use super::session::Session;
 
@@ -44,7 +45,7 @@ impl RateLimits {
         let Some(buckets) = &self.buckets else { return Ok(()) };
         let sender = match (session, address) {
             (Some(session), _) => self.hasher.hash_one(&session.user_id),
-            (None, Some(address)) => self.address(address),
+            (None, Some(address)) => self.hasher.hash_one(owner(address)),
             (None, None) => return Ok(()),
         };
         self.take_at(buckets, sender, rate, self.start.elapsed().as_secs_f64())
@@ -55,16 +56,8 @@ impl RateLimits {
         let (Some(buckets), Some(address), Some(allowed)) = (&self.buckets, address, allowance(rate)) else {
             return;
         };
-        if let Some(mut bucket) = buckets.get_mut(&(self.address(address), rate)) {
+        if let Some(mut bucket) = buckets.get_mut(&(self.hasher.hash_one(owner(address)), rate)) {
             bucket.tokens = (bucket.tokens + 1.0).min(allowed.burst);
-        }
-    }
-
-    fn address(&self, address: IpAddr) -> u64 {
-        match address {
-            // The owner of an IPv6 address has the whole /64 that it is in.
-            IpAddr::V6(address) => self.hasher.hash_one(address.to_bits() >> 64),
-            IpAddr::V4(address) => self.hasher.hash_one(address),
         }
     }
 

@@ -18,7 +18,7 @@ use tracing::{Level, debug};
 use super::answer::AnswerBody;
 use super::call::{BodyStream, Call};
 use super::limits::{
-    BODY_TIME_MAX, BULK_BODY_BYTES_MAX, JSON_BODY_BYTES_MAX, TRANSACTION_BODY_BYTES_MAX,
+    BLOCKING_BODY_BYTES, BODY_TIME_MAX, BULK_BODY_BYTES_MAX, JSON_BODY_BYTES_MAX, TRANSACTION_BODY_BYTES_MAX,
     UNWANTED_BODY_TIME_MAX,
 };
 use super::peer::{Peer, client_address};
@@ -113,6 +113,7 @@ impl Server {
             session: None,
             origin: None,
             body: Bytes::new(),
+            place: None,
             stream: None,
         };
         let admitted = admit(&mut call, incoming).await;
@@ -147,7 +148,7 @@ async fn admit(call: &mut Call, incoming: Incoming) -> Result<(), ApiError> {
     };
     read(call, incoming).await?;
     if let Some(claim) = claim {
-        let origin = claim.verify(call)?;
+        let origin = claim.verify(call).await?;
         call.ctx.rate_limits.take_for_server(call.endpoint.rate, origin.as_str())?;
         sender::heard_from(&call.ctx, &origin).await?;
         call.origin = Some(origin);
@@ -177,14 +178,9 @@ async fn read(call: &mut Call, incoming: Incoming) -> Result<(), ApiError> {
     if content_length(call).is_some_and(|length| length > bytes_max as u64) {
         return Err(too_large(bytes_max as u64));
     }
-    call.body = match tokio::time::timeout(BODY_TIME_MAX, read_body(incoming, bytes_max)).await {
-        Ok(body) => body?,
-        Err(_) => {
-            return Err(
-                ApiError::unknown("The body came too slowly").with_status(StatusCode::REQUEST_TIMEOUT)
-            );
-        }
-    };
+    let body = tokio::time::timeout(BODY_TIME_MAX, read_body(call, incoming, bytes_max)).await;
+    let too_slow = |_| ApiError::unknown("The body came too slowly").with_status(StatusCode::REQUEST_TIMEOUT);
+    call.body = body.map_err(too_slow)??;
     Ok(())
 }
 
@@ -226,15 +222,19 @@ fn too_large(bytes_max: u64) -> ApiError {
     ApiError::too_large(format!("The body is larger than the {bytes_max} bytes that this endpoint accepts"))
 }
 
-/// The whole body; one that arrives in one piece, as most do, is not copied.
-async fn read_body(mut incoming: Incoming, bytes_max: usize) -> Result<Bytes, ApiError> {
+/// The whole body; one that arrives in one piece, as most do, is not copied. A large one of another server takes a place.
+async fn read_body(call: &mut Call, mut incoming: Incoming, bytes_max: usize) -> Result<Bytes, ApiError> {
     let mut first = Bytes::new();
     let mut joined = BytesMut::new();
     while let Some(frame) = incoming.frame().await {
         let frame = frame.map_err(|error| ApiError::unknown(format!("The body broke off: {error}")))?;
         let Ok(data) = frame.into_data() else { continue };
-        if first.len() + joined.len() + data.len() > bytes_max {
+        let bytes = first.len() + joined.len() + data.len();
+        if bytes > bytes_max {
             return Err(too_large(bytes_max as u64));
+        }
+        if bytes >= BLOCKING_BODY_BYTES && call.endpoint.auth == Auth::Server && call.place.is_none() {
+            call.place = Some(call.ctx.federation.large_bodies.place(call.client).await?);
         }
         if joined.is_empty() && first.is_empty() {
             first = data;

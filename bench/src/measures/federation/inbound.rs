@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::Method;
 use serde_json::{Value, json};
 use warren_engine::core::event::{EventBuilder, EventReference, KeyPair, Pdu, SignedRequest};
+use warren_engine::core::json::canonical;
 use warren_engine::remote::ServerKey;
 
 use super::STORE;
@@ -116,7 +117,9 @@ impl Origin {
 
     fn authorization(&self, method: &str, uri: &str, content: Option<&Value>) -> String {
         let (origin, destination) = (&*self.name, &*self.destination);
-        SignedRequest { method, uri, origin, destination, content }.authorization(&self.key)
+        let content = content.map(canonical);
+        SignedRequest { method, uri, origin, destination, content: content.as_deref() }
+            .authorization(&self.key)
     }
 
     async fn ask(&mut self, method: Method, uri: &str, content: Option<&Value>) -> Result<Value> {

@@ -34,8 +34,8 @@ fn world() -> World {
 
 fn look(world: &World) -> Due {
     // The first look after the start only begins to listen.
-    world.engine.read(&DueDestinations { limit: 0 }).unwrap();
-    world.engine.read(&DueDestinations { limit: 1_000 }).unwrap()
+    world.engine.read(&DueDestinations { limit: 0, laggards_max: 0 }).unwrap();
+    world.engine.read(&DueDestinations { limit: 1_000, laggards_max: 1_000 }).unwrap()
 }
 
 fn due(world: &World) -> Vec<Arc<str>> {
@@ -60,7 +60,10 @@ fn deliver(world: &World, server: &str) -> Vec<Transaction> {
             if !edus.is_empty() {
                 sent.push(Transaction { id: String::new(), origin_server_ts: 0, pdus: Vec::new(), edus });
             }
-            world.engine.read(&LeaveDestination { destination: server, due_ms: 0 }).unwrap();
+            world
+                .engine
+                .read(&LeaveDestination { destination: server, due_ms: 0, was_prompt: None })
+                .unwrap();
             return sent;
         };
         transaction.edus.extend(edus);
@@ -269,7 +272,7 @@ fn many_events_take_many_transactions_in_the_order_of_all_rooms() {
 /// The server cannot be reached from now until `ms` later, and is tried once in between.
 fn is_silent_for(world: &World, ms: u64) {
     world.engine.write(DeliveryFailed { destination: THERE.into() }).wait().unwrap();
-    world.engine.read(&LeaveDestination { destination: THERE, due_ms: 0 }).unwrap();
+    world.engine.read(&LeaveDestination { destination: THERE, due_ms: 0, was_prompt: None }).unwrap();
     world.pass_ms(ms);
 }
 
@@ -312,7 +315,7 @@ fn pauses_are_kept_and_a_sign_of_life_ends_them() {
     assert_eq!(due(&world).len(), 1);
     ask(&world, THERE, None);
     let retry_ms = world.engine.write(DeliveryFailed { destination: THERE.into() }).wait().unwrap();
-    world.engine.read(&LeaveDestination { destination: THERE, due_ms: retry_ms }).unwrap();
+    world.engine.read(&LeaveDestination { destination: THERE, due_ms: retry_ms, was_prompt: None }).unwrap();
     let wait_ms = retry_ms - world.engine.now_ms();
     assert!((8_000..=12_000).contains(&wait_ms));
     world.message(ROOM, ALICE, "2");

@@ -16,8 +16,7 @@ use super::hash::{content_hash, decode_base64, encode_base64};
 use super::{EventError, JsonObject, Pdu, redact};
 use crate::core::identifiers;
 use crate::core::json::{
-    Limits, SpanError, members, parse_object, string_value, write_canonical, write_members_without,
-    write_object, write_string,
+    Limits, SpanError, members, parse_object, string_value, write_members_without, write_object, write_string,
 };
 use crate::core::version::{EventIdFormat, RoomVersion};
 
@@ -271,18 +270,18 @@ pub struct SignedRequest<'a> {
     pub origin: &'a str,
     /// The server that is asked.
     pub destination: &'a str,
-    /// The JSON body, if there is one.
-    pub content: Option<&'a Value>,
+    /// The JSON body in its canonical encoding, if there is one.
+    pub content: Option<&'a [u8]>,
 }
 
 impl SignedRequest<'_> {
     /// The canonical JSON that is signed.
     pub fn signed_bytes(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(512);
+        let mut out = Vec::with_capacity(512 + self.content.map_or(0, <[u8]>::len));
         out.push(b'{');
         if let Some(content) = self.content {
             out.extend_from_slice(b"\"content\":");
-            write_canonical(&mut out, content);
+            out.extend_from_slice(content);
             out.push(b',');
         }
         out.extend_from_slice(b"\"destination\":");

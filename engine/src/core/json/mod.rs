@@ -1,4 +1,5 @@
-//! Canonical JSON: a parser with limits, a writer of the one right encoding, and a scanner over stored bytes.
+//! Canonical JSON: a parser with limits, a writer of the one right encoding, a way from text to text without values between,
+//! and a scanner over stored bytes.
 //!
 //! Values are `serde_json::Value`, whose maps are sorted by code point; everything here relies on that order.
 //! Source: Matrix specification v1.19, appendices, "Canonical JSON".
@@ -6,11 +7,13 @@
 
 mod number;
 mod parse;
+mod rewrite;
 mod spans;
 pub mod splice;
 mod write;
 
 pub use parse::{JsonError, Limits, Strictness, check, parse, parse_object};
+pub use rewrite::canonical_text;
 pub use spans::{Member, Members, SpanError, members, string_value};
 pub use write::{
     canonical, write_canonical, write_members_without, write_object, write_string, write_unsigned,

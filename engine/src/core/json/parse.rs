@@ -78,15 +78,14 @@ pub enum JsonError {
 }
 
 /// Parses `bytes`, which must be one JSON value and white space.
+///
+/// The value may take a hundred times the memory of the text: an object with one member has some 640 bytes. For what is
+/// larger than an event there is [`super::canonical_text`].
 pub fn parse(bytes: &[u8], limits: Limits) -> Result<Value, JsonError> {
-    if bytes.len() > limits.bytes_max {
-        return Err(JsonError::TooLarge { bytes: bytes.len(), bytes_max: limits.bytes_max });
-    }
-    let text = std::str::from_utf8(bytes).map_err(|error| JsonError::Unicode { at: error.valid_up_to() })?;
-    let mut parser = Parser { text, bytes, at: 0, strictness: limits.strictness };
+    let mut parser = Parser::new(bytes, limits)?;
     let value = parser.value(0)?;
-    parser.skip_space();
-    if parser.at == bytes.len() { Ok(value) } else { Err(JsonError::Syntax { at: parser.at }) }
+    parser.end()?;
+    Ok(value)
 }
 
 /// Parses `bytes`, which must be one JSON object and white space.
@@ -120,14 +119,38 @@ pub fn check(value: &Value, strictness: Strictness, depth: usize) -> Result<(), 
     }
 }
 
-struct Parser<'a> {
+pub(super) struct Parser<'a> {
     text: &'a str,
     bytes: &'a [u8],
     at: usize,
     strictness: Strictness,
 }
 
-impl Parser<'_> {
+impl<'a> Parser<'a> {
+    /// At the beginning of a text.
+    ///
+    /// Errors: it is too large, or not UTF-8.
+    pub fn new(bytes: &'a [u8], limits: Limits) -> Result<Parser<'a>, JsonError> {
+        if bytes.len() > limits.bytes_max {
+            return Err(JsonError::TooLarge { bytes: bytes.len(), bytes_max: limits.bytes_max });
+        }
+        let text =
+            std::str::from_utf8(bytes).map_err(|error| JsonError::Unicode { at: error.valid_up_to() })?;
+        Ok(Parser { text, bytes, at: 0, strictness: limits.strictness })
+    }
+
+    /// Nothing but white space may be left.
+    pub fn end(&mut self) -> Result<(), JsonError> {
+        self.skip_space();
+        if self.at == self.bytes.len() { Ok(()) } else { self.syntax() }
+    }
+
+    /// The first byte of the value that comes next.
+    pub fn peek_value(&mut self) -> Option<u8> {
+        self.skip_space();
+        self.peek()
+    }
+
     fn peek(&self) -> Option<u8> {
         self.bytes.get(self.at).copied()
     }
@@ -149,12 +172,26 @@ impl Parser<'_> {
         Err(JsonError::Syntax { at: self.at })
     }
 
-    fn value(&mut self, depth: usize) -> Result<Value, JsonError> {
-        self.skip_space();
-        match self.peek() {
+    /// The value that comes next, with `depth` arrays and objects around it.
+    pub fn value(&mut self, depth: usize) -> Result<Value, JsonError> {
+        match self.peek_value() {
             Some(b'"') => self.string().map(Value::String),
-            Some(b'{') => self.object(depth),
-            Some(b'[') => self.array(depth),
+            Some(b'{') => {
+                let mut object = Map::new();
+                self.members(depth, |parser, key| {
+                    object.insert(key, parser.value(depth + 1)?);
+                    Ok(())
+                })?;
+                Ok(Value::Object(object))
+            }
+            Some(b'[') => {
+                let mut items = Vec::new();
+                self.items(depth, |parser| {
+                    items.push(parser.value(depth + 1)?);
+                    Ok(())
+                })?;
+                Ok(Value::Array(items))
+            }
             Some(b'-' | b'0'..=b'9') => self.number(),
             Some(b't') => self.literal("true", Value::Bool(true)),
             Some(b'f') => self.literal("false", Value::Bool(false)),
@@ -172,15 +209,14 @@ impl Parser<'_> {
         Ok(value)
     }
 
-    fn object(&mut self, depth: usize) -> Result<Value, JsonError> {
-        if depth >= NESTING_MAX {
-            return Err(JsonError::TooDeep { at: self.at });
-        }
-        self.at += 1;
-        let mut object = Map::new();
-        self.skip_space();
-        if self.take(b'}') {
-            return Ok(Value::Object(object));
+    /// The object that comes next, with `depth` around it. `member` is called behind each key, and reads the value.
+    pub fn members(
+        &mut self,
+        depth: usize,
+        mut member: impl FnMut(&mut Self, String) -> Result<(), JsonError>,
+    ) -> Result<(), JsonError> {
+        if self.begins_empty(depth, b'}')? {
+            return Ok(());
         }
         loop {
             self.skip_space();
@@ -192,37 +228,47 @@ impl Parser<'_> {
             if !self.take(b':') {
                 return self.syntax();
             }
-            object.insert(key, self.value(depth + 1)?);
-            self.skip_space();
-            if self.take(b'}') {
-                return Ok(Value::Object(object));
-            }
-            if !self.take(b',') {
-                return self.syntax();
+            member(self, key)?;
+            if self.is_over(b'}')? {
+                return Ok(());
             }
         }
     }
 
-    fn array(&mut self, depth: usize) -> Result<Value, JsonError> {
+    /// The array that comes next, with `depth` around it. `item` is called before each value, and reads it.
+    pub fn items(
+        &mut self,
+        depth: usize,
+        mut item: impl FnMut(&mut Self) -> Result<(), JsonError>,
+    ) -> Result<(), JsonError> {
+        if self.begins_empty(depth, b']')? {
+            return Ok(());
+        }
+        loop {
+            item(self)?;
+            if self.is_over(b']')? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Steps into an array or object, and says whether it ends at once.
+    fn begins_empty(&mut self, depth: usize, closing: u8) -> Result<bool, JsonError> {
         if depth >= NESTING_MAX {
             return Err(JsonError::TooDeep { at: self.at });
         }
         self.at += 1;
-        let mut items = Vec::new();
         self.skip_space();
-        if self.take(b']') {
-            return Ok(Value::Array(items));
+        Ok(self.take(closing))
+    }
+
+    /// Behind a value of an array or object: whether it ends there, or goes on behind a comma.
+    fn is_over(&mut self, closing: u8) -> Result<bool, JsonError> {
+        self.skip_space();
+        if self.take(closing) {
+            return Ok(true);
         }
-        loop {
-            items.push(self.value(depth + 1)?);
-            self.skip_space();
-            if self.take(b']') {
-                return Ok(Value::Array(items));
-            }
-            if !self.take(b',') {
-                return self.syntax();
-            }
-        }
+        if self.take(b',') { Ok(false) } else { self.syntax() }
     }
 
     /// Steps over decimal digits and says whether there were any.

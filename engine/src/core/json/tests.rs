@@ -89,6 +89,41 @@ fn limits_hold() {
     assert_eq!(check(&json!([1.5, 1u64 << 53]), Strictness::Lenient, 0), Ok(()));
 }
 
+/// What is made of a text without values between is what is made with them.
+fn rewritten_as_parsed(text: &[u8]) {
+    for limits in [STRICT, LENIENT] {
+        let parsed = parse(text, limits).map(|value| canonical(&value));
+        assert_eq!(canonical_text(text, limits), parsed, "{}", String::from_utf8_lossy(text));
+    }
+}
+
+#[test]
+fn text_becomes_canonical_without_values() {
+    for text in [
+        r#" {"b" : [ ] , "a":{ "z":1,"y":[{"d":0,"c":0},{}]}, "" : "\u00e9\/" } "#,
+        r#"{"a":1,"b":2,"a":{"c":3},"b":[]}"#,
+        r#"{"a":1,"a":1,"a":2}"#,
+        // Written, an escape is greater than what comes between it and what it stands for.
+        r##"{"[":0,"\"":1,"#":2,"\n":3,"\u0001":4," ":5,"\b":6,"\t":7,"\f":8,"\r":9,"\\":10,"\u001f":11,"":12}"##,
+        r#"{"\ud83d\ude00":0,"\uff5e":1,"é":2,"\u00e9":3}"#,
+        r#"[1.0,1e3,-0,1.5e-9,{"b":9007199254740993,"a":null,"c":true}]"#,
+        r#"{"b":1,"a":2"#,
+        r#"{"b":1,"a"}"#,
+        r#"{"b":1,}"#,
+        r#"[1,]"#,
+        "[1] 2",
+        "{} x",
+        "",
+        "\"\\ud800\"",
+    ] {
+        rewritten_as_parsed(text.as_bytes());
+    }
+    rewritten_as_parsed("[".repeat(NESTING_MAX + 1).as_bytes());
+    rewritten_as_parsed(b"{\"\xff\":1}");
+    let small = Limits { bytes_max: 3, ..STRICT };
+    assert_eq!(canonical_text(b"[11]", small), Err(JsonError::TooLarge { bytes: 4, bytes_max: 3 }));
+}
+
 #[test]
 fn the_last_of_doubled_keys_wins() {
     for limits in [STRICT, LENIENT] {
@@ -155,6 +190,17 @@ proptest! {
     }
 
     #[test]
+    fn members_in_any_order_are_sorted(members in prop::collection::vec((r#"[ -\[\]\x00-\x1f\\"é\u{ff5e}😀]{0,3}"#, any_value()), 0..8)) {
+        let mut text = String::from("{");
+        for (index, (key, value)) in members.iter().enumerate() {
+            let comma = if index == 0 { "" } else { "," };
+            text.push_str(&format!("{comma}{}:{value}", json!(key)));
+        }
+        text.push('}');
+        rewritten_as_parsed(text.as_bytes());
+    }
+
+    #[test]
     fn floats_read_back_the_same(float in prop::num::f64::NORMAL | prop::num::f64::ZERO) {
         let bytes = canonical(&json!(float));
         let again = parse(&bytes, LENIENT).unwrap();
@@ -166,6 +212,7 @@ proptest! {
     fn loosely_written_json_reads_as_serde_reads_it(value in any_value()) {
         let pretty = serde_json::to_vec_pretty(&value).unwrap();
         prop_assert_eq!(parse(&pretty, STRICT).unwrap(), value);
+        rewritten_as_parsed(&pretty);
     }
 
     #[test]
@@ -187,13 +234,13 @@ proptest! {
 
     #[test]
     fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
-        let _ = parse(&bytes, STRICT);
-        let _ = parse(&bytes, LENIENT);
+        rewritten_as_parsed(&bytes);
         let _ = members(&bytes).count();
     }
 
     #[test]
     fn almost_json_never_panics(text in r#"[{}\[\]",:\\u0-9a-f.eE+\- ]{0,40}"#) {
+        rewritten_as_parsed(text.as_bytes());
         if let Ok(value) = parse(text.as_bytes(), LENIENT) {
             prop_assert_eq!(parse(&canonical(&value), LENIENT).unwrap(), value);
         }

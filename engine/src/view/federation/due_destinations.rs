@@ -22,6 +22,9 @@ const PRESENCE_SERVERS_MAX: u64 = 100;
 pub struct DueDestinations {
     /// How many at most.
     pub limit: usize,
+    /// How many may be under way at most, with those that already are, of servers that were not prompt the last time
+    /// ([`LeaveDestination::was_prompt`]).
+    pub laggards_max: usize,
 }
 
 /// See [`DueDestinations`].
@@ -49,7 +52,7 @@ impl View for DueDestinations {
             audiences.hand_on(pos, news)?;
         }
         outbox.dispatched(reader.pos);
-        let (due, next_ms) = outbox.take_due(reader.shared.clock.now_ms(), self.limit);
+        let (due, next_ms) = outbox.take_due(reader.shared.clock.now_ms(), self.limit, self.laggards_max);
         Ok(Due { destinations: delivery::names(reader, &due)?, next_ms })
     }
 }
@@ -120,6 +123,8 @@ pub struct LeaveDestination<'a> {
     pub destination: &'a str,
     /// When it may be tried again, in milliseconds since the epoch.
     pub due_ms: u64,
+    /// Whether it took promptly what it was sent, and neither failed nor was slow; `None` if it was not sent anything.
+    pub was_prompt: Option<bool>,
 }
 
 impl View for LeaveDestination<'_> {

@@ -11,12 +11,14 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_json::value::RawValue;
+use warren_engine::core::json::{Limits, Strictness, canonical_text};
 
 use super::state_memory::{Share, StateAnswer};
 use super::{RemoteError, Request};
 use crate::context::Context;
 use crate::federation::limits::{
-    ANSWER_HEAD_BYTES_MAX, EVENT_BYTES_MAX, EVENTS_BYTES_MAX, MEDIA_TIME_MAX, STATE_BYTES_MAX, STATE_TIME_MAX,
+    ANSWER_HEAD_BYTES_MAX, EVENT_BYTES_MAX, EVENTS_BYTES_MAX, LIST_BYTES_MAX, MEDIA_TIME_MAX,
+    STATE_BYTES_MAX, STATE_TIME_MAX,
 };
 use crate::http::ApiError;
 
@@ -91,7 +93,7 @@ impl<'a> Ask<'a> {
         Ask { request: self.request.map(Request::unsigned), ..self }
     }
 
-    /// Takes as large an answer as one event makes.
+    /// Takes as large an answer as one event makes, or a few small things.
     pub fn for_event(self) -> Ask<'a> {
         self.with_bytes_max(EVENT_BYTES_MAX)
     }
@@ -99,6 +101,11 @@ impl<'a> Ask<'a> {
     /// Takes as large an answer as a hundred events make.
     pub fn for_events(self) -> Ask<'a> {
         self.with_bytes_max(EVENTS_BYTES_MAX)
+    }
+
+    /// Takes as large an answer as a list makes.
+    pub fn for_list(self) -> Ask<'a> {
+        self.with_bytes_max(LIST_BYTES_MAX)
     }
 
     /// Takes an answer of this size.
@@ -158,6 +165,13 @@ fn server(name: &str) -> Result<ruma_common::OwnedServerName, RemoteError> {
 /// Reads an answer.
 pub fn read_answer<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, RemoteError> {
     serde_json::from_slice(body).map_err(|error| RemoteError::bad_answer("unreadable", error.to_string()))
+}
+
+/// An answer in its canonical form, to be passed on.
+pub fn canonical_answer(body: &[u8]) -> Result<Bytes, RemoteError> {
+    let limits = Limits { bytes_max: body.len(), strictness: Strictness::Lenient };
+    let text = canonical_text(body, limits);
+    Ok(text.map_err(|error| RemoteError::bad_answer("unreadable", error.to_string()))?.into())
 }
 
 /// Text as one segment of a path, or as the value of a parameter: everything is escaped that is not unreserved (RFC 3986,

@@ -12,7 +12,7 @@ use warren_engine::view::federation::{SignedEvent, TakeSignature, TakenSignature
 use warren_engine::view::{CheckHistory, CheckPdus};
 
 use super::RemoteError;
-use super::keys::ensure_keys;
+use super::keys::{Cause, ensure_keys};
 use crate::context::Context;
 use crate::federation::refusals;
 use crate::http::ApiError;
@@ -60,6 +60,7 @@ fn in_chunks(
 /// Those of the events that pass, in their order; the keys that are missing are asked for once.
 pub async fn check_all(
     ctx: &Arc<Context>,
+    cause: &Cause,
     version: &'static RoomVersion,
     pdus: Vec<Bytes>,
 ) -> Result<Vec<Arc<CheckedPdu>>, ApiError> {
@@ -74,7 +75,7 @@ pub async fn check_all(
         }
     }
     if !missing.is_empty() {
-        ensure_keys(ctx, &missing.into_iter().collect::<Vec<_>>()).await;
+        ensure_keys(ctx, cause, &missing.into_iter().collect::<Vec<_>>()).await;
         for (place, check) in places.into_iter().zip(check_here(ctx, version, &again)?) {
             if let Some(known) = checks.get_mut(place) {
                 *known = check;
@@ -101,6 +102,7 @@ pub async fn check_all(
 /// What of a room's state that comes with an invite or a knock is rightly signed, where the version wants whole events; else all.
 pub async fn rightly_signed(
     ctx: &Arc<Context>,
+    cause: &Cause,
     version: &'static RoomVersion,
     room_state: Vec<JsonObject>,
 ) -> Result<Vec<JsonObject>, ApiError> {
@@ -109,7 +111,7 @@ pub async fn rightly_signed(
     }
     let pdus = room_state.iter().map(|event| serde_json::to_vec(event).map(Bytes::from));
     let pdus: Vec<Bytes> = pdus.collect::<Result<_, _>>().map_err(ApiError::internal)?;
-    let checked = check_all(ctx, version, pdus).await?;
+    let checked = check_all(ctx, cause, version, pdus).await?;
     let events = checked.iter().map(|event| serde_json::from_slice(&event.pdu().json));
     events.collect::<Result<_, _>>().map_err(ApiError::internal)
 }
@@ -119,10 +121,11 @@ pub async fn rightly_signed(
 /// Errors: 400 `M_INVALID_PARAM`, as the specification has it for events that fail a signature check.
 pub async fn check_one(
     ctx: &Arc<Context>,
+    cause: &Cause,
     version: &'static RoomVersion,
     pdu: Bytes,
 ) -> Result<Arc<CheckedPdu>, ApiError> {
-    let checked = check_all(ctx, version, vec![pdu]).await?.pop();
+    let checked = check_all(ctx, cause, version, vec![pdu]).await?.pop();
     let why = "The event is malformed or not rightly signed";
     checked.ok_or_else(|| ApiError::invalid_param(why).because("bad_event"))
 }
@@ -140,7 +143,7 @@ pub async fn take_signature(
     let read = || ctx.engine.read(&take).inspect_err(|_| refusals::answer("unsigned"));
     let mut taken = read()?;
     if let TakenSignature::MissingKeys(keys) = &taken {
-        ensure_keys(ctx, keys).await;
+        ensure_keys(ctx, &Cause::Told(server.to_owned()), keys).await;
         taken = read()?;
     }
     match taken {

@@ -17,12 +17,11 @@ use metrics::counter;
 use ruma_common::ServerName;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 use warren_engine::core::event::SignedRequest;
-use warren_engine::core::json::{Limits, Strictness, canonical, parse};
+use warren_engine::core::json::{Limits, Strictness, canonical_text};
 
 use super::RemoteError;
 use super::ask::read_answer;
@@ -113,7 +112,8 @@ pub struct Request {
     method: Method,
     /// Path and query, encoded.
     target: String,
-    content: Option<Value>,
+    /// In its canonical form.
+    content: Option<Bytes>,
     is_signed: bool,
     time_max: Duration,
     bytes_max: usize,
@@ -136,7 +136,7 @@ impl Request {
         let text = serde_json::to_vec(content).map_err(|error| unusable(&error))?;
         // Events of old rooms hold numbers that canonical JSON has no more.
         let limits = Limits { bytes_max: REQUEST_BYTES_MAX, strictness: Strictness::Lenient };
-        self.content = Some(parse(&text, limits).map_err(|error| unusable(&error))?);
+        self.content = Some(canonical_text(&text, limits).map_err(|error| unusable(&error))?.into());
         Ok(self)
     }
 
@@ -235,14 +235,14 @@ impl Request {
                 uri: uri.path_and_query().map_or("/", |target| target.as_str()),
                 origin: ctx.config.server_name.as_str(),
                 destination: to.as_str(),
-                content: self.content.as_ref(),
+                content: self.content.as_deref(),
             };
             let value = signed.authorization(ctx.engine.key_pair());
             headers.insert(AUTHORIZATION, HeaderValue::from_str(&value).map_err(|error| unusable(&error))?);
         }
-        if let Some(content) = &self.content {
+        if let Some(content) = self.content {
             headers.insert(CONTENT_TYPE, JSON);
-            *request.body_mut() = Full::new(canonical(content).into());
+            *request.body_mut() = Full::new(content);
         }
         *request.method_mut() = self.method;
         *request.uri_mut() = uri;

@@ -58,7 +58,7 @@ pub async fn run(ctx: Arc<Context>) {
 async fn refresh(ctx: &Context, asked: &Asked) -> Result<(), (Failure, String)> {
     let (user_id, server) = asked.place();
     let target = path("v1/user/devices/{userId}", &[user_id]);
-    let answer = Ask::get(server, target).bytes(ctx).await;
+    let answer = Ask::get(server, target).for_list().bytes(ctx).await;
     let answer = answer.map_err(|error| (failure(&error), error.to_string()))?;
     let store = asked.answered(&answer).inspect_err(|_| refusals::answer("unreadable"));
     let store = store.map_err(|error| (Failure::NoList, error))?;

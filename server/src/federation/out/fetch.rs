@@ -27,7 +27,7 @@ use super::RemoteError;
 use super::ask::{Ask, escaped, path};
 use super::check::check_intake;
 use super::ends::begin_to_merge;
-use super::keys::ensure_keys;
+use super::keys::{Cause, ensure_keys};
 use super::policy::ask_about;
 use super::state_memory::Share;
 use crate::context::Context;
@@ -146,16 +146,16 @@ impl Fetches {
 
 /// Takes in what can be judged by what is here.
 pub async fn take_in_here(ctx: &Arc<Context>, intake: &mut Intake) -> Result<(), ApiError> {
-    drive(ctx, intake, &[]).await
+    drive(ctx, intake, Asking::of(None, &[])).await
 }
 
-/// Takes in what can be judged, asking `servers` for what is missing.
+/// Takes in what can be judged, asking `servers` for what is missing: the first of them has told it.
 pub async fn take_in(ctx: &Arc<Context>, intake: &mut Intake, servers: &[String]) -> Result<(), ApiError> {
-    drive(ctx, intake, servers).await
+    let cause = servers.first().cloned().map(Cause::Told);
+    drive(ctx, intake, Asking::of(cause, servers)).await
 }
 
-async fn drive(ctx: &Arc<Context>, intake: &mut Intake, servers: &[String]) -> Result<(), ApiError> {
-    let mut asking = Asking { servers: servers.to_vec(), memory: Vec::new() };
+async fn drive(ctx: &Arc<Context>, intake: &mut Intake, mut asking: Asking) -> Result<(), ApiError> {
     loop {
         match intake.next_step() {
             Next::Check(pdus) => {
@@ -273,7 +273,8 @@ async fn fetch_for(ctx: &Arc<Context>, Errand { room_id, origin }: &Errand) -> R
     };
     let servers = std::mem::take(&mut round.servers);
     // What was taken in by then is; the rest goes on waiting.
-    if let Ok(taken) = timeout(ROUND_TIME_MAX, take_in(ctx, &mut round.intake, &servers)).await {
+    let asking = Asking::of(Some(Cause::Sent(origin.clone())), &servers);
+    if let Ok(taken) = timeout(ROUND_TIME_MAX, drive(ctx, &mut round.intake, asking)).await {
         taken?;
     }
     let Ended { release, given_up, is_done } = round.end(ctx.engine.now_ms());
@@ -295,8 +296,16 @@ pub fn servers_to_ask<'a>(
 
 /// Who is asked for an intake, and the memory that the states take that were told, until all is taken in.
 struct Asking {
+    /// Why keys are asked for; nothing where nobody is asked.
+    cause: Option<Cause>,
     servers: Vec<String>,
     memory: Vec<Share>,
+}
+
+impl Asking {
+    fn of(cause: Option<Cause>, servers: &[String]) -> Asking {
+        Asking { cause, servers: servers.to_vec(), memory: Vec::new() }
+    }
 }
 
 /// Asks one server after the other until one knows. One that gives no answer at all is not asked again: each time would take
@@ -304,11 +313,11 @@ struct Asking {
 async fn ask_servers(
     ctx: &Arc<Context>,
     room_id: &str,
-    Asking { servers, memory }: &mut Asking,
+    Asking { cause, servers, memory }: &mut Asking,
     question: &Question,
 ) -> Result<Answer, ApiError> {
-    if let Question::Keys { keys } = question {
-        ensure_keys(ctx, keys).await;
+    if let (Question::Keys { keys }, Some(cause)) = (question, &cause) {
+        ensure_keys(ctx, cause, keys).await;
         return Ok(Answer::Keys);
     }
     let mut silent = Vec::new();

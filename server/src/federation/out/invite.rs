@@ -59,7 +59,7 @@ pub async fn ask_for_invite(
     event: &Value,
 ) -> Result<(), RemoteError> {
     let target = path("v1/exchange_third_party_invite/{roomId}", &[room_id]);
-    Ask::put(server, target, event.to_string().as_bytes()).bytes(ctx).await.map(drop)
+    Ask::put(server, target, event.to_string().as_bytes()).for_event().bytes(ctx).await.map(drop)
 }
 
 async fn ask_to_sign(
@@ -78,7 +78,7 @@ async fn ask_to_sign(
     });
     let values = [room_id, &*invite.event.event_id];
     let asked = Ask::put(server, path("v2/invite/{roomId}/{eventId}", &values), body.to_string().as_bytes());
-    match asked.read::<Signed>(ctx).await {
+    match asked.for_event().read::<Signed>(ctx).await {
         // Specification: "Senders which receive a 400 or 404 response to this endpoint should retry using the v1 API as the
         // server may be older, if the room version is "1" or "2"."
         Err(failure) if failure.is_unknown_endpoint() && matches!(invite.event.version.id, "1" | "2") => {
@@ -87,7 +87,7 @@ async fn ask_to_sign(
             }
             let target = path("v1/invite/{roomId}/{eventId}", &values);
             let (_, signed): (u16, Signed) =
-                Ask::put(server, target, event.to_string().as_bytes()).read(ctx).await?;
+                Ask::put(server, target, event.to_string().as_bytes()).for_event().read(ctx).await?;
             Ok(signed.event)
         }
         answer => answer.map(|signed| signed.event),

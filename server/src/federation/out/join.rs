@@ -14,7 +14,8 @@ use serde_json::value::RawValue;
 use warren_engine::approach::{Approach, Change};
 use warren_engine::command::{EnterRoom, Received, StoreOutliers};
 use warren_engine::core::checked::CheckedPdu;
-use warren_engine::core::event::JsonObject;
+use warren_engine::core::event::{EVENT_TEXT_BYTES_MAX, JsonObject};
+use warren_engine::core::json::{Limits, Strictness, parse_object};
 use warren_engine::core::version::RoomVersion;
 use warren_engine::intake::Intake;
 use warren_engine::view::federation::{Handshake, IncomingRoom, SignedEvent};
@@ -25,6 +26,7 @@ use super::ask::read_answer;
 use super::check::{check_all, check_one, take_signature};
 use super::complete;
 use super::fetch::{bytes_of, follow_up, take_in};
+use super::keys::Cause;
 use super::membership::{NoHelp, hand_in, next_event, no_help, told};
 use crate::context::Context;
 use crate::http::ApiError;
@@ -52,7 +54,8 @@ pub async fn join(ctx: &Arc<Context>, change: &Change, servers: &[String]) -> Re
 struct Joined {
     state: Vec<Box<RawValue>>,
     auth_chain: Vec<Box<RawValue>>,
-    event: Option<JsonObject>,
+    /// Our event, as it may have been signed by another server.
+    event: Option<Box<RawValue>>,
     #[serde(default)]
     members_omitted: bool,
     #[serde(default)]
@@ -71,7 +74,7 @@ async fn join_by(
     let answer = hand_in(ctx, server, "send_join", query, change, &event).await?;
     let joined = read_joined(&answer)?;
     let _memory = answer.into_share();
-    let own = with_vouching(ctx, &event, joined.event.as_ref()).await?;
+    let own = with_vouching(ctx, &event, joined.event.as_deref()).await?;
     if is_here {
         return take_in_own(ctx, change, server, &event, own).await;
     }
@@ -82,9 +85,9 @@ async fn join_by(
         members_omitted = joined.members_omitted,
         "a room is entered"
     );
-    let join = check_one(ctx, event.version, own).await?;
+    let join = check_one(ctx, &Cause::Told(server.to_owned()), event.version, own).await?;
     let told = (joined.state, joined.auth_chain);
-    let state = store(ctx, &change.room_id, event.version, Some(&join), told, |_, _| {}).await?;
+    let state = store(ctx, (&change.room_id, server), event.version, Some(&join), told, |_, _| {}).await?;
     let partial = joined.members_omitted.then(|| servers(server, joined.servers_in_room));
     let enter = EnterRoom {
         room_id: change.room_id.clone(),
@@ -135,13 +138,18 @@ fn read_joined(answer: &[u8]) -> Result<Joined, RemoteError> {
 async fn with_vouching(
     ctx: &Arc<Context>,
     event: &SignedEvent,
-    answer: Option<&JsonObject>,
+    answer: Option<&RawValue>,
 ) -> Result<Bytes, NoHelp> {
     let own: JsonObject = serde_json::from_slice(&event.json).map_err(ApiError::internal)?;
     let voucher = own.get("content").and_then(|content| content.get("join_authorised_via_users_server"));
     let server = voucher.and_then(Value::as_str).and_then(warren_engine::core::identifiers::server_name);
     match (server, answer) {
-        (Some(server), Some(answer)) => Ok(take_signature(ctx, event, answer, server).await?),
+        (Some(server), Some(answer)) => {
+            let limits = Limits { bytes_max: EVENT_TEXT_BYTES_MAX, strictness: Strictness::Lenient };
+            let answer = parse_object(answer.get().as_bytes(), limits)
+                .map_err(|error| RemoteError::bad_answer("unreadable", format!("the join: {error}")))?;
+            Ok(take_signature(ctx, event, &answer, server).await?)
+        }
         (Some(_), None) => {
             Err(RemoteError::bad_answer("unsigned", "the join is not signed by who vouches for it").into())
         }
@@ -198,18 +206,20 @@ async fn left_waiting(pending: Pending<Received>) -> Result<impl Iterator<Item =
     Ok(outcomes.filter(|(_, outcome)| *outcome == Outcome::Waiting).map(|(event_id, _)| event_id))
 }
 
-/// Stores what a server tells of a room before `join`, and tells `watch` how many events of how many are stored. Answers
+/// Stores what the server tells of the room before `join`, and tells `watch` how many events of how many are stored. Answers
 /// with the ids of the state's events that were believed.
 pub async fn store(
     ctx: &Arc<Context>,
-    room_id: &str,
+    (room_id, server): (&str, &str),
     version: &'static RoomVersion,
     join: Option<&Arc<CheckedPdu>>,
     (state, auth_chain): (Vec<Box<RawValue>>, Vec<Box<RawValue>>),
     watch: impl Fn(usize, usize),
 ) -> Result<Vec<Arc<str>>, ApiError> {
-    let checked_state = check_all(ctx, version, state.into_iter().map(bytes_of).collect()).await?;
-    let checked_chain = check_all(ctx, version, auth_chain.into_iter().map(bytes_of).collect()).await?;
+    let cause = Cause::Told(server.to_owned());
+    let checked_state = check_all(ctx, &cause, version, state.into_iter().map(bytes_of).collect()).await?;
+    let checked_chain =
+        check_all(ctx, &cause, version, auth_chain.into_iter().map(bytes_of).collect()).await?;
     let mut ids: Vec<Arc<str>> = checked_state.iter().map(|pdu| pdu.pdu().event_id.clone()).collect();
     let all: Vec<Arc<CheckedPdu>> = checked_chain.into_iter().chain(checked_state).collect();
     let ordered = tokio::task::block_in_place(|| {

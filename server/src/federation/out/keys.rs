@@ -3,8 +3,12 @@
 //! Invariant: what is stored was signed by a key in it, and comes from the server itself over TLS or bears the signature
 //! of a trusted notary. How often a server is asked does not depend on how often others name it (server-server API,
 //! "Retrieving server keys").
+//!
+//! A server that is silent holds its place for long, and anybody may make this one ask by naming it. So servers in rooms with
+//! this one have places of their own, and nobody who makes it ask has all of any kind.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,31 +17,68 @@ use http::Method;
 use ruma_common::{OwnedServerName, ServerName};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tracing::{debug, warn};
 use warren_engine::command::StorePublishedKeys;
 use warren_engine::core::checked::MissingKey;
 use warren_engine::core::event::{JsonObject, verify_json};
 use warren_engine::core::json::canonical;
 use warren_engine::remote::{KeyStanding, ServerKey};
+use warren_engine::view::federation::SharesRoom;
 use warren_engine::view::{PublishedKeysOf, StandingOfKey};
 
 use super::flights::Flights;
 use super::{RemoteError, Request};
 use crate::context::Context;
 use crate::federation::limits::{
-    KEYS_AT_ONCE, KEYS_BYTES_MAX, KEYS_PAUSE, KEYS_PAUSE_MAX, KEYS_SERVERS_MAX, KEYS_TIME_MAX,
-    NOTARY_BYTES_MAX,
+    KEYS_BYTES_MAX, KEYS_OF_FAILING_AT_ONCE, KEYS_OF_ROOMS_AT_ONCE, KEYS_OF_ROOMS_FOR_EACH,
+    KEYS_OF_STRANGERS_AT_ONCE, KEYS_OF_STRANGERS_FOR_EACH, KEYS_PAUSE, KEYS_PAUSE_MAX, KEYS_QUERIED_AT_ONCE,
+    KEYS_SERVERS_MAX, KEYS_TIME_MAX, NOTARY_BYTES_MAX,
 };
+use crate::federation::places::{Place, Places};
 use crate::federation::published::Published;
 use crate::federation::refusals;
+use crate::http::peer::owner;
 
 /// Who is asked for keys now, and when each server was last.
 pub struct KeyFetches {
     flights: Flights,
     asked: DashMap<OwnedServerName, Asked>,
-    slots: Semaphore,
+    of_rooms: Places<Who>,
+    of_failing: Semaphore,
+    of_strangers: Places<Who>,
+    queried: Places<Who>,
+}
+
+/// Why keys are asked for.
+#[derive(Debug, Clone)]
+pub enum Cause {
+    /// A request from this address names the server as its sender. `None` on a unix socket.
+    Request(Option<IpAddr>),
+    /// A query from this address is for this server as a notary.
+    Query(Option<IpAddr>),
+    /// This server has sent something.
+    Sent(String),
+    /// This server has told what a user here wants to know, of a room that they come into perhaps.
+    Told(String),
+}
+
+/// Who makes this server ask.
+#[derive(Debug, PartialEq, Eq, Hash)]
+enum Who {
+    Address(IpAddr),
+    Server(String),
+}
+
+impl Cause {
+    fn who(&self) -> Option<Who> {
+        match self {
+            Cause::Request(address) | Cause::Query(address) => address.map(owner).map(Who::Address),
+            Cause::Sent(server) | Cause::Told(server) => Some(Who::Server(server.clone())),
+        }
+    }
 }
 
 /// When a server's keys were last asked for.
@@ -52,13 +93,57 @@ struct Asked {
 
 impl Default for KeyFetches {
     fn default() -> KeyFetches {
-        KeyFetches { flights: Flights::default(), asked: DashMap::new(), slots: Semaphore::new(KEYS_AT_ONCE) }
+        KeyFetches {
+            flights: Flights::default(),
+            asked: DashMap::new(),
+            of_rooms: Places::new(KEYS_OF_ROOMS_AT_ONCE, KEYS_OF_ROOMS_FOR_EACH),
+            of_failing: Semaphore::new(KEYS_OF_FAILING_AT_ONCE),
+            of_strangers: Places::new(KEYS_OF_STRANGERS_AT_ONCE, KEYS_OF_STRANGERS_FOR_EACH),
+            queried: Places::new(KEYS_QUERIED_AT_ONCE, KEYS_OF_STRANGERS_FOR_EACH),
+        }
+    }
+}
+
+impl KeyFetches {
+    /// When the server's keys were last asked for, if it is time to ask again.
+    ///
+    /// Errors: they were since `came`, or it is not.
+    fn before(&self, server_name: &ServerName, came: Instant) -> Result<Option<Asked>, ()> {
+        let before = self.asked.get(server_name).map(|asked| *asked);
+        match before {
+            Some(before) if before.at > came || before.pause_until > Instant::now() => Err(()),
+            before => Ok(before),
+        }
+    }
+
+    /// Waits for a place. `None` for a request for which it would take too long: its sender does not wait for ever.
+    async fn place(
+        &self,
+        cause: &Cause,
+        is_in_rooms: bool,
+        is_failing: bool,
+    ) -> Option<(Option<SemaphorePermit<'_>>, Place)> {
+        let (places, is_of_rooms) = match cause {
+            Cause::Query(_) => (&self.queried, false),
+            Cause::Request(_) | Cause::Sent(_) if !is_in_rooms => (&self.of_strangers, false),
+            Cause::Request(_) | Cause::Sent(_) | Cause::Told(_) => (&self.of_rooms, true),
+        };
+        let taking = async {
+            // Before the other, of which those that wait here shall have none. It is never closed.
+            let of_failing =
+                if is_failing && is_of_rooms { self.of_failing.acquire().await.ok() } else { None };
+            (of_failing, places.take(cause.who()).await)
+        };
+        match cause {
+            Cause::Request(_) => timeout(KEYS_TIME_MAX, taking).await.ok(),
+            _ => Some(taking.await),
+        }
     }
 }
 
 /// Fetches keys that checking events or requests lacked, each server's once for all who wait. Whether they are there now
 /// is told by checking again: what is still missing then cannot be had at the moment.
-pub async fn ensure_keys(ctx: &Arc<Context>, missing: &[MissingKey]) {
+pub async fn ensure_keys(ctx: &Arc<Context>, cause: &Cause, missing: &[MissingKey]) {
     let mut servers: BTreeSet<&str> = BTreeSet::new();
     servers.extend(missing.iter().map(|key| key.server_name.as_str()));
     let mut fetches = JoinSet::new();
@@ -66,26 +151,26 @@ pub async fn ensure_keys(ctx: &Arc<Context>, missing: &[MissingKey]) {
         let Ok(server_name) = ServerName::parse(server_name) else { continue };
         let of_server = missing.iter().filter(|key| key.server_name == server_name.as_str());
         let wanted: Vec<String> = of_server.map(|key| key.key_id.clone()).collect();
-        let ctx = ctx.clone();
-        fetches.spawn(async move { fetch(&ctx, &server_name, &wanted).await });
+        let (ctx, cause) = (ctx.clone(), cause.clone());
+        fetches.spawn(async move { fetch(&ctx, &cause, &server_name, &wanted).await });
     }
     while fetches.join_next().await.is_some() {}
 }
 
 /// Fetches a server's keys, unless they were fetched a moment ago or that failed a while ago.
-pub async fn fetch(ctx: &Context, server_name: &ServerName, wanted: &[String]) {
+pub async fn fetch(ctx: &Context, cause: &Cause, server_name: &ServerName, wanted: &[String]) {
     let keys = &ctx.federation.keys;
     if *server_name == *ctx.config.server_name {
         return;
     }
     let came = Instant::now();
+    let Ok(before) = keys.before(server_name, came) else { return };
+    let is_failing = before.is_some_and(|before| before.failures > 0);
+    let is_in_rooms = ctx.engine.read(&SharesRoom(server_name.as_str())).unwrap_or_default();
+    // Before the turn, which is for those who ask at once: whoever waited here with it would keep the server's keys from all.
+    let Some(_place) = keys.place(cause, is_in_rooms, is_failing).await else { return };
     let _turn = keys.flights.alone(server_name.as_str()).await;
-    let before = keys.asked.get(server_name).map(|asked| *asked);
-    if before.is_some_and(|before| before.at > came || before.pause_until > Instant::now()) {
-        return;
-    }
-    // The semaphore is never closed.
-    let _slot = keys.slots.acquire().await;
+    let Ok(before) = keys.before(server_name, came) else { return };
     let fetched = fetch_now(ctx, server_name, wanted).await;
     if let Err(error) = &fetched {
         debug!(%server_name, %error, "the keys of a server could not be fetched");
@@ -242,9 +327,54 @@ async fn store(ctx: &Context, published: &Published) -> Result<(), RemoteError> 
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+    use std::task::Poll;
     use std::time::Duration;
 
     use super::*;
+
+    /// Takes all places that there are at once; answers how many.
+    async fn take_all<'k>(
+        keys: &'k KeyFetches,
+        held: &mut Vec<(Option<SemaphorePermit<'k>>, Place)>,
+        (cause, is_in_rooms, is_failing): (&Cause, bool, bool),
+    ) -> usize {
+        let before = held.len();
+        loop {
+            let mut taking = pin!(keys.place(cause, is_in_rooms, is_failing));
+            let taken = std::future::poll_fn(|task| Poll::Ready(taking.as_mut().poll(task))).await;
+            match taken {
+                Poll::Ready(place) => held.extend(place),
+                Poll::Pending => return held.len() - before,
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_who_makes_this_server_ask_has_all_places() {
+        let (keys, mut held) = (KeyFetches::default(), Vec::new());
+        let address = |last: u8| Some(IpAddr::from([127, 0, 0, last]));
+        let (sent, told) =
+            (|server: &str| Cause::Sent(server.to_owned()), |server: &str| Cause::Told(server.to_owned()));
+        for (cause, is_in_rooms, is_failing, expected) in [
+            // Of strangers, whose names may be made up; from all others together there is room.
+            (Cause::Request(address(1)), false, false, 3),
+            (sent("a.example"), false, false, 3),
+            (sent("b.example"), false, true, 3),
+            (Cause::Request(address(2)), false, false, 1),
+            (Cause::Query(address(1)), true, false, 3),
+            (Cause::Query(address(2)), false, false, 3),
+            // Of servers in rooms, and what users want to know of others, none of that is taken.
+            (sent("a.example"), true, true, 30),
+            (told("a.example"), false, false, 0),
+            (told("b.example"), false, true, 0),
+            (told("b.example"), false, false, 30),
+            (Cause::Request(address(3)), true, false, 0),
+        ] {
+            let found = take_all(&keys, &mut held, (&cause, is_in_rooms, is_failing)).await;
+            assert_eq!(found, expected, "{cause:?}, in rooms: {is_in_rooms}, failing: {is_failing}");
+        }
+    }
 
     #[test]
     fn failures_make_the_pause_longer() {

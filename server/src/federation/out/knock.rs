@@ -10,6 +10,7 @@ use warren_engine::view::federation::{Handshake, SignedEvent};
 
 use super::ask::{Ask, path};
 use super::check::rightly_signed;
+use super::keys::Cause;
 use super::membership::{NoHelp, next_event, no_help, told};
 use crate::context::Context;
 use crate::http::ApiError;
@@ -41,10 +42,11 @@ async fn knock_by(
     event: SignedEvent,
 ) -> Result<(), NoHelp> {
     let target = path("v1/send_knock/{roomId}/{eventId}", &[&change.room_id, &event.event_id]);
-    let knocked: Knocked = Ask::put(server, target, &event.json).read(ctx).await?;
+    let knocked: Knocked = Ask::put(server, target, &event.json).for_event().read(ctx).await?;
     let (version, room_state) = (event.version, knocked.knock_room_state);
     // The knock is placed, whatever came with it.
-    let room_state = rightly_signed(ctx, version, room_state).await.unwrap_or_default();
+    let cause = Cause::Told(server.to_owned());
+    let room_state = rightly_signed(ctx, &cause, version, room_state).await.unwrap_or_default();
     let note = NoteKnock {
         room_id: change.room_id.clone(),
         user_id: change.user_id.clone(),

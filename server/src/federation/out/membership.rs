@@ -116,7 +116,8 @@ async fn ask_for_template(
             target.push_str(&escaped(version.id));
         }
     }
-    let asked = timeout(TEMPLATE_TIME_MAX, Ask::get(server, target).read::<Template>(ctx)).await;
+    let asked = Ask::get(server, target).for_event().read::<Template>(ctx);
+    let asked = timeout(TEMPLATE_TIME_MAX, asked).await;
     asked.unwrap_or_else(|_| Err(RemoteError::Unreachable("it took too long".to_owned())))
 }
 

@@ -44,6 +44,7 @@ pub use ask::escaped;
 pub use client::Request;
 pub use error::RemoteError;
 
+use super::large_bodies::LargeBodies;
 use super::limits::POLICY_PAUSE;
 use super::transactions::LastAnswers;
 use crate::config::Config;
@@ -73,6 +74,8 @@ pub struct Federation {
     media: Flights,
     /// Transactions of other servers that were answered.
     pub answered: LastAnswers,
+    /// Requests of other servers that take much memory.
+    pub large_bodies: LargeBodies,
 }
 
 impl Federation {
@@ -93,6 +96,7 @@ impl Federation {
             joins: Flights::default(),
             media: Flights::default(),
             answered: LastAnswers::default(),
+            large_bodies: LargeBodies::new(config.memory_budget_bytes),
         }
     }
 }

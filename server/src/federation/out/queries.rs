@@ -1,10 +1,12 @@
 //! What local users ask of other servers: rooms by their aliases, profiles, directories, keys.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -12,12 +14,14 @@ use serde_json::{Map, Value, json};
 use tokio::time::timeout;
 use warren_engine::command::SendEvent;
 use warren_engine::core::identifiers;
+use warren_engine::core::json::{members, string_value};
 use warren_engine::view::{AliasesElsewhere, RoomAlias};
 
 use super::RemoteError;
-use super::ask::{Ask, escaped, path};
+use super::ask::{Ask, canonical_answer, escaped, path};
 use crate::client::directory::servers_of;
 use crate::context::Context;
+use crate::federation::limits::{KEYS_OF_QUERY_BYTES_MAX, KEYS_OF_USER_BYTES_MAX, LIST_BYTES_MAX};
 use crate::http::ApiError;
 use crate::worker;
 
@@ -52,7 +56,7 @@ pub async fn room_of_alias(ctx: &Arc<Context>, alias: &str) -> Result<(String, V
         return Ok((room_id, servers));
     };
     let target = format!("{}?room_alias={}", path("v1/query/directory", &[]), escaped(alias));
-    let found: Alias = Ask::get(server, target).read(ctx).await?;
+    let found: Alias = Ask::get(server, target).for_list().read(ctx).await?;
     if !found.room_id.starts_with('!') {
         return Err(RemoteError::bad_answer("unfit", "a room id begins with an exclamation mark").into());
     }
@@ -105,7 +109,8 @@ pub async fn profile(
     if let Some(field) = field {
         target.push_str(&format!("&field={}", escaped(field)));
     }
-    let fields: BTreeMap<String, Option<Box<RawValue>>> = Ask::get(server, target).read(ctx).await?;
+    let asked = Ask::get(server, target).for_event();
+    let fields: BTreeMap<String, Option<Box<RawValue>>> = asked.read(ctx).await?;
     let wanted = fields.into_iter().filter(|(name, _)| field.is_none_or(|field| field == name));
     Ok(wanted
         .filter_map(|(name, value)| Some((name, Bytes::copy_from_slice(value?.get().as_bytes()))))
@@ -114,18 +119,22 @@ pub async fn profile(
 
 /// A page of another server's directory, as the client asked for it.
 pub async fn public_rooms(ctx: &Context, server: &str, query: &Value) -> Result<Bytes, ApiError> {
-    let page = Ask::post(server, path("v1/publicRooms", &[]), query).bytes(ctx).await?;
-    let checked: Result<Map<String, Value>, _> = serde_json::from_slice(&page);
-    match checked {
-        Ok(object) if object.get("chunk").is_some_and(Value::is_array) => Ok(page),
-        _ => Err(RemoteError::bad_answer("unreadable", "it is no page of a directory").into()),
+    let asked = Ask::post(server, path("v1/publicRooms", &[]), query).for_list();
+    let page = canonical_answer(&asked.bytes(ctx).await?)?;
+    let mut chunk = members(&page).flatten().filter(|member| member.key == b"chunk");
+    match chunk.any(|member| member.value.starts_with(b"[")) {
+        true => Ok(page),
+        false => Err(RemoteError::bad_answer("unreadable", "it is no page of a directory").into()),
     }
 }
+
+/// What is said of users, as it was said.
+pub type OfUsers = BTreeMap<String, Box<RawValue>>;
 
 /// What servers say of the keys of their users, by the name of the answer's part; and which could not be reached.
 #[derive(Default)]
 pub struct Keys {
-    pub parts: BTreeMap<String, Map<String, Value>>,
+    pub parts: BTreeMap<String, OfUsers>,
     pub failures: Map<String, Value>,
 }
 
@@ -148,25 +157,24 @@ pub async fn keys(
     let too_many = by_server.keys().skip(KEYS_SERVERS_MAX).cloned();
     let failure = json!({ "status": 503, "message": "too many servers are asked at once" });
     keys.failures.extend(too_many.map(|server| (server, failure.clone())));
+    let bytes_left = Arc::new(AtomicUsize::new(KEYS_OF_QUERY_BYTES_MAX));
     let asks = by_server.into_iter().take(KEYS_SERVERS_MAX).map(|(server, users)| {
-        let ctx = ctx.clone();
+        let (ctx, bytes_left) = (ctx.clone(), bytes_left.clone());
         async move {
-            let body = json!({ name: users });
-            let asked = Ask::post(&server, path(endpoint, &[]), &body).read::<Map<String, Value>>(&ctx);
+            let body = json!({ name: &users });
+            let bytes_max = users.len().saturating_mul(KEYS_OF_USER_BYTES_MAX);
+            let bytes_max = bytes_max.saturating_add(LIST_BYTES_MAX).min(KEYS_OF_QUERY_BYTES_MAX);
+            let asked = Ask::post(&server, path(endpoint, &[]), &body).with_bytes_max(bytes_max);
+            let asked = async { of_users(&read_within(&ctx, asked, &bytes_left).await?, parts, &users) };
             let answer = timeout(KEYS_TIME_MAX, asked).await;
             (answer.unwrap_or_else(|_| Err(RemoteError::Unreachable("it took too long".to_owned()))), server)
         }
     });
     for (answer, server) in worker::side_by_side(asks.collect::<Vec<_>>()).await {
         match answer {
-            Ok(mut answer) => {
-                for part in parts {
-                    let Some(Value::Object(users)) = answer.remove(*part) else { continue };
-                    // A server tells of its own users alone.
-                    let own = users
-                        .into_iter()
-                        .filter(|(user_id, _)| identifiers::server_name(user_id) == Some(server.as_str()));
-                    keys.parts.entry((*part).to_owned()).or_default().extend(own);
+            Ok(answer) => {
+                for (part, users) in answer {
+                    keys.parts.entry(part.to_owned()).or_default().extend(users);
                 }
             }
             Err(failure) => {
@@ -175,4 +183,65 @@ pub async fn keys(
         }
     }
     keys
+}
+
+/// An answer that takes of what is left for all.
+///
+/// Errors: `NoMemory` when nothing is left.
+async fn read_within(ctx: &Context, asked: Ask<'_>, bytes_left: &AtomicUsize) -> Result<Bytes, RemoteError> {
+    let mut answer = asked.open(ctx).await?;
+    let mut body = BytesMut::new();
+    while let Some(piece) = answer.next().await? {
+        let less = |left: usize| left.checked_sub(piece.len());
+        let taken = bytes_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        taken.map_err(|_| RemoteError::NoMemory)?;
+        body.extend_from_slice(&piece);
+    }
+    Ok(body.freeze())
+}
+
+/// What an answer says of the users who were asked for, and of nobody else.
+fn of_users(
+    answer: &[u8],
+    parts: &'static [&'static str],
+    users: &Map<String, Value>,
+) -> Result<Vec<(&'static str, OfUsers)>, RemoteError> {
+    let unusable = |error: &dyn std::fmt::Display| RemoteError::bad_answer("unreadable", error.to_string());
+    let answer = canonical_answer(answer)?;
+    let mut found = Vec::new();
+    for member in members(&answer) {
+        let member = member.map_err(|error| unusable(&error))?;
+        let Some(part) = parts.iter().find(|part| part.as_bytes() == member.key) else { continue };
+        let mut said = OfUsers::new();
+        for user in members(member.value).flatten() {
+            let user_id = string_value(&[b"\"", user.key, b"\""].concat()).map(Cow::into_owned);
+            let Some(user_id) = user_id.filter(|user_id| users.contains_key(user_id)) else { continue };
+            said.insert(user_id, serde_json::from_slice(user.value).map_err(|error| unusable(&error))?);
+        }
+        found.push((*part, said));
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_of_those_who_were_asked_for() {
+        let users = json!({"@a:b": [], "@\"c\":b": []});
+        let users = users.as_object().unwrap();
+        let answer = json!({
+            "device_keys": {"@a:b": {"A": {"n": 1}}, "@\"c\":b": {}, "@d:b": {"D": {}}},
+            "master_keys": [], "other": {"@a:b": {}},
+        });
+        let found = of_users(answer.to_string().as_bytes(), &["device_keys", "master_keys"], users).unwrap();
+        let said: Vec<(&str, Value)> =
+            found.iter().map(|(part, users)| (*part, serde_json::to_value(users).unwrap())).collect();
+        let expected = json!({"@a:b": {"A": {"n": 1}}, "@\"c\":b": {}});
+        assert_eq!(said, [("device_keys", expected), ("master_keys", json!({}))]);
+        for body in ["", "[]", "{", r#"{"device_keys":{"@a:b":[}}"#] {
+            assert!(of_users(body.as_bytes(), &["device_keys"], users).is_err(), "{body}");
+        }
+    }
 }

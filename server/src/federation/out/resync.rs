@@ -189,7 +189,7 @@ async fn ask_server(
         let Answer::State { state, pdus, .. } = &told.answer else { continue };
         of_server.state_events_fetched += pdus.len();
         let pdus: Vec<Box<RawValue>> = pdus.iter().filter_map(|pdu| from_slice(pdu).ok()).collect();
-        store(ctx, room_id, version, None, (pdus, Vec::new()), |_, _| {}).await?;
+        store(ctx, (room_id, &server), version, None, (pdus, Vec::new()), |_, _| {}).await?;
         let given = GivenState { event_id: end.clone(), state: state.clone() };
         let adopt = AdoptState { room_id: room_id.to_owned(), state: given };
         match tokio::task::block_in_place(|| ctx.engine.write(adopt)).await {
@@ -220,7 +220,7 @@ async fn last_events(
     user_id: &str,
 ) -> Result<Vec<Arc<str>>, ApiError> {
     let target = path("v1/make_leave/{roomId}/{userId}", &[room_id, user_id]);
-    let template: Template = Ask::get(server, target).read(ctx).await?;
+    let template: Template = Ask::get(server, target).for_event().read(ctx).await?;
     // In room versions 1 and 2 an id stands before its hashes.
     let id = |reference: &Value| reference.as_str().or_else(|| reference.get(0)?.as_str()).map(Arc::from);
     Ok(template.event.prev_events.iter().filter_map(id).take(ENDS_MAX).collect())

@@ -12,15 +12,19 @@ use metrics::{counter, gauge};
 use ruma_common::ServerName;
 use serde_json::value::RawValue;
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tracing::{debug, warn};
 use warren_engine::command::{HeardFromServer, Transaction};
 use warren_engine::delivery::{Delivery, Next, STORE_FAILED_WAIT_MS, Sent};
 use warren_engine::view::federation::{Due, DueDestinations, IsBackingOff, LeaveDestination, MakeDue};
 
+use super::client::Answer;
 use super::{RemoteError, Request};
 use crate::context::Context;
-use crate::federation::limits::{DELIVERIES_MAX, TRANSACTION_TIME_MAX};
+use crate::federation::limits::{
+    DELIVERIES_MAX, DELIVERIES_TO_LAGGARDS_MAX, DELIVERY_PROMPT_TIME, TRANSACTION_ANSWER_BYTES_MAX,
+    TRANSACTION_ANSWER_TIME_MAX, TRANSACTION_TIME_MAX,
+};
 
 /// Delivers until the server stops. What is in flight then is sent again after the next start.
 pub async fn run(ctx: Arc<Context>) {
@@ -46,7 +50,8 @@ pub async fn run(ctx: Arc<Context>) {
 
 /// Who is due. The first look goes through all servers that are known.
 fn look(ctx: &Context, limit: usize) -> Due {
-    match tokio::task::block_in_place(|| ctx.engine.read(&DueDestinations { limit })) {
+    let due = DueDestinations { limit, laggards_max: DELIVERIES_TO_LAGGARDS_MAX };
+    match tokio::task::block_in_place(|| ctx.engine.read(&due)) {
         Ok(due) => due,
         Err(error) => {
             warn!(%error, "it cannot be told who is to be sent something");
@@ -58,37 +63,52 @@ fn look(ctx: &Context, limit: usize) -> Due {
 
 /// Sends a server what there is for it, one transaction after the other.
 async fn deliver(ctx: Arc<Context>, destination: Arc<str>) {
-    let due_ms = tokio::select! {
+    let left = tokio::select! {
         // What was under way is in the store, and is sent again.
-        () = ctx.shutdown.cancelled() => 0,
-        due_ms = deliver_all(&ctx, &destination) => due_ms.unwrap_or_else(|error| {
+        () = ctx.shutdown.cancelled() => Left { due_ms: 0, was_prompt: None },
+        left = deliver_all(&ctx, &destination) => left.unwrap_or_else(|error| {
             warn!(%destination, %error, "what is for a server cannot be read or noted");
-            ctx.engine.now_ms() + STORE_FAILED_WAIT_MS
+            Left { due_ms: ctx.engine.now_ms() + STORE_FAILED_WAIT_MS, was_prompt: None }
         }),
     };
-    if let Err(error) = ctx.engine.read(&LeaveDestination { destination: &destination, due_ms }) {
+    let Left { due_ms, was_prompt } = left;
+    if let Err(error) = ctx.engine.read(&LeaveDestination { destination: &destination, due_ms, was_prompt }) {
         warn!(%destination, %error, "a server is not sent anything until the next start");
     }
 }
 
-/// Answers when the server may be tried again, in milliseconds since the epoch.
-async fn deliver_all(ctx: &Context, destination: &Arc<str>) -> warren_engine::Result<u64> {
+/// How a server was left.
+struct Left {
+    /// When it may be tried again, in milliseconds since the epoch.
+    due_ms: u64,
+    /// Whether it took promptly what it was sent; `None` if it was not sent anything.
+    was_prompt: Option<bool>,
+}
+
+/// A server that is slow is left after each transaction, so that it waits for its turn among its like.
+async fn deliver_all(ctx: &Context, destination: &Arc<str>) -> warren_engine::Result<Left> {
     let mut delivery = Delivery::new(destination.clone());
+    let mut was_prompt = None;
     loop {
         match delivery.next_step() {
             Next::Begin(next) => {
                 let next = ctx.engine.write(next).await?;
+                if was_prompt == Some(false) {
+                    return Ok(Left { due_ms: ctx.engine.now_ms(), was_prompt });
+                }
                 delivery.begun(&ctx.engine, next)?;
             }
             Next::Send(transaction) => {
+                let begun = Instant::now();
                 let sent = send(ctx, destination, &transaction).await;
+                was_prompt = Some(sent.is_ok() && begun.elapsed() <= DELIVERY_PROMPT_TIME);
                 delivery.sent(sent.map_or_else(|error| failed(destination, &error), |()| Sent::Done));
             }
             Next::Fail(failed) => {
                 let retry_ms = ctx.engine.write(failed).await?;
                 delivery.failed(retry_ms, ctx.engine.now_ms());
             }
-            Next::Leave(due_ms) => return Ok(due_ms),
+            Next::Leave(due_ms) => return Ok(Left { due_ms, was_prompt }),
         }
     }
 }
@@ -101,16 +121,12 @@ async fn send(ctx: &Context, destination: &str, transaction: &Transaction) -> Re
     let body: &RawValue = serde_json::from_slice(&body).map_err(|error| unusable(&error))?;
     let target = format!("/_matrix/federation/v1/send/{}", transaction.id);
     let request = Request::new(Method::PUT, target).with_content(&body)?.with_time(TRANSACTION_TIME_MAX);
+    let request = request.with_bytes_max(TRANSACTION_ANSWER_BYTES_MAX);
     let outcome = match request.open(ctx, &to).await {
-        Ok(mut answer) => {
-            let mut said = Vec::new();
-            // Whatever follows, the status says that it was taken.
-            while let Ok(Some(piece)) = answer.next().await {
-                said.extend_from_slice(&piece);
-            }
+        Ok(answer) => said(answer).await.map(|said| {
             debug!(%destination, answer = %String::from_utf8_lossy(&said), "a transaction was taken");
-            Ok("taken")
-        }
+            "taken"
+        }),
         Err(RemoteError::Refused { status, errcode, error, .. }) if is_final(status) => {
             warn!(%destination, %status, errcode, error, "a server refuses a transaction, which is given up");
             Ok("given_up")
@@ -120,6 +136,22 @@ async fn send(ctx: &Context, destination: &str, transaction: &Transaction) -> Re
     counter!("warren_federation_transactions_sent_total", "outcome" => *outcome.as_ref().unwrap_or(&"failed"))
         .increment(1);
     outcome.map(drop)
+}
+
+/// What a server says of the events of a transaction that it has taken, as the status tells whatever follows. It is for the log,
+/// and not worth reading if it is long or broken off.
+///
+/// Errors: `Timeout` if it does not come. Whoever keeps us waiting for it is to be left alone.
+async fn said(mut answer: Answer) -> Result<Vec<u8>, RemoteError> {
+    answer.end = answer.end.min(Instant::now() + TRANSACTION_ANSWER_TIME_MAX);
+    let mut said = Vec::new();
+    loop {
+        match answer.next().await {
+            Ok(Some(piece)) => said.extend_from_slice(&piece),
+            Err(RemoteError::Timeout) => return Err(RemoteError::Timeout),
+            Ok(None) | Err(_) => return Ok(said),
+        }
+    }
 }
 
 /// Whether the same transaction would be refused for ever: what is malformed, or too large, stays so. Everything else is

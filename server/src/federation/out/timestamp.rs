@@ -109,6 +109,6 @@ impl Asking<'_> {
         let direction = if self.wanted.forwards { "f" } else { "b" };
         let place = path("v1/timestamp_to_event/{roomId}", &[&self.wanted.room_id]);
         let target = format!("{place}?ts={}&dir={direction}", self.wanted.ts);
-        Ask::get(server, target).read(self.ctx).await
+        Ask::get(server, target).for_event().read(self.ctx).await
     }
 }

@@ -74,7 +74,9 @@ impl World {
     /// Begins to deliver to all who are due. Answers when others will be.
     pub(super) fn take_up(&mut self, from: usize) -> Result<Option<u64>, Breach> {
         let server = &self.servers[from];
-        let read = || server.engine().read(&DueDestinations { limit: DESTINATIONS_MAX });
+        let read = || {
+            server.engine().read(&DueDestinations { limit: DESTINATIONS_MAX, laggards_max: DESTINATIONS_MAX })
+        };
         // The first look after a start only begins to listen.
         let looks = read().and_then(|first: Due| Ok([first, read()?]));
         let looks = looks.map_err(|error| Breach::new("outbox", error))?;
@@ -139,8 +141,11 @@ impl World {
     }
 
     fn leave(&self, from: usize, to: usize, due_ms: u64) -> Result<(), Breach> {
-        let left =
-            self.servers[from].engine().read(&LeaveDestination { destination: SERVER_NAMES[to], due_ms });
+        let left = self.servers[from].engine().read(&LeaveDestination {
+            destination: SERVER_NAMES[to],
+            due_ms,
+            was_prompt: None,
+        });
         left.map_err(|error| Breach::new("outbox", error))
     }
 
