@@ -11,7 +11,7 @@ pub mod error;
 mod json;
 pub mod limits;
 pub mod listen;
-mod peer;
+pub mod peer;
 mod query;
 pub mod rate;
 pub mod reading;

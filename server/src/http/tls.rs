@@ -88,8 +88,10 @@ mod tests {
     /// Puts a pair of the test certificates into the folder, as of that many seconds after 1970.
     fn put(folder: &Path, cert: &str, key: &str, seconds: u64) -> Tls {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tls");
-        let cert = named(&folder.join("cert.pem"), "tls_cert");
-        let files = Tls { cert, key: named(&folder.join("key.pem"), "tls_key") };
+        let files = Tls {
+            cert: named(&folder.join("cert.pem"), "tls_cert"),
+            key: named(&folder.join("key.pem"), "tls_key"),
+        };
         for (from, to) in [(cert, &files.cert), (key, &files.key)] {
             std::fs::copy(source.join(from), to).expect("copied");
             let file = std::fs::File::options().write(true).open(to).expect("it is there");

@@ -132,7 +132,8 @@ impl View for LeaveDestination<'_> {
 
     fn read(&self, reader: &Reader) -> Result<()> {
         if let Some(server) = reader.text_num(self.destination)? {
-            reader.shared.outbox.leave(server, self.due_ms, reader.shared.clock.now_ms());
+            let now_ms = reader.shared.clock.now_ms();
+            reader.shared.outbox.leave(server, self.due_ms, self.was_prompt, now_ms);
         }
         Ok(())
     }
@@ -158,7 +159,7 @@ impl View for MakeDue<'_> {
 
     fn read(&self, reader: &Reader) -> Result<()> {
         if let Some(server) = reader.text_num(self.0)? {
-            reader.shared.outbox.make_due(server);
+            reader.shared.outbox.make_due(server, reader.shared.clock.now_ms());
         }
         Ok(())
     }
