@@ -18,6 +18,7 @@ use tokio::time::{Instant, timeout};
 use warren_engine::Outcome;
 use warren_engine::command::SettleReceipts;
 use warren_engine::core::checked::PduCheck;
+use warren_engine::core::json::AtMost;
 use warren_engine::fetching::{self, Begun, Ended, Round};
 use warren_engine::intake::{Answer, Intake, Next, Question};
 use warren_engine::view::Frontier;
@@ -51,6 +52,9 @@ const STATE_EVENTS_SINGLE_MAX: usize = 50;
 
 /// Events asked for of what lies between, as many as other servers give.
 const MISSING_EVENTS_LIMIT: usize = 20;
+
+/// Events that are taken of what lies between, from a server that gives more.
+const MISSING_EVENTS_MAX: usize = 100;
 
 /// Pauses between attempts: a server that cannot be reached is tried less and less often.
 const PAUSES: [Duration; 4] =
@@ -359,7 +363,7 @@ pub type Asked = Result<Answer, RemoteError>;
 #[derive(Deserialize)]
 struct Between {
     #[serde(default)]
-    events: Vec<Box<RawValue>>,
+    events: AtMost<Box<RawValue>, MISSING_EVENTS_MAX>,
 }
 
 async fn missing_events(
@@ -379,7 +383,7 @@ async fn missing_events(
     });
     let asked = Ask::post(server, path("v1/get_missing_events/{roomId}", &[room_id]), &body);
     let between: Result<Between, RemoteError> = asked.for_events().read(ctx).await;
-    Ok(between.map(|between| Answer::Events(between.events.into_iter().map(bytes_of).collect())))
+    Ok(between.map(|between| Answer::Events(between.events.0.into_iter().map(bytes_of).collect())))
 }
 
 /// A JSON value as bytes.
@@ -398,7 +402,7 @@ struct StateIds {
 /// A state that a server tells, and the memory that it takes.
 pub struct ToldState {
     pub answer: Answer,
-    memory: [Share; 2],
+    memory: Vec<Share>,
 }
 
 /// The state before an event, with those of its events that are not here.
@@ -413,18 +417,22 @@ pub async fn state(
         Ok(told) => told,
         Err(failure) => return Ok(Err(failure)),
     };
-    let all: Vec<Arc<str>> = ids.pdu_ids.iter().chain(&ids.auth_chain_ids).cloned().collect();
-    let unknown = ctx.engine.read(&UnknownEvents { event_ids: &all })?;
-    let told = if unknown.len() <= STATE_EVENTS_SINGLE_MAX {
-        events(ctx, server, &unknown).await.map(|events| (events, ctx.federation.state_memory.share()))
+    let unknown = tokio::task::block_in_place(|| {
+        let all: Vec<Arc<str>> = ids.pdu_ids.iter().chain(&ids.auth_chain_ids).cloned().collect();
+        ctx.engine.read(&UnknownEvents { event_ids: &all })
+    })?;
+    let mut memory = vec![of_ids];
+    let pdus = if unknown.len() <= STATE_EVENTS_SINGLE_MAX {
+        events(ctx, server, &unknown).await
     } else {
-        whole_state(ctx, server, room_id, event_id, |_| {}).await.map(|(whole, memory)| {
-            (whole.pdus.into_iter().chain(whole.auth_chain).map(bytes_of).collect(), memory)
+        whole_state(ctx, server, room_id, event_id, |_| {}).await.map(|(whole, of_events)| {
+            memory.push(of_events);
+            whole.pdus.into_iter().chain(whole.auth_chain).map(bytes_of).collect()
         })
     };
-    Ok(told.map(|(pdus, of_events)| ToldState {
+    Ok(pdus.map(|pdus| ToldState {
         answer: Answer::State { state: ids.pdu_ids, auth_chain: ids.auth_chain_ids, pdus },
-        memory: [of_ids, of_events],
+        memory,
     }))
 }
 
@@ -450,7 +458,7 @@ pub async fn whole_state(
 
 #[derive(Deserialize)]
 struct SingleEvent {
-    pdus: Vec<Box<RawValue>>,
+    pdus: AtMost<Box<RawValue>, 1>,
 }
 
 /// Events by their ids, as far as the server knows them.
@@ -472,7 +480,7 @@ pub async fn events(
         });
         for answer in worker::side_by_side(asks.collect::<Vec<_>>()).await {
             match answer {
-                Ok(event) => found.extend(event.pdus.into_iter().next().map(bytes_of)),
+                Ok(event) => found.extend(event.pdus.0.into_iter().next().map(bytes_of)),
                 Err(failure @ (RemoteError::Timeout | RemoteError::Unreachable(_))) if found.is_empty() => {
                     return Err(failure);
                 }
