@@ -148,6 +148,32 @@ impl Fetches {
     }
 }
 
+/// A task's turn with an errand. Whatever becomes of it, the errand is left to the next attempt.
+struct Turn<'a> {
+    fetches: &'a Fetches,
+    errand: &'a Errand,
+    /// How many turns there were before.
+    attempts: usize,
+    is_over: bool,
+}
+
+impl Turn<'_> {
+    /// Returns whether another round is to follow at once; if none is, the turn is over.
+    fn end_round(&mut self, is_done: bool) -> bool {
+        self.is_over = !self.fetches.end(self.errand, is_done, self.attempts);
+        !self.is_over
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        // What came in the round that fell waits for the next attempt with the rest.
+        while !self.is_over {
+            self.end_round(false);
+        }
+    }
+}
+
 /// Takes in what can be judged by what is here.
 pub async fn take_in_here(ctx: &Arc<Context>, intake: &mut Intake) -> Result<(), ApiError> {
     drive(ctx, intake, Asking::of(None, &[])).await
@@ -243,8 +269,9 @@ fn start(ctx: &Arc<Context>, errand: Errand, is_news: bool) {
         return;
     }
     let work = ctx.clone();
-    worker::run(ctx, async move {
+    worker::run(ctx, "fetching of missing events", async move {
         let fetches = &work.federation.fetches;
+        let mut turn = Turn { fetches, errand: &errand, attempts, is_over: false };
         let places_of_origin = fetches.places_of(&errand.origin);
         loop {
             // Who waits behind others of its kind takes no place of all.
@@ -257,7 +284,7 @@ fn start(ctx: &Arc<Context>, errand: Errand, is_news: bool) {
                     false
                 }
             };
-            if !fetches.end(&errand, is_done, attempts) {
+            if !turn.end_round(is_done) {
                 return;
             }
         }
@@ -489,4 +516,44 @@ pub async fn events(
         }
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_turn_that_falls_leaves_the_errand_to_the_next_attempt() {
+        let fetches = Fetches::default();
+        let errand = Errand { room_id: "!a:here.test".to_owned(), origin: "there.test".to_owned() };
+        let fall = |attempts| {
+            let fallen = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                let _turn = Turn { fetches: &fetches, errand: &errand, attempts, is_over: false };
+                panic!("a fault of ours");
+            }));
+            assert!(fallen.is_err());
+        };
+        assert!(fetches.begin(&errand, true) && !fetches.begin(&errand, true), "somebody is at it");
+        fall(0);
+        assert!(!fetches.begin(&errand, false), "it rests");
+        assert_eq!(fetches.attempts(&errand), 1);
+        // What is new does not wait for that.
+        assert!(fetches.begin(&errand, true));
+        fall(1);
+        assert_eq!(fetches.attempts(&errand), 2);
+    }
+
+    #[test]
+    fn a_turn_that_is_over_takes_nothing_from_the_next() {
+        let fetches = Fetches::default();
+        let errand = Errand { room_id: "!a:here.test".to_owned(), origin: "there.test".to_owned() };
+        assert!(fetches.begin(&errand, true));
+        let mut turn = Turn { fetches: &fetches, errand: &errand, attempts: 0, is_over: false };
+        assert!(!fetches.begin(&errand, true));
+        assert!(turn.end_round(true), "more has come meanwhile");
+        assert!(!turn.end_round(true));
+        assert!(fetches.begin(&errand, true));
+        drop(turn);
+        assert!(!fetches.begin(&errand, true), "the next one is at it still");
+    }
 }
