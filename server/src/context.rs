@@ -111,6 +111,13 @@ impl Context {
         })
     }
 
+    /// With a database of its own in an empty folder, and all options as they are if nobody says anything.
+    #[cfg(test)]
+    pub fn of_tests(folder: &std::path::Path) -> Arc<Context> {
+        let config = crate::config::tests::from_text(&format!("data_dir = {folder:?}")).expect("it is valid");
+        Arc::new(Context::new(config).expect("an empty folder can be opened"))
+    }
+
     /// The session that an access token stands for.
     ///
     /// Errors: 401 if there is none.

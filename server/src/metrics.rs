@@ -121,6 +121,9 @@ fn write_destinations(page: &mut String, mut destinations: Vec<DestinationStatus
     destinations
         .retain(|status| status.failures > 0 || status.rooms_waiting > 0 || status.messages_waiting > 0);
     let failing = destinations.iter().filter(|status| status.failures > 0).count();
+    // Those that fail are what an operator looks for, and of them those for which something waits.
+    let is_idle = |status: &DestinationStatus| status.rooms_waiting == 0 && status.messages_waiting == 0;
+    destinations.sort_by_key(|status| (status.failures == 0, is_idle(status)));
     page.push_str("# TYPE warren_federation_destinations_failing gauge\n");
     page.push_str(&format!("warren_federation_destinations_failing {failing}\n\n"));
     for (name, figure) in FIGURES {
@@ -206,4 +209,43 @@ async fn get_metrics(call: Call) -> Outcome {
         .render(&call.ctx.engine)
         .ok_or_else(|| ApiError::not_found("Metrics are not served"))?;
     Ok(Answer::bytes(HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"), page.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn statuses(word: &str, count: usize, failures: u32, messages_waiting: u32) -> Vec<DestinationStatus> {
+        let status = |number: usize| DestinationStatus {
+            destination: format!("{word}{number:04}.example").into(),
+            delivered_to: Default::default(),
+            failures,
+            failing_since_ms: 0,
+            failed_ms: 0,
+            retry_ms: 0,
+            succeeded_ms: 0,
+            rooms_waiting: 0,
+            messages_waiting,
+        };
+        (0..count).map(status).collect()
+    }
+
+    #[test]
+    fn of_more_servers_than_are_told_those_are_that_fail() {
+        // By their names, as the engine tells them.
+        let all = [
+            statuses("a", DESTINATIONS_MAX, 0, 1),
+            statuses("b", DESTINATIONS_MAX - 1, 1, 0),
+            statuses("c", 5, 0, 0),
+            statuses("d", 2, 1, 1),
+        ];
+        let mut page = String::new();
+        write_destinations(&mut page, all.concat());
+        let told = |word: &str| {
+            let start = format!("warren_federation_destination_failures{{destination=\"{word}");
+            page.lines().filter(|line| line.starts_with(&start)).count()
+        };
+        assert_eq!(["a", "b", "c", "d"].map(told), [0, DESTINATIONS_MAX - 2, 0, 2]);
+        assert!(page.contains(&format!("warren_federation_destinations_failing {}\n", DESTINATIONS_MAX + 1)));
+    }
 }

@@ -1,10 +1,18 @@
 //! The background workers and tasks: two tables with one row each. Nothing else in the server runs without a request.
+//!
+//! Invariant: what falls with a fault of ours is counted and logged, and takes nothing with it that would have to go on.
 
-use std::pin::Pin;
+use std::any::Any;
+use std::fmt::Display;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use metrics::counter;
+use tokio::task::JoinError;
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 use warren_engine::command::{EndPresence, EndTyping, Prune, StepPurge, TryStore};
 use warren_engine::view::{Purges, RoomsToMerge, StoredFiles};
@@ -19,6 +27,10 @@ const PURGE_ROUND: Duration = Duration::from_millis(100);
 
 /// As often as the store itself looks whether a full disk has room again.
 const LOOK_FOR_ROOM: Duration = Duration::from_secs(5);
+
+/// How long a task that has fallen waits before it begins anew: one that always falls must not take a processor, nor fill the
+/// log.
+const FALL_PAUSE: Duration = Duration::from_secs(10);
 
 /// Work that is done again and again.
 pub struct Worker {
@@ -67,22 +79,85 @@ pub const TASKS: &[Task] = &[
 pub fn start(ctx: &Arc<Context>) {
     for task in TASKS.iter().filter(|_| ctx.config.federation) {
         debug!(name = task.name, "a task starts");
-        drop(tokio::spawn((task.run)(ctx.clone())));
+        let work = ctx.clone();
+        let begin = move || (task.run)(work.clone());
+        drop(tokio::spawn(keep_up(ctx.shutdown.clone(), task.name, FALL_PAUSE, begin)));
     }
     for worker in WORKERS {
-        let ctx = ctx.clone();
         debug!(name = worker.name, "a worker starts");
-        drop(tokio::spawn(async move {
-            let mut ticks = tokio::time::interval(worker.every);
-            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-            loop {
-                tokio::select! {
-                    () = ctx.shutdown.cancelled() => return,
-                    _ = ticks.tick() => (worker.round)(&ctx),
-                }
-            }
-        }));
+        let work = ctx.clone();
+        let round = move || (worker.round)(&work);
+        drop(tokio::spawn(keep_on(ctx.shutdown.clone(), worker.name, worker.every, round)));
     }
+}
+
+/// Begins a task anew whenever it falls. It ends by itself only when the server does.
+async fn keep_up(
+    shutdown: CancellationToken,
+    name: &'static str,
+    pause: Duration,
+    begin: impl Fn() -> Running,
+) {
+    while guarded(name, begin()).await.is_none() {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+/// Does one round after the other. After one that falls the next comes when it is due.
+async fn keep_on(shutdown: CancellationToken, name: &'static str, every: Duration, round: impl Fn()) {
+    let mut ticks = tokio::time::interval(every);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return,
+            _ = ticks.tick() => {
+                guarded(name, async { round() }).await;
+            }
+        }
+    }
+}
+
+/// Does work. When it falls with a fault of ours, all that it holds is dropped and there is no answer; the fall is counted, and
+/// logged under the work's name. Who called goes on.
+pub async fn guarded<T>(name: &str, work: impl Future<Output = T>) -> Option<T> {
+    let mut work = pin!(work);
+    std::future::poll_fn(|task| {
+        // It is never polled again after a panic, so nothing can see a broken invariant of it.
+        match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(task))) {
+            Ok(polled) => polled.map(Some),
+            Err(fault) => {
+                fell(name, words(&*fault));
+                Poll::Ready(None)
+            }
+        }
+    })
+    .await
+}
+
+/// What a task of its own came to; nothing if it fell, which is counted and logged, or was ended.
+pub fn ended<T>(name: &str, ended: Result<T, JoinError>) -> Option<T> {
+    ended
+        .inspect_err(|error| {
+            if error.is_panic() {
+                fell(name, error)
+            }
+        })
+        .ok()
+}
+
+fn fell(name: &str, fault: impl Display) {
+    counter!("warren_tasks_fallen_total").increment(1);
+    tracing::error!(name, %fault, "a task fell");
+}
+
+/// What a panic says; all of ours say something.
+fn words(fault: &(dyn Any + Send)) -> &str {
+    let text = fault.downcast_ref::<&str>().copied();
+    text.or_else(|| fault.downcast_ref::<String>().map(String::as_str)).unwrap_or_default()
 }
 
 /// Nobody might write who would find out.
@@ -103,7 +178,7 @@ fn merge_ends(ctx: &Arc<Context>) {
         Err(error) => return warn!(%error, "it cannot be told which rooms have forked"),
     };
     let work = ctx.clone();
-    run(ctx, async move {
+    run(ctx, "merging of forked rooms", async move {
         for room_id in rooms {
             ends::merge(&work, &room_id).await;
         }
@@ -155,13 +230,14 @@ fn reload_certificate(ctx: &Arc<Context>) {
     }
 }
 
-/// Runs work that nobody waits for; it ends with the server at the latest.
-pub fn run(ctx: &Context, work: impl Future<Output = ()> + Send + 'static) {
+/// Runs work that nobody waits for; it ends with the server at the latest. A mark that says that it is being done is to be
+/// one that goes when it is dropped: so it does when the work falls.
+pub fn run(ctx: &Context, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
     let shutdown = ctx.shutdown.clone();
     drop(tokio::spawn(async move {
         tokio::select! {
             () = shutdown.cancelled() => {}
-            () = work => {}
+            _ = guarded(name, work) => {}
         }
     }));
 }
@@ -195,16 +271,10 @@ async fn answers<T: Send + 'static>(
     let mut answers: Vec<Option<T>> = Vec::new();
     answers.resize_with(tasks.len(), || None);
     while let Some(task) = tasks.join_next().await {
-        match task {
-            Ok((index, answer)) => {
-                if let Some(place) = answers.get_mut(index) {
-                    *place = Some(answer);
-                }
-            }
-            Err(error) => {
-                counter!("warren_tasks_fallen_total").increment(1);
-                tracing::error!(%error, "a task fell");
-            }
+        if let Some((index, answer)) = ended("work side by side", task)
+            && let Some(place) = answers.get_mut(index)
+        {
+            *place = Some(answer);
         }
     }
     answers
@@ -217,15 +287,79 @@ pub async fn finish<E>(work: impl Future<Output = Result<(), E>> + Send + 'stati
 where
     E: Into<ApiError> + Send + 'static,
 {
-    match tokio::spawn(work).await {
-        Ok(done) => done.map_err(E::into),
-        Err(error) => Err(ApiError::internal(error)),
+    match ended("work of a request", tokio::spawn(work).await) {
+        Some(done) => done.map_err(E::into),
+        None => Err(ApiError::internal("a task fell, or was cut off")),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use metrics_exporter_prometheus::PrometheusBuilder;
+
     use super::*;
+
+    /// Does something asynchronous, and answers with how many falls were counted meanwhile.
+    fn falls(work: impl Future<Output = ()>) -> usize {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        metrics::with_local_recorder(&recorder, || runtime.block_on(work));
+        let page = recorder.handle().render();
+        let line = page.lines().find_map(|line| line.strip_prefix("warren_tasks_fallen_total "));
+        line.map_or(0, |count| count.parse().unwrap())
+    }
+
+    const QUICK: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn a_worker_goes_on_after_a_round_that_falls() {
+        let (rounds, shutdown) = (AtomicUsize::new(0), CancellationToken::new());
+        let round = || match rounds.fetch_add(1, Ordering::Relaxed) {
+            2 => shutdown.cancel(),
+            number => panic!("round {number} falls"),
+        };
+        assert_eq!(falls(keep_on(shutdown.clone(), "a worker", QUICK, round)), 2);
+        assert_eq!(rounds.load(Ordering::Relaxed), 3);
+    }
+
+    #[test]
+    fn a_task_that_falls_begins_anew() {
+        let begun = Arc::new(AtomicUsize::new(0));
+        let begin = || -> Running {
+            let begun = begun.clone();
+            Box::pin(async move {
+                tokio::task::yield_now().await;
+                assert!(begun.fetch_add(1, Ordering::Relaxed) == 2, "a fault of ours");
+            })
+        };
+        assert_eq!(falls(keep_up(CancellationToken::new(), "a task", QUICK, begin)), 2);
+        assert_eq!(begun.load(Ordering::Relaxed), 3);
+        // It is not begun anew when the server stops.
+        let shutdown = CancellationToken::new();
+        let begin = || -> Running {
+            shutdown.cancel();
+            Box::pin(async { panic!("at the end") })
+        };
+        assert_eq!(falls(keep_up(shutdown.clone(), "a task", Duration::MAX, begin)), 1);
+    }
+
+    #[test]
+    fn work_that_nobody_waits_for_is_counted_when_it_falls_and_lets_go_of_its_marks() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mark, gone) = tokio::sync::oneshot::channel::<()>();
+        let fallen = falls(async {
+            let ctx = Context::of_tests(folder.path());
+            run(&ctx, "work", async move {
+                let _mark = mark;
+                tokio::task::yield_now().await;
+                panic!("a fault of ours");
+            });
+            assert!(gone.await.is_err(), "the mark is dropped");
+        });
+        assert_eq!(fallen, 1);
+    }
 
     #[tokio::test]
     async fn what_fell_is_not_taken_for_done() {

@@ -364,6 +364,35 @@ fn nobody_makes_a_space_too_large() {
     assert!(walk.size() < ROOMS_MAX * 500);
 }
 
+/// Elements of few bytes take much memory each once they are values: they are read past, or counted for what they take.
+#[test]
+fn an_answer_takes_no_more_than_it_is_counted_for() {
+    let read = |answer: &Value| ToldSpace::read(FAR, false, answer.to_string().as_bytes()).unwrap();
+    let mut crowded = answer();
+    let plain = read(&crowded);
+    // What is read past is not even looked at.
+    let rooms = crowded["children"].as_array_mut().unwrap();
+    rooms.resize(CHILDREN_MAX, json!({}));
+    rooms.extend([json!(5), json!({"room_id": "!5:x"})]);
+    let ids = crowded["inaccessible_children"].as_array_mut().unwrap();
+    ids.resize(CHILDREN_MAX, json!(""));
+    ids.push(json!(5));
+    crowded["room"]["unheard of"] = json!([{"a": 0}, {"a": 0}]);
+    let told = read(&crowded);
+    assert_eq!(
+        (told.children.len(), told.inaccessible.len()),
+        (plain.children.len(), plain.inaccessible.len())
+    );
+    crowded["children"][0]["allowed_room_ids"] = vec!["!a"; 2 * CHILDREN_MAX].into();
+    let told = read(&crowded);
+    assert_eq!(told.children["!1:x"].allowed_room_ids.len(), CHILDREN_MAX);
+    let names = CHILDREN_MAX * size_of::<String>();
+    assert!(told.size > crowded.to_string().len() + names, "{}", told.size);
+    // What is larger than any event lists nothing.
+    let listed = |padding| read(&large(FAR, 1, padding)).room.children_state.as_ref().map(Vec::len);
+    assert_eq!((listed(60_000), listed(70_000)), (Some(1), Some(0)));
+}
+
 #[test]
 fn what_was_told_beside_a_space_is_kept_between_pages_unless_it_is_long() {
     let world = space();

@@ -27,7 +27,7 @@ pub(crate) const CHILDREN_MAX: usize = 1_000;
 pub(crate) const CHILDREN_BYTES_MAX: usize = 1024 * 1024;
 
 /// The entries of a space's state that are looked at for them, of which some list nothing: a tenth of a second of work.
-const ENTRIES_MAX: usize = 10_000;
+pub(crate) const ENTRIES_MAX: usize = 10_000;
 
 /// Servers of a room that are kept, of which a few are asked.
 const VIA_MAX: usize = 10;

@@ -11,7 +11,7 @@ pub mod table;
 mod validate;
 
 #[cfg(test)]
-mod tests;
+pub mod tests;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -6,7 +6,8 @@ use super::source::ConfigError;
 use super::source::{Origin, Raw, add_environment, add_flags, add_text, defaults};
 use super::*;
 
-fn from_text(text: &str) -> Result<Config, ConfigError> {
+/// As it is read from a file.
+pub fn from_text(text: &str) -> Result<Config, ConfigError> {
     let mut raw = defaults();
     add_text(&mut raw, Path::new("warren.toml"), text)?;
     Config::from_raw(&raw)

@@ -19,6 +19,7 @@ use super::out::keys::{Cause, fetch};
 use super::published::Published;
 use crate::context::Context;
 use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
+use crate::worker::ended;
 
 endpoints! {
     POST "/_matrix/key/v2/query"                      [] None Keys Json    query_keys;
@@ -86,7 +87,11 @@ async fn answer(call: &Call, wanted: Vec<Wanted>) -> Outcome {
         }
     }
     // What has not come by then is not waited for.
-    let all = async { while fetches.join_next().await.is_some() {} };
+    let all = async {
+        while let Some(fetched) = fetches.join_next().await {
+            ended("fetching of keys", fetched);
+        }
+    };
     let _ = tokio::time::timeout(QUERIED_TIME_MAX, all).await;
     let mut server_keys = Vec::new();
     for wanted in &wanted {

@@ -68,15 +68,30 @@ pub const EVENTS_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// An answer with a room's state in it: some 400,000 members of 600 bytes each.
 pub const STATE_BYTES_MAX: usize = 256 * 1024 * 1024;
 
-/// The part of the memory budget that all such answers take together, from their first bytes until what they tell is stored;
-/// at least as much as one of them, so that the largest rooms can be entered whatever the budget, one at a time.
+/// The part of the memory budget that all such answers take together, from their first bytes until what they tell is stored.
 pub const STATES_PERCENT: u64 = 50;
+
+/// And at least so much, so that large rooms can be entered whatever the budget: two thirds of it hold some 240,000 members.
+pub const STATES_BYTES_MIN: usize = 256 * 1024 * 1024;
+
+/// What the answers of one server take together: at most so many times what is left to others then, two thirds of all if
+/// there are no others. However many servers take what they get, something is left to the next.
+pub const STATE_ORIGIN_PARTS: usize = 2;
+
+/// What an element of such an answer takes beside its text, be it an event or an id: its place in the lists that it goes
+/// through, what the allocator adds, and what is said of it if it is nothing of the kind.
+pub const STATE_ELEMENT_BYTES: usize = 128;
 
 /// What of each such answer does not count: the states of ordinary rooms do not wait for those of large ones.
 pub const STATE_BYTES_FREE: usize = 1024 * 1024;
 
 /// How long an answer waits for memory that others hold. These may wait for each other, so that one has to give up.
 pub const STATE_MEMORY_TIME_MAX: Duration = Duration::from_secs(20);
+
+/// What has to come of an answer that counts in each such time, or it ends: one that is silent, or tells byte after byte,
+/// holds what others wait for. An answer that has no more than this cannot have come to count within its whole time.
+pub const STATE_PACE_TIME: Duration = Duration::from_secs(20);
+pub const STATE_PACE_BYTES: usize = 64 * 1024;
 
 /// Time for it. Servers of old need minutes to put a large room's state together.
 pub const STATE_TIME_MAX: Duration = Duration::from_secs(5 * 60);

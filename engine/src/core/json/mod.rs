@@ -5,6 +5,7 @@
 //! Source: Matrix specification v1.19, appendices, "Canonical JSON".
 //! Not here: what an event must contain (`core::event::format`).
 
+mod at_most;
 mod number;
 mod parse;
 mod rewrite;
@@ -12,6 +13,7 @@ mod spans;
 pub mod splice;
 mod write;
 
+pub use at_most::AtMost;
 pub use parse::{JsonError, Limits, Strictness, check, parse, parse_object};
 pub use rewrite::canonical_text;
 pub use spans::{Member, Members, SpanError, members, string_value};

@@ -13,7 +13,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use warren_engine::core::json::{Limits, Strictness, canonical_text};
 
-use super::state_memory::{Share, StateAnswer};
+use super::state_answer::StateAnswer;
+use super::state_memory::Share;
 use super::{RemoteError, Request};
 use crate::context::Context;
 use crate::federation::limits::{
@@ -132,7 +133,7 @@ impl<'a> Ask<'a> {
         let server = server(self.server)?;
         let request = self.request?.with_bytes_max(STATE_BYTES_MAX).with_time(STATE_TIME_MAX);
         let answer = request.open(ctx, &server).await?;
-        StateAnswer::read(answer, ctx.federation.state_memory.share(), watch).await
+        StateAnswer::read(answer, ctx.federation.state_memory.share(self.server), watch).await
     }
 
     /// The same, read into `T`, and its share of the memory, to be kept for as long as what was read.
@@ -141,8 +142,7 @@ impl<'a> Ask<'a> {
         ctx: &Context,
         watch: impl Fn(usize),
     ) -> Result<(T, Share), RemoteError> {
-        let answer = self.state(ctx, watch).await?;
-        Ok((read_answer(&answer)?, answer.into_share()))
+        self.state(ctx, watch).await?.parse()
     }
 
     /// The answer as it is.

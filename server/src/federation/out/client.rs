@@ -183,8 +183,8 @@ impl Request {
             Err(RemoteError::Unreachable(_)) => "unreachable",
             Err(RemoteError::Timeout) => "timeout",
             Err(RemoteError::Refused { .. }) => "refused",
-            Err(RemoteError::BadAnswer(_)) => "bad_answer",
-            Err(RemoteError::NoMemory) => "no_memory",
+            // What lacks memory has been answered, and is counted when that is found out.
+            Err(RemoteError::BadAnswer(_) | RemoteError::NoMemory) => "bad_answer",
         };
         counter!("warren_federation_requests_total", "outcome" => outcome).increment(1);
         if let Err(error) = &opened {
@@ -260,7 +260,8 @@ pub struct Answer {
 }
 
 impl Answer {
-    async fn of(
+    /// Errors: `Refused` for any status that is none of success.
+    pub async fn of(
         answered: http::Response<Incoming>,
         bytes_left: usize,
         end: Instant,

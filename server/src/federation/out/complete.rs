@@ -106,6 +106,16 @@ impl Completions {
     }
 }
 
+/// That the members of a room are being fetched, until it is dropped.
+struct Mark<'a>(&'a Completions, &'a str);
+
+impl Drop for Mark<'_> {
+    fn drop(&mut self) {
+        self.0.rooms.lock().remove(self.1);
+        self.0.ended.notify_waiters();
+    }
+}
+
 /// Takes up all rooms that lack members.
 pub fn take_up(ctx: &Arc<Context>) {
     match ctx.engine.read(&PartialRooms) {
@@ -144,10 +154,10 @@ fn begin(ctx: &Arc<Context>, room: PartialRoom) {
         Entry::Vacant(entry) => entry.insert(Progress::default()),
     };
     let work = ctx.clone();
-    worker::run(ctx, async move {
+    worker::run(ctx, "completion of a room", async move {
+        let mark = Mark(&work.federation.completions, &room.room_id);
         complete(&work, &room).await;
-        work.federation.completions.rooms.lock().remove(&room.room_id);
-        work.federation.completions.ended.notify_waiters();
+        drop(mark);
         follow_up(&work, &room.room_id);
         // The room may have been left and joined anew meanwhile.
         if let Some(later) =
@@ -270,4 +280,22 @@ pub fn partial_joins(ctx: &Context) -> Result<Vec<PartialJoin>, ApiError> {
     let mut joins: Vec<PartialJoin> = rooms.map(shown).collect();
     joins.sort_by(|one, other| one.room_id.cmp(&other.room_id));
     Ok(joins)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn nobody_waits_for_a_room_whose_completion_has_fallen() {
+        let completions = Completions::default();
+        completions.rooms.lock().insert("!a:here.test".to_owned(), Progress::default());
+        let falls = worker::guarded::<()>("completion", async {
+            let _mark = Mark(&completions, "!a:here.test");
+            tokio::task::yield_now().await;
+            panic!("a fault of ours");
+        });
+        let (fallen, ()) = tokio::join!(falls, completions.ended("!a:here.test"));
+        assert!(fallen.is_none() && completions.progress("!a:here.test").is_none());
+    }
 }

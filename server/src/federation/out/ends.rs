@@ -38,7 +38,7 @@ impl Merges {
         !was_in_vain && rooms.busy.insert(room_id.to_owned())
     }
 
-    /// A room was brought together by so many events; by none, if nobody here may send one.
+    /// A room was brought together by so many events; by none, if nobody here may send one, or a fault of ours was in the way.
     fn end(&self, room_id: &str, sent: usize, now: Instant) {
         let mut rooms = self.0.lock();
         rooms.busy.remove(room_id);
@@ -56,15 +56,28 @@ impl Merges {
     }
 }
 
+/// That a room is being brought together, until it is dropped; and by how many events.
+struct Turn<'a> {
+    merges: &'a Merges,
+    room_id: &'a str,
+    sent: usize,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.merges.end(self.room_id, self.sent, Instant::now());
+    }
+}
+
 /// Begins to bring the ends of a room together, unless that is under way or was in vain a short time ago.
 pub fn begin_to_merge(ctx: &Arc<Context>, room_id: &str) {
     if !ctx.federation.merges.begin(room_id, Instant::now()) {
         return;
     }
     let (work, room_id) = (ctx.clone(), room_id.to_owned());
-    worker::run(ctx, async move {
-        let sent = merge(&work, &room_id).await;
-        work.federation.merges.end(&room_id, sent, Instant::now());
+    worker::run(ctx, "merging of a room's ends", async move {
+        let mut turn = Turn { merges: &work.federation.merges, room_id: &room_id, sent: 0 };
+        turn.sent = merge(&work, &room_id).await;
     });
 }
 
@@ -99,6 +112,19 @@ mod tests {
         // Somebody may by now.
         merges.end(ROOM, 1, now + IN_VAIN);
         assert!(merges.begin(ROOM, now + IN_VAIN));
+    }
+
+    #[test]
+    fn a_room_can_be_brought_together_again_when_that_has_fallen() {
+        let (merges, now) = (Merges::default(), Instant::now());
+        assert!(merges.begin(ROOM, now));
+        let fallen = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let _turn = Turn { merges: &merges, room_id: ROOM, sent: 0 };
+            panic!("a fault of ours");
+        }));
+        assert!(fallen.is_err());
+        assert!(!merges.begin(ROOM, now), "not at once");
+        assert!(merges.begin(ROOM, Instant::now() + IN_VAIN));
     }
 
     #[test]

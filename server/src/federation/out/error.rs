@@ -67,6 +67,12 @@ impl RemoteError {
         RemoteError::BadAnswer(cause.into())
     }
 
+    /// An answer for which there is no memory, which is counted.
+    pub fn no_memory() -> RemoteError {
+        refusals::answer("no_memory");
+        RemoteError::NoMemory
+    }
+
     /// The error in an answer whose status is none of success. What the peer writes goes to logs and to clients, so it is
     /// cut to a length.
     pub fn of_answer(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> RemoteError {

@@ -18,6 +18,7 @@ use tokio::time::{Instant, timeout};
 use warren_engine::Outcome;
 use warren_engine::command::SettleReceipts;
 use warren_engine::core::checked::PduCheck;
+use warren_engine::core::json::AtMost;
 use warren_engine::fetching::{self, Begun, Ended, Round};
 use warren_engine::intake::{Answer, Intake, Next, Question};
 use warren_engine::view::Frontier;
@@ -51,6 +52,9 @@ const STATE_EVENTS_SINGLE_MAX: usize = 50;
 
 /// Events asked for of what lies between, as many as other servers give.
 const MISSING_EVENTS_LIMIT: usize = 20;
+
+/// Events that are taken of what lies between, from a server that gives more.
+const MISSING_EVENTS_MAX: usize = 100;
 
 /// Pauses between attempts: a server that cannot be reached is tried less and less often.
 const PAUSES: [Duration; 4] =
@@ -141,6 +145,32 @@ impl Fetches {
         places.retain(|_, places| Arc::strong_count(places) > 1);
         let new = || Arc::new(Semaphore::new(ROOMS_OF_ORIGIN_MAX));
         places.entry(origin.to_owned()).or_insert_with(new).clone()
+    }
+}
+
+/// A task's turn with an errand. Whatever becomes of it, the errand is left to the next attempt.
+struct Turn<'a> {
+    fetches: &'a Fetches,
+    errand: &'a Errand,
+    /// How many turns there were before.
+    attempts: usize,
+    is_over: bool,
+}
+
+impl Turn<'_> {
+    /// Returns whether another round is to follow at once; if none is, the turn is over.
+    fn end_round(&mut self, is_done: bool) -> bool {
+        self.is_over = !self.fetches.end(self.errand, is_done, self.attempts);
+        !self.is_over
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        // What came in the round that fell waits for the next attempt with the rest.
+        while !self.is_over {
+            self.end_round(false);
+        }
     }
 }
 
@@ -239,8 +269,9 @@ fn start(ctx: &Arc<Context>, errand: Errand, is_news: bool) {
         return;
     }
     let work = ctx.clone();
-    worker::run(ctx, async move {
+    worker::run(ctx, "fetching of missing events", async move {
         let fetches = &work.federation.fetches;
+        let mut turn = Turn { fetches, errand: &errand, attempts, is_over: false };
         let places_of_origin = fetches.places_of(&errand.origin);
         loop {
             // Who waits behind others of its kind takes no place of all.
@@ -253,7 +284,7 @@ fn start(ctx: &Arc<Context>, errand: Errand, is_news: bool) {
                     false
                 }
             };
-            if !fetches.end(&errand, is_done, attempts) {
+            if !turn.end_round(is_done) {
                 return;
             }
         }
@@ -359,7 +390,7 @@ pub type Asked = Result<Answer, RemoteError>;
 #[derive(Deserialize)]
 struct Between {
     #[serde(default)]
-    events: Vec<Box<RawValue>>,
+    events: AtMost<Box<RawValue>, MISSING_EVENTS_MAX>,
 }
 
 async fn missing_events(
@@ -379,7 +410,7 @@ async fn missing_events(
     });
     let asked = Ask::post(server, path("v1/get_missing_events/{roomId}", &[room_id]), &body);
     let between: Result<Between, RemoteError> = asked.for_events().read(ctx).await;
-    Ok(between.map(|between| Answer::Events(between.events.into_iter().map(bytes_of).collect())))
+    Ok(between.map(|between| Answer::Events(between.events.0.into_iter().map(bytes_of).collect())))
 }
 
 /// A JSON value as bytes.
@@ -398,7 +429,7 @@ struct StateIds {
 /// A state that a server tells, and the memory that it takes.
 pub struct ToldState {
     pub answer: Answer,
-    memory: [Share; 2],
+    memory: Vec<Share>,
 }
 
 /// The state before an event, with those of its events that are not here.
@@ -413,18 +444,22 @@ pub async fn state(
         Ok(told) => told,
         Err(failure) => return Ok(Err(failure)),
     };
-    let all: Vec<Arc<str>> = ids.pdu_ids.iter().chain(&ids.auth_chain_ids).cloned().collect();
-    let unknown = ctx.engine.read(&UnknownEvents { event_ids: &all })?;
-    let told = if unknown.len() <= STATE_EVENTS_SINGLE_MAX {
-        events(ctx, server, &unknown).await.map(|events| (events, ctx.federation.state_memory.share()))
+    let unknown = tokio::task::block_in_place(|| {
+        let all: Vec<Arc<str>> = ids.pdu_ids.iter().chain(&ids.auth_chain_ids).cloned().collect();
+        ctx.engine.read(&UnknownEvents { event_ids: &all })
+    })?;
+    let mut memory = vec![of_ids];
+    let pdus = if unknown.len() <= STATE_EVENTS_SINGLE_MAX {
+        events(ctx, server, &unknown).await
     } else {
-        whole_state(ctx, server, room_id, event_id, |_| {}).await.map(|(whole, memory)| {
-            (whole.pdus.into_iter().chain(whole.auth_chain).map(bytes_of).collect(), memory)
+        whole_state(ctx, server, room_id, event_id, |_| {}).await.map(|(whole, of_events)| {
+            memory.push(of_events);
+            whole.pdus.into_iter().chain(whole.auth_chain).map(bytes_of).collect()
         })
     };
-    Ok(told.map(|(pdus, of_events)| ToldState {
+    Ok(pdus.map(|pdus| ToldState {
         answer: Answer::State { state: ids.pdu_ids, auth_chain: ids.auth_chain_ids, pdus },
-        memory: [of_ids, of_events],
+        memory,
     }))
 }
 
@@ -450,7 +485,7 @@ pub async fn whole_state(
 
 #[derive(Deserialize)]
 struct SingleEvent {
-    pdus: Vec<Box<RawValue>>,
+    pdus: AtMost<Box<RawValue>, 1>,
 }
 
 /// Events by their ids, as far as the server knows them.
@@ -472,7 +507,7 @@ pub async fn events(
         });
         for answer in worker::side_by_side(asks.collect::<Vec<_>>()).await {
             match answer {
-                Ok(event) => found.extend(event.pdus.into_iter().next().map(bytes_of)),
+                Ok(event) => found.extend(event.pdus.0.into_iter().next().map(bytes_of)),
                 Err(failure @ (RemoteError::Timeout | RemoteError::Unreachable(_))) if found.is_empty() => {
                     return Err(failure);
                 }
@@ -481,4 +516,44 @@ pub async fn events(
         }
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_turn_that_falls_leaves_the_errand_to_the_next_attempt() {
+        let fetches = Fetches::default();
+        let errand = Errand { room_id: "!a:here.test".to_owned(), origin: "there.test".to_owned() };
+        let fall = |attempts| {
+            let fallen = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                let _turn = Turn { fetches: &fetches, errand: &errand, attempts, is_over: false };
+                panic!("a fault of ours");
+            }));
+            assert!(fallen.is_err());
+        };
+        assert!(fetches.begin(&errand, true) && !fetches.begin(&errand, true), "somebody is at it");
+        fall(0);
+        assert!(!fetches.begin(&errand, false), "it rests");
+        assert_eq!(fetches.attempts(&errand), 1);
+        // What is new does not wait for that.
+        assert!(fetches.begin(&errand, true));
+        fall(1);
+        assert_eq!(fetches.attempts(&errand), 2);
+    }
+
+    #[test]
+    fn a_turn_that_is_over_takes_nothing_from_the_next() {
+        let fetches = Fetches::default();
+        let errand = Errand { room_id: "!a:here.test".to_owned(), origin: "there.test".to_owned() };
+        assert!(fetches.begin(&errand, true));
+        let mut turn = Turn { fetches: &fetches, errand: &errand, attempts: 0, is_over: false };
+        assert!(!fetches.begin(&errand, true));
+        assert!(turn.end_round(true), "more has come meanwhile");
+        assert!(!turn.end_round(true));
+        assert!(fetches.begin(&errand, true));
+        drop(turn);
+        assert!(!fetches.begin(&errand, true), "the next one is at it still");
+    }
 }

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout};
+use warren_engine::core::json::AtMost;
 use warren_engine::intake::Intake;
 use warren_engine::view::federation::IncomingRoom;
 use warren_engine::view::{HistoryGap, OpenGap, StreamToken};
@@ -98,7 +99,7 @@ pub async fn fill(
 
 #[derive(Deserialize)]
 struct Page {
-    pdus: Vec<Box<RawValue>>,
+    pdus: AtMost<Box<RawValue>, EVENTS_MAX>,
 }
 
 /// Asks one server after the other for what is missing. Returns whether anything of it was taken in.
@@ -117,7 +118,7 @@ async fn fill_gap(ctx: &Arc<Context>, room_id: &str, gap: &OpenGap) -> Result<bo
                 continue;
             }
         };
-        let pdus: Vec<Bytes> = page.pdus.into_iter().take(EVENTS_MAX).map(bytes_of).collect();
+        let pdus: Vec<Bytes> = page.pdus.0.into_iter().map(bytes_of).collect();
         let mut intake = Intake::of_history(room_id.to_owned(), version, pdus);
         take_in(ctx, &mut intake, &[server]).await?;
         if intake.outcomes.values().any(|outcome| {

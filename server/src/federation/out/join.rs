@@ -72,8 +72,7 @@ async fn join_by(
         ctx.engine.read(&IncomingRoom { room_id: &change.room_id, server: ctx.engine.server_name() }).is_ok();
     let query = if is_here { "" } else { "?omit_members=true" };
     let answer = hand_in(ctx, server, "send_join", query, change, &event).await?;
-    let joined = read_joined(&answer)?;
-    let _memory = answer.into_share();
+    let (joined, _memory) = answer.parse_by(read_joined)?;
     let own = with_vouching(ctx, &event, joined.event.as_deref()).await?;
     if is_here {
         return take_in_own(ctx, change, server, &event, own).await;

@@ -41,6 +41,7 @@ use crate::federation::places::{Place, Places};
 use crate::federation::published::Published;
 use crate::federation::refusals;
 use crate::http::peer::owner;
+use crate::worker::ended;
 
 /// Who is asked for keys now, and when each server was last.
 pub struct KeyFetches {
@@ -154,7 +155,9 @@ pub async fn ensure_keys(ctx: &Arc<Context>, cause: &Cause, missing: &[MissingKe
         let (ctx, cause) = (ctx.clone(), cause.clone());
         fetches.spawn(async move { fetch(&ctx, &cause, &server_name, &wanted).await });
     }
-    while fetches.join_next().await.is_some() {}
+    while let Some(fetched) = fetches.join_next().await {
+        ended("fetching of keys", fetched);
+    }
 }
 
 /// Fetches a server's keys, unless they were fetched a moment ago or that failed a while ago.

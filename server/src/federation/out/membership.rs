@@ -11,7 +11,7 @@ use warren_engine::view::federation::{Handshake, SignedEvent};
 
 use super::RemoteError;
 use super::ask::{Ask, escaped, path};
-use super::state_memory::StateAnswer;
+use super::state_answer::StateAnswer;
 use crate::context::Context;
 use crate::federation::refusals;
 use crate::http::ApiError;

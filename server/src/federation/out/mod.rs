@@ -11,6 +11,7 @@ mod client;
 pub mod complete;
 pub mod devices;
 mod discover;
+mod elements;
 pub mod ends;
 mod error;
 pub mod fetch;
@@ -29,6 +30,7 @@ pub mod queries;
 pub mod resync;
 pub mod sender;
 mod silences;
+mod state_answer;
 mod state_memory;
 pub mod timestamp;
 

@@ -194,7 +194,7 @@ async fn read_within(ctx: &Context, asked: Ask<'_>, bytes_left: &AtomicUsize) ->
     while let Some(piece) = answer.next().await? {
         let less = |left: usize| left.checked_sub(piece.len());
         let taken = bytes_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
-        taken.map_err(|_| RemoteError::NoMemory)?;
+        taken.map_err(|_| RemoteError::no_memory())?;
         body.extend_from_slice(&piece);
     }
     Ok(body.freeze())

@@ -137,10 +137,28 @@ pub fn begin(ctx: &Arc<Context>, room_id: &str, named: &[String]) -> Result<Repo
     let (report, is_new) = ctx.federation.resyncs.begin(room_id, servers);
     if is_new {
         let (work, room_id, report) = (ctx.clone(), room_id.to_owned(), report.clone());
-        worker::run(ctx, async move { resynchronise(&work, &room_id, &report).await });
+        worker::run(ctx, "resynchronisation of a room", async move {
+            let _running = Running(&report);
+            resynchronise(&work, &room_id, &report).await;
+        });
     }
     let answer = report.lock().clone();
     Ok(answer)
+}
+
+/// That a report is being written. When it is dropped, the report is complete, whatever became of the work.
+struct Running<'a>(&'a Mutex<Report>);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        let mut report = self.0.lock();
+        report.status = "complete";
+        for server in
+            report.servers.iter_mut().filter(|server| !matches!(server.status, "complete" | "failed"))
+        {
+            server.status = "failed";
+        }
+    }
 }
 
 async fn resynchronise(ctx: &Arc<Context>, room_id: &str, report: &Mutex<Report>) {
@@ -167,7 +185,6 @@ async fn resynchronise(ctx: &Arc<Context>, room_id: &str, report: &Mutex<Report>
             *place = of_server;
         }
     }
-    report.lock().status = "complete";
     // What waited for what has come now goes on.
     follow_up(ctx, room_id);
 }
@@ -293,5 +310,26 @@ fn note(of_server: &mut OfServer, report: &Mutex<Report>, adopted: Adopted) {
             after: entry.after.map(|event_id| event_id.to_string()),
             server: of_server.server.clone(),
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_resynchronisation_that_falls_is_over_and_can_be_begun_again() {
+        let resyncs = Resyncs::default();
+        let begin = || resyncs.begin("!a:here.test", vec!["there.test".to_owned()]);
+        let (report, is_new) = begin();
+        assert!(is_new && !begin().1, "it is under way");
+        let fallen = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let _running = Running(&report);
+            panic!("a fault of ours");
+        }));
+        assert!(fallen.is_err());
+        let told = resyncs.report("!a:here.test").unwrap();
+        assert_eq!((told.status, told.servers[0].status), ("complete", "failed"));
+        assert!(begin().1);
     }
 }

@@ -25,6 +25,7 @@ use crate::federation::limits::{
     DELIVERIES_MAX, DELIVERIES_TO_LAGGARDS_MAX, DELIVERY_PROMPT_TIME, TRANSACTION_ANSWER_BYTES_MAX,
     TRANSACTION_ANSWER_TIME_MAX, TRANSACTION_TIME_MAX,
 };
+use crate::worker::{ended, guarded};
 
 /// Delivers until the server stops. What is in flight then is sent again after the next start.
 pub async fn run(ctx: Arc<Context>) {
@@ -39,13 +40,17 @@ pub async fn run(ctx: Arc<Context>) {
         let next = due.next_ms.map(|next_ms| next_ms.saturating_sub(ctx.engine.now_ms()));
         tokio::select! {
             () = ctx.shutdown.cancelled() => break,
-            Some(_) = deliveries.join_next() => {}
+            Some(delivered) = deliveries.join_next() => {
+                ended("a delivery", delivered);
+            }
             () = ctx.engine.outgoing_news(), if has_room => {}
             () = sleep(Duration::from_millis(next.unwrap_or_default())), if has_room && next.is_some() => {}
         }
     }
     // They stop by themselves.
-    while deliveries.join_next().await.is_some() {}
+    while let Some(delivered) = deliveries.join_next().await {
+        ended("a delivery", delivered);
+    }
 }
 
 /// Who is due. The first look goes through all servers that are known.
@@ -63,21 +68,47 @@ fn look(ctx: &Context, limit: usize) -> Due {
 
 /// Sends a server what there is for it, one transaction after the other.
 async fn deliver(ctx: Arc<Context>, destination: Arc<str>) {
-    let left = tokio::select! {
-        // What was under way is in the store, and is sent again.
-        () = ctx.shutdown.cancelled() => Left { due_ms: 0, was_prompt: None },
-        left = deliver_all(&ctx, &destination) => left.unwrap_or_else(|error| {
-            warn!(%destination, %error, "what is for a server cannot be read or noted");
-            Left { due_ms: ctx.engine.now_ms() + STORE_FAILED_WAIT_MS, was_prompt: None }
-        }),
-    };
-    let Left { due_ms, was_prompt } = left;
-    if let Err(error) = ctx.engine.read(&LeaveDestination { destination: &destination, due_ms, was_prompt }) {
-        warn!(%destination, %error, "a server is not sent anything until the next start");
+    let left = Left { due_ms: 0, was_prompt: None };
+    Visit { ctx: &ctx, destination: &destination, left }.until(deliver_all(&ctx, &destination)).await;
+}
+
+/// That somebody is at a server. It ends when this is dropped, whatever became of the work: nothing is sent to the server before.
+struct Visit<'a> {
+    ctx: &'a Context,
+    destination: &'a str,
+    left: Left,
+}
+
+impl Visit<'_> {
+    /// Ends with the work, which says how the server is left.
+    async fn until(mut self, work: impl Future<Output = warren_engine::Result<Left>>) {
+        let done = tokio::select! {
+            // What was under way is in the store, and is sent again.
+            () = self.ctx.shutdown.cancelled() => return,
+            done = guarded("a delivery", work) => done,
+        };
+        self.left.due_ms = self.ctx.engine.now_ms() + STORE_FAILED_WAIT_MS;
+        match done {
+            Some(Ok(left)) => self.left = left,
+            Some(Err(error)) => {
+                warn!(destination = self.destination, %error, "what is for a server cannot be read or noted");
+            }
+            None => {}
+        }
+    }
+}
+
+impl Drop for Visit<'_> {
+    fn drop(&mut self) {
+        let (destination, Left { due_ms, was_prompt }) = (self.destination, self.left);
+        if let Err(error) = self.ctx.engine.read(&LeaveDestination { destination, due_ms, was_prompt }) {
+            warn!(destination, %error, "a server is not sent anything until the next start");
+        }
     }
 }
 
 /// How a server was left.
+#[derive(Clone, Copy)]
 struct Left {
     /// When it may be tried again, in milliseconds since the epoch.
     due_ms: u64,
@@ -182,4 +213,52 @@ pub async fn heard_from(ctx: &Context, destination: &ServerName) -> warren_engin
         ctx.engine.read(&MakeDue(destination.as_str()))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use warren_engine::command::{DeviceMessage, Register, SendToDevice};
+
+    use super::*;
+
+    const THERE: &str = "there.example";
+    const LEFT: Left = Left { due_ms: 0, was_prompt: None };
+
+    /// The servers that are due, and whether others will be.
+    fn due(ctx: &Context) -> (Vec<Arc<str>>, Option<u64>) {
+        let due = ctx.engine.read(&DueDestinations { limit: 10, laggards_max: 10 }).unwrap();
+        (due.destinations, due.next_ms)
+    }
+
+    #[tokio::test]
+    async fn a_delivery_that_falls_leaves_its_server_to_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        let ctx = Context::of_tests(folder.path());
+        let user_id = format!("@bob:{THERE}");
+        let message = DeviceMessage { user_id, device_id: "PHONE".to_owned(), content: "{}".into() };
+        let alice = Register { localpart: "alice".to_owned(), ..Register::default() };
+        let sender = ctx.engine.write(alice).await.unwrap().user_id;
+        let (kind, messages) = ("m.dummy".to_owned(), vec![message]);
+        due(&ctx);
+        ctx.engine.write(SendToDevice { sender, kind, messages, transaction: None }).await.unwrap();
+        assert_eq!(due(&ctx).0, [THERE.into()]);
+        assert_eq!(due(&ctx), (vec![], None), "somebody is at it");
+        Visit { ctx: &ctx, destination: THERE, left: LEFT }.until(async { panic!("a fault of ours") }).await;
+        let (now, next_ms) = due(&ctx);
+        assert!(
+            now.is_empty() && next_ms.is_some_and(|next_ms| next_ms > ctx.engine.now_ms()),
+            "{next_ms:?}"
+        );
+        // One that is cut off, as all are when their task falls, leaves at once.
+        ctx.engine.read(&MakeDue(THERE)).unwrap();
+        assert_eq!(due(&ctx).0, [THERE.into()]);
+        let mut deliveries = JoinSet::new();
+        let work = ctx.clone();
+        deliveries.spawn(async move {
+            Visit { ctx: &work, destination: THERE, left: LEFT }.until(std::future::pending()).await;
+        });
+        tokio::task::yield_now().await;
+        deliveries.shutdown().await;
+        assert_eq!(due(&ctx).0, [THERE.into()]);
+    }
 }
