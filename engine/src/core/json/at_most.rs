@@ -20,7 +20,7 @@ impl<T, const N: usize> Default for AtMost<T, N> {
 
 impl<'de, T: Deserialize<'de>, const N: usize> Deserialize<'de> for AtMost<T, N> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_seq(Elements(PhantomData)).map(Self)
+        deserializer.deserialize_seq(Elements::<T, N>(PhantomData)).map(Self)
     }
 }
 
@@ -53,7 +53,7 @@ mod tests {
     #[test]
     fn what_comes_after_the_first_is_read_past() {
         let read = |text: &str| serde_json::from_str::<AtMost<u8, 2>>(text).map(|list| list.0);
-        assert_eq!(read("[]").unwrap(), []);
+        assert!(read("[]").unwrap().is_empty());
         assert_eq!(read("[1, 2]").unwrap(), [1, 2]);
         assert_eq!(read(r#"[1, 2, 3, "4", [5]]"#).unwrap(), [1, 2]);
         for bad in ["", "5", "{}", "[1, \"2\"]", "[1, 2, 3", "[1, 2, x]"] {

@@ -2,7 +2,6 @@
 //!
 //! Invariant: an answer that others may have to wait for comes at a pace, or ends.
 
-use std::ops::Deref;
 use std::time::Duration;
 
 use bytes::BytesMut;
