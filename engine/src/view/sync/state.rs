@@ -158,7 +158,7 @@ fn between(request: &Request<'_>, room: RoomNum, span: &Span) -> Result<(Vec<Eve
         changed.push(event);
         if lazy && Some(change.key.kind()) == member_kind {
             changes_membership = true;
-            if let Some(member) = reader.user_num(&*reader.text(change.key.state_key())?)? {
+            if let Some(member) = reader.user_num(&reader.text(change.key.state_key())?)? {
                 reader.shared.memo.lazy_members.put(lazy_member(request, room, member), event, reader.pos);
             }
         }
