@@ -89,6 +89,7 @@ def guest_of(nobody):
     return nobody.signed_in(nobody.post("register", query={"kind": "guest"}))
 
 
+@pytest.mark.ours("Synapse ends the guest's own token")
 def test_a_guest_becomes_a_user(nobody, alice):
     guest = guest_of(nobody)
     open_to_guests = {"type": "m.room.guest_access", "content": {"guest_access": "can_join"}}
@@ -109,6 +110,7 @@ def test_a_guest_becomes_a_user(nobody, alice):
     assert other.get("account/whoami")["is_guest"] is True
 
 
+@pytest.mark.ours("Synapse takes the token for good when no name or a free one comes with it")
 def test_a_guest_becomes_nobody_else(nobody, alice):
     guest = guest_of(nobody)
     name = guest.user_id[1:].split(":")[0]

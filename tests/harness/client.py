@@ -162,7 +162,8 @@ class Client:
     # -- sync ----------------------------------------------------------------------------------------------------
 
     def sync(self, timeout=0, **query):
-        """The next sync after the last one of this client. Events of known types are validated by their schemas."""
+        """The next sync after the last one of this client. Its events are validated as events, not by the schemas of their
+        types, which `specification.event_faults` knows."""
         query = {"timeout": timeout, **query}
         if self.since is not None:
             query.setdefault("since", self.since)

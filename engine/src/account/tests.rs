@@ -116,7 +116,7 @@ fn a_guest_becomes_a_user_by_their_own_token() {
             },
         )
     };
-    for token in [&other.access_token, "wat_unknown"] {
+    for token in [other.access_token.as_str(), "wat_unknown"] {
         assert!(matches!(upgrade(token, None), Err(Error::Denied(Denied::NotThisGuest))));
     }
     let wrong = upgrade(&own.access_token, Some("no such token"));

@@ -6,6 +6,7 @@ use super::{Request, Rooms};
 use crate::{
     account::{account_data, presence, push_rules},
     core::{
+        event::JsonObject,
         filter::content_has_url,
         json::splice::{events_member, item, member, object_member, plain_event_item},
         num::{RoomNum, StreamPos, UserNum},
@@ -104,7 +105,8 @@ pub(super) fn write_room_account_data(
         Some(since) => account_data::room_since(reader, request.user, room, since)?,
     };
     entries.retain(|(kind, content)| {
-        let has_url = || serde_json::from_slice(content).is_ok_and(|content| content_has_url(&content));
+        let has_url =
+            || serde_json::from_slice::<JsonObject>(content).is_ok_and(|content| content_has_url(&content));
         filter.matches(kind, &request.sync.user_id, room_id, has_url)
     });
     if entries.is_empty() {

@@ -55,7 +55,7 @@ fn a_room_is_left_out_of_one_part_alone() {
     let (world, since) = eventful();
     for (part, kind) in [("ephemeral", "m.receipt"), ("account_data", "org.example.plain")] {
         let all = rooms(&world, since, "{}");
-        let told = |rooms: &Value, room_id| kinds(&rooms[room_id], part).contains(&kind.to_owned());
+        let told = |rooms: &Value, room_id: &str| kinds(&rooms[room_id], part).contains(&kind.to_owned());
         assert!(told(&all, ROOM) && told(&all, ELSEWHERE), "{part}");
         let without = rooms(&world, since, &format!(r#"{{"{part}":{{"not_rooms":["ROOM"]}}}}"#));
         assert!(!told(&without, ROOM) && told(&without, ELSEWHERE), "{part}");
