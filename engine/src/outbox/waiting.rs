@@ -281,8 +281,12 @@ impl Waiting {
     pub fn leave(&self, server: TextNum, due_ms: u64, was_prompt: Option<bool>, now_ms: u64) {
         let mut inner = self.0.lock();
         match was_prompt {
-            Some(true) => drop(inner.laggards.remove(&server)),
-            Some(false) => drop(inner.laggards.insert(server)),
+            Some(true) => {
+                inner.laggards.remove(&server);
+            }
+            Some(false) => {
+                inner.laggards.insert(server);
+            }
             None => {}
         }
         let Some(pending) = inner.servers.get_mut(&server) else { return };

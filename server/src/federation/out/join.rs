@@ -86,7 +86,8 @@ async fn join_by(
     );
     let join = check_one(ctx, &Cause::Told(server.to_owned()), event.version, own).await?;
     let told = (joined.state, joined.auth_chain);
-    let state = store(ctx, (&change.room_id, server), event.version, Some(&join), told, |_, _| {}).await?;
+    let state =
+        store(ctx, (change.room_id.as_str(), server), event.version, Some(&join), told, |_, _| {}).await?;
     let partial = joined.members_omitted.then(|| servers(server, joined.servers_in_room));
     let enter = EnterRoom {
         room_id: change.room_id.clone(),

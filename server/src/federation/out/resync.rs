@@ -206,7 +206,7 @@ async fn ask_server(
         let Answer::State { state, pdus, .. } = &told.answer else { continue };
         of_server.state_events_fetched += pdus.len();
         let pdus: Vec<Box<RawValue>> = pdus.iter().filter_map(|pdu| from_slice(pdu).ok()).collect();
-        store(ctx, (room_id, &server), version, None, (pdus, Vec::new()), |_, _| {}).await?;
+        store(ctx, (room_id, server.as_str()), version, None, (pdus, Vec::new()), |_, _| {}).await?;
         let given = GivenState { event_id: end.clone(), state: state.clone() };
         let adopt = AdoptState { room_id: room_id.to_owned(), state: given };
         match tokio::task::block_in_place(|| ctx.engine.write(adopt)).await {
