@@ -33,7 +33,7 @@ pub fn answer(reason: &'static str) {
 /// A template for an event that is not signed, by the member that is for something else than was asked.
 pub fn template(error: &Error) {
     let reason = match error {
-        Error::Invalid(Invalid::Template(member)) => member,
+        Error::Invalid(Invalid::Template(member)) => *member,
         Error::Invalid(Invalid::RoomVersion(_)) => "room_version",
         Error::Invalid(Invalid::Event(_)) => "event",
         _ => "unfit",

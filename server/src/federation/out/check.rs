@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use warren_engine::Error;
 use warren_engine::core::checked::{CheckedPdu, MissingKey, PduCheck};
 use warren_engine::core::event::JsonObject;
 use warren_engine::core::version::RoomVersion;
@@ -130,6 +131,12 @@ pub async fn check_one(
     checked.ok_or_else(|| ApiError::invalid_param(why).because("bad_event"))
 }
 
+fn note_unsigned(error: &Error) {
+    if matches!(error, Error::Invalid(_)) {
+        refusals::answer("unsigned");
+    }
+}
+
 /// Our event with the signature of another server that has to sign it, too.
 ///
 /// Errors: 502 if the server has not signed it in what it answered.
@@ -140,7 +147,7 @@ pub async fn take_signature(
     server: &str,
 ) -> Result<Bytes, ApiError> {
     let take = TakeSignature { event, answer, server };
-    let read = || ctx.engine.read(&take).inspect_err(|_| refusals::answer("unsigned"));
+    let read = || ctx.engine.read(&take).inspect_err(note_unsigned);
     let mut taken = read()?;
     if let TakenSignature::MissingKeys(keys) = &taken {
         ensure_keys(ctx, &Cause::Told(server.to_owned()), keys).await;
