@@ -2,7 +2,6 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    mem::size_of,
     sync::Arc,
 };
 
