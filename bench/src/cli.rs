@@ -212,12 +212,12 @@ fn plan(arguments: &PlanArguments) -> Result<Plan> {
 const REPORTS: &str = "target/bench";
 
 fn write(report: &Report, arguments: &PlanArguments, command: &str) -> Result<()> {
-    let place = |named: &Option<PathBuf>, kind: &str| match named {
-        Some(path) => Ok(path.clone()),
-        None => {
-            std::fs::create_dir_all(REPORTS).map_err(Error::system(format!("create {REPORTS}")))?;
-            Ok(Path::new(REPORTS).join(format!("{command}.{kind}")))
+    let place = |named: &Option<PathBuf>, kind: &str| -> Result<PathBuf> {
+        if let Some(path) = named {
+            return Ok(path.clone());
         }
+        std::fs::create_dir_all(REPORTS).map_err(Error::system(format!("create {REPORTS}")))?;
+        Ok(Path::new(REPORTS).join(format!("{command}.{kind}")))
     };
     let (json, html) = (place(&arguments.json, "json")?, place(&arguments.html, "html")?);
     report.write_json(&json)?;
