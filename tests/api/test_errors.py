@@ -47,7 +47,7 @@ def test_json_that_is_no_object(alice, body):
 
 
 def test_deeply_nested_json(alice):
-    body = b'{"a":' * 100000 + b"1" + b"}" * 100000
+    body = b'{"creation_content":' + b'{"a":' * 100000 + b"1" + b"}" * 100001
     answer = alice.post("createRoom", data=body, headers={"Content-Type": "application/json"}, status=(400, 413))
     assert answer["errcode"] in ("M_BAD_JSON", "M_NOT_JSON", "M_TOO_LARGE")
 

@@ -110,13 +110,18 @@ async fn register(call: Call) -> Outcome {
 async fn check_guest(call: &Call, access_token: &str, localpart: Option<&str>) -> Result<(), ApiError> {
     let localpart = localpart
         .ok_or_else(|| ApiError::missing_param("username is missing: guests name themselves as they are"))?;
-    let session = call.ctx.session(access_token).await?;
+    let not_theirs = || ApiError::from(Error::from(Denied::NotThisGuest));
+    // Who is answered with 401 is asked to prove who they are, which is about something else here.
+    let session = match call.ctx.session(access_token).await {
+        Err(error) if error.status == http::StatusCode::UNAUTHORIZED => return Err(not_theirs()),
+        session => session?,
+    };
     if session.is_locked {
         return Err(ApiError::user_locked());
     }
     match session.is_guest && session.user_id.localpart() == localpart {
         true => Ok(()),
-        false => Err(Error::from(Denied::NotThisGuest).into()),
+        false => Err(not_theirs()),
     }
 }
 

@@ -334,6 +334,8 @@ mod tests {
     use std::task::Poll;
     use std::time::Duration;
 
+    use tokio::task::unconstrained;
+
     use super::*;
 
     /// Takes all places that there are at once; answers how many.
@@ -344,7 +346,8 @@ mod tests {
     ) -> usize {
         let before = held.len();
         loop {
-            let mut taking = pin!(keys.place(cause, is_in_rooms, is_failing));
+            // So many at once are more than one turn of a task may have.
+            let mut taking = pin!(unconstrained(keys.place(cause, is_in_rooms, is_failing)));
             let taken = std::future::poll_fn(|task| Poll::Ready(taking.as_mut().poll(task))).await;
             match taken {
                 Poll::Ready(place) => held.extend(place),

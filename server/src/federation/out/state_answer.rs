@@ -111,7 +111,7 @@ mod tests {
     use hyper_util::rt::TokioIo;
     use metrics_exporter_prometheus::PrometheusBuilder;
     use serde_json::value::RawValue;
-    use tokio::io::AsyncWriteExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::super::state_memory::StateMemory;
     use super::*;
@@ -131,6 +131,8 @@ mod tests {
             StateAnswer::read_at(Pace::new(SOON, STATE_PACE_BYTES), answer, share, |_| {}).await
         };
         let writing = async {
+            // What comes before it was asked for is no answer.
+            theirs.read_exact(&mut [0; 1]).await.unwrap();
             let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
             theirs.write_all(head.as_bytes()).await.unwrap();
             theirs.write_all(&body[..written]).await.unwrap();
