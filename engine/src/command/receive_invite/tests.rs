@@ -1,12 +1,14 @@
 //! Invites to rooms, and knocks at rooms, that this server is not in, as the users see them who get and answer them.
 
+mod kept;
+
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    command::{LeaveOutOfBand, NoteKnock, Prune, PruneProgress, Register, StoreServerKeys},
+    command::{LeaveOutOfBand, NoteKnock, Register, StoreServerKeys},
     core::{
         event::{EventBuilder, EventReference},
         filter::Filter,
@@ -15,7 +17,6 @@ use crate::{
     fixture::World,
     reception::{Body, Reception},
     remote::ServerKey,
-    store::schema,
     view::{
         Sync, SyncToken,
         federation::{Handshake, OutOfBandMembership, SignTemplate},
@@ -25,6 +26,7 @@ use crate::{
 const ROOM: &str = "!room:there.example";
 const ALICE: &str = "@alice:here.example";
 const BOB: &str = "@bob:there.example";
+const CAROL: &str = "@carol:here.example";
 const THERE: &str = "there.example";
 
 fn here() -> World {
@@ -303,123 +305,6 @@ fn a_server_in_the_room_signs_and_waits_for_the_rooms_own_news() {
     let refused = here.engine.write(invite(event(&there, &invite_id))).wait().unwrap_err();
     assert!(matches!(refused, Error::Denied(Denied::ServerAcl)));
     is_clean(&here);
-}
-
-const CAROL: &str = "@carol:here.example";
-
-/// A server whose user carol is in the room, and that has signed an invite for alice which has not come with the room's events.
-fn here_with_carol() -> World {
-    let here = here();
-    here.room(ROOM, BOB, None);
-    here.join(ROOM, CAROL);
-    let (there, _) = there();
-    for n in 0..9 {
-        there.message(ROOM, BOB, &n.to_string());
-    }
-    let invite_id = there.member(ROOM, BOB, ALICE, "invite").unwrap();
-    here.engine.write(invite(event(&there, &invite_id))).wait().unwrap();
-    assert!(shown_invite(&here).is_none());
-    here
-}
-
-fn shown_invite(here: &World) -> Option<Value> {
-    let (body, _) = sync(here, None);
-    body["rooms"].get("invite").and_then(|rooms| rooms.get(ROOM)).cloned()
-}
-
-#[test]
-fn an_invite_is_shown_when_the_rooms_events_come_no_more() {
-    let here = here_with_carol();
-    let since = sync(&here, None).1;
-    here.leave(ROOM, CAROL);
-    let (body, _) = sync(&here, Some(since));
-    let shown = &body["rooms"]["invite"][ROOM]["invite_state"]["events"];
-    assert!(shown.as_array().unwrap().iter().any(|event| event["content"]["name"] == "A room"), "{body}");
-    assert_eq!(open(&here).unwrap().servers, [THERE]);
-    is_clean(&here);
-    here.engine.write(leave()).wait().unwrap();
-    assert!(shown_invite(&here).is_none());
-    is_clean(&here);
-}
-
-#[test]
-fn what_the_room_told_of_who_was_invited_before_or_since_counts() {
-    let (here, (there, _)) = (here(), there());
-    here.room(ROOM, BOB, None);
-    here.join(ROOM, CAROL);
-    // The invite has come with the room's events before the last time that it is asked to be signed.
-    let invite_id = here.member(ROOM, BOB, ALICE, "invite").unwrap();
-    here.engine.write(invite(event(&here, &invite_id))).wait().unwrap();
-    here.leave(ROOM, ALICE);
-    here.leave(ROOM, CAROL);
-    assert!(shown_invite(&here).is_none());
-    // It is signed, and ended before the last user leaves.
-    here.join(ROOM, CAROL);
-    let early = there.member(ROOM, BOB, ALICE, "invite").unwrap();
-    here.engine.write(invite(event(&there, &early))).wait().unwrap();
-    here.member(ROOM, BOB, ALICE, "ban").unwrap();
-    here.leave(ROOM, CAROL);
-    assert!(shown_invite(&here).is_none());
-    is_clean(&here);
-}
-
-#[test]
-fn who_is_in_the_room_is_not_shown_an_invite_to_it_when_they_leave() {
-    let (here, (there, _)) = (here(), there());
-    here.room(ROOM, BOB, None);
-    for n in 0..9 {
-        there.message(ROOM, BOB, &n.to_string());
-    }
-    let invite_id = there.member(ROOM, BOB, ALICE, "invite").unwrap();
-    for signed_first in [true, false] {
-        here.join(ROOM, CAROL);
-        if signed_first {
-            here.engine.write(invite(event(&there, &invite_id))).wait().unwrap();
-        }
-        here.join(ROOM, ALICE);
-        if !signed_first {
-            here.engine.write(invite(event(&there, &invite_id))).wait().unwrap();
-        }
-        here.leave(ROOM, CAROL);
-        here.leave(ROOM, ALICE);
-        assert!(shown_invite(&here).is_none(), "signed first: {signed_first}");
-        is_clean(&here);
-    }
-}
-
-#[test]
-fn what_is_older_than_an_invite_does_not_end_it() {
-    let here = here_with_carol();
-    let ban = here.member(ROOM, BOB, ALICE, "ban").unwrap();
-    assert!(event(&here, &ban).depth < 10);
-    here.leave(ROOM, CAROL);
-    assert!(shown_invite(&here).is_some());
-    is_clean(&here);
-}
-
-#[test]
-fn an_invite_that_never_came_is_forgotten_after_a_week() {
-    let here = here_with_carol();
-    let prune = || {
-        let progress = Arc::new(PruneProgress::default());
-        for _ in 0..20 {
-            here.engine.write(Prune { progress: progress.clone() }).wait().unwrap();
-        }
-    };
-    let kept = || {
-        here.ask(|reader| {
-            let (room, user) = (reader.room_num(ROOM)?.unwrap(), reader.user_num(ALICE)?.unwrap());
-            Ok(reader.has(&schema::SIGNED_INVITES, &(room, user))?)
-        })
-    };
-    here.pass_ms(6 * 24 * 60 * 60 * 1000);
-    prune();
-    assert!(kept());
-    here.pass_ms(2 * 24 * 60 * 60 * 1000);
-    prune();
-    assert!(!kept());
-    here.leave(ROOM, CAROL);
-    assert!(shown_invite(&here).is_none());
 }
 
 /// A room of version 12, whose id is the hash of its create event.
