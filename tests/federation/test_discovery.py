@@ -69,10 +69,12 @@ def test_an_address_without_a_port(server, network, address):
 
 
 @pytest.mark.parametrize("address", ADDRESSES, ids=["IPv4", "IPv6"])
-def test_a_file_that_names_an_address_without_a_port(server, network, address):
+def test_a_file_that_names_an_address_without_a_port(network, tmp_path, address):
     there = {"certified": address, "address": (address, free(address))}
     peer = network.behind_file(lambda _: {"m.server": literal(address)}, **there)
-    assert_found(server, peer, literal(address), None)
+    # Of its own: another server may hold a connection to whoever was at this address before.
+    with network.server(tmp_path) as server:
+        assert_found(server, peer, literal(address), None)
     peer.close()
 
 
