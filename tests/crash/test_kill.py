@@ -37,10 +37,10 @@ def test_kill_under_load(tmp_path):
     with Server(tmp_path / "data") as server:
         reader, rooms, load = lay_out(server)
         for _ in range(ROUNDS):
-            load.start(server.port)
-            assert load.wait_for(chance.randint(1, ACKNOWLEDGED_MAX)), server.log_tail()
-            server.kill()
-            load.finish()
+            before, more = load.count, chance.randint(1, ACKNOWLEDGED_MAX)
+            load.start(server.port, more, server.kill)
+            load.end()
+            assert load.count >= before + more, server.log_tail()
             refused = [refusal for sender in load.senders for refusal in sender.refusals]
             assert not refused, refused[:3]
             server.check()

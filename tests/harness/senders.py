@@ -62,13 +62,20 @@ class Load:
         self.senders = senders
         self.count = 0
         self.changed = threading.Condition()
+        self.last, self.then = None, None
 
     def _counted(self):
         with self.changed:
             self.count += 1
+            is_last = self.count == self.last
             self.changed.notify_all()
+        if is_last:
+            self.then()
 
-    def start(self, port):
+    def start(self, port, more=None, then=None):
+        """Lets all send. With so many further acknowledgements `then` is called by who has the last of them, because whoever
+        waits for it gets its turn among so many threads only after hundreds more."""
+        self.last, self.then = more and self.count + more, then
         self.stop = threading.Event()
         arguments = (port, self.stop, self._counted)
         self.threads = [threading.Thread(target=sender.run, args=arguments) for sender in self.senders]
@@ -85,6 +92,10 @@ class Load:
 
     def finish(self):
         self.stop.set()
+        self.end()
+
+    def end(self):
+        """Waits until nobody sends any more."""
         for thread in self.threads:
             thread.join()
 
