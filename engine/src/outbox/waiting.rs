@@ -226,9 +226,11 @@ impl Waiting {
                 next_ms = Some(now_ms);
                 break;
             }
-            laggards_taken += usize::from(is_laggard);
-            servers.entry(server).or_default().taken = true;
-            taken.push(server);
+            if let Some(pending) = servers.get_mut(&server) {
+                pending.taken = true;
+                laggards_taken += usize::from(is_laggard);
+                taken.push(server);
+            }
         }
         taken.sort_unstable();
         (taken, next_ms)

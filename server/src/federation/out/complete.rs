@@ -189,20 +189,36 @@ async fn complete(ctx: &Arc<Context>, room: &PartialRoom) {
                 }
             }
         }
-        let mut overtaken = pin!(completions.overtaken.notified());
-        overtaken.as_mut().enable();
-        let is_asked_for = |now: PartialRoom| !now.is_left && now.join_event_id == room.join_event_id;
-        if !lacking(ctx, &room.room_id).is_some_and(is_asked_for) {
-            return;
-        }
         let next_try = ctx.engine.now_ms().saturating_add(pause.as_millis() as u64);
         completions.note(&room.room_id, |progress| {
             progress.stage = Stage::Waiting;
             progress.rounds_failed += 1;
             progress.next_try_ts = Some(next_try);
         });
+        if !paused(ctx, room, pause).await {
+            return;
+        }
+        pause = (pause * 2).min(PAUSE_MAX);
+    }
+}
+
+/// Whether the room still lacks members since this join, and this server is in it.
+fn is_asked_for(ctx: &Context, room: &PartialRoom) -> bool {
+    lacking(ctx, &room.room_id).is_some_and(|now| !now.is_left && now.join_event_id == room.join_event_id)
+}
+
+/// Waits for the next round. Returns at once, and false, when the room was joined anew; what happens in other rooms shortens nothing.
+async fn paused(ctx: &Context, room: &PartialRoom, pause: Duration) -> bool {
+    let mut over = pin!(sleep(pause));
+    loop {
+        let mut overtaken = pin!(ctx.federation.completions.overtaken.notified());
+        overtaken.as_mut().enable();
+        // From here on nothing is missed.
+        if !is_asked_for(ctx, room) {
+            return false;
+        }
         tokio::select! {
-            () = sleep(pause) => pause = (pause * 2).min(PAUSE_MAX),
+            () = &mut over => return true,
             () = overtaken => {}
         }
     }
