@@ -3,6 +3,7 @@ was killed meanwhile."""
 
 import re
 import threading
+import urllib.parse
 
 import pytest
 import requests
@@ -181,3 +182,32 @@ def test_nobody_asks_for_the_members_of_a_room_that_was_left(network, resident, 
         assert len(joined_members(alice, kept.room_id)) == MEMBERS + 2
         assert server.stop() == 0, server.log_tail()
     assert asked(kept) and not asked(left)
+
+
+def test_a_room_is_joined_anew_while_its_members_are_waited_for(network, resident, tmp_path):
+    server = network.server(tmp_path)
+    password = server.make_administrator("warden")
+    resident.refuses_state = True
+    with server:
+        admin = Client(server.base_url, f"@warden:{server.name}").login(password)
+        alice = Client(server.base_url).register("alice")
+        copy = enter(resident, server, alice)
+        # The pauses are longer than all that follows by now.
+        (first,) = until(lambda: [room for room in partial_joins(admin) if room["rounds_failed"] > 2])
+        alice.leave(copy.room_id)
+        resident.until(lambda: resident.pdus and resident.pdus[-1]["content"] == {"membership": "leave"})
+        resident.take(copy, resident.pdus[-1])
+        # What this server is not told of, for it is not in the room.
+        resident.next(copy, "m.room.topic", {"topic": "nobody knows"}, state_key="")
+        resident.refuses_state = False
+        resident.may_tell.set()
+        resident.requests.clear()
+        alice.join(copy.room_id, query=via(resident))
+        until_all_whole(admin)
+        assert len(joined_members(alice, copy.room_id)) == MEMBERS + 2
+        # The last join first, and at once; of the earlier stay it is asked thereafter.
+        last, earlier = [urllib.parse.unquote(request.target) for request in resident.asked(path("v1/state/{}", copy.room_id))]
+        assert first["join_event_id"] in earlier and first["join_event_id"] not in last
+        assert now_ms() < first["next_try_ts"]
+        assert server.stop() == 0, server.log_tail()
+        server.check()
