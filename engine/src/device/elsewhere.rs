@@ -141,8 +141,9 @@ fn put_device(
     if device_id.len() > KEY_NAME_BYTES_MAX {
         return Ok(false);
     }
-    let device = tx.intern_text(device_id)?;
-    if tx.has(&schema::DEVICE_KEYS, &(user, device))? {
+    if let Some(device) = tx.text_num(device_id)?
+        && tx.has(&schema::DEVICE_KEYS, &(user, device))?
+    {
         tx.delete(&schema::DEVICE_KEYS, &(user, device));
         tx.delete(&schema::REMOTE_DEVICE_NAMES, &(user, device));
         signatures::forget(tx, user, device)?;
@@ -156,6 +157,8 @@ fn put_device(
         Err(error @ Error::Storage(_)) => return Err(error),
         Err(_) => return Ok(true),
     };
+    // Not before: names without keys are to fill no disk.
+    let device = tx.intern_text(device_id)?;
     tx.put(&schema::DEVICE_KEYS, &(user, device), &stored.into());
     if let Some(name) = name {
         tx.put(&schema::REMOTE_DEVICE_NAMES, &(user, device), &name.to_owned());

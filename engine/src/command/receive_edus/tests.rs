@@ -496,6 +496,14 @@ fn device_lists_are_followed_and_gaps_found() {
 }
 
 #[test]
+fn devices_without_keys_leave_no_names() {
+    let world = world();
+    assert!(list(&world, 5, &[]));
+    receive(&world, THERE, &[update("GONE", None, 6, &[5])]);
+    assert!(world.ask(|reader| Ok(reader.text_num("GONE")?.is_none())));
+}
+
+#[test]
 fn who_shares_no_room_any_more_is_not_followed() {
     let world = world();
     assert!(list(&world, 5, &[("P", 1)]));
