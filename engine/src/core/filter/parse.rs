@@ -205,11 +205,9 @@ impl<'a> Reader<'a> {
     fn limit(&self) -> Result<Option<u32>, FilterError> {
         let Some(value) = self.get("limit") else { return Ok(None) };
         match value.as_u64() {
-            Some(0) => {
-                Err(FilterError::Invalid { path: self.path("limit"), expected: "an integer greater than 0" })
-            }
+            // The specification has none below 1. Clients that want no history say 0, and other servers take it.
             Some(limit) => Ok(Some(u32::try_from(limit).map_or(LIMIT_MAX, |limit| limit.min(LIMIT_MAX)))),
-            None => self.wrong_type("limit", "an integer greater than 0"),
+            None => self.wrong_type("limit", "an integer of 0 or more"),
         }
     }
 

@@ -149,8 +149,12 @@ fn errors_say_what_is_wrong() {
     assert_eq!(message(json!([])), "the top level in the filter must be an object");
     assert_eq!(message(json!({"room": []})), "room in the filter must be an object");
     assert_eq!(
-        message(json!({"room": {"timeline": {"limit": 0}}})),
-        "room.timeline.limit in the filter must be an integer greater than 0"
+        filter(json!({"room": {"timeline": {"limit": 0}}})).unwrap().room.timeline.event.limit,
+        Some(0)
+    );
+    assert_eq!(
+        message(json!({"room": {"timeline": {"limit": -1}}})),
+        "room.timeline.limit in the filter must be an integer of 0 or more"
     );
     for limit in [json!(-1), json!(1.5), json!("10"), json!(true)] {
         let error = filter(json!({"presence": {"limit": limit}})).unwrap_err();
