@@ -14,6 +14,7 @@ pub mod handshake;
 mod head;
 pub(crate) mod heroes;
 pub(crate) mod hierarchy;
+pub(crate) mod ignored;
 pub mod members;
 pub(crate) mod membership;
 pub(crate) mod merging;

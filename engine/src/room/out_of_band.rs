@@ -3,6 +3,8 @@
 //! Invariant: such a membership is in `USER_ROOMS`, where clients are told of it as of any other, and in `OUT_OF_BAND`; the
 //! room's own rows stay as its state has them. When the state says something of the user, that counts again (`settle`).
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use super::{RoomCtx, version_index};
@@ -205,5 +207,19 @@ impl Reader {
             Membership::Invite | Membership::Knock => Ok((user, room, membership, row)),
             Membership::Join | Membership::Leave | Membership::Ban => Err(not_found()),
         }
+    }
+
+    /// Who made the user's membership what they are shown: the sender of its event. Nobody if that event cannot be read.
+    pub(crate) fn membership_sender(
+        &self,
+        user: UserNum,
+        room: RoomNum,
+    ) -> Result<Option<Arc<str>>, StorageError> {
+        if let Some(row) = self.out_of_band(user, room)? {
+            let event: Value = serde_json::from_slice(&row.json).unwrap_or_default();
+            return Ok(event.get("sender").and_then(Value::as_str).map(Arc::from));
+        }
+        let Some(row) = self.user_room(user, room)? else { return Ok(None) };
+        Ok(Some(self.user_id(self.event(row.value.event)?.header.sender)?))
     }
 }

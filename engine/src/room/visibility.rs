@@ -7,14 +7,13 @@
 //! a page costs a handful of look-ups.
 //! Specification: client-server API, "Room History Visibility".
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
-use super::Event;
+use super::{
+    Event,
+    ignored::{self, IgnoredUsers},
+};
 use crate::{
-    account::account_data,
     core::{
         num::{NodeId, RoomNum, StateKeyId, StreamPos, UserNum},
         visibility::{AtEvent, HistoryVisibility, Presence, may_see},
@@ -50,51 +49,9 @@ pub(crate) struct Viewer<'r> {
     member_key: Option<StateKeyId>,
     visibility_key: Option<StateKeyId>,
     snapshots: HashMap<NodeId, AtSnapshot, NumberHash>,
-    ignored: Arc<HashSet<UserNum>>,
-}
-
-/// Whom a user ignored at a position.
-pub(crate) struct Ignored {
-    as_of: StreamPos,
-    users: Arc<HashSet<UserNum>>,
-}
-
-/// What remembering whom a user ignores costs, besides the users.
-const IGNORED_BYTES: usize = 128;
-/// And for each of them.
-const IGNORED_USER_BYTES: usize = 16;
-
-/// The users whose messages `user` wants to see nothing of. Specification: "Ignoring Users".
-pub(crate) fn ignored_users(reader: &Reader, user: UserNum) -> Result<Arc<HashSet<UserNum>>, StorageError> {
-    let memo = &reader.shared.memo.ignored;
-    // What is only staged is nobody's news yet.
-    let is_published = reader.pos < StreamPos::MAX;
-    if is_published
-        && let Some(known) = memo.get(&user)
-        && reader.shared.watch.is_current(user, known.as_of.min(reader.pos))
-    {
-        return Ok(known.users.clone());
-    }
-    let users = read_ignored_users(reader, user)?;
-    if is_published {
-        let weight = IGNORED_BYTES + IGNORED_USER_BYTES * users.len();
-        memo.replace(user, Arc::new(Ignored { as_of: reader.pos, users: users.clone() }), weight);
-    }
-    Ok(users)
-}
-
-fn read_ignored_users(reader: &Reader, user: UserNum) -> Result<Arc<HashSet<UserNum>>, StorageError> {
-    let mut ignored = HashSet::new();
-    if let Some(content) = account_data::get(reader, user, None, "m.ignored_user_list")?
-        // Clients may store what they like: a list that cannot be read ignores nobody.
-        && let Ok(list) = serde_json::from_slice::<serde_json::Value>(&content)
-        && let Some(list) = list.get("ignored_users").and_then(serde_json::Value::as_object)
-    {
-        for user_id in list.keys() {
-            ignored.extend(reader.user_num(user_id)?);
-        }
-    }
-    Ok(Arc::new(ignored))
+    ignored: Arc<IgnoredUsers>,
+    /// A state whose events are shown whatever the history visibility says.
+    shown_state: Option<NodeId>,
 }
 
 /// Why a user may look into a room at all, and how far.
@@ -121,7 +78,7 @@ impl Access {
 impl<'r> Viewer<'r> {
     /// The user `user` in front of `room`. At most two reads for who is in the room.
     pub fn new(reader: &'r Reader, room: RoomNum, user: UserNum) -> Result<Self, StorageError> {
-        Self::ignoring(reader, room, user, ignored_users(reader, user)?)
+        Self::ignoring(reader, room, user, ignored::by(reader, user)?)
     }
 
     /// The same with the users whom they ignore, for who looks at many rooms at once.
@@ -129,7 +86,7 @@ impl<'r> Viewer<'r> {
         reader: &'r Reader,
         room: RoomNum,
         user: UserNum,
-        ignored: Arc<HashSet<UserNum>>,
+        ignored: Arc<IgnoredUsers>,
     ) -> Result<Self, StorageError> {
         let user_id = reader.user_id(user)?;
         let key = |kind: &str, state_key: &str| -> Result<Option<StateKeyId>, StorageError> {
@@ -147,6 +104,7 @@ impl<'r> Viewer<'r> {
             visibility_key: key("m.room.history_visibility", "")?,
             snapshots: HashMap::default(),
             ignored,
+            shown_state: None,
         };
         if viewer.is_joined() {
             viewer.joined_until = StreamPos::MAX;
@@ -193,6 +151,11 @@ impl<'r> Viewer<'r> {
         !self.ignored.is_empty()
     }
 
+    /// From now on the events of a state are shown whatever the history visibility says: to who may ask for that state anyway.
+    pub fn show_state(&mut self, state: NodeId) {
+        self.shown_state = Some(state);
+    }
+
     /// Whether the user is in the room now.
     pub fn is_joined(&self) -> bool {
         self.standing.as_ref().is_some_and(|row| row.value.membership == Membership::Join)
@@ -223,7 +186,7 @@ impl<'r> Viewer<'r> {
             && header.status == EventStatus::Accepted
             && event.pos() <= self.reader.pos;
         // State events of ignored users are shown: the room must not look different.
-        let is_ignored = header.state_key.is_none() && self.ignored.contains(&header.sender);
+        let is_ignored = header.state_key.is_none() && self.ignored.contains(header.sender);
         if !shown || is_ignored || event.is_dummy(self.reader)? {
             return Ok(false);
         }
@@ -243,7 +206,11 @@ impl<'r> Viewer<'r> {
         } else {
             AtEvent::unchanged(presence)
         };
-        Ok(may_see(visibility, presence, joined_later))
+        if may_see(visibility, presence, joined_later) {
+            return Ok(true);
+        }
+        let Some((state, entry)) = self.shown_state.zip(entry) else { return Ok(false) };
+        Ok(self.reader.state_num_at(self.room, state, entry)? == Some(event.num))
     }
 
     /// The user's membership in a snapshot; `leave` if there is none.

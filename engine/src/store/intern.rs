@@ -92,6 +92,11 @@ impl Interner {
         &self.names[kind as usize]
     }
 
+    /// How many numbers were given to names of a kind.
+    pub fn given(&self, kind: InternedKind) -> u64 {
+        self.next[kind as usize].load(Ordering::Relaxed) - 1
+    }
+
     /// The number of `name`, if it has one.
     pub fn find(&self, reader: &Reader, kind: InternedKind, name: &str) -> Result<Option<u64>, StorageError> {
         if let Some(known) = self.names(kind).get(name) {

@@ -4,18 +4,13 @@ use dashmap::DashMap;
 
 use crate::{
     core::num::{EventNum, RoomNum, StreamPos, TextNum, UserNum},
-    room::{
-        tail::{Tail, Tails},
-        visibility::Ignored,
-    },
+    room::tail::{Tail, Tails},
     store::Cache,
     view::sync::{DeviceFacts, Section},
 };
 
 /// Bytes for the last events of rooms: some two thousand rooms in which something happens.
 const TAILS_BYTES_MAX: usize = 2 << 20;
-/// Bytes for whom users ignore: some ten thousand users who sync.
-const IGNORED_BYTES_MAX: usize = 2 << 20;
 /// Bytes for what is known of devices: some ten thousand that sync.
 const DEVICES_BYTES_MAX: usize = 4 << 20;
 /// Bytes for news of rooms as they are sent; they serve for a moment.
@@ -34,7 +29,7 @@ pub(crate) struct Memo {
     /// The last events of rooms.
     pub tails: Tails,
     /// Whom users ignore.
-    pub ignored: Cache<UserNum, Ignored>,
+    pub ignored: crate::room::ignored::Memo,
     /// What every sync of a device asks for.
     pub devices: Cache<(UserNum, TextNum), DeviceFacts>,
     /// News of rooms, rendered for all who wait for them.
@@ -49,7 +44,7 @@ impl Default for Memo {
             unread: Default::default(),
             purges: Default::default(),
             tails: Cache::<_, Tail>::new(TAILS_BYTES_MAX),
-            ignored: Cache::new(IGNORED_BYTES_MAX),
+            ignored: Default::default(),
             devices: Cache::new(DEVICES_BYTES_MAX),
             sections: Cache::new(SECTIONS_BYTES_MAX),
         }

@@ -41,6 +41,10 @@ pub(crate) struct Page {
     /// Behind which position to go on, if there may be more: for backwards the upper end of the rest, for forwards the
     /// lower one.
     pub rest: Option<StreamPos>,
+    /// Whether there are state events between these that are not among them.
+    pub passes_over_state: bool,
+    /// Whether the filter lets some of those through, and only the viewer may not see them.
+    pub hides_state: bool,
 }
 
 impl Stretch {
@@ -94,8 +98,12 @@ pub(crate) fn page(
                 return Ok(page);
             }
             rest = rest.beyond(*pos);
-            if matches(reader, filter, &room_id, &event)? && viewer.may_see(&event)? {
+            let is_wanted = matches(reader, filter, &room_id, &event)?;
+            if is_wanted && viewer.may_see(&event)? {
                 page.events.push(event);
+            } else if event.header.state_key.is_some() {
+                page.passes_over_state = true;
+                page.hides_state |= is_wanted;
             }
             if has_gap && stretch.direction == Direction::Backward {
                 page.rest = Some(rest.edge());

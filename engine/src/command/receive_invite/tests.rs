@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    command::{LeaveOutOfBand, NoteKnock, Register, StoreServerKeys},
+    command::{ForgetRoom, LeaveOutOfBand, NoteKnock, Register, SetAccountData, StoreServerKeys},
     core::{
         event::{EventBuilder, EventReference},
         filter::Filter,
@@ -194,6 +194,41 @@ fn an_invite_is_declined_without_the_other_server() {
     here.engine.write(invite(event(&there, &again))).wait().unwrap();
     let (body, _) = sync(&here, Some(since));
     assert!(body["rooms"]["invite"][ROOM].is_object());
+}
+
+#[test]
+fn who_is_ignored_is_not_heard_of() {
+    let (here, (there, invite_id)) = (here(), there());
+    let ignore = |whom: Value| {
+        let content = json!({"ignored_users": whom}).to_string().into();
+        let kind = "m.ignored_user_list".to_owned();
+        let set = SetAccountData { user_id: ALICE.into(), room_id: None, kind, content };
+        here.engine.write(set).wait().unwrap();
+    };
+    ignore(json!({BOB: {}}));
+    let (_, since) = sync(&here, None);
+    here.engine.write(invite(event(&there, &invite_id))).wait().unwrap();
+    for since in [None, Some(since)] {
+        assert_eq!(sync(&here, since).0["rooms"]["invite"].get(ROOM), None);
+    }
+    // It was there all the time.
+    assert!(open(&here).is_ok());
+    ignore(json!({}));
+    assert!(sync(&here, None).0["rooms"]["invite"][ROOM].is_object());
+}
+
+#[test]
+fn a_declined_invite_that_is_forgotten_leaves_other_devices() {
+    let (here, (there, invite_id)) = (here(), there());
+    let (_, before) = sync(&here, None);
+    here.engine.write(invite(event(&there, &invite_id))).wait().unwrap();
+    let (_, since) = sync(&here, None);
+    here.engine.write(leave()).wait().unwrap();
+    here.engine.write(ForgetRoom { room_id: ROOM.into(), user_id: ALICE.into() }).wait().unwrap();
+    for since in [before, since] {
+        let left = &sync(&here, Some(since)).0["rooms"]["leave"][ROOM];
+        assert_eq!(left["timeline"]["events"][0]["content"]["membership"], "leave");
+    }
 }
 
 #[test]

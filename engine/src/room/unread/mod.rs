@@ -28,6 +28,7 @@ use crate::{
     error::Result,
     room::{
         Event,
+        ignored::{self, IgnoredUsers},
         receipts::{MAIN_THREAD, ReceiptKind, UNTHREADED},
         tail,
     },
@@ -92,6 +93,8 @@ struct Count {
     display_name: Option<Arc<str>>,
     user_id: Arc<str>,
     rules: Arc<CompiledRules>,
+    /// Whose messages the user is not shown.
+    ignored: Arc<IgnoredUsers>,
     /// Up to where all is read.
     read: StreamPos,
     /// Up to where a thread (or the main timeline) is read.
@@ -116,7 +119,8 @@ pub fn counts(reader: &Reader, user: UserNum, room: RoomNum) -> Result<Unread> {
             if watch.room_news(room).is_none_or(|news| news <= count.as_of) {
                 return Ok(count.sum());
             }
-            (*count).clone()
+            // Somebody on the list may have become known since, with the first event that is new here.
+            Count { ignored: ignored::by(reader, user)?, ..(*count).clone() }
         }
         known => match refresh(reader, user, room, known.as_deref())? {
             Some(count) => count,
@@ -134,14 +138,17 @@ fn refresh(reader: &Reader, user: UserNum, room: RoomNum, known: Option<&Count>)
     let row = reader.user_room(user, room)?.filter(|row| row.value.membership == Membership::Join);
     let Some(row) = row else { return Ok(None) };
     let rules = push_rules::compiled(reader, user)?;
-    let mut count = match known {
-        Some(known) => Count { rules, ..known.clone() },
+    let ignored = ignored::by(reader, user)?;
+    // With others to ignore, what was counted is worth nothing.
+    let mut count = match known.filter(|known| known.ignored == ignored) {
+        Some(known) => Count { rules, ignored, ..known.clone() },
         None => Count {
             as_of: StreamPos(i64::MIN),
             member: EventNum(0),
             display_name: None,
             user_id: reader.user_id(user)?,
             rules,
+            ignored,
             read: StreamPos(i64::MIN),
             threads_read: BTreeMap::new(),
             main: Pile::default(),
@@ -295,6 +302,9 @@ impl Count {
 
     fn add(&mut self, reader: &Reader, event: &Arc<Event>, is_own: bool, is_member: bool) -> Result<()> {
         if is_own && is_member {
+            return Ok(());
+        }
+        if event.header.state_key.is_none() && self.ignored.contains(event.header.sender) {
             return Ok(());
         }
         let candidate = Candidate::of(reader, event)?;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{Unread, counts};
 use crate::{
     Committer, Engine, Options,
-    command::{ChangePushRules, Command, Lanes, PushRuleChange},
+    command::{ChangePushRules, Command, Lanes, PushRuleChange, Register, SetAccountData},
     core::{
         num::{RoomNum, UserNum},
         version::RoomVersion,
@@ -316,6 +316,31 @@ fn changed_rules_decide_from_then_on() {
     assert_eq!(room.counts(BOB).0, (1, 0), "the room is muted");
     room.mention(ALICE, BOB);
     assert_eq!(room.counts(BOB).0, (2, 1), "but a mention comes before the rule of the room");
+}
+
+#[test]
+fn who_is_ignored_notifies_nobody() {
+    let room = Room::new();
+    room.activate(BOB);
+    room.0.write(Register { localpart: "bob".into(), ..Register::default() }).wait().unwrap();
+    let ignore = |whom: Value| {
+        let content = json!({"ignored_users": whom}).to_string().into();
+        let kind = "m.ignored_user_list".to_owned();
+        let set = SetAccountData { user_id: BOB.to_owned(), room_id: None, kind, content };
+        room.0.write(set).wait().unwrap();
+    };
+    room.mention(ALICE, BOB);
+    assert_eq!(room.counts(BOB).0, (1, 1));
+    const CAROL: &str = "@carol:a.example";
+    ignore(json!({ALICE: {}, CAROL: {}}));
+    assert_eq!(room.counts(BOB).0, (0, 0));
+    room.mention(ALICE, BOB);
+    // Of whom nothing was known when Bob chose to ignore them.
+    room.state(CAROL, "m.room.member", CAROL, json!({"membership": "join"}));
+    room.mention(CAROL, BOB);
+    assert_eq!(room.counts(BOB).0, (0, 0));
+    ignore(json!({}));
+    assert_eq!(room.counts(BOB).0, (3, 3));
 }
 
 #[test]

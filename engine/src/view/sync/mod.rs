@@ -15,11 +15,7 @@ mod summary;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    cell::OnceCell,
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::{cell::OnceCell, collections::HashMap, sync::Arc};
 
 pub(crate) use device::DeviceFacts;
 pub(crate) use shared::Section;
@@ -35,7 +31,10 @@ use crate::{
     },
     device::to_device,
     error::{Error, Result, What},
-    room::visibility::{Viewer, ignored_users},
+    room::{
+        ignored::{self, IgnoredUsers},
+        visibility::Viewer,
+    },
     store::{
         Direction, Positioned, Reader, schema,
         schema::{Membership, UserNews, UserRoom},
@@ -96,7 +95,7 @@ struct Request<'a> {
     /// The account data of rooms, once an initial sync has asked for it.
     set_in_rooms: OnceCell<HashMap<RoomNum, Vec<account_data::Entry>>>,
     /// Whom the user ignores, once it has been read.
-    ignored: OnceCell<Arc<HashSet<UserNum>>>,
+    ignored: OnceCell<Arc<IgnoredUsers>>,
 }
 
 /// The rooms to write about, and those that matter for what stands outside of them, whatever the filter leaves out.
@@ -179,11 +178,11 @@ impl<'a> Request<'a> {
     }
 
     /// Whom the user ignores, read once for all rooms.
-    fn ignored(&self) -> Result<Arc<HashSet<UserNum>>> {
+    fn ignored(&self) -> Result<Arc<IgnoredUsers>> {
         if let Some(ignored) = self.ignored.get() {
             return Ok(ignored.clone());
         }
-        let ignored = ignored_users(self.reader, self.user)?;
+        let ignored = ignored::by(self.reader, self.user)?;
         Ok(self.ignored.get_or_init(|| ignored).clone())
     }
 
@@ -204,14 +203,34 @@ impl<'a> Request<'a> {
             None => self.all_rooms()?,
             Some(since) => self.rooms_with_news(since)?,
         };
-        // There may be invites from before, and those that came with a room's other events.
-        if !rooms.invited.is_empty() && blocks_invites(self.reader, self.user)? {
-            rooms.invited.clear();
-        }
+        self.drop_unwanted(&mut rooms.invited)?;
         self.write_rooms(&mut body, &rooms)?;
         own::write(self, &mut body, &rooms, &messages)?;
         let is_empty = self.since.is_some() && body.len() == bare;
         self.finish(body, token, is_empty)
+    }
+
+    /// Takes out the invites that the user does not want to see: of before they said so, or that came with a room's other
+    /// events. They stay, and are shown when they are wanted.
+    fn drop_unwanted(&self, invited: &mut Vec<RoomNum>) -> Result<()> {
+        if invited.is_empty() {
+            return Ok(());
+        }
+        if blocks_invites(self.reader, self.user)? {
+            invited.clear();
+            return Ok(());
+        }
+        let ignored = self.ignored()?;
+        for room in std::mem::take(invited) {
+            let is_ignored = match self.reader.membership_sender(self.user, room)? {
+                Some(inviter) => ignored.contains_id(self.reader, &inviter)?,
+                None => false,
+            };
+            if !is_ignored {
+                invited.push(room);
+            }
+        }
+        Ok(())
     }
 
     /// The answer to who knows everything.
@@ -321,7 +340,8 @@ impl<'a> Request<'a> {
     fn sort_own_change(&self, rooms: &mut Rooms, room: RoomNum, since: StreamPos) -> Result<()> {
         let Some(row) = self.reader.user_room(self.user, room)? else { return Ok(()) };
         let is_included = self.includes(room)?;
-        let was_joined = membership_at(self.reader, self.user, room, since)? == Some(Membership::Join);
+        let before = membership_at(self.reader, self.user, room, since)?;
+        let was_joined = before == Some(Membership::Join);
         if was_joined && row.value.membership != Membership::Join {
             rooms.newly_left.push(room);
         }
@@ -338,8 +358,7 @@ impl<'a> Request<'a> {
                 }
             }
             Membership::Leave | Membership::Ban => {
-                // The user's other devices must still learn that they are out of a room that is forgotten already.
-                if is_included && (was_joined || !row.value.forgotten) {
+                if is_included && (!row.value.forgotten || self.was_shown(room, before)?) {
                     rooms.left.push((room, row));
                 }
             }
@@ -348,6 +367,14 @@ impl<'a> Request<'a> {
             Membership::Invite | Membership::Knock => {}
         }
         Ok(())
+    }
+
+    /// Whether a room that is forgotten already was shown, so that the user's other devices must still learn that they are out
+    /// of it; `before` is what they were in the room.
+    fn was_shown(&self, room: RoomNum, before: Option<Membership>) -> Result<bool> {
+        let was_open = matches!(before, Some(Membership::Join | Membership::Invite | Membership::Knock));
+        // What this server is told from outside of a room begins with an invite or a knock.
+        Ok(was_open || self.reader.out_of_band(self.user, room)?.is_some())
     }
 
     fn has_room_news(&self, room: RoomNum, since: StreamPos) -> Result<bool> {

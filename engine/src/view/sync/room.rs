@@ -36,6 +36,8 @@ struct Timeline {
     events: Vec<Arc<Event>>,
     limited: bool,
     prev_batch: StreamPos,
+    /// Whether state may have changed by what is passed over, so that it must be told elsewhere.
+    passes_over_state: bool,
 }
 
 impl Timeline {
@@ -208,13 +210,13 @@ fn write_events(
     };
     let from = match since.filter(|_| !request.sync.full_state) {
         None => None,
-        // Without a gap what the client knows is the state at the timeline's start.
-        Some(_) if !timeline.limited && !forked => Some(beginning),
+        // Where nothing is left out, what the client knows is the state at the timeline's start.
+        Some(_) if !timeline.limited && !timeline.passes_over_state && !forked => Some(beginning),
         Some(since) => Some(state::at(request.reader, room, since)?),
     };
     let to = if request.sync.state_after.is_some() { end } else { beginning };
     let mut changed_beside = Vec::new();
-    if forked && request.sync.state_after.is_none() {
+    if (forked || timeline.passes_over_state) && request.sync.state_after.is_none() {
         let nums = state::beside_timeline(request.reader, room, (beginning, end), &timeline.events)?;
         changed_beside = state::wanted_events(request, room, &nums)?;
     }
@@ -320,10 +322,31 @@ fn read_timeline(
     let limit = timeline_limit(request);
     let after = since.unwrap_or(StreamPos(i64::MIN));
     let Some(viewer) = renderer.viewer().filter(|_| !filter.is_nothing()) else {
-        return Ok(Timeline { events: Vec::new(), limited: false, prev_batch: until });
+        return Ok(Timeline {
+            events: Vec::new(),
+            limited: false,
+            prev_batch: until,
+            passes_over_state: true,
+        });
     };
     let stretch = Stretch { after, up_to: until, direction: Direction::Backward, limit };
     let mut page = timeline::page(request.reader, viewer, stretch, filter)?;
+    if page.hides_state {
+        // Clients make up the state of what they are told. Who was in the room may read it.
+        viewer.show_state(state::at(request.reader, room, until)?);
+        page = timeline::page(request.reader, viewer, stretch, filter)?;
+    }
+    if let (Some(rest), Some(_), false) = (page.rest, since, filter.is_everything())
+        && page.events.len() == limit
+    {
+        // Whether anything was left out, and not only passed over.
+        let stretch = Stretch { up_to: rest, limit: 1, ..stretch };
+        let beyond = timeline::page(request.reader, viewer, stretch, filter)?;
+        page.passes_over_state |= beyond.passes_over_state;
+        if beyond.events.is_empty() {
+            page.rest = beyond.rest;
+        }
+    }
     page.events.reverse();
     if let Some(behind_gap) = last_behind_gap(request.reader, &page.events)? {
         // What is missing there can be asked for with `/messages`.
@@ -336,7 +359,8 @@ fn read_timeline(
         Some(since) if page.rest.is_none() => timeline::is_cut(request.reader, room, since)?,
         _ => false,
     };
-    Ok(Timeline { events: page.events, limited: page.rest.is_some() || is_cut, prev_batch })
+    let limited = page.rest.is_some() || is_cut;
+    Ok(Timeline { events: page.events, limited, prev_batch, passes_over_state: page.passes_over_state })
 }
 
 /// The index of the last of the events before which there is a gap.

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use super::{Request, summary::Summary};
 use crate::{
-    core::num::{EventNum, NodeId, RoomNum, StateKeyId, StreamPos, UserNum},
+    core::num::{EventNum, NodeId, RoomNum, StreamPos, UserNum},
     error::Result,
     room::Event,
     store::{Direction, Reader, StorageError, schema, schema::Membership},
@@ -39,19 +39,16 @@ pub(super) fn was_forked(reader: &Reader, room: RoomNum) -> Result<bool, Storage
     Ok(reader.get(&schema::ROOM_HEADS, &room)?.is_some_and(|head| head.forked))
 }
 
-/// What differs between the state at the end of a timeline and what a client makes of it who sets each of its state
-/// events upon the state at its beginning.
+/// What has changed between the beginning and the end of a timeline by events that are not in it.
 pub(super) fn beside_timeline(
     reader: &Reader,
     room: RoomNum,
     (beginning, end): (NodeId, NodeId),
     timeline: &[Arc<Event>],
 ) -> Result<Vec<EventNum>, StorageError> {
-    let in_timeline: BTreeSet<StateKeyId> =
-        timeline.iter().filter_map(|event| event.state_key_id()).collect();
-    let changes = reader.state_difference(room, beginning, end)?;
-    let beside = changes.into_iter().filter(|change| !in_timeline.contains(&change.key));
-    Ok(beside.filter_map(|change| change.after).collect())
+    let changed =
+        reader.state_difference(room, beginning, end)?.into_iter().filter_map(|change| change.after);
+    Ok(changed.filter(|num| timeline.iter().all(|event| event.num != *num)).collect())
 }
 
 /// The user's membership after the last event at or before `pos`.

@@ -2,6 +2,7 @@
 
 mod filters;
 mod lazy_members;
+mod state;
 
 use std::sync::Arc;
 
