@@ -8,7 +8,7 @@ use super::{Event, RoomCtx, event::encode_body, relations, snapshot::power_level
 use crate::{
     core::{
         auth::may_redact,
-        event::{JsonObject, redact},
+        event::{JsonObject, Pdu, redact},
         json::write_object,
         limits::EARLY_REDACTIONS_MAX,
         num::EventNum,
@@ -56,6 +56,11 @@ pub(crate) fn apply_early(tx: &mut Tx, room: &RoomCtx, event: &Arc<Event>) -> Re
     Ok(())
 }
 
+/// Where servers choose the ids of events, an event can name itself, and two can name each other: none of them counts.
+pub(crate) fn is_circular(redaction: &Pdu, target: &Pdu) -> bool {
+    redaction.event_id == target.event_id || target.redacts.as_deref() == Some(&*redaction.event_id)
+}
+
 /// The levels that count are those at the redaction, so that all servers decide alike.
 fn apply_to(tx: &mut Tx, room: &RoomCtx, redaction: &Arc<Event>, target: &Arc<Event>) -> Result<()> {
     if target.header.room != room.num || target.header.redacted_by.is_some() {
@@ -65,7 +70,8 @@ fn apply_to(tx: &mut Tx, room: &RoomCtx, redaction: &Arc<Event>, target: &Arc<Ev
     let levels = power_levels(|kind| tx.state_event(room.num, state, kind, ""))?;
     let target_sender = tx.user_id(target.header.sender)?;
     let pdu = redaction.pdu()?;
-    if levels.is_some_and(|levels| may_redact(room.version, &pdu, &target_sender, &levels)) {
+    let may_redact = levels.is_some_and(|levels| may_redact(room.version, &pdu, &target_sender, &levels));
+    if may_redact && !is_circular(&pdu, &*target.pdu()?) {
         erase(tx, target, redaction.num)?;
     }
     Ok(())

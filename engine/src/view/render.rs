@@ -36,7 +36,7 @@ pub(crate) struct Asker {
 enum Detail {
     /// What belongs to an event in a timeline.
     Timeline,
-    /// What belongs to an event inside another: no earlier content.
+    /// What belongs to an event inside another: no earlier content, and no further event.
     Nested,
     /// What belongs to an entry of a room's state: nothing that depends on who asks.
     State,
@@ -162,7 +162,10 @@ impl<'r> Renderer<'r> {
             out.push(b'"');
             self.write_transaction(out, event);
         }
-        self.write_redaction(out, event)?;
+        // The redaction of a redaction is shown where that one is: there may be no end of them.
+        if detail != Detail::Nested {
+            self.write_redaction(out, event)?;
+        }
         if detail == Detail::Timeline {
             self.write_replaced_state(out, event)?;
         }
