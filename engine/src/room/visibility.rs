@@ -146,6 +146,11 @@ impl<'r> Viewer<'r> {
         Ok(head.state)
     }
 
+    /// The event with which the user's last time in the room ended, if they are not in it and were once.
+    pub fn left_with(&self) -> Option<Arc<Event>> {
+        self.left_with.clone()
+    }
+
     /// Whether the user ignores anybody.
     pub fn ignores_anyone(&self) -> bool {
         !self.ignored.is_empty()
