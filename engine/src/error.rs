@@ -84,8 +84,8 @@ pub enum Denied {
     /// The room is not on this server and nobody here can help to join it.
     #[error("the room cannot be reached from here")]
     Unreachable,
-    /// It is a user or an alias of another server.
-    #[error("this belongs to another server, which cannot be reached from here")]
+    /// It is a user or an alias of another server, for which this one cannot do it.
+    #[error("this user or alias belongs to another server")]
     OtherServer,
     /// The room does not admit guests.
     #[error("guests cannot be in this room")]

@@ -283,8 +283,9 @@ async fn answers<T: Send + 'static>(
 /// Runs work of many writes to its end, also when the client that asked for it goes away meanwhile.
 ///
 /// Errors: those of the work; 500 if it was cut off by the end of the server.
-pub async fn finish<E>(work: impl Future<Output = Result<(), E>> + Send + 'static) -> Result<(), ApiError>
+pub async fn finish<T, E>(work: impl Future<Output = Result<T, E>> + Send + 'static) -> Result<T, ApiError>
 where
+    T: Send + 'static,
     E: Into<ApiError> + Send + 'static,
 {
     match ended("work of a request", tokio::spawn(work).await) {
