@@ -44,6 +44,7 @@ pub struct Worker {
 pub const WORKERS: &[Worker] = &[
     Worker { name: "certificate", every: Duration::from_secs(10), round: reload_certificate },
     Worker { name: "rate limits", every: Duration::from_secs(60), round: |ctx| ctx.rate_limits.sweep() },
+    Worker { name: "authentications", every: Duration::from_secs(60), round: |ctx| ctx.uia.sweep() },
     Worker { name: "typing", every: Duration::from_secs(1), round: |ctx| drop(ctx.engine.write(EndTyping)) },
     Worker {
         name: "presence",
