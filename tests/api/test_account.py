@@ -1,5 +1,7 @@
 """Registration, login, logout, tokens, password change and deactivation (spec: Client Authentication, Accounts)."""
 
+import concurrent.futures
+
 import pytest
 
 from harness.client import PASSWORD, Client, unique
@@ -36,6 +38,58 @@ def test_registration_learns_the_flows_with_an_empty_body(nobody):
     # A session is used up by the registration that it served.
     body["username"] = unique("again")
     nobody.post("register", json=body, status=400, errcode="M_UNKNOWN")
+
+
+@pytest.fixture(params=["with a name", "without a name"])
+def registration(request, nobody):
+    """The body of a registration, as it is sent in a session of its own."""
+    session = nobody.post("register", json={}, status=401)["session"]
+    name = {"username": unique("twice")} if request.param == "with a name" else {}
+    return {**name, "password": PASSWORD, "auth": {"type": "m.login.dummy", "session": session}}
+
+
+@pytest.mark.ours("Synapse opens another device")
+def test_a_registration_that_is_sent_again_is_answered_as_it_was(nobody, registration):
+    """Specification: "servers must return [...] the result of the API call [...] when a client retries a stage"."""
+    answer = nobody.post("register", json=registration)
+    assert nobody.post("register", json=registration) == answer
+    session_alone = {"session": registration["auth"]["session"]}
+    assert nobody.post("register", json={**registration, "auth": session_alone}) == answer
+    user = nobody.signed_in(answer)
+    assert [device["device_id"] for device in user.get("devices")["devices"]] == [user.device_id]
+
+
+@pytest.mark.ours("Synapse opens another device")
+def test_a_session_serves_no_other_registration(nobody, registration):
+    answer = nobody.post("register", json=registration)
+    other = unique("other")
+    for change in ({"username": other}, {"password": "another burrow"}, {"device_id": "OTHER"}):
+        refused = nobody.post("register", json={**registration, **change}, status=400)
+        assert refused["errcode"] in ("M_UNKNOWN", "M_USER_IN_USE")
+    assert nobody.get("register/available", query={"username": other}) == {"available": True}
+    # Nor does another session give its answer.
+    session = nobody.post("register", json={}, status=401)["session"]
+    again = {**registration, "auth": {"type": "m.login.dummy", "session": session}}
+    if "username" in registration:
+        nobody.post("register", json=again, status=400, errcode="M_USER_IN_USE")
+    else:
+        assert nobody.post("register", json=again)["user_id"] != answer["user_id"]
+
+
+@pytest.mark.ours("Synapse opens another device")
+def test_the_same_registration_many_times_at_once_is_one(nobody, registration):
+    clients = [Client(nobody.base_url) for _ in range(8)]
+    with concurrent.futures.ThreadPoolExecutor(len(clients)) as pool:
+        answers = list(pool.map(lambda client: client.post("register", json=registration), clients))
+    assert all(answer == answers[0] for answer in answers)
+
+
+def test_a_registration_that_is_wrong_is_so_again(nobody):
+    session = nobody.post("register", json={}, status=401)["session"]
+    body = {"username": unique("bare"), "auth": {"type": "m.login.dummy", "session": session}}
+    for _ in range(2):
+        nobody.post("register", json=body, status=400, errcode="M_MISSING_PARAM")
+    nobody.get("register/available", query={"username": body["username"]})
 
 
 def test_registration_names_the_device(nobody):
@@ -268,6 +322,17 @@ def test_password_change_may_keep_other_devices(alice):
     body = {"new_password": "another burrow", "logout_devices": False}
     alice.with_password("POST", "account/password", json=body)
     other.get("account/whoami")
+
+
+def test_a_password_change_that_is_sent_again_is_answered_as_it_was(alice):
+    body = {"new_password": "another burrow"}
+    session = alice.post("account/password", json=body, status=401)["session"]
+    identifier = {"type": "m.id.user", "user": alice.user_id}
+    auth = {"type": "m.login.password", "identifier": identifier, "password": PASSWORD, "session": session}
+    for _ in range(2):
+        assert alice.post("account/password", json={**body, "auth": auth}) == {}
+    alice.post("account/password", json={"new_password": "a third burrow", "auth": auth}, status=403)
+    alice.login(password="another burrow")
 
 
 def test_password_change_with_a_wrong_password(alice):

@@ -52,6 +52,17 @@ def test_an_invitation_arrives_by_sync(alice, bob):
     assert mine[0]["content"]["membership"] == "invite"
 
 
+def test_an_invitation_by_the_rooms_state(alice, bob):
+    room = alice.create_room(preset="private_chat")
+    content = {"membership": "invite", "reason": "for the carrots", "is_direct": True}
+    event = alice.set_state(room, "m.room.member", content, bob.user_id)
+    assert alice.get("rooms/{roomId}/event/{eventId}", room, event)["content"] == content
+    invited = bob.sync_until(lambda answer: answer.get("rooms", {}).get("invite", {}).get(room))
+    (mine,) = [e for e in invited["invite_state"]["events"] if e["state_key"] == bob.user_id]
+    assert mine["content"] == content
+    bob.join(room)
+
+
 def test_who_may_invite(alice, bob, carol):
     room = alice.create_room(preset="private_chat")
     bob.invite(room, carol, status=403, errcode="M_FORBIDDEN")

@@ -1,4 +1,6 @@
-"""Invites of other servers: what they show of a room, and users who want none."""
+"""Invites of other servers, and of ours to their users: what they show of a room, what they say, and users who want none."""
+
+import json
 
 import pytest
 
@@ -100,3 +102,41 @@ def test_our_user_is_told_that_theirs_wants_no_invites(alice, resident):
     answer = alice.post("rooms/{roomId}/invite", room, json={"user_id": user}, status=403)
     assert answer == blocked
     alice.state(room, "m.room.member", user, status=404)
+    content = {"membership": "invite"}
+    assert alice.set_state(room, "m.room.member", content, user, status=403) == blocked
+    alice.state(room, "m.room.member", user, status=404)
+
+
+def invites_of(resident):
+    """The invites that it was asked to sign, in order."""
+    return [json.loads(request.body)["event"] for request in resident.requests if "/v2/invite/" in request.target]
+
+
+def test_our_user_invites_theirs_by_the_rooms_state(alice, resident):
+    """As by `/invite`; whatever else the event says goes with it, but for what only a join can say."""
+    room, user = alice.create_room(preset="private_chat", room_version="11"), resident.user()
+    content = {"membership": "invite", "reason": "it rains", "is_direct": True, "org.example.more": [1]}
+    body = {**content, "join_authorised_via_users_server": f"@nobody:{alice.server_name}"}
+    event_id = alice.set_state(room, "m.room.member", body, user)
+    (event,) = invites_of(resident)
+    assert (id_of(event), event["state_key"], event["content"]) == (event_id, user, content)
+    assert alice.state(room, "m.room.member", user) == content
+
+
+def test_nobody_is_asked_to_sign_an_invite_that_the_room_refuses(alice, bob, resident):
+    room, user, content = alice.create_room(preset="private_chat"), resident.user(), {"membership": "invite"}
+    bob.set_state(room, "m.room.member", content, user, status=403, errcode="M_FORBIDDEN")
+    bob.set_state(f"!nowhere:{bob.server_name}", "m.room.member", content, user, status=403, errcode="M_FORBIDDEN")
+    alice.set_state(room, "m.room.member", content, "nobody", status=400, errcode="M_INVALID_PARAM")
+    alice.set_state(room, "m.room.member", {**content, "number": 1.5}, user, status=400, errcode="M_BAD_JSON")
+    assert invites_of(resident) == []
+
+
+def test_guests_invite_nobody_of_other_servers(alice, nobody, resident):
+    open_to_guests = {"type": "m.room.guest_access", "content": {"guest_access": "can_join"}}
+    room = alice.create_room(preset="public_chat", initial_state=[open_to_guests])
+    guest = nobody.signed_in(nobody.post("register", query={"kind": "guest"}))
+    guest.join(room)
+    content = {"membership": "invite"}
+    guest.set_state(room, "m.room.member", content, resident.user(), status=403, errcode="M_GUEST_ACCESS_FORBIDDEN")
+    assert invites_of(resident) == []

@@ -9,7 +9,7 @@ use crate::{
     account::presence,
     command::{Command, Lanes},
     core::{auth::Reason, event::JsonObject, num::UserNum},
-    error::{Denied, Invalid, Result},
+    error::{Denied, Error, Invalid, Result},
     room::{NewEvent, RoomCtx, append, membership, sending},
     store::{Positioned, Tx, schema, schema::Membership},
 };
@@ -107,7 +107,8 @@ impl SendEvent {
                 origin_server_ts: self.origin_server_ts.unwrap_or_else(|| tx.shared.clock.now_ms()),
                 transaction,
             },
-        )?;
+        )
+        .map_err(malformed)?;
         let pos = tx.last_position();
         if self.kind == "m.room.guest_access" && self.state_key.as_deref() == Some("") {
             membership::remove_guests(tx, &mut room)?;
@@ -148,7 +149,7 @@ impl SendEvent {
             ("m.room.create", _) => {
                 let reason = Reason::CreatePrevEvents;
                 let rule = reason.number(room.version);
-                return Err(Denied::Rule { rule, reason: reason.to_string() }.into());
+                return Err(Denied::Rule { rule, reason }.into());
             }
             ("m.room.member", Some(target)) => {
                 membership::prepare(tx, room, target, self.is_guest, content)?;
@@ -186,6 +187,16 @@ impl SendEvent {
         let same = *pdu.sender == *self.sender && pdu.content == *content;
         let is_joined = same && tx.membership(sender, room.num)? == Some(Membership::Join);
         Ok(is_joined.then(|| current.event_id.to_string()))
+    }
+}
+
+/// What the room's rules refuse for its shape alone, the sender can correct: the content is theirs.
+fn malformed(error: Error) -> Error {
+    match error {
+        Error::Denied(Denied::Rule { rule, reason }) if reason.is_malformed() => {
+            Invalid::Content { rule, reason }.into()
+        }
+        other => other,
     }
 }
 

@@ -114,7 +114,7 @@ pub(crate) fn template(
     };
     let state = SnapshotState { reader, room: room.num, snapshot: room.head.state, instead: &[] };
     auth::check(room.version, &pdu, &state)
-        .map_err(|denied| Denied::Rule { rule: denied.rule, reason: denied.reason.to_string() })?;
+        .map_err(|denied| Denied::Rule { rule: denied.rule, reason: denied.reason })?;
     let template = json!({
         "auth_events": references(room.version, &auth_events)?,
         "content": pdu.content,

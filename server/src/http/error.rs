@@ -157,7 +157,7 @@ impl From<Error> for ApiError {
                 Invalid::RoomState(_) => ApiError::invalid_room_state(sentence),
                 Invalid::AliasTarget(_) => ApiError::bad_alias(sentence),
                 Invalid::Event(EventError::TooLarge { .. }) => ApiError::too_large(sentence),
-                Invalid::Event(_) => ApiError::bad_json(sentence),
+                Invalid::Event(_) | Invalid::Content { .. } => ApiError::bad_json(sentence),
             },
             Error::NotFound(_) => ApiError::not_found(sentence),
             Error::Conflict(conflict) => match conflict {
