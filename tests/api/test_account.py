@@ -4,7 +4,7 @@ import concurrent.futures
 
 import pytest
 
-from harness.client import PASSWORD, Client, unique
+from harness.client import PASSWORD, Client, timeline, unique
 
 
 def dummy(**more):
@@ -354,6 +354,27 @@ def test_deactivation(alice, bob, room):
     bob.post("register", json=dummy(username=name), status=400)
     left = bob.sync_until(lambda _: alice.user_id not in bob.get("rooms/{roomId}/joined_members", room)["joined"])
     assert left
+
+
+def test_erasure_leaves_only_redacted_copies_for_who_comes_later(alice, bob, carol):
+    room = alice.create_room(preset="public_chat")
+    bob.join(room)
+    bob.sync()
+    event_id = alice.send(room, "a secret")
+    alice.put("profile/{userId}/{keyName}", alice.user_id, "displayname", json={"displayname": "Alice"})
+    alice.with_password("POST", "account/deactivate", json={"erase": True})
+    carol.join(room)
+
+    def copies(client):
+        last = client.send(room, "hi")
+        around = client.get("rooms/{roomId}/context/{eventId}", room, last, query={"limit": 50})
+        pages = [client.messages(room, limit=50)["chunk"], timeline(client.sync(), room), around["events_before"]]
+        found = [event for page in pages for event in page if event["event_id"] == event_id]
+        return [*found, client.get("rooms/{roomId}/event/{eventId}", room, event_id)]
+
+    assert [copy["content"].get("body") for copy in copies(bob)] == ["a secret"] * 4
+    assert [copy["content"] for copy in copies(carol)] == [{}] * 4
+    assert "displayname" not in bob.get("profile/{userId}", alice.user_id, status=(200, 404))
 
 
 def test_third_party_identifiers_are_an_empty_list(alice):

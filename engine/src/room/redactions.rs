@@ -6,15 +6,9 @@ use std::sync::Arc;
 
 use super::{Event, RoomCtx, event::encode_body, relations, snapshot::power_levels};
 use crate::{
-    core::{
-        auth::may_redact,
-        event::{JsonObject, Pdu, redact},
-        json::write_object,
-        limits::EARLY_REDACTIONS_MAX,
-        num::EventNum,
-    },
+    core::{auth::may_redact, event::Pdu, limits::EARLY_REDACTIONS_MAX, num::EventNum},
     error::Result,
-    store::{Positioned, StorageError, Tx, schema},
+    store::{Positioned, Tx, schema},
 };
 
 /// If the event is a redaction, applies it to its target, when that is there and the sender may.
@@ -80,16 +74,13 @@ fn apply_to(tx: &mut Tx, room: &RoomCtx, redaction: &Arc<Event>, target: &Arc<Ev
 /// Replaces the target's content by what redaction leaves of it. Whether it may be is the caller's to know.
 pub(super) fn erase(tx: &mut Tx, target: &Arc<Event>, redaction: EventNum) -> Result<()> {
     relations::remove(tx, target)?;
-    let corrupt = |_| StorageError::Corrupt(format!("event {} is not JSON", target.event_id));
-    let object: JsonObject = serde_json::from_slice(&target.json).map_err(corrupt)?;
-    let mut json = Vec::with_capacity(target.json.len());
-    write_object(&mut json, &redact(target.version()?, &object));
+    let json = target.redacted_json()?;
     let mut header = target.header.clone();
     header.redacted_by = Some(redaction);
     tx.put(&schema::EVENT_BODIES, &target.num, &encode_body(&target.event_id, &json));
     let pos = tx.position_of(target);
     tx.put(&schema::EVENT_HEADERS, &target.num, &Positioned { pos, value: header.clone() });
-    let erased = Arc::new(Event::new(target.num, target.event_id.clone(), header, json.into()));
+    let erased = Arc::new(Event::new(target.num, target.event_id.clone(), header, json));
     tx.made_event(&erased, pos);
     tx.write_event(&erased, true);
     Ok(())
