@@ -132,4 +132,10 @@ impl RoomVersion {
     pub fn get(id: &str) -> Option<&'static RoomVersion> {
         ROOM_VERSIONS.iter().copied().find(|version| version.id == id)
     }
+
+    /// Whether an event of a room of one version is the same event in a room of the other: what differs is at most how forks
+    /// are merged, as between versions 1 and 2.
+    pub fn has_events_of(&self, other: &RoomVersion) -> bool {
+        RoomVersion { id: other.id, state_resolution: other.state_resolution, ..*self } == *other
+    }
 }

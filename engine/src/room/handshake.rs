@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::{
     Event, RoomCtx,
     restricted_join::{AUTHORISING_USER, Admission, admission, may_vouch},
+    room_version,
     servers::server_allowed,
     snapshot::SnapshotState,
 };
@@ -171,6 +172,7 @@ pub(crate) fn sign_template(
     let id = room_version.unwrap_or("1");
     let version = RoomVersion::get(id).ok_or_else(|| Invalid::RoomVersion(id.to_owned()))?;
     check_template(asked, template)?;
+    check_known(reader, asked, version)?;
     content.remove(AUTHORISING_USER);
     if let Some(user) = vouching_user(asked, version, template)? {
         content.insert(AUTHORISING_USER.to_owned(), user.into());
@@ -241,6 +243,22 @@ fn check_template(asked: &Asked<'_>, template: &JsonObject) -> Result<()> {
         return Err(Invalid::Template("content.membership").into());
     }
     Ok(())
+}
+
+/// A leave ends an invite or a knock that is known here with a version. As one of a version with other events it could not be
+/// read beside that.
+fn check_known(reader: &Reader, asked: &Asked<'_>, version: &RoomVersion) -> Result<()> {
+    if asked.handshake != Handshake::Leave {
+        return Ok(());
+    }
+    let known = match reader.open_out_of_band(asked.user_id, asked.room_id) {
+        Err(Error::NotFound(_)) => return Ok(()),
+        open => room_version(open?.3.version)?,
+    };
+    match version.has_events_of(known) {
+        true => Ok(()),
+        false => Err(Invalid::Template("room_version").into()),
+    }
 }
 
 /// The resident's user who vouches for the join, if the template names one.
