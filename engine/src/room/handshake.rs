@@ -170,6 +170,9 @@ pub(crate) fn sign_template(
 ) -> Result<(&'static RoomVersion, Pdu)> {
     // Specification: "If not provided, the room version is assumed to be either "1" or "2"", whose events are alike.
     let id = room_version.unwrap_or("1");
+    if !RoomVersion::is_id(id) {
+        return Err(Invalid::Template("room_version").into());
+    }
     let version = RoomVersion::get(id).ok_or_else(|| Invalid::RoomVersion(id.to_owned()))?;
     check_template(asked, template)?;
     check_known(reader, asked, version)?;
