@@ -160,7 +160,8 @@ pub(crate) struct Asked<'a> {
 /// The event that a template is for, signed by this server. `content` is what our user says; the user who vouches for a join
 /// is added from the template.
 ///
-/// Errors: [`Invalid::Template`] when it is for anything else than what was asked; [`Invalid::RoomVersion`].
+/// Errors: [`Invalid::Template`] when it is for anything else than what was asked, or for a leave of another room version than
+/// what it ends; [`Invalid::RoomVersion`].
 pub(crate) fn sign_template(
     reader: &Reader,
     asked: &Asked<'_>,
