@@ -6,6 +6,7 @@
 //! sign events; the rest is what local users ask for, a file for each.
 
 mod ask;
+mod auth_chain;
 pub mod check;
 mod client;
 pub mod complete;
