@@ -1,6 +1,5 @@
 //! What local users ask of other servers: rooms by their aliases, profiles, directories, keys.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,6 +18,7 @@ use warren_engine::view::{AliasesElsewhere, RoomAlias};
 
 use super::RemoteError;
 use super::ask::{Ask, canonical_answer, escaped, path};
+use super::keys_of_users;
 use crate::client::directory::servers_of;
 use crate::context::Context;
 use crate::federation::limits::{KEYS_OF_QUERY_BYTES_MAX, KEYS_OF_USER_BYTES_MAX, LIST_BYTES_MAX};
@@ -165,7 +165,11 @@ pub async fn keys(
             let bytes_max = users.len().saturating_mul(KEYS_OF_USER_BYTES_MAX);
             let bytes_max = bytes_max.saturating_add(LIST_BYTES_MAX).min(KEYS_OF_QUERY_BYTES_MAX);
             let asked = Ask::post(&server, path(endpoint, &[]), &body).with_bytes_max(bytes_max);
-            let asked = async { of_users(&read_within(&ctx, asked, &bytes_left).await?, parts, &users) };
+            let asked = async {
+                let answer = read_within(&ctx, asked, &bytes_left).await?;
+                // A large one takes its time.
+                tokio::task::block_in_place(|| keys_of_users::read(&answer, parts, &users))
+            };
             let answer = timeout(KEYS_TIME_MAX, asked).await;
             (answer.unwrap_or_else(|_| Err(RemoteError::Unreachable("it took too long".to_owned()))), server)
         }
@@ -198,50 +202,4 @@ async fn read_within(ctx: &Context, asked: Ask<'_>, bytes_left: &AtomicUsize) ->
         body.extend_from_slice(&piece);
     }
     Ok(body.freeze())
-}
-
-/// What an answer says of the users who were asked for, and of nobody else.
-fn of_users(
-    answer: &[u8],
-    parts: &'static [&'static str],
-    users: &Map<String, Value>,
-) -> Result<Vec<(&'static str, OfUsers)>, RemoteError> {
-    let unusable = |error: &dyn std::fmt::Display| RemoteError::bad_answer("unreadable", error.to_string());
-    let answer = canonical_answer(answer)?;
-    let mut found = Vec::new();
-    for member in members(&answer) {
-        let member = member.map_err(|error| unusable(&error))?;
-        let Some(part) = parts.iter().find(|part| part.as_bytes() == member.key) else { continue };
-        let mut said = OfUsers::new();
-        for user in members(member.value).flatten() {
-            let user_id = string_value(&[b"\"", user.key, b"\""].concat()).map(Cow::into_owned);
-            let Some(user_id) = user_id.filter(|user_id| users.contains_key(user_id)) else { continue };
-            said.insert(user_id, serde_json::from_slice(user.value).map_err(|error| unusable(&error))?);
-        }
-        found.push((*part, said));
-    }
-    Ok(found)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_of_those_who_were_asked_for() {
-        let users = json!({"@a:b": [], "@\"c\":b": []});
-        let users = users.as_object().unwrap();
-        let answer = json!({
-            "device_keys": {"@a:b": {"A": {"n": 1}}, "@\"c\":b": {}, "@d:b": {"D": {}}},
-            "master_keys": [], "other": {"@a:b": {}},
-        });
-        let found = of_users(answer.to_string().as_bytes(), &["device_keys", "master_keys"], users).unwrap();
-        let said: Vec<(&str, Value)> =
-            found.iter().map(|(part, users)| (*part, serde_json::to_value(users).unwrap())).collect();
-        let expected = json!({"@a:b": {"A": {"n": 1}}, "@\"c\":b": {}});
-        assert_eq!(said, [("device_keys", expected), ("master_keys", json!({}))]);
-        for body in ["", "[]", "{", r#"{"device_keys":{"@a:b":[}}"#] {
-            assert!(of_users(body.as_bytes(), &["device_keys"], users).is_err(), "{body}");
-        }
-    }
 }
