@@ -62,14 +62,16 @@ struct Filter {
     room_types: Option<Vec<Option<String>>>,
 }
 
+/// A page of a directory, this server's or another's.
 #[derive(Serialize)]
-struct Page {
-    chunk: Vec<RoomSummary>,
+pub struct Page {
+    pub chunk: Vec<RoomSummary>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    next_batch: Option<String>,
+    pub next_batch: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    prev_batch: Option<String>,
-    total_room_count_estimate: usize,
+    pub prev_batch: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total_room_count_estimate: Option<u64>,
 }
 
 async fn get_public_rooms(call: Call) -> Outcome {
@@ -98,7 +100,7 @@ async fn list(call: &Call, query: Query) -> Outcome {
         // Whom a server shows its directory is its own to say; guests and strangers do not speak for this one.
         call.session()?;
         let query = serde_json::to_value(&query).map_err(ApiError::internal)?;
-        return Ok(Answer::json_bytes(queries::public_rooms(&call.ctx, &server, &query).await?));
+        return Answer::json(&queries::public_rooms(&call.ctx, &server, &query).await?);
     }
     page(&call.ctx, query)
 }
@@ -116,6 +118,6 @@ pub fn page(ctx: &Context, query: Query) -> Outcome {
         chunk: page.rooms,
         next_batch: page.next_batch,
         prev_batch: page.prev_batch,
-        total_room_count_estimate: page.total,
+        total_room_count_estimate: Some(page.total as u64),
     })
 }

@@ -272,4 +272,12 @@ mod tests {
         let error = ApiError::from(refused);
         (error.status.as_u16(), serde_json::from_slice(&error.body()).unwrap())
     }
+
+    #[test]
+    fn nobody_is_refused_without_a_sentence() {
+        for status in [StatusCode::FORBIDDEN, StatusCode::NOT_FOUND, StatusCode::BAD_GATEWAY] {
+            let said = RemoteError::of_answer(status, &http::HeaderMap::new(), b"<html>");
+            assert!(!ApiError::from(said).error.is_empty(), "{status}");
+        }
+    }
 }
