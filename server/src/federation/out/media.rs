@@ -18,7 +18,7 @@ use crate::http::{ApiError, percent_decode};
 use crate::media::Pieces;
 use crate::media::headers::CONTENT_TYPE_BYTES_MAX;
 
-/// What stands before the file in an answer: two boundaries and a few headers.
+/// What stands before the file in an answer: two boundaries and a few headers, and a preamble, which nobody reads.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 
 /// Bytes of a file's name that are kept.
@@ -119,7 +119,8 @@ impl FileOrAddress {
         let declared = answer.headers.get(CONTENT_TYPE).and_then(boundary);
         let mut held = BytesMut::new();
         loop {
-            if let Some(head) = Head::read(&held, declared.as_deref())? {
+            let seen = held.get(..held.len().min(HEAD_BYTES_MAX)).unwrap_or_default();
+            if let Some(head) = Head::read(seen, declared.as_deref())? {
                 if let Some(url) = head.location {
                     return Ok(FileOrAddress::Address { url, end: answer.end });
                 }
