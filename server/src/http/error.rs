@@ -192,7 +192,7 @@ macro_rules! codes {
                     $(stringify!($code) => stringify!($code),)*
                     _ => "M_UNKNOWN",
                 };
-                // "error: A human-readable error message, usually a sentence explaining what went wrong."
+                // Specification: "usually a sentence explaining what went wrong".
                 let error = if error.is_empty() { "The other server gave no reason".to_owned() } else { error };
                 ApiError::new(status, errcode, error)
             }
