@@ -124,6 +124,19 @@ def test_typing_starts_and_stops(alice, bob, room):
     assert event["content"] == {"user_ids": []}
 
 
+def test_typing_for_a_fraction_of_a_millisecond(alice, bob, room):
+    alice.sync()
+    bob.put(TYPING, room, bob.user_id, json={"typing": True, "timeout": 29999.75})
+    event = alice.sync_until(lambda answer: ephemeral(answer, room, "m.typing"))[0]
+    assert event["content"] == {"user_ids": [bob.user_id]}
+
+
+@pytest.mark.ours("Synapse takes it as a time that is over")
+@pytest.mark.parametrize("timeout", [-1, -0.5, "5", [], True])
+def test_typing_for_what_is_no_time(bob, room, timeout):
+    bob.put(TYPING, room, bob.user_id, json={"typing": True, "timeout": timeout}, status=400, errcode="M_BAD_JSON")
+
+
 def test_typing_ends_by_itself(alice, bob, room):
     bob.put(TYPING, room, bob.user_id, json={"typing": True, "timeout": 200})
     alice.sync_until(lambda a: {"user_ids": []} in [e["content"] for e in ephemeral(a, room, "m.typing")])

@@ -192,6 +192,8 @@ macro_rules! codes {
                     $(stringify!($code) => stringify!($code),)*
                     _ => "M_UNKNOWN",
                 };
+                // Specification: "usually a sentence explaining what went wrong".
+                let error = if error.is_empty() { "The other server gave no reason".to_owned() } else { error };
                 ApiError::new(status, errcode, error)
             }
 

@@ -84,7 +84,7 @@ const OF_THE_CLIENT_ITSELF: &[&str] = &[
 fn passed_on(status: StatusCode, errcode: &str, error: String, room_version: Option<String>) -> ApiError {
     let is_code = errcode.starts_with("M_") || errcode.contains('.');
     if !is_code || OF_THE_CLIENT_ITSELF.contains(&errcode) {
-        return ApiError::unknown(error).with_status(status);
+        return ApiError::verbatim(status, "M_UNKNOWN", error);
     }
     let refused = ApiError::verbatim(status, errcode, error);
     match room_version {
@@ -271,5 +271,17 @@ mod tests {
         let refused = RemoteError::Refused { status, errcode, error, retry_after: None, room_version };
         let error = ApiError::from(refused);
         (error.status.as_u16(), serde_json::from_slice(&error.body()).unwrap())
+    }
+
+    #[test]
+    fn nobody_is_refused_without_a_sentence() {
+        for status in [StatusCode::FORBIDDEN, StatusCode::NOT_FOUND, StatusCode::BAD_GATEWAY] {
+            for body in
+                ["<html>", "{}", r#"{"errcode":"M_UNRECOGNIZED"}"#, r#"{"errcode":"M_NOT_FOUND","error":""}"#]
+            {
+                let said = RemoteError::of_answer(status, &http::HeaderMap::new(), body.as_bytes());
+                assert!(!ApiError::from(said).error.is_empty(), "{status} {body}");
+            }
+        }
     }
 }

@@ -22,6 +22,7 @@ pub mod history;
 pub mod invite;
 pub mod join;
 pub mod keys;
+mod keys_of_users;
 pub mod knock;
 pub mod leave;
 pub mod media;
