@@ -24,6 +24,7 @@ pub(crate) mod render;
 mod room_alias;
 mod room_state;
 mod rooms_to_merge;
+mod senders;
 mod server_keys;
 mod space_room;
 mod sync;
