@@ -48,7 +48,7 @@ pub use joined_rooms::JoinedRooms;
 pub use key_backup::{BackupKeys, KeyBackupVersion};
 pub use key_changes::{ChangedUsers, KeyChanges};
 pub use media::{FoundMedia, Media, PendingMedia, RemoteMedia, StoredFiles};
-pub use members::{JoinedMembers, Members};
+pub use members::{AwaitedMembers, JoinedMembers, Members, Whose};
 pub(crate) use memo::{LazyMember, Memo};
 pub use messages::{MESSAGES_LIMIT_DEFAULT, Messages};
 pub use public_rooms::{IsListed, PUBLIC_ROOMS_MAX, PublicRooms, PublicRoomsPage};
