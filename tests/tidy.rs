@@ -74,6 +74,7 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("command", "open", "a new signing key takes the place of the one that the database was made with"),
     ("engine", "remote::NeverTrusted", "which keys are never trusted is an option of the engine"),
     ("engine", "account::SessionCache", "the cache of sessions is the engine's"),
+    ("engine", "account::Erasures", "who is to be forgotten is in a table of the engine's"),
     ("engine", "outbox::OutgoingNews", "the wait for what is to be sent is the engine's to give out"),
     ("engine", "outbox::Waiting", "the table of servers for which something waits is the engine's"),
     ("outbox", "engine::Shared", "who waits for news of what is to be sent keeps the engine's table alive"),

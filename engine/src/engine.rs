@@ -18,7 +18,7 @@ use std::{
 use parking_lot::{Mutex, RwLock};
 
 use crate::{
-    account::SessionCache,
+    account::{Erasures, SessionCache},
     command::{Command, Lanes},
     core::{
         event::KeyPair,
@@ -146,6 +146,8 @@ pub(crate) struct Shared {
     pub policy_servers: Cache<NodeId, Option<PolicyServer>>,
     pub watch: Arc<Watch>,
     pub sessions: SessionCache,
+    /// Who is to be forgotten.
+    pub erasures: Erasures,
     /// The servers for which something may be waiting.
     pub outbox: Waiting,
     pub memo: crate::view::Memo,
@@ -198,6 +200,7 @@ impl Engine {
             policy_servers: Cache::new(POLICY_SERVERS_BYTES_MAX),
             watch: Arc::new(Watch::new(prepared.pos)),
             sessions: SessionCache::default(),
+            erasures: Erasures::default(),
             outbox: Waiting::default(),
             memo: crate::view::Memo::default(),
             rewrites: AtomicU64::new(0),
@@ -207,6 +210,7 @@ impl Engine {
             queue: Queue::new(prepared.pos, prepared.reserved),
             committer: options.committer,
         });
+        shared.erasures.load(&shared.reader())?;
         let thread = match options.committer {
             Committer::Inline => None,
             Committer::Thread => Some(commit::spawn(shared.clone()).map_err(StorageError::from)?),

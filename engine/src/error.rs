@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use crate::{
-    core::{event::EventError, filter::FilterError, push_rules::RulesError},
+    core::{auth::Reason, event::EventError, filter::FilterError, push_rules::RulesError},
     room::policy::{UnsignedEvent, WantedSignature},
     store::StorageError,
 };
@@ -42,8 +42,8 @@ pub enum Denied {
     Rule {
         /// The rule by its number in the specification.
         rule: &'static str,
-        /// A sentence for a human.
-        reason: String,
+        /// Which rule that is; a sentence for a human.
+        reason: Reason,
     },
     /// The asker is not in the room.
     #[error("you are not in this room")]
@@ -84,8 +84,8 @@ pub enum Denied {
     /// The room is not on this server and nobody here can help to join it.
     #[error("the room cannot be reached from here")]
     Unreachable,
-    /// It is a user or an alias of another server.
-    #[error("this belongs to another server, which cannot be reached from here")]
+    /// It is a user or an alias of another server, for which this one cannot do it.
+    #[error("this user or alias belongs to another server")]
     OtherServer,
     /// The room does not admit guests.
     #[error("guests cannot be in this room")]
@@ -153,6 +153,14 @@ pub enum Invalid {
     /// The event is malformed or too large.
     #[error(transparent)]
     Event(#[from] EventError),
+    /// The event's content has not the shape that the room's authorisation rules ask for, whoever sends it.
+    #[error("{reason} (authorisation rule {rule})")]
+    Content {
+        /// The rule by its number in the specification.
+        rule: &'static str,
+        /// Which rule that is; a sentence for a human.
+        reason: Reason,
+    },
     /// An alias that is to stand for a room does not exist or points elsewhere.
     #[error("the alias {0} does not point to this room")]
     AliasTarget(String),

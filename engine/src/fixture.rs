@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::{
     Clock, Command, Committer, Engine, Lanes, Options, Random, View,
-    core::version::ROOM_VERSIONS,
+    core::version::RoomVersion,
     error::Result,
     room::{NewEvent, RoomCtx, append},
     store::{Backend, Memory, Reader, Tx},
@@ -123,13 +123,18 @@ impl World {
         }
     }
 
+    /// The same in version 1, where servers choose the ids of events.
+    pub fn room_of_version_1(&self, room_id: &str, creator: &str) {
+        self.create(room_id, creator, &json!({"creator": creator, "room_version": "1"}));
+    }
+
     /// The same as a space.
     pub fn space(&self, room_id: &str, creator: &str) {
         self.create(room_id, creator, &json!({"creator": creator, "room_version": "10", "type": "m.space"}));
     }
 
     fn create(&self, room_id: &str, creator: &str, create: &Value) {
-        let version = ROOM_VERSIONS.iter().find(|version| version.id == "10").copied().unwrap();
+        let version = RoomVersion::get(create["room_version"].as_str().unwrap()).unwrap();
         self.act(|tx| {
             let mut room = RoomCtx::create(tx, room_id, version)?;
             put(tx, &mut room, creator, "m.room.create", Some(""), create.clone(), None)?;

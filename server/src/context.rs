@@ -30,7 +30,7 @@ pub struct Context {
     pub metrics: Metrics,
     pub rate_limits: RateLimits,
     pub passwords: Passwords,
-    /// Interactive authentications under way.
+    /// Interactive authentications under way, and the answers of those of a while ago.
     pub uia: uia::Sessions,
     /// Nonces of shared-secret registrations under way.
     pub nonces: Nonces,

@@ -44,6 +44,7 @@ pub struct Worker {
 pub const WORKERS: &[Worker] = &[
     Worker { name: "certificate", every: Duration::from_secs(10), round: reload_certificate },
     Worker { name: "rate limits", every: Duration::from_secs(60), round: |ctx| ctx.rate_limits.sweep() },
+    Worker { name: "authentications", every: Duration::from_secs(60), round: |ctx| ctx.uia.sweep() },
     Worker { name: "typing", every: Duration::from_secs(1), round: |ctx| drop(ctx.engine.write(EndTyping)) },
     Worker {
         name: "presence",
@@ -283,8 +284,9 @@ async fn answers<T: Send + 'static>(
 /// Runs work of many writes to its end, also when the client that asked for it goes away meanwhile.
 ///
 /// Errors: those of the work; 500 if it was cut off by the end of the server.
-pub async fn finish<E>(work: impl Future<Output = Result<(), E>> + Send + 'static) -> Result<(), ApiError>
+pub async fn finish<T, E>(work: impl Future<Output = Result<T, E>> + Send + 'static) -> Result<T, ApiError>
 where
+    T: Send + 'static,
     E: Into<ApiError> + Send + 'static,
 {
     match ended("work of a request", tokio::spawn(work).await) {

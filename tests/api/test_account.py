@@ -1,8 +1,10 @@
 """Registration, login, logout, tokens, password change and deactivation (spec: Client Authentication, Accounts)."""
 
+import concurrent.futures
+
 import pytest
 
-from harness.client import PASSWORD, Client, unique
+from harness.client import PASSWORD, Client, timeline, unique
 
 
 def dummy(**more):
@@ -36,6 +38,58 @@ def test_registration_learns_the_flows_with_an_empty_body(nobody):
     # A session is used up by the registration that it served.
     body["username"] = unique("again")
     nobody.post("register", json=body, status=400, errcode="M_UNKNOWN")
+
+
+@pytest.fixture(params=["with a name", "without a name"])
+def registration(request, nobody):
+    """The body of a registration, as it is sent in a session of its own."""
+    session = nobody.post("register", json={}, status=401)["session"]
+    name = {"username": unique("twice")} if request.param == "with a name" else {}
+    return {**name, "password": PASSWORD, "auth": {"type": "m.login.dummy", "session": session}}
+
+
+@pytest.mark.ours("Synapse opens another device")
+def test_a_registration_that_is_sent_again_is_answered_as_it_was(nobody, registration):
+    """Specification: "servers must return [...] the result of the API call [...] when a client retries a stage"."""
+    answer = nobody.post("register", json=registration)
+    assert nobody.post("register", json=registration) == answer
+    session_alone = {"session": registration["auth"]["session"]}
+    assert nobody.post("register", json={**registration, "auth": session_alone}) == answer
+    user = nobody.signed_in(answer)
+    assert [device["device_id"] for device in user.get("devices")["devices"]] == [user.device_id]
+
+
+@pytest.mark.ours("Synapse opens another device")
+def test_a_session_serves_no_other_registration(nobody, registration):
+    answer = nobody.post("register", json=registration)
+    other = unique("other")
+    for change in ({"username": other}, {"password": "another burrow"}, {"device_id": "OTHER"}):
+        refused = nobody.post("register", json={**registration, **change}, status=400)
+        assert refused["errcode"] in ("M_UNKNOWN", "M_USER_IN_USE")
+    assert nobody.get("register/available", query={"username": other}) == {"available": True}
+    # Nor does another session give its answer.
+    session = nobody.post("register", json={}, status=401)["session"]
+    again = {**registration, "auth": {"type": "m.login.dummy", "session": session}}
+    if "username" in registration:
+        nobody.post("register", json=again, status=400, errcode="M_USER_IN_USE")
+    else:
+        assert nobody.post("register", json=again)["user_id"] != answer["user_id"]
+
+
+@pytest.mark.ours("Synapse opens another device")
+def test_the_same_registration_many_times_at_once_is_one(nobody, registration):
+    clients = [Client(nobody.base_url) for _ in range(8)]
+    with concurrent.futures.ThreadPoolExecutor(len(clients)) as pool:
+        answers = list(pool.map(lambda client: client.post("register", json=registration), clients))
+    assert all(answer == answers[0] for answer in answers)
+
+
+def test_a_registration_that_is_wrong_is_so_again(nobody):
+    session = nobody.post("register", json={}, status=401)["session"]
+    body = {"username": unique("bare"), "auth": {"type": "m.login.dummy", "session": session}}
+    for _ in range(2):
+        nobody.post("register", json=body, status=400, errcode="M_MISSING_PARAM")
+    nobody.get("register/available", query={"username": body["username"]})
 
 
 def test_registration_names_the_device(nobody):
@@ -270,6 +324,17 @@ def test_password_change_may_keep_other_devices(alice):
     other.get("account/whoami")
 
 
+def test_a_password_change_that_is_sent_again_is_answered_as_it_was(alice):
+    body = {"new_password": "another burrow"}
+    session = alice.post("account/password", json=body, status=401)["session"]
+    identifier = {"type": "m.id.user", "user": alice.user_id}
+    auth = {"type": "m.login.password", "identifier": identifier, "password": PASSWORD, "session": session}
+    for _ in range(2):
+        assert alice.post("account/password", json={**body, "auth": auth}) == {}
+    alice.post("account/password", json={"new_password": "a third burrow", "auth": auth}, status=403)
+    alice.login(password="another burrow")
+
+
 def test_password_change_with_a_wrong_password(alice):
     body = {"new_password": "another burrow"}
     answer = alice.with_password("POST", "account/password", json=body, password="wrong", status=401)
@@ -289,6 +354,27 @@ def test_deactivation(alice, bob, room):
     bob.post("register", json=dummy(username=name), status=400)
     left = bob.sync_until(lambda _: alice.user_id not in bob.get("rooms/{roomId}/joined_members", room)["joined"])
     assert left
+
+
+def test_erasure_leaves_only_redacted_copies_for_who_comes_later(alice, bob, carol):
+    room = alice.create_room(preset="public_chat")
+    bob.join(room)
+    bob.sync()
+    event_id = alice.send(room, "a secret")
+    alice.put("profile/{userId}/{keyName}", alice.user_id, "displayname", json={"displayname": "Alice"})
+    alice.with_password("POST", "account/deactivate", json={"erase": True})
+    carol.join(room)
+
+    def copies(client):
+        last = client.send(room, "hi")
+        around = client.get("rooms/{roomId}/context/{eventId}", room, last, query={"limit": 50})
+        pages = [client.messages(room, limit=50)["chunk"], timeline(client.sync(), room), around["events_before"]]
+        found = [event for page in pages for event in page if event["event_id"] == event_id]
+        return [*found, client.get("rooms/{roomId}/event/{eventId}", room, event_id)]
+
+    assert [copy["content"].get("body") for copy in copies(bob)] == ["a secret"] * 4
+    assert [copy["content"] for copy in copies(carol)] == [{}] * 4
+    assert "displayname" not in bob.get("profile/{userId}", alice.user_id, status=(200, 404))
 
 
 def test_third_party_identifiers_are_an_empty_list(alice):

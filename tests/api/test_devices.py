@@ -1,5 +1,7 @@
 """Device management (spec: Device Management)."""
 
+import pytest
+
 from harness.client import PASSWORD
 
 
@@ -39,16 +41,38 @@ def test_delete_several(alice):
         other.get("account/whoami", status=401, errcode="M_UNKNOWN_TOKEN")
 
 
+def password_of(user, session):
+    identifier = {"type": "m.id.user", "user": user.user_id}
+    return {"type": "m.login.password", "identifier": identifier, "password": PASSWORD, "session": session}
+
+
+def test_a_deletion_that_is_sent_again_is_answered_as_it_was(alice):
+    """Specification: "servers must return [...] the result of the API call [...] when a client retries a stage"."""
+    gone, kept = alice.login().device_id, alice.login().device_id
+    auth = password_of(alice, alice.delete("devices/{deviceId}", gone, json={}, status=401)["session"])
+    for again in (auth, auth, {"session": auth["session"]}):
+        assert alice.delete("devices/{deviceId}", gone, json={"auth": again}) == {}
+    alice.delete("devices/{deviceId}", kept, json={"auth": auth}, status=403)
+    assert kept in names(alice)
+
+
+@pytest.mark.ours("Synapse deletes it again")
+def test_a_deletion_that_is_sent_again_is_done_once(alice):
+    gone = alice.login().device_id
+    body = {"devices": [gone]}
+    auth = password_of(alice, alice.post("delete_devices", json=body, status=401)["session"])
+    assert alice.post("delete_devices", json={**body, "auth": auth}) == {}
+    alice.login(device_id=gone)
+    assert alice.post("delete_devices", json={**body, "auth": auth}) == {}
+    assert gone in names(alice)
+    more = {"devices": [gone, alice.device_id], "auth": auth}
+    alice.post("delete_devices", json=more, status=403, errcode="M_FORBIDDEN")
+
+
 def test_delete_needs_ones_own_password(alice, bob):
     other = alice.login()
     wanted = alice.delete("devices/{deviceId}", other.device_id, json={}, status=401)
-    identifier = {"type": "m.id.user", "user": bob.user_id}
-    auth = {
-        "type": "m.login.password",
-        "identifier": identifier,
-        "password": PASSWORD,
-        "session": wanted["session"],
-    }
+    auth = password_of(bob, wanted["session"])
     answer = alice.delete("devices/{deviceId}", other.device_id, json={"auth": auth}, status=(401, 403))
     assert answer["errcode"] == "M_FORBIDDEN"
     assert other.device_id in names(alice)

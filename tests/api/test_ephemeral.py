@@ -58,6 +58,20 @@ def test_a_receipt_in_a_thread(alice, bob, room):
     assert found[reply][bob.user_id]["thread_id"] == root
 
 
+@pytest.mark.ours("Synapse tells one of them")
+def test_receipts_of_several_threads_at_one_event(alice, bob, room):
+    """Specification: a receipt is of a user, a type and a thread, or none."""
+    event = alice.send(room, "read me twice")
+    bob.post(RECEIPT, room, "m.read", event, json={})
+    bob.post(RECEIPT, room, "m.read", event, json={"thread_id": "main"})
+    for client in (alice, alice.login()):
+        events = client.sync_until(lambda answer: ephemeral(answer, room, "m.receipt"))
+        users = [content["content"][event]["m.read"] for content in events]
+        assert [set(receipts) for receipts in users] == [{bob.user_id}] * 2
+        threads = [receipts[bob.user_id].get("thread_id") for receipts in users]
+        assert sorted(threads, key=str) == [None, "main"]
+
+
 @pytest.mark.parametrize("thread", ["", "burrow", 7])
 def test_malformed_threads(alice, room, thread):
     event = alice.send(room, "root")

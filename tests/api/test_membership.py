@@ -52,6 +52,17 @@ def test_an_invitation_arrives_by_sync(alice, bob):
     assert mine[0]["content"]["membership"] == "invite"
 
 
+def test_an_invitation_by_the_rooms_state(alice, bob):
+    room = alice.create_room(preset="private_chat")
+    content = {"membership": "invite", "reason": "for the carrots", "is_direct": True}
+    event = alice.set_state(room, "m.room.member", content, bob.user_id)
+    assert alice.get("rooms/{roomId}/event/{eventId}", room, event)["content"] == content
+    invited = bob.sync_until(lambda answer: answer.get("rooms", {}).get("invite", {}).get(room))
+    (mine,) = [e for e in invited["invite_state"]["events"] if e["state_key"] == bob.user_id]
+    assert mine["content"] == content
+    bob.join(room)
+
+
 def test_who_may_invite(alice, bob, carol):
     room = alice.create_room(preset="private_chat")
     bob.invite(room, carol, status=403, errcode="M_FORBIDDEN")
@@ -153,6 +164,17 @@ def test_knock_and_be_let_in(alice, bob):
     assert "m.room.join_rules" in {event["type"] for event in knocked["knock_state"]["events"]}
     alice.invite(room, bob)
     bob.join(room)
+
+
+def test_knock_again_with_another_reason(alice, bob):
+    room = knockable(alice)
+    for reason in ("hungry", "hungry", "cold"):
+        bob.post("knock/{roomIdOrAlias}", room, json={"reason": reason})
+        member = alice.state(room, "m.room.member", bob.user_id)
+        assert (member["membership"], member["reason"]) == ("knock", reason)
+    members = of_type(alice.messages(room)["chunk"], "m.room.member")
+    reasons = [event["content"]["reason"] for event in members if event["state_key"] == bob.user_id]
+    assert reasons == ["cold", "hungry"]
 
 
 def test_take_a_knock_back(alice, bob):

@@ -26,4 +26,5 @@ def test_others_are_told_who_a_token_is_of(alice, bob):
     asker = Client(alice.base_url)
     assert asker.get(USERINFO, query={"access_token": answer["access_token"]}) == {"sub": alice.user_id}
     asker.get(USERINFO, query={"access_token": "burrow"}, status=401, errcode="M_UNKNOWN_TOKEN")
+    asker.get(USERINFO, status=401, errcode="M_MISSING_TOKEN")
     bob.post(OPENID, alice.user_id, status=403, errcode="M_FORBIDDEN")

@@ -52,6 +52,23 @@ def test_a_server_learns_of_the_devices_of_who_comes_into_its_rooms(server, alic
     assert (change["device_display_name"], change["prev_id"]) == ("Den", [devices["stream_id"]])
 
 
+def test_devices_without_keys_are_told_of(server, nobody, resident):
+    dora = nobody.register("dora")
+    resident.join(server, dora.create_room(preset="public_chat"))
+    phone = dora.login(initial_device_display_name="Phone")
+    resident.until(lambda: len(resident.edus(UPDATE)) == 1)
+    phone.put("devices/{deviceId}", phone.device_id, json={"display_name": "Den"})
+    resident.until(lambda: len(resident.edus(UPDATE)) == 2)
+    phone.post("logout")
+    resident.until(lambda: len(resident.edus(UPDATE)) == 3)
+    updates = new, renamed, gone = resident.edus(UPDATE)
+    assert {(update["user_id"], update["device_id"]) for update in updates} == {(dora.user_id, phone.device_id)}
+    assert [update.get("device_display_name") for update in updates] == ["Phone", "Den", None]
+    assert [update.get("deleted") for update in updates] == [None, None, True]
+    assert not any("keys" in update for update in updates)
+    assert (renamed["prev_id"], gone["prev_id"]) == ([new["stream_id"]], [renamed["stream_id"]])
+
+
 def test_users_learn_of_who_comes_into_sight_and_goes(server, alice, resident):
     bob = resident.user()
     listed = {"user_id": bob, "stream_id": 5, "devices": [{"device_id": "B", "keys": device_keys(bob, "B")}]}

@@ -1,12 +1,14 @@
-"""Invites of other servers: what they show of a room, and users who want none."""
+"""Invites of other servers, and of ours to their users: what they show of a room, what they say, and users who want none."""
+
+import json
 
 import pytest
 
 from harness.client import unique
 from harness.events import Copy, id_of
 from harness.participant import path
-from harness.peer import Key
-from harness.rooms import invited, members
+from harness.peer import Key, base64_of
+from harness.rooms import invited, left, members
 
 
 def room_of_version_12(resident):
@@ -92,6 +94,35 @@ def test_an_invite_that_comes_with_a_rooms_events_is_not_shown(server, alice, bo
         assert "invite" not in alice.sync().get("rooms", {})
 
 
+@pytest.mark.parametrize("room_version", ["1", None])
+def test_an_invite_is_declined_though_its_server_tells_an_older_version(server, alice, resident, copy, room_version):
+    """Events with ids of their own are none of a room of version 11; without a version it is to be taken for such a room."""
+    assert resident.invite(server, copy, alice.user_id)[0] == 200
+    alice.sync_until(lambda answer: invited(answer, copy.room_id))
+
+    def make_leave(values, *_):
+        event = resident.template(*values, "leave")[1]["event"]
+        references = [[f"${unique('event')}:{resident.name}", {"sha256": base64_of(bytes(32))}]]
+        event |= {"prev_events": references, "auth_events": references}
+        return 200, {"event": event} if room_version is None else {"event": event, "room_version": room_version}
+
+    resident.answer_make_leave = make_leave
+    alice.leave(copy.room_id)
+    alice.sync_until(lambda answer: left(answer, copy.room_id))
+    assert resident.versions_asked("make_leave") == ["v1"] and not resident.versions_asked("send_leave")
+
+
+def test_an_old_invite_is_declined_though_its_server_tells_a_newer_version(server, alice, resident):
+    room_id = f"!{unique('room')}:{resident.name}"
+    old = resident.old_invite(room_id, alice.user_id)
+    resident.ask(server, "PUT", path("v1/invite/{}/{}", room_id, old["event_id"]), old)
+    alice.sync_until(lambda answer: invited(answer, room_id))
+    resident.copies[room_id] = Copy(room_id, {}, ["$" + base64_of(bytes(32))], 5)
+    alice.leave(room_id)
+    alice.sync_until(lambda answer: left(answer, room_id))
+    assert resident.versions_asked("make_leave") == ["v1"] and not resident.versions_asked("send_leave")
+
+
 def test_our_user_is_told_that_theirs_wants_no_invites(alice, resident):
     room = alice.create_room(preset="private_chat", room_version="11")
     blocked = {"errcode": "M_INVITE_BLOCKED", "error": "No invites, please"}
@@ -100,3 +131,41 @@ def test_our_user_is_told_that_theirs_wants_no_invites(alice, resident):
     answer = alice.post("rooms/{roomId}/invite", room, json={"user_id": user}, status=403)
     assert answer == blocked
     alice.state(room, "m.room.member", user, status=404)
+    content = {"membership": "invite"}
+    assert alice.set_state(room, "m.room.member", content, user, status=403) == blocked
+    alice.state(room, "m.room.member", user, status=404)
+
+
+def invites_of(resident):
+    """The invites that it was asked to sign, in order."""
+    return [json.loads(request.body)["event"] for request in resident.requests if "/v2/invite/" in request.target]
+
+
+def test_our_user_invites_theirs_by_the_rooms_state(alice, resident):
+    """As by `/invite`; whatever else the event says goes with it, but for what only a join can say."""
+    room, user = alice.create_room(preset="private_chat", room_version="11"), resident.user()
+    content = {"membership": "invite", "reason": "it rains", "is_direct": True, "org.example.more": [1]}
+    body = {**content, "join_authorised_via_users_server": f"@nobody:{alice.server_name}"}
+    event_id = alice.set_state(room, "m.room.member", body, user)
+    (event,) = invites_of(resident)
+    assert (id_of(event), event["state_key"], event["content"]) == (event_id, user, content)
+    assert alice.state(room, "m.room.member", user) == content
+
+
+def test_nobody_is_asked_to_sign_an_invite_that_the_room_refuses(alice, bob, resident):
+    room, user, content = alice.create_room(preset="private_chat"), resident.user(), {"membership": "invite"}
+    bob.set_state(room, "m.room.member", content, user, status=403, errcode="M_FORBIDDEN")
+    bob.set_state(f"!nowhere:{bob.server_name}", "m.room.member", content, user, status=403, errcode="M_FORBIDDEN")
+    alice.set_state(room, "m.room.member", content, "nobody", status=400, errcode="M_INVALID_PARAM")
+    alice.set_state(room, "m.room.member", {**content, "number": 1.5}, user, status=400, errcode="M_BAD_JSON")
+    assert invites_of(resident) == []
+
+
+def test_guests_invite_nobody_of_other_servers(alice, nobody, resident):
+    open_to_guests = {"type": "m.room.guest_access", "content": {"guest_access": "can_join"}}
+    room = alice.create_room(preset="public_chat", initial_state=[open_to_guests])
+    guest = nobody.signed_in(nobody.post("register", query={"kind": "guest"}))
+    guest.join(room)
+    content = {"membership": "invite"}
+    guest.set_state(room, "m.room.member", content, resident.user(), status=403, errcode="M_GUEST_ACCESS_FORBIDDEN")
+    assert invites_of(resident) == []

@@ -58,3 +58,14 @@ def test_nobody_is_asked_for_more_than_rooms_have_or_for_strangers(alice, room, 
     peer.requests.clear()
     alice.register("bob").set_state(room, EVENT, {"alt_aliases": aliases}, status=403, errcode="M_FORBIDDEN")
     assert peer.asked(DIRECTORY) == []
+
+
+def test_aliases_of_other_servers_are_theirs(alice, room, peer):
+    """They can be reached, and are asked for nothing: an alias is made and removed by its own server."""
+    alias = f"#burrow:{peer.name}"
+    points_to(peer, room)
+    answer = alice.put("directory/room/{roomAlias}", alias, json={"room_id": room}, status=403, errcode="M_FORBIDDEN")
+    assert answer["error"] == "this user or alias belongs to another server"
+    alice.delete("directory/room/{roomAlias}", alias, status=404, errcode="M_NOT_FOUND")
+    assert peer.asked(DIRECTORY) == []
+    assert alice.get("directory/room/{roomAlias}", alias)["room_id"] == room

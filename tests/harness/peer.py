@@ -102,9 +102,10 @@ class Listener:
 
             def handle_any(self):
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                listener.requests.append(Request(self.command, self.path, self.headers, body))
-                listener.judge(listener.requests[-1])
-                status, content, *headers = listener.answer_to(listener.requests[-1])
+                request = Request(self.command, self.path, self.headers, body)
+                listener.requests.append(request)
+                listener.judge(request)
+                status, content, *headers = listener.answer_to(request)
                 data = content if isinstance(content, bytes) else json.dumps(content).encode()
                 self.send_response(status)
                 for name, value in {"Content-Type": "application/json", **(headers[0] if headers else {})}.items():

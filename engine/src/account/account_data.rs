@@ -100,6 +100,26 @@ fn scan(reader: &Reader, user: UserNum, room: RoomNum, since: StreamPos) -> Resu
     Ok(entries)
 }
 
+/// Removes all that is set, in rooms and everywhere. O(types that are set).
+pub(crate) fn clear(tx: &mut Tx, user: UserNum) -> Result<(), StorageError> {
+    let mut positions = Vec::new();
+    tx.scan(
+        &schema::ACCOUNT_DATA,
+        &user,
+        Direction::Forward,
+        |(_, _, _): (UserNum, RoomNum, String), row| {
+            positions.push(row.pos);
+            true
+        },
+    )?;
+    for pos in positions {
+        tx.delete(&schema::USER_STREAM, &(user, pos));
+    }
+    tx.delete_prefix(&schema::ACCOUNT_DATA, &user);
+    tx.touch(Touch::User(user));
+    Ok(())
+}
+
 /// Sets the content (JSON) of one type, in a room or everywhere. At most once for each in one transaction.
 pub(crate) fn set(
     tx: &mut Tx,

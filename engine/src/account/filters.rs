@@ -24,3 +24,8 @@ pub(crate) fn put(tx: &mut Tx, user: UserNum, json: &Bytes) -> String {
     tx.put(&schema::FILTERS, &(user, id.clone()), json);
     id
 }
+
+/// Removes all filters of a user.
+pub(crate) fn clear(tx: &mut Tx, user: UserNum) {
+    tx.delete_prefix(&schema::FILTERS, &user);
+}

@@ -4,6 +4,7 @@
 
 pub mod account_data;
 pub mod devices;
+pub(crate) mod erasures;
 pub mod filters;
 pub(crate) mod invite_permission;
 pub mod passing_tokens;
@@ -17,6 +18,7 @@ pub mod sessions;
 mod tests;
 pub mod users;
 
+pub(crate) use erasures::Erasures;
 pub(crate) use session_cache::SessionCache;
 pub use sessions::{NewSession, Session, Tokens};
 

@@ -87,6 +87,11 @@ fn keep_text(tx: &mut Tx, user: UserNum, text: String) -> Result<bool, StorageEr
     Ok(is_same)
 }
 
+/// Removes what the user has said about how present they are.
+pub(crate) fn clear(tx: &mut Tx, user: UserNum) {
+    tx.delete(&schema::STATUS_MESSAGES, &user);
+}
+
 /// How present a user is may have changed: takes a position for it and notes it.
 pub(crate) fn touch(tx: &mut Tx, user: UserNum, change: PresenceChange) -> Result<()> {
     // Who is not listed in their rooms could not be found by those who are there.

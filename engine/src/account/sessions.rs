@@ -144,13 +144,15 @@ pub(crate) fn find(reader: &Reader, hash: &TokenHash) -> Result<Option<Arc<Sessi
     Ok(Some(session))
 }
 
-/// Logs a device in, making it if it is new.
-pub(crate) fn open(tx: &mut Tx, user: UserNum, new: &NewSession) -> Result<Tokens, StorageError> {
+/// Logs a device in, making it if it is new. Returns its tokens, and whether it is.
+pub(crate) fn open(tx: &mut Tx, user: UserNum, new: &NewSession) -> Result<(Tokens, bool), StorageError> {
     let device_id = new.device_id.clone().unwrap_or_else(|| new_device_id(tx));
     let key = (user, device_id);
     // Every sync of the device asks for the number, and the lack of one is not remembered.
     tx.intern_text(&key.1)?;
-    let mut device = match tx.get(&schema::DEVICES, &key)? {
+    let before = tx.get(&schema::DEVICES, &key)?;
+    let is_new = before.is_none();
+    let mut device = match before {
         Some(mut device) => {
             end_tokens(tx, user, &mut device);
             device
@@ -164,7 +166,7 @@ pub(crate) fn open(tx: &mut Tx, user: UserNum, new: &NewSession) -> Result<Token
     let (tokens, pair) = make_tokens(tx, user, &key.1, new.is_refreshable);
     device.tokens = Some(pair);
     tx.put(&schema::DEVICES, &key, &device);
-    Ok(tokens)
+    Ok((tokens, is_new))
 }
 
 fn new_device_id(reader: &Reader) -> String {

@@ -6,15 +6,18 @@ use serde_json::json;
 
 use super::{NewSession, Session, Tokens, account_data, filters, passing_tokens::TokenPurpose, profile};
 use crate::{
-    Command, Conflict, Denied, Error, Invalid, What,
+    Command, Conflict, Denied, Error, Invalid, PresenceState, What,
+    check::Check,
     command::{
-        ChangePassword, Deactivate, EndOlderTokens, LogIn, MakeFirstToken, MakePassingToken, RefreshTokens,
-        Register, Registered, RemoveDevices, SetAccount, SetAccountData, SetProfileField, SetTag,
-        ShowProfile, SpendPassingToken, StoreFilter, UpgradeGuest, WhichDevices,
+        ChangePassword, CreateKeyBackup, Deactivate, EndOlderTokens, LogIn, MakeFirstToken, MakePassingToken,
+        PutBackupKeys, RefreshTokens, Register, Registered, RemoveDevices, SetAccount, SetAccountData,
+        SetPresence, SetProfileField, SetTag, ShowProfile, SpendPassingToken, StoreFilter, UpgradeGuest,
+        WhichDevices,
     },
     core::num::{StreamPos, UserNum},
     error::Result,
     fixture::{SERVER, World},
+    store::{Direction, RestOfKey, schema},
     view::{
         AccountData, Devices, FirstToken, NameIsFree, OwnerOfPassingToken, OwnerOfRefreshToken,
         RegistrationTokenIsValid, SessionOfToken,
@@ -379,6 +382,64 @@ fn tags_are_account_data() {
     assert_eq!(content, r#"{"tags":{"m.favourite":{"order":0.5}}}"#);
     let big = json!({ "org.example.text": "x".repeat(64 * 1024) });
     assert!(matches!(tag("u.big", Some(big)), Err(Error::Invalid(Invalid::Parameter { .. }))));
+}
+
+#[test]
+fn erasing_leaves_nothing_of_an_account_but_its_name() {
+    let world = World::new();
+    bilbo(&world);
+    world.room(ROOM, BILBO, None);
+    set_data(&world, None, "a", "1");
+    set_data(&world, Some(ROOM), "a", "2");
+    let object = |value: serde_json::Value| value.as_object().cloned().unwrap();
+    let user_id = || BILBO.to_owned();
+    let (room_id, tag, content) = (ROOM.into(), "m.favourite".into(), Some(object(json!({}))));
+    run(&world, SetTag { user_id: user_id(), room_id, tag, content }).unwrap();
+    run(&world, StoreFilter { user_id: user_id(), json: "{}".into() }).unwrap();
+    let (name, value) = (profile::DISPLAY_NAME.to_owned(), Some("\"Bilbo\"".into()));
+    run(&world, SetProfileField { user_id: user_id(), name, value }).unwrap();
+    let (state, status_msg) = (PresenceState::Online, "busy".to_owned());
+    run(&world, SetPresence { user: user_id(), device: None, state, status_msg }).unwrap();
+    let (algorithm, auth_data) = ("m.megolm_backup.v1.curve25519-aes-sha2".into(), object(json!({})));
+    let version = run(&world, CreateKeyBackup { user_id: user_id(), algorithm, auth_data }).unwrap();
+    let session = object(json!({
+        "first_message_index": 1, "forwarded_count": 0, "is_verified": true, "session_data": {"c": "x"},
+    }));
+    let sessions = vec![(ROOM.to_owned(), "session".to_owned(), session)];
+    run(&world, PutBackupKeys { user_id: user_id(), version: version.to_string(), sessions }).unwrap();
+    let user = user(&world, BILBO);
+    let rows = || {
+        [
+            schema::ACCOUNT_DATA.raw(),
+            schema::FILTERS.raw(),
+            schema::PROFILE_FIELDS.raw(),
+            schema::STATUS_MESSAGES.raw(),
+            schema::KEY_BACKUPS.raw(),
+            schema::BACKED_UP_KEYS.raw(),
+            schema::DEVICES.raw(),
+        ]
+        .map(|keyspace| {
+            world.ask(|reader| {
+                let mut rows = 0;
+                reader.scan(&keyspace, &user, Direction::Forward, |_: RestOfKey, _| {
+                    rows += 1;
+                    true
+                })?;
+                Ok(rows)
+            })
+        })
+    };
+    assert_eq!(rows(), [3, 1, 1, 1, 1, 1, 1]);
+    let erase = || run(&world, Deactivate { user_id: user_id(), erase: true }).unwrap();
+    erase();
+    assert_eq!(rows(), [0; 7]);
+    let erased = || world.ask(|reader| Ok(reader.get(&schema::ERASURES, &user)?));
+    let first = erased();
+    assert!(first.is_some());
+    erase();
+    assert_eq!(erased(), first, "who is to be forgotten has said so once");
+    let report = world.engine.read(&Check { progress: &|_, _| {} }).unwrap();
+    assert!(report.is_clean());
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::pass::{Pass, Row, readable};
 use crate::{
+    account::erasures,
     core::num::{TextNum, UserNum},
     store::{
         Direction, Key, StorageError, Value, schema,
@@ -27,7 +28,22 @@ pub(super) fn passes() -> Vec<Pass> {
 
 fn account_passes() -> Vec<Pass> {
     vec![
-        Pass::over(&schema::ACCOUNTS, |row, user, _| row.expect_user(user).map(drop)),
+        Pass::over(&schema::ACCOUNTS, |row, user, account| {
+            row.expect_user(user)?;
+            let is_dated = !account.is_erased || row.reader().has(&schema::ERASURES, &user)?;
+            if !row.expect(is_dated, "it is not known when the user asked to be forgotten") {
+                // Whoever could see what they sent until now goes on seeing it.
+                row.mend(schema::ERASURES.name, move |tx| erasures::add(tx, user));
+            }
+            Ok(())
+        }),
+        Pass::over(&schema::ERASURES, |row, user, pos| {
+            row.seen.uses_position(pos);
+            let account = readable(row.reader().get(&schema::ACCOUNTS, &user))?;
+            let is_erased = account.is_some_and(|account| account.is_erased);
+            row.expect(is_erased, "the user did not ask to be forgotten");
+            Ok(())
+        }),
         Pass::over(&schema::DEVICES, |row, key, device| device_row(row, key, &device)),
         Pass::over(&schema::DEVICE_SIGHTINGS, |row, key, _| {
             let there = row.reader().has(&schema::DEVICES, &key)?;

@@ -15,7 +15,7 @@ use crate::{
         power_levels::PowerLevels,
         version::RoomVersion,
     },
-    room::{encode_body, room_version},
+    room::{encode_body, redactions::is_circular, room_version},
     store::{
         Direction, StorageError, schema,
         schema::{EventHeader, EventStatus},
@@ -107,11 +107,16 @@ pub(super) fn expect_of(
     if !is_whole || !may(row, header, pdu, &found)? {
         return Ok(());
     }
-    row.found("the redaction was not applied");
     let version = room_version(found.version)?;
-    if let Some((id, json)) = row.body(target)?
-        && let Ok(target_pdu) = Pdu::from_stored(version, id, json)
-    {
+    let target_pdu = match row.body(target)? {
+        Some((id, json)) => Pdu::from_stored(version, id, json).ok(),
+        None => None,
+    };
+    if target_pdu.as_ref().is_some_and(|target| is_circular(pdu, target)) {
+        return Ok(());
+    }
+    row.found("the redaction was not applied");
+    if let Some(target_pdu) = target_pdu {
         mend_body(row, target, version, Arc::new(target_pdu));
         row.change_header(target, move |_, header| {
             header.value.redacted_by = Some(num);

@@ -77,7 +77,7 @@ impl Command for AcceptMembership {
             Some(Outcome::Known) if self.is_accepted(tx)? => {}
             Some(Outcome::Waiting) => return Ok(AcceptedMembership::Waiting(received.missing)),
             Some(Outcome::SoftFailed(denied) | Outcome::Rejected(denied)) => {
-                return Err(Denied::Rule { rule: denied.rule, reason: denied.reason.to_string() }.into());
+                return Err(Denied::Rule { rule: denied.rule, reason: denied.reason }.into());
             }
             Some(Outcome::Refused(refused)) => return Err(invalid(refused.to_string()).into()),
             Some(Outcome::Known | Outcome::Stored | Outcome::NotRecommended) | None => {

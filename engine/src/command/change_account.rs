@@ -1,11 +1,13 @@
 //! What happens to an account after it is made: a new password, a lock, its end.
 
 use crate::{
-    account::{Account, profile, sessions, users},
+    account::{Account, account_data, erasures, filters, presence, profile, sessions, users},
     command::{
         Command, Lanes,
         log_in::{WhichDevices, remove_devices},
     },
+    core::num::UserNum,
+    device::key_backup,
     error::{Error, Result, What},
     store::Tx,
 };
@@ -47,7 +49,8 @@ impl Command for ChangePassword {
 pub struct Deactivate {
     /// The user's id.
     pub user_id: String,
-    /// Whether the profile goes, and what the user sent is not to be shown to those who join rooms later.
+    /// Whether also the profile goes, with account data and tags, filters, key backups and the status message, and what the
+    /// user sent is shown no more than redacted to those who could not see it until then.
     pub erase: bool,
 }
 
@@ -69,10 +72,20 @@ impl Command for Deactivate {
         };
         users::put(tx, user, &account);
         if self.erase {
-            profile::clear(tx, user)?;
+            erase(tx, user)?;
         }
         remove_devices(tx, user, &WhichDevices::All)
     }
+}
+
+/// Removes what a user has beside the events that they sent, and notes that these are to be forgotten.
+fn erase(tx: &mut Tx, user: UserNum) -> Result<()> {
+    profile::clear(tx, user)?;
+    account_data::clear(tx, user)?;
+    filters::clear(tx, user);
+    presence::clear(tx, user);
+    key_backup::clear(tx, user);
+    Ok(erasures::add(tx, user)?)
 }
 
 /// What an administrator changes of an account; `None` leaves it.

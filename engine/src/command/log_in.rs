@@ -32,8 +32,17 @@ impl Command for LogIn {
     fn run(&self, tx: &mut Tx) -> Result<Tokens> {
         let (user, account) = users::active(tx, &self.user_id)?;
         sessions::still_proven(account.password_hash.as_deref(), self.proven_hash.as_deref())?;
-        Ok(sessions::open(tx, user, &self.session)?)
+        open_device(tx, user, &self.session)
     }
+}
+
+/// Logs a device in, and tells other servers of it if it is new. The user's lane must be held.
+pub(super) fn open_device(tx: &mut Tx, user: UserNum, session: &NewSession) -> Result<Tokens> {
+    let (tokens, is_new) = sessions::open(tx, user, session)?;
+    if is_new {
+        device::added(tx, user, &tokens.device_id)?;
+    }
+    Ok(tokens)
 }
 
 /// Gives out new tokens for a refresh token.

@@ -73,7 +73,9 @@ impl Command for Register {
         if let Some(name) = &self.display_name {
             profile::set_text(tx, user, profile::DISPLAY_NAME, name);
         }
-        let tokens = self.session.as_ref().map(|session| sessions::open(tx, user, session)).transpose()?;
+        // Nobody is to be told of the device: its user is in no room yet.
+        let opened = self.session.as_ref().map(|session| sessions::open(tx, user, session)).transpose()?;
+        let tokens = opened.map(|(tokens, _)| tokens);
         Ok(Registered { user_id, tokens, is_admin })
     }
 }

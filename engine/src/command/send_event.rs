@@ -9,8 +9,8 @@ use crate::{
     account::presence,
     command::{Command, Lanes},
     core::{auth::Reason, event::JsonObject, num::UserNum},
-    error::{Denied, Invalid, Result},
-    room::{NewEvent, RoomCtx, append, membership, sending},
+    error::{Denied, Error, Invalid, Result},
+    room::{NewEvent, RoomCtx, append, membership, sending, upgrade},
     store::{Positioned, Tx, schema, schema::Membership},
 };
 
@@ -42,7 +42,12 @@ impl Command for SendEvent {
     type Output = String;
 
     fn lanes(&self) -> Lanes {
-        Lanes::default().room(&self.room_id)
+        let lanes = Lanes::default().room(&self.room_id);
+        match self.replacement_room() {
+            // Who replaces a room may bring settings along.
+            Some(_) => lanes.user(&self.sender),
+            None => lanes,
+        }
     }
 
     fn run(&self, tx: &mut Tx) -> Result<String> {
@@ -107,17 +112,27 @@ impl SendEvent {
                 origin_server_ts: self.origin_server_ts.unwrap_or_else(|| tx.shared.clock.now_ms()),
                 transaction,
             },
-        )?;
+        )
+        .map_err(malformed)?;
         let pos = tx.last_position();
         if self.kind == "m.room.guest_access" && self.state_key.as_deref() == Some("") {
             membership::remove_guests(tx, &mut room)?;
         }
         room.save(tx);
+        if let Some(replacement) = self.replacement_room() {
+            upgrade::carry_settings_of_member(tx, sender, replacement)?;
+        }
         presence::acted(tx, sender);
         if let Some(key) = transaction_key {
             tx.put(&schema::TRANSACTIONS, &key, &Positioned { pos, value: event.event_id.to_string() });
         }
         Ok(event.event_id.to_string())
+    }
+
+    /// The room that replaces this one, if the event says so.
+    fn replacement_room(&self) -> Option<&str> {
+        let is_tombstone = self.kind == "m.room.tombstone" && self.state_key.as_deref() == Some("");
+        self.content.get("replacement_room").and_then(Value::as_str).filter(|_| is_tombstone)
     }
 
     /// A message (`m.room.message`) with this content.
@@ -148,7 +163,7 @@ impl SendEvent {
             ("m.room.create", _) => {
                 let reason = Reason::CreatePrevEvents;
                 let rule = reason.number(room.version);
-                return Err(Denied::Rule { rule, reason: reason.to_string() }.into());
+                return Err(Denied::Rule { rule, reason }.into());
             }
             ("m.room.member", Some(target)) => {
                 membership::prepare(tx, room, target, self.is_guest, content)?;
@@ -186,6 +201,16 @@ impl SendEvent {
         let same = *pdu.sender == *self.sender && pdu.content == *content;
         let is_joined = same && tx.membership(sender, room.num)? == Some(Membership::Join);
         Ok(is_joined.then(|| current.event_id.to_string()))
+    }
+}
+
+/// What the room's rules refuse for its shape alone, the sender can correct: the content is theirs.
+fn malformed(error: Error) -> Error {
+    match error {
+        Error::Denied(Denied::Rule { rule, reason }) if reason.is_malformed() => {
+            Invalid::Content { rule, reason }.into()
+        }
+        other => other,
     }
 }
 

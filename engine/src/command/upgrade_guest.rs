@@ -4,7 +4,7 @@
 
 use crate::{
     account::{NewSession, registration_tokens, sessions, users},
-    command::{Command, Lanes, Registered},
+    command::{Command, Lanes, Registered, log_in::open_device},
     error::{Denied, Result},
     store::Tx,
 };
@@ -46,7 +46,7 @@ impl Command for UpgradeGuest {
         account.is_admin |= is_first;
         account.password_hash = Some(self.password_hash.clone());
         users::put(tx, user, &account);
-        let tokens = self.session.as_ref().map(|session| sessions::open(tx, user, session)).transpose()?;
+        let tokens = self.session.as_ref().map(|session| open_device(tx, user, session)).transpose()?;
         Ok(Registered { user_id: self.user_id.clone(), tokens, is_admin: account.is_admin })
     }
 }

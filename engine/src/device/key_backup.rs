@@ -96,6 +96,12 @@ pub fn delete(tx: &mut Tx, user: UserNum, given: &str) -> Result<()> {
     Ok(())
 }
 
+/// Removes all versions with all their sessions, and that there ever were any: of an account that makes none any more.
+pub fn clear(tx: &mut Tx, user: UserNum) {
+    tx.delete_prefix(&schema::KEY_BACKUPS, &user);
+    tx.delete_prefix(&schema::BACKED_UP_KEYS, &user);
+}
+
 /// What decides between two keys of one session.
 #[derive(Deserialize)]
 struct Quality {

@@ -48,6 +48,19 @@ pub fn changed(tx: &mut Tx, user: UserNum, changes: impl IntoIterator<Item = Lis
     Ok(())
 }
 
+/// Tells the other servers in the rooms of `user`, one of this server, of a device without keys: that it is new, is called
+/// otherwise, or is gone. Costs no position where there are none. O(the user's rooms).
+///
+/// Specification: server-server API, "Device Management".
+pub fn changed_without_keys(tx: &mut Tx, user: UserNum, device: TextNum) -> Result<()> {
+    let rooms = tx.joined_rooms(user)?;
+    let servers = other_servers(tx, &rooms)?;
+    if servers.is_empty() {
+        return Ok(());
+    }
+    Ok(outbox::send_device_change(tx, user, &OutgoingEdu::DeviceList(user, device), servers)?)
+}
+
 /// A user of this server comes into a room that `servers` are in: those who share no other room with the user learn that
 /// there are devices. They have missed all changes of them so far, and one notice makes them ask for all; so one is sent,
 /// however many devices there are. O(servers of the user's rooms).
@@ -63,7 +76,7 @@ pub fn came_into_room(
     if strangers.is_empty() {
         return Ok(());
     }
-    let Some((device, _)) = device_keys::all(tx, user)?.into_iter().next() else { return Ok(()) };
+    let Some(device) = a_device(tx, user)? else { return Ok(()) };
     for other in tx.joined_rooms(user)?.into_iter().filter(|other| *other != room) {
         for server in tx.other_servers(other)? {
             strangers.remove(&server);
@@ -73,6 +86,19 @@ pub fn came_into_room(
         }
     }
     Ok(outbox::send_device_list(tx, user, device, strangers)?)
+}
+
+/// A device of a user of this server, one with keys if there is such a one.
+fn a_device(tx: &mut Tx, user: UserNum) -> Result<Option<TextNum>> {
+    if let Some((device, _)) = device_keys::all(tx, user)?.into_iter().next() {
+        return Ok(Some(device));
+    }
+    let mut first = None;
+    tx.scan(&schema::DEVICES, &user, Direction::Forward, |(_, device_id): (UserNum, String), _| {
+        first = Some(device_id);
+        false
+    })?;
+    Ok(first.map(|device_id| tx.intern_text(&device_id)).transpose()?)
 }
 
 /// Tells the users of this server who follow `user`, one of another server, that their devices or keys changed.

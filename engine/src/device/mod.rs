@@ -1,7 +1,8 @@
 //! Devices as others see them: identity keys, one-time keys, cross-signing, lists, messages to devices; and key backup.
 //!
 //! Invariant: everything keyed by a device goes with it (`forget`); every change of keys that others may see is in the
-//! news of all who follow the user (`lists`). Who logs in on which device is `account`'s.
+//! news of all who follow the user, and other servers are told of every device, be it without keys (`lists`). Who logs in
+//! on which device is `account`'s.
 //! Specification: client-server API, "End-to-End Encryption" and "Send-to-Device messaging".
 
 pub mod cross_signing;
@@ -20,7 +21,7 @@ use crate::{
     core::{
         event::JsonObject,
         json::{self, Strictness},
-        num::UserNum,
+        num::{TextNum, UserNum},
     },
     error::{Error, Invalid, Result},
     store::{Tx, schema},
@@ -29,8 +30,14 @@ use crate::{
 /// The longest name of an algorithm, id of a key or id of a session, in bytes: as long as any other identifier.
 pub const KEY_NAME_BYTES_MAX: usize = 255;
 
-/// Removes all that belongs to a device of the user: its keys, and what waits for it. Others are told if they could
-/// have known its keys. To be called with the user's lane held, when a device logs out or is deleted.
+/// Tells other servers that the user has a new device, which has no keys yet. To be called with the user's lane held.
+pub fn added(tx: &mut Tx, user: UserNum, device_id: &str) -> Result<()> {
+    let device = tx.intern_text(device_id)?;
+    lists::changed_without_keys(tx, user, device)
+}
+
+/// Removes all that belongs to a device of the user: its keys, and what waits for it. Users are told if they could have
+/// known its keys, other servers in any case. To be called with the user's lane held, when a device logs out or is deleted.
 pub fn forget(tx: &mut Tx, user: UserNum, device_id: &str) -> Result<()> {
     let Some(device) = tx.text_num(device_id)? else { return Ok(()) };
     let had_keys = tx.has(&schema::DEVICE_KEYS, &(user, device))?;
@@ -48,19 +55,21 @@ pub fn forget(tx: &mut Tx, user: UserNum, device_id: &str) -> Result<()> {
         tx.delete(&schema::TO_DEVICE_COUNTS, &(user, device));
         tx.delete_prefix(&schema::TO_DEVICE, &(user, device));
     }
-    if had_keys {
-        lists::changed(tx, user, [ListChange::Device(device)])?;
-    }
-    Ok(())
+    tell(tx, user, device, had_keys)
 }
 
 /// Tells those who may see a device of the user that it has another name. To be called with the user's lane held.
 pub fn renamed(tx: &mut Tx, user: UserNum, device_id: &str) -> Result<()> {
-    match tx.text_num(device_id)? {
-        Some(device) if tx.has(&schema::DEVICE_KEYS, &(user, device))? => {
-            lists::changed(tx, user, [ListChange::Device(device)])
-        }
-        _ => Ok(()),
+    let Some(device) = tx.text_num(device_id)? else { return Ok(()) };
+    let has_keys = tx.has(&schema::DEVICE_KEYS, &(user, device))?;
+    tell(tx, user, device, has_keys)
+}
+
+/// Tells of a change of a device. Without keys it is of no use to other users, but their servers keep the list.
+fn tell(tx: &mut Tx, user: UserNum, device: TextNum, has_keys: bool) -> Result<()> {
+    match has_keys {
+        true => lists::changed(tx, user, [ListChange::Device(device)]),
+        false => lists::changed_without_keys(tx, user, device),
     }
 }
 

@@ -27,7 +27,7 @@ pub(crate) fn localpart(alias: &str) -> &str {
 
 /// Points a free alias of this server to a room. The caller holds the alias's lane.
 ///
-/// Errors: [`Conflict::AliasInUse`]; those of [`check`].
+/// Errors: [`Conflict::AliasInUse`]; [`crate::Denied::OtherServer`]; those of [`check`].
 pub(crate) fn add(tx: &mut Tx, alias: &str, room_id: &str, creator: UserNum) -> Result<()> {
     check(alias)?;
     membership::check_local(tx, alias)?;

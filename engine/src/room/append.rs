@@ -233,7 +233,7 @@ fn new_room_id(tx: &Tx, version: &RoomVersion) -> Option<Arc<str>> {
 }
 
 fn denied(denied: auth::Denied) -> Denied {
-    Denied::Rule { rule: denied.rule, reason: denied.reason.to_string() }
+    Denied::Rule { rule: denied.rule, reason: denied.reason }
 }
 
 /// Where an event is to stand.

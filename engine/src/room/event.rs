@@ -10,7 +10,8 @@ use bytes::Bytes;
 use super::merging::DUMMY_EVENT;
 use crate::{
     core::{
-        event::{ClientFormat, Pdu, StoredEvent, write_client_event},
+        event::{ClientFormat, JsonObject, Pdu, StoredEvent, redact, write_client_event},
+        json::write_object,
         num::{EventNum, RoomNum, StateKeyId, StreamPos, TextNum, UserNum},
         power_levels::PowerLevels,
         resolve::AuthFacts,
@@ -155,6 +156,26 @@ impl Event {
             .map_err(|error| StorageError::Corrupt(format!("event {}: {error}", self.event_id)))?;
         json.pop();
         Ok(self.client_json.get_or_init(|| Bytes::from(json.into_boxed_slice())))
+    }
+
+    /// The JSON of its redacted form, canonical.
+    ///
+    /// Errors: [`StorageError::Corrupt`] when the stored bytes are not an event.
+    pub(crate) fn redacted_json(&self) -> Result<Bytes, StorageError> {
+        let corrupt = |_| StorageError::Corrupt(format!("event {} is not JSON", self.event_id));
+        let object: JsonObject = serde_json::from_slice(&self.json).map_err(corrupt)?;
+        let mut json = Vec::with_capacity(self.json.len());
+        write_object(&mut json, &redact(self.version()?, &object));
+        Ok(json.into())
+    }
+
+    /// A copy of it in its redacted form. Not for any cache: the event itself stays as it is.
+    ///
+    /// Errors: [`StorageError::Corrupt`] when the stored bytes are not an event.
+    pub(crate) fn redacted(&self) -> Result<Self, StorageError> {
+        let copy = Self::new(self.num, self.event_id.clone(), self.header.clone(), self.redacted_json()?);
+        copy.set_position(self.pos());
+        Ok(copy)
     }
 
     /// What it costs in the cache, in bytes.

@@ -39,8 +39,9 @@ pub(crate) fn content(
 /// Checks and completes the content of a membership event that a local user sends about `target`, before the room's
 /// rules are asked.
 ///
-/// Errors: [`Invalid::Identifier`] if the target is not a user; [`Denied::GuestAccess`], [`Denied::OtherServer`],
-/// [`Denied::InvitesBlocked`].
+/// Errors: [`Invalid::Identifier`] if the target is not a user; [`Denied::GuestAccess`], [`Denied::InvitesBlocked`];
+/// [`Denied::OtherServer`] for an invite that another server has to sign first
+/// ([`crate::view::federation::MakeInvite`]).
 pub(crate) fn prepare(
     reader: &Reader,
     room: &RoomCtx,
@@ -73,9 +74,9 @@ pub(crate) fn check_user_id(what: &'static str, user_id: &str) -> Result<()> {
     Err(Invalid::Identifier { what, why }.into())
 }
 
-/// Refuses users of other servers, which this server does not talk to.
-pub(crate) fn check_local(reader: &Reader, user_id: &str) -> Result<()> {
-    match server_name(user_id) == Some(&*reader.shared.server_name) {
+/// Refuses users and aliases of other servers.
+pub(crate) fn check_local(reader: &Reader, id: &str) -> Result<()> {
+    match server_name(id) == Some(&*reader.shared.server_name) {
         true => Ok(()),
         false => Err(Denied::OtherServer.into()),
     }

@@ -26,7 +26,7 @@ pub(crate) mod presets;
 pub(crate) mod purge;
 pub mod receipts;
 pub mod receive;
-mod redactions;
+pub(crate) mod redactions;
 pub(crate) mod relations;
 pub(crate) mod restricted_join;
 pub(crate) mod sending;

@@ -14,9 +14,7 @@ use bytes::Bytes;
 use super::{Event, RoomCtx, servers::server_allowed};
 use crate::{
     core::{
-        event::{JsonObject, redact},
         identifiers::server_name,
-        json::write_object,
         num::{NodeId, StateKeyId, UserNum},
         visibility::{AtEvent, HistoryVisibility, Presence, may_see},
     },
@@ -92,11 +90,7 @@ impl<'r> Peer<'r> {
         if self.may_see(event)? {
             return Ok(event.json.clone());
         }
-        let corrupt = |_| StorageError::Corrupt(format!("event {} is not JSON", event.event_id));
-        let object: JsonObject = serde_json::from_slice(&event.json).map_err(corrupt)?;
-        let mut json = Vec::with_capacity(event.json.len());
-        write_object(&mut json, &redact(event.version()?, &object));
-        Ok(json.into())
+        Ok(event.redacted_json()?)
     }
 
     /// Whether the peer may see the event whole: whether one of its users may, or it is part of the current state, which

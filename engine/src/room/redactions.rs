@@ -6,15 +6,9 @@ use std::sync::Arc;
 
 use super::{Event, RoomCtx, event::encode_body, relations, snapshot::power_levels};
 use crate::{
-    core::{
-        auth::may_redact,
-        event::{JsonObject, redact},
-        json::write_object,
-        limits::EARLY_REDACTIONS_MAX,
-        num::EventNum,
-    },
+    core::{auth::may_redact, event::Pdu, limits::EARLY_REDACTIONS_MAX, num::EventNum},
     error::Result,
-    store::{Positioned, StorageError, Tx, schema},
+    store::{Positioned, Tx, schema},
 };
 
 /// If the event is a redaction, applies it to its target, when that is there and the sender may.
@@ -56,6 +50,11 @@ pub(crate) fn apply_early(tx: &mut Tx, room: &RoomCtx, event: &Arc<Event>) -> Re
     Ok(())
 }
 
+/// Where servers choose the ids of events, an event can name itself, and two can name each other: none of them counts.
+pub(crate) fn is_circular(redaction: &Pdu, target: &Pdu) -> bool {
+    redaction.event_id == target.event_id || target.redacts.as_deref() == Some(&*redaction.event_id)
+}
+
 /// The levels that count are those at the redaction, so that all servers decide alike.
 fn apply_to(tx: &mut Tx, room: &RoomCtx, redaction: &Arc<Event>, target: &Arc<Event>) -> Result<()> {
     if target.header.room != room.num || target.header.redacted_by.is_some() {
@@ -65,7 +64,8 @@ fn apply_to(tx: &mut Tx, room: &RoomCtx, redaction: &Arc<Event>, target: &Arc<Ev
     let levels = power_levels(|kind| tx.state_event(room.num, state, kind, ""))?;
     let target_sender = tx.user_id(target.header.sender)?;
     let pdu = redaction.pdu()?;
-    if levels.is_some_and(|levels| may_redact(room.version, &pdu, &target_sender, &levels)) {
+    let may_redact = levels.is_some_and(|levels| may_redact(room.version, &pdu, &target_sender, &levels));
+    if may_redact && !is_circular(&pdu, &*target.pdu()?) {
         erase(tx, target, redaction.num)?;
     }
     Ok(())
@@ -74,16 +74,13 @@ fn apply_to(tx: &mut Tx, room: &RoomCtx, redaction: &Arc<Event>, target: &Arc<Ev
 /// Replaces the target's content by what redaction leaves of it. Whether it may be is the caller's to know.
 pub(super) fn erase(tx: &mut Tx, target: &Arc<Event>, redaction: EventNum) -> Result<()> {
     relations::remove(tx, target)?;
-    let corrupt = |_| StorageError::Corrupt(format!("event {} is not JSON", target.event_id));
-    let object: JsonObject = serde_json::from_slice(&target.json).map_err(corrupt)?;
-    let mut json = Vec::with_capacity(target.json.len());
-    write_object(&mut json, &redact(target.version()?, &object));
+    let json = target.redacted_json()?;
     let mut header = target.header.clone();
     header.redacted_by = Some(redaction);
     tx.put(&schema::EVENT_BODIES, &target.num, &encode_body(&target.event_id, &json));
     let pos = tx.position_of(target);
     tx.put(&schema::EVENT_HEADERS, &target.num, &Positioned { pos, value: header.clone() });
-    let erased = Arc::new(Event::new(target.num, target.event_id.clone(), header, json.into()));
+    let erased = Arc::new(Event::new(target.num, target.event_id.clone(), header, json));
     tx.made_event(&erased, pos);
     tx.write_event(&erased, true);
     Ok(())

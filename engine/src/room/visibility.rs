@@ -2,10 +2,10 @@
 //!
 //! Invariant: nobody is shown an event that was soft-failed or rejected, one that is newer than the reader, one that says
 //! nothing (`merging`), or one that the room's history visibility hides from them; after leaving, nothing later than the
-//! leave.
+//! leave. Nor is anybody shown more than the redacted form of what they could not see until its sender asked to be forgotten.
 //! The rules are `core::visibility`; here they are fed from the state trees. Consecutive events share their snapshot, so
 //! a page costs a handful of look-ups.
-//! Specification: client-server API, "Room History Visibility".
+//! Specification: client-server API, "Room History Visibility"; `POST /_matrix/client/v3/account/deactivate`, `erase`.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -25,8 +25,9 @@ use crate::{
     },
 };
 
-/// How many of a user's own membership events are walked back, from one that is not a join, to the join before it. Only
-/// invites, knocks and bans can lie between; a user for whom it takes more sees nothing of the history by having joined.
+/// How many of a user's own membership events are walked back to the last time that they were in a room. From one that is not
+/// a join only invites, knocks and bans can lie between, and back to an erasure the user's changes of name and picture; a
+/// user for whom it takes more sees nothing of the history by having joined.
 const MEMBERSHIPS_WALKED_MAX: usize = 100;
 
 /// What a snapshot says about a user.
@@ -49,9 +50,19 @@ pub(crate) struct Viewer<'r> {
     member_key: Option<StateKeyId>,
     visibility_key: Option<StateKeyId>,
     snapshots: HashMap<NodeId, AtSnapshot, NumberHash>,
+    /// Before which position the user could see the room's history until somebody who is to be forgotten asked for that.
+    seen_before: HashMap<UserNum, StreamPos, NumberHash>,
     ignored: Arc<IgnoredUsers>,
     /// A state whose events are shown whatever the history visibility says.
     shown_state: Option<NodeId>,
+}
+
+/// The last time that a user was in a room, up to some position.
+enum Stay {
+    /// They are in the room then.
+    Lasts,
+    /// This membership event ended it.
+    Ended(Arc<Event>),
 }
 
 /// Why a user may look into a room at all, and how far.
@@ -103,12 +114,13 @@ impl<'r> Viewer<'r> {
             member_key: key("m.room.member", &user_id)?,
             visibility_key: key("m.room.history_visibility", "")?,
             snapshots: HashMap::default(),
+            seen_before: HashMap::default(),
             ignored,
             shown_state: None,
         };
         if viewer.is_joined() {
             viewer.joined_until = StreamPos::MAX;
-        } else if let Some(event) = viewer.find_left_with()? {
+        } else if let Some(Stay::Ended(event)) = viewer.last_stay(StreamPos::MAX)? {
             viewer.joined_until = event.pos();
             viewer.left_with = Some(event);
         }
@@ -146,6 +158,11 @@ impl<'r> Viewer<'r> {
         Ok(head.state)
     }
 
+    /// The event with which the user's last time in the room ended, if they are not in it and were once.
+    pub fn left_with(&self) -> Option<Arc<Event>> {
+        self.left_with.clone()
+    }
+
     /// Whether the user ignores anybody.
     pub fn ignores_anyone(&self) -> bool {
         !self.ignored.is_empty()
@@ -179,7 +196,58 @@ impl<'r> Viewer<'r> {
         }
     }
 
-    /// Whether the user may see the event.
+    /// Whether the user may see the event, and not only its redacted form.
+    pub fn may_see_whole(&mut self, event: &Event) -> Result<bool, StorageError> {
+        Ok(self.may_see(event)? && !self.is_forgotten(event)?)
+    }
+
+    /// Whether the user may see what a state event, which they see, took the place of.
+    pub fn may_see_replaced(&mut self, event: &Event, before: &Event) -> Result<bool, StorageError> {
+        if self.may_see(before)? {
+            return Ok(true);
+        }
+        // What was told with a join is in no timeline. Who was in the room had it in the state, and one's own membership is
+        // known to all who have one.
+        let header = &before.header;
+        let entry = header.state_key.map(|state_key| StateKeyId::new(header.kind, state_key));
+        let is_told = header.status == EventStatus::Outlier && header.room == self.room;
+        Ok(is_told
+            && (entry == self.member_key
+                || self.at(event.header.state_before)?.membership == Some(Membership::Join)))
+    }
+
+    /// What the user is shown in place of an event that they may see, if they are not shown it whole: its redacted form.
+    pub fn redacted(&mut self, event: &Event) -> Result<Option<Event>, StorageError> {
+        match self.is_forgotten(event)? {
+            true => Ok(Some(event.redacted()?)),
+            false => Ok(None),
+        }
+    }
+
+    /// Whether the event's sender asked for what they sent to be forgotten, and the user could not see the event until then.
+    fn is_forgotten(&mut self, event: &Event) -> Result<bool, StorageError> {
+        let header = &event.header;
+        let Some(erased) = self.reader.shared.erasures.of(header.sender) else { return Ok(false) };
+        // The room's state is the same for all.
+        if header.state_key.is_some() || self.at(header.state_before)?.membership == Some(Membership::Join) {
+            return Ok(false);
+        }
+        let seen_before = match self.seen_before.get(&header.sender) {
+            Some(known) => *known,
+            None => {
+                let found = match self.last_stay(erased)? {
+                    Some(Stay::Lasts) => erased,
+                    Some(Stay::Ended(leave)) => leave.pos(),
+                    None => StreamPos(i64::MIN),
+                };
+                self.seen_before.insert(header.sender, found);
+                found
+            }
+        };
+        Ok(event.pos() >= seen_before)
+    }
+
+    /// Whether the user may see the event, be it no more than its redacted form.
     pub fn may_see(&mut self, event: &Event) -> Result<bool, StorageError> {
         let header = &event.header;
         let shown = header.room == self.room
@@ -259,18 +327,22 @@ impl<'r> Viewer<'r> {
         num.map(|num| self.reader.event(num)).transpose()
     }
 
-    /// The event that ended the last time in the room of a user who is not joined.
-    fn find_left_with(&self) -> Result<Option<Arc<Event>>, StorageError> {
+    /// The last time that the user was in the room at or before `at`, if they ever were until then.
+    fn last_stay(&self, at: StreamPos) -> Result<Option<Stay>, StorageError> {
         let Some(standing) = self.standing.as_ref().filter(|row| row.value.ever_joined) else {
             return Ok(None);
         };
         let mut event = self.reader.event(standing.value.event)?;
         for _ in 0..MEMBERSHIPS_WALKED_MAX {
+            let is_until_then = event.pos() <= at;
+            if is_until_then && membership_of(&event)? == Some(Membership::Join) {
+                return Ok(Some(Stay::Lasts));
+            }
             let Some(previous) = self.state_event(event.header.state_before, self.member_key)? else {
                 return Ok(None);
             };
-            if membership_of(&previous)? == Some(Membership::Join) {
-                return Ok(Some(event));
+            if is_until_then && membership_of(&previous)? == Some(Membership::Join) {
+                return Ok(Some(Stay::Ended(event)));
             }
             event = previous;
         }

@@ -40,6 +40,8 @@ pub enum Touch {
     User(UserNum),
     /// What is known of the user's sessions no longer holds: a token ended, the account changed.
     Sessions(UserNum),
+    /// The user asked that what they sent be forgotten. Nobody is told.
+    Erased(UserNum),
     /// The user is now in the room, or no longer.
     Membership {
         /// Who.

@@ -83,7 +83,7 @@ impl View for RelatedEvents {
         let mut looked_at = related.iter().peekable();
         while let Some(relation) = looked_at.next() {
             let event = reader.event(relation.relation.event)?;
-            if event.header.redacted_by.is_none() && viewer.may_see(&event)? {
+            if event.header.redacted_by.is_none() && viewer.may_see_whole(&event)? {
                 events.push(event);
             }
             if events.len() == limit && looked_at.peek().is_some() {

@@ -1,7 +1,8 @@
 //! Events as clients get them: the event's own part is spliced once and then copied; `unsigned` is written for who asks.
 //!
 //! Invariant: an event without relations, redaction, transaction or earlier state costs no read; what is bundled with an
-//! event is what the asker may see. On an error, what was appended is to be thrown away with the rest of the answer.
+//! event is what the asker may see whole; what they may see no more of than its redacted form is written so. On an error,
+//! what was appended is to be thrown away with the rest of the answer.
 //! Not here: whether the asker may see the event itself, see [`Renderer::may_see`].
 //! Specification: client-server API, "Room event format" (`UnsignedData`), "Aggregations of child events".
 
@@ -36,7 +37,7 @@ pub(crate) struct Asker {
 enum Detail {
     /// What belongs to an event in a timeline.
     Timeline,
-    /// What belongs to an event inside another: no earlier content.
+    /// What belongs to an event inside another: no earlier content, and no further event.
     Nested,
     /// What belongs to an entry of a room's state: nothing that depends on who asks.
     State,
@@ -91,6 +92,11 @@ impl<'r> Renderer<'r> {
         self.viewer.as_mut().map_or(Ok(true), |viewer| viewer.may_see(event))
     }
 
+    /// Whether the asker may see the event, and not only its redacted form.
+    fn may_see_whole(&mut self, event: &Event) -> Result<bool, StorageError> {
+        self.viewer.as_mut().map_or(Ok(true), |viewer| viewer.may_see_whole(event))
+    }
+
     /// Whether something was written that others may be shown otherwise, or not at all, even if they are in the room at
     /// these events as the asker is: transaction ids, and what hangs on what one may see.
     pub fn is_personal(&self) -> bool {
@@ -137,17 +143,23 @@ impl<'r> Renderer<'r> {
         detail: Detail,
         bundle: Option<&Bundle>,
     ) -> Result<()> {
+        let redacted = match &mut self.viewer {
+            Some(viewer) => viewer.redacted(event)?,
+            None => None,
+        };
+        self.is_personal |= redacted.is_some();
+        let shown: &Event = redacted.as_ref().unwrap_or(event);
         match self.format {
             ClientFormat::Sync | ClientFormat::Room => {
-                let json = event.client_json()?;
+                let json = shown.client_json()?;
                 out.reserve(self.opening.len() + json.len() + UNSIGNED_BYTES);
                 out.extend_from_slice(&self.opening);
                 // Behind the opening brace, which is always there.
                 out.extend_from_slice(json.get(1..).unwrap_or_default());
             }
-            ClientFormat::Stripped => return self.write_stored(out, event),
+            ClientFormat::Stripped => return self.write_stored(out, shown),
             ClientFormat::Federation => {
-                self.write_stored(out, event)?;
+                self.write_stored(out, shown)?;
                 // The closing brace, before which `unsigned` belongs.
                 out.pop();
             }
@@ -162,7 +174,10 @@ impl<'r> Renderer<'r> {
             out.push(b'"');
             self.write_transaction(out, event);
         }
-        self.write_redaction(out, event)?;
+        // The redaction of a redaction is shown where that one is: there may be no end of them.
+        if detail != Detail::Nested {
+            self.write_redaction(out, event)?;
+        }
         if detail == Detail::Timeline {
             self.write_replaced_state(out, event)?;
         }
@@ -214,7 +229,11 @@ impl<'r> Renderer<'r> {
         let before = self.reader.event(before)?;
         out.extend_from_slice(b",\"replaces_state\":");
         write_string(out, &before.event_id);
-        if self.may_see(&before)? {
+        let may_see = match &mut self.viewer {
+            Some(viewer) => viewer.may_see_replaced(event, &before)?,
+            None => true,
+        };
+        if may_see {
             let content = members(&before.json).flatten().find(|member| member.key == b"content");
             if let Some(content) = content {
                 out.extend_from_slice(b",\"prev_content\":");

@@ -3,7 +3,7 @@
 use crate::{
     core::{event::JsonObject, identifiers},
     error::{Denied, Error, Result, What},
-    room::{RoomCtx, alias, membership, sending, world_readable},
+    room::{RoomCtx, alias, sending, world_readable},
     store::{Reader, schema::Membership},
     view::View,
 };
@@ -16,11 +16,13 @@ pub struct RoomAlias {
 
 impl View for RoomAlias {
     /// The room's id.
+    ///
+    /// Errors: [`What::Alias`] not found, also for one of another server, which alone knows; [`crate::Invalid`] for what is no
+    /// alias.
     type Output = String;
 
     fn read(&self, reader: &Reader) -> Result<String> {
         alias::check(&self.alias)?;
-        membership::check_local(reader, &self.alias).map_err(|_| Denied::Unreachable)?;
         let found = reader.alias(&self.alias)?;
         found.map(|alias| alias.room_id).ok_or(Error::NotFound(What::Alias))
     }

@@ -1,5 +1,7 @@
 //! Pages, contexts, members, relations: what the views of a room's history answer.
 
+mod erasure;
+
 use std::sync::Arc;
 
 use proptest::prelude::*;

@@ -98,7 +98,12 @@ pub(crate) fn page(
                 return Ok(page);
             }
             rest = rest.beyond(*pos);
-            let is_wanted = matches(reader, filter, &room_id, &event)?;
+            // What is not shown is nothing to ask for either.
+            let redacted = match filter.is_everything() {
+                true => None,
+                false => viewer.redacted(&event)?,
+            };
+            let is_wanted = matches(reader, filter, &room_id, redacted.as_ref().unwrap_or(&event))?;
             if is_wanted && viewer.may_see(&event)? {
                 page.events.push(event);
             } else if event.header.state_key.is_some() {

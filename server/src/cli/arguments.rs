@@ -128,9 +128,10 @@ fn user_commands() -> clap::Command {
         clap::Command::new("reset-password")
             .about("Gives an account a new password and logs it out everywhere")
             .args([name(), password()]),
-        clap::Command::new("deactivate")
-            .about("Closes an account for ever and leaves its rooms")
-            .args([name(), switch("erase", "Also removes the profile")]),
+        clap::Command::new("deactivate").about("Closes an account for ever and leaves its rooms").args([
+            name(),
+            switch("erase", "Also removes what is kept of the user, and hides messages from newcomers"),
+        ]),
     ];
     clap::Command::new("user")
         .about("Manages accounts while the server is stopped")

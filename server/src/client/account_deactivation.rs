@@ -7,7 +7,7 @@ use warren_engine::view::RoomsOf;
 use warren_engine::{Engine, Error, Membership};
 
 use crate::federation::out::policy;
-use crate::http::uia::{self, Progress, Stage};
+use crate::http::uia::{self, Stage};
 use crate::http::{Answer, Call, Outcome, endpoints};
 use crate::worker;
 
@@ -22,9 +22,10 @@ async fn post_deactivate(call: Call) -> Outcome {
         erase: bool,
     }
     let Request { erase } = call.json_or_empty()?;
-    if let Progress::Wanted(answer) = uia::check(&call, &[&[Stage::Password]], Some(call.user()?)).await? {
-        return Ok(answer);
-    }
+    uia::perform(call, &[&[Stage::Password]], |call, _| deactivate(call, erase)).await
+}
+
+async fn deactivate(call: Call, erase: bool) -> Outcome {
     let user_id = call.user()?.to_string();
     let ctx = call.ctx.clone();
     worker::finish(async move {

@@ -94,13 +94,16 @@ async fn create_room(call: Call) -> Outcome {
             is_direct: request.is_direct,
         })
         .await?;
+    let mut content = Map::new();
+    if request.is_direct {
+        content.insert("is_direct".to_owned(), true.into());
+    }
     for target in elsewhere {
         let invite = MakeInvite {
             room_id: room_id.clone(),
             sender: call.user()?.to_string(),
             target,
-            reason: None,
-            is_direct: request.is_direct,
+            content: content.clone(),
             third_party_signed: None,
         };
         // The room is there by now: who could not be reached can be invited again.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use warren_engine::command::{CrossSigningUpload, SignedKey, UploadCrossSigningKeys, UploadSignatures};
 
-use crate::http::uia::{self, Progress, Stage};
+use crate::http::uia::{self, Stage};
 use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
 
 endpoints! {
@@ -24,24 +24,26 @@ struct Keys {
 /// The engine decides whether the user has to prove themselves, in the same step in which it would store the keys: two
 /// first uploads at the same time cannot both pass as the first.
 async fn post_keys(call: Call) -> Outcome {
-    let keys: Keys = call.json()?;
-    let upload = |authenticated| -> Result<UploadCrossSigningKeys, ApiError> {
-        Ok(UploadCrossSigningKeys {
-            user_id: call.user()?.to_string(),
-            master: keys.master_key.clone(),
-            self_signing: keys.self_signing_key.clone(),
-            user_signing: keys.user_signing_key.clone(),
-            authenticated,
-        })
-    };
-    if call.ctx.engine.write(upload(false)?).await? == CrossSigningUpload::Stored {
+    if call.ctx.engine.write(upload(&call, false)?).await? == CrossSigningUpload::Stored {
         return Ok(Answer::empty());
     }
-    if let Progress::Wanted(answer) = uia::check(&call, &[&[Stage::Password]], Some(call.user()?)).await? {
-        return Ok(answer);
-    }
-    call.ctx.engine.write(upload(true)?).await?;
+    uia::perform(call, &[&[Stage::Password]], |call, _| replace_keys(call)).await
+}
+
+async fn replace_keys(call: Call) -> Outcome {
+    call.ctx.engine.write(upload(&call, true)?).await?;
     Ok(Answer::empty())
+}
+
+fn upload(call: &Call, authenticated: bool) -> Result<UploadCrossSigningKeys, ApiError> {
+    let Keys { master_key, self_signing_key, user_signing_key } = call.json()?;
+    Ok(UploadCrossSigningKeys {
+        user_id: call.user()?.to_string(),
+        master: master_key,
+        self_signing: self_signing_key,
+        user_signing: user_signing_key,
+        authenticated,
+    })
 }
 
 /// Users, their keys by device id or public key, and why the signatures on each were refused.

@@ -6,7 +6,7 @@ use warren_engine::command::{RemoveDevices, RenameDevice, WhichDevices};
 use warren_engine::view::{DeviceOf, Devices};
 
 use super::registration::check_device_name;
-use crate::http::uia::{self, Progress, Stage};
+use crate::http::uia::{self, Stage};
 use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
 
 endpoints! {
@@ -74,7 +74,7 @@ async fn put_device(call: Call) -> Outcome {
 
 async fn delete_device(call: Call) -> Outcome {
     let device_id = call.path("deviceId")?.into_owned();
-    remove(call, vec![device_id]).await
+    uia::perform(call, &[&[Stage::Password]], |call, _| remove(call, vec![device_id])).await
 }
 
 async fn delete_devices(call: Call) -> Outcome {
@@ -86,13 +86,10 @@ async fn delete_devices(call: Call) -> Outcome {
     if devices.len() > DEVICES_REMOVED_MAX {
         return Err(ApiError::invalid_param(format!("devices: more than {DEVICES_REMOVED_MAX} at once")));
     }
-    remove(call, devices).await
+    uia::perform(call, &[&[Stage::Password]], |call, _| remove(call, devices)).await
 }
 
 async fn remove(call: Call, devices: Vec<String>) -> Outcome {
-    if let Progress::Wanted(answer) = uia::check(&call, &[&[Stage::Password]], Some(call.user()?)).await? {
-        return Ok(answer);
-    }
     let user_id = call.user()?.to_string();
     call.ctx.engine.write(RemoveDevices { user_id, devices: WhichDevices::These(devices) }).await?;
     Ok(Answer::empty())

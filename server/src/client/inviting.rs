@@ -1,8 +1,10 @@
 //! `inviting.yaml` and `third_party_membership.yaml`: inviting users. There is no identity server by which an e-mail
 //! address or phone number could be invited.
 
+use std::sync::Arc;
+
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use warren_engine::command::MembershipAction;
 use warren_engine::view::federation::MakeInvite;
 
@@ -34,19 +36,31 @@ async fn invite_user(call: Call) -> Outcome {
     if let Some(target) = request.user_id.as_ref().and_then(Value::as_str)
         && !is_local(&call.ctx, target)
     {
-        let invite = MakeInvite {
-            room_id: room_id(&call)?,
-            sender: call.user()?.to_string(),
-            target: target.to_owned(),
-            reason: request.reason,
-            is_direct: false,
-            third_party_signed: None,
-        };
-        let ctx = call.ctx.clone();
-        // The other server shows the invite to its user before it is in the room: that must not be left half done.
-        worker::finish(async move { send_invite(&ctx, invite).await }).await?;
+        let reason = request.reason.map(|reason| ("reason".to_owned(), Value::from(reason)));
+        invite_elsewhere(&call, target, reason.into_iter().collect()).await?;
         return Ok(Answer::empty());
     }
     change_of_other(&call, MembershipAction::Invite).await?;
     Ok(Answer::empty())
+}
+
+/// Invites a user of another server to the room in the path. `content` is what the invite is to say. Answers with the event's
+/// id.
+///
+/// Errors: as [`send_invite`].
+pub async fn invite_elsewhere(
+    call: &Call,
+    target: &str,
+    content: Map<String, Value>,
+) -> Result<Arc<str>, ApiError> {
+    let invite = MakeInvite {
+        room_id: room_id(call)?,
+        sender: call.user()?.to_string(),
+        target: target.to_owned(),
+        content,
+        third_party_signed: None,
+    };
+    let ctx = call.ctx.clone();
+    // The other server shows the invite to its user before it is in the room: that must not be left half done.
+    worker::finish(async move { send_invite(&ctx, invite).await }).await
 }

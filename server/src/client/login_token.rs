@@ -5,7 +5,7 @@ use warren_engine::account::passing_tokens::TokenPurpose;
 use warren_engine::command::MakePassingToken;
 
 use crate::http::limits::LOGIN_TOKEN_TIME;
-use crate::http::uia::{self, Progress, Stage};
+use crate::http::uia::{self, Stage};
 use crate::http::{Answer, Call, Outcome, endpoints};
 
 endpoints! {
@@ -13,9 +13,10 @@ endpoints! {
 }
 
 async fn get_token(call: Call) -> Outcome {
-    if let Progress::Wanted(answer) = uia::check(&call, &[&[Stage::Password]], Some(call.user()?)).await? {
-        return Ok(answer);
-    }
+    uia::perform(call, &[&[Stage::Password]], |call, _| make_token(call)).await
+}
+
+async fn make_token(call: Call) -> Outcome {
     let life_ms = LOGIN_TOKEN_TIME.as_millis() as u64;
     let user_id = call.user()?.to_string();
     let token = call.ctx.engine.write(MakePassingToken { user_id, purpose: TokenPurpose::LogIn, life_ms });

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use warren_engine::command::{ChangePassword, WhichDevices};
 
 use super::registration::{check_password, hash_password};
-use crate::http::uia::{self, Progress, Stage};
+use crate::http::uia::{self, Proof, Stage};
 use crate::http::{Answer, Call, Outcome, endpoints};
 
 endpoints! {
@@ -32,10 +32,10 @@ async fn post_password(call: Call) -> Outcome {
     if let Some(password) = &asked.new_password {
         check_password(password)?;
     }
-    let proof = match uia::check(&call, &[&[Stage::Password]], Some(call.user()?)).await? {
-        Progress::Done(proof) => proof,
-        Progress::Wanted(answer) => return Ok(answer),
-    };
+    uia::perform(call, &[&[Stage::Password]], change_password).await
+}
+
+async fn change_password(call: Call, proof: Proof) -> Outcome {
     let request: Request = call.json()?;
     let password_hash = hash_password(&call, request.new_password).await?;
     let log_out = match (request.logout_devices, &call.session()?.device_id) {

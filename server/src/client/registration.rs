@@ -9,7 +9,7 @@ use warren_engine::{Denied, Error};
 
 use crate::config::Registration;
 use crate::http::limits::{DEVICE_ID_BYTES_MAX, DEVICE_NAME_BYTES_MAX};
-use crate::http::uia::{self, Flow, Progress, Proof, Stage};
+use crate::http::uia::{self, Flow, Proof, Stage};
 use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
 use crate::password::PASSWORD_BYTES_MAX;
 
@@ -81,10 +81,9 @@ async fn register(call: Call) -> Outcome {
     let request: Request = call.json_or_empty()?;
     // Clients use capitals in names; they are the same names.
     let username = request.username.as_deref().map(str::to_ascii_lowercase);
-    match (&username, &request.guest_access_token) {
-        (name, Some(token)) => check_guest(&call, token, name.as_deref()).await?,
-        (Some(name), None) => call.ctx.engine.read(&NameIsFree(name))?,
-        (None, None) => {}
+    if let Err(error) = check_name(&call, username.as_deref(), request.guest_access_token.as_deref()).await {
+        // Who sends a registration again whose answer was lost finds the name taken by it.
+        return uia::answered(&call).await.unwrap_or(Err(error));
     }
     if let Some(password) = &request.password {
         check_password(password)?;
@@ -95,13 +94,22 @@ async fn register(call: Call) -> Outcome {
             Some(new_session(request.device_id, request.initial_device_display_name, request.refresh_token)?)
         }
     };
-    let proof = match uia::check(&call, flows, None).await? {
-        Progress::Done(proof) => proof,
-        Progress::Wanted(answer) => return Ok(answer),
+    let wanted = Wanted {
+        username,
+        password: request.password,
+        guest_access_token: request.guest_access_token,
+        session,
     };
-    let password = request.password.ok_or_else(|| ApiError::missing_param("password is missing"))?;
-    let localpart = username.unwrap_or_else(|| made_name(&call));
-    finish(call, localpart, password, request.guest_access_token, session, proof).await
+    uia::perform(call, flows, |call, proof| finish(call, wanted, proof)).await
+}
+
+/// Refuses a name that cannot be taken: by nobody, or by a guest who is not called so.
+async fn check_name(call: &Call, name: Option<&str>, guest: Option<&str>) -> Result<(), ApiError> {
+    match (name, guest) {
+        (name, Some(access_token)) => check_guest(call, access_token, name).await,
+        (Some(name), None) => Ok(call.ctx.engine.read(&NameIsFree(name))?),
+        (None, None) => Ok(()),
+    }
 }
 
 /// Refuses a guest who wants to become a user without having proven that they are the guest whom they name.
@@ -125,14 +133,18 @@ async fn check_guest(call: &Call, access_token: &str, localpart: Option<&str>) -
     }
 }
 
-async fn finish(
-    call: Call,
-    localpart: String,
-    password: String,
+/// The account that somebody wants.
+struct Wanted {
+    username: Option<String>,
+    password: Option<String>,
     guest_access_token: Option<String>,
     session: Option<NewSession>,
-    proof: Proof,
-) -> Outcome {
+}
+
+async fn finish(call: Call, wanted: Wanted, proof: Proof) -> Outcome {
+    let Wanted { username, password, guest_access_token, session } = wanted;
+    let password = password.ok_or_else(|| ApiError::missing_param("password is missing"))?;
+    let localpart = username.unwrap_or_else(|| made_name(&call));
     let password_hash = hash_password(&call, password).await?;
     let registration_token = proof.registration_token;
     let registered = match guest_access_token {

@@ -4,11 +4,13 @@ use serde_json::{Map, Value, json};
 use warren_engine::command::{SendEvent, SetCanonicalAlias};
 use warren_engine::view::{RoomState, RoomStateEvent, Whose};
 
-use super::membership::room_id;
+use super::inviting::invite_elsewhere;
+use super::membership::{is_local, room_id};
 use super::rooms::when_known;
 use crate::federation::out::policy;
 use crate::federation::out::queries::confirmed_aliases;
-use crate::http::{Answer, Call, Outcome, endpoints};
+use crate::http::route::Rate;
+use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
 
 endpoints! {
     GET "/_matrix/client/v3/rooms/{roomId}/state"                        ["r0"] Guest Read Nothing get_room_state;
@@ -63,11 +65,16 @@ async fn set(call: &Call, state_key: String) -> Outcome {
     call.refuse_suspended()?;
     let session = call.session()?;
     let content: Map<String, Value> = call.json()?;
+    let kind = call.path("eventType")?.into_owned();
+    let is_invite = || content.get("membership").and_then(Value::as_str) == Some("invite");
+    if kind == "m.room.member" && is_invite() && !is_local(&call.ctx, &state_key) {
+        return invite(call, &state_key, content).await;
+    }
     let event = SendEvent {
         room_id: room_id(call)?,
         sender: session.user_id.to_string(),
         is_guest: session.is_guest,
-        kind: call.path("eventType")?.into_owned(),
+        kind,
         state_key: Some(state_key),
         content,
         redacts: None,
@@ -82,4 +89,15 @@ async fn set(call: &Call, state_key: String) -> Outcome {
         _ => policy::write(&call.ctx, event).await?,
     };
     Answer::json(&json!({ "event_id": event_id }))
+}
+
+/// Invites a user of another server, for whom and from whom the same holds as for `/invite`.
+async fn invite(call: &Call, target: &str, content: Map<String, Value>) -> Outcome {
+    let session = call.session()?;
+    if session.is_guest {
+        return Err(ApiError::guest_access_forbidden("Guests cannot invite users of other servers"));
+    }
+    call.ctx.rate_limits.take(Rate::Join, Some(session), call.client)?;
+    let event_id = invite_elsewhere(call, target, content).await?;
+    Answer::json(&json!({ "event_id": &*event_id }))
 }

@@ -11,7 +11,8 @@ endpoints! {
 }
 
 async fn exchange_openid_token(call: Call) -> Outcome {
-    let token = call.query_required("access_token")?;
+    let missing = || ApiError::missing_token("The query parameter access_token is missing");
+    let token = call.query("access_token")?.ok_or_else(missing)?;
     let view = OwnerOfPassingToken { purpose: TokenPurpose::OpenId, token: &token };
     match call.ctx.engine.read(&view)? {
         Some(user_id) => Answer::json(&json!({ "sub": user_id })),

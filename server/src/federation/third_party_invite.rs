@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use warren_engine::core::identifiers;
 use warren_engine::view::Profile;
 use warren_engine::view::federation::MakeInvite;
@@ -67,15 +67,9 @@ async fn invite(
     target: String,
     signed: Value,
 ) -> Result<(), ApiError> {
-    let make = MakeInvite {
-        room_id,
-        sender,
-        target,
-        reason: None,
-        is_direct: false,
-        third_party_signed: Some(signed),
-    };
-    send_invite(ctx, make).await
+    let content = Map::new();
+    let make = MakeInvite { room_id, sender, target, content, third_party_signed: Some(signed) };
+    send_invite(ctx, make).await.map(drop)
 }
 
 #[derive(Deserialize)]

@@ -157,7 +157,7 @@ impl From<Error> for ApiError {
                 Invalid::RoomState(_) => ApiError::invalid_room_state(sentence),
                 Invalid::AliasTarget(_) => ApiError::bad_alias(sentence),
                 Invalid::Event(EventError::TooLarge { .. }) => ApiError::too_large(sentence),
-                Invalid::Event(_) => ApiError::bad_json(sentence),
+                Invalid::Event(_) | Invalid::Content { .. } => ApiError::bad_json(sentence),
             },
             Error::NotFound(_) => ApiError::not_found(sentence),
             Error::Conflict(conflict) => match conflict {
@@ -186,9 +186,8 @@ impl From<Error> for ApiError {
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident $code:ident $status:ident;)*) => {
         impl ApiError {
-            /// What another server refused, for the user on whose behalf it was asked. A code that this server does not
-            /// know says nothing to its clients.
-            pub fn of_peer(status: StatusCode, errcode: &str, error: String) -> ApiError {
+            /// An error with a code that came from elsewhere, if it is one of these; else with none that says anything.
+            fn of_peer(status: StatusCode, errcode: &str, error: String) -> ApiError {
                 let errcode = match errcode {
                     $(stringify!($code) => stringify!($code),)*
                     _ => "M_UNKNOWN",

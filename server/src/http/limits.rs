@@ -67,11 +67,19 @@ pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// between two sweeps is an attack, and then all start afresh.
 pub const BUCKETS_MAX: usize = 200_000;
 
-/// Interactive authentications under way at most, some 300 bytes each; the oldest are forgotten.
+/// Sessions of interactive authentications at most, some 300 bytes each; the oldest are forgotten.
 pub const UIA_SESSIONS_MAX: usize = 20_000;
 
-/// Time for all stages of one interactive authentication: time enough to look up a password.
+/// Time for all stages of one interactive authentication, and for sending again what it was for: time enough to look up a
+/// password, and to come back from where there is no network.
 pub const UIA_TIME_MAX: Duration = Duration::from_secs(15 * 60);
+
+/// Answers that are kept for who sends a request again in its session; the oldest are forgotten. Far more than users prove
+/// themselves for, or register, within the time of a session; with their greatest length, 8 MiB.
+pub const UIA_ANSWERS_MAX: usize = 2_000;
+
+/// Bytes of such an answer. The longest, a registration's, has the ids of a user and a device and two tokens.
+pub const UIA_ANSWER_BYTES_MAX: usize = 4 * 1024;
 
 /// Nonces of shared-secret registration at most; a tool uses one at a time.
 pub const NONCES_MAX: usize = 1_000;

@@ -2,14 +2,15 @@
 //! Specification: client-server API, "User-Interactive Authentication API".
 //!
 //! Invariant: a session is good for one request only: the same user, method, path and body. What was proven in it opens
-//! nothing else, and nothing twice. While registering there is no user yet whom another body could harm, and clients ask
-//! for the flows with an empty one: there the body may change.
+//! nothing else, and nothing twice: the same request again is answered as it was, for its answer may have been lost. While
+//! registering there is no user yet whom another body could harm, and clients ask for the flows with an empty one: there the
+//! body may change until the account is made.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::time::Instant;
+mod sessions;
+
+use std::collections::BTreeMap;
 
 use http::StatusCode;
-use parking_lot::Mutex;
 use ring::digest::{Context as Sha256, SHA256};
 use ruma_common::UserId;
 use serde::Deserialize;
@@ -17,9 +18,11 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use warren_engine::view::RegistrationTokenIsValid;
 
+pub use self::sessions::Sessions;
+use self::sessions::{Asked, Closed, Open, RequestHash, Serving, State, Turn};
 use super::credentials::{self, NamedUser};
-use super::limits::{UIA_SESSIONS_MAX, UIA_TIME_MAX};
-use super::{Answer, ApiError, Call};
+use super::{Answer, ApiError, Call, Outcome};
+use crate::worker;
 
 /// A step that proves something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,45 +58,11 @@ pub struct Proof {
 }
 
 /// Where a request stands.
-pub enum Progress {
-    /// A flow is complete: the handler goes on.
-    Done(Proof),
-    /// Something is still wanted: the handler answers with this.
-    Wanted(Answer),
-}
-
-type RequestHash = [u8; 32];
-
-struct Session {
-    request: RequestHash,
-    completed: Vec<Stage>,
-    proof: Proof,
-    begun: Instant,
-}
-
-/// The sessions of all requests that are under way.
-#[derive(Default)]
-pub struct Sessions(Mutex<Table>);
-
-#[derive(Default)]
-struct Table {
-    sessions: HashMap<String, Session>,
-    /// The sessions' ids, oldest first; also of some that are gone.
-    order: VecDeque<(Instant, String)>,
-}
-
-impl Table {
-    fn insert(&mut self, id: String, session: Session) {
-        while let Some((begun, oldest)) = self.order.front() {
-            if begun.elapsed() <= UIA_TIME_MAX && self.order.len() < UIA_SESSIONS_MAX {
-                break;
-            }
-            self.sessions.remove(oldest);
-            self.order.pop_front();
-        }
-        self.order.push_back((session.begun, id.clone()));
-        self.sessions.insert(id, session);
-    }
+enum Step {
+    /// It is answered: something is still wanted, or it was sent again.
+    Answered(Outcome),
+    /// A flow is complete: it is to be done, in the session that it names.
+    Passed(Proof, Option<Serving>),
 }
 
 #[derive(Deserialize)]
@@ -113,59 +82,84 @@ struct Auth {
     user: NamedUser,
 }
 
-/// Takes the request one stage further. `user` is who has to be proven by a password; `None` while registering.
+/// Answers a request when its sender has gone through the stages of one of the flows: with what `work` comes to, which is
+/// done once in a session, and then to its end. Who asks has to be proven by a password; while registering that is nobody.
 ///
-/// Errors: 403 if the session was begun for another request; 400 for malformed `auth`.
-pub async fn check(call: &Call, flows: &[Flow], user: Option<&UserId>) -> Result<Progress, ApiError> {
+/// Errors: those of the work; 403 if the session was begun for another request; 400 if it is unknown or served another
+/// request, or for malformed `auth`.
+pub async fn perform<W: Future<Output = Outcome> + Send + 'static>(
+    call: Call,
+    flows: &[Flow],
+    work: impl FnOnce(Call, Proof) -> W,
+) -> Outcome {
+    match advance(&call, flows).await? {
+        Step::Answered(outcome) => outcome,
+        Step::Passed(proof, None) => work(call, proof).await,
+        Step::Passed(proof, Some(serving)) => {
+            let ctx = call.ctx.clone();
+            let work = work(call, proof);
+            // A client that goes away meanwhile may come back for the answer.
+            worker::finish(async move {
+                let outcome = work.await;
+                ctx.uia.settle(serving, &outcome);
+                outcome
+            })
+            .await
+        }
+    }
+}
+
+/// What the request was answered with in the session that it names, if it is sent again; waits for it while it is under way.
+pub async fn answered(call: &Call) -> Option<Outcome> {
+    let body: Body<'_> = call.json_or_empty().ok()?;
+    let auth: Auth = serde_json::from_str(body.auth?.get()).ok()?;
+    let asked = asked(call, call.user().ok()).ok()?;
+    match call.ctx.uia.state(&auth.session?, &asked) {
+        Ok(State::Closed(closed)) if closed.serves(&asked) => Some(closed.answer().await),
+        _ => None,
+    }
+}
+
+/// Takes the request one stage further.
+async fn advance(call: &Call, flows: &[Flow]) -> Result<Step, ApiError> {
+    let user = call.user().ok();
     let body: Body<'_> = call.json_or_empty()?;
-    let request = request_hash(call, user)?;
+    let asked = asked(call, user)?;
     let Some(auth) = body.auth else {
-        let session = Session::new(request);
-        return Ok(Progress::Wanted(want(call, flows, None, session, None)?));
+        return want(call, flows, None, &asked, Open::default(), None);
     };
     let auth: Auth = serde_json::from_str(auth.get())
         .map_err(|error| ApiError::bad_json(format!("auth has the wrong shape: {error}")))?;
-    let mut session = match &auth.session {
-        Some(id) => resume(call, id, request)?,
-        None => Session::new(request),
+    let mut open = match &auth.session {
+        Some(id) => match call.ctx.uia.state(id, &asked)? {
+            State::Open(open) => open,
+            State::Closed(closed) => return Ok(Step::Answered(again(closed, &asked).await)),
+        },
+        None => Open::default(),
     };
     let failure = match &auth.kind {
         None => None,
-        Some(kind) => attempt(call, flows, user, &auth, kind, &mut session).await?,
+        Some(kind) => attempt(call, flows, user, &auth, kind, &mut open).await?,
     };
-    let done = |flow: &&Flow| flow.iter().all(|stage| session.completed.contains(stage));
-    if failure.is_none() && flows.iter().any(|flow| done(&flow)) {
-        if let Some(id) = &auth.session {
-            call.ctx.uia.0.lock().sessions.remove(id);
-        }
-        return Ok(Progress::Done(session.proof));
+    let done = |flow: &&Flow| flow.iter().all(|stage| open.completed.contains(stage));
+    if failure.is_some() || !flows.iter().any(|flow| done(&flow)) {
+        return want(call, flows, auth.session, &asked, open, failure);
     }
-    Ok(Progress::Wanted(want(call, flows, auth.session, session, failure)?))
-}
-
-impl Session {
-    fn new(request: RequestHash) -> Session {
-        Session { request, completed: Vec::new(), proof: Proof::default(), begun: Instant::now() }
+    let Some(id) = auth.session else { return Ok(Step::Passed(open.proof, None)) };
+    match call.ctx.uia.close(&id, &asked)? {
+        Turn::Serve(serving) => Ok(Step::Passed(open.proof, Some(serving))),
+        Turn::Wait(closed) => Ok(Step::Answered(again(closed, &asked).await)),
     }
 }
 
-/// What has been proven in the session so far.
-///
-/// Errors: 400 for an unknown or expired session, 403 for one of another request.
-fn resume(call: &Call, id: &str, request: RequestHash) -> Result<Session, ApiError> {
-    let table = call.ctx.uia.0.lock();
-    let Some(found) = table.sessions.get(id).filter(|found| found.begun.elapsed() <= UIA_TIME_MAX) else {
-        return Err(ApiError::unknown("This authentication session is not known; begin anew without one"));
-    };
-    if found.request != request {
-        return Err(ApiError::forbidden("This authentication session was begun for another request"));
+/// What a request is answered with in a session that is closed.
+async fn again(closed: Closed, asked: &Asked) -> Outcome {
+    match closed.serves(asked) {
+        true => closed.answer().await,
+        false => Err(ApiError::unknown(
+            "This authentication session has served another request; begin anew without one",
+        )),
     }
-    Ok(Session {
-        request,
-        completed: found.completed.clone(),
-        proof: found.proof.clone(),
-        begun: found.begun,
-    })
 }
 
 /// Tries one stage; the error that the client is told of, if it failed.
@@ -175,22 +169,22 @@ async fn attempt(
     user: Option<&UserId>,
     auth: &Auth,
     kind: &str,
-    session: &mut Session,
+    open: &mut Open,
 ) -> Result<Option<ApiError>, ApiError> {
     let stage = flows.iter().copied().flatten().copied().find(|stage| stage.name() == kind);
     let Some(stage) = stage else {
         return Ok(Some(ApiError::unrecognized("This stage is in none of the flows")));
     };
-    if session.completed.contains(&stage) {
+    if open.completed.contains(&stage) {
         return Ok(None);
     }
     let failure = match stage {
         Stage::Dummy => None,
-        Stage::Password => attempt_password(call, user, auth, &mut session.proof).await?,
-        Stage::RegistrationToken => attempt_token(call, auth, &mut session.proof)?,
+        Stage::Password => attempt_password(call, user, auth, &mut open.proof).await?,
+        Stage::RegistrationToken => attempt_token(call, auth, &mut open.proof)?,
     };
     if failure.is_none() {
-        session.completed.push(stage);
+        open.completed.push(stage);
     }
     Ok(failure)
 }
@@ -233,52 +227,49 @@ fn want(
     call: &Call,
     flows: &[Flow],
     id: Option<String>,
-    session: Session,
+    asked: &Asked,
+    open: Open,
     failure: Option<ApiError>,
-) -> Result<Answer, ApiError> {
+) -> Result<Step, ApiError> {
     let stages = |stages: &[Stage]| stages.iter().map(|stage| stage.name()).collect::<Vec<_>>();
     let mut body = json!({
         "flows": flows.iter().map(|flow| json!({ "stages": stages(flow) })).collect::<Vec<_>>(),
         "params": {},
     });
-    if !session.completed.is_empty() {
-        body["completed"] = stages(&session.completed).into();
+    if !open.completed.is_empty() {
+        body["completed"] = stages(&open.completed).into();
     }
     if let Some(failure) = failure {
         body["errcode"] = failure.errcode.into();
         body["error"] = failure.error.into();
     }
-    let mut table = call.ctx.uia.0.lock();
     let id = match id {
         Some(id) => {
-            if let Some(known) = table.sessions.get_mut(&id) {
-                *known = session;
-            }
+            call.ctx.uia.remember(&id, open);
             id
         }
         None => {
             let id = call.ctx.random_text();
-            table.insert(id.clone(), session);
+            call.ctx.uia.begin(id.clone(), asked.begun, open);
             id
         }
     };
     body["session"] = id.into();
-    drop(table);
-    Ok(Answer::json(&body)?.with_status(StatusCode::UNAUTHORIZED))
+    Ok(Step::Answered(Ok(Answer::json(&body)?.with_status(StatusCode::UNAUTHORIZED))))
 }
 
-/// What a session is bound to: user, method, path and, once there is a user, all of the body but `auth`.
-fn request_hash(call: &Call, user: Option<&UserId>) -> Result<RequestHash, ApiError> {
-    let body = match user {
-        None => String::new(),
-        Some(_) => {
-            let mut body: BTreeMap<String, Value> = call.json_or_empty()?;
-            body.remove("auth");
-            serde_json::to_string(&body).map_err(ApiError::internal)?
-        }
-    };
+/// What a session is bound to: user, method, path and body. On the way through the stages the body counts once there is a user.
+fn asked(call: &Call, user: Option<&UserId>) -> Result<Asked, ApiError> {
+    let mut body: BTreeMap<String, Value> = call.json_or_empty()?;
+    body.remove("auth");
+    let body = serde_json::to_string(&body).map_err(ApiError::internal)?;
+    let begun_with = if user.is_some() { &*body } else { "" };
+    Ok(Asked { begun: request_hash(call, user, begun_with), whole: request_hash(call, user, &body) })
+}
+
+fn request_hash(call: &Call, user: Option<&UserId>, body: &str) -> RequestHash {
     let mut hash = Sha256::new(&SHA256);
-    for part in [user.map_or("", UserId::as_str), call.method().as_str(), call.raw_path(), &body] {
+    for part in [user.map_or("", UserId::as_str), call.method().as_str(), call.raw_path(), body] {
         // With its length before it, so that parts cannot run into each other.
         hash.update(&(part.len() as u64).to_be_bytes());
         hash.update(part.as_bytes());
@@ -286,5 +277,5 @@ fn request_hash(call: &Call, user: Option<&UserId>) -> Result<RequestHash, ApiEr
     let mut request = RequestHash::default();
     // SHA-256 is exactly as long as its place.
     request.copy_from_slice(hash.finish().as_ref());
-    Ok(request)
+    request
 }

@@ -47,6 +47,18 @@ def test_we_invite_their_user(alice, bob):
     assert joined_members(bob, room) == joined_members(alice, room) == {alice.user_id, bob.user_id}
 
 
+def test_we_invite_their_user_by_the_rooms_state(alice, bob):
+    room = alice.create_room(preset="private_chat", name="The burrow")
+    content = {"membership": "invite", "reason": "it rains", "is_direct": True}
+    alice.set_state(room, "m.room.member", content, bob.user_id)
+    assert bob.user_id in members(alice, room, "invite")
+    invite = bob.sync_until(lambda answer: invited(answer, room))
+    (own,) = [event for event in invite["invite_state"]["events"] if event["state_key"] == bob.user_id]
+    assert own["content"] == content
+    bob.join(room)
+    until_joined(alice, room, bob)
+
+
 def test_a_direct_chat_begins_with_an_invite(alice, bob):
     room = alice.create_room(preset="trusted_private_chat", is_direct=True, invite=[bob.user_id])
     invite = bob.sync_until(lambda answer: invited(answer, room))

@@ -9,9 +9,10 @@ use crate::{
     Clock, Command, Committer, Engine, Options, PresenceState,
     account::sessions::NewSession,
     command::{
-        ChangeMembership, CreateKeyBackup, CreateMedia, CreateRoom, DeviceMessage, MembershipAction,
-        NoteMediaAccess, NoteSeen, PutBackupKeys, Register, SendEvent, SendToDevice, SetAccountData,
-        SetPresence, SetProfileField, SetReceipts, ShowProfile, StoreFilter, UploadKeys,
+        ChangeMembership, CreateKeyBackup, CreateMedia, CreateRoom, Deactivate, DeviceMessage,
+        MembershipAction, NoteMediaAccess, NoteSeen, PutBackupKeys, Register, Registered, SendEvent,
+        SendToDevice, SetAccountData, SetPresence, SetProfileField, SetReceipts, ShowProfile, StoreFilter,
+        UploadKeys,
     },
     core::event::JsonObject,
     store::{
@@ -179,6 +180,9 @@ pub(super) fn people(engine: &Engine) {
     write(engine, PutBackupKeys { user_id: user_id(), version, sessions });
     let media = write(engine, CreateMedia { user_id: user_id() });
     write(engine, NoteMediaAccess { media_id: media.media_id });
+    let register = Register { localpart: "frank".to_owned(), ..Register::default() };
+    let Registered { user_id, .. } = write(engine, register);
+    write(engine, Deactivate { user_id, erase: true });
 }
 
 /// A store with one room, of version 11.

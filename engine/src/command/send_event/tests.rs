@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::SendEvent;
 use crate::{
     command::{ChangeMembership, CreateRoom, MembershipAction, RemoveAlias, SetAlias},
-    core::version::ROOM_VERSIONS,
+    core::{auth::Reason, version::ROOM_VERSIONS},
     error::{Conflict, Denied, Error, Invalid, Result, What},
     fixture::World,
     room::{Preset, RoomCtx},
@@ -170,6 +170,58 @@ fn a_second_create_event_is_refused() {
         let error = send(&world, &room_id, ALICE, "m.room.create", Some(""), json!({})).unwrap_err();
         assert!(matches!(error, Error::Denied(Denied::Rule { rule: "1.1", .. })), "{error}");
     }
+}
+
+#[test]
+fn content_of_a_wrong_shape_is_the_senders_to_correct() {
+    for version in ["6", "11", "12"] {
+        let world = World::new();
+        let room_id = room(&world, version);
+        for (kind, state_key, content) in [
+            ("m.room.member", ALICE, json!({})),
+            ("m.room.member", BOB, json!({"membership": 5})),
+            ("m.room.member", BOB, json!({"membership": "burrowed"})),
+            ("m.room.power_levels", "", json!({"ban": "fifty"})),
+            ("m.room.power_levels", "", json!({"events": {"m.x": "fifty"}})),
+            ("m.room.power_levels", "", json!({"users": []})),
+            ("m.room.power_levels", "", json!({"users": {"bob": 50}})),
+        ] {
+            let error = send(&world, &room_id, ALICE, kind, Some(state_key), content).unwrap_err();
+            assert!(matches!(error, Error::Invalid(Invalid::Content { .. })), "{kind} in {version}: {error}");
+        }
+        let levels = json!({"users": {ALICE: 100, BOB: 50}});
+        let sent = send(&world, &room_id, ALICE, "m.room.power_levels", Some(""), levels);
+        match version {
+            "12" => {
+                let error = sent.unwrap_err();
+                assert!(matches!(error, Error::Invalid(Invalid::Content { rule: "10.4", .. })), "{error}");
+            }
+            _ => drop(sent.unwrap()),
+        }
+    }
+}
+
+#[test]
+fn what_somebody_else_could_send_is_refused_as_such() {
+    let world = World::new();
+    let room_id = room(&world, "6");
+    let levels = json!({"ban": "fifty"});
+    let error = send(&world, &room_id, BOB, "m.room.power_levels", Some(""), levels).unwrap_err();
+    assert!(matches!(error, Error::Denied(Denied::Rule { reason: Reason::RequiredLevel, .. })), "{error}");
+    // Whose content the server makes cannot correct it: this version knows no knocks.
+    let knock = ChangeMembership {
+        room_id,
+        sender: BOB.to_owned(),
+        target: BOB.to_owned(),
+        action: MembershipAction::Knock,
+        reason: None,
+        is_guest: false,
+    };
+    let error = world.engine.write(knock).wait().unwrap_err();
+    assert!(
+        matches!(error, Error::Denied(Denied::Rule { reason: Reason::MembershipUnknown, .. })),
+        "{error}"
+    );
 }
 
 #[test]

@@ -65,6 +65,21 @@ macro_rules! reasons {
     };
 }
 
+impl Reason {
+    /// Whether the event is rejected for what its content is made of: whoever sends it, no power would let it pass.
+    pub fn is_malformed(self) -> bool {
+        matches!(
+            self,
+            Reason::MemberFormat
+                | Reason::MembershipUnknown
+                | Reason::PowerField
+                | Reason::PowerMap
+                | Reason::PowerUsers
+                | Reason::PowerCreators
+        )
+    }
+}
+
 #[rustfmt::skip]
 reasons! {
     // reason                 v1-5      v6        v7        v8-9      v10-11    v12

@@ -35,6 +35,8 @@ keyspaces! { TABLE:
     69 FILTERS: Users, (UserNum, String) => Bytes;
     #[doc = "The last position at the beginning of an hour, counted from the epoch: old rows are known by their positions."]
     70 TIME_MARKS: Users, u64 => StreamPos;
+    #[doc = "Users of this server who asked that what they sent be forgotten, with the position at which they did."]
+    71 ERASURES: Users, UserNum => StreamPos;
 }
 
 /// An account.
@@ -50,7 +52,7 @@ pub struct Account {
     pub is_admin: bool,
     /// Closed for ever; the name stays taken.
     pub is_deactivated: bool,
-    /// The user asked that others who join rooms later do not get what was sent.
+    /// The user asked that others who join rooms later do not get what was sent; `ERASURES` says when.
     pub is_erased: bool,
     /// Nothing but logging out is possible for now.
     pub is_locked: bool,

@@ -83,6 +83,7 @@ pub const ORIGINS: &[(&str, Origin)] = &[
     ("ACCOUNT_DATA", Fact),
     ("FILTERS", Fact),
     ("TIME_MARKS", Fact),
+    ("ERASURES", Partly("whose there are follows from ACCOUNTS")),
     ("DEVICE_KEYS", Fact),
     ("CROSS_SIGNING_KEYS", Fact),
     ("KEY_SIGNATURES", Fact),

@@ -9,8 +9,10 @@ use super::SignedEvent;
 use crate::{
     account::invite_permission::check_invitable,
     core::event::JsonObject,
-    error::Result,
-    room::{RoomCtx, handshake, membership, stripped_state::identifying_state},
+    error::{Denied, Result},
+    room::{
+        RoomCtx, handshake, membership, restricted_join::AUTHORISING_USER, stripped_state::identifying_state,
+    },
     store::{Reader, schema::Membership},
     view::View,
 };
@@ -24,10 +26,9 @@ pub struct MakeInvite {
     pub sender: String,
     /// Who is invited.
     pub target: String,
-    /// Why, for others to read.
-    pub reason: Option<String>,
-    /// Whether the room is to be a direct chat.
-    pub is_direct: bool,
+    /// What the invite says of itself: `reason`, `is_direct` and whatever else who invites wants it to. What the server says,
+    /// the membership and the profile of a user it knows, stands above it.
+    pub content: JsonObject,
     /// What an identity server has signed, where an invite to an address comes to stand for a user.
     pub third_party_signed: Option<Value>,
 }
@@ -42,8 +43,8 @@ pub struct Invite {
 }
 
 impl View for MakeInvite {
-    /// Errors: [`crate::What::Room`] not found; [`crate::Denied::OtherServer`] for a sender who is not ours;
-    /// [`crate::Denied::InvitesBlocked`]; [`crate::Denied::Rule`] when the room's rules would refuse it; [`crate::Invalid::Identifier`];
+    /// Errors: [`Denied::NotInRoom`] for a room that is not known here; [`Denied::OtherServer`] for a sender who is not ours;
+    /// [`Denied::InvitesBlocked`]; [`Denied::Rule`] when the room's rules would refuse it; [`crate::Invalid::Identifier`];
     /// [`crate::Invalid::Event`].
     type Output = Invite;
 
@@ -51,12 +52,11 @@ impl View for MakeInvite {
         membership::check_user_id("user_id", &self.target)?;
         membership::check_local(reader, &self.sender)?;
         check_invitable(reader, &self.target)?;
-        let room = RoomCtx::load(reader, &self.room_id)?;
-        let reason = self.reason.as_deref();
-        let mut content = membership::content(reader, &self.target, Membership::Invite, reason)?;
-        if self.is_direct {
-            content.insert("is_direct".to_owned(), true.into());
-        }
+        let room = RoomCtx::find(reader, &self.room_id)?.ok_or(Denied::NotInRoom)?;
+        let mut content = self.content.clone();
+        // It would ask for the signature of one more server, and nobody vouches for an invite.
+        content.remove(AUTHORISING_USER);
+        content.extend(membership::content(reader, &self.target, Membership::Invite, None)?);
         if let Some(signed) = &self.third_party_signed {
             content.insert("third_party_invite".to_owned(), third_party_invite(reader, &room, signed)?);
         }

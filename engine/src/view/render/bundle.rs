@@ -108,7 +108,7 @@ fn targets(events: &[Arc<Event>]) -> Vec<EventNum> {
     targets
 }
 
-/// Those of the events that count for the asker: visible and not redacted.
+/// Those of the events that count for the asker: visible and not redacted, for others or for the asker alone.
 fn visible<'a>(
     renderer: &mut Renderer<'_>,
     related: impl Iterator<Item = &'a Related>,
@@ -116,7 +116,7 @@ fn visible<'a>(
     let nums: Vec<EventNum> = related.map(|related| related.relation.event).collect();
     let mut visible = Vec::with_capacity(nums.len());
     for event in renderer.reader.events(&nums)? {
-        if event.header.redacted_by.is_none() && renderer.may_see(&event)? {
+        if event.header.redacted_by.is_none() && renderer.may_see_whole(&event)? {
             visible.push(event);
         }
     }
@@ -161,7 +161,7 @@ fn load_thread(
     let reader = renderer.reader;
     let latest = reader.event(thread.value.latest)?;
     let ignores_anyone = renderer.viewer().is_some_and(|viewer| viewer.ignores_anyone());
-    let (latest, count) = if !ignores_anyone && renderer.may_see(&latest)? {
+    let (latest, count) = if !ignores_anyone && renderer.may_see_whole(&latest)? {
         (latest, thread.value.count)
     } else {
         let mut related = Vec::new();

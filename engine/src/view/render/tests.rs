@@ -101,6 +101,20 @@ fn a_redacted_event_tells_why() {
 }
 
 #[test]
+fn a_chain_of_redactions_is_shown_one_at_a_time() {
+    let world = world();
+    let event_id = world.message(ROOM, BOB, "oops");
+    let first = world.redact(ROOM, BOB, &event_id);
+    let second = world.redact(ROOM, BOB, &first);
+    let third = world.redact(ROOM, BOB, &second);
+    for (event_id, redaction) in [(&event_id, &first), (&first, &second), (&second, &third)] {
+        let because = &shown(&world, event_id, BOB)["unsigned"]["redacted_because"];
+        assert_eq!(because["event_id"], **redaction);
+        assert_eq!(because["unsigned"].get("redacted_because"), None);
+    }
+}
+
+#[test]
 fn the_latest_valid_edit_is_bundled() {
     let world = world();
     let target = world.message(ROOM, ALICE, "one");

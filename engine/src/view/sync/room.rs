@@ -91,7 +91,8 @@ pub(super) fn write_joined(
     let mut wrote = false;
     object_member(out, &room_id, |out| {
         let first = out.len();
-        let told = write_events(request, out, room, (since, reader.pos), Some(&summary))?;
+        let stay = Stay { since, until: reader.pos, later: None };
+        let told = write_events(request, out, room, stay, Some(&summary))?;
         ephemeral::write(request, out, room, &room_id, since)?;
         own::write_room_account_data(request, out, room, &room_id, since)?;
         wrote = out.len() > first || is_new || request.sync.full_state;
@@ -110,7 +111,7 @@ pub(super) fn write_joined(
     Ok(())
 }
 
-/// A room that the user has left or was removed from: what happened until then.
+/// A room that the user has left or was removed from: what happened until then, and what they are in it now.
 pub(super) fn write_left(
     request: &Request<'_>,
     out: &mut Vec<u8>,
@@ -128,12 +129,18 @@ pub(super) fn write_left(
         if let Some(outside) = reader.out_of_band(request.user, room)? {
             // The event is in no timeline here.
             write_out_of_band(request, out, &outside)?;
-        } else if row.value.ever_joined {
-            let told = write_events(request, out, room, (since, row.pos), None)?;
-            complete_state(request, out, told)?;
         } else {
-            // Someone who never was in the room sees no more than the event that turned them away.
-            write_only(request, out, &reader.event(row.value.event)?)?;
+            let last = reader.event(row.value.event)?;
+            match request.viewer(room)?.left_with() {
+                Some(left) if was_joined || request.since.is_none_or(|since| since < left.pos()) => {
+                    let (until, later) =
+                        if left.num == last.num { (row.pos, None) } else { (left.pos(), Some(last)) };
+                    let told = write_events(request, out, room, Stay { since, until, later }, None)?;
+                    complete_state(request, out, told)?;
+                }
+                // Who was not in the room meanwhile, or ever, sees no more than what they are in it now.
+                _ => write_only(request, out, &last)?,
+            }
         }
         own::write_room_account_data(request, out, room, &room_id, since)
     })
@@ -199,13 +206,23 @@ struct Told {
     membership: bool,
 }
 
-/// Timeline and state after `since` (`None`: from the beginning) up to `until`. If a membership is among what was written,
-/// `summary` is to be written too; lazily loaded members are also those that it needs.
+/// What of a room's timeline is to be told.
+struct Stay {
+    /// Behind here; `None`: from the beginning.
+    since: Option<StreamPos>,
+    /// Up to here.
+    until: StreamPos,
+    /// What became of the user after that: an event of their membership.
+    later: Option<Arc<Event>>,
+}
+
+/// Timeline and state of a stay. If a membership is among what was written, `summary` is to be written too; lazily loaded
+/// members are also those that it needs.
 fn write_events(
     request: &Request<'_>,
     out: &mut Vec<u8>,
     room: RoomNum,
-    (since, until): (Option<StreamPos>, StreamPos),
+    Stay { since, until, later }: Stay,
     summary: Option<&Summary<'_, '_>>,
 ) -> Result<Told> {
     let may_share = shared::is_possible(request, since)?;
@@ -215,7 +232,7 @@ fn write_events(
         return write_section(request, out, room, &section, summary);
     }
     let mut renderer = renderer(request, room)?;
-    let timeline = read_timeline(request, &mut renderer, room, since, until)?;
+    let mut timeline = read_timeline(request, &mut renderer, room, since, until)?;
     let end = match timeline.events.last().filter(|event| event.pos() == until) {
         Some(last) => last.header.room_state,
         None => state::at(request.reader, room, until)?,
@@ -238,6 +255,7 @@ fn write_events(
         let nums = state::beside_timeline(request.reader, room, (beginning, end), &timeline.events)?;
         changed_beside = state::wanted_events(request, room, &nums)?;
     }
+    timeline.events.extend(later);
     let changes_membership =
         shows_membership(request, &timeline.events)? || shows_membership(request, &changed_beside)?;
     let beside = Beside {

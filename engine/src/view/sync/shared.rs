@@ -2,9 +2,9 @@
 //!
 //! Invariant: a section holds only what is the same for everyone who may use it: plain messages, with nothing that hangs
 //! on who asks. Whoever uses it is in the room, and was at each of its events: all of them stand on the room's current
-//! state, which has all members, and the user's own memberships have not changed since before the first. They ignore nobody,
-//! sent none of the events, and filter nothing out of timelines, nor ask for another format. Everyone else's answer is written
-//! for them alone.
+//! state, which has all members, and the user's own memberships have not changed since before the first, so that they are shown
+//! them whole, whoever asked to be forgotten. They ignore nobody, sent none of the events, and filter nothing out of timelines,
+//! nor ask for another format. Everyone else's answer is written for them alone.
 
 use std::sync::Arc;
 

@@ -23,10 +23,10 @@ struct Signed {
     event: JsonObject,
 }
 
-/// Sends the invite, and takes it into the room.
+/// Sends the invite, and takes it into the room. Answers with its event's id.
 ///
 /// Errors: those of the room's rules; what the other server refused, or 502 when it cannot be reached.
-pub async fn send_invite(ctx: &Arc<Context>, make: MakeInvite) -> Result<(), ApiError> {
+pub async fn send_invite(ctx: &Arc<Context>, make: MakeInvite) -> Result<Arc<str>, ApiError> {
     let mut invite = ctx.engine.read(&make)?;
     invite.event = policy::sign(ctx, &make.room_id, invite.event).await?;
     let server = identifiers::server_name(&make.target)
@@ -41,7 +41,7 @@ pub async fn send_invite(ctx: &Arc<Context>, make: MakeInvite) -> Result<(), Api
     let mut intake = Intake::new(make.room_id, invite.event.version, vec![event]);
     take_in_here(ctx, &mut intake).await?;
     match intake.outcomes.get(&invite.event.event_id) {
-        Some(Outcome::Accepted | Outcome::Known) => Ok(()),
+        Some(Outcome::Accepted | Outcome::Known) => Ok(invite.event.event_id),
         Some(Outcome::SoftFailed(denied) | Outcome::Rejected(denied)) => {
             Err(ApiError::forbidden(denied.to_string()))
         }

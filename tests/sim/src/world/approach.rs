@@ -328,8 +328,7 @@ impl World {
             room_id: room_id.clone(),
             sender: self.user_id(user),
             target: target_id,
-            reason: None,
-            is_direct: false,
+            content: JsonObject::new(),
             third_party_signed: None,
         };
         let invite = self.servers[user.server].engine().read(&make)?;

@@ -119,6 +119,20 @@ const ACCOUNTS_AND_DEVICES: &[Case] = &[
         "not there",
         Mended,
     ),
+    (
+        "when a user asked to be forgotten is gone",
+        |raw| raw.delete_first(&schema::ERASURES),
+        "ACCOUNTS",
+        "when the user asked to be forgotten",
+        Mended,
+    ),
+    (
+        "somebody is to be forgotten who did not ask",
+        |raw| raw.move_first(&schema::ERASURES, |user| user.0 = 1),
+        "ERASURES",
+        "did not ask",
+        Reported,
+    ),
     ("an account is gone", |raw| raw.delete_first(&schema::ACCOUNTS), "DEVICES", "of no account", Reported),
     (
         "one-time keys are counted wrong",

@@ -5,10 +5,14 @@ use serde_json::json;
 use super::*;
 use crate::{
     PresenceState,
+    account::NewSession,
     command::{
-        DeviceMessage, RemoveDevices, SendToDevice, SetPresence, SetReceipts, SetTyping, WhichDevices,
+        DeviceMessage, LogIn, RemoveDevices, RenameDevice, SendToDevice, SetPresence, SetReceipts, SetTyping,
+        WhichDevices,
     },
+    core::num::UserNum,
     device::tests::{Signer, register, upload_device},
+    store::schema::UserNews,
 };
 
 fn message(user_id: &str, device_id: &str, content: &Value) -> DeviceMessage {
@@ -107,6 +111,57 @@ fn changes_of_devices_are_told_as_one_chain() {
 }
 
 #[test]
+fn devices_without_keys_are_told_to_servers_and_to_nobody_else() {
+    let world = federated();
+    let log_in = |user_id: &str| {
+        let session = NewSession {
+            device_id: Some("B".into()),
+            display_name: Some("phone".into()),
+            is_refreshable: false,
+        };
+        let log_in = LogIn { user_id: user_id.into(), proven_hash: None, session };
+        world.engine.write(log_in).wait().unwrap();
+        told(&world)
+    };
+    let only = |told: Vec<(String, Value)>| {
+        let [(kind, update)] = &told[..] else { panic!("{told:?}") };
+        assert_eq!((kind.as_str(), &update["user_id"]), ("m.device_list_update", &json!(ALICE)));
+        assert_eq!((&update["device_id"], update.get("keys")), (&json!("B"), None));
+        update.clone()
+    };
+    let new = only(log_in(ALICE));
+    assert_eq!((&new["device_display_name"], new.get("deleted")), (&json!("phone"), None));
+    assert_eq!(new["prev_id"], json!([]));
+    assert_eq!(log_in(ALICE), [], "the device is there already");
+    let (user_id, device_id) = (ALICE.to_owned(), "B".to_owned());
+    let rename = RenameDevice { user_id, device_id, display_name: Some("den".into()) };
+    world.engine.write(rename).wait().unwrap();
+    let renamed = only(told(&world));
+    assert_eq!(renamed["device_display_name"], "den");
+    assert_eq!(renamed["prev_id"], json!([new["stream_id"]]));
+    let devices = WhichDevices::These(vec!["B".to_owned()]);
+    world.engine.write(RemoveDevices { user_id: ALICE.into(), devices }).wait().unwrap();
+    let gone = only(told(&world));
+    assert_eq!((&gone["deleted"], gone.get("device_display_name")), (&json!(true), None));
+    assert_eq!(gone["prev_id"], json!([renamed["stream_id"]]));
+    let news = world.ask(|reader| {
+        let mut news = Vec::new();
+        reader.scan(&schema::USER_STREAM, &(), Direction::Forward, |_: (UserNum, StreamPos), row| {
+            news.push(row);
+            true
+        })?;
+        Ok(news)
+    });
+    assert!(!news.iter().any(|news| matches!(news, UserNews::DeviceList(_))), "{news:?}");
+    // Of who shares no room with another server, no server is told, and nothing is written for one.
+    let carol = register(&world, "carol", &[]);
+    assert_eq!(log_in(&carol), []);
+    let last = world
+        .ask(|reader| Ok(reader.get(&schema::DEVICE_LIST_POSITIONS, &reader.user_num(&carol)?.unwrap())?));
+    assert_eq!(last, None);
+}
+
+#[test]
 fn servers_of_a_room_learn_of_who_comes_in_and_of_their_devices_once() {
     let world = World::new();
     register(&world, "alice", &["A"]);
@@ -117,9 +172,12 @@ fn servers_of_a_room_learn_of_who_comes_in_and_of_their_devices_once() {
         world.join(room, BOB);
     }
     let _ = deliver_all(&world);
-    // Who has no keys yet has nothing to tell of.
+    // A device is one whether it has keys or not.
     world.join(ROOM, ALICE);
-    assert_eq!(told(&world), []);
+    let without_keys = told(&world);
+    let [(_, update)] = &without_keys[..] else { panic!("{without_keys:?}") };
+    assert_eq!((&update["user_id"], &update["device_id"]), (&json!(ALICE), &json!("A")));
+    assert_eq!((&update["keys"], &update["deleted"]), (&Value::Null, &Value::Null));
     world.leave(ROOM, ALICE);
     let signer = Signer::new(1);
     upload_device(&world, ALICE, "A", signer.device(ALICE, "A")).unwrap();

@@ -149,3 +149,51 @@ fn so_does_what_a_purge_of_the_history_has_left() {
     assert!(scene.is_redacted(&topic));
     scene.is_sound();
 }
+
+/// A redaction of Bob's whose id he chose, in a room of version 1.
+fn chosen(peer: &Peer, (localpart, target): (&str, &str), prev: &str, auth: &[String], depth: u64) -> Pdu {
+    let reference = |id: &str| EventReference::from(Arc::<str>::from(id));
+    let redaction = EventBuilder {
+        room_id: Some(ROOM.into()),
+        sender: BOB.into(),
+        kind: "m.room.redaction".into(),
+        state_key: None,
+        content: Default::default(),
+        redacts: Some(format!("${target}:there.example").into()),
+        prev_events: vec![reference(prev)],
+        auth_events: auth.iter().map(|id| reference(id)).collect(),
+        depth,
+        origin_server_ts: START_MS,
+        event_id_localpart: Some(localpart.to_owned()),
+    };
+    redaction.build(RoomVersion::get("1").unwrap(), "there.example", &peer.key).unwrap()
+}
+
+#[test]
+fn events_that_redact_themselves_or_each_other_redact_nothing() {
+    let scene = Scene { world: World::new(), peer: Peer::new() };
+    let world = &scene.world;
+    world.engine.write(scene.peer.keys()).wait().unwrap();
+    world.room_of_version_1(ROOM, ALICE);
+    world.join(ROOM, BOB);
+    let auth = scene.auth(BOB, "m.room.redaction", None, false);
+    let mut prev = scene.ends().remove(0);
+    for (at, names) in [("itself", "itself"), ("one", "other"), ("other", "one")].into_iter().enumerate() {
+        let pdu = chosen(&scene.peer, names, &prev, &auth, 20 + at as u64);
+        let json = [pdu.json.clone()];
+        let version = RoomVersion::get("1").unwrap();
+        let mut checks = world.engine.read(&CheckPdus { version, pdus: &json }).unwrap();
+        let PduCheck::Ready(checked) = checks.remove(0) else { panic!() };
+        assert!(accepted(&scene.write(ReceivePdus { pdus: vec![checked], ..ReceivePdus::default() })));
+        prev = pdu.event_id.to_string();
+    }
+    for name in ["itself", "one", "other"] {
+        let event_id = format!("${name}:there.example");
+        let is_redacted = world.ask(|reader| {
+            let event = reader.event(reader.event_num(&event_id)?.unwrap())?;
+            Ok(event.header.redacted_by.is_some())
+        });
+        assert!(!is_redacted, "{name}");
+    }
+    scene.is_sound();
+}

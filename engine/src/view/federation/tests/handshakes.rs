@@ -158,6 +158,22 @@ fn a_restricted_join_for_which_nobody_here_can_vouch() {
 }
 
 #[test]
+fn a_restricted_join_is_refused_where_no_room_is_named() {
+    let world = world("shared");
+    let is_refused = || rule(world.engine.read(&make(Handshake::Join, BOB)).err());
+    let other_kind = json!([{"type": "org.example.moon", "room_id": SPACE}]);
+    let no_room = json!([{"type": "m.room_membership"}, {"type": "m.room_membership", "room_id": 5}, "x"]);
+    for allow in [json!([]), json!(null), json!({}), other_kind, no_room] {
+        for name in ["restricted", "knock_restricted"] {
+            world.state(ROOM, ALICE, "m.room.join_rules", "", json!({"join_rule": name, "allow": allow}));
+            assert!(is_refused(), "{name} {allow}");
+        }
+    }
+    join_rule(&world, "restricted");
+    assert!(is_refused());
+}
+
+#[test]
 fn what_is_signed_is_what_was_asked_for() {
     let world = world("shared");
     restrict(&world);
@@ -450,18 +466,24 @@ fn a_redacted_copy_keeps_its_id_and_signatures() {
 fn an_invite_for_a_user_of_another_server_waits_for_its_signature() {
     let world = world("shared");
     world.state(ROOM, ALICE, "m.room.name", "", json!({"name": "Come in"}));
+    let said = json!({
+        "reason": "please", "is_direct": true, "org.example.more": [1],
+        "membership": "join", "join_authorised_via_users_server": "@x:elsewhere.example",
+    });
     let invite = |sender: &str, target: &str| MakeInvite {
         room_id: ROOM.into(),
         sender: sender.into(),
         target: target.into(),
-        reason: Some("please".into()),
-        is_direct: false,
+        content: said.as_object().cloned().unwrap(),
         third_party_signed: None,
     };
     let made = ask(&world, &invite(ALICE, BOB));
     let pdu = Pdu::parse(made.event.version, &made.event.json).unwrap();
     assert!(pdu.is_state("m.room.member", BOB));
     assert_eq!((&*pdu.sender, pdu.membership()), (ALICE, Some("invite")));
+    let kept =
+        json!({"membership": "invite", "reason": "please", "is_direct": true, "org.example.more": [1]});
+    assert_eq!(Value::from(pdu.content.clone()), kept);
     let kinds: Vec<Value> = made
         .room_state
         .iter()
@@ -474,6 +496,8 @@ fn an_invite_for_a_user_of_another_server_waits_for_its_signature() {
     let refused = |sender: &str, target: &str| world.engine.read(&invite(sender, target)).err();
     assert!(matches!(refused(BOB, DAVE), Some(Error::Denied(Denied::OtherServer))));
     assert!(rule(refused("@eve:here.example", DAVE)), "not in the room");
+    let nowhere = MakeInvite { room_id: "!nowhere:here.example".into(), ..invite(ALICE, DAVE) };
+    assert!(matches!(world.engine.read(&nowhere), Err(Error::Denied(Denied::NotInRoom))));
     world.join(ROOM, BOB);
     assert!(rule(refused(ALICE, BOB)), "in the room already");
     assert!(matches!(refused(ALICE, "nobody"), Some(Error::Invalid(Invalid::Identifier { .. }))));

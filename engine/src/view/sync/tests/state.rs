@@ -185,3 +185,64 @@ fn invites_by_who_is_ignored_are_not_shown() {
     ignore(&world, BOB, &[]);
     assert!(invites(None)[ROOM].is_object());
 }
+
+#[test]
+fn who_is_out_of_a_room_is_told_what_becomes_of_them_there_and_no_more() {
+    let world = world();
+    world.leave(ROOM, BOB);
+    let mut since = start(&world, BOB);
+    world.state(ROOM, ALICE, "m.room.topic", "", json!({"topic": "not for Bob"}));
+    let mut last = String::new();
+    for membership in ["ban", "leave", "invite", "leave"] {
+        last = world.member(ROOM, ALICE, BOB, membership).unwrap();
+        let (answer, given) =
+            read(&world, &Sync { state_after: Some("state_after"), ..sync(BOB, since, "{}") });
+        since = given.token;
+        let room = &answer["rooms"]["leave"][ROOM];
+        if membership == "invite" {
+            assert!(answer["rooms"]["invite"][ROOM].is_object() && room.is_null());
+            continue;
+        }
+        let events = room["timeline"]["events"].as_array().unwrap();
+        assert_eq!((events.len(), &events[0]["event_id"]), (1, &json!(last)), "{membership}");
+        assert_eq!(room["state_after"]["events"], json!([]));
+    }
+    // Who begins anew is told of their time there, and of the end of it all.
+    let view = sync(BOB, since, r#"{"room":{"include_leave":true}}"#);
+    let (answer, _) = read(&world, &Sync { since: None, ..view });
+    let room = &answer["rooms"]["leave"][ROOM];
+    let events = room["timeline"]["events"].as_array().unwrap();
+    assert_eq!(events.last().unwrap()["event_id"], last);
+    assert_eq!(events[events.len() - 2]["content"]["membership"], "leave");
+    assert!(!answer.to_string().contains("not for Bob"));
+}
+
+#[test]
+fn who_was_in_a_room_for_a_moment_is_told_of_that_moment_alone() {
+    let world = world();
+    world.leave(ROOM, BOB);
+    let since = start(&world, BOB);
+    world.join(ROOM, BOB);
+    world.message(ROOM, ALICE, "welcome");
+    world.leave(ROOM, BOB);
+    world.state(ROOM, ALICE, "m.room.topic", "", json!({"topic": "not for Bob"}));
+    let ban = world.member(ROOM, ALICE, BOB, "ban").unwrap();
+    for state_after in [None, Some("state_after")] {
+        let (answer, _) = read(&world, &Sync { state_after, ..sync(BOB, since, "{}") });
+        let events = answer["rooms"]["leave"][ROOM]["timeline"]["events"].as_array().unwrap();
+        assert!(events.iter().any(|event| event["content"]["body"] == "welcome"));
+        assert_eq!(events.last().unwrap()["event_id"], ban);
+        assert!(!answer.to_string().contains("not for Bob"));
+    }
+}
+
+#[test]
+fn a_token_of_a_time_that_is_not_known_begins_anew() {
+    let world = world();
+    let ahead = StreamPos(world.engine.position().0 + 50);
+    let (answer, given) = read(&world, &sync(BOB, SyncToken { pos: ahead, to_device: ahead }, "{}"));
+    assert!(answer["rooms"]["join"][ROOM].is_object());
+    assert_eq!(given.token.pos, world.engine.position());
+    world.message(ROOM, ALICE, "news");
+    assert_eq!(bodies(&read(&world, &sync(BOB, given.token, "{}")).0), ["news"]);
+}
