@@ -195,7 +195,7 @@ fn an_outlier_that_is_refused_is_missing_still() {
     let received = scene.write(ReceivePdus { pdus, outliers, ..ReceivePdus::default() });
     let refused = (create.event_id.clone(), Outcome::Refused(Refused::SecondCreate));
     assert_eq!(received.outcomes, [refused, (message.event_id.clone(), Outcome::Waiting)]);
-    assert_eq!(received.missing.auth_events, [create.event_id.clone()]);
+    assert_eq!(received.missing.auth_events, std::slice::from_ref(&create.event_id));
 }
 
 #[test]
