@@ -36,6 +36,14 @@ def test_a_file_in_the_answer(alice, peer):
     assert request.headers["Authorization"].startswith("X-Matrix "), "it is fetched once, with a signature"
 
 
+@pytest.mark.parametrize("status, errcode", [(504, "M_NOT_YET_UPLOADED"), (502, "M_TOO_LARGE")])
+def test_what_a_server_says_of_a_file_is_passed_on(alice, peer, status, errcode):
+    media_id = unique("said")
+    peer.answers[DOWNLOAD + media_id] = lambda _: (status, {"errcode": errcode, "error": "not now"})
+    response = download(alice, peer, media_id)
+    assert (response.status_code, response.json()["errcode"]) == (status, errcode)
+
+
 PARTS = [b"--here", b"Content-Type: application/json", b"", b"{}", b"--here"]
 HEAD = [b"Content-Type: image/png", b'Content-Disposition: inline; filename="a.png"', b""]
 # What stands before the first boundary, by RFC 2046 of no meaning, and what ends lines.

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use bytes::{Bytes, BytesMut};
-use http::HeaderValue;
+use http::{HeaderValue, StatusCode};
 use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use tokio::time::Instant;
 use warren_engine::MediaFile;
@@ -55,11 +55,20 @@ pub async fn file(
     Ok(file)
 }
 
+/// What the server of a file says of it for clients to know. Specification: client-server API, `GET /media/download`.
+const SAID_OF_FILES: [(StatusCode, &str); 2] =
+    [(StatusCode::GATEWAY_TIMEOUT, "M_NOT_YET_UPLOADED"), (StatusCode::BAD_GATEWAY, "M_TOO_LARGE")];
+
 /// A file whose server cannot be reached is not there for a client, which may look again later.
 fn not_there(error: RemoteError) -> ApiError {
     match error {
         RemoteError::NotAdmitted | RemoteError::Unreachable(_) => {
             ApiError::not_found(format!("The server of this file is of no help: {error}"))
+        }
+        RemoteError::Refused { status, errcode, error, .. }
+            if SAID_OF_FILES.contains(&(status, errcode.as_str())) =>
+        {
+            ApiError::verbatim(status, &errcode, error)
         }
         error => error.into(),
     }
