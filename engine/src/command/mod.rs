@@ -88,7 +88,7 @@ pub use upgrade_guest::UpgradeGuest;
 pub use upgrade_room::UpgradeRoom;
 pub use upload_cross_signing_keys::{CrossSigningUpload, UploadCrossSigningKeys};
 pub use upload_keys::UploadKeys;
-pub use upload_signatures::{SignatureFailure, SignedKey, UploadSignatures};
+pub use upload_signatures::{SignatureFailure, SignedKey, ToldMasterKey, UploadSignatures};
 pub use with_signed::WithSigned;
 
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};

@@ -21,6 +21,7 @@ mod backup;
 mod keys;
 mod lists;
 mod messages;
+mod signed_elsewhere;
 
 pub(crate) fn user_id(name: &str) -> String {
     format!("@{name}:{SERVER}")
