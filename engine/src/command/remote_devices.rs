@@ -78,7 +78,7 @@ pub struct FollowDevices {
 }
 
 impl Command for FollowDevices {
-    /// Whose lists are to be asked for from now on, and were not before.
+    /// Whose lists are to be asked for.
     type Output = Vec<String>;
 
     fn lanes(&self) -> Lanes {

@@ -87,14 +87,16 @@ pub fn make_stale(tx: &mut Tx, user: UserNum) -> Result<(), StorageError> {
 }
 
 /// Lets the user's list be asked for, if nothing is known of it and they share a room with this server. Answers whether it is
-/// from now on.
+/// to be asked for, be it that something of it was missed.
 pub fn follow(tx: &mut Tx, user: UserNum) -> Result<bool, StorageError> {
-    let is_known = tx.has(&schema::REMOTE_DEVICE_LISTS, &user)? || tx.has(&schema::ACCOUNTS, &user)?;
+    let is_known = is_followed(tx, user)? || tx.has(&schema::ACCOUNTS, &user)?;
     if is_known || !tx.is_neighbour(user, None)? {
         return Ok(false);
     }
-    let list = RemoteDeviceList { stream_id: 0, is_stale: true };
-    tx.put(&schema::REMOTE_DEVICE_LISTS, &user, &list);
+    if !tx.has(&schema::REMOTE_DEVICE_LISTS, &user)? {
+        let list = RemoteDeviceList { stream_id: 0, is_stale: true };
+        tx.put(&schema::REMOTE_DEVICE_LISTS, &user, &list);
+    }
     Ok(true)
 }
 
