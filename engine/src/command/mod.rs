@@ -78,7 +78,7 @@ pub use remote_devices::{FollowDevices, RemoteDevice, StoreRemoteDevices};
 pub use rotate_signing_key::{RotateSigningKey, RotatedKeys};
 pub use send_event::{SendEvent, SetCanonicalAlias};
 pub use send_to_device::{DeviceMessage, SendToDevice};
-pub use set_presence::{EndPresence, SetPresence, ShowPresence};
+pub use set_presence::{EndPresence, SetPresence, SettlePresence, ShowPresence};
 pub use set_receipts::SetReceipts;
 pub use set_typing::{EndTyping, SetTyping};
 pub use settle_receipts::SettleReceipts;
