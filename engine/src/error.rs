@@ -320,14 +320,15 @@ impl Missing {
             && self.signatures.is_empty()
     }
 
-    /// Names each once, and not what is at hand.
-    pub(crate) fn settle(&mut self, at_hand: impl Fn(&str) -> bool) {
+    /// Names each once, and not what was given: `events` that are to be part of the room, and `outliers`, which are enough for
+    /// what they allow and not for what follows them.
+    pub(crate) fn settle(&mut self, events: impl Fn(&str) -> bool, outliers: impl Fn(&str) -> bool) {
         for list in [&mut self.prev_events, &mut self.auth_events, &mut self.state] {
             list.sort_unstable();
             list.dedup();
         }
-        self.prev_events.retain(|event_id| !at_hand(event_id));
-        self.auth_events.retain(|event_id| !at_hand(event_id));
+        self.prev_events.retain(|event_id| !events(event_id));
+        self.auth_events.retain(|event_id| !events(event_id) && !outliers(event_id));
     }
 }
 

@@ -1,9 +1,11 @@
 //! Events of another server on their way in: what is checked, written and asked of whom until nothing is missing.
 //!
-//! Invariant: nothing is asked twice, so that an intake ends whatever it is answered; what is still missing then stays out. Of
-//! a state that is told, what is refused is left out, as of one that is told with a join; what nobody gives is waited for.
-//! Of what comes as an answer, only events that were asked for are kept. It does nothing itself: whoever drives it checks,
-//! writes and asks, with tasks or a simulated network, and tells what came of it.
+//! Invariant: no question is asked twice, so that an intake ends whatever it is answered; what is still missing then stays
+//! out. Of a state that is told, what is refused is left out, as of one that is told with a join; what nobody gives is waited
+//! for. Of what comes as an answer, only events that were asked for are kept, or lead on from one that was. It does nothing
+//! itself: whoever drives it checks, writes and asks, with tasks or a simulated network, and tells what came of it.
+
+mod asking;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
@@ -25,14 +27,6 @@ use crate::{
         receive::{GivenState, Outcome, Within},
     },
 };
-
-/// Questions that one intake may lead to: far more than filling an ordinary gap takes.
-const QUESTIONS_MAX: usize = 60;
-/// Of these, how often what lies before events is asked for, twenty or so at a time: what a server missed in a short
-/// outage. Behind a longer one the state is asked for, and the rest is history.
-const MISSING_EVENTS_ASKED_MAX: usize = 10;
-/// Events asked for at once.
-const EVENTS_MAX: usize = 50;
 
 /// What is to be done next.
 pub enum Next {
@@ -68,6 +62,11 @@ pub enum Question {
     Events {
         /// Their ids.
         event_ids: Vec<Arc<str>>,
+    },
+    /// All events that allow an event, those that allow them included. The answer needs to have only those that are not here.
+    AuthChain {
+        /// The event.
+        event_id: Arc<str>,
     },
     /// The policy server's signature on an event, [`Intake::event`].
     PolicySignature(WantedSignature),
@@ -121,6 +120,8 @@ pub struct Intake {
     wanted: BTreeSet<Arc<str>>,
     questions: VecDeque<Question>,
     asked: BTreeSet<Question>,
+    /// How often single events were asked for.
+    asked_events: HashMap<Arc<str>, usize>,
     asked_keys: BTreeSet<MissingKey>,
     /// What was missing at the last write.
     missing: Missing,
@@ -150,6 +151,7 @@ impl Intake {
             wanted: BTreeSet::new(),
             questions: VecDeque::new(),
             asked: BTreeSet::new(),
+            asked_events: HashMap::new(),
             asked_keys: BTreeSet::new(),
             missing: Missing::default(),
             is_new: false,
@@ -198,8 +200,7 @@ impl Intake {
         if self.questions.is_empty() && !self.is_new {
             // What was answered led no further: there may be another way.
             let missing = std::mem::take(&mut self.missing);
-            self.ask_for(&missing);
-            self.is_new = self.questions.is_empty() && self.leave_out_of_states(&missing);
+            self.is_new = !self.ask_for(&missing) && self.leave_out_of_states(&missing);
             self.missing = missing;
         }
         if let Some(question) = self.questions.pop_front() {
@@ -272,6 +273,7 @@ impl Intake {
                 self.wanted.extend(event_ids);
                 self.add(pdus, Role::Outlier);
             }
+            (Question::AuthChain { .. }, Answer::Events(pdus)) => self.take_of_auth_chain(pdus),
             (Question::State { event_id }, Answer::State { state, auth_chain, pdus }) => {
                 self.wanted.extend(state.iter().cloned().chain(auth_chain));
                 self.states.push(GivenState { event_id, state });
@@ -327,8 +329,8 @@ impl Intake {
         self.live.values().map(|pdu| pdu.pdu().json.clone()).chain(keyless).collect()
     }
 
-    /// Leaves out of the states that were told what can never be part of them: of the events that are still missing those that
-    /// were refused, and those that such would have to allow. One bad event in a state is no reason to refuse what follows it;
+    /// Leaves out of the states that were told what can never be part of them: of the events that are not here those that were
+    /// refused, and those that such would have to allow. One bad event in a state is no reason to refuse what follows it;
     /// who tells the state could as well have kept the event to itself. Returns whether something is left out.
     fn leave_out_of_states(&mut self, missing: &Missing) -> bool {
         let missing: HashSet<&Arc<str>> = missing.auth_events.iter().collect();
@@ -341,19 +343,15 @@ impl Intake {
             let keyless = self.keyless.iter().filter(|(_, role)| *role == Role::Outlier);
             next.extend(keyless.filter_map(|(json, _)| Some(Pdu::parse(self.version, json).ok()?.event_id)));
         }
-        let mut allowed_by: HashMap<&Arc<str>, Vec<&Arc<str>>> = HashMap::new();
-        for (event_id, checked) in &self.outliers {
-            for allowing in &checked.pdu().auth_events {
-                allowed_by.entry(allowing).or_default().push(event_id);
-            }
-        }
+        let allowed_by = allowed_by(self.outliers.iter());
         let mut left_out: HashSet<Arc<str>> = HashSet::new();
         while let Some(event_id) = next.pop() {
             if left_out.insert(event_id.clone()) {
                 next.extend(allowed_by.get(&event_id).into_iter().flatten().copied().cloned());
             }
         }
-        left_out.retain(|event_id| missing.contains(event_id));
+        // What is here by now stays, whatever was said of it.
+        left_out.retain(|event_id| missing.contains(event_id) || self.outliers.contains_key(event_id));
         let mut is_changed = false;
         for given in &mut self.states {
             let before = given.state.len();
@@ -362,147 +360,20 @@ impl Intake {
         }
         is_changed
     }
+}
 
-    /// Asks first for single events, then for what lies between, and for a state only when that leads no further.
-    fn ask_for(&mut self, missing: &Missing) {
-        let mut is_asked = false;
-        for wanted in &missing.signatures {
-            is_asked |= self.ask(Question::PolicySignature(wanted.clone()));
-        }
-        if is_asked {
-            // What follows these events may lack nothing else.
-            return;
-        }
-        for event_ids in missing.auth_events.chunks(EVENTS_MAX) {
-            self.ask(Question::Events { event_ids: event_ids.to_vec() });
-        }
-        if !missing.prev_events.is_empty() {
-            let follows_missing = |pdu: &CheckedPdu| {
-                pdu.pdu().prev_events.iter().any(|event_id| missing.prev_events.contains(event_id))
-            };
-            let latest = self.live.iter().filter(|(_, pdu)| follows_missing(pdu));
-            let latest = latest.map(|(event_id, _)| event_id.clone()).collect();
-            let asked =
-                self.asked.iter().filter(|question| matches!(question, Question::MissingEvents { .. }));
-            if asked.count() < MISSING_EVENTS_ASKED_MAX && self.ask(Question::MissingEvents { latest }) {
-                return;
-            }
-        }
-        for event_id in &missing.state {
-            self.ask(Question::State { event_id: event_id.clone() });
+/// Which of the events each event allows.
+fn allowed_by<'a>(
+    events: impl Iterator<Item = (&'a Arc<str>, &'a Arc<CheckedPdu>)>,
+) -> HashMap<&'a Arc<str>, Vec<&'a Arc<str>>> {
+    let mut allowed_by: HashMap<&Arc<str>, Vec<&Arc<str>>> = HashMap::new();
+    for (event_id, checked) in events {
+        for allowing in &checked.pdu().auth_events {
+            allowed_by.entry(allowing).or_default().push(event_id);
         }
     }
-
-    /// Returns whether it is asked, which is once.
-    fn ask(&mut self, question: Question) -> bool {
-        let is_new = self.asked.len() < QUESTIONS_MAX && self.asked.insert(question.clone());
-        if is_new {
-            self.questions.push_back(question);
-        }
-        is_new
-    }
+    allowed_by
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    const ROOM: &str = "!room:here.example";
-
-    /// An event as JSON, and as it is once it is checked.
-    fn event(body: &str, auth_events: &[&Arc<str>]) -> (Bytes, Arc<CheckedPdu>) {
-        let auth_events: Vec<&str> = auth_events.iter().map(|event_id| &***event_id).collect();
-        let json = json!({
-            "type": "m.room.topic", "state_key": "", "sender": "@bob:there.example", "room_id": ROOM, "depth": 5,
-            "content": {}, "prev_events": [format!("${body}")], "auth_events": auth_events, "origin_server_ts": 1,
-            "hashes": {"sha256": body}, "signatures": {}
-        });
-        let json = Bytes::from(json.to_string());
-        let pdu = Pdu::parse(RoomVersion::get("10").unwrap(), &json).unwrap();
-        (json, Arc::new(CheckedPdu { pdu: Arc::new(pdu) }))
-    }
-
-    fn id(event: &(Bytes, Arc<CheckedPdu>)) -> Arc<str> {
-        event.1.pdu().event_id.clone()
-    }
-
-    fn waiting(event_id: &Arc<str>, missing: Missing) -> Received {
-        Received { outcomes: vec![(event_id.clone(), Outcome::Waiting)], missing, ..Received::default() }
-    }
-
-    /// Plays on until it is over, with `checks` for what is to be checked, and no answer to any question but for a state, `told`.
-    /// Answers with the states that were written.
-    fn play(
-        intake: &mut Intake,
-        live: &Arc<str>,
-        told: &[&(Bytes, Arc<CheckedPdu>)],
-        checks: &[PduCheck],
-    ) -> Vec<Vec<Arc<str>>> {
-        let ids: Vec<Arc<str>> = told.iter().map(|event| id(event)).collect();
-        let mut written = Vec::new();
-        loop {
-            match intake.next_step() {
-                Next::Check(pdus) => {
-                    let check = |json: &Bytes| {
-                        checks[told.iter().position(|event| event.0 == *json).unwrap()].clone()
-                    };
-                    intake.checked(pdus.iter().map(check).collect());
-                }
-                Next::Ask(question @ Question::State { .. }) => {
-                    let pdus = told.iter().map(|event| event.0.clone()).collect();
-                    let answer = Answer::State { state: ids.clone(), auth_chain: Vec::new(), pdus };
-                    intake.answered(question, answer);
-                }
-                Next::Ask(question @ Question::Keys { .. }) => intake.answered(question, Answer::Keys),
-                Next::Ask(question) => intake.answered(question, Answer::Nothing),
-                Next::Write(receive) => {
-                    let state = receive.states.first().map(|given| given.state.clone()).unwrap_or_default();
-                    let missing = match written.is_empty() {
-                        true => Missing { state: vec![live.clone()], ..Missing::default() },
-                        false => Missing { auth_events: state.clone(), ..Missing::default() },
-                    };
-                    written.push(state);
-                    intake.received(waiting(live, missing));
-                }
-                Next::Done => return written,
-            }
-        }
-    }
-
-    #[test]
-    fn a_state_goes_without_what_is_refused_and_what_that_would_allow() {
-        let version = RoomVersion::get("10").unwrap();
-        let live = event("live", &[]);
-        let (bad, keyless, missing) = (event("bad", &[]), event("keyless", &[]), event("missing", &[]));
-        let (by_bad, by_missing) = (event("by bad", &[&id(&bad)]), event("by missing", &[&id(&missing)]));
-        let on_top = event("on top", &[&id(&by_bad), &id(&by_missing)]);
-        let told = [&bad, &keyless, &missing, &by_bad, &by_missing, &on_top];
-        let key = MissingKey { server_name: "gone.example".into(), key_id: "ed25519:1".into() };
-        let checks: Vec<PduCheck> = vec![
-            PduCheck::Refused { event_id: Some(id(&bad)), error: Refused::Signature("there.example".into()) },
-            PduCheck::MissingKeys(vec![key]),
-            // As if it had not been given.
-            PduCheck::Refused { event_id: None, error: Refused::Format(String::new()) },
-            PduCheck::Ready(by_bad.1.clone()),
-            PduCheck::Ready(by_missing.1.clone()),
-            PduCheck::Ready(on_top.1.clone()),
-        ];
-        for without_keys in [false, true] {
-            let mut intake = Intake::new(ROOM.to_owned(), version, Vec::new());
-            intake.ready(Role::Live, live.1.clone());
-            if without_keys {
-                intake.go_without_keys();
-            }
-            let written = play(&mut intake, &id(&live), &told, &checks);
-            let all: Vec<Arc<str>> = told.iter().map(|event| id(event)).collect();
-            let mut left = vec![id(&missing), id(&by_missing)];
-            if !without_keys {
-                left.insert(0, id(&keyless));
-            }
-            assert_eq!(written, [Vec::new(), all, left], "{without_keys}");
-            assert_eq!(intake.waiting(), [live.1.pdu().json.clone()], "what nobody gives is waited for");
-        }
-    }
-}
+mod tests;

@@ -33,13 +33,13 @@ pub const PDUS_MAX: usize = 50;
 /// Specification: "Must not include more than 100 EDUs."
 pub const EDUS_MAX: usize = 100;
 
-/// The body of a transaction.
+/// The body of a transaction. Some servers write null for a list that is empty.
 #[derive(Deserialize)]
 pub struct Body<'a> {
-    #[serde(default, borrow)]
-    pdus: Vec<&'a RawValue>,
-    #[serde(default, borrow)]
-    edus: Vec<&'a RawValue>,
+    #[serde(borrow)]
+    pdus: Option<Vec<&'a RawValue>>,
+    #[serde(borrow)]
+    edus: Option<Vec<&'a RawValue>>,
 }
 
 #[derive(Deserialize)]
@@ -75,12 +75,14 @@ pub struct Dropped {
 impl Reception {
     /// `origin` is the server that has signed the request. `None` for more parts than [`PDUS_MAX`] and [`EDUS_MAX`].
     pub fn new(origin: String, transaction_id: String, body: &Body<'_>) -> Option<Self> {
-        if body.pdus.len() > PDUS_MAX || body.edus.len() > EDUS_MAX {
+        let pdus = body.pdus.as_deref().unwrap_or_default();
+        let edus = body.edus.as_deref().unwrap_or_default();
+        if pdus.len() > PDUS_MAX || edus.len() > EDUS_MAX {
             return None;
         }
         let mut dropped = Dropped::default();
         let mut rooms: BTreeMap<String, Vec<Bytes>> = BTreeMap::new();
-        for pdu in &body.pdus {
+        for pdu in pdus {
             // What names no room has no version by which its id could be told, and so no place in the answer.
             match serde_json::from_str(pdu.get()) {
                 Ok(OfRoom { room_id }) => {
@@ -90,7 +92,7 @@ impl Reception {
             }
         }
         // What is malformed is passed over: one bad part must not keep the others away.
-        let edus = body.edus.iter().filter_map(|edu| serde_json::from_str(edu.get()).ok()).collect();
+        let edus = edus.iter().filter_map(|edu| serde_json::from_str(edu.get()).ok()).collect();
         Some(Self { origin, transaction_id, rooms, edus, results: Map::new(), dropped })
     }
 
@@ -285,6 +287,33 @@ mod tests {
             reception.took_in(room);
         }
         serde_json::from_slice::<Value>(&reception.answer(None).answer).unwrap()["pdus"].clone()
+    }
+
+    #[test]
+    fn a_list_that_is_not_there_is_empty() {
+        let world = World::new();
+        let receive = |body: Value| {
+            let body = body.to_string();
+            let body: Body<'_> = serde_json::from_str(&body).ok()?;
+            Reception::new("there.example".to_owned(), "1".to_owned(), &body)
+        };
+        let typing = json!([{"edu_type": "m.typing", "content": {}}]);
+        for (body, has_edus) in [
+            (json!({"pdus": null, "edus": null}), false),
+            (json!({"pdus": [], "edus": null}), false),
+            (json!({}), false),
+            (json!({"pdus": null, "edus": typing}), true),
+        ] {
+            let mut reception = receive(body.clone()).unwrap();
+            assert!(reception.rooms().is_empty());
+            assert_eq!(reception.edus.len(), usize::from(has_edus), "{body}");
+            assert!(reception.answered(&world.engine).unwrap().is_none());
+        }
+        for wrong in
+            [json!({"pdus": {}}), json!({"edus": "x"}), json!({"edus": vec![json!({}); EDUS_MAX + 1]})]
+        {
+            assert!(receive(wrong).is_none());
+        }
     }
 
     #[test]

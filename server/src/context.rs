@@ -44,7 +44,7 @@ pub struct Context {
     /// The certificate of the https listeners, if there are any.
     pub certificate: Option<Arc<Certificate>>,
     /// Cancelled when the server is told to stop. Whoever waits long (`/sync`) also awaits
-    /// `ctx.shutdown.cancelled()` and then answers at once with what it has.
+    /// `ctx.shutdown.cancelled()` and then answers at once with what it has, or that it has not.
     pub shutdown: CancellationToken,
     /// When the server started.
     pub started: Instant,

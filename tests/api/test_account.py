@@ -99,6 +99,12 @@ def test_registration_names_the_device(nobody):
     assert device["display_name"] == "Den"
 
 
+def test_an_empty_device_id_is_none(nobody):
+    user = nobody.register(device_id="", inhibit_login=None)
+    other = user.login(device_id="", refresh_token=None)
+    assert user.device_id and other.device_id and user.device_id != other.device_id
+
+
 def test_registration_without_login(nobody):
     answer = nobody.post("register", json=dummy(username=unique("quiet"), inhibit_login=True))
     assert "access_token" not in answer

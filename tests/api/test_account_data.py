@@ -82,6 +82,12 @@ def test_tags(alice, room):
     assert alice.get(tags, alice.user_id, room) == {"tags": {"m.favourite": {"order": 0.25}}}
 
 
+def test_null_for_an_order_is_none(alice, room):
+    tags = "user/{userId}/rooms/{roomId}/tags"
+    alice.put(tags + "/{tag}", alice.user_id, room, "u.work", json={"order": None})
+    assert alice.get(tags, alice.user_id, room) == {"tags": {"u.work": {}}}
+
+
 def test_tags_of_others(alice, bob, room):
     tag = "user/{userId}/rooms/{roomId}/tags/{tag}"
     alice.put(tag, alice.user_id, room, "u.work", json={})

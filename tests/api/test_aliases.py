@@ -48,6 +48,12 @@ def test_malformed_aliases(alice, room, alias):
     alice.get(PATH, alias, status=400, errcode="M_INVALID_PARAM")
 
 
+@pytest.mark.ours("Synapse asks servers that there cannot be")
+@pytest.mark.parametrize("alias", ["burrow:elsewhere.test", "#burrow:host:99999", "#burrow:host/path", "#burrow:a_b"])
+def test_aliases_of_servers_that_there_cannot_be(alice, alias):
+    alice.get(PATH, alias, status=400, errcode="M_INVALID_PARAM")
+
+
 def test_an_alias_of_another_server_is_not_ours_to_give(alice, room):
     alice.put(PATH, "#burrow:elsewhere.example", json={"room_id": room}, status=(400, 403))
 
@@ -82,6 +88,13 @@ def test_the_public_directory(alice, bob):
     assert (entry["name"], entry["topic"], entry["num_joined_members"]) == (name, "About carrots", 2)
     assert (entry["world_readable"], entry["guest_can_join"], entry["join_rule"]) == (False, False, "public")
     assert room in {r["room_id"] for r in bob.get("publicRooms", query={"limit": 500})["chunk"]}
+
+
+@pytest.mark.parametrize("body", [{"since": ""}, {"since": None}, {"filter": None}, {"filter": {"generic_search_term": None}}])
+def test_a_search_that_leaves_things_open(alice, body):
+    room = alice.create_room(preset="public_chat", visibility="public")
+    assert room in published(alice, **body)
+    assert room in {shown["room_id"] for shown in alice.get("publicRooms", query={"limit": 500, "since": ""})["chunk"]}
 
 
 def test_search_leaves_others_out(alice):

@@ -72,6 +72,18 @@ def test_everything_at_once(alice, bob):
     assert state["m.room.member", bob.user_id]["is_direct"] is True
 
 
+OURS = pytest.mark.ours("Synapse refuses it, fails inside, or sends what is null")
+NULLS = ["is_direct", "power_level_content_override"]
+MORE = ["name", "topic", "preset", "creation_content", "initial_state", "invite", "invite_3pid"]
+NULLS += [pytest.param(name, marks=OURS) for name in MORE]
+
+
+@pytest.mark.parametrize("name", NULLS)
+def test_null_counts_as_absent(alice, name):
+    room, usual = alice.create_room(**{name: None}, room_version="11"), alice.create_room(room_version="11")
+    assert state_of(alice, room) == state_of(alice, usual)
+
+
 def test_initial_state_wins_over_the_preset(alice):
     history = {"type": "m.room.history_visibility", "state_key": "", "content": {"history_visibility": "joined"}}
     room = alice.create_room(preset="private_chat", initial_state=[history])

@@ -58,6 +58,20 @@ def test_a_receipt_in_a_thread(alice, bob, room):
     assert found[reply][bob.user_id]["thread_id"] == root
 
 
+@pytest.mark.ours("Synapse tells one of them")
+def test_receipts_of_several_threads_at_one_event(alice, bob, room):
+    """Specification: a receipt is of a user, a type and a thread, or none."""
+    event = alice.send(room, "read me twice")
+    bob.post(RECEIPT, room, "m.read", event, json={})
+    bob.post(RECEIPT, room, "m.read", event, json={"thread_id": "main"})
+    for client in (alice, alice.login()):
+        events = client.sync_until(lambda answer: ephemeral(answer, room, "m.receipt"))
+        users = [content["content"][event]["m.read"] for content in events]
+        assert [set(receipts) for receipts in users] == [{bob.user_id}] * 2
+        threads = [receipts[bob.user_id].get("thread_id") for receipts in users]
+        assert sorted(threads, key=str) == [None, "main"]
+
+
 @pytest.mark.parametrize("thread", ["", "burrow", 7])
 def test_malformed_threads(alice, room, thread):
     event = alice.send(room, "root")
@@ -108,6 +122,19 @@ def test_typing_starts_and_stops(alice, bob, room):
     bob.put(TYPING, room, bob.user_id, json={"typing": False})
     event = alice.sync_until(lambda answer: ephemeral(answer, room, "m.typing"))[0]
     assert event["content"] == {"user_ids": []}
+
+
+def test_typing_for_a_fraction_of_a_millisecond(alice, bob, room):
+    alice.sync()
+    bob.put(TYPING, room, bob.user_id, json={"typing": True, "timeout": 29999.75})
+    event = alice.sync_until(lambda answer: ephemeral(answer, room, "m.typing"))[0]
+    assert event["content"] == {"user_ids": [bob.user_id]}
+
+
+@pytest.mark.ours("Synapse takes it as a time that is over")
+@pytest.mark.parametrize("timeout", [-1, -0.5, "5", [], True])
+def test_typing_for_what_is_no_time(bob, room, timeout):
+    bob.put(TYPING, room, bob.user_id, json={"typing": True, "timeout": timeout}, status=400, errcode="M_BAD_JSON")
 
 
 def test_typing_ends_by_itself(alice, bob, room):

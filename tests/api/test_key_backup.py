@@ -42,6 +42,26 @@ def test_update_of_a_version(alice):
     alice.put(VERSION + "/{version}", "9999", json={**body, "version": "9999"}, status=404, errcode="M_NOT_FOUND")
 
 
+def test_numbers_with_fractions_come_back(alice):
+    """Nothing here is signed by the server, and nothing has to be canonical JSON."""
+    auth_data = {"public_key": "abc", "signatures": {}, "iterations": 1.5, "large": 1e30}
+    body = {"algorithm": ALGORITHM, "auth_data": auth_data}
+    version = {"version": alice.post(VERSION, json=body)["version"]}
+    assert alice.get(VERSION)["auth_data"] == auth_data
+    body["auth_data"] = {**auth_data, "iterations": 0.25}
+    alice.put(VERSION + "/{version}", version["version"], json=body)
+    assert alice.get(VERSION)["auth_data"] == body["auth_data"]
+    data = session()
+    data["session_data"]["n"] = 2.75
+    alice.put(KEY, ROOM, "s", query=version, json=data)
+    assert alice.get(KEY, ROOM, "s", query=version)["session_data"]["n"] == 2.75
+
+
+@pytest.mark.parametrize("auth_data", [None, 5, "x", []])
+def test_auth_data_that_is_no_object(alice, auth_data):
+    alice.post(VERSION, json={"algorithm": ALGORITHM, "auth_data": auth_data}, status=400)
+
+
 def test_deletion_of_a_version(alice):
     version = create(alice)
     assert alice.delete(VERSION + "/{version}", version) == {}

@@ -166,6 +166,17 @@ def test_knock_and_be_let_in(alice, bob):
     bob.join(room)
 
 
+def test_knock_again_with_another_reason(alice, bob):
+    room = knockable(alice)
+    for reason in ("hungry", "hungry", "cold"):
+        bob.post("knock/{roomIdOrAlias}", room, json={"reason": reason})
+        member = alice.state(room, "m.room.member", bob.user_id)
+        assert (member["membership"], member["reason"]) == ("knock", reason)
+    members = of_type(alice.messages(room)["chunk"], "m.room.member")
+    reasons = [event["content"]["reason"] for event in members if event["state_key"] == bob.user_id]
+    assert reasons == ["cold", "hungry"]
+
+
 def test_take_a_knock_back(alice, bob):
     room = knockable(alice)
     bob.post("knock/{roomIdOrAlias}", room)

@@ -31,6 +31,24 @@ def test_unknown_user(alice):
     alice.get("profile/{userId}/{keyName}", unknown, "displayname", status=404)
 
 
+@pytest.mark.parametrize(
+    "user",
+    [
+        "garbage",
+        "@garbage",
+        "garbage:elsewhere.test",
+        "@x:no server",
+        "@x:host/path",
+        "@x:a_b",
+        pytest.param("@x:host:99999", marks=pytest.mark.ours("Synapse takes ports that there are not")),
+        pytest.param(f"@{'x' * 255}:elsewhere.test", marks=pytest.mark.ours("Synapse asks for it")),
+    ],
+)
+def test_what_is_no_user(alice, user):
+    alice.get("profile/{userId}", user, status=400, errcode="M_INVALID_PARAM")
+    alice.get("profile/{userId}/{keyName}", user, "displayname", status=400, errcode="M_INVALID_PARAM")
+
+
 def test_a_change_reaches_the_rooms(alice, bob, room):
     bob.sync()
     alice.put("profile/{userId}/{keyName}", alice.user_id, "displayname", json={"displayname": "Renamed"})

@@ -44,6 +44,12 @@ def test_a_rule_from_making_to_removing(alice, kind, rule_id, body):
     alice.get(RULE, kind, rule_id, status=404, errcode="M_NOT_FOUND")
 
 
+def test_null_for_conditions_is_none(alice):
+    assert alice.put(RULE, "override", "mine", json={"conditions": None, "actions": ["notify"]}) == {}
+    rule = alice.get(RULE, "override", "mine")
+    assert rule["actions"] == ["notify"] and not rule.get("conditions")
+
+
 def test_the_newest_rule_comes_first_unless_placed(alice):
     for name in ("one", "two", "three"):
         alice.put(RULE, "content", name, json=CONTENT)

@@ -80,6 +80,15 @@ def test_tags_follow(alice, room):
     assert tags == {"m.favourite": {"order": 0.5}}
 
 
+def test_tags_follow_to_a_room_made_by_hand(alice, room):
+    """Its creator is in it before the old room says that it is replaced."""
+    alice.put("user/{userId}/rooms/{roomId}/tags/{tag}", alice.user_id, room, "m.favourite", json={"order": 0.5})
+    replacement = alice.create_room(creation_content={"predecessor": {"room_id": room}})
+    alice.set_state(room, "m.room.tombstone", {"body": "We have moved", "replacement_room": replacement})
+    tags = alice.get("user/{userId}/rooms/{roomId}/tags", alice.user_id, replacement)["tags"]
+    assert tags == {"m.favourite": {"order": 0.5}}
+
+
 def test_an_unknown_version(alice, room):
     alice.post(UPGRADE, room, json={"new_version": "burrow"}, status=400, errcode="M_UNSUPPORTED_ROOM_VERSION")
 

@@ -1,12 +1,19 @@
 """Events between what is here and what comes are asked for, and the state is worked out of them: whole states, which may be
-large, are asked for only where that leads nowhere."""
+large, are asked for only where that leads nowhere. A chain of events that allow each other is asked for as a whole."""
 
 import pytest
 
-from harness.client import bodies
+from harness.client import address, bodies
 from harness.events import id_of
+from harness.participant import UNKNOWN
+from harness.peer import now_ms
 from harness.rooms import see
 from harness.senders import room_messages
+from harness.waiting import until
+
+QUESTIONS = ("event", "event_auth", "get_missing_events", "state", "state_ids")
+# Far fewer than the chains have events: what lies between twenty at a time, then an event, its chain, and a state.
+REQUESTS_MAX = 20
 
 
 @pytest.fixture
@@ -48,3 +55,64 @@ def test_a_state_is_asked_for_where_nobody_tells_what_lies_between(server, alice
     resident.transact(server, [last := place_message(resident, copy, "told")])
     see(alice, room, id_of(last))
     assert any("/state_ids/" in target for target in resident.states_asked(last))
+
+
+def tell_nothing_between(resident):
+    resident.answer_get_missing_events = lambda *_: (200, {"events": []})
+
+
+def changes_of_name(resident, copy, count):
+    """So many, each allowed by the one before. None of them is sent."""
+    start = now_ms()
+    for number in range(count):
+        content = {"membership": "join", "displayname": f"{number}"}
+        resident.next(copy, "m.room.member", content, state_key=copy.user, origin_server_ts=start + number)
+
+
+def questions_for(server, alice, resident, copy):
+    """How many questions the server asks until it has taken in one more message."""
+    count = lambda: sum(len(resident.versions_asked(name)) for name in QUESTIONS)
+    before = count()
+    resident.transact(server, [last := place_message(resident, copy, "at last")])
+    shown = address("rooms/{roomId}/event/{eventId}", copy.room_id, id_of(last))
+    until(lambda: alice.send_raw("GET", shown).status_code == 200)
+    return count() - before
+
+
+@pytest.mark.parametrize("is_told_between", [True, False])
+@pytest.mark.parametrize("count", [250, 1_000])
+def test_a_chain_costs_no_more_questions_the_longer_it_is(server, alice, resident, copy, room, count, is_told_between):
+    if not is_told_between:
+        tell_nothing_between(resident)
+    changes_of_name(resident, copy, count)
+    assert questions_for(server, alice, resident, copy) <= REQUESTS_MAX
+    assert alice.state(room, "m.room.member", copy.user)["displayname"] == f"{count - 1}"
+    assert resident.versions_asked("event_auth") == ["v1"]
+
+
+def test_a_chain_that_lies_between_is_told_with_all_else_there(server, alice, resident, copy, room):
+    changes_of_name(resident, copy, 70)
+    assert questions_for(server, alice, resident, copy) == len(resident.versions_asked("get_missing_events")) <= 5
+    assert alice.state(room, "m.room.member", copy.user)["displayname"] == "69"
+
+
+def test_a_chain_of_powers_comes_as_one_of_names_does(server, alice, resident, copy, room):
+    tell_nothing_between(resident)
+    power = alice.state(room, "m.room.power_levels")
+    power["users"][copy.user] = 100
+    alice.set_state(room, "m.room.power_levels", power)
+    resident.until(lambda: any(event["type"] == "m.room.power_levels" for event in resident.pdus))
+    resident.catch_up(server, copy)
+    for number in range(100):
+        resident.next(copy, "m.room.power_levels", {**power, "invite": number}, state_key="")
+    assert questions_for(server, alice, resident, copy) <= REQUESTS_MAX
+    assert alice.state(room, "m.room.power_levels")["invite"] == 99
+
+
+def test_a_state_tells_the_chain_where_nobody_tells_it_by_itself(server, alice, resident, copy, room):
+    tell_nothing_between(resident)
+    resident.answer_event_auth = lambda *_: UNKNOWN
+    changes_of_name(resident, copy, 250)
+    assert questions_for(server, alice, resident, copy) <= REQUESTS_MAX
+    assert resident.versions_asked("state") == ["v1"]
+    assert alice.state(room, "m.room.member", copy.user)["displayname"] == "249"

@@ -7,8 +7,8 @@ import pytest
 from harness.client import unique
 from harness.events import Copy, id_of
 from harness.participant import path
-from harness.peer import Key
-from harness.rooms import invited, members
+from harness.peer import Key, base64_of
+from harness.rooms import invited, left, members
 
 
 def room_of_version_12(resident):
@@ -92,6 +92,35 @@ def test_an_invite_that_comes_with_a_rooms_events_is_not_shown(server, alice, bo
     for since in (alice.since, None):
         alice.since = since
         assert "invite" not in alice.sync().get("rooms", {})
+
+
+@pytest.mark.parametrize("room_version", ["1", None])
+def test_an_invite_is_declined_though_its_server_tells_an_older_version(server, alice, resident, copy, room_version):
+    """Events with ids of their own are none of a room of version 11; without a version it is to be taken for such a room."""
+    assert resident.invite(server, copy, alice.user_id)[0] == 200
+    alice.sync_until(lambda answer: invited(answer, copy.room_id))
+
+    def make_leave(values, *_):
+        event = resident.template(*values, "leave")[1]["event"]
+        references = [[f"${unique('event')}:{resident.name}", {"sha256": base64_of(bytes(32))}]]
+        event |= {"prev_events": references, "auth_events": references}
+        return 200, {"event": event} if room_version is None else {"event": event, "room_version": room_version}
+
+    resident.answer_make_leave = make_leave
+    alice.leave(copy.room_id)
+    alice.sync_until(lambda answer: left(answer, copy.room_id))
+    assert resident.versions_asked("make_leave") == ["v1"] and not resident.versions_asked("send_leave")
+
+
+def test_an_old_invite_is_declined_though_its_server_tells_a_newer_version(server, alice, resident):
+    room_id = f"!{unique('room')}:{resident.name}"
+    old = resident.old_invite(room_id, alice.user_id)
+    resident.ask(server, "PUT", path("v1/invite/{}/{}", room_id, old["event_id"]), old)
+    alice.sync_until(lambda answer: invited(answer, room_id))
+    resident.copies[room_id] = Copy(room_id, {}, ["$" + base64_of(bytes(32))], 5)
+    alice.leave(room_id)
+    alice.sync_until(lambda answer: left(answer, room_id))
+    assert resident.versions_asked("make_leave") == ["v1"] and not resident.versions_asked("send_leave")
 
 
 def test_our_user_is_told_that_theirs_wants_no_invites(alice, resident):

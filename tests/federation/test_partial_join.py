@@ -1,17 +1,21 @@
 """A room is entered before its members are told: its user talks there at once, and the members come, also after the server
-was killed meanwhile."""
+was killed meanwhile. Who asks for them waits."""
 
+import concurrent.futures
+import http.client
+import json
 import re
 import threading
+import time
 import urllib.parse
 
 import pytest
 import requests
 
-from harness.client import Client
+from harness.client import Client, address, joined
 from harness.participant import Participant, id_of, path
 from harness.peer import now_ms
-from harness.rooms import joined_members, read_by, see, state_ids, via
+from harness.rooms import joined_members, read_by, see, state, state_ids, via
 from harness.server import free_port
 from harness.waiting import until
 
@@ -94,6 +98,34 @@ def enter(resident, server, alice):
     return copy
 
 
+def figure(metrics, name):
+    """A metric that has no labels."""
+    page = requests.get(f"{metrics}/metrics", timeout=10).text
+    return int(re.search(rf"^{name} (\d+)$", page, re.MULTILINE)[1])
+
+
+def until_at_work(metrics, count):
+    """Waits until the server is at so many requests; the question is one, too."""
+    until(lambda: figure(metrics, "warren_requests_in_flight") == count + 1)
+
+
+def same(client):
+    """The same device on connections of its own, for another thread."""
+    return Client(client.base_url, client.user_id, client.token)
+
+
+def say(resident, server, copy, body, sender):
+    """Lets a user of the resident speak."""
+    event = resident.place(copy, resident.message(copy, body, sender=sender))
+    resident.transact(server, [event])
+    return id_of(event)
+
+
+def users_of(events):
+    """The users whose membership is among events."""
+    return {event["state_key"] for event in events if event["type"] == "m.room.member"}
+
+
 def partial_joins(admin):
     """What administrators are told of rooms without members."""
     found = admin.get(PARTIAL_JOINS)
@@ -108,13 +140,12 @@ def until_all_whole(admin):
 
 
 def test_administrators_are_told_how_far_it_is(network, resident, tmp_path):
-    address = f"http://127.0.0.1:{free_port()}"
-    server = network.server(tmp_path, "--metrics-listen", address)
+    metrics = f"http://127.0.0.1:{free_port()}"
+    server = network.server(tmp_path, "--metrics-listen", metrics)
     password = server.make_administrator("warden")
 
     def lacking():
-        page = requests.get(f"{address}/metrics", timeout=10).text
-        return int(re.search(r"^warren_engine_rooms_with_partial_state (\d+)$", page, re.MULTILINE)[1])
+        return figure(metrics, "warren_engine_rooms_with_partial_state")
 
     with server:
         admin = Client(server.base_url, f"@warden:{server.name}").login(password)
@@ -211,3 +242,135 @@ def test_a_room_is_joined_anew_while_its_members_are_waited_for(network, residen
         assert now_ms() < first["next_try_ts"]
         assert server.stop() == 0, server.log_tail()
         server.check()
+
+
+def test_who_asks_for_members_waits_for_them(network, resident, tmp_path):
+    metrics = f"http://127.0.0.1:{free_port()}"
+    server = network.server(tmp_path, "--metrics-listen", metrics)
+    with server:
+        alice = Client(server.base_url).register("alice")
+        copy = enter(resident, server, alice)
+        room, other = copy.room_id, resident.user("member3")
+        everybody = {alice.user_id, resident.user(), *(resident.user(f"member{number}") for number in range(MEMBERS))}
+        early = alice.sync()["next_batch"]
+        # What is known is told at once; and of all but members it is known that there is no more.
+        assert alice.state(room, "m.room.member", alice.user_id)["membership"] == "join"
+        assert alice.state(room, "m.room.join_rules") == {"join_rule": "public"}
+        alice.state(room, "m.room.topic", status=404, errcode="M_NOT_FOUND")
+
+        def members(client, **query):
+            return users_of(client.get("rooms/{roomId}/members", room, query=query)["chunk"])
+
+        def members_then(client):
+            return members(client, at=early)
+
+        def all_joined(client):
+            return set(client.get("rooms/{roomId}/joined_members", room)["joined"])
+
+        def members_in_state(client):
+            return users_of(state(client, room))
+
+        questions = [members, members_then, all_joined, members_in_state]
+        with concurrent.futures.ThreadPoolExecutor(len(questions) + 1) as pool:
+            answers = [pool.submit(question, same(alice)) for question in questions]
+            of_one = pool.submit(same(alice).state, room, "m.room.member", other)
+            until_at_work(metrics, len(questions) + 1)
+            # Whoever syncs does not wait.
+            see(alice, room, say(resident, server, copy, "hello", other))
+            assert not any(answer.done() for answer in [*answers, of_one])
+            resident.may_tell.set()
+            assert [answer.result() for answer in answers] == [everybody] * len(questions)
+            assert of_one.result()["membership"] == "join"
+        assert members(alice, at=early) == everybody
+        assert server.stop() == 0, server.log_tail()
+        server.check()
+
+
+def test_nobody_waits_for_members_in_vain(network, resident, tmp_path):
+    metrics = f"http://127.0.0.1:{free_port()}"
+    server = network.server(tmp_path, "--metrics-listen", metrics)
+    with server, concurrent.futures.ThreadPoolExecutor(2) as pool:
+        alice, bob = [Client(server.base_url).register(name) for name in ("alice", "bob")]
+        room = enter(resident, server, alice).room_id
+        bob.join(room)
+        # A client goes away.
+        connection = http.client.HTTPConnection("127.0.0.1", server.port)
+        headers = {"Authorization": f"Bearer {alice.token}"}
+        connection.request("GET", address("rooms/{roomId}/members", room), headers=headers)
+        until_at_work(metrics, 1)
+        connection.close()
+        until_at_work(metrics, 0)
+        # A user leaves, and sees the room as it was known then.
+        of_alice = pool.submit(same(alice).get, "rooms/{roomId}/members", room)
+        of_bob = pool.submit(same(bob).get, "rooms/{roomId}/members", room, status=503, errcode="M_UNKNOWN")
+        until_at_work(metrics, 2)
+        alice.leave(room)
+        assert users_of(of_alice.result()["chunk"]) == {alice.user_id, bob.user_id}
+        assert not of_bob.done()
+        # The server stops.
+        assert server.stop() == 0, server.log_tail()
+        assert "try again" in of_bob.result()["error"]
+
+
+def test_members_that_nobody_tells_are_not_waited_for_without_end(server, resident, alice):
+    room = enter(resident, server, alice).room_id
+    begun = time.monotonic()
+    alice.get("rooms/{roomId}/members", room, status=503, errcode="M_UNKNOWN")
+    # Clients give up after half a minute.
+    assert 20 < time.monotonic() - begun < 30
+    resident.may_tell.set()
+    assert len(joined_members(alice, room)) == MEMBERS + 2
+
+
+def lazily(client, since=None, limit=10):
+    """What a client is told that loads members lazily."""
+    rules = {"room": {"state": {"lazy_load_members": True}, "timeline": {"limit": limit}}}
+    query = {"filter": json.dumps(rules), **({"since": since} if since else {})}
+    return client.get("sync", query=query)
+
+
+def test_who_speaks_comes_with_their_membership(server, resident, alice):
+    copy = enter(resident, server, alice)
+    room, other = copy.room_id, resident.user("member3")
+
+    def told(answer):
+        return users_of(joined(answer, room).get("state", {}).get("events", []))
+
+    answer = lazily(alice)
+    since = answer["next_batch"]
+    assert other not in told(answer)
+    first, last = [say(resident, server, copy, body, other) for body in ("first", "last")]
+    see(alice, room, last)
+    assert other in told(lazily(alice)) and other in told(lazily(alice, since))
+    answer = lazily(alice, since, limit=1)
+    assert other in told(answer) and joined(answer, room)["timeline"]["limited"]
+    since = answer["next_batch"]
+    see(alice, room, say(resident, server, copy, "once more", other))
+    assert other not in told(lazily(alice, since)), "they are known"
+    lazy = json.dumps({"lazy_load_members": True})
+    assert users_of(alice.messages(room, limit=2, filter=lazy)["state"]) == {other}
+    context = alice.get("rooms/{roomId}/context/{eventId}", room, first, query={"limit": 1, "filter": lazy})
+    assert users_of(context["state"]) == {other}
+    resident.may_tell.set()
+    assert len(joined_members(alice, room)) == MEMBERS + 2
+
+
+def test_typing_is_shown_of_who_may_be_a_member(server, resident, alice):
+    copy = enter(resident, server, alice)
+    room, other = copy.room_id, resident.user("member3")
+
+    def typists(answer):
+        events = joined(answer, room).get("ephemeral", {}).get("events", [])
+        return [event["content"]["user_ids"] for event in events if event["type"] == "m.typing"]
+
+    def tell(typing):
+        content = {"room_id": room, "user_id": other, "typing": typing}
+        resident.transact(server, edus=[{"edu_type": "m.typing", "content": content}])
+
+    alice.sync()
+    tell(True)
+    alice.sync_until(lambda answer: typists(answer) == [[other]])
+    tell(False)
+    alice.sync_until(lambda answer: typists(answer) == [[]])
+    resident.may_tell.set()
+    assert len(joined_members(alice, room)) == MEMBERS + 2

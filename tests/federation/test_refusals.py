@@ -248,3 +248,20 @@ def test_a_key_id_that_is_given_to_another_key_is_counted(network, tmp_path):
     with server:
         assert peer.send(server, "GET", LIST, key=added)[0] == 200
         assert told(address, REFUSALS) == {("keys", "other_key"): 1}
+
+
+def test_entries_of_answers_that_are_left_out_are_counted(measured, alice, resident):
+    _, refusals = measured
+    bob, room = resident.user("bob"), f"!burrow:{resident.name}"
+    keys = {"device_keys": {bob: {"A": None, "B": 5}, resident.user("carl"): {}}, "master_keys": {bob: None}}
+    claimed = {"one_time_keys": {bob: {"A": {"nameless": {}}, "B": {}}}}
+    page = {"chunk": [{"room_id": room}, {"room_id": "garbage"}, 5]}
+    answers = {"user/keys/query": keys, "user/keys/claim": claimed, "publicRooms": page}
+    for name, answer in answers.items():
+        resident.answers[path(f"v1/{name}")] = lambda _, answer=answer: (200, answer)
+    alice.post("keys/query", json={"device_keys": {bob: []}})
+    assert refusals.news() == {("answer", "unfit_entry"): 4}
+    alice.post("keys/claim", json={"one_time_keys": {bob: {"A": "signed_curve25519"}}})
+    assert refusals.news() == {("answer", "unfit_entry"): 2}
+    found = alice.post("publicRooms", query={"server": resident.name})["chunk"]
+    assert [shown["room_id"] for shown in found] == [room] and refusals.news() == {("answer", "unfit_entry"): 2}

@@ -36,6 +36,47 @@ def test_a_file_in_the_answer(alice, peer):
     assert request.headers["Authorization"].startswith("X-Matrix "), "it is fetched once, with a signature"
 
 
+PARTS = [b"--here", b"Content-Type: application/json", b"", b"{}", b"--here"]
+HEAD = [b"Content-Type: image/png", b'Content-Disposition: inline; filename="a.png"', b""]
+# What stands before the first boundary, by RFC 2046 of no meaning, and what ends lines.
+WRITTEN = {
+    "an empty line": ([b""], b"\r\n"),
+    "a preamble": ([b"This answer has several parts.", b"", b"--there", b"or --here"], b"\r\n"),
+    "line feeds": ([], b"\n"),
+    "a preamble and line feeds": ([b"Several parts", b""], b"\n"),
+}
+
+
+@pytest.mark.parametrize("written", WRITTEN)
+@pytest.mark.parametrize("quote", ["", '"'], ids=["bare", "quoted"])
+def test_a_file_in_an_answer_that_is_written_otherwise(alice, peer, written, quote):
+    before, line_end = WRITTEN[written]
+    body = line_end.join([*before, *PARTS, *HEAD, IMAGE, b"--here--", b"what follows"])
+    headers = {"Content-Type": f"multipart/mixed; charset=utf-8; boundary={quote}here{quote}"}
+    media_id = unique("written")
+    peer.answers[DOWNLOAD + media_id] = lambda _: (200, body, headers)
+    assert_image(download(alice, peer, media_id))
+
+
+def test_answers_without_a_file(alice, peer):
+    """Also what stands before a boundary, if the answer's head names none."""
+    file = b"\r\n".join([*PARTS, *HEAD, IMAGE, b"--here--", b""])
+    named = "multipart/mixed; boundary=here"
+    for content_type, body in (
+        ("multipart/mixed", b"a preamble\r\n" + file),
+        ("multipart/mixed; boundary=there", file),
+        (named, b"a preamble without end " * 4_000 + b"\r\n" + file),
+        (named, file.removesuffix(b"--here--\r\n")),
+        (named, b"--here--\r\n"),
+        (named, b"--here\r\n\r\n{}\r\n--here--\r\n"),
+        (named, b""),
+    ):
+        media_id = unique("none")
+        peer.answers[DOWNLOAD + media_id] = lambda _, content_type=content_type, body=body: (200, body, {"Content-Type": content_type})
+        response = download(alice, peer, media_id)
+        assert (response.status_code, response.json()["errcode"]) == (502, "M_UNKNOWN"), (content_type, body[:100])
+
+
 def test_a_file_elsewhere(alice, peer, network):
     elsewhere = network.peer()
     elsewhere.answers["/files/x"] = lambda _: (200, IMAGE, SHOWN)

@@ -6,10 +6,13 @@ import pytest
 
 from harness.client import unique
 from harness.participant import path
+from harness.waiting import until
 
 HIERARCHY = "/_matrix/client/v1/rooms/{roomId}/hierarchy"
 # What a page may take when a server is silent: an answer is waited for four seconds.
 SECONDS_MAX = 9
+# An answer is remembered for a minute; a refusal far shorter, on a loaded machine, too.
+REFUSAL_SECONDS_MAX = 30
 
 
 def room(peer, name, **more):
@@ -80,6 +83,17 @@ def test_a_space_there_can_be_looked_at_from_outside(alice, peer):
     assert names(alice, outer["room_id"]) == ["outer", "a"]
     tell(peer, room(peer, "private", join_rule="invite"))
     alice.get(HIERARCHY, f"!private:{peer.name}", status=403, errcode="M_FORBIDDEN")
+
+
+def test_a_refusal_is_not_remembered_for_long(alice, peer):
+    """Who has joined a room, in order to be shown another, looks again."""
+    secret = room(peer, "secret")
+    refusal = {"errcode": "M_NOT_FOUND", "error": "There is nothing for you"}
+    peer.answers[path("v1/hierarchy/{}", secret["room_id"])] = lambda _: (404, refusal)
+    space = make_space(alice, (secret["room_id"], peer.name))
+    assert names(alice, space) == ["here"]
+    tell(peer, secret)
+    until(lambda: names(alice, space) == ["here", "secret"], REFUSAL_SECONDS_MAX)
 
 
 def test_a_server_of_before_is_asked_as_it_knows_it(alice, peer):

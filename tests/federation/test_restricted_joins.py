@@ -52,6 +52,18 @@ def test_where_it_cannot_be_told_who_is_a_member_others_are_to_be_asked(server, 
     assert (status, answer["errcode"]) == (400, "M_UNABLE_TO_AUTHORISE_JOIN"), answer
 
 
+@pytest.mark.parametrize("join_rule", ["restricted", "knock_restricted"])
+@pytest.mark.parametrize("allow", [None, [], [{"type": "org.example.moon"}], [{"type": "m.room_membership"}]])
+def test_where_no_room_is_named_nobody_comes_in(server, alice, bob, resident, join_rule, allow):
+    """There is nothing that another server could tell better."""
+    content = {"join_rule": join_rule} if allow is None else {"join_rule": join_rule, "allow": allow}
+    rules = {"type": "m.room.join_rules", "state_key": "", "content": content}
+    room = alice.create_room(preset="private_chat", room_version="11", initial_state=[rules])
+    status, answer = ask_to_join(server, resident, room)
+    assert (status, answer["errcode"]) == (403, "M_FORBIDDEN"), answer
+    bob.join(room, status=403, errcode="M_FORBIDDEN")
+
+
 def test_who_was_a_member_is_not_vouched_for(server, alice, resident, hall):
     room = closed_room(alice, hall)
     copy = resident.join(server, hall)

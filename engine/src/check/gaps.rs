@@ -60,6 +60,15 @@ pub(super) fn passes() -> Vec<Pass> {
             row.expect(is_whole, "the state is not whole");
             Ok(())
         }),
+        Pass::over(&schema::PARTIAL_STRETCHES, |row, (room, start), end| {
+            let there = row.is_going(room) || row.reader().has(&schema::ROOM_HEADS, &room)?;
+            if !row
+                .expect(there && start < end, "the room is not there, or the stretch ends before it begins")
+            {
+                row.delete(&schema::PARTIAL_STRETCHES, &(room, start));
+            }
+            Ok(())
+        }),
         Pass::over(&schema::HISTORY_STARTS, |row, room, _| {
             let there = row.is_going(room) || row.reader().has(&schema::ROOM_HEADS, &room)?;
             if !row.expect(there, "the room is not there") {

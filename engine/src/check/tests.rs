@@ -71,6 +71,7 @@ fn the_furnished_store_has_rows_of_nearly_everything() {
         "PARKED_PDUS",
         "PARTIAL_JOINS",
         "PARTIAL_STATES",
+        "PARTIAL_STRETCHES",
         "PASSING_TOKENS",
         "PUBLISHED_KEYS",
         "PURGES",

@@ -1,6 +1,7 @@
 //! A local user joins, knocks, leaves, invites, kicks, bans or unbans.
 //!
-//! Invariant: asking for a membership that is there already makes no event.
+//! Invariant: asking for a membership that is there already makes no event, unless it says something new to those who are to
+//! answer it, as a knock or an invite may.
 //! Not here: memberships set as plain state events (`send_event`), which the same checks go over.
 
 use crate::{
@@ -112,7 +113,6 @@ impl ChangeMembership {
         matches!(
             (self.action, current),
             (MembershipAction::Join, Some(Membership::Join))
-                | (MembershipAction::Knock, Some(Membership::Knock))
                 | (MembershipAction::Leave, Some(Membership::Leave))
         )
     }

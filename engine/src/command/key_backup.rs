@@ -1,8 +1,10 @@
 //! Writes to a user's key backups: five small commands on the same rows.
 
+use bytes::Bytes;
+
 use crate::{
     command::{Command, Lanes},
-    core::{event::JsonObject, num::UserNum},
+    core::num::UserNum,
     device::key_backup::{self, Selection, Session},
     error::{Error, Result, What},
     store::{Tx, schema::KeyBackup},
@@ -22,8 +24,8 @@ pub struct CreateKeyBackup {
     pub user_id: String,
     /// How keys will be encrypted.
     pub algorithm: String,
-    /// What the algorithm needs.
-    pub auth_data: JsonObject,
+    /// What the algorithm needs: a JSON object.
+    pub auth_data: Bytes,
 }
 
 impl Command for CreateKeyBackup {
@@ -48,8 +50,8 @@ pub struct UpdateKeyBackup {
     pub version: String,
     /// The algorithm, which must be the version's.
     pub algorithm: String,
-    /// What replaces `auth_data`.
-    pub auth_data: JsonObject,
+    /// What replaces `auth_data`: a JSON object.
+    pub auth_data: Bytes,
 }
 
 impl Command for UpdateKeyBackup {

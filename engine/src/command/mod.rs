@@ -3,6 +3,7 @@
 mod accept_membership;
 mod account_data;
 mod adopt_state;
+mod carry_settings;
 mod change_account;
 mod change_membership;
 mod change_push_rules;
@@ -50,6 +51,7 @@ mod with_signed;
 pub use accept_membership::{AcceptMembership, AcceptedMembership};
 pub use account_data::{SetAccountData, SetTag, StoreFilter};
 pub use adopt_state::AdoptState;
+pub use carry_settings::CarrySettings;
 pub use change_account::{ChangePassword, Deactivate, SetAccount};
 pub use change_membership::{ChangeMembership, MembershipAction};
 pub use change_push_rules::{ChangePushRules, PushRuleChange};

@@ -12,7 +12,7 @@ use crate::{
         event::{EventBuilder, EventReference, JsonObject, Pdu, reference_hash_of_json},
         version::{EventIdFormat, RoomVersion},
     },
-    error::{Denied, Error, Invalid, Result, What},
+    error::{Error, Invalid, Result, What},
     room::{
         handshake::EVENT_LOCALPART_CHARS,
         membership,
@@ -114,14 +114,16 @@ pub struct LeaveOutOfBand {
     pub room_id: String,
     /// Our user.
     pub user_id: String,
-    /// The leave that another server has let in; where none could be reached, the user is shown one that goes nowhere.
+    /// The leave that another server has let in. Where none could be reached, or it cannot be read as a leave of the invite's
+    /// or knock's room version, the user is shown one that goes nowhere.
     pub event: Option<Bytes>,
     /// What the user gives as the reason.
     pub reason: Option<String>,
 }
 
 impl Command for LeaveOutOfBand {
-    /// Errors: [`What::Room`] not found when the user has no such invite or knock; [`Invalid::Event`].
+    /// Errors: [`What::Room`] not found when the user has no such invite or knock; [`Invalid::Event`] when the reason is too
+    /// long.
     type Output = ();
 
     fn lanes(&self) -> Lanes {
@@ -131,16 +133,10 @@ impl Command for LeaveOutOfBand {
     fn run(&self, tx: &mut Tx) -> Result<()> {
         let (user, room, _, known) = tx.open_out_of_band(&self.user_id, &self.room_id)?;
         let version = room_version(known.version)?;
-        let pdu = match &self.event {
-            Some(event) => Pdu::parse(version, event).map_err(Invalid::Event)?,
+        let pdu = match self.leave_elsewhere(version) {
+            Some(leave) => leave,
             None => self.own_leave(tx, version, &known)?,
         };
-        let is_leave = &*pdu.room_id == self.room_id.as_str()
-            && pdu.is_state("m.room.member", &self.user_id)
-            && pdu.membership() == Some(Membership::Leave.name());
-        if !is_leave {
-            return Err(Denied::NotYours.into());
-        }
         let servers = known.servers;
         note(
             tx,
@@ -152,6 +148,15 @@ impl Command for LeaveOutOfBand {
 }
 
 impl LeaveOutOfBand {
+    /// The leave that another server has let in, if it is one.
+    fn leave_elsewhere(&self, version: &RoomVersion) -> Option<Pdu> {
+        let pdu = Pdu::parse(version, self.event.as_ref()?).ok()?;
+        let is_leave = *pdu.room_id == *self.room_id
+            && pdu.is_state("m.room.member", &self.user_id)
+            && pdu.membership() == Some(Membership::Leave.name());
+        is_leave.then_some(pdu)
+    }
+
     /// A leave after the invite or knock, for the user alone.
     fn own_leave(&self, tx: &Tx, version: &'static RoomVersion, known: &OutOfBand) -> Result<Pdu> {
         let corrupt = |_| StorageError::Corrupt(format!("event {} is not JSON", known.event_id));

@@ -206,7 +206,7 @@ impl ReceiveEdus {
         typing: bool,
         taken: &mut TakenEdus,
     ) -> Result<()> {
-        let Some((room, user)) = self.member(tx, room_id, user_id)? else {
+        let Some((room, user)) = self.typist(tx, room_id, user_id, typing)? else {
             taken.drop(NOT_IN_ROOM);
             return Ok(());
         };
@@ -214,6 +214,30 @@ impl ReceiveEdus {
         tx.next_position();
         tx.touch(Touch::Typing { user, room, until_ms });
         Ok(())
+    }
+
+    /// The room, and the user whom its clients are told of: a member or, where members are not all known, who may be one.
+    fn typist(
+        &self,
+        tx: &mut Tx,
+        room_id: &str,
+        user_id: &str,
+        typing: bool,
+    ) -> Result<Option<(RoomNum, UserNum)>> {
+        if let Some(member) = self.member(tx, room_id, user_id)? {
+            return Ok(Some(member));
+        }
+        let Some(room) = self.room_of_unknown_member(tx, room_id)? else { return Ok(None) };
+        if room.state(tx, "m.room.member", user_id)?.is_some() {
+            return Ok(None);
+        }
+        let user = match tx.user_num(user_id)? {
+            Some(user) => user,
+            // Names are kept for ever: a server must not make up users without end.
+            None if typing && tx.shared.watch.admits_stranger(room.num) => tx.intern_user(user_id)?,
+            None => return Ok(None),
+        };
+        Ok(Some((room.num, user)))
     }
 
     /// A receipt moves at once, or waits for its event and, where members are not known yet, for its user.
@@ -232,7 +256,7 @@ impl ReceiveEdus {
                 Standing::Here(event) => return early_receipts::set(tx, room, user, thread, &event, ts),
                 standing => Some((room, standing)),
             },
-            None => self.room_of_unknown_member(tx, room_id)?.map(|room| (room, Standing::Early)),
+            None => self.room_of_unknown_member(tx, room_id)?.map(|room| (room.num, Standing::Early)),
         };
         match standing {
             None => taken.drop(NOT_IN_ROOM),
@@ -282,12 +306,12 @@ impl ReceiveEdus {
     }
 
     /// The room, if its members are not all known yet, so that the server may have more of them than are.
-    fn room_of_unknown_member(&self, tx: &Tx, room_id: &str) -> Result<Option<RoomNum>> {
+    fn room_of_unknown_member(&self, tx: &Tx, room_id: &str) -> Result<Option<RoomCtx>> {
         let room = RoomCtx::find(tx, room_id)?.filter(|room| room.head.partial_state);
         let (Some(room), Some(server)) = (room, tx.text_num(&self.origin)?) else { return Ok(None) };
         let may = servers::is_in_or_supposed(tx, server, room.num)?
             && server_allowed(tx, &room, &self.origin).is_ok();
-        Ok(may.then_some(room.num))
+        Ok(may.then_some(room))
     }
 }
 

@@ -31,7 +31,7 @@ use crate::{
 pub struct Received {
     /// Of each event, outliers first, each after those that it refers to.
     pub outcomes: Vec<(Arc<str>, Outcome)>,
-    /// What the waiting ones wait for.
+    /// What the waiting ones wait for, and was not given with them.
     pub missing: Missing,
     /// Whether the room has so many ends by now that they are to be brought together at once
     /// ([`crate::command::MergeEnds`]).
@@ -70,6 +70,9 @@ impl Command for ReceivePdus {
         let mut received = Received::default();
         let mut at_hand = AtHand::default();
         take_outliers(tx, &mut room, &self.outliers, &mut at_hand, &mut received)?;
+        // Those that were refused are no help, and are told as missing to whatever needs them.
+        let waiting = received.outcomes.iter().filter(|(_, outcome)| *outcome == Outcome::Waiting);
+        let outliers: HashSet<Arc<str>> = waiting.map(|(event_id, _)| event_id.clone()).collect();
         let states: HashMap<&str, &GivenState> =
             self.states.iter().map(|given| (&*given.event_id, given)).collect();
         let (ordered, circular) = in_order(&self.pdus);
@@ -95,7 +98,7 @@ impl Command for ReceivePdus {
         }
         refuse(&mut received, &circular);
         let given: HashSet<&str> = ordered.iter().map(|checked| &*checked.pdu().event_id).collect();
-        received.missing.settle(|event_id| given.contains(event_id));
+        received.missing.settle(|event_id| given.contains(event_id), |event_id| outliers.contains(event_id));
         received.has_many_ends = merging::has_many_ends(&room);
         room.save(tx);
         Ok(received)
@@ -126,7 +129,7 @@ impl Command for StoreOutliers {
         let mut at_hand = AtHand::default();
         take_outliers(tx, &mut room, &self.pdus, &mut at_hand, &mut received)?;
         receive::prepare(tx, &room, &received.outcomes, &mut at_hand)?;
-        received.missing.settle(|_| false);
+        received.missing.settle(|_| false, |_| false);
         Ok(received)
     }
 }
@@ -162,7 +165,7 @@ impl Command for EnterRoom {
         // An earlier join whose members have not come, with a position before this one's.
         let earlier = tx.get(&schema::PARTIAL_JOINS, &room.num)?.map(|row| (tx.next_position(), row));
         let outcome = receive::enter(tx, &mut room, join, &self.state, partial, &mut missing)?;
-        missing.settle(|_| false);
+        missing.settle(|_| false, |_| false);
         if outcome == Outcome::Accepted {
             room.save(tx);
             if let Some(others) = &self.partial
@@ -230,7 +233,7 @@ impl Command for CompleteState {
         let mut room = RoomCtx::load(tx, &self.room_id)?;
         let mut missing = Missing::default();
         receive::complete_state(tx, &mut room, &self.state, &mut missing)?;
-        missing.settle(|_| false);
+        missing.settle(|_| false, |_| false);
         if missing.is_nothing() {
             self.is_done(tx, &room)?;
         }

@@ -10,7 +10,7 @@ use crate::{
     command::{Command, Lanes},
     core::{auth::Reason, event::JsonObject, num::UserNum},
     error::{Denied, Error, Invalid, Result},
-    room::{NewEvent, RoomCtx, append, membership, sending},
+    room::{NewEvent, RoomCtx, append, membership, sending, upgrade},
     store::{Positioned, Tx, schema, schema::Membership},
 };
 
@@ -42,7 +42,12 @@ impl Command for SendEvent {
     type Output = String;
 
     fn lanes(&self) -> Lanes {
-        Lanes::default().room(&self.room_id)
+        let lanes = Lanes::default().room(&self.room_id);
+        match self.replacement_room() {
+            // Who replaces a room may bring settings along.
+            Some(_) => lanes.user(&self.sender),
+            None => lanes,
+        }
     }
 
     fn run(&self, tx: &mut Tx) -> Result<String> {
@@ -114,11 +119,20 @@ impl SendEvent {
             membership::remove_guests(tx, &mut room)?;
         }
         room.save(tx);
+        if let Some(replacement) = self.replacement_room() {
+            upgrade::carry_settings_of_member(tx, sender, replacement)?;
+        }
         presence::acted(tx, sender);
         if let Some(key) = transaction_key {
             tx.put(&schema::TRANSACTIONS, &key, &Positioned { pos, value: event.event_id.to_string() });
         }
         Ok(event.event_id.to_string())
+    }
+
+    /// The room that replaces this one, if the event says so.
+    fn replacement_room(&self) -> Option<&str> {
+        let is_tombstone = self.kind == "m.room.tombstone" && self.state_key.as_deref() == Some("");
+        self.content.get("replacement_room").and_then(Value::as_str).filter(|_| is_tombstone)
     }
 
     /// A message (`m.room.message`) with this content.

@@ -143,13 +143,20 @@ mod tests {
         world.engine.write(set).wait()
     }
 
-    /// The receipts that `user` is told of since a position.
-    fn told(world: &World, user: &str, since: StreamPos) -> Value {
-        world.ask(|reader| {
+    /// The contents of the events by which `user` is told of receipts since a position.
+    fn contents(world: &World, user: &str, since: StreamPos) -> Vec<Value> {
+        let contents = world.ask(|reader| {
             let (room, user) = (reader.room_num(ROOM)?.unwrap(), reader.user_num(user)?.unwrap());
-            let content = receipts::since(reader, room, user, since)?;
-            Ok(content.map_or(Value::Null, |content| serde_json::from_slice(&content).unwrap()))
-        })
+            Ok(receipts::since(reader, room, user, since)?)
+        });
+        contents.iter().map(|content| serde_json::from_slice(content).unwrap()).collect()
+    }
+
+    /// The same where there is one at most.
+    fn told(world: &World, user: &str, since: StreamPos) -> Value {
+        let mut contents = contents(world, user, since);
+        assert!(contents.len() <= 1, "{contents:?}");
+        contents.pop().unwrap_or_default()
     }
 
     #[test]
@@ -221,6 +228,40 @@ mod tests {
         }
         let marker = SetReceipts { fully_read: Some(root), thread_id: Some("main".into()), ..receipts(BOB) };
         assert!(world.engine.write(marker).wait().is_err());
+    }
+
+    #[test]
+    fn receipts_of_several_threads_at_one_event_are_all_told() {
+        let world = world();
+        let (first, second) = (world.message(ROOM, ALICE, "1"), world.message(ROOM, ALICE, "2"));
+        let ts = world.engine.now_ms();
+        read(&world, ALICE, &first, Some("main")).unwrap();
+        let before = world.engine.position();
+        read(&world, BOB, &second, None).unwrap();
+        // One content has a place for all that is told.
+        let unthreaded = json!({&second: {"m.read": {BOB: {"ts": ts}}}});
+        let of_alice = json!({"ts": ts, "thread_id": "main"});
+        let both = json!({&first: {"m.read": {ALICE: of_alice}}, &second: unthreaded[&second]});
+        assert_eq!(told(&world, ALICE, StreamPos::ZERO), both);
+        let between = world.engine.position();
+        read(&world, BOB, &second, Some("main")).unwrap();
+        let of_bob = json!({"ts": ts, "thread_id": "main"});
+        assert_eq!(told(&world, ALICE, between), json!({&second: {"m.read": {BOB: of_bob}}}));
+        // It has none for two of one user, so there is one for each thread.
+        let sorted = |since| {
+            let mut contents = contents(&world, ALICE, since);
+            contents.sort_by_key(|content| content.to_string().contains("main"));
+            contents
+        };
+        let threaded = json!({&second: {"m.read": {BOB: of_bob}}});
+        assert_eq!(sorted(before), [unthreaded.clone(), threaded]);
+        let threaded = json!({&first: {"m.read": {ALICE: of_alice}}, &second: {"m.read": {BOB: of_bob}}});
+        assert_eq!(sorted(StreamPos::ZERO), [unthreaded, threaded]);
+        // What is told to nobody else has a place of its own.
+        let private = SetReceipts { read_private: Some(second.clone()), ..receipts(BOB) };
+        world.engine.write(private).wait().unwrap();
+        assert_eq!(contents(&world, BOB, between).len(), 1);
+        assert_eq!(contents(&world, BOB, before).len(), 2);
     }
 
     #[test]

@@ -127,9 +127,25 @@ pub const ROOM_VERSIONS: [&RoomVersion; 12] = [&V1, &V2, &V3, &V4, &V5, &V6, &V7
 /// The version that new rooms get unless told otherwise (specification: "Room Versions", recommended default).
 pub const DEFAULT_ROOM_VERSION: &RoomVersion = &V12;
 
+/// The longest identifier of a room version, in characters. Specification: "Room version grammar".
+const ID_CHARS_MAX: usize = 32;
+
 impl RoomVersion {
+    /// Whether `id` can be the identifier of a room version, which this engine need not speak. Specification: "Room version
+    /// grammar".
+    pub fn is_id(id: &str) -> bool {
+        let allowed = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-');
+        (1..=ID_CHARS_MAX).contains(&id.len()) && id.bytes().all(allowed)
+    }
+
     /// The version with identifier `id`, or `None` if it is not one that this engine speaks.
     pub fn get(id: &str) -> Option<&'static RoomVersion> {
         ROOM_VERSIONS.iter().copied().find(|version| version.id == id)
+    }
+
+    /// Whether an event of a room of one version is the same event in a room of the other: what differs is at most how forks
+    /// are merged, as between versions 1 and 2.
+    pub fn has_events_of(&self, other: &RoomVersion) -> bool {
+        RoomVersion { id: other.id, state_resolution: other.state_resolution, ..*self } == *other
     }
 }

@@ -211,6 +211,19 @@ fn check_shape(usage: CrossSigningUsage, user_id: &str, object: &JsonObject) -> 
     public_key(what, object)
 }
 
+/// The signatures of its owner on a key that is passed on and not stored.
+///
+/// Errors: a malformed or too large one.
+pub(super) fn checked<'a>(
+    usage: CrossSigningUsage,
+    user_id: &str,
+    object: &'a JsonObject,
+) -> Result<device_keys::Signatures<'a>> {
+    check_shape(usage, user_id, object)?;
+    canonical_without(usage.parameter(), object, &["signatures", "unsigned"], KEY_BYTES_MAX)?;
+    signatures::by(object, user_id)
+}
+
 /// Stores checked keys. Answers whether anything is new.
 pub fn store(tx: &mut Tx, user: UserNum, user_id: &str, keys: &[NewKey<'_>]) -> Result<bool> {
     let mut news = false;

@@ -7,10 +7,15 @@
 use bytes::Bytes;
 use serde::Deserialize;
 
-use super::{KEY_NAME_BYTES_MAX, canonical_without, parameter};
+use super::{KEY_NAME_BYTES_MAX, parameter};
 use crate::{
-    core::{event::JsonObject, identifiers, num::UserNum},
-    error::{Conflict, Error, Result, What},
+    core::{
+        event::JsonObject,
+        identifiers,
+        json::{self, Strictness},
+        num::UserNum,
+    },
+    error::{Conflict, Error, Invalid, Result, What},
     store::{Direction, Reader, StorageError, Tx, schema, schema::KeyBackup},
 };
 
@@ -20,8 +25,8 @@ pub const SESSION_BYTES_MAX: usize = 32 * 1024;
 /// The most bytes of `auth_data`: a public key, and signatures by the user's devices.
 pub const AUTH_DATA_BYTES_MAX: usize = 64 * 1024;
 
-/// Starts a new version, to which all sessions go from now on.
-pub fn create(tx: &mut Tx, user: UserNum, algorithm: &str, auth_data: &JsonObject) -> Result<u64> {
+/// Starts a new version, to which all sessions go from now on. `auth_data` is a JSON object, kept as it is.
+pub fn create(tx: &mut Tx, user: UserNum, algorithm: &str, auth_data: &[u8]) -> Result<u64> {
     if algorithm.len() > KEY_NAME_BYTES_MAX {
         return Err(parameter("algorithm", "the name is too long"));
     }
@@ -32,13 +37,29 @@ pub fn create(tx: &mut Tx, user: UserNum, algorithm: &str, auth_data: &JsonObjec
     })?;
     let backup = KeyBackup {
         algorithm: algorithm.to_owned(),
-        auth_data: canonical_without("auth_data", auth_data, &[], AUTH_DATA_BYTES_MAX)?,
+        auth_data: within("auth_data", auth_data.to_vec(), AUTH_DATA_BYTES_MAX)?,
         count: 0,
         etag: 0,
         deleted: false,
     };
     tx.put(&schema::KEY_BACKUPS, &(user, last + 1), &backup);
     Ok(last + 1)
+}
+
+/// Refuses what is too large.
+fn within(what: &'static str, bytes: Vec<u8>, max: usize) -> Result<Vec<u8>> {
+    if bytes.len() > max { Err(Invalid::TooLarge { what, max }.into()) } else { Ok(bytes) }
+}
+
+/// A session's key data as it is stored. It is signed by nobody, so that any number may stand in it.
+fn written(data: &JsonObject) -> Result<Bytes> {
+    for value in data.values() {
+        json::check(value, Strictness::Lenient, 1)
+            .map_err(|error| parameter("sessions", error.to_string()))?;
+    }
+    let mut bytes = Vec::with_capacity(1024);
+    json::write_object(&mut bytes, data);
+    Ok(within("bytes of a session", bytes, SESSION_BYTES_MAX)?.into())
 }
 
 /// The newest version that is not deleted.
@@ -68,18 +89,12 @@ fn even_deleted(reader: &Reader, user: UserNum, version: &str) -> Result<(u64, K
 /// Replaces `auth_data`.
 ///
 /// Errors: no such version, another algorithm.
-pub fn update(
-    tx: &mut Tx,
-    user: UserNum,
-    given: &str,
-    algorithm: &str,
-    auth_data: &JsonObject,
-) -> Result<()> {
+pub fn update(tx: &mut Tx, user: UserNum, given: &str, algorithm: &str, auth_data: &[u8]) -> Result<()> {
     let (version, mut backup) = version(tx, user, given)?;
     if backup.algorithm != algorithm {
         return Err(parameter("algorithm", "does not match that of the backup"));
     }
-    backup.auth_data = canonical_without("auth_data", auth_data, &[], AUTH_DATA_BYTES_MAX)?;
+    backup.auth_data = within("auth_data", auth_data.to_vec(), AUTH_DATA_BYTES_MAX)?;
     tx.put(&schema::KEY_BACKUPS, &(user, version), &backup);
     Ok(())
 }
@@ -151,7 +166,7 @@ pub fn put(tx: &mut Tx, user: UserNum, given: &str, sessions: &[Session]) -> Res
         if !data.get("session_data").is_some_and(|data| data.is_object()) {
             return Err(parameter("sessions", "session_data must be an object"));
         }
-        let bytes: Bytes = canonical_without("bytes of a session", data, &[], SESSION_BYTES_MAX)?.into();
+        let bytes = written(data)?;
         let quality: Quality =
             serde_json::from_slice(&bytes).map_err(|error| parameter("sessions", error.to_string()))?;
         let row = (user, newest, session_key(room_id, session_id));

@@ -13,6 +13,7 @@ pub mod lists;
 pub mod one_time_keys;
 pub mod signatures;
 pub mod to_device;
+pub mod told;
 pub mod updates;
 
 use lists::ListChange;

@@ -36,7 +36,13 @@ pub const KEY_BYTES_MAX: usize = 16 * 1024;
 const USUAL_ALGORITHM: &str = "signed_curve25519";
 
 /// The algorithm and the id in a key's name, `algorithm:id`, and the key in canonical JSON.
-fn checked<'a>(what: &'static str, name: &'a str, key: &Value) -> Result<(&'a str, &'a str, Bytes)> {
+///
+/// Errors: a malformed or too large one.
+pub(super) fn checked<'a>(
+    what: &'static str,
+    name: &'a str,
+    key: &Value,
+) -> Result<(&'a str, &'a str, Bytes)> {
     let (algorithm, key_id) = name
         .split_once(':')
         .filter(|(algorithm, key_id)| !algorithm.is_empty() && !key_id.is_empty())

@@ -194,6 +194,17 @@ fn who_sees_which_room() {
 }
 
 #[test]
+fn rooms_whose_members_may_come_in_are_named_by_ids() {
+    let world = space();
+    let condition = |room_id: Value| json!({"type": "m.room_membership", "room_id": room_id});
+    let allow = [json!("garbage"), json!(5), json!("!"), json!(SPACE), json!("#a:b")].map(condition);
+    world.state(SPACE, ALICE, "m.room.join_rules", "", json!({"join_rule": "restricted", "allow": allow}));
+    let mut walk = walk(&world, ALICE);
+    assert!(matches!(walk.advance(&world.engine), Ok(Next::Room)));
+    assert_eq!(walk.take().unwrap().allowed_room_ids, [SPACE]);
+}
+
+#[test]
 fn pages_go_on_where_they_were_when_the_space_changes() {
     let world = space();
     for name in ["a", "b", "c", "d"] {
@@ -311,6 +322,9 @@ fn an_answer_is_read_as_far_as_it_makes_sense() {
     let mut odd = answer();
     odd["room"]["name"] = json!({"en": "Far"});
     odd["room"]["num_joined_members"] = json!(-5);
+    odd["room"]["canonical_alias"] = json!("garbage");
+    odd["room"]["allowed_room_ids"] = json!(["garbage", SPACE]);
+    odd["room"]["room_version"] = json!("x".repeat(33));
     odd["room"]["children_state"].as_array_mut().unwrap().extend([
         json!(5),
         json!({"type": "m.room.name", "state_key": "!1:x", "sender": "@a:b", "origin_server_ts": 5, "content": {"via": ["b"]}}),
@@ -318,6 +332,8 @@ fn an_answer_is_read_as_far_as_it_makes_sense() {
     ]);
     let told = read(&odd).unwrap();
     assert_eq!((&told.room.summary.name, told.room.summary.num_joined_members), (&None, 0));
+    assert_eq!((&told.room.summary.canonical_alias, &told.room.room_version), (&None, &None));
+    assert_eq!(told.room.allowed_room_ids, [SPACE]);
     assert_eq!(told.room.children_state.as_ref().unwrap().len(), 6);
     // A room that is no space lists nothing.
     odd["room"]["room_type"] = Value::Null;

@@ -19,6 +19,9 @@ use crate::{
 /// What a name in a list takes beside its text: its place, and what the allocator adds.
 const NAME_BYTES: usize = size_of::<String>() + 16;
 
+/// The longest name of a room version: it "MUST NOT exceed 32 codepoints in length".
+const VERSION_CHARS_MAX: usize = 32;
+
 /// A space and its rooms. Nothing of it is known to be true.
 #[derive(Debug)]
 pub struct ToldSpace {
@@ -83,20 +86,10 @@ impl ToldSpace {
     }
 }
 
-/// The members of a room that are looked at. One of a wrong kind counts as none.
+/// The members of a room that are looked at beside its summary. One of a wrong kind counts as none.
 #[derive(Deserialize)]
 struct ToldRoom<'a> {
     #[serde(borrow)]
-    room_id: Option<&'a RawValue>,
-    num_joined_members: Option<&'a RawValue>,
-    world_readable: Option<&'a RawValue>,
-    guest_can_join: Option<&'a RawValue>,
-    name: Option<&'a RawValue>,
-    topic: Option<&'a RawValue>,
-    canonical_alias: Option<&'a RawValue>,
-    avatar_url: Option<&'a RawValue>,
-    join_rule: Option<&'a RawValue>,
-    room_type: Option<&'a RawValue>,
     allowed_room_ids: Option<&'a RawValue>,
     encryption: Option<&'a RawValue>,
     room_version: Option<&'a RawValue>,
@@ -105,27 +98,16 @@ struct ToldRoom<'a> {
 
 /// A room, as one that lists nothing, and the events by which it lists others.
 fn read_room(told: &RawValue) -> Option<(SpaceRoom, Option<&RawValue>)> {
+    let summary = RoomSummary::read(told)?;
     let told: ToldRoom = value(told)?;
     let text = |told: Option<&RawValue>| value::<String>(told?).filter(|text| !text.is_empty());
-    let is = |told: Option<&RawValue>| told.and_then(value).unwrap_or(false);
     let allowed = told.allowed_room_ids.map_or_else(Vec::new, |told| list::<CHILDREN_MAX>(told).0);
     let allowed = allowed.into_iter().filter_map(value::<String>).filter(|id| is_room_id(id));
     let room = SpaceRoom {
-        summary: RoomSummary {
-            room_id: text(told.room_id).filter(|id| is_room_id(id))?.into(),
-            num_joined_members: told.num_joined_members.and_then(value).unwrap_or_default(),
-            world_readable: is(told.world_readable),
-            guest_can_join: is(told.guest_can_join),
-            name: text(told.name),
-            topic: text(told.topic),
-            canonical_alias: text(told.canonical_alias),
-            avatar_url: text(told.avatar_url),
-            join_rule: text(told.join_rule),
-            room_type: text(told.room_type),
-        },
+        summary,
         allowed_room_ids: allowed.collect(),
         encryption: text(told.encryption),
-        room_version: text(told.room_version),
+        room_version: text(told.room_version).filter(|version| version.chars().count() <= VERSION_CHARS_MAX),
         children_state: Some(Vec::new()),
     };
     Some((room, told.children_state))

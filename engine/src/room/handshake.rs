@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::{
     Event, RoomCtx,
     restricted_join::{AUTHORISING_USER, Admission, admission, may_vouch},
+    room_version,
     servers::server_allowed,
     snapshot::SnapshotState,
 };
@@ -159,7 +160,8 @@ pub(crate) struct Asked<'a> {
 /// The event that a template is for, signed by this server. `content` is what our user says; the user who vouches for a join
 /// is added from the template.
 ///
-/// Errors: [`Invalid::Template`] when it is for anything else than what was asked; [`Invalid::RoomVersion`].
+/// Errors: [`Invalid::Template`] when it is for anything else than what was asked, or for a leave of another room version than
+/// what it ends; [`Invalid::RoomVersion`].
 pub(crate) fn sign_template(
     reader: &Reader,
     asked: &Asked<'_>,
@@ -169,8 +171,12 @@ pub(crate) fn sign_template(
 ) -> Result<(&'static RoomVersion, Pdu)> {
     // Specification: "If not provided, the room version is assumed to be either "1" or "2"", whose events are alike.
     let id = room_version.unwrap_or("1");
+    if !RoomVersion::is_id(id) {
+        return Err(Invalid::Template("room_version").into());
+    }
     let version = RoomVersion::get(id).ok_or_else(|| Invalid::RoomVersion(id.to_owned()))?;
     check_template(asked, template)?;
+    check_known(reader, asked, version)?;
     content.remove(AUTHORISING_USER);
     if let Some(user) = vouching_user(asked, version, template)? {
         content.insert(AUTHORISING_USER.to_owned(), user.into());
@@ -241,6 +247,22 @@ fn check_template(asked: &Asked<'_>, template: &JsonObject) -> Result<()> {
         return Err(Invalid::Template("content.membership").into());
     }
     Ok(())
+}
+
+/// A leave ends an invite or a knock that is known here with a version. As one of a version with other events it could not be
+/// read beside that.
+fn check_known(reader: &Reader, asked: &Asked<'_>, version: &RoomVersion) -> Result<()> {
+    if asked.handshake != Handshake::Leave {
+        return Ok(());
+    }
+    let known = match reader.open_out_of_band(asked.user_id, asked.room_id) {
+        Err(Error::NotFound(_)) => return Ok(()),
+        open => room_version(open?.3.version)?,
+    };
+    match version.has_events_of(known) {
+        true => Ok(()),
+        false => Err(Invalid::Template("room_version").into()),
+    }
 }
 
 /// The resident's user who vouches for the join, if the template names one.

@@ -267,7 +267,10 @@ pub(crate) fn space_room(reader: &Reader, room: &RoomCtx) -> Result<SpaceRoom> {
     if matches!(summary.join_rule.as_deref(), Some("restricted" | "knock_restricted"))
         && let Some(rules) = room.state(reader, "m.room.join_rules", "")?
     {
-        allowed_room_ids.extend(rooms_of_members(&rules.pdu()?.content).map(str::to_owned));
+        let rules = rules.pdu()?;
+        // Whoever has set the rules may have written anything there.
+        let allowed = rooms_of_members(&rules.content).filter(|room_id| is_room_id(room_id));
+        allowed_room_ids.extend(allowed.map(str::to_owned));
     }
     let mut encryption = None;
     if let Some(event) = room.state(reader, "m.room.encryption", "")? {

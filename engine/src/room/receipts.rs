@@ -4,7 +4,7 @@
 //! never moves back. `m.read.private` is told to nobody but its user.
 //! Specification: client-server API, "Receipts", "Threaded read receipts".
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use super::{Event, relations::relation_of};
 use crate::{
@@ -102,16 +102,17 @@ pub(crate) fn set(
     Ok(true)
 }
 
-/// The receipts of `room` that have come since a position, as far as `user` may know of them: the content of an
-/// `m.receipt` event, or `None` if there are none. O(users who have read since).
+/// The receipts of `room` that have come since a position, as far as `user` may know of them: the contents of `m.receipt`
+/// events. That is one for all threads together, unless somebody has read up to the same event in several threads, for which
+/// one content has no place: then there is one for each thread. O(users who have read since).
 pub(crate) fn since(
     reader: &Reader,
     room: RoomNum,
     user: UserNum,
     since: StreamPos,
-) -> Result<Option<Vec<u8>>, StorageError> {
+) -> Result<Vec<Vec<u8>>, StorageError> {
     if !reader.shared.watch.marks.may_have_receipts(room, since) {
-        return Ok(None);
+        return Ok(Vec::new());
     }
     let mut keys = Vec::new();
     let from = (room, StreamPos(since.0.saturating_add(1)));
@@ -129,43 +130,55 @@ pub(crate) fn since(
         },
     )?;
     if keys.is_empty() {
-        return Ok(None);
+        return Ok(Vec::new());
     }
     let rows = reader.get_many(&schema::RECEIPTS, keys.iter().copied())?;
-    let mut by_event: BTreeMap<EventNum, BTreeMap<ReceiptKind, Vec<Shown>>> = BTreeMap::new();
+    let mut receipts = Vec::with_capacity(keys.len());
     for ((_, of, kind, thread), row) in keys.into_iter().zip(rows) {
         let (Some(row), Some(kind)) = (row, ReceiptKind::from_number(kind)) else { continue };
-        let shown = Shown { user: of, thread, ts: row.value.ts };
-        by_event.entry(row.value.event).or_default().entry(kind).or_default().push(shown);
+        receipts.push(Shown { event: row.value.event, kind, user: of, thread, ts: row.value.ts });
     }
-    write_content(reader, by_event).map(Some)
+    receipts.sort_by_key(Shown::place);
+    if receipts.is_sorted_by(|a, b| a.place() < b.place()) {
+        return Ok(vec![write_content(reader, &receipts)?]);
+    }
+    // Those of each thread stay in the order of their places.
+    receipts.sort_by_key(|shown| shown.thread);
+    let threads = receipts.chunk_by(|a, b| a.thread == b.thread);
+    threads.map(|receipts| write_content(reader, receipts)).collect()
 }
 
 /// A receipt as it is shown.
 struct Shown {
+    event: EventNum,
+    kind: ReceiptKind,
     user: UserNum,
     thread: TextNum,
     ts: u64,
 }
 
-fn write_content(
-    reader: &Reader,
-    by_event: BTreeMap<EventNum, BTreeMap<ReceiptKind, Vec<Shown>>>,
-) -> Result<Vec<u8>, StorageError> {
-    let nums: Vec<EventNum> = by_event.keys().copied().collect();
+impl Shown {
+    /// Where it stands in a content.
+    fn place(&self) -> (EventNum, ReceiptKind, UserNum) {
+        (self.event, self.kind, self.user)
+    }
+}
+
+/// The content of an event: receipts in the order of their places, no two of which are the same.
+fn write_content(reader: &Reader, receipts: &[Shown]) -> Result<Vec<u8>, StorageError> {
+    let by_event: Vec<&[Shown]> = receipts.chunk_by(|a, b| a.event == b.event).collect();
+    let nums: Vec<EventNum> =
+        by_event.iter().filter_map(|receipts| receipts.first()).map(|shown| shown.event).collect();
     let mut out = vec![b'{'];
-    for (event, kinds) in reader.events(&nums)?.iter().zip(by_event.into_values()) {
+    for (event, receipts) in reader.events(&nums)?.iter().zip(by_event) {
         separate(&mut out);
         write_string(&mut out, &event.event_id);
         out.extend_from_slice(b":{");
-        for (kind, mut receipts) in kinds {
+        for receipts in receipts.chunk_by(|a, b| a.kind == b.kind) {
+            let Some(first) = receipts.first() else { continue };
             separate(&mut out);
-            write_string(&mut out, kind.name());
+            write_string(&mut out, first.kind.name());
             out.extend_from_slice(b":{");
-            // A user may have several at one event, for different threads; JSON has room for one: the last that came.
-            receipts.reverse();
-            receipts.sort_by_key(|shown| shown.user);
-            receipts.dedup_by_key(|shown| shown.user);
             for shown in receipts {
                 separate(&mut out);
                 write_string(&mut out, &reader.user_id(shown.user)?);

@@ -27,9 +27,9 @@ pub(crate) enum Admission {
     By(String),
     /// They are met, but no user of this server may invite.
     NobodyMayVouch,
-    /// This server is in none of the rooms that they name.
+    /// They name rooms, and this server is in none of them.
     CannotBeTold,
-    /// They are not met.
+    /// They are not met: the user is in none of the rooms, or there are none.
     Refused,
 }
 
@@ -48,8 +48,9 @@ pub(crate) fn admission(reader: &Reader, room: &RoomCtx, user_id: &str) -> Resul
     if !is_restricted(room, &join_rules.content) || is_in_or_invited {
         return Ok(Admission::NotNeeded);
     }
-    let mut can_be_told = false;
+    let (mut is_any_named, mut can_be_told) = (false, false);
     for other in rooms_of_members(&join_rules.content) {
+        is_any_named = true;
         let Some(other) = reader.room_num(other)? else { continue };
         if !reader.is_server_in_room(&reader.shared.server_name, other)? {
             continue;
@@ -61,7 +62,7 @@ pub(crate) fn admission(reader: &Reader, room: &RoomCtx, user_id: &str) -> Resul
             return Ok(authorising.map_or(Admission::NobodyMayVouch, Admission::By));
         }
     }
-    Ok(if can_be_told { Admission::Refused } else { Admission::CannotBeTold })
+    Ok(if is_any_named && !can_be_told { Admission::CannotBeTold } else { Admission::Refused })
 }
 
 fn is_restricted(room: &RoomCtx, join_rules: &JsonObject) -> bool {

@@ -4,11 +4,15 @@
 
 use std::sync::Arc;
 
-use serde::Serialize;
-use serde_json::Value;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, value::RawValue};
 
 use super::{RoomCtx, membership::allows_guests, world_readable};
 use crate::{
+    core::{
+        identifiers::{is_room_alias, is_room_id},
+        json::INTEGER_MAX,
+    },
     error::Result,
     store::{Reader, StorageError},
 };
@@ -44,7 +48,56 @@ pub struct RoomSummary {
     pub room_type: Option<String>,
 }
 
-/// The summary of a room. About eight look-ups in its state.
+/// The members of a summary as another server tells it. One of a wrong kind counts as none.
+#[derive(Deserialize)]
+struct ToldSummary<'a> {
+    #[serde(borrow)]
+    room_id: Option<&'a RawValue>,
+    num_joined_members: Option<&'a RawValue>,
+    world_readable: Option<&'a RawValue>,
+    guest_can_join: Option<&'a RawValue>,
+    name: Option<&'a RawValue>,
+    topic: Option<&'a RawValue>,
+    canonical_alias: Option<&'a RawValue>,
+    avatar_url: Option<&'a RawValue>,
+    join_rule: Option<&'a RawValue>,
+    room_type: Option<&'a RawValue>,
+}
+
+impl RoomSummary {
+    /// What another server tells of a room, as far as it makes sense; nothing if it names no room. Nothing of it is known to be
+    /// true.
+    pub fn read(told: &RawValue) -> Option<Self> {
+        let told: ToldSummary = value(told)?;
+        let text = |told: Option<&RawValue>| value::<String>(told?).filter(|text| !text.is_empty());
+        let is = |told: Option<&RawValue>| told.and_then(value).unwrap_or(false);
+        let joined = told.num_joined_members.and_then(value::<u64>);
+        Some(Self {
+            room_id: text(told.room_id).filter(|id| is_room_id(id))?.into(),
+            num_joined_members: joined.filter(|joined| *joined <= INTEGER_MAX as u64).unwrap_or_default(),
+            world_readable: is(told.world_readable),
+            guest_can_join: is(told.guest_can_join),
+            name: text(told.name),
+            topic: text(told.topic),
+            canonical_alias: text(told.canonical_alias).filter(|alias| is_room_alias(alias)),
+            avatar_url: text(told.avatar_url).filter(|url| is_media(url)),
+            join_rule: text(told.join_rule),
+            room_type: text(told.room_type),
+        })
+    }
+}
+
+fn value<'a, T: Deserialize<'a>>(told: &'a RawValue) -> Option<T> {
+    serde_json::from_str(told.get()).ok()
+}
+
+/// Whether `url` is an address of media on a homeserver: clients show no picture of anywhere else.
+fn is_media(url: &str) -> bool {
+    url.starts_with("mxc://")
+}
+
+/// The summary of a room. About eight look-ups in its state. Who may set its state may write there what they like: what is no
+/// alias or address is not shown, as it would cost strict clients a whole page of the directory.
 pub(crate) fn summary(reader: &Reader, room: &RoomCtx) -> Result<RoomSummary> {
     Ok(RoomSummary {
         room_id: room.id.clone(),
@@ -53,8 +106,9 @@ pub(crate) fn summary(reader: &Reader, room: &RoomCtx) -> Result<RoomSummary> {
         guest_can_join: allows_guests(reader, room)?,
         name: text(reader, room, "m.room.name", "name")?,
         topic: text(reader, room, "m.room.topic", "topic")?,
-        canonical_alias: text(reader, room, "m.room.canonical_alias", "alias")?,
-        avatar_url: text(reader, room, "m.room.avatar", "url")?,
+        canonical_alias: text(reader, room, "m.room.canonical_alias", "alias")?
+            .filter(|alias| is_room_alias(alias)),
+        avatar_url: text(reader, room, "m.room.avatar", "url")?.filter(|url| is_media(url)),
         join_rule: text(reader, room, "m.room.join_rules", "join_rule")?,
         room_type: text(reader, room, "m.room.create", "type")?,
     })

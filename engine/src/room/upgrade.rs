@@ -16,7 +16,7 @@ use crate::{
         version::RoomVersion,
     },
     error::Result,
-    store::Tx,
+    store::{Tx, schema::Membership},
 };
 
 /// The state that is transferred as it is, in the order in which it is set; power levels go before it, aliases are moved.
@@ -171,6 +171,15 @@ pub(crate) fn carry_settings(tx: &mut Tx, user: UserNum, room: &RoomCtx) -> Resu
         }
     }
     carry_push_rule(tx, user, &old_id, &room.id)
+}
+
+/// The same for a user who came in before the old room said so, or by way of another server; nothing unless they are in the room.
+pub(crate) fn carry_settings_of_member(tx: &mut Tx, user: UserNum, room_id: &str) -> Result<()> {
+    let Some(room) = RoomCtx::find(tx, room_id)? else { return Ok(()) };
+    match tx.membership(user, room.num)? {
+        Some(Membership::Join) => carry_settings(tx, user, &room),
+        _ => Ok(()),
+    }
 }
 
 fn predecessor(tx: &Tx, room: &RoomCtx) -> Result<Option<(String, RoomNum)>> {

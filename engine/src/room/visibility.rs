@@ -201,6 +201,21 @@ impl<'r> Viewer<'r> {
         Ok(self.may_see(event)? && !self.is_forgotten(event)?)
     }
 
+    /// Whether the user may see what a state event, which they see, took the place of.
+    pub fn may_see_replaced(&mut self, event: &Event, before: &Event) -> Result<bool, StorageError> {
+        if self.may_see(before)? {
+            return Ok(true);
+        }
+        // What was told with a join is in no timeline. Who was in the room had it in the state, and one's own membership is
+        // known to all who have one.
+        let header = &before.header;
+        let entry = header.state_key.map(|state_key| StateKeyId::new(header.kind, state_key));
+        let is_told = header.status == EventStatus::Outlier && header.room == self.room;
+        Ok(is_told
+            && (entry == self.member_key
+                || self.at(event.header.state_before)?.membership == Some(Membership::Join)))
+    }
+
     /// What the user is shown in place of an event that they may see, if they are not shown it whole: its redacted form.
     pub fn redacted(&mut self, event: &Event) -> Result<Option<Event>, StorageError> {
         match self.is_forgotten(event)? {

@@ -34,6 +34,10 @@ const PRESENCE_ROOM_USERS_MAX: usize = 200;
 /// How many users are told of one change of presence, and of how many one sync tells.
 const PRESENCE_PEERS_MAX: usize = 500;
 
+/// How many users whom nobody knew may be named as typing in a room whose members are not all known, since the server was
+/// started: as many as receipts may wait there.
+const STRANGERS_MAX: u32 = 1_000;
+
 /// Who types in a room.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Typing {
@@ -41,6 +45,8 @@ pub(crate) struct Typing {
     pub pos: StreamPos,
     /// Users, each with the time in milliseconds since the epoch at which it ends.
     pub users: HashMap<UserNum, u64>,
+    /// How many of those who ever typed there were known by nothing else.
+    strangers: u32,
 }
 
 #[derive(Default)]
@@ -267,6 +273,14 @@ impl Watch {
             typing.pos = pos;
         }
         is_changed
+    }
+
+    /// Whether somebody whom nobody knew may be named as typing in the room; counts them.
+    pub fn admits_stranger(&self, room: RoomNum) -> bool {
+        let mut typing = self.typing.entry(room).or_default();
+        let may = typing.strangers < STRANGERS_MAX;
+        typing.strangers += u32::from(may);
+        may
     }
 
     /// Who typed, and where, until a time that is over.

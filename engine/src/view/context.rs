@@ -4,7 +4,6 @@
 
 use std::sync::Arc;
 
-use super::messages::members_at;
 use crate::{
     core::{
         event::ClientFormat,
@@ -20,6 +19,7 @@ use crate::{
     view::{
         StreamToken, View,
         render::Renderer,
+        senders::members_of_senders,
         timeline,
         timeline::{Page, Stretch},
     },
@@ -124,7 +124,7 @@ impl EventContext {
         let mut state = reader.events(&nums)?;
         if lazy {
             let shown = before.events.iter().chain(&after.events).chain(std::iter::once(event));
-            state.extend(members_at(reader, room, snapshot, shown.map(|event| event.header.sender))?);
+            state.extend(members_of_senders(reader, room, snapshot, shown)?);
         }
         let mut wanted = Vec::with_capacity(state.len());
         for entry in state {

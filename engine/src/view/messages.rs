@@ -8,12 +8,12 @@ use crate::{
     core::{
         event::ClientFormat,
         filter::{LIMIT_MAX, RoomEventFilter},
-        num::{NodeId, RoomNum, StateKeyId, StreamPos, UserNum},
+        num::StreamPos,
     },
     error::Result,
     room::{Event, gap, visibility::Viewer},
     store::{Direction, Reader, StorageError},
-    view::{StreamToken, View, render::Renderer, timeline, timeline::Stretch},
+    view::{StreamToken, View, render::Renderer, senders::members_of_senders, timeline, timeline::Stretch},
 };
 
 /// How many events a page has when the client does not say. Specification: `limit` of `/messages`.
@@ -88,7 +88,7 @@ impl View for Messages {
         }
         if self.filter.lazy_load_members && !page.events.is_empty() {
             out.extend_from_slice(b",\"state\":[");
-            renderer.write_state(&mut out, &senders_members(reader, &page.events)?)?;
+            renderer.write_state(&mut out, &senders(reader, &page.events)?)?;
             out.push(b']');
         }
         out.push(b'}');
@@ -97,31 +97,7 @@ impl View for Messages {
 }
 
 /// The member events of those who sent `events`, as they were at the latest of these.
-pub(crate) fn senders_members(
-    reader: &Reader,
-    events: &[Arc<Event>],
-) -> Result<Vec<Arc<Event>>, StorageError> {
+fn senders(reader: &Reader, events: &[Arc<Event>]) -> Result<Vec<Arc<Event>>, StorageError> {
     let Some(latest) = events.iter().max_by_key(|event| event.pos()) else { return Ok(Vec::new()) };
-    let senders = events.iter().map(|event| event.header.sender);
-    members_at(reader, latest.header.room, latest.header.state_after, senders)
-}
-
-/// The member events of `users` in a snapshot.
-pub(crate) fn members_at(
-    reader: &Reader,
-    room: RoomNum,
-    snapshot: NodeId,
-    users: impl Iterator<Item = UserNum>,
-) -> Result<Vec<Arc<Event>>, StorageError> {
-    let mut users: Vec<UserNum> = users.collect();
-    users.sort_unstable();
-    users.dedup();
-    let Some(kind) = reader.text_num("m.room.member")? else { return Ok(Vec::new()) };
-    let mut nums = Vec::with_capacity(users.len());
-    for user in users {
-        if let Some(state_key) = reader.text_num(&reader.user_id(user)?)? {
-            nums.extend(reader.state_num_at(room, snapshot, StateKeyId::new(kind, state_key))?);
-        }
-    }
-    reader.events(&nums)
+    members_of_senders(reader, latest.header.room, latest.header.state_after, events.iter())
 }

@@ -229,7 +229,11 @@ impl<'r> Renderer<'r> {
         let before = self.reader.event(before)?;
         out.extend_from_slice(b",\"replaces_state\":");
         write_string(out, &before.event_id);
-        if self.may_see(&before)? {
+        let may_see = match &mut self.viewer {
+            Some(viewer) => viewer.may_see_replaced(event, &before)?,
+            None => true,
+        };
+        if may_see {
             let content = members(&before.json).flatten().find(|member| member.key == b"content");
             if let Some(content) = content {
                 out.extend_from_slice(b",\"prev_content\":");

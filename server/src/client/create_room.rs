@@ -9,7 +9,7 @@ use warren_engine::view::federation::MakeInvite;
 use super::membership::is_local;
 use crate::federation::out::invite::send_invite;
 use crate::http::limits::NEW_ROOM_EVENTS_MAX;
-use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
+use crate::http::{Answer, ApiError, Call, Outcome, endpoints, null_is_absent};
 
 endpoints! {
     POST "/_matrix/client/v3/createRoom" ["r0"] Required Join Bulk create_room;
@@ -23,17 +23,17 @@ struct Request {
     room_alias_name: Option<String>,
     name: Option<String>,
     topic: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_absent")]
     creation_content: Map<String, Value>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_absent")]
     initial_state: Vec<StateEvent>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_absent")]
     power_level_content_override: Map<String, Value>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_absent")]
     invite: Vec<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_absent")]
     invite_3pid: Vec<Value>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_absent")]
     is_direct: bool,
 }
 

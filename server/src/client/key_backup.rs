@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -31,10 +32,21 @@ endpoints! {
 }
 
 #[derive(Deserialize)]
-struct Backup {
+struct Backup<'a> {
     algorithm: String,
-    auth_data: Map<String, Value>,
+    #[serde(borrow)]
+    auth_data: &'a RawValue,
     version: Option<String>,
+}
+
+impl Backup<'_> {
+    /// `auth_data` as it is kept: signatures in it are for clients to check, who read it as they wrote it.
+    fn auth_data(&self) -> Result<Bytes, ApiError> {
+        match self.auth_data.get().starts_with('{') {
+            true => Ok(Bytes::copy_from_slice(self.auth_data.get().as_bytes())),
+            false => Err(ApiError::bad_json("auth_data must be an object")),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -43,8 +55,10 @@ struct Created {
 }
 
 async fn post_version(call: Call) -> Outcome {
-    let Backup { algorithm, auth_data, .. } = call.json()?;
-    let command = CreateKeyBackup { user_id: call.user()?.to_string(), algorithm, auth_data };
+    let backup: Backup = call.json()?;
+    let auth_data = backup.auth_data()?;
+    let command =
+        CreateKeyBackup { user_id: call.user()?.to_string(), algorithm: backup.algorithm, auth_data };
     let version = call.ctx.engine.write(command).await?;
     Answer::json(&Created { version: version.to_string() })
 }
@@ -79,7 +93,9 @@ async fn get_version(call: Call) -> Outcome {
 }
 
 async fn put_version(call: Call) -> Outcome {
-    let Backup { algorithm, auth_data, version } = call.json()?;
+    let backup: Backup = call.json()?;
+    let auth_data = backup.auth_data()?;
+    let Backup { algorithm, version, .. } = backup;
     let in_path = call.path("version")?.into_owned();
     if version.is_some_and(|version| version != in_path) {
         return Err(ApiError::invalid_param("The version in the body is not the one in the path"));

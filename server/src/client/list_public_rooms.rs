@@ -10,7 +10,7 @@ use warren_engine::view::{IsListed, PUBLIC_ROOMS_MAX, PublicRooms};
 use super::membership::room_id;
 use crate::context::Context;
 use crate::federation::out::queries;
-use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
+use crate::http::{Answer, ApiError, Call, Outcome, endpoints, null_is_absent};
 
 endpoints! {
     GET  "/_matrix/client/v3/directory/list/room/{roomId}" ["r0"] None     Read   Nothing get_room_visibility_on_directory;
@@ -48,10 +48,15 @@ async fn set_room_visibility_on_directory(call: Call) -> Outcome {
 pub struct Query {
     #[serde(skip_serializing_if = "Option::is_none")]
     limit: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Where a page begins; an empty one is none.
+    #[serde(skip_serializing_if = "is_no_token")]
     since: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_absent")]
     filter: Filter,
+}
+
+fn is_no_token(since: &Option<String>) -> bool {
+    since.as_deref().is_none_or(str::is_empty)
 }
 
 #[derive(Default, Deserialize, Serialize)]
@@ -62,14 +67,16 @@ struct Filter {
     room_types: Option<Vec<Option<String>>>,
 }
 
+/// A page of a directory, this server's or another's.
 #[derive(Serialize)]
-struct Page {
-    chunk: Vec<RoomSummary>,
+pub struct Page {
+    pub chunk: Vec<RoomSummary>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    next_batch: Option<String>,
+    pub next_batch: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    prev_batch: Option<String>,
-    total_room_count_estimate: usize,
+    pub prev_batch: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total_room_count_estimate: Option<u64>,
 }
 
 async fn get_public_rooms(call: Call) -> Outcome {
@@ -98,7 +105,7 @@ async fn list(call: &Call, query: Query) -> Outcome {
         // Whom a server shows its directory is its own to say; guests and strangers do not speak for this one.
         call.session()?;
         let query = serde_json::to_value(&query).map_err(ApiError::internal)?;
-        return Ok(Answer::json_bytes(queries::public_rooms(&call.ctx, &server, &query).await?));
+        return Answer::json(&queries::public_rooms(&call.ctx, &server, &query).await?);
     }
     page(&call.ctx, query)
 }
@@ -108,7 +115,7 @@ pub fn page(ctx: &Context, query: Query) -> Outcome {
     let limit = query.limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(PUBLIC_ROOMS_MAX);
     let page = ctx.engine.read(&PublicRooms {
         limit,
-        since: query.since,
+        since: query.since.filter(|since| !since.is_empty()),
         search_term: query.filter.generic_search_term.filter(|term| !term.is_empty()),
         room_types: query.filter.room_types,
     })?;
@@ -116,6 +123,6 @@ pub fn page(ctx: &Context, query: Query) -> Outcome {
         chunk: page.rooms,
         next_batch: page.next_batch,
         prev_batch: page.prev_batch,
-        total_room_count_estimate: page.total,
+        total_room_count_estimate: Some(page.total as u64),
     })
 }

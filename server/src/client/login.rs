@@ -8,7 +8,7 @@ use warren_engine::view::AccountOf;
 
 use super::registration::{LoggedIn, SessionAnswer, new_session};
 use crate::http::credentials::{self, NamedUser};
-use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
+use crate::http::{Answer, ApiError, Call, Outcome, endpoints, null_is_absent};
 
 endpoints! {
     GET  "/_matrix/client/v3/login" ["r0", "api/v1", "v1"] None Read  Nothing get_login_flows;
@@ -32,7 +32,7 @@ struct Request {
     token: Option<String>,
     device_id: Option<String>,
     initial_device_display_name: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_absent")]
     refresh_token: bool,
     #[serde(flatten)]
     user: NamedUser,

@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use warren_engine::account::profile::{AVATAR_URL, DISPLAY_NAME};
 use warren_engine::command::{SetProfileField, ShowProfile};
+use warren_engine::core::identifiers;
 use warren_engine::view::{Profile, ProfileField, RoomsOf};
 use warren_engine::{Error, Membership};
 
@@ -26,7 +27,7 @@ endpoints! {
 }
 
 async fn get_profile(call: Call) -> Outcome {
-    let user_id = call.path("userId")?;
+    let user_id = user_id(&call)?;
     if !is_local(&call.ctx, &user_id) {
         return Ok(fields_answer(queries::profile(&call.ctx, &user_id, None).await?));
     }
@@ -47,7 +48,7 @@ pub fn fields_answer(fields: impl IntoIterator<Item = (String, Bytes)>) -> Answe
 
 async fn get_field(call: Call) -> Outcome {
     let name = field_name(&call)?;
-    let user_id = call.path("userId")?;
+    let user_id = user_id(&call)?;
     if !is_local(&call.ctx, &user_id) {
         let found = queries::profile(&call.ctx, &user_id, Some(&name)).await?;
         return match found.is_empty() {
@@ -57,6 +58,15 @@ async fn get_field(call: Call) -> Outcome {
     }
     let value = call.ctx.engine.read(&ProfileField { user_id: &user_id, name: &name })?;
     Ok(fields_answer([(name, value)]))
+}
+
+/// The user whom the path names, of whichever server. Errors: 400 for what is no user id, before anybody is asked.
+fn user_id(call: &Call) -> Result<String, ApiError> {
+    let user_id = call.path("userId")?;
+    match identifiers::is_user_id(&user_id) {
+        true => Ok(user_id.into_owned()),
+        false => Err(ApiError::invalid_param("A user id looks like @name:server")),
+    }
 }
 
 async fn put_field(call: Call) -> Outcome {

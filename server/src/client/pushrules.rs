@@ -12,7 +12,7 @@ use warren_engine::account::push_rules::{rule_json, ruleset_json};
 use warren_engine::command::{ChangePushRules, PushRuleChange};
 use warren_engine::view::PushRules;
 
-use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
+use crate::http::{Answer, ApiError, Call, Outcome, endpoints, null_is_absent};
 
 endpoints! {
     GET    "/_matrix/client/v3/pushrules/"                                ["r0"] Required Read  Nothing get_push_rules;
@@ -30,7 +30,7 @@ endpoints! {
 #[derive(Deserialize)]
 struct RuleBody {
     actions: Vec<Action>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_absent")]
     conditions: Vec<PushCondition>,
     pattern: Option<String>,
 }

@@ -10,7 +10,7 @@ use warren_engine::{Denied, Error};
 use crate::config::Registration;
 use crate::http::limits::{DEVICE_ID_BYTES_MAX, DEVICE_NAME_BYTES_MAX};
 use crate::http::uia::{self, Flow, Proof, Stage};
-use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
+use crate::http::{Answer, ApiError, Call, Outcome, endpoints, null_is_absent};
 use crate::password::PASSWORD_BYTES_MAX;
 
 endpoints! {
@@ -33,9 +33,9 @@ struct Request {
     password: Option<String>,
     device_id: Option<String>,
     initial_device_display_name: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_absent")]
     inhibit_login: bool,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_absent")]
     refresh_token: bool,
     guest_access_token: Option<String>,
 }
@@ -197,15 +197,16 @@ fn made_name(call: &Call) -> String {
     random.chars().filter(char::is_ascii_alphanumeric).take(NAME_CHARS).collect()
 }
 
-/// What a client asks of its session, within the limits.
+/// What a client asks of its session, within the limits. An empty device id is none: the session gets one.
 pub fn new_session(
     device_id: Option<String>,
     display_name: Option<String>,
     is_refreshable: bool,
 ) -> Result<NewSession, ApiError> {
-    if device_id.as_deref().is_some_and(|id| id.is_empty() || id.len() > DEVICE_ID_BYTES_MAX) {
+    let device_id = device_id.filter(|id| !id.is_empty());
+    if device_id.as_deref().is_some_and(|id| id.len() > DEVICE_ID_BYTES_MAX) {
         return Err(ApiError::invalid_param(format!(
-            "device_id must be 1 to {DEVICE_ID_BYTES_MAX} bytes long"
+            "device_id must be at most {DEVICE_ID_BYTES_MAX} bytes long"
         )));
     }
     check_device_name(display_name.as_deref())?;

@@ -2,10 +2,11 @@
 
 use serde_json::{Map, Value, json};
 use warren_engine::command::{SendEvent, SetCanonicalAlias};
-use warren_engine::view::{RoomState, RoomStateEvent};
+use warren_engine::view::{RoomState, RoomStateEvent, Whose};
 
 use super::inviting::invite_elsewhere;
 use super::membership::{is_local, room_id};
+use super::rooms::when_known;
 use crate::federation::out::policy;
 use crate::federation::out::queries::confirmed_aliases;
 use crate::http::route::Rate;
@@ -21,27 +22,34 @@ endpoints! {
 
 async fn get_room_state(call: Call) -> Outcome {
     let state = RoomState { room_id: room_id(&call)?, user_id: call.user()?.to_string() };
-    Ok(Answer::json_bytes(call.ctx.engine.read(&state)?))
+    let ctx = when_known(call, &state.room_id, Whose::Everybody).await?;
+    Ok(Answer::json_bytes(ctx.engine.read(&state)?))
 }
 
 async fn get_room_state_without_key(call: Call) -> Outcome {
-    get(&call, String::new())
+    get(call, String::new()).await
 }
 
 async fn get_room_state_with_key(call: Call) -> Outcome {
-    get(&call, call.path("stateKey")?.into_owned())
+    let state_key = call.path("stateKey")?.into_owned();
+    get(call, state_key).await
 }
 
-fn get(call: &Call, state_key: String) -> Outcome {
+async fn get(call: Call, state_key: String) -> Outcome {
     let is_whole = call.query_enum("format", &[("content", false), ("event", true)])?.unwrap_or(false);
     let event = RoomStateEvent {
-        room_id: room_id(call)?,
+        room_id: room_id(&call)?,
         user_id: call.user()?.to_string(),
         kind: call.path("eventType")?.into_owned(),
         state_key,
         is_whole,
     };
-    Ok(Answer::json_bytes(call.ctx.engine.read(&event)?))
+    // Of a room's state nothing is left out but members.
+    let ctx = match event.kind.as_str() {
+        "m.room.member" => when_known(call, &event.room_id, Whose::User(&event.state_key)).await?,
+        _ => call.ctx.clone(),
+    };
+    Ok(Answer::json_bytes(ctx.engine.read(&event)?))
 }
 
 async fn set_room_state_without_key(call: Call) -> Outcome {

@@ -1,9 +1,13 @@
 //! `rooms.yaml`: single events and the members of rooms. The room's state is in `room_state`.
 
+use std::sync::Arc;
+
 use warren_engine::Membership;
-use warren_engine::view::{JoinedMembers, Members, OneEvent};
+use warren_engine::view::{AwaitedMembers, JoinedMembers, Members, OneEvent, Whose};
 
 use super::message_pagination::token;
+use crate::context::Context;
+use crate::federation::out::complete::until_known;
 use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
 
 endpoints! {
@@ -35,7 +39,9 @@ async fn get_members_by_room(call: Call) -> Outcome {
         membership: membership(&call, "membership")?,
         not_membership: membership(&call, "not_membership")?,
     };
-    Ok(Answer::json_bytes(call.ctx.engine.read(&members)?.into()))
+    let whose = members.at.map_or(Whose::Everybody, Whose::EverybodyAt);
+    let ctx = when_known(call, &members.room_id, whose).await?;
+    Ok(Answer::json_bytes(ctx.engine.read(&members)?.into()))
 }
 
 fn membership(call: &Call, name: &str) -> Result<Option<Membership>, ApiError> {
@@ -54,5 +60,22 @@ fn membership(call: &Call, name: &str) -> Result<Option<Membership>, ApiError> {
 async fn get_joined_members_by_room(call: Call) -> Outcome {
     let members =
         JoinedMembers { room_id: call.path("roomId")?.into_owned(), user: call.user()?.to_string() };
-    Ok(Answer::json_bytes(call.ctx.engine.read(&members)?.into()))
+    let ctx = when_known(call, &members.room_id, Whose::Everybody).await?;
+    Ok(Answer::json_bytes(ctx.engine.read(&members)?.into()))
+}
+
+/// Waits until members that a request asks for are known, where a room was joined without them, and gives what they are to be
+/// read from. Who waits holds on to no more of the request than that.
+///
+/// Errors: 503 if they do not become known for a while; 403 for who may not look into the room.
+pub(super) async fn when_known(
+    call: Call,
+    room_id: &str,
+    whose: Whose<'_>,
+) -> Result<Arc<Context>, ApiError> {
+    let session = call.session()?;
+    let (ctx, user, user_id) = (call.ctx.clone(), session.user, session.user_id.to_string());
+    drop(call);
+    until_known(&ctx, user, &AwaitedMembers { room_id, user: &user_id, whose }).await?;
+    Ok(ctx)
 }

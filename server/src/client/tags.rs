@@ -30,6 +30,10 @@ async fn get_tags(call: Call) -> Outcome {
 
 async fn put_tag(call: Call) -> Outcome {
     let mut content: Map<String, Value> = call.json_or_empty()?;
+    // Some clients write null for no order.
+    if content.get("order").is_some_and(Value::is_null) {
+        content.remove("order");
+    }
     // Clients of old wrote the order as a string.
     if let Some(order) =
         content.get("order").and_then(Value::as_str).and_then(|text| text.parse::<f64>().ok())

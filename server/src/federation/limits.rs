@@ -243,9 +243,13 @@ pub const HIERARCHY_PAUSE: Duration = Duration::from_secs(60);
 /// An answer about a space: a thousand rooms with a kilobyte each, and with their lists.
 pub const HIERARCHY_ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// How long such an answer is good, also one that there is nothing to be told. Whoever walks through a space meets it again
-/// within that time; who adds a room to one sees it soon.
+/// How long such an answer is good. Whoever walks through a space meets it again within that time; who adds a room to one sees
+/// it soon.
 pub const HIERARCHY_CACHE_TIME: Duration = Duration::from_secs(60);
+
+/// How long it is good that there is nothing to be told: for those who look at the same space at the same time. A user who joins
+/// a room in order to be shown another looks again at once.
+pub const HIERARCHY_REFUSAL_TIME: Duration = Duration::from_secs(3);
 
 /// Answers about spaces that are remembered, by their size: the spaces of a large server that are looked at in a minute.
 pub const HIERARCHY_CACHE_BYTES_MAX: usize = 32 * 1024 * 1024;

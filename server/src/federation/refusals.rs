@@ -30,6 +30,14 @@ pub fn answer(reason: &'static str) {
     count("answer", reason);
 }
 
+/// Entries of an answer that are left out, where the others are taken.
+pub fn entries(count: u64) {
+    if count > 0 {
+        counter!("warren_federation_refusals_total", "what" => "answer", "reason" => "unfit_entry")
+            .increment(count);
+    }
+}
+
 /// A template for an event that is not signed, by the member that is for something else than was asked.
 pub fn template(error: &Error) {
     let reason = match error {

@@ -186,13 +186,14 @@ impl From<Error> for ApiError {
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident $code:ident $status:ident;)*) => {
         impl ApiError {
-            /// What another server refused, for the user on whose behalf it was asked. A code that this server does not
-            /// know says nothing to its clients.
-            pub fn of_peer(status: StatusCode, errcode: &str, error: String) -> ApiError {
+            /// An error with a code that came from elsewhere, if it is one of these; else with none that says anything.
+            fn of_peer(status: StatusCode, errcode: &str, error: String) -> ApiError {
                 let errcode = match errcode {
                     $(stringify!($code) => stringify!($code),)*
                     _ => "M_UNKNOWN",
                 };
+                // Specification: "usually a sentence explaining what went wrong".
+                let error = if error.is_empty() { "The other server gave no reason".to_owned() } else { error };
                 ApiError::new(status, errcode, error)
             }
 

@@ -2,8 +2,8 @@
 //!
 //! Broken JSON and bad UTF-8 are `M_NOT_JSON`, JSON of the wrong shape is `M_BAD_JSON`.
 
-use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer};
 
 use super::ApiError;
 
@@ -11,6 +11,16 @@ use super::ApiError;
 pub fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
     let text = object_text(body)?;
     serde_json::from_str(text).map_err(|error| describe(text, &error))
+}
+
+/// Reads null as if the member were absent, for `deserialize_with` beside `default`: clients whose languages know no absent
+/// members write it so.
+pub fn null_is_absent<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// The text of a body that is one well-formed JSON object, unread otherwise.
@@ -113,6 +123,22 @@ mod tests {
         assert_eq!(refusal(b"[\"m.login.password\", {}]").0, "M_BAD_JSON");
         assert_eq!(refusal(b"{\"type\": 1}").0, "M_BAD_JSON");
         assert!(parse::<Login>(b" {\"type\":\"a\",\"more\":[1]}\n").is_ok());
+    }
+
+    #[test]
+    fn null_counts_as_absent_and_nothing_else_does() {
+        #[derive(Deserialize)]
+        struct Body {
+            #[serde(default, deserialize_with = "null_is_absent")]
+            names: Vec<String>,
+        }
+        let names = |body: &[u8]| parse::<Body>(body).map(|body| body.names).map_err(|error| error.errcode);
+        assert_eq!(names(b"{}"), Ok(Vec::new()));
+        assert_eq!(names(br#"{"names": null}"#), Ok(Vec::new()));
+        assert_eq!(names(br#"{"names": ["a"]}"#), Ok(vec!["a".to_owned()]));
+        for wrong in [r#"{"names": 5}"#, r#"{"names": [null]}"#, r#"{"names": ""}"#] {
+            assert_eq!(names(wrong.as_bytes()), Err("M_BAD_JSON"), "{wrong}");
+        }
     }
 
     #[test]

@@ -26,3 +26,20 @@ def test_members_follow_the_tombstone(here, there, alice, bob):
         # The old room is closed to those who only talk, and can still be read.
         guest.send(room, "anybody?", status=403, errcode="M_FORBIDDEN")
         assert "it is getting narrow" in bodies(guest.messages(room, limit=50)["chunk"])
+
+
+def test_settings_follow_who_joins_by_way_of_another_server(there, alice, bob):
+    room = bob.create_room(preset="public_chat", room_version="9")
+    alice.join(room, query=via(there))
+    until_joined(alice, room, bob)
+    alice.put("user/{userId}/rooms/{roomId}/tags/{tag}", alice.user_id, room, "m.favourite", json={"order": 0.5})
+    alice.put("user/{userId}/account_data/{type}", alice.user_id, "m.direct", json={bob.user_id: [room]})
+    alice.put("pushrules/global/room/{ruleId}", room, json={"actions": []})
+    made = bob.post("rooms/{roomId}/upgrade", room, json={"new_version": "11"})["replacement_room"]
+    alice.sync_until(lambda answer: of_type(timeline(answer, room), "m.room.tombstone"))
+    alice.join(made, query=via(there))
+    tags = alice.get("user/{userId}/rooms/{roomId}/tags", alice.user_id, made)["tags"]
+    assert tags == {"m.favourite": {"order": 0.5}}
+    direct = alice.get("user/{userId}/account_data/{type}", alice.user_id, "m.direct")
+    assert direct == {bob.user_id: [room, made]}
+    assert made in [rule["rule_id"] for rule in alice.get("pushrules/")["global"]["room"]]

@@ -7,7 +7,7 @@ import pytest
 
 from harness.client import bodies
 from harness.events import Copy, id_of
-from harness.participant import Participant, path
+from harness.participant import UNKNOWN, Participant, path
 from harness.peer import now_ms
 from harness.rooms import joined_members, see, state, via
 from harness.senders import room_messages
@@ -84,12 +84,15 @@ def test_what_was_not_asked_for_is_not_kept(server, hostile, alice):
 
 
 class Swapping(Participant):
-    """Gives another event than the one that it is asked for."""
+    """Gives another event than the one that it is asked for, by its id and with all that allows another."""
 
     given = None
 
     def answer_event(self, values, query, body):
         return 200, {"origin": self.name, "origin_server_ts": now_ms(), "pdus": [self.given]}
+
+    def answer_event_auth(self, values, query, body):
+        return 200, {"auth_chain": [self.given]}
 
 
 def test_another_event_than_was_asked_for_is_not_kept(server, network, alice, room):
@@ -109,6 +112,52 @@ def test_another_event_than_was_asked_for_is_not_kept(server, network, alice, ro
     see(alice, room, id_of(good))
     assert hostile.send(server, "GET", path("v1/event/{}", id_of(hostile.given)))[0] == 404
     assert "given instead" not in bodies(room_messages(alice, room))
+
+
+def chain(hostile, copy, length, first):
+    """Changes of a name, each allowed by the one before, the first by an event of this id."""
+    user, events = hostile.user(), []
+    for number in range(length):
+        content = {"membership": "join", "displayname": f"{number}"}
+        allowed = [*copy.allowing("m.room.member", user, user, content), first]
+        events.append(hostile.event(copy, "m.room.member", content, state_key=user, auth_events=allowed))
+        first = id_of(events[-1])
+    return events
+
+
+NOWHERE = "$" + "A" * 43
+
+
+def chains(hostile, copy):
+    """What is told as that which allows an event, by what is wrong with it: the id that the event names, and the answer."""
+    elsewhere = Copy("!elsewhere:" + hostile.name, copy.state, copy.ends, copy.depth)
+    endless, other = chain(hostile, copy, 200, NOWHERE), chain(hostile, elsewhere, 5, copy.state["m.room.create", ""])
+    return {
+        "without a beginning": (id_of(endless[-1]), endless),
+        "the same again and again": (id_of(endless[-1]), endless * 50),
+        "of another room": (id_of(other[-1]), other),
+        "of another event": (NOWHERE, [hostile.message(copy, "unrelated")]),
+    }
+
+
+@pytest.mark.parametrize("wrong", ["without a beginning", "the same again and again", "of another room", "of another event"])
+def test_what_is_told_to_allow_an_event_brings_nothing_that_does_not(server, hostile, copy, alice, room, wrong):
+    named, told = chains(hostile, copy)[wrong]
+    hostile.answer_event = lambda *_: UNKNOWN
+    hostile.answer_event_auth = lambda *_: (200, {"auth_chain": told})
+    allowed = copy.allowing("m.room.message", hostile.user())
+    for times in (1, 2):
+        hostile.transact(server, [hostile.message(copy, f"asking {times}", auth_events=[*allowed, named])])
+        # Nothing is asked again before what came of the first answer is dealt with.
+        until(lambda: len(hostile.versions_asked("event_auth")) >= times)
+    good = hostile.place(copy, hostile.message(copy, "good"))
+    hostile.transact(server, [good])
+    see(alice, room, id_of(good))
+    for event in told[:200]:
+        assert hostile.send(server, "GET", path("v1/event/{}", id_of(event)))[0] == 404
+    assert bodies(room_messages(alice, room)) == ["good"]
+    # Three rounds at most, of a few questions each.
+    assert len(hostile.versions_asked("event_auth")) <= 3 and len(hostile.versions_asked("event")) <= 10
 
 
 @pytest.mark.parametrize("wrong", [wrong for wrong in WRONGS if wrong != "in the name of our user"])

@@ -171,7 +171,7 @@ pub(super) fn people(engine: &Engine) {
         write(engine, SendToDevice { sender, kind, messages: vec![message], transaction: None });
     }
     let algorithm = "m.megolm_backup.v1.curve25519-aes-sha2".to_owned();
-    let auth_data = object(json!({"public_key": "x", "signatures": {}}));
+    let auth_data = bytes(json!({"public_key": "x", "signatures": {}}));
     let version = write(engine, CreateKeyBackup { user_id: user_id(), algorithm, auth_data }).to_string();
     let session = json!({
         "first_message_index": 1, "forwarded_count": 0, "is_verified": true, "session_data": {"c": "x"},

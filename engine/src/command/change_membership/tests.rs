@@ -120,6 +120,36 @@ fn transitions() {
 }
 
 #[test]
+fn a_knock_is_made_again_when_it_says_something_new() {
+    let world = World::new();
+    let room_id = room(&world, json!({"join_rule": "knock"}));
+    let knock = |reason: &str| {
+        let knock = ChangeMembership {
+            room_id: room_id.clone(),
+            sender: BOB.to_owned(),
+            target: BOB.to_owned(),
+            action: MembershipAction::Knock,
+            reason: Some(reason.to_owned()),
+            is_guest: false,
+        };
+        world.engine.write(knock).wait()
+    };
+    knock("let me in").unwrap();
+    let position = world.engine.position();
+    knock("let me in").unwrap();
+    assert_eq!(world.engine.position(), position, "there is nothing new");
+    knock("I brought carrots").unwrap();
+    assert_eq!(member_content(&world, &room_id, BOB)["reason"], "I brought carrots");
+    // Where it is not allowed any more, the last one stands.
+    world.state(&room_id, ALICE, "m.room.join_rules", "", json!({"join_rule": "invite"}));
+    knock("I brought carrots").unwrap();
+    let error = knock("and cabbage").unwrap_err();
+    assert!(matches!(error, Error::Denied(Denied::Rule { .. })), "{error}");
+    assert_eq!(member_content(&world, &room_id, BOB)["reason"], "I brought carrots");
+    world.ask(|reader| agree(reader, &room_id));
+}
+
+#[test]
 fn nobody_without_power_acts_on_others() {
     let world = World::new();
     let room_id = room(&world, json!({"join_rule": "public"}));

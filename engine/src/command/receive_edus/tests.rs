@@ -1,5 +1,6 @@
 //! What other servers tell is taken in as far as it is theirs to tell.
 
+mod partial;
 mod who_is_there;
 
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use crate::{
     device::tests::{Signer, query, register},
     fixture::World,
     room::{receipts, typing},
-    store::{Direction, Memory, schema::PartialJoin},
+    store::{Direction, Memory},
     view::federation::{AnsweredTransaction, DueReceipts, StaleDeviceList, StaleDeviceLists},
 };
 
@@ -120,8 +121,9 @@ fn receipt(event_id: &str, thread: Option<&str>) -> (&'static str, Value) {
 fn receipts_told(world: &World, since: StreamPos) -> Value {
     world.ask(|reader| {
         let (room, user) = (reader.room_num(ROOM)?.unwrap(), reader.user_num(ALICE)?.unwrap());
-        let content = receipts::since(reader, room, user, since)?;
-        Ok(content.map_or(Value::Null, |content| serde_json::from_slice(&content).unwrap()))
+        let contents = receipts::since(reader, room, user, since)?;
+        assert!(contents.len() <= 1, "nobody has read up to one event in several threads");
+        Ok(contents.first().map_or(Value::Null, |content| serde_json::from_slice(content).unwrap()))
     })
 }
 
@@ -221,45 +223,6 @@ fn only_the_newest_receipts_wait_and_of_each_server_few() {
     assert_eq!(users.iter().filter(|user| *user == BOB).count(), 10);
     let of_crowd: Vec<&String> = users.iter().filter(|user| *user != BOB).collect();
     assert_eq!(of_crowd, crowd[50..].iter().collect::<Vec<_>>());
-}
-
-/// The members of the room are not all known: users of `servers` may be among them.
-fn make_partial(world: &World, servers: &[&str]) {
-    let supposed: Vec<String> = servers.iter().map(|server| (*server).to_owned()).collect();
-    let make = |tx: &mut Tx| {
-        let mut room = RoomCtx::load(tx, ROOM)?;
-        room.head.partial_state = true;
-        room.save(tx);
-        let row = PartialJoin { event_id: "$join".into(), servers: supposed.clone() };
-        tx.put(&schema::PARTIAL_JOINS, &room.num, &row);
-        Ok(servers::suppose(tx, room.num, &supposed)?)
-    };
-    world.act(make).unwrap();
-}
-
-#[test]
-fn whom_a_server_makes_up_is_not_known_for_ever() {
-    let world = world();
-    let third = "third.example";
-    make_partial(&world, &[third]);
-    let made_up = |number: usize| format!("@user{number}:third.example");
-    let take = |user: &str| {
-        let (kind, content) = receipt_of(user, "$none", None);
-        world.pass_ms(1);
-        take(&world, third, &[json!({"edu_type": kind, "content": content})]).dropped
-    };
-    // As many as of a large server have read lately may wait.
-    assert!((0..250).all(|number| take(&made_up(number)).is_empty()));
-    let too_many = BTreeMap::from([("too_many_waiting", 1)]);
-    assert!((250..300).all(|number| take(&made_up(number)) == too_many));
-    let is_known = |user: &str| world.ask(|reader| Ok(reader.user_num(user)?.is_some()));
-    assert!(is_known(&made_up(249)));
-    assert!(!(250..300).any(|number| is_known(&made_up(number))));
-    // Who is known does not suffer from that.
-    world.join(ROOM, "@carl:third.example");
-    assert!(take("@carl:third.example").is_empty());
-    let users: Vec<String> = waiting_receipts(&world).into_iter().map(|(user, _, _)| user).collect();
-    assert_eq!((users.len(), users.contains(&"@carl:third.example".to_owned())), (250, true));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Invites to rooms, and knocks at rooms, that this server is not in, as the users see them who get and answer them.
 
+mod declined;
 mod kept;
 
 use std::sync::Arc;
@@ -17,10 +18,7 @@ use crate::{
     fixture::World,
     reception::{Body, Reception},
     remote::ServerKey,
-    view::{
-        Sync, SyncToken,
-        federation::{Handshake, OutOfBandMembership, SignTemplate},
-    },
+    view::{Sync, SyncToken, federation::OutOfBandMembership},
 };
 
 const ROOM: &str = "!room:there.example";
@@ -229,37 +227,6 @@ fn a_declined_invite_that_is_forgotten_leaves_other_devices() {
         let left = &sync(&here, Some(since)).0["rooms"]["leave"][ROOM];
         assert_eq!(left["timeline"]["events"][0]["content"]["membership"], "leave");
     }
-}
-
-#[test]
-fn an_invite_is_declined_with_the_event_that_the_other_server_let_in() {
-    let (here, (there, invite_id)) = (here(), there());
-    here.engine.write(invite(event(&there, &invite_id))).wait().unwrap();
-    let template = json!({
-        "type": "m.room.member", "room_id": ROOM, "sender": ALICE, "state_key": ALICE, "depth": 9,
-        "content": {"membership": "leave"}, "prev_events": [invite_id], "auth_events": [invite_id],
-    });
-    let signed = here
-        .engine
-        .read(&SignTemplate {
-            room_id: ROOM,
-            user_id: ALICE,
-            handshake: Handshake::Leave,
-            resident: THERE,
-            room_version: Some("10"),
-            template: template.as_object().unwrap(),
-            reason: None,
-        })
-        .unwrap();
-    let (_, since) = sync(&here, None);
-    // Only a leave of this user ends it.
-    let other = event(&there, &invite_id).json.clone();
-    let refused = here.engine.write(LeaveOutOfBand { event: Some(other), ..leave() }).wait();
-    assert!(matches!(refused, Err(Error::Denied(Denied::NotYours))));
-    here.engine.write(LeaveOutOfBand { event: Some(signed.json), ..leave() }).wait().unwrap();
-    let (body, _) = sync(&here, Some(since));
-    let shown = &body["rooms"]["leave"][ROOM]["timeline"]["events"];
-    assert_eq!(shown[0]["event_id"], *signed.event_id);
 }
 
 #[test]

@@ -5,7 +5,9 @@ use serde_json::{Value, json};
 use super::UpgradeRoom;
 use crate::{
     account::account_data,
-    command::{ChangeMembership, CreateRoom, InitialState, ListRoom, MembershipAction},
+    command::{
+        CarrySettings, ChangeMembership, CreateRoom, InitialState, ListRoom, MembershipAction, SendEvent,
+    },
     core::version::ROOM_VERSIONS,
     error::{Denied, Error, Invalid, Result},
     fixture::World,
@@ -148,26 +150,34 @@ fn a_space_keeps_its_rooms() {
     assert_eq!(state(&world, &replacement, "m.space.child", "!gone:x"), Value::Null);
 }
 
+fn set(world: &World, user_id: &str, room_id: Option<&str>, kind: &str, content: Value) {
+    let set = |tx: &mut crate::store::Tx| {
+        let user = tx.user_num(user_id)?.unwrap();
+        let room = room_id.map(|room_id| tx.room_num(room_id)).transpose()?.flatten();
+        Ok(account_data::set(tx, user, room, kind, &content.to_string().into())?)
+    };
+    world.act(set).unwrap();
+}
+
+/// Makes the room a favourite of the user's.
+fn tag(world: &World, user_id: &str, room_id: &str) {
+    set(world, user_id, Some(room_id), "m.tag", json!({"tags": {"m.favourite": {}}}));
+}
+
+fn has_tags(world: &World, user_id: &str, room_id: &str) -> bool {
+    world.ask(|reader| {
+        let (user, room) = (reader.user_num(user_id)?.unwrap(), reader.room_num(room_id)?);
+        Ok(account_data::get(reader, user, room, "m.tag")?.is_some())
+    })
+}
+
 #[test]
 fn members_keep_their_settings() {
     let world = World::new();
     let room_id = room(&world, "11");
-    let tags = |room_id: &str| {
-        world.ask(|reader| {
-            let (bob, room) = (reader.user_num(BOB)?.unwrap(), reader.room_num(room_id)?);
-            Ok(account_data::get(reader, bob, room, "m.tag")?.is_some())
-        })
-    };
-    let set = |room_id: Option<&str>, kind: &str, content: Value| {
-        let set = |tx: &mut crate::store::Tx| {
-            let bob = tx.user_num(BOB)?.unwrap();
-            let room = room_id.map(|room_id| tx.room_num(room_id)).transpose()?.flatten();
-            Ok(account_data::set(tx, bob, room, kind, &content.to_string().into())?)
-        };
-        world.act(set).unwrap();
-    };
-    set(Some(&room_id), "m.tag", json!({"tags": {"m.favourite": {}}}));
-    set(None, "m.direct", json!({ALICE: [room_id]}));
+    let tags = |room_id: &str| has_tags(&world, BOB, room_id);
+    tag(&world, BOB, &room_id);
+    set(&world, BOB, None, "m.direct", json!({ALICE: [room_id]}));
     let replacement = upgrade(&world, ALICE, &room_id, "12", &[]).unwrap();
     // A room that only says that it replaces another gets nothing.
     let mut claim = CreateRoom::new(BOB, "11");
@@ -194,6 +204,58 @@ fn members_keep_their_settings() {
         Ok(serde_json::from_slice::<Value>(&content).unwrap())
     });
     assert_eq!(direct, json!({ALICE: [room_id, replacement]}));
+}
+
+/// As a join is that another server has let in, which is an event like any other here.
+#[test]
+fn who_came_in_by_way_of_another_server_keeps_their_settings() {
+    let world = World::new();
+    let room_id = room(&world, "11");
+    tag(&world, BOB, &room_id);
+    let replacement = upgrade(&world, ALICE, &room_id, "12", &[]).unwrap();
+    let carry = |user_id: &str| {
+        let carry = CarrySettings { room_id: replacement.clone(), user_id: user_id.into() };
+        world.engine.write(carry).wait().unwrap();
+    };
+    carry(BOB);
+    assert!(!has_tags(&world, BOB, &replacement), "not in the room");
+    world.join(&replacement, BOB);
+    assert!(!has_tags(&world, BOB, &replacement));
+    carry(BOB);
+    assert!(has_tags(&world, BOB, &replacement));
+    // Nobody is surprised by a room that replaces none, nor by users and rooms that are not there.
+    carry("@nobody:here.example");
+    let position = world.engine.position();
+    carry(BOB);
+    let elsewhere = CarrySettings { room_id: "!none:x".into(), user_id: BOB.into() };
+    world.engine.write(elsewhere).wait().unwrap();
+    let old = CarrySettings { room_id: room_id.clone(), user_id: BOB.into() };
+    world.engine.write(old).wait().unwrap();
+    assert_eq!(world.engine.position(), position, "what is there is not carried again");
+}
+
+#[test]
+fn who_makes_the_new_room_by_hand_keeps_their_settings() {
+    let world = World::new();
+    let room_id = room(&world, "11");
+    tag(&world, ALICE, &room_id);
+    let mut request = CreateRoom::new(ALICE, "11");
+    request.creation_content = object(json!({"predecessor": {"room_id": room_id}}));
+    let made = world.engine.write(request).wait().unwrap();
+    assert!(!has_tags(&world, ALICE, &made), "the old room does not say yet that it is replaced");
+    let tombstone = |state_key: Option<&str>| SendEvent {
+        kind: "m.room.tombstone".into(),
+        state_key: state_key.map(str::to_owned),
+        ..SendEvent::message(
+            &room_id,
+            ALICE,
+            object(json!({"body": "We have moved", "replacement_room": made})),
+        )
+    };
+    world.engine.write(tombstone(None)).wait().unwrap();
+    assert!(!has_tags(&world, ALICE, &made), "this one is a message");
+    world.engine.write(tombstone(Some(""))).wait().unwrap();
+    assert!(has_tags(&world, ALICE, &made));
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! Key backups.
 
+use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::{kind, object, register};
 use crate::{
     command::{CreateKeyBackup, DeleteBackupKeys, DeleteKeyBackup, PutBackupKeys, UpdateKeyBackup},
-    device::key_backup::{SESSION_BYTES_MAX, Selection},
+    device::key_backup::{AUTH_DATA_BYTES_MAX, SESSION_BYTES_MAX, Selection},
     error::{Conflict, Error, Result},
     fixture::World,
     view::{BackupKeys, KeyBackupVersion},
@@ -14,7 +15,7 @@ use crate::{
 const ALGORITHM: &str = "m.megolm_backup.v1.curve25519-aes-sha2";
 
 fn create(world: &World, user: &str) -> String {
-    let auth_data = object(json!({"public_key": "abc"}));
+    let auth_data = json!({"public_key": "abc"}).to_string().into();
     let command = CreateKeyBackup { user_id: user.to_owned(), algorithm: ALGORITHM.to_owned(), auth_data };
     world.engine.write(command).wait().unwrap().to_string()
 }
@@ -147,6 +148,7 @@ fn only_the_newest_version_takes_sessions() {
 
 #[test]
 fn auth_data_can_change_and_the_algorithm_not() {
+    const AUTH_DATA: &str = r#"{ "public_key": "new", "iterations": 1.50 }"#;
     let world = World::new();
     let alice = register(&world, "alice", &[]);
     let version = create(&world, &alice);
@@ -155,7 +157,7 @@ fn auth_data_can_change_and_the_algorithm_not() {
             user_id: alice.clone(),
             version: version.to_owned(),
             algorithm: algorithm.to_owned(),
-            auth_data: object(json!({"public_key": "new"})),
+            auth_data: AUTH_DATA.into(),
         };
         kind(world.engine.write(command).wait())
     };
@@ -164,7 +166,34 @@ fn auth_data_can_change_and_the_algorithm_not() {
         ["invalid", "not found", "ok"]
     );
     let view = KeyBackupVersion { user_id: alice.clone(), version: Some(version) };
-    assert_eq!(world.engine.read(&view).unwrap().1.auth_data, b"{\"public_key\":\"new\"}");
+    assert_eq!(world.engine.read(&view).unwrap().1.auth_data, AUTH_DATA.as_bytes(), "as it was written");
+}
+
+#[test]
+fn auth_data_has_a_limit() {
+    let world = World::new();
+    let alice = register(&world, "alice", &[]);
+    let version = create(&world, &alice);
+    for (bytes, expected) in [(AUTH_DATA_BYTES_MAX, "ok"), (AUTH_DATA_BYTES_MAX + 1, "too large")] {
+        let algorithm = ALGORITHM.to_owned();
+        let auth_data = Bytes::from(format!("{:<bytes$}", "{}"));
+        let create = CreateKeyBackup { user_id: alice.clone(), algorithm, auth_data: auth_data.clone() };
+        assert_eq!(kind(world.engine.write(create).wait()), expected);
+        let (algorithm, version) = (ALGORITHM.to_owned(), version.clone());
+        let update = UpdateKeyBackup { user_id: alice.clone(), version, algorithm, auth_data };
+        assert_eq!(kind(world.engine.write(update).wait()), expected);
+    }
+}
+
+#[test]
+fn any_number_may_stand_in_a_session() {
+    let world = World::new();
+    let alice = register(&world, "alice", &[]);
+    let version = create(&world, &alice);
+    let mut data = session(true, 0, 0);
+    data["session_data"]["n"] = json!([1.5, -2.25e-7, 1u64 << 60]);
+    put(&world, &alice, &version, "!a:b", &[("s", data.clone())]).unwrap();
+    assert_eq!(get(&world, &alice, &version, one("!a:b", "s")).unwrap(), data);
 }
 
 #[test]

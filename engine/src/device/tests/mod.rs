@@ -22,6 +22,7 @@ mod keys;
 mod lists;
 mod messages;
 mod signed_elsewhere;
+mod told;
 
 pub(crate) fn user_id(name: &str) -> String {
     format!("@{name}:{SERVER}")

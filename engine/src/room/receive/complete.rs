@@ -2,7 +2,8 @@
 //!
 //! Invariant: what was taken in after the join is judged again, each after what it follows, by the states that it would have
 //! been judged by; what is not allowed after all is withdrawn. Afterwards nothing that follows the join tells that members
-//! were ever missing, but for the room's current state at each of the events: it is what clients were told then.
+//! were ever missing, but for the room's current state at each of the events, which is what clients were told then; how far
+//! that goes is noted (`PARTIAL_STRETCHES`).
 
 use std::sync::Arc;
 
@@ -62,6 +63,8 @@ pub(crate) fn complete_state(
         tx.delete(&schema::ROOM_HEADS, &room.num);
         tx.delete(&schema::PUBLIC_ROOMS, &room.num);
     } else {
+        let whole_since = tx.next_position();
+        tx.put(&schema::PARTIAL_STRETCHES, &(room.num, join.pos()), &whole_since);
         room.save(tx);
     }
     Ok(())

@@ -265,7 +265,11 @@ pub(crate) fn receive(
     if are_of_another_room(tx, room, pdu.prev_events.iter().chain(&pdu.auth_events), at_hand)? {
         return Ok(Outcome::Refused(Refused::OtherRoom));
     }
-    let Some(allowing) = allowing(tx, room, pdu, at_hand, missing)? else { return Ok(Outcome::Waiting) };
+    let Some(allowing) = allowing(tx, room, pdu, at_hand, missing)? else {
+        // Where events before it are missing, what allows it is among them as a rule.
+        followed(tx, pdu, given.is_some(), at_hand, missing)?;
+        return Ok(Outcome::Waiting);
+    };
     let Some(before) = state_before(tx, room, pdu, given, at_hand, missing)? else {
         return Ok(Outcome::Waiting);
     };
@@ -364,6 +368,41 @@ struct Before {
     partial: bool,
 }
 
+/// What an event follows, as far as that is part of the graph here, each once.
+struct Followed {
+    events: Vec<Arc<Event>>,
+    /// Whether that is all of it.
+    is_whole: bool,
+}
+
+/// What `pdu` follows. Unless a state is given for it, the rest is told as missing, with the state that would do instead.
+fn followed(
+    reader: &Reader,
+    pdu: &Pdu,
+    is_state_given: bool,
+    at_hand: &mut AtHand,
+    missing: &mut Missing,
+) -> Result<Followed, StorageError> {
+    let mut events: Vec<Arc<Event>> = Vec::with_capacity(pdu.prev_events.len());
+    let mut unknown = Vec::new();
+    for event_id in &pdu.prev_events {
+        match at_hand.find(reader, event_id)? {
+            Some(event) if event.header.is_in_graph() => {
+                if events.iter().all(|known| known.num != event.num) {
+                    events.push(event);
+                }
+            }
+            _ => unknown.push(event_id.clone()),
+        }
+    }
+    let is_whole = unknown.is_empty();
+    if !is_whole && !is_state_given {
+        missing.prev_events.extend(unknown);
+        missing.state.push(pdu.event_id.clone());
+    }
+    Ok(Followed { events, is_whole })
+}
+
 /// The state before `pdu`: what resolution makes of the states after the events that it follows and, where some of those
 /// are missing, of the given one. Nothing if it cannot be told; what is missing is told then.
 fn state_before(
@@ -374,23 +413,7 @@ fn state_before(
     at_hand: &mut AtHand,
     missing: &mut Missing,
 ) -> Result<Option<Before>> {
-    let mut prev: Vec<Arc<Event>> = Vec::with_capacity(pdu.prev_events.len());
-    let mut is_whole = true;
-    for event_id in &pdu.prev_events {
-        match at_hand.find(tx, event_id)? {
-            Some(event) if event.header.is_in_graph() => {
-                if prev.iter().all(|known| known.num != event.num) {
-                    prev.push(event);
-                }
-            }
-            _ => {
-                is_whole = false;
-                if given.is_none() {
-                    missing.prev_events.push(event_id.clone());
-                }
-            }
-        }
-    }
+    let Followed { events: prev, is_whole } = followed(tx, pdu, given.is_some(), at_hand, missing)?;
     let partial = prev.iter().any(|event| event.header.partial_state);
     let snapshot = match given.filter(|_| !is_whole) {
         Some(given) => {
@@ -402,10 +425,7 @@ fn state_before(
             fork::merged(tx, room, known.chain([given]).collect::<Vec<_>>())?
         }
         None if is_whole => fork::state_after_all(tx, room, &prev)?,
-        None => {
-            missing.state.push(pdu.event_id.clone());
-            return Ok(None);
-        }
+        None => return Ok(None),
     };
     Ok(Some(Before { prev: prev.iter().map(|event| event.num).collect(), snapshot, partial }))
 }

@@ -2,6 +2,7 @@
 
 mod adoption;
 mod bad_events;
+mod chains;
 mod completion;
 mod hostile;
 mod invites;

@@ -32,7 +32,7 @@ keyspaces! { TABLE:
     98 TO_DEVICE_COUNTS: Queues, (UserNum, TextNum) => u32;
     #[doc = "A user's key backups by version; deleted ones stay, so that their versions are not used again."]
     99 KEY_BACKUPS: Users, (UserNum, u64) => KeyBackup;
-    #[doc = "Sessions in a backup, by room id and session id with a zero byte between: the key data as canonical JSON."]
+    #[doc = "Sessions in a backup, by room id and session id with a zero byte between: the key data as JSON."]
     100 BACKED_UP_KEYS: Users, (UserNum, u64, String) => Bytes;
     #[doc = "The last position at which other servers were told of a change of a user's devices."]
     101 DEVICE_LIST_POSITIONS: Users, UserNum => StreamPos;
@@ -76,7 +76,7 @@ pub struct MemberChange {
 pub struct KeyBackup {
     /// How keys are encrypted.
     pub algorithm: String,
-    /// What the algorithm needs, as canonical JSON.
+    /// What the algorithm needs: a JSON object, as the client wrote it.
     pub auth_data: Vec<u8>,
     /// Sessions stored.
     pub count: u64,

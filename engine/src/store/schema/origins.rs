@@ -58,6 +58,7 @@ pub const ORIGINS: &[(&str, Origin)] = &[
     ("STATE_CHANGES", Fact),
     ("CITATIONS", From("EVENT_HEADERS")),
     ("TOLD_STATES", Fact),
+    ("PARTIAL_STRETCHES", Fact),
     ("ROOM_SERVERS", From("MEMBERS")),
     ("SERVER_USERS", From("MEMBERS; those who are no members any more are facts")),
     ("OUT_OF_BAND", Fact),

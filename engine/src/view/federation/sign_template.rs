@@ -53,8 +53,9 @@ pub struct SignedEvent {
 }
 
 impl View for SignTemplate<'_> {
-    /// Errors: [`Invalid::Template`] when the template is for anything else than what was asked; [`Invalid::RoomVersion`];
-    /// [`Invalid::Event`] when it breaks a limit; [`crate::Denied::OtherServer`] for a user who is not ours.
+    /// Errors: [`Invalid::Template`] when the template is for anything else than what was asked, or for a leave of another room
+    /// version than the invite or knock that it ends; [`Invalid::RoomVersion`]; [`Invalid::Event`] when it breaks a limit;
+    /// [`crate::Denied::OtherServer`] for a user who is not ours.
     type Output = SignedEvent;
 
     fn read(&self, reader: &Reader) -> Result<SignedEvent> {

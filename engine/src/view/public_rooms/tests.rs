@@ -1,12 +1,12 @@
 //! Order, pages both ways, and the search.
 
-use serde_json::json;
+use serde_json::{Value, json, value::to_raw_value};
 
 use super::{PublicRooms, PublicRoomsPage};
 use crate::{
     command::{ChangeMembership, CreateRoom, MembershipAction},
     fixture::World,
-    room::Preset,
+    room::{Preset, RoomSummary},
 };
 
 /// A listed room with that many members besides its creator.
@@ -96,4 +96,52 @@ fn searches_names_topics_and_types() {
             "room_type": "m.space",
         })
     );
+}
+
+#[test]
+fn what_is_no_alias_or_address_is_not_shown() {
+    let world = World::new();
+    let id = room(&world, "Burrow", 0, None);
+    let alice = "@alice:here.example";
+    let shown = || {
+        let listed = page(&world, 1, None);
+        let entry = &listed.rooms[0];
+        (entry.canonical_alias.clone(), entry.avatar_url.clone())
+    };
+    for odd in
+        [json!("garbage"), json!("#burrow"), json!("#burrow:no server"), json!(5), json!(""), json!(null)]
+    {
+        world.state(&id, alice, "m.room.canonical_alias", "", json!({"alias": odd}));
+        world.state(&id, alice, "m.room.avatar", "", json!({"url": odd}));
+        assert_eq!(shown(), (None, None), "{odd}");
+    }
+    let (alias, url) = ("#burrow:here.example".to_owned(), "mxc://here.example/bunny".to_owned());
+    world.state(&id, alice, "m.room.canonical_alias", "", json!({"alias": alias}));
+    world.state(&id, alice, "m.room.avatar", "", json!({"url": url}));
+    assert_eq!(shown(), (Some(alias), Some(url)));
+}
+
+#[test]
+fn what_others_tell_of_a_room_is_read_as_far_as_it_makes_sense() {
+    let read = |told: &Value| RoomSummary::read(&to_raw_value(told).unwrap()).map(|read| json!(read));
+    let least =
+        json!({"room_id": "!a:b", "num_joined_members": 0, "world_readable": false, "guest_can_join": false});
+    let whole = json!({
+        "room_id": "!a:b", "num_joined_members": 3, "world_readable": true, "guest_can_join": true, "name": "A", "topic": "All",
+        "canonical_alias": "#a:b", "avatar_url": "mxc://b/a", "join_rule": "knock", "room_type": "m.space",
+    });
+    for told in [&least, &whole] {
+        assert_eq!(read(told).as_ref(), Some(told));
+    }
+    assert_eq!(read(&json!({"room_id": "!a:b", "more": {}})).as_ref(), Some(&least));
+    for odd in [json!(null), json!(5.5), json!([]), json!({}), json!("garbage"), json!(-1), json!(1u64 << 53)]
+    {
+        let mut told = least.clone();
+        let members =
+            ["num_joined_members", "world_readable", "guest_can_join", "canonical_alias", "avatar_url"];
+        members.iter().for_each(|member| told[*member] = odd.clone());
+        assert_eq!(read(&told).as_ref(), Some(&least), "{odd}");
+        assert_eq!(read(&json!({"room_id": odd})), None, "{odd}");
+        assert_eq!(read(&odd), None, "{odd}");
+    }
 }

@@ -39,22 +39,22 @@ pub(super) fn write(
     };
     let receipts = match filter.includes_ephemeral(RECEIPT, room_id) {
         true => receipts::since(reader, room, request.user, since)?,
-        false => None,
+        false => Vec::new(),
     };
     let typing = typing.map(|content| typing_of_wanted(&filter.event, content)).transpose()?;
-    let receipts = match receipts {
-        Some(content) => receipts_of_wanted(&filter.event, content)?,
-        None => None,
-    };
-    if typing.is_none() && receipts.is_none() {
+    let receipts: Vec<Vec<u8>> = receipts
+        .into_iter()
+        .filter_map(|content| receipts_of_wanted(&filter.event, content).transpose())
+        .collect::<Result<_>>()?;
+    if typing.is_none() && receipts.is_empty() {
         return Ok(());
     }
     events_member(out, "ephemeral", |out| {
         if let Some(content) = typing {
             plain_event_item(out, TYPING, &content);
         }
-        if let Some(content) = receipts {
-            plain_event_item(out, RECEIPT, &content);
+        for content in &receipts {
+            plain_event_item(out, RECEIPT, content);
         }
         Ok(())
     })

@@ -122,20 +122,21 @@ impl View for Sync {
         let user = reader.user_num(&self.user_id)?.ok_or(Error::NotFound(What::User))?;
         let device = self.device_id.as_deref().map(|id| reader.text_num(id)).transpose()?.flatten();
         stream::activate(reader, user)?;
-        if let Some(since) = self.since
+        // A token that is ahead is of a time that this database does not know, having been restored from before: who has it
+        // begins anew. Those of before a restart never are, as positions go on from above all that may have been given out.
+        let token = self.since.filter(|since| since.pos <= reader.pos && since.to_device <= reader.pos);
+        if let Some(since) = token
             && !self.full_state
             && since.to_device >= since.pos
             && reader.shared.watch.has_news(user, since.pos) == Some(false)
         {
-            // The reader's position may be behind the client's by what was never written (typing before a restart).
-            let pos = reader.pos.max(since.pos);
+            let pos = reader.pos;
             let known = Standing { own_news: StreamPos::ZERO, rooms: Vec::new() };
             let request = Request::new(reader, self, user, device, (Some(pos), pos), known)?;
             return request.nothing(SyncToken { pos, to_device: pos });
         }
-        // A position from before a restart that was never written can be ahead of ours; there is nothing after it.
-        let since = self.since.map(|since| since.pos.min(reader.pos));
-        let to_device_since = self.since.map_or(StreamPos::ZERO, |since| since.to_device.min(reader.pos));
+        let since = token.map(|since| since.pos);
+        let to_device_since = token.map_or(StreamPos::ZERO, |since| since.to_device);
         let standing = match reader.shared.watch.standing(user) {
             Some(standing) => standing,
             // Forgotten again within this moment.

@@ -1,6 +1,9 @@
 //! One room of a sync.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use super::{
     Request, Rooms, Section, ephemeral, own, shared,
@@ -14,7 +17,7 @@ use crate::{
         json::splice::{
             bool_member, events_member, item, member, number_member, object_member, raw_member, string_member,
         },
-        num::{RoomNum, StreamPos, UserNum},
+        num::{EventNum, RoomNum, StreamPos, UserNum},
     },
     error::{Error, Result},
     room::{Event, gap, unread},
@@ -24,6 +27,7 @@ use crate::{
     },
     view::{
         render::Renderer,
+        senders::named_membership,
         timeline::{self, Stretch},
         token::StreamToken,
     },
@@ -43,6 +47,20 @@ struct Timeline {
 impl Timeline {
     fn senders(&self) -> BTreeSet<UserNum> {
         self.events.iter().map(|event| event.header.sender).collect()
+    }
+
+    /// The memberships that the first events of their senders name, where the state may lack them and the client wants them.
+    fn named_memberships(&self, request: &Request<'_>) -> Result<BTreeMap<UserNum, EventNum>> {
+        let mut named = BTreeMap::new();
+        if !request.sync.filter.room.state.lazy_load_members {
+            return Ok(named);
+        }
+        for event in self.events.iter().rev() {
+            if let Some(membership) = named_membership(request.reader, event)? {
+                named.insert(event.header.sender, membership);
+            }
+        }
+        Ok(named)
     }
 }
 
@@ -240,7 +258,12 @@ fn write_events(
     timeline.events.extend(later);
     let changes_membership =
         shows_membership(request, &timeline.events)? || shows_membership(request, &changed_beside)?;
-    let beside = Beside { senders: timeline.senders(), shows_membership: changes_membership, summary };
+    let beside = Beside {
+        senders: timeline.senders(),
+        named: timeline.named_memberships(request)?,
+        shows_membership: changes_membership,
+        summary,
+    };
     let mut selected = state::select(request, room, &Span { from, to }, beside)?;
     selected.extend(changed_beside);
     if !timeline.events.is_empty() || timeline.limited || since.is_none() {
@@ -276,7 +299,7 @@ fn write_section(
     }
     let span = Span { from: Some(section.snapshot), to: section.snapshot };
     let senders = section.senders.iter().copied().collect();
-    let beside = Beside { senders, shows_membership: false, summary };
+    let beside = Beside { senders, named: BTreeMap::new(), shows_membership: false, summary };
     let selected = state::select(request, room, &span, beside)?;
     if selected.is_empty() {
         return Ok(nothing);

@@ -2,9 +2,9 @@
 //!
 //! Invariant: a section holds only what is the same for everyone who may use it: plain messages, with nothing that hangs
 //! on who asks. Whoever uses it is in the room, and was at each of its events: all of them stand on the room's current
-//! state, and the user's own memberships have not changed since before the first, so that they are shown them whole, whoever
-//! asked to be forgotten. They ignore nobody, sent none of the events, and filter nothing out of timelines, nor ask for
-//! another format. Everyone else's answer is written for them alone.
+//! state, which has all members, and the user's own memberships have not changed since before the first, so that they are shown
+//! them whole, whoever asked to be forgotten. They ignore nobody, sent none of the events, and filter nothing out of timelines,
+//! nor ask for another format. Everyone else's answer is written for them alone.
 
 use std::sync::Arc;
 
@@ -94,9 +94,11 @@ pub(super) fn keep(
     if is_personal || !events.iter().all(is_plain) {
         return Ok(());
     }
-    // Not in a room with forks, on some of which others may not be in it.
-    let is_current =
-        reader.get(&schema::ROOM_HEADS, &room)?.is_some_and(|head| head.state == snapshot && !head.forked);
+    // Not in a room with forks, on some of which others may not be in it; nor where members are missing, as the members that
+    // come with a section are the state's.
+    let is_current = reader
+        .get(&schema::ROOM_HEADS, &room)?
+        .is_some_and(|head| head.state == snapshot && !head.forked && !head.partial_state);
     let Some(tail) = tail::since(reader, room, since)?.filter(|_| is_current) else { return Ok(()) };
     let section = Section {
         after: tail.last_before(first.pos()),

@@ -1,6 +1,9 @@
 //! The `state` of a room in a sync: all of it, or what changed, with members only as far as they are needed.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use super::{Request, summary::Summary};
 use crate::{
@@ -74,6 +77,8 @@ pub(super) struct Span {
 pub(super) struct Beside<'b> {
     /// Who sent something in the timeline.
     pub senders: BTreeSet<UserNum>,
+    /// The memberships of those among them that may be missing from the state.
+    pub named: BTreeMap<UserNum, EventNum>,
     /// Whether the timeline, or what is told of the state elsewhere, shows a membership.
     pub shows_membership: bool,
     /// What comes with memberships and with a room that is given whole; `None` for a room that is given none.
@@ -98,16 +103,16 @@ pub(super) fn select(
     let lazy = filter.lazy_load_members;
     let (mut selected, changes_membership) = between(request, room, span)?;
     if lazy {
-        let Beside { senders: mut wanted, mut shows_membership, summary } = beside;
+        let Beside { senders: mut wanted, named, mut shows_membership, summary } = beside;
         if span.from.is_none() {
             wanted.insert(request.user);
         }
-        let adds_members = select_members(request, room, span, &wanted, &mut selected)?;
+        let adds_members = select_members(request, room, span, (&wanted, &named), &mut selected)?;
         shows_membership |= span.from.is_none() || changes_membership || adds_members;
         if let (true, Some(summary)) = (shows_membership, summary) {
             let heroes: BTreeSet<UserNum> = summary.heroes()?.iter().copied().collect();
             let heroes = heroes.difference(&wanted).copied().collect();
-            select_members(request, room, span, &heroes, &mut selected)?;
+            select_members(request, room, span, (&heroes, &named), &mut selected)?;
         }
     }
     wanted_events(request, room, &selected)
@@ -163,13 +168,13 @@ fn between(request: &Request<'_>, room: RoomNum, span: &Span) -> Result<(Vec<Eve
     Ok((changed, changes_membership))
 }
 
-/// Adds the membership events of `wanted`, but not those that this device was already given and has acknowledged. Whether
-/// there were any.
+/// Adds the membership events of `wanted`, of whom the state does not know those in `named`, but not those that this device
+/// was already given and has acknowledged. Whether there were any.
 fn select_members(
     request: &Request<'_>,
     room: RoomNum,
     span: &Span,
-    wanted: &BTreeSet<UserNum>,
+    (wanted, named): (&BTreeSet<UserNum>, &BTreeMap<UserNum, EventNum>),
     selected: &mut Vec<EventNum>,
 ) -> Result<bool> {
     let reader = request.reader;
@@ -178,7 +183,8 @@ fn select_members(
     let before = selected.len();
     for user in wanted {
         let user_id = reader.user_id(*user)?;
-        let Some(event) = reader.state_num(room, span.to, "m.room.member", &user_id)? else { continue };
+        let known = reader.state_num(room, span.to, "m.room.member", &user_id)?;
+        let Some(event) = known.or_else(|| named.get(user).copied()) else { continue };
         let key = lazy_member(request, room, *user);
         if span.from.is_some() {
             let is_changed = selected.get(..before).unwrap_or_default().contains(&event);

@@ -40,7 +40,7 @@ impl RemoteError {
 impl From<RemoteError> for ApiError {
     fn from(error: RemoteError) -> ApiError {
         match error {
-            RemoteError::Refused { status, errcode, error, .. } => {
+            RemoteError::Refused { status, errcode, error, room_version, .. } => {
                 let is_our_fault =
                     matches!(errcode.as_str(), "M_MISSING_PARAM" | "M_INVALID_PARAM" | "M_UNAUTHORIZED");
                 let is_for_users = matches!(
@@ -51,7 +51,7 @@ impl From<RemoteError> for ApiError {
                         | StatusCode::PAYLOAD_TOO_LARGE
                 );
                 match is_for_users && !is_our_fault {
-                    true => ApiError::of_peer(status, &errcode, error),
+                    true => passed_on(status, &errcode, error, room_version),
                     false => ApiError::unknown(format!("The other server refused: {error}"))
                         .with_status(StatusCode::BAD_GATEWAY),
                 }
@@ -63,6 +63,34 @@ impl From<RemoteError> for ApiError {
             error => ApiError::unknown(format!("The other server is of no help: {error}"))
                 .with_status(StatusCode::BAD_GATEWAY),
         }
+    }
+}
+
+/// Codes that tell a client of its own session or account, or of the endpoint that it asked: as another server's they would
+/// mislead it.
+const OF_THE_CLIENT_ITSELF: &[&str] = &[
+    "M_UNKNOWN_TOKEN",
+    "M_MISSING_TOKEN",
+    "M_UNRECOGNIZED",
+    "M_UNKNOWN_DEVICE",
+    "M_USER_DEACTIVATED",
+    "M_USER_LOCKED",
+    "M_USER_SUSPENDED",
+    "M_USER_LIMIT_EXCEEDED",
+    "M_LIMIT_EXCEEDED",
+];
+
+/// A refusal as the user's client is told of it, with a code of the specification's or of a namespace of its own.
+fn passed_on(status: StatusCode, errcode: &str, error: String, room_version: Option<String>) -> ApiError {
+    let is_code = errcode.starts_with("M_") || errcode.contains('.');
+    if !is_code || OF_THE_CLIENT_ITSELF.contains(&errcode) {
+        return ApiError::verbatim(status, "M_UNKNOWN", error);
+    }
+    let refused = ApiError::verbatim(status, errcode, error);
+    match room_version {
+        // Client-server API, "Other error codes": "Inspect the `room_version` property of the error response".
+        Some(version) if errcode == "M_INCOMPATIBLE_ROOM_VERSION" => refused.with("room_version", version),
+        _ => refused,
     }
 }
 
@@ -212,13 +240,48 @@ mod tests {
     #[test]
     fn what_is_our_fault_is_not_the_users() {
         let refused = |status, errcode: &str| {
-            let (errcode, error) = (errcode.to_owned(), "no".to_owned());
-            let error = ApiError::from(RemoteError::Refused { status, errcode, error, retry_after: None });
-            (error.status.as_u16(), error.errcode)
+            let (status, body) = told(status, errcode);
+            (status, body["errcode"].as_str().unwrap().to_owned())
         };
-        assert_eq!(refused(StatusCode::FORBIDDEN, "M_FORBIDDEN"), (403, "M_FORBIDDEN"));
-        assert_eq!(refused(StatusCode::NOT_FOUND, "M_WHATEVER"), (404, "M_UNKNOWN"));
-        assert_eq!(refused(StatusCode::BAD_REQUEST, "M_INVALID_PARAM"), (502, "M_UNKNOWN"));
-        assert_eq!(refused(StatusCode::UNAUTHORIZED, "M_UNAUTHORIZED"), (502, "M_UNKNOWN"));
+        let expect = |status: u16, errcode: &str| (status, errcode.to_owned());
+        assert_eq!(refused(StatusCode::FORBIDDEN, "M_FORBIDDEN"), expect(403, "M_FORBIDDEN"));
+        assert_eq!(refused(StatusCode::BAD_REQUEST, "M_INVALID_PARAM"), expect(502, "M_UNKNOWN"));
+        assert_eq!(refused(StatusCode::UNAUTHORIZED, "M_UNAUTHORIZED"), expect(502, "M_UNKNOWN"));
+        // Codes that are passed on, though this server never says such a thing itself.
+        for code in ["M_RESOURCE_LIMIT_EXCEEDED", "M_CONSENT_NOT_GIVEN", "ORG.EXAMPLE.BURROW_FULL"] {
+            assert_eq!(refused(StatusCode::FORBIDDEN, code), expect(403, code));
+        }
+        // And what says something of the client itself, or is no code.
+        for code in OF_THE_CLIENT_ITSELF.iter().chain(&["FORBIDDEN", "m_forbidden", ""]) {
+            assert_eq!(refused(StatusCode::NOT_FOUND, code), expect(404, "M_UNKNOWN"), "{code}");
+        }
+    }
+
+    #[test]
+    fn a_client_is_told_which_room_version_keeps_it_out() {
+        let (status, body) = told(StatusCode::BAD_REQUEST, "M_INCOMPATIBLE_ROOM_VERSION");
+        assert_eq!((status, &body["room_version"]), (400, &Value::from("org.example.13")));
+        assert_eq!(told(StatusCode::FORBIDDEN, "M_FORBIDDEN").1.get("room_version"), None);
+    }
+
+    /// Status and body of what a client is told of a refusal that names a room version.
+    fn told(status: StatusCode, errcode: &str) -> (u16, Value) {
+        let (errcode, error) = (errcode.to_owned(), "no".to_owned());
+        let room_version = Some("org.example.13".to_owned());
+        let refused = RemoteError::Refused { status, errcode, error, retry_after: None, room_version };
+        let error = ApiError::from(refused);
+        (error.status.as_u16(), serde_json::from_slice(&error.body()).unwrap())
+    }
+
+    #[test]
+    fn nobody_is_refused_without_a_sentence() {
+        for status in [StatusCode::FORBIDDEN, StatusCode::NOT_FOUND, StatusCode::BAD_GATEWAY] {
+            for body in
+                ["<html>", "{}", r#"{"errcode":"M_UNRECOGNIZED"}"#, r#"{"errcode":"M_NOT_FOUND","error":""}"#]
+            {
+                let said = RemoteError::of_answer(status, &http::HeaderMap::new(), body.as_bytes());
+                assert!(!ApiError::from(said).error.is_empty(), "{status} {body}");
+            }
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! Members that were left out of a join are fetched behind it, and again after a restart until all are here.
+//! Members that were left out of a join are fetched behind it, and again after a restart until all are here. Whoever asks for
+//! them meanwhile waits, a bounded time.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -6,12 +7,15 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::StatusCode;
 use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 use warren_engine::GivenState;
 use warren_engine::command::CompleteState;
+use warren_engine::core::num::UserNum;
+use warren_engine::view::AwaitedMembers;
 use warren_engine::view::federation::{IncomingRoom, PartialRoom, PartialRooms};
 
 use super::RemoteError;
@@ -24,6 +28,10 @@ use crate::worker;
 /// The first pause after all servers were asked in vain, which doubles up to the longest.
 const PAUSE_MIN: Duration = Duration::from_secs(5);
 const PAUSE_MAX: Duration = Duration::from_secs(30 * 60);
+
+/// How long a client waits for members: less than the half minute after which clients give a request up. Who is told to come
+/// back has lost nothing, while who is told less than all would share the keys of an encrypted room with nobody.
+const WAIT_MAX: Duration = Duration::from_secs(25);
 
 /// Servers that are asked in one round.
 const SERVERS_ASKED_MAX: usize = 10;
@@ -267,6 +275,33 @@ async fn complete_by(ctx: &Arc<Context>, room: &PartialRoom, server: &str) -> Re
             Err(RemoteError::bad_answer("not_whole", why).into())
         }
     }
+}
+
+/// Waits until the members that a client asks for are known, or will not be. `user` is who asks.
+///
+/// Errors: 503 if they are still to come after a while, or when the server is told to stop; those of the view.
+pub async fn until_known(ctx: &Context, user: UserNum, awaited: &AwaitedMembers<'_>) -> Result<(), ApiError> {
+    let known = async {
+        loop {
+            let mut ended = pin!(ctx.federation.completions.ended.notified());
+            ended.as_mut().enable();
+            // From here on nothing is missed.
+            let Some(pos) = ctx.engine.read(awaited)? else { return Ok::<(), ApiError>(()) };
+            // That the asker leaves, or that the one who is asked for speaks, is news.
+            tokio::select! {
+                () = ended => {}
+                () = ctx.engine.wait_for(user, pos) => {}
+            }
+        }
+    };
+    tokio::select! {
+        biased;
+        outcome = known => return outcome,
+        () = sleep(WAIT_MAX) => {}
+        () = ctx.shutdown.cancelled() => {}
+    }
+    let why = "The members of this room are still being fetched from other servers; try again in a while";
+    Err(ApiError::unknown(why).with_status(StatusCode::SERVICE_UNAVAILABLE))
 }
 
 /// A room that lacks members, as administrators are told of it.

@@ -134,7 +134,7 @@ mod tests {
     fn who_answers_with_an_error_is_not_silent() {
         let refused = |status| {
             let (errcode, error) = ("M_UNKNOWN".to_owned(), String::new());
-            failure(&RemoteError::Refused { status, errcode, error, retry_after: None })
+            failure(&RemoteError::Refused { status, errcode, error, retry_after: None, room_version: None })
         };
         for status in [StatusCode::NOT_FOUND, StatusCode::FORBIDDEN, StatusCode::INTERNAL_SERVER_ERROR] {
             assert_eq!(refused(status), Failure::NoList, "{status}");

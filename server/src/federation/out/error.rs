@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use http::{HeaderMap, StatusCode, header::RETRY_AFTER};
 use serde::Deserialize;
+use serde_json::Value;
+use warren_engine::core::version::RoomVersion;
 
 use crate::federation::refusals;
 
@@ -24,6 +26,8 @@ pub enum RemoteError {
         error: String,
         /// After what time it may be asked again, where it says so.
         retry_after: Option<Duration>,
+        /// The version of the room that was asked for, where it says so.
+        room_version: Option<String>,
     },
     /// Its answer is too large, or not what was asked for: a sentence.
     BadAnswer(String),
@@ -37,10 +41,10 @@ impl fmt::Display for RemoteError {
             RemoteError::NotAdmitted => write!(out, "this server does not deal with that one"),
             RemoteError::Unreachable(cause) => write!(out, "not reachable: {cause}"),
             RemoteError::Timeout => write!(out, "no answer in time"),
-            RemoteError::Refused { status, errcode, error, retry_after: None } => {
+            RemoteError::Refused { status, errcode, error, retry_after: None, .. } => {
                 write!(out, "refused with {} {errcode}: {error}", status.as_u16())
             }
-            RemoteError::Refused { status, errcode, error, retry_after: Some(after) } => {
+            RemoteError::Refused { status, errcode, error, retry_after: Some(after), .. } => {
                 write!(out, "refused with {} {errcode} for {} s: {error}", status.as_u16(), after.as_secs())
             }
             RemoteError::BadAnswer(cause) => write!(out, "not a usable answer: {cause}"),
@@ -58,6 +62,7 @@ struct StandardError {
     errcode: String,
     error: String,
     retry_after_ms: Option<u64>,
+    room_version: Value,
 }
 
 impl RemoteError {
@@ -88,6 +93,7 @@ impl RemoteError {
             errcode: if is_errcode(&said.errcode) { said.errcode } else { "M_UNKNOWN".to_owned() },
             error: said.error.chars().filter(|char| !char.is_control()).take(ERROR_CHARS_MAX).collect(),
             retry_after: said.retry_after_ms.map(Duration::from_millis).or_else(seconds),
+            room_version: said.room_version.as_str().filter(|id| RoomVersion::is_id(id)).map(str::to_owned),
         }
     }
 }
@@ -122,5 +128,23 @@ mod tests {
         assert_eq!(error(&long, &none).1, "a".repeat(ERROR_CHARS_MAX));
         let headers = HeaderMap::from_iter([(RETRY_AFTER, http::HeaderValue::from_static("7"))]);
         assert_eq!(error("", &headers).2, Some(Duration::from_secs(7)));
+    }
+
+    #[test]
+    fn a_room_version_is_taken_if_it_can_be_one() {
+        let told = |room_version: &str| {
+            let body = format!(r#"{{"errcode":"M_X","room_version":{room_version}}}"#);
+            match RemoteError::of_answer(StatusCode::BAD_REQUEST, &HeaderMap::new(), body.as_bytes()) {
+                RemoteError::Refused { errcode, room_version, .. } => (errcode, room_version),
+                other => panic!("{other}"),
+            }
+        };
+        for id in ["3", "org.example.burrow-7", &"1".repeat(32)] {
+            assert_eq!(told(&format!("\"{id}\"")), ("M_X".to_owned(), Some(id.to_owned())));
+        }
+        let too_long = format!("\"{}\"", "1".repeat(33));
+        for other in ["5", "null", "{}", "\"\"", "\"V1\"", "\"a b\"", &too_long] {
+            assert_eq!(told(other), ("M_X".to_owned(), None), "{other}");
+        }
     }
 }

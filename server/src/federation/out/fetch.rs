@@ -19,6 +19,7 @@ use warren_engine::Outcome;
 use warren_engine::command::SettleReceipts;
 use warren_engine::core::checked::PduCheck;
 use warren_engine::core::json::AtMost;
+use warren_engine::core::version::RoomVersion;
 use warren_engine::fetching::{self, Begun, Ended, Round};
 use warren_engine::intake::{Answer, Intake, Next, Question};
 use warren_engine::view::Frontier;
@@ -26,6 +27,7 @@ use warren_engine::view::federation::{DueReceipts, ParkedOrigins, ParkedRooms, U
 
 use super::RemoteError;
 use super::ask::{Ask, escaped, path};
+use super::auth_chain::auth_chain;
 use super::check::check_intake;
 use super::ends::begin_to_merge;
 use super::keys::{Cause, ensure_keys};
@@ -216,9 +218,13 @@ async fn drive(ctx: &Arc<Context>, intake: &mut Intake, mut asking: Asking) -> R
                         Some(event) => ask_about(ctx, wanted, &event).await,
                         None => Answer::Nothing,
                     },
-                    _ => ask_servers(ctx, intake.room_id(), &mut asking, &question).await?,
+                    _ => {
+                        let room = (intake.room_id(), intake.version());
+                        ask_servers(ctx, room, &mut asking, &question).await?
+                    }
                 };
-                intake.answered(question, answer);
+                // It may tell a whole state.
+                tokio::task::block_in_place(|| intake.answered(question, answer));
             }
             Next::Done => return Ok(()),
         }
@@ -343,7 +349,7 @@ impl Asking {
 /// as long.
 async fn ask_servers(
     ctx: &Arc<Context>,
-    room_id: &str,
+    (room_id, version): (&str, &'static RoomVersion),
     Asking { cause, servers, memory }: &mut Asking,
     question: &Question,
 ) -> Result<Answer, ApiError> {
@@ -364,6 +370,13 @@ async fn ask_servers(
                 told.answer
             }),
             Question::Events { event_ids } => events(ctx, server, event_ids).await.map(Answer::Events),
+            Question::AuthChain { event_id } => {
+                let told = auth_chain(ctx, server, (room_id, version), event_id).await?;
+                told.map(|(answer, of_answer)| {
+                    memory.push(of_answer);
+                    answer
+                })
+            }
         };
         match answer {
             Ok(Answer::Nothing) => {}

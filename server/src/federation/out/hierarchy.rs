@@ -4,7 +4,7 @@
 //! is remembered for a short while, apart for each of them, so that none speaks for another.
 //! Specification: client-server API and server-server API, "Spaces".
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -24,8 +24,8 @@ use crate::context::Context;
 use crate::federation::limits::{
     HIERARCHY_ANSWER_BYTES_MAX, HIERARCHY_ANSWER_TIME_MAX, HIERARCHY_CACHE_BYTES_MAX,
     HIERARCHY_CACHE_ENTRY_BYTES, HIERARCHY_CACHE_TIME, HIERARCHY_HEARD_BYTES, HIERARCHY_PAGE_BYTES,
-    HIERARCHY_PAGE_TIME, HIERARCHY_PAUSE, HIERARCHY_QUESTIONS_MAX, HIERARCHY_ROOM_TIME_MAX,
-    HIERARCHY_SERVERS_MAX,
+    HIERARCHY_PAGE_TIME, HIERARCHY_PAUSE, HIERARCHY_QUESTIONS_MAX, HIERARCHY_REFUSAL_TIME,
+    HIERARCHY_ROOM_TIME_MAX, HIERARCHY_SERVERS_MAX,
 };
 use crate::federation::refusals;
 use crate::http::ApiError;
@@ -61,15 +61,17 @@ type Told = Option<Arc<ToldSpace>>;
 #[derive(Default)]
 struct Answers {
     by_key: HashMap<Key, Told>,
-    /// The same in the order in which they were told.
-    oldest: VecDeque<(Instant, Key)>,
+    /// The same by when they are good no more, and within that in the order in which they were told.
+    by_end: BTreeMap<(Instant, u64), Key>,
+    /// How many have been told so far.
+    count: u64,
     bytes: usize,
 }
 
 impl Answers {
     fn get(&mut self, key: &Key, now: Instant) -> Option<Told> {
-        while self.oldest.front().is_some_and(|(until, _)| *until <= now) {
-            self.forget_oldest();
+        while self.by_end.first_key_value().is_some_and(|((until, _), _)| *until <= now) {
+            self.forget_first();
         }
         self.by_key.get(key).cloned()
     }
@@ -79,16 +81,19 @@ impl Answers {
         if self.by_key.contains_key(&key) {
             return;
         }
-        while self.bytes + bytes > HIERARCHY_CACHE_BYTES_MAX && !self.oldest.is_empty() {
-            self.forget_oldest();
+        while self.bytes + bytes > HIERARCHY_CACHE_BYTES_MAX && !self.by_end.is_empty() {
+            self.forget_first();
         }
+        let time = if told.is_some() { HIERARCHY_CACHE_TIME } else { HIERARCHY_REFUSAL_TIME };
         self.bytes += bytes;
-        self.oldest.push_back((now + HIERARCHY_CACHE_TIME, key.clone()));
+        self.count += 1;
+        self.by_end.insert((now + time, self.count), key.clone());
         self.by_key.insert(key, told);
     }
 
-    fn forget_oldest(&mut self) {
-        if let Some((_, key)) = self.oldest.pop_front()
+    /// Forgets the one that is good no more before the others.
+    fn forget_first(&mut self) {
+        if let Some((_, key)) = self.by_end.pop_first()
             && let Some(told) = self.by_key.remove(&key)
         {
             self.bytes -= size(&told);
@@ -253,11 +258,29 @@ mod tests {
             answers.put(key(number), None, begun);
             answers.put(key(number), None, begun);
         }
-        assert_eq!((answers.by_key.len(), answers.oldest.len()), (fit, fit));
+        assert_eq!((answers.by_key.len(), answers.by_end.len()), (fit, fit));
         assert!(answers.get(&key(9), begun).is_none() && answers.get(&key(10), begun).is_some());
         let other: Key = (key(10).0, key(10).1, true);
         assert!(answers.get(&other, begun).is_none());
-        assert!(answers.get(&key(10), begun + HIERARCHY_CACHE_TIME).is_none());
-        assert_eq!((answers.by_key.len(), answers.bytes), (0, 0));
+        assert!(answers.get(&key(10), begun + HIERARCHY_REFUSAL_TIME).is_none());
+        assert_eq!((answers.by_key.len(), answers.by_end.len(), answers.bytes), (0, 0, 0));
+    }
+
+    #[test]
+    fn that_there_is_nothing_to_be_told_is_good_for_a_shorter_while() {
+        let (mut answers, begun) = (Answers::default(), Instant::now());
+        let (_, room_id, _) = key(1);
+        let answer = format!(r#"{{"room":{{"room_id":"{room_id}","join_rule":"public"}},"children":[]}}"#);
+        let told = ToldSpace::read(&room_id, false, answer.as_bytes()).map(Arc::new);
+        assert!(told.is_some());
+        answers.put(key(1), told, begun);
+        answers.put(key(2), None, begun);
+        let later = begun + HIERARCHY_REFUSAL_TIME;
+        assert!(matches!(answers.get(&key(2), begun), Some(None)));
+        assert!(answers.get(&key(2), later).is_none() && answers.get(&key(1), later).is_some());
+        // It may be told by now.
+        answers.put(key(2), None, later);
+        assert!(answers.get(&key(1), begun + HIERARCHY_CACHE_TIME).is_none());
+        assert_eq!((answers.by_key.len(), answers.by_end.len(), answers.bytes), (0, 0, 0));
     }
 }

@@ -1,8 +1,9 @@
 //! A local user joins a room by way of a server that is in it.
 //!
 //! Invariant: what the server tells of the room is stored before the room is entered, every event of it checked and allowed
-//! by others that are; the join and all that follows from it are one batch. The user is answered as soon as the room is
-//! entered; members that were left out are fetched behind (`complete`).
+//! by others that are; the join and all that follows from it for others are one batch. What the user set for a room that this
+//! one replaces comes behind it. The user is answered as soon as the room is entered; members that were left out are fetched
+//! behind (`complete`).
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use warren_engine::approach::{Approach, Change};
-use warren_engine::command::{EnterRoom, Received, StoreOutliers};
+use warren_engine::command::{CarrySettings, EnterRoom, Received, StoreOutliers};
 use warren_engine::core::checked::CheckedPdu;
 use warren_engine::core::event::{EVENT_TEXT_BYTES_MAX, JsonObject};
 use warren_engine::core::json::{Limits, Strictness, parse_object};
@@ -43,11 +44,17 @@ pub async fn join(ctx: &Arc<Context>, change: &Change, servers: &[String]) -> Re
     let mut approach = Approach::new(change.clone(), Handshake::Join, servers);
     while let Some((server, event)) = next_event(ctx, &mut approach).await {
         match join_by(ctx, change, &server, event).await {
-            Ok(()) => return Ok(()),
+            Ok(()) => return carry_settings(ctx, change).await,
             Err(why) => no_help(&mut approach, &server, why),
         }
     }
     Err(told(approach))
+}
+
+/// Lets the user find in the room what they set for the one that it replaces.
+async fn carry_settings(ctx: &Context, change: &Change) -> Result<(), ApiError> {
+    let carry = CarrySettings { room_id: change.room_id.clone(), user_id: change.user_id.clone() };
+    Ok(ctx.engine.write(carry).await?)
 }
 
 #[derive(Deserialize)]

@@ -400,6 +400,7 @@ mod tests {
             errcode: String::new(),
             error: String::new(),
             retry_after: Some(Duration::from_secs(300)),
+            room_version: None,
         };
         assert_eq!(Asked::after(None, Some(told), now).pause_until, now + Duration::from_secs(300));
     }

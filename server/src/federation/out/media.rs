@@ -18,7 +18,7 @@ use crate::http::{ApiError, percent_decode};
 use crate::media::Pieces;
 use crate::media::headers::CONTENT_TYPE_BYTES_MAX;
 
-/// What stands before the file in an answer: two boundaries and a few headers.
+/// What stands before the file in an answer: two boundaries and a few headers, and a preamble, which nobody reads.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 
 /// Bytes of a file's name that are kept.
@@ -116,9 +116,11 @@ enum FileOrAddress {
 impl FileOrAddress {
     /// Reads up to where the file begins.
     async fn read(mut answer: Answer) -> Result<FileOrAddress, RemoteError> {
+        let declared = answer.headers.get(CONTENT_TYPE).and_then(boundary);
         let mut held = BytesMut::new();
         loop {
-            if let Some(head) = Head::read(&held)? {
+            let seen = held.get(..held.len().min(HEAD_BYTES_MAX)).unwrap_or_default();
+            if let Some(head) = Head::read(seen, declared.as_deref())? {
                 if let Some(url) = head.location {
                     return Ok(FileOrAddress::Address { url, end: answer.end });
                 }
@@ -176,6 +178,65 @@ impl Pieces for Download {
     }
 }
 
+/// The boundary that a `Content-Type` names, with the hyphens before it. Nothing if it is not of several parts, or names none.
+fn boundary(content_type: &HeaderValue) -> Option<Vec<u8>> {
+    let mut parameters = content_type.to_str().ok()?.split(';');
+    let kind = parameters.next()?.trim().to_ascii_lowercase();
+    let boundary = parameters.find_map(|parameter| {
+        let (name, value) = parameter.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("boundary").then(|| value.trim().trim_matches('"'))
+    })?;
+    let is_named = kind.starts_with("multipart/") && !boundary.is_empty();
+    is_named.then(|| [b"--", boundary.as_bytes()].concat())
+}
+
+/// Where the first part of an answer begins.
+struct Start {
+    /// What ends a line. RFC 2046 has CRLF; an answer whose first boundary ends with a bare LF has that everywhere.
+    line_end: &'static [u8],
+    /// A line's end and the boundary, with its hyphens: what stands between parts.
+    delimiter: Vec<u8>,
+    /// The end of the line with the first boundary.
+    at: usize,
+}
+
+impl Start {
+    /// Nothing while it is not whole. A preamble (RFC 2046, 5.1.1) is passed over where the boundary is `declared`; else the
+    /// first line is the boundary.
+    fn read(bytes: &[u8], declared: Option<&[u8]>) -> Result<Option<Start>, RemoteError> {
+        let first = match declared {
+            Some(boundary) => line_with(bytes, boundary),
+            None => bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n')),
+        };
+        let Some(first) = first else { return Ok(None) };
+        let rest = bytes.get(first..).unwrap_or_default();
+        let Some(length) = rest.iter().position(|byte| *byte == b'\n') else { return Ok(None) };
+        let line = rest.get(..length).unwrap_or_default();
+        let (line, line_end): (_, &[u8]) = match line.strip_suffix(b"\r") {
+            Some(line) => (line, b"\r\n"),
+            None => (line, b"\n"),
+        };
+        let boundary = declared.unwrap_or(line);
+        if !boundary.starts_with(b"--") || boundary.len() < 3 {
+            return Err(malformed("it does not begin with a boundary"));
+        }
+        if line.strip_prefix(boundary).is_some_and(|rest| rest.starts_with(b"--")) {
+            return Err(malformed("it has no part"));
+        }
+        Ok(Some(Start { line_end, delimiter: [line_end, boundary].concat(), at: first + line.len() }))
+    }
+}
+
+/// Where a line begins with `start`.
+fn line_with(bytes: &[u8], start: &[u8]) -> Option<usize> {
+    let is_line = |at: usize| at.checked_sub(1).is_none_or(|before| bytes.get(before) == Some(&b'\n'));
+    bytes
+        .windows(start.len())
+        .enumerate()
+        .find(|(at, window)| *window == start && is_line(*at))
+        .map(|(at, _)| at)
+}
+
 /// What stands before the file.
 struct Head {
     delimiter: Vec<u8>,
@@ -187,29 +248,23 @@ struct Head {
 }
 
 impl Head {
-    /// Nothing while it is not whole.
-    fn read(bytes: &[u8]) -> Result<Option<Head>, RemoteError> {
-        let start = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
-        let text = bytes.get(start..).unwrap_or_default();
-        let Some(end) = find(text, b"\r\n") else { return Ok(None) };
-        let boundary = text.get(..end).unwrap_or_default();
-        if !boundary.starts_with(b"--") || boundary.len() < 3 {
-            return Err(malformed("it does not begin with a boundary"));
-        }
-        let delimiter = [b"\r\n", boundary].concat();
-        let first = text.get(end..).unwrap_or_default();
+    /// Nothing while it is not whole. `declared` is the boundary that the answer's own head names.
+    fn read(bytes: &[u8], declared: Option<&[u8]>) -> Result<Option<Head>, RemoteError> {
+        let Some(Start { line_end, delimiter, at }) = Start::read(bytes, declared)? else { return Ok(None) };
+        let first = bytes.get(at..).unwrap_or_default();
         let Some(next) = find(first, &delimiter) else { return Ok(None) };
         let second = first.get(next + delimiter.len()..).unwrap_or_default();
         if second.starts_with(b"--") {
             return Err(malformed("it has one part only"));
         }
-        let Some(headers_end) = find(second, b"\r\n\r\n") else { return Ok(None) };
+        let empty_line = [line_end, line_end].concat();
+        let Some(headers_end) = find(second, &empty_line) else { return Ok(None) };
         let headers = String::from_utf8_lossy(second.get(..headers_end).unwrap_or_default()).into_owned();
         let location = header(&headers, "location").map(str::to_owned);
         let content_type =
             header(&headers, "content-type").filter(|text| text.len() <= CONTENT_TYPE_BYTES_MAX);
         let file_name = header(&headers, "content-disposition").and_then(file_name);
-        let length = start + end + next + delimiter.len() + headers_end + 4;
+        let length = at + next + delimiter.len() + headers_end + empty_line.len();
         let content_type = content_type.map(str::to_owned);
         Ok(Some(Head { delimiter, location, content_type, file_name, length }))
     }
@@ -259,31 +314,76 @@ mod tests {
         b"\r\n--b1\r\nContent-Type: application/json\r\n\r\n{}\r\n--b1\r\nContent-Type: text/plain\r\n\
         Content-Disposition: inline; filename=\"a.txt\"\r\n\r\nthe file\r\n--b1--\r\n";
 
+    fn boundary_of(content_type: &str) -> Option<Vec<u8>> {
+        boundary(&HeaderValue::from_str(content_type).expect("a header"))
+    }
+
     #[test]
     fn the_file_begins_behind_the_second_head() {
-        let head = Head::read(ANSWER).expect("well-formed").expect("whole");
-        assert_eq!(ANSWER.get(head.length..head.length + 8), Some(&b"the file"[..]));
-        assert_eq!(
-            (head.content_type.as_deref(), head.file_name.as_deref()),
-            (Some("text/plain"), Some("a.txt"))
-        );
-        assert_eq!(head.delimiter, b"\r\n--b1");
-        for length in 0..head.length {
-            let part = ANSWER.get(..length).expect("shorter");
-            assert!(Head::read(part).expect("well-formed so far").is_none(), "{length}");
+        for declared in [None, Some(&b"--b1"[..])] {
+            for (line_end, before) in [("\r\n", ""), ("\n", "")].into_iter().chain([
+                // What is no boundary: a preamble.
+                ("\r\n", "This is in several parts.\r\n--b2\r\nx--b1\r\n"),
+                ("\n", "several\n\nparts\n"),
+            ]) {
+                if declared.is_none() && !before.is_empty() {
+                    continue;
+                }
+                let text = std::str::from_utf8(ANSWER).expect("a text").replace("\r\n", line_end);
+                let answer = [before, &text].concat().into_bytes();
+                let head = Head::read(&answer, declared).expect("well-formed").expect("whole");
+                assert_eq!(answer.get(head.length..head.length + 8), Some(&b"the file"[..]));
+                assert_eq!(
+                    (head.content_type.as_deref(), head.file_name.as_deref()),
+                    (Some("text/plain"), Some("a.txt"))
+                );
+                assert_eq!(head.delimiter, format!("{line_end}--b1").into_bytes());
+                for length in 0..head.length {
+                    let part = answer.get(..length).expect("shorter");
+                    assert!(Head::read(part, declared).expect("well-formed so far").is_none(), "{length}");
+                }
+            }
         }
     }
 
     #[test]
     fn what_is_no_file_is_refused() {
-        assert!(Head::read(b"<html>\r\n").is_err());
-        assert!(Head::read(b"--b\r\n\r\n{}\r\n--b--\r\n").is_err());
+        assert!(Head::read(b"<html>\r\n", None).is_err());
+        assert!(Head::read(b"--b\r\n\r\n{}\r\n--b--\r\n", None).is_err());
+        assert!(Head::read(b"--b\n\n{}\n--b--\n", Some(b"--b")).is_err());
+        assert!(Head::read(b"before\r\n--b--\r\n", Some(b"--b")).is_err());
+        // Another boundary than the one that was declared may stand in a preamble of any length.
+        assert!(Head::read(b"--a\r\n\r\n{}\r\n--a\r\n\r\nx", Some(b"--b")).expect("well-formed").is_none());
+    }
+
+    #[test]
+    fn boundaries_are_named_in_the_head_of_an_answer() {
+        for content_type in [
+            "multipart/mixed; boundary=b1",
+            "Multipart/Mixed;charset=utf-8; Boundary=\"b1\"",
+            "multipart/form-data;boundary=b1 ; x=y",
+        ] {
+            assert_eq!(boundary_of(content_type).as_deref(), Some(&b"--b1"[..]), "{content_type}");
+        }
+        assert_eq!(
+            boundary_of("multipart/mixed; boundary=\"a=b:c/d?e\"").as_deref(),
+            Some(&b"--a=b:c/d?e"[..])
+        );
+        for content_type in [
+            "text/plain; boundary=b1",
+            "multipart/mixed",
+            "multipart/mixed; boundary=\"\"",
+            "",
+            "boundary=b1",
+        ] {
+            assert_eq!(boundary_of(content_type), None, "{content_type}");
+        }
     }
 
     #[test]
     fn a_file_may_be_elsewhere() {
         let answer = b"--b\r\n\r\n{}\r\n--b\r\nLocation: https://a.example/x\r\n\r\n\r\n--b--";
-        let head = Head::read(answer).expect("well-formed").expect("whole");
+        let head = Head::read(answer, None).expect("well-formed").expect("whole");
         assert_eq!(head.location.as_deref(), Some("https://a.example/x"));
     }
 

@@ -8,6 +8,7 @@ use tokio::time::timeout;
 use warren_engine::approach::{Approach, Change, Failure, Next, Template};
 use warren_engine::core::version::ROOM_VERSIONS;
 use warren_engine::view::federation::{Handshake, SignedEvent};
+use warren_engine::{Error, Invalid};
 
 use super::RemoteError;
 use super::ask::{Ask, escaped, path};
@@ -48,9 +49,16 @@ impl From<RemoteError> for NoHelp {
     }
 }
 
-impl From<warren_engine::Error> for NoHelp {
-    fn from(error: warren_engine::Error) -> NoHelp {
-        NoHelp::TryAnother(error.into())
+impl From<Error> for NoHelp {
+    fn from(error: Error) -> NoHelp {
+        let sentence = error.to_string();
+        NoHelp::TryAnother(match error {
+            // Of a template: a server that compares the room's version with those that it is told says the same.
+            Error::Invalid(Invalid::RoomVersion(version)) => {
+                ApiError::incompatible_room_version(sentence).with("room_version", version)
+            }
+            error => error.into(),
+        })
     }
 }
 

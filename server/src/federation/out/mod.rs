@@ -6,6 +6,7 @@
 //! sign events; the rest is what local users ask for, a file for each.
 
 mod ask;
+mod auth_chain;
 pub mod check;
 mod client;
 pub mod complete;
@@ -21,6 +22,7 @@ pub mod history;
 pub mod invite;
 pub mod join;
 pub mod keys;
+mod keys_of_users;
 pub mod knock;
 pub mod leave;
 pub mod media;

@@ -109,7 +109,7 @@ async fn ask(ctx: &Context, policy: &PolicyServer, event: &Bytes) -> Result<Json
 /// verbatim". What is about this server's own request is no answer to the user's.
 fn refusal(error: RemoteError) -> ApiError {
     match error {
-        RemoteError::Refused { status, errcode, error, retry_after } if is_about_event(status) => {
+        RemoteError::Refused { status, errcode, error, retry_after, .. } if is_about_event(status) => {
             let refused = ApiError::verbatim(status, &errcode, error);
             match retry_after {
                 Some(after) => refused.with("retry_after_ms", millis(after)),

@@ -1,6 +1,5 @@
 //! What local users ask of other servers: rooms by their aliases, profiles, directories, keys.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,21 +11,30 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use tokio::time::timeout;
+use warren_engine::RoomSummary;
+use warren_engine::account::profile::{AVATAR_URL, DISPLAY_NAME};
 use warren_engine::command::SendEvent;
 use warren_engine::core::identifiers;
-use warren_engine::core::json::{members, string_value};
+use warren_engine::core::json::{AtMost, INTEGER_MAX};
 use warren_engine::view::{AliasesElsewhere, RoomAlias};
 
 use super::RemoteError;
-use super::ask::{Ask, canonical_answer, escaped, path};
+use super::ask::{Ask, escaped, path, read_answer};
+use super::keys_of_users;
 use crate::client::directory::servers_of;
+use crate::client::list_public_rooms::Page;
 use crate::context::Context;
 use crate::federation::limits::{KEYS_OF_QUERY_BYTES_MAX, KEYS_OF_USER_BYTES_MAX, LIST_BYTES_MAX};
+use crate::federation::refusals;
 use crate::http::ApiError;
 use crate::worker;
 
-/// Names of servers that are kept of an answer.
+/// Names of servers that are kept of an answer, and entries of it that are looked at for them, of which some may be none.
 const SERVERS_MAX: usize = 50;
+const SERVERS_READ_MAX: usize = 1_000;
+
+/// Rooms of one page of a directory: more than an answer of that size has, whose rooms have some hundred bytes at least.
+const PAGE_ROOMS_MAX: usize = 10_000;
 
 /// How long a client waits for the keys of users of other servers. Clients ask again for what failed.
 const KEYS_TIME_MAX: Duration = Duration::from_secs(10);
@@ -41,31 +49,33 @@ const ALIASES_MAX: usize = 20;
 const ALIAS_TIME_MAX: Duration = Duration::from_secs(10);
 
 #[derive(Deserialize)]
-struct Alias {
+struct Alias<'a> {
     room_id: String,
-    #[serde(default)]
-    servers: Vec<String>,
+    #[serde(borrow)]
+    servers: Option<AtMost<&'a RawValue, SERVERS_READ_MAX>>,
 }
 
 /// The room that an alias stands for, here or elsewhere, and the servers that are in it.
+///
+/// Errors: 400 for what is no alias, before anybody is asked; 404 if it stands for nothing.
 pub async fn room_of_alias(ctx: &Arc<Context>, alias: &str) -> Result<(String, Vec<String>), ApiError> {
     let server = identifiers::server_name(alias).filter(|server| *server != ctx.engine.server_name());
-    let Some(server) = server.filter(|server| identifiers::is_server_name(server)) else {
+    let Some(server) = server.filter(|_| identifiers::is_room_alias(alias)) else {
         let room_id = ctx.engine.read(&RoomAlias { alias: alias.to_owned() })?;
         let servers = servers_of(ctx, &room_id)?;
         return Ok((room_id, servers));
     };
     let target = format!("{}?room_alias={}", path("v1/query/directory", &[]), escaped(alias));
-    let found: Alias = Ask::get(server, target).for_list().read(ctx).await?;
+    let answer = Ask::get(server, target).for_list().bytes(ctx).await;
+    let answer = answer.map_err(|error| or_not_found(error, "Its server knows no such alias"))?;
+    let found: Alias = read_answer(&answer)?;
     if !found.room_id.starts_with('!') {
         return Err(RemoteError::bad_answer("unfit", "a room id begins with an exclamation mark").into());
     }
-    let mut servers: Vec<String> = found
-        .servers
-        .into_iter()
-        .filter(|name| identifiers::is_server_name(name))
-        .take(SERVERS_MAX)
-        .collect();
+    let names = found.servers.into_iter().flat_map(|servers| servers.0);
+    let names = names.filter_map(|name| serde_json::from_str::<String>(name.get()).ok());
+    let mut servers: Vec<String> =
+        names.filter(|name| identifiers::is_server_name(name)).take(SERVERS_MAX).collect();
     if !servers.iter().any(|known| known == server) {
         servers.push(server.to_owned());
     }
@@ -98,7 +108,20 @@ pub async fn confirmed_aliases(ctx: &Arc<Context>, event: &SendEvent) -> Result<
     Ok(confirmed)
 }
 
-/// The profile of a user of another server, or one field of it.
+/// What a server answers of something that is not there: some say so in no words, or in those of a proxy.
+fn or_not_found(error: RemoteError, sentence: &'static str) -> ApiError {
+    match error {
+        RemoteError::Refused { status: StatusCode::NOT_FOUND, error, .. } => match error.is_empty() {
+            true => ApiError::not_found(sentence),
+            false => ApiError::not_found(error),
+        },
+        error => error.into(),
+    }
+}
+
+/// The profile of a user of another server, or one field of it. What is no name or picture is left out.
+///
+/// `user_id` is a user id. Errors: 404 if the user's server knows no such user.
 pub async fn profile(
     ctx: &Context,
     user_id: &str,
@@ -109,23 +132,64 @@ pub async fn profile(
     if let Some(field) = field {
         target.push_str(&format!("&field={}", escaped(field)));
     }
-    let asked = Ask::get(server, target).for_event();
-    let fields: BTreeMap<String, Option<Box<RawValue>>> = asked.read(ctx).await?;
-    let wanted = fields.into_iter().filter(|(name, _)| field.is_none_or(|field| field == name));
-    Ok(wanted
-        .filter_map(|(name, value)| Some((name, Bytes::copy_from_slice(value?.get().as_bytes()))))
-        .collect())
+    let answer = Ask::get(server, target).for_event().bytes(ctx).await;
+    let answer = answer.map_err(|error| or_not_found(error, "Their server knows no such user"))?;
+    Ok(read_profile(&answer, field)?)
 }
 
-/// A page of another server's directory, as the client asked for it.
-pub async fn public_rooms(ctx: &Context, server: &str, query: &Value) -> Result<Bytes, ApiError> {
-    let asked = Ask::post(server, path("v1/publicRooms", &[]), query).for_list();
-    let page = canonical_answer(&asked.bytes(ctx).await?)?;
-    let mut chunk = members(&page).flatten().filter(|member| member.key == b"chunk");
-    match chunk.any(|member| member.value.starts_with(b"[")) {
-        true => Ok(page),
-        false => Err(RemoteError::bad_answer("unreadable", "it is no page of a directory").into()),
+/// The fields that are wanted of a profile, with their values as JSON.
+fn read_profile(answer: &[u8], field: Option<&str>) -> Result<Vec<(String, Bytes)>, RemoteError> {
+    let fields: BTreeMap<String, Option<&RawValue>> = read_answer(answer)?;
+    let wanted = fields.into_iter().filter(|(name, _)| field.is_none_or(|field| field == name));
+    let shown = wanted.filter_map(|(name, value)| Some((name, value?.get())));
+    let shown = shown.filter(|(name, value)| is_field(name, value));
+    Ok(shown.map(|(name, value)| (name, Bytes::copy_from_slice(value.as_bytes()))).collect())
+}
+
+/// Whether `value` is JSON of the kind that the field has, where that is known: a text, or an address of media.
+fn is_field(name: &str, value: &str) -> bool {
+    let text = || serde_json::from_str::<String>(value).ok();
+    match name {
+        DISPLAY_NAME => text().is_some(),
+        AVATAR_URL => text().is_some_and(|url| url.starts_with("mxc://")),
+        _ => true,
     }
+}
+
+/// A page of a directory as another server tells it. A member of a wrong kind counts as none.
+#[derive(Deserialize)]
+struct ToldPage<'a> {
+    #[serde(borrow)]
+    chunk: AtMost<&'a RawValue, PAGE_ROOMS_MAX>,
+    next_batch: Option<&'a RawValue>,
+    prev_batch: Option<&'a RawValue>,
+    total_room_count_estimate: Option<&'a RawValue>,
+}
+
+/// A page of another server's directory, as the client asked for it. Rooms that are none are left out, and counted.
+pub async fn public_rooms(ctx: &Context, server: &str, query: &Value) -> Result<Page, ApiError> {
+    let asked = Ask::post(server, path("v1/publicRooms", &[]), query).for_list();
+    Ok(read_page(&asked.bytes(ctx).await?)?)
+}
+
+fn read_page(answer: &[u8]) -> Result<Page, RemoteError> {
+    let told: ToldPage = serde_json::from_slice(answer)
+        .map_err(|_| RemoteError::bad_answer("unreadable", "it is no page of a directory"))?;
+    let token = |told: Option<&RawValue>| {
+        let token: Option<String> = serde_json::from_str(told?.get()).ok();
+        token.filter(|token| !token.is_empty())
+    };
+    let count =
+        told.total_room_count_estimate.and_then(|count| serde_json::from_str::<u64>(count.get()).ok());
+    let rows = told.chunk.0.len();
+    let chunk: Vec<RoomSummary> = told.chunk.0.into_iter().filter_map(RoomSummary::read).collect();
+    refusals::entries((rows - chunk.len()) as u64);
+    Ok(Page {
+        chunk,
+        next_batch: token(told.next_batch),
+        prev_batch: token(told.prev_batch),
+        total_room_count_estimate: count.filter(|count| *count <= INTEGER_MAX as u64),
+    })
 }
 
 /// What is said of users, as it was said.
@@ -175,7 +239,11 @@ pub async fn keys(
             let bytes_max = users.len().saturating_mul(KEYS_OF_USER_BYTES_MAX);
             let bytes_max = bytes_max.saturating_add(LIST_BYTES_MAX).min(KEYS_OF_QUERY_BYTES_MAX);
             let asked = Ask::post(&server, path(endpoint, &[]), &body).with_bytes_max(bytes_max);
-            let asked = async { of_users(&read_within(&ctx, asked, &bytes_left).await?, parts, &users) };
+            let asked = async {
+                let answer = read_within(&ctx, asked, &bytes_left).await?;
+                // A large one takes its time.
+                tokio::task::block_in_place(|| keys_of_users::read(&answer, parts, &users))
+            };
             let answer = timeout(KEYS_TIME_MAX, asked).await;
             (answer.unwrap_or_else(|_| Err(RemoteError::Unreachable("it took too long".to_owned()))), server)
         }
@@ -210,48 +278,65 @@ async fn read_within(ctx: &Context, asked: Ask<'_>, bytes_left: &AtomicUsize) ->
     Ok(body.freeze())
 }
 
-/// What an answer says of the users who were asked for, and of nobody else.
-fn of_users(
-    answer: &[u8],
-    parts: &'static [&'static str],
-    users: &Map<String, Value>,
-) -> Result<Vec<(&'static str, OfUsers)>, RemoteError> {
-    let unusable = |error: &dyn std::fmt::Display| RemoteError::bad_answer("unreadable", error.to_string());
-    let answer = canonical_answer(answer)?;
-    let mut found = Vec::new();
-    for member in members(&answer) {
-        let member = member.map_err(|error| unusable(&error))?;
-        let Some(part) = parts.iter().find(|part| part.as_bytes() == member.key) else { continue };
-        let mut said = OfUsers::new();
-        for user in members(member.value).flatten() {
-            let user_id = string_value(&[b"\"", user.key, b"\""].concat()).map(Cow::into_owned);
-            let Some(user_id) = user_id.filter(|user_id| users.contains_key(user_id)) else { continue };
-            said.insert(user_id, serde_json::from_slice(user.value).map_err(|error| unusable(&error))?);
-        }
-        found.push((*part, said));
-    }
-    Ok(found)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn only_of_those_who_were_asked_for() {
-        let users = json!({"@a:b": [], "@\"c\":b": []});
-        let users = users.as_object().unwrap();
-        let answer = json!({
-            "device_keys": {"@a:b": {"A": {"n": 1}}, "@\"c\":b": {}, "@d:b": {"D": {}}},
-            "master_keys": [], "other": {"@a:b": {}},
-        });
-        let found = of_users(answer.to_string().as_bytes(), &["device_keys", "master_keys"], users).unwrap();
-        let said: Vec<(&str, Value)> =
-            found.iter().map(|(part, users)| (*part, serde_json::to_value(users).unwrap())).collect();
-        let expected = json!({"@a:b": {"A": {"n": 1}}, "@\"c\":b": {}});
-        assert_eq!(said, [("device_keys", expected), ("master_keys", json!({}))]);
-        for body in ["", "[]", "{", r#"{"device_keys":{"@a:b":[}}"#] {
-            assert!(of_users(body.as_bytes(), &["device_keys"], users).is_err(), "{body}");
+    fn what_is_not_there_is_not_found_in_whatever_words() {
+        let refused = |status, body: &str| {
+            let error = RemoteError::of_answer(status, &http::HeaderMap::new(), body.as_bytes());
+            let error = or_not_found(error, "It is not there");
+            (error.status.as_u16(), error.errcode, error.error.into_owned())
+        };
+        let not_found = |sentence: &str| (404, "M_NOT_FOUND", sentence.to_owned());
+        for body in ["", "<html>", "[]", r#"{"errcode":"M_UNRECOGNIZED"}"#] {
+            assert_eq!(refused(StatusCode::NOT_FOUND, body), not_found("It is not there"), "{body}");
+        }
+        let said = r#"{"errcode":"M_UNKNOWN","error":"Gone"}"#;
+        assert_eq!(refused(StatusCode::NOT_FOUND, said), not_found("Gone"));
+        assert_eq!(refused(StatusCode::FORBIDDEN, said), (403, "M_UNKNOWN", "Gone".to_owned()));
+        assert_eq!(refused(StatusCode::INTERNAL_SERVER_ERROR, "").0, 502);
+    }
+
+    #[test]
+    fn a_name_and_a_picture_are_texts() {
+        let read = |answer: &Value, field| {
+            let fields = read_profile(answer.to_string().as_bytes(), field).unwrap();
+            let value = |value: Bytes| serde_json::from_slice::<Value>(&value).unwrap();
+            Value::Object(fields.into_iter().map(|(name, json)| (name, value(json))).collect())
+        };
+        let whole =
+            json!({"displayname": "Bob", "avatar_url": "mxc://b/a", "m.tz": "Europe/Berlin", "x.y": [5]});
+        assert_eq!(read(&whole, None), whole);
+        assert_eq!(read(&whole, Some("x.y")), json!({"x.y": [5]}));
+        for odd in [json!(5), json!(null), json!({}), json!(["Bob"])] {
+            let answer = json!({"displayname": odd, "avatar_url": odd, "x.y": true});
+            assert_eq!(read(&answer, None), json!({"x.y": true}));
+            assert_eq!(read(&answer, Some("displayname")), json!({}));
+        }
+        for odd in ["", "https://b/a", "garbage"] {
+            assert_eq!(read(&json!({"avatar_url": odd}), None), json!({}), "{odd}");
+        }
+        for bad in ["", "[]", "5", r#"{"displayname":}"#] {
+            assert!(read_profile(bad.as_bytes(), None).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_page_of_a_directory_has_rooms() {
+        let read = |page: &Value| read_page(page.to_string().as_bytes()).map(|page| json!(page));
+        let room = json!({"room_id": "!a:b", "num_joined_members": 1, "world_readable": false, "guest_can_join": true});
+        let whole =
+            json!({"chunk": [room], "next_batch": "n", "prev_batch": "p", "total_room_count_estimate": 5});
+        assert_eq!(read(&whole).unwrap(), whole);
+        let rows = json!([5, null, [], {}, {"room_id": "garbage"}, room, {"room_id": 5}]);
+        for odd in [json!(null), json!({}), json!([]), json!(-5), json!("")] {
+            let page = json!({"chunk": rows, "next_batch": odd, "prev_batch": odd, "total_room_count_estimate": odd});
+            assert_eq!(read(&page).unwrap(), json!({"chunk": [room]}), "{odd}");
+        }
+        for bad in [json!(null), json!([]), json!({}), json!({"chunk": null}), json!({"chunk": {}})] {
+            assert!(read(&bad).is_err(), "{bad}");
         }
     }
 }

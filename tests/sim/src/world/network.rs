@@ -13,7 +13,7 @@ use warren_engine::{
     remote::{KeyStanding, ServerKey},
     view::{
         Frontier, RoomFrontier, StandingOfKey,
-        federation::{EventIds, EventsById, MissingEvents, ServersInRoom, StateAt},
+        federation::{EventAuth, EventIds, EventsById, MissingEvents, Pdus, ServersInRoom, StateAt},
     },
 };
 
@@ -169,6 +169,19 @@ impl World {
             Question::Events { event_ids } => {
                 let view = EventsById { room_id: Some(room_id), event_ids: strings(event_ids), server };
                 read(peer, &view).map(|events| Answer::Events(events.into_iter().flatten().collect()))
+            }
+            Question::AuthChain { event_id } => {
+                let view = EventAuth { room_id, event_id: event_id.to_string(), server };
+                read(peer, &view).and_then(|auth_chain| {
+                    let mut pdus = Vec::new();
+                    let mut from = Some(0);
+                    while let Some(at) = from {
+                        let piece = read(peer, &Pdus { list: &auth_chain, from: at })?;
+                        pdus.extend(piece.items);
+                        from = piece.next;
+                    }
+                    Some(Answer::Events(pdus))
+                })
             }
             Question::State { event_id } => {
                 let view = StateAt { room_id, event_id: event_id.to_string(), server };

@@ -320,6 +320,13 @@ const ROOMS_AND_MEMBERS: &[Case] = &[
         Reported,
     ),
     (
+        "members became known before they were missing",
+        |raw| raw.put(&schema::PARTIAL_STRETCHES, &(RoomNum(1), StreamPos(900)), &StreamPos(899)),
+        "PARTIAL_STRETCHES",
+        "ends before it begins",
+        Mended,
+    ),
+    (
         "a listed room that is not there",
         |raw| raw.put(&schema::PUBLIC_ROOMS, &NO_ROOM, &()),
         "PUBLIC_ROOMS",

@@ -1,5 +1,7 @@
 //! How present users of other servers are.
 
+use serde_json::{Value, json};
+
 use super::*;
 use crate::{
     command::{EndPresence, SettlePresence},

@@ -6,11 +6,15 @@ use super::*;
 use crate::{
     command::SetReceipts,
     core::filter::Filter,
-    view::{Members, StreamToken, Sync, SyncToken, federation::PartialRooms},
+    view::{
+        AwaitedMembers, EventContext, Members, OneEvent, StreamToken, Sync, SyncToken, Whose,
+        federation::PartialRooms,
+    },
 };
 
 const DORA: &str = "@dora:there.example";
 const DORAS_DEPTH: u64 = 21;
+const ERIN: &str = "@erin:here.example";
 
 /// A room on one engine, entered on another by a join of Dora's that left all members out but Alice. Both engines sign as the
 /// same server, so that its key is known on either side.
@@ -138,11 +142,15 @@ impl Banned {
 
 /// What Alice is told: the next position and her room.
 fn sync(scene: &Scene, since: Option<SyncToken>) -> (SyncToken, Value) {
+    sync_with(scene, since, Filter::default())
+}
+
+fn sync_with(scene: &Scene, since: Option<SyncToken>, filter: Filter) -> (SyncToken, Value) {
     let sync = Sync {
         user_id: ALICE.to_owned(),
         device_id: None,
         since,
-        filter: Arc::new(Filter::default()),
+        filter: Arc::new(filter),
         full_state: false,
         state_after: None,
         waits: false,
@@ -155,6 +163,33 @@ fn sync(scene: &Scene, since: Option<SyncToken>) -> (SyncToken, Value) {
 /// The ids of events in an answer.
 fn ids(events: &Value) -> Vec<&str> {
     events.as_array().into_iter().flatten().map(|event| event["event_id"].as_str().unwrap()).collect()
+}
+
+/// The users whose membership is among events, sorted.
+fn users(events: &Value) -> Vec<&str> {
+    let events = events.as_array().into_iter().flatten();
+    let members = events.filter(|event| event["type"] == "m.room.member");
+    let mut users: Vec<&str> = members.map(|event| event["state_key"].as_str().unwrap()).collect();
+    users.sort_unstable();
+    users
+}
+
+/// Whether memberships that a user asks for are still to come.
+fn is_awaited(scene: &Scene, user: &str, whose: Whose<'_>) -> bool {
+    scene.world.engine.read(&AwaitedMembers { room_id: ROOM, user, whose }).unwrap().is_some()
+}
+
+/// The members as Alice is told of them as of some time.
+fn members_at(scene: &Scene, at: SyncToken) -> Value {
+    let members = Members {
+        room_id: ROOM.to_owned(),
+        user: ALICE.to_owned(),
+        at: Some(StreamToken(at.pos)),
+        membership: None,
+        not_membership: None,
+    };
+    let told: Value = serde_json::from_slice(&scene.world.engine.read(&members).unwrap()).unwrap();
+    told["chunk"].clone()
 }
 
 fn read(scene: &Scene, user: &str, event_id: &str) {
@@ -201,15 +236,135 @@ fn a_room_is_entered_with_part_of_its_state_and_becomes_whole() {
     // Who synced in between is told of those who were missing; who asks for the members as of now gets them.
     let (now, room) = sync(newcomer, Some(since));
     assert!(ids(&room["state"]["events"]).contains(&&*carl.event_id), "{room}");
-    let members = Members {
-        room_id: ROOM.to_owned(),
-        user: ALICE.to_owned(),
-        at: Some(StreamToken(now.pos)),
-        membership: None,
-        not_membership: None,
+    let members = members_at(newcomer, now);
+    assert!(ids(&members).contains(&&*carl.event_id), "{members}");
+}
+
+#[test]
+fn members_of_a_time_in_which_they_were_missing_are_told_once_they_are_known() {
+    const FRED: &str = "@fred:there.example";
+    let resident = Scene::new();
+    let carl = resident.member(CARL, CARL, "join", &strs(&resident.ends()), 20);
+    assert!(accepted(&resident.receive(&[&carl])));
+    let entry = Entry::new(resident);
+    let Entry { resident, newcomer, join, .. } = &entry;
+    entry.store_members();
+    let (at_join, _) = sync(newcomer, None);
+    // Fred comes in, which the last event does not follow.
+    let fred = resident.member(FRED, FRED, "join", &[&join.event_id], 22);
+    let from_carl = resident.message(CARL, &[&join.event_id], 23);
+    assert!(accepted(&newcomer.receive(&[&fred, &from_carl])));
+    let (at_end, _) = sync(newcomer, Some(at_join));
+    let [then, now] = [at_join, at_end].map(|at| Whose::EverybodyAt(StreamToken(at.pos)));
+    let awaited = [Whose::Everybody, then, now, Whose::User(CARL)];
+    assert!(awaited.iter().all(|whose| is_awaited(newcomer, ALICE, *whose)));
+    let before = Whose::EverybodyAt(StreamToken(StreamPos::ZERO));
+    let known = [before, Whose::User(FRED), Whose::User(DORA), Whose::User("nobody")];
+    assert!(!known.iter().any(|whose| is_awaited(newcomer, ALICE, *whose)));
+    entry.complete();
+    assert!(!awaited.iter().any(|whose| is_awaited(newcomer, ALICE, *whose)));
+    assert_eq!(users(&members_at(newcomer, at_join)), [ALICE, BOB, CARL, DORA]);
+    assert_eq!(users(&members_at(newcomer, at_end)), [ALICE, BOB, CARL, DORA, FRED]);
+    newcomer.is_sound();
+}
+
+#[test]
+fn what_was_withdrawn_is_no_membership_of_the_time_either() {
+    let banned = Banned::new();
+    let Entry { newcomer, join, .. } = &banned.entry;
+    let renamed = json!({"membership": "join", "displayname": "Carl"});
+    let renamed = banned.carls("m.room.member", Some(CARL), renamed, &[&join.event_id], 30);
+    assert!(accepted(&newcomer.receive(&[&renamed])));
+    let (then, _) = sync(newcomer, None);
+    assert!(ids(&members_at(newcomer, then)).contains(&&*renamed.event_id));
+    banned.entry.complete();
+    assert_eq!(newcomer.status(&renamed.event_id), Some(EventStatus::Rejected));
+    let ban = newcomer.state("m.room.member", CARL).unwrap();
+    let members = members_at(newcomer, then);
+    assert_eq!(users(&members), [ALICE, BOB, CARL, DORA]);
+    assert!(ids(&members).contains(&&*ban));
+}
+
+#[test]
+fn who_has_left_waits_for_no_members() {
+    let resident = Scene::new();
+    let state = state_of(&resident);
+    let join = resident.world.join(ROOM, ERIN);
+    let join = resident.world.ask(|reader| {
+        let event = reader.event(reader.event_num(&join)?.unwrap())?;
+        Ok(Pdu::clone(&*event.pdu()?))
+    });
+    let newcomer = Entry::with(resident, join, state).newcomer;
+    let stranger = AwaitedMembers { room_id: ROOM, user: "@stranger:here.example", whose: Whose::Everybody };
+    assert!(newcomer.world.engine.read(&stranger).is_err());
+    assert!(is_awaited(&newcomer, ALICE, Whose::Everybody) && is_awaited(&newcomer, ERIN, Whose::User(BOB)));
+    newcomer.world.leave(ROOM, ERIN);
+    assert!(!is_awaited(&newcomer, ERIN, Whose::Everybody) && is_awaited(&newcomer, ALICE, Whose::Everybody));
+    // Nobody tells a server what it is not in.
+    newcomer.world.leave(ROOM, ALICE);
+    assert!(!is_awaited(&newcomer, ALICE, Whose::Everybody));
+}
+
+/// The next position, and whose memberships come with the state, for a client that loads members lazily.
+fn lazily(scene: &Scene, since: Option<SyncToken>, limit: usize) -> (SyncToken, Vec<String>) {
+    let filter = json!({"room": {"state": {"lazy_load_members": true}, "timeline": {"limit": limit}}});
+    let filter = Filter::parse(filter.to_string().as_bytes()).unwrap();
+    let (token, room) = sync_with(scene, since, filter);
+    (token, users(&room["state"]["events"]).into_iter().map(str::to_owned).collect())
+}
+
+#[test]
+fn who_speaks_while_members_are_missing_comes_with_their_membership() {
+    let resident = Scene::new();
+    let carl = resident.member(CARL, CARL, "join", &strs(&resident.ends()), 20);
+    assert!(accepted(&resident.receive(&[&carl])));
+    let entry = Entry::new(resident);
+    let Entry { resident, newcomer, join, .. } = &entry;
+    entry.store_members();
+    let (since, told) = lazily(newcomer, None, 10);
+    assert!(!told.contains(&CARL.to_owned()));
+    let one = resident.message(CARL, &[&join.event_id], 22);
+    let other = resident.message(CARL, &[&one.event_id], 23);
+    assert!(accepted(&newcomer.receive(&[&one, &other])));
+    let tells_of_carl = |since, limit| {
+        let (next, told) = lazily(newcomer, since, limit);
+        (next, told.contains(&CARL.to_owned()))
     };
-    let members: Value = serde_json::from_slice(&newcomer.world.engine.read(&members).unwrap()).unwrap();
-    assert!(ids(&members["chunk"]).contains(&&*carl.event_id), "{members}");
+    assert!(tells_of_carl(None, 10).1);
+    // Another who asks the same at the same time is told the same.
+    assert!(tells_of_carl(Some(since), 10).1 && tells_of_carl(Some(since), 10).1);
+    let (next, is_told) = tells_of_carl(Some(since), 1);
+    assert!(is_told);
+    let filter = || RoomEventFilter::parse(br#"{"lazy_load_members":true}"#).unwrap();
+    let messages = Messages {
+        room_id: ROOM.into(),
+        user: ALICE.into(),
+        device: None,
+        from: None,
+        to: None,
+        forwards: false,
+        limit: Some(2),
+        filter: filter(),
+    };
+    let event = OneEvent {
+        room_id: ROOM.into(),
+        event_id: one.event_id.to_string(),
+        user: ALICE.into(),
+        device: None,
+    };
+    let context = EventContext { event, limit: Some(1), filter: filter() };
+    let engine = &newcomer.world.engine;
+    for answer in [engine.read(&messages).unwrap(), engine.read(&context).unwrap()] {
+        let answer: Value = serde_json::from_slice(&answer).unwrap();
+        assert_eq!(users(&answer["state"]), [CARL], "{answer}");
+    }
+    // Once is enough, until all are told of.
+    let last = resident.message(CARL, &[&other.event_id], 24);
+    assert!(accepted(&newcomer.receive(&[&last])));
+    let (next, is_told) = tells_of_carl(Some(next), 10);
+    assert!(!is_told);
+    entry.complete();
+    assert!(tells_of_carl(Some(next), 10).1 && tells_of_carl(None, 10).1);
 }
 
 #[test]
@@ -384,7 +539,6 @@ fn joins_of_several_stays_become_whole_in_any_order() {
 }
 
 fn come_twice(earlier_first: bool) {
-    const ERIN: &str = "@erin:here.example";
     let pdu = |scene: &Scene, event_id: &str| {
         scene.world.ask(|reader| Ok(Pdu::clone(&*reader.event(reader.event_num(event_id)?.unwrap())?.pdu()?)))
     };

@@ -158,6 +158,22 @@ fn a_restricted_join_for_which_nobody_here_can_vouch() {
 }
 
 #[test]
+fn a_restricted_join_is_refused_where_no_room_is_named() {
+    let world = world("shared");
+    let is_refused = || rule(world.engine.read(&make(Handshake::Join, BOB)).err());
+    let other_kind = json!([{"type": "org.example.moon", "room_id": SPACE}]);
+    let no_room = json!([{"type": "m.room_membership"}, {"type": "m.room_membership", "room_id": 5}, "x"]);
+    for allow in [json!([]), json!(null), json!({}), other_kind, no_room] {
+        for name in ["restricted", "knock_restricted"] {
+            world.state(ROOM, ALICE, "m.room.join_rules", "", json!({"join_rule": name, "allow": allow}));
+            assert!(is_refused(), "{name} {allow}");
+        }
+    }
+    join_rule(&world, "restricted");
+    assert!(is_refused());
+}
+
+#[test]
 fn what_is_signed_is_what_was_asked_for() {
     let world = world("shared");
     restrict(&world);

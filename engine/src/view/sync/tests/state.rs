@@ -235,3 +235,14 @@ fn who_was_in_a_room_for_a_moment_is_told_of_that_moment_alone() {
         assert!(!answer.to_string().contains("not for Bob"));
     }
 }
+
+#[test]
+fn a_token_of_a_time_that_is_not_known_begins_anew() {
+    let world = world();
+    let ahead = StreamPos(world.engine.position().0 + 50);
+    let (answer, given) = read(&world, &sync(BOB, SyncToken { pos: ahead, to_device: ahead }, "{}"));
+    assert!(answer["rooms"]["join"][ROOM].is_object());
+    assert_eq!(given.token.pos, world.engine.position());
+    world.message(ROOM, ALICE, "news");
+    assert_eq!(bodies(&read(&world, &sync(BOB, given.token, "{}")).0), ["news"]);
+}

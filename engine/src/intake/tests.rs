@@ -1,0 +1,169 @@
+//! Intakes without an engine: a test says what comes of each step.
+
+use serde_json::json;
+
+use super::{asking::AUTH_CHAIN_EVENTS_MAX, *};
+
+const ROOM: &str = "!room:here.example";
+
+/// An event as JSON, and as it is once it is checked.
+fn event(body: &str, auth_events: &[&Arc<str>]) -> (Bytes, Arc<CheckedPdu>) {
+    let auth_events: Vec<&str> = auth_events.iter().map(|event_id| &***event_id).collect();
+    let json = json!({
+        "type": "m.room.topic", "state_key": "", "sender": "@bob:there.example", "room_id": ROOM, "depth": 5,
+        "content": {}, "prev_events": [format!("${body}")], "auth_events": auth_events, "origin_server_ts": 1,
+        "hashes": {"sha256": body}, "signatures": {}
+    });
+    let json = Bytes::from(json.to_string());
+    let pdu = Pdu::parse(RoomVersion::get("10").unwrap(), &json).unwrap();
+    (json, Arc::new(CheckedPdu { pdu: Arc::new(pdu) }))
+}
+
+fn id(event: &(Bytes, Arc<CheckedPdu>)) -> Arc<str> {
+    event.1.pdu().event_id.clone()
+}
+
+fn waiting(event_id: &Arc<str>, missing: Missing) -> Received {
+    Received { outcomes: vec![(event_id.clone(), Outcome::Waiting)], missing, ..Received::default() }
+}
+
+/// Plays on until it is over, with `checks` for what is to be checked, and no answer to any question but for a state, `told`.
+/// Answers with the states that were written.
+fn play(
+    intake: &mut Intake,
+    live: &Arc<str>,
+    told: &[&(Bytes, Arc<CheckedPdu>)],
+    checks: &[PduCheck],
+) -> Vec<Vec<Arc<str>>> {
+    let ids: Vec<Arc<str>> = told.iter().map(|event| id(event)).collect();
+    let mut written = Vec::new();
+    loop {
+        match intake.next_step() {
+            Next::Check(pdus) => {
+                let check =
+                    |json: &Bytes| checks[told.iter().position(|event| event.0 == *json).unwrap()].clone();
+                intake.checked(pdus.iter().map(check).collect());
+            }
+            Next::Ask(question @ Question::State { .. }) => {
+                let pdus = told.iter().map(|event| event.0.clone()).collect();
+                let answer = Answer::State { state: ids.clone(), auth_chain: Vec::new(), pdus };
+                intake.answered(question, answer);
+            }
+            Next::Ask(question @ Question::Keys { .. }) => intake.answered(question, Answer::Keys),
+            Next::Ask(question) => intake.answered(question, Answer::Nothing),
+            Next::Write(receive) => {
+                let state = receive.states.first().map(|given| given.state.clone()).unwrap_or_default();
+                let mut missing = Missing::default();
+                match written.is_empty() {
+                    true => missing.state.push(live.clone()),
+                    false => missing.auth_events.clone_from(&state),
+                }
+                // What waits was given.
+                missing.settle(
+                    |_| false,
+                    |event_id| receive.outliers.iter().any(|outlier| *outlier.pdu().event_id == *event_id),
+                );
+                written.push(state);
+                intake.received(waiting(live, missing));
+            }
+            Next::Done => return written,
+        }
+    }
+}
+
+#[test]
+fn a_state_goes_without_what_is_refused_and_what_that_would_allow() {
+    let version = RoomVersion::get("10").unwrap();
+    let live = event("live", &[]);
+    let (bad, keyless, missing) = (event("bad", &[]), event("keyless", &[]), event("missing", &[]));
+    let (by_bad, by_missing) = (event("by bad", &[&id(&bad)]), event("by missing", &[&id(&missing)]));
+    let on_top = event("on top", &[&id(&by_bad), &id(&by_missing)]);
+    let told = [&bad, &keyless, &missing, &by_bad, &by_missing, &on_top];
+    let key = MissingKey { server_name: "gone.example".into(), key_id: "ed25519:1".into() };
+    let checks: Vec<PduCheck> = vec![
+        PduCheck::Refused { event_id: Some(id(&bad)), error: Refused::Signature("there.example".into()) },
+        PduCheck::MissingKeys(vec![key]),
+        // As if it had not been given.
+        PduCheck::Refused { event_id: None, error: Refused::Format(String::new()) },
+        PduCheck::Ready(by_bad.1.clone()),
+        PduCheck::Ready(by_missing.1.clone()),
+        PduCheck::Ready(on_top.1.clone()),
+    ];
+    for without_keys in [false, true] {
+        let mut intake = Intake::new(ROOM.to_owned(), version, Vec::new());
+        intake.ready(Role::Live, live.1.clone());
+        if without_keys {
+            intake.go_without_keys();
+        }
+        let written = play(&mut intake, &id(&live), &told, &checks);
+        let all: Vec<Arc<str>> = told.iter().map(|event| id(event)).collect();
+        let mut left = vec![id(&missing), id(&by_missing)];
+        if !without_keys {
+            left.insert(0, id(&keyless));
+        }
+        assert_eq!(written, [Vec::new(), all, left], "{without_keys}");
+        assert_eq!(intake.waiting(), [live.1.pdu().json.clone()], "what nobody gives is waited for");
+    }
+}
+
+/// An event of the oldest room versions, with an id of its own.
+fn old_event(name: &str, allowed_by: &str) -> Bytes {
+    let id = |name: &str| format!("${name}:there.example");
+    let json = json!({
+        "event_id": id(name), "type": "m.room.topic", "state_key": "", "sender": "@bob:there.example", "room_id": ROOM,
+        "depth": 5, "content": {}, "prev_events": [], "auth_events": [[id(allowed_by), {"sha256": ""}]],
+        "origin_server_ts": 1, "hashes": {"sha256": ""}, "signatures": {}
+    });
+    Bytes::from(json.to_string())
+}
+
+/// The events that an intake takes of an auth chain, when an event waits for the one that allows it.
+fn taken(version: &str, live: &Bytes, told: Vec<Bytes>) -> Vec<Bytes> {
+    let version = RoomVersion::get(version).unwrap();
+    let live = Arc::new(Pdu::parse(version, live).unwrap());
+    let (live_id, missing) = (live.event_id.clone(), live.auth_events.clone());
+    let mut intake = Intake::new(ROOM.to_owned(), version, Vec::new());
+    intake.ready(Role::Live, Arc::new(CheckedPdu { pdu: live }));
+    assert!(matches!(intake.next_step(), Next::Write(_)));
+    intake.received(waiting(&live_id, Missing { auth_events: missing.clone(), ..Missing::default() }));
+    let Next::Ask(question) = intake.next_step() else { panic!("it asks for what allows the event") };
+    assert_eq!(question, Question::Events { event_ids: missing });
+    intake.answered(question, Answer::Nothing);
+    let Next::Ask(question) = intake.next_step() else { panic!("it asks for the whole chain") };
+    assert_eq!(question, Question::AuthChain { event_id: live_id });
+    intake.answered(question, Answer::Events(told));
+    match intake.next_step() {
+        Next::Check(pdus) => pdus,
+        Next::Done => Vec::new(),
+        Next::Write(_) | Next::Ask(_) => panic!("there is nothing more to be done"),
+    }
+}
+
+#[test]
+fn of_an_auth_chain_only_what_leads_on_from_what_is_missing_is_taken() {
+    let first = event("first", &[]);
+    let second = event("second", &[&id(&first)]);
+    let (live, stray) = (event("live", &[&id(&second)]), event("stray", &[&id(&second)]));
+    let told = vec![first.0.clone(), stray.0.clone(), second.0.clone()];
+    assert_eq!(taken("10", &live.0, told), [second.0.clone(), first.0.clone()]);
+    // Neither another chain, nor what is no event.
+    let told = vec![first.0, stray.0, Bytes::from_static(b"[]")];
+    assert!(taken("10", &live.0, told).is_empty());
+}
+
+#[test]
+fn events_that_allow_each_other_in_a_circle_are_taken_once() {
+    let live = old_event("live", "a");
+    let circle = [old_event("a", "b"), old_event("b", "c"), old_event("c", "a")];
+    assert_eq!(taken("1", &live, [&circle[..], &circle[..]].concat()), circle);
+}
+
+#[test]
+fn an_auth_chain_that_is_too_long_is_not_looked_at() {
+    let missing = event("missing", &[]);
+    let live = event("live", &[&id(&missing)]);
+    for (more, is_taken) in [(0, true), (1, false)] {
+        let told = vec![missing.0.clone(); AUTH_CHAIN_EVENTS_MAX + more];
+        assert_eq!(!taken("10", &live.0, told).is_empty(), is_taken, "{more}");
+    }
+}
