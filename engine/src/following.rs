@@ -19,8 +19,8 @@ use crate::{
     view::federation::{StaleDeviceList, StaleDeviceLists},
 };
 
-/// How many lists are asked for in a round.
-const LISTS_MAX: usize = 50;
+/// How many lists are asked for in a round, and of how many can be heard before the next.
+pub const LISTS_MAX: usize = 50;
 /// How long a server that did not answer, or a user of whom there was no list, is not asked for again, in milliseconds.
 const LEFT_ALONE_MS: u64 = 10 * 60 * 1000;
 /// Servers, and users, of whom this is remembered, some hundred bytes each.
@@ -82,6 +82,16 @@ impl Following {
         let without = |user_id: &str| self.is_left_alone(user_id);
         self.round = engine.read(&StaleDeviceLists { limit: LISTS_MAX, without: &without })?.into();
         Ok(())
+    }
+
+    /// Takes in whose lists are known to be missing, so that they need not be looked for. What a round has no place for is found
+    /// by the next look.
+    pub fn hear(&mut self, user_ids: impl IntoIterator<Item = String>) {
+        for user_id in user_ids {
+            if self.round.len() < 2 * LISTS_MAX && !self.round.contains(&user_id) {
+                self.round.push_back(user_id);
+            }
+        }
     }
 
     /// The list to be asked for next; `None` when the round is over.
@@ -232,6 +242,25 @@ mod tests {
         }
         // In the same round, too.
         assert_eq!(next(&mut following, &world).unwrap().place().0, BEN);
+    }
+
+    #[test]
+    fn what_is_heard_of_needs_no_look() {
+        let world = world();
+        let mut following = Following::default();
+        following.hear([CARL, "@nobody:there.example", CARL, BEN].map(str::to_owned));
+        let carl = next(&mut following, &world).unwrap();
+        assert_eq!(carl.place(), (CARL, "third.example"));
+        assert!(next(&mut following, &world).is_none(), "once, and nobody whose list is not missing");
+        // Who is left alone is not asked for however often it is heard of them.
+        following.failed(&carl, Failure::NoList, world.engine.now_ms());
+        following.hear([CARL, BOB].map(str::to_owned));
+        assert_eq!(next(&mut following, &world).unwrap().place().0, BOB);
+        // A look finds the others all the same.
+        following.hear((0..1_000).map(|number| format!("@{number}:there.example")));
+        assert!(following.round.len() <= 2 * LISTS_MAX);
+        following.look(&world.engine).unwrap();
+        assert_eq!(following.round, [BOB]);
     }
 
     #[test]

@@ -14,7 +14,8 @@ use metrics::counter;
 use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
-use warren_engine::command::{EndPresence, EndTyping, Prune, StepPurge, TryStore};
+use warren_engine::command::{EndPresence, EndTyping, Prune, SettlePresence, StepPurge, TryStore};
+use warren_engine::view::federation::TakeEarlyPresence;
 use warren_engine::view::{Purges, RoomsToMerge, StoredFiles};
 use warren_engine::{Engine, PurgeProgress};
 
@@ -46,11 +47,7 @@ pub const WORKERS: &[Worker] = &[
     Worker { name: "rate limits", every: Duration::from_secs(60), round: |ctx| ctx.rate_limits.sweep() },
     Worker { name: "authentications", every: Duration::from_secs(60), round: |ctx| ctx.uia.sweep() },
     Worker { name: "typing", every: Duration::from_secs(1), round: |ctx| drop(ctx.engine.write(EndTyping)) },
-    Worker {
-        name: "presence",
-        every: Duration::from_secs(2),
-        round: |ctx| drop(ctx.engine.write(EndPresence)),
-    },
+    Worker { name: "presence", every: Duration::from_secs(2), round: settle_presence },
     Worker { name: "refused writes", every: LOOK_FOR_ROOM, round: try_store },
     Worker { name: "missing events", every: Duration::from_secs(15), round: fetch::take_up_parked },
     Worker { name: "missing members", every: Duration::from_secs(60), round: complete::take_up },
@@ -165,6 +162,15 @@ fn words(fault: &(dyn Any + Send)) -> &str {
 fn try_store(ctx: &Arc<Context>) {
     if !ctx.engine.takes_writes() {
         drop(ctx.engine.write(TryStore));
+    }
+}
+
+fn settle_presence(ctx: &Arc<Context>) {
+    drop(ctx.engine.write(EndPresence));
+    match ctx.engine.read(&TakeEarlyPresence) {
+        Ok(early) if early.is_empty() => {}
+        Ok(early) => drop(ctx.engine.write(SettlePresence { early })),
+        Err(error) => warn!(%error, "it cannot be told who is there of those who were told of early"),
     }
 }
 

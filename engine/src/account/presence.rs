@@ -38,6 +38,12 @@ pub fn content(reader: &Reader, user: UserNum) -> Result<Value, StorageError> {
     Ok(content)
 }
 
+/// Whether the user ever was there, as far as it is known, or has said something about it.
+pub fn is_known(reader: &Reader, user: UserNum) -> Result<bool, StorageError> {
+    let is_shown = reader.shared.watch.presences.get(user).is_some();
+    Ok(is_shown || reader.has(&schema::STATUS_MESSAGES, &user)?)
+}
+
 /// The user's `m.presence` event as `/sync` has it.
 pub fn event(reader: &Reader, user: UserNum) -> Result<Value, StorageError> {
     let sender = reader.user_id(user)?;
@@ -100,6 +106,12 @@ pub(crate) fn touch(tx: &mut Tx, user: UserNum, change: PresenceChange) -> Resul
     let now_ms = tx.shared.clock.now_ms();
     tx.touch(Touch::Presence { user, change, now_ms });
     Ok(())
+}
+
+/// Other servers are told again how present the user is, at the position that the batch has for it.
+pub(crate) fn repeat(tx: &mut Tx, user: UserNum) {
+    let now_ms = tx.shared.clock.now_ms();
+    tx.touch(Touch::Presence { user, change: PresenceChange::Repeated, now_ms });
 }
 
 /// The user did something that shows that they are there. Costs no position: there is one already of what they did.

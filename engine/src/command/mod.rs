@@ -80,7 +80,7 @@ pub use remote_devices::{FollowDevices, RemoteDevice, StoreRemoteDevices};
 pub use rotate_signing_key::{RotateSigningKey, RotatedKeys};
 pub use send_event::{SendEvent, SetCanonicalAlias};
 pub use send_to_device::{DeviceMessage, SendToDevice};
-pub use set_presence::{EndPresence, SetPresence, ShowPresence};
+pub use set_presence::{EndPresence, SetPresence, SettlePresence, ShowPresence};
 pub use set_receipts::SetReceipts;
 pub use set_typing::{EndTyping, SetTyping};
 pub use settle_receipts::SettleReceipts;
@@ -90,7 +90,7 @@ pub use upgrade_guest::UpgradeGuest;
 pub use upgrade_room::UpgradeRoom;
 pub use upload_cross_signing_keys::{CrossSigningUpload, UploadCrossSigningKeys};
 pub use upload_keys::UploadKeys;
-pub use upload_signatures::{SignatureFailure, SignedKey, UploadSignatures};
+pub use upload_signatures::{SignatureFailure, SignedKey, ToldMasterKey, UploadSignatures};
 pub use with_signed::WithSigned;
 
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};

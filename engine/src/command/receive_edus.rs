@@ -27,9 +27,9 @@ use crate::{
     },
     store::{
         Tx, schema,
-        schema::{EarlyReceipt, Membership, ReceivedTransaction},
+        schema::{EarlyReceipt, Membership, PresenceState, ReceivedTransaction},
     },
-    stream::{Activity, Touch},
+    stream::{Activity, EarlyPresence, Touch},
 };
 
 /// How long a typing notice holds, in milliseconds: other servers renew theirs every 40 seconds or sooner.
@@ -143,7 +143,7 @@ impl Command for ReceiveEdus {
                 }
                 IncomingEdu::Presence(updates) => {
                     for update in updates {
-                        present(tx, update, &mut taken)?;
+                        self.present(tx, update, &mut taken)?;
                     }
                 }
                 IncomingEdu::Direct { sender, kind, message_id, messages } => {
@@ -273,6 +273,38 @@ impl ReceiveEdus {
         Ok(())
     }
 
+    /// Who shares a room with this server is shown to be as present as their server says. Of somebody else it is kept for a
+    /// while: whoever lets this server into a room tells of its users before the room is entered.
+    fn present(&self, tx: &mut Tx, update: &IncomingPresence, taken: &mut TakenEdus) -> Result<()> {
+        let told_ms = tx.shared.clock.now_ms();
+        let claim = presence::claim_elsewhere(tx, update.state, PRESENCE_MS);
+        let activity = Activity {
+            last_active_ms: told_ms.saturating_sub(update.last_active_ago_ms),
+            currently_active: update.currently_active,
+        };
+        let (user_id, text) = (update.user_id.clone(), update.status_msg.clone());
+        let neighbour = neighbour(tx, &user_id)?;
+        let early_presences = &tx.shared.watch.early_presences;
+        match neighbour {
+            Some(user) => {
+                early_presences.take(&self.origin, &user_id);
+                presence::tell(tx, user, claim, activity, text)?;
+            }
+            // Who is not known to be there is offline without being told.
+            None if update.state == PresenceState::Offline => {
+                early_presences.take(&self.origin, &user_id);
+                taken.drop(NO_SHARED_ROOM);
+            }
+            None => {
+                let early = EarlyPresence { user_id, claim, activity, text, told_ms };
+                if !early_presences.keep(&self.origin, early) {
+                    taken.drop(NO_SHARED_ROOM);
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// The room, if its members are not all known yet, so that the server may have more of them than are.
     fn room_of_unknown_member(&self, tx: &Tx, room_id: &str) -> Result<Option<RoomCtx>> {
         let room = RoomCtx::find(tx, room_id)?.filter(|room| room.head.partial_state);
@@ -287,19 +319,6 @@ impl ReceiveEdus {
 fn neighbour(tx: &Tx, user_id: &str) -> Result<Option<UserNum>> {
     let Some(user) = tx.user_num(user_id)? else { return Ok(None) };
     Ok(tx.is_neighbour(user, None)?.then_some(user))
-}
-
-fn present(tx: &mut Tx, update: &IncomingPresence, taken: &mut TakenEdus) -> Result<()> {
-    let Some(user) = neighbour(tx, &update.user_id)? else {
-        taken.drop(NO_SHARED_ROOM);
-        return Ok(());
-    };
-    let claim = presence::claim_elsewhere(tx, update.state, PRESENCE_MS);
-    let activity = Activity {
-        last_active_ms: tx.shared.clock.now_ms().saturating_sub(update.last_active_ago_ms),
-        currently_active: update.currently_active,
-    };
-    presence::tell(tx, user, claim, activity, update.status_msg.clone())
 }
 
 /// Whether the message is in the queue of any device.

@@ -78,17 +78,21 @@ pub struct FollowDevices {
 }
 
 impl Command for FollowDevices {
-    type Output = ();
+    /// Whose lists are to be asked for.
+    type Output = Vec<String>;
 
     fn lanes(&self) -> Lanes {
         self.user_ids.iter().fold(Lanes::default(), |lanes, user_id| lanes.user(user_id))
     }
 
-    fn run(&self, tx: &mut Tx) -> Result<()> {
+    fn run(&self, tx: &mut Tx) -> Result<Vec<String>> {
+        let mut followed = Vec::new();
         for user_id in &self.user_ids {
             let Some(user) = tx.user_num(user_id)? else { continue };
-            elsewhere::follow(tx, user)?;
+            if elsewhere::follow(tx, user)? {
+                followed.push(user_id.clone());
+            }
         }
-        Ok(())
+        Ok(followed)
     }
 }

@@ -1,5 +1,5 @@
-//! Users say how present they are, their devices show it by syncing, and time passes. But for what users say about it
-//! nothing is written: who is there is known in memory only.
+//! Users say how present they are, their devices show it by syncing, time passes, and this server comes into rooms of users of
+//! whom it was told before. But for what users say about it nothing is written: who is there is known in memory only.
 //!
 //! Specification: client-server API, "Presence".
 
@@ -9,7 +9,7 @@ use crate::{
     core::num::UserNum,
     error::Result,
     store::{Tx, schema::PresenceState},
-    stream::PresenceChange,
+    stream::{EarlyPresence, PresenceChange},
 };
 
 /// `PUT /presence/{userId}/status`.
@@ -63,7 +63,8 @@ impl Command for ShowPresence {
     }
 }
 
-/// Ends the presence of those whose time is over, so that the others are told. To be run every few seconds.
+/// Ends the presence of those whose time is over, so that the others are told; and tells other servers again of those who stay
+/// as they are, which they forget else. To be run every two seconds.
 pub struct EndPresence;
 
 impl Command for EndPresence {
@@ -77,6 +78,38 @@ impl Command for EndPresence {
         let now_ms = tx.shared.clock.now_ms();
         for user in tx.shared.watch.presences.overdue(now_ms) {
             presence::touch(tx, user, PresenceChange::Passed)?;
+        }
+        let unrepeated = tx.shared.watch.presences.unrepeated(now_ms);
+        if !unrepeated.is_empty() {
+            // One for all of them: without any, nothing would be noted.
+            tx.next_position();
+        }
+        for user in unrepeated {
+            presence::repeat(tx, user);
+        }
+        Ok(())
+    }
+}
+
+/// Shows how present users of other servers are, of whom these told before it was known that they share a room with this one.
+pub struct SettlePresence {
+    /// What they told ([`crate::view::federation::TakeEarlyPresence`]).
+    pub early: Vec<EarlyPresence>,
+}
+
+impl Command for SettlePresence {
+    type Output = ();
+
+    fn lanes(&self) -> Lanes {
+        self.early.iter().fold(Lanes::default(), |lanes, early| lanes.user(&early.user_id))
+    }
+
+    fn run(&self, tx: &mut Tx) -> Result<()> {
+        for EarlyPresence { user_id, claim, activity, text, .. } in &self.early {
+            let Some(user) = tx.user_num(user_id)? else { continue };
+            if tx.is_neighbour(user, None)? && !tx.shared.watch.presences.is_told_since(user, *claim) {
+                presence::tell(tx, user, *claim, *activity, text.clone())?;
+            }
         }
         Ok(())
     }

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
+pub use crate::device::elsewhere::ToldMasterKey;
 use crate::{
     command::{Command, Lanes},
     core::{event::JsonObject, num::UserNum},
     device::{
-        cross_signing,
+        cross_signing, elsewhere,
         lists::{self, ListChange},
     },
     error::{Error, Result, What},
@@ -19,6 +20,9 @@ pub struct UploadSignatures {
     pub user_id: String,
     /// The signed keys: whose, the device id or public key, the key with its new signatures.
     pub signed: Vec<SignedKey>,
+    /// Master keys among them that are not known here ([`crate::view::UnknownMasterKeys`]), as their users' servers have told
+    /// them.
+    pub told: Vec<ToldMasterKey>,
 }
 
 /// A key with new signatures.
@@ -54,25 +58,18 @@ impl Command for UploadSignatures {
         let signer = tx.user_num(&self.user_id)?.ok_or(Error::NotFound(What::User))?;
         let mut failures = Vec::new();
         let mut own_news = BTreeSet::new();
-        for SignedKey { user_id, key_id, object } in &self.signed {
-            let added = match tx.user_num(user_id)? {
-                None => Err(Error::NotFound(What::Key)),
-                Some(owner) => {
-                    cross_signing::add_signatures(tx, (signer, &self.user_id), owner, key_id, object)
-                        .map(|news| (owner, news))
-                }
-            };
-            match added {
+        for key in &self.signed {
+            match self.add(tx, signer, key) {
                 Ok((owner, true)) if owner == signer => {
-                    own_news.insert(changed_key(tx, signer, key_id)?);
+                    own_news.insert(changed_key(tx, signer, &key.key_id)?);
                 }
                 // Whom the signer has verified is told to the signer's devices alone.
                 Ok((owner, true)) => lists::changed_for(tx, signer, owner),
                 Ok((_, false)) => {}
                 Err(error @ Error::Storage(_)) => return Err(error),
                 Err(error) => failures.push(SignatureFailure {
-                    user_id: user_id.clone(),
-                    key_id: key_id.clone(),
+                    user_id: key.user_id.clone(),
+                    key_id: key.key_id.clone(),
                     error,
                 }),
             }
@@ -81,6 +78,19 @@ impl Command for UploadSignatures {
             lists::changed(tx, signer, own_news)?;
         }
         Ok(failures)
+    }
+}
+
+impl UploadSignatures {
+    /// Adds the signatures on one key. Answers whose it is, and whether anything is new.
+    fn add(&self, tx: &mut Tx, signer: UserNum, key: &SignedKey) -> Result<(UserNum, bool)> {
+        let by = (signer, self.user_id.as_str());
+        if let Some(told) = self.told.iter().find(|told| told.user_id == key.user_id) {
+            elsewhere::put_signed_master_key(tx, by, told, &key.object)?;
+        }
+        let owner = tx.user_num(&key.user_id)?.ok_or(Error::NotFound(What::Key))?;
+        let news = cross_signing::add_signatures(tx, by, owner, &key.key_id, &key.object)?;
+        Ok((owner, news))
     }
 }
 

@@ -19,6 +19,9 @@ use crate::{
 /// The most bytes of a cross-signing key; some 200 are used.
 pub const KEY_BYTES_MAX: usize = 16 * 1024;
 
+/// What is named in errors about signatures that are uploaded by themselves.
+const SIGNED_KEY: &str = "signed key";
+
 /// What a cross-signing key is for; its number is part of keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
@@ -98,6 +101,24 @@ pub fn has_public_key(reader: &Reader, user: UserNum, public: &str) -> Result<bo
         }
     }
     Ok(false)
+}
+
+/// What key an object is, whatever signatures are on it, in the form in which keys are stored.
+///
+/// Errors: what canonical JSON cannot express.
+fn bare(object: &JsonObject) -> Result<Vec<u8>> {
+    canonical_without(SIGNED_KEY, object, &["signatures", "unsigned"], usize::MAX)
+}
+
+/// Whether two objects are one key, whatever signatures are on them.
+pub fn is_same_key(one: &JsonObject, other: &JsonObject) -> bool {
+    matches!((bare(one), bare(other)), (Ok(one), Ok(other)) if one == other)
+}
+
+/// Whether an object is the master key that is stored of the user, whatever signatures are on it.
+pub fn is_stored_master(reader: &Reader, user: UserNum, object: &JsonObject) -> Result<bool, StorageError> {
+    let Some(known) = stored(reader, user, CrossSigningUsage::Master)? else { return Ok(false) };
+    Ok(bare(object).is_ok_and(|given| known == given))
 }
 
 /// Verifies the signature of the key `public` of `user_id` on `object`.
@@ -280,23 +301,30 @@ pub fn add_signatures(
             })
             .ok_or(missing)?,
     };
-    let given = canonical_without("signed key", object, &["signatures", "unsigned"], usize::MAX)?;
-    if known != given {
-        return Err(parameter("signed key", "is not the key that is stored"));
+    if known != bare(object)? {
+        return Err(parameter(SIGNED_KEY, "is not the key that is stored"));
     }
     let mut news = false;
     let mut good = 0;
     for signature in signatures::by(object, signer.1)? {
         let Some(public) = signing_key(tx, signer.0, owner, is_device, signature.0)? else { continue };
-        verify("signed key", object, signer.1, signature.0, &public)?;
+        verify(SIGNED_KEY, object, signer.1, signature.0, &public)?;
         news |= signatures::put(tx, owner, signer.0, text, signature)?;
         good += 1;
     }
     if good == 0 {
         let why = "it is signed by no key that may sign it".to_owned();
-        return Err(Invalid::Signature { what: "signed key", why }.into());
+        return Err(Invalid::Signature { what: SIGNED_KEY, why }.into());
     }
     Ok(news)
+}
+
+/// Whether the user-signing key of `signer` has signed `object`, as another user's master key is to be.
+pub fn is_user_signed(reader: &Reader, signer: (UserNum, &str), object: &JsonObject) -> Result<bool> {
+    let public = stored_public_key(reader, signer.0, CrossSigningUsage::UserSigning)?;
+    let is_good =
+        |public: String| verify(SIGNED_KEY, object, signer.1, &format!("ed25519:{public}"), &public).is_ok();
+    Ok(public.is_some_and(is_good))
 }
 
 /// The public key behind `key_id` if it is one of `signer` that may sign such a key of `owner`.

@@ -4,8 +4,11 @@
 //! Invariant: a list is complete up to its `stream_id` unless it says that it is stale. It is followed only while its user
 //! shares a room with this server: nobody tells of changes otherwise (`room::servers` makes it stale then). While it is
 //! stale, its `stream_id` is a mark that grows with all that is told of it: an answer settles it only if the mark is what it was
-//! when the server was asked, since what was told meanwhile may be later than the answer.
+//! when the server was asked, since what was told meanwhile may be later than the answer. Of users who are not followed only
+//! the master keys that users of this server have signed are kept.
 //! Specification: server-server API, "Device Management".
+
+use bytes::Bytes;
 
 use super::{
     KEY_NAME_BYTES_MAX,
@@ -13,7 +16,7 @@ use super::{
     device_keys, signatures,
 };
 use crate::{
-    core::{event::JsonObject, num::UserNum},
+    core::{event::JsonObject, identifiers, num::UserNum},
     error::{Error, Result},
     store::{Reader, StorageError, Tx, schema, schema::RemoteDeviceList},
 };
@@ -46,6 +49,23 @@ pub enum Updated {
     Stale,
 }
 
+/// A master key of a user of another server, as their server has told it when it was asked.
+#[derive(Clone, Debug)]
+pub struct ToldMasterKey {
+    /// Whose.
+    pub user_id: String,
+    /// What was stored as the user's master key when their server was asked: what came meanwhile may be later than the answer.
+    pub known: Option<Bytes>,
+    /// The key.
+    pub object: JsonObject,
+}
+
+/// Whether a user id is one of another server's users.
+pub fn is_elsewhere(reader: &Reader, user_id: &str) -> bool {
+    let server = identifiers::server_name(user_id);
+    identifiers::is_user_id(user_id) && server != Some(&*reader.shared.server_name)
+}
+
 /// Whether the user's list is known here and complete.
 pub fn is_followed(reader: &Reader, user: UserNum) -> Result<bool, StorageError> {
     Ok(reader.get(&schema::REMOTE_DEVICE_LISTS, &user)?.is_some_and(|list| !list.is_stale))
@@ -66,14 +86,18 @@ pub fn make_stale(tx: &mut Tx, user: UserNum) -> Result<(), StorageError> {
     Ok(())
 }
 
-/// Lets the user's list be asked for, if nothing is known of it and they share a room with this server.
-pub fn follow(tx: &mut Tx, user: UserNum) -> Result<(), StorageError> {
-    let is_new = !tx.has(&schema::REMOTE_DEVICE_LISTS, &user)? && !tx.has(&schema::ACCOUNTS, &user)?;
-    if is_new && tx.is_neighbour(user, None)? {
+/// Lets the user's list be asked for, if nothing is known of it and they share a room with this server. Answers whether it is
+/// to be asked for, be it that something of it was missed.
+pub fn follow(tx: &mut Tx, user: UserNum) -> Result<bool, StorageError> {
+    let is_known = is_followed(tx, user)? || tx.has(&schema::ACCOUNTS, &user)?;
+    if is_known || !tx.is_neighbour(user, None)? {
+        return Ok(false);
+    }
+    if !tx.has(&schema::REMOTE_DEVICE_LISTS, &user)? {
         let list = RemoteDeviceList { stream_id: 0, is_stale: true };
         tx.put(&schema::REMOTE_DEVICE_LISTS, &user, &list);
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Takes in an update of a device of the user.
@@ -187,4 +211,27 @@ pub fn put_signing_keys(
         Err(error @ Error::Storage(_)) => Err(error),
         Err(_) => Ok(false),
     }
+}
+
+/// Takes in the master key of a user of another server, who need not share a room with this one, if `signer`, a user of this
+/// one, has signed it: `signed` is the key with the signature. Nothing else is kept, and nothing that is older than what is
+/// known: whoever asks for the user's keys meets the signature then, wherever the key comes from.
+pub fn put_signed_master_key(
+    tx: &mut Tx,
+    signer: (UserNum, &str),
+    told: &ToldMasterKey,
+    signed: &JsonObject,
+) -> Result<()> {
+    let is_kept = is_elsewhere(tx, &told.user_id)
+        && cross_signing::is_same_key(&told.object, signed)
+        && cross_signing::is_user_signed(tx, signer, signed)?;
+    if !is_kept {
+        return Ok(());
+    }
+    // Not before: users whom nobody has signed are to fill no disk.
+    let user = tx.intern_user(&told.user_id)?;
+    if cross_signing::stored(tx, user, CrossSigningUsage::Master)? == told.known {
+        put_signing_keys(tx, user, &told.user_id, Some(&told.object), None)?;
+    }
+    Ok(())
 }

@@ -67,6 +67,21 @@ pub fn put(
     Ok(true)
 }
 
+/// The signatures of `signer` on the key `key` of `owner`: ids of the signing keys, and signatures. O(result).
+pub fn of(reader: &Reader, owner: UserNum, signer: UserNum, key: TextNum) -> Result<Vec<(String, String)>> {
+    let mut found = Vec::new();
+    reader.scan(
+        &schema::KEY_SIGNATURES,
+        &(owner, signer, key),
+        Direction::Forward,
+        |(_, _, _, key_id), signature| {
+            found.push((key_id, signature));
+            true
+        },
+    )?;
+    Ok(found)
+}
+
 /// Removes all signatures on the key `key` of `owner`. O(signatures on the owner's keys).
 pub fn forget(tx: &mut Tx, owner: UserNum, key: TextNum) -> Result<()> {
     let mut rows = Vec::new();

@@ -59,6 +59,7 @@ pub(super) fn take_over(
         match prepared.remove(&num) {
             Some(row) => {
                 members::count(room, None, Some(row.membership));
+                members::show_present(tx, row.user, room.num, row.membership);
                 tally.count(row.server, row.membership);
             }
             None => left.push((key, num)),

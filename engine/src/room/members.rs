@@ -103,10 +103,18 @@ pub(crate) fn fill(tx: &mut Tx, room: &mut RoomCtx, entries: &[(StateKeyId, Even
         tx.put(&schema::MEMBERS, &(room.num, membership as u8, user), &num);
         count(room, None, Some(membership));
         servers.add(tx, room.num, (user, &user_id), membership)?;
+        show_present(tx, user, room.num, membership);
         let row = UserRoom::entered(membership, num);
         tx.put(&schema::USER_ROOMS, &(user, room.num), &Positioned { pos, value: row });
     }
     Ok(servers.write(tx, room, pos)?)
+}
+
+/// Lets who enters a room see those who are known to be there from other rooms.
+pub(super) fn show_present(tx: &Tx, user: UserNum, room: RoomNum, membership: Membership) {
+    if membership == Membership::Join {
+        tx.shared.watch.list(user, room);
+    }
 }
 
 /// Ends the membership of a user whose membership event is no longer part of the current state, since `pos`.

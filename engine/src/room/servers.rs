@@ -54,8 +54,8 @@ pub(crate) fn count(
         }
         joined => {
             tx.put(&schema::ROOM_SERVERS, &(room.num, server), &joined);
-            if is_other && before == 0 {
-                comes(tx, room, server, pos)?;
+            if is_other && before == 0 && comes(tx, room, server, pos)? {
+                tx.touch(Touch::Outgoing(Outgoing::Came { server, room: room.num }));
             }
         }
     }
@@ -78,13 +78,14 @@ fn stop_following_all(tx: &mut Tx, room: RoomNum) -> Result<(), StorageError> {
     Ok(())
 }
 
-/// Another server is in the room from `pos` on, if it was not supposed to be before.
-fn comes(tx: &mut Tx, room: &mut RoomCtx, server: TextNum, pos: StreamPos) -> Result<(), StorageError> {
+/// Another server is in the room from `pos` on, if it was not supposed to be before. Answers whether it was not.
+fn comes(tx: &mut Tx, room: &mut RoomCtx, server: TextNum, pos: StreamPos) -> Result<bool, StorageError> {
     room.head.other_servers += 1;
-    if open_stay(tx, room.num, server)?.is_none() {
+    let is_new = open_stay(tx, room.num, server)?.is_none();
+    if is_new {
         tx.put(&schema::SERVER_STAYS, &(server, room.num, pos), &StreamPos::MAX);
     }
-    Ok(())
+    Ok(is_new)
 }
 
 /// No user of another server is known to be in the room any more, since `pos`.
@@ -194,6 +195,7 @@ impl Tally {
             let before = tx.get(&schema::ROOM_SERVERS, &(room.num, server))?.unwrap_or_default();
             tx.put(&schema::ROOM_SERVERS, &(room.num, server), &(before + joined));
             if before == 0 && Some(server) != own {
+                // Of this server's users only who enters is there, of whom it is told by that.
                 comes(tx, room, server, pos)?;
             }
         }

@@ -2,10 +2,12 @@
 //!
 //! Invariant: whoever waits after having read at a position misses nothing that is published after it.
 
+mod early_presence;
 mod marks;
 mod presence;
 mod wake;
 
+pub use early_presence::EarlyPresence;
 pub use presence::{Activity, Claim, PresenceChange};
 pub(crate) use presence::{ELSEWHERE, OFFLINE_AFTER_MS};
 pub use wake::Wait;
@@ -85,6 +87,13 @@ pub enum Outgoing {
         /// The room.
         room: RoomNum,
     },
+    /// A server has its first user in the room, and does not know yet who is there.
+    Came {
+        /// The server.
+        server: TextNum,
+        /// The room.
+        room: RoomNum,
+    },
     /// Something stands in the server's queue.
     Queued(TextNum),
     /// A user of this server types in the room, or stopped.
@@ -105,7 +114,7 @@ pub enum Outgoing {
         /// The thread, as it stands in keys.
         thread: TextNum,
     },
-    /// How present a user of this server is has changed.
+    /// How present a user of this server is has changed, or is to be told again.
     Presence(UserNum),
 }
 

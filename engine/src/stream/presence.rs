@@ -16,6 +16,12 @@ use crate::{
 pub(crate) const OFFLINE_AFTER_MS: u64 = 30_000;
 /// Who is online but did nothing for this long is shown as unavailable, in milliseconds; the specification's example.
 const IDLE_AFTER_MS: u64 = 300_000;
+/// Who stays as present as they are is told of again to other servers when nothing was told of them for this long, in
+/// milliseconds: these keep what they are told for half an hour, which leaves ten minutes for all whose time comes at once.
+const REPEAT_AFTER_MS: u64 = 20 * 60 * 1000;
+/// Of how many users that is told at once: it is looked for them every two seconds, so that all who are remembered have had
+/// their turn after eight minutes, and no server is told of more than it has room for.
+const REPEATED_MAX: usize = 200;
 /// In the place of a device: the server of a user of another server, which knows by itself when its user is idle.
 pub(crate) const ELSEWHERE: u64 = u64::MAX;
 /// How many users are remembered before those who are offline are forgotten: some 200 bytes each. Whose client has not
@@ -46,6 +52,8 @@ pub enum PresenceChange {
     Acted,
     /// Time passed.
     Passed,
+    /// Other servers are told again how it is. For clients nothing has changed.
+    Repeated,
 }
 
 /// What another server says of how active its user is.
@@ -72,13 +80,25 @@ pub(crate) struct Shown {
 struct Present {
     claims: Vec<Claim>,
     shown: Shown,
+    /// When others were last told, in milliseconds since the epoch.
+    told_ms: u64,
 }
 
 impl Present {
+    /// Whether the user is one of another server.
+    fn is_elsewhere(&self) -> bool {
+        self.claims.iter().any(|claim| claim.device == ELSEWHERE)
+    }
+
+    /// Whether the user is one of this server, and there.
+    fn is_here(&self) -> bool {
+        self.shown.state != PresenceState::Offline && !self.is_elsewhere()
+    }
+
     /// The most present of what the devices say.
     fn state(&self, now_ms: u64) -> PresenceState {
         let live = self.claims.iter().filter(|claim| claim.until_ms > now_ms).map(|claim| claim.state);
-        let is_elsewhere = self.claims.iter().any(|claim| claim.device == ELSEWHERE);
+        let is_elsewhere = self.is_elsewhere();
         match live.max().unwrap_or(PresenceState::Offline) {
             PresenceState::Online if !is_elsewhere && self.shown.last_active_ms + IDLE_AFTER_MS <= now_ms => {
                 PresenceState::Unavailable
@@ -150,12 +170,14 @@ impl Presences {
                 }
                 let state = PresenceState::Offline;
                 let shown = Shown { state, last_active_ms: 0, currently_active: None, pos };
-                self.0.entry(user).or_insert(Present { claims: Vec::new(), shown })
+                self.0.entry(user).or_insert(Present { claims: Vec::new(), shown, told_ms: now_ms })
             }
-            PresenceChange::Acted | PresenceChange::Passed => match self.0.get_mut(&user) {
-                Some(present) => present,
-                None => return false,
-            },
+            PresenceChange::Acted | PresenceChange::Passed | PresenceChange::Repeated => {
+                match self.0.get_mut(&user) {
+                    Some(present) => present,
+                    None => return false,
+                }
+            }
         };
         let is_active = match change {
             PresenceChange::Synced(claim) => {
@@ -173,6 +195,10 @@ impl Presences {
             }
             PresenceChange::Acted => true,
             PresenceChange::Passed => false,
+            PresenceChange::Repeated => {
+                present.told_ms = now_ms;
+                return false;
+            }
         };
         if is_active {
             present.shown.last_active_ms = now_ms;
@@ -183,8 +209,30 @@ impl Presences {
         if is_news {
             present.shown.state = state;
             present.shown.pos = pos;
+            present.told_ms = now_ms;
         }
         is_news
+    }
+
+    /// Whether the user is one of this server, and there.
+    pub fn is_here(&self, user: UserNum) -> bool {
+        self.0.get(&user).is_some_and(|present| present.is_here())
+    }
+
+    /// Whether another server has said something of its user that holds at least as long as this, and so was said later.
+    pub fn is_told_since(&self, user: UserNum, claim: Claim) -> bool {
+        let is_later = |known: &Claim| known.device == ELSEWHERE && known.until_ms >= claim.until_ms;
+        self.0.get(&user).is_some_and(|present| present.claims.iter().any(is_later))
+    }
+
+    /// Users of this server who are there, of whom other servers have to be told again; some of them, if there are many.
+    pub fn unrepeated(&self, now_ms: u64) -> Vec<UserNum> {
+        let is_due = |present: &Present| present.is_here() && present.told_ms + REPEAT_AFTER_MS <= now_ms;
+        let due = self.0.iter().filter(|present| is_due(present));
+        let mut users: Vec<UserNum> = due.map(|present| *present.key()).collect();
+        users.sort_unstable();
+        users.truncate(REPEATED_MAX);
+        users
     }
 
     /// Tells of a user who is there once more at `pos`: there are people who have not been told. False for who is not.
@@ -266,6 +314,32 @@ mod tests {
         ));
         assert!(presences.change(USER, PresenceChange::Acted, IDLE_AFTER_MS + 2, StreamPos(4)));
         assert_eq!(state(&presences), PresenceState::Online);
+    }
+
+    #[test]
+    fn who_stays_is_repeated_in_time_and_not_all_at_once() {
+        let presences = Presences::default();
+        let late = REPEAT_AFTER_MS * 10;
+        let users: Vec<UserNum> = (0..2 * REPEATED_MAX as u64).map(UserNum).collect();
+        for user in &users {
+            presences.change(*user, claim(1, PresenceState::Unavailable, late), 0, StreamPos(1));
+        }
+        let elsewhere = Claim { device: ELSEWHERE, state: PresenceState::Online, until_ms: late };
+        let activity = Activity { last_active_ms: 0, currently_active: true };
+        let other = UserNum(u64::MAX);
+        presences.change(other, PresenceChange::Told(elsewhere, activity), 0, StreamPos(1));
+        // Of one something else is told meanwhile, and one goes.
+        presences.change(users[0], claim(1, PresenceState::Online, late), 1, StreamPos(2));
+        presences.change(users[1], claim(1, PresenceState::Offline, 0), 1, StreamPos(2));
+        assert!(presences.unrepeated(REPEAT_AFTER_MS - 1).is_empty());
+        for due in users[2..].chunks(REPEATED_MAX) {
+            assert_eq!(presences.unrepeated(REPEAT_AFTER_MS), due);
+            for user in due {
+                assert!(!presences.change(*user, PresenceChange::Repeated, REPEAT_AFTER_MS, StreamPos(3)));
+            }
+        }
+        assert!(presences.unrepeated(REPEAT_AFTER_MS).is_empty());
+        assert_eq!(presences.get(users[2]).unwrap().pos, StreamPos(1), "no client is told");
     }
 
     #[test]

@@ -13,7 +13,12 @@ use std::{
 
 use dashmap::DashMap;
 
-use super::{Touch, marks::Marks, presence::Presences};
+use super::{
+    Touch,
+    early_presence::EarlyPresences,
+    marks::Marks,
+    presence::{PresenceChange, Presences},
+};
 use crate::{
     core::num::{RoomNum, StreamPos, UserNum},
     store::{NumberHash, schema::PresenceState},
@@ -75,6 +80,8 @@ pub(crate) struct Watch {
     pub marks: Marks,
     /// Who is there.
     pub presences: Presences,
+    /// Who is said to be there, and shares no room with this server yet.
+    pub early_presences: EarlyPresences,
     next_waiter: std::sync::atomic::AtomicU64,
 }
 
@@ -177,7 +184,7 @@ impl Watch {
     }
 
     /// Turns what was touched into news; `pos` is the last position of the batch. Who waits for it is added to `wakers`, to be
-    /// woken when it is published. Answers whose presence has changed.
+    /// woken when it is published. Answers of whose presence other servers are to be told.
     pub fn note(&self, pos: StreamPos, touches: &[Touch], wakers: &mut Vec<Waker>) -> Vec<UserNum> {
         let mut present = Vec::new();
         for touch in touches {
@@ -210,8 +217,11 @@ impl Watch {
                 }
                 Touch::User(user) => self.note_own(user, pos, wakers),
                 Touch::Presence { user, change, now_ms } => {
-                    if self.presences.change(user, change, now_ms, pos) {
+                    let is_news = self.presences.change(user, change, now_ms, pos);
+                    if is_news {
                         self.note_presence(user, pos, wakers);
+                    }
+                    if is_news || change == PresenceChange::Repeated {
                         present.push(user);
                     }
                 }
@@ -297,6 +307,13 @@ impl Watch {
         if active.len() <= PRESENCE_ROOM_USERS_MAX && peers.len() < PRESENCE_PEERS_MAX {
             peers.extend(active.iter().copied());
         }
+    }
+
+    /// Users of this server who are there and in the room, at most `limit`.
+    pub fn here_in(&self, room: RoomNum, limit: usize) -> Vec<UserNum> {
+        // Copied, so that no two shards are ever locked at once.
+        let active = self.rooms.get(&room).map(|users| users.clone()).unwrap_or_default();
+        active.into_iter().filter(|user| self.presences.is_here(*user)).take(limit).collect()
     }
 
     fn note_presence(&self, user: UserNum, pos: StreamPos, wakers: &mut Vec<Waker>) {

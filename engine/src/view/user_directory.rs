@@ -204,15 +204,19 @@ impl View for PresenceOf {
     /// The response's JSON.
     type Output = Value;
 
-    /// Errors: [`What::User`] not found, [`Denied::NotYours`] for who shares no room with the user.
+    /// Errors: [`What::User`] not found, also for a user of another server of whom nothing was told; [`Denied::NotInRoom`] for
+    /// who shares no room with the user.
     fn read(&self, reader: &Reader) -> Result<Value> {
-        let (user, _) = users::find(reader, &self.user)?.ok_or(Error::NotFound(What::User))?;
+        let user = reader.user_num(&self.user)?.ok_or(Error::NotFound(What::User))?;
         if self.asker != self.user {
             let asker = reader.user_num(&self.asker)?.ok_or(Error::NotFound(What::User))?;
             let rooms: HashSet<RoomNum> = reader.joined_rooms(asker)?.into_iter().collect();
             if !reader.joined_rooms(user)?.iter().any(|room| rooms.contains(room)) {
                 return Err(Denied::NotInRoom.into());
             }
+        }
+        if users::account(reader, user)?.is_none() && !presence::is_known(reader, user)? {
+            return Err(Error::NotFound(What::User));
         }
         Ok(presence::content(reader, user)?)
     }
@@ -245,7 +249,7 @@ impl View for IsPresent<'_> {
 mod tests {
     use super::*;
     use crate::{
-        command::{EndPresence, SetPresence, ShowPresence},
+        command::{EndPresence, ReceiveEdus, SetPresence, ShowPresence},
         fixture::World,
         store::schema::Account,
         view::{Sync, SyncToken},
@@ -351,6 +355,28 @@ mod tests {
         assert_eq!(told, alice_is("unavailable"), "the later takes the place of the earlier");
         assert_eq!(told_to_bob(&world, Some(token)).0, []);
         assert_eq!(told_to_bob(&world, None).0, alice_is("unavailable"));
+    }
+
+    #[test]
+    fn of_users_of_other_servers_it_is_what_was_told() {
+        let world = world();
+        let dave = "@dave:there.example";
+        let of_dave = |asker: &str| world.engine.read(&PresenceOf { asker: asker.into(), user: dave.into() });
+        let tell = |presence: &str| {
+            let update = json!({ "user_id": dave, "presence": presence, "status_msg": "digging" });
+            let edu = json!({ "edu_type": "m.presence", "content": { "push": [update] } });
+            world.engine.write(ReceiveEdus::new("there.example", [&edu])).wait().unwrap();
+        };
+        assert!(matches!(of_dave(ALICE), Err(Error::NotFound(What::User))));
+        world.member("!both:here.example", ALICE, dave, "invite").unwrap();
+        world.join("!both:here.example", dave);
+        assert!(matches!(of_dave(ALICE), Err(Error::NotFound(What::User))), "nothing was told");
+        for presence in ["unavailable", "offline"] {
+            tell(presence);
+            let told = of_dave(ALICE).unwrap();
+            assert_eq!((&told["presence"], &told["status_msg"]), (&json!(presence), &json!("digging")));
+        }
+        assert!(matches!(of_dave(CAROL), Err(Error::Denied(Denied::NotInRoom))));
     }
 
     #[test]

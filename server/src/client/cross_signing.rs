@@ -1,11 +1,17 @@
 //! `cross_signing.yaml`: the keys that stand for a user, and what they sign.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
-use warren_engine::command::{CrossSigningUpload, SignedKey, UploadCrossSigningKeys, UploadSignatures};
+use serde_json::{Map, Value, json};
+use warren_engine::command::{
+    CrossSigningUpload, SignedKey, ToldMasterKey, UploadCrossSigningKeys, UploadSignatures,
+};
+use warren_engine::view::UnknownMasterKeys;
 
+use crate::context::Context;
+use crate::federation::out::queries;
 use crate::http::uia::{self, Stage};
 use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
 
@@ -66,7 +72,9 @@ async fn post_signatures(call: Call) -> Outcome {
             signed.push(SignedKey { user_id: user_id.clone(), key_id, object });
         }
     }
-    let command = UploadSignatures { user_id: call.user()?.to_string(), signed };
+    let user_id = call.user()?.to_string();
+    let told = ask_elsewhere(&call.ctx, &user_id, &signed).await?;
+    let command = UploadSignatures { user_id, signed, told };
     let mut answer = Signed::default();
     for failure in call.ctx.engine.write(command).await? {
         let error = ApiError::from(failure.error);
@@ -75,4 +83,26 @@ async fn post_signatures(call: Call) -> Outcome {
         failures.insert(failure.key_id, failure_of_key);
     }
     Answer::json(&answer)
+}
+
+/// Master keys that are not known here, as their users' servers tell them: the client has seen them there, and will not sign
+/// them again. What cannot be had is refused by the engine.
+async fn ask_elsewhere(
+    ctx: &Arc<Context>,
+    signer: &str,
+    signed: &[SignedKey],
+) -> Result<Vec<ToldMasterKey>, ApiError> {
+    let signed = signed.iter().map(|key| (key.user_id.as_str(), &key.object)).collect();
+    let unknown = ctx.engine.read(&UnknownMasterKeys { signer, signed })?;
+    if unknown.is_empty() {
+        return Ok(Vec::new());
+    }
+    let users = unknown.iter().map(|key| (key.user_id.clone(), json!([]))).collect();
+    let mut found = queries::user_keys(ctx, &["master_keys"], users).await;
+    let mut keys = found.parts.remove("master_keys").unwrap_or_default();
+    let told = unknown.into_iter().filter_map(|key| {
+        let object = serde_json::from_str(keys.remove(&key.user_id)?.get()).ok()?;
+        Some(key.told(object))
+    });
+    Ok(told.collect())
 }

@@ -9,7 +9,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value, json};
 use warren_engine::command::{ClaimKeys, FollowDevices, UploadKeys, WantedKey};
 use warren_engine::view::federation::AreDevicesFollowed;
-use warren_engine::view::{KeyChanges, QueryKeys, StreamToken};
+use warren_engine::view::{KeyChanges, QueryKeys, StreamToken, WithOwnSignatures};
 
 use super::membership::is_local;
 use crate::context::Context;
@@ -61,14 +61,22 @@ async fn post_query(call: Call) -> Outcome {
     let asker = call.user()?.to_string();
     let (here, there): (BTreeMap<_, _>, BTreeMap<_, _>) =
         query.device_keys.into_iter().partition(|(user_id, _)| is_known_here(&call.ctx, user_id));
-    let answer = call.ctx.engine.read(&QueryKeys { asker, users: here.into_iter().collect() })?;
+    let query = QueryKeys { asker: asker.clone(), users: here.into_iter().collect() };
+    let answer = call.ctx.engine.read(&query)?;
     if there.is_empty() {
         return Ok(Answer::json_bytes(answer));
     }
-    // Those who share a room with this server are answered for from here from then on.
-    drop(call.ctx.engine.write(FollowDevices { user_ids: there.keys().cloned().collect() }));
+    // Those who share a room with this server are answered for from here from then on. Where that cannot be written, their
+    // servers are asked the next time, too.
+    let follow = FollowDevices { user_ids: there.keys().cloned().collect() };
+    if let Ok(followed) = call.ctx.engine.write(follow).await {
+        call.ctx.federation.missing_lists.tell(followed);
+    }
     let users = there.into_iter().map(|(user_id, devices)| (user_id, json!(devices))).collect();
-    let found = queries::keys(&call.ctx, "v1/user/keys/query", "device_keys", KEY_PARTS, users).await;
+    let mut found = queries::user_keys(&call.ctx, KEY_PARTS, users).await;
+    if let Some(master_keys) = found.parts.get_mut("master_keys") {
+        add_own_signatures(&call.ctx, &asker, master_keys)?;
+    }
     let mut answer: BTreeMap<String, OfUsers> =
         serde_json::from_slice(&answer).map_err(ApiError::internal)?;
     for (part, users) in found.parts {
@@ -79,6 +87,18 @@ async fn post_query(call: Call) -> Outcome {
         failures.insert(server, to_raw_value(&failure).map_err(ApiError::internal)?);
     }
     Answer::json(&answer)
+}
+
+/// What the asker has signed of the master keys is known here alone; without it, whom they have verified would not be so.
+fn add_own_signatures(ctx: &Context, asker: &str, master_keys: &mut OfUsers) -> Result<(), ApiError> {
+    for (user_id, key) in master_keys {
+        let Ok(object) = serde_json::from_str::<Map<String, Value>>(key.get()) else { continue };
+        let signed = WithOwnSignatures { asker, user_id, key: &object };
+        if let Some(with_own) = ctx.engine.read(&signed)? {
+            *key = to_raw_value(&with_own).map_err(ApiError::internal)?;
+        }
+    }
+    Ok(())
 }
 
 /// Whether the user's devices and keys are known here. Where the store cannot tell, their server is asked.

@@ -63,8 +63,9 @@ async fn send_transaction(call: Call) -> Answered {
         reception.took_in(room?);
     }
     if let Some(edus) = reception.edus() {
-        // Lists of which something is missing are asked for by a task of their own.
-        let taken = engine.write(edus).await?;
+        let mut taken = engine.write(edus).await?;
+        // By a task of their own: nobody waits for it.
+        call.ctx.federation.missing_lists.tell(std::mem::take(&mut taken.stale));
         for room_id in &taken.rooms_to_settle {
             settle_receipts(&call.ctx, room_id).await?;
         }

@@ -4,7 +4,7 @@ import pytest
 
 from harness.client import joined, unique
 from harness.peer import Key, signed
-from harness.rooms import see
+from harness.rooms import see, via
 
 
 @pytest.fixture(params=["ours to theirs", "theirs to ours"])
@@ -69,6 +69,24 @@ def test_presence(room, pair):
             return [content for content in told if (content["presence"], content.get("status_msg")) == (state, text)]
 
         reader.sync_until(is_seen)
+
+
+@pytest.mark.parametrize("host", ["ours", "theirs"])
+def test_who_is_there_and_who_comes_in_see_each_other(here, there, alice, bob, host):
+    owner, guest, server = (alice, bob, here) if host == "ours" else (bob, alice, there)
+    # They are there before they share a room, and do nothing more that their servers could tell.
+    for user in (alice, bob):
+        user.sync()
+    room = owner.create_room(preset="public_chat", room_version="10")
+    guest.join(room, query=via(server))
+    for reader, other in ((guest, owner), (owner, guest)):
+
+        def is_seen(answer, other=other):
+            events = answer.get("presence", {}).get("events", [])
+            return "online" in [event["content"]["presence"] for event in events if event["sender"] == other.user_id]
+
+        reader.sync_until(is_seen)
+    assert alice.get("presence/{userId}/status", bob.user_id)["presence"] == "online"
 
 
 def test_messages_to_devices_come_once_and_in_order(room, pair):

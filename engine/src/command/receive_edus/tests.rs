@@ -1,6 +1,7 @@
 //! What other servers tell is taken in as far as it is theirs to tell.
 
 mod partial;
+mod who_is_there;
 
 use std::sync::Arc;
 
@@ -53,7 +54,7 @@ fn what_is_passed_over_is_told_with_its_reason() {
         ("m.typing", json!({"room_id": "!other:here.example", "user_id": BOB, "typing": true})),
         ("m.typing", json!({"room_id": ROOM, "user_id": ALICE, "typing": true})),
         ("m.receipt", json!({ROOM: {"m.read": {BOB: {"event_ids": [elsewhere], "data": {"ts": 1}}}}})),
-        ("m.presence", json!({"push": [{"user_id": "@carl:there.example", "presence": "online"}]})),
+        ("m.presence", json!({"push": [{"user_id": "@carl:there.example", "presence": "offline"}]})),
         (
             "m.direct_to_device",
             json!({"sender": BOB, "type": "m.t", "message_id": "1", "messages": {ALICE: {"A": {}, "Z": {}}}}),
@@ -331,57 +332,6 @@ fn messages_to_devices_come_once() {
     let content = json!({"sender": BOB, "type": "m.test", "message_id": "nobody's", "messages": messages});
     receive(&world, THERE, &[("m.direct_to_device", content)]);
     assert_eq!(["1", "2", "nobody's"].map(is_remembered), [true, true, false]);
-}
-
-#[test]
-fn presence_is_shown_of_those_who_share_a_room() {
-    let world = world();
-    let push = json!([
-        {"user_id": BOB, "presence": "online", "status_msg": "there", "last_active_ago": 1},
-        {"user_id": ALICE, "presence": "unavailable", "last_active_ago": 1},
-        {"user_id": BOB, "presence": "drowsy", "last_active_ago": 1},
-    ]);
-    receive(&world, THERE, &[("m.presence", json!({"push": push}))]);
-    let shown = |user: &str| {
-        world
-            .ask(|reader| Ok(presence::content(reader, reader.user_num(user)?.unwrap())?["presence"].clone()))
-    };
-    assert_eq!((shown(BOB), shown(ALICE)), (json!("online"), json!("offline")));
-    // What a server says holds while it says nothing else, but not for ever.
-    world.pass_ms(10 * 60 * 1000);
-    world.engine.write(crate::command::EndPresence).wait().unwrap();
-    assert_eq!(shown(BOB), "online");
-    world.pass_ms(PRESENCE_MS);
-    world.engine.write(crate::command::EndPresence).wait().unwrap();
-    assert_eq!(shown(BOB), "offline");
-}
-
-#[test]
-fn how_active_somebody_is_elsewhere_is_shown_as_their_server_says() {
-    let world = world();
-    let tell = |presence: &str, currently_active: bool, last_active_ago: u64| {
-        let update = json!({
-            "user_id": BOB, "presence": presence, "currently_active": currently_active,
-            "last_active_ago": last_active_ago,
-        });
-        receive(&world, THERE, &[("m.presence", json!({"push": [update]}))]);
-    };
-    let shown = || {
-        let content = world.ask(|reader| Ok(presence::content(reader, reader.user_num(BOB)?.unwrap())?));
-        (content["presence"].clone(), content["currently_active"].clone(), content["last_active_ago"].clone())
-    };
-    for (presence, currently_active, ago) in [
-        ("online", false, 600_000),
-        // The same again, with another time.
-        ("online", false, 30_000),
-        ("online", true, 30_000),
-        ("unavailable", false, 900_000),
-    ] {
-        tell(presence, currently_active, ago);
-        assert_eq!(shown(), (json!(presence), json!(currently_active), json!(ago)));
-    }
-    world.pass_ms(5);
-    assert_eq!(shown().2, json!(900_005));
 }
 
 fn list(world: &World, stream_id: u64, devices: &[(&str, u8)]) -> bool {

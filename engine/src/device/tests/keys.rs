@@ -241,7 +241,7 @@ impl User {
         object: Map<String, Value>,
     ) -> Vec<SignatureFailure> {
         let signed = SignedKey { user_id: owner.to_owned(), key_id: key_id.to_owned(), object };
-        let command = UploadSignatures { user_id: self.id.clone(), signed: vec![signed] };
+        let command = UploadSignatures { user_id: self.id.clone(), signed: vec![signed], told: Vec::new() };
         world.engine.write(command).wait().unwrap()
     }
 }

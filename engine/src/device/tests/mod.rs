@@ -21,6 +21,7 @@ mod backup;
 mod keys;
 mod lists;
 mod messages;
+mod signed_elsewhere;
 mod told;
 
 pub(crate) fn user_id(name: &str) -> String {

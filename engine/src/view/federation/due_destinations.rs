@@ -18,6 +18,10 @@ use crate::{
 /// a request to every one of them.
 const PRESENCE_SERVERS_MAX: u64 = 100;
 
+/// Of how many users of this server another one is told that comes into a room. In a crowd nobody watches who is there, and
+/// these make two transactions.
+const INTRODUCED_MAX: usize = 200;
+
 /// The servers that are to be sent something now. Who gets them is at them until [`LeaveDestination`].
 pub struct DueDestinations {
     /// How many at most.
@@ -82,6 +86,7 @@ impl Audiences<'_> {
                 }
             }
             Outgoing::Left { server, room } => outbox.add_room(server, room, pos),
+            Outgoing::Came { server, room } => self.introduce(server, room)?,
             Outgoing::Queued(server) => outbox.add_queued(server, pos),
             Outgoing::Typing { user, room, typing } => {
                 self.tell(user, &[room], Ephemeral::Typing(room, user, typing))?;
@@ -98,6 +103,19 @@ impl Audiences<'_> {
                 }
                 self.tell(user, &rooms, Ephemeral::Presence(user))?;
             }
+        }
+        Ok(())
+    }
+
+    /// A server that comes into a room is told who is there: else it would be of each only when they change.
+    fn introduce(&self, server: TextNum, room: RoomNum) -> Result<()> {
+        if self.reader.count_other_servers(room)? > PRESENCE_SERVERS_MAX {
+            return Ok(());
+        }
+        let shared = &self.reader.shared;
+        let now_ms = shared.clock.now_ms();
+        for user in shared.watch.here_in(room, INTRODUCED_MAX) {
+            shared.outbox.add_ephemeral(server, Ephemeral::Presence(user), now_ms);
         }
         Ok(())
     }

@@ -11,6 +11,7 @@ mod destinations;
 mod device_lists;
 mod due_destinations;
 mod due_receipts;
+mod early_presence;
 mod ephemeral_edus;
 mod event_auth;
 mod events_by_id;
@@ -45,6 +46,7 @@ pub use destinations::{DestinationOf, DestinationRooms, DestinationStatus, Desti
 pub use device_lists::{AreDevicesFollowed, StaleDeviceList, StaleDeviceLists};
 pub use due_destinations::{Due, DueDestinations, IsBackingOff, LeaveDestination, MakeDue};
 pub use due_receipts::DueReceipts;
+pub use early_presence::TakeEarlyPresence;
 pub use ephemeral_edus::EphemeralEdus;
 pub use event_auth::EventAuth;
 pub use events_by_id::{EVENTS_BY_ID_MAX, EventsById};

@@ -1,5 +1,6 @@
 //! Device lists of which something was missed are asked for anew: whose, in which order, and what is kept, the engine says
-//! ([`warren_engine::following`]).
+//! ([`warren_engine::following`]). Whoever sees that one is missing tells of it, so that it is asked for at once; what was not
+//! told is looked for.
 //!
 //! Specification: server-server API, "Device Management".
 
@@ -7,49 +8,86 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
-use tokio::time::sleep;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
-use warren_engine::following::{Asked, Failure, Following};
+use warren_engine::following::{Asked, Failure, Following, LISTS_MAX};
 
 use super::RemoteError;
 use super::ask::{Ask, path};
 use crate::context::Context;
 use crate::federation::refusals;
 
-/// How often it is looked for lists to be asked for.
+/// How often it is looked for lists that nobody told of: what was made stale in a room, or had no place, or was left alone.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// Users of whom it is known that their lists are missing, until these are asked for.
+#[derive(Default)]
+pub struct MissingLists {
+    users: Mutex<Vec<String>>,
+    news: Notify,
+}
+
+impl MissingLists {
+    /// Lets the users' lists be asked for as soon as those before them have been. Whoever has no place is found by a look.
+    pub fn tell(&self, user_ids: impl IntoIterator<Item = String>) {
+        let mut users = self.users.lock();
+        for user_id in user_ids {
+            if users.len() < LISTS_MAX && !users.contains(&user_id) {
+                users.push(user_id);
+            }
+        }
+        if !users.is_empty() {
+            self.news.notify_one();
+        }
+    }
+
+    fn take(&self) -> Vec<String> {
+        std::mem::take(&mut *self.users.lock())
+    }
+}
 
 /// Asks for lists until the server stops.
 pub async fn run(ctx: Arc<Context>) {
     let mut following = Following::default();
+    let mut next_look = Instant::now() + LOOK_EVERY;
     loop {
         tokio::select! {
             () = ctx.shutdown.cancelled() => return,
-            () = sleep(LOOK_EVERY) => {}
+            () = sleep_until(next_look) => {}
+            () = ctx.federation.missing_lists.news.notified() => {}
         }
-        let mut looked = tokio::task::block_in_place(|| following.look(&ctx.engine));
-        while looked.is_ok() {
-            let asked = match following.next_step(&ctx.engine) {
-                Ok(Some(asked)) => asked,
-                Ok(None) => break,
-                Err(error) => {
-                    looked = Err(error);
-                    continue;
-                }
-            };
-            let refreshed = tokio::select! {
-                () = ctx.shutdown.cancelled() => return,
-                refreshed = refresh(&ctx, &asked) => refreshed,
-            };
-            if let Err((failure, error)) = refreshed {
-                debug!(user_id = asked.place().0, error, "the devices of a user cannot be had");
-                following.failed(&asked, failure, ctx.engine.now_ms());
-            }
-        }
-        if let Err(error) = looked {
+        // However much is told, there is time for what was not.
+        let is_due = next_look <= Instant::now();
+        if is_due && let Err(error) = tokio::task::block_in_place(|| following.look(&ctx.engine)) {
             warn!(%error, "it cannot be told whose devices are to be asked for");
         }
+        following.hear(ctx.federation.missing_lists.take());
+        if let Err(error) = ask_for_all(&ctx, &mut following).await {
+            warn!(%error, "it cannot be told how the devices of a user are to be asked for");
+        }
+        if is_due {
+            next_look = Instant::now() + LOOK_EVERY;
+        }
     }
+}
+
+/// Asks for all lists of a round, one after the other, or until the server stops.
+///
+/// Errors: those of the store.
+async fn ask_for_all(ctx: &Context, following: &mut Following) -> warren_engine::Result<()> {
+    while let Some(asked) = following.next_step(&ctx.engine)? {
+        let refreshed = tokio::select! {
+            () = ctx.shutdown.cancelled() => return Ok(()),
+            refreshed = refresh(ctx, &asked) => refreshed,
+        };
+        if let Err((failure, error)) = refreshed {
+            debug!(user_id = asked.place().0, error, "the devices of a user cannot be had");
+            following.failed(&asked, failure, ctx.engine.now_ms());
+        }
+    }
+    Ok(())
 }
 
 /// Asks a user's server for all their devices and keys, and keeps what it says.
@@ -80,6 +118,17 @@ fn failure(error: &RemoteError) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_is_missing_has_a_place_once_and_not_more_than_a_round() {
+        let missing = MissingLists::default();
+        missing.tell(["@bob:there.example", "@bob:there.example"].map(str::to_owned));
+        missing.tell(["@bob:there.example".to_owned()]);
+        assert_eq!(missing.take(), ["@bob:there.example"]);
+        missing.tell((0..2 * LISTS_MAX).map(|number| format!("@{number}:there.example")));
+        assert_eq!(missing.take().len(), LISTS_MAX);
+        assert!(missing.take().is_empty());
+    }
 
     #[test]
     fn who_answers_with_an_error_is_not_silent() {

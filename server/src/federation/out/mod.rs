@@ -61,6 +61,8 @@ pub struct Federation {
     keys: KeyFetches,
     /// Rooms for which missing events are fetched.
     pub fetches: fetch::Fetches,
+    /// Users whose device lists are missing.
+    pub missing_lists: devices::MissingLists,
     /// Rooms whose members are fetched.
     completions: complete::Completions,
     merges: ends::Merges,
@@ -90,6 +92,7 @@ impl Federation {
             discovery: Discovery::new(outgoing, &resolve),
             keys: KeyFetches::default(),
             fetches: fetch::Fetches::default(),
+            missing_lists: devices::MissingLists::default(),
             completions: complete::Completions::default(),
             merges: ends::Merges::default(),
             state_memory: state_memory::StateMemory::new(config.memory_budget_bytes),

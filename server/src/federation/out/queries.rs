@@ -202,6 +202,16 @@ pub struct Keys {
     pub failures: Map<String, Value>,
 }
 
+/// Asks servers for `parts` of what they say of the devices and keys of their users: for the devices that are named, or all if
+/// none are.
+pub async fn user_keys(
+    ctx: &Arc<Context>,
+    parts: &'static [&'static str],
+    users: Map<String, Value>,
+) -> Keys {
+    keys(ctx, "v1/user/keys/query", "device_keys", parts, users).await
+}
+
 /// Asks each server for the keys of its users, all at once. `body` is made of what is asked of one server.
 pub async fn keys(
     ctx: &Arc<Context>,

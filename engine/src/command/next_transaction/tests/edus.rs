@@ -7,8 +7,8 @@ use crate::{
     PresenceState,
     account::NewSession,
     command::{
-        DeviceMessage, LogIn, RemoveDevices, RenameDevice, SendToDevice, SetPresence, SetReceipts, SetTyping,
-        WhichDevices,
+        DeviceMessage, EndPresence, LogIn, ReceiveEdus, RemoveDevices, RenameDevice, SendToDevice,
+        SetPresence, SetReceipts, SetTyping, ShowPresence, WhichDevices,
     },
     core::num::UserNum,
     device::tests::{Signer, register, upload_device},
@@ -272,4 +272,110 @@ fn what_is_soon_stale_is_told_once_and_only_the_last_of_it() {
     world.engine.write(SetReceipts { read: Some(own), ..read }).wait().unwrap();
     typing(BOB, true);
     assert!(told(&world).is_empty());
+}
+
+/// Whose presence is told in what a server is sent, and how present they are. Nothing else is told.
+fn presences(sent: &[Transaction]) -> Vec<(String, String)> {
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let mut told = Vec::new();
+    for edu in sent.iter().flat_map(|transaction| &transaction.edus) {
+        let edu: Value = serde_json::from_slice(edu).unwrap();
+        assert_eq!(edu["edu_type"], "m.presence");
+        let push = edu["content"]["push"].as_array().unwrap();
+        told.extend(push.iter().map(|update| (text(&update["user_id"]), text(&update["presence"]))));
+    }
+    told
+}
+
+/// The same of the server there.
+fn told_present(world: &World) -> Vec<(String, String)> {
+    if due(world).is_empty() { Vec::new() } else { presences(&deliver(world, THERE)) }
+}
+
+/// A user's device shows for an hour that the user is there.
+fn show(world: &World, user_id: &str) {
+    let user = world.ask(|reader| Ok(reader.user_num(user_id)?.unwrap()));
+    let (device, state) = (Some("A".to_owned()), PresenceState::Online);
+    world.engine.write(ShowPresence { user, device, state, hold_ms: HOUR_MS }).wait().unwrap();
+}
+
+fn is(user_id: &str, presence: &str) -> (String, String) {
+    (user_id.to_owned(), presence.to_owned())
+}
+
+#[test]
+fn a_server_that_comes_into_a_room_is_told_who_is_there() {
+    let world = World::new();
+    register(&world, "alice", &["A"]);
+    let [carol, dora] = ["carol", "dora"].map(|name| register(&world, name, &["A"]));
+    for room in [ROOM, OTHER_ROOM] {
+        world.room(room, ALICE, None);
+    }
+    world.join(ROOM, &carol);
+    world.join(OTHER_ROOM, &dora);
+    assert!(deliver_all(&world).is_empty(), "somebody listens from now on");
+    // Carol is not there, and Dora in another room.
+    show(&world, ALICE);
+    show(&world, &dora);
+    world.join(ROOM, BOB);
+    assert_eq!(told_present(&world), [is(ALICE, "online")]);
+    world.join(ROOM, "@ben:there.example");
+    assert_eq!(told_present(&world), [], "the server is in the room");
+    world.join(OTHER_ROOM, BOB);
+    assert_eq!(told_present(&world), [is(ALICE, "online"), is(&dora, "online")]);
+    for user_id in [BOB, "@ben:there.example"] {
+        world.leave(ROOM, user_id);
+    }
+    let _ = deliver_all(&world);
+    world.join(ROOM, BOB);
+    assert_eq!(told_present(&world), [is(ALICE, "online")], "it has come back");
+    // Of users of other servers these tell.
+    let update = json!({"user_id": BOB, "presence": "online", "last_active_ago": 1});
+    let edu = json!({"edu_type": "m.presence", "content": {"push": [update]}});
+    world.engine.write(ReceiveEdus::new(THERE, [&edu])).wait().unwrap();
+    world.join(ROOM, DAVE);
+    assert!(due(&world).contains(&THIRD.into()));
+    assert_eq!(presences(&deliver(&world, THIRD)), [is(ALICE, "online")]);
+}
+
+#[test]
+fn in_a_crowd_some_of_those_who_are_there_are_told() {
+    let world = World::new();
+    register(&world, "alice", &["A"]);
+    world.room(ROOM, ALICE, None);
+    for number in 0..300 {
+        let user_id = register(&world, &format!("user{number}"), &["A"]);
+        world.join(ROOM, &user_id);
+        show(&world, &user_id);
+    }
+    let _ = deliver_all(&world);
+    world.join(ROOM, BOB);
+    let told = std::iter::repeat_with(|| told_present(&world)).take_while(|told| !told.is_empty());
+    assert_eq!(told.flatten().count(), 200);
+}
+
+#[test]
+fn who_stays_is_told_of_again_before_they_are_forgotten() {
+    const MINUTE_MS: u64 = 60 * 1000;
+    let world = federated();
+    let pass = |ms: u64| {
+        world.pass_ms(ms);
+        world.engine.write(EndPresence).wait().unwrap();
+        told_present(&world)
+    };
+    show(&world, ALICE);
+    assert_eq!(told_present(&world), [is(ALICE, "online")]);
+    assert_eq!(pass(5 * MINUTE_MS), [is(ALICE, "unavailable")], "she is idle");
+    let alice = world.ask(|reader| Ok(reader.user_num(ALICE)?.unwrap()));
+    // What is told holds for half an hour on other servers.
+    for _ in 0..2 {
+        assert_eq!(pass(20 * MINUTE_MS - 1), []);
+        let before = world.engine.position();
+        assert_eq!(pass(1), [is(ALICE, "unavailable")]);
+        let has_news = world.ask(|reader| Ok(reader.shared.watch.has_news(alice, before)));
+        assert_eq!(has_news, Some(false), "no client is told");
+        assert_eq!(pass(0), []);
+    }
+    assert_eq!(pass(HOUR_MS), [is(ALICE, "offline")], "her device is gone");
+    assert_eq!(pass(HOUR_MS), []);
 }

@@ -6,18 +6,19 @@ use std::sync::{
 };
 
 use bytes::Bytes;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     Membership, Outcome,
     check::Check,
-    command::{EnterRoom, ReceivePdus, StoreOutliers, StoreServerKeys},
+    command::{EnterRoom, ReceiveEdus, ReceivePdus, StoreOutliers, StoreServerKeys},
     core::{
         checked::{CheckedPdu, PduCheck, Refused},
         event::EventBuilder,
         num::EventNum,
         version::RoomVersion,
     },
+    device::tests::register,
     fixture::{
         START_MS, World,
         observed::{Observed, Observer},
@@ -25,7 +26,7 @@ use crate::{
     remote::ServerKey,
     room::{RoomCtx, graph::auth_chain},
     store::{Backend, Change, Durability, Memory, StorageError},
-    view::CheckPdus,
+    view::{CheckPdus, Sync},
 };
 
 const ROOM: &str = "!room:there.example";
@@ -221,6 +222,38 @@ fn members_that_the_state_leaves_out_have_no_rows() {
     // The creator, four members and the one who was let in.
     assert_eq!(memberships(&newcomer, Membership::Join), 6);
     assert_eq!(findings(&newcomer), [""; 0]);
+}
+
+#[test]
+fn who_enters_sees_who_is_known_to_be_there_from_other_rooms() {
+    let resident = Resident::new(3);
+    let told = resident.let_in("@first:there.example");
+    let newcomer = resident.newcomer(Arc::new(Memory::default()));
+    let other = "!other:here.example";
+    newcomer.room(other, &register(&newcomer, "alice", &[]), None);
+    for number in [1, 2] {
+        newcomer.join(other, &member(number));
+    }
+    let update = json!({"user_id": member(1), "presence": "online", "last_active_ago": 1});
+    let edu = json!({"edu_type": "m.presence", "content": {"push": [update]}});
+    newcomer.engine.write(ReceiveEdus::new("there.example", [&edu])).wait().unwrap();
+    store(&newcomer, &told);
+    assert_eq!(enter(&newcomer, &told, &told.ids, false), Outcome::Accepted);
+    let bob = register(&newcomer, "bob", &[]);
+    newcomer.join(ROOM, &bob);
+    let sync = Sync {
+        user_id: bob,
+        device_id: None,
+        since: None,
+        filter: Default::default(),
+        full_state: false,
+        state_after: None,
+        waits: false,
+    };
+    let answer: Value = serde_json::from_slice(&newcomer.engine.read(&sync).unwrap().body).unwrap();
+    let events = answer["presence"]["events"].as_array().unwrap();
+    let senders: Vec<&str> = events.iter().map(|event| event["sender"].as_str().unwrap()).collect();
+    assert_eq!(senders, [member(1)]);
 }
 
 #[test]
