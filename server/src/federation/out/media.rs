@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderValue, StatusCode};
 use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
+use http::{HeaderValue, StatusCode};
 use tokio::time::Instant;
 use warren_engine::MediaFile;
 use warren_engine::command::StoreRemoteMedia;
