@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     Error, What,
-    command::{EnterRoom, StoreOutliers, StoreServerKeys},
+    command::{EnterRoom, NextTransaction, StoreOutliers, StoreServerKeys},
     core::{
         checked::PduCheck,
         event::{JsonObject, Pdu},
@@ -16,8 +16,8 @@ use crate::{
     view::{
         CheckPdus,
         federation::{
-            CountersignJoin, JoinAnswer, JoinState, MakeMembership, PartialRooms, PduList, Pdus,
-            ServersInRoom, SignTemplate, SignedEvent, StateAt,
+            CountersignJoin, DueDestinations, JoinAnswer, JoinState, MakeMembership, PartialRooms, PduList,
+            Pdus, ServersInRoom, SignTemplate, SignedEvent, StateAt,
         },
     },
 };
@@ -302,6 +302,72 @@ fn a_restricted_join_carries_both_signatures() {
     signed_by.sort();
     assert_eq!(signed_by, ["here.example", THERE]);
     enter(&here, &there, &event, join, false);
+}
+
+/// The ids of all events that a server is sent.
+fn sent_to(here: &World, server: &str) -> Vec<String> {
+    // The first look after the start only begins to listen.
+    for _ in 0..2 {
+        here.engine.read(&DueDestinations { limit: 100, laggards_max: 100 }).unwrap();
+    }
+    let (mut sent, mut acknowledged) = (Vec::new(), None);
+    loop {
+        let next = NextTransaction { destination: server.into(), acknowledged };
+        let Some(transaction) = here.engine.write(next).wait().unwrap().transaction else { return sent };
+        let version = RoomVersion::get("10").unwrap();
+        let ids = transaction.pdus.iter().map(|pdu| Pdu::parse(version, pdu).unwrap().event_id.to_string());
+        sent.extend(ids);
+        acknowledged = Some(transaction.id);
+    }
+}
+
+#[test]
+fn what_is_said_while_a_server_is_on_its_way_is_told_to_it_alone() {
+    let (here, there) = worlds();
+    here.join(ROOM, DAVE);
+    let event = make(&here, &there, Handshake::Join, BOB).unwrap();
+    let first = here.message(ROOM, ALICE, "meanwhile");
+    let last = here.message(ROOM, ALICE, "and on");
+    accepted(&here, Handshake::Join, &event);
+    // Submitted again, as when the answer was lost.
+    accepted(&here, Handshake::Join, &event);
+    let after = here.message(ROOM, ALICE, "to all");
+    // What comes before the end it fetches.
+    assert_eq!(sent_to(&here, THERE), [last.clone(), after.clone()]);
+    assert_eq!(sent_to(&here, "third.example"), [first, last, event.event_id.to_string(), after]);
+    is_clean(&here);
+    // Where others of its users are in the room, it is told of everything already.
+    let event = make(&here, &there, Handshake::Join, CAROL).unwrap();
+    let said = here.message(ROOM, ALICE, "to those who are there");
+    accepted(&here, Handshake::Join, &event);
+    assert_eq!(sent_to(&here, THERE), [said]);
+}
+
+#[test]
+fn what_a_server_may_not_see_is_not_told_to_it_when_it_comes() {
+    let (here, there) = worlds();
+    let visibility = json!({"history_visibility": "joined"});
+    here.state(ROOM, ALICE, "m.room.history_visibility", "", visibility);
+    let event = make(&here, &there, Handshake::Join, BOB).unwrap();
+    here.message(ROOM, ALICE, "not for who is not here yet");
+    accepted(&here, Handshake::Join, &event);
+    assert!(sent_to(&here, THERE).is_empty());
+    // The state is everybody's who is in the room.
+    here.leave(ROOM, BOB);
+    let event = make(&here, &there, Handshake::Join, CAROL).unwrap();
+    let topic = here.state(ROOM, ALICE, "m.room.topic", "", json!({"topic": "new"}));
+    accepted(&here, Handshake::Join, &event);
+    assert_eq!(sent_to(&here, THERE), [topic]);
+}
+
+#[test]
+fn who_only_knocks_is_told_nothing_of_the_room() {
+    let (here, there) = worlds();
+    here.state(ROOM, ALICE, "m.room.join_rules", "", json!({"join_rule": "knock"}));
+    let event = make(&here, &there, Handshake::Knock, BOB).unwrap();
+    here.message(ROOM, ALICE, "meanwhile");
+    accepted(&here, Handshake::Knock, &event);
+    assert!(sent_to(&here, THERE).is_empty());
 }
 
 #[test]
