@@ -279,15 +279,16 @@ fn events_for_one_server_alone_come_first_and_leave_room_for_what_is_for_all() {
     let (own, common) = (bodies("own", 12), bodies("common", 70));
     let alone: Vec<String> = own.iter().map(|body| world.message(OTHER_ROOM, ALICE, body)).collect();
     common.iter().for_each(|body| drop(world.message(ROOM, ALICE, body)));
-    let tell = |tx: &mut Tx| {
-        let server = tx.intern_text(THERE)?;
-        for event_id in &alone {
-            let num = tx.event_num(event_id)?.unwrap();
-            outbox::send_event(tx, server, num);
-        }
-        Ok(())
-    };
-    world.act(tell).unwrap();
+    world
+        .act(|tx| {
+            let server = tx.intern_text(THERE)?;
+            for event_id in &alone {
+                let num = tx.event_num(event_id)?.unwrap();
+                outbox::send_event(tx, server, num);
+            }
+            Ok(())
+        })
+        .unwrap();
     assert_eq!(due(&world), [THERE.into()]);
     let sent = deliver(&world, THERE);
     let sizes: Vec<usize> = sent.iter().map(|transaction| transaction.pdus.len()).collect();

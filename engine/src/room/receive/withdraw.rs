@@ -35,18 +35,21 @@ pub(super) fn withdraw(tx: &mut Tx, room: &RoomCtx, event: &Arc<Event>, pos: Str
     Ok(())
 }
 
-/// Puts right what hangs on all that was withdrawn after `join`, and perhaps with it: the room's forward extremities, and
-/// who has read how far.
-pub(super) fn end_withdrawal(
+/// Puts right what hangs on all that was withdrawn after `join`, and perhaps with it, or has been let in there after all: the
+/// room's forward extremities, and who has read how far.
+pub(super) fn end_changes(
     tx: &mut Tx,
     room: &mut RoomCtx,
     join: &Event,
     withdrawn: &[EventNum],
+    has_reinstated: bool,
 ) -> Result<()> {
-    if withdrawn.is_empty() {
+    if withdrawn.is_empty() && !has_reinstated {
         return Ok(());
     }
-    move_receipts(tx, room.num, withdrawn)?;
+    if !withdrawn.is_empty() {
+        move_receipts(tx, room.num, withdrawn)?;
+    }
     // What this server left behind when it entered with the join is not at an end of the room, unless the join is not.
     let from = match withdrawn.contains(&join.num) {
         true => StreamPos(i64::MIN),
