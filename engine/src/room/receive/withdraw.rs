@@ -88,8 +88,8 @@ fn ends(reader: &Reader, room: &RoomCtx, from: StreamPos) -> Result<Vec<(EventNu
     Ok(open)
 }
 
-/// The accepted events that an event follows, if need be by way of such as are not shown; by what events name, as those that
-/// came later are no edges of the header's.
+/// The accepted events that an event follows, if need be by way of such as are not shown. Those that it names are followed also
+/// where they came later; what is not shown leads on only if it was there before, as where an event comes live.
 fn followed_by(reader: &Reader, event: &Arc<Event>) -> Result<Vec<EventNum>> {
     let mut followed = Vec::new();
     let mut to_look_at = vec![event.clone()];
@@ -99,7 +99,7 @@ fn followed_by(reader: &Reader, event: &Arc<Event>) -> Result<Vec<EventNum>> {
             let Some(prev) = gap::in_graph(reader, event_id)? else { continue };
             if prev.header.status == EventStatus::Accepted {
                 followed.push(prev.num);
-            } else if looked_through < SET_ASIDE_MAX {
+            } else if event.header.prev.contains(&prev.num) && looked_through < SET_ASIDE_MAX {
                 looked_through += 1;
                 to_look_at.push(prev);
             }

@@ -1,5 +1,6 @@
 //! A room that was entered while members were missing, and what becomes of it when they are known.
 
+mod ends;
 mod rejected;
 
 use serde_json::{Value, json};
