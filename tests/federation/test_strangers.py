@@ -92,6 +92,13 @@ def test_queries_are_for_users_of_this_server(server, peer, alice):
     assert foreign not in answer["device_keys"]
 
 
+@pytest.mark.parametrize("user_id", ["@user1:localhost:http", "user1", "#user1:localhost"])
+def test_a_profile_is_asked_for_by_the_id_of_a_user(server, peer, user_id):
+    target = path("v1/query/profile") + "?user_id=" + urllib.parse.quote(user_id, safe="")
+    status, answer = peer.send(server, "GET", target)
+    assert (status, answer["errcode"]) == (400, "M_INVALID_PARAM"), answer
+
+
 def test_devices_of_a_user(server, peer, alice):
     status, answer = peer.send(server, "GET", path("v1/user/devices/{0}", alice.user_id))
     assert status == 200, answer

@@ -46,6 +46,8 @@ pub(super) fn passes() -> Vec<Pass> {
                 OutgoingEdu::DeviceList(user, _) | OutgoingEdu::SigningKeys(user) => {
                     row.expect_user(user)?;
                 }
+                // It may have been purged since, and is not sent then.
+                OutgoingEdu::Event(num) => row.seen.uses_event(num),
             }
             Ok(())
         }),

@@ -53,7 +53,7 @@ fn trim(tx: &mut Tx, server: TextNum, in_flight: &[crate::core::num::StreamPos])
         |(_, pos): (TextNum, _), row: Positioned<OutgoingEdu>| {
             seen += 1;
             let subject = match row.value {
-                OutgoingEdu::Direct(_) => None,
+                OutgoingEdu::Direct(_) | OutgoingEdu::Event(_) => None,
                 OutgoingEdu::DeviceList(user, device) => Some((user, Some(device))),
                 OutgoingEdu::SigningKeys(user) => Some((user, None)),
             };

@@ -17,7 +17,7 @@ use crate::{
     error::Result,
     outbox::{
         self,
-        delivery::{self, EDUS_MAX, MESSAGES_BYTES_MAX},
+        delivery::{self, EDUS_MAX, EVENTS_MAX, MESSAGES_BYTES_MAX, OWN_EVENTS_MAX},
     },
     remote::edu,
     store::{
@@ -163,9 +163,10 @@ fn begin(
             found
         }
     };
-    let edus = queued(tx, server, known_to)?;
+    let Queued { positions: edus, events: own_events } = queued(tx, server, known_to)?;
+    let events_max = EVENTS_MAX.saturating_sub(own_events);
     loop {
-        let next = next_events(tx, server, row, &rooms, known_to)?;
+        let next = next_events(tx, server, row, &rooms, known_to, events_max)?;
         if !next.events.is_empty() || !edus.is_empty() {
             let id = format!("{}-{}", next.delivers_to.0, tx.random_text(ID_CHARS));
             let (events, delivers_to) = (next.events, next.delivers_to);
@@ -185,28 +186,40 @@ fn next_events(
     row: &Destination,
     rooms: &BTreeMap<RoomNum, StreamPos>,
     known_to: StreamPos,
+    events_max: usize,
 ) -> Result<delivery::Next> {
     let rooms = rooms.iter().filter(|(_, last)| **last > row.delivered_to).map(|(room, _)| *room);
-    Ok(delivery::next(tx, server, row, rooms, known_to)?)
+    Ok(delivery::next(tx, server, row, rooms, known_to, events_max)?)
 }
 
-/// The positions of what is next in the server's queue, as much as fits into one transaction.
-fn queued(tx: &Tx, server: TextNum, known_to: StreamPos) -> Result<Vec<StreamPos>> {
-    let (mut found, mut bytes) = (Vec::new(), 0);
+/// What is next in the server's queue.
+#[derive(Default)]
+struct Queued {
+    positions: Vec<StreamPos>,
+    /// How many of them are events.
+    events: usize,
+}
+
+/// What is next in the server's queue, as much as fits into one transaction.
+fn queued(tx: &Tx, server: TextNum, known_to: StreamPos) -> Result<Queued> {
+    let (mut found, mut bytes) = (Queued::default(), 0);
     let end = (server, StreamPos(known_to.0.saturating_add(1)));
     tx.scan_between(&schema::OUTGOING_EDUS, &server, &end, Direction::Forward, |(_, pos), row| {
-        found.push(pos);
-        bytes += match &row.value {
-            OutgoingEdu::Direct(content) => content.len(),
-            OutgoingEdu::DeviceList(..) | OutgoingEdu::SigningKeys(_) => 0,
-        };
-        found.len() < EDUS_MAX && bytes < MESSAGES_BYTES_MAX
+        match &row.value {
+            OutgoingEdu::Direct(content) => bytes += content.len(),
+            OutgoingEdu::DeviceList(..) | OutgoingEdu::SigningKeys(_) => {}
+            OutgoingEdu::Event(_) if found.events == OWN_EVENTS_MAX => return false,
+            OutgoingEdu::Event(_) => found.events += 1,
+        }
+        found.positions.push(pos);
+        found.positions.len() < EDUS_MAX && bytes < MESSAGES_BYTES_MAX
     })?;
     Ok(found)
 }
 
 fn render(tx: &Tx, server: TextNum, sent: InFlight) -> Result<Transaction> {
-    let pdus = tx.events_left(&sent.events)?.into_iter().map(|event| event.json.clone()).collect();
+    // What the server missed on its way into a room comes before what was said there since.
+    let mut events = Vec::with_capacity(sent.events.len());
     let mut edus = Vec::with_capacity(sent.edus.len());
     for (pos, row) in queued_at(tx, server, &sent.edus)? {
         edus.push(match row.value {
@@ -217,8 +230,14 @@ fn render(tx: &Tx, server: TextNum, sent: InFlight) -> Result<Transaction> {
             OutgoingEdu::SigningKeys(user) => {
                 edu("m.signing_key_update", &updates::signing_key_update(tx, user)?)
             }
+            OutgoingEdu::Event(num) => {
+                events.push(num);
+                continue;
+            }
         });
     }
+    events.extend(sent.events);
+    let pdus = tx.events_left(&events)?.into_iter().map(|event| event.json.clone()).collect();
     Ok(Transaction { id: sent.id, origin_server_ts: sent.begun_ms, pdus, edus })
 }
 

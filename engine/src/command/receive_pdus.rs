@@ -12,6 +12,7 @@ use crate::{
     core::{
         checked::{CheckedPdu, Refused},
         event::Pdu,
+        num::TextNum,
         version::RoomVersion,
     },
     device::lists,
@@ -23,8 +24,15 @@ use crate::{
         receive::{self, AtHand, GivenState, Outcome, Within, in_order, receive_backfill, receive_outlier},
         servers,
     },
-    store::{Tx, schema, schema::PartialJoin},
+    store::{
+        Tx, schema,
+        schema::{Membership, PartialJoin},
+    },
 };
+
+/// Of how many of this server's users in a room a server learns that is found to be there. Each is written of for each such server;
+/// of the others it learns when it asks for their keys.
+const MEMBERS_TOLD_MAX: usize = 1_000;
 
 /// What became of events that were given.
 #[derive(Clone, Debug, Default)]
@@ -231,14 +239,42 @@ impl Command for CompleteState {
 
     fn run(&self, tx: &mut Tx) -> Result<Missing> {
         let mut room = RoomCtx::load(tx, &self.room_id)?;
+        let known = tx.counted_servers(room.num)?;
         let mut missing = Missing::default();
         receive::complete_state(tx, &mut room, &self.state, &mut missing)?;
         missing.settle(|_| false, |_| false);
         if missing.is_nothing() {
+            tell_found(tx, &room, known)?;
             self.is_done(tx, &room)?;
         }
         Ok(missing)
     }
+}
+
+/// Servers of which nobody was known or supposed to be in the room, and somebody is, have not been told what became of the devices
+/// of this server's users there: they are told of them as when these come in. `known` are the servers that were known. Such
+/// servers are few, so that this is O(servers, and this server's users in the room with their rooms).
+fn tell_found(tx: &mut Tx, room: &RoomCtx, known: Vec<TextNum>) -> Result<()> {
+    let mut expected: HashSet<TextNum> = known.into_iter().collect();
+    for name in tx.get(&schema::PARTIAL_JOINS, &room.num)?.into_iter().flat_map(|row| row.servers) {
+        expected.extend(tx.text_num(&name)?);
+    }
+    let mut found = tx.counted_servers(room.num)?;
+    found.retain(|server| !expected.contains(server));
+    if found.is_empty() {
+        return Ok(());
+    }
+    let own_name = tx.shared.server_name.clone();
+    let mut members = Vec::new();
+    for user in tx.users_of_server(&own_name, room.num)? {
+        if members.len() < MEMBERS_TOLD_MAX && tx.membership(user, room.num)? == Some(Membership::Join) {
+            members.push(user);
+        }
+    }
+    for user in members {
+        lists::came_into_room(tx, user, room.num, found.iter().copied())?;
+    }
+    Ok(())
 }
 
 impl CompleteState {

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use crate::{
     core::{
         identifiers::server_name,
+        limits::OWN_PREV_EVENTS_MAX,
         num::{EventNum, RoomNum, StreamPos, TextNum},
     },
     store::{
@@ -22,6 +23,9 @@ use crate::{
 
 /// Events in one transaction. Specification: "at most 50 PDUs and 100 EDUs".
 pub(crate) const EVENTS_MAX: usize = 50;
+/// How many of these are for the server alone: as many as it is told of when it comes into one room. The others leave room for
+/// what all are told.
+pub(crate) const OWN_EVENTS_MAX: usize = OWN_PREV_EVENTS_MAX;
 /// Other parts in one transaction.
 pub(crate) const EDUS_MAX: usize = 100;
 /// The most bytes of messages to devices in one transaction, the last one over it: with fifty events of the greatest size
@@ -48,13 +52,14 @@ pub(crate) fn begin_catching_up(row: &mut Destination, known_to: StreamPos, now_
     }
 }
 
-/// The next events for the server in `rooms`, up to `known_to`.
+/// The next events for the server in `rooms`, up to `known_to`, at most `events_max`.
 pub(crate) fn next(
     reader: &Reader,
     server: TextNum,
     row: &Destination,
     rooms: impl IntoIterator<Item = RoomNum>,
     known_to: StreamPos,
+    events_max: usize,
 ) -> Result<Next, StorageError> {
     let catches_up = row.catch_up_to > row.delivered_to;
     let until = if catches_up { row.catch_up_to } else { known_to };
@@ -63,13 +68,13 @@ pub(crate) fn next(
         for (start, end) in stays(reader, server, room)? {
             let from = start.max(StreamPos(row.delivered_to.0.saturating_add(1)));
             let (direction, limit) =
-                if catches_up { (Direction::Backward, 1) } else { (Direction::Forward, EVENTS_MAX + 1) };
+                if catches_up { (Direction::Backward, 1) } else { (Direction::Forward, events_max + 1) };
             outgoing(reader, room, from, end.min(until), direction, limit, &mut found)?;
         }
     }
     found.sort_unstable();
-    let is_cut = found.len() > EVENTS_MAX;
-    found.truncate(EVENTS_MAX);
+    let is_cut = found.len() > events_max;
+    found.truncate(events_max);
     let last = found.last().map(|(pos, _)| *pos).filter(|_| is_cut);
     let nums: Vec<EventNum> = found.into_iter().map(|(_, num)| num).collect();
     let name = reader.text(server)?;

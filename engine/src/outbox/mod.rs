@@ -1,5 +1,5 @@
 //! What other servers are sent: each is a cursor over the events that are for it, and has a queue for what belongs to no
-//! room.
+//! room, or is for it alone.
 //!
 //! Invariant: an event that goes out writes one row, in its own batch, however many servers it goes to
 //! (`OUTGOING_EVENTS`); who they are follows from when each server was in the room (`SERVER_STAYS`, both ends included),
@@ -18,7 +18,7 @@ pub use waiting::OutgoingNews;
 pub(crate) use waiting::{Ephemeral, Waiting};
 
 use crate::{
-    core::num::{RoomNum, StreamPos, TextNum, UserNum},
+    core::num::{EventNum, RoomNum, StreamPos, TextNum, UserNum},
     store::{
         Direction, Positioned, Reader, StorageError, Tx, schema, schema::Destination, schema::OutgoingEdu,
     },
@@ -78,6 +78,12 @@ pub(crate) fn send_device_list(
         enqueue(tx, server, pos, before, OutgoingEdu::DeviceList(user, device));
     }
     Ok(())
+}
+
+/// Tells a server of an event of a room that it is in, which it is not told of with the others there.
+pub(crate) fn send_event(tx: &mut Tx, server: TextNum, event: EventNum) {
+    let pos = tx.next_position();
+    enqueue(tx, server, pos, StreamPos::ZERO, OutgoingEdu::Event(event));
 }
 
 fn enqueue(tx: &mut Tx, server: TextNum, pos: StreamPos, before: StreamPos, edu: OutgoingEdu) {

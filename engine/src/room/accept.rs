@@ -50,7 +50,7 @@ pub(super) fn accept(tx: &mut Tx, room: &mut RoomCtx, arrival: Arrival) -> Resul
         Some(key) => state::set(tx, room.num, arrival.state_before, key, num)?,
         None => arrival.state_before,
     };
-    let missing = gap::missing_prev_events(tx, &arrival)?;
+    let missing = gap::missing_prev_events(tx, &arrival.prev, &arrival.pdu)?;
     // What another gap is there for will be told before the event behind that one.
     let missing = gap::in_no_gap(tx, room.num, missing)?;
     // Its place behind a gap is taken after the positions that are kept free for the gap.
@@ -108,7 +108,7 @@ pub(super) fn fill_in(tx: &mut Tx, room: &mut RoomCtx, arrival: Arrival, past: P
         Some(key) => state::set(tx, room.num, arrival.state_before, key, num)?,
         None => arrival.state_before,
     };
-    let mut missing = gap::missing_prev_events(tx, &arrival)?;
+    let mut missing = gap::missing_prev_events(tx, &arrival.prev, &arrival.pdu)?;
     if is_within {
         missing = gap::in_no_gap(tx, room.num, missing)?;
     }
@@ -189,7 +189,7 @@ pub(super) fn set_aside(
 
 /// Writes an event of the past that is rejected: what is missing before it is still part of the gap.
 pub(super) fn pass_over(tx: &mut Tx, room: &RoomCtx, arrival: Arrival, gap: StreamPos) -> Result<Arc<Event>> {
-    let missing = gap::missing_prev_events(tx, &arrival)?;
+    let missing = gap::missing_prev_events(tx, &arrival.prev, &arrival.pdu)?;
     let Enrolled { num, key, redacted_by } = enrol(tx, room.num, &arrival)?;
     let (status, state_after) = (EventStatus::Rejected, arrival.state_before);
     let place =
@@ -198,6 +198,34 @@ pub(super) fn pass_over(tx: &mut Tx, room: &RoomCtx, arrival: Arrival, gap: Stre
     gap::note_missing(tx, &event, gap, &missing)?;
     gap::arrived(tx, &event)?;
     Ok(event)
+}
+
+/// Takes an event that was set aside into the timeline after all, with the states that `header` says. Nobody was told of it, so
+/// that it comes behind all that is there. The forward extremities and the current state are for the caller.
+pub(super) fn reinstate(
+    tx: &mut Tx,
+    room: &mut RoomCtx,
+    event: &Arc<Event>,
+    header: EventHeader,
+) -> Result<()> {
+    let pdu = event.pdu()?;
+    let missing = gap::missing_prev_events(tx, &header.prev, &pdu)?;
+    let missing = gap::in_no_gap(tx, room.num, missing)?;
+    let first_free = gap::keep_free(tx, room.num, &missing)?;
+    let pos = tx.next_position();
+    room.head.depth = room.head.depth.max(pdu.depth);
+    let (status, after_gap) = (EventStatus::Accepted, first_free.is_some());
+    let header = EventHeader { status, room_state: room.head.state, after_gap, ..header };
+    let anew = Arc::new(Event::new(event.num, event.event_id.clone(), header, event.json.clone()));
+    anew.set_pdu(pdu);
+    write_rows(tx, room, &anew, Some(pos), true);
+    if let Some(first_free) = first_free {
+        gap::open(tx, &anew, pos, first_free, &missing)?;
+    }
+    index(tx, room, &anew, pos)?;
+    redact(tx, room, &anew, None)?;
+    tx.touch(Touch::Room(room.num));
+    Ok(())
 }
 
 /// Which entry of the state an event is, what became of it, and the states around it.

@@ -6,12 +6,12 @@
 
 use std::sync::Arc;
 
-use super::{
-    Event,
-    accept::{Arrival, rewrite_header},
-};
+use super::{Event, accept::rewrite_header};
 use crate::{
-    core::num::{EventNum, RoomNum, StreamPos},
+    core::{
+        event::Pdu,
+        num::{EventNum, RoomNum, StreamPos},
+    },
     store::{
         Direction, Positioned, Reader, StorageError, Tx, schema,
         schema::{BackwardExtremity, EventHeader},
@@ -29,13 +29,17 @@ pub(crate) const GAP_LEFT_MIN: i64 = 1 << 14;
 /// would leave fewer is not placed there.
 const WITHIN_GAP_MIN: i64 = GAP_LEFT_MIN * 2;
 
-/// The events that an arrival follows and that are not part of the graph here.
-pub(super) fn missing_prev_events(reader: &Reader, arrival: &Arrival) -> Result<Vec<Arc<str>>, StorageError> {
-    if arrival.prev.len() == arrival.pdu.prev_events.len() {
+/// The events that `pdu` follows and that are not part of the graph here; `prev` are those that are known to be.
+pub(super) fn missing_prev_events(
+    reader: &Reader,
+    prev: &[EventNum],
+    pdu: &Pdu,
+) -> Result<Vec<Arc<str>>, StorageError> {
+    if prev.len() == pdu.prev_events.len() {
         return Ok(Vec::new());
     }
     let mut missing = Vec::new();
-    for event_id in &arrival.pdu.prev_events {
+    for event_id in &pdu.prev_events {
         if in_graph(reader, event_id)?.is_none() && !missing.contains(event_id) {
             missing.push(event_id.clone());
         }

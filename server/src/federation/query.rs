@@ -27,6 +27,9 @@ async fn query_room_directory(call: Call) -> Outcome {
 
 async fn query_profile(call: Call) -> Outcome {
     let user_id = call.query_required("user_id")?;
+    if !identifiers::is_user_id(&user_id) {
+        return Err(ApiError::invalid_param("`user_id` is not the id of a user"));
+    }
     if identifiers::server_name(&user_id) != Some(call.ctx.engine.server_name()) {
         return Err(ApiError::not_found("This user is not of this server"));
     }

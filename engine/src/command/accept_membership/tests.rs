@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    Error, What,
-    command::{EnterRoom, StoreOutliers, StoreServerKeys},
+    Error, GivenState, What,
+    command::{CompleteState, EnterRoom, NextTransaction, StoreOutliers, StoreServerKeys, Transaction},
     core::{
         checked::PduCheck,
         event::{JsonObject, Pdu},
@@ -13,11 +13,12 @@ use crate::{
     },
     fixture::World,
     remote::ServerKey,
+    store::{schema, schema::DeviceRow},
     view::{
         CheckPdus,
         federation::{
-            CountersignJoin, JoinAnswer, JoinState, MakeMembership, PartialRooms, PduList, Pdus,
-            ServersInRoom, SignTemplate, SignedEvent, StateAt,
+            CountersignJoin, DueDestinations, JoinAnswer, JoinState, MakeMembership, PartialRooms, PduList,
+            Pdus, ServersInRoom, SignTemplate, SignedEvent, StateAt,
         },
     },
 };
@@ -57,7 +58,7 @@ fn make(here: &World, there: &World, handshake: Handshake, user: &str) -> crate:
         user_id: user.into(),
         handshake,
         versions: ROOM_VERSIONS.iter().map(|version| version.id.to_owned()).collect(),
-        server: THERE.into(),
+        server: there.engine.server_name().to_owned(),
     })?;
     there.engine.read(&SignTemplate {
         room_id: ROOM,
@@ -82,18 +83,21 @@ fn check(world: &World, version: &'static RoomVersion, pdus: &[Bytes]) -> Vec<Ar
 }
 
 fn accept(here: &World, handshake: Handshake, event: &SignedEvent) -> crate::Result<AcceptedMembership> {
+    let sender = Pdu::parse(event.version, &event.json).unwrap().sender;
+    let server = server_name(&sender).unwrap();
     let json = match handshake {
         Handshake::Join => here.engine.read(&CountersignJoin {
             room_id: ROOM,
             event_id: &event.event_id,
             pdu: &event.json,
-            server: THERE,
+            server,
         })?,
         Handshake::Knock | Handshake::Leave => event.json.clone(),
     };
     let event_id = event.event_id.to_string();
     let event = check(here, event.version, &[json]).remove(0);
-    let command = AcceptMembership { room_id: ROOM.into(), event_id, handshake, event, server: THERE.into() };
+    let server = server.to_owned();
+    let command = AcceptMembership { room_id: ROOM.into(), event_id, handshake, event, server };
     here.engine.write(command).wait()
 }
 
@@ -134,7 +138,26 @@ fn types(pdus: &[Bytes]) -> Vec<(String, String)> {
 
 /// The joining server takes in what it was answered with.
 fn enter(here: &World, there: &World, event: &SignedEvent, join: Bytes, omit_members: bool) {
-    let answer = answer(here, event, omit_members);
+    enter_by(here, there, event, join, &answer(here, event, omit_members));
+}
+
+/// The same by an answer that may have been changed.
+fn enter_by(here: &World, there: &World, event: &SignedEvent, join: Bytes, answer: &JoinAnswer) {
+    let servers: Vec<String> = answer.servers_in_room.iter().map(ToString::to_string).collect();
+    let state = store(here, there, event, answer);
+    let command = EnterRoom {
+        room_id: ROOM.into(),
+        version: event.version,
+        join: check(there, event.version, &[join]).remove(0),
+        state,
+        partial: answer.members_omitted.then_some(servers),
+    };
+    let (outcome, missing) = there.engine.write(command).wait().unwrap();
+    assert_eq!(outcome, Outcome::Accepted, "{missing:?}");
+}
+
+/// The joining server stores the state that it was answered with. The ids of the state.
+fn store(here: &World, there: &World, event: &SignedEvent, answer: &JoinAnswer) -> Vec<Arc<str>> {
     let (state, chain) = (pdus(here, &answer.state), pdus(here, &answer.auth_chain));
     let state = check(there, event.version, &state);
     let mut outliers = check(there, event.version, &chain);
@@ -142,17 +165,7 @@ fn enter(here: &World, there: &World, event: &SignedEvent, join: Bytes, omit_mem
     let store = StoreOutliers { room_id: ROOM.into(), version: event.version, pdus: outliers };
     let stored = there.engine.write(store).wait().unwrap();
     assert!(stored.missing.is_nothing(), "{:?}", stored.missing);
-    let command = EnterRoom {
-        room_id: ROOM.into(),
-        version: event.version,
-        join: check(there, event.version, &[join]).remove(0),
-        state: state.iter().map(|pdu| pdu.pdu().event_id.clone()).collect(),
-        partial: answer
-            .members_omitted
-            .then(|| answer.servers_in_room.iter().map(ToString::to_string).collect()),
-    };
-    let (outcome, missing) = there.engine.write(command).wait().unwrap();
-    assert_eq!(outcome, Outcome::Accepted, "{missing:?}");
+    state.iter().map(|pdu| pdu.pdu().event_id.clone()).collect()
 }
 
 fn servers(world: &World) -> Vec<(String, u64)> {
@@ -283,6 +296,41 @@ fn who_comes_back_takes_those_to_be_there_that_it_is_told_last() {
 }
 
 #[test]
+fn a_server_that_is_found_in_the_room_when_members_are_known_is_told_of_devices() {
+    let (here, there) = worlds();
+    let third = World::named("third.example");
+    know(&here, &third);
+    know(&there, &third);
+    here.state(ROOM, ALICE, "m.room.name", "", json!({"name": "big"}));
+    let dave = make(&here, &third, Handshake::Join, DAVE).unwrap();
+    accepted(&here, Handshake::Join, &dave);
+    there
+        .act(|tx| {
+            let bob = tx.intern_user(BOB)?;
+            tx.put(&schema::DEVICES, &(bob, "PHONE".to_owned()), &DeviceRow::default());
+            Ok(())
+        })
+        .unwrap();
+    let event = make(&here, &there, Handshake::Join, BOB).unwrap();
+    let (join, _) = accepted(&here, Handshake::Join, &event);
+    let whole = answer(&here, &event, false);
+    // The resident leaves members out, and does not tell of Dave's server.
+    let mut told = answer(&here, &event, true);
+    assert!(told.members_omitted);
+    told.servers_in_room.retain(|server| **server != *"third.example");
+    enter_by(&here, &there, &event, join, &told);
+    assert_eq!(devices_told_to(&there, "here.example"), [BOB]);
+    assert!(devices_told_to(&there, "third.example").is_empty());
+    let state = store(&here, &there, &event, &whole);
+    let state = GivenState { event_id: event.event_id.clone(), state };
+    let complete = CompleteState { room_id: ROOM.into(), state };
+    assert!(there.engine.write(complete).wait().unwrap().is_nothing());
+    assert_eq!(servers(&there), servers(&here));
+    assert_eq!(devices_told_to(&there, "third.example"), [BOB]);
+    assert!(devices_told_to(&there, "here.example").is_empty(), "it has been told");
+}
+
+#[test]
 fn a_restricted_join_carries_both_signatures() {
     let (here, there) = worlds();
     here.room(SPACE, ALICE, None);
@@ -302,6 +350,85 @@ fn a_restricted_join_carries_both_signatures() {
     signed_by.sort();
     assert_eq!(signed_by, ["here.example", THERE]);
     enter(&here, &there, &event, join, false);
+}
+
+/// What another server is sent until nothing is left.
+fn sent(world: &World, server: &str) -> Vec<Transaction> {
+    // The first look after the start only begins to listen.
+    for _ in 0..2 {
+        world.engine.read(&DueDestinations { limit: 100, laggards_max: 100 }).unwrap();
+    }
+    let (mut sent, mut acknowledged) = (Vec::new(), None);
+    loop {
+        let next = NextTransaction { destination: server.into(), acknowledged };
+        let Some(transaction) = world.engine.write(next).wait().unwrap().transaction else { return sent };
+        acknowledged = Some(transaction.id.clone());
+        sent.push(transaction);
+    }
+}
+
+/// The ids of all events that another server is sent.
+fn sent_to(world: &World, server: &str) -> Vec<String> {
+    let version = RoomVersion::get("10").unwrap();
+    let id = |pdu: &Bytes| Pdu::parse(version, pdu).unwrap().event_id.to_string();
+    sent(world, server).iter().flat_map(|transaction| &transaction.pdus).map(id).collect()
+}
+
+/// The users of whose devices another server is told.
+fn devices_told_to(world: &World, server: &str) -> Vec<String> {
+    let edus = sent(world, server).into_iter().flat_map(|transaction| transaction.edus);
+    let edus = edus.map(|edu| serde_json::from_slice::<Value>(&edu).unwrap());
+    let updates = edus.filter(|edu| edu["edu_type"] == "m.device_list_update");
+    updates.map(|edu| edu["content"]["user_id"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn what_is_said_while_a_server_is_on_its_way_is_told_to_it_alone() {
+    let (here, there) = worlds();
+    here.join(ROOM, DAVE);
+    let event = make(&here, &there, Handshake::Join, BOB).unwrap();
+    let first = here.message(ROOM, ALICE, "meanwhile");
+    let last = here.message(ROOM, ALICE, "and on");
+    accepted(&here, Handshake::Join, &event);
+    // Submitted again, as when the answer was lost.
+    accepted(&here, Handshake::Join, &event);
+    let after = here.message(ROOM, ALICE, "to all");
+    // What comes before the end it fetches.
+    assert_eq!(sent_to(&here, THERE), [last.clone(), after.clone()]);
+    assert_eq!(sent_to(&here, "third.example"), [first, last, event.event_id.to_string(), after]);
+    is_clean(&here);
+    // Where others of its users are in the room, it is told of everything already.
+    let event = make(&here, &there, Handshake::Join, CAROL).unwrap();
+    let said = here.message(ROOM, ALICE, "to those who are there");
+    accepted(&here, Handshake::Join, &event);
+    assert_eq!(sent_to(&here, THERE), [said]);
+}
+
+#[test]
+fn what_a_server_may_not_see_is_not_told_to_it_when_it_comes() {
+    let (here, there) = worlds();
+    let visibility = json!({"history_visibility": "joined"});
+    here.state(ROOM, ALICE, "m.room.history_visibility", "", visibility);
+    let event = make(&here, &there, Handshake::Join, BOB).unwrap();
+    here.message(ROOM, ALICE, "not for who is not here yet");
+    accepted(&here, Handshake::Join, &event);
+    assert!(sent_to(&here, THERE).is_empty());
+    // The state is everybody's who is in the room.
+    here.leave(ROOM, BOB);
+    let event = make(&here, &there, Handshake::Join, CAROL).unwrap();
+    let topic = here.state(ROOM, ALICE, "m.room.topic", "", json!({"topic": "new"}));
+    accepted(&here, Handshake::Join, &event);
+    assert_eq!(sent_to(&here, THERE), [topic]);
+}
+
+#[test]
+fn who_only_knocks_is_told_nothing_of_the_room() {
+    let (here, there) = worlds();
+    here.state(ROOM, ALICE, "m.room.join_rules", "", json!({"join_rule": "knock"}));
+    let event = make(&here, &there, Handshake::Knock, BOB).unwrap();
+    here.message(ROOM, ALICE, "meanwhile");
+    accepted(&here, Handshake::Knock, &event);
+    assert!(sent_to(&here, THERE).is_empty());
 }
 
 #[test]

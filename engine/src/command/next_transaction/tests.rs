@@ -269,6 +269,35 @@ fn many_events_take_many_transactions_in_the_order_of_all_rooms() {
     assert_eq!(told, bodies);
 }
 
+#[test]
+fn events_for_one_server_alone_come_first_and_leave_room_for_what_is_for_all() {
+    let world = world();
+    world.room(OTHER_ROOM, ALICE, None);
+    let bodies = |name: &str, count: usize| -> Vec<String> {
+        (0..count).map(|number| format!("{name} {number}")).collect()
+    };
+    let (own, common) = (bodies("own", 12), bodies("common", 70));
+    let alone: Vec<String> = own.iter().map(|body| world.message(OTHER_ROOM, ALICE, body)).collect();
+    common.iter().for_each(|body| drop(world.message(ROOM, ALICE, body)));
+    world
+        .act(|tx| {
+            let server = tx.intern_text(THERE)?;
+            for event_id in &alone {
+                let num = tx.event_num(event_id)?.unwrap();
+                outbox::send_event(tx, server, num);
+            }
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(due(&world), [THERE.into()]);
+    let sent = deliver(&world, THERE);
+    let sizes: Vec<usize> = sent.iter().map(|transaction| transaction.pdus.len()).collect();
+    assert_eq!(sizes, [50, 32]);
+    let told: Vec<String> = sent.iter().flat_map(|transaction| &transaction.pdus).map(said).collect();
+    assert_eq!(told, [&own[..10], &common[..40], &own[10..], &common[40..]].concat());
+    assert!(due(&world).is_empty());
+}
+
 /// The server cannot be reached from now until `ms` later, and is tried once in between.
 fn is_silent_for(world: &World, ms: u64) {
     world.engine.write(DeliveryFailed { destination: THERE.into() }).wait().unwrap();

@@ -1,24 +1,24 @@
 //! A state that lacked members becomes whole.
 //!
-//! Invariant: what was taken in after the join is judged again, each after what it follows, by the states that it would have
-//! been judged by; what is not allowed after all is withdrawn. Afterwards nothing that follows the join tells that members
-//! were ever missing, but for the room's current state at each of the events, which is what clients were told then; how far
-//! that goes is noted (`PARTIAL_STRETCHES`).
+//! Invariant: what came after the join is judged again, each after what it follows and what allows it, by the states that it
+//! would have been judged by; what is not allowed after all is withdrawn, and what was rejected and is allowed is taken in.
+//! Afterwards nothing that follows the join tells that members were ever missing, but for the room's current state at each of
+//! the events, which is what clients were told then; how far that goes is noted (`PARTIAL_STRETCHES`).
 
 use std::sync::Arc;
 
 use super::{
     AtHand, GivenState, allowing, given_entries, judge_by_auth_events, judge_by_state,
-    order::after_what_they_follow,
-    withdraw::{end_withdrawal, withdraw},
+    order::after_what_they_name,
+    withdraw::{end_changes, withdraw},
 };
 use crate::{
     core::num::{EventNum, NodeId, RoomNum, StreamPos},
     error::{Missing, Result},
     room::{
         Event, RoomCtx,
-        accept::{rewrite_header, settle},
-        fork, members, redactions, state,
+        accept::{reinstate, rewrite_header, settle},
+        fork, members, policy, redactions, state,
     },
     store::{
         Direction, Reader, StorageError, Tx, schema,
@@ -26,6 +26,10 @@ use crate::{
     },
     stream::Touch,
 };
+
+/// How many rejected events are judged again, the first ones. Who lacks members rejects few that are allowed; and each that is
+/// taken in may have a gap before it, so that a multitude would use up the positions that one batch can take.
+pub(super) const REJECTED_JUDGED_MAX: usize = 200;
 
 /// Puts the whole state before the join, `given`, in the place of the one that lacked members, and what followed on top.
 /// If events of the state are not here, they are told as missing, and nothing is done; nor if the state is known by now.
@@ -43,20 +47,18 @@ pub(crate) fn complete_state(
         return Ok(());
     };
     let whole = state::build(tx, room.num, entries)?;
-    let mut withdrawn = Vec::new();
-    for event in after_what_they_follow(&partial) {
+    let mut judged = Judged::default();
+    for event in after_what_they_name(&partial) {
         // As it is now: it may have come to be behind a gap.
         let event = tx.event(event.num)?;
         let before = if event.num == join.num { Some(whole) } else { state_before(tx, room, &event)? };
         // What follows another join whose state is not known yet goes on without it.
         let Some(before) = before else { continue };
-        if !judge_again(tx, room, &event, before)? {
-            withdrawn.push(event.num);
-        }
+        judged.judge_again(tx, room, &event, before)?;
     }
     // The states of events are others now than the room's was when they came.
     room.head.forked = true;
-    end_withdrawal(tx, room, &join, &withdrawn)?;
+    end_changes(tx, room, &join, &judged.withdrawn, judged.reinstated > 0)?;
     settle(tx, room, &join)?;
     if room.head.extremities.is_empty() {
         // The join was all that there was of the room.
@@ -113,36 +115,80 @@ fn state_before(tx: &mut Tx, room: &RoomCtx, event: &Event) -> Result<Option<Nod
     Ok(Some(fork::merged(tx, room, snapshots)?))
 }
 
-/// Judges an event by the state that is known now. Returns false if it was part of the room and is not any more. What was
-/// rejected stays so.
-fn judge_again(tx: &mut Tx, room: &RoomCtx, event: &Arc<Event>, before: NodeId) -> Result<bool> {
-    let was_accepted = event.header.status == EventStatus::Accepted;
-    let is_accepted = was_accepted && is_allowed(tx, room, event, before)?;
-    let after = match event.state_key_id() {
-        Some(key) if is_accepted => state::set(tx, room.num, before, key, event.num)?,
-        _ => before,
-    };
-    let header = EventHeader {
-        state_before: before,
-        state_after: after,
-        partial_state: false,
-        status: if was_accepted && !is_accepted { EventStatus::Rejected } else { event.header.status },
-        ..event.header.clone()
-    };
-    if was_accepted {
-        let pos = tx.position_of(event);
-        tx.delete(&schema::PARTIAL_STATES, &(room.num, pos));
-        if !is_accepted {
-            withdraw(tx, room, event, pos)?;
+/// What has become of the events that were judged again.
+#[derive(Default)]
+struct Judged {
+    /// Those that were part of the room and are not any more.
+    withdrawn: Vec<EventNum>,
+    /// How many are part of the room that were not.
+    reinstated: usize,
+    /// How many were looked at that had been rejected.
+    rejected: usize,
+}
+
+impl Judged {
+    /// Judges an event by the state before it that is known now, and lets what follows it stand on what comes of that.
+    fn judge_again(
+        &mut self,
+        tx: &mut Tx,
+        room: &mut RoomCtx,
+        event: &Arc<Event>,
+        before: NodeId,
+    ) -> Result<()> {
+        let was_accepted = event.header.status == EventStatus::Accepted;
+        let status = self.status(tx, room, event, before)?;
+        let after = match event.state_key_id() {
+            Some(key) if status != EventStatus::Rejected => state::set(tx, room.num, before, key, event.num)?,
+            _ => before,
+        };
+        let header = EventHeader {
+            state_before: before,
+            state_after: after,
+            partial_state: false,
+            status,
+            ..event.header.clone()
+        };
+        let is_accepted = status == EventStatus::Accepted;
+        if was_accepted {
+            let pos = tx.position_of(event);
+            tx.delete(&schema::PARTIAL_STATES, &(room.num, pos));
+            if !is_accepted {
+                withdraw(tx, room, event, pos)?;
+                self.withdrawn.push(event.num);
+            }
         }
+        if is_accepted && !was_accepted {
+            self.reinstated += 1;
+            return reinstate(tx, room, event, header);
+        }
+        rewrite_header(tx, event, header)?;
+        if is_accepted && event.pdu()?.redacts.is_some() {
+            let redaction = tx.event(event.num)?;
+            redactions::apply(tx, room, &redaction)?;
+            tx.touch(Touch::Withdrawn(room.num));
+        }
+        Ok(())
     }
-    rewrite_header(tx, event, header)?;
-    if is_accepted && event.pdu()?.redacts.is_some() {
-        let redaction = tx.event(event.num)?;
-        redactions::apply(tx, room, &redaction)?;
-        tx.touch(Touch::Withdrawn(room.num));
+
+    /// What becomes of an event. One that was rejected may be allowed after all: only the state that lacked members, or an event
+    /// that was rejected by it, stood against it.
+    fn status(&mut self, tx: &mut Tx, room: &RoomCtx, event: &Event, before: NodeId) -> Result<EventStatus> {
+        let was = event.header.status;
+        let was_rejected = was == EventStatus::Rejected;
+        self.rejected += usize::from(was_rejected);
+        let is_left_out = was_rejected && self.rejected > REJECTED_JUDGED_MAX;
+        if is_left_out || !is_allowed(tx, room, event, before)? {
+            return Ok(EventStatus::Rejected);
+        }
+        if was_rejected {
+            // Nobody has asked for a policy server's signature on it.
+            return Ok(match policy::lacks_signature(tx, room, &*event.pdu()?)? {
+                Some(_) => EventStatus::SoftFailed,
+                None => EventStatus::Accepted,
+            });
+        }
+        Ok(was)
     }
-    Ok(is_accepted || !was_accepted)
 }
 
 /// An event that names one which has been rejected since is rejected too.

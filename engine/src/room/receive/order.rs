@@ -21,9 +21,19 @@ pub fn in_order(pdus: &[Arc<CheckedPdu>]) -> (Vec<Arc<CheckedPdu>>, Vec<Arc<Chec
     ordered(pdus, |checked| checked.pdu.event_id.clone(), referred)
 }
 
-/// The events, each after those among them that it follows.
-pub(super) fn after_what_they_follow(events: &[Arc<Event>]) -> Vec<Arc<Event>> {
-    ordered(events, |event| event.num, |event| -> Vec<EventNum> { event.header.prev.clone() }).0
+/// The events, each after those among them that it follows and, if that can be, after those that allow it.
+pub(super) fn after_what_they_name(events: &[Arc<Event>]) -> Vec<Arc<Event>> {
+    let name = |event: &Arc<Event>| event.num;
+    let prev_and_auth = |event: &Arc<Event>| -> Vec<EventNum> {
+        event.header.prev.iter().chain(&event.header.auth).copied().collect()
+    };
+    let (sorted, circular) = ordered(events, name, prev_and_auth);
+    if circular.is_empty() {
+        return sorted;
+    }
+    // Where servers choose the ids of events, an event can follow one that it allows. What follows what cannot be a circle: an
+    // event has edges to what was part of the graph before it.
+    ordered(events, name, |event| event.header.prev.clone()).0
 }
 
 /// The items, each once and after those among them that it refers to; and those that refer to each other in a circle.

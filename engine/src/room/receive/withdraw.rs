@@ -35,18 +35,21 @@ pub(super) fn withdraw(tx: &mut Tx, room: &RoomCtx, event: &Arc<Event>, pos: Str
     Ok(())
 }
 
-/// Puts right what hangs on all that was withdrawn after `join`, and perhaps with it: the room's forward extremities, and
-/// who has read how far.
-pub(super) fn end_withdrawal(
+/// Puts right what hangs on all that was withdrawn after `join`, and perhaps with it, or has been let in there after all: the
+/// room's forward extremities, and who has read how far.
+pub(super) fn end_changes(
     tx: &mut Tx,
     room: &mut RoomCtx,
     join: &Event,
     withdrawn: &[EventNum],
+    has_reinstated: bool,
 ) -> Result<()> {
-    if withdrawn.is_empty() {
+    if withdrawn.is_empty() && !has_reinstated {
         return Ok(());
     }
-    move_receipts(tx, room.num, withdrawn)?;
+    if !withdrawn.is_empty() {
+        move_receipts(tx, room.num, withdrawn)?;
+    }
     // What this server left behind when it entered with the join is not at an end of the room, unless the join is not.
     let from = match withdrawn.contains(&join.num) {
         true => StreamPos(i64::MIN),
@@ -85,8 +88,8 @@ fn ends(reader: &Reader, room: &RoomCtx, from: StreamPos) -> Result<Vec<(EventNu
     Ok(open)
 }
 
-/// The accepted events that an event follows, if need be by way of such as are not shown; by what events name, as those that
-/// came later are no edges of the header's.
+/// The accepted events that an event follows, if need be by way of such as are not shown. Those that it names are followed also
+/// where they came later; what is not shown leads on only if it was there before, as where an event comes live.
 fn followed_by(reader: &Reader, event: &Arc<Event>) -> Result<Vec<EventNum>> {
     let mut followed = Vec::new();
     let mut to_look_at = vec![event.clone()];
@@ -96,7 +99,7 @@ fn followed_by(reader: &Reader, event: &Arc<Event>) -> Result<Vec<EventNum>> {
             let Some(prev) = gap::in_graph(reader, event_id)? else { continue };
             if prev.header.status == EventStatus::Accepted {
                 followed.push(prev.num);
-            } else if looked_through < SET_ASIDE_MAX {
+            } else if event.header.prev.contains(&prev.num) && looked_through < SET_ASIDE_MAX {
                 looked_through += 1;
                 to_look_at.push(prev);
             }

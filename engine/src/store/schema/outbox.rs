@@ -13,7 +13,7 @@ keyspaces! { TABLE:
     150 DESTINATIONS: Queues, TextNum => Destination;
     #[doc = "When another server was in a room: from a position on, up to and with another (the greatest while it is)."]
     151 SERVER_STAYS: Rooms, (TextNum, RoomNum, StreamPos) => StreamPos;
-    #[doc = "What another server is to be told outside of rooms, behind the position of what it is to be told before of the same user's devices."]
+    #[doc = "What another server alone is to be told, behind the position of what it is to be told before of the same user's devices."]
     152 OUTGOING_EDUS: Queues, (TextNum, StreamPos) => Positioned<OutgoingEdu>;
     #[doc = "Ids of messages to devices that came from a server, with the time (milliseconds since the epoch), so that each comes once."]
     153 RECEIVED_MESSAGES: Queues, (TextNum, String) => u64;
@@ -59,7 +59,7 @@ pub struct InFlight {
     pub delivers_to: StreamPos,
 }
 
-/// Something that another server is told outside of rooms, and that must not be lost.
+/// Something that another server is told beside what all in a room are told, and that must not be lost.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OutgoingEdu {
     /// Messages to devices: the content of an `m.direct_to_device` as JSON.
@@ -68,6 +68,8 @@ pub enum OutgoingEdu {
     DeviceList(UserNum, TextNum),
     /// The cross-signing keys of a user of this server changed.
     SigningKeys(UserNum),
+    /// An event that came into a room while the server was on its way there.
+    Event(EventNum),
 }
 
 /// A transaction that was taken in.

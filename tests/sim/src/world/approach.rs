@@ -318,6 +318,13 @@ impl World {
         known.extend(before.iter().copied().chain(self.supposed(asking, room)));
         self.ledger.note_told(asking, room, event.event_id.clone(), known);
         self.note_event((resident, asking), room, event.event_id.clone(), before, BTreeSet::new());
+        // What the join does not follow, because the room has more ends than one event follows, is told to who asked.
+        let ends = self.frontier(resident, room).map_err(Failed::Breach)?;
+        for end in ends.into_iter().flat_map(|frontier| frontier.extremities) {
+            if handshake == Handshake::Join && end.event_id != event.event_id {
+                self.ledger.note_end(resident, room, end.event_id, asking);
+            }
+        }
         Ok(room_state)
     }
 

@@ -39,6 +39,8 @@ struct Audience {
     /// Servers to which it may go, too: that of somebody who is turned away, which is told if that one was invited; and
     /// those that were told to be in the room while its members are not known.
     perhaps: BTreeSet<usize>,
+    /// Servers that came into the room while it was one of its ends: it may go to them, behind what came later.
+    late: BTreeSet<usize>,
 }
 
 /// What went out under an id.
@@ -92,9 +94,17 @@ impl Ledger {
 
     /// A server made an event that another one has taken, and tells to all who were in the room.
     pub fn note_told(&mut self, server: usize, room: usize, event_id: Arc<str>, perhaps: BTreeSet<usize>) {
-        let (order, to) = (self.audiences.len(), BTreeSet::new());
-        let audience = Audience { room, order, is_told: true, to, perhaps };
+        let (order, to, late) = (self.audiences.len(), BTreeSet::new(), BTreeSet::new());
+        let audience = Audience { room, order, is_told: true, to, perhaps, late };
         self.audiences.entry((server, event_id)).or_insert(audience);
+    }
+
+    /// The server lets another one into a room while the event is one of its ends, and may tell it of that.
+    pub fn note_end(&mut self, server: usize, room: usize, event_id: Arc<str>, to: usize) {
+        self.note_told(server, room, event_id.clone(), BTreeSet::new());
+        if let Some(audience) = self.audiences.get_mut(&(server, event_id)) {
+            audience.late.insert(to);
+        }
     }
 
     /// Whether some server knows that another one has taken the event.
@@ -147,7 +157,7 @@ impl World {
         to.extend(self.servers_in_room(server, room));
         to.retain(|to| *to != server && *to != maker);
         let order = self.ledger.audiences.len();
-        let audience = Audience { room, order, is_told: false, to, perhaps };
+        let audience = Audience { room, order, is_told: false, to, perhaps, late: BTreeSet::new() };
         self.ledger.audiences.entry((server, event_id)).or_insert(audience);
     }
 
@@ -199,11 +209,12 @@ impl World {
             let Some(audience) = self.ledger.audiences.get(&(from, event_id.clone())) else {
                 return Err(Breach::new("audience", format!("{way}: {name} is not for others")));
             };
-            if !audience.to.contains(&to) && !audience.perhaps.contains(&to) {
+            let is_late = audience.late.contains(&to);
+            if !is_late && !audience.to.contains(&to) && !audience.perhaps.contains(&to) {
                 return Err(Breach::new("audience", format!("{way}: {name} is not for them")));
             }
             let last = self.ledger.last.entry((from, to, audience.room)).or_default();
-            let order = if audience.is_told { *last } else { audience.order };
+            let order = if audience.is_told || is_late { *last } else { audience.order };
             if *last > order {
                 return Err(Breach::new("order", format!("{way}: {name} comes behind later ones")));
             }

@@ -1,5 +1,8 @@
 //! A room that was entered while members were missing, and what becomes of it when they are known.
 
+mod ends;
+mod rejected;
+
 use serde_json::{Value, json};
 
 use super::*;
@@ -101,14 +104,20 @@ struct Banned {
 
 impl Banned {
     fn new() -> Self {
+        Self::with(|_| ())
+    }
+
+    /// `prepare` does something more in the room before it is entered.
+    fn with(prepare: impl Fn(&Scene)) -> Self {
         let resident = Scene::new();
-        let levels = json!({"users": {ALICE: 100, BOB: 50, CARL: 50}});
+        let levels = json!({"users": {ALICE: 100, BOB: 50, CARL: 60}});
         let levels = resident.world.state(ROOM, ALICE, "m.room.power_levels", "", levels);
         let topic = resident.world.state(ROOM, ALICE, "m.room.topic", "", json!({"topic": "before"}));
         let carl = resident.member(CARL, CARL, "join", &strs(&resident.ends()), 20);
         assert!(accepted(&resident.receive(&[&carl])));
         let create = resident.state("m.room.create", "").unwrap();
         resident.world.member(ROOM, ALICE, CARL, "ban").unwrap();
+        prepare(&resident);
         let entry = Entry::new(resident);
         // What the ban names comes before it.
         entry.store(&[&carl]);
