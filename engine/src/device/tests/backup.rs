@@ -176,7 +176,7 @@ fn auth_data_has_a_limit() {
     let version = create(&world, &alice);
     for (bytes, expected) in [(AUTH_DATA_BYTES_MAX, "ok"), (AUTH_DATA_BYTES_MAX + 1, "too large")] {
         let algorithm = ALGORITHM.to_owned();
-        let auth_data = Bytes::from(format!("{:<bytes$}", "{}"));
+        let auth_data = Bytes::from(format!("{{}}{}", " ".repeat(bytes - 2)));
         let create = CreateKeyBackup { user_id: alice.clone(), algorithm, auth_data: auth_data.clone() };
         assert_eq!(kind(world.engine.write(create).wait()), expected);
         let (algorithm, version) = (ALGORITHM.to_owned(), version.clone());
