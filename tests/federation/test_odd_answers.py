@@ -141,6 +141,7 @@ def test_a_room_that_shows_what_it_likes(server, alice, resident):
 PROFILES = [
     ({"displayname": 5, "avatar_url": 5, "m.tz": "Europe/Berlin"}, {"m.tz": "Europe/Berlin"}),
     ({"displayname": "Bob", "avatar_url": None}, {"displayname": "Bob"}),
+    ({"displayname": "Bob", "m.tz": 5}, {"displayname": "Bob"}),
     ({"displayname": {}, "avatar_url": "mxc://a.test/b"}, {"avatar_url": "mxc://a.test/b"}),
     ({"displayname": [], "avatar_url": "garbage"}, {}),
     ({}, {}),

@@ -224,7 +224,7 @@ def test_a_room_is_joined_anew_while_its_members_are_waited_for(network, residen
         alice = Client(server.base_url).register("alice")
         copy = enter(resident, server, alice)
         # The pauses are longer than all that follows by now.
-        (first,) = until(lambda: [room for room in partial_joins(admin) if room["rounds_failed"] > 2])
+        (first,) = until(lambda: [room for room in partial_joins(admin) if room["rounds_failed"] > 3])
         alice.leave(copy.room_id)
         resident.until(lambda: resident.pdus and resident.pdus[-1]["content"] == {"membership": "leave"})
         resident.take(copy, resident.pdus[-1])
@@ -316,8 +316,8 @@ def test_members_that_nobody_tells_are_not_waited_for_without_end(server, reside
     room = enter(resident, server, alice).room_id
     begun = time.monotonic()
     alice.get("rooms/{roomId}/members", room, status=503, errcode="M_UNKNOWN")
-    # Clients give up after half a minute.
-    assert 20 < time.monotonic() - begun < 30
+    # The server waits for 25 s; a loaded machine may take some more.
+    assert 20 < time.monotonic() - begun < 38
     resident.may_tell.set()
     assert len(joined_members(alice, room)) == MEMBERS + 2
 

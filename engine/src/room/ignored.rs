@@ -10,8 +10,9 @@ use crate::{
     store::{Cache, InternedKind, Reader, StorageError},
 };
 
-/// Bytes for what is remembered: some ten thousand users who sync.
-const BYTES_MAX: usize = 2 << 20;
+/// Bytes for what is remembered: some ten thousand users who sync. One shard of the cache, a sixteenth of it, has a place for
+/// the longest list that fits into a request.
+const BYTES_MAX: usize = 16 << 20;
 /// What remembering one user's list costs, besides whom it names.
 const LIST_BYTES: usize = 128;
 /// And for each who has a number.
@@ -82,7 +83,11 @@ pub(crate) fn by(reader: &Reader, user: UserNum) -> Result<Arc<IgnoredUsers>, St
     {
         return Ok(remembered.users.clone());
     }
-    let users = Arc::new(read(reader, user)?);
+    let mut users = Arc::new(read(reader, user)?);
+    // The same list is there once: counts of unread messages hold on to it.
+    if let Some(remembered) = memo.get(&user).filter(|remembered| remembered.users == users) {
+        users = remembered.users.clone();
+    }
     if is_published {
         let remembered = Remembered { as_of: reader.pos, users_known, users: users.clone() };
         memo.replace(user, Arc::new(remembered), users.weight());

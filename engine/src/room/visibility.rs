@@ -168,9 +168,10 @@ impl<'r> Viewer<'r> {
         !self.ignored.is_empty()
     }
 
-    /// From now on the events of a state are shown whatever the history visibility says: to who may ask for that state anyway.
-    pub fn show_state(&mut self, state: NodeId) {
-        self.shown_state = Some(state);
+    /// From now on the events of a state, or of none, are shown whatever the history visibility says: to who may ask for that
+    /// state anyway.
+    pub fn show_state(&mut self, state: Option<NodeId>) {
+        self.shown_state = state;
     }
 
     /// Whether the user is in the room now.

@@ -75,6 +75,7 @@ pub(crate) fn page(
     let mut page = Page::default();
     let room_id = reader.room_id(viewer.room)?;
     if filter.is_nothing() || !filter.includes_room(&room_id) {
+        page.passes_over_state = true;
         return Ok(page);
     }
     let mut rest = stretch;

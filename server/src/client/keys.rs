@@ -75,7 +75,8 @@ async fn post_query(call: Call) -> Outcome {
     let users = there.into_iter().map(|(user_id, devices)| (user_id, json!(devices))).collect();
     let mut found = queries::user_keys(&call.ctx, KEY_PARTS, users).await;
     if let Some(master_keys) = found.parts.get_mut("master_keys") {
-        add_own_signatures(&call.ctx, &asker, master_keys)?;
+        // Of a large answer it takes its time.
+        tokio::task::block_in_place(|| add_own_signatures(&call.ctx, &asker, master_keys))?;
     }
     let mut answer: BTreeMap<String, OfUsers> =
         serde_json::from_slice(&answer).map_err(ApiError::internal)?;

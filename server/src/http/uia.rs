@@ -4,7 +4,7 @@
 //! Invariant: a session is good for one request only: the same user, method, path and body. What was proven in it opens
 //! nothing else, and nothing twice: the same request again is answered as it was, for its answer may have been lost. While
 //! registering there is no user yet whom another body could harm, and clients ask for the flows with an empty one: there the
-//! body may change until the account is made.
+//! body may change until the stages are complete.
 
 mod sessions;
 

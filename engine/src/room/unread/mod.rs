@@ -28,7 +28,7 @@ use crate::{
     error::Result,
     room::{
         Event,
-        ignored::{self, IgnoredUsers},
+        ignored::IgnoredUsers,
         receipts::{MAIN_THREAD, ReceiptKind, UNTHREADED},
         tail,
     },
@@ -108,7 +108,12 @@ struct Count {
 /// Counts what is unread for `user` in `room`; nothing for who is not joined.
 ///
 /// O(1) where nothing is new, else O(new events); without a remembered count, at most [`LOOK_BACK_EVENTS_MAX`] events.
-pub fn counts(reader: &Reader, user: UserNum, room: RoomNum) -> Result<Unread> {
+pub(crate) fn counts(
+    reader: &Reader,
+    user: UserNum,
+    room: RoomNum,
+    ignored: Arc<IgnoredUsers>,
+) -> Result<Unread> {
     let memo = &reader.shared.memo.unread;
     let watch = &reader.shared.watch;
     let known = memo.counts.get(&(user, room));
@@ -120,9 +125,9 @@ pub fn counts(reader: &Reader, user: UserNum, room: RoomNum) -> Result<Unread> {
                 return Ok(count.sum());
             }
             // Somebody on the list may have become known since, with the first event that is new here.
-            Count { ignored: ignored::by(reader, user)?, ..(*count).clone() }
+            Count { ignored, ..(*count).clone() }
         }
-        known => match refresh(reader, user, room, known.as_deref())? {
+        known => match refresh(reader, user, room, known.as_deref(), ignored)? {
             Some(count) => count,
             None => return Ok(Unread::default()),
         },
@@ -134,11 +139,16 @@ pub fn counts(reader: &Reader, user: UserNum, room: RoomNum) -> Result<Unread> {
 }
 
 /// Brings what is known of the user up to date: membership, name, rules and receipts. `None` for who is not joined.
-fn refresh(reader: &Reader, user: UserNum, room: RoomNum, known: Option<&Count>) -> Result<Option<Count>> {
+fn refresh(
+    reader: &Reader,
+    user: UserNum,
+    room: RoomNum,
+    known: Option<&Count>,
+    ignored: Arc<IgnoredUsers>,
+) -> Result<Option<Count>> {
     let row = reader.user_room(user, room)?.filter(|row| row.value.membership == Membership::Join);
     let Some(row) = row else { return Ok(None) };
     let rules = push_rules::compiled(reader, user)?;
-    let ignored = ignored::by(reader, user)?;
     // With others to ignore, what was counted is worth nothing.
     let mut count = match known.filter(|known| known.ignored == ignored) {
         Some(known) => Count { rules, ignored, ..known.clone() },

@@ -14,7 +14,7 @@ use crate::{
         version::RoomVersion,
     },
     error::Result,
-    room::{NewEvent, RoomCtx, append},
+    room::{NewEvent, RoomCtx, append, ignored},
     store::{Memory, Positioned, Reader, Tx, schema, schema::Receipt},
     stream::Touch,
     view::View,
@@ -101,7 +101,7 @@ impl View for Counts {
 
     fn read(&self, reader: &Reader) -> Result<Unread> {
         let (user, room) = numbers(reader, self.0);
-        counts(reader, user, room)
+        counts(reader, user, room, ignored::by(reader, user)?)
     }
 }
 
@@ -370,10 +370,10 @@ fn nothing_newer_than_the_readers_moment_is_told() {
         type Output = (Unread, Unread);
         fn read(&self, reader: &Reader) -> Result<Self::Output> {
             let (user, number) = numbers(reader, BOB);
-            let before = counts(reader, user, number)?;
+            let before = counts(reader, user, number, ignored::by(reader, user)?)?;
             self.0.say(ALICE);
             assert_eq!(self.0.counts(BOB).0, (1, 0));
-            Ok((before, counts(reader, user, number)?))
+            Ok((before, counts(reader, user, number, ignored::by(reader, user)?)?))
         }
     }
     let (before, after) = room.0.read(&Later(&room)).unwrap();

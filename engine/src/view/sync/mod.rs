@@ -204,7 +204,7 @@ impl<'a> Request<'a> {
             None => self.all_rooms()?,
             Some(since) => self.rooms_with_news(since)?,
         };
-        self.drop_unwanted(&mut rooms.invited)?;
+        self.drop_unwanted(&mut rooms)?;
         self.write_rooms(&mut body, &rooms)?;
         own::write(self, &mut body, &rooms, &messages)?;
         let is_empty = self.since.is_some() && body.len() == bare;
@@ -212,13 +212,15 @@ impl<'a> Request<'a> {
     }
 
     /// Takes out the invites that the user does not want to see: of before they said so, or that came with a room's other
-    /// events. They stay, and are shown when they are wanted.
-    fn drop_unwanted(&self, invited: &mut Vec<RoomNum>) -> Result<()> {
+    /// events. They stay, and are shown when they are wanted. But those to rooms that the client takes the user to be in are
+    /// shown: by nothing else would it learn that they are out.
+    fn drop_unwanted(&self, rooms: &mut Rooms) -> Result<()> {
+        let Rooms { invited, newly_left, .. } = rooms;
         if invited.is_empty() {
             return Ok(());
         }
         if blocks_invites(self.reader, self.user)? {
-            invited.clear();
+            invited.retain(|room| newly_left.contains(room));
             return Ok(());
         }
         let ignored = self.ignored()?;
@@ -227,7 +229,7 @@ impl<'a> Request<'a> {
                 Some(inviter) => ignored.contains_id(self.reader, &inviter)?,
                 None => false,
             };
-            if !is_ignored {
+            if !is_ignored || newly_left.contains(&room) {
                 invited.push(room);
             }
         }

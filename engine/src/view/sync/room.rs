@@ -131,15 +131,19 @@ pub(super) fn write_left(
             write_out_of_band(request, out, &outside)?;
         } else {
             let last = reader.event(row.value.event)?;
-            match request.viewer(room)?.left_with() {
-                Some(left) if was_joined || request.since.is_none_or(|since| since < left.pos()) => {
-                    let (until, later) =
-                        if left.num == last.num { (row.pos, None) } else { (left.pos(), Some(last)) };
-                    let told = write_events(request, out, room, Stay { since, until, later }, None)?;
-                    complete_state(request, out, told)?;
-                }
+            let left = request.viewer(room)?.left_with();
+            let was_in =
+                left.as_ref().is_some_and(|left| request.since.is_none_or(|since| since < left.pos()));
+            if was_joined || was_in {
+                let (until, later) = match left.filter(|left| left.num != last.num) {
+                    Some(left) => (left.pos(), Some(last)),
+                    None => (row.pos, None),
+                };
+                let told = write_events(request, out, room, Stay { since, until, later }, None)?;
+                complete_state(request, out, told)?;
+            } else {
                 // Who was not in the room meanwhile, or ever, sees no more than what they are in it now.
-                _ => write_only(request, out, &last)?,
+                write_only(request, out, &last)?;
             }
         }
         own::write_room_account_data(request, out, room, &room_id, since)
@@ -372,12 +376,20 @@ fn read_timeline(
     };
     let stretch = Stretch { after, up_to: until, direction: Direction::Backward, limit };
     let mut page = timeline::page(request.reader, viewer, stretch, filter)?;
-    if page.hides_state {
-        // Clients make up the state of what they are told. Who was in the room may read it.
-        viewer.show_state(state::at(request.reader, room, until)?);
+    if page.hides_state && request.sync.state_after.is_none() {
+        // Clients make up the state of what is in the timeline. Who was in the room may read it.
+        viewer.show_state(Some(state::at(request.reader, room, until)?));
         page = timeline::page(request.reader, viewer, stretch, filter)?;
+        viewer.show_state(None);
+        // But not at the beginning: the state before has what it took the place of, and that is for nobody who came later.
+        while let Some(first) = page.events.last()
+            && !viewer.may_see(first)?
+        {
+            page.events.pop();
+            page.passes_over_state = true;
+        }
     }
-    if let (Some(rest), Some(_), false) = (page.rest, since, filter.is_everything())
+    if let (Some(rest), Some(_)) = (page.rest, since)
         && page.events.len() == limit
     {
         // Whether anything was left out, and not only passed over.
@@ -464,7 +476,7 @@ fn write_event_list(
 }
 
 fn write_unread(request: &Request<'_>, out: &mut Vec<u8>, room: RoomNum) -> Result<()> {
-    let unread = unread::counts(request.reader, request.user, room)?;
+    let unread = unread::counts(request.reader, request.user, room, request.ignored()?)?;
     let by_thread = request.sync.filter.room.timeline.unread_thread_notifications;
     // Without the filter's consent the counts of threads are part of the room's.
     let (notifications, highlights) =

@@ -44,7 +44,13 @@ pub async fn join(ctx: &Arc<Context>, change: &Change, servers: &[String]) -> Re
     let mut approach = Approach::new(change.clone(), Handshake::Join, servers);
     while let Some((server, event)) = next_event(ctx, &mut approach).await {
         match join_by(ctx, change, &server, event).await {
-            Ok(()) => return carry_settings(ctx, change).await,
+            Ok(()) => {
+                if let Err(error) = carry_settings(ctx, change).await {
+                    // The user is in the room, whatever becomes of this.
+                    tracing::warn!(room_id = change.room_id, error = %error.error, "settings do not follow into a room");
+                }
+                return Ok(());
+            }
             Err(why) => no_help(&mut approach, &server, why),
         }
     }

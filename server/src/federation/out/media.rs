@@ -242,7 +242,8 @@ fn line_with(bytes: &[u8], start: &[u8]) -> Option<usize> {
     bytes
         .windows(start.len())
         .enumerate()
-        .find(|(at, window)| *window == start && is_line(*at))
+        // In this order: at the beginning of lines alone, so that a boundary of any length is looked for in one pass.
+        .find(|(at, window)| is_line(*at) && *window == start)
         .map(|(at, _)| at)
 }
 

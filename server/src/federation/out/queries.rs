@@ -146,11 +146,14 @@ fn read_profile(answer: &[u8], field: Option<&str>) -> Result<Vec<(String, Bytes
     Ok(shown.map(|(name, value)| (name, Bytes::copy_from_slice(value.as_bytes()))).collect())
 }
 
+/// The field with a user's time zone.
+const TIME_ZONE: &str = "m.tz";
+
 /// Whether `value` is JSON of the kind that the field has, where that is known: a text, or an address of media.
 fn is_field(name: &str, value: &str) -> bool {
     let text = || serde_json::from_str::<String>(value).ok();
     match name {
-        DISPLAY_NAME => text().is_some(),
+        DISPLAY_NAME | TIME_ZONE => text().is_some(),
         AVATAR_URL => text().is_some_and(|url| url.starts_with("mxc://")),
         _ => true,
     }

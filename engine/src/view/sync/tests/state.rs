@@ -9,8 +9,9 @@ use crate::{command::ForgetRoom, core::num::RoomNum};
 type State = BTreeMap<(String, String), String>;
 
 /// Filters that leave events out of timelines, and none out of the state.
-const FILTERS: [&str; 5] = [
+const FILTERS: [&str; 6] = [
     "{}",
+    r#"{"rooms":["!own:here.example"]}"#,
     r#"{"types":["m.room.message"]}"#,
     r#"{"types":["m.room.message"],"limit":1}"#,
     r#"{"types":[]}"#,
@@ -148,6 +149,15 @@ fn a_timeline_is_limited_only_if_something_is_left_out() {
     world.message(ROOM, ALICE, "two");
     assert_eq!(limited(r#"{"types":["m.room.message"],"limit":1}"#), true);
     assert_eq!(limited(r#"{"types":["m.room.message"],"limit":2}"#), false);
+    assert_eq!(limited(r#"{"limit":4}"#), false);
+    // What the user is not shown is not left out.
+    ignore(&world, BOB, &[CAROL]);
+    let (_, given) = read(&world, &sync(BOB, since, "{}"));
+    world.message(ROOM, CAROL, "unheard");
+    world.message(ROOM, ALICE, "heard");
+    let (answer, _) = read(&world, &sync(BOB, given.token, r#"{"room":{"timeline":{"limit":1}}}"#));
+    let timeline = &answer["rooms"]["join"][ROOM]["timeline"];
+    assert_eq!((&timeline["limited"], bodies(&answer)), (&json!(false), vec!["heard".to_owned()]));
 }
 
 #[test]
@@ -245,4 +255,35 @@ fn a_token_of_a_time_that_is_not_known_begins_anew() {
     assert_eq!(given.token.pos, world.engine.position());
     world.message(ROOM, ALICE, "news");
     assert_eq!(bodies(&read(&world, &sync(BOB, given.token, "{}")).0), ["news"]);
+}
+
+#[test]
+fn who_comes_into_a_room_is_told_no_state_of_before_that_is_over() {
+    let world = World::new();
+    world.room(ROOM, ALICE, Some("joined"));
+    world.room("!own:here.example", BOB, None);
+    world.state(ROOM, ALICE, "m.room.topic", "", json!({"topic": "not for Bob"}));
+    for number in 0..9 {
+        world.join(ROOM, &format!("@user{number}:here.example"));
+    }
+    let since = start(&world, BOB);
+    world.state(ROOM, ALICE, "m.room.topic", "", json!({"topic": "for all"}));
+    world.join(ROOM, BOB);
+    let nothing = SyncToken { pos: StreamPos::ZERO, to_device: StreamPos::ZERO };
+    for since in [None, Some(since)] {
+        let (answer, _) = read(&world, &Sync { since, ..sync(BOB, nothing, "{}") });
+        let told = answer["rooms"]["join"][ROOM].to_string();
+        assert!(told.contains("for all") && !told.contains("not for Bob"), "{told}");
+    }
+}
+
+#[test]
+fn who_is_invited_again_by_somebody_they_ignore_learns_that_they_are_out() {
+    let world = world();
+    let since = start(&world, BOB);
+    ignore(&world, BOB, &[ALICE]);
+    world.member(ROOM, ALICE, BOB, "leave").unwrap();
+    world.member(ROOM, ALICE, BOB, "invite").unwrap();
+    let (answer, _) = read(&world, &sync(BOB, since, "{}"));
+    assert!(answer["rooms"]["invite"][ROOM].is_object());
 }
