@@ -11,8 +11,8 @@ from harness.waiting import until
 
 QUERY = path("v1/user/keys/query")
 UPDATE = "m.device_list_update"
-# Sooner than the next time at which lists are looked for that nobody told of.
-SOON = 5
+# Sooner than the next time at which lists are looked for that nobody told of, if that was just done.
+SOON = 9
 
 
 def cross_signing_key(user_id, usage):

@@ -34,8 +34,8 @@ use crate::{
 
 /// How long a typing notice holds, in milliseconds: other servers renew theirs every 40 seconds or sooner.
 const TYPING_MS: u64 = 60_000;
-/// How long what a server says of its user's presence holds, in milliseconds: half an hour, as on other servers, which do
-/// not repeat what has not changed any sooner.
+/// How long what a server says of its user's presence holds, in milliseconds: half an hour, as on other servers. Those that
+/// repeat what has not changed do it within that time.
 const PRESENCE_MS: u64 = 30 * 60 * 1000;
 /// The most bytes of an answer that is kept: a reason of a thousand bytes for each of fifty events. After a longer one, the
 /// same transaction is taken in again, which does no harm.

@@ -3,7 +3,8 @@
 //!
 //! Invariant: an event that goes out writes one row, in its own batch, however many servers it goes to
 //! (`OUTGOING_EVENTS`); who they are follows from when each server was in the room (`SERVER_STAYS`, both ends included),
-//! so that nobody gets what was said before or after. What a server was sent it has acknowledged before its position
+//! so that nobody gets what was said before or after, but for the ends that a server finds when it comes in, which are in its
+//! queue (`send_event`). What a server was sent it has acknowledged before its position
 //! (`Destination::delivered_to`) moves; a transaction is stored before it goes out, and is repeated under the same id
 //! until then, also after a crash. What is in memory (`waiting`) only says whom it is worth looking at.
 //! Not here: what is sent (`delivery` picks events, the commands render the rest), and any network.

@@ -2,9 +2,11 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use warren_engine::reception::{Body, EDUS_MAX, PDUS_MAX, Reception, RoomReception};
+use warren_engine::view::federation::IncomingRoom;
 
 use super::out::fetch::{follow_up_on, settle_receipts, take_in_here};
 use super::refusals;
@@ -22,6 +24,8 @@ const ANSWERS_KEPT: usize = 10;
 /// Servers of which it is remembered which transactions were their last, some 500 bytes each. The answers to what is
 /// forgotten here are kept for a day.
 const ANSWERED_SERVERS_MAX: usize = 20_000;
+/// How long events wait for a join of their room: less than after which this server counts as slow.
+const JOIN_AWAITED_MAX: Duration = Duration::from_secs(8);
 /// Bytes of the id of a transaction whose answer is kept.
 const TRANSACTION_ID_BYTES_MAX: usize = 255;
 
@@ -84,6 +88,11 @@ async fn send_transaction(call: Call) -> Answered {
 
 /// Takes in the events of one room. What lacks something is fetched for behind.
 async fn take_in_room(ctx: Arc<Context>, mut room: RoomReception) -> Result<RoomReception, ApiError> {
+    let (room_id, server) = (room.place().0, ctx.engine.server_name());
+    if ctx.engine.read(&IncomingRoom { room_id, server }).is_err() {
+        // Who lets this server in tells it at once what its join does not follow.
+        ctx.federation.joins.over(room_id, JOIN_AWAITED_MAX).await;
+    }
     if let Some(mut intake) = room.begin(&ctx.engine)? {
         take_in_here(&ctx, &mut intake).await?;
         if let Some(park) = room.judged(&intake) {

@@ -5,7 +5,7 @@
 //! Afterwards nothing that follows the join tells that members were ever missing, but for the room's current state at each of
 //! the events, which is what clients were told then; how far that goes is noted (`PARTIAL_STRETCHES`).
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use super::{
     AtHand, GivenState, allowing, given_entries, judge_by_auth_events, judge_by_state,
@@ -47,8 +47,10 @@ pub(crate) fn complete_state(
         return Ok(());
     };
     let whole = state::build(tx, room.num, entries)?;
-    let mut judged = Judged::default();
-    for event in after_what_they_name(&partial) {
+    let ordered = after_what_they_name(&partial);
+    let (is_left, followed) = (is_left(tx, room, given)?, followed(&ordered));
+    let mut judged = Judged { is_left, followed, ..Judged::default() };
+    for event in ordered {
         // As it is now: it may have come to be behind a gap.
         let event = tx.event(event.num)?;
         let before = if event.num == join.num { Some(whole) } else { state_before(tx, room, &event)? };
@@ -124,6 +126,10 @@ struct Judged {
     reinstated: usize,
     /// How many were looked at that had been rejected.
     rejected: usize,
+    /// Whether this server has entered the room anew since: what came before that is at no end of it.
+    is_left: bool,
+    /// Events that accepted ones follow.
+    followed: HashSet<EventNum>,
 }
 
 impl Judged {
@@ -181,14 +187,40 @@ impl Judged {
             return Ok(EventStatus::Rejected);
         }
         if was_rejected {
+            // What was replaced meanwhile would be the last that clients are told of the entry.
+            let is_past = self.followed.contains(&event.num) && is_replaced(tx, room, event)?;
             // Nobody has asked for a policy server's signature on it.
-            return Ok(match policy::lacks_signature(tx, room, &*event.pdu()?)? {
-                Some(_) => EventStatus::SoftFailed,
-                None => EventStatus::Accepted,
-            });
+            let is_shown =
+                !self.is_left && !is_past && policy::lacks_signature(tx, room, &*event.pdu()?)?.is_none();
+            return Ok(if is_shown { EventStatus::Accepted } else { EventStatus::SoftFailed });
         }
         Ok(was)
     }
+}
+
+/// Whether this server has entered the room anew since the join.
+fn is_left(reader: &Reader, room: &RoomCtx, join: &GivenState) -> Result<bool, StorageError> {
+    let last = reader.get(&schema::PARTIAL_JOINS, &room.num)?;
+    Ok(!room.head.partial_state || last.is_some_and(|last| *last.event_id != *join.event_id))
+}
+
+/// The events that accepted ones among these follow, if need be by way of others; each comes after what it follows.
+fn followed(ordered: &[Arc<Event>]) -> HashSet<EventNum> {
+    let mut followed = HashSet::new();
+    for event in ordered.iter().rev() {
+        if event.header.status == EventStatus::Accepted || followed.contains(&event.num) {
+            followed.extend(event.header.prev.iter().copied());
+        }
+    }
+    followed
+}
+
+/// Whether a later event that was told of stands in the place of this one.
+fn is_replaced(reader: &Reader, room: &RoomCtx, event: &Event) -> Result<bool, StorageError> {
+    let Some(key) = event.state_key_id() else { return Ok(false) };
+    let Some(num) = reader.state_num_at(room.num, room.head.state, key)? else { return Ok(false) };
+    let standing = reader.event(num)?;
+    Ok(standing.header.status == EventStatus::Accepted && standing.header.depth > event.header.depth)
 }
 
 /// An event that names one which has been rejected since is rejected too.

@@ -51,9 +51,9 @@ pub struct InFlight {
     pub id: String,
     /// When it was begun, in milliseconds since the epoch.
     pub begun_ms: u64,
-    /// Its events.
+    /// Its events that are for all in their rooms.
     pub events: Vec<EventNum>,
-    /// Its other parts, by their positions in the queue.
+    /// What is for the server alone, other parts and events, by their positions in the queue.
     pub edus: Vec<StreamPos>,
     /// Up to where everything is delivered with it.
     pub delivers_to: StreamPos,

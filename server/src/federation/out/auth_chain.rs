@@ -19,6 +19,9 @@ use super::state_memory::Share;
 use crate::context::Context;
 use crate::http::ApiError;
 
+/// Events of one answer that are looked at, known ones among them: ten times what is taken.
+const EVENTS_MAX: usize = 100_000;
+
 /// The answer to `/event_auth`.
 #[derive(Deserialize)]
 struct AuthChain {
@@ -37,6 +40,9 @@ pub async fn auth_chain(
         Ok(told) => told,
         Err(failure) => return Ok(Err(failure)),
     };
+    if told.auth_chain.len() > EVENTS_MAX {
+        return Ok(Err(RemoteError::bad_answer("too_large", "an auth chain has too many events")));
+    }
     let pdus = tokio::task::block_in_place(|| unknown(ctx, version, told.auth_chain))?;
     Ok(Ok((Answer::Events(pdus), memory)))
 }

@@ -1,9 +1,11 @@
 //! One at a time for each name: whoever wants what somebody is fetching already waits for it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use dashmap::DashMap;
 use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::time::timeout;
 
 /// The names for which somebody is under way.
 #[derive(Default)]
@@ -15,6 +17,13 @@ impl Flights {
     pub async fn alone(&self, name: &str) -> Flight<'_> {
         let lock = self.0.entry(name.to_owned()).or_default().clone();
         Flight { _turn: lock.lock_owned().await, flights: self, name: name.to_owned() }
+    }
+
+    /// Waits until nobody is under way for the name, but no longer than this.
+    pub async fn over(&self, name: &str, time_max: Duration) {
+        if self.0.contains_key(name) {
+            drop(timeout(time_max, self.alone(name)).await);
+        }
     }
 }
 
