@@ -92,9 +92,9 @@ def test_keys_that_are_claimed(alice, peer, said, left):
     assert found["one_time_keys"][carl] == {"C": GOOD} and set(found["one_time_keys"]) <= {bob, carl}
 
 
-def row(name, peer, **more):
+def row(localpart, peer, /, **more):
     """A room of a directory."""
-    shown = {"room_id": f"!{name}:{peer.name}", "num_joined_members": 3, "world_readable": False, "guest_can_join": True}
+    shown = {"room_id": f"!{localpart}:{peer.name}", "num_joined_members": 3, "world_readable": False, "guest_can_join": True}
     return {**shown, **more}
 
 

@@ -22,7 +22,8 @@ def assert_refused(response, status=401, errcode="M_UNAUTHORIZED"):
 
 def assert_answered(response):
     status, body = response
-    assert (status, body.get("chunk")) == (200, []), body
+    # Other tests may have listed rooms.
+    assert status == 200 and isinstance(body.get("chunk"), list), body
 
 
 def test_a_signed_request_is_answered(server, peer):
