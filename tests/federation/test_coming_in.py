@@ -1,4 +1,14 @@
-"""What a server learns that comes into a room of this one's."""
+"""What a server learns that comes into a room: one of another server's into this one's, and this one into another's."""
+
+import threading
+
+import pytest
+
+from harness.participant import SECONDS_MAX, Participant, id_of
+from harness.rooms import see, via
+from harness.waiting import until
+
+KEYS = "/_matrix/key/v2/server"
 
 
 def test_what_is_said_while_a_server_is_on_its_way_comes_to_it(server, alice, resident):
@@ -12,3 +22,45 @@ def test_what_is_said_while_a_server_is_on_its_way_comes_to_it(server, alice, re
     alice.send(room, "afterwards")
     resident.until(lambda: len(resident.bodies) > 1)
     assert resident.bodies == ["meanwhile", "afterwards"]
+
+
+class Hasty(Participant):
+    """Answers a join only when a test lets it."""
+
+    def __init__(self, *arguments, **more):
+        super().__init__(*arguments, **more)
+        self.was_handed_in, self.may_answer = threading.Event(), threading.Event()
+
+    def answer_send_join(self, values, query, body):
+        answer = super().answer_send_join(values, query, body)
+        self.was_handed_in.set()
+        self.may_answer.wait(SECONDS_MAX)
+        return answer
+
+
+@pytest.fixture
+def hasty(network):
+    peer = network.peer(kind=Hasty)
+    yield peer
+    peer.may_answer.set()
+    peer.close()
+
+
+def test_what_comes_before_this_server_has_entered_is_not_lost(server, alice, hasty, resident):
+    """It comes from another server in the room, whose key is asked for when the transaction has come."""
+    copy = hasty.create()
+    join = resident.sign(hasty.template(copy.room_id, resident.user(), "join")[1]["event"])
+    hasty.take(copy, join)
+    resident.know(*hasty.events.values())
+    said = resident.message(copy, "meanwhile", sender=resident.user())
+    entering = threading.Thread(target=alice.join, args=[copy.room_id], kwargs={"query": via(hasty)})
+    entering.start()
+    assert hasty.was_handed_in.wait(SECONDS_MAX)
+    telling = threading.Thread(target=resident.transact, args=[server, [said]])
+    telling.start()
+    until(lambda: resident.asked(KEYS))
+    hasty.may_answer.set()
+    for thread in (entering, telling):
+        thread.join(SECONDS_MAX)
+        assert not thread.is_alive()
+    see(alice, copy.room_id, id_of(said))

@@ -44,6 +44,8 @@ impl Drop for Flight<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
     #[tokio::test]
@@ -59,6 +61,26 @@ mod tests {
         drop(first);
         assert!(second.join_next().await.is_some_and(|ended| ended.is_ok()), "its turn came");
         drop(other);
+        assert!(flights.0.is_empty());
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_the_end_waits_no_longer_than_they_want() {
+        let flights = Flights::default();
+        let flight = flights.alone("a").await;
+        // Neither for another name, nor for ever.
+        flights.over("b", Duration::MAX).await;
+        flights.over("a", Duration::from_millis(1)).await;
+        let has_ended = Cell::new(false);
+        let end = async {
+            has_ended.set(true);
+            drop(flight);
+        };
+        let over = async {
+            flights.over("a", Duration::MAX).await;
+            assert!(has_ended.get());
+        };
+        tokio::join!(over, end);
         assert!(flights.0.is_empty());
     }
 }

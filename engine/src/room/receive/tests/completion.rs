@@ -149,6 +149,21 @@ impl Banned {
     }
 }
 
+/// There is a gap before an event, in which another is missing, and that fills it.
+fn fill_gap(scene: &Scene, behind: &Pdu, missing: &Pdu) {
+    let missing_before = scene.world.ask(|reader| {
+        let event = reader.event(reader.event_num(&behind.event_id)?.unwrap())?;
+        assert!(gap::is_open_before(reader, &event)?);
+        Ok(gap::missing_before(reader, event.header.room, event.pos())?)
+    });
+    assert_eq!(missing_before, [missing.event_id.to_string()]);
+    scene.is_sound();
+    let pdus = scene.check(&[missing]);
+    let received = scene.write(ReceivePdus { pdus, backfill: true, ..ReceivePdus::default() });
+    assert!(accepted(&received), "{received:?}");
+    scene.is_sound();
+}
+
 /// What Alice is told: the next position and her room.
 fn sync(scene: &Scene, since: Option<SyncToken>) -> (SyncToken, Value) {
     sync_with(scene, since, Filter::default())
@@ -495,17 +510,7 @@ fn a_gap_before_what_is_withdrawn_is_handed_on() {
     newcomer.is_sound();
     banned.entry.complete();
     assert_eq!(newcomer.status(&behind.event_id), Some(EventStatus::Rejected));
-    let missing_before_next = newcomer.world.ask(|reader| {
-        let event = reader.event(reader.event_num(&next.event_id)?.unwrap())?;
-        assert!(gap::is_open_before(reader, &event)?);
-        Ok(gap::missing_before(reader, event.header.room, event.pos())?)
-    });
-    assert_eq!(missing_before_next, [missing.event_id.to_string()]);
-    newcomer.is_sound();
-    let pdus = newcomer.check(&[&missing]);
-    let received = newcomer.write(ReceivePdus { pdus, backfill: true, ..ReceivePdus::default() });
-    assert!(accepted(&received), "{received:?}");
-    newcomer.is_sound();
+    fill_gap(newcomer, &next, &missing);
 }
 
 #[test]

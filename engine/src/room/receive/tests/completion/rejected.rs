@@ -181,17 +181,7 @@ fn what_is_taken_in_after_all_comes_with_the_gap_before_it() {
     newcomer.is_sound();
     entry.complete();
     assert_eq!(newcomer.status(&behind.event_id), Some(EventStatus::Accepted));
-    let missing_before = newcomer.world.ask(|reader| {
-        let event = reader.event(reader.event_num(&behind.event_id)?.unwrap())?;
-        assert!(gap::is_open_before(reader, &event)?);
-        Ok(gap::missing_before(reader, event.header.room, event.pos())?)
-    });
-    assert_eq!(missing_before, [missing.event_id.to_string()]);
-    newcomer.is_sound();
-    let pdus = newcomer.check(&[&missing]);
-    let received = newcomer.write(ReceivePdus { pdus, backfill: true, ..ReceivePdus::default() });
-    assert!(accepted(&received), "{received:?}");
-    newcomer.is_sound();
+    fill_gap(newcomer, &behind, &missing);
 }
 
 #[test]
@@ -236,4 +226,62 @@ fn of_a_multitude_of_rejected_events_the_first_are_judged_again() {
     assert_eq!(status(REJECTED_JUDGED_MAX + 1), EventStatus::Rejected);
     assert_eq!(newcomer.ends(), [messages[REJECTED_JUDGED_MAX].event_id.to_string()]);
     newcomer.is_sound();
+}
+
+#[test]
+fn what_was_replaced_meanwhile_is_not_told_as_the_last_of_its_entry() {
+    let banned = Banned::new();
+    let Entry { resident, newcomer, join, .. } = &banned.entry;
+    let [create, levels, _] = &banned.auth;
+    let kick = banned.turn_out("leave", &join.event_id, 30);
+    let old = resident.draft(BOB, "m.room.topic", Some(""), json!({"topic": "old"}), &[&kick.event_id], 31);
+    let next = resident.peer.make(Draft {
+        sender: DORA,
+        kind: "m.room.message",
+        state_key: None,
+        content: json!({"msgtype": "m.text", "body": "next"}),
+        prev: vec![&old.event_id],
+        auth: vec![create, levels, &join.event_id],
+        depth: 32,
+    });
+    newcomer.receive(&[&kick, &old, &next]);
+    assert_eq!(newcomer.status(&old.event_id), Some(EventStatus::Rejected));
+    let new = newcomer.world.state(ROOM, ALICE, "m.room.topic", "", json!({"topic": "new"}));
+    banned.entry.complete();
+    assert_eq!(newcomer.status(&old.event_id), Some(EventStatus::SoftFailed));
+    assert_eq!(newcomer.state("m.room.topic", ""), Some(new.clone()));
+    assert_eq!(newcomer.timeline().last(), Some(&new));
+    newcomer.is_sound();
+}
+
+#[test]
+fn what_is_of_an_earlier_stay_is_no_end_of_the_room() {
+    for earlier_first in [true, false] {
+        let banned = Banned::new();
+        let Entry { resident, newcomer, join, .. } = &banned.entry;
+        let kick = banned.turn_out("leave", &join.event_id, 30);
+        let message = resident.message(BOB, &[&kick.event_id], 31);
+        newcomer.receive(&[&kick, &message]);
+        assert_eq!(newcomer.status(&message.event_id), Some(EventStatus::Rejected));
+        // The room goes on unheard, and is entered anew.
+        assert!(accepted(&resident.receive(&[join])));
+        resident.world.message(ROOM, ALICE, "unheard");
+        let state = state_of(resident);
+        let again = resident.world.join(ROOM, super::ERIN);
+        let again = state_of(resident).into_iter().find(|pdu| *pdu.event_id == *again).unwrap();
+        banned.entry.enter(&again, &state);
+        assert!(banned.entry.store(&state.iter().collect::<Vec<_>>()).missing.is_nothing());
+        match earlier_first {
+            true => banned.entry.complete(),
+            false => banned.entry.complete_by(&again, &state),
+        }
+        newcomer.is_sound();
+        match earlier_first {
+            true => banned.entry.complete_by(&again, &state),
+            false => banned.entry.complete(),
+        }
+        assert_ne!(newcomer.status(&message.event_id), Some(EventStatus::Accepted));
+        assert_eq!(newcomer.ends(), [again.event_id.to_string()]);
+        newcomer.is_sound();
+    }
 }
