@@ -13,6 +13,7 @@ use std::{
     },
     task::{Context, Poll},
     thread::JoinHandle,
+    time::Duration,
 };
 
 use parking_lot::{Mutex, RwLock};
@@ -97,6 +98,9 @@ pub struct Options {
     pub committer: Committer,
     /// Signing keys that are never trusted: `server:ed25519:abc`, or of every server `ed25519:abc`.
     pub never_trust_keys: Vec<String>,
+    /// Runs what may wait for another command for longer than a moment. A host whose threads have other work to do gives
+    /// that away here, as `tokio::task::block_in_place` does; it must run the work once, on the same thread.
+    pub wait: fn(&mut dyn FnMut()),
 }
 
 impl Options {
@@ -110,6 +114,7 @@ impl Options {
             random: Arc::new(SystemRandom),
             committer: Committer::Thread,
             never_trust_keys: Vec::new(),
+            wait: |work| work(),
         }
     }
 }
@@ -158,6 +163,7 @@ pub(crate) struct Shared {
     lanes: Vec<Mutex<()>>,
     queue: Queue,
     committer: Committer,
+    wait: fn(&mut dyn FnMut()),
 }
 
 /// Bytes for remembered resolutions: some thousands. The forks of a room's recent past come again and again, older ones
@@ -169,6 +175,9 @@ const POLICY_SERVERS_BYTES_MAX: usize = 1 << 20;
 
 /// Two commands wait for each other only if they share a lane; 1,024 of them make that rare by accident.
 const LANES: usize = 1024;
+/// How long a lane is waited for where it was asked for: ordinary commands hold one for some tens of microseconds, for which
+/// changing threads would cost more than it saves.
+const LANE_WAIT_BRIEF: Duration = Duration::from_millis(2);
 
 /// A Matrix server's rooms, state, streams and accounts on a store. Cheap to share behind an `Arc`.
 pub struct Engine {
@@ -209,6 +218,7 @@ impl Engine {
             lanes: (0..LANES).map(|_| Mutex::new(())).collect(),
             queue: Queue::new(prepared.pos, prepared.reserved),
             committer: options.committer,
+            wait: options.wait,
         });
         shared.erasures.load(&shared.reader())?;
         let thread = match options.committer {
@@ -390,7 +400,17 @@ impl Shared {
         let mut wanted: Vec<usize> = lanes.hashes().map(|hash| hash as usize % LANES).collect();
         wanted.sort_unstable();
         wanted.dedup();
-        wanted.into_iter().filter_map(|lane| self.lanes.get(lane)).map(Mutex::lock).collect()
+        let mut held = Vec::with_capacity(wanted.len());
+        let mut lanes = wanted.into_iter().filter_map(|lane| self.lanes.get(lane));
+        while let Some(lane) = lanes.next() {
+            if let Some(guard) = lane.try_lock_for(LANE_WAIT_BRIEF) {
+                held.push(guard);
+                continue;
+            }
+            let mut rest = std::iter::once(lane).chain(lanes.by_ref());
+            (self.wait)(&mut || held.extend(rest.by_ref().map(Mutex::lock)));
+        }
+        held
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio_util::sync::CancellationToken;
 
 use warren_engine::command::{EndOlderTokens, MakeFirstToken, PruneProgress};
@@ -12,6 +13,7 @@ use warren_engine::{Engine, Options};
 use crate::admin::register::Nonces;
 use crate::client::space_hierarchy::Walks;
 use crate::config::{Config, Durability, Registration};
+use crate::federation::large_bodies::LargeBodies;
 use crate::federation::out::Federation;
 use crate::http::ApiError;
 use crate::http::rate::RateLimits;
@@ -37,6 +39,8 @@ pub struct Context {
     /// Walks through spaces that wait for their next page.
     pub space_walks: Walks,
     pub media: Media,
+    /// The memory that large bodies of clients take.
+    pub large_bodies: LargeBodies,
     /// Requests to other servers.
     pub federation: Federation,
     /// How far old rows have been removed.
@@ -71,8 +75,17 @@ pub fn open_store(config: &Config) -> warren_engine::Result<Engine> {
     };
     options.cache_bytes = (config.memory_budget_bytes * ENGINE_CACHES_PERCENT / 100) as usize;
     options.never_trust_keys = config.never_trust_keys.clone();
+    options.wait = wait_apart;
     let folder = config.data_dir.join(STORE_FOLDER);
     Engine::open_embedded(&folder, config.memory_budget_bytes as usize, options)
+}
+
+/// Waits without holding up the other tasks of the runtime's thread, if it is one.
+fn wait_apart(work: &mut dyn FnMut()) {
+    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        _ => work(),
+    }
 }
 
 /// Files that the configuration names must be readable from the start, not only when they are first needed.
@@ -107,6 +120,7 @@ impl Context {
             engine,
             pruning: Arc::default(),
             media: Media::open(&config)?,
+            large_bodies: LargeBodies::new(config.memory_budget_bytes),
             config,
         })
     }

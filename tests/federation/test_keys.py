@@ -255,3 +255,33 @@ def test_an_old_key_of_a_peer_counts_for_its_time_and_for_events_alone(server, a
     results = resident.transact(server, events)
     assert results[id_of(events[0])] == {} and "not valid" in results[id_of(events[1])]["error"]
     alice.sync_until(lambda _: bodies(alice.messages(room_id)["chunk"]) == ["in time"])
+
+
+def test_a_key_that_went_out_of_use_stays_so(network, tmp_path):
+    """Whoever tells an answer of before: a cache of the peer's, or a notary. The newest is what this server tells on."""
+    server, peer = network.server(tmp_path, "--trusted-key-servers", network.notary.name), network.peer()
+    old, new = peer.key, Key("p2")
+    before = signed(peer.published(), network.notary.name, network.notary.key)
+    notary_tells(network, lambda: [before])
+
+    def publish(key, **changes):
+        peer.key, peer.changes = key, {**peer.changes, **changes}
+
+    with server:
+        assert peer.send(server, "GET", LIST)[0] == 200
+        publish(new, old_verify_keys={old.id: {"key": old.public, "expired_ts": now_ms()}})
+        peer.changes["valid_until_ts"] = now_ms() + DAY_MS // 2
+        assert server.stop() == 0
+    with server:
+        assert peer.send(server, "GET", LIST)[0] == 200
+        (keys,) = get(server, f"{QUERY}/{peer.name}")["server_keys"]
+        assert list(keys["verify_keys"]) == [new.id], "what was published last, though the other counts for longer"
+        assert server.stop() == 0
+    # A cache of the peer's answers with what was, to a question about a key that is not known.
+    publish(old, old_verify_keys={})
+    with server:
+        assert peer.send(server, "GET", LIST, key=Key("p3"))[0] == 401
+        assert len(peer.asked(KEYS)) == 3 and network.notary.asked(QUERY)
+        assert peer.send(server, "GET", LIST, key=new)[0] == 200
+        assert peer.send(server, "GET", LIST, key=old)[0] == 401
+        assert server.stop() == 0

@@ -1,6 +1,8 @@
 //! Signing keys of servers: this one's own, and those that others publish.
 //!
-//! Invariant: a key id never comes to stand for another key, and the time until which a key counts only grows.
+//! Invariant: a key id never comes to stand for another key, the time until which a key counts only grows, and one that went
+//! out of use stays so, with the earliest time told: an answer from before, which a notary or a cache still gives, may have
+//! been the wish of whoever the key was taken out of use for.
 //! Source: server-server API, "Retrieving server keys".
 
 use crate::{
@@ -48,12 +50,14 @@ pub(crate) fn store(tx: &mut Tx, server_name: &str, keys: &[ServerKey]) -> Resul
             refused.push(key.key_id.clone());
             continue;
         }
-        let known_until = before.map_or(0, |before| before.valid_until_ts);
-        let stored = StoredServerKey {
-            public_key: key.public_key.clone(),
-            valid_until_ts: if key.is_old { key.valid_until_ts } else { key.valid_until_ts.max(known_until) },
-            is_old: key.is_old,
+        let told = key.valid_until_ts;
+        let (valid_until_ts, is_old) = match before {
+            Some(before) if before.is_old && key.is_old => (before.valid_until_ts.min(told), true),
+            Some(before) if before.is_old => (before.valid_until_ts, true),
+            Some(before) if !key.is_old => (before.valid_until_ts.max(told), false),
+            _ => (told, key.is_old),
         };
+        let stored = StoredServerKey { public_key: key.public_key.clone(), valid_until_ts, is_old };
         tx.put(&schema::SERVER_KEYS, &row, &stored);
     }
     Ok(refused)

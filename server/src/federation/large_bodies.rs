@@ -1,8 +1,9 @@
-//! The memory that large bodies of other servers take, all together.
+//! The memory that large bodies take, those of other servers all together and those of clients all together.
 //!
-//! A body has to be there before its signature can be checked, so that anybody may send one in anybody's name. Invariant: of
-//! those that are larger than ordinary requests only so many are here at once, from where they become large until they are
-//! answered, few of them from one address; and one at a time is checked, which takes some copies of it.
+//! A server's has to be there before its signature can be checked, so that anybody may send one in anybody's name, and a
+//! client that has proved itself may send many at once, slowly. Invariant: of those that are larger than ordinary requests
+//! only so many are here at once, from where they become large until they are answered, few of them from one address; and of
+//! the servers' one at a time is checked, which takes some copies of it.
 
 use std::net::IpAddr;
 

@@ -15,7 +15,7 @@ mod joins;
 mod keys_query;
 mod keys_server;
 mod knocks;
-mod large_bodies;
+pub mod large_bodies;
 mod leaving;
 pub mod limits;
 mod lists;

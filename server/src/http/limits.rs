@@ -12,9 +12,9 @@ pub const JSON_BODY_BYTES_MAX: usize = 256 * 1024;
 /// matrix-js-sdk backs up 200 sessions at a time (about 200 KiB); a hundred times an event leaves room for any client.
 pub const BULK_BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// Entries of `initial_state` and `invite` together when a room is created, each an event to sign and all of them one write:
-/// as many small ones as an ordinary body holds.
-pub const NEW_ROOM_EVENTS_MAX: usize = 10_000;
+/// Entries of `initial_state` and `invite` together when a room is created, each an event to sign and all of them one write,
+/// which takes a processor for some 60 ms then. Clients send some ten, bridges that carry a room over some hundreds.
+pub const NEW_ROOM_EVENTS_MAX: usize = 1_000;
 
 /// Bodies of transactions: 50 events and 100 ephemeral messages of up to 64 KiB each are 9.4 MiB; what their sender
 /// writes with more escapes than the canonical form has still fits.
@@ -23,6 +23,10 @@ pub const TRANSACTION_BODY_BYTES_MAX: usize = 12 * 1024 * 1024;
 /// A body from this size on is verified where it holds up no other request of its thread, and takes one of the places that
 /// there are for large ones: 256 KiB take about a millisecond to read and write anew.
 pub const BLOCKING_BODY_BYTES: usize = 256 * 1024;
+
+/// What is asked with a body from this size on is decided where it holds up no other request of its thread: it may name some
+/// thousand users, keys or events, which take milliseconds. A message and an upload of fifty one-time keys are smaller.
+pub const APART_BODY_BYTES: usize = 32 * 1024;
 
 /// `Authorization` headers of one request: a server signs with each of its keys, of which it has one or two.
 pub const AUTHORIZATIONS_MAX: usize = 8;

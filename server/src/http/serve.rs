@@ -18,8 +18,8 @@ use tracing::{Level, debug};
 use super::answer::AnswerBody;
 use super::call::{BodyStream, Call};
 use super::limits::{
-    BLOCKING_BODY_BYTES, BODY_TIME_MAX, BULK_BODY_BYTES_MAX, JSON_BODY_BYTES_MAX, TRANSACTION_BODY_BYTES_MAX,
-    UNWANTED_BODY_TIME_MAX,
+    APART_BODY_BYTES, BLOCKING_BODY_BYTES, BODY_TIME_MAX, BULK_BODY_BYTES_MAX, JSON_BODY_BYTES_MAX,
+    TRANSACTION_BODY_BYTES_MAX, UNWANTED_BODY_TIME_MAX,
 };
 use super::peer::{Peer, client_address};
 use super::query::Parameters;
@@ -119,7 +119,10 @@ impl Server {
         let admitted = admit(&mut call, incoming).await;
         let (session, origin) = (call.session.clone(), call.origin.clone());
         let outcome = match admitted {
-            Ok(()) => Guarded((route.endpoint.handler)(call)).await,
+            Ok(()) => {
+                let is_apart = call.body.len() >= APART_BODY_BYTES;
+                Guarded { work: (route.endpoint.handler)(call), is_apart }.await
+            }
             Err(error) => Err(error),
         };
         let (answer, fault) = match outcome {
@@ -222,7 +225,7 @@ fn too_large(bytes_max: u64) -> ApiError {
     ApiError::too_large(format!("The body is larger than the {bytes_max} bytes that this endpoint accepts"))
 }
 
-/// The whole body; one that arrives in one piece, as most do, is not copied. A large one of another server takes a place.
+/// The whole body; one that arrives in one piece, as most do, is not copied. A large one takes a place.
 async fn read_body(call: &mut Call, mut incoming: Incoming, bytes_max: usize) -> Result<Bytes, ApiError> {
     let mut first = Bytes::new();
     let mut joined = BytesMut::new();
@@ -233,8 +236,12 @@ async fn read_body(call: &mut Call, mut incoming: Incoming, bytes_max: usize) ->
         if bytes > bytes_max {
             return Err(too_large(bytes_max as u64));
         }
-        if bytes >= BLOCKING_BODY_BYTES && call.endpoint.auth == Auth::Server && call.place.is_none() {
-            call.place = Some(call.ctx.federation.large_bodies.place(call.client).await?);
+        if bytes >= BLOCKING_BODY_BYTES && call.place.is_none() {
+            let places = match call.endpoint.auth {
+                Auth::Server => &call.ctx.federation.large_bodies,
+                _ => &call.ctx.large_bodies,
+            };
+            call.place = Some(places.place(call.client).await?);
         }
         if joined.is_empty() && first.is_empty() {
             first = data;
@@ -285,15 +292,21 @@ fn milliseconds(took: Duration) -> f64 {
 }
 
 /// A handler whose panic becomes a 500 instead of a connection that breaks off without a word.
-struct Guarded(Pin<Box<dyn Future<Output = Outcome> + Send>>);
+struct Guarded {
+    work: Pin<Box<dyn Future<Output = Outcome> + Send>>,
+    /// Whether it works where it holds up no other task of its thread.
+    is_apart: bool,
+}
 
 impl Future for Guarded {
     type Output = Outcome;
 
     fn poll(mut self: Pin<&mut Self>, task: &mut std::task::Context<'_>) -> Poll<Outcome> {
         // The handler's future is never polled again after a panic, so nothing can see a broken invariant of it.
-        std::panic::catch_unwind(AssertUnwindSafe(|| self.0.as_mut().poll(task)))
-            .unwrap_or_else(|_| Poll::Ready(Err(ApiError::internal("a handler panicked"))))
+        let is_apart = self.is_apart;
+        let mut poll = || std::panic::catch_unwind(AssertUnwindSafe(|| self.work.as_mut().poll(task)));
+        let polled = if is_apart { tokio::task::block_in_place(poll) } else { poll() };
+        polled.unwrap_or_else(|_| Poll::Ready(Err(ApiError::internal("a handler panicked"))))
     }
 }
 

@@ -264,7 +264,9 @@ async fn complete_by(ctx: &Arc<Context>, room: &PartialRoom, server: &str) -> Re
             .await?;
     let count = state.len();
     let given = GivenState { event_id: room.join_event_id.as_str().into(), state };
-    let missing = ctx.engine.write(CompleteState { room_id: room.room_id.clone(), state: given }).await?;
+    let complete = CompleteState { room_id: room.room_id.clone(), state: given };
+    // It judges anew all that was said since the join.
+    let missing = tokio::task::block_in_place(|| ctx.engine.write(complete)).await?;
     match missing.is_nothing() {
         true => {
             settle_receipts(ctx, &room.room_id).await?;

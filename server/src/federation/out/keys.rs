@@ -27,7 +27,7 @@ use warren_engine::core::event::{JsonObject, verify_json};
 use warren_engine::core::json::canonical;
 use warren_engine::remote::{KeyStanding, ServerKey};
 use warren_engine::view::federation::SharesRoom;
-use warren_engine::view::{PublishedKeysOf, StandingOfKey};
+use warren_engine::view::{PublishedKeys, PublishedKeysOf, StandingOfKey};
 
 use super::flights::Flights;
 use super::{RemoteError, Request};
@@ -236,7 +236,7 @@ async fn fetch_from_server(ctx: &Context, server_name: &ServerName) -> Result<()
     let request = Request::new(Method::GET, "/_matrix/key/v2/server").unsigned();
     let request = request.with_time(KEYS_TIME_MAX).with_bytes_max(KEYS_BYTES_MAX);
     let body = request.bytes(ctx, server_name).await?;
-    store(ctx, &read_keys(&body, server_name)?).await
+    store(ctx, &read_keys(&body, server_name)?, None).await
 }
 
 /// What is published under a server's name, or why not: which is counted.
@@ -276,7 +276,8 @@ async fn fetch_from_notary(
         }
         verify_notary(ctx, notary, &object).await?;
         let body = canonical(&Value::Object(object));
-        store(ctx, &read_keys(&body, server_name)?).await?;
+        let kept = ctx.engine.read(&PublishedKeysOf(server_name.as_str())).map_err(failed)?;
+        store(ctx, &read_keys(&body, server_name)?, kept).await?;
     }
     Ok(())
 }
@@ -307,12 +308,16 @@ fn good_key(ctx: &Context, server_name: &ServerName, key_id: &str) -> Option<Ser
     }
 }
 
-/// Stores keys that have been verified; of what a server published, the newest is kept as it is.
-async fn store(ctx: &Context, published: &Published) -> Result<(), RemoteError> {
-    let failed = |error: warren_engine::Error| RemoteError::BadAnswer(error.to_string());
+fn failed(error: warren_engine::Error) -> RemoteError {
+    RemoteError::BadAnswer(error.to_string())
+}
+
+/// Stores keys that have been verified. What the server published is kept as it is: what it says itself, or of what notaries
+/// say the newest, which may be older than what is `kept`.
+async fn store(ctx: &Context, published: &Published, kept: Option<PublishedKeys>) -> Result<(), RemoteError> {
     let now_ms = ctx.engine.now_ms();
     let mut json = published.json.clone();
-    if let Some(kept) = ctx.engine.read(&PublishedKeysOf(&published.server_name)).map_err(failed)?
+    if let Some(kept) = kept
         && let Ok(kept) = Published::read(&kept.json, &published.server_name)
         && kept.valid_until_ts > published.valid_until_ts
     {
