@@ -115,8 +115,8 @@ pub async fn run(server: Arc<Server>, sockets: Vec<Bound>, shutdown: Cancellatio
 
 fn builder() -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
-    // hyper's own limit of 100 headers stays: setting one costs an allocation per request. Answers are spliced from many
-    // small pieces, which are sooner copied together than written sixteen at a time.
+    // hyper's own limit of 100 headers stays: setting one costs an allocation per request. Most answers are small, or spliced
+    // from many small pieces, which are sooner copied together than written as they lie.
     builder
         .http1()
         .timer(TokioTimer::new())
