@@ -13,6 +13,7 @@ use warren_engine::{Engine, Options};
 use crate::admin::register::Nonces;
 use crate::client::space_hierarchy::Walks;
 use crate::config::{Config, Durability, Registration};
+use crate::data_dir;
 use crate::federation::large_bodies::LargeBodies;
 use crate::federation::out::Federation;
 use crate::http::ApiError;
@@ -60,13 +61,16 @@ const ENGINE_CACHES_PERCENT: u64 = 10;
 /// The folder of the store inside the data folder.
 pub const STORE_FOLDER: &str = "store";
 
-/// Opens the engine on the embedded store. Errors: a sentence about why it cannot be opened.
+/// Opens the engine on the embedded store, which others cannot look into. Errors: a sentence about why it cannot be opened.
 pub fn open_engine(config: &Config) -> Result<Engine, String> {
     let folder = config.data_dir.join(STORE_FOLDER);
+    data_dir::make_private(&folder)
+        .map_err(|error| format!("cannot keep {} from others: {error}", folder.display()))?;
     open_store(config).map_err(|error| format!("cannot open the database in {}: {error}", folder.display()))
 }
 
-/// Opens the database of the configuration. Errors: those of [`Engine::open_embedded`].
+/// Opens the database of the configuration, where [`open_engine`] has been before. Errors: those of
+/// [`Engine::open_embedded`].
 pub fn open_store(config: &Config) -> warren_engine::Result<Engine> {
     let mut options = Options::new(config.server_name.as_str());
     options.durability = match config.durability {

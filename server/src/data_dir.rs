@@ -1,8 +1,15 @@
-//! The data folder: made with private permissions, and used by one process at a time.
+//! The data folder: made with private permissions, and used by one process at a time. One that was there before may be
+//! open to others: it is the operator's, and only what is of the server in it is closed.
 
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+
+/// The mode of a folder that nobody but the server's user can look into.
+const PRIVATE: u32 = 0o700;
+/// The bits of a mode that say what others may do: the group, and everybody.
+const OF_OTHERS: u32 = 0o077;
 
 /// Holds the folder until it is dropped.
 #[derive(Debug)]
@@ -12,8 +19,8 @@ pub struct Lock {
 
 /// Makes the folder if need be and takes it. Errors: a sentence; in use by another process for instance.
 pub fn lock(folder: &Path) -> Result<Lock, String> {
-    let failed = |error: std::io::Error| format!("cannot use the data folder {}: {error}", folder.display());
-    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
+    let failed = |error: io::Error| format!("cannot use the data folder {}: {error}", folder.display());
+    DirBuilder::new().recursive(true).mode(PRIVATE).create(folder).map_err(failed)?;
     let path = folder.join("lock");
     let mut options = OpenOptions::new();
     let file = options.write(true).create(true).truncate(false).mode(0o600).open(path).map_err(failed)?;
@@ -24,6 +31,16 @@ pub fn lock(folder: &Path) -> Result<Lock, String> {
             folder.display()
         )),
         Err(TryLockError::Error(error)) => Err(failed(error)),
+    }
+}
+
+/// Makes a folder that nobody else can look into, or closes one that is there: whatever modes the files in it are made with,
+/// as the database makes its own, they are private then.
+pub fn make_private(folder: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(PRIVATE).create(folder)?;
+    match fs::metadata(folder)?.permissions().mode() & OF_OTHERS {
+        0 => Ok(()),
+        _ => fs::set_permissions(folder, Permissions::from_mode(PRIVATE)),
     }
 }
 
@@ -39,5 +56,18 @@ mod tests {
         assert!(lock(&data).expect_err("taken").contains("another warren"));
         drop(first);
         lock(&data).expect("free again");
+    }
+
+    #[test]
+    fn a_private_folder_is_closed_whoever_made_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (new, old) = (folder.path().join("deep/new"), folder.path().join("old"));
+        fs::create_dir(&old).expect("made");
+        fs::set_permissions(&old, Permissions::from_mode(0o755)).expect("opened");
+        for folder in [&new, &old, &old] {
+            make_private(folder).expect("closed");
+            let mode = fs::metadata(folder).expect("it is there").permissions().mode();
+            assert_eq!(mode & 0o777, 0o700, "{}", folder.display());
+        }
     }
 }

@@ -75,6 +75,23 @@ def test_a_method_that_the_path_does_not_have(alice, method, path):
     alice.call(method, path, status=405, errcode="M_UNRECOGNIZED")
 
 
+@pytest.mark.ours("Synapse names no methods")
+@pytest.mark.parametrize(
+    "method, path, allowed",
+    [
+        ("PUT", "sync", {"GET", "HEAD", "OPTIONS"}),
+        ("GET", "createRoom", {"POST", "OPTIONS"}),
+        ("POST", "profile/%40a%3Ab/displayname", {"GET", "PUT", "DELETE", "HEAD", "OPTIONS"}),
+    ],
+)
+def test_the_methods_that_a_path_has_are_told(alice, method, path, allowed):
+    """RFC 9110, 15.5.6: a 405 carries `Allow`."""
+    answer = alice.send_raw(method, f"/_matrix/client/v3/{path}", json={})
+    assert answer.status_code == 405
+    assert set(answer.headers["Allow"].split(", ")) == allowed
+    assert "Allow" not in alice.send_raw("GET", "/_matrix/client/v3/burrow").headers
+
+
 @pytest.mark.parametrize("origin", [None, "https://client.example"])
 def test_cross_origin_requests_are_welcome(alice, origin):
     headers = {"Origin": origin} if origin else {}

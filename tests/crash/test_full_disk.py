@@ -60,6 +60,7 @@ def test_full_disk(tmp_path):
             assert status == 503, (status, answer)
             assert answer["errcode"] and answer["error"]
             refused_requests_are_told(server, user, room)
+            files_are_refused(server, user)
             assert health(server) == (503, "refusing_writes") and failed_commits(metrics) > 0
             assert "nothing can be written" in requests.get(server.base_url, timeout=10).text
             # What is there can be read, and a refused write has left nothing.
@@ -71,6 +72,7 @@ def test_full_disk(tmp_path):
             is_well_again(server)
             recovers(server, sender)
             check(user, room, sender)
+            assert upload(user).status_code == 200
             server.kill()
             server.check()
             server.start()
@@ -99,6 +101,19 @@ def refused_requests_are_told(server, user, room):
     assert request["level"] == "WARN" and request["status"] == 503 and request["sender"] == user.user_id
     assert request["route"].endswith("/send/{eventType}/{txnId}") and request["ms"] > 0
     assert request["fault"] == answer.json()["error"]
+
+
+def upload(user):
+    """Sends a file for which there is no room while the disk is full."""
+    return user.send_raw("POST", "/_matrix/media/v3/upload", data=bytes(2 * LEFT_BYTES), headers={"Content-Type": "image/png"})
+
+
+def files_are_refused(server, user):
+    """Like any other write, and what has come of one takes no room."""
+    answer = upload(user)
+    assert answer.status_code == 503, answer.text
+    assert answer.json()["errcode"] == "M_UNKNOWN" and "try again" in answer.json()["error"]
+    assert list((server.data_dir / "media" / "temporary").iterdir()) == []
 
 
 def is_well_again(server):

@@ -91,6 +91,37 @@ def test_a_running_server_is_not_disturbed(tmp_path):
         assert Client(server.base_url).register("somebody")
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["user", "list"],
+        ["user", "reset-password", "bilbo"],
+        ["user", "deactivate", "bilbo"],
+        ["room", "purge", "!burrow:localhost"],
+        ["room", "purge-history", "!burrow:localhost", "--before", "0"],
+        ["key", "rotate"],
+        ["check"],
+    ],
+    ids=" ".join,
+)
+def test_where_there_is_no_database_none_is_made(tmp_path, arguments):
+    """As where data_dir is misspelt: only the server and who makes its first account begin a database."""
+    server = Server(tmp_path / "dta")
+    code = 2 if arguments == ["check"] else 1
+    assert f"there is no database in {server.data_dir}" in run(server, *arguments, code=code)
+    assert not server.data_dir.exists()
+    (server.data_dir / "store").mkdir(parents=True)
+    assert f"there is no database in {server.data_dir}" in run(server, *arguments, code=code)
+    assert [path.name for path in server.data_dir.rglob("*")] == ["store"]
+
+
+def test_an_account_may_be_made_before_the_first_start(tmp_path):
+    server = Server(tmp_path / "data")
+    password = run(server, "user", "create", "bilbo").split("password: ")[1].strip()
+    with server:
+        assert log_in(server, "bilbo", password)["user_id"] == f"@bilbo:{server.name}"
+
+
 def test_the_table_of_endpoints():
     table = subprocess.run([binary.binary(), "routes"], capture_output=True, text=True, timeout=10).stdout
     rows = list(csv.DictReader(io.StringIO(table), delimiter="\t"))

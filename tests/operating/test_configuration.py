@@ -49,6 +49,10 @@ def test_an_unknown_option_is_refused_with_its_line_and_the_nearest_name(tmp_pat
         'server_name = "not a name"',
         'public_base_url = "matrix"',
         'trusted_proxies = ["everybody"]',
+        'log = "infoo"',
+        'federation_deny = ["https://evil.example"]',
+        'federation_allow = ["friend.example:8448"]',
+        'listen = ["http://127.0.0.1:8008#client", "http://127.0.0.1:8008#federation"]',
     ],
 )
 def test_a_wrong_value_is_refused_with_its_line(tmp_path, line):
@@ -62,6 +66,18 @@ def test_a_wrong_value_is_refused_with_its_line(tmp_path, line):
 
 def test_a_file_that_is_no_toml_is_refused_with_its_line(tmp_path):
     assert "line 2" in refused("serve", "--config", written(tmp_path, 'log = "info"\nguests = = on\n'))
+
+
+def test_a_file_that_is_no_text_is_refused_with_its_line(tmp_path):
+    path = tmp_path / "warren.toml"
+    path.write_bytes(b'guests = "on"\n# B\xfccher\n')
+    said = refused("serve", "--config", str(path))
+    assert f"{path}, line 2" in said and "UTF-8" in said, said
+
+
+def test_a_misspelt_level_is_refused_with_the_nearest_right_one(tmp_path):
+    said = refused("serve", "--log", "infoo", "--data-dir", str(tmp_path / "data"))
+    assert "flag --log" in said and "did you mean info?" in said, said
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):

@@ -4,6 +4,7 @@ import http.client
 import os
 import socket
 import ssl
+import stat
 
 import httpx
 import pytest
@@ -68,6 +69,17 @@ def test_a_socket_file(tmp_path):
         assert UnixConnection(path).status(VERSIONS) == 200
         assert server.stop() == 0
     assert not os.path.exists(path)
+
+
+def test_a_proxy_under_another_user_can_connect_to_a_socket_file(tmp_path):
+    path = tmp_path / "warren.sock"
+    umask = os.umask(0o077)
+    try:
+        with Server(tmp_path / "data", "--listen", f"unix:{path}"):
+            assert stat.S_IMODE(path.stat().st_mode) == 0o666
+            assert stat.S_IMODE((tmp_path / "data").stat().st_mode) & 0o077 == 0
+    finally:
+        os.umask(umask)
 
 
 def test_a_file_that_is_no_socket_is_left_alone(tmp_path):

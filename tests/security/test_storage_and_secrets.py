@@ -72,6 +72,47 @@ def test_the_data_folder_is_its_users_alone(used):
     assert stat.S_IMODE(server.data_dir.stat().st_mode) & 0o077 == 0
 
 
+def readable_by_others(folder):
+    """What another user can read in a folder whose own mode lets everybody in."""
+    found = []
+    for path in folder.iterdir():
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if path.is_dir() and mode & 0o011:
+            found.extend(readable_by_others(path))
+        if mode & 0o044:
+            found.append(str(path))
+    return found
+
+
+@pytest.mark.parametrize("first", ["serve", "user create"])
+def test_a_data_folder_that_is_open_to_all_shows_nothing(tmp_path, first):
+    """The folder is the operator's, made before and open; what is in it holds the signing key and tokens in clear."""
+    server = Server(tmp_path / "data")
+    server.data_dir.mkdir()
+    server.data_dir.chmod(0o755)
+    umask = os.umask(0o022)
+    try:
+        if first == "user create":
+            server.make_administrator("warden")
+            assert readable_by_others(server.data_dir) == []
+        with server:
+            user = Client(server.base_url).register("careful")
+            user.send_raw("POST", "/_matrix/media/v3/upload", data=b"a picture", headers={"Content-Type": "image/png"})
+            assert readable_by_others(server.data_dir) == []
+            assert stat.S_IMODE(server.data_dir.stat().st_mode) == 0o755, "the folder itself is the operator's"
+            assert server.stop() == 0
+            # As a copy or an older version may have left them; any command that opens the database closes it again.
+            for restarted in (server.check, server.start):
+                for name in ("store", "media"):
+                    (server.data_dir / name).chmod(0o755)
+                assert any("/store/" in path for path in readable_by_others(server.data_dir)), "the search itself works"
+                restarted()
+                assert not any("/store" in path for path in readable_by_others(server.data_dir))
+            assert readable_by_others(server.data_dir) == []
+    finally:
+        os.umask(umask)
+
+
 def test_another_servers_database_is_left_as_it_is(used, tmp_path):
     server, _, kept, user_id, room = used
     options = ("--server-name", "elsewhere.example", "--listen", server.base_url, "--data-dir", str(server.data_dir))

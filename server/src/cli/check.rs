@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use warren_engine::check::{self, Check, Repaired, Report};
 
 use crate::config::Config;
-use crate::{context, data_dir};
+use crate::context;
 
 /// The database was looked at, and something in it is wrong (still).
 const UNSOUND: u8 = 1;
@@ -41,14 +41,9 @@ fn told(message: &str, code: u8) -> ExitCode {
 
 /// Returns how much is wrong (still). Errors: a sentence about why that cannot be told.
 fn looked_at(config: &Config, options: CheckOptions) -> Result<u64, String> {
-    let folder = config.data_dir.join(context::STORE_FOLDER);
-    if !folder.is_dir() {
-        return Err(format!("there is no database in {}", folder.display()));
-    }
-    let _lock = data_dir::lock(&config.data_dir)?;
-    let progress = |place: &'static str, rows: u64| eprintln!("{rows} rows of {place}");
     // What cannot be opened says so better than a failed repair.
-    let engine = context::open_engine(config)?;
+    let (_lock, engine) = super::open_existing(config)?;
+    let progress = |place: &'static str, rows: u64| eprintln!("{rows} rows of {place}");
     if !options.repair {
         let report = engine.read(&Check { progress: &progress }).map_err(|error| error.to_string())?;
         let text = if options.as_json { json_line(&report_json(&report)) } else { report_text(&report) };

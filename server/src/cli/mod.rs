@@ -11,6 +11,11 @@ mod user;
 
 use std::process::ExitCode;
 
+use warren_engine::Engine;
+
+use crate::config::Config;
+use crate::context::{STORE_FOLDER, open_engine};
+use crate::data_dir;
 use arguments::Command;
 
 /// Runs what the arguments ask for.
@@ -41,6 +46,28 @@ pub fn run() -> ExitCode {
             eprintln!("warren: {message}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Takes the data folder and opens its database, which is made if there is none. Errors: a sentence; the server is running,
+/// for instance.
+fn open(config: &Config) -> Result<(data_dir::Lock, Engine), String> {
+    let lock = data_dir::lock(&config.data_dir)?;
+    Ok((lock, open_engine(config)?))
+}
+
+/// The same of a database that is there. Errors: there is none, as where `data_dir` names another folder than was meant; then
+/// nothing is made there.
+fn open_existing(config: &Config) -> Result<(data_dir::Lock, Engine), String> {
+    let folder = config.data_dir.join(STORE_FOLDER);
+    let is_there = match std::fs::read_dir(&folder) {
+        Ok(mut entries) => entries.next().is_some(),
+        // What cannot be looked into says so when it is opened.
+        Err(error) => error.kind() != std::io::ErrorKind::NotFound,
+    };
+    match is_there {
+        true => open(config),
+        false => Err(format!("there is no database in {}", folder.display())),
     }
 }
 

@@ -13,8 +13,6 @@ use warren_engine::view::OlderThan;
 use warren_engine::{Conflict, Engine, Error, PurgeProgress, What};
 
 use crate::config::Config;
-use crate::context::open_engine;
-use crate::data_dir;
 
 /// How often it is said how far a purge is.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
@@ -50,8 +48,8 @@ impl std::str::FromStr for Before {
 
 /// Does it, and gives what is to be printed. Errors: a sentence; the server is running, for instance.
 pub fn run(config: Config, command: RoomCommand) -> Result<String, String> {
-    let _lock = data_dir::lock(&config.data_dir)?;
-    let engine = Arc::new(open_engine(&config)?);
+    let (_lock, engine) = super::open_existing(&config)?;
+    let engine = Arc::new(engine);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| error.to_string())?;
     let done = runtime.block_on(async {

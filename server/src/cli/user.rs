@@ -8,8 +8,6 @@ use warren_engine::view::{AccountOf, Accounts};
 
 use crate::client::account_deactivation::close;
 use crate::config::Config;
-use crate::context::open_engine;
-use crate::data_dir;
 use crate::http::limits::MADE_PASSWORD_CHARS;
 use crate::password::{PASSWORD_BYTES_MAX, Passwords};
 
@@ -33,8 +31,11 @@ pub enum PasswordSource {
 
 /// Does it, and gives what is to be printed. Errors: a sentence; the server is running, for instance.
 pub fn run(config: Config, command: UserCommand) -> Result<String, String> {
-    let _lock = data_dir::lock(&config.data_dir)?;
-    let engine = open_engine(&config)?;
+    let (_lock, engine) = match command {
+        // The first accounts may be made before the first start.
+        UserCommand::Create { .. } => super::open(&config)?,
+        _ => super::open_existing(&config)?,
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().build();
     let runtime = runtime.map_err(|error| error.to_string())?;
     runtime.block_on(async {

@@ -29,6 +29,29 @@ impl Access {
     }
 }
 
+/// Why a pattern can match no server's name without its port, if that is so.
+pub fn fault(pattern: &str) -> Option<&'static str> {
+    let is_wildcard = |character: char| matches!(character, '*' | '?');
+    let is_of_name = |character: char| is_wildcard(character) || character.is_ascii_alphanumeric();
+    let is_of_address = |character: char| is_of_name(character) || matches!(character, ':' | '.');
+    let fits = match pattern.strip_prefix('[') {
+        Some(rest) => rest.strip_suffix(']').is_some_and(|address| address.chars().all(is_of_address)),
+        None => !pattern.is_empty() && pattern.chars().all(|c| is_of_name(c) || matches!(c, '-' | '.')),
+    };
+    if fits {
+        return None;
+    }
+    let is_port = |port: &str| port.chars().all(|c| is_wildcard(c) || c.is_ascii_digit());
+    match pattern.rsplit_once(':') {
+        Some((host, port)) if is_port(port) && fault(host).is_none() => {
+            Some("servers are named without their port, and meant at whichever they are")
+        }
+        _ => Some(
+            "no server is called so; write its name alone, as in example.org, *.example.org or [2001:db8::1]",
+        ),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -49,5 +72,32 @@ mod tests {
         let both = access(&["*.Example", "b.org"], &["b.example"]);
         assert!(both.admits("a.example") && both.admits("b.org:8448"));
         assert!(!both.admits("b.example") && !both.admits("c.org"));
+    }
+
+    #[test]
+    fn what_can_match_nobody_is_no_pattern() {
+        for pattern in
+            ["example.org", "*", "*.Evil-1.example", "a?.org", "10.0.0.*", "[2001:db8::1]", "[2001:*]"]
+        {
+            assert_eq!(fault(pattern), None, "{pattern}");
+        }
+        let others = [
+            "",
+            "https://evil.example",
+            "evil.example/",
+            "@a:evil.example",
+            "a b",
+            " a.org",
+            "a,b",
+            "[::1",
+            "::1",
+            "bücher.example",
+        ];
+        for pattern in others {
+            assert!(fault(pattern).is_some_and(|fault| fault.starts_with("no server")), "{pattern}");
+        }
+        for pattern in ["evil.example:8448", "*:8448", "evil.example:*", "[2001:db8::1]:8448"] {
+            assert!(fault(pattern).is_some_and(|fault| fault.contains("port")), "{pattern}");
+        }
     }
 }

@@ -12,6 +12,19 @@ pub enum Address {
     Unix(PathBuf),
 }
 
+impl Address {
+    /// Whether only one of both can be listened on. Port 0 is another one each time.
+    pub fn clashes(&self, other: &Address) -> bool {
+        match (self, other) {
+            (Address::Unix(one), Address::Unix(two)) => one == two,
+            (Address::Http(one) | Address::Https(one), Address::Http(two) | Address::Https(two)) => {
+                one == two && one.port() != 0
+            }
+            _ => false,
+        }
+    }
+}
+
 /// The groups of endpoints that a listener can be restricted to. `/health` and `/.well-known` are served everywhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Apis {

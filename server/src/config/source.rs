@@ -67,11 +67,18 @@ pub fn defaults() -> Raw {
 
 /// Adds what a TOML file says. Errors name the line.
 pub fn add_file(raw: &mut Raw, path: &Path) -> Result<(), ConfigError> {
-    let text = std::fs::read_to_string(path).map_err(|error| ConfigError {
+    let bytes = std::fs::read(path).map_err(|error| ConfigError {
         origin: Origin::Default,
         message: format!("cannot read the configuration file {}: {error}", path.display()),
     })?;
-    add_text(raw, path, &text)
+    let text = std::str::from_utf8(&bytes).map_err(|error| {
+        let before = String::from_utf8_lossy(bytes.get(..error.valid_up_to()).unwrap_or_default());
+        ConfigError {
+            origin: Origin::File(path.to_owned(), before.matches('\n').count() + 1),
+            message: "this is not text in UTF-8".to_owned(),
+        }
+    })?;
+    add_text(raw, path, text)
 }
 
 /// Adds what a TOML text says; `path` is for messages.

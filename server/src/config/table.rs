@@ -52,7 +52,7 @@ pub const ROWS: &[Row] = &[
         name: "listen",
         kind: Kind::List,
         default: "http://127.0.0.1:8008",
-        meaning: "Where to listen: http://ADDRESS:PORT, https://ADDRESS:PORT or unix:PATH.\nA row serves all APIs, or those it names after a #: https://0.0.0.0:8448#federation, unix:/run/warren.sock#client+admin.\nhttps needs tls_cert and tls_key.",
+        meaning: "Where to listen: http://ADDRESS:PORT, https://ADDRESS:PORT or unix:PATH.\nA row serves all APIs, or those it names after a #: https://0.0.0.0:8448#federation, unix:/run/warren.sock#client+admin.\nEvery user of the machine can connect to a unix socket; the folder that it lies in can keep them out.\nhttps needs tls_cert and tls_key.",
     },
     Row {
         name: "tls_cert",
@@ -298,10 +298,15 @@ pub fn example() -> String {
     text
 }
 
-/// The name nearest to a mistyped one, if any is near enough to be meant.
+/// The option nearest to a mistyped one, if any is near enough to be meant.
 pub fn nearest(wrong: &str) -> Option<&'static str> {
-    let wrong = wrong.to_ascii_lowercase().replace('-', "_");
-    let best = ROWS.iter().map(|row| (edit_distance(&wrong, row.name), row.name)).min()?;
+    nearest_of(&wrong.replace('-', "_"), ROWS.iter().map(|row| row.name))
+}
+
+/// The one of some names nearest to a mistyped one, if any is near enough to be meant.
+pub fn nearest_of(wrong: &str, names: impl IntoIterator<Item = &'static str>) -> Option<&'static str> {
+    let wrong = wrong.to_ascii_lowercase();
+    let best = names.into_iter().map(|name| (edit_distance(&wrong, name), name)).min()?;
     // A third of the letters wrong is still a typing error; more is another word.
     (best.0 <= (wrong.len() / 3).max(2)).then_some(best.1)
 }

@@ -53,6 +53,67 @@ fn refuses_with_line_and_nearest_name() {
 }
 
 #[test]
+fn refuses_a_word_that_is_no_level() {
+    for log in [
+        "info",
+        "WARN",
+        "off",
+        "3",
+        "warn,warren::http=debug",
+        "info,hyper=off",
+        "warn,",
+        "warn,[request]=debug",
+    ] {
+        from_text(&format!("log = \"{log}\"")).expect("valid");
+    }
+    assert_eq!(
+        refusal("\nlog = \"infoo\""),
+        "warren.toml, line 2: log has `infoo`, which is no level; did you mean info?"
+    );
+    assert!(refusal("log = \"warn,debgu\"").ends_with("did you mean debug?"));
+    assert!(
+        refusal("log = \"warn, debug\"").ends_with("has ` debug`, which is no level; did you mean debug?")
+    );
+    for log in ["warren::http", "everything", "6"] {
+        let refusal = refusal(&format!("log = \"{log}\""));
+        assert!(refusal.contains(&format!("`{log}`")) && refusal.contains("level"), "{refusal}");
+    }
+}
+
+#[test]
+fn refuses_a_listener_that_is_named_twice() {
+    for (one, two) in [
+        ("http://127.0.0.1:1", "http://127.0.0.1:1"),
+        ("http://127.0.0.1:1#client", "http://localhost:1#federation"),
+        ("http://[::]:1", "https://[::]:1"),
+        ("unix:/run/a", "unix:///run/a#admin"),
+    ] {
+        let files = "tls_cert = \"c\"\ntls_key = \"k\"\n";
+        let refusal = refusal(&format!("{files}listen = [\"http://127.0.0.1:2\", \"{one}\", \"{two}\"]"));
+        assert!(
+            refusal.starts_with("warren.toml, line 3: listen names ") && refusal.contains(" twice"),
+            "{refusal}"
+        );
+    }
+    // Any free port is another one each time.
+    from_text("listen = [\"http://127.0.0.1:0\", \"http://127.0.0.1:0\", \"http://[::1]:0\"]")
+        .expect("valid");
+}
+
+#[test]
+fn refuses_what_can_be_no_servers_name() {
+    for option in ["federation_allow", "federation_deny"] {
+        from_text(&format!("{option} = [\"a.example\", \"*.b.example\"]")).expect("valid");
+        let refused = refusal(&format!("{option} = [\"a.example\", \"https://b.example\"]"));
+        assert!(
+            refused.starts_with(&format!("warren.toml, line 1: {option} has `https://b.example`")),
+            "{refused}"
+        );
+        assert!(refusal(&format!("{option} = \"b.example:8448\"")).contains("without their port"));
+    }
+}
+
+#[test]
 fn flags_win_over_variables_over_the_file() {
     let mut raw: Raw = defaults();
     add_text(&mut raw, Path::new("f"), "server_name = \"file\"\nlog = \"warn\"\nguests = true")

@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 
 use ruma_common::{OwnedServerName, ServerName};
+use tracing_subscriber::filter::LevelFilter;
 
+use super::access;
 use super::source::{ConfigError, Given, Origin, Raw, wrong_shape};
 use super::table::{self, Kind};
 use super::{Access, Address, Config, Durability, Listener, LogFormat, NamedFile, Registration, Secret, Tls};
@@ -38,7 +40,10 @@ impl Config {
             support_email: read.optional("support_email"),
             support_page: read.url("support_page")?,
             federation,
-            federation_access: Access::new(read.list("federation_allow"), read.list("federation_deny")),
+            federation_access: Access::new(
+                read.server_patterns("federation_allow")?,
+                read.server_patterns("federation_deny")?,
+            ),
             never_trust_keys: read.never_trust_keys()?,
             trusted_key_servers: read.parsed("trusted_key_servers")?,
             federation_resolve: read.parsed("federation_resolve")?,
@@ -72,6 +77,9 @@ impl Config {
         })
     }
 }
+
+/// What `log` calls its levels.
+const LOG_LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 /// The port of the domain name system.
 const DNS_PORT: u16 = 53;
@@ -177,12 +185,30 @@ impl Reader<'_> {
         }
     }
 
+    /// Patterns for the names of servers. One that matches nobody must not pass for a denial.
+    fn server_patterns(&self, name: &'static str) -> Result<&[String], ConfigError> {
+        let patterns = self.list(name);
+        match patterns.iter().find_map(|text| Some((text, access::fault(text)?))) {
+            Some((text, fault)) => Err(self.wrong(name, format!("has `{text}`: {fault}"))),
+            None => Ok(patterns),
+        }
+    }
+
     /// Without federation no listener serves its endpoints.
     fn listen(&self, federation: bool) -> Result<Vec<Listener>, ConfigError> {
         let mut listen: Vec<Listener> = self.parsed("listen")?;
         listen.iter_mut().for_each(|listener| listener.apis.federation &= federation);
         if listen.is_empty() {
             return Err(self.wrong("listen", "must have at least one row"));
+        }
+        for (index, listener) in listen.iter().enumerate() {
+            if listen.iter().take(index).any(|earlier| earlier.address.clashes(&listener.address)) {
+                let message = format!(
+                    "names {} twice; one row can serve several APIs, as #client+federation does",
+                    listener.address
+                );
+                return Err(self.wrong("listen", message));
+            }
         }
         Ok(listen)
     }
@@ -235,8 +261,22 @@ impl Reader<'_> {
         self.list(name).iter().map(parse).collect()
     }
 
+    /// Levels, for all or by module. What is neither would be taken for the name of a module, the only one to be heard of; so
+    /// would a level with a space before it.
     fn log(&self) -> Result<String, ConfigError> {
         let directives = self.text("log")?;
+        let is_known = |part: &str| {
+            // A level of a module, or one within a span: those are written on purpose, and looked at below.
+            part.is_empty() || part.contains(['=', '[']) || part.parse::<LevelFilter>().is_ok()
+        };
+        if let Some(word) = directives.split(',').find(|part| !is_known(part)) {
+            let hint = match table::nearest_of(word, LOG_LEVELS) {
+                Some(nearest) => format!("did you mean {nearest}?"),
+                None => format!("it must be one of {}, or MODULE=LEVEL", LOG_LEVELS.join(", ")),
+            };
+            let message = format!("has `{word}`, which is no level; {hint}");
+            return Err(self.wrong("log", message));
+        }
         tracing_subscriber::EnvFilter::try_new(&directives)
             .map_err(|error| self.wrong("log", format!("is wrong: {error}")))?;
         Ok(directives)

@@ -1,8 +1,9 @@
 //! Listeners: sockets, TLS, HTTP/1.1 and 2, and stopping without cutting anybody off.
 
+use std::fs::Permissions;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -37,6 +38,9 @@ enum Socket {
     Unix(UnixListener),
 }
 
+/// Who may connect to a socket file is whoever may write to it: proxies have users of their own.
+const SOCKET_MODE: u32 = 0o666;
+
 /// Binds a row of `listen`. Errors: a sentence naming the address and what is wrong with it.
 pub async fn bind(listener: &Listener, certificate: Option<&Arc<Certificate>>) -> Result<Bound, String> {
     let failed = |error: io::Error| match error.kind() {
@@ -55,7 +59,9 @@ pub async fn bind(listener: &Listener, certificate: Option<&Arc<Certificate>>) -
         }
         Address::Unix(path) => {
             remove_stale_socket(path).map_err(failed)?;
-            Socket::Unix(UnixListener::bind(path).map_err(failed)?)
+            let bound = UnixListener::bind(path).map_err(failed)?;
+            std::fs::set_permissions(path, Permissions::from_mode(SOCKET_MODE)).map_err(failed)?;
+            Socket::Unix(bound)
         }
     };
     let address = match (&listener.address, &socket) {
@@ -115,13 +121,14 @@ pub async fn run(server: Arc<Server>, sockets: Vec<Bound>, shutdown: Cancellatio
 
 fn builder() -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
-    // hyper's own limit of 100 headers stays: setting one costs an allocation per request.
+    // hyper's own limit of 100 headers stays: setting one costs an allocation per request. Most answers are small, or spliced
+    // from many small pieces, which are sooner copied together than written as they lie.
     builder
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME_MAX)
         .max_buf_size(HEAD_BYTES_MAX)
-        .pipeline_flush(true);
+        .writev(false);
     builder
         .http2()
         .timer(TokioTimer::new())

@@ -204,6 +204,18 @@ impl Router {
         }
         Ok((row, values))
     }
+
+    /// The methods of a path, as `Allow` lists them in a 405 (RFC 9110, 15.5.6).
+    pub fn allowed(&self, path: &str) -> String {
+        let found = self.paths.at(without_end_slash(path)).ok();
+        let rows = found.iter().flat_map(|found| found.value.iter());
+        let mut methods: Vec<&str> = rows.map(|row| row.endpoint.method.as_str()).collect();
+        if methods.contains(&"GET") {
+            methods.push("HEAD");
+        }
+        methods.push("OPTIONS");
+        methods.join(", ")
+    }
 }
 
 fn without_end_slash(path: &str) -> &str {
@@ -258,6 +270,13 @@ mod tests {
         assert_eq!(find(Method::GET, "/_matrix/client/v9/sync"), Err(404));
         assert_eq!(find(Method::POST, "/_matrix/client/versions"), Err(405));
         assert!(find(Method::HEAD, "/_matrix/client/versions").is_ok());
+    }
+
+    #[test]
+    fn tells_the_methods_of_a_path() {
+        let router = Router::new(&[ENDPOINTS]).expect("the table is sound");
+        assert_eq!(router.allowed("/_matrix/client/versions/"), "GET, HEAD, OPTIONS");
+        assert_eq!(router.allowed("/_matrix/client/r0/rooms/!a:b/state/m.room.name"), "PUT, OPTIONS");
     }
 
     #[test]

@@ -9,8 +9,8 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use http::header::CONTENT_LENGTH;
-use http::{HeaderName, Method, Request, Response, StatusCode};
+use http::header::{ALLOW, CONTENT_LENGTH};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use tracing::{Level, debug};
@@ -95,11 +95,16 @@ impl Server {
             Ok(found) => found,
             Err(error) => {
                 let method = request.method().clone();
+                let is_known = error.status == StatusCode::METHOD_NOT_ALLOWED;
+                let allowed =
+                    is_known.then(|| HeaderValue::try_from(self.router.allowed(path)).ok()).flatten();
                 let path: String = path.chars().take(PATH_CHARS_LOGGED_MAX).collect();
                 drain(request.into_body()).await;
                 let (status, ms) = (error.status.as_u16(), milliseconds(start.elapsed()));
                 debug!(target: "warren::request", id = request_id, %method, path, status, ms, "no endpoint");
-                return error.into();
+                let mut answer = Answer::from(error);
+                answer.headers.extend(allowed.map(|methods| (ALLOW, methods)));
+                return answer;
             }
         };
         let (parts, incoming) = request.into_parts();

@@ -160,12 +160,15 @@ impl Media {
     }
 }
 
-/// Runs what blocks where it may. Errors become faults of ours.
+/// Runs what blocks where it may. Errors: 503 of a disk that is full or fails; that something is not there is a fault of ours.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> Result<T, ApiError> {
     let done = tokio::task::spawn_blocking(work).await.map_err(ApiError::internal)?;
-    done.map_err(ApiError::internal)
+    done.map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => ApiError::internal(error),
+        _ => ApiError::storage_failed(error),
+    })
 }
 
 fn content(store: &dyn MediaStore, sha256: &Sha256) -> io::Result<Blob> {

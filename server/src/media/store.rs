@@ -14,6 +14,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::RwLock;
 use ring::digest::{Context, SHA256};
 
+use crate::data_dir;
+
 /// The hash of a content, which is its name.
 pub type Sha256 = [u8; 32];
 
@@ -63,11 +65,12 @@ pub struct FileStore {
 }
 
 impl FileStore {
-    /// Opens the store, making the folder if need be, and removes what an earlier process left half written. The data
+    /// Opens the store, making the folder if need be and closing it to others, and removes what an earlier process left half written. The data
     /// folder's lock must be held.
     pub fn open(folder: &Path) -> io::Result<FileStore> {
         let store =
             FileStore { folder: folder.to_owned(), temporary: AtomicU64::new(0), keeping: Arc::default() };
+        data_dir::make_private(folder)?;
         for name in ["content", "thumbnails", "temporary"] {
             DirBuilder::new().recursive(true).mode(0o700).create(store.folder.join(name))?;
         }
