@@ -199,6 +199,23 @@ def test_administrators_see_how_deliveries_fare(warren, alice, admin, resident):
     resident.until(lambda: resident.bodies == ["1", "2"])
 
 
+def test_what_waits_is_told_after_a_restart_too(network, tmp_path, resident):
+    """Before the server, which is left alone, is tried again."""
+    server = network.server(tmp_path)
+    with server:
+        alice = Client(server.base_url).register("alice")
+        room_id, _ = room_with(alice, server, resident)
+        alice.send(room_id, "1")
+        resident.until(lambda: resident.bodies == ["1"])
+        resident.is_failing = True
+        alice.send(room_id, "2")
+        until(lambda: status_of(server, resident)["failure_ts"])
+        assert server.stop() == 0
+    with server:
+        until(lambda: status_of(server, resident)["rooms_waiting"] == 1)
+        assert status_of(server, resident)["retry_last_ts"]
+
+
 def test_metrics_tell_of_servers_that_fail(network, tmp_path, resident):
     address = f"http://127.0.0.1:{free_port()}"
     with network.server(tmp_path, "--metrics-listen", address) as server:

@@ -317,12 +317,6 @@ impl Waiting {
         self.wake();
     }
 
-    /// How many rooms have something for the server.
-    pub fn rooms_waiting(&self, server: TextNum) -> usize {
-        let inner = self.0.lock();
-        inner.servers.get(&server).map_or(0, |pending| pending.rooms.len())
-    }
-
     /// How many servers may have something waiting, and how many of them are left alone for now.
     pub fn figures(&self, now_ms: u64) -> (usize, usize) {
         let inner = self.0.lock();

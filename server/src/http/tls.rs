@@ -16,20 +16,20 @@ use crate::config::Tls;
 #[derive(Debug)]
 pub struct Certificate {
     files: Tls,
-    current: RwLock<(Arc<CertifiedKey>, Option<SystemTime>)>,
+    current: RwLock<(Arc<CertifiedKey>, Changed)>,
 }
 
 impl Certificate {
     /// Errors: a sentence naming the file that cannot be used.
     pub fn load(files: &Tls) -> Result<Certificate, String> {
-        let changed = newest_change(files);
+        let changed = last_changes(files);
         Ok(Certificate { files: files.clone(), current: RwLock::new((Arc::new(read(files)?), changed)) })
     }
 
     /// Takes the files up if they have changed. A pair that does not fit together, such as one of which only half has
     /// been written yet, is tried again next time while the old one stays in use. Returns whether it changed.
     pub fn reload(&self) -> Result<bool, String> {
-        let changed = newest_change(&self.files);
+        let changed = last_changes(&self.files);
         if changed == self.current.read().1 {
             return Ok(false);
         }
@@ -57,9 +57,12 @@ impl ResolvesServerCert for Certificate {
     }
 }
 
-fn newest_change(files: &Tls) -> Option<SystemTime> {
-    let changed = |path: &Path| std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
-    changed(&files.cert).max(changed(&files.key))
+/// When the certificate and its key were changed. Each by itself: a file that is put in the place of another may keep a time
+/// that is long ago.
+type Changed = [Option<SystemTime>; 2];
+
+fn last_changes(files: &Tls) -> Changed {
+    [&files.cert, &files.key].map(|path| std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok())
 }
 
 fn read(files: &Tls) -> Result<CertifiedKey, String> {
@@ -114,6 +117,23 @@ mod tests {
         put(folder.path(), "two.cert.pem", "two.key.pem", 3);
         assert_eq!(certificate.reload(), Ok(true));
         assert_ne!(in_use(), first);
+        // Back to the first, of a time before all others.
+        put(folder.path(), "one.cert.pem", "one.key.pem", 0);
+        assert_eq!(certificate.reload(), Ok(true));
+        assert_eq!(in_use(), first);
+    }
+
+    #[test]
+    fn a_certificate_that_is_older_than_the_key_is_taken_up() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let files = put(folder.path(), "one.cert.pem", "one.key.pem", 9);
+        let certificate = Certificate::load(&files).expect("a good pair");
+        std::fs::File::options()
+            .write(true)
+            .open(&files.cert)
+            .and_then(|file| file.set_modified(SystemTime::UNIX_EPOCH))
+            .expect("set");
+        assert_eq!(certificate.reload(), Ok(true));
     }
 
     #[test]

@@ -65,8 +65,8 @@ pub struct FileStore {
 }
 
 impl FileStore {
-    /// Opens the store, making the folder if need be and closing it to others, and removes what an earlier process left half written. The data
-    /// folder's lock must be held.
+    /// Opens the store, making the folder if need be and closing it to others, and removes what an earlier process left half
+    /// written. The data folder's lock must be held.
     pub fn open(folder: &Path) -> io::Result<FileStore> {
         let store =
             FileStore { folder: folder.to_owned(), temporary: AtomicU64::new(0), keeping: Arc::default() };

@@ -78,8 +78,17 @@ fn status(reader: &Reader, server: TextNum) -> Result<DestinationStatus> {
         failed_ms: if is_failing { row.failed_ms } else { 0 },
         retry_ms: row.retry_ms,
         succeeded_ms: row.succeeded_ms,
-        rooms_waiting: reader.shared.outbox.rooms_waiting(server),
+        rooms_waiting: rooms_waiting(reader, server, row.delivered_to)?,
         messages_waiting: row.messages_waiting,
+    })
+}
+
+/// How many rooms have events for the server. Those of before the start are known once it has been tried again.
+fn rooms_waiting(reader: &Reader, server: TextNum, delivered_to: StreamPos) -> Result<usize> {
+    let waiting = &reader.shared.outbox;
+    Ok(match waiting.rooms(server) {
+        Some(rooms) => rooms.len(),
+        None => delivery::rooms_with_events(reader, server, delivered_to, waiting.dispatched_to())?.len(),
     })
 }
 
