@@ -3,12 +3,13 @@
 The class of fault: enumeration by text or time, brute force, an address that the client itself may choose.
 """
 
+import concurrent.futures
 import statistics
 import time
 
 import pytest
 
-from harness.client import Client
+from harness.client import PASSWORD, Client
 from harness.server import Server
 
 TRIES = 200
@@ -59,21 +60,67 @@ def unlimited(tmp_path):
         yield Client(server.base_url)
 
 
-def test_strangers_and_users_are_refused_alike(unlimited):
-    user = unlimited.register("someone")
-    name = user.user_id
+def timed(client, user):
+    """How long a wrong password takes, and what it is answered with."""
+    start = time.perf_counter()
+    answer = attempt(client, user)
+    return time.perf_counter() - start, answer.status_code, answer.json()
 
-    def timed(user):
-        start = time.perf_counter()
-        answer = attempt(unlimited, user)
-        return time.perf_counter() - start, answer.status_code, answer.json()
 
-    known = [timed(name) for _ in range(9)]
-    unknown = [timed(f"@nobody-{number}:{user.server_name}") for number in range(9)]
+def refusals(client, name):
+    """What a known user and strangers are answered with, and the median time that it takes."""
+    known = [timed(client, name) for _ in range(9)]
+    unknown = [timed(client, f"@nobody-{number}:{name.split(':', 1)[1]}") for number in range(9)]
     assert {repr(answer[1:]) for answer in known} == {repr(answer[1:]) for answer in unknown}
-    took = [statistics.median(answer[0] for answer in answers) for answers in (known, unknown)]
+    return [statistics.median(answer[0] for answer in answers) for answers in (known, unknown)]
+
+
+def test_strangers_and_users_are_refused_alike(unlimited):
+    known, unknown = refusals(unlimited, unlimited.register("someone").user_id)
     # Hashing is most of it; without it an answer takes a fiftieth.
-    assert took[1] > took[0] / 3, f"known {took[0]:.4f} s, unknown {took[1]:.4f} s"
+    assert unknown > known / 3, f"known {known:.4f} s, unknown {unknown:.4f} s"
+
+
+def at_cost(folder, cost, port=None):
+    return Server(folder / "data", "--password-hash-cost", str(cost), port=port)
+
+
+@pytest.mark.parametrize("before, after", [(8, 2), (2, 8)])
+def test_nor_can_they_be_told_apart_after_a_change_of_the_cost(tmp_path, before, after):
+    """The account's own hash costs 64 times as much as one of today, or the other way round."""
+    with at_cost(tmp_path, before) as server:
+        user = Client(server.base_url).register("someone")
+    with at_cost(tmp_path, after, server.port) as server:
+        known, unknown = refusals(Client(server.base_url), user.user_id)
+        assert known / 3 < unknown < known * 3, f"known {known:.4f} s, unknown {unknown:.4f} s"
+
+
+def test_a_password_is_hashed_anew_when_the_cost_has_changed(tmp_path):
+    with at_cost(tmp_path, 8) as server:
+        user = Client(server.base_url).register("someone")
+    with at_cost(tmp_path, 2, server.port) as server:
+        dear = refusals(Client(server.base_url), user.user_id)
+        # All at once, so that most find that another has been quicker; nobody is logged out by it.
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(lambda _: attempt(Client(server.base_url), user.user_id, PASSWORD), range(8)))
+        assert [answer.status_code for answer in answers] == [200] * 8
+        user.http.close()
+        assert user.get("account/whoami")["device_id"] == user.device_id
+        assert len(user.get("devices")["devices"]) == 9
+    with at_cost(tmp_path, 2, server.port) as server:
+        # No hash of the old cost is left.
+        cheap = refusals(Client(server.base_url), user.user_id)
+        assert max(cheap) < min(dear) / 3, f"before {dear}, after {cheap}"
+        assert attempt(Client(server.base_url), user.user_id, PASSWORD).status_code == 200
+
+
+def test_a_request_that_wants_the_password_makes_its_hash_anew_too(tmp_path):
+    with at_cost(tmp_path, 2) as server:
+        user = Client(server.base_url).register("someone")
+    with at_cost(tmp_path, 1, server.port) as server:
+        user.http.close()
+        user.with_password("POST", "account/password", json={"new_password": "another burrow"})
+        user.login(password="another burrow")
 
 
 def test_tokens_of_all_kinds_are_long(unlimited):

@@ -19,8 +19,8 @@ use crate::{
     fixture::{SERVER, World},
     store::{Direction, RestOfKey, schema},
     view::{
-        AccountData, Devices, FirstToken, NameIsFree, OwnerOfPassingToken, OwnerOfRefreshToken,
-        RegistrationTokenIsValid, SessionOfToken,
+        AccountData, Devices, FirstToken, HashParameters, NameIsFree, OwnerOfPassingToken,
+        OwnerOfRefreshToken, RegistrationTokenIsValid, SessionOfToken,
     },
 };
 
@@ -233,6 +233,22 @@ fn a_deactivated_account_stays_closed() {
     assert!(session(&world, &tokens.access_token).is_none());
     let log_in = LogIn { user_id: BILBO.into(), proven_hash: None, session: NewSession::default() };
     assert!(matches!(run(&world, log_in), Err(Error::Denied(Denied::Deactivated))));
+}
+
+#[test]
+fn what_passwords_are_hashed_with_is_told_once_and_without_what_is_secret() {
+    let world = World::new();
+    let told = || world.engine.read(&HashParameters).unwrap().into_iter().collect::<Vec<_>>();
+    assert_eq!(told(), [""; 0]);
+    let (cheap, dear) = ("$argon2id$v=19$m=152,t=2,p=1", "$argon2id$v=19$m=19456,t=2,p=1");
+    for (name, parameters) in [("bilbo", cheap), ("frodo", dear), ("sam", cheap)] {
+        let password_hash = Some(format!("{parameters}$salt/{name}$hash+{name}"));
+        run(&world, Register { localpart: name.into(), password_hash, ..Register::default() }).unwrap();
+    }
+    run(&world, Register { localpart: "guest".into(), is_guest: true, ..Register::default() }).unwrap();
+    assert_eq!(told(), [cheap, dear]);
+    run(&world, Deactivate { user_id: "@frodo:here.example".into(), erase: false }).unwrap();
+    assert_eq!(told(), [cheap], "a closed account has no password");
 }
 
 fn refreshable(world: &World) -> Tokens {
