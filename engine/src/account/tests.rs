@@ -10,9 +10,9 @@ use crate::{
     check::Check,
     command::{
         ChangePassword, CreateKeyBackup, Deactivate, EndOlderTokens, LogIn, MakeFirstToken, MakePassingToken,
-        PutBackupKeys, RefreshTokens, Register, Registered, RemoveDevices, SetAccount, SetAccountData,
-        SetPresence, SetProfileField, SetTag, ShowProfile, SpendPassingToken, StoreFilter, UpgradeGuest,
-        WhichDevices,
+        MakeRegistrationToken, PutBackupKeys, RefreshTokens, Register, Registered, RemoveDevices, SetAccount,
+        SetAccountData, SetPresence, SetProfileField, SetTag, ShowProfile, SpendPassingToken, StoreFilter,
+        UpgradeGuest, WhichDevices,
     },
     core::num::{StreamPos, UserNum},
     error::Result,
@@ -144,6 +144,25 @@ fn any_account_ends_the_first_token() {
     let token = run(&world, MakeFirstToken).unwrap().unwrap();
     assert!(!register(&world, "bilbo").is_admin);
     assert!(!world.engine.read(&RegistrationTokenIsValid(&token)).unwrap());
+}
+
+#[test]
+fn a_further_token_makes_one_account_that_does_not_administer() {
+    let world = World::new();
+    let first = run(&world, MakeRegistrationToken).unwrap();
+    assert!(first.is_first, "the first account is to be the administrator's");
+    assert_eq!(run(&world, MakeFirstToken).unwrap(), Some(first.token));
+    register(&world, "bilbo");
+    let (token, other) =
+        (run(&world, MakeRegistrationToken).unwrap(), run(&world, MakeRegistrationToken).unwrap());
+    assert!(!token.is_first && !other.is_first && token.token != other.token);
+    let with_token = |localpart: &str| {
+        let registration_token = Some(token.token.clone());
+        run(&world, Register { localpart: localpart.into(), registration_token, ..Register::default() })
+    };
+    assert!(!with_token("frodo").unwrap().is_admin);
+    assert!(matches!(with_token("sam"), Err(Error::Denied(Denied::RegistrationToken))));
+    assert!(world.engine.read(&RegistrationTokenIsValid(&other.token)).unwrap(), "it is a token of its own");
 }
 
 #[test]

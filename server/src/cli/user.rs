@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::io::BufRead;
 
 use warren_engine::Engine;
-use warren_engine::command::{ChangePassword, Register, WhichDevices};
+use warren_engine::command::{ChangePassword, MakeRegistrationToken, Register, WhichDevices};
 use warren_engine::view::{AccountOf, Accounts};
 
 use crate::client::account_deactivation::close;
-use crate::config::Config;
+use crate::config::{Config, Registration};
 use crate::context::open_engine;
 use crate::data_dir;
 use crate::http::limits::MADE_PASSWORD_CHARS;
@@ -21,6 +21,7 @@ pub enum UserCommand {
     List,
     ResetPassword { name: String, password: PasswordSource },
     Deactivate { name: String, erase: bool },
+    Token,
 }
 
 /// Where a new password comes from. Never from the arguments, which every user of the machine can see.
@@ -63,6 +64,7 @@ pub fn run(config: Config, command: UserCommand) -> Result<String, String> {
                     false => Ok(format!("{user_id} is deactivated\n{kept}")),
                 }
             }
+            UserCommand::Token => token(&config, &engine).await,
         }
     })
 }
@@ -124,6 +126,18 @@ async fn reset_password(
     };
     engine.write(change).await.map_err(|error| error.to_string())?;
     Ok(format!("{user_id} has a new password and is logged out everywhere\n{shown}"))
+}
+
+async fn token(config: &Config, engine: &Engine) -> Result<String, String> {
+    if config.registration != Registration::Token {
+        return Err("no token is asked for unless registration is \"token\"".to_owned());
+    }
+    let made = engine.write(MakeRegistrationToken).await.map_err(|error| error.to_string())?;
+    let what = match made.is_first {
+        true => "the first account, which administers the server",
+        false => "one account",
+    };
+    Ok(format!("a token is made that registers {what}\ntoken: {}\n", made.token))
 }
 
 /// The hash to store, and what is to be printed of the password.
