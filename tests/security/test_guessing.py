@@ -50,6 +50,52 @@ def test_passwords_cannot_be_tried_without_end(server, victim):
     assert attempt(client, victim.user_id, "correct horse battery staple").status_code == 429
 
 
+def until_refused(client, user, address):
+    """Tries wrong passwords until it is too often, of the user and from the address that the functions name for each try.
+    Returns how many were looked at."""
+    for number in range(TRIES):
+        headers = {"X-Forwarded-For": address(number)}
+        status = attempt(client, user(number), f"guess {number}", headers=headers).status_code
+        if status == 429:
+            return number
+        assert status == 403, status
+    raise AssertionError(f"{TRIES} tries were let through")
+
+
+def behind_a_proxy(folder, trusted):
+    return Server(folder / "data", "--rate-limits", "on", "--trusted-proxies", trusted)
+
+
+@pytest.mark.parametrize("trusted, is_believed", [("127.0.0.1", True), ("10.0.0.0/8", False)])
+def test_an_address_is_what_a_trusted_proxy_says_and_nobody_else(tmp_path, trusted, is_believed):
+    """Of each account there is one try, so that only the address is counted."""
+    name = "@stranger-{}:burrow.example".format
+    with behind_a_proxy(tmp_path, trusted) as server:
+        client = Client(server.base_url)
+        assert until_refused(client, name, lambda number: "203.0.113.7") >= 10
+        answer = attempt(client, name("last"), headers={"X-Forwarded-For": "203.0.113.8"})
+        assert answer.status_code == (403 if is_believed else 429)
+        # Before the address that the proxy has seen stands what that one claims.
+        forged = attempt(client, name("forger"), headers={"X-Forwarded-For": "203.0.113.9, 203.0.113.7"})
+        assert forged.status_code == 429
+
+
+def test_an_account_is_guarded_against_guesses_from_everywhere(tmp_path):
+    """From each address comes one try, so that only the account is counted."""
+    with behind_a_proxy(tmp_path, "127.0.0.1") as server:
+        victim = Client(server.base_url).register("victim")
+        client = Client(server.base_url)
+        looked_at = until_refused(client, lambda number: victim.user_id, "203.0.113.{}".format)
+        # Ten at once, and one every five seconds.
+        assert 10 <= looked_at < 20
+        # Nor is the right password looked at meanwhile, from wherever it comes; who is logged in goes on.
+        fresh = {"headers": {"X-Forwarded-For": "198.51.100.1"}}
+        assert attempt(client, victim.user_id, PASSWORD, **fresh).status_code == 429
+        assert victim.get("account/whoami")["user_id"] == victim.user_id
+        # That address is not to blame.
+        assert attempt(client, f"@other:{victim.server_name}", **fresh).status_code == 403
+
+
 def test_who_is_logged_in_is_not_slowed_by_it(server, victim):
     assert victim.get("account/whoami")["user_id"] == victim.user_id
 
