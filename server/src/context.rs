@@ -7,7 +7,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio_util::sync::CancellationToken;
 
 use warren_engine::command::{EndOlderTokens, MakeFirstToken, PruneProgress};
-use warren_engine::view::{FirstToken, SessionOfToken};
+use warren_engine::view::{FirstToken, HashParameters, SessionOfToken};
 use warren_engine::{Engine, Options};
 
 use crate::admin::register::Nonces;
@@ -72,6 +72,15 @@ pub fn open_engine(config: &Config) -> Result<Engine, String> {
 /// Opens the database of the configuration, where [`open_engine`] has been before. Errors: those of
 /// [`Engine::open_embedded`].
 pub fn open_store(config: &Config) -> warren_engine::Result<Engine> {
+    open_with(config, options(config))
+}
+
+fn open_with(config: &Config, options: Options) -> warren_engine::Result<Engine> {
+    let folder = config.data_dir.join(STORE_FOLDER);
+    Engine::open_embedded(&folder, config.memory_budget_bytes as usize, options)
+}
+
+fn options(config: &Config) -> Options {
     let mut options = Options::new(config.server_name.as_str());
     options.durability = match config.durability {
         Durability::Commit => warren_engine::Durability::Commit,
@@ -80,8 +89,7 @@ pub fn open_store(config: &Config) -> warren_engine::Result<Engine> {
     options.cache_bytes = (config.memory_budget_bytes * ENGINE_CACHES_PERCENT / 100) as usize;
     options.never_trust_keys = config.never_trust_keys.clone();
     options.wait = wait_apart;
-    let folder = config.data_dir.join(STORE_FOLDER);
-    Engine::open_embedded(&folder, config.memory_budget_bytes as usize, options)
+    options
 }
 
 /// Waits without holding up the other tasks of the runtime's thread, if it is one.
@@ -106,15 +114,25 @@ impl Context {
     pub fn new(config: Config) -> Result<Context, String> {
         check_files(&config)?;
         let engine = open_engine(&config)?;
+        Self::on(config, engine)
+    }
+
+    /// Over an engine that is open. Errors: as above.
+    fn on(config: Config, engine: Engine) -> Result<Context, String> {
         if config.registration == Registration::Token {
             engine.write(MakeFirstToken).wait().map_err(|error| error.to_string())?;
         }
+        // A row that cannot be read keeps its owner out, not everybody.
+        let hash_parameters = engine.read(&HashParameters).unwrap_or_else(|error| {
+            tracing::error!(%error, "an account cannot be read");
+            Default::default()
+        });
         let outgoing = Arc::new(Outgoing::new(&config)?);
         Ok(Context {
             federation: Federation::new(&config, &outgoing),
             metrics: Metrics::install(config.metrics_listen.is_some())?,
             rate_limits: RateLimits::new(config.rate_limits),
-            passwords: Passwords::new(&config)?,
+            passwords: Passwords::new(&config, &hash_parameters)?,
             uia: uia::Sessions::default(),
             nonces: Nonces::default(),
             space_walks: Walks::default(),
@@ -132,8 +150,7 @@ impl Context {
     /// With a database of its own in an empty folder, and all options as they are if nobody says anything.
     #[cfg(test)]
     pub fn of_tests(folder: &std::path::Path) -> Arc<Context> {
-        let config = crate::config::tests::from_text(&format!("data_dir = {folder:?}")).expect("it is valid");
-        Arc::new(Context::new(config).expect("an empty folder can be opened"))
+        Arc::new(Context::new(config_of_tests(folder)).expect("an empty folder can be opened"))
     }
 
     /// The session that an access token stands for.
@@ -163,5 +180,67 @@ impl Context {
     /// A random text that nobody can guess: 192 bits.
     pub fn random_text(&self) -> String {
         self.engine.random_text(32)
+    }
+}
+
+#[cfg(test)]
+fn config_of_tests(folder: &std::path::Path) -> Config {
+    crate::config::tests::from_text(&format!("data_dir = {folder:?}")).expect("it is valid")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use warren_engine::Clock;
+    use warren_engine::account::{NewSession, Tokens};
+    use warren_engine::command::{RefreshTokens, Register};
+
+    use super::*;
+
+    /// A clock that the test moves.
+    struct Hand(AtomicU64);
+
+    impl Clock for Hand {
+        fn now_ms(&self) -> u64 {
+            self.0.load(Ordering::Relaxed)
+        }
+    }
+
+    fn context(folder: &std::path::Path, clock: &Arc<Hand>) -> Context {
+        let config = config_of_tests(folder);
+        let mut options = options(&config);
+        options.clock = clock.clone();
+        let engine = open_with(&config, options).expect("an empty folder can be opened");
+        Context::on(config, engine).expect("all options are as they are")
+    }
+
+    #[tokio::test]
+    async fn an_access_token_ends_when_it_was_said_to_and_a_refresh_gives_another() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let clock = Arc::new(Hand(AtomicU64::new(1_700_000_000_000)));
+        let ctx = context(folder.path(), &clock);
+        let session = NewSession { is_refreshable: true, ..NewSession::default() };
+        let register =
+            Register { localpart: "bilbo".to_owned(), session: Some(session), ..Register::default() };
+        let bilbo = ctx.engine.write(register).await.expect("the name is free");
+        let Tokens { access_token, refresh_token, expires_in_ms, .. } = bilbo.tokens.expect("logged in");
+        let life_ms = expires_in_ms.expect("what can be refreshed ends");
+        clock.0.fetch_add(life_ms - 1, Ordering::Relaxed);
+        assert_eq!(ctx.session(&access_token).await.expect("still good").user_id.to_string(), bilbo.user_id);
+        clock.0.fetch_add(1, Ordering::Relaxed);
+        let refused = ctx.session(&access_token).await.expect_err("it has ended");
+        assert_eq!((refused.status.as_u16(), refused.errcode), (401, "M_UNKNOWN_TOKEN"));
+        // The device is kept: the client need not begin anew.
+        assert_eq!(refused.extra.expect("more is told")["soft_logout"], true);
+        let refresh = RefreshTokens {
+            user_id: bilbo.user_id.clone(),
+            refresh_token: refresh_token.expect("it was asked for"),
+        };
+        let refreshed = ctx.engine.write(refresh).await.expect("a refresh token does not end");
+        assert_eq!(
+            ctx.session(&refreshed.access_token).await.expect("good").user_id.to_string(),
+            bilbo.user_id
+        );
     }
 }

@@ -1,8 +1,9 @@
 //! Passwords: argon2id hashes in the PHC format, made and checked off the request threads.
 //!
-//! A check takes the same time whether the account exists or not, and only a few run at once: each needs as much
-//! memory as `password_hash_cost` says.
+//! A check that lets nobody in takes as long as one of the costliest hash that is stored, whether the account exists or not
+//! and whatever its own hash costs. Only a few run at once: each needs as much memory as that hash.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use argon2::password_hash::phc::PasswordHash;
@@ -21,42 +22,60 @@ pub const PASSWORD_BYTES_MAX: usize = 4096;
 /// Makes and checks hashes with the configured cost.
 pub struct Passwords {
     argon2: Argon2<'static>,
-    /// The hash of nobody's password, checked against where there is no account.
-    nobody: String,
+    /// The work of the costliest hash that may be stored.
+    work_max: u64,
     at_once: Arc<Semaphore>,
 }
 
 impl Passwords {
-    /// Errors: the cost is out of argon2's bounds, or the system has no randomness.
-    pub fn new(config: &Config) -> Result<Passwords, String> {
-        let params = Params::new(config.password_hash_memory_kib(), PASSES, 1, None);
-        let params = params.map_err(|error| error.to_string())?;
-        let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
-        let nobody = hash(&argon2, "")?;
+    /// `stored` is what the stored passwords are hashed with: what stands in their hashes before the salt. Costs that come
+    /// later are the configured one.
+    ///
+    /// Errors: the cost is out of argon2's bounds.
+    pub fn new(config: &Config, stored: &BTreeSet<String>) -> Result<Passwords, String> {
+        let argon2 = argon2(config.password_hash_memory_kib())?;
+        let works = stored.iter().filter_map(|hash| params(hash).ok()).map(|params| work(&params));
+        let work_max = works.fold(work(argon2.params()), u64::max);
         let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Ok(Passwords { argon2, nobody, at_once: Arc::new(Semaphore::new(processors)) })
+        Ok(Passwords { argon2, work_max, at_once: Arc::new(Semaphore::new(processors)) })
     }
 
     /// The hash to store for a password, with a fresh salt. Errors: a sentence; the system failed.
     pub async fn hash(&self, password: String) -> Result<String, String> {
         let argon2 = self.argon2.clone();
-        self.run(move || hash(&argon2, &password)).await?
+        self.run(move || {
+            let hash = argon2.hash_password(password.as_bytes());
+            hash.map(|hash| hash.to_string()).map_err(|error| error.to_string())
+        })
+        .await?
     }
 
     /// Whether the password is the one that was hashed. `stored` is `None` where there is no account or it has no
-    /// password: that takes as long and is false. Errors: the stored hash is damaged, or the system failed.
+    /// password: that takes as long as a wrong password, and is false. Errors: the stored hash is damaged, or the system
+    /// failed.
     pub async fn verify(&self, password: String, stored: Option<String>) -> Result<bool, String> {
         if password.len() > PASSWORD_BYTES_MAX {
             return Ok(false);
         }
-        let (argon2, exists) = (self.argon2.clone(), stored.is_some());
-        let stored = stored.unwrap_or_else(|| self.nobody.clone());
+        let (argon2, work_max) = (self.argon2.clone(), self.work_max);
         self.run(move || {
-            let stored =
-                PasswordHash::new(&stored).map_err(|error| format!("a stored hash is damaged: {error}"))?;
-            Ok(argon2.verify_password(password.as_bytes(), &stored).is_ok() && exists)
+            let mut done = 0;
+            if let Some(stored) = stored {
+                let hash = PasswordHash::new(&stored).map_err(damaged)?;
+                if argon2.verify_password(password.as_bytes(), &hash).is_ok() {
+                    return Ok(true);
+                }
+                done = work(&params(&stored)?);
+            }
+            idle(work_max.saturating_sub(done), &password)?;
+            Ok(false)
         })
         .await?
+    }
+
+    /// Whether a stored hash was made with another cost than those that are made today.
+    pub fn is_outdated(&self, stored: &str) -> bool {
+        params(stored).is_ok_and(|params| work(&params) != work(self.argon2.params()))
     }
 
     async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
@@ -70,8 +89,38 @@ impl Passwords {
     }
 }
 
-fn hash(argon2: &Argon2<'static>, password: &str) -> Result<String, String> {
-    argon2.hash_password(password.as_bytes()).map(|hash| hash.to_string()).map_err(|error| error.to_string())
+/// Argon2id over that much memory.
+fn argon2(memory_kib: u32) -> Result<Argon2<'static>, String> {
+    let params = Params::new(memory_kib, PASSES, 1, None).map_err(|error| error.to_string())?;
+    Ok(Argon2::new(Algorithm::Argon2id, Version::V0x13, params))
+}
+
+/// What a hash was made with, or is to be: what stands behind it may be left out.
+fn params(hash: &str) -> Result<Params, String> {
+    let hash = PasswordHash::new(hash).map_err(damaged)?;
+    Params::try_from(&hash).map_err(damaged)
+}
+
+fn damaged(error: impl std::fmt::Display) -> String {
+    format!("a stored hash is damaged: {error}")
+}
+
+/// How much a hash costs, in KiB that are passed over: the time that it takes goes by that.
+fn work(params: &Params) -> u64 {
+    u64::from(params.m_cost()) * u64::from(params.t_cost())
+}
+
+/// Does that much work for nothing.
+fn idle(work: u64, password: &str) -> Result<(), String> {
+    let memory_kib = u32::try_from(work / u64::from(PASSES)).unwrap_or(u32::MAX);
+    // Less than the least that there is takes no time that could be told.
+    if memory_kib >= Params::MIN_M_COST {
+        let (salt, mut hash) = ([0_u8; 16], [0_u8; Params::DEFAULT_OUTPUT_LEN]);
+        let done = argon2(memory_kib)?.hash_password_into(password.as_bytes(), &salt, &mut hash);
+        done.map_err(|error| error.to_string())?;
+        std::hint::black_box(hash);
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -79,15 +128,16 @@ mod tests {
     use super::*;
     use crate::config::source::{add_flags, defaults};
 
-    fn passwords() -> Passwords {
+    fn passwords(cost: &str, stored: &[&str]) -> Passwords {
         let mut raw = defaults();
-        add_flags(&mut raw, [("password_hash_cost", vec!["1".to_owned()])]);
-        Passwords::new(&Config::from_raw(&raw).expect("valid")).expect("within bounds")
+        add_flags(&mut raw, [("password_hash_cost", vec![cost.to_owned()])]);
+        let stored = stored.iter().map(|hash| (*hash).to_owned()).collect();
+        Passwords::new(&Config::from_raw(&raw).expect("valid"), &stored).expect("within bounds")
     }
 
     #[tokio::test]
     async fn only_the_right_password_of_an_account() {
-        let passwords = passwords();
+        let passwords = passwords("1", &[]);
         let stored = passwords.hash("correct horse".to_owned()).await.expect("hashed");
         assert!(stored.starts_with("$argon2id$v=19$m=152,t=2,p=1$"), "{stored}");
         let verify = async |password: &str, stored| passwords.verify(password.to_owned(), stored).await;
@@ -100,8 +150,27 @@ mod tests {
 
     #[tokio::test]
     async fn the_same_password_twice_is_two_hashes() {
-        let passwords = passwords();
+        let passwords = passwords("1", &[]);
         let first = passwords.hash("a".to_owned()).await;
         assert_ne!(first, passwords.hash("a".to_owned()).await);
+    }
+
+    #[tokio::test]
+    async fn a_hash_of_another_cost_is_good_until_it_is_made_anew() {
+        let (cheap, dear) = (passwords("1", &[]), passwords("2", &[]));
+        let stored = cheap.hash("correct horse".to_owned()).await.expect("hashed");
+        assert!(!cheap.is_outdated(&stored) && dear.is_outdated(&stored));
+        for passwords in [cheap, dear] {
+            assert_eq!(passwords.verify("correct horse".to_owned(), Some(stored.clone())).await, Ok(true));
+            assert_eq!(passwords.verify("wrong horse".to_owned(), Some(stored.clone())).await, Ok(false));
+        }
+    }
+
+    #[test]
+    fn what_is_stored_at_a_higher_cost_is_what_a_refusal_costs() {
+        let (cheap, dear) = ("$argon2id$v=19$m=152,t=2,p=1", "$argon2id$v=19$m=19456,t=2,p=1");
+        assert_eq!(passwords("1", &[]).work_max, 2 * 152);
+        assert_eq!(passwords("1", &[cheap, dear, "garbage"]).work_max, 2 * 19_456);
+        assert_eq!(passwords("8", &[cheap]).work_max, 2 * 19_456);
     }
 }

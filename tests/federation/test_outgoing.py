@@ -203,17 +203,17 @@ def test_what_waits_is_told_after_a_restart_too(network, tmp_path, resident):
     """Before the server, which is left alone, is tried again."""
     server = network.server(tmp_path)
     with server:
-        alice = Client(server.base_url).register("alice")
-        room_id, _ = room_with(alice, server, resident)
-        alice.send(room_id, "1")
+        admin = Client(server.base_url).register("admin")
+        room_id, _ = room_with(admin, server, resident)
+        admin.send(room_id, "1")
         resident.until(lambda: resident.bodies == ["1"])
         resident.is_failing = True
-        alice.send(room_id, "2")
-        until(lambda: status_of(server, resident)["failure_ts"])
+        admin.send(room_id, "2")
+        until_failing(admin, resident)
         assert server.stop() == 0
     with server:
-        until(lambda: status_of(server, resident)["rooms_waiting"] == 1)
-        assert status_of(server, resident)["retry_last_ts"]
+        until(lambda: asked(admin, f"{ADMIN}/{resident.name}")["rooms_waiting"] == 1)
+        assert asked(admin, f"{ADMIN}/{resident.name}")["failures"]
 
 
 def test_metrics_tell_of_servers_that_fail(network, tmp_path, resident):

@@ -86,6 +86,52 @@ def test_the_token_is_good_for_one_account_which_administers(fresh):
     assert token not in page(fresh).text
 
 
+def further_token(server):
+    done = server.command("user", "token", *server.options)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split("token: ")[1].strip(), done.stdout
+
+
+def test_further_tokens_are_made_by_command(fresh):
+    """Each is good for one account, which does not administer the server."""
+    assert register(fresh, "first", the_token(fresh)).status_code == 200
+    assert fresh.stop() == 0
+    (token, said), (other, _) = further_token(fresh), further_token(fresh)
+    assert "one account" in said
+    fresh.start()
+    assert token not in page(fresh).text
+    made = register(fresh, "second", token)
+    assert made.status_code == 200, made.text
+    second = Client(fresh.base_url).signed_in(made.json())
+    second.get("/_synapse/admin/v1/federation/destinations", status=403, errcode="M_FORBIDDEN")
+    assert register(fresh, "third", token).status_code == 401
+    # The other one is good still, also after another restart.
+    assert fresh.stop() == 0
+    fresh.start()
+    assert register(fresh, "third", other).status_code == 200
+    assert fresh.stop() == 0
+    fresh.check()
+
+
+def test_a_token_that_is_made_before_the_first_account_is_the_first(fresh):
+    token = the_token(fresh)
+    assert fresh.stop() == 0
+    again, said = further_token(fresh)
+    assert again == token and "administers" in said
+    fresh.start()
+    made = register(fresh, "first", again)
+    first = Client(fresh.base_url).signed_in(made.json())
+    assert first.get("/_synapse/admin/v1/federation/destinations")["total"] == 0
+
+
+@pytest.mark.parametrize("registration", ["open", "closed"])
+def test_no_token_is_made_that_nobody_would_ask_for(tmp_path, registration):
+    with Server(tmp_path / "data", "--registration", registration) as server:
+        assert server.stop() == 0
+        done = server.command("user", "token", *server.options)
+        assert done.returncode == 1 and "registration" in done.stderr and "token: " not in done.stdout
+
+
 def test_a_token_that_was_not_used_stays(fresh):
     token = the_token(fresh)
     assert fresh.stop() == 0

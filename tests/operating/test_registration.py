@@ -63,6 +63,23 @@ def test_by_the_shared_secret(tmp_path):
         assert (taken.status_code, taken.json()["errcode"]) == (400, "M_USER_IN_USE")
 
 
+def test_tools_make_many_accounts_in_a_row_and_guessing_is_slowed_down(tmp_path):
+    options = ("--registration", "closed", "--registration-shared-secret", SECRET, "--rate-limits", "on")
+    with Server(tmp_path / "data", *options) as server:
+
+        def status(name, secret):
+            path, body = registration(server, name, "correct horse", secret)
+            return requests.post(path, json=body, timeout=10).status_code
+
+        assert [status(f"rabbit-{number}", SECRET) for number in range(40)] == [200] * 40
+        guesses = [status("guesser", f"guess {number}") for number in range(40)]
+        # Ten at once, and one every ten seconds.
+        assert set(guesses) == {403, 429} and 10 <= guesses.count(403) < 20, guesses
+        assert guesses[:10] == [403] * 10
+        # Not even the right one is looked at meanwhile: the answer would tell.
+        assert status("guesser", SECRET) == 429
+
+
 def test_without_a_shared_secret_there_is_no_such_way(tmp_path):
     with Server(tmp_path / "data", "--registration", "closed") as server:
         answer = requests.get(f"{server.base_url}/_synapse/admin/v1/register", timeout=10)

@@ -3,12 +3,13 @@
 The class of fault: enumeration by text or time, brute force, an address that the client itself may choose.
 """
 
+import concurrent.futures
 import statistics
 import time
 
 import pytest
 
-from harness.client import Client
+from harness.client import PASSWORD, Client
 from harness.server import Server
 
 TRIES = 200
@@ -49,6 +50,52 @@ def test_passwords_cannot_be_tried_without_end(server, victim):
     assert attempt(client, victim.user_id, "correct horse battery staple").status_code == 429
 
 
+def until_refused(client, user, address):
+    """Tries wrong passwords until it is too often, of the user and from the address that the functions name for each try.
+    Returns how many were looked at."""
+    for number in range(TRIES):
+        headers = {"X-Forwarded-For": address(number)}
+        status = attempt(client, user(number), f"guess {number}", headers=headers).status_code
+        if status == 429:
+            return number
+        assert status == 403, status
+    raise AssertionError(f"{TRIES} tries were let through")
+
+
+def behind_a_proxy(folder, trusted):
+    return Server(folder / "data", "--rate-limits", "on", "--trusted-proxies", trusted)
+
+
+@pytest.mark.parametrize("trusted, is_believed", [("127.0.0.1", True), ("10.0.0.0/8", False)])
+def test_an_address_is_what_a_trusted_proxy_says_and_nobody_else(tmp_path, trusted, is_believed):
+    """Of each account there is one try, so that only the address is counted."""
+    name = "@stranger-{}:burrow.example".format
+    with behind_a_proxy(tmp_path, trusted) as server:
+        client = Client(server.base_url)
+        assert until_refused(client, name, lambda number: "203.0.113.7") >= 10
+        answer = attempt(client, name("last"), headers={"X-Forwarded-For": "203.0.113.8"})
+        assert answer.status_code == (403 if is_believed else 429)
+        # Before the address that the proxy has seen stands what that one claims.
+        forged = attempt(client, name("forger"), headers={"X-Forwarded-For": "203.0.113.9, 203.0.113.7"})
+        assert forged.status_code == 429
+
+
+def test_an_account_is_guarded_against_guesses_from_everywhere(tmp_path):
+    """From each address comes one try, so that only the account is counted."""
+    with behind_a_proxy(tmp_path, "127.0.0.1") as server:
+        victim = Client(server.base_url).register("victim")
+        client = Client(server.base_url)
+        looked_at = until_refused(client, lambda number: victim.user_id, "203.0.113.{}".format)
+        # Ten at once, and one every five seconds.
+        assert 10 <= looked_at < 20
+        # Nor is the right password looked at meanwhile, from wherever it comes; who is logged in goes on.
+        fresh = {"headers": {"X-Forwarded-For": "198.51.100.1"}}
+        assert attempt(client, victim.user_id, PASSWORD, **fresh).status_code == 429
+        assert victim.get("account/whoami")["user_id"] == victim.user_id
+        # That address is not to blame.
+        assert attempt(client, f"@other:{victim.server_name}", **fresh).status_code == 403
+
+
 def test_who_is_logged_in_is_not_slowed_by_it(server, victim):
     assert victim.get("account/whoami")["user_id"] == victim.user_id
 
@@ -59,21 +106,67 @@ def unlimited(tmp_path):
         yield Client(server.base_url)
 
 
-def test_strangers_and_users_are_refused_alike(unlimited):
-    user = unlimited.register("someone")
-    name = user.user_id
+def timed(client, user):
+    """How long a wrong password takes, and what it is answered with."""
+    start = time.perf_counter()
+    answer = attempt(client, user)
+    return time.perf_counter() - start, answer.status_code, answer.json()
 
-    def timed(user):
-        start = time.perf_counter()
-        answer = attempt(unlimited, user)
-        return time.perf_counter() - start, answer.status_code, answer.json()
 
-    known = [timed(name) for _ in range(9)]
-    unknown = [timed(f"@nobody-{number}:{user.server_name}") for number in range(9)]
+def refusals(client, name):
+    """What a known user and strangers are answered with, and the median time that it takes."""
+    known = [timed(client, name) for _ in range(9)]
+    unknown = [timed(client, f"@nobody-{number}:{name.split(':', 1)[1]}") for number in range(9)]
     assert {repr(answer[1:]) for answer in known} == {repr(answer[1:]) for answer in unknown}
-    took = [statistics.median(answer[0] for answer in answers) for answers in (known, unknown)]
+    return [statistics.median(answer[0] for answer in answers) for answers in (known, unknown)]
+
+
+def test_strangers_and_users_are_refused_alike(unlimited):
+    known, unknown = refusals(unlimited, unlimited.register("someone").user_id)
     # Hashing is most of it; without it an answer takes a fiftieth.
-    assert took[1] > took[0] / 3, f"known {took[0]:.4f} s, unknown {took[1]:.4f} s"
+    assert unknown > known / 3, f"known {known:.4f} s, unknown {unknown:.4f} s"
+
+
+def at_cost(folder, cost, port=None):
+    return Server(folder / "data", "--password-hash-cost", str(cost), port=port)
+
+
+@pytest.mark.parametrize("before, after", [(8, 2), (2, 8)])
+def test_nor_can_they_be_told_apart_after_a_change_of_the_cost(tmp_path, before, after):
+    """The account's own hash costs 64 times as much as one of today, or the other way round."""
+    with at_cost(tmp_path, before) as server:
+        user = Client(server.base_url).register("someone")
+    with at_cost(tmp_path, after, server.port) as server:
+        known, unknown = refusals(Client(server.base_url), user.user_id)
+        assert known / 3 < unknown < known * 3, f"known {known:.4f} s, unknown {unknown:.4f} s"
+
+
+def test_a_password_is_hashed_anew_when_the_cost_has_changed(tmp_path):
+    with at_cost(tmp_path, 8) as server:
+        user = Client(server.base_url).register("someone")
+    with at_cost(tmp_path, 2, server.port) as server:
+        dear = refusals(Client(server.base_url), user.user_id)
+        # All at once, so that most find that another has been quicker; nobody is logged out by it.
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(lambda _: attempt(Client(server.base_url), user.user_id, PASSWORD), range(8)))
+        assert [answer.status_code for answer in answers] == [200] * 8
+        user.http.close()
+        assert user.get("account/whoami")["device_id"] == user.device_id
+        assert len(user.get("devices")["devices"]) == 9
+    with at_cost(tmp_path, 2, server.port) as server:
+        # No hash of the old cost is left.
+        cheap = refusals(Client(server.base_url), user.user_id)
+        assert max(cheap) < min(dear) / 3, f"before {dear}, after {cheap}"
+        assert attempt(Client(server.base_url), user.user_id, PASSWORD).status_code == 200
+
+
+def test_a_request_that_wants_the_password_makes_its_hash_anew_too(tmp_path):
+    with at_cost(tmp_path, 2) as server:
+        user = Client(server.base_url).register("someone")
+    with at_cost(tmp_path, 1, server.port) as server:
+        user.http.close()
+        user.with_password("POST", "account/password", json={"new_password": "another burrow"})
+        user.login(password="another burrow")
 
 
 def test_tokens_of_all_kinds_are_long(unlimited):

@@ -10,8 +10,8 @@ use crate::{
 
 /// The name of the lane of all registrations.
 pub(crate) const LANE: &str = "registrations";
-/// Random characters of the first token, which somebody may have to type: 96 bits.
-const FIRST_TOKEN_CHARS: usize = 16;
+/// Random characters of a token, which somebody may have to type: 96 bits.
+const TOKEN_CHARS: usize = 16;
 
 /// Whether somebody could register with this token at `now_ms`.
 pub fn is_valid(reader: &Reader, token: &str, now_ms: u64) -> Result<bool, StorageError> {
@@ -33,11 +33,11 @@ pub fn first(reader: &Reader) -> Result<Option<String>, StorageError> {
     Ok(first)
 }
 
-/// Makes the first token.
-pub(crate) fn make_first(tx: &mut Tx) -> String {
+/// Makes a token that is good for one registration, and until then for ever.
+pub(crate) fn make(tx: &mut Tx, is_first: bool) -> String {
     // Without the two characters that are easily lost at the end of a line or taken for a space.
-    let token = tx.random_text(FIRST_TOKEN_CHARS).replace(['-', '_'], "0");
-    let row = RegistrationToken { uses_left: Some(1), expires_ms: None, is_first: true };
+    let token = tx.random_text(TOKEN_CHARS).replace(['-', '_'], "0");
+    let row = RegistrationToken { uses_left: Some(1), expires_ms: None, is_first };
     tx.put(&schema::REGISTRATION_TOKENS, &token, &row);
     token
 }

@@ -10,17 +10,17 @@ use crate::{
     check::Check,
     command::{
         ChangePassword, CreateKeyBackup, Deactivate, EndOlderTokens, LogIn, MakeFirstToken, MakePassingToken,
-        PutBackupKeys, RefreshTokens, Register, Registered, RemoveDevices, SetAccount, SetAccountData,
-        SetPresence, SetProfileField, SetTag, ShowProfile, SpendPassingToken, StoreFilter, UpgradeGuest,
-        WhichDevices,
+        MakeRegistrationToken, PutBackupKeys, RefreshTokens, Register, Registered, RemoveDevices, SetAccount,
+        SetAccountData, SetPresence, SetProfileField, SetTag, ShowProfile, SpendPassingToken, StoreFilter,
+        UpgradeGuest, WhichDevices,
     },
     core::num::{StreamPos, UserNum},
     error::Result,
     fixture::{SERVER, World},
     store::{Direction, RestOfKey, schema},
     view::{
-        AccountData, Devices, FirstToken, NameIsFree, OwnerOfPassingToken, OwnerOfRefreshToken,
-        RegistrationTokenIsValid, SessionOfToken,
+        AccountData, Devices, FirstToken, HashParameters, NameIsFree, OwnerOfPassingToken,
+        OwnerOfRefreshToken, RegistrationTokenIsValid, SessionOfToken,
     },
 };
 
@@ -147,6 +147,25 @@ fn any_account_ends_the_first_token() {
 }
 
 #[test]
+fn a_further_token_makes_one_account_that_does_not_administer() {
+    let world = World::new();
+    let first = run(&world, MakeRegistrationToken).unwrap();
+    assert!(first.is_first, "the first account is to be the administrator's");
+    assert_eq!(run(&world, MakeFirstToken).unwrap(), Some(first.token));
+    register(&world, "bilbo");
+    let (token, other) =
+        (run(&world, MakeRegistrationToken).unwrap(), run(&world, MakeRegistrationToken).unwrap());
+    assert!(!token.is_first && !other.is_first && token.token != other.token);
+    let with_token = |localpart: &str| {
+        let registration_token = Some(token.token.clone());
+        run(&world, Register { localpart: localpart.into(), registration_token, ..Register::default() })
+    };
+    assert!(!with_token("frodo").unwrap().is_admin);
+    assert!(matches!(with_token("sam"), Err(Error::Denied(Denied::RegistrationToken))));
+    assert!(world.engine.read(&RegistrationTokenIsValid(&other.token)).unwrap(), "it is a token of its own");
+}
+
+#[test]
 fn a_token_stands_for_its_device_until_it_is_logged_out() {
     let world = World::new();
     let first = bilbo(&world);
@@ -233,6 +252,22 @@ fn a_deactivated_account_stays_closed() {
     assert!(session(&world, &tokens.access_token).is_none());
     let log_in = LogIn { user_id: BILBO.into(), proven_hash: None, session: NewSession::default() };
     assert!(matches!(run(&world, log_in), Err(Error::Denied(Denied::Deactivated))));
+}
+
+#[test]
+fn what_passwords_are_hashed_with_is_told_once_and_without_what_is_secret() {
+    let world = World::new();
+    let told = || world.engine.read(&HashParameters).unwrap().into_iter().collect::<Vec<_>>();
+    assert_eq!(told(), [""; 0]);
+    let (cheap, dear) = ("$argon2id$v=19$m=152,t=2,p=1", "$argon2id$v=19$m=19456,t=2,p=1");
+    for (name, parameters) in [("bilbo", cheap), ("frodo", dear), ("sam", cheap)] {
+        let password_hash = Some(format!("{parameters}$salt/{name}$hash+{name}"));
+        run(&world, Register { localpart: name.into(), password_hash, ..Register::default() }).unwrap();
+    }
+    run(&world, Register { localpart: "guest".into(), is_guest: true, ..Register::default() }).unwrap();
+    assert_eq!(told(), [cheap, dear]);
+    run(&world, Deactivate { user_id: "@frodo:here.example".into(), erase: false }).unwrap();
+    assert_eq!(told(), [cheap], "a closed account has no password");
 }
 
 fn refreshable(world: &World) -> Tokens {

@@ -1,5 +1,7 @@
 //! Accounts by user. What may be done with one is decided by the commands.
 
+use std::collections::BTreeSet;
+
 use crate::{
     core::{identifiers, num::UserNum},
     error::{Denied, Error, Invalid, Result, What},
@@ -48,6 +50,22 @@ pub fn all(reader: &Reader) -> Result<Vec<(UserNum, Account)>, StorageError> {
         true
     })?;
     Ok(accounts)
+}
+
+/// What the stored passwords are hashed with: of each hash what stands before its salt. O(accounts).
+pub fn hash_parameters(reader: &Reader) -> Result<BTreeSet<String>, StorageError> {
+    let mut found = BTreeSet::new();
+    reader.scan(&schema::ACCOUNTS, &(), Direction::Forward, |_: UserNum, account| {
+        let hash = account.password_hash.as_deref().unwrap_or_default();
+        // The salt and the hash itself come last in the PHC format.
+        if let Some(parameters) = hash.rsplitn(3, '$').nth(2)
+            && !found.contains(parameters)
+        {
+            found.insert(parameters.to_owned());
+        }
+        true
+    })?;
+    Ok(found)
 }
 
 /// Whether there is an account that is not a guest's. O(guests before the first user).

@@ -75,7 +75,7 @@ pub use purge::{PurgeBefore, PurgeHistory, PurgeRoom, StepPurge};
 pub use receive_edus::{NoteTransaction, ReceiveEdus, TakenEdus};
 pub use receive_invite::ReceiveInvite;
 pub use receive_pdus::{CompleteState, EnterRoom, ReceivePdus, Received, StoreOutliers, StoreServerKeys};
-pub use register::{MakeFirstToken, Register, Registered};
+pub use register::{MakeFirstToken, MakeRegistrationToken, NewRegistrationToken, Register, Registered};
 pub use remote_devices::{FollowDevices, RemoteDevice, StoreRemoteDevices};
 pub use rotate_signing_key::{RotateSigningKey, RotatedKeys};
 pub use send_event::{SendEvent, SetCanonicalAlias};

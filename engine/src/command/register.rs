@@ -92,12 +92,44 @@ impl Command for MakeFirstToken {
     }
 
     fn run(&self, tx: &mut Tx) -> Result<Option<String>> {
-        if let Some(token) = registration_tokens::first(tx)? {
-            return Ok(Some(token));
-        }
-        if users::any(tx)? {
-            return Ok(None);
-        }
-        Ok(Some(registration_tokens::make_first(tx)))
+        first_token(tx)
+    }
+}
+
+/// The token of the first start, made if there is none; `None` if somebody has an account.
+fn first_token(tx: &mut Tx) -> Result<Option<String>> {
+    if let Some(token) = registration_tokens::first(tx)? {
+        return Ok(Some(token));
+    }
+    if users::any(tx)? {
+        return Ok(None);
+    }
+    Ok(Some(registration_tokens::make(tx, true)))
+}
+
+/// Makes a registration token for one account. As long as nobody has one, that is the token of the first start: a server
+/// whose first user came with another would have no administrator.
+pub struct MakeRegistrationToken;
+
+/// A registration token.
+pub struct NewRegistrationToken {
+    /// The token.
+    pub token: String,
+    /// Whether it is that of the first start: who registers with it administers the server.
+    pub is_first: bool,
+}
+
+impl Command for MakeRegistrationToken {
+    type Output = NewRegistrationToken;
+
+    fn lanes(&self) -> Lanes {
+        Lanes::default().name(registration_tokens::LANE)
+    }
+
+    fn run(&self, tx: &mut Tx) -> Result<NewRegistrationToken> {
+        let first = first_token(tx)?;
+        let is_first = first.is_some();
+        let token = first.unwrap_or_else(|| registration_tokens::make(tx, false));
+        Ok(NewRegistrationToken { token, is_first })
     }
 }

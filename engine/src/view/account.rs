@@ -1,6 +1,6 @@
 //! Reads about accounts: sessions by token, accounts by name, devices.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use crate::{
     account::{
@@ -86,6 +86,17 @@ impl View for Accounts {
     fn read(&self, reader: &Reader) -> Result<Self::Output> {
         let with_id = |(user, account): (UserNum, Account)| Ok((reader.user_id(user)?.to_string(), account));
         users::all(reader)?.into_iter().map(with_id).collect()
+    }
+}
+
+/// What the stored passwords are hashed with: of each hash what stands before its salt. O(accounts).
+pub struct HashParameters;
+
+impl View for HashParameters {
+    type Output = BTreeSet<String>;
+
+    fn read(&self, reader: &Reader) -> Result<Self::Output> {
+        Ok(users::hash_parameters(reader)?)
     }
 }
 

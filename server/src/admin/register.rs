@@ -13,11 +13,12 @@ use warren_engine::command::Register;
 use crate::client::registration;
 use crate::config::Secret;
 use crate::http::limits::{NONCE_TIME_MAX, NONCES_MAX};
+use crate::http::route::Rate;
 use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
 
 endpoints! {
-    GET  "/_synapse/admin/v1/register" [] None Register Nothing get_nonce;
-    POST "/_synapse/admin/v1/register" [] None Register Json    post_register;
+    GET  "/_synapse/admin/v1/register" [] None Read Nothing get_nonce;
+    POST "/_synapse/admin/v1/register" [] None Read Json    post_register;
 }
 
 /// Nonces that were given out, each good for one request.
@@ -77,9 +78,7 @@ async fn post_register(call: Call) -> Outcome {
     if !call.ctx.nonces.take(&request.nonce) {
         return Err(ApiError::unknown("This nonce is not known; it may have been used or be too old"));
     }
-    if !is_signed(secret, &request) {
-        return Err(ApiError::forbidden("The mac is wrong"));
-    }
+    prove(&call, secret, &request)?;
     let localpart = request.username.to_ascii_lowercase();
     call.ctx.engine.read(&warren_engine::view::NameIsFree(&localpart))?;
     let password_hash = registration::hash_password(&call, request.password).await?;
@@ -99,6 +98,18 @@ async fn post_register(call: Call) -> Outcome {
         access_token: tokens.access_token,
         device_id: tokens.device_id,
     })
+}
+
+/// Checks that who asks knows the secret. Who does may make any number of accounts, and who guesses is slowed down.
+///
+/// Errors: 403 for a wrong mac, and 429 after some of these, whatever the mac: else the answer would tell.
+fn prove(call: &Call, secret: &Secret, request: &Request) -> Result<(), ApiError> {
+    call.ctx.rate_limits.take(Rate::Register, None, call.client)?;
+    if !is_signed(secret, request) {
+        return Err(ApiError::forbidden("The mac is wrong"));
+    }
+    call.ctx.rate_limits.give_back(Rate::Register, call.client);
+    Ok(())
 }
 
 /// HMAC-SHA1, in hexadecimal, of the parts with NULs between them.

@@ -132,6 +132,7 @@ fn user_commands() -> clap::Command {
             name(),
             switch("erase", "Also removes what is kept of the user, and hides messages from newcomers"),
         ]),
+        clap::Command::new("token").about("Makes a registration token, which is good for one account"),
     ];
     clap::Command::new("user")
         .about("Manages accounts while the server is stopped")
@@ -154,6 +155,7 @@ fn user_command(matches: &ArgMatches) -> UserCommand {
         }
         "reset-password" => UserCommand::ResetPassword { name: name(), password: password() },
         "deactivate" => UserCommand::Deactivate { name: name(), erase: matches.get_flag("erase") },
+        "token" => UserCommand::Token,
         _ => UserCommand::List,
     }
 }
@@ -356,6 +358,7 @@ mod tests {
         let deactivate = UserCommand::Deactivate { name: "@a:b".into(), erase: false };
         assert_eq!(user("warren user deactivate @a:b").0, deactivate);
         assert_eq!(user("warren user list").0, UserCommand::List);
+        assert_eq!(user("warren user token --registration token").0, UserCommand::Token);
     }
 
     #[test]

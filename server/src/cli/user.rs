@@ -1,13 +1,14 @@
 //! `warren user …`: accounts without a running server, straight in the database.
 
+use std::collections::BTreeSet;
 use std::io::BufRead;
 
 use warren_engine::Engine;
-use warren_engine::command::{ChangePassword, Register, WhichDevices};
+use warren_engine::command::{ChangePassword, MakeRegistrationToken, Register, WhichDevices};
 use warren_engine::view::{AccountOf, Accounts};
 
 use crate::client::account_deactivation::close;
-use crate::config::Config;
+use crate::config::{Config, Registration};
 use crate::http::limits::MADE_PASSWORD_CHARS;
 use crate::password::{PASSWORD_BYTES_MAX, Passwords};
 
@@ -18,6 +19,7 @@ pub enum UserCommand {
     List,
     ResetPassword { name: String, password: PasswordSource },
     Deactivate { name: String, erase: bool },
+    Token,
 }
 
 /// Where a new password comes from. Never from the arguments, which every user of the machine can see.
@@ -63,6 +65,7 @@ pub fn run(config: Config, command: UserCommand) -> Result<String, String> {
                     false => Ok(format!("{user_id} is deactivated\n{kept}")),
                 }
             }
+            UserCommand::Token => token(&config, &engine).await,
         }
     })
 }
@@ -126,6 +129,18 @@ async fn reset_password(
     Ok(format!("{user_id} has a new password and is logged out everywhere\n{shown}"))
 }
 
+async fn token(config: &Config, engine: &Engine) -> Result<String, String> {
+    if config.registration != Registration::Token {
+        return Err("no token is asked for unless registration is \"token\"".to_owned());
+    }
+    let made = engine.write(MakeRegistrationToken).await.map_err(|error| error.to_string())?;
+    let what = match made.is_first {
+        true => "the first account, which administers the server",
+        false => "one account",
+    };
+    Ok(format!("a token is made that registers {what}\ntoken: {}\n", made.token))
+}
+
 /// The hash to store, and what is to be printed of the password.
 async fn new_password(
     config: &Config,
@@ -147,7 +162,9 @@ async fn new_password(
     if password.is_empty() || password.len() > PASSWORD_BYTES_MAX {
         return Err(format!("a password has 1 to {PASSWORD_BYTES_MAX} bytes"));
     }
-    Ok((Passwords::new(config)?.hash(password).await?, shown))
+    // Nothing is checked here, so that it does not matter what else is stored.
+    let passwords = Passwords::new(config, &BTreeSet::new())?;
+    Ok((passwords.hash(password).await?, shown))
 }
 
 fn user_id(config: &Config, name: &str) -> String {

@@ -184,7 +184,7 @@ pub const ROWS: &[Row] = &[
         name: "password_hash_cost",
         kind: Kind::Number(1, 12),
         default: "8",
-        meaning: "How dear it is to check a password: argon2id over 76 KiB times two to this power, two passes.\n8 is 19 MiB, the least that OWASP recommends. Below 8 is for tests.",
+        meaning: "How dear it is to check a password: argon2id over 76 KiB times two to this power, two passes.\n8 is 19 MiB, the least that OWASP recommends. Below 8 is for tests.\nAfter a change each password is hashed anew when its user next gives it; until all are, a wrong one costs what the dearest costs.",
     },
     Row {
         name: "allow_private_addresses",

@@ -4,9 +4,13 @@
 
 use ruma_common::UserId;
 use serde::Deserialize;
+use warren_engine::account::Account;
+use warren_engine::command::{ChangePassword, WhichDevices};
 use warren_engine::view::AccountOf;
+use warren_engine::{Denied, Error};
 
 use super::{ApiError, Call};
+use crate::context::Context;
 
 /// A user as a client names one (section "Identifier types"), with the field of clients of old beside it.
 #[derive(Debug, Default, Deserialize)]
@@ -59,21 +63,58 @@ pub struct Proven {
 /// Errors: 429 after too many tries for one account, from wherever they come.
 pub async fn prove(call: &Call, name: &str, password: &str) -> Result<Option<Proven>, ApiError> {
     let ctx = &call.ctx;
-    let exact = user_id(call, name);
-    let (user_id, account) = match ctx.engine.read(&AccountOf(&exact))? {
-        Some(account) => (exact, Some(account)),
-        None => {
-            let lower = exact.to_ascii_lowercase();
-            let account = ctx.engine.read(&AccountOf(&lower))?;
-            (lower, account)
-        }
-    };
+    let (user_id, mut account) = account(call, name)?;
     ctx.rate_limits.take_for_account(&user_id)?;
-    let is_locked = account.as_ref().is_some_and(|account| account.is_locked);
-    let stored = account.and_then(|account| account.password_hash);
-    let fits = ctx.passwords.verify(password.to_owned(), stored.clone()).await;
-    let fits = fits.map_err(ApiError::internal)?;
-    Ok(stored.filter(|_| fits).map(|password_hash| Proven { user_id, password_hash, is_locked }))
+    loop {
+        let is_locked = account.as_ref().is_some_and(|account| account.is_locked);
+        let stored = account.and_then(|account| account.password_hash);
+        let fits = ctx.passwords.verify(password.to_owned(), stored.clone()).await;
+        let fits = fits.map_err(ApiError::internal)?;
+        let Some(stored) = stored.filter(|_| fits) else { return Ok(None) };
+        if let Some(password_hash) = renewed(ctx, &user_id, password, stored).await? {
+            return Ok(Some(Proven { user_id, password_hash, is_locked }));
+        }
+        // What is stored now was made today: it is not renewed again.
+        account = ctx.engine.read(&AccountOf(&user_id))?;
+    }
+}
+
+/// The hash that is stored for a password that fits `stored`: another one, if that was made with another cost than today's.
+/// `None` if somebody else has replaced it meanwhile.
+async fn renewed(
+    ctx: &Context,
+    user_id: &str,
+    password: &str,
+    stored: String,
+) -> Result<Option<String>, ApiError> {
+    if !ctx.passwords.is_outdated(&stored) {
+        return Ok(Some(stored));
+    }
+    let password_hash = ctx.passwords.hash(password.to_owned()).await.map_err(ApiError::internal)?;
+    let change = ChangePassword {
+        user_id: user_id.to_owned(),
+        proven_hash: Some(stored),
+        password_hash: password_hash.clone(),
+        // The password is the same, and nobody has to say it again.
+        log_out: WhichDevices::These(Vec::new()),
+    };
+    match ctx.engine.write(change).await {
+        Ok(()) => Ok(Some(password_hash)),
+        Err(Error::Denied(Denied::CredentialsChanged)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The user id that is meant, and the account, if there is one.
+fn account(call: &Call, name: &str) -> Result<(String, Option<Account>), ApiError> {
+    let engine = &call.ctx.engine;
+    let exact = user_id(call, name);
+    if let Some(account) = engine.read(&AccountOf(&exact))? {
+        return Ok((exact, Some(account)));
+    }
+    let lower = exact.to_ascii_lowercase();
+    let account = engine.read(&AccountOf(&lower))?;
+    Ok((lower, account))
 }
 
 fn user_id(call: &Call, name: &str) -> String {

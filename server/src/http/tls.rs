@@ -1,6 +1,5 @@
 //! Certificates of the https listeners, read again when their files change.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -62,7 +61,8 @@ impl ResolvesServerCert for Certificate {
 type Changed = [Option<SystemTime>; 2];
 
 fn last_changes(files: &Tls) -> Changed {
-    [&files.cert, &files.key].map(|path| std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok())
+    [&files.cert, &files.key]
+        .map(|path| std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok())
 }
 
 fn read(files: &Tls) -> Result<CertifiedKey, String> {
@@ -80,6 +80,8 @@ fn read(files: &Tls) -> Result<CertifiedKey, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::config::NamedFile;
     use crate::config::source::Origin;
