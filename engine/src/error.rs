@@ -164,6 +164,12 @@ pub enum Invalid {
     /// An alias that is to stand for a room does not exist or points elsewhere.
     #[error("the alias {0} does not point to this room")]
     AliasTarget(String),
+    /// A thread is to begin at an event that relates to another.
+    #[error("a thread cannot begin at an event that relates to another")]
+    ThreadRoot,
+    /// An access list would shut this server out of its own users' room.
+    #[error("the access list denies this server, so that nobody here could take part any more")]
+    DeniesThisServer,
     /// A signature is missing or does not verify.
     #[error("{what} has no good signature: {why}")]
     Signature {

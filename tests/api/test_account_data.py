@@ -46,6 +46,18 @@ def test_content_is_an_object(alice):
         assert answer["errcode"] in ("M_BAD_JSON", "M_NOT_JSON", "M_INVALID_PARAM")
 
 
+def test_nobody_ignores_themselves(alice, bob, room):
+    for ignored in ({alice.user_id: {}}, {bob.user_id: {}, alice.user_id: {}}):
+        body = {"ignored_users": ignored}
+        alice.put(PATH, alice.user_id, "m.ignored_user_list", json=body, status=400, errcode="M_INVALID_PARAM")
+    alice.get(PATH, alice.user_id, "m.ignored_user_list", status=404)
+    # Of a room such a list says nothing.
+    alice.put(ROOM_PATH, alice.user_id, room, "m.ignored_user_list", json=body)
+    alice.sync()
+    event_id = alice.send(room, "to my other devices")
+    assert event_id in [event["event_id"] for event in joined(alice.sync(), room)["timeline"]["events"]]
+
+
 def test_a_bad_room_id(alice):
     answer = alice.put(ROOM_PATH, alice.user_id, "burrow", "org.example.a", json={}, status=400)
     assert answer["errcode"] == "M_INVALID_PARAM"

@@ -126,6 +126,30 @@ def test_the_directory_in_pages(alice):
     assert sorted(seen) == sorted(rooms)
 
 
+def test_no_limit_is_all_that_a_page_has(alice):
+    name = unique("unlimited")
+    rooms = {alice.create_room(preset="public_chat", visibility="public", name=name) for _ in range(3)}
+    assert set(published(alice, limit=0, filter={"generic_search_term": name})) == rooms
+    assert len(alice.get("publicRooms", query={"limit": 0})["chunk"]) >= len(rooms)
+
+
+def test_no_server_is_this_one(alice):
+    room = alice.create_room(preset="public_chat", visibility="public", name=unique("here"))
+    got = alice.get("publicRooms", query={"server": "", "limit": 500})
+    found = alice.post("publicRooms", query={"server": ""}, json={"limit": 500})
+    for page in (got, found):
+        assert room in {shown["room_id"] for shown in page["chunk"]}
+
+
+def test_rooms_of_a_network_are_not_the_main_list(alice):
+    room = alice.create_room(preset="public_chat", visibility="public", name=unique("main"))
+    assert published(alice, third_party_instance_id="irc|burrow") == {}
+    assert room in published(alice, include_all_networks=True)
+    assert room in published(alice, include_all_networks=None, third_party_instance_id=None)
+    both = {"include_all_networks": True, "third_party_instance_id": "irc|burrow"}
+    alice.post("publicRooms", json=both, status=400)
+
+
 def test_visibility_can_be_changed_by_the_powerful(alice, bob, nobody):
     room = alice.create_room(preset="public_chat")
     bob.join(room)

@@ -84,6 +84,12 @@ def test_null_counts_as_absent(alice, name):
     assert state_of(alice, room) == state_of(alice, usual)
 
 
+@pytest.mark.ours("Synapse fails inside")
+def test_null_for_a_state_key_is_the_empty_one(alice):
+    events = [{"type": "org.example.colour", "state_key": None, "content": {"colour": "brown"}}]
+    assert alice.state(alice.create_room(initial_state=events), "org.example.colour") == {"colour": "brown"}
+
+
 def test_initial_state_wins_over_the_preset(alice):
     history = {"type": "m.room.history_visibility", "state_key": "", "content": {"history_visibility": "joined"}}
     room = alice.create_room(preset="private_chat", initial_state=[history])

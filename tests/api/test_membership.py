@@ -114,6 +114,14 @@ def test_forget(alice, bob, room):
     assert bob.get("rooms/{roomId}/messages", room, query={"dir": "b"}, status=(403, 404))["errcode"]
 
 
+def test_who_never_was_in_a_room_has_nothing_to_forget(alice, carol, room):
+    for nothing in (room, f"!nowhere:{carol.server_name}"):
+        assert carol.post("rooms/{roomId}/forget", nothing) == {}
+    alice.invite(room, carol)
+    carol.post("rooms/{roomId}/forget", room, status=400, errcode="M_UNKNOWN")
+    carol.join(room)
+
+
 def test_kick(alice, bob, carol, room):
     alice.invite(room, carol)
     carol.join(room)

@@ -60,6 +60,15 @@ def test_the_newest_rule_comes_first_unless_placed(alice):
     assert mine == ["five", "three", "two", "four", "one"]
 
 
+def test_of_two_places_the_one_before_a_rule_counts(alice):
+    for name in ("one", "two", "three"):
+        alice.put(RULE, "content", name, json=CONTENT)
+    for after in ("one", "none"):
+        alice.put(RULE, "content", "four", json=CONTENT, query={"before": "two", "after": after})
+        mine = [rule for rule in rule_ids(alice, "content") if not rule.startswith(".")]
+        assert mine == ["three", "four", "two", "one"]
+
+
 def test_own_overrides_come_after_the_master_rule(alice):
     alice.put(RULE, "override", "mine", json={"conditions": [], "actions": []})
     assert rule_ids(alice, "override")[:2] == [".m.rule.master", "mine"]

@@ -163,8 +163,8 @@ def test_a_thread_on_a_thread_is_refused(alice, room):
     root = alice.send(room, "root")
     reply = reply_in_thread(alice, room, root, "reply")
     relation = {"rel_type": "m.thread", "event_id": reply}
-    answer = alice.send(room, {"msgtype": "m.text", "body": "x", "m.relates_to": relation}, status=400)
-    assert answer["errcode"] in ("M_UNKNOWN", "M_INVALID_PARAM", "M_BAD_JSON")
+    content = {"msgtype": "m.text", "body": "x", "m.relates_to": relation}
+    alice.send(room, content, status=400, errcode="M_UNKNOWN")
 
 
 @pytest.mark.parametrize("relation", ["m.thread", "m.replace", "m.annotation"])

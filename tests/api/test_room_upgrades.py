@@ -34,6 +34,12 @@ def test_to_every_version(alice, bob, room, version):
     bob.send(room, "still here?", status=403, errcode="M_FORBIDDEN")
 
 
+def test_null_for_additional_creators_is_none(alice, room):
+    body = {"new_version": "12", "additional_creators": None}
+    replacement = alice.post(UPGRADE, room, json=body)["replacement_room"]
+    assert "additional_creators" not in create_of(alice, replacement)["content"]
+
+
 @pytest.mark.parametrize("version", [str(number) for number in range(1, 13)])
 def test_from_every_version(alice, version):
     room = alice.create_room(room_version=version, topic="Carrots", preset="public_chat")

@@ -1,12 +1,14 @@
 """Invites of other servers, and of ours to their users: what they show of a room, what they say, and users who want none."""
 
 import json
+import threading
 
 import pytest
+import requests
 
 from harness.client import unique
 from harness.events import Copy, id_of
-from harness.participant import path
+from harness.participant import Participant, path
 from harness.peer import Key, base64_of
 from harness.rooms import invited, left, members
 
@@ -169,3 +171,74 @@ def test_guests_invite_nobody_of_other_servers(alice, nobody, resident):
     content = {"membership": "invite"}
     guest.set_state(room, "m.room.member", content, resident.user(), status=403, errcode="M_GUEST_ACCESS_FORBIDDEN")
     assert invites_of(resident) == []
+
+
+REFUSALS = {
+    "blocked": (403, "M_INVITE_BLOCKED", 403, "M_INVITE_BLOCKED"),
+    "a version that they do not speak": (400, "M_INCOMPATIBLE_ROOM_VERSION", 400, "M_UNSUPPORTED_ROOM_VERSION"),
+}
+
+
+@pytest.mark.parametrize("reason", REFUSALS)
+def test_who_creates_a_room_is_told_whom_it_is_not_for(alice, resident, reason):
+    """The room is there all the same, with whoever is invited; the error names it."""
+    unwilling, willing = resident.user("unwilling"), resident.user("willing")
+    told_status, told_code, status, errcode = REFUSALS[reason]
+    refusal = {"errcode": told_code, "error": "No, thank you", "room_version": "11"}
+
+    def answer_invite(values, query, body):
+        if body["event"]["state_key"] == unwilling:
+            return told_status, refusal
+        return Participant.answer_invite(resident, values, query, body)
+
+    resident.answer_invite = answer_invite
+    body = {"room_version": "11", "invite": [unwilling, willing]}
+    answer = alice.post("createRoom", json=body, status=status, errcode=errcode)
+    assert answer["error"] == "No, thank you"
+    assert members(alice, answer["room_id"], "invite") == {willing}
+
+
+def test_a_room_is_created_though_an_invite_does_not_arrive(alice, resident):
+    """Who is told of an error might create another."""
+    resident.answer_invite = lambda *_: (502, {"errcode": "M_UNKNOWN", "error": "Not now"})
+    room = alice.create_room(room_version="11", invite=[resident.user()])
+    assert members(alice, room, "invite") == set()
+
+
+def test_invites_to_a_new_room_go_out_side_by_side(alice, network):
+    peers = [network.peer(kind=Participant) for _ in range(3)]
+    all_are_asked = threading.Barrier(len(peers), timeout=20)
+
+    def answering(peer):
+        def answer_invite(*request):
+            all_are_asked.wait()
+            return Participant.answer_invite(peer, *request)
+
+        return answer_invite
+
+    for peer in peers:
+        peer.answer_invite = answering(peer)
+    users = {peer.user() for peer in peers}
+    room = alice.create_room(room_version="11", invite=sorted(users), is_direct=True)
+    assert members(alice, room, "invite") == users
+    assert all(alice.state(room, "m.room.member", user)["is_direct"] is True for user in users)
+    alice.send(room, "what follows brings all ends together")
+
+
+def test_invites_go_out_though_their_sender_goes_away(alice, resident):
+    was_asked, may_answer = threading.Event(), threading.Event()
+
+    def answer_invite(*request):
+        was_asked.set()
+        may_answer.wait(20)
+        return Participant.answer_invite(resident, *request)
+
+    resident.answer_invite = answer_invite
+    user = resident.user()
+    body = {"room_version": "11", "invite": [user]}
+    with pytest.raises(requests.exceptions.ReadTimeout):
+        alice.send_raw("POST", "/_matrix/client/v3/createRoom", json=body, timeout=1)
+    assert was_asked.wait(20)
+    may_answer.set()
+    (room,) = alice.get("joined_rooms")["joined_rooms"]
+    alice.sync_until(lambda _: user in members(alice, room, "invite"))

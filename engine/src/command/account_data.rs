@@ -8,6 +8,7 @@ use crate::{
     command::{Command, Lanes},
     core::{filter::Filter, num::RoomNum},
     error::{Error, Invalid, Result, What},
+    room::ignored::{self, IGNORED_USER_LIST},
     store::Tx,
 };
 
@@ -22,7 +23,7 @@ fn room_num(tx: &Tx, room_id: &str) -> Result<RoomNum> {
 
 /// Sets account data of one type.
 ///
-/// Errors: [`What::User`] not found, [`What::Room`] not found.
+/// Errors: [`What::User`] not found, [`What::Room`] not found; [`Invalid::Parameter`] if users are to ignore themselves.
 pub struct SetAccountData {
     /// The user's id.
     pub user_id: String,
@@ -43,6 +44,9 @@ impl Command for SetAccountData {
 
     fn run(&self, tx: &mut Tx) -> Result<()> {
         let (user, _) = users::active(tx, &self.user_id)?;
+        if self.room_id.is_none() && self.kind == IGNORED_USER_LIST {
+            ignored::check(&self.user_id, &self.content)?;
+        }
         let room = self.room_id.as_deref().map(|room_id| room_num(tx, room_id)).transpose()?;
         Ok(account_data::set(tx, user, room, &self.kind, &self.content)?)
     }

@@ -25,7 +25,7 @@ pub enum PushRuleChange {
         rule: NewPushRule,
         /// The rule that it is to be next-most important to.
         before: Option<String>,
-        /// The rule that it is to be next-less important to.
+        /// The rule that it is to be next-less important to, unless `before` is given.
         after: Option<String>,
     },
     /// Removes a rule of the user's own.
@@ -93,6 +93,9 @@ impl PushRuleChange {
 
 fn set(ruleset: &mut Ruleset, rule: &NewPushRule, before: Option<&str>, after: Option<&str>) -> Result<()> {
     let (kind, rule_id) = (rule.kind(), rule.rule_id().to_owned());
+    // Specification: "If both `after` and `before` are provided, the new or updated rule must be the next most important rule
+    // with respect to the rule identified by `before`."
+    let after = after.filter(|_| before.is_none());
     if [before, after].contains(&Some(&*rule_id)) {
         return Err(Invalid::PushRulePlace(rule_id).into());
     }
@@ -106,8 +109,7 @@ fn set(ruleset: &mut Ruleset, rule: &NewPushRule, before: Option<&str>, after: O
     }
     ruleset.insert(rule.clone(), after, before).map_err(|error| match error {
         InsertPushRuleError::UnknownRuleId => {
-            let named: Vec<&str> = before.into_iter().chain(after).collect();
-            Invalid::PushRulePlace(named.join(", ")).into()
+            Invalid::PushRulePlace(before.or(after).unwrap_or_default().to_owned()).into()
         }
         InsertPushRuleError::ServerDefaultRuleId | InsertPushRuleError::InvalidRuleId => {
             wrong("ruleId", error)
@@ -204,6 +206,8 @@ mod tests {
             assert!(put(&engine, "a", before, after).is_err());
         }
         assert_eq!(order(&engine), ["b", "a", "c"]);
+        put(&engine, "a", Some("b"), Some("c")).unwrap();
+        assert_eq!(order(&engine), ["a", "b", "c"], "of two places the one before a rule counts");
     }
 
     #[test]

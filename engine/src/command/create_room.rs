@@ -10,6 +10,7 @@ use crate::{
     room::{
         NewEvent, Preset, RoomCtx, alias, append, create, membership,
         presets::{self, one},
+        sending,
     },
     store::{Tx, schema, schema::Membership},
 };
@@ -116,6 +117,7 @@ fn bad_state(error: Error) -> Error {
         Error::Denied(denied @ crate::error::Denied::Rule { .. }) => {
             Invalid::RoomState(denied.to_string()).into()
         }
+        Error::Invalid(invalid @ Invalid::DeniesThisServer) => Invalid::RoomState(invalid.to_string()).into(),
         other => other,
     }
 }
@@ -190,6 +192,10 @@ impl<'a> Work<'a> {
                 "m.room.power_levels" => true,
                 "m.room.name" => request.name.is_some(),
                 "m.room.topic" => request.topic.is_some(),
+                "m.room.server_acl" if state_key.is_empty() => {
+                    sending::check_access_list(tx, content)?;
+                    false
+                }
                 _ => false,
             };
             if !(is_sent_elsewhere && state_key.is_empty()) {

@@ -2,7 +2,7 @@
 
 use crate::{
     command::{Command, Lanes},
-    error::{Conflict, Error, Result, What},
+    error::{Conflict, Result},
     store::{Tx, schema, schema::Membership},
 };
 
@@ -23,10 +23,10 @@ impl Command for ForgetRoom {
     }
 
     fn run(&self, tx: &mut Tx) -> Result<()> {
-        let not_found = || Error::NotFound(What::Room);
-        let user = tx.user_num(&self.user_id)?.ok_or_else(not_found)?;
-        let room = tx.room_num(&self.room_id)?.ok_or_else(not_found)?;
-        let mut row = tx.user_room(user, room)?.ok_or_else(not_found)?;
+        // Who never had to do with the room has nothing to forget.
+        let Some(user) = tx.user_num(&self.user_id)? else { return Ok(()) };
+        let Some(room) = tx.room_num(&self.room_id)? else { return Ok(()) };
+        let Some(mut row) = tx.user_room(user, room)? else { return Ok(()) };
         if !matches!(row.value.membership, Membership::Leave | Membership::Ban) {
             return Err(Conflict::StillInRoom.into());
         }

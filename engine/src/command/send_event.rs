@@ -171,6 +171,7 @@ impl SendEvent {
             ("m.room.canonical_alias", Some(state_key)) => {
                 sending::check_aliases(tx, room, state_key, content, aliases_elsewhere)?;
             }
+            ("m.room.server_acl", Some("")) => sending::check_access_list(tx, content)?,
             ("m.room.redaction", None) => {
                 let named = match content.remove("redacts") {
                     Some(Value::String(event_id)) => Some(event_id),

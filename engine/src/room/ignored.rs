@@ -4,11 +4,17 @@
 
 use std::{collections::HashSet, sync::Arc};
 
+use serde_json::{Map, Value};
+
 use crate::{
     account::account_data,
     core::num::{StreamPos, UserNum},
+    error::{Invalid, Result},
     store::{Cache, InternedKind, Reader, StorageError},
 };
+
+/// The type of account data that lists them.
+pub(crate) const IGNORED_USER_LIST: &str = "m.ignored_user_list";
 
 /// Bytes for what is remembered: some ten thousand users who sync. One shard of the cache, a sixteenth of it, has a place for
 /// the longest list that fits into a request.
@@ -97,17 +103,69 @@ pub(crate) fn by(reader: &Reader, user: UserNum) -> Result<Arc<IgnoredUsers>, St
 
 fn read(reader: &Reader, user: UserNum) -> Result<IgnoredUsers, StorageError> {
     let mut users = IgnoredUsers::default();
-    if let Some(content) = account_data::get(reader, user, None, "m.ignored_user_list")?
-        // Clients may store what they like: a list that cannot be read ignores nobody.
-        && let Ok(list) = serde_json::from_slice::<serde_json::Value>(&content)
-        && let Some(list) = list.get("ignored_users").and_then(serde_json::Value::as_object)
-    {
-        for user_id in list.keys() {
-            match reader.user_num(user_id)? {
-                Some(known) => users.known.insert(known),
-                None => users.others.insert(user_id.as_str().into()),
-            };
-        }
+    let content = account_data::get(reader, user, None, IGNORED_USER_LIST)?;
+    for user_id in content.iter().flat_map(|content| named(content)).map(|(user_id, _)| user_id) {
+        match reader.user_num(&user_id)? {
+            // Lists from before that was refused.
+            Some(known) if known == user => false,
+            Some(known) => users.known.insert(known),
+            None => users.others.insert(user_id.into()),
+        };
     }
     Ok(users)
+}
+
+/// Whom a list names. Clients may store what they like: a list that cannot be read ignores nobody.
+fn named(content: &[u8]) -> Map<String, Value> {
+    let content = serde_json::from_slice::<Map<String, Value>>(content).ok();
+    match content.and_then(|mut content| content.remove("ignored_users")) {
+        Some(Value::Object(users)) => users,
+        _ => Map::new(),
+    }
+}
+
+/// Nobody ignores themselves: what they say would not reach their own devices.
+pub(crate) fn check(user_id: &str, content: &[u8]) -> Result<()> {
+    match named(content).contains_key(user_id) {
+        true => {
+            let why = "nobody can ignore themselves".to_owned();
+            Err(Invalid::Parameter { what: "ignored_users", why }.into())
+        }
+        false => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::fixture::World;
+
+    const ROOM: &str = "!room:here.example";
+    const ALICE: &str = "@alice:here.example";
+    const BOB: &str = "@bob:here.example";
+
+    #[test]
+    fn nobody_is_hidden_from_themselves() {
+        let world = World::new();
+        world.room(ROOM, ALICE, None);
+        world.join(ROOM, BOB);
+        let list = json!({"ignored_users": {ALICE: {}, BOB: {}}}).to_string();
+        assert!(check(ALICE, list.as_bytes()).is_err());
+        check("@carol:here.example", list.as_bytes()).unwrap();
+        // One that was stored before.
+        world
+            .act(|tx| {
+                let alice = tx.user_num(ALICE)?.unwrap();
+                Ok(account_data::set(tx, alice, None, IGNORED_USER_LIST, &list.clone().into())?)
+            })
+            .unwrap();
+        let ignored = world.ask(|reader| {
+            let (alice, bob) = (reader.user_num(ALICE)?.unwrap(), reader.user_num(BOB)?.unwrap());
+            let ignored = by(reader, alice)?;
+            Ok((ignored.contains(alice), ignored.contains(bob)))
+        });
+        assert_eq!(ignored, (false, true));
+    }
 }

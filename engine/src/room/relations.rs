@@ -197,8 +197,21 @@ impl Reader {
         class: RelationClass,
         targets: &[EventNum],
     ) -> Result<Vec<Related>, StorageError> {
+        let mut steps = usize::MAX;
+        Ok(self.relations_within(room, class, targets, &mut steps)?.unwrap_or_default())
+    }
+
+    /// The same at the cost of `steps`, one for each scan and each row; nothing once there are none left.
+    pub(crate) fn relations_within(
+        &self,
+        room: RoomNum,
+        class: RelationClass,
+        targets: &[EventNum],
+        steps: &mut usize,
+    ) -> Result<Option<Vec<Related>>, StorageError> {
         let mut found = Vec::new();
         for (start, end) in ranges(targets) {
+            *steps = steps.saturating_sub(1);
             self.scan_between(
                 &schema::RELATIONS,
                 &(room, class as u8, start),
@@ -208,11 +221,15 @@ impl Reader {
                     if targets.binary_search(&target).is_ok() {
                         found.push(Related { target, pos, relation });
                     }
-                    true
+                    *steps = steps.saturating_sub(1);
+                    *steps > 0
                 },
             )?;
+            if *steps == 0 {
+                return Ok(None);
+            }
         }
-        Ok(found)
+        Ok(Some(found))
     }
 
     /// The threads whose roots are among `roots`, which ascend.

@@ -7,7 +7,7 @@ use super::{
     relations::{RelationClass, relation_of},
 };
 use crate::{
-    core::{event::JsonObject, power_levels::Field},
+    core::{acl::ServerAcl, event::JsonObject, power_levels::Field},
     error::{Conflict, Denied, Error, Invalid, Result, What},
     store::{Direction, Reader, schema},
 };
@@ -67,6 +67,14 @@ fn named_aliases(content: &JsonObject) -> impl Iterator<Item = &str> {
     alias.into_iter().chain(others)
 }
 
+/// A room's access list must let this server in: nobody else would take in what is said here, nor how that is mended.
+pub(crate) fn check_access_list(reader: &Reader, content: &JsonObject) -> Result<()> {
+    match ServerAcl::from_content(content).allows(&reader.shared.server_name) {
+        true => Ok(()),
+        false => Err(Invalid::DeniesThisServer.into()),
+    }
+}
+
 /// Only one's own events may be redacted, and those of others with the power to.
 ///
 /// Specification: client-server API, `PUT /rooms/{roomId}/redact/{eventId}/{txnId}`. The room's rules alone would let any
@@ -100,7 +108,8 @@ pub(crate) fn check_relation(
     let Some((rel_type, target)) = relation_of(content) else { return Ok(()) };
     let target = reader.event_num(target)?.map(|target| reader.event(target)).transpose()?;
     if target.as_ref().is_some_and(|target| target.header.room != room.num) {
-        return Err(unbearable("the event that is related to is in another room"));
+        let why = "the event that is related to is in another room".to_owned();
+        return Err(Invalid::Parameter { what: "m.relates_to", why }.into());
     }
     match rel_type {
         "m.annotation" => check_annotation(reader, room, sender, kind, content),
@@ -111,13 +120,9 @@ pub(crate) fn check_relation(
 
 fn check_thread_root(root: &Event) -> Result<()> {
     match relation_of(&root.pdu()?.content) {
-        Some(_) => Err(unbearable("a thread cannot begin at an event that relates to another")),
+        Some(_) => Err(Invalid::ThreadRoot.into()),
         None => Ok(()),
     }
-}
-
-fn unbearable(why: &str) -> Error {
-    Invalid::Parameter { what: "m.relates_to", why: why.to_owned() }.into()
 }
 
 /// Nobody annotates an event twice with the same key.

@@ -3,7 +3,9 @@
 //! Invariant: nobody is told of a relation by an event that they may not see.
 //! Specification: client-server API, "Relationships API" and "Querying threads in a room".
 
-use std::{collections::HashSet, sync::Arc};
+mod deep;
+
+use std::sync::Arc;
 
 use crate::{
     core::{
@@ -12,12 +14,8 @@ use crate::{
         num::{EventNum, RoomNum, StreamPos, TextNum},
     },
     error::{Error, Result, What},
-    room::{
-        Event,
-        relations::{Related, RelationClass},
-        visibility::Viewer,
-    },
-    store::{Direction, Reader, StorageError, schema},
+    room::{Event, relations::RelationClass, visibility::Viewer},
+    store::{Direction, Reader, StorageError, schema, schema::Relation},
     view::{StreamToken, View, render::Renderer},
 };
 
@@ -25,8 +23,6 @@ use crate::{
 pub const RELATIONS_LIMIT_DEFAULT: u32 = 10;
 /// How deep relations of relations are followed; the specification asks for at least three.
 const RECURSION_DEPTH: usize = 3;
-/// How many events are collected when relations of relations are followed: beyond, what is farthest is left out.
-const RECURSION_EVENTS_MAX: usize = 2_000;
 /// How many relations or threads one page looks at before it is given as it is, with a token to go on.
 const LOOKED_AT_MAX: usize = 2_000;
 
@@ -74,27 +70,52 @@ impl View for RelatedEvents {
             after.map_or(StreamPos(i64::MIN), |token| token.0),
             up_to.map_or(last, |token| token.0.min(last)),
         );
-        let related = match self.recurse {
-            true => self.collect_deep(reader, viewer.room, target.num, range)?,
+        let found = match self.recurse {
+            true => self.collect_deep(reader, viewer.room, target.num, range, deep::BOUNDS)?,
             false => self.collect(reader, viewer.room, target.num, range)?,
         };
-        let mut events = Vec::with_capacity(limit.min(related.len()));
+        let mut events = Vec::with_capacity(limit.min(found.related.len()));
         let mut next = None;
-        let mut looked_at = related.iter().peekable();
-        while let Some(relation) = looked_at.next() {
-            let event = reader.event(relation.relation.event)?;
+        let mut looked_at = found.related.iter().peekable();
+        while let Some((pos, related)) = looked_at.next() {
+            let event = reader.event(*related)?;
             if event.header.redacted_by.is_none() && viewer.may_see_whole(&event)? {
                 events.push(event);
             }
             if events.len() == limit && looked_at.peek().is_some() {
-                next = Some(self.beyond(relation.pos));
+                next = Some(self.beyond(*pos));
                 break;
             }
         }
-        if next.is_none() && related.len() >= LOOKED_AT_MAX && !self.recurse {
-            next = related.last().map(|relation| self.beyond(relation.pos));
-        }
+        let next = next.or_else(|| found.cut_at.map(|pos| self.beyond(pos)));
         self.write(reader, viewer, &events, next)
+    }
+}
+
+/// What relates to an event, as far as one page looks.
+#[derive(Debug, Default)]
+struct Found {
+    /// The events with their positions, in the direction of reading.
+    related: Vec<(StreamPos, EventNum)>,
+    /// The last position that was looked at, if there may be more beyond.
+    cut_at: Option<StreamPos>,
+}
+
+/// The type of relation and of event that are asked for; the inner `None` of what no event ever had.
+#[derive(Clone, Copy)]
+struct Wanted {
+    rel_type: Option<Option<TextNum>>,
+    kind: Option<Option<TextNum>>,
+}
+
+impl Wanted {
+    fn includes(self, relation: &Relation) -> bool {
+        self.rel_type.is_none_or(|wanted| wanted == Some(relation.rel_type))
+            && self.includes_kind(relation.kind)
+    }
+
+    fn includes_kind(self, kind: TextNum) -> bool {
+        self.kind.is_none_or(|wanted| wanted == Some(kind))
     }
 }
 
@@ -135,10 +156,9 @@ impl RelatedEvents {
         Ok(out)
     }
 
-    /// The type of relation and of event that are asked for; the inner `None` of what no event ever had.
-    fn wanted(&self, reader: &Reader) -> Result<[Option<Option<TextNum>>; 2], StorageError> {
+    fn wanted(&self, reader: &Reader) -> Result<Wanted, StorageError> {
         let num = |text: &Option<String>| text.as_ref().map(|text| reader.text_num(text)).transpose();
-        Ok([num(&self.rel_type)?, num(&self.kind)?])
+        Ok(Wanted { rel_type: num(&self.rel_type)?, kind: num(&self.kind)? })
     }
 
     /// What relates to `target` directly, in the direction of reading.
@@ -148,9 +168,9 @@ impl RelatedEvents {
         room: RoomNum,
         target: EventNum,
         (after, up_to): (StreamPos, StreamPos),
-    ) -> Result<Vec<Related>> {
-        let [rel_type, kind] = self.wanted(reader)?;
-        let mut found = Vec::new();
+    ) -> Result<Found> {
+        let wanted = self.wanted(reader)?;
+        let mut related = Vec::new();
         for class in self.classes() {
             let key = |pos: StreamPos| (room, class as u8, target, StreamPos(pos.0.saturating_add(1)));
             if after >= up_to {
@@ -163,20 +183,16 @@ impl RelatedEvents {
                 &from,
                 &to,
                 self.direction(),
-                |(_, _, target, pos), relation| {
-                    let wanted = rel_type.is_none_or(|wanted| wanted == Some(relation.rel_type))
-                        && kind.is_none_or(|wanted| wanted == Some(relation.kind));
-                    if wanted {
-                        found.push(Related { target, pos, relation });
+                |(_, _, _, pos), relation| {
+                    if wanted.includes(&relation) {
+                        related.push((pos, relation.event));
                         in_class += 1;
                     }
                     in_class < LOOKED_AT_MAX
                 },
             )?;
         }
-        self.sort(&mut found);
-        found.truncate(LOOKED_AT_MAX);
-        Ok(found)
+        Ok(self.in_order(related))
     }
 
     fn classes(&self) -> Vec<RelationClass> {
@@ -186,44 +202,15 @@ impl RelatedEvents {
         }
     }
 
-    fn sort(&self, found: &mut [Related]) {
-        found.sort_unstable_by_key(|related| related.pos);
+    /// In the direction of reading, as many as one page looks at.
+    fn in_order(&self, mut related: Vec<(StreamPos, EventNum)>) -> Found {
+        related.sort_unstable_by_key(|(pos, _)| *pos);
         if !self.forwards {
-            found.reverse();
+            related.reverse();
         }
-    }
-
-    /// What relates to `target` directly or through others. The types asked for apply to each event returned; one that
-    /// is reached only through others that do not match is left out.
-    fn collect_deep(
-        &self,
-        reader: &Reader,
-        room: RoomNum,
-        target: EventNum,
-        (after, up_to): (StreamPos, StreamPos),
-    ) -> Result<Vec<Related>> {
-        let [rel_type, kind] = self.wanted(reader)?;
-        let mut seen = HashSet::from([target]);
-        let mut found: Vec<Related> = Vec::new();
-        let mut targets = vec![target];
-        for _ in 0..RECURSION_DEPTH {
-            targets.sort_unstable();
-            let mut below = Vec::new();
-            for class in self.classes() {
-                for related in reader.relations_to(room, class, &targets)? {
-                    let wanted = rel_type.is_none_or(|wanted| wanted == Some(related.relation.rel_type))
-                        && kind.is_none_or(|wanted| wanted == Some(related.relation.kind));
-                    if wanted && found.len() < RECURSION_EVENTS_MAX && seen.insert(related.relation.event) {
-                        below.push(related.relation.event);
-                        found.push(related);
-                    }
-                }
-            }
-            targets = below;
-        }
-        found.retain(|related| related.pos > after && related.pos <= up_to);
-        self.sort(&mut found);
-        Ok(found)
+        related.truncate(LOOKED_AT_MAX);
+        let cut_at = related.get(LOOKED_AT_MAX - 1).map(|(pos, _)| *pos);
+        Found { related, cut_at }
     }
 }
 

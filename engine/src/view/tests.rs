@@ -1,6 +1,7 @@
 //! Pages, contexts, members, relations: what the views of a room's history answer.
 
 mod erasure;
+mod relations;
 
 use std::sync::Arc;
 

@@ -127,7 +127,8 @@ pub(crate) fn page(
     }
 }
 
-fn rows(
+/// The first `count` rows of a stretch, whoever may see them.
+pub(crate) fn rows(
     reader: &Reader,
     room: RoomNum,
     stretch: Stretch,

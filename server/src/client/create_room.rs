@@ -1,15 +1,25 @@
 //! `create_room.yaml`: creating rooms.
 
+use std::collections::HashSet;
+use std::sync::Arc;
+
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use tokio::sync::Semaphore;
 use warren_engine::Preset;
 use warren_engine::command::{CreateRoom, InitialState};
 use warren_engine::view::federation::MakeInvite;
 
 use super::membership::is_local;
+use crate::context::Context;
 use crate::federation::out::invite::send_invite;
 use crate::http::limits::NEW_ROOM_EVENTS_MAX;
 use crate::http::{Answer, ApiError, Call, Outcome, endpoints, null_is_absent};
+use crate::worker;
+
+/// How many users of other servers are invited at once: a slow server holds up few others, and the room has no more ends than
+/// that for the next event to bring together.
+const INVITES_AT_ONCE: usize = 10;
 
 endpoints! {
     POST "/_matrix/client/v3/createRoom" ["r0"] Required Join Bulk create_room;
@@ -41,7 +51,7 @@ struct Request {
 struct StateEvent {
     #[serde(rename = "type")]
     kind: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_absent")]
     state_key: String,
     content: Map<String, Value>,
 }
@@ -72,44 +82,79 @@ async fn create_room(call: Call) -> Outcome {
     };
     let default_version = || call.ctx.config.default_room_version.to_string();
     let initial_state = request.initial_state.into_iter();
-    let elsewhere: Vec<String> =
-        request.invite.iter().filter(|user_id| !is_local(&call.ctx, user_id)).cloned().collect();
-    let room_id = call
-        .ctx
-        .engine
-        .write(CreateRoom {
-            creator: call.user()?.to_string(),
-            version: request.room_version.unwrap_or_else(default_version),
-            preset,
-            is_listed,
-            creation_content: request.creation_content,
-            initial_state: initial_state
-                .map(|StateEvent { kind, state_key, content }| InitialState { kind, state_key, content })
-                .collect(),
-            power_level_content_override: request.power_level_content_override,
-            name: request.name,
-            topic: request.topic,
-            alias_localpart: request.room_alias_name,
-            invite: request.invite,
-            is_direct: request.is_direct,
-        })
-        .await?;
-    let mut content = Map::new();
-    if request.is_direct {
-        content.insert("is_direct".to_owned(), true.into());
-    }
+    let create = CreateRoom {
+        creator: call.user()?.to_string(),
+        version: request.room_version.unwrap_or_else(default_version),
+        preset,
+        is_listed,
+        creation_content: request.creation_content,
+        initial_state: initial_state
+            .map(|StateEvent { kind, state_key, content }| InitialState { kind, state_key, content })
+            .collect(),
+        power_level_content_override: request.power_level_content_override,
+        name: request.name,
+        topic: request.topic,
+        alias_localpart: request.room_alias_name,
+        invite: request.invite,
+        is_direct: request.is_direct,
+    };
+    let ctx = call.ctx.clone();
+    // Nobody would send again the invites of a room whose creator was not told of it.
+    let room_id = worker::finish(async move { create_and_invite(&ctx, create).await }).await?;
+    Answer::json(&json!({ "room_id": room_id }))
+}
+
+/// Creates the room, and invites to it also users of other servers. Answers with its id.
+///
+/// Errors: those of [`CreateRoom`]; what [`refusal`] makes of an invite that was refused, with the id of the room, which is
+/// there all the same.
+async fn create_and_invite(ctx: &Arc<Context>, create: CreateRoom) -> Result<String, ApiError> {
+    let elsewhere = of_other_servers(ctx, &create.invite);
+    let (sender, is_direct) = (create.creator.clone(), create.is_direct);
+    let room_id = ctx.engine.write(create).await?;
+    let content: Map<String, Value> =
+        is_direct.then(|| ("is_direct".to_owned(), true.into())).into_iter().collect();
+    let places = Arc::new(Semaphore::new(INVITES_AT_ONCE));
+    let mut invites = Vec::with_capacity(elsewhere.len());
     for target in elsewhere {
         let invite = MakeInvite {
             room_id: room_id.clone(),
-            sender: call.user()?.to_string(),
+            sender: sender.clone(),
             target,
             content: content.clone(),
             third_party_signed: None,
         };
-        // The room is there by now: who could not be reached can be invited again.
-        if let Err(error) = send_invite(&call.ctx, invite).await {
-            tracing::info!(room_id, error = %error.error, "an invite to a new room could not be sent");
-        }
+        let (ctx, places) = (ctx.clone(), places.clone());
+        invites.push(async move {
+            let _place = places.acquire().await.map_err(ApiError::internal)?;
+            let (room_id, invited) = (invite.room_id.clone(), invite.target.clone());
+            send_invite(&ctx, invite).await.inspect_err(|error| {
+                tracing::info!(room_id, invited, error = %error.error, "an invite to a new room could not be sent");
+            })
+        });
     }
-    Answer::json(&json!({ "room_id": room_id }))
+    let sent = worker::side_by_side(invites).await;
+    match sent.into_iter().filter_map(Result::err).find_map(refusal) {
+        Some(refused) => Err(refused.with("room_id", room_id)),
+        None => Ok(room_id),
+    }
+}
+
+/// Those of the users who are of other servers, each once.
+fn of_other_servers(ctx: &Context, users: &[String]) -> Vec<String> {
+    let mut named: HashSet<&str> = HashSet::new();
+    users.iter().filter(|user_id| !is_local(ctx, user_id) && named.insert(user_id)).cloned().collect()
+}
+
+/// What the creator of a room is told of an invite that was not sent, if anything: the room is there by then, and who tried
+/// again would make another. What is final the specification has the client told of; who could not be reached can be invited
+/// again.
+fn refusal(error: ApiError) -> Option<ApiError> {
+    match error.errcode {
+        "M_INVITE_BLOCKED" => Some(error),
+        "M_INCOMPATIBLE_ROOM_VERSION" | "M_UNSUPPORTED_ROOM_VERSION" => {
+            Some(ApiError::unsupported_room_version(error.error))
+        }
+        _ => None,
+    }
 }

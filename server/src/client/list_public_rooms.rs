@@ -46,13 +46,24 @@ async fn set_room_visibility_on_directory(call: Call) -> Outcome {
 /// What of the directory is asked for.
 #[derive(Default, Deserialize, Serialize)]
 pub struct Query {
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// How many rooms; none, like on other servers, is no limit.
+    #[serde(skip_serializing_if = "is_no_limit")]
     limit: Option<u64>,
     /// Where a page begins; an empty one is none.
     #[serde(skip_serializing_if = "is_no_token")]
     since: Option<String>,
     #[serde(default, deserialize_with = "null_is_absent")]
     filter: Filter,
+    /// Whether rooms of all networks are asked for.
+    #[serde(default, deserialize_with = "null_is_absent", skip_serializing_if = "std::ops::Not::not")]
+    include_all_networks: bool,
+    /// The network whose rooms are asked for, if it is not the main list.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    third_party_instance_id: Option<String>,
+}
+
+fn is_no_limit(limit: &Option<u64>) -> bool {
+    limit.is_none_or(|limit| limit == 0)
 }
 
 fn is_no_token(since: &Option<String>) -> bool {
@@ -87,8 +98,27 @@ async fn get_public_rooms(call: Call) -> Outcome {
 impl Query {
     /// From the query string.
     pub fn from_parameters(call: &Call) -> Result<Query, ApiError> {
-        let since = call.query("since")?.map(|since| since.into_owned());
-        Ok(Query { limit: call.query_u64("limit")?, since, filter: Filter::default() })
+        let text = |name| Ok::<_, ApiError>(call.query(name)?.map(|text| text.into_owned()));
+        Ok(Query {
+            limit: call.query_u64("limit")?,
+            since: text("since")?,
+            filter: Filter::default(),
+            include_all_networks: call.query_bool("include_all_networks", false)?,
+            third_party_instance_id: text("third_party_instance_id")?,
+        })
+    }
+
+    /// Whether the rooms of one network are asked for.
+    ///
+    /// Errors: 400 if those of all are as well.
+    fn is_of_network(&self) -> Result<bool, ApiError> {
+        let network = self.third_party_instance_id.as_deref().filter(|network| !network.is_empty());
+        match (network, self.include_all_networks) {
+            (Some(_), true) => Err(ApiError::invalid_param(
+                "third_party_instance_id can only be used if include_all_networks is false",
+            )),
+            (network, _) => Ok(network.is_some()),
+        }
     }
 }
 
@@ -98,7 +128,9 @@ async fn query_public_rooms(call: Call) -> Outcome {
 }
 
 async fn list(call: &Call, query: Query) -> Outcome {
-    if let Some(server) = call.query("server")?.filter(|server| *server != call.ctx.engine.server_name()) {
+    query.is_of_network()?;
+    let is_another = |server: &str| !server.is_empty() && server != call.ctx.engine.server_name();
+    if let Some(server) = call.query("server")?.filter(|server| is_another(server)) {
         if !identifiers::is_server_name(&server) {
             return Err(ApiError::invalid_param("Query parameter server is not a server's name"));
         }
@@ -112,7 +144,13 @@ async fn list(call: &Call, query: Query) -> Outcome {
 
 /// A page of this server's directory.
 pub fn page(ctx: &Context, query: Query) -> Outcome {
-    let limit = query.limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(PUBLIC_ROOMS_MAX);
+    if query.is_of_network()? {
+        // There are no networks here that rooms could be listed for.
+        let (chunk, total_room_count_estimate) = (Vec::new(), Some(0));
+        return Answer::json(&Page { chunk, next_batch: None, prev_batch: None, total_room_count_estimate });
+    }
+    let limit = query.limit.filter(|limit| *limit > 0).and_then(|limit| usize::try_from(limit).ok());
+    let limit = limit.unwrap_or(PUBLIC_ROOMS_MAX);
     let page = ctx.engine.read(&PublicRooms {
         limit,
         since: query.since.filter(|since| !since.is_empty()),

@@ -6,7 +6,7 @@ use warren_engine::command::UpgradeRoom;
 
 use super::membership::room_id;
 use crate::federation::out::policy;
-use crate::http::{Answer, Call, Outcome, endpoints};
+use crate::http::{Answer, Call, Outcome, endpoints, null_is_absent};
 
 endpoints! {
     POST "/_matrix/client/v3/rooms/{roomId}/upgrade" ["r0"] Required Join Json upgrade_room;
@@ -15,7 +15,7 @@ endpoints! {
 #[derive(Deserialize)]
 struct Request {
     new_version: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_absent")]
     additional_creators: Vec<String>,
 }
 

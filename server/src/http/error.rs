@@ -150,14 +150,16 @@ impl From<Error> for ApiError {
                 Invalid::NoMasterKey => ApiError::missing_param(sentence),
                 Invalid::TooLarge { .. } => ApiError::too_large(sentence),
                 Invalid::Template(_) => ApiError::unknown(sentence).with_status(StatusCode::BAD_GATEWAY),
-                // As the specification's example has it.
-                Invalid::PushRulePlace(_) => ApiError::unknown(sentence),
+                // As the specification's example and its note on threads have it.
+                Invalid::PushRulePlace(_) | Invalid::ThreadRoot => ApiError::unknown(sentence),
                 Invalid::PushRules(_) => ApiError::invalid_param(sentence),
                 Invalid::RoomVersion(_) => ApiError::unsupported_room_version(sentence),
                 Invalid::RoomState(_) => ApiError::invalid_room_state(sentence),
                 Invalid::AliasTarget(_) => ApiError::bad_alias(sentence),
                 Invalid::Event(EventError::TooLarge { .. }) => ApiError::too_large(sentence),
-                Invalid::Event(_) | Invalid::Content { .. } => ApiError::bad_json(sentence),
+                Invalid::Event(_) | Invalid::Content { .. } | Invalid::DeniesThisServer => {
+                    ApiError::bad_json(sentence)
+                }
             },
             Error::NotFound(_) => ApiError::not_found(sentence),
             Error::Conflict(conflict) => match conflict {

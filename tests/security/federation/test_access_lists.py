@@ -90,7 +90,13 @@ def test_an_invite_as_it_was_made_before_is_shut_out_too(server, hostile, alice,
 
 def test_a_broken_list_lets_nobody_in_and_can_be_mended(server, hostile, copy, alice, room):
     """Specification: what has no `allow` allows nobody; its own users can still change it."""
-    alice.set_state(room, "m.room.server_acl", {"deny": 5, "allow": "*"})
+    power = alice.state(room, "m.room.power_levels")
+    power["users"][hostile.user()] = 100
+    event_id = alice.set_state(room, "m.room.power_levels", power)
+    hostile.until(lambda: any(id_of(event) == event_id for event in hostile.pdus))
+    hostile.place(copy, hostile.events[event_id])
+    broken = hostile.next(copy, "m.room.server_acl", {"deny": 5, "allow": "*"}, state_key="")
+    assert hostile.transact(server, [broken]) == {id_of(broken): {}}
     message = hostile.message(copy, "let me in")
     assert "error" in hostile.transact(server, [message])[id_of(message)]
     event_id = shut_out(alice, room, hostile, [])

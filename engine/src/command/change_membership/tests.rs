@@ -238,7 +238,8 @@ fn only_a_room_that_was_left_is_forgotten() {
         let forget = ForgetRoom { room_id: room_id.clone(), user_id: BOB.to_owned() };
         world.engine.write(forget).wait()
     };
-    assert!(forget().is_err());
+    // Who was never there has nothing to forget.
+    forget().unwrap();
     change(&world, &room_id, BOB, BOB, MembershipAction::Join).unwrap();
     assert!(forget().is_err());
     change(&world, &room_id, BOB, BOB, MembershipAction::Leave).unwrap();

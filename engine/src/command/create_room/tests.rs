@@ -215,3 +215,19 @@ fn what_cannot_be_is_refused_and_leaves_nothing() {
     let error = world.engine.write(with_alias()).wait().unwrap_err();
     assert!(matches!(error, Error::Conflict(Conflict::AliasInUse)), "{error}");
 }
+
+#[test]
+fn an_access_list_lets_this_server_in() {
+    let world = World::new();
+    let create = |allow: &str| {
+        let mut request = CreateRoom::new(ALICE, "11");
+        let (kind, state_key) = ("m.room.server_acl".to_owned(), String::new());
+        request.initial_state =
+            vec![InitialState { kind, state_key, content: object(json!({"allow": [allow]})) }];
+        world.engine.write(request).wait()
+    };
+    assert!(matches!(create("there.example").unwrap_err(), Error::Invalid(Invalid::RoomState(_))));
+    let room_id = create("*.example").unwrap();
+    let key = ("m.room.server_acl".to_owned(), String::new());
+    assert_eq!(state(&world, &room_id)[&key], json!({"allow": ["*.example"]}));
+}

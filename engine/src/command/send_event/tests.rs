@@ -233,3 +233,30 @@ fn strangers_and_unknown_rooms_are_told_alike() {
         assert!(matches!(error, Error::Denied(Denied::NotInRoom)), "{error}");
     }
 }
+
+#[test]
+fn an_access_list_lets_this_server_in() {
+    let world = World::new();
+    let room_id = room(&world, "11");
+    let set = |content: Value| send(&world, &room_id, ALICE, "m.room.server_acl", Some(""), content);
+    for content in [
+        json!({}),
+        json!({"allow": ["*"], "deny": ["*"]}),
+        json!({"allow": ["*"], "deny": ["HERE.example"]}),
+        json!({"allow": ["there.example"]}),
+    ] {
+        assert!(matches!(set(content).unwrap_err(), Error::Invalid(Invalid::DeniesThisServer)));
+    }
+    set(json!({"allow": ["*.example"], "deny": ["there.example"]})).unwrap();
+}
+
+#[test]
+fn no_thread_begins_at_what_relates_to_another_event() {
+    let world = World::new();
+    let room_id = room(&world, "11");
+    let say = |content: Value| send(&world, &room_id, ALICE, "m.room.message", None, content);
+    let in_thread = |root: &str| say(json!({"m.relates_to": {"rel_type": "m.thread", "event_id": root}}));
+    let root = say(json!({})).unwrap();
+    let reply = in_thread(&root).unwrap();
+    assert!(matches!(in_thread(&reply).unwrap_err(), Error::Invalid(Invalid::ThreadRoot)));
+}
