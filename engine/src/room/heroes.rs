@@ -17,8 +17,8 @@ const LOOKED_AT_MAX: usize = 100;
 /// The types of the events that give a room a name of its own.
 pub(crate) const NAMES: [&str; 2] = ["m.room.name", "m.room.canonical_alias"];
 
-/// Up to five others of the room, those who are in it or invited in the order in which their membership came; if there are none, those
-/// who are gone. `None` when the room has a name of its own.
+/// Up to five others of the room, those who are in it or invited, in the order in which their membership came; if there are
+/// none, those who are gone. `None` when the room has a name of its own.
 pub(crate) fn heroes(
     reader: &Reader,
     room: RoomNum,
