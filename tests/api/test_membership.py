@@ -52,6 +52,35 @@ def test_an_invitation_arrives_by_sync(alice, bob):
     assert mine[0]["content"]["membership"] == "invite"
 
 
+def shown_reason(client, room, section):
+    """The reason in the user's own membership, as the next sync shows it with an invite or a knock; `None` if it shows none."""
+    shown = client.sync().get("rooms", {}).get(section, {}).get(room)
+    if not shown:
+        return None
+    events = of_type(shown[f"{section}_state"]["events"], "m.room.member")
+    (reason,) = [event["content"]["reason"] for event in events if event["state_key"] == client.user_id]
+    return reason
+
+
+def test_a_repeated_invitation_is_told(alice, bob):
+    room = alice.create_room(preset="private_chat")
+    bob.sync()
+    for reason in ("for the carrots", "for the company"):
+        alice.post("rooms/{roomId}/invite", room, json={"user_id": bob.user_id, "reason": reason})
+        assert shown_reason(bob, room, "invite") == reason
+    assert shown_reason(bob, room, "invite") is None
+
+
+def test_a_repeated_knock_is_told(alice, bob):
+    rules = {"type": "m.room.join_rules", "state_key": "", "content": {"join_rule": "knock"}}
+    room = alice.create_room(preset="private_chat", initial_state=[rules])
+    bob.sync()
+    for reason in ("it rains", "it snows"):
+        bob.post("knock/{roomIdOrAlias}", room, json={"reason": reason})
+        assert shown_reason(bob, room, "knock") == reason
+    assert shown_reason(bob, room, "knock") is None
+
+
 def test_an_invitation_by_the_rooms_state(alice, bob):
     room = alice.create_room(preset="private_chat")
     content = {"membership": "invite", "reason": "for the carrots", "is_direct": True}

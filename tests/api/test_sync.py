@@ -191,6 +191,51 @@ def test_lazy_loading_brings_whom_a_room_is_named_after(alice, bob, carol):
     assert members(bob.sync(filter=LAZY), room) == set()
 
 
+def told_of(client, room, sender, **query):
+    """Has somebody speak, and returns whose memberships the next sync brings."""
+    sender.send(room, "here")
+    return members(client.sync(filter=LAZY, **query), room)
+
+
+def test_lazy_loading_begins_anew_with_the_first_sync(alice, bob, carol, room):
+    alice.invite(room, carol)
+    carol.join(room)
+    alice.send(room, "hello")
+    bob.sync(filter=LAZY)
+    assert told_of(bob, room, carol) == {carol.user_id}
+    assert told_of(bob, room, carol) == set()
+    assert told_of(bob, room, alice) == set()
+    bob.since = None
+    assert members(bob.sync(filter=LAZY), room) == {alice.user_id, bob.user_id}
+    assert told_of(bob, room, carol) == {carol.user_id}
+
+
+@pytest.mark.ours("Synapse begins anew with a first sync alone")
+def test_lazy_loading_begins_anew_with_a_room_that_is_entered_again(alice, bob, carol):
+    room = alice.create_room(preset="public_chat", name="The burrow")
+    bob.join(room)
+    carol.join(room)
+    alice.send(room, "hello")
+    bob.sync(filter=LAZY)
+    assert told_of(bob, room, carol) == {carol.user_id}
+    bob.leave(room)
+    bob.post("rooms/{roomId}/forget", room)
+    bob.sync(filter=LAZY)
+    bob.join(room)
+    assert told_of(bob, room, alice) == {alice.user_id, bob.user_id}
+    assert told_of(bob, room, carol) == {carol.user_id}
+
+
+@pytest.mark.ours("Synapse takes what it has told for received")
+def test_lazy_loading_tells_again_what_was_lost(alice, bob, carol, room):
+    alice.invite(room, carol)
+    carol.join(room)
+    alice.send(room, "hello")
+    since = bob.sync(filter=LAZY)["next_batch"]
+    for _ in range(2):
+        assert told_of(bob, room, carol, since=since) == {carol.user_id}
+
+
 def test_lazy_loading_tells_of_changes_in_a_gap(alice, bob, carol, room):
     alice.invite(room, carol)
     carol.join(room)
@@ -221,6 +266,49 @@ def test_the_room_summary_has_heroes_and_counts(alice, bob):
     assert summary["m.heroes"] == [bob.user_id]
     assert summary["m.joined_member_count"] == 2
     assert summary.get("m.invited_member_count", 0) == 0
+
+
+@pytest.mark.ours("Synapse gives a summary with memberships alone")
+def test_a_room_that_loses_its_name_has_heroes(alice, bob):
+    room = alice.create_room(preset="public_chat", name="The burrow")
+    bob.join(room)
+    alice.send(room, "hello")
+    assert "m.heroes" not in joined(bob.sync(filter=LAZY), room)["summary"]
+    alice.set_state(room, "m.room.name", {})
+    assert joined(bob.sync(filter=LAZY), room)["summary"]["m.heroes"] == [alice.user_id]
+    name = alice.set_state(room, "m.room.name", {"name": "The warren"})
+    assert "m.heroes" not in joined(bob.sync(filter=LAZY), room)["summary"]
+    alice.put("rooms/{roomId}/redact/{eventId}/{txnId}", room, name, unique("txn"))
+    assert joined(bob.sync(filter=LAZY), room)["summary"]["m.heroes"] == [alice.user_id]
+
+
+@pytest.mark.ours("Synapse gives a summary with memberships alone")
+def test_who_is_shown_no_members_is_told_how_many_there_are(alice, bob, carol):
+    room = alice.create_room(preset="public_chat")
+    bob.join(room)
+    no_members = {"not_types": ["m.room.member"]}
+    shown = filtered(room={"state": no_members, "timeline": no_members})
+    bob.sync(filter=shown)
+    carol.join(room)
+    assert joined(bob.sync(filter=shown), room)["summary"]["m.joined_member_count"] == 3
+    alice.send(room, "hello")
+    assert "summary" not in joined(bob.sync(filter=shown), room)
+
+
+@pytest.mark.ours("Synapse has those who are in it before those who are invited")
+def test_heroes_are_those_who_came_first(alice, bob, carol):
+    users = [alice.register("hero") for _ in range(5)]
+    room = alice.create_room(preset="public_chat")
+    for user in reversed(users):
+        user.join(room)
+    alice.invite(room, carol)
+    bob.join(room)
+    summary = joined(bob.sync(), room)["summary"]
+    assert summary["m.heroes"] == [user.user_id for user in (alice, *reversed(users[1:]))]
+    users[4].leave(room)
+    users[3].leave(room)
+    heroes = [user.user_id for user in (alice, *reversed(users[:3]), carol)]
+    assert joined(bob.sync(), room)["summary"]["m.heroes"] == heroes
 
 
 def test_stored_filters(alice, bob, room):

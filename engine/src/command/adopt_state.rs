@@ -4,7 +4,7 @@ use crate::{
     command::{Command, Lanes},
     error::Result,
     room::{
-        RoomCtx,
+        RoomCtx, membership,
         receive::{Adopted, GivenState, adopt_state},
     },
     store::Tx,
@@ -31,6 +31,9 @@ impl Command for AdoptState {
 
     fn run(&self, tx: &mut Tx) -> Result<Adopted> {
         let mut room = RoomCtx::load(tx, &self.room_id)?;
-        adopt_state(tx, &mut room, &self.state)
+        let allowed_guests = membership::allows_guests(tx, &room)?;
+        let adopted = adopt_state(tx, &mut room, &self.state)?;
+        membership::follow_guest_access(tx, &mut room, allowed_guests)?;
+        Ok(adopted)
     }
 }

@@ -19,7 +19,7 @@ use crate::{
     error::{Error, Missing, Result, What},
     remote::{self, ServerKey},
     room::{
-        RoomCtx, merging,
+        RoomCtx, membership, merging,
         policy::Recommendation,
         receive::{self, AtHand, GivenState, Outcome, Within, in_order, receive_backfill, receive_outlier},
         servers,
@@ -44,6 +44,9 @@ pub struct Received {
     /// Whether the room has so many ends by now that they are to be brought together at once
     /// ([`crate::command::MergeEnds`]).
     pub has_many_ends: bool,
+    /// Whether guests of this server have to leave the room, and its policy server has to sign that before
+    /// ([`crate::command::RemoveGuests`]).
+    pub has_guests_to_remove: bool,
 }
 
 /// Events of a room that this server is in.
@@ -75,6 +78,10 @@ impl Command for ReceivePdus {
 
     fn run(&self, tx: &mut Tx) -> Result<Received> {
         let mut room = RoomCtx::load(tx, &self.room_id)?;
+        let state = room.head.state;
+        // What a redaction takes cannot be read afterwards.
+        let redacts = self.pdus.iter().any(|checked| checked.pdu().redacts.is_some());
+        let mut allowed_guests = redacts && membership::allows_guests(tx, &room)?;
         let mut received = Received::default();
         let mut at_hand = AtHand::default();
         take_outliers(tx, &mut room, &self.outliers, &mut at_hand, &mut received)?;
@@ -107,6 +114,8 @@ impl Command for ReceivePdus {
         refuse(&mut received, &circular);
         let given: HashSet<&str> = ordered.iter().map(|checked| &*checked.pdu().event_id).collect();
         received.missing.settle(|event_id| given.contains(event_id), |event_id| outliers.contains(event_id));
+        allowed_guests |= room.head.state != state && membership::allowed_guests(tx, room.num, state)?;
+        received.has_guests_to_remove = membership::follow_guest_access(tx, &mut room, allowed_guests)?;
         received.has_many_ends = merging::has_many_ends(&room);
         room.save(tx);
         Ok(received)
@@ -239,6 +248,7 @@ impl Command for CompleteState {
 
     fn run(&self, tx: &mut Tx) -> Result<Missing> {
         let mut room = RoomCtx::load(tx, &self.room_id)?;
+        let allowed_guests = membership::allows_guests(tx, &room)?;
         let known = tx.counted_servers(room.num)?;
         let mut missing = Missing::default();
         receive::complete_state(tx, &mut room, &self.state, &mut missing)?;
@@ -246,6 +256,7 @@ impl Command for CompleteState {
         if missing.is_nothing() {
             tell_found(tx, &room, known)?;
             self.is_done(tx, &room)?;
+            membership::follow_guest_access(tx, &mut room, allowed_guests)?;
         }
         Ok(missing)
     }

@@ -100,6 +100,7 @@ impl SendEvent {
         if let Some(event_id) = self.unchanged_state(tx, &room, sender, &content)? {
             return Ok(event_id);
         }
+        let may_shut_out = self.may_shut_out_guests(tx, &room, redacts.as_deref())?;
         let event = append(
             tx,
             &mut room,
@@ -115,8 +116,8 @@ impl SendEvent {
         )
         .map_err(malformed)?;
         let pos = tx.last_position();
-        if self.kind == "m.room.guest_access" && self.state_key.as_deref() == Some("") {
-            membership::remove_guests(tx, &mut room)?;
+        if may_shut_out {
+            membership::remove_guests(tx, &mut room, usize::MAX)?;
         }
         room.save(tx);
         if let Some(replacement) = self.replacement_room() {
@@ -133,6 +134,15 @@ impl SendEvent {
     fn replacement_room(&self) -> Option<&str> {
         let is_tombstone = self.kind == "m.room.tombstone" && self.state_key.as_deref() == Some("");
         self.content.get("replacement_room").and_then(Value::as_str).filter(|_| is_tombstone)
+    }
+
+    /// Whether the event says whether guests may be in the room, or redacts what says so.
+    fn may_shut_out_guests(&self, tx: &Tx, room: &RoomCtx, redacts: Option<&str>) -> Result<bool> {
+        const KIND: &str = "m.room.guest_access";
+        let Some(redacts) = redacts else {
+            return Ok(self.kind == KIND && self.state_key.as_deref() == Some(""));
+        };
+        Ok(room.state(tx, KIND, "")?.is_some_and(|current| *current.event_id == *redacts))
     }
 
     /// A message (`m.room.message`) with this content.

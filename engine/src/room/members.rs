@@ -53,8 +53,12 @@ pub(crate) fn apply(tx: &mut Tx, room: &mut RoomCtx, event: &Arc<Event>, pos: St
         },
     };
     tx.put(&schema::USER_ROOMS, &(user, room.num), &Positioned { pos, value: row });
-    if was != Some(membership) {
+    // Each invite or knock shows something else: who invites, why, and what of the room.
+    let is_shown = is_local && matches!(membership, Membership::Invite | Membership::Knock);
+    if was != Some(membership) || is_shown {
         tx.put(&schema::USER_STREAM, &(user, pos), &UserNews::Membership(room.num));
+    }
+    if was != Some(membership) {
         let joined = membership == Membership::Join;
         if joined || was == Some(Membership::Join) {
             tx.put(&schema::MEMBER_STREAM, &(room.num, pos), &MemberChange { user, joined });

@@ -14,8 +14,9 @@ use crate::{
     core::{
         event::JsonObject,
         identifiers::{is_user_id, server_name},
+        num::{NodeId, RoomNum},
     },
-    error::{Denied, Invalid, Result},
+    error::{Denied, Error, Invalid, Result},
     store::{Reader, Tx, schema, schema::Membership},
 };
 
@@ -92,7 +93,12 @@ fn check_guest_access(reader: &Reader, room: &RoomCtx) -> Result<()> {
 
 /// Whether guests may be in the room.
 pub(crate) fn allows_guests(reader: &Reader, room: &RoomCtx) -> Result<bool> {
-    let Some(event) = room.state(reader, "m.room.guest_access", "")? else { return Ok(false) };
+    allowed_guests(reader, room.num, room.head.state)
+}
+
+/// Whether guests may be in the room when this is its state.
+pub(crate) fn allowed_guests(reader: &Reader, room: RoomNum, state: NodeId) -> Result<bool> {
+    let Some(event) = reader.state_event(room, state, "m.room.guest_access", "")? else { return Ok(false) };
     Ok(event.pdu()?.content.get("guest_access").and_then(Value::as_str) == Some("can_join"))
 }
 
@@ -124,24 +130,53 @@ fn add_profile(reader: &Reader, user_id: &str, content: &mut JsonObject) -> Resu
     Ok(())
 }
 
-/// Lets the guests of this server leave, if the room does not admit guests any more.
+/// Lets guests of this server leave, if the room does not admit guests any more: `count_max` of them. Answers how many left.
+/// O(this server's users in the room).
 ///
 /// Specification: client-server API, "Guest Access", "Server behaviour".
-pub(crate) fn remove_guests(tx: &mut Tx, room: &mut RoomCtx) -> Result<()> {
+pub(crate) fn remove_guests(tx: &mut Tx, room: &mut RoomCtx, count_max: usize) -> Result<usize> {
+    let mut removed = 0;
     if allows_guests(tx, room)? {
-        return Ok(());
+        return Ok(removed);
     }
-    for (user, _) in tx.members(room.num, Membership::Join)? {
-        let user_id = tx.user_id(user)?;
-        let is_local = server_name(&user_id) == Some(&*tx.shared.server_name);
+    let own_name = tx.shared.server_name.clone();
+    for user in tx.users_of_server(&own_name, room.num)? {
+        if removed == count_max {
+            break;
+        }
         // The account knows, not the event: its user may have become more than a guest since.
-        if is_local && tx.get(&schema::ACCOUNTS, &user)?.is_some_and(|account| account.is_guest) {
-            let content = content(tx, &user_id, Membership::Leave, None)?;
-            let origin_server_ts = tx.shared.clock.now_ms();
-            append(tx, room, member_event(&user_id, &user_id, content, origin_server_ts))?;
+        let is_guest = tx.get(&schema::ACCOUNTS, &user)?.is_some_and(|account| account.is_guest);
+        if !is_guest || tx.membership(user, room.num)? != Some(Membership::Join) {
+            continue;
+        }
+        let user_id = tx.user_id(user)?;
+        let content = content(tx, &user_id, Membership::Leave, None)?;
+        let origin_server_ts = tx.shared.clock.now_ms();
+        match append(tx, room, member_event(&user_id, &user_id, content, origin_server_ts)) {
+            Ok(_) => removed += 1,
+            // In a room of very many ends, those that the event would follow may not know of the join.
+            Err(Error::Denied(_)) => {}
+            Err(error) => return Err(error),
         }
     }
-    Ok(())
+    Ok(removed)
+}
+
+/// Lets the guests of this server leave, if events of other servers have ended that the room allows guests, which it did before
+/// them if it `allowed` them. Nothing keeps those events from coming in: answers whether the guests stay until the room's policy
+/// server has signed that they leave.
+pub(crate) fn follow_guest_access(tx: &mut Tx, room: &mut RoomCtx, allowed: bool) -> Result<bool> {
+    // Of a room that has come to nothing, nothing is written.
+    if !allowed || room.head.extremities.is_empty() || allows_guests(tx, room)? {
+        return Ok(false);
+    }
+    let removed = remove_guests(tx, room, usize::MAX);
+    room.save(tx);
+    match removed {
+        Ok(_) => Ok(false),
+        Err(Error::Unsigned(_)) => Ok(true),
+        Err(error) => Err(error),
+    }
 }
 
 /// A membership event about `target`.

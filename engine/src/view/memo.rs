@@ -1,5 +1,10 @@
 //! What views remember between reads. Nothing in it is needed: it can be forgotten at any time.
 
+use std::{
+    collections::HashMap,
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
 use dashmap::DashMap;
 
 use crate::{
@@ -51,13 +56,12 @@ impl Default for Memo {
     }
 }
 
-/// A member of a room as a device was told of them.
+/// A room as a device is told of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct LazyMember {
+pub(crate) struct LazyRoom {
     pub user: UserNum,
     pub device: Option<TextNum>,
     pub room: RoomNum,
-    pub member: UserNum,
 }
 
 /// Which membership event a device was given, in the answer at which position.
@@ -67,22 +71,58 @@ pub(crate) struct LazySent {
     pub at: StreamPos,
 }
 
-/// How many (device, member) pairs are remembered: some 100 bytes each. Who is forgotten is sent again, no more.
+/// How many (device, member) pairs are remembered: some 100 bytes each, or 300 where it is one of a room. Who is forgotten is
+/// sent again, no more.
 const LAZY_MEMBERS_MAX: usize = 100_000;
 
 /// The membership events that devices were given with lazy loading, so that they are not given again.
 #[derive(Default)]
-pub(crate) struct LazyMembers(DashMap<LazyMember, LazySent>);
+pub(crate) struct LazyMembers {
+    rooms: DashMap<LazyRoom, HashMap<UserNum, LazySent>>,
+    /// How many events those are.
+    count: AtomicUsize,
+}
 
 impl LazyMembers {
-    pub fn get(&self, key: &LazyMember) -> Option<LazySent> {
-        self.0.get(key).map(|sent| *sent)
+    pub fn get(&self, room: &LazyRoom, member: UserNum) -> Option<LazySent> {
+        self.rooms.get(room)?.get(&member).copied()
     }
 
-    pub fn put(&self, key: LazyMember, event: EventNum, at: StreamPos) {
-        if self.0.len() >= LAZY_MEMBERS_MAX {
-            self.0.clear();
+    pub fn put(&self, room: LazyRoom, member: UserNum, sent: LazySent) {
+        if self.count.load(Ordering::Relaxed) >= LAZY_MEMBERS_MAX {
+            self.rooms.clear();
+            self.count.store(0, Ordering::Relaxed);
         }
-        self.0.insert(key, LazySent { event, at });
+        if self.rooms.entry(room).or_default().insert(member, sent).is_none() {
+            self.count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A device that begins anew with a room has nothing of it: what it was given before belongs to another sequence of syncs.
+    pub fn forget(&self, room: &LazyRoom) {
+        let Some((_, members)) = self.rooms.remove(room) else { return };
+        // Should all be forgotten in this moment, it goes below zero, round to very many, and with the next all are again.
+        self.count.fetch_sub(members.len(), Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_devices_were_given_takes_little_memory() {
+        let members = LazyMembers::default();
+        let room = |number: usize| LazyRoom { user: UserNum(1), device: None, room: RoomNum(number as u64) };
+        let sent = LazySent { event: EventNum(1), at: StreamPos(1) };
+        for number in 0..2 * LAZY_MEMBERS_MAX {
+            members.put(room(number % 7), UserNum(number as u64), sent);
+            assert!(members.count.load(Ordering::Relaxed) <= LAZY_MEMBERS_MAX);
+        }
+        for number in 0..7 {
+            members.forget(&room(number));
+            assert!(members.get(&room(number), UserNum(number as u64)).is_none());
+        }
+        assert_eq!(members.count.load(Ordering::Relaxed), 0, "what is forgotten makes room for others");
     }
 }

@@ -51,7 +51,7 @@ pub use key_changes::{ChangedUsers, KeyChanges};
 pub use master_keys_elsewhere::{UnknownMasterKey, UnknownMasterKeys, WithOwnSignatures};
 pub use media::{FoundMedia, Media, PendingMedia, RemoteMedia, StoredFiles};
 pub use members::{AwaitedMembers, JoinedMembers, Members, Whose};
-pub(crate) use memo::{LazyMember, Memo};
+pub(crate) use memo::{LazyRoom, LazySent, Memo};
 pub use messages::{MESSAGES_LIMIT_DEFAULT, Messages};
 pub use public_rooms::{IsListed, PUBLIC_ROOMS_MAX, PublicRooms, PublicRoomsPage};
 pub use purges::{OlderThan, Purges};

@@ -5,6 +5,7 @@ import pytest
 from harness.client import joined, unique
 from harness.federated import Warren
 from harness.rooms import (
+    entrust,
     invited,
     joined_members,
     knocked,
@@ -206,3 +207,18 @@ def test_they_kick_and_ban_our_user(there, alice, bob):
     bob.post("rooms/{roomId}/ban", room, json={"user_id": alice.user_id})
     alice.sync_until(lambda answer: left(answer, room))
     alice.join(room, query=via(there), status=403, errcode="M_FORBIDDEN")
+
+
+def test_our_guests_leave_a_room_that_they_close(here, alice, bob):
+    nobody = here.client(here.base_url)
+    guest = nobody.signed_in(nobody.post("register", query={"kind": "guest"}))
+    opened = {"type": "m.room.guest_access", "state_key": "", "content": {"guest_access": "can_join"}}
+    room = alice.create_room(preset="public_chat", room_version="10", initial_state=[opened])
+    guest.join(room)
+    bob.join(room, query=via(here))
+    until_joined(bob, room, alice, guest)
+    entrust(alice, room, bob)
+    bob.set_state(room, "m.room.guest_access", {"guest_access": "forbidden"})
+    for user in (alice, bob):
+        until_membership(user, room, "leave", guest)
+        assert joined_members(user, room) == {alice.user_id, bob.user_id}

@@ -4,6 +4,7 @@ mod adoption;
 mod bad_events;
 mod chains;
 mod completion;
+mod guests;
 mod hostile;
 mod invites;
 mod places;

@@ -8,7 +8,7 @@ use std::{
 use super::{
     Request, Rooms, Section, ephemeral, own, shared,
     state::{self, Beside, Span},
-    summary::Summary,
+    summary::{self, Summary},
 };
 use crate::{
     core::{
@@ -95,11 +95,12 @@ pub(super) fn write_joined(
         let told = write_events(request, out, room, stay, Some(&summary))?;
         ephemeral::write(request, out, room, &room_id, since)?;
         own::write_room_account_data(request, out, room, &room_id, since)?;
-        wrote = out.len() > first || is_new || request.sync.full_state;
+        let has_summary = is_new || request.sync.full_state || told.changes_summary;
+        wrote = out.len() > first || has_summary;
         if wrote {
             complete_state(request, out, told)?;
             write_unread(request, out, room)?;
-            if is_new || request.sync.full_state || told.membership {
+            if has_summary {
                 summary.write(out)?;
             }
         }
@@ -206,8 +207,8 @@ pub(super) fn write_stripped(
 struct Told {
     /// Whether a list of state events, be it empty.
     state: bool,
-    /// Whether a membership.
-    membership: bool,
+    /// Whether the summary may say something else than before, or a membership is among them.
+    changes_summary: bool,
 }
 
 /// What of a room's timeline is to be told.
@@ -220,8 +221,8 @@ struct Stay {
     later: Option<Arc<Event>>,
 }
 
-/// Timeline and state of a stay. If a membership is among what was written, `summary` is to be written too; lazily loaded
-/// members are also those that it needs.
+/// Timeline and state of a stay. If a membership is among what was written, or what the filter leaves out changes `summary`, that
+/// is to be written too; lazily loaded members are also those that it needs.
 fn write_events(
     request: &Request<'_>,
     out: &mut Vec<u8>,
@@ -260,12 +261,16 @@ fn write_events(
         changed_beside = state::wanted_events(request, room, &nums)?;
     }
     timeline.events.extend(later);
-    let changes_membership =
+    let mut changes_summary =
         shows_membership(request, &timeline.events)? || shows_membership(request, &changed_beside)?;
+    if let (false, Some(from), Some(_)) = (changes_summary, from, summary) {
+        let told = (&*timeline.events, timeline.limited);
+        changes_summary = summary::is_changed(request, room, (from, end), told)?;
+    }
     let beside = Beside {
         senders: timeline.senders(),
         named: timeline.named_memberships(request)?,
-        shows_membership: changes_membership,
+        changes_summary,
         summary,
     };
     let mut selected = state::select(request, room, &Span { from, to }, beside)?;
@@ -273,7 +278,7 @@ fn write_events(
     if !timeline.events.is_empty() || timeline.limited || since.is_none() {
         let start = out.len();
         write_timeline(request, &mut renderer, out, &timeline)?;
-        if let (Some(since), true, false) = (since, may_share, timeline.limited) {
+        if let (Some(since), true, false) = (since, may_share, timeline.limited || changes_summary) {
             let written = out.get(start..).unwrap_or_default();
             let value = written.iter().position(|byte| *byte == b'{').unwrap_or_default();
             let value = written.get(value..).unwrap_or_default();
@@ -284,7 +289,7 @@ fn write_events(
     if state {
         write_selected(request, &mut renderer, out, &selected)?;
     }
-    Ok(Told { state, membership: changes_membership || shows_membership(request, &selected)? })
+    Ok(Told { state, changes_summary: changes_summary || shows_membership(request, &selected)? })
 }
 
 /// A timeline that was rendered for others too, and the members that come with it.
@@ -297,19 +302,19 @@ fn write_section(
 ) -> Result<Told> {
     raw_member(out, "timeline", &section.timeline);
     let filter = &request.sync.filter.room.state;
-    let nothing = Told { state: false, membership: false };
+    let nothing = Told { state: false, changes_summary: false };
     if !filter.lazy_load_members {
         return Ok(nothing);
     }
     let span = Span { from: Some(section.snapshot), to: section.snapshot };
     let senders = section.senders.iter().copied().collect();
-    let beside = Beside { senders, named: BTreeMap::new(), shows_membership: false, summary };
+    let beside = Beside { senders, named: BTreeMap::new(), changes_summary: false, summary };
     let selected = state::select(request, room, &span, beside)?;
     if selected.is_empty() {
         return Ok(nothing);
     }
     write_selected(request, &mut renderer(request, room)?, out, &selected)?;
-    Ok(Told { state: true, membership: true })
+    Ok(Told { state: true, changes_summary: true })
 }
 
 fn write_selected(

@@ -11,7 +11,7 @@ use crate::{
     error::Result,
     room::Event,
     store::{Direction, Reader, StorageError, schema, schema::Membership},
-    view::{LazyMember, timeline},
+    view::{LazyRoom, LazySent, timeline},
 };
 
 /// The room's current state at `pos`; empty if there was none.
@@ -79,9 +79,10 @@ pub(super) struct Beside<'b> {
     pub senders: BTreeSet<UserNum>,
     /// The memberships of those among them that may be missing from the state.
     pub named: BTreeMap<UserNum, EventNum>,
-    /// Whether the timeline, or what is told of the state elsewhere, shows a membership.
-    pub shows_membership: bool,
-    /// What comes with memberships and with a room that is given whole; `None` for a room that is given none.
+    /// Whether the summary may say something else than before, or the timeline, or what is told of the state elsewhere, shows a
+    /// membership.
+    pub changes_summary: bool,
+    /// What comes then, with other memberships and with a room that is given whole; `None` for a room that is given none.
     pub summary: Option<&'b Summary<'b, 'b>>,
 }
 
@@ -96,6 +97,9 @@ pub(super) fn select(
     span: &Span,
     beside: Beside<'_>,
 ) -> Result<Vec<Arc<Event>>> {
+    if span.from.is_none() {
+        request.reader.shared.memo.lazy_members.forget(&lazy_room(request, room));
+    }
     let filter = &request.sync.filter.room.state;
     if filter.is_nothing() {
         return Ok(Vec::new());
@@ -103,13 +107,13 @@ pub(super) fn select(
     let lazy = filter.lazy_load_members;
     let (mut selected, changes_membership) = between(request, room, span)?;
     if lazy {
-        let Beside { senders: mut wanted, named, mut shows_membership, summary } = beside;
+        let Beside { senders: mut wanted, named, changes_summary, summary } = beside;
         if span.from.is_none() {
             wanted.insert(request.user);
         }
         let adds_members = select_members(request, room, span, (&wanted, &named), &mut selected)?;
-        shows_membership |= span.from.is_none() || changes_membership || adds_members;
-        if let (true, Some(summary)) = (shows_membership, summary) {
+        let has_summary = changes_summary || span.from.is_none() || changes_membership || adds_members;
+        if let (true, Some(summary)) = (has_summary, summary) {
             let heroes: BTreeSet<UserNum> = summary.heroes()?.iter().copied().collect();
             let heroes = heroes.difference(&wanted).copied().collect();
             select_members(request, room, span, (&heroes, &named), &mut selected)?;
@@ -161,7 +165,8 @@ fn between(request: &Request<'_>, room: RoomNum, span: &Span) -> Result<(Vec<Eve
         if lazy && Some(change.key.kind()) == member_kind {
             changes_membership = true;
             if let Some(member) = reader.user_num(&reader.text(change.key.state_key())?)? {
-                reader.shared.memo.lazy_members.put(lazy_member(request, room, member), event, reader.pos);
+                let sent = LazySent { event, at: reader.pos };
+                reader.shared.memo.lazy_members.put(lazy_room(request, room), member, sent);
             }
         }
     }
@@ -179,29 +184,28 @@ fn select_members(
 ) -> Result<bool> {
     let reader = request.reader;
     let redundant = request.sync.filter.room.state.include_redundant_members;
-    let lazy_members = &reader.shared.memo.lazy_members;
+    let (lazy_members, lazy_room) = (&reader.shared.memo.lazy_members, lazy_room(request, room));
     let before = selected.len();
     for user in wanted {
         let user_id = reader.user_id(*user)?;
         let known = reader.state_num(room, span.to, "m.room.member", &user_id)?;
         let Some(event) = known.or_else(|| named.get(user).copied()) else { continue };
-        let key = lazy_member(request, room, *user);
         if span.from.is_some() {
             let is_changed = selected.get(..before).unwrap_or_default().contains(&event);
             let is_known = || {
-                let sent = lazy_members.get(&key).filter(|sent| sent.event == event);
+                let sent = lazy_members.get(&lazy_room, *user).filter(|sent| sent.event == event);
                 !redundant && sent.is_some_and(|sent| request.since.is_some_and(|since| sent.at <= since))
             };
             if is_changed || is_known() {
                 continue;
             }
         }
-        lazy_members.put(key, event, reader.pos);
+        lazy_members.put(lazy_room, *user, LazySent { event, at: reader.pos });
         selected.push(event);
     }
     Ok(selected.len() > before)
 }
 
-fn lazy_member(request: &Request<'_>, room: RoomNum, member: UserNum) -> LazyMember {
-    LazyMember { user: request.user, device: request.device, room, member }
+fn lazy_room(request: &Request<'_>, room: RoomNum) -> LazyRoom {
+    LazyRoom { user: request.user, device: request.device, room }
 }

@@ -3,16 +3,19 @@
 //! Invariant: what it says is read once, and only for a room that is given one.
 //! Specification: client-server API, `GET /_matrix/client/v3/sync`, `RoomSummary`.
 
-use std::cell::OnceCell;
+use std::{cell::OnceCell, sync::Arc};
 
 use super::Request;
 use crate::{
     core::{
         json::splice::{item, member, number_member, object_member},
-        num::{RoomNum, UserNum},
+        num::{NodeId, RoomNum, UserNum},
     },
     error::{Error, Result},
-    room::heroes::heroes,
+    room::{
+        Event,
+        heroes::{NAMES, heroes},
+    },
     store::schema,
 };
 
@@ -29,6 +32,55 @@ struct Said {
     heroes: Option<Vec<UserNum>>,
     joined: u64,
     invited: u64,
+}
+
+/// Whether what a summary says may differ between two states of the room: its name, or who is in it. `timeline` lies between
+/// them, and whether there is more than it. Where all is in it and nothing has changed, that costs a look at its events' types.
+pub(super) fn is_changed(
+    request: &Request<'_>,
+    room: RoomNum,
+    (before, after): (NodeId, NodeId),
+    timeline: (&[Arc<Event>], bool),
+) -> Result<bool> {
+    let reader = request.reader;
+    if before != after {
+        let mut kinds = Vec::new();
+        for kind in NAMES.into_iter().chain(["m.room.member"]) {
+            kinds.extend(reader.text_num(kind)?);
+        }
+        let changes = reader.state_difference(room, before, after)?;
+        if changes.iter().any(|change| kinds.contains(&change.key.kind())) {
+            return Ok(true);
+        }
+    }
+    Ok(may_redact(request, timeline)? && is_name_redacted(request, room, after)?)
+}
+
+/// Whether there may be redactions, which change no state.
+fn may_redact(request: &Request<'_>, (events, is_limited): (&[Arc<Event>], bool)) -> Result<bool> {
+    if is_limited || !request.sync.filter.room.timeline.is_everything() {
+        return Ok(true);
+    }
+    let kind = request.reader.text_num("m.room.redaction")?;
+    Ok(events.iter().any(|event| Some(event.header.kind) == kind))
+}
+
+/// Whether what names the room has lost its content since the last sync.
+fn is_name_redacted(request: &Request<'_>, room: RoomNum, current: NodeId) -> Result<bool> {
+    let reader = request.reader;
+    let Some(since) = request.since else { return Ok(false) };
+    for kind in NAMES {
+        if let Some(event) = reader.state_event(room, current, kind, "")?
+            && let Some(redaction) = event.header.redacted_by
+        {
+            let pos = reader.event(redaction)?.pos();
+            // One that a purge has left has no position.
+            if since < pos && pos <= reader.pos {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
 }
 
 impl<'s, 'r> Summary<'s, 'r> {

@@ -30,6 +30,7 @@ use super::ask::{Ask, escaped, path};
 use super::auth_chain::auth_chain;
 use super::check::check_intake;
 use super::ends::begin_to_merge;
+use super::guests;
 use super::keys::{Cause, ensure_keys};
 use super::policy::ask_about;
 use super::state_memory::Share;
@@ -205,6 +206,9 @@ async fn drive(ctx: &Arc<Context>, intake: &mut Intake, mut asking: Asking) -> R
                 let is_news = received.outcomes.iter().any(|(_, outcome)| *outcome == Outcome::Accepted);
                 if received.has_many_ends {
                     begin_to_merge(ctx, intake.room_id());
+                }
+                if received.has_guests_to_remove {
+                    guests::begin_to_remove(ctx, intake.room_id());
                 }
                 intake.received(received);
                 if is_news {

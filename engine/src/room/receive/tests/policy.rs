@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::*;
 use crate::{
     Command, Error, UnsignedEvent,
-    command::{AdoptState, SendEvent, UpgradeRoom, WithSigned},
+    command::{AdoptState, RemoveGuests, SendEvent, UpgradeRoom, WithSigned},
     core::event::{JsonObject, encode_base64},
 };
 
@@ -226,4 +226,21 @@ fn a_room_is_upgraded_with_each_of_its_last_events_signed() {
         assert_eq!(tombstone["content"]["replacement_room"], *room_id);
         scene.is_sound();
     }
+}
+
+#[test]
+fn guests_leave_a_closed_room_once_that_is_signed() {
+    let (scene, _) = guests::open();
+    let key = KeyPair::from_seed("policy_server", &[9; 32]).unwrap();
+    use_policy_server(&scene, "there.example", &key);
+    let closed = signed(&guests::access(&scene, "forbidden", &strs(&scene.ends()), 120), &key);
+    // It comes in all the same.
+    let received = scene.receive(&[&closed]);
+    assert!(accepted(&received) && received.has_guests_to_remove, "{received:?}");
+    assert!(scene.is_joined(guests::GUEST));
+    let remove = || RemoveGuests { room_id: ROOM.into() };
+    assert_eq!(run(&scene, &key, remove()), (1, 1));
+    assert!(!scene.is_joined(guests::GUEST));
+    assert_eq!(run(&scene, &key, remove()), (0, 0));
+    scene.is_sound();
 }

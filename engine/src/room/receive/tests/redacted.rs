@@ -12,7 +12,7 @@ const EVE: &str = "@eve:here.example";
 
 impl Scene {
     /// A redaction of Bob's.
-    fn redaction(&self, target: &Pdu, prev: &[String], depth: u64) -> Pdu {
+    pub(super) fn redaction(&self, target: &Pdu, prev: &[String], depth: u64) -> Pdu {
         let reference = |id: &String| EventReference::from(Arc::<str>::from(id.as_str()));
         let redaction = EventBuilder {
             room_id: Some(ROOM.into()),

@@ -126,3 +126,147 @@ fn what_changed_is_told_of_members_who_said_nothing() {
     world.message(ROOM, CAROL, "again");
     assert_eq!(next(&world, BOB, since).0["state"], Value::Null);
 }
+
+/// A room with a name, in which Alice has spoken last: nobody but her and who asks comes with it.
+fn named() -> (World, String) {
+    let world = world();
+    let name = world.state(ROOM, ALICE, "m.room.name", "", json!({"name": "The burrow"}));
+    world.message(ROOM, ALICE, "hello");
+    (world, name)
+}
+
+/// Bob is told of Carol, once; then Alice speaks last again.
+fn tell_of_carol(world: &World, since: SyncToken) -> SyncToken {
+    world.message(ROOM, CAROL, "here");
+    let (room, since) = next(world, BOB, since);
+    assert_eq!(members(&room, "state"), [CAROL]);
+    world.message(ROOM, CAROL, "still");
+    let (room, since) = next(world, BOB, since);
+    assert_eq!(members(&room, "state"), Vec::<String>::new());
+    world.message(ROOM, ALICE, "good");
+    next(world, BOB, since).1
+}
+
+#[test]
+fn a_device_that_begins_anew_is_told_of_everybody_again() {
+    let (world, _) = named();
+    let since = tell_of_carol(&world, first(&world, BOB).1);
+    // At the very position of its last sync.
+    let (room, anew) = first(&world, BOB);
+    assert_eq!((anew, members(&room, "state")), (since, vec![ALICE.to_owned(), BOB.to_owned()]));
+    let since = tell_of_carol(&world, anew);
+    let whole = Sync { full_state: true, ..sync(BOB, since, LAZY) };
+    tell_of_carol(&world, read(&world, &whole).1.token);
+}
+
+#[test]
+fn who_comes_back_into_a_room_is_told_of_everybody_again() {
+    let (world, _) = named();
+    let since = tell_of_carol(&world, first(&world, BOB).1);
+    world.leave(ROOM, BOB);
+    let (_, since) = next(&world, BOB, since);
+    world.join(ROOM, BOB);
+    world.message(ROOM, ALICE, "welcome back");
+    let (room, since) = next(&world, BOB, since);
+    assert_eq!(members(&room, "state"), [ALICE, BOB]);
+    tell_of_carol(&world, since);
+}
+
+#[test]
+fn one_device_that_begins_anew_changes_nothing_for_another() {
+    let (world, _) = named();
+    let since = tell_of_carol(&world, first(&world, BOB).1);
+    world.act(|tx| Ok(tx.intern_text("OTHER")?)).unwrap();
+    let other = Sync { device_id: Some("OTHER".into()), since: None, ..sync(BOB, since, LAZY) };
+    read(&world, &other);
+    world.message(ROOM, CAROL, "again");
+    assert_eq!(next(&world, BOB, since).0["state"], Value::Null);
+}
+
+#[test]
+fn members_of_an_answer_that_was_lost_come_again() {
+    let (world, _) = named();
+    let (_, since) = first(&world, BOB);
+    world.message(ROOM, CAROL, "here");
+    for _ in 0..2 {
+        assert_eq!(members(&next(&world, BOB, since).0, "state"), [CAROL]);
+    }
+}
+
+#[test]
+fn a_room_that_loses_its_name_comes_with_whom_it_is_named_after() {
+    let alias = json!({"alias": "#burrow:here.example"});
+    for (kind, content, is_redacted) in [
+        ("m.room.name", json!({"name": "The burrow"}), false),
+        ("m.room.name", json!({"name": "The burrow"}), true),
+        ("m.room.canonical_alias", alias, false),
+    ] {
+        let world = world();
+        let event_id = world.state(ROOM, ALICE, kind, "", content);
+        world.message(ROOM, ALICE, "hello");
+        let both = [BOB, CAROL];
+        let since = both.map(|user| {
+            let (room, since) = first(&world, user);
+            assert_eq!(room["summary"]["m.heroes"], Value::Null);
+            since
+        });
+        match is_redacted {
+            true => world.redact(ROOM, ALICE, &event_id),
+            false => world.state(ROOM, ALICE, kind, "", json!({})),
+        };
+        // Both are told alike, whoever asks first.
+        for ((user, since), other) in both.into_iter().zip(since).zip([CAROL, BOB]) {
+            let (room, since) = next(&world, user, since);
+            let mut heroes = vec![ALICE, other];
+            heroes.sort_unstable();
+            assert_eq!(room["summary"]["m.heroes"], json!(heroes), "{kind}");
+            // Alice is known already.
+            assert_eq!(members(&room, "state"), [other]);
+            world.message(ROOM, ALICE, "as before");
+            assert_eq!(next(&world, user, since).0["summary"], Value::Null);
+        }
+    }
+}
+
+#[test]
+fn who_is_shown_no_members_is_told_how_many_there_are() {
+    const NO_MEMBERS: &str =
+        r#"{"room":{"state":{"not_types":["m.room.member"]},"timeline":{"not_types":["m.room.member"]}}}"#;
+    let world = world();
+    let since = start(&world, BOB);
+    world.join(ROOM, DAVE);
+    let (answer, given) = read(&world, &sync(BOB, since, NO_MEMBERS));
+    let room = &answer["rooms"]["join"][ROOM];
+    assert_eq!(room["summary"]["m.joined_member_count"], 4);
+    assert_eq!((bodies(&answer), members(room, "state")), (Vec::<String>::new(), Vec::<String>::new()));
+    world.message(ROOM, ALICE, "nothing new");
+    let (answer, _) = read(&world, &sync(BOB, given.token, NO_MEMBERS));
+    assert_eq!(
+        (bodies(&answer), &answer["rooms"]["join"][ROOM]["summary"]),
+        (vec!["nothing new".to_owned()], &Value::Null)
+    );
+}
+
+#[test]
+fn a_room_is_named_after_those_who_came_first() {
+    let world = world();
+    let users: Vec<String> = (1..=6).map(|number| format!("@{number}:here.example")).collect();
+    for user in &users {
+        world.join(ROOM, user);
+    }
+    // Those are known here before anybody of the other room, and come last there.
+    let other = "!other:here.example";
+    world.room(other, DAVE, None);
+    for user in ["@z:here.example", "@y:here.example", "@x:here.example"] {
+        world.join(other, user);
+    }
+    world.member(other, DAVE, ALICE, "invite").unwrap();
+    world.leave(other, "@y:here.example");
+    world.join(other, "@y:here.example");
+    for user in &users {
+        world.join(other, user);
+    }
+    let (answer, _) = read(&world, &Sync { since: None, ..sync(&users[5], start(&world, &users[5]), LAZY) });
+    let heroes = json!([DAVE, "@z:here.example", "@x:here.example", ALICE, "@y:here.example"]);
+    assert_eq!(answer["rooms"]["join"][other]["summary"]["m.heroes"], heroes);
+}

@@ -1,0 +1,37 @@
+//! Guests leave a room that another server has closed to them, where the room's policy server has to sign that they do. To be run
+//! until nobody is left ([`Received::has_guests_to_remove`](crate::command::Received)); elsewhere they leave with what closes the
+//! room.
+
+use crate::{
+    command::{Command, Lanes},
+    error::Result,
+    room::{RoomCtx, membership},
+    store::Tx,
+};
+
+/// How many leave at once: the policy server is asked about one after the other, and the room may go on meanwhile.
+const GUESTS_AT_ONCE_MAX: usize = 20;
+
+/// Lets some guests of this server leave a room, if it does not admit guests.
+pub struct RemoveGuests {
+    /// The room's id.
+    pub room_id: String,
+}
+
+impl Command for RemoveGuests {
+    /// How many left.
+    type Output = usize;
+
+    fn lanes(&self) -> Lanes {
+        Lanes::default().room(&self.room_id)
+    }
+
+    fn run(&self, tx: &mut Tx) -> Result<usize> {
+        let Some(mut room) = RoomCtx::find(tx, &self.room_id)? else { return Ok(0) };
+        let removed = membership::remove_guests(tx, &mut room, GUESTS_AT_ONCE_MAX)?;
+        if removed > 0 {
+            room.save(tx);
+        }
+        Ok(removed)
+    }
+}
