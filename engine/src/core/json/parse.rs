@@ -1,7 +1,7 @@
 //! The parser: JSON text from outside to a value, within limits.
 //!
-//! Invariant: it never panics, and never recurses deeper than it is told to: `NESTING_MAX` and a few levels. A doubled key keeps its last value, as
-//! the reference homeserver does. Lone surrogates are refused, since no string of ours could hold one.
+//! Invariant: it never panics, and never recurses deeper than it is told to: `NESTING_MAX` and a few levels. A doubled key
+//! keeps its last value, as the reference homeserver does. Lone surrogates are refused, since no string of ours could hold one.
 
 use serde_json::{Map, Value};
 
