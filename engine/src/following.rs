@@ -10,6 +10,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use serde::Deserialize;
+use serde_json::{Value, value::RawValue};
 
 use crate::{
     command::{RemoteDevice, StoreRemoteDevices},
@@ -53,20 +54,31 @@ pub struct Asked {
     mark: u64,
 }
 
-/// The answer of `GET /user/devices/{userId}`. That it is of the user who was asked for is checked with the keys.
+/// The answer of `GET /user/devices/{userId}`. That it is of the user who was asked for is checked with the keys. Its parts are
+/// read one by one: what is odd about one device costs no other.
 #[derive(Deserialize)]
-struct DeviceList {
+struct DeviceList<'a> {
     stream_id: u64,
-    devices: Vec<Device>,
-    master_key: Option<JsonObject>,
-    self_signing_key: Option<JsonObject>,
+    #[serde(borrow)]
+    devices: Vec<&'a RawValue>,
+    master_key: Option<&'a RawValue>,
+    self_signing_key: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
 struct Device {
     device_id: String,
-    device_display_name: Option<String>,
+    device_display_name: Option<Value>,
     keys: JsonObject,
+}
+
+impl Device {
+    /// Nothing if it is none.
+    fn read(told: &RawValue) -> Option<RemoteDevice> {
+        let Self { device_id, device_display_name, keys } = serde_json::from_str(told.get()).ok()?;
+        let name = device_display_name.as_ref().and_then(Value::as_str).map(str::to_owned);
+        Some(RemoteDevice { device_id, name, keys: Some(keys) })
+    }
 }
 
 impl Following {
@@ -139,26 +151,22 @@ impl Asked {
     ///
     /// Errors: a sentence about why it is no list of devices.
     pub fn answered(&self, body: &[u8]) -> Result<StoreRemoteDevices, String> {
-        let list: DeviceList = serde_json::from_slice(body).map_err(|error| error.to_string())?;
-        let devices = list.devices.into_iter().map(|device| RemoteDevice {
-            device_id: device.device_id,
-            name: device.device_display_name,
-            keys: Some(device.keys),
-        });
+        let list: DeviceList<'_> = serde_json::from_slice(body).map_err(|error| error.to_string())?;
+        let key = |told: Option<&RawValue>| serde_json::from_str::<JsonObject>(told?.get()).ok();
         Ok(StoreRemoteDevices {
             user_id: self.user_id.clone(),
             stream_id: list.stream_id,
             mark: Some(self.mark),
-            devices: devices.collect(),
-            master: list.master_key,
-            self_signing: list.self_signing_key,
+            devices: list.devices.into_iter().filter_map(Device::read).collect(),
+            master: key(list.master_key),
+            self_signing: key(list.self_signing_key),
         })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
     use crate::{
@@ -334,6 +342,43 @@ mod tests {
         world.join(ROOM, ALICE);
         following.look(&world.engine).unwrap();
         assert_eq!(next(&mut following, &world).unwrap().place().0, BOB);
+    }
+
+    #[test]
+    fn a_device_that_is_odd_costs_no_other() {
+        let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        let keys = |device_id: &str, more: &str| {
+            let keys = Value::Object(Signer::new(1).device(BOB, device_id)).to_string();
+            format!("{}{more}}}", keys.strip_suffix('}').unwrap())
+        };
+        let odd = [
+            "5".to_owned(),
+            "null".to_owned(),
+            nested(20_000),
+            r#"{"device_id":"X","keys":5}"#.to_owned(),
+            format!(
+                r#"{{"device_id":"DEEP","keys":{}}}"#,
+                keys("DEEP", &format!(r#","x":{}"#, nested(20_000)))
+            ),
+            format!(
+                r#"{{"device_id":"HUGE","keys":{}}}"#,
+                keys("HUGE", &format!(r#","x":1{}"#, "0".repeat(30)))
+            ),
+            format!(r#"{{"device_id":"N","device_display_name":5,"keys":{}}}"#, keys("N", "")),
+            format!(r#"{{"device_id":"P","keys":{}}}"#, keys("P", "")),
+        ];
+        let body = format!(
+            r#"{{"stream_id":5,"devices":[{}],"master_key":{},"self_signing_key":null}}"#,
+            odd.join(","),
+            nested(20_000)
+        );
+        let world = world();
+        let mut following = Following::default();
+        following.look(&world.engine).unwrap();
+        let asked = next(&mut following, &world).unwrap();
+        assert_eq!(asked.place().0, BOB);
+        assert!(world.engine.write(asked.answered(body.as_bytes()).unwrap()).wait().unwrap());
+        assert_eq!(devices(&world), ["N", "P"]);
     }
 
     #[test]

@@ -17,6 +17,7 @@ use crate::{
         checked::{CheckedPdu, PduCheck},
         event::Pdu,
         identifiers::server_name,
+        json::{Limits, Strictness, parse_around},
     },
     engine::Engine,
     error::{Denied, Error, Result},
@@ -32,6 +33,9 @@ use crate::{
 pub const PDUS_MAX: usize = 50;
 /// Specification: "Must not include more than 100 EDUs."
 pub const EDUS_MAX: usize = 100;
+/// How many objects an EDU has around what a user of the sender has put into it, at most: itself, its content, the messages to
+/// devices and those to one user's.
+const LEVELS_AROUND: usize = 4;
 
 /// The body of a transaction. Some servers write null for a list that is empty.
 #[derive(Deserialize)]
@@ -92,8 +96,9 @@ impl Reception {
             }
         }
         // What is malformed is passed over: one bad part must not keep the others away.
-        let edus = edus.iter().filter_map(|edu| serde_json::from_str(edu.get()).ok()).collect();
-        Some(Self { origin, transaction_id, rooms, edus, results: Map::new(), dropped })
+        let readable: Vec<Value> = edus.iter().filter_map(|edu| read_edu(edu.get())).collect();
+        dropped.edus.push(("format", (edus.len() - readable.len()) as u64));
+        Some(Self { origin, transaction_id, rooms, edus: readable, results: Map::new(), dropped })
     }
 
     /// The server that has signed the request, and the transaction's id.
@@ -261,6 +266,12 @@ impl RoomReception {
     }
 }
 
+/// A part outside of rooms, if it is nested no more deeply, and has no other numbers, than this server takes from its own users.
+fn read_edu(text: &str) -> Option<Value> {
+    let limits = Limits { bytes_max: text.len(), strictness: Strictness::Lenient };
+    parse_around(text.as_bytes(), limits, LEVELS_AROUND).ok()
+}
+
 fn refusal(why: &str) -> Value {
     json!({ "error": why })
 }
@@ -268,7 +279,11 @@ fn refusal(why: &str) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture::World;
+    use crate::{
+        core::num::StreamPos,
+        device::{tests::register, to_device},
+        fixture::World,
+    };
 
     const ROOM: &str = "!room:here.example";
     const ALICE: &str = "@alice:here.example";
@@ -314,6 +329,51 @@ mod tests {
         {
             assert!(receive(wrong).is_none());
         }
+    }
+
+    #[test]
+    fn a_part_that_cannot_be_read_costs_no_other() {
+        let world = World::new();
+        register(&world, "alice", &["A"]);
+        // A message may have in it what a local user's may: its content is one of a hundred levels.
+        let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        let odd = [
+            ("deeper", nested(100)),
+            ("deepest", nested(20_000)),
+            ("huge", "1".to_owned() + &"0".repeat(30)),
+        ];
+        let good = [("deep", nested(99)), ("plain", "1.5".to_owned())];
+        let edus: Vec<String> = odd
+            .iter()
+            .chain(&good)
+            .map(|(id, value)| {
+                format!(
+                    r#"{{"edu_type":"m.direct_to_device","content":{{"sender":"@bob:there.example","type":"{id}",
+                    "message_id":"{id}","messages":{{"{ALICE}":{{"A":{{"x":{value}}}}}}}}}}}"#
+                )
+            })
+            .collect();
+        let body = format!(r#"{{"pdus":[{}],"edus":[{}]}}"#, nested(20_000), edus.join(","));
+        let body: Body<'_> = serde_json::from_str(&body).unwrap();
+        let mut reception = Reception::new("there.example".to_owned(), "1".to_owned(), &body).unwrap();
+        assert!(reception.rooms().is_empty());
+        let edus = reception.edus().unwrap();
+        let taken = world.engine.write(edus).wait().unwrap();
+        assert!(taken.dropped.is_empty(), "{taken:?}");
+        reception.took_in_edus(taken);
+        let of_reason = |reasons: &[(&str, u64)], wanted: &str| -> u64 {
+            reasons.iter().filter(|(reason, _)| *reason == wanted).map(|(_, count)| count).sum()
+        };
+        assert_eq!(of_reason(&reception.dropped().edus, "format"), 3);
+        assert_eq!(of_reason(&reception.dropped().pdus, "format"), 1);
+        let waiting = world.ask(|reader| {
+            let user = reader.user_num(ALICE)?.unwrap();
+            let device = reader.text_num("A")?.unwrap();
+            Ok(to_device::since(reader, user, device, StreamPos::ZERO, reader.pos, 10)?.0)
+        });
+        let kinds =
+            waiting.iter().map(|message| serde_json::from_slice::<Value>(message).unwrap()["type"].clone());
+        assert_eq!(kinds.collect::<Vec<_>>(), good.map(|(id, _)| Value::from(id)));
     }
 
     #[test]

@@ -1,18 +1,13 @@
 //! Canonical JSON: what is accepted has one encoding, which is accepted and stays the same.
 
-use warren_engine::core::json::{Limits, Strictness, canonical, canonical_text, members, parse};
+use warren_engine::core::json::{JsonError, Limits, Strictness, canonical, canonical_text, members, parse};
 
 /// Parses with both kinds of numbers, and scans as if the bytes were stored.
 pub fn canonical_json(bytes: &[u8]) {
+    without_values(bytes);
     for strictness in [Strictness::Strict, Strictness::Lenient] {
         let limits = Limits { bytes_max: bytes.len(), strictness };
-        let parsed = parse(bytes, limits);
-        assert_eq!(
-            canonical_text(bytes, limits),
-            parsed.clone().map(|value| canonical(&value)),
-            "another text"
-        );
-        let Ok(value) = parsed else { continue };
+        let Ok(value) = parse(bytes, limits) else { continue };
         let written = canonical(&value);
         // Numbers may be written longer than they came: 1e2 is 100.
         let again = parse(&written, Limits { bytes_max: written.len(), strictness });
@@ -25,4 +20,17 @@ pub fn canonical_json(bytes: &[u8]) {
     }
     // The scanner must bear corrupt bytes: it ends with an error, never with a panic or without end.
     let _ = members(bytes).take_while(Result::is_ok).count();
+}
+
+/// What is made of the text without values is what is made of its value, if it has one; else it stays the same.
+fn without_values(bytes: &[u8]) {
+    let rewritten = canonical_text(bytes, bytes.len());
+    let limits = Limits { bytes_max: bytes.len(), strictness: Strictness::Lenient };
+    match parse(bytes, limits).map(|value| canonical(&value)) {
+        Err(JsonError::TooDeep { .. } | JsonError::IntegerRange { .. }) => {
+            let Ok(written) = rewritten else { return };
+            assert_eq!(canonical_text(&written, written.len()).as_ref(), Ok(&written), "two canonical forms");
+        }
+        parsed => assert_eq!(rewritten, parsed, "another text"),
+    }
 }

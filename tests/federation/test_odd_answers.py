@@ -6,7 +6,7 @@ Each answer that a client gets is judged against the specification's schemas, as
 import pytest
 
 from harness.client import unique
-from harness.events import id_of
+from harness.events import id_of, nested
 from harness.participant import path
 from harness.peer import now_ms
 from harness.rooms import see
@@ -38,6 +38,10 @@ DEVICES = {
     "no algorithms": (lambda bob: {"D": device(bob, "D", algorithms="x")}, []),
     "keys that are none": (lambda bob: {"D": device(bob, "D", keys={"ed25519:D": 5})}, []),
     "signatures that are none": (lambda bob: {"D": device(bob, "D", signatures={bob: 5})}, []),
+    "a huge number": (lambda bob: {"D": device(bob, "D", x=10**30), "B": device(bob, "B")}, ["B"]),
+    "deep nesting": (lambda bob: {"D": device(bob, "D", x=nested(200)), "B": device(bob, "B")}, ["B"]),
+    "a number and nothing else": (lambda bob: 10**30, None),
+    "nesting and nothing else": (lambda bob: nested(200, "array"), None),
     "a name that is none": (lambda bob: {"D": device(bob, "D", unsigned={"device_display_name": 5})}, ["D"]),
 }
 
@@ -77,6 +81,7 @@ CLAIMED = [
     ({**GOOD, "nameless": KEY, ":B": KEY, "signed_curve25519:": KEY}, GOOD),
     ({**GOOD, "signed_curve25519:B": None, "signed_curve25519:C": 5, "signed_curve25519:D": {"key": 5}}, GOOD),
     ({**GOOD, "signed_curve25519:B": {"key": "k"}, "signed_curve25519:C": {**KEY, "signatures": {"@a:b": 5}}}, GOOD),
+    ({**GOOD, "signed_curve25519:B": {**KEY, "x": 10**30}, "signed_curve25519:C": {**KEY, "x": nested(200)}}, GOOD),
     ({**GOOD, "curve25519:B": "k"}, {**GOOD, "curve25519:B": "k"}),
 ]
 

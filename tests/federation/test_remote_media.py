@@ -1,5 +1,7 @@
 """Files of other servers (server-server API, "Content Repository"): where they are, and how older servers give them."""
 
+import email.message
+
 import pytest
 
 from harness.client import unique
@@ -34,6 +36,24 @@ def test_a_file_in_the_answer(alice, peer):
     assert_image(download(alice, peer, "plain"))
     (request,) = peer.asked(DOWNLOAD + "plain")
     assert request.headers["Authorization"].startswith("X-Matrix "), "it is fetched once, with a signature"
+
+
+NAMES = [
+    ('inline; filename="a; b.txt"', "a; b.txt"),
+    ('attachment; size=5; filename="a=b; filename=c.txt"; x', "a=b; filename=c.txt"),
+    (r'inline; filename="say \"a; b\".txt"', 'say "a; b".txt'),
+    ("inline; filename=a b.txt", "a b.txt"),
+    ("inline; filename=\"a;.txt\"; filename*=utf-8''%3B%C3%BC.txt", ";ü.txt"),
+]
+
+
+@pytest.mark.parametrize("written, name", NAMES)
+def test_names_of_files(alice, peer, written, name):
+    media_id = unique("named")
+    peer.answers[DOWNLOAD + media_id] = lambda _: multipart({**SHOWN, "Content-Disposition": written}, IMAGE)
+    shown = email.message.Message()
+    shown["Content-Disposition"] = download(alice, peer, media_id).headers["Content-Disposition"]
+    assert shown.get_filename() == name
 
 
 @pytest.mark.parametrize("status, errcode", [(504, "M_NOT_YET_UPLOADED"), (502, "M_TOO_LARGE")])

@@ -59,3 +59,11 @@ class Copy:
                 keys.append(("m.room.join_rules", ""))
         found = [self.state[key] for key in keys if key in self.state]
         return list(dict.fromkeys(found))
+
+
+def nested(depth, kind="object"):
+    """A text within so many objects or arrays."""
+    value = "deep"
+    for _ in range(depth):
+        value = {"a": value} if kind == "object" else [value]
+    return value

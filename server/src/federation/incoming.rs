@@ -8,7 +8,7 @@ use ruma_common::{OwnedServerName, ServerName};
 use warren_engine::core::checked::MissingKey;
 use warren_engine::core::event::SignedRequest;
 use warren_engine::core::identifiers::is_server_name;
-use warren_engine::core::json::{Limits, Strictness, canonical_text};
+use warren_engine::core::json::canonical_text;
 use warren_engine::remote::KeyStanding;
 use warren_engine::view::StandingOfKey;
 
@@ -157,13 +157,14 @@ fn known_keys(call: &Call, origin: &ServerName, headers: &[XMatrix]) -> Result<K
     Ok(if found.is_empty() { KeysFound::Lacking(missing) } else { KeysFound::Good(found) })
 }
 
-/// The body as it is signed. Events of old rooms may hold numbers that canonical JSON has no more.
+/// The body as it is signed. One user may have put into it what has no place here, as deep nesting or a huge number: that is
+/// left to whoever takes the part with it, as the signature is over the whole.
 fn content(body: &[u8]) -> Result<Option<Vec<u8>>, ApiError> {
     if body.is_empty() {
         return Ok(None);
     }
-    let limits = Limits { bytes_max: TRANSACTION_BODY_BYTES_MAX, strictness: Strictness::Lenient };
-    canonical_text(body, limits).map(Some).map_err(|error| ApiError::not_json(format!("The body: {error}")))
+    let text = canonical_text(body, TRANSACTION_BODY_BYTES_MAX);
+    text.map(Some).map_err(|error| ApiError::not_json(format!("The body: {error}")))
 }
 
 fn unauthorized(reason: &'static str, sentence: &'static str) -> ApiError {

@@ -4,10 +4,9 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use warren_engine::command::ReceiveInvite;
-use warren_engine::core::event::JsonObject;
 use warren_engine::core::version::RoomVersion;
 
-use super::out::check::{check_one, rightly_signed};
+use super::out::check::{check_one, readable, rightly_signed};
 use super::out::keys::Cause;
 use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
 
@@ -17,22 +16,22 @@ endpoints! {
 }
 
 #[derive(Deserialize)]
-struct OldInvite {
-    #[serde(default)]
-    unsigned: Unsigned,
+struct OldInvite<'a> {
+    #[serde(borrow, default)]
+    unsigned: Unsigned<'a>,
 }
 
 #[derive(Default, Deserialize)]
-struct Unsigned {
-    #[serde(default)]
-    invite_room_state: Vec<JsonObject>,
+struct Unsigned<'a> {
+    #[serde(borrow, default)]
+    invite_room_state: Vec<&'a RawValue>,
 }
 
 async fn send_invite_v1(call: Call) -> Outcome {
-    let invite: OldInvite = call.json()?;
+    let invite: OldInvite<'_> = call.json()?;
     // Specification: "Servers which receive a v1 invite request must assume that the room version is either "1" or "2"."
     let version = version("1")?;
-    let event = receive(&call, version, call.body().clone(), invite.unsigned.invite_room_state).await?;
+    let event = receive(&call, version, call.body().clone(), &invite.unsigned.invite_room_state).await?;
     let (head, tail) = (Bytes::from_static(b"[200,{\"event\":"), Bytes::from_static(b"}]"));
     Ok(Answer::json_chunks(vec![head, event, tail]))
 }
@@ -42,15 +41,15 @@ struct Invite<'a> {
     room_version: String,
     #[serde(borrow)]
     event: &'a RawValue,
-    #[serde(default)]
-    invite_room_state: Vec<JsonObject>,
+    #[serde(borrow, default)]
+    invite_room_state: Vec<&'a RawValue>,
 }
 
 async fn send_invite_v2(call: Call) -> Outcome {
     let invite: Invite<'_> = call.json()?;
     let version = version(&invite.room_version)?;
     let event = Bytes::copy_from_slice(invite.event.get().as_bytes());
-    let event = receive(&call, version, event, invite.invite_room_state).await?;
+    let event = receive(&call, version, event, &invite.invite_room_state).await?;
     let (head, tail) = (Bytes::from_static(b"{\"event\":"), Bytes::from_static(b"}"));
     Ok(Answer::json_chunks(vec![head, event, tail]))
 }
@@ -67,15 +66,15 @@ async fn receive(
     call: &Call,
     version: &'static RoomVersion,
     event: Bytes,
-    room_state: Vec<JsonObject>,
+    room_state: &[&RawValue],
 ) -> Result<Bytes, ApiError> {
     let cause = Cause::Sent(call.origin()?.to_string());
     let event = check_one(&call.ctx, &cause, version, event).await?;
     // Specification: "which servers MAY apply to room versions 1 through 11 and SHOULD apply to all other room versions";
     // in the former they may be stripped.
     let count = room_state.len();
-    let room_state = rightly_signed(&call.ctx, &cause, version, room_state).await?;
-    if room_state.len() != count {
+    let room_state = rightly_signed(&call.ctx, &cause, version, readable(room_state)).await?;
+    if version.room_id_is_create_hash && room_state.len() != count {
         let why = "An event of invite_room_state is not rightly signed";
         return Err(ApiError::invalid_param(why).because("bad_room_state"));
     }

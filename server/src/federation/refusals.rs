@@ -113,7 +113,9 @@ fn count_events(outcome: &'static str, reason: &'static str, count: u64) {
 
 /// Parts of a transaction outside of rooms, or entries in them, that are passed over.
 pub fn edus(reason: &'static str, count: u64) {
-    counter!("warren_federation_edus_dropped_total", "reason" => reason).increment(count);
+    if count > 0 {
+        counter!("warren_federation_edus_dropped_total", "reason" => reason).increment(count);
+    }
 }
 
 #[cfg(test)]

@@ -8,18 +8,11 @@ import sys
 
 import pytest
 
-from harness.client import Client, bodies, unique
-from harness.events import id_of
+from harness.client import Client, bodies, timeline, unique
+from harness.events import id_of, nested
 from harness.participant import path
 from harness.rooms import invited, see
 from harness.senders import room_messages
-
-
-def nested(depth, kind="object"):
-    value = "deep"
-    for _ in range(depth):
-        value = {"a": value} if kind == "object" else [value]
-    return value
 
 
 DEEPEST = (1 << 53) - 1
@@ -101,13 +94,17 @@ def made(hostile, copy, change):
         return {**event, **change}
 
 
-def sends(server, hostile, event):
-    """Sends it; whatever the server says, it goes on."""
-    content = {"pdus": [event], "edus": []}
+def sends(server, hostile, event, beside):
+    """Sends it beside another event, which is taken whatever becomes of it."""
+    content = {"pdus": [event, beside], "edus": []}
     # Half of a surrogate pair can be told as an escape only.
     body = json.dumps(content).encode()
-    status, _ = hostile.send(server, "PUT", path("v1/send/{}", unique("txn")), content, body=body)
-    assert status in (200, 400, 413), status
+    status, answer = hostile.send(server, "PUT", path("v1/send/{}", unique("txn")), content, body=body)
+    if "\\ud800" in body.decode():
+        # No text has it, so that no signature can be over one.
+        assert status == 400, answer
+    else:
+        assert status == 200 and answer["pdus"][id_of(beside)] == {}, answer
 
 
 def assert_sound(server, hostile, copy, alice, room):
@@ -129,8 +126,40 @@ def assert_sound(server, hostile, copy, alice, room):
 def test_a_malformed_event_poisons_nothing(server, hostile, copy, alice, room, change):
     alice.sync()
     event = made(hostile, copy, CHANGES[change])
-    sends(server, hostile, event)
+    sends(server, hostile, event, hostile.message(copy, "beside"))
     assert_sound(server, hostile, copy, alice, room)
+
+
+# What a user of the hostile server puts into a message to a device.
+VALUES = {
+    "a huge number": 10**30,
+    "deep objects": nested(900),
+    "deep arrays": nested(900, "array"),
+    "as deep as a message is long": nested(15_000, "array"),
+}
+
+
+@pytest.mark.usefixtures("deep_recursion")
+@pytest.mark.parametrize("value", VALUES)
+def test_a_malformed_message_to_a_device_costs_no_other(server, hostile, copy, alice, value):
+    def message(name, content):
+        told = {"sender": hostile.user(), "type": "m.test", "message_id": unique("message")}
+        messages = {alice.user_id: {alice.device_id: {"name": name, **content}}}
+        return {"edu_type": "m.direct_to_device", "content": {**told, "messages": messages}}
+
+    alice.sync()
+    event = hostile.message(copy, "beside")
+    edus = [message("before", {}), message("odd", {"x": VALUES[value]}), message("behind", {"x": 1})]
+    assert hostile.transact(server, [event], edus) == {id_of(event): {}}
+    seen, events = [], []
+
+    def all_seen(answer):
+        seen.extend(told["content"]["name"] for told in answer.get("to_device", {}).get("events", []))
+        events.extend(told["event_id"] for told in timeline(answer, copy.room_id))
+        return "behind" in seen and id_of(event) in events
+
+    alice.sync_until(all_seen)
+    assert seen == ["before", "behind"]
 
 
 @pytest.mark.parametrize("wrong", STATES)

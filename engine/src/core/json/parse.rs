@@ -1,7 +1,7 @@
 //! The parser: JSON text from outside to a value, within limits.
 //!
-//! Invariant: it never panics and never recurses deeper than `NESTING_MAX`. A doubled key keeps its last value, as
-//! the reference homeserver does. Lone surrogates are refused, since no string of ours could hold one.
+//! Invariant: it never panics, and never recurses deeper than it is told to: `NESTING_MAX` and a few levels. A doubled key
+//! keeps its last value, as the reference homeserver does. Lone surrogates are refused, since no string of ours could hold one.
 
 use serde_json::{Map, Value};
 
@@ -48,8 +48,8 @@ pub enum JsonError {
         /// Where in the text.
         at: usize,
     },
-    /// Arrays and objects nested deeper than `NESTING_MAX`.
-    #[error("nested deeper than {NESTING_MAX} levels at byte {at}")]
+    /// Arrays and objects nested more deeply than is allowed there.
+    #[error("nested too deeply at byte {at}")]
     TooDeep {
         /// Where in the text.
         at: usize,
@@ -82,7 +82,12 @@ pub enum JsonError {
 /// The value may take a hundred times the memory of the text: an object with one member has some 640 bytes. For what is
 /// larger than an event there is [`super::canonical_text`].
 pub fn parse(bytes: &[u8], limits: Limits) -> Result<Value, JsonError> {
-    let mut parser = Parser::new(bytes, limits)?;
+    parse_around(bytes, limits, 0)
+}
+
+/// The same of a text that carries, so many `levels` of arrays and objects below, what may itself be nested `NESTING_MAX` deep.
+pub fn parse_around(bytes: &[u8], limits: Limits, levels: usize) -> Result<Value, JsonError> {
+    let mut parser = Parser::new(bytes, limits)?.nested(NESTING_MAX + levels);
     let value = parser.value(0)?;
     parser.end()?;
     Ok(value)
@@ -124,10 +129,11 @@ pub(super) struct Parser<'a> {
     bytes: &'a [u8],
     at: usize,
     strictness: Strictness,
+    nesting_max: usize,
 }
 
 impl<'a> Parser<'a> {
-    /// At the beginning of a text.
+    /// At the beginning of a text, whose arrays and objects may be nested `NESTING_MAX` deep.
     ///
     /// Errors: it is too large, or not UTF-8.
     pub fn new(bytes: &'a [u8], limits: Limits) -> Result<Parser<'a>, JsonError> {
@@ -136,7 +142,12 @@ impl<'a> Parser<'a> {
         }
         let text =
             std::str::from_utf8(bytes).map_err(|error| JsonError::Unicode { at: error.valid_up_to() })?;
-        Ok(Parser { text, bytes, at: 0, strictness: limits.strictness })
+        Ok(Parser { text, bytes, at: 0, strictness: limits.strictness, nesting_max: NESTING_MAX })
+    }
+
+    /// With another limit to how deeply arrays and objects may be nested.
+    pub fn nested(self, nesting_max: usize) -> Parser<'a> {
+        Parser { nesting_max, ..self }
     }
 
     /// Nothing but white space may be left.
@@ -210,7 +221,7 @@ impl<'a> Parser<'a> {
     }
 
     /// The object that comes next, with `depth` around it. `member` is called behind each key, and reads the value.
-    pub fn members(
+    fn members(
         &mut self,
         depth: usize,
         mut member: impl FnMut(&mut Self, String) -> Result<(), JsonError>,
@@ -219,15 +230,7 @@ impl<'a> Parser<'a> {
             return Ok(());
         }
         loop {
-            self.skip_space();
-            if self.peek() != Some(b'"') {
-                return self.syntax();
-            }
-            let key = self.string()?;
-            self.skip_space();
-            if !self.take(b':') {
-                return self.syntax();
-            }
+            let key = self.key()?;
             member(self, key)?;
             if self.is_over(b'}')? {
                 return Ok(());
@@ -235,8 +238,18 @@ impl<'a> Parser<'a> {
         }
     }
 
+    /// The key that comes next, and its colon.
+    pub fn key(&mut self) -> Result<String, JsonError> {
+        if self.peek_value() != Some(b'"') {
+            return self.syntax();
+        }
+        let key = self.string()?;
+        self.skip_space();
+        if self.take(b':') { Ok(key) } else { self.syntax() }
+    }
+
     /// The array that comes next, with `depth` around it. `item` is called before each value, and reads it.
-    pub fn items(
+    fn items(
         &mut self,
         depth: usize,
         mut item: impl FnMut(&mut Self) -> Result<(), JsonError>,
@@ -252,9 +265,9 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Steps into an array or object, and says whether it ends at once.
-    fn begins_empty(&mut self, depth: usize, closing: u8) -> Result<bool, JsonError> {
-        if depth >= NESTING_MAX {
+    /// Steps into the array or object that comes next, with `depth` around it, and says whether it ends at once.
+    pub fn begins_empty(&mut self, depth: usize, closing: u8) -> Result<bool, JsonError> {
+        if depth >= self.nesting_max {
             return Err(JsonError::TooDeep { at: self.at });
         }
         self.at += 1;
@@ -263,7 +276,7 @@ impl<'a> Parser<'a> {
     }
 
     /// Behind a value of an array or object: whether it ends there, or goes on behind a comma.
-    fn is_over(&mut self, closing: u8) -> Result<bool, JsonError> {
+    pub fn is_over(&mut self, closing: u8) -> Result<bool, JsonError> {
         self.skip_space();
         if self.take(closing) {
             return Ok(true);
@@ -281,6 +294,12 @@ impl<'a> Parser<'a> {
     }
 
     fn number(&mut self) -> Result<Value, JsonError> {
+        let (text, at) = self.number_text()?;
+        number::read(text, at, self.strictness).map(Value::Number)
+    }
+
+    /// The number that comes next, as it stands, and where.
+    pub fn number_text(&mut self) -> Result<(&'a str, usize), JsonError> {
         let start = self.at;
         self.take(b'-');
         if !self.take(b'0') && !self.digits() {
@@ -299,11 +318,11 @@ impl<'a> Parser<'a> {
             }
         }
         let text = self.text.get(start..self.at).ok_or(JsonError::Syntax { at: start })?;
-        number::read(text, start, self.strictness).map(Value::Number)
+        Ok((text, start))
     }
 
     /// A string, from its opening quote on.
-    fn string(&mut self) -> Result<String, JsonError> {
+    pub fn string(&mut self) -> Result<String, JsonError> {
         self.at += 1;
         let mut out = String::new();
         loop {

@@ -89,11 +89,16 @@ fn limits_hold() {
     assert_eq!(check(&json!([1.5, 1u64 << 53]), Strictness::Lenient, 0), Ok(()));
 }
 
-/// What is made of a text without values between is what is made with them.
+/// What is made of a text without values between is what is made with them, where there are such values.
 fn rewritten_as_parsed(text: &[u8]) {
-    for limits in [STRICT, LENIENT] {
-        let parsed = parse(text, limits).map(|value| canonical(&value));
-        assert_eq!(canonical_text(text, limits), parsed, "{}", String::from_utf8_lossy(text));
+    let rewritten = canonical_text(text, LENIENT.bytes_max);
+    match parse(text, LENIENT).map(|value| canonical(&value)) {
+        Err(JsonError::TooDeep { .. } | JsonError::IntegerRange { .. }) => {
+            if let Ok(written) = rewritten {
+                assert_eq!(canonical_text(&written, LENIENT.bytes_max), Ok(written.clone()));
+            }
+        }
+        parsed => assert_eq!(rewritten, parsed, "{}", String::from_utf8_lossy(text)),
     }
 }
 
@@ -120,8 +125,62 @@ fn text_becomes_canonical_without_values() {
     }
     rewritten_as_parsed("[".repeat(NESTING_MAX + 1).as_bytes());
     rewritten_as_parsed(b"{\"\xff\":1}");
-    let small = Limits { bytes_max: 3, ..STRICT };
-    assert_eq!(canonical_text(b"[11]", small), Err(JsonError::TooLarge { bytes: 4, bytes_max: 3 }));
+    assert_eq!(canonical_text(b"[11]", 3), Err(JsonError::TooLarge { bytes: 4, bytes_max: 3 }));
+}
+
+#[test]
+fn a_text_keeps_what_no_value_holds() {
+    let rewrite = |text: &str| String::from_utf8(canonical_text(text.as_bytes(), 1 << 20).unwrap()).unwrap();
+    let huge = format!("-{}", "123456789".repeat(30));
+    for number in ["18446744073709551616", "-9223372036854775809", "1e999", &huge] {
+        assert!(parse(number.as_bytes(), LENIENT).is_err(), "{number}");
+        assert_eq!(
+            rewrite(&format!(r#"{{"b": {number} , "a": [{number}]}}"#)),
+            format!(r#"{{"a":[{number}],"b":{number}}}"#)
+        );
+    }
+    // What else there is in it is still told from what is not JSON.
+    for bad in [r#"[18446744073709551616,]"#, "[1e999 1]", "[01]"] {
+        assert!(canonical_text(bad.as_bytes(), 1 << 20).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn a_text_may_be_nested_as_deeply_as_an_event_is_long() {
+    for depth in [NESTING_MAX, NESTING_MAX + 1, 10_000, BODY_NESTING_MAX] {
+        let text = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        assert_eq!(canonical_text(text.as_bytes(), text.len()), Ok(text.clone().into_bytes()), "{depth}");
+    }
+    let deeper = "[".repeat(BODY_NESTING_MAX + 1);
+    let refused = canonical_text(deeper.as_bytes(), deeper.len());
+    assert_eq!(refused, Err(JsonError::TooDeep { at: BODY_NESTING_MAX }));
+}
+
+#[test]
+fn members_of_whatever_size_and_depth_are_put_in_order() {
+    let nested = |before: &str, between: &str, behind: &str, depth: usize| {
+        format!("{}{between}{}", before.repeat(depth), behind.repeat(depth))
+    };
+    let long = "x".repeat(3_000);
+    for depth in [1, 2, 10, 95, 1_000, 20_000] {
+        for inner in ["0", r#"{"a":1,"b":2}"#, &format!(r#""{long}""#)] {
+            let came = nested(r#"{"b":"#, inner, r#","a":[{}],"b\n":1,"a":{"d":0}}"#, depth);
+            let wanted = nested(r#"{"a":{"d":0},"b":"#, inner, r#","b\n":1}"#, depth);
+            let written = canonical_text(came.as_bytes(), came.len()).unwrap();
+            assert!(written == wanted.as_bytes(), "{depth} {} bytes", inner.len());
+            // Of a doubled key the last counts, whatever its size.
+            let doubled = format!(r#"{{"b":{came},"a":{came},"b":5}}"#);
+            let written = canonical_text(doubled.as_bytes(), doubled.len()).unwrap();
+            assert!(written == format!(r#"{{"a":{wanted},"b":5}}"#).as_bytes(), "{depth} doubled");
+        }
+    }
+}
+
+#[test]
+fn what_carries_a_value_may_be_nested_more_deeply() {
+    let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+    assert!(parse_around(nested(NESTING_MAX + 4).as_bytes(), LENIENT, 4).is_ok());
+    assert!(parse_around(nested(NESTING_MAX + 5).as_bytes(), LENIENT, 4).is_err());
 }
 
 #[test]

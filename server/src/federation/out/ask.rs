@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_json::value::RawValue;
-use warren_engine::core::json::{Limits, Strictness, canonical_text};
+use warren_engine::core::json::canonical_text;
 
 use super::state_answer::StateAnswer;
 use super::state_memory::Share;
@@ -195,10 +195,9 @@ pub fn read_answer<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, RemoteEr
     serde_json::from_slice(body).map_err(|error| RemoteError::bad_answer("unreadable", error.to_string()))
 }
 
-/// An answer in its canonical form, to be passed on.
+/// An answer in its canonical form, of which the entries are judged by themselves.
 pub fn canonical_answer(body: &[u8]) -> Result<Bytes, RemoteError> {
-    let limits = Limits { bytes_max: body.len(), strictness: Strictness::Lenient };
-    let text = canonical_text(body, limits);
+    let text = canonical_text(body, body.len());
     Ok(text.map_err(|error| RemoteError::bad_answer("unreadable", error.to_string()))?.into())
 }
 

@@ -4,9 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde_json::value::RawValue;
 use warren_engine::Error;
 use warren_engine::core::checked::{CheckedPdu, MissingKey, PduCheck};
 use warren_engine::core::event::JsonObject;
+use warren_engine::core::json::{Limits, Strictness, parse_object};
 use warren_engine::core::version::RoomVersion;
 use warren_engine::intake::Intake;
 use warren_engine::view::federation::{SignedEvent, TakeSignature, TakenSignature};
@@ -98,6 +100,18 @@ pub async fn check_all(
         }
     }
     Ok(ready)
+}
+
+/// What of a room's state that comes with an invite or a knock can be read. The others are left out and counted: who is in the
+/// room may have put anything into one of them.
+pub fn readable(room_state: &[&RawValue]) -> Vec<JsonObject> {
+    let read = |event: &&RawValue| {
+        let limits = Limits { bytes_max: event.get().len(), strictness: Strictness::Lenient };
+        parse_object(event.get().as_bytes(), limits).ok()
+    };
+    let found: Vec<JsonObject> = room_state.iter().filter_map(read).collect();
+    refusals::entries((room_state.len() - found.len()) as u64);
+    found
 }
 
 /// What of a room's state that comes with an invite or a knock is rightly signed, where the version wants whole events; else all.

@@ -21,7 +21,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 use warren_engine::core::event::SignedRequest;
-use warren_engine::core::json::{Limits, Strictness, canonical_text};
+use warren_engine::core::json::canonical_text;
 
 use super::RemoteError;
 use super::ask::read_answer;
@@ -134,9 +134,8 @@ impl Request {
             RemoteError::BadAnswer(format!("this request's content: {error}"))
         };
         let text = serde_json::to_vec(content).map_err(|error| unusable(&error))?;
-        // Events of old rooms hold numbers that canonical JSON has no more.
-        let limits = Limits { bytes_max: REQUEST_BYTES_MAX, strictness: Strictness::Lenient };
-        self.content = Some(canonical_text(&text, limits).map_err(|error| unusable(&error))?.into());
+        let text = canonical_text(&text, REQUEST_BYTES_MAX).map_err(|error| unusable(&error))?;
+        self.content = Some(text.into());
         Ok(self)
     }
 

@@ -173,6 +173,34 @@ mod tests {
     }
 
     #[test]
+    fn what_no_key_may_have_in_it_costs_no_other_user_theirs() {
+        let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        let said = |answer: &str, parts, users: &Value| {
+            let found = read(answer.as_bytes(), parts, users.as_object().unwrap()).unwrap();
+            let found = found.into_iter().map(|(part, users)| (part.to_owned(), json!(users)));
+            Value::Object(found.collect())
+        };
+        let (good, key) = (device("@c:b", "C"), json!({"key": "k", "signatures": {}}));
+        for odd in [nested(110), nested(20_000), "1".to_owned() + &"0".repeat(30), "1.5".to_owned()] {
+            let with =
+                |object: &Value| format!(r#"{{"x":{odd},{}"#, object.to_string().trim_start_matches('{'));
+            let of_a = format!(r#"{{"A":{},"B":{}}}"#, with(&device("@a:b", "A")), device("@a:b", "B"));
+            let answer = format!(
+                r#"{{"device_keys":{{"@a:b":{of_a},"@c:b":{{"C":{good}}}}},"master_keys":{{"@a:b":{odd}}},"x":{odd}}}"#
+            );
+            let left = json!({
+                "device_keys": {"@a:b": {"B": device("@a:b", "B")}, "@c:b": {"C": good}}, "master_keys": {},
+            });
+            assert_eq!(said(&answer, QUERY, &json!({"@a:b": [], "@c:b": []})), left);
+            let of_a = format!(r#"{{"signed_curve25519:1":{},"signed_curve25519:2":{key}}}"#, with(&key));
+            let answer = format!(r#"{{"one_time_keys":{{"@a:b":{{"A":{of_a}}},"@c:b":{{"C":{odd}}}}}}}"#);
+            let left = json!({"one_time_keys": {"@a:b": {"A": {"signed_curve25519:2": key}}, "@c:b": {}}});
+            let wanted = json!({"@a:b": {"A": "signed_curve25519"}, "@c:b": {"C": "signed_curve25519"}});
+            assert_eq!(said(&answer, CLAIM, &wanted), left);
+        }
+    }
+
+    #[test]
     fn keys_are_given_of_devices_that_were_asked_for() {
         let users = json!({"@a:b": {"A": "signed_curve25519"}});
         let key = json!({"key": "k", "signatures": {}});

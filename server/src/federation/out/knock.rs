@@ -3,22 +3,22 @@
 use std::sync::Arc;
 
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use warren_engine::approach::{Approach, Change};
 use warren_engine::command::NoteKnock;
-use warren_engine::core::event::JsonObject;
 use warren_engine::view::federation::{Handshake, SignedEvent};
 
-use super::ask::{Ask, path};
-use super::check::rightly_signed;
+use super::ask::{Ask, path, read_answer};
+use super::check::{readable, rightly_signed};
 use super::keys::Cause;
 use super::membership::{NoHelp, next_event, no_help, told};
 use crate::context::Context;
 use crate::http::ApiError;
 
 #[derive(Deserialize)]
-struct Knocked {
-    #[serde(default)]
-    knock_room_state: Vec<JsonObject>,
+struct Knocked<'a> {
+    #[serde(borrow, default)]
+    knock_room_state: Vec<&'a RawValue>,
 }
 
 /// Knocks by way of one of the servers.
@@ -42,8 +42,9 @@ async fn knock_by(
     event: SignedEvent,
 ) -> Result<(), NoHelp> {
     let target = path("v1/send_knock/{roomId}/{eventId}", &[&change.room_id, &event.event_id]);
-    let knocked: Knocked = Ask::put(server, target, &event.json).for_event().read(ctx).await?;
-    let (version, room_state) = (event.version, knocked.knock_room_state);
+    let answer = Ask::put(server, target, &event.json).for_event().bytes(ctx).await?;
+    let knocked: Knocked<'_> = read_answer(&answer)?;
+    let (version, room_state) = (event.version, readable(&knocked.knock_room_state));
     // The knock is placed, whatever came with it.
     let cause = Cause::Told(server.to_owned());
     let room_state = rightly_signed(ctx, &cause, version, room_state).await.unwrap_or_default();

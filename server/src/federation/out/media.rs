@@ -189,12 +189,9 @@ impl Pieces for Download {
 
 /// The boundary that a `Content-Type` names, with the hyphens before it. Nothing if it is not of several parts, or names none.
 fn boundary(content_type: &HeaderValue) -> Option<Vec<u8>> {
-    let mut parameters = content_type.to_str().ok()?.split(';');
-    let kind = parameters.next()?.trim().to_ascii_lowercase();
-    let boundary = parameters.find_map(|parameter| {
-        let (name, value) = parameter.split_once('=')?;
-        name.trim().eq_ignore_ascii_case("boundary").then(|| value.trim().trim_matches('"'))
-    })?;
+    let content_type = content_type.to_str().ok()?;
+    let kind = content_type.trim_start().to_ascii_lowercase();
+    let (_, boundary) = parameters(content_type).into_iter().find(|(name, _)| name == "boundary")?;
     let is_named = kind.starts_with("multipart/") && !boundary.is_empty();
     is_named.then(|| [b"--", boundary.as_bytes()].concat())
 }
@@ -294,10 +291,8 @@ fn header<'h>(headers: &'h str, name: &str) -> Option<&'h str> {
 /// The name in a `Content-Disposition` header: `filename*` in UTF-8 before `filename` (RFC 6266).
 fn file_name(disposition: &str) -> Option<String> {
     let mut plain = None;
-    for parameter in disposition.split(';').skip(1) {
-        let Some((key, value)) = parameter.split_once('=') else { continue };
-        let value = value.trim().trim_matches('"');
-        match key.trim().to_ascii_lowercase().as_str() {
+    for (name, value) in parameters(disposition) {
+        match name.as_str() {
             "filename*" => {
                 let encoded = value.get(..7).filter(|start| start.eq_ignore_ascii_case("utf-8''"));
                 let decoded = encoded.and_then(|_| percent_decode(value.get(7..)?, false));
@@ -305,11 +300,48 @@ fn file_name(disposition: &str) -> Option<String> {
                     return decoded.map(Cow::into_owned).filter(|name| name.len() <= FILE_NAME_BYTES_MAX);
                 }
             }
-            "filename" => plain = Some(value.to_owned()),
+            "filename" => plain = Some(value),
             _ => {}
         }
     }
     plain.filter(|name| !name.is_empty() && name.len() <= FILE_NAME_BYTES_MAX)
+}
+
+/// The parameters behind the first semicolon of a header: their names in lower case, and their values out of quotes (RFC 9110,
+/// 5.6.6), which may have semicolons in them.
+fn parameters(header: &str) -> Vec<(String, String)> {
+    let behind_semicolon = |text: &str| text.find(';').map_or(text.len(), |at| at + 1);
+    let mut found = Vec::new();
+    let mut rest = header.get(behind_semicolon(header)..).unwrap_or_default();
+    while !rest.is_empty() {
+        let (name, behind) = rest.split_at(rest.find(['=', ';']).unwrap_or(rest.len()));
+        rest = behind;
+        if let Some(text) = behind.strip_prefix('=') {
+            let (value, behind) = parameter_value(text.trim_start());
+            found.push((name.trim().to_ascii_lowercase(), value));
+            rest = behind;
+        }
+        rest = rest.get(behind_semicolon(rest)..).unwrap_or_default();
+    }
+    found
+}
+
+/// The value that a text begins with, and what stands behind it. A backslash in quotes takes its meaning from what comes next.
+fn parameter_value(text: &str) -> (String, &str) {
+    let Some(quoted) = text.strip_prefix('"') else {
+        let (value, rest) = text.split_at(text.find(';').unwrap_or(text.len()));
+        return (value.trim_end().to_owned(), rest);
+    };
+    let mut value = String::new();
+    let mut chars = quoted.chars();
+    while let Some(char) = chars.next() {
+        match char {
+            '"' => break,
+            '\\' => value.extend(chars.next()),
+            char => value.push(char),
+        }
+    }
+    (value, chars.as_str())
 }
 
 fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
@@ -372,6 +404,7 @@ mod tests {
             "multipart/mixed; boundary=b1",
             "Multipart/Mixed;charset=utf-8; Boundary=\"b1\"",
             "multipart/form-data;boundary=b1 ; x=y",
+            "multipart/mixed; x=\"; boundary=b2\"; boundary=b1",
         ] {
             assert_eq!(boundary_of(content_type).as_deref(), Some(&b"--b1"[..]), "{content_type}");
         }
@@ -403,7 +436,23 @@ mod tests {
             file_name("attachment; filename*=utf-8''%C3%BC.png; filename=\"u.png\"").as_deref(),
             Some("ü.png")
         );
-        assert_eq!(file_name("inline; filename=a.png").as_deref(), Some("a.png"));
-        assert_eq!(file_name("inline"), None);
+        for (disposition, name) in [
+            ("inline; filename=a.png", "a.png"),
+            ("inline; filename=a b.png ; size=5", "a b.png"),
+            (r#"inline; filename="a; b.txt""#, "a; b.txt"),
+            (r#"inline;FileName = "a; filename=b.txt" ;size=5"#, "a; filename=b.txt"),
+            (r#"inline; x="; filename=no"; y; filename="a=b.txt"; z"#, "a=b.txt"),
+            (r#"inline; filename="say \"a; b\\c\".txt""#, r#"say "a; b\c".txt"#),
+            (r#"inline; filename="never closed; at all"#, "never closed; at all"),
+            (r#"inline; filename="a;b.png"; filename*=utf-8''%3B%C3%BC.png"#, ";ü.png"),
+            (r#"inline; filename="\"#, ""),
+        ] {
+            assert_eq!(file_name(disposition).as_deref(), Some(name).filter(|name| !name.is_empty()));
+        }
+        for nameless in
+            ["", "inline", "inline;", "inline; filename", "inline; filename=", r#"inline; filename="""#]
+        {
+            assert_eq!(file_name(nameless), None, "{nameless}");
+        }
     }
 }
