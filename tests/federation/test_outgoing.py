@@ -5,37 +5,20 @@ import time
 import pytest
 import requests
 
-from harness.client import Client, unique
+from harness.client import Client
+from harness.deliveries import ADMIN, asked, room_with, send_to_device, until_failing
 from harness.metrics import told
 from harness.participant import SECONDS_MAX, Participant
 from harness.peer import now_ms
 from harness.server import free_port
 from harness.waiting import until
 
-ADMIN = "/_synapse/admin/v1/federation/destinations"
 # A first pause after a failure is ten seconds, give or take a fifth; then one of twice as much, within SECONDS_MAX.
 
 
 @pytest.fixture
 def base_url(warren):
     return warren.base_url
-
-
-def asked(client, path, method="GET", status=200):
-    """An endpoint that the specification does not know."""
-    response = client.send_raw(method, path, json={} if method == "POST" else None)
-    assert response.status_code == status, response.text
-    return response.json()
-
-
-def send_to_device(client, messages):
-    client.put("sendToDevice/{eventType}/{txnId}", "m.test", unique("txn"), json={"messages": messages})
-
-
-def room_with(alice, warren, peer):
-    """A room that a user of the peer is in. Answers its id, and the user's."""
-    room_id = alice.create_room(preset="public_chat")
-    return room_id, peer.join(warren, room_id).user
 
 
 def test_events_arrive_once_and_in_order(warren, alice, resident):
@@ -51,12 +34,6 @@ def test_events_arrive_once_and_in_order(warren, alice, resident):
         assert len(transaction["pdus"]) <= 50 and len(transaction["edus"]) <= 100
         assert transaction["origin"] == warren.name
         assert abs(transaction["origin_server_ts"] - now_ms()) < 1000 * SECONDS_MAX
-
-
-def until_failing(admin, peer):
-    """The failure is noted a moment after the peer has seen the attempt."""
-    until(lambda: asked(admin, f"{ADMIN}/{peer.name}")["failures"])
-    return asked(admin, f"{ADMIN}/{peer.name}")
 
 
 def test_a_peer_that_fails_gets_everything_when_it_is_back(warren, alice, admin, resident):

@@ -36,6 +36,7 @@ mod silences;
 mod state_answer;
 mod state_memory;
 pub mod timestamp;
+mod transaction;
 
 use std::sync::Arc;
 
