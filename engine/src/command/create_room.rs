@@ -116,6 +116,7 @@ fn bad_state(error: Error) -> Error {
         Error::Denied(denied @ crate::error::Denied::Rule { .. }) => {
             Invalid::RoomState(denied.to_string()).into()
         }
+        Error::Invalid(content @ Invalid::Content { .. }) => Invalid::RoomState(content.to_string()).into(),
         other => other,
     }
 }
