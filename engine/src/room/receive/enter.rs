@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use super::{
-    AtHand, Outcome, allowing, are_of_another_room, given_entries, judge_by_auth_events, judge_by_state,
-    known_in_graph, receive,
+    AtHand, Outcome, allowing, are_of_another_room, given_entries, is_of_other_version, judge_by_auth_events,
+    judge_by_state, known_in_graph, receive,
 };
 use crate::{
     core::{checked::Refused, event::Pdu, num::NodeId},
@@ -60,6 +60,11 @@ pub(crate) fn enter(
     entries.sort_unstable();
     entries.dedup_by_key(|(key, _)| *key);
     let snapshot = state::build(tx, room.num, entries.clone())?;
+    if let Some(create) = tx.state_event(room.num, snapshot, "m.room.create", "")?
+        && is_of_other_version(room, &*create.pdu()?)
+    {
+        return Ok(Outcome::Refused(Refused::OtherVersion));
+    }
     let instead = if partial { allowing.auth.as_slice() } else { &[] };
     let verdict = match judge_by_auth_events(room, join, &allowing)? {
         Ok(()) => judge_by_state(tx, room, join, snapshot, instead)?,
