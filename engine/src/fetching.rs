@@ -35,6 +35,7 @@ pub enum Begun {
 /// One attempt to judge what waits in a room of what one server sent: the troubles of one hold up no other.
 pub struct Round {
     room_id: String,
+    origin: String,
     waiting: Vec<WaitingPdu>,
     /// The servers to be asked, one after the other until one knows.
     pub servers: Vec<String>,
@@ -56,7 +57,7 @@ impl Round {
             Ok(version) => version,
             Err(Error::NotFound(_) | Error::Denied(_)) => {
                 let event_ids = waiting.into_iter().map(|pdu| pdu.event_id).collect();
-                return Ok(Begun::Left(ReleasePdus { room_id, event_ids }));
+                return Ok(Begun::Left(ReleasePdus { room_id, origin: origin.to_owned(), event_ids }));
             }
             Err(error) => return Err(error),
         };
@@ -67,7 +68,7 @@ impl Round {
         if waiting.iter().any(|pdu| pdu.since_ms < oldest) {
             intake.go_without_keys();
         }
-        Ok(Begun::Round(Box::new(Self { room_id, waiting, servers, intake })))
+        Ok(Begun::Round(Box::new(Self { room_id, origin: origin.to_owned(), waiting, servers, intake })))
     }
 
     /// What is to be let go.
@@ -83,7 +84,8 @@ impl Round {
                 is_done = false;
             }
         }
-        let release = (!event_ids.is_empty()).then_some(ReleasePdus { room_id: self.room_id, event_ids });
+        let (room_id, origin) = (self.room_id, self.origin);
+        let release = (!event_ids.is_empty()).then_some(ReleasePdus { room_id, origin, event_ids });
         Ended { release, given_up, is_done }
     }
 }

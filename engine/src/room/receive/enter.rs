@@ -61,7 +61,7 @@ pub(crate) fn enter(
     entries.dedup_by_key(|(key, _)| *key);
     let snapshot = state::build(tx, room.num, entries.clone())?;
     if let Some(create) = tx.state_event(room.num, snapshot, "m.room.create", "")?
-        && is_of_other_version(room, &*create.pdu()?)
+        && is_of_other_version(room, &create.pdu()?)
     {
         return Ok(Outcome::Refused(Refused::OtherVersion));
     }
