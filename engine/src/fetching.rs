@@ -19,8 +19,9 @@ const SERVERS_ASKED_MAX: usize = 5;
 /// How long an event may wait. Who sends later ones leads to it again.
 const PARKED_MS_MAX: u64 = 24 * 60 * 60 * 1000;
 
-/// How long an event waits for the keys of others' events in a state that was told. Servers that can be reached are by then.
-const KEYS_AWAITED_MS: u64 = 60 * 60 * 1000;
+/// How long an event waits for the keys of others' events in a state that was told, which a join does not at all: the room is
+/// silent for so long. They are asked for at once and a quarter of a minute later, and servers that can be reached are by then.
+const KEYS_AWAITED_MS: u64 = 60 * 1000;
 
 /// What there is to be done in a room.
 pub enum Begun {

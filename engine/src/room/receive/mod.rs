@@ -24,11 +24,12 @@ use std::{
 
 pub(crate) use adopt::adopt_state;
 pub use adopt::{Adopted, AdoptedEntry, LeftOut};
-pub use backfill::Within;
 pub(crate) use backfill::receive_backfill;
+pub use backfill::{PassedBy, Within};
 pub(crate) use complete::complete_state;
 pub(crate) use enter::{enter, prepare};
 pub use order::in_order;
+pub(crate) use order::in_order_past;
 use serde_json::Value;
 
 use super::{

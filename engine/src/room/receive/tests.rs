@@ -6,6 +6,7 @@ mod chains;
 mod completion;
 mod hostile;
 mod invites;
+mod left_behind;
 mod places;
 mod policy;
 mod redacted;
