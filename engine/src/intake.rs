@@ -301,9 +301,8 @@ impl Intake {
         }
         for (event_id, outcome) in &self.outcomes {
             match outcome {
-                // Nothing has led to it, which something may by and by.
-                Outcome::Refused(Refused::Unrelated) => drop(left.remove(event_id)),
-                Outcome::Refused(_) => {
+                // Nothing has led to an unrelated one, which something may by and by.
+                Outcome::Refused(refused) if *refused != Refused::Unrelated => {
                     left.entry(event_id.clone()).or_default();
                 }
                 Outcome::Stored | Outcome::Waiting => {}
