@@ -19,8 +19,9 @@ const SERVERS_ASKED_MAX: usize = 5;
 /// How long an event may wait. Who sends later ones leads to it again.
 const PARKED_MS_MAX: u64 = 24 * 60 * 60 * 1000;
 
-/// How long an event waits for the keys of others' events in a state that was told. Servers that can be reached are by then.
-const KEYS_AWAITED_MS: u64 = 60 * 60 * 1000;
+/// How long an event waits for the keys of others' events in a state that was told, which a join does not at all: the room is
+/// silent for so long. They are asked for at once and a quarter of a minute later, and servers that can be reached are by then.
+const KEYS_AWAITED_MS: u64 = 60 * 1000;
 
 /// What there is to be done in a room.
 pub enum Begun {
@@ -35,6 +36,7 @@ pub enum Begun {
 /// One attempt to judge what waits in a room of what one server sent: the troubles of one hold up no other.
 pub struct Round {
     room_id: String,
+    origin: String,
     waiting: Vec<WaitingPdu>,
     /// The servers to be asked, one after the other until one knows.
     pub servers: Vec<String>,
@@ -56,7 +58,7 @@ impl Round {
             Ok(version) => version,
             Err(Error::NotFound(_) | Error::Denied(_)) => {
                 let event_ids = waiting.into_iter().map(|pdu| pdu.event_id).collect();
-                return Ok(Begun::Left(ReleasePdus { room_id, event_ids }));
+                return Ok(Begun::Left(ReleasePdus { room_id, origin: origin.to_owned(), event_ids }));
             }
             Err(error) => return Err(error),
         };
@@ -67,7 +69,7 @@ impl Round {
         if waiting.iter().any(|pdu| pdu.since_ms < oldest) {
             intake.go_without_keys();
         }
-        Ok(Begun::Round(Box::new(Self { room_id, waiting, servers, intake })))
+        Ok(Begun::Round(Box::new(Self { room_id, origin: origin.to_owned(), waiting, servers, intake })))
     }
 
     /// What is to be let go.
@@ -83,7 +85,8 @@ impl Round {
                 is_done = false;
             }
         }
-        let release = (!event_ids.is_empty()).then_some(ReleasePdus { room_id: self.room_id, event_ids });
+        let (room_id, origin) = (self.room_id, self.origin);
+        let release = (!event_ids.is_empty()).then_some(ReleasePdus { room_id, origin, event_ids });
         Ended { release, given_up, is_done }
     }
 }

@@ -19,12 +19,12 @@ use crate::{
     core::{
         checked::{CheckedPdu, MissingKey, PduCheck, Refused},
         event::{JsonObject, Pdu},
-        version::RoomVersion,
+        version::{EventIdFormat, RoomVersion},
     },
     error::Missing,
     room::{
         policy::WantedSignature,
-        receive::{GivenState, Outcome, Within},
+        receive::{GivenState, Outcome, PassedBy, Within},
     },
 };
 
@@ -116,6 +116,8 @@ pub struct Intake {
     outliers: BTreeMap<Arc<str>, Arc<CheckedPdu>>,
     states: Vec<GivenState>,
     not_recommended: BTreeSet<Arc<str>>,
+    /// Events of the past that cannot be taken in, and what they follow.
+    passed_by: BTreeMap<Arc<str>, Vec<Arc<str>>>,
     /// The events that may come as outliers.
     wanted: BTreeSet<Arc<str>>,
     questions: VecDeque<Question>,
@@ -148,6 +150,7 @@ impl Intake {
             outliers: BTreeMap::new(),
             states: Vec::new(),
             not_recommended: BTreeSet::new(),
+            passed_by: BTreeMap::new(),
             wanted: BTreeSet::new(),
             questions: VecDeque::new(),
             asked: BTreeSet::new(),
@@ -160,9 +163,10 @@ impl Intake {
         }
     }
 
-    /// An intake of events of the room's past, which fill its gaps.
+    /// An intake of events of the room's past, which fill its gaps. A client waits for them: states go without what cannot be
+    /// checked at once.
     pub fn of_history(room_id: String, version: &'static RoomVersion, pdus: Vec<Bytes>) -> Self {
-        Self { backfill: true, ..Self::new(room_id, version, pdus) }
+        Self { backfill: true, without_keys: true, ..Self::new(room_id, version, pdus) }
     }
 
     /// An intake of one event of the room's past that nothing here leads to.
@@ -216,6 +220,7 @@ impl Intake {
                 outliers: outliers.cloned().collect(),
                 states: self.states.clone(),
                 not_recommended: self.not_recommended.clone(),
+                passed_by: self.passed_by(),
                 backfill: self.backfill,
                 within: self.within.clone(),
             });
@@ -230,8 +235,12 @@ impl Intake {
         for ((json, role), check) in checking.into_iter().zip(checks) {
             match check {
                 PduCheck::Ready(pdu) => self.ready(role, pdu),
-                PduCheck::Refused { event_id, error } => self.refused(event_id, error),
+                PduCheck::Refused { event_id, error } => {
+                    self.pass_by(role, &json);
+                    self.refused(event_id, error);
+                }
                 PduCheck::MissingKeys(missing) => {
+                    self.pass_by(role, &json);
                     keys.extend(missing);
                     self.keyless.push((json, role));
                 }
@@ -254,6 +263,53 @@ impl Intake {
             (Role::Outlier, outcome) => (&mut self.outliers, outcome.is_some()),
         };
         self.is_new |= !is_done && place.insert(event_id, pdu).is_none();
+    }
+
+    /// Of an event of the past that is not rightly signed, or of which nobody can tell, what it follows is kept: only the event
+    /// itself is to be missing. In the oldest versions that is nothing but the word of who tells it.
+    fn pass_by(&mut self, role: Role, json: &Bytes) {
+        let is_past = self.backfill && role == Role::Live;
+        if !is_past || self.version.event_ids == EventIdFormat::Own {
+            return;
+        }
+        if let Ok(pdu) = Pdu::parse_history(self.version, json)
+            && *pdu.room_id == *self.room_id
+        {
+            self.passed_by.insert(pdu.event_id, pdu.prev_events);
+        }
+    }
+
+    /// The events that are passed by; another copy of one may be good.
+    fn passed_by(&self) -> Vec<PassedBy> {
+        let bad = self.passed_by.iter().filter(|(event_id, _)| !self.live.contains_key(*event_id));
+        let passed = |(event_id, prev_events): (&Arc<str>, &Vec<Arc<str>>)| PassedBy {
+            event_id: event_id.clone(),
+            prev_events: prev_events.clone(),
+        };
+        bad.map(passed).collect()
+    }
+
+    /// The events of the past that came and are no part of the room, with what they follow as far as that can be told: they cannot
+    /// be checked, or are refused, or wait. Whoever asks for them again is told the same.
+    pub fn left_behind(&self) -> BTreeMap<Arc<str>, Vec<Arc<str>>> {
+        let mut left: BTreeMap<Arc<str>, Vec<Arc<str>>> = self.passed_by.clone();
+        left.extend(self.live.iter().map(|(id, checked)| (id.clone(), checked.pdu().prev_events.clone())));
+        for (json, _) in self.keyless.iter().filter(|(_, role)| *role == Role::Live) {
+            if let Ok(pdu) = Pdu::parse_history(self.version, json) {
+                left.entry(pdu.event_id).or_default();
+            }
+        }
+        for (event_id, outcome) in &self.outcomes {
+            match outcome {
+                // Nothing has led to an unrelated one, which something may by and by.
+                Outcome::Refused(refused) if *refused != Refused::Unrelated => {
+                    left.entry(event_id.clone()).or_default();
+                }
+                Outcome::Stored | Outcome::Waiting => {}
+                _ => drop(left.remove(event_id)),
+            }
+        }
+        left
     }
 
     fn refused(&mut self, event_id: Option<Arc<str>>, error: Refused) {
@@ -340,8 +396,10 @@ impl Intake {
         let refused = self.outcomes.iter().filter(|(_, outcome)| matches!(outcome, Outcome::Refused(_)));
         let mut next: Vec<Arc<str>> = refused.map(|(event_id, _)| event_id.clone()).collect();
         if self.without_keys {
-            let keyless = self.keyless.iter().filter(|(_, role)| *role == Role::Outlier);
-            next.extend(keyless.filter_map(|(json, _)| Some(Pdu::parse(self.version, json).ok()?.event_id)));
+            // What is to be part of the room, and may be of the state, is waited for where it comes live.
+            let keyless = self.keyless.iter().filter(|(_, role)| self.backfill || *role == Role::Outlier);
+            let event_id = |json: &Bytes| Some(Pdu::parse_history(self.version, json).ok()?.event_id);
+            next.extend(keyless.filter_map(|(json, _)| event_id(json)));
         }
         let allowed_by = allowed_by(self.outliers.iter());
         let mut left_out: HashSet<Arc<str>> = HashSet::new();

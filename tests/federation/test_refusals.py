@@ -201,6 +201,17 @@ def test_answers_are_counted_by_why_they_are_not_taken(measured, alice, resident
         assert refusals.news() == {("answer", reason): 1}
 
 
+@pytest.mark.parametrize("created", ["10", "1", None])
+def test_a_room_is_not_of_the_version_that_a_template_tells(measured, alice, resident, created):
+    """What its create event says counts, and "1" where it says nothing."""
+    _, refusals = measured
+    copy = resident.create(version=created)
+    answer = alice.join(copy.room_id, query=via(resident), status=502)
+    assert "another version" in answer["error"]
+    assert refusals.news() == {("answer", "room_version"): 1}
+    assert copy.room_id not in alice.get("joined_rooms")["joined_rooms"]
+
+
 def keys_of(peer, count):
     return {f"ed25519:{number}": {"key": peer.key.public} for number in range(count)}
 

@@ -88,11 +88,11 @@ class Participant(Peer):
 
     # -- what it asks for and sends ------------------------------------------------------------------------------
 
-    def create(self, join_rule="public", user=None):
-        """A room of its own."""
+    def create(self, join_rule="public", user=None, version=VERSION):
+        """A room of its own; its create event says `version`, whatever its events are."""
         user = user or self.user()
         copy = Copy(f"!{unique('room')}:{self.name}", {}, [], 0, user)
-        self.next(copy, "m.room.create", {"room_version": VERSION}, state_key="")
+        self.next(copy, "m.room.create", {"room_version": version} if version else {}, state_key="")
         self.next(copy, "m.room.member", {"membership": "join"}, state_key=user)
         self.next(copy, "m.room.power_levels", {"users": {user: 100}}, state_key="")
         self.next(copy, "m.room.join_rules", {"join_rule": join_rule}, state_key="")

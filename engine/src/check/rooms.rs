@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     core::num::{EventNum, NodeId, RoomNum, StateKeyId, UserNum},
-    room::{RoomCtx, fork, room_version},
+    room::{RoomCtx, fork, gap, room_version},
     store::{
         StorageError, schema,
         schema::{EventStatus, Membership, RoomHead},
@@ -93,7 +93,7 @@ fn extremities(
     let mut found = Vec::new();
     for (num, is_sure) in &ends {
         let is_listed = head.extremities.iter().any(|(listed, _)| listed == num);
-        if *is_sure || is_listed {
+        if is_listed || *is_sure && !is_filled_in(row, room, *num)? {
             // An event without a body is told of elsewhere; it cannot be named, and so not be built upon.
             found.extend(row.body(*num)?.map(|(id, _)| (*num, id.to_string())));
         }
@@ -127,6 +127,14 @@ fn extremities(
     let problem = "whether the current state lacks members is not what its last events say";
     row.expect(head.partial_state == partial_state, problem);
     Ok(())
+}
+
+/// Whether the event is of the past, and may be followed by one that is missing there.
+fn is_filled_in(row: &Row<'_>, room: RoomNum, num: EventNum) -> Result<bool, StorageError> {
+    match row.header(num)? {
+        Some(header) => gap::is_filled_in(row.reader(), room, header.pos),
+        None => Ok(false),
+    }
 }
 
 /// The current state is whole, and what resolution makes of those after the last events. Returns whether it can be read.

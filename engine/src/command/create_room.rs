@@ -117,7 +117,9 @@ fn bad_state(error: Error) -> Error {
         Error::Denied(denied @ crate::error::Denied::Rule { .. }) => {
             Invalid::RoomState(denied.to_string()).into()
         }
-        Error::Invalid(invalid @ Invalid::DeniesThisServer) => Invalid::RoomState(invalid.to_string()).into(),
+        Error::Invalid(invalid @ (Invalid::Content { .. } | Invalid::DeniesThisServer)) => {
+            Invalid::RoomState(invalid.to_string()).into()
+        }
         other => other,
     }
 }

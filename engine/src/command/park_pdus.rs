@@ -10,7 +10,10 @@ use crate::{
     core::{event::Pdu, num::RoomNum},
     error::Result,
     room::RoomCtx,
-    store::{Direction, Tx, schema, schema::ParkedPdu},
+    store::{
+        Direction, Tx, schema,
+        schema::{ParkedPdu, parked_key},
+    },
 };
 
 /// Events that may wait in one room. With 64 KiB each at most, they are some megabytes as a rule. What finds no place is not
@@ -48,27 +51,25 @@ impl Command for ParkPdus {
 
     fn run(&self, tx: &mut Tx) -> Result<Parked> {
         let room = RoomCtx::load(tx, &self.room_id)?;
-        let (mut known, mut of_origin) = (HashSet::new(), 0);
-        tx.scan(
-            &schema::PARKED_PDUS,
-            &room.num,
-            Direction::Forward,
-            |(_, event_id): (RoomNum, String), row| {
-                of_origin += usize::from(row.origin == self.origin);
-                known.insert(event_id);
-                true
-            },
-        )?;
+        // What another server sent under the same id may be a forgery, and the event itself must not be held up by one.
+        let (mut of_origin, mut of_all) = (HashSet::new(), 0);
+        tx.scan(&schema::PARKED_PDUS, &room.num, Direction::Forward, |(_, key): (RoomNum, String), row| {
+            of_all += 1;
+            if row.origin == self.origin {
+                of_origin.insert(row.event_id(&key).to_owned());
+            }
+            true
+        })?;
         let mut parked = Parked::default();
         for json in &self.pdus {
             // What is no event of the room's version has been refused before.
             let Ok(pdu) = Pdu::parse(room.version, json) else { continue };
             let event_id = pdu.event_id.to_string();
-            if known.contains(&event_id) {
+            if of_origin.contains(&event_id) {
                 parked.kept.push(pdu.event_id);
                 continue;
             }
-            if known.len() >= PARKED_PER_ROOM_MAX || of_origin >= PARKED_PER_ORIGIN_MAX {
+            if of_all >= PARKED_PER_ROOM_MAX || of_origin.len() >= PARKED_PER_ORIGIN_MAX {
                 parked.refused.push(pdu.event_id);
                 continue;
             }
@@ -77,19 +78,21 @@ impl Command for ParkPdus {
                 since_ms: tx.shared.clock.now_ms(),
                 json: json.to_vec(),
             };
-            tx.put(&schema::PARKED_PDUS, &(room.num, event_id.clone()), &row);
-            known.insert(event_id);
-            of_origin += 1;
+            tx.put(&schema::PARKED_PDUS, &(room.num, parked_key(&event_id, &self.origin)), &row);
+            of_origin.insert(event_id);
+            of_all += 1;
             parked.kept.push(pdu.event_id);
         }
         Ok(parked)
     }
 }
 
-/// Lets events go that have been judged, or have waited for too long.
+/// Lets events of a server go that have been judged, or have waited for too long.
 pub struct ReleasePdus {
     /// The room's id.
     pub room_id: String,
+    /// The server that sent them.
+    pub origin: String,
     /// Their ids.
     pub event_ids: Vec<String>,
 }
@@ -103,8 +106,16 @@ impl Command for ReleasePdus {
 
     fn run(&self, tx: &mut Tx) -> Result<()> {
         let Some(room) = tx.room_num(&self.room_id)? else { return Ok(()) };
-        for event_id in &self.event_ids {
-            tx.delete(&schema::PARKED_PDUS, &(room, event_id.clone()));
+        let released: HashSet<&str> = self.event_ids.iter().map(String::as_str).collect();
+        let mut keys = Vec::with_capacity(released.len());
+        tx.scan(&schema::PARKED_PDUS, &room, Direction::Forward, |key: (RoomNum, String), row| {
+            if row.origin == self.origin && released.contains(row.event_id(&key.1)) {
+                keys.push(key);
+            }
+            true
+        })?;
+        for key in keys {
+            tx.delete(&schema::PARKED_PDUS, &key);
         }
         Ok(())
     }

@@ -21,7 +21,10 @@ use crate::{
     room::{
         RoomCtx, membership, merging,
         policy::Recommendation,
-        receive::{self, AtHand, GivenState, Outcome, Within, in_order, receive_backfill, receive_outlier},
+        receive::{
+            self, AtHand, GivenState, Outcome, PassedBy, Within, in_order, in_order_past, receive_backfill,
+            receive_outlier,
+        },
         servers,
     },
     store::{
@@ -66,6 +69,8 @@ pub struct ReceivePdus {
     pub backfill: bool,
     /// Of these, one that nothing here leads to.
     pub within: Option<Within>,
+    /// Events of the past that are not to be taken in, and that others among these may follow.
+    pub passed_by: Vec<PassedBy>,
 }
 
 impl Command for ReceivePdus {
@@ -90,11 +95,14 @@ impl Command for ReceivePdus {
         let outliers: HashSet<Arc<str>> = waiting.map(|(event_id, _)| event_id.clone()).collect();
         let states: HashMap<&str, &GivenState> =
             self.states.iter().map(|given| (&*given.event_id, given)).collect();
-        let (ordered, circular) = in_order(&self.pdus);
+        let (ordered, circular) = match self.passed_by.is_empty() {
+            true => in_order(&self.pdus),
+            false => in_order_past(&self.pdus, &self.passed_by),
+        };
         if self.backfill {
             let outcomes = {
                 let (within, missing) = (self.within.as_ref(), &mut received.missing);
-                receive_backfill(tx, &mut room, &ordered, within, &states, missing)?
+                receive_backfill(tx, &mut room, (&ordered, &self.passed_by), within, &states, missing)?
             };
             received.outcomes.extend(outcomes);
         } else {

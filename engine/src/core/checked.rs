@@ -52,6 +52,9 @@ pub enum Refused {
     /// It would create a room that was created by another event.
     #[error("the room was created by another event")]
     SecondCreate,
+    /// It creates a room of another version than this one is said to be of.
+    #[error("the room was created with another version")]
+    OtherVersion,
     /// It and others refer to each other in a circle.
     #[error("it refers to itself by way of others")]
     Circular,

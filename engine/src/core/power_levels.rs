@@ -10,13 +10,16 @@ mod levels;
 use serde_json::Value;
 
 use super::event::{JsonObject, Pdu};
-use super::identifiers::is_user_id;
+use super::identifiers::split;
 use super::version::RoomVersion;
 
 pub use levels::Levels;
 
 /// The level of the creator while a room has no power levels (room versions 1 to 11).
 const CREATOR_LEVEL: i64 = 100;
+
+/// The maps of levels beside `users`.
+const MAPS: [&str; 2] = ["events", "notifications"];
 
 /// How high a user stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -132,27 +135,51 @@ impl PowerLevels {
         }
     }
 
-    /// Whether every value of `content` is a level in the forms that `version` knows, and every key of `users` a
-    /// user id. Properties that are absent are fine.
+    /// What the rules ask of every such event, whatever the room has: since version 10 that each value is a level, before
+    /// that only the values of `users`; and that each key of `users` looks like a user id. Properties that are absent are
+    /// fine. An unreadable level that a version lets through counts as not stated.
+    ///
+    /// Of the keys no more is asked than other servers ask, a sigil and a colon: an entry for a server name that cannot be
+    /// harms nobody, and to reject what all others take would part this server from the room for good.
     ///
     /// # Errors
     /// Says which part is wrong; authorisation rules 9.1 to 9.3 of room version 10 and their like.
     pub fn validate(version: &RoomVersion, content: &JsonObject) -> Result<(), InvalidPowerLevels> {
-        let is_level = |value: &Value| read_level(version, value).is_some();
-        if !Field::ALL.iter().filter_map(|field| content.get(field.name())).all(is_level) {
-            return Err(InvalidPowerLevels::Field);
-        }
-        for map in ["events", "notifications"].into_iter().filter_map(|name| content.get(name)) {
-            if !map.as_object().is_some_and(|map| map.values().all(is_level)) {
-                return Err(InvalidPowerLevels::Map);
-            }
+        if version.integer_power_levels {
+            PowerLevels::validate_all(version, content)?;
         }
         let Some(users) = content.get("users") else { return Ok(()) };
-        let is_entry = |(user, level): (&String, &Value)| is_user_id(user) && is_level(level);
+        let is_entry = |(user, level): (&String, &Value)| {
+            split(user, '@').is_some() && read_level(version, level).is_some()
+        };
         match users.as_object() {
             Some(users) if users.iter().all(is_entry) => Ok(()),
             _ => Err(InvalidPowerLevels::Users),
         }
+    }
+
+    /// What the rules ask besides where the room has power levels already: those that are compared with them can be. Before
+    /// version 10 no rule says so by itself, but rules 10.3 to 10.5 (9.3 to 9.5 since version 6) cannot be applied to what is
+    /// no level; before version 6 they do not look at `notifications`.
+    ///
+    /// # Errors
+    /// As [`PowerLevels::validate`].
+    pub fn validate_change(version: &RoomVersion, content: &JsonObject) -> Result<(), InvalidPowerLevels> {
+        if version.integer_power_levels {
+            // They have been looked at.
+            return Ok(());
+        }
+        let maps: &[&str] = if version.guard_notification_levels { &MAPS } else { &["events"] };
+        validate_levels(version, content, maps)
+    }
+
+    /// Whether every level beside those of `users` is one in the forms that `version` knows, as is asked of the users of this
+    /// server whatever the version.
+    ///
+    /// # Errors
+    /// As [`PowerLevels::validate`].
+    pub fn validate_all(version: &RoomVersion, content: &JsonObject) -> Result<(), InvalidPowerLevels> {
+        validate_levels(version, content, &MAPS)
     }
 
     /// The level of `user`.
@@ -233,6 +260,23 @@ fn text(value: Option<&Value>) -> Option<&str> {
     value.and_then(Value::as_str)
 }
 
+/// Whether what stands by itself, and in these maps, are levels.
+fn validate_levels(
+    version: &RoomVersion,
+    content: &JsonObject,
+    maps: &[&str],
+) -> Result<(), InvalidPowerLevels> {
+    let is_level = |value: &Value| read_level(version, value).is_some();
+    if !Field::ALL.iter().filter_map(|field| content.get(field.name())).all(is_level) {
+        return Err(InvalidPowerLevels::Field);
+    }
+    let are_levels = |map: &Value| map.as_object().is_some_and(|map| map.values().all(is_level));
+    match maps.iter().filter_map(|name| content.get(*name)).all(are_levels) {
+        true => Ok(()),
+        false => Err(InvalidPowerLevels::Map),
+    }
+}
+
 fn read_levels(version: &RoomVersion, value: Option<&Value>) -> Levels {
     let Some(Value::Object(entries)) = value else { return Levels::default() };
     Levels::new(entries.iter().filter_map(|(key, value)| Some((key.as_str(), read_level(version, value)?))))
@@ -267,6 +311,63 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    /// What is wrong with the content by itself, and where the room has power levels already.
+    fn faults(id: &str, content: &Value) -> (Result<(), InvalidPowerLevels>, Result<(), InvalidPowerLevels>) {
+        let (version, content) = (RoomVersion::get(id).unwrap(), content.as_object().unwrap());
+        (PowerLevels::validate(version, content), PowerLevels::validate_change(version, content))
+    }
+
+    #[test]
+    fn before_version_10_only_users_are_judged_by_themselves_and_what_is_compared_once_there_is_something_to_compare()
+     {
+        use InvalidPowerLevels::{Field as OfField, Map, Users};
+        for (wrong, why) in [
+            (json!({"ban": "fifty"}), OfField),
+            (json!({"invite": null}), OfField),
+            (json!({"events": {"m.x": {}}}), Map),
+            (json!({"events": []}), Map),
+        ] {
+            for id in ["1", "5", "6", "9"] {
+                assert_eq!(faults(id, &wrong), (Ok(()), Err(why)), "{wrong} in version {id}");
+            }
+            for id in ["10", "11", "12"] {
+                assert_eq!(faults(id, &wrong), (Err(why), Ok(())), "{wrong} in version {id}");
+            }
+        }
+        let notifications = json!({"notifications": {"room": "loud"}});
+        for id in ["1", "5"] {
+            assert_eq!(faults(id, &notifications), (Ok(()), Ok(())), "version {id}");
+        }
+        for id in ["6", "9"] {
+            assert_eq!(faults(id, &notifications), (Ok(()), Err(Map)), "version {id}");
+        }
+        assert_eq!(faults("10", &notifications), (Err(Map), Ok(())));
+        for version in super::super::version::ROOM_VERSIONS {
+            for wrong in [json!({"users": []}), json!({"users": {"@a:a.example": "high"}})] {
+                assert_eq!(faults(version.id, &wrong).0, Err(Users), "{wrong} in version {}", version.id);
+            }
+        }
+        let content = json!({"ban": "fifty", "events": {"m.x": {}, "m.y": "7"}});
+        let levels = PowerLevels::from_content(RoomVersion::get("9").unwrap(), content.as_object().unwrap());
+        assert_eq!((levels.stated(Field::Ban), levels.level(Field::Ban)), (None, 50), "it is not stated");
+        assert_eq!((levels.required("m.x", true), levels.required("m.y", true)), (50, 7));
+    }
+
+    /// Synapse's `UserID.from_string`, by which it judges the keys, looks at no more.
+    #[test]
+    fn a_key_of_users_has_a_sigil_and_a_colon() {
+        for version in super::super::version::ROOM_VERSIONS {
+            let of = |user: &str| faults(version.id, &json!({"users": {user: 50}})).0;
+            for user in ["@typo:my_server.test", "@:", "@a:b:c", "@a b: ", "@a\0:x"] {
+                assert_eq!(of(user), Ok(()), "{user:?} in version {}", version.id);
+            }
+            for user in ["", "@", "typo:a.example", "@typo", "!typo:a.example", "\u{ff20}typo:a.example"] {
+                let expected = Err(InvalidPowerLevels::Users);
+                assert_eq!(of(user), expected, "{user:?} in version {}", version.id);
+            }
+        }
+    }
 
     fn read(id: &str, value: Value) -> Option<i64> {
         read_level(RoomVersion::get(id).unwrap(), &value)

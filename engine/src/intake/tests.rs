@@ -117,6 +117,32 @@ fn old_event(name: &str, allowed_by: &str) -> Bytes {
     Bytes::from(json.to_string())
 }
 
+/// In the oldest versions whoever tells an event says what it follows, and what it is called.
+#[test]
+fn what_a_bad_event_follows_counts_where_its_id_is_a_hash_over_that() {
+    let mut old: serde_json::Value = serde_json::from_slice(&old_event("bad", "a")).unwrap();
+    old["prev_events"] = json!([["$before:there.example", {"sha256": ""}]]);
+    let key = MissingKey { server_name: "gone.example".into(), key_id: "ed25519:1".into() };
+    for (version, json, followed) in
+        [("10", event("bad", &[]).0, vec!["$bad"]), ("1", Bytes::from(old.to_string()), Vec::new())]
+    {
+        let version = RoomVersion::get(version).unwrap();
+        let event_id = Pdu::parse(version, &json).unwrap().event_id;
+        let error = Refused::Signature("there.example".into());
+        for check in [
+            PduCheck::Refused { event_id: Some(event_id.clone()), error },
+            PduCheck::MissingKeys(vec![key.clone()]),
+        ] {
+            let mut intake = Intake::of_history(ROOM.to_owned(), version, vec![json.clone()]);
+            assert!(matches!(intake.next_step(), Next::Check(_)));
+            intake.checked(vec![check]);
+            let left: Vec<(Arc<str>, Vec<Arc<str>>)> = intake.left_behind().into_iter().collect();
+            let followed: Vec<Arc<str>> = followed.iter().map(|id| Arc::from(*id)).collect();
+            assert_eq!(left, [(event_id.clone(), followed)], "version {}", version.id);
+        }
+    }
+}
+
 /// The events that an intake takes of an auth chain, when an event waits for the one that allows it.
 fn taken(version: &str, live: &Bytes, told: Vec<Bytes>) -> Vec<Bytes> {
     let version = RoomVersion::get(version).unwrap();

@@ -12,10 +12,11 @@ use super::{
 };
 use crate::{
     core::{
-        auth::{self, AuthState},
+        auth::{self, AuthState, Reason},
         event::{EventBuilder, EventReference, JsonObject, Pdu, reference_hash_of_json},
         limits::OWN_PREV_EVENTS_MAX,
         num::{EventNum, NodeId, TextNum},
+        power_levels::PowerLevels,
         version::{EventIdFormat, RoomVersion},
     },
     error::{Denied, Invalid, Result},
@@ -73,6 +74,7 @@ pub(crate) fn append(tx: &mut Tx, room: &mut RoomCtx, mut new: NewEvent<'_>) -> 
             break;
         }
     }
+    check_own_levels(room.version, &pdu)?;
     policy::check_own(tx, room, &pdu)?;
     let prev = ends.events.iter().map(|(num, _)| *num).collect();
     let arrival = Arrival {
@@ -230,6 +232,20 @@ fn new_room_id(tx: &Tx, version: &RoomVersion) -> Option<Arc<str>> {
         return None;
     }
     Some(format!("!{}:{}", tx.random_text(ROOM_LOCALPART_CHARS), tx.shared.server_name).into())
+}
+
+/// What no rule asks before room version 10. Specification: "Deprecated event content schemas", "A homeserver should take
+/// reasonable precautions to prevent users from sending these".
+///
+/// Errors: [`Invalid::Content`].
+fn check_own_levels(version: &RoomVersion, pdu: &Pdu) -> Result<(), Invalid> {
+    if &*pdu.kind != "m.room.power_levels" || pdu.state_key.is_none() {
+        return Ok(());
+    }
+    PowerLevels::validate_all(version, &pdu.content).map_err(|invalid| {
+        let reason = Reason::from(invalid);
+        Invalid::Content { rule: reason.number(version), reason }
+    })
 }
 
 fn denied(denied: auth::Denied) -> Denied {

@@ -239,6 +239,18 @@ pub(crate) fn between(
     Ok(None)
 }
 
+/// Whether what stands at `pos` was filled into a gap in which something is missing still, so that what follows it may be.
+pub(crate) fn is_filled_in(reader: &Reader, room: RoomNum, pos: StreamPos) -> Result<bool, StorageError> {
+    let mut is_in = false;
+    let (from, to) = ((room, StreamPos(pos.0.saturating_add(1))), (room, StreamPos::MAX));
+    let visit = |_: (RoomNum, StreamPos), free: StreamPos| {
+        is_in = free < pos;
+        false
+    };
+    reader.scan_between(&schema::GAPS, &from, &to, Direction::Forward, visit)?;
+    Ok(is_in)
+}
+
 /// The position of the last event of the timeline at or before `pos`.
 fn last_before(reader: &Reader, room: RoomNum, pos: StreamPos) -> Result<Option<StreamPos>, StorageError> {
     let (from, to) = ((room, StreamPos(i64::MIN)), (room, StreamPos(pos.0.saturating_add(1))));

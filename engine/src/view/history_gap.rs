@@ -9,9 +9,6 @@ use crate::{
     store::{Direction, Reader, StorageError, schema},
 };
 
-/// Events that are asked for in one request: of a gap's open ends, those that are nearest.
-const MISSING_MAX: usize = 10;
-
 /// A page of a room's timeline. Not here: who may see it, which the page itself tells.
 pub struct HistoryGap<'a> {
     /// The room's id.
@@ -65,9 +62,7 @@ impl View for HistoryGap<'_> {
             }
         };
         let Some((pos, _, _)) = found else { return Ok(None) };
-        let mut missing = missing_before(reader, room, pos)?;
-        missing.truncate(MISSING_MAX);
-        Ok(Some(OpenGap { pos, missing }))
+        Ok(Some(OpenGap { pos, missing: missing_before(reader, room, pos)? }))
     }
 }
 

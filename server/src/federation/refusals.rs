@@ -81,6 +81,7 @@ pub fn unchecked_event(refused: &Refused) {
         Refused::KeyNeverTrusted(_) => "key_never_trusted",
         Refused::OtherRoom => "other_room",
         Refused::SecondCreate => "second_create",
+        Refused::OtherVersion => "other_version",
         Refused::Circular => "circular",
         Refused::Unrelated => "unrelated",
     });

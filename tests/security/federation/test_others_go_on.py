@@ -93,6 +93,17 @@ def test_who_never_answers_questions_holds_up_no_other_room_or_server(server, si
     assert silent.transact(server, [good]) == {id_of(good): {}}
 
 
+def test_a_forgery_that_waits_keeps_the_event_itself_from_nothing(server, hostile, honest, copy, alice, room):
+    """A copy signed by a key that nobody has waits for that key, and lacks what the event follows, too."""
+    theirs = honest.join(server, room)
+    event = behind_a_gap(honest, theirs, "genuine")
+    forged = {**event, "signatures": {honest.name: {"ed25519:unheard": "A" * 86}}}
+    assert hostile.transact(server, [forged]) == {id_of(event): {}}
+    assert honest.transact(server, [event]) == {id_of(event): {}}
+    see(alice, room, id_of(event))
+    assert bodies(room_messages(alice, room)) == ["genuine, before", "genuine"]
+
+
 def test_a_poisoned_room_holds_up_no_other(server, hostile, alice):
     """All that can be wrong comes for one room, side by side with what is right for others."""
     poisoned, good = (alice.create_room(preset="public_chat", room_version="11") for _ in range(2))

@@ -200,6 +200,14 @@ fn what_cannot_be_is_refused_and_leaves_nothing() {
         });
         assert!(matches!(error, Error::Invalid(Invalid::RoomState(_))), "{error}");
     }
+    // What no rule refuses of the first levels of an old room.
+    for wrong in [json!({"ban": "fifty"}), json!({"notifications": {"room": "loud"}})] {
+        let error = refused(&|request| {
+            request.version = "5".to_owned();
+            request.power_level_content_override = object(wrong.clone());
+        });
+        assert!(matches!(error, Error::Invalid(Invalid::RoomState(_))), "{wrong}: {error}");
+    }
     world.ask(|reader| {
         assert!(reader.alias(&format!("#free:{SERVER}"))?.is_none());
         let alice = reader.user_num(ALICE)?;

@@ -6,16 +6,22 @@
 use super::AuthState;
 use super::denied::Reason;
 use super::rules::Context;
-use crate::core::power_levels::{Field, InvalidPowerLevels, Level, creators};
+use crate::core::power_levels::{Field, InvalidPowerLevels, Level, PowerLevels, creators};
+
+impl From<InvalidPowerLevels> for Reason {
+    fn from(invalid: InvalidPowerLevels) -> Reason {
+        match invalid {
+            InvalidPowerLevels::Field => Reason::PowerField,
+            InvalidPowerLevels::Map => Reason::PowerMap,
+            InvalidPowerLevels::Users => Reason::PowerUsers,
+        }
+    }
+}
 
 pub(super) fn check<S: AuthState>(context: &Context<'_, S>) -> Result<(), Reason> {
     let Context { version, event, create, power_levels: current, .. } = *context;
-    // 9.1 to 9.3; before version 10 the forms of "Deprecated event content schemas".
-    let new = context.state.stated_levels(version, event).map_err(|invalid| match invalid {
-        InvalidPowerLevels::Field => Reason::PowerField,
-        InvalidPowerLevels::Map => Reason::PowerMap,
-        InvalidPowerLevels::Users => Reason::PowerUsers,
-    })?;
+    // 9.1 to 9.3; before version 10 of `users` alone, in the forms of "Deprecated event content schemas".
+    let new = context.state.stated_levels(version, event)?;
     // 10.4 of version 12.
     if version.privileged_creators && creators(version, create).any(|user| new.users().contains(user)) {
         return Err(Reason::PowerCreators);
@@ -24,6 +30,8 @@ pub(super) fn check<S: AuthState>(context: &Context<'_, S>) -> Result<(), Reason
     if !current.is_present() {
         return Ok(());
     }
+    // What cannot be read cannot be compared. What could not be read of the current levels is not stated, and can be replaced.
+    PowerLevels::validate_change(version, &event.content)?;
     let sender_level = context.sender_level();
     let above = |level: Option<i64>| level.is_some_and(|level| Level::Finite(level) > sender_level);
     // 9.5

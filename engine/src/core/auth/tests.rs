@@ -244,6 +244,41 @@ fn redactions_are_applied_for_moderators_and_for_the_own_server() {
     assert!(may_redact(version("2"), &redaction, "@alice:a.example", &levels(0)));
 }
 
+/// The verdict of version `id` on the power levels `new`, which Alice sets where there are `current` ones, or none.
+fn change_of_levels(id: &str, current: Option<Value>, new: Value) -> Result<(), (Reason, &'static str)> {
+    let levels = |content| state_event("m.room.power_levels", "", content);
+    let member = state_event("m.room.member", "@alice:a.example", json!({"membership": "join"}));
+    let state = State::of([create(), member].into_iter().chain(current.map(levels)));
+    check(version(id), &levels(new), &state).map_err(|denied| (denied.reason, denied.rule))
+}
+
+#[test]
+fn what_is_no_level_is_rejected_where_the_version_has_to_compare_it() {
+    let alice = json!({"@alice:a.example": 100});
+    let users = || Some(json!({"users": alice}));
+    let wrong = || json!({"users": alice, "ban": "fifty"});
+    assert_eq!(change_of_levels("9", None, wrong()), Ok(()));
+    assert_eq!(change_of_levels("10", None, wrong()), Err((Reason::PowerField, "9.1")));
+    assert_eq!(change_of_levels("5", users(), wrong()), Err((Reason::PowerField, "10.3")));
+    assert_eq!(change_of_levels("9", users(), wrong()), Err((Reason::PowerField, "9.3")));
+    // What is there by now can be replaced: it is not stated.
+    assert_eq!(change_of_levels("9", Some(wrong()), json!({"users": alice, "ban": 60})), Ok(()));
+    let loud = || json!({"users": alice, "notifications": {"room": "loud"}});
+    assert_eq!(change_of_levels("5", users(), loud()), Ok(()));
+    assert_eq!(change_of_levels("6", users(), loud()), Err((Reason::PowerMap, "9.4")));
+    assert_eq!(change_of_levels("10", users(), loud()), Err((Reason::PowerMap, "9.2")));
+}
+
+#[test]
+fn a_level_for_nobody_who_can_be_does_not_reject_the_others() {
+    let typo = json!({"users": {"@alice:a.example": 100, "@typo:my_server.test": 50}});
+    let without = json!({"users": {"@alice:a.example": 100}});
+    for id in ["1", "6", "9", "10", "11"] {
+        assert_eq!(change_of_levels(id, Some(without.clone()), typo.clone()), Ok(()), "version {id}");
+        assert_eq!(change_of_levels(id, Some(typo.clone()), without.clone()), Ok(()), "version {id}");
+    }
+}
+
 /// JSON of any shape, with the names and values that the rules look at among its own.
 fn arbitrary_json() -> impl Strategy<Value = Value> {
     let names = prop::sample::select(vec![

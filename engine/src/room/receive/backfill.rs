@@ -1,6 +1,6 @@
 //! History that another server tells: events before a gap.
 //!
-//! Invariant: only what the events here lead to is taken in, each event after those that it follows, at the positions that
+//! Invariant: only what the events here lead to, if need be by way of such as are passed by, is taken in, each event after those that it follows, at the positions that
 //! were kept free for the gap; the room's members and current state are not touched by it.
 
 use std::{
@@ -37,17 +37,27 @@ pub struct Within {
     pub gap: StreamPos,
 }
 
+/// An event of the past that is not taken in, since it is not rightly signed or nobody can tell. What it follows lies in the same
+/// gap, for its id, by which others name it, is a hash over that: it is as they have seen it, whoever told it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PassedBy {
+    /// Its id, which is a hash: not in room versions 1 and 2, where whoever tells an event could make it follow anything.
+    pub event_id: Arc<str>,
+    /// What it follows.
+    pub prev_events: Vec<Arc<str>>,
+}
+
 /// Takes in events of the past, given in an order in which each comes after those that it follows.
 pub(crate) fn receive_backfill(
     tx: &mut Tx,
     room: &mut RoomCtx,
-    ordered: &[Arc<CheckedPdu>],
+    (ordered, passed_by): (&[Arc<CheckedPdu>], &[PassedBy]),
     within: Option<&Within>,
     states: &HashMap<&str, &GivenState>,
     missing: &mut Missing,
 ) -> Result<Vec<(Arc<str>, Outcome)>> {
     let mut at_hand = AtHand::default();
-    let mut places = places(tx, room, ordered)?;
+    let mut places = places(tx, room, ordered, passed_by)?;
     if let Some(Within { event_id, gap }) = within
         && !places.contains_key(event_id)
         && let Some(pos) = gap::position_within(tx, room.num, *gap)?
@@ -86,12 +96,17 @@ fn followers(ordered: &[Arc<CheckedPdu>]) -> HashMap<&str, Vec<&Arc<Pdu>>> {
 }
 
 /// The gap that each event is in, which those that follow it lead to, and its position there, newest on top.
-fn places(tx: &Tx, room: &RoomCtx, ordered: &[Arc<CheckedPdu>]) -> Result<HashMap<Arc<str>, Past>> {
-    let mut gaps: HashMap<Arc<str>, StreamPos> = HashMap::new();
+fn places(
+    tx: &Tx,
+    room: &RoomCtx,
+    ordered: &[Arc<CheckedPdu>],
+    passed_by: &[PassedBy],
+) -> Result<HashMap<Arc<str>, Past>> {
+    let mut gaps = Gaps::new(tx, room, passed_by)?;
     let mut by_gap: Vec<(StreamPos, Vec<Arc<str>>)> = Vec::new();
     for checked in ordered.iter().rev() {
         let pdu = &checked.pdu;
-        let found = match gaps.get(&pdu.event_id) {
+        let found = match gaps.known.get(&pdu.event_id) {
             Some(gap) => Some(*gap),
             None => gap::of(tx, room.num, &pdu.event_id)?,
         };
@@ -99,9 +114,7 @@ fn places(tx: &Tx, room: &RoomCtx, ordered: &[Arc<CheckedPdu>]) -> Result<HashMa
         if gap::in_graph(tx, &pdu.event_id)?.is_some() {
             continue;
         }
-        for prev in &pdu.prev_events {
-            gaps.entry(prev.clone()).or_insert(gap);
-        }
+        gaps.lead_to(&pdu.prev_events, gap);
         match by_gap.iter_mut().find(|(known, _)| *known == gap) {
             Some((_, events)) => events.push(pdu.event_id.clone()),
             None => by_gap.push((gap, vec![pdu.event_id.clone()])),
@@ -116,6 +129,43 @@ fn places(tx: &Tx, room: &RoomCtx, ordered: &[Arc<CheckedPdu>]) -> Result<HashMa
         }
     }
     Ok(places)
+}
+
+/// The gaps that events are in, as far as others lead to them.
+struct Gaps<'a> {
+    known: HashMap<Arc<str>, StreamPos>,
+    /// What follows what is passed by leads on to what that follows.
+    passed_by: HashMap<&'a str, &'a [Arc<str>]>,
+}
+
+impl<'a> Gaps<'a> {
+    fn new(tx: &Tx, room: &RoomCtx, passed_by: &'a [PassedBy]) -> Result<Self> {
+        let mut gaps = Self { known: HashMap::new(), passed_by: HashMap::new() };
+        let mut missing = Vec::new();
+        for PassedBy { event_id, prev_events } in passed_by {
+            // A bad copy of what is here says nothing.
+            if gap::in_graph(tx, event_id)?.is_none() {
+                gaps.passed_by.insert(event_id, prev_events);
+                missing.extend(gap::of(tx, room.num, event_id)?.map(|gap| (event_id, gap)));
+            }
+        }
+        for (event_id, gap) in missing {
+            gaps.lead_to(std::slice::from_ref(event_id), gap);
+        }
+        Ok(gaps)
+    }
+
+    /// The events are in the gap, unless they are known to be in another.
+    fn lead_to(&mut self, event_ids: &'a [Arc<str>], gap: StreamPos) {
+        let mut next: Vec<&Arc<str>> = event_ids.iter().collect();
+        while let Some(event_id) = next.pop() {
+            if self.known.contains_key(event_id) {
+                continue;
+            }
+            self.known.insert(event_id.clone(), gap);
+            next.extend(self.passed_by.get(&**event_id).copied().into_iter().flatten());
+        }
+    }
 }
 
 struct Step<'a> {

@@ -6,11 +6,15 @@
 use std::sync::Arc;
 
 use super::{
-    AtHand, Outcome, allowing, are_of_another_room, given_entries, judge_by_auth_events, judge_by_state,
-    known_in_graph, receive,
+    AtHand, Outcome, allowing, are_of_another_room, given_entries, is_of_other_version, judge_by_auth_events,
+    judge_by_state, known_in_graph, receive,
 };
 use crate::{
-    core::{checked::Refused, event::Pdu, num::NodeId},
+    core::{
+        checked::Refused,
+        event::Pdu,
+        num::{EventNum, NodeId, StateKeyId},
+    },
     error::{Missing, Result},
     room::{
         Event, RoomCtx,
@@ -19,7 +23,7 @@ use crate::{
         policy::Recommendation,
         state,
     },
-    store::{Tx, schema::EventStatus},
+    store::{Reader, StorageError, Tx, schema::EventStatus},
 };
 
 #[cfg(test)]
@@ -59,6 +63,9 @@ pub(crate) fn enter(
     // Of two events for one entry, which no honest server tells of, one counts everywhere.
     entries.sort_unstable();
     entries.dedup_by_key(|(key, _)| *key);
+    if was_created_otherwise(tx, room, &entries)? {
+        return Ok(Outcome::Refused(Refused::OtherVersion));
+    }
     let snapshot = state::build(tx, room.num, entries.clone())?;
     let instead = if partial { allowing.auth.as_slice() } else { &[] };
     let verdict = match judge_by_auth_events(room, join, &allowing)? {
@@ -91,6 +98,25 @@ pub(crate) fn enter(
         follow_missed(tx, room, &event, before, snapshot)?;
     }
     Ok(Outcome::Accepted)
+}
+
+/// Whether the create event of a state says another version than the room is taken to be of.
+fn was_created_otherwise(
+    reader: &Reader,
+    room: &RoomCtx,
+    entries: &[(StateKeyId, EventNum)],
+) -> Result<bool, StorageError> {
+    let (Some(kind), Some(state_key)) = (reader.text_num("m.room.create")?, reader.text_num("")?) else {
+        return Ok(false);
+    };
+    let key = StateKeyId::new(kind, state_key);
+    match entries.iter().find(|(entry, _)| *entry == key) {
+        Some((_, num)) => {
+            let pdu = reader.event(*num)?.pdu()?;
+            Ok(is_of_other_version(room, &pdu))
+        }
+        None => Ok(false),
+    }
 }
 
 /// Writes the rows of the members among events that were stored, if the room is one that is about to be entered: `stored`

@@ -24,11 +24,13 @@ use std::{
 
 pub(crate) use adopt::adopt_state;
 pub use adopt::{Adopted, AdoptedEntry, LeftOut};
-pub use backfill::Within;
 pub(crate) use backfill::receive_backfill;
+pub use backfill::{PassedBy, Within};
 pub(crate) use complete::complete_state;
 pub(crate) use enter::{enter, prepare};
 pub use order::in_order;
+pub(crate) use order::in_order_past;
+use serde_json::Value;
 
 use super::{
     Event, RoomCtx,
@@ -242,6 +244,15 @@ fn is_second_create(reader: &Reader, room: &RoomCtx, pdu: &Pdu) -> Result<bool, 
     Ok(first.is_some_and(|first| first.event_id != pdu.event_id))
 }
 
+/// Whether it creates a room of another version than this one is taken to be of. That is what another server said before it told
+/// anything of the room, and by which everything is read.
+fn is_of_other_version(room: &RoomCtx, pdu: &Pdu) -> bool {
+    /// Specification: `m.room.create`, `room_version`, "Defaults to "1" if the key does not exist".
+    const DEFAULT: &str = "1";
+    &*pdu.kind == "m.room.create"
+        && pdu.content.get("room_version").map_or(Some(DEFAULT), Value::as_str) != Some(room.version.id)
+}
+
 /// Takes in an event that comes live. `given` is the state before it as another server tells it, for where events before
 /// it are missing; `recommendation` is the policy server's, as far as it was asked.
 pub(crate) fn receive(
@@ -338,6 +349,9 @@ pub(crate) fn receive_outlier(
     }
     if is_second_create(tx, room, pdu)? {
         return Ok(Outcome::Refused(Refused::SecondCreate));
+    }
+    if is_of_other_version(room, pdu) {
+        return Ok(Outcome::Refused(Refused::OtherVersion));
     }
     // What it follows is not looked at.
     if are_of_another_room(tx, room, &pdu.auth_events, at_hand)? {

@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use super::PassedBy;
 use crate::{
     core::{checked::CheckedPdu, num::EventNum},
     room::Event,
@@ -19,6 +20,50 @@ pub fn in_order(pdus: &[Arc<CheckedPdu>]) -> (Vec<Arc<CheckedPdu>>, Vec<Arc<Chec
         pdu.prev_events.iter().chain(&pdu.auth_events).cloned().collect()
     };
     ordered(pdus, |checked| checked.pdu.event_id.clone(), referred)
+}
+
+/// As [`in_order`]; each also after those that it follows by way of events that are passed by.
+pub(crate) fn in_order_past(
+    pdus: &[Arc<CheckedPdu>],
+    passed_by: &[PassedBy],
+) -> (Vec<Arc<CheckedPdu>>, Vec<Arc<CheckedPdu>>) {
+    let items: Vec<Item<'_>> =
+        pdus.iter().map(Item::Checked).chain(passed_by.iter().map(Item::PassedBy)).collect();
+    let (sorted, circular) = ordered(&items, Item::event_id, Item::referred);
+    let checked = |items: Vec<Item<'_>>| items.into_iter().filter_map(Item::checked).cloned().collect();
+    (checked(sorted), checked(circular))
+}
+
+/// An event of the past.
+#[derive(Clone, Copy)]
+enum Item<'a> {
+    Checked(&'a Arc<CheckedPdu>),
+    PassedBy(&'a PassedBy),
+}
+
+impl<'a> Item<'a> {
+    fn event_id(&self) -> Arc<str> {
+        match self {
+            Item::Checked(checked) => checked.pdu.event_id.clone(),
+            Item::PassedBy(passed) => passed.event_id.clone(),
+        }
+    }
+
+    fn referred(&self) -> Vec<Arc<str>> {
+        match self {
+            Item::Checked(checked) => {
+                checked.pdu.prev_events.iter().chain(&checked.pdu.auth_events).cloned().collect()
+            }
+            Item::PassedBy(passed) => passed.prev_events.clone(),
+        }
+    }
+
+    fn checked(self) -> Option<&'a Arc<CheckedPdu>> {
+        match self {
+            Item::Checked(checked) => Some(checked),
+            Item::PassedBy(_) => None,
+        }
+    }
 }
 
 /// The events, each after those among them that it follows and, if that can be, after those that allow it.

@@ -7,6 +7,7 @@ mod completion;
 mod guests;
 mod hostile;
 mod invites;
+mod left_behind;
 mod places;
 mod policy;
 mod redacted;

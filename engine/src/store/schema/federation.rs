@@ -15,7 +15,7 @@ keyspaces! { TABLE:
     42 SIGNED_INVITES: Rooms, (RoomNum, UserNum) => SignedInvite;
     #[doc = "A room whose members are still being asked for, since a join that left them out."]
     43 PARTIAL_JOINS: Rooms, RoomNum => PartialJoin;
-    #[doc = "An event of another server that waits for what it takes to judge it, by its id."]
+    #[doc = "An event of another server that waits for what it takes to judge it, by its id and the server that sent it."]
     44 PARKED_PDUS: Rooms, (RoomNum, String) => ParkedPdu;
     #[doc = "The servers (ours, too) that have joined members in a room, with how many."]
     45 ROOM_SERVERS: Rooms, (RoomNum, TextNum) => u64;
@@ -68,10 +68,16 @@ pub struct PartialJoin {
     pub servers: Vec<String>,
 }
 
+/// The key of an event that waits in a room: of each server that sends it there is one, since nobody has looked yet whether they
+/// are the same. A server name has no space in it.
+pub fn parked_key(event_id: &str, origin: &str) -> String {
+    format!("{event_id} {origin}")
+}
+
 /// An event that waits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ParkedPdu {
-    /// The server that sent it.
+    /// The server that sent it, which the key ends with.
     pub origin: String,
     /// When it came, in milliseconds since the epoch.
     pub since_ms: u64,
@@ -88,6 +94,14 @@ pub struct EarlyReceipt {
     pub ts: u64,
     /// When the receipt came, in milliseconds since the epoch.
     pub since_ms: u64,
+}
+
+impl ParkedPdu {
+    /// The event's id, of the key that it has.
+    pub fn event_id<'k>(&self, key: &'k str) -> &'k str {
+        // Of what was parked before one server's copy was told from another's the key is the id alone.
+        key.strip_suffix(&*self.origin).and_then(|key| key.strip_suffix(' ')).unwrap_or(key)
+    }
 }
 
 record!(OutOfBand, SignedInvite, PartialJoin, ParkedPdu, EarlyReceipt);

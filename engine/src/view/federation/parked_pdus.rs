@@ -91,8 +91,9 @@ impl View for ParkedPdus<'_> {
             &schema::PARKED_PDUS,
             &room,
             Direction::Forward,
-            |(_, event_id): (RoomNum, String), row| {
+            |(_, key): (RoomNum, String), row| {
                 if row.origin == self.origin {
+                    let event_id = row.event_id(&key).to_owned();
                     let json = row.json.into();
                     waiting.push(WaitingPdu { event_id, since_ms: row.since_ms, json });
                 }

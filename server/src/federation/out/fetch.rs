@@ -13,11 +13,11 @@ use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{Instant, timeout};
 use warren_engine::Outcome;
 use warren_engine::command::SettleReceipts;
-use warren_engine::core::checked::PduCheck;
+use warren_engine::core::checked::{MissingKey, PduCheck};
 use warren_engine::core::json::AtMost;
 use warren_engine::core::version::RoomVersion;
 use warren_engine::fetching::{self, Begun, Ended, Round};
@@ -46,6 +46,10 @@ const ROOMS_OF_ORIGIN_MAX: usize = 2;
 
 /// Time for one round in a room: a server that answers slowly must not keep one of the places for long.
 const ROUND_TIME_MAX: Duration = Duration::from_secs(3 * 60);
+
+/// How long history that a client waits for is held up by keys. A server that is gone gives none, and the rest of ten seconds
+/// is for what is before its users' events.
+const KEYS_AWAITED_MAX: Duration = Duration::from_secs(4);
 
 /// Events that are asked for by their ids, side by side.
 const EVENTS_AT_ONCE: usize = 10;
@@ -185,7 +189,8 @@ pub async fn take_in_here(ctx: &Arc<Context>, intake: &mut Intake) -> Result<(),
 /// Takes in what can be judged, asking `servers` for what is missing: the first of them has told it.
 pub async fn take_in(ctx: &Arc<Context>, intake: &mut Intake, servers: &[String]) -> Result<(), ApiError> {
     let cause = servers.first().cloned().map(Cause::Told);
-    drive(ctx, intake, Asking::of(cause, servers)).await
+    let is_awaited = intake.is_history();
+    drive(ctx, intake, Asking { is_awaited, ..Asking::of(cause, servers) }).await
 }
 
 async fn drive(ctx: &Arc<Context>, intake: &mut Intake, mut asking: Asking) -> Result<(), ApiError> {
@@ -341,12 +346,25 @@ struct Asking {
     cause: Option<Cause>,
     servers: Vec<String>,
     memory: Vec<Share>,
+    /// Whether a client waits for what comes of it.
+    is_awaited: bool,
 }
 
 impl Asking {
     fn of(cause: Option<Cause>, servers: &[String]) -> Asking {
-        Asking { cause, servers: servers.to_vec(), memory: Vec::new() }
+        Asking { cause, servers: servers.to_vec(), memory: Vec::new(), is_awaited: false }
     }
+}
+
+/// Fetches keys for what a client waits for. Those of a server that takes its time go on being fetched, for the next one.
+async fn keys_in_time(ctx: &Arc<Context>, cause: &Cause, keys: &[MissingKey]) {
+    let (done, when_done) = oneshot::channel::<()>();
+    let (work, cause, keys) = (ctx.clone(), cause.clone(), keys.to_vec());
+    worker::run(ctx, "fetching of keys", async move {
+        ensure_keys(&work, &cause, &keys).await;
+        drop(done);
+    });
+    drop(timeout(KEYS_AWAITED_MAX, when_done).await);
 }
 
 /// Asks one server after the other until one knows. One that gives no answer at all is not asked again: each time would take
@@ -354,11 +372,14 @@ impl Asking {
 async fn ask_servers(
     ctx: &Arc<Context>,
     (room_id, version): (&str, &'static RoomVersion),
-    Asking { cause, servers, memory }: &mut Asking,
+    Asking { cause, servers, memory, is_awaited }: &mut Asking,
     question: &Question,
 ) -> Result<Answer, ApiError> {
     if let (Question::Keys { keys }, Some(cause)) = (question, &cause) {
-        ensure_keys(ctx, cause, keys).await;
+        match *is_awaited {
+            true => keys_in_time(ctx, cause, keys).await,
+            false => ensure_keys(ctx, cause, keys).await,
+        }
         return Ok(Answer::Keys);
     }
     let mut silent = Vec::new();

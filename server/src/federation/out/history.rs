@@ -3,6 +3,7 @@
 //! Invariant: a client waits a bounded time, and gets what there is then.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,11 +12,14 @@ use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout};
+use warren_engine::Outcome;
 use warren_engine::core::json::AtMost;
+use warren_engine::core::version::RoomVersion;
 use warren_engine::intake::Intake;
-use warren_engine::view::federation::IncomingRoom;
+use warren_engine::view::federation::{IncomingRoom, UnknownEvents};
 use warren_engine::view::{HistoryGap, OpenGap, StreamToken};
 
+use super::RemoteError;
 use super::ask::{Ask, escaped, path};
 use super::fetch::{bytes_of, servers_to_ask, take_in};
 use super::flights::Flights;
@@ -31,34 +35,54 @@ const ROUNDS_MAX: usize = 5;
 /// Events that are asked for at once, as many as other servers give.
 const EVENTS_MAX: usize = 100;
 
+/// Events that are asked for in one request: of a gap's open ends, those that are nearest.
+const MISSING_MAX: usize = 10;
+
+/// Pages that one server is asked for in a row, as long as nothing of them can be taken in: five hundred events by users of
+/// servers that are gone, say, are passed.
+const PAGES_IN_VAIN_MAX: usize = 5;
+
 /// How long a gap that nobody could fill is left alone.
 const IN_VAIN: Duration = Duration::from_secs(60);
 
-/// Gaps that this is remembered of.
-const IN_VAIN_MAX: usize = 10_000;
+/// How long a server is not asked again for an event of which what it gives cannot be taken in.
+const LEFT_BEHIND: Duration = Duration::from_secs(60 * 60);
 
-/// Who is filling gaps, and which could not be filled.
+/// Gaps, and events, that this is remembered of.
+const REMEMBERED_MAX: usize = 10_000;
+
+/// Who is filling gaps, which could not be filled, and which events are left behind.
 #[derive(Default)]
 pub struct Histories {
     flights: Flights,
-    in_vain: Mutex<HashMap<(String, i64), Instant>>,
+    in_vain: Memory<(String, i64)>,
+    /// By the server that gave them, since another one may have them as they are.
+    left_behind: Memory<(String, Arc<str>)>,
 }
 
-impl Histories {
-    fn was_in_vain(&self, room_id: &str, gap: &OpenGap) -> bool {
-        let in_vain = self.in_vain.lock();
-        in_vain.get(&(room_id.to_owned(), gap.pos.0)).is_some_and(|until| *until > Instant::now())
+/// What is to be left alone for a while.
+struct Memory<K>(Mutex<HashMap<K, Instant>>);
+
+impl<K> Default for Memory<K> {
+    fn default() -> Memory<K> {
+        Memory(Mutex::default())
+    }
+}
+
+impl<K: Eq + Hash> Memory<K> {
+    fn has(&self, key: &K) -> bool {
+        self.0.lock().get(key).is_some_and(|until| *until > Instant::now())
     }
 
-    fn note_in_vain(&self, room_id: &str, gap: &OpenGap) {
-        let (now, mut in_vain) = (Instant::now(), self.in_vain.lock());
-        if in_vain.len() >= IN_VAIN_MAX {
-            in_vain.retain(|_, until| *until > now);
-            if in_vain.len() >= IN_VAIN_MAX {
-                in_vain.clear();
+    fn note(&self, key: K, time: Duration) {
+        let (now, mut noted) = (Instant::now(), self.0.lock());
+        if noted.len() >= REMEMBERED_MAX {
+            noted.retain(|_, until| *until > now);
+            if noted.len() >= REMEMBERED_MAX {
+                noted.clear();
             }
         }
-        in_vain.insert((room_id.to_owned(), gap.pos.0), now + IN_VAIN);
+        noted.insert(key, now + time);
     }
 }
 
@@ -82,11 +106,12 @@ pub async fn fill(
         let mut has_come = false;
         for _ in 0..ROUNDS_MAX {
             let Some(gap) = ctx.engine.read(&view)? else { break };
-            if ctx.federation.histories.was_in_vain(room_id, &gap) {
+            let place = (room_id.to_owned(), gap.pos.0);
+            if ctx.federation.histories.in_vain.has(&place) {
                 break;
             }
             if !fill_gap(ctx, room_id, &gap).await? {
-                ctx.federation.histories.note_in_vain(room_id, &gap);
+                ctx.federation.histories.in_vain.note(place, IN_VAIN);
                 break;
             }
             has_come = true;
@@ -107,26 +132,69 @@ async fn fill_gap(ctx: &Arc<Context>, room_id: &str, gap: &OpenGap) -> Result<bo
     let own_name = ctx.engine.server_name();
     let Ok(version) = ctx.engine.read(&IncomingRoom { room_id, server: own_name }) else { return Ok(false) };
     for server in servers_to_ask(ctx, room_id, std::iter::empty())? {
-        let mut target = format!("{}?limit={EVENTS_MAX}", path("v1/backfill/{roomId}", &[room_id]));
-        for event_id in &gap.missing {
-            target.push_str(&format!("&v={}", escaped(event_id)));
-        }
-        let page: Page = match Ask::get(&server, target).for_events().read(ctx).await {
-            Ok(page) => page,
-            Err(error) => {
-                tracing::debug!(server, room_id, %error, "a server gives no history");
-                continue;
-            }
-        };
-        let pdus: Vec<Bytes> = page.pdus.0.into_iter().map(bytes_of).collect();
-        let mut intake = Intake::of_history(room_id.to_owned(), version, pdus);
-        take_in(ctx, &mut intake, &[server]).await?;
-        if intake.outcomes.values().any(|outcome| {
-            use warren_engine::Outcome::{Accepted, Rejected};
-            matches!(outcome, Accepted | Rejected(_))
-        }) {
+        if fill_by(ctx, (room_id, version), gap, &server).await? {
             return Ok(true);
         }
     }
     Ok(false)
+}
+
+/// Asks one server. Where nothing of what it gives can be taken in, as by users of servers whose keys nobody has any more, it is
+/// asked for what is before that, which is in the same gap.
+async fn fill_by(
+    ctx: &Arc<Context>,
+    (room_id, version): (&str, &'static RoomVersion),
+    gap: &OpenGap,
+    server: &str,
+) -> Result<bool, ApiError> {
+    let left_behind = &ctx.federation.histories.left_behind;
+    let is_worth_asking = |event_id: &Arc<str>| !left_behind.has(&(server.to_owned(), event_id.clone()));
+    let missing: Vec<Arc<str>> = gap.missing.iter().map(|event_id| Arc::from(&**event_id)).collect();
+    let mut next: Vec<Arc<str>> = missing.iter().filter(|id| is_worth_asking(id)).cloned().collect();
+    let mut told: Vec<Bytes> = Vec::new();
+    for _ in 0..PAGES_IN_VAIN_MAX {
+        next.truncate(MISSING_MAX);
+        if next.is_empty() {
+            break;
+        }
+        let page = match page_before(ctx, server, room_id, &next).await {
+            Ok(page) => page,
+            Err(error) => {
+                tracing::debug!(server, room_id, %error, "a server gives no history");
+                break;
+            }
+        };
+        told.extend(page);
+        let mut intake = Intake::of_history(room_id.to_owned(), version, told.clone());
+        take_in(ctx, &mut intake, &[server.to_owned()]).await?;
+        let left = intake.left_behind();
+        left.keys().for_each(|event_id| left_behind.note((server.to_owned(), event_id.clone()), LEFT_BEHIND));
+        if intake.outcomes.values().any(|outcome| matches!(outcome, Outcome::Accepted | Outcome::Rejected(_)))
+        {
+            return Ok(true);
+        }
+        // The other ends of the gap come first; then what is before all that was left behind.
+        next = missing.iter().filter(|id| is_worth_asking(id)).cloned().collect();
+        if next.is_empty() {
+            let before: Vec<Arc<str>> =
+                left.into_values().flatten().filter(|id| is_worth_asking(id)).collect();
+            next = ctx.engine.read(&UnknownEvents { event_ids: &before })?;
+        }
+    }
+    Ok(false)
+}
+
+/// A page of history: these events and what is before them.
+async fn page_before(
+    ctx: &Context,
+    server: &str,
+    room_id: &str,
+    event_ids: &[Arc<str>],
+) -> Result<Vec<Bytes>, RemoteError> {
+    let mut target = format!("{}?limit={EVENTS_MAX}", path("v1/backfill/{roomId}", &[room_id]));
+    for event_id in event_ids {
+        target.push_str(&format!("&v={}", escaped(event_id)));
+    }
+    let page: Page = Ask::get(server, target).for_events().read(ctx).await?;
+    Ok(page.pdus.0.into_iter().map(bytes_of).collect())
 }

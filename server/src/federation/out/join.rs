@@ -14,7 +14,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use warren_engine::approach::{Approach, Change};
 use warren_engine::command::{CarrySettings, EnterRoom, Received, StoreOutliers};
-use warren_engine::core::checked::CheckedPdu;
+use warren_engine::core::checked::{CheckedPdu, Refused};
 use warren_engine::core::event::{EVENT_TEXT_BYTES_MAX, JsonObject};
 use warren_engine::core::json::{Limits, Strictness, parse_object};
 use warren_engine::core::version::RoomVersion;
@@ -111,6 +111,7 @@ async fn join_by(
     };
     match ctx.engine.write(enter).await? {
         (Outcome::Accepted | Outcome::Known, _) => {}
+        (Outcome::Refused(Refused::OtherVersion), _) => return Err(other_version().into()),
         (Outcome::Rejected(denied), _) => return Err(ApiError::forbidden(denied.to_string()).into()),
         (outcome, missing) => {
             tracing::warn!(
@@ -213,9 +214,18 @@ fn reachable<'r>(
     all.into_iter().filter(|checked| found.contains(&checked.pdu().event_id)).collect()
 }
 
+/// Why nothing of a room is taken whose own beginning says another version than the template for the join did.
+fn other_version() -> RemoteError {
+    RemoteError::bad_answer("room_version", "it told another version than the room was created with")
+}
+
 /// The events of a batch that could not be stored, because what allows them is not here.
 async fn left_waiting(pending: Pending<Received>) -> Result<impl Iterator<Item = Arc<str>>, ApiError> {
-    let outcomes = pending.await?.outcomes.into_iter();
+    let outcomes = pending.await?.outcomes;
+    if outcomes.iter().any(|(_, outcome)| *outcome == Outcome::Refused(Refused::OtherVersion)) {
+        return Err(other_version().into());
+    }
+    let outcomes = outcomes.into_iter();
     Ok(outcomes.filter(|(_, outcome)| *outcome == Outcome::Waiting).map(|(event_id, _)| event_id))
 }
 

@@ -274,6 +274,37 @@ fn of_two_events_for_one_entry_one_counts() {
     assert_eq!(findings(&newcomer), [""; 0]);
 }
 
+/// Whatever the server said that let a user in. Most events are the same in several versions.
+#[test]
+fn a_room_is_of_the_version_that_its_create_event_says() {
+    let resident = Resident::new(3);
+    let told = resident.let_in("@first:there.example");
+    let newcomer = resident.newcomer(Arc::new(Memory::default()));
+    let other = RoomVersion::get("9").unwrap();
+    let pdus = checked(&newcomer, &told.events);
+    let is_create = |checked: &&Arc<CheckedPdu>| &*checked.pdu().kind == "m.room.create";
+    let create = pdus.iter().find(is_create).unwrap().pdu().event_id.clone();
+    let store_as_other = StoreOutliers { room_id: ROOM.to_owned(), version: other, pdus };
+    for (event_id, outcome) in newcomer.engine.write(store_as_other).wait().unwrap().outcomes {
+        let is_create = event_id == create;
+        let expected = if is_create { Outcome::Refused(Refused::OtherVersion) } else { Outcome::Waiting };
+        assert_eq!(outcome, expected, "{event_id}");
+    }
+    // Nothing of it is kept that another server's word would have to do with.
+    store(&newcomer, &told);
+    let enter_as_other = EnterRoom {
+        room_id: ROOM.to_owned(),
+        version: other,
+        join: checked(&newcomer, std::slice::from_ref(&told.join)).remove(0),
+        state: told.ids.clone(),
+        partial: None,
+    };
+    let (outcome, _) = newcomer.engine.write(enter_as_other).wait().unwrap();
+    assert_eq!(outcome, Outcome::Refused(Refused::OtherVersion));
+    assert_eq!(enter(&newcomer, &told, &told.ids, false), Outcome::Accepted);
+    assert_eq!(findings(&newcomer), [""; 0]);
+}
+
 /// The rules about create events look at nothing else, so that they would allow it.
 #[test]
 fn a_room_is_not_created_twice() {
