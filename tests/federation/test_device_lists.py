@@ -2,13 +2,16 @@
 
 import base64
 import os
+import threading
 
 import pytest
 
-from harness.participant import path
+from harness.participant import SECONDS_MAX, Participant, path
 from harness.waiting import until
 
 UPDATE = "m.device_list_update"
+# Sooner than a server that keeps its answer back is given up.
+SOON = 9
 
 
 def key():
@@ -135,3 +138,25 @@ def test_new_devices_of_a_server_that_counts_otherwise_are_noticed(server, alice
         resident.transact(server, edus=[{"edu_type": UPDATE, "content": {"user_id": bob, **change}}])
         assert alice.sync_until(lambda answer: answer.get("device_lists"))["changed"] == [bob]
         until(lambda: known(alice, bob) == set(devices))
+
+
+def test_a_slow_server_holds_up_nobody_elses_lists(server, alice, resident, network):
+    slow, may_tell = network.peer(kind=Participant), threading.Event()
+
+    def hold_back(_):
+        may_tell.wait(SECONDS_MAX)
+        return 404, {"errcode": "M_NOT_FOUND", "error": "There is no such user"}
+
+    users, bob = [slow.user(f"u{number}") for number in range(10)], resident.user()
+    slow.answers |= {path("v1/user/devices/{}", user): hold_back for user in users}
+    for peer in (slow, resident):
+        peer.answers[path("v1/user/keys/query")] = lambda _: (200, {"device_keys": {}})
+    lists(resident, bob, 5, "B")
+    room = alice.create_room(preset="public_chat")
+    for user in users:
+        slow.join(server, room, user)
+    resident.join(server, room)
+    alice.post("keys/query", json={"device_keys": {user: [] for user in users}})
+    until(lambda: any("v1/user/devices" in request.target for request in slow.requests))
+    until(lambda: known(alice, bob) == {"B"}, SOON)
+    may_tell.set()
