@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use warren_engine::Error;
 use warren_engine::core::checked::{CheckedPdu, MissingKey, PduCheck};
-use warren_engine::core::event::JsonObject;
+use warren_engine::core::event::{JsonObject, is_stripped};
 use warren_engine::core::version::RoomVersion;
 use warren_engine::intake::Intake;
 use warren_engine::view::federation::{SignedEvent, TakeSignature, TakenSignature};
@@ -100,7 +100,8 @@ pub async fn check_all(
     Ok(ready)
 }
 
-/// What of a room's state that comes with an invite or a knock is rightly signed, where the version wants whole events; else all.
+/// What of a room's state that comes with an invite or a knock is stripped, or rightly signed, where the version wants whole
+/// events; else all.
 pub async fn rightly_signed(
     ctx: &Arc<Context>,
     cause: &Cause,
@@ -110,11 +111,12 @@ pub async fn rightly_signed(
     if !version.room_id_is_create_hash {
         return Ok(room_state);
     }
-    let pdus = room_state.iter().map(|event| serde_json::to_vec(event).map(Bytes::from));
+    let (stripped, whole): (Vec<JsonObject>, Vec<JsonObject>) = room_state.into_iter().partition(is_stripped);
+    let pdus = whole.iter().map(|event| serde_json::to_vec(event).map(Bytes::from));
     let pdus: Vec<Bytes> = pdus.collect::<Result<_, _>>().map_err(ApiError::internal)?;
     let checked = check_all(ctx, cause, version, pdus).await?;
     let events = checked.iter().map(|event| serde_json::from_slice(&event.pdu().json));
-    events.collect::<Result<_, _>>().map_err(ApiError::internal)
+    events.chain(stripped.into_iter().map(Ok)).collect::<Result<_, _>>().map_err(ApiError::internal)
 }
 
 /// Checks one event, which must pass.
