@@ -10,6 +10,7 @@ use warren_engine::view::{FirstToken, SessionOfToken};
 use warren_engine::{Engine, Options};
 
 use crate::admin::register::Nonces;
+use crate::client::account_deactivation::Departing;
 use crate::client::space_hierarchy::Walks;
 use crate::config::{Config, Durability, Registration};
 use crate::federation::out::Federation;
@@ -36,6 +37,8 @@ pub struct Context {
     pub nonces: Nonces,
     /// Walks through spaces that wait for their next page.
     pub space_walks: Walks,
+    /// Users of closed accounts who are being taken out of their rooms.
+    pub departing: Departing,
     pub media: Media,
     /// Requests to other servers.
     pub federation: Federation,
@@ -101,6 +104,7 @@ impl Context {
             uia: uia::Sessions::default(),
             nonces: Nonces::default(),
             space_walks: Walks::default(),
+            departing: Departing::default(),
             certificate: config.tls.as_ref().map(Certificate::load).transpose()?.map(Arc::new),
             shutdown: CancellationToken::new(),
             started: Instant::now(),

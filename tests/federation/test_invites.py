@@ -1,14 +1,17 @@
 """Invites of other servers, and of ours to their users: what they show of a room, what they say, and users who want none."""
 
 import json
+import threading
 
 import pytest
 
-from harness.client import unique
+from harness.client import Client, unique
 from harness.events import Copy, id_of
-from harness.participant import path
+from harness.participant import SECONDS_MAX, path
 from harness.peer import Key, base64_of
 from harness.rooms import invited, left, members
+from harness.server import sound
+from harness.waiting import until
 
 
 def room_of_version_12(resident):
@@ -193,3 +196,44 @@ def test_guests_invite_nobody_of_other_servers(alice, nobody, resident):
     content = {"membership": "invite"}
     guest.set_state(room, "m.room.member", content, resident.user(), status=403, errcode="M_GUEST_ACCESS_FORBIDDEN")
     assert invites_of(resident) == []
+
+
+class Held:
+    """Answers of a peer that are kept back."""
+
+    def __init__(self, resident):
+        self.asked, self.may_answer = threading.Event(), threading.Event()
+
+        def make_leave(values, *_):
+            self.asked.set()
+            self.may_answer.wait(SECONDS_MAX)
+            return resident.template(*values, "leave")
+
+        resident.answer_make_leave = make_leave
+
+
+def close_account_of_invited(server, resident, user):
+    """An invited user closes their account. Answers with what keeps the invite's server from answering meanwhile."""
+    copy, held = resident.create("invite"), Held(resident)
+    assert resident.invite(server, copy, user.user_id)[0] == 200
+    user.sync_until(lambda answer: invited(answer, copy.room_id))
+    user.with_password("POST", "account/deactivate")
+    assert held.asked.wait(SECONDS_MAX) and not resident.versions_asked("send_leave")
+    return held
+
+
+def test_who_closes_their_account_declines_their_invites_and_waits_for_nobody(server, alice, resident):
+    close_account_of_invited(server, resident, alice).may_answer.set()
+    until(lambda: resident.versions_asked("send_leave"))
+    assert (resident.versions_asked("make_leave"), resident.versions_asked("send_leave")) == (["v1"], ["v2"])
+
+
+def test_invites_of_a_closed_account_are_declined_after_a_crash(network, resident, tmp_path):
+    with sound(network.server(tmp_path)) as server:
+        alice = Client(server.base_url).register("alice")
+        held = close_account_of_invited(server, resident, alice)
+        server.kill()
+        held.may_answer.set()
+        server.start()
+        until(lambda: resident.versions_asked("send_leave"))
+        assert resident.versions_asked("make_leave") == ["v1", "v1"]

@@ -9,18 +9,18 @@ use crate::{
     Command, Conflict, Denied, Error, Invalid, PresenceState, What,
     check::Check,
     command::{
-        ChangePassword, CreateKeyBackup, Deactivate, EndOlderTokens, LogIn, MakeFirstToken, MakePassingToken,
-        PutBackupKeys, RefreshTokens, Register, Registered, RemoveDevices, SetAccount, SetAccountData,
-        SetPresence, SetProfileField, SetTag, ShowProfile, SpendPassingToken, StoreFilter, UpgradeGuest,
-        WhichDevices,
+        ChangePassword, CreateKeyBackup, Deactivate, EndDeactivation, EndOlderTokens, LogIn, MakeFirstToken,
+        MakePassingToken, PutBackupKeys, RefreshTokens, Register, Registered, RemoveDevices, SetAccount,
+        SetAccountData, SetPresence, SetProfileField, SetTag, ShowProfile, SpendPassingToken, StoreFilter,
+        UpgradeGuest, WhichDevices,
     },
     core::num::{StreamPos, UserNum},
     error::Result,
     fixture::{SERVER, World},
     store::{Direction, RestOfKey, schema},
     view::{
-        AccountData, Devices, FirstToken, NameIsFree, OwnerOfPassingToken, OwnerOfRefreshToken,
-        RegistrationTokenIsValid, SessionOfToken,
+        AccountData, Deactivations, Devices, FirstToken, NameIsFree, OwnerOfPassingToken,
+        OwnerOfRefreshToken, RegistrationTokenIsValid, SessionOfToken,
     },
 };
 
@@ -233,6 +233,20 @@ fn a_deactivated_account_stays_closed() {
     assert!(session(&world, &tokens.access_token).is_none());
     let log_in = LogIn { user_id: BILBO.into(), proven_hash: None, session: NewSession::default() };
     assert!(matches!(run(&world, log_in), Err(Error::Denied(Denied::Deactivated))));
+}
+
+#[test]
+fn a_closed_account_is_marked_until_its_rooms_are_left() {
+    let world = World::new();
+    bilbo(&world);
+    register(&world, "frodo");
+    let marked = || world.engine.read(&Deactivations).unwrap();
+    assert!(marked().is_empty());
+    run(&world, Deactivate { user_id: BILBO.into(), erase: false }).unwrap();
+    assert_eq!(marked(), [BILBO]);
+    run(&world, EndDeactivation { user_id: BILBO.into() }).unwrap();
+    assert!(marked().is_empty());
+    assert!(world.engine.read(&Check { progress: &|_, _| {} }).unwrap().is_clean());
 }
 
 fn refreshable(world: &World) -> Tokens {
