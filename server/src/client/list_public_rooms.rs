@@ -107,17 +107,18 @@ async fn list(call: &Call, query: Query) -> Outcome {
         let query = serde_json::to_value(&query).map_err(ApiError::internal)?;
         return Answer::json(&queries::public_rooms(&call.ctx, &server, &query).await?);
     }
-    page(&call.ctx, query)
+    page(&call.ctx, query, false)
 }
 
-/// A page of this server's directory.
-pub fn page(ctx: &Context, query: Query) -> Outcome {
+/// A page of this server's directory, for a client or for another server.
+pub fn page(ctx: &Context, query: Query, is_for_server: bool) -> Outcome {
     let limit = query.limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(PUBLIC_ROOMS_MAX);
     let page = ctx.engine.read(&PublicRooms {
         limit,
         since: query.since.filter(|since| !since.is_empty()),
         search_term: query.filter.generic_search_term.filter(|term| !term.is_empty()),
         room_types: query.filter.room_types,
+        is_for_server,
     })?;
     Answer::json(&Page {
         chunk: page.rooms,
