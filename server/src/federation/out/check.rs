@@ -58,6 +58,14 @@ fn in_chunks(
     if pdus.len() > CHUNK { tokio::task::block_in_place(all) } else { all() }
 }
 
+/// Events of another server that were checked.
+pub struct Checked {
+    /// Those that pass, in their order.
+    pub ready: Vec<Arc<CheckedPdu>>,
+    /// The servers whose keys cannot be had, without which others were left out.
+    pub without_keys: BTreeSet<String>,
+}
+
 /// Those of the events that pass, in their order; the keys that are missing are asked for once.
 pub async fn check_all(
     ctx: &Arc<Context>,
@@ -65,6 +73,16 @@ pub async fn check_all(
     version: &'static RoomVersion,
     pdus: Vec<Bytes>,
 ) -> Result<Vec<Arc<CheckedPdu>>, ApiError> {
+    Ok(check_each(ctx, cause, version, pdus).await?.ready)
+}
+
+/// The same, and what kept others from being checked.
+pub async fn check_each(
+    ctx: &Arc<Context>,
+    cause: &Cause,
+    version: &'static RoomVersion,
+    pdus: Vec<Bytes>,
+) -> Result<Checked, ApiError> {
     let mut checks = check_here(ctx, version, &pdus)?;
     let mut missing: BTreeSet<MissingKey> = BTreeSet::new();
     let (mut places, mut again) = (Vec::new(), Vec::new());
@@ -83,10 +101,10 @@ pub async fn check_all(
             }
         }
     }
-    let mut ready = Vec::with_capacity(checks.len());
+    let mut checked = Checked { ready: Vec::with_capacity(checks.len()), without_keys: BTreeSet::new() };
     for check in checks {
         match check {
-            PduCheck::Ready(pdu) => ready.push(pdu),
+            PduCheck::Ready(pdu) => checked.ready.push(pdu),
             PduCheck::Refused { event_id, error } => {
                 refusals::unchecked_event(&error);
                 tracing::debug!(?event_id, %error, "an event of another server is left out");
@@ -94,10 +112,11 @@ pub async fn check_all(
             PduCheck::MissingKeys(keys) => {
                 refusals::dropped_event("key_unknown");
                 tracing::debug!(?keys, "an event of another server cannot be checked and is left out");
+                checked.without_keys.extend(keys.into_iter().map(|key| key.server_name));
             }
         }
     }
-    Ok(ready)
+    Ok(checked)
 }
 
 /// What of a room's state that comes with an invite or a knock is stripped, or rightly signed, where the version wants whole
