@@ -420,7 +420,11 @@ fn an_update_that_follows_none_makes_a_list_stale_whatever_its_position() {
         let before = world.engine.position();
         // Of servers that only say that something has changed, each time.
         for count in 1..4 {
-            assert_eq!(receive(&world, THERE, &[update("dummy", None, stream_id, &[])]), [BOB], "{stream_id}");
+            assert_eq!(
+                receive(&world, THERE, &[update("dummy", None, stream_id, &[])]),
+                [BOB],
+                "{stream_id}"
+            );
             assert!(keys(&world).is_empty());
             assert!(list(&world, count, &[("P", 1), ("Q", 2)]));
             assert_eq!(keys(&world), [key("P", 1), key("Q", 2)]);
@@ -432,7 +436,8 @@ fn an_update_that_follows_none_makes_a_list_stale_whatever_its_position() {
 #[test]
 fn a_server_that_counts_anew_is_followed() {
     // Restored from a copy of a time when it was at 1.
-    for news in [update("Q", Some(2), 2, &[1]), update("P", Some(2), 5, &[1]), update("P", None, 3, &[1, 2])] {
+    for news in [update("Q", Some(2), 2, &[1]), update("P", Some(2), 5, &[1]), update("P", None, 3, &[1, 2])]
+    {
         let world = world();
         assert!(list(&world, 5, &[("P", 1)]));
         assert_eq!(receive(&world, THERE, &[news.clone()]), [BOB], "{news:?}");
