@@ -1,13 +1,17 @@
 //! The devices of users of other servers, of whom something was missed or nothing is known yet: whose list is asked for next,
 //! and what is kept of the answer.
 //!
-//! Invariant: one list is asked for at a time; a server that did not answer is left alone for a while, whosever lists are
-//! missing, and so is a user of whom it gave none, so that the other users of the server have their turn. It does nothing
-//! itself: whoever drives it asks each user's own server, and writes what it makes of the answer.
+//! Invariant: of the lists that are asked for at once few are of one server, so that others do not wait for its answers; a
+//! server that did not answer is left alone for a while, whosever lists are missing, and so is a user of whom it gave none, so
+//! that the other users of the server have their turn. It does nothing itself: whoever drives it asks each user's own server,
+//! and writes what it makes of the answer.
 //! Not here: how it is seen that something was missed (`device::elsewhere`).
 //! Specification: server-server API, "Device Management".
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Weak},
+};
 
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
@@ -22,6 +26,10 @@ use crate::{
 
 /// How many lists are asked for in a round, and of how many can be heard before the next.
 pub const LISTS_MAX: usize = 50;
+/// How many lists are asked for at once. An answer takes a mebibyte at most.
+const AT_ONCE_MAX: usize = 40;
+/// How many of these are of one server: one that keeps its answers back leaves the other places to others.
+const AT_ONCE_OF_SERVER_MAX: usize = 4;
 /// How long a server that did not answer, or a user of whom there was no list, is not asked for again, in milliseconds.
 const LEFT_ALONE_MS: u64 = 10 * 60 * 1000;
 /// Servers, and users, of whom this is remembered, some hundred bytes each.
@@ -31,10 +39,19 @@ const LEFT_ALONE_MAX: usize = 10_000;
 #[derive(Debug, Default)]
 pub struct Following {
     round: VecDeque<String>,
+    under_way: Vec<UnderWay>,
     /// Servers that did not answer, and until when they are left alone.
     silent: BTreeMap<String, u64>,
     /// The same of users of whom a server that did answer gave no list.
     unlisted: BTreeMap<String, u64>,
+}
+
+/// A list that is being asked for, for as long as its [`Asked`] is there.
+#[derive(Debug)]
+struct UnderWay {
+    user_id: String,
+    mark: u64,
+    place: Weak<()>,
 }
 
 /// Why a list could not be had.
@@ -46,12 +63,13 @@ pub enum Failure {
     NoList,
 }
 
-/// A list that is asked for.
+/// A list that is asked for. Its place is another's when this is dropped.
 #[derive(Debug)]
 pub struct Asked {
     user_id: String,
     server: String,
     mark: u64,
+    _place: Arc<()>,
 }
 
 /// The answer of `GET /user/devices/{userId}`. That it is of the user who was asked for is checked with the keys. Its parts are
@@ -90,9 +108,14 @@ impl Following {
         for left_alone in [&mut self.silent, &mut self.unlisted] {
             left_alone.retain(|_, until_ms| *until_ms > now_ms);
         }
+        self.forget_what_is_over();
         // They must not keep the others from being seen.
-        let without = |user_id: &str| self.is_left_alone(user_id);
-        self.round = engine.read(&StaleDeviceLists { limit: LISTS_MAX, without: &without })?.into();
+        let without = |user_id: &str| self.is_left_alone(user_id) || self.is_asked_for(user_id);
+        let found = engine.read(&StaleDeviceLists { limit: LISTS_MAX, without: &without })?;
+        // Who waits for others of their server goes on waiting.
+        let is_waiting = |user_id: &&String| server_name(user_id).is_some_and(|server| self.is_busy(server));
+        let waiting: Vec<String> = self.round.iter().filter(is_waiting).take(LISTS_MAX).cloned().collect();
+        self.round = found.into_iter().chain(waiting).collect();
         Ok(())
     }
 
@@ -106,18 +129,31 @@ impl Following {
         }
     }
 
-    /// The list to be asked for next; `None` when the round is over.
+    /// The list to be asked for next; `None` when the round is over, or goes on when one that is asked for is dropped.
     ///
     /// Errors: those of the store.
     pub fn next_step(&mut self, engine: &Engine) -> Result<Option<Asked>> {
-        while let Some(user_id) = self.round.pop_front() {
+        self.forget_what_is_over();
+        if self.under_way.len() >= AT_ONCE_MAX {
+            return Ok(None);
+        }
+        for _ in 0..self.round.len() {
+            let Some(user_id) = self.round.pop_front() else { break };
             let Some(server) = server_name(&user_id).map(str::to_owned) else { continue };
             if self.is_left_alone(&user_id) {
                 continue;
             }
+            if self.is_busy(&server) {
+                self.round.push_back(user_id);
+                continue;
+            }
             // As it stands when it is asked for: what is told from now on may be later than the answer.
-            if let Some(mark) = engine.read(&StaleDeviceList(&user_id))? {
-                return Ok(Some(Asked { user_id, server, mark }));
+            let Some(mark) = engine.read(&StaleDeviceList(&user_id))? else { continue };
+            if !self.under_way.iter().any(|list| list.user_id == user_id && list.mark == mark) {
+                let place = Arc::new(());
+                let list = UnderWay { user_id: user_id.clone(), mark, place: Arc::downgrade(&place) };
+                self.under_way.push(list);
+                return Ok(Some(Asked { user_id, server, mark, _place: place }));
             }
         }
         Ok(None)
@@ -133,6 +169,22 @@ impl Following {
             left_alone.clear();
         }
         left_alone.insert(name.clone(), now_ms.saturating_add(LEFT_ALONE_MS));
+    }
+
+    fn forget_what_is_over(&mut self) {
+        self.under_way.retain(|list| list.place.strong_count() > 0);
+    }
+
+    /// Whether a look has nothing to find of the user: their list is asked for, or would wait behind others of their server.
+    fn is_asked_for(&self, user_id: &str) -> bool {
+        self.under_way.iter().any(|list| list.user_id == user_id)
+            || server_name(user_id).is_some_and(|server| self.is_busy(server))
+    }
+
+    /// Whether as many lists of the server are asked for as may be.
+    fn is_busy(&self, server: &str) -> bool {
+        let of_server = |list: &&UnderWay| server_name(&list.user_id) == Some(server);
+        self.under_way.iter().filter(of_server).count() >= AT_ONCE_OF_SERVER_MAX
     }
 
     fn is_left_alone(&self, user_id: &str) -> bool {
@@ -227,6 +279,7 @@ mod tests {
         let bob = next(&mut following, &world).unwrap();
         assert_eq!(bob.place(), (BOB, "there.example"));
         following.failed(&bob, Failure::SilentServer, world.engine.now_ms());
+        drop(bob);
         for (passed_ms, asked) in [(0, CARL), (LEFT_ALONE_MS - 1, CARL), (1, BOB)] {
             world.pass_ms(passed_ms);
             following.look(&world.engine).unwrap();
@@ -276,7 +329,8 @@ mod tests {
         let mut following = Following::default();
         for number in 0..2 * LEFT_ALONE_MAX {
             let server = format!("{number}.example");
-            let asked = Asked { user_id: format!("@bob:{server}"), server, mark: 0 };
+            let user_id = format!("@bob:{server}");
+            let asked = Asked { user_id, server, mark: 0, _place: Arc::default() };
             for failure in [Failure::SilentServer, Failure::NoList] {
                 following.failed(&asked, failure, 0);
             }
@@ -297,6 +351,64 @@ mod tests {
         following.failed(&asked, Failure::SilentServer, world.engine.now_ms());
         following.look(&world.engine).unwrap();
         assert_eq!(next(&mut following, &world).unwrap().place().0, BOB);
+    }
+
+    /// All that are asked for before any of them has answered.
+    fn all_at_once(following: &mut Following, world: &World) -> Vec<Asked> {
+        std::iter::from_fn(|| next(following, world)).collect()
+    }
+
+    #[test]
+    fn a_slow_server_holds_up_its_own_users_alone() {
+        let slow: Vec<String> =
+            (0..2 * LISTS_MAX).map(|number| format!("@user{number}:slow.example")).collect();
+        let user_ids: Vec<&str> = slow.iter().map(String::as_str).chain([BOB, CARL]).collect();
+        let world = following(&user_ids);
+        let mut following = Following::default();
+        following.hear([&*slow[0], &*slow[1], &*slow[2], &*slow[3], &*slow[4], BOB].map(str::to_owned));
+        let mut under_way = all_at_once(&mut following, &world);
+        let asked: Vec<&str> = under_way.iter().map(|asked| asked.place().0).collect();
+        assert_eq!(asked, [&*slow[0], &*slow[1], &*slow[2], &*slow[3], BOB]);
+        // One more of its users when one was told of, who was heard of first.
+        drop(under_way.remove(0));
+        let more = all_at_once(&mut following, &world);
+        assert_eq!(more.iter().map(|asked| asked.place().0).collect::<Vec<_>>(), [&*slow[4]]);
+        // A look sees past them, and who waits goes on waiting.
+        following.hear([slow[5].clone()]);
+        following.look(&world.engine).unwrap();
+        assert_eq!(next(&mut following, &world).unwrap().place().0, CARL);
+        assert!(next(&mut following, &world).is_none());
+        drop(under_way);
+        assert_eq!(next(&mut following, &world).unwrap().place().0, slow[5]);
+    }
+
+    #[test]
+    fn many_servers_are_asked_at_once_and_not_all() {
+        let many: Vec<String> = (0..LISTS_MAX).map(|number| format!("@bob:{number}.example")).collect();
+        let world = following(&many.iter().map(String::as_str).collect::<Vec<_>>());
+        let mut following = Following::default();
+        following.look(&world.engine).unwrap();
+        let under_way = all_at_once(&mut following, &world);
+        assert_eq!(under_way.len(), AT_ONCE_MAX);
+        drop(under_way);
+        assert_eq!(all_at_once(&mut following, &world).len(), LISTS_MAX - AT_ONCE_MAX);
+    }
+
+    #[test]
+    fn a_list_of_which_news_came_is_asked_for_beside_an_answer_that_is_under_way() {
+        let world = world();
+        let mut following = Following::default();
+        following.hear([BOB.to_owned()]);
+        let first = next(&mut following, &world).unwrap();
+        following.hear([BOB.to_owned()]);
+        assert!(next(&mut following, &world).is_none(), "the answer will do");
+        receive(&world, "m.signing_key_update", json!({"user_id": BOB}));
+        following.hear([BOB.to_owned()]);
+        let second = next(&mut following, &world).unwrap();
+        for (asked, is_kept) in [(first, false), (second, true)] {
+            let stored = world.engine.write(asked.answered(&list(5, "P")).unwrap()).wait().unwrap();
+            assert_eq!(stored, is_kept);
+        }
     }
 
     #[test]
@@ -383,7 +495,8 @@ mod tests {
 
     #[test]
     fn what_is_no_list_is_told() {
-        let asked = Asked { user_id: BOB.to_owned(), server: "there.example".to_owned(), mark: 0 };
+        let (user_id, server) = (BOB.to_owned(), "there.example".to_owned());
+        let asked = Asked { user_id, server, mark: 0, _place: Arc::default() };
         for body in ["", "[]", r#"{"stream_id": -1, "devices": []}"#, r#"{"stream_id": 1}"#] {
             assert!(asked.answered(body.as_bytes()).is_err(), "{body}");
         }

@@ -11,6 +11,7 @@ use warren_engine::view::{FirstToken, HashParameters, SessionOfToken};
 use warren_engine::{Engine, Options};
 
 use crate::admin::register::Nonces;
+use crate::client::account_deactivation::Departing;
 use crate::client::space_hierarchy::Walks;
 use crate::config::{Config, Durability, Registration};
 use crate::data_dir;
@@ -39,6 +40,8 @@ pub struct Context {
     pub nonces: Nonces,
     /// Walks through spaces that wait for their next page.
     pub space_walks: Walks,
+    /// Users of closed accounts who are being taken out of their rooms.
+    pub departing: Departing,
     pub media: Media,
     /// The memory that large bodies of clients take.
     pub large_bodies: LargeBodies,
@@ -136,6 +139,7 @@ impl Context {
             uia: uia::Sessions::default(),
             nonces: Nonces::default(),
             space_walks: Walks::default(),
+            departing: Departing::default(),
             certificate: config.tls.as_ref().map(Certificate::load).transpose()?.map(Arc::new),
             shutdown: CancellationToken::new(),
             started: Instant::now(),

@@ -1,10 +1,14 @@
 """`kill -9` under load: what was acknowledged is there once and in order after each restart."""
 
 import random
+import threading
 
-from harness.client import Client
+import requests
+
+from harness.client import Client, timeline
 from harness.senders import Load, Sender, room_messages
 from harness.server import Server
+from harness.waiting import until
 
 ROUNDS = 50
 SENDERS = 64
@@ -64,6 +68,41 @@ def test_kill_while_it_starts(tmp_path):
             server.kill()
         server.start()
         assert user.get("rooms/{roomId}/event/{eventId}", room, event)["content"]["body"] == "before"
+
+
+def is_joined(client, room, user):
+    content = client.get("rooms/{roomId}/state/{eventType}/{stateKey}", room, "m.room.member", user.user_id)
+    return content["membership"] == "join"
+
+
+def test_kill_while_an_account_is_closed(tmp_path):
+    """Whoever closes their account is out of all rooms in the end."""
+    with Server(tmp_path / "data") as server:
+        mate, leaver = (Client(server.base_url).register(word) for word in ("mate", "leaver"))
+        rooms = {mate.create_room(preset="public_chat") for _ in range(100)}
+        for room in rooms:
+            leaver.join(room)
+        mate.sync()
+
+        def close():
+            try:
+                leaver.with_password("POST", "account/deactivate")
+            except requests.ConnectionError:
+                pass
+
+        def is_first_left(answer):
+            events = [event for room in rooms for event in timeline(answer, room)]
+            return any(event["content"].get("membership") == "leave" for event in events)
+
+        closing = threading.Thread(target=close)
+        closing.start()
+        mate.sync_until(is_first_left)
+        server.kill()
+        closing.join()
+        server.check()
+        server.start()
+        mate.http.close()
+        until(lambda: not any(is_joined(mate, room, leaver) for room in rooms))
 
 
 def exited_within(process, seconds):

@@ -2,12 +2,16 @@
 
 import base64
 import os
+import threading
 
 import pytest
 
-from harness.participant import path
+from harness.participant import SECONDS_MAX, Participant, path
+from harness.waiting import until
 
 UPDATE = "m.device_list_update"
+# Sooner than a server that keeps its answer back is given up.
+SOON = 9
 
 
 def key():
@@ -104,3 +108,55 @@ def test_a_user_without_a_list_keeps_no_other_of_their_server_from_being_followe
     alice.post("keys/query", json={"device_keys": {carl: [], dora: []}})
     assert alice.sync_until(lambda answer: answer.get("device_lists"))["changed"] == [dora]
     assert resident.asked(path("v1/user/devices/{}", carl))
+
+
+def lists(resident, user, stream_id, *devices):
+    """Lets the user have these devices from now on, by name, with their keys."""
+    devices = [{"device_id": device, "keys": device_keys(user, device)} for device in devices]
+    listed = {"user_id": user, "stream_id": stream_id, "devices": devices}
+    resident.answers[path("v1/user/devices/{}", user)] = lambda _: (200, listed)
+
+
+def known(alice, user):
+    return set(alice.post("keys/query", json={"device_keys": {user: []}})["device_keys"].get(user, {}))
+
+
+@pytest.mark.parametrize("is_placeholder", [True, False])
+def test_new_devices_of_a_server_that_counts_otherwise_are_noticed(server, alice, resident, is_placeholder):
+    bob = resident.user()
+    lists(resident, bob, 5, "B")
+    resident.answers[path("v1/user/keys/query")] = lambda _: (200, {"device_keys": {}})
+    resident.join(server, alice.create_room(preset="public_chat"))
+    until(lambda: known(alice, bob) == {"B"})
+    # What Conduit and those that come of it send whatever happened, or a server that was restored from a copy.
+    placeholder = {"device_id": "dummy", "device_display_name": "Dummy", "stream_id": 1, "prev_id": []}
+    restored = {"device_id": "C", "stream_id": 2, "prev_id": [1], "keys": device_keys(bob, "C")}
+    change = placeholder if is_placeholder else restored
+    for number, devices in enumerate(("BC", "BCD"), start=2):
+        alice.sync()
+        lists(resident, bob, number, *devices)
+        resident.transact(server, edus=[{"edu_type": UPDATE, "content": {"user_id": bob, **change}}])
+        assert alice.sync_until(lambda answer: answer.get("device_lists"))["changed"] == [bob]
+        until(lambda: known(alice, bob) == set(devices))
+
+
+def test_a_slow_server_holds_up_nobody_elses_lists(server, alice, resident, network):
+    slow, may_tell = network.peer(kind=Participant), threading.Event()
+
+    def hold_back(_):
+        may_tell.wait(SECONDS_MAX)
+        return 404, {"errcode": "M_NOT_FOUND", "error": "There is no such user"}
+
+    users, bob = [slow.user(f"u{number}") for number in range(10)], resident.user()
+    slow.answers |= {path("v1/user/devices/{}", user): hold_back for user in users}
+    for peer in (slow, resident):
+        peer.answers[path("v1/user/keys/query")] = lambda _: (200, {"device_keys": {}})
+    lists(resident, bob, 5, "B")
+    room = alice.create_room(preset="public_chat")
+    for user in users:
+        slow.join(server, room, user)
+    resident.join(server, room)
+    alice.post("keys/query", json={"device_keys": {user: [] for user in users}})
+    until(lambda: any("v1/user/devices" in request.target for request in slow.requests))
+    until(lambda: known(alice, bob) == {"B"}, SOON)
+    may_tell.set()

@@ -123,6 +123,19 @@ def test_the_directory_is_asked_for_in_pages(warren, peer):
     assert peer.send(server, "POST", target, {"limit": "few"})[0] == 400
 
 
+def test_rooms_that_no_other_server_can_join_are_not_in_its_directory(server, alice, peer):
+    name, content = unique("listed"), {"m.federate": False}
+    listed = {"preset": "public_chat", "visibility": "public", "name": name}
+    room = alice.create_room(**listed)
+    own = alice.create_room(**listed, creation_content=content)
+    body, target = {"filter": {"generic_search_term": name}}, path("v1/publicRooms")
+    shown = [entry["room_id"] for entry in peer.send(server, "POST", target, body)[1]["chunk"]]
+    assert shown == [room]
+    assert own not in [entry["room_id"] for entry in peer.send(server, "GET", target)[1]["chunk"]]
+    here = {entry["room_id"] for entry in alice.post("publicRooms", json=body)["chunk"]}
+    assert here == {room, own}
+
+
 def test_files_are_given_to_servers(server, alice, peer):
     content = b"GIF89a" + bytes(50)
     answer = alice.send_raw("POST", "/_matrix/media/v3/upload", data=content, headers={"Content-Type": "text/plain"})

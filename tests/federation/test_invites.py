@@ -6,11 +6,13 @@ import threading
 import pytest
 import requests
 
-from harness.client import unique
+from harness.client import Client, unique
 from harness.events import Copy, id_of
-from harness.participant import Participant, path
+from harness.participant import SECONDS_MAX, Participant, path
 from harness.peer import Key, base64_of
 from harness.rooms import invited, left, members
+from harness.server import sound
+from harness.waiting import until
 
 
 def room_of_version_12(resident):
@@ -30,21 +32,45 @@ def invite(server, resident, copy, user, shown, version="12"):
     return resident.send_invite(server, copy.room_id, event, **more)
 
 
+def names_shown(answer, room_id):
+    return [event["content"].get("name") for event in invited(answer, room_id)["invite_state"]["events"]]
+
+
 def test_what_an_invite_shows_of_a_room_is_rightly_signed(server, alice, resident):
-    """Specification: "servers MUST" refuse events of `invite_room_state` that fail a check, in rooms of version 12."""
+    """Specification: servers "SHOULD return M_INVALID_PARAM if" an event of `invite_room_state` fails a check, or the create event
+    is missing, in rooms of version 12."""
     copy, create, name = room_of_version_12(resident)
     stranger = Key(resident.key.id.removeprefix("ed25519:"))
     bare = {member: value for member, value in name.items() if member != "signatures"}
     for wrong in (resident.sign(bare, stranger), bare, {**name, "signatures": create["signatures"]}):
-        status, answer = invite(server, resident, copy, alice, [create, wrong])
-        assert (status, answer["errcode"]) == (400, "M_INVALID_PARAM"), answer
-    status, answer = invite(server, resident, copy, alice, [name])
-    assert (status, answer["errcode"]) == (400, "M_INVALID_PARAM"), "the create event is missing"
+        for first in (create, stripped(create)):
+            status, answer = invite(server, resident, copy, alice, [first, wrong])
+            assert (status, answer["errcode"]) == (400, "M_INVALID_PARAM"), answer
+    for shown in ([], [name], [stripped(name)]):
+        status, answer = invite(server, resident, copy, alice, shown)
+        assert (status, answer["errcode"]) == (400, "M_INVALID_PARAM"), "the create event is missing"
     alice.sync()
     status, answer = invite(server, resident, copy, alice, [create, name])
     assert status == 200 and server.name in answer["event"]["signatures"], answer
-    shown = alice.sync_until(lambda answer: invited(answer, copy.room_id))["invite_state"]["events"]
-    assert "The burrow" in [event["content"].get("name") for event in shown]
+    answer = alice.sync_until(lambda answer: invited(answer, copy.room_id) and answer)
+    assert "The burrow" in names_shown(answer, copy.room_id)
+
+
+def stripped(event):
+    return {member: event[member] for member in ("type", "state_key", "sender", "content")}
+
+
+@pytest.mark.parametrize("is_create_whole", [True, False])
+def test_an_invite_may_show_stripped_events(server, alice, resident, is_create_whole):
+    """They are to be whole in rooms of version 12. Synapse before 1.163 strips them, and later ones take that until June 2027
+    (element-hq/synapse#19943)."""
+    copy, create, name = room_of_version_12(resident)
+    alice.sync()
+    shown = [create if is_create_whole else stripped(create), stripped(name)]
+    status, answer = invite(server, resident, copy, alice, shown)
+    assert status == 200 and server.name in answer["event"]["signatures"], answer
+    answer = alice.sync_until(lambda answer: invited(answer, copy.room_id) and answer)
+    assert "The burrow" in names_shown(answer, copy.room_id)
 
 
 def block_invites(user, action="block"):
@@ -242,3 +268,44 @@ def test_invites_go_out_though_their_sender_goes_away(alice, resident):
     may_answer.set()
     (room,) = alice.get("joined_rooms")["joined_rooms"]
     alice.sync_until(lambda _: user in members(alice, room, "invite"))
+
+
+class Held:
+    """Answers of a peer that are kept back."""
+
+    def __init__(self, resident):
+        self.asked, self.may_answer = threading.Event(), threading.Event()
+
+        def make_leave(values, *_):
+            self.asked.set()
+            self.may_answer.wait(SECONDS_MAX)
+            return resident.template(*values, "leave")
+
+        resident.answer_make_leave = make_leave
+
+
+def close_account_of_invited(server, resident, user):
+    """An invited user closes their account. Answers with what keeps the invite's server from answering meanwhile."""
+    copy, held = resident.create("invite"), Held(resident)
+    assert resident.invite(server, copy, user.user_id)[0] == 200
+    user.sync_until(lambda answer: invited(answer, copy.room_id))
+    user.with_password("POST", "account/deactivate")
+    assert held.asked.wait(SECONDS_MAX) and not resident.versions_asked("send_leave")
+    return held
+
+
+def test_who_closes_their_account_declines_their_invites_and_waits_for_nobody(server, alice, resident):
+    close_account_of_invited(server, resident, alice).may_answer.set()
+    until(lambda: resident.versions_asked("send_leave"))
+    assert (resident.versions_asked("make_leave"), resident.versions_asked("send_leave")) == (["v1"], ["v2"])
+
+
+def test_invites_of_a_closed_account_are_declined_after_a_crash(network, resident, tmp_path):
+    with sound(network.server(tmp_path)) as server:
+        alice = Client(server.base_url).register("alice")
+        held = close_account_of_invited(server, resident, alice)
+        server.kill()
+        held.may_answer.set()
+        server.start()
+        until(lambda: resident.versions_asked("send_leave"))
+        assert resident.versions_asked("make_leave") == ["v1", "v1"]

@@ -2,6 +2,7 @@
 
 import pytest
 
+from harness.participant import Participant
 from harness.rooms import via
 
 BOTH = pytest.mark.parametrize("entering", ["join", "knock"])
@@ -66,3 +67,17 @@ def test_what_would_tell_clients_of_themselves_is_not(alice, resident, entering,
     """Of their session, their account, or an endpoint of this server."""
     refusal = {"errcode": code, "error": "Not today"}
     enter(alice, resident, entering, lambda *_: (status, refusal), status=status, errcode="M_UNKNOWN")
+
+
+def test_a_room_of_a_server_that_is_gone_with_its_keys(alice, resident, network):
+    """The server that the room is called after is asked last; that it does not answer is not the reason."""
+    founder = network.peer(kind=Participant)
+    copy = founder.create()
+    resident.know(*founder.events.values())
+    resident.before |= founder.before
+    user = resident.user()
+    resident.next(copy, "m.room.member", {"membership": "join"}, sender=user, state_key=user)
+    resident.copies[copy.room_id] = copy
+    founder.close()
+    answer = alice.post("join/{roomIdOrAlias}", copy.room_id, query=via(resident), status=502)
+    assert "keys" in answer["error"] and founder.name in answer["error"], answer

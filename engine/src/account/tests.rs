@@ -9,17 +9,17 @@ use crate::{
     Command, Conflict, Denied, Error, Invalid, PresenceState, What,
     check::Check,
     command::{
-        ChangePassword, CreateKeyBackup, Deactivate, EndOlderTokens, LogIn, MakeFirstToken, MakePassingToken,
-        MakeRegistrationToken, PutBackupKeys, RefreshTokens, Register, Registered, RemoveDevices, SetAccount,
-        SetAccountData, SetPresence, SetProfileField, SetTag, ShowProfile, SpendPassingToken, StoreFilter,
-        UpgradeGuest, WhichDevices,
+        ChangePassword, CreateKeyBackup, Deactivate, EndDeactivation, EndOlderTokens, LogIn, MakeFirstToken,
+        MakePassingToken, MakeRegistrationToken, PutBackupKeys, RefreshTokens, Register, Registered,
+        RemoveDevices, SetAccount, SetAccountData, SetPresence, SetProfileField, SetTag, ShowProfile,
+        SpendPassingToken, StoreFilter, UpgradeGuest, WhichDevices,
     },
     core::num::{StreamPos, UserNum},
     error::Result,
     fixture::{SERVER, World},
     store::{Direction, RestOfKey, schema},
     view::{
-        AccountData, Devices, FirstToken, HashParameters, NameIsFree, OwnerOfPassingToken,
+        AccountData, Deactivations, Devices, FirstToken, HashParameters, NameIsFree, OwnerOfPassingToken,
         OwnerOfRefreshToken, RegistrationTokenIsValid, SessionOfToken,
     },
 };
@@ -268,6 +268,20 @@ fn what_passwords_are_hashed_with_is_told_once_and_without_what_is_secret() {
     assert_eq!(told(), [cheap, dear]);
     run(&world, Deactivate { user_id: "@frodo:here.example".into(), erase: false }).unwrap();
     assert_eq!(told(), [cheap], "a closed account has no password");
+}
+
+#[test]
+fn a_closed_account_is_marked_until_its_rooms_are_left() {
+    let world = World::new();
+    bilbo(&world);
+    register(&world, "frodo");
+    let marked = || world.engine.read(&Deactivations).unwrap();
+    assert!(marked().is_empty());
+    run(&world, Deactivate { user_id: BILBO.into(), erase: false }).unwrap();
+    assert_eq!(marked(), [BILBO]);
+    run(&world, EndDeactivation { user_id: BILBO.into() }).unwrap();
+    assert!(marked().is_empty());
+    assert!(world.engine.read(&Check { progress: &|_, _| {} }).unwrap().is_clean());
 }
 
 fn refreshable(world: &World) -> Tokens {

@@ -44,6 +44,14 @@ fn account_passes() -> Vec<Pass> {
             row.expect(is_erased, "the user did not ask to be forgotten");
             Ok(())
         }),
+        Pass::over(&schema::DEACTIVATIONS, |row, user, ()| {
+            let account = readable(row.reader().get(&schema::ACCOUNTS, &user))?;
+            let is_closed = account.is_some_and(|account| account.is_deactivated);
+            if !row.expect(is_closed, "the account is not closed") {
+                row.delete(&schema::DEACTIVATIONS, &user);
+            }
+            Ok(())
+        }),
         Pass::over(&schema::DEVICES, |row, key, device| device_row(row, key, &device)),
         Pass::over(&schema::DEVICE_SIGHTINGS, |row, key, _| {
             let there = row.reader().has(&schema::DEVICES, &key)?;

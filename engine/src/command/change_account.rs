@@ -9,7 +9,7 @@ use crate::{
     core::num::UserNum,
     device::key_backup,
     error::{Error, Result, What},
-    store::Tx,
+    store::{Tx, schema},
 };
 
 /// Gives an account a new password.
@@ -43,7 +43,8 @@ impl Command for ChangePassword {
     }
 }
 
-/// Closes an account for ever: no token or password opens it any more. Its rooms are left one by one afterwards.
+/// Closes an account for ever: no token or password opens it any more. Its rooms are left one by one afterwards, until
+/// [`EndDeactivation`].
 ///
 /// Errors: [`What::User`] not found.
 pub struct Deactivate {
@@ -71,10 +72,33 @@ impl Command for Deactivate {
             ..account
         };
         users::put(tx, user, &account);
+        tx.put(&schema::DEACTIVATIONS, &user, &());
         if self.erase {
             erase(tx, user)?;
         }
         remove_devices(tx, user, &WhichDevices::All)
+    }
+}
+
+/// The rooms of a closed account are left: it is not among [`crate::view::Deactivations`] any more.
+///
+/// Errors: [`What::User`] not found.
+pub struct EndDeactivation {
+    /// The user's id.
+    pub user_id: String,
+}
+
+impl Command for EndDeactivation {
+    type Output = ();
+
+    fn lanes(&self) -> Lanes {
+        Lanes::default().user(&self.user_id)
+    }
+
+    fn run(&self, tx: &mut Tx) -> Result<()> {
+        let (user, _) = users::find(tx, &self.user_id)?.ok_or(Error::NotFound(What::User))?;
+        tx.delete(&schema::DEACTIVATIONS, &user);
+        Ok(())
     }
 }
 

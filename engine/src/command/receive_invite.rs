@@ -17,7 +17,7 @@ use crate::{
     error::{Denied, Error, Invalid, Result, What},
     room::{
         RoomCtx,
-        out_of_band::{Notice, check_whole_events, note, stripped_state, takes_part},
+        out_of_band::{Notice, check_room_state, note, stripped_state, takes_part},
         servers::server_allowed,
         signed_invites, version_index,
     },
@@ -37,8 +37,8 @@ pub struct ReceiveInvite {
     pub version: &'static RoomVersion,
     /// The event. Its signatures have been checked.
     pub event: Arc<Pdu>,
-    /// `invite_room_state`: events, or in rooms before version 12 perhaps stripped ones. Where they are whole events, their
-    /// signatures are for the caller to check.
+    /// `invite_room_state`: events, or stripped ones. In rooms of version 12 and later, the signatures of whole ones are for
+    /// the caller to check.
     pub room_state: Vec<JsonObject>,
     /// The server that invites.
     pub server: String,
@@ -72,7 +72,7 @@ impl Command for ReceiveInvite {
         let signed = Pdu::clone(&self.event)
             .with_signature(self.version, &shared.server_name, &shared.key_pair)
             .map_err(Invalid::Event)?;
-        check_whole_events(self.version, &self.room_id, &self.room_state)?;
+        check_room_state(self.version, &self.room_id, &self.room_state)?;
         let stripped_state = stripped_state(&signed, &self.room_state)?;
         // A server that is in the room gets the invite with its other events, and tells its user then.
         if takes_part {

@@ -8,6 +8,8 @@
 //! the master keys that users of this server have signed are kept.
 //! Specification: server-server API, "Device Management".
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 
 use super::{
@@ -43,9 +45,9 @@ pub struct Update<'a> {
 pub enum Updated {
     /// It was taken in, or the user is not followed.
     Taken,
-    /// It is known already.
+    /// It has come before.
     Known,
-    /// An update before it is missing: the list has to be asked for anew.
+    /// An update before it may be missing: the list has to be asked for anew.
     Stale,
 }
 
@@ -107,10 +109,14 @@ pub fn update(tx: &mut Tx, user: UserNum, user_id: &str, update: &Update<'_>) ->
         make_stale(tx, user)?;
         return Ok(Updated::Stale);
     }
-    if update.stream_id <= list.stream_id {
+    // Not every server counts a user's changes: some say of each that it follows nothing.
+    let follows_some = !update.prev_ids.is_empty();
+    let is_late = update.stream_id <= list.stream_id;
+    if follows_some && is_late && is_known(tx, user, user_id, update)? {
         return Ok(Updated::Known);
     }
-    let follows = !update.prev_ids.is_empty() && update.prev_ids.iter().all(|prev| *prev == list.stream_id);
+    // What is late and no repetition may be of a server that has lost its count, as one that was restored from a copy.
+    let follows = follows_some && !is_late && update.prev_ids.iter().all(|prev| *prev == list.stream_id);
     if !follows || !put_device(tx, user, user_id, update.device_id, update.name, update.keys)? {
         make_stale(tx, user)?;
         return Ok(Updated::Stale);
@@ -118,6 +124,26 @@ pub fn update(tx: &mut Tx, user: UserNum, user_id: &str, update: &Update<'_>) ->
     let list = RemoteDeviceList { stream_id: update.stream_id, is_stale: false };
     tx.put(&schema::REMOTE_DEVICE_LISTS, &user, &list);
     Ok(Updated::Taken)
+}
+
+/// Whether an update tells of its device what is known of it, as one does that comes again.
+fn is_known(reader: &Reader, user: UserNum, user_id: &str, update: &Update<'_>) -> Result<bool> {
+    let known = match reader.text_num(update.device_id)? {
+        Some(device) => reader.get(&schema::DEVICE_KEYS, &(user, device))?.map(|keys| (device, keys)),
+        None => None,
+    };
+    match (known, checked_keys(user_id, update.device_id, update.keys)?) {
+        (None, None) => Ok(true),
+        (Some((device, known)), Some((told, own))) => {
+            let name = reader.get(&schema::REMOTE_DEVICE_NAMES, &(user, device))?;
+            let signatures = signatures::of(reader, user, user, device)?;
+            let signatures: BTreeSet<_> = signatures.iter().map(|(id, text)| (&**id, &**text)).collect();
+            Ok(known == told
+                && name.as_deref() == update.name
+                && own.iter().all(|signature| signatures.contains(signature)))
+        }
+        _ => Ok(false),
+    }
 }
 
 /// Puts the whole list in the place of what is known. Devices whose keys are malformed are left out.
@@ -175,12 +201,7 @@ fn put_device(
         return Ok(false);
     }
     // One without keys is of no use to anybody here.
-    let Some(keys) = keys else { return Ok(true) };
-    let (stored, own) = match device_keys::checked(user_id, device_id, keys) {
-        Ok(checked) => checked,
-        Err(error @ Error::Storage(_)) => return Err(error),
-        Err(_) => return Ok(true),
-    };
+    let Some((stored, own)) = checked_keys(user_id, device_id, keys)? else { return Ok(true) };
     // Not before: names without keys are to fill no disk.
     let device = tx.intern_text(device_id)?;
     tx.put(&schema::DEVICE_KEYS, &(user, device), &stored.into());
@@ -191,6 +212,20 @@ fn put_device(
         signatures::put(tx, user, user, device, signature)?;
     }
     Ok(true)
+}
+
+/// The keys as they are stored, and their owner's signatures; `None` if there are none that are in order.
+fn checked_keys<'a>(
+    user_id: &str,
+    device_id: &str,
+    keys: Option<&'a JsonObject>,
+) -> Result<Option<(Vec<u8>, device_keys::Signatures<'a>)>> {
+    let Some(keys) = keys else { return Ok(None) };
+    match device_keys::checked(user_id, device_id, keys) {
+        Ok(checked) => Ok(Some(checked)),
+        Err(error @ Error::Storage(_)) => Err(error),
+        Err(_) => Ok(None),
+    }
 }
 
 /// Takes in the user's cross-signing keys, if they are in order. Answers whether anything is new.

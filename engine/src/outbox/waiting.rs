@@ -23,6 +23,9 @@ use crate::{
 /// How much that is soon stale is kept for one server until it goes out: some 100 KiB. What comes beyond is not told.
 const EPHEMERAL_MAX: usize = 1_000;
 
+/// What is held goes out at multiples of this time, in milliseconds, so that those who are due are seldom looked for.
+const HELD_UNTIL_MS: u64 = 250;
+
 /// Something that is told once, as it is when it is told, and is lost when the server cannot be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Ephemeral {
@@ -55,6 +58,8 @@ struct Pending {
     queued: StreamPos,
     /// What is soon stale, by what it is about.
     ephemeral: BTreeMap<Ephemeral, Ephemeral>,
+    /// When that goes out by itself; `None` if there is none. With anything else it goes before.
+    ephemeral_ms: Option<u64>,
     /// When it may be tried, in milliseconds since the epoch.
     due_ms: u64,
     /// Whether somebody is at it.
@@ -63,10 +68,14 @@ struct Pending {
 
 impl Pending {
     fn is_idle(&self) -> bool {
-        !self.is_unknown
-            && self.rooms.is_empty()
-            && self.queued == StreamPos::ZERO
-            && self.ephemeral.is_empty()
+        self.next_ms().is_none()
+    }
+
+    /// When it is to be sent something; `None` if there is nothing.
+    fn next_ms(&self) -> Option<u64> {
+        let is_urgent = self.is_unknown || !self.rooms.is_empty() || self.queued != StreamPos::ZERO;
+        let waits_ms = if is_urgent { Some(0) } else { self.ephemeral_ms };
+        waits_ms.map(|waits_ms| waits_ms.max(self.due_ms))
     }
 }
 
@@ -190,12 +199,18 @@ impl Waiting {
         pending.queued = pending.queued.max(pos);
     }
 
-    /// Something that is soon stale is for the server. While it cannot be reached, nothing is kept for it.
-    pub fn add_ephemeral(&self, server: TextNum, ephemeral: Ephemeral, now_ms: u64) {
+    /// Something that is soon stale is for the server, and goes out with the next that does, or in `held_ms` by itself. While the
+    /// server cannot be reached, nothing is kept for it.
+    pub fn add_ephemeral(&self, server: TextNum, ephemeral: Ephemeral, now_ms: u64, held_ms: u64) {
         let mut inner = self.0.lock();
         let pending = inner.servers.entry(server).or_default();
         if pending.due_ms <= now_ms && pending.ephemeral.len() < EPHEMERAL_MAX {
             pending.ephemeral.insert(ephemeral.subject(), ephemeral);
+            let until_ms = match held_ms {
+                0 => now_ms,
+                _ => now_ms.saturating_add(held_ms).next_multiple_of(HELD_UNTIL_MS),
+            };
+            pending.ephemeral_ms = Some(pending.ephemeral_ms.map_or(until_ms, |known| known.min(until_ms)));
         }
     }
 
@@ -209,10 +224,14 @@ impl Waiting {
         for (server, pending) in servers.iter() {
             if pending.taken {
                 laggards_taken += usize::from(laggards.contains(server));
-            } else if pending.due_ms > now_ms && !pending.is_idle() {
-                next_ms = Some(next_ms.map_or(pending.due_ms, |next: u64| next.min(pending.due_ms)));
-            } else if !pending.is_idle() {
-                due.push((pending.due_ms, *server));
+                continue;
+            }
+            match pending.next_ms() {
+                Some(at_ms) if at_ms > now_ms => {
+                    next_ms = Some(next_ms.map_or(at_ms, |next: u64| next.min(at_ms)));
+                }
+                Some(_) => due.push((pending.due_ms, *server)),
+                None => {}
             }
         }
         due.sort_unstable();
@@ -265,6 +284,9 @@ impl Waiting {
         {
             taken.push(ephemeral);
         }
+        if pending.ephemeral.is_empty() {
+            pending.ephemeral_ms = None;
+        }
         taken
     }
 
@@ -297,6 +319,7 @@ impl Waiting {
         if due_ms > now_ms {
             // It stays here, so that whatever comes waits with it.
             pending.ephemeral.clear();
+            pending.ephemeral_ms = None;
         } else if pending.is_idle() {
             inner.servers.remove(&server);
         }
@@ -378,6 +401,29 @@ mod tests {
         // One that is prompt again counts no more.
         waiting.leave(TextNum(4), NOW_MS, Some(true), NOW_MS);
         assert_eq!(take(&waiting, 10, 2), (vec![2, 4], None));
+    }
+
+    #[test]
+    fn what_is_held_waits_for_its_time_or_for_something_else() {
+        let (waiting, user) = (Waiting::default(), UserNum(1));
+        let receipt = Ephemeral::Receipt(ROOM, user, TextNum(9));
+        (0..4).for_each(|server| waiting.add_ephemeral(TextNum(server), receipt, NOW_MS, 400));
+        // No multiple of the times at which it is looked.
+        assert_eq!(take(&waiting, 10, 10), (vec![], Some(1_500)));
+        waiting.add_ephemeral(TextNum(0), receipt, NOW_MS + 200, 400);
+        waiting.add_room(TextNum(1), ROOM, StreamPos(1));
+        waiting.add_ephemeral(TextNum(2), Ephemeral::Presence(user), NOW_MS, 0);
+        assert_eq!(take(&waiting, 10, 10), (vec![1, 2], Some(1_500)));
+        assert_eq!(waiting.take_ephemeral(TextNum(1), 10), [receipt]);
+        assert_eq!(waiting.take_ephemeral(TextNum(2), 10), [receipt, Ephemeral::Presence(user)]);
+        // Somebody else is at one of the others, which fails.
+        waiting.add_queued(TextNum(3), StreamPos(1));
+        assert_eq!(take(&waiting, 10, 10).0, [3]);
+        waiting.leave(TextNum(3), 9_000, Some(false), NOW_MS);
+        assert_eq!(waiting.take_due(1_500, 10, 10), (vec![TextNum(0)], Some(9_000)));
+        waiting.take_ephemeral(TextNum(0), 10);
+        waiting.leave(TextNum(0), 0, Some(true), 1_500);
+        assert_eq!(waiting.take_due(8_000, 10, 10), (vec![], Some(9_000)), "nothing is sent twice");
     }
 
     #[test]

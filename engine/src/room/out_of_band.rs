@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::{RoomCtx, version_index};
 use crate::{
     core::{
-        event::{ClientFormat, EventError, JsonObject, Pdu, StoredEvent, write_client_event},
+        event::{ClientFormat, EventError, JsonObject, Pdu, StoredEvent, is_stripped, write_client_event},
         json::{
             splice::{item, member, string_member},
             write_object,
@@ -156,10 +156,11 @@ pub(crate) fn well_formed(
     room_state.into_iter().take(ROOM_STATE_EVENTS_MAX).filter(is_of_room).collect()
 }
 
-/// In rooms whose id is the hash of their create event, what comes with an invite must tell that, and be whole events.
+/// In rooms whose id is the hash of their create event, what comes with an invite must tell of that. Whole events must be the
+/// room's; stripped ones are shown for what they are worth, as in other rooms: most servers send no others yet.
 ///
 /// Errors: [`Invalid::Parameter`].
-pub(crate) fn check_whole_events(
+pub(crate) fn check_room_state(
     version: &RoomVersion,
     room_id: &str,
     room_state: &[JsonObject],
@@ -170,12 +171,16 @@ pub(crate) fn check_whole_events(
     let invalid = |why: &str| Invalid::Parameter { what: "room_state", why: why.to_owned() };
     let mut has_create = false;
     for event in room_state.iter().take(ROOM_STATE_EVENTS_MAX) {
+        let text = |name: &str| event.get(name).and_then(Value::as_str);
+        has_create |= text("type") == Some("m.room.create") && text("state_key") == Some("");
+        if is_stripped(event) {
+            continue;
+        }
         let pdu = Pdu::from_object(version, event.clone())
             .map_err(|error| invalid(&format!("an entry is not an event of the room's version: {error}")))?;
         if *pdu.room_id != *room_id {
             return Err(invalid("an entry is of another room").into());
         }
-        has_create |= pdu.is_state("m.room.create", "");
     }
     if has_create { Ok(()) } else { Err(invalid("the m.room.create event is missing").into()) }
 }

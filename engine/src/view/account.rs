@@ -9,7 +9,7 @@ use crate::{
     },
     core::num::UserNum,
     error::{Conflict, Error, Result, What},
-    store::Reader,
+    store::{Direction, Reader, schema},
     view::View,
 };
 
@@ -97,6 +97,29 @@ impl View for HashParameters {
 
     fn read(&self, reader: &Reader) -> Result<Self::Output> {
         Ok(users::hash_parameters(reader)?)
+    }
+}
+
+/// The ids of users whose accounts are closed, and whose rooms are still to be left. O(result).
+pub struct Deactivations;
+
+impl View for Deactivations {
+    type Output = Vec<String>;
+
+    fn read(&self, reader: &Reader) -> Result<Self::Output> {
+        let mut marked = Vec::new();
+        reader.scan(&schema::DEACTIVATIONS, &(), Direction::Forward, |user: UserNum, ()| {
+            marked.push(user);
+            true
+        })?;
+        let mut user_ids = Vec::new();
+        for user in marked {
+            // Nobody is taken out of their rooms by a mark alone.
+            if users::account(reader, user)?.is_some_and(|account| account.is_deactivated) {
+                user_ids.push(reader.user_id(user)?.to_string());
+            }
+        }
+        Ok(user_ids)
     }
 }
 

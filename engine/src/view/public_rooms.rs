@@ -2,6 +2,8 @@
 //!
 //! Specification: client-server API, "Published room directory".
 
+use serde_json::Value;
+
 use crate::{
     core::num::RoomNum,
     error::{Error, Invalid, Result, What},
@@ -24,6 +26,8 @@ pub struct PublicRooms {
     pub search_term: Option<String>,
     /// Which types of rooms; `None` among them for rooms without one. All where nothing is given.
     pub room_types: Option<Vec<Option<String>>>,
+    /// Whether another server asks: it is not shown rooms that only users of this server can join.
+    pub is_for_server: bool,
 }
 
 /// One page of the directory.
@@ -142,6 +146,9 @@ impl PublicRooms {
     /// The room, if it is among those that are searched for.
     fn matching(&self, reader: &Reader, room: RoomNum) -> Result<Option<RoomSummary>> {
         let Some(room) = RoomCtx::find(reader, &reader.room_id(room)?)? else { return Ok(None) };
+        if self.is_for_server && !is_federated(reader, &room)? {
+            return Ok(None);
+        }
         let summary = summary(reader, &room)?;
         let has_type = self.room_types.as_ref().is_none_or(|types| types.contains(&summary.room_type));
         let is_found = match self.search_term.as_deref().map(str::to_lowercase) {
@@ -153,6 +160,12 @@ impl PublicRooms {
         };
         Ok((has_type && is_found).then_some(summary))
     }
+}
+
+/// Whether users of other servers may join. Specification: `m.federate` of `m.room.create`.
+fn is_federated(reader: &Reader, room: &RoomCtx) -> Result<bool> {
+    let Some(create) = room.state(reader, "m.room.create", "")? else { return Ok(true) };
+    Ok(create.pdu()?.content.get("m.federate") != Some(&Value::Bool(false)))
 }
 
 /// `GET /directory/list/room/{roomId}`: whether the room is in the directory.

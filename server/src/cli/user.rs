@@ -4,10 +4,12 @@ use std::collections::BTreeSet;
 use std::io::BufRead;
 
 use warren_engine::Engine;
-use warren_engine::command::{ChangePassword, MakeRegistrationToken, Register, WhichDevices};
+use warren_engine::command::{
+    ChangePassword, Deactivate, EndDeactivation, MakeRegistrationToken, Register, WhichDevices,
+};
 use warren_engine::view::{AccountOf, Accounts};
 
-use crate::client::account_deactivation::close;
+use crate::client::account_deactivation::{Departure, departures};
 use crate::config::{Config, Registration};
 use crate::http::limits::MADE_PASSWORD_CHARS;
 use crate::password::{PASSWORD_BYTES_MAX, Passwords};
@@ -51,19 +53,7 @@ pub fn run(config: Config, command: UserCommand) -> Result<String, String> {
             }
             UserCommand::Deactivate { name, erase } => {
                 let user_id = existing(&config, &engine, &name)?;
-                let leaves = close(&engine, &user_id, erase).await.map_err(|error| error.to_string())?;
-                let mut kept = String::new();
-                for leave in leaves {
-                    let room_id = leave.room_id.clone();
-                    // Nobody asks a room's policy server while the server is stopped, for instance.
-                    if let Err(error) = engine.write(leave).await {
-                        kept.push_str(&format!("still in {room_id}: {error}\n"));
-                    }
-                }
-                match kept.is_empty() {
-                    true => Ok(format!("{user_id} is deactivated and has left all rooms\n")),
-                    false => Ok(format!("{user_id} is deactivated\n{kept}")),
-                }
+                deactivate(&engine, user_id, erase).await.map_err(|error| error.to_string())
             }
             UserCommand::Token => token(&config, &engine).await,
         }
@@ -91,6 +81,30 @@ async fn create(
     };
     let made = engine.write(register).await.map_err(|error| error.to_string())?;
     Ok(format!("{} is made\n{shown}", made.user_id))
+}
+
+async fn deactivate(engine: &Engine, user_id: String, erase: bool) -> warren_engine::Result<String> {
+    engine.write(Deactivate { user_id: user_id.clone(), erase }).await?;
+    let mut kept = String::new();
+    for departure in departures(engine, &user_id)? {
+        // Nobody asks other servers while this one is stopped: a room's policy server, or those that an invite came from.
+        match departure {
+            Departure::Here(leave) => {
+                let room_id = leave.room_id.clone();
+                if let Err(error) = engine.write(leave).await {
+                    kept.push_str(&format!("still in {room_id}: {error}\n"));
+                }
+            }
+            Departure::Elsewhere(change, _) => {
+                kept.push_str(&format!("still invited to {}, or knocking there\n", change.room_id));
+            }
+        }
+    }
+    if !kept.is_empty() {
+        return Ok(format!("{user_id} is deactivated; the server tries the rest when it runs\n{kept}"));
+    }
+    engine.write(EndDeactivation { user_id: user_id.clone() }).await?;
+    Ok(format!("{user_id} is deactivated and has left all rooms\n"))
 }
 
 fn list(engine: &Engine) -> Result<String, String> {

@@ -1,15 +1,29 @@
 //! `account_deactivation.yaml`: closing one's account for ever.
+//!
+//! Invariant: the engine has a mark of a closed account until its rooms are left, also those that the user was only invited to.
+//! What a crash, or a server that cannot be reached, keeps from being done is taken up again.
 
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::json;
-use warren_engine::command::{ChangeMembership, Deactivate, MembershipAction};
-use warren_engine::view::RoomsOf;
+use tracing::warn;
+use warren_engine::approach::Change;
+use warren_engine::command::{ChangeMembership, Deactivate, EndDeactivation, MembershipAction};
+use warren_engine::view::federation::{OpenMembership, OutOfBandMembership};
+use warren_engine::view::{Deactivations, RoomsOf};
 use warren_engine::{Engine, Error, Membership};
 
-use crate::federation::out::policy;
+use crate::context::Context;
+use crate::federation::out::{leave, policy};
 use crate::http::uia::{self, Stage};
-use crate::http::{Answer, Call, Outcome, endpoints};
+use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
 use crate::worker;
+
+/// How many invites and knocks of a user are answered at once: each may wait for servers that are gone.
+const ELSEWHERE_AT_ONCE: usize = 10;
 
 endpoints! {
     POST "/_matrix/client/v3/account/deactivate" ["r0"] Required Login Json post_deactivate;
@@ -25,16 +39,19 @@ async fn post_deactivate(call: Call) -> Outcome {
     uia::perform(call, &[&[Stage::Password]], |call, _| deactivate(call, erase)).await
 }
 
+/// The rooms that are here are left before it is answered. Other servers are not waited for.
 async fn deactivate(call: Call, erase: bool) -> Outcome {
     let user_id = call.user()?.to_string();
     let ctx = call.ctx.clone();
     worker::finish(async move {
-        for leave in close(&ctx.engine, &user_id, erase).await? {
-            if let Err(error) = policy::write(&ctx, leave).await {
-                // One room that cannot be left must not keep the user in the others.
-                tracing::warn!(error = %error.error, "a deactivated user stays in a room");
-            }
-        }
+        let turn = Turn::take(&ctx, &user_id);
+        ctx.engine.write(Deactivate { user_id: user_id.clone(), erase }).await?;
+        let left = leave_here(&ctx, &user_id).await?;
+        let work = ctx.clone();
+        worker::run(&ctx, "invites of a closed account", async move {
+            end(&work, &user_id, left).await;
+            drop(turn);
+        });
         Ok::<(), Error>(())
     })
     .await?;
@@ -42,18 +59,128 @@ async fn deactivate(call: Call, erase: bool) -> Outcome {
     Answer::json(&json!({ "id_server_unbind_result": "success" }))
 }
 
-/// Closes an account. What is left to do is to leave its rooms, also those that it was only invited to.
-pub async fn close(engine: &Engine, user_id: &str, erase: bool) -> Result<Vec<ChangeMembership>, Error> {
-    engine.write(Deactivate { user_id: user_id.to_owned(), erase }).await?;
+/// Users of closed accounts who are being taken out of their rooms.
+#[derive(Default)]
+pub struct Departing(Mutex<HashSet<String>>);
+
+/// That one of them is, until it is dropped.
+struct Turn {
+    ctx: Arc<Context>,
+    user_id: String,
+}
+
+impl Turn {
+    /// `None` if somebody else is at it.
+    fn take(ctx: &Arc<Context>, user_id: &str) -> Option<Turn> {
+        let is_free = ctx.departing.0.lock().insert(user_id.to_owned());
+        is_free.then(|| Turn { ctx: ctx.clone(), user_id: user_id.to_owned() })
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.ctx.departing.0.lock().remove(&self.user_id);
+    }
+}
+
+/// Goes on with what is left to do for closed accounts: after a start, and where something could not be done.
+pub fn take_up(ctx: &Arc<Context>) {
+    let user_ids = match tokio::task::block_in_place(|| ctx.engine.read(&Deactivations)) {
+        Ok(user_ids) if user_ids.is_empty() => return,
+        Ok(user_ids) => user_ids,
+        Err(error) => return warn!(%error, "it cannot be told which closed accounts have rooms to leave"),
+    };
+    let work = ctx.clone();
+    worker::run(ctx, "rooms of closed accounts", async move {
+        for user_id in user_ids {
+            let Some(_turn) = Turn::take(&work, &user_id) else { continue };
+            match leave_here(&work, &user_id).await {
+                Ok(left) => end(&work, &user_id, left).await,
+                Err(error) => warn!(user_id, %error, "the rooms of a closed account cannot be told"),
+            }
+        }
+    });
+}
+
+/// What is left to do when a user has left the rooms that are here.
+struct Left {
+    elsewhere: Vec<(Change, OpenMembership)>,
+    /// Whether nothing has to be tried again.
+    is_over: bool,
+}
+
+/// A room that a user has to leave.
+pub enum Departure {
+    /// By an event of this server.
+    Here(ChangeMembership),
+    /// By way of a server that is in the room.
+    Elsewhere(Change, OpenMembership),
+}
+
+/// The rooms of a user, also those that they were only invited to.
+pub fn departures(engine: &Engine, user_id: &str) -> Result<Vec<Departure>, Error> {
     let memberships = &[Membership::Join, Membership::Invite, Membership::Knock];
     let rooms = engine.read(&RoomsOf { user_id, memberships })?;
-    let leave = |room_id| ChangeMembership {
-        room_id,
-        sender: user_id.to_owned(),
-        target: user_id.to_owned(),
-        action: MembershipAction::Leave,
-        reason: None,
-        is_guest: false,
-    };
-    Ok(rooms.into_iter().map(leave).collect())
+    rooms.into_iter().map(|room_id| departure(engine, user_id.to_owned(), room_id)).collect()
+}
+
+fn departure(engine: &Engine, user_id: String, room_id: String) -> Result<Departure, Error> {
+    match engine.read(&OutOfBandMembership { room_id: room_id.clone(), user_id: user_id.clone() }) {
+        Ok(open) => Ok(Departure::Elsewhere(Change { room_id, user_id, reason: None }, open)),
+        Err(Error::NotFound(_)) => Ok(Departure::Here(ChangeMembership {
+            room_id,
+            sender: user_id.clone(),
+            target: user_id,
+            action: MembershipAction::Leave,
+            reason: None,
+            is_guest: false,
+        })),
+        Err(error) => Err(error),
+    }
+}
+
+/// Leaves the rooms that are here. One that cannot be left must not keep the user in the others.
+///
+/// Errors: those of the store.
+async fn leave_here(ctx: &Arc<Context>, user_id: &str) -> Result<Left, Error> {
+    let mut left = Left { elsewhere: Vec::new(), is_over: true };
+    for departure in departures(&ctx.engine, user_id)? {
+        match departure {
+            Departure::Here(leave) => left.is_over &= is_over(policy::write(ctx, leave).await),
+            Departure::Elsewhere(change, open) => left.elsewhere.push((change, open)),
+        }
+    }
+    Ok(left)
+}
+
+/// Answers the invites and knocks that only other servers know of, and notes that all is done, if it is.
+async fn end(ctx: &Arc<Context>, user_id: &str, left: Left) {
+    let Left { mut elsewhere, mut is_over } = left;
+    while !elsewhere.is_empty() {
+        let some = elsewhere.split_off(elsewhere.len().saturating_sub(ELSEWHERE_AT_ONCE));
+        is_over &= leave_elsewhere(ctx, some).await;
+    }
+    if is_over && let Err(error) = ctx.engine.write(EndDeactivation { user_id: user_id.to_owned() }).await {
+        warn!(user_id, %error, "it cannot be noted that a closed account has left its rooms");
+    }
+}
+
+async fn leave_elsewhere(ctx: &Arc<Context>, some: Vec<(Change, OpenMembership)>) -> bool {
+    let leaves = some.into_iter().map(|(change, open)| {
+        let ctx = ctx.clone();
+        async move { leave::leave(&ctx, &change, &open).await }
+    });
+    let left = worker::all_side_by_side(leaves.collect::<Vec<_>>()).await;
+    left.is_ok_and(|left| left.into_iter().all(is_over))
+}
+
+/// Whether it need not be tried again: what is refused would be for ever.
+fn is_over(left: Result<(), ApiError>) -> bool {
+    match left {
+        Ok(()) => true,
+        Err(error) => {
+            warn!(error = %error.error, "the user of a closed account stays in a room");
+            error.status.is_client_error()
+        }
+    }
 }

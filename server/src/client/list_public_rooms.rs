@@ -139,11 +139,11 @@ async fn list(call: &Call, query: Query) -> Outcome {
         let query = serde_json::to_value(&query).map_err(ApiError::internal)?;
         return Answer::json(&queries::public_rooms(&call.ctx, &server, &query).await?);
     }
-    page(&call.ctx, query)
+    page(&call.ctx, query, false)
 }
 
-/// A page of this server's directory.
-pub fn page(ctx: &Context, query: Query) -> Outcome {
+/// A page of this server's directory, for a client or for another server.
+pub fn page(ctx: &Context, query: Query, is_for_server: bool) -> Outcome {
     if query.is_of_network()? {
         // There are no networks here that rooms could be listed for.
         let (chunk, total_room_count_estimate) = (Vec::new(), Some(0));
@@ -156,6 +156,7 @@ pub fn page(ctx: &Context, query: Query) -> Outcome {
         since: query.since.filter(|since| !since.is_empty()),
         search_term: query.filter.generic_search_term.filter(|term| !term.is_empty()),
         room_types: query.filter.room_types,
+        is_for_server,
     })?;
     Answer::json(&Page {
         chunk: page.rooms,

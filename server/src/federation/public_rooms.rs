@@ -9,9 +9,9 @@ endpoints! {
 }
 
 async fn get_public_rooms(call: Call) -> Outcome {
-    page(&call.ctx, Query::from_parameters(&call)?)
+    page(&call.ctx, Query::from_parameters(&call)?, true)
 }
 
 async fn query_public_rooms(call: Call) -> Outcome {
-    page(&call.ctx, call.json_or_empty()?)
+    page(&call.ctx, call.json_or_empty()?, true)
 }

@@ -395,7 +395,10 @@ fn device_lists_are_followed_and_gaps_found() {
     assert_eq!(changed(&world, before), [BOB]);
     // Again is no news.
     let before = world.engine.position();
-    assert!(receive(&world, THERE, &[update("Q", Some(3), 7, &[5])]).is_empty());
+    for _ in 0..3 {
+        let again = [update("Q", Some(2), 7, &[5]), update("P", None, 8, &[7])];
+        assert!(receive(&world, THERE, &again).is_empty());
+    }
     assert_eq!((keys(&world), changed(&world, before).len()), (vec![key("Q", 2)], 0));
     // One is missing: nothing is answered until the whole list is here.
     assert_eq!(receive(&world, THERE, &[update("R", Some(4), 12, &[10])]), [BOB]);
@@ -407,6 +410,60 @@ fn device_lists_are_followed_and_gaps_found() {
     // Another server cannot say anything of the user.
     receive(&world, "third.example", &[update("R", None, 13, &[12])]);
     assert_eq!(keys(&world).len(), 2);
+}
+
+#[test]
+fn an_update_that_follows_none_makes_a_list_stale_whatever_its_position() {
+    for stream_id in [1, 5, 9] {
+        let world = world();
+        assert!(list(&world, 5, &[("P", 1)]));
+        let before = world.engine.position();
+        // Of servers that only say that something has changed, each time.
+        for count in 1..4 {
+            assert_eq!(
+                receive(&world, THERE, &[update("dummy", None, stream_id, &[])]),
+                [BOB],
+                "{stream_id}"
+            );
+            assert!(keys(&world).is_empty());
+            assert!(list(&world, count, &[("P", 1), ("Q", 2)]));
+            assert_eq!(keys(&world), [key("P", 1), key("Q", 2)]);
+        }
+        assert_eq!(changed(&world, before), [BOB]);
+    }
+}
+
+#[test]
+fn a_server_that_counts_anew_is_followed() {
+    // Restored from a copy of a time when it was at 1.
+    for news in [update("Q", Some(2), 2, &[1]), update("P", Some(2), 5, &[1]), update("P", None, 3, &[1, 2])]
+    {
+        let world = world();
+        assert!(list(&world, 5, &[("P", 1)]));
+        assert_eq!(receive(&world, THERE, std::slice::from_ref(&news)), [BOB], "{news:?}");
+        assert!(list(&world, 2, &[("P", 1), ("Q", 2)]));
+        assert!(receive(&world, THERE, &[update("R", Some(3), 3, &[2])]).is_empty());
+        assert_eq!(keys(&world), [key("P", 1), key("Q", 2), key("R", 3)]);
+    }
+}
+
+#[test]
+fn a_late_update_is_no_repetition_if_only_a_signature_or_a_name_is_new() {
+    let world = world();
+    let signer = Signer::new(1);
+    let told = |keys: &crate::core::event::JsonObject, name: &str| {
+        let content = json!({
+            "user_id": BOB, "device_id": "P", "device_display_name": name, "stream_id": 4, "prev_id": [3], "keys": keys,
+        });
+        receive(&world, THERE, &[("m.device_list_update", content)])
+    };
+    let mut keys = signer.device(BOB, "P");
+    assert!(list(&world, 5, &[("P", 1)]));
+    assert!(told(&keys, "phone").is_empty());
+    assert_eq!(told(&keys, "other"), [BOB]);
+    assert!(list(&world, 5, &[("P", 1)]));
+    Signer::new(7).sign(&mut keys, BOB, "another");
+    assert_eq!(told(&keys, "phone"), [BOB]);
 }
 
 #[test]

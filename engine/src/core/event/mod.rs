@@ -34,6 +34,11 @@ pub use sign::{
 /// A JSON object; keys are kept sorted by code point, as canonical JSON wants them.
 pub type JsonObject = Map<String, Value>;
 
+/// Whether an object that stands for an event of a room is stripped: it has nothing that only a whole event has.
+pub fn is_stripped(event: &JsonObject) -> bool {
+    !["auth_events", "hashes", "prev_events", "signatures"].into_iter().any(|name| event.contains_key(name))
+}
+
 /// One event of a room, parsed and checked for the format of its room version.
 ///
 /// Specification: "Persistent Data Units (PDUs)" of the server-server API and "Event format" of each room version.

@@ -37,6 +37,8 @@ keyspaces! { TABLE:
     70 TIME_MARKS: Users, u64 => StreamPos;
     #[doc = "Users of this server who asked that what they sent be forgotten, with the position at which they did."]
     71 ERASURES: Users, UserNum => StreamPos;
+    #[doc = "Users whose accounts are closed, and whose rooms are still to be left."]
+    72 DEACTIVATIONS: Users, UserNum => ();
 }
 
 /// An account.

@@ -84,6 +84,7 @@ pub const ORIGINS: &[(&str, Origin)] = &[
     ("FILTERS", Fact),
     ("TIME_MARKS", Fact),
     ("ERASURES", Partly("whose there are follows from ACCOUNTS")),
+    ("DEACTIVATIONS", Fact),
     ("DEVICE_KEYS", Fact),
     ("CROSS_SIGNING_KEYS", Fact),
     ("KEY_SIGNATURES", Fact),

@@ -18,6 +18,17 @@ use crate::{
 /// a request to every one of them.
 const PRESENCE_SERVERS_MAX: u64 = 100;
 
+/// In a room with no more other servers than this they are told at once what somebody has read. Each receipt is a request to
+/// every one of them, and there are as many receipts as messages and members; so in larger rooms they are held for a while.
+const RECEIPT_SERVERS_MAX: usize = 10;
+
+/// For how long at least, in milliseconds for each server of the room, and twice that at most: some seventy requests a second for
+/// a room in which somebody reads all the time.
+const RECEIPT_HELD_MS: u64 = 10;
+
+/// And however many servers there are: twice this is half a minute, as on other servers.
+const RECEIPT_HELD_MS_MAX: u64 = 15_000;
+
 /// Of how many users of this server another one is told that comes into a room. In a crowd nobody watches who is there, and
 /// these make two transactions.
 const INTRODUCED_MAX: usize = 200;
@@ -115,7 +126,7 @@ impl Audiences<'_> {
         let shared = &self.reader.shared;
         let now_ms = shared.clock.now_ms();
         for user in shared.watch.here_in(room, INTRODUCED_MAX) {
-            shared.outbox.add_ephemeral(server, Ephemeral::Presence(user), now_ms);
+            shared.outbox.add_ephemeral(server, Ephemeral::Presence(user), now_ms, 0);
         }
         Ok(())
     }
@@ -127,12 +138,29 @@ impl Audiences<'_> {
         }
         let now_ms = self.reader.shared.clock.now_ms();
         for room in rooms {
-            for server in self.of(*room)? {
-                self.reader.shared.outbox.add_ephemeral(server, ephemeral, now_ms);
+            let servers = self.of(*room)?;
+            let count = servers.len();
+            for (index, server) in servers.into_iter().enumerate() {
+                let held_ms = match ephemeral {
+                    Ephemeral::Receipt(..) => held_ms(index, count),
+                    Ephemeral::Typing(..) | Ephemeral::Presence(_) => 0,
+                };
+                self.reader.shared.outbox.add_ephemeral(server, ephemeral, now_ms, held_ms);
             }
         }
         Ok(())
     }
+}
+
+/// How long a receipt is held for one of `count` servers in its room: from the first to the last twice as long, so that not all
+/// are due at once.
+fn held_ms(index: usize, count: usize) -> u64 {
+    if count <= RECEIPT_SERVERS_MAX {
+        return 0;
+    }
+    let (index, count) = (index as u64, count as u64);
+    let least_ms = count.saturating_mul(RECEIPT_HELD_MS).min(RECEIPT_HELD_MS_MAX);
+    least_ms + least_ms * index / count
 }
 
 /// Nobody is at a server any more.

@@ -74,7 +74,7 @@ fn searches_names_topics_and_types() {
     let space = room(&world, "Burrows", 0, Some("m.space"));
     let find = |search_term: Option<&str>, room_types: Option<Vec<Option<String>>>| {
         let search_term = search_term.map(str::to_owned);
-        let query = PublicRooms { limit: 10, since: None, search_term, room_types };
+        let query = PublicRooms { limit: 10, search_term, room_types, ..Default::default() };
         world.engine.read(&query).unwrap()
     };
     assert_eq!(names(&find(Some("all about carr"), None)), ["Carrots"]);

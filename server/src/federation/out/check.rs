@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 use warren_engine::Error;
 use warren_engine::core::checked::{CheckedPdu, MissingKey, PduCheck};
-use warren_engine::core::event::JsonObject;
+use warren_engine::core::event::{JsonObject, is_stripped};
 use warren_engine::core::json::{Limits, Strictness, parse_object};
 use warren_engine::core::version::RoomVersion;
 use warren_engine::intake::Intake;
@@ -60,6 +60,14 @@ fn in_chunks(
     if pdus.len() > CHUNK { tokio::task::block_in_place(all) } else { all() }
 }
 
+/// Events of another server that were checked.
+pub struct Checked {
+    /// Those that pass, in their order.
+    pub ready: Vec<Arc<CheckedPdu>>,
+    /// The servers whose keys cannot be had, without which others were left out.
+    pub without_keys: BTreeSet<String>,
+}
+
 /// Those of the events that pass, in their order; the keys that are missing are asked for once.
 pub async fn check_all(
     ctx: &Arc<Context>,
@@ -67,6 +75,16 @@ pub async fn check_all(
     version: &'static RoomVersion,
     pdus: Vec<Bytes>,
 ) -> Result<Vec<Arc<CheckedPdu>>, ApiError> {
+    Ok(check_each(ctx, cause, version, pdus).await?.ready)
+}
+
+/// The same, and what kept others from being checked.
+pub async fn check_each(
+    ctx: &Arc<Context>,
+    cause: &Cause,
+    version: &'static RoomVersion,
+    pdus: Vec<Bytes>,
+) -> Result<Checked, ApiError> {
     let mut checks = check_here(ctx, version, &pdus)?;
     let mut missing: BTreeSet<MissingKey> = BTreeSet::new();
     let (mut places, mut again) = (Vec::new(), Vec::new());
@@ -85,10 +103,10 @@ pub async fn check_all(
             }
         }
     }
-    let mut ready = Vec::with_capacity(checks.len());
+    let mut checked = Checked { ready: Vec::with_capacity(checks.len()), without_keys: BTreeSet::new() };
     for check in checks {
         match check {
-            PduCheck::Ready(pdu) => ready.push(pdu),
+            PduCheck::Ready(pdu) => checked.ready.push(pdu),
             PduCheck::Refused { event_id, error } => {
                 refusals::unchecked_event(&error);
                 tracing::debug!(?event_id, %error, "an event of another server is left out");
@@ -96,10 +114,11 @@ pub async fn check_all(
             PduCheck::MissingKeys(keys) => {
                 refusals::dropped_event("key_unknown");
                 tracing::debug!(?keys, "an event of another server cannot be checked and is left out");
+                checked.without_keys.extend(keys.into_iter().map(|key| key.server_name));
             }
         }
     }
-    Ok(ready)
+    Ok(checked)
 }
 
 /// What of a room's state that comes with an invite or a knock can be read. The others are left out and counted: who is in the
@@ -114,7 +133,8 @@ pub fn readable(room_state: &[&RawValue]) -> Vec<JsonObject> {
     found
 }
 
-/// What of a room's state that comes with an invite or a knock is rightly signed, where the version wants whole events; else all.
+/// What of a room's state that comes with an invite or a knock is stripped, or rightly signed, where the version wants whole
+/// events; else all.
 pub async fn rightly_signed(
     ctx: &Arc<Context>,
     cause: &Cause,
@@ -124,11 +144,12 @@ pub async fn rightly_signed(
     if !version.room_id_is_create_hash {
         return Ok(room_state);
     }
-    let pdus = room_state.iter().map(|event| serde_json::to_vec(event).map(Bytes::from));
+    let (stripped, whole): (Vec<JsonObject>, Vec<JsonObject>) = room_state.into_iter().partition(is_stripped);
+    let pdus = whole.iter().map(|event| serde_json::to_vec(event).map(Bytes::from));
     let pdus: Vec<Bytes> = pdus.collect::<Result<_, _>>().map_err(ApiError::internal)?;
     let checked = check_all(ctx, cause, version, pdus).await?;
     let events = checked.iter().map(|event| serde_json::from_slice(&event.pdu().json));
-    events.collect::<Result<_, _>>().map_err(ApiError::internal)
+    events.chain(stripped.into_iter().map(Ok)).collect::<Result<_, _>>().map_err(ApiError::internal)
 }
 
 /// Checks one event, which must pass.

@@ -261,7 +261,8 @@ async fn complete_by(ctx: &Arc<Context>, room: &PartialRoom, server: &str) -> Re
     };
     let state =
         store(ctx, (room.room_id.as_str(), server), version, None, (whole.pdus, whole.auth_chain), stored)
-            .await?;
+            .await?
+            .state;
     let count = state.len();
     let given = GivenState { event_id: room.join_event_id.as_str().into(), state };
     let complete = CompleteState { room_id: room.room_id.clone(), state: given };

@@ -1,5 +1,5 @@
 //! Device lists of which something was missed are asked for anew: whose, in which order, and what is kept, the engine says
-//! ([`warren_engine::following`]). Whoever sees that one is missing tells of it, so that it is asked for at once; what was not
+//! ([`warren_engine::following`]), several at once. Whoever sees that one is missing tells of it, so that it is asked for at once; what was not
 //! told is looked for.
 //!
 //! Specification: server-server API, "Device Management".
@@ -10,7 +10,8 @@ use std::time::Duration;
 use http::StatusCode;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, warn};
 use warren_engine::following::{Asked, Failure, Following, LISTS_MAX};
 
@@ -18,9 +19,13 @@ use super::RemoteError;
 use super::ask::{Ask, path};
 use crate::context::Context;
 use crate::federation::refusals;
+use crate::worker::{ended, guarded};
 
 /// How often it is looked for lists that nobody told of: what was made stale in a room, or had no place, or was left alone.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// How long a server may take to tell of a user's devices: as long as a client waits for keys. It has some rows to read.
+const LIST_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Users of whom it is known that their lists are missing, until these are asked for.
 #[derive(Default)]
@@ -51,43 +56,56 @@ impl MissingLists {
 /// Asks for lists until the server stops.
 pub async fn run(ctx: Arc<Context>) {
     let mut following = Following::default();
+    let mut asking = JoinSet::new();
     let mut next_look = Instant::now() + LOOK_EVERY;
     loop {
         tokio::select! {
             () = ctx.shutdown.cancelled() => return,
-            () = sleep_until(next_look) => {}
+            () = sleep_until(next_look) => {
+                if let Err(error) = tokio::task::block_in_place(|| following.look(&ctx.engine)) {
+                    warn!(%error, "it cannot be told whose devices are to be asked for");
+                }
+                next_look = Instant::now() + LOOK_EVERY;
+            }
             () = ctx.federation.missing_lists.news.notified() => {}
-        }
-        // However much is told, there is time for what was not.
-        let is_due = next_look <= Instant::now();
-        if is_due && let Err(error) = tokio::task::block_in_place(|| following.look(&ctx.engine)) {
-            warn!(%error, "it cannot be told whose devices are to be asked for");
+            Some(answered) = asking.join_next() => {
+                if let Some((asked, Some(failure))) = ended("a list of devices", answered) {
+                    following.failed(&asked, failure, ctx.engine.now_ms());
+                }
+            }
         }
         following.hear(ctx.federation.missing_lists.take());
-        if let Err(error) = ask_for_all(&ctx, &mut following).await {
+        if let Err(error) = ask_for_all(&ctx, &mut following, &mut asking) {
             warn!(%error, "it cannot be told how the devices of a user are to be asked for");
-        }
-        if is_due {
-            next_look = Instant::now() + LOOK_EVERY;
         }
     }
 }
 
-/// Asks for all lists of a round, one after the other, or until the server stops.
+/// Asks for all lists of a round that there are places for.
 ///
 /// Errors: those of the store.
-async fn ask_for_all(ctx: &Context, following: &mut Following) -> warren_engine::Result<()> {
+fn ask_for_all(
+    ctx: &Arc<Context>,
+    following: &mut Following,
+    asking: &mut JoinSet<(Asked, Option<Failure>)>,
+) -> warren_engine::Result<()> {
     while let Some(asked) = following.next_step(&ctx.engine)? {
-        let refreshed = tokio::select! {
-            () = ctx.shutdown.cancelled() => return Ok(()),
-            refreshed = refresh(ctx, &asked) => refreshed,
-        };
-        if let Err((failure, error)) = refreshed {
-            debug!(user_id = asked.place().0, error, "the devices of a user cannot be had");
-            following.failed(&asked, failure, ctx.engine.now_ms());
-        }
+        asking.spawn(ask(ctx.clone(), asked));
     }
     Ok(())
+}
+
+/// Asks for a list, and says why it could not be had, if so.
+async fn ask(ctx: Arc<Context>, asked: Asked) -> (Asked, Option<Failure>) {
+    let failure = match guarded("a list of devices", refresh(&ctx, &asked)).await {
+        Some(Ok(())) => None,
+        Some(Err((failure, error))) => {
+            debug!(user_id = asked.place().0, error, "the devices of a user cannot be had");
+            Some(failure)
+        }
+        None => Some(Failure::NoList),
+    };
+    (asked, failure)
 }
 
 /// Asks a user's server for all their devices and keys, and keeps what it says.
@@ -96,7 +114,8 @@ async fn ask_for_all(ctx: &Context, following: &mut Following) -> warren_engine:
 async fn refresh(ctx: &Context, asked: &Asked) -> Result<(), (Failure, String)> {
     let (user_id, server) = asked.place();
     let target = path("v1/user/devices/{userId}", &[user_id]);
-    let answer = Ask::get(server, target).for_list().bytes(ctx).await;
+    let answer = timeout(LIST_TIME_MAX, Ask::get(server, target).for_list().bytes(ctx)).await;
+    let answer = answer.unwrap_or(Err(RemoteError::Timeout));
     let answer = answer.map_err(|error| (failure(&error), error.to_string()))?;
     let store = asked.answered(&answer).inspect_err(|_| refusals::answer("unreadable"));
     let store = store.map_err(|error| (Failure::NoList, error))?;

@@ -5,7 +5,7 @@
 //! one replaces comes behind it. The user is answered as soon as the room is entered; members that were left out are fetched
 //! behind (`complete`).
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -24,7 +24,7 @@ use warren_engine::{Outcome, Pending, in_order};
 
 use super::RemoteError;
 use super::ask::read_answer;
-use super::check::{check_all, check_one, take_signature};
+use super::check::{check_each, check_one, take_signature};
 use super::complete;
 use super::fetch::{bytes_of, follow_up, take_in};
 use super::keys::Cause;
@@ -99,7 +99,7 @@ async fn join_by(
     );
     let join = check_one(ctx, &Cause::Told(server.to_owned()), event.version, own).await?;
     let told = (joined.state, joined.auth_chain);
-    let state =
+    let Stored { state, without_keys } =
         store(ctx, (change.room_id.as_str(), server), event.version, Some(&join), told, |_, _| {}).await?;
     let partial = joined.members_omitted.then(|| servers(server, joined.servers_in_room));
     let enter = EnterRoom {
@@ -121,8 +121,7 @@ async fn join_by(
                 ?missing,
                 "what a server tells of a room is not whole"
             );
-            let why = "What the other server tells of the room is not whole";
-            return Err(RemoteError::bad_answer("not_whole", why).into());
+            return Err(not_whole(&without_keys));
         }
     }
     if partial.is_some() {
@@ -130,6 +129,21 @@ async fn join_by(
     }
     follow_up(ctx, &change.room_id);
     Ok(())
+}
+
+/// Why a room cannot be entered with what a server tells of it; `without_keys` are the servers whose keys cannot be had.
+fn not_whole(without_keys: &BTreeSet<String>) -> NoHelp {
+    /// Servers that are named to the user.
+    const NAMED_MAX: usize = 5;
+    let named: Vec<&str> = without_keys.iter().take(NAMED_MAX).map(String::as_str).collect();
+    let why = match named.is_empty() {
+        true => "what it tells of the room is not whole".to_owned(),
+        false => format!(
+            "what it tells of the room cannot be checked, for the keys of some servers cannot be had: {}",
+            named.join(", ")
+        ),
+    };
+    NoHelp::Unbelieved(RemoteError::bad_answer("not_whole", why).into())
 }
 
 /// The servers that were in the room, the one that let us in first.
@@ -229,8 +243,15 @@ async fn left_waiting(pending: Pending<Received>) -> Result<impl Iterator<Item =
     Ok(outcomes.filter(|(_, outcome)| *outcome == Outcome::Waiting).map(|(event_id, _)| event_id))
 }
 
-/// Stores what the server tells of the room before `join`, and tells `watch` how many events of how many are stored. Answers
-/// with the ids of the state's events that were believed.
+/// What was stored of what a server tells of a room.
+pub struct Stored {
+    /// The ids of the state's events that were believed.
+    pub state: Vec<Arc<str>>,
+    /// The servers whose keys cannot be had, without which events were not.
+    pub without_keys: BTreeSet<String>,
+}
+
+/// Stores what the server tells of the room before `join`, and tells `watch` how many events of how many are stored.
 pub async fn store(
     ctx: &Arc<Context>,
     (room_id, server): (&str, &str),
@@ -238,13 +259,13 @@ pub async fn store(
     join: Option<&Arc<CheckedPdu>>,
     (state, auth_chain): (Vec<Box<RawValue>>, Vec<Box<RawValue>>),
     watch: impl Fn(usize, usize),
-) -> Result<Vec<Arc<str>>, ApiError> {
+) -> Result<Stored, ApiError> {
     let cause = Cause::Told(server.to_owned());
-    let checked_state = check_all(ctx, &cause, version, state.into_iter().map(bytes_of).collect()).await?;
-    let checked_chain =
-        check_all(ctx, &cause, version, auth_chain.into_iter().map(bytes_of).collect()).await?;
-    let mut ids: Vec<Arc<str>> = checked_state.iter().map(|pdu| pdu.pdu().event_id.clone()).collect();
-    let all: Vec<Arc<CheckedPdu>> = checked_chain.into_iter().chain(checked_state).collect();
+    let state = check_each(ctx, &cause, version, state.into_iter().map(bytes_of).collect()).await?;
+    let chain = check_each(ctx, &cause, version, auth_chain.into_iter().map(bytes_of).collect()).await?;
+    let mut ids: Vec<Arc<str>> = state.ready.iter().map(|pdu| pdu.pdu().event_id.clone()).collect();
+    let without_keys = state.without_keys.into_iter().chain(chain.without_keys).collect();
+    let all: Vec<Arc<CheckedPdu>> = chain.ready.into_iter().chain(state.ready).collect();
     let ordered = tokio::task::block_in_place(|| {
         let roots = ids.iter().chain(join.into_iter().flat_map(|join| &join.pdu().auth_events));
         in_order(&reachable(all, roots)).0
@@ -272,5 +293,5 @@ pub async fn store(
         );
     }
     ids.retain(|event_id| !left_out.contains(event_id));
-    Ok(ids)
+    Ok(Stored { state: ids, without_keys })
 }

@@ -24,6 +24,8 @@ const TEMPLATE_TIME_MAX: Duration = Duration::from_secs(20);
 pub enum NoHelp {
     /// Another one may help.
     TryAnother(ApiError),
+    /// The same, but what it told of the room cannot be believed here, which says more than that another is silent.
+    Unbelieved(ApiError),
     /// The room itself says no: another server would say the same.
     Refused(ApiError),
 }
@@ -34,8 +36,10 @@ impl Failure for NoHelp {
     }
 
     fn is_telling(&self) -> bool {
-        let (NoHelp::Refused(error) | NoHelp::TryAnother(error)) = self;
-        error.status.is_client_error()
+        match self {
+            NoHelp::Refused(error) | NoHelp::TryAnother(error) => error.status.is_client_error(),
+            NoHelp::Unbelieved(_) => true,
+        }
     }
 }
 
@@ -92,7 +96,7 @@ pub async fn next_event(
 
 /// A server was of no help.
 pub fn no_help(approach: &mut Approach<NoHelp>, server: &str, why: NoHelp) {
-    let (NoHelp::Refused(error) | NoHelp::TryAnother(error)) = &why;
+    let (NoHelp::Refused(error) | NoHelp::TryAnother(error) | NoHelp::Unbelieved(error)) = &why;
     let (change, handshake) = approach.change();
     tracing::info!(room_id = change.room_id, server, ?handshake, error = %error.error, "a server is of no help");
     approach.failed(why);
@@ -101,7 +105,7 @@ pub fn no_help(approach: &mut Approach<NoHelp>, server: &str, why: NoHelp) {
 /// What the user is told when none was.
 pub fn told(approach: Approach<NoHelp>) -> ApiError {
     match approach.into_failure() {
-        Some(NoHelp::Refused(error) | NoHelp::TryAnother(error)) => error,
+        Some(NoHelp::Refused(error) | NoHelp::TryAnother(error) | NoHelp::Unbelieved(error)) => error,
         None => ApiError::not_found("No server is known that could help with this room"),
     }
 }

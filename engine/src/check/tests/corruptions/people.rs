@@ -133,6 +133,13 @@ const ACCOUNTS_AND_DEVICES: &[Case] = &[
         "did not ask",
         Reported,
     ),
+    (
+        "rooms are to be left by somebody whose account is open",
+        |raw| raw.move_first(&schema::DEACTIVATIONS, |user| user.0 = 1),
+        "DEACTIVATIONS",
+        "not closed",
+        Mended,
+    ),
     ("an account is gone", |raw| raw.delete_first(&schema::ACCOUNTS), "DEVICES", "of no account", Reported),
     (
         "one-time keys are counted wrong",

@@ -274,6 +274,43 @@ fn what_is_soon_stale_is_told_once_and_only_the_last_of_it() {
     assert!(told(&world).is_empty());
 }
 
+/// How many receipts are told in what a server is sent.
+fn receipts(sent: &[Transaction]) -> usize {
+    let edus = sent.iter().flat_map(|transaction| &transaction.edus);
+    edus.filter(|edu| serde_json::from_slice::<Value>(edu).unwrap()["edu_type"] == "m.receipt").count()
+}
+
+#[test]
+fn in_a_room_of_many_servers_a_receipt_waits_a_while_for_something_else() {
+    const SERVERS: usize = 100;
+    let world = federated();
+    for number in 1..SERVERS {
+        world.join(ROOM, &format!("@bob:{number}.example"));
+    }
+    let event_id = world.message(ROOM, BOB, "hello");
+    while !deliver_all(&world).is_empty() {}
+    let user = ALICE.to_owned();
+    let read = SetReceipts { room_id: ROOM.into(), user, read: Some(event_id), ..SetReceipts::default() };
+    world.engine.write(read).wait().unwrap();
+    let (now_ms, first) = (world.engine.now_ms(), look(&world));
+    let (destinations, first_ms) = (first.destinations, first.next_ms.unwrap());
+    assert!(destinations.is_empty() && first_ms >= now_ms + 1_000, "ten milliseconds for each server");
+    world.pass_ms(first_ms - now_ms);
+    let some = due(&world);
+    assert!((1..SERVERS).contains(&some.len()), "not all at once: {}", some.len());
+    assert!(some.iter().all(|server| receipts(&deliver(&world, server)) == 1));
+    // The others are told as soon as there is anything else for them.
+    world.message(ROOM, ALICE, "more");
+    let all = due(&world);
+    assert_eq!(all.len(), SERVERS);
+    assert_eq!(
+        all.iter().map(|server| receipts(&deliver(&world, server))).sum::<usize>(),
+        SERVERS - some.len()
+    );
+    world.pass_ms(HOUR_MS);
+    assert!(due(&world).is_empty());
+}
+
 /// Whose presence is told in what a server is sent, and how present they are. Nothing else is told.
 fn presences(sent: &[Transaction]) -> Vec<(String, String)> {
     let text = |value: &Value| value.as_str().unwrap().to_owned();

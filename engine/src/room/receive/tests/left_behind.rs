@@ -121,7 +121,7 @@ fn a_room_does_not_wait_for_long_for_the_keys_of_a_server_that_is_gone() {
     let join = scene.member(GONE, GONE, "join", &["$unknown"], 30);
     let last = scene.message(BOB, &["$unknown"], 31);
     let park = ParkPdus { room_id: ROOM.into(), origin: THERE.into(), pdus: vec![last.json.clone()] };
-    assert_eq!(scene.world.engine.write(park).wait().unwrap().kept, [last.event_id.clone()]);
+    assert_eq!(scene.world.engine.write(park).wait().unwrap().kept, std::slice::from_ref(&last.event_id));
     let mut state = scene.state_ids();
     state.push(join.event_id.clone());
     let told = [signed_by("gone.example", &join)];

@@ -195,7 +195,10 @@ fn what_was_parked_when_all_copies_had_one_place_is_found_and_released() {
         })
         .unwrap();
     let waiting = ask(&world, &ParkedPdus { room_id: ROOM, origin: THERE });
-    assert_eq!(waiting.into_iter().map(|pdu| pdu.event_id).collect::<Vec<_>>(), [event_id.clone()]);
+    assert_eq!(
+        waiting.into_iter().map(|pdu| pdu.event_id).collect::<Vec<_>>(),
+        std::slice::from_ref(&event_id)
+    );
     release(&world, THIRD, vec![event_id.clone()]);
     assert_eq!(ask(&world, &ParkedRooms), [ROOM]);
     release(&world, THERE, vec![event_id]);
