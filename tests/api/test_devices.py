@@ -56,6 +56,17 @@ def test_a_deletion_that_is_sent_again_is_answered_as_it_was(alice):
     assert kept in names(alice)
 
 
+def test_a_deletion_goes_on_with_the_body_that_began_it(alice):
+    """Specification: "it should resubmit the request with an auth dict with just the session ID"."""
+    gone = alice.login().device_id
+    session = alice.post("delete_devices", json={"devices": [gone]}, status=401)["session"]
+    alice.post("delete_devices", json={"auth": {"session": session}}, status=401)
+    only = {"auth": password_of(alice, session)}
+    assert alice.post("delete_devices", json=only) == {}
+    assert list(names(alice)) == [alice.device_id]
+    assert alice.post("delete_devices", json=only) == {}
+
+
 @pytest.mark.ours("Synapse deletes it again")
 def test_a_deletion_that_is_sent_again_is_done_once(alice):
     gone = alice.login().device_id

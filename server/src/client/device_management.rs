@@ -74,6 +74,7 @@ async fn put_device(call: Call) -> Outcome {
 
 async fn delete_device(call: Call) -> Outcome {
     let device_id = call.path("deviceId")?.into_owned();
+    let call = uia::fill_in(call)?;
     uia::perform(call, &[&[Stage::Password]], |call, _| remove(call, vec![device_id])).await
 }
 
@@ -82,6 +83,7 @@ async fn delete_devices(call: Call) -> Outcome {
     struct Request {
         devices: Vec<String>,
     }
+    let call = uia::fill_in(call)?;
     let Request { devices } = call.json()?;
     if devices.len() > DEVICES_REMOVED_MAX {
         return Err(ApiError::invalid_param(format!("devices: more than {DEVICES_REMOVED_MAX} at once")));

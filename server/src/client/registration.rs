@@ -78,6 +78,7 @@ async fn register(call: Call) -> Outcome {
         Registration::Token => &[&[Stage::RegistrationToken]],
         Registration::Open => &[&[Stage::Dummy]],
     };
+    let call = uia::fill_in(call)?;
     let request: Request = call.json_or_empty()?;
     // Clients use capitals in names; they are the same names.
     let username = request.username.as_deref().map(str::to_ascii_lowercase);

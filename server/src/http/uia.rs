@@ -2,9 +2,10 @@
 //! Specification: client-server API, "User-Interactive Authentication API".
 //!
 //! Invariant: a session is good for one request only: the same user, method, path and body. What was proven in it opens
-//! nothing else, and nothing twice: the same request again is answered as it was, for its answer may have been lost. While
-//! registering there is no user yet whom another body could harm, and clients ask for the flows with an empty one: there the
-//! body may change until the stages are complete.
+//! nothing else, and nothing twice: the same request again is answered as it was, for its answer may have been lost. Clients
+//! ask for the flows with an empty body: the first other one that comes is the session's. While registering there is no user
+//! yet whom another body could harm: there it may change until the stages are complete. A request that has nothing but `auth`
+//! has the body that came before.
 
 mod sessions;
 
@@ -109,6 +110,22 @@ pub async fn perform<W: Future<Output = Outcome> + Send + 'static>(
     }
 }
 
+/// Puts the body that the session has had so far into a request that has nothing but `auth`, as clients send it that only
+/// tell of a stage. To be done before anything else is read in it.
+///
+/// Errors: 400 for a body that is no JSON object.
+pub fn fill_in(mut call: Call) -> Result<Call, ApiError> {
+    let mut sent: BTreeMap<String, Value> = call.json_or_empty()?;
+    let session = sent.get("auth").filter(|_| sent.len() == 1).and_then(|auth| auth.get("session")?.as_str());
+    let Some(session) = session else { return Ok(call) };
+    let asked = asked(&call, call.user().ok())?;
+    let Some(body) = call.ctx.uia.body(session, &asked) else { return Ok(call) };
+    let mut whole: BTreeMap<String, Value> = serde_json::from_str(&body).map_err(ApiError::internal)?;
+    whole.append(&mut sent);
+    call.body = serde_json::to_vec(&whole).map_err(ApiError::internal)?.into();
+    Ok(call)
+}
+
 /// What the request was answered with in the session that it names, if it is sent again; waits for it while it is under way.
 pub async fn answered(call: &Call) -> Option<Outcome> {
     let body: Body<'_> = call.json_or_empty().ok()?;
@@ -146,7 +163,7 @@ async fn advance(call: &Call, flows: &[Flow]) -> Result<Step, ApiError> {
         return want(call, flows, auth.session, &asked, open, failure);
     }
     let Some(id) = auth.session else { return Ok(Step::Passed(open.proof, None)) };
-    match call.ctx.uia.close(&id, &asked)? {
+    match call.ctx.uia.close(&id, &asked, &open)? {
         Turn::Serve(serving) => Ok(Step::Passed(open.proof, Some(serving))),
         Turn::Wait(closed) => Ok(Step::Answered(again(closed, &asked).await)),
     }
@@ -245,12 +262,12 @@ fn want(
     }
     let id = match id {
         Some(id) => {
-            call.ctx.uia.remember(&id, open);
+            call.ctx.uia.remember(&id, asked, open);
             id
         }
         None => {
             let id = call.ctx.random_text();
-            call.ctx.uia.begin(id.clone(), asked.begun, open);
+            call.ctx.uia.begin(id.clone(), asked, open);
             id
         }
     };
@@ -258,13 +275,18 @@ fn want(
     Ok(Step::Answered(Ok(Answer::json(&body)?.with_status(StatusCode::UNAUTHORIZED))))
 }
 
-/// What a session is bound to: user, method, path and body. On the way through the stages the body counts once there is a user.
+/// The request as sessions are bound to it: user, method, path and body, which counts on the way through the stages only if
+/// there is a user.
 fn asked(call: &Call, user: Option<&UserId>) -> Result<Asked, ApiError> {
     let mut body: BTreeMap<String, Value> = call.json_or_empty()?;
     body.remove("auth");
     let body = serde_json::to_string(&body).map_err(ApiError::internal)?;
-    let begun_with = if user.is_some() { &*body } else { "" };
-    Ok(Asked { begun: request_hash(call, user, begun_with), whole: request_hash(call, user, &body) })
+    Ok(Asked {
+        operation: request_hash(call, user, ""),
+        whole: request_hash(call, user, &body),
+        body,
+        has_user: user.is_some(),
+    })
 }
 
 fn request_hash(call: &Call, user: Option<&UserId>, body: &str) -> RequestHash {
