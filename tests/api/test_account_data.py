@@ -40,6 +40,10 @@ def test_types_that_the_server_manages(alice, room, type):
     assert answer["errcode"] == "M_BAD_JSON"
 
 
+def test_the_push_rules_of_who_never_changed_them(alice):
+    assert alice.get(PATH, alice.user_id, "m.push_rules") == alice.get("pushrules/")
+
+
 def test_content_is_an_object(alice):
     for body in ([], "text", 3):
         answer = alice.put(PATH, alice.user_id, "org.example.a", json=body, status=400)
