@@ -8,8 +8,9 @@ use super::route::Rate;
 /// canonical form has, or wraps into a request object, still fits in four times that.
 pub const JSON_BODY_BYTES_MAX: usize = 256 * 1024;
 
-/// Bodies that carry many objects: key uploads, key backup, to-device messages, room creation with initial state.
-/// matrix-js-sdk backs up 200 sessions at a time (about 200 KiB); a hundred times an event leaves room for any client.
+/// Bodies that carry many objects: key uploads, key backup, to-device messages, room creation with initial state, account
+/// data. matrix-js-sdk backs up 200 sessions at a time (about 200 KiB), and the `m.direct` of a bridge's user names ten
+/// thousand rooms (about a megabyte); a hundred times an event leaves room for any client.
 pub const BULK_BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Entries of `initial_state` and `invite` together when a room is created, each an event to sign and all of them one write:
