@@ -260,6 +260,25 @@ def test_login_with_a_wrong_password(alice, password):
     Client(alice.base_url).post("login", json=body, status=403, errcode="M_FORBIDDEN")
 
 
+EMAIL = {"medium": "email", "address": "bilbo@shire.example"}
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        EMAIL,
+        {"identifier": {"type": "m.id.thirdparty", **EMAIL}},
+        {"identifier": {"type": "m.id.phone", "country": "GB", "phone": "1"}},
+        pytest.param({"identifier": EMAIL}, marks=pytest.mark.ours("Synapse wants the type")),
+    ],
+)
+def test_login_by_an_unknown_third_party_identifier(nobody, named):
+    """Specification: "In the case that the homeserver does not know about the supplied 3PID, the homeserver must respond with
+    `403 Forbidden`"."""
+    body = {"type": "m.login.password", "password": "x", **named}
+    nobody.post("login", json=body, status=403, errcode="M_FORBIDDEN")
+
+
 def test_login_of_an_unknown_user_reads_like_a_wrong_password(nobody, alice):
     def refused(user):
         body = {"type": "m.login.password", "identifier": {"type": "m.id.user", "user": user}, "password": "no"}
