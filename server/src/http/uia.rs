@@ -19,8 +19,8 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use warren_engine::view::RegistrationTokenIsValid;
 
-pub use self::sessions::Sessions;
 use self::sessions::{Asked, Closed, Open, RequestHash, Serving, State, Turn};
+pub use self::sessions::{Sessions, Wanted};
 use super::credentials::{self, NamedUser};
 use super::{Answer, ApiError, Call, Outcome};
 use crate::worker;
@@ -37,6 +37,7 @@ pub enum Stage {
 }
 
 impl Stage {
+    /// Its name in the specification.
     fn name(self) -> &'static str {
         match self {
             Stage::Dummy => "m.login.dummy",
@@ -137,6 +138,35 @@ pub async fn answered(call: &Call) -> Option<Outcome> {
     }
 }
 
+/// The stage of this name that a session waits for, and for what.
+///
+/// Errors: 400 for an unknown session; 404 for a stage that is in none of its flows.
+pub fn waiting(call: &Call, stage: &str, session: &str) -> Result<(Stage, Wanted), ApiError> {
+    let wanted = call.ctx.uia.open(session)?.wanted;
+    Ok((offered(&wanted.stages, stage)?, wanted))
+}
+
+/// Completes a stage apart from the request that the session is for.
+///
+/// Errors: those of [`waiting`]; what the stage wants is missing or wrong.
+pub async fn complete(call: &Call, stage: &str, session: &str) -> Result<(), ApiError> {
+    let mut open = call.ctx.uia.open(session)?;
+    let auth: Auth = call.json_or_empty()?;
+    let Wanted { user_id, stages, .. } = open.wanted.clone();
+    match attempt(call, &stages, user_id.as_deref(), &auth, stage, &mut open).await? {
+        Some(failure) => Err(failure),
+        None => {
+            call.ctx.uia.prove(session, open);
+            Ok(())
+        }
+    }
+}
+
+fn offered(stages: &[Stage], name: &str) -> Result<Stage, ApiError> {
+    let stage = stages.iter().copied().find(|stage| stage.name() == name);
+    stage.ok_or_else(|| ApiError::unrecognized("This stage is in none of the flows"))
+}
+
 /// Takes the request one stage further.
 async fn advance(call: &Call, flows: &[Flow]) -> Result<Step, ApiError> {
     let user = call.user().ok();
@@ -156,7 +186,7 @@ async fn advance(call: &Call, flows: &[Flow]) -> Result<Step, ApiError> {
     };
     let failure = match &auth.kind {
         None => None,
-        Some(kind) => attempt(call, flows, user, &auth, kind, &mut open).await?,
+        Some(kind) => attempt(call, &flows.concat(), user, &auth, kind, &mut open).await?,
     };
     let done = |flow: &&Flow| flow.iter().all(|stage| open.completed.contains(stage));
     if failure.is_some() || !flows.iter().any(|flow| done(&flow)) {
@@ -182,15 +212,15 @@ async fn again(closed: Closed, asked: &Asked) -> Outcome {
 /// Tries one stage; the error that the client is told of, if it failed.
 async fn attempt(
     call: &Call,
-    flows: &[Flow],
+    stages: &[Stage],
     user: Option<&UserId>,
     auth: &Auth,
     kind: &str,
     open: &mut Open,
 ) -> Result<Option<ApiError>, ApiError> {
-    let stage = flows.iter().copied().flatten().copied().find(|stage| stage.name() == kind);
-    let Some(stage) = stage else {
-        return Ok(Some(ApiError::unrecognized("This stage is in none of the flows")));
+    let stage = match offered(stages, kind) {
+        Ok(stage) => stage,
+        Err(error) => return Ok(Some(error)),
     };
     if open.completed.contains(&stage) {
         return Ok(None);
@@ -245,9 +275,11 @@ fn want(
     flows: &[Flow],
     id: Option<String>,
     asked: &Asked,
-    open: Open,
+    mut open: Open,
     failure: Option<ApiError>,
 ) -> Result<Step, ApiError> {
+    let user_id = call.user().ok().map(UserId::to_owned);
+    open.wanted = Wanted { user_id, path: call.endpoint.path, stages: flows.concat() };
     let stages = |stages: &[Stage]| stages.iter().map(|stage| stage.name()).collect::<Vec<_>>();
     let mut body = json!({
         "flows": flows.iter().map(|flow| json!({ "stages": stages(flow) })).collect::<Vec<_>>(),

@@ -12,6 +12,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use http::StatusCode;
 use parking_lot::Mutex;
+use ruma_common::OwnedUserId;
 use tokio::sync::watch;
 
 use super::{Proof, Stage};
@@ -51,6 +52,18 @@ impl Asked {
 pub struct Open {
     pub completed: Vec<Stage>,
     pub proof: Proof,
+    pub wanted: Wanted,
+}
+
+/// What a session is for, as it is shown to whoever completes its stages apart from the request.
+#[derive(Clone, Default)]
+pub struct Wanted {
+    /// Who asks, if it is a user.
+    pub user_id: Option<OwnedUserId>,
+    /// The endpoint that is asked.
+    pub path: &'static str,
+    /// The stages of all flows.
+    pub stages: Vec<Stage>,
 }
 
 /// The code of what lacks something.
@@ -170,10 +183,23 @@ impl Sessions {
     /// Remembers what has been proven in a session that has not served its request yet, and what was asked.
     pub fn remember(&self, id: &str, asked: &Asked, open: Open) {
         let mut table = self.0.lock();
-        if let Some(Session { state: State::Open(known), .. }) = table.sessions.get_mut(id) {
-            *known = open;
+        if table.prove(id, open) {
             table.keep_body(id.to_owned(), asked);
         }
+    }
+
+    /// What has been proven in a session, whoever asks. Errors: 400 for one that is unknown, has expired or is closed.
+    pub fn open(&self, id: &str) -> Result<Open, ApiError> {
+        let table = self.0.lock();
+        match table.sessions.get(id).filter(|found| found.begun.elapsed() <= UIA_TIME_MAX) {
+            Some(Session { state: State::Open(open), .. }) => Ok(open.clone()),
+            _ => Err(unknown()),
+        }
+    }
+
+    /// Remembers what has been proven in a session apart from its request.
+    pub fn prove(&self, id: &str, open: Open) {
+        self.0.lock().prove(id, open);
     }
 
     /// Closes a session whose stages are complete to all but this request. Of two that come to this at once, one is served.
@@ -217,6 +243,15 @@ impl Table {
         self.forget(session.begun, UIA_SESSIONS_MAX - 1);
         self.order.push_back((session.begun, id.clone()));
         self.sessions.insert(id, session);
+    }
+
+    /// Remembers what has been proven in a session that is open, unless more has been meanwhile; whether it is open.
+    fn prove(&mut self, id: &str, open: Open) -> bool {
+        let Some(Session { state: State::Open(known), .. }) = self.sessions.get_mut(id) else { return false };
+        if known.completed.len() <= open.completed.len() {
+            *known = open;
+        }
+        true
     }
 
     /// Forgets sessions whose time is over, and the oldest beyond `most`.
@@ -439,6 +474,20 @@ mod tests {
         // Where there is no user, the body may change.
         sessions.begin("c".to_owned(), &asked(1), Open::default());
         assert_eq!(refused("c", asked(2)), None);
+    }
+
+    #[test]
+    fn what_was_proven_apart_from_the_request_is_not_lost() {
+        let sessions = Sessions::default();
+        sessions.begin("a".to_owned(), &asked(1), Open::default());
+        let before = sessions.open("a").unwrap_or_default();
+        sessions.prove("a", Open { completed: vec![Stage::Dummy], ..Open::default() });
+        sessions.remember("a", &asked(1), before);
+        let completed = |id: &str| sessions.open(id).ok().map(|open| open.completed);
+        assert_eq!(completed("a"), Some(vec![Stage::Dummy]));
+        assert!(sessions.close("a", &asked(1), &Open::default()).is_ok());
+        assert_eq!(completed("a"), None);
+        assert_eq!(completed("b"), None);
     }
 
     #[test]
