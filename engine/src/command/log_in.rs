@@ -12,8 +12,8 @@ use crate::{
 
 /// Logs a device in.
 ///
-/// Errors: [`What::User`] not found, [`Denied::Deactivated`](crate::Denied::Deactivated),
-/// [`Denied::CredentialsChanged`](crate::Denied::CredentialsChanged), [`Denied::KeyIdInUse`].
+/// Errors: [`What::User`] not found, [`Denied::Deactivated`],
+/// [`Denied::CredentialsChanged`], [`Denied::KeyIdInUse`].
 pub struct LogIn {
     /// The user's id.
     pub user_id: String,
@@ -55,7 +55,7 @@ pub(super) fn open_device(tx: &mut Tx, user: UserNum, session: &NewSession) -> R
 
 /// Gives out new tokens for a refresh token.
 ///
-/// Errors: [`What::Token`] not found, [`Denied::Deactivated`](crate::Denied::Deactivated).
+/// Errors: [`What::Token`] not found, [`Denied::Deactivated`].
 pub struct RefreshTokens {
     /// Whose token it is.
     pub user_id: String,
