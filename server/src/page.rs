@@ -104,7 +104,7 @@ fn is_own_address(host: &str) -> bool {
 }
 
 /// Text as HTML shows it.
-fn escape(text: &str) -> String {
+pub fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 

@@ -40,6 +40,33 @@ def test_registration_learns_the_flows_with_an_empty_body(nobody):
     nobody.post("register", json=body, status=400, errcode="M_UNKNOWN")
 
 
+@pytest.mark.ours("Synapse forgets the password, which is to come again")
+def test_a_registration_goes_on_with_the_body_that_began_it(nobody):
+    # As Element Android does: the parameters once, then `auth` alone.
+    name = unique("stepper")
+    body = {"username": name, "password": PASSWORD, "initial_device_display_name": "Den"}
+    session = nobody.post("register", json=body, status=401)["session"]
+    only = {"auth": {"type": "m.login.dummy", "session": session}}
+    answer = nobody.post("register", json=only)
+    assert answer["user_id"].startswith(f"@{name}:")
+    assert nobody.post("register", json=only) == answer
+    user = nobody.signed_in(answer)
+    assert [device["display_name"] for device in user.get("devices")["devices"]] == ["Den"]
+    user.login()
+    # In a session of its own there is nothing to go on with.
+    session = nobody.post("register", json={}, status=401)["session"]
+    only["auth"]["session"] = session
+    nobody.post("register", json=only, status=400, errcode="M_MISSING_PARAM")
+
+
+def test_a_registration_that_lacks_its_password_may_come_with_it(nobody):
+    session = nobody.post("register", json={}, status=401)["session"]
+    body = {"username": unique("late"), "auth": {"type": "m.login.dummy", "session": session}}
+    nobody.post("register", json=body, status=400, errcode="M_MISSING_PARAM")
+    answer = nobody.post("register", json={**body, "password": PASSWORD})
+    assert answer["user_id"].startswith(f"@{body['username']}:")
+
+
 @pytest.fixture(params=["with a name", "without a name"])
 def registration(request, nobody):
     """The body of a registration, as it is sent in a session of its own."""
@@ -62,6 +89,8 @@ def test_a_registration_that_is_sent_again_is_answered_as_it_was(nobody, registr
 @pytest.mark.ours("Synapse opens another device")
 def test_a_session_serves_no_other_registration(nobody, registration):
     answer = nobody.post("register", json=registration)
+    # Who knows nothing but the session is told nothing.
+    nobody.post("register", json={"auth": registration["auth"]}, status=400, errcode="M_UNKNOWN")
     other = unique("other")
     for change in ({"username": other}, {"password": "another burrow"}, {"device_id": "OTHER"}):
         refused = nobody.post("register", json={**registration, **change}, status=400)
@@ -231,6 +260,25 @@ def test_login_with_a_wrong_password(alice, password):
     Client(alice.base_url).post("login", json=body, status=403, errcode="M_FORBIDDEN")
 
 
+EMAIL = {"medium": "email", "address": "bilbo@shire.example"}
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        EMAIL,
+        {"identifier": {"type": "m.id.thirdparty", **EMAIL}},
+        {"identifier": {"type": "m.id.phone", "country": "GB", "phone": "1"}},
+        pytest.param({"identifier": EMAIL}, marks=pytest.mark.ours("Synapse wants the type")),
+    ],
+)
+def test_login_by_an_unknown_third_party_identifier(nobody, named):
+    """Specification: "In the case that the homeserver does not know about the supplied 3PID, the homeserver must respond with
+    `403 Forbidden`"."""
+    body = {"type": "m.login.password", "password": "x", **named}
+    nobody.post("login", json=body, status=403, errcode="M_FORBIDDEN")
+
+
 def test_login_of_an_unknown_user_reads_like_a_wrong_password(nobody, alice):
     def refused(user):
         body = {"type": "m.login.password", "identifier": {"type": "m.id.user", "user": user}, "password": "no"}
@@ -339,6 +387,29 @@ def test_a_password_change_that_is_sent_again_is_answered_as_it_was(alice):
         assert alice.post("account/password", json={**body, "auth": auth}) == {}
     alice.post("account/password", json={"new_password": "a third burrow", "auth": auth}, status=403)
     alice.login(password="another burrow")
+
+
+def test_a_password_change_whose_flows_were_asked_for_with_an_empty_body(alice):
+    session = alice.post("account/password", json={}, status=401)["session"]
+    identifier = {"type": "m.id.user", "user": alice.user_id}
+    auth = {"type": "m.login.password", "identifier": identifier, "session": session}
+    body = {"new_password": "another burrow", "logout_devices": False}
+    wrong = {**body, "auth": {**auth, "password": "wrong"}}
+    alice.post("account/password", json=wrong, status=401, errcode="M_FORBIDDEN")
+    assert alice.post("account/password", json={**body, "auth": {**auth, "password": PASSWORD}}) == {}
+    alice.login(password="another burrow")
+
+
+@pytest.mark.ours("Synapse only logs it")
+def test_the_first_body_of_an_authentication_is_its_body(alice):
+    session = alice.post("account/password", json={}, status=401)["session"]
+    identifier = {"type": "m.id.user", "user": alice.user_id}
+    auth = {"type": "m.login.password", "identifier": identifier, "session": session}
+    first = {"new_password": "another burrow", "auth": {**auth, "password": "wrong"}}
+    alice.post("account/password", json=first, status=401)
+    other = {"new_password": "a third burrow", "auth": {**auth, "password": PASSWORD}}
+    alice.post("account/password", json=other, status=403, errcode="M_FORBIDDEN")
+    alice.login()
 
 
 def test_password_change_with_a_wrong_password(alice):

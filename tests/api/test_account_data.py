@@ -40,6 +40,19 @@ def test_types_that_the_server_manages(alice, room, type):
     assert answer["errcode"] == "M_BAD_JSON"
 
 
+@pytest.mark.ours("Synapse takes 50 KiB")
+def test_much_is_kept(alice, room):
+    rooms = {f"@ghost_{number}:bridge.example": [f"!{number:x<43}"] for number in range(10_000)}
+    alice.put(PATH, alice.user_id, "m.direct", json=rooms)
+    assert alice.get(PATH, alice.user_id, "m.direct") == rooms
+    alice.put(ROOM_PATH, alice.user_id, room, "org.example.much", json=rooms)
+    assert alice.get(ROOM_PATH, alice.user_id, room, "org.example.much") == rooms
+
+
+def test_the_push_rules_of_who_never_changed_them(alice):
+    assert alice.get(PATH, alice.user_id, "m.push_rules") == alice.get("pushrules/")
+
+
 def test_content_is_an_object(alice):
     for body in ([], "text", 3):
         answer = alice.put(PATH, alice.user_id, "org.example.a", json=body, status=400)

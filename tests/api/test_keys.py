@@ -9,6 +9,8 @@ import os
 
 import pytest
 
+from harness.client import PASSWORD
+
 
 def key():
     return base64.b64encode(os.urandom(32)).decode().rstrip("=")
@@ -223,6 +225,16 @@ def signing(alice):
     if "flows" in answer:
         alice.with_password("POST", "keys/device_signing/upload", json=signing.upload_body())
     return signing
+
+
+@pytest.mark.ours("Synapse does not look")
+def test_no_device_is_called_as_a_cross_signing_key(alice, signing):
+    """Specification: "M_FORBIDDEN: [...] the requested device ID is the same as a cross-signing key ID"."""
+    identifier = {"type": "m.id.user", "user": alice.user_id}
+    body = {"type": "m.login.password", "identifier": identifier, "password": PASSWORD}
+    for pair in signing.pairs.values():
+        alice.post("login", json={**body, "device_id": pair.public}, status=403, errcode="M_FORBIDDEN")
+    assert [device["device_id"] for device in alice.get("devices")["devices"]] == [alice.device_id]
 
 
 def test_cross_signing_keys_are_shown(alice, bob, signing):

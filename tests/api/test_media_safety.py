@@ -5,14 +5,13 @@ import contextlib
 import http.client
 import json
 import socket
-import struct
 import threading
 import urllib.parse
-import zlib
 
 import pytest
 
 from harness.client import Client
+from harness.pictures import png_claiming
 from harness.server import Server
 
 DOWNLOAD = "/_matrix/client/v1/media/download/{}/{}"
@@ -28,14 +27,6 @@ def upload(client, data, content_type, **query):
 
 def refused(response, status, errcode):
     assert (response.status_code, response.json()["errcode"]) == (status, errcode), response.text
-
-
-def png_claiming(width, height):
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 6, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
 
 
 def test_a_decoder_bomb_is_refused_by_its_header(alice):

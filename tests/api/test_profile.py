@@ -70,11 +70,16 @@ def test_custom_field(alice, bob):
     bob.get(path, alice.user_id, "org.example.burrow", status=404, errcode="M_NOT_FOUND")
 
 
-@pytest.mark.parametrize("value", [7, {"a": 1}, ["x"]])
-def test_a_display_name_is_a_string(alice, value):
+@pytest.mark.parametrize("value", [7, {"a": 1}, ["x"], None])
+@pytest.mark.parametrize("field", ["displayname", "avatar_url"])
+def test_what_is_shown_is_a_string(alice, field, value):
+    """Specification: "Servers MAY reject `null` values", and to treat them as a deletion they should not."""
     path = "profile/{userId}/{keyName}"
-    answer = alice.put(path, alice.user_id, "displayname", json={"displayname": value}, status=400)
+    shown = {field: "mxc://example.org/abc"}
+    alice.put(path, alice.user_id, field, json=shown)
+    answer = alice.put(path, alice.user_id, field, json={field: value}, status=400)
     assert answer["errcode"] in ("M_BAD_JSON", "M_INVALID_PARAM", "M_UNKNOWN")
+    assert alice.get(path, alice.user_id, field) == shown
 
 
 @pytest.mark.ours("Synapse lets guests change all of it")

@@ -5,7 +5,7 @@ import email.message
 import pytest
 
 from harness.client import unique
-from harness.pictures import png
+from harness.pictures import png, png_claiming
 
 DOWNLOAD = "/_matrix/federation/v1/media/download/"
 IMAGE = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 40
@@ -123,6 +123,15 @@ def test_a_thumbnail_of_a_file_elsewhere(alice, peer, network):
     path = f"/_matrix/client/v1/media/thumbnail/{peer.name}/picture?width=32&height=32"
     response = alice.send_raw("GET", path)
     assert response.status_code == 200 and response.headers["Content-Type"].startswith("image/")
+
+
+def test_a_thumbnail_of_a_picture_that_is_too_large(alice, peer):
+    """Specification: 413 is for "local content", 502 for "remote content"."""
+    peer.answers[DOWNLOAD + "large"] = lambda _: multipart(SHOWN, png_claiming(50_000, 50_000))
+    for _ in range(2):
+        path = f"/_matrix/client/v1/media/thumbnail/{peer.name}/large?width=96&height=96&method=crop"
+        response = alice.send_raw("GET", path)
+        assert (response.status_code, response.json()["errcode"]) == (502, "M_TOO_LARGE")
 
 
 def test_addresses_that_lead_nowhere(alice, peer, network):

@@ -17,6 +17,13 @@ def png(side):
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
+def png_claiming(width, height):
+    """A picture with next to nothing in it, whose header says otherwise."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 6, 0, 0, 0)
+    parts = [_chunk(b"IHDR", header), _chunk(b"IDAT", zlib.compress(b"\0")), _chunk(b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
 def size_of(content):
     """Width and height of a PNG, or of a JPEG as most are."""
     if content.startswith(b"\x89PNG"):

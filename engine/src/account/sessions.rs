@@ -12,13 +12,13 @@ use std::sync::{
 use ring::digest::{SHA256, digest};
 use ruma_common::{OwnedDeviceId, OwnedUserId};
 
-use super::users;
+use super::{devices, users};
 use crate::{
     core::num::UserNum,
     error::{Denied, Error, Result, What},
     store::{
         Reader, StorageError, Tx, schema,
-        schema::{AccessTokenRow, DeviceRow, RefreshTokenRow, TokenHash, TokenPair},
+        schema::{AccessTokenRow, DeviceRow, RefreshTokenRow, Sighting, TokenHash, TokenPair},
     },
 };
 
@@ -82,6 +82,8 @@ pub struct NewSession {
     pub display_name: Option<String>,
     /// Whether the client can refresh its token.
     pub is_refreshable: bool,
+    /// When and from where it is logged in, if somebody was there: the device is told of as seen then.
+    pub seen: Option<Sighting>,
 }
 
 /// What a client gets to keep.
@@ -166,6 +168,9 @@ pub(crate) fn open(tx: &mut Tx, user: UserNum, new: &NewSession) -> Result<(Toke
     let (tokens, pair) = make_tokens(tx, user, &key.1, new.is_refreshable);
     device.tokens = Some(pair);
     tx.put(&schema::DEVICES, &key, &device);
+    if let Some(sighting) = &new.seen {
+        devices::note_seen(tx, user, &key.1, sighting);
+    }
     Ok((tokens, is_new))
 }
 

@@ -5,14 +5,15 @@ use crate::{
     command::{Command, Lanes, forget_device::forget_device},
     core::num::UserNum,
     device,
-    error::{Error, Result, What},
+    device::cross_signing,
+    error::{Denied, Error, Result, What},
     store::Tx,
 };
 
 /// Logs a device in.
 ///
-/// Errors: [`What::User`] not found, [`Denied::Deactivated`](crate::Denied::Deactivated),
-/// [`Denied::CredentialsChanged`](crate::Denied::CredentialsChanged).
+/// Errors: [`What::User`] not found, [`Denied::Deactivated`],
+/// [`Denied::CredentialsChanged`], [`Denied::KeyIdInUse`].
 pub struct LogIn {
     /// The user's id.
     pub user_id: String,
@@ -37,7 +38,14 @@ impl Command for LogIn {
 }
 
 /// Logs a device in, and tells other servers of it if it is new. The user's lane must be held.
+///
+/// Errors: [`Denied::KeyIdInUse`] for a device id that is the user's cross-signing key.
 pub(super) fn open_device(tx: &mut Tx, user: UserNum, session: &NewSession) -> Result<Tokens> {
+    if let Some(device_id) = &session.device_id
+        && cross_signing::has_public_key(tx, user, device_id)?
+    {
+        return Err(Denied::KeyIdInUse.into());
+    }
     let (tokens, is_new) = sessions::open(tx, user, session)?;
     if is_new {
         device::added(tx, user, &tokens.device_id)?;
@@ -47,7 +55,7 @@ pub(super) fn open_device(tx: &mut Tx, user: UserNum, session: &NewSession) -> R
 
 /// Gives out new tokens for a refresh token.
 ///
-/// Errors: [`What::Token`] not found, [`Denied::Deactivated`](crate::Denied::Deactivated).
+/// Errors: [`What::Token`] not found, [`Denied::Deactivated`].
 pub struct RefreshTokens {
     /// Whose token it is.
     pub user_id: String,

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::{
-    account::{account_data, filters, profile, users},
+    account::{account_data, filters, profile, push_rules, users},
     core::num::UserNum,
     error::{Error, Result, What},
     store::{Reader, schema::Membership},
@@ -60,6 +60,10 @@ impl View for AccountData<'_> {
     type Output = Bytes;
 
     fn read(&self, reader: &Reader) -> Result<Bytes> {
+        if self.room_id.is_none() && self.kind == push_rules::ACCOUNT_DATA_TYPE {
+            // Everybody has them, also who never changed any.
+            return Ok(push_rules::content(reader, self.user)?);
+        }
         let missing = Error::NotFound(What::AccountData);
         let room = match self.room_id {
             None => None,

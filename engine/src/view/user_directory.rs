@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 
 use crate::{
     account::{presence, profile, users},
-    core::num::{RoomNum, UserNum},
+    core::num::{EventNum, RoomNum, UserNum},
     error::{Denied, Error, Result, What},
-    room::{RoomCtx, world_readable},
+    room::{RoomCtx, members::is_local, world_readable},
     store::{
-        Direction, Reader, StorageError, schema,
+        Direction, InternedKind, Reader, StorageError, schema,
         schema::{Membership, PresenceState},
     },
     view::View,
@@ -24,10 +24,14 @@ use crate::{
 pub const USERS_LIMIT_DEFAULT: u64 = 10;
 /// How many users are found at most.
 const USERS_LIMIT_MAX: u64 = 100;
-/// How many accounts one search looks at: at some microseconds each.
+/// How many accounts one search looks at, beside those that it finds by their ids: at some microseconds each.
 const ACCOUNTS_MAX: usize = 50_000;
-/// How many members of the asker's rooms one search looks at for users of other servers.
+/// How many ids that begin with the term one search looks at, of users of whichever server: far more than are shown.
+const NAMES_MAX: usize = 1_000;
+/// How many members of the asker's rooms one search looks at for users of other servers, and how many of open rooms.
 const MEMBERS_MAX: usize = 10_000;
+/// Of how many rooms in which the asker is not one search looks whether they are open: at some tens of microseconds each.
+const ROOMS_MAX: usize = 1_000;
 
 /// Users by a part of their id or name.
 pub struct SearchUsers {
@@ -56,10 +60,13 @@ impl View for SearchUsers {
         let asker = reader.user_num(&self.user)?.ok_or(Error::NotFound(What::User))?;
         let limit = self.limit.unwrap_or(USERS_LIMIT_DEFAULT).min(USERS_LIMIT_MAX) as usize;
         let term = self.term.trim().to_lowercase();
+        if term.is_empty() {
+            return Ok(json!({ "results": [], "limited": false }));
+        }
         let mut rooms =
             Rooms { of_asker: reader.joined_rooms(asker)?.into_iter().collect(), open: HashMap::new() };
         let mut found = local_users(reader, asker, &term, &mut rooms)?;
-        found.extend(remote_users(reader, &term, &rooms)?);
+        found.extend(remote_users(reader, &term, &mut rooms)?);
         found.sort_by(|a, b| {
             let key = |found: &Found| (found.rank, found.display_name.is_none(), found.user_id.clone());
             key(a).cmp(&key(b))
@@ -85,9 +92,6 @@ impl Found {
 }
 
 fn rank(term: &str, user_id: &str, display_name: Option<&str>) -> Option<u8> {
-    if term.is_empty() {
-        return None;
-    }
     let user_id = user_id.to_lowercase();
     let localpart = user_id.strip_prefix('@').and_then(|id| id.split(':').next()).unwrap_or_default();
     let display_name = display_name.unwrap_or_default().to_lowercase();
@@ -146,15 +150,8 @@ fn is_open(reader: &Reader, room: RoomNum) -> Result<bool> {
 }
 
 fn local_users(reader: &Reader, asker: UserNum, term: &str, rooms: &mut Rooms) -> Result<Vec<Found>> {
-    let mut accounts = Vec::new();
-    reader.scan(&schema::ACCOUNTS, &(), Direction::Forward, |user, account| {
-        if !account.is_deactivated {
-            accounts.push(user);
-        }
-        accounts.len() < ACCOUNTS_MAX
-    })?;
     let mut found = Vec::new();
-    for user in accounts {
+    for user in accounts(reader, term, ACCOUNTS_MAX)? {
         let user_id = reader.user_id(user)?;
         let display_name = profile::text(reader, user, profile::DISPLAY_NAME)?;
         let Some(rank) = rank(term, &user_id, display_name.as_deref()) else { continue };
@@ -166,30 +163,123 @@ fn local_users(reader: &Reader, asker: UserNum, term: &str, rooms: &mut Rooms) -
     Ok(found)
 }
 
-/// Users of other servers who are in the asker's rooms, by the names that they have there.
-fn remote_users(reader: &Reader, term: &str, rooms: &Rooms) -> Result<Vec<Found>, StorageError> {
-    let local = format!(":{}", reader.shared.server_name);
-    let mut looked_at = HashSet::new();
-    let mut found = Vec::new();
-    for room in &rooms.of_asker {
-        for (user, event) in reader.members(*room, Membership::Join)? {
-            if looked_at.len() >= MEMBERS_MAX {
-                return Ok(found);
-            }
-            let user_id = reader.user_id(user)?;
-            if user_id.ends_with(&local) || !looked_at.insert(user) {
-                continue;
-            }
-            let pdu = reader.event(event)?.pdu()?;
-            let text = |name: &str| pdu.content.get(name).and_then(Value::as_str).map(str::to_owned);
-            let display_name = text("displayname");
-            if let Some(rank) = rank(term, &user_id, display_name.as_deref()) {
-                let avatar_url = text("avatar_url");
-                found.push(Found { rank, user_id: user_id.to_string(), display_name, avatar_url });
-            }
+/// The accounts to look at: those whose ids begin with the term, however late they were made, and so many of the oldest.
+fn accounts(reader: &Reader, term: &str, most: usize) -> Result<Vec<UserNum>, StorageError> {
+    let mut accounts = Vec::new();
+    let mut by_id = HashSet::new();
+    for user in local_ids(reader, term)? {
+        let account = users::account(reader, user)?;
+        if account.is_some_and(|account| !account.is_deactivated) && by_id.insert(user) {
+            accounts.push(user);
         }
     }
+    let most = accounts.len() + most;
+    reader.scan(&schema::ACCOUNTS, &(), Direction::Forward, |user: UserNum, account| {
+        if !account.is_deactivated && !by_id.contains(&user) {
+            accounts.push(user);
+        }
+        accounts.len() < most
+    })?;
+    Ok(accounts)
+}
+
+/// Users of this server whose ids begin with the term, among them one whose very id or localpart it is.
+fn local_ids(reader: &Reader, term: &str) -> Result<Vec<UserNum>, StorageError> {
+    let beginning = format!("@{}", term.trim_start_matches('@'));
+    let with_server = format!("{beginning}:{}", reader.shared.server_name);
+    let mut found = Vec::new();
+    for user_id in [&beginning, &with_server] {
+        found.extend(reader.user_num(user_id)?);
+    }
+    let mut names = 0;
+    let start = (InternedKind::User as u8, beginning);
+    reader.scan(&schema::NAME_NUMS, &start, Direction::Forward, |(_, user_id): (u8, String), num| {
+        if is_local(reader, &user_id) {
+            found.push(UserNum(num));
+        }
+        names += 1;
+        names < NAMES_MAX
+    })?;
     Ok(found)
+}
+
+/// Users of other servers, by the names that they have in the rooms in which they are looked for.
+struct Remote<'a> {
+    reader: &'a Reader,
+    term: &'a str,
+    looked_at: HashSet<UserNum>,
+    found: Vec<Found>,
+}
+
+impl Remote<'_> {
+    /// Looks at the members of rooms in turn, until so many have been looked at.
+    fn look_in(&mut self, rooms: Vec<RoomNum>, most: usize) -> Result<(), StorageError> {
+        for room in rooms {
+            for (user, event) in self.reader.members(room, Membership::Join)? {
+                if self.looked_at.len() >= most {
+                    return Ok(());
+                }
+                let user_id = self.reader.user_id(user)?;
+                if !is_local(self.reader, &user_id) && self.looked_at.insert(user) {
+                    self.look_at(&user_id, event)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn look_at(&mut self, user_id: &str, event: EventNum) -> Result<(), StorageError> {
+        let pdu = self.reader.event(event)?.pdu()?;
+        let text = |name: &str| pdu.content.get(name).and_then(Value::as_str).map(str::to_owned);
+        let display_name = text("displayname");
+        if let Some(rank) = rank(self.term, user_id, display_name.as_deref()) {
+            let avatar_url = text("avatar_url");
+            self.found.push(Found { rank, user_id: user_id.to_owned(), display_name, avatar_url });
+        }
+        Ok(())
+    }
+}
+
+/// Users of other servers who are in the asker's rooms, or in rooms that are open to all.
+fn remote_users(reader: &Reader, term: &str, rooms: &mut Rooms) -> Result<Vec<Found>> {
+    let mut remote = Remote { reader, term, looked_at: HashSet::new(), found: Vec::new() };
+    remote.look_in(smallest_first(reader, rooms.of_asker.iter().copied().collect())?, MEMBERS_MAX)?;
+    let most = remote.looked_at.len() + MEMBERS_MAX;
+    remote.look_in(open_rooms(reader, rooms)?, most)?;
+    Ok(remote.found)
+}
+
+/// The rooms in a fixed order, in which those who are known best come first.
+fn smallest_first(reader: &Reader, rooms: Vec<RoomNum>) -> Result<Vec<RoomNum>, StorageError> {
+    let heads = reader.get_many(&schema::ROOM_HEADS, rooms.iter().copied())?;
+    let sized = rooms.into_iter().zip(heads).filter_map(|(room, head)| Some((head?.joined, room)));
+    let mut sized: Vec<(u64, RoomNum)> = sized.collect();
+    sized.sort_unstable();
+    Ok(sized.into_iter().map(|(_, room)| room).collect())
+}
+
+/// Rooms that are open to all, in which the asker is not, but this server and another; the smallest first. O(rooms).
+fn open_rooms(reader: &Reader, rooms: &mut Rooms) -> Result<Vec<RoomNum>> {
+    let mut sized = Vec::new();
+    reader.scan(&schema::ROOM_HEADS, &(), Direction::Forward, |room: RoomNum, head| {
+        if head.other_servers > 0 && !rooms.of_asker.contains(&room) {
+            sized.push((head.joined, room));
+        }
+        true
+    })?;
+    // The largest are the likeliest to be open: few conversations between two are.
+    sized.sort_unstable();
+    let mut open = Vec::new();
+    for (_, room) in sized.into_iter().rev().take(ROOMS_MAX) {
+        // What has become of a room since this server left it is not known.
+        if reader.is_server_in_room(&reader.shared.server_name, room)?
+            && rooms.make_visible(reader, &[room])?
+        {
+            open.push(room);
+        }
+    }
+    open.reverse();
+    Ok(open)
 }
 
 /// The presence of a user.
@@ -306,6 +396,63 @@ mod tests {
         let results = world.engine.read(&search).unwrap();
         assert_eq!(results["limited"], true);
         assert_eq!(results["results"].as_array().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn remote_users_in_open_rooms_are_found_by_all() {
+        let world = world();
+        let dave = "@dave:there.example";
+        world.room("!open:here.example", CAROL, None);
+        world.join("!open:here.example", dave);
+        assert_eq!(found(&world, ALICE, "dave"), [dave]);
+        let (join_rule, open) = (json!({ "join_rule": "invite" }), "!open:here.example");
+        world.state(open, CAROL, "m.room.join_rules", "", join_rule);
+        assert!(found(&world, ALICE, "dave").is_empty());
+        assert_eq!(found(&world, CAROL, "dave"), [dave]);
+        let readable = json!({ "history_visibility": "world_readable" });
+        world.state(open, CAROL, "m.room.history_visibility", "", readable);
+        assert_eq!(found(&world, ALICE, "dave"), [dave]);
+        // Nobody here is told any more who is there.
+        world.leave(open, CAROL);
+        assert!(found(&world, ALICE, "dave").is_empty());
+    }
+
+    #[test]
+    fn the_rooms_that_are_looked_in_come_in_a_fixed_order() {
+        let world = world();
+        world.room("!one:here.example", ALICE, None);
+        world.room("!three:here.example", ALICE, None);
+        world.join("!three:here.example", BOB);
+        world.join("!three:here.example", CAROL);
+        let nums = |ids: &[&str]| {
+            world.ask(|reader| {
+                Ok(ids.iter().filter_map(|id| reader.room_num(id).unwrap()).collect::<Vec<_>>())
+            })
+        };
+        let sorted = nums(&["!one:here.example", "!both:here.example", "!three:here.example"]);
+        for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
+            let given: Vec<RoomNum> = order.iter().map(|place| sorted[*place]).collect();
+            assert_eq!(world.ask(|reader| Ok(smallest_first(reader, given.clone())?)), sorted);
+        }
+    }
+
+    #[test]
+    fn an_account_is_found_by_its_id_however_many_are_older() {
+        let world = world();
+        let looked_at = |term: &str| {
+            world.ask(|reader| {
+                let users = accounts(reader, term, 1)?;
+                Ok(users
+                    .into_iter()
+                    .map(|user| reader.user_id(user).unwrap().to_string())
+                    .collect::<Vec<_>>())
+            })
+        };
+        for term in ["car", "carol", "@carol", "@carol:here.example"] {
+            assert_eq!(looked_at(term), [CAROL, ALICE], "{term}");
+        }
+        assert_eq!(looked_at("alice"), [ALICE, BOB]);
+        assert_eq!(looked_at("robert"), [ALICE]);
     }
 
     fn set(world: &World, state: PresenceState) {

@@ -8,9 +8,9 @@ use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
 
 endpoints! {
     GET "/_matrix/client/v3/user/{userId}/account_data/{type}"                ["r0"] Guest Read  Nothing get_global;
-    PUT "/_matrix/client/v3/user/{userId}/account_data/{type}"                ["r0"] Guest Write Json    put_global;
+    PUT "/_matrix/client/v3/user/{userId}/account_data/{type}"                ["r0"] Guest Write Bulk    put_global;
     GET "/_matrix/client/v3/user/{userId}/rooms/{roomId}/account_data/{type}" ["r0"] Guest Read  Nothing get_of_room;
-    PUT "/_matrix/client/v3/user/{userId}/rooms/{roomId}/account_data/{type}" ["r0"] Guest Write Json    put_of_room;
+    PUT "/_matrix/client/v3/user/{userId}/rooms/{roomId}/account_data/{type}" ["r0"] Guest Write Bulk    put_of_room;
 }
 
 /// Types that have endpoints of their own, which check what these do not.

@@ -35,6 +35,7 @@ async fn post_deactivate(call: Call) -> Outcome {
         #[serde(default)]
         erase: bool,
     }
+    let call = uia::fill_in(call)?;
     let Request { erase } = call.json_or_empty()?;
     uia::perform(call, &[&[Stage::Password]], |call, _| deactivate(call, erase)).await
 }

@@ -30,6 +30,7 @@ struct Keys {
 /// The engine decides whether the user has to prove themselves, in the same step in which it would store the keys: two
 /// first uploads at the same time cannot both pass as the first.
 async fn post_keys(call: Call) -> Outcome {
+    let call = uia::fill_in(call)?;
     if call.ctx.engine.write(upload(&call, false)?).await? == CrossSigningUpload::Stored {
         return Ok(Answer::empty());
     }

@@ -23,8 +23,8 @@ const DEVICES_REMOVED_MAX: usize = 1000;
 #[derive(Serialize)]
 struct DeviceAnswer {
     device_id: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    display_name: Option<String>,
+    /// Empty if there is none: matrix-nio refuses devices without it.
+    display_name: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_seen_ip: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -35,6 +35,7 @@ impl From<Device> for DeviceAnswer {
     fn from(device: Device) -> DeviceAnswer {
         let (last_seen_ts, last_seen_ip) = device.seen.map_or((None, None), |seen| (Some(seen.ts), seen.ip));
         let Device { device_id, display_name, .. } = device;
+        let display_name = display_name.unwrap_or_default();
         DeviceAnswer { device_id, display_name, last_seen_ip, last_seen_ts }
     }
 }
@@ -74,6 +75,7 @@ async fn put_device(call: Call) -> Outcome {
 
 async fn delete_device(call: Call) -> Outcome {
     let device_id = call.path("deviceId")?.into_owned();
+    let call = uia::fill_in(call)?;
     uia::perform(call, &[&[Stage::Password]], |call, _| remove(call, vec![device_id])).await
 }
 
@@ -82,6 +84,7 @@ async fn delete_devices(call: Call) -> Outcome {
     struct Request {
         devices: Vec<String>,
     }
+    let call = uia::fill_in(call)?;
     let Request { devices } = call.json()?;
     if devices.len() > DEVICES_REMOVED_MAX {
         return Err(ApiError::invalid_param(format!("devices: more than {DEVICES_REMOVED_MAX} at once")));

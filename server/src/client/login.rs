@@ -40,7 +40,8 @@ struct Request {
 
 async fn login(call: Call) -> Outcome {
     let request: Request = call.json()?;
-    let session = new_session(request.device_id, request.initial_device_display_name, request.refresh_token)?;
+    let name = request.initial_device_display_name;
+    let session = new_session(&call, request.device_id, name, request.refresh_token)?;
     let (user_id, proven_hash) = match request.kind.as_str() {
         "m.login.password" => {
             let password = request.password.ok_or_else(|| ApiError::missing_param("password is missing"))?;

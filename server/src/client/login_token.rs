@@ -13,6 +13,7 @@ endpoints! {
 }
 
 async fn get_token(call: Call) -> Outcome {
+    let call = uia::fill_in(call)?;
     uia::perform(call, &[&[Stage::Password]], |call, _| make_token(call)).await
 }
 

@@ -260,7 +260,8 @@ async fn send_thumbnail(call: &Call, caching: Caching) -> Outcome {
         let answer = Answer::empty().with_status(StatusCode::NOT_MODIFIED);
         return Ok(with_headers(answer, "image/png", None, &tag, caching));
     }
-    let (answer, content_type) = match call.ctx.media.thumbnail(file.sha256, wanted).await? {
+    let made = call.ctx.media.thumbnail(file.sha256, wanted).await;
+    let (answer, content_type) = match made.map_err(|error| of_its_server(call, error))? {
         Thumbnail::Original(content_type) => {
             let blob = call.ctx.media.blob(file.sha256).await?;
             let reading = Reading::new(Box::new(blob.source), blob.size);
@@ -277,6 +278,15 @@ async fn send_thumbnail(call: &Call, caching: Caching) -> Outcome {
         _ => "thumbnail.png",
     };
     Ok(with_headers(answer, content_type, Some(file_name), &tag, caching))
+}
+
+/// An image that is too large is told of otherwise if it is another server's.
+fn of_its_server(call: &Call, error: ApiError) -> ApiError {
+    let is_here = call.path("serverName").is_ok_and(|name| name == call.ctx.config.server_name.as_str());
+    match error.status == StatusCode::PAYLOAD_TOO_LARGE && !is_here {
+        true => error.with_status(StatusCode::BAD_GATEWAY),
+        false => error,
+    }
 }
 
 pub fn wanted(call: &Call) -> Result<Wanted, ApiError> {

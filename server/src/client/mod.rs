@@ -6,6 +6,7 @@ mod account_data;
 pub mod account_deactivation;
 mod admin;
 mod administrative_contact;
+mod authentication_fallback;
 mod banning;
 mod capabilities;
 mod create_room;
@@ -63,6 +64,7 @@ pub const TOPICS: &[&[Endpoint]] = &[
     account_deactivation::ENDPOINTS,
     admin::ENDPOINTS,
     administrative_contact::ENDPOINTS,
+    authentication_fallback::ENDPOINTS,
     banning::ENDPOINTS,
     capabilities::ENDPOINTS,
     create_room::ENDPOINTS,

@@ -27,6 +27,7 @@ async fn post_password(call: Call) -> Outcome {
     struct Asked {
         new_password: Option<String>,
     }
+    let call = uia::fill_in(call)?;
     // Whoever only asks what is wanted need not have said the new password yet.
     let asked: Asked = call.json_or_empty()?;
     if let Some(password) = &asked.new_password {

@@ -152,15 +152,13 @@ fn field_name(call: &Call) -> Result<String, ApiError> {
     }
 }
 
-/// A text for people as JSON. Clients of old remove it by setting it to nothing.
+/// A text for people as JSON. Clients of old remove it by setting it to an empty one; null is refused, as the specification
+/// allows: it is to be no other way to do that.
 fn shown_text(name: &str, value: &RawValue, bytes_max: usize) -> Result<Option<Bytes>, ApiError> {
-    let text: Option<String> = serde_json::from_str(value.get())
+    let text: String = serde_json::from_str(value.get())
         .map_err(|_| ApiError::bad_json(format!("{name} must be a string")))?;
-    match text.filter(|text| !text.is_empty()) {
-        None => Ok(None),
-        Some(text) if text.len() > bytes_max => {
-            Err(ApiError::invalid_param(format!("{name} is longer than {bytes_max} bytes")))
-        }
-        Some(text) => Ok(Some(Value::from(text).to_string().into())),
+    if text.len() > bytes_max {
+        return Err(ApiError::invalid_param(format!("{name} is longer than {bytes_max} bytes")));
     }
+    Ok((!text.is_empty()).then(|| Value::from(text).to_string().into()))
 }

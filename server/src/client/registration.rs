@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use warren_engine::account::{NewSession, Tokens};
+use warren_engine::account::{NewSession, Sighting, Tokens};
 use warren_engine::command::{Register, UpgradeGuest};
 use warren_engine::view::NameIsFree;
 use warren_engine::{Denied, Error};
@@ -78,6 +78,7 @@ async fn register(call: Call) -> Outcome {
         Registration::Token => &[&[Stage::RegistrationToken]],
         Registration::Open => &[&[Stage::Dummy]],
     };
+    let call = uia::fill_in(call)?;
     let request: Request = call.json_or_empty()?;
     // Clients use capitals in names; they are the same names.
     let username = request.username.as_deref().map(str::to_ascii_lowercase);
@@ -91,7 +92,8 @@ async fn register(call: Call) -> Outcome {
     let session = match request.inhibit_login {
         true => None,
         false => {
-            Some(new_session(request.device_id, request.initial_device_display_name, request.refresh_token)?)
+            let name = request.initial_device_display_name;
+            Some(new_session(&call, request.device_id, name, request.refresh_token)?)
         }
     };
     let wanted = Wanted {
@@ -180,7 +182,7 @@ async fn register_guest(call: Call) -> Outcome {
         return Err(ApiError::forbidden("Guests are not allowed on this server"));
     }
     let request: Request = call.json_or_empty()?;
-    let session = new_session(None, request.initial_device_display_name, false)?;
+    let session = new_session(&call, None, request.initial_device_display_name, false)?;
     let localpart = made_name(&call);
     let register = Register { localpart, is_guest: true, session: Some(session), ..Register::default() };
     let registered = call.ctx.engine.write(register).await?;
@@ -197,8 +199,9 @@ fn made_name(call: &Call) -> String {
     random.chars().filter(char::is_ascii_alphanumeric).take(NAME_CHARS).collect()
 }
 
-/// What a client asks of its session, within the limits. An empty device id is none: the session gets one.
+/// What a client asks of its session, within the limits, and from where. An empty device id is none: the session gets one.
 pub fn new_session(
+    call: &Call,
     device_id: Option<String>,
     display_name: Option<String>,
     is_refreshable: bool,
@@ -210,7 +213,9 @@ pub fn new_session(
         )));
     }
     check_device_name(display_name.as_deref())?;
-    Ok(NewSession { device_id, display_name, is_refreshable })
+    let ip = call.client.map(|address| address.to_string());
+    let seen = Some(Sighting { ts: call.ctx.engine.now_ms(), ip });
+    Ok(NewSession { device_id, display_name, is_refreshable, seen })
 }
 
 /// Refuses a device's name that is too long.

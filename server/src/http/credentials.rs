@@ -18,36 +18,59 @@ pub struct NamedUser {
     identifier: Option<Identifier>,
     /// A localpart or user id. Deprecated since r0.4.0.
     user: Option<String>,
+    /// Of an email address or phone number. Deprecated since r0.4.0.
+    medium: Option<String>,
+    /// An email address or phone number. Deprecated since r0.4.0.
+    address: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
 struct Identifier {
     #[serde(rename = "type")]
-    kind: String,
+    kind: Option<String>,
     user: Option<String>,
+    /// The specification's own example of an email address or phone number has this and no type.
+    medium: Option<String>,
 }
 
 impl NamedUser {
     /// Whether nobody is named at all.
     pub fn is_absent(&self) -> bool {
-        self.identifier.is_none() && self.user.is_none()
+        self.identifier.is_none() && self.user.is_none() && !self.is_third_party()
+    }
+
+    fn is_third_party(&self) -> bool {
+        self.medium.is_some() || self.address.is_some()
     }
 
     /// The localpart or user id. Errors: 400 if none is named, or by something that this server does not know.
     pub fn name(&self) -> Result<&str, ApiError> {
         let Some(identifier) = &self.identifier else {
-            let user = self.user.as_deref();
-            return user.ok_or_else(|| ApiError::missing_param("identifier is missing"));
+            return match &self.user {
+                Some(user) => Ok(user),
+                None if self.is_third_party() => Err(no_third_parties()),
+                None => Err(ApiError::missing_param("identifier is missing")),
+            };
         };
-        match (identifier.kind.as_str(), &identifier.user) {
+        let Some(kind) = identifier.kind.as_deref() else {
+            return match &identifier.medium {
+                Some(_) => Err(no_third_parties()),
+                None => Err(ApiError::missing_param("identifier.type is missing")),
+            };
+        };
+        match (kind, &identifier.user) {
             ("m.id.user", Some(user)) => Ok(user),
             ("m.id.user", None) => Err(ApiError::missing_param("identifier.user is missing")),
-            ("m.id.thirdparty" | "m.id.phone", _) => {
-                Err(ApiError::forbidden("Accounts here have no email addresses or phone numbers"))
-            }
+            ("m.id.thirdparty" | "m.id.phone", _) => Err(no_third_parties()),
             (kind, _) => Err(ApiError::unknown(format!("Identifiers of the type {kind} are not known here"))),
         }
     }
+}
+
+/// Specification: "In the case that the homeserver does not know about the supplied 3PID, the homeserver must respond with
+/// 403 Forbidden."
+fn no_third_parties() -> ApiError {
+    ApiError::forbidden("Accounts here have no email addresses or phone numbers")
 }
 
 /// Somebody whose password was right.

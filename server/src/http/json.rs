@@ -50,14 +50,17 @@ fn describe(text: &str, error: &serde_json::Error) -> ApiError {
     }
     let message = error.to_string();
     let message = message.split(" at line ").next().unwrap_or_default();
-    match member_at(text, error.line(), error.column()) {
+    // What lacks a member is told of at its end, after the last that it has.
+    let is_whole = message.starts_with("missing field");
+    match member_at(text, error.line(), error.column(), is_whole) {
         Some(member) => ApiError::bad_json(format!("{member}: {message}")),
         None => ApiError::bad_json(format!("The body has the wrong shape: {message}")),
     }
 }
 
-/// The dotted path of the member whose value is being read at a line and column of well-formed JSON.
-fn member_at(text: &str, line: usize, column: usize) -> Option<String> {
+/// The dotted path of the member whose value is being read at a line and column of well-formed JSON; if `is_whole`, that of
+/// the object that ends there.
+fn member_at(text: &str, line: usize, column: usize, is_whole: bool) -> Option<String> {
     let start: usize = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
     let end = (start + column).min(text.len());
     let bytes = text.as_bytes().get(..end)?;
@@ -90,6 +93,9 @@ fn member_at(text: &str, line: usize, column: usize) -> Option<String> {
             _ => {}
         }
         at += 1;
+    }
+    if is_whole {
+        open.pop();
     }
     let path: Vec<String> = open.into_iter().flatten().collect();
     (!path.is_empty()).then(|| path.join("."))
@@ -147,5 +153,20 @@ mod tests {
         assert!(refusal(b"{\"a\": [1, {}],\n \"type\": 1}").1.starts_with("type: "));
         let nested = refusal(br#"{"type": "a", "identifier": {"user": "x", "age": 7}}"#).1;
         assert!(nested.starts_with("identifier.age: "), "{nested}");
+    }
+
+    #[test]
+    fn names_the_object_that_lacks_a_member() {
+        #[derive(Debug, Deserialize)]
+        struct Outer {
+            #[serde(rename = "inner")]
+            _inner: Login,
+        }
+        let lacks = refusal(br#"{"limit": 5}"#).1;
+        assert_eq!(lacks, "The body has the wrong shape: missing field `type`");
+        for body in [r#"{"inner": {"limit": [5]}, "z": {}}"#, r#"{"z": 1, "inner": {"limit": {"a": 5}}}"#] {
+            let error = parse::<Outer>(body.as_bytes()).expect_err("must be refused");
+            assert_eq!(error.error, "inner: missing field `type`", "{body}");
+        }
     }
 }

@@ -8,8 +8,9 @@ use super::route::Rate;
 /// canonical form has, or wraps into a request object, still fits in four times that.
 pub const JSON_BODY_BYTES_MAX: usize = 256 * 1024;
 
-/// Bodies that carry many objects: key uploads, key backup, to-device messages, room creation with initial state.
-/// matrix-js-sdk backs up 200 sessions at a time (about 200 KiB); a hundred times an event leaves room for any client.
+/// Bodies that carry many objects: key uploads, key backup, to-device messages, room creation with initial state, account
+/// data. matrix-js-sdk backs up 200 sessions at a time (about 200 KiB), and the `m.direct` of a bridge's user names ten
+/// thousand rooms (about a megabyte); a hundred times an event leaves room for any client.
 pub const BULK_BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Entries of `initial_state` and `invite` together when a room is created, each an event to sign and all of them one write,
@@ -71,7 +72,7 @@ pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// between two sweeps is an attack, and then all start afresh.
 pub const BUCKETS_MAX: usize = 200_000;
 
-/// Sessions of interactive authentications at most, some 300 bytes each; the oldest are forgotten.
+/// Sessions of interactive authentications at most, some 400 bytes each; the oldest are forgotten.
 pub const UIA_SESSIONS_MAX: usize = 20_000;
 
 /// Time for all stages of one interactive authentication, and for sending again what it was for: time enough to look up a
@@ -84,6 +85,14 @@ pub const UIA_ANSWERS_MAX: usize = 2_000;
 
 /// Bytes of such an answer. The longest, a registration's, has the ids of a user and a device and two tokens.
 pub const UIA_ANSWER_BYTES_MAX: usize = 4 * 1024;
+
+/// Bodies that are kept for the requests of their sessions that come without one; of the oldest, the session then waits for
+/// one that has it. As many as answers; with their greatest length, 16 MiB.
+pub const UIA_BODIES_MAX: usize = 2_000;
+
+/// Bytes of such a body. A registration with the longest password has 5 KiB, cross-signing keys have 3 KiB, and 500 devices
+/// to delete 7 KiB.
+pub const UIA_BODY_BYTES_MAX: usize = 8 * 1024;
 
 /// Nonces of shared-secret registration at most; a tool uses one at a time.
 pub const NONCES_MAX: usize = 1_000;

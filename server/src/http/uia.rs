@@ -2,9 +2,10 @@
 //! Specification: client-server API, "User-Interactive Authentication API".
 //!
 //! Invariant: a session is good for one request only: the same user, method, path and body. What was proven in it opens
-//! nothing else, and nothing twice: the same request again is answered as it was, for its answer may have been lost. While
-//! registering there is no user yet whom another body could harm, and clients ask for the flows with an empty one: there the
-//! body may change until the stages are complete.
+//! nothing else, and nothing twice: the same request again is answered as it was, for its answer may have been lost. Clients
+//! ask for the flows with an empty body: the first other one that comes is the session's. While registering there is no user
+//! yet whom another body could harm: there it may change until the stages are complete. A request that has nothing but `auth`
+//! has the body that came before.
 
 mod sessions;
 
@@ -18,8 +19,8 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use warren_engine::view::RegistrationTokenIsValid;
 
-pub use self::sessions::Sessions;
 use self::sessions::{Asked, Closed, Open, RequestHash, Serving, State, Turn};
+pub use self::sessions::{Sessions, Wanted};
 use super::credentials::{self, NamedUser};
 use super::{Answer, ApiError, Call, Outcome};
 use crate::worker;
@@ -36,6 +37,7 @@ pub enum Stage {
 }
 
 impl Stage {
+    /// Its name in the specification.
     fn name(self) -> &'static str {
         match self {
             Stage::Dummy => "m.login.dummy",
@@ -109,6 +111,22 @@ pub async fn perform<W: Future<Output = Outcome> + Send + 'static>(
     }
 }
 
+/// Puts the body that the session has had so far into a request that has nothing but `auth`, as clients send it that only
+/// tell of a stage. To be done before anything else is read in it.
+///
+/// Errors: 400 for a body that is no JSON object.
+pub fn fill_in(mut call: Call) -> Result<Call, ApiError> {
+    let mut sent: BTreeMap<String, Value> = call.json_or_empty()?;
+    let session = sent.get("auth").filter(|_| sent.len() == 1).and_then(|auth| auth.get("session")?.as_str());
+    let Some(session) = session else { return Ok(call) };
+    let asked = asked(&call, call.user().ok())?;
+    let Some(body) = call.ctx.uia.body(session, &asked) else { return Ok(call) };
+    let mut whole: BTreeMap<String, Value> = serde_json::from_str(&body).map_err(ApiError::internal)?;
+    whole.append(&mut sent);
+    call.body = serde_json::to_vec(&whole).map_err(ApiError::internal)?.into();
+    Ok(call)
+}
+
 /// What the request was answered with in the session that it names, if it is sent again; waits for it while it is under way.
 pub async fn answered(call: &Call) -> Option<Outcome> {
     let body: Body<'_> = call.json_or_empty().ok()?;
@@ -118,6 +136,35 @@ pub async fn answered(call: &Call) -> Option<Outcome> {
         Ok(State::Closed(closed)) if closed.serves(&asked) => Some(closed.answer().await),
         _ => None,
     }
+}
+
+/// The stage of this name that a session waits for, and for what.
+///
+/// Errors: 400 for an unknown session; 404 for a stage that is in none of its flows.
+pub fn waiting(call: &Call, stage: &str, session: &str) -> Result<(Stage, Wanted), ApiError> {
+    let wanted = call.ctx.uia.open(session)?.wanted;
+    Ok((offered(&wanted.stages, stage)?, wanted))
+}
+
+/// Completes a stage apart from the request that the session is for.
+///
+/// Errors: those of [`waiting`]; what the stage wants is missing or wrong.
+pub async fn complete(call: &Call, stage: &str, session: &str) -> Result<(), ApiError> {
+    let mut open = call.ctx.uia.open(session)?;
+    let auth: Auth = call.json_or_empty()?;
+    let Wanted { user_id, stages, .. } = open.wanted.clone();
+    match attempt(call, &stages, user_id.as_deref(), &auth, stage, &mut open).await? {
+        Some(failure) => Err(failure),
+        None => {
+            call.ctx.uia.prove(session, open);
+            Ok(())
+        }
+    }
+}
+
+fn offered(stages: &[Stage], name: &str) -> Result<Stage, ApiError> {
+    let stage = stages.iter().copied().find(|stage| stage.name() == name);
+    stage.ok_or_else(|| ApiError::unrecognized("This stage is in none of the flows"))
 }
 
 /// Takes the request one stage further.
@@ -139,14 +186,14 @@ async fn advance(call: &Call, flows: &[Flow]) -> Result<Step, ApiError> {
     };
     let failure = match &auth.kind {
         None => None,
-        Some(kind) => attempt(call, flows, user, &auth, kind, &mut open).await?,
+        Some(kind) => attempt(call, &flows.concat(), user, &auth, kind, &mut open).await?,
     };
     let done = |flow: &&Flow| flow.iter().all(|stage| open.completed.contains(stage));
     if failure.is_some() || !flows.iter().any(|flow| done(&flow)) {
         return want(call, flows, auth.session, &asked, open, failure);
     }
     let Some(id) = auth.session else { return Ok(Step::Passed(open.proof, None)) };
-    match call.ctx.uia.close(&id, &asked)? {
+    match call.ctx.uia.close(&id, &asked, &open)? {
         Turn::Serve(serving) => Ok(Step::Passed(open.proof, Some(serving))),
         Turn::Wait(closed) => Ok(Step::Answered(again(closed, &asked).await)),
     }
@@ -165,15 +212,15 @@ async fn again(closed: Closed, asked: &Asked) -> Outcome {
 /// Tries one stage; the error that the client is told of, if it failed.
 async fn attempt(
     call: &Call,
-    flows: &[Flow],
+    stages: &[Stage],
     user: Option<&UserId>,
     auth: &Auth,
     kind: &str,
     open: &mut Open,
 ) -> Result<Option<ApiError>, ApiError> {
-    let stage = flows.iter().copied().flatten().copied().find(|stage| stage.name() == kind);
-    let Some(stage) = stage else {
-        return Ok(Some(ApiError::unrecognized("This stage is in none of the flows")));
+    let stage = match offered(stages, kind) {
+        Ok(stage) => stage,
+        Err(error) => return Ok(Some(error)),
     };
     if open.completed.contains(&stage) {
         return Ok(None);
@@ -228,9 +275,11 @@ fn want(
     flows: &[Flow],
     id: Option<String>,
     asked: &Asked,
-    open: Open,
+    mut open: Open,
     failure: Option<ApiError>,
 ) -> Result<Step, ApiError> {
+    let user_id = call.user().ok().map(UserId::to_owned);
+    open.wanted = Wanted { user_id, path: call.endpoint.path, stages: flows.concat() };
     let stages = |stages: &[Stage]| stages.iter().map(|stage| stage.name()).collect::<Vec<_>>();
     let mut body = json!({
         "flows": flows.iter().map(|flow| json!({ "stages": stages(flow) })).collect::<Vec<_>>(),
@@ -245,12 +294,12 @@ fn want(
     }
     let id = match id {
         Some(id) => {
-            call.ctx.uia.remember(&id, open);
+            call.ctx.uia.remember(&id, asked, open);
             id
         }
         None => {
             let id = call.ctx.random_text();
-            call.ctx.uia.begin(id.clone(), asked.begun, open);
+            call.ctx.uia.begin(id.clone(), asked, open);
             id
         }
     };
@@ -258,13 +307,18 @@ fn want(
     Ok(Step::Answered(Ok(Answer::json(&body)?.with_status(StatusCode::UNAUTHORIZED))))
 }
 
-/// What a session is bound to: user, method, path and body. On the way through the stages the body counts once there is a user.
+/// The request as sessions are bound to it: user, method, path and body, which counts on the way through the stages only if
+/// there is a user.
 fn asked(call: &Call, user: Option<&UserId>) -> Result<Asked, ApiError> {
     let mut body: BTreeMap<String, Value> = call.json_or_empty()?;
     body.remove("auth");
     let body = serde_json::to_string(&body).map_err(ApiError::internal)?;
-    let begun_with = if user.is_some() { &*body } else { "" };
-    Ok(Asked { begun: request_hash(call, user, begun_with), whole: request_hash(call, user, &body) })
+    Ok(Asked {
+        operation: request_hash(call, user, ""),
+        whole: request_hash(call, user, &body),
+        body,
+        has_user: user.is_some(),
+    })
 }
 
 fn request_hash(call: &Call, user: Option<&UserId>, body: &str) -> RequestHash {

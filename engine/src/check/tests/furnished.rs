@@ -128,6 +128,7 @@ pub(super) fn people(engine: &Engine) {
             device_id: Some("PHONE".into()),
             display_name: Some("phone".into()),
             is_refreshable: name == "bob",
+            seen: None,
         };
         let register = Register { localpart: name.to_owned(), session: Some(session), ..Register::default() };
         write(engine, register);

@@ -117,7 +117,7 @@ fn devices_without_keys_are_told_to_servers_and_to_nobody_else() {
         let session = NewSession {
             device_id: Some("B".into()),
             display_name: Some("phone".into()),
-            is_refreshable: false,
+            ..NewSession::default()
         };
         let log_in = LogIn { user_id: user_id.into(), proven_hash: None, session };
         world.engine.write(log_in).wait().unwrap();
