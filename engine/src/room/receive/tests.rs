@@ -9,6 +9,7 @@ mod invites;
 mod places;
 mod policy;
 mod redacted;
+mod related;
 mod within;
 
 use std::sync::Arc;
