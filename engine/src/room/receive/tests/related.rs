@@ -1,9 +1,12 @@
 //! What relates to an event may come before it, as where history is read page by page: it counts once the event is there.
 
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::{
-    command::{PurgeBefore, PurgeHistory, StepPurge},
+    command::{PurgeBefore, PurgeHistory, SetReceipts, StepPurge},
     core::{limits::REL_TYPE_BYTES_MAX, num::RoomNum},
+    room::{ignored, unread},
     store::Direction,
     view::{RelatedEvents, Threads, View},
 };
@@ -156,4 +159,33 @@ fn a_type_that_is_too_long_makes_no_relation() {
     assert_eq!((scene.related(&root, true), scene.awaited()), (vec![relating], vec![]));
     assert!(scene.world.ask(|reader| Ok(reader.text_num(&too_long)?)).is_none());
     scene.is_sound();
+}
+
+#[test]
+fn an_event_is_in_the_same_thread_before_and_after_its_root_comes() {
+    let scene = Scene::new();
+    let root = scene.message(BOB, &strs(&scene.ends()), 20);
+    let reply = scene.relating("m.thread", &root.event_id, &root.event_id, 21);
+    let given = GivenState { event_id: reply.event_id.clone(), state: scene.state_ids() };
+    let pdus = scene.check(&[&reply]);
+    assert!(accepted(&scene.write(ReceivePdus { pdus, states: vec![given], ..ReceivePdus::default() })));
+    let unread = || {
+        scene.world.ask(|reader| {
+            let (room, user) = (reader.room_num(ROOM)?.unwrap(), reader.user_num(ALICE)?.unwrap());
+            Ok(unread::counts(reader, user, room, ignored::by(reader, user)?)?.threads)
+        })
+    };
+    let in_thread = BTreeMap::from([(root.event_id.to_string(), (1, 0))]);
+    assert_eq!(unread(), in_thread);
+    scene.fill_in(&[&root]);
+    assert_eq!(unread(), in_thread);
+    let read = SetReceipts {
+        room_id: ROOM.to_owned(),
+        user: ALICE.to_owned(),
+        read: Some(reply.event_id.to_string()),
+        thread_id: Some(root.event_id.to_string()),
+        ..SetReceipts::default()
+    };
+    scene.world.engine.write(read).wait().unwrap();
+    assert!(unread().is_empty());
 }
