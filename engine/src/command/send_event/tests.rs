@@ -193,8 +193,20 @@ fn a_second_create_event_is_refused() {
     for version in ["11", "12"] {
         let world = World::new();
         let room_id = room(&world, version);
-        let error = send(&world, &room_id, ALICE, "m.room.create", Some(""), json!({})).unwrap_err();
-        assert!(matches!(error, Error::Denied(Denied::Rule { rule: "1.1", .. })), "{error}");
+        for (state_key, content) in
+            [(Some(""), json!({"room_version": version})), (Some("again"), json!({})), (None, json!({}))]
+        {
+            let create = |sender| send(&world, &room_id, sender, "m.room.create", state_key, content.clone());
+            for member in [ALICE, BOB] {
+                let error = create(member).unwrap_err();
+                assert!(
+                    matches!(error, Error::Invalid(Invalid::Parameter { what: "eventType", .. })),
+                    "{error}"
+                );
+            }
+            // Who is not in a room is not told that there is one.
+            assert!(matches!(create("@eve:here.example").unwrap_err(), Error::Denied(Denied::NotInRoom)));
+        }
     }
 }
 
