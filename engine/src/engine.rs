@@ -409,6 +409,8 @@ impl Shared {
             }
             let mut rest = std::iter::once(lane).chain(lanes.by_ref());
             (self.wait)(&mut || held.extend(rest.by_ref().map(Mutex::lock)));
+            // Nothing is left, unless the host did not do as it was told.
+            held.extend(rest.map(Mutex::lock));
         }
         held
     }
@@ -457,4 +459,55 @@ pub(crate) type Touches = Vec<Touch>;
 /// The next number of a counter.
 pub(crate) fn next(counter: &AtomicU64) -> u64 {
     counter.fetch_add(1, Ordering::Relaxed)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, channel};
+
+    use super::*;
+    use crate::store::Memory;
+
+    /// How often a command had to wait for longer than a moment.
+    static WAITS: AtomicU64 = AtomicU64::new(0);
+
+    /// Is at it until it is told to end.
+    struct Long(Mutex<Receiver<()>>);
+
+    impl Command for Long {
+        type Output = ();
+
+        fn lanes(&self) -> Lanes {
+            Lanes::default().name("here.example")
+        }
+
+        fn run(&self, _tx: &mut Tx) -> Result<()> {
+            self.0.lock().recv().expect("it is told");
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn who_waits_for_another_command_lets_the_host_know() {
+        let mut options = Options::new("here.example");
+        options.wait = |work| {
+            WAITS.fetch_add(1, Ordering::Relaxed);
+            work();
+        };
+        let engine = Engine::open(Arc::new(Memory::default()), options).expect("it is empty");
+        let (ends, long) = [channel(), channel()]
+            .map(|(end, told)| (end, Long(Mutex::new(told))))
+            .into_iter()
+            .unzip::<_, _, Vec<_>, Vec<_>>();
+        std::thread::scope(|scope| {
+            for command in long {
+                scope.spawn(|| engine.write(command).wait().expect("nothing is written"));
+            }
+            while WAITS.load(Ordering::Relaxed) == 0 {
+                std::thread::yield_now();
+            }
+            ends.iter().for_each(|end| end.send(()).expect("somebody is at it, or will be"));
+        });
+        assert_eq!(WAITS.load(Ordering::Relaxed), 1, "who found the lane free did not wait");
+    }
 }

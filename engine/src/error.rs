@@ -51,6 +51,9 @@ pub enum Denied {
     /// The asker's power level is too low.
     #[error("your power level is too low for this")]
     PowerLevel,
+    /// The event is one that nobody may redact.
+    #[error("create events and access lists of servers cannot be redacted")]
+    Unredactable,
     /// The room has a version in which this cannot be done.
     #[error("this cannot be done in a room of this version")]
     RoomVersion,

@@ -40,7 +40,14 @@ pub fn make_private(folder: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(PRIVATE).create(folder)?;
     match fs::metadata(folder)?.permissions().mode() & OF_OTHERS {
         0 => Ok(()),
-        _ => fs::set_permissions(folder, Permissions::from_mode(PRIVATE)),
+        _ => match fs::set_permissions(folder, Permissions::from_mode(PRIVATE)) {
+            // A mounted folder may belong to somebody else, or be of a kind that knows no modes.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                tracing::warn!(folder = %folder.display(), "others can look into this folder, and it cannot be closed");
+                Ok(())
+            }
+            done => done,
+        },
     }
 }
 

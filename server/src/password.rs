@@ -33,7 +33,7 @@ impl Passwords {
     ///
     /// Errors: the cost is out of argon2's bounds.
     pub fn new(config: &Config, stored: &BTreeSet<String>) -> Result<Passwords, String> {
-        let argon2 = argon2(config.password_hash_memory_kib())?;
+        let argon2 = argon2(config.password_hash_memory_kib(), PASSES)?;
         let works = stored.iter().filter_map(|hash| params(hash).ok()).map(|params| work(&params));
         let work_max = works.fold(work(argon2.params()), u64::max);
         let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -67,7 +67,7 @@ impl Passwords {
                 }
                 done = work(&params(&stored)?);
             }
-            idle(work_max.saturating_sub(done), &password)?;
+            idle(work_max.saturating_sub(done), argon2.params().m_cost(), &password)?;
             Ok(false)
         })
         .await?
@@ -90,8 +90,8 @@ impl Passwords {
 }
 
 /// Argon2id over that much memory.
-fn argon2(memory_kib: u32) -> Result<Argon2<'static>, String> {
-    let params = Params::new(memory_kib, PASSES, 1, None).map_err(|error| error.to_string())?;
+fn argon2(memory_kib: u32, passes: u32) -> Result<Argon2<'static>, String> {
+    let params = Params::new(memory_kib, passes, 1, None).map_err(|error| error.to_string())?;
     Ok(Argon2::new(Algorithm::Argon2id, Version::V0x13, params))
 }
 
@@ -110,14 +110,17 @@ fn work(params: &Params) -> u64 {
     u64::from(params.m_cost()) * u64::from(params.t_cost())
 }
 
-/// Does that much work for nothing.
-fn idle(work: u64, password: &str) -> Result<(), String> {
-    let memory_kib = u32::try_from(work / u64::from(PASSES)).unwrap_or(u32::MAX);
+/// Does that much work for nothing, in `memory_kib` at most: a hash that was dear once must not cost its memory for ever.
+fn idle(work: u64, memory_kib: u32, password: &str) -> Result<(), String> {
+    let memory_kib = u32::try_from(work / u64::from(PASSES)).unwrap_or(u32::MAX).min(memory_kib);
     // Less than the least that there is takes no time that could be told.
     if memory_kib >= Params::MIN_M_COST {
+        let passes = u32::try_from(work / u64::from(memory_kib)).unwrap_or(u32::MAX);
         let (salt, mut hash) = ([0_u8; 16], [0_u8; Params::DEFAULT_OUTPUT_LEN]);
-        let done = argon2(memory_kib)?.hash_password_into(password.as_bytes(), &salt, &mut hash);
-        done.map_err(|error| error.to_string())?;
+        let argon2 = argon2(memory_kib, passes)?;
+        argon2
+            .hash_password_into(password.as_bytes(), &salt, &mut hash)
+            .map_err(|error| error.to_string())?;
         std::hint::black_box(hash);
     }
     Ok(())

@@ -146,6 +146,22 @@ def test_redaction_of_anothers_message_needs_power(alice, bob, room):
     assert bob.get(EVENT, room, theirs)["content"] == {}
 
 
+def test_redaction_of_what_only_other_servers_have_needs_power(alice, bob, room):
+    path, elsewhere = "rooms/{roomId}/redact/{eventId}/{txnId}", "$" + "a" * 43
+    bob.put(path, room, elsewhere, unique("txn"), status=404, errcode="M_NOT_FOUND")
+    redaction = alice.put(path, room, elsewhere, unique("txn"))["event_id"]
+    assert bob.get(EVENT, room, redaction)["content"]["redacts"] == elsewhere
+
+
+def test_what_a_room_stands_on_is_not_redacted(alice, room):
+    acl = {"allow": ["*"], "deny": ["evil.example"]}
+    alice.set_state(room, "m.room.server_acl", acl)
+    for type in ("m.room.create", "m.room.server_acl"):
+        event = alice.state(room, type, query={"format": "event"})["event_id"]
+        alice.put("rooms/{roomId}/redact/{eventId}/{txnId}", room, event, unique("txn"), status=403, errcode="M_FORBIDDEN")
+    assert alice.state(room, "m.room.server_acl") == acl
+
+
 def test_redacted_state_keeps_what_rules_need(alice, room):
     event = alice.state(room, "m.room.join_rules", query={"format": "event"})["event_id"]
     alice.put("rooms/{roomId}/redact/{eventId}/{txnId}", room, event, unique("txn"))

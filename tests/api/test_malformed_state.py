@@ -57,11 +57,20 @@ def test_memberships(alice, bob, room, content):
 def test_who_may_not_is_told_so_whatever_the_shape(alice, bob, carol, room):
     for user in (bob, carol):
         user.set_state(room, POWER, {"ban": "fifty"}, status=403, errcode="M_FORBIDDEN")
-    alice.set_state(room, "m.room.create", {}, status=403, errcode="M_FORBIDDEN")
+    carol.set_state(room, "m.room.create", {}, status=403, errcode="M_FORBIDDEN")
     # What is well-formed and too much is forbidden, as before.
     levels = alice.state(room, POWER)
     alice.set_state(room, POWER, {**levels, "users": {bob.user_id: 60}, "state_default": 50, "events": {}})
     bob.set_state(room, POWER, {**levels, "users": {bob.user_id: 70}}, status=403, errcode="M_FORBIDDEN")
+
+
+@pytest.mark.ours("Synapse takes the content for that of a new room")
+@pytest.mark.parametrize("content", [{}, {"room_version": "12"}])
+def test_a_room_is_created_once(alice, bob, room, content):
+    for user in (alice, bob):
+        user.set_state(room, "m.room.create", content, status=400, errcode="M_INVALID_PARAM")
+        user.send(room, content, "m.room.create", status=400, errcode="M_INVALID_PARAM")
+    assert alice.state(room, "m.room.create")["room_version"] == "12"
 
 
 def test_a_version_without_knocking_forbids_it(alice, bob):

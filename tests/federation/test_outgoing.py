@@ -5,8 +5,9 @@ import time
 import pytest
 import requests
 
-from harness.client import Client
+from harness.client import Client, unique
 from harness.deliveries import ADMIN, asked, room_with, send_to_device, until_failing
+from harness.events import id_of
 from harness.metrics import told
 from harness.participant import SECONDS_MAX, Participant
 from harness.peer import now_ms
@@ -34,6 +35,15 @@ def test_events_arrive_once_and_in_order(warren, alice, resident):
         assert len(transaction["pdus"]) <= 50 and len(transaction["edus"]) <= 100
         assert transaction["origin"] == warren.name
         assert abs(transaction["origin_server_ts"] - now_ms()) < 1000 * SECONDS_MAX
+
+
+def test_a_redaction_goes_out_though_what_it_redacts_is_not_here(warren, alice, resident):
+    room_id, _ = room_with(alice, warren, resident)
+    path = "rooms/{roomId}/redact/{eventId}/{txnId}"
+    for elsewhere in ("$" + "a" * 43, f"$elsewhere:{resident.name}"):
+        redaction = alice.put(path, room_id, elsewhere, unique("txn"))["event_id"]
+        resident.until(lambda: redaction in map(id_of, resident.pdus))
+        assert resident.events[redaction]["content"]["redacts"] == elsewhere
 
 
 def test_a_peer_that_fails_gets_everything_when_it_is_back(warren, alice, admin, resident):

@@ -7,6 +7,7 @@
 
 mod accounts;
 mod citations;
+mod early_events;
 mod events;
 mod federation;
 mod gaps;

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::pass::{Pass, Row, readable};
+use super::{
+    early_events,
+    pass::{Pass, Row},
+};
 use crate::{
     core::{
         auth::may_redact,
@@ -23,24 +26,8 @@ use crate::{
 };
 
 pub(super) fn passes() -> Vec<Pass> {
-    vec![Pass::over_derived(&schema::EARLY_REDACTIONS, |row, (room, target), redactions: Vec<EventNum>| {
-        if row.is_going(room) {
-            return Ok(());
-        }
-        let mut right = Vec::with_capacity(redactions.len());
-        for redaction in &redactions {
-            if is_of(row, room, *redaction, &target)? {
-                right.push(*redaction);
-            }
-        }
-        if !row.expect(right == redactions, "a redaction is not there or is of another event") {
-            match right.is_empty() {
-                true => row.delete(&schema::EARLY_REDACTIONS, &(room, target)),
-                false => row.put(&schema::EARLY_REDACTIONS, &(room, target), &right),
-            }
-        }
-        Ok(())
-    })]
+    let problem = "a redaction is not there or is of another event";
+    vec![early_events::pass(&schema::EARLY_REDACTIONS, is_of, problem)]
 }
 
 /// Whether an event is a redaction, in the room, of `target`.
@@ -86,20 +73,9 @@ pub(super) fn expect_of(
         return Ok(());
     }
     let Some(target) = row.event_num(target_id)? else {
-        let key = (header.room, target_id.to_owned());
-        let early = readable(row.reader().get(&schema::EARLY_REDACTIONS, &key))?.unwrap_or_default();
-        // Of very many the first wait. What was purged need not come again.
-        let was_purged = row.reader().has(&schema::HISTORY_STARTS, &header.room)?;
-        let waits = early.contains(&num) || early.len() >= EARLY_REDACTIONS_MAX || was_purged;
-        if !row.expect(waits, "the redaction's target is not there, and the redaction does not wait for it") {
-            row.mend(schema::EARLY_REDACTIONS.name, move |tx| {
-                let mut early = tx.get(&schema::EARLY_REDACTIONS, &key)?.unwrap_or_default();
-                early.push(num);
-                tx.put(&schema::EARLY_REDACTIONS, &key, &early);
-                Ok(())
-            });
-        }
-        return Ok(());
+        let (waiting, max) = ((header.room, num, target_id), EARLY_REDACTIONS_MAX);
+        let problem = "the redaction's target is not there, and the redaction does not wait for it";
+        return early_events::expect(row, &schema::EARLY_REDACTIONS, waiting, max, problem);
     };
     // A target that came later is for the one that took it in to judge.
     let Some(found) = row.header(target)?.map(|found| found.value) else { return Ok(()) };

@@ -4,10 +4,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::pass::{Pass, Row, readable};
+use super::{
+    early_events,
+    pass::{Pass, Row, readable},
+};
 use crate::{
     core::{
         event::Pdu,
+        limits::EARLY_RELATIONS_MAX,
         num::{EventNum, RoomNum, StreamPos},
     },
     room::{
@@ -23,8 +27,10 @@ use crate::{
 const THREAD: u8 = RelationClass::Thread as u8;
 
 pub(super) fn passes() -> Vec<Pass> {
+    let problem = "an event is not there or does not wait for this one";
     vec![
         Pass::over_derived(&schema::RELATIONS, relation),
+        early_events::pass(&schema::EARLY_RELATIONS, waits, problem),
         Pass::over_derived(&schema::THREADS, thread),
         Pass::over_derived(&schema::THREAD_STREAM, |row, (room, pos), root| {
             if row.is_going(room) {
@@ -56,28 +62,29 @@ fn pdu(header: &EventHeader, body: Option<(Arc<str>, Bytes)>) -> Result<Option<P
     Ok(Pdu::from_stored(room_version(header.version)?, id, json).ok())
 }
 
-/// Expects the relation of an accepted event to be in the index, if what it relates to was there before it.
+/// Expects the relation of an accepted event to be in the index, or the event to wait for what it relates to.
 pub(super) fn expect_of(
     row: &mut Row<'_>,
     num: EventNum,
     header: &Positioned<EventHeader>,
     pdu: &Pdu,
 ) -> Result<(), StorageError> {
-    let Some((rel_type, target)) = relation_of(&pdu.content) else { return Ok(()) };
-    let Some(target) = row.event_num(target)? else { return Ok(()) };
-    let room = header.value.room;
-    let is_indexed = header.value.status == EventStatus::Accepted
-        && header.value.redacted_by.is_none()
-        && target < num
-        && row.header(target)?.is_some_and(|target| {
-            // A purge leaves state events outside of the timeline, and takes away what related to them.
-            target.value.room == room && target.value.status == EventStatus::Accepted
-        });
-    if !is_indexed {
+    let Some((rel_type, target_id)) = relation_of(&pdu.content) else { return Ok(()) };
+    if header.value.status != EventStatus::Accepted || header.value.redacted_by.is_some() {
         return Ok(());
     }
+    let room = header.value.room;
+    let Some(target) = row.event_num(target_id)? else {
+        let (waiting, max) = ((room, num, target_id), EARLY_RELATIONS_MAX);
+        let problem = "what the event relates to is not there, and the event does not wait for it";
+        return early_events::expect(row, &schema::EARLY_RELATIONS, waiting, max, problem);
+    };
     let class = RelationClass::of(rel_type) as u8;
     let key = (room, class, target, header.pos);
+    // A purge leaves state events outside of the timeline, and takes away what related to them.
+    if !is_part_of(row, room, target)? || (num < target && may_be_left_out(row, key)?) {
+        return Ok(());
+    }
     let (kind, sender) = (header.value.kind, header.value.sender);
     match row.text_num(rel_type)? {
         Some(rel_type) => {
@@ -95,6 +102,47 @@ pub(super) fn expect_of(
         }
     }
     Ok(())
+}
+
+/// Whether an event is part of the room.
+fn is_part_of(row: &Row<'_>, room: RoomNum, event: EventNum) -> Result<bool, StorageError> {
+    let header = row.header(event)?.map(|header| header.value);
+    Ok(header.is_some_and(|header| header.room == room && header.status == EventStatus::Accepted))
+}
+
+/// Whether the relation of an event that came before what it relates to is rightly not in the index: it has been purged, or so
+/// many relate to the same that not all of them may have waited.
+fn may_be_left_out(
+    row: &Row<'_>,
+    key @ (room, _, target, _): (RoomNum, u8, EventNum, StreamPos),
+) -> Result<bool, StorageError> {
+    if row.reader().has(&schema::RELATIONS, &key)? {
+        return Ok(false);
+    }
+    let mut count = 0;
+    for class in RelationClass::ALL {
+        let prefix = (room, class as u8, target);
+        let visit = |_: (RoomNum, u8, EventNum, StreamPos), _: Relation| {
+            count += 1;
+            count < EARLY_RELATIONS_MAX
+        };
+        row.reader().scan(&schema::RELATIONS, &prefix, Direction::Forward, visit)?;
+    }
+    Ok(count >= EARLY_RELATIONS_MAX || early_events::was_purged(row, room)?)
+}
+
+/// Whether an event of the room relates to the one with this id, which is not part of it.
+fn waits(row: &Row<'_>, room: RoomNum, num: EventNum, target_id: &str) -> Result<bool, StorageError> {
+    if !is_part_of(row, room, num)? {
+        return Ok(false);
+    }
+    let Some(header) = row.header(num)? else { return Ok(false) };
+    let Some(pdu) = pdu(&header.value, row.body(num)?)? else { return Ok(false) };
+    let is_there = match row.event_num(target_id)? {
+        Some(target) => is_part_of(row, room, target)?,
+        None => false,
+    };
+    Ok(!is_there && relation_of(&pdu.content).is_some_and(|(_, related_to)| related_to == target_id))
 }
 
 fn relation(

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::{
     account::presence,
     command::{Command, Lanes},
-    core::{auth::Reason, event::JsonObject, num::UserNum},
+    core::{event::JsonObject, num::UserNum},
     error::{Denied, Error, Invalid, Result},
     room::{NewEvent, RoomCtx, append, membership, sending, upgrade},
     store::{Positioned, Tx, schema, schema::Membership},
@@ -169,12 +169,7 @@ impl SendEvent {
         aliases_elsewhere: &[String],
     ) -> Result<Option<String>> {
         match (self.kind.as_str(), self.state_key.as_deref()) {
-            // The rules would say so too, if an event of this type could be built at all.
-            ("m.room.create", _) => {
-                let reason = Reason::CreatePrevEvents;
-                let rule = reason.number(room.version);
-                return Err(Denied::Rule { rule, reason }.into());
-            }
+            ("m.room.create", _) => return Err(self.second_create(tx, room)?),
             ("m.room.member", Some(target)) => {
                 membership::prepare(tx, room, target, self.is_guest, content)?;
             }
@@ -196,6 +191,17 @@ impl SendEvent {
             _ => {}
         }
         Ok(None)
+    }
+
+    /// Why the room is not created again: that makes no sense, whoever asks for it. Who is not in the room is told that alone.
+    fn second_create(&self, tx: &Tx, room: &RoomCtx) -> Result<Error> {
+        let sender = tx.user_num(&self.sender)?.ok_or(Denied::NotInRoom)?;
+        Ok(match tx.membership(sender, room.num)? {
+            Some(Membership::Join) => {
+                Invalid::Parameter { what: "eventType", why: "the room is there already".into() }.into()
+            }
+            _ => Denied::NotInRoom.into(),
+        })
     }
 
     /// Setting state to what it is already makes no new event, as on other servers, while the sender is in the room.

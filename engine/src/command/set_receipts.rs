@@ -11,7 +11,7 @@ use crate::{
     error::{Denied, Error, Invalid, Result},
     room::{
         Event,
-        receipts::{self, MAIN_THREAD, ReceiptKind, UNTHREADED, thread_root},
+        receipts::{self, MAIN_THREAD, ReceiptKind, UNTHREADED, is_related, thread_root},
         visibility::Viewer,
     },
     store::{Reader, Tx},
@@ -88,10 +88,11 @@ impl SetReceipts {
         let belongs = match thread_id {
             "" => return Err(invalid_thread("thread_id must not be empty")),
             MAIN_THREAD => root.is_none(),
-            // A root may be read as the first event of its thread.
-            thread_id => {
-                *event.event_id == *thread_id || (root.is_some() && reader.event_num(thread_id)? == root)
-            }
+            // A root may be read as the first event of its thread, and with it what relates to it otherwise.
+            thread_id => match root {
+                Some(root) => *root == *thread_id || *event.event_id == *thread_id,
+                None => *event.event_id == *thread_id || is_related(reader, event, thread_id)?,
+            },
         };
         if belongs { Ok(thread_id) } else { Err(invalid_thread("the event is not in this thread")) }
     }
@@ -228,6 +229,38 @@ mod tests {
         }
         let marker = SetReceipts { fully_read: Some(root), thread_id: Some("main".into()), ..receipts(BOB) };
         assert!(world.engine.write(marker).wait().is_err());
+    }
+
+    #[test]
+    fn a_thread_is_read_whether_its_root_is_here_or_not() {
+        let world = world();
+        let inside = world.relate(ROOM, ALICE, "m.thread", "$before", json!({}));
+        let reaction = world.relate(ROOM, ALICE, "m.annotation", &inside, json!({}));
+        for (event_id, thread) in [(&inside, "main"), (&inside, "$other"), (&reaction, "main")] {
+            assert!(read(&world, BOB, event_id, Some(thread)).is_err(), "{thread}");
+        }
+        for event_id in [&inside, &reaction] {
+            read(&world, BOB, event_id, Some("$before")).unwrap();
+            let told = told(&world, ALICE, StreamPos::ZERO);
+            assert_eq!(told[event_id]["m.read"][BOB]["thread_id"], "$before");
+        }
+    }
+
+    /// Specification: what relates to a root otherwise is in the main timeline, and a receipt may be for a thread that its event
+    /// is related to.
+    #[test]
+    fn what_relates_to_a_root_is_read_with_the_main_timeline_or_the_thread() {
+        let world = world();
+        let root = world.message(ROOM, ALICE, "root");
+        let inside = world.relate(ROOM, ALICE, "m.thread", &root, json!({}));
+        let reference = world.relate(ROOM, ALICE, "m.reference", &root, json!({}));
+        let reaction = world.relate(ROOM, ALICE, "m.annotation", &reference, json!({}));
+        for event_id in [&reference, &reaction] {
+            for thread in ["main", &*root] {
+                read(&world, BOB, event_id, Some(thread)).unwrap();
+            }
+            assert!(read(&world, BOB, event_id, Some(&inside)).is_err());
+        }
     }
 
     #[test]

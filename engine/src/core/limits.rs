@@ -35,6 +35,14 @@ pub const SET_ASIDE_MAX: usize = 100;
 /// others were not allowed to.
 pub const EARLY_REDACTIONS_MAX: usize = 100;
 
+/// How many events wait for one that is not there and that they relate to: the answers to a poll of a large room, say. Each
+/// that comes writes their row anew, of some 20 KiB when it is full; an event itself may have three times as much.
+pub const EARLY_RELATIONS_MAX: usize = 5_000;
+
+/// The longest `rel_type` in bytes that is one. The specification sets no limit; this is that of an event's type. Each is kept for
+/// ever, by a number.
+pub const REL_TYPE_BYTES_MAX: usize = KEY_BYTES_MAX;
+
 /// The longest auth chain that is collected. The largest public rooms have some hundred thousand events in theirs; each
 /// costs about 60 bytes of memory while it is walked.
 pub const AUTH_CHAIN_MAX: usize = 1_000_000;

@@ -263,6 +263,14 @@ impl Waiting {
         }
     }
 
+    /// How many those are.
+    pub fn rooms_waiting(&self, server: TextNum) -> Option<usize> {
+        match self.0.lock().servers.get(&server) {
+            Some(pending) => (!pending.is_unknown).then_some(pending.rooms.len()),
+            None => Some(0),
+        }
+    }
+
     /// Takes in what was found in the store for a server whose rooms were not known. What came meanwhile is here already.
     pub fn found_rooms(&self, server: TextNum, found: BTreeMap<RoomNum, StreamPos>) {
         let mut inner = self.0.lock();

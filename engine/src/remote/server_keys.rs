@@ -1,8 +1,8 @@
 //! Signing keys of servers: this one's own, and those that others publish.
 //!
-//! Invariant: a key id never comes to stand for another key, the time until which a key counts only grows, and one that went
-//! out of use stays so, with the earliest time told: an answer from before, which a notary or a cache still gives, may have
-//! been the wish of whoever the key was taken out of use for.
+//! Invariant: a key id never comes to stand for another key, and the time until which a key counts only grows. One that went
+//! out of use stays so, with the time that was told first: an answer from before, which a notary or a cache still gives, may
+//! be the wish of whoever the key was taken out of use for.
 //! Source: server-server API, "Retrieving server keys".
 
 use crate::{
@@ -52,7 +52,6 @@ pub(crate) fn store(tx: &mut Tx, server_name: &str, keys: &[ServerKey]) -> Resul
         }
         let told = key.valid_until_ts;
         let (valid_until_ts, is_old) = match before {
-            Some(before) if before.is_old && key.is_old => (before.valid_until_ts.min(told), true),
             Some(before) if before.is_old => (before.valid_until_ts, true),
             Some(before) if !key.is_old => (before.valid_until_ts.max(told), false),
             _ => (told, key.is_old),

@@ -81,7 +81,7 @@ pub(super) fn accept(tx: &mut Tx, room: &mut RoomCtx, arrival: Arrival) -> Resul
     follow_state(tx, room, &event, pos, &changes)?;
     index(tx, room, &event, pos)?;
     if !is_new {
-        redact(tx, room, &event, redacted_by)?;
+        apply_early(tx, room, &event, redacted_by)?;
     }
     audience.tell(tx, room, &event, pos)?;
     tx.touch(Touch::Room(room.num));
@@ -130,7 +130,7 @@ pub(super) fn fill_in(tx: &mut Tx, room: &mut RoomCtx, arrival: Arrival, past: P
         settle(tx, room, &event)?;
     }
     index(tx, room, &event, pos)?;
-    redact(tx, room, &event, redacted_by)?;
+    apply_early(tx, room, &event, redacted_by)?;
     tx.touch(Touch::History(room.num));
     Ok(event)
 }
@@ -223,7 +223,7 @@ pub(super) fn reinstate(
         gap::open(tx, &anew, pos, first_free, &missing)?;
     }
     index(tx, room, &anew, pos)?;
-    redact(tx, room, &anew, None)?;
+    apply_early(tx, room, &anew, None)?;
     tx.touch(Touch::Room(room.num));
     Ok(())
 }
@@ -374,9 +374,11 @@ fn write(
     }
 }
 
-/// Redacts an event that has come, if it was redacted as far as it was known before, or by what came before it. What was
-/// redacted is not judged anew: a purge of the history may have taken the state that allowed it.
-fn redact(tx: &mut Tx, room: &RoomCtx, event: &Arc<Event>, redacted_by: Option<EventNum>) -> Result<()> {
+/// Lets take effect what came before the event and is about it: what relates to it, then redactions. It is redacted, too, if
+/// it was as far as it was known before. What was redacted is not judged anew: a purge of the history may have taken the state
+/// that allowed it.
+fn apply_early(tx: &mut Tx, room: &RoomCtx, event: &Arc<Event>, redacted_by: Option<EventNum>) -> Result<()> {
+    relations::apply_early(tx, room, event)?;
     if let Some(redaction) = redacted_by {
         let event = tx.event(event.num)?;
         redactions::erase(tx, &event, redaction)?;

@@ -14,7 +14,7 @@ use std::{
 pub(crate) use super::receipts::UNTHREADED;
 use super::{
     Event, RoomCtx,
-    receipts::{self, MAIN_THREAD, ReceiptKind},
+    receipts::{self, MAIN_THREAD, ReceiptKind, thread_root},
     servers,
 };
 use crate::{
@@ -41,7 +41,7 @@ type Key = (RoomNum, UserNum, String);
 
 /// Where a receipt stands.
 pub(crate) enum Standing {
-    /// Its event is here, and so is its thread.
+    /// Its event is here and, unless the event says that it is in the thread, the thread's root.
     Here(Arc<Event>),
     /// The event, or the root of the thread, may come yet.
     Early,
@@ -62,8 +62,9 @@ pub(crate) fn standing(reader: &Reader, room: RoomNum, event_id: &str, thread: &
     if thread == UNTHREADED || thread == MAIN_THREAD {
         return Ok(Standing::Here(event));
     }
-    // A thread's root is an event of the room, so that nobody can make up threads without end.
+    // A thread's root is an event of the room, or what one of its events says is, so that nobody can make up threads without end.
     Ok(match reader.event_num(thread)? {
+        None if thread_root(reader, &event)?.as_deref() == Some(thread) => Standing::Here(event),
         None => Standing::Early,
         Some(root) if reader.event(root)?.header.room == room => Standing::Here(event),
         Some(_) => Standing::Never,

@@ -50,23 +50,51 @@ pub(crate) const MAIN_THREAD: &str = "main";
 /// recommended".
 const THREAD_HOPS_MAX: usize = 3;
 
-/// The root of the thread that the event is in, by a relation of its own or of what it relates to; `None` for what is in
-/// the main timeline.
-pub(crate) fn thread_root(reader: &Reader, event: &Arc<Event>) -> Result<Option<EventNum>, StorageError> {
+/// The id of the root of the thread that the event is in, by a relation of its own or of what it relates to; `None` for what is
+/// in the main timeline. The root need not be here: whoever came after it is in the thread all the same.
+pub(crate) fn thread_root(reader: &Reader, event: &Arc<Event>) -> Result<Option<Box<str>>, StorageError> {
+    let mut root: Option<Box<str>> = None;
+    follow_relations(reader, event, |rel_type, target| {
+        // What is no event's id names no thread, and least of all the main timeline.
+        if rel_type == "m.thread" && target.starts_with('$') {
+            root = Some(target.into());
+        }
+        root.is_none()
+    })?;
+    Ok(root)
+}
+
+/// Whether the event relates to the one with this id, by a relation of its own or of what it relates to.
+pub(crate) fn is_related(reader: &Reader, event: &Arc<Event>, to: &str) -> Result<bool, StorageError> {
+    let mut is_related = false;
+    follow_relations(reader, event, |_, target| {
+        is_related = target == to;
+        !is_related
+    })?;
+    Ok(is_related)
+}
+
+/// Visits the relation of the event, then that of what it relates to, and so on, until `visit` returns false: the type, and the
+/// id of what is related to. Nothing is known of what an event that is not here relates to.
+fn follow_relations(
+    reader: &Reader,
+    event: &Arc<Event>,
+    mut visit: impl FnMut(&str, &str) -> bool,
+) -> Result<(), StorageError> {
     let mut at = event.clone();
     for _ in 0..=THREAD_HOPS_MAX {
         let pdu = at.pdu()?;
-        let Some((rel_type, target)) = relation_of(&pdu.content) else { return Ok(None) };
-        let Some(target) = reader.event_num(target)? else { return Ok(None) };
-        if rel_type == "m.thread" {
-            return Ok(Some(target));
+        let Some((rel_type, target)) = relation_of(&pdu.content) else { break };
+        if !visit(rel_type, target) {
+            break;
         }
+        let Some(target) = reader.event_num(target)? else { break };
         at = reader.event(target)?;
         if at.header.room != event.header.room {
-            return Ok(None);
+            break;
         }
     }
-    Ok(None)
+    Ok(())
 }
 
 /// Moves a receipt to `event`, if that is further than where it stands; answers whether it is. `thread` is [`UNTHREADED`], [`MAIN_THREAD`] or the

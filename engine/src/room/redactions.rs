@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::{Event, RoomCtx, event::encode_body, relations, snapshot::power_levels};
+use super::{Event, RoomCtx, early_events, event::encode_body, relations, snapshot::power_levels};
 use crate::{
     core::{auth::may_redact, event::Pdu, limits::EARLY_REDACTIONS_MAX, num::EventNum},
     error::Result,
@@ -23,27 +23,16 @@ pub(crate) fn apply(tx: &mut Tx, room: &RoomCtx, redaction: &Arc<Event>) -> Resu
             let target = tx.event(target)?;
             apply_to(tx, room, redaction, &target)
         }
-        None => wait(tx, room, target_id, redaction.num),
+        None => {
+            let (keyspace, num) = (&schema::EARLY_REDACTIONS, redaction.num);
+            early_events::keep(tx, keyspace, room.num, target_id, num, EARLY_REDACTIONS_MAX)
+        }
     }
-}
-
-/// Lets a redaction wait for its target ([`apply_early`]).
-fn wait(tx: &mut Tx, room: &RoomCtx, target_id: &str, redaction: EventNum) -> Result<()> {
-    let key = (room.num, target_id.to_owned());
-    let mut early = tx.get(&schema::EARLY_REDACTIONS, &key)?.unwrap_or_default();
-    if early.len() < EARLY_REDACTIONS_MAX {
-        early.push(redaction);
-        tx.put(&schema::EARLY_REDACTIONS, &key, &early);
-    }
-    Ok(())
 }
 
 /// Applies the redactions that came before this event, if there are any.
 pub(crate) fn apply_early(tx: &mut Tx, room: &RoomCtx, event: &Arc<Event>) -> Result<()> {
-    let key = (room.num, event.event_id.to_string());
-    let Some(early) = tx.get(&schema::EARLY_REDACTIONS, &key)? else { return Ok(()) };
-    tx.delete(&schema::EARLY_REDACTIONS, &key);
-    for redaction in early {
+    for redaction in early_events::take(tx, &schema::EARLY_REDACTIONS, room.num, &event.event_id)? {
         let (redaction, target) = (tx.event(redaction)?, tx.event(event.num)?);
         apply_to(tx, room, &redaction, &target)?;
     }

@@ -1,15 +1,20 @@
 //! Relations: which events annotate, replace, refer to or continue another; and threads.
 //!
-//! Invariant: an event stands in the index as long as it is not redacted; a thread's row agrees with its events.
+//! Invariant: an event stands in the index as long as it is not redacted, or waits for what it relates to; a thread's row
+//! agrees with its events.
 //! Specification: client-server API, "Forming relationships between events" and "Threading".
 
 use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{Event, RoomCtx};
+use super::{Event, RoomCtx, early_events};
 use crate::{
-    core::num::{EventNum, RoomNum, StreamPos},
+    core::{
+        identifiers::IDENTIFIER_BYTES_MAX,
+        limits::{EARLY_RELATIONS_MAX, REL_TYPE_BYTES_MAX},
+        num::{EventNum, RoomNum, StreamPos},
+    },
     error::Result,
     store::{
         Direction, Positioned, Reader, StorageError, Tx, schema,
@@ -55,23 +60,50 @@ pub(crate) struct Related {
     pub relation: Relation,
 }
 
-/// What a content says it relates to: the type of relation and the event's id.
+/// What a content says it relates to: the type of relation and the event's id. What is longer than these can be is no relation.
 pub(crate) fn relation_of(content: &crate::core::event::JsonObject) -> Option<(&str, &str)> {
     let relates_to = content.get("m.relates_to")?.as_object()?;
     let rel_type = relates_to.get("rel_type").and_then(Value::as_str)?;
     let event_id = relates_to.get("event_id").and_then(Value::as_str)?;
-    Some((rel_type, event_id))
+    let is_short = rel_type.len() <= REL_TYPE_BYTES_MAX && event_id.len() <= IDENTIFIER_BYTES_MAX;
+    is_short.then_some((rel_type, event_id))
 }
 
-/// Indexes the event under the one that it relates to, if that one is in the same room.
+/// Indexes the event under the one that it relates to, if that one is in the same room; lets it wait for one that is not here.
 pub(crate) fn apply(tx: &mut Tx, room: &RoomCtx, event: &Arc<Event>, pos: StreamPos) -> Result<()> {
     let pdu = event.pdu()?;
     let Some((rel_type, target_id)) = relation_of(&pdu.content) else { return Ok(()) };
-    let Some(target) = tx.event_num(target_id)? else { return Ok(()) };
-    let target_event = tx.event(target)?;
-    if target_event.header.room != room.num {
-        return Ok(());
+    match tx.event_num(target_id)? {
+        Some(target) => {
+            let target = tx.event(target)?;
+            match target.header.room == room.num {
+                true => index(tx, event, rel_type, &target, pos),
+                false => Ok(()),
+            }
+        }
+        None => {
+            let (keyspace, num) = (&schema::EARLY_RELATIONS, event.num);
+            early_events::keep(tx, keyspace, room.num, target_id, num, EARLY_RELATIONS_MAX)
+        }
     }
+}
+
+/// Indexes the events that came before this one and relate to it, if there are any: each where it stands itself.
+pub(crate) fn apply_early(tx: &mut Tx, room: &RoomCtx, target: &Arc<Event>) -> Result<()> {
+    let early = early_events::take(tx, &schema::EARLY_RELATIONS, room.num, &target.event_id)?;
+    for event in tx.events(&early)? {
+        let pdu = event.pdu()?;
+        if let Some((rel_type, _)) = relation_of(&pdu.content) {
+            let pos = tx.position_of(&event);
+            index(tx, &event, rel_type, target, pos)?;
+        }
+    }
+    Ok(())
+}
+
+/// Indexes the event, which stands at `pos`, under `target`, of the same room.
+fn index(tx: &mut Tx, event: &Event, rel_type: &str, target: &Event, pos: StreamPos) -> Result<()> {
+    let room = target.header.room;
     let relation = Relation {
         event: event.num,
         rel_type: tx.intern_text(rel_type)?,
@@ -79,18 +111,18 @@ pub(crate) fn apply(tx: &mut Tx, room: &RoomCtx, event: &Arc<Event>, pos: Stream
         sender: event.header.sender,
     };
     let class = RelationClass::of(rel_type);
-    tx.put(&schema::RELATIONS, &(room.num, class as u8, target, pos), &relation);
+    tx.put(&schema::RELATIONS, &(room, class as u8, target.num, pos), &relation);
     // An event that relates to another cannot be the root of a thread.
-    if class == RelationClass::Thread && relation_of(&target_event.pdu()?.content).is_none() {
-        let before = tx.get(&schema::THREADS, &(room.num, target))?;
+    if class == RelationClass::Thread && relation_of(&target.pdu()?.content).is_none() {
+        let before = tx.get(&schema::THREADS, &(room, target.num))?;
         let (latest, count) = match &before {
-            None => begin_thread(tx, room.num, target)?.unwrap_or(((pos, event.num), 1)),
+            None => begin_thread(tx, room, target.num)?.unwrap_or(((pos, event.num), 1)),
             // History that is filled in comes before what is there.
             Some(before) if before.pos > pos => ((before.pos, before.value.latest), before.value.count + 1),
             Some(before) => ((pos, event.num), before.value.count + 1),
         };
-        put_thread(tx, room.num, target, before.map(|before| before.pos), Some(latest), count);
-        tx.put(&schema::THREAD_USERS, &(room.num, target, event.header.sender), &());
+        put_thread(tx, room, target.num, before.map(|before| before.pos), Some(latest), count);
+        tx.put(&schema::THREAD_USERS, &(room, target.num, event.header.sender), &());
     }
     Ok(())
 }
@@ -120,13 +152,14 @@ pub(crate) fn remove(tx: &mut Tx, event: &Event) -> Result<()> {
     let pdu = event.pdu()?;
     let room = event.header.room;
     let Some((rel_type, target_id)) = relation_of(&pdu.content) else { return Ok(()) };
-    let Some(target) = tx.event_num(target_id)? else { return Ok(()) };
     let class = RelationClass::of(rel_type);
-    let key = (room, class as u8, target, tx.position_of(event));
-    if !tx.has(&schema::RELATIONS, &key)? {
-        return Ok(());
-    }
-    tx.delete(&schema::RELATIONS, &key);
+    let key = tx.event_num(target_id)?.map(|target| (room, class as u8, target, tx.position_of(event)));
+    let indexed = match key {
+        Some(key) if tx.has(&schema::RELATIONS, &key)? => key,
+        _ => return early_events::forget(tx, &schema::EARLY_RELATIONS, room, target_id, event.num),
+    };
+    let (_, _, target, _) = indexed;
+    tx.delete(&schema::RELATIONS, &indexed);
     if class != RelationClass::Thread {
         return Ok(());
     }

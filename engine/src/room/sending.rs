@@ -7,7 +7,7 @@ use super::{
     relations::{RelationClass, relation_of},
 };
 use crate::{
-    core::{acl::ServerAcl, event::JsonObject, power_levels::Field},
+    core::{acl::ServerAcl, event::JsonObject, identifiers::is_event_id, power_levels::Field},
     error::{Conflict, Denied, Error, Invalid, Result, What},
     store::{Direction, Reader, schema},
 };
@@ -75,19 +75,29 @@ pub(crate) fn check_access_list(reader: &Reader, content: &JsonObject) -> Result
     }
 }
 
-/// Only one's own events may be redacted, and those of others with the power to.
+/// What nobody here may redact, as on other servers: an access list that says nothing any more lets no server take part, and on
+/// its create event all of a room stands.
+const UNREDACTABLE: [&str; 2] = ["m.room.create", "m.room.server_acl"];
+
+/// Only one's own events may be redacted, and those of others with the power to: also what is not here, but may be elsewhere.
 ///
 /// Specification: client-server API, `PUT /rooms/{roomId}/redact/{eventId}/{txnId}`. The room's rules alone would let any
 /// user of this server redact events of its other users.
 pub(crate) fn check_redaction(reader: &Reader, room: &RoomCtx, sender: &str, redacts: &str) -> Result<()> {
     let not_found = || Error::NotFound(What::Event);
-    let target = reader.event(reader.event_num(redacts)?.ok_or_else(not_found)?)?;
-    if target.header.room != room.num {
-        return Err(not_found());
-    }
     let levels = room.power_levels(reader)?;
     let has_power =
         levels.is_some_and(|levels| levels.user_level(sender).reaches(levels.level(Field::Redact)));
+    let Some(target) = reader.event_num(redacts)? else {
+        return if has_power && is_event_id(redacts) { Ok(()) } else { Err(not_found()) };
+    };
+    let target = reader.event(target)?;
+    if target.header.room != room.num {
+        return Err(not_found());
+    }
+    if UNREDACTABLE.contains(&&*reader.text(target.header.kind)?) {
+        return Err(Denied::Unredactable.into());
+    }
     match has_power || *reader.user_id(target.header.sender)? == *sender {
         true => Ok(()),
         false => Err(Denied::PowerLevel.into()),

@@ -29,8 +29,11 @@ impl Nonces {
     fn add(&self, nonce: String) {
         let mut nonces = self.0.lock();
         nonces.retain(|_, made| made.elapsed() <= NONCE_TIME_MAX);
-        if nonces.len() >= NONCES_MAX {
-            nonces.clear();
+        // Whoever takes many makes those give way that should have been used by now.
+        if nonces.len() >= NONCES_MAX
+            && let Some(oldest) = nonces.iter().min_by_key(|(_, made)| **made).map(|(nonce, _)| nonce.clone())
+        {
+            nonces.remove(&oldest);
         }
         nonces.insert(nonce, Instant::now());
     }

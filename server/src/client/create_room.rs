@@ -13,7 +13,7 @@ use warren_engine::view::federation::MakeInvite;
 use super::membership::is_local;
 use crate::context::Context;
 use crate::federation::out::invite::send_invite;
-use crate::http::limits::NEW_ROOM_EVENTS_MAX;
+use crate::http::limits::{NEW_ROOM_EVENTS_MAX, NEW_ROOM_INVITES_AWAITED_MAX};
 use crate::http::{Answer, ApiError, Call, Outcome, endpoints, null_is_absent};
 use crate::worker;
 
@@ -99,6 +99,8 @@ async fn create_room(call: Call) -> Outcome {
         is_direct: request.is_direct,
     };
     let ctx = call.ctx.clone();
+    // A large body keeps its place no longer.
+    drop(call);
     // Nobody would send again the invites of a room whose creator was not told of it.
     let room_id = worker::finish(async move { create_and_invite(&ctx, create).await }).await?;
     Answer::json(&json!({ "room_id": room_id }))
@@ -111,7 +113,8 @@ async fn create_room(call: Call) -> Outcome {
 async fn create_and_invite(ctx: &Arc<Context>, create: CreateRoom) -> Result<String, ApiError> {
     let elsewhere = of_other_servers(ctx, &create.invite);
     let (sender, is_direct) = (create.creator.clone(), create.is_direct);
-    let room_id = ctx.engine.write(create).await?;
+    // Each event of it is signed.
+    let room_id = tokio::task::block_in_place(|| ctx.engine.write(create)).await?;
     let content: Map<String, Value> =
         is_direct.then(|| ("is_direct".to_owned(), true.into())).into_iter().collect();
     let places = Arc::new(Semaphore::new(INVITES_AT_ONCE));
@@ -133,8 +136,12 @@ async fn create_and_invite(ctx: &Arc<Context>, create: CreateRoom) -> Result<Str
             })
         });
     }
-    let sent = worker::side_by_side(invites).await;
-    match sent.into_iter().filter_map(Result::err).find_map(refusal) {
+    // Those that take longer go on.
+    let sending = worker::finish(async move { Ok::<_, ApiError>(worker::side_by_side(invites).await) });
+    let Ok(sent) = tokio::time::timeout(NEW_ROOM_INVITES_AWAITED_MAX, sending).await else {
+        return Ok(room_id);
+    };
+    match sent?.into_iter().filter_map(Result::err).find_map(refusal) {
         Some(refused) => Err(refused.with("room_id", room_id)),
         None => Ok(room_id),
     }

@@ -38,5 +38,8 @@ fn related(call: &Call, rel_type: Option<String>, kind: Option<String>) -> Outco
         limit: limit(call)?,
         recurse: call.query_bool("recurse", false)?,
     };
-    Ok(Answer::json_bytes(call.ctx.engine.read(&related)?.into()))
+    let read = || call.ctx.engine.read(&related);
+    // What lies below an event may be much, and is looked for in all of it.
+    let page = if related.recurse { tokio::task::block_in_place(read) } else { read() };
+    Ok(Answer::json_bytes(page?.into()))
 }

@@ -73,8 +73,8 @@ async fn receive(
     let event = check_one(&call.ctx, &cause, version, event).await?;
     // Specification: "which servers MAY apply to room versions 1 through 11 and SHOULD apply to all other room versions". But
     // most servers show stripped events in the latter, too (Synapse before 1.163), whose users could invite nobody here.
-    let count = room_state.len();
     let room_state = readable(room_state);
+    let count = room_state.len();
     note_stripped(call, version, &room_state)?;
     let room_state = rightly_signed(&call.ctx, &cause, version, room_state).await?;
     if version.room_id_is_create_hash && room_state.len() != count {

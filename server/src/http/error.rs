@@ -135,9 +135,11 @@ impl From<Error> for ApiError {
                 Denied::OtherServer => ApiError::forbidden(sentence).because("other_server"),
                 Denied::JoinConditions => ApiError::forbidden(sentence).because("join_conditions"),
                 Denied::NotYours => ApiError::forbidden(sentence).because("not_yours"),
-                Denied::TargetNotInRoom | Denied::PowerLevel | Denied::RoomVersion | Denied::KeyIdInUse => {
-                    ApiError::forbidden(sentence)
-                }
+                Denied::TargetNotInRoom
+                | Denied::PowerLevel
+                | Denied::Unredactable
+                | Denied::RoomVersion
+                | Denied::KeyIdInUse => ApiError::forbidden(sentence),
             },
             Error::Invalid(invalid) => match invalid {
                 Invalid::Identifier { .. } | Invalid::Parameter { .. } | Invalid::Token => {

@@ -17,6 +17,10 @@ pub const BULK_BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// which takes a processor for some 60 ms then. Clients send some ten, bridges that carry a room over some hundreds.
 pub const NEW_ROOM_EVENTS_MAX: usize = 1_000;
 
+/// How long who creates a room waits for the invites of other servers' users: proxies give up after a minute, and a client
+/// that is cut off creates another room.
+pub const NEW_ROOM_INVITES_AWAITED_MAX: Duration = Duration::from_secs(20);
+
 /// Bodies of transactions: 50 events and 100 ephemeral messages of up to 64 KiB each are 9.4 MiB; what their sender
 /// writes with more escapes than the canonical form has still fits.
 pub const TRANSACTION_BODY_BYTES_MAX: usize = 12 * 1024 * 1024;

@@ -117,6 +117,9 @@ pub(super) fn furnish(engine: &Engine, version: &str) -> String {
     membership(engine, &room_id, CAROL, CAROL, MembershipAction::Leave);
     membership(engine, &room_id, ALICE, DAVE, MembershipAction::Ban);
     write(engine, ShowProfile { room_id: room_id.clone(), user_id: BOB.to_owned() });
+    // What it relates to is not here.
+    let relation = json!({"rel_type": "m.reference", "event_id": "$elsewhere"});
+    say(json!({"msgtype": "m.text", "body": "see there", "m.relates_to": relation}));
     say(json!({"msgtype": "m.text", "body": "the last"}));
     room_id
 }

@@ -165,6 +165,18 @@ fn receipts_are_of_events_and_threads_that_are_here() {
     assert_eq!(told, json!({&event_id: {"m.read": {BOB: {"ts": 5, "thread_id": "main"}}}}));
 }
 
+#[test]
+fn so_are_receipts_of_threads_whose_root_is_not_here() {
+    let world = world();
+    let inside = world.relate(ROOM, ALICE, "m.thread", "$before", json!({}));
+    receive(&world, THERE, &[receipt(&inside, Some("$made-up"))]);
+    assert_eq!(receipts_told(&world, StreamPos::ZERO), Value::Null);
+    receive(&world, THERE, &[receipt(&inside, Some("$before"))]);
+    let told = receipts_told(&world, StreamPos::ZERO);
+    assert_eq!(told, json!({&inside: {"m.read": {BOB: {"ts": 5, "thread_id": "$before"}}}}));
+    assert_eq!(waiting_receipts(&world), [(BOB.into(), "$made-up".into(), inside)]);
+}
+
 /// The ids of what Alice says in a world where all happens that happens in the test's, but for receipts: that gives events
 /// the same ids.
 fn said_later(bodies: &[&str]) -> Vec<String> {

@@ -83,11 +83,37 @@ fn only_own_events_or_with_power() {
                 Ok(())
             });
         }
-        let error = redact(ALICE, "$unknown:here.example").unwrap_err();
+        // Who has the power may redact what only other servers have, too.
+        let error = redact(BOB, "$unknown:here.example").unwrap_err();
         assert!(matches!(error, Error::NotFound(What::Event)), "{error}");
+        redact(ALICE, "$unknown:here.example").unwrap();
+        for no_event in ["unknown", "", &format!("${}", "a".repeat(255))] {
+            assert!(matches!(redact(ALICE, no_event).unwrap_err(), Error::NotFound(What::Event)));
+        }
         let elsewhere = room(&world, version.id);
         let elsewhere = send(&world, &elsewhere, ALICE, "m.room.message", None, json!({})).unwrap();
         assert!(matches!(redact(ALICE, &elsewhere).unwrap_err(), Error::NotFound(What::Event)));
+    }
+}
+
+#[test]
+fn nobody_redacts_what_a_room_stands_on() {
+    for version in ROOM_VERSIONS {
+        let world = World::new();
+        let room_id = room(&world, version.id);
+        let acl = json!({"allow": ["*"], "deny": ["evil.example"]});
+        send(&world, &room_id, ALICE, "m.room.server_acl", Some(""), acl).unwrap();
+        for kind in ["m.room.create", "m.room.server_acl"] {
+            let event_id = world.ask(|reader| {
+                let event = RoomCtx::load(reader, &room_id)?.state(reader, kind, "")?.unwrap();
+                Ok(event.event_id.to_string())
+            });
+            for sender in [ALICE, BOB] {
+                let redacts = json!({ "redacts": event_id });
+                let error = send(&world, &room_id, sender, "m.room.redaction", None, redacts).unwrap_err();
+                assert!(matches!(error, Error::Denied(Denied::Unredactable)), "{version:?} {kind} {error}");
+            }
+        }
     }
 }
 
@@ -167,8 +193,20 @@ fn a_second_create_event_is_refused() {
     for version in ["11", "12"] {
         let world = World::new();
         let room_id = room(&world, version);
-        let error = send(&world, &room_id, ALICE, "m.room.create", Some(""), json!({})).unwrap_err();
-        assert!(matches!(error, Error::Denied(Denied::Rule { rule: "1.1", .. })), "{error}");
+        for (state_key, content) in
+            [(Some(""), json!({"room_version": version})), (Some("again"), json!({})), (None, json!({}))]
+        {
+            let create = |sender| send(&world, &room_id, sender, "m.room.create", state_key, content.clone());
+            for member in [ALICE, BOB] {
+                let error = create(member).unwrap_err();
+                assert!(
+                    matches!(error, Error::Invalid(Invalid::Parameter { what: "eventType", .. })),
+                    "{error}"
+                );
+            }
+            // Who is not in a room is not told that there is one.
+            assert!(matches!(create("@eve:here.example").unwrap_err(), Error::Denied(Denied::NotInRoom)));
+        }
     }
 }
 

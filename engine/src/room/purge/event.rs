@@ -6,6 +6,7 @@ use crate::{
     room::{
         Event,
         accept::rewrite_header,
+        early_events,
         relations::{self, RelationClass},
     },
     store::{
@@ -140,13 +141,5 @@ fn redacts(event: &Event) -> Result<Option<String>> {
 /// Forgets a redaction that waits for its target.
 pub(super) fn remove_early_redaction(tx: &mut Tx, event: &Event) -> Result<()> {
     let Some(target) = redacts(event)? else { return Ok(()) };
-    let key = (event.header.room, target);
-    let Some(mut early) = tx.get(&schema::EARLY_REDACTIONS, &key)? else { return Ok(()) };
-    early.retain(|redaction| *redaction != event.num);
-    if early.is_empty() {
-        tx.delete(&schema::EARLY_REDACTIONS, &key);
-    } else {
-        tx.put(&schema::EARLY_REDACTIONS, &key, &early);
-    }
-    Ok(())
+    early_events::forget(tx, &schema::EARLY_REDACTIONS, event.header.room, &target, event.num)
 }

@@ -11,6 +11,7 @@ mod left_behind;
 mod places;
 mod policy;
 mod redacted;
+mod related;
 mod within;
 
 use std::sync::Arc;

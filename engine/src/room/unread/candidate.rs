@@ -51,12 +51,8 @@ impl Candidate {
                 Some(levels.unwrap_or_else(|| create.clone()).power_levels(&create)?)
             }
         };
-        let thread = match thread_root(reader, event)? {
-            Some(root) => (*reader.event(root)?.event_id).into(),
-            None => Box::default(),
-        };
         Ok(Self {
-            thread,
+            thread: thread_root(reader, event)?.unwrap_or_default(),
             features: EventFeatures::new(pdu.clone()),
             pdu,
             joined: reader.get(&schema::ROOM_HEADS, &room)?.map_or(0, |head| head.joined),

@@ -258,6 +258,27 @@ fn threads_are_counted_and_read_apart() {
 }
 
 #[test]
+fn so_are_threads_whose_root_is_not_here() {
+    let room = Room::new();
+    room.activate(BOB);
+    let root = "$said:before.example";
+    let in_thread = room.say_in_thread(ALICE, root);
+    let relation = json!({"rel_type": "m.reference", "event_id": in_thread});
+    let last = room.send(ALICE, json!({"msgtype": "m.text", "body": "see", "m.relates_to": relation}));
+    assert_eq!(room.counts(BOB), ((0, 0), vec![(root.to_owned(), (2, 0))]));
+    room.say(ALICE);
+    room.read(BOB, &in_thread, 0, root);
+    assert_eq!(room.counts(BOB), ((1, 0), vec![(root.to_owned(), (1, 0))]));
+    room.read(BOB, &last, 0, root);
+    assert_eq!(room.counts(BOB), ((1, 0), vec![]));
+    // No name of a thread, but what is in none.
+    for named in ["main", "", "root"] {
+        room.say_in_thread(ALICE, named);
+    }
+    assert_eq!(room.counts(BOB), ((4, 0), vec![]));
+}
+
+#[test]
 fn what_is_redacted_counts_no_longer() {
     let room = Room::new();
     room.activate(BOB);

@@ -43,6 +43,7 @@ pub const ORIGINS: &[(&str, Origin)] = &[
     ("TRANSACTIONS", Fact),
     ("RELATIONS", From("EVENT_HEADERS, EVENT_BODIES")),
     ("EARLY_REDACTIONS", From("EVENT_HEADERS, EVENT_BODIES")),
+    ("EARLY_RELATIONS", From("EVENT_HEADERS, EVENT_BODIES")),
     ("RECEIPTS", Partly("the event's position follows from EVENT_HEADERS")),
     ("RECEIPT_STREAM", From("RECEIPTS")),
     ("ALIASES", Fact),

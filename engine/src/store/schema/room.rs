@@ -65,6 +65,8 @@ keyspaces! { TABLE:
     35 TOLD_STATES: Events, (RoomNum, EventNum) => ();
     #[doc = "A stretch of a room's timeline in which its current state lacked members, by the position of the join that left them out: where these became known."]
     36 PARTIAL_STRETCHES: Events, (RoomNum, StreamPos) => StreamPos;
+    #[doc = "Events that relate to one which was not there when they came, by that one's event id."]
+    37 EARLY_RELATIONS: Events, (RoomNum, String) => Vec<EventNum>;
 }
 
 /// An event as graph walks, authorisation, filters and visibility see it.

@@ -86,8 +86,8 @@ fn status(reader: &Reader, server: TextNum) -> Result<DestinationStatus> {
 /// How many rooms have events for the server. Those of before the start are known once it has been tried again.
 fn rooms_waiting(reader: &Reader, server: TextNum, delivered_to: StreamPos) -> Result<usize> {
     let waiting = &reader.shared.outbox;
-    Ok(match waiting.rooms(server) {
-        Some(rooms) => rooms.len(),
+    Ok(match waiting.rooms_waiting(server) {
+        Some(count) => count,
         None => delivery::rooms_with_events(reader, server, delivered_to, waiting.dispatched_to())?.len(),
     })
 }

@@ -23,9 +23,9 @@ pub(super) struct Bounds {
     walked: usize,
 }
 
-/// 50,000 steps are some 50 ms where events lie close together, and five times that where each is sought alone; 10,000 events
+/// 20,000 steps are some 20 ms where events lie close together, and five times that where each is sought alone; 10,000 events
 /// some 30 ms.
-pub(super) const BOUNDS: Bounds = Bounds { steps: 50_000, walked: 10_000 };
+pub(super) const BOUNDS: Bounds = Bounds { steps: 20_000, walked: 10_000 };
 
 /// How many events are read at once.
 const READ_AT_ONCE: usize = 100;

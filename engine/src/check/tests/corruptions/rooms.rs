@@ -415,6 +415,20 @@ const RELATIONS_AND_THREADS: &[Case] = &[
         Mended,
     ),
     (
+        "an event does not wait for what it relates to",
+        |raw| raw.delete_first(&schema::EARLY_RELATIONS),
+        "EVENT_HEADERS",
+        "the event does not wait for it",
+        Mended,
+    ),
+    (
+        "an event waits for one that it does not relate to",
+        |raw| raw.move_first(&schema::EARLY_RELATIONS, |key| key.1 = "$ghost".to_owned()),
+        "EARLY_RELATIONS",
+        "does not wait for this one",
+        Mended,
+    ),
+    (
         "a redaction waits for an event that it does not name",
         |raw| {
             let redaction = raw.find(&schema::EVENT_HEADERS, |_, header| header.value.redacted_by.is_some());
