@@ -430,6 +430,7 @@ mod tests {
             let store = asked.answered(&list(5, "P")).unwrap();
             assert!(!world.engine.write(store).wait().unwrap(), "{kind}");
             assert!(devices(&world).is_empty());
+            drop(asked);
             following.look(&world.engine).unwrap();
             let asked = next(&mut following, &world).unwrap();
             assert_eq!(asked.place().0, BOB);
@@ -446,6 +447,7 @@ mod tests {
         let asked = next(&mut following, &world).unwrap();
         world.engine.write(asked.answered(&list(5, "P")).unwrap()).wait().unwrap();
         assert_eq!(devices(&world), ["P"]);
+        drop(asked);
         // Nobody tells a server of devices that is not there.
         world.leave(ROOM, ALICE);
         assert!(devices(&world).is_empty());
