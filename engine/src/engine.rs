@@ -31,7 +31,7 @@ use crate::{
     remote::NeverTrusted,
     room::{Event, Freed, StateNode, policy::PolicyServer, purge},
     store::{Backend, Base, Cache, Durability, Interner, Overlay, Read, Reader, StorageError, Tx},
-    stream::{Touch, Wait, Watch},
+    stream::{self, Touch, Wait, Watch},
     view::{View, federation::PartialRooms},
 };
 
@@ -221,6 +221,7 @@ impl Engine {
             wait: options.wait,
         });
         shared.erasures.load(&shared.reader())?;
+        stream::mark_partial_rooms(&shared.reader())?;
         let thread = match options.committer {
             Committer::Inline => None,
             Committer::Thread => Some(commit::spawn(shared.clone()).map_err(StorageError::from)?),

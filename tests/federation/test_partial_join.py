@@ -12,10 +12,10 @@ import urllib.parse
 import pytest
 import requests
 
-from harness.client import Client, address, joined
+from harness.client import Client, address, joined, timeline
 from harness.participant import Participant, id_of, path
 from harness.peer import now_ms
-from harness.rooms import joined_members, read_by, see, state, state_ids, via
+from harness.rooms import LAZY, joined_members, left, read_by, see, state, state_ids, via
 from harness.server import free_port
 from harness.waiting import until
 
@@ -74,7 +74,7 @@ def test_members_come_after_a_kill_in_the_middle(network, resident, tmp_path):
         receipt = {"edu_type": "m.receipt", "content": {copy.room_id: {"m.read": {users[5]: read}}}}
         resident.transact(server, edus=[receipt])
         resident.transact(server, [told])
-        see(alice, copy.room_id, id_of(told))
+        see(alice, copy.room_id, id_of(told), filter=LAZY)
         resident.was_asked.clear()
         server.kill()
     resident.may_tell.set()
@@ -276,7 +276,7 @@ def test_who_asks_for_members_waits_for_them(network, resident, tmp_path):
             of_one = pool.submit(same(alice).state, room, "m.room.member", other)
             until_at_work(metrics, len(questions) + 1)
             # Whoever syncs does not wait.
-            see(alice, room, say(resident, server, copy, "hello", other))
+            see(alice, room, say(resident, server, copy, "hello", other), filter=LAZY)
             assert not any(answer.done() for answer in [*answers, of_one])
             resident.may_tell.set()
             assert [answer.result() for answer in answers] == [everybody] * len(questions)
@@ -332,6 +332,8 @@ def lazily(client, since=None, limit=10):
 def test_who_speaks_comes_with_their_membership(server, resident, alice):
     copy = enter(resident, server, alice)
     room, other = copy.room_id, resident.user("member3")
+    # What one device is told is not known to another.
+    watcher = alice.login()
 
     def told(answer):
         return users_of(joined(answer, room).get("state", {}).get("events", []))
@@ -340,12 +342,12 @@ def test_who_speaks_comes_with_their_membership(server, resident, alice):
     since = answer["next_batch"]
     assert other not in told(answer)
     first, last = [say(resident, server, copy, body, other) for body in ("first", "last")]
-    see(alice, room, last)
+    see(watcher, room, last, filter=LAZY)
     assert other in told(lazily(alice)) and other in told(lazily(alice, since))
     answer = lazily(alice, since, limit=1)
     assert other in told(answer) and joined(answer, room)["timeline"]["limited"]
     since = answer["next_batch"]
-    see(alice, room, say(resident, server, copy, "once more", other))
+    see(watcher, room, say(resident, server, copy, "once more", other), filter=LAZY)
     assert other not in told(lazily(alice, since)), "they are known"
     lazy = json.dumps({"lazy_load_members": True})
     assert users_of(alice.messages(room, limit=2, filter=lazy)["state"]) == {other}
@@ -367,10 +369,99 @@ def test_typing_is_shown_of_who_may_be_a_member(server, resident, alice):
         content = {"room_id": room, "user_id": other, "typing": typing}
         resident.transact(server, edus=[{"edu_type": "m.typing", "content": content}])
 
-    alice.sync()
+    alice.sync(filter=LAZY)
     tell(True)
-    alice.sync_until(lambda answer: typists(answer) == [[other]])
+    alice.sync_until(lambda answer: typists(answer) == [[other]], filter=LAZY)
     tell(False)
-    alice.sync_until(lambda answer: typists(answer) == [[]])
+    alice.sync_until(lambda answer: typists(answer) == [[]], filter=LAZY)
     resident.may_tell.set()
     assert len(joined_members(alice, room)) == MEMBERS + 2
+
+
+def everybody(resident, *others):
+    members = {resident.user(f"member{number}") for number in range(MEMBERS)}
+    return members | {resident.user()} | {other.user_id for other in others}
+
+
+def is_told_whole(answer, copy, members):
+    """Whether a room is told with all that a client that does not know it has to know."""
+    room = joined(answer, copy.room_id)
+    events = [*room["state"]["events"], *room["timeline"]["events"]]
+    told = {event["event_id"] for event in events}
+    assert users_of(events) == members and told >= set(copy.state.values())
+    return room["summary"]["m.joined_member_count"] == len(members)
+
+
+def test_who_loads_no_members_lazily_is_shown_the_room_once_it_is_whole(network, resident, tmp_path):
+    metrics = f"http://127.0.0.1:{free_port()}"
+    server = network.server(tmp_path, "--metrics-listen", metrics)
+    with server, concurrent.futures.ThreadPoolExecutor(1) as pool:
+        alice = Client(server.base_url).register("alice")
+        before = alice.sync()["next_batch"]
+        copy = enter(resident, server, alice)
+        room, members = copy.room_id, everybody(resident, alice)
+        lazy, late = alice.login(), alice.login()
+        told = say(resident, server, copy, "hello", resident.user("member3"))
+        see(lazy, room, told, filter=LAZY)
+        alice.put("user/{userId}/rooms/{roomId}/tags/{tag}", alice.user_id, room, "u.den", json={"order": 0.5})
+        for client in (alice, late):
+            assert joined(client.sync(), room) == {}
+        # Who waits goes on waiting: what is said is not for them yet.
+        waiting = pool.submit(alice.sync_until, lambda answer: joined(answer, room) and answer, SECONDS_MAX)
+        until_at_work(metrics, 1)
+        see(lazy, room, say(resident, server, copy, "anybody?", resident.user("member3")), filter=LAZY)
+        assert not waiting.done()
+        resident.may_tell.set()
+        answer = waiting.result()
+        assert is_told_whole(answer, copy, members)
+        assert told in [event["event_id"] for event in timeline(answer, room)]
+        tags = [event["content"]["tags"] for event in joined(answer, room)["account_data"]["events"] if event["type"] == "m.tag"]
+        assert tags == [{"u.den": {"order": 0.5}}]
+        assert set(answer["device_lists"]["changed"]) >= members - {alice.user_id}
+        assert joined(alice.sync(), room) == {}, "it is told once"
+        # The same from every token, and from none.
+        assert is_told_whole(late.sync(), copy, members)
+        assert is_told_whole(alice.sync(since=before), copy, members)
+        alice.since = None
+        assert is_told_whole(alice.sync(), copy, members)
+        # Who has the room is told of those who were missing.
+        news = joined(lazy.sync(filter=LAZY), room)["state"]["events"]
+        assert users_of(news) >= members - {alice.user_id, resident.user("member3")}
+        assert "m.room.create" not in [event["type"] for event in news]
+        assert server.stop() == 0, server.log_tail()
+        server.check()
+
+
+def test_a_room_that_was_not_shown_is_shown_after_a_restart(network, resident, tmp_path):
+    server = network.server(tmp_path)
+    with server:
+        alice = Client(server.base_url).register("alice")
+        copy = enter(resident, server, alice)
+        members, early = everybody(resident, alice), alice.login()
+        assert joined(alice.sync(), copy.room_id) == {} and joined(early.sync(), copy.room_id) == {}
+        server.kill()
+    with server:
+        assert joined(alice.sync(), copy.room_id) == {}, "it is still not whole"
+        resident.may_tell.set()
+        answer = alice.sync_until(lambda answer: joined(answer, copy.room_id) and answer)
+        assert is_told_whole(answer, copy, members)
+        assert server.stop() == 0, server.log_tail()
+    with server:
+        # It became whole before the start, and nothing has happened in it since.
+        assert joined(alice.sync(), copy.room_id) == {}
+        assert is_told_whole(early.sync(), copy, members)
+        assert server.stop() == 0, server.log_tail()
+
+
+def test_who_leaves_a_room_that_was_not_shown_is_told_so(server, resident, alice):
+    alice.sync()
+    room = enter(resident, server, alice).room_id
+    lazy = alice.login()
+    assert joined(lazy.sync(filter=LAZY), room)
+    assert joined(alice.sync(), room) == {}
+    alice.leave(room)
+    for answer in (alice.sync(), lazy.sync(filter=LAZY)):
+        (last,) = left(answer, room)["timeline"]["events"][-1:]
+        assert (last["state_key"], last["content"]["membership"]) == (alice.user_id, "leave")
+        assert joined(answer, room) == {}
+    assert left(alice.sync(), room) is None

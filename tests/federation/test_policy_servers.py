@@ -7,13 +7,17 @@ import time
 
 import pytest
 
-from harness.client import Client, bodies, timeline
+from harness.client import Client, bodies, timeline, unique
 from harness.events import id_of, redacted
 from harness.participant import Participant, path
 from harness.peer import Key, verify
+from harness.rooms import joined_members
+from harness.waiting import until
 
 SIGN = "/_matrix/policy/v1/sign"
 POLICY_KEY = "ed25519:policy_server"
+# More than one request has events signed.
+GUESTS = 55
 
 
 @pytest.fixture
@@ -200,6 +204,20 @@ def test_what_a_silent_policy_server_was_not_asked_about_waits_for_it(server, al
     alice.send(room_id, "it is back")
     other.transact(server, [other.message(other.catch_up(server, copy), "late")])
     alice.sync_until(lambda _: {"early", "late"} <= set(bodies(alice.messages(room_id)["chunk"])))
+
+
+def test_a_room_of_many_guests_is_closed_to_them(server, alice, policy):
+    room_id = alice.create_room(preset="public_chat", room_version="11")
+    opened = alice.set_state(room_id, "m.room.guest_access", {"guest_access": "can_join"})
+    nobody = Client(server.base_url)
+    for _ in range(GUESTS):
+        nobody.signed_in(nobody.post("register", query={"kind": "guest"})).join(room_id)
+    policy.join(server, room_id)
+    enable(alice, room_id, policy)
+    assert len(joined_members(alice, room_id)) == GUESTS + 2
+    alice.put("rooms/{roomId}/redact/{eventId}/{txnId}", room_id, opened, unique("txn"))
+    until(lambda: joined_members(alice, room_id) == {alice.user_id, policy.user()})
+    assert len(policy.asked(SIGN)) == GUESTS + 1
 
 
 def test_a_policy_server_that_leaves_is_none(server, alice, policy):

@@ -7,10 +7,9 @@ import pytest
 
 from harness.client import address
 from harness.participant import SECONDS_MAX, Participant, id_of, path
-from harness.rooms import joined_members, state_ids, via
+from harness.rooms import LAZY, joined_members, state_ids, via
 from harness.waiting import until
 
-LAZY = '{"room":{"state":{"lazy_load_members":true},"timeline":{"lazy_load_members":true}}}'
 UPDATE = "m.device_list_update"
 QUERY = path("v1/user/keys/query")
 

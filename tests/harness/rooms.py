@@ -2,19 +2,22 @@
 
 from harness.client import joined, timeline
 
+# The filter of who loads members lazily: others are shown no room that lacks some.
+LAZY = '{"room":{"state":{"lazy_load_members":true},"timeline":{"lazy_load_members":true}}}'
+
 
 def via(server):
     """By which server a room is to be entered, in the words of the specification's versions."""
     return {"via": server.name, "server_name": server.name}
 
 
-def see(client, room, event_id):
+def see(client, room, event_id, **query):
     """Waits until the client is told of an event, and returns it."""
 
     def found(answer):
         return next((event for event in timeline(answer, room) if event["event_id"] == event_id), None)
 
-    return client.sync_until(found)
+    return client.sync_until(found, **query)
 
 
 def state(client, room):

@@ -80,7 +80,7 @@ pub use register::{MakeFirstToken, MakeRegistrationToken, NewRegistrationToken, 
 pub use remote_devices::{FollowDevices, RemoteDevice, StoreRemoteDevices};
 pub use remove_guests::RemoveGuests;
 pub use rotate_signing_key::{RotateSigningKey, RotatedKeys};
-pub use send_event::{SendEvent, SetCanonicalAlias};
+pub use send_event::{SendEvent, Sent, SetCanonicalAlias, ShutOutGuests};
 pub use send_to_device::{DeviceMessage, SendToDevice};
 pub use set_presence::{EndPresence, SetPresence, SettlePresence, ShowPresence};
 pub use set_receipts::SetReceipts;

@@ -12,7 +12,7 @@ use crate::{
     core::{
         checked::{CheckedPdu, Refused},
         event::Pdu,
-        num::TextNum,
+        num::{RoomNum, StreamPos, TextNum},
         version::RoomVersion,
     },
     device::lists,
@@ -31,6 +31,7 @@ use crate::{
         Tx, schema,
         schema::{Membership, PartialJoin},
     },
+    stream::Touch,
 };
 
 /// Of how many of this server's users in a room a server learns that is found to be there. Each is written of for each such server;
@@ -193,31 +194,58 @@ impl Command for EnterRoom {
         missing.settle(|_| false, |_| false);
         if outcome == Outcome::Accepted {
             room.save(tx);
-            if let Some(others) = &self.partial
-                && lacks_members(tx, &join.event_id)?
-            {
-                // Whom nobody takes to be in the room any more is not told of this join.
-                if let Some((pos, earlier)) = earlier {
-                    tx.put(&schema::EARLIER_JOINS, &(room.num, earlier.event_id), &());
-                    let gone = earlier.servers.into_iter().filter(|server| !others.contains(server));
-                    servers::settle_supposed(tx, room.num, &gone.collect::<Vec<_>>(), pos)?;
-                }
-                let row = PartialJoin { event_id: join.event_id.to_string(), servers: others.clone() };
-                tx.put(&schema::PARTIAL_JOINS, &room.num, &row);
-                servers::suppose(tx, room.num, others)?;
-                tell_supposed(tx, &room, join, others)?;
-            }
+            self.note_members(tx, &room, earlier)?;
         }
         Ok((outcome, missing))
     }
 }
 
-/// Whether the room was entered by this join with the state that another server told. Where nothing was missed it is an event
-/// like any other, whatever was told.
-fn lacks_members(tx: &Tx, join_id: &str) -> Result<bool> {
-    let Some(num) = tx.event_num(join_id)? else { return Ok(false) };
-    let join = tx.event(num)?;
-    Ok(join.header.partial_state && join.lacks_prev_events()?)
+impl EnterRoom {
+    /// Notes whether the room lacks members from now on, which the state of an `earlier` join may have done until now.
+    fn note_members(
+        &self,
+        tx: &mut Tx,
+        room: &RoomCtx,
+        earlier: Option<(StreamPos, PartialJoin)>,
+    ) -> Result<()> {
+        let join = self.join.pdu();
+        let Some(num) = tx.event_num(&join.event_id)? else { return Ok(()) };
+        let entered = tx.event(num)?;
+        // Where nothing was missed the join is an event like any other, whatever was told.
+        if !entered.lacks_prev_events()? {
+            return Ok(());
+        }
+        let others = self.partial.as_deref().filter(|_| entered.header.partial_state);
+        if earlier.is_some() || others.is_some() {
+            tx.touch(Touch::Partial(room.num));
+        }
+        if let Some((pos, earlier)) = earlier {
+            let until = tx.position_of(&entered);
+            end_stretch(tx, room.num, &earlier.event_id, until)?;
+            if others.is_none() {
+                tx.delete(&schema::PARTIAL_JOINS, &room.num);
+            }
+            tx.put(&schema::EARLIER_JOINS, &(room.num, earlier.event_id), &());
+            // Whom nobody takes to be in the room any more is not told of this join.
+            let gone =
+                earlier.servers.into_iter().filter(|server| !others.unwrap_or_default().contains(server));
+            servers::settle_supposed(tx, room.num, &gone.collect::<Vec<_>>(), pos)?;
+        }
+        let Some(others) = others else { return Ok(()) };
+        let row = PartialJoin { event_id: join.event_id.to_string(), servers: others.to_vec() };
+        tx.put(&schema::PARTIAL_JOINS, &room.num, &row);
+        servers::suppose(tx, room.num, others)?;
+        tell_supposed(tx, room, join, others)
+    }
+}
+
+/// The stretch that began with an earlier join, whose members are not known yet, ends where the room is entered anew.
+fn end_stretch(tx: &mut Tx, room: RoomNum, join_id: &str, until: StreamPos) -> Result<()> {
+    if let Some(num) = tx.event_num(join_id)? {
+        let start = tx.event(num)?.pos();
+        tx.put(&schema::PARTIAL_STRETCHES, &(room, start), &until);
+    }
+    Ok(())
 }
 
 /// Servers of which no member is known yet are told of the devices of who joins; the others are as a member joins.
@@ -306,6 +334,9 @@ impl CompleteState {
             return Ok(());
         };
         tx.delete(&schema::PARTIAL_JOINS, &room.num);
+        // Also if nobody was missing: whoever loads no members lazily is told of the room only now.
+        tx.touch(Touch::Partial(room.num));
+        tx.touch(Touch::Room(room.num));
         let pos = tx.next_position();
         Ok(servers::settle_supposed(tx, room.num, &partial.servers, pos)?)
     }

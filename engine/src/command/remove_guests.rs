@@ -1,6 +1,6 @@
-//! Guests leave a room that another server has closed to them, where the room's policy server has to sign that they do. To be run
-//! until nobody is left ([`Received::has_guests_to_remove`](crate::command::Received)); elsewhere they leave with what closes the
-//! room.
+//! Guests leave a room that was closed to them, where the room's policy server has to sign that they do. To be run until nobody is
+//! left ([`Received::has_guests_to_remove`](crate::command::Received), [`Sent`](crate::command::Sent)); elsewhere they leave with
+//! what closes the room.
 
 use crate::{
     command::{Command, Lanes},

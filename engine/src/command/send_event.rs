@@ -14,6 +14,9 @@ use crate::{
     store::{Positioned, Tx, schema, schema::Membership},
 };
 
+/// The type of the state that says whether guests may be in a room.
+const GUEST_ACCESS: &str = "m.room.guest_access";
+
 /// `PUT /rooms/{roomId}/send/…`, `…/state/…`, `…/redact/…`: the three differ in what is given.
 #[derive(Clone, Debug)]
 pub struct SendEvent {
@@ -51,7 +54,37 @@ impl Command for SendEvent {
     }
 
     fn run(&self, tx: &mut Tx) -> Result<String> {
-        self.send(tx, &[])
+        Ok(self.send(tx, &[])?.event_id)
+    }
+}
+
+/// A user sends an event that may end that guests are in the room ([`SendEvent::may_shut_out_guests`]). They leave with it, unless
+/// the room's policy server has to sign that.
+#[derive(Clone, Debug)]
+pub struct ShutOutGuests {
+    /// The event.
+    pub event: SendEvent,
+}
+
+/// An event that was sent.
+#[derive(Clone, Debug)]
+pub struct Sent {
+    /// Its id.
+    pub event_id: String,
+    /// Whether guests of this server have to leave the room, and its policy server has to sign that before
+    /// ([`crate::command::RemoveGuests`]).
+    pub has_guests_to_remove: bool,
+}
+
+impl Command for ShutOutGuests {
+    type Output = Sent;
+
+    fn lanes(&self) -> Lanes {
+        self.event.lanes()
+    }
+
+    fn run(&self, tx: &mut Tx) -> Result<Sent> {
+        self.event.send(tx, &[])
     }
 }
 
@@ -73,12 +106,12 @@ impl Command for SetCanonicalAlias {
     }
 
     fn run(&self, tx: &mut Tx) -> Result<String> {
-        self.event.send(tx, &self.aliases_elsewhere)
+        Ok(self.event.send(tx, &self.aliases_elsewhere)?.event_id)
     }
 }
 
 impl SendEvent {
-    fn send(&self, tx: &mut Tx, aliases_elsewhere: &[String]) -> Result<String> {
+    fn send(&self, tx: &mut Tx, aliases_elsewhere: &[String]) -> Result<Sent> {
         let sender = tx.user_num(&self.sender)?.ok_or(Denied::NotInRoom)?;
         let transaction = match &self.transaction {
             None => None,
@@ -92,15 +125,17 @@ impl SendEvent {
         if let Some(key) = &transaction_key
             && let Some(done) = tx.get(&schema::TRANSACTIONS, key)?
         {
-            return Ok(done.value);
+            return Ok(Sent { event_id: done.value, has_guests_to_remove: false });
         }
         let mut room = RoomCtx::find(tx, &self.room_id)?.ok_or(Denied::NotInRoom)?;
         let mut content = self.content.clone();
         let redacts = self.check(tx, &room, &mut content, aliases_elsewhere)?;
+        let shuts_out = self.concerns_guest_access(tx, &room, redacts.as_deref())?;
         if let Some(event_id) = self.unchanged_state(tx, &room, sender, &content)? {
-            return Ok(event_id);
+            // Those who were kept may be let go when the room is closed again.
+            let has_guests_to_remove = shuts_out && !membership::allows_guests(tx, &room)?;
+            return Ok(Sent { event_id, has_guests_to_remove });
         }
-        let may_shut_out = self.may_shut_out_guests(tx, &room, redacts.as_deref())?;
         let event = append(
             tx,
             &mut room,
@@ -116,9 +151,7 @@ impl SendEvent {
         )
         .map_err(malformed)?;
         let pos = tx.last_position();
-        if may_shut_out {
-            membership::remove_guests(tx, &mut room, usize::MAX)?;
-        }
+        let has_guests_to_remove = shuts_out && membership::shut_out_guests(tx, &mut room)?;
         room.save(tx);
         if let Some(replacement) = self.replacement_room() {
             upgrade::carry_settings_of_member(tx, sender, replacement)?;
@@ -127,7 +160,7 @@ impl SendEvent {
         if let Some(key) = transaction_key {
             tx.put(&schema::TRANSACTIONS, &key, &Positioned { pos, value: event.event_id.to_string() });
         }
-        Ok(event.event_id.to_string())
+        Ok(Sent { event_id: event.event_id.to_string(), has_guests_to_remove })
     }
 
     /// The room that replaces this one, if the event says so.
@@ -136,13 +169,17 @@ impl SendEvent {
         self.content.get("replacement_room").and_then(Value::as_str).filter(|_| is_tombstone)
     }
 
+    /// Whether it may say whether guests may be in the room, or redact what says so, as far as that is to be seen by its type.
+    pub fn may_shut_out_guests(&self) -> bool {
+        matches!(self.kind.as_str(), GUEST_ACCESS | "m.room.redaction")
+    }
+
     /// Whether the event says whether guests may be in the room, or redacts what says so.
-    fn may_shut_out_guests(&self, tx: &Tx, room: &RoomCtx, redacts: Option<&str>) -> Result<bool> {
-        const KIND: &str = "m.room.guest_access";
+    fn concerns_guest_access(&self, tx: &Tx, room: &RoomCtx, redacts: Option<&str>) -> Result<bool> {
         let Some(redacts) = redacts else {
-            return Ok(self.kind == KIND && self.state_key.as_deref() == Some(""));
+            return Ok(self.kind == GUEST_ACCESS && self.state_key.as_deref() == Some(""));
         };
-        Ok(room.state(tx, KIND, "")?.is_some_and(|current| *current.event_id == *redacts))
+        Ok(room.state(tx, GUEST_ACCESS, "")?.is_some_and(|current| *current.event_id == *redacts))
     }
 
     /// A message (`m.room.message`) with this content.

@@ -16,7 +16,7 @@ use crate::{
         version::RoomVersion,
     },
     error::{Denied, Error, Invalid, Result},
-    room::{Event, NewEvent, RoomCtx, append, create, membership, presets::one, upgrade},
+    room::{Event, NewEvent, RoomCtx, append, create, membership, presets::one, sending, upgrade},
     store::{Tx, schema, schema::Membership},
 };
 
@@ -101,9 +101,13 @@ impl Heritage {
         let mut state = Vec::new();
         for kind in upgrade::TRANSFERRED {
             let Some(event) = old.state(tx, kind, "")? else { continue };
-            let content = event.pdu()?.content.clone();
-            let content =
-                if *kind == "m.room.join_rules" { upgrade::join_rules(version, &content) } else { content };
+            let mut content = event.pdu()?.content.clone();
+            match *kind {
+                "m.room.join_rules" => content = upgrade::join_rules(version, &content),
+                // A room without its list would be open to whom the old one shuts out, and one with it to everybody but us.
+                "m.room.server_acl" => sending::check_access_list(tx, &content)?,
+                _ => {}
+            }
             state.push(((*kind).to_owned(), String::new(), content));
         }
         if let (Some("m.space"), Some(kind)) =

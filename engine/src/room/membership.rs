@@ -170,9 +170,15 @@ pub(crate) fn follow_guest_access(tx: &mut Tx, room: &mut RoomCtx, allowed: bool
     if !allowed || room.head.extremities.is_empty() || allows_guests(tx, room)? {
         return Ok(false);
     }
-    let removed = remove_guests(tx, room, usize::MAX);
+    let stay = shut_out_guests(tx, room)?;
     room.save(tx);
-    match removed {
+    Ok(stay)
+}
+
+/// Lets all guests of this server leave, if the room does not admit guests any more. Answers whether they stay until the room's
+/// policy server has signed that they leave, one after the other: what closes the room does not wait for that.
+pub(crate) fn shut_out_guests(tx: &mut Tx, room: &mut RoomCtx) -> Result<bool> {
+    match remove_guests(tx, room, usize::MAX) {
         Ok(_) => Ok(false),
         Err(Error::Unsigned(_)) => Ok(true),
         Err(error) => Err(error),

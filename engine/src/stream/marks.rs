@@ -1,7 +1,7 @@
 //! Up to where a room had what is rare in it, so that who asks for what is new need not look for it in vain.
 //!
 //! Invariant: whatever is published after a position, of one of these kinds, is marked before. What there was when the
-//! database was opened is not known.
+//! database was opened is not known, but for the rooms that lacked members, which are read then.
 
 use dashmap::DashMap;
 
@@ -17,6 +17,8 @@ struct Last {
     member: StreamPos,
     history: StreamPos,
     withdrawn: StreamPos,
+    /// `None`: members were never missing.
+    partial: Option<StreamPos>,
 }
 
 /// See the module.
@@ -55,6 +57,17 @@ impl Marks {
         self.note_history(room, pos);
         let mut last = self.rooms.entry(room).or_default();
         last.withdrawn = last.withdrawn.max(pos);
+    }
+
+    /// Notes that the room lacks members from now on, or no longer.
+    pub fn note_partial(&self, room: RoomNum, pos: StreamPos) {
+        let mut last = self.rooms.entry(room).or_default();
+        last.partial = last.partial.max(Some(pos));
+    }
+
+    /// The last position at which the room may have come to lack members, or become whole; `None` if it never lacked any.
+    pub fn partial(&self, room: RoomNum) -> Option<StreamPos> {
+        self.rooms.get(&room)?.partial
     }
 
     /// Whether something that was in the timeline at `pos` may have been withdrawn since.
@@ -100,5 +113,9 @@ mod tests {
         marks.note_history(room, StreamPos(14));
         assert!(marks.may_have_other_history(room, StreamPos(14)));
         assert!(!marks.may_have_other_history(room, StreamPos(15)));
+        assert_eq!(marks.partial(room), None);
+        marks.note_partial(room, StreamPos(16));
+        marks.note_partial(room, StreamPos::ZERO);
+        assert_eq!(marks.partial(room), Some(StreamPos(16)));
     }
 }

@@ -14,8 +14,8 @@ pub use wake::Wait;
 pub(crate) use wake::{Standing, Watch};
 
 use crate::{
-    core::num::{RoomNum, TextNum, UserNum},
-    store::{Reader, StorageError},
+    core::num::{RoomNum, StreamPos, TextNum, UserNum},
+    store::{Direction, Reader, StorageError, schema},
 };
 
 /// What a batch touched: recorded by the module that wrote, turned into wake-ups in one place when it is published.
@@ -27,6 +27,8 @@ pub enum Touch {
     History(RoomNum),
     /// The same, of something that users may have been told of.
     Withdrawn(RoomNum),
+    /// The room lacks members from now on, or no longer. Nobody is told.
+    Partial(RoomNum),
     /// A receipt in the room, beside whatever else tells of it: where receipts have to be looked for.
     Receipt(RoomNum),
     /// Something about a member that those who share the room are told outside of it: device lists.
@@ -126,4 +128,23 @@ pub(crate) fn activate(reader: &Reader, user: UserNum) -> Result<(), StorageErro
         shared.watch.activate(user, reader.joined_rooms(user)?, positions);
     }
     Ok(())
+}
+
+/// Marks the rooms that lack members, or did, as the store knows them. O(joins that ever left members out): once, before
+/// anybody reads.
+pub(crate) fn mark_partial_rooms(reader: &Reader) -> Result<(), StorageError> {
+    let marks = &reader.shared.watch.marks;
+    reader.scan(
+        &schema::PARTIAL_STRETCHES,
+        &(),
+        Direction::Forward,
+        |(room, _): (RoomNum, StreamPos), whole_since| {
+            marks.note_partial(room, whole_since);
+            true
+        },
+    )?;
+    reader.scan(&schema::PARTIAL_JOINS, &(), Direction::Forward, |room: RoomNum, _| {
+        marks.note_partial(room, StreamPos::ZERO);
+        true
+    })
 }

@@ -195,6 +195,7 @@ impl Watch {
                 }
                 Touch::History(room) => self.marks.note_history(room, pos),
                 Touch::Withdrawn(room) => self.marks.note_withdrawn(room, pos),
+                Touch::Partial(room) => self.marks.note_partial(room, pos),
                 Touch::Receipt(room) => self.marks.note_receipt(room, pos),
                 Touch::Peers(room) => self.note_for_room(room, pos, wakers),
                 Touch::InRoom { user, room } => {

@@ -116,8 +116,8 @@ fn entries_at(
     Ok(known.into_iter().collect())
 }
 
-/// Whether members of the room were missing at `pos` that have become known since.
-fn lacked_members(reader: &Reader, room: RoomNum, pos: StreamPos) -> Result<bool, StorageError> {
+/// Whether members of the room were missing at `pos`, and are not now.
+pub(super) fn lacked_members(reader: &Reader, room: RoomNum, pos: StreamPos) -> Result<bool, StorageError> {
     let mut lacked = false;
     let (start, end) = ((room, StreamPos(i64::MIN)), (room, StreamPos(pos.0.saturating_add(1))));
     reader.scan_between(

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 use warren_engine::command::SendEvent;
 
 use super::membership::room_id;
-use crate::federation::out::policy;
+use crate::federation::out::guests;
 use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
 
 endpoints! {
@@ -38,6 +38,6 @@ pub async fn send(
         transaction: Some((device_id, call.path("txnId")?.into_owned())),
         origin_server_ts: None,
     };
-    let event_id = policy::write(&call.ctx, event).await?;
+    let event_id = guests::send(&call.ctx, event).await?;
     Answer::json(&json!({ "event_id": event_id }))
 }

@@ -7,8 +7,8 @@ use warren_engine::view::{RoomState, RoomStateEvent, Whose};
 use super::inviting::invite_elsewhere;
 use super::membership::{is_local, room_id};
 use super::rooms::when_known;
-use crate::federation::out::policy;
 use crate::federation::out::queries::confirmed_aliases;
+use crate::federation::out::{guests, policy};
 use crate::http::route::Rate;
 use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
 
@@ -86,7 +86,7 @@ async fn set(call: &Call, state_key: String) -> Outcome {
             let aliases_elsewhere = confirmed_aliases(&call.ctx, &event).await?;
             policy::write(&call.ctx, SetCanonicalAlias { event, aliases_elsewhere }).await?
         }
-        _ => policy::write(&call.ctx, event).await?,
+        _ => guests::send(&call.ctx, event).await?,
     };
     Answer::json(&json!({ "event_id": event_id }))
 }

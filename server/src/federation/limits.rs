@@ -212,8 +212,8 @@ pub const POLICY_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Servers of which it is remembered that they were silent, some 100 bytes each.
 pub const SILENT_SERVERS_MAX: usize = 10_000;
 
-/// Events of one request that policy servers sign, one after the other: an upgrade takes three; guests that a room sends
-/// away may be more, and are sent away by the next request.
+/// Events of one request that policy servers sign, one after the other: an upgrade takes three, and guests whom a room shuts
+/// out leave behind the request, some at once.
 pub const SIGNED_EVENTS_MAX: usize = 50;
 
 /// Time for a transaction: the other server may have to ask for events that it lacks before it answers.

@@ -9,7 +9,7 @@ use serde_json::Value;
 use warren_engine::{
     Engine,
     core::filter::{Filter, RoomEventFilter},
-    view::{JoinedRooms, Messages, RoomState, StreamToken, Sync, SyncToken},
+    view::{JoinedRooms, Messages, RoomState, StreamToken, Sync, SyncToken, federation::PartialRooms},
 };
 
 use crate::{
@@ -91,6 +91,12 @@ impl Client {
         for kind in ["invite", "knock"] {
             for (room_id, _) in members(&body["rooms"][kind]) {
                 self.rooms.entry(room_id.to_owned()).or_default().is_joined = false;
+            }
+        }
+        // It loads no members lazily, so that it is given such a room anew once that is whole.
+        for room_id in left_out(engine).map_err(|error| self.breach("sync", error))? {
+            if let Some(room) = self.rooms.get_mut(&room_id) {
+                room.is_joined = false;
             }
         }
         self.since = Some(token);
@@ -218,11 +224,13 @@ impl Client {
         self.page(engine, room_id, None, None, true).ok()
     }
 
-    /// Whether the client's rooms and their states are the server's.
+    /// Whether the client's rooms and their states are the server's, but for those that lack members.
     fn compare(&self, engine: &Engine) -> Result<(), Breach> {
         let joined = engine.read(&JoinedRooms { user_id: self.user_id.clone() });
         let joined = joined.map_err(|error| self.breach("joined rooms", error))?;
+        let left_out = left_out(engine).map_err(|error| self.breach("joined rooms", error))?;
         let mut joined: Vec<&str> = joined.iter().map(|room_id| &**room_id).collect();
+        joined.retain(|room_id| !left_out.iter().any(|left_out| left_out == room_id));
         joined.sort_unstable();
         let known = self.rooms.iter().filter(|(_, room)| room.is_joined);
         let known: Vec<&str> = known.map(|(room_id, _)| room_id.as_str()).collect();
@@ -294,6 +302,12 @@ impl Client {
     fn breach(&self, rule: &'static str, what: impl ToString) -> Breach {
         Breach::new(rule, format!("{}: {}", self.user_id, what.to_string()))
     }
+}
+
+/// The rooms that lack members on a server.
+fn left_out(engine: &Engine) -> Result<Vec<String>, warren_engine::Error> {
+    let lacking = engine.read(&PartialRooms)?.into_iter().filter(|room| !room.is_past);
+    Ok(lacking.map(|room| room.room_id).collect())
 }
 
 /// The room's state as its server tells a member.

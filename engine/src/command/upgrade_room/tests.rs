@@ -273,3 +273,23 @@ fn what_is_refused_leaves_nothing() {
     assert_eq!(world.engine.position(), before);
     assert_eq!(Membership::Ban.name(), state(&world, &room_id, "m.room.member", CAROL)["membership"]);
 }
+
+#[test]
+fn a_room_that_this_server_is_shut_out_of_is_not_made_anew() {
+    let world = World::new();
+    let room_id = room(&world, "11");
+    let acl = |content: Value| world.state(&room_id, ALICE, "m.room.server_acl", "", content);
+    for denying in [json!({"allow": ["*"], "deny": ["here.example"]}), json!({"allow": ["*.there.example"]})]
+    {
+        acl(denying);
+        let before = world.engine.position();
+        let refused = upgrade(&world, ALICE, &room_id, "12", &[]);
+        assert!(matches!(refused, Err(Error::Invalid(Invalid::DeniesThisServer))));
+        assert_eq!(world.engine.position(), before);
+    }
+    // Who mends the list may go on, and takes it along.
+    let others = json!({"allow": ["*"], "deny": ["there.example"]});
+    acl(others.clone());
+    let replacement = upgrade(&world, ALICE, &room_id, "12", &[]).unwrap();
+    assert_eq!(state(&world, &replacement, "m.room.server_acl", ""), others);
+}

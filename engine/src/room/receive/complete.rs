@@ -68,7 +68,10 @@ pub(crate) fn complete_state(
         tx.delete(&schema::PUBLIC_ROOMS, &room.num);
     } else {
         let whole_since = tx.next_position();
-        tx.put(&schema::PARTIAL_STRETCHES, &(room.num, join.pos()), &whole_since);
+        // If this server has entered the room anew since, the stretch has ended there.
+        if !tx.has(&schema::PARTIAL_STRETCHES, &(room.num, join.pos()))? {
+            tx.put(&schema::PARTIAL_STRETCHES, &(room.num, join.pos()), &whole_since);
+        }
         room.save(tx);
     }
     Ok(())

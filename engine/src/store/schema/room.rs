@@ -63,7 +63,7 @@ keyspaces! { TABLE:
     34 CITATIONS: Events, (RoomNum, EventNum, EventNum) => StateKeyId;
     #[doc = "The events whose state is, in part, what another server told when the room was resynchronised: it does not follow from the events before them."]
     35 TOLD_STATES: Events, (RoomNum, EventNum) => ();
-    #[doc = "A stretch of a room's timeline in which its current state lacked members, by the position of the join that left them out: where these became known."]
+    #[doc = "A stretch of a room's timeline in which its current state lacked members, by the position of the join that left them out: where these became known, or the room was entered anew."]
     36 PARTIAL_STRETCHES: Events, (RoomNum, StreamPos) => StreamPos;
     #[doc = "Events that relate to one which was not there when they came, by that one's event id."]
     37 EARLY_RELATIONS: Events, (RoomNum, String) => Vec<EventNum>;

@@ -120,6 +120,8 @@ pub struct PartialRoom {
     pub servers: Vec<String>,
     /// Whether this server is in it no more, so that nobody tells it.
     pub is_left: bool,
+    /// Whether the join is of an earlier stay, since which the room has become whole.
+    pub is_past: bool,
 }
 
 impl View for PartialRooms {
@@ -151,11 +153,12 @@ impl View for PartialRooms {
         }
         let mut rooms = Vec::with_capacity(rows.len());
         for (room, PartialJoin { event_id, servers }) in rows {
+            let is_past = !reader.has(&schema::PARTIAL_JOINS, &room)?;
             let is_left = !reader.is_server_in_room(&reader.shared.server_name, room)?;
             let join = reader.event_num(&event_id)?.map(|num| reader.event(num)).transpose()?;
             let since_ms = join.map(|join| join.pdu()).transpose()?.map_or(0, |join| join.origin_server_ts);
             let room_id = reader.room_id(room)?.to_string();
-            rooms.push(PartialRoom { room_id, join_event_id: event_id, since_ms, servers, is_left });
+            rooms.push(PartialRoom { room_id, join_event_id: event_id, since_ms, servers, is_left, is_past });
         }
         Ok(rooms)
     }

@@ -8,6 +8,7 @@
 mod device;
 mod ephemeral;
 mod own;
+mod partial;
 mod room;
 mod shared;
 mod state;
@@ -105,7 +106,7 @@ struct Rooms {
     invited: Vec<RoomNum>,
     knocked: Vec<RoomNum>,
     left: Vec<(RoomNum, Positioned<UserRoom>)>,
-    /// Joined after `since`, also if it is filtered out; so the rest.
+    /// Joined after `since`, or left out until then for want of members, also if it is filtered out; so the rest.
     newly_joined: Vec<RoomNum>,
     /// Those, and rooms that the user has left and come back into.
     entered: Vec<RoomNum>,
@@ -204,6 +205,7 @@ impl<'a> Request<'a> {
             None => self.all_rooms()?,
             Some(since) => self.rooms_with_news(since)?,
         };
+        partial::sort(self, &mut rooms)?;
         self.drop_unwanted(&mut rooms)?;
         self.write_rooms(&mut body, &rooms)?;
         own::write(self, &mut body, &rooms, &messages)?;
@@ -449,5 +451,6 @@ fn room_news_on_disk(reader: &Reader, room: RoomNum) -> Result<StreamPos> {
         last = last.max(pos);
         false
     })?;
-    Ok(last)
+    // That it became whole has no row in either.
+    Ok(last.max(reader.shared.watch.marks.partial(room).unwrap_or_default()))
 }

@@ -1,13 +1,29 @@
-//! Guests leave a room that another server has closed to them: here where the room's policy server signs that they do, elsewhere
-//! with what closes the room.
+//! Guests leave a room that was closed to them, by another server or here: in the background where the room's policy server has
+//! to sign that they do, elsewhere with what closes the room.
 
 use std::sync::Arc;
 
-use warren_engine::command::RemoveGuests;
+use warren_engine::command::{RemoveGuests, SendEvent, ShutOutGuests};
 
 use super::policy;
 use crate::context::Context;
+use crate::http::ApiError;
 use crate::worker;
+
+/// Sends an event of a user's, and lets the guests leave whom it shuts out. Answers its id.
+///
+/// Errors: as [`policy::write`].
+pub async fn send(ctx: &Arc<Context>, event: SendEvent) -> Result<String, ApiError> {
+    if !event.may_shut_out_guests() {
+        return policy::write(ctx, event).await;
+    }
+    let room_id = event.room_id.clone();
+    let sent = policy::write(ctx, ShutOutGuests { event }).await?;
+    if sent.has_guests_to_remove {
+        begin_to_remove(ctx, &room_id);
+    }
+    Ok(sent.event_id)
+}
 
 /// Begins to let the guests of this server leave a room. Those that the policy server keeps here stay until the room is closed
 /// again: nobody but it can let them go.

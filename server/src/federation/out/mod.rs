@@ -17,7 +17,7 @@ pub mod ends;
 mod error;
 pub mod fetch;
 mod flights;
-mod guests;
+pub mod guests;
 pub mod hierarchy;
 pub mod history;
 pub mod invite;

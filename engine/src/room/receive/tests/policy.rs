@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::*;
 use crate::{
     Command, Error, UnsignedEvent,
-    command::{AdoptState, RemoveGuests, SendEvent, UpgradeRoom, WithSigned},
+    command::{AdoptState, RemoveGuests, SendEvent, ShutOutGuests, UpgradeRoom, WithSigned},
     core::event::{JsonObject, encode_base64},
 };
 
@@ -242,5 +242,27 @@ fn guests_leave_a_closed_room_once_that_is_signed() {
     assert_eq!(run(&scene, &key, remove()), (1, 1));
     assert!(!scene.is_joined(guests::GUEST));
     assert_eq!(run(&scene, &key, remove()), (0, 0));
+    scene.is_sound();
+}
+
+#[test]
+fn a_user_closes_a_room_without_waiting_for_its_guests() {
+    let (scene, _) = guests::open();
+    let key = KeyPair::from_seed("policy_server", &[9; 32]).unwrap();
+    use_policy_server(&scene, "there.example", &key);
+    let close = || {
+        let content = json!({"guest_access": "forbidden"}).as_object().cloned().unwrap();
+        let (kind, state_key) = ("m.room.guest_access".to_owned(), Some(String::new()));
+        ShutOutGuests { event: SendEvent { kind, state_key, ..SendEvent::message(ROOM, ALICE, content) } }
+    };
+    let (sent, asked) = run(&scene, &key, close());
+    assert!(sent.has_guests_to_remove && asked == 1);
+    assert_eq!(scene.state("m.room.guest_access", ""), Some(sent.event_id.clone()));
+    assert!(scene.is_joined(guests::GUEST));
+    // To say so again is no event, but lets those go who are still there.
+    let (again, asked) = run(&scene, &key, close());
+    assert!(again.event_id == sent.event_id && again.has_guests_to_remove && asked == 0);
+    assert_eq!(run(&scene, &key, RemoveGuests { room_id: ROOM.into() }), (1, 1));
+    assert!(!scene.is_joined(guests::GUEST));
     scene.is_sound();
 }
