@@ -12,10 +12,11 @@ use crate::{
         ClaimKeys, ClaimedKey, CrossSigningUpload, RemoveDevices, SignatureFailure, SignedKey,
         UploadCrossSigningKeys, UploadKeys, UploadSignatures, WantedKey, WhichDevices,
     },
-    device::one_time_keys,
+    device::{one_time_keys, signatures},
     error::Result,
     fixture::World,
     store::{Faults, Memory},
+    view::QueryKeys,
 };
 
 fn one_time_key(key: &str) -> Value {
@@ -366,6 +367,49 @@ fn signatures_are_verified_and_seen_by_whom_they_concern() {
     alice.user_signing.sign(&mut foreign, &alice.id, &alice.user_signing.public());
     assert_eq!(refused(&bob.id, "D", foreign), "not found", "devices are signed by their user");
     assert_eq!(refused("@nobody:here.example", "D", object(json!({}))), "not found");
+}
+
+#[test]
+fn a_device_that_is_named_often_is_told_once() {
+    let world = World::new();
+    let alice = register(&world, "alice", &["D"]);
+    upload_device(&world, &alice, "D", Signer::new(1).device(&alice, "D")).unwrap();
+    let query = QueryKeys { asker: alice.clone(), users: vec![(alice.clone(), vec!["D".to_owned(); 30])] };
+    let answer = world.engine.read(&query).unwrap();
+    let told = String::from_utf8(answer.to_vec()).unwrap();
+    assert_eq!(told.matches("\"device_id\":\"D\"").count(), 1);
+}
+
+#[test]
+fn a_user_has_a_limited_amount_of_signatures_on_a_key() {
+    let world = World::new();
+    let alice = User::new(&world, "alice", 10);
+    store(&world, alice.keys()).unwrap();
+    let with = |names: std::ops::Range<usize>, bytes: usize| {
+        let mut keys = alice.device.device(&alice.id, "D");
+        for name in names {
+            keys["signatures"][&alice.id][format!("future:{name}")] = json!("s".repeat(bytes));
+        }
+        keys
+    };
+    let count = || {
+        let answer = query(&world, &alice.id, &[&alice.id]);
+        answer["device_keys"][&alice.id]["D"]["signatures"][&alice.id].as_object().unwrap().len()
+    };
+    let upload = |keys| kind(upload_device(&world, &alice.id, "D", keys));
+    assert_eq!(upload(with(0..5, signatures::SIGNATURE_BYTES_MAX)), "too large", "at once");
+    assert_eq!(count(), 1, "nothing of a refused request is stored");
+    assert_eq!(upload(with(0..3, signatures::SIGNATURE_BYTES_MAX)), "ok");
+    assert_eq!(upload(with(3..6, signatures::SIGNATURE_BYTES_MAX)), "too large", "one after the other");
+    assert_eq!(count(), 4);
+    // Other signatures in the place of those that are known are no more than before.
+    assert_eq!(upload(with(0..3, 100)), "ok");
+    assert_eq!(upload(with(3..6, signatures::SIGNATURE_BYTES_MAX)), "ok");
+    assert_eq!(upload(with(6..88, 85)), "ok");
+    let mut signed = alice.device.device(&alice.id, "D");
+    alice.self_signing.sign(&mut signed, &alice.id, &alice.self_signing.public());
+    let failures = alice.sign(&world, &alice.id, "D", signed);
+    assert_eq!(kind::<()>(Err(failures.into_iter().next().unwrap().error)), "too large");
 }
 
 #[test]
