@@ -15,7 +15,7 @@ use crate::{
     device::{one_time_keys, signatures},
     error::Result,
     fixture::World,
-    store::{Faults, Memory},
+    store::{Faults, Memory, schema},
     view::QueryKeys,
 };
 
@@ -134,7 +134,7 @@ proptest! {
         let alice = super::user_id("alice");
         let names: Vec<String> = (0..keys).map(|number| number.to_string()).collect();
         let pairs: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "k")).collect();
-        while engine.write(Intern(alice.clone())).wait().is_err() {}
+        while engine.write(Known(alice.clone())).wait().is_err() {}
         while engine.write(upload(&alice, &pairs, &[])).wait().is_err() {}
         let mut got: Vec<String> = std::thread::scope(|scope| {
             let claimer = || (0..each).filter_map(|_| claim(&engine, &alice).ok()).flatten().map(|key| key.name);
@@ -151,10 +151,10 @@ proptest! {
     }
 }
 
-/// Makes a user known.
-struct Intern(String);
+/// Makes a user with a device known.
+struct Known(String);
 
-impl crate::Command for Intern {
+impl crate::Command for Known {
     type Output = ();
 
     fn lanes(&self) -> crate::Lanes {
@@ -162,7 +162,8 @@ impl crate::Command for Intern {
     }
 
     fn run(&self, tx: &mut crate::store::Tx) -> Result<()> {
-        tx.intern_user(&self.0)?;
+        let user = tx.intern_user(&self.0)?;
+        tx.put(&schema::DEVICES, &(user, "D".to_owned()), &schema::DeviceRow::default());
         Ok(())
     }
 }
@@ -170,7 +171,7 @@ impl crate::Command for Intern {
 #[test]
 fn device_keys_are_answered_as_uploaded() {
     let world = World::new();
-    let (alice, bob) = (register(&world, "alice", &["D", "E"]), register(&world, "bob", &[]));
+    let (alice, bob) = (register(&world, "alice", &["D", "E"]), register(&world, "bob", &["D"]));
     let keys = Signer::new(1).device(&alice, "D");
     upload_device(&world, &alice, "D", keys.clone()).unwrap();
     let answer = query(&world, &bob, &[&alice, &bob, "@nobody:here.example"]);
@@ -196,6 +197,34 @@ fn a_forgotten_device_leaves_nothing() {
     assert_eq!(query(&world, &alice, &[&alice])["device_keys"][&alice], json!({}));
     assert_eq!(claim_name(&world, &alice), None);
     assert!(unused_fallback(&world, &alice).is_empty());
+}
+
+#[test]
+fn a_device_that_is_gone_takes_no_keys_and_what_is_left_of_it_can_be_removed() {
+    let world = World::new();
+    let alice = register(&world, "alice", &["D"]);
+    let remove =
+        || RemoveDevices { user_id: alice.clone(), devices: WhichDevices::These(vec!["D".to_owned()]) };
+    world.engine.write(remove()).wait().unwrap();
+    let keys = || Signer::new(1).device(&alice, "D");
+    assert_eq!(kind(upload_device(&world, &alice, "D", keys())), "not found");
+    assert_eq!(kind(world.engine.write(upload(&alice, &[("a", "1")], &[])).wait()), "not found");
+    assert_eq!(query(&world, &alice, &[&alice])["device_keys"][&alice], json!({}));
+    // As it was when keys came behind the logout.
+    register(&world, "alice", &["D"]);
+    upload_device(&world, &alice, "D", keys()).unwrap();
+    world.engine.write(upload(&alice, &[("a", "1")], &[])).wait().unwrap();
+    world
+        .act(|tx| {
+            let user = tx.intern_user(&alice)?;
+            tx.delete(&schema::DEVICES, &(user, "D".to_owned()));
+            Ok(())
+        })
+        .unwrap();
+    assert!(query(&world, &alice, &[&alice])["device_keys"][&alice].get("D").is_some());
+    world.engine.write(remove()).wait().unwrap();
+    assert_eq!(query(&world, &alice, &[&alice])["device_keys"][&alice], json!({}));
+    assert_eq!(claim_name(&world, &alice), None);
 }
 
 /// A user with a device and the three keys.
@@ -323,6 +352,7 @@ fn a_device_may_not_have_the_id_of_a_cross_signing_key() {
     let alice = User::new(&world, "alice", 10);
     store(&world, alice.keys()).unwrap();
     let public = alice.self_signing.public();
+    register(&world, "alice", &[&public]);
     let keys = Signer::new(30).device(&alice.id, &public);
     assert_eq!(kind(upload_device(&world, &alice.id, &public, keys)), "key id in use");
 }
