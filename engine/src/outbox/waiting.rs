@@ -57,11 +57,18 @@ struct Pending {
     ephemeral: BTreeMap<Ephemeral, Ephemeral>,
     /// When it may be tried, in milliseconds since the epoch.
     due_ms: u64,
+    /// When that was said, in milliseconds since the epoch. If it is ahead of now, the clock was set back, and there is no telling
+    /// how much of the pause is over.
+    said_ms: u64,
     /// Whether somebody is at it.
     taken: bool,
 }
 
 impl Pending {
+    fn is_due(&self, now_ms: u64) -> bool {
+        self.due_ms <= now_ms || self.said_ms > now_ms
+    }
+
     fn is_idle(&self) -> bool {
         !self.is_unknown
             && self.rooms.is_empty()
@@ -143,14 +150,14 @@ impl Waiting {
     }
 
     /// Takes in the servers that may have had something waiting at the start, with the times at which they may be tried.
-    pub fn load(&self, servers: impl IntoIterator<Item = (TextNum, u64)>) {
+    pub fn load(&self, servers: impl IntoIterator<Item = (TextNum, u64)>, now_ms: u64) {
         let mut inner = self.0.lock();
         inner.loaded = true;
         for (server, due_ms) in servers {
             let pending = inner.servers.entry(server).or_default();
             pending.is_unknown = true;
             pending.queued = pending.queued.max(StreamPos(1));
-            pending.due_ms = due_ms;
+            (pending.due_ms, pending.said_ms) = (due_ms, now_ms);
             if due_ms > 0 {
                 inner.laggards.insert(server);
             }
@@ -194,7 +201,7 @@ impl Waiting {
     pub fn add_ephemeral(&self, server: TextNum, ephemeral: Ephemeral, now_ms: u64) {
         let mut inner = self.0.lock();
         let pending = inner.servers.entry(server).or_default();
-        if pending.due_ms <= now_ms && pending.ephemeral.len() < EPHEMERAL_MAX {
+        if pending.is_due(now_ms) && pending.ephemeral.len() < EPHEMERAL_MAX {
             pending.ephemeral.insert(ephemeral.subject(), ephemeral);
         }
     }
@@ -209,7 +216,7 @@ impl Waiting {
         for (server, pending) in servers.iter() {
             if pending.taken {
                 laggards_taken += usize::from(laggards.contains(server));
-            } else if pending.due_ms > now_ms && !pending.is_idle() {
+            } else if !pending.is_due(now_ms) && !pending.is_idle() {
                 next_ms = Some(next_ms.map_or(pending.due_ms, |next: u64| next.min(pending.due_ms)));
             } else if !pending.is_idle() {
                 due.push((pending.due_ms, *server));
@@ -293,7 +300,7 @@ impl Waiting {
         }
         let Some(pending) = inner.servers.get_mut(&server) else { return };
         pending.taken = false;
-        pending.due_ms = due_ms;
+        (pending.due_ms, pending.said_ms) = (due_ms, now_ms);
         if due_ms > now_ms {
             // It stays here, so that whatever comes waits with it.
             pending.ephemeral.clear();
@@ -306,7 +313,7 @@ impl Waiting {
 
     /// Whether the server is left alone for now because it could not be reached.
     pub fn is_backing_off(&self, server: TextNum, now_ms: u64) -> bool {
-        self.0.lock().servers.get(&server).is_some_and(|pending| !pending.taken && pending.due_ms > now_ms)
+        self.0.lock().servers.get(&server).is_some_and(|pending| !pending.taken && !pending.is_due(now_ms))
     }
 
     /// The server may be tried at once.
@@ -321,7 +328,7 @@ impl Waiting {
     pub fn figures(&self, now_ms: u64) -> (usize, usize) {
         let inner = self.0.lock();
         let waiting = inner.servers.values().filter(|pending| !pending.is_idle()).count();
-        (waiting, inner.servers.values().filter(|pending| pending.due_ms > now_ms).count())
+        (waiting, inner.servers.values().filter(|pending| !pending.is_due(now_ms)).count())
     }
 }
 
@@ -383,8 +390,20 @@ mod tests {
     #[test]
     fn who_failed_before_the_start_is_a_laggard() {
         let waiting = waiting(0..2);
-        waiting.load([(TextNum(0), 0), (TextNum(1), NOW_MS)]);
+        waiting.load([(TextNum(0), 0), (TextNum(1), NOW_MS)], NOW_MS);
         assert_eq!(take(&waiting, 10, 0).0, [0]);
+    }
+
+    #[test]
+    fn a_pause_from_before_the_clock_was_set_back_is_over() {
+        let waiting = waiting(0..2);
+        take(&waiting, 2, 2);
+        for (server, said_ms) in [(0, NOW_MS - 1), (1, NOW_MS + 1)] {
+            waiting.leave(TextNum(server), 1_000 * NOW_MS, Some(false), said_ms);
+        }
+        let is_backing_off = |server| waiting.is_backing_off(TextNum(server), NOW_MS);
+        assert_eq!((is_backing_off(0), is_backing_off(1)), (true, false));
+        assert_eq!(take(&waiting, 2, 2), (vec![1], Some(1_000 * NOW_MS)));
     }
 
     #[test]
