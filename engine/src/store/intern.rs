@@ -71,6 +71,8 @@ pub(crate) struct Interner {
     names: [DashMap<Arc<str>, Known>; 3],
     weights: [Weight; 3],
     next: [AtomicU64; 3],
+    /// How many names have come onto the disk.
+    settled: [AtomicU64; 3],
     texts: Cache<(u8, u64), str>,
     /// How often names were forgotten: what was looked for on the disk before is worth nothing after.
     forgotten: AtomicU64,
@@ -111,6 +113,7 @@ impl Interner {
             names: Default::default(),
             weights: Default::default(),
             next: next.map(AtomicU64::new),
+            settled: Default::default(),
             texts: Cache::new(TEXTS_CACHE_BYTES),
             forgotten: AtomicU64::new(0),
         }
@@ -120,9 +123,10 @@ impl Interner {
         &self.names[kind as usize]
     }
 
-    /// How many numbers were given to names of a kind.
-    pub fn given(&self, kind: InternedKind) -> u64 {
-        self.next[kind as usize].load(Ordering::Relaxed) - 1
+    /// How many names of a kind have come onto the disk since the store was opened. As long as it stays so, no reader of a
+    /// published moment finds a name that it did not find before.
+    pub fn settled(&self, kind: InternedKind) -> u64 {
+        self.settled[kind as usize].load(Ordering::Acquire)
     }
 
     /// The number of `name`, if it has one that the reader may know: on the disk, staged, or its own.
@@ -243,8 +247,11 @@ impl Interner {
     /// Notes that the mappings of `names` are on disk.
     pub fn mark_on_disk(&self, names: &[CarriedName]) {
         for (kind, name) in names {
-            if let Some(mut known) = self.names(*kind).get_mut(name) {
-                known.on_disk = true;
+            if let Some(mut known) = self.names(*kind).get_mut(name)
+                && !std::mem::replace(&mut known.on_disk, true)
+            {
+                // Behind that: whoever counts it finds the name.
+                self.settled[*kind as usize].fetch_add(1, Ordering::Release);
             }
         }
     }
