@@ -257,7 +257,10 @@ impl Engine {
             let mut tx = Tx::new(self.shared.latest());
             let output = match command.run(&mut tx) {
                 Ok(output) => output,
-                Err(error) => return Pending { output: Some(Err(error)), ticket: None },
+                Err(error) => {
+                    self.shared.interner.release(&tx.names);
+                    return Pending { output: Some(Err(error)), ticket: None };
+                }
             };
             let staged = self.shared.stage(tx, epoch);
             drop(held);

@@ -5,6 +5,7 @@
 //! Not here: memberships set as plain state events (`send_event`), which the same checks go over.
 
 use crate::{
+    account::users,
     command::{Command, Lanes},
     core::event::JsonObject,
     error::{Denied, Result},
@@ -88,6 +89,12 @@ impl Command for ChangeMembership {
         };
         if self.is_there(current) {
             return Ok(());
+        }
+        // With the target's lane held: whoever is deactivated meanwhile has left all rooms, and comes into no other.
+        if self.action == MembershipAction::Join
+            && users::find(tx, &self.target)?.is_some_and(|(_, account)| account.is_deactivated)
+        {
+            return Err(Denied::Deactivated.into());
         }
         self.check(tx, &room, current)?;
         let mut content =

@@ -88,7 +88,9 @@ impl Command for HeardFromServer {
         let Some(server) = tx.text_num(&self.destination)? else { return Ok(false) };
         let mut row = outbox::destination(tx, server)?;
         let now_ms = tx.shared.clock.now_ms();
-        if row.retry_ms <= now_ms || row.failed_ms + HEARD_AFTER_MS > now_ms {
+        let has_just_failed = row.failed_ms <= now_ms && now_ms - row.failed_ms < HEARD_AFTER_MS;
+        // A failure ahead of now was noted before the clock was set back: its pause is over.
+        if row.retry_ms <= now_ms || has_just_failed {
             return Ok(false);
         }
         row.retry_ms = now_ms;

@@ -9,10 +9,13 @@ use crate::{
     core::event::JsonObject,
     device::{device_keys, one_time_keys},
     error::{Error, Result, What},
-    store::Tx,
+    store::{Tx, schema},
 };
 
 /// `POST /keys/upload`.
+///
+/// Errors: [`What::Device`] not found, which may have been logged out while its keys were on their way: nobody could remove them
+/// then. Malformed or too many keys.
 pub struct UploadKeys {
     /// Who uploads.
     pub user_id: String,
@@ -36,6 +39,9 @@ impl Command for UploadKeys {
 
     fn run(&self, tx: &mut Tx) -> Result<BTreeMap<String, u64>> {
         let user = tx.user_num(&self.user_id)?.ok_or(Error::NotFound(What::User))?;
+        if !tx.has(&schema::DEVICES, &(user, self.device_id.clone()))? {
+            return Err(Error::NotFound(What::Device));
+        }
         if let Some(keys) = &self.device_keys {
             device_keys::upload(tx, user, &self.user_id, &self.device_id, keys)?;
         }

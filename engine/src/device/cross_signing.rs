@@ -240,14 +240,21 @@ pub fn store(tx: &mut Tx, user: UserNum, user_id: &str, keys: &[NewKey<'_>]) -> 
         }
         tx.put(&schema::CROSS_SIGNING_KEYS, &(user, key.usage as u8), &Bytes::from(key.stored.clone()));
         news |= key.is_new;
+        let mut all_good = Vec::new();
         for signature in signatures::by(key.object, user_id)? {
             let is_good = match &key.signed_by {
                 Some(key_id) => key_id == signature.0,
                 None => is_by_device(tx, user, user_id, key.object, signature.0)?,
             };
             if is_good {
-                news |= signatures::put(tx, user, user, text, signature)?;
+                all_good.push(signature);
             }
+        }
+        match signatures::put(tx, user, user, text, &all_good) {
+            Ok(is_new) => news |= is_new,
+            // As those that are not good; the key is as good without them.
+            Err(Error::Invalid(_)) => {}
+            Err(error) => return Err(error),
         }
     }
     Ok(news)
@@ -280,7 +287,8 @@ fn is_by_device(
 /// A device of one's own is signed by the self-signing key, one's own master key by devices, another user's master key
 /// by the user-signing key. Signatures that are there already may be repeated.
 ///
-/// Errors: [`What::Key`] if there is no such key; the object is not that key; a signature is missing or wrong.
+/// Errors: [`What::Key`] if there is no such key; the object is not that key; a signature is missing or wrong; there
+/// are too many.
 pub fn add_signatures(
     tx: &mut Tx,
     signer: (UserNum, &str),
@@ -304,19 +312,17 @@ pub fn add_signatures(
     if known != bare(object)? {
         return Err(parameter(SIGNED_KEY, "is not the key that is stored"));
     }
-    let mut news = false;
-    let mut good = 0;
+    let mut good = Vec::new();
     for signature in signatures::by(object, signer.1)? {
         let Some(public) = signing_key(tx, signer.0, owner, is_device, signature.0)? else { continue };
         verify(SIGNED_KEY, object, signer.1, signature.0, &public)?;
-        news |= signatures::put(tx, owner, signer.0, text, signature)?;
-        good += 1;
+        good.push(signature);
     }
-    if good == 0 {
+    if good.is_empty() {
         let why = "it is signed by no key that may sign it".to_owned();
         return Err(Invalid::Signature { what: SIGNED_KEY, why }.into());
     }
-    Ok(news)
+    signatures::put(tx, owner, signer.0, text, &good)
 }
 
 /// Whether the user-signing key of `signer` has signed `object`, as another user's master key is to be.

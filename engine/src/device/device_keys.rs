@@ -32,9 +32,7 @@ pub fn upload(tx: &mut Tx, user: UserNum, user_id: &str, device_id: &str, keys: 
         tx.put(&schema::DEVICE_KEYS, &(user, device), &stored.into());
         news = true;
     }
-    for signature in signatures {
-        news |= signatures::put(tx, user, user, device, signature)?;
-    }
+    news |= signatures::put(tx, user, user, device, &signatures)?;
     if news {
         lists::changed(tx, user, [lists::ListChange::Device(device)])?;
     }
@@ -46,7 +44,7 @@ pub type Signatures<'a> = Vec<(&'a str, &'a str)>;
 
 /// The keys as they are stored, and the signatures of their owner.
 ///
-/// Errors: malformed keys.
+/// Errors: malformed keys, or too many signatures.
 pub fn checked<'a>(
     user_id: &str,
     device_id: &str,
@@ -54,7 +52,9 @@ pub fn checked<'a>(
 ) -> Result<(Vec<u8>, Signatures<'a>)> {
     check_shape(user_id, device_id, keys)?;
     let stored = canonical_without(WHAT, keys, &["signatures", "unsigned"], DEVICE_KEYS_BYTES_MAX)?;
-    Ok((stored, signatures::by(keys, user_id)?))
+    let own = signatures::by(keys, user_id)?;
+    signatures::check_limits(own.iter().copied())?;
+    Ok((stored, own))
 }
 
 fn check_shape(user_id: &str, device_id: &str, keys: &JsonObject) -> Result<()> {

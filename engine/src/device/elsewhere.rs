@@ -208,9 +208,7 @@ fn put_device(
     if let Some(name) = name {
         tx.put(&schema::REMOTE_DEVICE_NAMES, &(user, device), &name.to_owned());
     }
-    for signature in own {
-        signatures::put(tx, user, user, device, signature)?;
-    }
+    signatures::put(tx, user, user, device, &own)?;
     Ok(true)
 }
 

@@ -25,7 +25,7 @@ use crate::{
         num::{TextNum, UserNum},
     },
     error::{Error, Invalid, Result},
-    store::{Tx, schema},
+    store::{Reader, StorageError, Tx, schema},
 };
 
 /// The longest name of an algorithm, id of a key or id of a session, in bytes: as long as any other identifier.
@@ -35,6 +35,13 @@ pub const KEY_NAME_BYTES_MAX: usize = 255;
 pub fn added(tx: &mut Tx, user: UserNum, device_id: &str) -> Result<()> {
     let device = tx.intern_text(device_id)?;
     lists::changed_without_keys(tx, user, device)
+}
+
+/// Whether there are keys of a device of the user.
+pub fn has_keys(reader: &Reader, user: UserNum, device_id: &str) -> Result<bool, StorageError> {
+    let Some(device) = reader.text_num(device_id)? else { return Ok(false) };
+    let place = (user, device);
+    Ok(reader.has(&schema::DEVICE_KEYS, &place)? || reader.has(&schema::KEY_STOCKS, &place)?)
 }
 
 /// Removes all that belongs to a device of the user: its keys, and what waits for it. Users are told if they could have

@@ -15,7 +15,7 @@ use crate::{
         json::{self, Strictness},
         num::{TextNum, UserNum},
     },
-    error::{Conflict, Invalid, Result},
+    error::{Conflict, Error, Invalid, Result},
     store::{
         Direction, Reader, Tx, schema,
         schema::{FallbackKey, KeyStock},
@@ -76,6 +76,9 @@ pub fn upload(tx: &mut Tx, user: UserNum, device: TextNum, keys: &[(String, Valu
     if keys.is_empty() {
         return Ok(());
     }
+    if keys.len() > ONE_TIME_KEYS_MAX {
+        return Err(too_many());
+    }
     let mut known: HashMap<(TextNum, String), Bytes> = HashMap::new();
     tx.scan(
         &schema::ONE_TIME_KEYS,
@@ -98,9 +101,7 @@ pub fn upload(tx: &mut Tx, user: UserNum, device: TextNum, keys: &[(String, Valu
             None => {}
         }
         if known.len() >= ONE_TIME_KEYS_MAX {
-            return Err(
-                Invalid::TooLarge { what: "one-time keys of a device", max: ONE_TIME_KEYS_MAX }.into()
-            );
+            return Err(too_many());
         }
         tx.put(&schema::ONE_TIME_KEYS, &(user, device, algorithm, pos, place.1.clone()), &key);
         *stock.one_time.entry(algorithm).or_default() += 1;
@@ -108,6 +109,10 @@ pub fn upload(tx: &mut Tx, user: UserNum, device: TextNum, keys: &[(String, Valu
     }
     put_stock(tx, user, device, &stock);
     Ok(())
+}
+
+fn too_many() -> Error {
+    Invalid::TooLarge { what: "one-time keys of a device", max: ONE_TIME_KEYS_MAX }.into()
 }
 
 /// Replaces the device's fallback keys of the algorithms that occur. The same key again does not count as unused again.

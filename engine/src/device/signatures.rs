@@ -25,6 +25,10 @@ pub const SIGNATURES_MAX: usize = 1000;
 /// The longest signature in bytes. Ed25519 signatures have 86; others, of future algorithms, are larger.
 pub const SIGNATURE_BYTES_MAX: usize = 8192;
 
+/// The most bytes of one user's signatures on one key, ids included, as many as a device's keys may have: three of the largest
+/// signatures, or three hundred of today's. Those on a device are not verified, and whoever asks for a key is told them all.
+pub const ON_KEY_BYTES_MAX: usize = 32 * 1024;
+
 /// The signatures of `signer` in a signed object: the ids of the signing keys, and the signatures.
 ///
 /// Errors: `signatures` is not a map of users to maps of key ids to texts, or something in it is too long.
@@ -51,19 +55,51 @@ pub fn by<'a>(object: &'a JsonObject, signer: &str) -> Result<Vec<(&'a str, &'a 
     Ok(found)
 }
 
-/// Stores a signature on the key `key` of `owner`. Answers whether it is new.
+/// Looks whether one user may have these signatures on one key.
+///
+/// Errors: they are too many, or too large together.
+pub fn check_limits<'a>(signatures: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<()> {
+    let (mut count, mut bytes) = (0, 0);
+    for (key_id, signature) in signatures {
+        count += 1;
+        bytes += key_id.len() + signature.len();
+    }
+    let too_large = |what, max| Err(Invalid::TooLarge { what, max }.into());
+    if count > SIGNATURES_MAX {
+        return too_large("signatures of a user on a key", SIGNATURES_MAX);
+    }
+    if bytes > ON_KEY_BYTES_MAX {
+        return too_large("bytes of a user's signatures on a key", ON_KEY_BYTES_MAX);
+    }
+    Ok(())
+}
+
+/// Stores signatures of `signer` on the key `key` of `owner`. Answers whether any of them is new.
+///
+/// Errors: with those that are known they would be more than one user may have on a key; nothing is stored then.
 pub fn put(
     tx: &mut Tx,
     owner: UserNum,
     signer: UserNum,
     key: TextNum,
-    signature: (&str, &str),
+    signatures: &[(&str, &str)],
 ) -> Result<bool> {
-    let row = (owner, signer, key, signature.0.to_owned());
-    if tx.get(&schema::KEY_SIGNATURES, &row)?.is_some_and(|known| known == signature.1) {
+    let known = of(tx, owner, signer, key)?;
+    let mut all: HashMap<&str, &str> =
+        known.iter().map(|(key_id, signature)| (key_id.as_str(), signature.as_str())).collect();
+    let mut new = Vec::new();
+    for &(key_id, signature) in signatures {
+        if all.insert(key_id, signature) != Some(signature) {
+            new.push((key_id, signature));
+        }
+    }
+    if new.is_empty() {
         return Ok(false);
     }
-    tx.put(&schema::KEY_SIGNATURES, &row, &signature.1.to_owned());
+    check_limits(all)?;
+    for (key_id, signature) in new {
+        tx.put(&schema::KEY_SIGNATURES, &(owner, signer, key, key_id.to_owned()), &signature.to_owned());
+    }
     Ok(true)
 }
 

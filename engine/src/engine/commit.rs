@@ -229,6 +229,8 @@ impl Shared {
         let ticket = Arc::new(Ticket::default());
         let mut inner = self.queue.inner.lock();
         if self.queue.epoch() != epoch {
+            drop(inner);
+            self.interner.release(&tx.names);
             return None;
         }
         let positions = i64::from(tx.batch.positions);

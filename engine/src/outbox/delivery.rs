@@ -156,8 +156,9 @@ fn outgoing(
     })
 }
 
-/// Every server that has been in a room, or was sent something, with the time from which on it may be tried. O(them).
-pub(crate) fn known_servers(reader: &Reader) -> Result<BTreeMap<TextNum, u64>, StorageError> {
+/// Every server that has been in a room, or was sent something, with the time from which on it may be tried. A pause that began
+/// after now is over: the clock was set back. O(them).
+pub(crate) fn known_servers(reader: &Reader, now_ms: u64) -> Result<BTreeMap<TextNum, u64>, StorageError> {
     let mut servers = BTreeMap::new();
     for keyspace in [schema::SERVER_STAYS.raw(), schema::OUTGOING_EDUS.raw()] {
         for server in servers_with_rows(reader, &keyspace)? {
@@ -165,7 +166,8 @@ pub(crate) fn known_servers(reader: &Reader) -> Result<BTreeMap<TextNum, u64>, S
         }
     }
     reader.scan(&schema::DESTINATIONS, &(), Direction::Forward, |server, row| {
-        servers.insert(server, row.retry_ms);
+        let due_ms = if row.failed_ms > now_ms { row.retry_ms.min(now_ms) } else { row.retry_ms };
+        servers.insert(server, due_ms);
         true
     })?;
     Ok(servers)

@@ -62,20 +62,28 @@ struct Pending {
     ephemeral_ms: Option<u64>,
     /// When it may be tried, in milliseconds since the epoch.
     due_ms: u64,
+    /// When that was said, in milliseconds since the epoch. If it is ahead of now, the clock was set back, and there is no telling
+    /// how much of the pause is over.
+    said_ms: u64,
     /// Whether somebody is at it.
     taken: bool,
 }
 
 impl Pending {
+    fn is_due(&self, now_ms: u64) -> bool {
+        self.due_ms <= now_ms || self.said_ms > now_ms
+    }
+
     fn is_idle(&self) -> bool {
-        self.next_ms().is_none()
+        self.next_ms(0).is_none()
     }
 
     /// When it is to be sent something; `None` if there is nothing.
-    fn next_ms(&self) -> Option<u64> {
+    fn next_ms(&self, now_ms: u64) -> Option<u64> {
         let is_urgent = self.is_unknown || !self.rooms.is_empty() || self.queued != StreamPos::ZERO;
         let waits_ms = if is_urgent { Some(0) } else { self.ephemeral_ms };
-        waits_ms.map(|waits_ms| waits_ms.max(self.due_ms))
+        let pause_ms = if self.is_due(now_ms) { 0 } else { self.due_ms };
+        waits_ms.map(|waits_ms| waits_ms.max(pause_ms))
     }
 }
 
@@ -152,14 +160,14 @@ impl Waiting {
     }
 
     /// Takes in the servers that may have had something waiting at the start, with the times at which they may be tried.
-    pub fn load(&self, servers: impl IntoIterator<Item = (TextNum, u64)>) {
+    pub fn load(&self, servers: impl IntoIterator<Item = (TextNum, u64)>, now_ms: u64) {
         let mut inner = self.0.lock();
         inner.loaded = true;
         for (server, due_ms) in servers {
             let pending = inner.servers.entry(server).or_default();
             pending.is_unknown = true;
             pending.queued = pending.queued.max(StreamPos(1));
-            pending.due_ms = due_ms;
+            (pending.due_ms, pending.said_ms) = (due_ms, now_ms);
             if due_ms > 0 {
                 inner.laggards.insert(server);
             }
@@ -204,7 +212,7 @@ impl Waiting {
     pub fn add_ephemeral(&self, server: TextNum, ephemeral: Ephemeral, now_ms: u64, held_ms: u64) {
         let mut inner = self.0.lock();
         let pending = inner.servers.entry(server).or_default();
-        if pending.due_ms <= now_ms && pending.ephemeral.len() < EPHEMERAL_MAX {
+        if pending.is_due(now_ms) && pending.ephemeral.len() < EPHEMERAL_MAX {
             pending.ephemeral.insert(ephemeral.subject(), ephemeral);
             let until_ms = match held_ms {
                 0 => now_ms,
@@ -226,7 +234,7 @@ impl Waiting {
                 laggards_taken += usize::from(laggards.contains(server));
                 continue;
             }
-            match pending.next_ms() {
+            match pending.next_ms(now_ms) {
                 Some(at_ms) if at_ms > now_ms => {
                     next_ms = Some(next_ms.map_or(at_ms, |next: u64| next.min(at_ms)));
                 }
@@ -323,7 +331,7 @@ impl Waiting {
         }
         let Some(pending) = inner.servers.get_mut(&server) else { return };
         pending.taken = false;
-        pending.due_ms = due_ms;
+        (pending.due_ms, pending.said_ms) = (due_ms, now_ms);
         if due_ms > now_ms {
             // It stays here, so that whatever comes waits with it.
             pending.ephemeral.clear();
@@ -337,7 +345,7 @@ impl Waiting {
 
     /// Whether the server is left alone for now because it could not be reached.
     pub fn is_backing_off(&self, server: TextNum, now_ms: u64) -> bool {
-        self.0.lock().servers.get(&server).is_some_and(|pending| !pending.taken && pending.due_ms > now_ms)
+        self.0.lock().servers.get(&server).is_some_and(|pending| !pending.taken && !pending.is_due(now_ms))
     }
 
     /// The server may be tried at once.
@@ -352,7 +360,7 @@ impl Waiting {
     pub fn figures(&self, now_ms: u64) -> (usize, usize) {
         let inner = self.0.lock();
         let waiting = inner.servers.values().filter(|pending| !pending.is_idle()).count();
-        (waiting, inner.servers.values().filter(|pending| pending.due_ms > now_ms).count())
+        (waiting, inner.servers.values().filter(|pending| !pending.is_due(now_ms)).count())
     }
 }
 
@@ -437,8 +445,20 @@ mod tests {
     #[test]
     fn who_failed_before_the_start_is_a_laggard() {
         let waiting = waiting(0..2);
-        waiting.load([(TextNum(0), 0), (TextNum(1), NOW_MS)]);
+        waiting.load([(TextNum(0), 0), (TextNum(1), NOW_MS)], NOW_MS);
         assert_eq!(take(&waiting, 10, 0).0, [0]);
+    }
+
+    #[test]
+    fn a_pause_from_before_the_clock_was_set_back_is_over() {
+        let waiting = waiting(0..2);
+        take(&waiting, 2, 2);
+        for (server, said_ms) in [(0, NOW_MS - 1), (1, NOW_MS + 1)] {
+            waiting.leave(TextNum(server), 1_000 * NOW_MS, Some(false), said_ms);
+        }
+        let is_backing_off = |server| waiting.is_backing_off(TextNum(server), NOW_MS);
+        assert_eq!((is_backing_off(0), is_backing_off(1)), (true, false));
+        assert_eq!(take(&waiting, 2, 2), (vec![1], Some(1_000 * NOW_MS)));
     }
 
     #[test]

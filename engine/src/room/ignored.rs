@@ -35,7 +35,7 @@ impl Default for Memo {
 
 struct Remembered {
     as_of: StreamPos,
-    /// How many users had a number.
+    /// How many users had come to be known.
     users_known: u64,
     users: Arc<IgnoredUsers>,
 }
@@ -81,7 +81,7 @@ pub(crate) fn by(reader: &Reader, user: UserNum) -> Result<Arc<IgnoredUsers>, St
     // What is only staged is nobody's news yet.
     let is_published = reader.pos < StreamPos::MAX;
     // Before the names are looked for: who comes meanwhile is looked for again.
-    let users_known = reader.shared.interner.given(InternedKind::User);
+    let users_known = reader.shared.interner.settled(InternedKind::User);
     if is_published
         && let Some(remembered) = memo.get(&user)
         && reader.shared.watch.is_current(user, remembered.as_of.min(reader.pos))
@@ -140,7 +140,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::fixture::World;
+    use crate::{fixture::World, stream};
 
     const ROOM: &str = "!room:here.example";
     const ALICE: &str = "@alice:here.example";
@@ -167,5 +167,36 @@ mod tests {
             Ok((ignored.contains(alice), ignored.contains(bob)))
         });
         assert_eq!(ignored, (false, true));
+    }
+
+    #[test]
+    fn who_comes_to_be_known_is_ignored_from_then_on() {
+        const CAROL: &str = "@carol:here.example";
+        let world = World::new();
+        world.room(ROOM, ALICE, None);
+        let list = json!({"ignored_users": {CAROL: {}}}).to_string();
+        world
+            .act(|tx| {
+                let alice = tx.user_num(ALICE)?.unwrap();
+                Ok(account_data::set(tx, alice, None, IGNORED_USER_LIST, &list.clone().into())?)
+            })
+            .unwrap();
+        let is_ignored = || {
+            world.ask(|reader| {
+                let alice = reader.user_num(ALICE)?.unwrap();
+                stream::activate(reader, alice)?;
+                let ignored = by(reader, alice)?;
+                Ok(reader.user_num(CAROL)?.map(|carol| ignored.contains(carol)))
+            })
+        };
+        world
+            .act(|tx| {
+                tx.intern_user(CAROL)?;
+                // Her number is not known to others yet, and the list is remembered without it.
+                assert_eq!(is_ignored(), None);
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(is_ignored(), Some(true));
     }
 }

@@ -414,6 +414,11 @@ impl Tx {
         (laid.changes().unwrap_or_else(|| batch.resolve(first)), Some(laid))
     }
 
+    /// Whether the mapping of a name is carried.
+    pub(super) fn carries(&self, kind: InternedKind, num: u64) -> bool {
+        self.carried.contains(&(kind as u8, num))
+    }
+
     /// Carries the mapping of a name, once.
     pub(crate) fn carry_name(&mut self, kind: InternedKind, num: u64, name: &Arc<str>) {
         if self.carried.insert((kind as u8, num)) {

@@ -2,6 +2,9 @@
 //!
 //! Users that sync are *active*: each of their rooms lists them, so that a touched room finds those to wake without any
 //! read from the store, and a sync with nothing new is answered by comparing integers.
+//!
+//! Invariant: a room lists a user while the user's own list has the room. Both change with the user's place held; a room's
+//! place is taken inside of it, and never the other way around.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -11,7 +14,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use dashmap::DashMap;
+use dashmap::{DashMap, Entry};
 
 use super::{
     Touch,
@@ -56,6 +59,8 @@ struct ActiveUser {
     own_news: StreamPos,
     /// The last position at which the presence of a peer changed.
     presence_news: StreamPos,
+    /// The last position at which the user came into a room.
+    came: StreamPos,
     rooms: Vec<RoomNum>,
     wakers: Vec<(u64, Waker)>,
 }
@@ -118,13 +123,13 @@ impl Watch {
         if self.users.len() >= ACTIVE_USERS_MAX {
             self.forget_idle();
         }
+        let mut entry = self.users.entry(user).or_default();
         for room in &rooms {
             let mut active = self.rooms.entry(*room).or_default();
             if !active.contains(&user) {
                 active.push(user);
             }
         }
-        let mut entry = self.users.entry(user).or_default();
         entry.rooms = rooms;
         let (published, given_out) = positions();
         entry.news = entry.news.max(published);
@@ -134,6 +139,11 @@ impl Watch {
     }
 
     fn forget_idle(&self) {
+        self.unlist_idle(self.take_idle());
+    }
+
+    /// Takes those who wait for nothing out of the active users, with their rooms.
+    fn take_idle(&self) -> HashMap<UserNum, Vec<RoomNum>> {
         let mut idle = HashMap::new();
         self.users.retain(|user, active| {
             let keep = !active.wakers.is_empty();
@@ -142,9 +152,21 @@ impl Watch {
             }
             keep
         });
+        idle
+    }
+
+    fn unlist_idle(&self, idle: HashMap<UserNum, Vec<RoomNum>>) {
         for (user, rooms) in idle {
+            // Held, so that whoever becomes active again does so before this or after.
+            let place = self.users.entry(user);
             for room in rooms {
-                self.unlist(user, room);
+                let is_listed = match &place {
+                    Entry::Occupied(active) => active.get().rooms.contains(&room),
+                    Entry::Vacant(_) => false,
+                };
+                if !is_listed {
+                    self.unlist(user, room);
+                }
             }
         }
     }
@@ -242,18 +264,29 @@ impl Watch {
         self.change_membership(user, room, true, StreamPos::ZERO);
     }
 
+    /// Takes a user off the list of a room that they were out of at `pos`, unless they came into one since: a leave that is
+    /// published while its user is being listed in their rooms does not take them off.
+    pub fn unlist_left(&self, user: UserNum, room: RoomNum, pos: StreamPos) {
+        let Some(mut active) = self.users.get_mut(&user) else { return };
+        if active.came <= pos && active.rooms.contains(&room) {
+            active.rooms.retain(|known| *known != room);
+            self.unlist(user, room);
+        }
+    }
+
     fn change_membership(&self, user: UserNum, room: RoomNum, joined: bool, pos: StreamPos) {
         let Some(mut active) = self.users.get_mut(&user) else { return };
         // Together with the list, for who looks at both at once.
         active.own_news = active.own_news.max(pos);
+        if joined {
+            active.came = active.came.max(pos);
+        }
         let listed = active.rooms.contains(&room);
         if joined && !listed {
             active.rooms.push(room);
-            drop(active);
             self.rooms.entry(room).or_default().push(user);
         } else if !joined && listed {
             active.rooms.retain(|known| *known != room);
-            drop(active);
             self.unlist(user, room);
         }
     }
@@ -433,5 +466,60 @@ impl Drop for Wait {
         if let Some(mut active) = self.watch.users.get_mut(&self.user) {
             active.wakers.retain(|(id, _)| *id != self.id);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const USER: UserNum = UserNum(1);
+    const ROOM: RoomNum = RoomNum(7);
+
+    fn active() -> Watch {
+        let watch = Watch::new(StreamPos::ZERO);
+        activate(&watch);
+        watch
+    }
+
+    fn activate(watch: &Watch) {
+        watch.activate(USER, vec![ROOM], || (StreamPos(1), StreamPos(1)));
+    }
+
+    fn note(watch: &Watch, pos: i64, touch: Touch) {
+        watch.note(StreamPos(pos), &[touch], &mut Vec::new());
+    }
+
+    fn rooms(watch: &Watch) -> Vec<RoomNum> {
+        watch.standing(USER).unwrap().rooms
+    }
+
+    #[test]
+    fn who_is_active_again_while_the_idle_are_forgotten_has_news() {
+        let watch = active();
+        let idle = watch.take_idle();
+        assert!(!watch.is_active(USER));
+        activate(&watch);
+        watch.unlist_idle(idle);
+        note(&watch, 2, Touch::Room(ROOM));
+        assert_eq!(watch.has_news(USER, StreamPos(1)), Some(true));
+        // And who stays away is listed nowhere.
+        watch.forget_idle();
+        assert!(!watch.is_active(USER));
+        assert!(watch.rooms.is_empty());
+    }
+
+    #[test]
+    fn a_user_is_taken_off_the_list_of_a_room_that_they_left_but_not_of_one_that_they_came_into_since() {
+        let watch = active();
+        watch.unlist_left(USER, ROOM, StreamPos(2));
+        assert!(rooms(&watch).is_empty());
+        note(&watch, 3, Touch::Room(ROOM));
+        assert_eq!(watch.has_news(USER, StreamPos(1)), Some(false));
+        note(&watch, 4, Touch::Membership { user: USER, room: ROOM, joined: true });
+        watch.unlist_left(USER, ROOM, StreamPos(3));
+        assert_eq!(rooms(&watch), [ROOM]);
+        note(&watch, 5, Touch::Room(ROOM));
+        assert_eq!(watch.has_news(USER, StreamPos(4)), Some(true));
     }
 }

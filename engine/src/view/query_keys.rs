@@ -1,5 +1,7 @@
 //! The identity and cross-signing keys of users, with the signatures that the asker may see.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use serde_json::{Value, json};
 
@@ -130,6 +132,8 @@ fn wanted_devices(reader: &Reader, user: UserNum, device_ids: &[String]) -> Resu
         return Ok(device_keys::all(reader, user)?);
     }
     let mut found = Vec::new();
+    // Each once, however often it is named.
+    let device_ids: BTreeSet<&String> = device_ids.iter().collect();
     for device_id in device_ids {
         let Some(device) = reader.text_num(device_id)? else { continue };
         let keys = reader.get(&schema::DEVICE_KEYS, &(user, device))?;

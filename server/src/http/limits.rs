@@ -39,6 +39,10 @@ pub const AUTHORIZATIONS_MAX: usize = 8;
 /// Time in which a body that is read whole must have arrived. A phone on a 2G network sends 256 KiB in about this time.
 pub const BODY_TIME_MAX: Duration = Duration::from_secs(60);
 
+/// When a body was waited for so long, or came in pieces, the session is looked at again: it may have ended meanwhile. Almost
+/// every body is there within some milliseconds of its head.
+pub const PROMPT_BODY_TIME: Duration = Duration::from_millis(100);
+
 /// Time for the body of a request that is refused without it.
 pub const UNWANTED_BODY_TIME_MAX: Duration = Duration::from_secs(5);
 

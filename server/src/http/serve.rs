@@ -19,7 +19,7 @@ use super::answer::AnswerBody;
 use super::call::{BodyStream, Call};
 use super::limits::{
     APART_BODY_BYTES, BLOCKING_BODY_BYTES, BODY_TIME_MAX, BULK_BODY_BYTES_MAX, JSON_BODY_BYTES_MAX,
-    TRANSACTION_BODY_BYTES_MAX, UNWANTED_BODY_TIME_MAX,
+    PROMPT_BODY_TIME, TRANSACTION_BODY_BYTES_MAX, UNWANTED_BODY_TIME_MAX,
 };
 use super::peer::{Peer, client_address};
 use super::query::Parameters;
@@ -186,9 +186,14 @@ async fn read(call: &mut Call, incoming: Incoming) -> Result<(), ApiError> {
     if content_length(call).is_some_and(|length| length > bytes_max as u64) {
         return Err(too_large(bytes_max as u64));
     }
+    let begun = Instant::now();
     let body = tokio::time::timeout(BODY_TIME_MAX, read_body(call, incoming, bytes_max)).await;
     let too_slow = |_| ApiError::unknown("The body came too slowly").with_status(StatusCode::REQUEST_TIMEOUT);
-    call.body = body.map_err(too_slow)??;
+    let (body, in_one_piece) = body.map_err(too_slow)??;
+    call.body = body;
+    if call.session.is_some() && (!in_one_piece || begun.elapsed() >= PROMPT_BODY_TIME) {
+        call.session = session::authenticate(call).await?;
+    }
     Ok(())
 }
 
@@ -230,8 +235,12 @@ fn too_large(bytes_max: u64) -> ApiError {
     ApiError::too_large(format!("The body is larger than the {bytes_max} bytes that this endpoint accepts"))
 }
 
-/// The whole body; one that arrives in one piece, as most do, is not copied. A large one takes a place.
-async fn read_body(call: &mut Call, mut incoming: Incoming, bytes_max: usize) -> Result<Bytes, ApiError> {
+/// The whole body, and whether it arrived in one piece, as most do, which is not copied. A large one takes a place.
+async fn read_body(
+    call: &mut Call,
+    mut incoming: Incoming,
+    bytes_max: usize,
+) -> Result<(Bytes, bool), ApiError> {
     let mut first = Bytes::new();
     let mut joined = BytesMut::new();
     while let Some(frame) = incoming.frame().await {
@@ -262,7 +271,7 @@ async fn read_body(call: &mut Call, mut incoming: Incoming, bytes_max: usize) ->
             joined.extend_from_slice(&data);
         }
     }
-    Ok(if joined.is_empty() { first } else { joined.freeze() })
+    Ok(if joined.is_empty() { (first, true) } else { (joined.freeze(), false) })
 }
 
 /// The log line and the metrics of an answered request. The line has the endpoint instead of the path, in which names

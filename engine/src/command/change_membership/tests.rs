@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{ChangeMembership, MembershipAction};
 use crate::{
-    command::{CreateRoom, ForgetRoom, InitialState, Register},
+    command::{CreateRoom, Deactivate, ForgetRoom, InitialState, Register},
     core::event::JsonObject,
     error::{Denied, Error, Result},
     fixture::World,
@@ -80,6 +80,17 @@ fn bring(world: &World, room_id: &str, to: Option<Membership>) {
         change(world, room_id, sender, BOB, *action).unwrap();
     }
     assert_eq!(membership(world, room_id, BOB), to);
+}
+
+#[test]
+fn who_is_deactivated_meanwhile_comes_in_no_more() {
+    let world = World::new();
+    world.engine.write(Register { localpart: "bob".to_owned(), ..Register::default() }).wait().unwrap();
+    let room_id = room(&world, json!({"join_rule": "public"}));
+    world.engine.write(Deactivate { user_id: BOB.to_owned(), erase: false }).wait().unwrap();
+    let refused = change(&world, &room_id, BOB, BOB, MembershipAction::Join);
+    assert!(matches!(refused, Err(Error::Denied(Denied::Deactivated))));
+    assert_eq!(membership(&world, &room_id, BOB), None);
 }
 
 /// The table of the specification's `m.room.member`, by who acts: what becomes of bob, or that it is refused.

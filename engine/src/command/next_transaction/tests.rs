@@ -374,6 +374,28 @@ fn pauses_are_kept_and_a_sign_of_life_ends_them() {
 }
 
 #[test]
+fn a_pause_that_begins_after_now_is_over() {
+    let memory = Arc::new(Memory::default());
+    let world = World::on(memory.clone());
+    world.room(ROOM, ALICE, None);
+    world.join(ROOM, BOB);
+    world.message(ROOM, ALICE, "1");
+    assert_eq!(due(&world).len(), 1);
+    ask(&world, THERE, None);
+    // An hour ahead of what the clock is set back to.
+    world.pass_ms(3_600_000);
+    for _ in 0..10 {
+        world.engine.write(DeliveryFailed { destination: THERE.into() }).wait().unwrap();
+    }
+    drop(world);
+    let world = World::on(memory);
+    assert_eq!(due(&world), [THERE.into()]);
+    let heard = || world.engine.write(HeardFromServer { destination: THERE.into() }).wait().unwrap();
+    assert!(heard());
+    assert!(!heard(), "there is no pause any more");
+}
+
+#[test]
 fn old_rows_go_but_the_last_of_each_room_stays() {
     let world = world();
     world.message(ROOM, ALICE, "1");

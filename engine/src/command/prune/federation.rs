@@ -178,21 +178,22 @@ pub(super) fn keys(
     Ok(next)
 }
 
-/// Forgets the devices of users of other servers who share no room with this one any more: nobody tells of changes of them.
-/// Answers where to go on.
+/// Forgets the devices of users of other servers who share no room with this one any more: nobody tells of changes of them. A
+/// list that says that it is complete may be one of these, too: an answer that is taken in (under the user's lane) while its user
+/// leaves the last room (under the room's) passes over the leave. Answers where to go on.
 pub(super) fn device_lists(tx: &mut Tx, from: UserNum) -> Result<Option<UserNum>> {
     let (mut users, mut next) = (Vec::new(), None);
     let until = UserNum(u64::MAX);
-    tx.scan_between(&schema::REMOTE_DEVICE_LISTS, &from, &until, Direction::Forward, |user, list| {
+    tx.scan_between(&schema::REMOTE_DEVICE_LISTS, &from, &until, Direction::Forward, |user, _| {
         if users.len() == LISTS_AT_ONCE {
             next = Some(user);
             return false;
         }
-        users.push((user, list.is_stale));
+        users.push(user);
         true
     })?;
-    for (user, is_stale) in users {
-        if is_stale && !tx.is_neighbour(user, None)? {
+    for user in users {
+        if !tx.is_neighbour(user, None)? {
             elsewhere::drop_list(tx, user)?;
         }
     }

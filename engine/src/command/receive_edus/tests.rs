@@ -527,6 +527,20 @@ fn devices_of_who_shares_no_room_any_more_are_dropped_and_cross_signing_keys_kep
     assert_eq!(kept(), (false, 0));
     world.join(ROOM, BOB);
     assert!(list(&world, 9, &[("P", 1)]));
+    world.leave(ROOM, BOB);
+    // As an answer leaves it that was being taken in meanwhile.
+    world
+        .act(|tx| {
+            let user = tx.intern_user(BOB)?;
+            let list = schema::RemoteDeviceList { stream_id: 9, is_stale: false };
+            tx.put(&schema::REMOTE_DEVICE_LISTS, &user, &list);
+            Ok(())
+        })
+        .unwrap();
+    prune();
+    assert_eq!(kept(), (false, 0));
+    world.join(ROOM, BOB);
+    assert!(list(&world, 9, &[("P", 1)]));
     assert_eq!(query(&world, ALICE, &[BOB])["master_keys"][BOB]["keys"], json!(master)["keys"]);
 }
 

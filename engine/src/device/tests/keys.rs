@@ -12,10 +12,11 @@ use crate::{
         ClaimKeys, ClaimedKey, CrossSigningUpload, RemoveDevices, SignatureFailure, SignedKey,
         UploadCrossSigningKeys, UploadKeys, UploadSignatures, WantedKey, WhichDevices,
     },
-    device::one_time_keys,
+    device::{one_time_keys, signatures},
     error::Result,
     fixture::World,
-    store::{Faults, Memory},
+    store::{Faults, Memory, schema},
+    view::QueryKeys,
 };
 
 fn one_time_key(key: &str) -> Value {
@@ -133,7 +134,7 @@ proptest! {
         let alice = super::user_id("alice");
         let names: Vec<String> = (0..keys).map(|number| number.to_string()).collect();
         let pairs: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "k")).collect();
-        while engine.write(Intern(alice.clone())).wait().is_err() {}
+        while engine.write(Known(alice.clone())).wait().is_err() {}
         while engine.write(upload(&alice, &pairs, &[])).wait().is_err() {}
         let mut got: Vec<String> = std::thread::scope(|scope| {
             let claimer = || (0..each).filter_map(|_| claim(&engine, &alice).ok()).flatten().map(|key| key.name);
@@ -150,10 +151,10 @@ proptest! {
     }
 }
 
-/// Makes a user known.
-struct Intern(String);
+/// Makes a user with a device known.
+struct Known(String);
 
-impl crate::Command for Intern {
+impl crate::Command for Known {
     type Output = ();
 
     fn lanes(&self) -> crate::Lanes {
@@ -161,7 +162,8 @@ impl crate::Command for Intern {
     }
 
     fn run(&self, tx: &mut crate::store::Tx) -> Result<()> {
-        tx.intern_user(&self.0)?;
+        let user = tx.intern_user(&self.0)?;
+        tx.put(&schema::DEVICES, &(user, "D".to_owned()), &schema::DeviceRow::default());
         Ok(())
     }
 }
@@ -169,7 +171,7 @@ impl crate::Command for Intern {
 #[test]
 fn device_keys_are_answered_as_uploaded() {
     let world = World::new();
-    let (alice, bob) = (register(&world, "alice", &["D", "E"]), register(&world, "bob", &[]));
+    let (alice, bob) = (register(&world, "alice", &["D", "E"]), register(&world, "bob", &["D"]));
     let keys = Signer::new(1).device(&alice, "D");
     upload_device(&world, &alice, "D", keys.clone()).unwrap();
     let answer = query(&world, &bob, &[&alice, &bob, "@nobody:here.example"]);
@@ -195,6 +197,34 @@ fn a_forgotten_device_leaves_nothing() {
     assert_eq!(query(&world, &alice, &[&alice])["device_keys"][&alice], json!({}));
     assert_eq!(claim_name(&world, &alice), None);
     assert!(unused_fallback(&world, &alice).is_empty());
+}
+
+#[test]
+fn a_device_that_is_gone_takes_no_keys_and_what_is_left_of_it_can_be_removed() {
+    let world = World::new();
+    let alice = register(&world, "alice", &["D"]);
+    let remove =
+        || RemoveDevices { user_id: alice.clone(), devices: WhichDevices::These(vec!["D".to_owned()]) };
+    world.engine.write(remove()).wait().unwrap();
+    let keys = || Signer::new(1).device(&alice, "D");
+    assert_eq!(kind(upload_device(&world, &alice, "D", keys())), "not found");
+    assert_eq!(kind(world.engine.write(upload(&alice, &[("a", "1")], &[])).wait()), "not found");
+    assert_eq!(query(&world, &alice, &[&alice])["device_keys"][&alice], json!({}));
+    // As it was when keys came behind the logout.
+    register(&world, "alice", &["D"]);
+    upload_device(&world, &alice, "D", keys()).unwrap();
+    world.engine.write(upload(&alice, &[("a", "1")], &[])).wait().unwrap();
+    world
+        .act(|tx| {
+            let user = tx.intern_user(&alice)?;
+            tx.delete(&schema::DEVICES, &(user, "D".to_owned()));
+            Ok(())
+        })
+        .unwrap();
+    assert!(query(&world, &alice, &[&alice])["device_keys"][&alice].get("D").is_some());
+    world.engine.write(remove()).wait().unwrap();
+    assert_eq!(query(&world, &alice, &[&alice])["device_keys"][&alice], json!({}));
+    assert_eq!(claim_name(&world, &alice), None);
 }
 
 /// A user with a device and the three keys.
@@ -322,6 +352,7 @@ fn a_device_may_not_have_the_id_of_a_cross_signing_key() {
     let alice = User::new(&world, "alice", 10);
     store(&world, alice.keys()).unwrap();
     let public = alice.self_signing.public();
+    register(&world, "alice", &[&public]);
     let keys = Signer::new(30).device(&alice.id, &public);
     assert_eq!(kind(upload_device(&world, &alice.id, &public, keys)), "key id in use");
 }
@@ -366,6 +397,49 @@ fn signatures_are_verified_and_seen_by_whom_they_concern() {
     alice.user_signing.sign(&mut foreign, &alice.id, &alice.user_signing.public());
     assert_eq!(refused(&bob.id, "D", foreign), "not found", "devices are signed by their user");
     assert_eq!(refused("@nobody:here.example", "D", object(json!({}))), "not found");
+}
+
+#[test]
+fn a_device_that_is_named_often_is_told_once() {
+    let world = World::new();
+    let alice = register(&world, "alice", &["D"]);
+    upload_device(&world, &alice, "D", Signer::new(1).device(&alice, "D")).unwrap();
+    let query = QueryKeys { asker: alice.clone(), users: vec![(alice.clone(), vec!["D".to_owned(); 30])] };
+    let answer = world.engine.read(&query).unwrap();
+    let told = String::from_utf8(answer.to_vec()).unwrap();
+    assert_eq!(told.matches("\"device_id\":\"D\"").count(), 1);
+}
+
+#[test]
+fn a_user_has_a_limited_amount_of_signatures_on_a_key() {
+    let world = World::new();
+    let alice = User::new(&world, "alice", 10);
+    store(&world, alice.keys()).unwrap();
+    let with = |names: std::ops::Range<usize>, bytes: usize| {
+        let mut keys = alice.device.device(&alice.id, "D");
+        for name in names {
+            keys["signatures"][&alice.id][format!("future:{name}")] = json!("s".repeat(bytes));
+        }
+        keys
+    };
+    let count = || {
+        let answer = query(&world, &alice.id, &[&alice.id]);
+        answer["device_keys"][&alice.id]["D"]["signatures"][&alice.id].as_object().unwrap().len()
+    };
+    let upload = |keys| kind(upload_device(&world, &alice.id, "D", keys));
+    assert_eq!(upload(with(0..5, signatures::SIGNATURE_BYTES_MAX)), "too large", "at once");
+    assert_eq!(count(), 1, "nothing of a refused request is stored");
+    assert_eq!(upload(with(0..3, signatures::SIGNATURE_BYTES_MAX)), "ok");
+    assert_eq!(upload(with(3..6, signatures::SIGNATURE_BYTES_MAX)), "too large", "one after the other");
+    assert_eq!(count(), 4);
+    // Other signatures in the place of those that are known are no more than before.
+    assert_eq!(upload(with(0..3, 100)), "ok");
+    assert_eq!(upload(with(3..6, signatures::SIGNATURE_BYTES_MAX)), "ok");
+    assert_eq!(upload(with(6..88, 85)), "ok");
+    let mut signed = alice.device.device(&alice.id, "D");
+    alice.self_signing.sign(&mut signed, &alice.id, &alice.self_signing.public());
+    let failures = alice.sign(&world, &alice.id, "D", signed);
+    assert_eq!(kind::<()>(Err(failures.into_iter().next().unwrap().error)), "too large");
 }
 
 #[test]

@@ -45,8 +45,15 @@ const LOOK_BACK_EVENTS_MAX: usize = 4_000;
 const MEMBERSHIP_CHANGES_MAX: usize = 100;
 /// Bytes for counts: some ten thousand rooms of users who sync.
 const COUNTS_BYTES_MAX: usize = 8 << 20;
-/// What the count of one user in one room costs, however much is unread.
+/// What the count of one user in one room costs, however much is unread in the main timeline.
 const COUNT_BYTES: usize = 768;
+/// What a thread costs beside its name and notifications: its entry and the sum of what is older, or the position of a receipt.
+const THREAD_BYTES: usize = 192;
+/// In how many threads of a room notifications are held: as with events, beyond some hundreds nobody counts. The longest silent
+/// one goes when there is one more.
+const THREADS_MAX: usize = 500;
+/// A count that costs more is not remembered: it would take the place of those of hundreds of others.
+const REMEMBERED_BYTES_MAX: usize = COUNTS_BYTES_MAX / 32;
 /// Bytes for events prepared for rules.
 const CANDIDATES_BYTES_MAX: usize = 4 << 20;
 
@@ -133,8 +140,11 @@ pub(crate) fn counts(
         },
     };
     count.bring_up_to_date(reader, user, room)?;
-    let sum = count.sum();
-    memo.counts.replace((user, room), Arc::new(count), COUNT_BYTES);
+    let (sum, bytes) = (count.sum(), count.bytes());
+    match bytes <= REMEMBERED_BYTES_MAX {
+        true => memo.counts.replace((user, room), Arc::new(count), bytes),
+        false => memo.counts.forget(&(user, room)),
+    }
     Ok(sum)
 }
 
@@ -210,6 +220,13 @@ impl Count {
         Unread { notification_count, highlight_count, threads }
     }
 
+    /// What it takes in memory.
+    fn bytes(&self) -> usize {
+        let unread = self.threads.iter().map(|(root, pile)| THREAD_BYTES + root.len() + pile.bytes());
+        let read = self.threads_read.keys().map(|root| THREAD_BYTES + root.len());
+        COUNT_BYTES + unread.chain(read).sum::<usize>()
+    }
+
     /// Drops what has been read, and adds what has come since the count was made.
     fn bring_up_to_date(&mut self, reader: &Reader, user: UserNum, room: RoomNum) -> Result<()> {
         let exact = match self.drop_read() {
@@ -268,6 +285,9 @@ impl Count {
                 root => self.mark_read(root, pos),
             }
         }
+        // What is read with all else needs no word of its own.
+        let read = self.read;
+        self.threads_read.retain(|_, pos| *pos > read);
         Ok(())
     }
 
@@ -335,7 +355,10 @@ impl Count {
                 MAIN => &mut self.main,
                 root => match self.threads.get_mut(root) {
                     Some(pile) => pile,
-                    None => self.threads.entry(root.into()).or_default(),
+                    None => {
+                        make_room(&mut self.threads);
+                        self.threads.entry(root.into()).or_default()
+                    }
                 },
             };
             pile.push(event.pos(), highlight);
@@ -363,5 +386,16 @@ impl Count {
             exact = exact.and(pile.drop_one(target.pos()));
         }
         Ok(exact)
+    }
+}
+
+/// Makes room for one more thread, if there are as many as may be.
+fn make_room(threads: &mut BTreeMap<Box<str>, Pile>) {
+    if threads.len() < THREADS_MAX {
+        return;
+    }
+    let silent = threads.iter().min_by_key(|(_, pile)| pile.last()).map(|(root, _)| root.clone());
+    if let Some(root) = silent {
+        threads.remove(&root);
     }
 }

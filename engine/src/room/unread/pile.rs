@@ -77,6 +77,17 @@ impl Pile {
         (summed.0 + self.recent.len() as u64, summed.1 + highlights)
     }
 
+    /// The position of the last one.
+    pub fn last(&self) -> Option<StreamPos> {
+        let recent = self.recent.back().map(|recent| recent.pos());
+        recent.or(self.summed.map(|summed| summed.last))
+    }
+
+    /// What it takes beside itself, in bytes.
+    pub fn bytes(&self) -> usize {
+        size_of::<Notification>() * self.recent.len()
+    }
+
     /// Whether there is nothing.
     pub fn is_empty(&self) -> bool {
         self.summed.is_none() && self.recent.is_empty()

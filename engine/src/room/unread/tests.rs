@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ruma_common::push::{NewPushRule, NewSimplePushRule};
 use serde_json::{Value, json};
 
-use super::{Unread, counts};
+use super::{COUNT_BYTES, REMEMBERED_BYTES_MAX, THREADS_MAX, Unread, counts};
 use crate::{
     Committer, Engine, Options,
     command::{ChangePushRules, Command, Lanes, PushRuleChange, Register, SetAccountData},
@@ -102,6 +102,17 @@ impl View for Counts {
     fn read(&self, reader: &Reader) -> Result<Unread> {
         let (user, room) = numbers(reader, self.0);
         counts(reader, user, room, ignored::by(reader, user)?)
+    }
+}
+
+/// What the count that is remembered of a user takes in memory.
+struct Remembered(&'static str);
+
+impl View for Remembered {
+    type Output = usize;
+
+    fn read(&self, reader: &Reader) -> Result<usize> {
+        Ok(reader.shared.memo.unread.counts.get(&numbers(reader, self.0)).unwrap().bytes())
     }
 }
 
@@ -276,6 +287,31 @@ fn so_are_threads_whose_root_is_not_here() {
         room.say_in_thread(ALICE, named);
     }
     assert_eq!(room.counts(BOB), ((4, 0), vec![]));
+}
+
+#[test]
+fn threads_without_end_are_held_as_far_as_anybody_counts() {
+    let room = Room::new();
+    room.activate(BOB);
+    let roots: Vec<String> = (0..THREADS_MAX + 3).map(|_| room.say(ALICE)).collect();
+    for root in &roots {
+        room.say_in_thread(ALICE, root);
+    }
+    let threads = room.counts(BOB).1;
+    assert_eq!(threads.len(), THREADS_MAX);
+    let is_counted = |root: &String| threads.iter().any(|(counted, _)| counted == root);
+    assert!(roots[3..].iter().all(is_counted), "those that were silent for longest go");
+    let bytes = room.0.read(&Remembered(BOB)).unwrap();
+    assert!(bytes > COUNT_BYTES + THREADS_MAX * roots[0].len(), "each weighs something");
+    assert!(bytes <= REMEMBERED_BYTES_MAX);
+    // What is read with all else is not remembered thread by thread.
+    for root in &roots[..10] {
+        room.read(BOB, root, 0, root);
+    }
+    let last = room.say(ALICE);
+    room.read(BOB, &last, 0, "");
+    assert_eq!(room.counts(BOB), ((0, 0), vec![]));
+    assert_eq!(room.0.read(&Remembered(BOB)).unwrap(), COUNT_BYTES);
 }
 
 #[test]

@@ -41,7 +41,7 @@ impl View for Destinations {
 
     fn read(&self, reader: &Reader) -> Result<Vec<DestinationStatus>> {
         let mut found = Vec::new();
-        for (server, _) in delivery::known_servers(reader)? {
+        for (server, _) in delivery::known_servers(reader, reader.shared.clock.now_ms())? {
             found.push(status(reader, server)?);
         }
         found.sort_by(|a, b| a.destination.cmp(&b.destination));

@@ -60,7 +60,8 @@ impl View for DueDestinations {
             return Ok(Due { destinations: Vec::new(), next_ms: Some(reader.shared.clock.now_ms()) });
         }
         if !outbox.is_loaded() {
-            outbox.load(delivery::known_servers(reader)?);
+            let now_ms = reader.shared.clock.now_ms();
+            outbox.load(delivery::known_servers(reader, now_ms)?, now_ms);
         }
         let mut audiences = Audiences { reader, of_rooms: HashMap::new() };
         for (pos, news) in outbox.take_news(reader.pos) {

@@ -363,6 +363,8 @@ impl<'a> Request<'a> {
                 }
             }
             Membership::Leave | Membership::Ban => {
+                // Nor does a leave published then take the user off it.
+                self.reader.shared.watch.unlist_left(self.user, room, self.reader.pos);
                 if is_included && (!row.value.forgotten || self.was_shown(room, before)?) {
                     rooms.left.push((room, row));
                 }

@@ -288,3 +288,25 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_room_that_is_left_while_its_user_is_being_listed_is_told_of_no_more() {
+    let world = world();
+    let since = start(&world, CAROL);
+    let event_id = world.state(ROOM, CAROL, "m.room.member", CAROL, json!({"membership": "leave"}));
+    // As if the list had been read before the leave, and become the user's after it was noted.
+    let (carol, room) =
+        world.ask(|reader| Ok((reader.user_num(CAROL)?.unwrap(), reader.room_num(ROOM)?.unwrap())));
+    world.ask(|reader| {
+        reader.shared.watch.list(carol, room);
+        Ok(())
+    });
+    let (left, answer) = read(&world, &sync(CAROL, since, "{}"));
+    let told = left["rooms"]["leave"][ROOM]["timeline"]["events"].as_array().unwrap();
+    assert_eq!(told.last().unwrap()["event_id"], json!(event_id));
+    send_from_device(&world, ALICE, "behind her back");
+    let (after, _) = read(&world, &sync(CAROL, answer.token, "{}"));
+    assert_eq!(after.get("rooms"), None);
+    let listed = world.ask(|reader| Ok(reader.shared.watch.standing(carol).unwrap().rooms));
+    assert!(listed.is_empty());
+}
