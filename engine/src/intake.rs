@@ -258,7 +258,8 @@ impl Intake {
             return;
         }
         let (place, is_done) = match (role, self.outcomes.get(&event_id)) {
-            (Role::Live, Some(Outcome::Stored)) => (&mut self.live, false),
+            // Another copy may have been a forgery.
+            (Role::Live, Some(Outcome::Stored | Outcome::Refused(_))) => (&mut self.live, false),
             (Role::Live, outcome) => (&mut self.live, outcome.is_some()),
             (Role::Outlier, outcome) => (&mut self.outliers, outcome.is_some()),
         };

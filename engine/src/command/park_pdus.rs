@@ -106,16 +106,13 @@ impl Command for ReleasePdus {
 
     fn run(&self, tx: &mut Tx) -> Result<()> {
         let Some(room) = tx.room_num(&self.room_id)? else { return Ok(()) };
-        let released: HashSet<&str> = self.event_ids.iter().map(String::as_str).collect();
-        let mut keys = Vec::with_capacity(released.len());
-        tx.scan(&schema::PARKED_PDUS, &room, Direction::Forward, |key: (RoomNum, String), row| {
-            if row.origin == self.origin && released.contains(row.event_id(&key.1)) {
-                keys.push(key);
+        for event_id in &self.event_ids {
+            tx.delete(&schema::PARKED_PDUS, &(room, parked_key(event_id, &self.origin)));
+            // Those that were kept before one event could wait for several servers.
+            let old = (room, event_id.clone());
+            if tx.get(&schema::PARKED_PDUS, &old)?.is_some_and(|row| row.origin == self.origin) {
+                tx.delete(&schema::PARKED_PDUS, &old);
             }
-            true
-        })?;
-        for key in keys {
-            tx.delete(&schema::PARKED_PDUS, &key);
         }
         Ok(())
     }

@@ -334,7 +334,7 @@ fn send(
 /// Does without what the room's rules refuse: an event that is refused leaves nothing in the transaction.
 fn if_allowed<T>(sent: Result<T>) -> Result<()> {
     match sent {
-        Err(Error::Denied(Denied::Rule { .. })) => Ok(()),
+        Err(Error::Denied(Denied::Rule { .. }) | Error::Invalid(Invalid::Content { .. })) => Ok(()),
         other => other.map(drop),
     }
 }

@@ -25,9 +25,9 @@ pub const SIGNATURES_MAX: usize = 1000;
 /// The longest signature in bytes. Ed25519 signatures have 86; others, of future algorithms, are larger.
 pub const SIGNATURE_BYTES_MAX: usize = 8192;
 
-/// The most bytes of one user's signatures on one key, ids included, as many as a device's keys may have: three of the largest
-/// signatures, or three hundred of today's. Those on a device are not verified, and whoever asks for a key is told them all.
-pub const ON_KEY_BYTES_MAX: usize = 32 * 1024;
+/// The most bytes of one user's signatures on one key, ids included: twelve of the largest signatures, or as many of today's as
+/// there may be. Those on a device are not verified, and whoever asks for a key is told them all.
+pub const ON_KEY_BYTES_MAX: usize = 112 * 1024;
 
 /// The signatures of `signer` in a signed object: the ids of the signing keys, and the signatures.
 ///

@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 
 use crate::{
     core::num::{RoomNum, StreamPos, TextNum, UserNum},
+    outbox::delivery::EDUS_MAX,
     stream::{Outgoing, Touch},
 };
 
@@ -218,6 +219,8 @@ impl Waiting {
                 0 => now_ms,
                 _ => now_ms.saturating_add(held_ms).next_multiple_of(HELD_UNTIL_MS),
             };
+            // As much as goes out at once waits for no more.
+            let until_ms = if pending.ephemeral.len() >= EDUS_MAX { now_ms } else { until_ms };
             pending.ephemeral_ms = Some(pending.ephemeral_ms.map_or(until_ms, |known| known.min(until_ms)));
         }
     }

@@ -63,8 +63,10 @@ pub(crate) fn standing(reader: &Reader, room: RoomNum, event_id: &str, thread: &
         return Ok(Standing::Here(event));
     }
     // A thread's root is an event of the room, or what one of its events says is, so that nobody can make up threads without end.
+    if thread_root(reader, &event)?.as_deref() == Some(thread) {
+        return Ok(Standing::Here(event));
+    }
     Ok(match reader.event_num(thread)? {
-        None if thread_root(reader, &event)?.as_deref() == Some(thread) => Standing::Here(event),
         None => Standing::Early,
         Some(root) if reader.event(root)?.header.room == room => Standing::Here(event),
         Some(_) => Standing::Never,

@@ -88,14 +88,19 @@ pub(crate) fn apply(tx: &mut Tx, room: &RoomCtx, event: &Arc<Event>, pos: Stream
     }
 }
 
+/// Of how many events that came early the content is in memory at once.
+const EARLY_AT_ONCE: usize = 50;
+
 /// Indexes the events that came before this one and relate to it, if there are any: each where it stands itself.
 pub(crate) fn apply_early(tx: &mut Tx, room: &RoomCtx, target: &Arc<Event>) -> Result<()> {
     let early = early_events::take(tx, &schema::EARLY_RELATIONS, room.num, &target.event_id)?;
-    for event in tx.events(&early)? {
-        let pdu = event.pdu()?;
-        if let Some((rel_type, _)) = relation_of(&pdu.content) {
-            let pos = tx.position_of(&event);
-            index(tx, &event, rel_type, target, pos)?;
+    for some in early.chunks(EARLY_AT_ONCE) {
+        for event in tx.events(some)? {
+            let pdu = event.pdu()?;
+            if let Some((rel_type, _)) = relation_of(&pdu.content) {
+                let pos = tx.position_of(&event);
+                index(tx, &event, rel_type, target, pos)?;
+            }
         }
     }
     Ok(())

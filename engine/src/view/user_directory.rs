@@ -214,10 +214,13 @@ struct Remote<'a> {
 impl Remote<'_> {
     /// Looks at the members of rooms in turn, until so many have been looked at.
     fn look_in(&mut self, rooms: Vec<RoomNum>, most: usize) -> Result<(), StorageError> {
+        let mut left = most;
         for room in rooms {
             for (user, event) in self.reader.members(room, Membership::Join)? {
-                if self.looked_at.len() >= most {
-                    return Ok(());
+                let Some(less) = left.checked_sub(1) else { return Ok(()) };
+                left = less;
+                if self.looked_at.contains(&user) {
+                    continue;
                 }
                 let user_id = self.reader.user_id(user)?;
                 if !is_local(self.reader, &user_id) && self.looked_at.insert(user) {
@@ -244,8 +247,7 @@ impl Remote<'_> {
 fn remote_users(reader: &Reader, term: &str, rooms: &mut Rooms) -> Result<Vec<Found>> {
     let mut remote = Remote { reader, term, looked_at: HashSet::new(), found: Vec::new() };
     remote.look_in(smallest_first(reader, rooms.of_asker.iter().copied().collect())?, MEMBERS_MAX)?;
-    let most = remote.looked_at.len() + MEMBERS_MAX;
-    remote.look_in(open_rooms(reader, rooms)?, most)?;
+    remote.look_in(open_rooms(reader, rooms)?, MEMBERS_MAX)?;
     Ok(remote.found)
 }
 

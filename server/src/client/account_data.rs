@@ -3,7 +3,7 @@
 use warren_engine::core::identifiers::is_room_id;
 use warren_engine::view::AccountData;
 
-use crate::http::limits::ACCOUNT_DATA_TYPE_BYTES_MAX;
+use crate::http::limits::{ACCOUNT_DATA_BYTES_MAX, ACCOUNT_DATA_TYPE_BYTES_MAX, JSON_BODY_BYTES_MAX};
 use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
 
 endpoints! {
@@ -52,6 +52,11 @@ async fn put(call: &Call, room_id: Option<String>) -> Outcome {
         return Err(ApiError::invalid_param(format!(
             "The type is longer than {ACCOUNT_DATA_TYPE_BYTES_MAX} bytes"
         )));
+    }
+    // A guest is somebody today, and somebody else tomorrow.
+    let bytes_max = if call.session()?.is_guest { JSON_BODY_BYTES_MAX } else { ACCOUNT_DATA_BYTES_MAX };
+    if call.body().len() > bytes_max {
+        return Err(ApiError::too_large(format!("Account data of one type may have {bytes_max} bytes")));
     }
     let content = call.body().slice_ref(call.json_object()?.trim().as_bytes());
     let set = warren_engine::command::SetAccountData { user_id, room_id, kind, content };

@@ -23,30 +23,17 @@ const POLICY: HeaderValue = HeaderValue::from_static(
 );
 
 async fn get_page(call: Call) -> Outcome {
-    let (stage, wanted) = uia::waiting(&call, &call.path("authType")?, &call.query_required("session")?)?;
+    let stage = uia::waiting(&call, &call.path("authType")?, &call.query_required("session")?)?;
     let (question, field) = match stage {
-        Stage::Dummy => ("Your client asks whether to go on.".to_owned(), ""),
         Stage::RegistrationToken => (
-            "To register here, you need a token from the administrator.".to_owned(),
+            "To register here, you need a token from the administrator.",
             "<label>Token <input name=\"token\" required autocomplete=\"off\"></label>",
         ),
-        Stage::Password => {
-            // Whoever has come by somebody's session could send them here.
-            let user_id = wanted.user_id.as_ref().map(|user_id| escape(user_id.as_str()));
-            let question = format!(
-                "A client that is logged in as {} wants to use {}. Give your password only if you have just asked for \
-                 that in your client; otherwise close this page.",
-                user_id.unwrap_or_default(),
-                escape(wanted.path)
-            );
-            let field = "<label>Password <input name=\"password\" type=\"password\" required \
-                         autocomplete=\"current-password\"></label>";
-            (question, field)
-        }
+        Stage::Dummy | Stage::Password => ("Your client asks whether to go on.", ""),
     };
     let server_name = escape(call.ctx.config.server_name.as_str());
     let values: [(&str, &str); 3] =
-        [("{server_name}", server_name.as_str()), ("{field}", field), ("{question}", &question)];
+        [("{server_name}", server_name.as_str()), ("{field}", field), ("{question}", question)];
     let page = values.iter().fold(PAGE.to_owned(), |page, (name, value)| page.replace(name, value));
     Ok(Answer::html(page).with_header(CONTENT_SECURITY_POLICY, POLICY).with_cache_control("no-store"))
 }

@@ -13,6 +13,10 @@ pub const JSON_BODY_BYTES_MAX: usize = 256 * 1024;
 /// thousand rooms (about a megabyte); a hundred times an event leaves room for any client.
 pub const BULK_BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
 
+/// Content of one type of account data. The largest is `m.direct`, which with ten thousand rooms, as users of bridges have, is
+/// about a megabyte.
+pub const ACCOUNT_DATA_BYTES_MAX: usize = 2 * 1024 * 1024;
+
 /// Entries of `initial_state` and `invite` together when a room is created, each an event to sign and all of them one write,
 /// which takes a processor for some 60 ms then. Clients send some ten, bridges that carry a room over some hundreds.
 pub const NEW_ROOM_EVENTS_MAX: usize = 1_000;

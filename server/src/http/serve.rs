@@ -166,10 +166,11 @@ async fn admit(call: &mut Call, incoming: Incoming) -> Result<(), ApiError> {
 
 /// Reads the body as the row wants it.
 async fn read(call: &mut Call, incoming: Incoming) -> Result<(), ApiError> {
+    let begun = Instant::now();
     let bytes_max = match call.endpoint.body {
         BodyClass::Nothing => {
             drain(incoming).await;
-            return Ok(());
+            return if begun.elapsed() >= PROMPT_BODY_TIME { look_again(call).await } else { Ok(()) };
         }
         BodyClass::Json => JSON_BODY_BYTES_MAX,
         BodyClass::Bulk => BULK_BODY_BYTES_MAX,
@@ -186,12 +187,16 @@ async fn read(call: &mut Call, incoming: Incoming) -> Result<(), ApiError> {
     if content_length(call).is_some_and(|length| length > bytes_max as u64) {
         return Err(too_large(bytes_max as u64));
     }
-    let begun = Instant::now();
     let body = tokio::time::timeout(BODY_TIME_MAX, read_body(call, incoming, bytes_max)).await;
     let too_slow = |_| ApiError::unknown("The body came too slowly").with_status(StatusCode::REQUEST_TIMEOUT);
     let (body, in_one_piece) = body.map_err(too_slow)??;
     call.body = body;
-    if call.session.is_some() && (!in_one_piece || begun.elapsed() >= PROMPT_BODY_TIME) {
+    if in_one_piece && begun.elapsed() < PROMPT_BODY_TIME { Ok(()) } else { look_again(call).await }
+}
+
+/// Whether the session is still good, when its request has taken its time to come.
+async fn look_again(call: &mut Call) -> Result<(), ApiError> {
+    if call.session.is_some() {
         call.session = session::authenticate(call).await?;
     }
     Ok(())

@@ -19,8 +19,8 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use warren_engine::view::RegistrationTokenIsValid;
 
+pub use self::sessions::Sessions;
 use self::sessions::{Asked, Closed, Open, RequestHash, Serving, State, Turn};
-pub use self::sessions::{Sessions, Wanted};
 use super::credentials::{self, NamedUser};
 use super::{Answer, ApiError, Call, Outcome};
 use crate::worker;
@@ -141,9 +141,17 @@ pub async fn answered(call: &Call) -> Option<Outcome> {
 /// The stage of this name that a session waits for, and for what.
 ///
 /// Errors: 400 for an unknown session; 404 for a stage that is in none of its flows.
-pub fn waiting(call: &Call, stage: &str, session: &str) -> Result<(Stage, Wanted), ApiError> {
-    let wanted = call.ctx.uia.open(session)?.wanted;
-    Ok((offered(&wanted.stages, stage)?, wanted))
+pub fn waiting(call: &Call, stage: &str, session: &str) -> Result<Stage, ApiError> {
+    apart(offered(&call.ctx.uia.open(session)?.stages, stage)?)
+}
+
+/// A stage that may be completed apart from its request. A password may not: whoever has come by somebody's access token could
+/// begin a session, and send them to the page of their own server.
+fn apart(stage: Stage) -> Result<Stage, ApiError> {
+    match stage {
+        Stage::Dummy | Stage::RegistrationToken => Ok(stage),
+        Stage::Password => Err(ApiError::unrecognized("Passwords are for the client to ask for")),
+    }
 }
 
 /// Completes a stage apart from the request that the session is for.
@@ -152,8 +160,9 @@ pub fn waiting(call: &Call, stage: &str, session: &str) -> Result<(Stage, Wanted
 pub async fn complete(call: &Call, stage: &str, session: &str) -> Result<(), ApiError> {
     let mut open = call.ctx.uia.open(session)?;
     let auth: Auth = call.json_or_empty()?;
-    let Wanted { user_id, stages, .. } = open.wanted.clone();
-    match attempt(call, &stages, user_id.as_deref(), &auth, stage, &mut open).await? {
+    let stages = open.stages.clone();
+    let stage = apart(offered(&stages, stage)?)?;
+    match attempt(call, &stages, None, &auth, stage.name(), &mut open).await? {
         Some(failure) => Err(failure),
         None => {
             call.ctx.uia.prove(session, open);
@@ -278,8 +287,7 @@ fn want(
     mut open: Open,
     failure: Option<ApiError>,
 ) -> Result<Step, ApiError> {
-    let user_id = call.user().ok().map(UserId::to_owned);
-    open.wanted = Wanted { user_id, path: call.endpoint.path, stages: flows.concat() };
+    open.stages = flows.concat();
     let stages = |stages: &[Stage]| stages.iter().map(|stage| stage.name()).collect::<Vec<_>>();
     let mut body = json!({
         "flows": flows.iter().map(|flow| json!({ "stages": stages(flow) })).collect::<Vec<_>>(),

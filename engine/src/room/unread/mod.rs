@@ -53,7 +53,7 @@ const THREAD_BYTES: usize = 192;
 /// one goes when there is one more.
 const THREADS_MAX: usize = 500;
 /// A count that costs more is not remembered: it would take the place of those of hundreds of others.
-const REMEMBERED_BYTES_MAX: usize = COUNTS_BYTES_MAX / 32;
+const REMEMBERED_BYTES_MAX: usize = COUNTS_BYTES_MAX / 8;
 /// Bytes for events prepared for rules.
 const CANDIDATES_BYTES_MAX: usize = 4 << 20;
 

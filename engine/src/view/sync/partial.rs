@@ -12,7 +12,7 @@ use super::{Request, Rooms};
 use crate::{core::num::RoomNum, error::Result, store::schema, view::members::lacked_members};
 
 /// Takes out the rooms that lack members, and marks those as newly joined that did at the last sync. What is told outside of
-/// rooms goes on meanwhile.
+/// rooms goes on meanwhile: whose devices are to be followed is told as to any other client, and whose no more.
 pub(super) fn sort(request: &Request<'_>, rooms: &mut Rooms) -> Result<()> {
     if request.sync.filter.room.state.lazy_load_members {
         return Ok(());
@@ -25,10 +25,6 @@ pub(super) fn sort(request: &Request<'_>, rooms: &mut Rooms) -> Result<()> {
             rooms.joined.retain(|other| *other != room);
         } else if was_left_out(request, room)? && !rooms.newly_joined.contains(&room) {
             rooms.newly_joined.push(room);
-            rooms.with_news.retain(|other| *other != room);
-            if !rooms.entered.contains(&room) {
-                rooms.entered.push(room);
-            }
         }
     }
     Ok(())

@@ -2,7 +2,7 @@
 //!
 //! Invariant: a client waits a bounded time, and gets what there is then.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
@@ -122,6 +122,9 @@ pub async fn fill(
     timeout(TIME_MAX, work).await.unwrap_or(Ok(true))
 }
 
+/// Events that came and are no part of the room, with what they follow.
+type LeftBehind = BTreeMap<Arc<str>, Vec<Arc<str>>>;
+
 #[derive(Deserialize)]
 struct Page {
     pdus: AtMost<Box<RawValue>, EVENTS_MAX>,
@@ -139,6 +142,26 @@ async fn fill_gap(ctx: &Arc<Context>, room_id: &str, gap: &OpenGap) -> Result<bo
     Ok(false)
 }
 
+/// What is left behind for good of what a server told of the past: what it follows is here, or left behind as well. Whatever leads
+/// on to more must be asked for again.
+fn dead_ends(ctx: &Context, left: &LeftBehind) -> Result<Vec<Arc<str>>, ApiError> {
+    let before: Vec<Arc<str>> =
+        left.values().flatten().filter(|id| !left.contains_key(*id)).cloned().collect();
+    let unknown = ctx.engine.read(&UnknownEvents { event_ids: &before })?;
+    let mut leads_on: HashSet<Arc<str>> = unknown.into_iter().collect();
+    loop {
+        let more: Vec<Arc<str>> = left
+            .iter()
+            .filter(|(id, before)| !leads_on.contains(*id) && before.iter().any(|id| leads_on.contains(id)))
+            .map(|(id, _)| id.clone())
+            .collect();
+        if more.is_empty() {
+            return Ok(left.keys().filter(|id| !leads_on.contains(*id)).cloned().collect());
+        }
+        leads_on.extend(more);
+    }
+}
+
 /// Asks one server. Where nothing of what it gives can be taken in, as by users of servers whose keys nobody has any more, it is
 /// asked for what is before that, which is in the same gap.
 async fn fill_by(
@@ -151,7 +174,10 @@ async fn fill_by(
     let is_worth_asking = |event_id: &Arc<str>| !left_behind.has(&(server.to_owned(), event_id.clone()));
     let missing: Vec<Arc<str>> = gap.missing.iter().map(|event_id| Arc::from(&**event_id)).collect();
     let mut next: Vec<Arc<str>> = missing.iter().filter(|id| is_worth_asking(id)).cloned().collect();
-    let mut told: Vec<Bytes> = Vec::new();
+    let note = |event_ids: Vec<Arc<str>>| {
+        event_ids.into_iter().for_each(|id| left_behind.note((server.to_owned(), id), LEFT_BEHIND));
+    };
+    let (mut told, mut left): (Vec<Bytes>, LeftBehind) = Default::default();
     for _ in 0..PAGES_IN_VAIN_MAX {
         next.truncate(MISSING_MAX);
         if next.is_empty() {
@@ -161,26 +187,29 @@ async fn fill_by(
             Ok(page) => page,
             Err(error) => {
                 tracing::debug!(server, room_id, %error, "a server gives no history");
-                break;
+                note(dead_ends(ctx, &left)?);
+                return Ok(false);
             }
         };
         told.extend(page);
         let mut intake = Intake::of_history(room_id.to_owned(), version, told.clone());
         take_in(ctx, &mut intake, &[server.to_owned()]).await?;
-        let left = intake.left_behind();
-        left.keys().for_each(|event_id| left_behind.note((server.to_owned(), event_id.clone()), LEFT_BEHIND));
+        left = intake.left_behind();
         if intake.outcomes.values().any(|outcome| matches!(outcome, Outcome::Accepted | Outcome::Rejected(_)))
         {
+            note(dead_ends(ctx, &left)?);
             return Ok(true);
         }
         // The other ends of the gap come first; then what is before all that was left behind.
-        next = missing.iter().filter(|id| is_worth_asking(id)).cloned().collect();
+        let is_open = |id: &&Arc<str>| !left.contains_key(*id) && is_worth_asking(id);
+        next = missing.iter().filter(is_open).cloned().collect();
         if next.is_empty() {
-            let before: Vec<Arc<str>> =
-                left.into_values().flatten().filter(|id| is_worth_asking(id)).collect();
+            let before: Vec<Arc<str>> = left.values().flatten().filter(is_open).cloned().collect();
             next = ctx.engine.read(&UnknownEvents { event_ids: &before })?;
         }
     }
+    // The server would tell the same again.
+    note(left.into_keys().collect());
     Ok(false)
 }
 

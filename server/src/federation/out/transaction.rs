@@ -164,13 +164,10 @@ fn is_of_content(error: &RemoteError) -> bool {
     )
 }
 
-/// Error codes by which a server says that it has read something, and would refuse it for ever.
-const JUDGEMENTS: [&str; 5] =
-    ["M_BAD_JSON", "M_INVALID_PARAM", "M_MISSING_PARAM", "M_NOT_JSON", "M_TOO_LARGE"];
-
-/// Whether that was the server itself: a proxy that is set up wrongly refuses everything in this way until somebody sees it.
+/// Whether that was the server itself, which has read it and would refuse it for ever: it says why, as the specification wants. A
+/// proxy that is set up wrongly refuses everything in its own words, until somebody sees it.
 fn is_judgement(error: &RemoteError) -> bool {
-    matches!(error, RemoteError::Refused { errcode, .. } if JUDGEMENTS.contains(&errcode.as_str()))
+    matches!(error, RemoteError::Refused { errcode, error, .. } if errcode != "M_UNRECOGNIZED" && !error.is_empty())
 }
 
 #[cfg(test)]

@@ -12,7 +12,6 @@ use std::time::Instant;
 use bytes::Bytes;
 use http::StatusCode;
 use parking_lot::Mutex;
-use ruma_common::OwnedUserId;
 use tokio::sync::watch;
 
 use super::{Proof, Stage};
@@ -52,17 +51,7 @@ impl Asked {
 pub struct Open {
     pub completed: Vec<Stage>,
     pub proof: Proof,
-    pub wanted: Wanted,
-}
-
-/// What a session is for, as it is shown to whoever completes its stages apart from the request.
-#[derive(Clone, Default)]
-pub struct Wanted {
-    /// Who asks, if it is a user.
-    pub user_id: Option<OwnedUserId>,
-    /// The endpoint that is asked.
-    pub path: &'static str,
-    /// The stages of all flows.
+    /// The stages of all flows that were offered.
     pub stages: Vec<Stage>,
 }
 
@@ -281,6 +270,7 @@ impl Table {
         if had_one || session.body.is_none() {
             return;
         }
+        self.with_body.retain(|kept| *kept != id);
         self.with_body.push_back(id);
         if self.with_body.len() > UIA_BODIES_MAX
             && let Some(oldest) = self.with_body.pop_front()
