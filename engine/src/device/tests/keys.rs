@@ -427,15 +427,19 @@ fn a_user_has_a_limited_amount_of_signatures_on_a_key() {
         answer["device_keys"][&alice.id]["D"]["signatures"][&alice.id].as_object().unwrap().len()
     };
     let upload = |keys| kind(upload_device(&world, &alice.id, "D", keys));
-    assert_eq!(upload(with(0..5, signatures::SIGNATURE_BYTES_MAX)), "too large", "at once");
+    let longest = signatures::SIGNATURE_BYTES_MAX;
+    let most = signatures::ON_KEY_BYTES_MAX / (longest + "future:10".len());
+    assert_eq!(upload(with(0..most + 1, longest)), "too large", "at once");
     assert_eq!(count(), 1, "nothing of a refused request is stored");
-    assert_eq!(upload(with(0..3, signatures::SIGNATURE_BYTES_MAX)), "ok");
-    assert_eq!(upload(with(3..6, signatures::SIGNATURE_BYTES_MAX)), "too large", "one after the other");
-    assert_eq!(count(), 4);
+    assert_eq!(upload(with(0..most, longest)), "ok");
+    assert_eq!(upload(with(most..most + 3, longest)), "too large", "one after the other");
+    assert_eq!(count(), most + 1);
     // Other signatures in the place of those that are known are no more than before.
     assert_eq!(upload(with(0..3, 100)), "ok");
-    assert_eq!(upload(with(3..6, signatures::SIGNATURE_BYTES_MAX)), "ok");
-    assert_eq!(upload(with(6..88, 85)), "ok");
+    assert_eq!(upload(with(most..most + 3, longest)), "ok");
+    // Small ones, until there is no place for another.
+    let full = (most + 3..).take_while(|name| upload(with(*name..name + 1, 85)) == "ok").count();
+    assert!((50..100).contains(&full), "{full}");
     let mut signed = alice.device.device(&alice.id, "D");
     alice.self_signing.sign(&mut signed, &alice.id, &alice.self_signing.public());
     let failures = alice.sign(&world, &alice.id, "D", signed);
