@@ -18,9 +18,9 @@ use warren_engine::core::num::UserNum;
 use warren_engine::view::AwaitedMembers;
 use warren_engine::view::federation::{IncomingRoom, PartialRoom, PartialRooms};
 
-use super::RemoteError;
 use super::fetch::{follow_up, settle_receipts, whole_state};
 use super::join::store;
+use super::{RemoteError, guests};
 use crate::context::Context;
 use crate::http::ApiError;
 use crate::worker;
@@ -271,6 +271,8 @@ async fn complete_by(ctx: &Arc<Context>, room: &PartialRoom, server: &str) -> Re
     match missing.is_nothing() {
         true => {
             settle_receipts(ctx, &room.room_id).await?;
+            // Those whose leaves its policy server has to sign.
+            guests::begin_to_remove(ctx, &room.room_id);
             Ok(count)
         }
         false => {

@@ -3,10 +3,13 @@
 
 use std::sync::Arc;
 
+use http::StatusCode;
+use tokio::time::sleep;
 use warren_engine::command::{RemoveGuests, SendEvent, ShutOutGuests};
 
 use super::policy;
 use crate::context::Context;
+use crate::federation::limits::{GUEST_REMOVAL_ATTEMPTS_MAX, GUEST_REMOVAL_PAUSE};
 use crate::http::ApiError;
 use crate::worker;
 
@@ -25,20 +28,23 @@ pub async fn send(ctx: &Arc<Context>, event: SendEvent) -> Result<String, ApiErr
     Ok(sent.event_id)
 }
 
-/// Begins to let the guests of this server leave a room. Those that the policy server keeps here stay until the room is closed
-/// again: nobody but it can let them go.
+/// Begins to let the guests of this server leave a room, if it admits none. Those that the policy server keeps here, or whom the
+/// end of this server does, stay until the room is closed again: nobody but it can let them go.
 pub fn begin_to_remove(ctx: &Arc<Context>, room_id: &str) {
     let (work, room_id) = (ctx.clone(), room_id.to_owned());
     worker::run(ctx, "removal of guests", async move {
-        loop {
-            match policy::write(&work, RemoveGuests { room_id: room_id.clone() }).await {
-                Ok(0) => return,
-                Ok(_) => {}
-                Err(error) => {
-                    tracing::warn!(room_id, error = %error.error, "guests stay in a room that is closed to them");
-                    return;
-                }
+        for _ in 0..GUEST_REMOVAL_ATTEMPTS_MAX {
+            let Err(error) = remove_all(&work, &room_id).await else { return };
+            tracing::warn!(room_id, error = %error.error, "guests stay in a room that is closed to them");
+            if !error.status.is_server_error() && error.status != StatusCode::TOO_MANY_REQUESTS {
+                return;
             }
+            sleep(GUEST_REMOVAL_PAUSE).await;
         }
     });
+}
+
+async fn remove_all(ctx: &Arc<Context>, room_id: &str) -> Result<(), ApiError> {
+    while policy::write(ctx, RemoveGuests { room_id: room_id.to_owned() }).await? > 0 {}
+    Ok(())
 }

@@ -19,6 +19,7 @@ use warren_engine::{Adopted, Error, GivenState, LeftOut, Outcome, What};
 
 use super::ask::{Ask, path};
 use super::fetch::{events, follow_up, servers_to_ask, state, take_in};
+use super::guests;
 use super::join::store;
 use crate::context::Context;
 use crate::http::ApiError;
@@ -210,7 +211,11 @@ async fn ask_server(
         let given = GivenState { event_id: end.clone(), state: state.clone() };
         let adopt = AdoptState { room_id: room_id.to_owned(), state: given };
         match tokio::task::block_in_place(|| ctx.engine.write(adopt)).await {
-            Ok(adopted) => note(of_server, report, adopted),
+            Ok(adopted) => {
+                note(of_server, report, adopted);
+                // Those whose leaves its policy server has to sign.
+                guests::begin_to_remove(ctx, room_id);
+            }
             // The event has been refused, which is told already.
             Err(Error::NotFound(What::Event)) => {}
             Err(error) => return Err(error.into()),
