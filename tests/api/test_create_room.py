@@ -116,9 +116,17 @@ def test_large_initial_state(alice):
 
 
 @pytest.mark.ours("Synapse has no such limit")
-def test_a_room_is_not_created_with_ever_so_many_events(alice):
-    events = [{"type": "a", "state_key": str(key), "content": {}} for key in range(10_001)]
-    alice.post("createRoom", json={"initial_state": events}, status=413, errcode="M_TOO_LARGE")
+def test_a_room_is_not_created_with_ever_so_many_events(alice, bob):
+    """Invites count as what is said of the room does."""
+    events = [{"type": "a", "state_key": str(key), "content": {}} for key in range(1_001)]
+    before = alice.get("joined_rooms")
+    refused = [{"initial_state": events}, {"initial_state": events[:1_000], "invite": [bob.user_id]}]
+    for body in refused:
+        alice.post("createRoom", json=body, status=413, errcode="M_TOO_LARGE")
+    assert alice.get("joined_rooms") == before
+    room = alice.create_room(initial_state=events[:999], invite=[bob.user_id])
+    assert alice.state(room, "a", "998") == {}
+    assert alice.state(room, "m.room.member", bob.user_id)["membership"] == "invite"
 
 
 def test_unknown_room_version(alice):
