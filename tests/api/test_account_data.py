@@ -49,6 +49,31 @@ def test_much_is_kept(alice, room):
     assert alice.get(ROOM_PATH, alice.user_id, room, "org.example.much") == rooms
 
 
+def text_of(size):
+    """Content whose JSON has so many bytes."""
+    return {"text": "x" * (size - len('{"text": ""}'))}
+
+
+@pytest.mark.ours("Synapse takes 50 KiB")
+@pytest.mark.parametrize("kind, most", [("user", 2 * 1024 * 1024), ("guest", 256 * 1024)])
+def test_more_than_that_is_refused(alice, nobody, kind, most):
+    """A megabyte of anybody with an account; less of a guest, who is somebody else tomorrow."""
+    user = alice if kind == "user" else nobody.signed_in(nobody.post("register", query={"kind": "guest"}))
+    for size in (most // 2, most):
+        user.put(PATH, user.user_id, "org.example.a", json=text_of(size))
+        assert user.get(PATH, user.user_id, "org.example.a") == text_of(size)
+    user.put(PATH, user.user_id, "org.example.a", json=text_of(most + 1), status=413, errcode="M_TOO_LARGE")
+    assert user.get(PATH, user.user_id, "org.example.a") == text_of(most), "it is what it was"
+
+
+@pytest.mark.ours("Synapse takes 50 KiB")
+def test_more_than_that_is_refused_in_a_room(alice, room):
+    values = (alice.user_id, room, "org.example.a")
+    alice.put(ROOM_PATH, *values, json=text_of(1024 * 1024))
+    alice.put(ROOM_PATH, *values, json=text_of(2 * 1024 * 1024 + 1), status=413, errcode="M_TOO_LARGE")
+    assert alice.get(ROOM_PATH, *values) == text_of(1024 * 1024)
+
+
 def test_the_push_rules_of_who_never_changed_them(alice):
     assert alice.get(PATH, alice.user_id, "m.push_rules") == alice.get("pushrules/")
 
