@@ -62,6 +62,35 @@ def test_relations_of_relations(alice, bob, room):
     assert ids(alice.get(ALL, room, root, query={"recurse": "true"})) == [reaction, reply]
 
 
+def in_pages(client, room, event, direction, limit):
+    """All relations of an event and those of these, page by page."""
+    query, seen = {"recurse": "true", "dir": direction, "limit": limit}, []
+    while True:
+        page = client.get(ALL, room, event, query=query)
+        assert len(page["chunk"]) <= limit and page["recursion_depth"] >= 3
+        seen += ids(page)
+        if "next_batch" not in page:
+            return seen
+        query["from"] = page["next_batch"]
+
+
+@pytest.mark.parametrize("limit", [7, 40, 100])
+def test_relations_of_relations_in_pages(alice, bob, room, limit):
+    """Everything once, in both directions; reactions come long after what they are to."""
+    root = alice.send(room, "root")
+    sent, replies = [], []
+    for number in range(60):
+        replies.append(reply_in_thread(alice, room, root, str(number)))
+        alice.send(room, "beside the thread")
+        sent.append(replies[-1])
+        if number >= 30:
+            sent.append(react(bob, room, replies[number - 30], "🥕"))
+    sent += [react(bob, room, reply, "🥕") for reply in replies[30:]]
+    sent.append(edit(alice, room, replies[0], "edited"))
+    assert in_pages(bob, room, root, "f", limit) == sent
+    assert in_pages(bob, room, root, "b", limit) == sent[::-1]
+
+
 def test_relations_of_an_unknown_event(alice, room):
     alice.get(ALL, room, "$" + "a" * 43, status=404)
 
