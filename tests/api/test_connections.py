@@ -6,6 +6,8 @@ import socket
 
 import pytest
 
+from harness.client import address
+
 SECONDS_MAX = 10
 VERSIONS = b"GET /_matrix/client/versions HTTP/1.1\r\nHost: x\r\n"
 
@@ -67,6 +69,19 @@ def test_several_requests_at_once(connection):
     assert [connection.answer()[0] for _ in range(4)] == [200, 200, 200, 404]
     connection.send(b"\r\n")
     assert connection.answer()[0] == 200
+
+
+def test_each_request_of_several_at_once_sees_what_those_before_it_did(connection, alice):
+    path = address("user/{userId}/account_data/{type}", alice.user_id, "org.example.colour")
+
+    def request(method, content=None):
+        body = "" if content is None else json.dumps(content)
+        head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {alice.token}\r\n"
+        return f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode()
+
+    brown, grey = {"colour": "brown"}, {"colour": "grey"}
+    connection.send(request("PUT", brown) + request("GET") + request("PUT", grey) + request("GET"))
+    assert [connection.answer() for _ in range(4)] == [(200, {}), (200, brown), (200, {}), (200, grey)]
 
 
 def test_a_byte_behind_a_request_that_waits(connection, alice):
