@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 
 import pytest
 import requests
@@ -268,6 +269,28 @@ def test_invites_go_out_though_their_sender_goes_away(alice, resident):
     may_answer.set()
     (room,) = alice.get("joined_rooms")["joined_rooms"]
     alice.sync_until(lambda _: user in members(alice, room, "invite"))
+
+
+def test_an_invite_that_is_not_answered_is_not_waited_for_without_end(alice, resident, network):
+    """Whoever is not told of the room makes another. The invite is under way all the same."""
+    willing = network.peer(kind=Participant)
+    was_asked, may_answer = threading.Event(), threading.Event()
+
+    def answer_invite(*request):
+        was_asked.set()
+        may_answer.wait(SECONDS_MAX)
+        return Participant.answer_invite(resident, *request)
+
+    resident.answer_invite = answer_invite
+    begun = time.monotonic()
+    room = alice.create_room(room_version="11", invite=[resident.user(), willing.user()])
+    # The server waits for 20 s; a loaded machine may take some more.
+    assert was_asked.is_set() and time.monotonic() - begun < 32
+    assert members(alice, room, "invite") == {willing.user()}
+    may_answer.set()
+    alice.sync_until(lambda _: members(alice, room, "invite") == {willing.user(), resident.user()})
+    assert resident.versions_asked("invite") == ["v2"]
+    assert alice.get("joined_rooms")["joined_rooms"] == [room]
 
 
 class Held:
