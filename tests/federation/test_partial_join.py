@@ -189,6 +189,33 @@ def test_administrators_are_told_how_far_it_is(network, resident, tmp_path):
         assert server.stop() == 0, server.log_tail()
 
 
+def log_of(server, room):
+    """The lines of the log that are about a room's way, each with its message first."""
+    lines = [json.loads(line) for line in server.log_path.read_text().splitlines() if line.endswith("}")]
+    return [line for line in lines if line.get("room_id") == room]
+
+
+def test_the_log_tells_how_far_it_is(network, resident, tmp_path):
+    """When the room is entered, when its members have come and when it is whole, with how much that is."""
+    server = network.server(tmp_path, "--log-format", "json")
+    with server:
+        alice = Client(server.base_url).register("alice")
+        copy = enter(resident, server, alice)
+        assert resident.was_asked.wait(SECONDS_MAX)
+        (entered,) = until(lambda: log_of(server, copy.room_id))
+        assert entered["message"] == "a room is entered" and entered["server"] == resident.name
+        others = [key for key in copy.state if key[0] != "m.room.member"]
+        assert entered["state"] == len(others) and entered["members_omitted"] is True
+        resident.may_tell.set()
+        _, come, whole = until(lambda: len(lines := log_of(server, copy.room_id)) >= 3 and lines)
+        assert come["message"] == "a room's members have come" and come["server"] == resident.name
+        told = resident.told(resident.before[copy.state["m.room.member", alice.user_id]])
+        assert come["events"] == len(told["state"]) + len(told["auth_chain"])
+        assert whole["message"] == "a room is whole" and whole["server"] == resident.name
+        assert whole["members"] > MEMBERS and 0 < whole["seconds"] < SECONDS_MAX
+        assert server.stop() == 0, server.log_tail()
+
+
 def test_nobody_asks_for_the_members_of_a_room_that_was_left(network, resident, tmp_path):
     server = network.server(tmp_path)
     password = server.make_administrator("warden")
