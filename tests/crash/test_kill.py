@@ -3,9 +3,12 @@
 import random
 import threading
 
+import pytest
 import requests
 
 from harness.client import Client, timeline
+from harness.participant import SECONDS_MAX, Participant
+from harness.policies import SIGN, enable, signs
 from harness.senders import Load, Sender, room_messages
 from harness.server import Server
 from harness.waiting import until
@@ -75,18 +78,39 @@ def is_joined(client, room, user):
     return content["membership"] == "join"
 
 
-def test_kill_while_an_account_is_closed(tmp_path):
-    """Whoever closes their account is out of all rooms in the end."""
-    with Server(tmp_path / "data") as server:
+@pytest.fixture
+def policy(network):
+    """A policy server that answers nothing until it is let."""
+    peer = signs(network.peer(kind=Participant))
+    sign, peer.let = peer.answers[SIGN], threading.Event()
+
+    def sign_when_let(request):
+        peer.let.wait(SECONDS_MAX)
+        return sign(request)
+
+    peer.answers[SIGN] = sign_when_let
+    yield peer
+    peer.let.set()
+    peer.close()
+
+
+def test_kill_while_an_account_is_closed(network, tmp_path, policy):
+    """Whoever closes their account is out of all rooms in the end. The policy server of a room in the midst of them keeps them
+    from getting there before the kill."""
+    with network.server(tmp_path) as server:
         mate, leaver = (Client(server.base_url).register(word) for word in ("mate", "leaver"))
-        rooms = {mate.create_room(preset="public_chat") for _ in range(100)}
+        rooms = [mate.create_room(preset="public_chat", room_version="11") for _ in range(100)]
         for room in rooms:
             leaver.join(room)
+        held = rooms[len(rooms) // 2]
+        policy.join(server, held)
+        enable(mate, held, policy)
         mate.sync()
+        answered = []
 
         def close():
             try:
-                leaver.with_password("POST", "account/deactivate")
+                answered.append(leaver.with_password("POST", "account/deactivate"))
             except requests.ConnectionError:
                 pass
 
@@ -99,9 +123,15 @@ def test_kill_while_an_account_is_closed(tmp_path):
         mate.sync_until(is_first_left)
         server.kill()
         closing.join()
+        assert not answered, "it came too late"
         server.check()
+        before = len(policy.asked(SIGN))
         server.start()
         mate.http.close()
+        # It is taken up again by itself, and was not over.
+        until(lambda: len(policy.asked(SIGN)) > before)
+        assert is_joined(mate, held, leaver)
+        policy.let.set()
         until(lambda: not any(is_joined(mate, room, leaver) for room in rooms))
 
 

@@ -1,5 +1,6 @@
 """What other servers are sent: once and in order, whatever fails in between (server-server API, "Transactions")."""
 
+import threading
 import time
 
 import pytest
@@ -11,9 +12,10 @@ from harness.events import id_of
 from harness.metrics import told
 from harness.participant import SECONDS_MAX, Participant
 from harness.peer import now_ms
-from harness.server import free_port
+from harness.server import free_port, sound
 from harness.waiting import until
 
+NEXT_TRY = "warren_federation_destination_next_try_seconds"
 # A first pause after a failure is ten seconds, give or take a fifth; then one of twice as much, within SECONDS_MAX.
 
 
@@ -98,6 +100,50 @@ def test_a_peer_that_is_slow_gets_everything_once(warren, alice, network):
     peer.close()
 
 
+class Counting(Participant):
+    """Takes no transaction until it is let, and counts how many were on their way to it at once."""
+
+    def __init__(self, host, authority, **more):
+        super().__init__(host, authority, **more)
+        self.let, self.under_way, self.most = threading.Event(), 0, 0
+
+    def answer_send(self, *question):
+        with self.came:
+            self.under_way += 1
+            self.most = max(self.most, self.under_way)
+            self.came.notify_all()
+        self.let.wait(SECONDS_MAX)
+        answer = super().answer_send(*question)
+        # Before it is answered, and so before another may come.
+        with self.came:
+            self.under_way -= 1
+        return answer
+
+
+def test_one_transaction_at_a_time_is_on_its_way_to_a_server(warren, alice, admin, network, resident):
+    """Whatever else there is for it meanwhile, and though it is heard from: others are sent that at once."""
+    peer = network.peer(kind=Counting)
+    room_id, user_id = room_with(alice, warren, peer)
+    resident.join(warren, room_id)
+    sent = [str(number) for number in range(120)]
+    for number, body in enumerate(sent):
+        alice.send(room_id, body)
+        if number % 10 == 0:
+            send_to_device(alice, {user_id: {"BOB": {"n": number}}})
+            typing = {"typing": number % 20 == 0, "timeout": 30000}
+            alice.put("rooms/{roomId}/typing/{userId}", room_id, alice.user_id, json=typing)
+            assert peer.send(warren, "GET", "/_matrix/federation/v1/publicRooms")[0] == 200
+    asked(admin, f"{ADMIN}/{peer.name}/reset_connection", "POST", 400)
+    resident.until(lambda: resident.bodies == sent)
+    peer.until(lambda: peer.under_way)
+    assert (peer.most, peer.transactions) == (1, [])
+    peer.let.set()
+    peer.until(lambda: len(peer.bodies) >= len(sent) and len(peer.edus("m.direct_to_device")) >= len(sent) // 10)
+    assert peer.bodies == sent and peer.most == 1
+    assert len(peer.transactions) > 2, "there was occasion for several at once"
+    peer.close()
+
+
 def test_a_peer_that_is_heard_from_is_tried_at_once(warren, alice, resident):
     room_id, _ = room_with(alice, warren, resident)
     resident.is_failing = True
@@ -112,6 +158,48 @@ def test_a_peer_that_is_heard_from_is_tried_at_once(warren, alice, resident):
             resident.came.wait(1)
         assert time.monotonic() - before < 15
     assert resident.bodies == ["1"]
+
+
+def test_how_long_a_peer_is_left_alone_survives_a_restart(network, tmp_path, resident):
+    """It has failed twice, so that the pause is sixteen seconds at least. A sign of life ends it all the same."""
+    address = f"http://127.0.0.1:{free_port()}"
+    server, other = network.server(tmp_path, "--metrics-listen", address), network.peer(kind=Participant)
+    password = server.make_administrator("warden")
+    with sound(server):
+        alice, admin = Client(server.base_url).register("alice"), Client(server.base_url, "@warden:" + server.name)
+        admin = admin.login(password)
+        room_id, _ = room_with(alice, server, resident)
+        other.join(server, room_id)
+        resident.is_failing = True
+        alice.send(room_id, "1")
+
+        def state():
+            """As administrators are told, and by the metrics."""
+            names = ("failures", "failure_ts", "retry_last_ts", "retry_interval")
+            status = asked(admin, f"{ADMIN}/{resident.name}")
+            return [status[name] for name in names], told(address, NEXT_TRY)[resident.name,]
+
+        until(lambda: asked(admin, f"{ADMIN}/{resident.name}")["failures"] == 2)
+        (_, _, failed_ms, pause_ms), next_try = before = state()
+        assert next_try == (failed_ms + pause_ms) // 1000 and 16_000 <= pause_ms <= 24_000
+        tries = len(resident.tries)
+        assert server.stop() == 0
+        server.start()
+        alice.http.close()
+        admin.http.close()
+        assert state() == before
+        # What comes now is for both servers, of which only the other is sent it.
+        alice.send(room_id, "2")
+        other.until(lambda: other.bodies == ["1", "2"])
+        assert len(resident.tries) == tries == 2 and state() == before
+        resident.is_failing = False
+        while not resident.bodies:
+            assert resident.send(server, "GET", "/_matrix/federation/v1/publicRooms")[0] == 200
+            with resident.came:
+                resident.came.wait(1)
+        assert now_ms() < failed_ms + pause_ms
+        resident.until(lambda: resident.bodies == ["1", "2"])
+        until(lambda: asked(admin, f"{ADMIN}/{resident.name}")["failures"] == 0)
 
 
 def test_what_was_queued_survives_the_death_of_the_server(network, tmp_path, resident):

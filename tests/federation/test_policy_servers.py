@@ -11,11 +11,10 @@ from harness.client import Client, bodies, timeline, unique
 from harness.events import id_of, redacted
 from harness.participant import Participant, path
 from harness.peer import Key, verify
+from harness.policies import POLICY_KEY, SIGN, enable, signs
 from harness.rooms import joined_members
 from harness.waiting import until
 
-SIGN = "/_matrix/policy/v1/sign"
-POLICY_KEY = "ed25519:policy_server"
 # More than one request has events signed.
 GUESTS = 55
 
@@ -23,17 +22,7 @@ GUESTS = 55
 @pytest.fixture
 def policy(resident):
     """A resident that is a policy server: it signs what does not say spam."""
-    resident.policy_key = Key("policy_server")
-
-    def sign(request):
-        event = json.loads(request.body)
-        if "spam" in json.dumps(event["content"]):
-            return 400, {"errcode": "M_FORBIDDEN", "error": "The message appears to contain possible spam"}
-        signatures = resident.sign(event, resident.policy_key)["signatures"][resident.name]
-        return 200, {resident.name: {POLICY_KEY: signatures[POLICY_KEY]}}
-
-    resident.answers[SIGN] = sign
-    return resident
+    return signs(resident)
 
 
 def room_of(alice, server, policy):
@@ -42,11 +31,6 @@ def room_of(alice, server, policy):
     policy.join(server, room_id)
     enable(alice, room_id, policy)
     return room_id
-
-
-def enable(alice, room_id, policy):
-    keys = {"ed25519": policy.policy_key.public}
-    alice.set_state(room_id, "m.room.policy", {"via": policy.name, "public_keys": keys})
 
 
 def assert_signed(event, policy):

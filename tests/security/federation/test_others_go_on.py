@@ -1,6 +1,8 @@
 """A hostile or broken peer stops nobody else: other rooms, other servers and users go on, and nothing grows without bound.
 """
 
+import http.client
+import json
 import threading
 import time
 
@@ -8,10 +10,12 @@ import pytest
 
 from harness.client import Client, bodies
 from harness.events import Copy, id_of
-from harness.participant import Participant
+from harness.participant import Participant, path
+from harness.peer import authorization, canonical, now_ms
 from harness.rooms import see
 from harness.senders import room_messages
 from harness.server import sound
+from harness.waiting import until
 
 # Within the time that a healthy server takes, and far below any timeout of ours.
 SECONDS_MAX = 8
@@ -132,6 +136,92 @@ def test_a_poisoned_room_holds_up_no_other(server, hostile, alice):
         stop.set()
         thread.join()
     assert bodies(room_messages(alice, good)) == [f"{number}" for number in range(20)]
+
+
+# Connections of who sends too much.
+AT_ONCE = 8
+
+
+class Flood:
+    """Good transactions of one server, ever new ones on several connections, whatever is answered."""
+
+    def __init__(self, server, peer):
+        self.server, self.peer = server, peer
+        # Refused ones, by their ids: status, headers and body of the answer. And how many were taken.
+        self.refused, self.taken, self.over = {}, 0, threading.Event()
+        self.changed = threading.Condition()
+        self.threads = [threading.Thread(target=self.run, args=(number,)) for number in range(AT_ONCE)]
+
+    def run(self, number):
+        connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=60)
+        count = 0
+        while not self.over.is_set():
+            count += 1
+            self.send(connection, f"{number}-{count}")
+        connection.close()
+
+    def send(self, connection, transaction_id):
+        target, body = path("v1/send/{}", transaction_id), self.body()
+        header = authorization("PUT", target, self.peer.name, self.server.name, self.peer.key, body)
+        connection.request("PUT", target, canonical(body), {"Authorization": header})
+        response = connection.getresponse()
+        answer = json.loads(response.read())
+        with self.changed:
+            if response.status == 200:
+                self.taken += 1
+            else:
+                self.refused[transaction_id] = response.status, response.headers["Retry-After"], answer
+            self.changed.notify_all()
+
+    def body(self):
+        return {"origin": self.peer.name, "origin_server_ts": now_ms(), "pdus": [], "edus": []}
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.over.set()
+        for thread in self.threads:
+            thread.join()
+
+    def until_refused(self, more):
+        with self.changed:
+            wanted = len(self.refused) + more
+            assert self.changed.wait_for(lambda: len(self.refused) >= wanted, 120), self.taken
+
+
+def test_each_server_has_a_budget_of_its_own(network, tmp_path, hostile, honest):
+    """Who sends more transactions than that is told when to come again, and what was refused is taken then."""
+    with sound(network.server(tmp_path, "--rate-limits", "on")) as server:
+        alice = Client(server.base_url).register("alice")
+        room = alice.create_room(preset="public_chat", room_version="11")
+        copy, theirs = hostile.join(server, room), honest.join(server, room)
+        with Flood(server, hostile) as flood:
+            flood.until_refused(1)
+            for number in range(20):
+                # Meanwhile the flood goes on.
+                flood.until_refused(1)
+                begin = time.monotonic()
+                event = honest.place(theirs, honest.message(theirs, f"{number}"))
+                assert honest.transact(server, [event]) == {id_of(event): {}}
+                see(alice, room, id_of(event))
+                assert time.monotonic() - begin < SECONDS_MAX
+        assert flood.taken >= 1_000, "a large server may send so many at once"
+        for status, retry_after, answer in flood.refused.values():
+            assert (status, answer["errcode"], retry_after) == (429, "M_LIMIT_EXCEEDED", "1"), answer
+            assert 0 < answer["retry_after_ms"] <= 10, "a hundred are given back in a second"
+        event = hostile.message(copy, "once more")
+
+        def is_taken():
+            target = path("v1/send/{}", next(iter(flood.refused)))
+            status, answer = hostile.send(server, "PUT", target, {**flood.body(), "pdus": [event]})
+            assert (status, answer) in [(200, {"pdus": {id_of(event): {}}})] or status == 429
+            return status == 200
+
+        until(is_taken)
+        see(alice, room, id_of(event))
 
 
 def disk_of(server):
