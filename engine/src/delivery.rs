@@ -48,7 +48,7 @@ pub enum Sent {
 }
 
 enum State {
-    Begin { acknowledged: Option<String> },
+    Begin { acknowledged: Option<String>, took_brief: bool },
     Send { transaction: Transaction, is_kept: bool },
     Fail { retry_after_ms: u64 },
     Leave { due_ms: u64 },
@@ -63,7 +63,7 @@ pub struct Delivery {
 impl Delivery {
     /// Begins where the last one ended. There may be one at a time for each server.
     pub fn new(destination: Arc<str>) -> Self {
-        Self { destination, state: State::Begin { acknowledged: None } }
+        Self { destination, state: State::Begin { acknowledged: None, took_brief: false } }
     }
 
     /// The server.
@@ -75,8 +75,9 @@ impl Delivery {
     pub fn next_step(&self) -> Next {
         let destination = self.destination.to_string();
         match &self.state {
-            State::Begin { acknowledged } => {
-                Next::Begin(NextTransaction { destination, acknowledged: acknowledged.clone() })
+            State::Begin { acknowledged, took_brief } => {
+                let (acknowledged, took_brief) = (acknowledged.clone(), *took_brief);
+                Next::Begin(NextTransaction { destination, acknowledged, took_brief })
             }
             State::Send { transaction, .. } => Next::Send(transaction.clone()),
             State::Fail { .. } => Next::Fail(DeliveryFailed { destination }),
@@ -115,9 +116,9 @@ impl Delivery {
     pub fn sent(&mut self, sent: Sent) {
         self.state = match (sent, &self.state) {
             (Sent::Done, State::Send { transaction, is_kept }) => {
-                State::Begin { acknowledged: is_kept.then(|| transaction.id.clone()) }
+                State::Begin { acknowledged: is_kept.then(|| transaction.id.clone()), took_brief: !is_kept }
             }
-            (Sent::Done, _) => State::Begin { acknowledged: None },
+            (Sent::Done, _) => State::Begin { acknowledged: None, took_brief: false },
             (Sent::Failed { retry_after_ms }, _) => State::Fail { retry_after_ms },
         };
     }

@@ -1,6 +1,8 @@
 """What administrators are told of deliveries to other servers, under the paths and by the parameters that Synapse documents
 ("Federation API")."""
 
+import itertools
+
 import pytest
 
 from harness.deliveries import ADMIN, asked, room_with, until_failing
@@ -172,3 +174,29 @@ def test_a_server_that_fares_well_is_told_when_it_last_took_something(warren, al
     failing = until_failing(admin, resident)
     assert failing["last_success_ts"] == second["last_success_ts"] <= failing["failure_ts"]
     assert second["last_successful_stream_ordering"] <= failing["last_successful_stream_ordering"] < room_at()
+
+
+def test_a_server_is_well_again_when_it_takes_what_is_not_kept(warren, alice, admin, resident):
+    """Typing alone: nothing else waits for it."""
+    room_id, _ = room_with(alice, warren, resident)
+    path = "rooms/{roomId}/typing/{userId}"
+
+    def type_something(typing):
+        alice.put(path, room_id, alice.user_id, json={"typing": typing, "timeout": 30_000})
+
+    resident.is_failing = True
+    type_something(True)
+    until_failing(admin, resident)
+    resident.is_failing = False
+    typing = itertools.cycle((False, True))
+
+    def has_taken_something():
+        """It is tried again when it is heard from, some seconds after the failure; while it is left alone nothing is kept for it."""
+        assert resident.send(warren, "GET", "/_matrix/federation/v1/publicRooms")[0] == 200
+        type_something(next(typing))
+        return resident.edus("m.typing")
+
+    until(has_taken_something)
+    until(lambda: status_of(admin, resident)["failures"] == 0)
+    status = status_of(admin, resident)
+    assert status["failure_ts"] is None and status["last_success_ts"]

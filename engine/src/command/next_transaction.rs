@@ -35,6 +35,8 @@ pub struct NextTransaction {
     pub destination: String,
     /// The id of the transaction that it has taken.
     pub acknowledged: Option<String>,
+    /// Whether it has taken one that is not kept, so that no id stands for it: typing and receipts alone.
+    pub took_brief: bool,
 }
 
 /// What is next.
@@ -101,12 +103,16 @@ impl Command for NextTransaction {
         if let Some(sent) = &acknowledged {
             acknowledge(tx, server, &mut row, sent, known_to, now_ms)?;
         }
+        let is_back = self.took_brief && row.failures > 0;
+        if is_back {
+            is_well(&mut row, known_to, now_ms);
+        }
         let is_repeated = row.in_flight.is_some();
         if !is_repeated {
             row.in_flight = begin(tx, server, &mut row, known_to, now_ms)?;
-            if row.in_flight.is_some() || acknowledged.is_some() {
-                tx.put(&schema::DESTINATIONS, &server, &row);
-            }
+        }
+        if is_back || !is_repeated && (row.in_flight.is_some() || acknowledged.is_some()) {
+            tx.put(&schema::DESTINATIONS, &server, &row);
         }
         let delivered_to = row.delivered_to;
         let transaction = row.in_flight.map(|sent| render(tx, server, sent)).transpose()?;
@@ -131,11 +137,16 @@ fn acknowledge(
         tx.delete(&schema::OUTGOING_EDUS, &(server, pos));
     }
     row.delivered_to = row.delivered_to.max(sent.delivers_to);
+    is_well(row, known_to, now_ms);
+    Ok(())
+}
+
+/// The server has taken something.
+fn is_well(row: &mut Destination, known_to: StreamPos, now_ms: u64) {
     // Judged by how long it was silent, before that is forgotten.
     delivery::begin_catching_up(row, known_to, now_ms);
     (row.failures, row.failing_since_ms, row.retry_ms) = (0, 0, 0);
     row.succeeded_ms = now_ms;
-    Ok(())
 }
 
 fn queued_at(

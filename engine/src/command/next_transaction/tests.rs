@@ -44,7 +44,11 @@ fn due(world: &World) -> Vec<Arc<str>> {
 
 fn ask(world: &World, server: &str, acknowledged: Option<&str>) -> NextUp {
     let acknowledged = acknowledged.map(str::to_owned);
-    world.engine.write(NextTransaction { destination: server.into(), acknowledged }).wait().unwrap()
+    world
+        .engine
+        .write(NextTransaction { destination: server.into(), acknowledged, took_brief: false })
+        .wait()
+        .unwrap()
 }
 
 /// Does for a server what the driver does, until nothing is left; answers what the server was sent.
@@ -441,7 +445,11 @@ fn nothing_is_lost_or_disordered_by_faults_and_crashes() {
                 sent_id = None;
             }
             due(&world);
-            let ask = NextTransaction { destination: THERE.into(), acknowledged: sent_id.clone() };
+            let ask = NextTransaction {
+                destination: THERE.into(),
+                acknowledged: sent_id.clone(),
+                took_brief: false,
+            };
             if let Ok(next) = world.engine.write(ask).wait() {
                 sent_id = next.transaction.as_ref().map(|transaction| transaction.id.clone());
                 for pdu in next.transaction.iter().flat_map(|transaction| &transaction.pdus) {
