@@ -3,7 +3,9 @@
 A peer sends a request, and the server must find it to fetch its key: what is answered tells whether it did.
 """
 
+import concurrent.futures
 import errno
+import itertools
 import random
 import socket
 import threading
@@ -170,6 +172,72 @@ def test_a_file_that_does_not_come_is_not_waited_for(server, network):
     assert_found(server, peer, peer.name, peer.name)
     assert time.monotonic() - begun < SECONDS_MAX
     gives_up.set()
+
+
+def trickling(content, stops):
+    """The bytes of a file, one after the other, none of them long after the one before; and then more of them."""
+    for byte in itertools.chain(content, itertools.repeat(b" "[0])):
+        if stops.wait(0.05):
+            return
+        yield bytes([byte])
+
+
+def test_a_file_that_comes_byte_by_byte_is_not_waited_for(server, network):
+    """Whether what it says is there before its end, or never: the server is where the services of its own name say."""
+    network.names.addresses["target.test"] = ["127.0.0.1"]
+    stops, peers = threading.Event(), []
+    for content in (b'{"m.server":"late.test:1"}', b'{"m.server":"' + b"a" * 1_000):
+        peer = network.behind_file(lambda _, content=content: (200, trickling(content, stops)))
+        network.names.services[f"_matrix-fed._tcp.{peer.name}"] = [(1, 1, peer.port, "target.test")]
+        peers.append(peer)
+    begun = time.monotonic()
+    # They wait for their files at the same time.
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda peer: assert_found(server, peer, peer.name, peer.name), peers))
+    assert time.monotonic() - begun < SECONDS_MAX
+    stops.set()
+
+
+SPACES = b" " * 65_536
+SAID = b'{"m.server":"not-there.test:1"}'
+# How a file begins, and how it goes on as long as somebody reads it.
+ENDLESS = {
+    "behind what it says": (SAID, SPACES),
+    "within it": (SAID[:-1] + b',"x":"', b"x" * 65_536),
+    "before it": (SPACES, SPACES),
+}
+
+
+@pytest.mark.parametrize("status", [200, 302, 404])
+@pytest.mark.parametrize("kind", ENDLESS)
+def test_a_file_without_end_counts_for_nothing(server, network, kind, status):
+    """What has come of it is not looked at; and no more comes than may be."""
+    network.names.addresses["target.test"] = ["127.0.0.1"]
+    (head, piece), ended = ENDLESS[kind], threading.Event()
+
+    def pieces():
+        try:
+            yield from itertools.chain([head], itertools.repeat(piece))
+        finally:
+            ended.set()
+
+    peer = network.behind_file(lambda _: (status, pieces(), {"Location": FILE}))
+    network.names.services[f"_matrix-fed._tcp.{peer.name}"] = [(1, 1, peer.port, "target.test")]
+    assert_found(server, peer, peer.name, peer.name)
+    assert ended.wait(SECONDS_MAX), "it is still read"
+
+
+@pytest.mark.parametrize("policy", ["no-store", "max-age=0", "private, max-age=1"])
+def test_a_file_that_forbids_to_be_kept_is_not_asked_for_again_before_each_request(server, network, alice, policy):
+    """Nobody can make this server ask as often as requests go out."""
+    network.names.addresses["shortly.test"] = ["127.0.0.1"]
+    headers = {"Cache-Control": policy}
+    peer = network.behind_file(lambda peer: (200, {"m.server": f"shortly.test:{peer.port}"}, headers), "shortly.test")
+    peer.answers["/_matrix/federation/v1/query/profile"] = lambda _: (200, {"displayname": "Bee"})
+    for number in range(5):
+        assert alice.get("profile/{userId}", f"@b{number}:{peer.name}")["displayname"] == "Bee"
+    assert len(peer.asked("/_matrix/federation/v1/query/profile")) == 5
+    assert len([request for request in network.files.asked(FILE) if request.headers["Host"] == peer.name]) == 1
 
 
 def test_a_redirected_file(server, network):

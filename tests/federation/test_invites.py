@@ -18,9 +18,7 @@ from harness.waiting import until
 
 def room_of_version_12(resident):
     """A room that is called after its create event, with that event and one that names the room."""
-    content = {"room_version": "12"}
-    create = {"type": "m.room.create", "state_key": "", "sender": resident.user(), "content": content}
-    create = resident.sign({**create, "prev_events": [], "auth_events": [], "depth": 1, "origin_server_ts": 1})
+    create = resident.begin("12")
     copy = Copy("!" + id_of(create)[1:], {}, [id_of(create)], 1, resident.user())
     resident.next(copy, "m.room.member", {"membership": "join"}, state_key=copy.user)
     name = resident.next(copy, "m.room.name", {"name": "The burrow"}, state_key="")

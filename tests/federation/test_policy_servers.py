@@ -7,12 +7,12 @@ import time
 
 import pytest
 
-from harness.client import Client, bodies, timeline, unique
+from harness.client import Client, address, bodies, timeline, unique
 from harness.events import id_of, redacted
 from harness.participant import Participant, path
 from harness.peer import Key, verify
 from harness.policies import POLICY_KEY, SIGN, enable, signs
-from harness.rooms import joined_members
+from harness.rooms import joined_members, state_ids
 from harness.waiting import until
 
 # More than one request has events signed.
@@ -88,6 +88,95 @@ def test_what_the_policy_server_refuses_is_not_sent(server, alice, policy):
     sent(policy, "the only one")
     assert policy.bodies == ["the only one"]
     assert bodies(alice.messages(room_id)["chunk"]) == ["the only one"]
+
+
+def signature(policy, event, key):
+    return policy.sign(event, key)["signatures"][policy.name][key.id]
+
+
+def right(policy, event):
+    return signature(policy, event, policy.policy_key)
+
+
+# Signatures in an answer or event that do not hold, or are not where they are looked for.
+WRONG = {
+    "of another event": lambda policy, event: {policy.name: {POLICY_KEY: right(policy, {**event, "depth": event["depth"] + 1})}},
+    "by its other key": lambda policy, event: {policy.name: {POLICY_KEY: signature(policy, event, policy.key)}},
+    "by its other key, and called so": lambda policy, event: {
+        policy.name: {policy.key.id: signature(policy, event, policy.key)}
+    },
+    "by a key that the room does not name": lambda policy, event: {
+        policy.name: {POLICY_KEY: signature(policy, event, Key("policy_server"))}
+    },
+    "under another key's id": lambda policy, event: {policy.name: {"ed25519:policy": right(policy, event)}},
+    "under another server's name": lambda policy, event: {"elsewhere.test": {POLICY_KEY: right(policy, event)}},
+    "cut off": lambda policy, event: {policy.name: {POLICY_KEY: right(policy, event)[:-1]}},
+}
+
+
+def answer_wrongly(policy, wrong, only=""):
+    """Lets the policy server answer so, if it is asked about an event with that text."""
+    sign = policy.answers[SIGN]
+
+    def answer(request):
+        asked = json.loads(request.body)
+        return (200, WRONG[wrong](policy, asked)) if only in str(asked["content"]) else sign(request)
+
+    policy.answers[SIGN] = answer
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_wrong_signature_sends_nothing_of_ours(server, alice, policy, wrong):
+    """Neither a message nor state, an invite nor a join by way of this server; what is tried again is asked about anew."""
+    room_id, sign, dora = room_of(alice, server, policy), policy.answers[SIGN], policy.user("dora")
+    before, message = state_ids(alice, room_id), {"msgtype": "m.text", "body": "hello"}
+    again = address("rooms/{roomId}/send/{eventType}/{txnId}", room_id, "m.room.message", unique("txn"))
+    answer_wrongly(policy, wrong)
+    alice.put(again, json=message, status=403, errcode="M_FORBIDDEN")
+    alice.set_state(room_id, "m.room.topic", {"topic": "x"}, status=403, errcode="M_FORBIDDEN")
+    alice.post("rooms/{roomId}/invite", room_id, json={"user_id": dora}, status=403, errcode="M_FORBIDDEN")
+    status, answer = policy.send_join(server, policy.make_join(server, room_id, dora))
+    assert status in (400, 403), answer
+    assert len(policy.asked(SIGN)) == 4 and not policy.versions_asked("invite")
+    assert state_ids(alice, room_id) == before and bodies(alice.messages(room_id)["chunk"]) == []
+    policy.answers[SIGN] = sign
+    alice.put(again, json=message)
+    assert_signed(sent(policy, "hello"), policy)
+    assert len(policy.asked(SIGN)) == 5
+    assert [event["type"] for event in policy.pdus] == ["m.room.policy", "m.room.message"]
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_an_event_of_another_that_is_wrongly_signed_is_asked_about_anew(server, alice, policy, network, wrong):
+    """It is told on with the signature that the policy server gives."""
+    room_id = room_of(alice, server, policy)
+    other = network.peer(kind=Participant)
+    event = other.message(other.join(server, room_id), "hello")
+    asked = len(policy.asked(SIGN))
+    signed = {**event, "signatures": {**event["signatures"], **WRONG[wrong](policy, event)}}
+    assert other.transact(server, [signed]) == {id_of(event): {}}
+    alice.sync_until(lambda answer: "hello" in bodies(timeline(answer, room_id)))
+    assert len(policy.asked(SIGN)) == asked + 1
+    (told,) = other.ask(server, "GET", path("v1/event/{}", id_of(event)))["pdus"]
+    assert_signed(told, policy)
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_an_event_of_another_with_a_wrong_answer_is_kept_from_clients(server, alice, policy, network, wrong):
+    """And nothing of ours follows it, as if the policy server had refused it."""
+    room_id = room_of(alice, server, policy)
+    other = network.peer(kind=Participant)
+    copy = other.join(server, room_id)
+    answer_wrongly(policy, wrong, only="kept back")
+    kept, after = other.message(copy, "kept back"), other.message(copy, "after it")
+    asked = len(policy.asked(SIGN))
+    assert other.transact(server, [kept]) == {id_of(kept): {}}
+    other.transact(server, [after])
+    alice.sync_until(lambda answer: "after it" in bodies(timeline(answer, room_id)))
+    assert bodies(alice.messages(room_id)["chunk"]) == ["after it"]
+    alice.get("rooms/{roomId}/event/{eventId}", room_id, id_of(kept), status=404)
+    assert other.catch_up(server, copy).ends == [id_of(after)]
+    assert len(policy.asked(SIGN)) == asked + 2
 
 
 def test_events_of_others_need_its_signature(server, alice, policy, network):

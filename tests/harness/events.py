@@ -67,3 +67,16 @@ def nested(depth, kind="object"):
     for _ in range(depth):
         value = {"a": value} if kind == "object" else [value]
     return value
+
+
+def signed_by(server, value):
+    """All objects within a value that the server has signed."""
+    if isinstance(value, dict):
+        signatures = value.get("signatures")
+        if isinstance(signatures, dict) and server.name in signatures:
+            yield value
+        for inner in value.values():
+            yield from signed_by(server, inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from signed_by(server, inner)

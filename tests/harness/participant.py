@@ -105,6 +105,11 @@ class Participant(Peer):
         assert status == 200, answer
         return answer
 
+    def begin(self, version="12"):
+        """The create event of a room that is called after it, as all are since version 12."""
+        create = {"type": "m.room.create", "state_key": "", "sender": self.user(), "content": {"room_version": version}}
+        return self.sign({**create, "prev_events": [], "auth_events": [], "depth": 1, "origin_server_ts": 1})
+
     def make_join(self, server, room_id, user=None, like=None):
         """A join that is not handed in. The template is asked for `like` another user, if one is named."""
         user = user or self.user()

@@ -4,6 +4,8 @@ It knows nothing of rooms. What it answers is what a test tells it to; what it w
 """
 
 import base64
+import collections.abc
+import contextlib
 import http.client
 import http.server
 import json
@@ -89,7 +91,8 @@ def literal(address):
 
 
 class Listener:
-    """An HTTPS server on a port of its own, or at `address`. `answers` has a function for each path; unknown paths are 404."""
+    """An HTTPS server on a port of its own, or at `address`. `answers` has a function for each path, whose content
+    may be a generator of pieces; unknown paths are 404."""
 
     def __init__(self, certificate, address=("127.0.0.1", 0)):
         self.answers, self.requests = {}, []
@@ -106,15 +109,26 @@ class Listener:
                 listener.requests.append(request)
                 listener.judge(request)
                 status, content, *headers = listener.answer_to(request)
-                data = content if isinstance(content, bytes) else json.dumps(content).encode()
                 self.send_response(status)
                 for name, value in {"Content-Type": "application/json", **(headers[0] if headers else {})}.items():
                     self.send_header(name, value)
+                if isinstance(content, collections.abc.Iterator):
+                    return self.send_pieces(content)
+                data = content if isinstance(content, bytes) else json.dumps(content).encode()
                 self.send_header("Content-Length", "1000000" if listener.trickle else str(len(data)))
                 self.end_headers()
                 while listener.trickle and not listener.closing.wait(0.2):
                     self.wfile.write(b" ")
                 self.wfile.write(data)
+
+            def send_pieces(self, pieces):
+                """An answer that does not say how long it is, until it ends or nobody takes it any more."""
+                self.send_header("Transfer-Encoding", "chunked")
+                self.end_headers()
+                with contextlib.closing(pieces):
+                    for piece in pieces:
+                        self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+                self.wfile.write(b"0\r\n\r\n")
 
             do_GET = do_PUT = do_POST = handle_any
 

@@ -8,7 +8,8 @@ import pytest
 from harness.client import bodies
 from harness.events import id_of
 from harness.participant import path
-from harness.rooms import joined_members
+from harness.peer import Key, signed
+from harness.rooms import members, state_ids
 from harness.senders import room_messages
 
 SECRET = "where the carrots are"
@@ -67,13 +68,94 @@ def test_a_redaction_does_not_reach_into_another_room(server, hostile, copy, ali
     assert alice.get("rooms/{roomId}/event/{eventId}", other, event_id)["content"]["body"] == SECRET
 
 
-def test_a_join_is_handed_in_for_its_own_room_alone(server, hostile, copy, alice, closed):
-    other, _ = closed
-    user = hostile.user("minion")
-    event = hostile.event(copy, "m.room.member", {"membership": "join"}, sender=user, state_key=user)
-    for version in ("v1", "v2"):
-        target = path(version + "/send_join/{}/{}", other, id_of(event))
-        status, answer = hostile.send(server, "PUT", target, event)
+TIMES = ["v1/timestamp_to_event", "unstable/org.matrix.msc3030/timestamp_to_event"]
+
+
+def at(hostile, server, prefix, room_id, ts, dir):
+    return hostile.send(server, "GET", path(prefix + "/{}", room_id) + f"?ts={ts}&dir={dir}")
+
+
+@pytest.mark.parametrize("prefix", TIMES)
+def test_a_time_leads_to_no_event_of_another_room(server, hostile, copy, alice, closed, prefix):
+    """However close that is to it."""
+    other, event_id = closed
+    ts = alice.get("rooms/{roomId}/event/{eventId}", other, event_id)["origin_server_ts"]
+    # Everything in the room that it is in was before.
+    assert at(hostile, server, prefix, copy.room_id, ts, "f")[0] == 404
+    last = (200, {"event_id": copy.ends[0], "origin_server_ts": hostile.events[copy.ends[0]]["origin_server_ts"]})
+    assert at(hostile, server, prefix, copy.room_id, ts, "b") == last
+    for time, dir in ((ts, "f"), (ts, "b"), (0, "f")):
+        status, answer = at(hostile, server, prefix, other, time, dir)
+        assert (status, answer["errcode"]) == (403, "M_FORBIDDEN"), answer
+
+
+@pytest.mark.parametrize("prefix", TIMES)
+def test_a_time_leads_to_nothing_for_a_server_that_is_not_in_the_room(server, hostile, honest, copy, alice, room, prefix):
+    """One that has never been, and one that has left."""
+    ts = alice.get("rooms/{roomId}/event/{eventId}", room, alice.send(room, "of then"))["origin_server_ts"]
+    hostile.catch_up(server, copy)
+    assert at(hostile, server, prefix, room, ts, "b")[0] == 200
+    hostile.leave(server, copy)
+    for peer in (hostile, honest):
+        for time, dir in ((ts, "f"), (ts, "b"), (0, "f")):
+            status, answer = at(peer, server, prefix, room, time, dir)
+            assert (status, answer["errcode"]) == (403, "M_FORBIDDEN"), answer
+
+
+def two_rooms(server, hostile, alice, join_rule="public"):
+    """The hostile server's copies of two rooms in which it is."""
+    copies = [hostile.join(server, alice.create_room(preset="public_chat", room_version="11")) for _ in range(2)]
+    for copy in copies:
+        alice.set_state(copy.room_id, "m.room.join_rules", {"join_rule": join_rule})
+        hostile.catch_up(server, copy)
+    return copies
+
+
+# Endpoint and what it hands in; the user is in the rooms already who leaves.
+HANDED_IN = [
+    ("v1/send_join", "join"), ("v2/send_join", "join"), ("v1/send_leave", "leave"), ("v2/send_leave", "leave"),
+    ("v1/send_knock", "knock"),
+]
+
+
+@pytest.mark.parametrize("endpoint, membership", HANDED_IN, ids=[endpoint.replace("/", "-") for endpoint, _ in HANDED_IN])
+def test_a_membership_is_handed_in_for_its_own_room_alone(server, hostile, alice, closed, endpoint, membership):
+    """Be it for a room in which the server is as well."""
+    first, second = two_rooms(server, hostile, alice, "knock" if membership == "knock" else "public")
+    user = first.user if membership == "leave" else hostile.user("minion")
+    event = hostile.event(first, "m.room.member", {"membership": membership}, sender=user, state_key=user)
+    before = [state_ids(alice, room) for room in (first.room_id, second.room_id, closed[0])]
+    for room in (second.room_id, closed[0], f"!nowhere:{server.name}"):
+        status, answer = hostile.send(server, "PUT", path(endpoint + "/{}/{}", room, id_of(event)), event)
         assert status in (400, 403, 404) and SECRET not in str(answer), answer
-    for room_id in (other, copy.room_id):
-        assert user not in joined_members(alice, room_id)
+        assert first.room_id not in str(answer) and room not in str(answer)
+    # Nor as another event of its own room.
+    other = hostile.message(first, "another")
+    status, answer = hostile.send(server, "PUT", path(endpoint + "/{}/{}", first.room_id, id_of(other)), event)
+    assert status == 400, answer
+    assert [state_ids(alice, room) for room in (first.room_id, second.room_id, closed[0])] == before
+    # With the right path it is taken in.
+    status, answer = hostile.send(server, "PUT", path(endpoint + "/{}/{}", first.room_id, id_of(event)), event)
+    assert status == 200, answer
+    assert user in members(alice, first.room_id, membership)
+
+
+def test_an_invite_by_an_address_is_exchanged_for_its_own_room_alone(server, hostile, alice):
+    """The proof is right, and stands in the room that the event names: it is not the one in the path."""
+    first, second = two_rooms(server, hostile, alice)
+    key, target = Key("0"), hostile.user("dora")
+    content = {"display_name": "d", "public_key": key.public, "key_validity_url": "https://identity.test/"}
+    alice.set_state(first.room_id, "m.room.third_party_invite", content, key="token")
+    invite = {"signed": signed({"mxid": target, "token": "token"}, "identity.test", key)}
+    event = {"type": "m.room.member", "sender": alice.user_id, "state_key": target}
+    event["content"] = {"membership": "invite", "third_party_invite": invite}
+    before = [state_ids(alice, copy.room_id) for copy in (first, second)]
+    for room, told in ((second, first), (first, second), (second, second)):
+        exchanged = {**event, "room_id": told.room_id}
+        status, _ = hostile.send(server, "PUT", path("v1/exchange_third_party_invite/{}", room.room_id), exchanged)
+        assert status in (400, 403)
+    assert [state_ids(alice, copy.room_id) for copy in (first, second)] == before
+    assert not hostile.versions_asked("invite")
+    exchanged = {**event, "room_id": first.room_id}
+    assert hostile.send(server, "PUT", path("v1/exchange_third_party_invite/{}", first.room_id), exchanged)[0] == 200
+    assert target in members(alice, first.room_id, "invite") and target not in members(alice, second.room_id, "invite")

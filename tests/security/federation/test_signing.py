@@ -8,7 +8,7 @@ import random
 
 import pytest
 
-from harness.events import id_of
+from harness.events import id_of, signed_by
 from harness.participant import Participant, path
 from harness.peer import Key, signed
 from harness.rooms import state, state_ids, via
@@ -34,19 +34,6 @@ class Liar(Participant):
 @pytest.fixture
 def liar(network):
     return network.peer(kind=Liar)
-
-
-def signed_by(server, value):
-    """All objects within a value that the server has signed."""
-    if isinstance(value, dict):
-        signatures = value.get("signatures")
-        if isinstance(signatures, dict) and server.name in signatures:
-            yield value
-        for inner in value.values():
-            yield from signed_by(server, inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from signed_by(server, inner)
 
 
 def assert_asked_for(event, room_id, user_id, membership):
