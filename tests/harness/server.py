@@ -6,12 +6,13 @@ It is ready when it says so through systemd's readiness protocol, so nothing her
 import contextlib
 import os
 import pathlib
-import select
 import signal
 import socket
 import subprocess
 import tempfile
 import time
+
+from harness.waiting import readable
 
 # A start is to take a second; a loaded machine gets more before the test fails.
 START_SECONDS_MAX = 30
@@ -86,11 +87,11 @@ class Server:
         try:
             while True:
                 left = max(0, end - time.monotonic())
-                readable, _, _ = select.select([notify, gone], [], [], left)
-                if notify in readable and b"READY=1" in notify.recv(4096).split(b"\n"):
+                ready = readable([notify, gone], left)
+                if notify in ready and b"READY=1" in notify.recv(4096).split(b"\n"):
                     return
-                assert gone not in readable, f"the server ended at once:\n{self.log_tail()}"
-                assert readable or left > 0, f"not ready within {START_SECONDS_MAX} s:\n{self.log_tail()}"
+                assert gone not in ready, f"the server ended at once:\n{self.log_tail()}"
+                assert ready or left > 0, f"not ready within {START_SECONDS_MAX} s:\n{self.log_tail()}"
         finally:
             os.close(gone)
 

@@ -1,8 +1,9 @@
 """A wire between servers that a test can cut: it carries bytes, and knows nothing of what they mean."""
 
-import select
 import socket
 import threading
+
+from harness.waiting import readable
 
 
 class Wire:
@@ -45,8 +46,7 @@ class Wire:
                         self.connections -= {near, far}
 
     def _carry_some(self, near, far):
-        ready, _, _ = select.select([near, far], [], [])
-        for source in ready:
+        for source in readable([near, far]):
             data = source.recv(65_536)
             if not data:
                 return False
