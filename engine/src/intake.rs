@@ -395,29 +395,55 @@ impl Intake {
             return false;
         }
         let refused = self.outcomes.iter().filter(|(_, outcome)| matches!(outcome, Outcome::Refused(_)));
-        let mut next: Vec<Arc<str>> = refused.map(|(event_id, _)| event_id.clone()).collect();
-        if self.without_keys {
-            // What is to be part of the room, and may be of the state, is waited for where it comes live.
-            let keyless = self.keyless.iter().filter(|(_, role)| self.backfill || *role == Role::Outlier);
-            let event_id = |json: &Bytes| Some(Pdu::parse_history(self.version, json).ok()?.event_id);
-            next.extend(keyless.filter_map(|(json, _)| event_id(json)));
-        }
-        let allowed_by = allowed_by(self.outliers.iter());
-        let mut left_out: HashSet<Arc<str>> = HashSet::new();
-        while let Some(event_id) = next.pop() {
-            if left_out.insert(event_id.clone()) {
-                next.extend(allowed_by.get(&event_id).into_iter().flatten().copied().cloned());
-            }
-        }
-        // What is here by now stays, whatever was said of it.
-        left_out.retain(|event_id| missing.contains(event_id) || self.outliers.contains_key(event_id));
+        let refused = refused.map(|(event_id, _)| event_id.clone()).collect();
+        let refused = self.not_here_without(refused, &missing);
+        let keyless = self.keyless_of_states();
+        let keyless_ids = keyless.iter().map(|pdu| pdu.event_id.clone()).collect();
+        let unchecked = self.not_here_without(keyless_ids, &missing);
+        let hiding = self.hiding(&keyless, &unchecked);
         let mut is_changed = false;
         for given in &mut self.states {
             let before = given.state.len();
-            given.state.retain(|event_id| !left_out.contains(event_id));
+            given.state.retain(|event_id| !refused.contains(event_id));
+            if !given.state.iter().any(|event_id| hiding.contains(event_id)) {
+                given.state.retain(|event_id| !unchecked.contains(event_id));
+            }
             is_changed |= given.state.len() < before;
         }
         is_changed
+    }
+
+    /// The events that states may go without because they cannot be checked. What is to be part of the room, and may be of
+    /// the state, is waited for where it comes live.
+    fn keyless_of_states(&self) -> Vec<Pdu> {
+        let of_states = |role: Role| self.without_keys && (self.backfill || role == Role::Outlier);
+        let keyless = self.keyless.iter().filter(|(_, role)| of_states(*role));
+        keyless.filter_map(|(json, _)| Pdu::parse_history(self.version, json).ok()).collect()
+    }
+
+    /// These events, and those that need them to be allowed, without those that are here by now, whatever was said of them.
+    fn not_here_without(&self, mut next: Vec<Arc<str>>, missing: &HashSet<&Arc<str>>) -> HashSet<Arc<str>> {
+        let allowed_by = allowed_by(self.outliers.iter());
+        let mut without: HashSet<Arc<str>> = HashSet::new();
+        while let Some(event_id) = next.pop() {
+            if without.insert(event_id.clone()) {
+                next.extend(allowed_by.get(&event_id).into_iter().flatten().copied().cloned());
+            }
+        }
+        without.retain(|event_id| missing.contains(event_id) || self.outliers.contains_key(event_id));
+        without
+    }
+
+    /// Those of the unchecked events that hide the room's past: a state of the past that goes without one would show it to
+    /// all. What is live has it from what it follows.
+    fn hiding(&self, keyless: &[Pdu], unchecked: &HashSet<Arc<str>>) -> HashSet<Arc<str>> {
+        if !self.backfill {
+            return HashSet::new();
+        }
+        let allowed = unchecked.iter().filter_map(|event_id| self.outliers.get(event_id));
+        let pdus = keyless.iter().chain(allowed.map(|checked| &**checked.pdu()));
+        let hiding = pdus.filter(|pdu| pdu.is_state("m.room.history_visibility", ""));
+        hiding.map(|pdu| pdu.event_id.clone()).filter(|event_id| unchecked.contains(event_id)).collect()
     }
 }
 

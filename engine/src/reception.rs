@@ -115,14 +115,7 @@ impl Reception {
     /// The events, by rooms, which may be taken in side by side. Each is to be told by [`Reception::took_in`].
     pub fn rooms(&mut self) -> Vec<RoomReception> {
         let rooms = std::mem::take(&mut self.rooms);
-        let of_room = |(room_id, pdus)| RoomReception {
-            origin: self.origin.clone(),
-            room_id,
-            pdus,
-            results: Map::new(),
-            dropped: Vec::new(),
-            turned_away: Vec::new(),
-        };
+        let of_room = |(room_id, pdus)| RoomReception::new(self.origin.clone(), room_id, pdus);
         rooms.into_iter().map(of_room).collect()
     }
 
@@ -168,9 +161,30 @@ pub struct RoomReception {
 }
 
 impl RoomReception {
+    fn new(origin: String, room_id: String, pdus: Vec<Bytes>) -> Self {
+        let (results, dropped, turned_away) = (Map::new(), Vec::new(), Vec::new());
+        Self { origin, room_id, pdus, results, dropped, turned_away }
+    }
+
     /// The room's id, and the server that sent the events.
     pub fn place(&self) -> (&str, &str) {
         (&self.room_id, &self.origin)
+    }
+
+    /// How many bytes the events that are still to be taken in have.
+    pub fn bytes(&self) -> usize {
+        self.pdus.iter().map(Bytes::len).sum()
+    }
+
+    /// The events that are still to be taken in, to be taken in another time. They are no part of the answer, like those of any
+    /// room whose version is not known.
+    pub fn later(&mut self) -> RoomReception {
+        Self::new(self.origin.clone(), self.room_id.clone(), std::mem::take(&mut self.pdus))
+    }
+
+    /// Why events were not taken in, and how many; those that the room has judged are not counted.
+    pub fn dropped(&self) -> &[(&'static str, u64)] {
+        &self.dropped
     }
 
     /// What is to be taken in, as far as it can be judged by what is here; `None` if the room takes nothing from this

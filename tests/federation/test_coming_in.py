@@ -46,7 +46,8 @@ def hasty(network):
     peer.close()
 
 
-def test_what_comes_before_this_server_has_entered_is_not_lost(server, alice, hasty, resident):
+@pytest.mark.parametrize("is_answered_first", [False, True], ids=["a short join", "a join that nobody waits for"])
+def test_what_comes_before_this_server_has_entered_is_not_lost(server, alice, hasty, resident, is_answered_first):
     """It comes from another server in the room, whose key is asked for when the transaction has come."""
     copy = hasty.create()
     join = resident.sign(hasty.template(copy.room_id, resident.user(), "join")[1]["event"])
@@ -59,6 +60,8 @@ def test_what_comes_before_this_server_has_entered_is_not_lost(server, alice, ha
     telling = threading.Thread(target=resident.transact, args=[server, [said]])
     telling.start()
     until(lambda: resident.asked(KEYS))
+    if is_answered_first:
+        telling.join(SECONDS_MAX)
     hasty.may_answer.set()
     for thread in (entering, telling):
         thread.join(SECONDS_MAX)

@@ -8,9 +8,13 @@ const ROOM: &str = "!room:here.example";
 
 /// An event as JSON, and as it is once it is checked.
 fn event(body: &str, auth_events: &[&Arc<str>]) -> (Bytes, Arc<CheckedPdu>) {
+    event_of("m.room.topic", body, auth_events)
+}
+
+fn event_of(kind: &str, body: &str, auth_events: &[&Arc<str>]) -> (Bytes, Arc<CheckedPdu>) {
     let auth_events: Vec<&str> = auth_events.iter().map(|event_id| &***event_id).collect();
     let json = json!({
-        "type": "m.room.topic", "state_key": "", "sender": "@bob:there.example", "room_id": ROOM, "depth": 5,
+        "type": kind, "state_key": "", "sender": "@bob:there.example", "room_id": ROOM, "depth": 5,
         "content": {}, "prev_events": [format!("${body}")], "auth_events": auth_events, "origin_server_ts": 1,
         "hashes": {"sha256": body}, "signatures": {}
     });
@@ -103,6 +107,39 @@ fn a_state_goes_without_what_is_refused_and_what_that_would_allow() {
         }
         assert_eq!(written, [Vec::new(), all, left], "{without_keys}");
         assert_eq!(intake.waiting(), [live.1.pdu().json.clone()], "what nobody gives is waited for");
+    }
+}
+
+/// Without it the past would be shown to all. What is live has it from what it follows.
+#[test]
+fn a_state_of_the_past_does_not_go_without_what_hides_the_past() {
+    let version = RoomVersion::get("10").unwrap();
+    let live = event("live", &[]);
+    let keyless = event("keyless", &[]);
+    let visibility =
+        |auth_events: &[&Arc<str>]| event_of("m.room.history_visibility", "visibility", auth_events);
+    let key = MissingKey { server_name: "gone.example".into(), key_id: "ed25519:1".into() };
+    let (by_keyless, of_its_own) = (visibility(&[&id(&keyless)]), visibility(&[]));
+    let without = || PduCheck::MissingKeys(vec![key.clone()]);
+    let bad = PduCheck::Refused {
+        event_id: Some(id(&of_its_own)),
+        error: Refused::Signature("there.example".into()),
+    };
+    for (hiding, check, is_history, is_kept) in [
+        (&of_its_own, without(), true, true),
+        (&by_keyless, PduCheck::Ready(by_keyless.1.clone()), true, true),
+        (&of_its_own, bad, true, false),
+        (&of_its_own, without(), false, false),
+    ] {
+        let mut intake = match is_history {
+            true => Intake::of_history(ROOM.to_owned(), version, Vec::new()),
+            false => Intake::new(ROOM.to_owned(), version, Vec::new()),
+        };
+        intake.ready(Role::Live, live.1.clone());
+        intake.go_without_keys();
+        let written = play(&mut intake, &id(&live), &[&keyless, hiding], &[without(), check.clone()]);
+        let is_left_out = written.last().is_some_and(|state| !state.contains(&id(hiding)));
+        assert_eq!(is_left_out, !is_kept, "{check:?} {is_history}");
     }
 }
 

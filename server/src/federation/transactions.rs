@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use warren_engine::reception::{Body, EDUS_MAX, PDUS_MAX, Reception, RoomReception};
 use warren_engine::view::federation::IncomingRoom;
 
@@ -26,6 +27,9 @@ const ANSWERS_KEPT: usize = 10;
 const ANSWERED_SERVERS_MAX: usize = 20_000;
 /// How long events wait for a join of their room: less than after which this server counts as slow.
 const JOIN_AWAITED_MAX: Duration = Duration::from_secs(8);
+/// Bytes of events that wait for longer joins, of all rooms together: some 250 of the largest size. What finds no place comes
+/// with later events.
+const EARLY_BYTES_MAX: usize = 16 << 20;
 /// Bytes of the id of a transaction whose answer is kept.
 const TRANSACTION_ID_BYTES_MAX: usize = 255;
 
@@ -47,6 +51,22 @@ impl LastAnswers {
         ids.push_back(transaction_id.to_owned());
         let over = if ids.len() > ANSWERS_KEPT { ids.pop_front() } else { None };
         over.filter(|over| !ids.contains(over))
+    }
+}
+
+/// Memory for events of rooms that are being joined for a long time.
+pub struct EarlyEvents(Arc<Semaphore>);
+
+impl Default for EarlyEvents {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(EARLY_BYTES_MAX)))
+    }
+}
+
+impl EarlyEvents {
+    /// A place for so many bytes, until it is dropped; `None` if there is none.
+    fn place(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        self.0.clone().try_acquire_many_owned(u32::try_from(bytes).ok()?).ok()
     }
 }
 
@@ -86,19 +106,43 @@ async fn send_transaction(call: Call) -> Answered {
     Ok(Answer::json_bytes(answer.into()))
 }
 
-/// Takes in the events of one room. What lacks something is fetched for behind.
+/// Takes in the events of one room, if it is being joined once it is.
 async fn take_in_room(ctx: Arc<Context>, mut room: RoomReception) -> Result<RoomReception, ApiError> {
     let (room_id, server) = (room.place().0, ctx.engine.server_name());
-    if ctx.engine.read(&IncomingRoom { room_id, server }).is_err() {
-        // Who lets this server in tells it at once what its join does not follow.
-        ctx.federation.joins.over(room_id, JOIN_AWAITED_MAX).await;
+    // Who lets this server in tells it at once what its join does not follow.
+    if ctx.engine.read(&IncomingRoom { room_id, server }).is_err()
+        && !ctx.federation.joins.over(room_id, JOIN_AWAITED_MAX).await
+        && let Some(place) = ctx.federation.early_events.place(room.bytes())
+    {
+        let early = room.later();
+        worker::run(&ctx.clone(), "taking in what was told before a join", take_in_early(ctx, early, place));
+        return Ok(room);
     }
+    take_in_now(&ctx, room).await
+}
+
+/// Takes in the events of one room when it is joined.
+async fn take_in_early(ctx: Arc<Context>, room: RoomReception, _place: OwnedSemaphorePermit) {
+    drop(ctx.federation.joins.alone(room.place().0).await);
+    let (room_id, origin) = (room.place().0.to_owned(), room.place().1.to_owned());
+    match take_in_now(&ctx, room).await {
+        Ok(room) => {
+            room.dropped().iter().for_each(|(reason, count)| refusals::dropped_events(reason, *count))
+        }
+        Err(error) => {
+            tracing::warn!(room_id, origin, error = %error.error, "what was told before a join is not taken in");
+        }
+    }
+}
+
+/// Takes in the events of one room. What lacks something is fetched for behind.
+async fn take_in_now(ctx: &Arc<Context>, mut room: RoomReception) -> Result<RoomReception, ApiError> {
     if let Some(mut intake) = room.begin(&ctx.engine)? {
-        take_in_here(&ctx, &mut intake).await?;
+        take_in_here(ctx, &mut intake).await?;
         if let Some(park) = room.judged(&intake) {
             room.parked(ctx.engine.write(park).await?);
             let (room_id, origin) = room.place();
-            follow_up_on(&ctx, room_id, origin);
+            follow_up_on(ctx, room_id, origin);
         }
     }
     for notice in room.turned_away() {

@@ -19,11 +19,9 @@ impl Flights {
         Flight { _turn: lock.lock_owned().await, flights: self, name: name.to_owned() }
     }
 
-    /// Waits until nobody is under way for the name, but no longer than this.
-    pub async fn over(&self, name: &str, time_max: Duration) {
-        if self.0.contains_key(name) {
-            drop(timeout(time_max, self.alone(name)).await);
-        }
+    /// Waits until nobody is under way for the name, but no longer than this. Returns whether nobody is.
+    pub async fn over(&self, name: &str, time_max: Duration) -> bool {
+        !self.0.contains_key(name) || timeout(time_max, self.alone(name)).await.is_ok()
     }
 }
 

@@ -52,7 +52,7 @@ pub use error::RemoteError;
 
 use super::large_bodies::LargeBodies;
 use super::limits::POLICY_PAUSE;
-use super::transactions::LastAnswers;
+use super::transactions::{EarlyEvents, LastAnswers};
 use crate::config::Config;
 use crate::outgoing::Outgoing;
 
@@ -78,6 +78,8 @@ pub struct Federation {
     pub resyncs: resync::Resyncs,
     /// Rooms that are being joined.
     pub joins: Flights,
+    /// For what is told of rooms that are being joined.
+    pub early_events: EarlyEvents,
     /// Files that are being fetched.
     media: Flights,
     /// Transactions of other servers that were answered.
@@ -103,6 +105,7 @@ impl Federation {
             hierarchies: hierarchy::Hierarchies::default(),
             resyncs: resync::Resyncs::default(),
             joins: Flights::default(),
+            early_events: EarlyEvents::default(),
             media: Flights::default(),
             answered: LastAnswers::default(),
             large_bodies: LargeBodies::new(config.memory_budget_bytes),
