@@ -283,8 +283,8 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn every_figure_of_the_engine_says_what_it_is() {
+    #[tokio::test]
+    async fn every_figure_of_the_engine_says_what_it_is() {
         let folder = tempfile::tempdir().expect("a folder");
         let ctx = crate::context::Context::of_tests(folder.path());
         let told: BTreeSet<&str> = ctx.engine.figures().into_iter().map(|(name, _)| name).collect();
