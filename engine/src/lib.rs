@@ -38,6 +38,8 @@ pub use room::{
     policy::{PolicyServer, UnsignedEvent, WantedSignature},
     receive::{Adopted, AdoptedEntry, GivenState, LeftOut, Outcome, Within, in_order},
 };
+#[cfg(feature = "rocksdb")]
+pub use store::OPEN_FILES_MAX;
 pub use store::{
     Durability, StorageError,
     schema::{MediaFile, Membership, PresenceState},

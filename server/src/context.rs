@@ -19,6 +19,7 @@ use crate::federation::large_bodies::LargeBodies;
 use crate::federation::out::Federation;
 use crate::http::ApiError;
 use crate::http::rate::RateLimits;
+use crate::http::request_id::RequestIds;
 use crate::http::session::Session;
 use crate::http::tls::Certificate;
 use crate::http::uia;
@@ -32,6 +33,8 @@ pub struct Context {
     pub config: Config,
     pub engine: Engine,
     pub metrics: Metrics,
+    /// What the ids of requests come from, for all listeners.
+    pub request_ids: RequestIds,
     pub rate_limits: RateLimits,
     pub passwords: Passwords,
     /// Interactive authentications under way, and the answers of those of a while ago.
@@ -148,6 +151,7 @@ impl Context {
         Ok(Context {
             federation: Federation::new(&config, &outgoing),
             metrics: Metrics::install(config.metrics_listen.is_some())?,
+            request_ids: RequestIds::new(engine.now_ms()),
             rate_limits: RateLimits::new(config.rate_limits),
             passwords: Passwords::new(&config, &hash_parameters)?,
             uia: uia::Sessions::default(),

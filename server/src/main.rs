@@ -14,6 +14,7 @@ mod http;
 mod log;
 mod media;
 mod metrics;
+mod open_files;
 mod outgoing;
 mod page;
 mod password;

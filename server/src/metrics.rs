@@ -2,6 +2,7 @@
 //!
 //! Without `metrics_listen` no recorder is installed and every handle here does nothing.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
@@ -35,31 +36,7 @@ impl Metrics {
     /// Errors: a recorder was installed before in this process.
     pub fn install(served: bool) -> Result<Metrics, String> {
         let recorder = if served { Some(recorder()?) } else { None };
-        describe_counter!("warren_requests_total", "Requests answered, by endpoint and status");
-        describe_histogram!(
-            "warren_request_seconds",
-            "Time from a request's head to its answer, by endpoint"
-        );
-        describe_counter!(
-            "warren_federation_refusals_total",
-            "What other servers asked, answered or published that was not taken, by reason"
-        );
-        describe_counter!(
-            "warren_federation_events_total",
-            "Events of other servers by what became of them; the reason is a check, or an authorisation rule's number"
-        );
-        describe_counter!(
-            "warren_federation_edus_dropped_total",
-            "What other servers told outside of rooms and was passed over, by reason"
-        );
-        describe_counter!("warren_federation_requests_total", "Requests to other servers, by outcome");
-        describe_counter!(
-            "warren_policy_signatures_total",
-            "Events that policy servers were to sign, by what came of it"
-        );
-        describe_counter!("warren_tasks_fallen_total", "Tasks that ended with a fault of the server's own");
-        describe_gauge!("warren_requests_in_flight", "Requests being handled, long polls among them");
-        describe_gauge!("process_resident_memory_bytes", "Memory of the process that is resident");
+        describe();
         let in_flight_gauge = gauge!("warren_requests_in_flight");
         Ok(Metrics { recorder, in_flight: AtomicI64::new(0), in_flight_gauge })
     }
@@ -83,7 +60,10 @@ impl Metrics {
             gauge!("process_resident_memory_bytes").set(bytes as f64);
         }
         for (name, figure) in engine.figures() {
-            gauge!(format!("warren_engine_{name}")).set(figure as f64);
+            match kind_of(name) {
+                Kind::Counted => counter!(Kind::Counted.name(name)).absolute(figure),
+                Kind::Now => gauge!(Kind::Now.name(name)).set(figure as f64),
+            }
         }
         let mut page = recorder.render();
         match tokio::task::block_in_place(|| engine.read(&Destinations)) {
@@ -101,18 +81,98 @@ impl Metrics {
     }
 }
 
+/// Says of every metric what it is; those of a destination are written by hand.
+fn describe() {
+    describe_counter!("warren_requests_total", "Requests answered, by endpoint and status");
+    describe_histogram!("warren_request_seconds", "Time from a request's head to its answer, by endpoint");
+    describe_counter!(
+        "warren_federation_refusals_total",
+        "What other servers asked, answered or published that was not taken, by reason"
+    );
+    describe_counter!(
+        "warren_federation_events_total",
+        "Events of other servers by what became of them; the reason is a check, or an authorisation rule's number"
+    );
+    describe_counter!(
+        "warren_federation_edus_dropped_total",
+        "What other servers told outside of rooms and was passed over, by reason"
+    );
+    describe_counter!("warren_federation_requests_total", "Requests to other servers, by outcome");
+    describe_counter!(
+        "warren_federation_transactions_sent_total",
+        "Transactions to other servers, by outcome"
+    );
+    describe_gauge!("warren_federation_deliveries_in_flight", "Servers that are being sent something");
+    describe_counter!(
+        "warren_policy_signatures_total",
+        "Events that policy servers were to sign, by what came of it"
+    );
+    describe_counter!("warren_tasks_fallen_total", "Tasks that ended with a fault of the server's own");
+    describe_gauge!("warren_requests_in_flight", "Requests being handled, long polls among them");
+    describe_gauge!("warren_connections_open", "Connections of clients, servers and proxies that are open");
+    describe_gauge!("process_resident_memory_bytes", "Memory of the process that is resident");
+    for (figure, kind, meaning) in ENGINE_FIGURES {
+        match kind {
+            Kind::Counted => describe_counter!(kind.name(figure), meaning),
+            Kind::Now => describe_gauge!(kind.name(figure), meaning),
+        }
+    }
+}
+
+/// What a figure of the engine says.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// How often something has happened since the start, or how much of it.
+    Counted,
+    /// How it is now.
+    Now,
+}
+
+impl Kind {
+    /// The metric's name; those that only grow end as Prometheus has it.
+    fn name(self, figure: &str) -> String {
+        match self {
+            Kind::Counted => format!("warren_engine_{figure}_total"),
+            Kind::Now => format!("warren_engine_{figure}"),
+        }
+    }
+}
+
+/// All figures of the engine, and what is said of them.
+const ENGINE_FIGURES: [(&str, Kind, &str); 10] = [
+    ("block_cache_bytes", Kind::Now, "Memory that the store's cache takes"),
+    ("memtable_bytes", Kind::Now, "Memory that the store's unwritten tables take"),
+    ("bytes_written", Kind::Counted, "Bytes of what was committed since the start"),
+    ("commits", Kind::Counted, "Commits since the start, each of one write or of several together"),
+    ("running_compactions", Kind::Now, "Compactions of the store that are under way"),
+    ("commits_failed", Kind::Counted, "Commits that failed since the start, as on a full disk"),
+    ("stream_position", Kind::Now, "The last position of the stream that is published"),
+    ("destinations_waiting", Kind::Now, "Servers for which something waits"),
+    ("destinations_backing_off", Kind::Now, "Servers that are left alone for a while after failures"),
+    ("rooms_with_partial_state", Kind::Now, "Rooms whose members are still being fetched"),
+];
+
+fn kind_of(figure: &str) -> Kind {
+    let row = ENGINE_FIGURES.iter().find(|(name, ..)| *name == figure);
+    row.map_or(Kind::Now, |(_, kind, _)| *kind)
+}
+
 /// Servers that are told of one by one: more than fail at once in a usual outage, with some hundred bytes for each figure.
 const DESTINATIONS_MAX: usize = 1_000;
 
 /// What is told of a server.
-type Figure = (&'static str, fn(&DestinationStatus) -> u64);
+type Figure = (&'static str, &'static str, fn(&DestinationStatus) -> u64);
 
 const FIGURES: [Figure; 5] = [
-    ("failures", |status| u64::from(status.failures)),
-    ("last_success_seconds", |status| status.succeeded_ms / 1000),
-    ("next_try_seconds", |status| status.retry_ms / 1000),
-    ("rooms_waiting", |status| status.rooms_waiting as u64),
-    ("messages_waiting", |status| u64::from(status.messages_waiting)),
+    ("failures", "Deliveries that failed since the last success", |status| u64::from(status.failures)),
+    ("last_success_seconds", "When it last took something, in seconds since 1970", |status| {
+        status.succeeded_ms / 1000
+    }),
+    ("next_try_seconds", "When it is tried next, in seconds since 1970", |status| status.retry_ms / 1000),
+    ("rooms_waiting", "Rooms of which it has not been sent everything", |status| status.rooms_waiting as u64),
+    ("messages_waiting", "Messages to devices, and the like, that wait for it", |status| {
+        u64::from(status.messages_waiting)
+    }),
 ];
 
 /// How deliveries fare to servers that fail, or for which something waits; of the others there is nothing to tell. They
@@ -124,9 +184,13 @@ fn write_destinations(page: &mut String, mut destinations: Vec<DestinationStatus
     // Those that fail are what an operator looks for, and of them those for which something waits.
     let is_idle = |status: &DestinationStatus| status.rooms_waiting == 0 && status.messages_waiting == 0;
     destinations.sort_by_key(|status| (status.failures == 0, is_idle(status)));
+    page.push_str(
+        "# HELP warren_federation_destinations_failing Servers to which the last delivery failed\n",
+    );
     page.push_str("# TYPE warren_federation_destinations_failing gauge\n");
     page.push_str(&format!("warren_federation_destinations_failing {failing}\n\n"));
-    for (name, figure) in FIGURES {
+    for (name, meaning, figure) in FIGURES {
+        page.push_str(&format!("# HELP warren_federation_destination_{name} {meaning}\n"));
         page.push_str(&format!("# TYPE warren_federation_destination_{name} gauge\n"));
         for status in destinations.iter().take(DESTINATIONS_MAX) {
             let destination = status.destination.escape_default();
@@ -159,20 +223,22 @@ impl Drop for InFlight<'_> {
 pub struct Meter {
     method: String,
     route: &'static str,
-    seconds: Histogram,
+    /// Of an endpoint that was asked: it is on the page from then on, with a line for each of its bounds.
+    seconds: OnceLock<Histogram>,
     by_status: RwLock<Vec<(u16, Counter)>>,
 }
 
 impl Meter {
     pub fn new(method: &Method, route: &'static str) -> Meter {
-        let method = method.to_string();
-        let seconds = histogram!("warren_request_seconds", "method" => method.clone(), "route" => route);
-        Meter { method, route, seconds, by_status: RwLock::default() }
+        Meter { method: method.to_string(), route, seconds: OnceLock::new(), by_status: RwLock::default() }
     }
 
     /// Records an answered request.
     pub fn record(&self, status: u16, took: Duration) {
-        self.seconds.record(took.as_secs_f64());
+        let seconds = self.seconds.get_or_init(
+            || histogram!("warren_request_seconds", "method" => self.method.clone(), "route" => self.route),
+        );
+        seconds.record(took.as_secs_f64());
         let known = self
             .by_status
             .read()
@@ -213,7 +279,18 @@ async fn get_metrics(call: Call) -> Outcome {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+
+    #[tokio::test]
+    async fn every_figure_of_the_engine_says_what_it_is() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let ctx = crate::context::Context::of_tests(folder.path());
+        let told: BTreeSet<&str> = ctx.engine.figures().into_iter().map(|(name, _)| name).collect();
+        let known: BTreeSet<&str> = ENGINE_FIGURES.iter().map(|(name, ..)| *name).collect();
+        assert_eq!(told, known);
+    }
 
     fn statuses(word: &str, count: usize, failures: u32, messages_waiting: u32) -> Vec<DestinationStatus> {
         let status = |number: usize| DestinationStatus {

@@ -235,7 +235,8 @@ fn sweep_media(ctx: &Arc<Context>) {
     });
 }
 
-fn reload_certificate(ctx: &Arc<Context>) {
+/// Takes up a certificate that has changed.
+pub fn reload_certificate(ctx: &Arc<Context>) {
     match ctx.certificate.as_ref().map(|certificate| certificate.reload()) {
         Some(Ok(true)) => info!("the certificate has changed and is in use"),
         Some(Err(error)) => warn!(%error, "the changed certificate cannot be used; the old one stays"),

@@ -86,7 +86,7 @@ def health(server):
 
 def failed_commits(metrics):
     lines = requests.get(f"{metrics}/metrics", timeout=10).text.splitlines()
-    return next(float(line.split(" ")[1]) for line in lines if line.startswith("warren_engine_commits_failed "))
+    return next(float(line.split(" ")[1]) for line in lines if line.startswith("warren_engine_commits_failed_total "))
 
 
 def refused_requests_are_told(server, user, room):

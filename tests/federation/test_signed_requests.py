@@ -174,10 +174,37 @@ def test_a_server_on_the_list(server, network):
 
 def test_who_is_on_the_list_is_not_asked_for_anything(network, alice):
     denied = network.peer("c.denied.test")
-    alice.get("profile/{userId}", f"@bob:{denied.name}", status=502)
-    alice.join(f"#burrow:{denied.name}", status=(404, 502))
-    invite = {"user_id": f"@bob:{denied.name}"}
-    alice.post("rooms/{roomId}/invite", alice.create_room(), json=invite, status=(403, 502))
+    bob, room = f"@bob:{denied.name}", alice.create_room()
+    forbidden = {"status": 403, "errcode": "M_FORBIDDEN"}
+    answers = [
+        alice.get("profile/{userId}", bob, **forbidden),
+        alice.get("directory/room/{roomAlias}", f"#burrow:{denied.name}", **forbidden),
+        alice.get("publicRooms", query={"server": denied.name}, **forbidden),
+        alice.join(f"#burrow:{denied.name}", **forbidden),
+        alice.join("!burrow:elsewhere.test", query={"via": denied.name}, **forbidden),
+        alice.post("rooms/{roomId}/invite", room, json={"user_id": bob}, **forbidden),
+    ]
+    assert all(denied.name in answer["error"] for answer in answers), answers
+    answer = alice.post("keys/query", json={"device_keys": {bob: []}})
+    assert not answer.get("device_keys") and answer["failures"][denied.name]["status"] == 403
+    # A room is made all the same: who tried again would make another one.
+    assert alice.create_room(invite=[bob])
+    assert denied.requests == []
+
+
+def test_that_a_server_is_on_the_list_is_no_fault(network, tmp_path):
+    with network.server(tmp_path, "--federation-deny", "*.denied.test") as server:
+        alice = Client(server.base_url).register("alice")
+        alice.post("rooms/{roomId}/invite", alice.create_room(), json={"user_id": "@bob:c.denied.test"}, status=403)
+    assert "warren::request" not in server.log_path.read_text()
+
+
+def test_of_several_servers_one_on_the_list_says_least(network, alice, resident):
+    denied, copy = network.peer("d.denied.test"), resident.create()
+    resident.answer_make_join = lambda *_: (403, {"errcode": "M_FORBIDDEN", "error": "Not invited"})
+    for via in ([denied.name, resident.name], [resident.name, denied.name]):
+        answer = alice.join(copy.room_id, query={"via": via}, status=403)
+        assert answer["error"] == "Not invited"
     assert denied.requests == []
 
 
@@ -187,7 +214,7 @@ def test_only_those_on_a_list_of_friends(network, tmp_path):
         assert_answered(friend.send(server, "GET", LIST))
         assert_refused(stranger.send(server, "GET", LIST), 403, "M_FORBIDDEN")
         alice = Client(server.base_url).register("alice")
-        alice.get("profile/{userId}", f"@bob:{stranger.name}", status=502)
+        alice.get("profile/{userId}", f"@bob:{stranger.name}", status=403, errcode="M_FORBIDDEN")
     assert stranger.requests == []
 
 

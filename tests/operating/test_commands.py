@@ -8,7 +8,7 @@ import pytest
 
 from harness import server as binary
 from harness.client import Client
-from harness.server import Server
+from harness.server import Server, free_port
 
 
 @pytest.fixture
@@ -72,8 +72,31 @@ def test_accounts_from_their_making_to_their_end(stopped):
     stopped.check()
 
 
+def test_an_account_becomes_an_administrator_and_an_ordinary_one_again(stopped):
+    password = run(stopped, "user", "create", "bilbo").split("password: ")[1].strip()
+    bilbo = f"@bilbo:{stopped.name}"
+    path = "/_synapse/admin/v1/federation/destinations"
+    client = None
+    # With the access token of before.
+    for arguments, kind, status in (([], "user", 403), (["bilbo"], "admin", 200), ([bilbo, "--no"], "user", 403)):
+        if arguments:
+            assert bilbo in run(stopped, "user", "set-admin", *arguments)
+        assert accounts(stopped) == {bilbo: kind}
+        with stopped:
+            client = client or Client(stopped.base_url).signed_in(log_in(stopped, "bilbo", password))
+            client.http.close()
+            assert client.send_raw("GET", path).status_code == status
+
+
+def test_nobody_administers_by_an_account_that_nobody_can_use(stopped):
+    run(stopped, "user", "create", "bilbo")
+    run(stopped, "user", "deactivate", "bilbo")
+    assert "closed" in run(stopped, "user", "set-admin", "bilbo", code=1)
+    assert accounts(stopped) == {f"@bilbo:{stopped.name}": "deactivated"}
+
+
 def test_an_account_that_is_not_there(stopped):
-    for command in ("reset-password", "deactivate"):
+    for command in ("reset-password", "deactivate", "set-admin"):
         assert "@nobody:" in run(stopped, "user", command, "nobody", code=1)
 
 
@@ -85,7 +108,7 @@ def test_a_name_that_nobody_can_have(stopped, name):
 
 def test_a_running_server_is_not_disturbed(tmp_path):
     with Server(tmp_path / "data") as server:
-        for arguments in (["user", "list"], ["user", "create", "x"], ["key", "rotate"]):
+        for arguments in (["user", "list"], ["user", "create", "x"], ["user", "set-admin", "x"], ["key", "rotate"]):
             assert str(server.data_dir) in run(server, *arguments, code=1)
         assert str(server.data_dir) in run(server, "check", code=2)
         assert Client(server.base_url).register("somebody")
@@ -97,6 +120,7 @@ def test_a_running_server_is_not_disturbed(tmp_path):
         ["user", "list"],
         ["user", "reset-password", "bilbo"],
         ["user", "deactivate", "bilbo"],
+        ["user", "set-admin", "bilbo"],
         ["room", "purge", "!burrow:localhost"],
         ["room", "purge-history", "!burrow:localhost", "--before", "0"],
         ["key", "rotate"],
@@ -120,6 +144,34 @@ def test_an_account_may_be_made_before_the_first_start(tmp_path):
     password = run(server, "user", "create", "bilbo").split("password: ")[1].strip()
     with server:
         assert log_in(server, "bilbo", password)["user_id"] == f"@bilbo:{server.name}"
+
+
+def test_a_running_server_can_be_asked_by_a_socket_file(tmp_path):
+    port, path, token = free_port(), tmp_path / "warren.sock", tmp_path / "token"
+    options = ["--listen", f"http://127.0.0.1:{port}#client", "--listen", f"unix:{path}#admin"]
+    with Server(tmp_path / "data", *options, port=port) as server:
+        user = Client(server.base_url).register("somebody")
+        room = user.create_room()
+
+        def resynchronise(text):
+            token.write_text(text)
+            done = server.command("room", "resync", room, "--token-file", str(token), *server.options)
+            assert done.returncode == 1, done.stdout
+            return done.stderr
+
+        # That is what the server says, which has to be asked for it.
+        assert "administrators" in resynchronise(user.token + "\n")
+        said = resynchronise(f"token: {user.token}")
+        assert str(token) in said and user.token not in said
+
+
+def test_without_a_listener_for_it_is_told_what_to_add(tmp_path):
+    token = tmp_path / "token"
+    token.write_text("secret")
+    options = ["--listen", f"http://127.0.0.1:{free_port()}#client"]
+    server = Server(tmp_path / "data", *options)
+    done = server.command("room", "resync", "!burrow:localhost", "--token-file", str(token), *server.options)
+    assert done.returncode == 1 and 'add "http://127.0.0.1:8009#admin" to listen' in done.stderr, done.stderr
 
 
 def test_the_table_of_endpoints():

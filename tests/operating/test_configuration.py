@@ -5,6 +5,8 @@ import subprocess
 import tomllib
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from harness import server as binary
 from harness.certificates import Authority
@@ -106,6 +108,19 @@ def test_a_file_that_is_something_else_is_refused_with_its_line(tmp_path, option
     file = written(tmp_path, "".join(f'{name} = "{path}"\n' for name, path in files.items()))
     said = refused("serve", "--config", file, "--data-dir", str(tmp_path / "data"))
     assert f"{file}, line {list(files).index(option) + 1}: {option}" in said and str(other) in said, said
+
+
+@pytest.mark.parametrize("form", ["PKCS8", "TraditionalOpenSSL"])
+def test_an_encrypted_key_is_called_so(tmp_path, form):
+    certificate, key = Authority(tmp_path).certificate("a.example"), tmp_path / "key.pem"
+    encryption = serialization.BestAvailableEncryption(b"speak, friend")
+    form = serialization.PrivateFormat[form]
+    key.write_bytes(
+        ec.generate_private_key(ec.SECP256R1()).private_bytes(serialization.Encoding.PEM, form, encryption)
+    )
+    options = ["--listen", "https://127.0.0.1:0", "--tls-cert", str(certificate), "--tls-key", str(key)]
+    said = refused("serve", "--data-dir", str(tmp_path / "data"), *options)
+    assert "tls_key" in said and "encrypted" in said and f"openssl pkey -in {key} -out" in said, said
 
 
 def test_a_variable_that_is_no_text_is_refused():

@@ -5,7 +5,7 @@ import json
 import requests
 
 from harness.client import Client
-from harness.server import Server
+from harness.server import Server, free_port
 
 
 def test_each_request_has_an_id_and_a_time(tmp_path):
@@ -22,6 +22,18 @@ def test_each_request_has_an_id_and_a_time(tmp_path):
     missed = by_id[unknown.headers["X-Request-Id"]]
     assert missed["status"] == 404 and missed["path"] == "/_matrix/client/v3/nothing" and 0 < missed["ms"] < 10_000
     assert "secret" not in server.log_path.read_text()
+
+
+def test_no_two_requests_have_the_same_id(tmp_path):
+    """Whichever listener they come by, and also after another start."""
+    metrics = f"http://127.0.0.1:{free_port()}"
+    server = Server(tmp_path / "data", "--metrics-listen", metrics)
+    addresses = [f"{server.base_url}/_matrix/client/versions", f"{metrics}/metrics"]
+    ids = []
+    for _ in range(2):
+        with server:
+            ids += [requests.get(address, timeout=10).headers["X-Request-Id"] for address in 2 * addresses]
+    assert len(set(ids)) == len(ids) == 8, ids
 
 
 def test_requests_that_are_answered_well_are_not_told_by_default(tmp_path):

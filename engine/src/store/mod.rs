@@ -19,7 +19,7 @@ mod tx;
 mod value;
 
 #[cfg(feature = "rocksdb")]
-pub use backend::rocks::Rocks;
+pub use backend::rocks::{OPEN_FILES_MAX, Rocks};
 pub use backend::{
     Backend, Change, Direction, Durability, Family, Read,
     memory::{Faults, Memory},

@@ -132,6 +132,9 @@ fn user_commands() -> clap::Command {
             name(),
             switch("erase", "Also removes what is kept of the user, and hides messages from newcomers"),
         ]),
+        clap::Command::new("set-admin")
+            .about("Makes an account an administrator's")
+            .args([name(), switch("no", "Takes it back: the account is an ordinary one")]),
         clap::Command::new("token").about("Makes a registration token, which is good for one account"),
     ];
     clap::Command::new("user")
@@ -155,6 +158,7 @@ fn user_command(matches: &ArgMatches) -> UserCommand {
         }
         "reset-password" => UserCommand::ResetPassword { name: name(), password: password() },
         "deactivate" => UserCommand::Deactivate { name: name(), erase: matches.get_flag("erase") },
+        "set-admin" => UserCommand::SetAdmin { name: name(), is_admin: !matches.get_flag("no") },
         "token" => UserCommand::Token,
         _ => UserCommand::List,
     }
@@ -357,6 +361,9 @@ mod tests {
         );
         let deactivate = UserCommand::Deactivate { name: "@a:b".into(), erase: false };
         assert_eq!(user("warren user deactivate @a:b").0, deactivate);
+        let set_admin = |is_admin| UserCommand::SetAdmin { name: "bilbo".into(), is_admin };
+        assert_eq!(user("warren user set-admin bilbo").0, set_admin(true));
+        assert_eq!(user("warren user set-admin --no bilbo").0, set_admin(false));
         assert_eq!(user("warren user list").0, UserCommand::List);
         assert_eq!(user("warren user token --registration token").0, UserCommand::Token);
     }
@@ -391,6 +398,7 @@ mod tests {
         assert!(refused("warren --help"));
         assert!(refused("warren user create"));
         assert!(refused("warren user list x"));
+        assert!(refused("warren user set-admin"));
         assert!(refused("warren check --mend"));
         assert!(refused("warren room purge"));
         assert!(refused("warren room resync !a:b"));

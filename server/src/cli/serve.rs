@@ -1,35 +1,38 @@
 //! `warren serve`: open, listen, say so, and stop in order.
 
+use std::io::{self, IsTerminal};
 use std::sync::Arc;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::config::{Address, Apis, Config, Listener};
 use crate::context::Context;
+use crate::http::admission::Admission;
+use crate::http::limits::METRICS_CONNECTIONS_MAX;
 use crate::http::listen;
 use crate::http::serve::Server;
-use crate::{data_dir, log, metrics, worker};
+use crate::{data_dir, log, metrics, open_files, worker};
 
 /// Runs the server until it is told to stop. Errors: a sentence about why it cannot start.
 pub fn run(config: Config) -> Result<(), String> {
     log::start(&config)?;
     log::warn_of_test_settings(&config);
+    let connections_max = open_files::raise_limit()?;
     let _lock = data_dir::lock(&config.data_dir)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| error.to_string())?;
-    runtime.block_on(serve(config))?;
+    runtime.block_on(serve(config, connections_max))?;
     // Blocking work that is still running must not hold up the exit.
     runtime.shutdown_timeout(Duration::from_millis(100));
     Ok(())
 }
 
-async fn serve(config: Config) -> Result<(), String> {
+async fn serve(config: Config, connections_max: usize) -> Result<(), String> {
     let ctx = Arc::new(Context::new(config)?);
     let server = Arc::new(Server::new(ctx.clone(), &crate::tables())?);
     let mut sockets = Vec::new();
@@ -43,8 +46,7 @@ async fn serve(config: Config) -> Result<(), String> {
         }
         None => None,
     };
-    let terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
-    let interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
+    let signals = Signals::new().map_err(|error| error.to_string())?;
     worker::start(&ctx);
     info!(server_name = %ctx.config.server_name, version = env!("CARGO_PKG_VERSION"), "ready");
     if let Some(token) = ctx.first_token() {
@@ -54,13 +56,13 @@ async fn serve(config: Config) -> Result<(), String> {
     let metrics = async {
         if let Some(bound) = metrics {
             let server = Server::new(ctx.clone(), &[metrics::ENDPOINTS])?;
-            listen::run(Arc::new(server), vec![bound], ctx.shutdown.clone()).await;
+            let admission = Admission::new(METRICS_CONNECTIONS_MAX);
+            listen::run(Arc::new(server), vec![bound], admission, ctx.shutdown.clone()).await;
         }
         Ok::<(), String>(())
     };
-    let requests = listen::run(server, sockets, ctx.shutdown.clone());
-    let (_, metrics, ()) =
-        tokio::join!(requests, metrics, stop_on_signal(terminate, interrupt, &ctx.shutdown));
+    let requests = listen::run(server, sockets, Admission::new(connections_max), ctx.shutdown.clone());
+    let (_, metrics, ()) = tokio::join!(requests, metrics, signals.obey(&ctx));
     info!("stopped");
     metrics
 }
@@ -76,15 +78,45 @@ fn tell_token(base_url: &str, token: &str) {
     }
 }
 
-/// Waits for SIGTERM or SIGINT, then cancels the token.
-async fn stop_on_signal(mut terminate: Signal, mut interrupt: Signal, shutdown: &CancellationToken) {
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// What the system or an operator says to the process.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+    /// Whether who has started the server sees what it says. When that terminal is closed, the server gets a SIGHUP.
+    is_at_terminal: bool,
+}
+
+impl Signals {
+    fn new() -> io::Result<Signals> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+            is_at_terminal: io::stderr().is_terminal(),
+        })
     }
-    info!("stopping");
-    notify(NotifyState::Stopping);
-    shutdown.cancel();
+
+    /// Waits for SIGTERM or SIGINT, then cancels the token. At a SIGHUP, which service managers send for what is to be read
+    /// anew, the certificate is looked at; of a server in a terminal it is the end.
+    async fn obey(mut self, ctx: &Arc<Context>) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => break,
+                _ = self.interrupt.recv() => break,
+                Some(()) = self.hang_up.recv() => {
+                    if self.is_at_terminal {
+                        break;
+                    }
+                    info!("SIGHUP: certificates are read again if they have changed, other options at the next start");
+                    worker::reload_certificate(ctx);
+                }
+            }
+        }
+        info!("stopping");
+        notify(NotifyState::Stopping);
+        ctx.shutdown.cancel();
+    }
 }
 
 /// Tells systemd; without systemd this does nothing.

@@ -5,7 +5,7 @@ use std::io::BufRead;
 
 use warren_engine::Engine;
 use warren_engine::command::{
-    ChangePassword, Deactivate, EndDeactivation, MakeRegistrationToken, Register, WhichDevices,
+    ChangePassword, Deactivate, EndDeactivation, MakeRegistrationToken, Register, SetAccount, WhichDevices,
 };
 use warren_engine::view::{AccountOf, Accounts};
 
@@ -21,6 +21,7 @@ pub enum UserCommand {
     List,
     ResetPassword { name: String, password: PasswordSource },
     Deactivate { name: String, erase: bool },
+    SetAdmin { name: String, is_admin: bool },
     Token,
 }
 
@@ -55,6 +56,7 @@ pub fn run(config: Config, command: UserCommand) -> Result<String, String> {
                 let user_id = existing(&config, &engine, &name)?;
                 deactivate(&engine, user_id, erase).await.map_err(|error| error.to_string())
             }
+            UserCommand::SetAdmin { name, is_admin } => set_admin(&config, &engine, &name, is_admin).await,
             UserCommand::Token => token(&config, &engine).await,
         }
     })
@@ -141,6 +143,21 @@ async fn reset_password(
     };
     engine.write(change).await.map_err(|error| error.to_string())?;
     Ok(format!("{user_id} has a new password and is logged out everywhere\n{shown}"))
+}
+
+/// Errors: there is no such account, or nobody can log in to it.
+async fn set_admin(config: &Config, engine: &Engine, name: &str, is_admin: bool) -> Result<String, String> {
+    let user_id = existing(config, engine, name)?;
+    let account = engine.read(&AccountOf(&user_id)).map_err(|error| error.to_string())?;
+    if is_admin && account.is_some_and(|account| account.is_guest || account.is_deactivated) {
+        return Err(format!("{user_id} cannot administer the server: it is a guest's account, or closed"));
+    }
+    let set = SetAccount { user_id: user_id.clone(), is_admin: Some(is_admin), ..SetAccount::default() };
+    engine.write(set).await.map_err(|error| error.to_string())?;
+    Ok(match is_admin {
+        true => format!("{user_id} administers the server\n"),
+        false => format!("{user_id} does not administer the server\n"),
+    })
 }
 
 async fn token(config: &Config, engine: &Engine) -> Result<String, String> {

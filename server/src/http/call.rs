@@ -136,21 +136,16 @@ impl Call {
         self.query(name)?.ok_or_else(|| missing_query(name))
     }
 
-    /// A query parameter as a number, identifier or anything that parses: `call.query_as::<u64>("limit")?`.
-    pub fn query_as<T: FromStr>(&self, name: &str) -> Result<Option<T>, ApiError>
-    where
-        T::Err: Display,
-    {
-        let Some(text) = self.query(name)? else { return Ok(None) };
-        let parsed = text
-            .parse()
-            .map_err(|error| ApiError::invalid_param(format!("Query parameter {name}: {error}")))?;
-        Ok(Some(parsed))
-    }
-
     /// A query parameter that is a number without sign.
     pub fn query_u64(&self, name: &str) -> Result<Option<u64>, ApiError> {
-        self.query_as(name)
+        let Some(text) = self.query(name)? else { return Ok(None) };
+        let number = text.parse().map_err(|_| {
+            ApiError::invalid_param(format!(
+                "Query parameter {name} must be a whole number from 0 to {}",
+                u64::MAX
+            ))
+        })?;
+        Ok(Some(number))
     }
 
     /// A query parameter that is `true` or `false`; `default` if it is absent.

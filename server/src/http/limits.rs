@@ -77,8 +77,17 @@ pub const SEND_BUFFER_BYTES_MAX: usize = 256 * 1024;
 /// is left for closing the database.
 pub const DRAIN_TIME_MAX: Duration = Duration::from_secs(4);
 
-/// Pause after a failed accept, which happens when file descriptors have run out: trying at once would only spin.
+/// Pause after a failed accept, which happens when the whole system's file descriptors have run out: trying at once would only
+/// spin.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How often it is told that no connection is accepted because there are too many: often enough to be seen, and not once for
+/// each that somebody opens.
+pub const FULL_TOLD_EVERY: Duration = Duration::from_secs(60);
+
+/// Connections to the metrics' listener at once, which has places of its own so that it answers when all others are taken.
+/// Prometheus has one.
+pub const METRICS_CONNECTIONS_MAX: usize = 16;
 
 /// Token buckets kept at most. At about 40 bytes each they stay below 8 MiB; more senders than this within the minute
 /// between two sweeps is an attack, and then all start afresh.

@@ -17,6 +17,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use super::admission::{Admission, Admitted};
 use super::limits::{
     ACCEPT_PAUSE, DRAIN_TIME_MAX, HANDSHAKE_TIME_MAX, HEAD_BYTES_MAX, HEAD_TIME_MAX, SEND_BUFFER_BYTES_MAX,
     STREAMS_PER_CONNECTION_MAX,
@@ -88,7 +89,12 @@ fn remove_stale_socket(path: &Path) -> io::Result<()> {
 }
 
 /// Accepts on all sockets until `shutdown` is cancelled, then lets open requests finish for [`DRAIN_TIME_MAX`].
-pub async fn run(server: Arc<Server>, sockets: Vec<Bound>, shutdown: CancellationToken) {
+pub async fn run(
+    server: Arc<Server>,
+    sockets: Vec<Bound>,
+    admission: Arc<Admission>,
+    shutdown: CancellationToken,
+) {
     let graceful = Arc::new(GracefulShutdown::new());
     let mut accepting = tokio::task::JoinSet::new();
     let mut socket_files = Vec::new();
@@ -99,11 +105,11 @@ pub async fn run(server: Arc<Server>, sockets: Vec<Bound>, shutdown: Cancellatio
         }
         let connections =
             Connections { server: server.clone(), apis: bound.apis, builder: Arc::new(builder()) };
-        let (graceful, shutdown) = (graceful.clone(), shutdown.clone());
+        let (admission, graceful, shutdown) = (admission.clone(), graceful.clone(), shutdown.clone());
         accepting.spawn(async move {
             tokio::select! {
                 () = shutdown.cancelled() => {}
-                () = accept(bound.socket, connections, graceful) => {}
+                () = accept(bound.socket, connections, &admission, graceful) => {}
             }
         });
     }
@@ -146,8 +152,14 @@ struct Connections {
     builder: Arc<Builder<TokioExecutor>>,
 }
 
-async fn accept(socket: Socket, connections: Connections, graceful: Arc<GracefulShutdown>) {
-    loop {
+async fn accept(
+    socket: Socket,
+    connections: Connections,
+    admission: &Admission,
+    graceful: Arc<GracefulShutdown>,
+) {
+    // Whoever is not accepted waits in the system's queue, and takes no descriptor of this process there.
+    while let Ok(place) = admission.place().await {
         let accepted = match &socket {
             Socket::Tcp(listener, tls) => listener.accept().await.map(|(stream, address)| {
                 // Answers are written whole; waiting for more to send would only delay them.
@@ -155,11 +167,14 @@ async fn accept(socket: Socket, connections: Connections, graceful: Arc<Graceful
                     debug!(%error, "TCP_NODELAY");
                 }
                 let (connections, watcher) = (connections.clone(), graceful.watcher());
+                let admitted = admission.admit(place);
                 match tls.clone() {
-                    None => drop(tokio::spawn(connections.serve(stream, Some(address), watcher))),
+                    None => drop(tokio::spawn(connections.serve(stream, Some(address), watcher, admitted))),
                     Some(tls) => drop(tokio::spawn(async move {
                         match tokio::time::timeout(HANDSHAKE_TIME_MAX, tls.accept(stream)).await {
-                            Ok(Ok(stream)) => connections.serve(stream, Some(address), watcher).await,
+                            Ok(Ok(stream)) => {
+                                connections.serve(stream, Some(address), watcher, admitted).await;
+                            }
                             Ok(Err(error)) => debug!(%address, %error, "TLS handshake failed"),
                             Err(_) => debug!(%address, "TLS handshake took too long"),
                         }
@@ -167,7 +182,8 @@ async fn accept(socket: Socket, connections: Connections, graceful: Arc<Graceful
                 }
             }),
             Socket::Unix(listener) => listener.accept().await.map(|(stream, _)| {
-                drop(tokio::spawn(connections.clone().serve(stream, None, graceful.watcher())));
+                let admitted = admission.admit(place);
+                drop(tokio::spawn(connections.clone().serve(stream, None, graceful.watcher(), admitted)));
             }),
         };
         if let Err(error) = accepted {
@@ -178,7 +194,8 @@ async fn accept(socket: Socket, connections: Connections, graceful: Arc<Graceful
 }
 
 impl Connections {
-    async fn serve<S>(self, stream: S, address: Option<SocketAddr>, watcher: Watcher)
+    /// Serves a connection until it ends, and its place with it.
+    async fn serve<S>(self, stream: S, address: Option<SocketAddr>, watcher: Watcher, _admitted: Admitted)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {

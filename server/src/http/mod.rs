@@ -3,6 +3,7 @@
 //! A topic file (`client/…`) declares a table of [`Endpoint`] rows and plain `async fn name(call: Call) -> Outcome`
 //! handlers. What happens before a handler (routing, session, rates, body limits) is decided by its row alone.
 
+pub mod admission;
 pub mod answer;
 pub mod call;
 mod cors;
@@ -15,7 +16,7 @@ pub mod peer;
 mod query;
 pub mod rate;
 pub mod reading;
-mod request_id;
+pub mod request_id;
 pub mod route;
 pub mod serve;
 pub mod session;

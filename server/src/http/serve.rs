@@ -4,7 +4,6 @@ use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -23,7 +22,7 @@ use super::limits::{
 };
 use super::peer::{Peer, client_address};
 use super::query::Parameters;
-use super::request_id::OfRequest;
+use super::request_id::{OfRequest, RequestId};
 use super::route::{Auth, BodyClass, Route, Router};
 use super::{Answer, ApiError, Endpoint, Outcome, cors, session};
 use crate::context::Context;
@@ -47,13 +46,12 @@ const PATH_CHARS_LOGGED_MAX: usize = 200;
 pub struct Server {
     ctx: Arc<Context>,
     router: Router,
-    requests: AtomicU64,
 }
 
 impl Server {
     /// Errors: the tables contradict each other.
     pub fn new(ctx: Arc<Context>, tables: &[&'static [Endpoint]]) -> Result<Server, String> {
-        Ok(Server { ctx, router: Router::new(tables)?, requests: AtomicU64::new(1) })
+        Ok(Server { ctx, router: Router::new(tables)? })
     }
 
     /// Answers one request. Never fails: whatever goes wrong is an answer too.
@@ -64,7 +62,7 @@ impl Server {
     ) -> Result<Response<AnswerBody>, Infallible> {
         let start = Instant::now();
         let _in_flight = self.ctx.metrics.enter();
-        let request_id = self.requests.fetch_add(1, Ordering::Relaxed);
+        let request_id = self.ctx.request_ids.next();
         let mut answer = match request.method() {
             &Method::OPTIONS => Answer::empty().with_status(StatusCode::NO_CONTENT),
             _ => {
@@ -84,7 +82,13 @@ impl Server {
         Ok(response)
     }
 
-    async fn route(&self, peer: Peer, request: Request<Incoming>, request_id: u64, start: Instant) -> Answer {
+    async fn route(
+        &self,
+        peer: Peer,
+        request: Request<Incoming>,
+        request_id: RequestId,
+        start: Instant,
+    ) -> Answer {
         let path = request.uri().path();
         let found = if peer.apis.serve(path) {
             self.router.find(request.method(), path)
@@ -101,7 +105,7 @@ impl Server {
                 let path: String = path.chars().take(PATH_CHARS_LOGGED_MAX).collect();
                 drain(request.into_body()).await;
                 let (status, ms) = (error.status.as_u16(), milliseconds(start.elapsed()));
-                debug!(target: "warren::request", id = request_id, %method, path, status, ms, "no endpoint");
+                debug!(target: "warren::request", id = %request_id, %method, path, status, ms, "no endpoint");
                 let mut answer = Answer::from(error);
                 answer.headers.extend(allowed.map(|methods| (ALLOW, methods)));
                 return answer;
@@ -281,12 +285,19 @@ async fn read_body(
 
 /// The log line and the metrics of an answered request. The line has the endpoint instead of the path, in which names
 /// stand, and nothing of the query, in which there may be a token. `fault` is what a failed one was answered with.
-fn finish(route: &Route, id: u64, status: StatusCode, took: Duration, sender: &str, fault: Option<&str>) {
+fn finish(
+    route: &Route,
+    id: RequestId,
+    status: StatusCode,
+    took: Duration,
+    sender: &str,
+    fault: Option<&str>,
+) {
     let (method, path) = (route.endpoint.method.as_str(), route.endpoint.path);
     let (ms, code) = (milliseconds(took), status.as_u16());
     macro_rules! tell {
         ($level:ident $($message:literal)?) => {
-            tracing::$level!(target: "warren::request", id, method, route = path, status = code, ms, sender, fault, $($message)?)
+            tracing::$level!(target: "warren::request", %id, method, route = path, status = code, ms, sender, fault, $($message)?)
         };
     }
     match level(path, status, took) {

@@ -1,5 +1,6 @@
 //! Certificates of the https listeners, read again when their files change.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -72,16 +73,29 @@ fn read(files: &Tls) -> Result<CertifiedKey, String> {
     if chain.is_empty() {
         return Err(files.cert.unusable("it has no certificate in it"));
     }
-    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| files.key.unusable(error))?;
+    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| match is_encrypted(&files.key) {
+        true => files.key.unusable(format_args!(
+            "the key is encrypted, and nobody is there who could be asked for its password; write it anew without, with \
+             `openssl pkey -in {} -out FILE`",
+            files.key.display()
+        )),
+        false => files.key.unusable(error),
+    })?;
     CertifiedKey::from_der(chain, key, &rustls::crypto::ring::default_provider()).map_err(|error| {
         files.key.unusable(format_args!("{error} (with the certificate in {})", files.cert.display()))
     })
 }
 
+/// Whether a key's file says that the key in it is encrypted, in either of the ways that there are (RFC 5958, RFC 1421).
+fn is_encrypted(path: &Path) -> bool {
+    let says = |text: String| {
+        text.contains("BEGIN ENCRYPTED PRIVATE KEY") || text.contains("Proc-Type: 4,ENCRYPTED")
+    };
+    std::fs::read_to_string(path).is_ok_and(says)
+}
+
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
     use crate::config::NamedFile;
     use crate::config::source::Origin;

@@ -46,8 +46,9 @@ const WAL_BYTES_MAX: u64 = 64 << 20;
 const INFO_LOG_BYTES_MAX: usize = 1 << 20;
 /// Compaction and flush threads; the server shares the machine with them.
 const BACKGROUND_JOBS: i32 = 2;
-/// Open files that RocksDB may hold; below the usual limit of 1,024.
-const OPEN_FILES_MAX: i32 = 512;
+/// Files of tables and values that RocksDB may hold open; half of the usual limit of 1,024. It takes no commits any more when it
+/// cannot open one, so that who runs the engine has to leave it as many.
+pub const OPEN_FILES_MAX: u16 = 512;
 
 /// For the few rows that are looked at before the database is opened for writing.
 const PEEK_CACHE_BYTES: usize = 1 << 20;
@@ -78,9 +79,17 @@ fn storage(error: rocksdb::Error) -> StorageError {
     match error.kind() {
         rocksdb::ErrorKind::Corruption => StorageError::Corrupt(error.into_string()),
         rocksdb::ErrorKind::Busy => StorageError::InUse,
-        _ if error.as_ref().contains("LOCK") => StorageError::InUse,
+        _ if is_held_lock(error.as_ref()) => StorageError::InUse,
         _ => StorageError::Io(error.into_string()),
     }
+}
+
+/// Whether RocksDB says that somebody has the database open: this process, or another one. What else hinders it from taking
+/// the lock, such as whose file that is, says so itself.
+fn is_held_lock(text: &str) -> bool {
+    let text = text.strip_prefix("IO error: ").unwrap_or(text);
+    text.starts_with("lock hold by current process")
+        || text.starts_with("While lock file: ") && text.ends_with(": Resource temporarily unavailable")
 }
 
 fn family_options(family: Family, cache: &Cache) -> Options {
@@ -122,7 +131,7 @@ fn database_options(cache: &Cache, memory_budget: usize) -> Options {
     options.create_if_missing(true);
     options.create_missing_column_families(true);
     options.set_max_background_jobs(BACKGROUND_JOBS);
-    options.set_max_open_files(OPEN_FILES_MAX);
+    options.set_max_open_files(OPEN_FILES_MAX.into());
     options.set_max_total_wal_size(WAL_BYTES_MAX);
     options.set_max_log_file_size(INFO_LOG_BYTES_MAX);
     options.set_keep_log_file_num(2);
@@ -390,5 +399,50 @@ impl Backend for Rocks {
             ("commits", self.commits.load(Ordering::Relaxed)),
             ("running_compactions", property("rocksdb.num-running-compactions")),
         ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MEMORY: usize = 8 << 20;
+
+    #[test]
+    fn a_held_lock_is_known_by_its_own_sentences() {
+        for held in [
+            "IO error: lock hold by current process, acquire time 5 acquiring thread 7: /d/LOCK: No locks available",
+            "IO error: While lock file: /d/LOCK: Resource temporarily unavailable",
+        ] {
+            assert!(is_held_lock(held), "{held}");
+        }
+        for other in [
+            "IO error: while open a file for lock: /d/LOCK: Permission denied",
+            "IO error: While lock file: /d/LOCK: No locks available",
+            "IO error: No space left on device: While appending to file: /LOCK/000005.log: No space left on device",
+            "IO error: While open a file for appending: /LOCK/000005.log: Resource temporarily unavailable",
+        ] {
+            assert!(!is_held_lock(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_database_that_is_open_is_in_use() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = Rocks::open(folder.path(), MEMORY).unwrap();
+        assert!(matches!(Rocks::open(folder.path(), MEMORY), Err(StorageError::InUse)));
+        drop(open);
+        assert!(Rocks::open(folder.path(), MEMORY).is_ok());
+    }
+
+    #[test]
+    fn a_lock_that_cannot_be_taken_says_why() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("LOCK")).unwrap();
+        match Rocks::open(folder.path(), MEMORY) {
+            Err(StorageError::Io(why)) => assert!(why.contains("Is a directory"), "{why}"),
+            Err(other) => panic!("{other}"),
+            Ok(_) => panic!("opened"),
+        }
     }
 }

@@ -56,6 +56,10 @@ impl From<RemoteError> for ApiError {
                         .with_status(StatusCode::BAD_GATEWAY),
                 }
             }
+            // The operator's word, and no fault of anybody's.
+            RemoteError::NotAdmitted(name) => {
+                ApiError::forbidden(format!("The operator of this server does not let it deal with {name}"))
+            }
             RemoteError::NoMemory => {
                 ApiError::unknown("This server is busy with other large rooms; try again in a while")
                     .with_status(StatusCode::SERVICE_UNAVAILABLE)
@@ -254,6 +258,15 @@ mod tests {
         for code in OF_THE_CLIENT_ITSELF.iter().chain(&["FORBIDDEN", "m_forbidden", ""]) {
             assert_eq!(refused(StatusCode::NOT_FOUND, code), expect(404, "M_UNKNOWN"), "{code}");
         }
+    }
+
+    #[test]
+    fn whom_the_operator_shuts_out_is_forbidden() {
+        let error = ApiError::from(RemoteError::NotAdmitted("there.example".to_owned()));
+        assert_eq!((error.status.as_u16(), error.errcode), (403, "M_FORBIDDEN"));
+        assert!(error.error.contains("there.example"), "{}", error.error);
+        let unreachable = ApiError::from(RemoteError::Unreachable("no route".to_owned()));
+        assert_eq!((unreachable.status.as_u16(), unreachable.errcode), (502, "M_UNKNOWN"));
     }
 
     #[test]

@@ -178,7 +178,7 @@ impl Request {
         let opened = self.open_unmeasured(ctx, to).await;
         let outcome = match &opened {
             Ok(_) => "answered",
-            Err(RemoteError::NotAdmitted) => "not_admitted",
+            Err(RemoteError::NotAdmitted(_)) => "not_admitted",
             Err(RemoteError::Unreachable(_)) => "unreachable",
             Err(RemoteError::Timeout) => "timeout",
             Err(RemoteError::Refused { .. }) => "refused",
@@ -197,7 +197,7 @@ impl Request {
             || *to == *ctx.config.server_name
             || !ctx.config.federation_access.admits(to.as_str())
         {
-            return Err(RemoteError::NotAdmitted);
+            return Err(RemoteError::NotAdmitted(to.to_string()));
         }
         let end = Instant::now() + self.time_max;
         let bytes_left = self.bytes_max;

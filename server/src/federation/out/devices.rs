@@ -128,7 +128,7 @@ fn failure(error: &RemoteError) -> Failure {
     match error {
         RemoteError::Unreachable(_)
         | RemoteError::Timeout
-        | RemoteError::NotAdmitted
+        | RemoteError::NotAdmitted(_)
         | RemoteError::Refused { status: StatusCode::TOO_MANY_REQUESTS, .. } => Failure::SilentServer,
         RemoteError::Refused { .. } | RemoteError::BadAnswer(_) | RemoteError::NoMemory => Failure::NoList,
     }

@@ -13,8 +13,8 @@ use crate::federation::refusals;
 /// Why there is no answer. Who asked can decide by it whether to try again, another server, or not at all.
 #[derive(Debug, Clone)]
 pub enum RemoteError {
-    /// This server does not deal with that one: the operator's lists, or federation is off.
-    NotAdmitted,
+    /// This server does not deal with that one, whose name it is: the operator's lists, or federation is off.
+    NotAdmitted(String),
     /// It could not be reached, or the connection broke off: a sentence.
     Unreachable(String),
     /// It did not answer in time.
@@ -38,7 +38,7 @@ pub enum RemoteError {
 impl fmt::Display for RemoteError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            RemoteError::NotAdmitted => write!(out, "this server does not deal with that one"),
+            RemoteError::NotAdmitted(name) => write!(out, "this server does not deal with {name}"),
             RemoteError::Unreachable(cause) => write!(out, "not reachable: {cause}"),
             RemoteError::Timeout => write!(out, "no answer in time"),
             RemoteError::Refused { status, errcode, error, retry_after: None, .. } => {

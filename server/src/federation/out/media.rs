@@ -62,7 +62,7 @@ const SAID_OF_FILES: [(StatusCode, &str); 2] =
 /// A file whose server cannot be reached is not there for a client, which may look again later.
 fn not_there(error: RemoteError) -> ApiError {
     match error {
-        RemoteError::NotAdmitted | RemoteError::Unreachable(_) => {
+        RemoteError::NotAdmitted(_) | RemoteError::Unreachable(_) => {
             ApiError::not_found(format!("The server of this file is of no help: {error}"))
         }
         RemoteError::Refused { status, errcode, error, .. }

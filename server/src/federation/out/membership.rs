@@ -24,6 +24,8 @@ const TEMPLATE_TIME_MAX: Duration = Duration::from_secs(20);
 pub enum NoHelp {
     /// Another one may help.
     TryAnother(ApiError),
+    /// The same, and it was not asked at all: the operator excludes it, which says less than what any other says.
+    NotAsked(ApiError),
     /// The same, but what it told of the room cannot be believed here, which says more than that another is silent.
     Unbelieved(ApiError),
     /// The room itself says no: another server would say the same.
@@ -39,16 +41,40 @@ impl Failure for NoHelp {
         match self {
             NoHelp::Refused(error) | NoHelp::TryAnother(error) => error.status.is_client_error(),
             NoHelp::Unbelieved(_) => true,
+            NoHelp::NotAsked(_) => false,
+        }
+    }
+}
+
+impl NoHelp {
+    fn error(&self) -> &ApiError {
+        match self {
+            NoHelp::TryAnother(error)
+            | NoHelp::NotAsked(error)
+            | NoHelp::Unbelieved(error)
+            | NoHelp::Refused(error) => error,
+        }
+    }
+
+    fn into_error(self) -> ApiError {
+        match self {
+            NoHelp::TryAnother(error)
+            | NoHelp::NotAsked(error)
+            | NoHelp::Unbelieved(error)
+            | NoHelp::Refused(error) => error,
         }
     }
 }
 
 impl From<RemoteError> for NoHelp {
     fn from(failure: RemoteError) -> NoHelp {
-        let is_final = matches!(&failure, RemoteError::Refused { errcode, .. } if errcode == "M_INCOMPATIBLE_ROOM_VERSION");
-        match is_final {
-            true => NoHelp::Refused(failure.into()),
-            false => NoHelp::TryAnother(failure.into()),
+        if matches!(&failure, RemoteError::Refused { errcode, .. } if errcode == "M_INCOMPATIBLE_ROOM_VERSION")
+        {
+            return NoHelp::Refused(failure.into());
+        }
+        match failure {
+            RemoteError::NotAdmitted(_) => NoHelp::NotAsked(failure.into()),
+            failure => NoHelp::TryAnother(failure.into()),
         }
     }
 }
@@ -96,7 +122,7 @@ pub async fn next_event(
 
 /// A server was of no help.
 pub fn no_help(approach: &mut Approach<NoHelp>, server: &str, why: NoHelp) {
-    let (NoHelp::Refused(error) | NoHelp::TryAnother(error) | NoHelp::Unbelieved(error)) = &why;
+    let error = why.error();
     let (change, handshake) = approach.change();
     tracing::info!(room_id = change.room_id, server, ?handshake, error = %error.error, "a server is of no help");
     approach.failed(why);
@@ -105,7 +131,7 @@ pub fn no_help(approach: &mut Approach<NoHelp>, server: &str, why: NoHelp) {
 /// What the user is told when none was.
 pub fn told(approach: Approach<NoHelp>) -> ApiError {
     match approach.into_failure() {
-        Some(NoHelp::Refused(error) | NoHelp::TryAnother(error) | NoHelp::Unbelieved(error)) => error,
+        Some(why) => why.into_error(),
         None => ApiError::not_found("No server is known that could help with this room"),
     }
 }

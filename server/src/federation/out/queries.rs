@@ -259,7 +259,8 @@ pub async fn keys(
                 }
             }
             Err(failure) => {
-                keys.failures.insert(server, json!({ "status": 503, "message": failure.to_string() }));
+                let status = if matches!(failure, RemoteError::NotAdmitted(_)) { 403 } else { 503 };
+                keys.failures.insert(server, json!({ "status": status, "message": failure.to_string() }));
             }
         }
     }
