@@ -96,6 +96,29 @@ def test_an_account_is_guarded_against_guesses_from_everywhere(tmp_path):
         assert attempt(client, f"@other:{victim.server_name}", **fresh).status_code == 403
 
 
+def refresh(client, token):
+    return client.send_raw("POST", "/_matrix/client/v3/refresh", json={"refresh_token": token})
+
+
+def test_who_refreshes_is_not_slowed_by_those_behind_the_same_address(tmp_path):
+    """Neither by wrong passwords nor by a client that goes on with a token that is gone."""
+    with Server(tmp_path / "data", "--rate-limits", "on") as server:
+        client = Client(server.base_url)
+        body = {"username": "alice", "password": PASSWORD, "auth": {"type": "m.login.dummy"}, "refresh_token": True}
+        alice = client.post("register", json=body)
+        until_refused(client, lambda number: f"@stranger-{number}:{server.name}", lambda number: "203.0.113.7")
+        second = refresh(client, alice["refresh_token"])
+        assert second.status_code == 200, second.text
+        # The next access token proves that the device has got the pair: the one before is gone with it.
+        Client(server.base_url, alice["user_id"], second.json()["access_token"]).get("account/whoami")
+        statuses = []
+        while 429 not in statuses:
+            statuses.append(refresh(client, alice["refresh_token"]).status_code)
+            assert len(statuses) < TRIES, "guesses were let through without end"
+        assert set(statuses) == {401, 429}
+        assert refresh(client, second.json()["refresh_token"]).status_code == 200
+
+
 def test_who_is_logged_in_is_not_slowed_by_it(server, victim):
     assert victim.get("account/whoami")["user_id"] == victim.user_id
 
