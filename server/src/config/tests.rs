@@ -101,6 +101,19 @@ fn refuses_a_listener_that_is_named_twice() {
 }
 
 #[test]
+fn clients_are_sent_to_a_listener_that_serves_them() {
+    for (listen, base_url) in [
+        (r#"["http://127.0.0.1:1#federation", "http://127.0.0.1:2#client"]"#, "http://127.0.0.1:2"),
+        (r#"["unix:/run/a", "http://[::]:1#admin", "http://[::]:2#federation+client"]"#, "http://[::1]:2"),
+        (r#"["http://127.0.0.1:1#federation", "unix:/run/a#client"]"#, "https://localhost"),
+    ] {
+        let config = from_text(&format!("listen = {listen}")).expect("valid");
+        assert_eq!(config.public_base_url, base_url, "{listen}");
+        assert_eq!(config.well_known_client, base_url, "{listen}");
+    }
+}
+
+#[test]
 fn refuses_what_can_be_no_servers_name() {
     for option in ["federation_allow", "federation_deny"] {
         from_text(&format!("{option} = [\"a.example\", \"*.b.example\"]")).expect("valid");
