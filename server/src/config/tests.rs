@@ -45,6 +45,7 @@ fn refuses_with_line_and_nearest_name() {
     assert!(refusal("memory_budget_mib = 1").contains("from 32 to"));
     assert!(refusal("memory_budget_mib = \"512\"").contains("whole number"));
     assert!(refusal("listen = []").contains("at least one"));
+    assert_eq!(refusal("data_dir = \" \""), "warren.toml, line 1: data_dir must not be empty");
     assert!(refusal("listen = [\"https://0.0.0.0:1\"]").contains("tls_cert"));
     assert!(refusal("listen = [\"http://0.0.0.0:1#cleint\"]").contains("cleint"));
     assert!(refusal("server_name = \"a b\"").starts_with("warren.toml, line 1"));

@@ -122,14 +122,16 @@ impl Reader<'_> {
             Some([value]) => value.trim(),
             _ => return Err(misfit()),
         };
+        if row.kind == Kind::Text && value.is_empty() {
+            return Err(self.wrong(name, "must not be empty"));
+        }
         let fits = match row.kind {
             Kind::Choice(values) => values.contains(&value),
             Kind::Number(least, most) => {
                 value.parse().is_ok_and(|number: u64| (least..=most).contains(&number))
             }
             Kind::Switch => matches!(value, "on" | "off" | "true" | "false"),
-            Kind::Text => !value.is_empty(),
-            Kind::Secret | Kind::List => true,
+            Kind::Text | Kind::Secret | Kind::List => true,
         };
         if fits { Ok(value.to_owned()) } else { Err(misfit()) }
     }
