@@ -137,17 +137,23 @@ def timed(client, user):
 
 
 def refusals(client, name):
-    """What a known user and strangers are answered with, and the median time that it takes."""
-    known = [timed(client, name) for _ in range(9)]
-    unknown = [timed(client, f"@nobody-{number}:{name.split(':', 1)[1]}") for number in range(9)]
+    """What a known user and strangers are answered with, in turn, and the times that it takes."""
+    known, unknown = [], []
+    for number in range(15):
+        known.append(timed(client, name))
+        unknown.append(timed(client, f"@nobody-{number}:{name.split(':', 1)[1]}"))
     assert {repr(answer[1:]) for answer in known} == {repr(answer[1:]) for answer in unknown}
-    return [statistics.median(answer[0] for answer in answers) for answers in (known, unknown)]
+    return [[answer[0] for answer in answers] for answers in (known, unknown)]
+
+
+def assert_alike(times):
+    """Hashing is most of it; without it an answer takes a fiftieth. In turn they meet the same load of the machine."""
+    known, unknown = map(statistics.median, times)
+    assert known / 1.8 < unknown < known * 1.8, f"known {known:.4f} s, unknown {unknown:.4f} s"
 
 
 def test_strangers_and_users_are_refused_alike(unlimited):
-    known, unknown = refusals(unlimited, unlimited.register("someone").user_id)
-    # Hashing is most of it; without it an answer takes a fiftieth.
-    assert unknown > known / 3, f"known {known:.4f} s, unknown {unknown:.4f} s"
+    assert_alike(refusals(unlimited, unlimited.register("someone").user_id))
 
 
 def at_cost(folder, cost, port=None):
@@ -160,15 +166,15 @@ def test_nor_can_they_be_told_apart_after_a_change_of_the_cost(tmp_path, before,
     with at_cost(tmp_path, before) as server:
         user = Client(server.base_url).register("someone")
     with at_cost(tmp_path, after, server.port) as server:
-        known, unknown = refusals(Client(server.base_url), user.user_id)
-        assert known / 3 < unknown < known * 3, f"known {known:.4f} s, unknown {unknown:.4f} s"
+        assert_alike(refusals(Client(server.base_url), user.user_id))
 
 
 def test_a_password_is_hashed_anew_when_the_cost_has_changed(tmp_path):
     with at_cost(tmp_path, 8) as server:
         user = Client(server.base_url).register("someone")
     with at_cost(tmp_path, 2, server.port) as server:
-        dear = refusals(Client(server.base_url), user.user_id)
+        # The least that it takes is the work itself, whatever else the machine does.
+        dear = [min(times) for times in refusals(Client(server.base_url), user.user_id)]
         # All at once, so that most find that another has been quicker; nobody is logged out by it.
         with concurrent.futures.ThreadPoolExecutor(8) as pool:
             answers = list(pool.map(lambda _: attempt(Client(server.base_url), user.user_id, PASSWORD), range(8)))
@@ -178,7 +184,7 @@ def test_a_password_is_hashed_anew_when_the_cost_has_changed(tmp_path):
         assert len(user.get("devices")["devices"]) == 9
     with at_cost(tmp_path, 2, server.port) as server:
         # No hash of the old cost is left.
-        cheap = refusals(Client(server.base_url), user.user_id)
+        cheap = [min(times) for times in refusals(Client(server.base_url), user.user_id)]
         assert max(cheap) < min(dear) / 3, f"before {dear}, after {cheap}"
         assert attempt(Client(server.base_url), user.user_id, PASSWORD).status_code == 200
 
