@@ -42,8 +42,8 @@ enum Socket {
 /// Who may connect to a socket file is whoever may write to it: proxies have users of their own.
 const SOCKET_MODE: u32 = 0o666;
 
-/// Binds a row of `listen`. Errors: a sentence naming the address and what is wrong with it.
-pub async fn bind(listener: &Listener, certificate: Option<&Arc<Certificate>>) -> Result<Bound, String> {
+/// Binds a row of `listen`, within a runtime. Errors: a sentence naming the address and what is wrong with it.
+pub fn bind(listener: &Listener, certificate: Option<&Arc<Certificate>>) -> Result<Bound, String> {
     let failed = |error: io::Error| match error.kind() {
         io::ErrorKind::AddrInUse => {
             format!("cannot listen on {}: something else is listening there", listener.address)
