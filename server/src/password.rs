@@ -22,8 +22,8 @@ pub const PASSWORD_BYTES_MAX: usize = 4096;
 /// Makes and checks hashes with the configured cost.
 pub struct Passwords {
     argon2: Argon2<'static>,
-    /// The work of the costliest hash that may be stored.
-    work_max: u64,
+    /// What the costliest hash that may be stored is made with.
+    dearest: Params,
     at_once: Arc<Semaphore>,
 }
 
@@ -34,10 +34,12 @@ impl Passwords {
     /// Errors: the cost is out of argon2's bounds.
     pub fn new(config: &Config, stored: &BTreeSet<String>) -> Result<Passwords, String> {
         let argon2 = argon2(config.password_hash_memory_kib(), PASSES)?;
-        let works = stored.iter().filter_map(|hash| params(hash).ok()).map(|params| work(&params));
-        let work_max = works.fold(work(argon2.params()), u64::max);
+        let stored = stored.iter().filter_map(|hash| params(hash).ok());
+        let dearest = stored.fold(argon2.params().clone(), |dearest, params| {
+            if work(&params) > work(&dearest) { params } else { dearest }
+        });
         let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Ok(Passwords { argon2, work_max, at_once: Arc::new(Semaphore::new(processors)) })
+        Ok(Passwords { argon2, dearest, at_once: Arc::new(Semaphore::new(processors)) })
     }
 
     /// The hash to store for a password, with a fresh salt. Errors: a sentence; the system failed.
@@ -57,7 +59,7 @@ impl Passwords {
         if password.len() > PASSWORD_BYTES_MAX {
             return Ok(false);
         }
-        let (argon2, work_max) = (self.argon2.clone(), self.work_max);
+        let (argon2, dearest) = (self.argon2.clone(), self.dearest.clone());
         self.run(move || {
             let mut done = 0;
             if let Some(stored) = stored {
@@ -67,7 +69,9 @@ impl Passwords {
                 }
                 done = work(&params(&stored)?);
             }
-            idle(work_max.saturating_sub(done), argon2.params().m_cost(), &password)?;
+            if let Some((memory_kib, passes)) = rest(&dearest, done) {
+                idle(memory_kib, passes, &password)?;
+            }
             Ok(false)
         })
         .await?
@@ -110,19 +114,21 @@ fn work(params: &Params) -> u64 {
     u64::from(params.m_cost()) * u64::from(params.t_cost())
 }
 
-/// Does that much work for nothing, in `memory_kib` at most: a hash that was dear once must not cost its memory for ever.
-fn idle(work: u64, memory_kib: u32, password: &str) -> Result<(), String> {
-    let memory_kib = u32::try_from(work / u64::from(PASSES)).unwrap_or(u32::MAX).min(memory_kib);
-    // Less than the least that there is takes no time that could be told.
-    if memory_kib >= Params::MIN_M_COST {
-        let passes = u32::try_from(work / u64::from(memory_kib)).unwrap_or(u32::MAX);
-        let (salt, mut hash) = ([0_u8; 16], [0_u8; Params::DEFAULT_OUTPUT_LEN]);
-        let argon2 = argon2(memory_kib, passes)?;
-        argon2
-            .hash_password_into(password.as_bytes(), &salt, &mut hash)
-            .map_err(|error| error.to_string())?;
-        std::hint::black_box(hash);
-    }
+/// The memory in KiB and the passes that take as long as what the dearest hash costs beyond the work that is done; nothing if
+/// that takes no time that could be told. The passes are those of the dearest: the same work in less memory and more passes
+/// stays in the processor's cache, and is done in half the time.
+fn rest(dearest: &Params, done: u64) -> Option<(u32, u32)> {
+    let passes = dearest.t_cost();
+    let memory_kib = u32::try_from(work(dearest).saturating_sub(done) / u64::from(passes)).ok()?;
+    (memory_kib >= Params::MIN_M_COST).then_some((memory_kib, passes))
+}
+
+/// Makes a hash for nothing.
+fn idle(memory_kib: u32, passes: u32, password: &str) -> Result<(), String> {
+    let (salt, mut hash) = ([0_u8; 16], [0_u8; Params::DEFAULT_OUTPUT_LEN]);
+    let argon2 = argon2(memory_kib, passes)?;
+    argon2.hash_password_into(password.as_bytes(), &salt, &mut hash).map_err(|error| error.to_string())?;
+    std::hint::black_box(hash);
     Ok(())
 }
 
@@ -172,8 +178,20 @@ mod tests {
     #[test]
     fn what_is_stored_at_a_higher_cost_is_what_a_refusal_costs() {
         let (cheap, dear) = ("$argon2id$v=19$m=152,t=2,p=1", "$argon2id$v=19$m=19456,t=2,p=1");
-        assert_eq!(passwords("1", &[]).work_max, 2 * 152);
-        assert_eq!(passwords("1", &[cheap, dear, "garbage"]).work_max, 2 * 19_456);
-        assert_eq!(passwords("8", &[cheap]).work_max, 2 * 19_456);
+        let dearest = |cost, stored: &[&str]| passwords(cost, stored).dearest;
+        let of_a_stranger = |params: &Params| rest(params, 0);
+        assert_eq!(of_a_stranger(&dearest("1", &[])), Some((152, 2)));
+        // In as much memory, too.
+        assert_eq!(of_a_stranger(&dearest("1", &[cheap, dear, "garbage"])), Some((19_456, 2)));
+        assert_eq!(of_a_stranger(&dearest("8", &[cheap])), Some((19_456, 2)));
+    }
+
+    #[test]
+    fn a_cheaper_hash_costs_what_lacks_besides() {
+        let dearest = passwords("8", &[]).dearest;
+        let done = |memory_kib: u64| rest(&dearest, 2 * memory_kib);
+        assert_eq!(done(152), Some((19_456 - 152, 2)));
+        assert_eq!(done(9_728), Some((9_728, 2)));
+        assert_eq!((done(19_456), done(20_000)), (None, None));
     }
 }

@@ -279,6 +279,14 @@ def test_login_by_an_unknown_third_party_identifier(nobody, named):
     nobody.post("login", json=body, status=403, errcode="M_FORBIDDEN")
 
 
+@pytest.mark.ours("Synapse does not say which")
+@pytest.mark.parametrize("identifier", [5, "alice", {"type": 5, "user": "alice"}, {"type": "m.id.user", "user": []}])
+def test_a_login_is_told_which_member_is_wrong(nobody, identifier):
+    body = {"type": "m.login.password", "identifier": identifier, "password": "x"}
+    answer = nobody.post("login", json=body, status=400, errcode="M_BAD_JSON")
+    assert answer["error"].startswith("identifier"), answer
+
+
 def test_login_of_an_unknown_user_reads_like_a_wrong_password(nobody, alice):
     def refused(user):
         body = {"type": "m.login.password", "identifier": {"type": "m.id.user", "user": user}, "password": "no"}

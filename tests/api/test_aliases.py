@@ -90,6 +90,22 @@ def test_the_public_directory(alice, bob):
     assert room in {r["room_id"] for r in bob.get("publicRooms", query={"limit": 500})["chunk"]}
 
 
+def test_no_room_passes_for_another(alice, bob):
+    name = unique("real")
+    real = alice.create_room(preset="public_chat", visibility="public", room_alias_name=name)
+    alias = f"#{name}:{alice.server_name}"
+    mine = bob.create_room(preset="public_chat", visibility="public", name=name)
+    for content in ({"alias": alias}, {"alt_aliases": [alias]}, {"alias": new_alias(bob)}):
+        bob.set_state(mine, "m.room.canonical_alias", content, status=400, errcode="M_BAD_ALIAS")
+        initial = {"preset": "public_chat", "visibility": "public", "name": name}
+        initial["initial_state"] = [{"type": "m.room.canonical_alias", "state_key": "", "content": content}]
+        bob.post("createRoom", json=initial, status=400, errcode="M_BAD_ALIAS")
+    initial["initial_state"][0]["content"] = {"alias": 5}
+    bob.post("createRoom", json=initial, status=400)
+    shown = published(bob, filter={"generic_search_term": name})
+    assert {room: entry.get("canonical_alias") for room, entry in shown.items()} == {real: alias, mine: None}
+
+
 @pytest.mark.parametrize("body", [{"since": ""}, {"since": None}, {"filter": None}, {"filter": {"generic_search_term": None}}])
 def test_a_search_that_leaves_things_open(alice, body):
     room = alice.create_room(preset="public_chat", visibility="public")

@@ -52,6 +52,39 @@ def test_deeply_nested_json(alice):
     assert answer["errcode"] in ("M_BAD_JSON", "M_NOT_JSON", "M_TOO_LARGE")
 
 
+UNREADABLE = {
+    "deep arrays": "[" * 20_000 + "]" * 20_000,
+    "deep objects": '{"a":' * 100 + "1" + "}" * 100,
+    "infinite": "1e400",
+    "half a pair": '"\\ud83d"',
+}
+# Whatever is kept as it came: where it is put, and in what.
+KEPT = {
+    "account data": ("PUT", "user/{userId}/account_data/org.example.a", "%s"),
+    "account data of a room": ("PUT", "user/{userId}/rooms/{roomId}/account_data/org.example.a", "%s"),
+    "profile": ("PUT", "profile/{userId}/org.example.a", "%s"),
+    "filter": ("POST", "user/{userId}/filter", "%s"),
+    "backup": ("POST", "room_keys/version", '{"algorithm": "m.megolm_backup.v1.curve25519-aes-sha2", "auth_data": %s}'),
+}
+
+
+@pytest.mark.ours("Synapse fails inside, or takes it")
+@pytest.mark.parametrize("what", UNREADABLE)
+@pytest.mark.parametrize("kept", KEPT)
+def test_what_others_could_not_read_is_not_kept(alice, kept, what):
+    """What comes with it would be lost on them, too."""
+    method, path, around = KEPT[kept]
+    of_room = [alice.create_room()] if "{roomId}" in path else []
+    values = [alice.user_id] * path.count("{userId}") + of_room
+
+    def put(value, status):
+        data = around % ('{"org.example.a": %s}' % value)
+        return alice.call(method, path, *values, data=data, headers={"Content-Type": "application/json"}, status=status)
+
+    put("[0.5, 1e300, " + "[" * 90 + "]" * 90 + "]", 200)
+    assert put(UNREADABLE[what], 400)["errcode"] == "M_BAD_JSON"
+
+
 @pytest.mark.ours("Synapse drops the connection")
 def test_a_body_that_is_too_large(alice):
     body = b'{"name": "' + b"x" * (8 * 1024 * 1024) + b'"}'

@@ -1,7 +1,9 @@
 """The content repository: upload, download, thumbnails (spec: Content Repository)."""
 
+import hashlib
 import http.client
 import json
+import pathlib
 import struct
 import urllib.parse
 import zlib
@@ -74,6 +76,14 @@ def test_the_old_paths_do_not_show_new_media(alice):
     assert response.json()["errcode"] == "M_NOT_FOUND"
 
 
+@pytest.mark.ours("Synapse says nothing but that it is not there")
+@pytest.mark.parametrize("kind", ["download", "thumbnail"])
+def test_who_asks_under_the_old_paths_is_told_of_the_new(alice, kind):
+    parts = upload(alice, png(2, 2), "image/png")
+    answer = fetch(alice, f"/_matrix/media/v3/{kind}/{{serverName}}/{{mediaId}}", parts, width=1, height=1)
+    assert f"/_matrix/client/v1/media/{kind}" in answer.json()["error"]
+
+
 def test_what_was_uploaded_before_the_freeze_stays_under_the_old_paths(tmp_path):
     with Server(tmp_path / "data", "--freeze-unauthenticated-media", "off") as server:
         nobody = Client(server.base_url)
@@ -84,6 +94,27 @@ def test_what_was_uploaded_before_the_freeze_stays_under_the_old_paths(tmp_path)
         assert named.content == picture and "beet.png" in named.headers["Content-Disposition"]
         small = fetch(nobody, "/_matrix/media/v3/thumbnail/{serverName}/{mediaId}", parts, width=20, height=10)
         assert small.status_code == 200 and small.headers["Content-Type"].startswith("image/")
+
+
+def cut_short(path):
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+@pytest.mark.parametrize("damage", [pathlib.Path.unlink, cut_short])
+def test_a_file_that_is_lost_is_not_there_and_the_operator_is_told(tmp_path, damage):
+    with Server(tmp_path / "data") as server:
+        alice, picture = Client(server.base_url).register("alice"), png(40, 20)
+        parts, name = upload(alice, picture, "image/png"), hashlib.sha256(picture).hexdigest()
+        path = server.data_dir / "media" / "content" / name[:2] / name
+        damage(path)
+        asked = [fetch(alice, DOWNLOAD, parts), fetch(alice, THUMBNAIL, parts, width=10, height=10)]
+        part = DOWNLOAD.replace("{serverName}", parts[0]).replace("{mediaId}", parts[1])
+        asked.append(alice.send_raw("GET", part, headers={"Range": "bytes=0-9"}))
+        for answer in asked:
+            assert (answer.status_code, answer.json()["errcode"]) == (404, "M_NOT_FOUND")
+        assert any("WARN" in line and name in line for line in server.log_path.read_text().splitlines())
+        path.write_bytes(picture)
+        assert fetch(alice, DOWNLOAD, parts).content == picture
 
 
 def test_downloads_want_a_token(alice, nobody):

@@ -82,6 +82,11 @@ def test_a_misspelt_level_is_refused_with_the_nearest_right_one(tmp_path):
     assert "flag --log" in said and "did you mean info?" in said, said
 
 
+@pytest.mark.parametrize("option", ["data-dir", "server-name"])
+def test_an_empty_text_is_told_to_be_empty(option):
+    assert f"flag --{option}: {option.replace('-', '_')} must not be empty" in refused("serve", f"--{option}", "")
+
+
 def test_a_file_that_is_not_there_is_named(tmp_path):
     missing = str(tmp_path / "nowhere.toml")
     assert missing in refused("serve", "--config", missing)

@@ -1,7 +1,9 @@
 """Where the server listens, and what it serves there."""
 
+import contextlib
 import http.client
 import os
+import signal
 import socket
 import ssl
 import stat
@@ -99,6 +101,34 @@ def test_no_address_that_is_not_listed(tmp_path):
         assert listening(server.process.pid) == sorted([("tcp", server.port), ("tcp", metrics)])
 
 
+@pytest.mark.parametrize("listed", [["[::]"], ["0.0.0.0"], ["0.0.0.0", "[::]"]])
+def test_all_addresses_of_one_family_are_not_those_of_the_other(tmp_path, listed):
+    port = free_port()
+    options = [word for address in listed for word in ("--listen", f"http://{address}:{port}")]
+    with Server(tmp_path / "data", *options, port=port):
+        for host, listener in [("127.0.0.1", "0.0.0.0"), ("[::1]", "[::]")]:
+            if listener in listed:
+                assert requests.get(f"http://{host}:{port}{VERSIONS}", timeout=10).status_code == 200
+            else:
+                with pytest.raises(requests.ConnectionError):
+                    requests.get(f"http://{host}:{port}{VERSIONS}", timeout=10)
+
+
+def test_many_clients_may_come_at_once(tmp_path):
+    """The server is held up while they come: what the system has not accepted for it by then would have to try again."""
+    with open("/proc/sys/net/core/somaxconn") as limit:
+        wanted = min(300, int(limit.read()))
+    with Server(tmp_path / "data") as server, contextlib.ExitStack() as stack:
+        server.process.send_signal(signal.SIGSTOP)
+        try:
+            for _ in range(wanted):
+                client = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=10))
+        finally:
+            server.process.send_signal(signal.SIGCONT)
+        client.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        assert client.recv(100).startswith(b"HTTP/1.1 200 ")
+
+
 def test_metrics_are_served_at_their_own_address_alone(tmp_path):
     metrics = f"http://127.0.0.1:{free_port()}"
     with Server(tmp_path / "data", "--metrics-listen", metrics) as server:
@@ -152,6 +182,19 @@ def test_tls_without_a_certificate_is_refused(tmp_path):
     server.spawn()
     assert server.process.wait(20) != 0
     assert "tls_cert" in server.log_tail()
+
+
+def test_everybody_is_sent_to_a_listener_that_serves_clients(tmp_path):
+    federation, client = free_port(), free_port()
+    rows = [f"http://127.0.0.1:{federation}#federation", f"http://127.0.0.1:{client}#client"]
+    options = ["--listen", rows[0], "--listen", rows[1], "--registration", "token"]
+    with Server(tmp_path / "data", *options, port=client) as server:
+        there = f"http://127.0.0.1:{client}"
+        for port in (federation, client):
+            file = requests.get(f"http://127.0.0.1:{port}/.well-known/matrix/client", timeout=10).json()
+            assert file["m.homeserver"]["base_url"].rstrip("/") == there
+        assert there in requests.get(there, timeout=10).text
+        assert f"open {there} in a browser" in server.log_tail()
 
 
 def test_servers_side_by_side(tmp_path):

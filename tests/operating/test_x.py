@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import shutil
 import subprocess
 
 import pytest
@@ -57,6 +58,73 @@ def test_a_file_that_a_variable_names_is_followed(run, tmp_path):
 def start(server, run, **environment):
     server.process = run(f'exec {binary.binary()} "$@"', **environment)
     return server.process
+
+
+INSTALL = "apt-get install --yes --no-install-recommends "
+# What `sudo` is for who may use it without a password, and for who has to give one.
+FREE_SUDO, OTHER_SUDO = '[ "$1" != -n ] || shift; exec /usr/bin/env "$@"', "exit 1"
+
+
+@pytest.fixture
+def bare(tmp_path):
+    """Runs `./x run` where there are no tools but those given, each as the script that is in its place. Returns how it ended, and
+    what `apt-get` was told if it was there."""
+
+    def ended(**tools):
+        told = tmp_path / "told"
+        told.touch()
+        (tmp_path / "bin").mkdir()
+        for name in ("bash", "dirname", "true"):
+            (tmp_path / "bin" / name).symlink_to(shutil.which(name))
+        for name, text in {"apt_get": f'echo "$@" >>{told}', "id": "echo 1000", "cargo": "exit 0", **tools}.items():
+            if text is not None:
+                stub(tmp_path / "bin" / name.replace("_", "-"), text)
+        stub(tmp_path / "target" / "release" / "warren", 'echo "$@"')
+        own = {"PATH": str(tmp_path / "bin"), "CARGO_TARGET_DIR": str(tmp_path / "target"), "LIBCLANG_PATH": "/"}
+        done = subprocess.run([ROOT / "x", "run"], env=own, capture_output=True, text=True, timeout=20)
+        return done, told.read_text().splitlines()
+
+    return ended
+
+
+def packages(command):
+    """The packages that a command installs; whether the machine has certificates is its own business."""
+    _, _, names = command.partition(INSTALL)
+    return set(names.split()) - {"ca-certificates"}
+
+
+LACKING = {"clang", "g++", "make", "ccache"}
+
+
+@pytest.mark.parametrize("tools", [{"id": "echo 0"}, {"id": "echo 0", "sudo": OTHER_SUDO}, {"sudo": FREE_SUDO}])
+def test_what_is_missing_is_installed_where_that_is_permitted(bare, tools):
+    done, told = bare(**tools)
+    assert (done.returncode, done.stdout) == (0, "serve\n"), done
+    assert told[0].split() == ["update", "--quiet"] and packages(f"apt-get {told[1]}") == LACKING, told
+
+
+@pytest.mark.parametrize(
+    "tools, before", [({"sudo": OTHER_SUDO}, "  sudo apt-get update && sudo "), ({}, "  apt-get update && ")]
+)
+def test_else_the_command_is_printed_that_installs_it(bare, tools, before):
+    done, told = bare(**tools)
+    assert done.returncode != 0 and (done.stdout, told) == ("", []), done
+    reason, command = done.stderr.splitlines()
+    assert command.startswith(before + INSTALL) and packages(command) == LACKING, command
+    assert ("as root" in reason) == ("sudo" not in tools), reason
+
+
+def test_where_packages_are_installed_otherwise_they_are_named(bare):
+    done, _ = bare(apt_get=None, id="echo 0")
+    _, names = done.stderr.splitlines()
+    assert done.returncode != 0 and done.stdout == "" and set(names.split()) == LACKING, done
+
+
+def test_a_missing_cargo_comes_with_the_command_that_installs_it(bare):
+    tools = dict.fromkeys(["clang", "g++", "make", "ccache", "curl"], "exit 0")
+    done, _ = bare(id="echo 0", cargo=None, **tools)
+    assert done.returncode != 0 and done.stdout == "", done
+    assert "https://sh.rustup.rs" in done.stderr and ". ~/.cargo/env" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -198,6 +198,11 @@ impl<'a> Work<'a> {
                     sending::check_access_list(tx, content)?;
                     false
                 }
+                "m.room.canonical_alias" => {
+                    // Another server cannot have given a name to a room that is not there yet.
+                    sending::check_aliases(tx, &self.room, state_key, content, &[])?;
+                    false
+                }
                 _ => false,
             };
             if !(is_sent_elsewhere && state_key.is_empty()) {

@@ -10,7 +10,7 @@ use serde_json::{Value, value::RawValue};
 use super::{RoomCtx, membership::allows_guests, world_readable};
 use crate::{
     core::{
-        identifiers::{is_room_alias, is_room_id},
+        identifiers::{is_room_alias, is_room_id, server_name},
         json::INTEGER_MAX,
     },
     error::Result,
@@ -96,7 +96,7 @@ fn is_media(url: &str) -> bool {
     url.starts_with("mxc://")
 }
 
-/// The summary of a room. About eight look-ups in its state. Who may set its state may write there what they like: what is no
+/// The summary of a room. About eight look-ups in its state, and one in the directory. Who may set its state may write there what they like: what is no
 /// alias or address is not shown, as it would cost strict clients a whole page of the directory.
 pub(crate) fn summary(reader: &Reader, room: &RoomCtx) -> Result<RoomSummary> {
     Ok(RoomSummary {
@@ -106,12 +106,21 @@ pub(crate) fn summary(reader: &Reader, room: &RoomCtx) -> Result<RoomSummary> {
         guest_can_join: allows_guests(reader, room)?,
         name: text(reader, room, "m.room.name", "name")?,
         topic: text(reader, room, "m.room.topic", "topic")?,
-        canonical_alias: text(reader, room, "m.room.canonical_alias", "alias")?
-            .filter(|alias| is_room_alias(alias)),
+        canonical_alias: main_alias(reader, room)?,
         avatar_url: text(reader, room, "m.room.avatar", "url")?.filter(|url| is_media(url)),
         join_rule: text(reader, room, "m.room.join_rules", "join_rule")?,
         room_type: text(reader, room, "m.room.create", "type")?,
     })
+}
+
+/// The alias that the room says is its main one. One of this server is only shown while it leads to the room, so that no room
+/// passes for another; of those of other servers only they know.
+fn main_alias(reader: &Reader, room: &RoomCtx) -> Result<Option<String>, StorageError> {
+    let named = text(reader, room, "m.room.canonical_alias", "alias")?;
+    let Some(alias) = named.filter(|alias| is_room_alias(alias)) else { return Ok(None) };
+    let is_ours = server_name(&alias) == Some(&*reader.shared.server_name);
+    let leads_here = !is_ours || reader.alias(&alias)?.is_some_and(|found| found.room_id == *room.id);
+    Ok(leads_here.then_some(alias))
 }
 
 /// A text that is not empty in the content of a state event.

@@ -37,12 +37,12 @@ async fn serve(config: Config, connections_max: usize) -> Result<(), String> {
     let server = Arc::new(Server::new(ctx.clone(), &crate::tables())?);
     let mut sockets = Vec::new();
     for listener in &ctx.config.listen {
-        sockets.push(listen::bind(listener, ctx.certificate.as_ref()).await?);
+        sockets.push(listen::bind(listener, ctx.certificate.as_ref())?);
     }
     let metrics = match ctx.config.metrics_listen {
         Some(address) => {
             let listener = Listener { address: Address::Http(address), apis: Apis::ALL };
-            Some(listen::bind(&listener, None).await?)
+            Some(listen::bind(&listener, None)?)
         }
         None => None,
     };

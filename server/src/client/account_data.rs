@@ -58,7 +58,7 @@ async fn put(call: &Call, room_id: Option<String>) -> Outcome {
     if call.body().len() > bytes_max {
         return Err(ApiError::too_large(format!("Account data of one type may have {bytes_max} bytes")));
     }
-    let content = call.body().slice_ref(call.json_object()?.trim().as_bytes());
+    let content = call.body().slice_ref(call.json_content()?.trim().as_bytes());
     let set = warren_engine::command::SetAccountData { user_id, room_id, kind, content };
     call.ctx.engine.write(set).await?;
     Ok(Answer::empty())

@@ -13,7 +13,7 @@ endpoints! {
 
 async fn post_filter(call: Call) -> Outcome {
     let user_id = call.own_user("userId")?.to_string();
-    let json = call.body().slice_ref(call.json_object()?.trim().as_bytes());
+    let json = call.body().slice_ref(call.json_content()?.trim().as_bytes());
     let filter_id = call.ctx.engine.write(StoreFilter { user_id, json }).await?;
     Answer::json(&json!({ "filter_id": filter_id }))
 }

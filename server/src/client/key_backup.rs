@@ -39,7 +39,13 @@ struct Backup<'a> {
     version: Option<String>,
 }
 
-impl Backup<'_> {
+impl<'a> Backup<'a> {
+    /// As a client sends it. Errors: 400.
+    fn read(call: &'a Call) -> Result<Backup<'a>, ApiError> {
+        call.json_content()?;
+        call.json()
+    }
+
     /// `auth_data` as it is kept: signatures in it are for clients to check, who read it as they wrote it.
     fn auth_data(&self) -> Result<Bytes, ApiError> {
         match self.auth_data.get().starts_with('{') {
@@ -55,7 +61,7 @@ struct Created {
 }
 
 async fn post_version(call: Call) -> Outcome {
-    let backup: Backup = call.json()?;
+    let backup = Backup::read(&call)?;
     let auth_data = backup.auth_data()?;
     let command =
         CreateKeyBackup { user_id: call.user()?.to_string(), algorithm: backup.algorithm, auth_data };
@@ -93,7 +99,7 @@ async fn get_version(call: Call) -> Outcome {
 }
 
 async fn put_version(call: Call) -> Outcome {
-    let backup: Backup = call.json()?;
+    let backup = Backup::read(&call)?;
     let auth_data = backup.auth_data()?;
     let Backup { algorithm, version, .. } = backup;
     let in_path = call.path("version")?.into_owned();

@@ -34,8 +34,6 @@ struct Request {
     initial_device_display_name: Option<String>,
     #[serde(default, deserialize_with = "null_is_absent")]
     refresh_token: bool,
-    #[serde(flatten)]
-    user: NamedUser,
 }
 
 async fn login(call: Call) -> Outcome {
@@ -45,7 +43,8 @@ async fn login(call: Call) -> Outcome {
     let (user_id, proven_hash) = match request.kind.as_str() {
         "m.login.password" => {
             let password = request.password.ok_or_else(|| ApiError::missing_param("password is missing"))?;
-            by_password(&call, &request.user, &password).await?
+            // Read by itself, so that what is wrong with it is told of it.
+            by_password(&call, &call.json()?, &password).await?
         }
         "m.login.token" => {
             let token = request.token.ok_or_else(|| ApiError::missing_param("token is missing"))?;

@@ -50,6 +50,10 @@ const MEDIA_ID_BYTES_MAX: usize = 255;
 /// Longest name of an uploaded file: file systems allow 255 characters, which are four bytes each at most.
 const FILE_NAME_BYTES_MAX: usize = 1020;
 
+/// What clients of old are told who ask where no token is looked at.
+const WITH_TOKEN: &str =
+    "with an access token, from /_matrix/client/v1/media/download or /_matrix/client/v1/media/thumbnail";
+
 async fn upload(mut call: Call) -> Outcome {
     let media_id = receive(&mut call, None).await?;
     Answer::json(&json!({ "content_uri": content_uri(&call, &media_id) }))
@@ -169,7 +173,7 @@ async fn find(call: &Call, caching: Caching) -> Result<MediaFile, ApiError> {
         (Caching::Private, _) if call.query_bool("allow_remote", true)? => {
             remote::file(ctx, server_name.as_str(), &media_id(call)?, timeout_ms(call)?).await
         }
-        _ => Err(ApiError::not_found("Media of other servers can only be fetched with an access token")),
+        _ => Err(ApiError::not_found(format!("Media of other servers can only be fetched {WITH_TOKEN}"))),
     }
 }
 
@@ -194,7 +198,7 @@ pub async fn find_here(call: &Call, media_id: String, caching: Caching) -> Resul
         if let Some(file) = found.file {
             let is_frozen = ctx.config.freeze_unauthenticated_media && file.authenticated_only;
             if caching == Caching::Public && is_frozen {
-                return Err(ApiError::not_found("This media can only be downloaded with an access token"));
+                return Err(ApiError::not_found(format!("This media can only be fetched {WITH_TOKEN}")));
             }
             return Ok(file);
         }
@@ -227,7 +231,7 @@ async fn part_of_file(call: &Call, file: &MediaFile, tag: &str) -> Outcome {
     // RFC 9110, 13.1.5: a part of something else than the asker has would be useless.
     let is_same = call.header(IF_RANGE).is_none_or(|known| known == format!("\"{tag}\""));
     let range = call.header(RANGE).filter(|_| is_same);
-    let mut blob = call.ctx.media.blob(file.sha256).await?;
+    let mut blob = call.ctx.media.blob(file).await?;
     let (first, length, status) = match headers::part(range, blob.size) {
         Part::Whole => (0, blob.size, StatusCode::OK),
         Part::Range(first, last) => (first, last - first + 1, StatusCode::PARTIAL_CONTENT),
@@ -260,10 +264,10 @@ async fn send_thumbnail(call: &Call, caching: Caching) -> Outcome {
         let answer = Answer::empty().with_status(StatusCode::NOT_MODIFIED);
         return Ok(with_headers(answer, "image/png", None, &tag, caching));
     }
-    let made = call.ctx.media.thumbnail(file.sha256, wanted).await;
+    let made = call.ctx.media.thumbnail(&file, wanted).await;
     let (answer, content_type) = match made.map_err(|error| of_its_server(call, error))? {
         Thumbnail::Original(content_type) => {
-            let blob = call.ctx.media.blob(file.sha256).await?;
+            let blob = call.ctx.media.blob(&file).await?;
             let reading = Reading::new(Box::new(blob.source), blob.size);
             (Answer::reading(HeaderValue::from_static(content_type), reading), content_type)
         }

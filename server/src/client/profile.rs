@@ -74,6 +74,7 @@ async fn put_field(call: Call) -> Outcome {
     call.refuse_suspended()?;
     let name = field_name(&call)?;
     refuse_guests(&call, &name)?;
+    call.json_content()?;
     let mut body: BTreeMap<String, &RawValue> = call.json()?;
     let value = body.remove(&name).ok_or_else(|| ApiError::missing_param(format!("{name} is missing")))?;
     let value = match name.as_str() {

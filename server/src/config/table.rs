@@ -40,7 +40,7 @@ pub const ROWS: &[Row] = &[
         name: "public_base_url",
         kind: Kind::Text,
         default: "",
-        meaning: "The address under which clients reach this server.\nDefault: the first http or https listener if the server name is localhost, else https://<server_name>.",
+        meaning: "The address under which clients reach this server.\nDefault: the first http or https listener that serves clients if the server name is localhost, else https://<server_name>.",
     },
     Row {
         name: "data_dir",
@@ -52,7 +52,7 @@ pub const ROWS: &[Row] = &[
         name: "listen",
         kind: Kind::List,
         default: "http://127.0.0.1:8008",
-        meaning: "Where to listen: http://ADDRESS:PORT, https://ADDRESS:PORT or unix:PATH.\nA row serves all APIs, or those it names after a #: https://0.0.0.0:8448#federation, unix:/run/warren.sock#client+admin.\nEvery user of the machine can connect to a unix socket; the folder that it lies in can keep them out.\nhttps needs tls_cert and tls_key.",
+        meaning: "Where to listen: http://ADDRESS:PORT, https://ADDRESS:PORT or unix:PATH.\nA row serves all APIs, or those it names after a #: https://0.0.0.0:8448#federation, unix:/run/warren.sock#client+admin.\n[::] is IPv6 alone; list 0.0.0.0 beside it for IPv4.\nEvery user of the machine can connect to a unix socket; the folder that it lies in can keep them out.\nhttps needs tls_cert and tls_key.",
     },
     Row {
         name: "tls_cert",

@@ -45,6 +45,7 @@ fn refuses_with_line_and_nearest_name() {
     assert!(refusal("memory_budget_mib = 1").contains("from 32 to"));
     assert!(refusal("memory_budget_mib = \"512\"").contains("whole number"));
     assert!(refusal("listen = []").contains("at least one"));
+    assert_eq!(refusal("data_dir = \" \""), "warren.toml, line 1: data_dir must not be empty");
     assert!(refusal("listen = [\"https://0.0.0.0:1\"]").contains("tls_cert"));
     assert!(refusal("listen = [\"http://0.0.0.0:1#cleint\"]").contains("cleint"));
     assert!(refusal("server_name = \"a b\"").starts_with("warren.toml, line 1"));
@@ -98,6 +99,19 @@ fn refuses_a_listener_that_is_named_twice() {
     // Any free port is another one each time.
     from_text("listen = [\"http://127.0.0.1:0\", \"http://127.0.0.1:0\", \"http://[::1]:0\"]")
         .expect("valid");
+}
+
+#[test]
+fn clients_are_sent_to_a_listener_that_serves_them() {
+    for (listen, base_url) in [
+        (r#"["http://127.0.0.1:1#federation", "http://127.0.0.1:2#client"]"#, "http://127.0.0.1:2"),
+        (r#"["unix:/run/a", "http://[::]:1#admin", "http://[::]:2#federation+client"]"#, "http://[::1]:2"),
+        (r#"["http://127.0.0.1:1#federation", "unix:/run/a#client"]"#, "https://localhost"),
+    ] {
+        let config = from_text(&format!("listen = {listen}")).expect("valid");
+        assert_eq!(config.public_base_url, base_url, "{listen}");
+        assert_eq!(config.well_known_client, base_url, "{listen}");
+    }
 }
 
 #[test]

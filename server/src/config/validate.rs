@@ -84,12 +84,12 @@ const LOG_LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"]
 /// The port of the domain name system.
 const DNS_PORT: u16 = 53;
 
-/// Where clients reach a server that does not say so: on a developer's machine the first listener, else by its name.
+/// Where clients reach a server that does not say so: on a developer's machine the first listener for them, else by its name.
 fn default_base_url(server_name: &ServerName, listen: &[Listener]) -> String {
     let is_local = matches!(server_name.host(), "localhost" | "127.0.0.1" | "[::1]");
-    let listener =
-        listen.iter().map(|listener| &listener.address).find(|address| !matches!(address, Address::Unix(_)));
-    match listener {
+    let mut for_clients =
+        listen.iter().filter(|listener| listener.apis.client).map(|listener| &listener.address);
+    match for_clients.find(|address| !matches!(address, Address::Unix(_))) {
         Some(address) if is_local => {
             address.to_string().replacen("0.0.0.0", "127.0.0.1", 1).replacen("[::]", "[::1]", 1)
         }
@@ -122,14 +122,16 @@ impl Reader<'_> {
             Some([value]) => value.trim(),
             _ => return Err(misfit()),
         };
+        if row.kind == Kind::Text && value.is_empty() {
+            return Err(self.wrong(name, "must not be empty"));
+        }
         let fits = match row.kind {
             Kind::Choice(values) => values.contains(&value),
             Kind::Number(least, most) => {
                 value.parse().is_ok_and(|number: u64| (least..=most).contains(&number))
             }
             Kind::Switch => matches!(value, "on" | "off" | "true" | "false"),
-            Kind::Text => !value.is_empty(),
-            Kind::Secret | Kind::List => true,
+            Kind::Text | Kind::Secret | Kind::List => true,
         };
         if fits { Ok(value.to_owned()) } else { Err(misfit()) }
     }

@@ -22,7 +22,7 @@ const BOUNDARY_CHARS: usize = 24;
 async fn get_content(call: Call) -> Outcome {
     // The server that asks shows it to those who have signed in there.
     let file = find_here(&call, media_id(&call)?, Caching::Private).await?;
-    let blob = call.ctx.media.blob(file.sha256).await?;
+    let blob = call.ctx.media.blob(&file).await?;
     let content_type = file.content_type.unwrap_or_default();
     multipart(&call, &content_type, file.file_name.as_deref(), Box::new(blob.source), blob.size)
 }
@@ -30,9 +30,9 @@ async fn get_content(call: Call) -> Outcome {
 async fn get_content_thumbnail(call: Call) -> Outcome {
     let wanted = wanted(&call)?;
     let file = find_here(&call, media_id(&call)?, Caching::Private).await?;
-    match call.ctx.media.thumbnail(file.sha256, wanted).await? {
+    match call.ctx.media.thumbnail(&file, wanted).await? {
         Thumbnail::Original(content_type) => {
-            let blob = call.ctx.media.blob(file.sha256).await?;
+            let blob = call.ctx.media.blob(&file).await?;
             multipart(&call, content_type, None, Box::new(blob.source), blob.size)
         }
         Thumbnail::Image { bytes, content_type } => {

@@ -183,7 +183,14 @@ impl Call {
         json::parse(if self.body.trim_ascii().is_empty() { b"{}" } else { &self.body })
     }
 
-    /// The text of the body, checked to be one well-formed JSON object: event contents, account data.
+    /// The text of the body, checked to be one JSON object that is fit to be kept and shown as it came: account data, profiles.
+    ///
+    /// Errors: 400 also for what others could not read.
+    pub fn json_content(&self) -> Result<&str, ApiError> {
+        json::content(&self.body)
+    }
+
+    /// The text of the body, checked to be one well-formed JSON object.
     pub fn json_object(&self) -> Result<&str, ApiError> {
         json::object(&self.body)
     }

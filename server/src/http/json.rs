@@ -2,8 +2,11 @@
 //!
 //! Broken JSON and bad UTF-8 are `M_NOT_JSON`, JSON of the wrong shape is `M_BAD_JSON`.
 
-use serde::de::IgnoredAny;
+use std::fmt;
+
+use serde::de::{self, DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use warren_engine::core::json::NESTING_MAX;
 
 use super::ApiError;
 
@@ -28,6 +31,95 @@ pub fn object(body: &[u8]) -> Result<&str, ApiError> {
     let text = object_text(body)?;
     serde_json::from_str::<IgnoredAny>(text).map_err(|error| not_json(&error))?;
     Ok(text)
+}
+
+/// The text of a body that is one JSON object which whoever is shown it can read, unread otherwise.
+pub fn content(body: &[u8]) -> Result<&str, ApiError> {
+    let text = object_text(body)?;
+    check_readable(text).map_err(|error| describe(text, &error))?;
+    Ok(text)
+}
+
+/// Whether readers of JSON may be shown a text: those of other clients would stumble, over all that comes with it. It is nested
+/// no deeper than an event, its numbers are finite, its strings Unicode. Nobody signs it, so numbers may have fractions.
+pub fn is_readable(text: &str) -> bool {
+    check_readable(text).is_ok()
+}
+
+fn check_readable(text: &str) -> serde_json::Result<()> {
+    let mut reader = serde_json::Deserializer::from_str(text);
+    Readable { levels_left: NESTING_MAX }.deserialize(&mut reader)?;
+    reader.end()
+}
+
+/// Reads JSON without making values of it.
+#[derive(Clone, Copy)]
+struct Readable {
+    levels_left: usize,
+}
+
+impl Readable {
+    /// One level deeper.
+    fn inner<E: de::Error>(self) -> Result<Readable, E> {
+        match self.levels_left.checked_sub(1) {
+            Some(levels_left) => Ok(Readable { levels_left }),
+            None => Err(E::custom(format_args!("it is nested more than {NESTING_MAX} levels deep"))),
+        }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Readable {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Readable {
+    type Value = ();
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("JSON")
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_bool<E: de::Error>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E: de::Error>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E: de::Error>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E: de::Error>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E: de::Error>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        let inner = self.inner::<A::Error>()?;
+        while items.next_element_seed(inner)?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
+        let inner = self.inner::<A::Error>()?;
+        while members.next_key::<IgnoredAny>()?.is_some() {
+            members.next_value_seed(inner)?;
+        }
+        Ok(())
+    }
 }
 
 /// Checks the encoding and that the first character opens an object; an array would else pass for a struct.
@@ -129,6 +221,33 @@ mod tests {
         assert_eq!(refusal(b"[\"m.login.password\", {}]").0, "M_BAD_JSON");
         assert_eq!(refusal(b"{\"type\": 1}").0, "M_BAD_JSON");
         assert!(parse::<Login>(b" {\"type\":\"a\",\"more\":[1]}\n").is_ok());
+    }
+
+    #[test]
+    fn what_is_shown_to_others_can_be_read() {
+        let nested =
+            |levels: usize| format!(r#"{{"a":{}1{}}}"#, "[".repeat(levels - 1), "]".repeat(levels - 1));
+        let good = ["{}", r#"{"a": [1.5, -0, 1e300, 18446744073709551616, null, true, "\ud83d\udc07"]}"#];
+        for text in good.map(str::to_owned).into_iter().chain([nested(NESTING_MAX)]) {
+            assert_eq!(content(text.as_bytes()).expect("readable"), text);
+        }
+        let refused = |text: &str| {
+            let error = content(text.as_bytes()).expect_err("must be refused");
+            (error.errcode, error.error.into_owned())
+        };
+        for deep in [NESTING_MAX + 1, 20_000] {
+            let (errcode, said) = refused(&nested(deep));
+            assert!(errcode == "M_BAD_JSON" && said.contains("100 levels"), "{errcode} {said}");
+        }
+        for (text, member) in [(r#"{"a": {"b": 1e400}}"#, "a.b: "), (r#"{"a": "\ud83d"}"#, "a: ")] {
+            let (errcode, said) = refused(text);
+            assert!(errcode == "M_BAD_JSON" && said.starts_with(member), "{errcode} {said}");
+        }
+        for text in ["{", r#"{"a": }"#, "{} {}", "[1"] {
+            assert_eq!(refused(text).0, "M_NOT_JSON", "{text}");
+        }
+        assert_eq!(refused("[]").0, "M_BAD_JSON");
+        assert!(is_readable("5") && !is_readable("-1e999"));
     }
 
     #[test]

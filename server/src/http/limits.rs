@@ -77,6 +77,10 @@ pub const SEND_BUFFER_BYTES_MAX: usize = 256 * 1024;
 /// is left for closing the database.
 pub const DRAIN_TIME_MAX: Duration = Duration::from_secs(4);
 
+/// Connections that wait to be accepted. After a restart all clients come back within a second or two, and those that find no
+/// place try again only after a second; the system's own limit, 4,096 as a rule, holds besides.
+pub const BACKLOG_MAX: i32 = 4096;
+
 /// Pause after a failed accept, which happens when the whole system's file descriptors have run out: trying at once would only
 /// spin.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -175,6 +179,8 @@ pub fn allowance(rate: Rate) -> Option<Allowance> {
         Rate::Join => (1.0, 30.0),
         // Ten wrong passwords, then one every five seconds: no use for guessing.
         Rate::Login => (0.2, 10.0),
+        // Devices of several users behind one address that were logged out while they were away. Nobody guesses 192 bits.
+        Rate::UnknownToken => (1.0, 60.0),
         Rate::Register => (0.1, 10.0),
         // A page of a picture-rich room.
         Rate::Media => (20.0, 200.0),

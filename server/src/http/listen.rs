@@ -11,6 +11,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use socket2::{Domain, Protocol, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio_rustls::TlsAcceptor;
@@ -19,8 +20,8 @@ use tracing::{debug, info, warn};
 
 use super::admission::{Admission, Admitted};
 use super::limits::{
-    ACCEPT_PAUSE, DRAIN_TIME_MAX, HANDSHAKE_TIME_MAX, HEAD_BYTES_MAX, HEAD_TIME_MAX, SEND_BUFFER_BYTES_MAX,
-    STREAMS_PER_CONNECTION_MAX,
+    ACCEPT_PAUSE, BACKLOG_MAX, DRAIN_TIME_MAX, HANDSHAKE_TIME_MAX, HEAD_BYTES_MAX, HEAD_TIME_MAX,
+    SEND_BUFFER_BYTES_MAX, STREAMS_PER_CONNECTION_MAX,
 };
 use super::peer::Peer;
 use super::serve::Server;
@@ -42,8 +43,8 @@ enum Socket {
 /// Who may connect to a socket file is whoever may write to it: proxies have users of their own.
 const SOCKET_MODE: u32 = 0o666;
 
-/// Binds a row of `listen`. Errors: a sentence naming the address and what is wrong with it.
-pub async fn bind(listener: &Listener, certificate: Option<&Arc<Certificate>>) -> Result<Bound, String> {
+/// Binds a row of `listen`, within a runtime. Errors: a sentence naming the address and what is wrong with it.
+pub fn bind(listener: &Listener, certificate: Option<&Arc<Certificate>>) -> Result<Bound, String> {
     let failed = |error: io::Error| match error.kind() {
         io::ErrorKind::AddrInUse => {
             format!("cannot listen on {}: something else is listening there", listener.address)
@@ -51,12 +52,12 @@ pub async fn bind(listener: &Listener, certificate: Option<&Arc<Certificate>>) -
         _ => format!("cannot listen on {}: {error}", listener.address),
     };
     let socket = match &listener.address {
-        Address::Http(address) => Socket::Tcp(TcpListener::bind(address).await.map_err(failed)?, None),
+        Address::Http(address) => Socket::Tcp(bind_tcp(*address).map_err(failed)?, None),
         Address::Https(address) => {
             let certificate =
                 certificate.ok_or_else(|| format!("{} needs a certificate", listener.address))?;
             let acceptor = TlsAcceptor::from(certificate.server_config()?);
-            Socket::Tcp(TcpListener::bind(address).await.map_err(failed)?, Some(acceptor))
+            Socket::Tcp(bind_tcp(*address).map_err(failed)?, Some(acceptor))
         }
         Address::Unix(path) => {
             remove_stale_socket(path).map_err(failed)?;
@@ -72,6 +73,20 @@ pub async fn bind(listener: &Listener, certificate: Option<&Arc<Certificate>>) -
         (address, _) => address.clone(),
     };
     Ok(Bound { socket, apis: listener.apis, address })
+}
+
+/// Exactly that address: `[::]` is all of IPv6, and not of IPv4 as well, which is listed as `0.0.0.0` if it is meant.
+fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    // A server that starts again need not wait until the system forgets the connections of the last one.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG_MAX)?;
+    TcpListener::from_std(socket.into())
 }
 
 /// A socket file that nobody answers at is left over from a crash.

@@ -69,6 +69,13 @@ impl RateLimits {
         self.take_at(buckets, account, Rate::Login, self.start.elapsed().as_secs_f64())
     }
 
+    /// Takes a token for a request of a user who proves it otherwise than by a session. Errors: 429 as above.
+    pub fn take_for_user(&self, rate: Rate, user_id: &str) -> Result<(), ApiError> {
+        let Some(buckets) = &self.buckets else { return Ok(()) };
+        let user = self.hasher.hash_one(("user", user_id));
+        self.take_at(buckets, user, rate, self.start.elapsed().as_secs_f64())
+    }
+
     /// Takes a token for a request that is signed by a server. Errors: 429 as above.
     pub fn take_for_server(&self, rate: Rate, server_name: &str) -> Result<(), ApiError> {
         let Some(buckets) = &self.buckets else { return Ok(()) };

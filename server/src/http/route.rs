@@ -68,6 +68,8 @@ pub enum Rate {
     Join,
     /// Logins and whatever else checks a password.
     Login,
+    /// Refresh tokens that are not known.
+    UnknownToken,
     /// Registrations.
     Register,
     /// Media up and down.

@@ -6,6 +6,7 @@ use std::io::{self, Read};
 use std::sync::Arc;
 
 use tokio::sync::{Semaphore, watch};
+use warren_engine::MediaFile;
 
 use crate::config::Config;
 use crate::http::ApiError;
@@ -127,17 +128,17 @@ impl Media {
         self.uploads.subscribe()
     }
 
-    /// A file, opened. Errors: it is not there, which is a fault of ours, or the disk's.
-    pub async fn blob(&self, sha256: Sha256) -> Result<Blob, ApiError> {
-        let store = self.store.clone();
-        blocking(move || content(&*store, &sha256)).await
+    /// A file, opened. Errors: 404 if it is lost; those of the disk.
+    pub async fn blob(&self, file: &MediaFile) -> Result<Blob, ApiError> {
+        let (store, sha256, size) = (self.store.clone(), file.sha256, file.size);
+        blocking(move || content(&*store, &sha256, size)).await?.ok_or_else(lost)
     }
 
     /// A thumbnail of a file: kept from before, or made now and kept.
     ///
-    /// Errors: 400 for what is not an image, 413 for one that is too large to decode.
-    pub async fn thumbnail(&self, sha256: Sha256, wanted: Wanted) -> Result<Thumbnail, ApiError> {
-        let store = self.store.clone();
+    /// Errors: 400 for what is not an image, 413 for one that is too large to decode, 404 for one that is lost.
+    pub async fn thumbnail(&self, file: &MediaFile, wanted: Wanted) -> Result<Thumbnail, ApiError> {
+        let (store, sha256, size) = (self.store.clone(), file.sha256, file.size);
         if let Some(kept) = blocking(move || kept(&*store, &sha256, &wanted)).await? {
             return Ok(kept);
         }
@@ -145,7 +146,7 @@ impl Media {
         let store = self.store.clone();
         // The permit goes with the work, which goes on when the client has gone away.
         let made = blocking(move || {
-            let made = make(&*store, &sha256, &wanted);
+            let made = make(&*store, &sha256, size, &wanted);
             drop(permit);
             made
         });
@@ -154,6 +155,7 @@ impl Media {
             Err(Failure::NotAnImage(why)) => {
                 Err(ApiError::unknown(format!("No thumbnail can be made of this file: {why}")))
             }
+            Err(Failure::Lost) => Err(lost()),
             Err(Failure::TooLarge) => Err(ApiError::too_large("This image is too large for a thumbnail")),
             Err(Failure::Io(error)) => Err(ApiError::storage_failed(error)),
         }
@@ -171,9 +173,21 @@ async fn blocking<T: Send + 'static>(
     })
 }
 
-fn content(store: &dyn MediaStore, sha256: &Sha256) -> io::Result<Blob> {
-    let missing = || io::Error::new(io::ErrorKind::NotFound, format!("no media file {}", store::hex(sha256)));
-    store.open(sha256)?.ok_or_else(missing)
+/// A content of that size; nothing if it is lost, of which the operator is told.
+fn content(store: &dyn MediaStore, sha256: &Sha256, size: u64) -> io::Result<Option<Blob>> {
+    let found = store.open(sha256)?;
+    let is_whole = found.as_ref().is_some_and(|blob| blob.size == size);
+    if !is_whole {
+        let there = found.map(|blob| blob.size);
+        tracing::warn!(file = store::hex(sha256), size, there, "a media file is not there as it was stored");
+        return Ok(None);
+    }
+    Ok(found)
+}
+
+/// What is asked for was here, and is gone from the disk, or cut short.
+fn lost() -> ApiError {
+    ApiError::not_found("This server has lost the file")
 }
 
 fn kept(store: &dyn MediaStore, sha256: &Sha256, wanted: &Wanted) -> io::Result<Option<Thumbnail>> {
@@ -184,12 +198,18 @@ fn kept(store: &dyn MediaStore, sha256: &Sha256, wanted: &Wanted) -> io::Result<
     Ok(Some(Thumbnail::Image { content_type: thumbnail::made_type(&bytes), bytes }))
 }
 
-fn make(store: &dyn MediaStore, sha256: &Sha256, wanted: &Wanted) -> io::Result<Result<Thumbnail, Failure>> {
+fn make(
+    store: &dyn MediaStore,
+    sha256: &Sha256,
+    size: u64,
+    wanted: &Wanted,
+) -> io::Result<Result<Thumbnail, Failure>> {
     // Somebody else may have made it while this one waited.
     if let Some(kept) = kept(store, sha256, wanted)? {
         return Ok(Ok(kept));
     }
-    let made = match thumbnail::make(content(store, sha256)?, wanted) {
+    let Some(blob) = content(store, sha256, size)? else { return Ok(Err(Failure::Lost)) };
+    let made = match thumbnail::make(blob, wanted) {
         Ok(made) => made,
         Err(failure) => return Ok(Err(failure)),
     };

@@ -59,6 +59,8 @@ pub enum Failure {
     NotAnImage(String),
     /// Larger than what is decoded here.
     TooLarge,
+    /// The file is not there, or not all of it.
+    Lost,
     /// The file could not be read.
     Io(std::io::Error),
 }

@@ -239,3 +239,28 @@ fn an_access_list_lets_this_server_in() {
     let key = ("m.room.server_acl".to_owned(), String::new());
     assert_eq!(state(&world, &room_id)[&key], json!({"allow": ["*.example"]}));
 }
+
+#[test]
+fn a_room_begins_with_no_alias_that_does_not_lead_to_it() {
+    let world = World::new();
+    let create = |localpart: Option<&str>, content: Value| {
+        let mut request = CreateRoom::new(ALICE, "12");
+        request.alias_localpart = localpart.map(str::to_owned);
+        let (kind, state_key) = ("m.room.canonical_alias".to_owned(), String::new());
+        request.initial_state = vec![InitialState { kind, state_key, content: object(content) }];
+        world.engine.write(request).wait()
+    };
+    let taken = format!("#taken:{SERVER}");
+    create(Some("taken"), json!({"alias": taken, "alt_aliases": [taken]})).unwrap();
+    for alias in [taken, format!("#free:{SERVER}"), "#burrow:there.example".to_owned()] {
+        for content in [json!({"alias": alias}), json!({"alt_aliases": [alias]})] {
+            let error = create(None, content).unwrap_err();
+            assert!(matches!(error, Error::Invalid(Invalid::AliasTarget(_))), "{alias}: {error}");
+        }
+    }
+    for content in [json!({"alias": 5}), json!({"alt_aliases": "burrow"})] {
+        let error = create(None, content).unwrap_err();
+        assert!(matches!(error, Error::Invalid(Invalid::Parameter { .. })), "{error}");
+    }
+    create(None, json!({})).unwrap();
+}

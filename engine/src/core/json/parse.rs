@@ -25,7 +25,8 @@ pub struct Limits {
     pub strictness: Strictness,
 }
 
-/// Why a text is not accepted. `at` is a byte offset into it. The sender can act on each.
+/// Why a text is not accepted. `at` is a byte offset into it; zero also where there is a value and no text. The sender can act
+/// on each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JsonError {
     /// The text is longer than the limit.
@@ -37,37 +38,37 @@ pub enum JsonError {
         bytes_max: usize,
     },
     /// Not JSON.
-    #[error("not valid JSON at byte {at}")]
+    #[error("not valid JSON{}", place(.at))]
     Syntax {
         /// Where in the text.
         at: usize,
     },
     /// A string is not UTF-8, or escapes half of a surrogate pair.
-    #[error("a string is not valid Unicode at byte {at}")]
+    #[error("a string is not valid Unicode{}", place(.at))]
     Unicode {
         /// Where in the text.
         at: usize,
     },
     /// Arrays and objects nested more deeply than is allowed there.
-    #[error("nested too deeply at byte {at}")]
+    #[error("nested too deeply{}", place(.at))]
     TooDeep {
         /// Where in the text.
         at: usize,
     },
     /// A fraction or an exponent where only integers are allowed.
-    #[error("canonical JSON has no fractions and exponents, at byte {at}")]
+    #[error("canonical JSON has no fractions and exponents{}", place(.at))]
     NotInteger {
         /// Where in the text.
         at: usize,
     },
     /// `-0`, which canonical JSON forbids.
-    #[error("canonical JSON has no negative zero, at byte {at}")]
+    #[error("canonical JSON has no negative zero{}", place(.at))]
     NegativeZero {
         /// Where in the text.
         at: usize,
     },
     /// A number outside the range that is allowed.
-    #[error("a number is out of range at byte {at}")]
+    #[error("a number is out of range{}", place(.at))]
     IntegerRange {
         /// Where in the text.
         at: usize,
@@ -75,6 +76,14 @@ pub enum JsonError {
     /// An object was wanted.
     #[error("the JSON text is not an object")]
     NotObject,
+}
+
+/// Where in a text, unless it is said by the text as a whole.
+fn place(at: &usize) -> String {
+    match at {
+        0 => String::new(),
+        at => format!(" at byte {at}"),
+    }
 }
 
 /// Parses `bytes`, which must be one JSON value and white space.

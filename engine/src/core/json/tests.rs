@@ -31,6 +31,17 @@ fn vectors_give_the_exact_canonical_text() {
 }
 
 #[test]
+fn an_error_says_where_if_there_is_a_text() {
+    let said = |error: JsonError| error.to_string();
+    let wrong = check(&json!({"a": [1.5]}), Strictness::Strict, 0).unwrap_err();
+    assert_eq!(said(wrong), "canonical JSON has no fractions and exponents");
+    assert_eq!(
+        said(parse(b"[1.5]", STRICT).unwrap_err()),
+        "canonical JSON has no fractions and exponents at byte 1"
+    );
+}
+
+#[test]
 fn maps_are_sorted_by_code_point() {
     // Fails if serde_json's `preserve_order` gets switched on anywhere in the build.
     let mut map = Map::new();

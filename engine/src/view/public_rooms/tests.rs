@@ -4,7 +4,7 @@ use serde_json::{Value, json, value::to_raw_value};
 
 use super::{PublicRooms, PublicRoomsPage};
 use crate::{
-    command::{ChangeMembership, CreateRoom, MembershipAction},
+    command::{ChangeMembership, CreateRoom, MembershipAction, SetAlias},
     fixture::World,
     room::{Preset, RoomSummary},
 };
@@ -115,10 +115,26 @@ fn what_is_no_alias_or_address_is_not_shown() {
         world.state(&id, alice, "m.room.avatar", "", json!({"url": odd}));
         assert_eq!(shown(), (None, None), "{odd}");
     }
-    let (alias, url) = ("#burrow:here.example".to_owned(), "mxc://here.example/bunny".to_owned());
+    let (alias, url) = ("#burrow:there.example".to_owned(), "mxc://here.example/bunny".to_owned());
     world.state(&id, alice, "m.room.canonical_alias", "", json!({"alias": alias}));
     world.state(&id, alice, "m.room.avatar", "", json!({"url": url}));
     assert_eq!(shown(), (Some(alias), Some(url)));
+}
+
+#[test]
+fn an_alias_of_this_server_is_shown_of_the_room_that_it_leads_to() {
+    let world = World::new();
+    let ids = [room(&world, "Burrow", 1, None), room(&world, "Fox", 0, None)];
+    let (alice, alias) = ("@alice:here.example", "#burrow:here.example");
+    // As a member's server that checks nothing would send it.
+    ids.iter()
+        .for_each(|id| drop(world.state(id, alice, "m.room.canonical_alias", "", json!({"alias": alias}))));
+    let shown =
+        || page(&world, 2, None).rooms.into_iter().map(|room| room.canonical_alias).collect::<Vec<_>>();
+    assert_eq!(shown(), [None, None]);
+    let set = SetAlias { alias: alias.to_owned(), room_id: ids[0].clone(), user_id: alice.to_owned() };
+    world.engine.write(set).wait().unwrap();
+    assert_eq!(shown(), [Some(alias.to_owned()), None]);
 }
 
 #[test]

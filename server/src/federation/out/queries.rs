@@ -26,7 +26,7 @@ use crate::client::list_public_rooms::Page;
 use crate::context::Context;
 use crate::federation::limits::{KEYS_OF_QUERY_BYTES_MAX, KEYS_OF_USER_BYTES_MAX, LIST_BYTES_MAX};
 use crate::federation::refusals;
-use crate::http::ApiError;
+use crate::http::{ApiError, is_readable};
 use crate::worker;
 
 /// Names of servers that are kept of an answer, and entries of it that are looked at for them, of which some may be none.
@@ -149,13 +149,14 @@ fn read_profile(answer: &[u8], field: Option<&str>) -> Result<Vec<(String, Bytes
 /// The field with a user's time zone.
 const TIME_ZONE: &str = "m.tz";
 
-/// Whether `value` is JSON of the kind that the field has, where that is known: a text, or an address of media.
+/// Whether `value` is JSON of the kind that the field has, where that is known: a text, or an address of media. Else what a
+/// client can read.
 fn is_field(name: &str, value: &str) -> bool {
     let text = || serde_json::from_str::<String>(value).ok();
     match name {
         DISPLAY_NAME | TIME_ZONE => text().is_some(),
         AVATAR_URL => text().is_some_and(|url| url.starts_with("mxc://")),
-        _ => true,
+        _ => is_readable(value),
     }
 }
 
@@ -322,6 +323,9 @@ mod tests {
         for odd in ["", "https://b/a", "garbage"] {
             assert_eq!(read(&json!({"avatar_url": odd}), None), json!({}), "{odd}");
         }
+        let unreadable = format!(r#"{{"a.b":1e400,"c.d":{}{},"x.y":1.5}}"#, "[".repeat(200), "]".repeat(200));
+        let shown = read_profile(unreadable.as_bytes(), None).expect("an object");
+        assert_eq!(shown, [("x.y".to_owned(), Bytes::from_static(b"1.5"))]);
         for bad in ["", "[]", "5", r#"{"displayname":}"#] {
             assert!(read_profile(bad.as_bytes(), None).is_err(), "{bad}");
         }
