@@ -17,6 +17,7 @@ mod metrics;
 mod outgoing;
 mod page;
 mod password;
+mod recovery;
 mod worker;
 
 use http::Endpoint;

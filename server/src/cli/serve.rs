@@ -1,20 +1,23 @@
 //! `warren serve`: open, listen, say so, and stop in order.
 
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::config::{Address, Apis, Config, Listener};
 use crate::context::Context;
 use crate::http::listen;
 use crate::http::serve::Server;
+use crate::recovery::End;
 use crate::{data_dir, log, metrics, worker};
 
-/// Runs the server until it is told to stop. Errors: a sentence about why it cannot start.
+/// Runs the server until it is told to stop. Errors: a sentence about why it cannot start, or has stopped by itself.
 pub fn run(config: Config) -> Result<(), String> {
     log::start(&config)?;
     log::warn_of_test_settings(&config);
@@ -23,13 +26,33 @@ pub fn run(config: Config) -> Result<(), String> {
         .enable_all()
         .build()
         .map_err(|error| error.to_string())?;
-    runtime.block_on(serve(config))?;
+    let end = runtime.block_on(serve(config))?;
     // Blocking work that is still running must not hold up the exit.
     runtime.shutdown_timeout(Duration::from_millis(100));
-    Ok(())
+    match end {
+        None => Ok(()),
+        Some(End::Anew) => Err(start_anew()),
+        Some(End::Fallen) => Err("stopped by a fault of the server's own, which the log tells".to_owned()),
+    }
 }
 
-async fn serve(config: Config) -> Result<(), String> {
+/// Has a new server take this one's place: in the same process, with the same arguments and variables. What is open, and the data
+/// folder, is let go of by that. Returns only where that fails, with a sentence about why.
+fn start_anew() -> String {
+    let mut arguments = std::env::args_os();
+    let name = arguments.next().unwrap_or_else(|| "warren".into());
+    let error = Command::new(executable()).arg0(name).args(arguments).exec();
+    format!("cannot start anew: {error}")
+}
+
+fn executable() -> PathBuf {
+    // Where it was removed, or another version put in its place, it has no other name any more.
+    let itself = || PathBuf::from("/proc/self/exe");
+    std::env::current_exe().ok().filter(|path| path.exists()).unwrap_or_else(itself)
+}
+
+/// Returns why it ends, if nobody has told it to.
+async fn serve(config: Config) -> Result<Option<End>, String> {
     let ctx = Arc::new(Context::new(config)?);
     let server = Arc::new(Server::new(ctx.clone(), &crate::tables())?);
     let mut sockets = Vec::new();
@@ -43,8 +66,7 @@ async fn serve(config: Config) -> Result<(), String> {
         }
         None => None,
     };
-    let terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
-    let interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
+    let mut signals = Signals::new()?;
     worker::start(&ctx);
     info!(server_name = %ctx.config.server_name, version = env!("CARGO_PKG_VERSION"), "ready");
     if let Some(token) = ctx.first_token() {
@@ -59,10 +81,11 @@ async fn serve(config: Config) -> Result<(), String> {
         Ok::<(), String>(())
     };
     let requests = listen::run(server, sockets, ctx.shutdown.clone());
-    let (_, metrics, ()) =
-        tokio::join!(requests, metrics, stop_on_signal(terminate, interrupt, &ctx.shutdown));
+    let (_, metrics, ()) = tokio::join!(requests, metrics, stop_on_signal(&mut signals, &ctx));
     info!("stopped");
-    metrics
+    metrics?;
+    // Who tells it to stop while it is about to start anew means the new one, too.
+    Ok(if signals.has_come().await { None } else { ctx.recovery.end() })
 }
 
 /// On standard output, whatever the log is to say: it is for who starts the server, and logs are kept and read by others.
@@ -76,15 +99,44 @@ fn tell_token(base_url: &str, token: &str) {
     }
 }
 
-/// Waits for SIGTERM or SIGINT, then cancels the token.
-async fn stop_on_signal(mut terminate: Signal, mut interrupt: Signal, shutdown: &CancellationToken) {
+/// Those that tell the server to stop.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, String> {
+        let of = |kind| signal(kind).map_err(|error| error.to_string());
+        Ok(Self { terminate: of(SignalKind::terminate())?, interrupt: of(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+
+    /// Whether there is another.
+    async fn has_come(&mut self) -> bool {
+        tokio::select! {
+            biased;
+            () = self.next() => true,
+            () = std::future::ready(()) => false,
+        }
+    }
+}
+
+/// Waits for SIGTERM or SIGINT, unless the server stops by itself, and has it stop.
+async fn stop_on_signal(signals: &mut Signals, ctx: &Context) {
     tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+        () = signals.next() => notify(NotifyState::Stopping),
+        // Where it starts anew, systemd is not to wait for its end.
+        () = ctx.shutdown.cancelled() => {}
     }
     info!("stopping");
-    notify(NotifyState::Stopping);
-    shutdown.cancel();
+    ctx.shutdown.cancel();
 }
 
 /// Tells systemd; without systemd this does nothing.
