@@ -86,6 +86,8 @@ pub enum Committer {
 pub struct Options {
     /// The server's name, the part behind the colon in user ids. Fixed for the life of a database.
     pub server_name: String,
+    /// Whether a database is made where there is none.
+    pub create: bool,
     /// Whether an acknowledged write is on disk.
     pub durability: Durability,
     /// Bytes for the engine's own caches; the backend has its own share of the memory budget.
@@ -104,10 +106,11 @@ pub struct Options {
 }
 
 impl Options {
-    /// Durable, on the system's clock and randomness, with 64 MiB of caches and a committer thread.
+    /// Made if need be, durable, on the system's clock and randomness, with 64 MiB of caches and a committer thread.
     pub fn new(server_name: impl Into<String>) -> Self {
         Self {
             server_name: server_name.into(),
+            create: true,
             durability: Durability::Commit,
             cache_bytes: 64 << 20,
             clock: Arc::new(SystemClock),
@@ -191,7 +194,7 @@ impl Engine {
     /// Opens the engine on `backend`, preparing an empty one and migrating an older one.
     ///
     /// Errors: [`StorageError::Foreign`] or [`StorageError::OtherSchema`] for a database that is not this version's, which is
-    /// then left untouched; other storage errors.
+    /// then left untouched; [`StorageError::Absent`] when there is none and none is to be made; other storage errors.
     pub fn open(backend: Arc<dyn Backend>, options: Options) -> Result<Self> {
         let prepared = open::prepare(&*backend, &options)?;
         let moment = backend.snapshot();
@@ -232,17 +235,22 @@ impl Engine {
         Ok(Self { shared, thread })
     }
 
-    /// Opens the engine on RocksDB in `path`, which is made if it is not there. `memory_budget` is in bytes; the store's
+    /// Opens the engine on RocksDB in `path`. `memory_budget` is in bytes; the store's
     /// caches take their share of it.
     ///
-    /// Errors: as [`Engine::open`]; [`StorageError::InUse`] when another process has it open.
+    /// Errors: as [`Engine::open`]; [`StorageError::InUse`] when another process has it open; [`StorageError::Incomplete`] when a
+    /// part of it is missing.
     #[cfg(feature = "rocksdb")]
     pub fn open_embedded(path: &std::path::Path, memory_budget: usize, options: Options) -> Result<Self> {
         use crate::store::Rocks;
 
         // Looked at first without writing: opening a database that must be left alone would already change its files.
-        if let Some(database) = Rocks::peek(path)? {
-            open::is_ours(&database, &options)?;
+        match Rocks::peek(path)? {
+            Some(database) => {
+                open::is_ours(&database, &options)?;
+            }
+            None if !options.create && !Rocks::is_in(path)? => return Err(StorageError::Absent.into()),
+            None => {}
         }
         Self::open(Arc::new(Rocks::open(path, memory_budget)?), options)
     }
@@ -346,6 +354,11 @@ impl Engine {
         self.shared.queue.takes_writes()
     }
 
+    /// Whether a commit fell with a fault of the engine's own: every write fails from then on, until the engine is opened anew.
+    pub fn has_fallen(&self) -> bool {
+        self.shared.queue.has_fallen()
+    }
+
     /// Bytes of the store's log, at least, that could not be read when it was opened: what was written from there on is lost. A
     /// power cut leaves some where it stopped a write, which was not answered then; a damaged disk, anywhere.
     pub fn unreadable_bytes(&self) -> u64 {
@@ -373,7 +386,7 @@ impl Drop for Engine {
     fn drop(&mut self) {
         self.shared.queue.close();
         if let Some(thread) = self.thread.take() {
-            // The committer does not panic; if it did, there is nothing left to do here.
+            // If it has fallen, whoever waited knows.
             let _ = thread.join();
         }
     }

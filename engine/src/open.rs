@@ -95,6 +95,9 @@ fn record<T: Default + serde::de::DeserializeOwned>(store: &dyn Read, name: &str
 /// Checks the database, makes an empty one ready, and reads where its numbers go on.
 pub(crate) fn prepare(backend: &dyn Backend, options: &Options) -> Result<Prepared> {
     if !is_ours(backend, options)? {
+        if !options.create {
+            return Err(StorageError::Absent.into());
+        }
         create(backend, options)?;
     }
     let seed = required_fact(backend, FACT_SIGNING_SEED)?;

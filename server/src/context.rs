@@ -27,6 +27,7 @@ use crate::media::Media;
 use crate::metrics::Metrics;
 use crate::outgoing::Outgoing;
 use crate::password::Passwords;
+use crate::recovery::Recovery;
 
 /// Shared by all requests behind one `Arc`.
 pub struct Context {
@@ -50,6 +51,8 @@ pub struct Context {
     pub large_bodies: LargeBodies,
     /// Requests to other servers.
     pub federation: Federation,
+    /// What is done about a database that takes no writes.
+    pub recovery: Recovery,
     /// How far old rows have been removed.
     pub pruning: Arc<PruneProgress>,
     /// The certificate of the https listeners, if there are any.
@@ -67,12 +70,23 @@ const ENGINE_CACHES_PERCENT: u64 = 10;
 /// The folder of the store inside the data folder.
 pub const STORE_FOLDER: &str = "store";
 
-/// Opens the engine on the embedded store, which others cannot look into. Errors: a sentence about why it cannot be opened.
+/// Opens the engine on the embedded store, which others cannot look into and which is made if it is not there. Errors: a sentence
+/// about why it cannot be opened.
 pub fn open_engine(config: &Config) -> Result<Engine, String> {
+    open_private(config, options(config))
+}
+
+/// The same where nothing is to be made. Errors: as above; there is no database.
+pub fn open_existing_engine(config: &Config) -> Result<Engine, String> {
+    open_private(config, existing(config))
+}
+
+fn open_private(config: &Config, options: Options) -> Result<Engine, String> {
     let folder = config.data_dir.join(STORE_FOLDER);
     data_dir::make_private(&folder)
         .map_err(|error| format!("cannot keep {} from others: {error}", folder.display()))?;
-    open_store(config).map_err(|error| format!("cannot open the database in {}: {error}", folder.display()))
+    open_with(config, options)
+        .map_err(|error| format!("cannot open the database in {}: {error}", folder.display()))
 }
 
 /// What the operator is told of a database whose log could not be read to its end.
@@ -86,10 +100,14 @@ pub fn unreadable(engine: &Engine) -> Option<String> {
     })
 }
 
-/// Opens the database of the configuration, where [`open_engine`] has been before. Errors: those of
+/// Opens the database of the configuration, where [`open_existing_engine`] has been before. Errors: those of
 /// [`Engine::open_embedded`].
 pub fn open_store(config: &Config) -> warren_engine::Result<Engine> {
-    open_with(config, options(config))
+    open_with(config, existing(config))
+}
+
+fn existing(config: &Config) -> Options {
+    Options { create: false, ..options(config) }
 }
 
 fn open_with(config: &Config, options: Options) -> warren_engine::Result<Engine> {
@@ -162,6 +180,7 @@ impl Context {
             shutdown: CancellationToken::new(),
             started: Instant::now(),
             engine,
+            recovery: Recovery::default(),
             pruning: Arc::default(),
             media: Media::open(&config)?,
             large_bodies: LargeBodies::new(config.memory_budget_bytes),

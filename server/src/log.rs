@@ -1,4 +1,5 @@
-//! The log: lines for people or JSON for machines, on standard error.
+//! The log: lines for people or JSON for machines, on standard error. Where that takes nothing, as on a full disk, the server goes
+//! on without.
 
 use std::io::IsTerminal;
 
@@ -9,7 +10,11 @@ use crate::config::{Config, LogFormat};
 /// Starts logging. Errors: logging was started before in this process.
 pub fn start(config: &Config) -> Result<(), String> {
     let filter = EnvFilter::try_new(&config.log).map_err(|error| error.to_string())?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        // It would tell of what it cannot write where it cannot write, and whoever logged would fall.
+        .log_internal_errors(false);
     let started = match config.log_format {
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
         LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),

@@ -18,6 +18,7 @@ mod open_files;
 mod outgoing;
 mod page;
 mod password;
+mod recovery;
 mod worker;
 
 use http::Endpoint;

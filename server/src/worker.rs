@@ -14,7 +14,7 @@ use metrics::counter;
 use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
-use warren_engine::command::{EndPresence, EndTyping, Prune, SettlePresence, StepPurge, TryStore};
+use warren_engine::command::{EndPresence, EndTyping, Prune, SettlePresence, StepPurge};
 use warren_engine::view::federation::TakeEarlyPresence;
 use warren_engine::view::{Purges, RoomsToMerge, StoredFiles};
 use warren_engine::{Engine, PurgeProgress};
@@ -23,12 +23,10 @@ use crate::client::account_deactivation;
 use crate::context::Context;
 use crate::federation::out::{complete, devices, ends, fetch, sender};
 use crate::http::ApiError;
+use crate::recovery;
 
 /// How long a purge goes on at a time, so that those who use the server hardly notice it.
 const PURGE_ROUND: Duration = Duration::from_millis(100);
-
-/// As often as the store itself looks whether a full disk has room again.
-const LOOK_FOR_ROOM: Duration = Duration::from_secs(5);
 
 /// How long a task that has fallen waits before it begins anew: one that always falls must not take a processor, nor fill the
 /// log.
@@ -49,7 +47,7 @@ pub const WORKERS: &[Worker] = &[
     Worker { name: "authentications", every: Duration::from_secs(60), round: |ctx| ctx.uia.sweep() },
     Worker { name: "typing", every: Duration::from_secs(1), round: |ctx| drop(ctx.engine.write(EndTyping)) },
     Worker { name: "presence", every: Duration::from_secs(2), round: settle_presence },
-    Worker { name: "refused writes", every: LOOK_FOR_ROOM, round: try_store },
+    Worker { name: "refused writes", every: recovery::LOOK_FOR_ROOM, round: recovery::look },
     Worker { name: "missing events", every: Duration::from_secs(15), round: fetch::take_up_parked },
     Worker { name: "missing members", every: Duration::from_secs(60), round: complete::take_up },
     Worker { name: "pruning", every: Duration::from_secs(5), round: prune },
@@ -162,13 +160,6 @@ fn fell(name: &str, fault: impl Display) {
 fn words(fault: &(dyn Any + Send)) -> &str {
     let text = fault.downcast_ref::<&str>().copied();
     text.or_else(|| fault.downcast_ref::<String>().map(String::as_str)).unwrap_or_default()
-}
-
-/// Nobody might write who would find out.
-fn try_store(ctx: &Arc<Context>) {
-    if !ctx.engine.takes_writes() {
-        drop(ctx.engine.write(TryStore));
-    }
 }
 
 fn settle_presence(ctx: &Arc<Context>) {

@@ -49,7 +49,7 @@ def test_full_disk(tmp_path):
             user = Client(server.base_url).register("filler")
             room = user.create_room()
             user.send(room, "before/0")
-            assert health(server) == (200, "ok") and failed_commits(metrics) == 0
+            assert server.health() == (200, "ok") and failed_commits(metrics) == 0
             ballast = fill(disk)
             sender = Sender("s", user, room)
             load = Load([sender])
@@ -61,7 +61,7 @@ def test_full_disk(tmp_path):
             assert answer["errcode"] and answer["error"]
             refused_requests_are_told(server, user, room)
             files_are_refused(server, user)
-            assert health(server) == (503, "refusing_writes") and failed_commits(metrics) > 0
+            assert server.health() == (503, "refusing_writes") and failed_commits(metrics) > 0
             assert "nothing can be written" in requests.get(server.base_url, timeout=10).text
             # What is there can be read, and a refused write has left nothing.
             check(user, room, sender)
@@ -79,9 +79,40 @@ def test_full_disk(tmp_path):
             check(user, room, sender)
 
 
-def health(server):
-    answer = requests.get(f"{server.base_url}/health", timeout=10)
-    return answer.status_code, answer.json()["status"]
+def take_the_rest(disk):
+    """Takes what is left, page by page."""
+    rest = disk / "rest"
+    with open(rest, "wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+    return rest
+
+
+def test_a_log_on_the_full_disk_holds_nothing_up(tmp_path):
+    with small_disk(tmp_path / "disk") as disk, Server(disk / "data", "--log", "warren=debug") as server:
+        assert server.log_path.parent == disk
+        user = Client(server.base_url).register("filler")
+        sender = Sender("s", user, user.create_room())
+        ballast = fill(disk)
+        load = Load([sender])
+        load.start(server.port)
+        load.end()
+        assert sender.refusals[0][0] == 503
+        rest = take_the_rest(disk)
+        # Of these the log has no room to tell, once its last page is full.
+        for _ in range(50):
+            assert server.health() == (503, "refusing_writes")
+            load.start(server.port)
+            load.end()
+        assert {status for status, _ in sender.refusals} == {503} and os.statvfs(disk).f_bavail == 0
+        check(user, sender.room, sender)
+        ballast.unlink()
+        rest.unlink()
+        is_well_again(server)
+        recovers(server, sender)
+        check(user, sender.room, sender)
+        assert server.stop() == 0
+        server.check()
 
 
 def failed_commits(metrics):
@@ -118,7 +149,7 @@ def files_are_refused(server, user):
 
 def is_well_again(server):
     end = time.monotonic() + RECOVERY_SECONDS_MAX
-    while health(server) != (200, "ok"):
+    while server.health() != (200, "ok"):
         assert time.monotonic() < end, f"still not well\n{server.log_tail()}"
 
 

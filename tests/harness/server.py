@@ -12,6 +12,8 @@ import subprocess
 import tempfile
 import time
 
+import requests
+
 from harness.waiting import readable
 
 # A start is to take a second; a loaded machine gets more before the test fails.
@@ -133,6 +135,11 @@ class Server:
         made = self.command("user", "create", name, "--admin", *self.options)
         assert made.returncode == 0, made.stderr
         return made.stdout.split("password: ")[1].strip()
+
+    def health(self):
+        """What the server says of itself: the status of the answer, and the word in it."""
+        answer = requests.get(f"{self.base_url}/health", timeout=10)
+        return answer.status_code, answer.json()["status"]
 
     def log(self):
         return self.log_path.read_text(errors="replace")

@@ -1,11 +1,14 @@
 """What the log says of requests, for people and for machines."""
 
 import json
+import os
+import subprocess
 
+import pytest
 import requests
 
-from harness.client import Client
-from harness.server import Server, free_port
+from harness.client import Client, bodies
+from harness.server import Server, binary, free_port
 
 
 def test_each_request_has_an_id_and_a_time(tmp_path):
@@ -53,3 +56,56 @@ def test_settings_for_daily_use_are_not(tmp_path):
     with Server(tmp_path / "data", "--rate-limits", "on", "--password-hash-cost", "8") as server:
         pass
     assert " WARN " not in server.log_path.read_text()
+
+
+class Unheard(Server):
+    """A server that can write neither its log nor anything else that it has to say."""
+
+    def __init__(self, data_dir, output, *options):
+        super().__init__(data_dir, *options)
+        self.output = output
+
+    def spawn(self, **environment):
+        self.process = subprocess.Popen(
+            [binary(), "serve", *self.options],
+            env={**os.environ, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=self.output,
+            stderr=self.output,
+        )
+        return self.process
+
+    def log_tail(self):
+        return "nothing of it could be written"
+
+
+def full_device():
+    return os.open("/dev/full", os.O_WRONLY)
+
+
+def closed_pipe():
+    reader, writer = os.pipe()
+    os.close(reader)
+    return writer
+
+
+@pytest.mark.parametrize("output", [full_device, closed_pipe])
+def test_a_log_that_cannot_be_written_stops_nothing(tmp_path, output):
+    output = output()
+    try:
+        # Every request is told.
+        with Unheard(tmp_path / "data", output, "--log", "warren=debug") as server:
+            alice = Client(server.base_url).register("alice")
+            room = alice.create_room()
+            for number in range(10):
+                alice.send(room, str(number))
+            said = bodies(alice.messages(room)["chunk"])
+            assert sorted(said) == [str(number) for number in range(10)]
+            assert server.stop() == 0
+            # A command that fails has its own exit code, whether it can be told why or not.
+            missing = ["--data-dir", str(tmp_path / "missing"), "--server-name", server.name]
+            failed = subprocess.run([binary(), "user", "list", *missing], stdout=output, stderr=output, timeout=60)
+            assert failed.returncode == 1
+            server.check()
+    finally:
+        os.close(output)

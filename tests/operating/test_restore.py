@@ -89,3 +89,36 @@ def test_a_damaged_log_is_told(tmp_path, first):
         assert COUNT <= len(said) < 2 * COUNT
         server.stop()
         server.check()
+
+
+def files(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("missing", ["CURRENT", "*.log"])
+def test_what_is_restored_in_part_is_told_and_left_alone(tmp_path, missing):
+    with Server(tmp_path / "data") as server:
+        alice = Client(server.base_url).register("alice")
+        room = alice.create_room()
+        for number in range(COUNT):
+            alice.send(room, f"{number}")
+        server.stop()
+        store = server.data_dir / "store"
+        taken = {path: path.read_bytes() for path in store.glob(missing)}
+        assert taken
+        for path in taken:
+            path.unlink()
+        left = files(store)
+        options = ["--data-dir", str(server.data_dir), "--server-name", server.name]
+        # Each may find what the one before has left.
+        for command in ("check", "serve", "check", "serve"):
+            refused = server.command(command, *(server.options if command == "serve" else options))
+            assert refused.returncode == (1 if command == "serve" else 2), refused.stderr
+            assert f"incomplete, {missing} is missing" in refused.stderr
+            assert files(store) == left
+        for path, content in taken.items():
+            path.write_bytes(content)
+        server.check()
+        server.start()
+        alice.http.close()
+        assert len(bodies(alice.messages(room, limit=1000)["chunk"])) == COUNT

@@ -9,6 +9,9 @@
 //! What is left, and cannot be closed from this side of a disk that takes no more writes: a batch answered with an error
 //! may be there after a restart, whole, if nothing was committed since. It is the last of all then, so that no later
 //! write rests on its absence, and its transaction id, which is part of it, makes the client's retry find it.
+//!
+//! Where a commit falls with a fault, it is not known what it has done. Whoever waits is told so, and nothing is written from then
+//! on: the engine has to be opened anew.
 
 use std::{
     sync::{
@@ -64,6 +67,15 @@ struct Staged {
     rewrites: bool,
     ticket: Arc<Ticket>,
     number: u64,
+}
+
+impl Drop for Staged {
+    /// Nobody else tells who waits for it, when whoever was to commit it has fallen.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.ticket.finish(Err(StorageError::Abandoned));
+        }
+    }
 }
 
 /// Whoever waits for a batch holds its ticket.
@@ -122,6 +134,8 @@ pub(super) struct Queue {
     epoch: AtomicU64,
     /// Whether the last commit with something to write succeeded, or none has come.
     takes_writes: AtomicBool,
+    /// Whether a commit fell with a fault. Set under the lock of `inner`.
+    has_fallen: AtomicBool,
     /// Only one committer at a time, also when it is whoever writes; with the group that is in doubt.
     committing: Mutex<Option<Doubt>>,
 }
@@ -158,6 +172,24 @@ pub(super) struct Stage {
     pub leads: bool,
 }
 
+impl Stage {
+    /// What nobody will commit.
+    fn abandoned() -> Self {
+        let ticket = Arc::new(Ticket::default());
+        ticket.finish(Err(StorageError::Abandoned));
+        Self { ticket, leads: false }
+    }
+}
+
+/// Notes, if it is dropped, that the commit under way has fallen.
+struct Fall<'a>(&'a Queue);
+
+impl Drop for Fall<'_> {
+    fn drop(&mut self) {
+        self.0.fall();
+    }
+}
+
 impl Inner {
     /// Whether whoever stages the next batch is to commit it, too.
     fn lets_lead(&self) -> bool {
@@ -188,6 +220,7 @@ impl Queue {
             filled: Condvar::new(),
             epoch: AtomicU64::new(0),
             takes_writes: AtomicBool::new(true),
+            has_fallen: AtomicBool::new(false),
             committing: Mutex::new(None),
         }
     }
@@ -203,6 +236,24 @@ impl Queue {
 
     pub fn takes_writes(&self) -> bool {
         self.takes_writes.load(Ordering::Relaxed)
+    }
+
+    pub fn has_fallen(&self) -> bool {
+        self.has_fallen.load(Ordering::Relaxed)
+    }
+
+    /// A commit has fallen: nobody is to wait for another.
+    fn fall(&self) {
+        self.takes_writes.store(false, Ordering::Relaxed);
+        let mut inner = self.inner.lock();
+        self.has_fallen.store(true, Ordering::Relaxed);
+        inner.committing = false;
+        let staged = std::mem::take(&mut inner.staged);
+        drop(inner);
+        for staged in &staged {
+            staged.ticket.finish(Err(StorageError::Abandoned));
+        }
+        self.filled.notify_all();
     }
 
     pub fn close(&self) {
@@ -228,10 +279,11 @@ impl Shared {
     pub(super) fn stage(&self, mut tx: Tx, epoch: u64) -> Option<Stage> {
         let ticket = Arc::new(Ticket::default());
         let mut inner = self.queue.inner.lock();
-        if self.queue.epoch() != epoch {
+        let has_fallen = self.queue.has_fallen();
+        if has_fallen || self.queue.epoch() != epoch {
             drop(inner);
             self.interner.release(&tx.names);
-            return None;
+            return has_fallen.then(Stage::abandoned);
         }
         let positions = i64::from(tx.batch.positions);
         let nothing_in_flight = inner.number == inner.settled;
@@ -304,7 +356,9 @@ impl Shared {
     /// Commits all that is staged now. To be called by who leads, or by the committer.
     pub(super) fn commit_staged(self: &Arc<Self>) {
         let begun = Instant::now();
+        let fall = Fall(&self.queue);
         let count = self.commit_what_is_staged();
+        std::mem::forget(fall);
         let mut inner = self.queue.inner.lock();
         inner.committing = false;
         let is_alone = count == 1 && inner.staged.is_empty();

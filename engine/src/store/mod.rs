@@ -52,6 +52,14 @@ pub enum StorageError {
     /// The database is not Warren's.
     #[error("the folder holds a database that is not Warren's; it was left untouched")]
     Foreign,
+    /// There is no database, and none was to be made.
+    #[error("there is no database")]
+    Absent,
+    /// A part of the database is missing, as in a copy that was not put back whole.
+    #[error(
+        "the database is incomplete, {0} is missing in its folder: put the copy back whole; what is there was left untouched"
+    )]
+    Incomplete(&'static str),
     /// The database was written by a newer version, or by one from before the first release.
     #[error(
         "the database has schema version {found}, this version of Warren knows {known}; it was left untouched"

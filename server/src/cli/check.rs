@@ -35,7 +35,7 @@ pub fn run(config: Result<Config, String>, options: CheckOptions) -> ExitCode {
 }
 
 fn told(message: &str, code: u8) -> ExitCode {
-    eprintln!("warren: {message}");
+    super::tell(&format!("warren: {message}"));
     ExitCode::from(code)
 }
 
@@ -43,7 +43,7 @@ fn told(message: &str, code: u8) -> ExitCode {
 fn looked_at(config: &Config, options: CheckOptions) -> Result<u64, String> {
     // What cannot be opened says so better than a failed repair.
     let (_lock, engine) = super::open_existing(config)?;
-    let progress = |place: &'static str, rows: u64| eprintln!("{rows} rows of {place}");
+    let progress = |place: &'static str, rows: u64| super::tell(&format!("{rows} rows of {place}"));
     if !options.repair {
         let report = engine.read(&Check { progress: &progress }).map_err(|error| error.to_string())?;
         let text = if options.as_json { json_line(&report_json(&report)) } else { report_text(&report) };

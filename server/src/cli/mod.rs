@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use warren_engine::Engine;
 
 use crate::config::Config;
-use crate::context::{STORE_FOLDER, open_engine, unreadable};
+use crate::context::{STORE_FOLDER, open_engine, open_existing_engine, unreadable};
 use crate::data_dir;
 use arguments::Command;
 
@@ -43,7 +43,7 @@ pub fn run() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
-            eprintln!("warren: {message}");
+            tell(&format!("warren: {message}"));
             ExitCode::FAILURE
         }
     }
@@ -52,10 +52,17 @@ pub fn run() -> ExitCode {
 /// Takes the data folder and opens its database, which is made if there is none. Errors: a sentence; the server is running,
 /// for instance.
 fn open(config: &Config) -> Result<(data_dir::Lock, Engine), String> {
+    open_with(config, open_engine)
+}
+
+fn open_with(
+    config: &Config,
+    open: fn(&Config) -> Result<Engine, String>,
+) -> Result<(data_dir::Lock, Engine), String> {
     let lock = data_dir::lock(&config.data_dir)?;
-    let engine = open_engine(config)?;
+    let engine = open(config)?;
     if let Some(unreadable) = unreadable(&engine) {
-        eprintln!("warren: {unreadable}");
+        tell(&format!("warren: {unreadable}"));
     }
     Ok((lock, engine))
 }
@@ -70,9 +77,15 @@ fn open_existing(config: &Config) -> Result<(data_dir::Lock, Engine), String> {
         Err(error) => error.kind() != std::io::ErrorKind::NotFound,
     };
     match is_there {
-        true => open(config),
+        true => open_with(config, open_existing_engine),
         false => Err(format!("there is no database in {}", folder.display())),
     }
+}
+
+/// Tells the operator something on standard error. That it cannot be told is no reason to stop.
+fn tell(text: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// Prints to standard output; a reader that has gone away, such as `head`, is no fault.

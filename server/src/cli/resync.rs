@@ -155,7 +155,7 @@ async fn watch(server: &Server, servers: &[String]) -> Result<String, String> {
     while report["status"] == "active" {
         let now = progress(&report);
         if now != told {
-            eprintln!("{now}");
+            super::tell(&now);
             told = now;
         }
         // Ctrl-C ends the watching alone; the same command goes on with it.

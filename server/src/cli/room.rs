@@ -104,7 +104,7 @@ impl Running {
             match self.engine.write(PurgeHistory { room_id: room_id.to_owned(), before }).await {
                 Ok(first) => break first,
                 Err(Error::Conflict(Conflict::PurgeRunning)) => {
-                    eprintln!("going on with the purge that was begun");
+                    super::tell("going on with the purge that was begun");
                     events += self.finish(room_id, None).await?;
                 }
                 Err(error) => return Err(said(&error, room_id)),
@@ -137,7 +137,7 @@ impl Running {
                 None => tokio::task::yield_now().await,
             }
         };
-        eprintln!("giving back what it took of the disk");
+        super::tell("giving back what it took of the disk");
         let engine = self.engine.clone();
         let freeing = tokio::task::spawn_blocking(move || engine.free_disk(&freed));
         tokio::select! {
@@ -153,7 +153,7 @@ impl Running {
     fn tell(&mut self, progress: Option<&PurgeProgress>) {
         self.told = Instant::now();
         if let Some(PurgeProgress { done, estimate, .. }) = progress {
-            eprintln!("{done} of about {estimate} events");
+            super::tell(&format!("{done} of about {estimate} events"));
         }
     }
 }

@@ -1,6 +1,9 @@
 //! `warren serve`: open, listen, say so, and stop in order.
 
 use std::io::{self, IsTerminal};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,9 +17,10 @@ use crate::http::admission::Admission;
 use crate::http::limits::METRICS_CONNECTIONS_MAX;
 use crate::http::listen;
 use crate::http::serve::Server;
+use crate::recovery::End;
 use crate::{data_dir, log, metrics, open_files, worker};
 
-/// Runs the server until it is told to stop. Errors: a sentence about why it cannot start.
+/// Runs the server until it is told to stop. Errors: a sentence about why it cannot start, or has stopped by itself.
 pub fn run(config: Config) -> Result<(), String> {
     log::start(&config)?;
     log::warn_of_test_settings(&config);
@@ -26,13 +30,33 @@ pub fn run(config: Config) -> Result<(), String> {
         .enable_all()
         .build()
         .map_err(|error| error.to_string())?;
-    runtime.block_on(serve(config, connections_max))?;
+    let end = runtime.block_on(serve(config, connections_max))?;
     // Blocking work that is still running must not hold up the exit.
     runtime.shutdown_timeout(Duration::from_millis(100));
-    Ok(())
+    match end {
+        None => Ok(()),
+        Some(End::Anew) => Err(start_anew()),
+        Some(End::Fallen) => Err("stopped by a fault of the server's own, which the log tells".to_owned()),
+    }
 }
 
-async fn serve(config: Config, connections_max: usize) -> Result<(), String> {
+/// Has a new server take this one's place: in the same process, with the same arguments and variables. What is open, and the data
+/// folder, is let go of by that. Returns only where that fails, with a sentence about why.
+fn start_anew() -> String {
+    let mut arguments = std::env::args_os();
+    let name = arguments.next().unwrap_or_else(|| "warren".into());
+    let error = Command::new(executable()).arg0(name).args(arguments).exec();
+    format!("cannot start anew: {error}")
+}
+
+fn executable() -> PathBuf {
+    // Where it was removed, or another version put in its place, it has no other name any more.
+    let itself = || PathBuf::from("/proc/self/exe");
+    std::env::current_exe().ok().filter(|path| path.exists()).unwrap_or_else(itself)
+}
+
+/// Returns why it ends, if nobody has told it to.
+async fn serve(config: Config, connections_max: usize) -> Result<Option<End>, String> {
     let ctx = Arc::new(Context::new(config)?);
     let server = Arc::new(Server::new(ctx.clone(), &crate::tables())?);
     let mut sockets = Vec::new();
@@ -46,7 +70,7 @@ async fn serve(config: Config, connections_max: usize) -> Result<(), String> {
         }
         None => None,
     };
-    let signals = Signals::new().map_err(|error| error.to_string())?;
+    let mut signals = Signals::new().map_err(|error| error.to_string())?;
     worker::start(&ctx);
     info!(server_name = %ctx.config.server_name, version = env!("CARGO_PKG_VERSION"), "ready");
     if let Some(token) = ctx.first_token() {
@@ -64,7 +88,9 @@ async fn serve(config: Config, connections_max: usize) -> Result<(), String> {
     let requests = listen::run(server, sockets, Admission::new(connections_max), ctx.shutdown.clone());
     let (_, metrics, ()) = tokio::join!(requests, metrics, signals.obey(&ctx));
     info!("stopped");
-    metrics
+    metrics?;
+    // Who tells it to stop while it is about to start anew means the new one, too.
+    Ok(if signals.has_come().await { None } else { ctx.recovery.end() })
 }
 
 /// On standard output, whatever the log is to say: it is for who starts the server, and logs are kept and read by others.
@@ -97,25 +123,43 @@ impl Signals {
         })
     }
 
-    /// Waits for SIGTERM or SIGINT, then cancels the token. At a SIGHUP, which service managers send for what is to be read
-    /// anew, the certificate is looked at; of a server in a terminal it is the end.
-    async fn obey(mut self, ctx: &Arc<Context>) {
+    /// Waits until the server is told to stop. At a SIGHUP, which service managers send for what is to be read anew, the
+    /// certificate is looked at; of a server in a terminal it is the end.
+    async fn stop(&mut self, ctx: &Arc<Context>) {
         loop {
             tokio::select! {
-                _ = self.terminate.recv() => break,
-                _ = self.interrupt.recv() => break,
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
                 Some(()) = self.hang_up.recv() => {
                     if self.is_at_terminal {
-                        break;
+                        return;
                     }
                     info!("SIGHUP: certificates are read again if they have changed, other options at the next start");
                     worker::reload_certificate(ctx);
                 }
             }
         }
+    }
+
+    /// Waits until the server is told to stop, or stops by itself, and has it stop.
+    async fn obey(&mut self, ctx: &Arc<Context>) {
+        tokio::select! {
+            () = self.stop(ctx) => notify(NotifyState::Stopping),
+            // Where it starts anew, systemd is not to wait for its end.
+            () = ctx.shutdown.cancelled() => {}
+        }
         info!("stopping");
-        notify(NotifyState::Stopping);
         ctx.shutdown.cancel();
+    }
+
+    /// Whether it was told to stop once more.
+    async fn has_come(&mut self) -> bool {
+        tokio::select! {
+            biased;
+            _ = self.terminate.recv() => true,
+            _ = self.interrupt.recv() => true,
+            () = std::future::ready(()) => false,
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    panic::{self, AssertUnwindSafe},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -16,7 +17,7 @@ use serde_json::{Value, json};
 use crate::{
     check::Check,
     command::{SendEvent, TryStore},
-    engine::{Engine, Options},
+    engine::{Committer, Engine, Options},
     error::{Error, Result},
     fixture::{
         Act, World,
@@ -241,6 +242,51 @@ fn who_writes_alone_comes_to_commit_too() {
         }
     }
     assert!(commits_itself());
+}
+
+/// Makes commits fall with a fault.
+#[derive(Default)]
+struct Falling(AtomicBool);
+
+impl Observer for Falling {
+    fn commit(
+        &self,
+        store: &dyn Backend,
+        changes: &[Change],
+        durability: Durability,
+    ) -> Result<(), StorageError> {
+        assert!(!self.0.load(Ordering::Relaxed), "a fault that the test asked for");
+        store.commit(changes, durability)
+    }
+}
+
+#[test]
+fn when_a_commit_falls_nobody_waits_and_nothing_is_written_any_more() {
+    for committer in [Committer::Thread, Committer::Inline] {
+        let store = Arc::new(Observed { store: Arc::new(Memory::new()), observer: Falling::default() });
+        let options = Options { committer, ..Options::new("here.example") };
+        let engine = Engine::open(store.clone(), options).unwrap();
+        assert!(!engine.has_fallen());
+        store.observer.0.store(true, Ordering::Relaxed);
+        let write = || panic::catch_unwind(AssertUnwindSafe(|| engine.write(TryStore).wait()));
+        // Whoever commits falls: the first write is the committer's, if there is one.
+        match committer {
+            Committer::Thread => {
+                assert!(matches!(write(), Ok(Err(Error::Storage(StorageError::Abandoned)))));
+            }
+            Committer::Inline => assert!(write().is_err()),
+        }
+        store.observer.0.store(false, Ordering::Relaxed);
+        assert!(matches!(write(), Ok(Err(Error::Storage(StorageError::Abandoned)))));
+        // Who waited may know it before everybody does.
+        while !engine.has_fallen() {
+            thread::yield_now();
+        }
+        assert!(!engine.takes_writes());
+        drop(engine);
+        let engine = Engine::open(store, Options::new("here.example")).unwrap();
+        engine.write(TryStore).wait().unwrap();
+    }
 }
 
 proptest! {

@@ -4,12 +4,17 @@
 //! When the disk is full, commits fail and reads go on; RocksDB looks for room every five seconds and, when there is
 //! enough, writes its memtables out, leaves the broken log behind and takes commits again. So a batch whose log record
 //! could not be written (or synced) is never visible in that run; its record may be found if the process ends before
-//! the log was left behind, and the batch is then there, whole, as the last one. After another error of the disk RocksDB
-//! takes no commit until the process is started anew.
+//! the log was left behind, and the batch is then there, whole, as the last one. After another error of the disk, as that of a
+//! quota, RocksDB takes no commit until the database is opened anew: its `Resume` has no binding in the crate.
+//!
+//! RocksDB opens what is left of a database of which files are missing as best it can, and removes what it then takes for old. So
+//! nothing is opened without what every database has: `CURRENT` and a log. A single log of several may be missing all the same.
+//! `track_and_verify_wals_in_manifest` would find it unless it is the last, which holds what was written last and is not tracked;
+//! for that, each new log would make a commit wait for up to two syncs of the manifest, and fail where only that cannot be written.
 //! This file holds the engine's only `unsafe`: a snapshot that owns the database it was taken from.
 
 use std::{
-    io::Read as _,
+    io::{ErrorKind, Read as _},
     path::Path,
     sync::{
         Arc,
@@ -52,6 +57,9 @@ pub const OPEN_FILES_MAX: u16 = 512;
 
 /// For the few rows that are looked at before the database is opened for writing.
 const PEEK_CACHE_BYTES: usize = 1 << 20;
+
+/// With this one RocksDB begins a database, and leaves it behind when it opens one for the first time.
+const FIRST_MANIFEST: &str = "MANIFEST-000001";
 
 /// RocksDB in one folder.
 pub struct Rocks {
@@ -128,7 +136,6 @@ fn unused_family_options() -> Options {
 
 fn database_options(cache: &Cache, memory_budget: usize) -> Options {
     let mut options = Options::default();
-    options.create_if_missing(true);
     options.create_missing_column_families(true);
     options.set_max_background_jobs(BACKGROUND_JOBS);
     options.set_max_open_files(OPEN_FILES_MAX.into());
@@ -147,14 +154,31 @@ fn database_options(cache: &Cache, memory_budget: usize) -> Options {
     options
 }
 
-fn holds_database(path: &Path) -> bool {
-    path.join("CURRENT").exists()
+/// The names of what is in a folder; of none if it is not there.
+fn names(folder: &Path) -> Result<Vec<String>, StorageError> {
+    match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        entries => entries?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect(),
+    }
+}
+
+fn is_table(name: &str) -> bool {
+    name.ends_with(".sst") || name.ends_with(".blob")
+}
+
+fn is_log(name: &str) -> bool {
+    name.ends_with(".log")
+}
+
+/// Whether a file is only where a database was open. Who is stopped while making one leaves others: they hold nothing yet.
+fn is_of_database(name: &str) -> bool {
+    is_table(name)
+        || is_log(name)
+        || name.starts_with("OPTIONS-")
+        || (name.starts_with("MANIFEST-") && name != FIRST_MANIFEST)
 }
 
 fn refuse_foreign(path: &Path) -> Result<(), StorageError> {
-    if !holds_database(path) {
-        return Ok(());
-    }
     let found = Db::list_cf(&Options::default(), path).map_err(storage)?;
     let ours = |name: &String| {
         name == DEFAULT_COLUMN_FAMILY_NAME || Family::ALL.iter().any(|family| family.name() == name)
@@ -163,16 +187,30 @@ fn refuse_foreign(path: &Path) -> Result<(), StorageError> {
 }
 
 impl Rocks {
+    /// Whether there is a database in `path`. Nothing in the folder changes.
+    ///
+    /// Errors: [`StorageError::Incomplete`] when only a part of one is there, which RocksDB would take for an empty folder, or for a
+    /// database without its last writes, and then remove what is left.
+    pub fn is_in(path: &Path) -> Result<bool, StorageError> {
+        let names = names(path)?;
+        let has = |is: fn(&str) -> bool| names.iter().any(|name| is(name));
+        if !has(|name| name == "CURRENT") {
+            return if has(is_of_database) { Err(StorageError::Incomplete("CURRENT")) } else { Ok(false) };
+        }
+        // It makes a log before its options and its first table, and is never without one from then on.
+        if !has(is_log) && has(is_of_database) { Err(StorageError::Incomplete("*.log")) } else { Ok(true) }
+    }
+
     /// The database in `path` as it is on disk, to read [`Family::Meta`] only. Nothing in the folder changes, while opening it
     /// for writing replays its log and writes new files.
     ///
     /// `None` if there is none or it cannot be read so: [`Rocks::open`] tells what is wrong.
-    /// Errors: [`StorageError::Foreign`] when the folder holds a database of something else.
+    /// Errors: [`StorageError::Foreign`] when the folder holds a database of something else; those of [`Rocks::is_in`].
     pub fn peek(path: &Path) -> Result<Option<Self>, StorageError> {
-        refuse_foreign(path)?;
-        if !holds_database(path) {
+        if !Self::is_in(path)? {
             return Ok(None);
         }
+        refuse_foreign(path)?;
         let cache = Cache::new_lru_cache(PEEK_CACHE_BYTES);
         let mut options = Options::default();
         // Without a logger of ours, RocksDB would begin a new log file.
@@ -194,15 +232,19 @@ impl Rocks {
     ///
     /// `memory_budget` is in bytes; block cache and memtables take their share of it.
     /// Errors: [`StorageError::InUse`] when another process has it open, [`StorageError::Foreign`] when the folder
-    /// holds a database of something else.
+    /// holds a database of something else; those of [`Rocks::is_in`].
     pub fn open(path: &Path, memory_budget: usize) -> Result<Self, StorageError> {
-        refuse_foreign(path)?;
+        let is_there = Self::is_in(path)?;
+        if is_there {
+            refuse_foreign(path)?;
+        }
         let cache = Cache::new_lru_cache(memory_budget * CACHE_SHARE_PERCENT / 100);
         let families = Family::ALL
             .map(|family| ColumnFamilyDescriptor::new(family.name(), family_options(family, &cache)))
             .into_iter()
             .chain([ColumnFamilyDescriptor::new(DEFAULT_COLUMN_FAMILY_NAME, unused_family_options())]);
-        let options = database_options(&cache, memory_budget);
+        let mut options = database_options(&cache, memory_budget);
+        options.create_if_missing(!is_there);
         let db = Db::open_cf_descriptors(&options, path, families).map_err(storage)?;
         Ok(Self {
             cache,
@@ -404,9 +446,74 @@ impl Backend for Rocks {
 
 #[cfg(test)]
 mod tests {
+    use std::{collections::BTreeMap, fs};
+
     use super::*;
 
-    const MEMORY: usize = 8 << 20;
+    const MEMORY_BUDGET: usize = 8 << 20;
+
+    /// What may be missing, and which files that is.
+    const PARTS: [(&str, fn(&str) -> bool); 2] = [("CURRENT", |name| name == "CURRENT"), ("*.log", is_log)];
+
+    fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+        let name_and_bytes = |name: String| (name.clone(), fs::read(folder.join(name)).unwrap());
+        names(folder).unwrap().into_iter().map(name_and_bytes).collect()
+    }
+
+    fn put(database: &Rocks) {
+        let change = Change::Put(Family::Meta, b"key".to_vec().into(), Bytes::from_static(b"value"));
+        database.commit(&[change], Durability::Commit).unwrap();
+    }
+
+    fn remove(folder: &Path, is_to_go: fn(&str) -> bool) {
+        for name in names(folder).unwrap().iter().filter(|name| is_to_go(name)) {
+            fs::remove_file(folder.join(name)).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_is_left_of_a_database_is_not_touched() {
+        for (missing, is_missing) in PARTS {
+            let folder = tempfile::tempdir().unwrap();
+            put(&Rocks::open(folder.path(), MEMORY_BUDGET).unwrap());
+            remove(folder.path(), is_missing);
+            let before = contents(folder.path());
+            for refused in [
+                Rocks::open(folder.path(), MEMORY_BUDGET).err(),
+                Rocks::peek(folder.path()).err(),
+                Rocks::is_in(folder.path()).err(),
+            ] {
+                assert!(matches!(refused, Some(StorageError::Incomplete(name)) if name == missing));
+            }
+            assert!(contents(folder.path()) == before);
+        }
+    }
+
+    #[test]
+    fn who_has_lost_the_log_for_good_can_go_on_without() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Rocks::open(folder.path(), MEMORY_BUDGET).unwrap();
+        put(&database);
+        database.flush().unwrap();
+        drop(database);
+        remove(folder.path(), is_log);
+        fs::write(folder.path().join("000000.log"), "").unwrap();
+        let database = Rocks::open(folder.path(), MEMORY_BUDGET).unwrap();
+        assert_eq!(database.get(Family::Meta, b"key").unwrap().as_deref(), Some(&b"value"[..]));
+    }
+
+    #[test]
+    fn who_was_stopped_while_making_a_database_begins_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["LOG", "LOCK", "IDENTITY", FIRST_MANIFEST, "000001.dbtmp"] {
+            fs::write(folder.path().join(name), "").unwrap();
+        }
+        assert!(!Rocks::is_in(folder.path()).unwrap());
+        let database = Rocks::open(folder.path(), MEMORY_BUDGET).unwrap();
+        put(&database);
+        assert_eq!(database.get(Family::Meta, b"key").unwrap().as_deref(), Some(&b"value"[..]));
+        assert!(Rocks::is_in(folder.path()).unwrap());
+    }
 
     #[test]
     fn a_held_lock_is_known_by_its_own_sentences() {
@@ -429,17 +536,17 @@ mod tests {
     #[test]
     fn a_database_that_is_open_is_in_use() {
         let folder = tempfile::tempdir().unwrap();
-        let open = Rocks::open(folder.path(), MEMORY).unwrap();
-        assert!(matches!(Rocks::open(folder.path(), MEMORY), Err(StorageError::InUse)));
+        let open = Rocks::open(folder.path(), MEMORY_BUDGET).unwrap();
+        assert!(matches!(Rocks::open(folder.path(), MEMORY_BUDGET), Err(StorageError::InUse)));
         drop(open);
-        assert!(Rocks::open(folder.path(), MEMORY).is_ok());
+        assert!(Rocks::open(folder.path(), MEMORY_BUDGET).is_ok());
     }
 
     #[test]
     fn a_lock_that_cannot_be_taken_says_why() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("LOCK")).unwrap();
-        match Rocks::open(folder.path(), MEMORY) {
+        match Rocks::open(folder.path(), MEMORY_BUDGET) {
             Err(StorageError::Io(why)) => assert!(why.contains("Is a directory"), "{why}"),
             Err(other) => panic!("{other}"),
             Ok(_) => panic!("opened"),
