@@ -5,7 +5,6 @@ import concurrent.futures
 import http.client
 import json
 import re
-import threading
 import time
 import urllib.parse
 
@@ -13,7 +12,8 @@ import pytest
 import requests
 
 from harness.client import Client, address, joined, timeline
-from harness.participant import Participant, id_of, path
+from harness.omitting import Omitting
+from harness.participant import id_of, path
 from harness.peer import now_ms
 from harness.rooms import LAZY, joined_members, left, read_by, see, state, state_ids, via
 from harness.server import free_port
@@ -24,25 +24,21 @@ PARTIAL_JOINS = "/_warren/admin/v1/partial_joins"
 SECONDS_MAX = 60
 
 
-class Resident(Participant):
-    """Leaves members out of its answers to joins, and tells them only when a test lets it."""
+class Resident(Omitting):
+    """Refuses to tell members where a test wants it."""
 
     def __init__(self, *arguments, **more):
         super().__init__(*arguments, **more)
-        self.was_asked, self.may_tell = threading.Event(), threading.Event()
         self.refuses_state = False
 
     def answer_send_join(self, values, query, body):
-        status, answer = super().answer_send_join(values, query, body)
         assert query == {"omit_members": "true"}
-        state = [event for event in answer["state"] if event["type"] != "m.room.member"]
-        return status, {**answer, "state": state, "members_omitted": True, "servers_in_room": [self.name]}
+        return super().answer_send_join(values, query, body)
 
     def answer_state(self, values, query, body):
-        self.was_asked.set()
         if self.refuses_state:
+            self.was_asked.set()
             return 500, {"errcode": "M_UNKNOWN", "error": "not now"}
-        self.may_tell.wait(SECONDS_MAX)
         return super().answer_state(values, query, body)
 
 

@@ -77,7 +77,7 @@ fn expect_named(row: &mut Row<'_>, server: TextNum) -> Result<(), StorageError> 
     Ok(())
 }
 
-/// A stay that is open is of a server that is in the room.
+/// A stay that is open is of a server that is in the room, and its only one there.
 fn stay(
     row: &mut Row<'_>,
     (server, room, start): (TextNum, RoomNum, StreamPos),
@@ -91,12 +91,40 @@ fn stay(
     }
     let is_in = readable(row.reader().get(&schema::ROOM_SERVERS, &(room, server)))?.is_some()
         || row.reader().is_supposed(server, room)?;
+    let others = stays_beside(row, (server, room, start))?;
     if !row.expect(is_in, "the server is in the room no longer") {
-        // When it left is not known; whatever it was to be told until now, it is told still.
-        let now = row.reader().pos;
-        row.put(&schema::SERVER_STAYS, &(server, room, start), &now);
+        // It left with the last stay that began since and has ended. Where there is none, it is not known when: whatever it was
+        // to be told until now, it is told still.
+        let ends = others.iter().filter(|(begun, end)| *begun > start && *end != StreamPos::MAX);
+        let end = ends.map(|(_, end)| *end).max().unwrap_or(row.reader().pos);
+        row.put(&schema::SERVER_STAYS, &(server, room, start), &end);
+        return Ok(());
+    }
+    let is_first = !others.iter().any(|(begun, end)| *begun < start && *end == StreamPos::MAX);
+    if !row.expect(is_first, "the server is in the room by an earlier stay") {
+        row.delete(&schema::SERVER_STAYS, &(server, room, start));
     }
     Ok(())
+}
+
+/// The other stays of the server in the room: when they began and ended.
+fn stays_beside(
+    row: &Row<'_>,
+    (server, room, start): (TextNum, RoomNum, StreamPos),
+) -> Result<Vec<(StreamPos, StreamPos)>, StorageError> {
+    let mut stays = Vec::new();
+    row.reader().scan(
+        &schema::SERVER_STAYS,
+        &(server, room),
+        Direction::Forward,
+        |(_, _, begun): (TextNum, RoomNum, StreamPos), end| {
+            if begun != start {
+                stays.push((begun, end));
+            }
+            true
+        },
+    )?;
+    Ok(stays)
 }
 
 fn messages_waiting(row: &Row<'_>, server: TextNum) -> Result<u32, StorageError> {

@@ -7,7 +7,10 @@ mod rebuilding;
 use std::{collections::BTreeSet, sync::Arc};
 
 use super::{Check, Report, plan, repair};
-use crate::store::{Memory, schema};
+use crate::{
+    core::num::{StreamPos, TextNum},
+    store::{Memory, schema},
+};
 use furnished::{Raw, furnish, furnished, open, people};
 
 fn check(backend: &Arc<Memory>) -> Report {
@@ -100,4 +103,36 @@ fn a_sound_store_is_not_written_to() {
     assert!(repaired.before.is_clean() && repaired.after.is_clean());
     assert!(repaired.mended.is_empty());
     assert!(before == Raw(&backend).everything(), "something was written");
+}
+
+/// A stay that had ended hid the one before it from what should have ended that, and let another one begin.
+#[test]
+fn stays_that_were_hidden_end_when_the_server_left() {
+    let (backend, _) = furnished();
+    let raw = Raw(&backend);
+    let ((room, there), _) = raw.first(&schema::ROOM_SERVERS);
+    let gone = TextNum(there.0 + 1);
+    let (first, last) = (StreamPos(2), StreamPos(5));
+    let stays = [
+        (gone, first, StreamPos::MAX),
+        (gone, StreamPos(4), StreamPos(4)),
+        (gone, last, StreamPos(7)),
+        (there, first, StreamPos::MAX),
+        (there, last, StreamPos::MAX),
+    ];
+    for (server, start, end) in stays {
+        raw.put(&schema::SERVER_STAYS, &(server, room, start), &end);
+    }
+    let found = findings(&check(&backend)).join("\n");
+    assert!(found.contains("the server is in the room no longer"), "{found}");
+    assert!(found.contains("the server is in the room by an earlier stay"), "{found}");
+    let repaired = repair(&|| Ok(open(&backend)), &|_, _| {}).unwrap();
+    assert_eq!(findings(&repaired.after), [""; 0]);
+    let end = |server: TextNum, start: StreamPos| {
+        raw.find(&schema::SERVER_STAYS, |key, _| *key == (server, room, start)).1
+    };
+    assert_eq!((end(gone, first), end(gone, last)), (StreamPos(7), StreamPos(7)));
+    assert_eq!(end(there, first), StreamPos::MAX);
+    let left = raw.rows(&schema::SERVER_STAYS);
+    assert!(left.iter().all(|(key, _)| *key != (there, room, last)), "{left:?}");
 }

@@ -15,7 +15,7 @@ use crate::{
         power_levels,
         version::RoomVersion,
     },
-    error::{Denied, Error, Invalid, Result},
+    error::{Conflict, Denied, Error, Invalid, Result},
     room::{Event, NewEvent, RoomCtx, append, create, membership, presets::one, sending, upgrade},
     store::{Tx, schema, schema::Membership},
 };
@@ -42,6 +42,8 @@ pub struct UpgradeRoom {
 
 impl Command for UpgradeRoom {
     /// The new room's id.
+    ///
+    /// Errors: [`Conflict::PartialState`] while not all members are known, who may be banned.
     type Output = String;
 
     fn lanes(&self) -> Lanes {
@@ -56,6 +58,9 @@ impl Command for UpgradeRoom {
         let user = tx.user_num(&self.user_id)?.ok_or(Denied::NotInRoom)?;
         if tx.membership(user, old.num)? != Some(Membership::Join) {
             return Err(Denied::NotInRoom.into());
+        }
+        if old.head.partial_state {
+            return Err(Conflict::PartialState.into());
         }
         let levels = old.power_levels(tx)?.ok_or(Denied::NotInRoom)?;
         if !levels.user_level(&self.user_id).reaches(levels.required("m.room.tombstone", true)) {

@@ -8,7 +8,10 @@ use serde::{Serialize, Serializer};
 use serde_json::{Value, json, value::RawValue};
 
 use super::{
-    RoomCtx, RoomSummary, restricted_join::rooms_of_members, servers::server_allowed, summary, world_readable,
+    RoomCtx, RoomSummary,
+    restricted_join::rooms_of_members,
+    servers::{is_in_or_supposed, server_allowed},
+    summary, world_readable,
 };
 use crate::{
     core::{
@@ -228,7 +231,8 @@ impl Asker<'_> {
         }
     }
 
-    /// Whether the user, or one of the server's, is in one of the rooms. Those that this server is not in say nothing.
+    /// Whether the user, or one of the server's, is in one of the rooms, or may be where members are not known yet. Those that this
+    /// server is not in say nothing.
     pub(crate) fn is_in_any<'r>(
         self,
         reader: &Reader,
@@ -240,7 +244,10 @@ impl Asker<'_> {
                 continue;
             }
             let is_in = match self {
-                Self::Server(server) => reader.is_server_in_room(server, room)?,
+                Self::Server(server) => match reader.text_num(server)? {
+                    Some(server) => is_in_or_supposed(reader, server, room)?,
+                    None => false,
+                },
                 Self::User(user_id) => match reader.user_num(user_id)? {
                     Some(user) => reader.membership(user, room)? == Some(Membership::Join),
                     None => false,

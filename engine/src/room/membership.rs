@@ -16,8 +16,8 @@ use crate::{
         identifiers::{is_user_id, server_name},
         num::{NodeId, RoomNum},
     },
-    error::{Denied, Error, Invalid, Result},
-    store::{Reader, Tx, schema, schema::Membership},
+    error::{Conflict, Denied, Error, Invalid, Result},
+    store::{Reader, StorageError, Tx, schema, schema::Membership},
 };
 
 /// The content of a membership event. Who joins, knocks or is invited is shown with their profile.
@@ -41,6 +41,7 @@ pub(crate) fn content(
 /// rules are asked.
 ///
 /// Errors: [`Invalid::Identifier`] if the target is not a user; [`Denied::GuestAccess`], [`Denied::InvitesBlocked`];
+/// [`Conflict::PartialState`] for who wants to come in while it is not known whether they are banned;
 /// [`Denied::OtherServer`] for an invite that another server has to sign first
 /// ([`crate::view::federation::MakeInvite`]).
 pub(crate) fn prepare(
@@ -56,14 +57,29 @@ pub(crate) fn prepare(
         check_local(reader, target)?;
         check_invitable(reader, target)?;
     }
-    if matches!(membership, Some(Membership::Join | Membership::Knock)) && is_guest {
-        check_guest_access(reader, room)?;
-        content.insert("kind".to_owned(), "guest".into());
+    if matches!(membership, Some(Membership::Join | Membership::Knock)) {
+        if lacks_membership(reader, room, target)? {
+            return Err(Conflict::PartialState.into());
+        }
+        if is_guest {
+            check_guest_access(reader, room)?;
+            content.insert("kind".to_owned(), "guest".into());
+        }
     }
     if membership == Some(Membership::Join) {
         authorise_restricted(reader, room, target, content)?;
     }
     Ok(())
+}
+
+/// Whether the room lacks members and the user is not in it, as far as is known: another server has to say whether they may come
+/// in. Letting them in until it is known would show the room to who was banned from it.
+pub(crate) fn lacks_membership(reader: &Reader, room: &RoomCtx, user_id: &str) -> Result<bool, StorageError> {
+    if !room.head.partial_state {
+        return Ok(false);
+    }
+    let Some(user) = reader.user_num(user_id)? else { return Ok(true) };
+    Ok(reader.membership(user, room.num)? != Some(Membership::Join))
 }
 
 /// Refuses what is not a user id.

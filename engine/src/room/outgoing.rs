@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use super::{Event, RoomCtx, merging::DUMMY_EVENT};
+use super::{Event, RoomCtx, merging::DUMMY_EVENT, servers::is_in_or_supposed};
 use crate::{
     core::{
         event::Pdu,
@@ -57,8 +57,8 @@ impl Audience {
     }
 }
 
-/// The server of a user of another server who was invited or has knocked, and is turned away while none of its users is in
-/// the room.
+/// The server of a user of another server who was invited or has knocked, and is turned away while none of its users is, or is
+/// supposed to be, in the room: those that are have a stay by that.
 fn turned_away(
     tx: &mut Tx,
     room: &RoomCtx,
@@ -73,12 +73,11 @@ fn turned_away(
     };
     let Some(user) = tx.user_num(user_id)? else { return Ok(None) };
     let was = tx.membership(user, room.num)?;
-    if !matches!(was, Some(Membership::Invite | Membership::Knock))
-        || tx.is_server_in_room(server, room.num)?
-    {
+    if !matches!(was, Some(Membership::Invite | Membership::Knock)) {
         return Ok(None);
     }
-    tx.intern_text(server).map(Some)
+    let server = tx.intern_text(server)?;
+    Ok((!is_in_or_supposed(tx, server, room.num)?).then_some(server))
 }
 
 /// Sends an event on that another server has given this one to pass on to the others in the room.

@@ -3,8 +3,8 @@
 //! Invariant: every read on behalf of a peer goes through [`Peer::enter`], which binds the room and the server, and takes
 //! events from it, which binds them to the room. A peer is served only while it has a joined user in the room and the
 //! access list lets it take part. It gets state and auth events whole, as it must judge by them; what the history
-//! visibility hides from all its users it gets redacted, which keeps the graph whole and tells nothing; rejected events
-//! it does not get at all.
+//! visibility hides from all its users it gets redacted, which keeps the graph whole and tells nothing. It keeps what it gets, so
+//! that what it may yet turn out to be allowed to see whole it does not get for now; rejected events it does not get at all.
 //! Specification: server-server API, "Retrieving events", "Soft failure"; client-server API, "Room History Visibility".
 
 use std::{collections::HashMap, sync::Arc};
@@ -25,9 +25,28 @@ use crate::{
     },
 };
 
-/// How many memberships one request looks up to find a user of the server who was there at the time. Where it does not
-/// suffice, for a server with very many users of which none was, the peer gets the redacted event.
+/// How many memberships one request looks up to find users of the server who were there at the times of its events. What is left
+/// when that is used up the peer does not get, but if it asks for it by itself. Where it does not suffice for a single event, for
+/// a server with very many users of which none was there, the peer gets the redacted event.
 const MEMBERSHIPS_LOOKED_UP_MAX: usize = 10_000;
+
+/// How a peer may have an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sight {
+    Whole,
+    Redacted,
+    /// It cannot be told by what is known now.
+    Unknown,
+}
+
+/// What users of the peer were at some time.
+#[derive(Clone, Copy, Debug)]
+struct Standing {
+    /// The most that one is known to have been.
+    most: Presence,
+    /// Whether others may have been more.
+    may_be_more: bool,
+}
 
 /// A server that asks about a room.
 pub(crate) struct Peer<'r> {
@@ -39,7 +58,7 @@ pub(crate) struct Peer<'r> {
     members: Option<Vec<StateKeyId>>,
     looked_up: usize,
     visibilities: HashMap<NodeId, HistoryVisibility>,
-    presences: HashMap<NodeId, Presence>,
+    standings: HashMap<NodeId, Standing>,
     erased: HashMap<UserNum, bool>,
 }
 
@@ -63,7 +82,7 @@ impl<'r> Peer<'r> {
             members: None,
             looked_up: 0,
             visibilities: HashMap::new(),
-            presences: HashMap::new(),
+            standings: HashMap::new(),
             erased: HashMap::new(),
         })
     }
@@ -85,27 +104,33 @@ impl<'r> Peer<'r> {
         Ok(self.own_membership(event)? == Some(Presence::Joined))
     }
 
-    /// The event as the peer may have it: as it is stored, or redacted.
-    pub fn pdu(&mut self, event: &Event) -> Result<Bytes> {
-        if self.may_see(event)? {
-            return Ok(event.json.clone());
-        }
-        Ok(event.redacted_json()?)
+    /// The event as the peer may have it: as it is stored, or redacted. Nothing where it cannot be told yet which.
+    pub fn pdu(&mut self, event: &Event) -> Result<Option<Bytes>> {
+        Ok(match self.sight(event)? {
+            Sight::Whole => Some(event.json.clone()),
+            Sight::Redacted => Some(event.redacted_json()?),
+            Sight::Unknown => None,
+        })
     }
 
-    /// Whether the peer may see the event whole: whether one of its users may, or it is part of the current state, which
-    /// every server in the room has been given.
+    /// Whether the peer may see the event whole, as far as that can be told.
     pub fn may_see(&mut self, event: &Event) -> Result<bool, StorageError> {
+        Ok(self.sight(event)? == Sight::Whole)
+    }
+
+    /// The peer may see the event whole if one of its users may, or if it is part of the current state, which every server in
+    /// the room has been given.
+    fn sight(&mut self, event: &Event) -> Result<Sight, StorageError> {
         let header = &event.header;
         if self.is_current_state(event)? {
-            return Ok(true);
+            return Ok(Sight::Whole);
         }
         if header.room != self.room.num {
-            return Ok(false);
+            return Ok(Sight::Redacted);
         }
         // An outlier's place in the room is not known, so neither is who was there. What was part of a state is given with it.
         if header.status == EventStatus::Outlier {
-            return Ok(header.state_key.is_some());
+            return Ok(if header.state_key.is_some() { Sight::Whole } else { Sight::Redacted });
         }
         let before = self.visibility_at(header.state_before)?;
         let visibility = match self.is_entry(header, self.visibility_key) {
@@ -113,18 +138,25 @@ impl<'r> Peer<'r> {
             false => AtEvent::unchanged(before),
         };
         // Whose sender wanted to be forgotten is for those who were there, and have it.
-        if header.state_key.is_none() && self.is_erased(header.sender)? {
-            return Ok(self.presence_at(header.state_before)? == Presence::Joined);
-        }
+        let is_erased = header.state_key.is_none() && self.is_erased(header.sender)?;
         // The peer has a joined user now: what depends on that alone needs no look at the members then.
-        if may_see(visibility, AtEvent::unchanged(Presence::Absent), true) {
-            return Ok(true);
+        if !is_erased && may_see(visibility, AtEvent::unchanged(Presence::Absent), true) {
+            return Ok(Sight::Whole);
         }
+        let standing = self.standing_at(header)?;
         let presence = match self.own_membership(event)? {
-            Some(set) => AtEvent::changed(self.presence_at(header.state_before)?, set),
-            None => AtEvent::unchanged(self.presence_at(header.state_before)?),
+            Some(set) => AtEvent::changed(standing.most, set),
+            None => AtEvent::unchanged(standing.most),
         };
-        Ok(may_see(visibility, presence, true))
+        let is_seen = match is_erased {
+            true => standing.most == Presence::Joined,
+            false => may_see(visibility, presence, true),
+        };
+        Ok(match (is_seen, standing.may_be_more) {
+            (true, _) => Sight::Whole,
+            (false, true) => Sight::Unknown,
+            (false, false) => Sight::Redacted,
+        })
     }
 
     fn is_erased(&mut self, sender: UserNum) -> Result<bool, StorageError> {
@@ -172,18 +204,28 @@ impl<'r> Peer<'r> {
         Ok(visibility)
     }
 
-    /// The most that a user of the peer was in a snapshot.
-    fn presence_at(&mut self, snapshot: NodeId) -> Result<Presence, StorageError> {
-        if let Some(known) = self.presences.get(&snapshot) {
-            return Ok(*known);
-        }
+    /// What users of the peer were before an event.
+    fn standing_at(&mut self, header: &EventHeader) -> Result<Standing, StorageError> {
+        let known = self.standings.get(&header.state_before).copied();
+        let standing = match known {
+            Some(known) => known,
+            None => self.look_up(header.state_before)?,
+        };
+        // Whoever was left out when this server joined may have been there.
+        Ok(Standing { may_be_more: standing.may_be_more || header.partial_state, ..standing })
+    }
+
+    fn look_up(&mut self, snapshot: NodeId) -> Result<Standing, StorageError> {
         let mut members = match self.members.take() {
             Some(members) => members,
             None => self.member_keys()?,
         };
-        let mut most = Presence::Absent;
+        let is_first = self.looked_up == 0;
+        let mut standing = Standing { most: Presence::Absent, may_be_more: false };
         for index in 0..members.len() {
             if self.looked_up == MEMBERSHIPS_LOOKED_UP_MAX {
+                // A request for this event alone would look up no more.
+                standing.may_be_more = !is_first;
                 break;
             }
             self.looked_up += 1;
@@ -191,17 +233,17 @@ impl<'r> Peer<'r> {
             let Some(event) = self.state_event(snapshot, *key)? else { continue };
             match Presence::from_membership(event.pdu()?.membership()) {
                 Presence::Joined => {
-                    most = Presence::Joined;
+                    standing.most = Presence::Joined;
                     members.swap(0, index);
                     break;
                 }
-                Presence::Invited => most = Presence::Invited,
+                Presence::Invited => standing.most = Presence::Invited,
                 Presence::Absent => {}
             }
         }
         self.members = Some(members);
-        self.presences.insert(snapshot, most);
-        Ok(most)
+        self.standings.insert(snapshot, standing);
+        Ok(standing)
     }
 
     fn member_keys(&self) -> Result<Vec<StateKeyId>, StorageError> {

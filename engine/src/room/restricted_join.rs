@@ -1,6 +1,7 @@
 //! Rooms whose rule lets the members of other rooms in: whether a user is one of them, and who vouches for it.
 //!
-//! Invariant: memberships count only in rooms that this server takes part in; of others it may have an old picture.
+//! Invariant: memberships count only in rooms that this server takes part in; of others it may have an old picture. Of rooms that
+//! it has entered without their members it knows who is there, but not who is not.
 //! Specification: client-server API, "Restricted rooms"; server-server API, "Restricted rooms"; room version 8.
 
 use serde_json::Value;
@@ -9,7 +10,7 @@ use super::RoomCtx;
 use crate::{
     core::{event::JsonObject, identifiers::server_name, power_levels, power_levels::Field},
     error::Result,
-    store::{Reader, StorageError, schema::Membership},
+    store::{Reader, StorageError, schema, schema::Membership},
 };
 
 /// The property by which a join to a restricted room names who vouches for it.
@@ -27,7 +28,7 @@ pub(crate) enum Admission {
     By(String),
     /// They are met, but no user of this server may invite.
     NobodyMayVouch,
-    /// They name rooms, and this server is in none of them.
+    /// They name rooms, and this server is in none of them, or does not know all members of one.
     CannotBeTold,
     /// They are not met: the user is in none of the rooms, or there are none.
     Refused,
@@ -48,21 +49,30 @@ pub(crate) fn admission(reader: &Reader, room: &RoomCtx, user_id: &str) -> Resul
     if !is_restricted(room, &join_rules.content) || is_in_or_invited {
         return Ok(Admission::NotNeeded);
     }
-    let (mut is_any_named, mut can_be_told) = (false, false);
+    let (mut is_any_named, mut can_be_told, mut may_be_member) = (false, false, false);
     for other in rooms_of_members(&join_rules.content) {
         is_any_named = true;
         let Some(other) = reader.room_num(other)? else { continue };
         if !reader.is_server_in_room(&reader.shared.server_name, other)? {
             continue;
         }
-        can_be_told = true;
-        let Some(user) = user else { continue };
-        if reader.membership(user, other)? == Some(Membership::Join) {
+        let there = match user {
+            Some(user) => reader.membership(user, other)?,
+            None => None,
+        };
+        if there == Some(Membership::Join) {
             let authorising = authorising_user(reader, room)?;
             return Ok(authorising.map_or(Admission::NobodyMayVouch, Admission::By));
         }
+        can_be_told = true;
+        // Whoever was left out when this server joined may be a member.
+        may_be_member |= reader.get(&schema::ROOM_HEADS, &other)?.is_some_and(|head| head.partial_state);
     }
-    Ok(if is_any_named && !can_be_told { Admission::CannotBeTold } else { Admission::Refused })
+    Ok(if may_be_member || (is_any_named && !can_be_told) {
+        Admission::CannotBeTold
+    } else {
+        Admission::Refused
+    })
 }
 
 fn is_restricted(room: &RoomCtx, join_rules: &JsonObject) -> bool {

@@ -106,7 +106,7 @@ fn end_stay(tx: &mut Tx, room: RoomNum, server: TextNum, pos: StreamPos) -> Resu
     Ok(())
 }
 
-/// Since when the server is in the room, if it is.
+/// Since when the server is in the room, if it is. A stay that has ended may have begun since. O(stays that are kept).
 fn open_stay(reader: &Reader, room: RoomNum, server: TextNum) -> Result<Option<StreamPos>, StorageError> {
     let mut open = None;
     reader.scan(
@@ -115,7 +115,7 @@ fn open_stay(reader: &Reader, room: RoomNum, server: TextNum) -> Result<Option<S
         Direction::Backward,
         |(_, _, start): (TextNum, RoomNum, StreamPos), end| {
             open = (end == StreamPos::MAX).then_some(start);
-            false
+            open.is_none()
         },
     )?;
     Ok(open)

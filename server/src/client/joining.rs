@@ -4,7 +4,9 @@ use serde_json::json;
 use warren_engine::approach::Change;
 use warren_engine::command::{ChangeMembership, MembershipAction};
 
-use super::membership::{Own, Target, change_elsewhere, change_own, room_id, target, via, way, way_of};
+use super::membership::{
+    Own, Target, change_elsewhere, change_own, room_id, target, via, way, way_of, why_not,
+};
 use crate::context::Context;
 use crate::federation::out::join;
 use crate::federation::out::policy;
@@ -34,8 +36,10 @@ async fn enter(call: Call, target: Target) -> Outcome {
             "This server uses no identity server to invite by e-mail or phone",
         ));
     }
-    if way(&call, &target)?.needs_help() {
-        let (ctx, change) = (call.ctx.clone(), change_elsewhere(&call, &target.room_id, request.reason)?);
+    let way = way(&call, &target)?;
+    if way.needs_help() {
+        let change = change_elsewhere(&call, &way, &target.room_id, request.reason)?;
+        let ctx = call.ctx.clone();
         let (room_id, door) = (target.room_id.clone(), target.room_id.clone());
         // The other server lets the user in before this one knows: that must not be left half done.
         worker::finish(async move {
@@ -43,7 +47,7 @@ async fn enter(call: Call, target: Target) -> Outcome {
             // Another user of this server may have come in meanwhile.
             let way = way_of(&ctx, &change.user_id, &target)?;
             if way.needs_help() {
-                join::join(&ctx, &change, &way.servers).await
+                join::join(&ctx, &change, &way.servers).await.map_err(|error| why_not(&way, error))
             } else {
                 join_here(&ctx, change).await
             }

@@ -3,7 +3,7 @@
 use serde_json::json;
 use warren_engine::command::MembershipAction;
 
-use super::membership::{Own, change_elsewhere, change_own, target, way};
+use super::membership::{Own, change_elsewhere, change_own, target, way, why_not};
 use crate::federation::out::knock;
 use crate::http::{Answer, Call, Outcome, endpoints};
 use crate::worker;
@@ -17,11 +17,15 @@ async fn knock_room(call: Call) -> Outcome {
     let target = target(&call).await?;
     let request: Own = call.json_or_empty()?;
     let way = way(&call, &target)?;
-    if way.is_here || way.servers.is_empty() {
-        change_own(&call, target.room_id.clone(), MembershipAction::Knock, request.reason).await?;
+    if way.needs_help_to_knock() {
+        let change = change_elsewhere(&call, &way, &target.room_id, request.reason)?;
+        let ctx = call.ctx.clone();
+        worker::finish(async move {
+            knock::knock(&ctx, &change, &way.servers).await.map_err(|error| why_not(&way, error))
+        })
+        .await?;
     } else {
-        let (ctx, change) = (call.ctx.clone(), change_elsewhere(&call, &target.room_id, request.reason)?);
-        worker::finish(async move { knock::knock(&ctx, &change, &way.servers).await }).await?;
+        change_own(&call, target.room_id.clone(), MembershipAction::Knock, request.reason).await?;
     }
     Answer::json(&json!({ "room_id": target.room_id }))
 }

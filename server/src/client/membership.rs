@@ -1,11 +1,13 @@
 //! What the topics about membership share: the body, the room that is named, the command, and who helps where this server is
 //! not in the room.
 
+use http::StatusCode;
 use serde::Deserialize;
 use warren_engine::approach::Change;
 use warren_engine::command::{ChangeMembership, MembershipAction};
 use warren_engine::core::identifiers;
 use warren_engine::view::federation::{Way, WayIntoRoom};
+use warren_engine::{Conflict, Error};
 
 use crate::context::Context;
 use crate::federation::out::policy;
@@ -85,11 +87,32 @@ pub fn way_of(ctx: &Context, user_id: &str, target: &Target) -> Result<Way, ApiE
 }
 
 /// A change of the asker's membership, for which another server's help is needed.
-pub fn change_elsewhere(call: &Call, room_id: &str, reason: Option<String>) -> Result<Change, ApiError> {
+pub fn change_elsewhere(
+    call: &Call,
+    way: &Way,
+    room_id: &str,
+    reason: Option<String>,
+) -> Result<Change, ApiError> {
     if call.session()?.is_guest {
+        if way.lacks_members {
+            return Err(Error::from(Conflict::PartialState).into());
+        }
         return Err(ApiError::guest_access_forbidden("Guests can only be in rooms that this server is in"));
     }
     Ok(Change { room_id: room_id.to_owned(), user_id: call.user()?.to_string(), reason })
+}
+
+/// What a user is told whom no other server has let in: where this one does not know yet whether they may come in, and nobody has
+/// said that they may not, that is why.
+pub fn why_not(way: &Way, error: ApiError) -> ApiError {
+    // Servers that lack members themselves know no more.
+    let is_refused = error.status.is_client_error() && error.status != StatusCode::NOT_FOUND;
+    if !way.lacks_members || is_refused {
+        return error;
+    }
+    let why = "The members of this room are not known yet, and no server that knows them can be asked whether you may come in";
+    ApiError::unknown(format!("{why} ({}); try again in a while", error.error))
+        .with_status(StatusCode::SERVICE_UNAVAILABLE)
 }
 
 /// Changes the asker's own membership.

@@ -3,8 +3,10 @@
 use serde::Deserialize;
 use serde_json::json;
 use warren_engine::command::UpgradeRoom;
+use warren_engine::view::Whose;
 
 use super::membership::room_id;
+use super::rooms::when_known;
 use crate::federation::out::policy;
 use crate::http::{Answer, Call, Outcome, endpoints, null_is_absent};
 
@@ -28,6 +30,8 @@ async fn upgrade_room(call: Call) -> Outcome {
         version: request.new_version,
         additional_creators: request.additional_creators,
     };
-    let replacement_room = policy::write(&call.ctx, upgrade).await?;
+    // Who is banned from the old room is to be banned from the new one.
+    let ctx = when_known(call, &upgrade.room_id, Whose::Everybody).await?;
+    let replacement_room = policy::write(&ctx, upgrade).await?;
     Answer::json(&json!({ "replacement_room": replacement_room }))
 }

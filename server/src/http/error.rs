@@ -170,10 +170,13 @@ impl From<Error> for ApiError {
                 Conflict::BackupVersion { current } => {
                     ApiError::wrong_room_keys_version(sentence).with("current_version", current)
                 }
-                Conflict::StillInRoom
-                | Conflict::PurgeRunning
-                | Conflict::LocalMembers
-                | Conflict::PartialState => ApiError::unknown(sentence),
+                Conflict::StillInRoom | Conflict::PurgeRunning | Conflict::LocalMembers => {
+                    ApiError::unknown(sentence)
+                }
+                // It passes by itself.
+                Conflict::PartialState => {
+                    ApiError::unknown(sentence).with_status(StatusCode::SERVICE_UNAVAILABLE)
+                }
                 Conflict::DuplicateAnnotation => ApiError::duplicate_annotation(sentence),
                 Conflict::MediaExists => ApiError::cannot_overwrite_media(sentence),
                 Conflict::KeyExists => ApiError::invalid_param(sentence),

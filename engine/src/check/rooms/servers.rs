@@ -135,7 +135,7 @@ fn stays(row: &mut Row<'_>, room: RoomNum, server: &str) -> Result<(), StorageEr
             Direction::Backward,
             |_: (TextNum, RoomNum, StreamPos), end| {
                 is_open = end == StreamPos::MAX;
-                false
+                !is_open
             },
         )?;
     }

@@ -206,6 +206,10 @@ fn while_members_are_not_known_their_servers_are_told() {
     world.leave(ROOM, BOB);
     world.message(ROOM, ALICE, "2");
     assert_eq!(deliver_all(&world), [sent(THERE, &["2"])]);
+    // Who is invited and turned away meanwhile is told of it by that alone.
+    world.member(ROOM, ALICE, BOB, "invite").unwrap();
+    world.member(ROOM, ALICE, BOB, "leave").unwrap();
+    assert_eq!(deliver_all(&world), [sent(THERE, &["invite", "leave"])]);
     set_partial(false);
     world.message(ROOM, ALICE, "3");
     assert_eq!(deliver_all(&world), [sent(THERE, &[])]);

@@ -18,7 +18,7 @@ use crate::{
     room::{
         Event, RoomCtx,
         accept::{reinstate, rewrite_header, settle},
-        fork, members, policy, redactions, state,
+        fork, policy, redactions, state,
     },
     store::{
         Direction, Reader, StorageError, Tx, schema,
@@ -111,13 +111,21 @@ fn state_before(tx: &mut Tx, room: &RoomCtx, event: &Event) -> Result<Option<Nod
         snapshots.push(prev.header.state_after);
     }
     if event.lacks_prev_events()? {
-        if members::is_local(tx, &event.pdu()?.sender) {
+        if is_other_join(tx, room, event)? {
             return Ok(None);
         }
         // What another server told of the state before it is in the one that it had.
         snapshots.push(event.header.state_before);
     }
     Ok(Some(fork::merged(tx, room, snapshots)?))
+}
+
+/// Whether the event is a join of which the members that it left out are still asked for. A user who came in by way of another
+/// server while this one was in the room has a join like any other.
+fn is_other_join(reader: &Reader, room: &RoomCtx, event: &Event) -> Result<bool, StorageError> {
+    let last = reader.get(&schema::PARTIAL_JOINS, &room.num)?;
+    Ok(last.is_some_and(|last| *last.event_id == *event.event_id)
+        || reader.has(&schema::EARLIER_JOINS, &(room.num, event.event_id.to_string()))?)
 }
 
 /// What has become of the events that were judged again.

@@ -29,7 +29,7 @@ pub struct EventsById {
 
 impl View for EventsById {
     /// For each id in its place the event as the peer may have it, redacted where the history visibility hides it; or
-    /// [`What::Event`] not found, [`crate::Denied::NotInRoom`], [`crate::Denied::ServerAcl`].
+    /// [`What::Event`] not found, also where it cannot be told yet whether that does, [`crate::Denied::NotInRoom`], [`crate::Denied::ServerAcl`].
     ///
     /// Fails as a whole with the latter two if a room was named, and with [`Invalid::TooLarge`].
     type Output = Vec<Result<Bytes>>;
@@ -72,5 +72,5 @@ impl EventsById {
 
 fn event_in(peer: &mut Peer<'_>, event_id: &str) -> Result<Bytes> {
     let event = peer.event(event_id)?;
-    peer.pdu(&event)
+    peer.pdu(&event)?.ok_or(Error::NotFound(What::Event))
 }

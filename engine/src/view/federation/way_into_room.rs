@@ -5,6 +5,7 @@ use crate::{
     error::Result,
     room::{
         RoomCtx,
+        membership::lacks_membership,
         restricted_join::{Admission, admission},
     },
     store::Reader,
@@ -28,6 +29,9 @@ pub struct Way {
     pub is_here: bool,
     /// Whether it takes part, and only another server's user can vouch for a join.
     pub needs_vouching: bool,
+    /// Whether it takes part without knowing all members yet, so that it cannot tell whether the user, who is not in the room, is
+    /// banned or invited.
+    pub lacks_members: bool,
     /// Other servers that may help: those that invited the user, or let a knock in, while this server is not in the room;
     /// those named; the one that the room is called after; those that are in the room, as far as is known, with the most
     /// members first.
@@ -37,7 +41,12 @@ pub struct Way {
 impl Way {
     /// Whether only another server can let the user in.
     pub fn needs_help(&self) -> bool {
-        (!self.is_here || self.needs_vouching) && !self.servers.is_empty()
+        (!self.is_here || self.needs_vouching || self.lacks_members) && !self.servers.is_empty()
+    }
+
+    /// Whether only another server can let the user knock.
+    pub fn needs_help_to_knock(&self) -> bool {
+        (!self.is_here || self.lacks_members) && !self.servers.is_empty()
     }
 }
 
@@ -66,6 +75,7 @@ impl View for WayIntoRoom<'_> {
         }
         let Some(room) = room else { return Ok(way) };
         way.is_here = takes_part || (is_alone && !room.head.extremities.is_empty());
+        way.lacks_members = takes_part && lacks_membership(reader, &room, self.user_id)?;
         if takes_part && !is_alone {
             let admission = admission(reader, &room, self.user_id)?;
             way.needs_vouching = matches!(admission, Admission::NobodyMayVouch | Admission::CannotBeTold);

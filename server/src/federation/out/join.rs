@@ -18,17 +18,16 @@ use warren_engine::core::checked::{CheckedPdu, Refused};
 use warren_engine::core::event::{EVENT_TEXT_BYTES_MAX, JsonObject};
 use warren_engine::core::json::{Limits, Strictness, parse_object};
 use warren_engine::core::version::RoomVersion;
-use warren_engine::intake::Intake;
-use warren_engine::view::federation::{Handshake, IncomingRoom, SignedEvent};
+use warren_engine::view::federation::{Handshake, SignedEvent};
 use warren_engine::{Outcome, Pending, in_order};
 
 use super::RemoteError;
 use super::ask::read_answer;
 use super::check::{check_each, check_one, take_signature};
 use super::complete;
-use super::fetch::{bytes_of, follow_up, take_in};
+use super::fetch::{bytes_of, follow_up};
 use super::keys::Cause;
-use super::membership::{NoHelp, hand_in, next_event, no_help, told};
+use super::membership::{NoHelp, hand_in, next_event, no_help, take_in_own, takes_part, told};
 use crate::context::Context;
 use crate::http::ApiError;
 
@@ -81,10 +80,9 @@ async fn join_by(
     server: &str,
     event: SignedEvent,
 ) -> Result<(), NoHelp> {
-    let is_here =
-        ctx.engine.read(&IncomingRoom { room_id: &change.room_id, server: ctx.engine.server_name() }).is_ok();
-    let query = if is_here { "" } else { "?omit_members=true" };
-    let answer = hand_in(ctx, server, "send_join", query, change, &event).await?;
+    let is_here = takes_part(ctx, &change.room_id);
+    // Members come behind, or are here, or are on their way.
+    let answer = hand_in(ctx, server, "send_join", "?omit_members=true", change, &event).await?;
     let (joined, _memory) = answer.parse_by(read_joined)?;
     let own = with_vouching(ctx, &event, joined.event.as_deref()).await?;
     if is_here {
@@ -182,30 +180,6 @@ async fn with_vouching(
             Err(RemoteError::bad_answer("unsigned", "the join is not signed by who vouches for it").into())
         }
         (None, _) => Ok(event.json.clone()),
-    }
-}
-
-/// Takes our join into a room that this server is in, and for which another one vouched.
-async fn take_in_own(
-    ctx: &Arc<Context>,
-    change: &Change,
-    server: &str,
-    event: &SignedEvent,
-    own: Bytes,
-) -> Result<(), NoHelp> {
-    let mut intake = Intake::new(change.room_id.clone(), event.version, vec![own]);
-    take_in(ctx, &mut intake, &[server.to_owned()]).await?;
-    match intake.outcomes.get(&event.event_id) {
-        Some(Outcome::Accepted | Outcome::Known) => Ok(()),
-        outcome => {
-            tracing::warn!(
-                room_id = change.room_id,
-                server,
-                ?outcome,
-                "a join that was let in elsewhere is not here"
-            );
-            Err(ApiError::forbidden("The join is not allowed by what this server knows of the room").into())
-        }
     }
 }
 

@@ -1,15 +1,14 @@
-//! A local user declines an invite, or takes a knock back, in a room that this server is not in.
+//! A local user declines an invite, or takes a knock back, in a room that this server is not in, or is in without knowing of it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::time::timeout;
 use warren_engine::approach::{Approach, Change};
 use warren_engine::command::LeaveOutOfBand;
-use warren_engine::view::federation::{Handshake, OpenMembership};
+use warren_engine::view::federation::{Handshake, OpenMembership, SignedEvent};
 
-use super::membership::{hand_in, next_event, no_help};
+use super::membership::{hand_in, next_event, no_help, take_in_own, takes_part};
 use crate::context::Context;
 use crate::http::ApiError;
 
@@ -22,17 +21,27 @@ pub async fn leave(ctx: &Arc<Context>, change: &Change, open: &OpenMembership) -
     let leave = LeaveOutOfBand {
         room_id: change.room_id.clone(),
         user_id: change.user_id.clone(),
-        event: left,
+        event: left.as_ref().map(|(_, event)| event.json.clone()),
         reason: change.reason.clone(),
     };
-    Ok(ctx.engine.write(leave).await?)
+    ctx.engine.write(leave).await?;
+    if let Some((server, event)) = left.filter(|_| takes_part(ctx, &change.room_id)) {
+        // Else the invite would be open again once the room's own state tells of it. That it fails is logged.
+        drop(take_in_own(ctx, change, &server, &event, event.json.clone()).await);
+    }
+    Ok(())
 }
 
-async fn leave_elsewhere(ctx: &Arc<Context>, change: &Change, servers: &[String]) -> Option<Bytes> {
+/// The server that has let the leave in, and the leave.
+async fn leave_elsewhere(
+    ctx: &Arc<Context>,
+    change: &Change,
+    servers: &[String],
+) -> Option<(String, SignedEvent)> {
     let mut approach = Approach::new(change.clone(), Handshake::Leave, servers);
     while let Some((server, event)) = next_event(ctx, &mut approach).await {
         match hand_in(ctx, &server, "send_leave", "", change, &event).await {
-            Ok(_) => return Some(event.json),
+            Ok(_) => return Some((server, event)),
             Err(why) => no_help(&mut approach, &server, why.into()),
         }
     }

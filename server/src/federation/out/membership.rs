@@ -1,17 +1,21 @@
 //! What joining, knocking and leaving by way of another server have in common: its template becomes our user's event, and
-//! is handed in. Which server is asked next, and what is signed, the engine says ([`warren_engine::approach`]).
+//! is handed in. Which server is asked next, and what is signed, the engine says ([`warren_engine::approach`]). Where this server
+//! takes part in the room, the event comes into it here, too.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::time::timeout;
 use warren_engine::approach::{Approach, Change, Failure, Next, Template};
 use warren_engine::core::version::ROOM_VERSIONS;
-use warren_engine::view::federation::{Handshake, SignedEvent};
-use warren_engine::{Error, Invalid};
+use warren_engine::intake::Intake;
+use warren_engine::view::federation::{Handshake, IncomingRoom, SignedEvent};
+use warren_engine::{Error, Invalid, Outcome};
 
 use super::RemoteError;
 use super::ask::{Ask, escaped, path};
+use super::fetch::take_in;
 use super::state_answer::StateAnswer;
 use crate::context::Context;
 use crate::federation::refusals;
@@ -177,5 +181,35 @@ pub async fn hand_in(
     match ask("v2").state(ctx, |_| {}).await {
         Err(failure) if failure.is_unknown_endpoint() => ask("v1").state(ctx, |_| {}).await,
         answer => answer,
+    }
+}
+
+/// Whether this server takes part in the room.
+pub fn takes_part(ctx: &Context, room_id: &str) -> bool {
+    ctx.engine.read(&IncomingRoom { room_id, server: ctx.engine.server_name() }).is_ok()
+}
+
+/// Takes our event, `own` as it is signed by now, into a room that this server takes part in, and into which `server` has let it.
+pub async fn take_in_own(
+    ctx: &Arc<Context>,
+    change: &Change,
+    server: &str,
+    event: &SignedEvent,
+    own: Bytes,
+) -> Result<(), NoHelp> {
+    let mut intake = Intake::new(change.room_id.clone(), event.version, vec![own]);
+    take_in(ctx, &mut intake, &[server.to_owned()]).await?;
+    match intake.outcomes.get(&event.event_id) {
+        Some(Outcome::Accepted | Outcome::Known) => Ok(()),
+        outcome => {
+            tracing::warn!(
+                room_id = change.room_id,
+                server,
+                ?outcome,
+                "what was let in elsewhere of a user's own membership is not here"
+            );
+            let why = "This change of your membership is not allowed by what this server knows of the room";
+            Err(ApiError::forbidden(why).into())
+        }
     }
 }

@@ -17,8 +17,8 @@ use warren_engine::{
     intake::Intake,
     room::handshake::Handshake,
     view::federation::{
-        EventsById, Invite, MakeInvite, MakeMembership, OutOfBandMembership, SignedEvent, TakeSignature,
-        TakenSignature, Way, WayIntoRoom,
+        EventsById, IncomingRoom, Invite, MakeInvite, MakeMembership, OutOfBandMembership, SignedEvent,
+        TakeSignature, TakenSignature, Way, WayIntoRoom,
     },
 };
 
@@ -114,9 +114,9 @@ impl World {
             }
             MembershipAction::Knock => {
                 let way = self.way(user, room)?;
-                let has_help = !way.is_here && !way.servers.is_empty();
+                let has_help = way.needs_help_to_knock();
                 if has_help {
-                    let event = self.approach(user, room, Handshake::Knock, &way.servers)?;
+                    let (_, event) = self.approach(user, room, Handshake::Knock, &way.servers)?;
                     self.ledger.outside.insert((room, user), event.event_id);
                 }
                 Ok(has_help)
@@ -148,22 +148,30 @@ impl World {
             Err(failed) => return Err(failed),
         };
         match &left {
-            Some(event) => self.ledger.outside.insert((room, user), event.event_id.clone()),
+            Some((_, event)) => self.ledger.outside.insert((room, user), event.event_id.clone()),
             None => self.ledger.outside.remove(&(room, user)),
         };
-        let event = left.map(|event| event.json);
+        let event = left.as_ref().map(|(_, event)| event.json.clone());
         self.servers[user.server].write(LeaveOutOfBand { room_id, user_id, event, reason: None })?;
+        if let Some((resident, event)) = left
+            && self.takes_part(user.server, room)
+        {
+            match self.take_in_own(user.server, room, &resident, &event) {
+                Ok(()) | Err(Failed::Refused(_)) => {}
+                Err(failed) => return Err(failed),
+            }
+        }
         Ok(true)
     }
 
-    /// Asks one server after the other. Answers with the event that one has taken.
+    /// Asks one server after the other. Answers with the one that has taken the event, and the event.
     fn approach(
         &mut self,
         user: User,
         room: usize,
         handshake: Handshake,
         servers: &[String],
-    ) -> Result<SignedEvent, Failed> {
+    ) -> Result<(String, SignedEvent), Failed> {
         let change =
             Change { room_id: self.rooms[room].id.clone(), user_id: self.user_id(user), reason: None };
         let mut approach: Approach<NoHelp> = Approach::new(change, handshake, servers);
@@ -185,7 +193,7 @@ impl World {
                 Next::HandIn(server, event) => {
                     let done = self.hand_in(user, room, handshake, (&server, &event));
                     match done {
-                        Ok(()) => return Ok(event),
+                        Ok(()) => return Ok((server, event)),
                         Err(Failed::Refused(why)) => approach.failed(NoHelp(why)),
                         Err(failed) => return Err(failed),
                     }
@@ -269,6 +277,9 @@ impl World {
             return Err(Failed::Refused(format!("{server} does not answer")));
         }
         match handshake {
+            Handshake::Join | Handshake::Knock if self.takes_part(user.server, room) => {
+                self.take_in_own(user.server, room, server, event)
+            }
             Handshake::Join => self.enter(user.server, room, resident, event),
             Handshake::Knock => {
                 let note = NoteKnock {
@@ -282,6 +293,30 @@ impl World {
                 Ok(self.servers[user.server].write(note)?)
             }
             Handshake::Leave => Ok(()),
+        }
+    }
+
+    fn takes_part(&self, server: usize, room: usize) -> bool {
+        let own = IncomingRoom { room_id: &self.rooms[room].id, server: SERVER_NAMES[server] };
+        self.servers[server].engine().read(&own).is_ok()
+    }
+
+    /// Takes a user's own event, which a resident has let in, into a room that the user's server takes part in.
+    fn take_in_own(
+        &self,
+        server: usize,
+        room: usize,
+        resident: &str,
+        event: &SignedEvent,
+    ) -> Result<(), Failed> {
+        /// Questions about what it follows that are answered: more than one event leads to.
+        const ANSWERS: usize = 50;
+        let mut intake = Intake::new(self.rooms[room].id.clone(), event.version, vec![event.json.clone()]);
+        let servers = [resident.to_owned()];
+        self.drive(server, &mut intake, &mut Asking { servers: &servers, answers: ANSWERS })?;
+        match intake.outcomes.get(&event.event_id) {
+            Some(Outcome::Accepted | Outcome::Known) => Ok(()),
+            outcome => Err(Failed::Refused(format!("what {resident} has let in is {outcome:?} here"))),
         }
     }
 

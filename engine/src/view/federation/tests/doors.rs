@@ -2,10 +2,14 @@
 
 use super::*;
 use crate::{
-    SpaceRoom,
-    command::{ParkPdus, ReleasePdus},
+    Conflict, SpaceRoom,
+    command::{ChangeMembership, MembershipAction, ParkPdus, ReleasePdus},
     core::event::EventBuilder,
-    store::{schema, schema::ParkedPdu},
+    room::RoomCtx,
+    store::{
+        schema,
+        schema::{ParkedPdu, PartialJoin},
+    },
     view::Frontier,
     view::federation::{
         IncomingRoom, ParkedOrigins, ParkedPdus, ParkedRooms, PeerHierarchy, UnknownEvents, WaitingPdu, Way,
@@ -46,6 +50,35 @@ fn who_can_let_a_user_in() {
     let elsewhere = ask(&world, &unheard);
     assert!(elsewhere.needs_help());
     assert_eq!(elsewhere, Way { servers, ..Way::default() });
+}
+
+/// Who may be banned is let in by a server that knows; who is in the room needs nobody.
+#[test]
+fn while_members_are_not_known_others_let_users_in() {
+    let world = world("shared");
+    world
+        .act(|tx| {
+            let mut room = RoomCtx::load(tx, ROOM)?;
+            room.head.partial_state = true;
+            room.save(tx);
+            let row = PartialJoin { event_id: "$join".into(), servers: vec![THERE.into()] };
+            tx.put(&schema::PARTIAL_JOINS, &room.num, &row);
+            Ok(())
+        })
+        .unwrap();
+    let outside = way(&world, "@erin:here.example");
+    assert!(outside.is_here && outside.needs_help() && outside.needs_help_to_knock());
+    assert_eq!(outside.servers, [THERE]);
+    let inside = way(&world, ALICE);
+    assert!(!inside.needs_help() && !inside.needs_help_to_knock());
+    for action in [MembershipAction::Join, MembershipAction::Knock] {
+        let erin = "@erin:here.example".to_owned();
+        let (sender, target) = (erin.clone(), erin);
+        let (room_id, reason, is_guest) = (ROOM.to_owned(), None, false);
+        let change = ChangeMembership { room_id, sender, target, action, reason, is_guest };
+        let refused = world.engine.write(change).wait();
+        assert!(matches!(refused, Err(Error::Conflict(Conflict::PartialState))), "{action:?}: {refused:?}");
+    }
 }
 
 #[test]

@@ -247,6 +247,33 @@ fn replaced_state_from_before_is_redacted_and_current_state_is_not() {
     assert_eq!(topic(&second).as_deref(), Some("second"));
 }
 
+/// What a peer is given redacted it keeps. What there was no time to look for in a long answer, it is to ask for by itself.
+#[test]
+fn what_was_not_looked_at_is_left_out_and_found_when_it_is_asked_for() {
+    /// With the other numbers here, more memberships at more times than one request looks up.
+    const OTHERS: usize = 110;
+    const TOPICS: usize = 98;
+    let world = world("joined");
+    for number in 0..OTHERS {
+        let user = format!("@user{number}:{THERE}");
+        world.join(ROOM, &user);
+        world.leave(ROOM, &user);
+    }
+    world.join(ROOM, CAROL);
+    let first = world.message(ROOM, ALICE, "for carol");
+    world.leave(ROOM, CAROL);
+    let mut last = String::new();
+    for number in 0..TOPICS {
+        last = world.state(ROOM, ALICE, "m.room.topic", "", json!({"topic": number.to_string()}));
+    }
+    world.join(ROOM, BOB);
+    let given = ask(&world, &backfill(&[&last], 100, THERE));
+    assert!((2..100).contains(&given.len()), "{}", given.len());
+    let is_message = |pdu: &Bytes| serde_json::from_slice::<Value>(pdu).unwrap()["type"] == "m.room.message";
+    assert!(!given.iter().any(is_message));
+    assert_eq!(body(&world, &first, THERE).as_deref(), Some("for carol"));
+}
+
 #[test]
 fn events_of_other_rooms_are_not_found() {
     let world = world("shared");

@@ -1,0 +1,262 @@
+"""While this server does not know all members of a room that it has joined, nobody comes in, is told something or is let in
+elsewhere who would not if it knew them, and nothing of what others are given has to be taken back."""
+
+import pytest
+
+from harness.client import Client, address, bodies, timeline
+from harness.omitting import Omitting
+from harness.participant import Participant, id_of, path
+from harness.rooms import LAZY, invited, joined_members, members, see, via
+from harness.waiting import until
+
+PARTIAL_JOINS = "/_warren/admin/v1/partial_joins"
+
+
+@pytest.fixture
+def resident(network):
+    peer = network.peer(kind=Omitting)
+    yield peer
+    peer.may_tell.set()
+    peer.close()
+
+
+@pytest.fixture
+def other(network, resident):
+    """Another server, which has whatever the resident has."""
+    peer = network.peer(kind=Participant)
+    peer.events, peer.before = resident.events, resident.before
+    resident.others = [peer.name]
+    yield peer
+    peer.close()
+
+
+@pytest.fixture
+def alice(warren):
+    return Client(warren.base_url).register("alice")
+
+
+@pytest.fixture
+def bob(warren):
+    return Client(warren.base_url).register("bob")
+
+
+@pytest.fixture
+def carol(warren):
+    return Client(warren.base_url).register("carol")
+
+
+def come(server, copy, user):
+    """A user of a server is in the room, before anybody asks for it."""
+    return server.next(copy, "m.room.member", {"membership": "join"}, sender=user, state_key=user)
+
+
+def empower(resident, copy, *users):
+    levels = {user: 100 for user in (resident.user(), *users)}
+    resident.next(copy, "m.room.power_levels", {"users": levels}, state_key="")
+
+
+def become_whole(resident, admin):
+    resident.may_tell.set()
+    until(lambda: admin.get(PARTIAL_JOINS)["total"] == 0)
+
+
+def restart(server):
+    assert server.stop() == 0, server.log_tail()
+    server.start()
+
+
+def test_a_server_whose_user_was_turned_away_is_told_nothing_once_it_has_left(warren, admin, alice, resident, other):
+    kept = alice.create_room(preset="public_chat")
+    other.join(warren, kept)
+    copy = resident.create()
+    room, first, second = copy.room_id, other.user("first"), other.user("second")
+    empower(resident, copy, alice.user_id)
+    come(other, copy, first)
+    alice.join(room, query=via(resident))
+    for action in ("invite", "kick"):
+        alice.post(f"rooms/{{roomId}}/{action}", room, json={"user_id": second})
+    alice.send(room, "to all")
+    other.until(lambda: "to all" in other.bodies)
+    become_whole(resident, admin)
+    alice.send(room, "to all again")
+    other.until(lambda: "to all again" in other.bodies)
+    told = [id_of(event) for event in other.pdus]
+    assert len(told) == len(set(told)), "each once"
+    copy.user = first
+    other.catch_up(warren, copy)
+    gone = other.next(copy, "m.room.member", {"membership": "leave"}, state_key=first)
+    other.transact(warren, [gone])
+    see(alice, room, id_of(gone))
+    alice.send(room, "to those who are left")
+    restart(warren)
+    alice.send(room, "to those who are still left")
+    alice.send(kept, "to the others")
+    other.until(lambda: "to the others" in other.bodies)
+    assert not [body for body in other.bodies if "left" in body]
+
+
+def test_who_is_banned_does_not_come_in(warren, admin, alice, bob, resident):
+    copy = resident.create()
+    room = copy.room_id
+    resident.next(copy, "m.room.member", {"membership": "ban"}, state_key=bob.user_id)
+    make_join = resident.answer_make_join
+
+    def refuse_who_is_banned(values, query, body):
+        if values[1] == bob.user_id:
+            return 403, {"errcode": "M_FORBIDDEN", "error": "They are banned"}
+        return make_join(values, query, body)
+
+    resident.answer_make_join = resident.answer_make_knock = refuse_who_is_banned
+    bob.sync(filter=LAZY)
+    alice.join(room, query=via(resident))
+    bob.join(room, status=403, errcode="M_FORBIDDEN")
+    bob.post("knock/{roomIdOrAlias}", room, status=403, errcode="M_FORBIDDEN")
+    # Nor by the way on which nobody else is asked.
+    bob.set_state(room, "m.room.member", {"membership": "join"}, bob.user_id, status=503, errcode="M_UNKNOWN")
+    alice.send(room, "not for bob")
+    resident.until(lambda: "not for bob" in resident.bodies)
+    assert bodies(timeline(bob.sync(filter=LAZY), room)) == []
+    assert bob.send_raw("GET", address("rooms/{roomId}/messages", room) + "?dir=b").status_code == 403
+    assert bob.user_id not in [event["sender"] for event in resident.pdus]
+    become_whole(resident, admin)
+    assert members(alice, room, "ban") == {bob.user_id}
+    bob.join(room, status=403, errcode="M_FORBIDDEN")
+
+
+def test_where_nobody_can_say_who_may_come_in_the_user_is_told_why(warren, admin, alice, bob, resident):
+    copy = resident.create()
+    alice.join(copy.room_id, query=via(resident))
+    resident.answer_make_join = lambda *_: (502, {"errcode": "M_UNKNOWN", "error": "Not now"})
+    refused = bob.join(copy.room_id, status=503, errcode="M_UNKNOWN")
+    assert "members of this room are not known yet" in refused["error"]
+    become_whole(resident, admin)
+    bob.join(copy.room_id)
+    assert joined_members(alice, copy.room_id) == {resident.user(), alice.user_id, bob.user_id}
+
+
+def test_who_is_in_the_room_changes_their_membership_without_help(warren, admin, alice, resident):
+    copy = resident.create()
+    room = copy.room_id
+    alice.join(room, query=via(resident))
+    before = len(resident.asked(path("v1/make_join/{}/{}", room, alice.user_id)))
+    alice.join(room)
+    alice.set_state(room, "m.room.member", {"membership": "join", "displayname": "Alice of here"}, alice.user_id)
+    assert len(resident.asked(path("v1/make_join/{}/{}", room, alice.user_id))) == before
+    become_whole(resident, admin)
+    assert alice.state(room, "m.room.member", alice.user_id)["displayname"] == "Alice of here"
+
+
+def invite(resident, server, copy, client):
+    """Invites a user of a server that is not in the room."""
+    status, answer = resident.invite(server, copy, client.user_id)
+    assert status == 200, answer
+    resident.take(copy, answer["event"])
+    client.sync_until(lambda answer: invited(answer, copy.room_id))
+
+
+def test_who_was_invited_before_comes_in(warren, admin, alice, bob, resident):
+    copy = resident.create(join_rule="invite")
+    room = copy.room_id
+    for client in (alice, bob):
+        invite(resident, warren, copy, client)
+    alice.join(room, query=via(resident))
+    bob.join(room)
+    said = alice.send(room, "for both")
+    assert see(bob, room, said, filter=LAZY)["content"]["body"] == "for both"
+    become_whole(resident, admin)
+    assert joined_members(alice, room) == {resident.user(), alice.user_id, bob.user_id}
+    # It goes on as it began.
+    assert see(bob, room, alice.send(room, "still for both"))["content"]["body"] == "still for both"
+
+
+def test_who_knocks_is_seen_by_who_is_in_the_room(warren, admin, alice, bob, resident):
+    copy = resident.create(join_rule="knock")
+    room = copy.room_id
+    invite(resident, warren, copy, alice)
+    alice.join(room, query=via(resident))
+    bob.post("knock/{roomIdOrAlias}", room, json={"reason": "let me in"})
+    knock = resident.events[copy.state["m.room.member", bob.user_id]]
+    assert (knock["content"]["membership"], knock["content"]["reason"]) == ("knock", "let me in")
+    assert see(alice, room, id_of(knock), filter=LAZY)["sender"] == bob.user_id
+    become_whole(resident, admin)
+    assert members(alice, room, "knock") == {bob.user_id}
+
+
+def test_a_declined_invite_stays_declined(warren, admin, alice, carol, resident):
+    copy = resident.create(join_rule="invite")
+    room = copy.room_id
+    for client in (alice, carol):
+        invite(resident, warren, copy, client)
+    alice.join(room, query=via(resident))
+    carol.leave(room)
+    assert resident.events[copy.state["m.room.member", carol.user_id]]["content"]["membership"] == "leave"
+    carol.since = None
+    assert not invited(carol.sync(), room)
+    become_whole(resident, admin)
+    assert members(alice, room, "leave") == {carol.user_id} and members(alice, room, "invite") == set()
+    for since in (carol.since, None):
+        carol.since = since
+        assert not invited(carol.sync(), room)
+
+
+def test_what_another_server_may_turn_out_to_have_seen_is_not_given_redacted(warren, admin, alice, resident, other):
+    """Whoever is given a redacted event keeps it."""
+    copy = resident.create()
+    room, first, second = copy.room_id, other.user("first"), other.user("second")
+    resident.next(copy, "m.room.history_visibility", {"history_visibility": "joined"}, state_key="")
+    come(other, copy, first)
+    alice.join(room, query=via(resident))
+    said = alice.send(room, "while one of them was there")
+    resident.until(lambda: said in [id_of(event) for event in resident.pdus])
+    resident.take(copy, resident.events[said])
+    join = other.next(copy, "m.room.member", {"membership": "join"}, sender=second, state_key=second)
+    other.transact(warren, [join])
+    see(alice, room, id_of(join), filter=LAZY)
+    missing = {"earliest_events": [], "latest_events": [id_of(join)], "limit": 10, "min_depth": 0}
+
+    def given():
+        """The texts that the other server is given of it, by each question that it may ask."""
+        status, answer = other.send(warren, "GET", path("v1/event/{}", said))
+        by_id = answer["pdus"] if status == 200 else []
+        by_gap = other.ask(warren, "POST", path("v1/get_missing_events/{}", room), missing)["events"]
+        by_backfill = other.ask(warren, "GET", path("v1/backfill/{}?v={}&limit=10", room, id_of(join)))["pdus"]
+        return [bodies(found) for found in (by_id, by_gap, by_backfill)]
+
+    assert given() == [[], [], []]
+    become_whole(resident, admin)
+    assert given() == [["while one of them was there"]] * 3
+
+
+def test_an_upgrade_takes_the_bans_along(warren, admin, alice, resident):
+    copy = resident.create()
+    room, spammer = copy.room_id, resident.user("spammer")
+    empower(resident, copy, alice.user_id)
+    resident.next(copy, "m.room.member", {"membership": "ban"}, state_key=spammer)
+    alice.join(room, query=via(resident))
+    upgrade = {"new_version": "11"}
+    alice.post("rooms/{roomId}/upgrade", room, json=upgrade, status=503, errcode="M_UNKNOWN")
+    alice.state(room, "m.room.tombstone", status=404)
+    resident.may_tell.set()
+    replacement = alice.post("rooms/{roomId}/upgrade", room, json=upgrade)["replacement_room"]
+    assert members(alice, replacement, "ban") == {spammer}
+
+
+def test_who_may_be_a_member_of_the_space_is_told_to_ask_another_server(warren, admin, alice, resident, other):
+    space, member = resident.create(), other.user("member")
+    come(other, space, member)
+    alice.join(space.room_id, query=via(resident))
+    allow = [{"type": "m.room_membership", "room_id": space.room_id}]
+    rules = {"type": "m.room.join_rules", "state_key": "", "content": {"join_rule": "restricted", "allow": allow}}
+    room = alice.create_room(preset="private_chat", room_version="11", initial_state=[rules])
+
+    def ask(user):
+        status, answer = other.send(warren, "GET", path("v1/make_join/{}/{}?ver=11", room, user))
+        return status, answer.get("errcode")
+
+    for user in (member, other.user("stranger")):
+        assert ask(user) == (400, "M_UNABLE_TO_AUTHORISE_JOIN")
+    shown = other.ask(warren, "GET", path("v1/hierarchy/{}", room))
+    assert shown["room"]["room_id"] == room
+    become_whole(resident, admin)
+    assert ask(member) == (200, None)
+    assert ask(other.user("stranger")) == (403, "M_FORBIDDEN")
