@@ -42,5 +42,5 @@ pub use store::{
     Durability, StorageError,
     schema::{MediaFile, Membership, PresenceState},
 };
-pub use stream::{Outgoing, Touch, Wait};
+pub use stream::{Outgoing, Touch, Wait, Woken};
 pub use view::View;

@@ -58,9 +58,6 @@ pub struct Context {
     pub started: Instant,
 }
 
-/// The part of the memory budget that the engine's own caches take; the store has its own share, and what is left is
-/// for requests and the allocator.
-const ENGINE_CACHES_PERCENT: u64 = 10;
 /// The folder of the store inside the data folder.
 pub const STORE_FOLDER: &str = "store";
 
@@ -89,7 +86,6 @@ fn options(config: &Config) -> Options {
         Durability::Commit => warren_engine::Durability::Commit,
         Durability::Relaxed => warren_engine::Durability::Relaxed,
     };
-    options.cache_bytes = (config.memory_budget_bytes * ENGINE_CACHES_PERCENT / 100) as usize;
     options.never_trust_keys = config.never_trust_keys.clone();
     options.wait = wait_apart;
     options

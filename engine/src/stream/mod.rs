@@ -10,7 +10,7 @@ mod wake;
 pub use early_presence::EarlyPresence;
 pub use presence::{Activity, Claim, PresenceChange};
 pub(crate) use presence::{ELSEWHERE, OFFLINE_AFTER_MS};
-pub use wake::Wait;
+pub use wake::{Wait, Woken};
 pub(crate) use wake::{Standing, Watch};
 
 use crate::{

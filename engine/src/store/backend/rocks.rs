@@ -135,12 +135,8 @@ fn database_options(cache: &Cache, memory_budget: usize) -> Options {
     options
 }
 
-fn holds_database(path: &Path) -> bool {
-    path.join("CURRENT").exists()
-}
-
 fn refuse_foreign(path: &Path) -> Result<(), StorageError> {
-    if !holds_database(path) {
+    if !Rocks::is_in(path) {
         return Ok(());
     }
     let found = Db::list_cf(&Options::default(), path).map_err(storage)?;
@@ -151,6 +147,11 @@ fn refuse_foreign(path: &Path) -> Result<(), StorageError> {
 }
 
 impl Rocks {
+    /// Whether there is a database in `path`, whatever it is of.
+    pub fn is_in(path: &Path) -> bool {
+        path.join("CURRENT").exists()
+    }
+
     /// The database in `path` as it is on disk, to read [`Family::Meta`] only. Nothing in the folder changes, while opening it
     /// for writing replays its log and writes new files.
     ///
@@ -158,7 +159,7 @@ impl Rocks {
     /// Errors: [`StorageError::Foreign`] when the folder holds a database of something else.
     pub fn peek(path: &Path) -> Result<Option<Self>, StorageError> {
         refuse_foreign(path)?;
-        if !holds_database(path) {
+        if !Self::is_in(path) {
             return Ok(None);
         }
         let cache = Cache::new_lru_cache(PEEK_CACHE_BYTES);
