@@ -36,8 +36,6 @@ use crate::{
 };
 
 mod commit;
-#[cfg(test)]
-mod tests;
 
 use commit::{Queue, Ticket};
 
@@ -107,7 +105,7 @@ pub struct Options {
     pub committer: Committer,
     /// Signing keys that are never trusted: `server:ed25519:abc`, or of every server `ed25519:abc`.
     pub never_trust_keys: Vec<String>,
-    /// Runs what may wait for another command for longer than a moment. A host whose threads have other work to do gives
+    /// Runs what may wait for another command for longer than a moment, and the rounds of a purge. A host whose threads have other work to do gives
     /// that away here, as `tokio::task::block_in_place` does; it must run the work once, on the same thread.
     pub wait: fn(&mut dyn FnMut()),
 }
@@ -384,6 +382,11 @@ impl Engine {
         self.shared.queue.takes_writes()
     }
 
+    /// Runs what takes longer than a moment where the host lets work wait.
+    pub(crate) fn run_apart(&self, work: &mut dyn FnMut()) {
+        (self.shared.wait)(work);
+    }
+
     /// Figures for the metrics, by name.
     pub fn figures(&self) -> Vec<(&'static str, u64)> {
         let mut figures = self.shared.backend.figures();
@@ -511,3 +514,6 @@ pub(crate) type Touches = Vec<Touch>;
 pub(crate) fn next(counter: &AtomicU64) -> u64 {
     counter.fetch_add(1, Ordering::Relaxed)
 }
+
+#[cfg(test)]
+mod tests;

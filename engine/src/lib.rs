@@ -18,6 +18,7 @@ pub mod fetching;
 mod fixture;
 pub mod following;
 pub mod hierarchy;
+pub mod housekeeping;
 pub mod intake;
 mod media;
 mod open;

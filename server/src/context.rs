@@ -6,7 +6,8 @@ use std::time::Instant;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio_util::sync::CancellationToken;
 
-use warren_engine::command::{EndOlderTokens, MakeFirstToken, PruneProgress};
+use warren_engine::command::{EndOlderTokens, MakeFirstToken};
+use warren_engine::housekeeping::Housekeeping;
 use warren_engine::view::{FirstToken, HashParameters, SessionOfToken};
 use warren_engine::{Engine, Options};
 
@@ -47,8 +48,8 @@ pub struct Context {
     pub large_bodies: LargeBodies,
     /// Requests to other servers.
     pub federation: Federation,
-    /// How far old rows have been removed.
-    pub pruning: Arc<PruneProgress>,
+    /// What the engine has done again and again.
+    pub housekeeping: Housekeeping,
     /// The certificate of the https listeners, if there are any.
     pub certificate: Option<Arc<Certificate>>,
     /// Cancelled when the server is told to stop. Whoever waits long (`/sync`) also awaits
@@ -140,7 +141,7 @@ impl Context {
             shutdown: CancellationToken::new(),
             started: Instant::now(),
             engine,
-            pruning: Arc::default(),
+            housekeeping: Housekeeping::default(),
             media: Media::open(&config)?,
             large_bodies: LargeBodies::new(config.memory_budget_bytes),
             config,
