@@ -26,7 +26,7 @@ use crate::{
         num::{EventNum, NodeId, StreamPos, UserNum},
     },
     error::{Error, Result},
-    open,
+    open::{self, Skipped},
     outbox::{OutgoingNews, Waiting},
     remote::NeverTrusted,
     room::{Event, Freed, StateNode, policy::PolicyServer, purge},
@@ -144,6 +144,8 @@ pub(crate) struct Shared {
     pub server_name: Arc<str>,
     pub key_pair: KeyPair,
     pub never_trusted: NeverTrusted,
+    /// Positions that this database never gave out.
+    pub skipped: Skipped,
     pub backend: Arc<dyn Backend>,
     pub durability: Durability,
     pub clock: Arc<dyn Clock>,
@@ -222,6 +224,7 @@ impl Engine {
             random: options.random,
             interner: Interner::new(prepared.next_names),
             counters: prepared.counters,
+            skipped: prepared.skipped,
             events: Cache::new(cache_bytes / 4 * 3),
             nodes: Cache::new(cache_bytes / 4),
             resolved: Cache::new(RESOLVED_BYTES_MAX),
@@ -385,6 +388,12 @@ impl Engine {
     /// Runs what takes longer than a moment where the host lets work wait.
     pub(crate) fn run_apart(&self, work: &mut dyn FnMut()) {
         (self.shared.wait)(work);
+    }
+
+    /// Bytes of the store's log, at least, that could not be read when it was opened: what was written from there on is lost. A
+    /// power cut leaves some where it stopped a write, which was not answered then; a damaged disk, anywhere.
+    pub fn unreadable_bytes(&self) -> u64 {
+        self.shared.backend.unreadable_bytes()
     }
 
     /// Figures for the metrics, by name.

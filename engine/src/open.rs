@@ -20,6 +20,14 @@ const SCHEMA_VERSION: u32 = 2;
 /// twice after a crash: 2^63 would last for ages even if each start skipped one such block.
 const RESERVED_AHEAD: u64 = 1 << 16;
 
+/// Positions that a millisecond stands for. Each opening goes on from the clock, unless more was given out: so what a copy of
+/// the database goes on with, once it is restored, stands behind all that the lost one gave out after the copy was made, to
+/// clients and to other servers. Nobody writes that much over the time of a whole run.
+const POSITIONS_PER_MS: i64 = 16;
+/// Openings of which it is remembered which positions they skipped. Who comes with a position of a lost database after more
+/// is not told to begin anew, but goes on.
+const SKIPPED_KEPT: usize = 100;
+
 /// The bytes that a signing key is made from.
 pub(crate) const SEED_BYTES: usize = 32;
 
@@ -32,6 +40,12 @@ pub(crate) const FACT_SIGNING_SEED: &str = "signing_key_seed";
 pub(crate) const FACT_SIGNING_KEY_VERSION: &str = "signing_key_version";
 /// The fact that holds the [`Reserved`] marks.
 pub(crate) const FACT_RESERVED: &str = "reserved";
+
+/// The fact that holds the positions that were [`Skipped`].
+const FACT_SKIPPED: &str = "skipped";
+
+/// Pairs of positions between which none was given out, oldest first.
+pub(crate) type Skipped = Vec<(i64, i64)>;
 
 /// The marks below which positions and numbers may be in use.
 #[derive(Clone, Copy, Debug, Default, serde::Serialize, serde::Deserialize)]
@@ -48,6 +62,7 @@ pub(crate) struct Prepared {
     pub counters: Counters,
     pub next_names: [u64; 3],
     pub reserved: Reserved,
+    pub skipped: Skipped,
 }
 
 fn fact(store: &dyn Read, name: &str) -> Result<Option<bytes::Bytes>, StorageError> {
@@ -62,6 +77,21 @@ fn put_fact(name: &str, value: Vec<u8>) -> Change {
     Change::Put(Family::Meta, encode_key(&schema::FACTS, &name.to_owned()).into(), value.into())
 }
 
+fn put_record(name: &str, record: &impl serde::Serialize) -> Change {
+    let mut out = crate::store::ValueWriter::default();
+    write_record(record, &mut out);
+    put_fact(name, out.bytes)
+}
+
+/// A fact that is a record, or what stands for it before it is written.
+fn record<T: Default + serde::de::DeserializeOwned>(store: &dyn Read, name: &str) -> Result<T, StorageError> {
+    match fact(store, name)? {
+        None => Ok(T::default()),
+        Some(bytes) => read_record(&bytes)
+            .ok_or_else(|| StorageError::Corrupt(format!("the fact {name} cannot be read"))),
+    }
+}
+
 /// Checks the database, makes an empty one ready, and reads where its numbers go on.
 pub(crate) fn prepare(backend: &dyn Backend, options: &Options) -> Result<Prepared> {
     if !is_ours(backend, options)? {
@@ -72,17 +102,37 @@ pub(crate) fn prepare(backend: &dyn Backend, options: &Options) -> Result<Prepar
         String::from_utf8_lossy(&required_fact(backend, FACT_SIGNING_KEY_VERSION)?).into_owned();
     let key_pair = KeyPair::from_seed(&key_version, &seed)
         .map_err(|error| StorageError::Corrupt(format!("the signing key cannot be read: {error}")))?;
-    let reserved: Reserved = match fact(backend, FACT_RESERVED)? {
-        None => Reserved::default(),
-        Some(bytes) => read_record(&bytes)
-            .ok_or_else(|| StorageError::Corrupt("the reserved marks cannot be read".into()))?,
-    };
+    let mut reserved: Reserved = record(backend, FACT_RESERVED)?;
+    let mut skipped: Skipped = record(backend, FACT_SKIPPED)?;
+    skip_to_the_clock(backend, options, &mut reserved, &mut skipped);
     let counters =
         Counters { events: AtomicU64::new(reserved.events + 1), nodes: AtomicU64::new(reserved.nodes + 1) };
     let next_names = next_numbers(backend)?;
     // Everything up to the mark may have been given out, so the marks are behind from the start and the first batch
     // moves them.
-    Ok(Prepared { key_pair, pos: StreamPos(reserved.pos), counters, next_names, reserved })
+    Ok(Prepared { key_pair, pos: StreamPos(reserved.pos), counters, next_names, reserved, skipped })
+}
+
+/// Lets positions go on from the clock, if that is ahead of them. On a full disk, where that cannot be written, they go on as
+/// they are: the database is read all the same.
+fn skip_to_the_clock(
+    backend: &dyn Backend,
+    options: &Options,
+    reserved: &mut Reserved,
+    skipped: &mut Skipped,
+) {
+    let by_clock = i64::try_from(options.clock.now_ms()).unwrap_or(0).saturating_mul(POSITIONS_PER_MS);
+    if by_clock <= reserved.pos {
+        return;
+    }
+    let mut with_this = skipped.clone();
+    with_this.push((reserved.pos, by_clock));
+    with_this.drain(..with_this.len().saturating_sub(SKIPPED_KEPT));
+    let ahead = Reserved { pos: by_clock, ..*reserved };
+    let changes = [put_record(FACT_SKIPPED, &with_this), put_record(FACT_RESERVED, &ahead)];
+    if backend.commit(&changes, options.durability).is_ok() {
+        (*reserved, *skipped) = (ahead, with_this);
+    }
 }
 
 /// What a new signing key is called.
@@ -160,15 +210,15 @@ pub(crate) fn reserve_more(reserved: &mut Reserved, pos: StreamPos, counters: &C
         events: events + RESERVED_AHEAD,
         nodes: nodes + RESERVED_AHEAD,
     };
-    let mut out = crate::store::ValueWriter::default();
-    write_record(reserved, &mut out);
-    Some(put_fact(FACT_RESERVED, out.bytes))
+    Some(put_record(FACT_RESERVED, reserved))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
-    use crate::{error::Error, store::Memory};
+    use crate::{engine::Clock, error::Error, store::Memory};
 
     #[test]
     fn a_database_of_another_schema_is_left_alone() {
@@ -184,6 +234,7 @@ mod tests {
             assert_eq!(fact(&memory, FACT_SCHEMA).unwrap().as_deref(), Some(&found.to_be_bytes()[..]));
         }
     }
+
     #[test]
     fn a_database_is_made_for_a_server_name_only_and_one_that_is_there_opens_by_its_name() {
         for name in
@@ -203,5 +254,35 @@ mod tests {
         for name in ["example.org", "example.org:8448", "192.0.2.1", "[2001:db8::1]:8448", "localhost"] {
             assert!(prepare(&Memory::default(), &Options::new(name)).is_ok());
         }
+    }
+
+    struct Hand(AtomicU64);
+
+    impl Clock for Hand {
+        fn now_ms(&self) -> u64 {
+            self.0.load(Ordering::Relaxed)
+        }
+    }
+
+    #[test]
+    fn positions_go_on_from_the_clock_and_never_back() {
+        let (memory, clock) = (Memory::default(), Arc::new(Hand(AtomicU64::new(0))));
+        let mut options = Options::new("here.example");
+        options.clock = clock.clone();
+        let mut opened = |now_ms: u64| {
+            clock.0.store(now_ms, Ordering::Relaxed);
+            let prepared = prepare(&memory, &options).unwrap();
+            (prepared.pos.0, prepared.skipped)
+        };
+        assert_eq!(opened(1_000), (16_000, vec![(0, 16_000)]));
+        // Set back, the clock skips nothing.
+        assert_eq!(opened(500), (16_000, vec![(0, 16_000)]));
+        assert_eq!(opened(2_000), (32_000, vec![(0, 16_000), (16_000, 32_000)]));
+        for now_ms in 3_000..4_000 {
+            opened(now_ms);
+        }
+        let (pos, skipped) = opened(4_000);
+        assert_eq!((pos, skipped.len()), (64_000, SKIPPED_KEPT));
+        assert_eq!(skipped.last(), Some(&(3_999 * 16, 64_000)));
     }
 }

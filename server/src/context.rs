@@ -70,6 +70,17 @@ pub fn open_engine(config: &Config) -> Result<Engine, String> {
     open_store(config).map_err(|error| format!("cannot open the database in {}: {error}", folder.display()))
 }
 
+/// What the operator is told of a database whose log could not be read to its end.
+pub fn unreadable(engine: &Engine) -> Option<String> {
+    let bytes = engine.unreadable_bytes();
+    (bytes > 0).then(|| {
+        format!(
+            "at least {bytes} bytes of the database's log cannot be read, and what was written from there on is lost: after a power \
+             cut this was not answered yet; if there was none, the disk is damaged"
+        )
+    })
+}
+
 /// Opens the database of the configuration, where [`open_engine`] has been before. Errors: those of
 /// [`Engine::open_embedded`].
 pub fn open_store(config: &Config) -> warren_engine::Result<Engine> {
@@ -114,6 +125,9 @@ impl Context {
     pub fn new(config: Config) -> Result<Context, String> {
         check_files(&config)?;
         let engine = open_engine(&config)?;
+        if let Some(unreadable) = unreadable(&engine) {
+            tracing::warn!("{unreadable}");
+        }
         Self::on(config, engine)
     }
 

@@ -120,6 +120,11 @@ pub trait Backend: Read {
     /// Gives the disk back what removed keys in `start..end` (no end: to the family's last key) still take there. Reads
     /// and commits go on meanwhile.
     fn compact(&self, family: Family, start: &[u8], end: Option<&[u8]>) -> Result<(), StorageError>;
+    /// Bytes of its log, at least, that it could not read when it was opened: what was written from there on is lost. A power
+    /// cut leaves some where it stopped a write, of which nobody was told; a damaged disk, anywhere.
+    fn unreadable_bytes(&self) -> u64 {
+        0
+    }
     /// Figures about the engine for the metrics, by name.
     fn figures(&self) -> Vec<(&'static str, u64)>;
 }

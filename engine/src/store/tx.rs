@@ -57,6 +57,11 @@ impl Reader {
         Self { base, pos, shared, own, own_removed, own_events, rewrites }
     }
 
+    /// Whether this database may have given out the position. It has not if it was restored from a copy that was made before.
+    pub(crate) fn knows(&self, pos: StreamPos) -> bool {
+        pos <= self.pos && !self.shared.skipped.iter().any(|(from, to)| (from + 1..*to).contains(&pos.0))
+    }
+
     /// The event as this transaction or an earlier one left it, without looking at the disk.
     pub(crate) fn remembered_event(&self, num: EventNum) -> Option<Arc<Event>> {
         self.own_events.get(&num).cloned().or_else(|| self.shared.events.get(&num))

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use warren_engine::Engine;
 
 use crate::config::Config;
-use crate::context::{STORE_FOLDER, open_engine};
+use crate::context::{STORE_FOLDER, open_engine, unreadable};
 use crate::data_dir;
 use arguments::Command;
 
@@ -53,7 +53,11 @@ pub fn run() -> ExitCode {
 /// for instance.
 fn open(config: &Config) -> Result<(data_dir::Lock, Engine), String> {
     let lock = data_dir::lock(&config.data_dir)?;
-    Ok((lock, open_engine(config)?))
+    let engine = open_engine(config)?;
+    if let Some(unreadable) = unreadable(&engine) {
+        eprintln!("warren: {unreadable}");
+    }
+    Ok((lock, engine))
 }
 
 /// The same of a database that is there. Errors: there is none, as where `data_dir` names another folder than was meant; then

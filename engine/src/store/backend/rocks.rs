@@ -9,6 +9,7 @@
 //! This file holds the engine's only `unsafe`: a snapshot that owns the database it was taken from.
 
 use std::{
+    io::Read as _,
     path::Path,
     sync::{
         Arc,
@@ -61,6 +62,8 @@ pub struct Rocks {
     written: AtomicU64,
     /// How many they were.
     commits: AtomicU64,
+    /// Bytes of the write-ahead log that could not be read when it was opened.
+    unreadable: u64,
 }
 
 /// The state of a moment, keeping its database open.
@@ -174,6 +177,7 @@ impl Rocks {
             db: Arc::new(db),
             written: AtomicU64::new(0),
             commits: AtomicU64::new(0),
+            unreadable: 0,
             options: ReadOptions::default(),
         }))
     }
@@ -192,9 +196,27 @@ impl Rocks {
             .chain([ColumnFamilyDescriptor::new(DEFAULT_COLUMN_FAMILY_NAME, unused_family_options())]);
         let options = database_options(&cache, memory_budget);
         let db = Db::open_cf_descriptors(&options, path, families).map_err(storage)?;
-        let options = ReadOptions::default();
-        Ok(Self { cache, db: Arc::new(db), options, written: AtomicU64::new(0), commits: AtomicU64::new(0) })
+        Ok(Self {
+            cache,
+            db: Arc::new(db),
+            options: ReadOptions::default(),
+            written: AtomicU64::new(0),
+            commits: AtomicU64::new(0),
+            unreadable: unreadable_bytes(path),
+        })
     }
+}
+
+/// What RocksDB has just told its own log of the write-ahead log, which it replays as far as it can be read. It tells nobody
+/// else: a torn end is no reason to refuse a database, and it does not know one from damage.
+fn unreadable_bytes(path: &Path) -> u64 {
+    let mut told = Vec::new();
+    let log = std::fs::File::open(path.join("LOG"));
+    // Without it nothing is known to be wrong.
+    let _ = log.and_then(|log| log.take(INFO_LOG_BYTES_MAX as u64).read_to_end(&mut told));
+    let told = String::from_utf8_lossy(&told);
+    let dropped = told.lines().filter_map(|line| line.split_once(": dropping ")?.1.split_once(" bytes"));
+    dropped.filter_map(|(bytes, _)| bytes.parse::<u64>().ok()).sum()
 }
 
 fn column(db: &Db, family: Family) -> Result<&ColumnFamily, StorageError> {
@@ -354,6 +376,10 @@ impl Backend for Rocks {
         options.set_bottommost_level_compaction(BottommostLevelCompaction::ForceOptimized);
         self.db.compact_range_cf_opt(column, Some(start), end, &options);
         Ok(())
+    }
+
+    fn unreadable_bytes(&self) -> u64 {
+        self.unreadable
     }
 
     fn figures(&self) -> Vec<(&'static str, u64)> {

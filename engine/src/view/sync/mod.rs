@@ -124,9 +124,9 @@ impl View for Sync {
         let user = reader.user_num(&self.user_id)?.ok_or(Error::NotFound(What::User))?;
         let device = self.device_id.as_deref().map(|id| reader.text_num(id)).transpose()?.flatten();
         stream::activate(reader, user)?;
-        // A token that is ahead is of a time that this database does not know, having been restored from before: who has it
-        // begins anew. Those of before a restart never are, as positions go on from above all that may have been given out.
-        let token = self.since.filter(|since| since.pos <= reader.pos && since.to_device <= reader.pos);
+        // A token that is not known is of a time that this database lacks, having been restored from before: who has it begins
+        // anew. Those of before a restart are, as positions go on from above all that may have been given out.
+        let token = self.since.filter(|since| reader.knows(since.pos) && reader.knows(since.to_device));
         if let Some(since) = token
             && !self.full_state
             && since.to_device >= since.pos
