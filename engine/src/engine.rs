@@ -105,8 +105,8 @@ pub struct Options {
     pub committer: Committer,
     /// Signing keys that are never trusted: `server:ed25519:abc`, or of every server `ed25519:abc`.
     pub never_trust_keys: Vec<String>,
-    /// Runs what may wait for another command for longer than a moment, and the rounds of a purge. A host whose threads have other work to do gives
-    /// that away here, as `tokio::task::block_in_place` does; it must run the work once, on the same thread.
+    /// Runs what may wait for another command for longer than a moment, and the rounds of a purge. A host whose threads have other
+    /// work to do gives that away here, as `tokio::task::block_in_place` does; it must run the work once, on the same thread.
     pub wait: fn(&mut dyn FnMut()),
 }
 
