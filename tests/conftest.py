@@ -5,6 +5,7 @@ where tests marked `ours` are left out: there the mark's reason says how Synapse
 """
 
 import os
+import resource
 
 import pytest
 
@@ -15,6 +16,9 @@ from harness.server import Server, sound
 
 
 def pytest_configure(config):
+    # Peers stay open to the end, each with its connections.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     config.addinivalue_line("markers", "ours(reason): Synapse departs here from the specification")
     config.addinivalue_line("markers", "last: looks back at all other tests, which must have run")
 
@@ -36,9 +40,8 @@ def base_url(tmp_path_factory):
     if "HOMESERVER_URL" in os.environ:
         yield os.environ["HOMESERVER_URL"]
         return
-    with Server(tmp_path_factory.mktemp("server") / "data") as server:
+    with sound(Server(tmp_path_factory.mktemp("server") / "data")) as server:
         yield server.base_url
-        assert server.stop() == 0, server.log_tail()
 
 
 @pytest.fixture(scope="session")

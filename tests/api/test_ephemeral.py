@@ -138,7 +138,8 @@ def test_typing_for_what_is_no_time(bob, room, timeout):
 
 
 def test_typing_ends_by_itself(alice, bob, room):
-    bob.put(TYPING, room, bob.user_id, json={"typing": True, "timeout": 200})
+    bob.put(TYPING, room, bob.user_id, json={"typing": True, "timeout": 1000})
+    alice.sync_until(lambda a: {"user_ids": [bob.user_id]} in [e["content"] for e in ephemeral(a, room, "m.typing")])
     alice.sync_until(lambda a: {"user_ids": []} in [e["content"] for e in ephemeral(a, room, "m.typing")])
 
 

@@ -439,6 +439,17 @@ def test_rooms_left_are_told_once_and_later_only_when_asked(alice, bob, room):
     assert room in answer["rooms"]["leave"]
 
 
+@pytest.mark.parametrize("left_out", [[], ["timeline"], ["state"], ["timeline", "state"]], ids="+".join)
+def test_a_room_left_has_both_lists_be_they_empty(alice, bob, room, left_out):
+    """Some clients end when one is not there, and come back to the same answer."""
+    query = {"filter": filtered(room={part: {"types": []} for part in left_out})}
+    bob.sync(**query)
+    alice.post("rooms/{roomId}/kick", room, json={"user_id": bob.user_id})
+    left = bob.sync(**query)["rooms"]["leave"][room]
+    assert {"timeline", "state"} <= left.keys()
+    assert bool(left["timeline"]["events"]) == ("timeline" not in left_out)
+
+
 def test_one_who_left_does_not_see_what_follows(alice, bob, room):
     bob.sync()
     alice.send(room, "before")

@@ -71,6 +71,8 @@ def test_kill_while_it_starts(tmp_path):
             server.kill()
         server.start()
         assert user.get("rooms/{roomId}/event/{eventId}", room, event)["content"]["body"] == "before"
+        assert server.stop() == 0
+        server.check()
 
 
 def is_joined(client, room, user):

@@ -26,10 +26,23 @@ def binary():
     return os.environ.get("TESTED_BINARY", str(target / "debug" / "warren"))
 
 
+# Ports that were found to be free: what is not listened to yet would be found again.
+found_free = set()
+
+
 def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+    while True:
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            port = listener.getsockname()[1]
+        if port not in found_free:
+            found_free.add(port)
+            return port
+
+
+def own_environment():
+    """That of the tests, without options of whoever runs them."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("WARREN_")}
 
 
 class Server:
@@ -74,7 +87,7 @@ class Server:
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
                 [*self.wrapper, binary(), "serve", *self.options],
-                env={**os.environ, **environment},
+                env={**own_environment(), **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -121,8 +134,19 @@ class Server:
         assert made.returncode == 0, made.stderr
         return made.stdout.split("password: ")[1].strip()
 
+    def log(self):
+        return self.log_path.read_text(errors="replace")
+
     def log_tail(self):
-        return self.log_path.read_text(errors="replace")[-4000:]
+        return self.log()[-4000:]
+
+    def disk(self):
+        """Bytes in the data folder. Files come and go meanwhile."""
+        found = 0
+        for path in self.data_dir.rglob("*"):
+            with contextlib.suppress(FileNotFoundError):
+                found += path.stat().st_size if path.is_file() else 0
+        return found
 
     def __enter__(self):
         return self.start()
@@ -138,4 +162,5 @@ def sound(server):
     with server:
         yield server
         assert server.stop() == 0, server.log_tail()
+        assert "panicked at" not in server.log(), "a fault of the server"
         server.check()

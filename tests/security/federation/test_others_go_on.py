@@ -224,10 +224,6 @@ def test_each_server_has_a_budget_of_its_own(network, tmp_path, hostile, honest)
         see(alice, room, id_of(event))
 
 
-def disk_of(server):
-    return sum(path.stat().st_size for path in server.data_dir.rglob("*") if path.is_file())
-
-
 @pytest.fixture
 def lone(network, tmp_path):
     """A server of its own, whose database nobody else writes to."""
@@ -296,9 +292,9 @@ def test_a_stream_of_bad_events_does_not_grow_the_database(lone, hostile):
     alice = Client(lone.base_url).register("alice")
     room = alice.create_room(preset="public_chat", room_version="11")
     copy = hostile.join(lone, room)
-    before = disk_of(lone)
+    before = lone.disk()
     flood(lone, hostile, FLOOD, bad_pdus(hostile, copy))
-    assert disk_of(lone) - before < GROWTH_BYTES_MAX
+    assert lone.disk() - before < GROWTH_BYTES_MAX
 
 
 def test_events_that_wait_are_bounded(lone, hostile):
@@ -315,9 +311,9 @@ def test_events_that_wait_are_bounded(lone, hostile):
         kept += sum(1 for result in results.values() if "error" not in result)
     assert 0 < kept <= 250
     assert all(result["error"] for result in results.values()), "none is taken any more, and it is said why"
-    before = disk_of(lone)
+    before = lone.disk()
     flood(lone, hostile, FLOOD, lambda number: make(1_000 + number))
-    assert disk_of(lone) - before < GROWTH_BYTES_MAX
+    assert lone.disk() - before < GROWTH_BYTES_MAX
     see(alice, room, alice.send(room, "and on"))
 
 
@@ -325,6 +321,6 @@ def test_a_stream_of_useless_edus_does_not_grow_the_database(lone, hostile):
     alice = Client(lone.base_url).register("alice")
     room = alice.create_room(preset="public_chat", room_version="11")
     copy = hostile.join(lone, room)
-    before = disk_of(lone)
+    before = lone.disk()
     flood(lone, hostile, FLOOD, useless_edus(hostile, copy, alice))
-    assert disk_of(lone) - before < GROWTH_BYTES_MAX
+    assert lone.disk() - before < GROWTH_BYTES_MAX

@@ -91,7 +91,7 @@ pub(super) fn write_joined(
     let mut wrote = false;
     object_member(out, &room_id, |out| {
         let first = out.len();
-        let stay = Stay { since, until: reader.pos, later: None };
+        let stay = Stay { since, until: reader.pos, later: None, is_over: false };
         let told = write_events(request, out, room, stay, Some(&summary))?;
         ephemeral::write(request, out, room, &room_id, since)?;
         own::write_room_account_data(request, out, room, &room_id, since)?;
@@ -140,8 +140,12 @@ pub(super) fn write_left(
                     Some(left) => (left.pos(), Some(last)),
                     None => (row.pos, None),
                 };
-                let told = write_events(request, out, room, Stay { since, until, later }, None)?;
-                complete_state(request, out, told)?;
+                let told =
+                    write_events(request, out, room, Stay { since, until, later, is_over: true }, None)?;
+                // Some clients do without either list in rooms they are in, but in none that they have left.
+                if !told.state {
+                    write_no_state(request, out)?;
+                }
             } else {
                 // Who was not in the room meanwhile, or ever, sees no more than what they are in it now.
                 write_only(request, out, &last)?;
@@ -219,6 +223,8 @@ struct Stay {
     until: StreamPos,
     /// What became of the user after that: an event of their membership.
     later: Option<Arc<Event>>,
+    /// Whether the user is in the room no longer: then the timeline is told, be it empty.
+    is_over: bool,
 }
 
 /// Timeline and state of a stay. If a membership is among what was written, or what the filter leaves out changes `summary`, that
@@ -227,7 +233,7 @@ fn write_events(
     request: &Request<'_>,
     out: &mut Vec<u8>,
     room: RoomNum,
-    Stay { since, until, later }: Stay,
+    Stay { since, until, later, is_over }: Stay,
     summary: Option<&Summary<'_, '_>>,
 ) -> Result<Told> {
     let may_share = shared::is_possible(request, since)?;
@@ -275,7 +281,7 @@ fn write_events(
     };
     let mut selected = state::select(request, room, &Span { from, to }, beside)?;
     selected.extend(changed_beside);
-    if !timeline.events.is_empty() || timeline.limited || since.is_none() {
+    if is_over || !timeline.events.is_empty() || timeline.limited || since.is_none() {
         let start = out.len();
         write_timeline(request, &mut renderer, out, &timeline)?;
         if let (Some(since), true, false) = (since, may_share, timeline.limited || changes_summary) {
