@@ -46,6 +46,7 @@ const ENGINE_IMPORTS: &[(&str, &[&str])] = &[
     ("hierarchy", &["core", "room", "view", "engine"]),
     ("approach", &["core", "room", "view", "engine"]),
     ("following", &["core", "command", "view", "engine"]),
+    ("housekeeping", &["command", "view", "engine"]),
     ("engine", &["command", "view", "stream", "store", "core", "open"]),
 ];
 

@@ -73,25 +73,32 @@ impl Random for SystemRandom {
 }
 
 /// Who runs the committer.
+///
+/// Whoever commits also runs the wakers of those who wait ([`Wait`], [`Pending`], [`OutgoingNews`]). A waker must neither block
+/// nor wait for a write; that it drops the engine does no harm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Committer {
-    /// A thread of its own, so that writes at the same time share one sync; after a pause, where the disk is fast, whoever
-    /// writes first.
+    /// A thread of its own, so that writes at the same time share one sync. Where the disk is fast, whoever writes after a pause
+    /// commits at once, on their own thread.
     Thread,
     /// Whoever writes commits at once: for simulation, where no thread may run by itself.
     Inline,
 }
 
-/// How an engine is opened.
+/// How an engine is opened. Made by [`Options::new`], and changed from there.
+#[non_exhaustive]
 pub struct Options {
-    /// The server's name, the part behind the colon in user ids. Fixed for the life of a database.
+    /// The server's name, the part behind the colon in user ids: `example.org`, or with a port `example.org:8448`. Fixed for the
+    /// life of a database.
     pub server_name: String,
     /// Whether a database is made where there is none.
     pub create: bool,
     /// Whether an acknowledged write is on disk.
     pub durability: Durability,
-    /// Bytes for the engine's own caches; the backend has its own share of the memory budget.
-    pub cache_bytes: usize,
+    /// Bytes for the engine's own caches, beside what the backend takes. `None`: a tenth of the memory budget of
+    /// [`Engine::open_embedded`]; 64 MiB for [`Engine::open`], which is told no budget.
+    pub cache_bytes: Option<usize>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Randomness.
@@ -100,19 +107,19 @@ pub struct Options {
     pub committer: Committer,
     /// Signing keys that are never trusted: `server:ed25519:abc`, or of every server `ed25519:abc`.
     pub never_trust_keys: Vec<String>,
-    /// Runs what may wait for another command for longer than a moment. A host whose threads have other work to do gives
-    /// that away here, as `tokio::task::block_in_place` does; it must run the work once, on the same thread.
+    /// Runs what may wait for another command for longer than a moment, and the rounds of a purge. A host whose threads have other
+    /// work to do gives that away here, as `tokio::task::block_in_place` does; it must run the work once, on the same thread.
     pub wait: fn(&mut dyn FnMut()),
 }
 
 impl Options {
-    /// Made if need be, durable, on the system's clock and randomness, with 64 MiB of caches and a committer thread.
+    /// Made if need be, durable, on the system's clock and randomness, with caches as the memory budget says and a committer thread.
     pub fn new(server_name: impl Into<String>) -> Self {
         Self {
             server_name: server_name.into(),
             create: true,
             durability: Durability::Commit,
-            cache_bytes: 64 << 20,
+            cache_bytes: None,
             clock: Arc::new(SystemClock),
             random: Arc::new(SystemRandom),
             committer: Committer::Thread,
@@ -171,6 +178,13 @@ pub(crate) struct Shared {
     wait: fn(&mut dyn FnMut()),
 }
 
+/// Bytes for the engine's own caches where neither they nor a budget are given.
+const CACHE_BYTES: usize = 64 << 20;
+/// The part of a memory budget that the engine's own caches take; the store takes 40 (see `store/backend/rocks.rs`), and what is
+/// left is for whoever embeds the engine and for the allocator.
+#[cfg(feature = "rocksdb")]
+const CACHES_SHARE_PERCENT: usize = 10;
+
 /// Bytes for remembered resolutions: some thousands. The forks of a room's recent past come again and again, older ones
 /// hardly ever.
 const RESOLVED_BYTES_MAX: usize = 1 << 20;
@@ -191,13 +205,19 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Opens the engine on `backend`, preparing an empty one and migrating an older one.
+    /// Opens the engine on `backend`, and makes an empty one the database of the server that the options name. A database is never
+    /// migrated: one that was written with another schema, older or newer, is refused.
     ///
-    /// Errors: [`StorageError::Foreign`] or [`StorageError::OtherSchema`] for a database that is not this version's, which is
-    /// then left untouched; [`StorageError::Absent`] when there is none and none is to be made; other storage errors.
+    /// Errors: those that leave it untouched are [`Invalid::Identifier`](crate::Invalid::Identifier) when it is empty and the
+    /// name is not a server name by the specification's grammar, [`StorageError::Foreign`] when it is not Warren's,
+    /// [`StorageError::OtherSchema`], [`StorageError::OtherServer`] when it was made for another name, and
+    /// [`StorageError::Absent`] when there is none and none is to be made;
+    /// [`StorageError::Corrupt`] when what every database has cannot be read; [`StorageError::Io`] when the store fails or the
+    /// committer's thread cannot be started.
     pub fn open(backend: Arc<dyn Backend>, options: Options) -> Result<Self> {
         let prepared = open::prepare(&*backend, &options)?;
         let moment = backend.snapshot();
+        let cache_bytes = options.cache_bytes.unwrap_or(CACHE_BYTES);
         let shared = Arc::new(Shared {
             server_name: options.server_name.as_str().into(),
             key_pair: prepared.key_pair,
@@ -209,8 +229,8 @@ impl Engine {
             interner: Interner::new(prepared.next_names),
             counters: prepared.counters,
             skipped: prepared.skipped,
-            events: Cache::new(options.cache_bytes / 4 * 3),
-            nodes: Cache::new(options.cache_bytes / 4),
+            events: Cache::new(cache_bytes / 4 * 3),
+            nodes: Cache::new(cache_bytes / 4),
             resolved: Cache::new(RESOLVED_BYTES_MAX),
             policy_servers: Cache::new(POLICY_SERVERS_BYTES_MAX),
             watch: Arc::new(Watch::new(prepared.pos)),
@@ -235,27 +255,41 @@ impl Engine {
         Ok(Self { shared, thread })
     }
 
-    /// Opens the engine on RocksDB in `path`. `memory_budget` is in bytes; the store's
-    /// caches take their share of it.
+    /// Opens the engine on RocksDB in `path`, which is made if it is not there and the options do not forbid it.
     ///
-    /// Errors: as [`Engine::open`]; [`StorageError::InUse`] when another process has it open; [`StorageError::Incomplete`] when a
-    /// part of it is missing.
+    /// `memory_budget` is in bytes. Caches fill half of it: the store's two fifths, with what it has not written to files yet, and
+    /// the engine's own a tenth, unless [`Options::cache_bytes`] says something else. The other half is for what is under way:
+    /// commands, answers, snapshots, the allocator.
+    ///
+    /// Errors: as [`Engine::open`]; [`StorageError::InUse`] when another process, or another engine of this one, has it open.
+    /// [`StorageError::Foreign`] also when the folder holds a RocksDB database of something else. [`StorageError::Incomplete`] when a part of
+    /// it is missing.
     #[cfg(feature = "rocksdb")]
-    pub fn open_embedded(path: &std::path::Path, memory_budget: usize, options: Options) -> Result<Self> {
+    pub fn open_embedded(path: &std::path::Path, memory_budget: usize, mut options: Options) -> Result<Self> {
         use crate::store::Rocks;
 
-        // Looked at first without writing: opening a database that must be left alone would already change its files.
+        // Looked at first without writing: opening a database that must be left alone would already change its files, and a name
+        // that none may be made for is to leave no files behind.
         match Rocks::peek(path)? {
             Some(database) => {
                 open::is_ours(&database, &options)?;
             }
-            None if !options.create && !Rocks::is_in(path)? => return Err(StorageError::Absent.into()),
-            None => {}
+            None if Rocks::is_in(path)? => {}
+            None if !options.create => return Err(StorageError::Absent.into()),
+            None => open::check_name(&options.server_name)?,
         }
+        let share = memory_budget * CACHES_SHARE_PERCENT / 100;
+        options.cache_bytes = options.cache_bytes.or(Some(share));
         Self::open(Arc::new(Rocks::open(path, memory_budget)?), options)
     }
 
     /// Runs a command. The decision is made before this returns; the future is ready when it is on disk.
+    ///
+    /// It may block: the decision reads from the disk what is in no cache, and waits for other commands on the same room, user or
+    /// name ([`Options::wait`]). It may also run the commit, sync included, on the caller's thread: always with
+    /// [`Committer::Inline`]; with [`Committer::Thread`] for who writes after a pause or alone, as long as the last
+    /// commit took no longer than a millisecond. An async host that must not stand still for a disk that suddenly is slow calls it where
+    /// blocking is allowed: `tokio::task::block_in_place`, or `spawn_blocking`.
     ///
     /// Errors: the command's own; [`StorageError`] when it is not known to be written. It is then not there, but may be
     /// after a failing disk's restart, or once a store that could not even be read answers again: a command that is to
@@ -288,7 +322,10 @@ impl Engine {
         }
     }
 
-    /// Answers a question from the published moment.
+    /// Answers a question from the published moment. It may block: what is in no cache is read from the disk. Most views read a few
+    /// rows; those that say `O(…)` of something large belong where an async host lets work block.
+    ///
+    /// Errors: the view's own; [`StorageError`].
     pub fn read<V: View>(&self, view: &V) -> Result<V::Output> {
         view.read(&self.shared.reader())
     }
@@ -298,8 +335,8 @@ impl Engine {
         self.shared.published_pos()
     }
 
-    /// A wait for anything new for a user after `since`; see [`Wait`]. Spurious readiness is possible, and immediate for
-    /// who is not known.
+    /// A wait for anything new for a user after `since`; see [`Wait`]. Spurious readiness is possible, and immediate for who is not
+    /// known, or whom no [`Sync`](crate::view::Sync) has made active.
     pub fn wait(&self, user_id: &str, since: StreamPos) -> Wait {
         let user = self.shared.reader().user_num(user_id).ok().flatten();
         self.wait_for(user.unwrap_or_default(), since)
@@ -359,6 +396,11 @@ impl Engine {
         self.shared.queue.has_fallen()
     }
 
+    /// Runs what takes longer than a moment where the host lets work wait.
+    pub(crate) fn run_apart(&self, work: &mut dyn FnMut()) {
+        (self.shared.wait)(work);
+    }
+
     /// Bytes of the store's log, at least, that could not be read when it was opened: what was written from there on is lost. A
     /// power cut leaves some where it stopped a write, which was not answered then; a damaged disk, anywhere.
     pub fn unreadable_bytes(&self) -> u64 {
@@ -382,13 +424,18 @@ impl Engine {
 }
 
 impl Drop for Engine {
-    /// Commits what is staged, and closes the store when nobody reads from it any more.
+    /// Commits what is staged, closes the store when nobody reads from it any more, and wakes all who wait. A waker may drop the last
+    /// engine: the thread that runs it then goes on without it, and commits the rest afterwards.
     fn drop(&mut self) {
         self.shared.queue.close();
-        if let Some(thread) = self.thread.take() {
+        let own = std::thread::current().id();
+        // The committer cannot wait for itself. It ends when nothing is staged any more.
+        if let Some(thread) = self.thread.take().filter(|thread| thread.thread().id() != own) {
             // If it has fallen, whoever waited knows.
             let _ = thread.join();
         }
+        self.shared.watch.close();
+        self.shared.outbox.wake();
     }
 }
 
@@ -442,7 +489,8 @@ impl Shared {
     }
 }
 
-/// A write that is decided and on its way to the disk.
+/// A write that is decided and on its way to the disk, or refused. It is committed whether or not somebody waits for it.
+#[must_use = "a refusal or a failing disk is told only to who waits for the write: await it, `.wait()`, or `drop` it on purpose"]
 pub struct Pending<T> {
     output: Option<Result<T>>,
     ticket: Option<Arc<Ticket>>,
@@ -488,52 +536,4 @@ pub(crate) fn next(counter: &AtomicU64) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::mpsc::{Receiver, channel};
-
-    use super::*;
-    use crate::store::Memory;
-
-    /// How often a command had to wait for longer than a moment.
-    static WAITS: AtomicU64 = AtomicU64::new(0);
-
-    /// Is at it until it is told to end.
-    struct Long(Mutex<Receiver<()>>);
-
-    impl Command for Long {
-        type Output = ();
-
-        fn lanes(&self) -> Lanes {
-            Lanes::default().name("here.example")
-        }
-
-        fn run(&self, _tx: &mut Tx) -> Result<()> {
-            self.0.lock().recv().expect("it is told");
-            Ok(())
-        }
-    }
-
-    #[test]
-    fn who_waits_for_another_command_lets_the_host_know() {
-        let mut options = Options::new("here.example");
-        options.wait = |work| {
-            WAITS.fetch_add(1, Ordering::Relaxed);
-            work();
-        };
-        let engine = Engine::open(Arc::new(Memory::default()), options).expect("it is empty");
-        let (ends, long) = [channel(), channel()]
-            .map(|(end, told)| (end, Long(Mutex::new(told))))
-            .into_iter()
-            .unzip::<_, _, Vec<_>, Vec<_>>();
-        std::thread::scope(|scope| {
-            for command in long {
-                scope.spawn(|| engine.write(command).wait().expect("nothing is written"));
-            }
-            while WAITS.load(Ordering::Relaxed) == 0 {
-                std::thread::yield_now();
-            }
-            ends.iter().for_each(|end| end.send(()).expect("somebody is at it, or will be"));
-        });
-        assert_eq!(WAITS.load(Ordering::Relaxed), 1, "who found the lane free did not wait");
-    }
-}
+mod tests;

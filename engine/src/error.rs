@@ -12,6 +12,7 @@ use crate::{
 
 /// Why the engine did not do what it was asked.
 #[derive(Clone, Debug, thiserror::Error)]
+#[cfg_attr(not(feature = "exhaustive"), non_exhaustive)]
 pub enum Error {
     /// The asker may not do this.
     #[error(transparent)]
@@ -36,6 +37,7 @@ pub enum Error {
 
 /// Why something is not allowed.
 #[derive(Clone, Debug, thiserror::Error)]
+#[cfg_attr(not(feature = "exhaustive"), non_exhaustive)]
 pub enum Denied {
     /// The event is refused by the room's authorisation rules.
     #[error("{reason} (authorisation rule {rule})")]
@@ -121,6 +123,7 @@ pub enum Denied {
 
 /// What is wrong with the input.
 #[derive(Clone, Debug, thiserror::Error)]
+#[cfg_attr(not(feature = "exhaustive"), non_exhaustive)]
 pub enum Invalid {
     /// An identifier has the wrong form.
     #[error("{what} is not valid: {why}")]
@@ -208,6 +211,7 @@ pub enum Invalid {
 
 /// What was not found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(feature = "exhaustive"), non_exhaustive)]
 pub enum What {
     /// Another server.
     Server,
@@ -271,6 +275,7 @@ impl std::fmt::Display for What {
 
 /// What stands in the way.
 #[derive(Clone, Debug, thiserror::Error)]
+#[cfg_attr(not(feature = "exhaustive"), non_exhaustive)]
 pub enum Conflict {
     /// The user name is taken.
     #[error("this user name is taken")]

@@ -1,6 +1,11 @@
 //! The engine of the Warren Matrix homeserver: rooms, state, streams and accounts on an embedded store.
 //!
 //! It never dials out, knows no HTTP and holds no globals. Clock, randomness and storage come from outside.
+//!
+//! [`Engine::open_embedded`] or [`Engine::open`] makes an [`Engine`]; a write is a value of a type in [`command`], a read of one in
+//! [`view`]. [`Engine::wait`] tells of news. What has to be done again and again is in [`housekeeping`]. What goes on with other
+//! servers is in [`delivery`], [`reception`], [`intake`], [`fetching`], [`approach`] and [`following`], which say what is to be
+//! sent or asked next and do nothing themselves.
 
 #![deny(unsafe_code, missing_docs)]
 
@@ -18,6 +23,7 @@ pub mod fetching;
 mod fixture;
 pub mod following;
 pub mod hierarchy;
+pub mod housekeeping;
 pub mod intake;
 mod media;
 mod open;
@@ -44,5 +50,17 @@ pub use store::{
     Durability, StorageError,
     schema::{MediaFile, Membership, PresenceState},
 };
-pub use stream::{Outgoing, Touch, Wait};
+pub use stream::{Outgoing, Touch, Wait, Woken};
 pub use view::View;
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn whoever_reads_of_the_crate_is_shown_a_program_that_compiles() {
+        let (shown, example) = (include_str!("../README.md"), include_str!("../examples/chat.rs"));
+        assert!(
+            shown.contains(&format!("```rust\n{example}```\n")),
+            "the README's program is not examples/chat.rs"
+        );
+    }
+}

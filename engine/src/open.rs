@@ -3,9 +3,9 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::{
-    core::{event::KeyPair, num::StreamPos},
+    core::{event::KeyPair, identifiers, num::StreamPos},
     engine::{Counters, Options, Random},
-    error::Result,
+    error::{Invalid, Result},
     store::{
         Backend, Change, Family, Read, StorageError, encode_key, next_numbers, read_record, schema,
         write_record,
@@ -145,7 +145,21 @@ pub(crate) fn key_version(random: &dyn Random) -> String {
     format!("a_{:02x}{:02x}{:02x}", suffix[0], suffix[1], suffix[2])
 }
 
-fn create(backend: &dyn Backend, options: &Options) -> Result<(), StorageError> {
+/// Whether a database may be made for a server of this name, which is in every id that is ever given out. One that was made when
+/// nobody asked keeps its name.
+///
+/// Errors: [`Invalid::Identifier`] if not.
+pub(crate) fn check_name(server_name: &str) -> Result<()> {
+    if identifiers::is_server_name(server_name) {
+        return Ok(());
+    }
+    let why =
+        format!("{server_name:?} is no host name or IP address, alone or with a port (example.org:8448)");
+    Err(Invalid::Identifier { what: "the server name", why }.into())
+}
+
+fn create(backend: &dyn Backend, options: &Options) -> Result<()> {
+    check_name(&options.server_name)?;
     let mut seed = [0; SEED_BYTES];
     options.random.fill(&mut seed);
     let key_version = key_version(&*options.random);
@@ -158,7 +172,8 @@ fn create(backend: &dyn Backend, options: &Options) -> Result<(), StorageError> 
             put_fact(FACT_SIGNING_KEY_VERSION, key_version.into_bytes()),
         ],
         options.durability,
-    )
+    )?;
+    Ok(())
 }
 
 /// Whether this version may write to a database: `false` if nothing is in it yet.
@@ -206,7 +221,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::{engine::Clock, store::Memory};
+    use crate::{engine::Clock, error::Error, store::Memory};
 
     #[test]
     fn a_database_of_another_schema_is_left_alone() {
@@ -220,6 +235,27 @@ mod tests {
             let expected = StorageError::OtherSchema { found, known: SCHEMA_VERSION }.to_string();
             assert_eq!(refused.map(|error| error.to_string()), Some(expected));
             assert_eq!(fact(&memory, FACT_SCHEMA).unwrap().as_deref(), Some(&found.to_be_bytes()[..]));
+        }
+    }
+
+    #[test]
+    fn a_database_is_made_for_a_server_name_only_and_one_that_is_there_opens_by_its_name() {
+        for name in
+            ["https://example.org", "", "example.org/", "exa mple.org", "@a:example.org", "example.org:+80"]
+        {
+            let memory = Memory::default();
+            let refused = prepare(&memory, &Options::new(name)).err().expect("it is no server name");
+            assert!(matches!(refused, Error::Invalid(Invalid::Identifier { what: "the server name", .. })));
+            assert!(refused.to_string().contains(&format!("{name:?}")), "{refused}");
+            assert!(!is_ours(&memory, &Options::new(name)).unwrap(), "nothing is written");
+            // It was made before anybody looked at names.
+            prepare(&memory, &Options::new("example.org")).unwrap();
+            let named = put_fact(FACT_SERVER_NAME, name.as_bytes().to_vec());
+            memory.commit(&[named], Options::new(name).durability).unwrap();
+            assert!(prepare(&memory, &Options::new(name)).is_ok());
+        }
+        for name in ["example.org", "example.org:8448", "192.0.2.1", "[2001:db8::1]:8448", "localhost"] {
+            assert!(prepare(&Memory::default(), &Options::new(name)).is_ok());
         }
     }
 

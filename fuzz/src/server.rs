@@ -38,6 +38,6 @@ pub fn memory_engine() -> (Engine, Arc<Memory>) {
     options.clock = Arc::new(Still);
     options.random = Arc::new(Counting::default());
     options.committer = Committer::Inline;
-    options.cache_bytes = 1 << 20;
+    options.cache_bytes = Some(1 << 20);
     (Engine::open(memory.clone(), options).expect("an empty store can be opened"), memory)
 }

@@ -6,7 +6,8 @@ use std::time::Instant;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio_util::sync::CancellationToken;
 
-use warren_engine::command::{EndOlderTokens, MakeFirstToken, PruneProgress};
+use warren_engine::command::{EndOlderTokens, MakeFirstToken};
+use warren_engine::housekeeping::Housekeeping;
 use warren_engine::view::{FirstToken, HashParameters, SessionOfToken};
 use warren_engine::{Engine, Options};
 
@@ -53,8 +54,8 @@ pub struct Context {
     pub federation: Federation,
     /// What is done about a database that takes no writes.
     pub recovery: Recovery,
-    /// How far old rows have been removed.
-    pub pruning: Arc<PruneProgress>,
+    /// What the engine has done again and again.
+    pub housekeeping: Housekeeping,
     /// The certificate of the https listeners, if there are any.
     pub certificate: Option<Arc<Certificate>>,
     /// Cancelled when the server is told to stop. Whoever waits long (`/sync`) also awaits
@@ -64,9 +65,6 @@ pub struct Context {
     pub started: Instant,
 }
 
-/// The part of the memory budget that the engine's own caches take; the store has its own share, and what is left is
-/// for requests and the allocator.
-const ENGINE_CACHES_PERCENT: u64 = 10;
 /// The folder of the store inside the data folder.
 pub const STORE_FOLDER: &str = "store";
 
@@ -121,7 +119,6 @@ fn options(config: &Config) -> Options {
         Durability::Commit => warren_engine::Durability::Commit,
         Durability::Relaxed => warren_engine::Durability::Relaxed,
     };
-    options.cache_bytes = (config.memory_budget_bytes * ENGINE_CACHES_PERCENT / 100) as usize;
     options.never_trust_keys = config.never_trust_keys.clone();
     options.wait = wait_apart;
     options
@@ -181,7 +178,7 @@ impl Context {
             started: Instant::now(),
             engine,
             recovery: Recovery::default(),
-            pruning: Arc::default(),
+            housekeeping: Housekeeping::default(),
             media: Media::open(&config)?,
             large_bodies: LargeBodies::new(config.memory_budget_bytes),
             config,

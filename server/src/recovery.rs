@@ -13,12 +13,11 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tracing::{debug, error};
 use warren_engine::Engine;
-use warren_engine::command::TryStore;
 
 use crate::context::{Context, STORE_FOLDER};
 
-/// As often as the store itself looks whether a full disk has room again.
-pub const LOOK_FOR_ROOM: Duration = Duration::from_secs(5);
+/// As often as the store itself looks whether a full disk has room again, and the engine tries it.
+pub const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// Between two probes of the disk: a store that recovers by itself has looked for room in that time and was tried again.
 const PROBE_EVERY: Duration = Duration::from_secs(15);
@@ -77,8 +76,6 @@ pub fn look(ctx: &Arc<Context>) {
         *ctx.recovery.last_probe.lock() = None;
         return;
     }
-    // Nobody might write who would find out.
-    drop(ctx.engine.write(TryStore));
     let now = Instant::now();
     if !ctx.recovery.is_due(now) {
         return;

@@ -1,4 +1,5 @@
-//! The background workers and tasks: two tables with one row each. Nothing else in the server runs without a request.
+//! The background workers and tasks: two tables with one row each, beside the engine's table of chores. Nothing else in the server
+//! runs without a request.
 //!
 //! Invariant: what falls with a fault of ours is counted and logged, and takes nothing with it that would have to go on.
 
@@ -8,25 +9,20 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use metrics::counter;
 use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
-use warren_engine::command::{EndPresence, EndTyping, Prune, SettlePresence, StepPurge};
-use warren_engine::view::federation::TakeEarlyPresence;
-use warren_engine::view::{Purges, RoomsToMerge, StoredFiles};
-use warren_engine::{Engine, PurgeProgress};
+use warren_engine::housekeeping::{CHORES, Chore};
+use warren_engine::view::{RoomsToMerge, StoredFiles};
 
 use crate::client::account_deactivation;
 use crate::context::Context;
 use crate::federation::out::{complete, devices, ends, fetch, sender};
 use crate::http::ApiError;
 use crate::recovery;
-
-/// How long a purge goes on at a time, so that those who use the server hardly notice it.
-const PURGE_ROUND: Duration = Duration::from_millis(100);
 
 /// How long a task that has fallen waits before it begins anew: one that always falls must not take a processor, nor fill the
 /// log.
@@ -40,24 +36,20 @@ pub struct Worker {
     pub round: fn(&Arc<Context>),
 }
 
-/// All workers.
+/// All workers, beside the engine's own chores.
 pub const WORKERS: &[Worker] = &[
     Worker { name: "certificate", every: Duration::from_secs(10), round: reload_certificate },
     Worker { name: "rate limits", every: Duration::from_secs(60), round: |ctx| ctx.rate_limits.sweep() },
     Worker { name: "authentications", every: Duration::from_secs(60), round: |ctx| ctx.uia.sweep() },
-    Worker { name: "typing", every: Duration::from_secs(1), round: |ctx| drop(ctx.engine.write(EndTyping)) },
-    Worker { name: "presence", every: Duration::from_secs(2), round: settle_presence },
-    Worker { name: "refused writes", every: recovery::LOOK_FOR_ROOM, round: recovery::look },
+    Worker { name: "failing store", every: recovery::LOOK_EVERY, round: recovery::look },
     Worker { name: "missing events", every: Duration::from_secs(15), round: fetch::take_up_parked },
     Worker { name: "missing members", every: Duration::from_secs(60), round: complete::take_up },
-    Worker { name: "pruning", every: Duration::from_secs(5), round: prune },
     Worker {
         name: "closed accounts",
         every: Duration::from_secs(5 * 60),
         round: account_deactivation::take_up,
     },
     Worker { name: "forked rooms", every: Duration::from_secs(5 * 60), round: merge_ends },
-    Worker { name: "purges", every: Duration::from_secs(1), round: purge },
     Worker { name: "media sweep", every: Duration::from_secs(24 * 60 * 60), round: sweep_media },
     Worker { name: "metrics", every: Duration::from_secs(5), round: |ctx| ctx.metrics.upkeep() },
 ];
@@ -90,6 +82,12 @@ pub fn start(ctx: &Arc<Context>) {
         let work = ctx.clone();
         let round = move || (worker.round)(&work);
         drop(tokio::spawn(keep_on(ctx.shutdown.clone(), worker.name, worker.every, round)));
+    }
+    for chore in CHORES {
+        debug!(name = chore.name, "a chore of the engine's starts");
+        let work = ctx.clone();
+        let round = move || keep_house(&work, chore);
+        drop(tokio::spawn(keep_on(ctx.shutdown.clone(), chore.name, chore.every, round)));
     }
 }
 
@@ -162,17 +160,10 @@ fn words(fault: &(dyn Any + Send)) -> &str {
     text.or_else(|| fault.downcast_ref::<String>().map(String::as_str)).unwrap_or_default()
 }
 
-fn settle_presence(ctx: &Arc<Context>) {
-    drop(ctx.engine.write(EndPresence));
-    match ctx.engine.read(&TakeEarlyPresence) {
-        Ok(early) if early.is_empty() => {}
-        Ok(early) => drop(ctx.engine.write(SettlePresence { early })),
-        Err(error) => warn!(%error, "it cannot be told who is there of those who were told of early"),
+fn keep_house(ctx: &Context, chore: &Chore) {
+    if let Err(error) = ctx.housekeeping.run(&ctx.engine, chore) {
+        warn!(chore = chore.name, %error, "a chore of the engine's could not be done");
     }
-}
-
-fn prune(ctx: &Arc<Context>) {
-    drop(ctx.engine.write(Prune { progress: ctx.pruning.clone() }));
 }
 
 /// What is said in the rooms meanwhile does the same, so there is no hurry.
@@ -187,35 +178,6 @@ fn merge_ends(ctx: &Arc<Context>) {
             ends::merge(&work, &room_id).await;
         }
     });
-}
-
-/// Goes on with purges that were begun and interrupted. Other requests go to other threads meanwhile.
-fn purge(ctx: &Arc<Context>) {
-    let running = match ctx.engine.read(&Purges) {
-        Ok(running) if running.is_empty() => return,
-        running => running,
-    };
-    let done = tokio::task::block_in_place(|| purge_for_a_while(&ctx.engine, running?));
-    if let Err(error) = done {
-        warn!(%error, "a purge does not get on");
-    }
-}
-
-fn purge_for_a_while(engine: &Engine, running: Vec<(String, PurgeProgress)>) -> warren_engine::Result<()> {
-    for (room_id, _) in running {
-        let start = Instant::now();
-        let mut last = None;
-        while start.elapsed() < PURGE_ROUND {
-            let progress = engine.write(StepPurge::after(&room_id, last.as_ref())).wait()?;
-            if let Some(freed) = &progress.freed {
-                engine.free_disk(freed)?;
-                info!(%room_id, events = progress.done, "a purge that was interrupted is over");
-                break;
-            }
-            last = Some(progress);
-        }
-    }
-    Ok(())
 }
 
 /// The first time when the server starts. Other requests go to other threads meanwhile.
@@ -365,6 +327,15 @@ mod tests {
             assert!(gone.await.is_err(), "the mark is dropped");
         });
         assert_eq!(fallen, 1);
+    }
+
+    #[test]
+    fn whoever_embeds_the_engine_is_told_of_each_of_its_chores() {
+        let text = include_str!("../../docs/embedding.md");
+        for chore in CHORES {
+            let row = format!("| {} | {} s |", chore.name, chore.every.as_secs());
+            assert!(text.lines().any(|line| line.starts_with(&row)), "docs/embedding.md lacks `{row}`");
+        }
     }
 
     #[tokio::test]

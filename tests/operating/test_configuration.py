@@ -36,6 +36,12 @@ def test_an_unknown_option_is_refused_with_its_line_and_the_nearest_name(tmp_pat
     assert f"{file}, line 3" in said and "registraton" in said and "did you mean registration?" in said
 
 
+def test_no_database_is_made_for_what_is_no_server_name(tmp_path):
+    said = refused("serve", "--server-name", "a.example:+80", "--data-dir", str(tmp_path / "data"))
+    assert "server name" in said.replace("_", " ")
+    assert not list(tmp_path.glob("data/store/*"))
+
+
 @pytest.mark.parametrize(
     "line",
     [

@@ -18,6 +18,7 @@ pub struct CreateMedia {
 
 /// An id without content.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct CreatedMedia {
     /// The last part of its `mxc://` URI.
     pub media_id: String,

@@ -41,6 +41,7 @@ const MEMBERS_TOLD_MAX: usize = 1_000;
 
 /// What became of events that were given.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Received {
     /// Of each event, outliers first, each after those that it refers to.
     pub outcomes: Vec<(Arc<str>, Outcome)>,

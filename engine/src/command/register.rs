@@ -30,6 +30,7 @@ pub struct Register {
 }
 
 /// A new account.
+#[non_exhaustive]
 pub struct Registered {
     /// The user's id.
     pub user_id: String,
@@ -112,6 +113,7 @@ fn first_token(tx: &mut Tx) -> Result<Option<String>> {
 pub struct MakeRegistrationToken;
 
 /// A registration token.
+#[non_exhaustive]
 pub struct NewRegistrationToken {
     /// The token.
     pub token: String,

@@ -15,6 +15,7 @@ pub struct RotateSigningKey;
 
 /// The ids of two keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RotatedKeys {
     /// The one that has gone out of use.
     pub old: String,

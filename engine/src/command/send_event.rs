@@ -68,6 +68,7 @@ pub struct ShutOutGuests {
 
 /// An event that was sent.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Sent {
     /// Its id.
     pub event_id: String,

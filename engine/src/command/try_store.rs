@@ -6,7 +6,7 @@ use crate::{
     store::Tx,
 };
 
-/// A write that says nothing. To be run every second or so while [`takes_writes`](crate::Engine::takes_writes) says no.
+/// A write that says nothing. To be run every few seconds while [`takes_writes`](crate::Engine::takes_writes) says no.
 ///
 /// Errors: [`StorageError`](crate::StorageError) if the store still refuses.
 pub struct TryStore;

@@ -30,6 +30,7 @@ impl CheckedPdu {
 
 /// Why an event is not even looked at. What is one of the specification's checks on receipt says which.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[cfg_attr(not(feature = "exhaustive"), non_exhaustive)]
 pub enum Refused {
     /// It violates the format or a limit of the room version.
     #[error("{0} (check 1 on receipt)")]

@@ -187,8 +187,7 @@ mod tests {
     #[test]
     fn vectors() {
         let vectors: Value =
-            serde_json::from_str(include_str!("../../../tests/vectors/identifiers/identifiers.json"))
-                .unwrap();
+            serde_json::from_str(include_str!("../../vectors/identifiers/identifiers.json")).unwrap();
         all(&vectors["server_name"]["valid"], is_server_name, true);
         all(&vectors["server_name"]["invalid"], is_server_name, false);
         all(&vectors["user_id"]["valid_new"], is_new_user_id, true);

@@ -86,6 +86,7 @@ impl Field {
 
 /// What is wrong with the content of an `m.room.power_levels` event; the sender can act.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(feature = "exhaustive"), non_exhaustive)]
 pub enum InvalidPowerLevels {
     /// One of the properties of [`Field`] is not a level.
     Field,

@@ -139,7 +139,8 @@ impl Waiting {
         self.wake();
     }
 
-    fn wake(&self) {
+    /// Wakes who waits for news; also when there is none, and never will be.
+    pub fn wake(&self) {
         let mut inner = self.0.lock();
         inner.awake = true;
         let waker = inner.waker.take();
@@ -367,7 +368,9 @@ impl Waiting {
     }
 }
 
-/// Ready when there may be something to be sent that was not there before. For one waiter at a time.
+/// Ready when there may be something to be sent that was not there before, and once when the engine is dropped, whose store
+/// this keeps open. For one waiter at a time.
+#[must_use = "a wait does nothing unless it is awaited"]
 pub struct OutgoingNews(pub(crate) Arc<crate::engine::Shared>);
 
 impl Future for OutgoingNews {

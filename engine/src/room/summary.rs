@@ -19,6 +19,7 @@ use crate::{
 
 /// A room as those see it who are not in it.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct RoomSummary {
     /// Its id.
     pub room_id: Arc<str>,

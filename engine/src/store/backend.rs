@@ -68,6 +68,7 @@ pub enum Change {
 
 /// Whether a commit waits for the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Durability {
     /// Acknowledged means on disk.
     Commit,

@@ -51,6 +51,12 @@ impl<K: Clone + Eq + Hash, V: ?Sized> Cache<K, V> {
         }
     }
 
+    /// How much it may hold.
+    #[cfg(test)]
+    pub fn weight_max(&self) -> usize {
+        self.shard_weight_max * SHARDS
+    }
+
     fn shard(&self, key: &K) -> &Mutex<Shard<K, V>> {
         // Neither of the bits by which the shard's map begins to look, nor of those by which it tells entries apart.
         &self.shards[(self.hasher.hash_one(key) >> 40) as usize % SHARDS]

@@ -12,6 +12,9 @@ mod key_bytes;
 mod numbers;
 mod overlay;
 mod random;
+// Public for the tests and fuzz targets of this repository, and for the few types that the crate's root shows; rows and their
+// keyspaces are nobody else's.
+#[doc(hidden)]
 pub mod schema;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -39,6 +42,7 @@ pub(crate) use value::{read_record, record, write_record};
 
 /// What can be wrong with the store itself. Only the operator can act on it.
 #[derive(Clone, Debug, thiserror::Error)]
+#[cfg_attr(not(feature = "exhaustive"), non_exhaustive)]
 pub enum StorageError {
     /// The disk or the operating system refused.
     #[error("the store could not read or write: {0}")]

@@ -10,8 +10,8 @@ mod wake;
 pub use early_presence::EarlyPresence;
 pub use presence::{Activity, Claim, PresenceChange};
 pub(crate) use presence::{ELSEWHERE, OFFLINE_AFTER_MS};
-pub use wake::Wait;
 pub(crate) use wake::{Standing, Watch};
+pub use wake::{Wait, Woken};
 
 use crate::{
     core::num::{RoomNum, StreamPos, TextNum, UserNum},

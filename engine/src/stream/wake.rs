@@ -8,10 +8,11 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    future::Future,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, Waker},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    task::Waker,
 };
 
 use dashmap::{DashMap, Entry};
@@ -26,6 +27,10 @@ use crate::{
     core::num::{RoomNum, StreamPos, UserNum},
     store::{NumberHash, schema::PresenceState},
 };
+
+mod wait;
+
+pub use wait::{Wait, Woken};
 
 /// How many users may be active at once before those who do not wait are forgotten (they are active again at their next
 /// sync): some 200 bytes each, plus eight for each of their rooms.
@@ -87,7 +92,9 @@ pub(crate) struct Watch {
     pub presences: Presences,
     /// Who is said to be there, and shares no room with this server yet.
     pub early_presences: EarlyPresences,
-    next_waiter: std::sync::atomic::AtomicU64,
+    next_waiter: AtomicU64,
+    /// Whether the engine is gone.
+    is_closed: AtomicBool,
 }
 
 impl Watch {
@@ -411,61 +418,19 @@ impl Watch {
 
     /// A wait for news of the user after `since`.
     pub fn wait(self: &Arc<Self>, user: UserNum, since: StreamPos) -> Wait {
-        let id = self.next_waiter.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let id = self.next_waiter.fetch_add(1, Ordering::Relaxed);
         Wait { watch: self.clone(), user, since, id }
     }
-}
 
-/// Ready when the user may have something new. Spurious readiness is allowed: read again, and wait from there.
-pub struct Wait {
-    watch: Arc<Watch>,
-    user: UserNum,
-    since: StreamPos,
-    id: u64,
-}
-
-impl Wait {
-    /// Blocks this thread until it is ready; for programs without an async runtime.
-    pub fn block(self) {
-        let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-        let mut wait = std::pin::pin!(self);
-        while wait.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
-            std::thread::park();
+    /// Wakes all who wait: there is no news any more.
+    pub fn close(&self) {
+        // Before the places are looked at: who takes one afterwards sees it.
+        self.is_closed.store(true, Ordering::Release);
+        let mut wakers = Vec::new();
+        for mut active in self.users.iter_mut() {
+            wakers.extend(active.wakers.drain(..).map(|(_, waker)| waker));
         }
-    }
-}
-
-/// Wakes a thread that waits.
-struct Unpark(std::thread::Thread);
-
-impl std::task::Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-}
-
-impl Future for Wait {
-    type Output = ();
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let Some(mut active) = self.watch.users.get_mut(&self.user) else {
-            // Forgotten in the meantime: read again, which makes the user active again.
-            return Poll::Ready(());
-        };
-        if active.news > self.since {
-            return Poll::Ready(());
-        }
-        active.wakers.retain(|(id, _)| *id != self.id);
-        active.wakers.push((self.id, context.waker().clone()));
-        Poll::Pending
-    }
-}
-
-impl Drop for Wait {
-    fn drop(&mut self) {
-        if let Some(mut active) = self.watch.users.get_mut(&self.user) {
-            active.wakers.retain(|(id, _)| *id != self.id);
-        }
+        wakers.into_iter().for_each(Waker::wake);
     }
 }
 

@@ -29,6 +29,7 @@ pub struct EventByTimestamp {
 
 /// What there is at a time, as far as it is here.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ClosestEvent {
     /// The closest event's id and its timestamp in milliseconds since the epoch.
     pub event: Option<(String, u64)>,

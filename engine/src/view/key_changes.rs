@@ -23,6 +23,7 @@ pub struct KeyChanges {
 
 /// Ids of users.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
 pub struct ChangedUsers {
     /// Whose devices or keys changed, or who share a room with the asker since then.
     pub changed: Vec<String>,

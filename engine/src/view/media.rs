@@ -21,6 +21,7 @@ pub struct Media {
 
 /// A media id that exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct FoundMedia {
     /// The file; `None` while its upload is awaited.
     pub file: Option<MediaFile>,

@@ -32,6 +32,7 @@ pub struct PublicRooms {
 
 /// One page of the directory.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct PublicRoomsPage {
     /// The rooms.
     pub rooms: Vec<RoomSummary>,

@@ -66,7 +66,7 @@ async fn get_sync(call: Call) -> Outcome {
         let news = ctx.engine.wait_for(user, answer.token.pos);
         tokio::select! {
             biased;
-            () = news => {}
+            _ = news => {}
             () = tokio::time::sleep_until(deadline) => sync.waits = false,
             () = ctx.shutdown.cancelled() => sync.waits = false,
         }

@@ -18,6 +18,18 @@ fn refusal(text: &str) -> String {
 }
 
 #[test]
+fn the_file_that_operators_are_shown_is_valid() {
+    let page = include_str!("../../../docs/deploying.md");
+    let file =
+        page.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("it shows one");
+    let config = from_text(file).expect("it is valid");
+    assert_eq!(config.public_base_url, "https://matrix.example.org");
+    assert_eq!(config.well_known_server.as_deref(), Some("matrix.example.org:443"));
+    let limit = format!("client_max_body_size {}m;", (config.upload_bytes_max >> 20) + 2);
+    assert!(page.contains(&limit), "the proxy that it shows takes less than Warren, or far more");
+}
+
+#[test]
 fn the_example_parses_to_the_defaults() {
     let example = from_text(&table::example()).expect("the example is valid");
     let default = Config::from_raw(&defaults()).expect("the defaults are valid");

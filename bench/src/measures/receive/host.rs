@@ -86,7 +86,7 @@ impl Host {
     /// Opens the engine of a server in `folder`.
     pub fn named(server_name: &str, folder: &Path, writes: Writes) -> Result<Host> {
         let mut options = Options::new(server_name);
-        options.cache_bytes = CACHE_BYTES;
+        options.cache_bytes = Some(CACHE_BYTES);
         if writes == Writes::AtOnce {
             (options.durability, options.committer) = (Durability::Relaxed, Committer::Inline);
         }

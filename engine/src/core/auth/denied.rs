@@ -38,6 +38,7 @@ macro_rules! reasons {
     ($($name:ident [$($number:literal)*] $sentence:literal)*) => {
         /// Why an event is rejected: one for each rule that rejects.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[cfg_attr(not(feature = "exhaustive"), non_exhaustive)]
         pub enum Reason {
             $(#[doc = $sentence] $name,)*
         }

@@ -71,7 +71,7 @@ struct Case {
 
 #[test]
 fn every_case_of_the_vectors() {
-    let vectors = include_str!("../../../../tests/vectors/auth-rules/cases.json");
+    let vectors = include_str!("../../../vectors/auth-rules/cases.json");
     let vectors: Vectors = serde_json::from_str(vectors).unwrap();
     let mut num_verdicts = 0;
     for case in &vectors.cases {

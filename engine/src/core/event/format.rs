@@ -22,6 +22,7 @@ pub use crate::core::limits::{
 
 /// Why an event is not accepted. Except for `Stored`, its sender can act on each.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[cfg_attr(not(feature = "exhaustive"), non_exhaustive)]
 pub enum EventError {
     /// Not JSON, or not JSON that the room version allows.
     #[error(transparent)]

@@ -34,6 +34,7 @@ pub struct KeyPair {
 
 /// A key could not be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[cfg_attr(not(feature = "exhaustive"), non_exhaustive)]
 pub enum KeyError {
     /// A seed has 32 bytes.
     #[error("a signing key's seed must be 32 bytes")]
@@ -45,6 +46,7 @@ pub enum KeyError {
 
 /// Why a signature does not hold. The signing server can act on each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[cfg_attr(not(feature = "exhaustive"), non_exhaustive)]
 pub enum SignatureError {
     /// There is no signature of this server with this key.
     #[error("the signature is missing")]

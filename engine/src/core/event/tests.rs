@@ -9,7 +9,7 @@ use crate::core::version::{EventIdFormat, ROOM_VERSIONS, RoomVersion};
 
 macro_rules! vectors {
     ($path:literal) => {
-        serde_json::from_str::<Value>(include_str!(concat!("../../../../tests/vectors/", $path))).unwrap()
+        serde_json::from_str::<Value>(include_str!(concat!("../../../vectors/", $path))).unwrap()
     };
 }
 

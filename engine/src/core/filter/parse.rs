@@ -14,6 +14,7 @@ use crate::core::glob::{Glob, Wildcards};
 
 /// Why a filter is refused; the client can mend all of it. `path` is the property, as in `room.timeline.limit`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[cfg_attr(not(feature = "exhaustive"), non_exhaustive)]
 pub enum FilterError {
     /// The filter is longer than [`FILTER_BYTES_MAX`].
     #[error("the filter is longer than {FILTER_BYTES_MAX} bytes")]

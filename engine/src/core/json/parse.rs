@@ -28,6 +28,7 @@ pub struct Limits {
 /// Why a text is not accepted. `at` is a byte offset into it; zero also where there is a value and no text. The sender can act
 /// on each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[cfg_attr(not(feature = "exhaustive"), non_exhaustive)]
 pub enum JsonError {
     /// The text is longer than the limit.
     #[error("the JSON text has {bytes} bytes, more than the limit of {bytes_max}")]

@@ -23,6 +23,7 @@ const HISTORICAL_ACTIONS: [&str; 2] = ["dont_notify", "coalesce"];
 
 /// A ruleset that would cost too much to evaluate; the user can mend it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[cfg_attr(not(feature = "exhaustive"), non_exhaustive)]
 pub enum RulesError {
     /// More than [`RULES_MAX`] rules.
     #[error("there are more than {RULES_MAX} push rules")]

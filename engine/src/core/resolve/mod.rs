@@ -82,6 +82,7 @@ pub trait StateGraph {
 
 /// Why a state could not be resolved: the storage is at fault, never a remote event.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[cfg_attr(not(feature = "exhaustive"), non_exhaustive)]
 pub enum ResolveError<E> {
     /// The store failed.
     #[error(transparent)]

@@ -14,7 +14,7 @@ use super::*;
 /// The vectors of one folder as text, by path.
 macro_rules! files {
     ($($path:literal)*) => {
-        &[$(($path, include_str!(concat!("../../../../tests/vectors/state-res/", $path)))),*]
+        &[$(($path, include_str!(concat!("../../../vectors/state-res/", $path)))),*]
     };
 }
 
@@ -116,7 +116,7 @@ fn expect(room: &Room, state: &testing::State, case: &Case) {
 
 #[test]
 fn every_case_of_the_vectors() {
-    let text = include_str!("../../../../tests/vectors/state-res/cases.json");
+    let text = include_str!("../../../vectors/state-res/cases.json");
     let Cases { cases } = serde_json::from_str(text).unwrap();
     for case in &cases {
         for is_indexed in [false, true] {

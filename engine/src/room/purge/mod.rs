@@ -48,6 +48,7 @@ pub(crate) struct Memo(Mutex<std::collections::HashMap<RoomNum, Marks>>);
 
 /// How far a purge is.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PurgeProgress {
     /// Events removed so far.
     pub done: u64,

@@ -24,6 +24,7 @@ use crate::{
 
 /// Why an event that another server holds to be of the state does not count here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
+#[cfg_attr(not(feature = "exhaustive"), non_exhaustive)]
 pub enum LeftOut {
     /// It could not be had, or is not rightly signed, or what allows it could not be had.
     #[error("it is not here")]
@@ -51,6 +52,7 @@ pub struct AdoptedEntry {
 
 /// What came of a comparison.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Adopted {
     /// How many entries of the other server's state are others than here.
     pub differing: usize,

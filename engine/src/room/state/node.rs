@@ -33,6 +33,7 @@ pub struct Node {
 
 /// Why bytes are not a node. The storage is damaged, or was written by a newer version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[cfg_attr(not(feature = "exhaustive"), non_exhaustive)]
 pub enum NodeError {
     /// The bytes end within the node.
     #[error("a state tree node is cut short")]

@@ -35,6 +35,7 @@ pub trait NodeStore: NodeRead {
 
 /// A tree that cannot be read or built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[cfg_attr(not(feature = "exhaustive"), non_exhaustive)]
 pub enum TreeError {
     /// A node's child is not one level below it: the storage is damaged.
     #[error("state tree node {id} is at level {level} where level {expected} belongs")]

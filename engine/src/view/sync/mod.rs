@@ -63,6 +63,7 @@ pub struct Sync {
 }
 
 /// What a sync says.
+#[non_exhaustive]
 pub struct SyncAnswer {
     /// The JSON body; empty if there is nothing new and the request [waits](Sync::waits).
     pub body: Vec<u8>,

@@ -295,7 +295,7 @@ pub async fn until_known(ctx: &Context, user: UserNum, awaited: &AwaitedMembers<
             // That the asker leaves, or that the one who is asked for speaks, is news.
             tokio::select! {
                 () = ended => {}
-                () = ctx.engine.wait_for(user, pos) => {}
+                _ = ctx.engine.wait_for(user, pos) => {}
             }
         }
     };

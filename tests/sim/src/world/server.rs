@@ -156,7 +156,7 @@ fn open(
     random: &Arc<ServerRandom>,
 ) -> Result<Arc<Engine>, Breach> {
     let mut options = Options::new(name);
-    options.cache_bytes = CACHE_BYTES;
+    options.cache_bytes = Some(CACHE_BYTES);
     options.clock = clock.clone();
     options.random = random.clone();
     options.committer = Committer::Inline;
