@@ -62,6 +62,7 @@ fn the_furnished_store_has_rows_of_nearly_everything() {
         "EARLY_RECEIPTS",
         "EARLY_REDACTIONS",
         "GAPS",
+        "GUESTS_TO_REMOVE",
         "HISTORY_STARTS",
         "KEY_SIGNATURES",
         "OFF_TIMELINE",
@@ -88,6 +89,7 @@ fn the_furnished_store_has_rows_of_nearly_everything() {
         "TIME_MARKS",
         "TOLD_STATES",
         "TRANSACTIONS",
+        "UNSHOWN_PROFILES",
     ];
     assert_eq!(empty, expected);
 }

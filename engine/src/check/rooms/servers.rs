@@ -12,6 +12,33 @@ use crate::{
 };
 
 pub(super) fn passes() -> Vec<Pass> {
+    let mut passes = of_servers();
+    passes.extend(unfinished());
+    passes
+}
+
+/// What is still to be done in rooms.
+fn unfinished() -> Vec<Pass> {
+    vec![
+        Pass::over(&schema::UNSHOWN_PROFILES, |row, (room, user), ()| {
+            let there = row.is_going(room) || row.reader().has(&schema::ROOM_HEADS, &room)?;
+            let is_ours = row.reader().has(&schema::ACCOUNTS, &user)?;
+            if !row.expect(there && is_ours, "the room is not there, or the user not of this server") {
+                row.delete(&schema::UNSHOWN_PROFILES, &(room, user));
+            }
+            Ok(())
+        }),
+        Pass::over(&schema::GUESTS_TO_REMOVE, |row, room, ()| {
+            let there = row.is_going(room) || row.reader().has(&schema::ROOM_HEADS, &room)?;
+            if !row.expect(there, "the room is not there") {
+                row.delete(&schema::GUESTS_TO_REMOVE, &room);
+            }
+            Ok(())
+        }),
+    ]
+}
+
+fn of_servers() -> Vec<Pass> {
     vec![
         Pass::over_derived(&schema::ROOM_SERVERS, |row, (room, server), _| {
             // The numbers are those of the room's members, which are visited with its head.

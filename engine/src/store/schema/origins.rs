@@ -44,6 +44,8 @@ pub const ORIGINS: &[(&str, Origin)] = &[
     ("RELATIONS", From("EVENT_HEADERS, EVENT_BODIES")),
     ("EARLY_REDACTIONS", From("EVENT_HEADERS, EVENT_BODIES")),
     ("EARLY_RELATIONS", From("EVENT_HEADERS, EVENT_BODIES")),
+    ("UNSHOWN_PROFILES", Fact),
+    ("GUESTS_TO_REMOVE", Fact),
     ("RECEIPTS", Partly("the event's position follows from EVENT_HEADERS")),
     ("RECEIPT_STREAM", From("RECEIPTS")),
     ("ALIASES", Fact),
