@@ -19,8 +19,8 @@ use warren_engine::view::federation::TakeEarlyPresence;
 use warren_engine::view::{Purges, RoomsToMerge, StoredFiles};
 use warren_engine::{Engine, PurgeProgress};
 
-use crate::client::account_deactivation;
 use crate::context::Context;
+use crate::errands;
 use crate::federation::out::{complete, devices, ends, fetch, sender};
 use crate::http::ApiError;
 
@@ -53,11 +53,7 @@ pub const WORKERS: &[Worker] = &[
     Worker { name: "missing events", every: Duration::from_secs(15), round: fetch::take_up_parked },
     Worker { name: "missing members", every: Duration::from_secs(60), round: complete::take_up },
     Worker { name: "pruning", every: Duration::from_secs(5), round: prune },
-    Worker {
-        name: "closed accounts",
-        every: Duration::from_secs(5 * 60),
-        round: account_deactivation::take_up,
-    },
+    Worker { name: "unfinished work", every: Duration::from_secs(5), round: errands::take_up },
     Worker { name: "forked rooms", every: Duration::from_secs(5 * 60), round: merge_ends },
     Worker { name: "purges", every: Duration::from_secs(1), round: purge },
     Worker { name: "media sweep", every: Duration::from_secs(24 * 60 * 60), round: sweep_media },
