@@ -53,13 +53,14 @@ pub fn event(reader: &Reader, user: UserNum) -> Result<Value, StorageError> {
 /// What a device says that holds until `hold_ms` from now, and the time on which others are given to come back.
 pub(crate) fn claim(reader: &Reader, device: Option<&str>, state: PresenceState, hold_ms: u64) -> Claim {
     let device = BuildHasherDefault::<DefaultHasher>::default().hash_one(device);
-    let until_ms = reader.shared.clock.now_ms() + hold_ms + stream::OFFLINE_AFTER_MS;
-    Claim { device, state, until_ms }
+    let said_ms = reader.shared.clock.now_ms();
+    Claim { device, state, said_ms, until_ms: said_ms + hold_ms + stream::OFFLINE_AFTER_MS }
 }
 
 /// What another server says of its user, which holds for `hold_ms` unless it says something else.
 pub(crate) fn claim_elsewhere(reader: &Reader, state: PresenceState, hold_ms: u64) -> Claim {
-    Claim { device: stream::ELSEWHERE, state, until_ms: reader.shared.clock.now_ms() + hold_ms }
+    let said_ms = reader.shared.clock.now_ms();
+    Claim { device: stream::ELSEWHERE, state, said_ms, until_ms: said_ms + hold_ms }
 }
 
 /// The user says how present they are, and something about it.

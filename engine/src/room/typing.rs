@@ -22,10 +22,10 @@ pub(crate) fn since(
         return Ok(None);
     }
     let now_ms = reader.shared.clock.now_ms();
-    let mut users: Vec<_> = typing.users.into_iter().filter(|(_, until_ms)| *until_ms > now_ms).collect();
+    let mut users: Vec<_> = typing.users_at(now_ms).collect();
     users.sort_unstable();
     let mut out = b"{\"user_ids\":[".to_vec();
-    for (index, (user, _)) in users.into_iter().enumerate() {
+    for (index, user) in users.into_iter().enumerate() {
         if index > 0 {
             out.push(b',');
         }

@@ -11,7 +11,7 @@ pub use early_presence::EarlyPresence;
 pub use presence::{Activity, Claim, PresenceChange};
 pub(crate) use presence::{ELSEWHERE, OFFLINE_AFTER_MS};
 pub use wake::Wait;
-pub(crate) use wake::{Standing, Watch};
+pub(crate) use wake::{Standing, TYPING_MS_MAX, Watch};
 
 use crate::{
     core::num::{RoomNum, StreamPos, TextNum, UserNum},

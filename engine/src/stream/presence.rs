@@ -7,7 +7,10 @@
 use dashmap::DashMap;
 
 use crate::{
-    core::num::{StreamPos, UserNum},
+    core::{
+        deadline::{has_come, is_ahead},
+        num::{StreamPos, UserNum},
+    },
     store::schema::PresenceState,
 };
 
@@ -35,8 +38,17 @@ pub struct Claim {
     pub device: u64,
     /// What it says.
     pub state: PresenceState,
+    /// When it says so, in milliseconds since the epoch.
+    pub said_ms: u64,
     /// When it stops to count unless it is said again, in milliseconds since the epoch.
     pub until_ms: u64,
+}
+
+impl Claim {
+    /// Whether it still counts. If the clock was set back since it was said, there is no telling for how long.
+    fn holds(&self, now_ms: u64) -> bool {
+        self.until_ms > now_ms && !is_ahead(self.said_ms, now_ms)
+    }
 }
 
 /// What may change how present a user is.
@@ -97,10 +109,13 @@ impl Present {
 
     /// The most present of what the devices say.
     fn state(&self, now_ms: u64) -> PresenceState {
-        let live = self.claims.iter().filter(|claim| claim.until_ms > now_ms).map(|claim| claim.state);
+        let live = self.claims.iter().filter(|claim| claim.holds(now_ms)).map(|claim| claim.state);
         let is_elsewhere = self.is_elsewhere();
         match live.max().unwrap_or(PresenceState::Offline) {
-            PresenceState::Online if !is_elsewhere && self.shown.last_active_ms + IDLE_AFTER_MS <= now_ms => {
+            PresenceState::Online
+                if !is_elsewhere
+                    && has_come(self.shown.last_active_ms + IDLE_AFTER_MS, IDLE_AFTER_MS, now_ms) =>
+            {
                 PresenceState::Unavailable
             }
             state => state,
@@ -109,7 +124,7 @@ impl Present {
 
     /// Takes a device's word in the place of its last one. Answers whether it says so only now.
     fn take(&mut self, claim: Claim, now_ms: u64) -> bool {
-        self.claims.retain(|known| known.until_ms > now_ms);
+        self.claims.retain(|known| known.holds(now_ms));
         let before = self.claims.iter().position(|known| known.device == claim.device);
         let before = before.map(|index| self.claims.swap_remove(index));
         if claim.state != PresenceState::Offline {
@@ -137,11 +152,12 @@ impl Presences {
             return false;
         }
         let same = |known: &&mut Claim| {
-            known.device == claim.device && known.state == claim.state && known.until_ms > now_ms
+            known.device == claim.device && known.state == claim.state && known.holds(now_ms)
         };
         match present.claims.iter_mut().find(same) {
             Some(known) => {
                 known.until_ms = known.until_ms.max(claim.until_ms);
+                known.said_ms = claim.said_ms;
                 true
             }
             None => false,
@@ -227,7 +243,9 @@ impl Presences {
 
     /// Users of this server who are there, of whom other servers have to be told again; some of them, if there are many.
     pub fn unrepeated(&self, now_ms: u64) -> Vec<UserNum> {
-        let is_due = |present: &Present| present.is_here() && present.told_ms + REPEAT_AFTER_MS <= now_ms;
+        let is_due = |present: &Present| {
+            present.is_here() && has_come(present.told_ms + REPEAT_AFTER_MS, REPEAT_AFTER_MS, now_ms)
+        };
         let due = self.0.iter().filter(|present| is_due(present));
         let mut users: Vec<UserNum> = due.map(|present| *present.key()).collect();
         users.sort_unstable();
@@ -261,7 +279,7 @@ mod tests {
     const USER: UserNum = UserNum(1);
 
     fn claim(device: u64, state: PresenceState, until_ms: u64) -> PresenceChange {
-        PresenceChange::Synced(Claim { device, state, until_ms })
+        PresenceChange::Synced(Claim { device, state, said_ms: 0, until_ms })
     }
 
     fn state(presences: &Presences) -> PresenceState {
@@ -289,7 +307,7 @@ mod tests {
     #[test]
     fn a_renewal_is_no_news() {
         let presences = Presences::default();
-        let said = |until_ms| Claim { device: 1, state: PresenceState::Online, until_ms };
+        let said = |until_ms| Claim { device: 1, state: PresenceState::Online, said_ms: 0, until_ms };
         assert!(!presences.renew(USER, said(50), 0));
         assert!(presences.change(USER, PresenceChange::Synced(said(50)), 0, StreamPos(1)));
         assert!(presences.renew(USER, said(90), 40));
@@ -324,7 +342,7 @@ mod tests {
         for user in &users {
             presences.change(*user, claim(1, PresenceState::Unavailable, late), 0, StreamPos(1));
         }
-        let elsewhere = Claim { device: ELSEWHERE, state: PresenceState::Online, until_ms: late };
+        let elsewhere = Claim { device: ELSEWHERE, state: PresenceState::Online, said_ms: 0, until_ms: late };
         let activity = Activity { last_active_ms: 0, currently_active: true };
         let other = UserNum(u64::MAX);
         presences.change(other, PresenceChange::Told(elsewhere, activity), 0, StreamPos(1));
@@ -340,6 +358,29 @@ mod tests {
         }
         assert!(presences.unrepeated(REPEAT_AFTER_MS).is_empty());
         assert_eq!(presences.get(users[2]).unwrap().pos, StreamPos(1), "no client is told");
+    }
+
+    #[test]
+    fn who_was_there_before_the_clock_was_set_back_is_not_there_until_it_catches_up() {
+        let presences = Presences::default();
+        let ahead_ms = 60_000;
+        let said = |said_ms| {
+            let claim =
+                Claim { device: 1, state: PresenceState::Online, said_ms, until_ms: said_ms + 30_000 };
+            PresenceChange::Synced(claim)
+        };
+        assert!(presences.change(USER, said(ahead_ms), ahead_ms, StreamPos(1)));
+        assert!(presences.overdue(ahead_ms).is_empty());
+        assert_eq!(presences.overdue(0), [USER]);
+        assert!(presences.change(USER, PresenceChange::Passed, 0, StreamPos(2)));
+        assert_eq!(state(&presences), PresenceState::Offline);
+        assert!(presences.change(USER, said(0), 0, StreamPos(3)));
+        assert_eq!(presences.overdue(30_000), [USER], "it holds as long as it would have");
+        assert!(presences.change(USER, PresenceChange::Passed, 30_000, StreamPos(4)));
+        // Who is to be told again after a while is, when the clock was set back.
+        assert!(presences.change(USER, said(REPEAT_AFTER_MS), REPEAT_AFTER_MS, StreamPos(5)));
+        assert!(!presences.change(USER, said(0), 0, StreamPos(6)));
+        assert_eq!(presences.unrepeated(0), [USER]);
     }
 
     #[test]

@@ -23,7 +23,10 @@ use super::{
     presence::{PresenceChange, Presences},
 };
 use crate::{
-    core::num::{RoomNum, StreamPos, UserNum},
+    core::{
+        deadline::has_come,
+        num::{RoomNum, StreamPos, UserNum},
+    },
     store::{NumberHash, schema::PresenceState},
 };
 
@@ -41,6 +44,9 @@ const PRESENCE_PEERS_MAX: usize = 500;
 /// started: as many as receipts may wait there.
 const STRANGERS_MAX: u32 = 1_000;
 
+/// How long a typing notice holds at most, in milliseconds: clients renew it every few seconds.
+pub(crate) const TYPING_MS_MAX: u64 = 120_000;
+
 /// Who types in a room.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Typing {
@@ -50,6 +56,22 @@ pub(crate) struct Typing {
     pub users: HashMap<UserNum, u64>,
     /// How many of those who ever typed there were known by nothing else.
     strangers: u32,
+}
+
+impl Typing {
+    /// Those who still type.
+    pub fn users_at(&self, now_ms: u64) -> impl Iterator<Item = UserNum> {
+        self.users.iter().filter(move |(_, until_ms)| !is_over(**until_ms, now_ms)).map(|(user, _)| *user)
+    }
+
+    /// Those whose time is over.
+    fn over(&self, now_ms: u64) -> impl Iterator<Item = UserNum> {
+        self.users.iter().filter(move |(_, until_ms)| is_over(**until_ms, now_ms)).map(|(user, _)| *user)
+    }
+}
+
+fn is_over(until_ms: u64, now_ms: u64) -> bool {
+    has_come(until_ms, TYPING_MS_MAX, now_ms)
 }
 
 #[derive(Default)]
@@ -321,8 +343,7 @@ impl Watch {
     pub fn typing_over(&self, now_ms: u64) -> Vec<(UserNum, RoomNum)> {
         let mut over = Vec::new();
         for room in &self.typing {
-            let users = room.users.iter().filter(|(_, until_ms)| **until_ms <= now_ms);
-            over.extend(users.map(|(user, _)| (*user, *room.key())));
+            over.extend(room.over(now_ms).map(|user| (user, *room.key())));
         }
         over
     }
