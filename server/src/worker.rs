@@ -21,7 +21,7 @@ use warren_engine::{Engine, PurgeProgress};
 
 use crate::context::Context;
 use crate::errands;
-use crate::federation::out::{complete, devices, ends, fetch, sender};
+use crate::federation::out::{complete, devices, early_receipts, ends, fetch, sender};
 use crate::http::ApiError;
 
 /// How long a purge goes on at a time, so that those who use the server hardly notice it.
@@ -29,6 +29,10 @@ const PURGE_ROUND: Duration = Duration::from_millis(100);
 
 /// As often as the store itself looks whether a full disk has room again.
 const LOOK_FOR_ROOM: Duration = Duration::from_secs(5);
+
+/// How often it is looked for receipts that take effect late: what matters is the look at the start. Each costs a look at all that
+/// wait.
+const SETTLE_RECEIPTS: Duration = Duration::from_secs(60 * 60);
 
 /// How long a task that has fallen waits before it begins anew: one that always falls must not take a processor, nor fill the
 /// log.
@@ -53,6 +57,7 @@ pub const WORKERS: &[Worker] = &[
     Worker { name: "missing events", every: Duration::from_secs(15), round: fetch::take_up_parked },
     Worker { name: "missing members", every: Duration::from_secs(60), round: complete::take_up },
     Worker { name: "pruning", every: Duration::from_secs(5), round: prune },
+    Worker { name: "receipts that waited", every: SETTLE_RECEIPTS, round: early_receipts::settle_all },
     Worker { name: "unfinished work", every: Duration::from_secs(5), round: errands::take_up },
     Worker { name: "forked rooms", every: Duration::from_secs(5 * 60), round: merge_ends },
     Worker { name: "purges", every: Duration::from_secs(1), round: purge },
