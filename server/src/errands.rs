@@ -1,5 +1,5 @@
 //! What was begun in many steps and has a durable mark in the engine until it is done: rooms of closed accounts are left, rooms are
-//! told of new profiles, guests leave rooms that are closed to them. It is taken up again after a start and, with longer and longer
+//! told of new profiles, guests leave rooms that are closed to them, settings follow into rooms. It is taken up again after a start and, with longer and longer
 //! pauses, where it could not be done.
 //!
 //! Invariant: one is at an errand at a time. The marks alone say what is to be done; what is remembered here is who is at it, and
@@ -13,12 +13,12 @@ use http::StatusCode;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tracing::warn;
-use warren_engine::view::{Deactivations, RoomsWithGuestsToRemove, UnshownProfiles};
+use warren_engine::view::{Deactivations, RoomsWithGuestsToRemove, UncarriedSettings, UnshownProfiles};
 use warren_engine::{Engine, Error};
 
 use crate::client::{account_deactivation, profile};
 use crate::context::Context;
-use crate::federation::out::guests;
+use crate::federation::out::{guests, join};
 use crate::http::ApiError;
 use crate::worker;
 
@@ -45,6 +45,8 @@ pub enum Errand {
     Profiles(String),
     /// Guests leave a room.
     Guests(String),
+    /// Users who came into a room are given what they set for the one that it replaces.
+    Settings(String),
 }
 
 impl Errand {
@@ -53,6 +55,7 @@ impl Errand {
             Errand::Departure(_) => "rooms of a closed account",
             Errand::Profiles(_) => "new profiles in a room",
             Errand::Guests(_) => "removal of guests",
+            Errand::Settings(_) => "settings that follow into a room",
         }
     }
 }
@@ -156,6 +159,7 @@ pub fn take_up(ctx: &Arc<Context>) {
 fn marked(engine: &Engine) -> Result<Vec<Errand>, Error> {
     let mut errands: Vec<Errand> = engine.read(&Deactivations)?.into_iter().map(Errand::Departure).collect();
     errands.extend(engine.read(&UnshownProfiles)?.into_keys().map(Errand::Profiles));
+    errands.extend(engine.read(&UncarriedSettings)?.into_keys().map(Errand::Settings));
     errands.extend(engine.read(&RoomsWithGuestsToRemove)?.into_iter().map(Errand::Guests));
     Ok(errands)
 }
@@ -170,6 +174,7 @@ pub fn start(ctx: &Arc<Context>, errand: Errand, is_news: bool) {
             Errand::Departure(user_id) => account_deactivation::leave_rooms(&work, user_id).await,
             Errand::Profiles(room_id) => profile::show_in_room(&work, room_id, turn.is_last()).await,
             Errand::Guests(room_id) => guests::remove_all(&work, room_id, turn.is_last()).await,
+            Errand::Settings(room_id) => join::carry_all_settings(&work, room_id).await,
         };
         if is_done {
             turn.done();

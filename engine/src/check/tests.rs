@@ -89,6 +89,7 @@ fn the_furnished_store_has_rows_of_nearly_everything() {
         "TIME_MARKS",
         "TOLD_STATES",
         "TRANSACTIONS",
+        "UNCARRIED_SETTINGS",
         "UNSHOWN_PROFILES",
     ];
     assert_eq!(empty, expected);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::{
     core::num::{RoomNum, UserNum},
     error::Result,
-    store::{Direction, Reader, schema},
+    store::{Direction, Reader, schema, schema::Keyspace},
     view::View,
 };
 
@@ -17,23 +17,38 @@ impl View for UnshownProfiles {
     type Output = BTreeMap<String, Vec<String>>;
 
     fn read(&self, reader: &Reader) -> Result<Self::Output> {
-        let mut marked = Vec::new();
-        reader.scan(
-            &schema::UNSHOWN_PROFILES,
-            &(),
-            Direction::Forward,
-            |(room, user): (RoomNum, UserNum), ()| {
-                marked.push((room, user));
-                true
-            },
-        )?;
-        let mut rooms: Self::Output = BTreeMap::new();
-        for (room, user) in marked {
-            let (room_id, user_id) = (reader.room_id(room)?, reader.user_id(user)?);
-            rooms.entry(room_id.to_string()).or_default().push(user_id.to_string());
-        }
-        Ok(rooms)
+        users_by_room(reader, &schema::UNSHOWN_PROFILES)
     }
+}
+
+/// The rooms into which users came by way of another server, each with those who are still to be given what they set for the room
+/// that it replaces. O(result).
+pub struct UncarriedSettings;
+
+impl View for UncarriedSettings {
+    /// By the ids of rooms, those of users.
+    type Output = BTreeMap<String, Vec<String>>;
+
+    fn read(&self, reader: &Reader) -> Result<Self::Output> {
+        users_by_room(reader, &schema::UNCARRIED_SETTINGS)
+    }
+}
+
+fn users_by_room(
+    reader: &Reader,
+    keyspace: &Keyspace<(RoomNum, UserNum), ()>,
+) -> Result<BTreeMap<String, Vec<String>>> {
+    let mut marked = Vec::new();
+    reader.scan(keyspace, &(), Direction::Forward, |(room, user): (RoomNum, UserNum), ()| {
+        marked.push((room, user));
+        true
+    })?;
+    let mut rooms: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (room, user) in marked {
+        let (room_id, user_id) = (reader.room_id(room)?, reader.user_id(user)?);
+        rooms.entry(room_id.to_string()).or_default().push(user_id.to_string());
+    }
+    Ok(rooms)
 }
 
 /// The rooms that guests of this server have to leave, as soon as their policy servers have signed that. O(result).

@@ -8,7 +8,7 @@ use crate::{
         identifiers::server_name,
         num::{StreamPos, TextNum, UserNum},
     },
-    store::Direction,
+    store::{Direction, schema::Keyspace},
 };
 
 pub(super) fn passes() -> Vec<Pass> {
@@ -21,12 +21,10 @@ pub(super) fn passes() -> Vec<Pass> {
 fn unfinished() -> Vec<Pass> {
     vec![
         Pass::over(&schema::UNSHOWN_PROFILES, |row, (room, user), ()| {
-            let there = row.is_going(room) || row.reader().has(&schema::ROOM_HEADS, &room)?;
-            let is_ours = row.reader().has(&schema::ACCOUNTS, &user)?;
-            if !row.expect(there && is_ours, "the room is not there, or the user not of this server") {
-                row.delete(&schema::UNSHOWN_PROFILES, &(room, user));
-            }
-            Ok(())
+            is_of_room_and_account(row, &schema::UNSHOWN_PROFILES, (room, user))
+        }),
+        Pass::over(&schema::UNCARRIED_SETTINGS, |row, (room, user), ()| {
+            is_of_room_and_account(row, &schema::UNCARRIED_SETTINGS, (room, user))
         }),
         Pass::over(&schema::GUESTS_TO_REMOVE, |row, room, ()| {
             let there = row.is_going(room) || row.reader().has(&schema::ROOM_HEADS, &room)?;
@@ -36,6 +34,20 @@ fn unfinished() -> Vec<Pass> {
             Ok(())
         }),
     ]
+}
+
+/// A row is of a room that is there, and of a user of this server.
+fn is_of_room_and_account(
+    row: &mut Row<'_>,
+    keyspace: &Keyspace<(RoomNum, UserNum), ()>,
+    (room, user): (RoomNum, UserNum),
+) -> Result<(), StorageError> {
+    let there = row.is_going(room) || row.reader().has(&schema::ROOM_HEADS, &room)?;
+    let is_ours = row.reader().has(&schema::ACCOUNTS, &user)?;
+    if !row.expect(there && is_ours, "the room is not there, or the user not of this server") {
+        row.delete(keyspace, &(room, user));
+    }
+    Ok(())
 }
 
 fn of_servers() -> Vec<Pass> {

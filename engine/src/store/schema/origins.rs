@@ -46,6 +46,7 @@ pub const ORIGINS: &[(&str, Origin)] = &[
     ("EARLY_RELATIONS", From("EVENT_HEADERS, EVENT_BODIES")),
     ("UNSHOWN_PROFILES", Fact),
     ("GUESTS_TO_REMOVE", Fact),
+    ("UNCARRIED_SETTINGS", Fact),
     ("RECEIPTS", Partly("the event's position follows from EVENT_HEADERS")),
     ("RECEIPT_STREAM", From("RECEIPTS")),
     ("ALIASES", Fact),

@@ -71,6 +71,8 @@ keyspaces! { TABLE:
     38 UNSHOWN_PROFILES: Rooms, (RoomNum, UserNum) => ();
     #[doc = "Rooms that guests of this server have to leave, whose policy server has to sign that."]
     39 GUESTS_TO_REMOVE: Rooms, RoomNum => ();
+    #[doc = "Users of this server who came into a room by way of another server, and have not been given there what they set for the room that it replaces."]
+    40 UNCARRIED_SETTINGS: Rooms, (RoomNum, UserNum) => ();
 }
 
 /// An event as graph walks, authorisation, filters and visibility see it.

@@ -498,6 +498,13 @@ const RECEIPTS_AND_ALIASES: &[Case] = &[
         Mended,
     ),
     (
+        "settings are to be carried into a room that is not there",
+        |raw| raw.put(&schema::UNCARRIED_SETTINGS, &(NO_ROOM, raw.first(&schema::ACCOUNTS).0), &()),
+        "UNCARRIED_SETTINGS",
+        "the room is not there",
+        Mended,
+    ),
+    (
         "guests are to leave a room that is not there",
         |raw| raw.put(&schema::GUESTS_TO_REMOVE, &NO_ROOM, &()),
         "GUESTS_TO_REMOVE",
