@@ -7,7 +7,7 @@ import threading
 import pytest
 import requests
 
-from harness.client import Client, timeline, unique
+from harness.client import Client, joined, timeline, unique
 from harness.participant import SECONDS_MAX, Participant
 from harness.policies import SIGN, enable, signs
 from harness.senders import Load, Sender, room_messages
@@ -205,6 +205,46 @@ def test_kill_while_guests_leave_a_room(network, tmp_path, policy):
         assert is_joined(owner, room, guest)
         policy.let.set()
         until(lambda: not is_joined(owner, room, guest))
+
+
+def test_who_is_gone_when_the_server_comes_back_is_told_to_be(tmp_path):
+    """As present, and as typing."""
+    with Server(tmp_path / "data") as server:
+        watcher, gone, stays = (Client(server.base_url).register(word) for word in ("watcher", "gone", "stays"))
+        room = watcher.create_room(preset="public_chat")
+        for user in (gone, stays):
+            user.join(room)
+            user.sync()
+        gone.put("rooms/{roomId}/typing/{userId}", room, gone.user_id, json={"typing": True, "timeout": 120000})
+        present, typing = {}, []
+
+        def note(answer):
+            for event in answer.get("presence", {}).get("events", []):
+                present[event["sender"]] = event["content"]["presence"]
+            for event in joined(answer, room).get("ephemeral", {}).get("events", []):
+                if event["type"] == "m.typing":
+                    typing.append(event["content"]["user_ids"])
+
+        def is_seen(answer):
+            note(answer)
+            return {present.get(user.user_id) for user in (gone, stays)} == {"online"} and typing[-1:] == [[gone.user_id]]
+
+        watcher.sync_until(is_seen)
+        server.kill()
+        server.check()
+        server.start()
+        for user in (watcher, stays):
+            user.http.close()
+        stays.send(room, "still here")
+
+        def is_told(answer):
+            note(answer)
+            stays.sync()
+            return present[gone.user_id] == "offline" and typing[-1] == []
+
+        # Whoever was there has half a minute to come back.
+        watcher.sync_until(is_told, seconds=90)
+        assert present[stays.user_id] == "online"
 
 
 def exited_within(process, seconds):

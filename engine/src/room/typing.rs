@@ -1,5 +1,8 @@
 //! Typing notices: who is writing in a room. Only in memory: after a restart nobody is.
 //!
+//! Invariant: whoever was last told of a room before the restart is told who types there now with whatever else they are told of the
+//! room. Nothing is stored by which a room in which nothing happens could be told for that alone: it would be a write for each
+//! notice.
 //! Specification: client-server API, "Typing Notifications".
 
 use crate::{

@@ -9,7 +9,7 @@ mod wake;
 
 pub use early_presence::EarlyPresence;
 pub use presence::{Activity, Claim, PresenceChange};
-pub(crate) use presence::{ELSEWHERE, OFFLINE_AFTER_MS};
+pub(crate) use presence::{BEFORE_RESTART, ELSEWHERE, ELSEWHERE_HOLD_MS, OFFLINE_AFTER_MS};
 pub use wake::Wait;
 pub(crate) use wake::{Standing, TYPING_MS_MAX, Watch};
 

@@ -103,6 +103,8 @@ pub(crate) struct Watch {
     rooms: DashMap<RoomNum, Vec<UserNum>, NumberHash>,
     room_news: DashMap<RoomNum, StreamPos, NumberHash>,
     typing: DashMap<RoomNum, Typing, NumberHash>,
+    /// The last position of before: who typed then is not known any more.
+    opened_at: StreamPos,
     /// Where rare things have to be looked for.
     pub marks: Marks,
     /// Who is there.
@@ -115,7 +117,7 @@ pub(crate) struct Watch {
 impl Watch {
     /// Nobody waits yet; `opened_at` is the last position in the store.
     pub fn new(opened_at: StreamPos) -> Self {
-        Self { marks: Marks::new(opened_at), ..Self::default() }
+        Self { marks: Marks::new(opened_at), opened_at, ..Self::default() }
     }
 
     /// Whether the user's rooms list them.
@@ -222,9 +224,11 @@ impl Watch {
         self.users.get(&user).map(|active| active.own_news)
     }
 
-    /// Who types in the room, if that has changed after `since`.
+    /// Who types in the room, if that has changed after `since`, or may have because the server was started since then.
     pub fn typing_since(&self, room: RoomNum, since: StreamPos) -> Option<Typing> {
-        self.typing.get(&room).filter(|typing| typing.pos > since).map(|typing| typing.clone())
+        let is_doubtful = StreamPos::ZERO < since && since < self.opened_at;
+        let typing = self.typing.get(&room).filter(|typing| typing.pos > since || is_doubtful);
+        typing.map(|typing| typing.clone()).or_else(|| is_doubtful.then(Typing::default))
     }
 
     /// Turns what was touched into news; `pos` is the last position of the batch. Who waits for it is added to `wakers`, to be

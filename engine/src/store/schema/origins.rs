@@ -73,6 +73,7 @@ pub const ORIGINS: &[(&str, Origin)] = &[
     ("PARKED_PDUS", Fact),
     ("EARLY_RECEIPTS", Fact),
     ("STATUS_MESSAGES", Fact),
+    ("PRESENT_USERS", Fact),
     ("OFF_TIMELINE", From("EVENT_HEADERS")),
     ("HISTORY_STARTS", Fact),
     ("PURGES", Fact),
