@@ -104,6 +104,11 @@ impl World {
         self.clock.0.fetch_add(ms, Ordering::Relaxed);
     }
 
+    /// Sets the clock back.
+    pub fn set_back_ms(&self, ms: u64) {
+        self.clock.0.fetch_sub(ms, Ordering::Relaxed);
+    }
+
     /// Asks.
     pub fn ask<T>(&self, question: impl Fn(&Reader) -> Result<T>) -> T {
         self.engine.read(&Ask(question)).unwrap()

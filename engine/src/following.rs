@@ -18,7 +18,7 @@ use serde_json::{Value, value::RawValue};
 
 use crate::{
     command::{RemoteDevice, StoreRemoteDevices},
-    core::{event::JsonObject, identifiers::server_name},
+    core::{deadline::has_come, event::JsonObject, identifiers::server_name},
     engine::Engine,
     error::Result,
     view::federation::{StaleDeviceList, StaleDeviceLists},
@@ -106,7 +106,7 @@ impl Following {
     pub fn look(&mut self, engine: &Engine) -> Result<()> {
         let now_ms = engine.now_ms();
         for left_alone in [&mut self.silent, &mut self.unlisted] {
-            left_alone.retain(|_, until_ms| *until_ms > now_ms);
+            left_alone.retain(|_, until_ms| !has_come(*until_ms, LEFT_ALONE_MS, now_ms));
         }
         self.forget_what_is_over();
         // They must not keep the others from being seen.
@@ -285,6 +285,20 @@ mod tests {
             following.look(&world.engine).unwrap();
             assert_eq!(next(&mut following, &world).unwrap().place().0, asked, "{passed_ms}");
         }
+    }
+
+    #[test]
+    fn a_server_is_not_left_alone_until_a_clock_that_was_set_back_catches_up() {
+        let world = world();
+        let mut following = Following::default();
+        world.pass_ms(2 * LEFT_ALONE_MS);
+        following.look(&world.engine).unwrap();
+        let bob = next(&mut following, &world).unwrap();
+        following.failed(&bob, Failure::SilentServer, world.engine.now_ms());
+        drop(bob);
+        world.set_back_ms(2 * LEFT_ALONE_MS);
+        following.look(&world.engine).unwrap();
+        assert_eq!(next(&mut following, &world).unwrap().place().0, BOB);
     }
 
     #[test]

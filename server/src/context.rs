@@ -12,10 +12,10 @@ use warren_engine::view::{FirstToken, HashParameters, SessionOfToken};
 use warren_engine::{Engine, Options};
 
 use crate::admin::register::Nonces;
-use crate::client::account_deactivation::Departing;
 use crate::client::space_hierarchy::Walks;
 use crate::config::{Config, Durability, Registration};
 use crate::data_dir;
+use crate::errands::Errands;
 use crate::federation::large_bodies::LargeBodies;
 use crate::federation::out::Federation;
 use crate::http::ApiError;
@@ -45,8 +45,8 @@ pub struct Context {
     pub nonces: Nonces,
     /// Walks through spaces that wait for their next page.
     pub space_walks: Walks,
-    /// Users of closed accounts who are being taken out of their rooms.
-    pub departing: Departing,
+    /// What was begun and is taken up again.
+    pub errands: Errands,
     pub media: Media,
     /// The memory that large bodies of clients take.
     pub large_bodies: LargeBodies,
@@ -172,7 +172,7 @@ impl Context {
             uia: uia::Sessions::default(),
             nonces: Nonces::default(),
             space_walks: Walks::default(),
-            departing: Departing::default(),
+            errands: Errands::default(),
             certificate: config.tls.as_ref().map(Certificate::load).transpose()?.map(Arc::new),
             shutdown: CancellationToken::new(),
             started: Instant::now(),

@@ -9,6 +9,7 @@ mod config;
 mod context;
 mod data_dir;
 mod discovery;
+mod errands;
 mod federation;
 mod http;
 mod log;

@@ -18,11 +18,15 @@ use tracing::{debug, info, warn};
 use warren_engine::housekeeping::{CHORES, Chore};
 use warren_engine::view::{RoomsToMerge, StoredFiles};
 
-use crate::client::account_deactivation;
 use crate::context::Context;
-use crate::federation::out::{complete, devices, ends, fetch, sender};
+use crate::errands;
+use crate::federation::out::{complete, devices, early_receipts, ends, fetch, sender};
 use crate::http::ApiError;
 use crate::recovery;
+
+/// How often it is looked for receipts that take effect late: what matters is the look at the start. Each costs a look at all that
+/// wait.
+const SETTLE_RECEIPTS: Duration = Duration::from_secs(60 * 60);
 
 /// How long a task that has fallen waits before it begins anew: one that always falls must not take a processor, nor fill the
 /// log.
@@ -44,11 +48,8 @@ pub const WORKERS: &[Worker] = &[
     Worker { name: "failing store", every: recovery::LOOK_EVERY, round: recovery::look },
     Worker { name: "missing events", every: Duration::from_secs(15), round: fetch::take_up_parked },
     Worker { name: "missing members", every: Duration::from_secs(60), round: complete::take_up },
-    Worker {
-        name: "closed accounts",
-        every: Duration::from_secs(5 * 60),
-        round: account_deactivation::take_up,
-    },
+    Worker { name: "receipts that waited", every: SETTLE_RECEIPTS, round: early_receipts::settle_all },
+    Worker { name: "unfinished work", every: Duration::from_secs(5), round: errands::take_up },
     Worker { name: "forked rooms", every: Duration::from_secs(5 * 60), round: merge_ends },
     Worker { name: "media sweep", every: Duration::from_secs(24 * 60 * 60), round: sweep_media },
     Worker { name: "metrics", every: Duration::from_secs(5), round: |ctx| ctx.metrics.upkeep() },

@@ -49,6 +49,14 @@ def test_what_is_no_user(alice, user):
     alice.get("profile/{userId}/{keyName}", user, "displayname", status=400, errcode="M_INVALID_PARAM")
 
 
+def test_setting_the_same_again_reaches_rooms_that_show_something_else(alice, room):
+    put = lambda: alice.put("profile/{userId}/{keyName}", alice.user_id, "displayname", json={"displayname": "Renamed"})
+    put()
+    alice.set_state(room, "m.room.member", {"membership": "join", "displayname": "Other"}, alice.user_id)
+    put()
+    assert alice.state(room, "m.room.member", alice.user_id)["displayname"] == "Renamed"
+
+
 def test_a_change_reaches_the_rooms(alice, bob, room):
     bob.sync()
     alice.put("profile/{userId}/{keyName}", alice.user_id, "displayname", json={"displayname": "Renamed"})

@@ -1,12 +1,13 @@
 """`kill -9` under load: what was acknowledged is there once and in order after each restart."""
 
+import json
 import random
 import threading
 
 import pytest
 import requests
 
-from harness.client import Client, timeline
+from harness.client import Client, joined, timeline, unique
 from harness.participant import SECONDS_MAX, Participant
 from harness.policies import SIGN, enable, signs
 from harness.senders import Load, Sender, room_messages
@@ -84,11 +85,11 @@ def is_joined(client, room, user):
 def policy(network):
     """A policy server that answers nothing until it is let."""
     peer = signs(network.peer(kind=Participant))
-    sign, peer.let = peer.answers[SIGN], threading.Event()
+    peer.sign_at_once, peer.let = peer.answers[SIGN], threading.Event()
 
     def sign_when_let(request):
         peer.let.wait(SECONDS_MAX)
-        return sign(request)
+        return peer.sign_at_once(request)
 
     peer.answers[SIGN] = sign_when_let
     yield peer
@@ -135,6 +136,117 @@ def test_kill_while_an_account_is_closed(network, tmp_path, policy):
         assert is_joined(mate, held, leaver)
         policy.let.set()
         until(lambda: not any(is_joined(mate, room, leaver) for room in rooms))
+
+
+def name_shown(client, room, user):
+    content = client.get("rooms/{roomId}/state/{eventType}/{stateKey}", room, "m.room.member", user.user_id)
+    return content.get("displayname")
+
+
+def test_kill_while_rooms_are_told_of_a_profile(network, tmp_path, policy):
+    """All rooms show a new name in the end. The policy server of one in the midst of them keeps it from the rest before the
+    kill."""
+    with network.server(tmp_path) as server:
+        mate, changer = (Client(server.base_url).register(word) for word in ("mate", "changer"))
+        rooms = [mate.create_room(preset="public_chat", room_version="11") for _ in range(50)]
+        for room in rooms:
+            changer.join(room)
+        held = rooms[len(rooms) // 2]
+        policy.join(server, held)
+        enable(mate, held, policy)
+        answered = []
+
+        def change():
+            try:
+                name = {"displayname": "Renamed"}
+                answered.append(changer.put("profile/{userId}/{keyName}", changer.user_id, "displayname", json=name))
+            except requests.ConnectionError:
+                pass
+
+        changing = threading.Thread(target=change)
+        changing.start()
+        until(lambda: policy.asked(SIGN))
+        server.kill()
+        changing.join()
+        assert not answered, "it came too late"
+        server.check()
+        before = len(policy.asked(SIGN))
+        server.start()
+        mate.http.close()
+        until(lambda: len(policy.asked(SIGN)) > before)
+        # The other rooms do not wait for that one.
+        others = [room for room in rooms if room != held]
+        until(lambda: all(name_shown(mate, room, changer) == "Renamed" for room in others))
+        assert name_shown(mate, held, changer) != "Renamed"
+        policy.let.set()
+        until(lambda: name_shown(mate, held, changer) == "Renamed")
+
+
+def test_kill_while_guests_leave_a_room(network, tmp_path, policy):
+    """Those whose leaves the policy server has not signed yet are out of the room in the end."""
+    with network.server(tmp_path) as server:
+        owner, nobody = Client(server.base_url).register("owner"), Client(server.base_url)
+        room = owner.create_room(preset="public_chat", room_version="11")
+        opened = owner.set_state(room, "m.room.guest_access", {"guest_access": "can_join"})
+        guest = nobody.signed_in(nobody.post("register", query={"kind": "guest"}))
+        guest.join(room)
+        policy.join(server, room)
+        enable(owner, room, policy)
+        # What closes the room is signed, and nobody's leave.
+        when_let = policy.answers[SIGN]
+        is_leave = lambda request: json.loads(request.body)["content"].get("membership") == "leave"
+        policy.answers[SIGN] = lambda request: (when_let if is_leave(request) else policy.sign_at_once)(request)
+        leaves = lambda: sum(map(is_leave, policy.asked(SIGN)))
+        owner.put("rooms/{roomId}/redact/{eventId}/{txnId}", room, opened, unique("txn"))
+        server.kill()
+        server.check()
+        before = leaves()
+        server.start()
+        owner.http.close()
+        until(lambda: leaves() > before)
+        assert is_joined(owner, room, guest)
+        policy.let.set()
+        until(lambda: not is_joined(owner, room, guest))
+
+
+def test_who_is_gone_when_the_server_comes_back_is_told_to_be(tmp_path):
+    """As present, and as typing."""
+    with Server(tmp_path / "data") as server:
+        watcher, gone, stays = (Client(server.base_url).register(word) for word in ("watcher", "gone", "stays"))
+        room = watcher.create_room(preset="public_chat")
+        for user in (gone, stays):
+            user.join(room)
+            user.sync()
+        gone.put("rooms/{roomId}/typing/{userId}", room, gone.user_id, json={"typing": True, "timeout": 120000})
+        present, typing = {}, []
+
+        def note(answer):
+            for event in answer.get("presence", {}).get("events", []):
+                present[event["sender"]] = event["content"]["presence"]
+            for event in joined(answer, room).get("ephemeral", {}).get("events", []):
+                if event["type"] == "m.typing":
+                    typing.append(event["content"]["user_ids"])
+
+        def is_seen(answer):
+            note(answer)
+            return {present.get(user.user_id) for user in (gone, stays)} == {"online"} and typing[-1:] == [[gone.user_id]]
+
+        watcher.sync_until(is_seen)
+        server.kill()
+        server.check()
+        server.start()
+        for user in (watcher, stays):
+            user.http.close()
+        stays.send(room, "still here")
+
+        def is_told(answer):
+            note(answer)
+            stays.sync()
+            return present[gone.user_id] == "offline" and typing[-1] == []
+
+        # Whoever was there has half a minute to come back.
+        watcher.sync_until(is_told, seconds=90)
+        assert present[stays.user_id] == "online"
 
 
 def exited_within(process, seconds):

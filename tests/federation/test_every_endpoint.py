@@ -1,14 +1,16 @@
 """Whatever other servers ask for, as their programs of today and of before do; and that nothing was left out."""
 
+import threading
+
 import pytest
 import requests
 
 from harness import served, specification
 from harness.client import Client, unique
-from harness.participant import id_of, path
-from harness.peer import Key, signed
+from harness.participant import Participant, id_of, path
+from harness.peer import Key, authorization, canonical, signed
 from harness.pictures import png
-from harness.rooms import invited, joined_members
+from harness.rooms import invited, joined_members, members
 from harness.server import Server
 
 
@@ -77,6 +79,30 @@ def test_an_address_turns_out_to_be_a_user(server, alice, resident):
         event["content"] = {"membership": "invite", "third_party_invite": proof}
         assert resident.send(server, "PUT", target, event)[0] == expected
     assert alice.state(room, "m.room.member", user)["membership"] == "invite"
+
+
+def test_an_invite_by_an_address_comes_into_the_room_though_its_requester_goes_away(server, alice, resident):
+    room, key, user = alice.create_room(preset="private_chat", room_version="11"), Key("0"), resident.user()
+    content = {"display_name": "b...", "public_key": key.public, "key_validity_url": "https://identity.test/"}
+    alice.set_state(room, "m.room.third_party_invite", content, key="token")
+    was_asked, may_answer = threading.Event(), threading.Event()
+
+    def answer_invite(*request):
+        was_asked.set()
+        may_answer.wait(20)
+        return Participant.answer_invite(resident, *request)
+
+    resident.answer_invite = answer_invite
+    event = {"type": "m.room.member", "room_id": room, "sender": alice.user_id, "state_key": user}
+    proof = {"signed": signed({"mxid": user, "token": "token"}, "identity.test", key)}
+    event["content"] = {"membership": "invite", "third_party_invite": proof}
+    target = path("v1/exchange_third_party_invite/{}", room)
+    header = authorization("PUT", target, resident.name, server.name, resident.key, content=event)
+    with pytest.raises(requests.exceptions.ReadTimeout):
+        requests.put(server.base_url + target, data=canonical(event), headers={"Authorization": header}, timeout=1)
+    assert was_asked.wait(20)
+    may_answer.set()
+    alice.sync_until(lambda _: user in members(alice, room, "invite"))
 
 
 def test_who_is_in_no_room_leaves_none(server, alice, peer):

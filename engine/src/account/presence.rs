@@ -1,7 +1,7 @@
 //! Presence: how present users are, told to those on this server who share a room with them.
 //!
-//! Invariant: whether somebody is there lives in memory (`stream`), and a change of it costs no row; what they say about it
-//! is stored, one row for each user.
+//! Invariant: how present somebody is lives in memory (`stream`), and a change of it costs no row; only that they are there at all
+//! is a row, by which a restart ends it for those who are told. What they say about it is stored, one row for each user.
 //! Specification: client-server API, "Presence".
 
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
@@ -9,10 +9,10 @@ use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use serde_json::{Value, json};
 
 use crate::{
-    core::num::UserNum,
+    core::{identifiers::server_name, num::UserNum},
     error::Result,
     store::{
-        Reader, StorageError, Tx, schema,
+        Direction, Reader, StorageError, Tx, schema,
         schema::{PresenceState, StatusMessage},
     },
     stream::{self, Activity, Claim, PresenceChange, Touch},
@@ -53,13 +53,14 @@ pub fn event(reader: &Reader, user: UserNum) -> Result<Value, StorageError> {
 /// What a device says that holds until `hold_ms` from now, and the time on which others are given to come back.
 pub(crate) fn claim(reader: &Reader, device: Option<&str>, state: PresenceState, hold_ms: u64) -> Claim {
     let device = BuildHasherDefault::<DefaultHasher>::default().hash_one(device);
-    let until_ms = reader.shared.clock.now_ms() + hold_ms + stream::OFFLINE_AFTER_MS;
-    Claim { device, state, until_ms }
+    let said_ms = reader.shared.clock.now_ms();
+    Claim { device, state, said_ms, until_ms: said_ms + hold_ms + stream::OFFLINE_AFTER_MS }
 }
 
-/// What another server says of its user, which holds for `hold_ms` unless it says something else.
-pub(crate) fn claim_elsewhere(reader: &Reader, state: PresenceState, hold_ms: u64) -> Claim {
-    Claim { device: stream::ELSEWHERE, state, until_ms: reader.shared.clock.now_ms() + hold_ms }
+/// What another server says of its user, which holds for a while unless it says something else.
+pub(crate) fn claim_elsewhere(reader: &Reader, state: PresenceState) -> Claim {
+    let said_ms = reader.shared.clock.now_ms();
+    Claim { device: stream::ELSEWHERE, state, said_ms, until_ms: said_ms + stream::ELSEWHERE_HOLD_MS }
 }
 
 /// The user says how present they are, and something about it.
@@ -104,7 +105,53 @@ pub(crate) fn touch(tx: &mut Tx, user: UserNum, change: PresenceChange) -> Resul
     stream::activate(tx, user)?;
     tx.next_position();
     let now_ms = tx.shared.clock.now_ms();
+    let is_there = tx.shared.watch.presences.is_there_after(user, change, now_ms);
+    match tx.has(&schema::PRESENT_USERS, &user)? {
+        false if is_there => tx.put(&schema::PRESENT_USERS, &user, &()),
+        true if !is_there => tx.delete(&schema::PRESENT_USERS, &user),
+        _ => {}
+    }
     tx.touch(Touch::Presence { user, change, now_ms });
+    Ok(())
+}
+
+/// Takes some of those who were there before a restart to be there still, for a while in which they may come back: who has not by
+/// then is told to the others to be gone. Nobody is told anything now.
+pub(crate) fn restore(tx: &mut Tx, count_max: usize) -> Result<()> {
+    let Some(from) = tx.shared.watch.presences.restored_up_to() else { return Ok(()) };
+    let (mut found, mut last) = (Vec::new(), None);
+    tx.scan_between(
+        &schema::PRESENT_USERS,
+        &from,
+        &UserNum(u64::MAX),
+        Direction::Forward,
+        |user: UserNum, ()| {
+            found.push(user);
+            last = Some(user);
+            found.len() < count_max
+        },
+    )?;
+    found.retain(|user| tx.shared.watch.presences.get(*user).is_none());
+    if found.is_empty() {
+        tx.shared.watch.presences.note_restored(last);
+        return Ok(());
+    }
+    tx.next_position();
+    let now_ms = tx.shared.clock.now_ms();
+    for user in found {
+        stream::activate(tx, user)?;
+        let is_ours = server_name(&tx.user_id(user)?) == Some(&*tx.shared.server_name);
+        let claim = match is_ours {
+            true => Claim {
+                device: stream::BEFORE_RESTART,
+                state: PresenceState::Online,
+                said_ms: now_ms,
+                until_ms: now_ms + stream::OFFLINE_AFTER_MS,
+            },
+            false => claim_elsewhere(tx, PresenceState::Online),
+        };
+        tx.touch(Touch::Presence { user, change: PresenceChange::Restored(claim), now_ms });
+    }
     Ok(())
 }
 

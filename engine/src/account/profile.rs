@@ -13,6 +13,11 @@ pub const DISPLAY_NAME: &str = "displayname";
 /// The field with the address of a user's picture.
 pub const AVATAR_URL: &str = "avatar_url";
 
+/// Whether the field is also in the user's membership events.
+pub fn is_shown_in_rooms(name: &str) -> bool {
+    matches!(name, DISPLAY_NAME | AVATAR_URL)
+}
+
 /// All fields of a local user's profile with their values as JSON, by name.
 pub fn get(reader: &Reader, user: UserNum) -> Result<Vec<(String, Bytes)>, StorageError> {
     let mut fields = Vec::new();

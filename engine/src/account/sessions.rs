@@ -14,7 +14,7 @@ use ruma_common::{OwnedDeviceId, OwnedUserId};
 
 use super::{devices, users};
 use crate::{
-    core::num::UserNum,
+    core::{deadline::has_come, num::UserNum},
     error::{Denied, Error, Result, What},
     store::{
         Reader, StorageError, Tx, schema,
@@ -68,7 +68,7 @@ impl Seen {
     /// Whether `interval_ms` have gone by since this was last true; whoever gets `true` notes the sighting.
     pub fn is_due(&self, now_ms: u64, interval_ms: u64) -> bool {
         let last = self.0.load(Ordering::Relaxed);
-        now_ms >= last.saturating_add(interval_ms)
+        has_come(last.saturating_add(interval_ms), interval_ms, now_ms)
             && self.0.compare_exchange(last, now_ms, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 }

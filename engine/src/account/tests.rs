@@ -9,10 +9,10 @@ use crate::{
     Command, Conflict, Denied, Error, Invalid, PresenceState, What,
     check::Check,
     command::{
-        ChangePassword, CreateKeyBackup, Deactivate, EndDeactivation, EndOlderTokens, LogIn, MakeFirstToken,
-        MakePassingToken, MakeRegistrationToken, PutBackupKeys, RefreshTokens, Register, Registered,
-        RemoveDevices, SetAccount, SetAccountData, SetPresence, SetProfileField, SetTag, ShowProfile,
-        SpendPassingToken, StoreFilter, UpgradeGuest, WhichDevices,
+        ChangePassword, CreateKeyBackup, Deactivate, EndDeactivation, EndOlderTokens, LeaveProfileUnshown,
+        LogIn, MakeFirstToken, MakePassingToken, MakeRegistrationToken, PutBackupKeys, RefreshTokens,
+        Register, Registered, RemoveDevices, SetAccount, SetAccountData, SetPresence, SetProfileField,
+        SetTag, ShowProfile, SpendPassingToken, StoreFilter, UpgradeGuest, WhichDevices,
     },
     core::num::{StreamPos, UserNum},
     error::Result,
@@ -20,7 +20,7 @@ use crate::{
     store::{Direction, RestOfKey, schema},
     view::{
         AccountData, Deactivations, Devices, FirstToken, HashParameters, NameIsFree, OwnerOfPassingToken,
-        OwnerOfRefreshToken, RegistrationTokenIsValid, SessionOfToken,
+        OwnerOfRefreshToken, RegistrationTokenIsValid, SessionOfToken, UnshownProfiles,
     },
 };
 
@@ -521,6 +521,45 @@ fn a_profile_is_shown_in_the_rooms() {
     let large = "x".repeat(64 * 1024);
     let refused = set("org.example.text", Some(&large));
     assert!(matches!(refused, Err(Error::Invalid(Invalid::ProfileTooLarge))));
+}
+
+#[test]
+fn rooms_are_marked_until_they_are_told_of_a_profile() {
+    let world = World::new();
+    bilbo(&world);
+    let (rooms, user_id) = ([ROOM, "!second:here.example", "!third:here.example"], || BILBO.to_owned());
+    for room_id in rooms {
+        world.room(room_id, BILBO, None);
+    }
+    let set = |name: &str, value: &str| {
+        let value = Some(json!(value).to_string().into());
+        run(&world, SetProfileField { user_id: user_id(), name: name.into(), value }).unwrap()
+    };
+    let marked = || {
+        let unshown = world.engine.read(&UnshownProfiles).unwrap();
+        assert!(unshown.values().all(|user_ids| *user_ids == [BILBO]));
+        unshown.into_keys().collect::<Vec<_>>()
+    };
+    set("org.example.text", "seen in no room");
+    assert!(marked().is_empty());
+    set(profile::DISPLAY_NAME, "Bilbo");
+    assert_eq!(marked(), rooms);
+    let show =
+        |room_id: &str| run(&world, ShowProfile { room_id: room_id.into(), user_id: user_id() }).unwrap();
+    show(ROOM);
+    assert_eq!(marked(), rooms[1..]);
+    // There is nothing to be told of who has left.
+    world.leave(rooms[1], BILBO);
+    show(rooms[1]);
+    assert_eq!(marked(), rooms[2..]);
+    run(&world, LeaveProfileUnshown { room_id: rooms[2].into(), user_id: user_id() }).unwrap();
+    assert!(marked().is_empty());
+    // What a room shows already is no event, and ends its mark.
+    set(profile::DISPLAY_NAME, "Frodo");
+    set(profile::DISPLAY_NAME, "Bilbo");
+    let before = world.engine.position();
+    show(ROOM);
+    assert_eq!((world.engine.position(), marked()), (before, vec![rooms[2].to_owned()]));
 }
 
 #[test]

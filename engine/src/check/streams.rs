@@ -32,6 +32,7 @@ pub(super) fn passes() -> Vec<Pass> {
             Ok(())
         }),
         Pass::over(&schema::STATUS_MESSAGES, |row, user, _| row.expect_user(user).map(drop)),
+        Pass::over(&schema::PRESENT_USERS, |row, user, ()| row.expect_user(user).map(drop)),
         Pass::over(&schema::USER_STREAM, |row, (user, pos), news| user_news(row, user, pos, &news)),
         Pass::over(&schema::MEMBER_STREAM, |row, (room, pos), change| {
             row.expect_user(change.user)?;

@@ -65,6 +65,7 @@ fn the_furnished_store_has_rows_of_nearly_everything() {
         "EARLY_RECEIPTS",
         "EARLY_REDACTIONS",
         "GAPS",
+        "GUESTS_TO_REMOVE",
         "HISTORY_STARTS",
         "KEY_SIGNATURES",
         "OFF_TIMELINE",
@@ -91,6 +92,8 @@ fn the_furnished_store_has_rows_of_nearly_everything() {
         "TIME_MARKS",
         "TOLD_STATES",
         "TRANSACTIONS",
+        "UNCARRIED_SETTINGS",
+        "UNSHOWN_PROFILES",
     ];
     assert_eq!(empty, expected);
 }

@@ -1,12 +1,16 @@
 //! A local user who has come into a room by way of another server finds there what they set for the room that it replaces.
 //!
+//! Invariant: whoever has come in has a mark until they do, so that what a restart interrupts is taken up again, and once only: what
+//! the user changes since stays.
 //! Not here: joins that this server decides, which bring the settings along themselves (`change_membership`).
 
 use crate::{
+    account::users,
     command::{Command, Lanes},
+    core::num::RoomNum,
     error::Result,
     room::upgrade,
-    store::Tx,
+    store::{Tx, schema},
 };
 
 /// A local user has come into a room: once another server has let them in, and this one has taken the join in
@@ -27,13 +31,50 @@ impl Command for CarrySettings {
     type Output = ();
 
     fn lanes(&self) -> Lanes {
-        Lanes::default().user(&self.user_id)
+        // The mark is written with what the room's lane is for.
+        Lanes::default().user(&self.user_id).room(&self.room_id)
     }
 
     fn run(&self, tx: &mut Tx) -> Result<()> {
-        match tx.user_num(&self.user_id)? {
-            Some(user) => upgrade::carry_settings_of_member(tx, user, &self.room_id),
-            None => Ok(()),
+        let Some(user) = tx.user_num(&self.user_id)? else { return Ok(()) };
+        if let Some(room) = tx.room_num(&self.room_id)?
+            && tx.has(&schema::UNCARRIED_SETTINGS, &(room, user))?
+        {
+            tx.delete(&schema::UNCARRIED_SETTINGS, &(room, user));
         }
+        upgrade::carry_settings_of_member(tx, user, &self.room_id)
     }
+}
+
+/// A local user is about to come into a room that this server is in, as another server has let them: whatever happens then, they
+/// are given their settings ([`CarrySettings`]).
+#[derive(Clone, Debug)]
+pub struct ExpectSettings {
+    /// The room's id.
+    pub room_id: String,
+    /// Our user.
+    pub user_id: String,
+}
+
+impl Command for ExpectSettings {
+    type Output = ();
+
+    fn lanes(&self) -> Lanes {
+        Lanes::default().room(&self.room_id)
+    }
+
+    fn run(&self, tx: &mut Tx) -> Result<()> {
+        if let Some(room) = tx.room_num(&self.room_id)? {
+            expect(tx, room, &self.user_id)?;
+        }
+        Ok(())
+    }
+}
+
+/// Marks that the user is to be given their settings in the room.
+pub(super) fn expect(tx: &mut Tx, room: RoomNum, user_id: &str) -> Result<()> {
+    if let Some((user, _)) = users::find(tx, user_id)? {
+        tx.put(&schema::UNCARRIED_SETTINGS, &(room, user), &());
+    }
+    Ok(())
 }

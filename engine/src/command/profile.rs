@@ -1,14 +1,20 @@
 //! A user changes their profile, and the rooms that they are in learn of it one by one.
+//!
+//! Invariant: what the rooms show of a profile changes with a mark in each of them, which goes with what tells the room: what a
+//! restart interrupts, or a room cannot be told at once, is taken up again.
 
 use bytes::Bytes;
 
 use crate::{
     account::{profile, users},
     command::{Command, Lanes},
-    core::event::JsonObject,
+    core::{
+        event::JsonObject,
+        num::{RoomNum, UserNum},
+    },
     error::{Invalid, Result},
     room::{NewEvent, RoomCtx, append, membership},
-    store::{Tx, schema::Membership},
+    store::{StorageError, Tx, schema, schema::Membership},
 };
 
 /// Bytes of a whole profile as JSON. Specification: client-server API, "Profiles".
@@ -51,8 +57,19 @@ impl Command for SetProfileField {
             return Err(Invalid::ProfileTooLarge.into());
         }
         profile::set(tx, user, &self.name, self.value.as_ref());
+        if profile::is_shown_in_rooms(&self.name) {
+            mark_rooms(tx, user)?;
+        }
         Ok(true)
     }
+}
+
+/// The rooms that the user is in are to be told. O(those).
+fn mark_rooms(tx: &mut Tx, user: UserNum) -> Result<(), StorageError> {
+    for room in tx.joined_rooms(user)? {
+        tx.put(&schema::UNSHOWN_PROFILES, &(room, user), &());
+    }
+    Ok(())
 }
 
 /// Brings a joined user's membership event in one room into agreement with the profile.
@@ -70,11 +87,13 @@ impl Command for ShowProfile {
     type Output = ();
 
     fn lanes(&self) -> Lanes {
-        Lanes::default().room(&self.room_id)
+        // The mark is the user's: a change that comes meanwhile must not lose its own.
+        Lanes::default().room(&self.room_id).user(&self.user_id)
     }
 
     fn run(&self, tx: &mut Tx) -> Result<()> {
         let mut room = RoomCtx::load(tx, &self.room_id)?;
+        remove_mark(tx, room.num, &self.user_id)?;
         let Some(current) = room.state(tx, "m.room.member", &self.user_id)? else { return Ok(()) };
         let current = current.pdu()?;
         // The user may have left meanwhile.
@@ -101,6 +120,39 @@ impl Command for ShowProfile {
         room.save(tx);
         Ok(())
     }
+}
+
+/// A room does not show a user's profile of now, and is not to be told of it again: it is not among
+/// [`crate::view::UnshownProfiles`] any more.
+pub struct LeaveProfileUnshown {
+    /// The room's id.
+    pub room_id: String,
+    /// The user's id.
+    pub user_id: String,
+}
+
+impl Command for LeaveProfileUnshown {
+    type Output = ();
+
+    fn lanes(&self) -> Lanes {
+        Lanes::default().user(&self.user_id)
+    }
+
+    fn run(&self, tx: &mut Tx) -> Result<()> {
+        match tx.room_num(&self.room_id)? {
+            Some(room) => remove_mark(tx, room, &self.user_id),
+            None => Ok(()),
+        }
+    }
+}
+
+fn remove_mark(tx: &mut Tx, room: RoomNum, user_id: &str) -> Result<()> {
+    if let Some(user) = tx.user_num(user_id)?
+        && tx.has(&schema::UNSHOWN_PROFILES, &(room, user))?
+    {
+        tx.delete(&schema::UNSHOWN_PROFILES, &(room, user));
+    }
+    Ok(())
 }
 
 impl ShowProfile {

@@ -13,7 +13,10 @@ use parking_lot::Mutex;
 
 use crate::{
     command::{Command, Lanes},
-    core::num::{RoomNum, StreamPos, TextNum, UserNum},
+    core::{
+        deadline::has_come,
+        num::{RoomNum, StreamPos, TextNum, UserNum},
+    },
     error::Result,
     store::{Direction, Key, StorageError, Tx, Value, schema},
 };
@@ -94,7 +97,7 @@ impl Command for Prune {
         let Progress { stage, next_round_ms, mut next_keys_ms } = self.progress.0.lock().clone();
         let now_ms = tx.shared.clock.now_ms();
         let is_beginning = stage.is_beginning();
-        if is_beginning && now_ms < next_round_ms {
+        if is_beginning && !has_come(next_round_ms, ROUND_MS, now_ms) {
             return Ok(());
         }
         if is_beginning {
@@ -142,7 +145,9 @@ impl Command for Prune {
                 .map_or(Stage::Keys(TextNum(0), RoomNum(0)), |(server, room, pos)| {
                     Stage::Stays(server, room, pos)
                 }),
-            Stage::Keys(TextNum(0), _) if now_ms < next_keys_ms => Stage::Lists(UserNum(0)),
+            Stage::Keys(TextNum(0), _) if !has_come(next_keys_ms, KEYS_ROUND_MS, now_ms) => {
+                Stage::Lists(UserNum(0))
+            }
             Stage::Keys(server, room) => {
                 if server == TextNum(0) {
                     next_keys_ms = now_ms + KEYS_ROUND_MS;
@@ -314,6 +319,29 @@ mod tests {
         assert_eq!(send(&world, "late"), late);
         assert_ne!(send(&world, "old"), first);
         assert!(world.ask(|reader| Ok(count(reader, &schema::TIME_MARKS))) <= 26, "old marks go too");
+    }
+
+    #[test]
+    fn rounds_go_on_when_the_clock_is_set_back() {
+        let world = World::new();
+        let progress = Arc::new(PruneProgress::default());
+        let begins = || {
+            let is_over = || progress.0.lock().stage.is_beginning();
+            world.engine.write(Prune { progress: progress.clone() }).wait().unwrap();
+            let begins = !is_over();
+            while !is_over() {
+                world.engine.write(Prune { progress: progress.clone() }).wait().unwrap();
+            }
+            begins
+        };
+        world.pass_ms(100 * HOUR_MS);
+        assert!(begins() && !begins());
+        let keys_ms = progress.0.lock().next_keys_ms;
+        world.set_back_ms(100 * HOUR_MS);
+        assert!(begins() && !begins());
+        assert!(progress.0.lock().next_keys_ms < keys_ms, "keys have been looked at");
+        world.pass_ms(ROUND_MS);
+        assert!(begins());
     }
 
     #[test]

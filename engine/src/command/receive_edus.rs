@@ -34,9 +34,6 @@ use crate::{
 
 /// How long a typing notice holds, in milliseconds: other servers renew theirs every 40 seconds or sooner.
 const TYPING_MS: u64 = 60_000;
-/// How long what a server says of its user's presence holds, in milliseconds: half an hour, as on other servers. Those that
-/// repeat what has not changed do it within that time.
-const PRESENCE_MS: u64 = 30 * 60 * 1000;
 /// The most bytes of an answer that is kept: a reason of a thousand bytes for each of fifty events. After a longer one, the
 /// same transaction is taken in again, which does no harm.
 const ANSWER_BYTES_MAX: usize = 65_536;
@@ -277,7 +274,7 @@ impl ReceiveEdus {
     /// while: whoever lets this server into a room tells of its users before the room is entered.
     fn present(&self, tx: &mut Tx, update: &IncomingPresence, taken: &mut TakenEdus) -> Result<()> {
         let told_ms = tx.shared.clock.now_ms();
-        let claim = presence::claim_elsewhere(tx, update.state, PRESENCE_MS);
+        let claim = presence::claim_elsewhere(tx, update.state);
         let activity = Activity {
             last_active_ms: told_ms.saturating_sub(update.last_active_ago_ms),
             currently_active: update.currently_active,

@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     account::users,
-    command::{Command, Lanes},
+    command::{Command, Lanes, carry_settings},
     core::{
         checked::{CheckedPdu, Refused},
         event::Pdu,
@@ -198,6 +198,9 @@ impl Command for EnterRoom {
             room.save(tx);
             self.note_members(tx, &room, earlier)?;
             mark_if_closed(tx, join)?;
+            if let Some(user_id) = &join.state_key {
+                carry_settings::expect(tx, room.num, user_id)?;
+            }
         }
         Ok((outcome, missing))
     }

@@ -135,6 +135,9 @@ impl SendEvent {
         if let Some(event_id) = self.unchanged_state(tx, &room, sender, &content)? {
             // Those who were kept may be let go when the room is closed again.
             let has_guests_to_remove = shuts_out && !membership::allows_guests(tx, &room)?;
+            if has_guests_to_remove {
+                tx.put(&schema::GUESTS_TO_REMOVE, &room.num, &());
+            }
             return Ok(Sent { event_id, has_guests_to_remove });
         }
         let event = append(

@@ -1,5 +1,6 @@
 //! Users say how present they are, their devices show it by syncing, time passes, and this server comes into rooms of users of
-//! whom it was told before. But for what users say about it nothing is written: who is there is known in memory only.
+//! whom it was told before. But for what users say about it, and that they came or went, nothing is written: how present they are
+//! is known in memory only.
 //!
 //! Specification: client-server API, "Presence".
 
@@ -63,8 +64,12 @@ impl Command for ShowPresence {
     }
 }
 
+/// How many of those who were there before a restart are taken up at once: each costs a look at their rooms.
+const RESTORED_MAX: usize = 500;
+
 /// Ends the presence of those whose time is over, so that the others are told; and tells other servers again of those who stay
-/// as they are, which they forget else. To be run every two seconds.
+/// as they are, which they forget else. After a restart those who were there have half a minute to come back. To be run every two
+/// seconds.
 pub struct EndPresence;
 
 impl Command for EndPresence {
@@ -75,6 +80,7 @@ impl Command for EndPresence {
     }
 
     fn run(&self, tx: &mut Tx) -> Result<()> {
+        presence::restore(tx, RESTORED_MAX)?;
         let now_ms = tx.shared.clock.now_ms();
         for user in tx.shared.watch.presences.overdue(now_ms) {
             presence::touch(tx, user, PresenceChange::Passed)?;
@@ -112,5 +118,118 @@ impl Command for SettlePresence {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::Value;
+
+    use super::*;
+    use crate::{
+        fixture::World,
+        store::{Memory, schema, schema::Account},
+        view::{Sync, SyncToken},
+    };
+
+    const ALICE: &str = "@alice:here.example";
+    const BOB: &str = "@bob:here.example";
+
+    /// Alice and Bob in a room.
+    fn neighbours(world: World) -> World {
+        for user_id in [ALICE, BOB] {
+            let have_account = |tx: &mut Tx| {
+                let user = tx.intern_user(user_id)?;
+                users::put(tx, user, &Account::default());
+                Ok(())
+            };
+            world.act(have_account).unwrap();
+        }
+        world.room("!both:here.example", ALICE, None);
+        world.join("!both:here.example", BOB);
+        world
+    }
+
+    fn set(world: &World, state: PresenceState) {
+        let set = SetPresence { user: ALICE.into(), device: None, state, status_msg: String::new() };
+        world.engine.write(set).wait().unwrap();
+    }
+
+    /// How present others are, as Bob is told.
+    fn told_to_bob(world: &World, since: Option<SyncToken>) -> (Vec<(String, String)>, SyncToken) {
+        let sync = Sync {
+            user_id: BOB.into(),
+            device_id: None,
+            since,
+            filter: Default::default(),
+            full_state: false,
+            state_after: None,
+            waits: false,
+        };
+        let answer = world.engine.read(&sync).unwrap();
+        let body: Value = serde_json::from_slice(&answer.body).unwrap();
+        let events = body["presence"]["events"].as_array().cloned().unwrap_or_default();
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let told = events.iter().map(|event| (text(&event["sender"]), text(&event["content"]["presence"])));
+        (told.collect(), answer.token)
+    }
+
+    fn alice_is(state: &str) -> Vec<(String, String)> {
+        vec![(ALICE.to_owned(), state.to_owned())]
+    }
+
+    #[test]
+    fn who_does_not_come_back_after_a_restart_is_told_to_be_gone() {
+        let backend = Arc::new(Memory::default());
+        let before = neighbours(World::on(backend.clone()));
+        set(&before, PresenceState::Online);
+        let (told, token) = told_to_bob(&before, None);
+        assert_eq!(told, alice_is("online"));
+        drop(before);
+        let world = World::on(backend);
+        let end = || world.engine.write(EndPresence).wait().unwrap();
+        end();
+        let (told, token) = told_to_bob(&world, Some(token));
+        assert_eq!(told, [], "she may be about to come back");
+        assert_eq!(told_to_bob(&world, None).0, alice_is("online"));
+        world.pass_ms(29_999);
+        end();
+        assert_eq!(told_to_bob(&world, Some(token)).0, []);
+        world.pass_ms(1);
+        end();
+        assert_eq!(told_to_bob(&world, Some(token)).0, alice_is("offline"));
+        // Only while somebody is there is that known to the next start.
+        let is_kept = || {
+            world.ask(|reader| {
+                let alice = reader.user_num(ALICE)?.unwrap();
+                Ok(reader.has(&schema::PRESENT_USERS, &alice)?)
+            })
+        };
+        assert!(!is_kept());
+        set(&world, PresenceState::Online);
+        assert!(is_kept());
+        set(&world, PresenceState::Offline);
+        assert!(!is_kept());
+    }
+
+    #[test]
+    fn who_comes_back_after_a_restart_was_never_gone() {
+        let backend = Arc::new(Memory::default());
+        let before = neighbours(World::on(backend.clone()));
+        set(&before, PresenceState::Online);
+        let (_, token) = told_to_bob(&before, None);
+        drop(before);
+        let world = World::on(backend);
+        world.engine.write(EndPresence).wait().unwrap();
+        let alice = world.ask(|reader| Ok(reader.user_num(ALICE)?.unwrap()));
+        let (state, hold_ms) = (PresenceState::Online, 60_000);
+        let show = ShowPresence { user: alice, device: Some("A".into()), state, hold_ms };
+        world.engine.write(show).wait().unwrap();
+        world.pass_ms(60_000);
+        world.engine.write(EndPresence).wait().unwrap();
+        assert_eq!(told_to_bob(&world, Some(token)).0, []);
+        assert_eq!(told_to_bob(&world, None).0, alice_is("online"));
     }
 }

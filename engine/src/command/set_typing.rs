@@ -8,11 +8,9 @@ use crate::{
     error::{Denied, Result},
     room::visibility::Viewer,
     store::Tx,
-    stream::{Outgoing, Touch},
+    stream::{Outgoing, TYPING_MS_MAX, Touch},
 };
 
-/// How long a notice holds at most: clients renew it every few seconds.
-const TYPING_MS_MAX: u64 = 120_000;
 /// How long it holds when the client does not say.
 const TYPING_MS_DEFAULT: u64 = 30_000;
 
@@ -81,10 +79,12 @@ impl Command for EndTyping {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::{core::num::StreamPos, fixture::World, room::typing};
+    use crate::{core::num::StreamPos, fixture::World, room::typing, store::Memory};
 
     const ROOM: &str = "!room:here.example";
     const ALICE: &str = "@alice:here.example";
@@ -122,6 +122,36 @@ mod tests {
         world.engine.write(EndTyping).wait().unwrap();
         assert_eq!(told(&world, begun), Some(json!({"user_ids": []})));
         assert_eq!(told(&world, StreamPos::ZERO), None);
+    }
+
+    #[test]
+    fn it_is_over_when_the_clock_was_set_back() {
+        let world = World::new();
+        world.room(ROOM, ALICE, None);
+        world.pass_ms(10 * TYPING_MS_MAX);
+        set(&world, true);
+        let begun = world.engine.position();
+        world.set_back_ms(10 * TYPING_MS_MAX);
+        assert_eq!(told(&world, StreamPos(begun.0 - 1)), Some(json!({"user_ids": []})));
+        world.engine.write(EndTyping).wait().unwrap();
+        assert_eq!(told(&world, begun), Some(json!({"user_ids": []})));
+    }
+
+    #[test]
+    fn who_typed_before_a_restart_does_no_more() {
+        let backend = Arc::new(Memory::default());
+        let before = World::on(backend.clone());
+        before.room(ROOM, ALICE, None);
+        set(&before, true);
+        let told_before = before.engine.position();
+        drop(before);
+        let world = World::on(backend);
+        let opened_at = world.engine.position();
+        assert!(told_before < opened_at);
+        assert_eq!(told(&world, told_before), Some(json!({"user_ids": []})));
+        assert_eq!((told(&world, opened_at), told(&world, StreamPos::ZERO)), (None, None));
+        set(&world, true);
+        assert_eq!(told(&world, told_before), Some(json!({"user_ids": [ALICE]})));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 pub mod acl;
 pub mod auth;
 pub mod checked;
+pub mod deadline;
 pub mod event;
 pub mod filter;
 pub mod glob;

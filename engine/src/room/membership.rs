@@ -196,7 +196,10 @@ pub(crate) fn follow_guest_access(tx: &mut Tx, room: &mut RoomCtx, allowed: bool
 pub(crate) fn shut_out_guests(tx: &mut Tx, room: &mut RoomCtx) -> Result<bool> {
     match remove_guests(tx, room, usize::MAX) {
         Ok(_) => Ok(false),
-        Err(Error::Unsigned(_)) => Ok(true),
+        Err(Error::Unsigned(_)) => {
+            tx.put(&schema::GUESTS_TO_REMOVE, &room.num, &());
+            Ok(true)
+        }
         Err(error) => Err(error),
     }
 }

@@ -1,5 +1,8 @@
 //! Typing notices: who is writing in a room. Only in memory: after a restart nobody is.
 //!
+//! Invariant: whoever was last told of a room before the restart is told who types there now with whatever else they are told of the
+//! room. Nothing is stored by which a room in which nothing happens could be told for that alone: it would be a write for each
+//! notice.
 //! Specification: client-server API, "Typing Notifications".
 
 use crate::{
@@ -22,10 +25,10 @@ pub(crate) fn since(
         return Ok(None);
     }
     let now_ms = reader.shared.clock.now_ms();
-    let mut users: Vec<_> = typing.users.into_iter().filter(|(_, until_ms)| *until_ms > now_ms).collect();
+    let mut users: Vec<_> = typing.users_at(now_ms).collect();
     users.sort_unstable();
     let mut out = b"{\"user_ids\":[".to_vec();
-    for (index, (user, _)) in users.into_iter().enumerate() {
+    for (index, user) in users.into_iter().enumerate() {
         if index > 0 {
             out.push(b',');
         }

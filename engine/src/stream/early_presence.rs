@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use parking_lot::Mutex;
 
 use super::presence::{Activity, Claim};
+use crate::core::deadline::has_come;
 
 /// Users of one server: as many as it is worth while to tell of at once.
 const EARLY_PER_SERVER_MAX: usize = 200;
@@ -78,7 +79,7 @@ impl EarlyPresences {
             return Vec::new();
         }
         inner.servers.retain(|_, users| {
-            users.retain(|_, early| early.told_ms + EARLY_MS > now_ms);
+            users.retain(|_, early| !has_come(early.told_ms + EARLY_MS, EARLY_MS, now_ms));
             !users.is_empty()
         });
         let mut kept: Vec<(String, String)> = Vec::new();
@@ -99,7 +100,7 @@ mod tests {
     fn early(user_id: &str, told_ms: u64) -> EarlyPresence {
         EarlyPresence {
             user_id: user_id.to_owned(),
-            claim: Claim { device: ELSEWHERE, state: PresenceState::Online, until_ms: u64::MAX },
+            claim: Claim { device: ELSEWHERE, state: PresenceState::Online, said_ms: 0, until_ms: u64::MAX },
             activity: Activity { last_active_ms: 0, currently_active: true },
             text: String::new(),
             told_ms,
@@ -135,5 +136,8 @@ mod tests {
         assert_eq!(presences.kept(EARLY_MS - 1).len(), 3);
         assert_eq!(presences.kept(EARLY_MS), [("x".to_owned(), "@b:x".to_owned())]);
         assert!(presences.kept(EARLY_MS + 1).is_empty());
+        // What is told later than now was told before the clock was set back.
+        assert!(presences.keep("x", early("@a:x", EARLY_MS)));
+        assert!(presences.kept(0).is_empty());
     }
 }

@@ -9,8 +9,8 @@ mod wake;
 
 pub use early_presence::EarlyPresence;
 pub use presence::{Activity, Claim, PresenceChange};
-pub(crate) use presence::{ELSEWHERE, OFFLINE_AFTER_MS};
-pub(crate) use wake::{Standing, Watch};
+pub(crate) use presence::{BEFORE_RESTART, ELSEWHERE, ELSEWHERE_HOLD_MS, OFFLINE_AFTER_MS};
+pub(crate) use wake::{Standing, TYPING_MS_MAX, Watch};
 pub use wake::{Wait, Woken};
 
 use crate::{

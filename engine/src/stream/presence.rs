@@ -1,19 +1,28 @@
-//! Who is there, as far as it follows from what devices say and do now: only in memory. After a restart nobody is.
+//! Who is there, as far as it follows from what devices say and do now: only in memory. After a restart those are for a while who
+//! were there before.
 //!
 //! Invariant: a user has one position, that of the last change of what the others are shown; saying the same again changes
 //! nothing but how long it holds. Not here: status messages, which are stored.
 //! Specification: client-server API, "Presence".
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use dashmap::DashMap;
 
 use crate::{
-    core::num::{StreamPos, UserNum},
+    core::{
+        deadline::{has_come, is_ahead},
+        num::{StreamPos, UserNum},
+    },
     store::schema::PresenceState,
 };
 
 /// What a device said holds for this long after the end of the sync that said it, in milliseconds: the time that a client
 /// needs to come back over a bad network, and what other servers give it.
 pub(crate) const OFFLINE_AFTER_MS: u64 = 30_000;
+/// How long what another server says of its user holds, in milliseconds: half an hour, as there. Those that repeat what has not
+/// changed do it within that time.
+pub(crate) const ELSEWHERE_HOLD_MS: u64 = 30 * 60 * 1000;
 /// Who is online but did nothing for this long is shown as unavailable, in milliseconds; the specification's example.
 const IDLE_AFTER_MS: u64 = 300_000;
 /// Who stays as present as they are is told of again to other servers when nothing was told of them for this long, in
@@ -24,6 +33,8 @@ const REPEAT_AFTER_MS: u64 = 20 * 60 * 1000;
 const REPEATED_MAX: usize = 200;
 /// In the place of a device: the server of a user of another server, which knows by itself when its user is idle.
 pub(crate) const ELSEWHERE: u64 = u64::MAX;
+/// In the place of a device: what is left of a user's devices after a restart, until they say something.
+pub(crate) const BEFORE_RESTART: u64 = 0;
 /// How many users are remembered before those who are offline are forgotten: some 200 bytes each. Whose client has not
 /// been told by then goes on showing what it was told last.
 const PRESENT_USERS_MAX: usize = 50_000;
@@ -35,8 +46,22 @@ pub struct Claim {
     pub device: u64,
     /// What it says.
     pub state: PresenceState,
+    /// When it says so, in milliseconds since the epoch.
+    pub said_ms: u64,
     /// When it stops to count unless it is said again, in milliseconds since the epoch.
     pub until_ms: u64,
+}
+
+impl Claim {
+    /// Whether what `said` is said now takes its place.
+    fn is_replaced_by(&self, said: &Claim) -> bool {
+        self.device == said.device || self.device == BEFORE_RESTART
+    }
+
+    /// Whether it still counts. If the clock was set back since it was said, there is no telling for how long.
+    fn holds(&self, now_ms: u64) -> bool {
+        self.until_ms > now_ms && !is_ahead(self.said_ms, now_ms)
+    }
 }
 
 /// What may change how present a user is.
@@ -54,6 +79,8 @@ pub enum PresenceChange {
     Passed,
     /// Other servers are told again how it is. For clients nothing has changed.
     Repeated,
+    /// The user was there before a restart, unless something is known since. Nobody is told.
+    Restored(Claim),
 }
 
 /// What another server says of how active its user is.
@@ -97,10 +124,13 @@ impl Present {
 
     /// The most present of what the devices say.
     fn state(&self, now_ms: u64) -> PresenceState {
-        let live = self.claims.iter().filter(|claim| claim.until_ms > now_ms).map(|claim| claim.state);
+        let live = self.claims.iter().filter(|claim| claim.holds(now_ms)).map(|claim| claim.state);
         let is_elsewhere = self.is_elsewhere();
         match live.max().unwrap_or(PresenceState::Offline) {
-            PresenceState::Online if !is_elsewhere && self.shown.last_active_ms + IDLE_AFTER_MS <= now_ms => {
+            PresenceState::Online
+                if !is_elsewhere
+                    && has_come(self.shown.last_active_ms + IDLE_AFTER_MS, IDLE_AFTER_MS, now_ms) =>
+            {
                 PresenceState::Unavailable
             }
             state => state,
@@ -109,7 +139,7 @@ impl Present {
 
     /// Takes a device's word in the place of its last one. Answers whether it says so only now.
     fn take(&mut self, claim: Claim, now_ms: u64) -> bool {
-        self.claims.retain(|known| known.until_ms > now_ms);
+        self.claims.retain(|known| known.holds(now_ms) && known.device != BEFORE_RESTART);
         let before = self.claims.iter().position(|known| known.device == claim.device);
         let before = before.map(|index| self.claims.swap_remove(index));
         if claim.state != PresenceState::Offline {
@@ -122,26 +152,71 @@ impl Present {
 
 /// Those who are, or lately were, there.
 #[derive(Default)]
-pub(crate) struct Presences(DashMap<UserNum, Present>);
+pub(crate) struct Presences {
+    users: DashMap<UserNum, Present>,
+    /// The number below which users of before the restart have been looked at.
+    restored: AtomicU64,
+}
 
 impl Presences {
+    /// From which number on users of before the restart are still to be looked at; `None` if all have been.
+    pub fn restored_up_to(&self) -> Option<UserNum> {
+        let number = self.restored.load(Ordering::Relaxed);
+        (number < u64::MAX).then_some(UserNum(number))
+    }
+
+    /// Users of before the restart have been looked at up to this one; `None` if there are no more.
+    pub fn note_restored(&self, last: Option<UserNum>) {
+        let number = last.map_or(u64::MAX, |last| last.0.saturating_add(1));
+        self.restored.fetch_max(number, Ordering::Relaxed);
+    }
+
+    fn restore(&self, user: UserNum, claim: Claim, now_ms: u64) {
+        let shown = Shown {
+            state: claim.state,
+            last_active_ms: now_ms,
+            currently_active: None,
+            pos: StreamPos::ZERO,
+        };
+        self.users.entry(user).or_insert_with(|| Present { claims: vec![claim], shown, told_ms: now_ms });
+        self.note_restored(Some(user));
+    }
+
+    /// Whether the user is there, however present, when that has happened.
+    pub fn is_there_after(&self, user: UserNum, change: PresenceChange, now_ms: u64) -> bool {
+        let said = match change {
+            PresenceChange::Synced(claim) | PresenceChange::Said(claim) | PresenceChange::Told(claim, _) => {
+                Some(claim)
+            }
+            PresenceChange::Restored(_) => return true,
+            PresenceChange::Acted | PresenceChange::Passed | PresenceChange::Repeated => None,
+        };
+        let counts =
+            |known: &Claim| known.holds(now_ms) && said.is_none_or(|said| !known.is_replaced_by(&said));
+        said.is_some_and(|said| said.state != PresenceState::Offline)
+            || self.users.get(&user).is_some_and(|present| present.claims.iter().any(counts))
+    }
+
     /// How the user is shown, if anything is known.
     pub fn get(&self, user: UserNum) -> Option<Shown> {
-        self.0.get(&user).map(|present| present.shown)
+        self.users.get(&user).map(|present| present.shown)
     }
 
     /// Lets what a device says hold longer. False if that is news, which has to be written as such.
     pub fn renew(&self, user: UserNum, claim: Claim, now_ms: u64) -> bool {
-        let Some(mut present) = self.0.get_mut(&user) else { return claim.state == PresenceState::Offline };
+        let Some(mut present) = self.users.get_mut(&user) else {
+            return claim.state == PresenceState::Offline;
+        };
         if present.state(now_ms) != present.shown.state {
             return false;
         }
         let same = |known: &&mut Claim| {
-            known.device == claim.device && known.state == claim.state && known.until_ms > now_ms
+            known.device == claim.device && known.state == claim.state && known.holds(now_ms)
         };
         match present.claims.iter_mut().find(same) {
             Some(known) => {
                 known.until_ms = known.until_ms.max(claim.until_ms);
+                known.said_ms = claim.said_ms;
                 true
             }
             None => false,
@@ -155,7 +230,7 @@ impl Presences {
         if !is_known || !self.renew(user, claim, now_ms) {
             return false;
         }
-        if let Some(mut present) = self.0.get_mut(&user) {
+        if let Some(mut present) = self.users.get_mut(&user) {
             present.shown.last_active_ms = activity.last_active_ms;
         }
         true
@@ -163,21 +238,26 @@ impl Presences {
 
     /// Applies a change at `pos`. Answers whether the others are to be told.
     pub fn change(&self, user: UserNum, change: PresenceChange, now_ms: u64, pos: StreamPos) -> bool {
+        if let PresenceChange::Restored(claim) = change {
+            self.restore(user, claim, now_ms);
+            return false;
+        }
         let mut present = match change {
             PresenceChange::Synced(_) | PresenceChange::Said(_) | PresenceChange::Told(..) => {
-                if self.0.len() >= PRESENT_USERS_MAX {
-                    self.0.retain(|_, present| present.shown.state != PresenceState::Offline);
+                if self.users.len() >= PRESENT_USERS_MAX {
+                    self.users.retain(|_, present| present.shown.state != PresenceState::Offline);
                 }
                 let state = PresenceState::Offline;
                 let shown = Shown { state, last_active_ms: 0, currently_active: None, pos };
-                self.0.entry(user).or_insert(Present { claims: Vec::new(), shown, told_ms: now_ms })
+                self.users.entry(user).or_insert(Present { claims: Vec::new(), shown, told_ms: now_ms })
             }
-            PresenceChange::Acted | PresenceChange::Passed | PresenceChange::Repeated => {
-                match self.0.get_mut(&user) {
-                    Some(present) => present,
-                    None => return false,
-                }
-            }
+            PresenceChange::Acted
+            | PresenceChange::Passed
+            | PresenceChange::Repeated
+            | PresenceChange::Restored(_) => match self.users.get_mut(&user) {
+                Some(present) => present,
+                None => return false,
+            },
         };
         let is_active = match change {
             PresenceChange::Synced(claim) => {
@@ -194,7 +274,7 @@ impl Presences {
                 false
             }
             PresenceChange::Acted => true,
-            PresenceChange::Passed => false,
+            PresenceChange::Passed | PresenceChange::Restored(_) => false,
             PresenceChange::Repeated => {
                 present.told_ms = now_ms;
                 return false;
@@ -216,19 +296,21 @@ impl Presences {
 
     /// Whether the user is one of this server, and there.
     pub fn is_here(&self, user: UserNum) -> bool {
-        self.0.get(&user).is_some_and(|present| present.is_here())
+        self.users.get(&user).is_some_and(|present| present.is_here())
     }
 
     /// Whether another server has said something of its user that holds at least as long as this, and so was said later.
     pub fn is_told_since(&self, user: UserNum, claim: Claim) -> bool {
         let is_later = |known: &Claim| known.device == ELSEWHERE && known.until_ms >= claim.until_ms;
-        self.0.get(&user).is_some_and(|present| present.claims.iter().any(is_later))
+        self.users.get(&user).is_some_and(|present| present.claims.iter().any(is_later))
     }
 
     /// Users of this server who are there, of whom other servers have to be told again; some of them, if there are many.
     pub fn unrepeated(&self, now_ms: u64) -> Vec<UserNum> {
-        let is_due = |present: &Present| present.is_here() && present.told_ms + REPEAT_AFTER_MS <= now_ms;
-        let due = self.0.iter().filter(|present| is_due(present));
+        let is_due = |present: &Present| {
+            present.is_here() && has_come(present.told_ms + REPEAT_AFTER_MS, REPEAT_AFTER_MS, now_ms)
+        };
+        let due = self.users.iter().filter(|present| is_due(present));
         let mut users: Vec<UserNum> = due.map(|present| *present.key()).collect();
         users.sort_unstable();
         users.truncate(REPEATED_MAX);
@@ -237,7 +319,7 @@ impl Presences {
 
     /// Tells of a user who is there once more at `pos`: there are people who have not been told. False for who is not.
     pub fn tell_again(&self, user: UserNum, pos: StreamPos) -> bool {
-        let Some(mut present) = self.0.get_mut(&user) else { return false };
+        let Some(mut present) = self.users.get_mut(&user) else { return false };
         let is_there = present.shown.state != PresenceState::Offline;
         if is_there {
             present.shown.pos = pos;
@@ -247,7 +329,7 @@ impl Presences {
 
     /// Those whose time is over who are still shown as they were.
     pub fn overdue(&self, now_ms: u64) -> Vec<UserNum> {
-        let overdue = self.0.iter().filter(|present| present.state(now_ms) != present.shown.state);
+        let overdue = self.users.iter().filter(|present| present.state(now_ms) != present.shown.state);
         let mut users: Vec<UserNum> = overdue.map(|present| *present.key()).collect();
         users.sort_unstable();
         users
@@ -261,7 +343,7 @@ mod tests {
     const USER: UserNum = UserNum(1);
 
     fn claim(device: u64, state: PresenceState, until_ms: u64) -> PresenceChange {
-        PresenceChange::Synced(Claim { device, state, until_ms })
+        PresenceChange::Synced(Claim { device, state, said_ms: 0, until_ms })
     }
 
     fn state(presences: &Presences) -> PresenceState {
@@ -289,7 +371,7 @@ mod tests {
     #[test]
     fn a_renewal_is_no_news() {
         let presences = Presences::default();
-        let said = |until_ms| Claim { device: 1, state: PresenceState::Online, until_ms };
+        let said = |until_ms| Claim { device: 1, state: PresenceState::Online, said_ms: 0, until_ms };
         assert!(!presences.renew(USER, said(50), 0));
         assert!(presences.change(USER, PresenceChange::Synced(said(50)), 0, StreamPos(1)));
         assert!(presences.renew(USER, said(90), 40));
@@ -324,7 +406,7 @@ mod tests {
         for user in &users {
             presences.change(*user, claim(1, PresenceState::Unavailable, late), 0, StreamPos(1));
         }
-        let elsewhere = Claim { device: ELSEWHERE, state: PresenceState::Online, until_ms: late };
+        let elsewhere = Claim { device: ELSEWHERE, state: PresenceState::Online, said_ms: 0, until_ms: late };
         let activity = Activity { last_active_ms: 0, currently_active: true };
         let other = UserNum(u64::MAX);
         presences.change(other, PresenceChange::Told(elsewhere, activity), 0, StreamPos(1));
@@ -340,6 +422,29 @@ mod tests {
         }
         assert!(presences.unrepeated(REPEAT_AFTER_MS).is_empty());
         assert_eq!(presences.get(users[2]).unwrap().pos, StreamPos(1), "no client is told");
+    }
+
+    #[test]
+    fn who_was_there_before_the_clock_was_set_back_is_not_there_until_it_catches_up() {
+        let presences = Presences::default();
+        let ahead_ms = 60_000;
+        let said = |said_ms| {
+            let claim =
+                Claim { device: 1, state: PresenceState::Online, said_ms, until_ms: said_ms + 30_000 };
+            PresenceChange::Synced(claim)
+        };
+        assert!(presences.change(USER, said(ahead_ms), ahead_ms, StreamPos(1)));
+        assert!(presences.overdue(ahead_ms).is_empty());
+        assert_eq!(presences.overdue(0), [USER]);
+        assert!(presences.change(USER, PresenceChange::Passed, 0, StreamPos(2)));
+        assert_eq!(state(&presences), PresenceState::Offline);
+        assert!(presences.change(USER, said(0), 0, StreamPos(3)));
+        assert_eq!(presences.overdue(30_000), [USER], "it holds as long as it would have");
+        assert!(presences.change(USER, PresenceChange::Passed, 30_000, StreamPos(4)));
+        // Who is to be told again after a while is, when the clock was set back.
+        assert!(presences.change(USER, said(REPEAT_AFTER_MS), REPEAT_AFTER_MS, StreamPos(5)));
+        assert!(!presences.change(USER, said(0), 0, StreamPos(6)));
+        assert_eq!(presences.unrepeated(0), [USER]);
     }
 
     #[test]

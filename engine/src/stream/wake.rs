@@ -24,7 +24,10 @@ use super::{
     presence::{PresenceChange, Presences},
 };
 use crate::{
-    core::num::{RoomNum, StreamPos, UserNum},
+    core::{
+        deadline::has_come,
+        num::{RoomNum, StreamPos, UserNum},
+    },
     store::{NumberHash, schema::PresenceState},
 };
 
@@ -46,6 +49,9 @@ const PRESENCE_PEERS_MAX: usize = 500;
 /// started: as many as receipts may wait there.
 const STRANGERS_MAX: u32 = 1_000;
 
+/// How long a typing notice holds at most, in milliseconds: clients renew it every few seconds.
+pub(crate) const TYPING_MS_MAX: u64 = 120_000;
+
 /// Who types in a room.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Typing {
@@ -55,6 +61,22 @@ pub(crate) struct Typing {
     pub users: HashMap<UserNum, u64>,
     /// How many of those who ever typed there were known by nothing else.
     strangers: u32,
+}
+
+impl Typing {
+    /// Those who still type.
+    pub fn users_at(&self, now_ms: u64) -> impl Iterator<Item = UserNum> {
+        self.users.iter().filter(move |(_, until_ms)| !is_over(**until_ms, now_ms)).map(|(user, _)| *user)
+    }
+
+    /// Those whose time is over.
+    fn over(&self, now_ms: u64) -> impl Iterator<Item = UserNum> {
+        self.users.iter().filter(move |(_, until_ms)| is_over(**until_ms, now_ms)).map(|(user, _)| *user)
+    }
+}
+
+fn is_over(until_ms: u64, now_ms: u64) -> bool {
+    has_come(until_ms, TYPING_MS_MAX, now_ms)
 }
 
 #[derive(Default)]
@@ -86,6 +108,8 @@ pub(crate) struct Watch {
     rooms: DashMap<RoomNum, Vec<UserNum>, NumberHash>,
     room_news: DashMap<RoomNum, StreamPos, NumberHash>,
     typing: DashMap<RoomNum, Typing, NumberHash>,
+    /// The last position of before: who typed then is not known any more.
+    opened_at: StreamPos,
     /// Where rare things have to be looked for.
     pub marks: Marks,
     /// Who is there.
@@ -100,7 +124,7 @@ pub(crate) struct Watch {
 impl Watch {
     /// Nobody waits yet; `opened_at` is the last position in the store.
     pub fn new(opened_at: StreamPos) -> Self {
-        Self { marks: Marks::new(opened_at), ..Self::default() }
+        Self { marks: Marks::new(opened_at), opened_at, ..Self::default() }
     }
 
     /// Whether the user's rooms list them.
@@ -207,9 +231,11 @@ impl Watch {
         self.users.get(&user).map(|active| active.own_news)
     }
 
-    /// Who types in the room, if that has changed after `since`.
+    /// Who types in the room, if that has changed after `since`, or may have because the server was started since then.
     pub fn typing_since(&self, room: RoomNum, since: StreamPos) -> Option<Typing> {
-        self.typing.get(&room).filter(|typing| typing.pos > since).map(|typing| typing.clone())
+        let is_doubtful = StreamPos::ZERO < since && since < self.opened_at;
+        let typing = self.typing.get(&room).filter(|typing| typing.pos > since || is_doubtful);
+        typing.map(|typing| typing.clone()).or_else(|| is_doubtful.then(Typing::default))
     }
 
     /// Turns what was touched into news; `pos` is the last position of the batch. Who waits for it is added to `wakers`, to be
@@ -328,8 +354,7 @@ impl Watch {
     pub fn typing_over(&self, now_ms: u64) -> Vec<(UserNum, RoomNum)> {
         let mut over = Vec::new();
         for room in &self.typing {
-            let users = room.users.iter().filter(|(_, until_ms)| **until_ms <= now_ms);
-            over.extend(users.map(|(user, _)| (*user, *room.key())));
+            over.extend(room.over(now_ms).map(|user| (user, *room.key())));
         }
         over
     }

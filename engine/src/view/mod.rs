@@ -33,6 +33,7 @@ mod sync;
 pub mod testing;
 mod timeline;
 pub mod token;
+mod unfinished;
 mod user_directory;
 
 #[cfg(test)]
@@ -65,6 +66,7 @@ pub use server_keys::{OwnOldKeys, PublishedKeys, PublishedKeysOf, StandingOfKey}
 pub use space_room::{IsShownElsewhere, KnownRoom, RoomOfSpace};
 pub use sync::{Sync, SyncAnswer};
 pub use token::{StreamToken, SyncToken};
+pub use unfinished::{RoomsWithGuestsToRemove, UncarriedSettings, UnshownProfiles};
 pub use user_directory::{IsPresent, PresenceOf, SearchUsers, USERS_LIMIT_DEFAULT};
 
 use crate::{error::Result, store::Reader};

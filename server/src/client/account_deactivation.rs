@@ -3,21 +3,19 @@
 //! Invariant: the engine has a mark of a closed account until its rooms are left, also those that the user was only invited to.
 //! What a crash, or a server that cannot be reached, keeps from being done is taken up again.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
-use http::StatusCode;
-use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::json;
 use tracing::warn;
 use warren_engine::approach::Change;
 use warren_engine::command::{ChangeMembership, Deactivate, EndDeactivation, MembershipAction};
+use warren_engine::view::RoomsOf;
 use warren_engine::view::federation::{OpenMembership, OutOfBandMembership};
-use warren_engine::view::{Deactivations, RoomsOf};
 use warren_engine::{Engine, Error, Membership};
 
 use crate::context::Context;
+use crate::errands::{Errand, Turn, may_pass};
 use crate::federation::out::{leave, policy};
 use crate::http::uia::{self, Stage};
 use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
@@ -46,13 +44,16 @@ async fn deactivate(call: Call, erase: bool) -> Outcome {
     let user_id = call.user()?.to_string();
     let ctx = call.ctx.clone();
     worker::finish(async move {
-        let turn = Turn::take(&ctx, &user_id);
+        let turn = Turn::take(&ctx, Errand::Departure(user_id.clone()), true);
         ctx.engine.write(Deactivate { user_id: user_id.clone(), erase }).await?;
         let left = leave_here(&ctx, &user_id).await?;
         let work = ctx.clone();
         worker::run(&ctx, "invites of a closed account", async move {
-            end(&work, &user_id, left).await;
-            drop(turn);
+            if end(&work, &user_id, left).await
+                && let Some(turn) = turn
+            {
+                turn.done();
+            }
         });
         Ok::<(), Error>(())
     })
@@ -61,50 +62,15 @@ async fn deactivate(call: Call, erase: bool) -> Outcome {
     Answer::json(&json!({ "id_server_unbind_result": "success" }))
 }
 
-/// Users of closed accounts who are being taken out of their rooms, and the round that goes through all of them.
-#[derive(Default)]
-pub struct Departing(Mutex<HashSet<String>>);
-
-/// That one of them is, until it is dropped.
-struct Turn {
-    ctx: Arc<Context>,
-    user_id: String,
-}
-
-impl Turn {
-    /// `None` if somebody else is at it.
-    fn take(ctx: &Arc<Context>, user_id: &str) -> Option<Turn> {
-        let is_free = ctx.departing.0.lock().insert(user_id.to_owned());
-        is_free.then(|| Turn { ctx: ctx.clone(), user_id: user_id.to_owned() })
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        self.ctx.departing.0.lock().remove(&self.user_id);
-    }
-}
-
-/// Goes on with what is left to do for closed accounts: after a start, and where something could not be done.
-pub fn take_up(ctx: &Arc<Context>) {
-    // Nobody has this name.
-    let Some(round) = Turn::take(ctx, "") else { return };
-    let user_ids = match tokio::task::block_in_place(|| ctx.engine.read(&Deactivations)) {
-        Ok(user_ids) if user_ids.is_empty() => return,
-        Ok(user_ids) => user_ids,
-        Err(error) => return warn!(%error, "it cannot be told which closed accounts have rooms to leave"),
-    };
-    let work = ctx.clone();
-    worker::run(ctx, "rooms of closed accounts", async move {
-        let _round = round;
-        for user_id in user_ids {
-            let Some(_turn) = Turn::take(&work, &user_id) else { continue };
-            match leave_here(&work, &user_id).await {
-                Ok(left) => end(&work, &user_id, left).await,
-                Err(error) => warn!(user_id, %error, "the rooms of a closed account cannot be told"),
-            }
+/// Goes on with what is left to do for a closed account. Answers whether all is done.
+pub async fn leave_rooms(ctx: &Arc<Context>, user_id: &str) -> bool {
+    match leave_here(ctx, user_id).await {
+        Ok(left) => end(ctx, user_id, left).await,
+        Err(error) => {
+            warn!(user_id, %error, "the rooms of a closed account cannot be told");
+            false
         }
-    });
+    }
 }
 
 /// What is left to do when a user has left the rooms that are here.
@@ -158,8 +124,8 @@ async fn leave_here(ctx: &Arc<Context>, user_id: &str) -> Result<Left, Error> {
     Ok(left)
 }
 
-/// Answers the invites and knocks that only other servers know of, and notes that all is done, if it is.
-async fn end(ctx: &Arc<Context>, user_id: &str, left: Left) {
+/// Answers the invites and knocks that only other servers know of, and notes that all is done, if it is. Answers whether it is.
+async fn end(ctx: &Arc<Context>, user_id: &str, left: Left) -> bool {
     let Left { mut elsewhere, mut is_over } = left;
     while !elsewhere.is_empty() {
         let some = elsewhere.split_off(elsewhere.len().saturating_sub(ELSEWHERE_AT_ONCE));
@@ -167,7 +133,9 @@ async fn end(ctx: &Arc<Context>, user_id: &str, left: Left) {
     }
     if is_over && let Err(error) = ctx.engine.write(EndDeactivation { user_id: user_id.to_owned() }).await {
         warn!(user_id, %error, "it cannot be noted that a closed account has left its rooms");
+        return false;
     }
+    is_over
 }
 
 async fn leave_elsewhere(ctx: &Arc<Context>, some: Vec<(Change, OpenMembership)>) -> bool {
@@ -185,9 +153,7 @@ fn is_over(left: Result<(), ApiError>) -> bool {
         Ok(()) => true,
         Err(error) => {
             warn!(error = %error.error, "the user of a closed account stays in a room");
-            let may_pass =
-                [StatusCode::TOO_MANY_REQUESTS, StatusCode::REQUEST_TIMEOUT].contains(&error.status);
-            error.status.is_client_error() && !may_pass
+            !may_pass(&error)
         }
     }
 }

@@ -1,19 +1,18 @@
 //! `profile.yaml`: what users show of themselves.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
-use warren_engine::account::profile::{AVATAR_URL, DISPLAY_NAME};
-use warren_engine::command::{SetProfileField, ShowProfile};
+use warren_engine::account::profile::{AVATAR_URL, DISPLAY_NAME, is_shown_in_rooms};
+use warren_engine::command::{LeaveProfileUnshown, SetProfileField, ShowProfile};
 use warren_engine::core::identifiers;
-use warren_engine::view::{Profile, ProfileField, RoomsOf};
+use warren_engine::view::{Profile, ProfileField, RoomsOf, UnshownProfiles};
 use warren_engine::{Error, Membership};
 
 use super::membership::is_local;
 use crate::context::Context;
+use crate::errands;
 use crate::federation::out::{policy, queries};
 use crate::http::limits::{AVATAR_URL_BYTES_MAX, DISPLAY_NAME_BYTES_MAX, PROFILE_KEY_BYTES_MAX};
 use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
@@ -107,13 +106,15 @@ fn refuse_guests(call: &Call, name: &str) -> Result<(), ApiError> {
     }
 }
 
+/// The rooms are told also of what is set again: those that show it already lose nothing.
 async fn set(call: Call, user_id: String, name: String, value: Option<Bytes>) -> Outcome {
-    let in_rooms = matches!(name.as_str(), DISPLAY_NAME | AVATAR_URL);
+    let in_rooms = is_shown_in_rooms(&name);
     let ctx = call.ctx.clone();
     let field = SetProfileField { user_id: user_id.clone(), name, value };
     worker::finish(async move {
-        if ctx.engine.write(field).await? && in_rooms {
-            show_in_rooms(ctx, &user_id).await?;
+        ctx.engine.write(field).await?;
+        if in_rooms {
+            show_in_rooms(&ctx, &user_id).await?;
         }
         Ok::<(), Error>(())
     })
@@ -121,16 +122,45 @@ async fn set(call: Call, user_id: String, name: String, value: Option<Bytes>) ->
     Ok(Answer::empty())
 }
 
-/// Tells the user's rooms of the profile, one after the other: each is a write of its own.
-async fn show_in_rooms(ctx: Arc<Context>, user_id: &str) -> Result<(), Error> {
+/// Tells the user's rooms of the profile, one after the other: each is a write of its own. One that cannot be told now is told
+/// later.
+async fn show_in_rooms(ctx: &Context, user_id: &str) -> Result<(), Error> {
     for room_id in ctx.engine.read(&RoomsOf { user_id, memberships: &[Membership::Join] })? {
-        let show = ShowProfile { room_id, user_id: user_id.to_owned() };
-        if let Err(error) = policy::write(&ctx, show).await {
-            // One room that refuses it must not keep it from the others.
-            tracing::debug!(error = %error.error, "a room does not show a new profile");
-        }
+        show(ctx, &room_id, user_id, false).await;
     }
     Ok(())
+}
+
+/// Tells a room of all profiles that it is still to be told of. Answers whether that is done; at the first that has to wait the
+/// others do, too.
+pub async fn show_in_room(ctx: &Context, room_id: &str, is_last: bool) -> bool {
+    let user_ids = match ctx.engine.read(&UnshownProfiles) {
+        Ok(mut unshown) => unshown.remove(room_id).unwrap_or_default(),
+        Err(error) => {
+            tracing::warn!(room_id, %error, "it cannot be told which profiles a room does not show");
+            return false;
+        }
+    };
+    for user_id in user_ids {
+        if !show(ctx, room_id, &user_id, is_last).await {
+            return false;
+        }
+    }
+    true
+}
+
+/// Tells a room of a profile. False if that has to be tried again. What is refused, and what fails the last time, is left as it is.
+async fn show(ctx: &Context, room_id: &str, user_id: &str, is_last: bool) -> bool {
+    let (room_id, user_id) = (room_id.to_owned(), user_id.to_owned());
+    let show = ShowProfile { room_id: room_id.clone(), user_id: user_id.clone() };
+    let Err(error) = policy::write(ctx, show).await else { return true };
+    tracing::debug!(room_id, user_id, error = %error.error, "a room does not show a new profile");
+    if errands::may_pass(&error) && !is_last {
+        return false;
+    }
+    let left = ctx.engine.write(LeaveProfileUnshown { room_id, user_id }).await;
+    left.inspect_err(|error| tracing::warn!(%error, "it cannot be noted that a room shows an old profile"))
+        .is_ok()
 }
 
 /// The name of a field. Specification: appendices, "Common Namespaced Identifier Grammar".

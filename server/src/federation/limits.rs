@@ -259,10 +259,3 @@ pub const HIERARCHY_CACHE_ENTRY_BYTES: usize = 512;
 
 /// Questions about spaces that are under way at once, for all users: each may bring an answer of some megabytes.
 pub const HIERARCHY_QUESTIONS_MAX: usize = 50;
-
-/// How often guests are let go whom a policy server does not let go at once, and the pause between: it may be away for some
-/// minutes, or have been asked too often.
-pub const GUEST_REMOVAL_ATTEMPTS_MAX: u32 = 10;
-
-/// See [`GUEST_REMOVAL_ATTEMPTS_MAX`].
-pub const GUEST_REMOVAL_PAUSE: Duration = Duration::from_secs(30);

@@ -54,8 +54,13 @@ async fn exchange_third_party_invite(call: Call) -> Outcome {
     if !is_invite || exchange.room_id != call.path("roomId")? {
         return Err(ApiError::invalid_param("This is not an invite to the room in the path"));
     }
-    let signed = exchange.content.third_party_invite.signed;
-    invite(&call.ctx, exchange.room_id, exchange.sender, exchange.state_key, signed).await?;
+    let Exchange { room_id, sender, state_key, content, .. } = exchange;
+    let ctx = call.ctx.clone();
+    // The invited user's server shows the invite before it is in the room: that must not be left half done.
+    worker::finish(async move {
+        invite(&ctx, room_id, sender, state_key, content.third_party_invite.signed).await
+    })
+    .await?;
     Ok(Answer::empty())
 }
 
@@ -106,7 +111,8 @@ async fn on_bind_third_party_identifier(call: Call) -> Outcome {
             }
         }
     });
-    worker::side_by_side(asks.collect::<Vec<_>>()).await;
+    let asks = asks.collect::<Vec<_>>();
+    worker::finish(async move { Ok::<_, ApiError>(worker::side_by_side(asks).await) }).await?;
     Ok(Answer::empty())
 }
 

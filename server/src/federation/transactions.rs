@@ -9,7 +9,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use warren_engine::reception::{Body, EDUS_MAX, PDUS_MAX, Reception, RoomReception};
 use warren_engine::view::federation::IncomingRoom;
 
-use super::out::fetch::{follow_up_on, settle_receipts, take_in_here};
+use super::out::early_receipts::settle;
+use super::out::fetch::{follow_up_on, take_in_here};
 use super::refusals;
 use crate::context::Context;
 use crate::http::{Answer, ApiError, Call, Outcome as Answered, endpoints};
@@ -91,7 +92,7 @@ async fn send_transaction(call: Call) -> Answered {
         // By a task of their own: nobody waits for it.
         call.ctx.federation.missing_lists.tell(std::mem::take(&mut taken.stale));
         for room_id in &taken.rooms_to_settle {
-            settle_receipts(&call.ctx, room_id).await?;
+            settle(&call.ctx, room_id).await?;
         }
         reception.took_in_edus(taken);
     }

@@ -8,10 +8,49 @@ use crate::{
         identifiers::server_name,
         num::{StreamPos, TextNum, UserNum},
     },
-    store::Direction,
+    store::{Direction, schema::Keyspace},
 };
 
 pub(super) fn passes() -> Vec<Pass> {
+    let mut passes = of_servers();
+    passes.extend(unfinished());
+    passes
+}
+
+/// What is still to be done in rooms.
+fn unfinished() -> Vec<Pass> {
+    vec![
+        Pass::over(&schema::UNSHOWN_PROFILES, |row, (room, user), ()| {
+            is_of_room_and_account(row, &schema::UNSHOWN_PROFILES, (room, user))
+        }),
+        Pass::over(&schema::UNCARRIED_SETTINGS, |row, (room, user), ()| {
+            is_of_room_and_account(row, &schema::UNCARRIED_SETTINGS, (room, user))
+        }),
+        Pass::over(&schema::GUESTS_TO_REMOVE, |row, room, ()| {
+            let there = row.is_going(room) || row.reader().has(&schema::ROOM_HEADS, &room)?;
+            if !row.expect(there, "the room is not there") {
+                row.delete(&schema::GUESTS_TO_REMOVE, &room);
+            }
+            Ok(())
+        }),
+    ]
+}
+
+/// A row is of a room that is there, and of a user of this server.
+fn is_of_room_and_account(
+    row: &mut Row<'_>,
+    keyspace: &Keyspace<(RoomNum, UserNum), ()>,
+    (room, user): (RoomNum, UserNum),
+) -> Result<(), StorageError> {
+    let there = row.is_going(room) || row.reader().has(&schema::ROOM_HEADS, &room)?;
+    let is_ours = row.reader().has(&schema::ACCOUNTS, &user)?;
+    if !row.expect(there && is_ours, "the room is not there, or the user not of this server") {
+        row.delete(keyspace, &(room, user));
+    }
+    Ok(())
+}
+
+fn of_servers() -> Vec<Pass> {
     vec![
         Pass::over_derived(&schema::ROOM_SERVERS, |row, (room, server), _| {
             // The numbers are those of the room's members, which are visited with its head.

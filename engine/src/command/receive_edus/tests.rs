@@ -15,7 +15,9 @@ use crate::{
     fixture::World,
     room::{receipts, typing},
     store::{Direction, Memory},
-    view::federation::{AnsweredTransaction, DueReceipts, StaleDeviceList, StaleDeviceLists},
+    view::federation::{
+        AnsweredTransaction, DueReceipts, RoomsWithEarlyReceipts, StaleDeviceList, StaleDeviceLists,
+    },
 };
 
 const ROOM: &str = "!room:here.example";
@@ -127,10 +129,12 @@ fn receipts_told(world: &World, since: StreamPos) -> Value {
     })
 }
 
-/// What the server does when events have come, and when a receipt was let wait.
+/// What the server does when it starts; and in one room when events have come there, and when a receipt was let wait.
 fn settle(world: &World) {
-    let users = world.engine.read(&DueReceipts { room_id: ROOM }).unwrap();
-    world.engine.write(SettleReceipts { room_id: ROOM.into(), users }).wait().unwrap();
+    for room_id in world.engine.read(&RoomsWithEarlyReceipts).unwrap() {
+        let users = world.engine.read(&DueReceipts { room_id: &room_id }).unwrap();
+        world.engine.write(SettleReceipts { room_id, users }).wait().unwrap();
+    }
 }
 
 /// The receipts that wait, by user, thread and event.

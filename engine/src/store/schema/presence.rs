@@ -1,4 +1,4 @@
-//! Presence. Id 50.
+//! Presence. Ids 50 and 54.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,6 +8,8 @@ use crate::{core::num::UserNum, store::record};
 keyspaces! { TABLE:
     #[doc = "What a user says about their being there, and when they said it. Whether they are is known in memory only."]
     50 STATUS_MESSAGES: Users, UserNum => StatusMessage;
+    #[doc = "Users who are there, however present: after a restart, those whom others take to be."]
+    54 PRESENT_USERS: Users, UserNum => ();
 }
 
 /// How present a user is, least first.

@@ -67,6 +67,12 @@ keyspaces! { TABLE:
     36 PARTIAL_STRETCHES: Events, (RoomNum, StreamPos) => StreamPos;
     #[doc = "Events that relate to one which was not there when they came, by that one's event id."]
     37 EARLY_RELATIONS: Events, (RoomNum, String) => Vec<EventNum>;
+    #[doc = "Users of this server whose profile has changed, in rooms that are still to be told."]
+    38 UNSHOWN_PROFILES: Rooms, (RoomNum, UserNum) => ();
+    #[doc = "Rooms that guests of this server have to leave, whose policy server has to sign that."]
+    39 GUESTS_TO_REMOVE: Rooms, RoomNum => ();
+    #[doc = "Users of this server who came into a room by way of another server, and have not been given there what they set for the room that it replaces."]
+    40 UNCARRIED_SETTINGS: Rooms, (RoomNum, UserNum) => ();
 }
 
 /// An event as graph walks, authorisation, filters and visibility see it.

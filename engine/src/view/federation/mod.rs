@@ -57,7 +57,9 @@ pub use make_invite::{Invite, MakeInvite};
 pub use make_membership::{MakeMembership, MembershipTemplate};
 pub use missing_events::{MISSING_EVENTS_LIMIT_DEFAULT, MISSING_EVENTS_LIMIT_MAX, MissingEvents};
 pub use out_of_band_membership::{OpenMembership, OutOfBandMembership};
-pub use parked_pdus::{ParkedOrigins, ParkedPdus, ParkedRooms, PartialRoom, PartialRooms, WaitingPdu};
+pub use parked_pdus::{
+    ParkedOrigins, ParkedPdus, ParkedRooms, PartialRoom, PartialRooms, RoomsWithEarlyReceipts, WaitingPdu,
+};
 pub use pdus::{EventIds, PduList, Pdus, Piece};
 pub use peer_event_by_timestamp::PeerEventByTimestamp;
 pub use policy_signature::PolicySignature;

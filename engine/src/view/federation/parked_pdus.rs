@@ -8,7 +8,10 @@ use bytes::Bytes;
 use crate::{
     core::num::RoomNum,
     error::Result,
-    store::{Direction, Reader, schema, schema::PartialJoin},
+    store::{
+        Direction, Key, Reader, Value, schema,
+        schema::{Keyspace, PartialJoin},
+    },
     view::View,
 };
 
@@ -20,25 +23,39 @@ impl View for ParkedRooms {
     type Output = Vec<String>;
 
     fn read(&self, reader: &Reader) -> Result<Vec<String>> {
-        let mut rooms = Vec::new();
-        let mut from = RoomNum(0);
-        loop {
-            let mut next = None;
-            let end = RoomNum(u64::MAX);
-            reader.scan_between(
-                &schema::PARKED_PDUS,
-                &from,
-                &end,
-                Direction::Forward,
-                |(room, _): (RoomNum, String), _| {
-                    next = Some(room);
-                    false
-                },
-            )?;
-            let Some(room) = next else { return Ok(rooms) };
-            rooms.push(reader.room_id(room)?.to_string());
-            from = RoomNum(room.0 + 1);
-        }
+        rooms_with_rows(reader, &schema::PARKED_PDUS, |(room, _)| *room)
+    }
+}
+
+/// The rooms in which receipts wait for what they are for. O(rooms).
+pub struct RoomsWithEarlyReceipts;
+
+impl View for RoomsWithEarlyReceipts {
+    /// Their ids.
+    type Output = Vec<String>;
+
+    fn read(&self, reader: &Reader) -> Result<Vec<String>> {
+        rooms_with_rows(reader, &schema::EARLY_RECEIPTS, |(room, _, _)| *room)
+    }
+}
+
+/// The ids of the rooms with which keys begin; from each it is leapt to the next.
+fn rooms_with_rows<K: Key, V: Value>(
+    reader: &Reader,
+    keyspace: &Keyspace<K, V>,
+    room_of: impl Fn(&K) -> RoomNum,
+) -> Result<Vec<String>> {
+    let mut rooms = Vec::new();
+    let mut from = RoomNum(0);
+    loop {
+        let mut next = None;
+        reader.scan_between(keyspace, &from, &RoomNum(u64::MAX), Direction::Forward, |key: K, _| {
+            next = Some(room_of(&key));
+            false
+        })?;
+        let Some(room) = next else { return Ok(rooms) };
+        rooms.push(reader.room_id(room)?.to_string());
+        from = RoomNum(room.0 + 1);
     }
 }
 

@@ -69,7 +69,7 @@ pub(super) fn find(
     let is_all_before = section.after <= since && since < section.first && section.last <= reader.pos;
     let is_all_behind = reader.pos <= section.up_to
         || reader.shared.watch.room_news(room).is_some_and(|news| news <= section.up_to);
-    let is_fresh = reader.shared.clock.now_ms().saturating_sub(section.made_ms) <= USED_MS_MAX;
+    let is_fresh = reader.shared.clock.now_ms().abs_diff(section.made_ms) <= USED_MS_MAX;
     let is_others = !section.senders.contains(&request.user);
     (is_all_before && is_all_behind && is_fresh && is_others && section.events <= limit).then_some(section)
 }

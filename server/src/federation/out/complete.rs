@@ -18,7 +18,8 @@ use warren_engine::core::num::UserNum;
 use warren_engine::view::AwaitedMembers;
 use warren_engine::view::federation::{IncomingRoom, PartialRoom, PartialRooms};
 
-use super::fetch::{follow_up, settle_receipts, whole_state};
+use super::early_receipts::settle;
+use super::fetch::{follow_up, whole_state};
 use super::join::store;
 use super::{RemoteError, guests};
 use crate::context::Context;
@@ -270,7 +271,7 @@ async fn complete_by(ctx: &Arc<Context>, room: &PartialRoom, server: &str) -> Re
     let missing = tokio::task::block_in_place(|| ctx.engine.write(complete)).await?;
     match missing.is_nothing() {
         true => {
-            settle_receipts(ctx, &room.room_id).await?;
+            settle(ctx, &room.room_id).await?;
             // Those whose leaves its policy server has to sign.
             guests::begin_to_remove(ctx, &room.room_id);
             Ok(count)

@@ -16,19 +16,19 @@ use serde_json::value::RawValue;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{Instant, timeout};
 use warren_engine::Outcome;
-use warren_engine::command::SettleReceipts;
 use warren_engine::core::checked::{MissingKey, PduCheck};
 use warren_engine::core::json::AtMost;
 use warren_engine::core::version::RoomVersion;
 use warren_engine::fetching::{self, Begun, Ended, Round};
 use warren_engine::intake::{Answer, Intake, Next, Question};
 use warren_engine::view::Frontier;
-use warren_engine::view::federation::{DueReceipts, ParkedOrigins, ParkedRooms, UnknownEvents};
+use warren_engine::view::federation::{ParkedOrigins, ParkedRooms, UnknownEvents};
 
 use super::RemoteError;
 use super::ask::{Ask, escaped, path};
 use super::auth_chain::auth_chain;
 use super::check::check_intake;
+use super::early_receipts::settle;
 use super::ends::begin_to_merge;
 use super::guests;
 use super::keys::{Cause, ensure_keys};
@@ -217,7 +217,7 @@ async fn drive(ctx: &Arc<Context>, intake: &mut Intake, mut asking: Asking) -> R
                 }
                 intake.received(received);
                 if is_news {
-                    settle_receipts(ctx, intake.room_id()).await?;
+                    settle(ctx, intake.room_id()).await?;
                 }
             }
             Next::Ask(question) => {
@@ -238,15 +238,6 @@ async fn drive(ctx: &Arc<Context>, intake: &mut Intake, mut asking: Asking) -> R
             Next::Done => return Ok(()),
         }
     }
-}
-
-/// Lets receipts take effect that waited for what is in a room by now.
-pub async fn settle_receipts(ctx: &Context, room_id: &str) -> Result<(), ApiError> {
-    let users = ctx.engine.read(&DueReceipts { room_id })?;
-    if !users.is_empty() {
-        ctx.engine.write(SettleReceipts { room_id: room_id.to_owned(), users }).await?;
-    }
-    Ok(())
 }
 
 /// Begins to fetch for the events that a server has sent for a room, and that are parked there.

@@ -3,15 +3,12 @@
 
 use std::sync::Arc;
 
-use http::StatusCode;
-use tokio::time::sleep;
-use warren_engine::command::{RemoveGuests, SendEvent, ShutOutGuests};
+use warren_engine::command::{KeepGuests, RemoveGuests, SendEvent, ShutOutGuests};
 
 use super::policy;
 use crate::context::Context;
-use crate::federation::limits::{GUEST_REMOVAL_ATTEMPTS_MAX, GUEST_REMOVAL_PAUSE};
+use crate::errands::{self, Errand};
 use crate::http::ApiError;
-use crate::worker;
 
 /// Sends an event of a user's, and lets the guests leave whom it shuts out. Answers its id.
 ///
@@ -28,23 +25,24 @@ pub async fn send(ctx: &Arc<Context>, event: SendEvent) -> Result<String, ApiErr
     Ok(sent.event_id)
 }
 
-/// Begins to let the guests of this server leave a room, if it admits none. Those that the policy server keeps here, or whom the
-/// end of this server does, stay until the room is closed again: nobody but it can let them go.
+/// Begins to let the guests of this server leave a room, if it admits none.
 pub fn begin_to_remove(ctx: &Arc<Context>, room_id: &str) {
-    let (work, room_id) = (ctx.clone(), room_id.to_owned());
-    worker::run(ctx, "removal of guests", async move {
-        for _ in 0..GUEST_REMOVAL_ATTEMPTS_MAX {
-            let Err(error) = remove_all(&work, &room_id).await else { return };
-            tracing::warn!(room_id, error = %error.error, "guests stay in a room that is closed to them");
-            if !error.status.is_server_error() && error.status != StatusCode::TOO_MANY_REQUESTS {
-                return;
-            }
-            sleep(GUEST_REMOVAL_PAUSE).await;
-        }
-    });
+    errands::start(ctx, Errand::Guests(room_id.to_owned()), true);
 }
 
-async fn remove_all(ctx: &Arc<Context>, room_id: &str) -> Result<(), ApiError> {
+/// Lets the guests of this server leave a room, if it admits none. Answers whether that is done. Those whom the room's policy server
+/// keeps here, or has not let go by the last attempt, stay until the room is closed again: nobody but it can let them go.
+pub async fn remove_all(ctx: &Context, room_id: &str, is_last: bool) -> bool {
+    let Err(error) = remove(ctx, room_id).await else { return true };
+    tracing::warn!(room_id, error = %error.error, "guests stay in a room that is closed to them");
+    if errands::may_pass(&error) && !is_last {
+        return false;
+    }
+    let kept = ctx.engine.write(KeepGuests { room_id: room_id.to_owned() }).await;
+    kept.inspect_err(|error| tracing::warn!(room_id, %error, "it cannot be noted that guests stay")).is_ok()
+}
+
+async fn remove(ctx: &Context, room_id: &str) -> Result<(), ApiError> {
     while policy::write(ctx, RemoveGuests { room_id: room_id.to_owned() }).await? > 0 {}
     Ok(())
 }

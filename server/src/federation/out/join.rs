@@ -13,11 +13,12 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use warren_engine::approach::{Approach, Change};
-use warren_engine::command::{CarrySettings, EnterRoom, Received, StoreOutliers};
+use warren_engine::command::{CarrySettings, EnterRoom, ExpectSettings, Received, StoreOutliers};
 use warren_engine::core::checked::{CheckedPdu, Refused};
 use warren_engine::core::event::{EVENT_TEXT_BYTES_MAX, JsonObject};
 use warren_engine::core::json::{Limits, Strictness, parse_object};
 use warren_engine::core::version::RoomVersion;
+use warren_engine::view::UncarriedSettings;
 use warren_engine::view::federation::{Handshake, SignedEvent};
 use warren_engine::{Outcome, Pending, in_order};
 
@@ -44,10 +45,8 @@ pub async fn join(ctx: &Arc<Context>, change: &Change, servers: &[String]) -> Re
     while let Some((server, event)) = next_event(ctx, &mut approach).await {
         match join_by(ctx, change, &server, event).await {
             Ok(()) => {
-                if let Err(error) = carry_settings(ctx, change).await {
-                    // The user is in the room, whatever becomes of this.
-                    tracing::warn!(room_id = change.room_id, error = %error.error, "settings do not follow into a room");
-                }
+                // The user is in the room, whatever becomes of this.
+                carry_settings(ctx, &change.room_id, &change.user_id).await;
                 return Ok(());
             }
             Err(why) => no_help(&mut approach, &server, why),
@@ -56,10 +55,27 @@ pub async fn join(ctx: &Arc<Context>, change: &Change, servers: &[String]) -> Re
     Err(told(approach))
 }
 
-/// Lets the user find in the room what they set for the one that it replaces.
-async fn carry_settings(ctx: &Context, change: &Change) -> Result<(), ApiError> {
-    let carry = CarrySettings { room_id: change.room_id.clone(), user_id: change.user_id.clone() };
-    Ok(ctx.engine.write(carry).await?)
+/// Lets the user find in the room what they set for the one that it replaces. Answers whether they do.
+async fn carry_settings(ctx: &Context, room_id: &str, user_id: &str) -> bool {
+    let carry = CarrySettings { room_id: room_id.to_owned(), user_id: user_id.to_owned() };
+    let carried = ctx.engine.write(carry).await;
+    carried.inspect_err(|error| tracing::warn!(room_id, %error, "settings do not follow into a room")).is_ok()
+}
+
+/// Does so for all who have come into the room, and for whom it was not done. Answers whether it is.
+pub async fn carry_all_settings(ctx: &Context, room_id: &str) -> bool {
+    let user_ids = match ctx.engine.read(&UncarriedSettings) {
+        Ok(mut uncarried) => uncarried.remove(room_id).unwrap_or_default(),
+        Err(error) => {
+            tracing::warn!(room_id, %error, "it cannot be told whose settings do not follow into a room");
+            return false;
+        }
+    };
+    let mut is_done = true;
+    for user_id in user_ids {
+        is_done &= carry_settings(ctx, room_id, &user_id).await;
+    }
+    is_done
 }
 
 #[derive(Deserialize)]
@@ -86,6 +102,8 @@ async fn join_by(
     let (joined, _memory) = answer.parse_by(read_joined)?;
     let own = with_vouching(ctx, &event, joined.event.as_deref()).await?;
     if is_here {
+        let expect = ExpectSettings { room_id: change.room_id.clone(), user_id: change.user_id.clone() };
+        ctx.engine.write(expect).await?;
         return take_in_own(ctx, change, server, &event, own).await;
     }
     tracing::info!(

@@ -12,6 +12,7 @@ mod client;
 pub mod complete;
 pub mod devices;
 mod discover;
+pub mod early_receipts;
 mod elements;
 pub mod ends;
 mod error;

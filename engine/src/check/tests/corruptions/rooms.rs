@@ -491,6 +491,27 @@ const RECEIPTS_AND_ALIASES: &[Case] = &[
         Mended,
     ),
     (
+        "a profile is to be shown in a room that is not there",
+        |raw| raw.put(&schema::UNSHOWN_PROFILES, &(NO_ROOM, raw.first(&schema::ACCOUNTS).0), &()),
+        "UNSHOWN_PROFILES",
+        "the room is not there",
+        Mended,
+    ),
+    (
+        "settings are to be carried into a room that is not there",
+        |raw| raw.put(&schema::UNCARRIED_SETTINGS, &(NO_ROOM, raw.first(&schema::ACCOUNTS).0), &()),
+        "UNCARRIED_SETTINGS",
+        "the room is not there",
+        Mended,
+    ),
+    (
+        "guests are to leave a room that is not there",
+        |raw| raw.put(&schema::GUESTS_TO_REMOVE, &NO_ROOM, &()),
+        "GUESTS_TO_REMOVE",
+        "the room is not there",
+        Mended,
+    ),
+    (
         "an invite waits in a room that is not there",
         |raw| {
             let row = schema::SignedInvite {

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     command::{EndPresence, SettlePresence},
+    stream::ELSEWHERE_HOLD_MS,
     view::federation::TakeEarlyPresence,
 };
 
@@ -46,7 +47,7 @@ fn presence_is_shown_of_those_who_share_a_room() {
     world.pass_ms(10 * 60 * 1000);
     world.engine.write(EndPresence).wait().unwrap();
     assert_eq!(shown(&world, BOB), "online");
-    world.pass_ms(PRESENCE_MS);
+    world.pass_ms(ELSEWHERE_HOLD_MS);
     world.engine.write(EndPresence).wait().unwrap();
     assert_eq!(shown(&world, BOB), "offline");
 }
@@ -90,7 +91,7 @@ fn what_is_told_before_a_room_is_entered_is_shown_when_it_is() {
     settle_presence(&world);
     assert_eq!(shown(&world, BOB), "online");
     // It holds as long as if it had been shown at once.
-    world.pass_ms(PRESENCE_MS - 60_000);
+    world.pass_ms(ELSEWHERE_HOLD_MS - 60_000);
     settle_presence(&world);
     assert_eq!(shown(&world, BOB), "offline");
 }

@@ -1,8 +1,11 @@
 //! A room of one server is entered by another, with its members' rows prepared.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -11,7 +14,9 @@ use serde_json::{Value, json};
 use crate::{
     Membership, Outcome,
     check::Check,
-    command::{EnterRoom, ReceiveEdus, ReceivePdus, StoreOutliers, StoreServerKeys},
+    command::{
+        CarrySettings, EnterRoom, ExpectSettings, ReceiveEdus, ReceivePdus, StoreOutliers, StoreServerKeys,
+    },
     core::{
         checked::{CheckedPdu, PduCheck, Refused},
         event::EventBuilder,
@@ -25,8 +30,8 @@ use crate::{
     },
     remote::ServerKey,
     room::{RoomCtx, graph::auth_chain},
-    store::{Backend, Change, Durability, Memory, StorageError},
-    view::{CheckPdus, Sync},
+    store::{Backend, Change, Durability, Memory, StorageError, Tx, schema},
+    view::{CheckPdus, Sync, UncarriedSettings},
 };
 
 const ROOM: &str = "!room:there.example";
@@ -254,6 +259,44 @@ fn who_enters_sees_who_is_known_to_be_there_from_other_rooms() {
     let events = answer["presence"]["events"].as_array().unwrap();
     let senders: Vec<&str> = events.iter().map(|event| event["sender"].as_str().unwrap()).collect();
     assert_eq!(senders, [member(1)]);
+}
+
+#[test]
+fn it_is_not_forgotten_that_settings_are_to_follow_who_enters() {
+    const FIRST: &str = "@first:there.example";
+    let resident = Resident::new(1);
+    let told = resident.let_in(FIRST);
+    let newcomer = resident.newcomer(Arc::new(Memory::default()));
+    // Whose account is here is one of this server's users.
+    let have_account = |tx: &mut Tx| {
+        let user = tx.intern_user(FIRST)?;
+        tx.put(&schema::ACCOUNTS, &user, &schema::Account::default());
+        Ok(())
+    };
+    newcomer.act(have_account).unwrap();
+    store(&newcomer, &told);
+    assert_eq!(enter(&newcomer, &told, &told.ids, false), Outcome::Accepted);
+    let marked = || newcomer.engine.read(&UncarriedSettings).unwrap();
+    let one = BTreeMap::from([(ROOM.to_owned(), vec![FIRST.to_owned()])]);
+    assert_eq!(marked(), one);
+    assert_eq!(findings(&newcomer), [""; 0]);
+    let carry = || {
+        let carry = CarrySettings { room_id: ROOM.into(), user_id: FIRST.into() };
+        newcomer.engine.write(carry).wait().unwrap();
+    };
+    carry();
+    assert!(marked().is_empty());
+    // The same for a join into a room that is here already; of nobody and nowhere nothing is kept.
+    let expect = |room_id: &str, user_id: &str| {
+        let expect = ExpectSettings { room_id: room_id.into(), user_id: user_id.into() };
+        newcomer.engine.write(expect).wait().unwrap();
+    };
+    expect(ROOM, FIRST);
+    expect(ROOM, CREATOR);
+    expect("!none:there.example", FIRST);
+    assert_eq!(marked(), one);
+    carry();
+    assert!(marked().is_empty());
 }
 
 #[test]

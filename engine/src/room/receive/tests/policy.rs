@@ -7,8 +7,9 @@ use serde_json::Value;
 use super::*;
 use crate::{
     Command, Error, UnsignedEvent,
-    command::{AdoptState, RemoveGuests, SendEvent, ShutOutGuests, UpgradeRoom, WithSigned},
+    command::{AdoptState, KeepGuests, RemoveGuests, SendEvent, ShutOutGuests, UpgradeRoom, WithSigned},
     core::event::{JsonObject, encode_base64},
+    view::RoomsWithGuestsToRemove,
 };
 
 const POLICY_KEY_ID: &str = "ed25519:policy_server";
@@ -238,9 +239,12 @@ fn guests_leave_a_closed_room_once_that_is_signed() {
     let received = scene.receive(&[&closed]);
     assert!(accepted(&received) && received.has_guests_to_remove, "{received:?}");
     assert!(scene.is_joined(guests::GUEST));
+    let marked = || scene.world.engine.read(&RoomsWithGuestsToRemove).unwrap();
+    assert_eq!(marked(), [ROOM], "it is not forgotten that they have to leave");
     let remove = || RemoveGuests { room_id: ROOM.into() };
     assert_eq!(run(&scene, &key, remove()), (1, 1));
     assert!(!scene.is_joined(guests::GUEST));
+    assert!(marked().is_empty());
     assert_eq!(run(&scene, &key, remove()), (0, 0));
     scene.is_sound();
 }
@@ -262,6 +266,10 @@ fn a_user_closes_a_room_without_waiting_for_its_guests() {
     // To say so again is no event, but lets those go who are still there.
     let (again, asked) = run(&scene, &key, close());
     assert!(again.event_id == sent.event_id && again.has_guests_to_remove && asked == 0);
+    let marked = || scene.world.engine.read(&RoomsWithGuestsToRemove).unwrap();
+    assert_eq!(marked(), [ROOM]);
+    scene.world.engine.write(KeepGuests { room_id: ROOM.into() }).wait().unwrap();
+    assert!(marked().is_empty(), "they are not to be let go for ever");
     assert_eq!(run(&scene, &key, RemoveGuests { room_id: ROOM.into() }), (1, 1));
     assert!(!scene.is_joined(guests::GUEST));
     scene.is_sound();
