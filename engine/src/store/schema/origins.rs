@@ -111,6 +111,9 @@ pub const ORIGINS: &[(&str, Origin)] = &[
     ("OUTGOING_EDUS", Fact),
     ("RECEIVED_MESSAGES", Fact),
     ("RECEIVED_TRANSACTIONS", Fact),
+    ("QUEUE_SENDERS", From("TO_DEVICE, OUTGOING_EDUS, when the next message comes")),
+    ("QUEUE_SHARES", From("QUEUE_SENDERS")),
+    ("QUEUE_RANKS", From("QUEUE_SHARES")),
 ];
 
 impl std::fmt::Display for Origin {

@@ -6,12 +6,14 @@ use super::*;
 use crate::{
     PresenceState,
     account::NewSession,
+    check::Check,
     command::{
         DeviceMessage, EndPresence, LogIn, ReceiveEdus, RemoveDevices, RenameDevice, SendToDevice,
         SetPresence, SetReceipts, SetTyping, ShowPresence, WhichDevices,
     },
     core::num::UserNum,
     device::tests::{Signer, register, upload_device},
+    outbox::MESSAGES_WAITING_MAX,
     store::schema::UserNews,
 };
 
@@ -74,6 +76,64 @@ fn messages_to_devices_wait_until_they_are_taken_and_come_once() {
     assert_eq!(ask(&world, THERE, Some(&first.id)).transaction, None);
     let row = world.ask(|reader| Ok(outbox::destination(reader, reader.text_num(THERE)?.unwrap())?));
     assert_eq!(row.messages_waiting, 0);
+}
+
+#[test]
+fn a_user_who_fills_a_servers_queue_pays_for_it_alone() {
+    let world = federated();
+    let dora = register(&world, "dora", &["D"]);
+    world.join(ROOM, &dora);
+    let _ = deliver_all(&world);
+    // As it was before senders were counted.
+    let flood = json!({"message_id": "1", "messages": {}, "sender": dora, "type": "m.test"}).to_string();
+    for _ in 0..10 {
+        world
+            .act(|tx| {
+                let server = tx.intern_text(THERE)?;
+                let mut row = outbox::destination(tx, server)?;
+                row.messages_waiting += MESSAGES_WAITING_MAX / 10;
+                tx.put(&schema::DESTINATIONS, &server, &row);
+                for _ in 0..MESSAGES_WAITING_MAX / 10 {
+                    let value = OutgoingEdu::Direct(flood.clone().into_bytes());
+                    let pos = tx.next_position();
+                    let row = Positioned { pos: StreamPos::ZERO, value };
+                    tx.put(&schema::OUTGOING_EDUS, &(server, pos), &row);
+                }
+                Ok(())
+            })
+            .unwrap();
+    }
+    due(&world);
+    let by_alice = || {
+        world.ask(|reader| {
+            let (mut all, mut hers) = (0, 0);
+            let server = reader.text_num(THERE)?.unwrap();
+            reader.scan(&schema::OUTGOING_EDUS, &server, Direction::Forward, |_, row| {
+                if let OutgoingEdu::Direct(content) = row.value {
+                    all += 1;
+                    hers += u32::from(serde_json::from_slice::<Value>(&content).unwrap()["sender"] == ALICE);
+                }
+                true
+            })?;
+            assert_eq!(outbox::destination(reader, server)?.messages_waiting, all);
+            Ok((all, hers))
+        })
+    };
+    // What is on its way is not changed by it.
+    let first = ask(&world, THERE, None).transaction.unwrap();
+    for number in 0..3 {
+        send(&world, vec![message(BOB, "B", &json!({}))], &number.to_string());
+    }
+    let content = json!({}).to_string().into();
+    let messages = vec![DeviceMessage { user_id: BOB.into(), device_id: "B".into(), content }];
+    let more = SendToDevice { sender: dora.clone(), kind: "m.test".into(), messages, transaction: None };
+    world.engine.write(more).wait().unwrap();
+    assert_eq!(by_alice(), (MESSAGES_WAITING_MAX, 3));
+    assert_eq!(ask(&world, THERE, None).transaction, Some(first.clone()));
+    ask(&world, THERE, Some(&first.id));
+    assert_eq!(by_alice(), (MESSAGES_WAITING_MAX - first.edus.len() as u32, 3));
+    let report = world.engine.read(&Check { progress: &|_, _| {} }).unwrap();
+    assert!(report.is_clean(), "{:?}", report.findings);
 }
 
 #[test]
