@@ -67,6 +67,7 @@ fn the_furnished_store_has_rows_of_nearly_everything() {
         "OFF_TIMELINE",
         "OUTGOING_EDUS",
         "OUTGOING_EVENTS",
+        "OUTGOING_LISTS",
         "OUT_OF_BAND",
         "PARKED_PDUS",
         "PARTIAL_JOINS",

@@ -13,6 +13,7 @@
 mod back_off;
 pub(crate) mod delivery;
 pub(crate) mod shares;
+pub(crate) mod trimming;
 mod waiting;
 
 pub(crate) use back_off::{HEARD_AFTER_MS, wait_ms};

@@ -25,6 +25,8 @@ keyspaces! { TABLE:
     156 QUEUE_SHARES: Queues, (UserNum, TextNum, u8, u64) => u32;
     #[doc = "The senders of a long queue by how many of its messages they have."]
     157 QUEUE_RANKS: Queues, (UserNum, TextNum, u8, u32, u64) => ();
+    #[doc = "The last row of each user's devices (0) or keys (1) in the queue of a server that fails; of user zero, up to where it was looked at, and which user is next."]
+    158 OUTGOING_LISTS: Queues, (TextNum, UserNum, u8) => StreamPos;
 }
 
 /// A server that is sent things.
