@@ -226,7 +226,7 @@ fn stock(row: &Row<'_>, user: UserNum, device: TextNum) -> Result<KeyStock, Stor
 }
 
 /// How many rows begin with `prefix`.
-fn count<P: Key>(
+pub(super) fn count<P: Key>(
     row: &Row<'_>,
     keyspace: &Keyspace<crate::store::RestOfKey, bytes::Bytes>,
     prefix: &P,

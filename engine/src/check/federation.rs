@@ -2,7 +2,7 @@
 
 use super::pass::{Pass, Row, readable};
 use crate::{
-    core::num::{RoomNum, StreamPos, TextNum},
+    core::num::{RoomNum, StreamPos, TextNum, UserNum},
     store::{
         Direction, Positioned, StorageError, schema,
         schema::{Destination, OutgoingEdu},
@@ -28,6 +28,14 @@ pub(super) fn passes() -> Vec<Pass> {
             if !row.expect(found.messages_waiting == right, "the messages that wait are counted wrong") {
                 row.put(&schema::DESTINATIONS, &server, &Destination { messages_waiting: right, ..found });
             }
+            Ok(())
+        }),
+        Pass::over_derived(&schema::OUTGOING_LISTS, |row, (server, user, kind), _| {
+            expect_named(row, server)?;
+            if user != UserNum(0) {
+                row.expect_user(user)?;
+            }
+            row.expect(kind <= 1, "it is about nothing that there is");
             Ok(())
         }),
         Pass::over(&schema::OUTGOING_EDUS, |row, (server, pos), edu| {

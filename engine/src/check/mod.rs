@@ -15,6 +15,7 @@ mod indexes;
 mod marks;
 mod names;
 mod pass;
+mod queues;
 mod redactions;
 mod relations;
 mod repair;
@@ -123,6 +124,7 @@ fn plan() -> Vec<Pass> {
         streams::passes,
         accounts::passes,
         federation::passes,
+        queues::passes,
         marks::passes,
     ];
     topics.into_iter().flat_map(|passes| passes()).collect()

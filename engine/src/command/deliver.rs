@@ -2,14 +2,10 @@
 
 use crate::{
     command::{Command, Lanes},
-    core::num::TextNum,
     error::{Error, Result, What},
-    outbox::{self, HEARD_AFTER_MS},
-    store::{Direction, Positioned, Tx, schema, schema::OutgoingEdu},
+    outbox::{self, HEARD_AFTER_MS, trimming},
+    store::{Tx, schema},
 };
-
-/// How many entries of a queue one failure looks through for what later ones make superfluous.
-const TRIMMED_MAX: usize = 10_000;
 
 /// A transaction did not reach the server, or it could not take it.
 pub struct DeliveryFailed {
@@ -37,36 +33,9 @@ impl Command for DeliveryFailed {
         row.retry_ms = now_ms + outbox::wait_ms(tx, row.failures);
         tx.put(&schema::DESTINATIONS, &server, &row);
         let in_flight = row.in_flight.map(|sent| sent.edus).unwrap_or_default();
-        trim(tx, server, &in_flight)?;
+        trimming::trim(tx, server, &in_flight)?;
         Ok(row.retry_ms)
     }
-}
-
-/// Removes what the server's queue says of the same device or keys twice, so that the queue of a server that is gone does
-/// not grow with every change: only the last counts. One that misses an update asks for the whole list.
-fn trim(tx: &mut Tx, server: TextNum, in_flight: &[crate::core::num::StreamPos]) -> Result<()> {
-    let (mut superseded, mut seen, mut told) = (Vec::new(), 0, std::collections::HashSet::new());
-    tx.scan(
-        &schema::OUTGOING_EDUS,
-        &server,
-        Direction::Backward,
-        |(_, pos): (TextNum, _), row: Positioned<OutgoingEdu>| {
-            seen += 1;
-            let subject = match row.value {
-                OutgoingEdu::Direct(_) | OutgoingEdu::Event(_) => None,
-                OutgoingEdu::DeviceList(user, device) => Some((user, Some(device))),
-                OutgoingEdu::SigningKeys(user) => Some((user, None)),
-            };
-            if subject.is_some_and(|subject| !told.insert(subject)) && !in_flight.contains(&pos) {
-                superseded.push(pos);
-            }
-            seen < TRIMMED_MAX
-        },
-    )?;
-    for pos in superseded {
-        tx.delete(&schema::OUTGOING_EDUS, &(server, pos));
-    }
-    Ok(())
 }
 
 /// The server was heard from: if it could not be reached, it is worth another attempt. To be run when the view
@@ -126,6 +95,7 @@ impl Command for ResetDestination {
         if was_left_alone {
             (row.failures, row.failing_since_ms, row.retry_ms) = (0, 0, 0);
             tx.put(&schema::DESTINATIONS, &server, &row);
+            trimming::forget(tx, server);
         }
         Ok(was_left_alone)
     }

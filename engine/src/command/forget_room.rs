@@ -3,6 +3,7 @@
 use crate::{
     command::{Command, Lanes},
     error::{Conflict, Result},
+    room::out_of_band,
     store::{Tx, schema, schema::Membership},
 };
 
@@ -29,6 +30,10 @@ impl Command for ForgetRoom {
         let Some(mut row) = tx.user_room(user, room)? else { return Ok(()) };
         if !matches!(row.value.membership, Membership::Leave | Membership::Ban) {
             return Err(Conflict::StillInRoom.into());
+        }
+        // Of a room that this server never was in nothing is kept but the news, by which the user's other devices learn of it.
+        if out_of_band::forget(tx, user, room)? {
+            return Ok(());
         }
         if !row.value.forgotten {
             row.value.forgotten = true;

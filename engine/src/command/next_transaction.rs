@@ -18,6 +18,7 @@ use crate::{
     outbox::{
         self,
         delivery::{self, EDUS_MAX, EVENTS_MAX, MESSAGES_BYTES_MAX, OWN_EVENTS_MAX},
+        shares, trimming,
     },
     remote::edu,
     store::{
@@ -105,7 +106,7 @@ impl Command for NextTransaction {
         }
         let is_back = self.took_brief && row.failures > 0;
         if is_back {
-            is_well(&mut row, known_to, now_ms);
+            is_well(tx, server, &mut row, known_to, now_ms);
         }
         let is_repeated = row.in_flight.is_some();
         if !is_repeated {
@@ -130,19 +131,28 @@ fn acknowledge(
     known_to: StreamPos,
     now_ms: u64,
 ) -> Result<()> {
+    let (queue, waiting) = (shares::to_server(server), row.messages_waiting);
+    let is_counted = shares::are_counted(tx, queue, waiting)?;
+    let mut messages = Vec::new();
     for (pos, edu) in queued_at(tx, server, &sent.edus)? {
-        if matches!(edu.value, OutgoingEdu::Direct(_)) {
-            row.messages_waiting = row.messages_waiting.saturating_sub(1);
+        if let OutgoingEdu::Direct(content) = &edu.value {
+            let sender = if is_counted { shares::sender_in(content) } else { String::new() };
+            messages.push((pos, sender));
         }
         tx.delete(&schema::OUTGOING_EDUS, &(server, pos));
     }
+    row.messages_waiting = waiting.saturating_sub(messages.len() as u32);
+    shares::gone(tx, queue, waiting, is_counted, messages)?;
     row.delivered_to = row.delivered_to.max(sent.delivers_to);
-    is_well(row, known_to, now_ms);
+    is_well(tx, server, row, known_to, now_ms);
     Ok(())
 }
 
 /// The server has taken something.
-fn is_well(row: &mut Destination, known_to: StreamPos, now_ms: u64) {
+fn is_well(tx: &mut Tx, server: TextNum, row: &mut Destination, known_to: StreamPos, now_ms: u64) {
+    if row.failures > 0 {
+        trimming::forget(tx, server);
+    }
     // Judged by how long it was silent, before that is forgotten.
     delivery::begin_catching_up(row, known_to, now_ms);
     (row.failures, row.failing_since_ms, row.retry_ms) = (0, 0, 0);

@@ -16,9 +16,11 @@ use crate::{
     },
     device::{
         elsewhere::{self, Update, Updated},
-        lists, to_device,
+        lists,
+        to_device::{self, Enqueued},
     },
     error::Result,
+    outbox::shares::Sender,
     remote::{self, IncomingEdu, IncomingPresence, IncomingReceipt},
     room::{
         RoomCtx,
@@ -41,6 +43,8 @@ const ANSWER_BYTES_MAX: usize = 65_536;
 const TRANSACTION_ID_BYTES_MAX: usize = 255;
 /// The device id that stands for all devices of a user.
 const ALL_DEVICES: &str = "*";
+/// Why a message to a device is passed over, or another one is gone in whose place it is: too many wait.
+const QUEUE_FULL: &str = "queue_full";
 /// Why something is passed over: its user is not in the room, or the room's access list shuts the server out.
 const NOT_IN_ROOM: &str = "not_in_room";
 /// The same: it is about an event that is not part of the room.
@@ -146,6 +150,7 @@ impl Command for ReceiveEdus {
                 IncomingEdu::Direct { sender, kind, message_id, messages } => {
                     // What reaches nobody is not remembered: others could make up as much of it as they like.
                     let key = (tx.intern_text(&self.origin)?, message_id.clone());
+                    let sender = (&**sender, Sender::Elsewhere(key.0));
                     if tx.has(&schema::RECEIVED_MESSAGES, &key)? {
                         taken.drop("repeated");
                     } else if deliver(tx, sender, kind, messages, &mut taken)? {
@@ -321,7 +326,7 @@ fn neighbour(tx: &Tx, user_id: &str) -> Result<Option<UserNum>> {
 /// Whether the message is in the queue of any device.
 fn deliver(
     tx: &mut Tx,
-    sender: &str,
+    (sender, server): (&str, Sender),
     kind: &str,
     messages: &[(String, String, crate::core::event::JsonObject)],
     taken: &mut TakenEdus,
@@ -351,7 +356,11 @@ fn deliver(
         for device_id in devices {
             let device = tx.intern_text(&device_id)?;
             if reached.insert((user, device)) {
-                is_kept |= to_device::enqueue(tx, user, device, pos, &event)?;
+                let enqueued = to_device::enqueue(tx, (user, device), pos, server, &event)?;
+                is_kept |= enqueued != Enqueued::Dropped;
+                if enqueued != Enqueued::Taken {
+                    taken.drop(QUEUE_FULL);
+                }
             }
         }
     }

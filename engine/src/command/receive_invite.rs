@@ -12,6 +12,7 @@ use crate::{
     core::{
         event::{JsonObject, Pdu},
         identifiers::server_name,
+        num::{RoomNum, UserNum},
         version::RoomVersion,
     },
     error::{Denied, Error, Invalid, Result, What},
@@ -26,6 +27,10 @@ use crate::{
         schema::{Membership, SignedInvite},
     },
 };
+
+/// How many invites from one server to rooms that this one is not in may wait for a user's answer: more than anybody looks
+/// through. Each takes some kilobytes, here and in the user's first sync.
+const OPEN_INVITES_MAX: usize = 100;
 
 /// An invite from another server.
 pub struct ReceiveInvite {
@@ -49,7 +54,7 @@ impl Command for ReceiveInvite {
     ///
     /// Errors: [`Invalid::Parameter`] when the event is not an invite for a user of this server from one of that server's, or
     /// the state does not tell the room; [`What::User`] not found; [`Denied::OtherServer`]; [`Denied::InvitesBlocked`];
-    /// [`Denied::ServerAcl`] of a room that this server is in; [`Invalid::Event`].
+    /// [`Denied::ServerAcl`] of a room that this server is in; [`Denied::TooManyInvites`]; [`Invalid::Event`].
     type Output = Bytes;
 
     fn lanes(&self) -> Lanes {
@@ -87,6 +92,9 @@ impl Command for ReceiveInvite {
         if known.is_some_and(|known| *known.event_id == *signed.event_id) {
             return Ok(signed.json);
         }
+        if self.open_invites(tx, user, room)? >= OPEN_INVITES_MAX {
+            return Err(Denied::TooManyInvites.into());
+        }
         let notice = Notice {
             version: self.version,
             pdu: &signed,
@@ -100,6 +108,18 @@ impl Command for ReceiveInvite {
 }
 
 impl ReceiveInvite {
+    /// How many invites from the server to other rooms wait for the user's answer. O(the user's rooms).
+    fn open_invites(&self, tx: &Tx, user: UserNum, room: RoomNum) -> Result<usize> {
+        let mut open = 0;
+        for (other, row) in tx.user_rooms(user)? {
+            if other != room && row.value.membership == Membership::Invite {
+                let known = tx.out_of_band(user, other)?;
+                open += usize::from(known.is_some_and(|known| known.servers.contains(&self.server)));
+            }
+        }
+        Ok(open)
+    }
+
     /// The invite as it is kept until the room's events tell of it.
     fn to_keep(&self, tx: &Tx, signed: &Pdu, stripped_state: Vec<u8>) -> SignedInvite {
         SignedInvite {

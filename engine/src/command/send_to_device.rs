@@ -16,7 +16,7 @@ use crate::{
     },
     device::to_device,
     error::{Error, Invalid, Result, What},
-    outbox,
+    outbox::{self, shares::Sender},
     store::{Positioned, Reader, Tx, schema},
 };
 
@@ -96,7 +96,7 @@ impl Command for SendToDevice {
                     continue;
                 }
                 bytes = checked_sum(bytes, event.len())?;
-                to_device::enqueue(tx, user, device, pos, &event)?;
+                to_device::enqueue(tx, (user, device), pos, Sender::Here(sender), &event)?;
             }
         }
         for (server, messages) in elsewhere {
@@ -145,7 +145,7 @@ impl SendToDevice {
             });
             let (piece, behind) = rest.split_at(fits.count());
             let content = self.piece(tx, piece)?;
-            outbox::send_messages(tx, server, content)?;
+            outbox::send_messages(tx, server, sender, content)?;
             rest = behind;
         }
         Ok(())

@@ -25,6 +25,7 @@ use crate::{
         num::{TextNum, UserNum},
     },
     error::{Error, Invalid, Result},
+    outbox::shares,
     store::{Reader, StorageError, Tx, schema},
 };
 
@@ -62,6 +63,7 @@ pub fn forget(tx: &mut Tx, user: UserNum, device_id: &str) -> Result<()> {
     if tx.has(&schema::TO_DEVICE_COUNTS, &(user, device))? {
         tx.delete(&schema::TO_DEVICE_COUNTS, &(user, device));
         tx.delete_prefix(&schema::TO_DEVICE, &(user, device));
+        shares::forget(tx, (user, device))?;
     }
     tell(tx, user, device, had_keys)
 }

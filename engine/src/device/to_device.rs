@@ -1,7 +1,8 @@
 //! Messages to devices: queues that are read until the device acknowledges.
 //!
 //! Invariant: a message is in the queue of each of its devices, under one position, until the device acknowledges that
-//! position; the count row counts the queue's rows. All writes happen under the lane of the queue's user.
+//! position, or others take its place when the queue is full (`outbox::shares`); the count row counts the queue's rows. All
+//! writes happen under the lane of the queue's user.
 //! Specification: "Send-to-Device messaging".
 
 use std::collections::BTreeSet;
@@ -16,6 +17,7 @@ use crate::{
         num::{StreamPos, TextNum, UserNum},
     },
     error::{Invalid, Result},
+    outbox::shares::{self, Entry, Queue, Sender},
     store::{Direction, Reader, Tx, schema},
     stream::Touch,
 };
@@ -28,8 +30,9 @@ pub const MESSAGE_BYTES_MAX: usize = 65_536;
 /// batch that a distributed store takes. The usual request, keys for 20 to 250 devices, has less than 1 MiB.
 pub const REQUEST_BYTES_MAX: usize = 5 << 20;
 
-/// The most messages that wait for one device. What comes beyond is dropped: a device that has been away for so long
-/// has to ask for keys again, and one that never returns must not fill the disk.
+/// The most messages that wait for one device, a half of them of one user of this server, or of one other server. What comes
+/// beyond takes the place of the oldest of whoever has most, or is dropped if that is its sender: a device that has been
+/// away for so long has to ask for keys again, and one that never returns must not fill the disk.
 pub const QUEUE_MESSAGES_MAX: u32 = 10_000;
 
 /// A message's content.
@@ -63,16 +66,56 @@ pub fn event_of(sender: &str, kind: &str, content: &JsonObject) -> Bytes {
     out.into()
 }
 
-/// Puts the message into the queue of a device, under `pos`. A full queue takes no more; returns whether it took it.
-pub fn enqueue(tx: &mut Tx, user: UserNum, device: TextNum, pos: StreamPos, event: &Bytes) -> Result<bool> {
-    let count = waiting(tx, user, device)?;
-    if count >= QUEUE_MESSAGES_MAX {
-        return Ok(false);
+/// What became of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Enqueued {
+    /// It waits for the device.
+    Taken,
+    /// It does, in the place of another one.
+    InPlaceOfAnother,
+    /// It is dropped.
+    Dropped,
+}
+
+/// Puts a message of `sender` into the queue of a device, under `pos`.
+pub fn enqueue(
+    tx: &mut Tx,
+    (user, device): (UserNum, TextNum),
+    pos: StreamPos,
+    sender: Sender,
+    event: &Bytes,
+) -> Result<Enqueued> {
+    let (mut count, mut enqueued) = (waiting(tx, user, device)?, Enqueued::Taken);
+    if count >= shares::COUNTED_FROM {
+        let queue = (user, device);
+        if !shares::are_counted(tx, queue, count)? {
+            let messages = senders(tx, queue)?;
+            shares::count(tx, queue, messages)?;
+        }
+        match shares::enter(tx, queue, sender, pos, QUEUE_MESSAGES_MAX, &[])? {
+            Entry::Refused => return Ok(Enqueued::Dropped),
+            Entry::Free => {}
+            Entry::InPlaceOf(other) => {
+                tx.delete(&schema::TO_DEVICE, &(user, device, other));
+                count -= 1;
+                enqueued = Enqueued::InPlaceOfAnother;
+            }
+        }
     }
     tx.put(&schema::TO_DEVICE, &(user, device, pos), event);
     tx.put(&schema::TO_DEVICE_COUNTS, &(user, device), &(count + 1));
     tx.touch(Touch::User(user));
-    Ok(true)
+    Ok(enqueued)
+}
+
+/// The positions of a queue's messages, each with who sent it.
+fn senders(reader: &Reader, queue: Queue) -> Result<Vec<(StreamPos, String)>> {
+    let mut messages = Vec::new();
+    reader.scan(&schema::TO_DEVICE, &queue, Direction::Forward, |(_, _, pos), message| {
+        messages.push((pos, shares::sender_in(&message)));
+        true
+    })?;
+    Ok(messages)
 }
 
 /// How many messages wait for a device.
@@ -135,20 +178,23 @@ pub fn has_acknowledged(reader: &Reader, user: UserNum, device: TextNum, up_to: 
 
 /// Removes the messages up to and with `up_to`, which the device has received. O(messages removed).
 pub fn acknowledge(tx: &mut Tx, user: UserNum, device: TextNum, up_to: StreamPos) -> Result<()> {
-    let mut received = Vec::new();
+    let before = waiting(tx, user, device)?;
+    let is_counted = shares::are_counted(tx, (user, device), before)?;
+    let mut received: Vec<(StreamPos, String)> = Vec::new();
     let start = (user, device);
     let end = (user, device, StreamPos(up_to.0.saturating_add(1)));
-    tx.scan_between(&schema::TO_DEVICE, &start, &end, Direction::Forward, |row, _| {
-        received.push(row);
+    tx.scan_between(&schema::TO_DEVICE, &start, &end, Direction::Forward, |(_, _, pos), message| {
+        received.push((pos, if is_counted { shares::sender_in(&message) } else { String::new() }));
         true
     })?;
     if received.is_empty() {
         return Ok(());
     }
-    let left = waiting(tx, user, device)?.saturating_sub(received.len() as u32);
-    for row in received {
-        tx.delete(&schema::TO_DEVICE, &row);
+    let left = before.saturating_sub(received.len() as u32);
+    for (pos, _) in &received {
+        tx.delete(&schema::TO_DEVICE, &(user, device, *pos));
     }
+    shares::gone(tx, (user, device), before, is_counted, received)?;
     if left == 0 {
         tx.delete(&schema::TO_DEVICE_COUNTS, &(user, device));
     } else {

@@ -12,9 +12,12 @@
 
 mod back_off;
 pub(crate) mod delivery;
+pub(crate) mod shares;
+pub(crate) mod trimming;
 mod waiting;
 
 pub(crate) use back_off::{HEARD_AFTER_MS, wait_ms};
+use shares::{Entry, Sender};
 pub use waiting::OutgoingNews;
 pub(crate) use waiting::{Ephemeral, Waiting};
 
@@ -26,8 +29,9 @@ use crate::{
     stream::{Outgoing, Touch},
 };
 
-/// How many messages to devices wait for one server. What comes beyond is dropped, as it is for a local device that is away
-/// for too long: a server that never returns must not fill the disk. Ten times what one device may have waiting.
+/// How many messages to devices wait for one server, a half of them of one user. What comes beyond takes the place of the oldest
+/// of whoever has most, or is dropped if that is its sender, as it is for a local device that is away for too long: a server
+/// that never returns must not fill the disk. Ten times what one device may have waiting.
 pub(crate) const MESSAGES_WAITING_MAX: u32 = 100_000;
 
 /// How a destination stands; nothing was ever sent to one without a row.
@@ -35,18 +39,53 @@ pub(crate) fn destination(reader: &Reader, server: TextNum) -> Result<Destinatio
     Ok(reader.get(&schema::DESTINATIONS, &server)?.unwrap_or_default())
 }
 
-/// Puts messages to devices of another server's users into its queue. The lane of the server's name must be held.
-pub(crate) fn send_messages(tx: &mut Tx, server: &str, content: Vec<u8>) -> Result<(), StorageError> {
+/// Puts messages of `sender` to devices of another server's users into its queue. The lane of the server's name must be held.
+pub(crate) fn send_messages(
+    tx: &mut Tx,
+    server: &str,
+    sender: UserNum,
+    content: Vec<u8>,
+) -> Result<(), StorageError> {
     let server = tx.intern_text(server)?;
     let mut row = destination(tx, server)?;
-    if row.messages_waiting >= MESSAGES_WAITING_MAX {
-        return Ok(());
+    let pos = tx.next_position();
+    if row.messages_waiting >= shares::COUNTED_FROM {
+        match enter(tx, server, &row, sender, pos)? {
+            Entry::Refused => return Ok(()),
+            Entry::Free => {}
+            Entry::InPlaceOf(other) => {
+                tx.delete(&schema::OUTGOING_EDUS, &(server, other));
+                row.messages_waiting -= 1;
+            }
+        }
     }
     row.messages_waiting += 1;
     tx.put(&schema::DESTINATIONS, &server, &row);
-    let pos = tx.next_position();
     enqueue(tx, server, pos, StreamPos::ZERO, OutgoingEdu::Direct(content));
     Ok(())
+}
+
+/// Whether the long queue of a server takes messages of `sender` at `pos`. What is on its way stays as it is.
+fn enter(
+    tx: &mut Tx,
+    server: TextNum,
+    row: &Destination,
+    sender: UserNum,
+    pos: StreamPos,
+) -> Result<Entry, StorageError> {
+    let queue = shares::to_server(server);
+    if !shares::are_counted(tx, queue, row.messages_waiting)? {
+        let mut messages = Vec::new();
+        tx.scan(&schema::OUTGOING_EDUS, &server, Direction::Forward, |(_, pos), edu| {
+            if let OutgoingEdu::Direct(content) = edu.value {
+                messages.push((pos, shares::sender_in(&content)));
+            }
+            true
+        })?;
+        shares::count(tx, queue, messages)?;
+    }
+    let kept = row.in_flight.as_ref().map(|sent| &*sent.edus).unwrap_or_default();
+    shares::enter(tx, queue, Sender::Here(sender), pos, MESSAGES_WAITING_MAX, kept)
 }
 
 /// Tells the servers of a change of the user's devices or keys: at the next position, behind the user's last change.

@@ -10,7 +10,9 @@ use serde_json::Value;
 use super::{RoomCtx, version_index};
 use crate::{
     core::{
-        event::{ClientFormat, EventError, JsonObject, Pdu, StoredEvent, is_stripped, write_client_event},
+        event::{
+            ClientFormat, EventError, JsonObject, Pdu, StoredEvent, is_stripped, redact, write_client_event,
+        },
         json::{
             splice::{item, member, string_member},
             write_object,
@@ -32,6 +34,14 @@ const ROOM_STATE_EVENTS_MAX: usize = 50;
 /// What is kept of them, in bytes: many times what names, topics and pictures need. Together with the membership event of
 /// at most 64 KiB it fits into one row of every store. What does not fit is left out.
 const STRIPPED_STATE_BYTES_MAX: usize = 24 << 10;
+
+/// Membership events up to this size, in bytes, are kept and shown as they are: with a name, a picture and a reason they have a
+/// kilobyte. Of a larger one what it does is kept, and what clients show of it.
+const EVENT_BYTES_MAX: usize = 8 << 10;
+
+/// What clients show of a membership event, and how large a part may be that is left of a large one, in bytes of JSON.
+const SHOWN_PARTS: [&str; 5] = ["membership", "displayname", "avatar_url", "is_direct", "reason"];
+const SHOWN_PART_BYTES_MAX: usize = 1 << 10;
 
 /// What is learnt of a local user's membership.
 pub(crate) struct Notice<'a> {
@@ -64,7 +74,7 @@ pub(crate) fn note(tx: &mut Tx, user: UserNum, room: RoomNum, notice: Notice<'_>
         in_room,
         event_id: notice.pdu.event_id.to_string(),
         version: version_index(notice.version),
-        json: notice.pdu.json.to_vec(),
+        json: kept_json(notice.version, notice.pdu)?,
         servers: notice.servers,
     };
     tx.put(&schema::OUT_OF_BAND, &(user, room), &row);
@@ -81,6 +91,35 @@ pub(crate) fn note(tx: &mut Tx, user: UserNum, room: RoomNum, notice: Notice<'_>
     tx.put(&schema::USER_STREAM, &(user, pos), &UserNews::Membership(room));
     tx.touch(Touch::User(user));
     Ok(())
+}
+
+/// Removes what is kept of a user's membership in a room that this server never was in. Answers whether it is of such a one.
+pub(crate) fn forget(tx: &mut Tx, user: UserNum, room: RoomNum) -> Result<bool, StorageError> {
+    let known = tx.out_of_band(user, room)?;
+    let is_stranger = known.is_some_and(|known| known.in_room.is_none());
+    if !is_stranger || tx.has(&schema::ROOM_HEADS, &room)? {
+        return Ok(false);
+    }
+    tx.delete(&schema::OUT_OF_BAND, &(user, room));
+    tx.delete(&schema::USER_ROOMS, &(user, room));
+    Ok(true)
+}
+
+/// The event as it is kept. What is left of a large one has the same id.
+fn kept_json(version: &RoomVersion, pdu: &Pdu) -> Result<Vec<u8>> {
+    if pdu.json.len() <= EVENT_BYTES_MAX {
+        return Ok(pdu.json.to_vec());
+    }
+    let mut kept = redact(version, &object_of(pdu)?);
+    kept.remove("signatures");
+    let mut out = Vec::new();
+    write_object(&mut out, &kept);
+    Ok(out)
+}
+
+fn object_of(pdu: &Pdu) -> Result<JsonObject> {
+    let invalid = |error: serde_json::Error| Invalid::Parameter { what: "event", why: error.to_string() };
+    Ok(serde_json::from_slice(&pdu.json).map_err(invalid)?)
 }
 
 /// Lets the room's state count again for a user, of whom it says something new. Returns what the room's rows say until now;
@@ -113,12 +152,27 @@ pub(crate) fn stripped_state(own: &Pdu, room_state: &[JsonObject]) -> Result<Vec
             out.truncate(start);
         }
     }
-    item(&mut out);
-    write_client_event(&mut out, StoredEvent::from(own), ClientFormat::Stripped, None)
-        .map_err(EventError::from)
-        .map_err(Invalid::Event)?;
+    if own.json.len() > EVENT_BYTES_MAX {
+        write_stripped(&mut out, &shown_parts(own)?);
+    } else {
+        item(&mut out);
+        write_client_event(&mut out, StoredEvent::from(own), ClientFormat::Stripped, None)
+            .map_err(EventError::from)
+            .map_err(Invalid::Event)?;
+    }
     out.push(b']');
     Ok(out)
+}
+
+/// A large membership event without what clients do not show.
+fn shown_parts(own: &Pdu) -> Result<JsonObject> {
+    let mut event = object_of(own)?;
+    if let Some(Value::Object(content)) = event.get_mut("content") {
+        content.retain(|name, value| {
+            SHOWN_PARTS.contains(&name.as_str()) && value.to_string().len() <= SHOWN_PART_BYTES_MAX
+        });
+    }
+    Ok(event)
 }
 
 /// Appends one event of the array, if it is one.

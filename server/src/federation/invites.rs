@@ -69,6 +69,7 @@ async fn receive(
     event: Bytes,
     room_state: &[&RawValue],
 ) -> Result<Bytes, ApiError> {
+    call.ctx.rate_limits.take_for_inviting(call.origin()?.as_str())?;
     let cause = Cause::Sent(call.origin()?.to_string());
     let event = check_one(&call.ctx, &cause, version, event).await?;
     // Specification: "which servers MAY apply to room versions 1 through 11 and SHOULD apply to all other room versions". But
@@ -81,6 +82,8 @@ async fn receive(
         let why = "An event of invite_room_state is not rightly signed";
         return Err(ApiError::invalid_param(why).because("bad_room_state"));
     }
+    let user_id = event.pdu().state_key.as_deref().unwrap_or_default();
+    call.ctx.rate_limits.take_for_invited(user_id)?;
     let receive = ReceiveInvite {
         room_id: call.path("roomId")?.into_owned(),
         event_id: call.path("eventId")?.into_owned(),
@@ -89,7 +92,9 @@ async fn receive(
         room_state,
         server: call.origin()?.to_string(),
     };
-    Ok(call.ctx.engine.write(receive).await?)
+    // What is refused leaves nothing behind, and must not keep others from inviting the user.
+    let answer = call.ctx.engine.write(receive).await;
+    Ok(answer.inspect_err(|_| call.ctx.rate_limits.give_back_invited(user_id))?)
 }
 
 /// So that it can be seen how many servers there are yet that strip what is to be whole.

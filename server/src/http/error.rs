@@ -130,6 +130,7 @@ impl From<Error> for ApiError {
                     ApiError::incompatible_room_version(sentence).with("room_version", version)
                 }
                 Denied::Rule { rule, .. } => ApiError::forbidden(sentence).because(rule),
+                Denied::TooManyInvites => ApiError::forbidden(sentence).because("too_many_invites"),
                 Denied::ServerAcl => ApiError::forbidden(sentence).because("server_acl"),
                 Denied::NotInRoom => ApiError::forbidden(sentence).because("not_in_room"),
                 Denied::OtherServer => ApiError::forbidden(sentence).because("other_server"),

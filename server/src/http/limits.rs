@@ -194,6 +194,10 @@ pub fn allowance(rate: Rate) -> Option<Allowance> {
         Rate::Keys => (5.0, 300.0),
         // Only failures count in the end, so that the burst is also how many may be on their way at once.
         Rate::Unproven => (1.0, 300.0),
+        // The largest servers' users invite some hundreds of ours when they make a room for all of them.
+        Rate::Inviting => (1.0, 300.0),
+        // Nobody reads more than a hundred invites at once, or two hundred in an hour. They stay until they are answered.
+        Rate::Invited => (0.05, 150.0),
     };
     Some(Allowance { per_second, burst })
 }

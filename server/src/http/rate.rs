@@ -18,10 +18,14 @@ use super::session::Session;
 /// The buckets of all senders.
 pub struct RateLimits {
     /// `None` if rate limits are off.
-    buckets: Option<DashMap<(u64, Rate), Bucket>>,
+    buckets: Option<Buckets>,
+    /// Of what other servers leave behind here, which is limited in any case.
+    lasting: Buckets,
     hasher: RandomState,
     start: Instant,
 }
+
+type Buckets = DashMap<(u64, Rate), Bucket>;
 
 #[derive(Debug, Clone, Copy)]
 struct Bucket {
@@ -32,7 +36,8 @@ struct Bucket {
 
 impl RateLimits {
     pub fn new(enabled: bool) -> RateLimits {
-        RateLimits { buckets: enabled.then(DashMap::new), hasher: RandomState::new(), start: Instant::now() }
+        let (buckets, lasting) = (enabled.then(DashMap::new), DashMap::new());
+        RateLimits { buckets, lasting, hasher: RandomState::new(), start: Instant::now() }
     }
 
     /// Takes a token. Errors: 429 with the time until there is one again.
@@ -83,13 +88,29 @@ impl RateLimits {
         self.take_at(buckets, server, rate, self.start.elapsed().as_secs_f64())
     }
 
-    fn take_at(
-        &self,
-        buckets: &DashMap<(u64, Rate), Bucket>,
-        sender: u64,
-        rate: Rate,
-        now: f64,
-    ) -> Result<(), ApiError> {
+    /// Takes a token for an invite by a server, also if rate limits are off. Errors: 429 as above.
+    pub fn take_for_inviting(&self, server_name: &str) -> Result<(), ApiError> {
+        let server = self.hasher.hash_one(("inviting", server_name));
+        self.take_at(&self.lasting, server, Rate::Inviting, self.start.elapsed().as_secs_f64())
+    }
+
+    /// The same for the user who is invited, by whatever server.
+    pub fn take_for_invited(&self, user_id: &str) -> Result<(), ApiError> {
+        let user = self.hasher.hash_one(("invited", user_id));
+        self.take_at(&self.lasting, user, Rate::Invited, self.start.elapsed().as_secs_f64())
+    }
+
+    /// Gives the token back, for an invite that the user is not shown.
+    pub fn give_back_invited(&self, user_id: &str) {
+        let user = self.hasher.hash_one(("invited", user_id));
+        if let (Some(mut bucket), Some(allowed)) =
+            (self.lasting.get_mut(&(user, Rate::Invited)), allowance(Rate::Invited))
+        {
+            bucket.tokens = (bucket.tokens + 1.0).min(allowed.burst);
+        }
+    }
+
+    fn take_at(&self, buckets: &Buckets, sender: u64, rate: Rate, now: f64) -> Result<(), ApiError> {
         let Some(allowed) = allowance(rate) else { return Ok(()) };
         let mut bucket = buckets.entry((sender, rate)).or_insert(Bucket { tokens: allowed.burst, at: now });
         let refill = (now - bucket.at).max(0.0) * f64::from(allowed.per_second);
@@ -105,17 +126,18 @@ impl RateLimits {
 
     /// Forgets the buckets that are full again; all, if there are still too many.
     pub fn sweep(&self) {
-        let Some(buckets) = &self.buckets else { return };
         let now = self.start.elapsed().as_secs_f64();
-        buckets.retain(|(_, rate), bucket| {
-            allowance(*rate).is_some_and(|allowed| {
-                f64::from(bucket.tokens) + (now - bucket.at) * f64::from(allowed.per_second)
-                    < f64::from(allowed.burst)
-            })
-        });
-        if buckets.len() > BUCKETS_MAX {
-            buckets.clear();
-            buckets.shrink_to_fit();
+        for buckets in self.buckets.iter().chain([&self.lasting]) {
+            buckets.retain(|(_, rate), bucket| {
+                allowance(*rate).is_some_and(|allowed| {
+                    f64::from(bucket.tokens) + (now - bucket.at) * f64::from(allowed.per_second)
+                        < f64::from(allowed.burst)
+                })
+            });
+            if buckets.len() > BUCKETS_MAX {
+                buckets.clear();
+                buckets.shrink_to_fit();
+            }
         }
     }
 }
@@ -150,6 +172,19 @@ mod tests {
         }
         let taken = (0..1000).take_while(|_| limits.take(Rate::Unproven, None, address).is_ok()).count();
         assert!((300..310).contains(&taken), "{taken}");
+    }
+
+    #[test]
+    fn invites_are_limited_by_server_and_by_user_even_if_rate_limits_are_off() {
+        let limits = RateLimits::new(false);
+        let taken = (0..1000).take_while(|_| limits.take_for_inviting("there.example").is_ok()).count();
+        assert!((300..310).contains(&taken), "{taken}");
+        assert!(limits.take_for_inviting("other.example").is_ok());
+        let taken = (0..1000).take_while(|_| limits.take_for_invited("@a:here.example").is_ok()).count();
+        assert!((150..153).contains(&taken), "{taken}");
+        assert!(limits.take_for_invited("@b:here.example").is_ok());
+        limits.give_back_invited("@a:here.example");
+        assert!(limits.take_for_invited("@a:here.example").is_ok());
     }
 
     #[test]

@@ -82,6 +82,10 @@ pub enum Rate {
     Keys,
     /// Requests of other servers whose signatures did not hold, or have not been looked at yet.
     Unproven,
+    /// Invites by a server, counted by it; also if rate limits are off.
+    Inviting,
+    /// Invites by other servers, counted by who is invited; also if rate limits are off.
+    Invited,
 }
 
 /// How large a body may be; see [`limits`](super::limits) for the figures.

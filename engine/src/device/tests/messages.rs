@@ -1,16 +1,21 @@
 //! Messages to devices.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{kind, register};
 use crate::{
+    check::Check,
     command::{DeleteToDevice, DeviceMessage, RemoveDevices, SendToDevice, WhichDevices},
     core::num::StreamPos,
     device::to_device,
     error::Result,
     fixture::World,
+    outbox::shares::Sender,
+    store::schema,
 };
 
 fn send(world: &World, to: &[(&str, &str)], content: &str, transaction: &str) -> Result<()> {
@@ -86,27 +91,140 @@ fn what_is_no_message_is_refused_whole() {
     assert_eq!(all(&world, &alice, "D").len(), 1);
 }
 
+/// Another server, by its number among those that there are.
+fn server(world: &World, number: usize) -> String {
+    let name = format!("{number}.example");
+    world.act(|tx| tx.intern_text(&name).map(drop).map_err(Into::into)).unwrap();
+    name
+}
+
+/// Puts messages of a user of another server into the queue of Alice's device, as they come from there.
+fn flood(world: &World, alice: &str, server: &str, count: u32) {
+    let sender = format!("@flood:{server}");
+    let event = to_device::event(&sender, "m.test", b"{}").unwrap();
+    for begin in (0..count).step_by(1_000) {
+        world
+            .act(|tx| {
+                let queue = (tx.intern_user(alice)?, tx.intern_text("D")?);
+                let sender = Sender::Elsewhere(tx.intern_text(server)?);
+                for _ in begin..count.min(begin + 1_000) {
+                    let pos = tx.next_position();
+                    to_device::enqueue(tx, queue, pos, sender, &event)?;
+                }
+                Ok(())
+            })
+            .unwrap();
+    }
+}
+
+/// How many messages of each sender wait for Alice's device.
+fn shares(world: &World, alice: &str) -> BTreeMap<String, usize> {
+    let mut shares = BTreeMap::new();
+    for message in all(world, alice, "D") {
+        *shares.entry(message["sender"].as_str().unwrap().to_owned()).or_default() += 1;
+    }
+    shares
+}
+
+fn assert_sound(world: &World) {
+    let report = world.engine.read(&Check { progress: &|_, _| {} }).unwrap();
+    assert!(report.is_clean(), "{:?}", report.findings);
+}
+
 #[test]
-fn a_full_queue_takes_no_more_until_it_is_read() {
+fn one_sender_fills_half_of_a_queue_until_it_is_read() {
+    let half = to_device::QUEUE_MESSAGES_MAX / 2;
     let world = World::new();
-    register(&world, "sender", &["S"]);
-    let alice = register(&world, "alice", &["D"]);
-    let last = world
+    let (sender, alice) = (register(&world, "sender", &["S"]), register(&world, "alice", &["D"]));
+    let flooding = server(&world, 1);
+    flood(&world, &alice, &flooding, half + 100);
+    assert_eq!(all(&world, &alice, "D").len(), half as usize);
+    assert_sound(&world);
+    let last = world.engine.position();
+    for transaction in ["1", "2"] {
+        send(&world, &[(&alice, "D")], "{}", transaction).unwrap();
+    }
+    assert_eq!(shares(&world, &alice)[&sender], 2);
+    acknowledge(&world, &alice, last);
+    assert_sound(&world);
+    flood(&world, &alice, &flooding, 1);
+    assert_eq!(all(&world, &alice, "D").len(), 3);
+}
+
+#[test]
+fn a_full_queue_loses_the_oldest_of_whoever_has_most() {
+    let max = to_device::QUEUE_MESSAGES_MAX;
+    let world = World::new();
+    let (sender, alice) = (register(&world, "sender", &["S"]), register(&world, "alice", &["D"]));
+    send(&world, &[(&alice, "D")], "{}", "first").unwrap();
+    let [large, small] = [1, 2].map(|number| server(&world, number));
+    flood(&world, &alice, &large, max / 2);
+    flood(&world, &alice, &small, max / 2 - 1);
+    assert_eq!(all(&world, &alice, "D").len(), max as usize);
+    let second = || read(&world, &alice, "D", StreamPos::ZERO, 2).1;
+    let before = second();
+    // Whoever has most pays for it, and whoever else would have as much.
+    for transaction in ["second", "third"] {
+        send(&world, &[(&alice, "D")], "{}", transaction).unwrap();
+    }
+    flood(&world, &alice, &small, 100);
+    let share = |server: &str| shares(&world, &alice)[&format!("@flood:{server}")] as u32;
+    assert_eq!(shares(&world, &alice)[&sender], 3);
+    assert_eq!((share(&large), share(&small)), (max / 2 - 2, max / 2 - 1));
+    assert!(second() > before, "the oldest went");
+    assert_eq!(all(&world, &alice, "D").len(), max as usize);
+    assert_sound(&world);
+}
+
+#[test]
+fn no_number_of_servers_takes_what_is_for_users_of_this_one() {
+    let max = to_device::QUEUE_MESSAGES_MAX;
+    let world = World::new();
+    let (sender, alice) = (register(&world, "sender", &["S"]), register(&world, "alice", &["D"]));
+    for number in 0..100 {
+        flood(&world, &alice, &server(&world, number), max / 100);
+    }
+    for number in 0..max / 50 {
+        send(&world, &[(&alice, "D")], "{}", &number.to_string()).unwrap();
+    }
+    // More than any server has, and none of it goes.
+    flood(&world, &alice, &server(&world, 100), max / 100);
+    assert_eq!(shares(&world, &alice)[&sender], (max / 50) as usize);
+    assert_eq!(all(&world, &alice, "D").len(), max as usize);
+    assert_sound(&world);
+}
+
+#[test]
+fn a_queue_from_before_senders_were_counted_is_counted_when_it_is_needed() {
+    let max = to_device::QUEUE_MESSAGES_MAX;
+    let world = World::new();
+    let (sender, alice) = (register(&world, "sender", &["S"]), register(&world, "alice", &["D"]));
+    let flooding = server(&world, 1);
+    let event = to_device::event(&format!("@flood:{flooding}"), "m.test", b"{}").unwrap();
+    world
         .act(|tx| {
             let (user, device) = (tx.intern_user(&alice)?, tx.intern_text("D")?);
-            for _ in 0..to_device::QUEUE_MESSAGES_MAX {
+            for _ in 0..max {
                 let pos = tx.next_position();
-                to_device::enqueue(tx, user, device, pos, &Bytes::from_static(b"{}"))?;
+                tx.put(&schema::TO_DEVICE, &(user, device, pos), &event);
             }
+            tx.put(&schema::TO_DEVICE_COUNTS, &(user, device), &max);
             Ok(())
         })
-        .map(|()| world.engine.position())
         .unwrap();
-    send(&world, &[(&alice, "D")], "{}", "1").unwrap();
-    assert_eq!(all(&world, &alice, "D").len(), to_device::QUEUE_MESSAGES_MAX as usize);
-    acknowledge(&world, &alice, last);
-    send(&world, &[(&alice, "D")], "{}", "2").unwrap();
-    assert_eq!(all(&world, &alice, "D").len(), 1);
+    assert_sound(&world);
+    let (_, some) = read(&world, &alice, "D", StreamPos::ZERO, 10);
+    acknowledge(&world, &alice, some);
+    for number in 0..20 {
+        send(&world, &[(&alice, "D")], "{}", &number.to_string()).unwrap();
+    }
+    let expected = [(format!("@flood:{flooding}"), max as usize - 20), (sender, 20)];
+    assert_eq!(shares(&world, &alice), BTreeMap::from(expected));
+    assert_sound(&world);
+    // Of a device that is gone nothing is left.
+    let devices = WhichDevices::All;
+    world.engine.write(RemoveDevices { user_id: alice, devices }).wait().unwrap();
+    assert_sound(&world);
 }
 
 #[test]

@@ -92,8 +92,9 @@ pub(crate) fn begin_whole(tx: &mut Tx, room_id: &str, force: bool) -> Result<Pur
         if let Some(running) = running {
             return Ok(PurgeProgress::of(&running));
         }
-        // Of a room that could not be entered there are the events that were to be its state.
-        if !has_off_timeline(tx, num)? {
+        // Of a room that could not be entered there are the events that were to be its state; of one that this server never was
+        // in, what others said of its users.
+        if !has_off_timeline(tx, num)? && !whole::has_out_of_band(tx, num)? {
             return Err(Error::NotFound(What::Room));
         }
     }
@@ -211,6 +212,9 @@ pub(crate) fn step(tx: &mut Tx, room_id: &str, aliases: &[String], limit: usize)
     let Some(mut purge) = tx.get(&schema::PURGES, &room)? else { return Err(not_found) };
     let next = match purge.work {
         PurgeWork::Members(membership, user) => Some(whole::members(tx, room, (membership, user), limit)?),
+        PurgeWork::OutOfBand(user) => {
+            Some(whole::out_of_band(tx, room, user, limit, LOOKED_AT_PER_REMOVED * limit)?)
+        }
         PurgeWork::Aliases => Some(whole::aliases(tx, room, room_id, aliases)?),
         PurgeWork::Events(from) => Some(whole::events(tx, room, from, limit, &mut purge)?),
         PurgeWork::OffTimeline(from) => Some(whole::off_timeline(tx, room, from, limit, &mut purge)?),

@@ -42,8 +42,54 @@ pub(super) fn members(tx: &mut Tx, room: RoomNum, from: (u8, UserNum), limit: us
         Some((membership, user)) if found.len() == limit => {
             PurgeWork::Members(*membership, UserNum(user.0 + 1))
         }
-        _ => PurgeWork::Aliases,
+        _ => PurgeWork::OutOfBand(UserNum(0)),
     })
+}
+
+/// Whether another server said something of a user's membership in the room. O(all that other servers said of such).
+pub(super) fn has_out_of_band(tx: &Tx, room: RoomNum) -> Result<bool, StorageError> {
+    let mut found = false;
+    tx.scan(&schema::OUT_OF_BAND, &(), Direction::Forward, |(_, of): (UserNum, RoomNum), _| {
+        found = of == room;
+        !found
+    })?;
+    Ok(found)
+}
+
+/// Removes what other servers said of memberships in the room, of users from `from` on, of at most `limit` of them among
+/// `looks` rows. They are told that they are out of it, for nobody else will tell them.
+pub(super) fn out_of_band(
+    tx: &mut Tx,
+    room: RoomNum,
+    from: UserNum,
+    limit: usize,
+    looks: usize,
+) -> Result<PurgeWork> {
+    let (mut found, mut seen, mut next) = (Vec::new(), 0, None);
+    let end = UserNum(u64::MAX);
+    tx.scan_between(&schema::OUT_OF_BAND, &from, &end, Direction::Forward, |(user, of), _| {
+        if (seen >= looks || found.len() >= limit) && user > from {
+            next = Some(user);
+            return false;
+        }
+        seen += 1;
+        if of == room {
+            found.push(user);
+        }
+        true
+    })?;
+    for user in found {
+        if let Some(row) = tx.user_room(user, room)? {
+            remove_news(tx, room, user, row.pos)?;
+            tx.delete(&schema::USER_ROOMS, &(user, room));
+        }
+        tx.delete(&schema::OUT_OF_BAND, &(user, room));
+        remove_account_data(tx, room, user)?;
+        let pos = tx.next_position();
+        tx.put(&schema::USER_STREAM, &(user, pos), &UserNews::Membership(room));
+        tx.touch(Touch::User(user));
+    }
+    Ok(next.map_or(PurgeWork::Aliases, PurgeWork::OutOfBand))
 }
 
 fn remove_account_data(tx: &mut Tx, room: RoomNum, user: UserNum) -> Result<(), StorageError> {

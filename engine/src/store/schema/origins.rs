@@ -115,6 +115,10 @@ pub const ORIGINS: &[(&str, Origin)] = &[
     ("OUTGOING_EDUS", Fact),
     ("RECEIVED_MESSAGES", Fact),
     ("RECEIVED_TRANSACTIONS", Fact),
+    ("OUTGOING_LISTS", From("OUTGOING_EDUS, when the server fails next")),
+    ("QUEUE_SENDERS", From("TO_DEVICE, OUTGOING_EDUS, when the next message comes")),
+    ("QUEUE_SHARES", From("QUEUE_SENDERS")),
+    ("QUEUE_RANKS", From("QUEUE_SHARES")),
 ];
 
 impl std::fmt::Display for Origin {

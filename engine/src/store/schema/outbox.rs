@@ -19,6 +19,14 @@ keyspaces! { TABLE:
     153 RECEIVED_MESSAGES: Queues, (TextNum, String) => u64;
     #[doc = "What a server's transaction was answered with."]
     154 RECEIVED_TRANSACTIONS: Queues, (TextNum, String) => ReceivedTransaction;
+    #[doc = "Whose the messages of a long queue are (a device's or, of user zero, another server's): the side and number of who sent each (see outbox::shares)."]
+    155 QUEUE_SENDERS: Queues, (UserNum, TextNum, u8, u64, StreamPos) => ();
+    #[doc = "How many messages of a long queue a sender has, or (number zero) all of one side."]
+    156 QUEUE_SHARES: Queues, (UserNum, TextNum, u8, u64) => u32;
+    #[doc = "The senders of a long queue by how many of its messages they have."]
+    157 QUEUE_RANKS: Queues, (UserNum, TextNum, u8, u32, u64) => ();
+    #[doc = "The last row of each user's devices (0) or keys (1) in the queue of a server that fails; of user zero, up to where it was looked at, and which user is next."]
+    158 OUTGOING_LISTS: Queues, (TextNum, UserNum, u8) => StreamPos;
 }
 
 /// A server that is sent things.

@@ -47,6 +47,8 @@ pub enum PurgeWork {
     History(HistoryPurge),
     /// The history: the nodes of state trees that no event that is left refers to, from this one on.
     Nodes(NodeId),
+    /// The whole room: what other servers said of the memberships of users of this one, from this user on.
+    OutOfBand(UserNum),
 }
 
 /// How far a purge of history is. What stays is looked at first, so that nothing in it refers to what goes; what comes

@@ -107,6 +107,8 @@ struct Rooms {
     invited: Vec<RoomNum>,
     knocked: Vec<RoomNum>,
     left: Vec<(RoomNum, Positioned<UserRoom>)>,
+    /// Forgotten, and nothing is kept of them: this server never was there.
+    gone: Vec<RoomNum>,
     /// Joined after `since`, or left out until then for want of members, also if it is filtered out; so the rest.
     newly_joined: Vec<RoomNum>,
     /// Those, and rooms that the user has left and come back into.
@@ -344,8 +346,13 @@ impl<'a> Request<'a> {
 
     /// Where a room belongs in which the user's own membership changed after `since`.
     fn sort_own_change(&self, rooms: &mut Rooms, room: RoomNum, since: StreamPos) -> Result<()> {
-        let Some(row) = self.reader.user_room(self.user, room)? else { return Ok(()) };
         let is_included = self.includes(room)?;
+        let Some(row) = self.reader.user_room(self.user, room)? else {
+            if is_included {
+                rooms.gone.push(room);
+            }
+            return Ok(());
+        };
         let before = membership_at(self.reader, self.user, room, since)?;
         let was_joined = before == Some(Membership::Join);
         if was_joined && row.value.membership != Membership::Join {
@@ -408,7 +415,12 @@ impl<'a> Request<'a> {
             section(out, "knock", &rooms.knocked, |out, room| {
                 room::write_stripped(self, out, *room, "knock_state")
             })?;
-            section(out, "leave", &rooms.left, |out, (room, row)| room::write_left(self, out, *room, row))
+            let left = rooms.left.iter().map(|(room, row)| (*room, Some(row)));
+            let left: Vec<_> = left.chain(rooms.gone.iter().map(|room| (*room, None))).collect();
+            section(out, "leave", &left, |out, (room, row)| match row {
+                Some(row) => room::write_left(self, out, *room, row),
+                None => room::write_gone(self, out, *room),
+            })
         })?;
         if body.ends_with(b"\"rooms\":{}") {
             body.truncate(start);

@@ -155,6 +155,19 @@ pub(super) fn write_left(
     })
 }
 
+/// A room that the user has left and forgotten, of which nothing is kept.
+pub(super) fn write_gone(request: &Request<'_>, out: &mut Vec<u8>, room: RoomNum) -> Result<()> {
+    object_member(out, &request.reader.room_id(room)?, |out| {
+        write_no_state(request, out)?;
+        object_member(out, "timeline", |out| {
+            member(out, "events");
+            out.extend_from_slice(b"[]");
+            bool_member(out, "limited", false);
+            Ok::<(), Error>(())
+        })
+    })
+}
+
 /// The event that declined an invite to a room, or took back a knock at one, that this server is not in.
 fn write_out_of_band(request: &Request<'_>, out: &mut Vec<u8>, outside: &OutOfBand) -> Result<()> {
     let corrupt = |error| StorageError::Corrupt(format!("event {}: {error}", outside.event_id));

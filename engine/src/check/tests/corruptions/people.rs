@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{Case, Mended, NO_ROOM, Raw, Reported, run};
 use crate::{
-    core::num::{StreamPos, UserNum},
+    core::num::{StreamPos, TextNum, UserNum},
     open::{FACT_RESERVED, Reserved},
     store::{ValueWriter, schema, schema::UserNews, write_record},
 };
@@ -174,6 +174,37 @@ const ACCOUNTS_AND_DEVICES: &[Case] = &[
         |raw| raw.delete_first(&schema::TO_DEVICE_COUNTS),
         "TO_DEVICE",
         "not counted",
+        Mended,
+    ),
+    (
+        "a message of a long queue is not there",
+        |raw| raw.put(&schema::QUEUE_SENDERS, &(UserNum(1), TextNum(1), 0, 1, StreamPos(900)), &()),
+        "QUEUE_SENDERS",
+        "somebody else's",
+        Mended,
+    ),
+    (
+        "a sender of a long queue has none of its messages",
+        |raw| raw.put(&schema::QUEUE_SHARES, &(UserNum(1), TextNum(1), 0, 1), &7),
+        "QUEUE_SHARES",
+        "counted wrong",
+        Mended,
+    ),
+    (
+        "a long queue is not counted as a whole",
+        |raw| {
+            let ((user, device), _) = raw.first(&schema::TO_DEVICE_COUNTS);
+            raw.put(&schema::QUEUE_SHARES, &(user, device, 0, 0), &0);
+        },
+        "QUEUE_SHARES",
+        "not all messages",
+        Mended,
+    ),
+    (
+        "a sender of a long queue has a rank and no share",
+        |raw| raw.put(&schema::QUEUE_RANKS, &(UserNum(1), TextNum(1), 1, 7, 1), &()),
+        "QUEUE_RANKS",
+        "another rank",
         Mended,
     ),
     (

@@ -6,12 +6,14 @@ use super::*;
 use crate::{
     PresenceState,
     account::NewSession,
+    check::Check,
     command::{
         DeviceMessage, EndPresence, LogIn, ReceiveEdus, RemoveDevices, RenameDevice, SendToDevice,
         SetPresence, SetReceipts, SetTyping, ShowPresence, WhichDevices,
     },
     core::num::UserNum,
     device::tests::{Signer, register, upload_device},
+    outbox::MESSAGES_WAITING_MAX,
     store::schema::UserNews,
 };
 
@@ -74,6 +76,64 @@ fn messages_to_devices_wait_until_they_are_taken_and_come_once() {
     assert_eq!(ask(&world, THERE, Some(&first.id)).transaction, None);
     let row = world.ask(|reader| Ok(outbox::destination(reader, reader.text_num(THERE)?.unwrap())?));
     assert_eq!(row.messages_waiting, 0);
+}
+
+#[test]
+fn a_user_who_fills_a_servers_queue_pays_for_it_alone() {
+    let world = federated();
+    let dora = register(&world, "dora", &["D"]);
+    world.join(ROOM, &dora);
+    let _ = deliver_all(&world);
+    // As it was before senders were counted.
+    let flood = json!({"message_id": "1", "messages": {}, "sender": dora, "type": "m.test"}).to_string();
+    for _ in 0..10 {
+        world
+            .act(|tx| {
+                let server = tx.intern_text(THERE)?;
+                let mut row = outbox::destination(tx, server)?;
+                row.messages_waiting += MESSAGES_WAITING_MAX / 10;
+                tx.put(&schema::DESTINATIONS, &server, &row);
+                for _ in 0..MESSAGES_WAITING_MAX / 10 {
+                    let value = OutgoingEdu::Direct(flood.clone().into_bytes());
+                    let pos = tx.next_position();
+                    let row = Positioned { pos: StreamPos::ZERO, value };
+                    tx.put(&schema::OUTGOING_EDUS, &(server, pos), &row);
+                }
+                Ok(())
+            })
+            .unwrap();
+    }
+    due(&world);
+    let by_alice = || {
+        world.ask(|reader| {
+            let (mut all, mut hers) = (0, 0);
+            let server = reader.text_num(THERE)?.unwrap();
+            reader.scan(&schema::OUTGOING_EDUS, &server, Direction::Forward, |_, row| {
+                if let OutgoingEdu::Direct(content) = row.value {
+                    all += 1;
+                    hers += u32::from(serde_json::from_slice::<Value>(&content).unwrap()["sender"] == ALICE);
+                }
+                true
+            })?;
+            assert_eq!(outbox::destination(reader, server)?.messages_waiting, all);
+            Ok((all, hers))
+        })
+    };
+    // What is on its way is not changed by it.
+    let first = ask(&world, THERE, None).transaction.unwrap();
+    for number in 0..3 {
+        send(&world, vec![message(BOB, "B", &json!({}))], &number.to_string());
+    }
+    let content = json!({}).to_string().into();
+    let messages = vec![DeviceMessage { user_id: BOB.into(), device_id: "B".into(), content }];
+    let more = SendToDevice { sender: dora.clone(), kind: "m.test".into(), messages, transaction: None };
+    world.engine.write(more).wait().unwrap();
+    assert_eq!(by_alice(), (MESSAGES_WAITING_MAX, 3));
+    assert_eq!(ask(&world, THERE, None).transaction, Some(first.clone()));
+    ask(&world, THERE, Some(&first.id));
+    assert_eq!(by_alice(), (MESSAGES_WAITING_MAX - first.edus.len() as u32, 3));
+    let report = world.engine.read(&Check { progress: &|_, _| {} }).unwrap();
+    assert!(report.is_clean(), "{:?}", report.findings);
 }
 
 #[test]
@@ -221,7 +281,7 @@ fn cross_signing_keys_are_told() {
 }
 
 #[test]
-fn a_dead_servers_queue_keeps_only_the_last_of_each_device() {
+fn a_dead_servers_queue_keeps_only_the_last_of_each_user() {
     let world = federated();
     for seed in 1..6 {
         upload_device(&world, ALICE, "A", Signer::new(seed).device(ALICE, "A")).unwrap();
@@ -230,6 +290,73 @@ fn a_dead_servers_queue_keeps_only_the_last_of_each_device() {
     let told = told(&world);
     assert_eq!(told.len(), 1);
     assert_eq!(told[0].1["keys"]["keys"]["ed25519:A"], Signer::new(5).public());
+}
+
+#[test]
+fn a_dead_servers_queue_does_not_grow_with_logins_and_tells_of_the_change_when_it_is_back() {
+    let world = federated();
+    let carol = register(&world, "carol", &[]);
+    world.join(ROOM, &carol);
+    let _ = deliver_all(&world);
+    let known = world
+        .ask(|reader| Ok(reader.get(&schema::DEVICE_LIST_POSITIONS, &reader.user_num(ALICE)?.unwrap())?));
+    let log_in = |user_id: &str, count: usize| {
+        for _ in 0..count {
+            let session = NewSession::default();
+            let log_in = LogIn { user_id: user_id.to_owned(), proven_hash: None, session };
+            world.engine.write(log_in).wait().unwrap();
+        }
+    };
+    let fail = || world.engine.write(DeliveryFailed { destination: THERE.into() }).wait().unwrap();
+    let waiting = || {
+        world.ask(|reader| {
+            let mut found = 0;
+            let server = reader.text_num(THERE)?.unwrap();
+            reader.scan(&schema::OUTGOING_EDUS, &server, Direction::Forward, |_, _| {
+                found += 1;
+                true
+            })?;
+            Ok(found)
+        })
+    };
+    for _ in 0..3 {
+        log_in(ALICE, 20);
+        log_in(&carol, 20);
+        fail();
+        assert_eq!(waiting(), 2);
+    }
+    // Who has gone out of the room is no business of the server.
+    world.leave(ROOM, &carol);
+    fail();
+    assert_eq!(waiting(), 1);
+    let told = told(&world);
+    let [(kind, update)] = &told[..] else { panic!("{told:?}") };
+    assert_eq!((kind.as_str(), &update["user_id"]), ("m.device_list_update", &json!(ALICE)));
+    let before = update["prev_id"][0].as_i64();
+    assert!(before.is_some() && before != known.map(|known| known.0), "it asks for the whole list");
+    // All over again.
+    log_in(ALICE, 20);
+    fail();
+    assert_eq!(waiting(), 1);
+    let report = world.engine.read(&Check { progress: &|_, _| {} }).unwrap();
+    assert!(report.is_clean(), "{:?}", report.findings);
+}
+
+#[test]
+fn what_is_in_flight_is_left_when_a_dead_servers_queue_is_trimmed() {
+    let world = federated();
+    upload_device(&world, ALICE, "A", Signer::new(1).device(ALICE, "A")).unwrap();
+    due(&world);
+    let first = ask(&world, THERE, None).transaction.unwrap();
+    for seed in 2..6 {
+        upload_device(&world, ALICE, "A", Signer::new(seed).device(ALICE, "A")).unwrap();
+        world.engine.write(DeliveryFailed { destination: THERE.into() }).wait().unwrap();
+    }
+    let again = ask(&world, THERE, None).transaction.unwrap();
+    assert_eq!((again.id, again.edus.len()), (first.id.clone(), first.edus.len()));
+    due(&world);
+    let second = ask(&world, THERE, Some(&first.id)).transaction.unwrap();
+    assert_eq!(second.edus.len(), 1, "the last of those that came behind it");
 }
 
 #[test]

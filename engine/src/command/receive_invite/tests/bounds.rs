@@ -1,0 +1,96 @@
+//! What a server that invites without end leaves behind: little, and nothing once the user or an administrator wants it gone.
+
+use super::*;
+use crate::{
+    command::{PurgeRoom, StepPurge},
+    store::{Direction, schema, schema::Keyspace},
+};
+
+/// An invite to another room, whose content is as large as it may be.
+fn to_another_room(number: usize) -> ReceiveInvite {
+    let there = World::named(THERE);
+    let room_id = format!("!{number}:there.example");
+    there.room(&room_id, BOB, None);
+    let content = json!({"membership": "invite", "displayname": "Alice", "org.example": "x".repeat(56_000)});
+    let sent = there.try_send(&room_id, BOB, "m.room.member", Some(ALICE), &content, None);
+    let event = event(&there, &sent.unwrap());
+    ReceiveInvite { room_id, ..invite(event) }
+}
+
+fn bytes_of<K: crate::store::Key, V: crate::store::Value>(world: &World, keyspace: &Keyspace<K, V>) -> usize {
+    world.ask(|reader| {
+        let mut bytes = 0;
+        let rows = keyspace.raw();
+        reader.scan(&rows, &(), Direction::Forward, |_: crate::store::RestOfKey, row| {
+            bytes += row.len();
+            true
+        })?;
+        Ok(bytes)
+    })
+}
+
+#[test]
+fn of_a_large_invite_is_kept_what_clients_show_and_it_is_declined_as_any() {
+    let here = here();
+    here.engine.write(to_another_room(1)).wait().unwrap();
+    assert!(bytes_of(&here, &schema::OUT_OF_BAND) + bytes_of(&here, &schema::USER_ROOMS) < 4_000);
+    let (body, since) = sync(&here, None);
+    let shown = &body["rooms"]["invite"]["!1:there.example"]["invite_state"]["events"];
+    let own = shown.as_array().unwrap().last().unwrap();
+    assert_eq!(own["content"], json!({"membership": "invite", "displayname": "Alice"}));
+    assert_eq!((&own["state_key"], &own["sender"]), (&json!(ALICE), &json!(BOB)));
+    let leave = LeaveOutOfBand { room_id: "!1:there.example".into(), ..leave() };
+    here.engine.write(leave).wait().unwrap();
+    let left = sync(&here, Some(since)).0["rooms"]["leave"]["!1:there.example"].take();
+    assert_eq!(left["timeline"]["events"][0]["content"]["reason"], "no");
+    is_clean(&here);
+}
+
+#[test]
+fn a_server_has_so_many_invites_wait_for_a_user_and_no_more() {
+    let here = here();
+    for number in 0..OPEN_INVITES_MAX {
+        here.engine.write(to_another_room(number)).wait().unwrap();
+    }
+    let more = || here.engine.write(to_another_room(OPEN_INVITES_MAX)).wait();
+    assert!(matches!(more(), Err(Error::Denied(Denied::TooManyInvites))));
+    let (_, since) = sync(&here, None);
+    // One is answered, and forgotten: nothing is left of it.
+    let before = bytes_of(&here, &schema::OUT_OF_BAND);
+    let room_id = "!0:there.example".to_owned();
+    here.engine.write(LeaveOutOfBand { room_id: room_id.clone(), ..leave() }).wait().unwrap();
+    here.engine.write(ForgetRoom { room_id: room_id.clone(), user_id: ALICE.into() }).wait().unwrap();
+    assert!(bytes_of(&here, &schema::OUT_OF_BAND) < before);
+    let rooms = sync(&here, Some(since)).0["rooms"].take();
+    assert!(rooms["leave"][&room_id].is_object(), "{rooms}");
+    assert_eq!(sync(&here, None).0["rooms"]["invite"].as_object().unwrap().len(), OPEN_INVITES_MAX - 1);
+    more().unwrap();
+    is_clean(&here);
+}
+
+#[test]
+fn a_room_that_this_server_never_was_in_is_purged() {
+    let here = here();
+    let purge = |room_id: &str| PurgeRoom { room_id: room_id.to_owned(), force: false };
+    for number in 0..3 {
+        here.engine.write(to_another_room(number)).wait().unwrap();
+    }
+    let (_, since) = sync(&here, None);
+    let room_id = "!1:there.example";
+    let mut progress = here.engine.write(purge(room_id)).wait().unwrap();
+    while !progress.is_over() {
+        is_clean(&here);
+        progress = here.engine.write(StepPurge::after(room_id, Some(&progress))).wait().unwrap();
+    }
+    is_clean(&here);
+    let invites = sync(&here, None).0["rooms"]["invite"].take();
+    assert_eq!(
+        invites.as_object().unwrap().keys().collect::<Vec<_>>(),
+        ["!0:there.example", "!2:there.example"]
+    );
+    assert!(sync(&here, Some(since)).0["rooms"]["leave"][room_id].is_object());
+    assert!(matches!(here.engine.write(purge(room_id)).wait(), Err(Error::NotFound(What::Room))));
+    // It can be entered, and be invited to, as if nothing had been.
+    here.engine.write(to_another_room(1)).wait().unwrap();
+    assert!(sync(&here, None).0["rooms"]["invite"][room_id].is_object());
+}
