@@ -102,6 +102,7 @@ fn options(config: &Config) -> Options {
     };
     options.cache_bytes = (config.memory_budget_bytes * ENGINE_CACHES_PERCENT / 100) as usize;
     options.never_trust_keys = config.never_trust_keys.clone();
+    options.device_names_over_federation = config.device_names_over_federation;
     options.wait = wait_apart;
     options
 }

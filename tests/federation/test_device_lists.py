@@ -1,11 +1,13 @@
 """Whose devices are followed as users of several servers come together and go apart (server-server API, "Device Management")."""
 
 import base64
+import json
 import os
 import threading
 
 import pytest
 
+from harness.client import Client
 from harness.participant import SECONDS_MAX, Participant, path
 from harness.waiting import until
 
@@ -71,6 +73,28 @@ def test_devices_without_keys_are_told_of(server, nobody, resident):
     assert [update.get("deleted") for update in updates] == [None, None, True]
     assert not any("keys" in update for update in updates)
     assert (renamed["prev_id"], gone["prev_id"]) == ([new["stream_id"]], [renamed["stream_id"]])
+
+
+def test_what_devices_are_called_is_told_to_no_other_server_by_default(warren, resident):
+    """Telephones are called after those whom they belong to; and any server may ask, whether it shares a room or not."""
+    erin = Client(warren.base_url).register("erin")
+    keys = device_keys(erin.user_id, erin.device_id)
+    erin.post("keys/upload", json={"device_keys": keys})
+    erin.put("devices/{deviceId}", erin.device_id, json={"display_name": "Erin's telephone"})
+    user, query = erin.user_id, {"device_keys": {erin.user_id: []}}
+    for shares_room in (False, True):
+        if shares_room:
+            resident.join(warren, erin.create_room(preset="public_chat"))
+            erin.put("devices/{deviceId}", erin.device_id, json={"display_name": "Erin's own telephone"})
+            resident.until(lambda: resident.edus(UPDATE))
+        (device,) = resident.ask(warren, "GET", path("v1/user/devices/{}", user))["devices"]
+        assert device["keys"]["keys"] == keys["keys"]
+        asked = resident.ask(warren, "POST", path("v1/user/keys/query"), query)
+        assert asked["device_keys"][user][erin.device_id]["keys"] == keys["keys"]
+        assert "telephone" not in json.dumps([device, asked, resident.edus(UPDATE)])
+    # Users of this server are told.
+    own = erin.post("keys/query", json=query)["device_keys"][user][erin.device_id]
+    assert own["unsigned"] == {"device_display_name": "Erin's own telephone"}
 
 
 def test_users_learn_of_who_comes_into_sight_and_goes(server, alice, resident):

@@ -11,8 +11,9 @@ use crate::{
         SetPresence, SetReceipts, SetTyping, ShowPresence, WhichDevices,
     },
     core::num::UserNum,
-    device::tests::{Signer, register, upload_device},
+    device::tests::{Signer, query, register, upload_device},
     store::schema::UserNews,
+    view::federation::UserDevices,
 };
 
 fn message(user_id: &str, device_id: &str, content: &Value) -> DeviceMessage {
@@ -41,7 +42,10 @@ fn told(world: &World) -> Vec<(String, Value)> {
 }
 
 fn federated() -> World {
-    let world = World::new();
+    with_bob(World::new())
+}
+
+fn with_bob(world: World) -> World {
     register(&world, "alice", &["A"]);
     world.room(ROOM, ALICE, None);
     world.join(ROOM, BOB);
@@ -100,7 +104,7 @@ fn changes_of_devices_are_told_as_one_chain() {
     assert_eq!((update["user_id"].as_str(), update["device_id"].as_str()), (Some(ALICE), Some("A")));
     assert_eq!(update["keys"]["keys"]["ed25519:A"], signer.public());
     assert!(update["keys"]["signatures"][ALICE]["ed25519:A"].is_string());
-    assert_eq!((&update["device_display_name"], &update["prev_id"]), (&json!("A's name"), &json!([])));
+    assert_eq!(update["prev_id"], json!([]));
     let which = WhichDevices::These(vec!["A".to_owned()]);
     world.engine.write(RemoveDevices { user_id: ALICE.into(), devices: which }).wait().unwrap();
     let second = told(&world);
@@ -112,7 +116,7 @@ fn changes_of_devices_are_told_as_one_chain() {
 
 #[test]
 fn devices_without_keys_are_told_to_servers_and_to_nobody_else() {
-    let world = federated();
+    let world = with_bob(World::telling_device_names());
     let log_in = |user_id: &str| {
         let session = NewSession {
             device_id: Some("B".into()),
@@ -159,6 +163,30 @@ fn devices_without_keys_are_told_to_servers_and_to_nobody_else() {
     let last = world
         .ask(|reader| Ok(reader.get(&schema::DEVICE_LIST_POSITIONS, &reader.user_num(&carol)?.unwrap())?));
     assert_eq!(last, None);
+}
+
+/// Whatever a server asks or is told. Users of this one see them in any case.
+#[test]
+fn other_servers_learn_what_devices_are_called_only_if_that_is_wanted() {
+    for (world, is_wanted) in [(World::new(), false), (World::telling_device_names(), true)] {
+        let world = with_bob(world);
+        let carol = register(&world, "carol", &[]);
+        upload_device(&world, ALICE, "A", Signer::new(1).device(ALICE, "A")).unwrap();
+        let name = json!("A's name");
+        let expected = is_wanted.then_some(&name);
+        let told = told(&world);
+        let [(_, update)] = &told[..] else { panic!("{told:?}") };
+        assert_eq!(update.get("device_display_name"), expected);
+        let view = UserDevices { user_id: ALICE.to_owned() };
+        let devices: Value = serde_json::from_slice(&world.engine.read(&view).unwrap()).unwrap();
+        assert_eq!(devices["devices"][0]["device_id"], "A");
+        assert_eq!(devices["devices"][0].get("device_display_name"), expected);
+        let queried = |asker: &str| query(&world, asker, &[ALICE])["device_keys"][ALICE]["A"].clone();
+        let another_server = "";
+        assert_eq!(queried(another_server)["device_id"], "A");
+        assert_eq!(queried(another_server)["unsigned"].get("device_display_name"), expected);
+        assert_eq!(queried(&carol)["unsigned"]["device_display_name"], name);
+    }
 }
 
 #[test]
