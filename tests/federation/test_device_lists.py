@@ -9,6 +9,7 @@ import pytest
 
 from harness.client import Client
 from harness.participant import SECONDS_MAX, Participant, path
+from harness.rooms import via
 from harness.waiting import until
 
 UPDATE = "m.device_list_update"
@@ -56,6 +57,38 @@ def test_a_server_learns_of_the_devices_of_who_comes_into_its_rooms(server, alic
     resident.until(lambda: len(resident.edus(UPDATE)) == 2)
     change = resident.edus(UPDATE)[1]
     assert (change["device_display_name"], change["prev_id"]) == ("Den", [devices["stream_id"]])
+
+
+def test_who_comes_back_is_told_of_to_the_servers_that_are_there_now(server, alice, resident, network):
+    """Not to those that were there when this server left the room."""
+    gone, new = network.peer(kind=Participant), network.peer(kind=Participant)
+    for peer in (gone, new):
+        peer.events, peer.before = resident.events, resident.before
+    copy = resident.create()
+
+    def member(peer, membership):
+        peer.next(copy, "m.room.member", {"membership": membership}, sender=peer.user(), state_key=peer.user())
+
+    member(gone, "join")
+    alice.join(copy.room_id, query=via(resident))
+    gone.until(lambda: gone.edus(UPDATE))
+    alice.leave(copy.room_id)
+    for peer in (gone, resident):
+        peer.until(lambda: peer.pdus and peer.pdus[-1]["content"].get("membership") == "leave")
+    resident.take(copy, resident.pdus[-1])
+    member(gone, "leave")
+    member(new, "join")
+    before = len(gone.tries)
+    alice.join(copy.room_id, query=via(resident))
+    new.until(lambda: new.edus(UPDATE))
+    (update,) = new.edus(UPDATE)
+    assert (update["user_id"], update["device_id"]) == (alice.user_id, alice.device_id)
+    alice.send(copy.room_id, "hello")
+    for peer in (new, resident):
+        peer.until(lambda: peer.bodies == ["hello"])
+    assert len(gone.tries) == before
+    gone.close()
+    new.close()
 
 
 def test_devices_without_keys_are_told_of(server, nobody, resident):

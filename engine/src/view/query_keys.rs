@@ -102,7 +102,8 @@ fn write_user(
             Some(row) => row.display_name,
             None => reader.get(&schema::REMOTE_DEVICE_NAMES, &(user, device))?,
         };
-        let unsigned: Option<Value> = name.filter(|_| asker.sees_names).map(|name| json!({ "device_display_name": name }));
+        let unsigned: Option<Value> =
+            name.filter(|_| asker.sees_names).map(|name| json!({ "device_display_name": name }));
         if !std::mem::take(&mut first) {
             out.push(b',');
         }
