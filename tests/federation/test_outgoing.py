@@ -249,6 +249,54 @@ def test_typing_and_receipts_are_told(warren, alice, resident):
     assert resident.edus("m.receipt")[0][room_id]["m.read"][carol.user_id]["event_ids"] == [event_id]
 
 
+class Held(Participant):
+    """Answers no transaction while a test holds it up."""
+
+    def __init__(self, host, authority, **more):
+        super().__init__(host, authority, **more)
+        self.let, self.is_held = threading.Event(), threading.Event()
+        self.let.set()
+
+    def answer_send(self, *question):
+        if not self.let.is_set():
+            self.is_held.set()
+            self.let.wait(SECONDS_MAX)
+        return super().answer_send(*question)
+
+
+def test_a_server_that_was_turned_out_learns_nothing_of_what_comes_after(warren, alice, network):
+    """What waited for it since it was in the room says how things are when it goes out."""
+    peer = network.peer(kind=Held)
+    room_id, user_id = room_with(alice, warren, peer)
+    carol = alice.register("carol")
+    carol.join(room_id)
+    peer.until(lambda: peer.edus("m.device_list_update"))
+    peer.let.clear()
+    before = alice.send(room_id, "before")
+    assert peer.is_held.wait(SECONDS_MAX)
+    count = len(peer.transactions)
+
+    def act(event_id, word):
+        read = "rooms/{roomId}/receipt/{receiptType}/{eventId}"
+        carol.post(read, room_id, "m.read", event_id, json={})
+        status = {"presence": "unavailable", "status_msg": word}
+        carol.put("presence/{userId}/status", carol.user_id, json=status)
+        carol.put("devices/{deviceId}", carol.device_id, json={"display_name": word})
+        typing = {"typing": True, "timeout": 30000}
+        carol.put("rooms/{roomId}/typing/{userId}", room_id, carol.user_id, json=typing)
+
+    act(before, "still")
+    alice.post("rooms/{roomId}/kick", room_id, json={"user_id": user_id})
+    act(alice.send(room_id, "after"), "since")
+    peer.let.set()
+    peer.until(lambda: any(event["content"].get("membership") == "leave" for event in peer.pdus))
+    # All but what was on its way was made after it had been turned out.
+    later = [transaction for _, transaction in peer.transactions[count + 1 :]]
+    assert [transaction["edus"] for transaction in later if transaction["edus"]] == []
+    assert peer.bodies == ["before"]
+    peer.close()
+
+
 def test_administrators_see_how_deliveries_fare(warren, alice, admin, resident):
     room_id, _ = room_with(alice, warren, resident)
     alice.send(room_id, "1")

@@ -1,5 +1,7 @@
 //! What servers are told outside of rooms.
 
+use std::collections::BTreeSet;
+
 use serde_json::json;
 
 use super::*;
@@ -300,6 +302,61 @@ fn what_is_soon_stale_is_told_once_and_only_the_last_of_it() {
     world.engine.write(SetReceipts { read: Some(own), ..read }).wait().unwrap();
     typing(BOB, true);
     assert!(told(&world).is_empty());
+}
+
+/// What was to be told while it was there says how things are when it is told.
+#[test]
+fn a_server_that_has_left_is_told_nothing_of_what_comes_after() {
+    for shares_another_room in [false, true] {
+        let world = federated();
+        if shares_another_room {
+            world.room(OTHER_ROOM, ALICE, None);
+            world.join(OTHER_ROOM, BOB);
+        }
+        let read = |event_id: String| {
+            let user = ALICE.to_owned();
+            let read =
+                SetReceipts { room_id: ROOM.into(), user, read: Some(event_id), ..SetReceipts::default() };
+            world.engine.write(read).wait().unwrap();
+        };
+        let say = |status_msg: &str, display_name: &str| {
+            let present = SetPresence {
+                user: ALICE.into(),
+                device: Some("A".into()),
+                state: PresenceState::Online,
+                status_msg: status_msg.into(),
+            };
+            world.engine.write(present).wait().unwrap();
+            let (user_id, device_id) = (ALICE.to_owned(), "A".to_owned());
+            let rename = RenameDevice { user_id, device_id, display_name: Some(display_name.into()) };
+            world.engine.write(rename).wait().unwrap();
+        };
+        world.message(ROOM, ALICE, "before");
+        assert_eq!(due(&world), [THERE.into()]);
+        assert!(ask(&world, THERE, None).transaction.is_some(), "it is on its way for long");
+        let typing = SetTyping { room_id: ROOM.into(), user: ALICE.into(), typing: true, timeout_ms: None };
+        world.engine.write(typing).wait().unwrap();
+        read(world.message(ROOM, BOB, "read before"));
+        say("here", "den");
+        assert!(due(&world).is_empty(), "somebody is at it");
+        world.member(ROOM, ALICE, BOB, "leave").unwrap();
+        read(world.message(ROOM, ALICE, "after"));
+        say("away", "loft");
+        due(&world);
+        let sent = deliver(&world, THERE);
+        let pdus: Vec<String> = sent.iter().flat_map(|transaction| &transaction.pdus).map(said).collect();
+        assert_eq!(pdus, ["before", "leave"]);
+        let edus = sent.iter().flat_map(|transaction| &transaction.edus);
+        let kinds: BTreeSet<String> = edus
+            .map(|edu| {
+                let edu: Value = serde_json::from_slice(edu).unwrap();
+                edu["edu_type"].as_str().unwrap().to_owned()
+            })
+            .collect();
+        let expected: &[&str] =
+            if shares_another_room { &["m.device_list_update", "m.presence"] } else { &[] };
+        assert!(kinds.iter().eq(expected), "{kinds:?}");
+    }
 }
 
 /// How many receipts are told in what a server is sent.
