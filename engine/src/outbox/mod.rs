@@ -11,6 +11,7 @@
 //! Specification: server-server API, "Transactions", "PDUs", "EDUs".
 
 mod back_off;
+mod catch_up;
 pub(crate) mod delivery;
 mod waiting;
 

@@ -1,5 +1,6 @@
 //! Who is sent what, once and in order, whatever comes between.
 
+mod catching_up;
 mod edus;
 
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::{
-    command::{DeliveryFailed, HeardFromServer, Prune, PruneProgress},
+    command::{DeliveryFailed, HeardFromServer},
     fixture::{SERVER, World},
     room::{RoomCtx, servers},
     store::{Faults, Memory, schema::PartialJoin},
@@ -302,42 +303,6 @@ fn events_for_one_server_alone_come_first_and_leave_room_for_what_is_for_all() {
     assert!(due(&world).is_empty());
 }
 
-/// The server cannot be reached from now until `ms` later, and is tried once in between.
-fn is_silent_for(world: &World, ms: u64) {
-    world.engine.write(DeliveryFailed { destination: THERE.into() }).wait().unwrap();
-    world.engine.read(&LeaveDestination { destination: THERE, due_ms: 0, was_prompt: None }).unwrap();
-    world.pass_ms(ms);
-}
-
-#[test]
-fn who_was_silent_for_long_is_sent_what_was_last_in_each_room() {
-    for (silent_ms, expected) in [(HOUR_MS / 2, 12), (HOUR_MS * 2, 4)] {
-        let world = world();
-        world.room(OTHER_ROOM, ALICE, None);
-        world.join(OTHER_ROOM, BOB);
-        world.message(ROOM, ALICE, "first");
-        due(&world);
-        let first = ask(&world, THERE, None).transaction.unwrap();
-        is_silent_for(&world, silent_ms);
-        for number in 0..5 {
-            world.message(ROOM, ALICE, &number.to_string());
-            world.message(OTHER_ROOM, ALICE, &number.to_string());
-        }
-        due(&world);
-        let mut told: Vec<String> = first.pdus.iter().map(said).collect();
-        let next = ask(&world, THERE, Some(&first.id)).transaction.unwrap();
-        told.extend(next.pdus.iter().map(said));
-        // What comes while it catches up comes after that, and all of it.
-        world.message(ROOM, ALICE, "last");
-        due(&world);
-        let last = ask(&world, THERE, Some(&next.id)).transaction.unwrap();
-        told.extend(last.pdus.iter().map(said));
-        assert_eq!(told.len(), expected, "{told:?}");
-        assert_eq!((&*told[0], told.last().unwrap().as_str()), ("first", "last"));
-        assert_eq!(&told[told.len() - 3..told.len() - 1], ["4", "4"]);
-    }
-}
-
 #[test]
 fn pauses_are_kept_and_a_sign_of_life_ends_them() {
     let memory = Arc::new(Memory::default());
@@ -397,27 +362,6 @@ fn a_pause_that_begins_after_now_is_over() {
     let heard = || world.engine.write(HeardFromServer { destination: THERE.into() }).wait().unwrap();
     assert!(heard());
     assert!(!heard(), "there is no pause any more");
-}
-
-#[test]
-fn old_rows_go_but_the_last_of_each_room_stays() {
-    let world = world();
-    world.message(ROOM, ALICE, "1");
-    world.message(ROOM, ALICE, "2");
-    let progress = Arc::new(PruneProgress::default());
-    let prune = || {
-        for _ in 0..10 {
-            world.engine.write(Prune { progress: progress.clone() }).wait().unwrap();
-        }
-    };
-    prune();
-    assert_eq!(rows(&world), 2);
-    for _ in 0..26 {
-        world.pass_ms(HOUR_MS);
-        prune();
-    }
-    assert_eq!(rows(&world), 1);
-    assert_eq!(deliver_all(&world), [sent(THERE, &["2"])]);
 }
 
 /// Commits fail as a disk may make them fail, and now and then everything begins anew: what is acknowledged goes out all the
