@@ -202,6 +202,44 @@ def test_how_long_a_peer_is_left_alone_survives_a_restart(network, tmp_path, res
         until(lambda: asked(admin, f"{ADMIN}/{resident.name}")["failures"] == 0)
 
 
+class Busy(Participant):
+    """Asks to be left alone for an hour, as long as it fails."""
+
+    def answer_send(self, *question):
+        status, answer = super().answer_send(*question)
+        if status == 200:
+            return status, answer
+        return 429, {"errcode": "M_LIMIT_EXCEEDED", "error": "Not so much", "retry_after_ms": 3_600_000}
+
+
+def test_a_peer_that_asks_to_be_left_alone_is_after_a_restart_too(network, tmp_path, resident):
+    server, busy = network.server(tmp_path), network.peer(kind=Busy)
+    password = server.make_administrator("warden")
+    with sound(server):
+        alice = Client(server.base_url).register("alice")
+        admin = Client(server.base_url, "@warden:" + server.name).login(password)
+        room_id, _ = room_with(alice, server, busy)
+        resident.join(server, room_id)
+        busy.is_failing = True
+
+        def pause_ms():
+            status = asked(admin, f"{ADMIN}/{busy.name}")
+            return status["failures"] and status["retry_interval"]
+
+        alice.send(room_id, "1")
+        assert until(pause_ms) == 3_600_000
+        tries = len(busy.tries)
+        assert server.stop() == 0
+        server.start()
+        alice.http.close()
+        admin.http.close()
+        assert pause_ms() == 3_600_000
+        alice.send(room_id, "2")
+        resident.until(lambda: resident.bodies == ["1", "2"])
+        assert len(busy.tries) == tries and pause_ms() == 3_600_000
+    busy.close()
+
+
 def test_what_was_queued_survives_the_death_of_the_server(network, tmp_path, resident):
     server = network.server(tmp_path)
     with server:

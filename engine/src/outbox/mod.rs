@@ -15,7 +15,7 @@ mod catch_up;
 pub(crate) mod delivery;
 mod waiting;
 
-pub(crate) use back_off::{HEARD_AFTER_MS, wait_ms};
+pub(crate) use back_off::{HEARD_AFTER_MS, WAIT_MS_MAX, is_asked_pause, wait_ms};
 pub use waiting::OutgoingNews;
 pub(crate) use waiting::{Ephemeral, Waiting};
 

@@ -312,7 +312,8 @@ fn pauses_are_kept_and_a_sign_of_life_ends_them() {
     world.message(ROOM, ALICE, "1");
     assert_eq!(due(&world).len(), 1);
     ask(&world, THERE, None);
-    let retry_ms = world.engine.write(DeliveryFailed { destination: THERE.into() }).wait().unwrap();
+    let retry_ms =
+        world.engine.write(DeliveryFailed { destination: THERE.into(), retry_after_ms: 0 }).wait().unwrap();
     world.engine.read(&LeaveDestination { destination: THERE, due_ms: retry_ms, was_prompt: None }).unwrap();
     let wait_ms = retry_ms - world.engine.now_ms();
     assert!((8_000..=12_000).contains(&wait_ms));
@@ -323,7 +324,7 @@ fn pauses_are_kept_and_a_sign_of_life_ends_them() {
     // It has only just failed.
     assert!(!heard());
     for _ in 0..3 {
-        world.engine.write(DeliveryFailed { destination: THERE.into() }).wait().unwrap();
+        world.engine.write(DeliveryFailed { destination: THERE.into(), retry_after_ms: 0 }).wait().unwrap();
     }
     world.pass_ms(10_000);
     assert!(heard());
@@ -331,7 +332,8 @@ fn pauses_are_kept_and_a_sign_of_life_ends_them() {
     assert_eq!(due(&world), [THERE.into()]);
     assert!(!heard(), "there is no pause any more");
     // After a restart, pauses go on.
-    let retry_ms = world.engine.write(DeliveryFailed { destination: THERE.into() }).wait().unwrap();
+    let retry_ms =
+        world.engine.write(DeliveryFailed { destination: THERE.into(), retry_after_ms: 0 }).wait().unwrap();
     let left_ms = retry_ms - world.engine.now_ms();
     drop(world);
     let world = World::on(memory);
@@ -339,6 +341,28 @@ fn pauses_are_kept_and_a_sign_of_life_ends_them() {
     let idle = look(&world);
     assert_eq!((idle.destinations.len(), idle.next_ms), (0, Some(retry_ms)));
     world.pass_ms(left_ms);
+    assert_eq!(due(&world), [THERE.into()]);
+}
+
+#[test]
+fn a_pause_that_the_server_asked_for_is_kept_and_no_sign_of_life_ends_it() {
+    let memory = Arc::new(Memory::default());
+    let world = World::on(memory.clone());
+    world.room(ROOM, ALICE, None);
+    world.join(ROOM, BOB);
+    world.message(ROOM, ALICE, "1");
+    assert_eq!(due(&world).len(), 1);
+    ask(&world, THERE, None);
+    let failed = DeliveryFailed { destination: THERE.into(), retry_after_ms: HOUR_MS };
+    let retry_ms = world.engine.write(failed).wait().unwrap();
+    assert_eq!(retry_ms, world.engine.now_ms() + HOUR_MS);
+    drop(world);
+    let world = World::on(memory);
+    world.pass_ms(60_000);
+    let idle = look(&world);
+    assert_eq!((idle.destinations.len(), idle.next_ms), (0, Some(retry_ms)));
+    assert!(!world.engine.write(HeardFromServer { destination: THERE.into() }).wait().unwrap());
+    world.pass_ms(HOUR_MS);
     assert_eq!(due(&world), [THERE.into()]);
 }
 
@@ -354,7 +378,7 @@ fn a_pause_that_begins_after_now_is_over() {
     // An hour ahead of what the clock is set back to.
     world.pass_ms(3_600_000);
     for _ in 0..10 {
-        world.engine.write(DeliveryFailed { destination: THERE.into() }).wait().unwrap();
+        world.engine.write(DeliveryFailed { destination: THERE.into(), retry_after_ms: 0 }).wait().unwrap();
     }
     drop(world);
     let world = World::on(memory);

@@ -256,7 +256,7 @@ fn a_dead_servers_queue_keeps_only_the_last_of_each_device() {
     for seed in 1..6 {
         upload_device(&world, ALICE, "A", Signer::new(seed).device(ALICE, "A")).unwrap();
     }
-    world.engine.write(DeliveryFailed { destination: THERE.into() }).wait().unwrap();
+    world.engine.write(DeliveryFailed { destination: THERE.into(), retry_after_ms: 0 }).wait().unwrap();
     let told = told(&world);
     assert_eq!(told.len(), 1);
     assert_eq!(told[0].1["keys"]["keys"]["ed25519:A"], Signer::new(5).public());
