@@ -24,7 +24,7 @@ pub(super) fn ends(
     span: Span,
 ) -> Result<BTreeSet<(StreamPos, EventNum)>, StorageError> {
     let mut found = BTreeSet::new();
-    // Most rooms have nothing new, which one look tells.
+    // All that went out may be of its own making.
     let Some(last) = last(reader, server, span)? else { return Ok(found) };
     found.insert(last);
     let Some(head) = reader.get(&schema::ROOM_HEADS, &span.room)? else { return Ok(found) };
