@@ -19,8 +19,6 @@ use crate::{
 const ID_CHARS: usize = 16;
 /// How long a server is left alone when the store failed, in milliseconds: as long as after a first failure to reach it.
 pub const STORE_FAILED_WAIT_MS: u64 = 10_000;
-/// The longest that a server may ask not to be sent anything, in milliseconds: the longest pause after failures.
-const RETRY_AFTER_MS_MAX: u64 = 24 * 60 * 60 * 1000;
 
 /// What is to be done next.
 pub enum Next {
@@ -80,7 +78,9 @@ impl Delivery {
                 Next::Begin(NextTransaction { destination, acknowledged, took_brief })
             }
             State::Send { transaction, .. } => Next::Send(transaction.clone()),
-            State::Fail { .. } => Next::Fail(DeliveryFailed { destination }),
+            State::Fail { retry_after_ms } => {
+                Next::Fail(DeliveryFailed { destination, retry_after_ms: *retry_after_ms })
+            }
             State::Leave { due_ms } => Next::Leave(*due_ms),
         }
     }
@@ -124,14 +124,8 @@ impl Delivery {
     }
 
     /// The failure is noted; `retry_ms` is what the command answered.
-    pub fn failed(&mut self, retry_ms: u64, now_ms: u64) {
-        let asked_ms = match &self.state {
-            State::Fail { retry_after_ms } => {
-                now_ms.saturating_add((*retry_after_ms).min(RETRY_AFTER_MS_MAX))
-            }
-            _ => 0,
-        };
-        self.state = State::Leave { due_ms: retry_ms.max(asked_ms) };
+    pub fn failed(&mut self, retry_ms: u64) {
+        self.state = State::Leave { due_ms: retry_ms };
     }
 }
 
@@ -177,7 +171,7 @@ mod tests {
                 Next::Send(transaction) => return Some(transaction),
                 Next::Fail(failed) => {
                     let retry_ms = world.engine.write(failed).wait().unwrap();
-                    delivery.failed(retry_ms, world.engine.now_ms());
+                    delivery.failed(retry_ms);
                 }
                 Next::Leave(due_ms) => {
                     world
@@ -222,7 +216,8 @@ mod tests {
 
     #[test]
     fn a_server_that_asks_to_be_left_alone_is_for_a_day_at_most() {
-        for (asked_ms, waited_ms) in [(3_600_000, 3_600_000), (u64::MAX, RETRY_AFTER_MS_MAX)] {
+        const DAY_MS: u64 = 24 * 3_600_000;
+        for (asked_ms, waited_ms) in [(3_600_000, 3_600_000), (u64::MAX, DAY_MS)] {
             let world = world();
             world.message(ROOM, ALICE, "hello");
             let mut delivery = due(&world);

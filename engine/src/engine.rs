@@ -107,6 +107,8 @@ pub struct Options {
     pub committer: Committer,
     /// Signing keys that are never trusted: `server:ed25519:abc`, or of every server `ed25519:abc`.
     pub never_trust_keys: Vec<String>,
+    /// Whether other servers are told what users call their devices.
+    pub device_names_over_federation: bool,
     /// Runs what may wait for another command for longer than a moment, and the rounds of a purge. A host whose threads have other
     /// work to do gives that away here, as `tokio::task::block_in_place` does; it must run the work once, on the same thread.
     pub wait: fn(&mut dyn FnMut()),
@@ -124,6 +126,7 @@ impl Options {
             random: Arc::new(SystemRandom),
             committer: Committer::Thread,
             never_trust_keys: Vec::new(),
+            device_names_over_federation: false,
             wait: |work| work(),
         }
     }
@@ -147,6 +150,8 @@ pub(crate) struct Shared {
     pub server_name: Arc<str>,
     pub key_pair: KeyPair,
     pub never_trusted: NeverTrusted,
+    /// Whether other servers are told what users call their devices.
+    pub device_names_over_federation: bool,
     /// Positions that this database never gave out.
     pub skipped: Skipped,
     pub backend: Arc<dyn Backend>,
@@ -222,6 +227,7 @@ impl Engine {
             server_name: options.server_name.as_str().into(),
             key_pair: prepared.key_pair,
             never_trusted: NeverTrusted::new(options.never_trust_keys),
+            device_names_over_federation: options.device_names_over_federation,
             backend: backend.clone(),
             durability: options.durability,
             clock: options.clock,

@@ -90,9 +90,18 @@ impl World {
         Self::opened(server, Arc::new(Memory::default()))
     }
 
+    /// A server that tells others what its users call their devices.
+    pub fn telling_device_names() -> Self {
+        let options = Options { device_names_over_federation: true, ..Options::new(SERVER) };
+        Self::with(options, Arc::new(Memory::default()))
+    }
+
     fn opened(server: &str, backend: Arc<dyn Backend>) -> Self {
+        Self::with(Options::new(server), backend)
+    }
+
+    fn with(mut options: Options, backend: Arc<dyn Backend>) -> Self {
         let clock = Arc::new(Still::default());
-        let mut options = Options::new(server);
         options.clock = clock.clone();
         options.random = Arc::new(Counting::default());
         options.committer = Committer::Inline;

@@ -9,7 +9,7 @@ from harness.server import sound
 @pytest.fixture(scope="session")
 def server(network, tmp_path_factory):
     options = ["--federation-deny", "*.denied.test", "--never-trust-keys", "ed25519:leaked"]
-    options += ["--trusted-key-servers", network.notary.name]
+    options += ["--trusted-key-servers", network.notary.name, "--device-names-over-federation", "on"]
     with sound(network.server(tmp_path_factory.mktemp("federation"), *options)) as server:
         yield server
 

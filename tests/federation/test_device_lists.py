@@ -1,12 +1,15 @@
 """Whose devices are followed as users of several servers come together and go apart (server-server API, "Device Management")."""
 
 import base64
+import json
 import os
 import threading
 
 import pytest
 
+from harness.client import Client
 from harness.participant import SECONDS_MAX, Participant, path
+from harness.rooms import via
 from harness.waiting import until
 
 UPDATE = "m.device_list_update"
@@ -56,6 +59,38 @@ def test_a_server_learns_of_the_devices_of_who_comes_into_its_rooms(server, alic
     assert (change["device_display_name"], change["prev_id"]) == ("Den", [devices["stream_id"]])
 
 
+def test_who_comes_back_is_told_of_to_the_servers_that_are_there_now(server, alice, resident, network):
+    """Not to those that were there when this server left the room."""
+    gone, new = network.peer(kind=Participant), network.peer(kind=Participant)
+    for peer in (gone, new):
+        peer.events, peer.before = resident.events, resident.before
+    copy = resident.create()
+
+    def member(peer, membership):
+        peer.next(copy, "m.room.member", {"membership": membership}, sender=peer.user(), state_key=peer.user())
+
+    member(gone, "join")
+    alice.join(copy.room_id, query=via(resident))
+    gone.until(lambda: gone.edus(UPDATE))
+    alice.leave(copy.room_id)
+    for peer in (gone, resident):
+        peer.until(lambda: peer.pdus and peer.pdus[-1]["content"].get("membership") == "leave")
+    resident.take(copy, resident.pdus[-1])
+    member(gone, "leave")
+    member(new, "join")
+    before = len(gone.tries)
+    alice.join(copy.room_id, query=via(resident))
+    new.until(lambda: new.edus(UPDATE))
+    (update,) = new.edus(UPDATE)
+    assert (update["user_id"], update["device_id"]) == (alice.user_id, alice.device_id)
+    alice.send(copy.room_id, "hello")
+    for peer in (new, resident):
+        peer.until(lambda: peer.bodies == ["hello"])
+    assert len(gone.tries) == before
+    gone.close()
+    new.close()
+
+
 def test_devices_without_keys_are_told_of(server, nobody, resident):
     dora = nobody.register("dora")
     resident.join(server, dora.create_room(preset="public_chat"))
@@ -71,6 +106,28 @@ def test_devices_without_keys_are_told_of(server, nobody, resident):
     assert [update.get("deleted") for update in updates] == [None, None, True]
     assert not any("keys" in update for update in updates)
     assert (renamed["prev_id"], gone["prev_id"]) == ([new["stream_id"]], [renamed["stream_id"]])
+
+
+def test_what_devices_are_called_is_told_to_no_other_server_by_default(warren, resident):
+    """Telephones are called after those whom they belong to; and any server may ask, whether it shares a room or not."""
+    erin = Client(warren.base_url).register("erin")
+    keys = device_keys(erin.user_id, erin.device_id)
+    erin.post("keys/upload", json={"device_keys": keys})
+    erin.put("devices/{deviceId}", erin.device_id, json={"display_name": "Erin's telephone"})
+    user, query = erin.user_id, {"device_keys": {erin.user_id: []}}
+    for shares_room in (False, True):
+        if shares_room:
+            resident.join(warren, erin.create_room(preset="public_chat"))
+            erin.put("devices/{deviceId}", erin.device_id, json={"display_name": "Erin's own telephone"})
+            resident.until(lambda: resident.edus(UPDATE))
+        (device,) = resident.ask(warren, "GET", path("v1/user/devices/{}", user))["devices"]
+        assert device["keys"]["keys"] == keys["keys"]
+        asked = resident.ask(warren, "POST", path("v1/user/keys/query"), query)
+        assert asked["device_keys"][user][erin.device_id]["keys"] == keys["keys"]
+        assert "telephone" not in json.dumps([device, asked, resident.edus(UPDATE)])
+    # Users of this server are told.
+    own = erin.post("keys/query", json=query)["device_keys"][user][erin.device_id]
+    assert own["unsigned"] == {"device_display_name": "Erin's own telephone"}
 
 
 def test_users_learn_of_who_comes_into_sight_and_goes(server, alice, resident):

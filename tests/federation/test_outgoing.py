@@ -202,6 +202,44 @@ def test_how_long_a_peer_is_left_alone_survives_a_restart(network, tmp_path, res
         until(lambda: asked(admin, f"{ADMIN}/{resident.name}")["failures"] == 0)
 
 
+class Busy(Participant):
+    """Asks to be left alone for an hour, as long as it fails."""
+
+    def answer_send(self, *question):
+        status, answer = super().answer_send(*question)
+        if status == 200:
+            return status, answer
+        return 429, {"errcode": "M_LIMIT_EXCEEDED", "error": "Not so much", "retry_after_ms": 3_600_000}
+
+
+def test_a_peer_that_asks_to_be_left_alone_is_after_a_restart_too(network, tmp_path, resident):
+    server, busy = network.server(tmp_path), network.peer(kind=Busy)
+    password = server.make_administrator("warden")
+    with sound(server):
+        alice = Client(server.base_url).register("alice")
+        admin = Client(server.base_url, "@warden:" + server.name).login(password)
+        room_id, _ = room_with(alice, server, busy)
+        resident.join(server, room_id)
+        busy.is_failing = True
+
+        def pause_ms():
+            status = asked(admin, f"{ADMIN}/{busy.name}")
+            return status["failures"] and status["retry_interval"]
+
+        alice.send(room_id, "1")
+        assert until(pause_ms) == 3_600_000
+        tries = len(busy.tries)
+        assert server.stop() == 0
+        server.start()
+        alice.http.close()
+        admin.http.close()
+        assert pause_ms() == 3_600_000
+        alice.send(room_id, "2")
+        resident.until(lambda: resident.bodies == ["1", "2"])
+        assert len(busy.tries) == tries and pause_ms() == 3_600_000
+    busy.close()
+
+
 def test_what_was_queued_survives_the_death_of_the_server(network, tmp_path, resident):
     server = network.server(tmp_path)
     with server:
@@ -247,6 +285,54 @@ def test_typing_and_receipts_are_told(warren, alice, resident):
     resident.until(lambda: resident.edus("m.typing") and resident.edus("m.receipt"))
     assert resident.edus("m.typing")[0] == {"room_id": room_id, "user_id": carol.user_id, "typing": True}
     assert resident.edus("m.receipt")[0][room_id]["m.read"][carol.user_id]["event_ids"] == [event_id]
+
+
+class Held(Participant):
+    """Answers no transaction while a test holds it up."""
+
+    def __init__(self, host, authority, **more):
+        super().__init__(host, authority, **more)
+        self.let, self.is_held = threading.Event(), threading.Event()
+        self.let.set()
+
+    def answer_send(self, *question):
+        if not self.let.is_set():
+            self.is_held.set()
+            self.let.wait(SECONDS_MAX)
+        return super().answer_send(*question)
+
+
+def test_a_server_that_was_turned_out_learns_nothing_of_what_comes_after(warren, alice, network):
+    """What waited for it since it was in the room says how things are when it goes out."""
+    peer = network.peer(kind=Held)
+    room_id, user_id = room_with(alice, warren, peer)
+    carol = alice.register("carol")
+    carol.join(room_id)
+    peer.until(lambda: peer.edus("m.device_list_update"))
+    peer.let.clear()
+    before = alice.send(room_id, "before")
+    assert peer.is_held.wait(SECONDS_MAX)
+    count = len(peer.transactions)
+
+    def act(event_id, word):
+        read = "rooms/{roomId}/receipt/{receiptType}/{eventId}"
+        carol.post(read, room_id, "m.read", event_id, json={})
+        status = {"presence": "unavailable", "status_msg": word}
+        carol.put("presence/{userId}/status", carol.user_id, json=status)
+        carol.put("devices/{deviceId}", carol.device_id, json={"display_name": word})
+        typing = {"typing": True, "timeout": 30000}
+        carol.put("rooms/{roomId}/typing/{userId}", room_id, carol.user_id, json=typing)
+
+    act(before, "still")
+    alice.post("rooms/{roomId}/kick", room_id, json={"user_id": user_id})
+    act(alice.send(room_id, "after"), "since")
+    peer.let.set()
+    peer.until(lambda: any(event["content"].get("membership") == "leave" for event in peer.pdus))
+    # All but what was on its way was made after it had been turned out.
+    later = [transaction for _, transaction in peer.transactions[count + 1 :]]
+    assert [transaction["edus"] for transaction in later if transaction["edus"]] == []
+    assert peer.bodies == ["before"]
+    peer.close()
 
 
 def test_administrators_see_how_deliveries_fare(warren, alice, admin, resident):

@@ -3,7 +3,7 @@
 use crate::{
     command::{Command, Lanes},
     error::{Error, Result, What},
-    outbox::{self, HEARD_AFTER_MS, trimming},
+    outbox::{self, HEARD_AFTER_MS, WAIT_MS_MAX, trimming},
     store::{Tx, schema},
 };
 
@@ -11,6 +11,8 @@ use crate::{
 pub struct DeliveryFailed {
     /// The server.
     pub destination: String,
+    /// For how long it asked to be left alone, in milliseconds; it is for a day at most.
+    pub retry_after_ms: u64,
 }
 
 impl Command for DeliveryFailed {
@@ -30,7 +32,7 @@ impl Command for DeliveryFailed {
         }
         row.failures = row.failures.saturating_add(1);
         row.failed_ms = now_ms;
-        row.retry_ms = now_ms + outbox::wait_ms(tx, row.failures);
+        row.retry_ms = now_ms + outbox::wait_ms(tx, row.failures).max(self.retry_after_ms.min(WAIT_MS_MAX));
         tx.put(&schema::DESTINATIONS, &server, &row);
         let in_flight = row.in_flight.map(|sent| sent.edus).unwrap_or_default();
         trimming::trim(tx, server, &in_flight)?;
@@ -38,8 +40,8 @@ impl Command for DeliveryFailed {
     }
 }
 
-/// The server was heard from: if it could not be reached, it is worth another attempt. To be run when the view
-/// `IsBackingOff` says so.
+/// The server was heard from: if it could not be reached, it is worth another attempt, unless it asked to be left alone for
+/// longer than it would have been. To be run when the view `IsBackingOff` says so.
 pub struct HeardFromServer {
     /// The server.
     pub destination: String,
@@ -59,7 +61,8 @@ impl Command for HeardFromServer {
         let now_ms = tx.shared.clock.now_ms();
         let has_just_failed = row.failed_ms <= now_ms && now_ms - row.failed_ms < HEARD_AFTER_MS;
         // A failure ahead of now was noted before the clock was set back: its pause is over.
-        if row.retry_ms <= now_ms || has_just_failed {
+        let is_asked = row.failed_ms <= now_ms && outbox::is_asked_pause(&row);
+        if row.retry_ms <= now_ms || has_just_failed || is_asked {
             return Ok(false);
         }
         row.retry_ms = now_ms;

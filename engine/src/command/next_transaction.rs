@@ -21,6 +21,7 @@ use crate::{
         shares, trimming,
     },
     remote::edu,
+    room::company::Company,
     store::{
         Direction, Positioned, Reader, Tx, schema,
         schema::{Destination, InFlight, OutgoingEdu},
@@ -242,7 +243,14 @@ fn render(tx: &Tx, server: TextNum, sent: InFlight) -> Result<Transaction> {
     // What the server missed on its way into a room comes before what was said there since.
     let mut events = Vec::with_capacity(sent.events.len());
     let mut edus = Vec::with_capacity(sent.edus.len());
+    let mut company = Company::new(tx, server);
     for (pos, row) in queued_at(tx, server, &sent.edus)? {
+        // Devices are told as they are now, which is no business of a server that has left meanwhile.
+        if let OutgoingEdu::DeviceList(user, _) | OutgoingEdu::SigningKeys(user) = row.value
+            && !company.has(user, None)?
+        {
+            continue;
+        }
         edus.push(match row.value {
             OutgoingEdu::Direct(content) => edu("m.direct_to_device", &content),
             OutgoingEdu::DeviceList(user, device) => {

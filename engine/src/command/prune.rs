@@ -11,6 +11,7 @@ use std::{collections::HashSet, hash::Hash, sync::Arc};
 
 use parking_lot::Mutex;
 
+use self::federation::Undelivered;
 use crate::{
     command::{Command, Lanes},
     core::{
@@ -18,12 +19,16 @@ use crate::{
         num::{RoomNum, StreamPos, TextNum, UserNum},
     },
     error::Result,
-    store::{Direction, Key, StorageError, Tx, Value, schema},
+    store::{Direction, Key, Reader, StorageError, Tx, Value, schema},
 };
 
 /// How long the same transaction id answers with the same event, in milliseconds: a day, as on other servers. Clients
 /// send again within minutes, or after a night without network.
 const TRANSACTIONS_KEPT_MS: u64 = 24 * HOUR_MS;
+/// How long it is known which events went out that some server has not been sent, in milliseconds: two weeks. Who was turned out
+/// of a room while it could not be reached gets all of it from there, since nobody gives it anything of the room any more; and
+/// servers are seldom away for longer and then come back.
+const UNDELIVERED_KEPT_MS: u64 = 14 * 24 * HOUR_MS;
 /// How long after the beginning of a round through all rows the next one begins, in milliseconds.
 const ROUND_MS: u64 = HOUR_MS;
 /// How long after the beginning of a look at all keys the next one begins, in milliseconds: it costs a look into each room for
@@ -48,6 +53,8 @@ struct Progress {
     next_round_ms: u64,
     /// When keys may be looked at again, in milliseconds since the epoch.
     next_keys_ms: u64,
+    /// What servers have not been sent, as far as their stays have been looked at in this round.
+    undelivered: Arc<Undelivered>,
 }
 
 /// What comes next, and from where.
@@ -58,8 +65,8 @@ enum Stage {
     Members(RoomNum, StreamPos),
     Messages(TextNum, String),
     Received(TextNum, String),
-    Outgoing(RoomNum, StreamPos),
     Stays(TextNum, RoomNum, StreamPos),
+    Outgoing(RoomNum, StreamPos),
     Keys(TextNum, RoomNum),
     Lists(UserNum),
     Receipts(RoomNum, UserNum, String),
@@ -94,14 +101,16 @@ impl Command for Prune {
     }
 
     fn run(&self, tx: &mut Tx) -> Result<()> {
-        let Progress { stage, next_round_ms, mut next_keys_ms } = self.progress.0.lock().clone();
+        let Progress { stage, next_round_ms, mut next_keys_ms, mut undelivered } =
+            self.progress.0.lock().clone();
         let now_ms = tx.shared.clock.now_ms();
         let is_beginning = stage.is_beginning();
         if is_beginning && !has_come(next_round_ms, ROUND_MS, now_ms) {
             return Ok(());
         }
         if is_beginning {
-            mark(tx, now_ms);
+            mark(tx, now_ms)?;
+            undelivered = Arc::default();
         }
         let next_round_ms = if is_beginning { now_ms + ROUND_MS } else { next_round_ms };
         let stage = match stage {
@@ -131,20 +140,17 @@ impl Command for Prune {
                     Stage::Messages(server, id)
                 }),
             Stage::Received(server, id) => federation::transactions(tx, now_ms, &(server, id))?
-                .map_or(Stage::Outgoing(RoomNum(0), StreamPos::ZERO), |(server, id)| {
+                .map_or(Stage::Stays(TextNum(0), RoomNum(0), StreamPos::ZERO), |(server, id)| {
                     Stage::Received(server, id)
                 }),
-            Stage::Outgoing(room, pos) => match expired(tx, now_ms)? {
-                None => None,
-                Some(expired) => federation::outgoing(tx, expired, (room, pos))?,
+            Stage::Stays(server, room, pos) => {
+                federation::stays(tx, Arc::make_mut(&mut undelivered), (server, room, pos))?
+                    .map_or(Stage::Outgoing(RoomNum(0), StreamPos::ZERO), |(server, room, pos)| {
+                        Stage::Stays(server, room, pos)
+                    })
             }
-            .map_or(Stage::Stays(TextNum(0), RoomNum(0), StreamPos::ZERO), |(room, pos)| {
-                Stage::Outgoing(room, pos)
-            }),
-            Stage::Stays(server, room, pos) => federation::stays(tx, (server, room, pos))?
-                .map_or(Stage::Keys(TextNum(0), RoomNum(0)), |(server, room, pos)| {
-                    Stage::Stays(server, room, pos)
-                }),
+            Stage::Outgoing(room, pos) => outgoing(tx, now_ms, &undelivered, (room, pos))?
+                .map_or(Stage::Keys(TextNum(0), RoomNum(0)), |(room, pos)| Stage::Outgoing(room, pos)),
             Stage::Keys(TextNum(0), _) if !has_come(next_keys_ms, KEYS_ROUND_MS, now_ms) => {
                 Stage::Lists(UserNum(0))
             }
@@ -166,29 +172,53 @@ impl Command for Prune {
             Stage::Invites(room, user) => federation::signed_invites(tx, now_ms, &(room, user))?
                 .map_or_else(Stage::default, |(room, user)| Stage::Invites(room, user)),
         };
-        *self.progress.0.lock() = Progress { stage, next_round_ms, next_keys_ms };
+        *self.progress.0.lock() = Progress { stage, next_round_ms, next_keys_ms, undelivered };
         Ok(())
     }
 }
 
 /// Notes at which position the hour begins, and forgets the marks that are too old to tell anything.
-fn mark(tx: &mut Tx, now_ms: u64) {
+fn mark(tx: &mut Tx, now_ms: u64) -> Result<(), StorageError> {
     let pos = tx.shared.published_pos();
     tx.put(&schema::TIME_MARKS, &(now_ms / HOUR_MS), &pos);
-}
-
-/// The last position that is known to be as old as transactions get; `None` if none is.
-fn expired(tx: &mut Tx, now_ms: u64) -> Result<Option<StreamPos>, StorageError> {
-    let end = (now_ms.saturating_sub(TRANSACTIONS_KEPT_MS) / HOUR_MS).saturating_add(1);
-    let mut marks = Vec::new();
-    tx.scan_between(&schema::TIME_MARKS, &0u64, &end, Direction::Backward, |hour, pos| {
-        marks.push((hour, pos));
-        marks.len() < STEP_ROWS
-    })?;
-    for (hour, _) in marks.iter().skip(1) {
+    let old = marks(tx, now_ms, UNDELIVERED_KEPT_MS, STEP_ROWS)?;
+    for (hour, _) in old.iter().skip(1) {
         tx.delete(&schema::TIME_MARKS, hour);
     }
-    Ok(marks.first().map(|(_, pos)| *pos))
+    Ok(())
+}
+
+/// The last position that is known to be so old; `None` if none is.
+fn expired(reader: &Reader, now_ms: u64, age_ms: u64) -> Result<Option<StreamPos>, StorageError> {
+    Ok(marks(reader, now_ms, age_ms, 1)?.first().map(|(_, pos)| *pos))
+}
+
+/// The marks that are so old, the last ones first.
+fn marks(
+    reader: &Reader,
+    now_ms: u64,
+    age_ms: u64,
+    limit: usize,
+) -> Result<Vec<(u64, StreamPos)>, StorageError> {
+    let end = (now_ms.saturating_sub(age_ms) / HOUR_MS).saturating_add(1);
+    let mut marks = Vec::new();
+    reader.scan_between(&schema::TIME_MARKS, &0u64, &end, Direction::Backward, |hour, pos| {
+        marks.push((hour, pos));
+        marks.len() < limit
+    })?;
+    Ok(marks)
+}
+
+/// Forgets which events went out long ago. Answers where to go on.
+fn outgoing(
+    tx: &mut Tx,
+    now_ms: u64,
+    undelivered: &Undelivered,
+    from: (RoomNum, StreamPos),
+) -> Result<Option<(RoomNum, StreamPos)>, StorageError> {
+    let Some(expired_pos) = expired(tx, now_ms, TRANSACTIONS_KEPT_MS)? else { return Ok(None) };
+    let given_up = expired(tx, now_ms, UNDELIVERED_KEPT_MS)?;
+    federation::outgoing(tx, (expired_pos, given_up), undelivered, from)
 }
 
 /// Removes old transactions among those from `from` on. Answers where to go on.
@@ -197,7 +227,7 @@ fn transactions(
     now_ms: u64,
     from: &(UserNum, TextNum, String),
 ) -> Result<Option<(UserNum, TextNum, String)>, StorageError> {
-    let Some(expired) = expired(tx, now_ms)? else { return Ok(None) };
+    let Some(expired) = expired(tx, now_ms, TRANSACTIONS_KEPT_MS)? else { return Ok(None) };
     let (mut old, mut seen, mut next) = (Vec::new(), 0, None);
     tx.scan_between(&schema::TRANSACTIONS, from, &UserNum(u64::MAX), Direction::Forward, |key, row| {
         if seen == STEP_ROWS {
@@ -263,7 +293,6 @@ mod tests {
         device::lists,
         fixture::{SERVER, World},
         remote::{KeyStanding, ServerKey},
-        store::Reader,
         view::{PublishedKeysOf, StandingOfKey},
     };
 
@@ -318,7 +347,11 @@ mod tests {
         assert_eq!(world.ask(|reader| Ok(count(reader, &schema::TRANSACTIONS))), 1);
         assert_eq!(send(&world, "late"), late);
         assert_ne!(send(&world, "old"), first);
-        assert!(world.ask(|reader| Ok(count(reader, &schema::TIME_MARKS))) <= 26, "old marks go too");
+        for _ in 0..40 {
+            world.pass_ms(12 * HOUR_MS);
+            prune(&world);
+        }
+        assert!(world.ask(|reader| Ok(count(reader, &schema::TIME_MARKS))) <= 30, "old marks go too");
     }
 
     #[test]

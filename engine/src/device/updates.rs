@@ -34,7 +34,7 @@ pub fn device_list_update(
     if row.is_none() && keys.is_none() {
         bool_member(&mut out, "deleted", true);
     }
-    if let Some(name) = row.and_then(|row| row.display_name) {
+    if let Some(name) = row.and_then(|row| row.display_name).filter(|_| names_are_told(reader)) {
         string_member(&mut out, "device_display_name", &name);
     }
     string_member(&mut out, "device_id", &device_id);
@@ -56,6 +56,11 @@ pub fn device_list_update(
     string_member(&mut out, "user_id", &user_id);
     out.push(b'}');
     Ok(out.into())
+}
+
+/// Whether other servers are told what users call their devices: often after themselves, or where these stand.
+pub fn names_are_told(reader: &Reader) -> bool {
+    reader.shared.device_names_over_federation
 }
 
 /// The content of an `m.signing_key_update`.

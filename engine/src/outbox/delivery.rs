@@ -2,13 +2,15 @@
 //!
 //! Invariant: events go out in the order of their positions, so those of one room in the order of the room; an event goes to
 //! a server that was in the room when it came, never back to the server whose user made it. After a long silence a server
-//! is sent of each room only the last event, from which it fetches what it missed: then too in the order of positions, so
-//! that one position says how far it is.
+//! is sent of each room that it is in only where the room ends (`catch_up`), from which it fetches what it missed; of a room
+//! that it has left, where nobody would give it anything, all up to that. Then too in the order of positions, so that one
+//! position says how far it is.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 
+use super::catch_up;
 use crate::{
     core::{
         identifiers::server_name,
@@ -17,7 +19,7 @@ use crate::{
     },
     store::{
         Direction, Reader, RestOfKey, StorageError, schema,
-        schema::{Destination, EventStatus, Keyspace},
+        schema::{Destination, EventHeader, EventStatus, Keyspace},
     },
 };
 
@@ -31,8 +33,7 @@ pub(crate) const EDUS_MAX: usize = 100;
 /// The most bytes of messages to devices in one transaction, the last one over it: with fifty events of the greatest size
 /// that makes less than eight MiB, which is less than others take.
 pub(crate) const MESSAGES_BYTES_MAX: usize = 4 << 20;
-/// Who could not be reached for this long, in milliseconds, is sent only what was last in each room: an hour, as on other
-/// servers.
+/// Who could not be reached for this long, in milliseconds, is sent only where each room ends: an hour, as on other servers.
 const CATCH_UP_AFTER_MS: u64 = 60 * 60 * 1000;
 
 /// Events for a server.
@@ -63,13 +64,16 @@ pub(crate) fn next(
 ) -> Result<Next, StorageError> {
     let catches_up = row.catch_up_to > row.delivered_to;
     let until = if catches_up { row.catch_up_to } else { known_to };
+    let after = StreamPos(row.delivered_to.0.saturating_add(1));
+    let name = reader.text(server)?;
     let mut found: Vec<(StreamPos, EventNum)> = Vec::new();
     for room in rooms {
         for (start, end) in stays(reader, server, room)? {
-            let from = start.max(StreamPos(row.delivered_to.0.saturating_add(1)));
-            let (direction, limit) =
-                if catches_up { (Direction::Backward, 1) } else { (Direction::Forward, events_max + 1) };
-            outgoing(reader, room, from, end.min(until), direction, limit, &mut found)?;
+            let span = Span { room, from: start.max(after), to: end.min(until) };
+            match catches_up && end == StreamPos::MAX {
+                true => found.extend(catch_up::ends(reader, &name, span)?),
+                false => outgoing(reader, span, Direction::Forward, events_max + 1, &mut found)?,
+            }
         }
     }
     found.sort_unstable();
@@ -77,19 +81,20 @@ pub(crate) fn next(
     found.truncate(events_max);
     let last = found.last().map(|(pos, _)| *pos).filter(|_| is_cut);
     let nums: Vec<EventNum> = found.into_iter().map(|(_, num)| num).collect();
-    let name = reader.text(server)?;
     let mut events = Vec::with_capacity(nums.len());
     // Those that were purged meanwhile are not there, or not in the room.
     for event in reader.events_left(&nums)? {
-        if event.header.status != EventStatus::Accepted {
-            continue;
-        }
-        let sender = reader.user_id(event.header.sender)?;
-        if server_name(&sender) != Some(&*name) {
+        if is_for(reader, &name, &event.header)? {
             events.push(event.num);
         }
     }
     Ok(Next { events, delivers_to: last.unwrap_or(until) })
+}
+
+/// Whether the event is one that the server is sent: part of the room, and not of its own making.
+pub(super) fn is_for(reader: &Reader, server: &str, header: &EventHeader) -> Result<bool, StorageError> {
+    let is_its_own = server_name(&reader.user_id(header.sender)?) == Some(server);
+    Ok(header.status == EventStatus::Accepted && !is_its_own)
 }
 
 /// The rooms in which there are events for the server behind `after`, up to `known_to`, with the position of the last.
@@ -111,7 +116,8 @@ pub(crate) fn rooms_with_events(
     for (room, start, end) in stays {
         let mut found = Vec::new();
         let from = start.max(StreamPos(after.0.saturating_add(1)));
-        outgoing(reader, room, from, end.min(known_to), Direction::Backward, 1, &mut found)?;
+        let span = Span { room, from, to: end.min(known_to) };
+        outgoing(reader, span, Direction::Backward, 1, &mut found)?;
         if let Some((pos, _)) = found.first() {
             let last = rooms.entry(room).or_default();
             *last = (*last).max(*pos);
@@ -134,22 +140,28 @@ fn stays(
     Ok(stays)
 }
 
-/// Adds the room's outgoing events from `from` up to and with `to`, at most `limit`.
-fn outgoing(
+/// A part of what goes out of a room, both ends included.
+#[derive(Clone, Copy)]
+pub(super) struct Span {
+    pub room: RoomNum,
+    pub from: StreamPos,
+    pub to: StreamPos,
+}
+
+/// Adds the outgoing events of the span, at most `limit`.
+pub(super) fn outgoing(
     reader: &Reader,
-    room: RoomNum,
-    from: StreamPos,
-    to: StreamPos,
+    span: Span,
     direction: Direction,
     limit: usize,
     found: &mut Vec<(StreamPos, EventNum)>,
 ) -> Result<(), StorageError> {
-    if from > to {
+    if span.from > span.to {
         return Ok(());
     }
-    let end = (room, StreamPos(to.0.saturating_add(1)));
+    let (start, end) = ((span.room, span.from), (span.room, StreamPos(span.to.0.saturating_add(1))));
     let mut left = limit;
-    reader.scan_between(&schema::OUTGOING_EVENTS, &(room, from), &end, direction, |(_, pos), num| {
+    reader.scan_between(&schema::OUTGOING_EVENTS, &start, &end, direction, |(_, pos), num| {
         found.push((pos, num));
         left -= 1;
         left > 0

@@ -11,12 +11,13 @@
 //! Specification: server-server API, "Transactions", "PDUs", "EDUs".
 
 mod back_off;
+mod catch_up;
 pub(crate) mod delivery;
 pub(crate) mod shares;
 pub(crate) mod trimming;
 mod waiting;
 
-pub(crate) use back_off::{HEARD_AFTER_MS, wait_ms};
+pub(crate) use back_off::{HEARD_AFTER_MS, WAIT_MS_MAX, is_asked_pause, wait_ms};
 use shares::{Entry, Sender};
 pub use waiting::OutgoingNews;
 pub(crate) use waiting::{Ephemeral, Waiting};

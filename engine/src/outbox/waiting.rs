@@ -34,8 +34,8 @@ pub(crate) enum Ephemeral {
     Typing(RoomNum, UserNum, bool),
     /// How far a user has read a room, or a thread of it.
     Receipt(RoomNum, UserNum, TextNum),
-    /// How present a user is.
-    Presence(UserNum),
+    /// How present a user is, who is in a room with the server.
+    Presence(UserNum, RoomNum),
 }
 
 impl Ephemeral {
@@ -43,7 +43,8 @@ impl Ephemeral {
     fn subject(self) -> Self {
         match self {
             Self::Typing(room, user, _) => Self::Typing(room, user, false),
-            other => other,
+            Self::Presence(user, _) => Self::Presence(user, RoomNum(0)),
+            Self::Receipt(..) => self,
         }
     }
 }
@@ -434,10 +435,10 @@ mod tests {
         assert_eq!(take(&waiting, 10, 10), (vec![], Some(1_500)));
         waiting.add_ephemeral(TextNum(0), receipt, NOW_MS + 200, 400);
         waiting.add_room(TextNum(1), ROOM, StreamPos(1));
-        waiting.add_ephemeral(TextNum(2), Ephemeral::Presence(user), NOW_MS, 0);
+        waiting.add_ephemeral(TextNum(2), Ephemeral::Presence(user, ROOM), NOW_MS, 0);
         assert_eq!(take(&waiting, 10, 10), (vec![1, 2], Some(1_500)));
         assert_eq!(waiting.take_ephemeral(TextNum(1), 10), [receipt]);
-        assert_eq!(waiting.take_ephemeral(TextNum(2), 10), [receipt, Ephemeral::Presence(user)]);
+        assert_eq!(waiting.take_ephemeral(TextNum(2), 10), [receipt, Ephemeral::Presence(user, ROOM)]);
         // Somebody else is at one of the others, which fails.
         waiting.add_queued(TextNum(3), StreamPos(1));
         assert_eq!(take(&waiting, 10, 10).0, [3]);

@@ -326,16 +326,31 @@ pub(super) fn follow_state(
     pos: StreamPos,
     changes: &[state::StateChange],
 ) -> Result<()> {
+    follow_members(tx, room, Some((event, pos)), changes)
+}
+
+/// The same of what changed by no event that comes now.
+pub(super) fn follow_changes(tx: &mut Tx, room: &mut RoomCtx, changes: &[state::StateChange]) -> Result<()> {
+    follow_members(tx, room, None, changes)
+}
+
+fn follow_members(
+    tx: &mut Tx,
+    room: &mut RoomCtx,
+    comes: Option<(&Arc<Event>, StreamPos)>,
+    changes: &[state::StateChange],
+) -> Result<()> {
     let Some(member) = tx.text_num("m.room.member")? else { return Ok(()) };
     for change in changes.iter().filter(|change| change.key.kind() == member) {
-        match change.after {
-            Some(num) if num == event.num => members::apply(tx, room, event, pos)?,
-            Some(num) => {
+        let own = comes.filter(|(event, _)| change.after == Some(event.num));
+        match (own, change.after) {
+            (Some((event, pos)), _) => members::apply(tx, room, event, pos)?,
+            (None, Some(num)) => {
                 let event = tx.event(num)?;
                 let pos = tx.next_position();
                 members::apply(tx, room, &event, pos)?;
             }
-            None => {
+            (None, None) => {
                 let pos = tx.next_position();
                 members::remove(tx, room, change.key.state_key(), pos)?;
             }

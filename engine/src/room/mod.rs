@@ -4,6 +4,7 @@ mod accept;
 pub(crate) mod alias;
 mod append;
 mod citations;
+pub(crate) mod company;
 pub(crate) mod early_events;
 pub(crate) mod early_receipts;
 pub(crate) mod entrants;

@@ -15,6 +15,7 @@ use crate::{
         cross_signing::{self, CrossSigningUsage},
         device_keys, elsewhere,
         signatures::{self, OnKey},
+        updates::names_are_told,
     },
     error::Result,
     store::{Reader, schema},
@@ -23,10 +24,17 @@ use crate::{
 /// `POST /keys/query`, for users of this server, and for those of others whose devices are followed. Other servers are to be
 /// answered only for users of this one.
 pub struct QueryKeys {
-    /// Who asks.
+    /// Who asks; nobody, if it is another server.
     pub asker: String,
     /// Whose keys, and of which of their devices; none named means all.
     pub users: Vec<(String, Vec<String>)>,
+}
+
+/// Who asks, and what they may see.
+struct Asker {
+    user: Option<UserNum>,
+    /// Whether they see what devices are called.
+    sees_names: bool,
 }
 
 /// The parts of the answer, each an open JSON object that users are added to.
@@ -47,14 +55,17 @@ impl View for QueryKeys {
     type Output = Bytes;
 
     fn read(&self, reader: &Reader) -> Result<Bytes> {
-        let asker = reader.user_num(&self.asker)?;
+        let asker = Asker {
+            user: reader.user_num(&self.asker)?,
+            sees_names: !self.asker.is_empty() || names_are_told(reader),
+        };
         let mut parts = Parts::default();
         for (user_id, device_ids) in &self.users {
             let Some(user) = reader.user_num(user_id)? else { continue };
             if !reader.has(&schema::ACCOUNTS, &user)? && !elsewhere::is_followed(reader, user)? {
                 continue;
             }
-            write_user(reader, &mut parts, (user, user_id), device_ids, asker)?;
+            write_user(reader, &mut parts, (user, user_id), device_ids, &asker)?;
         }
         let mut out = b"{\"device_keys\":{".to_vec();
         out.extend_from_slice(&parts.devices);
@@ -76,9 +87,9 @@ fn write_user(
     parts: &mut Parts,
     (user, user_id): (UserNum, &str),
     device_ids: &[String],
-    asker: Option<UserNum>,
+    asker: &Asker,
 ) -> Result<()> {
-    let signatures = signatures::visible(reader, user, asker)?;
+    let signatures = signatures::visible(reader, user, asker.user)?;
     let on = |key: TextNum| signatures.get(&key);
     let out = &mut parts.devices;
     write_member(out, user_id);
@@ -91,7 +102,8 @@ fn write_user(
             Some(row) => row.display_name,
             None => reader.get(&schema::REMOTE_DEVICE_NAMES, &(user, device))?,
         };
-        let unsigned: Option<Value> = name.map(|name| json!({ "device_display_name": name }));
+        let unsigned: Option<Value> =
+            name.filter(|_| asker.sees_names).map(|name| json!({ "device_display_name": name }));
         if !std::mem::take(&mut first) {
             out.push(b',');
         }
@@ -105,7 +117,7 @@ fn write_user(
     out.push(b'}');
     for ((usage, _), out) in KEY_PARTS.into_iter().zip(&mut parts.keys) {
         // Whom a user has verified is nobody else's business, nor is the key that shows it.
-        if usage == CrossSigningUsage::UserSigning && asker != Some(user) {
+        if usage == CrossSigningUsage::UserSigning && asker.user != Some(user) {
             continue;
         }
         let Some(stored) = cross_signing::stored(reader, user, usage)? else { continue };

@@ -46,6 +46,7 @@ pub struct Config {
     pub support_page: Option<String>,
     pub federation: bool,
     pub federation_access: Access,
+    pub device_names_over_federation: bool,
     pub never_trust_keys: Vec<String>,
     pub trusted_key_servers: Vec<OwnedServerName>,
     pub federation_resolve: Vec<Resolve>,

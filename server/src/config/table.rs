@@ -127,6 +127,12 @@ pub const ROWS: &[Row] = &[
         meaning: "Servers that this one does not deal with, written alike. Who is on both lists is denied.",
     },
     Row {
+        name: "device_names_over_federation",
+        kind: Kind::Switch,
+        default: "off",
+        meaning: "Whether other servers are told what users call their devices, such as \"Alice's telephone\".\nAny server may ask for the devices of any user.",
+    },
+    Row {
         name: "never_trust_keys",
         kind: Kind::List,
         default: "",

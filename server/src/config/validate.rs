@@ -44,6 +44,7 @@ impl Config {
                 read.server_patterns("federation_allow")?,
                 read.server_patterns("federation_deny")?,
             ),
+            device_names_over_federation: read.switch("device_names_over_federation")?,
             never_trust_keys: read.never_trust_keys()?,
             trusted_key_servers: read.parsed("trusted_key_servers")?,
             federation_resolve: read.parsed("federation_resolve")?,

@@ -1,5 +1,6 @@
 //! Who is sent what, once and in order, whatever comes between.
 
+mod catching_up;
 mod edus;
 
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::{
-    command::{DeliveryFailed, HeardFromServer, Prune, PruneProgress},
+    command::{DeliveryFailed, HeardFromServer},
     fixture::{SERVER, World},
     room::{RoomCtx, servers},
     store::{Faults, Memory, schema::PartialJoin},
@@ -306,42 +307,6 @@ fn events_for_one_server_alone_come_first_and_leave_room_for_what_is_for_all() {
     assert!(due(&world).is_empty());
 }
 
-/// The server cannot be reached from now until `ms` later, and is tried once in between.
-fn is_silent_for(world: &World, ms: u64) {
-    world.engine.write(DeliveryFailed { destination: THERE.into() }).wait().unwrap();
-    world.engine.read(&LeaveDestination { destination: THERE, due_ms: 0, was_prompt: None }).unwrap();
-    world.pass_ms(ms);
-}
-
-#[test]
-fn who_was_silent_for_long_is_sent_what_was_last_in_each_room() {
-    for (silent_ms, expected) in [(HOUR_MS / 2, 12), (HOUR_MS * 2, 4)] {
-        let world = world();
-        world.room(OTHER_ROOM, ALICE, None);
-        world.join(OTHER_ROOM, BOB);
-        world.message(ROOM, ALICE, "first");
-        due(&world);
-        let first = ask(&world, THERE, None).transaction.unwrap();
-        is_silent_for(&world, silent_ms);
-        for number in 0..5 {
-            world.message(ROOM, ALICE, &number.to_string());
-            world.message(OTHER_ROOM, ALICE, &number.to_string());
-        }
-        due(&world);
-        let mut told: Vec<String> = first.pdus.iter().map(said).collect();
-        let next = ask(&world, THERE, Some(&first.id)).transaction.unwrap();
-        told.extend(next.pdus.iter().map(said));
-        // What comes while it catches up comes after that, and all of it.
-        world.message(ROOM, ALICE, "last");
-        due(&world);
-        let last = ask(&world, THERE, Some(&next.id)).transaction.unwrap();
-        told.extend(last.pdus.iter().map(said));
-        assert_eq!(told.len(), expected, "{told:?}");
-        assert_eq!((&*told[0], told.last().unwrap().as_str()), ("first", "last"));
-        assert_eq!(&told[told.len() - 3..told.len() - 1], ["4", "4"]);
-    }
-}
-
 #[test]
 fn pauses_are_kept_and_a_sign_of_life_ends_them() {
     let memory = Arc::new(Memory::default());
@@ -351,7 +316,8 @@ fn pauses_are_kept_and_a_sign_of_life_ends_them() {
     world.message(ROOM, ALICE, "1");
     assert_eq!(due(&world).len(), 1);
     ask(&world, THERE, None);
-    let retry_ms = world.engine.write(DeliveryFailed { destination: THERE.into() }).wait().unwrap();
+    let retry_ms =
+        world.engine.write(DeliveryFailed { destination: THERE.into(), retry_after_ms: 0 }).wait().unwrap();
     world.engine.read(&LeaveDestination { destination: THERE, due_ms: retry_ms, was_prompt: None }).unwrap();
     let wait_ms = retry_ms - world.engine.now_ms();
     assert!((8_000..=12_000).contains(&wait_ms));
@@ -362,7 +328,7 @@ fn pauses_are_kept_and_a_sign_of_life_ends_them() {
     // It has only just failed.
     assert!(!heard());
     for _ in 0..3 {
-        world.engine.write(DeliveryFailed { destination: THERE.into() }).wait().unwrap();
+        world.engine.write(DeliveryFailed { destination: THERE.into(), retry_after_ms: 0 }).wait().unwrap();
     }
     world.pass_ms(10_000);
     assert!(heard());
@@ -370,7 +336,8 @@ fn pauses_are_kept_and_a_sign_of_life_ends_them() {
     assert_eq!(due(&world), [THERE.into()]);
     assert!(!heard(), "there is no pause any more");
     // After a restart, pauses go on.
-    let retry_ms = world.engine.write(DeliveryFailed { destination: THERE.into() }).wait().unwrap();
+    let retry_ms =
+        world.engine.write(DeliveryFailed { destination: THERE.into(), retry_after_ms: 0 }).wait().unwrap();
     let left_ms = retry_ms - world.engine.now_ms();
     drop(world);
     let world = World::on(memory);
@@ -378,6 +345,28 @@ fn pauses_are_kept_and_a_sign_of_life_ends_them() {
     let idle = look(&world);
     assert_eq!((idle.destinations.len(), idle.next_ms), (0, Some(retry_ms)));
     world.pass_ms(left_ms);
+    assert_eq!(due(&world), [THERE.into()]);
+}
+
+#[test]
+fn a_pause_that_the_server_asked_for_is_kept_and_no_sign_of_life_ends_it() {
+    let memory = Arc::new(Memory::default());
+    let world = World::on(memory.clone());
+    world.room(ROOM, ALICE, None);
+    world.join(ROOM, BOB);
+    world.message(ROOM, ALICE, "1");
+    assert_eq!(due(&world).len(), 1);
+    ask(&world, THERE, None);
+    let failed = DeliveryFailed { destination: THERE.into(), retry_after_ms: HOUR_MS };
+    let retry_ms = world.engine.write(failed).wait().unwrap();
+    assert_eq!(retry_ms, world.engine.now_ms() + HOUR_MS);
+    drop(world);
+    let world = World::on(memory);
+    world.pass_ms(60_000);
+    let idle = look(&world);
+    assert_eq!((idle.destinations.len(), idle.next_ms), (0, Some(retry_ms)));
+    assert!(!world.engine.write(HeardFromServer { destination: THERE.into() }).wait().unwrap());
+    world.pass_ms(HOUR_MS);
     assert_eq!(due(&world), [THERE.into()]);
 }
 
@@ -393,7 +382,7 @@ fn a_pause_that_begins_after_now_is_over() {
     // An hour ahead of what the clock is set back to.
     world.pass_ms(3_600_000);
     for _ in 0..10 {
-        world.engine.write(DeliveryFailed { destination: THERE.into() }).wait().unwrap();
+        world.engine.write(DeliveryFailed { destination: THERE.into(), retry_after_ms: 0 }).wait().unwrap();
     }
     drop(world);
     let world = World::on(memory);
@@ -401,27 +390,6 @@ fn a_pause_that_begins_after_now_is_over() {
     let heard = || world.engine.write(HeardFromServer { destination: THERE.into() }).wait().unwrap();
     assert!(heard());
     assert!(!heard(), "there is no pause any more");
-}
-
-#[test]
-fn old_rows_go_but_the_last_of_each_room_stays() {
-    let world = world();
-    world.message(ROOM, ALICE, "1");
-    world.message(ROOM, ALICE, "2");
-    let progress = Arc::new(PruneProgress::default());
-    let prune = || {
-        for _ in 0..10 {
-            world.engine.write(Prune { progress: progress.clone() }).wait().unwrap();
-        }
-    };
-    prune();
-    assert_eq!(rows(&world), 2);
-    for _ in 0..26 {
-        world.pass_ms(HOUR_MS);
-        prune();
-    }
-    assert_eq!(rows(&world), 1);
-    assert_eq!(deliver_all(&world), [sent(THERE, &["2"])]);
 }
 
 /// Commits fail as a disk may make them fail, and now and then everything begins anew: what is acknowledged goes out all the

@@ -1,5 +1,7 @@
 //! What is kept because of other servers: what they have sent lately, and what is to be sent to them.
 
+use std::collections::{BTreeSet, HashMap};
+
 use super::{HOUR_MS, STEP_ROWS};
 use crate::{
     core::num::{RoomNum, StreamPos, TextNum, UserNum},
@@ -91,17 +93,52 @@ fn forget<K: Key + Clone, V: Value, E: Key>(
     })
 }
 
-/// Forgets which events went out up to `expired`, but for the last of each room: who was away for longer gets that one
-/// alone. Answers where to go on.
+/// What of the events that went out somebody has not been sent yet, by the room.
+#[derive(Clone, Default)]
+pub(super) struct Undelivered(HashMap<RoomNum, InRoom>);
+
+#[derive(Clone)]
+struct InRoom {
+    /// All from here on.
+    from: StreamPos,
+    /// Where servers left that do not know it yet.
+    ends: BTreeSet<StreamPos>,
+}
+
+impl Undelivered {
+    /// A server that was in the room up to `end` has not been sent what went out from `from` on.
+    fn note(&mut self, room: RoomNum, from: StreamPos, end: StreamPos) {
+        let known = self.0.entry(room).or_insert_with(|| InRoom { from, ends: BTreeSet::new() });
+        known.from = known.from.min(from);
+        if end < StreamPos::MAX {
+            known.ends.insert(end);
+        }
+    }
+
+    fn has(&self, room: RoomNum, pos: StreamPos) -> bool {
+        self.0.get(&room).is_some_and(|known| known.from <= pos)
+    }
+
+    /// Whether what went out at `pos`, and before `next`, is the last that somebody is to be sent.
+    fn has_last(&self, room: RoomNum, pos: StreamPos, next: StreamPos) -> bool {
+        self.0.get(&room).is_some_and(|known| known.ends.range(pos..next).next().is_some())
+    }
+}
+
+/// Forgets which events went out up to `expired`, if all have been sent them, and in any case up to `given_up`: but for the last
+/// of each room, and of each stay of a server that does not know yet that it is over. Answers where to go on.
 pub(super) fn outgoing(
     tx: &mut Tx,
-    expired: StreamPos,
+    (expired, given_up): (StreamPos, Option<StreamPos>),
+    undelivered: &Undelivered,
     from: (RoomNum, StreamPos),
 ) -> Result<Option<(RoomNum, StreamPos)>, StorageError> {
     step(tx, &schema::OUTGOING_EVENTS, &from, &RoomNum(u64::MAX), |tx, rows| {
         for (row, next) in rows.iter().zip(rows.iter().skip(1)) {
-            let (room, pos) = row.0;
-            if pos <= expired && next.0.0 == room {
+            let ((room, pos), (next_room, next_pos)) = (row.0, next.0);
+            let is_last = next_room != room || undelivered.has_last(room, pos, next_pos);
+            let is_wanted = undelivered.has(room, pos) && given_up.is_none_or(|given_up| pos > given_up);
+            if pos <= expired && !is_last && !is_wanted {
                 tx.delete(&schema::OUTGOING_EVENTS, &(room, pos));
             }
         }
@@ -109,10 +146,11 @@ pub(super) fn outgoing(
     })
 }
 
-/// Forgets when servers were in rooms that they have left, once they have been sent everything of that time. Answers where
-/// to go on.
+/// Forgets when servers were in rooms that they have left, once they have been sent everything of that time, and notes what
+/// servers have not been sent. Answers where to go on.
 pub(super) fn stays(
     tx: &mut Tx,
+    undelivered: &mut Undelivered,
     from: (TextNum, RoomNum, StreamPos),
 ) -> Result<Option<(TextNum, RoomNum, StreamPos)>, StorageError> {
     step(tx, &schema::SERVER_STAYS, &from, &TextNum(u32::MAX), |tx, rows| {
@@ -125,6 +163,9 @@ pub(super) fn stays(
             last = Some((*server, delivered_to));
             if *end <= delivered_to {
                 tx.delete(&schema::SERVER_STAYS, &(*server, *room, *start));
+            } else {
+                let after = StreamPos(delivered_to.0.saturating_add(1));
+                undelivered.note(*room, after.max(*start), *end);
             }
         }
         Ok(())

@@ -17,8 +17,8 @@ use crate::{
     },
     error::{Missing, Result},
     room::{
-        Event, RoomCtx,
-        accept::{Arrival, accept, follow_state},
+        RoomCtx,
+        accept::{Arrival, accept, follow_changes},
         entrants, members,
         policy::Recommendation,
         state,
@@ -90,13 +90,12 @@ pub(crate) fn enter(
         transaction: None,
         is_new: false,
     };
-    if is_new {
-        members::fill(tx, room, &entries)?;
+    // Before the join, which is told to the servers that are there now.
+    match is_new {
+        true => members::fill(tx, room, &entries)?,
+        false => follow_missed(tx, room, join, before, snapshot)?,
     }
-    let event = accept(tx, room, arrival)?;
-    if !is_new {
-        follow_missed(tx, room, &event, before, snapshot)?;
-    }
+    accept(tx, room, arrival)?;
     Ok(Outcome::Accepted)
 }
 
@@ -145,12 +144,15 @@ pub(crate) fn prepare(
 fn follow_missed(
     tx: &mut Tx,
     room: &mut RoomCtx,
-    join: &Arc<Event>,
+    join: &Pdu,
     before: NodeId,
     snapshot: NodeId,
 ) -> Result<()> {
     let mut changes = tx.state_difference(room.num, before, snapshot)?;
-    changes.retain(|change| Some(change.key) != join.state_key_id());
-    let pos = tx.next_position();
-    follow_state(tx, room, join, pos, &changes)
+    // What becomes of the one who joins follows from the join.
+    let user = join.state_key.as_deref().map(|user_id| tx.text_num(user_id)).transpose()?.flatten();
+    if let (Some(kind), Some(user)) = (tx.text_num(&join.kind)?, user) {
+        changes.retain(|change| change.key != StateKeyId::new(kind, user));
+    }
+    follow_changes(tx, room, &changes)
 }

@@ -34,7 +34,8 @@ keyspaces! { TABLE:
 pub struct Destination {
     /// Whatever has a position up to this one was delivered, or need not be.
     pub delivered_to: StreamPos,
-    /// While it catches up after a long silence: up to here it gets of each room only what was last. Zero if it does not.
+    /// While it catches up after a long silence: up to here it gets of each room that it is in only where that ends. Zero if it
+    /// does not.
     pub catch_up_to: StreamPos,
     /// The transaction under way, which is repeated until it is acknowledged.
     pub in_flight: Option<InFlight>,

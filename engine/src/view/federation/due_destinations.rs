@@ -101,19 +101,17 @@ impl Audiences<'_> {
             Outgoing::Came { server, room } => self.introduce(server, room)?,
             Outgoing::Queued(server) => outbox.add_queued(server, pos),
             Outgoing::Typing { user, room, typing } => {
-                self.tell(user, &[room], Ephemeral::Typing(room, user, typing))?;
+                self.tell(user, room, Ephemeral::Typing(room, user, typing))?;
             }
             Outgoing::Receipt { user, room, thread } => {
-                self.tell(user, &[room], Ephemeral::Receipt(room, user, thread))?;
+                self.tell(user, room, Ephemeral::Receipt(room, user, thread))?;
             }
             Outgoing::Presence(user) => {
-                let mut rooms = Vec::new();
                 for room in self.reader.joined_rooms(user)? {
                     if (1..=PRESENCE_SERVERS_MAX).contains(&self.reader.count_other_servers(room)?) {
-                        rooms.push(room);
+                        self.tell(user, room, Ephemeral::Presence(user, room))?;
                     }
                 }
-                self.tell(user, &rooms, Ephemeral::Presence(user))?;
             }
         }
         Ok(())
@@ -127,27 +125,25 @@ impl Audiences<'_> {
         let shared = &self.reader.shared;
         let now_ms = shared.clock.now_ms();
         for user in shared.watch.here_in(room, INTRODUCED_MAX) {
-            shared.outbox.add_ephemeral(server, Ephemeral::Presence(user), now_ms, 0);
+            shared.outbox.add_ephemeral(server, Ephemeral::Presence(user, room), now_ms, 0);
         }
         Ok(())
     }
 
     /// Only what users of this server do is this server's to tell.
-    fn tell(&mut self, user: UserNum, rooms: &[RoomNum], ephemeral: Ephemeral) -> Result<()> {
+    fn tell(&mut self, user: UserNum, room: RoomNum, ephemeral: Ephemeral) -> Result<()> {
         if !is_local(self.reader, &self.reader.user_id(user)?) {
             return Ok(());
         }
         let now_ms = self.reader.shared.clock.now_ms();
-        for room in rooms {
-            let servers = self.of(*room)?;
-            let count = servers.len();
-            for (index, server) in servers.into_iter().enumerate() {
-                let held_ms = match ephemeral {
-                    Ephemeral::Receipt(..) => held_ms(index, count),
-                    Ephemeral::Typing(..) | Ephemeral::Presence(_) => 0,
-                };
-                self.reader.shared.outbox.add_ephemeral(server, ephemeral, now_ms, held_ms);
-            }
+        let servers = self.of(room)?;
+        let count = servers.len();
+        for (index, server) in servers.into_iter().enumerate() {
+            let held_ms = match ephemeral {
+                Ephemeral::Receipt(..) => held_ms(index, count),
+                Ephemeral::Typing(..) | Ephemeral::Presence(..) => 0,
+            };
+            self.reader.shared.outbox.add_ephemeral(server, ephemeral, now_ms, held_ms);
         }
         Ok(())
     }

@@ -1,4 +1,6 @@
 //! What a server is told that is soon stale: who types, who has read what, who is there. As it is now, and once.
+//!
+//! Invariant: of what was to be told while a server was in a room it is told nothing once it has left.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +13,10 @@ use crate::{
     error::Result,
     outbox::Ephemeral,
     remote::edu,
-    room::receipts::{ReceiptKind, UNTHREADED},
+    room::{
+        company::Company,
+        receipts::{ReceiptKind, UNTHREADED},
+    },
     store::{Reader, schema},
     view::View,
 };
@@ -38,8 +43,15 @@ impl View for EphemeralEdus<'_> {
         outbox.settle(server, self.delivered_to, self.is_all);
         let mut edus = Vec::new();
         let mut receipts: BTreeMap<(String, String), Vec<(String, Value)>> = BTreeMap::new();
-        let mut present = Vec::new();
+        let (mut present, mut company) = (Vec::new(), Company::new(reader, server));
         for ephemeral in outbox.take_ephemeral(server, self.limit) {
+            let is_told = match ephemeral {
+                Ephemeral::Typing(room, ..) | Ephemeral::Receipt(room, ..) => company.is_in(room)?,
+                Ephemeral::Presence(user, room) => company.has(user, Some(room))?,
+            };
+            if !is_told {
+                continue;
+            }
             match ephemeral {
                 Ephemeral::Typing(room, user, typing) => {
                     let (room_id, user_id) = (reader.room_id(room)?, reader.user_id(user)?);
@@ -59,7 +71,7 @@ impl View for EphemeralEdus<'_> {
                     let place = (reader.room_id(room)?.to_string(), thread.to_string());
                     receipts.entry(place).or_default().push((reader.user_id(user)?.to_string(), receipt));
                 }
-                Ephemeral::Presence(user) => {
+                Ephemeral::Presence(user, _) => {
                     let mut update = presence::content(reader, user)?;
                     update["user_id"] = (*reader.user_id(user)?).into();
                     if update.get("last_active_ago").is_none() {

@@ -15,6 +15,7 @@ use crate::{
         cross_signing::{self, CrossSigningUsage},
         device_keys,
         signatures::{self, OnKey},
+        updates::names_are_told,
     },
     error::{Error, Result, What},
     store::{Reader, schema},
@@ -88,7 +89,7 @@ fn write_device(
     out.push(b'{');
     string_member(out, "device_id", &device_id);
     let row = reader.get(&schema::DEVICES, &(user, device_id.to_string()))?;
-    if let Some(name) = row.and_then(|row| row.display_name) {
+    if let Some(name) = row.and_then(|row| row.display_name).filter(|_| names_are_told(reader)) {
         member(out, "device_display_name");
         write_string(out, &name);
     }

@@ -132,7 +132,7 @@ async fn deliver_all(ctx: &Context, destination: &Arc<str>) -> warren_engine::Re
             }
             Next::Fail(failed) => {
                 let retry_ms = ctx.engine.write(failed).await?;
-                delivery.failed(retry_ms, ctx.engine.now_ms());
+                delivery.failed(retry_ms);
             }
             Next::Leave(due_ms) => return Ok(Left { due_ms, was_prompt }),
         }

@@ -119,7 +119,7 @@ impl World {
                 }
                 Next::Fail(failed) => {
                     let server = &self.servers[from];
-                    server.write(failed).map(|retry_ms| delivery.failed(retry_ms, server.engine().now_ms()))
+                    server.write(failed).map(|retry_ms| delivery.failed(retry_ms))
                 }
             };
             match step {

@@ -1,5 +1,7 @@
 //! What servers are told outside of rooms.
 
+use std::collections::BTreeSet;
+
 use serde_json::json;
 
 use super::*;
@@ -12,9 +14,10 @@ use crate::{
         SetPresence, SetReceipts, SetTyping, ShowPresence, WhichDevices,
     },
     core::num::UserNum,
-    device::tests::{Signer, register, upload_device},
+    device::tests::{Signer, query, register, upload_device},
     outbox::MESSAGES_WAITING_MAX,
     store::schema::UserNews,
+    view::federation::UserDevices,
 };
 
 fn message(user_id: &str, device_id: &str, content: &Value) -> DeviceMessage {
@@ -43,7 +46,10 @@ fn told(world: &World) -> Vec<(String, Value)> {
 }
 
 fn federated() -> World {
-    let world = World::new();
+    with_bob(World::new())
+}
+
+fn with_bob(world: World) -> World {
     register(&world, "alice", &["A"]);
     world.room(ROOM, ALICE, None);
     world.join(ROOM, BOB);
@@ -160,7 +166,7 @@ fn changes_of_devices_are_told_as_one_chain() {
     assert_eq!((update["user_id"].as_str(), update["device_id"].as_str()), (Some(ALICE), Some("A")));
     assert_eq!(update["keys"]["keys"]["ed25519:A"], signer.public());
     assert!(update["keys"]["signatures"][ALICE]["ed25519:A"].is_string());
-    assert_eq!((&update["device_display_name"], &update["prev_id"]), (&json!("A's name"), &json!([])));
+    assert_eq!(update["prev_id"], json!([]));
     let which = WhichDevices::These(vec!["A".to_owned()]);
     world.engine.write(RemoveDevices { user_id: ALICE.into(), devices: which }).wait().unwrap();
     let second = told(&world);
@@ -172,7 +178,7 @@ fn changes_of_devices_are_told_as_one_chain() {
 
 #[test]
 fn devices_without_keys_are_told_to_servers_and_to_nobody_else() {
-    let world = federated();
+    let world = with_bob(World::telling_device_names());
     let log_in = |user_id: &str| {
         let session = NewSession {
             device_id: Some("B".into()),
@@ -219,6 +225,30 @@ fn devices_without_keys_are_told_to_servers_and_to_nobody_else() {
     let last = world
         .ask(|reader| Ok(reader.get(&schema::DEVICE_LIST_POSITIONS, &reader.user_num(&carol)?.unwrap())?));
     assert_eq!(last, None);
+}
+
+/// Whatever a server asks or is told. Users of this one see them in any case.
+#[test]
+fn other_servers_learn_what_devices_are_called_only_if_that_is_wanted() {
+    for (world, is_wanted) in [(World::new(), false), (World::telling_device_names(), true)] {
+        let world = with_bob(world);
+        let carol = register(&world, "carol", &[]);
+        upload_device(&world, ALICE, "A", Signer::new(1).device(ALICE, "A")).unwrap();
+        let name = json!("A's name");
+        let expected = is_wanted.then_some(&name);
+        let told = told(&world);
+        let [(_, update)] = &told[..] else { panic!("{told:?}") };
+        assert_eq!(update.get("device_display_name"), expected);
+        let view = UserDevices { user_id: ALICE.to_owned() };
+        let devices: Value = serde_json::from_slice(&world.engine.read(&view).unwrap()).unwrap();
+        assert_eq!(devices["devices"][0]["device_id"], "A");
+        assert_eq!(devices["devices"][0].get("device_display_name"), expected);
+        let queried = |asker: &str| query(&world, asker, &[ALICE])["device_keys"][ALICE]["A"].clone();
+        let another_server = "";
+        assert_eq!(queried(another_server)["device_id"], "A");
+        assert_eq!(queried(another_server)["unsigned"].get("device_display_name"), expected);
+        assert_eq!(queried(&carol)["unsigned"]["device_display_name"], name);
+    }
 }
 
 #[test]
@@ -286,7 +316,7 @@ fn a_dead_servers_queue_keeps_only_the_last_of_each_user() {
     for seed in 1..6 {
         upload_device(&world, ALICE, "A", Signer::new(seed).device(ALICE, "A")).unwrap();
     }
-    world.engine.write(DeliveryFailed { destination: THERE.into() }).wait().unwrap();
+    world.engine.write(DeliveryFailed { destination: THERE.into(), retry_after_ms: 0 }).wait().unwrap();
     let told = told(&world);
     assert_eq!(told.len(), 1);
     assert_eq!(told[0].1["keys"]["keys"]["ed25519:A"], Signer::new(5).public());
@@ -399,6 +429,61 @@ fn what_is_soon_stale_is_told_once_and_only_the_last_of_it() {
     world.engine.write(SetReceipts { read: Some(own), ..read }).wait().unwrap();
     typing(BOB, true);
     assert!(told(&world).is_empty());
+}
+
+/// What was to be told while it was there says how things are when it is told.
+#[test]
+fn a_server_that_has_left_is_told_nothing_of_what_comes_after() {
+    for shares_another_room in [false, true] {
+        let world = federated();
+        if shares_another_room {
+            world.room(OTHER_ROOM, ALICE, None);
+            world.join(OTHER_ROOM, BOB);
+        }
+        let read = |event_id: String| {
+            let user = ALICE.to_owned();
+            let read =
+                SetReceipts { room_id: ROOM.into(), user, read: Some(event_id), ..SetReceipts::default() };
+            world.engine.write(read).wait().unwrap();
+        };
+        let say = |status_msg: &str, display_name: &str| {
+            let present = SetPresence {
+                user: ALICE.into(),
+                device: Some("A".into()),
+                state: PresenceState::Online,
+                status_msg: status_msg.into(),
+            };
+            world.engine.write(present).wait().unwrap();
+            let (user_id, device_id) = (ALICE.to_owned(), "A".to_owned());
+            let rename = RenameDevice { user_id, device_id, display_name: Some(display_name.into()) };
+            world.engine.write(rename).wait().unwrap();
+        };
+        world.message(ROOM, ALICE, "before");
+        assert_eq!(due(&world), [THERE.into()]);
+        assert!(ask(&world, THERE, None).transaction.is_some(), "it is on its way for long");
+        let typing = SetTyping { room_id: ROOM.into(), user: ALICE.into(), typing: true, timeout_ms: None };
+        world.engine.write(typing).wait().unwrap();
+        read(world.message(ROOM, BOB, "read before"));
+        say("here", "den");
+        assert!(due(&world).is_empty(), "somebody is at it");
+        world.member(ROOM, ALICE, BOB, "leave").unwrap();
+        read(world.message(ROOM, ALICE, "after"));
+        say("away", "loft");
+        due(&world);
+        let sent = deliver(&world, THERE);
+        let pdus: Vec<String> = sent.iter().flat_map(|transaction| &transaction.pdus).map(said).collect();
+        assert_eq!(pdus, ["before", "leave"]);
+        let edus = sent.iter().flat_map(|transaction| &transaction.edus);
+        let kinds: BTreeSet<String> = edus
+            .map(|edu| {
+                let edu: Value = serde_json::from_slice(edu).unwrap();
+                edu["edu_type"].as_str().unwrap().to_owned()
+            })
+            .collect();
+        let expected: &[&str] =
+            if shares_another_room { &["m.device_list_update", "m.presence"] } else { &[] };
+        assert!(kinds.iter().eq(expected), "{kinds:?}");
+    }
 }
 
 /// How many receipts are told in what a server is sent.

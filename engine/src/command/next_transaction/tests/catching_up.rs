@@ -1,0 +1,206 @@
+//! What a server is sent that could not be reached for long, and for how long that is known.
+
+use serde_json::json;
+
+use super::*;
+use crate::{
+    command::{Prune, PruneProgress},
+    fixture::put,
+    room::outgoing,
+};
+
+/// Steps of a round, and one that sees that it is over.
+const STAGES: usize = 12;
+const DAY_MS: u64 = 24 * HOUR_MS;
+
+/// Time passes, and rows that are of no use go.
+fn pass(world: &World, ms: u64) {
+    const STEP_MS: u64 = 3 * HOUR_MS;
+    let progress = Arc::new(PruneProgress::default());
+    for step in 0..=ms / STEP_MS {
+        world.pass_ms(if step == 0 { ms % STEP_MS } else { STEP_MS });
+        for _ in 0..STAGES {
+            world.engine.write(Prune { progress: progress.clone() }).wait().unwrap();
+        }
+    }
+}
+
+fn said_in(transaction: &Transaction) -> Vec<String> {
+    transaction.pdus.iter().map(said).collect()
+}
+
+/// Something is on its way to the server when it can no longer be reached.
+fn goes_silent(world: &World) -> Transaction {
+    world.message(ROOM, ALICE, "first");
+    due(world);
+    let first = ask(world, THERE, None).transaction.unwrap();
+    is_silent_for(world, 0);
+    first
+}
+
+/// It is back, and is sent what it has missed.
+fn comes_back(world: &World, first: &Transaction) -> Vec<String> {
+    due(world);
+    let (mut told, mut acknowledged) = (Vec::new(), first.id.clone());
+    while let Some(next) = ask(world, THERE, Some(&acknowledged)).transaction {
+        told.extend(said_in(&next));
+        acknowledged = next.id;
+    }
+    told
+}
+
+/// The server cannot be reached from now until `ms` later, and is tried once in between.
+fn is_silent_for(world: &World, ms: u64) {
+    world.engine.write(DeliveryFailed { destination: THERE.into(), retry_after_ms: 0 }).wait().unwrap();
+    world.engine.read(&LeaveDestination { destination: THERE, due_ms: 0, was_prompt: None }).unwrap();
+    world.pass_ms(ms);
+}
+
+#[test]
+fn who_was_silent_for_long_is_sent_what_was_last_in_each_room() {
+    for (silent_ms, expected) in [(HOUR_MS / 2, 12), (HOUR_MS * 2, 4)] {
+        let world = world();
+        world.room(OTHER_ROOM, ALICE, None);
+        world.join(OTHER_ROOM, BOB);
+        world.message(ROOM, ALICE, "first");
+        due(&world);
+        let first = ask(&world, THERE, None).transaction.unwrap();
+        is_silent_for(&world, silent_ms);
+        for number in 0..5 {
+            world.message(ROOM, ALICE, &number.to_string());
+            world.message(OTHER_ROOM, ALICE, &number.to_string());
+        }
+        due(&world);
+        let mut told: Vec<String> = first.pdus.iter().map(said).collect();
+        let next = ask(&world, THERE, Some(&first.id)).transaction.unwrap();
+        told.extend(next.pdus.iter().map(said));
+        // What comes while it catches up comes after that, and all of it.
+        world.message(ROOM, ALICE, "last");
+        due(&world);
+        let last = ask(&world, THERE, Some(&next.id)).transaction.unwrap();
+        told.extend(last.pdus.iter().map(said));
+        assert_eq!(told.len(), expected, "{told:?}");
+        assert_eq!((&*told[0], told.last().unwrap().as_str()), ("first", "last"));
+        assert_eq!(&told[told.len() - 3..told.len() - 1], ["4", "4"]);
+    }
+}
+
+/// It can fetch nothing of the room any more, so that it is sent all of it, in pieces.
+#[test]
+fn who_was_turned_out_while_silent_is_sent_all_up_to_that() {
+    let many: Vec<String> = (0..100).map(|number| number.to_string()).collect();
+    for (silent_ms, kept) in
+        [(2 * HOUR_MS, true), (27 * HOUR_MS, true), (13 * DAY_MS, true), (20 * DAY_MS, false)]
+    {
+        let world = world();
+        world.room(OTHER_ROOM, ALICE, None);
+        world.join(OTHER_ROOM, BOB);
+        let first = goes_silent(&world);
+        many.iter().for_each(|body| drop(world.message(ROOM, ALICE, body)));
+        world.member(ROOM, ALICE, BOB, "leave").unwrap();
+        for body in ["after", "long after"] {
+            world.message(ROOM, ALICE, body);
+            world.message(OTHER_ROOM, ALICE, body);
+        }
+        pass(&world, silent_ms);
+        let mut expected = if kept { many.clone() } else { Vec::new() };
+        // That it is out it is told however late it is.
+        expected.extend(["leave", "long after"].map(str::to_owned));
+        assert_eq!(comes_back(&world, &first), expected, "after {silent_ms} ms");
+    }
+}
+
+#[test]
+fn who_is_turned_out_after_days_of_silence_is_sent_all_up_to_that() {
+    let world = world();
+    let first = goes_silent(&world);
+    world.message(ROOM, ALICE, "early");
+    pass(&world, 2 * DAY_MS);
+    world.message(ROOM, ALICE, "late");
+    world.member(ROOM, ALICE, BOB, "leave").unwrap();
+    world.message(ROOM, ALICE, "after");
+    pass(&world, 2 * DAY_MS);
+    assert_eq!(comes_back(&world, &first), ["early", "late", "leave"]);
+}
+
+#[test]
+fn that_somebody_of_its_own_was_let_in_last_hides_nothing() {
+    let world = world();
+    let first = goes_silent(&world);
+    world.message(ROOM, ALICE, "second");
+    for number in 0..3 {
+        let join = world.join(ROOM, &format!("@second-{number}:there.example"));
+        world
+            .act(|tx| {
+                let room = RoomCtx::load(tx, ROOM)?;
+                let num = tx.event_num(&join)?.unwrap();
+                let event = tx.event(num)?;
+                outgoing::pass_on(tx, &room, &event);
+                Ok(())
+            })
+            .unwrap();
+    }
+    pass(&world, 2 * HOUR_MS);
+    assert_eq!(comes_back(&world, &first), ["second"]);
+}
+
+/// Sends messages that all follow the same.
+fn fork(world: &World, bodies: &[&str]) {
+    world
+        .act(|tx| {
+            let mut room = RoomCtx::load(tx, ROOM)?;
+            let before = room.head.extremities.clone();
+            let mut ends = Vec::new();
+            for body in bodies {
+                room.head.extremities = before.clone();
+                put(tx, &mut room, ALICE, "m.room.message", None, json!({"body": body}), None)?;
+                ends.append(&mut room.head.extremities);
+            }
+            room.head.extremities = ends;
+            room.save(tx);
+            Ok(())
+        })
+        .unwrap();
+}
+
+#[test]
+fn where_the_room_is_forked_all_its_ends_are_told() {
+    let world = world();
+    world.join(ROOM, DAVE);
+    let first = goes_silent(&world);
+    world.message(ROOM, ALICE, "before");
+    fork(&world, &["one", "two", "three"]);
+    pass(&world, 2 * HOUR_MS);
+    assert_eq!(comes_back(&world, &first), ["one", "two", "three"]);
+    // What somebody of a third server says behind them is that server's to tell, and it may be gone.
+    let first = goes_silent(&world);
+    fork(&world, &["four", "five"]);
+    world.message(ROOM, DAVE, "there");
+    world.message(ROOM, DAVE, "and there");
+    pass(&world, 2 * HOUR_MS);
+    assert_eq!(comes_back(&world, &first), ["four", "five"]);
+}
+
+#[test]
+fn which_events_went_out_is_forgotten_when_all_have_them_or_after_two_weeks() {
+    let world = world();
+    world.join(ROOM, DAVE);
+    world.message(ROOM, ALICE, "1");
+    world.message(ROOM, ALICE, "2");
+    assert_eq!(due(&world).len(), 2);
+    assert_eq!(deliver(&world, THERE).len(), 1);
+    pass(&world, 2 * DAY_MS);
+    assert_eq!(rows(&world), 2);
+    let told: Vec<String> = deliver(&world, THIRD).iter().flat_map(said_in).collect();
+    assert_eq!(told, ["1", "2"]);
+    pass(&world, HOUR_MS);
+    // Who comes back after long is sent the last.
+    assert_eq!(rows(&world), 1);
+    world.message(ROOM, ALICE, "3");
+    world.message(ROOM, ALICE, "4");
+    pass(&world, 13 * DAY_MS);
+    assert_eq!(rows(&world), 2);
+    pass(&world, 2 * DAY_MS);
+    assert_eq!(rows(&world), 1);
+    assert_eq!(deliver_all(&world), [sent(THERE, &["4"]), sent(THIRD, &["4"])]);
+}
