@@ -272,7 +272,7 @@ mod tests {
         let (memory, clock) = (Memory::default(), Arc::new(Hand(AtomicU64::new(0))));
         let mut options = Options::new("here.example");
         options.clock = clock.clone();
-        let mut opened = |now_ms: u64| {
+        let opened = |now_ms: u64| {
             clock.0.store(now_ms, Ordering::Relaxed);
             let prepared = prepare(&memory, &options).unwrap();
             (prepared.pos.0, prepared.skipped)

@@ -105,7 +105,9 @@ pub fn open_store(config: &Config) -> warren_engine::Result<Engine> {
 }
 
 fn existing(config: &Config) -> Options {
-    Options { create: false, ..options(config) }
+    let mut options = options(config);
+    options.create = false;
+    options
 }
 
 fn open_with(config: &Config, options: Options) -> warren_engine::Result<Engine> {

@@ -73,7 +73,7 @@ impl<F: Future + Unpin> Future for OfRequest<F> {
 }
 
 /// Sets back what was current, also when the work panics.
-struct Restored(Option<u64>);
+struct Restored(Option<RequestId>);
 
 impl Drop for Restored {
     fn drop(&mut self) {

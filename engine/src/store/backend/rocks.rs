@@ -452,8 +452,10 @@ mod tests {
 
     const MEMORY_BUDGET: usize = 8 << 20;
 
+    type IsMissing = fn(&str) -> bool;
+
     /// What may be missing, and which files that is.
-    const PARTS: [(&str, fn(&str) -> bool); 2] = [("CURRENT", |name| name == "CURRENT"), ("*.log", is_log)];
+    const PARTS: [(&str, IsMissing); 2] = [("CURRENT", |name| name == "CURRENT"), ("*.log", is_log)];
 
     fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
         let name_and_bytes = |name: String| (name.clone(), fs::read(folder.join(name)).unwrap());
@@ -465,7 +467,7 @@ mod tests {
         database.commit(&[change], Durability::Commit).unwrap();
     }
 
-    fn remove(folder: &Path, is_to_go: fn(&str) -> bool) {
+    fn remove(folder: &Path, is_to_go: IsMissing) {
         for name in names(folder).unwrap().iter().filter(|name| is_to_go(name)) {
             fs::remove_file(folder.join(name)).unwrap();
         }

@@ -337,7 +337,9 @@ fn a_dead_servers_queue_does_not_grow_with_logins_and_tells_of_the_change_when_i
             world.engine.write(log_in).wait().unwrap();
         }
     };
-    let fail = || world.engine.write(DeliveryFailed { destination: THERE.into() }).wait().unwrap();
+    let fail = || {
+        world.engine.write(DeliveryFailed { destination: THERE.into(), retry_after_ms: 0 }).wait().unwrap()
+    };
     let waiting = || {
         world.ask(|reader| {
             let mut found = 0;
@@ -380,7 +382,7 @@ fn what_is_in_flight_is_left_when_a_dead_servers_queue_is_trimmed() {
     let first = ask(&world, THERE, None).transaction.unwrap();
     for seed in 2..6 {
         upload_device(&world, ALICE, "A", Signer::new(seed).device(ALICE, "A")).unwrap();
-        world.engine.write(DeliveryFailed { destination: THERE.into() }).wait().unwrap();
+        world.engine.write(DeliveryFailed { destination: THERE.into(), retry_after_ms: 0 }).wait().unwrap();
     }
     let again = ask(&world, THERE, None).transaction.unwrap();
     assert_eq!((again.id, again.edus.len()), (first.id.clone(), first.edus.len()));
