@@ -22,8 +22,12 @@ const RESERVED_AHEAD: u64 = 1 << 16;
 
 /// Positions that a millisecond stands for. Each opening goes on from the clock, unless more was given out: so what a copy of
 /// the database goes on with, once it is restored, stands behind all that the lost one gave out after the copy was made, to
-/// clients and to other servers. Nobody writes that much over the time of a whole run.
-const POSITIONS_PER_MS: i64 = 16;
+/// clients and to other servers. Hardly anybody writes that much on the average of a run; gaps in rooms take most, each four
+/// seconds of it.
+const POSITIONS_PER_MS: i64 = 1024;
+/// Positions from here on could not be told in JSON as numbers, as other servers are told those of device lists. The clock comes
+/// here in 2248.
+const POSITION_BY_CLOCK_MAX: i64 = 1 << 53;
 /// Openings of which it is remembered which positions they skipped. Who comes with a position of a lost database after more
 /// is not told to begin anew, but goes on.
 const SKIPPED_KEPT: usize = 100;
@@ -105,37 +109,28 @@ pub(crate) fn prepare(backend: &dyn Backend, options: &Options) -> Result<Prepar
         String::from_utf8_lossy(&required_fact(backend, FACT_SIGNING_KEY_VERSION)?).into_owned();
     let key_pair = KeyPair::from_seed(&key_version, &seed)
         .map_err(|error| StorageError::Corrupt(format!("the signing key cannot be read: {error}")))?;
-    let mut reserved: Reserved = record(backend, FACT_RESERVED)?;
+    let reserved: Reserved = record(backend, FACT_RESERVED)?;
     let mut skipped: Skipped = record(backend, FACT_SKIPPED)?;
-    skip_to_the_clock(backend, options, &mut reserved, &mut skipped);
+    let pos = first_position(options.clock.now_ms(), reserved, &mut skipped);
     let counters =
         Counters { events: AtomicU64::new(reserved.events + 1), nodes: AtomicU64::new(reserved.nodes + 1) };
     let next_names = next_numbers(backend)?;
     // Everything up to the mark may have been given out, so the marks are behind from the start and the first batch
     // moves them.
-    Ok(Prepared { key_pair, pos: StreamPos(reserved.pos), counters, next_names, reserved, skipped })
+    Ok(Prepared { key_pair, pos, counters, next_names, reserved, skipped })
 }
 
-/// Lets positions go on from the clock, if that is ahead of them. On a full disk, where that cannot be written, they go on as
-/// they are: the database is read all the same.
-fn skip_to_the_clock(
-    backend: &dyn Backend,
-    options: &Options,
-    reserved: &mut Reserved,
-    skipped: &mut Skipped,
-) {
-    let by_clock = i64::try_from(options.clock.now_ms()).unwrap_or(0).saturating_mul(POSITIONS_PER_MS);
-    if by_clock <= reserved.pos {
-        return;
+/// Where positions go on: at the mark, or at the clock if that is ahead of it. What is skipped is noted, and written with the first
+/// batch: who only looks into a database changes nothing.
+fn first_position(now_ms: u64, reserved: Reserved, skipped: &mut Skipped) -> StreamPos {
+    let by_clock = i64::try_from(now_ms).unwrap_or(i64::MAX).saturating_mul(POSITIONS_PER_MS);
+    // A clock that counts something else than milliseconds is not followed for ever.
+    if by_clock <= reserved.pos || by_clock > POSITION_BY_CLOCK_MAX {
+        return StreamPos(reserved.pos);
     }
-    let mut with_this = skipped.clone();
-    with_this.push((reserved.pos, by_clock));
-    with_this.drain(..with_this.len().saturating_sub(SKIPPED_KEPT));
-    let ahead = Reserved { pos: by_clock, ..*reserved };
-    let changes = [put_record(FACT_SKIPPED, &with_this), put_record(FACT_RESERVED, &ahead)];
-    if backend.commit(&changes, options.durability).is_ok() {
-        (*reserved, *skipped) = (ahead, with_this);
-    }
+    skipped.push((reserved.pos, by_clock));
+    skipped.drain(..skipped.len().saturating_sub(SKIPPED_KEPT));
+    StreamPos(by_clock)
 }
 
 /// What a new signing key is called.
@@ -198,8 +193,14 @@ pub(crate) fn is_ours(store: &dyn Read, options: &Options) -> Result<bool, Stora
     Ok(true)
 }
 
-/// Moves the marks ahead when half of what was reserved has been given out, or when they are behind.
-pub(crate) fn reserve_more(reserved: &mut Reserved, pos: StreamPos, counters: &Counters) -> Option<Change> {
+/// Moves the marks ahead when half of what was reserved has been given out, or when they are behind, and writes with them what was
+/// skipped.
+pub(crate) fn reserve_more(
+    reserved: &mut Reserved,
+    pos: StreamPos,
+    counters: &Counters,
+    skipped: &Skipped,
+) -> Option<[Change; 2]> {
     let (events, nodes) = (counters.events.load(Ordering::Relaxed), counters.nodes.load(Ordering::Relaxed));
     let margin = RESERVED_AHEAD / 2;
     let enough = reserved.pos > pos.0.saturating_add(margin as i64)
@@ -213,15 +214,13 @@ pub(crate) fn reserve_more(reserved: &mut Reserved, pos: StreamPos, counters: &C
         events: events + RESERVED_AHEAD,
         nodes: nodes + RESERVED_AHEAD,
     };
-    Some(put_record(FACT_RESERVED, reserved))
+    Some([put_record(FACT_RESERVED, reserved), put_record(FACT_SKIPPED, skipped)])
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
-    use crate::{engine::Clock, error::Error, store::Memory};
+    use crate::{error::Error, store::Memory};
 
     #[test]
     fn a_database_of_another_schema_is_left_alone() {
@@ -259,33 +258,25 @@ mod tests {
         }
     }
 
-    struct Hand(AtomicU64);
-
-    impl Clock for Hand {
-        fn now_ms(&self) -> u64 {
-            self.0.load(Ordering::Relaxed)
-        }
-    }
-
     #[test]
     fn positions_go_on_from_the_clock_and_never_back() {
-        let (memory, clock) = (Memory::default(), Arc::new(Hand(AtomicU64::new(0))));
-        let mut options = Options::new("here.example");
-        options.clock = clock.clone();
-        let opened = |now_ms: u64| {
-            clock.0.store(now_ms, Ordering::Relaxed);
-            let prepared = prepare(&memory, &options).unwrap();
-            (prepared.pos.0, prepared.skipped)
+        let (mut reserved, mut skipped) = (Reserved::default(), Skipped::default());
+        let mut opened = |now_ms: u64| {
+            let pos = first_position(now_ms, reserved, &mut skipped);
+            reserved.pos = pos.0 + 10;
+            (pos.0, skipped.clone())
         };
-        assert_eq!(opened(1_000), (16_000, vec![(0, 16_000)]));
-        // Set back, the clock skips nothing.
-        assert_eq!(opened(500), (16_000, vec![(0, 16_000)]));
-        assert_eq!(opened(2_000), (32_000, vec![(0, 16_000), (16_000, 32_000)]));
+        assert_eq!(opened(1_000), (1_024_000, vec![(0, 1_024_000)]));
+        // Set back, or of no use, the clock skips nothing.
+        for now_ms in [500, u64::MAX, 1_700_000_000_000_000_000] {
+            let (pos, skipped) = opened(now_ms);
+            assert!((1_024_010..1_025_000).contains(&pos) && skipped.len() == 1, "{now_ms}: {pos}");
+        }
+        assert_eq!(opened(2_000).1.last(), Some(&(1_024_040, 2_048_000)));
         for now_ms in 3_000..4_000 {
             opened(now_ms);
         }
         let (pos, skipped) = opened(4_000);
-        assert_eq!((pos, skipped.len()), (64_000, SKIPPED_KEPT));
-        assert_eq!(skipped.last(), Some(&(3_999 * 16, 64_000)));
+        assert_eq!((pos, skipped.len()), (4_096_000, SKIPPED_KEPT));
     }
 }

@@ -30,28 +30,30 @@ def test_clients_of_a_database_that_was_lost_miss_nothing(tmp_path):
     with Server(tmp_path / "data") as server:
         alice = Client(server.base_url).register("alice")
         bob = Client(server.base_url).register("bob")
-        room = alice.create_room(preset="public_chat")
-        bob.join(room)
+        room, quiet = (alice.create_room(preset="public_chat") for _ in range(2))
+        for place in (room, quiet):
+            bob.join(place)
         bob.sync()
         server.stop()
         shutil.copytree(server.data_dir, copy)
         server.start()
-        # What the copy lacks: the room's last messages, a whole room, and how far Bob got.
+        # What the copy lacks: the room's last messages, that Bob left the other room, and how far he got.
         for number in range(COUNT):
             alice.send(room, f"lost {number}")
             send_to_device(alice, {bob.user_id: {"*": {"number": -number}}})
-        lost = alice.create_room(preset="public_chat")
-        bob.join(lost)
-        assert lost in bob.sync()["rooms"]["join"]
+        bob.leave(quiet)
+        assert quiet in bob.sync()["rooms"]["leave"]
         restore(server, copy)
-        for number in range(COUNT):
+        # More than was lost.
+        for number in range(2 * COUNT):
             alice.send(room, str(number))
             send_to_device(alice, {bob.user_id: {"*": {"number": number}}})
         answer = bob.sync(filter='{"room": {"timeline": {"limit": 100}}}')
-        assert set(answer["rooms"]["join"]) == {room}
+        # He is told of all, for what he knows is of another time.
+        assert set(answer["rooms"]["join"]) == {room, quiet}
         said = [body for body in bodies(timeline(answer, room)) if body.isdigit()]
-        assert said == [str(number) for number in range(COUNT)]
-        assert contents(answer) == list(range(COUNT))
+        assert said == [str(number) for number in range(2 * COUNT)]
+        assert contents(answer) == list(range(2 * COUNT))
         # It goes on from there, also over a restart.
         alice.send(room, "afterwards")
         server.stop()

@@ -309,7 +309,8 @@ impl Shared {
         let (mut changes, laid) = tx.settle(first);
         let own = changes.len();
         let pos = inner.pos;
-        changes.extend(open::reserve_more(&mut inner.reserved, pos, &self.counters));
+        let marks = open::reserve_more(&mut inner.reserved, pos, &self.counters, &self.skipped);
+        changes.extend(marks.into_iter().flatten());
         match laid {
             Some(laid) => {
                 self.overlay.lay_large(inner.number, laid);
