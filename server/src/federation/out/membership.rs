@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::StatusCode;
 use tokio::time::timeout;
-use warren_engine::approach::{Approach, Change, Failure, Next, Template};
+use warren_engine::approach::{Approach, Change, Failure, Next, Tells, Template};
 use warren_engine::core::version::ROOM_VERSIONS;
 use warren_engine::intake::Intake;
 use warren_engine::view::federation::{Handshake, IncomingRoom, SignedEvent};
@@ -41,11 +42,16 @@ impl Failure for NoHelp {
         matches!(self, NoHelp::Refused(_))
     }
 
-    fn is_telling(&self) -> bool {
+    fn tells(&self) -> Tells {
         match self {
-            NoHelp::Refused(error) | NoHelp::TryAnother(error) => error.status.is_client_error(),
-            NoHelp::Unbelieved(_) => true,
-            NoHelp::NotAsked(_) => false,
+            NoHelp::Refused(error) | NoHelp::TryAnother(error) => match error.status {
+                // Also of who is in the room, and lacks members itself.
+                StatusCode::NOT_FOUND => Tells::Unknown,
+                status if status.is_client_error() => Tells::Refusal,
+                _ => Tells::Nothing,
+            },
+            NoHelp::Unbelieved(_) => Tells::Refusal,
+            NoHelp::NotAsked(_) => Tells::Nothing,
         }
     }
 }

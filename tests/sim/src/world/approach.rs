@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use warren_engine::{
     Error, Outcome,
-    approach::{Approach, Change, Failure, Next, Template},
+    approach::{Approach, Change, Failure, Next, Tells, Template},
     command::{
         AcceptMembership, AcceptedMembership, LeaveOutOfBand, MembershipAction, NoteKnock, ReceiveInvite,
     },
@@ -39,8 +39,8 @@ impl Failure for NoHelp {
         false
     }
 
-    fn is_telling(&self) -> bool {
-        true
+    fn tells(&self) -> Tells {
+        Tells::Refusal
     }
 }
 
