@@ -1,11 +1,15 @@
 """While this server does not know all members of a room that it has joined, nobody comes in, is told something or is let in
 elsewhere who would not if it knew them, and nothing of what others are given has to be taken back."""
 
+import concurrent.futures
+import threading
+import urllib.parse
+
 import pytest
 
 from harness.client import Client, address, bodies, timeline
 from harness.omitting import Omitting
-from harness.participant import Participant, id_of, path
+from harness.participant import SECONDS_MAX, Participant, id_of, path
 from harness.rooms import LAZY, invited, joined_members, members, see, via
 from harness.waiting import until
 
@@ -26,6 +30,15 @@ def other(network, resident):
     peer = network.peer(kind=Participant)
     peer.events, peer.before = resident.events, resident.before
     resident.others = [peer.name]
+    yield peer
+    peer.close()
+
+
+@pytest.fixture
+def accomplice(network, resident):
+    """A server that is not in the resident's rooms, and lets everybody into them."""
+    peer = network.peer(kind=Participant)
+    peer.events, peer.before, peer.copies = resident.events, resident.before, resident.copies
     yield peer
     peer.close()
 
@@ -121,6 +134,50 @@ def test_who_is_banned_does_not_come_in(warren, admin, alice, bob, resident):
     become_whole(resident, admin)
     assert members(alice, room, "ban") == {bob.user_id}
     bob.join(room, status=403, errcode="M_FORBIDDEN")
+
+
+def test_who_is_banned_does_not_come_in_by_an_accomplice(warren, admin, alice, bob, resident, accomplice):
+    copy = resident.create()
+    room = copy.room_id
+    resident.next(copy, "m.room.member", {"membership": "ban"}, state_key=bob.user_id)
+    refusal = {"errcode": "M_FORBIDDEN", "error": "They are banned"}
+    alice.join(room, query=via(resident))
+    resident.answer_make_join = resident.answer_make_knock = lambda *_: (403, refusal)
+    bob.join(room, query=via(accomplice), status=403, errcode="M_FORBIDDEN")
+    bob.post("knock/{roomIdOrAlias}", room, query=via(accomplice), status=403, errcode="M_FORBIDDEN")
+    assert not [request for request in accomplice.requests if bob.user_id in urllib.parse.unquote(request.target)]
+    become_whole(resident, admin)
+    assert members(alice, room, "ban") == {bob.user_id}
+
+
+def test_who_is_banned_is_told_so_though_the_first_server_does_not_know(warren, alice, bob, resident, other):
+    copy = resident.create()
+    alice.join(copy.room_id, query=via(resident))
+    unknown, banned = [{"errcode": code, "error": code} for code in ("M_NOT_FOUND", "M_FORBIDDEN")]
+    resident.answer_make_join = lambda *_: (404, unknown)
+    other.answer_make_join = lambda *_: (403, banned)
+    bob.join(copy.room_id, status=403, errcode="M_FORBIDDEN")
+
+
+def test_nobody_waits_for_a_server_that_another_user_goes_by(warren, alice, bob, carol, resident):
+    room = resident.create().room_id
+    alice.join(room, query=via(resident))
+    is_held, may_answer, make_join = threading.Event(), threading.Event(), resident.answer_make_join
+
+    def hold_bob(values, query, body):
+        if values[1] == bob.user_id:
+            is_held.set()
+            may_answer.wait(SECONDS_MAX)
+        return make_join(values, query, body)
+
+    resident.answer_make_join = hold_bob
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        of_bob = pool.submit(bob.join, room)
+        assert is_held.wait(SECONDS_MAX)
+        carol.join(room)
+        assert not of_bob.done()
+        may_answer.set()
+        of_bob.result()
 
 
 def test_where_nobody_can_say_who_may_come_in_the_user_is_told_why(warren, admin, alice, bob, resident):
