@@ -239,6 +239,12 @@ pub(crate) fn check_room_state(
     if has_create { Ok(()) } else { Err(invalid("the m.room.create event is missing").into()) }
 }
 
+/// Who made a membership what it is: the sender of its event. Nobody if that cannot be read.
+pub(crate) fn sender_of(row: &OutOfBand) -> Option<Arc<str>> {
+    let event: Value = serde_json::from_slice(&row.json).unwrap_or_default();
+    event.get("sender").and_then(Value::as_str).map(Arc::from)
+}
+
 impl Reader {
     /// What another server says of the user's membership, if that is what counts.
     pub(crate) fn out_of_band(
@@ -275,8 +281,7 @@ impl Reader {
         room: RoomNum,
     ) -> Result<Option<Arc<str>>, StorageError> {
         if let Some(row) = self.out_of_band(user, room)? {
-            let event: Value = serde_json::from_slice(&row.json).unwrap_or_default();
-            return Ok(event.get("sender").and_then(Value::as_str).map(Arc::from));
+            return Ok(sender_of(&row));
         }
         let Some(row) = self.user_room(user, room)? else { return Ok(None) };
         Ok(Some(self.user_id(self.event(row.value.event)?.header.sender)?))

@@ -439,7 +439,9 @@ impl World {
             server: SERVER_NAMES[asking].to_owned(),
         };
         let signed = self.servers[server].write(receive);
-        signed.map_err(|_| Failed::Refused("the other server does not take the invite".to_owned()))
+        signed
+            .map(|received| received.event)
+            .map_err(|_| Failed::Refused("the other server does not take the invite".to_owned()))
     }
 
     /// What users outside of rooms are shown of their memberships is what the rooms say, as far as their servers were told.
