@@ -256,6 +256,24 @@ def test_a_declined_invite_stays_declined(warren, admin, alice, carol, resident)
         assert not invited(carol.sync(), room)
 
 
+def test_an_invite_is_declined_though_the_room_becomes_whole_meanwhile(warren, admin, alice, carol, resident):
+    copy = resident.create(join_rule="invite")
+    room, make_leave = copy.room_id, resident.answer_make_leave
+    for client in (alice, carol):
+        invite(resident, warren, copy, client)
+    alice.join(room, query=via(resident))
+
+    def answer_when_whole(*question):
+        become_whole(resident, admin)
+        return make_leave(*question)
+
+    resident.answer_make_leave = answer_when_whole
+    carol.leave(room)
+    assert members(alice, room, "leave") == {carol.user_id} and members(alice, room, "invite") == set()
+    carol.since = None
+    assert not invited(carol.sync(), room)
+
+
 def test_what_another_server_may_turn_out_to_have_seen_is_not_given_redacted(warren, admin, alice, resident, other):
     """Whoever is given a redacted event keeps it."""
     copy = resident.create()

@@ -22,7 +22,7 @@ use warren_engine::{
     },
 };
 
-use super::{Breach, SERVER_NAMES, World, join::Failed, take_in::Asking};
+use super::{Breach, SERVER_NAMES, Stopped, World, join::Failed, take_in::Asking};
 use crate::plan::{Lapse, User};
 
 /// Why a server was of no help.
@@ -151,17 +151,22 @@ impl World {
             Some((_, event)) => self.ledger.outside.insert((room, user), event.event_id.clone()),
             None => self.ledger.outside.remove(&(room, user)),
         };
-        let event = left.as_ref().map(|(_, event)| event.json.clone());
-        self.servers[user.server].write(LeaveOutOfBand { room_id, user_id, event, reason: None })?;
-        if let Some((resident, event)) = left
+        let mut is_in_room = false;
+        if let Some((resident, event)) = &left
             && self.takes_part(user.server, room)
         {
-            match self.take_in_own(user.server, room, &resident, &event) {
-                Ok(()) | Err(Failed::Refused(_)) => {}
+            match self.take_in_own(user.server, room, resident, event) {
+                Ok(()) => is_in_room = true,
+                Err(Failed::Refused(_)) => {}
                 Err(failed) => return Err(failed),
             }
         }
-        Ok(true)
+        let event = left.map(|(_, event)| event.json);
+        match self.servers[user.server].write(LeaveOutOfBand { room_id, user_id, event, reason: None }) {
+            // The room's own state tells that the user has left.
+            Err(Stopped::Failed(Error::NotFound(_))) if is_in_room => Ok(true),
+            noted => Ok(noted.map(|()| true)?),
+        }
     }
 
     /// Asks one server after the other. Answers with the one that has taken the event, and the event.
