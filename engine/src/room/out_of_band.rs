@@ -10,9 +10,7 @@ use serde_json::Value;
 use super::{RoomCtx, version_index};
 use crate::{
     core::{
-        event::{
-            ClientFormat, EventError, JsonObject, Pdu, StoredEvent, is_stripped, redact, write_client_event,
-        },
+        event::{ClientFormat, EventError, JsonObject, Pdu, StoredEvent, is_stripped, write_client_event},
         json::{
             splice::{item, member, string_member},
             write_object,
@@ -36,12 +34,16 @@ const ROOM_STATE_EVENTS_MAX: usize = 50;
 const STRIPPED_STATE_BYTES_MAX: usize = 24 << 10;
 
 /// Membership events up to this size, in bytes, are kept and shown as they are: with a name, a picture and a reason they have a
-/// kilobyte. Of a larger one what it does is kept, and what clients show of it.
+/// kilobyte. Of a larger one what clients show of it is kept.
 const EVENT_BYTES_MAX: usize = 8 << 10;
 
 /// What clients show of a membership event, and how large a part may be that is left of a large one, in bytes of JSON.
 const SHOWN_PARTS: [&str; 5] = ["membership", "displayname", "avatar_url", "is_direct", "reason"];
 const SHOWN_PART_BYTES_MAX: usize = 1 << 10;
+
+/// What is kept of a large membership event. None but the content may have more than 255 bytes.
+const KEPT_MEMBERS: [&str; 7] =
+    ["content", "depth", "origin_server_ts", "room_id", "sender", "state_key", "type"];
 
 /// What is learnt of a local user's membership.
 pub(crate) struct Notice<'a> {
@@ -74,7 +76,7 @@ pub(crate) fn note(tx: &mut Tx, user: UserNum, room: RoomNum, notice: Notice<'_>
         in_room,
         event_id: notice.pdu.event_id.to_string(),
         version: version_index(notice.version),
-        json: kept_json(notice.version, notice.pdu)?,
+        json: kept_json(notice.pdu)?,
         servers: notice.servers,
     };
     tx.put(&schema::OUT_OF_BAND, &(user, room), &row);
@@ -105,13 +107,17 @@ pub(crate) fn forget(tx: &mut Tx, user: UserNum, room: RoomNum) -> Result<bool, 
     Ok(true)
 }
 
-/// The event as it is kept. What is left of a large one has the same id.
-fn kept_json(version: &RoomVersion, pdu: &Pdu) -> Result<Vec<u8>> {
+/// The event as it is kept, beside its id. What is left of a large one is bounded, whatever its server put where redaction would leave
+/// it, and does not have that id any more: it is given to no other server.
+fn kept_json(pdu: &Pdu) -> Result<Vec<u8>> {
     if pdu.json.len() <= EVENT_BYTES_MAX {
         return Ok(pdu.json.to_vec());
     }
-    let mut kept = redact(version, &object_of(pdu)?);
-    kept.remove("signatures");
+    let mut kept = shown_parts(pdu)?;
+    kept.retain(|name, _| KEPT_MEMBERS.contains(&name.as_str()));
+    for name in ["auth_events", "prev_events"] {
+        kept.insert(name.to_owned(), Value::Array(Vec::new()));
+    }
     let mut out = Vec::new();
     write_object(&mut out, &kept);
     Ok(out)

@@ -59,6 +59,32 @@ fn of_a_large_invite_is_kept_what_clients_show_and_it_is_declined_as_any() {
     is_clean(&here);
 }
 
+/// Where redaction leaves what a server puts: in hashes that nobody knows, in members of the first versions, in signatures of
+/// third parties.
+#[test]
+fn nothing_large_is_kept_wherever_it_stands_in_an_invite() {
+    let padding = || json!("x".repeat(18_000));
+    for version in ["10", "11"] {
+        let (here, there) = (here(), World::named(THERE));
+        there.room(ROOM, BOB, None);
+        let invite_id = there.member(ROOM, BOB, ALICE, "invite").unwrap();
+        let mut large = object(&event(&there, &invite_id).json);
+        large["hashes"]["padding"] = padding();
+        large.insert("prev_state".to_owned(), padding());
+        large["content"]["third_party_invite"] = json!({"signed": {"padding": padding()}});
+        let version = RoomVersion::get(version).unwrap();
+        let large = Arc::new(Pdu::from_object(version, large).unwrap());
+        assert!(large.json.len() > 54_000);
+        here.engine.write(ReceiveInvite { version, ..invite(large) }).wait().unwrap();
+        assert!(bytes_of(&here, &schema::OUT_OF_BAND) + bytes_of(&here, &schema::USER_ROOMS) < 4_000);
+        let shown = sync(&here, None).0["rooms"]["invite"][ROOM]["invite_state"]["events"].take();
+        assert_eq!(shown.as_array().unwrap().last().unwrap()["content"], json!({"membership": "invite"}));
+        here.engine.write(leave()).wait().unwrap();
+        assert!(open(&here).is_err());
+        is_clean(&here);
+    }
+}
+
 #[test]
 fn a_server_has_so_many_invites_wait_for_a_user_and_no_more() {
     let here = here();
