@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{RoomCtx, version_index};
+use super::{RoomCtx, purge::remove_account_data, version_index};
 use crate::{
     core::{
         event::{ClientFormat, EventError, JsonObject, Pdu, StoredEvent, is_stripped, write_client_event},
@@ -95,7 +95,7 @@ pub(crate) fn note(tx: &mut Tx, user: UserNum, room: RoomNum, notice: Notice<'_>
     Ok(())
 }
 
-/// Removes what is kept of a user's membership in a room that this server never was in. Answers whether it is of such a one.
+/// Removes what is kept of a user's membership in a room that this server never was in, and what they set for it. Answers whether it is of such a one.
 pub(crate) fn forget(tx: &mut Tx, user: UserNum, room: RoomNum) -> Result<bool, StorageError> {
     let known = tx.out_of_band(user, room)?;
     let is_stranger = known.is_some_and(|known| known.in_room.is_none());
@@ -104,6 +104,7 @@ pub(crate) fn forget(tx: &mut Tx, user: UserNum, room: RoomNum) -> Result<bool, 
     }
     tx.delete(&schema::OUT_OF_BAND, &(user, room));
     tx.delete(&schema::USER_ROOMS, &(user, room));
+    remove_account_data(tx, room, user)?;
     Ok(true)
 }
 

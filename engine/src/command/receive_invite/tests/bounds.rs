@@ -96,10 +96,16 @@ fn a_server_has_so_many_invites_wait_for_a_user_and_no_more() {
     let (_, since) = sync(&here, None);
     // One is answered, and forgotten: nothing is left of it.
     let before = bytes_of(&here, &schema::OUT_OF_BAND);
-    let room_id = "!0:there.example".to_owned();
+    let account_data = || bytes_of(&here, &schema::ACCOUNT_DATA);
+    let (room_id, of_account) = ("!0:there.example".to_owned(), account_data());
+    let (kind, content) = ("m.tag".to_owned(), json!({"tags": {"m.lowpriority": {}}}).to_string().into());
+    let tag = SetAccountData { user_id: ALICE.into(), room_id: Some(room_id.clone()), kind, content };
+    here.engine.write(tag).wait().unwrap();
+    assert!(account_data() > of_account);
     here.engine.write(LeaveOutOfBand { room_id: room_id.clone(), ..leave() }).wait().unwrap();
     here.engine.write(ForgetRoom { room_id: room_id.clone(), user_id: ALICE.into() }).wait().unwrap();
     assert!(bytes_of(&here, &schema::OUT_OF_BAND) < before);
+    assert_eq!(account_data(), of_account);
     let rooms = sync(&here, Some(since)).0["rooms"].take();
     assert!(rooms["leave"][&room_id].is_object(), "{rooms}");
     assert_eq!(sync(&here, None).0["rooms"]["invite"].as_object().unwrap().len(), OPEN_INVITES_MAX - 1);
