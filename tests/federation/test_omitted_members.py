@@ -302,13 +302,16 @@ def test_what_another_server_may_turn_out_to_have_seen_is_not_given_redacted(war
     assert given() == [["while one of them was there"]] * 3
 
 
-def test_an_upgrade_takes_the_bans_along(warren, admin, alice, resident):
+def test_an_upgrade_takes_the_bans_along(warren, admin, alice, bob, resident):
     copy = resident.create()
     room, spammer = copy.room_id, resident.user("spammer")
     empower(resident, copy, alice.user_id)
     resident.next(copy, "m.room.member", {"membership": "ban"}, state_key=spammer)
     alice.join(room, query=via(resident))
     upgrade = {"new_version": "11"}
+    # Who may not is told so, and does not wait for members first.
+    bob.join(room)
+    bob.post("rooms/{roomId}/upgrade", room, json=upgrade, status=403, errcode="M_FORBIDDEN")
     alice.post("rooms/{roomId}/upgrade", room, json=upgrade, status=503, errcode="M_UNKNOWN")
     alice.state(room, "m.room.tombstone", status=404)
     resident.may_tell.set()
