@@ -180,6 +180,23 @@ def test_nobody_waits_for_a_server_that_another_user_goes_by(warren, alice, bob,
         of_bob.result()
 
 
+def test_who_is_let_in_waits_for_what_is_not_here_yet(warren, admin, alice, bob, resident, other):
+    copy = resident.create()
+    room = copy.room_id
+    alice.join(room, query=via(resident))
+    resident.next(copy, "m.room.message", {"msgtype": "m.text", "body": "that nobody is told"})
+    refused = [f"answer_{name}" for name in ("get_missing_events", "state_ids", "event", "event_auth")]
+    for name in refused:
+        setattr(resident, name, lambda *_: (404, {"errcode": "M_NOT_FOUND", "error": "Not now"}))
+    bob.join(room, status=503, errcode="M_UNKNOWN")
+    # Nobody is asked to let bob in once more.
+    assert not other.asked(path("v1/make_join/{}/{}", room, bob.user_id))
+    for name in refused:
+        delattr(resident, name)
+    become_whole(resident, admin)
+    until(lambda: bob.user_id in joined_members(alice, room))
+
+
 def test_where_nobody_can_say_who_may_come_in_the_user_is_told_why(warren, admin, alice, bob, resident):
     copy = resident.create()
     alice.join(copy.room_id, query=via(resident))

@@ -95,7 +95,8 @@ pub(crate) fn note(tx: &mut Tx, user: UserNum, room: RoomNum, notice: Notice<'_>
     Ok(())
 }
 
-/// Removes what is kept of a user's membership in a room that this server never was in, and what they set for it. Answers whether it is of such a one.
+/// Removes what is kept of a user's membership in a room that this server never was in, and what they set for it. Answers
+/// whether it is of such a one.
 pub(crate) fn forget(tx: &mut Tx, user: UserNum, room: RoomNum) -> Result<bool, StorageError> {
     let known = tx.out_of_band(user, room)?;
     let is_stranger = known.is_some_and(|known| known.in_room.is_none());
