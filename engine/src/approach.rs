@@ -44,8 +44,19 @@ pub struct Template {
 pub trait Failure {
     /// Whether it is the room itself that says no, so that another server would say the same.
     fn is_final(&self) -> bool;
-    /// Whether it says something of the room, rather than that a server could not be reached.
-    fn is_telling(&self) -> bool;
+    /// How much it says.
+    fn tells(&self) -> Tells;
+}
+
+/// How much a failure says of the room, the least first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Tells {
+    /// That a server could not be reached.
+    Nothing,
+    /// That a server does not know the room, or not well enough to say.
+    Unknown,
+    /// What the room says.
+    Refusal,
 }
 
 /// What is to be done next.
@@ -119,7 +130,9 @@ impl<F: Failure> Approach<F> {
             return;
         }
         self.servers.pop_front();
-        if !self.failure.as_ref().is_some_and(F::is_telling) {
+        // Of those that say something the first counts, which the user trusts most; of the others the last.
+        let told = self.failure.as_ref().map_or(Tells::Nothing, F::tells);
+        if told == Tells::Nothing || failure.tells() > told {
             self.failure = Some(failure);
         }
     }
@@ -147,6 +160,7 @@ mod tests {
     #[derive(Debug, PartialEq)]
     enum No {
         Silent,
+        Unknown,
         Says(&'static str),
         Final,
     }
@@ -156,8 +170,12 @@ mod tests {
             *self == Self::Final
         }
 
-        fn is_telling(&self) -> bool {
-            matches!(self, Self::Says(_))
+        fn tells(&self) -> Tells {
+            match self {
+                Self::Silent => Tells::Nothing,
+                Self::Unknown => Tells::Unknown,
+                Self::Says(_) | Self::Final => Tells::Refusal,
+            }
         }
     }
 
@@ -192,6 +210,20 @@ mod tests {
         }
         assert!(matches!(approach.next_step(), Next::Nobody));
         assert_eq!(approach.into_failure(), Some(No::Says("a")));
+    }
+
+    /// One that lacks members itself does not know whom it may let in; the next one may.
+    #[test]
+    fn that_a_server_does_not_know_the_room_says_less_than_a_refusal_and_more_than_silence() {
+        for (failures, told) in [
+            (vec![No::Unknown, No::Says("banned")], No::Says("banned")),
+            (vec![No::Says("banned"), No::Unknown], No::Says("banned")),
+            (vec![No::Silent, No::Unknown, No::Silent], No::Unknown),
+        ] {
+            let mut approach = approach(Handshake::Join, failures.len());
+            failures.into_iter().for_each(|failure| approach.failed(failure));
+            assert_eq!(approach.into_failure(), Some(told));
+        }
     }
 
     #[test]

@@ -107,8 +107,8 @@ pub enum Denied {
     /// The user whom this is about wants no invites.
     #[error("this user does not want to be invited")]
     InvitesBlocked,
-    /// Too many invites of the asking server wait for the user's answer.
-    #[error("too many invites from your server wait for this user's answer")]
+    /// Too many invites of the asking server, or of the inviting user, wait for the user's answer.
+    #[error("too many invites from you or your server wait for this user's answer")]
     TooManyInvites,
     /// The asking server does not speak the room's version.
     #[error("the room has version {0}, which is not among those that were offered")]

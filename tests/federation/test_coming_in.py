@@ -62,6 +62,7 @@ def test_what_comes_before_this_server_has_entered_is_not_lost(server, alice, ha
     until(lambda: resident.asked(KEYS))
     if is_answered_first:
         telling.join(SECONDS_MAX)
+        assert not telling.is_alive(), "it is answered while the join is under way"
     hasty.may_answer.set()
     for thread in (entering, telling):
         thread.join(SECONDS_MAX)

@@ -1,11 +1,15 @@
 """While this server does not know all members of a room that it has joined, nobody comes in, is told something or is let in
 elsewhere who would not if it knew them, and nothing of what others are given has to be taken back."""
 
+import concurrent.futures
+import threading
+import urllib.parse
+
 import pytest
 
 from harness.client import Client, address, bodies, timeline
 from harness.omitting import Omitting
-from harness.participant import Participant, id_of, path
+from harness.participant import SECONDS_MAX, Participant, id_of, path
 from harness.rooms import LAZY, invited, joined_members, members, see, via
 from harness.waiting import until
 
@@ -26,6 +30,15 @@ def other(network, resident):
     peer = network.peer(kind=Participant)
     peer.events, peer.before = resident.events, resident.before
     resident.others = [peer.name]
+    yield peer
+    peer.close()
+
+
+@pytest.fixture
+def accomplice(network, resident):
+    """A server that is not in the resident's rooms, and lets everybody into them."""
+    peer = network.peer(kind=Participant)
+    peer.events, peer.before, peer.copies = resident.events, resident.before, resident.copies
     yield peer
     peer.close()
 
@@ -123,6 +136,67 @@ def test_who_is_banned_does_not_come_in(warren, admin, alice, bob, resident):
     bob.join(room, status=403, errcode="M_FORBIDDEN")
 
 
+def test_who_is_banned_does_not_come_in_by_an_accomplice(warren, admin, alice, bob, resident, accomplice):
+    copy = resident.create()
+    room = copy.room_id
+    resident.next(copy, "m.room.member", {"membership": "ban"}, state_key=bob.user_id)
+    refusal = {"errcode": "M_FORBIDDEN", "error": "They are banned"}
+    alice.join(room, query=via(resident))
+    resident.answer_make_join = resident.answer_make_knock = lambda *_: (403, refusal)
+    bob.join(room, query=via(accomplice), status=403, errcode="M_FORBIDDEN")
+    bob.post("knock/{roomIdOrAlias}", room, query=via(accomplice), status=403, errcode="M_FORBIDDEN")
+    assert not [request for request in accomplice.requests if bob.user_id in urllib.parse.unquote(request.target)]
+    become_whole(resident, admin)
+    assert members(alice, room, "ban") == {bob.user_id}
+
+
+def test_who_is_banned_is_told_so_though_the_first_server_does_not_know(warren, alice, bob, resident, other):
+    copy = resident.create()
+    alice.join(copy.room_id, query=via(resident))
+    unknown, banned = [{"errcode": code, "error": code} for code in ("M_NOT_FOUND", "M_FORBIDDEN")]
+    resident.answer_make_join = lambda *_: (404, unknown)
+    other.answer_make_join = lambda *_: (403, banned)
+    bob.join(copy.room_id, status=403, errcode="M_FORBIDDEN")
+
+
+def test_nobody_waits_for_a_server_that_another_user_goes_by(warren, alice, bob, carol, resident):
+    room = resident.create().room_id
+    alice.join(room, query=via(resident))
+    is_held, may_answer, make_join = threading.Event(), threading.Event(), resident.answer_make_join
+
+    def hold_bob(values, query, body):
+        if values[1] == bob.user_id:
+            is_held.set()
+            may_answer.wait(SECONDS_MAX)
+        return make_join(values, query, body)
+
+    resident.answer_make_join = hold_bob
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        of_bob = pool.submit(bob.join, room)
+        assert is_held.wait(SECONDS_MAX)
+        carol.join(room)
+        assert not of_bob.done()
+        may_answer.set()
+        of_bob.result()
+
+
+def test_who_is_let_in_waits_for_what_is_not_here_yet(warren, admin, alice, bob, resident, other):
+    copy = resident.create()
+    room = copy.room_id
+    alice.join(room, query=via(resident))
+    resident.next(copy, "m.room.message", {"msgtype": "m.text", "body": "that nobody is told"})
+    refused = [f"answer_{name}" for name in ("get_missing_events", "state_ids", "event", "event_auth")]
+    for name in refused:
+        setattr(resident, name, lambda *_: (404, {"errcode": "M_NOT_FOUND", "error": "Not now"}))
+    bob.join(room, status=503, errcode="M_UNKNOWN")
+    # Nobody is asked to let bob in once more.
+    assert not other.asked(path("v1/make_join/{}/{}", room, bob.user_id))
+    for name in refused:
+        delattr(resident, name)
+    become_whole(resident, admin)
+    until(lambda: bob.user_id in joined_members(alice, room))
+
+
 def test_where_nobody_can_say_who_may_come_in_the_user_is_told_why(warren, admin, alice, bob, resident):
     copy = resident.create()
     alice.join(copy.room_id, query=via(resident))
@@ -199,6 +273,24 @@ def test_a_declined_invite_stays_declined(warren, admin, alice, carol, resident)
         assert not invited(carol.sync(), room)
 
 
+def test_an_invite_is_declined_though_the_room_becomes_whole_meanwhile(warren, admin, alice, carol, resident):
+    copy = resident.create(join_rule="invite")
+    room, make_leave = copy.room_id, resident.answer_make_leave
+    for client in (alice, carol):
+        invite(resident, warren, copy, client)
+    alice.join(room, query=via(resident))
+
+    def answer_when_whole(*question):
+        become_whole(resident, admin)
+        return make_leave(*question)
+
+    resident.answer_make_leave = answer_when_whole
+    carol.leave(room)
+    assert members(alice, room, "leave") == {carol.user_id} and members(alice, room, "invite") == set()
+    carol.since = None
+    assert not invited(carol.sync(), room)
+
+
 def test_what_another_server_may_turn_out_to_have_seen_is_not_given_redacted(warren, admin, alice, resident, other):
     """Whoever is given a redacted event keeps it."""
     copy = resident.create()
@@ -227,13 +319,16 @@ def test_what_another_server_may_turn_out_to_have_seen_is_not_given_redacted(war
     assert given() == [["while one of them was there"]] * 3
 
 
-def test_an_upgrade_takes_the_bans_along(warren, admin, alice, resident):
+def test_an_upgrade_takes_the_bans_along(warren, admin, alice, bob, resident):
     copy = resident.create()
     room, spammer = copy.room_id, resident.user("spammer")
     empower(resident, copy, alice.user_id)
     resident.next(copy, "m.room.member", {"membership": "ban"}, state_key=spammer)
     alice.join(room, query=via(resident))
     upgrade = {"new_version": "11"}
+    # Who may not is told so, and does not wait for members first.
+    bob.join(room)
+    bob.post("rooms/{roomId}/upgrade", room, json=upgrade, status=403, errcode="M_FORBIDDEN")
     alice.post("rooms/{roomId}/upgrade", room, json=upgrade, status=503, errcode="M_UNKNOWN")
     alice.state(room, "m.room.tombstone", status=404)
     resident.may_tell.set()

@@ -1,7 +1,7 @@
 //! A local user who has come into a room by way of another server finds there what they set for the room that it replaces.
 //!
 //! Invariant: whoever has come in has a mark until they do, so that what a restart interrupts is taken up again, and once only: what
-//! the user changes since stays.
+//! the user changes since stays. Who closed their account meanwhile is to be taken out again.
 //! Not here: joins that this server decides, which bring the settings along themselves (`change_membership`).
 
 use crate::{
@@ -37,6 +37,10 @@ impl Command for CarrySettings {
 
     fn run(&self, tx: &mut Tx) -> Result<()> {
         let Some(user) = tx.user_num(&self.user_id)? else { return Ok(()) };
+        // The join was under way when the rooms of the account were left. Here no account is closed meanwhile: its lane is held.
+        if users::account(tx, user)?.is_some_and(|account| account.is_deactivated) {
+            tx.put(&schema::DEACTIVATIONS, &user, &());
+        }
         if let Some(room) = tx.room_num(&self.room_id)?
             && tx.has(&schema::UNCARRIED_SETTINGS, &(room, user))?
         {

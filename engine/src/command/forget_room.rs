@@ -19,8 +19,9 @@ impl Command for ForgetRoom {
     type Output = ();
 
     fn lanes(&self) -> Lanes {
-        // The row is written with membership events too, which are made under the room's lane.
-        Lanes::default().room(&self.room_id)
+        // The row is written with membership events too, which are made under the room's lane; what the user set for the room,
+        // under theirs.
+        Lanes::default().room(&self.room_id).user(&self.user_id)
     }
 
     fn run(&self, tx: &mut Tx) -> Result<()> {

@@ -74,7 +74,7 @@ pub use profile::{LeaveProfileUnshown, SetProfileField, ShowProfile};
 pub use prune::{Prune, PruneProgress};
 pub use purge::{PurgeBefore, PurgeHistory, PurgeRoom, StepPurge};
 pub use receive_edus::{NoteTransaction, ReceiveEdus, TakenEdus};
-pub use receive_invite::ReceiveInvite;
+pub use receive_invite::{ReceiveInvite, ReceivedInvite};
 pub use receive_pdus::{CompleteState, EnterRoom, ReceivePdus, Received, StoreOutliers, StoreServerKeys};
 pub use register::{MakeFirstToken, MakeRegistrationToken, NewRegistrationToken, Register, Registered};
 pub use remote_devices::{FollowDevices, RemoteDevice, StoreRemoteDevices};

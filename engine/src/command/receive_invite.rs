@@ -17,8 +17,8 @@ use crate::{
     },
     error::{Denied, Error, Invalid, Result, What},
     room::{
-        RoomCtx,
-        out_of_band::{Notice, check_room_state, note, stripped_state, takes_part},
+        RoomCtx, ignored,
+        out_of_band::{Notice, check_room_state, note, sender_of, stripped_state, takes_part},
         servers::server_allowed,
         signed_invites, version_index,
     },
@@ -29,8 +29,13 @@ use crate::{
 };
 
 /// How many invites from one server to rooms that this one is not in may wait for a user's answer: more than anybody looks
-/// through. Each takes some kilobytes, here and in the user's first sync.
+/// through. Each takes some kilobytes, here and in the user's first sync. Those of whom the user ignores are not counted: they are
+/// not shown, so that nobody would ever answer them.
 const OPEN_INVITES_MAX: usize = 100;
+
+/// How many of them may be by the same user: a community's rooms at once. One user of a large server is not to keep all others from
+/// inviting, and of one who is ignored no more is kept.
+const OPEN_INVITES_OF_SENDER_MAX: usize = 20;
 
 /// An invite from another server.
 pub struct ReceiveInvite {
@@ -49,19 +54,26 @@ pub struct ReceiveInvite {
     pub server: String,
 }
 
-impl Command for ReceiveInvite {
+/// What comes of an invite from another server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReceivedInvite {
     /// The event with this server's signature.
-    ///
+    pub event: Bytes,
+    /// Whether the user is told of it. Not if they were before, or will be by the room's other events.
+    pub is_news: bool,
+}
+
+impl Command for ReceiveInvite {
     /// Errors: [`Invalid::Parameter`] when the event is not an invite for a user of this server from one of that server's, or
     /// the state does not tell the room; [`What::User`] not found; [`Denied::OtherServer`]; [`Denied::InvitesBlocked`];
     /// [`Denied::ServerAcl`] of a room that this server is in; [`Denied::TooManyInvites`]; [`Invalid::Event`].
-    type Output = Bytes;
+    type Output = ReceivedInvite;
 
     fn lanes(&self) -> Lanes {
         Lanes::default().room(&self.room_id)
     }
 
-    fn run(&self, tx: &mut Tx) -> Result<Bytes> {
+    fn run(&self, tx: &mut Tx) -> Result<ReceivedInvite> {
         let target = self.check()?;
         if server_name(target) != Some(&*tx.shared.server_name) {
             return Err(Denied::OtherServer.into());
@@ -85,16 +97,14 @@ impl Command for ReceiveInvite {
                 let room = tx.intern_room(&self.room_id)?;
                 signed_invites::keep(tx, user, room, &self.to_keep(tx, &signed, stripped_state))?;
             }
-            return Ok(signed.json);
+            return Ok(ReceivedInvite { event: signed.json, is_news: false });
         }
         let room = tx.intern_room(&self.room_id)?;
         let known = tx.out_of_band(user, room)?;
         if known.is_some_and(|known| *known.event_id == *signed.event_id) {
-            return Ok(signed.json);
+            return Ok(ReceivedInvite { event: signed.json, is_news: false });
         }
-        if self.open_invites(tx, user, room)? >= OPEN_INVITES_MAX {
-            return Err(Denied::TooManyInvites.into());
-        }
+        self.check_open_invites(tx, user, room)?;
         let notice = Notice {
             version: self.version,
             pdu: &signed,
@@ -103,21 +113,35 @@ impl Command for ReceiveInvite {
             servers: vec![self.server.clone()],
         };
         note(tx, user, room, notice)?;
-        Ok(signed.json)
+        Ok(ReceivedInvite { event: signed.json, is_news: true })
     }
 }
 
 impl ReceiveInvite {
-    /// How many invites from the server to other rooms wait for the user's answer. O(the user's rooms).
-    fn open_invites(&self, tx: &Tx, user: UserNum, room: RoomNum) -> Result<usize> {
-        let mut open = 0;
+    /// Refuses one invite more than may wait for the user's answer, beside that to the same room. O(the user's rooms).
+    ///
+    /// Errors: [`Denied::TooManyInvites`].
+    fn check_open_invites(&self, tx: &Tx, user: UserNum, room: RoomNum) -> Result<()> {
+        let ignored = ignored::by(tx, user)?;
+        let (mut shown, mut of_sender) = (0, 0);
         for (other, row) in tx.user_rooms(user)? {
-            if other != room && row.value.membership == Membership::Invite {
-                let known = tx.out_of_band(user, other)?;
-                open += usize::from(known.is_some_and(|known| known.servers.contains(&self.server)));
+            if other == room || row.value.membership != Membership::Invite {
+                continue;
             }
+            let Some(open) = tx.out_of_band(user, other)?.filter(|open| open.servers.contains(&self.server))
+            else {
+                continue;
+            };
+            let sender = sender_of(&open);
+            let sender = sender.as_deref().unwrap_or_default();
+            of_sender += usize::from(*sender == *self.event.sender);
+            shown += usize::from(!ignored.contains_id(tx, sender)?);
         }
-        Ok(open)
+        let is_shown = !ignored.contains_id(tx, &self.event.sender)?;
+        if of_sender >= OPEN_INVITES_OF_SENDER_MAX || (is_shown && shown >= OPEN_INVITES_MAX) {
+            return Err(Denied::TooManyInvites.into());
+        }
+        Ok(())
     }
 
     /// The invite as it is kept until the room's events tell of it.

@@ -8,7 +8,6 @@ use std::{
 };
 
 use crate::{
-    account::users,
     command::{Command, Lanes, carry_settings},
     core::{
         checked::{CheckedPdu, Refused},
@@ -197,7 +196,6 @@ impl Command for EnterRoom {
         if outcome == Outcome::Accepted {
             room.save(tx);
             self.note_members(tx, &room, earlier)?;
-            mark_if_closed(tx, join)?;
             if let Some(user_id) = &join.state_key {
                 carry_settings::expect(tx, room.num, user_id)?;
             }
@@ -243,15 +241,6 @@ impl EnterRoom {
         servers::suppose(tx, room.num, others)?;
         tell_supposed(tx, room, join, others)
     }
-}
-
-/// Who closed their account while the join was under way is to be taken out again.
-fn mark_if_closed(tx: &mut Tx, join: &Pdu) -> Result<()> {
-    let Some(user_id) = &join.state_key else { return Ok(()) };
-    if let Some((user, _)) = users::find(tx, user_id)?.filter(|(_, account)| account.is_deactivated) {
-        tx.put(&schema::DEACTIVATIONS, &user, &());
-    }
-    Ok(())
 }
 
 /// The stretch that began with an earlier join, whose members are not known yet, ends where the room is entered anew.

@@ -16,14 +16,15 @@ use crate::{
         version::RoomVersion,
     },
     error::{Conflict, Denied, Error, Invalid, Result},
-    room::{Event, NewEvent, RoomCtx, append, create, membership, presets::one, sending, upgrade},
+    room::{
+        Event, NewEvent, RoomCtx, append, create, membership, presets::one, sending, upgrade,
+        upgrade::TOMBSTONE,
+    },
     store::{Tx, schema, schema::Membership},
 };
 
 /// The random part of a room id before room version 12: over 100 bits.
 const ROOM_LOCALPART_CHARS: usize = 18;
-/// The type of the event that ends a room.
-const TOMBSTONE: &str = "m.room.tombstone";
 /// What the tombstone says to clients that do not know what it is.
 const TOMBSTONE_TEXT: &str = "This room has been replaced";
 
@@ -52,19 +53,10 @@ impl Command for UpgradeRoom {
     }
 
     fn run(&self, tx: &mut Tx) -> Result<String> {
-        let version = RoomVersion::get(&self.version)
-            .ok_or_else(|| Error::from(Invalid::RoomVersion(self.version.clone())))?;
-        let old = RoomCtx::find(tx, &self.room_id)?.ok_or(Denied::NotInRoom)?;
-        let user = tx.user_num(&self.user_id)?.ok_or(Denied::NotInRoom)?;
-        if tx.membership(user, old.num)? != Some(Membership::Join) {
-            return Err(Denied::NotInRoom.into());
-        }
+        let asked = (&*self.room_id, &*self.user_id);
+        let (old, user, version) = upgrade::check_may_upgrade(tx, asked, &self.version)?;
         if old.head.partial_state {
             return Err(Conflict::PartialState.into());
-        }
-        let levels = old.power_levels(tx)?.ok_or(Denied::NotInRoom)?;
-        if !levels.user_level(&self.user_id).reaches(levels.required("m.room.tombstone", true)) {
-            return Err(Denied::PowerLevel.into());
         }
         let additional: &[String] = if version.privileged_creators { &self.additional_creators } else { &[] };
         for user_id in additional {

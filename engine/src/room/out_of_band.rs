@@ -7,12 +7,10 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{RoomCtx, version_index};
+use super::{RoomCtx, purge::remove_account_data, version_index};
 use crate::{
     core::{
-        event::{
-            ClientFormat, EventError, JsonObject, Pdu, StoredEvent, is_stripped, redact, write_client_event,
-        },
+        event::{ClientFormat, EventError, JsonObject, Pdu, StoredEvent, is_stripped, write_client_event},
         json::{
             splice::{item, member, string_member},
             write_object,
@@ -36,12 +34,16 @@ const ROOM_STATE_EVENTS_MAX: usize = 50;
 const STRIPPED_STATE_BYTES_MAX: usize = 24 << 10;
 
 /// Membership events up to this size, in bytes, are kept and shown as they are: with a name, a picture and a reason they have a
-/// kilobyte. Of a larger one what it does is kept, and what clients show of it.
+/// kilobyte. Of a larger one what clients show of it is kept.
 const EVENT_BYTES_MAX: usize = 8 << 10;
 
 /// What clients show of a membership event, and how large a part may be that is left of a large one, in bytes of JSON.
 const SHOWN_PARTS: [&str; 5] = ["membership", "displayname", "avatar_url", "is_direct", "reason"];
 const SHOWN_PART_BYTES_MAX: usize = 1 << 10;
+
+/// What is kept of a large membership event. None but the content may have more than 255 bytes.
+const KEPT_MEMBERS: [&str; 7] =
+    ["content", "depth", "origin_server_ts", "room_id", "sender", "state_key", "type"];
 
 /// What is learnt of a local user's membership.
 pub(crate) struct Notice<'a> {
@@ -74,7 +76,7 @@ pub(crate) fn note(tx: &mut Tx, user: UserNum, room: RoomNum, notice: Notice<'_>
         in_room,
         event_id: notice.pdu.event_id.to_string(),
         version: version_index(notice.version),
-        json: kept_json(notice.version, notice.pdu)?,
+        json: kept_json(notice.pdu)?,
         servers: notice.servers,
     };
     tx.put(&schema::OUT_OF_BAND, &(user, room), &row);
@@ -93,7 +95,8 @@ pub(crate) fn note(tx: &mut Tx, user: UserNum, room: RoomNum, notice: Notice<'_>
     Ok(())
 }
 
-/// Removes what is kept of a user's membership in a room that this server never was in. Answers whether it is of such a one.
+/// Removes what is kept of a user's membership in a room that this server never was in, and what they set for it. Answers
+/// whether it is of such a one.
 pub(crate) fn forget(tx: &mut Tx, user: UserNum, room: RoomNum) -> Result<bool, StorageError> {
     let known = tx.out_of_band(user, room)?;
     let is_stranger = known.is_some_and(|known| known.in_room.is_none());
@@ -102,16 +105,21 @@ pub(crate) fn forget(tx: &mut Tx, user: UserNum, room: RoomNum) -> Result<bool, 
     }
     tx.delete(&schema::OUT_OF_BAND, &(user, room));
     tx.delete(&schema::USER_ROOMS, &(user, room));
+    remove_account_data(tx, room, user)?;
     Ok(true)
 }
 
-/// The event as it is kept. What is left of a large one has the same id.
-fn kept_json(version: &RoomVersion, pdu: &Pdu) -> Result<Vec<u8>> {
+/// The event as it is kept, beside its id. What is left of a large one is bounded, whatever its server put where redaction would leave
+/// it, and does not have that id any more: it is given to no other server.
+fn kept_json(pdu: &Pdu) -> Result<Vec<u8>> {
     if pdu.json.len() <= EVENT_BYTES_MAX {
         return Ok(pdu.json.to_vec());
     }
-    let mut kept = redact(version, &object_of(pdu)?);
-    kept.remove("signatures");
+    let mut kept = shown_parts(pdu)?;
+    kept.retain(|name, _| KEPT_MEMBERS.contains(&name.as_str()));
+    for name in ["auth_events", "prev_events"] {
+        kept.insert(name.to_owned(), Value::Array(Vec::new()));
+    }
     let mut out = Vec::new();
     write_object(&mut out, &kept);
     Ok(out)
@@ -239,6 +247,12 @@ pub(crate) fn check_room_state(
     if has_create { Ok(()) } else { Err(invalid("the m.room.create event is missing").into()) }
 }
 
+/// Who made a membership what it is: the sender of its event. Nobody if that cannot be read.
+pub(crate) fn sender_of(row: &OutOfBand) -> Option<Arc<str>> {
+    let event: Value = serde_json::from_slice(&row.json).unwrap_or_default();
+    event.get("sender").and_then(Value::as_str).map(Arc::from)
+}
+
 impl Reader {
     /// What another server says of the user's membership, if that is what counts.
     pub(crate) fn out_of_band(
@@ -275,8 +289,7 @@ impl Reader {
         room: RoomNum,
     ) -> Result<Option<Arc<str>>, StorageError> {
         if let Some(row) = self.out_of_band(user, room)? {
-            let event: Value = serde_json::from_slice(&row.json).unwrap_or_default();
-            return Ok(event.get("sender").and_then(Value::as_str).map(Arc::from));
+            return Ok(sender_of(&row));
         }
         let Some(row) = self.user_room(user, room)? else { return Ok(None) };
         Ok(Some(self.user_id(self.event(row.value.event)?.header.sender)?))

@@ -15,9 +15,34 @@ use crate::{
         power_levels::{Field, Levels, PowerLevels},
         version::RoomVersion,
     },
-    error::Result,
-    store::{Tx, schema::Membership},
+    error::{Denied, Error, Invalid, Result},
+    store::{Reader, Tx, schema::Membership},
 };
+
+/// The type of the event that ends a room.
+pub(crate) const TOMBSTONE: &str = "m.room.tombstone";
+
+/// The room and the member who is to replace it, and the version of what replaces it.
+///
+/// Errors: [`Invalid::RoomVersion`]; [`Denied::NotInRoom`]; [`Denied::PowerLevel`] for who may not send its tombstone.
+pub(crate) fn check_may_upgrade(
+    reader: &Reader,
+    (room_id, user_id): (&str, &str),
+    version: &str,
+) -> Result<(RoomCtx, UserNum, &'static RoomVersion)> {
+    let version =
+        RoomVersion::get(version).ok_or_else(|| Error::from(Invalid::RoomVersion(version.to_owned())))?;
+    let room = RoomCtx::find(reader, room_id)?.ok_or(Denied::NotInRoom)?;
+    let user = reader.user_num(user_id)?.ok_or(Denied::NotInRoom)?;
+    if reader.membership(user, room.num)? != Some(Membership::Join) {
+        return Err(Denied::NotInRoom.into());
+    }
+    let levels = room.power_levels(reader)?.ok_or(Denied::NotInRoom)?;
+    if !levels.user_level(user_id).reaches(levels.required(TOMBSTONE, true)) {
+        return Err(Denied::PowerLevel.into());
+    }
+    Ok((room, user, version))
+}
 
 /// The state that is transferred as it is, in the order in which it is set; power levels go before it, aliases are moved.
 pub(crate) const TRANSFERRED: &[&str] = &[
@@ -73,15 +98,15 @@ pub(crate) fn power_levels(
     if old.privileged_creators && !new.privileged_creators {
         users.extend(old_creators.iter().map(|user| (user.clone(), CREATOR_LEVEL.into())));
         // What was kept for those above all levels would be for nobody.
-        if let Some(level) = result.get_mut("events").and_then(|events| events.get_mut("m.room.tombstone")) {
+        if let Some(level) = result.get_mut("events").and_then(|events| events.get_mut(TOMBSTONE)) {
             *level = level.as_i64().unwrap_or_default().min(CREATOR_LEVEL).into();
         }
     }
     if new.privileged_creators {
         users.retain(|user, _| !new_creators.contains(user));
-        let stated = levels.required("m.room.tombstone", true).max(TOMBSTONE_LEVEL_OF_CREATORS);
+        let stated = levels.required(TOMBSTONE, true).max(TOMBSTONE_LEVEL_OF_CREATORS);
         if let Value::Object(events) = result.entry("events").or_insert_with(|| json!({})) {
-            events.insert("m.room.tombstone".to_owned(), bounded(stated).into());
+            events.insert(TOMBSTONE.to_owned(), bounded(stated).into());
         }
     }
     result.insert("users".to_owned(), users.into());
@@ -190,7 +215,7 @@ fn predecessor(tx: &Tx, room: &RoomCtx) -> Result<Option<(String, RoomNum)>> {
     let old_id = named(room, "m.room.create", |content| content.get("predecessor")?.get("room_id"))?;
     let Some(old_id) = old_id else { return Ok(None) };
     let Some(old) = RoomCtx::find(tx, &old_id)? else { return Ok(None) };
-    let successor = named(&old, "m.room.tombstone", |content| content.get("replacement_room"))?;
+    let successor = named(&old, TOMBSTONE, |content| content.get("replacement_room"))?;
     Ok((successor.as_deref() == Some(&*room.id)).then_some((old_id, old.num)))
 }
 

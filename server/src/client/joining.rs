@@ -43,9 +43,11 @@ async fn enter(call: Call, target: Target) -> Outcome {
         let (room_id, door) = (target.room_id.clone(), target.room_id.clone());
         // The other server lets the user in before this one knows: that must not be left half done.
         worker::finish(async move {
-            let _turn = ctx.federation.joins.alone(&door).await;
+            let turn = ctx.federation.joins.alone(&door).await;
             // Another user of this server may have come in meanwhile.
             let way = way_of(&ctx, &change.user_id, &target)?;
+            // Where the room is here it is not entered: nobody has to wait for the servers that one user goes by.
+            let _turn = (!way.is_here).then_some(turn);
             if way.needs_help() {
                 join::join(&ctx, &change, &way.servers).await.map_err(|error| why_not(&way, error))
             } else {

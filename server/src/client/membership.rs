@@ -105,9 +105,12 @@ pub fn change_elsewhere(
 /// What a user is told whom no other server has let in: where this one does not know yet whether they may come in, and nobody has
 /// said that they may not, that is why.
 pub fn why_not(way: &Way, error: ApiError) -> ApiError {
-    // Servers that lack members themselves know no more.
-    let is_refused = error.status.is_client_error() && error.status != StatusCode::NOT_FOUND;
-    if !way.lacks_members || is_refused {
+    // Servers that lack members themselves know no more. What this one cannot do for now it says itself.
+    let is_told = match error.status {
+        StatusCode::NOT_FOUND => false,
+        status => status.is_client_error() || status == StatusCode::SERVICE_UNAVAILABLE,
+    };
+    if !way.lacks_members || is_told {
         return error;
     }
     let why = "The members of this room are not known yet, and no server that knows them can be asked whether you may come in";

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::json;
 use warren_engine::command::UpgradeRoom;
-use warren_engine::view::Whose;
+use warren_engine::view::{MayUpgrade, Whose};
 
 use super::membership::room_id;
 use super::rooms::when_known;
@@ -30,6 +30,9 @@ async fn upgrade_room(call: Call) -> Outcome {
         version: request.new_version,
         additional_creators: request.additional_creators,
     };
+    // Who may not is told so at once.
+    let UpgradeRoom { room_id, user_id, version, .. } = &upgrade;
+    call.ctx.engine.read(&MayUpgrade { room_id, user_id, version })?;
     // Who is banned from the old room is to be banned from the new one.
     let ctx = when_known(call, &upgrade.room_id, Whose::Everybody).await?;
     let replacement_room = policy::write(&ctx, upgrade).await?;

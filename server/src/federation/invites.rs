@@ -92,9 +92,13 @@ async fn receive(
         room_state,
         server: call.origin()?.to_string(),
     };
-    // What is refused leaves nothing behind, and must not keep others from inviting the user.
-    let answer = call.ctx.engine.write(receive).await;
-    Ok(answer.inspect_err(|_| call.ctx.rate_limits.give_back_invited(user_id))?)
+    let received = call.ctx.engine.write(receive).await;
+    // What is refused or known leaves nothing behind, and must not keep others from inviting the user. The server is not given its
+    // own back: it could go on without end.
+    if !received.as_ref().is_ok_and(|received| received.is_news) {
+        call.ctx.rate_limits.give_back_invited(user_id);
+    }
+    Ok(received?.event)
 }
 
 /// So that it can be seen how many servers there are yet that strip what is to be whole.

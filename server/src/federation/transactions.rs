@@ -31,6 +31,9 @@ const JOIN_AWAITED_MAX: Duration = Duration::from_secs(8);
 /// Bytes of events that wait for longer joins, of all rooms together: some 250 of the largest size. What finds no place comes
 /// with later events.
 const EARLY_BYTES_MAX: usize = 16 << 20;
+/// What one transaction's events of a room count for at least while they wait, however small they are: each has a task, its
+/// part of the transaction and a place in the queue for the room, which some thousand are to have at most.
+const EARLY_EVENTS_BYTES_MIN: usize = 16 << 10;
 /// Bytes of the id of a transaction whose answer is kept.
 const TRANSACTION_ID_BYTES_MAX: usize = 255;
 
@@ -67,6 +70,7 @@ impl Default for EarlyEvents {
 impl EarlyEvents {
     /// A place for so many bytes, until it is dropped; `None` if there is none.
     fn place(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let bytes = bytes.max(EARLY_EVENTS_BYTES_MIN);
         self.0.clone().try_acquire_many_owned(u32::try_from(bytes).ok()?).ok()
     }
 }
@@ -167,5 +171,15 @@ mod tests {
         assert_eq!(note("a.example", 2), Some("1".to_owned()));
         assert_eq!(note("a.example", ANSWERS_KEPT + 1), None);
         assert_eq!(last.note("b.example", &"x".repeat(TRANSACTION_ID_BYTES_MAX + 1)), None);
+    }
+
+    #[test]
+    fn many_small_events_wait_in_few_tasks() {
+        let early = EarlyEvents::default();
+        let places: Vec<_> = std::iter::from_fn(|| early.place(20)).take(10_000).collect();
+        assert_eq!(places.len(), EARLY_BYTES_MAX / EARLY_EVENTS_BYTES_MIN);
+        drop(places);
+        assert!(early.place(EARLY_BYTES_MAX).is_some());
+        assert!(early.place(EARLY_BYTES_MAX + 1).is_none());
     }
 }

@@ -10,8 +10,8 @@ from harness.client import Client
 from harness.rooms import left
 from harness.server import sound
 
-# What a server may have waiting for a user's answer, and what it may invite at once.
-OPEN_MAX, AT_ONCE_MAX = 100, 300
+# What a server, and one of its users, may have waiting for a user's answer, what a server may invite at once, and all of them a user.
+OPEN_MAX, OPEN_OF_SENDER_MAX, AT_ONCE_MAX, INVITED_MAX = 100, 20, 300, 150
 PADDING = {"org.example.padding": "x" * 56_000}
 
 
@@ -25,9 +25,9 @@ def disk_of(server):
     return sum(path.stat().st_size for path in server.data_dir.rglob("*") if path.is_file())
 
 
-def invite(server, peer, user, **content):
+def invite(server, peer, user, sender="someone", **content):
     """To a room that nobody has heard of. Answers with status, answer and the room."""
-    copy = peer.create("invite")
+    copy = peer.create("invite", user=peer.user(sender))
     content = {"membership": "invite", **content}
     event = peer.event(copy, "m.room.member", content, state_key=user.user_id)
     return *peer.send_invite(server, copy.room_id, event), copy.room_id
@@ -43,7 +43,9 @@ def test_a_flood_of_invites_is_bounded_and_costs_nobody_else_theirs(lone, hostil
     statuses = collections.Counter()
     before, first = disk_of(lone), None
     while 429 not in statuses:
-        status, answer, room = invite(lone, hostile, alice, **(PADDING if sum(statuses.values()) < OPEN_MAX + 5 else {}))
+        number = sum(statuses.values())
+        padding = PADDING if number < OPEN_MAX + 5 else {}
+        status, answer, room = invite(lone, hostile, alice, f"spammer{number // OPEN_OF_SENDER_MAX}", **padding)
         first = first or room
         statuses[status] += 1
         if status == 403:
@@ -66,6 +68,24 @@ def test_a_flood_of_invites_is_bounded_and_costs_nobody_else_theirs(lone, hostil
     alice.post("rooms/{roomId}/forget", first)
     other.sync_until(lambda answer: left(answer, first))
     assert first not in rooms(other, "invite")
+
+
+def test_one_user_keeps_no_others_of_their_server_from_inviting(lone, hostile):
+    alice = Client(lone.base_url).register("alice")
+    statuses = [invite(lone, hostile, alice, "spammer")[0] for _ in range(OPEN_OF_SENDER_MAX + 1)]
+    assert statuses == [200] * OPEN_OF_SENDER_MAX + [403]
+    status, _, room = invite(lone, hostile, alice, "friend")
+    assert status == 200 and room in rooms(alice, "invite")
+
+
+def test_the_same_invite_again_and_again_keeps_nobody_else_from_inviting(lone, hostile, honest):
+    alice = Client(lone.base_url).register("alice")
+    copy = hostile.create("invite")
+    event = hostile.event(copy, "m.room.member", {"membership": "invite"}, state_key=alice.user_id)
+    statuses = {hostile.send_invite(lone, copy.room_id, event)[0] for _ in range(INVITED_MAX + 30)}
+    assert statuses == {200}
+    status, _, room = invite(lone, honest, alice)
+    assert status == 200 and room in rooms(alice, "invite")
 
 
 def test_an_invite_to_a_room_elsewhere_is_purged(lone, hostile):

@@ -107,9 +107,10 @@ fn an_invite_is_signed_and_shown() {
     let (_, since) = sync(&here, None);
     let sent = event(&there, &invite_id);
     let signed = here.engine.write(invite(sent.clone())).wait().unwrap();
+    assert!(signed.is_news);
     let key = here.engine.key_pair();
     let version = RoomVersion::get("10").unwrap();
-    let pdu = Pdu::parse(version, &signed).unwrap();
+    let pdu = Pdu::parse(version, &signed.event).unwrap();
     assert_eq!(pdu.event_id, sent.event_id);
     pdu.verify_signature(version, "here.example", key.key_id(), key.public_key()).unwrap();
     let key = there.engine.key_pair();
@@ -137,7 +138,8 @@ fn the_same_invite_again_is_no_news() {
     let sent = event(&there, &invite_id);
     let first = here.engine.write(invite(sent.clone())).wait().unwrap();
     let (_, since) = sync(&here, None);
-    assert_eq!(here.engine.write(invite(sent)).wait().unwrap(), first);
+    let again = here.engine.write(invite(sent)).wait().unwrap();
+    assert_eq!(again, ReceivedInvite { is_news: false, ..first });
     let (body, _) = sync(&here, Some(since));
     assert!(body["rooms"]["invite"].get(ROOM).is_none());
 }
@@ -302,7 +304,8 @@ fn a_server_in_the_room_signs_and_waits_for_the_rooms_own_news() {
     here.join(ROOM, CAROL);
     let (there, invite_id) = there();
     let signed = here.engine.write(invite(event(&there, &invite_id))).wait().unwrap();
-    assert!(object(&signed)["signatures"].get("here.example").is_some());
+    assert!(object(&signed.event)["signatures"].get("here.example").is_some());
+    assert!(!signed.is_news);
     assert!(open(&here).is_err());
     // Whom the room's access list shuts out invites nobody to it.
     here.state(ROOM, BOB, "m.room.server_acl", "", json!({"allow": ["*"], "deny": [THERE]}));

@@ -26,6 +26,7 @@ mod tests;
 use parking_lot::Mutex;
 
 use self::nodes::Marks;
+pub(super) use self::whole::remove_account_data;
 use super::{RoomCtx, members};
 use crate::{
     core::num::{EventNum, RoomNum, StreamPos},

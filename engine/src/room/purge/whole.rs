@@ -92,7 +92,12 @@ pub(super) fn out_of_band(
     Ok(next.map_or(PurgeWork::Aliases, PurgeWork::OutOfBand))
 }
 
-fn remove_account_data(tx: &mut Tx, room: RoomNum, user: UserNum) -> Result<(), StorageError> {
+/// Removes what a user set for the room.
+pub(in crate::room) fn remove_account_data(
+    tx: &mut Tx,
+    room: RoomNum,
+    user: UserNum,
+) -> Result<(), StorageError> {
     let mut rows = Vec::new();
     tx.scan(
         &schema::ACCOUNT_DATA,

@@ -34,7 +34,8 @@ pub struct Way {
     pub lacks_members: bool,
     /// Other servers that may help: those that invited the user, or let a knock in, while this server is not in the room;
     /// those named; the one that the room is called after; those that are in the room, as far as is known, with the most
-    /// members first.
+    /// members first. While the room lacks members, none but those that are in it: this server takes their word for it that
+    /// the user is not banned, which is not to be had from whom the user names.
     pub servers: Vec<String>,
 }
 
@@ -76,6 +77,9 @@ impl View for WayIntoRoom<'_> {
         let Some(room) = room else { return Ok(way) };
         way.is_here = takes_part || (is_alone && !room.head.extremities.is_empty());
         way.lacks_members = takes_part && lacks_membership(reader, &room, self.user_id)?;
+        if way.lacks_members {
+            way.servers.retain(|server| there.iter().any(|(known, _)| **known == **server));
+        }
         if takes_part && !is_alone {
             let admission = admission(reader, &room, self.user_id)?;
             way.needs_vouching = matches!(admission, Admission::NobodyMayVouch | Admission::CannotBeTold);

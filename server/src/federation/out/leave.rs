@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::timeout;
+use warren_engine::Error;
 use warren_engine::approach::{Approach, Change};
 use warren_engine::command::LeaveOutOfBand;
 use warren_engine::view::federation::{Handshake, OpenMembership, SignedEvent};
@@ -18,18 +19,22 @@ const TIME_MAX: Duration = Duration::from_secs(20);
 /// Leaves by way of one of the servers that may help; where none does, the user is rid of the room all the same.
 pub async fn leave(ctx: &Arc<Context>, change: &Change, open: &OpenMembership) -> Result<(), ApiError> {
     let left = timeout(TIME_MAX, leave_elsewhere(ctx, change, &open.servers)).await.unwrap_or_default();
+    let is_in_room = match left.as_ref().filter(|_| takes_part(ctx, &change.room_id)) {
+        // First: the room's own state may tell of the invite at any time, which would be open again. That it fails is logged.
+        Some((server, event)) => take_in_own(ctx, change, server, event, event.json.clone()).await.is_ok(),
+        None => false,
+    };
     let leave = LeaveOutOfBand {
         room_id: change.room_id.clone(),
         user_id: change.user_id.clone(),
-        event: left.as_ref().map(|(_, event)| event.json.clone()),
+        event: left.map(|(_, event)| event.json),
         reason: change.reason.clone(),
     };
-    ctx.engine.write(leave).await?;
-    if let Some((server, event)) = left.filter(|_| takes_part(ctx, &change.room_id)) {
-        // Else the invite would be open again once the room's own state tells of it. That it fails is logged.
-        drop(take_in_own(ctx, change, &server, &event, event.json.clone()).await);
+    match ctx.engine.write(leave).await {
+        // The room's own state tells that the user has left.
+        Err(Error::NotFound(_)) if is_in_room => Ok(()),
+        noted => Ok(noted?),
     }
-    Ok(())
 }
 
 /// The server that has let the leave in, and the leave.

@@ -6,16 +6,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::StatusCode;
 use tokio::time::timeout;
-use warren_engine::approach::{Approach, Change, Failure, Next, Template};
+use warren_engine::approach::{Approach, Change, Failure, Next, Tells, Template};
+use warren_engine::command::ParkPdus;
 use warren_engine::core::version::ROOM_VERSIONS;
 use warren_engine::intake::Intake;
-use warren_engine::view::federation::{Handshake, IncomingRoom, SignedEvent};
+use warren_engine::view::federation::{Handshake, IncomingRoom, IsAccepted, SignedEvent};
 use warren_engine::{Error, Invalid, Outcome};
 
 use super::RemoteError;
 use super::ask::{Ask, escaped, path};
-use super::fetch::take_in;
+use super::fetch::{follow_up_on, take_in};
 use super::state_answer::StateAnswer;
 use crate::context::Context;
 use crate::federation::refusals;
@@ -23,6 +25,9 @@ use crate::http::ApiError;
 
 /// How long one server may take to give a template: its part is to read some twenty rows.
 const TEMPLATE_TIME_MAX: Duration = Duration::from_secs(20);
+
+/// How long a user waits until what a server has let in can be judged here.
+const JUDGED_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// Why a server was of no help, and whether another may be.
 pub enum NoHelp {
@@ -32,7 +37,7 @@ pub enum NoHelp {
     NotAsked(ApiError),
     /// The same, but what it told of the room cannot be believed here, which says more than that another is silent.
     Unbelieved(ApiError),
-    /// The room itself says no: another server would say the same.
+    /// Nobody else is to be asked: the room itself says no, as another server would, or what was let in waits here.
     Refused(ApiError),
 }
 
@@ -41,11 +46,16 @@ impl Failure for NoHelp {
         matches!(self, NoHelp::Refused(_))
     }
 
-    fn is_telling(&self) -> bool {
+    fn tells(&self) -> Tells {
         match self {
-            NoHelp::Refused(error) | NoHelp::TryAnother(error) => error.status.is_client_error(),
-            NoHelp::Unbelieved(_) => true,
-            NoHelp::NotAsked(_) => false,
+            NoHelp::Refused(error) | NoHelp::TryAnother(error) => match error.status {
+                // Also of who is in the room, and lacks members itself.
+                StatusCode::NOT_FOUND => Tells::Unknown,
+                status if status.is_client_error() => Tells::Refusal,
+                _ => Tells::Nothing,
+            },
+            NoHelp::Unbelieved(_) => Tells::Refusal,
+            NoHelp::NotAsked(_) => Tells::Nothing,
         }
     }
 }
@@ -190,6 +200,7 @@ pub fn takes_part(ctx: &Context, room_id: &str) -> bool {
 }
 
 /// Takes our event, `own` as it is signed by now, into a room that this server takes part in, and into which `server` has let it.
+/// If it cannot be judged in time it waits, like any other event, and no other server is asked to let the user in once more.
 pub async fn take_in_own(
     ctx: &Arc<Context>,
     change: &Change,
@@ -197,19 +208,34 @@ pub async fn take_in_own(
     event: &SignedEvent,
     own: Bytes,
 ) -> Result<(), NoHelp> {
-    let mut intake = Intake::new(change.room_id.clone(), event.version, vec![own]);
-    take_in(ctx, &mut intake, &[server.to_owned()]).await?;
-    match intake.outcomes.get(&event.event_id) {
-        Some(Outcome::Accepted | Outcome::Known) => Ok(()),
-        outcome => {
-            tracing::warn!(
-                room_id = change.room_id,
-                server,
-                ?outcome,
-                "what was let in elsewhere of a user's own membership is not here"
-            );
-            let why = "This change of your membership is not allowed by what this server knows of the room";
-            Err(ApiError::forbidden(why).into())
-        }
+    let mut intake = Intake::new(change.room_id.clone(), event.version, vec![own.clone()]);
+    let servers = [server.to_owned()];
+    if let Ok(taken) = timeout(JUDGED_TIME_MAX, take_in(ctx, &mut intake, &servers)).await {
+        taken?;
     }
+    let outcome = intake.outcomes.get(&event.event_id);
+    let is_in_room = match outcome {
+        Some(Outcome::Accepted) => true,
+        Some(Outcome::Known) => ctx.engine.read(&IsAccepted { event_id: &event.event_id })?,
+        _ => false,
+    };
+    if is_in_room {
+        return Ok(());
+    }
+    let room_id = &change.room_id;
+    tracing::warn!(
+        room_id,
+        server,
+        ?outcome,
+        "what was let in elsewhere of a user's own membership is not here"
+    );
+    if matches!(outcome, None | Some(Outcome::Waiting)) {
+        let park = ParkPdus { room_id: room_id.clone(), origin: server.to_owned(), pdus: vec![own] };
+        ctx.engine.write(park).await?;
+        follow_up_on(ctx, room_id, server);
+        let why = "This change of your membership waits for what this server does not know of the room yet";
+        return Err(NoHelp::Refused(ApiError::unknown(why).with_status(StatusCode::SERVICE_UNAVAILABLE)));
+    }
+    let why = "This change of your membership is not allowed by what this server knows of the room";
+    Err(ApiError::forbidden(why).into())
 }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use warren_engine::{
     Error, Outcome,
-    approach::{Approach, Change, Failure, Next, Template},
+    approach::{Approach, Change, Failure, Next, Tells, Template},
     command::{
         AcceptMembership, AcceptedMembership, LeaveOutOfBand, MembershipAction, NoteKnock, ReceiveInvite,
     },
@@ -22,7 +22,7 @@ use warren_engine::{
     },
 };
 
-use super::{Breach, SERVER_NAMES, World, join::Failed, take_in::Asking};
+use super::{Breach, SERVER_NAMES, Stopped, World, join::Failed, take_in::Asking};
 use crate::plan::{Lapse, User};
 
 /// Why a server was of no help.
@@ -39,8 +39,8 @@ impl Failure for NoHelp {
         false
     }
 
-    fn is_telling(&self) -> bool {
-        true
+    fn tells(&self) -> Tells {
+        Tells::Refusal
     }
 }
 
@@ -151,17 +151,22 @@ impl World {
             Some((_, event)) => self.ledger.outside.insert((room, user), event.event_id.clone()),
             None => self.ledger.outside.remove(&(room, user)),
         };
-        let event = left.as_ref().map(|(_, event)| event.json.clone());
-        self.servers[user.server].write(LeaveOutOfBand { room_id, user_id, event, reason: None })?;
-        if let Some((resident, event)) = left
+        let mut is_in_room = false;
+        if let Some((resident, event)) = &left
             && self.takes_part(user.server, room)
         {
-            match self.take_in_own(user.server, room, &resident, &event) {
-                Ok(()) | Err(Failed::Refused(_)) => {}
+            match self.take_in_own(user.server, room, resident, event) {
+                Ok(()) => is_in_room = true,
+                Err(Failed::Refused(_)) => {}
                 Err(failed) => return Err(failed),
             }
         }
-        Ok(true)
+        let event = left.map(|(_, event)| event.json);
+        match self.servers[user.server].write(LeaveOutOfBand { room_id, user_id, event, reason: None }) {
+            // The room's own state tells that the user has left.
+            Err(Stopped::Failed(Error::NotFound(_))) if is_in_room => Ok(true),
+            noted => Ok(noted.map(|()| true)?),
+        }
     }
 
     /// Asks one server after the other. Answers with the one that has taken the event, and the event.
@@ -439,7 +444,9 @@ impl World {
             server: SERVER_NAMES[asking].to_owned(),
         };
         let signed = self.servers[server].write(receive);
-        signed.map_err(|_| Failed::Refused("the other server does not take the invite".to_owned()))
+        signed
+            .map(|received| received.event)
+            .map_err(|_| Failed::Refused("the other server does not take the invite".to_owned()))
     }
 
     /// What users outside of rooms are shown of their memberships is what the rooms say, as far as their servers were told.

@@ -8,11 +8,24 @@ use crate::{
 
 /// An invite to another room, whose content is as large as it may be.
 fn to_another_room(number: usize) -> ReceiveInvite {
+    to_room_of(number, BOB)
+}
+
+/// The same by one of so many users that each has as many open as one may.
+fn by_many(number: usize) -> ReceiveInvite {
+    to_room_of(number, &user_of(number))
+}
+
+fn user_of(number: usize) -> String {
+    format!("@user{}:there.example", number / OPEN_INVITES_OF_SENDER_MAX)
+}
+
+fn to_room_of(number: usize, creator: &str) -> ReceiveInvite {
     let there = World::named(THERE);
     let room_id = format!("!{number}:there.example");
-    there.room(&room_id, BOB, None);
+    there.room(&room_id, creator, None);
     let content = json!({"membership": "invite", "displayname": "Alice", "org.example": "x".repeat(56_000)});
-    let sent = there.try_send(&room_id, BOB, "m.room.member", Some(ALICE), &content, None);
+    let sent = there.try_send(&room_id, creator, "m.room.member", Some(ALICE), &content, None);
     let event = event(&there, &sent.unwrap());
     ReceiveInvite { room_id, ..invite(event) }
 }
@@ -46,25 +59,87 @@ fn of_a_large_invite_is_kept_what_clients_show_and_it_is_declined_as_any() {
     is_clean(&here);
 }
 
+/// Where redaction leaves what a server puts: in hashes that nobody knows, in members of the first versions, in signatures of
+/// third parties.
+#[test]
+fn nothing_large_is_kept_wherever_it_stands_in_an_invite() {
+    let padding = || json!("x".repeat(18_000));
+    for version in ["10", "11"] {
+        let (here, there) = (here(), World::named(THERE));
+        there.room(ROOM, BOB, None);
+        let invite_id = there.member(ROOM, BOB, ALICE, "invite").unwrap();
+        let mut large = object(&event(&there, &invite_id).json);
+        large["hashes"]["padding"] = padding();
+        large.insert("prev_state".to_owned(), padding());
+        large["content"]["third_party_invite"] = json!({"signed": {"padding": padding()}});
+        let version = RoomVersion::get(version).unwrap();
+        let large = Arc::new(Pdu::from_object(version, large).unwrap());
+        assert!(large.json.len() > 54_000);
+        here.engine.write(ReceiveInvite { version, ..invite(large) }).wait().unwrap();
+        assert!(bytes_of(&here, &schema::OUT_OF_BAND) + bytes_of(&here, &schema::USER_ROOMS) < 4_000);
+        let shown = sync(&here, None).0["rooms"]["invite"][ROOM]["invite_state"]["events"].take();
+        assert_eq!(shown.as_array().unwrap().last().unwrap()["content"], json!({"membership": "invite"}));
+        here.engine.write(leave()).wait().unwrap();
+        assert!(open(&here).is_err());
+        is_clean(&here);
+    }
+}
+
 #[test]
 fn a_server_has_so_many_invites_wait_for_a_user_and_no_more() {
     let here = here();
     for number in 0..OPEN_INVITES_MAX {
-        here.engine.write(to_another_room(number)).wait().unwrap();
+        here.engine.write(by_many(number)).wait().unwrap();
     }
-    let more = || here.engine.write(to_another_room(OPEN_INVITES_MAX)).wait();
+    let more = || here.engine.write(by_many(OPEN_INVITES_MAX)).wait();
     assert!(matches!(more(), Err(Error::Denied(Denied::TooManyInvites))));
     let (_, since) = sync(&here, None);
     // One is answered, and forgotten: nothing is left of it.
     let before = bytes_of(&here, &schema::OUT_OF_BAND);
-    let room_id = "!0:there.example".to_owned();
+    let account_data = || bytes_of(&here, &schema::ACCOUNT_DATA);
+    let (room_id, of_account) = ("!0:there.example".to_owned(), account_data());
+    let (kind, content) = ("m.tag".to_owned(), json!({"tags": {"m.lowpriority": {}}}).to_string().into());
+    let tag = SetAccountData { user_id: ALICE.into(), room_id: Some(room_id.clone()), kind, content };
+    here.engine.write(tag).wait().unwrap();
+    assert!(account_data() > of_account);
     here.engine.write(LeaveOutOfBand { room_id: room_id.clone(), ..leave() }).wait().unwrap();
     here.engine.write(ForgetRoom { room_id: room_id.clone(), user_id: ALICE.into() }).wait().unwrap();
     assert!(bytes_of(&here, &schema::OUT_OF_BAND) < before);
+    assert_eq!(account_data(), of_account);
     let rooms = sync(&here, Some(since)).0["rooms"].take();
     assert!(rooms["leave"][&room_id].is_object(), "{rooms}");
     assert_eq!(sync(&here, None).0["rooms"]["invite"].as_object().unwrap().len(), OPEN_INVITES_MAX - 1);
     more().unwrap();
+    is_clean(&here);
+}
+
+/// On a large server there are many others than who invites without end.
+#[test]
+fn one_user_keeps_no_others_of_their_server_from_inviting() {
+    let here = here();
+    let refused = |sent: ReceiveInvite| match here.engine.write(sent).wait() {
+        Err(Error::Denied(Denied::TooManyInvites)) => true,
+        sent => !sent.unwrap().is_news,
+    };
+    for number in 0..OPEN_INVITES_OF_SENDER_MAX {
+        assert!(!refused(to_another_room(number)));
+    }
+    assert!(refused(to_another_room(OPEN_INVITES_OF_SENDER_MAX)));
+    // All that the server may have open, by users whom alice then ignores.
+    let first = OPEN_INVITES_OF_SENDER_MAX;
+    for number in first..OPEN_INVITES_MAX {
+        assert!(!refused(by_many(number)));
+    }
+    let more = OPEN_INVITES_MAX;
+    assert!(refused(by_many(more)));
+    let ignored = json!({"ignored_users": {&user_of(first): {}, BOB: {}}}).to_string().into();
+    let kind = "m.ignored_user_list".to_owned();
+    let ignore = SetAccountData { user_id: ALICE.into(), room_id: None, kind, content: ignored };
+    here.engine.write(ignore).wait().unwrap();
+    assert!(!refused(by_many(more)));
+    assert!(sync(&here, None).0["rooms"]["invite"][format!("!{more}:there.example")].is_object());
+    // Of those no more is kept.
+    assert!(refused(to_another_room(more + 1)));
     is_clean(&here);
 }
 

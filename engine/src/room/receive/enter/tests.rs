@@ -15,7 +15,8 @@ use crate::{
     Membership, Outcome,
     check::Check,
     command::{
-        CarrySettings, EnterRoom, ExpectSettings, ReceiveEdus, ReceivePdus, StoreOutliers, StoreServerKeys,
+        CarrySettings, Deactivate, EndDeactivation, EnterRoom, ExpectSettings, ReceiveEdus, ReceivePdus,
+        StoreOutliers, StoreServerKeys,
     },
     core::{
         checked::{CheckedPdu, PduCheck, Refused},
@@ -31,7 +32,7 @@ use crate::{
     remote::ServerKey,
     room::{RoomCtx, graph::auth_chain},
     store::{Backend, Change, Durability, Memory, StorageError, Tx, schema},
-    view::{CheckPdus, Sync, UncarriedSettings},
+    view::{CheckPdus, Deactivations, Sync, UncarriedSettings},
 };
 
 const ROOM: &str = "!room:there.example";
@@ -297,6 +298,14 @@ fn it_is_not_forgotten_that_settings_are_to_follow_who_enters() {
     assert_eq!(marked(), one);
     carry();
     assert!(marked().is_empty());
+    // Who closed their account while they were let in, and whose rooms are left by then, is taken out again.
+    let closed = || newcomer.engine.read(&Deactivations).unwrap();
+    newcomer.engine.write(Deactivate { user_id: FIRST.into(), erase: false }).wait().unwrap();
+    newcomer.engine.write(EndDeactivation { user_id: FIRST.into() }).wait().unwrap();
+    expect(ROOM, FIRST);
+    assert_eq!(closed(), [""; 0]);
+    carry();
+    assert_eq!(closed(), [FIRST]);
 }
 
 #[test]

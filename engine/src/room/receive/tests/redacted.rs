@@ -6,6 +6,7 @@ use super::*;
 use crate::{
     command::{PurgeBefore, PurgeHistory, StepPurge},
     core::limits::EARLY_REDACTIONS_MAX,
+    view::federation::IsAccepted,
 };
 
 const EVE: &str = "@eve:here.example";
@@ -67,6 +68,10 @@ fn so_does_what_is_soft_failed() {
     let received = scene.receive(&[&message]);
     assert!(matches!(&received.outcomes[..], [(_, Outcome::SoftFailed(_))]), "{received:?}");
     assert!(scene.is_redacted(&message));
+    // Given again it is known, which does not say that it counts.
+    assert!(matches!(&scene.receive(&[&message]).outcomes[..], [(_, Outcome::Known)]));
+    let counts = |event_id: &str| scene.world.engine.read(&IsAccepted { event_id }).unwrap();
+    assert!(!counts(&message.event_id) && !counts("$unheard") && counts(&scene.ends()[0]));
     scene.is_sound();
 }
 

@@ -69,6 +69,12 @@ fn while_members_are_not_known_others_let_users_in() {
     let outside = way(&world, "@erin:here.example");
     assert!(outside.is_here && outside.needs_help() && outside.needs_help_to_knock());
     assert_eq!(outside.servers, [THERE]);
+    // Whom the user names is not believed for that: who is banned would name an accomplice.
+    let named = ["evil.example", THERE, THIRD].map(str::to_owned);
+    let erin = WayIntoRoom { room_id: ROOM, user_id: "@erin:here.example", named: &named };
+    assert_eq!(ask(&world, &erin).servers, [THERE]);
+    let accomplices = WayIntoRoom { named: &named[..1], ..erin };
+    assert_eq!(ask(&world, &accomplices).servers, [THERE]);
     let inside = way(&world, ALICE);
     assert!(!inside.needs_help() && !inside.needs_help_to_knock());
     for action in [MembershipAction::Join, MembershipAction::Knock] {
