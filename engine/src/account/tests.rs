@@ -20,7 +20,8 @@ use crate::{
     store::{Direction, RestOfKey, schema},
     view::{
         AccountData, Deactivations, Devices, FirstToken, HashParameters, NameIsFree, OwnerOfPassingToken,
-        OwnerOfRefreshToken, RegistrationTokenIsValid, SessionOfToken, UnshownProfiles,
+        OwnerOfRefreshToken, Profile, RegistrationTokenIsValid, SessionOfToken, UnshownProfiles,
+        UnshownProfilesIn,
     },
 };
 
@@ -537,8 +538,12 @@ fn rooms_are_marked_until_they_are_told_of_a_profile() {
     };
     let marked = || {
         let unshown = world.engine.read(&UnshownProfiles).unwrap();
-        assert!(unshown.values().all(|user_ids| *user_ids == [BILBO]));
-        unshown.into_keys().collect::<Vec<_>>()
+        for room_id in rooms {
+            let users: &[&str] =
+                if unshown.iter().any(|unshown| unshown == room_id) { &[BILBO] } else { &[] };
+            assert_eq!(world.engine.read(&UnshownProfilesIn(room_id)).unwrap(), users);
+        }
+        unshown
     };
     set("org.example.text", "seen in no room");
     assert!(marked().is_empty());
@@ -552,11 +557,23 @@ fn rooms_are_marked_until_they_are_told_of_a_profile() {
     world.leave(rooms[1], BILBO);
     show(rooms[1]);
     assert_eq!(marked(), rooms[2..]);
-    run(&world, LeaveProfileUnshown { room_id: rooms[2].into(), user_id: user_id() }).unwrap();
+    let now = || world.engine.read(&Profile(BILBO)).unwrap();
+    let leave = |unshown| {
+        run(&world, LeaveProfileUnshown { room_id: rooms[2].into(), user_id: user_id(), unshown }).unwrap()
+    };
+    // The mark of a newer change stays; what is seen in no room makes no difference.
+    let older = now();
+    set(profile::DISPLAY_NAME, "Bilbo Baggins");
+    assert!(!leave(older));
+    assert!(marked().contains(&rooms[2].to_owned()));
+    show(ROOM);
+    let unshown = now();
+    set("org.example.text", "seen in no room, again");
+    assert!(leave(unshown));
     assert!(marked().is_empty());
     // What a room shows already is no event, and ends its mark.
     set(profile::DISPLAY_NAME, "Frodo");
-    set(profile::DISPLAY_NAME, "Bilbo");
+    set(profile::DISPLAY_NAME, "Bilbo Baggins");
     let before = world.engine.position();
     show(ROOM);
     assert_eq!((world.engine.position(), marked()), (before, vec![rooms[2].to_owned()]));
