@@ -24,7 +24,7 @@ use crate::{data_dir, log, metrics, open_files, worker};
 pub fn run(config: Config) -> Result<(), String> {
     log::start(&config)?;
     log::warn_of_test_settings(&config);
-    let connections_max = open_files::raise_limit()?;
+    let connections_max = open_files::raise_limit(config.memory_budget_bytes)?;
     let _lock = data_dir::lock(&config.data_dir)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
