@@ -430,6 +430,15 @@ fn tags_are_account_data() {
     let user = user(&world, BILBO);
     let content = world.engine.read(&AccountData { user, room_id: Some(ROOM), kind: "m.tag" }).unwrap();
     assert_eq!(content, r#"{"tags":{"m.favourite":{"order":0.5}}}"#);
+    // What is nested as deep as a reader goes is deeper within the others.
+    let deep = format!(r#"{{"a":{}1{}}}"#, "[".repeat(126), "]".repeat(126));
+    tag("u.deep", Some(serde_json::from_str(&deep).unwrap())).unwrap();
+    tag("u.work", Some(json!({}))).unwrap();
+    let content = world.engine.read(&AccountData { user, room_id: Some(ROOM), kind: "m.tag" }).unwrap();
+    assert_eq!(
+        content,
+        format!(r#"{{"tags":{{"m.favourite":{{"order":0.5}},"u.deep":{deep},"u.work":{{}}}}}}"#)
+    );
     let big = json!({ "org.example.text": "x".repeat(64 * 1024) });
     assert!(matches!(tag("u.big", Some(big)), Err(Error::Invalid(Invalid::Parameter { .. }))));
 }
