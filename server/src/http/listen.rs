@@ -79,6 +79,24 @@ pub fn bind(listener: &Listener, certificate: Option<&Arc<Certificate>>) -> Resu
     Ok(Bound { socket, apis: listener.apis, address })
 }
 
+/// Says where nobody is reached by IPv4, which `[::]` does not mean: other servers and earlier versions of this one have it so.
+pub fn warn_of_ipv6_alone(listeners: &[Listener]) {
+    let addresses = || {
+        listeners.iter().filter_map(|listener| match listener.address {
+            Address::Http(address) | Address::Https(address) => Some(address),
+            Address::Unix(_) => None,
+        })
+    };
+    for all in addresses().filter(|address| address.is_ipv6() && address.ip().is_unspecified()) {
+        if !addresses().any(|other| other.is_ipv4() && other.port() == all.port()) {
+            warn!(
+                "{all} is all of IPv6 and nothing of IPv4: list 0.0.0.0:{} as well to be reached by both",
+                all.port()
+            );
+        }
+    }
+}
+
 /// Exactly that address: `[::]` is all of IPv6, and not of IPv4 as well, which is listed as `0.0.0.0` if it is meant.
 fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
