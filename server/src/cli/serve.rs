@@ -60,6 +60,7 @@ async fn serve(config: Config, connections_max: usize) -> Result<Option<End>, St
     let ctx = Arc::new(Context::new(config)?);
     let server = Arc::new(Server::new(ctx.clone(), &crate::tables())?);
     let mut sockets = Vec::new();
+    listen::warn_of_ipv6_alone(&ctx.config.listen);
     for listener in &ctx.config.listen {
         sockets.push(listen::bind(listener, ctx.certificate.as_ref())?);
     }
@@ -86,11 +87,12 @@ async fn serve(config: Config, connections_max: usize) -> Result<Option<End>, St
         Ok::<(), String>(())
     };
     let requests = listen::run(server, sockets, Admission::new(connections_max), ctx.shutdown.clone());
-    let (_, metrics, ()) = tokio::join!(requests, metrics, signals.obey(&ctx));
+    let (_, metrics, was_told) = tokio::join!(requests, metrics, signals.obey(&ctx));
     info!("stopped");
     metrics?;
-    // Who tells it to stop while it is about to start anew means the new one, too.
-    Ok(if signals.has_come().await { None } else { ctx.recovery.end() })
+    // Who tells it to stop while it is about to start anew means the new one, too; and who did before, while the disk was looked
+    // at, is not to get another.
+    Ok(if was_told || signals.has_come().await { None } else { ctx.recovery.end() })
 }
 
 /// On standard output, whatever the log is to say: it is for who starts the server, and logs are kept and read by others.
@@ -141,15 +143,19 @@ impl Signals {
         }
     }
 
-    /// Waits until the server is told to stop, or stops by itself, and has it stop.
-    async fn obey(&mut self, ctx: &Arc<Context>) {
-        tokio::select! {
-            () = self.stop(ctx) => notify(NotifyState::Stopping),
+    /// Waits until the server is told to stop, or stops by itself, and has it stop. Answers whether it was told.
+    async fn obey(&mut self, ctx: &Arc<Context>) -> bool {
+        let was_told = tokio::select! {
+            () = self.stop(ctx) => true,
+            () = ctx.shutdown.cancelled() => false,
+        };
+        if was_told {
             // Where it starts anew, systemd is not to wait for its end.
-            () = ctx.shutdown.cancelled() => {}
+            notify(NotifyState::Stopping);
         }
         info!("stopping");
         ctx.shutdown.cancel();
+        was_told
     }
 
     /// Whether it was told to stop once more.
