@@ -175,3 +175,21 @@ fn notify(state: NotifyState<'_>) {
         tracing::debug!(%error, "systemd was not notified");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn it_is_known_whether_somebody_told_it_to_stop() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let ctx = Context::of_tests(folder.path());
+        let mut signals = Signals::new().expect("they can be waited for");
+        let kill = format!("kill -TERM {}", std::process::id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().expect("there is a shell").success());
+        assert!(signals.obey(&ctx).await);
+        // That it stops for another reason is nobody's word.
+        assert!(!signals.has_come().await);
+        assert!(!signals.obey(&ctx).await);
+    }
+}
