@@ -12,10 +12,14 @@ import pytest
 from harness.client import Client
 from harness.network import Network
 from harness.peer import faults
-from harness.server import Server, sound
+from harness.server import Server, own_environment, sound
 
 
 def pytest_configure(config):
+    # Neither the options nor the proxies of whoever runs the tests are theirs.
+    for name in set(os.environ) - set(own_environment()):
+        del os.environ[name]
+    os.environ.update(NO_PROXY="*", no_proxy="*")
     # Peers stay open to the end, each with its connections.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -158,8 +158,8 @@ pub fn take_up(ctx: &Arc<Context>) {
 
 fn marked(engine: &Engine) -> Result<Vec<Errand>, Error> {
     let mut errands: Vec<Errand> = engine.read(&Deactivations)?.into_iter().map(Errand::Departure).collect();
-    errands.extend(engine.read(&UnshownProfiles)?.into_keys().map(Errand::Profiles));
-    errands.extend(engine.read(&UncarriedSettings)?.into_keys().map(Errand::Settings));
+    errands.extend(engine.read(&UnshownProfiles)?.into_iter().map(Errand::Profiles));
+    errands.extend(engine.read(&UncarriedSettings)?.into_iter().map(Errand::Settings));
     errands.extend(engine.read(&RoomsWithGuestsToRemove)?.into_iter().map(Errand::Guests));
     Ok(errands)
 }

@@ -1,4 +1,4 @@
-//! How many files the process may have open, and what that leaves for connections.
+//! How many files the process may have open, and how many connections that and the memory allow.
 //!
 //! Invariant: connections that others open never take the descriptors that the store needs, which takes no commits any more
 //! once it could not open a file.
@@ -19,8 +19,11 @@ const FILES_PER_CONNECTION: usize = 2;
 /// open, and a proxy keeps some dozens.
 const CONNECTIONS_MIN: usize = 64;
 
-/// Connections at once whatever the limit: each takes some ten kilobytes before its request is there, with TLS some thirty.
-const CONNECTIONS_MAX: usize = 100_000;
+/// What a connection takes before its request is there: some ten kilobytes, with TLS some thirty.
+const BYTES_PER_CONNECTION: u64 = 32 * 1024;
+
+/// The part of the memory budget, in percent, that as many connections as there may be take: 8,192 with the default of 512 MiB.
+const CONNECTIONS_PERCENT: u64 = 50;
 
 /// The least number of files that must be allowed: 704.
 const FILES_MIN: usize = OPEN_FILES_MAX as usize + OWN_FILES + FILES_PER_CONNECTION * CONNECTIONS_MIN;
@@ -28,10 +31,11 @@ const FILES_MIN: usize = OPEN_FILES_MAX as usize + OWN_FILES + FILES_PER_CONNECT
 /// Below it, the operator is told: what is left with the usual limit of 1,024 is enough for a few dozens of people.
 const FILES_USUAL: usize = 4096;
 
-/// Raises the limit of open files as far as this process may, and says how many connections may be accepted at once.
+/// Raises the limit of open files as far as this process may, and says how many connections may be accepted at once with that,
+/// and with so much memory.
 ///
-/// Errors: a sentence, if that is too low.
-pub fn raise_limit() -> Result<usize, String> {
+/// Errors: a sentence, if the limit is too low.
+pub fn raise_limit(memory_budget_bytes: u64) -> Result<usize, String> {
     let (mut allowed, at_most) = getrlimit(Resource::RLIMIT_NOFILE)
         .map_err(|error| format!("cannot read the limit of open files: {error}"))?;
     if allowed < at_most {
@@ -41,7 +45,7 @@ pub fn raise_limit() -> Result<usize, String> {
         }
     }
     let files = usize::try_from(allowed).unwrap_or(usize::MAX);
-    let connections = connections(files)?;
+    let connections = connections(files, memory_budget_bytes)?;
     match files < FILES_USUAL {
         true => warn!(files, connections, "few open files are allowed: raise LimitNOFILE (ulimit -Hn)"),
         false => info!(files, connections, "limit of open files"),
@@ -49,8 +53,8 @@ pub fn raise_limit() -> Result<usize, String> {
     Ok(connections)
 }
 
-/// How many connections may be accepted at once when so many files may be open.
-fn connections(files: usize) -> Result<usize, String> {
+/// How many connections may be accepted at once when so many files may be open and so much memory be used.
+fn connections(files: usize, memory_budget_bytes: u64) -> Result<usize, String> {
     if files < FILES_MIN {
         return Err(format!(
             "only {files} open files are allowed, and {FILES_MIN} are needed at least: raise LimitNOFILE of the service, \
@@ -58,31 +62,47 @@ fn connections(files: usize) -> Result<usize, String> {
         ));
     }
     let left = files - usize::from(OPEN_FILES_MAX) - OWN_FILES;
-    Ok((left / FILES_PER_CONNECTION).min(CONNECTIONS_MAX))
+    let affordable = memory_budget_bytes * CONNECTIONS_PERCENT / 100 / BYTES_PER_CONNECTION;
+    Ok((left / FILES_PER_CONNECTION).min(usize::try_from(affordable).unwrap_or(usize::MAX)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const LEAST_MEMORY: u64 = 32 << 20;
+    const USUAL_MEMORY: u64 = 512 << 20;
+
     #[test]
     fn the_store_has_its_files_whatever_the_limit() {
         let store = usize::from(OPEN_FILES_MAX);
         for files in [FILES_MIN, 1024, 4096, 65_536] {
-            let connections = connections(files).expect("enough");
-            assert!(
-                connections >= CONNECTIONS_MIN && store + 2 * connections < files,
-                "{files}: {connections}"
-            );
+            for memory in [LEAST_MEMORY, USUAL_MEMORY, 1 << 40] {
+                let connections = connections(files, memory).expect("enough");
+                assert!(
+                    connections >= CONNECTIONS_MIN && store + 2 * connections < files,
+                    "{files}: {connections}"
+                );
+            }
         }
-        // No limit at all is a number, too.
-        assert_eq!(connections(usize::MAX), Ok(CONNECTIONS_MAX));
+    }
+
+    #[test]
+    fn connections_take_a_part_of_the_memory_whatever_the_limit() {
+        for memory in [LEAST_MEMORY, USUAL_MEMORY, 1 << 40] {
+            // No limit at all is a number, too.
+            for files in [65_536, 524_288, usize::MAX] {
+                let connections = connections(files, memory).expect("enough") as u64;
+                assert!(connections * 30_000 < memory / 2, "{files}: {connections}");
+            }
+        }
+        assert!(connections(524_288, 4 * USUAL_MEMORY) > connections(524_288, USUAL_MEMORY));
     }
 
     #[test]
     fn too_few_files_are_refused_with_what_to_raise() {
         for files in [0, 64, 512, FILES_MIN - 1] {
-            let refused = connections(files).expect_err("too few");
+            let refused = connections(files, USUAL_MEMORY).expect_err("too few");
             assert!(refused.contains(&files.to_string()) && refused.contains("LimitNOFILE"), "{refused}");
         }
     }

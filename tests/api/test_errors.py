@@ -64,6 +64,9 @@ KEPT = {
     "account data of a room": ("PUT", "user/{userId}/rooms/{roomId}/account_data/org.example.a", "%s"),
     "profile": ("PUT", "profile/{userId}/org.example.a", "%s"),
     "filter": ("POST", "user/{userId}/filter", "%s"),
+    "tag": ("PUT", "user/{userId}/rooms/{roomId}/tags/u.a", "%s"),
+    "push rule": ("PUT", "pushrules/global/override/org.example.a", '{"actions": [%s]}'),
+    "actions of a push rule": ("PUT", "pushrules/global/underride/.m.rule.message/actions", '{"actions": [%s]}'),
     "backup": ("POST", "room_keys/version", '{"algorithm": "m.megolm_backup.v1.curve25519-aes-sha2", "auth_data": %s}'),
 }
 

@@ -1,10 +1,11 @@
 """Files of other servers (server-server API, "Content Repository"): where they are, and how older servers give them."""
 
 import email.message
+import os
 
 import pytest
 
-from harness.client import unique
+from harness.client import Client, unique
 from harness.pictures import png, png_claiming
 
 DOWNLOAD = "/_matrix/federation/v1/media/download/"
@@ -36,6 +37,24 @@ def test_a_file_in_the_answer(alice, peer):
     assert_image(download(alice, peer, "plain"))
     (request,) = peer.asked(DOWNLOAD + "plain")
     assert request.headers["Authorization"].startswith("X-Matrix "), "it is fetched once, with a signature"
+
+
+@pytest.mark.parametrize("lose", [os.unlink, lambda path: os.truncate(path, 10)], ids=["gone", "cut short"])
+def test_a_file_that_is_lost_here_is_fetched_again(warren, peer, lose):
+    """As after the database was put back without the media."""
+    alice = Client(warren.base_url).register("alice")
+    peer.answers[DOWNLOAD + "lost"] = lambda _: multipart(SHOWN, IMAGE)
+    assert_image(download(alice, peer, "lost"))
+    (content,) = (path for path in (warren.data_dir / "media" / "content").rglob("*") if path.is_file())
+    lose(content)
+    for _ in range(2):
+        assert_image(download(alice, peer, "lost"))
+    assert len(peer.asked(DOWNLOAD + "lost")) == 2
+    # Nobody has it any more.
+    lose(content)
+    peer.answers[DOWNLOAD + "lost"] = lambda _: (404, {"errcode": "M_NOT_FOUND", "error": "it is gone"})
+    response = download(alice, peer, "lost")
+    assert (response.status_code, response.json()["errcode"]) == (404, "M_NOT_FOUND")
 
 
 NAMES = [

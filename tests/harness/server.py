@@ -123,12 +123,13 @@ class Server:
     def check(self, seconds=120):
         """Checks the database of the stopped server, which must be sound."""
         options = ["--data-dir", str(self.data_dir), "--server-name", self.name]
-        done = subprocess.run([binary(), "check", *options], capture_output=True, text=True, timeout=seconds)
+        done = self.command("check", *options, seconds=seconds)
         assert done.returncode == 0, done.stdout + done.stderr
 
     def command(self, *arguments, seconds=60):
         """Runs another command of the binary, while the server is stopped."""
-        return subprocess.run([binary(), *arguments], capture_output=True, text=True, timeout=seconds)
+        command = [binary(), *arguments]
+        return subprocess.run(command, env=own_environment(), capture_output=True, text=True, timeout=seconds)
 
     def make_administrator(self, name):
         """Makes the account of an administrator while the server is stopped. Returns its password."""

@@ -105,7 +105,9 @@ def test_no_address_that_is_not_listed(tmp_path):
 def test_all_addresses_of_one_family_are_not_those_of_the_other(tmp_path, listed):
     port = free_port()
     options = [word for address in listed for word in ("--listen", f"http://{address}:{port}")]
-    with Server(tmp_path / "data", *options, port=port):
+    with Server(tmp_path / "data", *options, port=port) as server:
+        # Elsewhere "[::]" means both, so it is told where it stands alone.
+        assert ("nothing of IPv4" in server.log()) == (listed == ["[::]"])
         for host, listener in [("127.0.0.1", "0.0.0.0"), ("[::1]", "[::]")]:
             if listener in listed:
                 assert requests.get(f"http://{host}:{port}{VERSIONS}", timeout=10).status_code == 200

@@ -8,7 +8,7 @@ import pytest
 import requests
 
 from harness.client import Client, bodies
-from harness.server import Server, binary, free_port
+from harness.server import Server, binary, free_port, own_environment
 
 
 def test_each_request_has_an_id_and_a_time(tmp_path):
@@ -68,7 +68,7 @@ class Unheard(Server):
     def spawn(self, **environment):
         self.process = subprocess.Popen(
             [binary(), "serve", *self.options],
-            env={**os.environ, **environment},
+            env={**own_environment(), **environment},
             stdin=subprocess.DEVNULL,
             stdout=self.output,
             stderr=self.output,

@@ -49,6 +49,7 @@ def test_a_server_in_a_terminal_ends_in_order_with_it(tmp_path):
     outside, terminal = os.openpty()
     process = subprocess.Popen(
         [binary.binary(), "serve", *server.options],
+        env=binary.own_environment(),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=terminal,

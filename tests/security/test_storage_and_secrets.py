@@ -27,11 +27,7 @@ def used(tmp_path):
     """A server that was used and stopped, everything it was told in confidence, and a text that it may keep."""
     secrets = {"password": unique("a password of many words"), "shared secret": SHARED_SECRET}
     server = Server(tmp_path / "data", "--log", "trace")
-    os.environ["WARREN_REGISTRATION_SHARED_SECRET"] = SHARED_SECRET
-    try:
-        server.start()
-    finally:
-        del os.environ["WARREN_REGISTRATION_SHARED_SECRET"]
+    server.start({"WARREN_REGISTRATION_SHARED_SECRET": SHARED_SECRET})
     nobody = Client(server.base_url)
     user = nobody.register("careful", password=secrets["password"])
     body = {

@@ -8,11 +8,11 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use ruma_common::{
-    UserId,
-    push::{AnyPushRuleRef, Ruleset},
+    OwnedRoomId, OwnedUserId, UserId,
+    push::{AnyPushRuleRef, ConditionalPushRule, PatternedPushRule, Ruleset, SimplePushRule},
 };
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Value, json, value::RawValue};
 
 use crate::{
     account::account_data,
@@ -33,10 +33,26 @@ const ENTRY_BYTES: usize = 128;
 /// What compiled rules cost for each byte of their JSON, about.
 const COMPILED_BYTES_PER_BYTE: usize = 2;
 
-/// The content of `m.push_rules`.
+/// The content of `m.push_rules`, whose rules are read one by one: what one of them nests deeply is nested deeper here.
 #[derive(Deserialize)]
-struct Content {
-    global: Ruleset,
+struct Content<'a> {
+    #[serde(borrow)]
+    global: Kinds<'a>,
+}
+
+/// The rules of each kind.
+#[derive(Deserialize)]
+struct Kinds<'a> {
+    #[serde(borrow, default, rename = "override")]
+    override_: Vec<&'a RawValue>,
+    #[serde(borrow, default)]
+    content: Vec<&'a RawValue>,
+    #[serde(borrow, default)]
+    room: Vec<&'a RawValue>,
+    #[serde(borrow, default)]
+    sender: Vec<&'a RawValue>,
+    #[serde(borrow, default)]
+    underride: Vec<&'a RawValue>,
 }
 
 /// Compiled rules by user.
@@ -65,11 +81,25 @@ fn corrupt(user_id: &str, error: impl std::fmt::Display) -> StorageError {
 }
 
 fn parse(source: &Bytes, user_id: &str) -> Result<Ruleset, StorageError> {
-    let content: Content = serde_json::from_slice(source).map_err(|error| corrupt(user_id, error))?;
-    let mut ruleset = content.global;
+    let content: Content<'_> = serde_json::from_slice(source).map_err(|error| corrupt(user_id, error))?;
+    let kinds = content.global;
+    let mut ruleset = Ruleset::new();
+    ruleset.override_.extend(readable::<ConditionalPushRule>(kinds.override_, user_id));
+    ruleset.content.extend(readable::<PatternedPushRule>(kinds.content, user_id));
+    ruleset.room.extend(readable::<SimplePushRule<OwnedRoomId>>(kinds.room, user_id));
+    ruleset.sender.extend(readable::<SimplePushRule<OwnedUserId>>(kinds.sender, user_id));
+    ruleset.underride.extend(readable::<ConditionalPushRule>(kinds.underride, user_id));
     // The defaults may be others than when the row was written.
     ruleset.update_with_server_default(Ruleset::server_default(parse_user_id(user_id)?));
     Ok(ruleset)
+}
+
+/// The rules that can be read. Of another, whoever stored it, the log tells: the user is not to lose all for it.
+fn readable<T: DeserializeOwned>(rules: Vec<&RawValue>, user_id: &str) -> impl Iterator<Item = T> {
+    rules.into_iter().filter_map(move |rule| {
+        let read = serde_json::from_str(rule.get());
+        read.inspect_err(|error| tracing::warn!(user_id, %error, "a push rule is passed over")).ok()
+    })
 }
 
 fn stored(reader: &Reader, user: UserNum) -> Result<Option<Bytes>, StorageError> {

@@ -1,5 +1,7 @@
 //! Accounts through the façade: registering, sessions, tokens, profiles and what users store about themselves.
 
+mod profiles;
+
 use std::sync::Arc;
 
 use serde_json::json;
@@ -9,10 +11,10 @@ use crate::{
     Command, Conflict, Denied, Error, Invalid, PresenceState, What,
     check::Check,
     command::{
-        ChangePassword, CreateKeyBackup, Deactivate, EndDeactivation, EndOlderTokens, LeaveProfileUnshown,
-        LogIn, MakeFirstToken, MakePassingToken, MakeRegistrationToken, PutBackupKeys, RefreshTokens,
-        Register, Registered, RemoveDevices, SetAccount, SetAccountData, SetPresence, SetProfileField,
-        SetTag, ShowProfile, SpendPassingToken, StoreFilter, UpgradeGuest, WhichDevices,
+        ChangePassword, CreateKeyBackup, Deactivate, EndDeactivation, EndOlderTokens, LogIn, MakeFirstToken,
+        MakePassingToken, MakeRegistrationToken, PutBackupKeys, RefreshTokens, Register, Registered,
+        RemoveDevices, SetAccount, SetAccountData, SetPresence, SetProfileField, SetTag, SpendPassingToken,
+        StoreFilter, UpgradeGuest, WhichDevices,
     },
     core::num::{StreamPos, UserNum},
     error::Result,
@@ -20,7 +22,7 @@ use crate::{
     store::{Direction, RestOfKey, schema},
     view::{
         AccountData, Deactivations, Devices, FirstToken, HashParameters, NameIsFree, OwnerOfPassingToken,
-        OwnerOfRefreshToken, RegistrationTokenIsValid, SessionOfToken, UnshownProfiles,
+        OwnerOfRefreshToken, RegistrationTokenIsValid, SessionOfToken,
     },
 };
 
@@ -429,6 +431,15 @@ fn tags_are_account_data() {
     let user = user(&world, BILBO);
     let content = world.engine.read(&AccountData { user, room_id: Some(ROOM), kind: "m.tag" }).unwrap();
     assert_eq!(content, r#"{"tags":{"m.favourite":{"order":0.5}}}"#);
+    // What is nested as deep as a reader goes is deeper within the others.
+    let deep = format!(r#"{{"a":{}1{}}}"#, "[".repeat(126), "]".repeat(126));
+    tag("u.deep", Some(serde_json::from_str(&deep).unwrap())).unwrap();
+    tag("u.work", Some(json!({}))).unwrap();
+    let content = world.engine.read(&AccountData { user, room_id: Some(ROOM), kind: "m.tag" }).unwrap();
+    assert_eq!(
+        content,
+        format!(r#"{{"tags":{{"m.favourite":{{"order":0.5}},"u.deep":{deep},"u.work":{{}}}}}}"#)
+    );
     let big = json!({ "org.example.text": "x".repeat(64 * 1024) });
     assert!(matches!(tag("u.big", Some(big)), Err(Error::Invalid(Invalid::Parameter { .. }))));
 }
@@ -489,89 +500,6 @@ fn erasing_leaves_nothing_of_an_account_but_its_name() {
     assert_eq!(erased(), first, "who is to be forgotten has said so once");
     let report = world.engine.read(&Check { progress: &|_, _| {} }).unwrap();
     assert!(report.is_clean());
-}
-
-#[test]
-fn a_profile_is_shown_in_the_rooms() {
-    let world = World::new();
-    bilbo(&world);
-    let set = |name: &str, value: Option<&str>| {
-        let value = value.map(|value| json!(value).to_string().into());
-        run(&world, SetProfileField { user_id: BILBO.into(), name: name.into(), value })
-    };
-    world.room(ROOM, BILBO, None);
-    assert!(set(profile::DISPLAY_NAME, Some("Bilbo")).unwrap());
-    assert!(!set(profile::DISPLAY_NAME, Some("Bilbo")).unwrap(), "nothing has changed");
-    let shown = || {
-        world.ask(|reader| {
-            let room = crate::room::RoomCtx::load(reader, ROOM)?;
-            let event = room.state(reader, "m.room.member", BILBO)?.unwrap();
-            Ok(serde_json::to_value(&event.pdu()?.content).unwrap())
-        })
-    };
-    let show = || run(&world, ShowProfile { room_id: ROOM.into(), user_id: BILBO.into() }).unwrap();
-    show();
-    assert_eq!(shown(), json!({ "membership": "join", "displayname": "Bilbo" }));
-    let before = world.engine.position();
-    show();
-    assert_eq!(world.engine.position(), before, "the same again makes no event");
-    set(profile::DISPLAY_NAME, None).unwrap();
-    show();
-    assert_eq!(shown(), json!({ "membership": "join" }));
-    let large = "x".repeat(64 * 1024);
-    let refused = set("org.example.text", Some(&large));
-    assert!(matches!(refused, Err(Error::Invalid(Invalid::ProfileTooLarge))));
-}
-
-#[test]
-fn rooms_are_marked_until_they_are_told_of_a_profile() {
-    let world = World::new();
-    bilbo(&world);
-    let (rooms, user_id) = ([ROOM, "!second:here.example", "!third:here.example"], || BILBO.to_owned());
-    for room_id in rooms {
-        world.room(room_id, BILBO, None);
-    }
-    let set = |name: &str, value: &str| {
-        let value = Some(json!(value).to_string().into());
-        run(&world, SetProfileField { user_id: user_id(), name: name.into(), value }).unwrap()
-    };
-    let marked = || {
-        let unshown = world.engine.read(&UnshownProfiles).unwrap();
-        assert!(unshown.values().all(|user_ids| *user_ids == [BILBO]));
-        unshown.into_keys().collect::<Vec<_>>()
-    };
-    set("org.example.text", "seen in no room");
-    assert!(marked().is_empty());
-    set(profile::DISPLAY_NAME, "Bilbo");
-    assert_eq!(marked(), rooms);
-    let show =
-        |room_id: &str| run(&world, ShowProfile { room_id: room_id.into(), user_id: user_id() }).unwrap();
-    show(ROOM);
-    assert_eq!(marked(), rooms[1..]);
-    // There is nothing to be told of who has left.
-    world.leave(rooms[1], BILBO);
-    show(rooms[1]);
-    assert_eq!(marked(), rooms[2..]);
-    run(&world, LeaveProfileUnshown { room_id: rooms[2].into(), user_id: user_id() }).unwrap();
-    assert!(marked().is_empty());
-    // What a room shows already is no event, and ends its mark.
-    set(profile::DISPLAY_NAME, "Frodo");
-    set(profile::DISPLAY_NAME, "Bilbo");
-    let before = world.engine.position();
-    show(ROOM);
-    assert_eq!((world.engine.position(), marked()), (before, vec![rooms[2].to_owned()]));
-}
-
-#[test]
-fn a_profile_is_not_shown_where_the_user_has_left() {
-    let world = World::new();
-    bilbo(&world);
-    world.room(ROOM, "@other:here.example", None);
-    world.join(ROOM, BILBO);
-    world.leave(ROOM, BILBO);
-    let before = world.engine.position();
-    run(&world, ShowProfile { room_id: ROOM.into(), user_id: BILBO.into() }).unwrap();
-    assert_eq!(world.engine.position(), before);
 }
 
 #[test]

@@ -1,7 +1,10 @@
 //! Clients keep things about their user: account data, tags, filters.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
-use serde_json::{Map, Value};
+use serde::Deserialize;
+use serde_json::{Map, Value, value::RawValue};
 
 use crate::{
     account::{account_data, filters, users},
@@ -97,13 +100,22 @@ impl Command for SetTag {
     }
 }
 
-/// The tags in the content of `m.tag`. A client may have set the content as account data, to anything.
+/// The tags in the content of `m.tag`. A client may have set the content as account data, to anything. Each is read by itself, as
+/// what it nests deeply is nested deeper in there.
 fn tags_in(content: Option<&Bytes>) -> Map<String, Value> {
-    let content = content.and_then(|content| serde_json::from_slice::<Map<String, Value>>(content).ok());
-    match content.and_then(|mut content| content.remove("tags")) {
-        Some(Value::Object(tags)) => tags,
-        _ => Map::new(),
-    }
+    let tags = content.and_then(|content| serde_json::from_slice::<Tags<'_>>(content).ok());
+    let tags =
+        tags.and_then(|content| serde_json::from_str::<BTreeMap<String, &RawValue>>(content.tags.get()).ok());
+    let read =
+        |(tag, content): (String, &RawValue)| Some((tag, serde_json::from_str::<Value>(content.get()).ok()?));
+    tags.into_iter().flatten().filter_map(read).collect()
+}
+
+/// The content of `m.tag`.
+#[derive(Deserialize)]
+struct Tags<'a> {
+    #[serde(borrow)]
+    tags: &'a RawValue,
 }
 
 /// Stores a filter.

@@ -224,6 +224,23 @@ mod tests {
     }
 
     #[test]
+    fn a_rule_that_is_nested_deeply_costs_nobody_the_others() {
+        let engine = engine();
+        put(&engine, "a", None, None).unwrap();
+        let (nested, end) = ("[".repeat(124), "]".repeat(124));
+        let deep: Action = serde_json::from_str(&format!(r#"{{"a":{nested}{end}}}"#)).unwrap();
+        let rule = NewPatternedPushRule::new("deep".to_owned(), "carrot".to_owned(), vec![deep.clone()]);
+        let set = PushRuleChange::Set { rule: NewPushRule::Content(rule), before: None, after: None };
+        change(&engine, set).unwrap();
+        put(&engine, "b", None, None).unwrap();
+        assert_eq!(order(&engine), ["b", "deep", "a"]);
+        let ruleset = engine.read(&PushRules { user_id: ALICE.to_owned() }).unwrap();
+        let shown = ruleset.get(RuleKind::Content, "deep").unwrap().actions().to_vec();
+        assert_eq!(serde_json::to_string(&shown).unwrap(), serde_json::to_string(&[deep]).unwrap());
+        assert!(engine.read(&Content).is_ok());
+    }
+
+    #[test]
     fn what_is_not_there_or_not_the_users_is_refused() {
         let engine = engine();
         let rule_id = || ".m.rule.message".to_owned();

@@ -122,28 +122,40 @@ impl Command for ShowProfile {
     }
 }
 
-/// A room does not show a user's profile of now, and is not to be told of it again: it is not among
-/// [`crate::view::UnshownProfiles`] any more.
+/// A room does not show a user's profile, and is not to be told of it again: it is not among
+/// [`crate::view::UnshownProfiles`] any more, unless the profile has changed since.
 pub struct LeaveProfileUnshown {
     /// The room's id.
     pub room_id: String,
     /// The user's id.
     pub user_id: String,
+    /// The fields that the room was to be told of, as [`crate::view::Profile`] has them; others may be among them.
+    pub unshown: Vec<(String, Bytes)>,
 }
 
 impl Command for LeaveProfileUnshown {
-    type Output = ();
+    /// Whether the profile is still that one.
+    type Output = bool;
 
     fn lanes(&self) -> Lanes {
         Lanes::default().user(&self.user_id)
     }
 
-    fn run(&self, tx: &mut Tx) -> Result<()> {
-        match tx.room_num(&self.room_id)? {
-            Some(room) => remove_mark(tx, room, &self.user_id),
-            None => Ok(()),
+    fn run(&self, tx: &mut Tx) -> Result<bool> {
+        let (Some(room), Some(user)) = (tx.room_num(&self.room_id)?, tx.user_num(&self.user_id)?) else {
+            return Ok(true);
+        };
+        let is_same = in_rooms(&profile::get(tx, user)?).eq(in_rooms(&self.unshown));
+        if is_same {
+            remove_mark(tx, room, &self.user_id)?;
         }
+        Ok(is_same)
     }
+}
+
+/// What rooms show of a profile.
+fn in_rooms(fields: &[(String, Bytes)]) -> impl Iterator<Item = &(String, Bytes)> {
+    fields.iter().filter(|(name, _)| profile::is_shown_in_rooms(name))
 }
 
 fn remove_mark(tx: &mut Tx, room: RoomNum, user_id: &str) -> Result<()> {

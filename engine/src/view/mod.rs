@@ -68,7 +68,9 @@ pub use server_keys::{OwnOldKeys, PublishedKeys, PublishedKeysOf, StandingOfKey}
 pub use space_room::{IsShownElsewhere, KnownRoom, RoomOfSpace};
 pub use sync::{Sync, SyncAnswer};
 pub use token::{StreamToken, SyncToken};
-pub use unfinished::{RoomsWithGuestsToRemove, UncarriedSettings, UnshownProfiles};
+pub use unfinished::{
+    RoomsWithGuestsToRemove, UncarriedSettings, UncarriedSettingsIn, UnshownProfiles, UnshownProfilesIn,
+};
 pub use user_directory::{IsPresent, PresenceOf, SearchUsers, USERS_LIMIT_DEFAULT};
 
 use crate::{error::Result, store::Reader};

@@ -1,7 +1,5 @@
 //! What was begun in rooms and is taken up again: after a restart, and where it could not be done at once.
 
-use std::collections::BTreeMap;
-
 use crate::{
     core::num::{RoomNum, UserNum},
     error::Result,
@@ -9,46 +7,85 @@ use crate::{
     view::View,
 };
 
-/// The rooms that are still to be told of a profile that has changed, each with its users. O(result).
+/// The rooms that are still to be told of a profile that has changed. O(marks).
 pub struct UnshownProfiles;
 
 impl View for UnshownProfiles {
-    /// By the ids of rooms, those of users.
-    type Output = BTreeMap<String, Vec<String>>;
+    /// Their ids.
+    type Output = Vec<String>;
 
     fn read(&self, reader: &Reader) -> Result<Self::Output> {
-        users_by_room(reader, &schema::UNSHOWN_PROFILES)
+        rooms_in(reader, &schema::UNSHOWN_PROFILES)
     }
 }
 
-/// The rooms into which users came by way of another server, each with those who are still to be given what they set for the room
-/// that it replaces. O(result).
+/// The users of whose profile one room is still to be told. O(result).
+pub struct UnshownProfilesIn<'a>(
+    /// The room's id.
+    pub &'a str,
+);
+
+impl View for UnshownProfilesIn<'_> {
+    /// Their ids.
+    type Output = Vec<String>;
+
+    fn read(&self, reader: &Reader) -> Result<Self::Output> {
+        users_in(reader, &schema::UNSHOWN_PROFILES, self.0)
+    }
+}
+
+/// The rooms into which users came by way of another server, who are still to be given what they set for the room that it
+/// replaces. O(marks).
 pub struct UncarriedSettings;
 
 impl View for UncarriedSettings {
-    /// By the ids of rooms, those of users.
-    type Output = BTreeMap<String, Vec<String>>;
+    /// Their ids.
+    type Output = Vec<String>;
 
     fn read(&self, reader: &Reader) -> Result<Self::Output> {
-        users_by_room(reader, &schema::UNCARRIED_SETTINGS)
+        rooms_in(reader, &schema::UNCARRIED_SETTINGS)
     }
 }
 
-fn users_by_room(
-    reader: &Reader,
-    keyspace: &Keyspace<(RoomNum, UserNum), ()>,
-) -> Result<BTreeMap<String, Vec<String>>> {
-    let mut marked = Vec::new();
-    reader.scan(keyspace, &(), Direction::Forward, |(room, user): (RoomNum, UserNum), ()| {
-        marked.push((room, user));
+/// The users whom [`UncarriedSettings`] means in one room. O(result).
+pub struct UncarriedSettingsIn<'a>(
+    /// The room's id.
+    pub &'a str,
+);
+
+impl View for UncarriedSettingsIn<'_> {
+    /// Their ids.
+    type Output = Vec<String>;
+
+    fn read(&self, reader: &Reader) -> Result<Self::Output> {
+        users_in(reader, &schema::UNCARRIED_SETTINGS, self.0)
+    }
+}
+
+fn rooms_in(reader: &Reader, keyspace: &Keyspace<(RoomNum, UserNum), ()>) -> Result<Vec<String>> {
+    let mut rooms = Vec::new();
+    reader.scan(keyspace, &(), Direction::Forward, |(room, _): (RoomNum, UserNum), ()| {
+        // Those of one room stand together.
+        if rooms.last() != Some(&room) {
+            rooms.push(room);
+        }
         true
     })?;
-    let mut rooms: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for (room, user) in marked {
-        let (room_id, user_id) = (reader.room_id(room)?, reader.user_id(user)?);
-        rooms.entry(room_id.to_string()).or_default().push(user_id.to_string());
-    }
-    Ok(rooms)
+    rooms.into_iter().map(|room| Ok(reader.room_id(room)?.to_string())).collect()
+}
+
+fn users_in(
+    reader: &Reader,
+    keyspace: &Keyspace<(RoomNum, UserNum), ()>,
+    room_id: &str,
+) -> Result<Vec<String>> {
+    let Some(room) = reader.room_num(room_id)? else { return Ok(Vec::new()) };
+    let mut users = Vec::new();
+    reader.scan(keyspace, &room, Direction::Forward, |(_, user): (RoomNum, UserNum), ()| {
+        users.push(user);
+        true
+    })?;
+    users.into_iter().map(|user| Ok(reader.user_id(user)?.to_string())).collect()
 }
 
 /// The rooms that guests of this server have to leave, as soon as their policy servers have signed that. O(result).

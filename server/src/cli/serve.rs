@@ -24,7 +24,7 @@ use crate::{data_dir, log, metrics, open_files, worker};
 pub fn run(config: Config) -> Result<(), String> {
     log::start(&config)?;
     log::warn_of_test_settings(&config);
-    let connections_max = open_files::raise_limit()?;
+    let connections_max = open_files::raise_limit(config.memory_budget_bytes)?;
     let _lock = data_dir::lock(&config.data_dir)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -60,6 +60,7 @@ async fn serve(config: Config, connections_max: usize) -> Result<Option<End>, St
     let ctx = Arc::new(Context::new(config)?);
     let server = Arc::new(Server::new(ctx.clone(), &crate::tables())?);
     let mut sockets = Vec::new();
+    listen::warn_of_ipv6_alone(&ctx.config.listen);
     for listener in &ctx.config.listen {
         sockets.push(listen::bind(listener, ctx.certificate.as_ref())?);
     }
@@ -86,11 +87,12 @@ async fn serve(config: Config, connections_max: usize) -> Result<Option<End>, St
         Ok::<(), String>(())
     };
     let requests = listen::run(server, sockets, Admission::new(connections_max), ctx.shutdown.clone());
-    let (_, metrics, ()) = tokio::join!(requests, metrics, signals.obey(&ctx));
+    let (_, metrics, was_told) = tokio::join!(requests, metrics, signals.obey(&ctx));
     info!("stopped");
     metrics?;
-    // Who tells it to stop while it is about to start anew means the new one, too.
-    Ok(if signals.has_come().await { None } else { ctx.recovery.end() })
+    // Who tells it to stop while it is about to start anew means the new one, too; and who did before, while the disk was looked
+    // at, is not to get another.
+    Ok(if was_told || signals.has_come().await { None } else { ctx.recovery.end() })
 }
 
 /// On standard output, whatever the log is to say: it is for who starts the server, and logs are kept and read by others.
@@ -141,15 +143,19 @@ impl Signals {
         }
     }
 
-    /// Waits until the server is told to stop, or stops by itself, and has it stop.
-    async fn obey(&mut self, ctx: &Arc<Context>) {
-        tokio::select! {
-            () = self.stop(ctx) => notify(NotifyState::Stopping),
+    /// Waits until the server is told to stop, or stops by itself, and has it stop. Answers whether it was told.
+    async fn obey(&mut self, ctx: &Arc<Context>) -> bool {
+        let was_told = tokio::select! {
+            () = self.stop(ctx) => true,
+            () = ctx.shutdown.cancelled() => false,
+        };
+        if was_told {
             // Where it starts anew, systemd is not to wait for its end.
-            () = ctx.shutdown.cancelled() => {}
+            notify(NotifyState::Stopping);
         }
         info!("stopping");
         ctx.shutdown.cancel();
+        was_told
     }
 
     /// Whether it was told to stop once more.
@@ -167,5 +173,23 @@ impl Signals {
 fn notify(state: NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[state]) {
         tracing::debug!(%error, "systemd was not notified");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn it_is_known_whether_somebody_told_it_to_stop() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let ctx = Context::of_tests(folder.path());
+        let mut signals = Signals::new().expect("they can be waited for");
+        let kill = format!("kill -TERM {}", std::process::id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().expect("there is a shell").success());
+        assert!(signals.obey(&ctx).await);
+        // That it stops for another reason is nobody's word.
+        assert!(!signals.has_come().await);
+        assert!(!signals.obey(&ctx).await);
     }
 }

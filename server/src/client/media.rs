@@ -168,11 +168,11 @@ async fn find(call: &Call, caching: Caching) -> Result<MediaFile, ApiError> {
     // Who has not signed in makes this server ask nobody, or everybody could use it to fetch anything.
     let known = RemoteMedia { server_name: server_name.as_str(), media_id: &media_id(call)? };
     let is_frozen = caching == Caching::Public && ctx.config.freeze_unauthenticated_media;
-    match (caching, ctx.engine.read(&known)?) {
-        (_, Some(file)) if !is_frozen || !file.authenticated_only => Ok(file),
-        (Caching::Private, _) if call.query_bool("allow_remote", true)? => {
-            remote::file(ctx, server_name.as_str(), &media_id(call)?, timeout_ms(call)?).await
-        }
+    if caching == Caching::Private && call.query_bool("allow_remote", true)? {
+        return remote::file(ctx, server_name.as_str(), &media_id(call)?, timeout_ms(call)?).await;
+    }
+    match ctx.engine.read(&known)? {
+        Some(file) if !is_frozen || !file.authenticated_only => Ok(file),
         _ => Err(ApiError::not_found(format!("Media of other servers can only be fetched {WITH_TOKEN}"))),
     }
 }

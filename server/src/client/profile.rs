@@ -4,15 +4,16 @@ use bytes::Bytes;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use warren_engine::account::profile::{AVATAR_URL, DISPLAY_NAME, is_shown_in_rooms};
 use warren_engine::command::{LeaveProfileUnshown, SetProfileField, ShowProfile};
 use warren_engine::core::identifiers;
-use warren_engine::view::{Profile, ProfileField, RoomsOf, UnshownProfiles};
+use warren_engine::view::{Profile, ProfileField, RoomsOf, UnshownProfilesIn};
 use warren_engine::{Error, Membership};
 
 use super::membership::is_local;
 use crate::context::Context;
-use crate::errands;
+use crate::errands::{self, Errand, Turn};
 use crate::federation::out::{policy, queries};
 use crate::http::limits::{AVATAR_URL_BYTES_MAX, DISPLAY_NAME_BYTES_MAX, PROFILE_KEY_BYTES_MAX};
 use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
@@ -112,30 +113,43 @@ async fn set(call: Call, user_id: String, name: String, value: Option<Bytes>) ->
     let ctx = call.ctx.clone();
     let field = SetProfileField { user_id: user_id.clone(), name, value };
     worker::finish(async move {
+        // Before the rooms are marked, so that nobody begins with them beside this.
+        let turns = if in_rooms { turns(&ctx, &user_id)? } else { Vec::new() };
         ctx.engine.write(field).await?;
-        if in_rooms {
-            show_in_rooms(&ctx, &user_id).await?;
-        }
+        show_in_rooms(&ctx, &user_id, turns).await;
         Ok::<(), Error>(())
     })
     .await?;
     Ok(Answer::empty())
 }
 
+/// The rooms that the user is in, each with the turn at telling it of profiles unless somebody has that.
+fn turns(ctx: &Arc<Context>, user_id: &str) -> Result<Vec<(String, Option<Turn>)>, Error> {
+    let room_ids = ctx.engine.read(&RoomsOf { user_id, memberships: &[Membership::Join] })?;
+    let with_turn = |room_id: String| {
+        let turn = Turn::take(ctx, Errand::Profiles(room_id.clone()), true);
+        (room_id, turn)
+    };
+    Ok(room_ids.into_iter().map(with_turn).collect())
+}
+
 /// Tells the user's rooms of the profile, one after the other: each is a write of its own. One that cannot be told now is told
-/// later.
-async fn show_in_rooms(ctx: &Context, user_id: &str) -> Result<(), Error> {
-    for room_id in ctx.engine.read(&RoomsOf { user_id, memberships: &[Membership::Join] })? {
-        show(ctx, &room_id, user_id, false).await;
+/// later; where somebody has the turn, they may be at another user's profile.
+async fn show_in_rooms(ctx: &Context, user_id: &str, turns: Vec<(String, Option<Turn>)>) {
+    for (room_id, turn) in turns {
+        if show(ctx, &room_id, user_id, false).await
+            && let Some(turn) = turn
+        {
+            turn.done();
+        }
     }
-    Ok(())
 }
 
 /// Tells a room of all profiles that it is still to be told of. Answers whether that is done; at the first that has to wait the
 /// others do, too.
 pub async fn show_in_room(ctx: &Context, room_id: &str, is_last: bool) -> bool {
-    let user_ids = match ctx.engine.read(&UnshownProfiles) {
-        Ok(mut unshown) => unshown.remove(room_id).unwrap_or_default(),
+    let user_ids = match ctx.engine.read(&UnshownProfilesIn(room_id)) {
+        Ok(user_ids) => user_ids,
         Err(error) => {
             tracing::warn!(room_id, %error, "it cannot be told which profiles a room does not show");
             return false;
@@ -149,8 +163,11 @@ pub async fn show_in_room(ctx: &Context, room_id: &str, is_last: bool) -> bool {
     true
 }
 
-/// Tells a room of a profile. False if that has to be tried again. What is refused, and what fails the last time, is left as it is.
+/// Tells a room of a profile. False if that has to be tried again. What is refused, and what fails the last time, is left as it
+/// is, unless it is another meanwhile.
 async fn show(ctx: &Context, room_id: &str, user_id: &str, is_last: bool) -> bool {
+    // Of an account that is closed meanwhile there is none.
+    let unshown = ctx.engine.read(&Profile(user_id)).unwrap_or_default();
     let (room_id, user_id) = (room_id.to_owned(), user_id.to_owned());
     let show = ShowProfile { room_id: room_id.clone(), user_id: user_id.clone() };
     let Err(error) = policy::write(ctx, show).await else { return true };
@@ -158,9 +175,9 @@ async fn show(ctx: &Context, room_id: &str, user_id: &str, is_last: bool) -> boo
     if errands::may_pass(&error) && !is_last {
         return false;
     }
-    let left = ctx.engine.write(LeaveProfileUnshown { room_id, user_id }).await;
+    let left = ctx.engine.write(LeaveProfileUnshown { room_id, user_id, unshown }).await;
     left.inspect_err(|error| tracing::warn!(%error, "it cannot be noted that a room shows an old profile"))
-        .is_ok()
+        .unwrap_or(false)
 }
 
 /// The name of a field. Specification: appendices, "Common Namespaced Identifier Grammar".

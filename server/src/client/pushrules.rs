@@ -92,6 +92,7 @@ async fn get_push_rule(call: Call) -> Outcome {
 async fn set_push_rule(call: Call) -> Outcome {
     let kind = kind(&call)?;
     let rule_id = call.path("ruleId")?.into_owned();
+    call.json_content()?;
     let body: RuleBody = call.json()?;
     let rule = match kind {
         RuleKind::Override => {
@@ -136,6 +137,7 @@ async fn get_push_rule_actions(call: Call) -> Outcome {
 
 async fn set_push_rule_actions(call: Call) -> Outcome {
     let (kind, rule_id) = (kind(&call)?, call.path("ruleId")?.into_owned());
+    call.json_content()?;
     let ActionsBody { actions } = call.json()?;
     change(&call, PushRuleChange::SetActions { kind, rule_id, actions }).await
 }

@@ -1,6 +1,9 @@
 //! `tags.yaml`: how a user sorts rooms.
 
-use serde_json::{Map, Value, json};
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 use warren_engine::command::SetTag;
 use warren_engine::view::AccountData;
 use warren_engine::{Error, What};
@@ -19,16 +22,27 @@ async fn get_tags(call: Call) -> Outcome {
     call.own_user("userId")?;
     let room_id = room_id(&call)?;
     let stored = AccountData { user: call.session()?.user, room_id: Some(&room_id), kind: "m.tag" };
-    let tags = match call.ctx.engine.read(&stored) {
-        Err(Error::NotFound(What::AccountData)) => None,
-        // A client may have set it as account data, to anything.
-        stored => serde_json::from_slice::<Map<String, Value>>(&stored?).ok(),
+    let content = match call.ctx.engine.read(&stored) {
+        Err(Error::NotFound(What::AccountData)) => Bytes::new(),
+        stored => stored?,
     };
-    let tags = tags.and_then(|mut content| content.remove("tags")).filter(Value::is_object);
-    Answer::json(&json!({ "tags": tags.unwrap_or_else(|| json!({})) }))
+    // A client may have set it as account data, to anything.
+    let tags = serde_json::from_slice::<Content<'_>>(&content).ok().map(|content| content.tags.get());
+    let tags = tags.filter(|tags| tags.starts_with('{')).unwrap_or("{}");
+    Ok(Answer::json_bytes(format!(r#"{{"tags":{tags}}}"#).into()))
+}
+
+/// The content of `m.tag`.
+#[derive(Deserialize)]
+struct Content<'a> {
+    #[serde(borrow)]
+    tags: &'a RawValue,
 }
 
 async fn put_tag(call: Call) -> Outcome {
+    if !call.body().trim_ascii().is_empty() {
+        call.json_content()?;
+    }
     let mut content: Map<String, Value> = call.json_or_empty()?;
     // Some clients write null for no order.
     if content.get("order").is_some_and(Value::is_null) {

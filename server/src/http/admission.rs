@@ -39,7 +39,7 @@ impl Admission {
         if self.is_to_be_told() {
             warn!(
                 connections = self.at_most,
-                "as many connections are open as the limit of open files allows; further ones wait"
+                "as many connections are open as the limit of open files and memory_budget_mib allow; further ones wait"
             );
         }
         self.free.clone().acquire_owned().await

@@ -1,24 +1,28 @@
 //! Listeners: sockets, TLS, HTTP/1.1 and 2, and stopping without cutting anybody off.
 
+use std::convert::Infallible;
 use std::fs::Permissions;
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use socket2::{Domain, Protocol, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::admission::{Admission, Admitted};
+use super::idle::{Used, Uses};
 use super::limits::{
     ACCEPT_PAUSE, BACKLOG_MAX, DRAIN_TIME_MAX, HANDSHAKE_TIME_MAX, HEAD_BYTES_MAX, HEAD_TIME_MAX,
     SEND_BUFFER_BYTES_MAX, STREAMS_PER_CONNECTION_MAX,
@@ -75,6 +79,24 @@ pub fn bind(listener: &Listener, certificate: Option<&Arc<Certificate>>) -> Resu
     Ok(Bound { socket, apis: listener.apis, address })
 }
 
+/// Says where nobody is reached by IPv4, which `[::]` does not mean: other servers and earlier versions of this one have it so.
+pub fn warn_of_ipv6_alone(listeners: &[Listener]) {
+    let addresses = || {
+        listeners.iter().filter_map(|listener| match listener.address {
+            Address::Http(address) | Address::Https(address) => Some(address),
+            Address::Unix(_) => None,
+        })
+    };
+    for all in addresses().filter(|address| address.is_ipv6() && address.ip().is_unspecified()) {
+        if !addresses().any(|other| other.is_ipv4() && other.port() == all.port()) {
+            warn!(
+                "{all} is all of IPv6 and nothing of IPv4: list 0.0.0.0:{} as well to be reached by both",
+                all.port()
+            );
+        }
+    }
+}
+
 /// Exactly that address: `[::]` is all of IPv6, and not of IPv4 as well, which is listed as `0.0.0.0` if it is meant.
 fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
@@ -110,7 +132,8 @@ pub async fn run(
     admission: Arc<Admission>,
     shutdown: CancellationToken,
 ) {
-    let graceful = Arc::new(GracefulShutdown::new());
+    // Whoever holds a receiver is a connection that is open.
+    let stop = Arc::new(watch::channel(()).0);
     let mut accepting = tokio::task::JoinSet::new();
     let mut socket_files = Vec::new();
     for bound in sockets {
@@ -118,13 +141,17 @@ pub async fn run(
         if let Address::Unix(path) = &bound.address {
             socket_files.push(path.clone());
         }
-        let connections =
-            Connections { server: server.clone(), apis: bound.apis, builder: Arc::new(builder()) };
-        let (admission, graceful, shutdown) = (admission.clone(), graceful.clone(), shutdown.clone());
+        let connections = Connections {
+            server: server.clone(),
+            apis: bound.apis,
+            builder: Arc::new(builder()),
+            idle_max: HEAD_TIME_MAX,
+        };
+        let (admission, stop, shutdown) = (admission.clone(), stop.clone(), shutdown.clone());
         accepting.spawn(async move {
             tokio::select! {
                 () = shutdown.cancelled() => {}
-                () = accept(bound.socket, connections, &admission, graceful) => {}
+                () = accept(bound.socket, connections, &admission, &stop) => {}
             }
         });
     }
@@ -133,9 +160,9 @@ pub async fn run(
         let removed = std::fs::remove_file(&path);
         debug!(?removed, path = %path.display(), "removed the socket");
     }
-    let Some(graceful) = Arc::into_inner(graceful) else { return };
-    let open = graceful.count();
-    if tokio::time::timeout(DRAIN_TIME_MAX, graceful.shutdown()).await.is_err() {
+    let open = stop.receiver_count();
+    stop.send_replace(());
+    if tokio::time::timeout(DRAIN_TIME_MAX, stop.closed()).await.is_err() {
         warn!(connections = open, "not all requests finished in time");
     }
 }
@@ -165,14 +192,11 @@ struct Connections {
     server: Arc<Server>,
     apis: Apis,
     builder: Arc<Builder<TokioExecutor>>,
+    /// How long one may be open without a request.
+    idle_max: Duration,
 }
 
-async fn accept(
-    socket: Socket,
-    connections: Connections,
-    admission: &Admission,
-    graceful: Arc<GracefulShutdown>,
-) {
+async fn accept(socket: Socket, connections: Connections, admission: &Admission, stop: &watch::Sender<()>) {
     // Whoever is not accepted waits in the system's queue, and takes no descriptor of this process there.
     while let Ok(place) = admission.place().await {
         let accepted = match &socket {
@@ -181,14 +205,14 @@ async fn accept(
                 if let Err(error) = stream.set_nodelay(true) {
                     debug!(%error, "TCP_NODELAY");
                 }
-                let (connections, watcher) = (connections.clone(), graceful.watcher());
+                let (connections, stopping) = (connections.clone(), stop.subscribe());
                 let admitted = admission.admit(place);
                 match tls.clone() {
-                    None => drop(tokio::spawn(connections.serve(stream, Some(address), watcher, admitted))),
+                    None => drop(tokio::spawn(connections.serve(stream, Some(address), stopping, admitted))),
                     Some(tls) => drop(tokio::spawn(async move {
                         match tokio::time::timeout(HANDSHAKE_TIME_MAX, tls.accept(stream)).await {
                             Ok(Ok(stream)) => {
-                                connections.serve(stream, Some(address), watcher, admitted).await;
+                                connections.serve(stream, Some(address), stopping, admitted).await;
                             }
                             Ok(Err(error)) => debug!(%address, %error, "TLS handshake failed"),
                             Err(_) => debug!(%address, "TLS handshake took too long"),
@@ -198,7 +222,7 @@ async fn accept(
             }),
             Socket::Unix(listener) => listener.accept().await.map(|(stream, _)| {
                 let admitted = admission.admit(place);
-                drop(tokio::spawn(connections.clone().serve(stream, None, graceful.watcher(), admitted)));
+                drop(tokio::spawn(connections.clone().serve(stream, None, stop.subscribe(), admitted)));
             }),
         };
         if let Err(error) = accepted {
@@ -209,16 +233,98 @@ async fn accept(
 }
 
 impl Connections {
-    /// Serves a connection until it ends, and its place with it.
-    async fn serve<S>(self, stream: S, address: Option<SocketAddr>, watcher: Watcher, _admitted: Admitted)
-    where
+    /// Serves a connection until it ends, and its place with it. It does when the server stops, and when nobody uses it: what
+    /// hyper has of that begins with the first bytes of HTTP/1.
+    async fn serve<S>(
+        self,
+        stream: S,
+        address: Option<SocketAddr>,
+        mut stopping: watch::Receiver<()>,
+        _admitted: Admitted,
+    ) where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let peer = Peer { address: address.map(|address| address.ip()), apis: self.apis };
-        let service = service_fn(|request| self.server.clone().serve(peer, request));
-        let connection = self.builder.serve_connection(TokioIo::new(stream), service);
-        if let Err(error) = watcher.watch(connection).await {
+        let uses = Uses::default();
+        let service = service_fn(|request| {
+            let (server, using) = (self.server.clone(), uses.begin());
+            async move {
+                let response = server.serve(peer, request).await?;
+                Ok::<_, Infallible>(response.map(|body| Used::new(body, using)))
+            }
+        });
+        let mut connection = pin!(self.builder.serve_connection(TokioIo::new(stream), service));
+        let ended = tokio::select! {
+            biased;
+            ended = connection.as_mut() => ended,
+            _ = stopping.changed() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+            () = uses.idle_for(self.idle_max) => {
+                // Who speaks HTTP/2 is told, so that no request is lost that was sent meanwhile.
+                connection.as_mut().graceful_shutdown();
+                tokio::select! {
+                    ended = connection => ended,
+                    () = uses.idle_for(self.idle_max + DRAIN_TIME_MAX) => Ok(()),
+                }
+            }
+        };
+        if let Err(error) = ended {
             debug!(?address, %error, "connection ended");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+    use crate::context::Context;
+
+    /// The preface of HTTP/2, and settings that are the usual ones.
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
+    /// What comes back for what is sent, up to the end of the connection, behind which somebody waits for its place.
+    async fn answer_to(sent: &[&[u8]], idle_max: Duration) -> String {
+        let folder = tempfile::tempdir().expect("a folder");
+        let server =
+            Arc::new(Server::new(Context::of_tests(folder.path()), &crate::tables()).expect("tables"));
+        let connections = Connections { server, apis: Apis::ALL, builder: Arc::new(builder()), idle_max };
+        let (stop, admission) = (watch::channel(()).0, Admission::new(1));
+        let admitted = admission.admit(admission.place().await.expect("free"));
+        let (mut client, stream) = tokio::io::duplex(64 * 1024);
+        let served = tokio::spawn(connections.serve(stream, None, stop.subscribe(), admitted));
+        let told = async {
+            for (index, part) in sent.iter().enumerate() {
+                if index > 0 {
+                    tokio::time::sleep(2 * idle_max).await;
+                }
+                client.write_all(part).await.expect("it is open");
+            }
+            let mut told = Vec::new();
+            client.read_to_end(&mut told).await.expect("it ends in order");
+            assert!(admission.place().await.is_ok());
+            String::from_utf8_lossy(&told).into_owned()
+        };
+        let told = tokio::time::timeout(Duration::from_secs(30), told).await.expect("it ends");
+        served.await.expect("no fault");
+        told
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn who_asks_for_nothing_gives_its_place_back() {
+        for silent in [&b""[..], b"P", b"PRI", b"GET / HT", PREFACE] {
+            let told = answer_to(&[silent], Duration::from_millis(50)).await;
+            assert!(!told.contains("200 OK"), "{told}");
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn who_has_asked_is_answered_however_long_it_takes() {
+        let head: &[u8] = b"POST /_matrix/client/v3/login HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{";
+        let told = answer_to(&[head, b"}"], Duration::from_millis(200)).await;
+        assert!(told.starts_with("HTTP/1.1 400"), "{told}");
     }
 }

@@ -9,6 +9,7 @@ pub mod call;
 mod cors;
 pub mod credentials;
 pub mod error;
+mod idle;
 mod json;
 pub mod limits;
 pub mod listen;

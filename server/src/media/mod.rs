@@ -134,6 +134,12 @@ impl Media {
         blocking(move || content(&*store, &sha256, size)).await?.ok_or_else(lost)
     }
 
+    /// Whether a file is there, as long as it is to be. Errors: those of the disk.
+    pub async fn has(&self, file: &MediaFile) -> Result<bool, ApiError> {
+        let (store, sha256, size) = (self.store.clone(), file.sha256, file.size);
+        Ok(blocking(move || content(&*store, &sha256, size)).await?.is_some())
+    }
+
     /// A thumbnail of a file: kept from before, or made now and kept.
     ///
     /// Errors: 400 for what is not an image, 413 for one that is too large to decode, 404 for one that is lost.

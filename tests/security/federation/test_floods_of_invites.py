@@ -21,10 +21,6 @@ def lone(network, tmp_path):
         yield server
 
 
-def disk_of(server):
-    return sum(path.stat().st_size for path in server.data_dir.rglob("*") if path.is_file())
-
-
 def invite(server, peer, user, sender="someone", **content):
     """To a room that nobody has heard of. Answers with status, answer and the room."""
     copy = peer.create("invite", user=peer.user(sender))
@@ -41,7 +37,7 @@ def rooms(client, section):
 def test_a_flood_of_invites_is_bounded_and_costs_nobody_else_theirs(lone, hostile, honest):
     alice, bob = (Client(lone.base_url).register(name) for name in ("alice", "bob"))
     statuses = collections.Counter()
-    before, first = disk_of(lone), None
+    before, first = lone.disk(), None
     while 429 not in statuses:
         number = sum(statuses.values())
         padding = PADDING if number < OPEN_MAX + 5 else {}
@@ -53,7 +49,7 @@ def test_a_flood_of_invites_is_bounded_and_costs_nobody_else_theirs(lone, hostil
         assert sum(statuses.values()) < 2 * AT_ONCE_MAX
     assert answer["errcode"] == "M_LIMIT_EXCEEDED" and answer["retry_after_ms"] > 0
     assert statuses[200] == OPEN_MAX and statuses[403] >= AT_ONCE_MAX - OPEN_MAX
-    assert disk_of(lone) - before < 3_000_000
+    assert lone.disk() - before < 3_000_000
     assert len(rooms(alice, "invite")) == OPEN_MAX
     assert len(str(rooms(alice, "invite"))) < 500_000
     # Neither the user nor anybody else is kept from being invited by others.

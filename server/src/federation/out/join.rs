@@ -18,7 +18,7 @@ use warren_engine::core::checked::{CheckedPdu, Refused};
 use warren_engine::core::event::{EVENT_TEXT_BYTES_MAX, JsonObject};
 use warren_engine::core::json::{Limits, Strictness, parse_object};
 use warren_engine::core::version::RoomVersion;
-use warren_engine::view::UncarriedSettings;
+use warren_engine::view::UncarriedSettingsIn;
 use warren_engine::view::federation::{Handshake, SignedEvent};
 use warren_engine::{Outcome, Pending, in_order};
 
@@ -64,8 +64,8 @@ async fn carry_settings(ctx: &Context, room_id: &str, user_id: &str) -> bool {
 
 /// Does so for all who have come into the room, and for whom it was not done. Answers whether it is.
 pub async fn carry_all_settings(ctx: &Context, room_id: &str) -> bool {
-    let user_ids = match ctx.engine.read(&UncarriedSettings) {
-        Ok(mut uncarried) => uncarried.remove(room_id).unwrap_or_default(),
+    let user_ids = match ctx.engine.read(&UncarriedSettingsIn(room_id)) {
+        Ok(user_ids) => user_ids,
         Err(error) => {
             tracing::warn!(room_id, %error, "it cannot be told whose settings do not follow into a room");
             return false;

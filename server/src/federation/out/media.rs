@@ -1,4 +1,4 @@
-//! Files of other servers are fetched when a local user first asks for them, and kept.
+//! Files of other servers are fetched when a local user first asks for them, and kept. What is lost here is fetched again.
 
 use std::borrow::Cow;
 
@@ -34,17 +34,20 @@ pub async fn file(
     timeout_ms: u64,
 ) -> Result<MediaFile, ApiError> {
     let view = RemoteMedia { server_name: server, media_id };
-    if let Some(file) = ctx.engine.read(&view)? {
+    if let Some(file) = kept(ctx, &view).await? {
         return Ok(file);
     }
     let _turn = ctx.federation.media.alone(&format!("{server}/{media_id}")).await;
-    if let Some(file) = ctx.engine.read(&view)? {
+    if let Some(file) = kept(ctx, &view).await? {
         return Ok(file);
     }
+    let lost = ctx.engine.read(&view)?;
     let mut download = begin(ctx, server, media_id, timeout_ms).await.map_err(not_there)?;
     let (content_type, file_name) = (download.content_type.take(), download.file_name.take());
     let (sha256, size) = ctx.media.receive(&mut download).await?;
-    let authenticated_only = ctx.config.freeze_unauthenticated_media;
+    // Whoever saw it before it was lost still does.
+    let authenticated_only =
+        lost.map_or(ctx.config.freeze_unauthenticated_media, |file| file.authenticated_only);
     let file = MediaFile { sha256, size, content_type, file_name, authenticated_only };
     let store = StoreRemoteMedia {
         server_name: server.to_owned(),
@@ -53,6 +56,12 @@ pub async fn file(
     };
     ctx.engine.write(store).await?;
     Ok(file)
+}
+
+/// A file that is known here, and that the disk has.
+async fn kept(ctx: &Context, view: &RemoteMedia<'_>) -> Result<Option<MediaFile>, ApiError> {
+    let Some(file) = ctx.engine.read(view)? else { return Ok(None) };
+    Ok(ctx.media.has(&file).await?.then_some(file))
 }
 
 /// What the server of a file says of it for clients to know. Specification: client-server API, `GET /media/download`.

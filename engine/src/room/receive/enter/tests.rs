@@ -1,11 +1,8 @@
 //! A room of one server is entered by another, with its members' rows prepared.
 
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
 };
 
 use bytes::Bytes;
@@ -32,7 +29,7 @@ use crate::{
     remote::ServerKey,
     room::{RoomCtx, graph::auth_chain},
     store::{Backend, Change, Durability, Memory, StorageError, Tx, schema},
-    view::{CheckPdus, Deactivations, Sync, UncarriedSettings},
+    view::{CheckPdus, Deactivations, Sync, UncarriedSettings, UncarriedSettingsIn},
 };
 
 const ROOM: &str = "!room:there.example";
@@ -277,8 +274,12 @@ fn it_is_not_forgotten_that_settings_are_to_follow_who_enters() {
     newcomer.act(have_account).unwrap();
     store(&newcomer, &told);
     assert_eq!(enter(&newcomer, &told, &told.ids, false), Outcome::Accepted);
-    let marked = || newcomer.engine.read(&UncarriedSettings).unwrap();
-    let one = BTreeMap::from([(ROOM.to_owned(), vec![FIRST.to_owned()])]);
+    let marked = || {
+        let rooms = newcomer.engine.read(&UncarriedSettings).unwrap();
+        (rooms, newcomer.engine.read(&UncarriedSettingsIn(ROOM)).unwrap())
+    };
+    let one = (vec![ROOM.to_owned()], vec![FIRST.to_owned()]);
+    let none = (Vec::new(), Vec::new());
     assert_eq!(marked(), one);
     assert_eq!(findings(&newcomer), [""; 0]);
     let carry = || {
@@ -286,7 +287,7 @@ fn it_is_not_forgotten_that_settings_are_to_follow_who_enters() {
         newcomer.engine.write(carry).wait().unwrap();
     };
     carry();
-    assert!(marked().is_empty());
+    assert_eq!(marked(), none);
     // The same for a join into a room that is here already; of nobody and nowhere nothing is kept.
     let expect = |room_id: &str, user_id: &str| {
         let expect = ExpectSettings { room_id: room_id.into(), user_id: user_id.into() };
@@ -297,7 +298,7 @@ fn it_is_not_forgotten_that_settings_are_to_follow_who_enters() {
     expect("!none:there.example", FIRST);
     assert_eq!(marked(), one);
     carry();
-    assert!(marked().is_empty());
+    assert_eq!(marked(), none);
     // Who closed their account while they were let in, and whose rooms are left by then, is taken out again.
     let closed = || newcomer.engine.read(&Deactivations).unwrap();
     newcomer.engine.write(Deactivate { user_id: FIRST.into(), erase: false }).wait().unwrap();
