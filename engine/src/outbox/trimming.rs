@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     core::num::{StreamPos, TextNum, UserNum},
-    store::{Direction, Reader, StorageError, Tx, schema, schema::OutgoingEdu},
+    room::company::Company,
+    store::{Direction, StorageError, Tx, schema, schema::OutgoingEdu},
 };
 
 /// How many rows one failure looks at: a fraction of a second. More come only if others change more devices in a day.
@@ -80,8 +81,9 @@ fn leave_out_strangers(tx: &mut Tx, server: TextNum, in_flight: &[StreamPos]) ->
     })?;
     tx.put(&schema::OUTGOING_LISTS, &place, &StreamPos(next));
     let mut strangers = BTreeSet::new();
+    let mut company = Company::new(tx, server);
     for user in users {
-        if !shares_room(tx, user, server)? {
+        if !company.has(user, None)? {
             strangers.insert(user);
         }
     }
@@ -90,15 +92,6 @@ fn leave_out_strangers(tx: &mut Tx, server: TextNum, in_flight: &[StreamPos]) ->
         tx.delete(&schema::OUTGOING_LISTS, &(server, user, kind));
     }
     Ok(())
-}
-
-fn shares_room(reader: &Reader, user: UserNum, server: TextNum) -> Result<bool, StorageError> {
-    for room in reader.joined_rooms(user)? {
-        if reader.other_servers(room)?.contains(&server) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 fn remove(tx: &mut Tx, server: TextNum, positions: &[StreamPos], in_flight: &[StreamPos]) {
