@@ -98,7 +98,6 @@ impl Command for ResetDestination {
         if was_left_alone {
             (row.failures, row.failing_since_ms, row.retry_ms) = (0, 0, 0);
             tx.put(&schema::DESTINATIONS, &server, &row);
-            trimming::forget(tx, server);
         }
         Ok(was_left_alone)
     }

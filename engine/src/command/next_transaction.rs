@@ -101,17 +101,24 @@ impl Command for NextTransaction {
         let Some(server) = tx.text_num(&self.destination)? else { return Ok(NextUp::default()) };
         let mut row = outbox::destination(tx, server)?;
         let now_ms = tx.shared.clock.now_ms();
+        let has_failed = row.failures > 0;
         let acknowledged = row.in_flight.take_if(|sent| self.acknowledged.as_ref() == Some(&sent.id));
         if let Some(sent) = &acknowledged {
             acknowledge(tx, server, &mut row, sent, known_to, now_ms)?;
         }
         let is_back = self.took_brief && row.failures > 0;
         if is_back {
-            is_well(tx, server, &mut row, known_to, now_ms);
+            is_well(&mut row, known_to, now_ms);
         }
         let is_repeated = row.in_flight.is_some();
         if !is_repeated {
             row.in_flight = begin(tx, server, &mut row, known_to, now_ms)?;
+            let is_empty = row.in_flight.as_ref().is_none_or(|next| next.edus.is_empty());
+            let may_have_been_trimmed =
+                acknowledged.as_ref().is_some_and(|sent| has_failed || !sent.edus.is_empty());
+            if is_empty && (is_back || may_have_been_trimmed) {
+                trimming::forget(tx, server)?;
+            }
         }
         if is_back || !is_repeated && (row.in_flight.is_some() || acknowledged.is_some()) {
             tx.put(&schema::DESTINATIONS, &server, &row);
@@ -145,15 +152,12 @@ fn acknowledge(
     row.messages_waiting = waiting.saturating_sub(messages.len() as u32);
     shares::gone(tx, queue, waiting, is_counted, messages)?;
     row.delivered_to = row.delivered_to.max(sent.delivers_to);
-    is_well(tx, server, row, known_to, now_ms);
+    is_well(row, known_to, now_ms);
     Ok(())
 }
 
 /// The server has taken something.
-fn is_well(tx: &mut Tx, server: TextNum, row: &mut Destination, known_to: StreamPos, now_ms: u64) {
-    if row.failures > 0 {
-        trimming::forget(tx, server);
-    }
+fn is_well(row: &mut Destination, known_to: StreamPos, now_ms: u64) {
     // Judged by how long it was silent, before that is forgotten.
     delivery::begin_catching_up(row, known_to, now_ms);
     (row.failures, row.failing_since_ms, row.retry_ms) = (0, 0, 0);

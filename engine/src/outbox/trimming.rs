@@ -59,9 +59,13 @@ pub(crate) fn trim(tx: &mut Tx, server: TextNum, in_flight: &[StreamPos]) -> Res
     leave_out_strangers(tx, server, in_flight)
 }
 
-/// The server has been reached, or is to be: what was removed is not looked for any more.
-pub(crate) fn forget(tx: &mut Tx, server: TextNum) {
-    tx.delete_prefix(&schema::OUTGOING_LISTS, &server);
+/// Nothing is left in the queue, so that there is nothing to remove from it. Not before, or a server that comes and goes would
+/// have all of it looked at again with each failure; what is known of rows that are gone does no harm.
+pub(crate) fn forget(tx: &mut Tx, server: TextNum) -> Result<(), StorageError> {
+    if tx.has(&schema::OUTGOING_LISTS, &(server, UserNum(0), LOOKED_AT))? {
+        tx.delete_prefix(&schema::OUTGOING_LISTS, &server);
+    }
+    Ok(())
 }
 
 /// Removes what is left of users who share no room with the server any more. Who comes to share one again is told of anew.

@@ -374,6 +374,39 @@ fn a_dead_servers_queue_does_not_grow_with_logins_and_tells_of_the_change_when_i
     assert!(report.is_clean(), "{:?}", report.findings);
 }
 
+/// A server that comes and goes is not to have all of a long queue looked at again whenever it has gone.
+#[test]
+fn a_queue_that_was_looked_at_is_not_looked_at_again_until_it_is_empty() {
+    let world = federated();
+    for number in 0..150 {
+        send(&world, vec![message(BOB, "B", &json!({}))], &number.to_string());
+    }
+    due(&world);
+    let first = ask(&world, THERE, None).transaction.unwrap();
+    world.engine.write(DeliveryFailed { destination: THERE.into(), retry_after_ms: 0 }).wait().unwrap();
+    let is_known = || {
+        world.ask(|reader| {
+            let server = reader.text_num(THERE)?.unwrap();
+            let mut found = false;
+            reader.scan(
+                &schema::OUTGOING_LISTS,
+                &server,
+                Direction::Forward,
+                |_: (TextNum, UserNum, u8), _| {
+                    found = true;
+                    false
+                },
+            )?;
+            Ok(found)
+        })
+    };
+    assert!(is_known());
+    let second = ask(&world, THERE, Some(&first.id)).transaction.unwrap();
+    assert!(!second.edus.is_empty() && is_known());
+    assert_eq!(ask(&world, THERE, Some(&second.id)).transaction, None);
+    assert!(!is_known());
+}
+
 #[test]
 fn what_is_in_flight_is_left_when_a_dead_servers_queue_is_trimmed() {
     let world = federated();
