@@ -2,6 +2,7 @@
 
 mod catching_up;
 mod edus;
+mod trimming;
 
 use std::sync::Arc;
 
