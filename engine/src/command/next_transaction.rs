@@ -160,7 +160,8 @@ fn acknowledge(
 fn is_well(row: &mut Destination, known_to: StreamPos, now_ms: u64) {
     // Judged by how long it was silent, before that is forgotten.
     delivery::begin_catching_up(row, known_to, now_ms);
-    (row.failures, row.failing_since_ms, row.retry_ms) = (0, 0, 0);
+    (row.failures, row.failing_since_ms) = (0, 0);
+    (row.retry_ms, row.asked_ms) = (0, 0);
     row.succeeded_ms = now_ms;
 }
 

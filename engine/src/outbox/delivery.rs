@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 
-use super::catch_up;
+use super::{Pause, catch_up};
 use crate::{
     core::{
         identifiers::server_name,
@@ -168,18 +168,19 @@ pub(super) fn outgoing(
     })
 }
 
-/// Every server that has been in a room, or was sent something, with the time from which on it may be tried. A pause that began
+/// Every server that has been in a room, or was sent something, with how long it is left alone. A pause that began
 /// after now is over: the clock was set back. O(them).
-pub(crate) fn known_servers(reader: &Reader, now_ms: u64) -> Result<BTreeMap<TextNum, u64>, StorageError> {
+pub(crate) fn known_servers(reader: &Reader, now_ms: u64) -> Result<BTreeMap<TextNum, Pause>, StorageError> {
     let mut servers = BTreeMap::new();
     for keyspace in [schema::SERVER_STAYS.raw(), schema::OUTGOING_EDUS.raw()] {
         for server in servers_with_rows(reader, &keyspace)? {
-            servers.insert(server, 0);
+            servers.insert(server, Pause::default());
         }
     }
     reader.scan(&schema::DESTINATIONS, &(), Direction::Forward, |server, row| {
-        let due_ms = if row.failed_ms > now_ms { row.retry_ms.min(now_ms) } else { row.retry_ms };
-        servers.insert(server, due_ms);
+        let is_over = row.failed_ms > now_ms;
+        let due_ms = if is_over { row.retry_ms.min(now_ms) } else { row.retry_ms };
+        servers.insert(server, Pause { due_ms, asked_ms: row.asked_ms });
         true
     })?;
     Ok(servers)

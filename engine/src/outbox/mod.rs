@@ -17,10 +17,10 @@ pub(crate) mod shares;
 pub(crate) mod trimming;
 mod waiting;
 
-pub(crate) use back_off::{HEARD_AFTER_MS, WAIT_MS_MAX, is_asked_pause, wait_ms};
+pub(crate) use back_off::{HEARD_AFTER_MS, OUTAGE_WAIT_MS_MAX, WAIT_MS_MAX, wait_ms};
 use shares::{Entry, Sender};
 pub use waiting::OutgoingNews;
-pub(crate) use waiting::{Ephemeral, Waiting};
+pub(crate) use waiting::{Ephemeral, Pause, Waiting};
 
 use crate::{
     core::num::{EventNum, RoomNum, StreamPos, TextNum, UserNum},

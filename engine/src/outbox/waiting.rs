@@ -49,6 +49,15 @@ impl Ephemeral {
     }
 }
 
+/// For how long a server is left alone, in milliseconds since the epoch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Pause {
+    /// When it may be tried.
+    pub due_ms: u64,
+    /// Until when no sign of life ends the pause, because the server asked for it.
+    pub asked_ms: u64,
+}
+
 /// What may be waiting for one server.
 #[derive(Debug, Default)]
 struct Pending {
@@ -67,6 +76,8 @@ struct Pending {
     /// When that was said, in milliseconds since the epoch. If it is ahead of now, the clock was set back, and there is no telling
     /// how much of the pause is over.
     said_ms: u64,
+    /// Until when it asked to be left alone, in milliseconds since the epoch; zero if it did not.
+    asked_ms: u64,
     /// Whether somebody is at it.
     taken: bool,
 }
@@ -163,14 +174,14 @@ impl Waiting {
     }
 
     /// Takes in the servers that may have had something waiting at the start, with the times at which they may be tried.
-    pub fn load(&self, servers: impl IntoIterator<Item = (TextNum, u64)>, now_ms: u64) {
+    pub fn load(&self, servers: impl IntoIterator<Item = (TextNum, Pause)>, now_ms: u64) {
         let mut inner = self.0.lock();
         inner.loaded = true;
-        for (server, due_ms) in servers {
+        for (server, Pause { due_ms, asked_ms }) in servers {
             let pending = inner.servers.entry(server).or_default();
             pending.is_unknown = true;
             pending.queued = pending.queued.max(StreamPos(1));
-            (pending.due_ms, pending.said_ms) = (due_ms, now_ms);
+            (pending.due_ms, pending.said_ms, pending.asked_ms) = (due_ms, now_ms, asked_ms);
             if due_ms > 0 {
                 inner.laggards.insert(server);
             }
@@ -353,6 +364,22 @@ impl Waiting {
         self.0.lock().servers.get(&server).is_some_and(|pending| !pending.taken && !pending.is_due(now_ms))
     }
 
+    /// Whether that may be over if the server is heard from: not while it asked to be left alone.
+    pub fn may_be_back(&self, server: TextNum, now_ms: u64) -> bool {
+        self.0
+            .lock()
+            .servers
+            .get(&server)
+            .is_some_and(|pending| !pending.taken && !pending.is_due(now_ms) && pending.asked_ms <= now_ms)
+    }
+
+    /// Until when the server asked to be left alone the last time it failed; zero if it did not.
+    pub fn asked(&self, server: TextNum, asked_ms: u64) {
+        if let Some(pending) = self.0.lock().servers.get_mut(&server) {
+            pending.asked_ms = asked_ms;
+        }
+    }
+
     /// The server may be tried at once.
     pub fn make_due(&self, server: TextNum, now_ms: u64) {
         if let Some(pending) = self.0.lock().servers.get_mut(&server) {
@@ -452,7 +479,8 @@ mod tests {
     #[test]
     fn who_failed_before_the_start_is_a_laggard() {
         let waiting = waiting(0..2);
-        waiting.load([(TextNum(0), 0), (TextNum(1), NOW_MS)], NOW_MS);
+        let failed = Pause { due_ms: NOW_MS, asked_ms: 0 };
+        waiting.load([(TextNum(0), Pause::default()), (TextNum(1), failed)], NOW_MS);
         assert_eq!(take(&waiting, 10, 0).0, [0]);
     }
 
