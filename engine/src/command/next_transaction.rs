@@ -11,14 +11,14 @@ use crate::{
     command::{Command, Lanes},
     core::{
         json::splice::{item, member, number_member, string_member},
-        num::{RoomNum, StreamPos, TextNum},
+        num::{EventNum, RoomNum, StreamPos, TextNum},
     },
     device::updates,
     error::Result,
     outbox::{
         self,
         delivery::{self, EDUS_MAX, EVENTS_MAX, MESSAGES_BYTES_MAX, OWN_EVENTS_MAX},
-        shares, trimming,
+        making_up, shares, trimming,
     },
     remote::edu,
     room::company::Company,
@@ -152,6 +152,7 @@ fn acknowledge(
     row.messages_waiting = waiting.saturating_sub(messages.len() as u32);
     shares::gone(tx, queue, waiting, is_counted, messages)?;
     row.delivered_to = row.delivered_to.max(sent.delivers_to);
+    making_up::taken(row);
     is_well(row, known_to, now_ms);
     Ok(())
 }
@@ -192,12 +193,14 @@ fn begin(
     };
     let Queued { positions: edus, events: own_events } = queued(tx, server, known_to)?;
     let events_max = EVENTS_MAX.saturating_sub(own_events);
+    let made_up = making_up::next(tx, server, row, known_to, events_max)?;
+    if !made_up.is_empty() {
+        return Ok(Some(in_flight(tx, now_ms, made_up, edus, row.delivered_to)));
+    }
     loop {
         let next = next_events(tx, server, row, &rooms, known_to, events_max)?;
         if !next.events.is_empty() || !edus.is_empty() {
-            let id = format!("{}-{}", next.delivers_to.0, tx.random_text(ID_CHARS));
-            let (events, delivers_to) = (next.events, next.delivers_to);
-            return Ok(Some(InFlight { id, begun_ms: now_ms, events, edus, delivers_to }));
+            return Ok(Some(in_flight(tx, now_ms, next.events, edus, next.delivers_to)));
         }
         // Nothing up to there was for the server after all; there may be something behind.
         row.delivered_to = row.delivered_to.max(next.delivers_to);
@@ -205,6 +208,17 @@ fn begin(
             return Ok(None);
         }
     }
+}
+
+fn in_flight(
+    tx: &Tx,
+    now_ms: u64,
+    events: Vec<EventNum>,
+    edus: Vec<StreamPos>,
+    delivers_to: StreamPos,
+) -> InFlight {
+    let id = format!("{}-{}", delivers_to.0, tx.random_text(ID_CHARS));
+    InFlight { id, begun_ms: now_ms, events, edus, delivers_to }
 }
 
 fn next_events(

@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 
-use super::{Pause, catch_up};
+use super::{Pause, catch_up, making_up};
 use crate::{
     core::{
         identifiers::server_name,
@@ -49,6 +49,10 @@ pub(crate) struct Next {
 pub(crate) fn begin_catching_up(row: &mut Destination, known_to: StreamPos, now_ms: u64) {
     let is_long = row.failing_since_ms > 0 && row.failing_since_ms + CATCH_UP_AFTER_MS <= now_ms;
     if is_long && row.delivered_to < known_to {
+        // What it missed before counts from where it first began.
+        if row.catch_up_to <= row.delivered_to {
+            making_up::begin(row, known_to);
+        }
         row.catch_up_to = known_to;
     }
 }
@@ -64,7 +68,7 @@ pub(crate) fn next(
 ) -> Result<Next, StorageError> {
     let catches_up = row.catch_up_to > row.delivered_to;
     let until = if catches_up { row.catch_up_to } else { known_to };
-    let after = StreamPos(row.delivered_to.0.saturating_add(1));
+    let after = behind(row.delivered_to);
     let name = reader.text(server)?;
     let mut found: Vec<(StreamPos, EventNum)> = Vec::new();
     for room in rooms {
@@ -80,15 +84,28 @@ pub(crate) fn next(
     let is_cut = found.len() > events_max;
     found.truncate(events_max);
     let last = found.last().map(|(pos, _)| *pos).filter(|_| is_cut);
+    Ok(Next { events: events_for(reader, &name, found)?, delivers_to: last.unwrap_or(until) })
+}
+
+/// Those of the events that the server is sent. Those that were purged meanwhile are not there, or not in the room.
+pub(super) fn events_for(
+    reader: &Reader,
+    server: &str,
+    found: Vec<(StreamPos, EventNum)>,
+) -> Result<Vec<EventNum>, StorageError> {
     let nums: Vec<EventNum> = found.into_iter().map(|(_, num)| num).collect();
     let mut events = Vec::with_capacity(nums.len());
-    // Those that were purged meanwhile are not there, or not in the room.
     for event in reader.events_left(&nums)? {
-        if is_for(reader, &name, &event.header)? {
+        if is_for(reader, server, &event.header)? {
             events.push(event.num);
         }
     }
-    Ok(Next { events, delivers_to: last.unwrap_or(until) })
+    Ok(events)
+}
+
+/// The position behind.
+pub(super) fn behind(pos: StreamPos) -> StreamPos {
+    StreamPos(pos.0.saturating_add(1))
 }
 
 /// Whether the event is one that the server is sent: part of the room, and not of its own making.
@@ -115,7 +132,7 @@ pub(crate) fn rooms_with_events(
     let mut rooms: BTreeMap<RoomNum, StreamPos> = BTreeMap::new();
     for (room, start, end) in stays {
         let mut found = Vec::new();
-        let from = start.max(StreamPos(after.0.saturating_add(1)));
+        let from = start.max(behind(after));
         let span = Span { room, from, to: end.min(known_to) };
         outgoing(reader, span, Direction::Backward, 1, &mut found)?;
         if let Some((pos, _)) = found.first() {
@@ -159,7 +176,7 @@ pub(super) fn outgoing(
     if span.from > span.to {
         return Ok(());
     }
-    let (start, end) = ((span.room, span.from), (span.room, StreamPos(span.to.0.saturating_add(1))));
+    let (start, end) = ((span.room, span.from), (span.room, behind(span.to)));
     let mut left = limit;
     reader.scan_between(&schema::OUTGOING_EVENTS, &start, &end, direction, |(_, pos), num| {
         found.push((pos, num));

@@ -13,6 +13,7 @@
 mod back_off;
 mod catch_up;
 pub(crate) mod delivery;
+pub(crate) mod making_up;
 pub(crate) mod shares;
 pub(crate) mod trimming;
 mod waiting;

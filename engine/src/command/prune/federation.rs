@@ -156,15 +156,18 @@ pub(super) fn stays(
     step(tx, &schema::SERVER_STAYS, &from, &TextNum(u32::MAX), |tx, rows| {
         let mut last = None;
         for ((server, room, start), end) in rows {
-            let delivered_to = match last {
-                Some((known, delivered_to)) if known == *server => delivered_to,
-                _ => outbox::destination(tx, *server)?.delivered_to,
+            let (delivered_to, missed_from) = match last {
+                Some((known, places)) if known == *server => places,
+                _ => {
+                    let row = outbox::destination(tx, *server)?;
+                    (row.delivered_to, row.missed_from())
+                }
             };
-            last = Some((*server, delivered_to));
+            last = Some((*server, (delivered_to, missed_from)));
             if *end <= delivered_to {
                 tx.delete(&schema::SERVER_STAYS, &(*server, *room, *start));
             } else {
-                let after = StreamPos(delivered_to.0.saturating_add(1));
+                let after = StreamPos(missed_from.0.saturating_add(1));
                 undelivered.note(*room, after.max(*start), *end);
             }
         }
