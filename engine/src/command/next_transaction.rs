@@ -230,7 +230,7 @@ fn next_events(
     events_max: usize,
 ) -> Result<delivery::Next> {
     let rooms = rooms.iter().filter(|(_, last)| **last > row.delivered_to).map(|(room, _)| *room);
-    Ok(delivery::next(tx, server, row, rooms, known_to, events_max)?)
+    Ok(delivery::next(tx, server, row, &rooms.collect::<Vec<_>>(), known_to, events_max)?)
 }
 
 /// What is next in the server's queue.

@@ -6,7 +6,10 @@
 //! that it has left, where nobody would give it anything, all up to that. Then too in the order of positions, so that one
 //! position says how far it is.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 
@@ -62,7 +65,7 @@ pub(crate) fn next(
     reader: &Reader,
     server: TextNum,
     row: &Destination,
-    rooms: impl IntoIterator<Item = RoomNum>,
+    rooms: &[RoomNum],
     known_to: StreamPos,
     events_max: usize,
 ) -> Result<Next, StorageError> {
@@ -71,20 +74,52 @@ pub(crate) fn next(
     let after = behind(row.delivered_to);
     let name = reader.text(server)?;
     let mut found: Vec<(StreamPos, EventNum)> = Vec::new();
-    for room in rooms {
+    for room in rooms.iter().copied() {
         for (start, end) in stays(reader, server, room)? {
             let span = Span { room, from: start.max(after), to: end.min(until) };
-            match catches_up && end == StreamPos::MAX {
-                true => found.extend(catch_up::ends(reader, &name, span)?),
-                false => outgoing(reader, span, Direction::Forward, events_max + 1, &mut found)?,
+            if !catches_up || end < StreamPos::MAX {
+                outgoing(reader, span, Direction::Forward, events_max + 1, &mut found)?;
             }
         }
     }
+    if catches_up {
+        found.extend(ends(reader, server, row, rooms, events_max + 1)?);
+    }
     found.sort_unstable();
+    // A room that it has left since it was seen where that ends.
+    found.dedup();
     let is_cut = found.len() > events_max;
     found.truncate(events_max);
     let last = found.last().map(|(pos, _)| *pos).filter(|_| is_cut);
     Ok(Next { events: events_for(reader, &name, found)?, delivers_to: last.unwrap_or(until) })
+}
+
+/// Where the rooms end for a server that catches up, behind what it has, at most `limit`. They are looked for once, whatever is
+/// said meanwhile: O(rooms), and otherwise for each transaction.
+fn ends(
+    reader: &Reader,
+    server: TextNum,
+    row: &Destination,
+    rooms: &[RoomNum],
+    limit: usize,
+) -> Result<Vec<(StreamPos, EventNum)>, StorageError> {
+    let (after, until) = (behind(row.delivered_to), row.catch_up_to);
+    let waiting = &reader.shared.outbox;
+    if let Some(known) = waiting.ends(server, until, after, limit) {
+        return Ok(known);
+    }
+    let (name, mut found) = (reader.text(server)?, BTreeSet::new());
+    for room in rooms.iter().copied() {
+        for (start, end) in stays(reader, server, room)? {
+            if end == StreamPos::MAX {
+                let span = Span { room, from: start.max(after), to: until };
+                found.append(&mut catch_up::ends(reader, &name, span)?);
+            }
+        }
+    }
+    let first = found.iter().take(limit).copied().collect();
+    waiting.found_ends(server, until, found);
+    Ok(first)
 }
 
 /// Those of the events that the server is sent. Those that were purged meanwhile are not there, or not in the room.

@@ -6,7 +6,7 @@
 //! too early and then forgotten.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     future::Future,
     pin::Pin,
     sync::Arc,
@@ -16,7 +16,7 @@ use std::{
 use parking_lot::Mutex;
 
 use crate::{
-    core::num::{RoomNum, StreamPos, TextNum, UserNum},
+    core::num::{EventNum, RoomNum, StreamPos, TextNum, UserNum},
     outbox::delivery::EDUS_MAX,
     stream::{Outgoing, Touch},
 };
@@ -78,8 +78,19 @@ struct Pending {
     said_ms: u64,
     /// Until when it asked to be left alone, in milliseconds since the epoch; zero if it did not.
     asked_ms: u64,
+    /// Where the rooms end, while it catches up.
+    ends: Option<Ends>,
     /// Whether somebody is at it.
     taken: bool,
+}
+
+/// Where the rooms of a server end that catches up.
+#[derive(Debug)]
+struct Ends {
+    /// Up to where it catches up.
+    until: StreamPos,
+    /// The events, behind what it had when they were looked for.
+    events: BTreeSet<(StreamPos, EventNum)>,
 }
 
 impl Pending {
@@ -306,6 +317,26 @@ impl Waiting {
         }
     }
 
+    /// Where the rooms of a server end that catches up to `until`, from `from` on, at most `limit`; `None` if that has to be looked for.
+    pub fn ends(
+        &self,
+        server: TextNum,
+        until: StreamPos,
+        from: StreamPos,
+        limit: usize,
+    ) -> Option<Vec<(StreamPos, EventNum)>> {
+        let inner = self.0.lock();
+        let ends = inner.servers.get(&server)?.ends.as_ref().filter(|ends| ends.until == until)?;
+        Some(ends.events.range((from, EventNum(0))..).take(limit).copied().collect())
+    }
+
+    /// Takes in where they end.
+    pub fn found_ends(&self, server: TextNum, until: StreamPos, events: BTreeSet<(StreamPos, EventNum)>) {
+        if let Some(pending) = self.0.lock().servers.get_mut(&server) {
+            pending.ends = Some(Ends { until, events });
+        }
+    }
+
     /// Takes what is soon stale, at most `limit`.
     pub fn take_ephemeral(&self, server: TextNum, limit: usize) -> Vec<Ephemeral> {
         let mut inner = self.0.lock();
@@ -327,6 +358,9 @@ impl Waiting {
         let mut inner = self.0.lock();
         let Some(pending) = inner.servers.get_mut(&server) else { return };
         pending.rooms.retain(|_, last| *last > pos);
+        if pending.ends.as_ref().is_some_and(|ends| ends.until <= pos) {
+            pending.ends = None;
+        }
         if all && pending.queued <= pos {
             pending.queued = StreamPos::ZERO;
         }
