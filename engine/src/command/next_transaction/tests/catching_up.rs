@@ -246,3 +246,25 @@ fn who_is_turned_out_while_it_catches_up_is_sent_all_that_it_missed_there() {
     assert_eq!(told[50..], expected);
     assert!(sizes.iter().all(|size| *size <= EVENTS_MAX), "{sizes:?}");
 }
+
+#[test]
+fn of_many_rows_one_look_leaves_only_the_last() {
+    // More than two steps' worth.
+    const ROWS: usize = 4_500;
+    let world = World::new();
+    world.room(ROOM, ALICE, None);
+    world
+        .act(|tx| {
+            let room = tx.room_num(ROOM)?.unwrap();
+            for _ in 0..ROWS {
+                let pos = tx.next_position();
+                tx.put(&schema::OUTGOING_EVENTS, &(room, pos), &EventNum(1));
+            }
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(rows(&world), ROWS);
+    // They are old enough at the last look only.
+    pass(&world, DAY_MS);
+    assert_eq!(rows(&world), 1);
+}
