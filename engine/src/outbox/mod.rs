@@ -51,7 +51,7 @@ pub(crate) fn send_messages(
     let server = tx.intern_text(server)?;
     let mut row = destination(tx, server)?;
     let pos = tx.next_position();
-    if row.messages_waiting >= shares::COUNTED_FROM {
+    if shares::is_to_enter(tx, shares::to_server(server), row.messages_waiting)? {
         match enter(tx, server, &row, sender, pos)? {
             Entry::Refused => return Ok(()),
             Entry::Free => {}
