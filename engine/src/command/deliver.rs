@@ -40,6 +40,7 @@ impl Command for DeliveryFailed {
         row.asked_ms = if self.is_rate_limit { now_ms + retry_after_ms } else { 0 };
         tx.shared.outbox.asked(server, row.asked_ms);
         tx.put(&schema::DESTINATIONS, &server, &row);
+        outbox::count_long(tx, server, row.messages_waiting)?;
         let in_flight = row.in_flight.map(|sent| sent.edus).unwrap_or_default();
         trimming::trim(tx, server, &in_flight)?;
         Ok(row.retry_ms)

@@ -296,8 +296,8 @@ mod tests {
         let messages = |positions: std::ops::RangeInclusive<i64>| {
             positions.map(|pos| (StreamPos(pos), "@alice:here.example".to_owned())).collect::<Vec<_>>()
         };
-        let gone = |before: u32, positions| {
-            world.act(|tx| Ok(super::gone(tx, queue, before, true, messages(positions))?)).unwrap();
+        let gone = |before: u32, positions: std::ops::RangeInclusive<i64>| {
+            world.act(|tx| Ok(super::gone(tx, queue, before, true, messages(positions.clone()))?)).unwrap();
         };
         let state =
             |waiting| world.ask(|reader| Ok((is_to_enter(reader, queue, waiting)?, counted(reader, queue)?)));
