@@ -13,7 +13,8 @@ pub struct DeliveryFailed {
     pub destination: String,
     /// For how long it asked to be left alone, in milliseconds; it is for a day at most.
     pub retry_after_ms: u64,
-    /// Whether it is its limit on requests that says so. Anything else counts for some minutes at most, and not when it is heard from.
+    /// Whether it is its limit on requests that says so. Anything else counts for some minutes at most, and not
+    /// when it is heard from.
     pub is_rate_limit: bool,
 }
 

@@ -36,8 +36,8 @@ use crate::{
 /// that never returns must not fill the disk. Ten times what one device may have waiting.
 pub(crate) const MESSAGES_WAITING_MAX: u32 = 100_000;
 
-/// The longest queue that is counted while a client waits: some tens of milliseconds. Longer ones that are not counted are of before
-/// any were.
+/// The longest queue that is counted while a client waits: some tens of milliseconds. Longer ones that are not counted are
+/// of before any were.
 const COUNTED_AT_ONCE_MAX: u32 = 10_000;
 
 /// How a destination stands; nothing was ever sent to one without a row.

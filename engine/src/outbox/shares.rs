@@ -1,8 +1,8 @@
 //! Whose the messages are that wait in a queue, so that nobody fills one at others' cost.
 //!
 //! Invariant: a queue with fewer than [`FORGOTTEN_BELOW`] messages has no rows here, so that most cost nothing. One with
-//! [`COUNTED_FROM`] is counted when the next message comes, from the messages themselves; from then on `QUEUE_SENDERS` has a row for each, and
-//! `QUEUE_SHARES` and `QUEUE_RANKS` say how many each sender has. Rows that do not add up to what waits are made anew.
+//! [`COUNTED_FROM`] is counted when the next message comes, from the messages themselves; from then on `QUEUE_SENDERS` has a
+//! row for each, and `QUEUE_SHARES` and `QUEUE_RANKS` say how many each sender has. Rows that do not add up to what waits are made anew.
 //! All writes happen under the lane of the queue.
 
 use std::{borrow::Cow, collections::BTreeMap};

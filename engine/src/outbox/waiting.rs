@@ -317,7 +317,8 @@ impl Waiting {
         }
     }
 
-    /// Where the rooms of a server end that catches up to `until`, from `from` on, at most `limit`; `None` if that has to be looked for.
+    /// Where the rooms of a server end that catches up to `until`, from `from` on, at most `limit`; `None` if that has to
+    /// be looked for.
     pub fn ends(
         &self,
         server: TextNum,

@@ -397,7 +397,9 @@ fn only_a_limit_on_requests_holds_against_signs_of_life_and_for_as_long_as_was_a
             let failed = DeliveryFailed { destination: THERE.into(), retry_after_ms, is_rate_limit };
             world.engine.write(failed).wait().unwrap()
         };
-        (0..failures).for_each(|_| drop(fail(0, false)));
+        for _ in 0..failures {
+            fail(0, false);
+        }
         let due_ms = fail(asked_ms, is_rate_limit);
         world.engine.read(&LeaveDestination { destination: THERE, due_ms, was_prompt: None }).unwrap();
         let may_be_back = || world.engine.read(&MayBeBack(THERE)).unwrap();
