@@ -79,6 +79,7 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("engine", "outbox::OutgoingNews", "the wait for what is to be sent is the engine's to give out"),
     ("engine", "outbox::Waiting", "the table of servers for which something waits is the engine's"),
     ("outbox", "engine::Shared", "who waits for news of what is to be sent keeps the engine's table alive"),
+    ("outbox", "room::company", "what is queued of users is kept for as long as their rooms have the server"),
     ("room", "device::elsewhere", "devices are followed of those who share a room"),
     ("room", "device::lists", "who comes into a room is told of with their devices, in the join's own batch"),
     ("device", "outbox", "a change of devices is queued for other servers in its own batch"),

@@ -42,13 +42,15 @@ pub enum Sent {
     Failed {
         /// For how long the server asked to be left alone, in milliseconds.
         retry_after_ms: u64,
+        /// Whether it is its limit on requests that says so.
+        is_rate_limit: bool,
     },
 }
 
 enum State {
     Begin { acknowledged: Option<String>, took_brief: bool },
     Send { transaction: Transaction, is_kept: bool },
-    Fail { retry_after_ms: u64 },
+    Fail { retry_after_ms: u64, is_rate_limit: bool },
     Leave { due_ms: u64 },
 }
 
@@ -78,8 +80,9 @@ impl Delivery {
                 Next::Begin(NextTransaction { destination, acknowledged, took_brief })
             }
             State::Send { transaction, .. } => Next::Send(transaction.clone()),
-            State::Fail { retry_after_ms } => {
-                Next::Fail(DeliveryFailed { destination, retry_after_ms: *retry_after_ms })
+            State::Fail { retry_after_ms, is_rate_limit } => {
+                let (retry_after_ms, is_rate_limit) = (*retry_after_ms, *is_rate_limit);
+                Next::Fail(DeliveryFailed { destination, retry_after_ms, is_rate_limit })
             }
             State::Leave { due_ms } => Next::Leave(*due_ms),
         }
@@ -119,7 +122,9 @@ impl Delivery {
                 State::Begin { acknowledged: is_kept.then(|| transaction.id.clone()), took_brief: !is_kept }
             }
             (Sent::Done, _) => State::Begin { acknowledged: None, took_brief: false },
-            (Sent::Failed { retry_after_ms }, _) => State::Fail { retry_after_ms },
+            (Sent::Failed { retry_after_ms, is_rate_limit }, _) => {
+                State::Fail { retry_after_ms, is_rate_limit }
+            }
         };
     }
 
@@ -196,7 +201,7 @@ mod tests {
         let mut delivery = due(&world);
         let first = next(&world, &mut delivery).unwrap();
         // The other server may have taken it all the same, and would answer from memory what it gets again.
-        delivery.sent(Sent::Failed { retry_after_ms: 0 });
+        delivery.sent(Sent::Failed { retry_after_ms: 0, is_rate_limit: false });
         assert_eq!(next(&world, &mut delivery), None);
         world.pass_ms(60_000);
         type_something(&world);
@@ -217,12 +222,18 @@ mod tests {
     #[test]
     fn a_server_that_asks_to_be_left_alone_is_for_a_day_at_most() {
         const DAY_MS: u64 = 24 * 3_600_000;
-        for (asked_ms, waited_ms) in [(3_600_000, 3_600_000), (u64::MAX, DAY_MS)] {
+        const OUTAGE_MS: u64 = 600_000;
+        for (asked_ms, is_rate_limit, waited_ms) in [
+            (3_600_000, true, 3_600_000),
+            (u64::MAX, true, DAY_MS),
+            (300_000, false, 300_000),
+            (DAY_MS, false, OUTAGE_MS),
+        ] {
             let world = world();
             world.message(ROOM, ALICE, "hello");
             let mut delivery = due(&world);
             next(&world, &mut delivery).unwrap();
-            delivery.sent(Sent::Failed { retry_after_ms: asked_ms });
+            delivery.sent(Sent::Failed { retry_after_ms: asked_ms, is_rate_limit });
             assert_eq!(next(&world, &mut delivery), None);
             let due = world.engine.read(&DueDestinations { limit: 1, laggards_max: 1 }).unwrap();
             assert_eq!(due.next_ms, Some(world.engine.now_ms() + waited_ms));

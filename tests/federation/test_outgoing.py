@@ -212,6 +212,33 @@ class Busy(Participant):
         return 429, {"errcode": "M_LIMIT_EXCEEDED", "error": "Not so much", "retry_after_ms": 3_600_000}
 
 
+class Maintained(Participant):
+    """Something stands before it that tells of maintenance for a day, as long as it fails."""
+
+    def answer_send(self, *question):
+        status, answer = super().answer_send(*question)
+        if status == 200:
+            return status, answer
+        return 503, {"errcode": "M_UNKNOWN", "error": "Maintenance", "retry_after_ms": 86_400_000}
+
+
+def test_a_maintenance_page_silences_no_peer_for_a_day(network, tmp_path):
+    server, maintained = network.server(tmp_path), network.peer(kind=Maintained)
+    password = server.make_administrator("warden")
+    with sound(server):
+        alice = Client(server.base_url).register("alice")
+        admin = Client(server.base_url, "@warden:" + server.name).login(password)
+        room_id, _ = room_with(alice, server, maintained)
+        maintained.is_failing = True
+
+        def pause_ms():
+            status = asked(admin, f"{ADMIN}/{maintained.name}")
+            return status["failures"] and status["retry_interval"]
+
+        alice.send(room_id, "1")
+        assert until(pause_ms) == 600_000
+
+
 def test_a_peer_that_asks_to_be_left_alone_is_after_a_restart_too(network, tmp_path, resident):
     server, busy = network.server(tmp_path), network.peer(kind=Busy)
     password = server.make_administrator("warden")

@@ -3,7 +3,7 @@
 use crate::{
     command::{Command, Lanes},
     error::{Error, Result, What},
-    outbox::{self, HEARD_AFTER_MS, WAIT_MS_MAX, trimming},
+    outbox::{self, HEARD_AFTER_MS, OUTAGE_WAIT_MS_MAX, WAIT_MS_MAX, trimming},
     store::{Tx, schema},
 };
 
@@ -13,6 +13,9 @@ pub struct DeliveryFailed {
     pub destination: String,
     /// For how long it asked to be left alone, in milliseconds; it is for a day at most.
     pub retry_after_ms: u64,
+    /// Whether it is its limit on requests that says so. Anything else counts for some minutes at most, and not
+    /// when it is heard from.
+    pub is_rate_limit: bool,
 }
 
 impl Command for DeliveryFailed {
@@ -32,16 +35,21 @@ impl Command for DeliveryFailed {
         }
         row.failures = row.failures.saturating_add(1);
         row.failed_ms = now_ms;
-        row.retry_ms = now_ms + outbox::wait_ms(tx, row.failures).max(self.retry_after_ms.min(WAIT_MS_MAX));
+        let most_ms = if self.is_rate_limit { WAIT_MS_MAX } else { OUTAGE_WAIT_MS_MAX };
+        let retry_after_ms = self.retry_after_ms.min(most_ms);
+        row.retry_ms = now_ms + outbox::wait_ms(tx, row.failures).max(retry_after_ms);
+        row.asked_ms = if self.is_rate_limit { now_ms + retry_after_ms } else { 0 };
+        tx.shared.outbox.asked(server, row.asked_ms);
         tx.put(&schema::DESTINATIONS, &server, &row);
+        outbox::count_long(tx, server, row.messages_waiting)?;
         let in_flight = row.in_flight.map(|sent| sent.edus).unwrap_or_default();
         trimming::trim(tx, server, &in_flight)?;
         Ok(row.retry_ms)
     }
 }
 
-/// The server was heard from: if it could not be reached, it is worth another attempt, unless it asked to be left alone for
-/// longer than it would have been. To be run when the view `IsBackingOff` says so.
+/// The server was heard from: if it could not be reached, it is worth another attempt, unless it asked to be left
+/// alone until later. To be run when the view `MayBeBack` says so.
 pub struct HeardFromServer {
     /// The server.
     pub destination: String,
@@ -61,7 +69,7 @@ impl Command for HeardFromServer {
         let now_ms = tx.shared.clock.now_ms();
         let has_just_failed = row.failed_ms <= now_ms && now_ms - row.failed_ms < HEARD_AFTER_MS;
         // A failure ahead of now was noted before the clock was set back: its pause is over.
-        let is_asked = row.failed_ms <= now_ms && outbox::is_asked_pause(&row);
+        let is_asked = row.failed_ms <= now_ms && row.asked_ms > now_ms;
         if row.retry_ms <= now_ms || has_just_failed || is_asked {
             return Ok(false);
         }
@@ -96,9 +104,9 @@ impl Command for ResetDestination {
         let mut row = outbox::destination(tx, server)?;
         let was_left_alone = row.retry_ms > tx.shared.clock.now_ms();
         if was_left_alone {
-            (row.failures, row.failing_since_ms, row.retry_ms) = (0, 0, 0);
+            (row.failures, row.failing_since_ms) = (0, 0);
+            (row.retry_ms, row.asked_ms) = (0, 0);
             tx.put(&schema::DESTINATIONS, &server, &row);
-            trimming::forget(tx, server);
         }
         Ok(was_left_alone)
     }

@@ -11,14 +11,14 @@ use crate::{
     command::{Command, Lanes},
     core::{
         json::splice::{item, member, number_member, string_member},
-        num::{RoomNum, StreamPos, TextNum},
+        num::{EventNum, RoomNum, StreamPos, TextNum},
     },
     device::updates,
     error::Result,
     outbox::{
         self,
         delivery::{self, EDUS_MAX, EVENTS_MAX, MESSAGES_BYTES_MAX, OWN_EVENTS_MAX},
-        shares, trimming,
+        making_up, shares, trimming,
     },
     remote::edu,
     room::company::Company,
@@ -101,17 +101,24 @@ impl Command for NextTransaction {
         let Some(server) = tx.text_num(&self.destination)? else { return Ok(NextUp::default()) };
         let mut row = outbox::destination(tx, server)?;
         let now_ms = tx.shared.clock.now_ms();
+        let has_failed = row.failures > 0;
         let acknowledged = row.in_flight.take_if(|sent| self.acknowledged.as_ref() == Some(&sent.id));
         if let Some(sent) = &acknowledged {
             acknowledge(tx, server, &mut row, sent, known_to, now_ms)?;
         }
         let is_back = self.took_brief && row.failures > 0;
         if is_back {
-            is_well(tx, server, &mut row, known_to, now_ms);
+            is_well(&mut row, known_to, now_ms);
         }
         let is_repeated = row.in_flight.is_some();
         if !is_repeated {
             row.in_flight = begin(tx, server, &mut row, known_to, now_ms)?;
+            let is_empty = row.in_flight.as_ref().is_none_or(|next| next.edus.is_empty());
+            let may_have_been_trimmed =
+                acknowledged.as_ref().is_some_and(|sent| has_failed || !sent.edus.is_empty());
+            if is_empty && (is_back || may_have_been_trimmed) {
+                trimming::forget(tx, server)?;
+            }
         }
         if is_back || !is_repeated && (row.in_flight.is_some() || acknowledged.is_some()) {
             tx.put(&schema::DESTINATIONS, &server, &row);
@@ -145,18 +152,17 @@ fn acknowledge(
     row.messages_waiting = waiting.saturating_sub(messages.len() as u32);
     shares::gone(tx, queue, waiting, is_counted, messages)?;
     row.delivered_to = row.delivered_to.max(sent.delivers_to);
-    is_well(tx, server, row, known_to, now_ms);
+    making_up::taken(row);
+    is_well(row, known_to, now_ms);
     Ok(())
 }
 
 /// The server has taken something.
-fn is_well(tx: &mut Tx, server: TextNum, row: &mut Destination, known_to: StreamPos, now_ms: u64) {
-    if row.failures > 0 {
-        trimming::forget(tx, server);
-    }
+fn is_well(row: &mut Destination, known_to: StreamPos, now_ms: u64) {
     // Judged by how long it was silent, before that is forgotten.
     delivery::begin_catching_up(row, known_to, now_ms);
-    (row.failures, row.failing_since_ms, row.retry_ms) = (0, 0, 0);
+    (row.failures, row.failing_since_ms) = (0, 0);
+    (row.retry_ms, row.asked_ms) = (0, 0);
     row.succeeded_ms = now_ms;
 }
 
@@ -187,12 +193,14 @@ fn begin(
     };
     let Queued { positions: edus, events: own_events } = queued(tx, server, known_to)?;
     let events_max = EVENTS_MAX.saturating_sub(own_events);
+    let made_up = making_up::next(tx, server, row, known_to, events_max)?;
+    if !made_up.is_empty() {
+        return Ok(Some(in_flight(tx, now_ms, made_up, edus, row.delivered_to)));
+    }
     loop {
         let next = next_events(tx, server, row, &rooms, known_to, events_max)?;
         if !next.events.is_empty() || !edus.is_empty() {
-            let id = format!("{}-{}", next.delivers_to.0, tx.random_text(ID_CHARS));
-            let (events, delivers_to) = (next.events, next.delivers_to);
-            return Ok(Some(InFlight { id, begun_ms: now_ms, events, edus, delivers_to }));
+            return Ok(Some(in_flight(tx, now_ms, next.events, edus, next.delivers_to)));
         }
         // Nothing up to there was for the server after all; there may be something behind.
         row.delivered_to = row.delivered_to.max(next.delivers_to);
@@ -200,6 +208,17 @@ fn begin(
             return Ok(None);
         }
     }
+}
+
+fn in_flight(
+    tx: &Tx,
+    now_ms: u64,
+    events: Vec<EventNum>,
+    edus: Vec<StreamPos>,
+    delivers_to: StreamPos,
+) -> InFlight {
+    let id = format!("{}-{}", delivers_to.0, tx.random_text(ID_CHARS));
+    InFlight { id, begun_ms: now_ms, events, edus, delivers_to }
 }
 
 fn next_events(
@@ -211,7 +230,7 @@ fn next_events(
     events_max: usize,
 ) -> Result<delivery::Next> {
     let rooms = rooms.iter().filter(|(_, last)| **last > row.delivered_to).map(|(room, _)| *room);
-    Ok(delivery::next(tx, server, row, rooms, known_to, events_max)?)
+    Ok(delivery::next(tx, server, row, &rooms.collect::<Vec<_>>(), known_to, events_max)?)
 }
 
 /// What is next in the server's queue.

@@ -46,7 +46,7 @@ const STREAM_ROWS_MAX: usize = 100_000;
 #[derive(Default)]
 pub struct PruneProgress(Mutex<Progress>);
 
-#[derive(Clone, Default)]
+#[derive(Default)]
 struct Progress {
     stage: Stage,
     /// When the next round may begin, in milliseconds since the epoch.
@@ -54,7 +54,20 @@ struct Progress {
     /// When keys may be looked at again, in milliseconds since the epoch.
     next_keys_ms: u64,
     /// What servers have not been sent, as far as their stays have been looked at in this round.
-    undelivered: Arc<Undelivered>,
+    undelivered: Undelivered,
+}
+
+impl Progress {
+    /// Takes it for a step. What is left is for the case that the step fails: what servers have not been sent, which may be
+    /// much, is not copied but looked for anew.
+    fn take(&mut self) -> Self {
+        let undelivered = std::mem::take(&mut self.undelivered);
+        let stage = self.stage.clone();
+        if let Stage::Stays(..) | Stage::Outgoing(..) = stage {
+            self.stage = Stage::Stays(TextNum(0), RoomNum(0), StreamPos::ZERO);
+        }
+        Self { stage, undelivered, ..*self }
+    }
 }
 
 /// What comes next, and from where.
@@ -102,7 +115,7 @@ impl Command for Prune {
 
     fn run(&self, tx: &mut Tx) -> Result<()> {
         let Progress { stage, next_round_ms, mut next_keys_ms, mut undelivered } =
-            self.progress.0.lock().clone();
+            self.progress.0.lock().take();
         let now_ms = tx.shared.clock.now_ms();
         let is_beginning = stage.is_beginning();
         if is_beginning && !has_come(next_round_ms, ROUND_MS, now_ms) {
@@ -110,7 +123,7 @@ impl Command for Prune {
         }
         if is_beginning {
             mark(tx, now_ms)?;
-            undelivered = Arc::default();
+            undelivered = Undelivered::default();
         }
         let next_round_ms = if is_beginning { now_ms + ROUND_MS } else { next_round_ms };
         let stage = match stage {
@@ -143,12 +156,10 @@ impl Command for Prune {
                 .map_or(Stage::Stays(TextNum(0), RoomNum(0), StreamPos::ZERO), |(server, id)| {
                     Stage::Received(server, id)
                 }),
-            Stage::Stays(server, room, pos) => {
-                federation::stays(tx, Arc::make_mut(&mut undelivered), (server, room, pos))?
-                    .map_or(Stage::Outgoing(RoomNum(0), StreamPos::ZERO), |(server, room, pos)| {
-                        Stage::Stays(server, room, pos)
-                    })
-            }
+            Stage::Stays(server, room, pos) => federation::stays(tx, &mut undelivered, (server, room, pos))?
+                .map_or(Stage::Outgoing(RoomNum(0), StreamPos::ZERO), |(server, room, pos)| {
+                    Stage::Stays(server, room, pos)
+                }),
             Stage::Outgoing(room, pos) => outgoing(tx, now_ms, &undelivered, (room, pos))?
                 .map_or(Stage::Keys(TextNum(0), RoomNum(0)), |(room, pos)| Stage::Outgoing(room, pos)),
             Stage::Keys(TextNum(0), _) if !has_come(next_keys_ms, KEYS_ROUND_MS, now_ms) => {

@@ -86,8 +86,8 @@ pub fn enqueue(
     event: &Bytes,
 ) -> Result<Enqueued> {
     let (mut count, mut enqueued) = (waiting(tx, user, device)?, Enqueued::Taken);
-    if count >= shares::COUNTED_FROM {
-        let queue = (user, device);
+    let queue = (user, device);
+    if shares::is_to_enter(tx, queue, count)? {
         if !shares::are_counted(tx, queue, count)? {
             let messages = senders(tx, queue)?;
             shares::count(tx, queue, messages)?;

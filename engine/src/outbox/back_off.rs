@@ -3,14 +3,18 @@
 //! The first pause is short, since most failures are restarts; each is twice the one before, up to a day, at which a dead
 //! server costs one attempt a day. Other servers begin with ten minutes and go up to a day (Synapse before version 1.74)
 //! or a week (since then); what a shorter beginning costs is six attempts more, and what it gains are minutes after every
-//! restart of a peer. Any sign of life ends the pause, but not one for which the server itself asked.
+//! restart of a peer. Any sign of life ends the pause, but not one for which the server
+//! itself asked, by its limit on requests.
 
-use crate::store::{Reader, schema::Destination};
+use crate::store::Reader;
 
 /// The first pause, in milliseconds.
 const FIRST_WAIT_MS: u64 = 10_000;
 /// The longest, in milliseconds, also if a server asks for more: a day.
 pub(crate) const WAIT_MS_MAX: u64 = 24 * 60 * 60 * 1000;
+/// The longest for which a server is left alone, in milliseconds, because something said so that was not its limit on requests:
+/// what stands before a server that is down speaks for it, and knows little of when it will be back.
+pub(crate) const OUTAGE_WAIT_MS_MAX: u64 = 10 * 60 * 1000;
 /// By how much a pause varies, in percent of it, so that those that went away together do not come back together.
 const JITTER_PERCENT: u64 = 20;
 
@@ -22,12 +26,6 @@ pub(crate) const HEARD_AFTER_MS: u64 = 10_000;
 pub(crate) fn wait_ms(reader: &Reader, failures: u32) -> u64 {
     let (least_ms, most_ms) = bounds_ms(failures);
     least_ms + reader.random_below(most_ms - least_ms + 1)
-}
-
-/// Whether the pause of a server that failed is one for which it asked: longer than it would have been.
-pub(crate) fn is_asked_pause(row: &Destination) -> bool {
-    let (_, most_ms) = bounds_ms(row.failures);
-    row.retry_ms.saturating_sub(row.failed_ms) > most_ms
 }
 
 /// The shortest and the longest pause after so many failures in a row.

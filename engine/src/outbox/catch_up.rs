@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashSet};
 use super::delivery::{Span, is_for, outgoing};
 use crate::{
     core::num::{EventNum, StreamPos},
-    store::{Direction, Reader, StorageError, schema},
+    store::{Direction, Positioned, Reader, StorageError, schema, schema::EventHeader},
 };
 
 /// Events that are looked at from the room's ends backwards, behind what other servers said last. What is not found then, in a
@@ -35,16 +35,16 @@ pub(super) fn ends(
     while !next.is_empty() {
         next.retain(|num| seen.len() < WALKED_MAX && seen.insert(*num));
         let mut before = Vec::new();
-        for event in reader.events_left(&next)? {
-            let pos = event.pos();
+        for (num, header) in headers(reader, &next)? {
+            let (pos, header) = (header.pos, header.value);
             if pos < span.from {
                 continue;
             }
             let goes_out = reader.has(&schema::OUTGOING_EVENTS, &(span.room, pos))?;
-            if !goes_out || !is_for(reader, server, &event.header)? {
-                before.extend(event.header.prev.iter().copied());
+            if !goes_out || !is_for(reader, server, &header)? {
+                before.extend(header.prev);
             } else if pos <= span.to {
-                found.insert((pos, event.num));
+                found.insert((pos, num));
             }
         }
         next = before;
@@ -64,9 +64,9 @@ fn last(
         outgoing(reader, span, Direction::Backward, limit, &mut rows)?;
         let nums: Vec<EventNum> = rows.iter().map(|(_, num)| *num).collect();
         let mut of_others = HashSet::new();
-        for event in reader.events_left(&nums)? {
-            if is_for(reader, server, &event.header)? {
-                of_others.insert(event.num);
+        for (num, header) in headers(reader, &nums)? {
+            if is_for(reader, server, &header.value)? {
+                of_others.insert(num);
             }
         }
         if let Some(row) = rows.iter().find(|(_, num)| of_others.contains(num)) {
@@ -78,4 +78,13 @@ fn last(
         }
         limit = (limit * 2).min(ROWS_AT_ONCE_MAX);
     }
+}
+
+/// What is known of the events without what they say, of those that are there.
+fn headers(
+    reader: &Reader,
+    nums: &[EventNum],
+) -> Result<Vec<(EventNum, Positioned<EventHeader>)>, StorageError> {
+    let headers = reader.get_many(&schema::EVENT_HEADERS, nums.iter().copied())?;
+    Ok(nums.iter().zip(headers).filter_map(|(num, header)| Some((*num, header?))).collect())
 }

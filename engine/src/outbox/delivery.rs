@@ -6,11 +6,14 @@
 //! that it has left, where nobody would give it anything, all up to that. Then too in the order of positions, so that one
 //! position says how far it is.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 
-use super::catch_up;
+use super::{Pause, catch_up, making_up};
 use crate::{
     core::{
         identifiers::server_name,
@@ -49,6 +52,10 @@ pub(crate) struct Next {
 pub(crate) fn begin_catching_up(row: &mut Destination, known_to: StreamPos, now_ms: u64) {
     let is_long = row.failing_since_ms > 0 && row.failing_since_ms + CATCH_UP_AFTER_MS <= now_ms;
     if is_long && row.delivered_to < known_to {
+        // What it missed before counts from where it first began.
+        if row.catch_up_to <= row.delivered_to {
+            making_up::begin(row, known_to);
+        }
         row.catch_up_to = known_to;
     }
 }
@@ -58,37 +65,82 @@ pub(crate) fn next(
     reader: &Reader,
     server: TextNum,
     row: &Destination,
-    rooms: impl IntoIterator<Item = RoomNum>,
+    rooms: &[RoomNum],
     known_to: StreamPos,
     events_max: usize,
 ) -> Result<Next, StorageError> {
     let catches_up = row.catch_up_to > row.delivered_to;
     let until = if catches_up { row.catch_up_to } else { known_to };
-    let after = StreamPos(row.delivered_to.0.saturating_add(1));
+    let after = behind(row.delivered_to);
     let name = reader.text(server)?;
     let mut found: Vec<(StreamPos, EventNum)> = Vec::new();
-    for room in rooms {
+    for room in rooms.iter().copied() {
         for (start, end) in stays(reader, server, room)? {
             let span = Span { room, from: start.max(after), to: end.min(until) };
-            match catches_up && end == StreamPos::MAX {
-                true => found.extend(catch_up::ends(reader, &name, span)?),
-                false => outgoing(reader, span, Direction::Forward, events_max + 1, &mut found)?,
+            if !catches_up || end < StreamPos::MAX {
+                outgoing(reader, span, Direction::Forward, events_max + 1, &mut found)?;
             }
         }
     }
+    if catches_up {
+        found.extend(ends(reader, server, row, rooms, events_max + 1)?);
+    }
     found.sort_unstable();
+    // A room that it has left since it was seen where that ends.
+    found.dedup();
     let is_cut = found.len() > events_max;
     found.truncate(events_max);
     let last = found.last().map(|(pos, _)| *pos).filter(|_| is_cut);
+    Ok(Next { events: events_for(reader, &name, found)?, delivers_to: last.unwrap_or(until) })
+}
+
+/// Where the rooms end for a server that catches up, behind what it has, at most `limit`. They are looked for once, whatever is
+/// said meanwhile: O(rooms), and otherwise for each transaction.
+fn ends(
+    reader: &Reader,
+    server: TextNum,
+    row: &Destination,
+    rooms: &[RoomNum],
+    limit: usize,
+) -> Result<Vec<(StreamPos, EventNum)>, StorageError> {
+    let (after, until) = (behind(row.delivered_to), row.catch_up_to);
+    let waiting = &reader.shared.outbox;
+    if let Some(known) = waiting.ends(server, until, after, limit) {
+        return Ok(known);
+    }
+    let (name, mut found) = (reader.text(server)?, BTreeSet::new());
+    for room in rooms.iter().copied() {
+        for (start, end) in stays(reader, server, room)? {
+            if end == StreamPos::MAX {
+                let span = Span { room, from: start.max(after), to: until };
+                found.append(&mut catch_up::ends(reader, &name, span)?);
+            }
+        }
+    }
+    let first = found.iter().take(limit).copied().collect();
+    waiting.found_ends(server, until, found);
+    Ok(first)
+}
+
+/// Those of the events that the server is sent. Those that were purged meanwhile are not there, or not in the room.
+pub(super) fn events_for(
+    reader: &Reader,
+    server: &str,
+    found: Vec<(StreamPos, EventNum)>,
+) -> Result<Vec<EventNum>, StorageError> {
     let nums: Vec<EventNum> = found.into_iter().map(|(_, num)| num).collect();
     let mut events = Vec::with_capacity(nums.len());
-    // Those that were purged meanwhile are not there, or not in the room.
     for event in reader.events_left(&nums)? {
-        if is_for(reader, &name, &event.header)? {
+        if is_for(reader, server, &event.header)? {
             events.push(event.num);
         }
     }
-    Ok(Next { events, delivers_to: last.unwrap_or(until) })
+    Ok(events)
+}
+
+/// The position behind.
+pub(super) fn behind(pos: StreamPos) -> StreamPos {
+    StreamPos(pos.0.saturating_add(1))
 }
 
 /// Whether the event is one that the server is sent: part of the room, and not of its own making.
@@ -115,7 +167,7 @@ pub(crate) fn rooms_with_events(
     let mut rooms: BTreeMap<RoomNum, StreamPos> = BTreeMap::new();
     for (room, start, end) in stays {
         let mut found = Vec::new();
-        let from = start.max(StreamPos(after.0.saturating_add(1)));
+        let from = start.max(behind(after));
         let span = Span { room, from, to: end.min(known_to) };
         outgoing(reader, span, Direction::Backward, 1, &mut found)?;
         if let Some((pos, _)) = found.first() {
@@ -159,7 +211,7 @@ pub(super) fn outgoing(
     if span.from > span.to {
         return Ok(());
     }
-    let (start, end) = ((span.room, span.from), (span.room, StreamPos(span.to.0.saturating_add(1))));
+    let (start, end) = ((span.room, span.from), (span.room, behind(span.to)));
     let mut left = limit;
     reader.scan_between(&schema::OUTGOING_EVENTS, &start, &end, direction, |(_, pos), num| {
         found.push((pos, num));
@@ -168,18 +220,19 @@ pub(super) fn outgoing(
     })
 }
 
-/// Every server that has been in a room, or was sent something, with the time from which on it may be tried. A pause that began
+/// Every server that has been in a room, or was sent something, with how long it is left alone. A pause that began
 /// after now is over: the clock was set back. O(them).
-pub(crate) fn known_servers(reader: &Reader, now_ms: u64) -> Result<BTreeMap<TextNum, u64>, StorageError> {
+pub(crate) fn known_servers(reader: &Reader, now_ms: u64) -> Result<BTreeMap<TextNum, Pause>, StorageError> {
     let mut servers = BTreeMap::new();
     for keyspace in [schema::SERVER_STAYS.raw(), schema::OUTGOING_EDUS.raw()] {
         for server in servers_with_rows(reader, &keyspace)? {
-            servers.insert(server, 0);
+            servers.insert(server, Pause::default());
         }
     }
     reader.scan(&schema::DESTINATIONS, &(), Direction::Forward, |server, row| {
-        let due_ms = if row.failed_ms > now_ms { row.retry_ms.min(now_ms) } else { row.retry_ms };
-        servers.insert(server, due_ms);
+        let is_over = row.failed_ms > now_ms;
+        let due_ms = if is_over { row.retry_ms.min(now_ms) } else { row.retry_ms };
+        servers.insert(server, Pause { due_ms, asked_ms: row.asked_ms });
         true
     })?;
     Ok(servers)

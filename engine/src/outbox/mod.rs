@@ -13,14 +13,15 @@
 mod back_off;
 mod catch_up;
 pub(crate) mod delivery;
+pub(crate) mod making_up;
 pub(crate) mod shares;
 pub(crate) mod trimming;
 mod waiting;
 
-pub(crate) use back_off::{HEARD_AFTER_MS, WAIT_MS_MAX, is_asked_pause, wait_ms};
+pub(crate) use back_off::{HEARD_AFTER_MS, OUTAGE_WAIT_MS_MAX, WAIT_MS_MAX, wait_ms};
 use shares::{Entry, Sender};
 pub use waiting::OutgoingNews;
-pub(crate) use waiting::{Ephemeral, Waiting};
+pub(crate) use waiting::{Ephemeral, Pause, Waiting};
 
 use crate::{
     core::num::{EventNum, RoomNum, StreamPos, TextNum, UserNum},
@@ -34,6 +35,10 @@ use crate::{
 /// of whoever has most, or is dropped if that is its sender, as it is for a local device that is away for too long: a server
 /// that never returns must not fill the disk. Ten times what one device may have waiting.
 pub(crate) const MESSAGES_WAITING_MAX: u32 = 100_000;
+
+/// The longest queue that is counted while a client waits: some tens of milliseconds. Longer ones that are not counted are
+/// of before any were.
+const COUNTED_AT_ONCE_MAX: u32 = 10_000;
 
 /// How a destination stands; nothing was ever sent to one without a row.
 pub(crate) fn destination(reader: &Reader, server: TextNum) -> Result<Destination, StorageError> {
@@ -50,7 +55,7 @@ pub(crate) fn send_messages(
     let server = tx.intern_text(server)?;
     let mut row = destination(tx, server)?;
     let pos = tx.next_position();
-    if row.messages_waiting >= shares::COUNTED_FROM {
+    if shares::is_to_enter(tx, shares::to_server(server), row.messages_waiting)? {
         match enter(tx, server, &row, sender, pos)? {
             Entry::Refused => return Ok(()),
             Entry::Free => {}
@@ -76,17 +81,34 @@ fn enter(
 ) -> Result<Entry, StorageError> {
     let queue = shares::to_server(server);
     if !shares::are_counted(tx, queue, row.messages_waiting)? {
-        let mut messages = Vec::new();
-        tx.scan(&schema::OUTGOING_EDUS, &server, Direction::Forward, |(_, pos), edu| {
-            if let OutgoingEdu::Direct(content) = edu.value {
-                messages.push((pos, shares::sender_in(&content)));
-            }
-            true
-        })?;
-        shares::count(tx, queue, messages)?;
+        if row.messages_waiting > COUNTED_AT_ONCE_MAX {
+            // Until it is counted, who comes first has the places.
+            let is_full = row.messages_waiting >= MESSAGES_WAITING_MAX;
+            return Ok(if is_full { Entry::Refused } else { Entry::Free });
+        }
+        count(tx, server)?;
     }
     let kept = row.in_flight.as_ref().map(|sent| &*sent.edus).unwrap_or_default();
     shares::enter(tx, queue, Sender::Here(sender), pos, MESSAGES_WAITING_MAX, kept)
+}
+
+/// Counts the queue of a server if that is long and not counted, while nobody waits. The lane of the server's name must be held.
+pub(crate) fn count_long(tx: &mut Tx, server: TextNum, waiting: u32) -> Result<(), StorageError> {
+    if waiting > COUNTED_AT_ONCE_MAX && !shares::are_counted(tx, shares::to_server(server), waiting)? {
+        count(tx, server)?;
+    }
+    Ok(())
+}
+
+fn count(tx: &mut Tx, server: TextNum) -> Result<(), StorageError> {
+    let mut messages = Vec::new();
+    tx.scan(&schema::OUTGOING_EDUS, &server, Direction::Forward, |(_, pos), edu| {
+        if let OutgoingEdu::Direct(content) = edu.value {
+            messages.push((pos, shares::sender_in(&content)));
+        }
+        true
+    })?;
+    shares::count(tx, shares::to_server(server), messages)
 }
 
 /// Tells the servers of a change of the user's devices or keys: at the next position, behind the user's last change.

@@ -1,8 +1,8 @@
 //! Whose the messages are that wait in a queue, so that nobody fills one at others' cost.
 //!
-//! Invariant: a queue with fewer than [`COUNTED_FROM`] messages has no rows here, so that most cost nothing. A longer one is
-//! counted when the next message comes, from the messages themselves; from then on `QUEUE_SENDERS` has a row for each, and
-//! `QUEUE_SHARES` and `QUEUE_RANKS` say how many each sender has. Rows that do not add up to what waits are made anew.
+//! Invariant: a queue with fewer than [`FORGOTTEN_BELOW`] messages has no rows here, so that most cost nothing. One with
+//! [`COUNTED_FROM`] is counted when the next message comes, from the messages themselves; from then on `QUEUE_SENDERS` has a
+//! row for each, and `QUEUE_SHARES` and `QUEUE_RANKS` say how many each sender has. Rows that do not add up to what waits are made anew.
 //! All writes happen under the lane of the queue.
 
 use std::{borrow::Cow, collections::BTreeMap};
@@ -19,7 +19,11 @@ use crate::{
 
 /// From how many messages on it is known whose they are. A device that is away for a night has fewer; to count so many,
 /// once, takes some milliseconds.
-pub(crate) const COUNTED_FROM: u32 = 1_000;
+const COUNTED_FROM: u32 = 1_000;
+
+/// Below how many messages that is forgotten again: half as many, so that a queue that is about as long as what is counted is not
+/// counted time and again.
+const FORGOTTEN_BELOW: u32 = COUNTED_FROM / 2;
 
 /// A queue: a device of a user of this server, or another server (behind the user zero, whom there is not).
 pub(crate) type Queue = (UserNum, TextNum);
@@ -91,7 +95,8 @@ pub(crate) enum Entry {
 }
 
 /// Puts a message of `sender` at `pos` into the rows of a queue that is counted and takes `max`, of which one sender may have
-/// a half. Those at `kept` make room for nobody. O(log of what is stored), and of `kept`.
+/// a half. Those at `kept` make room for nobody. O(log of what is stored), and of `kept`, and of what has made room and is not
+/// cleared away in the store yet.
 pub(crate) fn enter(
     tx: &mut Tx,
     queue: Queue,
@@ -159,7 +164,12 @@ pub(crate) fn counted(reader: &Reader, queue: Queue) -> Result<u32, StorageError
 
 /// Whether it is known whose the messages of a queue are in which `waiting` are.
 pub(crate) fn are_counted(reader: &Reader, queue: Queue, waiting: u32) -> Result<bool, StorageError> {
-    Ok(waiting >= COUNTED_FROM && counted(reader, queue)? == waiting)
+    Ok(waiting >= FORGOTTEN_BELOW && counted(reader, queue)? == waiting)
+}
+
+/// Whether the next message of a queue in which `waiting` are has to be entered: the queue is counted already, or is long.
+pub(crate) fn is_to_enter(reader: &Reader, queue: Queue, waiting: u32) -> Result<bool, StorageError> {
+    Ok(waiting >= COUNTED_FROM || are_counted(reader, queue, waiting)?)
 }
 
 /// Counts a queue from its messages, each with its position and its sender's id. O(messages).
@@ -184,11 +194,11 @@ pub(crate) fn gone(
     is_counted: bool,
     messages: Vec<(StreamPos, String)>,
 ) -> Result<(), StorageError> {
-    if before < COUNTED_FROM {
+    if before < FORGOTTEN_BELOW {
         return Ok(());
     }
     let left = before.saturating_sub(messages.len() as u32);
-    if !is_counted || left < COUNTED_FROM {
+    if !is_counted || left < FORGOTTEN_BELOW {
         return forget(tx, queue);
     }
     for (sender, positions) in by_sender(tx, messages)? {
@@ -273,4 +283,31 @@ pub(crate) fn forget_rows(tx: &mut Tx, queue: Queue) {
     tx.delete_prefix(&schema::QUEUE_SENDERS, &queue);
     tx.delete_prefix(&schema::QUEUE_SHARES, &queue);
     tx.delete_prefix(&schema::QUEUE_RANKS, &queue);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::World;
+
+    #[test]
+    fn a_queue_that_becomes_a_little_shorter_stays_counted() {
+        let (world, queue, other) = (World::new(), (UserNum(1), TextNum(1)), (UserNum(1), TextNum(2)));
+        let messages = |positions: std::ops::RangeInclusive<i64>| {
+            positions.map(|pos| (StreamPos(pos), "@alice:here.example".to_owned())).collect::<Vec<_>>()
+        };
+        let gone = |before: u32, positions: std::ops::RangeInclusive<i64>| {
+            world.act(|tx| Ok(super::gone(tx, queue, before, true, messages(positions.clone()))?)).unwrap();
+        };
+        let state =
+            |waiting| world.ask(|reader| Ok((is_to_enter(reader, queue, waiting)?, counted(reader, queue)?)));
+        world.act(|tx| Ok(count(tx, queue, messages(1..=1_000))?)).unwrap();
+        gone(1_000, 1..=500);
+        assert_eq!(state(500), (true, 500));
+        gone(500, 501..=501);
+        assert_eq!(state(499), (false, 0));
+        // One that is not counted is when it is long.
+        let is_to_enter = |waiting| world.ask(|reader| Ok(is_to_enter(reader, other, waiting)?));
+        assert_eq!((is_to_enter(999), is_to_enter(1_000)), (false, true));
+    }
 }

@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     core::num::{StreamPos, TextNum, UserNum},
-    store::{Direction, Reader, StorageError, Tx, schema, schema::OutgoingEdu},
+    room::company::Company,
+    store::{Direction, StorageError, Tx, schema, schema::OutgoingEdu},
 };
 
 /// How many rows one failure looks at: a fraction of a second. More come only if others change more devices in a day.
@@ -58,9 +59,13 @@ pub(crate) fn trim(tx: &mut Tx, server: TextNum, in_flight: &[StreamPos]) -> Res
     leave_out_strangers(tx, server, in_flight)
 }
 
-/// The server has been reached, or is to be: what was removed is not looked for any more.
-pub(crate) fn forget(tx: &mut Tx, server: TextNum) {
-    tx.delete_prefix(&schema::OUTGOING_LISTS, &server);
+/// Nothing is left in the queue, so that there is nothing to remove from it. Not before, or a server that comes and goes would
+/// have all of it looked at again with each failure; what is known of rows that are gone does no harm.
+pub(crate) fn forget(tx: &mut Tx, server: TextNum) -> Result<(), StorageError> {
+    if tx.has(&schema::OUTGOING_LISTS, &(server, UserNum(0), LOOKED_AT))? {
+        tx.delete_prefix(&schema::OUTGOING_LISTS, &server);
+    }
+    Ok(())
 }
 
 /// Removes what is left of users who share no room with the server any more. Who comes to share one again is told of anew.
@@ -80,8 +85,9 @@ fn leave_out_strangers(tx: &mut Tx, server: TextNum, in_flight: &[StreamPos]) ->
     })?;
     tx.put(&schema::OUTGOING_LISTS, &place, &StreamPos(next));
     let mut strangers = BTreeSet::new();
+    let mut company = Company::new(tx, server);
     for user in users {
-        if !shares_room(tx, user, server)? {
+        if !company.has(user, None)? {
             strangers.insert(user);
         }
     }
@@ -90,15 +96,6 @@ fn leave_out_strangers(tx: &mut Tx, server: TextNum, in_flight: &[StreamPos]) ->
         tx.delete(&schema::OUTGOING_LISTS, &(server, user, kind));
     }
     Ok(())
-}
-
-fn shares_room(reader: &Reader, user: UserNum, server: TextNum) -> Result<bool, StorageError> {
-    for room in reader.joined_rooms(user)? {
-        if reader.other_servers(room)?.contains(&server) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 fn remove(tx: &mut Tx, server: TextNum, positions: &[StreamPos], in_flight: &[StreamPos]) {

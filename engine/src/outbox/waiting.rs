@@ -6,7 +6,7 @@
 //! too early and then forgotten.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     future::Future,
     pin::Pin,
     sync::Arc,
@@ -16,7 +16,7 @@ use std::{
 use parking_lot::Mutex;
 
 use crate::{
-    core::num::{RoomNum, StreamPos, TextNum, UserNum},
+    core::num::{EventNum, RoomNum, StreamPos, TextNum, UserNum},
     outbox::delivery::EDUS_MAX,
     stream::{Outgoing, Touch},
 };
@@ -49,6 +49,15 @@ impl Ephemeral {
     }
 }
 
+/// For how long a server is left alone, in milliseconds since the epoch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Pause {
+    /// When it may be tried.
+    pub due_ms: u64,
+    /// Until when no sign of life ends the pause, because the server asked for it.
+    pub asked_ms: u64,
+}
+
 /// What may be waiting for one server.
 #[derive(Debug, Default)]
 struct Pending {
@@ -67,8 +76,21 @@ struct Pending {
     /// When that was said, in milliseconds since the epoch. If it is ahead of now, the clock was set back, and there is no telling
     /// how much of the pause is over.
     said_ms: u64,
+    /// Until when it asked to be left alone, in milliseconds since the epoch; zero if it did not.
+    asked_ms: u64,
+    /// Where the rooms end, while it catches up.
+    ends: Option<Ends>,
     /// Whether somebody is at it.
     taken: bool,
+}
+
+/// Where the rooms of a server end that catches up.
+#[derive(Debug)]
+struct Ends {
+    /// Up to where it catches up.
+    until: StreamPos,
+    /// The events, behind what it had when they were looked for.
+    events: BTreeSet<(StreamPos, EventNum)>,
 }
 
 impl Pending {
@@ -163,14 +185,14 @@ impl Waiting {
     }
 
     /// Takes in the servers that may have had something waiting at the start, with the times at which they may be tried.
-    pub fn load(&self, servers: impl IntoIterator<Item = (TextNum, u64)>, now_ms: u64) {
+    pub fn load(&self, servers: impl IntoIterator<Item = (TextNum, Pause)>, now_ms: u64) {
         let mut inner = self.0.lock();
         inner.loaded = true;
-        for (server, due_ms) in servers {
+        for (server, Pause { due_ms, asked_ms }) in servers {
             let pending = inner.servers.entry(server).or_default();
             pending.is_unknown = true;
             pending.queued = pending.queued.max(StreamPos(1));
-            (pending.due_ms, pending.said_ms) = (due_ms, now_ms);
+            (pending.due_ms, pending.said_ms, pending.asked_ms) = (due_ms, now_ms, asked_ms);
             if due_ms > 0 {
                 inner.laggards.insert(server);
             }
@@ -295,6 +317,27 @@ impl Waiting {
         }
     }
 
+    /// Where the rooms of a server end that catches up to `until`, from `from` on, at most `limit`; `None` if that has to
+    /// be looked for.
+    pub fn ends(
+        &self,
+        server: TextNum,
+        until: StreamPos,
+        from: StreamPos,
+        limit: usize,
+    ) -> Option<Vec<(StreamPos, EventNum)>> {
+        let inner = self.0.lock();
+        let ends = inner.servers.get(&server)?.ends.as_ref().filter(|ends| ends.until == until)?;
+        Some(ends.events.range((from, EventNum(0))..).take(limit).copied().collect())
+    }
+
+    /// Takes in where they end.
+    pub fn found_ends(&self, server: TextNum, until: StreamPos, events: BTreeSet<(StreamPos, EventNum)>) {
+        if let Some(pending) = self.0.lock().servers.get_mut(&server) {
+            pending.ends = Some(Ends { until, events });
+        }
+    }
+
     /// Takes what is soon stale, at most `limit`.
     pub fn take_ephemeral(&self, server: TextNum, limit: usize) -> Vec<Ephemeral> {
         let mut inner = self.0.lock();
@@ -316,6 +359,9 @@ impl Waiting {
         let mut inner = self.0.lock();
         let Some(pending) = inner.servers.get_mut(&server) else { return };
         pending.rooms.retain(|_, last| *last > pos);
+        if pending.ends.as_ref().is_some_and(|ends| ends.until <= pos) {
+            pending.ends = None;
+        }
         if all && pending.queued <= pos {
             pending.queued = StreamPos::ZERO;
         }
@@ -351,6 +397,22 @@ impl Waiting {
     /// Whether the server is left alone for now because it could not be reached.
     pub fn is_backing_off(&self, server: TextNum, now_ms: u64) -> bool {
         self.0.lock().servers.get(&server).is_some_and(|pending| !pending.taken && !pending.is_due(now_ms))
+    }
+
+    /// Whether that may be over if the server is heard from: not while it asked to be left alone.
+    pub fn may_be_back(&self, server: TextNum, now_ms: u64) -> bool {
+        self.0
+            .lock()
+            .servers
+            .get(&server)
+            .is_some_and(|pending| !pending.taken && !pending.is_due(now_ms) && pending.asked_ms <= now_ms)
+    }
+
+    /// Until when the server asked to be left alone the last time it failed; zero if it did not.
+    pub fn asked(&self, server: TextNum, asked_ms: u64) {
+        if let Some(pending) = self.0.lock().servers.get_mut(&server) {
+            pending.asked_ms = asked_ms;
+        }
     }
 
     /// The server may be tried at once.
@@ -452,7 +514,8 @@ mod tests {
     #[test]
     fn who_failed_before_the_start_is_a_laggard() {
         let waiting = waiting(0..2);
-        waiting.load([(TextNum(0), 0), (TextNum(1), NOW_MS)], NOW_MS);
+        let failed = Pause { due_ms: NOW_MS, asked_ms: 0 };
+        waiting.load([(TextNum(0), Pause::default()), (TextNum(1), failed)], NOW_MS);
         assert_eq!(take(&waiting, 10, 0).0, [0]);
     }
 

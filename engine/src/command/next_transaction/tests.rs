@@ -2,6 +2,7 @@
 
 mod catching_up;
 mod edus;
+mod trimming;
 
 use std::sync::Arc;
 
@@ -14,7 +15,9 @@ use crate::{
     fixture::{SERVER, World},
     room::{RoomCtx, servers},
     store::{Faults, Memory, schema::PartialJoin},
-    view::federation::{Due, DueDestinations, EphemeralEdus, LeaveDestination, MakeDue},
+    view::federation::{
+        Due, DueDestinations, EphemeralEdus, IsBackingOff, LeaveDestination, MakeDue, MayBeBack,
+    },
 };
 
 const ROOM: &str = "!room:here.example";
@@ -316,8 +319,11 @@ fn pauses_are_kept_and_a_sign_of_life_ends_them() {
     world.message(ROOM, ALICE, "1");
     assert_eq!(due(&world).len(), 1);
     ask(&world, THERE, None);
-    let retry_ms =
-        world.engine.write(DeliveryFailed { destination: THERE.into(), retry_after_ms: 0 }).wait().unwrap();
+    let retry_ms = world
+        .engine
+        .write(DeliveryFailed { destination: THERE.into(), retry_after_ms: 0, is_rate_limit: false })
+        .wait()
+        .unwrap();
     world.engine.read(&LeaveDestination { destination: THERE, due_ms: retry_ms, was_prompt: None }).unwrap();
     let wait_ms = retry_ms - world.engine.now_ms();
     assert!((8_000..=12_000).contains(&wait_ms));
@@ -328,7 +334,11 @@ fn pauses_are_kept_and_a_sign_of_life_ends_them() {
     // It has only just failed.
     assert!(!heard());
     for _ in 0..3 {
-        world.engine.write(DeliveryFailed { destination: THERE.into(), retry_after_ms: 0 }).wait().unwrap();
+        world
+            .engine
+            .write(DeliveryFailed { destination: THERE.into(), retry_after_ms: 0, is_rate_limit: false })
+            .wait()
+            .unwrap();
     }
     world.pass_ms(10_000);
     assert!(heard());
@@ -336,8 +346,11 @@ fn pauses_are_kept_and_a_sign_of_life_ends_them() {
     assert_eq!(due(&world), [THERE.into()]);
     assert!(!heard(), "there is no pause any more");
     // After a restart, pauses go on.
-    let retry_ms =
-        world.engine.write(DeliveryFailed { destination: THERE.into(), retry_after_ms: 0 }).wait().unwrap();
+    let retry_ms = world
+        .engine
+        .write(DeliveryFailed { destination: THERE.into(), retry_after_ms: 0, is_rate_limit: false })
+        .wait()
+        .unwrap();
     let left_ms = retry_ms - world.engine.now_ms();
     drop(world);
     let world = World::on(memory);
@@ -357,7 +370,7 @@ fn a_pause_that_the_server_asked_for_is_kept_and_no_sign_of_life_ends_it() {
     world.message(ROOM, ALICE, "1");
     assert_eq!(due(&world).len(), 1);
     ask(&world, THERE, None);
-    let failed = DeliveryFailed { destination: THERE.into(), retry_after_ms: HOUR_MS };
+    let failed = DeliveryFailed { destination: THERE.into(), retry_after_ms: HOUR_MS, is_rate_limit: true };
     let retry_ms = world.engine.write(failed).wait().unwrap();
     assert_eq!(retry_ms, world.engine.now_ms() + HOUR_MS);
     drop(world);
@@ -368,6 +381,40 @@ fn a_pause_that_the_server_asked_for_is_kept_and_no_sign_of_life_ends_it() {
     assert!(!world.engine.write(HeardFromServer { destination: THERE.into() }).wait().unwrap());
     world.pass_ms(HOUR_MS);
     assert_eq!(due(&world), [THERE.into()]);
+}
+
+/// However often it failed before, and so however long it would have been left alone anyway.
+#[test]
+fn only_a_limit_on_requests_holds_against_signs_of_life_and_for_as_long_as_was_asked() {
+    for (failures, asked_ms, is_rate_limit) in
+        [(9, HOUR_MS, true), (20, 24 * HOUR_MS, true), (9, 24 * HOUR_MS, false), (20, HOUR_MS, false)]
+    {
+        let world = world();
+        world.message(ROOM, ALICE, "1");
+        assert_eq!(due(&world).len(), 1);
+        ask(&world, THERE, None);
+        let fail = |retry_after_ms: u64, is_rate_limit: bool| {
+            let failed = DeliveryFailed { destination: THERE.into(), retry_after_ms, is_rate_limit };
+            world.engine.write(failed).wait().unwrap()
+        };
+        for _ in 0..failures {
+            fail(0, false);
+        }
+        let due_ms = fail(asked_ms, is_rate_limit);
+        world.engine.read(&LeaveDestination { destination: THERE, due_ms, was_prompt: None }).unwrap();
+        let may_be_back = || world.engine.read(&MayBeBack(THERE)).unwrap();
+        let heard = || world.engine.write(HeardFromServer { destination: THERE.into() }).wait().unwrap();
+        world.pass_ms(60_000);
+        assert!(world.engine.read(&IsBackingOff(THERE)).unwrap());
+        assert_eq!(may_be_back(), !is_rate_limit, "{failures}, {asked_ms}");
+        if is_rate_limit {
+            assert!(!heard(), "{failures}, {asked_ms}");
+            // Nothing is left of what it asked for, but maybe of its own pause.
+            world.pass_ms(asked_ms - 60_000);
+            assert_eq!(may_be_back(), world.engine.now_ms() < due_ms);
+        }
+        assert_eq!(heard(), world.engine.now_ms() < due_ms, "{failures}, {asked_ms}");
+    }
 }
 
 #[test]
@@ -382,7 +429,11 @@ fn a_pause_that_begins_after_now_is_over() {
     // An hour ahead of what the clock is set back to.
     world.pass_ms(3_600_000);
     for _ in 0..10 {
-        world.engine.write(DeliveryFailed { destination: THERE.into(), retry_after_ms: 0 }).wait().unwrap();
+        world
+            .engine
+            .write(DeliveryFailed { destination: THERE.into(), retry_after_ms: 0, is_rate_limit: false })
+            .wait()
+            .unwrap();
     }
     drop(world);
     let world = World::on(memory);

@@ -85,7 +85,7 @@ fn forget<K: Key + Clone, V: Value, E: Key>(
     until: &E,
     is_old: impl Fn(&V) -> bool,
 ) -> Result<Option<K>, StorageError> {
-    step(tx, keyspace, from, until, |tx, rows| {
+    step(tx, keyspace, from, until, |tx, rows, _| {
         for (key, _) in rows.iter().filter(|(_, row)| is_old(row)) {
             tx.delete(keyspace, key);
         }
@@ -94,10 +94,9 @@ fn forget<K: Key + Clone, V: Value, E: Key>(
 }
 
 /// What of the events that went out somebody has not been sent yet, by the room.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub(super) struct Undelivered(HashMap<RoomNum, InRoom>);
 
-#[derive(Clone)]
 struct InRoom {
     /// All from here on.
     from: StreamPos,
@@ -133,9 +132,9 @@ pub(super) fn outgoing(
     undelivered: &Undelivered,
     from: (RoomNum, StreamPos),
 ) -> Result<Option<(RoomNum, StreamPos)>, StorageError> {
-    step(tx, &schema::OUTGOING_EVENTS, &from, &RoomNum(u64::MAX), |tx, rows| {
-        for (row, next) in rows.iter().zip(rows.iter().skip(1)) {
-            let ((room, pos), (next_room, next_pos)) = (row.0, next.0);
+    step(tx, &schema::OUTGOING_EVENTS, &from, &RoomNum(u64::MAX), |tx, rows, next| {
+        let keys = || rows.iter().map(|(key, _)| *key);
+        for ((room, pos), (next_room, next_pos)) in keys().zip(keys().skip(1).chain(next.copied())) {
             let is_last = next_room != room || undelivered.has_last(room, pos, next_pos);
             let is_wanted = undelivered.has(room, pos) && given_up.is_none_or(|given_up| pos > given_up);
             if pos <= expired && !is_last && !is_wanted {
@@ -153,18 +152,21 @@ pub(super) fn stays(
     undelivered: &mut Undelivered,
     from: (TextNum, RoomNum, StreamPos),
 ) -> Result<Option<(TextNum, RoomNum, StreamPos)>, StorageError> {
-    step(tx, &schema::SERVER_STAYS, &from, &TextNum(u32::MAX), |tx, rows| {
+    step(tx, &schema::SERVER_STAYS, &from, &TextNum(u32::MAX), |tx, rows, _| {
         let mut last = None;
         for ((server, room, start), end) in rows {
-            let delivered_to = match last {
-                Some((known, delivered_to)) if known == *server => delivered_to,
-                _ => outbox::destination(tx, *server)?.delivered_to,
+            let (delivered_to, missed_from) = match last {
+                Some((known, places)) if known == *server => places,
+                _ => {
+                    let row = outbox::destination(tx, *server)?;
+                    (row.delivered_to, row.missed_from())
+                }
             };
-            last = Some((*server, delivered_to));
+            last = Some((*server, (delivered_to, missed_from)));
             if *end <= delivered_to {
                 tx.delete(&schema::SERVER_STAYS, &(*server, *room, *start));
             } else {
-                let after = StreamPos(delivered_to.0.saturating_add(1));
+                let after = StreamPos(missed_from.0.saturating_add(1));
                 undelivered.note(*room, after.max(*start), *end);
             }
         }
@@ -278,13 +280,13 @@ fn find(tx: &Tx, server: TextNum, from: RoomNum, looks: &mut usize) -> Result<Fo
     Ok(next.map_or(Found::Nowhere, Found::NotYet))
 }
 
-/// Hands the next rows to `remove`. Answers where to go on.
+/// Hands the next rows to `remove`, with the key behind them. Answers where to go on.
 fn step<K: Key + Clone, V: Value, E: Key>(
     tx: &mut Tx,
     keyspace: &Keyspace<K, V>,
     from: &K,
     until: &E,
-    remove: impl FnOnce(&mut Tx, &[(K, V)]) -> Result<(), StorageError>,
+    remove: impl FnOnce(&mut Tx, &[(K, V)], Option<&K>) -> Result<(), StorageError>,
 ) -> Result<Option<K>, StorageError> {
     let (mut rows, mut next) = (Vec::new(), None);
     tx.scan_between(keyspace, from, until, Direction::Forward, |key: K, row| {
@@ -295,6 +297,6 @@ fn step<K: Key + Clone, V: Value, E: Key>(
         rows.push((key, row));
         true
     })?;
-    remove(tx, &rows)?;
+    remove(tx, &rows, next.as_ref())?;
     Ok(next)
 }

@@ -1,11 +1,12 @@
 //! What is sent to other servers, and what of theirs was taken in. Ids 150 to 159.
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::keyspaces;
 use crate::{
     core::num::{EventNum, RoomNum, StreamPos, TextNum, UserNum},
-    store::{Positioned, record},
+    store::{Positioned, Value, ValueWriter, read_record, record, write_record},
 };
 
 keyspaces! { TABLE:
@@ -51,6 +52,73 @@ pub struct Destination {
     pub retry_ms: u64,
     /// When it last took something, in milliseconds since the epoch.
     pub succeeded_ms: u64,
+    /// Until when it asked to be left alone, in milliseconds since the epoch; zero if it did not.
+    pub asked_ms: u64,
+    /// How it is sent what it missed of rooms that it leaves while it catches up. `None` if it never had to catch up.
+    pub making_up: Option<MakingUp>,
+}
+
+impl Destination {
+    /// Behind where there may be events that it is still to be sent.
+    pub fn missed_from(&self) -> StreamPos {
+        let catches_up = self.catch_up_to > self.delivered_to;
+        let made_up_from = self.making_up.as_ref().filter(|_| catches_up).map(|making_up| making_up.from);
+        made_up_from.map_or(self.delivered_to, |from| from.min(self.delivered_to))
+    }
+}
+
+/// What a server that catches up is sent of stays that end meanwhile, in the order of their ends: each is sent as far as the
+/// server had been brought when it ended. The rest follows with all the others.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MakingUp {
+    /// Where its catching up began: all up to here had been delivered.
+    pub from: StreamPos,
+    /// The end of the stay that is made up for. Those that ended before have been.
+    pub end: StreamPos,
+    /// Up to where it has been sent of that.
+    pub sent_to: StreamPos,
+    /// The same two once it has taken what is in flight, if that belongs to it.
+    pub in_flight: Option<(StreamPos, StreamPos)>,
+}
+
+/// A row of before it was noted for how long a server asked to be left alone, and what is made up for.
+#[derive(Deserialize)]
+struct DestinationBefore {
+    delivered_to: StreamPos,
+    catch_up_to: StreamPos,
+    in_flight: Option<InFlight>,
+    messages_waiting: u32,
+    failures: u32,
+    failing_since_ms: u64,
+    failed_ms: u64,
+    retry_ms: u64,
+    succeeded_ms: u64,
+}
+
+impl Value for Destination {
+    fn write(&self, out: &mut ValueWriter) {
+        write_record(self, out);
+    }
+
+    fn read(bytes: &Bytes) -> Option<Self> {
+        // A record is read whole or not at all, so that neither is taken for the other.
+        read_record(bytes).or_else(|| {
+            let before: DestinationBefore = read_record(bytes)?;
+            Some(Self {
+                delivered_to: before.delivered_to,
+                catch_up_to: before.catch_up_to,
+                in_flight: before.in_flight,
+                messages_waiting: before.messages_waiting,
+                failures: before.failures,
+                failing_since_ms: before.failing_since_ms,
+                failed_ms: before.failed_ms,
+                retry_ms: before.retry_ms,
+                succeeded_ms: before.succeeded_ms,
+                asked_ms: 0,
+                making_up: None,
+            })
+        })
+    }
 }
 
 /// A transaction that was begun.
@@ -90,4 +158,31 @@ pub struct ReceivedTransaction {
     pub answer: Vec<u8>,
 }
 
-record!(Destination, OutgoingEdu, ReceivedTransaction);
+record!(OutgoingEdu, ReceivedTransaction);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_of_before_are_read_as_those_of_servers_that_asked_for_nothing() {
+        let row = Destination {
+            delivered_to: StreamPos(7),
+            catch_up_to: StreamPos(900),
+            in_flight: Some(InFlight { id: "1".into(), edus: vec![StreamPos(8)], ..InFlight::default() }),
+            messages_waiting: 300,
+            failures: 4,
+            failing_since_ms: 5,
+            failed_ms: 6_000,
+            retry_ms: 70_000,
+            succeeded_ms: 8,
+            ..Destination::default()
+        };
+        let now = row.encoded().bytes;
+        assert_eq!(Destination::read(&now), Some(row.clone()));
+        // What was added stands behind the rest, which are two absences here.
+        let before = now.slice(..now.len() - 2);
+        assert_eq!(Destination::read(&before), Some(row));
+        assert_eq!(Destination::read(&before.slice(..before.len() - 1)), None);
+    }
+}

@@ -194,6 +194,19 @@ impl View for IsBackingOff<'_> {
     }
 }
 
+/// Whether a server is left alone because it could not be reached, and not because it asked for that: a sign of life may end it.
+/// Reads memory alone.
+pub struct MayBeBack<'a>(pub &'a str);
+
+impl View for MayBeBack<'_> {
+    type Output = bool;
+
+    fn read(&self, reader: &Reader) -> Result<bool> {
+        let Some(server) = reader.text_num(self.0)? else { return Ok(false) };
+        Ok(reader.shared.outbox.may_be_back(server, reader.shared.clock.now_ms()))
+    }
+}
+
 /// A server may be tried at once: after [`crate::command::HeardFromServer`] or [`crate::command::ResetDestination`] said so.
 pub struct MakeDue<'a>(pub &'a str);
 

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::StatusCode;
 use metrics::gauge;
 use ruma_common::ServerName;
 use tokio::task::JoinSet;
@@ -14,7 +15,7 @@ use tokio::time::{Instant, sleep};
 use tracing::{debug, warn};
 use warren_engine::command::HeardFromServer;
 use warren_engine::delivery::{Delivery, Next, STORE_FAILED_WAIT_MS, Sent};
-use warren_engine::view::federation::{Due, DueDestinations, IsBackingOff, LeaveDestination, MakeDue};
+use warren_engine::view::federation::{Due, DueDestinations, LeaveDestination, MakeDue, MayBeBack};
 
 use super::RemoteError;
 use super::transaction::send;
@@ -141,18 +142,21 @@ async fn deliver_all(ctx: &Context, destination: &Arc<str>) -> warren_engine::Re
 
 fn failed(destination: &str, error: &RemoteError) -> Sent {
     debug!(%destination, %error, "a server could not be sent a transaction");
-    let retry_after = match error {
-        RemoteError::Refused { retry_after, .. } => retry_after.unwrap_or_default(),
-        _ => Duration::ZERO,
+    let (retry_after, is_rate_limit) = match error {
+        RemoteError::Refused { status, retry_after, .. } => {
+            (retry_after.unwrap_or_default(), *status == StatusCode::TOO_MANY_REQUESTS)
+        }
+        _ => (Duration::ZERO, false),
     };
-    Sent::Failed { retry_after_ms: u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX) }
+    let retry_after_ms = u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX);
+    Sent::Failed { retry_after_ms, is_rate_limit }
 }
 
 /// The server has sent something: if it could not be reached, it is tried at once. Costs a look into memory otherwise.
 ///
 /// Errors: those of the store.
 pub async fn heard_from(ctx: &Context, destination: &ServerName) -> warren_engine::Result<()> {
-    if ctx.engine.read(&IsBackingOff(destination.as_str()))?
+    if ctx.engine.read(&MayBeBack(destination.as_str()))?
         && ctx.engine.write(HeardFromServer { destination: destination.to_string() }).await?
     {
         ctx.engine.read(&MakeDue(destination.as_str()))?;

@@ -9,7 +9,7 @@ use warren_engine::{
     Error,
     command::{HeardFromServer, Transaction},
     delivery::{Delivery, Next, STORE_FAILED_WAIT_MS, Sent},
-    view::federation::{DestinationOf, Due, DueDestinations, IsBackingOff, LeaveDestination, MakeDue},
+    view::federation::{DestinationOf, Due, DueDestinations, LeaveDestination, MakeDue, MayBeBack},
 };
 
 use super::{Breach, Plant, SERVER_NAMES, Stopped, World, take_in::Received};
@@ -151,7 +151,8 @@ impl World {
 
     /// What came of sending; then the delivery goes on up to its next transaction, which is not sent yet.
     pub(super) fn sent(&mut self, from: usize, to: usize, is_done: bool) -> Result<(), Breach> {
-        let sent = if is_done { Sent::Done } else { Sent::Failed { retry_after_ms: 0 } };
+        let sent =
+            if is_done { Sent::Done } else { Sent::Failed { retry_after_ms: 0, is_rate_limit: false } };
         // A crash may have ended it.
         if let Some(delivery) = self.servers[from].deliveries.lock().get_mut(&to) {
             delivery.sent(sent);
@@ -172,7 +173,7 @@ impl World {
     /// A server hears from another: one that it could not reach is worth another attempt.
     pub(super) fn hear(&self, server: usize, from: usize) -> Result<(), Stopped> {
         let (engine, destination) = (self.servers[server].engine(), SERVER_NAMES[from]);
-        if engine.read(&IsBackingOff(destination)).map_err(Stopped::Failed)?
+        if engine.read(&MayBeBack(destination)).map_err(Stopped::Failed)?
             && self.servers[server].write(HeardFromServer { destination: destination.to_owned() })?
         {
             engine.read(&MakeDue(destination)).map_err(Stopped::Failed)?;

@@ -51,7 +51,11 @@ fn comes_back(world: &World, first: &Transaction) -> Vec<String> {
 
 /// The server cannot be reached from now until `ms` later, and is tried once in between.
 fn is_silent_for(world: &World, ms: u64) {
-    world.engine.write(DeliveryFailed { destination: THERE.into(), retry_after_ms: 0 }).wait().unwrap();
+    world
+        .engine
+        .write(DeliveryFailed { destination: THERE.into(), retry_after_ms: 0, is_rate_limit: false })
+        .wait()
+        .unwrap();
     world.engine.read(&LeaveDestination { destination: THERE, due_ms: 0, was_prompt: None }).unwrap();
     world.pass_ms(ms);
 }
@@ -203,4 +207,64 @@ fn which_events_went_out_is_forgotten_when_all_have_them_or_after_two_weeks() {
     pass(&world, 2 * DAY_MS);
     assert_eq!(rows(&world), 1);
     assert_eq!(deliver_all(&world), [sent(THERE, &["4"]), sent(THIRD, &["4"])]);
+}
+
+/// It comes back, and is sent what was last in each of very many rooms. Before all of it is there, it is turned out of one.
+#[test]
+fn who_is_turned_out_while_it_catches_up_is_sent_all_that_it_missed_there() {
+    let early: Vec<String> = (0..70).map(|number| format!("early {number}")).collect();
+    let world = world();
+    let others: Vec<String> = (0..60).map(|number| format!("!other-{number}:here.example")).collect();
+    for room in &others {
+        world.room(room, ALICE, None);
+        world.join(room, BOB);
+    }
+    world.room(OTHER_ROOM, ALICE, None);
+    world.join(OTHER_ROOM, BOB);
+    let first = goes_silent(&world);
+    early.iter().for_each(|body| drop(world.message(ROOM, ALICE, body)));
+    // It was turned out of one already, which is sent in its place.
+    world.message(OTHER_ROOM, ALICE, "closed");
+    world.member(OTHER_ROOM, ALICE, BOB, "leave").unwrap();
+    others.iter().for_each(|room| drop(world.message(room, ALICE, room)));
+    world.message(ROOM, ALICE, "late");
+    pass(&world, 2 * HOUR_MS);
+    due(&world);
+    let second = ask(&world, THERE, Some(&first.id)).transaction.unwrap();
+    let mut told = said_in(&second);
+    assert_eq!(told, [&["closed".to_owned(), "leave".to_owned()][..], &others[..48]].concat());
+    world.member(ROOM, ALICE, BOB, "leave").unwrap();
+    world.message(ROOM, ALICE, "after");
+    due(&world);
+    let (mut acknowledged, mut sizes) = (second.id, Vec::new());
+    while let Some(next) = ask(&world, THERE, Some(&acknowledged)).transaction {
+        sizes.push(next.pdus.len());
+        told.extend(said_in(&next));
+        acknowledged = next.id;
+    }
+    let expected = [&early[..], &others[48..], &["late".to_owned(), "leave".to_owned()][..]].concat();
+    assert_eq!(told[50..], expected);
+    assert!(sizes.iter().all(|size| *size <= EVENTS_MAX), "{sizes:?}");
+}
+
+#[test]
+fn of_many_rows_one_look_leaves_only_the_last() {
+    // More than two steps' worth.
+    const ROWS: usize = 4_500;
+    let world = World::new();
+    world.room(ROOM, ALICE, None);
+    world
+        .act(|tx| {
+            let room = tx.room_num(ROOM)?.unwrap();
+            for _ in 0..ROWS {
+                let pos = tx.next_position();
+                tx.put(&schema::OUTGOING_EVENTS, &(room, pos), &EventNum(1));
+            }
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(rows(&world), ROWS);
+    // They are old enough at the last look only.
+    pass(&world, DAY_MS);
+    assert_eq!(rows(&world), 1);
 }

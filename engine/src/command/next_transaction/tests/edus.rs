@@ -20,19 +20,19 @@ use crate::{
     view::federation::UserDevices,
 };
 
-fn message(user_id: &str, device_id: &str, content: &Value) -> DeviceMessage {
+pub(super) fn message(user_id: &str, device_id: &str, content: &Value) -> DeviceMessage {
     let content = content.to_string().into();
     DeviceMessage { user_id: user_id.into(), device_id: device_id.into(), content }
 }
 
-fn send(world: &World, messages: Vec<DeviceMessage>, transaction: &str) {
+pub(super) fn send(world: &World, messages: Vec<DeviceMessage>, transaction: &str) {
     let transaction = Some(("A".to_owned(), transaction.to_owned()));
     let send = SendToDevice { sender: ALICE.into(), kind: "m.test".into(), messages, transaction };
     world.engine.write(send).wait().unwrap();
 }
 
 /// What the server there is told: kinds and contents.
-fn told(world: &World) -> Vec<(String, Value)> {
+pub(super) fn told(world: &World) -> Vec<(String, Value)> {
     if due(world).is_empty() {
         return Vec::new();
     }
@@ -45,7 +45,7 @@ fn told(world: &World) -> Vec<(String, Value)> {
     .collect()
 }
 
-fn federated() -> World {
+pub(super) fn federated() -> World {
     with_bob(World::new())
 }
 
@@ -127,6 +127,11 @@ fn a_user_who_fills_a_servers_queue_pays_for_it_alone() {
     };
     // What is on its way is not changed by it.
     let first = ask(&world, THERE, None).transaction.unwrap();
+    // Nobody waits until so long a queue is counted, which is when the server fails next.
+    send(&world, vec![message(BOB, "B", &json!({}))], "early");
+    assert_eq!(by_alice(), (MESSAGES_WAITING_MAX, 0));
+    let failed = DeliveryFailed { destination: THERE.into(), retry_after_ms: 0, is_rate_limit: false };
+    world.engine.write(failed).wait().unwrap();
     for number in 0..3 {
         send(&world, vec![message(BOB, "B", &json!({}))], &number.to_string());
     }
@@ -308,87 +313,6 @@ fn cross_signing_keys_are_told() {
     world.engine.write(upload).wait().unwrap();
     let expected = json!({"user_id": ALICE, "master_key": master});
     assert_eq!(told(&world), [("m.signing_key_update".into(), expected)]);
-}
-
-#[test]
-fn a_dead_servers_queue_keeps_only_the_last_of_each_user() {
-    let world = federated();
-    for seed in 1..6 {
-        upload_device(&world, ALICE, "A", Signer::new(seed).device(ALICE, "A")).unwrap();
-    }
-    world.engine.write(DeliveryFailed { destination: THERE.into(), retry_after_ms: 0 }).wait().unwrap();
-    let told = told(&world);
-    assert_eq!(told.len(), 1);
-    assert_eq!(told[0].1["keys"]["keys"]["ed25519:A"], Signer::new(5).public());
-}
-
-#[test]
-fn a_dead_servers_queue_does_not_grow_with_logins_and_tells_of_the_change_when_it_is_back() {
-    let world = federated();
-    let carol = register(&world, "carol", &[]);
-    world.join(ROOM, &carol);
-    let _ = deliver_all(&world);
-    let known = world
-        .ask(|reader| Ok(reader.get(&schema::DEVICE_LIST_POSITIONS, &reader.user_num(ALICE)?.unwrap())?));
-    let log_in = |user_id: &str, count: usize| {
-        for _ in 0..count {
-            let session = NewSession::default();
-            let log_in = LogIn { user_id: user_id.to_owned(), proven_hash: None, session };
-            world.engine.write(log_in).wait().unwrap();
-        }
-    };
-    let fail = || {
-        world.engine.write(DeliveryFailed { destination: THERE.into(), retry_after_ms: 0 }).wait().unwrap()
-    };
-    let waiting = || {
-        world.ask(|reader| {
-            let mut found = 0;
-            let server = reader.text_num(THERE)?.unwrap();
-            reader.scan(&schema::OUTGOING_EDUS, &server, Direction::Forward, |_, _| {
-                found += 1;
-                true
-            })?;
-            Ok(found)
-        })
-    };
-    for _ in 0..3 {
-        log_in(ALICE, 20);
-        log_in(&carol, 20);
-        fail();
-        assert_eq!(waiting(), 2);
-    }
-    // Who has gone out of the room is no business of the server.
-    world.leave(ROOM, &carol);
-    fail();
-    assert_eq!(waiting(), 1);
-    let told = told(&world);
-    let [(kind, update)] = &told[..] else { panic!("{told:?}") };
-    assert_eq!((kind.as_str(), &update["user_id"]), ("m.device_list_update", &json!(ALICE)));
-    let before = update["prev_id"][0].as_i64();
-    assert!(before.is_some() && before != known.map(|known| known.0), "it asks for the whole list");
-    // All over again.
-    log_in(ALICE, 20);
-    fail();
-    assert_eq!(waiting(), 1);
-    let report = world.engine.read(&Check { progress: &|_, _| {} }).unwrap();
-    assert!(report.is_clean(), "{:?}", report.findings);
-}
-
-#[test]
-fn what_is_in_flight_is_left_when_a_dead_servers_queue_is_trimmed() {
-    let world = federated();
-    upload_device(&world, ALICE, "A", Signer::new(1).device(ALICE, "A")).unwrap();
-    due(&world);
-    let first = ask(&world, THERE, None).transaction.unwrap();
-    for seed in 2..6 {
-        upload_device(&world, ALICE, "A", Signer::new(seed).device(ALICE, "A")).unwrap();
-        world.engine.write(DeliveryFailed { destination: THERE.into(), retry_after_ms: 0 }).wait().unwrap();
-    }
-    let again = ask(&world, THERE, None).transaction.unwrap();
-    assert_eq!((again.id, again.edus.len()), (first.id.clone(), first.edus.len()));
-    due(&world);
-    let second = ask(&world, THERE, Some(&first.id)).transaction.unwrap();
-    assert_eq!(second.edus.len(), 1, "the last of those that came behind it");
 }
 
 #[test]

@@ -32,3 +32,38 @@ fn a_server_that_fills_a_queue_pays_for_it_alone() {
     });
     assert_eq!(last, BOB);
 }
+
+#[test]
+fn a_message_that_made_room_for_another_does_not_come_again() {
+    const FLOODING: [&str; 2] = ["third.example", "fourth.example"];
+    let world = world();
+    let direct = |server: &str, number: u32| {
+        let content = json!({
+            "sender": format!("@flood:{server}"), "type": "m.t", "message_id": number.to_string(),
+            "messages": {ALICE: {"A": {}}},
+        });
+        json!({"edu_type": "m.direct_to_device", "content": content})
+    };
+    // Each fills half of the queue.
+    for server in FLOODING {
+        for begin in (0..to_device::QUEUE_MESSAGES_MAX / 2).step_by(100) {
+            let edus: Vec<Value> = (begin..begin + 100).map(|number| direct(server, number)).collect();
+            assert_eq!(take(&world, server, &edus).dropped, BTreeMap::new());
+        }
+    }
+    // The oldest of one of them makes room.
+    let dropped = take(&world, THERE, &[direct(THERE, 0)]).dropped;
+    assert_eq!(dropped, BTreeMap::from([("queue_full", 1)]));
+    let waiting = || {
+        world.ask(|reader| {
+            let (user, device) = (reader.user_num(ALICE)?.unwrap(), reader.text_num("A")?.unwrap());
+            Ok(to_device::since(reader, user, device, StreamPos::ZERO, reader.pos, usize::MAX)?.0)
+        })
+    };
+    let before = waiting();
+    for server in FLOODING {
+        let dropped = take(&world, server, &[direct(server, 0)]).dropped;
+        assert_eq!(dropped, BTreeMap::from([("repeated", 1)]), "{server}");
+    }
+    assert!(waiting() == before);
+}
