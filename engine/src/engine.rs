@@ -408,7 +408,8 @@ impl Engine {
     }
 
     /// Bytes of the store's log, at least, that could not be read when it was opened: what was written from there on is lost. A
-    /// power cut leaves some where it stopped a write, which was not answered then; a damaged disk, anywhere.
+    /// power cut, the end of the process by force, and a disk or quota that is full leave some where they stopped a write, which was
+    /// not acknowledged then; a damaged disk, anywhere.
     pub fn unreadable_bytes(&self) -> u64 {
         self.shared.backend.unreadable_bytes()
     }

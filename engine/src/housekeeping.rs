@@ -10,10 +10,12 @@ use std::{
 };
 
 use crate::{
-    command::{EndPresence, EndTyping, Prune, PruneProgress, SettlePresence, StepPurge, TryStore},
+    command::{
+        EndPresence, EndTyping, ForgetPresence, Prune, PruneProgress, SettlePresence, StepPurge, TryStore,
+    },
     engine::Engine,
     error::Result,
-    view::{Purges, federation::TakeEarlyPresence},
+    view::{GonePresences, Purges, federation::TakeEarlyPresence},
 };
 
 /// How long a purge goes on at a time, so that those who use the rooms hardly notice it.
@@ -88,6 +90,9 @@ fn end_typing(engine: &Engine, _: &Arc<PruneProgress>) -> Result<()> {
 
 fn settle_presence(engine: &Engine, _: &Arc<PruneProgress>) -> Result<()> {
     drop(engine.write(EndPresence));
+    for user_id in engine.read(&GonePresences)? {
+        drop(engine.write(ForgetPresence { user_id }));
+    }
     let early = engine.read(&TakeEarlyPresence)?;
     if !early.is_empty() {
         drop(engine.write(SettlePresence { early }));

@@ -92,8 +92,9 @@ pub fn unreadable(engine: &Engine) -> Option<String> {
     let bytes = engine.unreadable_bytes();
     (bytes > 0).then(|| {
         format!(
-            "at least {bytes} bytes of the database's log cannot be read, and what was written from there on is lost: after a power \
-             cut this was not answered yet; if there was none, the disk is damaged"
+            "at least {bytes} bytes of the database's log cannot be read, and what was written from there on is lost: if the server was \
+             killed or lost its power, or the disk was full or its quota reached, it is what was being written then, and nobody was \
+             told that it was; if it was none of these, the disk is damaged"
         )
     })
 }

@@ -9,11 +9,11 @@ use warren_engine::OPEN_FILES_MAX;
 
 /// What the process has open beside tables, connections and files of media: standard streams, the runtime's, listeners and
 /// the connections to the metrics', the store's logs, and the tables that are being written.
-const OWN_FILES: usize = 64;
+pub const OWN_FILES: usize = 64;
 
 /// Of what is left, one in so many is a connection that is accepted. The other ones are for files of media that these ask for
-/// or send, and for connections to other servers, of which 500 may be sent something at once.
-const FILES_PER_CONNECTION: usize = 2;
+/// or send, and for connections to other servers ([`Places`](crate::federation::out::places::Places)).
+pub const FILES_PER_CONNECTION: usize = 2;
 
 /// So many clients and servers must be able to connect for it to make sense to start: a client has some six connections
 /// open, and a proxy keeps some dozens.

@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tracing::{debug, error};
-use warren_engine::Engine;
 
 use crate::context::{Context, STORE_FOLDER};
 
@@ -25,7 +24,7 @@ const PROBE_EVERY: Duration = Duration::from_secs(15);
 /// A server that starts anew has run for so long, so that a disk that fails again at once does not have it do nothing else.
 const STARTS_APART: Duration = Duration::from_secs(60);
 
-/// What a start writes, beyond what the store has only in memory: some small files, and the first log.
+/// What a start writes, beyond what the store's logs hold: some small files, and the first log.
 const START_BYTES: u64 = 8 << 20;
 
 const BLOCK_BYTES: usize = 1 << 20;
@@ -81,9 +80,8 @@ pub fn look(ctx: &Arc<Context>) {
         return;
     }
     let folder = ctx.config.data_dir.join(STORE_FOLDER);
-    let bytes = START_BYTES + unwritten_bytes(&ctx.engine);
     // Other requests go to other threads meanwhile.
-    let probed = tokio::task::block_in_place(|| probe(&folder, bytes));
+    let probed = tokio::task::block_in_place(|| start_bytes(&folder).and_then(|bytes| probe(&folder, bytes)));
     debug!(?probed, "the disk was probed");
     let is_well = ctx.recovery.note(now, probed.is_ok());
     if is_well && !ctx.engine.takes_writes() && ctx.started.elapsed() >= STARTS_APART {
@@ -100,10 +98,17 @@ fn end(ctx: &Context, end: End) {
     ctx.shutdown.cancel();
 }
 
-/// What the store has only in memory and in its log, and writes to tables when it is opened.
-fn unwritten_bytes(engine: &Engine) -> u64 {
-    let figures = engine.figures();
-    figures.iter().find(|(name, _)| *name == "memtable_bytes").map_or(0, |(_, bytes)| *bytes)
+/// At most what a start writes to the folder of the store: all that its logs hold goes to tables before one of them is removed.
+fn start_bytes(folder: &Path) -> io::Result<u64> {
+    let mut bytes = START_BYTES;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if Path::new(&entry.file_name()).extension().is_some_and(|extension| extension == "log") {
+            // One that is gone meanwhile is not read.
+            bytes += entry.metadata().map_or(0, |file| file.len());
+        }
+    }
+    Ok(bytes)
 }
 
 /// Writes so much to the disk of a folder, and leaves nothing there, whatever happens. Errors: the disk does not take it.
@@ -137,6 +142,20 @@ mod tests {
         assert!(!recovery.note(at(1), false));
         assert!(!recovery.note(at(2), true));
         assert!(recovery.note(at(3), true));
+    }
+
+    #[test]
+    fn a_probe_is_as_large_as_what_a_start_writes() {
+        let folder = tempfile::tempdir().expect("a folder");
+        assert_eq!(start_bytes(folder.path()).expect("readable"), START_BYTES);
+        for (name, bytes) in
+            [("000007.log", 48 << 20), ("000012.log", 16 << 20), ("000009.sst", 1 << 20), ("LOG", 1000)]
+        {
+            let file = fs::File::create(folder.path().join(name)).expect("room");
+            file.set_len(bytes).expect("room");
+        }
+        assert_eq!(start_bytes(folder.path()).expect("readable"), START_BYTES + (64 << 20));
+        start_bytes(&folder.path().join("missing")).expect_err("there is no such folder");
     }
 
     #[test]

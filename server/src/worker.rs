@@ -339,6 +339,21 @@ mod tests {
         }
     }
 
+    #[test]
+    fn whoever_embeds_the_engine_is_told_of_all_that_may_be_left_unfinished() {
+        let text = include_str!("../../docs/embedding.md");
+        let views = include_str!("../../engine/src/view/unfinished.rs").lines();
+        let views = views.filter_map(|line| line.strip_prefix("pub struct ")?.strip_suffix(';'));
+        let views: Vec<&str> = views.chain(["Deactivations", "RoomsWithEarlyReceipts"]).collect();
+        assert!(views.len() > 2, "{views:?}");
+        for view in views {
+            assert!(
+                text.lines().any(|line| line.starts_with("| ") && line.contains(view)),
+                "docs/embedding.md lacks {view}"
+            );
+        }
+    }
+
     #[tokio::test]
     async fn what_fell_is_not_taken_for_done() {
         let work = |falls: bool| {

@@ -1,7 +1,9 @@
 //! Presence: how present users are, told to those on this server who share a room with them.
 //!
 //! Invariant: how present somebody is lives in memory (`stream`), and a change of it costs no row; only that they are there at all
-//! is a row, by which a restart ends it for those who are told. What they say about it is stored, one row for each user.
+//! is a row, by which a restart ends it for those who are told. It is written under the user's lane when they come, and removed
+//! under it once it is published that they went and nobody has said since that they come. What they say about it is stored, one
+//! row for each user.
 //! Specification: client-server API, "Presence".
 
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
@@ -99,19 +101,28 @@ pub(crate) fn clear(tx: &mut Tx, user: UserNum) {
     tx.delete(&schema::STATUS_MESSAGES, &user);
 }
 
-/// How present a user is may have changed: takes a position for it and notes it.
+/// How present a user is may have changed: takes a position for it and notes it. Whoever says that they are there has their lane.
 pub(crate) fn touch(tx: &mut Tx, user: UserNum, change: PresenceChange) -> Result<()> {
     // Who is not listed in their rooms could not be found by those who are there.
     stream::activate(tx, user)?;
     tx.next_position();
     let now_ms = tx.shared.clock.now_ms();
-    let is_there = tx.shared.watch.presences.is_there_after(user, change, now_ms);
-    match tx.has(&schema::PRESENT_USERS, &user)? {
-        false if is_there => tx.put(&schema::PRESENT_USERS, &user, &()),
-        true if !is_there => tx.delete(&schema::PRESENT_USERS, &user),
-        _ => {}
+    if let Some(said) = change.said().filter(|said| said.state != PresenceState::Offline) {
+        tx.shared.watch.presences.note_coming(user, said);
+        if !tx.has(&schema::PRESENT_USERS, &user)? {
+            tx.put(&schema::PRESENT_USERS, &user, &());
+        }
     }
     tx.touch(Touch::Presence { user, change, now_ms });
+    Ok(())
+}
+
+/// A user went: after a restart nobody needs to be told of it, unless they are back, or about to be.
+pub(crate) fn forget(tx: &mut Tx, user: UserNum) -> Result<(), StorageError> {
+    let now_ms = tx.shared.clock.now_ms();
+    if tx.shared.watch.presences.may_be_forgotten(user, now_ms) && tx.has(&schema::PRESENT_USERS, &user)? {
+        tx.delete(&schema::PRESENT_USERS, &user);
+    }
     Ok(())
 }
 

@@ -82,7 +82,7 @@ pub use remove_guests::{KeepGuests, RemoveGuests};
 pub use rotate_signing_key::{RotateSigningKey, RotatedKeys};
 pub use send_event::{SendEvent, Sent, SetCanonicalAlias, ShutOutGuests};
 pub use send_to_device::{DeviceMessage, SendToDevice};
-pub use set_presence::{EndPresence, SetPresence, SettlePresence, ShowPresence};
+pub use set_presence::{EndPresence, ForgetPresence, SetPresence, SettlePresence, ShowPresence};
 pub use set_receipts::SetReceipts;
 pub use set_typing::{EndTyping, SetTyping};
 pub use settle_receipts::SettleReceipts;

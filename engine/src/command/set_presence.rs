@@ -7,7 +7,6 @@
 use crate::{
     account::{presence, users},
     command::{Command, Lanes},
-    core::num::UserNum,
     error::Result,
     store::{Tx, schema::PresenceState},
     stream::{EarlyPresence, PresenceChange},
@@ -41,8 +40,8 @@ impl Command for SetPresence {
 
 /// A device syncs, by which its user is present. To be run when the view `IsPresent` says that this is news.
 pub struct ShowPresence {
-    /// The user.
-    pub user: UserNum,
+    /// The user's id.
+    pub user_id: String,
     /// The device.
     pub device: Option<String>,
     /// How present the device says that its user is.
@@ -55,12 +54,13 @@ impl Command for ShowPresence {
     type Output = ();
 
     fn lanes(&self) -> Lanes {
-        Lanes::none()
+        Lanes::default().user(&self.user_id)
     }
 
     fn run(&self, tx: &mut Tx) -> Result<()> {
+        let Some(user) = tx.user_num(&self.user_id)? else { return Ok(()) };
         let claim = presence::claim(tx, self.device.as_deref(), self.state, self.hold_ms);
-        presence::touch(tx, self.user, PresenceChange::Synced(claim))
+        presence::touch(tx, user, PresenceChange::Synced(claim))
     }
 }
 
@@ -76,6 +76,7 @@ impl Command for EndPresence {
     type Output = ();
 
     fn lanes(&self) -> Lanes {
+        // It removes no row: whoever comes back meanwhile has theirs.
         Lanes::none()
     }
 
@@ -94,6 +95,25 @@ impl Command for EndPresence {
             presence::repeat(tx, user);
         }
         Ok(())
+    }
+}
+
+/// A user went whom [`crate::view::GonePresences`] names: it is not stored any longer that they are there, unless they come back.
+pub struct ForgetPresence {
+    /// The user's id.
+    pub user_id: String,
+}
+
+impl Command for ForgetPresence {
+    type Output = ();
+
+    fn lanes(&self) -> Lanes {
+        Lanes::default().user(&self.user_id)
+    }
+
+    fn run(&self, tx: &mut Tx) -> Result<()> {
+        let Some(user) = tx.user_num(&self.user_id)? else { return Ok(()) };
+        Ok(presence::forget(tx, user)?)
     }
 }
 
@@ -130,8 +150,9 @@ mod tests {
     use super::*;
     use crate::{
         fixture::World,
+        housekeeping::{CHORES, Housekeeping},
         store::{Memory, schema, schema::Account},
-        view::{Sync, SyncToken},
+        view::{GonePresences, Sync, SyncToken},
     };
 
     const ALICE: &str = "@alice:here.example";
@@ -176,6 +197,20 @@ mod tests {
         (told.collect(), answer.token)
     }
 
+    /// Whether it is stored that Alice is there.
+    fn is_kept(world: &World) -> bool {
+        world.ask(|reader| {
+            let alice = reader.user_num(ALICE)?.unwrap();
+            Ok(reader.has(&schema::PRESENT_USERS, &alice)?)
+        })
+    }
+
+    /// What is done about presence every two seconds.
+    fn keep_house(world: &World) {
+        let chore = CHORES.iter().find(|chore| chore.name == "presence").unwrap();
+        Housekeeping::default().run(&world.engine, chore).unwrap();
+    }
+
     fn alice_is(state: &str) -> Vec<(String, String)> {
         vec![(ALICE.to_owned(), state.to_owned())]
     }
@@ -189,7 +224,7 @@ mod tests {
         assert_eq!(told, alice_is("online"));
         drop(before);
         let world = World::on(backend);
-        let end = || world.engine.write(EndPresence).wait().unwrap();
+        let end = || keep_house(&world);
         end();
         let (told, token) = told_to_bob(&world, Some(token));
         assert_eq!(told, [], "she may be about to come back");
@@ -201,17 +236,40 @@ mod tests {
         end();
         assert_eq!(told_to_bob(&world, Some(token)).0, alice_is("offline"));
         // Only while somebody is there is that known to the next start.
-        let is_kept = || {
-            world.ask(|reader| {
-                let alice = reader.user_num(ALICE)?.unwrap();
-                Ok(reader.has(&schema::PRESENT_USERS, &alice)?)
-            })
-        };
-        assert!(!is_kept());
+        assert!(!is_kept(&world));
         set(&world, PresenceState::Online);
-        assert!(is_kept());
+        assert!(is_kept(&world));
         set(&world, PresenceState::Offline);
-        assert!(!is_kept());
+        end();
+        assert!(!is_kept(&world));
+    }
+
+    #[test]
+    fn who_comes_back_while_it_is_noted_that_they_went_is_known_to_the_next_start() {
+        let world = neighbours(World::new());
+        let forget = || world.engine.write(ForgetPresence { user_id: ALICE.into() }).wait().unwrap();
+        set(&world, PresenceState::Online);
+        world.pass_ms(30_000);
+        world.engine.write(EndPresence).wait().unwrap();
+        let gone = || world.engine.read(&GonePresences).unwrap();
+        assert_eq!(gone(), [ALICE]);
+        // It is decided that she is back, and known to nobody yet.
+        let come_back = |tx: &mut Tx| {
+            let alice = tx.user_num(ALICE)?.unwrap();
+            let claim = presence::claim(tx, None, PresenceState::Online, 0);
+            presence::touch(tx, alice, PresenceChange::Synced(claim))?;
+            forget();
+            Ok(())
+        };
+        world.act(come_back).unwrap();
+        assert_eq!(told_to_bob(&world, None).0, alice_is("online"));
+        assert!(is_kept(&world));
+        forget();
+        assert!(is_kept(&world), "she is there");
+        assert!(gone().is_empty());
+        world.pass_ms(30_000);
+        keep_house(&world);
+        assert!(!is_kept(&world) && gone().is_empty());
     }
 
     #[test]
@@ -223,9 +281,8 @@ mod tests {
         drop(before);
         let world = World::on(backend);
         world.engine.write(EndPresence).wait().unwrap();
-        let alice = world.ask(|reader| Ok(reader.user_num(ALICE)?.unwrap()));
         let (state, hold_ms) = (PresenceState::Online, 60_000);
-        let show = ShowPresence { user: alice, device: Some("A".into()), state, hold_ms };
+        let show = ShowPresence { user_id: ALICE.into(), device: Some("A".into()), state, hold_ms };
         world.engine.write(show).wait().unwrap();
         world.pass_ms(60_000);
         world.engine.write(EndPresence).wait().unwrap();

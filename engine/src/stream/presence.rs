@@ -5,9 +5,13 @@
 //! nothing but how long it holds. Not here: status messages, which are stored.
 //! Specification: client-server API, "Presence".
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    collections::BTreeSet,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use dashmap::DashMap;
+use parking_lot::Mutex;
 
 use crate::{
     core::{
@@ -53,11 +57,6 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// Whether what `said` is said now takes its place.
-    fn is_replaced_by(&self, said: &Claim) -> bool {
-        self.device == said.device || self.device == BEFORE_RESTART
-    }
-
     /// Whether it still counts. If the clock was set back since it was said, there is no telling for how long.
     fn holds(&self, now_ms: u64) -> bool {
         self.until_ms > now_ms && !is_ahead(self.said_ms, now_ms)
@@ -81,6 +80,16 @@ pub enum PresenceChange {
     Repeated,
     /// The user was there before a restart, unless something is known since. Nobody is told.
     Restored(Claim),
+}
+
+impl PresenceChange {
+    /// What is said by it, if it is somebody's word.
+    pub fn said(&self) -> Option<Claim> {
+        match self {
+            Self::Synced(claim) | Self::Said(claim) | Self::Told(claim, _) => Some(*claim),
+            Self::Acted | Self::Passed | Self::Repeated | Self::Restored(_) => None,
+        }
+    }
 }
 
 /// What another server says of how active its user is.
@@ -154,6 +163,11 @@ impl Present {
 #[derive(Default)]
 pub(crate) struct Presences {
     users: DashMap<UserNum, Present>,
+    /// What was said last by those who come, from when that is decided until it is published. What is refused meanwhile by the
+    /// disk stays, and counts for no longer than it would have held.
+    coming: DashMap<UserNum, Claim>,
+    /// Users who went, and of whom it may still be stored that they are there.
+    gone: Mutex<BTreeSet<UserNum>>,
     /// The number below which users of before the restart have been looked at.
     restored: AtomicU64,
 }
@@ -182,19 +196,26 @@ impl Presences {
         self.note_restored(Some(user));
     }
 
-    /// Whether the user is there, however present, when that has happened.
-    pub fn is_there_after(&self, user: UserNum, change: PresenceChange, now_ms: u64) -> bool {
-        let said = match change {
-            PresenceChange::Synced(claim) | PresenceChange::Said(claim) | PresenceChange::Told(claim, _) => {
-                Some(claim)
-            }
-            PresenceChange::Restored(_) => return true,
-            PresenceChange::Acted | PresenceChange::Passed | PresenceChange::Repeated => None,
-        };
-        let counts =
-            |known: &Claim| known.holds(now_ms) && said.is_none_or(|said| !known.is_replaced_by(&said));
-        said.is_some_and(|said| said.state != PresenceState::Offline)
-            || self.users.get(&user).is_some_and(|present| present.claims.iter().any(counts))
+    /// Notes that a user comes. To be called by who has the user's lane, so that it is known to all who have it later.
+    pub fn note_coming(&self, user: UserNum, claim: Claim) {
+        self.coming.insert(user, claim);
+    }
+
+    /// Users who went, and of whom it may still be stored that they are there; some of them, if there are many.
+    pub fn gone(&self, count_max: usize) -> Vec<UserNum> {
+        self.gone.lock().iter().take(count_max).copied().collect()
+    }
+
+    /// Whether nothing needs to be stored of the user's being there. To be asked by who has the user's lane.
+    pub fn may_be_forgotten(&self, user: UserNum, now_ms: u64) -> bool {
+        self.coming.remove_if(&user, |_, said| !said.holds(now_ms));
+        // In this order: whoever is no longer coming by now is shown already.
+        if self.coming.contains_key(&user) {
+            return false;
+        }
+        // And in this one: who goes from here on is one of them again.
+        self.gone.lock().remove(&user);
+        self.get(user).is_none_or(|shown| shown.state == PresenceState::Offline)
     }
 
     /// How the user is shown, if anything is known.
@@ -238,6 +259,17 @@ impl Presences {
 
     /// Applies a change at `pos`. Answers whether the others are to be told.
     pub fn change(&self, user: UserNum, change: PresenceChange, now_ms: u64, pos: StreamPos) -> bool {
+        let is_news = self.apply(user, change, now_ms, pos);
+        if is_news && self.get(user).is_some_and(|shown| shown.state == PresenceState::Offline) {
+            self.gone.lock().insert(user);
+        }
+        if let Some(said) = change.said() {
+            self.coming.remove_if(&user, |_, coming| *coming == said);
+        }
+        is_news
+    }
+
+    fn apply(&self, user: UserNum, change: PresenceChange, now_ms: u64, pos: StreamPos) -> bool {
         if let PresenceChange::Restored(claim) = change {
             self.restore(user, claim, now_ms);
             return false;

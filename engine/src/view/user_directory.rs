@@ -537,7 +537,7 @@ mod tests {
             || world.engine.read(&IsPresent { user: alice, device: Some("A"), state, hold_ms }).unwrap();
         let (_, token) = told_to_bob(&world, None);
         assert!(!is_present());
-        let show = ShowPresence { user: alice, device: Some("A".into()), state, hold_ms };
+        let show = ShowPresence { user_id: ALICE.into(), device: Some("A".into()), state, hold_ms };
         world.engine.write(show).wait().unwrap();
         let position = world.engine.position();
         assert!(is_present());

@@ -104,8 +104,8 @@ fn show_presence(call: &Call, timeout: Duration) -> Result<(), ApiError> {
     let hold_ms = timeout.as_millis() as u64;
     let engine = &call.ctx.engine;
     if !engine.read(&IsPresent { user, device, state, hold_ms })? {
-        let device = device.map(str::to_owned);
-        drop(engine.write(ShowPresence { user, device, state, hold_ms }));
+        let (user_id, device) = (session.user_id.to_string(), device.map(str::to_owned));
+        drop(engine.write(ShowPresence { user_id, device, state, hold_ms }));
     }
     Ok(())
 }

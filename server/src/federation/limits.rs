@@ -112,7 +112,7 @@ pub const IDLE_CONNECTION_TIME: Duration = Duration::from_secs(90);
 /// a minute or more without telling.
 pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Idle connections to one server: requests beside a transaction; HTTP/2 needs one for all.
+/// Idle connections to one server, where as many files may be open: requests beside a transaction; HTTP/2 needs one for all.
 pub const IDLE_CONNECTIONS_MAX: usize = 4;
 
 /// Size of what a server publishes of its keys: a key takes 100 bytes, a signature 130; the oldest servers have some
@@ -168,12 +168,13 @@ pub const QUERIED_FETCHES_MAX: usize = 20;
 /// Time for the fetches of one query, within the patience of who asks.
 pub const QUERIED_TIME_MAX: Duration = Duration::from_secs(30);
 
-/// Servers that are sent something at once: each takes a connection and up to two copies of a transaction.
+/// Servers that are sent something at once, where as many files may be open: each takes a connection and up to two copies of a
+/// transaction.
 pub const DELIVERIES_MAX: usize = 500;
 
-/// Those of them that could not be reached the last time, or were slow: whoever has any number of names must not keep all others
+/// One in so many of them may be one that could not be reached the last time, or was slow: whoever has any number of names must not keep all others
 /// waiting, nor must the hundreds of servers of a large room that are gone.
-pub const DELIVERIES_TO_LAGGARDS_MAX: usize = DELIVERIES_MAX / 2;
+pub const LAGGARDS_PART: usize = 2;
 
 /// A server that takes longer for a transaction is slow. Busy ones take some seconds.
 pub const DELIVERY_PROMPT_TIME: Duration = Duration::from_secs(10);

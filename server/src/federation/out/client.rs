@@ -26,11 +26,12 @@ use warren_engine::core::json::canonical_text;
 use super::RemoteError;
 use super::ask::read_answer;
 use super::discover::{ToServer, host};
+use super::places::Places;
 use crate::config::Resolve;
 use crate::context::Context;
 use crate::federation::limits::{
-    ANSWER_BYTES_MAX, ANSWER_HEAD_BYTES_MAX, ERROR_BYTES_MAX, IDLE_CONNECTION_TIME, IDLE_CONNECTIONS_MAX,
-    KEEP_ALIVE_INTERVAL, REQUEST_BYTES_MAX, REQUEST_TIME_MAX,
+    ANSWER_BYTES_MAX, ANSWER_HEAD_BYTES_MAX, ERROR_BYTES_MAX, IDLE_CONNECTION_TIME, KEEP_ALIVE_INTERVAL,
+    REQUEST_BYTES_MAX, REQUEST_TIME_MAX,
 };
 use crate::outgoing::{ConnectError, Dial, Dialer, Outgoing, Timely};
 
@@ -49,12 +50,12 @@ pub struct Client {
 }
 
 impl Client {
-    pub fn new(outgoing: &Arc<Outgoing>, resolve: &Arc<[Resolve]>) -> Client {
+    pub fn new(outgoing: &Arc<Outgoing>, resolve: &Arc<[Resolve]>, places: Places) -> Client {
         let http = legacy::Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_CONNECTION_TIME)
-            .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
+            .pool_max_idle_per_host(places.idle_connections)
             .http1_max_buf_size(ANSWER_HEAD_BYTES_MAX)
             .http2_max_header_list_size(ANSWER_HEAD_BYTES_MAX as u32)
             .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)

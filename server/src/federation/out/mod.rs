@@ -29,6 +29,7 @@ pub mod knock;
 pub mod leave;
 pub mod media;
 pub mod membership;
+pub mod places;
 pub mod policy;
 pub mod queries;
 pub mod resync;
@@ -45,6 +46,7 @@ use client::Client;
 use discover::Discovery;
 use flights::Flights;
 use keys::KeyFetches;
+use places::Places;
 use silences::Silences;
 
 pub use ask::escaped;
@@ -60,6 +62,8 @@ use crate::outgoing::Outgoing;
 /// What requests to other servers share: the connections, and what was found out about servers.
 pub struct Federation {
     client: Client,
+    /// How many connections there may be.
+    pub places: Places,
     discovery: Discovery,
     keys: KeyFetches,
     /// Rooms for which missing events are fetched.
@@ -92,8 +96,10 @@ pub struct Federation {
 impl Federation {
     pub fn new(config: &Config, outgoing: &Arc<Outgoing>) -> Federation {
         let resolve: Arc<[_]> = config.federation_resolve.clone().into();
+        let places = Places::now();
         Federation {
-            client: Client::new(outgoing, &resolve),
+            client: Client::new(outgoing, &resolve, places),
+            places,
             discovery: Discovery::new(outgoing, &resolve),
             keys: KeyFetches::default(),
             fetches: fetch::Fetches::default(),

@@ -20,19 +20,20 @@ use warren_engine::view::federation::{Due, DueDestinations, LeaveDestination, Ma
 use super::RemoteError;
 use super::transaction::send;
 use crate::context::Context;
-use crate::federation::limits::{DELIVERIES_MAX, DELIVERIES_TO_LAGGARDS_MAX, DELIVERY_PROMPT_TIME};
+use crate::federation::limits::{DELIVERY_PROMPT_TIME, LAGGARDS_PART};
 use crate::worker::{ended, guarded};
 
 /// Delivers until the server stops. What is in flight then is sent again after the next start.
 pub async fn run(ctx: Arc<Context>) {
     let mut deliveries = JoinSet::new();
+    let deliveries_max = ctx.federation.places.deliveries;
     loop {
-        let due = look(&ctx, DELIVERIES_MAX - deliveries.len());
+        let due = look(&ctx, deliveries_max - deliveries.len());
         for destination in due.destinations {
             deliveries.spawn(deliver(ctx.clone(), destination));
         }
         gauge!("warren_federation_deliveries_in_flight").set(deliveries.len() as f64);
-        let has_room = deliveries.len() < DELIVERIES_MAX;
+        let has_room = deliveries.len() < deliveries_max;
         let next = due.next_ms.map(|next_ms| next_ms.saturating_sub(ctx.engine.now_ms()));
         tokio::select! {
             () = ctx.shutdown.cancelled() => break,
@@ -51,7 +52,8 @@ pub async fn run(ctx: Arc<Context>) {
 
 /// Who is due. The first look goes through all servers that are known.
 fn look(ctx: &Context, limit: usize) -> Due {
-    let due = DueDestinations { limit, laggards_max: DELIVERIES_TO_LAGGARDS_MAX };
+    let laggards_max = ctx.federation.places.deliveries / LAGGARDS_PART;
+    let due = DueDestinations { limit, laggards_max };
     match tokio::task::block_in_place(|| ctx.engine.read(&due)) {
         Ok(due) => due,
         Err(error) => {

@@ -471,9 +471,12 @@ fn told_present(world: &World) -> Vec<(String, String)> {
 
 /// A user's device shows for an hour that the user is there.
 fn show(world: &World, user_id: &str) {
-    let user = world.ask(|reader| Ok(reader.user_num(user_id)?.unwrap()));
     let (device, state) = (Some("A".to_owned()), PresenceState::Online);
-    world.engine.write(ShowPresence { user, device, state, hold_ms: HOUR_MS }).wait().unwrap();
+    world
+        .engine
+        .write(ShowPresence { user_id: user_id.to_owned(), device, state, hold_ms: HOUR_MS })
+        .wait()
+        .unwrap();
 }
 
 fn is(user_id: &str, presence: &str) -> (String, String) {

@@ -1,0 +1,79 @@
+//! How many connections to other servers there may be, by how many files the process may have open.
+//!
+//! Invariant: what is sent to other servers never takes the descriptors that the store needs, however many servers there are.
+
+use nix::sys::resource::{Resource, getrlimit};
+use warren_engine::OPEN_FILES_MAX;
+
+use crate::federation::limits::{DELIVERIES_MAX, IDLE_CONNECTIONS_MAX, LAGGARDS_PART};
+use crate::open_files::{FILES_PER_CONNECTION, OWN_FILES};
+
+/// Of the files that are left beside accepted connections, one in so many is for deliveries. What is neither for these nor for
+/// idle connections is for media, and for what other servers are asked.
+const DELIVERIES_SHARE: usize = 4;
+
+/// And one in so many for connections that are kept open.
+const IDLE_SHARE: usize = 2;
+
+/// A delivery has a connection, and where the first address does not answer, another that is tried beside it.
+const FILES_PER_DELIVERY: usize = 2;
+
+/// So many servers may have been sent something before the first of their connections has been idle for too long: the largest
+/// rooms have some thousands that answer. A client of HTTP bounds what it keeps open for each of them, not for all.
+const IDLE_SERVERS: usize = 4096;
+
+/// How many connections there may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Places {
+    /// Servers that are sent something at once.
+    pub deliveries: usize,
+    /// Connections to each server that are kept open for what comes next; 0 with fewer than some 17,000 files, where each request
+    /// opens its own.
+    pub idle_connections: usize,
+}
+
+impl Places {
+    /// As many as the limit of this process allows.
+    pub fn now() -> Places {
+        let allowed = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(allowed, _)| allowed);
+        Places::with_files(usize::try_from(allowed).unwrap_or(usize::MAX))
+    }
+
+    fn with_files(files: usize) -> Places {
+        let left = files.saturating_sub(usize::from(OPEN_FILES_MAX) + OWN_FILES);
+        let unaccepted = left - left / FILES_PER_CONNECTION;
+        Places {
+            // Always one for those who are slow, and one for the others.
+            deliveries: (unaccepted / DELIVERIES_SHARE / FILES_PER_DELIVERY)
+                .clamp(LAGGARDS_PART, DELIVERIES_MAX),
+            idle_connections: (unaccepted / IDLE_SHARE / IDLE_SERVERS).min(IDLE_CONNECTIONS_MAX),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_sent_leaves_the_store_its_files_whatever_the_limit() {
+        for files in [704, 1024, 4096, 16_960, 65_536, 524_288] {
+            let Places { deliveries, idle_connections } = Places::with_files(files);
+            let accepted = (files - usize::from(OPEN_FILES_MAX) - OWN_FILES) / FILES_PER_CONNECTION;
+            let sent = deliveries * FILES_PER_DELIVERY + idle_connections * IDLE_SERVERS;
+            assert!(
+                usize::from(OPEN_FILES_MAX) + accepted + sent < files,
+                "{files}: {deliveries}, {idle_connections}"
+            );
+            assert!(deliveries >= 8, "{files}: {deliveries}");
+        }
+    }
+
+    #[test]
+    fn with_files_enough_only_the_usual_limits_count() {
+        let usual = Places { deliveries: DELIVERIES_MAX, idle_connections: IDLE_CONNECTIONS_MAX };
+        assert_eq!(Places::with_files(524_288), usual);
+        assert_eq!(Places::with_files(usize::MAX), usual);
+        assert_eq!(Places::with_files(0), Places { deliveries: 2, idle_connections: 0 });
+    }
+}
