@@ -52,8 +52,8 @@ pub(crate) struct Next {
 pub(crate) fn begin_catching_up(row: &mut Destination, known_to: StreamPos, now_ms: u64) {
     let is_long = row.failing_since_ms > 0 && row.failing_since_ms + CATCH_UP_AFTER_MS <= now_ms;
     if is_long && row.delivered_to < known_to {
-        // What it missed before counts from where it first began.
-        if row.catch_up_to <= row.delivered_to {
+        // What it missed before counts from where it first began, also while it is not known whether it has taken that in.
+        if row.making_up.is_none() {
             making_up::begin(row, known_to);
         }
         row.catch_up_to = known_to;
@@ -77,13 +77,14 @@ pub(crate) fn next(
     for room in rooms.iter().copied() {
         for (start, end) in stays(reader, server, room)? {
             let span = Span { room, from: start.max(after), to: end.min(until) };
-            if !catches_up || end < StreamPos::MAX {
+            // A stay that ends behind what is known lasts: its end is seen the next time.
+            if !catches_up || end <= known_to {
                 outgoing(reader, span, Direction::Forward, events_max + 1, &mut found)?;
             }
         }
     }
     if catches_up {
-        found.extend(ends(reader, server, row, rooms, events_max + 1)?);
+        found.extend(ends(reader, server, row, rooms, known_to, events_max + 1)?);
     }
     found.sort_unstable();
     // A room that it has left since it was seen where that ends.
@@ -101,6 +102,7 @@ fn ends(
     server: TextNum,
     row: &Destination,
     rooms: &[RoomNum],
+    known_to: StreamPos,
     limit: usize,
 ) -> Result<Vec<(StreamPos, EventNum)>, StorageError> {
     let (after, until) = (behind(row.delivered_to), row.catch_up_to);
@@ -111,7 +113,7 @@ fn ends(
     let (name, mut found) = (reader.text(server)?, BTreeSet::new());
     for room in rooms.iter().copied() {
         for (start, end) in stays(reader, server, room)? {
-            if end == StreamPos::MAX {
+            if end > known_to {
                 let span = Span { room, from: start.max(after), to: until };
                 found.append(&mut catch_up::ends(reader, &name, span)?);
             }

@@ -80,6 +80,8 @@ struct Pending {
     asked_ms: u64,
     /// Where the rooms end, while it catches up.
     ends: Option<Ends>,
+    /// Its turn among those that are due, from when it is first seen to be until somebody is at it.
+    turn: Option<u64>,
     /// Whether somebody is at it.
     taken: bool,
 }
@@ -122,6 +124,8 @@ struct Inner {
     /// Whether the servers that may have had something waiting when the engine was opened are here.
     loaded: bool,
     servers: HashMap<TextNum, Pending>,
+    /// The last turn that was given.
+    last_turn: u64,
     /// Servers that failed or were slow the last time, also those for which nothing waits: four bytes each.
     laggards: HashSet<TextNum>,
     /// Whether something was published since somebody last waited.
@@ -254,7 +258,7 @@ impl Waiting {
     /// one of these is left.
     pub fn take_due(&self, now_ms: u64, limit: usize, laggards_max: usize) -> (Vec<TextNum>, Option<u64>) {
         let mut inner = self.0.lock();
-        let Inner { servers, laggards, .. } = &mut *inner;
+        let Inner { servers, laggards, last_turn, .. } = &mut *inner;
         let (mut due, mut next_ms, mut laggards_taken) = (Vec::new(), None, 0);
         for (server, pending) in servers.iter() {
             if pending.taken {
@@ -265,26 +269,30 @@ impl Waiting {
                 Some(at_ms) if at_ms > now_ms => {
                     next_ms = Some(next_ms.map_or(at_ms, |next: u64| next.min(at_ms)));
                 }
-                Some(_) => due.push((pending.due_ms, *server)),
+                // Those that were left out before come first.
+                Some(_) => due.push((pending.turn.unwrap_or(u64::MAX), pending.due_ms, *server)),
                 None => {}
             }
         }
         due.sort_unstable();
         let mut taken = Vec::new();
-        for (_, server) in due {
+        for (.., server) in due {
+            let Some(pending) = servers.get_mut(&server) else { continue };
+            if pending.turn.is_none() {
+                *last_turn += 1;
+                pending.turn = Some(*last_turn);
+            }
             let is_laggard = laggards.contains(&server);
             if is_laggard && laggards_taken >= laggards_max {
                 continue;
             }
             if taken.len() >= limit {
                 next_ms = Some(now_ms);
-                break;
+                continue;
             }
-            if let Some(pending) = servers.get_mut(&server) {
-                pending.taken = true;
-                laggards_taken += usize::from(is_laggard);
-                taken.push(server);
-            }
+            (pending.taken, pending.turn) = (true, None);
+            laggards_taken += usize::from(is_laggard);
+            taken.push(server);
         }
         taken.sort_unstable();
         (taken, next_ms)
@@ -529,6 +537,24 @@ mod tests {
         let is_backing_off = |server| waiting.is_backing_off(TextNum(server), NOW_MS);
         assert_eq!((is_backing_off(0), is_backing_off(1)), (true, false));
         assert_eq!(take(&waiting, 2, 2), (vec![1], Some(1_000 * NOW_MS)));
+    }
+
+    #[test]
+    fn who_is_always_due_takes_turns_with_all_others() {
+        let waiting = waiting(0..10);
+        let mut served = Vec::new();
+        for _ in 0..6 {
+            let (taken, _) = take(&waiting, 3, 1);
+            for server in taken {
+                // Something has come for it meanwhile, and the last two are slow.
+                waiting.add_room(TextNum(server), ROOM, StreamPos(1));
+                let (due_ms, was_prompt) = if server < 8 { (0, true) } else { (NOW_MS, false) };
+                waiting.leave(TextNum(server), due_ms, Some(was_prompt), NOW_MS);
+                served.push(server);
+            }
+        }
+        let times = |server: u32| served.iter().filter(|one| **one == server).count();
+        assert!((0..10).all(|server| (1..=2).contains(&times(server))), "{served:?}");
     }
 
     #[test]

@@ -105,8 +105,12 @@ pub const ANSWER_HEAD_BYTES_MAX: usize = 64 * 1024;
 /// An error in an answer: a code and a sentence.
 pub const ERROR_BYTES_MAX: usize = 64 * 1024;
 
-/// How long a connection stays open that nobody uses; busy servers use it more often than that.
+/// How long a connection stays open that nobody uses, where as many files may be open; busy servers use it more often than that.
 pub const IDLE_CONNECTION_TIME: Duration = Duration::from_secs(90);
+
+/// The same where few files may be open: enough for one transaction after the other. It may be twice as long until it is closed; if
+/// servers take 50 milliseconds or more for a new connection and what they are sent on it, four times as many are open as are sent something.
+pub const IDLE_CONNECTION_TIME_SHORT: Duration = Duration::from_millis(100);
 
 /// How often it is looked whether an HTTP/2 connection with requests on it still is one: routers forget silent ones after
 /// a minute or more without telling.

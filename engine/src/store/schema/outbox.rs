@@ -54,16 +54,14 @@ pub struct Destination {
     pub succeeded_ms: u64,
     /// Until when it asked to be left alone, in milliseconds since the epoch; zero if it did not.
     pub asked_ms: u64,
-    /// How it is sent what it missed of rooms that it leaves while it catches up. `None` if it never had to catch up.
+    /// How it is sent what it missed of rooms that it leaves while it catches up, until it has taken all with which it does.
     pub making_up: Option<MakingUp>,
 }
 
 impl Destination {
     /// Behind where there may be events that it is still to be sent.
     pub fn missed_from(&self) -> StreamPos {
-        let catches_up = self.catch_up_to > self.delivered_to;
-        let made_up_from = self.making_up.as_ref().filter(|_| catches_up).map(|making_up| making_up.from);
-        made_up_from.map_or(self.delivered_to, |from| from.min(self.delivered_to))
+        self.making_up.as_ref().map_or(self.delivered_to, |making_up| making_up.from.min(self.delivered_to))
     }
 }
 

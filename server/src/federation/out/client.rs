@@ -30,8 +30,8 @@ use super::places::Places;
 use crate::config::Resolve;
 use crate::context::Context;
 use crate::federation::limits::{
-    ANSWER_BYTES_MAX, ANSWER_HEAD_BYTES_MAX, ERROR_BYTES_MAX, IDLE_CONNECTION_TIME, KEEP_ALIVE_INTERVAL,
-    REQUEST_BYTES_MAX, REQUEST_TIME_MAX,
+    ANSWER_BYTES_MAX, ANSWER_HEAD_BYTES_MAX, ERROR_BYTES_MAX, KEEP_ALIVE_INTERVAL, REQUEST_BYTES_MAX,
+    REQUEST_TIME_MAX,
 };
 use crate::outgoing::{ConnectError, Dial, Dialer, Outgoing, Timely};
 
@@ -54,7 +54,7 @@ impl Client {
         let http = legacy::Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE_CONNECTION_TIME)
+            .pool_idle_timeout(places.idle_time)
             .pool_max_idle_per_host(places.idle_connections)
             .http1_max_buf_size(ANSWER_HEAD_BYTES_MAX)
             .http2_max_header_list_size(ANSWER_HEAD_BYTES_MAX as u32)

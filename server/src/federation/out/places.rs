@@ -2,10 +2,14 @@
 //!
 //! Invariant: what is sent to other servers never takes the descriptors that the store needs, however many servers there are.
 
+use std::time::Duration;
+
 use nix::sys::resource::{Resource, getrlimit};
 use warren_engine::OPEN_FILES_MAX;
 
-use crate::federation::limits::{DELIVERIES_MAX, IDLE_CONNECTIONS_MAX, LAGGARDS_PART};
+use crate::federation::limits::{
+    DELIVERIES_MAX, IDLE_CONNECTION_TIME, IDLE_CONNECTION_TIME_SHORT, IDLE_CONNECTIONS_MAX, LAGGARDS_PART,
+};
 use crate::open_files::{FILES_PER_CONNECTION, OWN_FILES};
 
 /// Of the files that are left beside accepted connections, one in so many is for deliveries. What is neither for these nor for
@@ -27,9 +31,11 @@ const IDLE_SERVERS: usize = 4096;
 pub struct Places {
     /// Servers that are sent something at once.
     pub deliveries: usize,
-    /// Connections to each server that are kept open for what comes next; 0 with fewer than some 17,000 files, where each request
-    /// opens its own.
+    /// Connections to each server that are kept open for what comes next, at least one: without any, requests at once share none
+    /// either.
     pub idle_connections: usize,
+    /// For how long: with fewer than some 17,000 files, only until the next request of the same work.
+    pub idle_time: Duration,
 }
 
 impl Places {
@@ -42,11 +48,13 @@ impl Places {
     fn with_files(files: usize) -> Places {
         let left = files.saturating_sub(usize::from(OPEN_FILES_MAX) + OWN_FILES);
         let unaccepted = left - left / FILES_PER_CONNECTION;
+        let idle = unaccepted / IDLE_SHARE;
         Places {
             // Always one for those who are slow, and one for the others.
             deliveries: (unaccepted / DELIVERIES_SHARE / FILES_PER_DELIVERY)
                 .clamp(LAGGARDS_PART, DELIVERIES_MAX),
-            idle_connections: (unaccepted / IDLE_SHARE / IDLE_SERVERS).min(IDLE_CONNECTIONS_MAX),
+            idle_connections: (idle / IDLE_SERVERS).clamp(1, IDLE_CONNECTIONS_MAX),
+            idle_time: if idle < IDLE_SERVERS { IDLE_CONNECTION_TIME_SHORT } else { IDLE_CONNECTION_TIME },
         }
     }
 }
@@ -58,22 +66,35 @@ mod tests {
     #[test]
     fn what_is_sent_leaves_the_store_its_files_whatever_the_limit() {
         for files in [704, 1024, 4096, 16_960, 65_536, 524_288] {
-            let Places { deliveries, idle_connections } = Places::with_files(files);
+            let Places { deliveries, idle_connections, idle_time } = Places::with_files(files);
             let accepted = (files - usize::from(OPEN_FILES_MAX) - OWN_FILES) / FILES_PER_CONNECTION;
-            let sent = deliveries * FILES_PER_DELIVERY + idle_connections * IDLE_SERVERS;
+            // Where they are kept for long, there are files for all; else for those of what takes 50 milliseconds or more.
+            let idle = if idle_time == IDLE_CONNECTION_TIME {
+                idle_connections * IDLE_SERVERS
+            } else {
+                assert_eq!(idle_connections, 1, "{files}");
+                deliveries * (2 * idle_time.as_millis() as usize / 50)
+            };
+            let sent = deliveries * FILES_PER_DELIVERY + idle;
             assert!(
                 usize::from(OPEN_FILES_MAX) + accepted + sent < files,
-                "{files}: {deliveries}, {idle_connections}"
+                "{files}: {deliveries}, {idle_connections}, {idle_time:?}"
             );
+            assert!(idle_connections > 0, "{files}: connections are not even shared");
             assert!(deliveries >= 8, "{files}: {deliveries}");
         }
     }
 
     #[test]
     fn with_files_enough_only_the_usual_limits_count() {
-        let usual = Places { deliveries: DELIVERIES_MAX, idle_connections: IDLE_CONNECTIONS_MAX };
+        let usual = Places {
+            deliveries: DELIVERIES_MAX,
+            idle_connections: IDLE_CONNECTIONS_MAX,
+            idle_time: IDLE_CONNECTION_TIME,
+        };
         assert_eq!(Places::with_files(524_288), usual);
         assert_eq!(Places::with_files(usize::MAX), usual);
-        assert_eq!(Places::with_files(0), Places { deliveries: 2, idle_connections: 0 });
+        let least = Places { deliveries: 2, idle_connections: 1, idle_time: IDLE_CONNECTION_TIME_SHORT };
+        assert_eq!(Places::with_files(0), least);
     }
 }

@@ -209,16 +209,22 @@ fn which_events_went_out_is_forgotten_when_all_have_them_or_after_two_weeks() {
     assert_eq!(deliver_all(&world), [sent(THERE, &["4"]), sent(THIRD, &["4"])]);
 }
 
+/// Further rooms that the server is in.
+fn other_rooms(world: &World, count: usize) -> Vec<String> {
+    let rooms: Vec<String> = (0..count).map(|number| format!("!other-{number}:here.example")).collect();
+    for room in &rooms {
+        world.room(room, ALICE, None);
+        world.join(room, BOB);
+    }
+    rooms
+}
+
 /// It comes back, and is sent what was last in each of very many rooms. Before all of it is there, it is turned out of one.
 #[test]
 fn who_is_turned_out_while_it_catches_up_is_sent_all_that_it_missed_there() {
     let early: Vec<String> = (0..70).map(|number| format!("early {number}")).collect();
     let world = world();
-    let others: Vec<String> = (0..60).map(|number| format!("!other-{number}:here.example")).collect();
-    for room in &others {
-        world.room(room, ALICE, None);
-        world.join(room, BOB);
-    }
+    let others = other_rooms(&world, 60);
     world.room(OTHER_ROOM, ALICE, None);
     world.join(OTHER_ROOM, BOB);
     let first = goes_silent(&world);
@@ -245,6 +251,56 @@ fn who_is_turned_out_while_it_catches_up_is_sent_all_that_it_missed_there() {
     let expected = [&early[..], &others[48..], &["late".to_owned(), "leave".to_owned()][..]].concat();
     assert_eq!(told[50..], expected);
     assert!(sizes.iter().all(|size| *size <= EVENTS_MAX), "{sizes:?}");
+}
+
+/// It has been told where the room ends, and can fetch nothing from there any more.
+#[test]
+fn who_is_turned_out_while_all_with_which_it_catches_up_is_under_way_is_sent_all_that_it_missed_there() {
+    for fails_again in [false, true] {
+        let world = world();
+        let first = goes_silent(&world);
+        world.message(ROOM, ALICE, "early");
+        world.message(ROOM, ALICE, "late");
+        pass(&world, 2 * HOUR_MS);
+        due(&world);
+        let second = ask(&world, THERE, Some(&first.id)).transaction.unwrap();
+        assert_eq!(said_in(&second), ["late"]);
+        if fails_again {
+            is_silent_for(&world, HOUR_MS);
+        }
+        world.member(ROOM, ALICE, BOB, "leave").unwrap();
+        world.message(ROOM, ALICE, "after");
+        if fails_again {
+            pass(&world, HOUR_MS);
+        }
+        assert_eq!(comes_back(&world, &second), ["early", "late", "leave"], "{fails_again}");
+        // That is over: where it comes in again, it is sent what is said from then on, and once.
+        world.join(ROOM, BOB);
+        world.message(ROOM, ALICE, "again");
+        world.member(ROOM, ALICE, BOB, "leave").unwrap();
+        assert_eq!(comes_back(&world, &second), ["again", "leave"], "{fails_again}");
+    }
+}
+
+#[test]
+fn what_is_made_up_for_ends_where_the_rest_goes_on() {
+    let world = world();
+    let others = other_rooms(&world, 120);
+    let first = goes_silent(&world);
+    world.message(ROOM, ALICE, "early");
+    others[..60].iter().for_each(|room| drop(world.message(room, ALICE, room)));
+    world.message(ROOM, ALICE, "late");
+    others[60..].iter().for_each(|room| drop(world.message(room, ALICE, room)));
+    pass(&world, 2 * HOUR_MS);
+    due(&world);
+    let second = ask(&world, THERE, Some(&first.id)).transaction.unwrap();
+    assert_eq!(said_in(&second), others[..50]);
+    world.member(ROOM, ALICE, BOB, "leave").unwrap();
+    let told = comes_back(&world, &second);
+    // There are two transactions' worth behind what was made up for.
+    let [early, late, leave] = ["early", "late", "leave"].map(str::to_owned);
+    let expected = [&[early][..], &others[50..60], &[late], &others[60..], &[leave]].concat();
+    assert_eq!(told, expected);
 }
 
 #[test]
