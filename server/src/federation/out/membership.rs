@@ -26,8 +26,8 @@ use crate::http::ApiError;
 /// How long one server may take to give a template: its part is to read some twenty rows.
 const TEMPLATE_TIME_MAX: Duration = Duration::from_secs(20);
 
-/// How long a user waits until what a server has let in can be judged here.
-const JUDGED_TIME_MAX: Duration = Duration::from_secs(30);
+/// How long a user who comes in waits until what a server has let in can be judged here.
+pub const JUDGED_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// Why a server was of no help, and whether another may be.
 pub enum NoHelp {
@@ -200,17 +200,18 @@ pub fn takes_part(ctx: &Context, room_id: &str) -> bool {
 }
 
 /// Takes our event, `own` as it is signed by now, into a room that this server takes part in, and into which `server` has let it.
-/// If it cannot be judged in time it waits, like any other event, and no other server is asked to let the user in once more.
+/// If it cannot be judged in that time it waits, like any other event, and no other server is asked to let the user in once more.
 pub async fn take_in_own(
     ctx: &Arc<Context>,
     change: &Change,
     server: &str,
     event: &SignedEvent,
     own: Bytes,
+    time_max: Duration,
 ) -> Result<(), NoHelp> {
     let mut intake = Intake::new(change.room_id.clone(), event.version, vec![own.clone()]);
     let servers = [server.to_owned()];
-    if let Ok(taken) = timeout(JUDGED_TIME_MAX, take_in(ctx, &mut intake, &servers)).await {
+    if let Ok(taken) = timeout(time_max, take_in(ctx, &mut intake, &servers)).await {
         taken?;
     }
     let outcome = intake.outcomes.get(&event.event_id);
