@@ -62,11 +62,20 @@ impl Errand {
 
 enum Stage {
     Busy,
-    /// The next attempt is made then, after so many in vain.
-    Resting {
-        until: Instant,
-        attempts: usize,
-    },
+    Resting(Rest),
+}
+
+/// The next attempt is made then, after so many in vain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Rest {
+    until: Instant,
+    attempts: usize,
+}
+
+impl Rest {
+    fn is_over(&self, now: Instant) -> bool {
+        self.until <= now
+    }
 }
 
 /// Who is at what, and what rests.
@@ -82,28 +91,44 @@ impl Default for Errands {
 }
 
 impl Errands {
-    /// Begins with an errand; answers how often it was tried in vain. `None` if somebody is at it, or if it rests, for which what
-    /// `is_news` does not wait.
-    fn begin(&self, errand: &Errand, is_news: bool, now: Instant) -> Option<usize> {
+    /// Begins with an errand; answers how it rested. `None` if somebody is at it, or if it rests, for which what `is_news` does not
+    /// wait.
+    fn begin(&self, errand: &Errand, is_news: bool, now: Instant) -> Option<Rest> {
         let mut stages = self.stages.lock();
-        let attempts = match stages.get(errand) {
+        let rested = match stages.get(errand) {
             Some(Stage::Busy) => return None,
-            Some(Stage::Resting { until, .. }) if !is_news && *until > now => return None,
-            Some(Stage::Resting { attempts, .. }) => *attempts,
-            None => 0,
+            Some(Stage::Resting(rest)) if !is_news && !rest.is_over(now) => return None,
+            Some(Stage::Resting(rest)) => *rest,
+            None => Rest { until: now, attempts: 0 },
         };
         stages.insert(errand.clone(), Stage::Busy);
-        Some(attempts)
+        Some(rested)
     }
 
-    fn end(&self, errand: &Errand, is_done: bool, attempts: usize, now: Instant) {
-        let mut stages = self.stages.lock();
+    /// Ends with an errand. One that was begun with before its pause was over rests for as long as it would have at least, and that
+    /// is no attempt of those after which it is given up: whoever makes news is not to use up those of others.
+    fn end(&self, errand: &Errand, is_done: bool, rested: Rest, (began, now): (Instant, Instant)) {
         if is_done {
-            stages.remove(errand);
+            self.stages.lock().remove(errand);
             return;
         }
-        let pause = PAUSES.get(attempts).or(PAUSES.last()).copied().unwrap_or_default();
-        stages.insert(errand.clone(), Stage::Resting { until: now + pause, attempts: attempts + 1 });
+        let rest = match rested.is_over(began) {
+            true => {
+                let pause = PAUSES.get(rested.attempts).or(PAUSES.last()).copied().unwrap_or_default();
+                Rest { until: now + pause, attempts: rested.attempts + 1 }
+            }
+            false => rested,
+        };
+        self.stages.lock().insert(errand.clone(), Stage::Resting(rest));
+    }
+
+    /// As if nobody had begun with it.
+    fn give_back(&self, errand: &Errand, rested: Rest) {
+        let mut stages = self.stages.lock();
+        match rested.attempts {
+            0 => stages.remove(errand),
+            _ => stages.insert(errand.clone(), Stage::Resting(rested)),
+        };
     }
 
     /// Forgets what rests and has no mark any more.
@@ -117,31 +142,50 @@ impl Errands {
 pub struct Turn {
     ctx: Arc<Context>,
     errand: Errand,
-    attempts: usize,
-    is_done: bool,
+    rested: Rest,
+    began: Instant,
+    end: End,
+}
+
+/// What becomes of an errand that nobody is at any more.
+enum End {
+    Rests,
+    Done,
+    GivenBack,
 }
 
 impl Turn {
     /// `None` if somebody is at it, or if it rests, for which what `is_news` does not wait.
     pub fn take(ctx: &Arc<Context>, errand: Errand, is_news: bool) -> Option<Turn> {
-        let attempts = ctx.errands.begin(&errand, is_news, Instant::now())?;
-        Some(Turn { ctx: ctx.clone(), errand, attempts, is_done: false })
+        let began = Instant::now();
+        let rested = ctx.errands.begin(&errand, is_news, began)?;
+        Some(Turn { ctx: ctx.clone(), errand, rested, began, end: End::Rests })
     }
 
     /// Nothing of it is left.
     pub fn done(mut self) {
-        self.is_done = true;
+        self.end = End::Done;
+    }
+
+    /// Nothing was to be done: it is as before.
+    pub fn give_back(mut self) {
+        self.end = End::GivenBack;
     }
 
     /// Whether it is not to be tried again if it fails.
     fn is_last(&self) -> bool {
-        self.attempts + 1 >= ATTEMPTS_MAX
+        self.rested.is_over(self.began) && self.rested.attempts + 1 >= ATTEMPTS_MAX
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.ctx.errands.end(&self.errand, self.is_done, self.attempts, Instant::now());
+        let is_done = match self.end {
+            End::Rests => false,
+            End::Done => true,
+            End::GivenBack => return self.ctx.errands.give_back(&self.errand, self.rested),
+        };
+        self.ctx.errands.end(&self.errand, is_done, self.rested, (self.began, Instant::now()));
     }
 }
 
@@ -197,33 +241,52 @@ mod tests {
         let (errands, errand) = (Errands::default(), Errand::Guests("!room:here.test".to_owned()));
         let second = Duration::from_secs(1);
         let mut now = Instant::now();
-        for (attempts, pause) in PAUSES.iter().chain([&PAUSES[4]]).enumerate() {
-            assert_eq!(errands.begin(&errand, false, now), Some(attempts), "its pause is over");
+        for (count, pause) in PAUSES.iter().chain([&PAUSES[4]]).enumerate() {
+            let rested = errands.begin(&errand, false, now).expect("its pause is over");
+            assert_eq!(rested.attempts, count);
             assert_eq!(errands.begin(&errand, true, now), None, "somebody is at it");
-            errands.end(&errand, false, attempts, now);
+            errands.end(&errand, false, rested, (now, now));
             now += *pause - second;
             assert_eq!(errands.begin(&errand, false, now), None, "it rests for {pause:?}");
             now += second;
         }
-        assert_eq!(errands.begin(&errand, false, now), Some(6));
-        errands.end(&errand, false, 6, now);
-        assert_eq!(errands.begin(&errand, true, now), Some(7), "news wait for no pause");
-        errands.end(&errand, true, 7, now);
-        assert_eq!(errands.begin(&errand, false, now), Some(0), "what comes again is new");
+        let rested = errands.begin(&errand, false, now).expect("its pause is over");
+        errands.end(&errand, true, rested, (now, now));
+        let new = Rest { until: now, attempts: 0 };
+        assert_eq!(errands.begin(&errand, false, now), Some(new), "what comes again is new");
+    }
+
+    #[test]
+    fn news_wait_for_no_pause_and_use_up_no_attempt() {
+        let (errands, errand) = (Errands::default(), Errand::Profiles("!room:here.test".to_owned()));
+        let now = Instant::now();
+        let first = errands.begin(&errand, true, now).expect("it is new");
+        errands.end(&errand, false, first, (now, now));
+        for _ in 0..ATTEMPTS_MAX {
+            let rested = errands.begin(&errand, true, now).expect("news wait for no pause");
+            assert_eq!(rested.attempts, 1);
+            errands.end(&errand, false, rested, (now, now));
+            assert_eq!(errands.begin(&errand, false, now), None, "it rests as before");
+        }
+        let rested = errands.begin(&errand, false, now + PAUSES[0]).expect("no longer than before");
+        assert_eq!(rested.attempts, 1);
+        errands.give_back(&errand, rested);
+        assert_eq!(errands.begin(&errand, false, now + PAUSES[0]), Some(rested));
     }
 
     #[test]
     fn what_has_no_mark_any_more_is_forgotten_unless_somebody_is_at_it() {
         let (errands, errand) = (Errands::default(), Errand::Profiles("!room:here.test".to_owned()));
         let now = Instant::now();
-        assert_eq!(errands.begin(&errand, false, now), Some(0));
+        let new = Rest { until: now, attempts: 0 };
+        assert_eq!(errands.begin(&errand, false, now), Some(new));
         errands.forget_all_but(&[]);
         assert_eq!(errands.begin(&errand, true, now), None);
-        errands.end(&errand, false, 0, now);
+        errands.end(&errand, false, new, (now, now));
         errands.forget_all_but(std::slice::from_ref(&errand));
         assert_eq!(errands.begin(&errand, false, now), None);
         errands.forget_all_but(&[]);
-        assert_eq!(errands.begin(&errand, false, now), Some(0));
+        assert_eq!(errands.begin(&errand, false, now), Some(new));
     }
 
     #[tokio::test]
@@ -231,9 +294,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let ctx = Context::of_tests(folder.path());
         let take = |is_news| Turn::take(&ctx, Errand::Departure("@bilbo:here.test".to_owned()), is_news);
+        take(false).unwrap().give_back();
         drop(take(false).unwrap());
         assert!(take(false).is_none());
+        take(true).unwrap().give_back();
+        assert!(take(false).is_none());
         take(true).unwrap().done();
-        assert_eq!(take(false).unwrap().attempts, 0);
+        assert_eq!(take(false).unwrap().rested.attempts, 0);
     }
 }

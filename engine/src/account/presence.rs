@@ -118,12 +118,13 @@ pub(crate) fn touch(tx: &mut Tx, user: UserNum, change: PresenceChange) -> Resul
 }
 
 /// A user went: after a restart nobody needs to be told of it, unless they are back, or about to be.
-pub(crate) fn forget(tx: &mut Tx, user: UserNum) -> Result<(), StorageError> {
+pub(crate) fn forget(tx: &mut Tx, user: UserNum) {
     let now_ms = tx.shared.clock.now_ms();
-    if tx.shared.watch.presences.may_be_forgotten(user, now_ms) && tx.has(&schema::PRESENT_USERS, &user)? {
+    if tx.shared.watch.presences.may_be_forgotten(user, now_ms) {
+        // Also where there is no row, which is rare: what writes nothing is told to nobody.
         tx.delete(&schema::PRESENT_USERS, &user);
+        tx.touch(Touch::Presence { user, change: PresenceChange::Forgotten, now_ms });
     }
-    Ok(())
 }
 
 /// Takes some of those who were there before a restart to be there still, for a while in which they may come back: who has not by

@@ -1,7 +1,8 @@
 //! A local user who has come into a room by way of another server finds there what they set for the room that it replaces.
 //!
-//! Invariant: whoever has come in has a mark until they do, so that what a restart interrupts is taken up again, and once only: what
-//! the user changes since stays. Who closed their account meanwhile is to be taken out again.
+//! Invariant: whoever has come in has a mark from the batch of their join on until they do, however long the join has waited, so
+//! that what a restart interrupts is taken up again, and once only: what the user changes since stays. Who closed their account
+//! meanwhile is to be taken out again.
 //! Not here: joins that this server decides, which bring the settings along themselves (`change_membership`).
 
 use crate::{
@@ -47,31 +48,6 @@ impl Command for CarrySettings {
             tx.delete(&schema::UNCARRIED_SETTINGS, &(room, user));
         }
         upgrade::carry_settings_of_member(tx, user, &self.room_id)
-    }
-}
-
-/// A local user is about to come into a room that this server is in, as another server has let them: whatever happens then, they
-/// are given their settings ([`CarrySettings`]).
-#[derive(Clone, Debug)]
-pub struct ExpectSettings {
-    /// The room's id.
-    pub room_id: String,
-    /// Our user.
-    pub user_id: String,
-}
-
-impl Command for ExpectSettings {
-    type Output = ();
-
-    fn lanes(&self) -> Lanes {
-        Lanes::default().room(&self.room_id)
-    }
-
-    fn run(&self, tx: &mut Tx) -> Result<()> {
-        if let Some(room) = tx.room_num(&self.room_id)? {
-            expect(tx, room, &self.user_id)?;
-        }
-        Ok(())
     }
 }
 

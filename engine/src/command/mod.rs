@@ -52,7 +52,7 @@ mod with_signed;
 pub use accept_membership::{AcceptMembership, AcceptedMembership};
 pub use account_data::{SetAccountData, SetTag, StoreFilter};
 pub use adopt_state::AdoptState;
-pub use carry_settings::{CarrySettings, ExpectSettings};
+pub use carry_settings::CarrySettings;
 pub use change_account::{ChangePassword, Deactivate, EndDeactivation, SetAccount};
 pub use change_membership::{ChangeMembership, MembershipAction};
 pub use change_push_rules::{ChangePushRules, PushRuleChange};

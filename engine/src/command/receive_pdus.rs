@@ -118,6 +118,9 @@ impl Command for ReceivePdus {
                 };
                 let standing = (given, recommendation);
                 let outcome = receive::receive(tx, &mut room, pdu, standing, &mut at_hand, missing)?;
+                if outcome == Outcome::Accepted {
+                    expect_settings(tx, room.num, pdu)?;
+                }
                 received.outcomes.push((pdu.event_id.clone(), outcome));
             }
         }
@@ -129,6 +132,19 @@ impl Command for ReceivePdus {
         received.has_many_ends = merging::has_many_ends(&room);
         room.save(tx);
         Ok(received)
+    }
+}
+
+/// Whoever comes in is given their settings if they are a user of this server, whom another server has let in. Of joins alone it is
+/// looked whose they are: two rows.
+fn expect_settings(tx: &mut Tx, room: RoomNum, pdu: &Pdu) -> Result<()> {
+    match &pdu.state_key {
+        Some(user_id)
+            if &*pdu.kind == "m.room.member" && pdu.membership() == Some(Membership::Join.name()) =>
+        {
+            carry_settings::expect(tx, room, user_id)
+        }
+        _ => Ok(()),
     }
 }
 

@@ -112,8 +112,10 @@ impl Command for ForgetPresence {
     }
 
     fn run(&self, tx: &mut Tx) -> Result<()> {
-        let Some(user) = tx.user_num(&self.user_id)? else { return Ok(()) };
-        Ok(presence::forget(tx, user)?)
+        if let Some(user) = tx.user_num(&self.user_id)? {
+            presence::forget(tx, user);
+        }
+        Ok(())
     }
 }
 
@@ -143,20 +145,44 @@ impl Command for SettlePresence {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    };
 
     use serde_json::Value;
 
     use super::*;
     use crate::{
-        fixture::World,
+        fixture::{
+            World,
+            observed::{Observed, Observer},
+        },
         housekeeping::{CHORES, Housekeeping},
-        store::{Memory, schema, schema::Account},
+        store::{Backend, Change, Durability, Memory, StorageError, schema, schema::Account},
         view::{GonePresences, Sync, SyncToken},
     };
 
     const ALICE: &str = "@alice:here.example";
     const BOB: &str = "@bob:here.example";
+
+    /// Refuses what is to be stored while it is set.
+    #[derive(Default)]
+    struct Full(AtomicBool);
+
+    impl Observer for Full {
+        fn commit(
+            &self,
+            store: &dyn Backend,
+            changes: &[Change],
+            durability: Durability,
+        ) -> Result<(), StorageError> {
+            match self.0.load(Ordering::Relaxed) {
+                true => Err(StorageError::Io("there is no room".into())),
+                false => store.commit(changes, durability),
+            }
+        }
+    }
 
     /// Alice and Bob in a room.
     fn neighbours(world: World) -> World {
@@ -270,6 +296,28 @@ mod tests {
         world.pass_ms(30_000);
         keep_house(&world);
         assert!(!is_kept(&world) && gone().is_empty());
+    }
+
+    #[test]
+    fn that_somebody_went_is_noted_once_the_disk_takes_it() {
+        let store = Arc::new(Observed { store: Arc::new(Memory::default()), observer: Full::default() });
+        let world = neighbours(World::on(store.clone()));
+        set(&world, PresenceState::Online);
+        world.pass_ms(30_000);
+        world.engine.write(EndPresence).wait().unwrap();
+        store.observer.0.store(true, Ordering::Relaxed);
+        let forget = || world.engine.write(ForgetPresence { user_id: ALICE.into() }).wait();
+        assert!(forget().is_err());
+        store.observer.0.store(false, Ordering::Relaxed);
+        let gone = || world.engine.read(&GonePresences).unwrap();
+        assert_eq!((gone(), is_kept(&world)), (vec![ALICE.to_owned()], true));
+        keep_house(&world);
+        assert!(!is_kept(&world) && gone().is_empty());
+        // Of whom nothing is stored it is noted as well.
+        set(&world, PresenceState::Offline);
+        assert_eq!(gone(), [ALICE]);
+        keep_house(&world);
+        assert!(gone().is_empty());
     }
 
     #[test]

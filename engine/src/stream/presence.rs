@@ -80,6 +80,8 @@ pub enum PresenceChange {
     Repeated,
     /// The user was there before a restart, unless something is known since. Nobody is told.
     Restored(Claim),
+    /// It is not stored any longer that the user, who went, is there. Nobody is told.
+    Forgotten,
 }
 
 impl PresenceChange {
@@ -87,7 +89,7 @@ impl PresenceChange {
     pub fn said(&self) -> Option<Claim> {
         match self {
             Self::Synced(claim) | Self::Said(claim) | Self::Told(claim, _) => Some(*claim),
-            Self::Acted | Self::Passed | Self::Repeated | Self::Restored(_) => None,
+            Self::Acted | Self::Passed | Self::Repeated | Self::Restored(_) | Self::Forgotten => None,
         }
     }
 }
@@ -213,9 +215,13 @@ impl Presences {
         if self.coming.contains_key(&user) {
             return false;
         }
-        // And in this one: who goes from here on is one of them again.
-        self.gone.lock().remove(&user);
-        self.get(user).is_none_or(|shown| shown.state == PresenceState::Offline)
+        // Held meanwhile: who goes from here on is one of them again. Who is gone stays one of them until that is on the disk.
+        let mut gone = self.gone.lock();
+        let is_there = self.get(user).is_some_and(|shown| shown.state != PresenceState::Offline);
+        if is_there {
+            gone.remove(&user);
+        }
+        !is_there
     }
 
     /// How the user is shown, if anything is known.
@@ -274,6 +280,10 @@ impl Presences {
             self.restore(user, claim, now_ms);
             return false;
         }
+        if change == PresenceChange::Forgotten {
+            self.gone.lock().remove(&user);
+            return false;
+        }
         let mut present = match change {
             PresenceChange::Synced(_) | PresenceChange::Said(_) | PresenceChange::Told(..) => {
                 if self.users.len() >= PRESENT_USERS_MAX {
@@ -286,7 +296,8 @@ impl Presences {
             PresenceChange::Acted
             | PresenceChange::Passed
             | PresenceChange::Repeated
-            | PresenceChange::Restored(_) => match self.users.get_mut(&user) {
+            | PresenceChange::Restored(_)
+            | PresenceChange::Forgotten => match self.users.get_mut(&user) {
                 Some(present) => present,
                 None => return false,
             },
@@ -306,7 +317,7 @@ impl Presences {
                 false
             }
             PresenceChange::Acted => true,
-            PresenceChange::Passed | PresenceChange::Restored(_) => false,
+            PresenceChange::Passed | PresenceChange::Restored(_) | PresenceChange::Forgotten => false,
             PresenceChange::Repeated => {
                 present.told_ms = now_ms;
                 return false;

@@ -115,7 +115,10 @@ async fn set(call: Call, user_id: String, name: String, value: Option<Bytes>) ->
     worker::finish(async move {
         // Before the rooms are marked, so that nobody begins with them beside this.
         let turns = if in_rooms { turns(&ctx, &user_id)? } else { Vec::new() };
-        ctx.engine.write(field).await?;
+        if let Err(error) = ctx.engine.write(field).await {
+            turns.into_iter().filter_map(|(_, turn)| turn).for_each(Turn::give_back);
+            return Err(error);
+        }
         show_in_rooms(&ctx, &user_id, turns).await;
         Ok::<(), Error>(())
     })

@@ -1,6 +1,10 @@
 //! What a connection is used for, so that one that nobody uses ends, whatever it is silent in: before its first byte, within
-//! the preface of HTTP/2, or between requests.
+//! the preface of HTTP/2, within a head, or between requests.
+//!
+//! Invariant: a request is in flight until its answer's last piece is handed over, which may be long before the peer has it: from
+//! there on what is written counts.
 
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
@@ -8,7 +12,13 @@ use std::time::Duration;
 
 use hyper::body::{Body, Frame, SizeHint};
 use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
+
+/// What is written at once and is no longer than this is no sign that an answer is on its way: frames that answer a ping, settings
+/// or a window of HTTP/2 have 17, 9 and 13 bytes, and a peer that asks for nothing else uses nothing. Of an answer there is more to
+/// write at once unless it is over.
+const SIGN_OF_LIFE_BYTES_MAX: usize = 64;
 
 /// The requests of one connection.
 #[derive(Clone)]
@@ -16,13 +26,13 @@ pub struct Uses(Arc<Mutex<Requests>>);
 
 struct Requests {
     in_flight: usize,
-    /// When the last of them ended, or the connection began.
-    last_end: Instant,
+    /// When the last of them ended, something of an answer was last written, or the connection began.
+    last_use: Instant,
 }
 
 impl Default for Uses {
     fn default() -> Uses {
-        Uses(Arc::new(Mutex::new(Requests { in_flight: 0, last_end: Instant::now() })))
+        Uses(Arc::new(Mutex::new(Requests { in_flight: 0, last_use: Instant::now() })))
     }
 }
 
@@ -33,7 +43,14 @@ impl Uses {
         Using(self.clone())
     }
 
-    /// Waits until no request has been in flight for so long.
+    /// So many bytes have been written.
+    fn note_written(&self, bytes: usize) {
+        if bytes > SIGN_OF_LIFE_BYTES_MAX {
+            self.0.lock().last_use = Instant::now();
+        }
+    }
+
+    /// Waits until no request has been in flight for so long, and nothing of an answer has been written.
     pub async fn idle_for(&self, time: Duration) {
         loop {
             let now = Instant::now();
@@ -47,7 +64,7 @@ impl Uses {
 
     fn idle_since(&self) -> Option<Instant> {
         let requests = self.0.lock();
-        (requests.in_flight == 0).then_some(requests.last_end)
+        (requests.in_flight == 0).then_some(requests.last_use)
     }
 }
 
@@ -58,11 +75,72 @@ impl Drop for Using {
     fn drop(&mut self) {
         let mut requests = self.0.0.lock();
         requests.in_flight -= 1;
-        requests.last_end = Instant::now();
+        requests.last_use = Instant::now();
     }
 }
 
-/// The body of an answer; until it is sent, its request is in flight.
+/// A connection's stream, of which it is noted when it takes something of an answer.
+///
+/// What is read says nothing: of a head that comes in single bytes no answer follows.
+pub struct Watched<S> {
+    stream: S,
+    uses: Uses,
+}
+
+impl<S> Watched<S> {
+    pub fn new(stream: S, uses: Uses) -> Watched<S> {
+        Watched { stream, uses }
+    }
+
+    fn written(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(bytes)) = &written {
+            self.uses.note_written(*bytes);
+        }
+        written
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        task: &mut TaskContext<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_read(task, buffer)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(self: Pin<&mut Self>, task: &mut TaskContext<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.stream).poll_write(task, bytes);
+        this.written(written)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        task: &mut TaskContext<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.stream).poll_write_vectored(task, pieces);
+        this.written(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, task: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(task)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, task: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(task)
+    }
+}
+
+/// The body of an answer; until its last piece is handed over, its request is in flight.
 pub struct Used<B> {
     body: B,
     _using: Using,
@@ -96,6 +174,7 @@ impl<B: Body + Unpin> Body for Used<B> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncWriteExt;
     use tokio::time::timeout;
 
     use super::*;
@@ -108,5 +187,17 @@ mod tests {
         drop(using);
         assert!(timeout(Duration::ZERO, uses.idle_for(limit)).await.is_err(), "it was until now");
         assert!(timeout(Duration::from_secs(10), uses.idle_for(limit)).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn what_is_written_of_an_answer_is_a_use_and_a_pong_is_none() {
+        let (uses, limit) = (Uses::default(), Duration::from_millis(200));
+        let (_peer, stream) = tokio::io::duplex(1024);
+        let mut stream = Watched::new(stream, uses.clone());
+        for (bytes, is_use) in [(17, false), (SIGN_OF_LIFE_BYTES_MAX + 1, true)] {
+            tokio::time::sleep(limit).await;
+            stream.write_all(&vec![0; bytes]).await.expect("there is room");
+            assert_eq!(timeout(Duration::ZERO, uses.idle_for(limit)).await.is_err(), is_use, "{bytes}");
+        }
     }
 }

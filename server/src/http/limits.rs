@@ -60,7 +60,7 @@ pub const PATH_PARAMETERS_MAX: usize = 6;
 /// it must be under 64 KiB because positions in a path are kept in 16 bits.
 pub const HEAD_BYTES_MAX: usize = 32 * 1024;
 
-/// Time for a request's head, counted from the end of the request before, or from when a connection was accepted: it also ends
+/// Time for a request's head, counted from the last write of the answer before, or from when a connection was accepted: it also ends
 /// those that are idle, or never ask for anything. Longer than the pause between two polls of any client, short enough that a
 /// hundred thousand silent sockets do not pile up.
 pub const HEAD_TIME_MAX: Duration = Duration::from_secs(90);

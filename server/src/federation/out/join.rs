@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use warren_engine::approach::{Approach, Change};
-use warren_engine::command::{CarrySettings, EnterRoom, ExpectSettings, Received, StoreOutliers};
+use warren_engine::command::{CarrySettings, EnterRoom, Received, StoreOutliers};
 use warren_engine::core::checked::{CheckedPdu, Refused};
 use warren_engine::core::event::{EVENT_TEXT_BYTES_MAX, JsonObject};
 use warren_engine::core::json::{Limits, Strictness, parse_object};
@@ -28,7 +28,9 @@ use super::check::{check_each, check_one, take_signature};
 use super::complete;
 use super::fetch::{bytes_of, follow_up};
 use super::keys::Cause;
-use super::membership::{NoHelp, hand_in, next_event, no_help, take_in_own, takes_part, told};
+use super::membership::{
+    JUDGED_TIME_MAX, NoHelp, hand_in, next_event, no_help, take_in_own, takes_part, told,
+};
 use crate::context::Context;
 use crate::http::ApiError;
 
@@ -102,9 +104,7 @@ async fn join_by(
     let (joined, _memory) = answer.parse_by(read_joined)?;
     let own = with_vouching(ctx, &event, joined.event.as_deref()).await?;
     if is_here {
-        let expect = ExpectSettings { room_id: change.room_id.clone(), user_id: change.user_id.clone() };
-        ctx.engine.write(expect).await?;
-        return take_in_own(ctx, change, server, &event, own).await;
+        return take_in_own(ctx, change, server, &event, own, JUDGED_TIME_MAX).await;
     }
     tracing::info!(
         room_id = change.room_id,

@@ -11,7 +11,7 @@ use warren_engine::view::federation::{Handshake, SignedEvent};
 use super::ask::{Ask, path, read_answer};
 use super::check::{readable, rightly_signed};
 use super::keys::Cause;
-use super::membership::{NoHelp, next_event, no_help, take_in_own, takes_part, told};
+use super::membership::{JUDGED_TIME_MAX, NoHelp, next_event, no_help, take_in_own, takes_part, told};
 use crate::context::Context;
 use crate::http::ApiError;
 
@@ -44,7 +44,7 @@ async fn knock_by(
     let target = path("v1/send_knock/{roomId}/{eventId}", &[&change.room_id, &event.event_id]);
     let answer = Ask::put(server, target, &event.json).for_event().bytes(ctx).await?;
     if takes_part(ctx, &change.room_id) {
-        return take_in_own(ctx, change, server, &event, event.json.clone()).await;
+        return take_in_own(ctx, change, server, &event, event.json.clone(), JUDGED_TIME_MAX).await;
     }
     let knocked: Knocked<'_> = read_answer(&answer)?;
     let (version, room_state) = (event.version, readable(&knocked.knock_room_state));

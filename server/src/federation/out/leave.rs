@@ -16,12 +16,18 @@ use crate::http::ApiError;
 /// How long the user waits for other servers. After that the invite is gone for the user all the same.
 const TIME_MAX: Duration = Duration::from_secs(20);
 
+/// How long the user waits beyond that until the leave can be judged here, which they are rid of the room without: almost always that
+/// takes no other server, and a client waits for half a minute in all.
+const JUDGED_TIME_MAX: Duration = Duration::from_secs(5);
+
 /// Leaves by way of one of the servers that may help; where none does, the user is rid of the room all the same.
 pub async fn leave(ctx: &Arc<Context>, change: &Change, open: &OpenMembership) -> Result<(), ApiError> {
     let left = timeout(TIME_MAX, leave_elsewhere(ctx, change, &open.servers)).await.unwrap_or_default();
     let is_in_room = match left.as_ref().filter(|_| takes_part(ctx, &change.room_id)) {
         // First: the room's own state may tell of the invite at any time, which would be open again. That it fails is logged.
-        Some((server, event)) => take_in_own(ctx, change, server, event, event.json.clone()).await.is_ok(),
+        Some((server, event)) => {
+            take_in_own(ctx, change, server, event, event.json.clone(), JUDGED_TIME_MAX).await.is_ok()
+        }
         None => false,
     };
     let leave = LeaveOutOfBand {

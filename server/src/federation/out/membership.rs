@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use tokio::time::timeout;
 use warren_engine::approach::{Approach, Change, Failure, Next, Tells, Template};
-use warren_engine::command::ParkPdus;
+use warren_engine::command::{ParkPdus, Parked};
 use warren_engine::core::version::ROOM_VERSIONS;
 use warren_engine::intake::Intake;
 use warren_engine::view::federation::{Handshake, IncomingRoom, IsAccepted, SignedEvent};
@@ -26,8 +26,8 @@ use crate::http::ApiError;
 /// How long one server may take to give a template: its part is to read some twenty rows.
 const TEMPLATE_TIME_MAX: Duration = Duration::from_secs(20);
 
-/// How long a user waits until what a server has let in can be judged here.
-const JUDGED_TIME_MAX: Duration = Duration::from_secs(30);
+/// How long a user who comes in waits until what a server has let in can be judged here.
+pub const JUDGED_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// Why a server was of no help, and whether another may be.
 pub enum NoHelp {
@@ -200,17 +200,18 @@ pub fn takes_part(ctx: &Context, room_id: &str) -> bool {
 }
 
 /// Takes our event, `own` as it is signed by now, into a room that this server takes part in, and into which `server` has let it.
-/// If it cannot be judged in time it waits, like any other event, and no other server is asked to let the user in once more.
+/// If it cannot be judged in that time it waits, like any other event, and no other server is asked to let the user in once more.
 pub async fn take_in_own(
     ctx: &Arc<Context>,
     change: &Change,
     server: &str,
     event: &SignedEvent,
     own: Bytes,
+    time_max: Duration,
 ) -> Result<(), NoHelp> {
     let mut intake = Intake::new(change.room_id.clone(), event.version, vec![own.clone()]);
     let servers = [server.to_owned()];
-    if let Ok(taken) = timeout(JUDGED_TIME_MAX, take_in(ctx, &mut intake, &servers)).await {
+    if let Ok(taken) = timeout(time_max, take_in(ctx, &mut intake, &servers)).await {
         taken?;
     }
     let outcome = intake.outcomes.get(&event.event_id);
@@ -230,12 +231,43 @@ pub async fn take_in_own(
         "what was let in elsewhere of a user's own membership is not here"
     );
     if matches!(outcome, None | Some(Outcome::Waiting)) {
-        let park = ParkPdus { room_id: room_id.clone(), origin: server.to_owned(), pdus: vec![own] };
-        ctx.engine.write(park).await?;
-        follow_up_on(ctx, room_id, server);
-        let why = "This change of your membership waits for what this server does not know of the room yet";
-        return Err(NoHelp::Refused(ApiError::unknown(why).with_status(StatusCode::SERVICE_UNAVAILABLE)));
+        return Err(wait_for_what_is_missing(ctx, room_id, server, own).await);
     }
     let why = "This change of your membership is not allowed by what this server knows of the room";
     Err(ApiError::forbidden(why).into())
+}
+
+/// Lets our event wait, if there is a place for it. Answers what the user is told.
+async fn wait_for_what_is_missing(ctx: &Arc<Context>, room_id: &str, server: &str, own: Bytes) -> NoHelp {
+    let park = ParkPdus { room_id: room_id.to_owned(), origin: server.to_owned(), pdus: vec![own] };
+    let parked = match ctx.engine.write(park).await {
+        Ok(parked) => parked,
+        Err(error) => return error.into(),
+    };
+    follow_up_on(ctx, room_id, server);
+    NoHelp::Refused(ApiError::unknown(told_of_waiting(&parked)).with_status(StatusCode::SERVICE_UNAVAILABLE))
+}
+
+/// What is said of an event that cannot be judged yet. One for which there is no place is let in once more when the user asks again.
+fn told_of_waiting(parked: &Parked) -> &'static str {
+    match parked.refused.is_empty() {
+        true => "This change of your membership waits for what this server does not know of the room yet",
+        false => {
+            "This server does not know enough of the room yet, and too much waits for that: try again later"
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_told_to_wait_is_waited_for() {
+        let event_id: Arc<str> = "$join".into();
+        let kept = Parked { kept: vec![event_id.clone()], ..Parked::default() };
+        assert!(told_of_waiting(&kept).contains("waits for what"));
+        let refused = Parked { refused: vec![event_id], ..Parked::default() };
+        assert!(told_of_waiting(&refused).contains("try again"));
+    }
 }

@@ -12,8 +12,8 @@ use crate::{
     Membership, Outcome,
     check::Check,
     command::{
-        CarrySettings, Deactivate, EndDeactivation, EnterRoom, ExpectSettings, ReceiveEdus, ReceivePdus,
-        StoreOutliers, StoreServerKeys,
+        CarrySettings, Deactivate, EndDeactivation, EnterRoom, ReceiveEdus, ReceivePdus, StoreOutliers,
+        StoreServerKeys,
     },
     core::{
         checked::{CheckedPdu, PduCheck, Refused},
@@ -262,51 +262,53 @@ fn who_enters_sees_who_is_known_to_be_there_from_other_rooms() {
 #[test]
 fn it_is_not_forgotten_that_settings_are_to_follow_who_enters() {
     const FIRST: &str = "@first:there.example";
+    const SECOND: &str = "@second:there.example";
     let resident = Resident::new(1);
     let told = resident.let_in(FIRST);
     let newcomer = resident.newcomer(Arc::new(Memory::default()));
     // Whose account is here is one of this server's users.
-    let have_account = |tx: &mut Tx| {
-        let user = tx.intern_user(FIRST)?;
-        tx.put(&schema::ACCOUNTS, &user, &schema::Account::default());
+    let have_accounts = |tx: &mut Tx| {
+        for user_id in [FIRST, SECOND] {
+            let user = tx.intern_user(user_id)?;
+            tx.put(&schema::ACCOUNTS, &user, &schema::Account::default());
+        }
         Ok(())
     };
-    newcomer.act(have_account).unwrap();
+    newcomer.act(have_accounts).unwrap();
     store(&newcomer, &told);
     assert_eq!(enter(&newcomer, &told, &told.ids, false), Outcome::Accepted);
     let marked = || {
         let rooms = newcomer.engine.read(&UncarriedSettings).unwrap();
         (rooms, newcomer.engine.read(&UncarriedSettingsIn(ROOM)).unwrap())
     };
-    let one = (vec![ROOM.to_owned()], vec![FIRST.to_owned()]);
+    let one = |user_id: &str| (vec![ROOM.to_owned()], vec![user_id.to_owned()]);
     let none = (Vec::new(), Vec::new());
-    assert_eq!(marked(), one);
+    assert_eq!(marked(), one(FIRST));
     assert_eq!(findings(&newcomer), [""; 0]);
-    let carry = || {
-        let carry = CarrySettings { room_id: ROOM.into(), user_id: FIRST.into() };
+    let carry = |user_id: &str| {
+        let carry = CarrySettings { room_id: ROOM.into(), user_id: user_id.into() };
         newcomer.engine.write(carry).wait().unwrap();
     };
-    carry();
+    carry(FIRST);
     assert_eq!(marked(), none);
-    // The same for a join into a room that is here already; of nobody and nowhere nothing is kept.
-    let expect = |room_id: &str, user_id: &str| {
-        let expect = ExpectSettings { room_id: room_id.into(), user_id: user_id.into() };
-        newcomer.engine.write(expect).wait().unwrap();
+    // The same for a join into a room that is here already, and of nobody else; while it waits there is nothing to be done.
+    let other = resident.let_in("@other:there.example");
+    let told = resident.let_in(SECOND);
+    let receive = |told: &Told| {
+        let pdus = checked(&newcomer, std::slice::from_ref(&told.join));
+        let receive = ReceivePdus { room_id: ROOM.to_owned(), pdus, ..ReceivePdus::default() };
+        newcomer.engine.write(receive).wait().unwrap().outcomes.remove(0).1
     };
-    expect(ROOM, FIRST);
-    expect(ROOM, CREATOR);
-    expect("!none:there.example", FIRST);
-    assert_eq!(marked(), one);
-    carry();
-    assert_eq!(marked(), none);
     // Who closed their account while they were let in, and whose rooms are left by then, is taken out again.
     let closed = || newcomer.engine.read(&Deactivations).unwrap();
-    newcomer.engine.write(Deactivate { user_id: FIRST.into(), erase: false }).wait().unwrap();
-    newcomer.engine.write(EndDeactivation { user_id: FIRST.into() }).wait().unwrap();
-    expect(ROOM, FIRST);
+    newcomer.engine.write(Deactivate { user_id: SECOND.into(), erase: false }).wait().unwrap();
+    newcomer.engine.write(EndDeactivation { user_id: SECOND.into() }).wait().unwrap();
+    assert_eq!((receive(&told), marked()), (Outcome::Waiting, none.clone()));
+    assert_eq!((receive(&other), marked()), (Outcome::Accepted, none.clone()));
+    assert_eq!((receive(&told), marked()), (Outcome::Accepted, one(SECOND)));
     assert_eq!(closed(), [""; 0]);
-    carry();
-    assert_eq!(closed(), [FIRST]);
+    carry(SECOND);
+    assert_eq!((closed(), marked()), (vec![SECOND.to_owned()], none));
 }
 
 #[test]
