@@ -30,7 +30,7 @@ const POSITIONS_PER_MS: i64 = 1024;
 const POSITION_BY_CLOCK_MAX: i64 = 1 << 53;
 /// Openings of which it is remembered which positions they skipped. Who comes with a position of a lost database after more
 /// is not told to begin anew, but goes on.
-const SKIPPED_KEPT: usize = 100;
+const SKIPPED_KEPT: usize = 1000;
 
 /// The bytes that a signing key is made from.
 pub(crate) const SEED_BYTES: usize = 32;
@@ -109,28 +109,42 @@ pub(crate) fn prepare(backend: &dyn Backend, options: &Options) -> Result<Prepar
         String::from_utf8_lossy(&required_fact(backend, FACT_SIGNING_KEY_VERSION)?).into_owned();
     let key_pair = KeyPair::from_seed(&key_version, &seed)
         .map_err(|error| StorageError::Corrupt(format!("the signing key cannot be read: {error}")))?;
-    let reserved: Reserved = record(backend, FACT_RESERVED)?;
+    let mut reserved: Reserved = record(backend, FACT_RESERVED)?;
     let mut skipped: Skipped = record(backend, FACT_SKIPPED)?;
-    let pos = first_position(options.clock.now_ms(), reserved, &mut skipped);
+    skip_to_the_clock(backend, options, &mut reserved, &mut skipped);
     let counters =
         Counters { events: AtomicU64::new(reserved.events + 1), nodes: AtomicU64::new(reserved.nodes + 1) };
     let next_names = next_numbers(backend)?;
     // Everything up to the mark may have been given out, so the marks are behind from the start and the first batch
     // moves them.
-    Ok(Prepared { key_pair, pos, counters, next_names, reserved, skipped })
+    Ok(Prepared { key_pair, pos: StreamPos(reserved.pos), counters, next_names, reserved, skipped })
 }
 
-/// Where positions go on: at the mark, or at the clock if that is ahead of it. What is skipped is noted, and written with the first
-/// batch: who only looks into a database changes nothing.
-fn first_position(now_ms: u64, reserved: Reserved, skipped: &mut Skipped) -> StreamPos {
-    let by_clock = i64::try_from(now_ms).unwrap_or(i64::MAX).saturating_mul(POSITIONS_PER_MS);
-    // A clock that counts something else than milliseconds is not followed for ever.
-    if by_clock <= reserved.pos || by_clock > POSITION_BY_CLOCK_MAX {
-        return StreamPos(reserved.pos);
+/// Lets positions go on from the clock, if that is ahead of them. It is written before the first is given out, as clients are given
+/// the position that they find. On a full disk they go on as they are: the database is read all the same.
+fn skip_to_the_clock(
+    backend: &dyn Backend,
+    options: &Options,
+    reserved: &mut Reserved,
+    skipped: &mut Skipped,
+) {
+    let Some(by_clock) = position_by_clock(options.clock.now_ms()).filter(|pos| *pos > reserved.pos) else {
+        return;
+    };
+    let mut with_this = skipped.clone();
+    with_this.push((reserved.pos, by_clock));
+    with_this.drain(..with_this.len().saturating_sub(SKIPPED_KEPT));
+    let ahead = Reserved { pos: by_clock, ..*reserved };
+    let changes = [put_record(FACT_SKIPPED, &with_this), put_record(FACT_RESERVED, &ahead)];
+    if backend.commit(&changes, options.durability).is_ok() {
+        (*reserved, *skipped) = (ahead, with_this);
     }
-    skipped.push((reserved.pos, by_clock));
-    skipped.drain(..skipped.len().saturating_sub(SKIPPED_KEPT));
-    StreamPos(by_clock)
+}
+
+/// The position for which a time stands; `None` for a clock that counts something else than milliseconds.
+fn position_by_clock(now_ms: u64) -> Option<i64> {
+    let pos = i64::try_from(now_ms).ok()?.checked_mul(POSITIONS_PER_MS)?;
+    (pos <= POSITION_BY_CLOCK_MAX).then_some(pos)
 }
 
 /// What a new signing key is called.
@@ -193,14 +207,8 @@ pub(crate) fn is_ours(store: &dyn Read, options: &Options) -> Result<bool, Stora
     Ok(true)
 }
 
-/// Moves the marks ahead when half of what was reserved has been given out, or when they are behind, and writes with them what was
-/// skipped.
-pub(crate) fn reserve_more(
-    reserved: &mut Reserved,
-    pos: StreamPos,
-    counters: &Counters,
-    skipped: &Skipped,
-) -> Option<[Change; 2]> {
+/// Moves the marks ahead when half of what was reserved has been given out, or when they are behind.
+pub(crate) fn reserve_more(reserved: &mut Reserved, pos: StreamPos, counters: &Counters) -> Option<Change> {
     let (events, nodes) = (counters.events.load(Ordering::Relaxed), counters.nodes.load(Ordering::Relaxed));
     let margin = RESERVED_AHEAD / 2;
     let enough = reserved.pos > pos.0.saturating_add(margin as i64)
@@ -214,13 +222,15 @@ pub(crate) fn reserve_more(
         events: events + RESERVED_AHEAD,
         nodes: nodes + RESERVED_AHEAD,
     };
-    Some([put_record(FACT_RESERVED, reserved), put_record(FACT_SKIPPED, skipped)])
+    Some(put_record(FACT_RESERVED, reserved))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
-    use crate::{error::Error, store::Memory};
+    use crate::{engine::Clock, error::Error, store::Memory};
 
     #[test]
     fn a_database_of_another_schema_is_left_alone() {
@@ -258,25 +268,35 @@ mod tests {
         }
     }
 
+    struct Hand(AtomicU64);
+
+    impl Clock for Hand {
+        fn now_ms(&self) -> u64 {
+            self.0.load(Ordering::Relaxed)
+        }
+    }
+
     #[test]
     fn positions_go_on_from_the_clock_and_never_back() {
-        let (mut reserved, mut skipped) = (Reserved::default(), Skipped::default());
-        let mut opened = |now_ms: u64| {
-            let pos = first_position(now_ms, reserved, &mut skipped);
-            reserved.pos = pos.0 + 10;
-            (pos.0, skipped.clone())
+        let (memory, clock) = (Memory::default(), Arc::new(Hand(AtomicU64::new(0))));
+        let mut options = Options::new("here.example");
+        options.clock = clock.clone();
+        let opened = |now_ms: u64| {
+            clock.0.store(now_ms, Ordering::Relaxed);
+            let prepared = prepare(&memory, &options).unwrap();
+            (prepared.pos.0, prepared.skipped)
         };
         assert_eq!(opened(1_000), (1_024_000, vec![(0, 1_024_000)]));
         // Set back, or of no use, the clock skips nothing.
-        for now_ms in [500, u64::MAX, 1_700_000_000_000_000_000] {
-            let (pos, skipped) = opened(now_ms);
-            assert!((1_024_010..1_025_000).contains(&pos) && skipped.len() == 1, "{now_ms}: {pos}");
+        for now_ms in [500, 1_000, u64::MAX, 1_700_000_000_000_000_000] {
+            assert_eq!(opened(now_ms), (1_024_000, vec![(0, 1_024_000)]), "{now_ms}");
         }
-        assert_eq!(opened(2_000).1.last(), Some(&(1_024_040, 2_048_000)));
-        for now_ms in 3_000..4_000 {
+        assert_eq!(opened(2_000), (2_048_000, vec![(0, 1_024_000), (1_024_000, 2_048_000)]));
+        for now_ms in 3_000..4_001 {
             opened(now_ms);
         }
-        let (pos, skipped) = opened(4_000);
-        assert_eq!((pos, skipped.len()), (4_096_000, SKIPPED_KEPT));
+        let (pos, skipped) = opened(4_001);
+        assert_eq!((pos, skipped.len()), (4_097_024, SKIPPED_KEPT));
+        assert_eq!(skipped.last(), Some(&(4_096_000, 4_097_024)));
     }
 }

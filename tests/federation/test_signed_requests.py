@@ -181,7 +181,7 @@ def test_who_is_on_the_list_is_not_asked_for_anything(network, alice):
         alice.get("directory/room/{roomAlias}", f"#burrow:{denied.name}", **forbidden),
         alice.get("publicRooms", query={"server": denied.name}, **forbidden),
         alice.join(f"#burrow:{denied.name}", **forbidden),
-        alice.join("!burrow:elsewhere.test", query={"via": denied.name}, **forbidden),
+        alice.join(f"!burrow:{denied.name}", query={"via": denied.name}, **forbidden),
         alice.post("rooms/{roomId}/invite", room, json={"user_id": bob}, **forbidden),
     ]
     assert all(denied.name in answer["error"] for answer in answers), answers

@@ -11,7 +11,7 @@ use crate::{
     command::{Command, Lanes},
     core::{
         json::splice::{item, member, number_member, string_member},
-        num::{EventNum, RoomNum, StreamPos, TextNum},
+        num::{EventNum, RoomNum, StreamPos, TextNum, UserNum},
     },
     device::updates,
     error::Result,
@@ -191,7 +191,9 @@ fn begin(
             found
         }
     };
-    let Queued { positions: edus, events: own_events } = queued(tx, server, known_to)?;
+    let mut queued = queued(tx, server, known_to)?;
+    drop_strangers(tx, server, &mut queued)?;
+    let Queued { positions: edus, events: own_events, .. } = queued;
     let events_max = EVENTS_MAX.saturating_sub(own_events);
     let made_up = making_up::next(tx, server, row, known_to, events_max)?;
     if !made_up.is_empty() {
@@ -239,6 +241,8 @@ struct Queued {
     positions: Vec<StreamPos>,
     /// How many of them are events.
     events: usize,
+    /// Those about devices and keys, and whose.
+    about_users: Vec<(StreamPos, UserNum)>,
 }
 
 /// What is next in the server's queue, as much as fits into one transaction.
@@ -248,7 +252,9 @@ fn queued(tx: &Tx, server: TextNum, known_to: StreamPos) -> Result<Queued> {
     tx.scan_between(&schema::OUTGOING_EDUS, &server, &end, Direction::Forward, |(_, pos), row| {
         match &row.value {
             OutgoingEdu::Direct(content) => bytes += content.len(),
-            OutgoingEdu::DeviceList(..) | OutgoingEdu::SigningKeys(_) => {}
+            OutgoingEdu::DeviceList(user, _) | OutgoingEdu::SigningKeys(user) => {
+                found.about_users.push((pos, *user));
+            }
             OutgoingEdu::Event(_) if found.events == OWN_EVENTS_MAX => return false,
             OutgoingEdu::Event(_) => found.events += 1,
         }
@@ -256,6 +262,24 @@ fn queued(tx: &Tx, server: TextNum, known_to: StreamPos) -> Result<Queued> {
         found.positions.len() < EDUS_MAX && bytes < MESSAGES_BYTES_MAX
     })?;
     Ok(found)
+}
+
+/// Takes out of the queue what is about users with whom the server shares no room any more. It is not only left out when it is
+/// rendered, for a transaction that goes out again must have nothing that it lacked at first: whoever had taken that takes
+/// no more of it. Where a room is shared again, the list is told anew.
+fn drop_strangers(tx: &mut Tx, server: TextNum, queued: &mut Queued) -> Result<()> {
+    let mut company = Company::new(tx, server);
+    let mut strangers = Vec::new();
+    for (pos, user) in &queued.about_users {
+        if !company.has(*user, None)? {
+            strangers.push(*pos);
+        }
+    }
+    for pos in &strangers {
+        tx.delete(&schema::OUTGOING_EDUS, &(server, *pos));
+    }
+    queued.positions.retain(|pos| !strangers.contains(pos));
+    Ok(())
 }
 
 fn render(tx: &Tx, server: TextNum, sent: InFlight) -> Result<Transaction> {

@@ -309,8 +309,7 @@ impl Shared {
         let (mut changes, laid) = tx.settle(first);
         let own = changes.len();
         let pos = inner.pos;
-        let marks = open::reserve_more(&mut inner.reserved, pos, &self.counters, &self.skipped);
-        changes.extend(marks.into_iter().flatten());
+        changes.extend(open::reserve_more(&mut inner.reserved, pos, &self.counters));
         match laid {
             Some(laid) => {
                 self.overlay.lay_large(inner.number, laid);

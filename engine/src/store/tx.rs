@@ -59,7 +59,10 @@ impl Reader {
 
     /// Whether this database may have given out the position. It has not if it was restored from a copy that was made before.
     pub(crate) fn knows(&self, pos: StreamPos) -> bool {
-        pos <= self.pos && !self.shared.skipped.iter().any(|(from, to)| (from + 1..*to).contains(&pos.0))
+        let skipped = &self.shared.skipped;
+        let behind = skipped.partition_point(|(from, _)| *from < pos.0);
+        let last = behind.checked_sub(1).and_then(|last| skipped.get(last));
+        pos <= self.pos && last.is_none_or(|(_, to)| *to <= pos.0)
     }
 
     /// The event as this transaction or an earlier one left it, without looking at the disk.

@@ -3,7 +3,7 @@
 //! Invariant: the state's events are all here before the room is entered, and most members' rows with them (`entrants`);
 //! the room's head, what else its members need and the join are one batch, which makes the room.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use super::{
     AtHand, Outcome, allowing, are_of_another_room, given_entries, is_of_other_version, judge_by_auth_events,
@@ -66,7 +66,13 @@ pub(crate) fn enter(
     if was_created_otherwise(tx, room, &entries)? {
         return Ok(Outcome::Refused(Refused::OtherVersion));
     }
-    let snapshot = state::build(tx, room.num, entries.clone())?;
+    let is_new = room.head.extremities.is_empty();
+    let mut snapshot = state::build(tx, room.num, entries.clone())?;
+    if partial && !is_new {
+        entries.extend(own_who_left(tx, room, join, snapshot)?);
+        entries.sort_unstable();
+        snapshot = state::build(tx, room.num, entries.clone())?;
+    }
     let instead = if partial { allowing.auth.as_slice() } else { &[] };
     let verdict = match judge_by_auth_events(room, join, &allowing)? {
         Ok(()) => judge_by_state(tx, room, join, snapshot, instead)?,
@@ -75,9 +81,9 @@ pub(crate) fn enter(
     if let Err(denied) = verdict {
         return Ok(Outcome::Rejected(denied));
     }
-    let is_new = room.head.extremities.is_empty();
     let before = std::mem::replace(&mut room.head.state, snapshot);
-    room.head.extremities.clear();
+    let unheard = unheard_leaves(tx, room, &entries)?;
+    room.head.extremities.retain(|(num, _)| unheard.contains(num));
     room.head.partial_state = partial;
     room.head.forked |= !is_new;
     let arrival = Arrival {
@@ -97,6 +103,51 @@ pub(crate) fn enter(
     }
     accept(tx, room, arrival)?;
     Ok(Outcome::Accepted)
+}
+
+/// The users of this server who have left, as it knows better than who leaves members out: without them, a branch of the graph
+/// that has not heard of it would have them in the room.
+fn own_who_left(tx: &Tx, room: &RoomCtx, told: NodeId) -> Result<Vec<(StateKeyId, EventNum)>, StorageError> {
+    let Some(kind) = tx.text_num("m.room.member")? else { return Ok(Vec::new()) };
+    let mut left = Vec::new();
+    for change in tx.state_difference(room.num, room.head.state, told)? {
+        let (Some(before), None) = (change.before, change.after) else { continue };
+        if change.key.kind() != kind {
+            continue;
+        }
+        let user_id = tx.text(change.key.state_key())?;
+        if join.state_key.as_deref() != Some(&*user_id)
+            && members::is_local(tx, &user_id)
+            && tx.event(before)?.pdu()?.membership() == Some("leave")
+        {
+            left.push((change.key, before));
+        }
+    }
+    Ok(left)
+}
+
+/// The ends of an earlier stay that are leaves of users of this server of which who tells the state has not heard: there the user
+/// has the membership that the leave replaced. They stay ends, so that the users are in the room no more here than they will be
+/// elsewhere, once the leaves have come there.
+fn unheard_leaves(
+    tx: &Tx,
+    room: &RoomCtx,
+    entries: &[(StateKeyId, EventNum)],
+) -> Result<HashSet<EventNum>, StorageError> {
+    let mut unheard = HashSet::new();
+    for (num, _) in &room.head.extremities {
+        let event = tx.event(*num)?;
+        let pdu = event.pdu()?;
+        let is_own = pdu.membership() == Some("leave") && members::is_local(tx, &pdu.sender);
+        let Some(key) = event.state_key_id().filter(|_| is_own) else { continue };
+        let told = entries.binary_search_by_key(&key, |(entry, _)| *entry);
+        if let Some((_, told)) = told.ok().and_then(|at| entries.get(at))
+            && pdu.auth_events.contains(&tx.event(*told)?.event_id)
+        {
+            unheard.insert(*num);
+        }
+    }
+    Ok(unheard)
 }
 
 /// Whether the create event of a state says another version than the room is taken to be of.
