@@ -106,8 +106,13 @@ pub(crate) fn enter(
 }
 
 /// The users of this server who have left, as it knows better than who leaves members out: without them, a branch of the graph
-/// that has not heard of it would have them in the room.
-fn own_who_left(tx: &Tx, room: &RoomCtx, told: NodeId) -> Result<Vec<(StateKeyId, EventNum)>, StorageError> {
+/// that has not heard of it would have them in the room. Not who joins: they may have been invited since.
+fn own_who_left(
+    tx: &Tx,
+    room: &RoomCtx,
+    join: &Pdu,
+    told: NodeId,
+) -> Result<Vec<(StateKeyId, EventNum)>, StorageError> {
     let Some(kind) = tx.text_num("m.room.member")? else { return Ok(Vec::new()) };
     let mut left = Vec::new();
     for change in tx.state_difference(room.num, room.head.state, told)? {
