@@ -191,9 +191,7 @@ fn begin(
             found
         }
     };
-    let mut queued = queued(tx, server, known_to)?;
-    drop_strangers(tx, server, &mut queued)?;
-    let Queued { positions: edus, events: own_events, .. } = queued;
+    let Queued { positions: edus, events: own_events, .. } = queued_of_company(tx, server, known_to)?;
     let events_max = EVENTS_MAX.saturating_sub(own_events);
     let made_up = making_up::next(tx, server, row, known_to, events_max)?;
     if !made_up.is_empty() {
@@ -264,22 +262,28 @@ fn queued(tx: &Tx, server: TextNum, known_to: StreamPos) -> Result<Queued> {
     Ok(found)
 }
 
-/// Takes out of the queue what is about users with whom the server shares no room any more. It is not only left out when it is
-/// rendered, for a transaction that goes out again must have nothing that it lacked at first: whoever had taken that takes
-/// no more of it. Where a room is shared again, the list is told anew.
-fn drop_strangers(tx: &mut Tx, server: TextNum, queued: &mut Queued) -> Result<()> {
-    let mut company = Company::new(tx, server);
-    let mut strangers = Vec::new();
-    for (pos, user) in &queued.about_users {
-        if !company.has(*user, None)? {
-            strangers.push(*pos);
+/// What is next in the server's queue, after what is about users with whom it shares no room any more is taken out. That is not only
+/// left out when it is rendered, for a transaction that goes out again must have nothing that it lacked at first: whoever had
+/// taken that takes no more of it. Where a room is shared again, the list is told anew.
+fn queued_of_company(tx: &mut Tx, server: TextNum, known_to: StreamPos) -> Result<Queued> {
+    loop {
+        let mut queued = queued(tx, server, known_to)?;
+        let mut company = Company::new(tx, server);
+        let mut strangers = Vec::new();
+        for (pos, user) in &queued.about_users {
+            if !company.has(*user, None)? {
+                strangers.push(*pos);
+            }
+        }
+        for pos in &strangers {
+            tx.delete(&schema::OUTGOING_EDUS, &(server, *pos));
+        }
+        queued.positions.retain(|pos| !strangers.contains(pos));
+        // Where nothing is left of what was looked at, there may be more behind it.
+        if strangers.is_empty() || !queued.positions.is_empty() {
+            return Ok(queued);
         }
     }
-    for pos in &strangers {
-        tx.delete(&schema::OUTGOING_EDUS, &(server, *pos));
-    }
-    queued.positions.retain(|pos| !strangers.contains(pos));
-    Ok(())
 }
 
 fn render(tx: &Tx, server: TextNum, sent: InFlight) -> Result<Transaction> {

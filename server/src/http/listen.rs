@@ -289,12 +289,12 @@ mod tests {
     const BILBO: &str = "@bilbo:localhost";
     /// A field of a profile of almost as many bytes as that may have.
     const FIELD_BYTES: usize = 60_000;
-    const IDLE_MAX: Duration = Duration::from_millis(200);
+    const IDLE_MAX: Duration = Duration::from_secs(1);
     /// So many bytes at a time are taken by who takes an answer slowly.
     const SLOWLY: usize = 512;
 
     /// What comes back for what is sent, with a pause between the parts, up to the end of the connection, behind which somebody
-    /// waits for its place. It is read so many bytes at a time, each time a tenth of `idle_max` later, if they are said.
+    /// waits for its place. It is read so many bytes at a time, each time a fiftieth of `idle_max` later, if they are said.
     async fn answer_to(sent: &[&[u8]], idle_max: Duration, at_a_time: Option<usize>) -> String {
         let folder = tempfile::tempdir().expect("a folder");
         let ctx = Context::of_tests(folder.path());
@@ -317,7 +317,7 @@ mod tests {
             let mut told = Vec::new();
             while client.read_buf(&mut told).await.expect("it ends in order") > 0 {
                 if at_a_time.is_some() {
-                    tokio::time::sleep(idle_max / 10).await;
+                    tokio::time::sleep(idle_max / 50).await;
                 }
             }
             assert!(admission.place().await.is_ok());
@@ -353,7 +353,7 @@ mod tests {
         assert!(told.starts_with("HTTP/1.1 400"), "{told}");
     }
 
-    /// Half of this is with hyper when the last of it is handed over, and takes six times as long as nobody may be idle.
+    /// Half of this is with hyper when the last of it is handed over, and takes longer than anybody may be idle.
     #[tokio::test(flavor = "multi_thread")]
     async fn who_takes_an_answer_slowly_gets_all_of_it() {
         let get = format!("GET /_matrix/client/v3/profile/{BILBO} HTTP/1.1\r\nHost: x\r\n\r\n");

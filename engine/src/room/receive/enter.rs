@@ -3,7 +3,7 @@
 //! Invariant: the state's events are all here before the room is entered, and most members' rows with them (`entrants`);
 //! the room's head, what else its members need and the join are one batch, which makes the room.
 
-use std::{collections::HashSet, sync::Arc};
+use std::sync::Arc;
 
 use super::{
     AtHand, Outcome, allowing, are_of_another_room, given_entries, is_of_other_version, judge_by_auth_events,
@@ -68,10 +68,9 @@ pub(crate) fn enter(
     }
     let is_new = room.head.extremities.is_empty();
     let mut snapshot = state::build(tx, room.num, entries.clone())?;
-    if partial && !is_new {
-        entries.extend(own_who_left(tx, room, join, snapshot)?);
-        entries.sort_unstable();
-        snapshot = state::build(tx, room.num, entries.clone())?;
+    if !is_new {
+        let known = room.head.state;
+        snapshot = with_own_who_left(tx, room, join, (known, snapshot), &mut entries)?;
     }
     let instead = if partial { allowing.auth.as_slice() } else { &[] };
     let verdict = match judge_by_auth_events(room, join, &allowing)? {
@@ -82,8 +81,7 @@ pub(crate) fn enter(
         return Ok(Outcome::Rejected(denied));
     }
     let before = std::mem::replace(&mut room.head.state, snapshot);
-    let unheard = unheard_leaves(tx, room, &entries)?;
-    room.head.extremities.retain(|(num, _)| unheard.contains(num));
+    room.head.extremities.clear();
     room.head.partial_state = partial;
     room.head.forked |= !is_new;
     let arrival = Arrival {
@@ -105,54 +103,51 @@ pub(crate) fn enter(
     Ok(Outcome::Accepted)
 }
 
-/// The users of this server who have left, as it knows better than who leaves members out: without them, a branch of the graph
-/// that has not heard of it would have them in the room. Not who joins: they may have been invited since.
+/// The state that is told, with the users of this server in it who have left: it knows that better than who tells. That one may not
+/// have heard of it yet, or leave members out; and what comes from where it has not been heard of would have them in the room.
+/// Not who joins: they may have been invited since.
+pub(super) fn with_own_who_left(
+    tx: &mut Tx,
+    room: &RoomCtx,
+    join: &Pdu,
+    (known, told): (NodeId, NodeId),
+    entries: &mut Vec<(StateKeyId, EventNum)>,
+) -> Result<NodeId> {
+    let left = own_who_left(tx, room, join, (known, told))?;
+    if left.is_empty() {
+        return Ok(told);
+    }
+    entries.retain(|(key, _)| !left.iter().any(|(user, _)| user == key));
+    entries.extend(left);
+    entries.sort_unstable();
+    Ok(state::build(tx, room.num, entries.clone())?)
+}
+
 fn own_who_left(
     tx: &Tx,
     room: &RoomCtx,
     join: &Pdu,
-    told: NodeId,
+    (known, told): (NodeId, NodeId),
 ) -> Result<Vec<(StateKeyId, EventNum)>, StorageError> {
     let Some(kind) = tx.text_num("m.room.member")? else { return Ok(Vec::new()) };
     let mut left = Vec::new();
-    for change in tx.state_difference(room.num, room.head.state, told)? {
-        let (Some(before), None) = (change.before, change.after) else { continue };
-        if change.key.kind() != kind {
+    for change in tx.state_difference(room.num, known, told)? {
+        let Some(leave) = change.before.filter(|_| change.key.kind() == kind) else { continue };
+        let user_id = tx.text(change.key.state_key())?;
+        if join.state_key.as_deref() == Some(&*user_id) || !members::is_local(tx, &user_id) {
             continue;
         }
-        let user_id = tx.text(change.key.state_key())?;
-        if join.state_key.as_deref() != Some(&*user_id)
-            && members::is_local(tx, &user_id)
-            && tx.event(before)?.pdu()?.membership() == Some("leave")
-        {
-            left.push((change.key, before));
+        let pdu = tx.event(leave)?.pdu()?;
+        // What the leave took the place of is told by who has not heard of it.
+        let is_unheard = match change.after {
+            None => true,
+            Some(told) => pdu.auth_events.contains(&tx.event(told)?.event_id),
+        };
+        if pdu.membership() == Some("leave") && is_unheard {
+            left.push((change.key, leave));
         }
     }
     Ok(left)
-}
-
-/// The ends of an earlier stay that are leaves of users of this server of which who tells the state has not heard: there the user
-/// has the membership that the leave replaced. They stay ends, so that the users are in the room no more here than they will be
-/// elsewhere, once the leaves have come there.
-fn unheard_leaves(
-    tx: &Tx,
-    room: &RoomCtx,
-    entries: &[(StateKeyId, EventNum)],
-) -> Result<HashSet<EventNum>, StorageError> {
-    let mut unheard = HashSet::new();
-    for (num, _) in &room.head.extremities {
-        let event = tx.event(*num)?;
-        let pdu = event.pdu()?;
-        let is_own = pdu.membership() == Some("leave") && members::is_local(tx, &pdu.sender);
-        let Some(key) = event.state_key_id().filter(|_| is_own) else { continue };
-        let told = entries.binary_search_by_key(&key, |(entry, _)| *entry);
-        if let Some((_, told)) = told.ok().and_then(|at| entries.get(at))
-            && pdu.auth_events.contains(&tx.event(*told)?.event_id)
-        {
-            unheard.insert(*num);
-        }
-    }
-    Ok(unheard)
 }
 
 /// Whether the create event of a state says another version than the room is taken to be of.
