@@ -15,6 +15,7 @@ use crate::{
     error::Result,
     room::{NewEvent, RoomCtx, append},
     store::{Backend, Memory, Reader, Tx},
+    view::{Sync, SyncToken},
 };
 
 /// The server's name.
@@ -126,6 +127,29 @@ impl World {
     /// Acts.
     pub fn act<T>(&self, decision: impl Fn(&mut Tx) -> Result<T>) -> Result<T> {
         self.engine.write(Act(decision)).wait()
+    }
+
+    /// Whose presence a sync of the user's tells, and how present they are; and where the next one goes on.
+    pub fn presences_told_to(
+        &self,
+        user_id: &str,
+        since: Option<SyncToken>,
+    ) -> (Vec<(String, String)>, SyncToken) {
+        let sync = Sync {
+            user_id: user_id.into(),
+            device_id: None,
+            since,
+            filter: Default::default(),
+            full_state: false,
+            state_after: None,
+            waits: false,
+        };
+        let answer = self.engine.read(&sync).unwrap();
+        let body: Value = serde_json::from_slice(&answer.body).unwrap();
+        let events = body["presence"]["events"].as_array().cloned().unwrap_or_default();
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let told = events.iter().map(|event| (text(&event["sender"]), text(&event["content"]["presence"])));
+        (told.collect(), answer.token)
     }
 
     /// A room of version 10 that anybody may join, with a history visibility where one is given.

@@ -202,24 +202,26 @@ def test_how_long_a_peer_is_left_alone_survives_a_restart(network, tmp_path, res
         until(lambda: asked(admin, f"{ADMIN}/{resident.name}")["failures"] == 0)
 
 
-class Busy(Participant):
-    """Asks to be left alone for an hour, as long as it fails."""
+class Asking(Participant):
+    """Asks to be left alone, as long as it fails."""
+
+    failure = None
 
     def answer_send(self, *question):
         status, answer = super().answer_send(*question)
-        if status == 200:
-            return status, answer
-        return 429, {"errcode": "M_LIMIT_EXCEEDED", "error": "Not so much", "retry_after_ms": 3_600_000}
+        return (status, answer) if status == 200 else self.failure
 
 
-class Maintained(Participant):
-    """Something stands before it that tells of maintenance for a day, as long as it fails."""
+class Busy(Asking):
+    """For an hour, because it was asked too often."""
 
-    def answer_send(self, *question):
-        status, answer = super().answer_send(*question)
-        if status == 200:
-            return status, answer
-        return 503, {"errcode": "M_UNKNOWN", "error": "Maintenance", "retry_after_ms": 86_400_000}
+    failure = 429, {"errcode": "M_LIMIT_EXCEEDED", "error": "Not so much", "retry_after_ms": 3_600_000}
+
+
+class Maintained(Asking):
+    """For a day, by what stands before it, for maintenance."""
+
+    failure = 503, {"errcode": "M_UNKNOWN", "error": "Maintenance", "retry_after_ms": 86_400_000}
 
 
 def test_a_maintenance_page_silences_no_peer_for_a_day(network, tmp_path):
@@ -237,6 +239,7 @@ def test_a_maintenance_page_silences_no_peer_for_a_day(network, tmp_path):
 
         alice.send(room_id, "1")
         assert until(pause_ms) == 600_000
+    maintained.close()
 
 
 def test_a_peer_that_asks_to_be_left_alone_is_after_a_restart_too(network, tmp_path, resident):

@@ -21,6 +21,15 @@ def restore(server, copy):
     server.start()
 
 
+def with_messages(server):
+    """A user, and a room in which they have said so much."""
+    alice = Client(server.base_url).register("alice")
+    room = alice.create_room()
+    for number in range(COUNT):
+        alice.send(room, f"{number}")
+    return alice, room
+
+
 def contents(answer):
     return [event["content"]["number"] for event in answer.get("to_device", {}).get("events", [])]
 
@@ -66,10 +75,7 @@ def test_clients_of_a_database_that_was_lost_miss_nothing(tmp_path):
 @pytest.mark.parametrize("first", ["check", "serve"])
 def test_a_damaged_log_is_told(tmp_path, first):
     with Server(tmp_path / "data") as server:
-        alice = Client(server.base_url).register("alice")
-        room = alice.create_room()
-        for number in range(COUNT):
-            alice.send(room, f"{number}")
+        alice, room = with_messages(server)
         server.kill()
         server.start()
         assert WARNING not in server.log_tail()
@@ -100,10 +106,7 @@ def files(folder):
 @pytest.mark.parametrize("missing", ["CURRENT", "*.log"])
 def test_what_is_restored_in_part_is_told_and_left_alone(tmp_path, missing):
     with Server(tmp_path / "data") as server:
-        alice = Client(server.base_url).register("alice")
-        room = alice.create_room()
-        for number in range(COUNT):
-            alice.send(room, f"{number}")
+        alice, room = with_messages(server)
         server.stop()
         store = server.data_dir / "store"
         taken = {path: path.read_bytes() for path in store.glob(missing)}

@@ -150,8 +150,6 @@ mod tests {
         atomic::{AtomicBool, Ordering},
     };
 
-    use serde_json::Value;
-
     use super::*;
     use crate::{
         fixture::{
@@ -160,7 +158,7 @@ mod tests {
         },
         housekeeping::{CHORES, Housekeeping},
         store::{Backend, Change, Durability, Memory, StorageError, schema, schema::Account},
-        view::{GonePresences, Sync, SyncToken},
+        view::GonePresences,
     };
 
     const ALICE: &str = "@alice:here.example";
@@ -204,25 +202,6 @@ mod tests {
         world.engine.write(set).wait().unwrap();
     }
 
-    /// How present others are, as Bob is told.
-    fn told_to_bob(world: &World, since: Option<SyncToken>) -> (Vec<(String, String)>, SyncToken) {
-        let sync = Sync {
-            user_id: BOB.into(),
-            device_id: None,
-            since,
-            filter: Default::default(),
-            full_state: false,
-            state_after: None,
-            waits: false,
-        };
-        let answer = world.engine.read(&sync).unwrap();
-        let body: Value = serde_json::from_slice(&answer.body).unwrap();
-        let events = body["presence"]["events"].as_array().cloned().unwrap_or_default();
-        let text = |value: &Value| value.as_str().unwrap().to_owned();
-        let told = events.iter().map(|event| (text(&event["sender"]), text(&event["content"]["presence"])));
-        (told.collect(), answer.token)
-    }
-
     /// Whether it is stored that Alice is there.
     fn is_kept(world: &World) -> bool {
         world.ask(|reader| {
@@ -246,21 +225,21 @@ mod tests {
         let backend = Arc::new(Memory::default());
         let before = neighbours(World::on(backend.clone()));
         set(&before, PresenceState::Online);
-        let (told, token) = told_to_bob(&before, None);
+        let (told, token) = before.presences_told_to(BOB, None);
         assert_eq!(told, alice_is("online"));
         drop(before);
         let world = World::on(backend);
         let end = || keep_house(&world);
         end();
-        let (told, token) = told_to_bob(&world, Some(token));
+        let (told, token) = world.presences_told_to(BOB, Some(token));
         assert_eq!(told, [], "she may be about to come back");
-        assert_eq!(told_to_bob(&world, None).0, alice_is("online"));
+        assert_eq!(world.presences_told_to(BOB, None).0, alice_is("online"));
         world.pass_ms(29_999);
         end();
-        assert_eq!(told_to_bob(&world, Some(token)).0, []);
+        assert_eq!(world.presences_told_to(BOB, Some(token)).0, []);
         world.pass_ms(1);
         end();
-        assert_eq!(told_to_bob(&world, Some(token)).0, alice_is("offline"));
+        assert_eq!(world.presences_told_to(BOB, Some(token)).0, alice_is("offline"));
         // Only while somebody is there is that known to the next start.
         assert!(!is_kept(&world));
         set(&world, PresenceState::Online);
@@ -288,7 +267,7 @@ mod tests {
             Ok(())
         };
         world.act(come_back).unwrap();
-        assert_eq!(told_to_bob(&world, None).0, alice_is("online"));
+        assert_eq!(world.presences_told_to(BOB, None).0, alice_is("online"));
         assert!(is_kept(&world));
         forget();
         assert!(is_kept(&world), "she is there");
@@ -325,7 +304,7 @@ mod tests {
         let backend = Arc::new(Memory::default());
         let before = neighbours(World::on(backend.clone()));
         set(&before, PresenceState::Online);
-        let (_, token) = told_to_bob(&before, None);
+        let (_, token) = before.presences_told_to(BOB, None);
         drop(before);
         let world = World::on(backend);
         world.engine.write(EndPresence).wait().unwrap();
@@ -334,7 +313,7 @@ mod tests {
         world.engine.write(show).wait().unwrap();
         world.pass_ms(60_000);
         world.engine.write(EndPresence).wait().unwrap();
-        assert_eq!(told_to_bob(&world, Some(token)).0, []);
-        assert_eq!(told_to_bob(&world, None).0, alice_is("online"));
+        assert_eq!(world.presences_told_to(BOB, Some(token)).0, []);
+        assert_eq!(world.presences_told_to(BOB, None).0, alice_is("online"));
     }
 }

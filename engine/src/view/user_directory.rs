@@ -344,7 +344,6 @@ mod tests {
         command::{EndPresence, ReceiveEdus, SetPresence, ShowPresence},
         fixture::World,
         store::schema::Account,
-        view::{Sync, SyncToken},
     };
 
     const ALICE: &str = "@alice:here.example";
@@ -466,25 +465,6 @@ mod tests {
         world.engine.read(&PresenceOf { asker: asker.into(), user: ALICE.into() })
     }
 
-    /// Whose presence a sync of Bob's tells, and how present they are; and where the next one goes on.
-    fn told_to_bob(world: &World, since: Option<SyncToken>) -> (Vec<(String, String)>, SyncToken) {
-        let sync = Sync {
-            user_id: BOB.into(),
-            device_id: None,
-            since,
-            filter: Default::default(),
-            full_state: false,
-            state_after: None,
-            waits: false,
-        };
-        let answer = world.engine.read(&sync).unwrap();
-        let body: Value = serde_json::from_slice(&answer.body).unwrap();
-        let events = body["presence"]["events"].as_array().cloned().unwrap_or_default();
-        let text = |value: &Value| value.as_str().unwrap().to_owned();
-        let told = events.iter().map(|event| (text(&event["sender"]), text(&event["content"]["presence"])));
-        (told.collect(), answer.token)
-    }
-
     fn alice_is(state: &str) -> Vec<(String, String)> {
         vec![(ALICE.to_owned(), state.to_owned())]
     }
@@ -492,7 +472,7 @@ mod tests {
     #[test]
     fn presence_is_told_to_those_who_share_a_room() {
         let world = world();
-        let (_, token) = told_to_bob(&world, None);
+        let (_, token) = world.presences_told_to(BOB, None);
         set(&world, PresenceState::Online);
         set(&world, PresenceState::Unavailable);
         world.pass_ms(5);
@@ -500,10 +480,10 @@ mod tests {
         assert_eq!(presence["presence"], "unavailable");
         assert_eq!((&presence["status_msg"], &presence["last_active_ago"]), (&json!("here"), &json!(5)));
         assert!(of_alice(&world, CAROL).is_err());
-        let (told, token) = told_to_bob(&world, Some(token));
+        let (told, token) = world.presences_told_to(BOB, Some(token));
         assert_eq!(told, alice_is("unavailable"), "the later takes the place of the earlier");
-        assert_eq!(told_to_bob(&world, Some(token)).0, []);
-        assert_eq!(told_to_bob(&world, None).0, alice_is("unavailable"));
+        assert_eq!(world.presences_told_to(BOB, Some(token)).0, []);
+        assert_eq!(world.presences_told_to(BOB, None).0, alice_is("unavailable"));
     }
 
     #[test]
@@ -535,13 +515,13 @@ mod tests {
         let (state, hold_ms) = (PresenceState::Online, 1000);
         let is_present =
             || world.engine.read(&IsPresent { user: alice, device: Some("A"), state, hold_ms }).unwrap();
-        let (_, token) = told_to_bob(&world, None);
+        let (_, token) = world.presences_told_to(BOB, None);
         assert!(!is_present());
         let show = ShowPresence { user_id: ALICE.into(), device: Some("A".into()), state, hold_ms };
         world.engine.write(show).wait().unwrap();
         let position = world.engine.position();
         assert!(is_present());
-        let (told, token) = told_to_bob(&world, Some(token));
+        let (told, token) = world.presences_told_to(BOB, Some(token));
         assert_eq!(told, alice_is("online"));
         world.pass_ms(30_999);
         assert!(is_present(), "the sync and the time to come back are not over");
@@ -549,7 +529,7 @@ mod tests {
         assert_eq!(world.engine.position(), position, "nothing has changed, nothing is written");
         world.pass_ms(31_000);
         world.engine.write(EndPresence).wait().unwrap();
-        assert_eq!(told_to_bob(&world, Some(token)).0, alice_is("offline"));
+        assert_eq!(world.presences_told_to(BOB, Some(token)).0, alice_is("offline"));
         assert_eq!(of_alice(&world, BOB).unwrap()["presence"], "offline");
     }
 
@@ -557,12 +537,12 @@ mod tests {
     fn who_comes_into_a_room_is_seen_and_sees() {
         let world = world();
         world.leave("!both:here.example", BOB);
-        let (_, token) = told_to_bob(&world, None);
+        let (_, token) = world.presences_told_to(BOB, None);
         set(&world, PresenceState::Online);
-        let (told, token) = told_to_bob(&world, Some(token));
+        let (told, token) = world.presences_told_to(BOB, Some(token));
         assert_eq!(told, []);
         world.member("!both:here.example", ALICE, BOB, "invite").unwrap();
         world.join("!both:here.example", BOB);
-        assert_eq!(told_to_bob(&world, Some(token)).0, alice_is("online"));
+        assert_eq!(world.presences_told_to(BOB, Some(token)).0, alice_is("online"));
     }
 }

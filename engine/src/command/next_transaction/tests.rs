@@ -55,6 +55,12 @@ fn ask(world: &World, server: &str, acknowledged: Option<&str>) -> NextUp {
         .unwrap()
 }
 
+/// What is sent to the other server does not reach it. Answers when it is tried again.
+fn fail(world: &World) -> u64 {
+    let failed = DeliveryFailed { destination: THERE.into(), retry_after_ms: 0, is_rate_limit: false };
+    world.engine.write(failed).wait().unwrap()
+}
+
 /// Does for a server what the driver does, until nothing is left; answers what the server was sent.
 fn deliver(world: &World, server: &str) -> Vec<Transaction> {
     let (mut sent, mut acknowledged) = (Vec::new(), None);
@@ -319,11 +325,7 @@ fn pauses_are_kept_and_a_sign_of_life_ends_them() {
     world.message(ROOM, ALICE, "1");
     assert_eq!(due(&world).len(), 1);
     ask(&world, THERE, None);
-    let retry_ms = world
-        .engine
-        .write(DeliveryFailed { destination: THERE.into(), retry_after_ms: 0, is_rate_limit: false })
-        .wait()
-        .unwrap();
+    let retry_ms = fail(&world);
     world.engine.read(&LeaveDestination { destination: THERE, due_ms: retry_ms, was_prompt: None }).unwrap();
     let wait_ms = retry_ms - world.engine.now_ms();
     assert!((8_000..=12_000).contains(&wait_ms));
@@ -334,11 +336,7 @@ fn pauses_are_kept_and_a_sign_of_life_ends_them() {
     // It has only just failed.
     assert!(!heard());
     for _ in 0..3 {
-        world
-            .engine
-            .write(DeliveryFailed { destination: THERE.into(), retry_after_ms: 0, is_rate_limit: false })
-            .wait()
-            .unwrap();
+        fail(&world);
     }
     world.pass_ms(10_000);
     assert!(heard());
@@ -346,11 +344,7 @@ fn pauses_are_kept_and_a_sign_of_life_ends_them() {
     assert_eq!(due(&world), [THERE.into()]);
     assert!(!heard(), "there is no pause any more");
     // After a restart, pauses go on.
-    let retry_ms = world
-        .engine
-        .write(DeliveryFailed { destination: THERE.into(), retry_after_ms: 0, is_rate_limit: false })
-        .wait()
-        .unwrap();
+    let retry_ms = fail(&world);
     let left_ms = retry_ms - world.engine.now_ms();
     drop(world);
     let world = World::on(memory);
@@ -429,11 +423,7 @@ fn a_pause_that_begins_after_now_is_over() {
     // An hour ahead of what the clock is set back to.
     world.pass_ms(3_600_000);
     for _ in 0..10 {
-        world
-            .engine
-            .write(DeliveryFailed { destination: THERE.into(), retry_after_ms: 0, is_rate_limit: false })
-            .wait()
-            .unwrap();
+        fail(&world);
     }
     drop(world);
     let world = World::on(memory);

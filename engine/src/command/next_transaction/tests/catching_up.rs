@@ -51,11 +51,7 @@ fn comes_back(world: &World, first: &Transaction) -> Vec<String> {
 
 /// The server cannot be reached from now until `ms` later, and is tried once in between.
 fn is_silent_for(world: &World, ms: u64) {
-    world
-        .engine
-        .write(DeliveryFailed { destination: THERE.into(), retry_after_ms: 0, is_rate_limit: false })
-        .wait()
-        .unwrap();
+    fail(world);
     world.engine.read(&LeaveDestination { destination: THERE, due_ms: 0, was_prompt: None }).unwrap();
     world.pass_ms(ms);
 }

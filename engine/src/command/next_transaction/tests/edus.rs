@@ -130,8 +130,7 @@ fn a_user_who_fills_a_servers_queue_pays_for_it_alone() {
     // Nobody waits until so long a queue is counted, which is when the server fails next.
     send(&world, vec![message(BOB, "B", &json!({}))], "early");
     assert_eq!(by_alice(), (MESSAGES_WAITING_MAX, 0));
-    let failed = DeliveryFailed { destination: THERE.into(), retry_after_ms: 0, is_rate_limit: false };
-    world.engine.write(failed).wait().unwrap();
+    fail(&world);
     for number in 0..3 {
         send(&world, vec![message(BOB, "B", &json!({}))], &number.to_string());
     }

@@ -20,11 +20,7 @@ fn a_dead_servers_queue_keeps_only_the_last_of_each_user() {
     for seed in 1..6 {
         upload_device(&world, ALICE, "A", Signer::new(seed).device(ALICE, "A")).unwrap();
     }
-    world
-        .engine
-        .write(DeliveryFailed { destination: THERE.into(), retry_after_ms: 0, is_rate_limit: false })
-        .wait()
-        .unwrap();
+    fail(&world);
     let told = told(&world);
     assert_eq!(told.len(), 1);
     assert_eq!(told[0].1["keys"]["keys"]["ed25519:A"], Signer::new(5).public());
@@ -45,13 +41,7 @@ fn a_dead_servers_queue_does_not_grow_with_logins_and_tells_of_the_change_when_i
             world.engine.write(log_in).wait().unwrap();
         }
     };
-    let fail = || {
-        world
-            .engine
-            .write(DeliveryFailed { destination: THERE.into(), retry_after_ms: 0, is_rate_limit: false })
-            .wait()
-            .unwrap()
-    };
+    let fail = || fail(&world);
     let waiting = || {
         world.ask(|reader| {
             let mut found = 0;
@@ -95,11 +85,7 @@ fn a_queue_that_was_looked_at_is_not_looked_at_again_until_it_is_empty() {
     }
     due(&world);
     let first = ask(&world, THERE, None).transaction.unwrap();
-    world
-        .engine
-        .write(DeliveryFailed { destination: THERE.into(), retry_after_ms: 0, is_rate_limit: false })
-        .wait()
-        .unwrap();
+    fail(&world);
     let is_known = || {
         world.ask(|reader| {
             let server = reader.text_num(THERE)?.unwrap();
@@ -131,11 +117,7 @@ fn what_is_in_flight_is_left_when_a_dead_servers_queue_is_trimmed() {
     let first = ask(&world, THERE, None).transaction.unwrap();
     for seed in 2..6 {
         upload_device(&world, ALICE, "A", Signer::new(seed).device(ALICE, "A")).unwrap();
-        world
-            .engine
-            .write(DeliveryFailed { destination: THERE.into(), retry_after_ms: 0, is_rate_limit: false })
-            .wait()
-            .unwrap();
+        fail(&world);
     }
     let again = ask(&world, THERE, None).transaction.unwrap();
     assert_eq!((again.id, again.edus.len()), (first.id.clone(), first.edus.len()));
