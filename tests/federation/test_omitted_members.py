@@ -319,6 +319,47 @@ def test_what_another_server_may_turn_out_to_have_seen_is_not_given_redacted(war
     assert given() == [["while one of them was there"]] * 3
 
 
+def test_nobody_is_invited_who_is_in_the_room_or_banned(warren, admin, alice, bob, carol, resident, other):
+    copy = resident.create()
+    room, member = copy.room_id, other.user("member")
+    come(other, copy, member)
+    resident.next(copy, "m.room.member", {"membership": "ban"}, state_key=bob.user_id)
+    alice.join(room, query=via(resident))
+
+    def asked(target, status):
+        return Client(warren.base_url, alice.user_id, alice.token).post(
+            "rooms/{roomId}/invite", room, json={"user_id": target}, status=status
+        )
+
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        answers = [pool.submit(asked, *ask) for ask in ((member, 403), (bob.user_id, 403), (carol.user_id, 200))]
+        become_whole(resident, admin)
+        for answer in answers:
+            answer.result()
+    assert members(alice, room, "invite") == {carol.user_id}
+    assert joined_members(alice, room) == {resident.user(), alice.user_id, member}
+
+
+def test_who_is_not_known_yet_is_kicked_and_let_in_again(warren, admin, alice, bob, resident, other):
+    copy = resident.create()
+    room, member = copy.room_id, other.user("member")
+    empower(resident, copy, alice.user_id)
+    come(other, copy, member)
+    resident.next(copy, "m.room.member", {"membership": "ban"}, state_key=bob.user_id)
+    alice.join(room, query=via(resident))
+
+    def asked(endpoint, target):
+        same = Client(warren.base_url, alice.user_id, alice.token)
+        return same.post(f"rooms/{{roomId}}/{endpoint}", room, json={"user_id": target})
+
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        answers = [pool.submit(asked, "kick", member), pool.submit(asked, "unban", bob.user_id)]
+        become_whole(resident, admin)
+        for answer in answers:
+            answer.result()
+    assert members(alice, room, "leave") == {member, bob.user_id}
+
+
 def test_an_upgrade_takes_the_bans_along(warren, admin, alice, bob, resident):
     copy = resident.create()
     room, spammer = copy.room_id, resident.user("spammer")

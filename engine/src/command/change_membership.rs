@@ -8,7 +8,7 @@ use crate::{
     account::users,
     command::{Command, Lanes},
     core::event::JsonObject,
-    error::{Denied, Result},
+    error::{Conflict, Denied, Result},
     room::{RoomCtx, append, membership, upgrade},
     store::{Tx, schema::Membership},
 };
@@ -103,8 +103,8 @@ impl Command for ChangeMembership {
         if self.is_repeated(tx, &room, &content)? {
             return Ok(());
         }
-        let now_ms = tx.shared.clock.now_ms();
-        let new = membership::member_event(&self.sender, &self.target, content, now_ms);
+        let origin_server_ts = membership::sent_ms(tx, &room, &self.target)?;
+        let new = membership::member_event(&self.sender, &self.target, content, origin_server_ts);
         append(tx, &mut room, new)?;
         room.save(tx);
         if let (MembershipAction::Join, Some(user)) = (self.action, tx.user_num(&self.target)?) {
@@ -137,6 +137,10 @@ impl ChangeMembership {
             if !is_joined {
                 return Err(Denied::NotInRoom.into());
             }
+        }
+        let needs_known = matches!(self.action, Action::Kick | Action::Unban);
+        if needs_known && membership::is_unknown(tx, room, &self.target)? {
+            return Err(Conflict::PartialState.into());
         }
         match (self.action, current) {
             (Action::Kick, None | Some(Membership::Leave | Membership::Ban)) => {

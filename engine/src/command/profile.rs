@@ -13,7 +13,7 @@ use crate::{
         num::{RoomNum, UserNum},
     },
     error::{Invalid, Result},
-    room::{NewEvent, RoomCtx, append, membership},
+    room::{RoomCtx, append, membership},
     store::{StorageError, Tx, schema, schema::Membership},
 };
 
@@ -104,19 +104,9 @@ impl Command for ShowProfile {
         if content == current.content {
             return Ok(());
         }
-        append(
-            tx,
-            &mut room,
-            NewEvent {
-                sender: &self.user_id,
-                kind: "m.room.member",
-                state_key: Some(&self.user_id),
-                content,
-                redacts: None,
-                origin_server_ts: tx.shared.clock.now_ms(),
-                transaction: None,
-            },
-        )?;
+        let origin_server_ts = membership::sent_ms(tx, &room, &self.user_id)?;
+        let new = membership::member_event(&self.user_id, &self.user_id, content, origin_server_ts);
+        append(tx, &mut room, new)?;
         room.save(tx);
         Ok(())
     }

@@ -14,6 +14,7 @@ use crate::{
     core::{
         event::JsonObject,
         identifiers::{is_user_id, server_name},
+        json::INTEGER_MAX,
         num::{NodeId, RoomNum},
     },
     error::{Conflict, Denied, Error, Invalid, Result},
@@ -41,7 +42,7 @@ pub(crate) fn content(
 /// rules are asked.
 ///
 /// Errors: [`Invalid::Identifier`] if the target is not a user; [`Denied::GuestAccess`], [`Denied::InvitesBlocked`];
-/// [`Conflict::PartialState`] for who wants to come in while it is not known whether they are banned;
+/// [`Conflict::PartialState`] for who wants to come in, or is invited, while it is not known whether they are banned;
 /// [`Denied::OtherServer`] for an invite that another server has to sign first
 /// ([`crate::view::federation::MakeInvite`]).
 pub(crate) fn prepare(
@@ -55,7 +56,7 @@ pub(crate) fn prepare(
     let membership = content.get("membership").and_then(Value::as_str).and_then(Membership::from_name);
     if membership == Some(Membership::Invite) {
         check_local(reader, target)?;
-        check_invitable(reader, target)?;
+        check_invite(reader, room, target)?;
     }
     if matches!(membership, Some(Membership::Join | Membership::Knock)) {
         if lacks_membership(reader, room, target)? {
@@ -80,6 +81,36 @@ pub(crate) fn lacks_membership(reader: &Reader, room: &RoomCtx, user_id: &str) -
     }
     let Some(user) = reader.user_num(user_id)? else { return Ok(true) };
     Ok(reader.membership(user, room.num)? != Some(Membership::Join))
+}
+
+/// Refuses to invite who does not want it, and who may be in the room already or banned from it: servers that know refuse the invite.
+///
+/// Errors: [`Denied::InvitesBlocked`]; [`Conflict::PartialState`].
+pub(crate) fn check_invite(reader: &Reader, room: &RoomCtx, target: &str) -> Result<()> {
+    check_invitable(reader, target)?;
+    match is_unknown(reader, room, target)? {
+        true => Err(Conflict::PartialState.into()),
+        false => Ok(()),
+    }
+}
+
+/// Whether the room lacks members, and that of the user may be among them: they may be in the room, or banned from it.
+pub(crate) fn is_unknown(reader: &Reader, room: &RoomCtx, user_id: &str) -> Result<bool, StorageError> {
+    Ok(room.head.partial_state && room.state(reader, "m.room.member", user_id)?.is_none())
+}
+
+/// When an event is sent that replaces the membership event of `target`, in milliseconds since the epoch: now, but later than one
+/// of this server even if its clock has been set back since. Where the room is forked, the later one counts.
+///
+/// Specification: room version 2, "State resolution", "Mainline ordering".
+pub(crate) fn sent_ms(reader: &Reader, room: &RoomCtx, target: &str) -> Result<u64> {
+    let now_ms = reader.shared.clock.now_ms();
+    let Some(last) = room.state(reader, "m.room.member", target)? else { return Ok(now_ms) };
+    let last = last.pdu()?;
+    if server_name(&last.sender) != Some(&*reader.shared.server_name) {
+        return Ok(now_ms);
+    }
+    Ok(now_ms.max(last.origin_server_ts.saturating_add(1).min(INTEGER_MAX.unsigned_abs())))
 }
 
 /// Refuses what is not a user id.
@@ -167,7 +198,7 @@ pub(crate) fn remove_guests(tx: &mut Tx, room: &mut RoomCtx, count_max: usize) -
         }
         let user_id = tx.user_id(user)?;
         let content = content(tx, &user_id, Membership::Leave, None)?;
-        let origin_server_ts = tx.shared.clock.now_ms();
+        let origin_server_ts = sent_ms(tx, room, &user_id)?;
         match append(tx, room, member_event(&user_id, &user_id, content, origin_server_ts)) {
             Ok(_) => removed += 1,
             // In a room of very many ends, those that the event would follow may not know of the join.

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use warren_engine::command::MembershipAction;
 use warren_engine::view::federation::MakeInvite;
 
-use super::membership::{change_of_other, is_local, room_id};
+use super::membership::{change_of_other, is_local, room_id, until_membership_known};
 use crate::federation::out::invite::send_invite;
 use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
 use crate::worker;
@@ -47,14 +47,16 @@ async fn invite_user(call: Call) -> Outcome {
 /// Invites a user of another server to the room in the path. `content` is what the invite is to say. Answers with the event's
 /// id.
 ///
-/// Errors: as [`send_invite`].
+/// Errors: as [`send_invite`]; 503 while it is not known whether the user is in the room already.
 pub async fn invite_elsewhere(
     call: &Call,
     target: &str,
     content: Map<String, Value>,
 ) -> Result<Arc<str>, ApiError> {
+    let room_id = room_id(call)?;
+    until_membership_known(call, &room_id, target).await?;
     let invite = MakeInvite {
-        room_id: room_id(call)?,
+        room_id,
         sender: call.user()?.to_string(),
         target: target.to_owned(),
         content,

@@ -7,9 +7,11 @@ use warren_engine::approach::Change;
 use warren_engine::command::{ChangeMembership, MembershipAction};
 use warren_engine::core::identifiers;
 use warren_engine::view::federation::{Way, WayIntoRoom};
+use warren_engine::view::{AwaitedMembers, Whose};
 use warren_engine::{Conflict, Error};
 
 use crate::context::Context;
+use crate::federation::out::complete::until_known;
 use crate::federation::out::policy;
 use crate::federation::out::queries::room_of_alias;
 use crate::http::{ApiError, Call};
@@ -141,6 +143,9 @@ async fn change(
     action: MembershipAction,
     reason: Option<String>,
 ) -> Result<(), ApiError> {
+    if matches!(action, MembershipAction::Invite | MembershipAction::Kick | MembershipAction::Unban) {
+        until_membership_known(call, &room_id, &target).await?;
+    }
     let session = call.session()?;
     let change = ChangeMembership {
         room_id,
@@ -151,4 +156,14 @@ async fn change(
         is_guest: session.is_guest,
     };
     policy::write(&call.ctx, change).await
+}
+
+/// Waits until it is known whether a user is in a room whose members are still being fetched, or banned from it: what is done to
+/// who is not as it is thought would be refused by all servers that know.
+///
+/// Errors: 503 if that does not become known for a while.
+pub async fn until_membership_known(call: &Call, room_id: &str, target: &str) -> Result<(), ApiError> {
+    let session = call.session()?;
+    let awaited = AwaitedMembers { room_id, user: session.user_id.as_str(), whose: Whose::User(target) };
+    until_known(&call.ctx, session.user, &awaited).await
 }

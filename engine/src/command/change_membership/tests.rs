@@ -93,6 +93,29 @@ fn who_is_deactivated_meanwhile_comes_in_no_more() {
     assert_eq!(membership(&world, &room_id, BOB), None);
 }
 
+/// Where the room is forked, state resolution takes the later membership: it must not undo that somebody left.
+#[test]
+fn who_leaves_after_the_clock_was_set_back_leaves_after_they_came() {
+    let world = World::new();
+    let room_id = room(&world, json!({"join_rule": "public"}));
+    let sent_ms = || {
+        world.ask(|reader| {
+            let member = RoomCtx::load(reader, &room_id)?.state(reader, "m.room.member", BOB)?.unwrap();
+            Ok(member.pdu()?.origin_server_ts)
+        })
+    };
+    world.pass_ms(60_000);
+    change(&world, &room_id, BOB, BOB, MembershipAction::Join).unwrap();
+    let joined_ms = sent_ms();
+    world.set_back_ms(60_000);
+    change(&world, &room_id, BOB, BOB, MembershipAction::Leave).unwrap();
+    let left_ms = sent_ms();
+    assert!(left_ms > joined_ms, "{left_ms} {joined_ms}");
+    world.pass_ms(120_000);
+    change(&world, &room_id, BOB, BOB, MembershipAction::Join).unwrap();
+    assert_eq!(sent_ms(), world.engine.now_ms());
+}
+
 /// The table of the specification's `m.room.member`, by who acts: what becomes of bob, or that it is refused.
 #[test]
 fn transitions() {

@@ -7,7 +7,6 @@ use serde_json::Value;
 
 use super::SignedEvent;
 use crate::{
-    account::invite_permission::check_invitable,
     core::event::JsonObject,
     error::{Denied, Result},
     room::{
@@ -44,15 +43,16 @@ pub struct Invite {
 
 impl View for MakeInvite {
     /// Errors: [`Denied::NotInRoom`] for a room that is not known here; [`Denied::OtherServer`] for a sender who is not ours;
-    /// [`Denied::InvitesBlocked`]; [`Denied::Rule`] when the room's rules would refuse it; [`crate::Invalid::Identifier`];
+    /// [`Denied::InvitesBlocked`]; [`crate::Conflict::PartialState`] while it is not known whether the target is in the room or
+    /// banned from it; [`Denied::Rule`] when the room's rules would refuse it; [`crate::Invalid::Identifier`];
     /// [`crate::Invalid::Event`].
     type Output = Invite;
 
     fn read(&self, reader: &Reader) -> Result<Invite> {
         membership::check_user_id("user_id", &self.target)?;
         membership::check_local(reader, &self.sender)?;
-        check_invitable(reader, &self.target)?;
         let room = RoomCtx::find(reader, &self.room_id)?.ok_or(Denied::NotInRoom)?;
+        membership::check_invite(reader, &room, &self.target)?;
         let mut content = self.content.clone();
         // It would ask for the signature of one more server, and nobody vouches for an invite.
         content.remove(AUTHORISING_USER);

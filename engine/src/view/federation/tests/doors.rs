@@ -77,9 +77,17 @@ fn while_members_are_not_known_others_let_users_in() {
     assert_eq!(ask(&world, &accomplices).servers, [THERE]);
     let inside = way(&world, ALICE);
     assert!(!inside.needs_help() && !inside.needs_help_to_knock());
-    for action in [MembershipAction::Join, MembershipAction::Knock] {
-        let erin = "@erin:here.example".to_owned();
-        let (sender, target) = (erin.clone(), erin);
+    use MembershipAction as Action;
+    let erin = "@erin:here.example";
+    let changes = [
+        (erin, Action::Join),
+        (erin, Action::Knock),
+        (ALICE, Action::Invite),
+        (ALICE, Action::Kick),
+        (ALICE, Action::Unban),
+    ];
+    for (sender, action) in changes {
+        let (sender, target) = (sender.to_owned(), erin.to_owned());
         let (room_id, reason, is_guest) = (ROOM.to_owned(), None, false);
         let change = ChangeMembership { room_id, sender, target, action, reason, is_guest };
         let refused = world.engine.write(change).wait();
