@@ -120,6 +120,11 @@ impl<F: Failure> Approach<F> {
         Ok(())
     }
 
+    /// What the template was made from has changed: the same server is asked for another.
+    pub fn ask_again(&mut self) {
+        self.event = None;
+    }
+
     /// The server is of no help: the next one is asked, unless that would be in vain.
     pub fn failed(&mut self, failure: F) {
         self.event = None;

@@ -186,6 +186,8 @@ pub struct EnterRoom {
     pub version: &'static RoomVersion,
     /// The join.
     pub join: Arc<CheckedPdu>,
+    /// The server by way of which it enters.
+    pub resident: String,
     /// The ids of the state before the join; the events were stored as outliers, with those that allow them.
     pub state: Vec<Arc<str>>,
     /// If members were left out of the state, the servers that were in the room before.
@@ -207,7 +209,8 @@ impl Command for EnterRoom {
         let partial = self.partial.is_some();
         // An earlier join whose members have not come, with a position before this one's.
         let earlier = tx.get(&schema::PARTIAL_JOINS, &room.num)?.map(|row| (tx.next_position(), row));
-        let outcome = receive::enter(tx, &mut room, join, &self.state, partial, &mut missing)?;
+        let outcome =
+            receive::enter(tx, &mut room, join, (&self.resident, &self.state), partial, &mut missing)?;
         missing.settle(|_| false, |_| false);
         if outcome == Outcome::Accepted {
             room.save(tx);

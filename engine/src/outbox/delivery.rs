@@ -181,7 +181,7 @@ pub(crate) fn rooms_with_events(
 }
 
 /// When the server was in the room.
-fn stays(
+pub(super) fn stays(
     reader: &Reader,
     server: TextNum,
     room: RoomNum,

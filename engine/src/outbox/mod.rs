@@ -154,6 +154,17 @@ fn enqueue(tx: &mut Tx, server: TextNum, pos: StreamPos, before: StreamPos, edu:
     tx.touch(Touch::Outgoing(Outgoing::Queued(server)));
 }
 
+/// Whether what goes out of a room at `pos` is for the server, which was there then.
+pub(crate) fn is_owed(
+    reader: &Reader,
+    server: TextNum,
+    room: RoomNum,
+    pos: StreamPos,
+) -> Result<bool, StorageError> {
+    let stays = delivery::stays(reader, server, room)?;
+    Ok(stays.into_iter().any(|(start, end)| (start..=end).contains(&pos)))
+}
+
 /// Whether the server ever was in a room, or anything was for it.
 pub(crate) fn is_known(reader: &Reader, server: TextNum) -> Result<bool, StorageError> {
     let mut is_known = reader.has(&schema::DESTINATIONS, &server)?;

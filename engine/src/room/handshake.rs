@@ -11,7 +11,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::{
-    Event, RoomCtx,
+    Event, RoomCtx, membership,
     restricted_join::{AUTHORISING_USER, Admission, admission, may_vouch},
     room_version,
     servers::server_allowed,
@@ -209,7 +209,10 @@ fn fill_in(
         prev_events,
         auth_events: read_references(version, template, ("auth_events", AUTH_EVENTS_MAX))?,
         depth: template.get("depth").and_then(Value::as_u64).ok_or(Invalid::Template("depth"))?,
-        origin_server_ts: reader.shared.clock.now_ms(),
+        origin_server_ts: match RoomCtx::find(reader, room_id)? {
+            Some(room) => membership::sent_ms(reader, &room, target)?,
+            None => reader.shared.clock.now_ms(),
+        },
         event_id_localpart: own_ids.then(|| reader.random_text(EVENT_LOCALPART_CHARS)),
     };
     let shared = &reader.shared;

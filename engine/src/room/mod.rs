@@ -41,6 +41,7 @@ mod summary;
 pub(crate) mod tail;
 pub(crate) mod typing;
 pub mod unread;
+pub(crate) mod untold;
 pub(crate) mod upgrade;
 pub(crate) mod visibility;
 

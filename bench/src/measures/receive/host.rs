@@ -134,6 +134,7 @@ impl Host {
             room_id: entry.room_id.to_string(),
             version: version()?,
             join,
+            resident: "server-0.example".to_owned(),
             state: entry.ids.clone(),
             partial: None,
         };

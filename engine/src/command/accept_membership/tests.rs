@@ -149,6 +149,7 @@ fn enter_by(here: &World, there: &World, event: &SignedEvent, join: Bytes, answe
         room_id: ROOM.into(),
         version: event.version,
         join: check(there, event.version, &[join]).remove(0),
+        resident: "here.example".into(),
         state,
         partial: answer.members_omitted.then_some(servers),
     };

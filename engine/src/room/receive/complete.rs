@@ -8,9 +8,7 @@
 use std::{collections::HashSet, sync::Arc};
 
 use super::{
-    AtHand, GivenState, allowing,
-    enter::with_own_who_left,
-    given_entries, judge_by_auth_events, judge_by_state,
+    AtHand, GivenState, allowing, given_entries, judge_by_auth_events, judge_by_state,
     order::after_what_they_name,
     withdraw::{end_changes, withdraw},
 };
@@ -41,16 +39,14 @@ pub(crate) fn complete_state(
     given: &GivenState,
     missing: &mut Missing,
 ) -> Result<()> {
-    let Some(mut entries) = given_entries(tx, room, &given.state, &AtHand::default(), missing)? else {
+    let Some(entries) = given_entries(tx, room, &given.state, &AtHand::default(), missing)? else {
         return Ok(());
     };
     let partial = partial_events(tx, room.num)?;
     let Some(join) = partial.iter().find(|event| event.event_id == given.event_id).cloned() else {
         return Ok(());
     };
-    let whole = state::build(tx, room.num, entries.clone())?;
-    let (known, pdu) = (join.header.state_before, join.pdu()?);
-    let whole = with_own_who_left(tx, room, &pdu, (known, whole), &mut entries)?;
+    let whole = state::build(tx, room.num, entries)?;
     let ordered = after_what_they_name(&partial);
     let (is_left, followed) = (is_left(tx, room, given)?, followed(&ordered));
     let mut judged = Judged { is_left, followed, ..Judged::default() };

@@ -21,7 +21,7 @@ use crate::{
         accept::{Arrival, accept, follow_changes},
         entrants, members,
         policy::Recommendation,
-        state,
+        state, untold,
     },
     store::{Reader, StorageError, Tx, schema::EventStatus},
 };
@@ -29,14 +29,16 @@ use crate::{
 #[cfg(test)]
 mod tests;
 
-/// Makes the room's head out of the state before the join and the join itself. `partial` when the state lacks members.
+/// Makes the room's head out of the state before the join and the join itself, as `resident` tells it. `partial` when the state
+/// lacks members.
 ///
-/// A room that this server had left goes on from there: what it missed is a gap.
+/// A room that this server had left goes on from there: what it missed is a gap; and what its users said there of which the
+/// resident was not told yet ([`untold`]) is another end of the graph.
 pub(crate) fn enter(
     tx: &mut Tx,
     room: &mut RoomCtx,
     join: &Arc<Pdu>,
-    state_ids: &[Arc<str>],
+    (resident, state_ids): (&str, &[Arc<str>]),
     partial: bool,
     missing: &mut Missing,
 ) -> Result<Outcome> {
@@ -68,9 +70,8 @@ pub(crate) fn enter(
     }
     let is_new = room.head.extremities.is_empty();
     let mut snapshot = state::build(tx, room.num, entries.clone())?;
-    if !is_new {
-        let known = room.head.state;
-        snapshot = with_own_who_left(tx, room, join, (known, snapshot), &mut entries)?;
+    if partial && !is_new {
+        snapshot = with_own_outside(tx, room, join, snapshot, &mut entries)?;
     }
     let instead = if partial { allowing.auth.as_slice() } else { &[] };
     let verdict = match judge_by_auth_events(room, join, &allowing)? {
@@ -80,8 +81,10 @@ pub(crate) fn enter(
     if let Err(denied) = verdict {
         return Ok(Outcome::Rejected(denied));
     }
+    // The others will merge what they have not heard of yet.
+    let untold = untold::ends(tx, room, resident)?;
     let before = std::mem::replace(&mut room.head.state, snapshot);
-    room.head.extremities.clear();
+    room.head.extremities.retain(|(num, _)| untold.contains(num));
     room.head.partial_state = partial;
     room.head.forked |= !is_new;
     let arrival = Arrival {
@@ -103,51 +106,36 @@ pub(crate) fn enter(
     Ok(Outcome::Accepted)
 }
 
-/// The state that is told, with the users of this server in it who have left: it knows that better than who tells. That one may not
-/// have heard of it yet, or leave members out; and what comes from where it has not been heard of would have them in the room.
-/// Not who joins: they may have been invited since.
-pub(super) fn with_own_who_left(
+/// A state that leaves members out, with those users of this server in it of whom is known that they are not in the room: they are
+/// invited, or banned, or have left. Until the members come they are what they were. Not who joins: they may have been invited since.
+fn with_own_outside(
     tx: &mut Tx,
     room: &RoomCtx,
     join: &Pdu,
-    (known, told): (NodeId, NodeId),
+    told: NodeId,
     entries: &mut Vec<(StateKeyId, EventNum)>,
 ) -> Result<NodeId> {
-    let left = own_who_left(tx, room, join, (known, told))?;
-    if left.is_empty() {
-        return Ok(told);
-    }
-    entries.retain(|(key, _)| !left.iter().any(|(user, _)| user == key));
-    entries.extend(left);
-    entries.sort_unstable();
-    Ok(state::build(tx, room.num, entries.clone())?)
-}
-
-fn own_who_left(
-    tx: &Tx,
-    room: &RoomCtx,
-    join: &Pdu,
-    (known, told): (NodeId, NodeId),
-) -> Result<Vec<(StateKeyId, EventNum)>, StorageError> {
-    let Some(kind) = tx.text_num("m.room.member")? else { return Ok(Vec::new()) };
-    let mut left = Vec::new();
-    for change in tx.state_difference(room.num, known, told)? {
-        let Some(leave) = change.before.filter(|_| change.key.kind() == kind) else { continue };
-        let user_id = tx.text(change.key.state_key())?;
-        if join.state_key.as_deref() == Some(&*user_id) || !members::is_local(tx, &user_id) {
+    let Some(kind) = tx.text_num("m.room.member")? else { return Ok(told) };
+    let mut outside = Vec::new();
+    for change in tx.state_difference(room.num, room.head.state, told)? {
+        let (Some(known), None) = (change.before, change.after) else { continue };
+        if change.key.kind() != kind {
             continue;
         }
-        let pdu = tx.event(leave)?.pdu()?;
-        // What the leave took the place of is told by who has not heard of it.
-        let is_unheard = match change.after {
-            None => true,
-            Some(told) => pdu.auth_events.contains(&tx.event(told)?.event_id),
-        };
-        if pdu.membership() == Some("leave") && is_unheard {
-            left.push((change.key, leave));
+        let user_id = tx.text(change.key.state_key())?;
+        if join.state_key.as_deref() != Some(&*user_id)
+            && members::is_local(tx, &user_id)
+            && tx.event(known)?.pdu()?.membership() != Some("join")
+        {
+            outside.push((change.key, known));
         }
     }
-    Ok(left)
+    if outside.is_empty() {
+        return Ok(told);
+    }
+    entries.extend(outside);
+    entries.sort_unstable();
+    Ok(state::build(tx, room.num, entries.clone())?)
 }
 
 /// Whether the create event of a state says another version than the room is taken to be of.

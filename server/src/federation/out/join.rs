@@ -6,12 +6,16 @@
 //! behind (`complete`).
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use ruma_common::ServerName;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
+use tokio::time::timeout;
 use warren_engine::approach::{Approach, Change};
 use warren_engine::command::{CarrySettings, EnterRoom, Received, StoreOutliers};
 use warren_engine::core::checked::{CheckedPdu, Refused};
@@ -19,7 +23,7 @@ use warren_engine::core::event::{EVENT_TEXT_BYTES_MAX, JsonObject};
 use warren_engine::core::json::{Limits, Strictness, parse_object};
 use warren_engine::core::version::RoomVersion;
 use warren_engine::view::UncarriedSettingsIn;
-use warren_engine::view::federation::{Handshake, SignedEvent};
+use warren_engine::view::federation::{Handshake, IsUntold, SignedEvent};
 use warren_engine::{Outcome, Pending, in_order};
 
 use super::RemoteError;
@@ -31,11 +35,15 @@ use super::keys::Cause;
 use super::membership::{
     JUDGED_TIME_MAX, NoHelp, hand_in, next_event, no_help, take_in_own, takes_part, told,
 };
+use super::sender::heard_from;
 use crate::context::Context;
 use crate::http::ApiError;
 
 /// Events that are stored in one batch, as the engine recommends.
 const BATCH: usize = 500;
+/// How long a user who comes into a room again waits until the server that lets them in has taken what it was not told of the room.
+/// It has answered, so that this is a matter of a transaction or two; if it takes none, the room is forked, and whole all the same.
+const UNTOLD_TIME_MAX: Duration = Duration::from_secs(10);
 /// Batches that are under way at once: while one is decided, others are on their way to the disk. More are no faster.
 const BATCHES_UNDER_WAY_MAX: usize = 3;
 
@@ -45,6 +53,10 @@ const BATCHES_UNDER_WAY_MAX: usize = 3;
 pub async fn join(ctx: &Arc<Context>, change: &Change, servers: &[String]) -> Result<(), ApiError> {
     let mut approach = Approach::new(change.clone(), Handshake::Join, servers);
     while let Some((server, event)) = next_event(ctx, &mut approach).await {
+        if until_told(ctx, &change.room_id, &server).await {
+            approach.ask_again();
+            continue;
+        }
         match join_by(ctx, change, &server, event).await {
             Ok(()) => {
                 // The user is in the room, whatever becomes of this.
@@ -80,6 +92,34 @@ pub async fn carry_all_settings(ctx: &Context, room_id: &str) -> bool {
     is_done
 }
 
+/// Lets a server that has just answered first take what it was not told yet of the room, so that the join follows from it and
+/// nothing is forked. Answers whether it has.
+async fn until_told(ctx: &Context, room_id: &str, server: &str) -> bool {
+    let is_untold = || ctx.engine.read(&IsUntold { room_id, server }).is_ok_and(|is_untold| is_untold);
+    let Ok(name) = ServerName::parse(server) else { return false };
+    if !is_untold() {
+        return false;
+    }
+    if let Err(error) = heard_from(ctx, &name).await {
+        tracing::warn!(server, %error, "it cannot be noted that a server has answered");
+    }
+    let told = async {
+        loop {
+            let mut taken = pin!(ctx.federation.taken.notified());
+            taken.as_mut().enable();
+            // From here on nothing is missed.
+            if !is_untold() {
+                return;
+            }
+            taken.await;
+        }
+    };
+    tokio::select! {
+        outcome = timeout(UNTOLD_TIME_MAX, told) => outcome.is_ok(),
+        () = ctx.shutdown.cancelled() => false,
+    }
+}
+
 #[derive(Deserialize)]
 struct Joined {
     state: Vec<Box<RawValue>>,
@@ -99,8 +139,10 @@ async fn join_by(
     event: SignedEvent,
 ) -> Result<(), NoHelp> {
     let is_here = takes_part(ctx, &change.room_id);
+    let is_untold = ctx.engine.read(&IsUntold { room_id: &change.room_id, server })?;
     // Members come behind, or are here, or are on their way.
-    let answer = hand_in(ctx, server, "send_join", "?omit_members=true", change, &event).await?;
+    let query = if is_untold { "" } else { "?omit_members=true" };
+    let answer = hand_in(ctx, server, "send_join", query, change, &event).await?;
     let (joined, _memory) = answer.parse_by(read_joined)?;
     let own = with_vouching(ctx, &event, joined.event.as_deref()).await?;
     if is_here {
@@ -122,6 +164,7 @@ async fn join_by(
         room_id: change.room_id.clone(),
         version: event.version,
         join,
+        resident: server.to_owned(),
         state,
         partial: partial.clone(),
     };

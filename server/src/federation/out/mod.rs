@@ -48,6 +48,7 @@ use flights::Flights;
 use keys::KeyFetches;
 use places::Places;
 use silences::Silences;
+use tokio::sync::Notify;
 
 pub use ask::escaped;
 pub use client::Request;
@@ -72,6 +73,8 @@ pub struct Federation {
     pub missing_lists: devices::MissingLists,
     /// Rooms whose members are fetched.
     completions: complete::Completions,
+    /// A server has taken a transaction.
+    taken: Notify,
     merges: ends::Merges,
     /// For what other servers tell of rooms' states.
     state_memory: state_memory::StateMemory,
@@ -105,6 +108,7 @@ impl Federation {
             fetches: fetch::Fetches::default(),
             missing_lists: devices::MissingLists::default(),
             completions: complete::Completions::default(),
+            taken: Notify::default(),
             merges: ends::Merges::default(),
             state_memory: state_memory::StateMemory::new(config.memory_budget_bytes),
             histories: history::Histories::default(),

@@ -122,6 +122,8 @@ async fn deliver_all(ctx: &Context, destination: &Arc<str>) -> warren_engine::Re
         match delivery.next_step() {
             Next::Begin(next) => {
                 let next = ctx.engine.write(next).await?;
+                // What was sent before is noted with it.
+                ctx.federation.taken.notify_waiters();
                 if was_prompt == Some(false) {
                     return Ok(Left { due_ms: ctx.engine.now_ms(), was_prompt });
                 }

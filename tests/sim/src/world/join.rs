@@ -1,6 +1,7 @@
 //! A server enters a room that a resident has let its user into.
 //!
-//! The resident answers with the state before the join, without the members, and our server enters the room. Each part can
+//! The resident answers with the state before the join, if it was told everything without the members, and our server enters the
+//! room. Each part can
 //! be the last one that happens. The members are asked for later.
 
 use std::{collections::BTreeSet, sync::Arc};
@@ -16,7 +17,9 @@ use warren_engine::{
     in_order,
     view::{
         CheckPdus,
-        federation::{EventIds, IncomingRoom, JoinState, PartialRoom, PduList, Pdus, SignedEvent, StateAt},
+        federation::{
+            EventIds, IncomingRoom, IsUntold, JoinState, PartialRoom, PduList, Pdus, SignedEvent, StateAt,
+        },
     },
 };
 
@@ -57,7 +60,9 @@ impl World {
         event: &SignedEvent,
     ) -> Result<(), Failed> {
         let (version, room_id) = (event.version, self.rooms[room].id.clone());
-        let told = self.state_of(server, room, resident, event)?;
+        let untold = IsUntold { room_id: &room_id, server: SERVER_NAMES[resident] };
+        let omit_members = !self.servers[server].engine().read(&untold)?;
+        let told = self.state_of(server, room, resident, event, omit_members)?;
         self.store(server, room, version, told.pdus)?;
         let mut join = self.check_with_keys(server, version, vec![event.json.clone()])?;
         let Some(join) = join.pop() else {
@@ -66,7 +71,14 @@ impl World {
                 "the server's own event does not pass its checks",
             )));
         };
-        let enter = EnterRoom { room_id, version, join, state: told.state, partial: Some(told.servers) };
+        let enter = EnterRoom {
+            room_id,
+            version,
+            join,
+            resident: SERVER_NAMES[resident].to_owned(),
+            state: told.state,
+            partial: omit_members.then_some(told.servers),
+        };
         match self.servers[server].write(enter)? {
             (Outcome::Accepted | Outcome::Known, _) => Ok(()),
             (outcome, missing) => {
@@ -76,20 +88,21 @@ impl World {
         }
     }
 
-    /// What `send_join` answers, without the members.
+    /// What `send_join` answers.
     fn state_of(
         &self,
         joiner: usize,
         room: usize,
         resident: usize,
         event: &SignedEvent,
+        omit_members: bool,
     ) -> Result<Told, Failed> {
         let resident = &self.servers[resident];
         let view = JoinState {
             room_id: self.rooms[room].id.clone(),
             event_id: event.event_id.to_string(),
             server: SERVER_NAMES[joiner].to_owned(),
-            omit_members: true,
+            omit_members,
         };
         let answer = resident.engine().read(&view)?;
         let others = answer.servers_in_room.iter().map(|server| server.to_string());

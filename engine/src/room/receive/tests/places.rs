@@ -39,7 +39,14 @@ fn enter_again(scene: &Scene, join: &Pdu) -> Outcome {
         ids.collect::<crate::error::Result<Vec<_>>>()
     });
     let join = scene.check(&[join]).remove(0);
-    let enter = EnterRoom { room_id: ROOM.into(), version: version(), join, state, partial: None };
+    let enter = EnterRoom {
+        room_id: ROOM.into(),
+        version: version(),
+        join,
+        resident: "there.example".to_owned(),
+        state,
+        partial: None,
+    };
     scene.world.engine.write(enter).wait().unwrap().0
 }
 
