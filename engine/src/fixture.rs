@@ -11,11 +11,12 @@ use serde_json::{Value, json};
 
 use crate::{
     Clock, Command, Committer, Engine, Lanes, Options, Random, View,
+    command::{NextTransaction, Transaction},
     core::version::RoomVersion,
     error::Result,
     room::{NewEvent, RoomCtx, append},
     store::{Backend, Memory, Reader, Tx},
-    view::{Sync, SyncToken},
+    view::{Sync, SyncToken, federation::DueDestinations},
 };
 
 /// The server's name.
@@ -245,6 +246,21 @@ impl World {
 
     pub fn leave(&self, room_id: &str, user: &str) -> String {
         self.member(room_id, user, user, "leave").unwrap()
+    }
+
+    /// What another server is sent until nothing is left, all of which it takes.
+    pub fn deliver(&self, server: &str) -> Vec<Transaction> {
+        // The first look after the start only begins to listen.
+        for _ in 0..2 {
+            self.engine.read(&DueDestinations { limit: 100, laggards_max: 100 }).unwrap();
+        }
+        let (mut sent, mut acknowledged) = (Vec::new(), None);
+        loop {
+            let next = NextTransaction { destination: server.into(), acknowledged, took_brief: false };
+            let Some(transaction) = self.engine.write(next).wait().unwrap().transaction else { return sent };
+            acknowledged = Some(transaction.id.clone());
+            sent.push(transaction);
+        }
     }
 }
 

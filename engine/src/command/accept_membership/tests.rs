@@ -1,11 +1,13 @@
 //! Whole handshakes between two servers: one in the room, and one whose user comes, asks, or goes.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    Error, GivenState, What,
-    command::{CompleteState, EnterRoom, NextTransaction, StoreOutliers, StoreServerKeys, Transaction},
+    Error, GivenState, Membership, What,
+    command::{CompleteState, EnterRoom, StoreOutliers, StoreServerKeys},
     core::{
         checked::PduCheck,
         event::{JsonObject, Pdu},
@@ -17,8 +19,8 @@ use crate::{
     view::{
         CheckPdus,
         federation::{
-            CountersignJoin, DueDestinations, JoinAnswer, JoinState, MakeMembership, PartialRooms, PduList,
-            Pdus, ServersInRoom, SignTemplate, SignedEvent, StateAt,
+            CountersignJoin, IsUntold, JoinAnswer, JoinState, MakeMembership, PartialRooms, PduList, Pdus,
+            ServersInRoom, SignTemplate, SignedEvent, StateAt,
         },
     },
 };
@@ -28,6 +30,7 @@ const SPACE: &str = "!space:here.example";
 const ALICE: &str = "@alice:here.example";
 const BOB: &str = "@bob:there.example";
 const CAROL: &str = "@carol:there.example";
+const ERIN: &str = "@erin:there.example";
 const DAVE: &str = "@dave:third.example";
 const THERE: &str = "there.example";
 
@@ -296,6 +299,86 @@ fn who_comes_back_takes_those_to_be_there_that_it_is_told_last() {
     is_clean(&there);
 }
 
+/// What `there` has for `here` arrives.
+fn pass(there: &World, here: &World) {
+    let version = RoomVersion::get("10").unwrap();
+    for transaction in there.deliver("here.example") {
+        let pdus = check(here, version, &transaction.pdus);
+        let receive = ReceivePdus { room_id: ROOM.into(), pdus, ..ReceivePdus::default() };
+        assert!(here.engine.write(receive).wait().unwrap().missing.is_nothing());
+    }
+}
+
+fn membership(world: &World, user: &str) -> Option<Membership> {
+    world.ask(|reader| {
+        let Some(user) = reader.user_num(user)? else { return Ok(None) };
+        Ok(reader.membership(user, RoomCtx::load(reader, ROOM)?.num)?)
+    })
+}
+
+#[test]
+fn what_was_not_told_yet_is_merged_where_a_room_is_entered_again() {
+    let (here, there) = worlds();
+    let levels = json!({"users": {ALICE: 100, BOB: 50}});
+    here.state(ROOM, ALICE, "m.room.power_levels", "", levels);
+    let come = |user: &str| {
+        let event = make(&here, &there, Handshake::Join, user).unwrap();
+        let (join, _) = accepted(&here, Handshake::Join, &event);
+        enter(&here, &there, &event, join, false);
+    };
+    come(BOB);
+    come(CAROL);
+    pass(&there, &here);
+    let is_untold = || there.engine.read(&IsUntold { room_id: ROOM, server: "here.example" }).unwrap();
+    assert!(!is_untold());
+    // The server does not hear of what its users do last, and goes on by itself.
+    there.member(ROOM, BOB, CAROL, "ban").unwrap();
+    there.state(ROOM, BOB, "m.room.topic", "", json!({"topic": "the last word"}));
+    there.leave(ROOM, BOB);
+    here.message(ROOM, ALICE, "where is Bob?");
+    assert!(is_untold());
+    come(ERIN);
+    let memberships = |world: &World| [BOB, CAROL, ERIN].map(|user| membership(world, user));
+    let known = [Some(Membership::Leave), Some(Membership::Ban), Some(Membership::Join)];
+    assert_eq!(memberships(&there), known);
+    // All of it comes there, and the state is the same.
+    pass(&there, &here);
+    assert!(!is_untold());
+    assert_eq!(memberships(&here), known);
+    let state = |world: &World| {
+        world.ask(|reader| {
+            let room = RoomCtx::load(reader, ROOM)?;
+            let entries = reader.state_entries(room.num, room.head.state)?;
+            let ids = entries.into_iter().map(|(_, num)| Ok(reader.event(num)?.event_id.to_string()));
+            ids.collect::<crate::Result<BTreeSet<_>>>()
+        })
+    };
+    assert_eq!(state(&here), state(&there));
+    is_clean(&here);
+    is_clean(&there);
+}
+
+#[test]
+fn who_is_invited_stays_so_where_a_room_is_entered_again_without_its_members() {
+    let (here, there) = worlds();
+    let come = |user: &str, omit_members: bool| {
+        let event = make(&here, &there, Handshake::Join, user).unwrap();
+        let (join, _) = accepted(&here, Handshake::Join, &event);
+        enter(&here, &there, &event, join, omit_members);
+    };
+    come(BOB, false);
+    there.member(ROOM, BOB, CAROL, "invite").unwrap();
+    there.leave(ROOM, BOB);
+    pass(&there, &here);
+    here.message(ROOM, ALICE, "where is Bob?");
+    come(ERIN, true);
+    assert!(!there.engine.read(&PartialRooms).unwrap().is_empty());
+    assert_eq!(membership(&there, CAROL), Some(Membership::Invite));
+    there.leave(ROOM, CAROL);
+    assert_eq!(membership(&there, CAROL), Some(Membership::Leave));
+    is_clean(&there);
+}
+
 #[test]
 fn a_server_that_is_found_in_the_room_when_members_are_known_is_told_of_devices() {
     let (here, there) = worlds();
@@ -353,31 +436,16 @@ fn a_restricted_join_carries_both_signatures() {
     enter(&here, &there, &event, join, false);
 }
 
-/// What another server is sent until nothing is left.
-fn sent(world: &World, server: &str) -> Vec<Transaction> {
-    // The first look after the start only begins to listen.
-    for _ in 0..2 {
-        world.engine.read(&DueDestinations { limit: 100, laggards_max: 100 }).unwrap();
-    }
-    let (mut sent, mut acknowledged) = (Vec::new(), None);
-    loop {
-        let next = NextTransaction { destination: server.into(), acknowledged, took_brief: false };
-        let Some(transaction) = world.engine.write(next).wait().unwrap().transaction else { return sent };
-        acknowledged = Some(transaction.id.clone());
-        sent.push(transaction);
-    }
-}
-
 /// The ids of all events that another server is sent.
 fn sent_to(world: &World, server: &str) -> Vec<String> {
     let version = RoomVersion::get("10").unwrap();
     let id = |pdu: &Bytes| Pdu::parse(version, pdu).unwrap().event_id.to_string();
-    sent(world, server).iter().flat_map(|transaction| &transaction.pdus).map(id).collect()
+    world.deliver(server).iter().flat_map(|transaction| &transaction.pdus).map(id).collect()
 }
 
 /// The users of whose devices another server is told.
 fn devices_told_to(world: &World, server: &str) -> Vec<String> {
-    let edus = sent(world, server).into_iter().flat_map(|transaction| transaction.edus);
+    let edus = world.deliver(server).into_iter().flat_map(|transaction| transaction.edus);
     let edus = edus.map(|edu| serde_json::from_slice::<Value>(&edu).unwrap());
     let updates = edus.filter(|edu| edu["edu_type"] == "m.device_list_update");
     updates.map(|edu| edu["content"]["user_id"].as_str().unwrap().to_owned()).collect()

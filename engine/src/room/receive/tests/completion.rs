@@ -567,6 +567,7 @@ fn come_twice(earlier_first: bool) {
     // She leaves, others speak unheard, she comes back.
     let leave = newcomer.world.leave(ROOM, ERIN);
     assert!(accepted(&resident.receive(&[&pdu(newcomer, &leave)])));
+    newcomer.world.deliver("there.example");
     resident.world.message(ROOM, ALICE, "unheard");
     let state = state_of(resident);
     let again = pdu(resident, &resident.world.join(ROOM, ERIN));
