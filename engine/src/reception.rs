@@ -125,6 +125,13 @@ impl Reception {
         self.dropped.pdus.extend(room.dropped);
     }
 
+    /// Leaves out what is told outside of rooms of one kind, for `reason`.
+    pub fn leave_out(&mut self, kind: &str, reason: &'static str) {
+        let before = self.edus.len();
+        self.edus.retain(|edu| edu.get("edu_type").and_then(Value::as_str) != Some(kind));
+        self.dropped.edus.push((reason, (before - self.edus.len()) as u64));
+    }
+
     /// What is told outside of rooms, to be written behind the events, of which some may be what it is about. What is left of it
     /// then is to be written by itself ([`ReceiveEdus::rest`]).
     pub fn edus(&mut self) -> Option<ReceiveEdus> {

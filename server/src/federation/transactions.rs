@@ -106,6 +106,9 @@ async fn send_transaction(call: Call) -> Answered {
 /// Takes in what is told outside of rooms, in as many writes as it takes. If one fails, the transaction comes again, and what was
 /// written by then is known.
 async fn take_in_edus(ctx: &Context, reception: &mut Reception) -> Result<(), ApiError> {
+    if !ctx.config.presence {
+        reception.leave_out("m.presence", "presence_off");
+    }
     let mut next = reception.edus();
     while let Some(edus) = next {
         let mut taken = ctx.engine.write(edus.clone()).await?;
