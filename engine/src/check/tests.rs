@@ -93,6 +93,7 @@ fn the_furnished_store_has_rows_of_nearly_everything() {
         "SERVER_STAYS",
         "SIGNED_INVITES",
         "STATE_CHANGES",
+        "STRANGER_SHARES",
         "TIME_MARKS",
         "TOLD_STATES",
         "TRANSACTIONS",

@@ -99,6 +99,7 @@ pub const ORIGINS: &[(&str, Origin)] = &[
     ("MEMBER_STREAM", From("EVENT_HEADERS, EVENT_BODIES; where forks came together: a fact")),
     ("TO_DEVICE", Fact),
     ("TO_DEVICE_COUNTS", From("TO_DEVICE")),
+    ("STRANGER_SHARES", Fact),
     ("KEY_BACKUPS", Partly("the count follows from BACKED_UP_KEYS")),
     ("BACKED_UP_KEYS", Fact),
     ("DEVICE_LIST_POSITIONS", Fact),
