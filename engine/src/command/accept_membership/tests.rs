@@ -361,7 +361,8 @@ fn sent(world: &World, server: &str) -> Vec<Transaction> {
     }
     let (mut sent, mut acknowledged) = (Vec::new(), None);
     loop {
-        let next = NextTransaction { destination: server.into(), acknowledged, took_brief: false };
+        let next =
+            NextTransaction { destination: server.into(), acknowledged, took_brief: false, begins: true };
         let Some(transaction) = world.engine.write(next).wait().unwrap().transaction else { return sent };
         acknowledged = Some(transaction.id.clone());
         sent.push(transaction);
