@@ -218,14 +218,9 @@ mod tests {
         world.engine.write(read).wait().unwrap();
     }
 
-    fn go_offline(world: &World) {
-        let offline = SetPresence {
-            user: ALICE.into(),
-            device: Some("A".into()),
-            state: PresenceState::Offline,
-            status_msg: "gone".into(),
-        };
-        world.engine.write(offline).wait().unwrap();
+    fn set_presence(world: &World, state: PresenceState) {
+        let (user, device, status_msg) = (ALICE.to_owned(), Some("A".to_owned()), String::new());
+        world.engine.write(SetPresence { user, device, state, status_msg }).wait().unwrap();
     }
 
     /// What a transaction has beside events.
@@ -251,18 +246,19 @@ mod tests {
         let world = world();
         read(&world, "1");
         type_something(&world);
+        set_presence(&world, PresenceState::Online);
         let mut delivery = due(&world);
-        assert_eq!(kinds(&next(&world, &mut delivery).unwrap()), ["m.typing", "m.receipt"]);
+        let first = next(&world, &mut delivery).unwrap();
+        assert_eq!(kinds(&first), ["m.typing", "m.receipt", "m.presence"]);
         delivery.sent(FAILED);
         assert_eq!(next(&world, &mut delivery), None);
-        go_offline(&world);
+        set_presence(&world, PresenceState::Offline);
         assert!(look(&world).is_empty(), "it is left alone");
         world.pass_ms(60_000);
         let mut delivery = due(&world);
         let late = next(&world, &mut delivery).unwrap();
         assert_eq!(kinds(&late), ["m.receipt", "m.presence"], "nobody types any more");
-        let told = late.edus.iter().map(|edu| String::from_utf8_lossy(edu).into_owned());
-        assert!(told.last().unwrap().contains("\"offline\""));
+        assert!(String::from_utf8_lossy(late.edus.last().unwrap()).contains("\"offline\""));
         // It fails until that is an hour, which shows when it is tried the next time.
         delivery.sent(FAILED);
         assert_eq!(next(&world, &mut delivery), None);

@@ -70,7 +70,7 @@ impl Ephemerals {
             _ if self.waiting.len() >= EDUS_MAX => now_ms,
             _ => now_ms.saturating_add(held_ms).next_multiple_of(HELD_UNTIL_MS),
         };
-        self.is_due_by(until_ms);
+        self.goes_out_by(until_ms);
     }
 
     /// Takes what goes out next, at most `limit`. The server has taken what it was sent before.
@@ -92,7 +92,7 @@ impl Ephemerals {
                 && self.waiting.len() < max
             {
                 self.waiting.insert(at, ephemeral);
-                self.is_due_by(now_ms);
+                self.goes_out_by(now_ms);
             }
         }
     }
@@ -112,7 +112,7 @@ impl Ephemerals {
         self.waiting.binary_search_by_key(&ephemeral.subject(), |known| known.subject())
     }
 
-    fn is_due_by(&mut self, until_ms: u64) {
+    fn goes_out_by(&mut self, until_ms: u64) {
         self.due_ms = Some(self.due_ms.map_or(until_ms, |known| known.min(until_ms)));
     }
 }
