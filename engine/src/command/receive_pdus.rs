@@ -135,7 +135,7 @@ impl ReceivePdus {
         at_hand: &mut AtHand,
         received: &mut Received,
     ) -> Result<()> {
-        let history = entrance::history_among(tx, room.num, ordered, &self.told)?;
+        let history = entrance::history_among(tx, room, ordered, &self.told)?;
         for pdu in ordered.iter().map(|checked| checked.pdu()) {
             if history.contains(&pdu.event_id) {
                 received.outcomes.push((pdu.event_id.clone(), Outcome::Past));

@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use super::gap;
+use super::{RoomCtx, gap};
 use crate::{
     core::{
         checked::CheckedPdu,
@@ -72,7 +72,7 @@ impl Entrance {
 /// answered when it was asked what lies between.
 pub(crate) fn history_among(
     reader: &Reader,
-    room: RoomNum,
+    room: &RoomCtx,
     ordered: &[Arc<CheckedPdu>],
     told: &BTreeSet<Arc<str>>,
 ) -> Result<HashSet<Arc<str>>, StorageError> {
@@ -82,7 +82,7 @@ pub(crate) fn history_among(
     }
     let mut behind: HashSet<&str> = HashSet::new();
     for pdu in ordered.iter().rev().map(|checked| &checked.pdu).filter(|pdu| told.contains(&pdu.event_id)) {
-        let key = (room, pdu.event_id.to_string());
+        let key = (room.num, pdu.event_id.to_string());
         if behind.contains(&*pdu.event_id)
             || pdu.prev_events.is_empty()
             || reader.has(&schema::BACKWARD_EXTREMITIES, &key)?
@@ -108,14 +108,14 @@ pub(crate) fn history_among(
 /// Adds those that are not as deep as the entrance, and follow nothing of the stay.
 fn by_depth(
     reader: &Reader,
-    room: RoomNum,
+    room: &RoomCtx,
     (ordered, told): (&[Arc<CheckedPdu>], &BTreeSet<Arc<str>>),
     history: &mut HashSet<Arc<str>>,
 ) -> Result<(), StorageError> {
-    let Some(entrance) = of(reader, room)? else { return Ok(()) };
+    let Some(entrance) = of(reader, room.num)? else { return Ok(()) };
     let mut of_stay: HashSet<&str> = HashSet::new();
     for pdu in ordered.iter().map(|checked| &checked.pdu) {
-        if follows_stay(reader, pdu, entrance, &of_stay)? {
+        if follows_stay(reader, (room, entrance), pdu, &of_stay)? {
             of_stay.insert(&pdu.event_id);
         } else if told.contains(&pdu.event_id) && pdu.depth < entrance.depth {
             history.insert(pdu.event_id.clone());
@@ -124,20 +124,21 @@ fn by_depth(
     Ok(())
 }
 
-/// Whether the event follows one of the stay: of those here, or of these.
+/// Whether the event follows one of the stay, of those here or of these, or where the room ends here.
 fn follows_stay(
     reader: &Reader,
+    (room, entrance): (&RoomCtx, Entrance),
     pdu: &Pdu,
-    entrance: Entrance,
     of_stay: &HashSet<&str>,
 ) -> Result<bool, StorageError> {
     for event_id in &pdu.prev_events {
         if of_stay.contains(&**event_id) {
             return Ok(true);
         }
-        let known = gap::in_graph(reader, event_id)?;
-        let is_shown = known.filter(|event| event.header.status == EventStatus::Accepted);
-        if is_shown.is_some_and(|event| event.pos() >= entrance.pos) {
+        let Some(known) = gap::in_graph(reader, event_id)? else { continue };
+        let is_shown = known.header.status == EventStatus::Accepted;
+        let is_end = room.head.extremities.iter().any(|(end, _)| *end == known.num);
+        if is_end || is_shown && known.pos() >= entrance.pos {
             return Ok(true);
         }
     }
