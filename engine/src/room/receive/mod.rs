@@ -266,6 +266,20 @@ fn is_of_other_version(room: &RoomCtx, pdu: &Pdu) -> bool {
         && pdu.content.get("room_version").map_or(Some(DEFAULT), Value::as_str) != Some(room.version.id)
 }
 
+/// Why an event cannot be one of the room's graph, whatever its rules say.
+fn unfit(
+    reader: &Reader,
+    room: &RoomCtx,
+    pdu: &Pdu,
+    at_hand: &mut AtHand,
+) -> Result<Option<Refused>, StorageError> {
+    if is_second_create(reader, room, pdu)? {
+        return Ok(Some(Refused::SecondCreate));
+    }
+    let named = pdu.prev_events.iter().chain(&pdu.auth_events);
+    Ok(are_of_another_room(reader, room, named, at_hand)?.then_some(Refused::OtherRoom))
+}
+
 /// Takes in an event that comes live.
 pub(crate) fn receive(
     tx: &mut Tx,
@@ -282,11 +296,8 @@ pub(crate) fn receive(
     if known.as_ref().is_some_and(|event| event.header.is_in_graph()) {
         return Ok(Outcome::Known);
     }
-    if is_second_create(tx, room, pdu)? {
-        return Ok(Outcome::Refused(Refused::SecondCreate));
-    }
-    if are_of_another_room(tx, room, pdu.prev_events.iter().chain(&pdu.auth_events), at_hand)? {
-        return Ok(Outcome::Refused(Refused::OtherRoom));
+    if let Some(refused) = unfit(tx, room, pdu, at_hand)? {
+        return Ok(Outcome::Refused(refused));
     }
     let Some(allowing) = allowing(tx, room, pdu, at_hand, missing)? else {
         // Where events before it are missing, what allows it is among them as a rule.
@@ -297,6 +308,7 @@ pub(crate) fn receive(
         return Ok(Outcome::Waiting);
     };
     let by_auth_events = judge_by_auth_events(room, pdu, &allowing)?;
+    // Whoever tells a state without the sender in it would else shut an honest event out for good.
     let is_doubtful = by_auth_events.is_ok() && before.is_told && is_hearsay;
     let instead = if before.partial { allowing.auth.clone() } else { Vec::new() };
     let was_rejected = known.as_ref().is_some_and(|event| event.header.status == EventStatus::Rejected);
@@ -316,7 +328,6 @@ pub(crate) fn receive(
     };
     if let Err(denied) = verdict {
         if is_doubtful {
-            // Whoever tells a state without the sender in it would else shut an honest event out for good.
             missing.other_state.push(pdu.event_id.clone());
             return Ok(Outcome::Waiting);
         }
