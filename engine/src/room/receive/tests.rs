@@ -5,6 +5,7 @@ mod bad_events;
 mod chains;
 mod completion;
 mod guests;
+mod history;
 mod hostile;
 mod invites;
 mod left_behind;
