@@ -137,7 +137,10 @@ pub(super) fn fill_in(tx: &mut Tx, room: &mut RoomCtx, arrival: Arrival, past: P
     let after_gap = is_within && !missing.is_empty();
     let status = EventStatus::Accepted;
     let place = Place { key, status, state_after, room_state: state_after, after_gap, redacted_by };
-    let event = write(tx, room, arrival, num, place, Some(pos))?;
+    let mut event = assemble(tx, room, &arrival, num, place)?;
+    event.header.is_filled_in = true;
+    let event = Arc::new(event);
+    write_rows(tx, room, &event, Some(pos), arrival.known_as.is_some());
     if after_gap {
         gap::open(tx, &event, pos, StreamPos(pos.0.saturating_sub(1)), &missing)?;
     } else if !is_within {
@@ -250,7 +253,8 @@ pub(super) fn reinstate(
     let pos = tx.next_position();
     room.head.depth = room.head.depth.max(pdu.depth);
     let (status, after_gap) = (EventStatus::Accepted, first_free.is_some());
-    let header = EventHeader { status, room_state: room.head.state, after_gap, ..header };
+    let header =
+        EventHeader { status, room_state: room.head.state, after_gap, is_filled_in: false, ..header };
     let anew = Arc::new(Event::new(event.num, event.event_id.clone(), header, event.json.clone()));
     anew.set_pdu(pdu);
     write_rows(tx, room, &anew, Some(pos), true);
@@ -462,6 +466,7 @@ fn assemble(tx: &mut Tx, room: &RoomCtx, arrival: &Arrival, num: EventNum, place
         partial_state: arrival.partial_state,
         after_gap: place.after_gap,
         transaction: arrival.transaction.clone(),
+        is_filled_in: false,
     };
     let event = Event::new(num, pdu.event_id.clone(), header, pdu.json.clone());
     event.set_pdu(pdu.clone());

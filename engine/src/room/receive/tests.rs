@@ -6,6 +6,7 @@ mod between;
 mod chains;
 mod completion;
 mod guests;
+mod history;
 mod hostile;
 mod invites;
 mod left_behind;
