@@ -4,18 +4,23 @@
 
 use std::cmp::Reverse;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::pin::pin;
 use std::time::Duration;
 
+use dashmap::DashMap;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{
     ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
 };
+use hickory_resolver::lookup::Lookup;
+use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::RData;
 use hickory_resolver::system_conf::read_system_conf;
+use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{debug, warn};
 
-use super::{RESOLVE_TIME_MAX, SERVICES_MAX};
+use super::{RESOLVE_TIME_MAX, SECOND_FAMILY_TIME, SERVICES_MAX, SERVICES_TIME_MAX, SILENT_SERVICES_TIME};
 
 /// Answers that are remembered, some hundred bytes each.
 const CACHE_ANSWERS: u64 = 16_384;
@@ -26,6 +31,9 @@ const NEGATIVE_TTL_MAX: Duration = Duration::from_secs(5 * 60);
 /// How long an answer is remembered, whatever its zone says.
 const POSITIVE_TTL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// Names of services that nobody has answered for, some hundred bytes each.
+const SILENT_SERVICES_MAX: usize = 10_000;
+
 /// A host and port that offer a service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Service {
@@ -35,6 +43,8 @@ pub struct Service {
 
 pub struct Names {
     resolver: TokioResolver,
+    /// The names of services that nobody has answered for, and until when they are not asked for again.
+    silent: DashMap<String, Instant>,
 }
 
 impl Names {
@@ -66,26 +76,31 @@ impl Names {
         options.negative_max_ttl = Some(NEGATIVE_TTL_MAX);
         let builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
         let resolver = builder.with_options(options).build().map_err(|error| error.to_string())?;
-        Ok(Names { resolver })
+        Ok(Names { resolver, silent: DashMap::new() })
     }
 
-    /// The addresses of a host; none if they are not known.
+    /// The addresses of a host, its two families alternating (RFC 8305, 4); none if they are not known.
     pub async fn addresses(&self, host: &str) -> Vec<IpAddr> {
-        let asked = self.resolver.lookup_ip(absolute(host));
-        match tokio::time::timeout(RESOLVE_TIME_MAX, asked).await {
-            Ok(Ok(found)) => found.iter().collect(),
-            Ok(Err(error)) => {
-                debug!(host, %error, "no address");
-                Vec::new()
-            }
-            Err(_) => Vec::new(),
-        }
+        let newer = of_family(host, self.resolver.ipv6_lookup(absolute(host)));
+        let older = of_family(host, self.resolver.ipv4_lookup(absolute(host)));
+        let (newer, older) = both(newer, older, RESOLVE_TIME_MAX, SECOND_FAMILY_TIME).await;
+        alternating(newer, older)
     }
 
     /// The services under a name, in the order in which they are to be tried (RFC 2782); none if they are not known.
     pub async fn services(&self, name: &str) -> Vec<Service> {
+        if self.silent.get(name).is_some_and(|until| *until > Instant::now()) {
+            return Vec::new();
+        }
         let asked = self.resolver.srv_lookup(absolute(name));
-        let Ok(Ok(found)) = tokio::time::timeout(RESOLVE_TIME_MAX, asked).await else { return Vec::new() };
+        let found = match timeout(SERVICES_TIME_MAX, asked).await {
+            Ok(Ok(found)) => found,
+            Ok(Err(_)) => return Vec::new(),
+            Err(_) => {
+                self.note_silent(name);
+                return Vec::new();
+            }
+        };
         let rows = found.answers().iter().filter_map(|record| match &record.data {
             RData::SRV(row) => Some(row),
             _ => None,
@@ -101,6 +116,69 @@ impl Names {
         rows.sort_by_key(|(priority, drawn, _)| (*priority, *drawn));
         rows.into_iter().take(SERVICES_MAX).map(|(_, _, service)| service).collect()
     }
+
+    fn note_silent(&self, name: &str) {
+        debug!(name, "nobody answers for these services");
+        let now = Instant::now();
+        if self.silent.len() >= SILENT_SERVICES_MAX {
+            self.silent.retain(|_, until| *until > now);
+            if self.silent.len() >= SILENT_SERVICES_MAX {
+                self.silent.clear();
+            }
+        }
+        self.silent.insert(name.to_owned(), now + SILENT_SERVICES_TIME);
+    }
+}
+
+async fn of_family(host: &str, asked: impl Future<Output = Result<Lookup, NetError>>) -> Vec<IpAddr> {
+    match asked.await {
+        Ok(found) => found.answers().iter().filter_map(|record| record.data.ip_addr()).collect(),
+        Err(error) => {
+            debug!(host, %error, "no address");
+            Vec::new()
+        }
+    }
+}
+
+/// What both say within `time_max`. Once one has said something, the other is waited for no longer than `second_time_max`.
+async fn both<T>(
+    first: impl Future<Output = Vec<T>>,
+    second: impl Future<Output = Vec<T>>,
+    time_max: Duration,
+    second_time_max: Duration,
+) -> (Vec<T>, Vec<T>) {
+    let end = Instant::now() + time_max;
+    let end_after = |found: &Vec<T>| match found.is_empty() {
+        true => end,
+        false => end.min(Instant::now() + second_time_max),
+    };
+    let mut first = pin!(first);
+    let mut second = pin!(second);
+    tokio::select! {
+        found = timeout_at(end, &mut first) => {
+            let found = found.unwrap_or_default();
+            let other = timeout_at(end_after(&found), second).await.unwrap_or_default();
+            (found, other)
+        }
+        found = timeout_at(end, &mut second) => {
+            let found = found.unwrap_or_default();
+            let other = timeout_at(end_after(&found), first).await.unwrap_or_default();
+            (other, found)
+        }
+    }
+}
+
+/// One of the first, one of the second, and so on.
+fn alternating<T>(first: Vec<T>, second: Vec<T>) -> Vec<T> {
+    let mut mixed = Vec::with_capacity(first.len() + second.len());
+    let (mut first, mut second) = (first.into_iter(), second.into_iter());
+    loop {
+        let pair = [first.next(), second.next()];
+        if pair.iter().all(Option::is_none) {
+            return mixed;
+        }
+        mixed.extend(pair.into_iter().flatten());
+    }
 }
 
 fn absolute(name: &str) -> String {
@@ -111,4 +189,39 @@ fn absolute(name: &str) -> String {
 fn draw(weight: u16) -> u64 {
     // Without randomness all lots of a weight are alike, which is an order too.
     u64::from(weight) * u64::from(getrandom::u32().unwrap_or(1) >> 8)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(60 * 60);
+    const SHORT: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn families_alternate_and_nothing_is_left_out() {
+        assert_eq!(alternating(vec![1, 2, 3, 4], vec![10]), [1, 10, 2, 3, 4]);
+        assert_eq!(alternating(vec![1], vec![10, 11, 12]), [1, 10, 11, 12]);
+        assert_eq!(alternating(Vec::<u8>::new(), Vec::new()), [0; 0]);
+    }
+
+    #[tokio::test]
+    async fn what_one_says_does_not_wait_for_an_other_that_is_silent() {
+        assert_eq!(both(ready(vec![1]), pending(), LONG, SHORT).await, (vec![1], vec![]));
+        assert_eq!(both(pending(), ready(vec![2]), LONG, SHORT).await, (vec![], vec![2]));
+        assert_eq!(both(pending::<Vec<u8>>(), pending(), SHORT, LONG).await, (vec![], vec![]));
+    }
+
+    #[tokio::test]
+    async fn nothing_is_no_reason_not_to_wait_for_the_other() {
+        let late = || async {
+            tokio::task::yield_now().await;
+            vec![3]
+        };
+        assert_eq!(both(ready(vec![]), late(), LONG, Duration::ZERO).await, (vec![], vec![3]));
+        assert_eq!(both(late(), ready(vec![]), LONG, Duration::ZERO).await, (vec![3], vec![]));
+        assert_eq!(both(late(), ready(vec![2]), LONG, LONG).await, (vec![3], vec![2]));
+    }
 }

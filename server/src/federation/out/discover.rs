@@ -5,6 +5,7 @@
 //! Then, whenever a connection is opened, who is behind that name: an address, a port, services of the domain name
 //! system. Steps in comments are numbered as in the specification, v1.19.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -29,7 +30,7 @@ use crate::federation::limits::{
     WELL_KNOWN_FAILURE_MAX, WELL_KNOWN_FAILURE_MIN, WELL_KNOWN_REDIRECTS_MAX, WELL_KNOWN_SERVERS_MAX,
     WELL_KNOWN_TIME_MAX,
 };
-use crate::outgoing::{ConnectError, Dial, Outgoing};
+use crate::outgoing::{ConnectError, Dial, Outgoing, Service};
 
 /// The services of a server, the newer one first (steps 3.3 and 3.4, 4 and 5).
 const SERVICES: [&str; 2] = ["_matrix-fed._tcp", "_matrix._tcp"];
@@ -256,20 +257,35 @@ impl Dial for ToServer {
         if host.parse::<std::net::IpAddr>().is_ok() {
             return open(outgoing, &self.0, host, PORT_DEFAULT).await;
         }
-        for service in SERVICES {
-            let mut last = None;
-            for found in outgoing.services(&format!("{service}.{host}.")).await {
-                match open(outgoing, &self.0, &found.host, found.port).await {
-                    Ok(stream) => return Ok(stream),
-                    Err(error) => last = Some(error),
-                }
+        let mut last = None;
+        for found in services(outgoing, host).await {
+            match open(outgoing, &self.0, &found.host, found.port).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => last = Some(error),
             }
-            if let Some(error) = last {
-                return Err(error);
-            }
+        }
+        if let Some(error) = last {
+            return Err(error);
         }
         // Steps 3.5 and 6.
         open(outgoing, &self.0, host, PORT_DEFAULT).await
+    }
+}
+
+/// The services of a host: the newer ones if there are any. Both are asked for at once, as nobody may answer for them.
+async fn services(outgoing: &Outgoing, host: &str) -> Vec<Service> {
+    let [newer, older] = SERVICES.map(|service| format!("{service}.{host}."));
+    let mut newer = pin!(outgoing.services(&newer));
+    let mut older = pin!(outgoing.services(&older));
+    tokio::select! {
+        found = &mut newer => match found.is_empty() {
+            true => older.await,
+            false => found,
+        },
+        found = &mut older => {
+            let newer = newer.await;
+            if newer.is_empty() { found } else { newer }
+        }
     }
 }
 
