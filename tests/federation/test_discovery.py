@@ -175,6 +175,21 @@ def test_a_file_that_does_not_come_is_not_waited_for(server, network):
     gives_up.set()
 
 
+def test_a_file_that_whoever_asked_first_did_not_wait_for_is_not_asked_for_again(server, network, alice):
+    """Spaces are not waited for as long: what is found out on the way is for the next request."""
+    network.names.addresses["target.test"] = ["127.0.0.1"]
+    gives_up = threading.Event()
+    peer = network.behind_file(lambda _: gives_up.wait(60) and (200, {"m.server": "late.test"}))
+    network.names.services[f"_matrix-fed._tcp.{peer.name}"] = [(1, 1, peer.port, "target.test")]
+    space = alice.create_room(creation_content={"type": "m.space"})
+    alice.set_state(space, "m.space.child", {"via": [peer.name]}, f"!room:{peer.name}")
+    alice.get("/_matrix/client/v1/rooms/{roomId}/hierarchy", space)
+    assert peer.requests == []
+    assert_found(server, peer, peer.name, peer.name)
+    assert len([request for request in network.files.asked(FILE) if request.headers["Host"] == peer.name]) == 1
+    gives_up.set()
+
+
 def trickling(content, stops):
     """The bytes of a file, one after the other, none of them long after the one before; and then more of them."""
     for byte in itertools.chain(content, itertools.repeat(b" "[0])):

@@ -203,7 +203,7 @@ impl Request {
         let end = Instant::now() + self.time_max;
         let bytes_left = self.bytes_max;
         let answered = timeout_at(end, async {
-            let name = ctx.federation.discovery.delegated(to).await;
+            let name = ctx.federation.discovery.delegated(ctx, to).await;
             let request = self.http_request(ctx, to, &name)?;
             ctx.federation.client.http.request(request).await.map_err(|error| unreachable(&error))
         });

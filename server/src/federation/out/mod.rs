@@ -65,7 +65,7 @@ pub struct Federation {
     client: Client,
     /// How many connections there may be.
     pub places: Places,
-    discovery: Discovery,
+    discovery: Arc<Discovery>,
     keys: KeyFetches,
     /// Rooms for which missing events are fetched.
     pub fetches: fetch::Fetches,
@@ -103,7 +103,7 @@ impl Federation {
         Federation {
             client: Client::new(outgoing, &resolve, places),
             places,
-            discovery: Discovery::new(outgoing, &resolve),
+            discovery: Arc::new(Discovery::new(outgoing, &resolve)),
             keys: KeyFetches::default(),
             fetches: fetch::Fetches::default(),
             missing_lists: devices::MissingLists::default(),
