@@ -18,7 +18,7 @@ use std::time::Duration;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use tokio::net::TcpStream;
 
-pub use dial::{Dial, Dialer, Timely};
+pub use dial::{Dial, Dialer, Timely, had_answered, note_answer};
 pub use names::Service;
 
 use crate::config::Config;
