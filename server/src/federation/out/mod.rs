@@ -17,6 +17,7 @@ mod elements;
 pub mod ends;
 mod error;
 pub mod fetch;
+mod fetches;
 mod flights;
 pub mod guests;
 pub mod hierarchy;
@@ -68,7 +69,7 @@ pub struct Federation {
     discovery: Arc<Discovery>,
     keys: KeyFetches,
     /// Rooms for which missing events are fetched.
-    pub fetches: fetch::Fetches,
+    pub fetches: fetches::Fetches,
     /// Users whose device lists are missing.
     pub missing_lists: devices::MissingLists,
     /// Rooms whose members are fetched.
@@ -105,7 +106,7 @@ impl Federation {
             places,
             discovery: Arc::new(Discovery::new(outgoing, &resolve)),
             keys: KeyFetches::default(),
-            fetches: fetch::Fetches::default(),
+            fetches: fetches::Fetches::default(),
             missing_lists: devices::MissingLists::default(),
             completions: complete::Completions::default(),
             taken: Notify::default(),
