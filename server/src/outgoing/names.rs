@@ -1,11 +1,14 @@
 //! The domain name system: addresses of hosts, and services under names.
 //!
-//! Names are asked for as they are: the search list of the system is for its users and not for what others write.
+//! Names are asked for as they are: the search list of the system is for its users and not for what others write. The servers of
+//! the system may change while this one runs, as on a machine that comes into another network.
 
 use std::cmp::Reverse;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::pin::pin;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use dashmap::DashMap;
 use hickory_resolver::TokioResolver;
@@ -17,8 +20,9 @@ use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::RData;
 use hickory_resolver::system_conf::read_system_conf;
+use parking_lot::{Mutex, RwLock};
 use tokio::time::{Instant, timeout, timeout_at};
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::{RESOLVE_TIME_MAX, SECOND_FAMILY_TIME, SERVICES_MAX, SERVICES_TIME_MAX, SILENT_SERVICES_TIME};
 
@@ -34,6 +38,12 @@ const POSITIVE_TTL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// Names of services that nobody has answered for, some hundred bytes each.
 const SILENT_SERVICES_MAX: usize = 10_000;
 
+/// Where the system says which servers are to be asked.
+const SYSTEM_FILE: &str = "/etc/resolv.conf";
+
+/// How often it is looked at most whether the system has come to say something else: the C library looks before each question.
+const SYSTEM_LOOKED_AT_EVERY: Duration = Duration::from_secs(5);
+
 /// A host and port that offer a service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Service {
@@ -42,7 +52,9 @@ pub struct Service {
 }
 
 pub struct Names {
-    resolver: TokioResolver,
+    resolver: RwLock<Arc<TokioResolver>>,
+    /// Where the servers of the system are asked.
+    system: Option<Mutex<System>>,
     /// The names of services that nobody has answered for, and until when they are not asked for again.
     silent: DashMap<String, Instant>,
 }
@@ -50,7 +62,9 @@ pub struct Names {
 impl Names {
     /// Asks these servers, or if there are none those of the system. Errors: a sentence.
     pub fn new(servers: &[SocketAddr]) -> Result<Names, String> {
-        let (config, mut options) = match servers {
+        let system =
+            servers.is_empty().then(|| Mutex::new(System::new(Path::new(SYSTEM_FILE), Instant::now())));
+        let (config, options) = match servers {
             [] => read_system_conf().unwrap_or_else(|error| {
                 // What the C library does.
                 warn!(%error, "/etc/resolv.conf cannot be read; the domain name server of this machine is asked");
@@ -70,29 +84,44 @@ impl Names {
                 (ResolverConfig::from_name_servers(servers.collect()), ResolverOpts::default())
             }
         };
-        options.use_hosts_file = ResolveHosts::Always;
-        options.cache_size = CACHE_ANSWERS;
-        options.positive_max_ttl = Some(POSITIVE_TTL_MAX);
-        options.negative_max_ttl = Some(NEGATIVE_TTL_MAX);
-        let builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
-        let resolver = builder.with_options(options).build().map_err(|error| error.to_string())?;
-        Ok(Names { resolver, silent: DashMap::new() })
+        let resolver = RwLock::new(resolver(config, options)?);
+        Ok(Names { resolver, system, silent: DashMap::new() })
+    }
+
+    /// Who is asked now.
+    fn resolver(&self) -> Arc<TokioResolver> {
+        let has_changed =
+            self.system.as_ref().is_some_and(|system| system.lock().has_changed(Instant::now()));
+        if has_changed {
+            let read = read_system_conf().map_err(|error| error.to_string());
+            match read.and_then(|(config, options)| resolver(config, options)) {
+                Ok(changed) => {
+                    info!("/etc/resolv.conf has changed and is in use");
+                    *self.resolver.write() = changed;
+                    self.silent.clear();
+                }
+                Err(error) => warn!(%error, "the changed /etc/resolv.conf cannot be used; the old one stays"),
+            }
+        }
+        self.resolver.read().clone()
     }
 
     /// The addresses of a host, its two families alternating (RFC 8305, 4); none if they are not known.
     pub async fn addresses(&self, host: &str) -> Vec<IpAddr> {
-        let newer = of_family(host, self.resolver.ipv6_lookup(absolute(host)));
-        let older = of_family(host, self.resolver.ipv4_lookup(absolute(host)));
+        let resolver = self.resolver();
+        let newer = of_family(host, resolver.ipv6_lookup(absolute(host)));
+        let older = of_family(host, resolver.ipv4_lookup(absolute(host)));
         let (newer, older) = both(newer, older, RESOLVE_TIME_MAX, SECOND_FAMILY_TIME).await;
         alternating(newer, older)
     }
 
     /// The services under a name, in the order in which they are to be tried (RFC 2782); none if they are not known.
     pub async fn services(&self, name: &str) -> Vec<Service> {
+        let resolver = self.resolver();
         if self.silent.get(name).is_some_and(|until| *until > Instant::now()) {
             return Vec::new();
         }
-        let asked = self.resolver.srv_lookup(absolute(name));
+        let asked = resolver.srv_lookup(absolute(name));
         let found = match timeout(SERVICES_TIME_MAX, asked).await {
             Ok(Ok(found)) => found,
             Ok(Err(_)) => return Vec::new(),
@@ -128,6 +157,46 @@ impl Names {
         }
         self.silent.insert(name.to_owned(), now + SILENT_SERVICES_TIME);
     }
+}
+
+/// What asks these servers, with a memory of its own. Errors: a sentence.
+fn resolver(config: ResolverConfig, mut options: ResolverOpts) -> Result<Arc<TokioResolver>, String> {
+    options.use_hosts_file = ResolveHosts::Always;
+    options.cache_size = CACHE_ANSWERS;
+    options.positive_max_ttl = Some(POSITIVE_TTL_MAX);
+    options.negative_max_ttl = Some(NEGATIVE_TTL_MAX);
+    let builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+    let resolver = builder.with_options(options).build().map_err(|error| error.to_string())?;
+    Ok(Arc::new(resolver))
+}
+
+/// A file of the system, and how it was when it was last looked at.
+struct System {
+    path: PathBuf,
+    seen: Option<(SystemTime, u64)>,
+    look_again: Instant,
+}
+
+impl System {
+    fn new(path: &Path, now: Instant) -> System {
+        System { path: path.to_owned(), seen: seen(path), look_again: now + SYSTEM_LOOKED_AT_EVERY }
+    }
+
+    /// Whether it has changed since it was last looked at.
+    fn has_changed(&mut self, now: Instant) -> bool {
+        if now < self.look_again {
+            return false;
+        }
+        self.look_again = now + SYSTEM_LOOKED_AT_EVERY;
+        let seen = seen(&self.path);
+        std::mem::replace(&mut self.seen, seen) != seen
+    }
+}
+
+/// When a file was changed, and how long it is; nothing of one that is not there.
+fn seen(path: &Path) -> Option<(SystemTime, u64)> {
+    let file = std::fs::metadata(path).ok()?;
+    Some((file.modified().ok()?, file.len()))
 }
 
 async fn of_family(host: &str, asked: impl Future<Output = Result<Lookup, NetError>>) -> Vec<IpAddr> {
@@ -223,5 +292,25 @@ mod tests {
         assert_eq!(both(ready(vec![]), late(), LONG, Duration::ZERO).await, (vec![], vec![3]));
         assert_eq!(both(late(), ready(vec![]), LONG, Duration::ZERO).await, (vec![3], vec![]));
         assert_eq!(both(late(), ready(vec![2]), LONG, LONG).await, (vec![3], vec![2]));
+    }
+
+    #[test]
+    fn what_the_system_says_is_looked_at_again_now_and_then() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("resolv.conf");
+        let write = |text: &str| std::fs::write(&path, text).expect("it is ours");
+        write("nameserver 192.0.2.1\n");
+        let start = Instant::now();
+        let mut system = System::new(&path, start);
+        let mut at = |times: u32| system.has_changed(start + SYSTEM_LOOKED_AT_EVERY * times);
+        assert!(!at(1), "nothing has happened");
+        write("nameserver 192.0.2.10\n");
+        assert!(!at(1), "it was looked at just now");
+        assert!(at(2));
+        assert!(!at(3));
+        std::fs::remove_file(&path).expect("it is there");
+        assert!(at(4));
+        write("nameserver 192.0.2.1\n");
+        assert!(at(5));
     }
 }
