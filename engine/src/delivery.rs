@@ -1,7 +1,7 @@
 //! What there is for one server, brought to it: one transaction after the other, each until the server has taken it.
 //!
 //! Invariant: what goes out under an id is what went out under it before, or less of what is soon stale; a server that has
-//! taken a transaction may have done so without our knowing. It does nothing itself: whoever drives it writes and sends,
+//! taken a transaction may have done so without our knowing. What is soon stale and was not taken comes under another. It does nothing itself: whoever drives it writes and sends,
 //! over a real or a simulated network, and tells what came of it.
 //! Not here: whom to deliver to ([`crate::view::federation::DueDestinations`]), and how long to wait after a failure, which
 //! the commands decide.
@@ -38,6 +38,9 @@ pub enum Next {
 pub enum Sent {
     /// The server has taken it, or refuses it for good.
     Done,
+    /// The same, but it was slow: it waits for its turn before it is sent more. That is begun then, so that it goes out as soon
+    /// as it is begun, with what is soon stale and has come meanwhile.
+    DoneSlowly,
     /// It may not have come there, or could not be taken.
     Failed {
         /// For how long the server asked to be left alone, in milliseconds.
@@ -48,7 +51,7 @@ pub enum Sent {
 }
 
 enum State {
-    Begin { acknowledged: Option<String>, took_brief: bool },
+    Begin { acknowledged: Option<String>, took_brief: bool, is_over: bool },
     Send { transaction: Transaction, is_kept: bool },
     Fail { retry_after_ms: u64, is_rate_limit: bool },
     Leave { due_ms: u64 },
@@ -63,7 +66,7 @@ pub struct Delivery {
 impl Delivery {
     /// Begins where the last one ended. There may be one at a time for each server.
     pub fn new(destination: Arc<str>) -> Self {
-        Self { destination, state: State::Begin { acknowledged: None, took_brief: false } }
+        Self { destination, state: State::Begin { acknowledged: None, took_brief: false, is_over: false } }
     }
 
     /// The server.
@@ -75,9 +78,9 @@ impl Delivery {
     pub fn next_step(&self) -> Next {
         let destination = self.destination.to_string();
         match &self.state {
-            State::Begin { acknowledged, took_brief } => {
-                let (acknowledged, took_brief) = (acknowledged.clone(), *took_brief);
-                Next::Begin(NextTransaction { destination, acknowledged, took_brief })
+            State::Begin { acknowledged, took_brief, is_over } => {
+                let (acknowledged, took_brief, begins) = (acknowledged.clone(), *took_brief, !is_over);
+                Next::Begin(NextTransaction { destination, acknowledged, took_brief, begins })
             }
             State::Send { transaction, .. } => Next::Send(transaction.clone()),
             State::Fail { retry_after_ms, is_rate_limit } => {
@@ -92,13 +95,16 @@ impl Delivery {
     ///
     /// Errors: those of the store.
     pub fn begun(&mut self, engine: &Engine, next: NextUp) -> Result<()> {
-        let is_all = next.transaction.is_none();
+        let is_over = matches!(self.state, State::Begin { is_over: true, .. });
+        let is_all = next.transaction.is_none() && !is_over;
         // The server may have taken it without our knowing, and would pass over what is new in it.
         let has = next.transaction.as_ref().map_or(0, |transaction| transaction.edus.len());
-        let limit = if next.is_repeated { 0 } else { Transaction::EDUS_MAX.saturating_sub(has) };
+        let takes_more = !next.is_repeated && !is_over;
+        let limit = if takes_more { Transaction::EDUS_MAX.saturating_sub(has) } else { 0 };
         let (destination, delivered_to) = (&*self.destination, next.delivered_to);
         let edus = engine.read(&EphemeralEdus { destination, delivered_to, is_all, limit })?;
         self.state = match next.transaction {
+            _ if is_over => State::Leave { due_ms: engine.now_ms() },
             None if edus.is_empty() => State::Leave { due_ms: 0 },
             kept => {
                 let is_kept = kept.is_some();
@@ -117,14 +123,16 @@ impl Delivery {
 
     /// What came of sending.
     pub fn sent(&mut self, sent: Sent) {
+        let is_over = sent == Sent::DoneSlowly;
         self.state = match (sent, &self.state) {
-            (Sent::Done, State::Send { transaction, is_kept }) => {
-                State::Begin { acknowledged: is_kept.then(|| transaction.id.clone()), took_brief: !is_kept }
-            }
-            (Sent::Done, _) => State::Begin { acknowledged: None, took_brief: false },
             (Sent::Failed { retry_after_ms, is_rate_limit }, _) => {
                 State::Fail { retry_after_ms, is_rate_limit }
             }
+            (_, State::Send { transaction, is_kept }) => {
+                let acknowledged = is_kept.then(|| transaction.id.clone());
+                State::Begin { acknowledged, took_brief: !is_kept, is_over }
+            }
+            _ => State::Begin { acknowledged: None, took_brief: false, is_over },
         };
     }
 
@@ -136,9 +144,12 @@ impl Delivery {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
     use crate::{
-        command::SetTyping,
+        PresenceState,
+        command::{SetPresence, SetReceipts, SetTyping},
         device::tests::register,
         fixture::World,
         view::federation::{DueDestinations, LeaveDestination},
@@ -146,13 +157,17 @@ mod tests {
 
     const ROOM: &str = "!room:here.example";
     const ALICE: &str = "@alice:here.example";
+    const BOB: &str = "@bob:there.example";
     const THERE: &str = "there.example";
+    const HOUR_MS: u64 = 3_600_000;
+    const DAY_MS: u64 = 24 * HOUR_MS;
+    const FAILED: Sent = Sent::Failed { retry_after_ms: 0, is_rate_limit: false };
 
     fn world() -> World {
         let world = World::new();
         register(&world, "alice", &["A"]);
         world.room(ROOM, ALICE, None);
-        world.join(ROOM, "@bob:there.example");
+        world.join(ROOM, BOB);
         // The first look after the start only begins to listen.
         world.engine.read(&DueDestinations { limit: 0, laggards_max: 0 }).unwrap();
         let mut delivery = due(&world);
@@ -160,9 +175,12 @@ mod tests {
         world
     }
 
+    fn look(world: &World) -> Vec<Arc<str>> {
+        world.engine.read(&DueDestinations { limit: 1, laggards_max: 1 }).unwrap().destinations
+    }
+
     fn due(world: &World) -> Delivery {
-        let due = world.engine.read(&DueDestinations { limit: 1, laggards_max: 1 }).unwrap();
-        Delivery::new(due.destinations.into_iter().next().unwrap())
+        Delivery::new(look(world).into_iter().next().unwrap())
     }
 
     /// Goes on until something is to be sent, or nothing more to be done.
@@ -179,10 +197,9 @@ mod tests {
                     delivery.failed(retry_ms);
                 }
                 Next::Leave(due_ms) => {
-                    world
-                        .engine
-                        .read(&LeaveDestination { destination: THERE, due_ms, was_prompt: None })
-                        .unwrap();
+                    // Else it has failed or was slow.
+                    let was_prompt = Some(due_ms == 0);
+                    world.engine.read(&LeaveDestination { destination: THERE, due_ms, was_prompt }).unwrap();
                     return None;
                 }
             }
@@ -194,6 +211,124 @@ mod tests {
         world.engine.write(typing).wait().unwrap();
     }
 
+    /// Alice reads what Bob says.
+    fn read(world: &World, body: &str) {
+        let read = Some(world.message(ROOM, BOB, body));
+        let read = SetReceipts { room_id: ROOM.into(), user: ALICE.into(), read, ..SetReceipts::default() };
+        world.engine.write(read).wait().unwrap();
+    }
+
+    fn set_presence(world: &World, state: PresenceState) {
+        let (user, device, status_msg) = (ALICE.to_owned(), Some("A".to_owned()), String::new());
+        world.engine.write(SetPresence { user, device, state, status_msg }).wait().unwrap();
+    }
+
+    /// What a transaction has beside events.
+    fn kinds(transaction: &Transaction) -> Vec<String> {
+        let kind = |edu: &bytes::Bytes| {
+            let edu: Value = serde_json::from_slice(edu).unwrap();
+            edu["edu_type"].as_str().unwrap().to_owned()
+        };
+        transaction.edus.iter().map(kind).collect()
+    }
+
+    /// What its messages say.
+    fn bodies(transaction: &Transaction) -> Vec<String> {
+        let body = |pdu: &bytes::Bytes| {
+            let pdu: Value = serde_json::from_slice(pdu).unwrap();
+            pdu["content"]["body"].as_str().unwrap().to_owned()
+        };
+        transaction.pdus.iter().map(body).collect()
+    }
+
+    #[test]
+    fn receipts_and_presence_wait_for_a_server_that_fails_unless_that_is_for_long() {
+        let world = world();
+        read(&world, "1");
+        type_something(&world);
+        set_presence(&world, PresenceState::Online);
+        let mut delivery = due(&world);
+        let first = next(&world, &mut delivery).unwrap();
+        assert_eq!(kinds(&first), ["m.typing", "m.receipt", "m.presence"]);
+        delivery.sent(FAILED);
+        assert_eq!(next(&world, &mut delivery), None);
+        set_presence(&world, PresenceState::Offline);
+        assert!(look(&world).is_empty(), "it is left alone");
+        world.pass_ms(60_000);
+        let mut delivery = due(&world);
+        let late = next(&world, &mut delivery).unwrap();
+        assert_eq!(kinds(&late), ["m.receipt", "m.presence"], "nobody types any more");
+        assert!(String::from_utf8_lossy(late.edus.last().unwrap()).contains("\"offline\""));
+        // It fails until that is an hour, which shows when it is tried the next time.
+        delivery.sent(FAILED);
+        assert_eq!(next(&world, &mut delivery), None);
+        world.pass_ms(2 * HOUR_MS);
+        let mut delivery = due(&world);
+        assert_eq!(kinds(&next(&world, &mut delivery).unwrap()), ["m.receipt", "m.presence"]);
+        delivery.sent(FAILED);
+        assert_eq!(next(&world, &mut delivery), None);
+        read(&world, "2");
+        assert!(look(&world).is_empty(), "it is left alone");
+        world.pass_ms(DAY_MS);
+        assert!(look(&world).is_empty(), "nothing is kept for it");
+    }
+
+    #[test]
+    fn receipts_that_went_with_events_that_were_not_taken_come_behind_these() {
+        let world = world();
+        read(&world, "1");
+        world.message(ROOM, ALICE, "hello");
+        let mut delivery = due(&world);
+        let first = next(&world, &mut delivery).unwrap();
+        assert_eq!((bodies(&first), kinds(&first)), (vec!["hello".into()], vec!["m.receipt".into()]));
+        delivery.sent(FAILED);
+        assert_eq!(next(&world, &mut delivery), None);
+        world.pass_ms(60_000);
+        let mut delivery = due(&world);
+        let again = next(&world, &mut delivery).unwrap();
+        assert_eq!((&again.id, &again.pdus, again.edus.len()), (&first.id, &first.pdus, 0));
+        delivery.sent(Sent::Done);
+        let behind = next(&world, &mut delivery).unwrap();
+        assert_eq!((behind.pdus.len(), kinds(&behind)), (0, vec!["m.receipt".into()]));
+        delivery.sent(Sent::Done);
+        assert_eq!(next(&world, &mut delivery), None);
+        assert!(look(&world).is_empty(), "it has everything");
+    }
+
+    #[test]
+    fn a_slow_server_is_told_who_has_read_what_though_there_is_always_more_for_it() {
+        let world = world();
+        world.message(ROOM, ALICE, "0");
+        let (mut told, mut ids) = (Vec::new(), Vec::new());
+        for round in 1..4 {
+            let mut delivery = due(&world);
+            let transaction = next(&world, &mut delivery).unwrap();
+            let expected: &[&str] = if round == 1 { &[] } else { &["m.receipt"] };
+            assert_eq!(kinds(&transaction), expected, "{round}");
+            told.extend(bodies(&transaction));
+            ids.push(transaction.id);
+            // While that is on its way.
+            world.message(ROOM, ALICE, &round.to_string());
+            read(&world, "hers");
+            delivery.sent(Sent::DoneSlowly);
+            assert_eq!(next(&world, &mut delivery), None, "it waits for its turn");
+        }
+        let mut delivery = due(&world);
+        let last = next(&world, &mut delivery).unwrap();
+        told.extend(bodies(&last));
+        ids.push(last.id);
+        delivery.sent(Sent::DoneSlowly);
+        assert_eq!(next(&world, &mut delivery), None);
+        assert_eq!(told, ["0", "1", "2", "3"], "everything once");
+        ids.sort();
+        ids.dedup();
+        assert_eq!(ids.len(), 4);
+        // Whether there is more is looked at when it has its turn.
+        let mut delivery = due(&world);
+        assert_eq!(next(&world, &mut delivery), None);
+        assert!(look(&world).is_empty());
+    }
+
     #[test]
     fn what_goes_out_again_under_its_id_has_nothing_new_in_it() {
         let world = world();
@@ -201,7 +336,7 @@ mod tests {
         let mut delivery = due(&world);
         let first = next(&world, &mut delivery).unwrap();
         // The other server may have taken it all the same, and would answer from memory what it gets again.
-        delivery.sent(Sent::Failed { retry_after_ms: 0, is_rate_limit: false });
+        delivery.sent(FAILED);
         assert_eq!(next(&world, &mut delivery), None);
         world.pass_ms(60_000);
         type_something(&world);
@@ -221,7 +356,6 @@ mod tests {
 
     #[test]
     fn a_server_that_asks_to_be_left_alone_is_for_a_day_at_most() {
-        const DAY_MS: u64 = 24 * 3_600_000;
         const OUTAGE_MS: u64 = 600_000;
         for (asked_ms, is_rate_limit, waited_ms) in [
             (3_600_000, true, 3_600_000),

@@ -125,14 +125,23 @@ impl Reception {
         self.dropped.pdus.extend(room.dropped);
     }
 
-    /// What is told outside of rooms, to be written behind the events, of which some may be what it is about.
+    /// Leaves out what is told outside of rooms of one kind, for `reason`.
+    pub fn leave_out(&mut self, kind: &str, reason: &'static str) {
+        let before = self.edus.len();
+        self.edus.retain(|edu| edu.get("edu_type").and_then(Value::as_str) != Some(kind));
+        self.dropped.edus.push((reason, (before - self.edus.len()) as u64));
+    }
+
+    /// What is told outside of rooms, to be written behind the events, of which some may be what it is about. What is left of it
+    /// then is to be written by itself ([`ReceiveEdus::rest`]).
     pub fn edus(&mut self) -> Option<ReceiveEdus> {
         let received = ReceiveEdus::new(&self.origin, &self.edus);
         self.dropped.edus.push(("not_understood", received.not_understood()));
+        self.dropped.edus.push(("too_many_entries", received.left_out()));
         (!received.is_empty()).then_some(received)
     }
 
-    /// What is told outside of rooms is written.
+    /// What is told outside of rooms, or a part of it, is written.
     pub fn took_in_edus(&mut self, taken: TakenEdus) {
         self.dropped.edus.extend(taken.dropped);
     }

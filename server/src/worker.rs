@@ -32,6 +32,9 @@ const SETTLE_RECEIPTS: Duration = Duration::from_secs(60 * 60);
 /// log.
 const FALL_PAUSE: Duration = Duration::from_secs(10);
 
+/// The engine's chore about presence.
+const PRESENCE: &str = "presence";
+
 /// Work that is done again and again.
 pub struct Worker {
     pub name: &'static str,
@@ -84,7 +87,8 @@ pub fn start(ctx: &Arc<Context>) {
         let round = move || (worker.round)(&work);
         drop(tokio::spawn(keep_on(ctx.shutdown.clone(), worker.name, worker.every, round)));
     }
-    for chore in CHORES {
+    // Who was there before presence was turned off is not taken up again.
+    for chore in CHORES.iter().filter(|chore| ctx.config.presence || chore.name != PRESENCE) {
         debug!(name = chore.name, "a chore of the engine's starts");
         let work = ctx.clone();
         let round = move || keep_house(&work, chore);
@@ -328,6 +332,11 @@ mod tests {
             assert!(gone.await.is_err(), "the mark is dropped");
         });
         assert_eq!(fallen, 1);
+    }
+
+    #[test]
+    fn the_chore_about_presence_is_one() {
+        assert!(CHORES.iter().any(|chore| chore.name == PRESENCE));
     }
 
     #[test]

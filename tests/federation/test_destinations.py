@@ -193,7 +193,7 @@ def test_a_server_is_well_again_when_it_takes_what_is_not_kept(warren, alice, ad
     typing = itertools.cycle((False, True))
 
     def has_taken_something():
-        """It is tried again when it is heard from, some seconds after the failure; while it is left alone nothing is kept for it."""
+        """It is tried again when it is heard from, some seconds after the failure; while it is left alone it is not kept for it who types."""
         assert resident.send(warren, "GET", "/_matrix/federation/v1/publicRooms")[0] == 200
         type_something(next(typing))
         return resident.edus("m.typing")

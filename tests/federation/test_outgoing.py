@@ -15,6 +15,7 @@ from harness.peer import now_ms
 from harness.server import free_port, sound
 from harness.waiting import until
 
+READ = "rooms/{roomId}/receipt/{receiptType}/{eventId}"
 NEXT_TRY = "warren_federation_destination_next_try_seconds"
 # A first pause after a failure is ten seconds, give or take a fifth; then one of twice as much, within SECONDS_MAX.
 
@@ -76,6 +77,32 @@ def test_a_peer_that_trickles_its_answer_has_failed(warren, alice, admin, reside
     assert resident.tries[0][0] == resident.tries[1][0], "it is the same transaction"
 
 
+def test_a_peer_that_fails_for_a_moment_learns_who_has_read_what_and_who_is_gone(warren, alice, resident):
+    room_id, _ = room_with(alice, warren, resident)
+    carol = alice.register("carol")
+    carol.join(room_id)
+
+    def say(presence):
+        carol.put("presence/{userId}/status", carol.user_id, json={"presence": presence})
+
+    def presences():
+        told = [update for edu in resident.edus("m.presence") for update in edu["push"]]
+        return [update["presence"] for update in told if update["user_id"] == carol.user_id]
+
+    say("online")
+    event_id = alice.send(room_id, "1")
+    resident.until(lambda: resident.bodies == ["1"] and "online" in presences())
+    resident.is_failing = True
+    # This it does not take, and of what comes next it is not even told before it is tried again.
+    carol.post(READ, room_id, "m.read", event_id, json={})
+    resident.until(lambda: len(resident.tries) > len(resident.transactions))
+    say("offline")
+    resident.is_failing = False
+    resident.until(lambda: resident.edus("m.receipt") and presences()[-1] == "offline")
+    (receipt,) = resident.edus("m.receipt")
+    assert receipt[room_id]["m.read"][carol.user_id]["event_ids"] == [event_id]
+
+
 class Slow(Participant):
     """Takes longer to answer a transaction than what counts as prompt."""
 
@@ -86,15 +113,20 @@ class Slow(Participant):
 
 
 def test_a_peer_that_is_slow_gets_everything_once(warren, alice, network):
-    """It is left after the transaction that it was slow to take, and goes on behind that one when it has its turn."""
+    """It is left after the transaction that it was slow to take, and goes on behind that one when it has its turn, with what was
+    read meanwhile."""
     peer = network.peer(kind=Slow)
     room_id, _ = room_with(alice, warren, peer)
     alice.send(room_id, "1")
     peer.until(lambda: peer.bodies)
+    theirs = peer.message(peer.copies[room_id], "theirs")
+    assert peer.transact(warren, [theirs]) == {id_of(theirs): {}}
+    alice.post(READ, room_id, "m.read", id_of(theirs), json={})
     for body in ("2", "3"):
         alice.send(room_id, body)
     peer.until(lambda: len(peer.bodies) >= 3)
     assert peer.bodies == ["1", "2", "3"]
+    assert [list(edu[room_id]["m.read"]) for edu in peer.edus("m.receipt")] == [[alice.user_id]]
     ids = [id for id, _ in peer.tries]
     assert len(ids) == len(set(ids))
     peer.close()
@@ -369,7 +401,7 @@ def test_typing_and_receipts_are_told(warren, alice, resident):
     carol.join(room_id)
     event_id = alice.send(room_id, "1")
     carol.put("rooms/{roomId}/typing/{userId}", room_id, carol.user_id, json={"typing": True, "timeout": 30000})
-    carol.post("rooms/{roomId}/receipt/{receiptType}/{eventId}", room_id, "m.read", event_id, json={})
+    carol.post(READ, room_id, "m.read", event_id, json={})
     resident.until(lambda: resident.edus("m.typing") and resident.edus("m.receipt"))
     assert resident.edus("m.typing")[0] == {"room_id": room_id, "user_id": carol.user_id, "typing": True}
     assert resident.edus("m.receipt")[0][room_id]["m.read"][carol.user_id]["event_ids"] == [event_id]
@@ -403,8 +435,7 @@ def test_a_server_that_was_turned_out_learns_nothing_of_what_comes_after(warren,
     count = len(peer.transactions)
 
     def act(event_id, word):
-        read = "rooms/{roomId}/receipt/{receiptType}/{eventId}"
-        carol.post(read, room_id, "m.read", event_id, json={})
+        carol.post(READ, room_id, "m.read", event_id, json={})
         status = {"presence": "unavailable", "status_msg": word}
         carol.put("presence/{userId}/status", carol.user_id, json=status)
         carol.put("devices/{deviceId}", carol.device_id, json={"display_name": word})

@@ -257,6 +257,14 @@ fn queue_passes() -> Vec<Pass> {
             }
             Ok(())
         }),
+        Pass::over_derived(&schema::STRANGER_SHARES, |row, (user, device, server), share| {
+            row.seen.uses_position(share.pos);
+            let waits = row.reader().has(&schema::TO_DEVICE_COUNTS, &(user, device))?;
+            if !row.expect(waits, "nothing waits for the device") {
+                row.delete(&schema::STRANGER_SHARES, &(user, device, server));
+            }
+            Ok(())
+        }),
     ]
 }
 

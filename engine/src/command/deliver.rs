@@ -39,7 +39,7 @@ impl Command for DeliveryFailed {
         let retry_after_ms = self.retry_after_ms.min(most_ms);
         row.retry_ms = now_ms + outbox::wait_ms(tx, row.failures).max(retry_after_ms);
         row.asked_ms = if self.is_rate_limit { now_ms + retry_after_ms } else { 0 };
-        tx.shared.outbox.asked(server, row.asked_ms);
+        tx.shared.outbox.failed(server, row.failing_since_ms, row.asked_ms);
         tx.put(&schema::DESTINATIONS, &server, &row);
         outbox::count_long(tx, server, row.messages_waiting)?;
         let in_flight = row.in_flight.map(|sent| sent.edus).unwrap_or_default();

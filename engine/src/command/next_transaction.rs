@@ -39,6 +39,9 @@ pub struct NextTransaction {
     pub acknowledged: Option<String>,
     /// Whether it has taken one that is not kept, so that no id stands for it: typing and receipts alone.
     pub took_brief: bool,
+    /// Whether the next is begun. Else only what it has taken is noted, and nothing is answered to be sent: what is begun and not
+    /// sent at once has to be taken for sent.
+    pub begins: bool,
 }
 
 /// What is next.
@@ -111,22 +114,44 @@ impl Command for NextTransaction {
             is_well(&mut row, known_to, now_ms);
         }
         let is_repeated = row.in_flight.is_some();
+        let was_made_up_for = row.making_up.is_some();
         if !is_repeated {
-            row.in_flight = begin(tx, server, &mut row, known_to, now_ms)?;
-            let is_empty = row.in_flight.as_ref().is_none_or(|next| next.edus.is_empty());
+            if self.begins {
+                row.in_flight = begin(tx, server, &mut row, known_to, now_ms)?;
+            }
             let may_have_been_trimmed =
                 acknowledged.as_ref().is_some_and(|sent| has_failed || !sent.edus.is_empty());
-            if is_empty && (is_back || may_have_been_trimmed) {
+            if (is_back || may_have_been_trimmed) && self.is_queue_empty(tx, server, &row, known_to)? {
                 trimming::forget(tx, server)?;
             }
         }
-        if is_back || !is_repeated && (row.in_flight.is_some() || acknowledged.is_some()) {
+        // Nothing else may be for it for long, and until then rows would be kept for what it has missed.
+        let is_made_up_for = was_made_up_for && row.making_up.is_none();
+        if is_back || !is_repeated && (row.in_flight.is_some() || acknowledged.is_some() || is_made_up_for) {
             tx.put(&schema::DESTINATIONS, &server, &row);
         }
         let delivered_to = row.delivered_to;
-        let transaction = row.in_flight.map(|sent| render(tx, server, sent)).transpose()?;
+        let in_flight = row.in_flight.filter(|_| self.begins);
+        let transaction = in_flight.map(|sent| render(tx, server, sent)).transpose()?;
         // What was in it may be gone by now; it is acknowledged all the same, for its position.
         Ok(NextUp { transaction, is_repeated, delivered_to })
+    }
+}
+
+impl NextTransaction {
+    /// Whether nothing was in the server's queue when the next was begun, or would be.
+    fn is_queue_empty(
+        &self,
+        tx: &Tx,
+        server: TextNum,
+        row: &Destination,
+        known_to: StreamPos,
+    ) -> Result<bool> {
+        match &row.in_flight {
+            Some(next) => Ok(next.edus.is_empty()),
+            None if self.begins => Ok(true),
+            None => Ok(queued(tx, server, known_to)?.positions.is_empty()),
+        }
     }
 }
 
@@ -193,18 +218,21 @@ fn begin(
     };
     let Queued { positions: edus, events: own_events, .. } = queued_of_company(tx, server, known_to)?;
     let events_max = EVENTS_MAX.saturating_sub(own_events);
-    let made_up = making_up::next(tx, server, row, known_to, events_max)?;
-    if !made_up.is_empty() {
-        return Ok(Some(in_flight(tx, now_ms, made_up, edus, row.delivered_to)));
-    }
     loop {
+        let made_up = making_up::next(tx, server, row, known_to, events_max)?;
+        if !made_up.is_empty() {
+            return Ok(Some(in_flight(tx, now_ms, made_up, edus, row.delivered_to)));
+        }
         let next = next_events(tx, server, row, &rooms, known_to, events_max)?;
         if !next.events.is_empty() || !edus.is_empty() {
             return Ok(Some(in_flight(tx, now_ms, next.events, edus, next.delivers_to)));
         }
         // Nothing up to there was for the server after all; there may be something behind.
+        let is_further = next.delivers_to > row.delivered_to;
         row.delivered_to = row.delivered_to.max(next.delivers_to);
-        if next.delivers_to >= known_to {
+        // Who has caught up by that has nothing to be made up for, which only another look shows.
+        let may_have_caught_up = is_further && row.making_up.is_some();
+        if next.delivers_to >= known_to && !may_have_caught_up {
             return Ok(None);
         }
     }

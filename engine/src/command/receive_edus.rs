@@ -2,25 +2,30 @@
 //! changes of devices and keys.
 //!
 //! Invariant: each part is judged by itself; what is not the server's to tell, or is about what is not here, is passed over.
-//! A message to devices comes once, however often it is told (for as long as its id is remembered).
+//! A message to devices comes once, however often it is told (for as long as its id is remembered). A batch has a bounded size,
+//! whatever a server tells: what is left is for the next one. If it comes to none, the transaction comes again.
 //! Specification: server-server API, "EDUs", "Server Access Control Lists (ACLs)".
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use crate::{
     account::presence,
     command::{Command, Lanes},
     core::{
+        event::JsonObject,
         identifiers,
         num::{RoomNum, TextNum, UserNum},
     },
     device::{
         elsewhere::{self, Update, Updated},
-        lists,
+        lists, strangers,
         to_device::{self, Enqueued},
     },
     error::Result,
-    outbox::shares::Sender,
+    outbox::shares::{Queue, Sender},
     remote::{self, IncomingEdu, IncomingPresence, IncomingReceipt},
     room::{
         RoomCtx,
@@ -28,7 +33,7 @@ use crate::{
         servers::{self, server_allowed},
     },
     store::{
-        Tx, schema,
+        Reader, Tx, schema,
         schema::{EarlyReceipt, Membership, PresenceState, ReceivedTransaction},
     },
     stream::{Activity, EarlyPresence, Touch},
@@ -41,6 +46,13 @@ const TYPING_MS: u64 = 60_000;
 const ANSWER_BYTES_MAX: usize = 65_536;
 /// The longest id of a transaction that is remembered, in bytes.
 const TRANSACTION_ID_BYTES_MAX: usize = 255;
+/// After how many bytes a batch takes in no more parts: a usual transaction is one batch. The last part may have as much as a
+/// request of a user of this server ([`to_device::REQUEST_BYTES_MAX`]).
+const BATCH_BYTES: usize = 1 << 20;
+/// What a row counts for that tells of a device list: its key, and what is kept of it until it is on the disk.
+const NEWS_BYTES: usize = 128;
+/// What a message to a device counts for, whether or not there is such a device: it is looked for.
+const LOOK_UP_BYTES: usize = 64;
 /// The device id that stands for all devices of a user.
 const ALL_DEVICES: &str = "*";
 /// Why a message to a device is passed over, or another one is gone in whose place it is: too many wait.
@@ -53,6 +65,10 @@ const UNKNOWN_EVENT: &str = "unknown_event";
 const TOO_MANY_WAITING: &str = "too_many_waiting";
 /// The same: no user of this server shares a room with its user.
 const NO_SHARED_ROOM: &str = "no_shared_room";
+/// The same: its server shares no room with its user, and has as much waiting for the device as such servers may.
+const STRANGER: &str = "stranger";
+/// The same: what comes with it is as much as one request may put into queues.
+const TOO_MUCH: &str = "too_much";
 /// The same: it is for a user or a device that is not here.
 const UNKNOWN_DEVICE: &str = "unknown_device";
 
@@ -60,8 +76,11 @@ const UNKNOWN_DEVICE: &str = "unknown_device";
 #[derive(Clone, Debug)]
 pub struct ReceiveEdus {
     origin: String,
-    edus: Vec<IncomingEdu>,
+    edus: Arc<[IncomingEdu]>,
+    /// How many of them are taken in already.
+    done: usize,
     not_understood: u64,
+    left_out: u64,
 }
 
 /// What became of it.
@@ -74,6 +93,8 @@ pub struct TakenEdus {
     pub rooms_to_settle: BTreeSet<String>,
     /// What was passed over, by the reason.
     pub dropped: BTreeMap<&'static str, u64>,
+    /// How many parts were looked at: what is left is to be written by itself ([`ReceiveEdus::rest`]).
+    pub parts: usize,
 }
 
 impl TakenEdus {
@@ -85,14 +106,23 @@ impl TakenEdus {
 impl ReceiveEdus {
     /// `origin` is the server that has signed the request.
     pub fn new<'a>(origin: &str, edus: impl IntoIterator<Item = &'a serde_json::Value>) -> Self {
-        let (mut parsed, mut not_understood) = (Vec::new(), 0);
+        let (mut parsed, mut not_understood, mut left_out) = (Vec::new(), 0, 0);
         for edu in edus.into_iter().take(super::Transaction::EDUS_MAX) {
             match remote::parse(origin, edu) {
-                Some(edu) => parsed.push(edu),
+                Some((edu, more)) => {
+                    parsed.push(edu);
+                    left_out += more;
+                }
                 None => not_understood += 1,
             }
         }
-        Self { origin: origin.to_owned(), edus: parsed, not_understood }
+        Self { origin: origin.to_owned(), edus: parsed.into(), done: 0, not_understood, left_out }
+    }
+
+    /// What is left when this was written, with what became of it; `None` if nothing is. One batch has room for so much.
+    pub fn rest(&self, taken: &TakenEdus) -> Option<Self> {
+        let rest = Self { done: self.done + taken.parts, ..self.clone() };
+        (!rest.is_empty()).then_some(rest)
     }
 
     /// How many parts are malformed, of no kind that is known here, or not the server's to tell.
@@ -100,9 +130,14 @@ impl ReceiveEdus {
         self.not_understood
     }
 
+    /// How many entries of parts are beyond those that a part may have.
+    pub fn left_out(&self) -> u64 {
+        self.left_out
+    }
+
     /// Whether there is nothing to be done.
     pub fn is_empty(&self) -> bool {
-        self.edus.is_empty()
+        self.left().is_empty()
     }
 }
 
@@ -111,7 +146,7 @@ impl Command for ReceiveEdus {
 
     fn lanes(&self) -> Lanes {
         let mut users: BTreeSet<&str> = BTreeSet::new();
-        for edu in &self.edus {
+        for edu in self.left() {
             match edu {
                 IncomingEdu::Typing { .. } => {}
                 IncomingEdu::Receipts(receipts) => {
@@ -130,67 +165,131 @@ impl Command for ReceiveEdus {
     }
 
     fn run(&self, tx: &mut Tx) -> Result<TakenEdus> {
-        let (mut stale, mut taken) = (BTreeSet::new(), TakenEdus::default());
-        let mut early = EarlyReceipts::of(&self.origin);
-        for edu in &self.edus {
-            match edu {
-                IncomingEdu::Typing { room_id, user_id, typing } => {
-                    self.typing(tx, room_id, user_id, *typing, &mut taken)?;
-                }
-                IncomingEdu::Receipts(receipts) => {
-                    for receipt in receipts {
-                        self.receipt(tx, receipt, &mut early, &mut taken)?;
-                    }
-                }
-                IncomingEdu::Presence(updates) => {
-                    for update in updates {
-                        self.present(tx, update, &mut taken)?;
-                    }
-                }
-                IncomingEdu::Direct { sender, kind, message_id, messages } => {
-                    // What reaches nobody is not remembered: others could make up as much of it as they like.
-                    let key = (tx.intern_text(&self.origin)?, message_id.clone());
-                    let sender = (&**sender, Sender::Elsewhere(key.0));
-                    if tx.has(&schema::RECEIVED_MESSAGES, &key)? {
-                        taken.drop("repeated");
-                    } else if deliver(tx, sender, kind, messages, &mut taken)? {
-                        tx.put(&schema::RECEIVED_MESSAGES, &key, &tx.shared.clock.now_ms());
-                    }
-                }
-                IncomingEdu::DeviceList { user_id, device_id, stream_id, prev_ids, name, keys } => {
-                    let update = Update {
-                        device_id,
-                        stream_id: *stream_id,
-                        prev_ids,
-                        name: name.as_deref(),
-                        keys: keys.as_ref(),
-                    };
-                    if device_changed(tx, user_id, &update, &mut taken)? {
-                        stale.insert(user_id.clone());
-                    }
-                }
-                IncomingEdu::SigningKeys { user_id, master, self_signing } => {
-                    let Some(user) = neighbour(tx, user_id)? else {
-                        taken.drop(NO_SHARED_ROOM);
-                        continue;
-                    };
-                    let (master, self_signing) = (master.as_ref(), self_signing.as_ref());
-                    let is_kept = tx.has(&schema::REMOTE_DEVICE_LISTS, &user)?;
-                    if !elsewhere::is_followed(tx, user)? {
-                        elsewhere::make_stale(tx, user)?;
-                    }
-                    if !is_kept || elsewhere::put_signing_keys(tx, user, user_id, master, self_signing)? {
-                        lists::changed_elsewhere(tx, user)?;
-                    }
-                }
+        let (mut batch, mut early) = (Batch::default(), EarlyReceipts::of(&self.origin));
+        for edu in self.left() {
+            if batch.bytes >= BATCH_BYTES {
+                break;
             }
+            self.take_in(tx, edu, &mut early, &mut batch)?;
+            batch.taken.parts += 1;
         }
-        taken.stale = stale.into_iter().collect();
-        Ok(taken)
+        batch.taken.stale = batch.stale.into_iter().collect();
+        Ok(batch.taken)
     }
 }
 
+/// What is known of a batch while it is made.
+#[derive(Default)]
+struct Batch {
+    /// About how many bytes it has: of messages to devices, and of news of device lists.
+    bytes: usize,
+    /// Users whose devices have changed, of which all who follow them are told.
+    told: BTreeSet<UserNum>,
+    /// Users whose devices have to be asked for anew.
+    stale: BTreeSet<String>,
+    /// Whether the server shares no room with users of this one.
+    strangers: BTreeMap<UserNum, bool>,
+    taken: TakenEdus,
+}
+
+impl Batch {
+    /// The user's devices have changed, whatever else of them changes in this batch: one row for each who follows them tells it.
+    fn lists_changed(&mut self, tx: &mut Tx, user: UserNum) -> Result<()> {
+        if self.told.insert(user) {
+            self.bytes += lists::changed_elsewhere(tx, user)? * NEWS_BYTES;
+        }
+        Ok(())
+    }
+
+    /// Whether `server`, whose user sends, shares no room with the user, as far as it is known. O(the sender's rooms), and of a
+    /// sender who shares none O(the user's).
+    fn is_stranger(
+        &mut self,
+        reader: &Reader,
+        (sender, server): (&str, TextNum),
+        user: UserNum,
+    ) -> Result<bool> {
+        if let Some(known) = self.strangers.get(&user) {
+            return Ok(*known);
+        }
+        let is_stranger = !shares_room(reader, (sender, server), user)?;
+        self.strangers.insert(user, is_stranger);
+        Ok(is_stranger)
+    }
+}
+
+fn shares_room(reader: &Reader, (sender, server): (&str, TextNum), user: UserNum) -> Result<bool> {
+    // As a rule they meet where the sender is, and servers have few of the rooms of another one's user.
+    if let Some(sender) = reader.user_num(sender)? {
+        for room in reader.joined_rooms(sender)? {
+            if reader.membership(user, room)? == Some(Membership::Join) {
+                return Ok(true);
+            }
+        }
+    }
+    for room in reader.joined_rooms(user)? {
+        if servers::is_in_or_supposed(reader, server, room)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 impl ReceiveEdus {
+    /// What has still to be taken in.
+    fn left(&self) -> &[IncomingEdu] {
+        self.edus.get(self.done..).unwrap_or_default()
+    }
+
+    fn take_in(
+        &self,
+        tx: &mut Tx,
+        edu: &IncomingEdu,
+        early: &mut EarlyReceipts,
+        batch: &mut Batch,
+    ) -> Result<()> {
+        match edu {
+            IncomingEdu::Typing { room_id, user_id, typing } => {
+                self.typing(tx, room_id, user_id, *typing, &mut batch.taken)
+            }
+            IncomingEdu::Receipts(receipts) => {
+                for receipt in receipts {
+                    self.receipt(tx, receipt, early, &mut batch.taken)?;
+                }
+                Ok(())
+            }
+            IncomingEdu::Presence(updates) => {
+                for update in updates {
+                    self.present(tx, update, &mut batch.taken)?;
+                }
+                Ok(())
+            }
+            IncomingEdu::Direct { sender, kind, message_id, messages } => {
+                // What reaches nobody is not remembered: others could make up as much of it as they like.
+                let key = (tx.intern_text(&self.origin)?, message_id.clone());
+                if tx.has(&schema::RECEIVED_MESSAGES, &key)? {
+                    batch.taken.drop("repeated");
+                } else if deliver(tx, (sender.as_str(), key.0), kind, messages, batch)? {
+                    tx.put(&schema::RECEIVED_MESSAGES, &key, &tx.shared.clock.now_ms());
+                }
+                Ok(())
+            }
+            IncomingEdu::DeviceList { user_id, device_id, stream_id, prev_ids, name, keys } => {
+                let update = Update {
+                    device_id,
+                    stream_id: *stream_id,
+                    prev_ids,
+                    name: name.as_deref(),
+                    keys: keys.as_ref(),
+                };
+                device_changed(tx, user_id, &update, batch)
+            }
+            IncomingEdu::SigningKeys { user_id, master, self_signing } => {
+                signing_keys_changed(tx, user_id, (master.as_ref(), self_signing.as_ref()), batch)
+            }
+        }
+    }
+
     /// The room and the user, if the user is in the room and the server may take part in it.
     fn member(&self, tx: &Tx, room_id: &str, user_id: &str) -> Result<Option<(RoomNum, UserNum)>> {
         let Some(room) = RoomCtx::find(tx, room_id)? else { return Ok(None) };
@@ -326,58 +425,94 @@ fn neighbour(tx: &Tx, user_id: &str) -> Result<Option<UserNum>> {
 /// Whether the message is in the queue of any device.
 fn deliver(
     tx: &mut Tx,
-    (sender, server): (&str, Sender),
+    (sender, server): (&str, TextNum),
     kind: &str,
-    messages: &[(String, String, crate::core::event::JsonObject)],
-    taken: &mut TakenEdus,
+    messages: &[(String, String, JsonObject)],
+    batch: &mut Batch,
 ) -> Result<bool> {
     let pos = tx.next_position();
-    let mut reached: BTreeSet<(UserNum, TextNum)> = BTreeSet::new();
-    let mut is_kept = false;
+    let mut reached: BTreeSet<Queue> = BTreeSet::new();
+    let (mut is_kept, mut bytes) = (false, 0);
+    batch.bytes += messages.len() * LOOK_UP_BYTES;
     for (user_id, device_id, content) in messages {
-        let is_own = identifiers::server_name(user_id) == Some(&*tx.shared.server_name);
-        let Some(user) = tx.user_num(user_id)?.filter(|_| is_own) else {
-            taken.drop(UNKNOWN_DEVICE);
+        let Some((user, devices)) = recipients(tx, user_id, device_id)? else {
+            batch.taken.drop(UNKNOWN_DEVICE);
             continue;
         };
-        let devices = if device_id == ALL_DEVICES {
-            to_device::devices(tx, user)?
-        } else if tx.has(&schema::DEVICES, &(user, device_id.clone()))? {
-            BTreeSet::from([device_id.clone()])
-        } else {
-            taken.drop(UNKNOWN_DEVICE);
+        let Some(event) = to_device::event_within_bounds(sender, kind, content) else {
+            batch.taken.drop("too_large");
             continue;
         };
-        let event = to_device::event_of(sender, kind, content);
-        if event.len() > to_device::MESSAGE_BYTES_MAX {
-            taken.drop("too_large");
-            continue;
-        }
+        let is_stranger = batch.is_stranger(tx, (sender, server), user)?;
         for device_id in devices {
-            let device = tx.intern_text(&device_id)?;
-            if reached.insert((user, device)) {
-                let enqueued = to_device::enqueue(tx, (user, device), pos, server, &event)?;
-                is_kept |= enqueued != Enqueued::Dropped;
-                if enqueued != Enqueued::Taken {
-                    taken.drop(QUEUE_FULL);
+            let queue = (user, tx.intern_text(&device_id)?);
+            if !reached.insert(queue) {
+                continue;
+            }
+            if bytes + event.len() > to_device::REQUEST_BYTES_MAX {
+                batch.taken.drop(TOO_MUCH);
+                continue;
+            }
+            if is_stranger && !strangers::has_place(tx, queue, server, event.len())? {
+                batch.taken.drop(STRANGER);
+                continue;
+            }
+            let enqueued = to_device::enqueue(tx, queue, pos, Sender::Elsewhere(server), &event)?;
+            if enqueued != Enqueued::Taken {
+                batch.taken.drop(QUEUE_FULL);
+            }
+            if enqueued != Enqueued::Dropped {
+                is_kept = true;
+                bytes += event.len();
+                if is_stranger {
+                    strangers::note(tx, queue, server, pos, event.len())?;
                 }
             }
         }
     }
+    batch.bytes += bytes;
     Ok(is_kept)
 }
 
-/// Whether the user's devices have to be asked for anew.
-fn device_changed(tx: &mut Tx, user_id: &str, update: &Update<'_>, taken: &mut TakenEdus) -> Result<bool> {
+/// The user, one of this server, and the devices that are meant, if there are any.
+fn recipients(tx: &Tx, user_id: &str, device_id: &str) -> Result<Option<(UserNum, BTreeSet<String>)>> {
+    let is_own = identifiers::server_name(user_id) == Some(&*tx.shared.server_name);
+    let Some(user) = tx.user_num(user_id)?.filter(|_| is_own) else { return Ok(None) };
+    if device_id == ALL_DEVICES {
+        return Ok(Some((user, to_device::devices(tx, user)?)));
+    }
+    let is_there = tx.has(&schema::DEVICES, &(user, device_id.to_owned()))?;
+    Ok(is_there.then(|| (user, BTreeSet::from([device_id.to_owned()]))))
+}
+
+fn device_changed(tx: &mut Tx, user_id: &str, update: &Update<'_>, batch: &mut Batch) -> Result<()> {
     let Some(user) = neighbour(tx, user_id)? else {
-        taken.drop(NO_SHARED_ROOM);
-        return Ok(false);
+        batch.taken.drop(NO_SHARED_ROOM);
+        return Ok(());
     };
     let updated = elsewhere::update(tx, user, user_id, update)?;
-    if updated != Updated::Known {
-        lists::changed_elsewhere(tx, user)?;
+    if updated == Updated::Stale {
+        batch.stale.insert(user_id.to_owned());
     }
-    Ok(updated == Updated::Stale)
+    if updated == Updated::Known { Ok(()) } else { batch.lists_changed(tx, user) }
+}
+
+fn signing_keys_changed(
+    tx: &mut Tx,
+    user_id: &str,
+    (master, self_signing): (Option<&JsonObject>, Option<&JsonObject>),
+    batch: &mut Batch,
+) -> Result<()> {
+    let Some(user) = neighbour(tx, user_id)? else {
+        batch.taken.drop(NO_SHARED_ROOM);
+        return Ok(());
+    };
+    let is_kept = tx.has(&schema::REMOTE_DEVICE_LISTS, &user)?;
+    if !elsewhere::is_followed(tx, user)? {
+        elsewhere::make_stale(tx, user)?;
+    }
+    let is_news = !is_kept || elsewhere::put_signing_keys(tx, user, user_id, master, self_signing)?;
+    if is_news { batch.lists_changed(tx, user) } else { Ok(()) }
 }
 
 /// Notes how a server's transaction was answered, so that it is answered alike when it is sent again.

@@ -23,6 +23,8 @@ use crate::{
 /// The most bytes of messages, with whom they are to, that go to another server in one piece: as much as an event. One
 /// message may be as large by itself.
 const PIECE_BYTES_MAX: usize = 65_536;
+/// The most messages that go to another server in one piece: what any server takes of one. Small ones would be thousands.
+const PIECE_MESSAGES_MAX: usize = 1_000;
 /// The random part of the id of a piece: 120 bits. Specification: "maximum length 32 codepoints".
 const MESSAGE_ID_CHARS: usize = 20;
 
@@ -138,7 +140,7 @@ impl SendToDevice {
         let mut rest = contents.as_slice();
         while !rest.is_empty() {
             let mut bytes = 0;
-            let fits = rest.iter().take_while(|(user_id, device_id, content)| {
+            let fits = rest.iter().take(PIECE_MESSAGES_MAX).take_while(|(user_id, device_id, content)| {
                 let is_first = bytes == 0;
                 bytes += user_id.len() + device_id.len() + content.len();
                 is_first || bytes <= PIECE_BYTES_MAX

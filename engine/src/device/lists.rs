@@ -101,12 +101,14 @@ fn a_device(tx: &mut Tx, user: UserNum) -> Result<Option<TextNum>> {
     Ok(first.map(|device_id| tx.intern_text(&device_id)).transpose()?)
 }
 
-/// Tells the users of this server who follow `user`, one of another server, that their devices or keys changed.
-pub fn changed_elsewhere(tx: &mut Tx, user: UserNum) -> Result<()> {
+/// Tells the users of this server who follow `user`, one of another server, that their devices or keys changed. Answers how many
+/// these are.
+pub fn changed_elsewhere(tx: &mut Tx, user: UserNum) -> Result<usize> {
     let rooms = tx.joined_rooms(user)?;
     let told = local_peers(tx, &rooms)?;
+    let count = told.len();
     tell(tx, user, told);
-    Ok(())
+    Ok(count)
 }
 
 fn tell(tx: &mut Tx, user: UserNum, told: BTreeSet<UserNum>) {

@@ -12,6 +12,7 @@ pub mod key_backup;
 pub mod lists;
 pub mod one_time_keys;
 pub mod signatures;
+pub(crate) mod strangers;
 pub mod to_device;
 pub mod told;
 pub mod updates;
@@ -64,6 +65,7 @@ pub fn forget(tx: &mut Tx, user: UserNum, device_id: &str) -> Result<()> {
         tx.delete(&schema::TO_DEVICE_COUNTS, &(user, device));
         tx.delete_prefix(&schema::TO_DEVICE, &(user, device));
         shares::forget(tx, (user, device))?;
+        strangers::forget(tx, (user, device));
     }
     tell(tx, user, device, had_keys)
 }

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
-use super::parameter;
+use super::{parameter, strangers};
 use crate::{
     core::{
         event::JsonObject,
@@ -22,12 +22,13 @@ use crate::{
     stream::Touch,
 };
 
-/// The most bytes of a message's content: what an event may have, since it has to fit into one when it is sent on to
-/// another server.
+/// The most bytes of a message's content, from users of this server and of others: what an event may have, since it has to
+/// fit into one when it is sent on to another server.
 pub const MESSAGE_BYTES_MAX: usize = 65_536;
 
 /// The most bytes that one request may put into queues, messages to all devices counted for each: half of the largest
-/// batch that a distributed store takes. The usual request, keys for 20 to 250 devices, has less than 1 MiB.
+/// batch that a distributed store takes. The usual request, keys for 20 to 250 devices, has less than 1 MiB. What another
+/// server sends as one request has the same measure.
 pub const REQUEST_BYTES_MAX: usize = 5 << 20;
 
 /// The most messages that wait for one device, a half of them of one user of this server, or of one other server. What comes
@@ -50,20 +51,28 @@ pub fn content(content: &[u8]) -> Result<JsonObject> {
 ///
 /// Errors: those of [`content`].
 pub fn event(sender: &str, kind: &str, content: &[u8]) -> Result<Bytes> {
-    Ok(event_of(sender, kind, &self::content(content)?))
+    Ok(event_of(sender, kind, &self::content(content)?).0)
 }
 
-/// The same of a content that is known to be good.
-pub fn event_of(sender: &str, kind: &str, content: &JsonObject) -> Bytes {
+/// The same of a content that is known to be good; `None` if it is too large.
+pub fn event_within_bounds(sender: &str, kind: &str, content: &JsonObject) -> Option<Bytes> {
+    let (event, bytes) = event_of(sender, kind, content);
+    (bytes <= MESSAGE_BYTES_MAX).then_some(event)
+}
+
+/// The message, and how many bytes its content has as it is written.
+fn event_of(sender: &str, kind: &str, content: &JsonObject) -> (Bytes, usize) {
     let mut out = Vec::with_capacity(512);
     out.extend_from_slice(b"{\"content\":");
+    let before = out.len();
     json::write_object(&mut out, content);
+    let bytes = out.len() - before;
     out.extend_from_slice(b",\"sender\":");
     json::write_string(&mut out, sender);
     out.extend_from_slice(b",\"type\":");
     json::write_string(&mut out, kind);
     out.push(b'}');
-    out.into()
+    (out.into(), bytes)
 }
 
 /// What became of a message.
@@ -195,6 +204,7 @@ pub fn acknowledge(tx: &mut Tx, user: UserNum, device: TextNum, up_to: StreamPos
         tx.delete(&schema::TO_DEVICE, &(user, device, *pos));
     }
     shares::gone(tx, (user, device), before, is_counted, received)?;
+    strangers::acknowledged(tx, (user, device), up_to)?;
     if left == 0 {
         tx.delete(&schema::TO_DEVICE_COUNTS, &(user, device));
     } else {

@@ -36,7 +36,8 @@ pub(crate) const EDUS_MAX: usize = 100;
 /// The most bytes of messages to devices in one transaction, the last one over it: with fifty events of the greatest size
 /// that makes less than eight MiB, which is less than others take.
 pub(crate) const MESSAGES_BYTES_MAX: usize = 4 << 20;
-/// Who could not be reached for this long, in milliseconds, is sent only where each room ends: an hour, as on other servers.
+/// Who could not be reached for this long, in milliseconds, is sent only where each room ends, and nothing of what is soon stale:
+/// an hour, as on other servers.
 const CATCH_UP_AFTER_MS: u64 = 60 * 60 * 1000;
 
 /// Events for a server.
@@ -50,14 +51,18 @@ pub(crate) struct Next {
 
 /// Lets a server that was silent for long catch up to `known_to`, instead of sending it everything.
 pub(crate) fn begin_catching_up(row: &mut Destination, known_to: StreamPos, now_ms: u64) {
-    let is_long = row.failing_since_ms > 0 && row.failing_since_ms + CATCH_UP_AFTER_MS <= now_ms;
-    if is_long && row.delivered_to < known_to {
+    if is_long_silent(row.failing_since_ms, now_ms) && row.delivered_to < known_to {
         // What it missed before counts from where it first began, also while it is not known whether it has taken that in.
         if row.making_up.is_none() {
             making_up::begin(row, known_to);
         }
         row.catch_up_to = known_to;
     }
+}
+
+/// Whether that is for a server that cannot be reached since `failing_since_ms`; zero if it can, or if that is not known.
+pub(super) fn is_long_silent(failing_since_ms: u64, now_ms: u64) -> bool {
+    failing_since_ms > 0 && failing_since_ms.saturating_add(CATCH_UP_AFTER_MS) <= now_ms
 }
 
 /// The next events for the server in `rooms`, up to `known_to`, at most `events_max`.
@@ -234,7 +239,8 @@ pub(crate) fn known_servers(reader: &Reader, now_ms: u64) -> Result<BTreeMap<Tex
     reader.scan(&schema::DESTINATIONS, &(), Direction::Forward, |server, row| {
         let is_over = row.failed_ms > now_ms;
         let due_ms = if is_over { row.retry_ms.min(now_ms) } else { row.retry_ms };
-        servers.insert(server, Pause { due_ms, asked_ms: row.asked_ms });
+        let (asked_ms, failing_since_ms) = (row.asked_ms, row.failing_since_ms);
+        servers.insert(server, Pause { due_ms, asked_ms, failing_since_ms });
         true
     })?;
     Ok(servers)

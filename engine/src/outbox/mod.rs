@@ -13,15 +13,17 @@
 mod back_off;
 mod catch_up;
 pub(crate) mod delivery;
+mod ephemeral;
 pub(crate) mod making_up;
 pub(crate) mod shares;
 pub(crate) mod trimming;
 mod waiting;
 
 pub(crate) use back_off::{HEARD_AFTER_MS, OUTAGE_WAIT_MS_MAX, WAIT_MS_MAX, wait_ms};
+pub(crate) use ephemeral::Ephemeral;
 use shares::{Entry, Sender};
 pub use waiting::OutgoingNews;
-pub(crate) use waiting::{Ephemeral, Pause, Waiting};
+pub(crate) use waiting::{Pause, Waiting};
 
 use crate::{
     core::num::{EventNum, RoomNum, StreamPos, TextNum, UserNum},

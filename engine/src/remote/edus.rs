@@ -21,9 +21,12 @@ use crate::{
 const NAME_BYTES_MAX: usize = 255;
 /// The longest status message, in bytes: some paragraphs. Longer ones are left out.
 const STATUS_BYTES_MAX: usize = 4096;
-/// How many users, receipts or messages one part may tell of. A part has no more than an event's bytes on other servers,
-/// which leaves some hundreds.
+/// How many users or receipts one part may tell of. A part has no more than an event's bytes on other servers, which leaves some
+/// hundreds.
 const ENTRIES_MAX: usize = 1_000;
+/// How many messages to devices one part may have: some servers put into it all that a request of a user has for this one, of
+/// whatever size. A room with thousands of devices here is among the largest.
+const MESSAGES_MAX: usize = 10_000;
 
 /// One thing that another server tells.
 #[derive(Clone, Debug, PartialEq)]
@@ -108,21 +111,43 @@ pub struct IncomingPresence {
     pub currently_active: bool,
 }
 
-/// Takes apart what `origin` tells. `None` if it is malformed, of no kind that is known here, or not the server's to tell.
-pub fn parse(origin: &str, edu: &Value) -> Option<IncomingEdu> {
+/// Takes apart what `origin` tells. `None` if it is malformed, of no kind that is known here, or not the server's to tell. With it
+/// comes how many entries it has beyond those that one part may have, and that are left out.
+pub fn parse(origin: &str, edu: &Value) -> Option<(IncomingEdu, u64)> {
     let content = edu.get("content")?.as_object()?;
-    match edu.get("edu_type")?.as_str()? {
-        "m.typing" => typing(origin, content),
-        "m.receipt" => Some(IncomingEdu::Receipts(receipts(origin, content))),
-        "m.presence" => presence(origin, content),
-        "m.direct_to_device" => direct(origin, content),
-        "m.device_list_update" => device_list(origin, content),
-        "m.signing_key_update" => Some(IncomingEdu::SigningKeys {
+    let parsed = match edu.get("edu_type")?.as_str()? {
+        "m.typing" => typing(origin, content)?,
+        "m.receipt" => return Some(receipts(origin, content)),
+        "m.presence" => return presence(origin, content),
+        "m.direct_to_device" => return direct(origin, content),
+        "m.device_list_update" => device_list(origin, content)?,
+        "m.signing_key_update" => IncomingEdu::SigningKeys {
             user_id: user_of(origin, content.get("user_id")?)?,
             master: content.get("master_key").and_then(Value::as_object).cloned(),
             self_signing: content.get("self_signing_key").and_then(Value::as_object).cloned(),
-        }),
-        _ => None,
+        },
+        _ => return None,
+    };
+    Some((parsed, 0))
+}
+
+/// The first entries of a part, and how many more it has.
+struct Entries<T> {
+    first: Vec<T>,
+    more: u64,
+}
+
+impl<T> Entries<T> {
+    fn none() -> Self {
+        Self { first: Vec::new(), more: 0 }
+    }
+
+    fn add(&mut self, entry: T, max: usize) {
+        if self.first.len() < max {
+            self.first.push(entry);
+        } else {
+            self.more += 1;
+        }
     }
 }
 
@@ -155,8 +180,8 @@ fn typing(origin: &str, content: &JsonObject) -> Option<IncomingEdu> {
     })
 }
 
-fn receipts(origin: &str, content: &JsonObject) -> Vec<IncomingReceipt> {
-    let mut found = Vec::new();
+fn receipts(origin: &str, content: &JsonObject) -> (IncomingEdu, u64) {
+    let mut found = Entries::none();
     for (room_id, kinds) in content {
         let Some(users) = kinds.get("m.read").and_then(Value::as_object) else { continue };
         let receipts = users.iter().filter_map(|(user_id, receipt)| {
@@ -173,12 +198,13 @@ fn receipts(origin: &str, content: &JsonObject) -> Vec<IncomingReceipt> {
                 thread_id,
             })
         });
-        found.extend(receipts.take(ENTRIES_MAX.saturating_sub(found.len())));
+        receipts.for_each(|receipt| found.add(receipt, ENTRIES_MAX));
     }
-    found
+    (IncomingEdu::Receipts(found.first), found.more)
 }
 
-fn presence(origin: &str, content: &JsonObject) -> Option<IncomingEdu> {
+fn presence(origin: &str, content: &JsonObject) -> Option<(IncomingEdu, u64)> {
+    let mut found = Entries::none();
     let updates = content.get("push")?.as_array()?.iter().filter_map(|update| {
         let status_msg = update.get("status_msg").and_then(Value::as_str).unwrap_or_default();
         Some(IncomingPresence {
@@ -193,26 +219,30 @@ fn presence(origin: &str, content: &JsonObject) -> Option<IncomingEdu> {
             currently_active: update.get("currently_active").and_then(Value::as_bool).unwrap_or_default(),
         })
     });
-    Some(IncomingEdu::Presence(updates.take(ENTRIES_MAX).collect()))
+    updates.for_each(|update| found.add(update, ENTRIES_MAX));
+    Some((IncomingEdu::Presence(found.first), found.more))
 }
 
-fn direct(origin: &str, content: &JsonObject) -> Option<IncomingEdu> {
-    let mut messages = Vec::new();
+fn direct(origin: &str, content: &JsonObject) -> Option<(IncomingEdu, u64)> {
+    let mut found = Entries::none();
     for (user_id, devices) in content.get("messages")?.as_object()? {
         let Some(devices) = devices.as_object() else { continue };
         for (device_id, content) in devices {
             let Some(content) = content.as_object() else { continue };
-            if messages.len() < ENTRIES_MAX {
-                messages.push((user_id.clone(), device_id.clone(), content.clone()));
-            }
+            found.add((user_id, device_id, content), MESSAGES_MAX);
         }
     }
-    Some(IncomingEdu::Direct {
+    let messages = found.first.into_iter();
+    let messages = messages
+        .map(|(user_id, device_id, content)| (user_id.clone(), device_id.clone(), content.clone()))
+        .collect();
+    let direct = IncomingEdu::Direct {
         sender: user_of(origin, content.get("sender")?)?,
         kind: name(content.get("type"))?,
         message_id: name(content.get("message_id"))?,
         messages,
-    })
+    };
+    Some((direct, found.more))
 }
 
 fn device_list(origin: &str, content: &JsonObject) -> Option<IncomingEdu> {
@@ -260,8 +290,34 @@ mod tests {
         let read = json!({"event_ids": ["$e"], "data": {"ts": 1}});
         let receipts = json!({"!r:x": {"m.read": {"@bob:there.example": read, "@eve:third.example": read}}});
         let edu = json!({"edu_type": "m.receipt", "content": receipts});
-        let Some(IncomingEdu::Receipts(found)) = parse("there.example", &edu) else { panic!() };
+        let Some((IncomingEdu::Receipts(found), 0)) = parse("there.example", &edu) else { panic!() };
         assert_eq!(found.iter().map(|receipt| &*receipt.user_id).collect::<Vec<_>>(), ["@bob:there.example"]);
+    }
+
+    #[test]
+    fn what_is_beyond_the_entries_of_a_part_is_counted() {
+        let many =
+            |count: usize, entry: &dyn Fn(usize) -> Value| -> Vec<Value> { (0..count).map(entry).collect() };
+        let named = |count: usize, entry: &Value| -> Value {
+            (0..count).map(|number| (format!("@{number}:t"), entry.clone())).collect::<JsonObject>().into()
+        };
+        let read = json!({"event_ids": ["$e"], "data": {"ts": 1}});
+        let present = |number: usize| json!({"user_id": format!("@{number}:t"), "presence": "online"});
+        let direct = |count: usize| {
+            let messages = json!({"@alice:here.example": named(count, &json!({}))});
+            json!({"sender": "@b:t", "type": "t", "message_id": "1", "messages": messages})
+        };
+        for (kind, content, left_out) in [
+            ("m.receipt", json!({"!r:x": {"m.read": named(ENTRIES_MAX, &read)}}), 0),
+            ("m.receipt", json!({"!r:x": {"m.read": named(ENTRIES_MAX + 2, &read)}}), 2),
+            ("m.presence", json!({"push": many(ENTRIES_MAX, &present)}), 0),
+            ("m.presence", json!({"push": many(ENTRIES_MAX + 3, &present)}), 3),
+            ("m.direct_to_device", direct(MESSAGES_MAX), 0),
+            ("m.direct_to_device", direct(MESSAGES_MAX + 4), 4),
+        ] {
+            let parsed = parse("t", &json!({"edu_type": kind, "content": content}));
+            assert_eq!(parsed.map(|(_, more)| more), Some(left_out), "{kind}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Of users of other servers, their servers are asked, unless their devices are followed here.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
@@ -13,7 +14,7 @@ use warren_engine::view::{KeyChanges, QueryKeys, StreamToken, WithOwnSignatures}
 
 use super::membership::is_local;
 use crate::context::Context;
-use crate::federation::out::queries::{self, OfUsers};
+use crate::federation::out::queries::{self, KEYS_TIME_MAX, OfUsers};
 use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
 
 endpoints! {
@@ -51,13 +52,27 @@ async fn post_upload(call: Call) -> Outcome {
 /// What is told of the keys of other servers' users. Whom they have verified they tell nobody.
 const KEY_PARTS: &[&str] = &["device_keys", "master_keys", "self_signing_keys"];
 
+/// How long a client waits for other servers that says so in milliseconds.
+///
+/// Errors: 400 for a negative time.
+fn time_max(timeout: Option<f64>) -> Result<Duration, ApiError> {
+    match timeout {
+        Some(ms) if ms < 0.0 => Err(ApiError::bad_json("timeout must not be negative")),
+        Some(ms) => Ok(Duration::from_millis(ms as u64).min(KEYS_TIME_MAX)),
+        None => Ok(KEYS_TIME_MAX),
+    }
+}
+
 #[derive(Deserialize)]
 struct Query {
     device_keys: BTreeMap<String, Vec<String>>,
+    /// In milliseconds. Clients that reckon in fractions say so.
+    timeout: Option<f64>,
 }
 
 async fn post_query(call: Call) -> Outcome {
     let query: Query = call.json()?;
+    let time_max = time_max(query.timeout)?;
     let asker = call.user()?.to_string();
     let (here, there): (BTreeMap<_, _>, BTreeMap<_, _>) =
         query.device_keys.into_iter().partition(|(user_id, _)| is_known_here(&call.ctx, user_id));
@@ -73,7 +88,7 @@ async fn post_query(call: Call) -> Outcome {
         call.ctx.federation.missing_lists.tell(followed);
     }
     let users = there.into_iter().map(|(user_id, devices)| (user_id, json!(devices))).collect();
-    let mut found = queries::user_keys(&call.ctx, KEY_PARTS, users).await;
+    let mut found = queries::user_keys(&call.ctx, KEY_PARTS, users, time_max).await;
     if let Some(master_keys) = found.parts.get_mut("master_keys") {
         // Of a large answer it takes its time.
         tokio::task::block_in_place(|| add_own_signatures(&call.ctx, &asker, master_keys))?;
@@ -107,10 +122,14 @@ fn is_known_here(ctx: &Context, user_id: &str) -> bool {
     is_local(ctx, user_id) || ctx.engine.read(&AreDevicesFollowed(user_id)).unwrap_or_default()
 }
 
-/// The body of a request for one-time keys.
+/// Users, their devices, and of which algorithm a key of each is wanted.
+pub type WantedKeys = BTreeMap<String, BTreeMap<String, String>>;
+
 #[derive(Deserialize)]
-pub struct Claim {
-    pub one_time_keys: BTreeMap<String, BTreeMap<String, String>>,
+struct Claim {
+    one_time_keys: WantedKeys,
+    /// In milliseconds. Clients that reckon in fractions say so.
+    timeout: Option<f64>,
 }
 
 /// Users, their devices, and the keys of those by name.
@@ -124,12 +143,14 @@ struct Claimed {
 
 async fn post_claim(call: Call) -> Outcome {
     let claim: Claim = call.json()?;
+    let time_max = time_max(claim.timeout)?;
     let (here, there): (BTreeMap<_, _>, BTreeMap<_, _>) =
         claim.one_time_keys.into_iter().partition(|(user_id, _)| is_local(&call.ctx, user_id));
     let mut one_time_keys = claim_here(&call.ctx, here).await?;
     let users = there.into_iter().map(|(user_id, devices)| (user_id, json!(devices))).collect();
     let parts = &["one_time_keys"];
-    let mut found = queries::keys(&call.ctx, "v1/user/keys/claim", "one_time_keys", parts, users).await;
+    let endpoint = "v1/user/keys/claim";
+    let mut found = queries::keys(&call.ctx, endpoint, "one_time_keys", parts, users, time_max).await;
     for (user_id, devices) in found.parts.remove("one_time_keys").unwrap_or_default() {
         match serde_json::from_str(devices.get()) {
             Ok(devices) => drop(one_time_keys.insert(user_id, devices)),
@@ -140,10 +161,7 @@ async fn post_claim(call: Call) -> Outcome {
 }
 
 /// Takes keys of users of this server.
-pub async fn claim_here(
-    ctx: &Context,
-    devices_of_users: BTreeMap<String, BTreeMap<String, String>>,
-) -> Result<Keys, ApiError> {
+pub async fn claim_here(ctx: &Context, devices_of_users: WantedKeys) -> Result<Keys, ApiError> {
     let mut wanted = Vec::new();
     for (user_id, devices) in devices_of_users {
         for (device_id, algorithm) in devices {

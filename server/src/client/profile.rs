@@ -137,13 +137,17 @@ fn turns(ctx: &Arc<Context>, user_id: &str) -> Result<Vec<(String, Option<Turn>)
 }
 
 /// Tells the user's rooms of the profile, one after the other: each is a write of its own. One that cannot be told now is told
-/// later; where somebody has the turn, they may be at another user's profile.
+/// later; where somebody has the turn, they may be at another user's profile. What the room does not show of others, and how
+/// often that was tried, stays as it was.
 async fn show_in_rooms(ctx: &Context, user_id: &str, turns: Vec<(String, Option<Turn>)>) {
     for (room_id, turn) in turns {
         if show(ctx, &room_id, user_id, false).await
             && let Some(turn) = turn
         {
-            turn.done();
+            match ctx.engine.read(&UnshownProfilesIn(&room_id)) {
+                Ok(unshown) if unshown.is_empty() => turn.done(),
+                _ => turn.give_back(),
+            }
         }
     }
 }
@@ -212,4 +216,50 @@ fn shown_text(name: &str, value: &RawValue, bytes_max: usize) -> Result<Option<B
         return Err(ApiError::invalid_param(format!("{name} is longer than {bytes_max} bytes")));
     }
     Ok((!text.is_empty()).then(|| Value::from(text).to_string().into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use warren_engine::Preset;
+    use warren_engine::command::{ChangeMembership, CreateRoom, MembershipAction, Register};
+
+    use super::*;
+
+    async fn rename(ctx: &Context, user_id: &str, name: &str) {
+        let (user_id, value) = (user_id.to_owned(), Some(Value::from(name).to_string().into()));
+        ctx.engine.write(SetProfileField { user_id, name: DISPLAY_NAME.to_owned(), value }).await.unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn who_is_shown_changes_nothing_of_when_another_is_tried_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let ctx = Context::of_tests(folder.path());
+        let [alice, bob] = ["alice", "bob"].map(|name| format!("@{name}:{}", ctx.engine.server_name()));
+        for localpart in ["alice", "bob"] {
+            let register = Register { localpart: localpart.to_owned(), ..Register::default() };
+            ctx.engine.write(register).await.unwrap();
+        }
+        let create = CreateRoom { preset: Preset::PublicChat, ..CreateRoom::new(&alice, "11") };
+        let room_id = ctx.engine.write(create).await.unwrap();
+        let join = ChangeMembership {
+            room_id: room_id.clone(),
+            sender: bob.clone(),
+            target: bob.clone(),
+            action: MembershipAction::Join,
+            reason: None,
+            is_guest: false,
+        };
+        ctx.engine.write(join).await.unwrap();
+        let begin = || Turn::take(&ctx, Errand::Profiles(room_id.clone()), false);
+        // The room could not be told of Bob.
+        rename(&ctx, &bob, "Robert").await;
+        drop(begin().unwrap());
+        rename(&ctx, &alice, "Alicia").await;
+        show_in_rooms(&ctx, &alice, turns(&ctx, &alice).unwrap()).await;
+        assert_eq!(ctx.engine.read(&UnshownProfilesIn(&room_id)).unwrap(), [bob.as_str()]);
+        assert!(begin().is_none(), "it rests as before");
+        show_in_rooms(&ctx, &bob, turns(&ctx, &bob).unwrap()).await;
+        assert!(ctx.engine.read(&UnshownProfilesIn(&room_id)).unwrap().is_empty());
+        assert!(begin().is_some(), "nothing is left that could rest");
+    }
 }

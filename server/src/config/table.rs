@@ -178,7 +178,7 @@ pub const ROWS: &[Row] = &[
         name: "presence",
         kind: Kind::Switch,
         default: "on",
-        meaning: "Whether users who share a room are told who of them is online.\nOff saves the wake-ups that each coming and going costs on a busy server.",
+        meaning: "Whether users who share a room are told who of them is online, be they of this server or of others.\nOff saves the wake-ups that each coming and going costs on a busy server: nobody is shown to be there, and what other servers tell of their users is dropped.",
     },
     Row {
         name: "rate_limits",

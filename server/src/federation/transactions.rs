@@ -91,15 +91,7 @@ async fn send_transaction(call: Call) -> Answered {
     for room in worker::all_side_by_side(rooms.collect::<Vec<_>>()).await? {
         reception.took_in(room?);
     }
-    if let Some(edus) = reception.edus() {
-        let mut taken = engine.write(edus).await?;
-        // By a task of their own: nobody waits for it.
-        call.ctx.federation.missing_lists.tell(std::mem::take(&mut taken.stale));
-        for room_id in &taken.rooms_to_settle {
-            settle(&call.ctx, room_id).await?;
-        }
-        reception.took_in_edus(taken);
-    }
+    take_in_edus(&call.ctx, &mut reception).await?;
     let dropped = reception.dropped();
     dropped.pdus.iter().for_each(|(reason, count)| refusals::dropped_events(reason, *count));
     dropped.edus.iter().for_each(|(reason, count)| refusals::edus(reason, *count));
@@ -109,6 +101,26 @@ async fn send_transaction(call: Call) -> Answered {
     let answer = note.answer.clone();
     engine.write(note).await?;
     Ok(Answer::json_bytes(answer.into()))
+}
+
+/// Takes in what is told outside of rooms, in as many writes as it takes. If one fails, the transaction comes again, and what was
+/// written by then is known.
+async fn take_in_edus(ctx: &Context, reception: &mut Reception) -> Result<(), ApiError> {
+    if !ctx.config.presence {
+        reception.leave_out("m.presence", "presence_off");
+    }
+    let mut next = reception.edus();
+    while let Some(edus) = next {
+        let mut taken = ctx.engine.write(edus.clone()).await?;
+        next = edus.rest(&taken);
+        // By a task of their own: nobody waits for it.
+        ctx.federation.missing_lists.tell(std::mem::take(&mut taken.stale));
+        for room_id in &taken.rooms_to_settle {
+            settle(ctx, room_id).await?;
+        }
+        reception.took_in_edus(taken);
+    }
+    Ok(())
 }
 
 /// Takes in the events of one room, if it is being joined once it is.

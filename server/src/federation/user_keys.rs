@@ -6,13 +6,18 @@ use serde::Deserialize;
 use serde_json::json;
 use warren_engine::view::QueryKeys;
 
-use crate::client::keys::{Claim, claim_here};
+use crate::client::keys::{WantedKeys, claim_here};
 use crate::client::membership::is_local;
 use crate::http::{Answer, Call, Outcome, endpoints};
 
 endpoints! {
     POST "/_matrix/federation/v1/user/keys/claim" [] Server Federation Bulk claim_user_encryption_keys;
     POST "/_matrix/federation/v1/user/keys/query" [] Server Federation Bulk query_user_encryption_keys;
+}
+
+#[derive(Deserialize)]
+struct Claim {
+    one_time_keys: WantedKeys,
 }
 
 async fn claim_user_encryption_keys(call: Call) -> Outcome {

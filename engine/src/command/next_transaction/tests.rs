@@ -50,7 +50,7 @@ fn ask(world: &World, server: &str, acknowledged: Option<&str>) -> NextUp {
     let acknowledged = acknowledged.map(str::to_owned);
     world
         .engine
-        .write(NextTransaction { destination: server.into(), acknowledged, took_brief: false })
+        .write(NextTransaction { destination: server.into(), acknowledged, took_brief: false, begins: true })
         .wait()
         .unwrap()
 }
@@ -73,6 +73,7 @@ fn deliver(world: &World, server: &str) -> Vec<Transaction> {
         let Some(mut transaction) = next.transaction else {
             if !edus.is_empty() {
                 sent.push(Transaction { id: String::new(), origin_server_ts: 0, pdus: Vec::new(), edus });
+                continue;
             }
             world
                 .engine
@@ -462,6 +463,7 @@ fn nothing_is_lost_or_disordered_by_faults_and_crashes() {
                 destination: THERE.into(),
                 acknowledged: sent_id.clone(),
                 took_brief: false,
+                begins: true,
             };
             if let Ok(next) = world.engine.write(ask).wait() {
                 sent_id = next.transaction.as_ref().map(|transaction| transaction.id.clone());

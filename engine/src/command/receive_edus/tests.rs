@@ -1,5 +1,6 @@
 //! What other servers tell is taken in as far as it is theirs to tell.
 
+mod bounds;
 mod full_queues;
 mod partial;
 mod who_is_there;

@@ -2,6 +2,7 @@
 
 mod adoption;
 mod bad_events;
+mod between;
 mod chains;
 mod completion;
 mod guests;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::keyspaces;
 use crate::{
     core::num::{RoomNum, StreamPos, TextNum, UserNum},
-    store::record,
+    store::{Positioned, record},
 };
 
 keyspaces! { TABLE:
@@ -40,6 +40,8 @@ keyspaces! { TABLE:
     102 REMOTE_DEVICE_LISTS: Users, UserNum => RemoteDeviceList;
     #[doc = "What a device of a user of another server is called."]
     103 REMOTE_DEVICE_NAMES: Users, (UserNum, TextNum) => String;
+    #[doc = "How many bytes of messages a server that shares no room with the user, or (number zero) all such servers, have put into a device's queue since it had taken all of theirs, behind the position of the last."]
+    104 STRANGER_SHARES: Queues, (UserNum, TextNum, TextNum) => Positioned<u64>;
 }
 
 /// A key that is given out when there are no one-time keys left.

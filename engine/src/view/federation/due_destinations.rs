@@ -166,7 +166,8 @@ pub struct LeaveDestination<'a> {
     pub destination: &'a str,
     /// When it may be tried again, in milliseconds since the epoch.
     pub due_ms: u64,
-    /// Whether it took promptly what it was sent, and neither failed nor was slow; `None` if it was not sent anything.
+    /// Whether it took promptly what it was sent, and neither failed nor was slow; `None` if it was not sent anything. Whether there
+    /// is more for one that was not is looked at in its next turn.
     pub was_prompt: Option<bool>,
 }
 

@@ -265,16 +265,19 @@ async fn ask_servers(
     }
     let mut silent = Vec::new();
     let mut found = Answer::Nothing;
-    for server in servers.iter() {
+    let own_name = ctx.engine.server_name();
+    for server in question.asked_of(servers).iter().filter(|server| *server != own_name) {
         let answer = match question {
             Question::Keys { .. } => return Ok(Answer::Keys),
             // It is not for these servers.
             Question::PolicySignature(_) => return Ok(Answer::Nothing),
             Question::MissingEvents { latest } => missing_events(ctx, server, room_id, latest).await?,
-            Question::State { event_id } => state(ctx, server, room_id, event_id).await?.map(|told| {
-                memory.extend(told.memory);
-                told.answer
-            }),
+            Question::State { event_id } | Question::OtherState { event_id, .. } => {
+                state(ctx, server, room_id, event_id).await?.map(|told| {
+                    memory.extend(told.memory);
+                    told.answer
+                })
+            }
             Question::Events { event_ids } => events(ctx, server, event_ids).await.map(Answer::Events),
             Question::AuthChain { event_id } => {
                 let told = auth_chain(ctx, server, (room_id, version), event_id).await?;
@@ -320,7 +323,9 @@ async fn missing_events(
 ) -> Result<Asked, ApiError> {
     let frontier = ctx.engine.read(&Frontier { room_id: room_id.to_owned() })?;
     let Some(frontier) = frontier else { return Ok(Ok(Answer::Nothing)) };
-    let earliest: Vec<&str> = frontier.extremities.iter().map(|event| &*event.event_id).collect();
+    let ends = frontier.extremities.iter().map(|event| &*event.event_id);
+    // What is missing already is history: nobody need go further back than that.
+    let earliest: Vec<&str> = ends.chain(frontier.missing.iter().map(String::as_str)).collect();
     let body = json!({
         "earliest_events": earliest,
         "latest_events": latest.iter().map(|event_id| &**event_id).collect::<Vec<_>>(),

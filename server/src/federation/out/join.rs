@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::StatusCode;
 use ruma_common::ServerName;
 use serde::Deserialize;
 use serde_json::Value;
@@ -52,8 +53,10 @@ const BATCHES_UNDER_WAY_MAX: usize = 3;
 /// Errors: what the last server that knew the room refused; 404 if none could be reached.
 pub async fn join(ctx: &Arc<Context>, change: &Change, servers: &[String]) -> Result<(), ApiError> {
     let mut approach = Approach::new(change.clone(), Handshake::Join, servers);
+    let mut waited_for = None;
     while let Some((server, event)) = next_event(ctx, &mut approach).await {
-        if until_told(ctx, &change.room_id, &server).await {
+        let is_first = waited_for.replace(server.clone()).is_none_or(|before| before != server);
+        if is_first && until_told(ctx, &change.room_id, &server).await {
             approach.ask_again();
             continue;
         }
@@ -97,7 +100,8 @@ pub async fn carry_all_settings(ctx: &Context, room_id: &str) -> bool {
 async fn until_told(ctx: &Context, room_id: &str, server: &str) -> bool {
     let is_untold = || ctx.engine.read(&IsUntold { room_id, server }).is_ok_and(|is_untold| is_untold);
     let Ok(name) = ServerName::parse(server) else { return false };
-    if !is_untold() {
+    // What is done in a room that this server takes part in is told as ever.
+    if takes_part(ctx, room_id) || !is_untold() {
         return false;
     }
     if let Err(error) = heard_from(ctx, &name).await {
@@ -171,7 +175,9 @@ async fn join_by(
     match ctx.engine.write(enter).await? {
         (Outcome::Accepted | Outcome::Known, _) => {}
         (Outcome::Refused(Refused::OtherVersion), _) => return Err(other_version().into()),
-        (Outcome::Rejected(denied), _) => return Err(ApiError::forbidden(denied.to_string()).into()),
+        (Outcome::Rejected(denied) | Outcome::SoftFailed(denied), _) => {
+            return Err(ApiError::forbidden(denied.to_string()).into());
+        }
         (outcome, missing) => {
             tracing::warn!(
                 room_id = change.room_id,
@@ -187,7 +193,18 @@ async fn join_by(
         complete::start(ctx, &change.room_id);
     }
     follow_up(ctx, &change.room_id);
-    Ok(())
+    match takes_part(ctx, &change.room_id) {
+        true => Ok(()),
+        false => Err(NoHelp::Refused(undone())),
+    }
+}
+
+/// Why a user is not in a room into which they were let: what the resident had not heard of, that they left for one, stands
+/// against it wherever it comes.
+fn undone() -> ApiError {
+    let why =
+        "The server that let you in had not heard yet that you left, which undoes it; try again in a while";
+    ApiError::unknown(why).with_status(StatusCode::SERVICE_UNAVAILABLE)
 }
 
 /// Why a room cannot be entered with what a server tells of it; `without_keys` are the servers whose keys cannot be had.

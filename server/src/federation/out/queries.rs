@@ -16,6 +16,7 @@ use warren_engine::account::profile::{AVATAR_URL, DISPLAY_NAME};
 use warren_engine::command::SendEvent;
 use warren_engine::core::identifiers;
 use warren_engine::core::json::{AtMost, INTEGER_MAX};
+use warren_engine::view::federation::IsBackingOff;
 use warren_engine::view::{AliasesElsewhere, RoomAlias};
 
 use super::RemoteError;
@@ -36,8 +37,12 @@ const SERVERS_READ_MAX: usize = 1_000;
 /// Rooms of one page of a directory: more than an answer of that size has, whose rooms have some hundred bytes at least.
 const PAGE_ROOMS_MAX: usize = 10_000;
 
-/// How long a client waits for the keys of users of other servers. Clients ask again for what failed.
-const KEYS_TIME_MAX: Duration = Duration::from_secs(10);
+/// How long a client waits for the keys of users of other servers, unless it is to be shorter. Clients ask again for what
+/// failed.
+pub const KEYS_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// How long for those of a server that could not be reached the last time. It may be back, and then answers in time.
+const KEYS_TIME_MAX_IN_PAUSE: Duration = Duration::from_secs(2);
 
 /// Servers that are asked for keys at once: more than have users in most encrypted rooms. Clients ask again for what failed.
 const KEYS_SERVERS_MAX: usize = 300;
@@ -212,17 +217,20 @@ pub async fn user_keys(
     ctx: &Arc<Context>,
     parts: &'static [&'static str],
     users: Map<String, Value>,
+    time_max: Duration,
 ) -> Keys {
-    keys(ctx, "v1/user/keys/query", "device_keys", parts, users).await
+    keys(ctx, "v1/user/keys/query", "device_keys", parts, users, time_max).await
 }
 
-/// Asks each server for the keys of its users, all at once. `body` is made of what is asked of one server.
+/// Asks each server for the keys of its users, all at once, for `time_max` at most. `body` is made of what is asked of one
+/// server.
 pub async fn keys(
     ctx: &Arc<Context>,
     endpoint: &'static str,
     name: &'static str,
     parts: &'static [&'static str],
     users: Map<String, Value>,
+    time_max: Duration,
 ) -> Keys {
     let mut by_server: BTreeMap<String, Map<String, Value>> = BTreeMap::new();
     for (user_id, wanted) in users {
@@ -248,7 +256,9 @@ pub async fn keys(
                 // A large one takes its time.
                 tokio::task::block_in_place(|| keys_of_users::read(&answer, parts, &users))
             };
-            let answer = timeout(KEYS_TIME_MAX, asked).await;
+            let is_left_alone = ctx.engine.read(&IsBackingOff(&server)).unwrap_or_default();
+            let time_max = if is_left_alone { time_max.min(KEYS_TIME_MAX_IN_PAUSE) } else { time_max };
+            let answer = timeout(time_max, asked).await;
             (answer.unwrap_or_else(|_| Err(RemoteError::Unreachable("it took too long".to_owned()))), server)
         }
     });

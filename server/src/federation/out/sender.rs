@@ -119,7 +119,7 @@ struct Left {
     was_prompt: Option<bool>,
 }
 
-/// A server that is slow is left after each transaction, so that it waits for its turn among its like.
+/// A server that is slow is left after each transaction, so that it waits for its turn among its like before the next is begun.
 async fn deliver_all(ctx: &Context, destination: &Arc<str>) -> warren_engine::Result<Left> {
     let mut delivery = Delivery::new(destination.clone());
     let mut was_prompt = None;
@@ -129,16 +129,18 @@ async fn deliver_all(ctx: &Context, destination: &Arc<str>) -> warren_engine::Re
                 let next = ctx.engine.write(next).await?;
                 // What was sent before is noted with it.
                 ctx.federation.taken.notify_waiters();
-                if was_prompt == Some(false) {
-                    return Ok(Left { due_ms: ctx.engine.now_ms(), was_prompt });
-                }
                 delivery.begun(&ctx.engine, next)?;
             }
             Next::Send(transaction) => {
                 let begun = Instant::now();
                 let sent = send(ctx, destination, transaction).await;
-                was_prompt = Some(sent.is_ok() && begun.elapsed() <= DELIVERY_PROMPT_TIME);
-                delivery.sent(sent.map_or_else(|error| failed(destination, &error), |()| Sent::Done));
+                let is_prompt = begun.elapsed() <= DELIVERY_PROMPT_TIME;
+                was_prompt = Some(sent.is_ok() && is_prompt);
+                delivery.sent(match sent {
+                    Ok(()) if is_prompt => Sent::Done,
+                    Ok(()) => Sent::DoneSlowly,
+                    Err(error) => failed(destination, &error),
+                });
             }
             Next::Fail(failed) => {
                 let retry_ms = ctx.engine.write(failed).await?;

@@ -89,8 +89,10 @@ impl World {
             self.take_in_room(to, &mut room, outcomes)?;
             reception.took_in(room);
         }
-        if let Some(edus) = reception.edus() {
-            self.servers[to].write(edus)?;
+        let mut next = reception.edus();
+        while let Some(edus) = next {
+            let taken = self.servers[to].write(edus.clone())?;
+            next = edus.rest(&taken);
         }
         let note = reception.answer(None);
         let answer: Value = serde_json::from_slice(&note.answer).expect("an answer is JSON");

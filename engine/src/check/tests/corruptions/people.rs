@@ -6,7 +6,7 @@ use super::{Case, Mended, NO_ROOM, Raw, Reported, run};
 use crate::{
     core::num::{StreamPos, TextNum, UserNum},
     open::{FACT_RESERVED, Reserved},
-    store::{ValueWriter, schema, schema::UserNews, write_record},
+    store::{Positioned, ValueWriter, schema, schema::UserNews, write_record},
 };
 
 const STREAMS: &[Case] = &[
@@ -174,6 +174,16 @@ const ACCOUNTS_AND_DEVICES: &[Case] = &[
         |raw| raw.delete_first(&schema::TO_DEVICE_COUNTS),
         "TO_DEVICE",
         "not counted",
+        Mended,
+    ),
+    (
+        "strangers have messages in a queue that there is not",
+        |raw| {
+            let share = Positioned { pos: StreamPos(900), value: 7 };
+            raw.put(&schema::STRANGER_SHARES, &(UserNum(1), TextNum(900), TextNum(1)), &share);
+        },
+        "STRANGER_SHARES",
+        "nothing waits",
         Mended,
     ),
     (

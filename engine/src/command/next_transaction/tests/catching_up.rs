@@ -278,6 +278,49 @@ fn who_is_turned_out_while_all_with_which_it_catches_up_is_under_way_is_sent_all
     }
 }
 
+fn is_made_up_for(world: &World) -> bool {
+    let row = world.ask(|reader| Ok(outbox::destination(reader, reader.text_num(THERE)?.unwrap())?));
+    row.making_up.is_some()
+}
+
+/// It has left a room by itself when it has taken all with which it caught up, so that nothing is to be sent then.
+#[test]
+fn who_has_caught_up_is_not_sent_again_what_it_missed() {
+    let world = world();
+    world.room(OTHER_ROOM, ALICE, None);
+    world.join(OTHER_ROOM, BOB);
+    let first = goes_silent(&world);
+    world.message(ROOM, ALICE, "early");
+    world.message(ROOM, ALICE, "late");
+    pass(&world, 2 * HOUR_MS);
+    due(&world);
+    let second = ask(&world, THERE, Some(&first.id)).transaction.unwrap();
+    assert_eq!(said_in(&second), ["late"]);
+    // Nobody looks at what follows from that before the second is taken.
+    world.leave(OTHER_ROOM, BOB);
+    assert_eq!(ask(&world, THERE, Some(&second.id)).transaction, None);
+    due(&world);
+    assert_eq!(ask(&world, THERE, None).transaction, None);
+    assert!(!is_made_up_for(&world));
+    world.member(ROOM, ALICE, BOB, "leave").unwrap();
+    due(&world);
+    assert_eq!(said_in(&ask(&world, THERE, None).transaction.unwrap()), ["leave"]);
+}
+
+#[test]
+fn who_missed_nothing_has_nothing_to_be_made_up_for() {
+    let world = world();
+    due(&world);
+    is_silent_for(&world, 2 * HOUR_MS);
+    // It is in none of the rooms with news.
+    world.room(OTHER_ROOM, ALICE, None);
+    due(&world);
+    let took =
+        NextTransaction { destination: THERE.into(), acknowledged: None, took_brief: true, begins: true };
+    assert_eq!(world.engine.write(took).wait().unwrap().transaction, None);
+    assert!(!is_made_up_for(&world));
+}
+
 #[test]
 fn what_is_made_up_for_ends_where_the_rest_goes_on() {
     let world = world();

@@ -160,6 +160,16 @@ fn many_messages_go_in_pieces_of_a_size_that_others_take() {
 }
 
 #[test]
+fn however_small_messages_are_a_piece_has_no_more_than_others_take() {
+    let world = federated();
+    let devices: Vec<String> = (0..2_300).map(|number| format!("D{number}")).collect();
+    send(&world, devices.iter().map(|device| message(BOB, device, &json!({}))).collect(), "1");
+    let sizes =
+        told(&world).into_iter().map(|(_, content)| content["messages"][BOB].as_object().unwrap().len());
+    assert_eq!(sizes.collect::<Vec<_>>(), [1_000, 1_000, 300]);
+}
+
+#[test]
 fn changes_of_devices_are_told_as_one_chain() {
     let world = federated();
     let signer = Signer::new(1);

@@ -5,6 +5,7 @@ use super::*;
 #[test]
 fn a_server_that_fills_a_queue_pays_for_it_alone() {
     let world = world();
+    world.join(ROOM, "@flood:third.example");
     let flood = |messages: std::ops::Range<u32>| {
         let edus = messages.map(|number| {
             let content = json!({
@@ -46,6 +47,7 @@ fn a_message_that_made_room_for_another_does_not_come_again() {
     };
     // Each fills half of the queue.
     for server in FLOODING {
+        world.join(ROOM, &format!("@flood:{server}"));
         for begin in (0..to_device::QUEUE_MESSAGES_MAX / 2).step_by(100) {
             let edus: Vec<Value> = (begin..begin + 100).map(|number| direct(server, number)).collect();
             assert_eq!(take(&world, server, &edus).dropped, BTreeMap::new());

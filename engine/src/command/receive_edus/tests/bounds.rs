@@ -1,0 +1,239 @@
+//! What one server tells costs no more than it may, however it tells it.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::*;
+use crate::{
+    check::Check,
+    command::{DeleteToDevice, RemoveDevices, WhichDevices},
+    fixture::observed::{Observed, Observer},
+    store::{Backend, Change, Durability, StorageError, schema::UserNews},
+};
+
+const STRANGER_THERE: &str = "stranger.example";
+
+/// Knows how many bytes the largest commit had.
+#[derive(Default)]
+struct Largest(AtomicUsize);
+
+impl Observer for Largest {
+    fn commit(
+        &self,
+        store: &dyn Backend,
+        changes: &[Change],
+        durability: Durability,
+    ) -> Result<(), StorageError> {
+        let bytes = changes.iter().map(|change| match change {
+            Change::Put(_, key, value) => key.len() + value.len(),
+            Change::Delete(..) | Change::DeleteRange(..) => 0,
+        });
+        self.0.fetch_max(bytes.sum(), Ordering::Relaxed);
+        store.commit(changes, durability)
+    }
+}
+
+/// Content of so many bytes.
+fn content(bytes: usize) -> Value {
+    json!({"a": "x".repeat(bytes - r#"{"a":""}"#.len())})
+}
+
+fn direct(server: &str, id: &str, messages: &Value) -> Value {
+    let sender = format!("@bob:{server}");
+    let content = json!({"sender": sender, "type": "m.t", "message_id": id, "messages": messages});
+    json!({"edu_type": "m.direct_to_device", "content": content})
+}
+
+/// Gives Alice so many devices, and answers their ids.
+fn have_devices(world: &World, count: usize) -> Vec<String> {
+    let ids: Vec<String> = (0..count).map(|number| format!("D{number:03}")).collect();
+    register(world, "alice", &ids.iter().map(String::as_str).collect::<Vec<_>>());
+    ids
+}
+
+/// What waits for one of Alice's devices.
+fn waiting(world: &World, device_id: &str) -> Vec<Value> {
+    let found = world.ask(|reader| {
+        let Some(device) = reader.text_num(device_id)? else { return Ok(Vec::new()) };
+        let user = reader.user_num(ALICE)?.unwrap();
+        Ok(to_device::since(reader, user, device, StreamPos::ZERO, reader.pos, usize::MAX)?.0)
+    });
+    found.iter().map(|message| serde_json::from_slice(message).unwrap()).collect()
+}
+
+/// Takes in a whole transaction, as the server does: in as many writes as it takes. Answers what was dropped, and how many they
+/// were.
+fn take_all(world: &World, origin: &str, edus: &[Value]) -> (BTreeMap<&'static str, u64>, usize) {
+    let (mut dropped, mut writes) = (BTreeMap::new(), 0);
+    let mut next = Some(ReceiveEdus::new(origin, edus));
+    while let Some(edus) = next {
+        let taken = world.engine.write(edus.clone()).wait().unwrap();
+        next = edus.rest(&taken);
+        writes += 1;
+        for (reason, count) in taken.dropped {
+            *dropped.entry(reason).or_default() += count;
+        }
+    }
+    (dropped, writes)
+}
+
+fn assert_sound(world: &World) {
+    let report = world.engine.read(&Check { progress: &|_, _| {} }).unwrap();
+    assert!(report.is_clean(), "{:?}", report.findings);
+}
+
+#[test]
+fn large_messages_to_many_devices_come_in_several_batches_and_once() {
+    let store = Arc::new(Observed { store: Arc::new(Memory::default()), observer: Largest::default() });
+    let world = furnished(World::on(store.clone()));
+    let devices = have_devices(&world, 60);
+    let edus: Vec<Value> = (0..5)
+        .map(|number| direct(THERE, &number.to_string(), &json!({ALICE: {"*": content(60_000 + number)}})))
+        .collect();
+    let (dropped, writes) = take_all(&world, THERE, &edus);
+    assert_eq!((dropped, writes), (BTreeMap::new(), edus.len()));
+    let largest = store.observer.0.load(Ordering::Relaxed);
+    assert!(largest < to_device::REQUEST_BYTES_MAX + (2 << 20), "{largest}");
+    let expected: Vec<Value> = (0..5).map(|number| content(60_000 + number)).collect();
+    let came = |device: &str| -> Vec<Value> {
+        waiting(&world, device).iter().map(|message| message["content"].clone()).collect()
+    };
+    for device in [&*devices[0], &*devices[59], "A"] {
+        assert!(came(device) == expected, "{device}");
+    }
+    // The connection broke before the answer came.
+    assert_eq!(take_all(&world, THERE, &edus).0, BTreeMap::from([("repeated", 5)]));
+    assert!(came("A") == expected);
+    // Small ones come together.
+    let small: Vec<Value> = (0..100)
+        .map(|number| direct(THERE, &format!("s{number}"), &json!({ALICE: {"A": {"n": number}}})))
+        .collect();
+    assert_eq!(take_all(&world, THERE, &small), (BTreeMap::new(), 1));
+}
+
+#[test]
+fn what_comes_as_one_request_reaches_as_many_devices_as_one_of_a_local_user_may() {
+    let world = world();
+    let devices = have_devices(&world, 98);
+    let edu = direct(THERE, "1", &json!({ALICE: {"*": content(60_000)}}));
+    let dropped = take(&world, THERE, &[edu]).dropped;
+    let reached = devices.iter().map(String::as_str).chain(["A", "B"]);
+    let reached = reached.filter(|device| !waiting(&world, device).is_empty()).count();
+    // Around the content there is who sent it, and the type.
+    assert_eq!(reached, to_device::REQUEST_BYTES_MAX / 60_100);
+    assert_eq!(dropped, BTreeMap::from([("too_much", 100 - reached as u64)]));
+}
+
+#[test]
+fn of_a_message_the_content_alone_is_measured() {
+    let world = world();
+    let largest = content(to_device::MESSAGE_BYTES_MAX);
+    let edus = [
+        direct(THERE, "1", &json!({ALICE: {"A": &largest}})),
+        direct(THERE, "2", &json!({ALICE: {"A": content(to_device::MESSAGE_BYTES_MAX + 1)}})),
+    ];
+    assert_eq!(take(&world, THERE, &edus).dropped, BTreeMap::from([("too_large", 1)]));
+    let came = waiting(&world, "A");
+    assert!(came.len() == 1 && came[0]["content"] == largest);
+}
+
+#[test]
+fn all_of_a_request_may_come_in_one_part() {
+    let world = world();
+    let mut messages: JsonObject = (0..3_000).map(|number| (format!("0{number}"), json!({}))).collect();
+    messages.insert("A".to_owned(), json!({"n": 1}));
+    let dropped = take(&world, THERE, &[direct(THERE, "1", &json!({ALICE: messages}))]).dropped;
+    assert_eq!(dropped, BTreeMap::from([("unknown_device", 3_000)]));
+    assert_eq!(waiting(&world, "A").len(), 1);
+}
+
+#[test]
+fn who_shares_no_room_with_a_user_may_have_little_waiting() {
+    let world = world();
+    let many = |server: &str, first: usize, content: &Value| {
+        let edus = (first..first + 100)
+            .map(|number| direct(server, &number.to_string(), &json!({ALICE: {"A": content}})));
+        take_all(&world, server, &edus.collect::<Vec<_>>()).0
+    };
+    let of = |server: &str| {
+        let sender = format!("@bob:{server}");
+        let came = waiting(&world, "A").into_iter().filter(|message| message["sender"] == *sender);
+        came.map(|message| message.to_string().len() as u64).collect::<Vec<_>>()
+    };
+    // Large ones by their bytes.
+    let dropped = many(STRANGER_THERE, 0, &content(60_000));
+    let kept = of(STRANGER_THERE);
+    assert!(kept.iter().sum::<u64>() <= strangers::SERVER_BYTES_MAX && kept.len() == 4, "{kept:?}");
+    assert_eq!(dropped, BTreeMap::from([("stranger", 96)]));
+    // Small ones by their number; and so many servers by what they have together.
+    let mut refused = 0;
+    for server in (0..20).map(|number| format!("{number}.example")) {
+        for first in [0, 100, 200] {
+            refused += many(&server, first, &json!({})).get("stranger").copied().unwrap_or_default();
+        }
+        assert!(of(&server).len() <= 256, "{server}");
+    }
+    let small = waiting(&world, "A").len() - kept.len();
+    assert_eq!((small as u64 + refused, small <= 2_048, small > 1_500), (20 * 300, true, true));
+    // That costs nobody else anything: not who shares a room, nor another device.
+    assert_eq!(many(THERE, 0, &content(5_000)), BTreeMap::new());
+    let edu = direct(STRANGER_THERE, "to B", &json!({ALICE: {"B": {}}}));
+    assert_eq!(take(&world, STRANGER_THERE, &[edu]).dropped, BTreeMap::new());
+    assert_sound(&world);
+    // A device that takes what waits for it is sent more.
+    let up_to = world.engine.position();
+    let take_up = DeleteToDevice { user_id: ALICE.into(), device_id: "A".into(), up_to };
+    world.engine.write(take_up).wait().unwrap();
+    assert_eq!(many(STRANGER_THERE, 100, &json!({})), BTreeMap::new());
+    assert_sound(&world);
+    // Whoever comes to share a room is no stranger.
+    world.join(ROOM, "@bob:stranger.example");
+    assert_eq!(many(STRANGER_THERE, 200, &content(5_000)), BTreeMap::new());
+    let devices = WhichDevices::These(vec!["A".into(), "B".into()]);
+    world.engine.write(RemoveDevices { user_id: ALICE.into(), devices }).wait().unwrap();
+    let left = world.ask(|reader| {
+        let mut left = 0;
+        reader.scan(
+            &schema::STRANGER_SHARES,
+            &(),
+            Direction::Forward,
+            |_: (UserNum, TextNum, TextNum), _| {
+                left += 1;
+                true
+            },
+        )?;
+        Ok(left)
+    });
+    assert_eq!(left, 0);
+}
+
+#[test]
+fn however_often_a_users_devices_change_their_followers_are_told_once_a_batch() {
+    let world = world();
+    let followers: Vec<String> = (0..20).map(|number| format!("@u{number}:here.example")).collect();
+    for follower in &followers {
+        world.join(ROOM, follower);
+    }
+    assert!(list(&world, 5, &[("P", 1)]));
+    let rows = || {
+        world.ask(|reader| {
+            let (bob, mut rows) = (reader.user_num(BOB)?.unwrap(), 0);
+            reader.scan(&schema::USER_STREAM, &(), Direction::Forward, |_: (UserNum, StreamPos), news| {
+                rows += usize::from(matches!(news, UserNews::DeviceList(user) if user == bob));
+                true
+            })?;
+            Ok(rows)
+        })
+    };
+    let master = Signer::new(8).cross_signing(BOB, "master");
+    let keys_changed = ("m.signing_key_update", json!({"user_id": BOB, "master_key": master}));
+    for first in [6, 56] {
+        let (before, told) = (world.engine.position(), rows());
+        let updates = (first..first + 50).map(|at| update("P", Some((at % 2) as u8 + 1), at, &[at - 1]));
+        let edus: Vec<(&str, Value)> = updates.chain([keys_changed.clone()]).collect();
+        assert!(receive(&world, THERE, &edus).is_empty());
+        // All of them, and Alice; each of them sees it, and finds the last of the keys.
+        assert_eq!(rows() - told, followers.len() + 1);
+        assert_eq!(changed(&world, before), [BOB]);
+        assert_eq!(keys(&world), [key("P", 2)]);
+    }
+}
