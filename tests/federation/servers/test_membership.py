@@ -104,6 +104,29 @@ def test_an_invite_is_taken_back(here, there, alice, bob):
         guest.join(room, query=via(server), status=403, errcode="M_FORBIDDEN")
 
 
+def test_an_invite_is_taken_back_after_the_last_of_us_has_left(here, alice, bob):
+    """It came with the room's events, which nobody sends us any more."""
+    amy = here.client(here.base_url).register("amy")
+    room = bob.create_room(preset="private_chat")
+    bob.invite(room, alice)
+    alice.sync_until(lambda answer: invited(answer, room))
+    alice.join(room)
+    until_joined(alice, room, bob)
+    bob.invite(room, amy)
+    amy.sync_until(lambda answer: invited(answer, room))
+    alice.leave(room)
+    until_membership(bob, room, "leave", alice)
+    bob.post("rooms/{roomId}/kick", room, json={"user_id": amy.user_id})
+    amy.sync_until(lambda answer: left(answer, room) is not None)
+    amy.since = None
+    assert not invited(amy.sync(), room)
+    # Asked again, she comes in.
+    bob.invite(room, amy)
+    amy.sync_until(lambda answer: invited(answer, room))
+    amy.join(room)
+    until_joined(bob, room, amy)
+
+
 def test_an_invite_is_declined_though_its_server_is_gone(here, authority, tmp_path):
     alice = here.client(here.base_url).register("alice")
     with Warren(tmp_path / "gone", authority) as gone:
