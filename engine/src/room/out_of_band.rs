@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{RoomCtx, purge::remove_account_data, version_index};
+use super::{RoomCtx, purge::remove_account_data, room_version, version_index};
 use crate::{
     core::{
         event::{ClientFormat, EventError, JsonObject, Pdu, StoredEvent, is_stripped, write_client_event},
@@ -245,6 +245,17 @@ pub(crate) fn check_room_state(
         }
     }
     if has_create { Ok(()) } else { Err(invalid("the m.room.create event is missing").into()) }
+}
+
+/// The leave or ban that a row keeps, if it answers this event. Of a large one it is not known what it answers.
+pub(super) fn leave_of(row: &OutOfBand, event_id: &str) -> Result<Option<Pdu>, StorageError> {
+    let version = room_version(row.version)?;
+    let kept = Pdu::from_stored(version, row.event_id.as_str().into(), row.json.clone().into()).ok();
+    let answers = |pdu: &Pdu| {
+        let is_out = matches!(pdu.membership(), Some("leave" | "ban"));
+        is_out && pdu.auth_events.iter().any(|named| **named == *event_id)
+    };
+    Ok(kept.filter(answers))
 }
 
 /// Who made a membership what it is: the sender of its event. Nobody if that cannot be read.
