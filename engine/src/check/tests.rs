@@ -66,6 +66,7 @@ fn the_furnished_store_has_rows_of_nearly_everything() {
         "EARLY_REDACTIONS",
         "GAPS",
         "GUESTS_TO_REMOVE",
+        "HIDDEN_OUTLIERS",
         "HISTORY_STARTS",
         "KEY_SIGNATURES",
         "OFF_TIMELINE",

@@ -15,6 +15,8 @@ keyspaces! { TABLE:
     52 HISTORY_STARTS: Rooms, RoomNum => StreamPos;
     #[doc = "The purge that is under way in a room, and how far it is."]
     53 PURGES: Rooms, RoomNum => Purge;
+    #[doc = "State events that a purge of the history has left as outliers, and that the history visibility hid from who was not there."]
+    55 HIDDEN_OUTLIERS: Events, (RoomNum, EventNum) => ();
 }
 
 /// A purge that is under way.
