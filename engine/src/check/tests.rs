@@ -67,6 +67,7 @@ fn the_furnished_store_has_rows_of_nearly_everything() {
         "ENTRANCES",
         "GAPS",
         "GUESTS_TO_REMOVE",
+        "HIDDEN_OUTLIERS",
         "HISTORY_STARTS",
         "KEY_SIGNATURES",
         "OFF_TIMELINE",

@@ -77,6 +77,7 @@ pub const ORIGINS: &[(&str, Origin)] = &[
     ("PRESENT_USERS", Fact),
     ("OFF_TIMELINE", From("EVENT_HEADERS")),
     ("HISTORY_STARTS", Fact),
+    ("HIDDEN_OUTLIERS", Fact),
     ("PURGES", Fact),
     ("ACCOUNTS", Fact),
     ("DEVICES", Fact),

@@ -60,7 +60,7 @@ pub use join_state::{JoinAnswer, JoinState};
 pub use make_invite::{Invite, MakeInvite};
 pub use make_membership::{MakeMembership, MembershipTemplate};
 pub use missing_events::{MISSING_EVENTS_LIMIT_DEFAULT, MISSING_EVENTS_LIMIT_MAX, MissingEvents};
-pub use out_of_band_membership::{OpenMembership, OutOfBandMembership};
+pub use out_of_band_membership::{EndableMembership, OpenMembership, OutOfBandMembership};
 pub use parked_pdus::{
     ParkedOrigins, ParkedPdus, ParkedRooms, PartialRoom, PartialRooms, RoomsWithEarlyReceipts, WaitingPdu,
 };
