@@ -102,6 +102,10 @@ fn describe() {
         "warren_federation_transactions_sent_total",
         "Transactions to other servers, by outcome"
     );
+    describe_counter!(
+        "warren_federation_deliveries_broken_off_total",
+        "Deliveries to other servers that lost their place to others, by reason"
+    );
     describe_gauge!("warren_federation_deliveries_in_flight", "Servers that are being sent something");
     describe_counter!(
         "warren_policy_signatures_total",

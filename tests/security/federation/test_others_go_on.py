@@ -10,11 +10,12 @@ import pytest
 
 from harness.client import Client, bodies
 from harness.events import Copy, id_of
+from harness.metrics import told
 from harness.participant import Participant, path
 from harness.peer import authorization, canonical, now_ms
 from harness.rooms import see
 from harness.senders import room_messages
-from harness.server import sound
+from harness.server import free_port, limited, sound
 from harness.waiting import until
 
 # Within the time that a healthy server takes, and far below any timeout of ours.
@@ -66,6 +67,62 @@ def test_who_never_takes_what_is_sent_delays_nobody(server, network, honest, ali
     assert told == [f"{number}" for number in range(60)]
     for peer in peers:
         peer.closing.set()
+
+
+class Slow(Participant):
+    """Holds back its answers to transactions whenever a test says so, for less than they may take at most."""
+
+    def __init__(self, host, authority, **more):
+        super().__init__(host, authority, **more)
+        self.let = threading.Event()
+        self.let.set()
+
+    def answer_send(self, *question):
+        answer = super().answer_send(*question)
+        self.let.wait(80)
+        return answer
+
+
+# Open files that leave fourteen places for deliveries, half of which slow servers may have; and more of these than places.
+FEW_FILES, PLACES, SLOW = 800, 14, 18
+
+
+def test_however_many_are_slow_at_once_the_others_are_sent_what_is_said(network, tmp_path, honest):
+    """Also when they are prompt once in between. Some names of one server make the others wait for what is slow, once."""
+    address = f"127.0.0.1:{free_port()}"
+    with sound(limited(network.server(tmp_path, "--metrics-listen", f"http://{address}"), f"-n {FEW_FILES}")) as server:
+        alice = Client(server.base_url).register("alice")
+        theirs, good = (alice.create_room(preset="public_chat", room_version="11") for _ in range(2))
+        honest.join(server, good)
+        slow = [network.peer(kind=Slow) for _ in range(SLOW)]
+        for peer in slow:
+            peer.join(server, theirs)
+
+        def have(body):
+            return sum(body in peer.bodies for peer in slow)
+
+        def all_are(held_back):
+            for peer in slow:
+                peer.let.clear() if held_back else peer.let.set()
+
+        try:
+            all_are(held_back=True)
+            alice.send(theirs, "slowly")
+            until(lambda: have("slowly") >= PLACES)
+            alice.send(good, "first")
+            honest.until(lambda: "first" in honest.bodies, 40)
+            broken_off = told(f"http://{address}", "warren_federation_deliveries_broken_off_total")
+            assert broken_off["slow",] >= PLACES // 2
+            all_are(held_back=False)
+            alice.send(theirs, "promptly")
+            until(lambda: have("promptly") == SLOW)
+            all_are(held_back=True)
+            alice.send(theirs, "slowly again")
+            until(lambda: have("slowly again") >= PLACES // 2)
+            alice.send(good, "second")
+            honest.until(lambda: "second" in honest.bodies, SECONDS_MAX)
+        finally:
+            all_are(held_back=False)
 
 
 def test_who_never_answers_questions_holds_up_no_other_room_or_server(server, silent, honest, alice):
