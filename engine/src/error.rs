@@ -324,6 +324,9 @@ pub struct Missing {
     pub auth_events: Vec<Arc<str>>,
     /// Events before which the state would let them in without what they follow.
     pub state: Vec<Arc<str>>,
+    /// Events that the state denies which others than their senders' servers told before them, and that those allow which they name:
+    /// another server may tell another state.
+    pub other_state: Vec<Arc<str>>,
     /// Events that the room's policy server has not signed: to be given with its signature, or as refused by it.
     pub signatures: Vec<WantedSignature>,
 }
@@ -334,13 +337,14 @@ impl Missing {
         self.prev_events.is_empty()
             && self.auth_events.is_empty()
             && self.state.is_empty()
+            && self.other_state.is_empty()
             && self.signatures.is_empty()
     }
 
     /// Names each once, and not what was given: `events` that are to be part of the room, and `outliers`, which are enough for
     /// what they allow and not for what follows them.
     pub(crate) fn settle(&mut self, events: impl Fn(&str) -> bool, outliers: impl Fn(&str) -> bool) {
-        for list in [&mut self.prev_events, &mut self.auth_events, &mut self.state] {
+        for list in [&mut self.prev_events, &mut self.auth_events, &mut self.state, &mut self.other_state] {
             list.sort_unstable();
             list.dedup();
         }

@@ -58,6 +58,15 @@ pub enum Question {
         /// The event.
         event_id: Arc<str>,
     },
+    /// The state before an event as another server tells it, since those that were told so far deny the event.
+    OtherState {
+        /// The event.
+        event_id: Arc<str>,
+        /// Its sender's server, whose word counts: it would shut out nobody but its own users.
+        server: String,
+        /// How many others were asked before; that server is the first.
+        turn: usize,
+    },
     /// Events.
     Events {
         /// Their ids.
@@ -70,6 +79,20 @@ pub enum Question {
     },
     /// The policy server's signature on an event, [`Intake::event`].
     PolicySignature(WantedSignature),
+}
+
+impl Question {
+    /// Which of the servers that know the room are asked, one after the other until one knows.
+    pub fn asked_of(&self, servers: &[String]) -> Vec<String> {
+        match self {
+            Self::OtherState { server, turn: 0, .. } => vec![server.clone()],
+            Self::OtherState { server, turn, .. } => {
+                let mut others = servers.iter().filter(|other| *other != server);
+                others.nth(turn.saturating_sub(1)).cloned().into_iter().collect()
+            }
+            _ => servers.to_vec(),
+        }
+    }
 }
 
 /// What another server answers.
@@ -98,6 +121,8 @@ pub enum Answer {
 enum Role {
     /// To be part of the room.
     Live,
+    /// The same, of what nobody sent: it is told as what lies between, and may turn out to be history.
+    Between,
     /// Only to be known.
     Outlier,
 }
@@ -113,8 +138,12 @@ pub struct Intake {
     /// What cannot be checked yet for want of a key.
     keyless: Vec<(Bytes, Role)>,
     live: BTreeMap<Arc<str>, Arc<CheckedPdu>>,
+    /// Those that were sent, whatever became of them.
+    sent: BTreeSet<Arc<str>>,
     outliers: BTreeMap<Arc<str>, Arc<CheckedPdu>>,
     states: Vec<GivenState>,
+    /// The events whose state was told by others than their senders' servers.
+    hearsay: BTreeSet<Arc<str>>,
     not_recommended: BTreeSet<Arc<str>>,
     /// Events of the past that cannot be taken in, and what they follow.
     passed_by: BTreeMap<Arc<str>, Vec<Arc<str>>>,
@@ -147,8 +176,10 @@ impl Intake {
             checking: Vec::new(),
             keyless: Vec::new(),
             live: BTreeMap::new(),
+            sent: BTreeSet::new(),
             outliers: BTreeMap::new(),
             states: Vec::new(),
+            hearsay: BTreeSet::new(),
             not_recommended: BTreeSet::new(),
             passed_by: BTreeMap::new(),
             wanted: BTreeSet::new(),
@@ -219,6 +250,8 @@ impl Intake {
                 pdus: self.live.values().cloned().collect(),
                 outliers: outliers.cloned().collect(),
                 states: self.states.clone(),
+                hearsay: self.hearsay.clone(),
+                told: self.live.keys().filter(|event_id| !self.sent.contains(*event_id)).cloned().collect(),
                 not_recommended: self.not_recommended.clone(),
                 passed_by: self.passed_by(),
                 backfill: self.backfill,
@@ -257,10 +290,15 @@ impl Intake {
         if role == Role::Outlier && !self.wanted.contains(&event_id) {
             return;
         }
+        if role == Role::Live {
+            self.sent.insert(event_id.clone());
+        }
         let (place, is_done) = match (role, self.outcomes.get(&event_id)) {
             // Another copy may have been a forgery.
-            (Role::Live, Some(Outcome::Stored | Outcome::Refused(_))) => (&mut self.live, false),
-            (Role::Live, outcome) => (&mut self.live, outcome.is_some()),
+            (Role::Live | Role::Between, Some(Outcome::Stored | Outcome::Refused(_))) => {
+                (&mut self.live, false)
+            }
+            (Role::Live | Role::Between, outcome) => (&mut self.live, outcome.is_some()),
             (Role::Outlier, outcome) => (&mut self.outliers, outcome.is_some()),
         };
         self.is_new |= !is_done && place.insert(event_id, pdu).is_none();
@@ -269,7 +307,7 @@ impl Intake {
     /// Of an event of the past that is not rightly signed, or of which nobody can tell, what it follows is kept: only the event
     /// itself is to be missing. In the oldest versions that is nothing but the word of who tells it.
     fn pass_by(&mut self, role: Role, json: &Bytes) {
-        let is_past = self.backfill && role == Role::Live;
+        let is_past = self.backfill && role != Role::Outlier;
         if !is_past || self.version.event_ids == EventIdFormat::Own {
             return;
         }
@@ -295,7 +333,7 @@ impl Intake {
     pub fn left_behind(&self) -> BTreeMap<Arc<str>, Vec<Arc<str>>> {
         let mut left: BTreeMap<Arc<str>, Vec<Arc<str>>> = self.passed_by.clone();
         left.extend(self.live.iter().map(|(id, checked)| (id.clone(), checked.pdu().prev_events.clone())));
-        for (json, _) in self.keyless.iter().filter(|(_, role)| *role == Role::Live) {
+        for (json, _) in self.keyless.iter().filter(|(_, role)| *role != Role::Outlier) {
             if let Ok(pdu) = Pdu::parse_history(self.version, json) {
                 left.entry(pdu.event_id).or_default();
             }
@@ -325,23 +363,36 @@ impl Intake {
         match (question, answer) {
             (_, Answer::Nothing) => {}
             (_, Answer::Keys) => self.unchecked.append(&mut self.keyless),
-            (Question::MissingEvents { .. }, Answer::Events(pdus)) => self.add(pdus, Role::Live),
+            (Question::MissingEvents { .. }, Answer::Events(pdus)) => self.add(pdus, Role::Between),
             (Question::Events { event_ids }, Answer::Events(pdus)) => {
                 self.wanted.extend(event_ids);
                 self.add(pdus, Role::Outlier);
             }
             (Question::AuthChain { .. }, Answer::Events(pdus)) => self.take_of_auth_chain(pdus),
             (Question::State { event_id }, Answer::State { state, auth_chain, pdus }) => {
-                self.wanted.extend(state.iter().cloned().chain(auth_chain));
-                self.states.push(GivenState { event_id, state });
-                self.add(pdus, Role::Outlier);
-                self.is_new = true;
+                self.hearsay.insert(event_id.clone());
+                self.take_state(GivenState { event_id, state }, auth_chain, pdus);
+            }
+            (Question::OtherState { event_id, turn, .. }, Answer::State { state, auth_chain, pdus }) => {
+                match turn {
+                    0 => self.hearsay.remove(&event_id),
+                    _ => self.hearsay.insert(event_id.clone()),
+                };
+                self.states.retain(|given| given.event_id != event_id);
+                self.take_state(GivenState { event_id, state }, auth_chain, pdus);
             }
             (Question::PolicySignature(wanted), Answer::PolicySignature(answer)) => {
                 self.policy_answered(&wanted, answer);
             }
             (_, Answer::Events(_) | Answer::State { .. } | Answer::PolicySignature(_)) => {}
         }
+    }
+
+    fn take_state(&mut self, given: GivenState, auth_chain: Vec<Arc<str>>, pdus: Vec<Bytes>) {
+        self.wanted.extend(given.state.iter().cloned().chain(auth_chain));
+        self.states.push(given);
+        self.add(pdus, Role::Outlier);
+        self.is_new = true;
     }
 
     /// An event that is to be part of the room, as JSON.
@@ -365,7 +416,7 @@ impl Intake {
     }
 
     /// What came of a write.
-    pub fn received(&mut self, received: Received) {
+    pub fn received(&mut self, mut received: Received) {
         self.is_new = false;
         for (event_id, outcome) in received.outcomes {
             if outcome == Outcome::Waiting {
@@ -375,13 +426,16 @@ impl Intake {
             self.outliers.remove(&event_id);
             self.outcomes.insert(event_id, outcome);
         }
+        // What is history comes as that.
+        let outcomes = &self.outcomes;
+        received.missing.prev_events.retain(|event_id| outcomes.get(event_id) != Some(&Outcome::Past));
         self.ask_for(&received.missing);
         self.missing = received.missing;
     }
 
     /// The events that were to be part of the room and cannot be judged yet.
     pub fn waiting(&self) -> Vec<Bytes> {
-        let keyless = self.keyless.iter().filter(|(_, role)| *role == Role::Live);
+        let keyless = self.keyless.iter().filter(|(_, role)| *role != Role::Outlier);
         let keyless = keyless.map(|(json, _)| json.clone());
         self.live.values().map(|pdu| pdu.pdu().json.clone()).chain(keyless).collect()
     }

@@ -17,6 +17,7 @@ use tracing::warn;
 use warren_engine::Engine;
 use warren_engine::view::federation::{DestinationStatus, Destinations};
 
+use crate::config::Access;
 use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
 
 /// Bounds of the duration histogram in seconds: from a cached read to the longest long poll.
@@ -53,7 +54,7 @@ impl Metrics {
     }
 
     /// The page that Prometheus reads; `None` if metrics are not served.
-    pub fn render(&self, engine: &Engine) -> Option<String> {
+    pub fn render(&self, engine: &Engine, access: &Access) -> Option<String> {
         let recorder = self.recorder.as_ref()?;
         self.in_flight_gauge.set(self.in_flight() as f64);
         if let Some(bytes) = resident_bytes() {
@@ -67,7 +68,11 @@ impl Metrics {
         }
         let mut page = recorder.render();
         match tokio::task::block_in_place(|| engine.read(&Destinations)) {
-            Ok(destinations) => write_destinations(&mut page, destinations),
+            Ok(mut destinations) => {
+                // What waits for others waits for the operator.
+                destinations.retain(|status| access.admits(&status.destination));
+                write_destinations(&mut page, destinations);
+            }
             Err(error) => warn!(%error, "it cannot be told how deliveries fare"),
         }
         Some(page)
@@ -276,7 +281,7 @@ async fn get_metrics(call: Call) -> Outcome {
     let page = call
         .ctx
         .metrics
-        .render(&call.ctx.engine)
+        .render(&call.ctx.engine, &call.ctx.config.federation_access)
         .ok_or_else(|| ApiError::not_found("Metrics are not served"))?;
     Ok(Answer::bytes(HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"), page.into()))
 }

@@ -14,6 +14,7 @@ import time
 import pytest
 
 from harness.certificates import Authority
+from harness.names import A, AAAA, SRV
 from harness.peer import Listener, Peer, literal
 from harness.server import Server
 from harness.waiting import until
@@ -174,6 +175,21 @@ def test_a_file_that_does_not_come_is_not_waited_for(server, network):
     gives_up.set()
 
 
+def test_a_file_that_whoever_asked_first_did_not_wait_for_is_not_asked_for_again(server, network, alice):
+    """Spaces are not waited for as long: what is found out on the way is for the next request."""
+    network.names.addresses["target.test"] = ["127.0.0.1"]
+    gives_up = threading.Event()
+    peer = network.behind_file(lambda _: gives_up.wait(60) and (200, {"m.server": "late.test"}))
+    network.names.services[f"_matrix-fed._tcp.{peer.name}"] = [(1, 1, peer.port, "target.test")]
+    space = alice.create_room(creation_content={"type": "m.space"})
+    alice.set_state(space, "m.space.child", {"via": [peer.name]}, f"!room:{peer.name}")
+    alice.get("/_matrix/client/v1/rooms/{roomId}/hierarchy", space)
+    assert peer.requests == []
+    assert_found(server, peer, peer.name, peer.name)
+    assert len([request for request in network.files.asked(FILE) if request.headers["Host"] == peer.name]) == 1
+    gives_up.set()
+
+
 def trickling(content, stops):
     """The bytes of a file, one after the other, none of them long after the one before; and then more of them."""
     for byte in itertools.chain(content, itertools.repeat(b" "[0])):
@@ -325,3 +341,40 @@ def test_an_address_that_does_not_answer_is_passed_by(server, network):
     peer = network.peer("several.test")
     network.names.addresses["several.test"] = ["127.0.0.2", "::1", "127.0.0.1"]
     assert found(server, peer)
+
+
+def test_a_name_with_many_addresses_of_the_newer_kind_is_reached_at_its_older_one(server, network):
+    """As from wherever there is no IPv6: none of the newer ones answers."""
+    peer = network.peer("many.test")
+    network.names.addresses["many.test"] = [f"fd00:dead::{number}" for number in range(1, 9)] + ["127.0.0.1"]
+    assert found(server, peer)
+
+
+@pytest.mark.parametrize("kind", [AAAA, A], ids=["newer", "older"])
+def test_addresses_of_a_kind_that_nobody_answers_for_are_not_waited_for(server, network, kind):
+    host = f"silent{kind}.test"
+    there = {AAAA: "127.0.0.1", A: "::1"}[kind]
+    peer = Peer(host, network.authority, address=(there, free(there, 0)))
+    network.names.addresses[host] = [there]
+    network.names.silent.add((host, kind))
+    assert found(server, peer)
+    assert (host, kind) in network.names.asked
+    peer.close()
+
+
+def test_services_that_nobody_answers_for_are_not_waited_for(network, tmp_path):
+    peer = network.default_port
+    network.files_of(peer.name)[FILE] = lambda _: (404, {})
+    services = {(f"{service}.{peer.name}", SRV) for service in ("_matrix-fed._tcp", "_matrix._tcp")}
+    network.names.silent |= services
+    # Of its own: another server may hold a connection already.
+    with network.server(tmp_path) as server:
+        assert_found_anew(server, peer)
+    assert services <= set(network.names.asked)
+    network.names.silent -= services
+
+
+def assert_found_anew(server, peer):
+    before = len(peer.asked(KEYS))
+    assert found(server, peer)
+    assert len(peer.asked(KEYS)) > before

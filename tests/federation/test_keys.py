@@ -6,6 +6,7 @@ import requests
 from harness import specification
 from harness.client import Client, bodies
 from harness.events import id_of
+from harness.participant import Participant
 from harness.peer import DAY_MS, Key, now_ms, signed, verify
 from harness.server import Server, free_port
 from harness.waiting import until
@@ -255,6 +256,23 @@ def test_an_old_key_of_a_peer_counts_for_its_time_and_for_events_alone(server, a
     results = resident.transact(server, events)
     assert results[id_of(events[0])] == {} and "not valid" in results[id_of(events[1])]["error"]
     alice.sync_until(lambda _: bodies(alice.messages(room_id)["chunk"]) == ["in time"])
+
+
+def test_what_lacks_a_new_key_waits_no_longer_than_until_it_may_be_asked_for(server, alice, network, resident):
+    """Another server tells of it, just after the keys were asked for, which they are not again for half a minute."""
+    room_id = alice.create_room(preset="public_chat", room_version="11")
+    teller = network.peer(kind=Participant)
+    copy = resident.join(server, room_id)
+    teller.join(server, room_id)
+    resident.catch_up(server, copy)
+    old, resident.key = resident.key, Key("p2")
+    resident.changes["old_verify_keys"] = {old.id: {"key": old.public, "expired_ts": now_ms()}}
+    event = resident.message(copy, "new key")
+    teller.know(event)
+    teller.before[id_of(event)] = dict(copy.state)
+    assert teller.transact(server, [event]) == {id_of(event): {}}
+    alice.sync_until(lambda _: "new key" in bodies(alice.messages(room_id)["chunk"]))
+    teller.close()
 
 
 def test_a_key_that_went_out_of_use_stays_so(network, tmp_path):

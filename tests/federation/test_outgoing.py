@@ -234,6 +234,63 @@ def test_how_long_a_peer_is_left_alone_survives_a_restart(network, tmp_path, res
         until(lambda: asked(admin, f"{ADMIN}/{resident.name}")["failures"] == 0)
 
 
+def test_what_is_for_a_server_that_is_not_dealt_with_waits_and_is_no_failure(network, tmp_path, resident):
+    address = f"http://127.0.0.1:{free_port()}"
+    server, other = network.server(tmp_path, "--metrics-listen", address), network.peer(kind=Participant)
+    password = server.make_administrator("warden")
+    with sound(server):
+        alice = Client(server.base_url).register("alice")
+        admin = Client(server.base_url, "@warden:" + server.name).login(password)
+        room_id, _ = room_with(alice, server, resident)
+        other.join(server, room_id)
+        alice.send(room_id, "1")
+        resident.until(lambda: resident.bodies == ["1"])
+
+        def restart():
+            assert server.stop() == 0
+            server.start()
+            alice.http.close()
+            admin.http.close()
+
+        usual = server.options
+        server.options = [*usual, "--federation-deny", resident.name.split(":")[0]]
+        restart()
+        for body in ("2", "3"):
+            alice.send(room_id, body)
+            other.until(lambda body=body: other.bodies[-1:] == [body])
+        status = asked(admin, f"{ADMIN}/{resident.name}")
+        assert (status["failures"], status["retry_interval"]) == (0, 0)
+        assert "\nwarren_federation_destinations_failing 0\n" in requests.get(f"{address}/metrics", timeout=10).text
+        assert resident.bodies == ["1"]
+        server.options = usual
+        restart()
+        resident.until(lambda: resident.bodies == ["1", "2", "3"])
+
+
+PROFILE = "/_matrix/federation/v1/query/profile"
+
+
+def test_a_connection_that_is_closed_as_it_is_used_again_costs_no_request(warren, alice, network):
+    peer = network.peer()
+    peer.answers[PROFILE] = lambda _: (200, {"displayname": "Bee"})
+    peer.closes_reused = True
+
+    def is_told():
+        assert alice.get("profile/{userId}", f"@{unique('bee')}:{peer.name}")["displayname"] == "Bee"
+        return peer.lost
+
+    until(is_told)
+
+
+def test_a_connection_that_is_closed_before_its_first_answer_is_not_tried_again(warren, alice, network):
+    """Who does that may do it for ever."""
+    peer = network.peer()
+    peer.answers[PROFILE] = lambda _: (200, {"displayname": "Bee"})
+    peer.closes_all = True
+    alice.get("profile/{userId}", f"@bee:{peer.name}", status=502)
+    assert peer.lost == 1
+
+
 class Asking(Participant):
     """Asks to be left alone, as long as it fails."""
 

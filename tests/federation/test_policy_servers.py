@@ -257,6 +257,18 @@ def test_a_dead_policy_server_holds_up_its_own_room_alone(server, alice, policy,
     hangs.set()
 
 
+def test_a_room_that_names_this_server_says_so_until_it_names_another(server, alice, policy):
+    """The operator has nothing to do with it, and others would refuse what is not signed."""
+    room_id = room_of(alice, server, policy)
+    keys = {"ed25519": policy.policy_key.public}
+    alice.set_state(room_id, "m.room.policy", {"via": server.name, "public_keys": keys})
+    refused = alice.send(room_id, "hello", status=403, errcode="M_FORBIDDEN")
+    assert "policy server" in refused["error"] and "operator" not in refused["error"]
+    enable(alice, room_id, policy)
+    alice.send(room_id, "signed")
+    assert_signed(sent(policy, "signed"), policy)
+
+
 def test_what_a_silent_policy_server_was_not_asked_about_waits_for_it(server, alice, policy, network):
     room_id = room_of(alice, server, policy)
     other = network.peer(kind=Participant)

@@ -26,16 +26,18 @@ def _question(packet):
 
 class Names:
     """Answers on a port of its own. `addresses`: name → addresses, or a function that names those of this moment;
-    `services`: name → (priority, weight, port, target)."""
+    `services`: name → (priority, weight, port, target); `silent`: names and kinds of records that nobody answers for."""
 
     def __init__(self):
-        self.addresses, self.services, self.asked = {}, {}, []
+        self.addresses, self.services, self.asked, self.silent = {}, {}, [], set()
         names = self
 
         class Handler(socketserver.BaseRequestHandler):
             def handle(self):
                 packet, socket = self.request
-                socket.sendto(names.answer(packet), self.client_address)
+                answer = names.answer(packet)
+                if answer:
+                    socket.sendto(answer, self.client_address)
 
         self.udp = socketserver.ThreadingUDPServer(("127.0.0.1", 0), Handler)
         self.udp.daemon_threads = True
@@ -45,6 +47,8 @@ class Names:
     def answer(self, packet):
         name, kind, end = _question(packet)
         self.asked.append((name, kind))
+        if (name, kind) in self.silent:
+            return None
         records = [data for wanted, data in self._records(name) if wanted == kind]
         known = name in self.addresses or name in self.services
         # An answer with authority, recursion desired and available; a compressed name points at the question.

@@ -23,7 +23,7 @@ use crate::{
         num::{EventNum, RoomNum, StreamPos, TextNum, UserNum},
         version::{EventIdFormat, RoomVersion},
     },
-    room::{decode_body, room_version},
+    room::{decode_body, gap, room_version},
     store::{
         InternedKind, Positioned, StorageError, schema,
         schema::{EventHeader, EventStatus},
@@ -477,6 +477,8 @@ pub(super) fn rebuilt_header(
         partial_state: row.reader().has(&schema::PARTIAL_STATES, &at)?,
         after_gap: row.reader().has(&schema::GAPS, &at)?,
         transaction: None,
+        // Of a gap that is filled nothing is left that could tell.
+        is_filled_in: at.1 < StreamPos::ZERO || gap::is_filled_in(row.reader(), at.0, at.1)?,
     };
     let Some(before) = snapshots::before(row, &pdu, &header)? else { return Ok(None) };
     (header.state_before, header.state_after, header.room_state) = (before, before, before);

@@ -69,6 +69,13 @@ pub(super) fn passes() -> Vec<Pass> {
             }
             Ok(())
         }),
+        Pass::over(&schema::ENTRANCES, |row, room, _| {
+            let there = row.is_going(room) || row.reader().has(&schema::ROOM_HEADS, &room)?;
+            if !row.expect(there, "the room is not there") {
+                row.delete(&schema::ENTRANCES, &room);
+            }
+            Ok(())
+        }),
         Pass::over(&schema::HISTORY_STARTS, |row, room, _| {
             let there = row.is_going(room) || row.reader().has(&schema::ROOM_HEADS, &room)?;
             if !row.expect(there, "the room is not there") {

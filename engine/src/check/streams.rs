@@ -118,7 +118,10 @@ pub(super) fn expect_of(
     header: &Positioned<EventHeader>,
     pdu: &Pdu,
 ) -> Result<(), StorageError> {
-    let is_live = header.value.status == EventStatus::Accepted && header.pos > StreamPos::ZERO;
+    // Of history that was filled in nobody is told.
+    let is_live = header.value.status == EventStatus::Accepted
+        && header.pos > StreamPos::ZERO
+        && !header.value.is_filled_in;
     // Where the graph is forked, what changed is for state resolution to say.
     let ([_], [prev]) = (pdu.prev_events.as_slice(), header.value.prev.as_slice()) else { return Ok(()) };
     let is_in_line = header.value.room_state == header.value.state_after

@@ -64,6 +64,7 @@ fn the_furnished_store_has_rows_of_nearly_everything() {
         "EARLIER_JOINS",
         "EARLY_RECEIPTS",
         "EARLY_REDACTIONS",
+        "ENTRANCES",
         "GAPS",
         "GUESTS_TO_REMOVE",
         "HISTORY_STARTS",

@@ -19,11 +19,11 @@ use crate::{
     error::{Error, Missing, Result, What},
     remote::{self, ServerKey},
     room::{
-        RoomCtx, membership, merging,
+        RoomCtx, entrance, membership, merging,
         policy::Recommendation,
         receive::{
-            self, AtHand, GivenState, Outcome, PassedBy, Within, in_order, in_order_past, receive_backfill,
-            receive_outlier,
+            self, AtHand, GivenState, Outcome, PassedBy, Standing, Within, in_order, in_order_past,
+            receive_backfill, receive_outlier,
         },
         servers,
     },
@@ -65,6 +65,11 @@ pub struct ReceivePdus {
     pub outliers: Vec<Arc<CheckedPdu>>,
     /// The state before some of the events, as another server tells it, for where events before them are missing.
     pub states: Vec<GivenState>,
+    /// The events whose state was told by others than their senders' servers: a verdict by it alone is not kept.
+    pub hearsay: BTreeSet<Arc<str>>,
+    /// Events that nobody sent: another server told them as what lies between what is here and what was sent. Those of them that are
+    /// history are not taken in.
+    pub told: BTreeSet<Arc<str>>,
     /// Events that the room's policy server was asked to sign, and did not.
     pub not_recommended: BTreeSet<Arc<str>>,
     /// Whether the events are of the room's past: they are placed in its gaps, and clients are not told.
@@ -108,21 +113,7 @@ impl Command for ReceivePdus {
             };
             received.outcomes.extend(outcomes);
         } else {
-            for checked in &ordered {
-                let pdu = checked.pdu();
-                let given = states.get(&*pdu.event_id).copied();
-                let missing = &mut received.missing;
-                let recommendation = match self.not_recommended.contains(&pdu.event_id) {
-                    true => Recommendation::Missing,
-                    false => Recommendation::BySignature,
-                };
-                let standing = (given, recommendation);
-                let outcome = receive::receive(tx, &mut room, pdu, standing, &mut at_hand, missing)?;
-                if outcome == Outcome::Accepted {
-                    expect_settings(tx, room.num, pdu)?;
-                }
-                received.outcomes.push((pdu.event_id.clone(), outcome));
-            }
+            self.take_live(tx, &mut room, (&ordered, &states), &mut at_hand, &mut received)?;
         }
         refuse(&mut received, &circular);
         let given: HashSet<&str> = ordered.iter().map(|checked| &*checked.pdu().event_id).collect();
@@ -132,6 +123,39 @@ impl Command for ReceivePdus {
         received.has_many_ends = merging::has_many_ends(&room);
         room.save(tx);
         Ok(received)
+    }
+}
+
+impl ReceivePdus {
+    fn take_live(
+        &self,
+        tx: &mut Tx,
+        room: &mut RoomCtx,
+        (ordered, states): (&[Arc<CheckedPdu>], &HashMap<&str, &GivenState>),
+        at_hand: &mut AtHand,
+        received: &mut Received,
+    ) -> Result<()> {
+        let history = entrance::history_among(tx, room, ordered, &self.told)?;
+        for pdu in ordered.iter().map(|checked| checked.pdu()) {
+            if history.contains(&pdu.event_id) {
+                received.outcomes.push((pdu.event_id.clone(), Outcome::Past));
+                continue;
+            }
+            let recommendation = match self.not_recommended.contains(&pdu.event_id) {
+                true => Recommendation::Missing,
+                false => Recommendation::BySignature,
+            };
+            let given = states.get(&*pdu.event_id).copied();
+            let standing =
+                Standing { given, is_hearsay: self.hearsay.contains(&pdu.event_id), recommendation };
+            let missing = &mut received.missing;
+            let outcome = receive::receive(tx, room, pdu, standing, at_hand, missing)?;
+            if outcome == Outcome::Accepted {
+                expect_settings(tx, room.num, pdu)?;
+            }
+            received.outcomes.push((pdu.event_id.clone(), outcome));
+        }
+        Ok(())
     }
 }
 

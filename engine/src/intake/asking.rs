@@ -13,7 +13,10 @@ use std::{
 use bytes::Bytes;
 
 use super::{Intake, Question, Role, allowed_by};
-use crate::{core::event::Pdu, error::Missing};
+use crate::{
+    core::{event::Pdu, identifiers::server_name},
+    error::Missing,
+};
 
 /// Questions that one intake may lead to: far more than filling an ordinary gap takes.
 const QUESTIONS_MAX: usize = 60;
@@ -26,6 +29,10 @@ const AUTH_CHAINS_ASKED_MAX: usize = 5;
 /// Events that are taken of one such answer: ten thousand changes in one room while a server was away, and a second of work.
 /// What a longer one has comes with a state.
 pub(super) const AUTH_CHAIN_EVENTS_MAX: usize = 10_000;
+/// Servers that are asked for a state before an event which the first one's denies: its sender's, and as many as there are to ask.
+const OTHER_STATES_OF_EVENT_MAX: usize = 6;
+/// How often that is asked in all, so that a server which lies about many events takes no more than its share of the questions.
+const OTHER_STATES_ASKED_MAX: usize = 12;
 /// Events asked for at once.
 const EVENTS_MAX: usize = 50;
 /// How often one event is asked for by its id: who gives only some of those that are asked for together leaves the others to
@@ -39,6 +46,7 @@ impl Intake {
         let signatures = missing.signatures.iter().cloned().map(Question::PolicySignature);
         let is_chain = self.count_asked(|question| matches!(question, Question::Events { .. })) > 0;
         self.ask_all(signatures)
+            || self.ask_for_other_states(missing)
             || self.ask_for_what_lies_between(missing)
             || !is_chain && self.ask_for_events(missing)
             || self.ask_for_auth_chain(missing)
@@ -145,6 +153,27 @@ impl Intake {
         let questions: Vec<Question> =
             wanted.map(|event_id| Question::State { event_id: event_id.clone() }).collect();
         self.ask_all(questions)
+    }
+
+    /// Asks the next server for the states before events that the last one's denies.
+    fn ask_for_other_states(&mut self, missing: &Missing) -> bool {
+        let mut is_asked = false;
+        for event_id in &missing.other_state {
+            let all = self.count_asked(|question| matches!(question, Question::OtherState { .. }));
+            let turn = self.count_asked(|question| match question {
+                Question::OtherState { event_id: asked, .. } => asked == event_id,
+                _ => false,
+            });
+            let sender = self.live.get(event_id).and_then(|checked| server_name(&checked.pdu().sender));
+            if let Some(server) = sender
+                && turn < OTHER_STATES_OF_EVENT_MAX
+                && all < OTHER_STATES_ASKED_MAX
+            {
+                let server = server.to_owned();
+                is_asked |= self.ask(Question::OtherState { event_id: event_id.clone(), server, turn });
+            }
+        }
+        is_asked
     }
 
     fn count_asked(&self, is_counted: impl Fn(&Question) -> bool) -> usize {

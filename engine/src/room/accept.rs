@@ -7,8 +7,8 @@
 use std::sync::Arc;
 
 use super::{
-    Event, RoomCtx, citations, event::encode_body, fork, gap, members, outgoing::Audience, redactions,
-    relations, state,
+    Event, RoomCtx, citations, entrance, event::encode_body, fork, gap, members, outgoing::Audience,
+    redactions, relations, state,
 };
 use crate::{
     core::{
@@ -18,7 +18,7 @@ use crate::{
     engine,
     error::Result,
     store::{
-        Positioned, StorageError, Tx, schema,
+        Positioned, Reader, StorageError, Tx, schema,
         schema::{EventHeader, EventStatus},
     },
     stream::Touch,
@@ -53,8 +53,12 @@ pub(super) fn accept(tx: &mut Tx, room: &mut RoomCtx, arrival: Arrival) -> Resul
     let missing = gap::missing_prev_events(tx, &arrival.prev, &arrival.pdu)?;
     // What another gap is there for will be told before the event behind that one.
     let missing = gap::in_no_gap(tx, room.num, missing)?;
+    let of_entrance = gap_of_entrance(tx, room.num, arrival.pdu.depth, &missing)?;
     // Its place behind a gap is taken after the positions that are kept free for the gap.
-    let first_free = gap::keep_free(tx, room.num, &missing)?;
+    let first_free = match of_entrance {
+        Some(_) => None,
+        None => gap::keep_free(tx, room.num, &missing)?,
+    };
     let pos = tx.next_position();
     let audience = Audience::before(tx, room, &arrival.pdu)?;
     let Advance { changes, at_head } = advance(tx, room, &arrival, num, key, state_after)?;
@@ -71,6 +75,8 @@ pub(super) fn accept(tx: &mut Tx, room: &mut RoomCtx, arrival: Arrival) -> Resul
     let event = write(tx, room, arrival, num, place, Some(pos))?;
     if let Some(first_free) = first_free {
         gap::open(tx, &event, pos, first_free, &missing)?;
+    } else if let Some(gap) = of_entrance {
+        gap::note_missing(tx, &event, gap, &missing)?;
     }
     if !at_head {
         gap::arrived(tx, &event)?;
@@ -86,6 +92,21 @@ pub(super) fn accept(tx: &mut Tx, room: &mut RoomCtx, arrival: Arrival) -> Resul
     audience.tell(tx, room, &event, pos)?;
     tx.touch(Touch::Room(room.num));
     Ok(event)
+}
+
+/// The gap before this server's entrance, if that is where the events are that are `missing` before one of this depth: who clients
+/// are told of as the first of their stay is to stay the first.
+fn gap_of_entrance(
+    reader: &Reader,
+    room: RoomNum,
+    depth: u64,
+    missing: &[Arc<str>],
+) -> Result<Option<StreamPos>> {
+    if missing.is_empty() {
+        return Ok(None);
+    }
+    let Some(entrance) = entrance::of(reader, room)? else { return Ok(None) };
+    Ok(entrance.gap_before(reader, room, depth, None)?)
 }
 
 /// Where an event of the past stands.
@@ -116,12 +137,16 @@ pub(super) fn fill_in(tx: &mut Tx, room: &mut RoomCtx, arrival: Arrival, past: P
     let after_gap = is_within && !missing.is_empty();
     let status = EventStatus::Accepted;
     let place = Place { key, status, state_after, room_state: state_after, after_gap, redacted_by };
-    let event = write(tx, room, arrival, num, place, Some(pos))?;
+    let mut event = assemble(tx, room, &arrival, num, place)?;
+    event.header.is_filled_in = true;
+    let event = Arc::new(event);
+    write_rows(tx, room, &event, Some(pos), arrival.known_as.is_some());
     if after_gap {
         gap::open(tx, &event, pos, StreamPos(pos.0.saturating_sub(1)), &missing)?;
     } else if !is_within {
         gap::taken(tx, room.num, gap, pos)?;
-        gap::note_missing(tx, &event, gap, &missing)?;
+        let gap = gap_of_past(tx, &event, gap)?;
+        gap::note_missing_of_past(tx, &event, gap, &missing)?;
     }
     gap::arrived(tx, &event)?;
     if !followed.is_empty() {
@@ -162,7 +187,12 @@ pub(super) fn set_outside(
     let Enrolled { num, key, redacted_by } = enrol(tx, room.num, &arrival)?;
     let (state_after, room_state) = (arrival.state_before, NodeId::default());
     let place = Place { key, status, state_after, room_state, after_gap: false, redacted_by };
-    write(tx, room, arrival, num, place, None)
+    let event = write(tx, room, arrival, num, place, None)?;
+    // Of a room that is about to be entered nothing waits, and many such events come.
+    match room.head.extremities.is_empty() {
+        true => Ok(event),
+        false => redactions::apply_waiting(tx, room, event),
+    }
 }
 
 /// Writes an event of the graph that clients are not shown: soft-failed or rejected.
@@ -184,7 +214,7 @@ pub(super) fn set_aside(
         Place { key, status, state_after, room_state: room.head.state, after_gap: false, redacted_by };
     let event = write(tx, room, arrival, num, place, None)?;
     gap::arrived(tx, &event)?;
-    Ok(event)
+    redactions::apply_waiting(tx, room, event)
 }
 
 /// Writes an event of the past that is rejected: what is missing before it is still part of the gap.
@@ -195,9 +225,17 @@ pub(super) fn pass_over(tx: &mut Tx, room: &RoomCtx, arrival: Arrival, gap: Stre
     let place =
         Place { key, status, state_after, room_state: room.head.state, after_gap: false, redacted_by };
     let event = write(tx, room, arrival, num, place, None)?;
-    gap::note_missing(tx, &event, gap, &missing)?;
+    let gap = gap_of_past(tx, &event, gap)?;
+    gap::note_missing_of_past(tx, &event, gap, &missing)?;
     gap::arrived(tx, &event)?;
-    Ok(event)
+    redactions::apply_waiting(tx, room, event)
+}
+
+/// The gap that what is missing before an event of the past is in, which is itself in, or behind, `gap`.
+fn gap_of_past(tx: &Tx, event: &Event, gap: StreamPos) -> Result<StreamPos> {
+    let (room, depth) = (event.header.room, event.header.depth);
+    let Some(entrance) = entrance::of(tx, room)? else { return Ok(gap) };
+    Ok(entrance.gap_before(tx, room, depth, Some(gap))?.unwrap_or(gap))
 }
 
 /// Takes an event that was set aside into the timeline after all, with the states that `header` says. Nobody was told of it, so
@@ -215,7 +253,8 @@ pub(super) fn reinstate(
     let pos = tx.next_position();
     room.head.depth = room.head.depth.max(pdu.depth);
     let (status, after_gap) = (EventStatus::Accepted, first_free.is_some());
-    let header = EventHeader { status, room_state: room.head.state, after_gap, ..header };
+    let header =
+        EventHeader { status, room_state: room.head.state, after_gap, is_filled_in: false, ..header };
     let anew = Arc::new(Event::new(event.num, event.event_id.clone(), header, event.json.clone()));
     anew.set_pdu(pdu);
     write_rows(tx, room, &anew, Some(pos), true);
@@ -427,6 +466,7 @@ fn assemble(tx: &mut Tx, room: &RoomCtx, arrival: &Arrival, num: EventNum, place
         partial_state: arrival.partial_state,
         after_gap: place.after_gap,
         transaction: arrival.transaction.clone(),
+        is_filled_in: false,
     };
     let event = Event::new(num, pdu.event_id.clone(), header, pdu.json.clone());
     event.set_pdu(pdu.clone());

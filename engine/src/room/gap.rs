@@ -116,6 +116,39 @@ pub(super) fn note_missing(
     Ok(())
 }
 
+/// The same before one that was filled in. The gap may have been filled in the same batch, and is open again then, below it.
+pub(super) fn note_missing_of_past(
+    tx: &mut Tx,
+    event: &Event,
+    gap: StreamPos,
+    missing: &[Arc<str>],
+) -> Result<(), StorageError> {
+    let key = (event.header.room, gap);
+    if !missing.is_empty() && !tx.has(&schema::GAPS, &key)? {
+        let lowest = lowest_filled_in(tx, event.header.room, gap)?;
+        tx.put(&schema::GAPS, &key, &StreamPos(lowest.0.saturating_sub(1)));
+        note_missing(tx, event, gap, missing)?;
+        // All of it may be noted in another gap.
+        return close_if_filled(tx, event.header.room, gap);
+    }
+    note_missing(tx, event, gap, missing)
+}
+
+/// The lowest position that was filled in before the event at `pos`, or its own. O(what was filled in).
+fn lowest_filled_in(reader: &Reader, room: RoomNum, pos: StreamPos) -> Result<StreamPos, StorageError> {
+    let (start, end) = ((room, StreamPos(i64::MIN)), (room, pos));
+    let mut lowest = pos;
+    let visit = |(_, below): (RoomNum, StreamPos), _: EventNum| {
+        let is_filled_in = lowest.0.saturating_sub(below.0) <= GAP_LEFT_MIN;
+        if is_filled_in {
+            lowest = below;
+        }
+        is_filled_in
+    };
+    reader.scan_between(&schema::TIMELINE, &start, &end, Direction::Backward, visit)?;
+    Ok(lowest)
+}
+
 /// Notes that an event is part of the graph now. Returns whether it was missing.
 pub(super) fn arrived(tx: &mut Tx, event: &Event) -> Result<bool, StorageError> {
     let key = (event.header.room, event.event_id.to_string());

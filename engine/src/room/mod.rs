@@ -7,6 +7,7 @@ mod citations;
 pub(crate) mod company;
 pub(crate) mod early_events;
 pub(crate) mod early_receipts;
+pub(crate) mod entrance;
 pub(crate) mod entrants;
 mod event;
 pub(crate) mod fork;

@@ -39,6 +39,18 @@ pub(crate) fn apply_early(tx: &mut Tx, room: &RoomCtx, event: &Arc<Event>) -> Re
     Ok(())
 }
 
+/// Applies the redactions that came before this event to what is known of it by now, which is not its place in the timeline: until
+/// it gets one they go on waiting.
+pub(crate) fn apply_waiting(tx: &mut Tx, room: &RoomCtx, event: Arc<Event>) -> Result<Arc<Event>> {
+    let key = (room.num, event.event_id.to_string());
+    let Some(waiting) = tx.get(&schema::EARLY_REDACTIONS, &key)? else { return Ok(event) };
+    for redaction in waiting {
+        let (redaction, target) = (tx.event(redaction)?, tx.event(event.num)?);
+        apply_to(tx, room, &redaction, &target)?;
+    }
+    Ok(tx.event(event.num)?)
+}
+
 /// Where servers choose the ids of events, an event can name itself, and two can name each other: none of them counts.
 pub(crate) fn is_circular(redaction: &Pdu, target: &Pdu) -> bool {
     redaction.event_id == target.event_id || target.redacts.as_deref() == Some(&*redaction.event_id)

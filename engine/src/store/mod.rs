@@ -38,7 +38,7 @@ pub(crate) use overlay::Overlay;
 pub(crate) use tx::Base;
 pub use tx::{Reader, Tx};
 pub use value::{Encoded, Positioned, Value, ValueWriter};
-pub(crate) use value::{read_record, record, write_record};
+pub(crate) use value::{read_record, read_record_before, record, write_record};
 
 /// What can be wrong with the store itself. Only the operator can act on it.
 #[derive(Clone, Debug, thiserror::Error)]

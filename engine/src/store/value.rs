@@ -59,12 +59,17 @@ pub(crate) fn write_record<T: Serialize>(value: &T, out: &mut ValueWriter) {
 
 /// Reads a record written by [`write_record`].
 pub(crate) fn read_record<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    read_record_before(bytes).filter(|(_, rest)| rest.is_empty()).map(|(value, _)| value)
+}
+
+/// Reads a record, and gives what stands behind it: what was added to a type since its first rows were written.
+pub(crate) fn read_record_before<T: DeserializeOwned>(bytes: &[u8]) -> Option<(T, &[u8])> {
     let (version, rest) = bytes.split_first()?;
     if *version != RECORD_VERSION {
         return None;
     }
     let (value, used) = bincode::serde::decode_from_slice(rest, config()).ok()?;
-    (used == rest.len()).then_some(value)
+    Some((value, rest.get(used..)?))
 }
 
 /// Makes serde types storable as records.

@@ -17,11 +17,11 @@ use crate::{
     },
     store::{Direction, Reader},
     view::{
-        StreamToken, View,
+        BeforeGap, StreamToken, View,
         render::Renderer,
         senders::members_of_senders,
         timeline,
-        timeline::{Page, Stretch},
+        timeline::{AtGaps, Page, Stretch},
     },
 };
 
@@ -69,6 +69,22 @@ impl View for EventContext {
     type Output = Vec<u8>;
 
     fn read(&self, reader: &Reader) -> Result<Vec<u8>> {
+        self.answer(reader, true)
+    }
+}
+
+impl View for BeforeGap<'_, EventContext> {
+    /// The response's JSON.
+    type Output = Vec<u8>;
+
+    fn read(&self, reader: &Reader) -> Result<Vec<u8>> {
+        self.0.answer(reader, false)
+    }
+}
+
+impl EventContext {
+    /// What is on either side as far as the next gap, and beyond one that the event stands at if it `passes_gap`.
+    fn answer(&self, reader: &Reader, passes_gap: bool) -> Result<Vec<u8>> {
         let (mut viewer, access) = enter(reader, &self.event.room_id, &self.event.user)?;
         let event = viewer.event(&self.event.event_id)?;
         let limit = self.limit.or(self.filter.event.limit).unwrap_or(CONTEXT_LIMIT_DEFAULT).min(LIMIT_MAX);
@@ -78,14 +94,15 @@ impl View for EventContext {
             direction: Direction::Backward,
             limit: limit as usize / 2,
         };
-        let before = timeline::page(reader, &mut viewer, before, &self.filter)?;
+        let gaps = AtGaps::of(reader, viewer.room, passes_gap)?;
+        let before = timeline::page(reader, &mut viewer, before, &self.filter, &gaps)?;
         let after = Stretch {
             after: event.pos(),
             up_to: access.last(reader),
             direction: Direction::Forward,
             limit: limit as usize - limit as usize / 2,
         };
-        let after = timeline::page(reader, &mut viewer, after, &self.filter)?;
+        let after = timeline::page(reader, &mut viewer, after, &self.filter, &gaps)?;
         let first = before.events.last().unwrap_or(&event);
         let last = after.events.last().unwrap_or(&event);
         let (start, end) = (StreamToken::before(first.pos()), StreamToken(last.pos()));
@@ -103,9 +120,7 @@ impl View for EventContext {
         out.extend_from_slice(b"]}");
         Ok(out)
     }
-}
 
-impl EventContext {
     /// The room's state after the last event returned, as far as the filter wants it.
     fn state(
         &self,

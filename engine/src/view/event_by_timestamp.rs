@@ -12,7 +12,10 @@ use crate::{
     error::Result,
     room::{gap, visibility::Viewer},
     store::{Direction, Reader, StorageError, schema},
-    view::{View, timeline, timeline::Stretch},
+    view::{
+        View, timeline,
+        timeline::{AtGaps, Stretch},
+    },
 };
 
 /// The event closest to a time, in one direction from it.
@@ -65,7 +68,8 @@ impl View for EventByTimestamp {
             }
         };
         // One page looks at thousands of events; what is not visible within one is too far away to be of use.
-        let page = timeline::page(reader, &mut viewer, stretch, &RoomEventFilter::default())?;
+        let page =
+            timeline::page(reader, &mut viewer, stretch, &RoomEventFilter::default(), &AtGaps::Behind)?;
         let found = page.events.first();
         let event = found.map(|event| (event.event_id.to_string(), event.header.origin_server_ts));
         Ok(ClosestEvent { event, gap: gap::between(reader, viewer.room, split)? })

@@ -6,15 +6,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::{
-    core::{
-        num::{RoomNum, StreamPos},
-        version::RoomVersion,
-    },
+    core::{num::RoomNum, version::RoomVersion},
     error::Result,
-    room::RoomCtx,
+    room::{RoomCtx, entrance},
     store::{Direction, Reader, schema},
     view::View,
 };
+
+/// How many missing events are named to another server, which walks no further than these: as many as a question leads to.
+const MISSING_NAMED_MAX: usize = 20;
 
 /// The forward extremities of a room.
 pub struct Frontier {
@@ -29,6 +29,9 @@ pub struct RoomFrontier {
     pub version: &'static RoomVersion,
     /// The events that nothing follows yet.
     pub extremities: Vec<FrontierEvent>,
+    /// Events that are known to be missing, some of them: there are gaps before what follows them, and they and what is behind
+    /// them are history.
+    pub missing: Vec<String>,
     /// The depth of the first event since this server is in the room. What is before it is history, which is not asked for
     /// when events are missing.
     pub min_depth: u64,
@@ -60,20 +63,18 @@ impl View for Frontier {
                 json: event.json.clone(),
             });
         }
-        let min_depth = min_depth(reader, room.num)?;
-        Ok(Some(RoomFrontier { version: room.version, extremities, min_depth }))
+        let min_depth = entrance::of(reader, room.num)?.map_or(0, |entrance| entrance.depth);
+        let missing = some_missing(reader, room.num)?;
+        Ok(Some(RoomFrontier { version: room.version, extremities, missing, min_depth }))
     }
 }
 
-fn min_depth(reader: &Reader, room: RoomNum) -> Result<u64> {
-    let mut first = None;
-    // History that was fetched stands below zero.
-    reader.scan(&schema::TIMELINE, &room, Direction::Forward, |(_, pos): (RoomNum, StreamPos), num| {
-        first = Some(num);
-        pos <= StreamPos::ZERO
-    })?;
-    Ok(match first {
-        Some(first) => reader.event(first)?.header.depth,
-        None => 0,
-    })
+fn some_missing(reader: &Reader, room: RoomNum) -> Result<Vec<String>> {
+    let mut missing = Vec::new();
+    let visit = |(_, event_id): (RoomNum, String), _| {
+        missing.push(event_id);
+        missing.len() < MISSING_NAMED_MAX
+    };
+    reader.scan(&schema::BACKWARD_EXTREMITIES, &room, Direction::Forward, visit)?;
+    Ok(missing)
 }

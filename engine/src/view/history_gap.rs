@@ -21,6 +21,10 @@ pub struct HistoryGap<'a> {
     pub limit: usize,
 }
 
+/// A page as it is while others are still asked for what is missing: one that begins at a gap does not go beyond, but ends
+/// there with nothing, so that whoever reads on from its end misses nothing that comes.
+pub struct BeforeGap<'a, V>(pub &'a V);
+
 /// A gap in a room's timeline.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenGap {

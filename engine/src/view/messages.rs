@@ -13,7 +13,13 @@ use crate::{
     error::Result,
     room::{Event, gap, visibility::Viewer},
     store::{Direction, Reader, StorageError},
-    view::{StreamToken, View, render::Renderer, senders::members_of_senders, timeline, timeline::Stretch},
+    view::{
+        BeforeGap, StreamToken, View,
+        render::Renderer,
+        senders::members_of_senders,
+        timeline,
+        timeline::{AtGaps, Page, Stretch},
+    },
 };
 
 /// How many events a page has when the client does not say. Specification: `limit` of `/messages`.
@@ -44,6 +50,22 @@ impl View for Messages {
     type Output = Vec<u8>;
 
     fn read(&self, reader: &Reader) -> Result<Vec<u8>> {
+        self.answer(reader, true)
+    }
+}
+
+impl View for BeforeGap<'_, Messages> {
+    /// The response's JSON.
+    type Output = Vec<u8>;
+
+    fn read(&self, reader: &Reader) -> Result<Vec<u8>> {
+        self.0.answer(reader, false)
+    }
+}
+
+impl Messages {
+    /// The page, which ends at a gap; one that begins there goes beyond if it `passes_gap`.
+    fn answer(&self, reader: &Reader, passes_gap: bool) -> Result<Vec<u8>> {
         let (mut viewer, access) = Viewer::enter(reader, &self.room_id, &self.user)?;
         let limit = self.limit.or(self.filter.event.limit).unwrap_or(MESSAGES_LIMIT_DEFAULT).min(LIMIT_MAX);
         let last = access.last(reader);
@@ -58,13 +80,10 @@ impl View for Messages {
             direction,
             limit: limit as usize,
         };
-        let page = timeline::page(reader, &mut viewer, stretch, &self.filter)?;
+        let gaps = AtGaps::of(reader, viewer.room, passes_gap)?;
+        let page = timeline::page(reader, &mut viewer, stretch, &self.filter, &gaps)?;
         let rest = match page.rest {
-            // What is here ends, and the room's history does not: who asks again may find more. Who was given nothing is told
-            // the end, so that nobody asks for ever.
-            None if !self.forwards && self.to.is_none() && !page.events.is_empty() => {
-                gap::below(reader, viewer.room)?
-            }
+            None if self.may_go_on(&mut viewer, &page, passes_gap)? => gap::below(reader, viewer.room)?,
             rest => rest,
         };
         let start = match (self.from, page.events.first()) {
@@ -84,7 +103,12 @@ impl View for Messages {
         renderer.write_timeline(&mut out, &page.events)?;
         out.push(b']');
         if let Some(rest) = rest {
-            out.extend_from_slice(format!(",\"end\":\"{}\"", StreamToken(rest)).as_bytes());
+            let mut end = StreamToken(rest).to_string();
+            if end == start.to_string() {
+                // Some clients take a page that ends where it begins for the last one.
+                end = StreamToken(rest).anew();
+            }
+            out.extend_from_slice(format!(",\"end\":\"{end}\"").as_bytes());
         }
         if self.filter.lazy_load_members && !page.events.is_empty() {
             out.extend_from_slice(b",\"state\":[");
@@ -93,6 +117,22 @@ impl View for Messages {
         }
         out.push(b'}');
         Ok(out)
+    }
+
+    /// Whether there may be more before the first event that is here, where the room's history does not end. Who was given
+    /// nothing is told the end, so that nobody asks for ever, unless it is still being asked for, or the filter alone kept
+    /// back what they may see.
+    fn may_go_on(&self, viewer: &mut Viewer<'_>, page: &Page, passes_gap: bool) -> Result<bool> {
+        if self.forwards || self.to.is_some() {
+            return Ok(false);
+        }
+        if !page.events.is_empty() || !passes_gap {
+            return Ok(true);
+        }
+        match &page.kept_back {
+            Some(event) => Ok(viewer.may_see(event)?),
+            None => Ok(false),
+        }
     }
 }
 

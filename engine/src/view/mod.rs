@@ -48,7 +48,7 @@ pub use context::{CONTEXT_LIMIT_DEFAULT, EventContext, OneEvent};
 pub use event_by_timestamp::{ClosestEvent, EventByTimestamp};
 pub use frontier::{Frontier, FrontierEvent, RoomFrontier};
 pub use gone_presences::GonePresences;
-pub use history_gap::{HistoryGap, OpenGap};
+pub use history_gap::{BeforeGap, HistoryGap, OpenGap};
 pub use joined_rooms::JoinedRooms;
 pub use key_backup::{BackupKeys, KeyBackupVersion};
 pub use key_changes::{ChangedUsers, KeyChanges};

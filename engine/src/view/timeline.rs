@@ -1,7 +1,7 @@
 //! A stretch of a room's timeline as one user may see it: what `/messages`, `/context` and searches by time have in common.
 //!
-//! Invariant: following a page's end in one direction shows every visible event once, in order; a page reads a bounded
-//! number of events, however few of them match.
+//! Invariant: following a page's end in one direction shows every visible event once, in order, and those that are filled
+//! into a gap meanwhile; a page reads a bounded number of events, however few of them match.
 
 use std::sync::Arc;
 
@@ -45,6 +45,64 @@ pub(crate) struct Page {
     pub passes_over_state: bool,
     /// Whether the filter lets some of those through, and only the viewer may not see them.
     pub hides_state: bool,
+    /// The last of the events that the filter keeps back, whoever may see it.
+    pub kept_back: Option<Arc<Event>>,
+}
+
+/// Where gaps end a page.
+#[derive(Debug)]
+pub(crate) enum AtGaps {
+    /// With the first event behind one, where the page passes over events: whoever reads looks at those that it has.
+    Behind,
+    /// Where what is missing would stand.
+    AtFree {
+        /// The first position to fill of each gap of the room.
+        free: Vec<StreamPos>,
+        /// Whether a page that begins there goes beyond: what is missing is not to be had.
+        passes_first: bool,
+    },
+}
+
+impl AtGaps {
+    /// The gaps of a room as they are now.
+    pub fn of(reader: &Reader, room: RoomNum, passes_first: bool) -> Result<Self, StorageError> {
+        let mut free = Vec::new();
+        reader.scan(
+            &schema::GAPS,
+            &room,
+            Direction::Forward,
+            |_: (RoomNum, StreamPos), first: StreamPos| {
+                free.push(first);
+                true
+            },
+        )?;
+        Ok(Self::AtFree { free, passes_first })
+    }
+
+    /// Whether the page is not to go on to the event at `pos`, which is the next one of its `rest`.
+    fn end_before(&self, pos: StreamPos, rest: Stretch, is_beginning: bool) -> bool {
+        let Self::AtFree { free, passes_first } = self else { return false };
+        // What was filled in last stands just above what is free, and before that is what is missing.
+        let is_between = |free: &StreamPos| match rest.direction {
+            Direction::Backward => pos <= *free && *free <= rest.up_to,
+            // Who begins with the first event that is here has left nothing out.
+            Direction::Forward => rest.after > StreamPos(i64::MIN) && rest.after <= *free && *free < pos,
+        };
+        !(is_beginning && *passes_first) && free.iter().any(is_between)
+    }
+
+    /// Whether the page is not to go on from the event, of those that the filter has it look at.
+    fn end_behind(
+        &self,
+        reader: &Reader,
+        event: &Event,
+        filter: &RoomEventFilter,
+    ) -> Result<bool, StorageError> {
+        match self {
+            Self::Behind if !filter.is_everything() => gap::is_open_before(reader, event),
+            _ => Ok(false),
+        }
+    }
 }
 
 impl Stretch {
@@ -71,6 +129,7 @@ pub(crate) fn page(
     viewer: &mut Viewer<'_>,
     stretch: Stretch,
     filter: &RoomEventFilter,
+    gaps: &AtGaps,
 ) -> Result<Page> {
     let mut page = Page::default();
     let room_id = reader.room_id(viewer.room)?;
@@ -80,9 +139,6 @@ pub(crate) fn page(
     }
     let mut rest = stretch;
     let mut looked_at = 0;
-    // Such a page looks at more events than it has, and may come to a gap that nobody has tried to fill for it: the next one
-    // begins there, and goes beyond if the gap stays.
-    let may_run_into_gap = !filter.is_everything();
     loop {
         let wanted = stretch.limit - page.events.len();
         let batch = if looked_at == 0 { wanted } else { wanted.max(READ_AT_ONCE_MIN) };
@@ -92,26 +148,14 @@ pub(crate) fn page(
         rows.truncate(batch);
         let nums: Vec<EventNum> = rows.iter().map(|(_, num)| *num).collect();
         for ((pos, _), event) in rows.iter().zip(reader.events(&nums)?) {
-            let has_gap = may_run_into_gap && gap::is_open_before(reader, &event)?;
-            let is_before_gap = has_gap && stretch.direction == Direction::Forward && rest != stretch;
-            if page.events.len() == stretch.limit || is_before_gap {
+            if page.events.len() == stretch.limit || gaps.end_before(*pos, rest, rest == stretch) {
                 page.rest = Some(rest.edge());
                 return Ok(page);
             }
             rest = rest.beyond(*pos);
-            // What is not shown is nothing to ask for either.
-            let redacted = match filter.is_everything() {
-                true => None,
-                false => viewer.redacted(&event)?,
-            };
-            let is_wanted = matches(reader, filter, &room_id, redacted.as_ref().unwrap_or(&event))?;
-            if is_wanted && viewer.may_see(&event)? {
-                page.events.push(event);
-            } else if event.header.state_key.is_some() {
-                page.passes_over_state = true;
-                page.hides_state |= is_wanted;
-            }
-            if has_gap && stretch.direction == Direction::Backward {
+            let is_last = gaps.end_behind(reader, &event, filter)?;
+            page.take(reader, viewer, filter, &room_id, event)?;
+            if is_last {
                 page.rest = Some(rest.edge());
                 return Ok(page);
             }
@@ -124,6 +168,37 @@ pub(crate) fn page(
             page.rest = Some(rest.edge());
             return Ok(page);
         }
+    }
+}
+
+impl Page {
+    /// Takes the event in if the filter lets it through and the viewer may see it.
+    fn take(
+        &mut self,
+        reader: &Reader,
+        viewer: &mut Viewer<'_>,
+        filter: &RoomEventFilter,
+        room_id: &str,
+        event: Arc<Event>,
+    ) -> Result<()> {
+        // What is not shown is nothing to ask for either.
+        let redacted = match filter.is_everything() {
+            true => None,
+            false => viewer.redacted(&event)?,
+        };
+        let is_wanted = matches(reader, filter, room_id, redacted.as_ref().unwrap_or(&event))?;
+        if is_wanted && viewer.may_see(&event)? {
+            self.events.push(event);
+            return Ok(());
+        }
+        if event.header.state_key.is_some() {
+            self.passes_over_state = true;
+            self.hides_state |= is_wanted;
+        }
+        if !is_wanted {
+            self.kept_back = Some(event);
+        }
+        Ok(())
     }
 }
 

@@ -54,6 +54,11 @@ impl StreamToken {
         Self(StreamPos(pos.0.saturating_sub(1)))
     }
 
+    /// The same place in other words: a page that ends with it does not seem to end where it began.
+    pub(super) fn anew(self) -> String {
+        format!("{self}{TO_DEVICE_MARK}{}", self.0.0)
+    }
+
     /// Reads a token that this server gave out.
     ///
     /// Errors: [`Invalid::Token`].
@@ -93,6 +98,15 @@ mod tests {
         assert_eq!(StreamToken::decode(&token.to_string()).ok(), Some(StreamToken(token.pos)));
         let complete = SyncToken { pos: StreamPos(9), to_device: StreamPos(9) };
         assert_eq!(complete.to_string(), StreamToken(StreamPos(9)).to_string());
+    }
+
+    #[test]
+    fn the_same_place_in_other_words() {
+        let token = StreamToken(StreamPos(-9));
+        assert_ne!(token.anew(), token.to_string());
+        assert_eq!(StreamToken::decode(&token.anew()).ok(), Some(token));
+        let of_sync = SyncToken { pos: token.0, to_device: token.0 };
+        assert_eq!(SyncToken::decode(&token.anew()).ok(), Some(of_sync));
     }
 
     #[test]

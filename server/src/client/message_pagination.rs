@@ -1,9 +1,9 @@
 //! `message_pagination.yaml`: a room's history, page by page.
 
 use warren_engine::core::filter::RoomEventFilter;
-use warren_engine::view::{MESSAGES_LIMIT_DEFAULT, Messages, StreamToken};
+use warren_engine::view::{BeforeGap, MESSAGES_LIMIT_DEFAULT, Messages, StreamToken};
 
-use crate::federation::out::history;
+use crate::federation::out::history::{self, Filled};
 use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
 
 endpoints! {
@@ -26,8 +26,11 @@ async fn get_room_events(call: Call) -> Outcome {
     };
     let page = call.ctx.engine.read(&messages)?;
     let limit = messages.limit.unwrap_or(MESSAGES_LIMIT_DEFAULT) as usize;
-    let has_come = history::fill(&call.ctx, &messages.room_id, messages.from, forwards, limit).await?;
-    let page = if has_come { call.ctx.engine.read(&messages)? } else { page };
+    let page = match history::fill(&call.ctx, &messages.room_id, messages.from, forwards, limit).await? {
+        Filled::Whole => page,
+        Filled::Ended => call.ctx.engine.read(&messages)?,
+        Filled::Going => call.ctx.engine.read(&BeforeGap(&messages))?,
+    };
     Ok(Answer::json_bytes(page.into()))
 }
 

@@ -154,7 +154,7 @@ pub const ROWS: &[Row] = &[
         name: "dns_servers",
         kind: Kind::List,
         default: "",
-        meaning: "The servers of the domain name system to ask: ADDRESS or ADDRESS:PORT.\nNot set: those of /etc/resolv.conf. The hosts file is honoured in any case.",
+        meaning: "The servers of the domain name system to ask: ADDRESS or ADDRESS:PORT.\nNot set: those of /etc/resolv.conf, which is read again when it has changed. The hosts file is honoured in any case.",
     },
     Row {
         name: "registration",

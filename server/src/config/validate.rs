@@ -237,8 +237,10 @@ impl Reader<'_> {
         let name = "never_trust_keys";
         let is_key = |text: &str| {
             let mut parts = text.rsplitn(3, ':');
-            let version = parts.next().is_some_and(|version| !version.is_empty());
-            version
+            // Whatever a server may have called a key; a space is a slip.
+            let is_version =
+                |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+            parts.next().is_some_and(is_version)
                 && parts.next() == Some("ed25519")
                 && parts.next().is_none_or(|server| ServerName::parse(server).is_ok())
         };

@@ -66,6 +66,7 @@ pub fn event(outcome: &Outcome) {
         Outcome::NotRecommended => ("soft_failed", "policy_server"),
         Outcome::Rejected(denied) => ("rejected", denied.rule),
         Outcome::Refused(refused) => return unchecked_event(refused),
+        Outcome::Past => return dropped_event("history"),
         Outcome::Known | Outcome::Stored | Outcome::Waiting => return,
     };
     count_event(outcome, reason);

@@ -1,12 +1,16 @@
-//! What the HTTP client calls to open a connection.
+//! What the HTTP client calls to open a connection, and what is remembered of one.
 
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
-use http::Uri;
+use http::{Extensions, Uri};
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::client::legacy;
+use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tower_service::Service;
@@ -37,7 +41,7 @@ impl<D: Dial> Dialer<D> {
 }
 
 impl<D: Dial> Service<Uri> for Dialer<D> {
-    type Response = TokioIo<TcpStream>;
+    type Response = Stream;
     type Error = ConnectError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, ConnectError>> + Send>>;
 
@@ -47,7 +51,83 @@ impl<D: Dial> Service<Uri> for Dialer<D> {
 
     fn call(&mut self, uri: Uri) -> Self::Future {
         let Dialer { outgoing, dial } = self.clone();
-        Box::pin(async move { dial.dial(&outgoing, &uri).await.map(TokioIo::new) })
+        Box::pin(async move { dial.dial(&outgoing, &uri).await.map(Stream::new) })
+    }
+}
+
+/// Whether a connection has brought an answer. Every answer on it has this among its extensions.
+#[derive(Clone, Default)]
+struct HasAnswered(Arc<AtomicBool>);
+
+/// Notes that an answer has come on a connection.
+pub fn note_answer(answered: &http::Response<hyper::body::Incoming>) {
+    if let Some(HasAnswered(has_answered)) = answered.extensions().get::<HasAnswered>() {
+        has_answered.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Whether the connection that an error is of had brought answers before.
+pub fn had_answered(error: &legacy::Error) -> bool {
+    let mut extensions = Extensions::new();
+    if let Some(connection) = error.connect_info() {
+        connection.get_extras(&mut extensions);
+    }
+    extensions
+        .get::<HasAnswered>()
+        .is_some_and(|HasAnswered(has_answered)| has_answered.load(Ordering::Relaxed))
+}
+
+/// A connection that is told from others.
+pub struct Stream {
+    tcp: TokioIo<TcpStream>,
+    has_answered: HasAnswered,
+}
+
+impl Stream {
+    fn new(tcp: TcpStream) -> Stream {
+        Stream { tcp: TokioIo::new(tcp), has_answered: HasAnswered::default() }
+    }
+}
+
+impl Connection for Stream {
+    fn connected(&self) -> Connected {
+        self.tcp.connected().extra(self.has_answered.clone())
+    }
+}
+
+impl Read for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        task: &mut Context<'_>,
+        buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_read(task, buffer)
+    }
+}
+
+impl Write for Stream {
+    fn poll_write(mut self: Pin<&mut Self>, task: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.tcp).poll_write(task, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_flush(task)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_shutdown(task)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.tcp.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        task: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.tcp).poll_write_vectored(task, pieces)
     }
 }
 

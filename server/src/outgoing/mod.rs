@@ -18,7 +18,7 @@ use std::time::Duration;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use tokio::net::TcpStream;
 
-pub use dial::{Dial, Dialer, Timely};
+pub use dial::{Dial, Dialer, Timely, had_answered, note_answer};
 pub use names::Service;
 
 use crate::config::Config;
@@ -27,13 +27,24 @@ use names::Names;
 /// Time to resolve a name.
 const RESOLVE_TIME_MAX: Duration = Duration::from_secs(10);
 
+/// How long the addresses of one family are waited for when those of the other are there: longer than any that are on their way
+/// (RFC 8305, 3, has 50 ms), as some servers of the domain name system never answer for a family.
+const SECOND_FAMILY_TIME: Duration = Duration::from_secs(1);
+
+/// Time to look up the services under a name. Few have any, and whoever asks with less patience than most still gets to where
+/// the server is without.
+const SERVICES_TIME_MAX: Duration = Duration::from_secs(3);
+
+/// How long it is remembered that nobody answers for the services under a name: what is lost on its way is not so for long.
+const SILENT_SERVICES_TIME: Duration = Duration::from_secs(60);
+
 /// Time to open a connection to one address; a packet lost twice is sent again after three seconds.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(8);
 
 /// How long one address is waited for before the next is tried beside it (RFC 8305 has 250 ms).
 const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
 
-/// Addresses of a name that are tried at most; further ones are not likely to answer either.
+/// Addresses of a name that are tried at most, of both families if it has them; further ones are not likely to answer either.
 const ADDRESSES_MAX: usize = 6;
 
 /// Services of a name that are tried at most.

@@ -204,7 +204,7 @@ impl Client {
         to: Option<StreamToken>,
         forwards: bool,
     ) -> Result<Vec<String>, Breach> {
-        let messages = Messages {
+        let mut messages = Messages {
             room_id: room_id.to_owned(),
             user: self.user_id.clone(),
             device: None,
@@ -214,9 +214,17 @@ impl Client {
             limit: Some(WIDE),
             filter: RoomEventFilter::default(),
         };
-        let page = engine.read(&messages).map_err(|error| self.breach("messages", error))?;
-        let page: Value = serde_json::from_slice(&page).map_err(|error| self.breach("messages", error))?;
-        Ok(list(&page["chunk"]).map(|event| text(&event["event_id"])).collect())
+        let mut found = Vec::new();
+        // A page ends at a gap, and the next one begins beyond.
+        loop {
+            let page = engine.read(&messages).map_err(|error| self.breach("messages", error))?;
+            let page: Value =
+                serde_json::from_slice(&page).map_err(|error| self.breach("messages", error))?;
+            found.extend(list(&page["chunk"]).map(|event| text(&event["event_id"])));
+            let Some(end) = page["end"].as_str() else { return Ok(found) };
+            let end = StreamToken::decode(end).map_err(|error| self.breach("messages", error))?;
+            messages.from = Some(end);
+        }
     }
 
     /// Everything in the room's timeline that the user may see, oldest first; `None` for who may not look into it.

@@ -20,7 +20,7 @@ use crate::{
     room::{
         merging::DUMMY_EVENT,
         policy::Recommendation,
-        receive::{AtHand, receive},
+        receive::{AtHand, Standing, receive},
         visibility::Viewer,
     },
     store::Memory,
@@ -78,7 +78,8 @@ fn give(
             event_id_localpart: None,
         };
         let pdu = Arc::new(builder.build(room.version, SERVER, &tx.shared.key_pair).unwrap());
-        let standing = (None, Recommendation::BySignature);
+        let recommendation = Recommendation::BySignature;
+        let standing = Standing { given: None, is_hearsay: false, recommendation };
         receive(tx, &mut room, &pdu, standing, &mut AtHand::default(), &mut Missing::default())?;
         room.save(tx);
         Ok(tx.event_num(&pdu.event_id)?.unwrap())

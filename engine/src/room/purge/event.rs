@@ -116,6 +116,7 @@ pub(super) fn leave_as_outlier(tx: &mut Tx, event: &Event) -> Result<(), Storage
         partial_state: false,
         after_gap: false,
         transaction: None,
+        is_filled_in: false,
         ..event.header.clone()
     };
     rewrite_header(tx, event, header)

@@ -22,7 +22,7 @@ use crate::{
     room::{
         Event, RoomCtx,
         accept::{Arrival, Past, fill_in, pass_over},
-        fork, gap, state,
+        entrance, fork, gap, state,
     },
     store::{Tx, schema::EventStatus},
 };
@@ -103,6 +103,7 @@ fn places(
     passed_by: &[PassedBy],
 ) -> Result<HashMap<Arc<str>, Past>> {
     let mut gaps = Gaps::new(tx, room, passed_by)?;
+    let entrance = entrance::of(tx, room.num)?;
     let mut by_gap: Vec<(StreamPos, Vec<Arc<str>>)> = Vec::new();
     for checked in ordered.iter().rev() {
         let pdu = &checked.pdu;
@@ -114,7 +115,11 @@ fn places(
         if gap::in_graph(tx, &pdu.event_id)?.is_some() {
             continue;
         }
-        gaps.lead_to(&pdu.prev_events, gap);
+        let before = match entrance {
+            Some(entrance) => entrance.gap_before(tx, room.num, pdu.depth, Some(gap))?.unwrap_or(gap),
+            None => gap,
+        };
+        gaps.lead_to(&pdu.prev_events, before);
         match by_gap.iter_mut().find(|(known, _)| *known == gap) {
             Some((_, events)) => events.push(pdu.event_id.clone()),
             None => by_gap.push((gap, vec![pdu.event_id.clone()])),

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use super::{
-    AtHand, Outcome, allowing, are_of_another_room, given_entries, is_of_other_version, judge_by_auth_events,
-    judge_by_state, known_in_graph, receive,
+    AtHand, Outcome, Standing, allowing, are_of_another_room, given_entries, is_of_other_version,
+    judge_by_auth_events, judge_by_state, known_in_graph, receive,
 };
 use crate::{
     core::{
@@ -19,7 +19,7 @@ use crate::{
     room::{
         RoomCtx,
         accept::{Arrival, accept, follow_changes},
-        entrants, members,
+        entrance, entrants, members,
         policy::Recommendation,
         state, untold,
     },
@@ -54,7 +54,9 @@ pub(crate) fn enter(
     let prev = known_in_graph(tx, &join.prev_events)?;
     if !prev.is_empty() && join.prev_events.iter().all(|id| prev.iter().any(|event| event.event_id == *id)) {
         // Nothing was missed meanwhile, so that the join is an event like any other.
-        return receive(tx, room, join, (None, Recommendation::NotNeeded), &mut at_hand, missing);
+        let recommendation = Recommendation::NotNeeded;
+        let standing = Standing { given: None, is_hearsay: false, recommendation };
+        return receive(tx, room, join, standing, &mut at_hand, missing);
     }
     let Some(allowing) = allowing(tx, room, join, &mut at_hand, missing)? else {
         return Ok(Outcome::Waiting);
@@ -102,7 +104,11 @@ pub(crate) fn enter(
         true => members::fill(tx, room, &entries)?,
         false => follow_missed(tx, room, join, before, snapshot)?,
     }
-    accept(tx, room, arrival)?;
+    let event = accept(tx, room, arrival)?;
+    if !is_new {
+        let pos = tx.position_of(&event);
+        entrance::note(tx, room.num, pos);
+    }
     Ok(Outcome::Accepted)
 }
 

@@ -67,6 +67,9 @@ pub enum Outcome {
     Stored,
     /// The rules allow it, and the room's policy server has not signed it: as if it were soft-failed.
     NotRecommended,
+    /// It is of the room's past, though it was told as what lies between what is here and what has come: nothing of it is kept, for
+    /// clients are to be shown it as history.
+    Past,
     /// What it takes to judge it is not here; nothing of it is kept.
     Waiting,
     /// It cannot be judged at all; nothing of it is kept.
@@ -80,6 +83,16 @@ pub struct GivenState {
     pub event_id: Arc<str>,
     /// The ids of the state events before it.
     pub state: Vec<Arc<str>>,
+}
+
+/// What is known of an event that comes live, beside the event.
+pub(crate) struct Standing<'a> {
+    /// The state before it as another server tells it, for where events before it are missing.
+    pub given: Option<&'a GivenState>,
+    /// Whether that is the word of others than its sender's server.
+    pub is_hearsay: bool,
+    /// The policy server's, as far as it was asked.
+    pub recommendation: Recommendation,
 }
 
 /// Ids looked for at once.
@@ -253,13 +266,26 @@ fn is_of_other_version(room: &RoomCtx, pdu: &Pdu) -> bool {
         && pdu.content.get("room_version").map_or(Some(DEFAULT), Value::as_str) != Some(room.version.id)
 }
 
-/// Takes in an event that comes live. `given` is the state before it as another server tells it, for where events before
-/// it are missing; `recommendation` is the policy server's, as far as it was asked.
+/// Why an event cannot be one of the room's graph, whatever its rules say.
+fn unfit(
+    reader: &Reader,
+    room: &RoomCtx,
+    pdu: &Pdu,
+    at_hand: &mut AtHand,
+) -> Result<Option<Refused>, StorageError> {
+    if is_second_create(reader, room, pdu)? {
+        return Ok(Some(Refused::SecondCreate));
+    }
+    let named = pdu.prev_events.iter().chain(&pdu.auth_events);
+    Ok(are_of_another_room(reader, room, named, at_hand)?.then_some(Refused::OtherRoom))
+}
+
+/// Takes in an event that comes live.
 pub(crate) fn receive(
     tx: &mut Tx,
     room: &mut RoomCtx,
     pdu: &Arc<Pdu>,
-    (given, recommendation): (Option<&GivenState>, Recommendation),
+    Standing { given, is_hearsay, recommendation }: Standing<'_>,
     at_hand: &mut AtHand,
     missing: &mut Missing,
 ) -> Result<Outcome> {
@@ -270,21 +296,20 @@ pub(crate) fn receive(
     if known.as_ref().is_some_and(|event| event.header.is_in_graph()) {
         return Ok(Outcome::Known);
     }
-    if is_second_create(tx, room, pdu)? {
-        return Ok(Outcome::Refused(Refused::SecondCreate));
-    }
-    if are_of_another_room(tx, room, pdu.prev_events.iter().chain(&pdu.auth_events), at_hand)? {
-        return Ok(Outcome::Refused(Refused::OtherRoom));
+    if let Some(refused) = unfit(tx, room, pdu, at_hand)? {
+        return Ok(Outcome::Refused(refused));
     }
     let Some(allowing) = allowing(tx, room, pdu, at_hand, missing)? else {
         // Where events before it are missing, what allows it is among them as a rule.
-        followed(tx, pdu, given.is_some(), at_hand, missing)?;
+        followed(tx, room, pdu, given.is_some(), at_hand, missing)?;
         return Ok(Outcome::Waiting);
     };
     let Some(before) = state_before(tx, room, pdu, given, at_hand, missing)? else {
         return Ok(Outcome::Waiting);
     };
     let by_auth_events = judge_by_auth_events(room, pdu, &allowing)?;
+    // Whoever tells a state without the sender in it would else shut an honest event out for good.
+    let is_doubtful = by_auth_events.is_ok() && before.is_told && is_hearsay;
     let instead = if before.partial { allowing.auth.clone() } else { Vec::new() };
     let was_rejected = known.as_ref().is_some_and(|event| event.header.status == EventStatus::Rejected);
     let arrival = Arrival {
@@ -302,6 +327,10 @@ pub(crate) fn receive(
         denied => denied,
     };
     if let Err(denied) = verdict {
+        if is_doubtful {
+            missing.other_state.push(pdu.event_id.clone());
+            return Ok(Outcome::Waiting);
+        }
         at_hand.put(&set_aside(tx, room, arrival, EventStatus::Rejected)?);
         return Ok(Outcome::Rejected(denied));
     }
@@ -380,6 +409,8 @@ struct Before {
     prev: Vec<EventNum>,
     snapshot: NodeId,
     partial: bool,
+    /// Whether another server's word is part of it.
+    is_told: bool,
 }
 
 /// What an event follows, as far as that is part of the graph here, each once.
@@ -389,9 +420,11 @@ struct Followed {
     is_whole: bool,
 }
 
-/// What `pdu` follows. Unless a state is given for it, the rest is told as missing, with the state that would do instead.
+/// What `pdu` follows. Unless a state is given for it, the rest is told as missing, with the state that would do instead; what is
+/// missing in a gap already is history, and only the state is.
 fn followed(
     reader: &Reader,
+    room: &RoomCtx,
     pdu: &Pdu,
     is_state_given: bool,
     at_hand: &mut AtHand,
@@ -411,7 +444,7 @@ fn followed(
     }
     let is_whole = unknown.is_empty();
     if !is_whole && !is_state_given {
-        missing.prev_events.extend(unknown);
+        missing.prev_events.extend(gap::in_no_gap(reader, room.num, unknown)?);
         missing.state.push(pdu.event_id.clone());
     }
     Ok(Followed { events, is_whole })
@@ -427,9 +460,10 @@ fn state_before(
     at_hand: &mut AtHand,
     missing: &mut Missing,
 ) -> Result<Option<Before>> {
-    let Followed { events: prev, is_whole } = followed(tx, pdu, given.is_some(), at_hand, missing)?;
+    let Followed { events: prev, is_whole } = followed(tx, room, pdu, given.is_some(), at_hand, missing)?;
     let partial = prev.iter().any(|event| event.header.partial_state);
-    let snapshot = match given.filter(|_| !is_whole) {
+    let given = given.filter(|_| !is_whole);
+    let snapshot = match given {
         Some(given) => {
             let Some(entries) = given_entries(tx, room, &given.state, at_hand, missing)? else {
                 return Ok(None);
@@ -441,7 +475,8 @@ fn state_before(
         None if is_whole => fork::state_after_all(tx, room, &prev)?,
         None => return Ok(None),
     };
-    Ok(Some(Before { prev: prev.iter().map(|event| event.num).collect(), snapshot, partial }))
+    let is_told = given.is_some();
+    Ok(Some(Before { prev: prev.iter().map(|event| event.num).collect(), snapshot, partial, is_told }))
 }
 
 /// The entries of a state that is given by the ids of its events; what is not a state event of this room, or was rejected,

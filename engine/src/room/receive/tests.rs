@@ -2,9 +2,11 @@
 
 mod adoption;
 mod bad_events;
+mod between;
 mod chains;
 mod completion;
 mod guests;
+mod history;
 mod hostile;
 mod invites;
 mod left_behind;

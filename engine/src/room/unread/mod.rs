@@ -320,7 +320,8 @@ impl Count {
             {
                 return Ok(Err(uncertain));
             }
-            if event.header.redacted_by.is_none() {
+            // What was filled in is history: it is no news, whenever it is counted.
+            if event.header.redacted_by.is_none() && !event.header.is_filled_in {
                 // Changes of a name are made for the user in all rooms at once and say nothing about having read.
                 let is_member = &*kind == "m.room.member";
                 self.add(reader, &event, event.header.sender == user, is_member)?;

@@ -47,6 +47,7 @@ pub const ORIGINS: &[(&str, Origin)] = &[
     ("UNSHOWN_PROFILES", Fact),
     ("GUESTS_TO_REMOVE", Fact),
     ("UNCARRIED_SETTINGS", Fact),
+    ("ENTRANCES", Fact),
     ("RECEIPTS", Partly("the event's position follows from EVENT_HEADERS")),
     ("RECEIPT_STREAM", From("RECEIPTS")),
     ("ALIASES", Fact),

@@ -1,4 +1,4 @@
-//! Purges: what is being removed, and what was. Ids 51 to 55.
+//! Purges: what is being removed, and what was; and where else a history begins. Ids 51 to 55.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +15,8 @@ keyspaces! { TABLE:
     52 HISTORY_STARTS: Rooms, RoomNum => StreamPos;
     #[doc = "The purge that is under way in a room, and how far it is."]
     53 PURGES: Rooms, RoomNum => Purge;
+    #[doc = "Where the present stay of this server begins in a room that it had been in before: the position of its join."]
+    55 ENTRANCES: Rooms, RoomNum => StreamPos;
 }
 
 /// A purge that is under way.

@@ -7,7 +7,7 @@ use super::keyspaces;
 pub use crate::core::membership::Membership;
 use crate::{
     core::num::{EventNum, NodeId, RoomNum, StateKeyId, StreamPos, TextNum, UserNum},
-    store::{Positioned, record},
+    store::{Positioned, Value, ValueWriter, read_record_before, record, write_record},
 };
 
 keyspaces! { TABLE:
@@ -115,6 +115,30 @@ pub struct EventHeader {
     pub after_gap: bool,
     /// The device and transaction of a local client that sent it.
     pub transaction: Option<(TextNum, String)>,
+    /// Whether it was filled into a gap: it is history, of which nobody was told when it came. Stands behind the rest (see
+    /// [`FILLED_IN`]), and is false in rows that are older than it.
+    #[serde(skip)]
+    pub is_filled_in: bool,
+}
+
+/// What stands behind the header of an event that was filled into a gap; behind others there is nothing.
+const FILLED_IN: u8 = 1;
+
+impl Value for EventHeader {
+    fn write(&self, out: &mut ValueWriter) {
+        write_record(self, out);
+        if self.is_filled_in {
+            out.bytes.push(FILLED_IN);
+        }
+    }
+
+    fn read(bytes: &Bytes) -> Option<Self> {
+        match read_record_before::<Self>(bytes)? {
+            (header, []) => Some(header),
+            (header, [FILLED_IN]) => Some(Self { is_filled_in: true, ..header }),
+            _ => None,
+        }
+    }
 }
 
 impl EventHeader {
@@ -260,7 +284,6 @@ pub enum UserNews {
 }
 
 record!(
-    EventHeader,
     RoomHead,
     BackwardExtremity,
     UserRoom,
@@ -271,3 +294,57 @@ record!(
     UserNews,
     (UserNum, u8, TextNum)
 );
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(is_filled_in: bool) -> EventHeader {
+        EventHeader {
+            room: RoomNum(1),
+            version: 9,
+            sender: UserNum(2),
+            kind: TextNum(3),
+            state_key: None,
+            prev: vec![EventNum(4)],
+            auth: vec![EventNum(5)],
+            depth: 6,
+            auth_depth: 7,
+            origin_server_ts: 8,
+            status: EventStatus::Accepted,
+            redacted_by: None,
+            state_before: NodeId(9),
+            state_after: NodeId(9),
+            room_state: NodeId(9),
+            partial_state: false,
+            after_gap: true,
+            transaction: None,
+            is_filled_in,
+        }
+    }
+
+    fn encoded(header: &EventHeader) -> Vec<u8> {
+        let mut out = ValueWriter::default();
+        header.write(&mut out);
+        out.bytes
+    }
+
+    #[test]
+    fn headers_of_before_there_was_a_mark_for_history_are_read() {
+        // Version, then the fields in their order, as they were written then.
+        let older = [1, 1, 9, 2, 3, 0, 1, 4, 1, 5, 6, 7, 8, 0, 0, 9, 9, 9, 0, 1, 0];
+        assert_eq!(EventHeader::read(&Bytes::copy_from_slice(&older)), Some(header(false)));
+        assert_eq!(encoded(&header(false)), older);
+    }
+
+    #[test]
+    fn the_mark_is_kept_and_nothing_else_may_stand_in_its_place() {
+        let mut bytes = encoded(&header(true));
+        assert_eq!(EventHeader::read(&Bytes::from(bytes.clone())), Some(header(true)));
+        bytes.push(FILLED_IN);
+        assert_eq!(EventHeader::read(&Bytes::from(bytes.clone())), None);
+        bytes.truncate(bytes.len() - 2);
+        bytes.push(FILLED_IN + 1);
+        assert_eq!(EventHeader::read(&Bytes::from(bytes)), None);
+    }
+}

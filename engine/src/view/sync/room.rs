@@ -28,7 +28,7 @@ use crate::{
     view::{
         render::Renderer,
         senders::named_membership,
-        timeline::{self, Stretch},
+        timeline::{self, AtGaps, Stretch},
         token::StreamToken,
     },
 };
@@ -399,11 +399,11 @@ fn read_timeline(
         });
     };
     let stretch = Stretch { after, up_to: until, direction: Direction::Backward, limit };
-    let mut page = timeline::page(request.reader, viewer, stretch, filter)?;
+    let mut page = timeline::page(request.reader, viewer, stretch, filter, &AtGaps::Behind)?;
     if page.hides_state && request.sync.state_after.is_none() {
         // Clients make up the state of what is in the timeline. Who was in the room may read it.
         viewer.show_state(Some(state::at(request.reader, room, until)?));
-        page = timeline::page(request.reader, viewer, stretch, filter)?;
+        page = timeline::page(request.reader, viewer, stretch, filter, &AtGaps::Behind)?;
         viewer.show_state(None);
         // But not at the beginning: the state before has what it took the place of, and that is for nobody who came later.
         while let Some(first) = page.events.last()
@@ -418,7 +418,7 @@ fn read_timeline(
     {
         // Whether anything was left out, and not only passed over.
         let stretch = Stretch { up_to: rest, limit: 1, ..stretch };
-        let beyond = timeline::page(request.reader, viewer, stretch, filter)?;
+        let beyond = timeline::page(request.reader, viewer, stretch, filter, &AtGaps::Behind)?;
         page.passes_over_state |= beyond.passes_over_state;
         if beyond.events.is_empty() {
             page.rest = beyond.rest;

@@ -1,6 +1,7 @@
 //! Requests to other servers: signed, sent, and their answers read within limits.
 //!
-//! Nothing is tried again here: whether that makes sense, and when, is for who asks to say.
+//! Nothing is tried again here that somebody has answered, or could not be reached with: whether that makes sense, and when, is
+//! for who asks to say. But what goes lost because a connection is closed as it is sent is sent anew at once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +34,7 @@ use crate::federation::limits::{
     ANSWER_BYTES_MAX, ANSWER_HEAD_BYTES_MAX, ERROR_BYTES_MAX, KEEP_ALIVE_INTERVAL, REQUEST_BYTES_MAX,
     REQUEST_TIME_MAX,
 };
-use crate::outgoing::{ConnectError, Dial, Dialer, Outgoing, Timely};
+use crate::outgoing::{ConnectError, Dial, Dialer, Outgoing, Timely, had_answered, note_answer};
 
 /// What opens the connections of one kind of request.
 pub type Connector<D> = Timely<HttpsConnector<Dialer<D>>>;
@@ -45,6 +46,8 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// Open connections to other servers, by the name that requests are for.
 pub struct Client {
     http: legacy::Client<Connector<ToServer>, Full<Bytes>>,
+    /// For what went lost on a connection that was kept: none is kept.
+    anew: legacy::Client<Connector<ToServer>, Full<Bytes>>,
     /// For addresses that other servers name.
     urls: legacy::Client<Connector<ToUrl>, Full<Bytes>>,
 }
@@ -60,13 +63,49 @@ impl Client {
             .http2_max_header_list_size(ANSWER_HEAD_BYTES_MAX as u32)
             .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
             .build(outgoing.connector(ToServer(resolve.clone())));
+        let anew = legacy::Client::builder(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .pool_max_idle_per_host(0)
+            .http1_max_buf_size(ANSWER_HEAD_BYTES_MAX)
+            .http2_max_header_list_size(ANSWER_HEAD_BYTES_MAX as u32)
+            .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
+            .build(outgoing.connector(ToServer(resolve.clone())));
         let urls = legacy::Client::builder(TokioExecutor::new())
             .pool_max_idle_per_host(0)
             .http1_max_buf_size(ANSWER_HEAD_BYTES_MAX)
             .http2_max_header_list_size(ANSWER_HEAD_BYTES_MAX as u32)
             .build(outgoing.connector(ToUrl));
-        Client { http, urls }
+        Client { http, anew, urls }
     }
+
+    /// Sends a request to a server, and once more where [`goes_lost`] says so.
+    async fn request(
+        &self,
+        request: http::Request<Full<Bytes>>,
+    ) -> Result<http::Response<Incoming>, RemoteError> {
+        let again = request.method().is_idempotent().then(|| request.clone());
+        let error = match self.http.request(request).await {
+            Ok(answered) => {
+                note_answer(&answered);
+                return Ok(answered);
+            }
+            Err(error) => error,
+        };
+        match again.filter(|_| goes_lost(&error)) {
+            Some(again) => {
+                debug!(uri = %again.uri(), %error, "a connection was closed as it was used again");
+                self.anew.request(again).await.map_err(|error| unreachable(&error))
+            }
+            None => Err(unreachable(&error)),
+        }
+    }
+}
+
+/// Whether a connection that had been kept broke before there was any answer: its server may have closed it before the request
+/// came (RFC 9112, 9.3.1). The requests of servers that are put rather than posted have ids, and change nothing the second time.
+fn goes_lost(error: &legacy::Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<hyper::Error>());
+    had_answered(error) && !cause.is_some_and(hyper::Error::is_parse)
 }
 
 /// Connections to whatever an address names: nothing that the operator says of servers counts there.
@@ -203,9 +242,9 @@ impl Request {
         let end = Instant::now() + self.time_max;
         let bytes_left = self.bytes_max;
         let answered = timeout_at(end, async {
-            let name = ctx.federation.discovery.delegated(to).await;
+            let name = ctx.federation.discovery.delegated(ctx, to).await;
             let request = self.http_request(ctx, to, &name)?;
-            ctx.federation.client.http.request(request).await.map_err(|error| unreachable(&error))
+            ctx.federation.client.request(request).await
         });
         let answered = answered.await.map_err(|_| RemoteError::Timeout)??;
         Answer::of(answered, bytes_left, end).await

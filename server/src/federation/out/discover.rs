@@ -5,11 +5,12 @@
 //! Then, whenever a connection is opened, who is behind that name: an address, a port, services of the domain name
 //! system. Steps in comments are numbered as in the specification, v1.19.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use dashmap::DashMap;
+use dashmap::{DashMap, Entry};
 use http::header::{CACHE_CONTROL, LOCATION, USER_AGENT};
 use http::{HeaderMap, StatusCode, Uri};
 use http_body_util::Empty;
@@ -18,18 +19,20 @@ use hyper_util::rt::TokioExecutor;
 use ruma_common::{OwnedServerName, ServerName};
 use serde::Deserialize;
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tracing::debug;
 
 use super::RemoteError;
 use super::client::{AGENT, Connector, read_whole};
-use super::flights::Flights;
 use crate::config::Resolve;
+use crate::context::Context;
 use crate::federation::limits::{
-    PORT_DEFAULT, WELL_KNOWN_BYTES_MAX, WELL_KNOWN_CACHE_DEFAULT, WELL_KNOWN_CACHE_MAX, WELL_KNOWN_CACHE_MIN,
-    WELL_KNOWN_FAILURE_MAX, WELL_KNOWN_FAILURE_MIN, WELL_KNOWN_REDIRECTS_MAX, WELL_KNOWN_SERVERS_MAX,
-    WELL_KNOWN_TIME_MAX,
+    LOOKUPS_MAX, PORT_DEFAULT, WELL_KNOWN_BYTES_MAX, WELL_KNOWN_CACHE_DEFAULT, WELL_KNOWN_CACHE_MAX,
+    WELL_KNOWN_CACHE_MIN, WELL_KNOWN_FAILURE_MAX, WELL_KNOWN_FAILURE_MIN, WELL_KNOWN_REDIRECTS_MAX,
+    WELL_KNOWN_SERVERS_MAX, WELL_KNOWN_TIME_MAX,
 };
-use crate::outgoing::{ConnectError, Dial, Outgoing};
+use crate::outgoing::{ConnectError, Dial, Outgoing, Service};
+use crate::worker;
 
 /// The services of a server, the newer one first (steps 3.3 and 3.4, 4 and 5).
 const SERVICES: [&str; 2] = ["_matrix-fed._tcp", "_matrix._tcp"];
@@ -39,18 +42,21 @@ pub struct Discovery {
     client: Client<Connector<ToWellKnown>, Empty<Bytes>>,
     resolve: Arc<[Resolve]>,
     known: DashMap<OwnedServerName, Known>,
-    flights: Flights,
+    lookups: DashMap<OwnedServerName, Lookup>,
 }
+
+/// A lookup that is under way: the name, once it is found. Nothing comes of one that falls.
+type Lookup = watch::Receiver<Option<OwnedServerName>>;
 
 impl Discovery {
     pub fn new(outgoing: &Arc<Outgoing>, resolve: &Arc<[Resolve]>) -> Discovery {
         let connector = outgoing.connector(ToWellKnown(resolve.clone()));
         let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);
-        Discovery { client, resolve: resolve.clone(), known: DashMap::new(), flights: Flights::default() }
+        Discovery { client, resolve: resolve.clone(), known: DashMap::new(), lookups: DashMap::new() }
     }
 
-    /// The name that requests to a server are for.
-    pub async fn delegated(&self, server_name: &ServerName) -> OwnedServerName {
+    /// The name that requests to a server are for. Who has less patience than it takes leaves what is found to the next.
+    pub async fn delegated(self: &Arc<Self>, ctx: &Context, server_name: &ServerName) -> OwnedServerName {
         // Steps 1 and 2; and the operator's word is the last.
         let is_told = self.resolve.iter().any(|row| row.name == server_name.as_str());
         if is_told || server_name.port().is_some() || server_name.is_ip_literal() {
@@ -59,10 +65,36 @@ impl Discovery {
         if let Some(known) = self.fresh(server_name) {
             return known;
         }
-        let _turn = self.flights.alone(server_name.as_str()).await;
-        if let Some(known) = self.fresh(server_name) {
-            return known;
+        if self.lookups.len() >= LOOKUPS_MAX && !self.lookups.contains_key(server_name) {
+            return self.look_up(server_name).await;
         }
+        let mut lookup = self.lookup(ctx, server_name);
+        let found = lookup.wait_for(Option::is_some).await.ok().and_then(|found| found.clone());
+        found.unwrap_or_else(|| server_name.to_owned())
+    }
+
+    /// The lookup for a server that is under way, or else one that begins.
+    fn lookup(self: &Arc<Self>, ctx: &Context, server_name: &ServerName) -> Lookup {
+        let entry = match self.lookups.entry(server_name.to_owned()) {
+            Entry::Occupied(entry) => return entry.get().clone(),
+            Entry::Vacant(entry) => entry,
+        };
+        let (sender, lookup) = watch::channel(None);
+        drop(entry.insert(lookup.clone()));
+        let ending = EndOfLookup { discovery: self.clone(), server_name: server_name.to_owned() };
+        worker::run(ctx, "a lookup of a server", async move {
+            let EndOfLookup { discovery, server_name } = &ending;
+            // Another may have ended since it was last looked.
+            let found = match discovery.fresh(server_name) {
+                Some(known) => known,
+                None => discovery.look_up(server_name).await,
+            };
+            sender.send_replace(Some(found));
+        });
+        lookup
+    }
+
+    async fn look_up(&self, server_name: &ServerName) -> OwnedServerName {
         let found = self.well_known(server_name.host()).await;
         debug!(%server_name, ?found, "well-known");
         let before = self.known.get(server_name).map(|known| known.clone());
@@ -131,6 +163,18 @@ impl Discovery {
             };
         }
         Found::Nothing
+    }
+}
+
+/// Ends a lookup when it is dropped, whatever became of it.
+struct EndOfLookup {
+    discovery: Arc<Discovery>,
+    server_name: OwnedServerName,
+}
+
+impl Drop for EndOfLookup {
+    fn drop(&mut self) {
+        self.discovery.lookups.remove(&self.server_name);
     }
 }
 
@@ -256,20 +300,35 @@ impl Dial for ToServer {
         if host.parse::<std::net::IpAddr>().is_ok() {
             return open(outgoing, &self.0, host, PORT_DEFAULT).await;
         }
-        for service in SERVICES {
-            let mut last = None;
-            for found in outgoing.services(&format!("{service}.{host}.")).await {
-                match open(outgoing, &self.0, &found.host, found.port).await {
-                    Ok(stream) => return Ok(stream),
-                    Err(error) => last = Some(error),
-                }
+        let mut last = None;
+        for found in services(outgoing, host).await {
+            match open(outgoing, &self.0, &found.host, found.port).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => last = Some(error),
             }
-            if let Some(error) = last {
-                return Err(error);
-            }
+        }
+        if let Some(error) = last {
+            return Err(error);
         }
         // Steps 3.5 and 6.
         open(outgoing, &self.0, host, PORT_DEFAULT).await
+    }
+}
+
+/// The services of a host: the newer ones if there are any. Both are asked for at once, as nobody may answer for them.
+async fn services(outgoing: &Outgoing, host: &str) -> Vec<Service> {
+    let [newer, older] = SERVICES.map(|service| format!("{service}.{host}."));
+    let mut newer = pin!(outgoing.services(&newer));
+    let mut older = pin!(outgoing.services(&older));
+    tokio::select! {
+        found = &mut newer => match found.is_empty() {
+            true => older.await,
+            false => found,
+        },
+        found = &mut older => {
+            let newer = newer.await;
+            if newer.is_empty() { found } else { newer }
+        }
     }
 }
 
@@ -338,6 +397,29 @@ mod tests {
         for refused in ["http://b.example/x", "file:///etc/passwd", "https://", "https:///x", ""] {
             assert!(to(refused).is_none_or(|uri| uri.starts_with("https://a.example:8443/")), "{refused}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_found_stays_though_whoever_asked_has_given_up() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let ctx = Context::of_tests(folder.path());
+        let host = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        let port = host.local_addr().expect("it is bound").port();
+        let row: Resolve = format!("a.example:443=127.0.0.1:{port}").parse().expect("a row");
+        let outgoing = Arc::new(Outgoing::new(&ctx.config).expect("it is valid"));
+        let discovery = Arc::new(Discovery::new(&outgoing, &Arc::from([row])));
+        let server_name = name("a.example");
+        let silent = tokio::select! {
+            _ = discovery.delegated(&ctx, &server_name) => panic!("nobody has answered"),
+            _ = discovery.delegated(&ctx, &server_name) => panic!("nobody has answered"),
+            accepted = host.accept() => accepted.expect("a connection").0,
+        };
+        // Both have given up.
+        assert_eq!(discovery.lookups.len(), 1);
+        drop(silent);
+        assert_eq!(discovery.delegated(&ctx, &server_name).await, server_name);
+        let failures = discovery.known.get(&server_name).map(|known| known.failures);
+        assert_eq!(failures, Some(1), "it was the same lookup");
     }
 
     #[test]

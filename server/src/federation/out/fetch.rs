@@ -4,17 +4,15 @@
 //! anybody, and fetched for behind: apart for each room and each server that sent something for it, so that the troubles of
 //! one hold up no other. Invariant: an event that was acknowledged is in the room, refused, or parked.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
-use tokio::sync::{Semaphore, oneshot};
-use tokio::time::{Instant, timeout};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 use warren_engine::Outcome;
 use warren_engine::core::checked::{MissingKey, PduCheck};
 use warren_engine::core::json::AtMost;
@@ -30,19 +28,15 @@ use super::auth_chain::auth_chain;
 use super::check::check_intake;
 use super::early_receipts::settle;
 use super::ends::begin_to_merge;
+use super::fetches::{Errand, Left, Turn};
 use super::guests;
-use super::keys::{Cause, ensure_keys};
+use super::keys::{Cause, asked_again, ensure_keys, is_here};
 use super::policy::ask_about;
 use super::state_memory::Share;
 use crate::context::Context;
 use crate::federation::refusals;
 use crate::http::ApiError;
 use crate::worker;
-
-/// Rooms that are fetched for at once, and those of them for what the same server has sent: one that never answers holds a
-/// place for a minute, and is not to have many. The rest wait, parked.
-const ROOMS_AT_ONCE_MAX: usize = 64;
-const ROOMS_OF_ORIGIN_MAX: usize = 2;
 
 /// Time for one round in a room: a server that answers slowly must not keep one of the places for long.
 const ROUND_TIME_MAX: Duration = Duration::from_secs(3 * 60);
@@ -63,137 +57,19 @@ const MISSING_EVENTS_LIMIT: usize = 20;
 /// Events that are taken of what lies between, from a server that gives more.
 const MISSING_EVENTS_MAX: usize = 100;
 
-/// Pauses between attempts: a server that cannot be reached is tried less and less often.
-const PAUSES: [Duration; 4] =
-    [Duration::from_secs(15), Duration::from_secs(60), Duration::from_secs(300), Duration::from_secs(1800)];
-
-/// For what is being fetched.
-pub struct Fetches {
-    errands: Mutex<HashMap<Errand, Stage>>,
-    places: Semaphore,
-    /// The places of each server for whose events something is fetched, or waits to be.
-    places_of_origins: Mutex<HashMap<String, Arc<Semaphore>>>,
-}
-
-/// The events that one server has sent for one room.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Errand {
-    room_id: String,
-    origin: String,
-}
-
-#[derive(Clone, Copy)]
-enum Stage {
-    /// A task is at it; whether more has come meanwhile.
-    Busy { again: bool },
-    /// The next attempt is made then, after so many in vain.
-    Resting { until: Instant, attempts: usize },
-}
-
-impl Default for Fetches {
-    fn default() -> Fetches {
-        Fetches {
-            errands: Mutex::default(),
-            places: Semaphore::new(ROOMS_AT_ONCE_MAX),
-            places_of_origins: Mutex::default(),
-        }
-    }
-}
-
-impl Fetches {
-    /// Whether the caller is to begin with the errand. `is_news` for what has just come, which waits for no pause.
-    fn begin(&self, errand: &Errand, is_news: bool) -> bool {
-        let mut errands = self.errands.lock();
-        match errands.get_mut(errand) {
-            Some(Stage::Busy { again }) => {
-                *again |= is_news;
-                false
-            }
-            Some(Stage::Resting { until, .. }) if !is_news && *until > Instant::now() => false,
-            Some(stage) => {
-                *stage = Stage::Busy { again: false };
-                true
-            }
-            None => {
-                errands.insert(errand.clone(), Stage::Busy { again: false });
-                true
-            }
-        }
-    }
-
-    /// Ends a round. Returns whether another is to follow at once.
-    fn end(&self, errand: &Errand, is_done: bool, attempts: usize) -> bool {
-        let mut errands = self.errands.lock();
-        if let Some(Stage::Busy { again: again @ true }) = errands.get_mut(errand) {
-            *again = false;
-            return true;
-        }
-        if is_done {
-            errands.remove(errand);
-        } else {
-            let pause = PAUSES.get(attempts).or(PAUSES.last()).copied().unwrap_or_default();
-            let stage = Stage::Resting { until: Instant::now() + pause, attempts: attempts + 1 };
-            errands.insert(errand.clone(), stage);
-        }
-        false
-    }
-
-    fn attempts(&self, errand: &Errand) -> usize {
-        match self.errands.lock().get(errand) {
-            Some(Stage::Resting { attempts, .. }) => *attempts,
-            _ => 0,
-        }
-    }
-
-    /// The places of a server.
-    fn places_of(&self, origin: &str) -> Arc<Semaphore> {
-        let mut places = self.places_of_origins.lock();
-        // Those that nobody holds or waits for say nothing.
-        places.retain(|_, places| Arc::strong_count(places) > 1);
-        let new = || Arc::new(Semaphore::new(ROOMS_OF_ORIGIN_MAX));
-        places.entry(origin.to_owned()).or_insert_with(new).clone()
-    }
-}
-
-/// A task's turn with an errand. Whatever becomes of it, the errand is left to the next attempt.
-struct Turn<'a> {
-    fetches: &'a Fetches,
-    errand: &'a Errand,
-    /// How many turns there were before.
-    attempts: usize,
-    is_over: bool,
-}
-
-impl Turn<'_> {
-    /// Returns whether another round is to follow at once; if none is, the turn is over.
-    fn end_round(&mut self, is_done: bool) -> bool {
-        self.is_over = !self.fetches.end(self.errand, is_done, self.attempts);
-        !self.is_over
-    }
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        // What came in the round that fell waits for the next attempt with the rest.
-        while !self.is_over {
-            self.end_round(false);
-        }
-    }
-}
-
 /// Takes in what can be judged by what is here.
 pub async fn take_in_here(ctx: &Arc<Context>, intake: &mut Intake) -> Result<(), ApiError> {
-    drive(ctx, intake, Asking::of(None, &[])).await
+    drive(ctx, intake, &mut Asking::of(None, &[])).await
 }
 
 /// Takes in what can be judged, asking `servers` for what is missing: the first of them has told it.
 pub async fn take_in(ctx: &Arc<Context>, intake: &mut Intake, servers: &[String]) -> Result<(), ApiError> {
     let cause = servers.first().cloned().map(Cause::Told);
     let is_awaited = intake.is_history();
-    drive(ctx, intake, Asking { is_awaited, ..Asking::of(cause, servers) }).await
+    drive(ctx, intake, &mut Asking { is_awaited, ..Asking::of(cause, servers) }).await
 }
 
-async fn drive(ctx: &Arc<Context>, intake: &mut Intake, mut asking: Asking) -> Result<(), ApiError> {
+async fn drive(ctx: &Arc<Context>, intake: &mut Intake, asking: &mut Asking) -> Result<(), ApiError> {
     loop {
         match intake.next_step() {
             Next::Check(pdus) => {
@@ -229,7 +105,7 @@ async fn drive(ctx: &Arc<Context>, intake: &mut Intake, mut asking: Asking) -> R
                     },
                     _ => {
                         let room = (intake.room_id(), intake.version());
-                        ask_servers(ctx, room, &mut asking, &question).await?
+                        ask_servers(ctx, room, asking, &question).await?
                     }
                 };
                 // It may tell a whole state.
@@ -269,6 +145,14 @@ fn start_all(ctx: &Arc<Context>, room_id: &str, is_news: bool) {
     }
 }
 
+/// Goes on with what rests for want of keys of a server that are here now.
+pub fn keys_came(ctx: &Arc<Context>, server_name: &str) {
+    let errands = ctx.federation.fetches.lacking(|key| key.server_name == server_name && is_here(ctx, key));
+    for errand in errands {
+        start(ctx, errand, true);
+    }
+}
+
 fn start(ctx: &Arc<Context>, errand: Errand, is_news: bool) {
     let attempts = ctx.federation.fetches.attempts(&errand);
     if !ctx.federation.fetches.begin(&errand, is_news) {
@@ -277,41 +161,38 @@ fn start(ctx: &Arc<Context>, errand: Errand, is_news: bool) {
     let work = ctx.clone();
     worker::run(ctx, "fetching of missing events", async move {
         let fetches = &work.federation.fetches;
-        let mut turn = Turn { fetches, errand: &errand, attempts, is_over: false };
+        let mut turn = Turn::new(fetches, &errand, attempts);
         let places_of_origin = fetches.places_of(&errand.origin);
         loop {
             // Who waits behind others of its kind takes no place of all.
             let Ok(_of_origin) = places_of_origin.acquire().await else { return };
             let Ok(_of_all) = fetches.places.acquire().await else { return };
-            let is_done = match fetch_for(&work, &errand).await {
-                Ok(is_done) => is_done,
-                Err(error) => {
-                    tracing::debug!(?errand, error = %error.error, "events of a room could not be fetched");
-                    false
-                }
-            };
-            if !turn.end_round(is_done) {
+            let left = fetch_for(&work, &errand).await.unwrap_or_else(|error| {
+                tracing::debug!(?errand, error = %error.error, "events of a room could not be fetched");
+                Left::default()
+            });
+            if !turn.end_round(left) {
                 return;
             }
         }
     });
 }
 
-/// One round of an errand. Returns whether nothing waits any more.
-async fn fetch_for(ctx: &Arc<Context>, Errand { room_id, origin }: &Errand) -> Result<bool, ApiError> {
+/// One round of an errand. Returns what is left to do.
+async fn fetch_for(ctx: &Arc<Context>, Errand { room_id, origin }: &Errand) -> Result<Left, ApiError> {
     let mut round = match Round::begin(&ctx.engine, room_id, origin)? {
-        Begun::Nothing => return Ok(true),
+        Begun::Nothing => return Ok(Left::Nothing),
         Begun::Left(release) => {
             refusals::dropped_events("unknown_room", release.event_ids.len() as u64);
             ctx.engine.write(release).await?;
-            return Ok(true);
+            return Ok(Left::Nothing);
         }
         Begun::Round(round) => round,
     };
     let servers = std::mem::take(&mut round.servers);
     // What was taken in by then is; the rest goes on waiting.
-    let asking = Asking::of(Some(Cause::Sent(origin.clone())), &servers);
-    if let Ok(taken) = timeout(ROUND_TIME_MAX, drive(ctx, &mut round.intake, asking)).await {
+    let mut asking = Asking::of(Some(Cause::Sent(origin.clone())), &servers);
+    if let Ok(taken) = timeout(ROUND_TIME_MAX, drive(ctx, &mut round.intake, &mut asking)).await {
         taken?;
     }
     let Ended { release, given_up, is_done } = round.end(ctx.engine.now_ms());
@@ -319,7 +200,13 @@ async fn fetch_for(ctx: &Arc<Context>, Errand { room_id, origin }: &Errand) -> R
     if let Some(release) = release {
         ctx.engine.write(release).await?;
     }
-    Ok(is_done)
+    if is_done {
+        return Ok(Left::Nothing);
+    }
+    let mut lacks = asking.keys;
+    lacks.retain(|key| !is_here(ctx, key));
+    let keys_at = lacks.iter().filter_map(|key| asked_again(ctx, &key.server_name)).min();
+    Ok(Left::Something { lacks, keys_at })
 }
 
 /// The servers to ask about a room: first those given, then those with the most members.
@@ -337,13 +224,15 @@ struct Asking {
     cause: Option<Cause>,
     servers: Vec<String>,
     memory: Vec<Share>,
+    /// The keys that were asked for.
+    keys: Vec<MissingKey>,
     /// Whether a client waits for what comes of it.
     is_awaited: bool,
 }
 
 impl Asking {
     fn of(cause: Option<Cause>, servers: &[String]) -> Asking {
-        Asking { cause, servers: servers.to_vec(), memory: Vec::new(), is_awaited: false }
+        Asking { cause, servers: servers.to_vec(), memory: Vec::new(), keys: Vec::new(), is_awaited: false }
     }
 }
 
@@ -363,10 +252,11 @@ async fn keys_in_time(ctx: &Arc<Context>, cause: &Cause, keys: &[MissingKey]) {
 async fn ask_servers(
     ctx: &Arc<Context>,
     (room_id, version): (&str, &'static RoomVersion),
-    Asking { cause, servers, memory, is_awaited }: &mut Asking,
+    Asking { cause, servers, memory, keys: asked_for, is_awaited }: &mut Asking,
     question: &Question,
 ) -> Result<Answer, ApiError> {
     if let (Question::Keys { keys }, Some(cause)) = (question, &cause) {
+        asked_for.extend_from_slice(keys);
         match *is_awaited {
             true => keys_in_time(ctx, cause, keys).await,
             false => ensure_keys(ctx, cause, keys).await,
@@ -375,16 +265,19 @@ async fn ask_servers(
     }
     let mut silent = Vec::new();
     let mut found = Answer::Nothing;
-    for server in servers.iter() {
+    let own_name = ctx.engine.server_name();
+    for server in question.asked_of(servers).iter().filter(|server| *server != own_name) {
         let answer = match question {
             Question::Keys { .. } => return Ok(Answer::Keys),
             // It is not for these servers.
             Question::PolicySignature(_) => return Ok(Answer::Nothing),
             Question::MissingEvents { latest } => missing_events(ctx, server, room_id, latest).await?,
-            Question::State { event_id } => state(ctx, server, room_id, event_id).await?.map(|told| {
-                memory.extend(told.memory);
-                told.answer
-            }),
+            Question::State { event_id } | Question::OtherState { event_id, .. } => {
+                state(ctx, server, room_id, event_id).await?.map(|told| {
+                    memory.extend(told.memory);
+                    told.answer
+                })
+            }
             Question::Events { event_ids } => events(ctx, server, event_ids).await.map(Answer::Events),
             Question::AuthChain { event_id } => {
                 let told = auth_chain(ctx, server, (room_id, version), event_id).await?;
@@ -430,7 +323,9 @@ async fn missing_events(
 ) -> Result<Asked, ApiError> {
     let frontier = ctx.engine.read(&Frontier { room_id: room_id.to_owned() })?;
     let Some(frontier) = frontier else { return Ok(Ok(Answer::Nothing)) };
-    let earliest: Vec<&str> = frontier.extremities.iter().map(|event| &*event.event_id).collect();
+    let ends = frontier.extremities.iter().map(|event| &*event.event_id);
+    // What is missing already is history: nobody need go further back than that.
+    let earliest: Vec<&str> = ends.chain(frontier.missing.iter().map(String::as_str)).collect();
     let body = json!({
         "earliest_events": earliest,
         "latest_events": latest.iter().map(|event_id| &**event_id).collect::<Vec<_>>(),
@@ -545,44 +440,4 @@ pub async fn events(
         }
     }
     Ok(found)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_turn_that_falls_leaves_the_errand_to_the_next_attempt() {
-        let fetches = Fetches::default();
-        let errand = Errand { room_id: "!a:here.test".to_owned(), origin: "there.test".to_owned() };
-        let fall = |attempts| {
-            let fallen = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                let _turn = Turn { fetches: &fetches, errand: &errand, attempts, is_over: false };
-                panic!("a fault of ours");
-            }));
-            assert!(fallen.is_err());
-        };
-        assert!(fetches.begin(&errand, true) && !fetches.begin(&errand, true), "somebody is at it");
-        fall(0);
-        assert!(!fetches.begin(&errand, false), "it rests");
-        assert_eq!(fetches.attempts(&errand), 1);
-        // What is new does not wait for that.
-        assert!(fetches.begin(&errand, true));
-        fall(1);
-        assert_eq!(fetches.attempts(&errand), 2);
-    }
-
-    #[test]
-    fn a_turn_that_is_over_takes_nothing_from_the_next() {
-        let fetches = Fetches::default();
-        let errand = Errand { room_id: "!a:here.test".to_owned(), origin: "there.test".to_owned() };
-        assert!(fetches.begin(&errand, true));
-        let mut turn = Turn { fetches: &fetches, errand: &errand, attempts: 0, is_over: false };
-        assert!(!fetches.begin(&errand, true));
-        assert!(turn.end_round(true), "more has come meanwhile");
-        assert!(!turn.end_round(true));
-        assert!(fetches.begin(&errand, true));
-        drop(turn);
-        assert!(!fetches.begin(&errand, true), "the next one is at it still");
-    }
 }

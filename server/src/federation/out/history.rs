@@ -1,6 +1,7 @@
 //! History that this server lacks is asked for when a client reads it.
 //!
-//! Invariant: a client waits a bounded time, and gets what there is then.
+//! Invariant: a client waits a bounded time, and gets what there is then; what was begun for it goes on, once for each room, so that
+//! what comes later is there when it asks again. A server that is silent keeps nothing back that another one has.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::Hash;
@@ -9,10 +10,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use ruma_common::ServerName;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use warren_engine::Outcome;
+use warren_engine::core::filter::LIMIT_MAX;
 use warren_engine::core::json::AtMost;
 use warren_engine::core::version::RoomVersion;
 use warren_engine::intake::Intake;
@@ -22,15 +26,30 @@ use warren_engine::view::{HistoryGap, OpenGap, StreamToken};
 use super::RemoteError;
 use super::ask::{Ask, escaped, path};
 use super::fetch::{bytes_of, servers_to_ask, take_in};
-use super::flights::Flights;
+use super::silences::Silences;
 use crate::context::Context;
 use crate::http::ApiError;
+use crate::worker;
 
 /// How long a client waits for other servers.
 const TIME_MAX: Duration = Duration::from_secs(10);
 
-/// Requests for history that one page of a client leads to: each brings some hundred events.
-const ROUNDS_MAX: usize = 5;
+/// Requests for history that one page of a client leads to: each brings some hundred events. A page is full after ten; one that is
+/// read towards later events waits for the whole gap, from the other end of which it is filled.
+const ROUNDS_MAX: usize = 50;
+
+/// How long a server is waited for before another one is asked, which may have all of it at hand: a client waits for two of
+/// them.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(4);
+
+/// How long it is waited for when all others have been asked in vain. Nobody has to wait for that but the work itself.
+const LATE_ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// How long it may take to take in what a server has told, for which it is asked for states and what allows the events.
+const TAKE_IN_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// How long a server that did not answer soon is asked after all others.
+const SILENT: Duration = Duration::from_secs(10 * 60);
 
 /// Events that are asked for at once, as many as other servers give.
 const EVENTS_MAX: usize = 100;
@@ -51,13 +70,37 @@ const LEFT_BEHIND: Duration = Duration::from_secs(60 * 60);
 /// Gaps, and events, that this is remembered of.
 const REMEMBERED_MAX: usize = 10_000;
 
-/// Who is filling gaps, which could not be filled, and which events are left behind.
-#[derive(Default)]
+/// The rooms whose gaps are being filled, gaps that could not be, events that are left behind, and who does not answer.
 pub struct Histories {
-    flights: Flights,
+    /// Whoever waits for one of them is told when it ends.
+    busy: Mutex<HashMap<String, watch::Receiver<()>>>,
     in_vain: Memory<(String, i64)>,
     /// By the server that gave them, since another one may have them as they are.
     left_behind: Memory<(String, Arc<str>)>,
+    silences: Silences,
+}
+
+impl Default for Histories {
+    fn default() -> Histories {
+        Histories {
+            busy: Mutex::default(),
+            in_vain: Memory::default(),
+            left_behind: Memory::default(),
+            silences: Silences::new(SILENT),
+        }
+    }
+}
+
+impl Histories {
+    fn is_silent(&self, server: &str) -> bool {
+        ServerName::parse(server).is_ok_and(|server| self.silences.is_silent(&server))
+    }
+
+    fn note_silence(&self, server: &str, is_silent: bool) {
+        if let Ok(server) = ServerName::parse(server) {
+            self.silences.note(&server, is_silent);
+        }
+    }
 }
 
 /// What is to be left alone for a while.
@@ -86,40 +129,123 @@ impl<K: Eq + Hash> Memory<K> {
     }
 }
 
-/// Fills the gaps that a page runs into, as far as there is time. Returns whether anything has come. Whether the client may
-/// see the room is told by the page itself, which is to be read first.
+/// What has become of the gaps that a page runs into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Filled {
+    /// There are none.
+    Whole,
+    /// They are filled as far as that can be.
+    Ended,
+    /// Other servers are still asked: the page is to end there.
+    Going,
+}
+
+/// Fills the gaps that a page runs into, as far as there is time; that goes on behind. Whether the client may see the room is told
+/// by the page itself, which is to be read first.
 pub async fn fill(
     ctx: &Arc<Context>,
     room_id: &str,
     from: Option<StreamToken>,
     forwards: bool,
     limit: usize,
-) -> Result<bool, ApiError> {
-    let view = HistoryGap { room_id, from, forwards, limit };
-    if ctx.engine.read(&view)?.is_none() {
-        return Ok(false);
+) -> Result<Filled, ApiError> {
+    let limit = limit.min(LIMIT_MAX as usize);
+    let stretch = Stretch { room_id: room_id.to_owned(), from, forwards, limit };
+    if limit == 0 || ctx.engine.read(&stretch.view())?.is_none() {
+        return Ok(Filled::Whole);
     }
     let work = async {
-        // The state before what is filled in follows from that of the join, which is to be whole.
-        ctx.federation.completions.ended(room_id).await;
-        let _turn = ctx.federation.histories.flights.alone(room_id).await;
-        let mut has_come = false;
-        for _ in 0..ROUNDS_MAX {
-            let Some(gap) = ctx.engine.read(&view)? else { break };
-            let place = (room_id.to_owned(), gap.pos.0);
-            if ctx.federation.histories.in_vain.has(&place) {
+        while stretch.gap(ctx)?.is_some() {
+            let Turn { is_own, mut ended } = begin(ctx, &stretch);
+            drop(ended.changed().await);
+            if is_own {
                 break;
             }
-            if !fill_gap(ctx, room_id, &gap).await? {
-                ctx.federation.histories.in_vain.note(place, IN_VAIN);
-                break;
-            }
-            has_come = true;
         }
-        Ok(has_come)
+        Ok::<(), ApiError>(())
     };
     // What has come by then is there; it is looked for.
-    timeout(TIME_MAX, work).await.unwrap_or(Ok(true))
+    timeout(TIME_MAX, work).await.unwrap_or(Ok(()))?;
+    Ok(if stretch.gap(ctx)?.is_some() { Filled::Going } else { Filled::Ended })
+}
+
+/// The page that gaps are filled for.
+#[derive(Clone)]
+struct Stretch {
+    room_id: String,
+    from: Option<StreamToken>,
+    forwards: bool,
+    limit: usize,
+}
+
+impl Stretch {
+    fn view(&self) -> HistoryGap<'_> {
+        let Stretch { room_id, from, forwards, limit } = self;
+        HistoryGap { room_id, from: *from, forwards: *forwards, limit: *limit }
+    }
+
+    /// The first gap on the way, unless it could not be filled a short time ago.
+    fn gap(&self, ctx: &Context) -> Result<Option<OpenGap>, ApiError> {
+        let gap = ctx.engine.read(&self.view())?;
+        Ok(gap.filter(|gap| !ctx.federation.histories.in_vain.has(&self.place(gap))))
+    }
+
+    fn place(&self, gap: &OpenGap) -> (String, i64) {
+        (self.room_id.clone(), gap.pos.0)
+    }
+}
+
+/// Work in a room, and whether it is for the page that is asked for.
+struct Turn {
+    is_own: bool,
+    ended: watch::Receiver<()>,
+}
+
+/// That the gaps of a room are being filled, until it is dropped.
+struct Mark {
+    ctx: Arc<Context>,
+    room_id: String,
+    _until_dropped: watch::Sender<()>,
+}
+
+impl Drop for Mark {
+    fn drop(&mut self) {
+        self.ctx.federation.histories.busy.lock().remove(&self.room_id);
+    }
+}
+
+/// Begins to fill the gaps of a page, unless somebody is at that room's already.
+fn begin(ctx: &Arc<Context>, stretch: &Stretch) -> Turn {
+    let mut busy = ctx.federation.histories.busy.lock();
+    if let Some(ended) = busy.get(&stretch.room_id) {
+        return Turn { is_own: false, ended: ended.clone() };
+    }
+    let (until_dropped, ended) = watch::channel(());
+    busy.insert(stretch.room_id.clone(), ended.clone());
+    drop(busy);
+    let mark = Mark { ctx: ctx.clone(), room_id: stretch.room_id.clone(), _until_dropped: until_dropped };
+    let stretch = stretch.clone();
+    worker::run(ctx, "filling of gaps", async move {
+        if let Err(error) = fill_all(&mark.ctx, &stretch).await {
+            tracing::debug!(room_id = stretch.room_id, error = %error.error, "gaps could not be filled");
+        }
+    });
+    Turn { is_own: true, ended }
+}
+
+/// Fills one gap after the other until the page runs into none, or it leads no further.
+async fn fill_all(ctx: &Arc<Context>, stretch: &Stretch) -> Result<(), ApiError> {
+    // The state before what is filled in follows from that of the join, which is to be whole.
+    ctx.federation.completions.ended(&stretch.room_id).await;
+    for _ in 0..ROUNDS_MAX {
+        let Some(gap) = stretch.gap(ctx)? else { break };
+        let filled = fill_gap(ctx, &stretch.room_id, &gap).await;
+        if !matches!(filled, Ok(true)) {
+            ctx.federation.histories.in_vain.note(stretch.place(&gap), IN_VAIN);
+            return filled.map(drop);
+        }
+    }
+    Ok(())
 }
 
 /// Events that came and are no part of the room, with what they follow.
@@ -130,12 +256,35 @@ struct Page {
     pdus: AtMost<Box<RawValue>, EVENTS_MAX>,
 }
 
-/// Asks one server after the other for what is missing. Returns whether anything of it was taken in.
+/// What came of asking one server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    /// Something that it gave was taken in.
+    Helped,
+    /// It has nothing that can be.
+    InVain,
+    /// It has not answered yet.
+    Late,
+}
+
+/// Asks one server after the other for what is missing, those that do not answer soon once more when all others were of no help.
+/// Returns whether anything was taken in.
 async fn fill_gap(ctx: &Arc<Context>, room_id: &str, gap: &OpenGap) -> Result<bool, ApiError> {
     let own_name = ctx.engine.server_name();
     let Ok(version) = ctx.engine.read(&IncomingRoom { room_id, server: own_name }) else { return Ok(false) };
-    for server in servers_to_ask(ctx, room_id, std::iter::empty())? {
-        if fill_by(ctx, (room_id, version), gap, &server).await? {
+    let servers = servers_to_ask(ctx, room_id, std::iter::empty())?;
+    let is_silent = |server: &String| ctx.federation.histories.is_silent(server);
+    let (mut late, quick): (Vec<String>, Vec<String>) = servers.into_iter().partition(is_silent);
+    for server in quick {
+        match fill_by(ctx, (room_id, version), gap, &server, ANSWER_TIME_MAX).await? {
+            Asked::Helped => return Ok(true),
+            Asked::InVain => {}
+            Asked::Late => late.push(server),
+        }
+    }
+    for server in late {
+        let asked = fill_by(ctx, (room_id, version), gap, &server, LATE_ANSWER_TIME_MAX).await?;
+        if asked == Asked::Helped {
             return Ok(true);
         }
     }
@@ -169,7 +318,8 @@ async fn fill_by(
     (room_id, version): (&str, &'static RoomVersion),
     gap: &OpenGap,
     server: &str,
-) -> Result<bool, ApiError> {
+    answer_time_max: Duration,
+) -> Result<Asked, ApiError> {
     let left_behind = &ctx.federation.histories.left_behind;
     let is_worth_asking = |event_id: &Arc<str>| !left_behind.has(&(server.to_owned(), event_id.clone()));
     let missing: Vec<Arc<str>> = gap.missing.iter().map(|event_id| Arc::from(&**event_id)).collect();
@@ -183,22 +333,25 @@ async fn fill_by(
         if next.is_empty() {
             break;
         }
-        let page = match page_before(ctx, server, room_id, &next).await {
+        let page = match page_in_time(ctx, server, room_id, &next, answer_time_max).await {
             Ok(page) => page,
-            Err(error) => {
-                tracing::debug!(server, room_id, %error, "a server gives no history");
+            Err(asked) => {
                 note(dead_ends(ctx, &left)?);
-                return Ok(false);
+                return Ok(asked);
             }
         };
         told.extend(page);
         let mut intake = Intake::of_history(room_id.to_owned(), version, told.clone());
-        take_in(ctx, &mut intake, &[server.to_owned()]).await?;
+        if let Ok(taken) = timeout(TAKE_IN_TIME_MAX, take_in(ctx, &mut intake, &[server.to_owned()])).await {
+            taken?;
+        } else {
+            ctx.federation.histories.note_silence(server, true);
+        }
         left = intake.left_behind();
         if intake.outcomes.values().any(|outcome| matches!(outcome, Outcome::Accepted | Outcome::Rejected(_)))
         {
             note(dead_ends(ctx, &left)?);
-            return Ok(true);
+            return Ok(Asked::Helped);
         }
         // The other ends of the gap come first; then what is before all that was left behind.
         let is_open = |id: &&Arc<str>| !left.contains_key(*id) && is_worth_asking(id);
@@ -210,7 +363,29 @@ async fn fill_by(
     }
     // The server would tell the same again.
     note(left.into_keys().collect());
-    Ok(false)
+    Ok(Asked::InVain)
+}
+
+/// A page of history of a server, if it tells one in time; of one that does not that is remembered.
+async fn page_in_time(
+    ctx: &Context,
+    server: &str,
+    room_id: &str,
+    event_ids: &[Arc<str>],
+    time_max: Duration,
+) -> Result<Vec<Bytes>, Asked> {
+    let (histories, begun) = (&ctx.federation.histories, Instant::now());
+    let answer = timeout(time_max, page_before(ctx, server, room_id, event_ids)).await;
+    let is_unreachable = matches!(answer, Ok(Err(RemoteError::Unreachable(_) | RemoteError::Timeout)));
+    histories.note_silence(server, is_unreachable || begun.elapsed() >= ANSWER_TIME_MAX);
+    match answer {
+        Ok(Ok(page)) => Ok(page),
+        Ok(Err(error)) => {
+            tracing::debug!(server, room_id, %error, "a server gives no history");
+            Err(Asked::InVain)
+        }
+        Err(_) => Err(Asked::Late),
+    }
 }
 
 /// A page of history: these events and what is before them.

@@ -29,6 +29,7 @@ use warren_engine::remote::{KeyStanding, ServerKey};
 use warren_engine::view::federation::SharesRoom;
 use warren_engine::view::{PublishedKeys, PublishedKeysOf, StandingOfKey};
 
+use super::fetch::keys_came;
 use super::flights::Flights;
 use super::{RemoteError, Request};
 use crate::context::Context;
@@ -161,7 +162,7 @@ pub async fn ensure_keys(ctx: &Arc<Context>, cause: &Cause, missing: &[MissingKe
 }
 
 /// Fetches a server's keys, unless they were fetched a moment ago or that failed a while ago.
-pub async fn fetch(ctx: &Context, cause: &Cause, server_name: &ServerName, wanted: &[String]) {
+pub async fn fetch(ctx: &Arc<Context>, cause: &Cause, server_name: &ServerName, wanted: &[String]) {
     let keys = &ctx.federation.keys;
     if *server_name == *ctx.config.server_name {
         return;
@@ -185,7 +186,23 @@ pub async fn fetch(ctx: &Context, cause: &Cause, server_name: &ServerName, wante
             keys.asked.clear();
         }
     }
+    let is_fetched = fetched.is_ok();
     keys.asked.insert(server_name.to_owned(), Asked::after(before, fetched.err(), Instant::now()));
+    if is_fetched {
+        keys_came(ctx, server_name.as_str());
+    }
+}
+
+/// When a server's keys may be asked for again, if they were had the last time.
+pub fn asked_again(ctx: &Context, server_name: &str) -> Option<Instant> {
+    let server_name = ServerName::parse(server_name).ok()?;
+    let asked = ctx.federation.keys.asked.get(&server_name)?;
+    (asked.failures == 0).then_some(asked.pause_until)
+}
+
+/// Whether nobody need be asked for a key.
+pub fn is_here(ctx: &Context, key: &MissingKey) -> bool {
+    has_all(ctx, &key.server_name, std::slice::from_ref(&key.key_id))
 }
 
 impl Asked {
@@ -205,7 +222,7 @@ impl Asked {
 /// From the server; what it does not have, from the notaries, one after the other.
 async fn fetch_now(ctx: &Context, server_name: &ServerName, wanted: &[String]) -> Result<(), RemoteError> {
     let from_itself = fetch_from_server(ctx, server_name).await;
-    if from_itself.is_ok() && has_all(ctx, server_name, wanted) {
+    if from_itself.is_ok() && has_all(ctx, server_name.as_str(), wanted) {
         return Ok(());
     }
     for notary in &ctx.config.trusted_key_servers {
@@ -213,17 +230,17 @@ async fn fetch_now(ctx: &Context, server_name: &ServerName, wanted: &[String]) -
             debug!(%server_name, %notary, %error, "a notary does not tell the keys of a server");
             continue;
         }
-        if has_all(ctx, server_name, wanted) {
+        if has_all(ctx, server_name.as_str(), wanted) {
             return Ok(());
         }
     }
     from_itself
 }
 
-fn has_all(ctx: &Context, server_name: &ServerName, wanted: &[String]) -> bool {
+fn has_all(ctx: &Context, server_name: &str, wanted: &[String]) -> bool {
     let now_ms = ctx.engine.now_ms();
     wanted.iter().all(|key_id| {
-        match ctx.engine.read(&StandingOfKey { server_name: server_name.as_str(), key_id }) {
+        match ctx.engine.read(&StandingOfKey { server_name, key_id }) {
             Ok(KeyStanding::Known(key)) => key.is_old || key.valid_until_ts > now_ms,
             // Nobody can help with a key that is never trusted.
             Ok(KeyStanding::NeverTrusted) => true,

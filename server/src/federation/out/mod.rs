@@ -17,6 +17,7 @@ mod elements;
 pub mod ends;
 mod error;
 pub mod fetch;
+mod fetches;
 mod flights;
 pub mod guests;
 pub mod hierarchy;
@@ -65,10 +66,10 @@ pub struct Federation {
     client: Client,
     /// How many connections there may be.
     pub places: Places,
-    discovery: Discovery,
+    discovery: Arc<Discovery>,
     keys: KeyFetches,
     /// Rooms for which missing events are fetched.
-    pub fetches: fetch::Fetches,
+    pub fetches: fetches::Fetches,
     /// Users whose device lists are missing.
     pub missing_lists: devices::MissingLists,
     /// Rooms whose members are fetched.
@@ -103,9 +104,9 @@ impl Federation {
         Federation {
             client: Client::new(outgoing, &resolve, places),
             places,
-            discovery: Discovery::new(outgoing, &resolve),
+            discovery: Arc::new(Discovery::new(outgoing, &resolve)),
             keys: KeyFetches::default(),
-            fetches: fetch::Fetches::default(),
+            fetches: fetches::Fetches::default(),
             missing_lists: devices::MissingLists::default(),
             completions: complete::Completions::default(),
             taken: Notify::default(),

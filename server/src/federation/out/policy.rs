@@ -26,13 +26,13 @@ use crate::http::ApiError;
 
 /// Runs a command that sends events of our users. Where a room uses a policy server, that signs them before.
 ///
-/// Errors: the command's; what the policy server refused with, in its words; 502 if it cannot be asked.
+/// Errors: the command's; what the policy server refused with, in its words; 502 if it cannot be asked, 403 if it is this server.
 pub async fn write<C: Command + Sync>(ctx: &Context, command: C) -> Result<C::Output, ApiError> {
     let mut signed = Vec::new();
     loop {
         match ctx.engine.write(WithSigned { command: &command, signed: &signed }).await {
             Err(Error::Unsigned(unsigned)) if signed.len() < SIGNED_EVENTS_MAX => {
-                let answer = ask(ctx, &unsigned.policy, unsigned.json()).await.map_err(refusal)?;
+                let answer = ask_for_user(ctx, &unsigned.policy, unsigned.json()).await?;
                 signed.push(unsigned.signed(&answer).map_err(not_signed)?);
             }
             done => return Ok(done?),
@@ -47,7 +47,7 @@ pub async fn sign(ctx: &Context, room_id: &str, event: SignedEvent) -> Result<Si
     let Some(unsigned) = ctx.engine.read(&PolicySignature { room_id, event: &event })? else {
         return Ok(event);
     };
-    let answer = ask(ctx, &unsigned.policy, unsigned.json()).await.map_err(refusal)?;
+    let answer = ask_for_user(ctx, &unsigned.policy, unsigned.json()).await?;
     let json = unsigned.signed(&answer).map_err(not_signed)?.json.clone();
     Ok(SignedEvent { json, ..event })
 }
@@ -60,6 +60,16 @@ pub async fn ask_for_peer(
     policy: &PolicyServer,
     event: &Bytes,
 ) -> Result<JsonObject, ApiError> {
+    ask_for_user(ctx, policy, event).await
+}
+
+/// Errors: what the user is told. Where a room names this server, which signs for no room, nobody can help but who changes that.
+async fn ask_for_user(ctx: &Context, policy: &PolicyServer, event: &Bytes) -> Result<JsonObject, ApiError> {
+    if policy.name == ctx.engine.server_name() {
+        return Err(ApiError::forbidden(
+            "The room has its events signed by this server (m.room.policy), which is no policy server",
+        ));
+    }
     ask(ctx, policy, event).await.map_err(refusal)
 }
 

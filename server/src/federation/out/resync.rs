@@ -266,7 +266,7 @@ async fn take_in_ends(
                 of_server.events_accepted += 1;
                 continue;
             }
-            Outcome::Known | Outcome::Stored | Outcome::Waiting => continue,
+            Outcome::Known | Outcome::Stored | Outcome::Past | Outcome::Waiting => continue,
             Outcome::SoftFailed(denied) => format!("soft-failed: {denied}"),
             Outcome::Rejected(denied) => format!("rejected: {denied}"),
             Outcome::Refused(refused) => refused.to_string(),

@@ -68,10 +68,15 @@ fn look(ctx: &Context, limit: usize) -> Due {
     }
 }
 
-/// Sends a server what there is for it, one transaction after the other.
+/// Sends a server what there is for it, one transaction after the other. Where this server does not deal with that one, it all
+/// waits for a start with other lists, and nothing has failed.
 async fn deliver(ctx: Arc<Context>, destination: Arc<str>) {
-    let left = Left { due_ms: 0, was_prompt: None };
-    Visit { ctx: &ctx, destination: &destination, left }.until(deliver_all(&ctx, &destination)).await;
+    let is_admitted = ctx.config.federation_access.admits(&destination);
+    let left = Left { due_ms: if is_admitted { 0 } else { u64::MAX }, was_prompt: None };
+    let visit = Visit { ctx: &ctx, destination: &destination, left };
+    if is_admitted {
+        visit.until(deliver_all(&ctx, &destination)).await;
+    }
 }
 
 /// That somebody is at a server. It ends when this is dropped, whatever became of the work: nothing is sent to the server before.

@@ -102,7 +102,7 @@ impl World {
         let Some(room) = self.rooms.iter().position(|room| room.id == room_id) else {
             return Ok(Answer::Nothing);
         };
-        for asked in servers.iter().filter_map(|server| self.index(server)) {
+        for asked in question.asked_of(servers).iter().filter_map(|server| self.index(server)) {
             if asked == asker || !self.network.reaches(asker, asked) {
                 continue;
             }
@@ -183,7 +183,7 @@ impl World {
                     Some(Answer::Events(pdus))
                 })
             }
-            Question::State { event_id } => {
+            Question::State { event_id } | Question::OtherState { event_id, .. } => {
                 let view = StateAt { room_id, event_id: event_id.to_string(), server };
                 read(peer, &view).and_then(|answer| {
                     let mut ids = Vec::new();

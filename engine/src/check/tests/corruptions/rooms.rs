@@ -313,6 +313,13 @@ const ROOMS_AND_MEMBERS: &[Case] = &[
         Mended,
     ),
     (
+        "this server came back to a room that is not there",
+        |raw| raw.put(&schema::ENTRANCES, &NO_ROOM, &StreamPos(1)),
+        "ENTRANCES",
+        "not there",
+        Mended,
+    ),
+    (
         "a change of state to what is nowhere",
         |raw| raw.put(&schema::STATE_CHANGES, &(RoomNum(1), StreamPos(900)), &NodeId(90_000)),
         "STATE_CHANGES",

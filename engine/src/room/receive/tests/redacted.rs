@@ -60,6 +60,35 @@ fn what_was_redacted_before_it_came_into_the_room_stays_so() {
 }
 
 #[test]
+fn so_does_what_came_to_be_known_behind_its_redaction() {
+    let scene = Scene::new();
+    scene.world.state(ROOM, ALICE, "m.room.power_levels", "", json!({"users": {ALICE: 100, BOB: 50}}));
+    let topic =
+        scene.draft(BOB, "m.room.topic", Some(""), json!({"topic": "mine"}), &strs(&scene.ends()), 20);
+    assert!(accepted(&scene.receive(&[&scene.redaction(&topic, &scene.ends(), 500)])));
+    // As part of a state that is told by who has not heard of it.
+    scene.receive_outliers(&[&topic]);
+    assert!(scene.is_redacted(&topic));
+    scene.is_sound();
+    // Nor does it get its content back with a place in the room.
+    assert!(accepted(&scene.receive(&[&topic])));
+    assert!(scene.is_redacted(&topic));
+    scene.is_sound();
+}
+
+#[test]
+fn so_does_what_is_soft_failed_behind_its_redaction() {
+    let scene = Scene::new();
+    let message = scene.message(BOB, &strs(&scene.ends()), 20);
+    assert!(accepted(&scene.receive(&[&scene.redaction(&message, &scene.ends(), 500)])));
+    scene.world.member(ROOM, ALICE, BOB, "ban").unwrap();
+    let received = scene.receive(&[&message]);
+    assert!(matches!(&received.outcomes[..], [(_, Outcome::SoftFailed(_))]), "{received:?}");
+    assert!(scene.is_redacted(&message));
+    scene.is_sound();
+}
+
+#[test]
 fn so_does_what_is_soft_failed() {
     let scene = Scene::new();
     let message = scene.message(BOB, &strs(&scene.ends()), 20);

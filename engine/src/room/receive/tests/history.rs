@@ -1,0 +1,119 @@
+//! Gaps that are half filled: where pages of history end, and that what is filled in is no news to anybody.
+
+use super::*;
+use crate::{
+    room::{ignored, unread},
+    view::{BeforeGap, EventContext, OneEvent, View},
+};
+
+fn backfill(scene: &Scene, pdus: &[&Pdu]) {
+    let received =
+        scene.write(ReceivePdus { pdus: scene.check(pdus), backfill: true, ..ReceivePdus::default() });
+    assert!(accepted(&received), "{received:?}");
+}
+
+fn messages(from: Option<StreamToken>, forwards: bool) -> Messages {
+    Messages {
+        room_id: ROOM.into(),
+        user: ALICE.into(),
+        device: None,
+        from,
+        to: None,
+        forwards,
+        limit: Some(100),
+        filter: RoomEventFilter::default(),
+    }
+}
+
+fn answer(scene: &Scene, view: &impl View<Output = Vec<u8>>) -> Value {
+    serde_json::from_slice(&scene.world.engine.read(view).unwrap()).unwrap()
+}
+
+fn ids(events: &Value) -> Vec<&str> {
+    events.as_array().unwrap().iter().map(|event| event["event_id"].as_str().unwrap()).collect()
+}
+
+fn end(page: &Value) -> Option<StreamToken> {
+    page["end"].as_str().map(|end| StreamToken::decode(end).unwrap())
+}
+
+#[test]
+fn a_page_towards_earlier_events_ends_where_what_is_missing_would_stand() {
+    let scene = Scene::new();
+    let mut before = scene.timeline();
+    before.reverse();
+    let [one, two, three, four] = with_gap(&scene);
+    backfill(&scene, &[&three]);
+    let page = answer(&scene, &messages(None, false));
+    assert_eq!(ids(&page["chunk"]), [&*four.event_id, &*three.event_id]);
+    // While others are asked for what is missing, who reads on is told to come again.
+    let at_gap = messages(end(&page), false);
+    let waiting = answer(&scene, &BeforeGap(&at_gap));
+    assert!(ids(&waiting["chunk"]).is_empty());
+    assert_eq!(end(&waiting), at_gap.from);
+    assert_ne!(waiting["end"], waiting["start"], "it would be taken for the last page");
+    backfill(&scene, &[&two]);
+    let page = answer(&scene, &BeforeGap(&at_gap));
+    assert_eq!(ids(&page["chunk"]), [&*two.event_id]);
+    // What is not to be had is left out.
+    let beyond = answer(&scene, &messages(end(&page), false));
+    assert_eq!((ids(&beyond["chunk"]), end(&beyond)), (strs(&before), None));
+    backfill(&scene, &[&one]);
+    let page = answer(&scene, &messages(None, false));
+    assert_eq!(ids(&page["chunk"])[..4], [&four, &three, &two, &one].map(|pdu| &*pdu.event_id));
+    assert_eq!((ids(&page["chunk"]).len(), end(&page)), (4 + before.len(), None));
+}
+
+#[test]
+fn a_page_towards_later_events_ends_before_what_is_missing() {
+    let scene = Scene::new();
+    let before = scene.timeline();
+    let [_, two, three, four] = with_gap(&scene);
+    backfill(&scene, &[&two, &three]);
+    let behind = [&two, &three, &four].map(|pdu| &*pdu.event_id);
+    let page = answer(&scene, &messages(None, true));
+    assert_eq!(ids(&page["chunk"]), strs(&before));
+    let at_gap = messages(end(&page), true);
+    let waiting = answer(&scene, &BeforeGap(&at_gap));
+    assert_eq!((ids(&waiting["chunk"]).len(), end(&waiting)), (0, at_gap.from));
+    assert_eq!(ids(&answer(&scene, &at_gap)["chunk"]), behind);
+    // So does what surrounds the last event before it.
+    let event_id = before.last().unwrap().clone();
+    let event = OneEvent { room_id: ROOM.into(), event_id, user: ALICE.into(), device: None };
+    let context = EventContext { event, limit: Some(4), filter: RoomEventFilter::default() };
+    assert!(ids(&answer(&scene, &BeforeGap(&context))["events_after"]).is_empty());
+    assert_eq!(ids(&answer(&scene, &context)["events_after"]), behind[..2]);
+}
+
+#[test]
+fn what_is_filled_in_is_not_unread() {
+    let scene = Scene::new();
+    let [one, two, three, _] = with_gap(&scene);
+    backfill(&scene, &[&one, &two, &three]);
+    // Nothing is remembered of a count before, as after a restart.
+    let unread = scene.world.ask(|reader| {
+        let (user, room) = (reader.user_num(ALICE)?.unwrap(), reader.room_num(ROOM)?.unwrap());
+        unread::counts(reader, user, room, ignored::by(reader, user)?)
+    });
+    assert_eq!(unread.notification_count, 1);
+}
+
+#[test]
+fn a_membership_that_is_filled_in_is_in_no_stream_and_that_is_sound() {
+    let scene = Scene::new();
+    let join = scene.member(CARL, CARL, "join", &strs(&scene.ends()), 20);
+    let mut auth = scene.auth(CARL, "m.room.member", Some(CARL), false);
+    auth.push(join.event_id.to_string());
+    let leave = scene.peer.make(Draft {
+        sender: CARL,
+        kind: "m.room.member",
+        state_key: Some(CARL),
+        content: json!({"membership": "leave"}),
+        prev: vec![&join.event_id],
+        auth: strs(&auth),
+        depth: 21,
+    });
+    behind_gap(&scene, &leave);
+    backfill(&scene, &[&join, &leave]);
+    scene.is_sound();
+}

@@ -1,0 +1,191 @@
+"""History that this server lacks, as a client reads it: all of it comes, in order, whichever way it is read and whoever of
+those who have it is silent; and it is no news (client-server API, `GET /rooms/{roomId}/messages`)."""
+
+import threading
+import time
+
+import pytest
+
+from harness.client import Client, bodies, joined
+from harness.events import id_of
+from harness.participant import Participant
+from harness.rooms import see, via
+from harness.senders import room_messages
+from harness.server import sound
+from harness.waiting import until
+
+# As long as a client waits, and then some.
+SECONDS_MAX = 20
+
+
+@pytest.fixture
+def released():
+    """Until it is set, a server does not answer."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+def say(resident, copy, body):
+    return resident.place(copy, resident.message(copy, body))
+
+
+def say_many(resident, copy, count):
+    for number in range(count):
+        say(resident, copy, f"gap {number}")
+
+
+def numbered(numbers):
+    return [f"gap {number}" for number in numbers]
+
+
+def joined_by_resident(server, alice, resident):
+    """What the resident has of a room of ours, of which it tells only the last event when that comes."""
+    copy = resident.join(server, alice.create_room(preset="public_chat", room_version="11"))
+    resident.answer_get_missing_events = lambda *_: (200, {"events": []})
+    return copy
+
+
+def tell(server, alice, resident, copy, body):
+    """Says something that comes here, whatever was said before."""
+    last = say(resident, copy, body)
+    assert resident.transact(server, [last]) == {id_of(last): {}}
+    return see(alice, copy.room_id, id_of(last))["event_id"]
+
+
+def read_all(client, room, direction="b", **query):
+    """All pages, one after the other."""
+    events, pages = [], 0
+    while True:
+        page = client.messages(room, direction, **query)
+        events += page["chunk"]
+        pages += 1
+        assert pages < 100
+        if "end" not in page:
+            return events
+        query["from"] = page["end"]
+
+
+@pytest.mark.parametrize("is_before_join", [True, False])
+def test_what_a_filter_lets_through_is_found_however_rare_it_is(server, alice, resident, is_before_join):
+    """Rarer than once in what another server gives at a time."""
+    copy = resident.create() if is_before_join else joined_by_resident(server, alice, resident)
+    for number in range(350):
+        if number in (20, 190):
+            content = {"msgtype": "m.file", "body": f"file {number}", "url": "mxc://elsewhere.test/file"}
+            resident.next(copy, "m.room.message", content)
+        else:
+            say(resident, copy, f"gap {number}")
+    if is_before_join:
+        alice.join(copy.room_id, query=via(resident))
+    else:
+        tell(server, alice, resident, copy, "last")
+    found = read_all(alice, copy.room_id, limit=30, filter='{"contains_url":true}')
+    assert bodies(found) == ["file 190", "file 20"]
+
+
+def test_a_large_page_over_a_large_gap_leaves_nothing_out(server, alice, resident):
+    copy = joined_by_resident(server, alice, resident)
+    first = tell(server, alice, resident, copy, "first")
+    say_many(resident, copy, 1_200)
+    tell(server, alice, resident, copy, "last")
+    found = read_all(alice, copy.room_id, limit=1_000)
+    assert bodies(found) == ["last", *numbered(reversed(range(1_200))), "first"]
+    assert first in [event["event_id"] for event in found]
+
+
+def test_what_comes_behind_an_event_is_what_was_said_next(server, alice, resident):
+    """Though a gap is filled from its other end."""
+    copy = joined_by_resident(server, alice, resident)
+    first = tell(server, alice, resident, copy, "first")
+    say_many(resident, copy, 250)
+    tell(server, alice, resident, copy, "last")
+    context = alice.get("rooms/{roomId}/context/{eventId}", copy.room_id, first, query={"limit": 10})
+    assert bodies(context["events_after"]) == numbered(range(5))
+    found = read_all(alice, copy.room_id, "f", **{"from": context["end"], "limit": 100})
+    assert bodies(found) == [*numbered(range(5, 250)), "last"]
+
+
+def test_a_gap_that_nobody_can_fill_is_passed_over(server, alice, resident):
+    copy = joined_by_resident(server, alice, resident)
+    tell(server, alice, resident, copy, "first")
+    say_many(resident, copy, 3)
+    resident.answer_backfill = lambda *_: resident.enveloped([])
+    tell(server, alice, resident, copy, "last")
+    assert bodies(room_messages(alice, copy.room_id)) == ["first", "last"]
+
+
+def test_a_silent_server_keeps_nothing_back_that_another_has(server, alice, resident, network, released):
+    """It has most of the members, so that it would be asked first. It is so once."""
+    silent = network.peer(kind=Participant)
+    copy = resident.create()
+    say_many(resident, copy, 150)
+    for word in ("a", "b", "c"):
+        user = silent.user(word)
+        join = silent.event(copy, "m.room.member", {"membership": "join"}, sender=user, state_key=user)
+        resident.take(copy, join)
+    alice.join(copy.room_id, query=via(resident))
+    real = silent.answer_backfill
+    silent.answer_backfill = lambda *question: released.wait() and real(*question)
+    begun = time.monotonic()
+    first = alice.messages(copy.room_id, limit=100)
+    assert time.monotonic() - begun < SECONDS_MAX and "gap 149" in bodies(first["chunk"])
+    assert bodies(read_all(alice, copy.room_id, limit=1_000)) == numbered(reversed(range(150)))
+    assert silent.versions_asked("backfill") == ["v1"]
+    released.set()
+    silent.close()
+
+
+def test_what_a_slow_server_gives_is_there_when_it_has_come(server, alice, resident, released):
+    """It takes longer than a client waits."""
+    copy = resident.create()
+    say_many(resident, copy, 20)
+    alice.join(copy.room_id, query=via(resident))
+    real = resident.answer_backfill
+    resident.answer_backfill = lambda *question: released.wait() and real(*question)
+    begun = time.monotonic()
+    page = alice.messages(copy.room_id, limit=100)
+    assert time.monotonic() - begun < SECONDS_MAX
+    assert bodies(page["chunk"]) == [] and "end" in page
+    # Also who reads on from there is told to come again.
+    at_end = {"from": page["end"], "limit": 100}
+    waiting = alice.messages(copy.room_id, **at_end)
+    assert waiting["chunk"] == [] and waiting["end"] != waiting["start"]
+    released.set()
+    found = until(lambda: alice.messages(copy.room_id, **{**at_end, "from": waiting["end"]})["chunk"])
+    assert bodies(found) == numbered(reversed(range(20)))
+
+
+def test_history_that_is_read_is_not_unread(server, alice, resident):
+    copy = joined_by_resident(server, alice, resident)
+    first = tell(server, alice, resident, copy, "first")
+    alice.post("rooms/{roomId}/receipt/{receiptType}/{eventId}", copy.room_id, "m.read", first)
+    say_many(resident, copy, 30)
+    tell(server, alice, resident, copy, "last")
+
+    def unread():
+        return joined(alice.get("sync"), copy.room_id)["unread_notifications"]["notification_count"]
+
+    assert unread() == 1
+    assert len(bodies(room_messages(alice, copy.room_id))) == 32
+    assert unread() == 1
+    # With others to ignore, it is counted anew.
+    ignored = {"ignored_users": {resident.user("nobody"): {}}}
+    alice.put("user/{userId}/account_data/{type}", alice.user_id, "m.ignored_user_list", json=ignored)
+    assert unread() == 1
+
+
+def test_who_came_while_nobody_was_here_leaves_a_sound_database(network, tmp_path, resident):
+    with sound(network.server(tmp_path)) as server:
+        alice = Client(server.base_url).register("alice")
+        copy = resident.create()
+        alice.join(copy.room_id, query=via(resident))
+        alice.leave(copy.room_id)
+        is_leave = lambda event: event.get("state_key") == alice.user_id and event["content"]["membership"] == "leave"
+        resident.until(lambda: any(is_leave(event) for event in resident.pdus))
+        resident.take(copy, next(event for event in resident.pdus if is_leave(event)))
+        newcomer = resident.user("newcomer")
+        resident.next(copy, "m.room.member", {"membership": "join"}, state_key=newcomer, sender=newcomer)
+        say(resident, copy, "missed")
+        alice.join(copy.room_id, query=via(resident))
+        assert bodies(room_messages(alice, copy.room_id)) == ["missed"]
