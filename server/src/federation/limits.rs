@@ -181,11 +181,11 @@ pub const QUERIED_TIME_MAX: Duration = Duration::from_secs(30);
 /// transaction.
 pub const DELIVERIES_MAX: usize = 500;
 
-/// One in so many of them may be one that could not be reached the last time, or was slow: whoever has any number of names must not keep all others
-/// waiting, nor must the hundreds of servers of a large room that are gone.
+/// One in so many of them may be one that is slow, or was so or could not be reached in the last minutes: whoever has any number of
+/// names must not keep all others waiting, nor must the hundreds of servers of a large room that are gone.
 pub const LAGGARDS_PART: usize = 2;
 
-/// A server that takes longer for a transaction is slow. Busy ones take some seconds.
+/// A server that takes longer for a transaction is slow, and keeps its place only if few enough are. Busy ones take some seconds.
 pub const DELIVERY_PROMPT_TIME: Duration = Duration::from_secs(10);
 
 /// Time for what an answer to a transaction says when its status is there: it was made as a whole.

@@ -37,8 +37,8 @@ const INTRODUCED_MAX: usize = 200;
 pub struct DueDestinations {
     /// How many at most.
     pub limit: usize,
-    /// How many may be under way at most, with those that already are, of servers that were not prompt the last time
-    /// ([`LeaveDestination::was_prompt`]).
+    /// How many may be under way at most, with those that already are, of servers that were not prompt
+    /// ([`LeaveDestination::was_prompt`]) in the last minutes, or are not ([`IsSlow`]).
     pub laggards_max: usize,
 }
 
@@ -180,6 +180,24 @@ impl View for LeaveDestination<'_> {
             reader.shared.outbox.leave(server, self.due_ms, self.was_prompt, now_ms);
         }
         Ok(())
+    }
+}
+
+/// A server takes its time with what it is being sent. Answers whether it is waited for: with it there are no more than
+/// [`DueDestinations::laggards_max`] such servers that somebody is at. Else it is to be left, and its place is for others.
+pub struct IsSlow<'a> {
+    /// The server.
+    pub destination: &'a str,
+    /// How many are waited for at most.
+    pub laggards_max: usize,
+}
+
+impl View for IsSlow<'_> {
+    type Output = bool;
+
+    fn read(&self, reader: &Reader) -> Result<bool> {
+        let Some(server) = reader.text_num(self.destination)? else { return Ok(false) };
+        Ok(reader.shared.outbox.is_slow(server, self.laggards_max, reader.shared.clock.now_ms()))
     }
 }
 

@@ -46,7 +46,9 @@ pub use backfill::{BACKFILL_LIMIT_MAX, Backfill};
 pub use countersign_join::CountersignJoin;
 pub use destinations::{DestinationOf, DestinationRooms, DestinationStatus, Destinations, RoomForServer};
 pub use device_lists::{AreDevicesFollowed, StaleDeviceList, StaleDeviceLists};
-pub use due_destinations::{Due, DueDestinations, IsBackingOff, LeaveDestination, MakeDue, MayBeBack};
+pub use due_destinations::{
+    Due, DueDestinations, IsBackingOff, IsSlow, LeaveDestination, MakeDue, MayBeBack,
+};
 pub use due_receipts::DueReceipts;
 pub use early_presence::TakeEarlyPresence;
 pub use ephemeral_edus::EphemeralEdus;

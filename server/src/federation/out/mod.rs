@@ -30,6 +30,7 @@ pub mod knock;
 pub mod leave;
 pub mod media;
 pub mod membership;
+mod others;
 pub mod places;
 pub mod policy;
 pub mod queries;
@@ -70,6 +71,8 @@ pub struct Federation {
     keys: KeyFetches,
     /// Rooms for which missing events are fetched.
     pub fetches: fetches::Fetches,
+    /// What servers were asked because of what others had sent.
+    others: others::Others,
     /// Users whose device lists are missing.
     pub missing_lists: devices::MissingLists,
     /// Rooms whose members are fetched.
@@ -107,6 +110,7 @@ impl Federation {
             discovery: Arc::new(Discovery::new(outgoing, &resolve)),
             keys: KeyFetches::default(),
             fetches: fetches::Fetches::default(),
+            others: others::Others::default(),
             missing_lists: devices::MissingLists::default(),
             completions: complete::Completions::default(),
             taken: Notify::default(),

@@ -237,3 +237,63 @@ fn however_often_a_users_devices_change_their_followers_are_told_once_a_batch() 
         assert_eq!(keys(&world), [key("P", 2)]);
     }
 }
+
+#[test]
+fn what_is_told_of_many_users_comes_in_several_writes() {
+    let world = world();
+    let users: Vec<String> = (0..450).map(|number| format!("@u{number}:there.example")).collect();
+    for user in &users {
+        world.join(ROOM, user);
+    }
+    let event_id = world.message(ROOM, ALICE, "hello");
+    let read = json!({"event_ids": [event_id], "data": {"ts": 5}});
+    let read: JsonObject = users.iter().map(|user| (user.clone(), read.clone())).collect();
+    let online: Vec<Value> =
+        users.iter().map(|user| json!({"user_id": user, "presence": "online"})).collect();
+    let edus = [
+        json!({"edu_type": "m.receipt", "content": {ROOM: {"m.read": read}}}),
+        json!({"edu_type": "m.presence", "content": {"push": online}}),
+    ];
+    let mut next = Some(ReceiveEdus::new(THERE, &edus));
+    let mut told = Vec::new();
+    while let Some(edus) = next {
+        let before = world.engine.position();
+        let taken = world.engine.write(edus.clone()).wait().unwrap();
+        next = edus.rest(&taken);
+        assert_eq!(taken.dropped, BTreeMap::new());
+        let receipts =
+            receipts_told(&world, before)[&event_id]["m.read"].as_object().map_or(0, JsonObject::len);
+        assert!(receipts < 2 * BATCH_ENTRIES, "{receipts}");
+        told.push(receipts);
+    }
+    assert_eq!(told.iter().sum::<usize>(), users.len(), "{told:?}");
+    assert!(told.len() >= 2 * users.len() / (2 * BATCH_ENTRIES), "{told:?}");
+    let is_online = |user: &str| {
+        world.ask(|reader| {
+            let content = presence::content(reader, reader.user_num(user)?.unwrap())?;
+            Ok(content["presence"] == "online")
+        })
+    };
+    assert!(users.iter().all(|user| is_online(user)));
+}
+
+#[test]
+fn what_an_access_list_says_of_a_server_is_remembered_no_longer_than_it_holds() {
+    let world = world();
+    let types = |typing: bool| {
+        receive(&world, THERE, &[("m.typing", json!({"room_id": ROOM, "user_id": BOB, "typing": typing}))]);
+        typists(&world) != Value::Null
+    };
+    let list = |content: Value| world.state(ROOM, ALICE, "m.room.server_acl", "", content);
+    for _ in 0..2 {
+        list(json!({"deny": [THERE], "allow": ["*"]}));
+        assert!(!types(true) && !types(true));
+        list(json!({"deny": ["other.example"], "allow": ["*"]}));
+        assert!(types(true) && types(true) && !types(false));
+    }
+    // What is left of a list that is redacted lets nobody in.
+    let last = list(json!({"deny": [], "allow": [THERE]}));
+    assert!(types(true) && !types(false));
+    world.redact(ROOM, ALICE, &last);
+    assert!(!types(true));
+}
