@@ -100,7 +100,7 @@ fn request(origin: &str, transaction: &Transaction) -> Result<Request, RemoteErr
         serde_json::from_slice(&body).map_err(|error| RemoteError::BadAnswer(error.to_string()))?;
     let target = format!("/_matrix/federation/v1/send/{}", transaction.id);
     let request = Request::new(Method::PUT, target).with_content(&body)?.with_time(TRANSACTION_TIME_MAX);
-    Ok(request.with_bytes_max(TRANSACTION_ANSWER_BYTES_MAX))
+    Ok(request.with_bytes_max(TRANSACTION_ANSWER_BYTES_MAX).for_delivery())
 }
 
 /// Both halves of a transaction, in order; `None` of one that has a single part. A half is known by what is in it: when the
