@@ -208,7 +208,7 @@ fn put_device(
     if let Some(name) = name {
         tx.put(&schema::REMOTE_DEVICE_NAMES, &(user, device), &name.to_owned());
     }
-    signatures::put(tx, user, user, device, &own)?;
+    signatures::put(tx, user, user, device, &own, signatures::ON_DEVICE_BYTES_MAX)?;
     Ok(true)
 }
 

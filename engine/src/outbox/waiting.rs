@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 use crate::{
     core::num::{EventNum, RoomNum, StreamPos, TextNum, UserNum},
     outbox::{
+        Failure,
         delivery::is_long_silent,
         ephemeral::{Ephemeral, Ephemerals},
     },
@@ -41,10 +42,8 @@ const LAGGARD_MS: u64 = 10 * 60 * 1000;
 pub(crate) struct Pause {
     /// When it may be tried.
     pub due_ms: u64,
-    /// Until when no sign of life ends the pause, because the server asked for it.
-    pub asked_ms: u64,
-    /// Since when it cannot be reached; zero if it can.
-    pub failing_since_ms: u64,
+    /// Why.
+    pub failure: Failure,
 }
 
 /// What may be waiting for one server.
@@ -63,10 +62,10 @@ struct Pending {
     /// When that was said, in milliseconds since the epoch. If it is ahead of now, the clock was set back, and there is no telling
     /// how much of the pause is over.
     said_ms: u64,
-    /// Until when it asked to be left alone, in milliseconds since the epoch; zero if it did not.
-    asked_ms: u64,
-    /// Since when it cannot be reached, in milliseconds since the epoch; zero if it can, or if that is not known.
-    failing_since_ms: u64,
+    /// Its last failure.
+    failure: Failure,
+    /// Whether it was heard from since somebody is at it.
+    was_heard: bool,
     /// Where the rooms end, while it catches up.
     ends: Option<Ends>,
     /// Its turn among those that are due, from when it is first seen to be until somebody is at it.
@@ -189,12 +188,11 @@ impl Waiting {
     pub fn load(&self, servers: impl IntoIterator<Item = (TextNum, Pause)>, now_ms: u64) {
         let mut inner = self.0.lock();
         inner.loaded = true;
-        for (server, Pause { due_ms, asked_ms, failing_since_ms }) in servers {
+        for (server, Pause { due_ms, failure }) in servers {
             let pending = inner.servers.entry(server).or_default();
             pending.is_unknown = true;
             pending.queued = pending.queued.max(StreamPos(1));
-            (pending.due_ms, pending.said_ms) = (due_ms, now_ms);
-            (pending.asked_ms, pending.failing_since_ms) = (asked_ms, failing_since_ms);
+            (pending.due_ms, pending.said_ms, pending.failure) = (due_ms, now_ms, failure);
             if due_ms > 0 {
                 inner.laggards.insert(server, now_ms);
             }
@@ -242,7 +240,7 @@ impl Waiting {
         let pending = inner.servers.entry(server).or_default();
         let max = match pending.is_due(now_ms) {
             true => EPHEMERAL_MAX,
-            false if ephemeral.lasts() && !is_long_silent(pending.failing_since_ms, now_ms) => kept_max,
+            false if ephemeral.lasts() && !is_long_silent(pending.failure.since_ms, now_ms) => kept_max,
             false => 0,
         };
         pending.ephemerals.add(ephemeral, max, now_ms, held_ms);
@@ -285,7 +283,7 @@ impl Waiting {
                 next_ms = Some(now_ms);
                 continue;
             }
-            (pending.taken, pending.turn) = (true, None);
+            (pending.taken, pending.turn, pending.was_heard) = (true, None, false);
             laggards_taken += usize::from(is_laggard);
             taken.push(server);
         }
@@ -395,14 +393,17 @@ impl Waiting {
         let kept_max = inner.kept_max();
         let Some(pending) = inner.servers.get_mut(&server) else { return };
         pending.taken = false;
+        // It may have been heard from after its failure was noted.
+        let was_heard = was_prompt == Some(false) && pending.was_heard;
+        let due_ms = if was_heard { pending.failure.heard_ms(due_ms, now_ms) } else { due_ms };
         (pending.due_ms, pending.said_ms) = (due_ms, now_ms);
         pending.ephemerals.put_back(EPHEMERAL_MAX, now_ms);
         if due_ms > now_ms {
             // It stays here, so that whatever comes waits with it.
-            let is_long_silent = is_long_silent(pending.failing_since_ms, now_ms);
+            let is_long_silent = is_long_silent(pending.failure.since_ms, now_ms);
             pending.ephemerals.keep_lasting(if is_long_silent { 0 } else { kept_max });
         } else {
-            pending.failing_since_ms = 0;
+            pending.failure.since_ms = 0;
             if was_prompt == Some(false) {
                 // What is next was not looked at, if there is anything.
                 pending.queued = pending.queued.max(StreamPos(1));
@@ -420,27 +421,30 @@ impl Waiting {
         self.0.lock().servers.get(&server).is_some_and(|pending| !pending.taken && !pending.is_due(now_ms))
     }
 
-    /// Whether that may be over if the server is heard from: not while it asked to be left alone.
+    /// The server is heard from. Answers whether that may end its pause sooner: not while it asked to be left alone. If somebody is
+    /// at it, that is kept for when they fail.
     pub fn may_be_back(&self, server: TextNum, now_ms: u64) -> bool {
-        self.0
-            .lock()
-            .servers
-            .get(&server)
-            .is_some_and(|pending| !pending.taken && !pending.is_due(now_ms) && pending.asked_ms <= now_ms)
-    }
-
-    /// The server has failed, for the first time in a row at `since_ms`. Until `asked_ms` it asked to be left alone; zero if it
-    /// did not.
-    pub fn failed(&self, server: TextNum, since_ms: u64, asked_ms: u64) {
-        if let Some(pending) = self.0.lock().servers.get_mut(&server) {
-            (pending.failing_since_ms, pending.asked_ms) = (since_ms, asked_ms);
+        let mut inner = self.0.lock();
+        let Some(pending) = inner.servers.get_mut(&server) else { return false };
+        if pending.taken {
+            pending.was_heard = true;
+            return false;
         }
+        !pending.is_due(now_ms) && pending.failure.heard_ms(pending.due_ms, now_ms) < pending.due_ms
     }
 
-    /// The server may be tried at once.
-    pub fn make_due(&self, server: TextNum, now_ms: u64) {
+    /// The server has failed. Answers whether it was heard from meanwhile.
+    pub fn failed(&self, server: TextNum, failure: Failure) -> bool {
+        let mut inner = self.0.lock();
+        let Some(pending) = inner.servers.get_mut(&server) else { return false };
+        pending.failure = failure;
+        pending.was_heard
+    }
+
+    /// The server may be tried at `due_ms`, if not before.
+    pub fn make_due(&self, server: TextNum, due_ms: u64) {
         if let Some(pending) = self.0.lock().servers.get_mut(&server) {
-            pending.due_ms = pending.due_ms.min(now_ms);
+            pending.due_ms = pending.due_ms.min(due_ms);
         }
         self.wake();
     }

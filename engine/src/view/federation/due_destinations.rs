@@ -213,8 +213,8 @@ impl View for IsBackingOff<'_> {
     }
 }
 
-/// Whether a server is left alone because it could not be reached, and not because it asked for that: a sign of life may end it.
-/// Reads memory alone.
+/// A server is heard from: whether that may end the time for which it is left alone because it could not be reached, and not because
+/// it asked for that. While it is being tried, that is remembered until the attempt has failed. Reads memory alone.
 pub struct MayBeBack<'a>(pub &'a str);
 
 impl View for MayBeBack<'_> {
@@ -226,15 +226,20 @@ impl View for MayBeBack<'_> {
     }
 }
 
-/// A server may be tried at once: after [`crate::command::HeardFromServer`] or [`crate::command::ResetDestination`] said so.
-pub struct MakeDue<'a>(pub &'a str);
+/// A server may be tried sooner: after [`crate::command::HeardFromServer`] or [`crate::command::ResetDestination`] said so.
+pub struct MakeDue<'a> {
+    /// The server.
+    pub destination: &'a str,
+    /// When, in milliseconds since the epoch.
+    pub due_ms: u64,
+}
 
 impl View for MakeDue<'_> {
     type Output = ();
 
     fn read(&self, reader: &Reader) -> Result<()> {
-        if let Some(server) = reader.text_num(self.0)? {
-            reader.shared.outbox.make_due(server, reader.shared.clock.now_ms());
+        if let Some(server) = reader.text_num(self.destination)? {
+            reader.shared.outbox.make_due(server, self.due_ms);
         }
         Ok(())
     }

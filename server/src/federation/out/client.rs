@@ -20,7 +20,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
-use tracing::debug;
+use tracing::{debug, warn};
 use warren_engine::core::event::SignedRequest;
 use warren_engine::core::json::canonical_text;
 
@@ -28,6 +28,7 @@ use super::RemoteError;
 use super::ask::read_answer;
 use super::discover::{ToServer, host};
 use super::places::Places;
+use super::sender::heard_from;
 use crate::config::Resolve;
 use crate::context::Context;
 use crate::federation::limits::{
@@ -155,6 +156,8 @@ pub struct Request {
     /// In its canonical form.
     content: Option<Bytes>,
     is_signed: bool,
+    /// Whether its sender notes how the server fares.
+    is_delivery: bool,
     time_max: Duration,
     bytes_max: usize,
 }
@@ -163,7 +166,15 @@ impl Request {
     /// A signed request without a body. `target` is path and query, encoded.
     pub fn new(method: Method, target: impl Into<String>) -> Request {
         let (time_max, bytes_max) = (REQUEST_TIME_MAX, ANSWER_BYTES_MAX);
-        Request { method, target: target.into(), content: None, is_signed: true, time_max, bytes_max }
+        Request {
+            method,
+            target: target.into(),
+            content: None,
+            is_signed: true,
+            is_delivery: false,
+            time_max,
+            bytes_max,
+        }
     }
 
     /// With a body. What is already JSON in it (`RawValue`) is sent in its canonical form, as all of it.
@@ -182,6 +193,11 @@ impl Request {
     /// Without a signature: for what servers ask before they know each other's keys.
     pub fn unsigned(self) -> Request {
         Request { is_signed: false, ..self }
+    }
+
+    /// A transaction: whether the server is well shows when it has taken that, and not sooner.
+    pub fn for_delivery(self) -> Request {
+        Request { is_delivery: true, ..self }
     }
 
     /// With another time for all of it, the connection and the whole answer included.
@@ -210,11 +226,12 @@ impl Request {
         Ok(whole.freeze())
     }
 
-    /// Sends it; the answer comes piece by piece, for what is too large to be held.
+    /// Sends it; the answer comes piece by piece, for what is too large to be held. A good one is a sign of life, as anything that
+    /// the server sends by itself.
     ///
     /// Errors: every [`RemoteError`]; `Refused` for any status that is none of success.
     pub async fn open(self, ctx: &Context, to: &ServerName) -> Result<Answer, RemoteError> {
-        let method = self.method.clone();
+        let (method, is_delivery) = (self.method.clone(), self.is_delivery);
         let opened = self.open_unmeasured(ctx, to).await;
         let outcome = match &opened {
             Ok(_) => "answered",
@@ -228,6 +245,12 @@ impl Request {
         counter!("warren_federation_requests_total", "outcome" => outcome).increment(1);
         if let Err(error) = &opened {
             debug!(%to, %method, %error, "a request to another server failed");
+        }
+        if opened.is_ok()
+            && !is_delivery
+            && let Err(error) = heard_from(ctx, to).await
+        {
+            warn!(%to, %error, "it cannot be noted that a server has answered");
         }
         opened
     }

@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
-use ruma_common::ServerName;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -36,7 +35,6 @@ use super::keys::Cause;
 use super::membership::{
     JUDGED_TIME_MAX, NoHelp, hand_in, next_event, no_help, take_in_own, takes_part, told,
 };
-use super::sender::heard_from;
 use crate::context::Context;
 use crate::http::ApiError;
 
@@ -99,13 +97,9 @@ pub async fn carry_all_settings(ctx: &Context, room_id: &str) -> bool {
 /// nothing is forked. Answers whether it has.
 async fn until_told(ctx: &Context, room_id: &str, server: &str) -> bool {
     let is_untold = || ctx.engine.read(&IsUntold { room_id, server }).is_ok_and(|is_untold| is_untold);
-    let Ok(name) = ServerName::parse(server) else { return false };
     // What is done in a room that this server takes part in is told as ever.
     if takes_part(ctx, room_id) || !is_untold() {
         return false;
-    }
-    if let Err(error) = heard_from(ctx, &name).await {
-        tracing::warn!(server, %error, "it cannot be noted that a server has answered");
     }
     let told = async {
         loop {

@@ -179,14 +179,16 @@ fn failed(destination: &str, error: &RemoteError) -> Sent {
     Sent::Failed { retry_after_ms, is_rate_limit }
 }
 
-/// The server has sent something: if it could not be reached, it is tried at once. Costs a look into memory otherwise.
+/// The server has sent something, or has answered well: if it could not be reached, it is tried as soon as that is worth an attempt.
+/// Costs a look into memory otherwise.
 ///
 /// Errors: those of the store.
 pub async fn heard_from(ctx: &Context, destination: &ServerName) -> warren_engine::Result<()> {
     if ctx.engine.read(&MayBeBack(destination.as_str()))?
-        && ctx.engine.write(HeardFromServer { destination: destination.to_string() }).await?
+        && let Some(due_ms) =
+            ctx.engine.write(HeardFromServer { destination: destination.to_string() }).await?
     {
-        ctx.engine.read(&MakeDue(destination.as_str()))?;
+        ctx.engine.read(&MakeDue { destination: destination.as_str(), due_ms })?;
     }
     Ok(())
 }
