@@ -63,14 +63,14 @@ mod tests {
     fn come(world: &World, ids: Range<u32>) {
         for first in ids.step_by(100) {
             world.pass_ms(1);
-            let transaction = |tx: &mut Tx| {
+            let come = world.act(|tx| {
                 let server = tx.intern_text(THERE)?;
                 for id in first..first + 100 {
                     note(tx, server, &id.to_string())?;
                 }
                 Ok(())
-            };
-            world.act(transaction).unwrap();
+            });
+            come.unwrap();
         }
     }
 
