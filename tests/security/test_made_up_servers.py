@@ -41,7 +41,7 @@ class Everybody(Peer):
             return 200, {"displayname": "Bee"}
         return super().answer_to(request)
 
-    def names(self, network, count):
+    def made_up(self, network, count):
         hosts = [f"n{number}.everybody.test" for number in range(count)]
         network.names.addresses.update({host: ["127.0.0.1"] for host in hosts})
         return [f"{host}:{self.port}" for host in hosts]
@@ -66,7 +66,7 @@ def files(server):
 def test_no_connection_to_them_stays_open(network, tmp_path, everybody):
     with sound(network.server(tmp_path)) as server:
         alice = Client(server.base_url).register("alice")
-        names = everybody.names(network, NAMES)
+        names = everybody.made_up(network, NAMES)
         assert alice.get("profile/{userId}", f"@bee:{names[0]}")["displayname"] == "Bee"
         before = files(server)
         for first in range(0, NAMES, IN_ONE_QUERY):
@@ -80,7 +80,7 @@ def test_no_connection_to_them_stays_open(network, tmp_path, everybody):
 
 def test_what_a_query_had_them_asked_for_is_not_on_the_disk(network, tmp_path, everybody):
     needed, server = network.peer(), network.server(tmp_path)
-    names = everybody.names(network, 3)
+    names = everybody.made_up(network, 3)
     with sound(server):
         asked = [*names, needed.name]
         assert sorted(query(server, asked)) == sorted(asked)
