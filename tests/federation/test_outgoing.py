@@ -325,7 +325,8 @@ PROFILE = "/_matrix/federation/v1/query/profile"
 
 
 def test_a_connection_that_is_closed_as_it_is_used_again_costs_no_request(warren, alice, network):
-    peer = network.peer()
+    peer = network.peer(kind=Participant)
+    room_with(alice, warren, peer)
     peer.answers[PROFILE] = lambda _: (200, {"displayname": "Bee"})
     peer.closes_reused = True
 

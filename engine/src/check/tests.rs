@@ -85,6 +85,7 @@ fn the_furnished_store_has_rows_of_nearly_everything() {
         "QUEUE_RANKS",
         "QUEUE_SENDERS",
         "QUEUE_SHARES",
+        "RECEIVED_COUNTS",
         "RECEIVED_MESSAGES",
         "RECEIVED_TRANSACTIONS",
         "REGISTRATION_TOKENS",

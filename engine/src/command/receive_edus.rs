@@ -26,7 +26,7 @@ use crate::{
     },
     error::Result,
     outbox::shares::{Queue, Sender},
-    remote::{self, IncomingEdu, IncomingPresence, IncomingReceipt},
+    remote::{self, IncomingEdu, IncomingPresence, IncomingReceipt, received},
     room::{
         RoomCtx,
         early_receipts::{self, EarlyReceipts, Standing, UNTHREADED},
@@ -280,11 +280,11 @@ impl ReceiveEdus {
             }
             IncomingEdu::Direct { sender, kind, message_id, messages } => {
                 // What reaches nobody is not remembered: others could make up as much of it as they like.
-                let key = (tx.intern_text(&self.origin)?, message_id.clone());
-                if tx.has(&schema::RECEIVED_MESSAGES, &key)? {
+                let server = tx.intern_text(&self.origin)?;
+                if received::is_known(tx, server, message_id)? {
                     batch.taken.drop("repeated");
-                } else if deliver(tx, (sender.as_str(), key.0), kind, messages, batch)? {
-                    tx.put(&schema::RECEIVED_MESSAGES, &key, &tx.shared.clock.now_ms());
+                } else if deliver(tx, (sender.as_str(), server), kind, messages, batch)? {
+                    received::note(tx, server, message_id)?;
                 }
                 Ok(())
             }

@@ -4,7 +4,7 @@
 //! Invariant: who asks sees the signatures of a key's owner and their own, never those of a third user: who verified
 //! whom is nobody else's business. Specification: "Key and signature security".
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use serde_json::Value;
 
@@ -129,9 +129,17 @@ pub fn of(reader: &Reader, owner: UserNum, signer: UserNum, key: TextNum) -> Res
 
 /// Removes all signatures on the key `key` of `owner`. O(signatures on the owner's keys).
 pub fn forget(tx: &mut Tx, owner: UserNum, key: TextNum) -> Result<()> {
+    forget_all(tx, owner, &BTreeSet::from([key]))
+}
+
+/// The same of several keys at once, which costs no more.
+pub fn forget_all(tx: &mut Tx, owner: UserNum, keys: &BTreeSet<TextNum>) -> Result<()> {
     let mut rows = Vec::new();
+    if keys.is_empty() {
+        return Ok(());
+    }
     tx.scan(&schema::KEY_SIGNATURES, &owner, Direction::Forward, |row, _| {
-        if row.2 == key {
+        if keys.contains(&row.2) {
             rows.push(row);
         }
         true

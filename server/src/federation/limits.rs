@@ -147,6 +147,10 @@ pub const KEYS_PAUSE: Duration = Duration::from_secs(30);
 /// The same after failures: it doubles up to this. A server that comes back with a new key is not believed for so long.
 pub const KEYS_PAUSE_MAX: Duration = Duration::from_secs(10 * 60);
 
+/// What is remembered of the keys of servers that have nothing to do with this one, but that others asked about: those of some
+/// thousands with a key or two, and of some hundreds with as much as there may be.
+pub const QUERIED_KEYS_BYTES_MAX: usize = 8 * 1024 * 1024;
+
 /// Servers that it is remembered of when their keys were asked for, some 150 bytes each.
 pub const KEYS_SERVERS_MAX: usize = 50_000;
 

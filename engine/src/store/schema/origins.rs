@@ -117,6 +117,7 @@ pub const ORIGINS: &[(&str, Origin)] = &[
     ("SERVER_STAYS", Partly("who is in a room now follows from ROOM_SERVERS")),
     ("OUTGOING_EDUS", Fact),
     ("RECEIVED_MESSAGES", Fact),
+    ("RECEIVED_COUNTS", Fact),
     ("RECEIVED_TRANSACTIONS", Fact),
     ("OUTGOING_LISTS", From("OUTGOING_EDUS, when the server fails next")),
     ("QUEUE_SENDERS", From("TO_DEVICE, OUTGOING_EDUS, when the next message comes")),

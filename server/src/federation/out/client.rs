@@ -23,10 +23,12 @@ use tokio::time::{Instant, timeout_at};
 use tracing::{debug, warn};
 use warren_engine::core::event::SignedRequest;
 use warren_engine::core::json::canonical_text;
+use warren_engine::view::federation::SharesRoom;
 
 use super::RemoteError;
 use super::ask::read_answer;
 use super::discover::{ToServer, host};
+use super::kept::{Kept, KeptServers};
 use super::places::Places;
 use super::sender::heard_from;
 use crate::config::Resolve;
@@ -36,6 +38,10 @@ use crate::federation::limits::{
     REQUEST_TIME_MAX,
 };
 use crate::outgoing::{ConnectError, Dial, Dialer, Outgoing, Timely, had_answered, note_answer};
+
+/// A connection is closed when it has been idle for so many times the time for which it is kept: it is looked for such ones that
+/// often.
+const IDLE_TIMES: u32 = 2;
 
 /// What opens the connections of one kind of request.
 pub type Connector<D> = Timely<HttpsConnector<Dialer<D>>>;
@@ -47,7 +53,9 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// Open connections to other servers, by the name that requests are for.
 pub struct Client {
     http: legacy::Client<Connector<ToServer>, Full<Bytes>>,
-    /// For what went lost on a connection that was kept: none is kept.
+    /// Of whom `http` may have connections.
+    kept: KeptServers,
+    /// For what went lost on a connection that was kept, and for servers of whom none is to be kept.
     anew: legacy::Client<Connector<ToServer>, Full<Bytes>>,
     /// For addresses that other servers name.
     urls: legacy::Client<Connector<ToUrl>, Full<Bytes>>,
@@ -76,16 +84,19 @@ impl Client {
             .http1_max_buf_size(ANSWER_HEAD_BYTES_MAX)
             .http2_max_header_list_size(ANSWER_HEAD_BYTES_MAX as u32)
             .build(outgoing.connector(ToUrl));
-        Client { http, anew, urls }
+        let kept = KeptServers::new(places.kept_servers, IDLE_TIMES * places.idle_time);
+        Client { http, kept, anew, urls }
     }
 
-    /// Sends a request to a server, and once more where [`goes_lost`] says so.
+    /// Sends a request to a server, and once more where [`goes_lost`] says so. Its connection is kept if it has a place for that.
     async fn request(
         &self,
         request: http::Request<Full<Bytes>>,
+        kept: Option<&Kept>,
     ) -> Result<http::Response<Incoming>, RemoteError> {
         let again = request.method().is_idempotent().then(|| request.clone());
-        let error = match self.http.request(request).await {
+        let client = if kept.is_some() { &self.http } else { &self.anew };
+        let error = match client.request(request).await {
             Ok(answered) => {
                 note_answer(&answered);
                 return Ok(answered);
@@ -264,13 +275,18 @@ impl Request {
         }
         let end = Instant::now() + self.time_max;
         let bytes_left = self.bytes_max;
+        // Anybody may make up names, and have this server ask for them; busy are those that it shares rooms with.
+        let is_kept = ctx.engine.read(&SharesRoom(to.as_str())).unwrap_or_default();
         let answered = timeout_at(end, async {
             let name = ctx.federation.discovery.delegated(ctx, to).await;
             let request = self.http_request(ctx, to, &name)?;
-            ctx.federation.client.request(request).await
+            let client = &ctx.federation.client;
+            let kept = if is_kept { client.kept.take(&name) } else { None };
+            let answered = client.request(request, kept.as_ref()).await?;
+            Ok::<_, RemoteError>((answered, kept))
         });
-        let answered = answered.await.map_err(|_| RemoteError::Timeout)??;
-        Answer::of(answered, bytes_left, end).await
+        let (answered, kept) = answered.await.map_err(|_| RemoteError::Timeout)??;
+        Ok(Answer { _kept: kept, ..Answer::of(answered, bytes_left, end).await? })
     }
 
     fn http_request(
@@ -319,6 +335,8 @@ pub struct Answer {
     pub end: Instant,
     body: Incoming,
     bytes_left: usize,
+    /// Its connection may be kept when it has been read.
+    _kept: Option<Kept>,
 }
 
 impl Answer {
@@ -330,7 +348,7 @@ impl Answer {
     ) -> Result<Answer, RemoteError> {
         let (head, body) = answered.into_parts();
         if head.status.is_success() {
-            return Ok(Answer { headers: head.headers, end, body, bytes_left });
+            return Ok(Answer { headers: head.headers, end, body, bytes_left, _kept: None });
         }
         // Whatever the error says is told as far as it can be read.
         let read = timeout_at(end, read_whole(body, ERROR_BYTES_MAX)).await;
