@@ -41,9 +41,12 @@ const STEP_ROWS: usize = 2000;
 /// apart stay.
 const STREAM_ROWS_MAX: usize = 100_000;
 
+/// Makes what a round begins with.
+type Begin = fn() -> Stage;
+
 /// What is gone through, each by itself: they take turns, so that what has much to do holds up none of the others. Each has what
 /// its round begins with, and how long after that the next may begin, in milliseconds.
-const TRACKS: &[(fn() -> Stage, u64)] = &[
+const TRACKS: &[(Begin, u64)] = &[
     (|| Stage::Transactions((UserNum(0), TextNum(0), String::new())), ROUND_MS),
     (|| Stage::News((UserNum(0), StreamPos::ZERO)), ROUND_MS),
     (|| Stage::Members((RoomNum(0), StreamPos::ZERO)), ROUND_MS),
