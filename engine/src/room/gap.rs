@@ -23,7 +23,7 @@ use crate::{
 const GAP_POSITIONS: u32 = 1 << 22;
 
 /// Positions of a gap that are never taken: who finds fewer between two events of the timeline knows that there is no gap.
-pub(crate) const GAP_LEFT_MIN: i64 = 1 << 14;
+const GAP_LEFT_MIN: i64 = 1 << 14;
 
 /// Positions on either side of an event that is placed within a gap: as many again as are left for ever. An event that
 /// would leave fewer is not placed there.
@@ -125,8 +125,8 @@ pub(super) fn note_missing_of_past(
 ) -> Result<(), StorageError> {
     let key = (event.header.room, gap);
     if !missing.is_empty() && !tx.has(&schema::GAPS, &key)? {
-        let lowest = lowest_filled_in(tx, event.header.room, gap)?;
-        tx.put(&schema::GAPS, &key, &StreamPos(lowest.0.saturating_sub(1)));
+        let free = next_free(tx, event.header.room, gap)?;
+        tx.put(&schema::GAPS, &key, &free);
         note_missing(tx, event, gap, missing)?;
         // All of it may be noted in another gap.
         return close_if_filled(tx, event.header.room, gap);
@@ -134,19 +134,38 @@ pub(super) fn note_missing_of_past(
     note_missing(tx, event, gap, missing)
 }
 
-/// The lowest position that was filled in before the event at `pos`, or its own. O(what was filled in).
-fn lowest_filled_in(reader: &Reader, room: RoomNum, pos: StreamPos) -> Result<StreamPos, StorageError> {
-    let (start, end) = ((room, StreamPos(i64::MIN)), (room, pos));
-    let mut lowest = pos;
-    let visit = |(_, below): (RoomNum, StreamPos), _: EventNum| {
-        let is_filled_in = lowest.0.saturating_sub(below.0) <= GAP_LEFT_MIN;
-        if is_filled_in {
-            lowest = below;
+/// Where the gap before the event at `pos` goes on: below what was filled in of it. O(what was filled in).
+pub(crate) fn next_free(reader: &Reader, room: RoomNum, pos: StreamPos) -> Result<StreamPos, StorageError> {
+    let (below, above) = edges(reader, room, pos)?;
+    let is_before_all = above == pos && below.is_none();
+    // As in `keep_free`.
+    let next = if is_before_all { pos.min(StreamPos::ZERO) } else { above };
+    Ok(StreamPos(next.0.saturating_sub(1)))
+}
+
+/// The events around what is free of the gap before the event at `pos`: the last before it, and the place of the first behind it
+/// that is there or was filled in. Where history stands below zero and nothing from there to the event, the gap goes on below zero.
+/// O(what was filled in).
+pub(crate) fn edges(
+    reader: &Reader,
+    room: RoomNum,
+    pos: StreamPos,
+) -> Result<(Option<StreamPos>, StreamPos), StorageError> {
+    let start = (room, StreamPos(i64::MIN));
+    let last = first_of(reader, &start, &(room, pos), Direction::Backward)?;
+    let is_below_zero = pos > StreamPos::ZERO && last.is_some_and(|last| last < StreamPos::ZERO);
+    let mut above = if is_below_zero { StreamPos::ZERO } else { pos };
+    let mut below = None;
+    let visit = |(_, at): (RoomNum, StreamPos), _: EventNum| {
+        if above.0.saturating_sub(at.0) > GAP_LEFT_MIN {
+            below = Some(at);
+            return false;
         }
-        is_filled_in
+        above = at;
+        true
     };
-    reader.scan_between(&schema::TIMELINE, &start, &end, Direction::Backward, visit)?;
-    Ok(lowest)
+    reader.scan_between(&schema::TIMELINE, &start, &(room, pos), Direction::Backward, visit)?;
+    Ok((below, above))
 }
 
 /// Notes that an event is part of the graph now. Returns whether it was missing.
