@@ -99,7 +99,7 @@ pub(super) fn open(
     note_missing(tx, event, pos, missing)
 }
 
-/// Notes what is missing before an event that is in, or behind, the gap. What is missing elsewhere already stays there.
+/// Notes what is missing before an event that is in, or behind, the gap. What is missing in an earlier one already stays there.
 pub(super) fn note_missing(
     tx: &mut Tx,
     event: &Event,
@@ -109,8 +109,13 @@ pub(super) fn note_missing(
     let value = BackwardExtremity { follower: event.num, depth: event.header.depth };
     for event_id in missing {
         let key = (event.header.room, event_id.to_string());
-        if !tx.has(&schema::BACKWARD_EXTREMITIES, &key)? {
-            tx.put(&schema::BACKWARD_EXTREMITIES, &key, &Positioned { pos: gap, value });
+        let noted = tx.get(&schema::BACKWARD_EXTREMITIES, &key)?;
+        if noted.is_some_and(|noted| noted.pos <= gap) {
+            continue;
+        }
+        tx.put(&schema::BACKWARD_EXTREMITIES, &key, &Positioned { pos: gap, value });
+        if let Some(noted) = noted {
+            close_if_filled(tx, event.header.room, noted.pos)?;
         }
     }
     Ok(())
@@ -132,6 +137,28 @@ pub(super) fn note_missing_of_past(
         return close_if_filled(tx, event.header.room, gap);
     }
     note_missing(tx, event, gap, missing)
+}
+
+/// Looks for what is missing in a later gap in this one, which is open, as what something of that `depth` follows. Returns whether
+/// it was noted in a later one.
+pub(super) fn move_down(
+    tx: &mut Tx,
+    room: RoomNum,
+    event_id: &str,
+    gap: StreamPos,
+    depth: u64,
+) -> Result<bool, StorageError> {
+    let key = (room, event_id.to_owned());
+    let Some(row) = tx.get(&schema::BACKWARD_EXTREMITIES, &key)?.filter(|row| row.pos > gap) else {
+        return Ok(false);
+    };
+    if !tx.has(&schema::GAPS, &(room, gap))? {
+        return Ok(false);
+    }
+    let value = BackwardExtremity { depth: depth.min(row.value.depth), ..row.value };
+    tx.put(&schema::BACKWARD_EXTREMITIES, &key, &Positioned { pos: gap, value });
+    close_if_filled(tx, room, row.pos)?;
+    Ok(true)
 }
 
 /// Where the gap before the event at `pos` goes on: below what was filled in of it. O(what was filled in).
@@ -228,6 +255,15 @@ pub(super) fn of(reader: &Reader, room: RoomNum, event_id: &str) -> Result<Optio
     Ok(row.map(|row| row.pos))
 }
 
+/// The highest free position of a gap, if it is open.
+pub(super) fn first_free(
+    reader: &Reader,
+    room: RoomNum,
+    gap: StreamPos,
+) -> Result<Option<StreamPos>, StorageError> {
+    reader.get(&schema::GAPS, &(room, gap))
+}
+
 /// The highest free position of a gap, if it has `count` of them to give.
 pub(super) fn free_positions(
     reader: &Reader,
@@ -241,6 +277,23 @@ pub(super) fn free_positions(
     let lowest = free.0.saturating_sub(count as i64).saturating_sub(GAP_LEFT_MIN);
     let is_enough = last_before(reader, room, free)?.is_none_or(|below| below.0 < lowest);
     Ok(is_enough.then_some(free))
+}
+
+/// How deep the events are at most that follow what is missing in a gap; nothing if it is not open.
+pub(super) fn depth_of_missing(
+    reader: &Reader,
+    room: RoomNum,
+    gap: StreamPos,
+) -> Result<Option<u64>, StorageError> {
+    let mut deepest: Option<u64> = None;
+    let visit = |_: (RoomNum, String), row: Positioned<BackwardExtremity>| {
+        if row.pos == gap {
+            deepest = deepest.max(Some(row.value.depth));
+        }
+        true
+    };
+    reader.scan(&schema::BACKWARD_EXTREMITIES, &room, Direction::Forward, visit)?;
+    Ok(deepest)
 }
 
 /// Notes that a gap's position was taken: what is filled in next comes below it.

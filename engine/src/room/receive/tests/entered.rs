@@ -1,7 +1,7 @@
 //! The history of a room that was entered by way of another server, which stands below zero.
 
 use super::*;
-use crate::{check::repair, store::Memory};
+use crate::{check, store::Memory};
 
 const DORA: &str = "@dora:there.example";
 
@@ -38,10 +38,20 @@ impl Entered {
         Self { resident, newcomer }
     }
 
-    /// The newcomer takes in a page of history.
+    /// The newcomer takes in a page of history, of which it may be told the state before any event.
     fn page(&self, pdus: &[&Pdu]) -> Vec<(Arc<str>, Outcome)> {
-        let pdus = self.resident.check(pdus);
-        self.newcomer.write(ReceivePdus { pdus, backfill: true, ..ReceivePdus::default() }).outcomes
+        let state = self.resident.state_ids();
+        let given = |pdu: &&Pdu| GivenState { event_id: pdu.event_id.clone(), state: state.clone() };
+        let (states, pdus) = (pdus.iter().map(given).collect(), self.resident.check(pdus));
+        self.newcomer.write(ReceivePdus { pdus, states, backfill: true, ..ReceivePdus::default() }).outcomes
+    }
+
+    /// The newcomer is sent an event, and told the state before it.
+    fn send(&self, pdu: &Pdu) {
+        let states = vec![GivenState { event_id: pdu.event_id.clone(), state: self.newcomer.state_ids() }];
+        let pdus = self.resident.check(&[pdu]);
+        let received = self.newcomer.write(ReceivePdus { pdus, states, ..ReceivePdus::default() });
+        assert!(accepted(&received), "{received:?}");
     }
 
     fn fill(&self, pdus: &[&Pdu]) {
@@ -112,7 +122,7 @@ fn a_join_whose_gap_is_mended_goes_on_with_the_history_below_zero() {
         spoil.unwrap();
         let Entered { resident, newcomer } = entered;
         drop(newcomer);
-        let repaired = repair(&|| Ok(World::on(backend.clone()).engine), &|_, _| ()).unwrap();
+        let repaired = check::repair(&|| Ok(World::on(backend.clone()).engine), &|_, _| ()).unwrap();
         assert!(!repaired.before.is_clean(), "{filled_in} {is_below_join}");
         assert_eq!(repaired.after.findings, []);
         let newcomer = Scene { world: World::on(backend), peer: Peer::new() };
@@ -122,4 +132,119 @@ fn a_join_whose_gap_is_mended_goes_on_with_the_history_below_zero() {
         assert_eq!(entered.newcomer.timeline(), ids(&whole), "{filled_in} {is_below_join}");
         entered.newcomer.is_sound();
     }
+}
+
+/// Somebody says something that the server by way of which Dora comes does not hear of until she is there.
+struct Forked {
+    entered: Entered,
+    /// Before the fork.
+    said: Vec<Pdu>,
+    /// What was not heard of, and what the join follows.
+    fork: Pdu,
+    other: Pdu,
+    join: Pdu,
+}
+
+impl Forked {
+    fn new() -> Self {
+        let resident = Scene::new();
+        let said = say(&resident, 3, 20);
+        let text = |body: &str| {
+            resident.draft(BOB, "m.room.message", None, json!({"body": body}), &[&said[2].event_id], 23)
+        };
+        let (fork, other) = (text("fork"), text("other"));
+        let join = resident.member(DORA, DORA, "join", &[&other.event_id], 24);
+        let entered = Entered::by(resident, &join, World::new());
+        Self { entered, said, fork, other, join }
+    }
+
+    /// What follows an event that is missing, and the join.
+    fn heal(&self, missing: &Pdu) -> Pdu {
+        let healed = self.entered.resident.message(BOB, &[&missing.event_id, &self.join.event_id], 25);
+        self.entered.send(&healed);
+        assert_eq!(self.entered.missing_before(&healed), ids(&[missing]));
+        healed
+    }
+
+    fn before_fork(&self) -> Vec<&Pdu> {
+        self.said.iter().collect()
+    }
+}
+
+/// A page that comes of what is missing behind the join leads to what the join follows as well.
+#[test]
+fn history_that_a_later_gap_leads_to_comes_before_the_join_with_what_the_join_follows() {
+    let forked = Forked::new();
+    let Forked { entered, fork, other, join, .. } = &forked;
+    let healed = forked.heal(fork);
+    let mut page = forked.before_fork();
+    page.push(fork);
+    let outcomes = entered.page(&page);
+    assert!(outcomes.iter().all(|(_, outcome)| *outcome == Outcome::Past), "{outcomes:?}");
+    assert_eq!(outcomes.len(), page.len());
+    entered.newcomer.is_sound();
+    assert_eq!(entered.newcomer.timeline(), ids(&[join, &healed]));
+    // There is one gap now, in which both are missing.
+    assert_eq!(entered.missing_before(&healed), [""; 0]);
+    let (mut missing, mut both) = (entered.missing_before(join), ids(&[fork, other]));
+    missing.sort_unstable();
+    both.sort_unstable();
+    assert_eq!(missing, both);
+    page.push(other);
+    entered.fill(&page);
+    entered.newcomer.is_sound();
+    let timeline = entered.newcomer.timeline();
+    assert_eq!(timeline[..3], ids(&forked.before_fork()));
+    assert_eq!(timeline[5..], ids(&[join, &healed]));
+}
+
+#[test]
+fn where_a_page_shows_what_the_join_follows_all_else_stays_behind_it() {
+    let forked = Forked::new();
+    let Forked { entered, fork, other, join, .. } = &forked;
+    let healed = forked.heal(fork);
+    let mut page = forked.before_fork();
+    page.extend([fork, other]);
+    entered.fill(&page);
+    let mut whole = forked.before_fork();
+    whole.extend([other, join, fork, &healed]);
+    assert_eq!(entered.newcomer.timeline(), ids(&whole));
+    assert_eq!(entered.missing_before(&healed), [""; 0]);
+    entered.newcomer.is_sound();
+}
+
+#[test]
+fn what_an_earlier_gap_turns_out_to_lead_to_is_missing_there() {
+    let forked = Forked::new();
+    let Forked { entered, said, other, join, .. } = &forked;
+    let healed = forked.heal(&said[2]);
+    entered.fill(&[other]);
+    assert_eq!(entered.missing_before(&healed), [""; 0]);
+    assert_eq!(entered.missing_before(join), ids(&[&said[2]]));
+    entered.newcomer.is_sound();
+    entered.fill(&forked.before_fork());
+    let mut whole = forked.before_fork();
+    whole.extend([other, join, &healed]);
+    assert_eq!(entered.newcomer.timeline(), ids(&whole));
+    entered.newcomer.is_sound();
+}
+
+/// Below what was read there is no place for it that is behind what it follows.
+#[test]
+fn what_follows_history_that_was_read_stays_behind_the_join() {
+    let forked = Forked::new();
+    let Forked { entered, said, fork, other, join } = &forked;
+    entered.fill(&[&said[1], &said[2], other]);
+    let late = entered.resident.message(BOB, &[&fork.event_id], 24);
+    entered.send(&late);
+    assert_eq!(entered.missing_before(&late), ids(&[fork]));
+    entered.fill(&[fork]);
+    entered.newcomer.is_sound();
+    let here = [&said[1], &said[2], other, join, fork, &late];
+    assert_eq!(entered.newcomer.timeline(), ids(&here));
+    entered.fill(&[&said[0]]);
+    let mut whole = vec![&said[0]];
+    whole.extend(here);
+    assert_eq!(entered.newcomer.timeline(), ids(&whole));
+    entered.newcomer.is_sound();
 }
