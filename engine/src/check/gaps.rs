@@ -9,7 +9,7 @@ use crate::{
         event::Pdu,
         num::{EventNum, RoomNum, StreamPos},
     },
-    room::{gap::GAP_LEFT_MIN, room_version},
+    room::{gap, room_version},
     store::{
         Direction, Positioned, StorageError, schema,
         schema::{BackwardExtremity, EventStatus, PurgeWork},
@@ -41,7 +41,7 @@ pub(super) fn passes() -> Vec<Pass> {
             Ok(())
         }),
         Pass::over_derived(&schema::BACKWARD_EXTREMITIES, backward_extremity),
-        Pass::over_derived(&schema::GAPS, gap),
+        Pass::over_derived(&schema::GAPS, gap_row),
         Pass::over_derived(&schema::PARTIAL_STATES, |row, (room, pos), num| {
             if row.is_going(room) {
                 return Ok(());
@@ -131,7 +131,11 @@ fn backward_extremity(
 }
 
 /// Something is missing in a gap, and what is filled in next has a free place there.
-fn gap(row: &mut Row<'_>, (room, pos): (RoomNum, StreamPos), free: StreamPos) -> Result<(), StorageError> {
+fn gap_row(
+    row: &mut Row<'_>,
+    (room, pos): (RoomNum, StreamPos),
+    free: StreamPos,
+) -> Result<(), StorageError> {
     if row.is_going(room) {
         return Ok(());
     }
@@ -149,7 +153,7 @@ fn gap(row: &mut Row<'_>, (room, pos): (RoomNum, StreamPos), free: StreamPos) ->
         row.delete(&schema::GAPS, &(room, pos));
         return Ok(());
     }
-    let (below, above) = edges(row, room, pos)?;
+    let (below, above) = gap::edges(row.reader(), room, pos)?;
     let is_free = free < above && below.is_none_or(|below| below < free);
     if !row.expect(is_free, "the place that is to be filled next is not in the gap") {
         mend_gap(row, room, pos)?;
@@ -157,31 +161,9 @@ fn gap(row: &mut Row<'_>, (room, pos): (RoomNum, StreamPos), free: StreamPos) ->
     Ok(())
 }
 
-/// The events around what is free of a gap: the last before it, and the first that is behind it or was filled in.
-fn edges(
-    row: &Row<'_>,
-    room: RoomNum,
-    gap: StreamPos,
-) -> Result<(Option<StreamPos>, StreamPos), StorageError> {
-    let (start, here) = ((room, StreamPos(i64::MIN)), (room, gap));
-    let mut above = gap;
-    let mut below = None;
-    row.reader().scan_between(&schema::TIMELINE, &start, &here, Direction::Backward, |(_, pos), _| {
-        if above.0.saturating_sub(pos.0) > GAP_LEFT_MIN {
-            below = Some(pos);
-            return false;
-        }
-        above = pos;
-        true
-    })?;
-    Ok((below, above))
-}
-
 /// Proposes that the gap goes on below what has been filled in of it.
 fn mend_gap(row: &mut Row<'_>, room: RoomNum, pos: StreamPos) -> Result<(), StorageError> {
-    let (_, above) = edges(row, room, pos)?;
-    // Before the first event of a room there is all the room below zero.
-    let free = StreamPos(above.0.saturating_sub(1));
+    let free = gap::next_free(row.reader(), room, pos)?;
     row.put(&schema::GAPS, &(room, pos), &free);
     Ok(())
 }

@@ -51,8 +51,9 @@ pub(crate) fn of(reader: &Reader, room: RoomNum) -> Result<Option<Entrance>, Sto
 }
 
 impl Entrance {
-    /// The gap that what is missing before an event of this depth is in: that before the entrance, if it is open and the event
-    /// no deeper than that, so that history stays below the join; else `otherwise`.
+    /// The gap that what is missing before an event of this depth is in: that before the entrance, if the event is no deeper than
+    /// that and than all that lacks something there, so that history stays below the join; else `otherwise`. Where the gap is filled
+    /// up to less depth, what it follows may stand behind what is missing there.
     pub fn gap_before(
         &self,
         reader: &Reader,
@@ -61,10 +62,11 @@ impl Entrance {
         otherwise: Option<StreamPos>,
     ) -> Result<Option<StreamPos>, StorageError> {
         let is_later = otherwise.is_none_or(|gap| gap > self.pos);
-        if is_later && depth <= self.depth && reader.has(&schema::GAPS, &(room, self.pos))? {
-            return Ok(Some(self.pos));
+        if !is_later || depth > self.depth {
+            return Ok(otherwise);
         }
-        Ok(otherwise)
+        let deepest = gap::depth_of_missing(reader, room, self.pos)?;
+        Ok(if deepest.is_some_and(|deepest| depth <= deepest) { Some(self.pos) } else { otherwise })
     }
 }
 

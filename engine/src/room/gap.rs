@@ -23,7 +23,7 @@ use crate::{
 const GAP_POSITIONS: u32 = 1 << 22;
 
 /// Positions of a gap that are never taken: who finds fewer between two events of the timeline knows that there is no gap.
-pub(crate) const GAP_LEFT_MIN: i64 = 1 << 14;
+const GAP_LEFT_MIN: i64 = 1 << 14;
 
 /// Positions on either side of an event that is placed within a gap: as many again as are left for ever. An event that
 /// would leave fewer is not placed there.
@@ -99,7 +99,7 @@ pub(super) fn open(
     note_missing(tx, event, pos, missing)
 }
 
-/// Notes what is missing before an event that is in, or behind, the gap. What is missing elsewhere already stays there.
+/// Notes what is missing before an event that is in, or behind, the gap. What is missing in an earlier one already stays there.
 pub(super) fn note_missing(
     tx: &mut Tx,
     event: &Event,
@@ -109,8 +109,13 @@ pub(super) fn note_missing(
     let value = BackwardExtremity { follower: event.num, depth: event.header.depth };
     for event_id in missing {
         let key = (event.header.room, event_id.to_string());
-        if !tx.has(&schema::BACKWARD_EXTREMITIES, &key)? {
-            tx.put(&schema::BACKWARD_EXTREMITIES, &key, &Positioned { pos: gap, value });
+        let noted = tx.get(&schema::BACKWARD_EXTREMITIES, &key)?;
+        if noted.is_some_and(|noted| noted.pos <= gap) {
+            continue;
+        }
+        tx.put(&schema::BACKWARD_EXTREMITIES, &key, &Positioned { pos: gap, value });
+        if let Some(noted) = noted {
+            close_if_filled(tx, event.header.room, noted.pos)?;
         }
     }
     Ok(())
@@ -125,8 +130,8 @@ pub(super) fn note_missing_of_past(
 ) -> Result<(), StorageError> {
     let key = (event.header.room, gap);
     if !missing.is_empty() && !tx.has(&schema::GAPS, &key)? {
-        let lowest = lowest_filled_in(tx, event.header.room, gap)?;
-        tx.put(&schema::GAPS, &key, &StreamPos(lowest.0.saturating_sub(1)));
+        let free = next_free(tx, event.header.room, gap)?;
+        tx.put(&schema::GAPS, &key, &free);
         note_missing(tx, event, gap, missing)?;
         // All of it may be noted in another gap.
         return close_if_filled(tx, event.header.room, gap);
@@ -134,19 +139,60 @@ pub(super) fn note_missing_of_past(
     note_missing(tx, event, gap, missing)
 }
 
-/// The lowest position that was filled in before the event at `pos`, or its own. O(what was filled in).
-fn lowest_filled_in(reader: &Reader, room: RoomNum, pos: StreamPos) -> Result<StreamPos, StorageError> {
-    let (start, end) = ((room, StreamPos(i64::MIN)), (room, pos));
-    let mut lowest = pos;
-    let visit = |(_, below): (RoomNum, StreamPos), _: EventNum| {
-        let is_filled_in = lowest.0.saturating_sub(below.0) <= GAP_LEFT_MIN;
-        if is_filled_in {
-            lowest = below;
-        }
-        is_filled_in
+/// Looks for what is missing in a later gap in this one, which is open, as what something of that `depth` follows. Returns whether
+/// it was noted in a later one.
+pub(super) fn move_down(
+    tx: &mut Tx,
+    room: RoomNum,
+    event_id: &str,
+    gap: StreamPos,
+    depth: u64,
+) -> Result<bool, StorageError> {
+    let key = (room, event_id.to_owned());
+    let Some(row) = tx.get(&schema::BACKWARD_EXTREMITIES, &key)?.filter(|row| row.pos > gap) else {
+        return Ok(false);
     };
-    reader.scan_between(&schema::TIMELINE, &start, &end, Direction::Backward, visit)?;
-    Ok(lowest)
+    if !tx.has(&schema::GAPS, &(room, gap))? {
+        return Ok(false);
+    }
+    let value = BackwardExtremity { depth: depth.min(row.value.depth), ..row.value };
+    tx.put(&schema::BACKWARD_EXTREMITIES, &key, &Positioned { pos: gap, value });
+    close_if_filled(tx, room, row.pos)?;
+    Ok(true)
+}
+
+/// Where the gap before the event at `pos` goes on: below what was filled in of it. O(what was filled in).
+pub(crate) fn next_free(reader: &Reader, room: RoomNum, pos: StreamPos) -> Result<StreamPos, StorageError> {
+    let (below, above) = edges(reader, room, pos)?;
+    let is_before_all = above == pos && below.is_none();
+    // As in `keep_free`.
+    let next = if is_before_all { pos.min(StreamPos::ZERO) } else { above };
+    Ok(StreamPos(next.0.saturating_sub(1)))
+}
+
+/// The events around what is free of the gap before the event at `pos`: the last before it, and the place of the first behind it
+/// that is there or was filled in. Where history stands below zero and nothing from there to the event, the gap goes on below zero.
+/// O(what was filled in).
+pub(crate) fn edges(
+    reader: &Reader,
+    room: RoomNum,
+    pos: StreamPos,
+) -> Result<(Option<StreamPos>, StreamPos), StorageError> {
+    let start = (room, StreamPos(i64::MIN));
+    let last = first_of(reader, &start, &(room, pos), Direction::Backward)?;
+    let is_below_zero = pos > StreamPos::ZERO && last.is_some_and(|last| last < StreamPos::ZERO);
+    let mut above = if is_below_zero { StreamPos::ZERO } else { pos };
+    let mut below = None;
+    let visit = |(_, at): (RoomNum, StreamPos), _: EventNum| {
+        if above.0.saturating_sub(at.0) > GAP_LEFT_MIN {
+            below = Some(at);
+            return false;
+        }
+        above = at;
+        true
+    };
+    reader.scan_between(&schema::TIMELINE, &start, &(room, pos), Direction::Backward, visit)?;
+    Ok((below, above))
 }
 
 /// Notes that an event is part of the graph now. Returns whether it was missing.
@@ -209,6 +255,15 @@ pub(super) fn of(reader: &Reader, room: RoomNum, event_id: &str) -> Result<Optio
     Ok(row.map(|row| row.pos))
 }
 
+/// The highest free position of a gap, if it is open.
+pub(super) fn first_free(
+    reader: &Reader,
+    room: RoomNum,
+    gap: StreamPos,
+) -> Result<Option<StreamPos>, StorageError> {
+    reader.get(&schema::GAPS, &(room, gap))
+}
+
 /// The highest free position of a gap, if it has `count` of them to give.
 pub(super) fn free_positions(
     reader: &Reader,
@@ -222,6 +277,23 @@ pub(super) fn free_positions(
     let lowest = free.0.saturating_sub(count as i64).saturating_sub(GAP_LEFT_MIN);
     let is_enough = last_before(reader, room, free)?.is_none_or(|below| below.0 < lowest);
     Ok(is_enough.then_some(free))
+}
+
+/// How deep the events are at most that follow what is missing in a gap; nothing if it is not open.
+pub(super) fn depth_of_missing(
+    reader: &Reader,
+    room: RoomNum,
+    gap: StreamPos,
+) -> Result<Option<u64>, StorageError> {
+    let mut deepest: Option<u64> = None;
+    let visit = |_: (RoomNum, String), row: Positioned<BackwardExtremity>| {
+        if row.pos == gap {
+            deepest = deepest.max(Some(row.value.depth));
+        }
+        true
+    };
+    reader.scan(&schema::BACKWARD_EXTREMITIES, &room, Direction::Forward, visit)?;
+    Ok(deepest)
 }
 
 /// Notes that a gap's position was taken: what is filled in next comes below it.

@@ -1,8 +1,10 @@
 """History that a server does not have is asked for when somebody reads it."""
 
 from harness.client import bodies
+from harness.federated import Warren
 from harness.rooms import see, via
 from harness.senders import room_messages
+from harness.server import sound
 
 EVENTS = 1_000
 
@@ -18,6 +20,24 @@ def test_we_read_what_they_said_before_we_came(there, alice, bob):
         bob.send(room, f"message {number}")
     alice.join(room, query=via(there))
     assert all_messages(alice, room) == [f"message {number}" for number in range(EVENTS)]
+
+
+def test_what_was_read_in_part_is_sound_and_goes_on_in_order(there, bob, authority, tmp_path):
+    room = bob.create_room(preset="public_chat")
+    wanted = [f"message {number}" for number in range(250)]
+    for text in wanted:
+        bob.send(room, text)
+    with sound(Warren(tmp_path / "data", authority)) as server:
+        alice = server.client(server.base_url).register("alice")
+        alice.join(room, query=via(there))
+        assert len(alice.messages(room, limit=20)["chunk"]) == 20
+        assert server.stop() == 0
+        server.check()
+        repaired = server.command("check", "--repair", "--data-dir", str(server.data_dir), "--server-name", server.name)
+        assert repaired.returncode == 0, repaired.stdout + repaired.stderr
+        server.start()
+        alice.base_url = server.base_url
+        assert all_messages(alice, room) == wanted
 
 
 def test_they_read_what_we_said_before_they_came(here, alice, bob):

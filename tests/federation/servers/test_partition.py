@@ -79,3 +79,36 @@ def test_who_is_banned_on_one_side_meanwhile_is_banned_on_both(distant, there, r
     dora.send(room, "and now?", status=403, errcode="M_FORBIDDEN")
     assert "nobody has told me" not in bodies(room_messages(bob, room))
     see(zoe, room, bob.send(room, "all is well"))
+
+
+def test_what_was_said_before_a_fork_stays_before_all_else_for_who_comes_meanwhile(
+    here, there, authority, tmp_path, alice, bob
+):
+    """The server by way of which Alice comes has not heard of what is said on the other side."""
+    with sound(Distant(tmp_path / "distant", authority, there, here)) as distant:
+        zoe = distant.client(distant.base_url).register("zoe")
+        room = bob.create_room(preset="public_chat", room_version="11")
+        zoe.join(room, query=via(there))
+        until_joined(zoe, room, bob)
+        see(zoe, room, bob.send(room, "before"))
+        distant.cut_off()
+        zoe.send(room, "on the other side")
+        bob.send(room, "on this side")
+        alice.join(room, query=via(there))
+        until_joined(alice, room, bob)
+        alice.sync()
+        away = alice.login()
+        away.sync()
+        see(bob, room, alice.send(room, "behind the join"))
+        distant.reconnect()
+        both_heal(room, zoe, bob)
+        see(alice, room, zoe.send(room, "healed"))
+        read = bodies(room_messages(alice, room))
+        causes = ["before", "on this side", "behind the join", "healed"]
+        assert [text for text in read if text in causes] == causes
+        assert read.index("before") < read.index("on the other side") < read.index("healed")
+        # What is read below the join is no news to a device that was away.
+        told = timeline(away.sync(filter='{"room":{"timeline":{"limit":100}}}'), room)
+        assert "healed" in bodies(told)
+        assert not {"before", "on this side"} & set(bodies(told))
+        assert "m.room.create" not in [event["type"] for event in told]

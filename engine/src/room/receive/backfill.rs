@@ -57,20 +57,26 @@ pub(crate) fn receive_backfill(
     missing: &mut Missing,
 ) -> Result<Vec<(Arc<str>, Outcome)>> {
     let mut at_hand = AtHand::default();
-    let mut places = places(tx, room, ordered, passed_by)?;
+    let Places { at: mut places, mut held } = places(tx, room, ordered, passed_by)?;
     if let Some(Within { event_id, gap }) = within
         && !places.contains_key(event_id)
         && let Some(pos) = gap::position_within(tx, room.num, *gap)?
     {
         places.insert(event_id.clone(), Past { gap: *gap, pos, is_within: true });
+        held.remove(event_id);
     }
     let followers = followers(ordered);
     let mut outcomes = Vec::with_capacity(ordered.len());
+    let mut held_back = Vec::new();
     for checked in ordered {
         let pdu = &checked.pdu;
         let outcome = match places.get(&*pdu.event_id) {
             _ if pdu.room_id != room.id => Outcome::Refused(Refused::OtherRoom),
             _ if gap::in_graph(tx, &pdu.event_id)?.is_some() => Outcome::Known,
+            None if held.contains(&pdu.event_id) => {
+                held_back.push(pdu);
+                continue;
+            }
             None => Outcome::Refused(Refused::Unrelated),
             Some(_) if is_second_create(tx, room, pdu)? => Outcome::Refused(Refused::SecondCreate),
             Some(past) => {
@@ -81,7 +87,33 @@ pub(crate) fn receive_backfill(
         };
         outcomes.push((pdu.event_id.clone(), outcome));
     }
+    let passed_by = passed_by.iter().filter(|passed| held.contains(&passed.event_id));
+    outcomes.extend(hold_back(tx, room, &held_back, passed_by)?);
     Ok(outcomes)
+}
+
+/// Notes events as missing before the entrance, and what is passed by and leads to them. If nothing that is here leads to any of
+/// them, they are unrelated.
+fn hold_back<'a>(
+    tx: &mut Tx,
+    room: &RoomCtx,
+    events: &[&Arc<Pdu>],
+    passed_by: impl Iterator<Item = &'a PassedBy>,
+) -> Result<Vec<(Arc<str>, Outcome)>> {
+    if events.is_empty() {
+        return Ok(Vec::new());
+    }
+    let Some(entrance) = entrance::of(tx, room.num)? else { return Ok(Vec::new()) };
+    let mut is_noted = false;
+    for pdu in events {
+        let depth = pdu.depth.saturating_add(1);
+        is_noted |= gap::move_down(tx, room.num, &pdu.event_id, entrance.pos, depth)?;
+    }
+    for passed in passed_by {
+        is_noted |= gap::move_down(tx, room.num, &passed.event_id, entrance.pos, entrance.depth)?;
+    }
+    let outcome = || if is_noted { Outcome::Past } else { Outcome::Refused(Refused::Unrelated) };
+    Ok(events.iter().map(|pdu| (pdu.event_id.clone(), outcome())).collect())
 }
 
 /// The events that follow each event, of those that came together.
@@ -95,45 +127,89 @@ fn followers(ordered: &[Arc<CheckedPdu>]) -> HashMap<&str, Vec<&Arc<Pdu>>> {
     followers
 }
 
+/// Where events of the past are to stand.
+struct Places {
+    at: HashMap<Arc<str>, Past>,
+    /// Those that this server's entrance may follow by way of what is missing before it, though only a later gap leads to them so
+    /// far, and what is passed by and leads to them. They come with what is missing there, so that each stands after what it follows.
+    held: HashSet<Arc<str>>,
+}
+
 /// The gap that each event is in, which those that follow it lead to, and its position there, newest on top.
-fn places(
-    tx: &Tx,
-    room: &RoomCtx,
-    ordered: &[Arc<CheckedPdu>],
-    passed_by: &[PassedBy],
-) -> Result<HashMap<Arc<str>, Past>> {
+fn places(tx: &Tx, room: &RoomCtx, ordered: &[Arc<CheckedPdu>], passed_by: &[PassedBy]) -> Result<Places> {
     let mut gaps = Gaps::new(tx, room, passed_by)?;
-    let entrance = entrance::of(tx, room.num)?;
-    let mut by_gap: Vec<(StreamPos, Vec<Arc<str>>)> = Vec::new();
+    let mut new: Vec<(&Arc<Pdu>, StreamPos)> = Vec::with_capacity(ordered.len());
     for checked in ordered.iter().rev() {
         let pdu = &checked.pdu;
-        let found = match gaps.known.get(&pdu.event_id) {
-            Some(gap) => Some(*gap),
-            None => gap::of(tx, room.num, &pdu.event_id)?,
-        };
+        let noted = gap::of(tx, room.num, &pdu.event_id)?;
+        // Causes come first: what leads to it from an earlier gap decides.
+        let found = gaps.known.get(&pdu.event_id).copied().into_iter().chain(noted).min();
         let Some(gap) = found else { continue };
         if gap::in_graph(tx, &pdu.event_id)?.is_some() {
             continue;
         }
-        let before = match entrance {
-            Some(entrance) => entrance.gap_before(tx, room.num, pdu.depth, Some(gap))?.unwrap_or(gap),
-            None => gap,
-        };
-        gaps.lead_to(&pdu.prev_events, before);
+        gaps.known.insert(pdu.event_id.clone(), gap);
+        gaps.lead_to(&pdu.prev_events, gap);
+        new.push((pdu, gap));
+    }
+    let held = held(tx, room, &new, &gaps)?;
+    let mut by_gap: Vec<(StreamPos, Vec<Arc<str>>)> = Vec::new();
+    for (pdu, gap) in new.into_iter().filter(|(pdu, _)| !held.contains(&pdu.event_id)) {
         match by_gap.iter_mut().find(|(known, _)| *known == gap) {
             Some((_, events)) => events.push(pdu.event_id.clone()),
             None => by_gap.push((gap, vec![pdu.event_id.clone()])),
         }
     }
-    let mut places = HashMap::with_capacity(ordered.len());
+    let mut places = Places { held, at: HashMap::with_capacity(ordered.len()) };
     for (gap, events) in by_gap {
         let Some(top) = gap::free_positions(tx, room.num, gap, events.len())? else { continue };
         for (at, event_id) in events.into_iter().enumerate() {
             let pos = StreamPos(top.0.saturating_sub(at as i64));
-            places.insert(event_id, Past { gap, pos, is_within: false });
+            places.at.insert(event_id, Past { gap, pos, is_within: false });
         }
     }
     Ok(places)
+}
+
+/// Which of new events, the latest first with the gaps that lead to them, may be missing before the entrance as well: those that are
+/// less deep than what is followed by something there, unless they follow what stands behind that, or will. What they follow is
+/// held with them.
+fn held(
+    tx: &Tx,
+    room: &RoomCtx,
+    new: &[(&Arc<Pdu>, StreamPos)],
+    gaps: &Gaps<'_>,
+) -> Result<HashSet<Arc<str>>> {
+    let mut held: HashSet<Arc<str>> = HashSet::new();
+    let Some(entrance) = entrance::of(tx, room.num)? else { return Ok(held) };
+    let Some(free) = gap::first_free(tx, room.num, entrance.pos)? else { return Ok(held) };
+    let Some(deepest) = gap::depth_of_missing(tx, room.num, entrance.pos)? else { return Ok(held) };
+    if new.iter().all(|(_, gap)| *gap <= entrance.pos) {
+        return Ok(held);
+    }
+    let mut behind: HashSet<&str> = HashSet::new();
+    for (pdu, gap) in new.iter().rev() {
+        let mut is_behind = *gap <= entrance.pos;
+        for prev in gaps.followed(&pdu.prev_events) {
+            is_behind |= behind.contains(&**prev)
+                || gap::in_graph(tx, prev)?.is_some_and(|event| stands_behind(&event, free));
+        }
+        if is_behind {
+            behind.insert(&pdu.event_id);
+        }
+    }
+    for (pdu, _) in new.iter().filter(|(pdu, _)| !behind.contains(&*pdu.event_id)) {
+        if held.contains(&pdu.event_id) || pdu.depth < deepest.min(entrance.depth) {
+            held.extend(gaps.followed(&pdu.prev_events).into_iter().cloned());
+            held.insert(pdu.event_id.clone());
+        }
+    }
+    for (event_id, prev_events) in &gaps.passed_by {
+        if gaps.followed(prev_events).into_iter().any(|prev| held.contains(prev)) {
+            held.insert(Arc::from(*event_id));
+        }
+    }
+    Ok(held)
 }
 
 /// The gaps that events are in, as far as others lead to them.
@@ -160,16 +236,29 @@ impl<'a> Gaps<'a> {
         Ok(gaps)
     }
 
-    /// The events are in the gap, unless they are known to be in another.
+    /// The events are in the gap, unless they are known to be in an earlier one.
     fn lead_to(&mut self, event_ids: &'a [Arc<str>], gap: StreamPos) {
-        let mut next: Vec<&Arc<str>> = event_ids.iter().collect();
-        while let Some(event_id) = next.pop() {
-            if self.known.contains_key(event_id) {
-                continue;
-            }
-            self.known.insert(event_id.clone(), gap);
-            next.extend(self.passed_by.get(&**event_id).copied().into_iter().flatten());
+        for event_id in self.followed(event_ids) {
+            let known = self.known.entry(event_id.clone()).or_insert(gap);
+            *known = gap.min(*known);
         }
+    }
+
+    /// The events, and those that they follow by way of such as are passed by.
+    fn followed<'b>(&self, event_ids: &'b [Arc<str>]) -> Vec<&'b Arc<str>>
+    where
+        'a: 'b,
+    {
+        let mut found: Vec<&'b Arc<str>> = Vec::new();
+        let mut seen: HashSet<&str> = HashSet::new();
+        let mut next: Vec<&'b Arc<str>> = event_ids.iter().collect();
+        while let Some(event_id) = next.pop() {
+            if seen.insert(event_id) {
+                found.push(event_id);
+                next.extend(self.passed_by.get(&**event_id).copied().into_iter().flatten());
+            }
+        }
+        found
     }
 }
 

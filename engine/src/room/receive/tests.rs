@@ -5,6 +5,7 @@ mod bad_events;
 mod between;
 mod chains;
 mod completion;
+mod entered;
 mod guests;
 mod history;
 mod hostile;

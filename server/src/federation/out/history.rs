@@ -348,8 +348,10 @@ async fn fill_by(
             ctx.federation.histories.note_silence(server, true);
         }
         left = intake.left_behind();
-        if intake.outcomes.values().any(|outcome| matches!(outcome, Outcome::Accepted | Outcome::Rejected(_)))
-        {
+        // What is of another gap's past is noted there now.
+        let is_help =
+            |outcome: &Outcome| matches!(outcome, Outcome::Accepted | Outcome::Rejected(_) | Outcome::Past);
+        if intake.outcomes.values().any(is_help) {
             note(dead_ends(ctx, &left)?);
             return Ok(Asked::Helped);
         }

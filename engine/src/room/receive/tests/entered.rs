@@ -1,0 +1,250 @@
+//! The history of a room that was entered by way of another server, which stands below zero.
+
+use super::*;
+use crate::{check, store::Memory};
+
+const DORA: &str = "@dora:there.example";
+
+/// A room on one engine, and another that came into it by a join of Dora's. Both engines sign as the same server, so that its
+/// key is known on either side.
+struct Entered {
+    resident: Scene,
+    newcomer: Scene,
+}
+
+impl Entered {
+    /// Enters by a join, with the resident's state of now.
+    fn by(resident: Scene, join: &Pdu, newcomer: World) -> Self {
+        let newcomer = Scene { world: newcomer, peer: Peer::new() };
+        newcomer.world.engine.write(newcomer.peer.keys()).wait().unwrap();
+        let state: Vec<Pdu> = resident.world.ask(|reader| {
+            let room = RoomCtx::load(reader, ROOM)?;
+            let entries = reader.state_entries(room.num, room.head.state)?;
+            entries.into_iter().map(|(_, num)| Ok(Pdu::clone(&*reader.event(num)?.pdu()?))).collect()
+        });
+        let (room_id, state): (String, Vec<&Pdu>) = (ROOM.into(), state.iter().collect());
+        let outliers =
+            StoreOutliers { room_id: room_id.clone(), version: version(), pdus: resident.check(&state) };
+        assert!(newcomer.world.engine.write(outliers).wait().unwrap().missing.is_nothing());
+        let enter = EnterRoom {
+            room_id,
+            version: version(),
+            join: resident.check(&[join]).remove(0),
+            resident: "there.example".to_owned(),
+            state: state.iter().map(|pdu| pdu.event_id.clone()).collect(),
+            partial: None,
+        };
+        assert_eq!(newcomer.world.engine.write(enter).wait().unwrap().0, Outcome::Accepted);
+        Self { resident, newcomer }
+    }
+
+    /// The newcomer takes in a page of history, of which it may be told the state before any event.
+    fn page(&self, pdus: &[&Pdu]) -> Vec<(Arc<str>, Outcome)> {
+        let state = self.resident.state_ids();
+        let given = |pdu: &&Pdu| GivenState { event_id: pdu.event_id.clone(), state: state.clone() };
+        let (states, pdus) = (pdus.iter().map(given).collect(), self.resident.check(pdus));
+        self.newcomer.write(ReceivePdus { pdus, states, backfill: true, ..ReceivePdus::default() }).outcomes
+    }
+
+    /// The newcomer is sent an event, and told the state before it.
+    fn send(&self, pdu: &Pdu) {
+        let states = vec![GivenState { event_id: pdu.event_id.clone(), state: self.newcomer.state_ids() }];
+        let pdus = self.resident.check(&[pdu]);
+        let received = self.newcomer.write(ReceivePdus { pdus, states, ..ReceivePdus::default() });
+        assert!(accepted(&received), "{received:?}");
+    }
+
+    fn fill(&self, pdus: &[&Pdu]) {
+        let outcomes = self.page(pdus);
+        assert!(outcomes.iter().all(|(_, outcome)| *outcome == Outcome::Accepted), "{outcomes:?}");
+    }
+
+    /// What is missing before an event.
+    fn missing_before(&self, event: &Pdu) -> Vec<String> {
+        self.newcomer.world.ask(|reader| {
+            let event = reader.event(reader.event_num(&event.event_id)?.unwrap())?;
+            Ok(gap::missing_before(reader, event.header.room, event.pos())?)
+        })
+    }
+}
+
+fn ids(pdus: &[&Pdu]) -> Vec<String> {
+    pdus.iter().map(|pdu| pdu.event_id.to_string()).collect()
+}
+
+/// Messages of Bob's, each after the one before, the first where the room ends.
+fn say(scene: &Scene, count: u64, depth: u64) -> Vec<Pdu> {
+    let mut said: Vec<Pdu> = Vec::new();
+    for depth in depth..depth + count {
+        let prev = said.last().map_or_else(|| scene.ends(), |last| vec![last.event_id.to_string()]);
+        said.push(scene.message(BOB, &strs(&prev), depth));
+    }
+    said
+}
+
+/// A room with six messages before the join.
+fn entered_on(newcomer: World) -> (Entered, Vec<Pdu>, Pdu) {
+    let resident = Scene::new();
+    let said = say(&resident, 6, 20);
+    let join = resident.member(DORA, DORA, "join", &[&said[5].event_id], 26);
+    (Entered::by(resident, &join, newcomer), said, join)
+}
+
+#[test]
+fn history_that_was_read_in_part_is_sound() {
+    let (entered, said, join) = entered_on(World::new());
+    entered.newcomer.is_sound();
+    entered.fill(&[&said[4], &said[5]]);
+    entered.newcomer.is_sound();
+    entered.fill(&[&said[2], &said[3]]);
+    entered.newcomer.is_sound();
+    assert_eq!(entered.newcomer.timeline(), ids(&[&said[2], &said[3], &said[4], &said[5], &join]));
+}
+
+/// It goes on below what is there, be its place lost or, as repairs used to leave it, just below the join.
+#[test]
+fn a_join_whose_gap_is_mended_goes_on_with_the_history_below_zero() {
+    for (filled_in, is_below_join) in [(0, false), (3, false), (3, true)] {
+        let backend = Arc::new(Memory::default());
+        let (entered, said, join) = entered_on(World::on(backend.clone()));
+        let mut whole: Vec<&Pdu> = said.iter().collect();
+        let rest = whole.len() - filled_in;
+        entered.fill(&whole[rest..]);
+        let spoil = entered.newcomer.world.act(|tx| {
+            let (room, event) = (tx.room_num(ROOM)?.unwrap(), tx.event_num(&join.event_id)?.unwrap());
+            let pos = tx.event(event)?.pos();
+            match is_below_join {
+                true => tx.put(&schema::GAPS, &(room, pos), &StreamPos(pos.0 - 1)),
+                false => tx.delete(&schema::GAPS, &(room, pos)),
+            }
+            Ok(())
+        });
+        spoil.unwrap();
+        let Entered { resident, newcomer } = entered;
+        drop(newcomer);
+        let repaired = check::repair(&|| Ok(World::on(backend.clone()).engine), &|_, _| ()).unwrap();
+        assert!(!repaired.before.is_clean(), "{filled_in} {is_below_join}");
+        assert_eq!(repaired.after.findings, []);
+        let newcomer = Scene { world: World::on(backend), peer: Peer::new() };
+        let entered = Entered { resident, newcomer };
+        entered.fill(&whole[..rest]);
+        whole.push(&join);
+        assert_eq!(entered.newcomer.timeline(), ids(&whole), "{filled_in} {is_below_join}");
+        entered.newcomer.is_sound();
+    }
+}
+
+/// Somebody says something that the server by way of which Dora comes does not hear of until she is there.
+struct Forked {
+    entered: Entered,
+    /// Before the fork.
+    said: Vec<Pdu>,
+    /// What was not heard of, and what the join follows.
+    fork: Pdu,
+    other: Pdu,
+    join: Pdu,
+}
+
+impl Forked {
+    fn new() -> Self {
+        let resident = Scene::new();
+        let said = say(&resident, 3, 20);
+        let text = |body: &str| {
+            resident.draft(BOB, "m.room.message", None, json!({"body": body}), &[&said[2].event_id], 23)
+        };
+        let (fork, other) = (text("fork"), text("other"));
+        let join = resident.member(DORA, DORA, "join", &[&other.event_id], 24);
+        let entered = Entered::by(resident, &join, World::new());
+        Self { entered, said, fork, other, join }
+    }
+
+    /// What follows an event that is missing, and the join.
+    fn heal(&self, missing: &Pdu) -> Pdu {
+        let healed = self.entered.resident.message(BOB, &[&missing.event_id, &self.join.event_id], 25);
+        self.entered.send(&healed);
+        assert_eq!(self.entered.missing_before(&healed), ids(&[missing]));
+        healed
+    }
+
+    fn before_fork(&self) -> Vec<&Pdu> {
+        self.said.iter().collect()
+    }
+}
+
+/// A page that comes of what is missing behind the join leads to what the join follows as well.
+#[test]
+fn history_that_a_later_gap_leads_to_comes_before_the_join_with_what_the_join_follows() {
+    let forked = Forked::new();
+    let Forked { entered, fork, other, join, .. } = &forked;
+    let healed = forked.heal(fork);
+    let mut page = forked.before_fork();
+    page.push(fork);
+    let outcomes = entered.page(&page);
+    assert!(outcomes.iter().all(|(_, outcome)| *outcome == Outcome::Past), "{outcomes:?}");
+    assert_eq!(outcomes.len(), page.len());
+    entered.newcomer.is_sound();
+    assert_eq!(entered.newcomer.timeline(), ids(&[join, &healed]));
+    // There is one gap now, in which both are missing.
+    assert_eq!(entered.missing_before(&healed), [""; 0]);
+    let (mut missing, mut both) = (entered.missing_before(join), ids(&[fork, other]));
+    missing.sort_unstable();
+    both.sort_unstable();
+    assert_eq!(missing, both);
+    page.push(other);
+    entered.fill(&page);
+    entered.newcomer.is_sound();
+    let timeline = entered.newcomer.timeline();
+    assert_eq!(timeline[..3], ids(&forked.before_fork()));
+    assert_eq!(timeline[5..], ids(&[join, &healed]));
+}
+
+#[test]
+fn where_a_page_shows_what_the_join_follows_all_else_stays_behind_it() {
+    let forked = Forked::new();
+    let Forked { entered, fork, other, join, .. } = &forked;
+    let healed = forked.heal(fork);
+    let mut page = forked.before_fork();
+    page.extend([fork, other]);
+    entered.fill(&page);
+    let mut whole = forked.before_fork();
+    whole.extend([other, join, fork, &healed]);
+    assert_eq!(entered.newcomer.timeline(), ids(&whole));
+    assert_eq!(entered.missing_before(&healed), [""; 0]);
+    entered.newcomer.is_sound();
+}
+
+#[test]
+fn what_an_earlier_gap_turns_out_to_lead_to_is_missing_there() {
+    let forked = Forked::new();
+    let Forked { entered, said, other, join, .. } = &forked;
+    let healed = forked.heal(&said[2]);
+    entered.fill(&[other]);
+    assert_eq!(entered.missing_before(&healed), [""; 0]);
+    assert_eq!(entered.missing_before(join), ids(&[&said[2]]));
+    entered.newcomer.is_sound();
+    entered.fill(&forked.before_fork());
+    let mut whole = forked.before_fork();
+    whole.extend([other, join, &healed]);
+    assert_eq!(entered.newcomer.timeline(), ids(&whole));
+    entered.newcomer.is_sound();
+}
+
+/// Below what was read there is no place for it that is behind what it follows.
+#[test]
+fn what_follows_history_that_was_read_stays_behind_the_join() {
+    let forked = Forked::new();
+    let Forked { entered, said, fork, other, join } = &forked;
+    entered.fill(&[&said[1], &said[2], other]);
+    let late = entered.resident.message(BOB, &[&fork.event_id], 24);
+    entered.send(&late);
+    assert_eq!(entered.missing_before(&late), ids(&[fork]));
+    entered.fill(&[fork]);
+    entered.newcomer.is_sound();
+    let here = [&said[1], &said[2], other, join, fork, &late];
+    assert_eq!(entered.newcomer.timeline(), ids(&here));
+    entered.fill(&[&said[0]]);
+    let mut whole = vec![&said[0]];
+    whole.extend(here);
+    assert_eq!(entered.newcomer.timeline(), ids(&whole));
+    entered.newcomer.is_sound();
+}
