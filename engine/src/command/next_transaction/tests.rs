@@ -16,7 +16,8 @@ use crate::{
     room::{RoomCtx, servers},
     store::{Faults, Memory, schema::PartialJoin},
     view::federation::{
-        Due, DueDestinations, EphemeralEdus, IsBackingOff, LeaveDestination, MakeDue, MayBeBack,
+        Due, DueDestinations, EphemeralEdus, IsBackingOff, IsUntoldOfEnd, LeaveDestination, MakeDue,
+        MayBeBack,
     },
 };
 
@@ -241,6 +242,37 @@ fn whoever_is_turned_away_is_told() {
     // Who never had to do with the room is not told that they may not come.
     world.member(ROOM, ALICE, "@eve:fourth.example", "ban").unwrap();
     assert!(due(&world).is_empty());
+}
+
+#[test]
+fn a_server_is_untold_of_what_turned_its_user_out_until_it_has_that() {
+    let world = world();
+    let is_untold = |server: &str| world.engine.read(&IsUntoldOfEnd { room_id: ROOM, server }).unwrap();
+    world.message(ROOM, ALICE, "before");
+    assert!(!is_untold(THERE), "it is in the room");
+    for how in ["leave", "ban"] {
+        world.member(ROOM, ALICE, BOB, how).unwrap();
+        world.message(ROOM, ALICE, "after");
+        assert!(is_untold(THERE), "{how}");
+        due(&world);
+        let next = ask(&world, THERE, None).transaction.unwrap();
+        assert!(is_untold(THERE), "{how}: it has not taken that yet");
+        assert_eq!(ask(&world, THERE, Some(&next.id)).transaction, None);
+        assert!(!is_untold(THERE), "{how}");
+        if how == "ban" {
+            world.member(ROOM, ALICE, BOB, "leave").unwrap();
+        }
+        world.join(ROOM, BOB);
+    }
+    // What its users do it knows.
+    world.message(ROOM, ALICE, "before");
+    world.leave(ROOM, BOB);
+    assert!(!is_untold(THERE));
+    // An invite that is taken back.
+    world.member(ROOM, ALICE, DAVE, "invite").unwrap();
+    assert!(!is_untold(THIRD));
+    world.member(ROOM, ALICE, DAVE, "leave").unwrap();
+    assert!(is_untold(THIRD) && !is_untold("fourth.example"));
 }
 
 #[test]
