@@ -29,7 +29,7 @@ use crate::{
     open::{self, Skipped},
     outbox::{OutgoingNews, Waiting},
     remote::NeverTrusted,
-    room::{Event, Freed, StateNode, policy::PolicyServer, purge},
+    room::{Event, Freed, StateNode, policy::PolicyServer, purge, servers::AccessDecisions},
     store::{Backend, Base, Cache, Durability, Interner, Overlay, Read, Reader, StorageError, Tx},
     stream::{self, Touch, Wait, Watch},
     view::{View, federation::PartialRooms},
@@ -166,6 +166,8 @@ pub(crate) struct Shared {
     pub resolved: Cache<Vec<NodeId>, NodeId>,
     /// Which policy server a state names.
     pub policy_servers: Cache<NodeId, Option<PolicyServer>>,
+    /// Which servers access lists let take part.
+    pub access_decisions: AccessDecisions,
     pub watch: Arc<Watch>,
     pub sessions: SessionCache,
     /// Who is to be forgotten.
@@ -196,6 +198,9 @@ const RESOLVED_BYTES_MAX: usize = 1 << 20;
 
 /// Bytes for what is remembered of states: whether they name a policy server. It does for ten thousand busy rooms.
 const POLICY_SERVERS_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes for what is remembered of access lists: whom they let take part. It does for some ten thousand servers and rooms.
+const ACCESS_DECISIONS_BYTES_MAX: usize = 1 << 20;
 
 /// Two commands wait for each other only if they share a lane; 1,024 of them make that rare by accident.
 const LANES: usize = 1024;
@@ -239,6 +244,7 @@ impl Engine {
             nodes: Cache::new(cache_bytes / 4),
             resolved: Cache::new(RESOLVED_BYTES_MAX),
             policy_servers: Cache::new(POLICY_SERVERS_BYTES_MAX),
+            access_decisions: Cache::new(ACCESS_DECISIONS_BYTES_MAX),
             watch: Arc::new(Watch::new(prepared.pos)),
             sessions: SessionCache::default(),
             erasures: Erasures::default(),

@@ -256,12 +256,8 @@ impl World {
         }
         let (mut sent, mut acknowledged) = (Vec::new(), None);
         loop {
-            let next = NextTransaction {
-                destination: server.into(),
-                acknowledged,
-                took_brief: false,
-                begins: true,
-            };
+            let next =
+                NextTransaction { destination: server.into(), acknowledged, took_brief: false, begins: true };
             let Some(transaction) = self.engine.write(next).wait().unwrap().transaction else { return sent };
             acknowledged = Some(transaction.id.clone());
             sent.push(transaction);

@@ -25,7 +25,7 @@ use crate::{
     room::receive::Outcome,
     view::{
         CheckPdus,
-        federation::{AnsweredTransaction, IncomingRoom, OutOfBandMembership},
+        federation::{AnsweredTransaction, EndableMembership, IncomingRoom},
     },
 };
 
@@ -234,9 +234,9 @@ impl RoomReception {
         if server_name(&sender) != Some(&*self.origin) {
             return Ok(None);
         }
-        let open = OutOfBandMembership { room_id: self.room_id.clone(), user_id: state_key };
-        let version = match engine.read(&open) {
-            Ok(open) => open.version,
+        let endable = EndableMembership { room_id: self.room_id.clone(), user_id: state_key };
+        let version = match engine.read(&endable) {
+            Ok(version) => version,
             Err(Error::NotFound(_)) => return Ok(None),
             Err(error) => return Err(error),
         };

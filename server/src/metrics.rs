@@ -102,10 +102,18 @@ fn describe() {
         "warren_federation_edus_dropped_total",
         "What other servers told outside of rooms and was passed over, by reason"
     );
+    describe_counter!(
+        "warren_federation_questions_left_out_total",
+        "Events and other things that servers were not asked for because of what another one had sent, by reason"
+    );
     describe_counter!("warren_federation_requests_total", "Requests to other servers, by outcome");
     describe_counter!(
         "warren_federation_transactions_sent_total",
         "Transactions to other servers, by outcome"
+    );
+    describe_counter!(
+        "warren_federation_deliveries_broken_off_total",
+        "Deliveries to other servers that lost their place to others, by reason"
     );
     describe_gauge!("warren_federation_deliveries_in_flight", "Servers that are being sent something");
     describe_counter!(

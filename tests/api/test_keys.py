@@ -64,6 +64,23 @@ def test_upload_and_query(alice, bob):
     assert shown == keys
 
 
+@pytest.mark.ours("Synapse keeps whatever is uploaded")
+def test_a_device_has_no_more_signatures_than_there_are_keys_to_sign_it(alice, bob):
+    """Nobody verifies them, and all who follow the user are sent them; so only a few are kept of the largest, and many of today's."""
+    keys = device_keys(alice)
+
+    def signed(count, length):
+        more = {f"ed25519:{number}": "A" * length for number in range(count)}
+        return {**keys, "signatures": {alice.user_id: keys["signatures"][alice.user_id] | more}}
+
+    alice.post("keys/upload", json={"device_keys": signed(14, 8000)}, status=413, errcode="M_TOO_LARGE")
+    assert query(bob, alice)["device_keys"].get(alice.user_id, {}) == {}
+    for keys_signed in (signed(2, 8000), signed(100, 86)):
+        upload(alice, device_keys=keys_signed)
+        shown = query(bob, alice)["device_keys"][alice.user_id][alice.device_id]["signatures"]
+        assert shown == keys_signed["signatures"]
+
+
 def test_query_of_single_devices(alice, bob):
     upload(alice, device_keys=device_keys(alice))
     body = {"device_keys": {alice.user_id: [alice.device_id, "NOWHERE"]}}

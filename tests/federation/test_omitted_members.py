@@ -108,6 +108,23 @@ def test_a_server_whose_user_was_turned_away_is_told_nothing_once_it_has_left(wa
     assert not [body for body in other.bodies if "left" in body]
 
 
+def test_members_are_asked_of_every_server_in_the_room(network, warren, admin, alice, resident, other):
+    """The one that has let this server in is at a loss, and those that it names first are gone."""
+    copy = resident.create()
+    room, member = copy.room_id, other.user("member")
+    come(other, copy, member)
+    gone = [network.peer() for _ in range(10)]
+    for peer in gone:
+        peer.close()
+    resident.others = [*(peer.name for peer in gone), other.name]
+    resident.answer_state = lambda *_: (500, {"errcode": "M_UNKNOWN", "error": "not now"})
+    alice.join(room, query=via(resident))
+    # Administrators are told of all that are asked.
+    assert admin.get(PARTIAL_JOINS + "/{roomId}", room)["servers"] == [resident.name, *resident.others]
+    until(lambda: admin.get(PARTIAL_JOINS)["total"] == 0)
+    assert joined_members(alice, room) == {resident.user(), member, alice.user_id}
+
+
 def test_who_is_banned_does_not_come_in(warren, admin, alice, bob, resident):
     copy = resident.create()
     room = copy.room_id

@@ -192,6 +192,60 @@ def test_a_peer_that_is_heard_from_is_tried_at_once(warren, alice, resident):
     assert resident.bodies == ["1"]
 
 
+def asks(warren, _alice, peer):
+    assert peer.send(warren, "GET", "/_matrix/federation/v1/publicRooms")[0] == 200
+
+
+def answers(_warren, alice, peer):
+    peer.answers[PROFILE] = lambda _: (200, {"displayname": "Bee"})
+    assert alice.get("profile/{userId}", f"@bee:{peer.name}")["displayname"] == "Bee"
+
+
+@pytest.mark.parametrize("live", [asks, answers])
+def test_a_sign_of_life_right_after_a_failure_is_not_forgotten(warren, alice, admin, resident, live):
+    """There is one alone, sooner than another attempt is worth it. The second pause is sixteen seconds at least."""
+    room_id, _ = room_with(alice, warren, resident)
+    resident.is_failing = True
+    alice.send(room_id, "1")
+    until(lambda: asked(admin, f"{ADMIN}/{resident.name}")["failures"] == 2)
+    before = asked(admin, f"{ADMIN}/{resident.name}")
+    resident.is_failing = False
+    live(warren, alice, resident)
+    resident.until(lambda: resident.bodies == ["1"])
+    assert now_ms() < before["retry_last_ts"] + before["retry_interval"]
+
+
+class Hanging(Participant):
+    """Does not answer the second attempt before it is let."""
+
+    def __init__(self, host, authority, **more):
+        super().__init__(host, authority, **more)
+        self.let = threading.Event()
+
+    def answer_send(self, *question):
+        answer = super().answer_send(*question)
+        if len(self.tries) == 2:
+            self.let.wait(SECONDS_MAX)
+        return answer
+
+
+@pytest.mark.parametrize("live", [asks, answers])
+def test_a_sign_of_life_during_an_attempt_shortens_the_pause_behind_it(warren, alice, admin, network, live):
+    """The second pause is sixteen seconds at least, but ten after a sign of life."""
+    peer = network.peer(kind=Hanging)
+    room_id, _ = room_with(alice, warren, peer)
+    peer.is_failing = True
+    alice.send(room_id, "1")
+    peer.until(lambda: len(peer.tries) == 2)
+    live(warren, alice, peer)
+    peer.is_failing = False
+    peer.let.set()
+    until(lambda: asked(admin, f"{ADMIN}/{peer.name}")["failures"] == 2)
+    assert asked(admin, f"{ADMIN}/{peer.name}")["retry_interval"] <= 10_000
+    peer.until(lambda: peer.bodies == ["1"])
+    peer.close()
+
+
 def test_how_long_a_peer_is_left_alone_survives_a_restart(network, tmp_path, resident):
     """It has failed twice, so that the pause is sixteen seconds at least. A sign of life ends it all the same."""
     address = f"http://127.0.0.1:{free_port()}"
@@ -271,7 +325,8 @@ PROFILE = "/_matrix/federation/v1/query/profile"
 
 
 def test_a_connection_that_is_closed_as_it_is_used_again_costs_no_request(warren, alice, network):
-    peer = network.peer()
+    peer = network.peer(kind=Participant)
+    room_with(alice, warren, peer)
     peer.answers[PROFILE] = lambda _: (200, {"displayname": "Bee"})
     peer.closes_reused = True
 

@@ -6,7 +6,10 @@ import pytest
 
 from harness.client import bodies, timeline
 from harness.events import id_of
+from harness.participant import path
 from harness.peer import now_ms
+from harness.rooms import see
+from harness.senders import room_messages
 
 MINUTE = 60_000
 # A user who asks waits for it.
@@ -94,3 +97,26 @@ def test_a_server_that_does_not_answer_is_not_waited_for(story, resident):
     resident.trickle, begun = True, time.monotonic()
     assert story.closest(story.start + 5 * MINUTE, "f")["event_id"] == story.sent[11]
     assert time.monotonic() - begun < SECONDS_MAX
+
+
+@pytest.mark.parametrize("wrong", [1000, now_ms() + 10 * 365 * 24 * 60 * MINUTE])
+def test_an_event_of_a_wrong_time_misleads_nobody_who_asks_for_another(server, alice, resident, wrong):
+    room, other = (alice.create_room(preset="public_chat") for _ in range(2))
+    copy = resident.join(server, room)
+    said = [alice.send(room, f"before {number}") for number in range(8)]
+    for number in range(30):
+        alice.send(other, f"elsewhere {number}")
+    resident.catch_up(server, copy)
+    odd = resident.place(copy, resident.message(copy, "odd", origin_server_ts=wrong))
+    assert resident.transact(server, [odd]) == {id_of(odd): {}}
+    see(alice, room, id_of(odd))
+    said += [alice.send(room, f"behind {number}") for number in range(8)]
+    times = {event["event_id"]: event["origin_server_ts"] for event in room_messages(alice, room)}
+    for event_id in said:
+        ts = times[event_id]
+        for dir in ("f", "b"):
+            query = {"ts": ts, "dir": dir}
+            found = alice.get("/_matrix/client/v1/rooms/{roomId}/timestamp_to_event", room, query=query)
+            told = resident.ask(server, "GET", path("v1/timestamp_to_event/{}?ts={}&dir={}", room, str(ts), dir))
+            # Of several in one millisecond, whichever.
+            assert found["origin_server_ts"] == told["origin_server_ts"] == ts

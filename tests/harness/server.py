@@ -164,6 +164,12 @@ class Server:
             self.stop()
 
 
+def limited(server, command):
+    """Lets the server start with another limit of open files."""
+    server.wrapper = ["sh", "-c", f'ulimit {command} && exec "$@"', "sh"]
+    return server
+
+
 @contextlib.contextmanager
 def sound(server):
     """Runs a server, which must end well when it is asked to, and leave a sound database behind."""

@@ -7,7 +7,7 @@ import resource
 import socket
 
 from harness.client import Client
-from harness.server import Server, sound
+from harness.server import Server, limited, sound
 from harness.waiting import until
 
 # Some less than the server needs at least, and some more.
@@ -18,12 +18,6 @@ PLACES = 112
 # What this process goes on to open.
 SPARE = 50
 FULL = "further ones wait"
-
-
-def limited(server, command):
-    """Starts the server with another limit of open files."""
-    server.wrapper = ["sh", "-c", f'ulimit {command} && exec "$@"', "sh"]
-    return server
 
 
 def limit_of(server):

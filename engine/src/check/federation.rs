@@ -60,6 +60,7 @@ pub(super) fn passes() -> Vec<Pass> {
             Ok(())
         }),
         Pass::over(&schema::RECEIVED_MESSAGES, |row, (server, _), _| expect_named(row, server)),
+        Pass::over(&schema::RECEIVED_COUNTS, |row, server, _| expect_named(row, server)),
         Pass::over(&schema::RECEIVED_TRANSACTIONS, |row, (server, _), found| {
             row.expect_json(&found.answer);
             expect_named(row, server)

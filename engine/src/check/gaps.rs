@@ -76,6 +76,14 @@ pub(super) fn passes() -> Vec<Pass> {
             }
             Ok(())
         }),
+        Pass::over(&schema::HIDDEN_OUTLIERS, |row, (room, num), ()| {
+            let is_its =
+                row.is_going(room) || row.header(num)?.is_some_and(|header| header.value.room == room);
+            if !row.expect(is_its, "the event is not in the room") {
+                row.delete(&schema::HIDDEN_OUTLIERS, &(room, num));
+            }
+            Ok(())
+        }),
         Pass::over(&schema::HISTORY_STARTS, |row, room, _| {
             let there = row.is_going(room) || row.reader().has(&schema::ROOM_HEADS, &room)?;
             if !row.expect(there, "the room is not there") {

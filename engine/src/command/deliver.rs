@@ -3,7 +3,7 @@
 use crate::{
     command::{Command, Lanes},
     error::{Error, Result, What},
-    outbox::{self, HEARD_AFTER_MS, OUTAGE_WAIT_MS_MAX, WAIT_MS_MAX, trimming},
+    outbox::{self, Failure, OUTAGE_WAIT_MS_MAX, WAIT_MS_MAX, trimming},
     store::{Tx, schema},
 };
 
@@ -39,7 +39,10 @@ impl Command for DeliveryFailed {
         let retry_after_ms = self.retry_after_ms.min(most_ms);
         row.retry_ms = now_ms + outbox::wait_ms(tx, row.failures).max(retry_after_ms);
         row.asked_ms = if self.is_rate_limit { now_ms + retry_after_ms } else { 0 };
-        tx.shared.outbox.failed(server, row.failing_since_ms, row.asked_ms);
+        let failure = Failure::of(&row);
+        if tx.shared.outbox.failed(server, failure) {
+            row.retry_ms = failure.heard_ms(row.retry_ms, now_ms);
+        }
         tx.put(&schema::DESTINATIONS, &server, &row);
         outbox::count_long(tx, server, row.messages_waiting)?;
         let in_flight = row.in_flight.map(|sent| sent.edus).unwrap_or_default();
@@ -48,34 +51,32 @@ impl Command for DeliveryFailed {
     }
 }
 
-/// The server was heard from: if it could not be reached, it is worth another attempt, unless it asked to be left
-/// alone until later. To be run when the view `MayBeBack` says so.
+/// The server was heard from: if it could not be reached, it is worth another attempt as soon as the last is over for a moment,
+/// unless it asked to be left alone until later. To be run when the view `MayBeBack` says so.
 pub struct HeardFromServer {
     /// The server.
     pub destination: String,
 }
 
 impl Command for HeardFromServer {
-    /// Whether it may be tried at once.
-    type Output = bool;
+    /// When it may be tried, in milliseconds since the epoch, if that is sooner than before.
+    type Output = Option<u64>;
 
     fn lanes(&self) -> Lanes {
         Lanes::default().name(&self.destination)
     }
 
-    fn run(&self, tx: &mut Tx) -> Result<bool> {
-        let Some(server) = tx.text_num(&self.destination)? else { return Ok(false) };
+    fn run(&self, tx: &mut Tx) -> Result<Option<u64>> {
+        let Some(server) = tx.text_num(&self.destination)? else { return Ok(None) };
         let mut row = outbox::destination(tx, server)?;
         let now_ms = tx.shared.clock.now_ms();
-        let has_just_failed = row.failed_ms <= now_ms && now_ms - row.failed_ms < HEARD_AFTER_MS;
-        // A failure ahead of now was noted before the clock was set back: its pause is over.
-        let is_asked = row.failed_ms <= now_ms && row.asked_ms > now_ms;
-        if row.retry_ms <= now_ms || has_just_failed || is_asked {
-            return Ok(false);
+        let retry_ms = Failure::of(&row).heard_ms(row.retry_ms, now_ms);
+        if retry_ms == row.retry_ms {
+            return Ok(None);
         }
-        row.retry_ms = now_ms;
+        row.retry_ms = retry_ms;
         tx.put(&schema::DESTINATIONS, &server, &row);
-        Ok(true)
+        Ok(Some(retry_ms))
     }
 }
 

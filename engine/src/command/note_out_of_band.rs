@@ -66,7 +66,7 @@ impl Command for NoteKnock {
     }
 }
 
-/// A local user is turned away from a room that this server is not in: an invite is taken back, a knock refused.
+/// A local user is turned away from a room that this server is not in, or no longer: an invite is taken back, a knock refused.
 ///
 /// That is believed of whoever knows the event that it ends, which is only shown to who is in the room.
 pub struct NoteTurnedAway {
@@ -95,9 +95,9 @@ impl Command for NoteTurnedAway {
         if *pdu.room_id != *self.room_id || &*pdu.kind != "m.room.member" || takes_part(tx, &self.room_id)? {
             return Ok(false);
         }
-        let (user, room, _, known) = match tx.open_out_of_band(user_id, &self.room_id) {
+        let (user, room, known) = match tx.endable_out_of_band(user_id, &self.room_id) {
             Err(Error::NotFound(_)) => return Ok(false),
-            open => open?,
+            endable => endable?,
         };
         if !pdu.auth_events.iter().any(|event_id| **event_id == *known.event_id) {
             return Ok(false);

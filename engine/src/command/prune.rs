@@ -11,7 +11,7 @@ use std::{collections::HashSet, hash::Hash, sync::Arc};
 
 use parking_lot::Mutex;
 
-use self::federation::Undelivered;
+use self::federation::{Strangers, Undelivered};
 use crate::{
     command::{Command, Lanes},
     core::{
@@ -19,7 +19,7 @@ use crate::{
         num::{RoomNum, StreamPos, TextNum, UserNum},
     },
     error::Result,
-    store::{Direction, Key, Reader, StorageError, Tx, Value, schema},
+    store::{Direction, Key, Reader, StorageError, Tx, Value, schema, schema::MemberChange},
 };
 
 /// How long the same transaction id answers with the same event, in milliseconds: a day, as on other servers. Clients
@@ -31,8 +31,7 @@ const TRANSACTIONS_KEPT_MS: u64 = 24 * HOUR_MS;
 const UNDELIVERED_KEPT_MS: u64 = 14 * 24 * HOUR_MS;
 /// How long after the beginning of a round through all rows the next one begins, in milliseconds.
 const ROUND_MS: u64 = HOUR_MS;
-/// How long after the beginning of a look at all keys the next one begins, in milliseconds: it costs a look into each room for
-/// each server that has long been silent.
+/// How long after the beginning of a look at all keys the next one begins, in milliseconds: it costs a look into each room.
 const KEYS_ROUND_MS: u64 = 24 * HOUR_MS;
 /// The distance of the marks by which positions are given a time.
 const HOUR_MS: u64 = 60 * 60 * 1000;
@@ -42,60 +41,120 @@ const STEP_ROWS: usize = 2000;
 /// apart stay.
 const STREAM_ROWS_MAX: usize = 100_000;
 
+/// What is gone through, each by itself: they take turns, so that what has much to do holds up none of the others. Each has what
+/// its round begins with, and how long after that the next may begin, in milliseconds.
+const TRACKS: &[(fn() -> Stage, u64)] = &[
+    (|| Stage::Transactions((UserNum(0), TextNum(0), String::new())), ROUND_MS),
+    (|| Stage::News((UserNum(0), StreamPos::ZERO)), ROUND_MS),
+    (|| Stage::Members((RoomNum(0), StreamPos::ZERO)), ROUND_MS),
+    (|| Stage::Messages((TextNum(0), String::new())), ROUND_MS),
+    (|| Stage::Counts(TextNum(0)), ROUND_MS),
+    (|| Stage::Received((TextNum(0), String::new())), ROUND_MS),
+    (|| Stage::Stays((TextNum(0), RoomNum(0), StreamPos::ZERO), Undelivered::default()), ROUND_MS),
+    (|| Stage::Keys(Strangers::default()), KEYS_ROUND_MS),
+    (|| Stage::Lists(UserNum(0)), ROUND_MS),
+    (|| Stage::Receipts((RoomNum(0), UserNum(0), String::new())), ROUND_MS),
+    (|| Stage::Invites((RoomNum(0), UserNum(0))), ROUND_MS),
+];
+
 /// How far pruning has come; lives as long as the process, which then begins anew.
 #[derive(Default)]
 pub struct PruneProgress(Mutex<Progress>);
 
 #[derive(Default)]
 struct Progress {
-    stage: Stage,
+    tracks: [Track; TRACKS.len()],
+    /// Whose turn it is.
+    turn: usize,
+}
+
+/// How far one of [`TRACKS`] has come.
+#[derive(Default)]
+struct Track {
+    /// Where its round goes on; `None` between two rounds.
+    stage: Option<Stage>,
     /// When the next round may begin, in milliseconds since the epoch.
     next_round_ms: u64,
-    /// When keys may be looked at again, in milliseconds since the epoch.
-    next_keys_ms: u64,
-    /// What servers have not been sent, as far as their stays have been looked at in this round.
-    undelivered: Undelivered,
+}
+
+impl Track {
+    fn is_due(&self, every_ms: u64, now_ms: u64) -> bool {
+        self.stage.is_some() || has_come(self.next_round_ms, every_ms, now_ms)
+    }
 }
 
 impl Progress {
-    /// Takes it for a step. What is left is for the case that the step fails: what servers have not been sent, which may be
-    /// much, is not copied but looked for anew.
-    fn take(&mut self) -> Self {
-        let undelivered = std::mem::take(&mut self.undelivered);
-        let stage = self.stage.clone();
-        if let Stage::Stays(..) | Stage::Outgoing(..) = stage {
-            self.stage = Stage::Stays(TextNum(0), RoomNum(0), StreamPos::ZERO);
+    /// The next step of whose turn it is, with the index of its track and when that may begin anew; `None` if nothing is due. Should
+    /// the step fail, its track begins anew at once.
+    fn take(&mut self, now_ms: u64) -> Option<(usize, Stage, u64)> {
+        let turns = (self.turn..TRACKS.len()).chain(0..self.turn);
+        for (index, (begin, every_ms)) in turns.filter_map(|index| Some((index, TRACKS.get(index)?))) {
+            let track = self.tracks.get_mut(index)?;
+            if !track.is_due(*every_ms, now_ms) {
+                continue;
+            }
+            self.turn = (index + 1) % TRACKS.len();
+            let next_round_ms = std::mem::take(&mut track.next_round_ms);
+            return Some(match track.stage.take() {
+                Some(stage) => (index, stage, next_round_ms),
+                None => (index, begin(), now_ms + every_ms),
+            });
         }
-        Self { stage, undelivered, ..*self }
+        None
     }
 }
 
-/// What comes next, and from where.
-#[derive(Clone)]
+/// What comes next, from where, and what is known by then.
 enum Stage {
-    Transactions(UserNum, TextNum, String),
-    News(UserNum, StreamPos),
-    Members(RoomNum, StreamPos),
-    Messages(TextNum, String),
-    Received(TextNum, String),
-    Stays(TextNum, RoomNum, StreamPos),
-    Outgoing(RoomNum, StreamPos),
-    Keys(TextNum, RoomNum),
+    Transactions((UserNum, TextNum, String)),
+    News((UserNum, StreamPos)),
+    Members((RoomNum, StreamPos)),
+    Messages((TextNum, String)),
+    Counts(TextNum),
+    Received((TextNum, String)),
+    Stays((TextNum, RoomNum, StreamPos), Undelivered),
+    Outgoing((RoomNum, StreamPos), Undelivered),
+    Keys(Strangers),
     Lists(UserNum),
-    Receipts(RoomNum, UserNum, String),
-    Invites(RoomNum, UserNum),
-}
-
-impl Default for Stage {
-    fn default() -> Self {
-        Self::Transactions(UserNum(0), TextNum(0), String::new())
-    }
+    Receipts((RoomNum, UserNum, String)),
+    Invites((RoomNum, UserNum)),
 }
 
 impl Stage {
-    /// Whether a round has not begun yet.
-    fn is_beginning(&self) -> bool {
-        matches!(self, Self::Transactions(UserNum(0), ..))
+    /// Does one step. Answers what comes next, `None` if the round is over.
+    fn step(self, tx: &mut Tx, now_ms: u64) -> Result<Option<Self>> {
+        Ok(match self {
+            Self::Transactions(from) => {
+                if from.0 == UserNum(0) {
+                    mark(tx, now_ms)?;
+                }
+                transactions(tx, now_ms, &from)?.map(Self::Transactions)
+            }
+            Self::News(from) => {
+                superseded(tx, &schema::USER_STREAM, from, UserNum(u64::MAX), Some)?.map(Self::News)
+            }
+            // Whether they came or went, what is told is where they are now.
+            Self::Members(from) => {
+                let user = |change: MemberChange| Some(change.user);
+                superseded(tx, &schema::MEMBER_STREAM, from, RoomNum(u64::MAX), user)?.map(Self::Members)
+            }
+            Self::Messages(from) => federation::messages(tx, now_ms, &from)?.map(Self::Messages),
+            Self::Counts(from) => federation::message_counts(tx, now_ms, from)?.map(Self::Counts),
+            Self::Received(from) => federation::transactions(tx, now_ms, &from)?.map(Self::Received),
+            Self::Stays(from, mut undelivered) => {
+                Some(match federation::stays(tx, &mut undelivered, from)? {
+                    Some(from) => Self::Stays(from, undelivered),
+                    None => Self::Outgoing((RoomNum(0), StreamPos::ZERO), undelivered),
+                })
+            }
+            Self::Outgoing(from, undelivered) => {
+                outgoing(tx, now_ms, &undelivered, from)?.map(|from| Self::Outgoing(from, undelivered))
+            }
+            Self::Keys(strangers) => strangers.step(tx, now_ms)?.map(Self::Keys),
+            Self::Lists(from) => federation::device_lists(tx, from)?.map(Self::Lists),
+            Self::Receipts(from) => federation::early_receipts(tx, now_ms, &from)?.map(Self::Receipts),
+            Self::Invites(from) => federation::signed_invites(tx, now_ms, &from)?.map(Self::Invites),
+        })
     }
 }
 
@@ -114,76 +173,13 @@ impl Command for Prune {
     }
 
     fn run(&self, tx: &mut Tx) -> Result<()> {
-        let Progress { stage, next_round_ms, mut next_keys_ms, mut undelivered } =
-            self.progress.0.lock().take();
         let now_ms = tx.shared.clock.now_ms();
-        let is_beginning = stage.is_beginning();
-        if is_beginning && !has_come(next_round_ms, ROUND_MS, now_ms) {
-            return Ok(());
+        let taken = self.progress.0.lock().take(now_ms);
+        let Some((index, stage, next_round_ms)) = taken else { return Ok(()) };
+        let stage = stage.step(tx, now_ms)?;
+        if let Some(track) = self.progress.0.lock().tracks.get_mut(index) {
+            *track = Track { stage, next_round_ms };
         }
-        if is_beginning {
-            mark(tx, now_ms)?;
-            undelivered = Undelivered::default();
-        }
-        let next_round_ms = if is_beginning { now_ms + ROUND_MS } else { next_round_ms };
-        let stage = match stage {
-            Stage::Transactions(user, device, id) => {
-                let next = transactions(tx, now_ms, &(user, device, id))?;
-                next.map_or(Stage::News(UserNum(0), StreamPos::ZERO), |(user, device, id)| {
-                    Stage::Transactions(user, device, id)
-                })
-            }
-            Stage::News(user, pos) => {
-                let until = UserNum(u64::MAX);
-                let next = superseded(tx, &schema::USER_STREAM, (user, pos), until, Some)?;
-                next.map_or(Stage::Members(RoomNum(0), StreamPos::ZERO), |(user, pos)| Stage::News(user, pos))
-            }
-            Stage::Members(room, pos) => {
-                let until = RoomNum(u64::MAX);
-                let next = superseded(tx, &schema::MEMBER_STREAM, (room, pos), until, |change| {
-                    // Whether they came or went, what is told is where they are now.
-                    Some(change.user)
-                })?;
-                next.map_or(Stage::Messages(TextNum(0), String::new()), |(room, pos)| {
-                    Stage::Members(room, pos)
-                })
-            }
-            Stage::Messages(server, id) => federation::messages(tx, now_ms, &(server, id))?
-                .map_or(Stage::Received(TextNum(0), String::new()), |(server, id)| {
-                    Stage::Messages(server, id)
-                }),
-            Stage::Received(server, id) => federation::transactions(tx, now_ms, &(server, id))?
-                .map_or(Stage::Stays(TextNum(0), RoomNum(0), StreamPos::ZERO), |(server, id)| {
-                    Stage::Received(server, id)
-                }),
-            Stage::Stays(server, room, pos) => federation::stays(tx, &mut undelivered, (server, room, pos))?
-                .map_or(Stage::Outgoing(RoomNum(0), StreamPos::ZERO), |(server, room, pos)| {
-                    Stage::Stays(server, room, pos)
-                }),
-            Stage::Outgoing(room, pos) => outgoing(tx, now_ms, &undelivered, (room, pos))?
-                .map_or(Stage::Keys(TextNum(0), RoomNum(0)), |(room, pos)| Stage::Outgoing(room, pos)),
-            Stage::Keys(TextNum(0), _) if !has_come(next_keys_ms, KEYS_ROUND_MS, now_ms) => {
-                Stage::Lists(UserNum(0))
-            }
-            Stage::Keys(server, room) => {
-                if server == TextNum(0) {
-                    next_keys_ms = now_ms + KEYS_ROUND_MS;
-                }
-                federation::keys(tx, now_ms, (server, room))?
-                    .map_or(Stage::Lists(UserNum(0)), |(server, room)| Stage::Keys(server, room))
-            }
-            Stage::Lists(user) => federation::device_lists(tx, user)?
-                .map_or(Stage::Receipts(RoomNum(0), UserNum(0), String::new()), Stage::Lists),
-            Stage::Receipts(room, user, thread) => {
-                let next = federation::early_receipts(tx, now_ms, &(room, user, thread))?;
-                next.map_or(Stage::Invites(RoomNum(0), UserNum(0)), |(room, user, thread)| {
-                    Stage::Receipts(room, user, thread)
-                })
-            }
-            Stage::Invites(room, user) => federation::signed_invites(tx, now_ms, &(room, user))?
-                .map_or_else(Stage::default, |(room, user)| Stage::Invites(room, user)),
-        };
-        *self.progress.0.lock() = Progress { stage, next_round_ms, next_keys_ms, undelivered };
         Ok(())
     }
 }
@@ -329,15 +325,22 @@ mod tests {
         count
     }
 
-    /// Steps until a round is over.
-    fn prune(world: &World) {
-        let progress = Arc::new(PruneProgress::default());
-        let step = || {
+    /// Whether there is anything to be done.
+    fn is_due(world: &World, progress: &PruneProgress) -> bool {
+        let now_ms = world.engine.now_ms();
+        let progress = progress.0.lock();
+        progress.tracks.iter().zip(TRACKS).any(|(track, (_, every_ms))| track.is_due(*every_ms, now_ms))
+    }
+
+    /// Steps until nothing is due.
+    fn go_on(world: &World, progress: &Arc<PruneProgress>) {
+        while is_due(world, progress) {
             world.engine.write(Prune { progress: progress.clone() }).wait().unwrap();
-            progress.0.lock().stage.is_beginning()
-        };
-        while !step() {}
-        assert!(step(), "the next round comes later");
+        }
+    }
+
+    fn prune(world: &World) {
+        go_on(world, &Arc::default());
     }
 
     fn send(world: &World, id: &str) -> String {
@@ -376,23 +379,20 @@ mod tests {
     fn rounds_go_on_when_the_clock_is_set_back() {
         let world = World::new();
         let progress = Arc::new(PruneProgress::default());
-        let begins = || {
-            let is_over = || progress.0.lock().stage.is_beginning();
-            world.engine.write(Prune { progress: progress.clone() }).wait().unwrap();
-            let begins = !is_over();
-            while !is_over() {
-                world.engine.write(Prune { progress: progress.clone() }).wait().unwrap();
-            }
-            begins
+        let begun = || {
+            let progress = progress.0.lock();
+            progress.tracks.iter().map(|track| track.next_round_ms).collect::<Vec<_>>()
         };
         world.pass_ms(100 * HOUR_MS);
-        assert!(begins() && !begins());
-        let keys_ms = progress.0.lock().next_keys_ms;
+        go_on(&world, &progress);
+        let before = begun();
         world.set_back_ms(100 * HOUR_MS);
-        assert!(begins() && !begins());
-        assert!(progress.0.lock().next_keys_ms < keys_ms, "keys have been looked at");
+        assert!(is_due(&world, &progress));
+        go_on(&world, &progress);
+        let after = begun();
+        assert!(before.iter().zip(&after).all(|(before, after)| after < before), "{before:?} {after:?}");
         world.pass_ms(ROUND_MS);
-        assert!(begins());
+        assert!(is_due(&world, &progress));
     }
 
     #[test]
@@ -471,5 +471,60 @@ mod tests {
         assert_eq!(known(), ["there.example"]);
         let own = StandingOfKey { server_name: SERVER, key_id: world.engine.key_pair().key_id() };
         assert!(matches!(world.engine.read(&own).unwrap(), KeyStanding::Known(_)));
+    }
+
+    #[test]
+    fn nothing_waits_for_what_has_much_to_do() {
+        let world = World::new();
+        world.room(ROOM, ALICE, None);
+        send(&world, "old");
+        let strangers = 5 * federation::KEYS_STEP_ROWS;
+        for number in 0..strangers {
+            let (server_name, json) = (format!("{number}.example"), Bytes::from_static(b"{}"));
+            world.engine.write(StorePublishedKeys { server_name, keys: Vec::new(), json }).wait().unwrap();
+        }
+        let progress = Arc::new(PruneProgress::default());
+        go_on(&world, &progress);
+        let kept = || {
+            world.ask(|reader| {
+                Ok((count(reader, &schema::PUBLISHED_KEYS), count(reader, &schema::TRANSACTIONS)))
+            })
+        };
+        assert_eq!(kept(), (strangers, 1));
+        world.pass_ms(15 * 24 * HOUR_MS);
+        for _ in TRACKS {
+            world.engine.write(Prune { progress: progress.clone() }).wait().unwrap();
+        }
+        assert_eq!(kept(), (strangers, 0));
+        go_on(&world, &progress);
+        assert_eq!(kept(), (0, 0));
+    }
+
+    #[test]
+    fn looking_for_strangers_costs_a_look_into_each_room_however_many_they_are() {
+        const ROOMS: usize = 50;
+        let world = World::new();
+        for number in 0..ROOMS {
+            world.room(&format!("!{number}:here.example"), ALICE, None);
+        }
+        let publish = |server: &str| {
+            let (server_name, json) = (server.to_owned(), Bytes::from_static(b"{}"));
+            world.engine.write(StorePublishedKeys { server_name, keys: Vec::new(), json }).wait().unwrap();
+        };
+        // One whose user was invited once, and never came.
+        world.member("!7:here.example", ALICE, "@bob:invited.example", "invite").unwrap();
+        publish("invited.example");
+        (0..150).for_each(|number| publish(&format!("{number}.example")));
+        world.pass_ms(15 * 24 * HOUR_MS);
+        let progress = Arc::new(PruneProgress::default());
+        let mut steps = 0;
+        while is_due(&world, &progress) {
+            world.engine.write(Prune { progress: progress.clone() }).wait().unwrap();
+            steps += 1;
+        }
+        // One for each track, the second half of the stays, and the rooms.
+        assert_eq!(steps, TRACKS.len() + 2);
+        assert_eq!(world.ask(|reader| Ok(count(reader, &schema::PUBLISHED_KEYS))), 1);
+        assert!(world.engine.read(&PublishedKeysOf("invited.example")).unwrap().is_some());
     }
 }

@@ -26,7 +26,7 @@ use crate::{
     },
     error::Result,
     outbox::shares::{Queue, Sender},
-    remote::{self, IncomingEdu, IncomingPresence, IncomingReceipt},
+    remote::{self, IncomingEdu, IncomingPresence, IncomingReceipt, received},
     room::{
         RoomCtx,
         early_receipts::{self, EarlyReceipts, Standing, UNTHREADED},
@@ -49,6 +49,9 @@ const TRANSACTION_ID_BYTES_MAX: usize = 255;
 /// After how many bytes a batch takes in no more parts: a usual transaction is one batch. The last part may have as much as a
 /// request of a user of this server ([`to_device::REQUEST_BYTES_MAX`]).
 const BATCH_BYTES: usize = 1 << 20;
+/// After how many entries of parts (users, receipts, messages) it does, too, so that it is made in milliseconds: meanwhile it holds
+/// the lanes of all users whom these name. A part with more of them is taken in in pieces, unless it has an id of its own.
+const BATCH_ENTRIES: usize = 200;
 /// What a row counts for that tells of a device list: its key, and what is kept of it until it is on the disk.
 const NEWS_BYTES: usize = 128;
 /// What a message to a device counts for, whether or not there is such a device: it is looked for.
@@ -76,6 +79,7 @@ const UNKNOWN_DEVICE: &str = "unknown_device";
 #[derive(Clone, Debug)]
 pub struct ReceiveEdus {
     origin: String,
+    /// In pieces of [`BATCH_ENTRIES`] at most.
     edus: Arc<[IncomingEdu]>,
     /// How many of them are taken in already.
     done: usize,
@@ -110,7 +114,7 @@ impl ReceiveEdus {
         for edu in edus.into_iter().take(super::Transaction::EDUS_MAX) {
             match remote::parse(origin, edu) {
                 Some((edu, more)) => {
-                    parsed.push(edu);
+                    parsed.extend(edu.pieces(BATCH_ENTRIES));
                     left_out += more;
                 }
                 None => not_understood += 1,
@@ -146,7 +150,7 @@ impl Command for ReceiveEdus {
 
     fn lanes(&self) -> Lanes {
         let mut users: BTreeSet<&str> = BTreeSet::new();
-        for edu in self.left() {
+        for edu in self.batch() {
             match edu {
                 IncomingEdu::Typing { .. } => {}
                 IncomingEdu::Receipts(receipts) => {
@@ -166,7 +170,7 @@ impl Command for ReceiveEdus {
 
     fn run(&self, tx: &mut Tx) -> Result<TakenEdus> {
         let (mut batch, mut early) = (Batch::default(), EarlyReceipts::of(&self.origin));
-        for edu in self.left() {
+        for edu in self.batch() {
             if batch.bytes >= BATCH_BYTES {
                 break;
             }
@@ -241,6 +245,16 @@ impl ReceiveEdus {
         self.edus.get(self.done..).unwrap_or_default()
     }
 
+    /// What of it is taken in at once, unless that comes to too many bytes before.
+    fn batch(&self) -> impl Iterator<Item = &IncomingEdu> {
+        let mut entries = 0;
+        self.left().iter().take_while(move |edu| {
+            let has_room = entries < BATCH_ENTRIES;
+            entries += edu.entries();
+            has_room
+        })
+    }
+
     fn take_in(
         &self,
         tx: &mut Tx,
@@ -266,11 +280,11 @@ impl ReceiveEdus {
             }
             IncomingEdu::Direct { sender, kind, message_id, messages } => {
                 // What reaches nobody is not remembered: others could make up as much of it as they like.
-                let key = (tx.intern_text(&self.origin)?, message_id.clone());
-                if tx.has(&schema::RECEIVED_MESSAGES, &key)? {
+                let server = tx.intern_text(&self.origin)?;
+                if received::is_known(tx, server, message_id)? {
                     batch.taken.drop("repeated");
-                } else if deliver(tx, (sender.as_str(), key.0), kind, messages, batch)? {
-                    tx.put(&schema::RECEIVED_MESSAGES, &key, &tx.shared.clock.now_ms());
+                } else if deliver(tx, (sender.as_str(), server), kind, messages, batch)? {
+                    received::note(tx, server, message_id)?;
                 }
                 Ok(())
             }

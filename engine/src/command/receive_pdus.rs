@@ -19,7 +19,7 @@ use crate::{
     error::{Error, Missing, Result, What},
     remote::{self, ServerKey},
     room::{
-        RoomCtx, entrance, membership, merging,
+        RoomCtx, answered, entrance, membership, merging,
         policy::Recommendation,
         receive::{
             self, AtHand, GivenState, Outcome, PassedBy, Standing, Within, in_order, in_order_past,
@@ -292,6 +292,7 @@ impl Command for EnterRoom {
             if let Some(user_id) = &join.state_key {
                 carry_settings::expect(tx, room.num, user_id)?;
             }
+            answered::send(tx, &mut room)?;
         }
         Ok((outcome, missing))
     }
@@ -390,6 +391,7 @@ impl Command for CompleteState {
             tell_found(tx, &room, known)?;
             self.is_done(tx, &room)?;
             membership::follow_guest_access(tx, &mut room, allowed_guests)?;
+            answered::send(tx, &mut room)?;
         }
         Ok(missing)
     }

@@ -6,7 +6,10 @@
 
 use bytes::Bytes;
 
-use super::{canonical_without, device_keys, parameter, signatures};
+use super::{
+    canonical_without, device_keys, parameter,
+    signatures::{self, ON_DEVICE_BYTES_MAX, ON_KEY_BYTES_MAX},
+};
 use crate::{
     core::{
         event::{JsonObject, decode_base64, verify_json},
@@ -250,7 +253,7 @@ pub fn store(tx: &mut Tx, user: UserNum, user_id: &str, keys: &[NewKey<'_>]) -> 
                 all_good.push(signature);
             }
         }
-        match signatures::put(tx, user, user, text, &all_good) {
+        match signatures::put(tx, user, user, text, &all_good, ON_KEY_BYTES_MAX) {
             Ok(is_new) => news |= is_new,
             // As those that are not good; the key is as good without them.
             Err(Error::Invalid(_)) => {}
@@ -322,7 +325,8 @@ pub fn add_signatures(
         let why = "it is signed by no key that may sign it".to_owned();
         return Err(Invalid::Signature { what: SIGNED_KEY, why }.into());
     }
-    signatures::put(tx, owner, signer.0, text, &good)
+    let bytes_max = if is_device { ON_DEVICE_BYTES_MAX } else { ON_KEY_BYTES_MAX };
+    signatures::put(tx, owner, signer.0, text, &good, bytes_max)
 }
 
 /// Whether the user-signing key of `signer` has signed `object`, as another user's master key is to be.

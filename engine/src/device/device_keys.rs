@@ -32,7 +32,7 @@ pub fn upload(tx: &mut Tx, user: UserNum, user_id: &str, device_id: &str, keys: 
         tx.put(&schema::DEVICE_KEYS, &(user, device), &stored.into());
         news = true;
     }
-    news |= signatures::put(tx, user, user, device, &signatures)?;
+    news |= signatures::put(tx, user, user, device, &signatures, signatures::ON_DEVICE_BYTES_MAX)?;
     if news {
         lists::changed(tx, user, [lists::ListChange::Device(device)])?;
     }
@@ -53,7 +53,7 @@ pub fn checked<'a>(
     check_shape(user_id, device_id, keys)?;
     let stored = canonical_without(WHAT, keys, &["signatures", "unsigned"], DEVICE_KEYS_BYTES_MAX)?;
     let own = signatures::by(keys, user_id)?;
-    signatures::check_limits(own.iter().copied())?;
+    signatures::check_limits(own.iter().copied(), signatures::ON_DEVICE_BYTES_MAX)?;
     Ok((stored, own))
 }
 

@@ -8,23 +8,33 @@
 //! the master keys that users of this server have signed are kept.
 //! Specification: server-server API, "Device Management".
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bytes::Bytes;
 
 use super::{
-    KEY_NAME_BYTES_MAX,
     cross_signing::{self, CrossSigningUsage},
     device_keys, signatures,
 };
 use crate::{
-    core::{event::JsonObject, identifiers, num::UserNum},
+    core::{
+        event::JsonObject,
+        identifiers,
+        num::{TextNum, UserNum},
+    },
     error::{Error, Result},
-    store::{Reader, StorageError, Tx, schema, schema::RemoteDeviceList},
+    store::{Direction, Reader, StorageError, Tx, schema, schema::RemoteDeviceList},
 };
 
 /// How many devices of one user are kept: some ten are usual, and a hostile server must not fill the disk.
 pub const DEVICES_MAX: usize = 1_000;
+
+/// How many ids that no device here had before may be told of one user within [`NEW_IDS_MS`]: a whole list. Names are kept for
+/// ever, so that whoever replaces their devices again and again would fill the disk with them. Further ones are left out.
+pub const NEW_IDS_MAX: u32 = 1_000;
+
+/// See [`NEW_IDS_MAX`]: a day, in milliseconds.
+pub const NEW_IDS_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// An update of one device.
 pub struct Update<'a> {
@@ -83,7 +93,7 @@ pub fn stale_mark(reader: &Reader, user: UserNum) -> Result<Option<u64>, Storage
 /// and an answer that is under way does not settle it.
 pub fn make_stale(tx: &mut Tx, user: UserNum) -> Result<(), StorageError> {
     let Some(list) = tx.get(&schema::REMOTE_DEVICE_LISTS, &user)? else { return Ok(()) };
-    let list = RemoteDeviceList { stream_id: list.stream_id.saturating_add(1), is_stale: true };
+    let list = RemoteDeviceList { stream_id: list.stream_id.saturating_add(1), is_stale: true, ..list };
     tx.put(&schema::REMOTE_DEVICE_LISTS, &user, &list);
     Ok(())
 }
@@ -96,7 +106,7 @@ pub fn follow(tx: &mut Tx, user: UserNum) -> Result<bool, StorageError> {
         return Ok(false);
     }
     if !tx.has(&schema::REMOTE_DEVICE_LISTS, &user)? {
-        let list = RemoteDeviceList { stream_id: 0, is_stale: true };
+        let list = RemoteDeviceList { is_stale: true, ..RemoteDeviceList::default() };
         tx.put(&schema::REMOTE_DEVICE_LISTS, &user, &list);
     }
     Ok(true)
@@ -104,7 +114,7 @@ pub fn follow(tx: &mut Tx, user: UserNum) -> Result<bool, StorageError> {
 
 /// Takes in an update of a device of the user.
 pub fn update(tx: &mut Tx, user: UserNum, user_id: &str, update: &Update<'_>) -> Result<Updated> {
-    let Some(list) = tx.get(&schema::REMOTE_DEVICE_LISTS, &user)? else { return Ok(Updated::Taken) };
+    let Some(mut list) = tx.get(&schema::REMOTE_DEVICE_LISTS, &user)? else { return Ok(Updated::Taken) };
     if list.is_stale {
         make_stale(tx, user)?;
         return Ok(Updated::Stale);
@@ -117,11 +127,11 @@ pub fn update(tx: &mut Tx, user: UserNum, user_id: &str, update: &Update<'_>) ->
     }
     // What is late and no repetition may be of a server that has lost its count, as one that was restored from a copy.
     let follows = follows_some && !is_late && update.prev_ids.iter().all(|prev| *prev == list.stream_id);
-    if !follows || !put_device(tx, user, user_id, update.device_id, update.name, update.keys)? {
+    if !follows || !replace_one(tx, user, user_id, update, &mut list)? {
         make_stale(tx, user)?;
         return Ok(Updated::Stale);
     }
-    let list = RemoteDeviceList { stream_id: update.stream_id, is_stale: false };
+    list.stream_id = update.stream_id;
     tx.put(&schema::REMOTE_DEVICE_LISTS, &user, &list);
     Ok(Updated::Taken)
 }
@@ -146,7 +156,8 @@ fn is_known(reader: &Reader, user: UserNum, user_id: &str, update: &Update<'_>) 
     }
 }
 
-/// Puts the whole list in the place of what is known. Devices whose keys are malformed are left out.
+/// Puts the whole list in the place of what is known; what is as it was is left alone. Devices whose keys are malformed are left
+/// out, and so are those with too many new ids. O(devices), those that are known and those that are told.
 pub fn replace<'a>(
     tx: &mut Tx,
     user: UserNum,
@@ -154,62 +165,151 @@ pub fn replace<'a>(
     stream_id: u64,
     devices: impl IntoIterator<Item = (&'a str, Option<&'a str>, Option<&'a JsonObject>)>,
 ) -> Result<()> {
-    forget_devices(tx, user)?;
+    let before = tx.get(&schema::REMOTE_DEVICE_LISTS, &user)?.unwrap_or_default();
+    let mut list = RemoteDeviceList { stream_id, is_stale: false, ..before };
+    let mut told = BTreeMap::new();
     for (device_id, name, keys) in devices.into_iter().take(DEVICES_MAX) {
-        put_device(tx, user, user_id, device_id, name, keys)?;
+        // Of several with the same id the last counts.
+        told.insert(device_id, Told::read(user_id, device_id, name, keys)?);
     }
-    tx.put(&schema::REMOTE_DEVICE_LISTS, &user, &RemoteDeviceList { stream_id, is_stale: false });
+    let mut known = known_devices(tx, user)?;
+    let mut news = Vec::new();
+    for told in told.into_values().flatten() {
+        let device = tx.text_num(told.device_id)?;
+        match device.filter(|device| known.get(device).is_some_and(|known| known.is_as(&told))) {
+            Some(device) => drop(known.remove(&device)),
+            None => news.push(told),
+        }
+    }
+    forget_devices(tx, user, &known.into_keys().collect())?;
+    for told in news {
+        put_device(tx, user, &told, &mut list)?;
+    }
+    tx.put(&schema::REMOTE_DEVICE_LISTS, &user, &list);
     Ok(())
 }
 
 /// Forgets the devices of a user who shares no room with this server any more. Cross-signing keys stay, and with them what
 /// users of this server have signed: they are to hold when the user comes back.
 pub fn drop_list(tx: &mut Tx, user: UserNum) -> Result<()> {
-    forget_devices(tx, user)?;
+    let devices = device_keys::all(tx, user)?.into_iter().map(|(device, _)| device).collect();
+    forget_devices(tx, user, &devices)?;
     tx.delete(&schema::REMOTE_DEVICE_LISTS, &user);
     Ok(())
 }
 
-fn forget_devices(tx: &mut Tx, user: UserNum) -> Result<()> {
-    for (device, _) in device_keys::all(tx, user)? {
-        tx.delete(&schema::DEVICE_KEYS, &(user, device));
-        tx.delete(&schema::REMOTE_DEVICE_NAMES, &(user, device));
-        signatures::forget(tx, user, device)?;
+fn forget_devices(tx: &mut Tx, user: UserNum, devices: &BTreeSet<TextNum>) -> Result<()> {
+    for device in devices {
+        tx.delete(&schema::DEVICE_KEYS, &(user, *device));
+        tx.delete(&schema::REMOTE_DEVICE_NAMES, &(user, *device));
     }
-    Ok(())
+    signatures::forget_all(tx, user, devices)
 }
 
-/// Puts a device in the place of what is known of it. Answers whether it could be.
-fn put_device(
+/// A device with keys that are in order, as its server tells it.
+struct Told<'a> {
+    device_id: &'a str,
+    name: Option<&'a str>,
+    keys: Bytes,
+    own: device_keys::Signatures<'a>,
+}
+
+impl<'a> Told<'a> {
+    /// `None` for one without keys, which is of no use to anybody here.
+    fn read(
+        user_id: &str,
+        device_id: &'a str,
+        name: Option<&'a str>,
+        keys: Option<&'a JsonObject>,
+    ) -> Result<Option<Self>> {
+        let checked = checked_keys(user_id, device_id, keys)?;
+        Ok(checked.map(|(keys, own)| Self { device_id, name, keys: keys.into(), own }))
+    }
+}
+
+/// What is known of a device.
+struct Known {
+    name: Option<String>,
+    keys: Bytes,
+    /// Its owner's signatures, by the ids of their keys.
+    own: HashMap<String, String>,
+}
+
+impl Known {
+    fn is_as(&self, told: &Told<'_>) -> bool {
+        self.keys == told.keys
+            && self.name.as_deref() == told.name
+            && self.own.len() == told.own.len()
+            && told.own.iter().all(|(id, text)| self.own.get(*id).is_some_and(|known| known == text))
+    }
+}
+
+fn known_devices(reader: &Reader, user: UserNum) -> Result<HashMap<TextNum, Known>> {
+    let mut signatures = signatures::visible(reader, user, None)?;
+    let mut names = HashMap::new();
+    reader.scan(
+        &schema::REMOTE_DEVICE_NAMES,
+        &user,
+        Direction::Forward,
+        |(_, device): (UserNum, TextNum), name| {
+            names.insert(device, name);
+            true
+        },
+    )?;
+    let mut known = HashMap::new();
+    for (device, keys) in device_keys::all(reader, user)? {
+        let own = signatures.remove(&device).unwrap_or_default();
+        let own = own.into_iter().map(|(_, id, text)| (id, text)).collect();
+        known.insert(device, Known { name: names.remove(&device), keys, own });
+    }
+    Ok(known)
+}
+
+/// Puts what an update tells in the place of what is known of its device. Answers whether it could be.
+fn replace_one(
     tx: &mut Tx,
     user: UserNum,
     user_id: &str,
-    device_id: &str,
-    name: Option<&str>,
-    keys: Option<&JsonObject>,
+    update: &Update<'_>,
+    list: &mut RemoteDeviceList,
 ) -> Result<bool> {
-    if device_id.len() > KEY_NAME_BYTES_MAX {
-        return Ok(false);
-    }
-    if let Some(device) = tx.text_num(device_id)?
+    let told = Told::read(user_id, update.device_id, update.name, update.keys)?;
+    if let Some(device) = tx.text_num(update.device_id)?
         && tx.has(&schema::DEVICE_KEYS, &(user, device))?
     {
-        tx.delete(&schema::DEVICE_KEYS, &(user, device));
-        tx.delete(&schema::REMOTE_DEVICE_NAMES, &(user, device));
-        signatures::forget(tx, user, device)?;
-    } else if keys.is_some() && device_keys::all(tx, user)?.len() >= DEVICES_MAX {
+        forget_devices(tx, user, &BTreeSet::from([device]))?;
+    } else if told.is_some() && device_keys::all(tx, user)?.len() >= DEVICES_MAX {
         return Ok(false);
     }
-    // One without keys is of no use to anybody here.
-    let Some((stored, own)) = checked_keys(user_id, device_id, keys)? else { return Ok(true) };
-    // Not before: names without keys are to fill no disk.
-    let device = tx.intern_text(device_id)?;
-    tx.put(&schema::DEVICE_KEYS, &(user, device), &stored.into());
-    if let Some(name) = name {
+    match told {
+        Some(told) => put_device(tx, user, &told, list),
+        None => Ok(true),
+    }
+}
+
+/// Puts a device of which nothing is known any more. Answers whether it could be: its id may be one new id too many.
+fn put_device(tx: &mut Tx, user: UserNum, told: &Told<'_>, list: &mut RemoteDeviceList) -> Result<bool> {
+    if tx.text_num(told.device_id)?.is_none() && !counts_new_id(list, tx.shared.clock.now_ms()) {
+        return Ok(false);
+    }
+    let device = tx.intern_text(told.device_id)?;
+    tx.put(&schema::DEVICE_KEYS, &(user, device), &told.keys);
+    if let Some(name) = told.name {
         tx.put(&schema::REMOTE_DEVICE_NAMES, &(user, device), &name.to_owned());
     }
-    signatures::put(tx, user, user, device, &own)?;
+    signatures::put(tx, user, user, device, &told.own, signatures::ON_DEVICE_BYTES_MAX)?;
     Ok(true)
+}
+
+/// Counts a new id of a device, if there may be one more.
+fn counts_new_id(list: &mut RemoteDeviceList, now_ms: u64) -> bool {
+    // The clock may have been set back.
+    if now_ms.abs_diff(list.counted_since_ms) >= NEW_IDS_MS {
+        (list.counted_since_ms, list.new_ids) = (now_ms, 0);
+    }
+    let is_one_more = list.new_ids < NEW_IDS_MAX;
+    list.new_ids += u32::from(is_one_more);
+    is_one_more
 }
 
 /// The keys as they are stored, and their owner's signatures; `None` if there are none that are in order.

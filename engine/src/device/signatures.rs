@@ -4,7 +4,7 @@
 //! Invariant: who asks sees the signatures of a key's owner and their own, never those of a third user: who verified
 //! whom is nobody else's business. Specification: "Key and signature security".
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use serde_json::Value;
 
@@ -25,9 +25,14 @@ pub const SIGNATURES_MAX: usize = 1000;
 /// The longest signature in bytes. Ed25519 signatures have 86; others, of future algorithms, are larger.
 pub const SIGNATURE_BYTES_MAX: usize = 8192;
 
-/// The most bytes of one user's signatures on one key, ids included: twelve of the largest signatures, or as many of today's as
-/// there may be. Those on a device are not verified, and whoever asks for a key is told them all.
+/// The most bytes of one user's signatures on a cross-signing key, ids included: twelve of the largest signatures, or as many of
+/// today's as there may be.
 pub const ON_KEY_BYTES_MAX: usize = 112 * 1024;
+
+/// The most bytes of its user's signatures on a device, ids included: its own, that of the self-signing key and one to spare, each as
+/// large as any may be, or some 180 of today's. They are not verified, and whoever asks for the keys, or follows the user, is told them
+/// all: with the largest keys the hundred devices of a transaction make six MiB, which leaves room for fifty events.
+pub const ON_DEVICE_BYTES_MAX: usize = 3 * (SIGNATURE_BYTES_MAX + KEY_NAME_BYTES_MAX);
 
 /// The signatures of `signer` in a signed object: the ids of the signing keys, and the signatures.
 ///
@@ -55,10 +60,13 @@ pub fn by<'a>(object: &'a JsonObject, signer: &str) -> Result<Vec<(&'a str, &'a 
     Ok(found)
 }
 
-/// Looks whether one user may have these signatures on one key.
+/// Looks whether one user may have these signatures on one key, which may have `bytes_max`.
 ///
 /// Errors: they are too many, or too large together.
-pub fn check_limits<'a>(signatures: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<()> {
+pub fn check_limits<'a>(
+    signatures: impl IntoIterator<Item = (&'a str, &'a str)>,
+    bytes_max: usize,
+) -> Result<()> {
     let (mut count, mut bytes) = (0, 0);
     for (key_id, signature) in signatures {
         count += 1;
@@ -68,13 +76,13 @@ pub fn check_limits<'a>(signatures: impl IntoIterator<Item = (&'a str, &'a str)>
     if count > SIGNATURES_MAX {
         return too_large("signatures of a user on a key", SIGNATURES_MAX);
     }
-    if bytes > ON_KEY_BYTES_MAX {
-        return too_large("bytes of a user's signatures on a key", ON_KEY_BYTES_MAX);
+    if bytes > bytes_max {
+        return too_large("bytes of a user's signatures on a key", bytes_max);
     }
     Ok(())
 }
 
-/// Stores signatures of `signer` on the key `key` of `owner`. Answers whether any of them is new.
+/// Stores signatures of `signer` on the key `key` of `owner`, which may have `bytes_max`. Answers whether any of them is new.
 ///
 /// Errors: with those that are known they would be more than one user may have on a key; nothing is stored then.
 pub fn put(
@@ -83,6 +91,7 @@ pub fn put(
     signer: UserNum,
     key: TextNum,
     signatures: &[(&str, &str)],
+    bytes_max: usize,
 ) -> Result<bool> {
     let known = of(tx, owner, signer, key)?;
     let mut all: HashMap<&str, &str> =
@@ -96,7 +105,7 @@ pub fn put(
     if new.is_empty() {
         return Ok(false);
     }
-    check_limits(all)?;
+    check_limits(all, bytes_max)?;
     for (key_id, signature) in new {
         tx.put(&schema::KEY_SIGNATURES, &(owner, signer, key, key_id.to_owned()), &signature.to_owned());
     }
@@ -120,9 +129,17 @@ pub fn of(reader: &Reader, owner: UserNum, signer: UserNum, key: TextNum) -> Res
 
 /// Removes all signatures on the key `key` of `owner`. O(signatures on the owner's keys).
 pub fn forget(tx: &mut Tx, owner: UserNum, key: TextNum) -> Result<()> {
+    forget_all(tx, owner, &BTreeSet::from([key]))
+}
+
+/// The same of several keys at once, which costs no more.
+pub fn forget_all(tx: &mut Tx, owner: UserNum, keys: &BTreeSet<TextNum>) -> Result<()> {
     let mut rows = Vec::new();
+    if keys.is_empty() {
+        return Ok(());
+    }
     tx.scan(&schema::KEY_SIGNATURES, &owner, Direction::Forward, |row, _| {
-        if row.2 == key {
+        if keys.contains(&row.2) {
             rows.push(row);
         }
         true

@@ -39,16 +39,10 @@ pub fn device_list_update(
     }
     string_member(&mut out, "device_id", &device_id);
     if let Some(keys) = keys {
-        let on_keys = signatures::visible(reader, user, None)?;
+        let own = signatures::of(reader, user, user, device)?;
+        let own: OnKey = own.into_iter().map(|(key_id, signature)| (user, key_id, signature)).collect();
         member(&mut out, "keys");
-        let unsigned = OnKey::new();
-        signatures::write_signed(
-            reader,
-            &mut out,
-            &keys,
-            Some(on_keys.get(&device).unwrap_or(&unsigned)),
-            None,
-        )?;
+        signatures::write_signed(reader, &mut out, &keys, Some(&own), None)?;
     }
     let before: Vec<i64> = (before > StreamPos::ZERO).then_some(before.0).into_iter().collect();
     raw_member(&mut out, "prev_id", json!(before).to_string().as_bytes());

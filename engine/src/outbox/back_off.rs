@@ -3,10 +3,10 @@
 //! The first pause is short, since most failures are restarts; each is twice the one before, up to a day, at which a dead
 //! server costs one attempt a day. Other servers begin with ten minutes and go up to a day (Synapse before version 1.74)
 //! or a week (since then); what a shorter beginning costs is six attempts more, and what it gains are minutes after every
-//! restart of a peer. Any sign of life ends the pause, but not one for which the server
-//! itself asked, by its limit on requests.
+//! restart of a peer. Any sign of life ends the pause, as soon as the last attempt is over for some seconds, but not one for
+//! which the server itself asked, by its limit on requests.
 
-use crate::store::Reader;
+use crate::store::{Reader, schema::Destination};
 
 /// The first pause, in milliseconds.
 const FIRST_WAIT_MS: u64 = 10_000;
@@ -20,7 +20,35 @@ const JITTER_PERCENT: u64 = 20;
 
 /// How long after a failure a sign of life from the server is worth another attempt, in milliseconds. One that can reach
 /// this server, but cannot be reached, must not cost an attempt with each of its requests.
-pub(crate) const HEARD_AFTER_MS: u64 = 10_000;
+const HEARD_AFTER_MS: u64 = 10_000;
+
+/// The last of a server's failures in a row, in milliseconds since the epoch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Failure {
+    /// When it was.
+    pub at_ms: u64,
+    /// Since when the server cannot be reached; zero if it can, or if that is not known.
+    pub since_ms: u64,
+    /// Until when no sign of life ends the pause, because the server asked for it; zero if it did not.
+    pub asked_ms: u64,
+}
+
+impl Failure {
+    /// What is noted of a server.
+    pub fn of(row: &Destination) -> Failure {
+        Failure { at_ms: row.failed_ms, since_ms: row.failing_since_ms, asked_ms: row.asked_ms }
+    }
+
+    /// When the server is to be tried that was to be at `due_ms` and is heard from now.
+    pub fn heard_ms(&self, due_ms: u64, now_ms: u64) -> u64 {
+        // One ahead of now was noted before the clock was set back: its pause is over.
+        if self.at_ms > now_ms {
+            return due_ms.min(now_ms);
+        }
+        let is_asked = self.asked_ms > now_ms;
+        if is_asked { due_ms } else { due_ms.min(now_ms.max(self.at_ms.saturating_add(HEARD_AFTER_MS))) }
+    }
+}
 
 /// How long to wait after so many failures in a row.
 pub(crate) fn wait_ms(reader: &Reader, failures: u32) -> u64 {

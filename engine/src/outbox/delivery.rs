@@ -14,7 +14,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Pause, catch_up, making_up};
+use super::{Failure, Pause, catch_up, making_up};
 use crate::{
     core::{
         identifiers::server_name,
@@ -249,8 +249,7 @@ pub(crate) fn known_servers(reader: &Reader, now_ms: u64) -> Result<BTreeMap<Tex
     reader.scan(&schema::DESTINATIONS, &(), Direction::Forward, |server, row| {
         let is_over = row.failed_ms > now_ms;
         let due_ms = if is_over { row.retry_ms.min(now_ms) } else { row.retry_ms };
-        let (asked_ms, failing_since_ms) = (row.asked_ms, row.failing_since_ms);
-        servers.insert(server, Pause { due_ms, asked_ms, failing_since_ms });
+        servers.insert(server, Pause { due_ms, failure: Failure::of(&row) });
         true
     })?;
     Ok(servers)

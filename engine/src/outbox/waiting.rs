@@ -6,7 +6,7 @@
 //! too early and then forgotten.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     future::Future,
     pin::Pin,
     sync::Arc,
@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 use crate::{
     core::num::{EventNum, RoomNum, StreamPos, TextNum, UserNum},
     outbox::{
+        Failure,
         delivery::is_long_silent,
         ephemeral::{Ephemeral, Ephemerals},
     },
@@ -32,15 +33,17 @@ const EPHEMERAL_MAX: usize = 1_000;
 /// reaches nobody, and knows 50,000 others, that is 240 bytes of each.
 const KEPT_MAX: usize = 500_000;
 
+/// For how long a server is a laggard that failed or was slow, in milliseconds, though it is prompt again: whoever is slow at will
+/// else takes everybody's places again after each answer.
+const LAGGARD_MS: u64 = 10 * 60 * 1000;
+
 /// For how long a server is left alone, in milliseconds since the epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Pause {
     /// When it may be tried.
     pub due_ms: u64,
-    /// Until when no sign of life ends the pause, because the server asked for it.
-    pub asked_ms: u64,
-    /// Since when it cannot be reached; zero if it can.
-    pub failing_since_ms: u64,
+    /// Why.
+    pub failure: Failure,
 }
 
 /// What may be waiting for one server.
@@ -59,10 +62,10 @@ struct Pending {
     /// When that was said, in milliseconds since the epoch. If it is ahead of now, the clock was set back, and there is no telling
     /// how much of the pause is over.
     said_ms: u64,
-    /// Until when it asked to be left alone, in milliseconds since the epoch; zero if it did not.
-    asked_ms: u64,
-    /// Since when it cannot be reached, in milliseconds since the epoch; zero if it can, or if that is not known.
-    failing_since_ms: u64,
+    /// Its last failure.
+    failure: Failure,
+    /// Whether it was heard from since somebody is at it.
+    was_heard: bool,
     /// Where the rooms end, while it catches up.
     ends: Option<Ends>,
     /// Its turn among those that are due, from when it is first seen to be until somebody is at it.
@@ -111,8 +114,9 @@ struct Inner {
     servers: HashMap<TextNum, Pending>,
     /// The last turn that was given.
     last_turn: u64,
-    /// Servers that failed or were slow the last time, also those for which nothing waits: four bytes each.
-    laggards: HashSet<TextNum>,
+    /// Servers that failed or were slow, and when they did the last time, in milliseconds since the epoch; also those for which
+    /// nothing waits: sixteen bytes each.
+    laggards: HashMap<TextNum, u64>,
     /// Whether something was published since somebody last waited.
     awake: bool,
     waker: Option<Waker>,
@@ -184,14 +188,13 @@ impl Waiting {
     pub fn load(&self, servers: impl IntoIterator<Item = (TextNum, Pause)>, now_ms: u64) {
         let mut inner = self.0.lock();
         inner.loaded = true;
-        for (server, Pause { due_ms, asked_ms, failing_since_ms }) in servers {
+        for (server, Pause { due_ms, failure }) in servers {
             let pending = inner.servers.entry(server).or_default();
             pending.is_unknown = true;
             pending.queued = pending.queued.max(StreamPos(1));
-            (pending.due_ms, pending.said_ms) = (due_ms, now_ms);
-            (pending.asked_ms, pending.failing_since_ms) = (asked_ms, failing_since_ms);
+            (pending.due_ms, pending.said_ms, pending.failure) = (due_ms, now_ms, failure);
             if due_ms > 0 {
-                inner.laggards.insert(server);
+                inner.laggards.insert(server, now_ms);
             }
         }
     }
@@ -237,7 +240,7 @@ impl Waiting {
         let pending = inner.servers.entry(server).or_default();
         let max = match pending.is_due(now_ms) {
             true => EPHEMERAL_MAX,
-            false if ephemeral.lasts() && !is_long_silent(pending.failing_since_ms, now_ms) => kept_max,
+            false if ephemeral.lasts() && !is_long_silent(pending.failure.since_ms, now_ms) => kept_max,
             false => 0,
         };
         pending.ephemerals.add(ephemeral, max, now_ms, held_ms);
@@ -252,7 +255,7 @@ impl Waiting {
         let (mut due, mut next_ms, mut laggards_taken) = (Vec::new(), None, 0);
         for (server, pending) in servers.iter() {
             if pending.taken {
-                laggards_taken += usize::from(laggards.contains(server));
+                laggards_taken += usize::from(laggards.contains_key(server));
                 continue;
             }
             match pending.next_ms(now_ms) {
@@ -272,7 +275,7 @@ impl Waiting {
                 *last_turn += 1;
                 pending.turn = Some(*last_turn);
             }
-            let is_laggard = laggards.contains(&server);
+            let is_laggard = laggards.contains_key(&server);
             if is_laggard && laggards_taken >= laggards_max {
                 continue;
             }
@@ -280,7 +283,7 @@ impl Waiting {
                 next_ms = Some(now_ms);
                 continue;
             }
-            (pending.taken, pending.turn) = (true, None);
+            (pending.taken, pending.turn, pending.was_heard) = (true, None, false);
             laggards_taken += usize::from(is_laggard);
             taken.push(server);
         }
@@ -355,6 +358,20 @@ impl Waiting {
         }
     }
 
+    /// The server, which somebody is at, takes its time: it is a laggard from now on. Answers whether there are no more than
+    /// `laggards_max` with it that somebody is at; else it is to be left, and tried later. O(servers), once for each that becomes one.
+    pub fn is_slow(&self, server: TextNum, laggards_max: usize, now_ms: u64) -> bool {
+        let mut inner = self.0.lock();
+        if inner.laggards.insert(server, now_ms).is_some() {
+            // It was taken as one.
+            return true;
+        }
+        let Inner { servers, laggards, .. } = &*inner;
+        let taken =
+            servers.iter().filter(|(server, pending)| pending.taken && laggards.contains_key(*server));
+        taken.count() <= laggards_max
+    }
+
     /// Nobody is at the server any more; it may be tried again at `due_ms`. What is soon stale waits for that unless the server
     /// was silent for long. `was_prompt` says whether it took what it was sent without failing or being slow, if it was sent
     /// anything.
@@ -362,24 +379,31 @@ impl Waiting {
         let mut inner = self.0.lock();
         match was_prompt {
             Some(true) => {
-                inner.laggards.remove(&server);
+                // If it was so later than now, the clock was set back.
+                let was_ms = inner.laggards.get(&server).copied();
+                if was_ms.is_some_and(|was_ms| was_ms > now_ms || was_ms + LAGGARD_MS <= now_ms) {
+                    inner.laggards.remove(&server);
+                }
             }
             Some(false) => {
-                inner.laggards.insert(server);
+                inner.laggards.insert(server, now_ms);
             }
             None => {}
         }
         let kept_max = inner.kept_max();
         let Some(pending) = inner.servers.get_mut(&server) else { return };
         pending.taken = false;
+        // It may have been heard from after its failure was noted.
+        let was_heard = was_prompt == Some(false) && pending.was_heard;
+        let due_ms = if was_heard { pending.failure.heard_ms(due_ms, now_ms) } else { due_ms };
         (pending.due_ms, pending.said_ms) = (due_ms, now_ms);
         pending.ephemerals.put_back(EPHEMERAL_MAX, now_ms);
         if due_ms > now_ms {
             // It stays here, so that whatever comes waits with it.
-            let is_long_silent = is_long_silent(pending.failing_since_ms, now_ms);
+            let is_long_silent = is_long_silent(pending.failure.since_ms, now_ms);
             pending.ephemerals.keep_lasting(if is_long_silent { 0 } else { kept_max });
         } else {
-            pending.failing_since_ms = 0;
+            pending.failure.since_ms = 0;
             if was_prompt == Some(false) {
                 // What is next was not looked at, if there is anything.
                 pending.queued = pending.queued.max(StreamPos(1));
@@ -397,27 +421,30 @@ impl Waiting {
         self.0.lock().servers.get(&server).is_some_and(|pending| !pending.taken && !pending.is_due(now_ms))
     }
 
-    /// Whether that may be over if the server is heard from: not while it asked to be left alone.
+    /// The server is heard from. Answers whether that may end its pause sooner: not while it asked to be left alone. If somebody is
+    /// at it, that is kept for when they fail.
     pub fn may_be_back(&self, server: TextNum, now_ms: u64) -> bool {
-        self.0
-            .lock()
-            .servers
-            .get(&server)
-            .is_some_and(|pending| !pending.taken && !pending.is_due(now_ms) && pending.asked_ms <= now_ms)
-    }
-
-    /// The server has failed, for the first time in a row at `since_ms`. Until `asked_ms` it asked to be left alone; zero if it
-    /// did not.
-    pub fn failed(&self, server: TextNum, since_ms: u64, asked_ms: u64) {
-        if let Some(pending) = self.0.lock().servers.get_mut(&server) {
-            (pending.failing_since_ms, pending.asked_ms) = (since_ms, asked_ms);
+        let mut inner = self.0.lock();
+        let Some(pending) = inner.servers.get_mut(&server) else { return false };
+        if pending.taken {
+            pending.was_heard = true;
+            return false;
         }
+        !pending.is_due(now_ms) && pending.failure.heard_ms(pending.due_ms, now_ms) < pending.due_ms
     }
 
-    /// The server may be tried at once.
-    pub fn make_due(&self, server: TextNum, now_ms: u64) {
+    /// The server has failed. Answers whether it was heard from meanwhile.
+    pub fn failed(&self, server: TextNum, failure: Failure) -> bool {
+        let mut inner = self.0.lock();
+        let Some(pending) = inner.servers.get_mut(&server) else { return false };
+        pending.failure = failure;
+        pending.was_heard
+    }
+
+    /// The server may be tried at `due_ms`, if not before.
+    pub fn make_due(&self, server: TextNum, due_ms: u64) {
         if let Some(pending) = self.0.lock().servers.get_mut(&server) {
-            pending.due_ms = pending.due_ms.min(now_ms);
+            pending.due_ms = pending.due_ms.min(due_ms);
         }
         self.wake();
     }
@@ -449,129 +476,4 @@ impl Future for OutgoingNews {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ROOM: RoomNum = RoomNum(1);
-    const NOW_MS: u64 = 1_000;
-
-    /// Something is for each of the servers.
-    fn waiting(servers: std::ops::Range<u32>) -> Waiting {
-        let waiting = Waiting::default();
-        servers.for_each(|server| waiting.add_room(TextNum(server), ROOM, StreamPos(1)));
-        waiting
-    }
-
-    fn take(waiting: &Waiting, limit: usize, laggards_max: usize) -> (Vec<u32>, Option<u64>) {
-        let (taken, next_ms) = waiting.take_due(NOW_MS, limit, laggards_max);
-        (taken.into_iter().map(|server| server.0).collect(), next_ms)
-    }
-
-    #[test]
-    fn who_fails_or_is_slow_leaves_room_for_the_others() {
-        let waiting = waiting(0..10);
-        assert_eq!(take(&waiting, 10, 10).0.len(), 10);
-        // Six were slow or failed, those with the smaller numbers last.
-        for server in 0..6 {
-            waiting.leave(TextNum(server), NOW_MS - u64::from(server), Some(false), NOW_MS);
-        }
-        (6..10).for_each(|server| waiting.leave(TextNum(server), 0, Some(true), NOW_MS));
-        // Those that are left out come when one is left, and not by waiting.
-        assert_eq!(take(&waiting, 10, 2), (vec![4, 5, 6, 7, 8, 9], None));
-        assert_eq!(take(&waiting, 10, 2), (vec![], None));
-        // It was not sent anything: that says nothing.
-        waiting.leave(TextNum(5), NOW_MS, None, NOW_MS);
-        assert_eq!(take(&waiting, 10, 2), (vec![3], None));
-        // One that is prompt again counts no more.
-        waiting.leave(TextNum(4), NOW_MS, Some(true), NOW_MS);
-        assert_eq!(take(&waiting, 10, 2), (vec![2, 4], None));
-    }
-
-    #[test]
-    fn what_is_held_waits_for_its_time_or_for_something_else() {
-        let (waiting, user) = (Waiting::default(), UserNum(1));
-        let receipt = Ephemeral::Receipt(ROOM, user, TextNum(9));
-        (0..4).for_each(|server| waiting.add_ephemeral(TextNum(server), receipt, NOW_MS, 400));
-        // No multiple of the times at which it is looked.
-        assert_eq!(take(&waiting, 10, 10), (vec![], Some(1_500)));
-        waiting.add_ephemeral(TextNum(0), receipt, NOW_MS + 200, 400);
-        waiting.add_room(TextNum(1), ROOM, StreamPos(1));
-        waiting.add_ephemeral(TextNum(2), Ephemeral::Presence(user, ROOM), NOW_MS, 0);
-        assert_eq!(take(&waiting, 10, 10), (vec![1, 2], Some(1_500)));
-        assert_eq!(waiting.take_ephemeral(TextNum(1), 10), [receipt]);
-        assert_eq!(waiting.take_ephemeral(TextNum(2), 10), [receipt, Ephemeral::Presence(user, ROOM)]);
-        // Somebody else is at one of the others, which fails.
-        waiting.add_queued(TextNum(3), StreamPos(1));
-        assert_eq!(take(&waiting, 10, 10).0, [3]);
-        waiting.leave(TextNum(3), 9_000, Some(false), NOW_MS);
-        assert_eq!(waiting.take_due(1_500, 10, 10), (vec![TextNum(0)], Some(9_000)));
-        assert_eq!(waiting.take_ephemeral(TextNum(0), 10), [receipt]);
-        assert_eq!(waiting.take_ephemeral(TextNum(0), 10), [], "it has taken that");
-        waiting.leave(TextNum(0), 0, Some(true), 1_500);
-        assert_eq!(waiting.take_due(8_000, 10, 10), (vec![], Some(9_000)), "nothing is sent twice");
-    }
-
-    #[test]
-    fn of_many_who_fail_each_has_a_share_of_what_is_kept() {
-        const SERVERS: u32 = 1_000;
-        let waiting = waiting(0..SERVERS);
-        take(&waiting, SERVERS as usize, SERVERS as usize);
-        (0..SERVERS).for_each(|server| waiting.leave(TextNum(server), 9_000, Some(false), NOW_MS));
-        for user in 0..EPHEMERAL_MAX as u64 {
-            let receipt = Ephemeral::Receipt(ROOM, UserNum(user), TextNum(9));
-            waiting.add_ephemeral(TextNum(0), receipt, NOW_MS, 0);
-        }
-        assert_eq!(waiting.take_ephemeral(TextNum(0), EPHEMERAL_MAX).len(), 500);
-    }
-
-    #[test]
-    fn who_failed_before_the_start_is_a_laggard() {
-        let waiting = waiting(0..2);
-        let failed = Pause { due_ms: NOW_MS, asked_ms: 0, failing_since_ms: NOW_MS };
-        waiting.load([(TextNum(0), Pause::default()), (TextNum(1), failed)], NOW_MS);
-        assert_eq!(take(&waiting, 10, 0).0, [0]);
-    }
-
-    #[test]
-    fn a_pause_from_before_the_clock_was_set_back_is_over() {
-        let waiting = waiting(0..2);
-        take(&waiting, 2, 2);
-        for (server, said_ms) in [(0, NOW_MS - 1), (1, NOW_MS + 1)] {
-            waiting.leave(TextNum(server), 1_000 * NOW_MS, Some(false), said_ms);
-        }
-        let is_backing_off = |server| waiting.is_backing_off(TextNum(server), NOW_MS);
-        assert_eq!((is_backing_off(0), is_backing_off(1)), (true, false));
-        assert_eq!(take(&waiting, 2, 2), (vec![1], Some(1_000 * NOW_MS)));
-    }
-
-    #[test]
-    fn who_is_always_due_takes_turns_with_all_others() {
-        let waiting = waiting(0..10);
-        let mut served = Vec::new();
-        for _ in 0..6 {
-            let (taken, _) = take(&waiting, 3, 1);
-            for server in taken {
-                // Something has come for it meanwhile, and the last two are slow.
-                waiting.add_room(TextNum(server), ROOM, StreamPos(1));
-                let (due_ms, was_prompt) = if server < 8 { (0, true) } else { (NOW_MS, false) };
-                waiting.leave(TextNum(server), due_ms, Some(was_prompt), NOW_MS);
-                served.push(server);
-            }
-        }
-        let times = |server: u32| served.iter().filter(|one| **one == server).count();
-        assert!((0..10).all(|server| (1..=2).contains(&times(server))), "{served:?}");
-    }
-
-    #[test]
-    fn those_that_are_due_for_longest_come_first() {
-        let waiting = waiting(0..4);
-        take(&waiting, 4, 4);
-        for (server, due_ms) in [(0, 900), (1, 700), (2, 5_000), (3, 800)] {
-            waiting.leave(TextNum(server), due_ms, Some(false), 0);
-        }
-        assert_eq!(take(&waiting, 1, 4), (vec![1], Some(NOW_MS)), "others are due");
-        waiting.make_due(TextNum(2), NOW_MS);
-        assert_eq!(take(&waiting, 2, 4), (vec![0, 3], Some(NOW_MS)));
-        assert_eq!(take(&waiting, 2, 4), (vec![2], None));
-    }
-}
+mod tests;

@@ -81,6 +81,34 @@ pub enum IncomingEdu {
     },
 }
 
+impl IncomingEdu {
+    /// How many users, receipts or messages it tells of.
+    pub(crate) fn entries(&self) -> usize {
+        match self {
+            Self::Receipts(receipts) => receipts.len(),
+            Self::Presence(updates) => updates.len(),
+            Self::Direct { messages, .. } => messages.len(),
+            Self::Typing { .. } | Self::DeviceList { .. } | Self::SigningKeys { .. } => 1,
+        }
+    }
+
+    /// The same in pieces of so many entries at most. What is known by an id stays whole.
+    pub(crate) fn pieces(self, entries_max: usize) -> Vec<Self> {
+        if self.entries() <= entries_max {
+            return vec![self];
+        }
+        match self {
+            Self::Receipts(receipts) => {
+                receipts.chunks(entries_max).map(|piece| Self::Receipts(piece.to_vec())).collect()
+            }
+            Self::Presence(updates) => {
+                updates.chunks(entries_max).map(|piece| Self::Presence(piece.to_vec())).collect()
+            }
+            whole => vec![whole],
+        }
+    }
+}
+
 /// That a user has read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct IncomingReceipt {

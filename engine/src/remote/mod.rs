@@ -1,6 +1,7 @@
 //! Other servers: their signing keys, and what they tell outside of rooms.
 
 mod edus;
+pub(crate) mod received;
 mod server_keys;
 mod trust;
 

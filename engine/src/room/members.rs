@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    Event, RoomCtx, early_receipts, entrants, out_of_band, servers, signed_invites,
+    Event, RoomCtx, answered, early_receipts, entrants, out_of_band, servers, signed_invites,
     stripped_state::stripped_state,
 };
 use crate::{
@@ -29,6 +29,12 @@ pub(crate) fn apply(tx: &mut Tx, room: &mut RoomCtx, event: &Arc<Event>, pos: St
         return Ok(());
     };
     let user = tx.intern_user(user_id)?;
+    let is_local = is_local(tx, user_id);
+    // Each invite or knock shows something else: who invites, why, and what of the room.
+    let is_shown = is_local && matches!(membership, Membership::Invite | Membership::Knock);
+    if is_shown && answered::keep(tx, room, (user, user_id), event, membership, pos)? {
+        return signed_invites::forget(tx, user, room.num, &pdu);
+    }
     let before = tx.get(&schema::USER_ROOMS, &(user, room.num))?.map(|row| row.value);
     let was = before.as_ref().map(|row| row.membership);
     let counted = out_of_band::settle(tx, user, room.num, was)?;
@@ -38,7 +44,6 @@ pub(crate) fn apply(tx: &mut Tx, room: &mut RoomCtx, event: &Arc<Event>, pos: St
     tx.put(&schema::MEMBERS, &(room.num, membership as u8, user), &event.num);
     count(room, counted, Some(membership));
     servers::count(tx, room, (user, user_id), counted, Some(membership), pos)?;
-    let is_local = is_local(tx, user_id);
     let row = UserRoom {
         membership,
         event: event.num,
@@ -46,15 +51,13 @@ pub(crate) fn apply(tx: &mut Tx, room: &mut RoomCtx, event: &Arc<Event>, pos: St
         forgotten: matches!(membership, Membership::Leave | Membership::Ban)
             && before.as_ref().is_some_and(|row| row.forgotten),
         ever_joined: membership == Membership::Join || before.as_ref().is_some_and(|row| row.ever_joined),
-        stripped_state: match membership {
-            // Only users of this server ask for it.
-            Membership::Invite | Membership::Knock if is_local => Some(stripped_state(tx, room, event)?),
-            _ => None,
+        // Only users of this server ask for it.
+        stripped_state: match is_shown {
+            true => Some(stripped_state(tx, room, event)?),
+            false => None,
         },
     };
     tx.put(&schema::USER_ROOMS, &(user, room.num), &Positioned { pos, value: row });
-    // Each invite or knock shows something else: who invites, why, and what of the room.
-    let is_shown = is_local && matches!(membership, Membership::Invite | Membership::Knock);
     if was != Some(membership) || is_shown {
         tx.put(&schema::USER_STREAM, &(user, pos), &UserNews::Membership(room.num));
     }

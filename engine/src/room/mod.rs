@@ -2,6 +2,7 @@
 
 mod accept;
 pub(crate) mod alias;
+pub(crate) mod answered;
 mod append;
 mod citations;
 pub(crate) mod company;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{RoomCtx, purge::remove_account_data, version_index};
+use super::{RoomCtx, purge::remove_account_data, room_version, version_index};
 use crate::{
     core::{
         event::{ClientFormat, EventError, JsonObject, Pdu, StoredEvent, is_stripped, write_client_event},
@@ -247,6 +247,17 @@ pub(crate) fn check_room_state(
     if has_create { Ok(()) } else { Err(invalid("the m.room.create event is missing").into()) }
 }
 
+/// The leave or ban that a row keeps, if it answers this event. Of a large one it is not known what it answers.
+pub(super) fn leave_of(row: &OutOfBand, event_id: &str) -> Result<Option<Pdu>, StorageError> {
+    let version = room_version(row.version)?;
+    let kept = Pdu::from_stored(version, row.event_id.as_str().into(), row.json.clone().into()).ok();
+    let answers = |pdu: &Pdu| {
+        let is_out = matches!(pdu.membership(), Some("leave" | "ban"));
+        is_out && pdu.auth_events.iter().any(|named| **named == *event_id)
+    };
+    Ok(kept.filter(answers))
+}
+
 /// Who made a membership what it is: the sender of its event. Nobody if that cannot be read.
 pub(crate) fn sender_of(row: &OutOfBand) -> Option<Arc<str>> {
     let event: Value = serde_json::from_slice(&row.json).unwrap_or_default();
@@ -272,14 +283,55 @@ impl Reader {
         room_id: &str,
     ) -> Result<(UserNum, RoomNum, Membership, OutOfBand)> {
         let not_found = || Error::NotFound(What::Room);
+        let (user, room, shown) = self.open_membership(user_id, room_id)?;
+        let row = self.out_of_band(user, room)?.ok_or_else(not_found)?;
+        Ok((user, room, shown.membership, row))
+    }
+
+    /// The same for one that another server can end: also one that came with the room's own events, while this server was in it.
+    ///
+    /// Errors: [`What::Room`] not found when there is none.
+    pub(crate) fn endable_out_of_band(
+        &self,
+        user_id: &str,
+        room_id: &str,
+    ) -> Result<(UserNum, RoomNum, OutOfBand)> {
+        let not_found = || Error::NotFound(What::Room);
+        let (user, room, shown) = self.open_membership(user_id, room_id)?;
+        let row = match self.out_of_band(user, room)? {
+            Some(row) => row,
+            None => self.left_open(room_id, &shown)?.ok_or_else(not_found)?,
+        };
+        Ok((user, room, row))
+    }
+
+    /// An invite or a knock as the user is shown it.
+    fn open_membership(&self, user_id: &str, room_id: &str) -> Result<(UserNum, RoomNum, UserRoom)> {
+        let not_found = || Error::NotFound(What::Room);
         let user = self.user_num(user_id)?.ok_or_else(not_found)?;
         let room = self.room_num(room_id)?.ok_or_else(not_found)?;
-        let row = self.out_of_band(user, room)?.ok_or_else(not_found)?;
-        let membership = self.membership(user, room)?.ok_or_else(not_found)?;
-        match membership {
-            Membership::Invite | Membership::Knock => Ok((user, room, membership, row)),
+        let shown = self.user_room(user, room)?.ok_or_else(not_found)?.value;
+        match shown.membership {
+            Membership::Invite | Membership::Knock => Ok((user, room, shown)),
             Membership::Join | Membership::Leave | Membership::Ban => Err(not_found()),
         }
+    }
+
+    /// A membership that the room's own rows tell of, as if another server had, if this one is in the room no longer: others do not
+    /// send it the room's events any more, but still what is about its users.
+    fn left_open(&self, room_id: &str, shown: &UserRoom) -> Result<Option<OutOfBand>> {
+        let Some(room) = RoomCtx::find(self, room_id)? else { return Ok(None) };
+        if self.is_server_in_room(&self.shared.server_name, room.num)? {
+            return Ok(None);
+        }
+        let event = self.event(shown.event)?;
+        Ok(Some(OutOfBand {
+            in_room: Some(shown.membership),
+            event_id: event.event_id.to_string(),
+            version: event.header.version,
+            json: event.json.to_vec(),
+            servers: Vec::new(),
+        }))
     }
 
     /// Who made the user's membership what they are shown: the sender of its event. Nobody if that event cannot be read.

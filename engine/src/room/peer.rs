@@ -177,9 +177,12 @@ impl<'r> Peer<'r> {
         if header.room != self.room.num {
             return Ok(Sight::Redacted);
         }
-        // An outlier's place in the room is not known, so neither is who was there. What was part of a state is given with it.
+        // An outlier's place in the room is not known, so neither is who was there. What was part of a state is given with it, unless
+        // it had a place here, in a time that is hidden.
         if header.status == EventStatus::Outlier {
-            return Ok(if header.state_key.is_some() { Sight::Whole } else { Sight::Redacted });
+            let is_given = header.state_key.is_some()
+                && !self.reader.has(&schema::HIDDEN_OUTLIERS, &(header.room, event.num))?;
+            return Ok(if is_given { Sight::Whole } else { Sight::Redacted });
         }
         let before = self.visibility_at(header.state_before)?;
         let visibility = match self.is_entry(header, self.visibility_key) {

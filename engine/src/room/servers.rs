@@ -6,18 +6,21 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::RoomCtx;
+use super::{Event, RoomCtx};
 use crate::{
     core::{
         acl::ServerAcl,
         identifiers::{is_server_name, server_name},
-        num::{RoomNum, StreamPos, TextNum, UserNum},
+        num::{EventNum, RoomNum, StreamPos, TextNum, UserNum},
     },
     device::elsewhere,
     error::{Denied, Result},
-    store::{Direction, Reader, StorageError, Tx, schema, schema::Membership},
+    store::{Cache, Direction, Reader, StorageError, Tx, schema, schema::Membership},
     stream::{Outgoing, Touch},
 };
+
+/// The type of the state event that is a room's access list.
+const KIND_OF_ACCESS_LISTS: &str = "m.room.server_acl";
 
 /// Counts a user whose membership becomes `is` at `pos`.
 pub(crate) fn count(
@@ -224,20 +227,41 @@ impl Tally {
     }
 }
 
-/// Whether the room's access list lets `server` take part.
+/// What is remembered of access lists: whether the one of an event, whose JSON is so long, lets a server take part. An event that is
+/// written anew because it is redacted is shorter, unless it says the same still.
+pub(crate) type AccessDecisions = Cache<(EventNum, u64, TextNum), bool>;
+
+/// What one of these weighs.
+const DECISION_WEIGHT: usize = 100;
+
+/// Whether the room's access list lets `server` take part. A list may be as long as an event, and is asked for each part of a
+/// transaction: what it says of a server is remembered.
 ///
 /// Errors: [`Denied::ServerAcl`]. Specification: server-server API, "Server Access Control Lists (ACLs)".
 pub(crate) fn server_allowed(reader: &Reader, room: &RoomCtx, server: &str) -> Result<()> {
-    match access_list(reader, room)?.is_none_or(|acl| acl.allows(server)) {
-        true => Ok(()),
-        false => Err(Denied::ServerAcl.into()),
+    let Some(event) = room.state(reader, KIND_OF_ACCESS_LISTS, "")? else { return Ok(()) };
+    let decisions = &reader.shared.access_decisions;
+    // Who has no number is in no room with this server, as a rule, and asks for little.
+    let server_num = reader.text_num(server)?;
+    let key = server_num.map(|server_num| (event.num, event.json.len() as u64, server_num));
+    let known = key.and_then(|key| decisions.get(&key));
+    let is_allowed = match &known {
+        Some(known) => **known,
+        None => list_of(&event)?.allows(server),
+    };
+    if let (Some(key), None) = (key, known) {
+        decisions.insert(key, Arc::new(is_allowed), DECISION_WEIGHT);
     }
+    if is_allowed { Ok(()) } else { Err(Denied::ServerAcl.into()) }
 }
 
 /// The room's access list, if it has one. It may be as long as an event, and is read anew each time.
 pub(crate) fn access_list(reader: &Reader, room: &RoomCtx) -> Result<Option<ServerAcl>> {
-    let event = room.state(reader, "m.room.server_acl", "")?;
-    event.map(|event| Ok(ServerAcl::from_content(&event.pdu()?.content))).transpose()
+    room.state(reader, KIND_OF_ACCESS_LISTS, "")?.map(|event| list_of(&event)).transpose()
+}
+
+fn list_of(event: &Event) -> Result<ServerAcl> {
+    Ok(ServerAcl::from_content(&event.pdu()?.content))
 }
 
 impl Reader {

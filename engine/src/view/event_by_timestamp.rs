@@ -1,22 +1,28 @@
 //! `/timestamp_to_event`: the event of a room that is closest to a time.
 //!
-//! Invariant: exact where timestamps ascend along the timeline, as they do but for the clocks of other servers; close to
-//! it otherwise. O(log n) reads.
+//! Invariant: exact where timestamps ascend along the timeline, as they do but for the clocks of other servers. Events of wrong times
+//! mislead nobody who asks for another time, as long as they are the lesser part of what stands around them; a longer run of them, such
+//! as a history that was brought in behind later events, may. O(log n) reads.
 //! Specification: client-server API, `GET /rooms/{roomId}/timestamp_to_event`.
+
+use std::sync::Arc;
 
 use crate::{
     core::{
         filter::RoomEventFilter,
-        num::{EventNum, RoomNum, StreamPos},
+        num::{RoomNum, StreamPos},
     },
     error::Result,
-    room::{gap, visibility::Viewer},
+    room::{Event, gap, visibility::Viewer},
     store::{Direction, Reader, StorageError, schema},
     view::{
         View, timeline,
         timeline::{AtGaps, Stretch},
     },
 };
+
+/// How many events are compared where others would look at one, which may be of a wrong time.
+pub(crate) const EVENTS_COMPARED: usize = 32;
 
 /// The event closest to a time, in one direction from it.
 pub struct EventByTimestamp {
@@ -62,54 +68,88 @@ impl View for EventByTimestamp {
             false => event_ts <= self.ts,
         })?;
         let stretch = match self.forwards {
-            true => Stretch { after: split, up_to: last, direction: Direction::Forward, limit: 1 },
-            false => {
-                Stretch { after: StreamPos(i64::MIN), up_to: split, direction: Direction::Backward, limit: 1 }
-            }
+            true => stretch_of(split, last),
+            false => Stretch { direction: Direction::Backward, ..stretch_of(StreamPos(i64::MIN), split) },
         };
         // One page looks at thousands of events; what is not visible within one is too far away to be of use.
         let page =
             timeline::page(reader, &mut viewer, stretch, &RoomEventFilter::default(), &AtGaps::Behind)?;
-        let found = page.events.first();
+        let found = closest(&page.events, self.ts, self.forwards);
         let event = found.map(|event| (event.event_id.to_string(), event.header.origin_server_ts));
         Ok(ClosestEvent { event, gap: gap::between(reader, viewer.room, split)? })
     }
 }
 
+/// The event among those of a stretch, the nearest first, whose time is the closest to `ts` in the direction that is asked for. Where
+/// none is in that direction, the nearest.
+pub(crate) fn closest(found: &[Arc<Event>], ts: u64, forwards: bool) -> Option<&Arc<Event>> {
+    let distance = |event: &Event| {
+        let event_ts = event.header.origin_server_ts;
+        if forwards { event_ts.checked_sub(ts) } else { ts.checked_sub(event_ts) }
+    };
+    let in_direction = found.iter().filter_map(|event| distance(event).map(|distance| (distance, event)));
+    in_direction.min_by_key(|(distance, _)| *distance).map(|(_, event)| event).or(found.first())
+}
+
 /// The position behind which the timeline no longer satisfies `is_before`: halving the range of positions, each time
-/// looking at the first event at or behind the middle.
+/// looking at the first events behind the middle, of which the most decide.
 pub(crate) fn first_not_before(
     reader: &Reader,
     room: RoomNum,
     last: StreamPos,
     is_before: impl Fn(u64) -> bool,
 ) -> Result<StreamPos, StorageError> {
-    let Some((first, _)) = next_event(reader, room, StreamPos(i64::MIN), last)? else { return Ok(last) };
-    // All events up to `low` are before; none behind `high` is.
+    let look = |after, up_to, direction| events_at(reader, room, (after, up_to), direction, &is_before);
+    let first = timeline::rows(reader, room, stretch_of(StreamPos(i64::MIN), last), 1)?;
+    let Some((first, _)) = first.first() else { return Ok(last) };
+    // Most of what stands around `low` is before; most of what is around `high` is not.
     let (mut low, mut high) = (StreamPos(first.0.saturating_sub(1)), last);
     while low < high {
         let middle = StreamPos(low.0 + (high.0 - low.0) / 2);
-        match next_event(reader, room, middle, high)? {
-            Some((pos, num)) if is_before(reader.event(num)?.header.origin_server_ts) => low = pos,
+        let found = look(middle, high, Direction::Forward)?;
+        let before = found.iter().filter(|(_, is_before)| *is_before).count();
+        match found.iter().find(|(_, is_before)| *is_before) {
+            Some((pos, _)) if before * 2 > found.len() => low = *pos,
             _ => high = middle,
         }
     }
-    Ok(low)
+    let mut around = look(StreamPos(i64::MIN), low, Direction::Backward)?;
+    around.reverse();
+    around.extend(look(low, last, Direction::Forward)?);
+    Ok(best_split(&around).unwrap_or(low))
 }
 
-/// The first event behind `after`, up to `up_to`.
-fn next_event(
+/// The place among events, in their order, that has the fewest on the wrong side of it: what is not before on this side, and what is
+/// on the other.
+fn best_split(events: &[(StreamPos, bool)]) -> Option<StreamPos> {
+    let (first, _) = events.first()?;
+    let mut wrong = events.iter().filter(|(_, is_before)| *is_before).count();
+    let mut best = (wrong, StreamPos(first.0.saturating_sub(1)));
+    for (pos, is_before) in events {
+        wrong = if *is_before { wrong.saturating_sub(1) } else { wrong + 1 };
+        if wrong < best.0 {
+            best = (wrong, *pos);
+        }
+    }
+    Some(best.1)
+}
+
+/// Some events of a stretch, with whether they are before.
+fn events_at(
     reader: &Reader,
     room: RoomNum,
-    after: StreamPos,
-    up_to: StreamPos,
-) -> Result<Option<(StreamPos, EventNum)>, StorageError> {
-    let mut found = None;
-    let (from, to) =
-        ((room, StreamPos(after.0.saturating_add(1))), (room, StreamPos(up_to.0.saturating_add(1))));
-    reader.scan_between(&schema::TIMELINE, &from, &to, Direction::Forward, |(_, pos), num| {
-        found = Some((pos, num));
-        false
-    })?;
-    Ok(found)
+    (after, up_to): (StreamPos, StreamPos),
+    direction: Direction,
+    is_before: impl Fn(u64) -> bool,
+) -> Result<Vec<(StreamPos, bool)>, StorageError> {
+    let stretch = Stretch { direction, ..stretch_of(after, up_to) };
+    let rows = timeline::rows(reader, room, stretch, EVENTS_COMPARED)?;
+    let headers = reader.get_many(&schema::EVENT_HEADERS, rows.iter().map(|(_, num)| *num))?;
+    let times = headers.into_iter().map(|header| header.map(|header| header.value.origin_server_ts));
+    let timed = rows.into_iter().zip(times);
+    Ok(timed.filter_map(|((pos, _), ts)| Some((pos, is_before(ts?)))).collect())
+}
+
+fn stretch_of(after: StreamPos, up_to: StreamPos) -> Stretch {
+    Stretch { after, up_to, direction: Direction::Forward, limit: EVENTS_COMPARED }
 }

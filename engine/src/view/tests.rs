@@ -386,6 +386,48 @@ fn the_event_closest_to_a_time() {
     assert_eq!(find(START_MS - 1, false), None);
 }
 
+/// A clock that was wrong for a while, in the middle of what was said.
+#[test]
+fn events_of_wrong_times_mislead_nobody_who_asks_for_others() {
+    const WRONG_MS: u64 = 1 << 30;
+    for (count, wrong, is_early) in [(16, 1, true), (16, 1, false), (200, 5, true), (200, 5, false)] {
+        let world = world();
+        world.pass_ms(2 * WRONG_MS);
+        world.room("!other:here.example", BOB, None);
+        let mut sent = Vec::new();
+        for index in 0..count {
+            world.pass_ms(99);
+            sent.push(world.message(ROOM, ALICE, &index.to_string()));
+            if index != count / 2 {
+                continue;
+            }
+            // Most positions lead to what comes behind them.
+            (0..60).for_each(|_| drop(world.message("!other:here.example", BOB, "elsewhere")));
+            if is_early {
+                world.set_back_ms(WRONG_MS)
+            } else {
+                world.pass_ms(WRONG_MS)
+            }
+            (0..wrong).for_each(|_| drop(world.message(ROOM, ALICE, "wrong")));
+            if is_early { world.pass_ms(WRONG_MS) } else { world.set_back_ms(WRONG_MS) }
+        }
+        let time = |id: &String| {
+            world.ask(|reader| Ok(reader.event(reader.event_num(id)?.unwrap())?.header.origin_server_ts))
+        };
+        let find = |ts, forwards| {
+            let view = EventByTimestamp { room_id: ROOM.into(), user: BOB.into(), ts, forwards };
+            world.engine.read(&view).unwrap().event.map(|(event_id, _)| event_id)
+        };
+        for pair in sent.windows(2).step_by(1 + count / 50) {
+            let (earlier, later) = (time(&pair[0]), time(&pair[1]));
+            let found =
+                [find(earlier, true), find(earlier, false), find(earlier + 1, true), find(later - 1, false)];
+            let expected = [&pair[0], &pair[0], &pair[1], &pair[0]].map(|id| Some(id.clone()));
+            assert_eq!(found, expected, "{count} {is_early} {}", earlier - START_MS);
+        }
+    }
+}
+
 #[test]
 fn a_device_learns_of_a_leave_from_a_room_that_is_forgotten_already() {
     let world = world();

@@ -83,6 +83,7 @@ async fn post_reset(call: Call) -> Outcome {
     if !call.ctx.engine.write(ResetDestination { destination: destination.to_string() }).await? {
         return Err(ApiError::unknown("This server is not left alone, so there is nothing to be reset"));
     }
-    call.ctx.engine.read(&MakeDue(destination.as_str()))?;
+    let due_ms = call.ctx.engine.now_ms();
+    call.ctx.engine.read(&MakeDue { destination: destination.as_str(), due_ms })?;
     Ok(Answer::empty())
 }

@@ -11,11 +11,11 @@ use serde_json::json;
 use tokio::task::JoinSet;
 use warren_engine::core::event::{JsonObject, sign_json};
 use warren_engine::remote::KeyStanding;
-use warren_engine::view::{PublishedKeysOf, StandingOfKey};
+use warren_engine::view::StandingOfKey;
 
 use super::keys_server::own_keys;
 use super::limits::{KEYS_TRUSTED_AHEAD, QUERIED_FETCHES_MAX, QUERIED_SERVERS_MAX, QUERIED_TIME_MAX};
-use super::out::keys::{Cause, fetch};
+use super::out::keys::{Cause, fetch, published};
 use super::published::Published;
 use crate::context::Context;
 use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
@@ -107,7 +107,7 @@ fn is_worth_asking(ctx: &Context, wanted: &Wanted) -> Result<bool, ApiError> {
     if server_name == ctx.engine.server_name() || !ctx.config.federation_access.admits(server_name) {
         return Ok(false);
     }
-    let Some(kept) = ctx.engine.read(&PublishedKeysOf(server_name))? else { return Ok(true) };
+    let Some(kept) = published(ctx, &wanted.server_name)? else { return Ok(true) };
     let Ok(published) = Published::read(&kept.json, server_name) else { return Ok(true) };
     let end = published.valid_until_ts.min(kept.fetched_ts + KEYS_TRUSTED_AHEAD.as_millis() as u64);
     let half = kept.fetched_ts + end.saturating_sub(kept.fetched_ts) / 2;
@@ -123,7 +123,7 @@ fn told(ctx: &Context, server_name: &ServerName) -> Result<Option<JsonObject>, A
     if !ctx.config.federation_access.admits(server_name.as_str()) {
         return Ok(None);
     }
-    let Some(kept) = ctx.engine.read(&PublishedKeysOf(server_name.as_str()))? else { return Ok(None) };
+    let Some(kept) = published(ctx, server_name)? else { return Ok(None) };
     let Ok(published) = Published::read(&kept.json, server_name.as_str()) else { return Ok(None) };
     for key_id in published.key_ids() {
         // This server does not vouch for a key that it does not trust itself.

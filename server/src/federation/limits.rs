@@ -147,6 +147,10 @@ pub const KEYS_PAUSE: Duration = Duration::from_secs(30);
 /// The same after failures: it doubles up to this. A server that comes back with a new key is not believed for so long.
 pub const KEYS_PAUSE_MAX: Duration = Duration::from_secs(10 * 60);
 
+/// What is remembered of the keys of servers that have nothing to do with this one, but that others asked about: those of some
+/// thousands with a key or two, and of some hundreds with as much as there may be.
+pub const QUERIED_KEYS_BYTES_MAX: usize = 8 * 1024 * 1024;
+
 /// Servers that it is remembered of when their keys were asked for, some 150 bytes each.
 pub const KEYS_SERVERS_MAX: usize = 50_000;
 
@@ -181,11 +185,11 @@ pub const QUERIED_TIME_MAX: Duration = Duration::from_secs(30);
 /// transaction.
 pub const DELIVERIES_MAX: usize = 500;
 
-/// One in so many of them may be one that could not be reached the last time, or was slow: whoever has any number of names must not keep all others
-/// waiting, nor must the hundreds of servers of a large room that are gone.
+/// One in so many of them may be one that is slow, or was so or could not be reached in the last minutes: whoever has any number of
+/// names must not keep all others waiting, nor must the hundreds of servers of a large room that are gone.
 pub const LAGGARDS_PART: usize = 2;
 
-/// A server that takes longer for a transaction is slow. Busy ones take some seconds.
+/// A server that takes longer for a transaction is slow, and keeps its place only if few enough are. Busy ones take some seconds.
 pub const DELIVERY_PROMPT_TIME: Duration = Duration::from_secs(10);
 
 /// Time for what an answer to a transaction says when its status is there: it was made as a whole.

@@ -1,6 +1,6 @@
 //! `transactions.yaml`: what other servers send of their own accord.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -109,16 +109,18 @@ async fn take_in_edus(ctx: &Context, reception: &mut Reception) -> Result<(), Ap
     if !ctx.config.presence {
         reception.leave_out("m.presence", "presence_off");
     }
-    let mut next = reception.edus();
+    let (mut next, mut rooms_to_settle) = (reception.edus(), BTreeSet::new());
     while let Some(edus) = next {
         let mut taken = ctx.engine.write(edus.clone()).await?;
         next = edus.rest(&taken);
         // By a task of their own: nobody waits for it.
         ctx.federation.missing_lists.tell(std::mem::take(&mut taken.stale));
-        for room_id in &taken.rooms_to_settle {
-            settle(ctx, room_id).await?;
-        }
+        rooms_to_settle.append(&mut taken.rooms_to_settle);
         reception.took_in_edus(taken);
+    }
+    // All that waits in a room is looked through: once, however many writes it took.
+    for room_id in &rooms_to_settle {
+        settle(ctx, room_id).await?;
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.client import joined, unique
+from harness.client import address, joined, unique
 from harness.federated import Warren
 from harness.rooms import (
     entrust,
@@ -18,6 +18,7 @@ from harness.rooms import (
     until_state,
     via,
 )
+from harness.waiting import until
 
 
 def shown_name(invite):
@@ -104,6 +105,29 @@ def test_an_invite_is_taken_back(here, there, alice, bob):
         guest.join(room, query=via(server), status=403, errcode="M_FORBIDDEN")
 
 
+def test_an_invite_is_taken_back_after_the_last_of_us_has_left(here, alice, bob):
+    """It came with the room's events, which nobody sends us any more."""
+    amy = here.client(here.base_url).register("amy")
+    room = bob.create_room(preset="private_chat")
+    bob.invite(room, alice)
+    alice.sync_until(lambda answer: invited(answer, room))
+    alice.join(room)
+    until_joined(alice, room, bob)
+    bob.invite(room, amy)
+    amy.sync_until(lambda answer: invited(answer, room))
+    alice.leave(room)
+    until_membership(bob, room, "leave", alice)
+    bob.post("rooms/{roomId}/kick", room, json={"user_id": amy.user_id})
+    amy.sync_until(lambda answer: left(answer, room) is not None)
+    amy.since = None
+    assert not invited(amy.sync(), room)
+    # Asked again, she comes in.
+    bob.invite(room, amy)
+    amy.sync_until(lambda answer: invited(answer, room))
+    amy.join(room)
+    until_joined(bob, room, amy)
+
+
 def test_an_invite_is_declined_though_its_server_is_gone(here, authority, tmp_path):
     alice = here.client(here.base_url).register("alice")
     with Warren(tmp_path / "gone", authority) as gone:
@@ -114,6 +138,28 @@ def test_an_invite_is_declined_though_its_server_is_gone(here, authority, tmp_pa
     alice.leave(room)
     answer = alice.sync(timeout=0)
     assert left(answer, room) is not None and not invited(answer, room)
+
+
+def test_a_declined_invite_stays_declined_when_another_of_us_comes_in(here, authority, tmp_path):
+    """Nobody of the room could be told of it; it is told once that can be."""
+    alice, amy = (here.client(here.base_url).register(name) for name in ("alice", "amy"))
+    with Warren(tmp_path / "away", authority) as away:
+        zoe = away.client(away.base_url).register("zoe")
+        room = zoe.create_room(preset="private_chat")
+        for guest in (alice, amy):
+            zoe.invite(room, guest)
+            guest.sync_until(lambda answer: invited(answer, room))
+        assert away.stop() == 0, away.log_tail()
+        amy.leave(room)
+        amy.sync_until(lambda answer: left(answer, room) is not None)
+        away.start()
+        path = address("join/{roomIdOrAlias}", room)
+        until(lambda: alice.send_raw("POST", path, json={}).status_code == 200)
+        until_membership(zoe, room, "leave", amy)
+        until_membership(alice, room, "leave", amy)
+        assert not invited(amy.sync(), room)
+        amy.since = None
+        assert not invited(amy.sync(), room)
 
 
 @pytest.fixture(params=["our user knocks", "their user knocks"])

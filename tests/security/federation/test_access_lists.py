@@ -4,10 +4,12 @@ The class of fault: case and ports as ways around an access list.
 """
 
 import json
+import threading
+import time
 
 import pytest
 
-from harness.client import joined
+from harness.client import Client, joined, unique
 from harness.events import id_of
 from harness.participant import path
 from harness.peer import now_ms
@@ -109,3 +111,33 @@ def test_others_are_not_shut_out_by_what_is_alike(server, hostile, copy, alice, 
     shut_out(alice, room, hostile, [f"x{name}", f"{name}x", f"*.{name}", name[1:], f"{name}:{hostile.port}"])
     message = hostile.message(copy, "an honest one")
     assert hostile.transact(server, [message]) == {id_of(message): {}}
+
+
+# Entries of a list that is nearly as long as an event may be, and receipts that come in a room with it.
+ENTRIES, READERS, PARTS = 9_000, 200, 100
+# Reading the list for each of them would take far longer.
+SECONDS_MAX = 8
+
+
+def test_a_long_list_makes_nobody_wait(server, hostile, copy, alice, room):
+    """However many receipts come, and of whatever events."""
+    readers, member = [hostile.user(f"reader{number}") for number in range(READERS)], {"membership": "join"}
+    for first in range(0, READERS, 50):
+        some = readers[first : first + 50]
+        joins = [hostile.next(copy, "m.room.member", member, sender=user, state_key=user) for user in some]
+        assert hostile.transact(server, joins) == {id_of(join): {} for join in joins}
+    deny = [f"{number:x}" for number in range(ENTRIES)]
+    alice.set_state(room, "m.room.server_acl", {"allow": ["*"], "deny": deny})
+    writer = Client(server.base_url).register(unique("writer"))
+    elsewhere = writer.create_room()
+    read = {user: {"event_ids": ["$unknown"], "data": {"ts": now_ms()}} for user in readers}
+    receipts = [{"edu_type": "m.receipt", "content": {room: {"m.read": read}}}] * PARTS
+    begin = time.monotonic()
+    flood = threading.Thread(target=hostile.transact, args=(server,), kwargs={"edus": receipts})
+    flood.start()
+    while flood.is_alive():
+        begin_of_one = time.monotonic()
+        writer.send(elsewhere, "meanwhile")
+        assert time.monotonic() - begin_of_one < SECONDS_MAX
+    flood.join()
+    assert time.monotonic() - begin < SECONDS_MAX

@@ -3,6 +3,7 @@
 
 import http.client
 import json
+import secrets
 import threading
 import time
 
@@ -10,11 +11,12 @@ import pytest
 
 from harness.client import Client, bodies
 from harness.events import Copy, id_of
+from harness.metrics import told
 from harness.participant import Participant, path
-from harness.peer import authorization, canonical, now_ms
+from harness.peer import authorization, base64_of, canonical, now_ms
 from harness.rooms import see
 from harness.senders import room_messages
-from harness.server import sound
+from harness.server import free_port, limited, sound
 from harness.waiting import until
 
 # Within the time that a healthy server takes, and far below any timeout of ours.
@@ -68,6 +70,62 @@ def test_who_never_takes_what_is_sent_delays_nobody(server, network, honest, ali
         peer.closing.set()
 
 
+class Slow(Participant):
+    """Holds back its answers to transactions whenever a test says so, for less than they may take at most."""
+
+    def __init__(self, host, authority, **more):
+        super().__init__(host, authority, **more)
+        self.let = threading.Event()
+        self.let.set()
+
+    def answer_send(self, *question):
+        answer = super().answer_send(*question)
+        self.let.wait(80)
+        return answer
+
+
+# Open files that leave fourteen places for deliveries, half of which slow servers may have; and more of these than places.
+FEW_FILES, PLACES, SLOW = 800, 14, 18
+
+
+def test_however_many_are_slow_at_once_the_others_are_sent_what_is_said(network, tmp_path, honest):
+    """Also when they are prompt once in between. Some names of one server make the others wait for what is slow, once."""
+    address = f"127.0.0.1:{free_port()}"
+    with sound(limited(network.server(tmp_path, "--metrics-listen", f"http://{address}"), f"-n {FEW_FILES}")) as server:
+        alice = Client(server.base_url).register("alice")
+        theirs, good = (alice.create_room(preset="public_chat", room_version="11") for _ in range(2))
+        honest.join(server, good)
+        slow = [network.peer(kind=Slow) for _ in range(SLOW)]
+        for peer in slow:
+            peer.join(server, theirs)
+
+        def have(body):
+            return sum(body in peer.bodies for peer in slow)
+
+        def all_are(held_back):
+            for peer in slow:
+                peer.let.clear() if held_back else peer.let.set()
+
+        try:
+            all_are(held_back=True)
+            alice.send(theirs, "slowly")
+            until(lambda: have("slowly") >= PLACES)
+            alice.send(good, "first")
+            honest.until(lambda: "first" in honest.bodies, 40)
+            broken_off = told(f"http://{address}", "warren_federation_deliveries_broken_off_total")
+            assert broken_off["slow",] >= PLACES // 2
+            all_are(held_back=False)
+            alice.send(theirs, "promptly")
+            until(lambda: have("promptly") == SLOW)
+            all_are(held_back=True)
+            alice.send(theirs, "slowly again")
+            until(lambda: have("slowly again") >= PLACES // 2)
+            alice.send(good, "second")
+            honest.until(lambda: "second" in honest.bodies, SECONDS_MAX)
+        finally:
+            all_are(held_back=False)
+
+
 def test_who_never_answers_questions_holds_up_no_other_room_or_server(server, silent, honest, alice):
     """It has events in many rooms wait for what it does not tell; another server's gaps are filled at once."""
     rooms = [alice.create_room(preset="public_chat", room_version="11") for _ in range(ROOMS)]
@@ -95,6 +153,51 @@ def test_who_never_answers_questions_holds_up_no_other_room_or_server(server, si
     copy.ends = [next(reversed(list(copies[1].state.values())))]
     good = silent.message(copy, "rightly")
     assert silent.transact(server, [good]) == {id_of(good): {}}
+
+
+def made_up():
+    """The id of an event that there is not."""
+    return "$" + base64_of(secrets.token_bytes(32)).replace("+", "-").replace("/", "_")
+
+
+# Events that a server makes up in all, and that others are asked for each minute because of that.
+MADE_UP, ASKED_A_MINUTE = 500, 20
+
+
+def test_for_what_one_server_makes_up_the_others_are_hardly_asked(network, tmp_path, hostile):
+    """It is asked for all of it itself."""
+    address = f"127.0.0.1:{free_port()}"
+    with sound(network.server(tmp_path, "--metrics-listen", f"http://{address}")) as server:
+        alice = Client(server.base_url).register("alice")
+        room = alice.create_room(preset="public_chat", room_version="11")
+        others = [network.peer(kind=Participant) for _ in range(3)]
+        for peer in others:
+            peer.join(server, room)
+        copy = hostile.join(server, room)
+
+        def asked(peer):
+            targets = [request.target for request in peer.requests]
+            return {target for target in targets if "/v1/event/" in target}
+
+        def minutes():
+            return 1 + (time.monotonic() - begin) // 60
+
+        begin = time.monotonic()
+        names = [[made_up() for _ in range(10)] for _ in range(MADE_UP // 10)]
+        events = [hostile.message(copy, "x", auth_events=made_up_ones) for made_up_ones in names]
+        assert hostile.transact(server, events) == {id_of(event): {} for event in events}
+        until(lambda: len(asked(hostile)) >= MADE_UP)
+        for peer in others:
+            assert 0 < len(asked(peer)) <= ASKED_A_MINUTE * minutes()
+        left_out = told(f"http://{address}", "warren_federation_questions_left_out_total")
+        assert left_out["too_many",] >= MADE_UP // 2
+        # Nor does one more have them asked anew.
+        one_more = made_up()
+        hostile.transact(server, [hostile.message(copy, "y", auth_events=[one_more])])
+        until(lambda: any(one_more[1:] in target for target in asked(hostile)))
+        for peer in others:
+            count = sum("/v1/event/" in request.target for request in peer.requests)
+            assert count == len(asked(peer)) <= ASKED_A_MINUTE * minutes()
 
 
 def test_a_forgery_that_waits_keeps_the_event_itself_from_nothing(server, hostile, honest, copy, alice, room):

@@ -2,6 +2,7 @@
 
 mod catching_up;
 mod edus;
+mod ends;
 mod trimming;
 
 use std::sync::Arc;
@@ -16,8 +17,7 @@ use crate::{
     room::{RoomCtx, servers},
     store::{Faults, Memory, schema::PartialJoin},
     view::federation::{
-        Due, DueDestinations, EphemeralEdus, IsBackingOff, IsUntoldOfEnd, LeaveDestination, MakeDue,
-        MayBeBack,
+        Due, DueDestinations, EphemeralEdus, IsBackingOff, LeaveDestination, MakeDue, MayBeBack,
     },
 };
 
@@ -60,6 +60,25 @@ fn ask(world: &World, server: &str, acknowledged: Option<&str>) -> NextUp {
 fn fail(world: &World) -> u64 {
     let failed = DeliveryFailed { destination: THERE.into(), retry_after_ms: 0, is_rate_limit: false };
     world.engine.write(failed).wait().unwrap()
+}
+
+/// The other server is heard from. Answers when it is tried, if that is sooner than before.
+fn hear(world: &World) -> Option<u64> {
+    world.engine.write(HeardFromServer { destination: THERE.into() }).wait().unwrap()
+}
+
+/// What the server itself does whenever it hears from the other one.
+fn hear_as_served(world: &World) {
+    if world.engine.read(&MayBeBack(THERE)).unwrap()
+        && let Some(due_ms) = hear(world)
+    {
+        world.engine.read(&MakeDue { destination: THERE, due_ms }).unwrap();
+    }
+}
+
+/// An attempt is over, and the other server left alone until then.
+fn leave_until(world: &World, due_ms: u64) {
+    world.engine.read(&LeaveDestination { destination: THERE, due_ms, was_prompt: Some(false) }).unwrap();
 }
 
 /// Does for a server what the driver does, until nothing is left; answers what the server was sent.
@@ -245,37 +264,6 @@ fn whoever_is_turned_away_is_told() {
 }
 
 #[test]
-fn a_server_is_untold_of_what_turned_its_user_out_until_it_has_that() {
-    let world = world();
-    let is_untold = |server: &str| world.engine.read(&IsUntoldOfEnd { room_id: ROOM, server }).unwrap();
-    world.message(ROOM, ALICE, "before");
-    assert!(!is_untold(THERE), "it is in the room");
-    for how in ["leave", "ban"] {
-        world.member(ROOM, ALICE, BOB, how).unwrap();
-        world.message(ROOM, ALICE, "after");
-        assert!(is_untold(THERE), "{how}");
-        due(&world);
-        let next = ask(&world, THERE, None).transaction.unwrap();
-        assert!(is_untold(THERE), "{how}: it has not taken that yet");
-        assert_eq!(ask(&world, THERE, Some(&next.id)).transaction, None);
-        assert!(!is_untold(THERE), "{how}");
-        if how == "ban" {
-            world.member(ROOM, ALICE, BOB, "leave").unwrap();
-        }
-        world.join(ROOM, BOB);
-    }
-    // What its users do it knows.
-    world.message(ROOM, ALICE, "before");
-    world.leave(ROOM, BOB);
-    assert!(!is_untold(THERE));
-    // An invite that is taken back.
-    world.member(ROOM, ALICE, DAVE, "invite").unwrap();
-    assert!(!is_untold(THIRD));
-    world.member(ROOM, ALICE, DAVE, "leave").unwrap();
-    assert!(is_untold(THIRD) && !is_untold("fourth.example"));
-}
-
-#[test]
 fn a_transaction_is_repeated_until_it_is_acknowledged() {
     let memory = Arc::new(Memory::default());
     let world = World::on(memory.clone());
@@ -365,17 +353,15 @@ fn pauses_are_kept_and_a_sign_of_life_ends_them() {
     world.message(ROOM, ALICE, "2");
     let idle = look(&world);
     assert_eq!((idle.destinations.len(), idle.next_ms), (0, Some(retry_ms)));
-    let heard = || world.engine.write(HeardFromServer { destination: THERE.into() }).wait().unwrap();
-    // It has only just failed.
-    assert!(!heard());
     for _ in 0..3 {
         fail(&world);
     }
     world.pass_ms(10_000);
-    assert!(heard());
-    world.engine.read(&MakeDue(THERE)).unwrap();
+    let now_ms = world.engine.now_ms();
+    assert_eq!(hear(&world), Some(now_ms));
+    world.engine.read(&MakeDue { destination: THERE, due_ms: now_ms }).unwrap();
     assert_eq!(due(&world), [THERE.into()]);
-    assert!(!heard(), "there is no pause any more");
+    assert_eq!(hear(&world), None, "there is no pause any more");
     // After a restart, pauses go on.
     let retry_ms = fail(&world);
     let left_ms = retry_ms - world.engine.now_ms();
@@ -405,7 +391,7 @@ fn a_pause_that_the_server_asked_for_is_kept_and_no_sign_of_life_ends_it() {
     world.pass_ms(60_000);
     let idle = look(&world);
     assert_eq!((idle.destinations.len(), idle.next_ms), (0, Some(retry_ms)));
-    assert!(!world.engine.write(HeardFromServer { destination: THERE.into() }).wait().unwrap());
+    assert_eq!(hear(&world), None);
     world.pass_ms(HOUR_MS);
     assert_eq!(due(&world), [THERE.into()]);
 }
@@ -430,7 +416,7 @@ fn only_a_limit_on_requests_holds_against_signs_of_life_and_for_as_long_as_was_a
         let due_ms = fail(asked_ms, is_rate_limit);
         world.engine.read(&LeaveDestination { destination: THERE, due_ms, was_prompt: None }).unwrap();
         let may_be_back = || world.engine.read(&MayBeBack(THERE)).unwrap();
-        let heard = || world.engine.write(HeardFromServer { destination: THERE.into() }).wait().unwrap();
+        let heard = || hear(&world).is_some();
         world.pass_ms(60_000);
         assert!(world.engine.read(&IsBackingOff(THERE)).unwrap());
         assert_eq!(may_be_back(), !is_rate_limit, "{failures}, {asked_ms}");
@@ -461,9 +447,86 @@ fn a_pause_that_begins_after_now_is_over() {
     drop(world);
     let world = World::on(memory);
     assert_eq!(due(&world), [THERE.into()]);
-    let heard = || world.engine.write(HeardFromServer { destination: THERE.into() }).wait().unwrap();
-    assert!(heard());
-    assert!(!heard(), "there is no pause any more");
+    assert_eq!(hear(&world), Some(world.engine.now_ms()));
+    assert_eq!(hear(&world), None, "there is no pause any more");
+}
+
+/// So soon that another attempt is not worth it yet.
+#[test]
+fn a_sign_of_life_right_after_a_failure_counts_a_moment_later() {
+    let world = world();
+    world.message(ROOM, ALICE, "1");
+    assert_eq!(due(&world).len(), 1);
+    ask(&world, THERE, None);
+    for _ in 0..3 {
+        fail(&world);
+    }
+    leave_until(&world, fail(&world));
+    let failed_ms = world.engine.now_ms();
+    world.pass_ms(3_000);
+    hear_as_served(&world);
+    assert!(!world.engine.read(&MayBeBack(THERE)).unwrap(), "that is noted once");
+    let idle = look(&world);
+    assert_eq!((idle.destinations.len(), idle.next_ms), (0, Some(failed_ms + 10_000)));
+    world.pass_ms(failed_ms + 10_000 - world.engine.now_ms());
+    assert_eq!(due(&world), [THERE.into()]);
+}
+
+/// That says nothing of what the server takes: it is tried again, but not at once, and when it is not heard from the pauses have
+/// grown all the same.
+#[test]
+fn a_sign_of_life_during_an_attempt_counts_after_its_failure() {
+    let world = world();
+    world.message(ROOM, ALICE, "1");
+    for tried in 1..6 {
+        assert_eq!(due(&world).len(), 1);
+        ask(&world, THERE, None);
+        for _ in 0..3 {
+            hear_as_served(&world);
+        }
+        let due_ms = fail(&world);
+        let most_ms = world.engine.now_ms() + 10_000;
+        // The first pause may be shorter anyway.
+        assert!(due_ms == most_ms || tried == 1 && due_ms < most_ms, "{tried}");
+        leave_until(&world, due_ms);
+        hear_as_served(&world);
+        assert_eq!(look(&world).next_ms, Some(due_ms));
+        world.pass_ms(due_ms - world.engine.now_ms());
+    }
+    assert_eq!(due(&world).len(), 1);
+    ask(&world, THERE, None);
+    assert!(fail(&world) >= world.engine.now_ms() + 250_000, "it has failed six times");
+}
+
+/// While nothing is kept of the attempt but that it has failed.
+#[test]
+fn a_sign_of_life_between_a_failure_and_its_end_counts_too() {
+    let world = world();
+    world.message(ROOM, ALICE, "1");
+    assert_eq!(due(&world).len(), 1);
+    ask(&world, THERE, None);
+    for _ in 0..4 {
+        fail(&world);
+    }
+    let failed_ms = world.engine.now_ms();
+    let due_ms = fail(&world);
+    hear_as_served(&world);
+    leave_until(&world, due_ms);
+    assert_eq!(look(&world).next_ms, Some(failed_ms + 10_000));
+}
+
+#[test]
+fn a_limit_on_requests_holds_against_signs_of_life_during_the_attempt() {
+    let world = world();
+    world.message(ROOM, ALICE, "1");
+    assert_eq!(due(&world).len(), 1);
+    ask(&world, THERE, None);
+    hear_as_served(&world);
+    let failed = DeliveryFailed { destination: THERE.into(), retry_after_ms: HOUR_MS, is_rate_limit: true };
+    let due_ms = world.engine.write(failed).wait().unwrap();
+    assert_eq!(due_ms, world.engine.now_ms() + HOUR_MS);
+    leave_until(&world, due_ms);
+    assert_eq!(look(&world).next_ms, Some(due_ms));
 }
 
 /// Commits fail as a disk may make them fail, and now and then everything begins anew: what is acknowledged goes out all the

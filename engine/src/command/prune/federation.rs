@@ -1,6 +1,9 @@
 //! What is kept because of other servers: what they have sent lately, and what is to be sent to them.
 
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    collections::{BTreeSet, HashMap},
+    ops::Bound,
+};
 
 use super::{HOUR_MS, STEP_ROWS};
 use crate::{
@@ -32,7 +35,9 @@ const SIGNED_INVITES_KEPT_MS: u64 = 7 * 24 * HOUR_MS;
 /// for a week at most; a server that has not been heard from for another one is asked again when it is.
 const KEYS_KEPT_MS: u64 = 14 * 24 * HOUR_MS;
 /// Servers whose keys one step looks at. What each published may have 32 KiB.
-const KEYS_STEP_ROWS: usize = 200;
+pub(super) const KEYS_STEP_ROWS: usize = 200;
+/// Servers that are looked for in the rooms at once, and of which the last step reads the keys again.
+const SILENT_AT_ONCE: usize = 200;
 /// Device lists that one step looks at; for each it may take a look at its user's rooms, and at their devices.
 const LISTS_AT_ONCE: usize = 200;
 
@@ -46,6 +51,16 @@ pub(super) fn messages(
 ) -> Result<Option<FromServer>, StorageError> {
     let old_ms = now_ms.saturating_sub(MESSAGES_KEPT_MS);
     forget(tx, &schema::RECEIVED_MESSAGES, from, &TextNum(u32::MAX), |received_ms| *received_ms < old_ms)
+}
+
+/// Forgets since when the messages of servers are counted of whom none has come for as long. Answers where to go on.
+pub(super) fn message_counts(
+    tx: &mut Tx,
+    now_ms: u64,
+    from: TextNum,
+) -> Result<Option<TextNum>, StorageError> {
+    let old_ms = now_ms.saturating_sub(MESSAGES_KEPT_MS);
+    forget(tx, &schema::RECEIVED_COUNTS, &from, &TextNum(u32::MAX), |row| row.since_ms < old_ms)
 }
 
 /// Forgets transactions that came long ago. Answers where to go on.
@@ -175,50 +190,109 @@ pub(super) fn stays(
 }
 
 /// Forgets the keys of servers that never were in a room here, so that whoever makes up servers does not fill the disk. Those of
-/// the others have signed what is here. `from` is the server that comes next, and the room from which on it is looked for.
-/// Answers where to go on.
-pub(super) fn keys(
-    tx: &mut Tx,
-    now_ms: u64,
-    from: (TextNum, RoomNum),
-) -> Result<Option<(TextNum, RoomNum)>, StorageError> {
-    let old_ms = now_ms.saturating_sub(KEYS_KEPT_MS);
-    let (mut silent, mut seen, mut next) = (Vec::new(), 0, None);
-    let end = TextNum(u32::MAX);
-    tx.scan_between(
-        &schema::PUBLISHED_KEYS,
-        &from.0,
-        &end,
-        Direction::Forward,
-        |server, row: StoredPublishedKeys| {
-            if seen == KEYS_STEP_ROWS {
-                next = Some((server, RoomNum(0)));
-                return false;
-            }
-            seen += 1;
-            if row.fetched_ts < old_ms {
-                silent.push(server);
-            }
-            true
-        },
-    )?;
-    let mut looks = STEP_ROWS;
-    for server in silent {
-        // Whom something was sent was in a room, and most are.
-        if outbox::is_known(tx, server)? {
-            continue;
+/// the others have signed what is here. First so many servers are found that have been silent for long; then the rooms are gone
+/// through, once for all of these.
+#[derive(Default)]
+pub(super) struct Strangers {
+    /// Those of whom no user has been found in a room yet.
+    silent: BTreeSet<TextNum>,
+    /// Which server comes next.
+    next: TextNum,
+    /// Whether these are all.
+    are_all: bool,
+    /// The room and server from which on it is looked for them; `None` while they are being found.
+    at: Option<(RoomNum, TextNum)>,
+}
+
+impl Strangers {
+    /// Answers how it goes on; `None` when all servers have been looked at.
+    pub(super) fn step(mut self, tx: &mut Tx, now_ms: u64) -> Result<Option<Self>, StorageError> {
+        let old_ms = now_ms.saturating_sub(KEYS_KEPT_MS);
+        let Some(at) = self.at else {
+            self.find(tx, old_ms)?;
+            let is_over = self.are_all && self.silent.is_empty();
+            return Ok((!is_over).then_some(self));
+        };
+        self.at = self.look(tx, at)?;
+        if self.at.is_some() && !self.silent.is_empty() {
+            return Ok(Some(self));
         }
-        let room = if server == from.0 { from.1 } else { RoomNum(0) };
-        match find(tx, server, room, &mut looks)? {
-            Found::InRoom => {}
-            Found::Nowhere => {
-                tx.delete(&schema::PUBLISHED_KEYS, &server);
-                tx.delete_prefix(&schema::SERVER_KEYS, &server);
-            }
-            Found::NotYet(room) => return Ok(Some((server, room))),
+        for server in self.silent {
+            forget_keys(tx, server, old_ms)?;
         }
+        Ok((!self.are_all).then(|| Self { next: self.next, ..Self::default() }))
     }
-    Ok(next)
+
+    /// Finds some that have been silent for long.
+    fn find(&mut self, tx: &Tx, old_ms: u64) -> Result<(), StorageError> {
+        let (mut silent, mut seen, mut next) = (Vec::new(), 0, None);
+        tx.scan_between(
+            &schema::PUBLISHED_KEYS,
+            &self.next,
+            &TextNum(u32::MAX),
+            Direction::Forward,
+            |server, row: StoredPublishedKeys| {
+                if seen == KEYS_STEP_ROWS {
+                    next = Some(server);
+                    return false;
+                }
+                seen += 1;
+                if row.fetched_ts < old_ms {
+                    silent.push(server);
+                }
+                true
+            },
+        )?;
+        for server in silent {
+            // Whom something was sent was in a room, and most are.
+            if !outbox::is_known(tx, server)? {
+                self.silent.insert(server);
+            }
+        }
+        self.are_all = next.is_none();
+        self.next = next.unwrap_or(self.next);
+        if self.are_all || self.silent.len() >= SILENT_AT_ONCE {
+            self.at = Some((RoomNum(0), TextNum(0)));
+        }
+        Ok(())
+    }
+
+    /// Takes out those of whom a user is, or was, in one of the next rooms. A room takes one look more than it has of them, at
+    /// most. Answers where to go on.
+    fn look(
+        &mut self,
+        tx: &Tx,
+        mut at: (RoomNum, TextNum),
+    ) -> Result<Option<(RoomNum, TextNum)>, StorageError> {
+        for _ in 0..STEP_ROWS {
+            let mut found = None;
+            tx.scan_between(
+                &schema::SERVER_USERS,
+                &at,
+                &RoomNum(u64::MAX),
+                Direction::Forward,
+                |(room, server, _): (RoomNum, TextNum, UserNum), ()| {
+                    found = Some((room, server));
+                    false
+                },
+            )?;
+            let Some((room, server)) = found else { return Ok(None) };
+            self.silent.remove(&server);
+            let next = self.silent.range((Bound::Excluded(server), Bound::Unbounded)).next();
+            at = next.map_or((RoomNum(room.0.saturating_add(1)), TextNum(0)), |next| (room, *next));
+        }
+        Ok(Some(at))
+    }
+}
+
+/// Forgets a server's keys, unless it has been heard from meanwhile.
+fn forget_keys(tx: &mut Tx, server: TextNum, old_ms: u64) -> Result<(), StorageError> {
+    let published = tx.get(&schema::PUBLISHED_KEYS, &server)?;
+    if published.is_some_and(|published| published.fetched_ts < old_ms) && !outbox::is_known(tx, server)? {
+        tx.delete(&schema::PUBLISHED_KEYS, &server);
+        tx.delete_prefix(&schema::SERVER_KEYS, &server);
+    }
+    Ok(())
 }
 
 /// Forgets the devices of users of other servers who share no room with this one any more: nobody tells of changes of them. A
@@ -241,43 +315,6 @@ pub(super) fn device_lists(tx: &mut Tx, from: UserNum) -> Result<Option<UserNum>
         }
     }
     Ok(next)
-}
-
-enum Found {
-    InRoom,
-    Nowhere,
-    /// It has to be looked for from this room on.
-    NotYet(RoomNum),
-}
-
-/// Looks for a user of the server in the rooms from `from` on, of now or of before, `looks` times at most.
-fn find(tx: &Tx, server: TextNum, from: RoomNum, looks: &mut usize) -> Result<Found, StorageError> {
-    let (mut rooms, mut next) = (Vec::new(), None);
-    tx.scan_between(&schema::ROOM_HEADS, &from, &RoomNum(u64::MAX), Direction::Forward, |room, _| {
-        if rooms.len() == *looks {
-            next = Some(room);
-            return false;
-        }
-        rooms.push(room);
-        true
-    })?;
-    *looks -= rooms.len();
-    for room in rooms {
-        let mut is_there = false;
-        tx.scan(
-            &schema::SERVER_USERS,
-            &(room, server),
-            Direction::Forward,
-            |_: (RoomNum, TextNum, UserNum), ()| {
-                is_there = true;
-                false
-            },
-        )?;
-        if is_there {
-            return Ok(Found::InRoom);
-        }
-    }
-    Ok(next.map_or(Found::Nowhere, Found::NotYet))
 }
 
 /// Hands the next rows to `remove`, with the key behind them. Answers where to go on.

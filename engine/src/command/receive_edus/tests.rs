@@ -538,7 +538,7 @@ fn devices_of_who_shares_no_room_any_more_are_dropped_and_cross_signing_keys_kep
     world
         .act(|tx| {
             let user = tx.intern_user(BOB)?;
-            let list = schema::RemoteDeviceList { stream_id: 9, is_stale: false };
+            let list = schema::RemoteDeviceList { stream_id: 9, ..Default::default() };
             tx.put(&schema::REMOTE_DEVICE_LISTS, &user, &list);
             Ok(())
         })
@@ -593,7 +593,7 @@ fn a_transaction_is_remembered_for_a_day() {
     for hour in 0..26 {
         assert_eq!(answered().is_some(), hour <= 24, "{hour}");
         world.pass_ms(60 * 60 * 1000);
-        for _ in 0..10 {
+        for _ in 0..20 {
             world.engine.write(Prune { progress: progress.clone() }).wait().unwrap();
         }
     }

@@ -3,6 +3,7 @@
 mod bounds;
 mod declined;
 mod kept;
+mod left;
 
 use std::sync::Arc;
 

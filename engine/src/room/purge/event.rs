@@ -1,7 +1,10 @@
 //! What becomes of one event in a purge: removed with every row that is its own, or left as an outlier.
 
 use crate::{
-    core::num::{NodeId, StreamPos},
+    core::{
+        num::{NodeId, StreamPos},
+        visibility::{AtEvent, HistoryVisibility, Presence, may_see},
+    },
     error::Result,
     room::{
         Event,
@@ -19,6 +22,18 @@ use crate::{
 /// Relations to one event beyond this are removed as a range: cheap to write, but dearer for every later read of the
 /// family than a few rows are.
 const RELATIONS_ONE_BY_ONE_MAX: usize = 64;
+
+/// The type of what says who may see the history.
+const VISIBILITY: &str = "m.room.history_visibility";
+
+/// The types of the events by which others are judged. Specification: server-server API, "Auth events selection".
+const JUDGED_BY: [&str; 5] = [
+    "m.room.create",
+    "m.room.member",
+    "m.room.power_levels",
+    "m.room.join_rules",
+    "m.room.third_party_invite",
+];
 
 /// Removes the rows of the event itself.
 pub(super) fn remove(tx: &mut Tx, event: &Event) -> Result<(), StorageError> {
@@ -98,8 +113,12 @@ fn forget_told_state(tx: &mut Tx, event: &Event) -> Result<(), StorageError> {
     Ok(())
 }
 
-/// Leaves the event as an outlier: known, but neither in the timeline nor with a state or previous events of its own.
+/// Leaves the event as an outlier: known, but neither in the timeline nor with a state or previous events of its own. What that said
+/// of who may see the event is kept.
 pub(super) fn leave_as_outlier(tx: &mut Tx, event: &Event) -> Result<(), StorageError> {
+    if is_hidden(tx, event)? {
+        tx.put(&schema::HIDDEN_OUTLIERS, &(event.header.room, event.num), &());
+    }
     leave_timeline(tx, event)?;
     forget_told_state(tx, event)?;
     tx.put(&schema::OFF_TIMELINE, &(event.header.room, event.num), &());
@@ -120,6 +139,25 @@ pub(super) fn leave_as_outlier(tx: &mut Tx, event: &Event) -> Result<(), Storage
         ..event.header.clone()
     };
     rewrite_header(tx, event, header)
+}
+
+/// Whether it is a state event that the history visibility hides from servers that come into the room later. What events are judged
+/// by is not hidden: that is given whole with any auth chain, and in some versions redaction takes a part of what counts.
+fn is_hidden(tx: &Tx, event: &Event) -> Result<bool, StorageError> {
+    let pdu = event.pdu()?;
+    if pdu.state_key.is_none() || JUDGED_BY.contains(&&*pdu.kind) {
+        return Ok(false);
+    }
+    let header = &event.header;
+    let before = match tx.state_event(header.room, header.state_before, VISIBILITY, "")? {
+        Some(before) => HistoryVisibility::from_content(Some(&before.pdu()?.content)),
+        None => HistoryVisibility::default(),
+    };
+    let visibility = match pdu.is_state(VISIBILITY, "") {
+        true => AtEvent::changed(before, HistoryVisibility::from_content(Some(&pdu.content))),
+        false => AtEvent::unchanged(before),
+    };
+    Ok(!may_see(visibility, AtEvent::unchanged(Presence::Absent), true))
 }
 
 /// Whether the event is a redaction that was applied to an event which is there. What is there of that event is what the

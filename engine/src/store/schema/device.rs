@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::keyspaces;
 use crate::{
     core::num::{RoomNum, StreamPos, TextNum, UserNum},
-    store::{Positioned, record},
+    store::{Positioned, Value, ValueWriter, read_record, record, write_record},
 };
 
 keyspaces! { TABLE:
@@ -89,12 +89,52 @@ pub struct KeyBackup {
 }
 
 /// The devices of a user of another server, whose keys stand in [`DEVICE_KEYS`] and [`CROSS_SIGNING_KEYS`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemoteDeviceList {
     /// The `stream_id` of what was taken in last; of a stale list a mark that grows with all that is told of it.
     pub stream_id: u64,
     /// Something was missed: the list has to be asked for anew.
     pub is_stale: bool,
+    /// Since when new ids of devices are counted, in milliseconds since the epoch.
+    pub counted_since_ms: u64,
+    /// How many ids that no device here had before were told of the user since.
+    pub new_ids: u32,
 }
 
-record!(FallbackKey, KeyStock, MemberChange, KeyBackup, RemoteDeviceList);
+/// A row of before new ids were counted.
+#[derive(Deserialize)]
+struct RemoteDeviceListBefore {
+    stream_id: u64,
+    is_stale: bool,
+}
+
+impl Value for RemoteDeviceList {
+    fn write(&self, out: &mut ValueWriter) {
+        write_record(self, out);
+    }
+
+    fn read(bytes: &Bytes) -> Option<Self> {
+        // A record is read whole or not at all, so that neither is taken for the other.
+        read_record(bytes).or_else(|| {
+            let RemoteDeviceListBefore { stream_id, is_stale } = read_record(bytes)?;
+            Some(Self { stream_id, is_stale, ..Self::default() })
+        })
+    }
+}
+
+record!(FallbackKey, KeyStock, MemberChange, KeyBackup);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_of_before_are_read_as_those_of_which_no_new_id_was_told() {
+        let list = RemoteDeviceList { stream_id: 700, is_stale: true, ..RemoteDeviceList::default() };
+        let now = list.encoded().bytes;
+        assert_eq!(RemoteDeviceList::read(&now), Some(list.clone()));
+        // What was added stands behind the rest: two zeros here.
+        assert_eq!(RemoteDeviceList::read(&now.slice(..now.len() - 2)), Some(list));
+        assert_eq!(RemoteDeviceList::read(&now.slice(..now.len() - 1)), None);
+    }
+}

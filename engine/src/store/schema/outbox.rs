@@ -28,6 +28,8 @@ keyspaces! { TABLE:
     157 QUEUE_RANKS: Queues, (UserNum, TextNum, u8, u32, u64) => ();
     #[doc = "The last row of each user's devices (0) or keys (1) in the queue of a server that fails; of user zero, up to where it was looked at, and which user is next."]
     158 OUTGOING_LISTS: Queues, (TextNum, UserNum, u8) => StreamPos;
+    #[doc = "Since when the ids of a server's messages in RECEIVED_MESSAGES are counted, and how many came since."]
+    159 RECEIVED_COUNTS: Queues, TextNum => ReceivedCount;
 }
 
 /// A server that is sent things.
@@ -156,7 +158,16 @@ pub struct ReceivedTransaction {
     pub answer: Vec<u8>,
 }
 
-record!(OutgoingEdu, ReceivedTransaction);
+/// How many ids of messages came from a server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReceivedCount {
+    /// Since when they are counted, in milliseconds since the epoch.
+    pub since_ms: u64,
+    /// How many came since.
+    pub count: u32,
+}
+
+record!(OutgoingEdu, ReceivedTransaction, ReceivedCount);
 
 #[cfg(test)]
 mod tests {

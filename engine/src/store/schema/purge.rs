@@ -17,6 +17,8 @@ keyspaces! { TABLE:
     53 PURGES: Rooms, RoomNum => Purge;
     #[doc = "Where the present stay of this server begins in a room that it had been in before: the position of its join."]
     55 ENTRANCES: Rooms, RoomNum => StreamPos;
+    #[doc = "State events that a purge of the history has left as outliers, and that the history visibility hid from who was not there."]
+    56 HIDDEN_OUTLIERS: Events, (RoomNum, EventNum) => ();
 }
 
 /// A purge that is under way.

@@ -37,8 +37,8 @@ const INTRODUCED_MAX: usize = 200;
 pub struct DueDestinations {
     /// How many at most.
     pub limit: usize,
-    /// How many may be under way at most, with those that already are, of servers that were not prompt the last time
-    /// ([`LeaveDestination::was_prompt`]).
+    /// How many may be under way at most, with those that already are, of servers that were not prompt
+    /// ([`LeaveDestination::was_prompt`]) in the last minutes, or are not ([`IsSlow`]).
     pub laggards_max: usize,
 }
 
@@ -183,6 +183,24 @@ impl View for LeaveDestination<'_> {
     }
 }
 
+/// A server takes its time with what it is being sent. Answers whether it is waited for: with it there are no more than
+/// [`DueDestinations::laggards_max`] such servers that somebody is at. Else it is to be left, and its place is for others.
+pub struct IsSlow<'a> {
+    /// The server.
+    pub destination: &'a str,
+    /// How many are waited for at most.
+    pub laggards_max: usize,
+}
+
+impl View for IsSlow<'_> {
+    type Output = bool;
+
+    fn read(&self, reader: &Reader) -> Result<bool> {
+        let Some(server) = reader.text_num(self.destination)? else { return Ok(false) };
+        Ok(reader.shared.outbox.is_slow(server, self.laggards_max, reader.shared.clock.now_ms()))
+    }
+}
+
 /// Whether a server is left alone because it could not be reached. Reads memory alone.
 pub struct IsBackingOff<'a>(pub &'a str);
 
@@ -195,8 +213,8 @@ impl View for IsBackingOff<'_> {
     }
 }
 
-/// Whether a server is left alone because it could not be reached, and not because it asked for that: a sign of life may end it.
-/// Reads memory alone.
+/// A server is heard from: whether that may end the time for which it is left alone because it could not be reached, and not because
+/// it asked for that. While it is being tried, that is remembered until the attempt has failed. Reads memory alone.
 pub struct MayBeBack<'a>(pub &'a str);
 
 impl View for MayBeBack<'_> {
@@ -208,15 +226,20 @@ impl View for MayBeBack<'_> {
     }
 }
 
-/// A server may be tried at once: after [`crate::command::HeardFromServer`] or [`crate::command::ResetDestination`] said so.
-pub struct MakeDue<'a>(pub &'a str);
+/// A server may be tried sooner: after [`crate::command::HeardFromServer`] or [`crate::command::ResetDestination`] said so.
+pub struct MakeDue<'a> {
+    /// The server.
+    pub destination: &'a str,
+    /// When, in milliseconds since the epoch.
+    pub due_ms: u64,
+}
 
 impl View for MakeDue<'_> {
     type Output = ();
 
     fn read(&self, reader: &Reader) -> Result<()> {
-        if let Some(server) = reader.text_num(self.0)? {
-            reader.shared.outbox.make_due(server, reader.shared.clock.now_ms());
+        if let Some(server) = reader.text_num(self.destination)? {
+            reader.shared.outbox.make_due(server, self.due_ms);
         }
         Ok(())
     }

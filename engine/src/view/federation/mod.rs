@@ -46,7 +46,9 @@ pub use backfill::{BACKFILL_LIMIT_MAX, Backfill};
 pub use countersign_join::CountersignJoin;
 pub use destinations::{DestinationOf, DestinationRooms, DestinationStatus, Destinations, RoomForServer};
 pub use device_lists::{AreDevicesFollowed, StaleDeviceList, StaleDeviceLists};
-pub use due_destinations::{Due, DueDestinations, IsBackingOff, LeaveDestination, MakeDue, MayBeBack};
+pub use due_destinations::{
+    Due, DueDestinations, IsBackingOff, IsSlow, LeaveDestination, MakeDue, MayBeBack,
+};
 pub use due_receipts::DueReceipts;
 pub use early_presence::TakeEarlyPresence;
 pub use ephemeral_edus::EphemeralEdus;
@@ -60,7 +62,7 @@ pub use join_state::{JoinAnswer, JoinState};
 pub use make_invite::{Invite, MakeInvite};
 pub use make_membership::{MakeMembership, MembershipTemplate};
 pub use missing_events::{MISSING_EVENTS_LIMIT_DEFAULT, MISSING_EVENTS_LIMIT_MAX, MissingEvents};
-pub use out_of_band_membership::{OpenMembership, OutOfBandMembership};
+pub use out_of_band_membership::{EndableMembership, OpenMembership, OutOfBandMembership};
 pub use parked_pdus::{
     ParkedOrigins, ParkedPdus, ParkedRooms, PartialRoom, PartialRooms, RoomsWithEarlyReceipts, WaitingPdu,
 };

@@ -39,3 +39,23 @@ impl View for OutOfBandMembership {
         Ok(OpenMembership { membership, version, event_id: row.event_id, servers: row.servers })
     }
 }
+
+/// A local user's invite to a room, or knock at one, that this server is not in, or no longer: another server may end it.
+pub struct EndableMembership {
+    /// The room's id.
+    pub room_id: String,
+    /// Our user.
+    pub user_id: String,
+}
+
+impl View for EndableMembership {
+    /// The room's version.
+    ///
+    /// Errors: [`crate::What::Room`] not found when there is none.
+    type Output = &'static RoomVersion;
+
+    fn read(&self, reader: &Reader) -> Result<&'static RoomVersion> {
+        let (_, _, row) = reader.endable_out_of_band(&self.user_id, &self.room_id)?;
+        Ok(room_version(row.version)?)
+    }
+}

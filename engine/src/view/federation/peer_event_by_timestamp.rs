@@ -1,6 +1,6 @@
 //! `GET /timestamp_to_event/{roomId}` of the server-server API: the event closest to a time, for a peer.
 //!
-//! Invariant: exact where timestamps ascend along the timeline; an event that the history visibility hides from the peer
+//! Invariant: as with what a client asks for ([`crate::view::EventByTimestamp`]); an event that the history visibility hides from the peer
 //! is passed over, as its timestamp would tell of it.
 
 use crate::{
@@ -8,7 +8,10 @@ use crate::{
     error::{Error, Result, What},
     room::peer::Peer,
     store::{Direction, Reader, schema},
-    view::{View, event_by_timestamp::first_not_before},
+    view::{
+        View,
+        event_by_timestamp::{EVENTS_COMPARED, closest, first_not_before},
+    },
 };
 
 /// How many events are looked at that the peer may not see: some milliseconds of work. What lies behind more of them is
@@ -49,13 +52,18 @@ impl View for PeerEventByTimestamp {
             nums.push(num);
             nums.len() < LOOKED_AT_MAX
         })?;
+        let mut seen = Vec::new();
         for num in nums {
             let event = reader.event(num)?;
             if peer.may_see(&event)? {
-                return Ok((event.event_id.to_string(), event.header.origin_server_ts));
+                seen.push(event);
+            }
+            if seen.len() == EVENTS_COMPARED {
+                break;
             }
         }
-        Err(Error::NotFound(What::Event))
+        let event = closest(&seen, self.ts, self.forwards).ok_or(Error::NotFound(What::Event))?;
+        Ok((event.event_id.to_string(), event.header.origin_server_ts))
     }
 }
 

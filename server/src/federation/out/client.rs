@@ -20,14 +20,17 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
-use tracing::debug;
+use tracing::{debug, warn};
 use warren_engine::core::event::SignedRequest;
 use warren_engine::core::json::canonical_text;
+use warren_engine::view::federation::SharesRoom;
 
 use super::RemoteError;
 use super::ask::read_answer;
 use super::discover::{ToServer, host};
+use super::kept::{Kept, KeptServers};
 use super::places::Places;
+use super::sender::heard_from;
 use crate::config::Resolve;
 use crate::context::Context;
 use crate::federation::limits::{
@@ -35,6 +38,10 @@ use crate::federation::limits::{
     REQUEST_TIME_MAX,
 };
 use crate::outgoing::{ConnectError, Dial, Dialer, Outgoing, Timely, had_answered, note_answer};
+
+/// A connection is closed when it has been idle for so many times the time for which it is kept: it is looked for such ones that
+/// often.
+const IDLE_TIMES: u32 = 2;
 
 /// What opens the connections of one kind of request.
 pub type Connector<D> = Timely<HttpsConnector<Dialer<D>>>;
@@ -46,7 +53,9 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// Open connections to other servers, by the name that requests are for.
 pub struct Client {
     http: legacy::Client<Connector<ToServer>, Full<Bytes>>,
-    /// For what went lost on a connection that was kept: none is kept.
+    /// Of whom `http` may have connections.
+    kept: KeptServers,
+    /// For what went lost on a connection that was kept, and for servers of whom none is to be kept.
     anew: legacy::Client<Connector<ToServer>, Full<Bytes>>,
     /// For addresses that other servers name.
     urls: legacy::Client<Connector<ToUrl>, Full<Bytes>>,
@@ -75,16 +84,19 @@ impl Client {
             .http1_max_buf_size(ANSWER_HEAD_BYTES_MAX)
             .http2_max_header_list_size(ANSWER_HEAD_BYTES_MAX as u32)
             .build(outgoing.connector(ToUrl));
-        Client { http, anew, urls }
+        let kept = KeptServers::new(places.kept_servers, IDLE_TIMES * places.idle_time);
+        Client { http, kept, anew, urls }
     }
 
-    /// Sends a request to a server, and once more where [`goes_lost`] says so.
+    /// Sends a request to a server, and once more where [`goes_lost`] says so. Its connection is kept if it has a place for that.
     async fn request(
         &self,
         request: http::Request<Full<Bytes>>,
+        kept: Option<&Kept>,
     ) -> Result<http::Response<Incoming>, RemoteError> {
         let again = request.method().is_idempotent().then(|| request.clone());
-        let error = match self.http.request(request).await {
+        let client = if kept.is_some() { &self.http } else { &self.anew };
+        let error = match client.request(request).await {
             Ok(answered) => {
                 note_answer(&answered);
                 return Ok(answered);
@@ -155,6 +167,8 @@ pub struct Request {
     /// In its canonical form.
     content: Option<Bytes>,
     is_signed: bool,
+    /// Whether its sender notes how the server fares.
+    is_delivery: bool,
     time_max: Duration,
     bytes_max: usize,
 }
@@ -163,7 +177,15 @@ impl Request {
     /// A signed request without a body. `target` is path and query, encoded.
     pub fn new(method: Method, target: impl Into<String>) -> Request {
         let (time_max, bytes_max) = (REQUEST_TIME_MAX, ANSWER_BYTES_MAX);
-        Request { method, target: target.into(), content: None, is_signed: true, time_max, bytes_max }
+        Request {
+            method,
+            target: target.into(),
+            content: None,
+            is_signed: true,
+            is_delivery: false,
+            time_max,
+            bytes_max,
+        }
     }
 
     /// With a body. What is already JSON in it (`RawValue`) is sent in its canonical form, as all of it.
@@ -182,6 +204,11 @@ impl Request {
     /// Without a signature: for what servers ask before they know each other's keys.
     pub fn unsigned(self) -> Request {
         Request { is_signed: false, ..self }
+    }
+
+    /// A transaction: whether the server is well shows when it has taken that, and not sooner.
+    pub fn for_delivery(self) -> Request {
+        Request { is_delivery: true, ..self }
     }
 
     /// With another time for all of it, the connection and the whole answer included.
@@ -210,11 +237,12 @@ impl Request {
         Ok(whole.freeze())
     }
 
-    /// Sends it; the answer comes piece by piece, for what is too large to be held.
+    /// Sends it; the answer comes piece by piece, for what is too large to be held. A good one is a sign of life, as anything that
+    /// the server sends by itself.
     ///
     /// Errors: every [`RemoteError`]; `Refused` for any status that is none of success.
     pub async fn open(self, ctx: &Context, to: &ServerName) -> Result<Answer, RemoteError> {
-        let method = self.method.clone();
+        let (method, is_delivery) = (self.method.clone(), self.is_delivery);
         let opened = self.open_unmeasured(ctx, to).await;
         let outcome = match &opened {
             Ok(_) => "answered",
@@ -229,6 +257,12 @@ impl Request {
         if let Err(error) = &opened {
             debug!(%to, %method, %error, "a request to another server failed");
         }
+        if opened.is_ok()
+            && !is_delivery
+            && let Err(error) = heard_from(ctx, to).await
+        {
+            warn!(%to, %error, "it cannot be noted that a server has answered");
+        }
         opened
     }
 
@@ -241,13 +275,18 @@ impl Request {
         }
         let end = Instant::now() + self.time_max;
         let bytes_left = self.bytes_max;
+        // Anybody may make up names, and have this server ask for them; busy are those that it shares rooms with.
+        let is_kept = ctx.engine.read(&SharesRoom(to.as_str())).unwrap_or_default();
         let answered = timeout_at(end, async {
             let name = ctx.federation.discovery.delegated(ctx, to).await;
             let request = self.http_request(ctx, to, &name)?;
-            ctx.federation.client.request(request).await
+            let client = &ctx.federation.client;
+            let kept = if is_kept { client.kept.take(&name) } else { None };
+            let answered = client.request(request, kept.as_ref()).await?;
+            Ok::<_, RemoteError>((answered, kept))
         });
-        let answered = answered.await.map_err(|_| RemoteError::Timeout)??;
-        Answer::of(answered, bytes_left, end).await
+        let (answered, kept) = answered.await.map_err(|_| RemoteError::Timeout)??;
+        Ok(Answer { _kept: kept, ..Answer::of(answered, bytes_left, end).await? })
     }
 
     fn http_request(
@@ -296,6 +335,8 @@ pub struct Answer {
     pub end: Instant,
     body: Incoming,
     bytes_left: usize,
+    /// Its connection may be kept when it has been read.
+    _kept: Option<Kept>,
 }
 
 impl Answer {
@@ -307,7 +348,7 @@ impl Answer {
     ) -> Result<Answer, RemoteError> {
         let (head, body) = answered.into_parts();
         if head.status.is_success() {
-            return Ok(Answer { headers: head.headers, end, body, bytes_left });
+            return Ok(Answer { headers: head.headers, end, body, bytes_left, _kept: None });
         }
         // Whatever the error says is told as far as it can be read.
         let read = timeout_at(end, read_whole(body, ERROR_BYTES_MAX)).await;

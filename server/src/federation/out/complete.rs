@@ -34,7 +34,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(30 * 60);
 /// back has lost nothing, while who is told less than all would share the keys of an encrypted room with nobody.
 const WAIT_MAX: Duration = Duration::from_secs(25);
 
-/// Servers that are asked in one round.
+/// Servers that are asked in one round: the one that let this server in, which has the state, and some of the others, in turn.
 const SERVERS_ASKED_MAX: usize = 10;
 
 /// The rooms whose members are being fetched, and how far they are.
@@ -182,8 +182,8 @@ async fn complete(ctx: &Arc<Context>, room: &PartialRoom) {
     let begun = Instant::now();
     let mut pause = PAUSE_MIN;
     let completions = &ctx.federation.completions;
-    loop {
-        for server in room.servers.iter().take(SERVERS_ASKED_MAX) {
+    for round in 0.. {
+        for server in asked_in(round, &room.servers) {
             match complete_by(ctx, room, server).await {
                 Ok(members) => {
                     let seconds = begun.elapsed().as_secs_f64();
@@ -209,6 +209,16 @@ async fn complete(ctx: &Arc<Context>, room: &PartialRoom) {
         }
         pause = (pause * 2).min(PAUSE_MAX);
     }
+}
+
+/// The servers that are asked in a round, counted from zero. Whoever is in the room may be of help, however many there are that are
+/// not, and whatever place they have in what the resident told.
+fn asked_in(round: usize, servers: &[String]) -> impl Iterator<Item = &String> {
+    let (resident, others) = servers.split_at(servers.len().min(1));
+    let others_max = SERVERS_ASKED_MAX - 1;
+    let begun = round.wrapping_mul(others_max).checked_rem(others.len()).unwrap_or_default();
+    let in_turn = others.iter().cycle().skip(begun).take(others.len().min(others_max));
+    resident.iter().chain(in_turn)
 }
 
 /// Whether the room still lacks members since this join, and this server is in it.
@@ -317,7 +327,7 @@ pub struct PartialJoin {
     pub join_event_id: String,
     /// When it was joined, in milliseconds since the epoch.
     pub joined_ts: u64,
-    /// The servers that are asked, in this order.
+    /// The servers that are asked, some in each round: the first in all of them, the others in turn, in this order.
     pub servers: Vec<String>,
     #[serde(flatten)]
     pub progress: Progress,
@@ -331,7 +341,7 @@ pub fn partial_joins(ctx: &Context) -> Result<Vec<PartialJoin>, ApiError> {
     let shown = |room: PartialRoom| PartialJoin {
         progress: ctx.federation.completions.progress(&room.room_id).unwrap_or_default(),
         joined_ts: room.since_ms,
-        servers: room.servers.into_iter().take(SERVERS_ASKED_MAX).collect(),
+        servers: room.servers,
         room_id: room.room_id,
         join_event_id: room.join_event_id,
     };
@@ -342,7 +352,25 @@ pub fn partial_joins(ctx: &Context) -> Result<Vec<PartialJoin>, ApiError> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
+
+    #[test]
+    fn each_server_is_asked_in_turn_and_the_resident_always() {
+        for count in [0, 1, 2, 9, 10, 11, 12, 30] {
+            let servers: Vec<String> = (0..count).map(|number| format!("s{number}.test")).collect();
+            let mut asked = HashSet::new();
+            for round in 0..5 {
+                let now: Vec<&String> = asked_in(round, &servers).collect();
+                assert_eq!(now.len(), count.min(SERVERS_ASKED_MAX), "{count} {round}");
+                assert_eq!(now.iter().collect::<HashSet<_>>().len(), now.len(), "{count} {round}");
+                assert_eq!(now.first().copied(), servers.first(), "{count} {round}");
+                asked.extend(now);
+            }
+            assert_eq!(asked.len(), count);
+        }
+    }
 
     #[tokio::test]
     async fn nobody_waits_for_a_room_whose_completion_has_fallen() {

@@ -248,7 +248,7 @@ async fn keys_in_time(ctx: &Arc<Context>, cause: &Cause, keys: &[MissingKey]) {
 }
 
 /// Asks one server after the other until one knows. One that gives no answer at all is not asked again: each time would take
-/// as long.
+/// as long. Others than who has sent what is to be taken in are not asked for all that this names.
 async fn ask_servers(
     ctx: &Arc<Context>,
     (room_id, version): (&str, &'static RoomVersion),
@@ -263,47 +263,93 @@ async fn ask_servers(
         }
         return Ok(Answer::Keys);
     }
-    let mut silent = Vec::new();
-    let mut found = Answer::Nothing;
+    let origin = match cause.as_ref() {
+        Some(Cause::Sent(origin)) => Some(origin),
+        _ => None,
+    };
     let own_name = ctx.engine.server_name();
-    for server in question.asked_of(servers).iter().filter(|server| *server != own_name) {
-        let answer = match question {
-            Question::Keys { .. } => return Ok(Answer::Keys),
-            // It is not for these servers.
-            Question::PolicySignature(_) => return Ok(Answer::Nothing),
-            Question::MissingEvents { latest } => missing_events(ctx, server, room_id, latest).await?,
-            Question::State { event_id } | Question::OtherState { event_id, .. } => {
-                state(ctx, server, room_id, event_id).await?.map(|told| {
-                    memory.extend(told.memory);
-                    told.answer
-                })
-            }
-            Question::Events { event_ids } => events(ctx, server, event_ids).await.map(Answer::Events),
-            Question::AuthChain { event_id } => {
-                let told = auth_chain(ctx, server, (room_id, version), event_id).await?;
-                told.map(|(answer, of_answer)| {
-                    memory.push(of_answer);
-                    answer
-                })
-            }
-        };
-        match answer {
+    let asked = question.asked_of(servers).into_iter().filter(|server| *server != own_name);
+    let (first, others): (Vec<String>, Vec<String>) =
+        asked.partition(|server| origin.is_none_or(|origin| server == origin));
+    let room = (room_id, version);
+    let mut heard = ask_each(ctx, room, &first, memory, question).await?;
+    if matches!(heard.answer, Answer::Nothing)
+        && !others.is_empty()
+        && let Some(origin) = origin
+        && let Some(question) = ctx.federation.others.admit(room_id, origin, question)
+    {
+        let mut of_others = ask_each(ctx, room, &others, memory, &question).await?;
+        if of_others.is_in_vain {
+            ctx.federation.others.asked_in_vain(room_id, &question);
+        }
+        heard.silent.append(&mut of_others.silent);
+        heard.answer = of_others.answer;
+    }
+    servers.retain(|server| !heard.silent.contains(server));
+    Ok(heard.answer)
+}
+
+/// What came of asking servers.
+struct Heard {
+    answer: Answer,
+    /// Those that gave no answer at all.
+    silent: Vec<String>,
+    /// Whether all have answered, and know nothing.
+    is_in_vain: bool,
+}
+
+/// Asks one server after the other until one knows.
+async fn ask_each(
+    ctx: &Arc<Context>,
+    room: (&str, &'static RoomVersion),
+    servers: &[String],
+    memory: &mut Vec<Share>,
+    question: &Question,
+) -> Result<Heard, ApiError> {
+    let mut heard = Heard { answer: Answer::Nothing, silent: Vec::new(), is_in_vain: true };
+    for server in servers {
+        match ask_server(ctx, room, server, memory, question).await? {
             Ok(Answer::Nothing) => {}
             Ok(Answer::Events(events)) if events.is_empty() => {}
-            Ok(answer) => {
-                found = answer;
-                break;
-            }
+            Ok(answer) => return Ok(Heard { answer, is_in_vain: false, ..heard }),
             Err(failure) => {
-                tracing::debug!(server, room_id, %failure, "a server does not tell what is missing");
+                tracing::debug!(server, room_id = room.0, %failure, "a server does not tell what is missing");
+                heard.is_in_vain = false;
                 if matches!(failure, RemoteError::Timeout | RemoteError::Unreachable(_)) {
-                    silent.push(server.clone());
+                    heard.silent.push(server.clone());
                 }
             }
         }
     }
-    servers.retain(|server| !silent.contains(server));
-    Ok(found)
+    Ok(heard)
+}
+
+async fn ask_server(
+    ctx: &Arc<Context>,
+    (room_id, version): (&str, &'static RoomVersion),
+    server: &str,
+    memory: &mut Vec<Share>,
+    question: &Question,
+) -> Result<Asked, ApiError> {
+    Ok(match question {
+        // It is not for these servers.
+        Question::Keys { .. } | Question::PolicySignature(_) => Ok(Answer::Nothing),
+        Question::MissingEvents { latest } => missing_events(ctx, server, room_id, latest).await?,
+        Question::State { event_id } | Question::OtherState { event_id, .. } => {
+            state(ctx, server, room_id, event_id).await?.map(|told| {
+                memory.extend(told.memory);
+                told.answer
+            })
+        }
+        Question::Events { event_ids } => events(ctx, server, event_ids).await.map(Answer::Events),
+        Question::AuthChain { event_id } => {
+            let told = auth_chain(ctx, server, (room_id, version), event_id).await?;
+            told.map(|(answer, of_answer)| {
+                memory.push(of_answer);
+                answer
+            })
+        }
+    })
 }
 
 /// What a server answers, unless something fails here.

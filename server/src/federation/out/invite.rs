@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ruma_common::ServerName;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use warren_engine::Outcome;
@@ -16,6 +17,7 @@ use super::ask::{Ask, path};
 use super::check::take_signature;
 use super::fetch::take_in_here;
 use super::policy;
+use super::sender::heard_from;
 use super::untold::until_told;
 use crate::context::Context;
 use crate::http::ApiError;
@@ -61,15 +63,18 @@ pub async fn send_invite(ctx: &Arc<Context>, make: MakeInvite) -> Result<Arc<str
 }
 
 /// Lets the server first take what turned its last user out of the room, or took back an invite, which would end this one if it
-/// came later.
+/// came later. It is about to be asked, so that it may be tried as if it had been heard from.
 async fn tell_of_end(ctx: &Context, room_id: &str, server: &str) {
     let is_untold = || ctx.engine.read(&IsUntoldOfEnd { room_id, server }).is_ok_and(|is_untold| is_untold);
-    if is_untold() && !until_told(ctx, server, END_TIME_MAX, is_untold).await {
-        tracing::info!(
-            room_id,
-            server,
-            "a server is asked to sign an invite that may overtake what ended another"
-        );
+    let Ok(name) = ServerName::parse(server) else { return };
+    if !is_untold() {
+        return;
+    }
+    if let Err(error) = heard_from(ctx, &name).await {
+        tracing::warn!(server, %error, "it cannot be noted that a server is to be tried");
+    }
+    if !until_told(ctx, END_TIME_MAX, is_untold).await {
+        tracing::info!(room_id, server, "an invite may overtake what ended another");
     }
 }
 

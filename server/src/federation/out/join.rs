@@ -100,7 +100,7 @@ async fn is_told_first(ctx: &Context, room_id: &str, server: &str) -> bool {
     if takes_part(ctx, room_id) || !is_untold() {
         return false;
     }
-    until_told(ctx, server, UNTOLD_TIME_MAX, is_untold).await
+    until_told(ctx, UNTOLD_TIME_MAX, is_untold).await
 }
 
 #[derive(Deserialize)]

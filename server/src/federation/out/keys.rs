@@ -31,12 +31,13 @@ use warren_engine::view::{PublishedKeys, PublishedKeysOf, StandingOfKey};
 
 use super::fetch::keys_came;
 use super::flights::Flights;
+use super::queried_keys::QueriedKeys;
 use super::{RemoteError, Request};
 use crate::context::Context;
 use crate::federation::limits::{
     KEYS_BYTES_MAX, KEYS_OF_FAILING_AT_ONCE, KEYS_OF_ROOMS_AT_ONCE, KEYS_OF_ROOMS_FOR_EACH,
     KEYS_OF_STRANGERS_AT_ONCE, KEYS_OF_STRANGERS_FOR_EACH, KEYS_PAUSE, KEYS_PAUSE_MAX, KEYS_QUERIED_AT_ONCE,
-    KEYS_SERVERS_MAX, KEYS_TIME_MAX, NOTARY_BYTES_MAX,
+    KEYS_SERVERS_MAX, KEYS_TIME_MAX, NOTARY_BYTES_MAX, QUERIED_KEYS_BYTES_MAX,
 };
 use crate::federation::places::{Place, Places};
 use crate::federation::published::Published;
@@ -52,6 +53,15 @@ pub struct KeyFetches {
     of_failing: Semaphore,
     of_strangers: Places<Who>,
     queried: Places<Who>,
+    /// Of servers of which nothing is stored.
+    queried_keys: QueriedKeys,
+}
+
+/// Whether what comes is stored, or only remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Keep {
+    Stored,
+    Remembered,
 }
 
 /// Why keys are asked for.
@@ -102,6 +112,7 @@ impl Default for KeyFetches {
             of_failing: Semaphore::new(KEYS_OF_FAILING_AT_ONCE),
             of_strangers: Places::new(KEYS_OF_STRANGERS_AT_ONCE, KEYS_OF_STRANGERS_FOR_EACH),
             queried: Places::new(KEYS_QUERIED_AT_ONCE, KEYS_OF_STRANGERS_FOR_EACH),
+            queried_keys: QueriedKeys::new(QUERIED_KEYS_BYTES_MAX),
         }
     }
 }
@@ -167,6 +178,11 @@ pub async fn fetch(ctx: &Arc<Context>, cause: &Cause, server_name: &ServerName, 
     if *server_name == *ctx.config.server_name {
         return;
     }
+    let is_queried = matches!(cause, Cause::Query(_));
+    if !is_queried && store_queried(ctx, server_name).await && has_all(ctx, server_name.as_str(), wanted) {
+        keys_came(ctx, server_name.as_str());
+        return;
+    }
     let came = Instant::now();
     let Ok(before) = keys.before(server_name, came) else { return };
     let is_failing = before.is_some_and(|before| before.failures > 0);
@@ -175,7 +191,11 @@ pub async fn fetch(ctx: &Arc<Context>, cause: &Cause, server_name: &ServerName, 
     let Some(_place) = keys.place(cause, is_in_rooms, is_failing).await else { return };
     let _turn = keys.flights.alone(server_name.as_str()).await;
     let Ok(before) = keys.before(server_name, came) else { return };
-    let fetched = fetch_now(ctx, server_name, wanted).await;
+    let is_stored = !is_queried
+        || is_in_rooms
+        || !matches!(ctx.engine.read(&PublishedKeysOf(server_name.as_str())), Ok(None));
+    let keep = if is_stored { Keep::Stored } else { Keep::Remembered };
+    let fetched = fetch_now(ctx, server_name, wanted, keep).await;
     if let Err(error) = &fetched {
         debug!(%server_name, %error, "the keys of a server could not be fetched");
     }
@@ -186,7 +206,7 @@ pub async fn fetch(ctx: &Arc<Context>, cause: &Cause, server_name: &ServerName, 
             keys.asked.clear();
         }
     }
-    let is_fetched = fetched.is_ok();
+    let is_fetched = fetched.is_ok() && is_stored;
     keys.asked.insert(server_name.to_owned(), Asked::after(before, fetched.err(), Instant::now()));
     if is_fetched {
         keys_came(ctx, server_name.as_str());
@@ -220,21 +240,51 @@ impl Asked {
 }
 
 /// From the server; what it does not have, from the notaries, one after the other.
-async fn fetch_now(ctx: &Context, server_name: &ServerName, wanted: &[String]) -> Result<(), RemoteError> {
-    let from_itself = fetch_from_server(ctx, server_name).await;
-    if from_itself.is_ok() && has_all(ctx, server_name.as_str(), wanted) {
+async fn fetch_now(
+    ctx: &Context,
+    server_name: &ServerName,
+    wanted: &[String],
+    keep: Keep,
+) -> Result<(), RemoteError> {
+    let has_come = || match keep {
+        Keep::Stored => has_all(ctx, server_name.as_str(), wanted),
+        Keep::Remembered => remembers_all(ctx, server_name, wanted),
+    };
+    let from_itself = fetch_from_server(ctx, server_name, keep).await;
+    if from_itself.is_ok() && has_come() {
         return Ok(());
     }
     for notary in &ctx.config.trusted_key_servers {
-        if let Err(error) = fetch_from_notary(ctx, notary, server_name, wanted).await {
+        if let Err(error) = fetch_from_notary(ctx, notary, server_name, wanted, keep).await {
             debug!(%server_name, %notary, %error, "a notary does not tell the keys of a server");
             continue;
         }
-        if has_all(ctx, server_name.as_str(), wanted) {
+        if has_come() {
             return Ok(());
         }
     }
     from_itself
+}
+
+fn remembers_all(ctx: &Context, server_name: &ServerName, wanted: &[String]) -> bool {
+    let Some(kept) = ctx.federation.keys.queried_keys.get(server_name) else { return false };
+    Published::read(&kept.json, server_name.as_str())
+        .is_ok_and(|published| wanted.iter().all(|key_id| published.has(key_id)))
+}
+
+/// What is known of what a server published, be it only remembered.
+pub fn published(ctx: &Context, server_name: &ServerName) -> warren_engine::Result<Option<PublishedKeys>> {
+    let stored = ctx.engine.read(&PublishedKeysOf(server_name.as_str()))?;
+    Ok(stored.or_else(|| ctx.federation.keys.queried_keys.get(server_name)))
+}
+
+/// What was only remembered of a server is stored: somebody needs it here. Answers whether there was anything.
+async fn store_queried(ctx: &Context, server_name: &ServerName) -> bool {
+    let Some(kept) = ctx.federation.keys.queried_keys.take(server_name) else { return false };
+    match read_keys(&kept.json, server_name) {
+        Ok(published) => write(ctx, &published, kept).await.is_ok(),
+        Err(_) => false,
+    }
 }
 
 fn has_all(ctx: &Context, server_name: &str, wanted: &[String]) -> bool {
@@ -249,11 +299,11 @@ fn has_all(ctx: &Context, server_name: &str, wanted: &[String]) -> bool {
     })
 }
 
-async fn fetch_from_server(ctx: &Context, server_name: &ServerName) -> Result<(), RemoteError> {
+async fn fetch_from_server(ctx: &Context, server_name: &ServerName, keep: Keep) -> Result<(), RemoteError> {
     let request = Request::new(Method::GET, "/_matrix/key/v2/server").unsigned();
     let request = request.with_time(KEYS_TIME_MAX).with_bytes_max(KEYS_BYTES_MAX);
     let body = request.bytes(ctx, server_name).await?;
-    store(ctx, &read_keys(&body, server_name)?, None).await
+    store(ctx, server_name, &read_keys(&body, server_name)?, None, keep).await
 }
 
 /// What is published under a server's name, or why not: which is counted.
@@ -276,6 +326,7 @@ async fn fetch_from_notary(
     notary: &ServerName,
     server_name: &ServerName,
     wanted: &[String],
+    keep: Keep,
 ) -> Result<(), RemoteError> {
     if notary == server_name {
         return Ok(());
@@ -293,8 +344,8 @@ async fn fetch_from_notary(
         }
         verify_notary(ctx, notary, &object).await?;
         let body = canonical(&Value::Object(object));
-        let kept = ctx.engine.read(&PublishedKeysOf(server_name.as_str())).map_err(failed)?;
-        store(ctx, &read_keys(&body, server_name)?, kept).await?;
+        let kept = published(ctx, server_name).map_err(failed)?;
+        store(ctx, server_name, &read_keys(&body, server_name)?, kept, keep).await?;
     }
     Ok(())
 }
@@ -305,7 +356,7 @@ async fn verify_notary(ctx: &Context, notary: &ServerName, object: &JsonObject) 
     let key_ids: Vec<&String> =
         signatures.and_then(Value::as_object).into_iter().flat_map(|keys| keys.keys()).collect();
     if !key_ids.iter().any(|key_id| good_key(ctx, notary, key_id).is_some()) {
-        fetch_from_server(ctx, notary).await?;
+        fetch_from_server(ctx, notary, Keep::Stored).await?;
     }
     let holds = |key_id: &&String| {
         good_key(ctx, notary, key_id)
@@ -329,10 +380,15 @@ fn failed(error: warren_engine::Error) -> RemoteError {
     RemoteError::BadAnswer(error.to_string())
 }
 
-/// Stores keys that have been verified. What the server published is kept as it is: what it says itself, or of what notaries
+/// Stores or remembers keys that have been verified. What the server published is kept as it is: what it says itself, or of what notaries
 /// say the newest, which may be older than what is `kept`.
-async fn store(ctx: &Context, published: &Published, kept: Option<PublishedKeys>) -> Result<(), RemoteError> {
-    let now_ms = ctx.engine.now_ms();
+async fn store(
+    ctx: &Context,
+    server_name: &ServerName,
+    published: &Published,
+    kept: Option<PublishedKeys>,
+    keep: Keep,
+) -> Result<(), RemoteError> {
     let mut json = published.json.clone();
     if let Some(kept) = kept
         && let Ok(kept) = Published::read(&kept.json, &published.server_name)
@@ -340,8 +396,19 @@ async fn store(ctx: &Context, published: &Published, kept: Option<PublishedKeys>
     {
         json = kept.json;
     }
-    let keys = published.keys(now_ms);
-    let store = StorePublishedKeys { server_name: published.server_name.clone(), keys, json };
+    let kept = PublishedKeys { json, fetched_ts: ctx.engine.now_ms() };
+    match keep {
+        Keep::Stored => write(ctx, published, kept).await,
+        Keep::Remembered => {
+            ctx.federation.keys.queried_keys.put(server_name, kept);
+            Ok(())
+        }
+    }
+}
+
+async fn write(ctx: &Context, published: &Published, kept: PublishedKeys) -> Result<(), RemoteError> {
+    let keys = published.keys(kept.fetched_ts);
+    let store = StorePublishedKeys { server_name: published.server_name.clone(), keys, json: kept.json };
     let refused = ctx.engine.write(store).await.map_err(failed)?;
     if !refused.is_empty() {
         refusals::keys("other_key");

@@ -24,14 +24,17 @@ pub mod hierarchy;
 pub mod history;
 pub mod invite;
 pub mod join;
+mod kept;
 pub mod keys;
 mod keys_of_users;
 pub mod knock;
 pub mod leave;
 pub mod media;
 pub mod membership;
+mod others;
 pub mod places;
 pub mod policy;
+mod queried_keys;
 pub mod queries;
 pub mod resync;
 pub mod sender;
@@ -71,6 +74,8 @@ pub struct Federation {
     keys: KeyFetches,
     /// Rooms for which missing events are fetched.
     pub fetches: fetches::Fetches,
+    /// What servers were asked because of what others had sent.
+    others: others::Others,
     /// Users whose device lists are missing.
     pub missing_lists: devices::MissingLists,
     /// Rooms whose members are fetched.
@@ -108,6 +113,7 @@ impl Federation {
             discovery: Arc::new(Discovery::new(outgoing, &resolve)),
             keys: KeyFetches::default(),
             fetches: fetches::Fetches::default(),
+            others: others::Others::default(),
             missing_lists: devices::MissingLists::default(),
             completions: complete::Completions::default(),
             taken: Notify::default(),

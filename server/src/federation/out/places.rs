@@ -22,8 +22,8 @@ const IDLE_SHARE: usize = 2;
 /// A delivery has a connection, and where the first address does not answer, another that is tried beside it.
 const FILES_PER_DELIVERY: usize = 2;
 
-/// So many servers may have been sent something before the first of their connections has been idle for too long: the largest
-/// rooms have some thousands that answer. A client of HTTP bounds what it keeps open for each of them, not for all.
+/// Of so many servers at most connections are kept open: the largest rooms have some thousands that answer. What is for others at
+/// that time opens one for each request.
 const IDLE_SERVERS: usize = 4096;
 
 /// How many connections there may be.
@@ -34,6 +34,8 @@ pub struct Places {
     /// Connections to each server that are kept open for what comes next, at least one: without any, requests at once share none
     /// either.
     pub idle_connections: usize,
+    /// Servers whose connections are kept open at once.
+    pub kept_servers: usize,
     /// For how long: with fewer than some 17,000 files, only until the next request of the same work.
     pub idle_time: Duration,
 }
@@ -49,11 +51,13 @@ impl Places {
         let left = files.saturating_sub(usize::from(OPEN_FILES_MAX) + OWN_FILES);
         let unaccepted = left - left / FILES_PER_CONNECTION;
         let idle = unaccepted / IDLE_SHARE;
+        let idle_connections = (idle / IDLE_SERVERS).clamp(1, IDLE_CONNECTIONS_MAX);
         Places {
             // Always one for those who are slow, and one for the others.
             deliveries: (unaccepted / DELIVERIES_SHARE / FILES_PER_DELIVERY)
                 .clamp(LAGGARDS_PART, DELIVERIES_MAX),
-            idle_connections: (idle / IDLE_SERVERS).clamp(1, IDLE_CONNECTIONS_MAX),
+            idle_connections,
+            kept_servers: (idle / idle_connections).min(IDLE_SERVERS),
             idle_time: if idle < IDLE_SERVERS { IDLE_CONNECTION_TIME_SHORT } else { IDLE_CONNECTION_TIME },
         }
     }
@@ -66,21 +70,12 @@ mod tests {
     #[test]
     fn what_is_sent_leaves_the_store_its_files_whatever_the_limit() {
         for files in [704, 1024, 4096, 16_960, 65_536, 524_288] {
-            let Places { deliveries, idle_connections, idle_time } = Places::with_files(files);
+            let places = Places::with_files(files);
+            let Places { deliveries, idle_connections, kept_servers, .. } = places;
             let accepted = (files - usize::from(OPEN_FILES_MAX) - OWN_FILES) / FILES_PER_CONNECTION;
-            // Where they are kept for long, there are files for all; else for those of what takes 50 milliseconds or more.
-            let idle = if idle_time == IDLE_CONNECTION_TIME {
-                idle_connections * IDLE_SERVERS
-            } else {
-                assert_eq!(idle_connections, 1, "{files}");
-                deliveries * (2 * idle_time.as_millis() as usize / 50)
-            };
-            let sent = deliveries * FILES_PER_DELIVERY + idle;
-            assert!(
-                usize::from(OPEN_FILES_MAX) + accepted + sent < files,
-                "{files}: {deliveries}, {idle_connections}, {idle_time:?}"
-            );
-            assert!(idle_connections > 0, "{files}: connections are not even shared");
+            let sent = deliveries * FILES_PER_DELIVERY + idle_connections * kept_servers;
+            assert!(usize::from(OPEN_FILES_MAX) + accepted + sent < files, "{files}: {places:?}");
+            assert!(idle_connections > 0 && kept_servers > 0, "{files}: {places:?}");
             assert!(deliveries >= 8, "{files}: {deliveries}");
         }
     }
@@ -90,11 +85,13 @@ mod tests {
         let usual = Places {
             deliveries: DELIVERIES_MAX,
             idle_connections: IDLE_CONNECTIONS_MAX,
+            kept_servers: IDLE_SERVERS,
             idle_time: IDLE_CONNECTION_TIME,
         };
         assert_eq!(Places::with_files(524_288), usual);
         assert_eq!(Places::with_files(usize::MAX), usual);
-        let least = Places { deliveries: 2, idle_connections: 1, idle_time: IDLE_CONNECTION_TIME_SHORT };
+        let (idle_connections, idle_time) = (1, IDLE_CONNECTION_TIME_SHORT);
+        let least = Places { deliveries: 2, idle_connections, kept_servers: 0, idle_time };
         assert_eq!(Places::with_files(0), least);
     }
 }

@@ -4,18 +4,19 @@
 //! tells when there is news, so nothing is polled; after a start it tells of everything that was left.
 //! Specification: server-server API, "Transactions".
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
-use metrics::gauge;
+use metrics::{counter, gauge};
 use ruma_common::ServerName;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
-use warren_engine::command::HeardFromServer;
+use warren_engine::command::{HeardFromServer, Transaction};
 use warren_engine::delivery::{Delivery, Next, STORE_FAILED_WAIT_MS, Sent};
-use warren_engine::view::federation::{Due, DueDestinations, LeaveDestination, MakeDue, MayBeBack};
+use warren_engine::view::federation::{Due, DueDestinations, IsSlow, LeaveDestination, MakeDue, MayBeBack};
 
 use super::RemoteError;
 use super::transaction::send;
@@ -50,10 +51,13 @@ pub async fn run(ctx: Arc<Context>) {
     }
 }
 
+fn laggards_max(ctx: &Context) -> usize {
+    ctx.federation.places.deliveries / LAGGARDS_PART
+}
+
 /// Who is due. The first look goes through all servers that are known.
 fn look(ctx: &Context, limit: usize) -> Due {
-    let laggards_max = ctx.federation.places.deliveries / LAGGARDS_PART;
-    let due = DueDestinations { limit, laggards_max };
+    let due = DueDestinations { limit, laggards_max: laggards_max(ctx) };
     match tokio::task::block_in_place(|| ctx.engine.read(&due)) {
         Ok(due) => due,
         Err(error) => {
@@ -132,15 +136,9 @@ async fn deliver_all(ctx: &Context, destination: &Arc<str>) -> warren_engine::Re
                 delivery.begun(&ctx.engine, next)?;
             }
             Next::Send(transaction) => {
-                let begun = Instant::now();
-                let sent = send(ctx, destination, transaction).await;
-                let is_prompt = begun.elapsed() <= DELIVERY_PROMPT_TIME;
-                was_prompt = Some(sent.is_ok() && is_prompt);
-                delivery.sent(match sent {
-                    Ok(()) if is_prompt => Sent::Done,
-                    Ok(()) => Sent::DoneSlowly,
-                    Err(error) => failed(destination, &error),
-                });
+                let sent = send_in_time(ctx, destination, transaction).await?;
+                was_prompt = Some(sent == Sent::Done);
+                delivery.sent(sent);
             }
             Next::Fail(failed) => {
                 let retry_ms = ctx.engine.write(failed).await?;
@@ -149,6 +147,24 @@ async fn deliver_all(ctx: &Context, destination: &Arc<str>) -> warren_engine::Re
             Next::Leave(due_ms) => return Ok(Left { due_ms, was_prompt }),
         }
     }
+}
+
+/// Sends a transaction. A server that is slow is waited for if few enough are: the places of others are for those that may be
+/// prompt. What is broken off goes out again, when the server has its turn.
+async fn send_in_time(
+    ctx: &Context,
+    destination: &str,
+    transaction: Transaction,
+) -> warren_engine::Result<Sent> {
+    let mut sending = pin!(send(ctx, destination, transaction));
+    if let Ok(sent) = timeout(DELIVERY_PROMPT_TIME, &mut sending).await {
+        return Ok(sent.map_or_else(|error| failed(destination, &error), |()| Sent::Done));
+    }
+    if !ctx.engine.read(&IsSlow { destination, laggards_max: laggards_max(ctx) })? {
+        counter!("warren_federation_deliveries_broken_off_total", "reason" => "slow").increment(1);
+        return Ok(failed(destination, &RemoteError::Timeout));
+    }
+    Ok(sending.await.map_or_else(|error| failed(destination, &error), |()| Sent::DoneSlowly))
 }
 
 fn failed(destination: &str, error: &RemoteError) -> Sent {
@@ -163,14 +179,16 @@ fn failed(destination: &str, error: &RemoteError) -> Sent {
     Sent::Failed { retry_after_ms, is_rate_limit }
 }
 
-/// The server has sent something: if it could not be reached, it is tried at once. Costs a look into memory otherwise.
+/// The server has sent something, or has answered well: if it could not be reached, it is tried as soon as that is worth an attempt.
+/// Costs a look into memory otherwise.
 ///
 /// Errors: those of the store.
 pub async fn heard_from(ctx: &Context, destination: &ServerName) -> warren_engine::Result<()> {
     if ctx.engine.read(&MayBeBack(destination.as_str()))?
-        && ctx.engine.write(HeardFromServer { destination: destination.to_string() }).await?
+        && let Some(due_ms) =
+            ctx.engine.write(HeardFromServer { destination: destination.to_string() }).await?
     {
-        ctx.engine.read(&MakeDue(destination.as_str()))?;
+        ctx.engine.read(&MakeDue { destination: destination.as_str(), due_ms })?;
     }
     Ok(())
 }

@@ -14,27 +14,27 @@ use serde_json::value::RawValue;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 use warren_engine::command::Transaction;
-use warren_engine::core::json::canonical_text;
 
 use super::client::Answer;
 use super::{RemoteError, Request};
 use crate::context::Context;
 use crate::federation::limits::{
-    REQUEST_BYTES_MAX, TRANSACTION_ANSWER_BYTES_MAX, TRANSACTION_ANSWER_TIME_MAX, TRANSACTION_TIME_MAX,
+    TRANSACTION_ANSWER_BYTES_MAX, TRANSACTION_ANSWER_TIME_MAX, TRANSACTION_TIME_MAX,
 };
 
-/// What a transaction has beside its parts: names of members, a server's name, and a time.
-const ENVELOPE_BYTES: usize = 1024;
+/// What becomes of a part that cannot be sent, or that the server says is no good, as it is counted.
+const GIVEN_UP: &str = "given_up";
 
-/// Sends a transaction; one that the server refuses to take as it is, in parts, so that what is wrong with one of them, or too
-/// much for a proxy, costs nothing else. What the server finds wrong with single events is theirs and for the log.
+/// Sends a transaction; one that is too large, or that the server refuses to take as it is, in parts, so that what is wrong with one
+/// of them, or too much for a proxy, costs nothing else. What the server finds wrong with single events is theirs and for the log.
 ///
 /// Errors: it could not be sent, or not all of it: then the parts that the server has taken will be sent again, under the same ids.
 pub async fn send(ctx: &Context, destination: &str, transaction: Transaction) -> Result<(), RemoteError> {
     let to = ServerName::parse(destination).map_err(|error| RemoteError::BadAnswer(error.to_string()))?;
+    let origin = ctx.config.server_name.as_str();
     let mut left = vec![transaction];
-    while let Some(part) = left.pop() {
-        let outcome = match send_part(ctx, &to, &part).await {
+    while let Some((part, request)) = next_sendable(origin, destination, &mut left) {
+        let outcome = match send_part(ctx, &to, request).await {
             Err(error) if is_of_content(&error) => match halves(&part) {
                 Some([first, second]) => {
                     debug!(destination, %error, "a transaction is refused, and is sent in parts");
@@ -43,26 +43,64 @@ pub async fn send(ctx: &Context, destination: &str, transaction: Transaction) ->
                 }
                 None if is_judgement(&error) => {
                     warn!(destination, %error, "a server refuses what is for it, which is given up");
-                    Ok("given_up")
+                    Ok(GIVEN_UP)
                 }
                 None => Err(error),
             },
-            outcome => outcome,
+            outcome => outcome.map(|()| "taken"),
         };
-        counter!("warren_federation_transactions_sent_total", "outcome" => *outcome.as_ref().unwrap_or(&"failed"))
-            .increment(1);
+        count(outcome.as_ref().copied().unwrap_or("failed"));
         outcome?;
     }
     Ok(())
 }
 
-async fn send_part(ctx: &Context, to: &ServerName, part: &Transaction) -> Result<&'static str, RemoteError> {
-    let Some(request) = request(ctx.config.server_name.as_str(), to.as_str(), part) else {
-        return Ok("given_up");
-    };
+fn count(outcome: &'static str) {
+    counter!("warren_federation_transactions_sent_total", "outcome" => outcome).increment(1);
+}
+
+async fn send_part(ctx: &Context, to: &ServerName, request: Request) -> Result<(), RemoteError> {
     let said = said(request.open(ctx, to).await?).await?;
     debug!(destination = %to, answer = %String::from_utf8_lossy(&said), "a transaction was taken");
-    Ok("taken")
+    Ok(())
+}
+
+/// The first part that can be sent of what is left, and the request that brings it. What cannot be is cut until that is one part
+/// alone, which is given up: that is no fault of the server's, and would be the same for ever.
+fn next_sendable(
+    origin: &str,
+    destination: &str,
+    left: &mut Vec<Transaction>,
+) -> Option<(Transaction, Request)> {
+    while let Some(part) = left.pop() {
+        let error = match request(origin, &part) {
+            Ok(request) => return Some((part, request)),
+            Err(error) => error,
+        };
+        match halves(&part) {
+            Some([first, second]) => {
+                debug!(destination, %error, "a transaction cannot be sent as it is, and is sent in parts");
+                left.extend([second, first]);
+            }
+            None => {
+                warn!(destination, %error, "what is for a server cannot be sent, and is given up");
+                count(GIVEN_UP);
+            }
+        }
+    }
+    None
+}
+
+/// The request that brings a transaction.
+///
+/// Errors: something in it is no JSON that can be signed, or it is too large.
+fn request(origin: &str, transaction: &Transaction) -> Result<Request, RemoteError> {
+    let body = transaction.body(origin);
+    let body: &RawValue =
+        serde_json::from_slice(&body).map_err(|error| RemoteError::BadAnswer(error.to_string()))?;
+    let target = format!("/_matrix/federation/v1/send/{}", transaction.id);
+    let request = Request::new(Method::PUT, target).with_content(&body)?.with_time(TRANSACTION_TIME_MAX);
+    Ok(request.with_bytes_max(TRANSACTION_ANSWER_BYTES_MAX).for_delivery())
 }
 
 /// Both halves of a transaction, in order; `None` of one that has a single part. A half is known by what is in it: when the
@@ -94,48 +132,6 @@ fn halves(whole: &Transaction) -> Option<[Transaction; 2]> {
     let ((first_pdus, pdus), (first_edus, edus)) =
         (whole.pdus.split_at(of_events), whole.edus.split_at(of_others));
     Some([half(first_pdus, first_edus), half(pdus, edus)])
-}
-
-/// The request that brings a transaction, without those of its parts that cannot be sent: that is no fault of the server's, and
-/// would be the same for ever. Nothing if it cannot be sent without them either.
-fn request(origin: &str, destination: &str, transaction: &Transaction) -> Option<Request> {
-    let failed = match with_all_of(origin, transaction) {
-        Ok(request) => return Some(request),
-        Err(error) => error,
-    };
-    let rest = without_unsendable(transaction);
-    let pdus = transaction.pdus.len() - rest.pdus.len();
-    let edus = transaction.edus.len() - rest.edus.len();
-    warn!(destination, error = %failed, pdus, edus, "parts of a transaction cannot be sent and are given up");
-    let told =
-        |error: &RemoteError| warn!(destination, %error, "a transaction cannot be sent and is given up");
-    with_all_of(origin, &rest).inspect_err(told).ok()
-}
-
-fn with_all_of(origin: &str, transaction: &Transaction) -> Result<Request, RemoteError> {
-    let body = transaction.body(origin);
-    let body: &RawValue =
-        serde_json::from_slice(&body).map_err(|error| RemoteError::BadAnswer(error.to_string()))?;
-    let target = format!("/_matrix/federation/v1/send/{}", transaction.id);
-    let request = Request::new(Method::PUT, target).with_content(&body)?.with_time(TRANSACTION_TIME_MAX);
-    Ok(request.with_bytes_max(TRANSACTION_ANSWER_BYTES_MAX))
-}
-
-/// The transaction without what is no JSON that can be signed, or has no place in a request any more.
-fn without_unsendable(transaction: &Transaction) -> Transaction {
-    let mut bytes_left = REQUEST_BYTES_MAX - ENVELOPE_BYTES;
-    let mut is_sendable = |part: &Bytes| {
-        let is_sendable = canonical_text(part, bytes_left).is_ok();
-        if is_sendable {
-            // With the comma behind it.
-            bytes_left = bytes_left.saturating_sub(part.len() + 1);
-        }
-        is_sendable
-    };
-    let mut rest = transaction.clone();
-    rest.pdus.retain(&mut is_sendable);
-    rest.edus.retain(&mut is_sendable);
-    rest
 }
 
 /// What a server says of the events of a transaction that it has taken, as the status tells whatever follows. It is for the log,
@@ -173,39 +169,64 @@ fn is_judgement(error: &RemoteError) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::federation::limits::REQUEST_BYTES_MAX;
+
+    fn text(text: &str) -> Bytes {
+        Bytes::copy_from_slice(text.as_bytes())
+    }
+
+    fn nested(depth: usize) -> Bytes {
+        text(&format!("{}{}", "[".repeat(depth), "]".repeat(depth)))
+    }
+
+    fn transaction(pdus: &[Bytes], edus: &[Bytes]) -> Transaction {
+        Transaction { id: "1".to_owned(), origin_server_ts: 1, pdus: pdus.to_vec(), edus: edus.to_vec() }
+    }
+
+    /// The parts in which it is sent to somebody who takes everything.
+    fn sent(whole: Transaction) -> Vec<Transaction> {
+        let mut left = vec![whole];
+        let next = || next_sendable("here.example", "there.example", &mut left);
+        std::iter::from_fn(next).map(|(part, _)| part).collect()
+    }
+
+    /// All events in them, and all else.
+    fn together(parts: &[Transaction]) -> [Vec<Bytes>; 2] {
+        let pdus = parts.iter().flat_map(|part| part.pdus.clone()).collect();
+        let edus = parts.iter().flat_map(|part| part.edus.clone()).collect();
+        [pdus, edus]
+    }
 
     #[test]
     fn what_cannot_be_sent_is_given_up_and_nothing_else() {
-        let text = |text: &str| Bytes::copy_from_slice(text.as_bytes());
-        let nested = |depth: usize| text(&format!("{}{}", "[".repeat(depth), "]".repeat(depth)));
-        let long = |bytes: usize| text(&format!("\"{}\"", "x".repeat(bytes)));
-        let transaction = |pdus: &[Bytes], edus: &[Bytes]| Transaction {
-            id: "1".to_owned(),
-            origin_server_ts: 1,
-            pdus: pdus.to_vec(),
-            edus: edus.to_vec(),
-        };
         let good = [text(r#"{"a":1}"#), nested(1_000)];
         let whole = transaction(&good, &good);
-        assert!(with_all_of("here.example", &whole).is_ok());
-        assert_eq!(without_unsendable(&whole), whole);
-        let half = long(REQUEST_BYTES_MAX / 2);
-        for (bad, left) in [
-            (transaction(&[good[0].clone(), text("{"), good[1].clone()], &good), whole.clone()),
-            (
-                transaction(&good, &[nested(40_000), good[0].clone(), good[1].clone(), text("")]),
-                whole.clone(),
-            ),
-            (transaction(&[long(REQUEST_BYTES_MAX), good[0].clone(), good[1].clone()], &good), whole.clone()),
-            (
-                transaction(&[half.clone(), good[0].clone()], &[half.clone(), good[1].clone()]),
-                transaction(&[half.clone(), good[0].clone()], &good[1..]),
-            ),
-        ] {
-            assert!(with_all_of("here.example", &bad).is_err());
-            assert!(without_unsendable(&bad) == left);
-            assert!(request("here.example", "there.example", &bad).is_some());
+        assert_eq!(sent(whole.clone()), [whole], "in one");
+        let long = text(&format!("\"{}\"", "x".repeat(REQUEST_BYTES_MAX)));
+        for bad in [long, text("{"), text("nul"), nested(40_000)] {
+            let of_events = transaction(&[bad.clone(), good[0].clone(), good[1].clone()], &good);
+            let of_others = transaction(&good, &[good[0].clone(), bad.clone(), good[1].clone()]);
+            for whole in [of_events, of_others] {
+                assert!(together(&sent(whole)) == [good.to_vec(), good.to_vec()]);
+            }
+            assert!(sent(transaction(&[], &[bad])).is_empty());
         }
+    }
+
+    #[test]
+    fn what_is_too_large_together_is_sent_in_parts_and_all_of_it() {
+        // What a user's many devices may make, and behind them what somebody else has said.
+        let large = |count: usize, bytes: usize| -> Vec<Bytes> {
+            (0..count).map(|number| text(&format!("\"{number} {}\"", "x".repeat(bytes)))).collect()
+        };
+        let whole = transaction(&large(50, 60_000), &[large(95, 143_000), large(3, 60_000)].concat());
+        let parts = sent(whole.clone());
+        assert!(parts.len() > 1);
+        assert!(together(&parts) == [whole.pdus, whole.edus], "all of it, in order");
+        let mut ids: Vec<_> = parts.iter().map(|part| &part.id).collect();
+        ids.sort();
+        ids.dedup();
+        assert_eq!(ids.len(), parts.len());
     }
 
     #[test]

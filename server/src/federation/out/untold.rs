@@ -3,23 +3,12 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use ruma_common::ServerName;
 use tokio::time::timeout;
 
-use super::sender::heard_from;
 use crate::context::Context;
 
-/// Tries the server at once, and waits until there is nothing that it is untold of. Answers whether that came to be in time.
-pub async fn until_told(
-    ctx: &Context,
-    server: &str,
-    time_max: Duration,
-    is_untold: impl Fn() -> bool,
-) -> bool {
-    let Ok(name) = ServerName::parse(server) else { return false };
-    if let Err(error) = heard_from(ctx, &name).await {
-        tracing::warn!(server, %error, "it cannot be noted that a server may be back");
-    }
+/// Waits until there is nothing that a server is untold of. Answers whether that came to be in time.
+pub async fn until_told(ctx: &Context, time_max: Duration, is_untold: impl Fn() -> bool) -> bool {
     let told = async {
         loop {
             let mut taken = pin!(ctx.federation.taken.notified());

@@ -174,9 +174,10 @@ impl World {
     pub(super) fn hear(&self, server: usize, from: usize) -> Result<(), Stopped> {
         let (engine, destination) = (self.servers[server].engine(), SERVER_NAMES[from]);
         if engine.read(&MayBeBack(destination)).map_err(Stopped::Failed)?
-            && self.servers[server].write(HeardFromServer { destination: destination.to_owned() })?
+            && let Some(due_ms) =
+                self.servers[server].write(HeardFromServer { destination: destination.to_owned() })?
         {
-            engine.read(&MakeDue(destination)).map_err(Stopped::Failed)?;
+            engine.read(&MakeDue { destination, due_ms }).map_err(Stopped::Failed)?;
         }
         Ok(())
     }

@@ -9,8 +9,8 @@ use crate::{
     room::outgoing,
 };
 
-/// Steps of a round, and one that sees that it is over.
-const STAGES: usize = 12;
+/// Steps of a round, and some more.
+const STAGES: usize = 16;
 const DAY_MS: u64 = 24 * HOUR_MS;
 
 /// Time passes, and rows that are of no use go.

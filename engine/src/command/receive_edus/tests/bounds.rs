@@ -237,3 +237,161 @@ fn however_often_a_users_devices_change_their_followers_are_told_once_a_batch() 
         assert_eq!(keys(&world), [key("P", 2)]);
     }
 }
+
+#[test]
+fn what_is_told_of_many_users_comes_in_several_writes() {
+    let world = world();
+    let users: Vec<String> = (0..450).map(|number| format!("@u{number}:there.example")).collect();
+    for user in &users {
+        world.join(ROOM, user);
+    }
+    let event_id = world.message(ROOM, ALICE, "hello");
+    let read = json!({"event_ids": [event_id], "data": {"ts": 5}});
+    let read: JsonObject = users.iter().map(|user| (user.clone(), read.clone())).collect();
+    let online: Vec<Value> =
+        users.iter().map(|user| json!({"user_id": user, "presence": "online"})).collect();
+    let edus = [
+        json!({"edu_type": "m.receipt", "content": {ROOM: {"m.read": read}}}),
+        json!({"edu_type": "m.presence", "content": {"push": online}}),
+    ];
+    let mut next = Some(ReceiveEdus::new(THERE, &edus));
+    let mut told = Vec::new();
+    while let Some(edus) = next {
+        let before = world.engine.position();
+        let taken = world.engine.write(edus.clone()).wait().unwrap();
+        next = edus.rest(&taken);
+        assert_eq!(taken.dropped, BTreeMap::new());
+        let receipts =
+            receipts_told(&world, before)[&event_id]["m.read"].as_object().map_or(0, JsonObject::len);
+        assert!(receipts < 2 * BATCH_ENTRIES, "{receipts}");
+        told.push(receipts);
+    }
+    assert_eq!(told.iter().sum::<usize>(), users.len(), "{told:?}");
+    assert!(told.len() >= 2 * users.len() / (2 * BATCH_ENTRIES), "{told:?}");
+    let is_online = |user: &str| {
+        world.ask(|reader| {
+            let content = presence::content(reader, reader.user_num(user)?.unwrap())?;
+            Ok(content["presence"] == "online")
+        })
+    };
+    assert!(users.iter().all(|user| is_online(user)));
+}
+
+#[test]
+fn what_an_access_list_says_of_a_server_is_remembered_no_longer_than_it_holds() {
+    let world = world();
+    let types = |typing: bool| {
+        receive(&world, THERE, &[("m.typing", json!({"room_id": ROOM, "user_id": BOB, "typing": typing}))]);
+        typists(&world) != Value::Null
+    };
+    let list = |content: Value| world.state(ROOM, ALICE, "m.room.server_acl", "", content);
+    for _ in 0..2 {
+        list(json!({"deny": [THERE], "allow": ["*"]}));
+        assert!(!types(true) && !types(true));
+        list(json!({"deny": ["other.example"], "allow": ["*"]}));
+        assert!(types(true) && types(true) && !types(false));
+    }
+    // What is left of a list that is redacted lets nobody in.
+    let last = list(json!({"deny": [], "allow": [THERE]}));
+    assert!(types(true) && !types(false));
+    world.redact(ROOM, ALICE, &last);
+    assert!(!types(true));
+}
+
+/// Counts the rows that commands read, and those that they change.
+#[derive(Default)]
+struct Rows {
+    read: AtomicUsize,
+    changed: AtomicUsize,
+}
+
+impl Observer for Rows {
+    fn rows(&self, count: usize) {
+        self.read.fetch_add(count, Ordering::Relaxed);
+    }
+
+    fn commit(
+        &self,
+        store: &dyn Backend,
+        changes: &[Change],
+        durability: Durability,
+    ) -> Result<(), StorageError> {
+        self.changed.fetch_add(changes.len(), Ordering::Relaxed);
+        store.commit(changes, durability)
+    }
+}
+
+fn ids_of_devices(prefix: &str, count: usize) -> Vec<String> {
+    (0..count).map(|number| format!("{prefix}{number}")).collect()
+}
+
+/// Bob's server tells all of his devices when it is asked.
+fn list_all(world: &World, stream_id: u64, ids: &[String]) {
+    let devices: Vec<(&str, u8)> = ids.iter().map(|id| (id.as_str(), 1)).collect();
+    assert!(list(world, stream_id, &devices));
+}
+
+#[test]
+fn a_list_of_devices_costs_what_it_has_and_is_left_alone_where_it_is_as_it_was() {
+    let store = Arc::new(Observed { store: Arc::new(Memory::default()), observer: Rows::default() });
+    let world = furnished(World::on(store.clone()));
+    let cost = |stream_id: u64, ids: &[String]| {
+        let seen = |count: &AtomicUsize| count.load(Ordering::Relaxed);
+        let Rows { read, changed } = &store.observer;
+        let before = (seen(read), seen(changed));
+        list_all(&world, stream_id, ids);
+        (seen(read) - before.0, seen(changed) - before.1)
+    };
+    let [few, other_few] = ["A", "B"].map(|prefix| ids_of_devices(prefix, 50));
+    let [many, other_many] = ["C", "D"].map(|prefix| ids_of_devices(prefix, 400));
+    cost(1, &few);
+    let (read_of_few, _) = cost(2, &other_few);
+    cost(3, &many);
+    let (read_of_many, _) = cost(4, &other_many);
+    // Eight times as many devices.
+    assert!(read_of_many < 16 * read_of_few, "{read_of_few} {read_of_many}");
+    let (_, changed) = cost(5, &other_many);
+    assert!(changed < 10, "{changed}");
+    assert_eq!(keys(&world).len(), other_many.len());
+    // What is otherwise than it was is taken in.
+    let mut devices: Vec<(&str, u8)> = other_many.iter().map(|id| (id.as_str(), 1)).collect();
+    devices[0].1 = 2;
+    devices.pop();
+    assert!(list(&world, 6, &devices));
+    let known = keys(&world);
+    assert_eq!(known.len(), devices.len());
+    assert!(known.contains(&key("D0", 2)) && known.contains(&key("D1", 1)));
+    assert_sound(&world);
+}
+
+#[test]
+fn a_user_who_has_other_devices_again_and_again_fills_nothing_with_their_names() {
+    let world = world();
+    let names = || {
+        world.ask(|reader| {
+            let mut names = 0;
+            reader.scan(&schema::NAME_NUMS, &(), Direction::Forward, |_: (u8, String), _| {
+                names += 1;
+                true
+            })?;
+            Ok(names)
+        })
+    };
+    let [first, second] = ["A", "B"].map(|prefix| ids_of_devices(prefix, elsewhere::DEVICES_MAX));
+    list_all(&world, 1, &first);
+    assert_eq!(keys(&world).len(), first.len());
+    let before = names();
+    for (stream_id, prefix) in [(2, "B"), (3, "C"), (4, "D")] {
+        list_all(&world, stream_id, &ids_of_devices(prefix, elsewhere::DEVICES_MAX));
+        assert!(keys(&world).is_empty(), "{prefix}");
+    }
+    assert_eq!(receive(&world, THERE, &[update("E", Some(1), 5, &[4])]), [BOB]);
+    assert_eq!(names(), before);
+    // What had names before has them still; and the next day there may be new ones.
+    list_all(&world, 6, &first);
+    assert_eq!(keys(&world).len(), first.len());
+    world.pass_ms(elsewhere::NEW_IDS_MS);
+    list_all(&world, 7, &second);
+    assert_eq!(keys(&world).len(), second.len());
+    assert_sound(&world);
+}

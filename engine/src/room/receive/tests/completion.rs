@@ -1,5 +1,6 @@
 //! A room that was entered while members were missing, and what becomes of it when they are known.
 
+mod answered;
 mod ends;
 mod rejected;
 mod unshown;

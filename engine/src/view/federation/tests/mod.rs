@@ -11,12 +11,14 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     Denied, Error, Invalid, View, What,
+    check::Check,
+    command::{PurgeBefore, PurgeHistory, StepPurge},
     fixture::{START_MS, World},
     room::{
         RoomCtx,
         servers::{self, server_allowed},
     },
-    store::Reader,
+    store::{Reader, schema::EventStatus},
 };
 
 const ROOM: &str = "!room:here.example";
@@ -308,6 +310,46 @@ fn replaced_state_from_before_is_redacted_and_current_state_is_not() {
     };
     assert_eq!(topic(&first), None);
     assert_eq!(topic(&second).as_deref(), Some("second"));
+}
+
+/// Removes the room's history before an event.
+fn purge_before(world: &World, event_id: &str) {
+    let purge = PurgeHistory { room_id: ROOM.into(), before: PurgeBefore::Event(event_id.to_owned()) };
+    let mut last = world.engine.write(purge).wait().unwrap();
+    while last.freed.is_none() {
+        last = world.engine.write(StepPurge::after(ROOM, Some(&last))).wait().unwrap();
+    }
+}
+
+#[test]
+fn what_a_purge_of_the_history_leaves_is_hidden_as_before() {
+    let world = world("joined");
+    let set = |kind: &str, content: Value| world.state(ROOM, ALICE, kind, "", content);
+    let hidden = set("m.room.topic", json!({"topic": "hidden"}));
+    let rules = set("m.room.join_rules", json!({"join_rule": "public", "topic": "rules"}));
+    set("m.room.history_visibility", json!({"history_visibility": "shared"}));
+    set("m.room.join_rules", json!({"join_rule": "public"}));
+    let open = set("m.room.topic", json!({"topic": "open"}));
+    let current = set("m.room.topic", json!({"topic": "current"}));
+    world.join(ROOM, BOB);
+    let last = world.message(ROOM, ALICE, "last");
+    let topic = |id: &str| {
+        let pdu: Value = serde_json::from_slice(&events(&world, &[id], THERE).remove(0).unwrap()).unwrap();
+        assert!(pdu["hashes"]["sha256"].is_string() && pdu["signatures"].is_object());
+        pdu["content"]["topic"].as_str().map(str::to_owned)
+    };
+    let shown = || (topic(&hidden), topic(&open), topic(&current));
+    let expected = (None, Some("open".to_owned()), Some("current".to_owned()));
+    assert_eq!(shown(), expected);
+    purge_before(&world, &last);
+    let status =
+        |id: &str| world.ask(|reader| Ok(reader.event(reader.event_num(id)?.unwrap())?.header.status));
+    assert_eq!(status(&hidden), EventStatus::Outlier);
+    assert_eq!(shown(), expected);
+    // What others are judged by is given whole, as with an auth chain.
+    assert_eq!(topic(&rules).as_deref(), Some("rules"));
+    let report = world.engine.read(&Check { progress: &|_, _| () }).unwrap();
+    assert_eq!(report.findings, []);
 }
 
 /// What a peer is given redacted it keeps. What there was no time to look for in a long answer, it is to ask for by itself.

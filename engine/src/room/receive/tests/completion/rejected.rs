@@ -111,7 +111,7 @@ fn whom_a_wrong_ban_kept_in_the_room_is_turned_out_and_followed_no_more() {
         .world
         .act(|tx| {
             let user = tx.intern_user(ERIN)?;
-            let list = RemoteDeviceList { stream_id: 5, is_stale: false };
+            let list = RemoteDeviceList { stream_id: 5, ..RemoteDeviceList::default() };
             tx.put(&schema::REMOTE_DEVICE_LISTS, &user, &list);
             Ok(())
         })

@@ -1,0 +1,75 @@
+//! Invites and knocks that users of this server have answered while it was not in the room, and of which the room tells all the
+//! same: nobody there has heard the answer, because whom it was to be given to could not be reached.
+//!
+//! Invariant: what a user has declined they are not shown again. Until the answer is sent into the room, its rows of members have
+//! what its state says ([`crate::store::schema::OutOfBand::in_room`]), and the user's row what they have answered.
+
+use serde_json::Value;
+
+use super::{
+    Event, RoomCtx, append, members, membership,
+    out_of_band::{self, leave_of},
+    servers,
+};
+use crate::{
+    core::num::{StreamPos, UserNum},
+    error::{Error, Result},
+    store::{Tx, schema, schema::Membership},
+};
+
+/// Counts an invite or a knock that has become part of the room's state, if its user has answered it or was turned away before.
+/// Returns whether they were: then they are not shown it.
+pub(super) fn keep(
+    tx: &mut Tx,
+    room: &mut RoomCtx,
+    (user, user_id): (UserNum, &str),
+    event: &Event,
+    membership: Membership,
+    pos: StreamPos,
+) -> Result<bool> {
+    let Some(mut row) = tx.out_of_band(user, room.num)? else { return Ok(false) };
+    let is_out = matches!(tx.membership(user, room.num)?, Some(Membership::Leave | Membership::Ban));
+    if !is_out || leave_of(&row, &event.event_id)?.is_none() {
+        return Ok(false);
+    }
+    if let Some(counted) = row.in_room {
+        tx.delete(&schema::MEMBERS, &(room.num, counted as u8, user));
+    }
+    tx.put(&schema::MEMBERS, &(room.num, membership as u8, user), &event.num);
+    members::count(room, row.in_room, Some(membership));
+    servers::count(tx, room, (user, user_id), row.in_room, Some(membership), pos)?;
+    row.in_room = Some(membership);
+    tx.put(&schema::OUT_OF_BAND, &(user, room.num), &row);
+    Ok(true)
+}
+
+/// Sends into the room, which this server has entered or come to know whole, what its users have answered before to what the state
+/// still tells of. Where the room refuses that, or its policy server would have to sign it, they are rid of it here alone.
+/// O(this server's users in the room).
+pub(crate) fn send(tx: &mut Tx, room: &mut RoomCtx) -> Result<()> {
+    let own_name = tx.shared.server_name.clone();
+    // Of a room that has come to nothing, or that this server has left meanwhile, nothing is written.
+    if room.head.extremities.is_empty() || !tx.is_server_in_room(&own_name, room.num)? {
+        return Ok(());
+    }
+    for user in tx.users_of_server(&own_name, room.num)? {
+        let Some(row) = tx.out_of_band(user, room.num)? else { continue };
+        let user_id = tx.user_id(user)?;
+        let is_own = out_of_band::sender_of(&row).is_some_and(|sender| sender == user_id);
+        let is_open = matches!(row.in_room, Some(Membership::Invite | Membership::Knock));
+        if !is_own || !is_open || tx.membership(user, room.num)? != Some(Membership::Leave) {
+            continue;
+        }
+        let Some(current) = room.state(tx, "m.room.member", &user_id)? else { continue };
+        let Some(leave) = leave_of(&row, &current.event_id)? else { continue };
+        let reason = leave.content.get("reason").and_then(Value::as_str);
+        let content = membership::content(tx, &user_id, Membership::Leave, reason)?;
+        let origin_server_ts = membership::sent_ms(tx, room, &user_id)?;
+        match append(tx, room, membership::member_event(&user_id, &user_id, content, origin_server_ts)) {
+            Ok(_) | Err(Error::Denied(_) | Error::Unsigned(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    room.save(tx);
+    Ok(())
+}

@@ -1,0 +1,123 @@
+//! Invites that were declined while this server was not in the room, and of which the room's state still tells when it comes in.
+
+use super::*;
+use crate::command::{LeaveOutOfBand, ReceiveInvite, Register};
+
+const FRED: &str = "@fred:here.example";
+
+/// A room to which Bob has invited Fred, who has declined where nobody of the room has heard it, and the invite.
+fn declined() -> (Entry, Pdu) {
+    let resident = Scene::new();
+    let invite = resident.member(BOB, FRED, "invite", &strs(&resident.ends()), 20);
+    assert!(accepted(&resident.receive(&[&invite])));
+    let join = resident.member(DORA, DORA, "join", &strs(&resident.ends()), DORAS_DEPTH);
+    let state = state_of(&resident);
+    let newcomer = Scene { world: World::new(), peer: Peer::new() };
+    let engine = &newcomer.world.engine;
+    engine.write(newcomer.peer.keys()).wait().unwrap();
+    engine.write(Register { localpart: "fred".into(), ..Register::default() }).wait().unwrap();
+    let receive = ReceiveInvite {
+        room_id: ROOM.into(),
+        event_id: invite.event_id.to_string(),
+        version: version(),
+        event: Arc::new(invite.clone()),
+        room_state: Vec::new(),
+        server: "there.example".into(),
+    };
+    engine.write(receive).wait().unwrap();
+    let reason = Some("busy".to_owned());
+    let leave = LeaveOutOfBand { room_id: ROOM.into(), user_id: FRED.into(), event: None, reason };
+    engine.write(leave).wait().unwrap();
+    (Entry { resident, newcomer, join, state }, invite)
+}
+
+fn enter_whole(entry: &Entry, join: &Pdu, state: &[Pdu]) {
+    assert!(entry.store(&state.iter().collect::<Vec<_>>()).missing.is_nothing());
+    let enter = EnterRoom {
+        room_id: ROOM.into(),
+        version: version(),
+        join: entry.resident.check(&[join]).remove(0),
+        resident: "there.example".to_owned(),
+        state: state.iter().map(|pdu| pdu.event_id.clone()).collect(),
+        partial: None,
+    };
+    assert_eq!(entry.newcomer.world.engine.write(enter).wait().unwrap().0, Outcome::Accepted);
+}
+
+/// Whether Fred's client is told of an invite.
+fn is_invited(scene: &Scene, since: Option<SyncToken>) -> (bool, SyncToken) {
+    let sync = Sync {
+        user_id: FRED.into(),
+        device_id: None,
+        since,
+        filter: Arc::default(),
+        full_state: false,
+        state_after: None,
+        waits: false,
+    };
+    let answer = scene.world.engine.read(&sync).unwrap();
+    let body: Value = serde_json::from_slice(&answer.body).unwrap();
+    (body["rooms"].get("invite").is_some_and(|rooms| rooms.get(ROOM).is_some()), answer.token)
+}
+
+/// What the room's state says of Fred.
+fn standing(scene: &Scene) -> Option<Pdu> {
+    let event_id = scene.state("m.room.member", FRED)?;
+    Some(scene.world.ask(|reader| {
+        let num = reader.event_num(&event_id)?.unwrap();
+        Ok(Pdu::clone(&*reader.event(num)?.pdu()?))
+    }))
+}
+
+/// Fred is shown nothing, and the room hears his answer.
+fn is_told(entry: &Entry, since: SyncToken) {
+    let Entry { resident, newcomer, join, .. } = entry;
+    assert!(!is_invited(newcomer, Some(since)).0 && !is_invited(newcomer, None).0);
+    let leave = standing(newcomer).unwrap();
+    assert_eq!((leave.membership(), &*leave.sender), (Some("leave"), FRED));
+    assert_eq!(leave.content["reason"], "busy");
+    assert!(accepted(&resident.receive(&[join, &leave])));
+    assert_eq!(standing(resident).unwrap().event_id, leave.event_id);
+    newcomer.is_sound();
+}
+
+#[test]
+fn a_declined_invite_of_which_the_room_tells_is_not_shown_again_and_the_room_hears_of_it() {
+    let (entry, _) = declined();
+    let since = is_invited(&entry.newcomer, None).1;
+    enter_whole(&entry, &entry.join, &entry.state);
+    is_told(&entry, since);
+    // Asked again, he is shown it.
+    let Entry { resident, newcomer, .. } = &entry;
+    let again = resident.member(BOB, FRED, "invite", &strs(&resident.ends()), 30);
+    assert!(accepted(&newcomer.receive(&[&again])));
+    assert!(is_invited(newcomer, Some(since)).0 && is_invited(newcomer, None).0);
+    newcomer.is_sound();
+}
+
+#[test]
+fn the_same_where_the_members_come_later() {
+    let (entry, _) = declined();
+    let since = is_invited(&entry.newcomer, None).1;
+    entry.enter(&entry.join, &entry.state);
+    assert!(!is_invited(&entry.newcomer, Some(since)).0);
+    entry.store_members();
+    entry.complete();
+    is_told(&entry, since);
+}
+
+#[test]
+fn an_invite_that_nobody_has_declined_is_shown() {
+    let (mut entry, invite) = declined();
+    let since = is_invited(&entry.newcomer, None).1;
+    let resident = &entry.resident;
+    resident.world.member(ROOM, ALICE, FRED, "leave").unwrap();
+    let again = resident.member(BOB, FRED, "invite", &strs(&resident.ends()), 30);
+    assert!(accepted(&resident.receive(&[&again])) && again.event_id != invite.event_id);
+    entry.join = resident.member(DORA, DORA, "join", &strs(&resident.ends()), 31);
+    entry.state = state_of(resident);
+    enter_whole(&entry, &entry.join, &entry.state);
+    assert!(is_invited(&entry.newcomer, Some(since)).0);
+    assert_eq!(standing(&entry.newcomer).unwrap().event_id, again.event_id);
+    entry.newcomer.is_sound();
+}
