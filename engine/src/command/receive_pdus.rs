@@ -34,7 +34,8 @@ use crate::{
     stream::{Outgoing, Touch},
 };
 
-/// How far the clock of a server may be ahead, in milliseconds, that tells when one of its users came into a room.
+/// How far the clock of a server may be ahead, in milliseconds, that tells when one of its users came into a room. A clock that is
+/// wrong by more is noticed by its users.
 const CLOCK_AHEAD_MS_MAX: u64 = 60 * 60 * 1000;
 
 /// Of how many of this server's users in a room a server learns that is found to be there. Each is written of for each such server;
