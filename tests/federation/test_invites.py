@@ -8,6 +8,7 @@ import pytest
 import requests
 
 from harness.client import Client, unique
+from harness.deliveries import room_with
 from harness.events import Copy, id_of
 from harness.participant import SECONDS_MAX, Participant, path
 from harness.peer import Key, base64_of
@@ -196,6 +197,33 @@ def test_guests_invite_nobody_of_other_servers(alice, nobody, resident):
     content = {"membership": "invite"}
     guest.set_state(room, "m.room.member", content, resident.user(), status=403, errcode="M_GUEST_ACCESS_FORBIDDEN")
     assert invites_of(resident) == []
+
+
+@pytest.mark.parametrize("how", ["kick", "ban"])
+def test_an_invite_does_not_overtake_what_turned_its_user_out(server, alice, resident, how):
+    """Their server would take it for an invite of a user who is in the room, or who has been turned out since."""
+    room, user = room_with(alice, server, resident)
+    order, was_invited = [], threading.Event()
+
+    def answer_send(*request):
+        told = [event["content"].get("membership") for event in request[-1]["pdus"]]
+        if {"leave", "ban"} & set(told):
+            # As long as an invite takes that waits for nothing.
+            was_invited.wait(1)
+            order.append("turned out")
+        return Participant.answer_send(resident, *request)
+
+    def answer_invite(*request):
+        order.append("invited")
+        was_invited.set()
+        return Participant.answer_invite(resident, *request)
+
+    resident.answer_send, resident.answer_invite = answer_send, answer_invite
+    alice.post(f"rooms/{{roomId}}/{how}", room, json={"user_id": user})
+    if how == "ban":
+        alice.post("rooms/{roomId}/unban", room, json={"user_id": user})
+    alice.post("rooms/{roomId}/invite", room, json={"user_id": user})
+    assert order == ["turned out", "invited"]
 
 
 REFUSALS = {

@@ -73,7 +73,7 @@ impl Command for AcceptMembership {
         let was_there = tx.is_server_in_room(&self.server, room.num)?;
         let pdus = vec![self.event.clone()];
         let received =
-            ReceivePdus { room_id: self.room_id.clone(), pdus, ..ReceivePdus::default() }.run(tx)?;
+            ReceivePdus { room_id: self.room_id.clone(), pdus, ..ReceivePdus::default() }.take_in(tx)?;
         let outcome = received.outcomes.into_iter().find(|(event_id, _)| *event_id == pdu.event_id);
         match outcome.map(|(_, outcome)| outcome) {
             Some(Outcome::Accepted) => self.pass_on(tx, was_there)?,

@@ -203,6 +203,13 @@ fn expired(reader: &Reader, now_ms: u64, age_ms: u64) -> Result<Option<StreamPos
     Ok(marks(reader, now_ms, age_ms, 1)?.first().map(|(_, pos)| *pos))
 }
 
+/// A position that had been given out by `ts_ms`, in milliseconds since the epoch, and not long before; `None` if that is longer ago
+/// than is known.
+pub(super) fn position_before(reader: &Reader, ts_ms: u64) -> Result<Option<StreamPos>, StorageError> {
+    // An hour's mark is set somewhere within it.
+    expired(reader, ts_ms, HOUR_MS)
+}
+
 /// The marks that are so old, the last ones first.
 fn marks(
     reader: &Reader,

@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    command::{Command, Lanes, carry_settings},
+    command::{Command, Lanes, carry_settings, prune},
     core::{
         checked::{CheckedPdu, Refused},
         event::Pdu,
@@ -31,8 +31,12 @@ use crate::{
         Tx, schema,
         schema::{Membership, PartialJoin},
     },
-    stream::Touch,
+    stream::{Outgoing, Touch},
 };
+
+/// How far the clock of a server may be ahead, in milliseconds, that tells when one of its users came into a room. A clock that is
+/// wrong by more is noticed by its users.
+const CLOCK_AHEAD_MS_MAX: u64 = 60 * 60 * 1000;
 
 /// Of how many of this server's users in a room a server learns that is found to be there. Each is written of for each such server;
 /// of the others it learns when it asks for their keys.
@@ -89,6 +93,16 @@ impl Command for ReceivePdus {
     }
 
     fn run(&self, tx: &mut Tx) -> Result<Received> {
+        let received = self.take_in(tx)?;
+        self.tell_come(tx)?;
+        Ok(received)
+    }
+}
+
+impl ReceivePdus {
+    /// Takes the events in, as the command does. A server that comes in by this one alone misses no change of devices, and is told of
+    /// none.
+    pub(super) fn take_in(&self, tx: &mut Tx) -> Result<Received> {
         let mut room = RoomCtx::load(tx, &self.room_id)?;
         let state = room.head.state;
         // What a redaction takes cannot be read afterwards.
@@ -124,9 +138,38 @@ impl Command for ReceivePdus {
         room.save(tx);
         Ok(received)
     }
-}
 
-impl ReceivePdus {
+    /// Servers that came in by way of others may have done so long ago, and not been told what became of devices that they have asked
+    /// for since. Where none has come in, nothing is read; in a crowd they learn of that when they ask for keys.
+    fn tell_come(&self, tx: &mut Tx) -> Result<()> {
+        let come: BTreeSet<TextNum> = tx.touches.iter().filter_map(came).collect();
+        if come.is_empty() {
+            return Ok(());
+        }
+        let room = RoomCtx::load(tx, &self.room_id)?.num;
+        let mut found = Vec::with_capacity(come.len());
+        for server in come {
+            if tx.has(&schema::ROOM_SERVERS, &(room, server))? {
+                found.push(server);
+            }
+        }
+        let own = tx.text_num(&tx.shared.server_name)?;
+        let joined = own.map(|own| tx.get(&schema::ROOM_SERVERS, &(room, own))).transpose()?.flatten();
+        if joined.unwrap_or_default() > MEMBERS_TOLD_MAX as u64 {
+            return Ok(());
+        }
+        let since = prune::position_before(tx, self.first_join_ms().saturating_sub(CLOCK_AHEAD_MS_MAX))?;
+        tell_of_members(tx, room, &found, since)
+    }
+
+    /// When the first of the joins among the events was made, as it says itself; zero if there is none.
+    fn first_join_ms(&self) -> u64 {
+        let pdus = self.pdus.iter().chain(&self.outliers).map(|checked| checked.pdu());
+        let joins = pdus
+            .filter(|pdu| &*pdu.kind == "m.room.member" && pdu.membership() == Some(Membership::Join.name()));
+        joins.map(|pdu| pdu.origin_server_ts).min().unwrap_or_default()
+    }
+
     fn take_live(
         &self,
         tx: &mut Tx,
@@ -156,6 +199,14 @@ impl ReceivePdus {
             received.outcomes.push((pdu.event_id.clone(), outcome));
         }
         Ok(())
+    }
+}
+
+/// The server that has its first user in a room, if that is what is noted.
+fn came(touch: &Touch) -> Option<TextNum> {
+    match touch {
+        Touch::Outgoing(Outgoing::Came { server, .. }) => Some(*server),
+        _ => None,
     }
 }
 
@@ -357,18 +408,29 @@ fn tell_found(tx: &mut Tx, room: &RoomCtx, known: Vec<TextNum>) -> Result<()> {
     }
     let mut found = tx.counted_servers(room.num)?;
     found.retain(|server| !expected.contains(server));
-    if found.is_empty() {
+    tell_of_members(tx, room.num, &found, None)
+}
+
+/// Tells servers that are in the room of the devices of this server's users there, as when these come in; only of those that changed
+/// behind `since`, if that is known. O(this server's users in the room, and the rooms of those of whom is told).
+fn tell_of_members(tx: &mut Tx, room: RoomNum, servers: &[TextNum], since: Option<StreamPos>) -> Result<()> {
+    if servers.is_empty() {
         return Ok(());
     }
     let own_name = tx.shared.server_name.clone();
     let mut members = Vec::new();
-    for user in tx.users_of_server(&own_name, room.num)? {
-        if members.len() < MEMBERS_TOLD_MAX && tx.membership(user, room.num)? == Some(Membership::Join) {
+    for user in tx.users_of_server(&own_name, room)? {
+        let has_changed = match since {
+            Some(since) => tx.get(&schema::DEVICE_LIST_POSITIONS, &user)?.is_some_and(|pos| pos > since),
+            None => true,
+        };
+        let may_be_told = has_changed && members.len() < MEMBERS_TOLD_MAX;
+        if may_be_told && tx.membership(user, room)? == Some(Membership::Join) {
             members.push(user);
         }
     }
     for user in members {
-        lists::came_into_room(tx, user, room.num, found.iter().copied())?;
+        lists::came_into_room(tx, user, room, servers.iter().copied())?;
     }
     Ok(())
 }

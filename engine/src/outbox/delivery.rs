@@ -3,8 +3,9 @@
 //! Invariant: events go out in the order of their positions, so those of one room in the order of the room; an event goes to
 //! a server that was in the room when it came, never back to the server whose user made it. After a long silence a server
 //! is sent of each room that it is in only where the room ends (`catch_up`), from which it fetches what it missed; of a room
-//! that it has left, where nobody would give it anything, all up to that. Then too in the order of positions, so that one
-//! position says how far it is.
+//! that it has left, where nobody would give it anything, all up to that, and of one that this server has left, which nobody
+//! asks for anything any more, all that it was not sent. Then too in the order of positions, so that one position says how far
+//! it is.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -80,10 +81,11 @@ pub(crate) fn next(
     let name = reader.text(server)?;
     let mut found: Vec<(StreamPos, EventNum)> = Vec::new();
     for room in rooms.iter().copied() {
+        let is_fetched = catches_up && is_here(reader, room)?;
         for (start, end) in stays(reader, server, room)? {
             let span = Span { room, from: start.max(after), to: end.min(until) };
             // A stay that ends behind what is known lasts: its end is seen the next time.
-            if !catches_up || end <= known_to {
+            if !is_fetched || end <= known_to {
                 outgoing(reader, span, Direction::Forward, events_max + 1, &mut found)?;
             }
         }
@@ -117,6 +119,9 @@ fn ends(
     }
     let (name, mut found) = (reader.text(server)?, BTreeSet::new());
     for room in rooms.iter().copied() {
+        if !is_here(reader, room)? {
+            continue;
+        }
         for (start, end) in stays(reader, server, room)? {
             if end > known_to {
                 let span = Span { room, from: start.max(after), to: until };
@@ -127,6 +132,11 @@ fn ends(
     let first = found.iter().take(limit).copied().collect();
     waiting.found_ends(server, until, found);
     Ok(first)
+}
+
+/// Whether this server is in the room, and is asked for what others missed there.
+fn is_here(reader: &Reader, room: RoomNum) -> Result<bool, StorageError> {
+    reader.is_server_in_room(&reader.shared.server_name, room)
 }
 
 /// Those of the events that the server is sent. Those that were purged meanwhile are not there, or not in the room.

@@ -167,6 +167,23 @@ pub(crate) fn is_owed(
     Ok(stays.into_iter().any(|(start, end)| (start..=end).contains(&pos)))
 }
 
+/// Whether the server is still to be sent what ended a stay of it in the room. O(stays that are kept).
+pub(crate) fn is_owed_an_end(reader: &Reader, server: TextNum, room: RoomNum) -> Result<bool, StorageError> {
+    let delivered_to = destination(reader, server)?.delivered_to;
+    let name = reader.text(server)?;
+    for (_, end) in delivery::stays(reader, server, room)? {
+        if end == StreamPos::MAX || end <= delivered_to {
+            continue;
+        }
+        if let Some(num) = reader.get(&schema::OUTGOING_EVENTS, &(room, end))?
+            && !delivery::events_for(reader, &name, vec![(end, num)])?.is_empty()
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Whether the server ever was in a room, or anything was for it.
 pub(crate) fn is_known(reader: &Reader, server: TextNum) -> Result<bool, StorageError> {
     let mut is_known = reader.has(&schema::DESTINATIONS, &server)?;

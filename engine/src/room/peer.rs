@@ -1,17 +1,19 @@
 //! Another server in front of a room: what it may be given of it.
 //!
-//! Invariant: every read on behalf of a peer goes through [`Peer::enter`], which binds the room and the server, and takes
-//! events from it, which binds them to the room. A peer is served only while it has a joined user in the room and the
-//! access list lets it take part. It gets state and auth events whole, as it must judge by them; what the history
-//! visibility hides from all its users it gets redacted, which keeps the graph whole and tells nothing. It keeps what it gets, so
-//! that what it may yet turn out to be allowed to see whole it does not get for now; rejected events it does not get at all.
+//! Invariant: every read on behalf of a peer goes through [`Peer::enter`] or [`Peer::look_back`], which bind the room and the
+//! server, and takes events from it, which binds them to the room. A peer is served only while it has a joined user in the room
+//! and the access list lets it take part; by the latter also once the last was turned out, which it may have to fetch, with what
+//! was before that: as if it asked just then, and for nothing that came since. It gets state and auth events whole, as it must
+//! judge by them; what the history visibility hides from all its users it gets redacted, which keeps the graph whole and tells
+//! nothing. It keeps what it gets, so that what it may yet turn out to be allowed to see whole it does not get for now; rejected
+//! events it does not get at all.
 //! Specification: server-server API, "Retrieving events", "Soft failure"; client-server API, "Room History Visibility".
 
 use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 
-use super::{Event, RoomCtx, servers::server_allowed};
+use super::{Event, RoomCtx, servers, servers::server_allowed};
 use crate::{
     core::{
         identifiers::server_name,
@@ -21,7 +23,7 @@ use crate::{
     error::{Denied, Error, Result, What},
     store::{
         Reader, StorageError, schema,
-        schema::{EventHeader, EventStatus},
+        schema::{EventHeader, EventStatus, Membership},
     },
 };
 
@@ -53,6 +55,8 @@ pub(crate) struct Peer<'r> {
     reader: &'r Reader,
     pub room: RoomCtx,
     server: &'r str,
+    /// With what the last user of the server went out, if none is in the room.
+    farewell: Option<Arc<Event>>,
     visibility_key: Option<StateKeyId>,
     /// The membership events of the server's users; looked up when they are first needed, the last that helped first.
     members: Option<Vec<StateKeyId>>,
@@ -69,15 +73,38 @@ impl<'r> Peer<'r> {
     /// [`Denied::ServerAcl`].
     pub fn enter(reader: &'r Reader, room_id: &str, server: &'r str) -> Result<Self> {
         let room = RoomCtx::find(reader, room_id)?.ok_or(Denied::NotInRoom)?;
-        if !reader.is_server_in_room(server, room.num)? {
-            return Err(Denied::NotInRoom.into());
+        match reader.is_server_in_room(server, room.num)? {
+            true => Self::before(reader, room, server, None),
+            false => Err(Denied::NotInRoom.into()),
         }
+    }
+
+    /// The same, or the server as it stood before the room when its last user went out, as long as it is known when that was: it may
+    /// not have heard of that, or lack what was before.
+    ///
+    /// Errors: as [`Peer::enter`].
+    pub fn look_back(reader: &'r Reader, room_id: &str, server: &'r str) -> Result<Self> {
+        let room = RoomCtx::find(reader, room_id)?.ok_or(Denied::NotInRoom)?;
+        if reader.is_server_in_room(server, room.num)? {
+            return Self::before(reader, room, server, None);
+        }
+        let farewell = farewell(reader, &room, server)?.ok_or(Denied::NotInRoom)?;
+        Self::before(reader, room, server, Some(farewell))
+    }
+
+    fn before(
+        reader: &'r Reader,
+        room: RoomCtx,
+        server: &'r str,
+        farewell: Option<Arc<Event>>,
+    ) -> Result<Self> {
         server_allowed(reader, &room, server)?;
         let visibility = (reader.text_num("m.room.history_visibility")?, reader.text_num("")?);
         Ok(Self {
             reader,
             room,
             server,
+            farewell,
             visibility_key: visibility.0.zip(visibility.1).map(|(kind, key)| StateKeyId::new(kind, key)),
             members: None,
             looked_up: 0,
@@ -89,14 +116,33 @@ impl<'r> Peer<'r> {
 
     /// The event of the room with this id.
     ///
-    /// Errors: [`What::Event`] not found, also for events of other rooms and for those that were rejected.
+    /// Errors: [`What::Event`] not found, also for events of other rooms and for those that were rejected; for a server that is not in
+    /// the room any more [`Denied::NotInRoom`] instead, and for what came since.
     pub fn event(&self, event_id: &str) -> Result<Arc<Event>> {
-        let not_found = || Error::NotFound(What::Event);
+        let not_found = || match self.has_left() {
+            true => Error::from(Denied::NotInRoom),
+            false => Error::NotFound(What::Event),
+        };
         let event = self.reader.event(self.reader.event_num(event_id)?.ok_or_else(not_found)?)?;
-        match event.header.room == self.room.num && event.header.status != EventStatus::Rejected {
+        let is_of_room = event.header.room == self.room.num && event.header.status != EventStatus::Rejected;
+        match is_of_room && self.is_of_its_time(&event) {
             true => Ok(event),
             false => Err(not_found()),
         }
+    }
+
+    /// Whether no user of the server is in the room any more.
+    pub fn has_left(&self) -> bool {
+        self.farewell.is_some()
+    }
+
+    /// Whether the event was here, and said, before the server's last user was gone, or is what made it so.
+    fn is_of_its_time(&self, event: &Event) -> bool {
+        // Those that are filled in later are told by whoever is still there. Others than accepted ones have no place in the room.
+        self.farewell.as_ref().is_none_or(|last| {
+            let is_said_later = event.header.status == EventStatus::Accepted && event.pos() > last.pos();
+            event.num <= last.num && !is_said_later
+        })
     }
 
     /// Whether the event lets a user of the peer into the room.
@@ -122,6 +168,9 @@ impl<'r> Peer<'r> {
     /// the room has been given.
     fn sight(&mut self, event: &Event) -> Result<Sight, StorageError> {
         let header = &event.header;
+        if !self.is_of_its_time(event) {
+            return Ok(Sight::Unknown);
+        }
         if self.is_current_state(event)? {
             return Ok(Sight::Whole);
         }
@@ -142,7 +191,7 @@ impl<'r> Peer<'r> {
         };
         // Whose sender wanted to be forgotten is for those who were there, and have it.
         let is_erased = header.state_key.is_none() && self.is_erased(header.sender)?;
-        // The peer has a joined user now: what depends on that alone needs no look at the members then.
+        // The peer has a joined user now, or had one later: what depends on that alone needs no look at the members then.
         if !is_erased && may_see(visibility, AtEvent::unchanged(Presence::Absent), true) {
             return Ok(Sight::Whole);
         }
@@ -264,4 +313,22 @@ impl<'r> Peer<'r> {
         let num = self.reader.state_num_at(self.room.num, snapshot, key)?;
         num.map(|num| self.reader.event(num)).transpose()
     }
+}
+
+/// The event with which the last user of a server went out of the room: one of its users was joined before, and that is a membership
+/// event of theirs. Where a server was only invited, or taken to be there, or went out by what became of a fork, there is none.
+/// O(stays that are kept).
+fn farewell(reader: &Reader, room: &RoomCtx, server: &str) -> Result<Option<Arc<Event>>> {
+    let Some(end) = servers::last_end(reader, room.num, server)? else { return Ok(None) };
+    let Some(num) = reader.get(&schema::TIMELINE, &(room.num, end))? else { return Ok(None) };
+    let event = reader.event(num)?;
+    let pdu = event.pdu()?;
+    let is_of_its_user =
+        &*pdu.kind == "m.room.member" && pdu.state_key.as_deref().and_then(server_name) == Some(server);
+    let Some(key) = event.state_key_id().filter(|_| is_of_its_user) else { return Ok(None) };
+    let Some(before) = reader.state_num_at(room.num, event.header.state_before, key)? else {
+        return Ok(None);
+    };
+    let was_joined = reader.event(before)?.pdu()?.membership() == Some(Membership::Join.name());
+    Ok(was_joined.then_some(event))
 }

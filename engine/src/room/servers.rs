@@ -124,6 +124,27 @@ fn open_stay(reader: &Reader, room: RoomNum, server: TextNum) -> Result<Option<S
     Ok(open)
 }
 
+/// When the last stay of another server in the room ended, as far as that is kept. Where one of its users was only turned away, it
+/// had none for longer than that event. O(stays that are kept).
+pub(super) fn last_end(
+    reader: &Reader,
+    room: RoomNum,
+    server: &str,
+) -> Result<Option<StreamPos>, StorageError> {
+    let Some(server) = reader.text_num(server)? else { return Ok(None) };
+    let mut last = None;
+    reader.scan(
+        &schema::SERVER_STAYS,
+        &(server, room),
+        Direction::Backward,
+        |(_, _, start): (TextNum, RoomNum, StreamPos), end| {
+            last = (start < end).then_some(end);
+            last.is_none()
+        },
+    )?;
+    Ok(last.filter(|end| *end < StreamPos::MAX))
+}
+
 /// Whether the server is in the room, as far as its members are known, or may be.
 pub(crate) fn is_in_or_supposed(
     reader: &Reader,

@@ -21,14 +21,15 @@ use crate::{
     },
 };
 
-/// Keeps an invite until its event comes; not that of a user who is in the room, nor one before another that is kept.
+/// Keeps an invite until its event comes; not one before another that is kept. Who is in the room, as far as is known here, may
+/// have been turned out before they were invited, which is still to come.
 pub(crate) fn keep(tx: &mut Tx, user: UserNum, room: RoomNum, invite: &SignedInvite) -> Result<()> {
     let known = tx.get(&schema::SIGNED_INVITES, &(room, user))?.map(|known| read(&known)).transpose()?;
     let is_overtaken = match known {
         Some(known) => known.depth > read(invite)?.depth,
         None => false,
     };
-    if !is_overtaken && tx.membership(user, room)? != Some(Membership::Join) {
+    if !is_overtaken {
         tx.put(&schema::SIGNED_INVITES, &(room, user), invite);
     }
     Ok(())

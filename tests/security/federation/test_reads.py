@@ -102,6 +102,27 @@ def test_a_time_leads_to_nothing_for_a_server_that_is_not_in_the_room(server, ho
             assert (status, answer["errcode"]) == (403, "M_FORBIDDEN"), answer
 
 
+@pytest.mark.parametrize("method, template, body", READS, ids=[row[1].split("/")[1] for row in READS])
+def test_a_server_that_has_left_is_told_what_was_and_nothing_since(server, hostile, copy, alice, room, method, template, body):
+    """It may lack what made it leave, or what was before. The room shows everything to everybody who is in it."""
+    before = alice.send(room, "of then")
+    hostile.catch_up(server, copy)
+    hostile.leave(server, copy)
+    (end,) = copy.ends
+    since = [alice.send(room, SECRET), alice.set_state(room, "m.room.topic", {"topic": SECRET})]
+
+    def ask(event_id):
+        more = {**body, "latest_events": [event_id]} if body else None
+        return hostile.send(server, method, path(template, room, event_id), more)
+
+    for event_id in (before, end):
+        status, answer = ask(event_id)
+        assert status == 200 and SECRET not in str(answer), answer
+    for event_id in since:
+        status, answer = ask(event_id)
+        assert (status, answer["errcode"]) == (403, "M_FORBIDDEN") and SECRET not in str(answer), answer
+
+
 def two_rooms(server, hostile, alice, join_rule="public"):
     """The hostile server's copies of two rooms in which it is."""
     copies = [hostile.join(server, alice.create_room(preset="public_chat", room_version="11")) for _ in range(2)]

@@ -1,13 +1,15 @@
 //! Whole handshakes between two servers: one in the room, and one whose user comes, asks, or goes.
 
+mod devices;
+
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    Error, GivenState, Membership, What,
-    command::{CompleteState, EnterRoom, StoreOutliers, StoreServerKeys},
+    Error, Membership, What,
+    command::{EnterRoom, StoreOutliers, StoreServerKeys},
     core::{
         checked::PduCheck,
         event::{JsonObject, Pdu},
@@ -15,7 +17,6 @@ use crate::{
     },
     fixture::World,
     remote::ServerKey,
-    store::{schema, schema::DeviceRow},
     view::{
         CheckPdus,
         federation::{
@@ -380,41 +381,6 @@ fn who_is_invited_stays_so_where_a_room_is_entered_again_without_its_members() {
 }
 
 #[test]
-fn a_server_that_is_found_in_the_room_when_members_are_known_is_told_of_devices() {
-    let (here, there) = worlds();
-    let third = World::named("third.example");
-    know(&here, &third);
-    know(&there, &third);
-    here.state(ROOM, ALICE, "m.room.name", "", json!({"name": "big"}));
-    let dave = make(&here, &third, Handshake::Join, DAVE).unwrap();
-    accepted(&here, Handshake::Join, &dave);
-    there
-        .act(|tx| {
-            let bob = tx.intern_user(BOB)?;
-            tx.put(&schema::DEVICES, &(bob, "PHONE".to_owned()), &DeviceRow::default());
-            Ok(())
-        })
-        .unwrap();
-    let event = make(&here, &there, Handshake::Join, BOB).unwrap();
-    let (join, _) = accepted(&here, Handshake::Join, &event);
-    let whole = answer(&here, &event, false);
-    // The resident leaves members out, and does not tell of Dave's server.
-    let mut told = answer(&here, &event, true);
-    assert!(told.members_omitted);
-    told.servers_in_room.retain(|server| **server != *"third.example");
-    enter_by(&here, &there, &event, join, &told);
-    assert_eq!(devices_told_to(&there, "here.example"), [BOB]);
-    assert!(devices_told_to(&there, "third.example").is_empty());
-    let state = store(&here, &there, &event, &whole);
-    let state = GivenState { event_id: event.event_id.clone(), state };
-    let complete = CompleteState { room_id: ROOM.into(), state };
-    assert!(there.engine.write(complete).wait().unwrap().is_nothing());
-    assert_eq!(servers(&there), servers(&here));
-    assert_eq!(devices_told_to(&there, "third.example"), [BOB]);
-    assert!(devices_told_to(&there, "here.example").is_empty(), "it has been told");
-}
-
-#[test]
 fn a_restricted_join_carries_both_signatures() {
     let (here, there) = worlds();
     here.room(SPACE, ALICE, None);
@@ -441,14 +407,6 @@ fn sent_to(world: &World, server: &str) -> Vec<String> {
     let version = RoomVersion::get("10").unwrap();
     let id = |pdu: &Bytes| Pdu::parse(version, pdu).unwrap().event_id.to_string();
     world.deliver(server).iter().flat_map(|transaction| &transaction.pdus).map(id).collect()
-}
-
-/// The users of whose devices another server is told.
-fn devices_told_to(world: &World, server: &str) -> Vec<String> {
-    let edus = world.deliver(server).into_iter().flat_map(|transaction| transaction.edus);
-    let edus = edus.map(|edu| serde_json::from_slice::<Value>(&edu).unwrap());
-    let updates = edus.filter(|edu| edu["edu_type"] == "m.device_list_update");
-    updates.map(|edu| edu["content"]["user_id"].as_str().unwrap().to_owned()).collect()
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod catching_up;
 mod edus;
+mod ends;
 mod trimming;
 
 use std::sync::Arc;

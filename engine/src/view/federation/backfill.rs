@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 
-use super::missing_events::known_events;
+use super::missing_events::beginnings;
 use crate::{
     error::Result,
     room::{graph::history_before, peer::Peer},
@@ -35,8 +35,8 @@ impl View for Backfill {
     type Output = Vec<Bytes>;
 
     fn read(&self, reader: &Reader) -> Result<Vec<Bytes>> {
-        let mut peer = Peer::enter(reader, &self.room_id, &self.server)?;
-        let from = known_events(&peer, &self.from)?;
+        let mut peer = Peer::look_back(reader, &self.room_id, &self.server)?;
+        let from = beginnings(&peer, &self.from)?;
         let found = history_before(reader, peer.room.num, from, self.limit.min(BACKFILL_LIMIT_MAX))?;
         reader.events(&found)?.iter().filter_map(|event| peer.pdu(event).transpose()).collect()
     }

@@ -25,7 +25,7 @@ impl View for EventAuth {
     type Output = PduList;
 
     fn read(&self, reader: &Reader) -> Result<PduList> {
-        let peer = Peer::enter(reader, &self.room_id, &self.server)?;
+        let peer = Peer::look_back(reader, &self.room_id, &self.server)?;
         let event = peer.event(&self.event_id)?;
         Ok(PduList::new(auth_chain(reader, peer.room.num, vec![event.num])?))
     }

@@ -39,7 +39,7 @@ impl View for EventsById {
             return Err(Invalid::TooLarge { what: "event ids", max: EVENTS_BY_ID_MAX }.into());
         }
         if let Some(room_id) = &self.room_id {
-            let mut peer = Peer::enter(reader, room_id, &self.server)?;
+            let mut peer = Peer::look_back(reader, room_id, &self.server)?;
             return Ok(self.event_ids.iter().map(|id| event_in(&mut peer, id)).collect());
         }
         let mut peers: HashMap<RoomNum, Peer<'_>> = HashMap::new();
@@ -63,7 +63,7 @@ impl EventsById {
         if let Some(peer) = peers.get_mut(&room) {
             return event_in(peer, event_id);
         }
-        let mut peer = Peer::enter(reader, &reader.room_id(room)?, &self.server)?;
+        let mut peer = Peer::look_back(reader, &reader.room_id(room)?, &self.server)?;
         let event = event_in(&mut peer, event_id);
         peers.insert(room, peer);
         event

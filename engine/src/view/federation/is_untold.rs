@@ -2,6 +2,7 @@
 
 use crate::{
     error::Result,
+    outbox,
     room::{RoomCtx, untold},
     store::Reader,
     view::View,
@@ -24,6 +25,28 @@ impl View for IsUntold<'_> {
     fn read(&self, reader: &Reader) -> Result<bool> {
         match RoomCtx::find(reader, self.room_id)? {
             Some(room) => Ok(!untold::ends(reader, &room, self.server)?.is_empty()),
+            None => Ok(false),
+        }
+    }
+}
+
+/// Before a user of a server is asked to be invited.
+pub struct IsUntoldOfEnd<'a> {
+    /// The room's id.
+    pub room_id: &'a str,
+    /// The server.
+    pub server: &'a str,
+}
+
+impl View for IsUntoldOfEnd<'_> {
+    /// Whether what turned its last user out of the room, or took back an invite, is still to be delivered to the server. It takes
+    /// an invite that comes before that for one of a user who is in the room, or forgets it when that comes.
+    type Output = bool;
+
+    fn read(&self, reader: &Reader) -> Result<bool> {
+        let (server, room) = (reader.text_num(self.server)?, reader.room_num(self.room_id)?);
+        match server.zip(room) {
+            Some((server, room)) => Ok(outbox::is_owed_an_end(reader, server, room)?),
             None => Ok(false),
         }
     }

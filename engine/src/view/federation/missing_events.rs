@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::{
     core::num::EventNum,
-    error::{Error, Invalid, Result, What},
+    error::{Denied, Error, Invalid, Result, What},
     room::{graph::history_between, peer::Peer},
     store::Reader,
     view::View,
@@ -45,19 +45,31 @@ impl View for MissingEvents {
     type Output = Vec<Bytes>;
 
     fn read(&self, reader: &Reader) -> Result<Vec<Bytes>> {
-        let mut peer = Peer::enter(reader, &self.room_id, &self.server)?;
+        let mut peer = Peer::look_back(reader, &self.room_id, &self.server)?;
         let known: HashSet<EventNum> = known_events(&peer, &self.earliest_events)?.into_iter().collect();
-        let latest = known_events(&peer, &self.latest_events)?;
+        let latest = beginnings(&peer, &self.latest_events)?;
         let limit = self.limit.min(MISSING_EVENTS_LIMIT_MAX);
         let found = history_between(reader, peer.room.num, latest, known, self.min_depth, limit)?;
         reader.events(&found)?.iter().filter_map(|event| peer.pdu(event).transpose()).collect()
     }
 }
 
+/// The events of the room among those with these ids, from which on a peer looks back.
+///
+/// Errors: [`Invalid::TooLarge`]; [`Denied::NotInRoom`] for a server that is not in the room any more and was there for none of
+/// them.
+pub(super) fn beginnings(peer: &Peer<'_>, event_ids: &[String]) -> Result<Vec<EventNum>> {
+    let known = known_events(peer, event_ids)?;
+    match known.is_empty() && peer.has_left() {
+        true => Err(Denied::NotInRoom.into()),
+        false => Ok(known),
+    }
+}
+
 /// The events of the room among those with these ids.
 ///
 /// Errors: [`Invalid::TooLarge`].
-pub(super) fn known_events(peer: &Peer<'_>, event_ids: &[String]) -> Result<Vec<EventNum>> {
+fn known_events(peer: &Peer<'_>, event_ids: &[String]) -> Result<Vec<EventNum>> {
     if event_ids.len() > EVENT_IDS_MAX {
         return Err(Invalid::TooLarge { what: "event ids", max: EVENT_IDS_MAX }.into());
     }
@@ -65,7 +77,7 @@ pub(super) fn known_events(peer: &Peer<'_>, event_ids: &[String]) -> Result<Vec<
     for event_id in event_ids {
         match peer.event(event_id) {
             Ok(event) => nums.push(event.num),
-            Err(Error::NotFound(What::Event)) => {}
+            Err(Error::NotFound(What::Event) | Error::Denied(Denied::NotInRoom)) => {}
             Err(error) => return Err(error),
         }
     }

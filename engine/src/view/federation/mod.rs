@@ -57,7 +57,7 @@ pub use events_by_id::{EVENTS_BY_ID_MAX, EventsById};
 pub use hierarchy::{Hierarchy, PeerHierarchy};
 pub use incoming_room::IncomingRoom;
 pub use is_accepted::IsAccepted;
-pub use is_untold::IsUntold;
+pub use is_untold::{IsUntold, IsUntoldOfEnd};
 pub use join_state::{JoinAnswer, JoinState};
 pub use make_invite::{Invite, MakeInvite};
 pub use make_membership::{MakeMembership, MembershipTemplate};

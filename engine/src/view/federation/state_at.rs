@@ -37,7 +37,7 @@ impl View for StateAt {
     type Output = StateAnswer;
 
     fn read(&self, reader: &Reader) -> Result<StateAnswer> {
-        let peer = Peer::enter(reader, &self.room_id, &self.server)?;
+        let peer = Peer::look_back(reader, &self.room_id, &self.server)?;
         let event = peer.event(&self.event_id)?;
         if event.header.status == EventStatus::Outlier || event.header.partial_state {
             return Err(Error::NotFound(What::State));

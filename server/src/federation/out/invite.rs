@@ -1,22 +1,30 @@
 //! A local user invites a user of another server, which has to sign the invite before it comes into the room.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use ruma_common::ServerName;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use warren_engine::Outcome;
 use warren_engine::core::event::JsonObject;
 use warren_engine::core::identifiers;
 use warren_engine::intake::Intake;
-use warren_engine::view::federation::{Invite, MakeInvite};
+use warren_engine::view::federation::{Invite, IsUntoldOfEnd, MakeInvite};
 
 use super::RemoteError;
 use super::ask::{Ask, path};
 use super::check::take_signature;
 use super::fetch::take_in_here;
 use super::policy;
+use super::sender::heard_from;
+use super::untold::until_told;
 use crate::context::Context;
 use crate::http::ApiError;
+
+/// How long an invite waits until the user's server has taken what turned its last user out before. It is sent at once, so that this
+/// is a matter of a transaction or two, and the user of this server waits for the answer.
+const END_TIME_MAX: Duration = Duration::from_secs(5);
 
 #[derive(Deserialize)]
 struct Signed {
@@ -27,6 +35,9 @@ struct Signed {
 ///
 /// Errors: those of the room's rules; what the other server refused, or 502 when it cannot be reached.
 pub async fn send_invite(ctx: &Arc<Context>, make: MakeInvite) -> Result<Arc<str>, ApiError> {
+    if let Some(server) = identifiers::server_name(&make.target) {
+        tell_of_end(ctx, &make.room_id, server).await;
+    }
     let mut invite = ctx.engine.read(&make)?;
     invite.event = policy::sign(ctx, &make.room_id, invite.event).await?;
     let server = identifiers::server_name(&make.target)
@@ -48,6 +59,22 @@ pub async fn send_invite(ctx: &Arc<Context>, make: MakeInvite) -> Result<Arc<str
         // The keys of a server whose signature has just come, or whose request was answered, are known or can be had.
         outcome => Err(ApiError::unknown(format!("The invite could not be checked: {outcome:?}"))
             .with_status(http::StatusCode::BAD_GATEWAY)),
+    }
+}
+
+/// Lets the server first take what turned its last user out of the room, or took back an invite, which would end this one if it
+/// came later. It is about to be asked, so that it may be tried as if it had been heard from.
+async fn tell_of_end(ctx: &Context, room_id: &str, server: &str) {
+    let is_untold = || ctx.engine.read(&IsUntoldOfEnd { room_id, server }).is_ok_and(|is_untold| is_untold);
+    let Ok(name) = ServerName::parse(server) else { return };
+    if !is_untold() {
+        return;
+    }
+    if let Err(error) = heard_from(ctx, &name).await {
+        tracing::warn!(server, %error, "it cannot be noted that a server is to be tried");
+    }
+    if !until_told(ctx, END_TIME_MAX, is_untold).await {
+        tracing::info!(room_id, server, "an invite may overtake what ended another");
     }
 }
 

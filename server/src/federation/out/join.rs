@@ -6,7 +6,6 @@
 //! behind (`complete`).
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +14,6 @@ use http::StatusCode;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
-use tokio::time::timeout;
 use warren_engine::approach::{Approach, Change};
 use warren_engine::command::{CarrySettings, EnterRoom, Received, StoreOutliers};
 use warren_engine::core::checked::{CheckedPdu, Refused};
@@ -35,6 +33,7 @@ use super::keys::Cause;
 use super::membership::{
     JUDGED_TIME_MAX, NoHelp, hand_in, next_event, no_help, take_in_own, takes_part, told,
 };
+use super::untold::until_told;
 use crate::context::Context;
 use crate::http::ApiError;
 
@@ -54,7 +53,7 @@ pub async fn join(ctx: &Arc<Context>, change: &Change, servers: &[String]) -> Re
     let mut waited_for = None;
     while let Some((server, event)) = next_event(ctx, &mut approach).await {
         let is_first = waited_for.replace(server.clone()).is_none_or(|before| before != server);
-        if is_first && until_told(ctx, &change.room_id, &server).await {
+        if is_first && is_told_first(ctx, &change.room_id, &server).await {
             approach.ask_again();
             continue;
         }
@@ -95,27 +94,13 @@ pub async fn carry_all_settings(ctx: &Context, room_id: &str) -> bool {
 
 /// Lets a server that has just answered first take what it was not told yet of the room, so that the join follows from it and
 /// nothing is forked. Answers whether it has.
-async fn until_told(ctx: &Context, room_id: &str, server: &str) -> bool {
+async fn is_told_first(ctx: &Context, room_id: &str, server: &str) -> bool {
     let is_untold = || ctx.engine.read(&IsUntold { room_id, server }).is_ok_and(|is_untold| is_untold);
     // What is done in a room that this server takes part in is told as ever.
     if takes_part(ctx, room_id) || !is_untold() {
         return false;
     }
-    let told = async {
-        loop {
-            let mut taken = pin!(ctx.federation.taken.notified());
-            taken.as_mut().enable();
-            // From here on nothing is missed.
-            if !is_untold() {
-                return;
-            }
-            taken.await;
-        }
-    };
-    tokio::select! {
-        outcome = timeout(UNTOLD_TIME_MAX, told) => outcome.is_ok(),
-        () = ctx.shutdown.cancelled() => false,
-    }
+    until_told(ctx, UNTOLD_TIME_MAX, is_untold).await
 }
 
 #[derive(Deserialize)]

@@ -43,6 +43,7 @@ mod state_answer;
 mod state_memory;
 pub mod timestamp;
 mod transaction;
+mod untold;
 
 use std::sync::Arc;
 

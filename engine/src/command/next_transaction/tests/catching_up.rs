@@ -110,6 +110,30 @@ fn who_was_turned_out_while_silent_is_sent_all_up_to_that() {
     }
 }
 
+/// Nobody asks this server for what it said there, and others may have been silent as well.
+#[test]
+fn of_a_room_that_this_server_has_left_who_was_silent_is_sent_all_that_was_said() {
+    let many: Vec<String> = (0..70).map(|number| number.to_string()).collect();
+    for rejoins in [false, true] {
+        let world = world();
+        world.room(OTHER_ROOM, ALICE, None);
+        world.join(OTHER_ROOM, BOB);
+        let first = goes_silent(&world);
+        many.iter().for_each(|body| drop(world.message(ROOM, ALICE, body)));
+        world.leave(ROOM, ALICE);
+        if rejoins {
+            world.join(ROOM, ALICE);
+        }
+        for body in ["not that", "there"] {
+            world.message(OTHER_ROOM, ALICE, body);
+        }
+        pass(&world, 2 * HOUR_MS);
+        let mut expected = if rejoins { Vec::new() } else { many.clone() };
+        expected.extend([if rejoins { "join" } else { "leave" }, "there"].map(str::to_owned));
+        assert_eq!(comes_back(&world, &first), expected, "{rejoins}");
+    }
+}
+
 #[test]
 fn who_is_turned_out_after_days_of_silence_is_sent_all_up_to_that() {
     let world = world();

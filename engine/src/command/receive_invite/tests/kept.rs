@@ -64,13 +64,13 @@ fn what_the_room_told_of_who_was_invited_before_or_since_counts() {
 
 #[test]
 fn who_is_in_the_room_is_not_shown_an_invite_to_it_when_they_leave() {
-    let (here, (there, _)) = (here(), there());
+    let (here, (there, early)) = (here(), there());
     here.room(ROOM, BOB, None);
     for n in 0..9 {
         there.message(ROOM, BOB, &n.to_string());
     }
-    let invite_id = there.member(ROOM, BOB, ALICE, "invite").unwrap();
-    for signed_first in [true, false] {
+    let late = there.member(ROOM, BOB, ALICE, "invite").unwrap();
+    for (invite_id, signed_first) in [(late, true), (early, false)] {
         here.join(ROOM, CAROL);
         if signed_first {
             here.engine.write(invite(event(&there, &invite_id))).wait().unwrap();
@@ -82,6 +82,27 @@ fn who_is_in_the_room_is_not_shown_an_invite_to_it_when_they_leave() {
         here.leave(ROOM, CAROL);
         here.leave(ROOM, ALICE);
         assert!(shown_invite(&here).is_none(), "signed first: {signed_first}");
+        is_clean(&here);
+    }
+}
+
+#[test]
+fn an_invite_that_overtakes_what_turned_the_user_out_is_shown_when_that_comes() {
+    for how in ["leave", "ban"] {
+        let (here, (there, _)) = (here(), there());
+        here.room(ROOM, BOB, None);
+        here.join(ROOM, ALICE);
+        for n in 0..9 {
+            there.message(ROOM, BOB, &n.to_string());
+        }
+        let invite_id = there.member(ROOM, BOB, ALICE, "invite").unwrap();
+        here.engine.write(invite(event(&there, &invite_id))).wait().unwrap();
+        assert!(shown_invite(&here).is_none(), "{how}");
+        let since = sync(&here, None).1;
+        here.member(ROOM, BOB, ALICE, how).unwrap();
+        let (body, _) = sync(&here, Some(since));
+        assert!(body["rooms"]["invite"][ROOM]["invite_state"].is_object(), "{how}: {body}");
+        assert_eq!(open(&here).unwrap().servers, [THERE]);
         is_clean(&here);
     }
 }

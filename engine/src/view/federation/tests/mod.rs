@@ -14,7 +14,10 @@ use crate::{
     check::Check,
     command::{PurgeBefore, PurgeHistory, StepPurge},
     fixture::{START_MS, World},
-    room::servers::server_allowed,
+    room::{
+        RoomCtx,
+        servers::{self, server_allowed},
+    },
     store::{Reader, schema::EventStatus},
 };
 
@@ -109,7 +112,7 @@ fn all_refused(world: &World, event_id: &str, server: &str, expected: impl Fn(&E
         EventsById { room_id: Some(ROOM.into()), event_ids: vec![event_id.into()], server: server.into() };
     let errors = [
         events(world, &[event_id], server).remove(0).err(),
-        engine.read(&named).err(),
+        engine.read(&named).and_then(|mut found| found.remove(0)).err(),
         engine.read(&state_at(event_id, server)).err(),
         engine.read(&event_auth(event_id, server)).err(),
         engine.read(&MissingEvents { server: server.into(), ..missing(&[], &[event_id], 5) }).err(),
@@ -138,8 +141,68 @@ fn only_servers_that_are_in_the_room_are_served() {
     world.leave(ROOM, BOB);
     assert_eq!(body(&world, &event, THERE).as_deref(), Some("hello"));
     world.leave(ROOM, CAROL);
-    all_refused(&world, &event, THERE, is_not_in_room);
+    let since = world.message(ROOM, ALICE, "since");
+    all_refused(&world, &since, THERE, is_not_in_room);
     all_refused(&world, &event, "unheard.example", is_not_in_room);
+}
+
+/// It may have been told of that without what was before, or have told that it has that, and lost it before it had fetched all.
+#[test]
+fn who_was_turned_out_is_given_what_led_to_that_and_nothing_since() {
+    for (visibility, shown) in [("world_readable", true), ("shared", true), ("joined", false)] {
+        let world = world(visibility);
+        let early = world.message(ROOM, ALICE, "early");
+        world.join(ROOM, BOB);
+        let said = world.message(ROOM, ALICE, "said");
+        let kick = world.member(ROOM, ALICE, BOB, "leave").unwrap();
+        let since = world.message(ROOM, ALICE, "since");
+        let topic = world.state(ROOM, ALICE, "m.room.topic", "", json!({"topic": "since"}));
+        assert_eq!(body(&world, &said, THERE).as_deref(), Some("said"), "{visibility}");
+        assert_eq!(body(&world, &early, THERE).is_some(), shown, "{visibility}");
+        assert!(events(&world, &[&kick], THERE).remove(0).is_ok(), "{visibility}");
+        let expected = if shown { vec!["early", "said"] } else { vec!["said"] };
+        // It names what is not known here as well, and what is none of its business.
+        let between = ask(&world, &missing(&["$unknown", &since], &[&kick, &topic], 20));
+        assert_eq!(bodies(&between), expected, "{visibility}");
+        let back = ask(&world, &backfill(&[&kick, &topic], 100, THERE));
+        assert_eq!(bodies(&back), expected.into_iter().rev().collect::<Vec<_>>(), "{visibility}");
+        let state = ask(&world, &state_at(&kick, THERE));
+        assert!(!ids(&world, &state.state).contains(&topic), "{visibility}");
+        assert!(!ids(&world, &ask(&world, &event_auth(&kick, THERE))).is_empty(), "{visibility}");
+        for later in [&since, &topic] {
+            all_refused(&world, later, THERE, is_not_in_room);
+        }
+        // An invite that is taken back makes nothing of it.
+        world.member(ROOM, ALICE, BOB, "invite").unwrap();
+        let again = world.message(ROOM, ALICE, "again");
+        world.member(ROOM, ALICE, BOB, "leave").unwrap();
+        all_refused(&world, &again, THERE, is_not_in_room);
+        assert!(body(&world, &said, THERE).is_some(), "{visibility}");
+        // Nor does it count for others that nobody of theirs was there.
+        all_refused(&world, &said, THIRD, is_not_in_room);
+    }
+}
+
+#[test]
+fn a_server_that_was_only_taken_to_be_in_the_room_is_not_served() {
+    let world = world("world_readable");
+    let supposed = [THIRD.to_owned()];
+    world
+        .act(|tx| {
+            let room = RoomCtx::load(tx, ROOM)?.num;
+            Ok(servers::suppose(tx, room, &supposed)?)
+        })
+        .unwrap();
+    let said = world.message(ROOM, ALICE, "said");
+    all_refused(&world, &said, THIRD, is_not_in_room);
+    world
+        .act(|tx| {
+            let room = RoomCtx::load(tx, ROOM)?.num;
+            let pos = tx.next_position();
+            Ok(servers::settle_supposed(tx, room, &supposed, pos)?)
+        })
+        .unwrap();
+    all_refused(&world, &said, THIRD, is_not_in_room);
 }
 
 #[test]
@@ -151,7 +214,7 @@ fn servers_that_the_access_list_shuts_out_are_not_served() {
     world.state(ROOM, ALICE, "m.room.server_acl", "", acl);
     all_refused(&world, &event, THERE, |error| matches!(error, Error::Denied(Denied::ServerAcl)));
     let allowed = |reader: &Reader, server: &str| {
-        let room = crate::room::RoomCtx::load(reader, ROOM)?;
+        let room = RoomCtx::load(reader, ROOM)?;
         server_allowed(reader, &room, server)
     };
     assert!(world.engine.read(&Ask(|reader: &Reader| allowed(reader, THIRD))).is_ok());
