@@ -58,7 +58,9 @@ pub(crate) fn apply(tx: &mut Tx, room: &mut RoomCtx, event: &Arc<Event>, pos: St
         },
     };
     tx.put(&schema::USER_ROOMS, &(user, room.num), &Positioned { pos, value: row });
-    if was != Some(membership) || is_shown {
+    // What was answered before the room hears of it is told by the room in its turn.
+    let is_answer = counted.is_some_and(|counted| counted != membership);
+    if was != Some(membership) || is_shown || is_answer {
         tx.put(&schema::USER_STREAM, &(user, pos), &UserNews::Membership(room.num));
     }
     if was != Some(membership) {

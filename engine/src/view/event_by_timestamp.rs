@@ -67,28 +67,53 @@ impl View for EventByTimestamp {
             true => event_ts < self.ts,
             false => event_ts <= self.ts,
         })?;
-        let stretch = match self.forwards {
-            true => stretch_of(split, last),
-            false => Stretch { direction: Direction::Backward, ..stretch_of(StreamPos(i64::MIN), split) },
-        };
+        let stretch = split.stretch(self.forwards, last);
         // One page looks at thousands of events; what is not visible within one is too far away to be of use.
         let page =
             timeline::page(reader, &mut viewer, stretch, &RoomEventFilter::default(), &AtGaps::Behind)?;
-        let found = closest(&page.events, self.ts, self.forwards);
+        let found = closest(&page.events, self.ts, self.forwards, split.pos);
         let event = found.map(|event| (event.event_id.to_string(), event.header.origin_server_ts));
-        Ok(ClosestEvent { event, gap: gap::between(reader, viewer.room, split)? })
+        Ok(ClosestEvent { event, gap: gap::between(reader, viewer.room, split.pos)? })
     }
 }
 
-/// The event among those of a stretch, the nearest first, whose time is the closest to `ts` in the direction that is asked for. Where
-/// none is in that direction, the nearest.
-pub(crate) fn closest(found: &[Arc<Event>], ts: u64, forwards: bool) -> Option<&Arc<Event>> {
+/// Where the timeline has passed a time, as most events around tell.
+#[derive(Clone, Copy)]
+pub(crate) struct Split {
+    /// The last position before.
+    pub pos: StreamPos,
+    /// The positions before the first, and of the last, of the events that were compared.
+    compared: (StreamPos, StreamPos),
+}
+
+impl Split {
+    /// The stretch in which the event closest to the time is looked for, in the timeline up to `last`: also among those that were
+    /// compared and stand on the other side.
+    pub fn stretch(&self, forwards: bool, last: StreamPos) -> Stretch {
+        let (first, up_to) = self.compared;
+        let limit = 3 * EVENTS_COMPARED;
+        match forwards {
+            true => Stretch { after: first, up_to: last, direction: Direction::Forward, limit },
+            false => Stretch { after: StreamPos(i64::MIN), up_to, direction: Direction::Backward, limit },
+        }
+    }
+}
+
+/// The event among those of a stretch, in their order, whose time is the closest to `ts` in the direction that is asked for. Where
+/// none is in that direction, the one next to where the timeline has passed the time.
+pub(crate) fn closest(
+    found: &[Arc<Event>],
+    ts: u64,
+    forwards: bool,
+    split: StreamPos,
+) -> Option<&Arc<Event>> {
     let distance = |event: &Event| {
         let event_ts = event.header.origin_server_ts;
         if forwards { event_ts.checked_sub(ts) } else { ts.checked_sub(event_ts) }
     };
     let in_direction = found.iter().filter_map(|event| distance(event).map(|distance| (distance, event)));
-    in_direction.min_by_key(|(distance, _)| *distance).map(|(_, event)| event).or(found.first())
+    let next = || found.iter().find(|event| (event.pos() > split) == forwards);
+    in_direction.min_by_key(|(distance, _)| *distance).map(|(_, event)| event).or_else(next)
 }
 
 /// The position behind which the timeline no longer satisfies `is_before`: halving the range of positions, each time
@@ -98,10 +123,10 @@ pub(crate) fn first_not_before(
     room: RoomNum,
     last: StreamPos,
     is_before: impl Fn(u64) -> bool,
-) -> Result<StreamPos, StorageError> {
+) -> Result<Split, StorageError> {
     let look = |after, up_to, direction| events_at(reader, room, (after, up_to), direction, &is_before);
     let first = timeline::rows(reader, room, stretch_of(StreamPos(i64::MIN), last), 1)?;
-    let Some((first, _)) = first.first() else { return Ok(last) };
+    let Some((first, _)) = first.first() else { return Ok(Split { pos: last, compared: (last, last) }) };
     // Most of what stands around `low` is before; most of what is around `high` is not.
     let (mut low, mut high) = (StreamPos(first.0.saturating_sub(1)), last);
     while low < high {
@@ -116,7 +141,9 @@ pub(crate) fn first_not_before(
     let mut around = look(StreamPos(i64::MIN), low, Direction::Backward)?;
     around.reverse();
     around.extend(look(low, last, Direction::Forward)?);
-    Ok(best_split(&around).unwrap_or(low))
+    let first = around.first().map_or(low, |(pos, _)| StreamPos(pos.0.saturating_sub(1)));
+    let compared = (first, around.last().map_or(low, |(pos, _)| *pos));
+    Ok(Split { pos: best_split(&around).unwrap_or(low), compared })
 }
 
 /// The place among events, in their order, that has the fewest on the wrong side of it: what is not before on this side, and what is

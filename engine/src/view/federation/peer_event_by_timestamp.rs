@@ -4,13 +4,13 @@
 //! is passed over, as its timestamp would tell of it.
 
 use crate::{
-    core::num::{EventNum, StreamPos},
     error::{Error, Result, What},
     room::peer::Peer,
-    store::{Direction, Reader, schema},
+    store::Reader,
     view::{
         View,
-        event_by_timestamp::{EVENTS_COMPARED, closest, first_not_before},
+        event_by_timestamp::{closest, first_not_before},
+        timeline,
     },
 };
 
@@ -43,30 +43,20 @@ impl View for PeerEventByTimestamp {
             true => event_ts < self.ts,
             false => event_ts <= self.ts,
         })?;
-        let (from, to, direction) = match self.forwards {
-            true => (after(split), after(reader.pos), Direction::Forward),
-            false => (StreamPos(i64::MIN), after(split), Direction::Backward),
-        };
-        let mut nums: Vec<EventNum> = Vec::new();
-        reader.scan_between(&schema::TIMELINE, &(room, from), &(room, to), direction, |(_, _), num| {
-            nums.push(num);
-            nums.len() < LOOKED_AT_MAX
-        })?;
+        let stretch = split.stretch(self.forwards, reader.pos);
+        let limit = stretch.limit;
+        let rows = timeline::rows(reader, room, stretch, LOOKED_AT_MAX)?;
         let mut seen = Vec::new();
-        for num in nums {
+        for (_, num) in rows {
             let event = reader.event(num)?;
             if peer.may_see(&event)? {
                 seen.push(event);
             }
-            if seen.len() == EVENTS_COMPARED {
+            if seen.len() == limit {
                 break;
             }
         }
-        let event = closest(&seen, self.ts, self.forwards).ok_or(Error::NotFound(What::Event))?;
+        let event = closest(&seen, self.ts, self.forwards, split.pos).ok_or(Error::NotFound(What::Event))?;
         Ok((event.event_id.to_string(), event.header.origin_server_ts))
     }
-}
-
-fn after(pos: StreamPos) -> StreamPos {
-    StreamPos(pos.0.saturating_add(1))
 }

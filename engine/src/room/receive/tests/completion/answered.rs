@@ -112,10 +112,12 @@ fn an_invite_that_nobody_has_declined_is_shown() {
     let since = is_invited(&entry.newcomer, None).1;
     let resident = &entry.resident;
     resident.world.member(ROOM, ALICE, FRED, "leave").unwrap();
+    let taken_back = standing(resident).unwrap();
     let again = resident.member(BOB, FRED, "invite", &strs(&resident.ends()), 30);
     assert!(accepted(&resident.receive(&[&again])) && again.event_id != invite.event_id);
     entry.join = resident.member(DORA, DORA, "join", &strs(&resident.ends()), 31);
     entry.state = state_of(resident);
+    assert!(entry.store(&[&invite, &taken_back]).missing.is_nothing());
     enter_whole(&entry, &entry.join, &entry.state);
     assert!(is_invited(&entry.newcomer, Some(since)).0);
     assert_eq!(standing(&entry.newcomer).unwrap().event_id, again.event_id);
