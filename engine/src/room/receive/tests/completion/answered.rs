@@ -117,7 +117,8 @@ fn an_invite_that_nobody_has_declined_is_shown() {
     assert!(accepted(&resident.receive(&[&again])) && again.event_id != invite.event_id);
     entry.join = resident.member(DORA, DORA, "join", &strs(&resident.ends()), 31);
     entry.state = state_of(resident);
-    assert!(entry.store(&[&invite, &taken_back]).missing.is_nothing());
+    let with_chain: Vec<&Pdu> = entry.state.iter().chain([&invite, &taken_back]).collect();
+    assert!(entry.store(&with_chain).missing.is_nothing());
     enter_whole(&entry, &entry.join, &entry.state);
     assert!(is_invited(&entry.newcomer, Some(since)).0);
     assert_eq!(standing(&entry.newcomer).unwrap().event_id, again.event_id);
