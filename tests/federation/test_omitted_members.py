@@ -257,6 +257,29 @@ def test_who_is_in_the_room_changes_their_membership_without_help(warren, admin,
     assert alice.state(room, "m.room.member", alice.user_id)["displayname"] == "Alice of here"
 
 
+def test_who_comes_into_a_room_that_is_known_asks_for_no_members(warren, admin, alice, bob, resident):
+    """They are on their way, whatever the server that lets another user in was not told of yet."""
+    room = resident.create().room_id
+    alice.join(room, query=via(resident))
+    was_told, may_take = threading.Event(), threading.Event()
+
+    def answer_send(*request):
+        if request[-1]["pdus"]:
+            was_told.set()
+            may_take.wait(SECONDS_MAX)
+        return Participant.answer_send(resident, *request)
+
+    resident.answer_send = answer_send
+    alice.send(room, "not told yet")
+    assert was_told.wait(SECONDS_MAX)
+    bob.join(room)
+    targets = [request.target for request in resident.requests if "/send_join/" in request.target]
+    assert len(targets) == 2 and all("omit_members=true" in target for target in targets)
+    may_take.set()
+    become_whole(resident, admin)
+    assert joined_members(alice, room) == {resident.user(), alice.user_id, bob.user_id}
+
+
 def invite(resident, server, copy, client):
     """Invites a user of a server that is not in the room."""
     status, answer = resident.invite(server, copy, client.user_id)
