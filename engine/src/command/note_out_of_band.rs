@@ -123,7 +123,11 @@ fn may_turn_away(tx: &Tx, (user, room): (UserNum, RoomNum), pdu: &Pdu) -> Result
     let (Some(server), Some(room)) = (server_name(&pdu.sender), RoomCtx::find(tx, &pdu.room_id)?) else {
         return Ok(false);
     };
-    if !tx.is_server_in_room(server, room.num)? {
+    let was_there = match tx.text_num(server)? {
+        Some(server) => servers::is_in_or_supposed(tx, server, room.num)?,
+        None => false,
+    };
+    if !was_there {
         return Ok(false);
     }
     match servers::server_allowed(tx, &room, server) {
