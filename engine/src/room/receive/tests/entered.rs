@@ -30,7 +30,7 @@ impl Entered {
             room_id,
             version: version(),
             join: resident.check(&[join]).remove(0),
-            resident: "there.example".to_owned(),
+            untold: Vec::new(),
             state: state.iter().map(|pdu| pdu.event_id.clone()).collect(),
             partial: None,
         };
