@@ -38,10 +38,6 @@ pub const WELL_KNOWN_FAILURE_MAX: Duration = Duration::from_secs(60 * 60);
 /// Servers whose well-known files are remembered, some 300 bytes each: all that the largest servers deal with.
 pub const WELL_KNOWN_SERVERS_MAX: usize = 30_000;
 
-/// Well-known files that are asked for on behalf of whoever comes next, when those who came first have given up: as many as there
-/// are deliveries at once. Beyond that each is asked for only as long as somebody waits for it.
-pub const LOOKUPS_MAX: usize = 500;
-
 /// Time for a request, its connection and answer included. A large server needs half a minute for a join.
 pub const REQUEST_TIME_MAX: Duration = Duration::from_secs(60);
 

@@ -110,7 +110,7 @@ impl Federation {
         Federation {
             client: Client::new(outgoing, &resolve, places),
             places,
-            discovery: Arc::new(Discovery::new(outgoing, &resolve)),
+            discovery: Arc::new(Discovery::new(outgoing, &resolve, places.deliveries)),
             keys: KeyFetches::default(),
             fetches: fetches::Fetches::default(),
             others: others::Others::default(),
