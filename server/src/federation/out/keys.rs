@@ -354,7 +354,7 @@ async fn fetch_from_notary(
     let criteria: JsonObject = wanted.iter().map(criteria).collect();
     let content = json!({ "server_keys": { server_name.as_str(): criteria } });
     let request = Request::new(Method::POST, "/_matrix/key/v2/query").with_content(&content)?;
-    let request = request.with_time(KEYS_TIME_MAX).with_bytes_max(NOTARY_BYTES_MAX);
+    let request = request.repeatable().with_time(KEYS_TIME_MAX).with_bytes_max(NOTARY_BYTES_MAX);
     let answer: NotaryAnswer = request.send(ctx, notary).await?;
     for object in answer.server_keys {
         if object.get("server_name").and_then(Value::as_str) != Some(server_name.as_str()) {
