@@ -412,7 +412,7 @@ mod tests {
         let host = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let port = host.local_addr().expect("it is bound").port();
         let row: Resolve = format!("a.example:443=127.0.0.1:{port}").parse().expect("a row");
-        let outgoing = Arc::new(Outgoing::new(&ctx.config).expect("it is valid"));
+        let outgoing = Arc::new(Outgoing::new(&ctx.config, 1).expect("it is valid"));
         let other = format!("b.example:443=127.0.0.1:{port}").parse().expect("a row");
         let discovery = Arc::new(Discovery::new(&outgoing, &Arc::from([row, other]), 1));
         let server_name = name("a.example");
