@@ -99,7 +99,7 @@ def test_a_server_that_does_not_answer_is_not_waited_for(story, resident):
     assert time.monotonic() - begun < SECONDS_MAX
 
 
-@pytest.mark.parametrize("wrong", [1000, now_ms() + 10 * 365 * 24 * 60 * MINUTE])
+@pytest.mark.parametrize("wrong", [1000, now_ms() + 120 * MINUTE])
 def test_an_event_of_a_wrong_time_misleads_nobody_who_asks_for_another(server, alice, resident, wrong):
     room, other = (alice.create_room(preset="public_chat") for _ in range(2))
     copy = resident.join(server, room)

@@ -70,7 +70,7 @@ pub(super) fn end_changes(
 fn ends_before(tx: &Tx, room: &RoomCtx, from: StreamPos, withdrawn: &[EventNum]) -> Result<Vec<End>> {
     let mut ends = Vec::new();
     for (num, event_id) in &room.head.extremities {
-        if !withdrawn.contains(num) && tx.position_of(&tx.event(*num)?) < from {
+        if !withdrawn.contains(num) && tx.position_of(&*tx.event(*num)?) < from {
             ends.push((*num, event_id.clone()));
         }
     }
