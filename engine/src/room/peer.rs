@@ -140,7 +140,12 @@ impl<'r> Peer<'r> {
     fn is_of_its_time(&self, event: &Event) -> bool {
         // Those that are filled in later are told by whoever is still there. Others than accepted ones have no place in the room.
         self.farewell.as_ref().is_none_or(|last| {
-            let is_said_later = event.header.status == EventStatus::Accepted && event.pos() > last.pos();
+            let is_said_later = match event.header.status {
+                EventStatus::Accepted => event.pos() > last.pos(),
+                // It may have been fetched before the last was here, which it follows.
+                EventStatus::Outlier => event.header.depth > last.header.depth,
+                EventStatus::SoftFailed | EventStatus::Rejected => false,
+            };
             event.num <= last.num && !is_said_later
         })
     }
