@@ -28,7 +28,8 @@ pub(crate) use waiting::{Pause, Waiting};
 use crate::{
     core::num::{EventNum, RoomNum, StreamPos, TextNum, UserNum},
     store::{
-        Direction, Positioned, Reader, StorageError, Tx, schema, schema::Destination, schema::OutgoingEdu,
+        Direction, HOUR_MS, Positioned, Reader, StorageError, Tx, schema, schema::Destination,
+        schema::OutgoingEdu,
     },
     stream::{Outgoing, Touch},
 };
@@ -41,6 +42,11 @@ pub(crate) const MESSAGES_WAITING_MAX: u32 = 100_000;
 /// The longest queue that is counted while a client waits: some tens of milliseconds. Longer ones that are not counted are
 /// of before any were.
 const COUNTED_AT_ONCE_MAX: u32 = 10_000;
+
+/// How long it is known which events went out that some server has not been sent, in milliseconds: two weeks. Who was turned out
+/// of a room while it could not be reached gets all of it from there, and what led to it (`room/peer.rs`), since nobody else gives
+/// it anything of the room any more; and servers are seldom away for longer and then come back.
+pub(crate) const UNDELIVERED_KEPT_MS: u64 = 14 * 24 * HOUR_MS;
 
 /// How a destination stands; nothing was ever sent to one without a row.
 pub(crate) fn destination(reader: &Reader, server: TextNum) -> Result<Destination, StorageError> {
