@@ -36,7 +36,7 @@ struct Signed {
 /// Errors: those of the room's rules; what the other server refused, or 502 when it cannot be reached.
 pub async fn send_invite(ctx: &Arc<Context>, make: MakeInvite) -> Result<Arc<str>, ApiError> {
     if let Some(server) = identifiers::server_name(&make.target) {
-        tell_of_end(ctx, &make.room_id, server).await;
+        tell_of_end(ctx, &make, server).await;
     }
     let mut invite = ctx.engine.read(&make)?;
     invite.event = policy::sign(ctx, &make.room_id, invite.event).await?;
@@ -62,10 +62,11 @@ pub async fn send_invite(ctx: &Arc<Context>, make: MakeInvite) -> Result<Arc<str
     }
 }
 
-/// Lets the server first take what turned its last user out of the room, or took back an invite, which would end this one if it
+/// Lets the server first take what turned the user out of the room, or took back an invite, which would end this one if it
 /// came later. It is about to be asked, so that it may be tried as if it had been heard from.
-async fn tell_of_end(ctx: &Context, room_id: &str, server: &str) {
-    let is_untold = || ctx.engine.read(&IsUntoldOfEnd { room_id, server }).is_ok_and(|is_untold| is_untold);
+async fn tell_of_end(ctx: &Context, make: &MakeInvite, server: &str) {
+    let (room_id, user_id) = (&*make.room_id, &*make.target);
+    let is_untold = || ctx.engine.read(&IsUntoldOfEnd { room_id, user_id }).is_ok_and(|is_untold| is_untold);
     let Ok(name) = ServerName::parse(server) else { return };
     if !is_untold() {
         return;
