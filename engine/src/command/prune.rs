@@ -20,7 +20,10 @@ use crate::{
     },
     error::Result,
     outbox::UNDELIVERED_KEPT_MS,
-    store::{Direction, HOUR_MS, Key, Reader, StorageError, Tx, Value, schema, schema::MemberChange},
+    store::{
+        Direction, HOUR_MS, Key, Reader, StorageError, Tx, Value, expired, old_marks, schema,
+        schema::MemberChange,
+    },
 };
 
 /// How long the same transaction id answers with the same event, in milliseconds: a day, as on other servers. Clients
@@ -186,7 +189,7 @@ impl Command for Prune {
 fn mark(tx: &mut Tx, now_ms: u64) -> Result<(), StorageError> {
     let pos = tx.shared.published_pos();
     tx.put(&schema::TIME_MARKS, &(now_ms / HOUR_MS), &pos);
-    let old = tx.time_marks(now_ms, UNDELIVERED_KEPT_MS, STEP_ROWS)?;
+    let old = old_marks(tx, now_ms, UNDELIVERED_KEPT_MS, STEP_ROWS)?;
     for (hour, _) in old.iter().skip(1) {
         tx.delete(&schema::TIME_MARKS, hour);
     }
@@ -197,7 +200,7 @@ fn mark(tx: &mut Tx, now_ms: u64) -> Result<(), StorageError> {
 /// than is known.
 pub(super) fn position_before(reader: &Reader, ts_ms: u64) -> Result<Option<StreamPos>, StorageError> {
     // An hour's mark is set somewhere within it.
-    reader.position_of_age(ts_ms, HOUR_MS)
+    expired(reader, ts_ms, HOUR_MS)
 }
 
 /// Forgets which events went out long ago. Answers where to go on.
@@ -207,8 +210,8 @@ fn outgoing(
     undelivered: &Undelivered,
     from: (RoomNum, StreamPos),
 ) -> Result<Option<(RoomNum, StreamPos)>, StorageError> {
-    let Some(expired_pos) = tx.position_of_age(now_ms, TRANSACTIONS_KEPT_MS)? else { return Ok(None) };
-    let given_up = tx.position_of_age(now_ms, UNDELIVERED_KEPT_MS)?;
+    let Some(expired_pos) = expired(tx, now_ms, TRANSACTIONS_KEPT_MS)? else { return Ok(None) };
+    let given_up = expired(tx, now_ms, UNDELIVERED_KEPT_MS)?;
     federation::outgoing(tx, (expired_pos, given_up), undelivered, from)
 }
 
@@ -218,7 +221,7 @@ fn transactions(
     now_ms: u64,
     from: &(UserNum, TextNum, String),
 ) -> Result<Option<(UserNum, TextNum, String)>, StorageError> {
-    let Some(expired) = tx.position_of_age(now_ms, TRANSACTIONS_KEPT_MS)? else { return Ok(None) };
+    let Some(expired) = expired(tx, now_ms, TRANSACTIONS_KEPT_MS)? else { return Ok(None) };
     let (mut old, mut seen, mut next) = (Vec::new(), 0, None);
     tx.scan_between(&schema::TRANSACTIONS, from, &UserNum(u64::MAX), Direction::Forward, |key, row| {
         if seen == STEP_ROWS {

@@ -23,7 +23,7 @@ use crate::{
     error::{Denied, Error, Result, What},
     outbox::UNDELIVERED_KEPT_MS,
     store::{
-        Reader, StorageError, schema,
+        Reader, StorageError, expired, schema,
         schema::{EventHeader, EventStatus, Membership},
     },
 };
@@ -327,7 +327,7 @@ impl<'r> Peer<'r> {
 /// kept).
 fn farewell(reader: &Reader, room: &RoomCtx, server: &str) -> Result<Option<Arc<Event>>> {
     let Some(end) = servers::last_end(reader, room.num, server)? else { return Ok(None) };
-    let given_up = reader.position_of_age(reader.shared.clock.now_ms(), UNDELIVERED_KEPT_MS)?;
+    let given_up = expired(reader, reader.shared.clock.now_ms(), UNDELIVERED_KEPT_MS)?;
     if given_up.is_some_and(|given_up| end <= given_up) {
         return Ok(None);
     }

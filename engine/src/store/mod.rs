@@ -36,7 +36,7 @@ pub(crate) use key::RestOfKey;
 pub use key::{Key, KeyReader, KeyWriter};
 pub use key_bytes::KeyBytes;
 pub(crate) use overlay::Overlay;
-pub(crate) use time_marks::HOUR_MS;
+pub(crate) use time_marks::{HOUR_MS, expired, old_marks};
 pub(crate) use tx::Base;
 pub use tx::{Reader, Tx};
 pub use value::{Encoded, Positioned, Value, ValueWriter};

@@ -12,7 +12,7 @@ use crate::{
     error::Result,
     outbox,
     store::{
-        Direction, Key, StorageError, Tx, Value, schema,
+        Direction, Key, StorageError, Tx, Value, expired, schema,
         schema::{Keyspace, StoredPublishedKeys},
     },
 };
@@ -172,7 +172,7 @@ pub(super) fn stays(
     undelivered: &mut Undelivered,
     from: (TextNum, RoomNum, StreamPos),
 ) -> Result<Option<(TextNum, RoomNum, StreamPos)>, StorageError> {
-    let old = tx.position_of_age(now_ms, ENDED_STAYS_KEPT_MS)?;
+    let old = expired(tx, now_ms, ENDED_STAYS_KEPT_MS)?;
     step(tx, &schema::SERVER_STAYS, &from, &TextNum(u32::MAX), |tx, rows, _| {
         let mut last = None;
         for ((server, room, start), end) in rows {
