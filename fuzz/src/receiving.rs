@@ -118,7 +118,7 @@ impl Server {
             room_id: server.room_id.clone(),
             version: graph.version,
             join,
-            resident: "there.example".to_owned(),
+            untold: Vec::new(),
             state: told.iter().map(|made| made.pdu.event_id.clone()).collect(),
             partial: is_partial.then(Vec::new),
         };

@@ -18,6 +18,7 @@ use crate::data_dir;
 use crate::errands::Errands;
 use crate::federation::large_bodies::LargeBodies;
 use crate::federation::out::Federation;
+use crate::federation::out::places::Places;
 use crate::http::ApiError;
 use crate::http::rate::RateLimits;
 use crate::http::request_id::RequestIds;
@@ -166,9 +167,10 @@ impl Context {
             tracing::error!(%error, "an account cannot be read");
             Default::default()
         });
-        let outgoing = Arc::new(Outgoing::new(&config)?);
+        let places = Places::now();
+        let outgoing = Arc::new(Outgoing::new(&config, places.beside)?);
         Ok(Context {
-            federation: Federation::new(&config, &outgoing),
+            federation: Federation::new(&config, &outgoing, places),
             metrics: Metrics::install(config.metrics_listen.is_some())?,
             request_ids: RequestIds::new(engine.now_ms()),
             rate_limits: RateLimits::new(config.rate_limits),

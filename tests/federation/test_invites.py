@@ -231,6 +231,31 @@ def test_an_invite_does_not_overtake_what_turned_its_user_out(server, alice, res
     assert set(order[:-1]) == {"turned out"} and order[-1] == "invited", order
 
 
+def test_who_may_not_invite_is_told_so_before_anything_is_waited_for(server, alice, resident):
+    room, user = room_with(alice, server, resident)
+    bob = Client(server.base_url).register(unique("bob"))
+    alice.post("rooms/{roomId}/invite", room, json={"user_id": bob.user_id})
+    bob.join(room)
+    levels = alice.state(room, "m.room.power_levels")
+    alice.set_state(room, "m.room.power_levels", {**levels, "invite": 50})
+    was_told, may_take = threading.Event(), threading.Event()
+
+    def answer_send(*request):
+        if "leave" in [event["content"].get("membership") for event in request[-1]["pdus"]]:
+            was_told.set()
+            may_take.wait(SECONDS_MAX)
+        return Participant.answer_send(resident, *request)
+
+    resident.answer_send = answer_send
+    alice.post("rooms/{roomId}/kick", room, json={"user_id": user})
+    assert was_told.wait(SECONDS_MAX)
+    begun = time.monotonic()
+    bob.post("rooms/{roomId}/invite", room, json={"user_id": user}, status=403, errcode="M_FORBIDDEN")
+    # An invite would wait so long for the other server to take that its user was turned out.
+    assert time.monotonic() - begun < 5
+    may_take.set()
+
+
 REFUSALS = {
     "blocked": (403, "M_INVITE_BLOCKED", 403, "M_INVITE_BLOCKED"),
     "a version that they do not speak": (400, "M_INCOMPATIBLE_ROOM_VERSION", 400, "M_UNSUPPORTED_ROOM_VERSION"),

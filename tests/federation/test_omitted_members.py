@@ -8,12 +8,28 @@ import urllib.parse
 import pytest
 
 from harness.client import Client, address, bodies, timeline
+from harness.metrics import until_at_work
 from harness.omitting import Omitting
 from harness.participant import SECONDS_MAX, Participant, id_of, path
 from harness.rooms import LAZY, invited, joined_members, members, see, via
+from harness.server import free_port, sound
 from harness.waiting import until
 
 PARTIAL_JOINS = "/_warren/admin/v1/partial_joins"
+
+
+@pytest.fixture
+def metrics():
+    return f"http://127.0.0.1:{free_port()}"
+
+
+@pytest.fixture
+def warren(network, tmp_path, metrics):
+    """A server of the test's own, with an administrator, that tells how many requests it is at."""
+    server = network.server(tmp_path, "--metrics-listen", metrics)
+    server.admin_password = server.make_administrator("warden")
+    with sound(server):
+        yield server
 
 
 @pytest.fixture
@@ -86,6 +102,10 @@ def test_a_server_whose_user_was_turned_away_is_told_nothing_once_it_has_left(wa
     empower(resident, copy, alice.user_id)
     come(other, copy, first)
     alice.join(room, query=via(resident))
+    # Of whom something is heard is known, whoever else is missing.
+    heard = resident.next(copy, "m.room.member", {"membership": "leave"}, state_key=second)
+    resident.transact(warren, [heard])
+    see(alice, room, id_of(heard), filter=LAZY)
     for action in ("invite", "kick"):
         alice.post(f"rooms/{{roomId}}/{action}", room, json={"user_id": second})
     alice.send(room, "to all")
@@ -237,6 +257,29 @@ def test_who_is_in_the_room_changes_their_membership_without_help(warren, admin,
     assert alice.state(room, "m.room.member", alice.user_id)["displayname"] == "Alice of here"
 
 
+def test_who_comes_into_a_room_that_is_known_asks_for_no_members(warren, admin, alice, bob, resident):
+    """They are on their way, whatever the server that lets another user in was not told of yet."""
+    room = resident.create().room_id
+    alice.join(room, query=via(resident))
+    was_told, may_take = threading.Event(), threading.Event()
+
+    def answer_send(*request):
+        if request[-1]["pdus"]:
+            was_told.set()
+            may_take.wait(SECONDS_MAX)
+        return Participant.answer_send(resident, *request)
+
+    resident.answer_send = answer_send
+    alice.send(room, "not told yet")
+    assert was_told.wait(SECONDS_MAX)
+    bob.join(room)
+    targets = [request.target for request in resident.requests if "/send_join/" in request.target]
+    assert len(targets) == 2 and all("omit_members=true" in target for target in targets)
+    may_take.set()
+    become_whole(resident, admin)
+    assert joined_members(alice, room) == {resident.user(), alice.user_id, bob.user_id}
+
+
 def invite(resident, server, copy, client):
     """Invites a user of a server that is not in the room."""
     status, answer = resident.invite(server, copy, client.user_id)
@@ -336,20 +379,31 @@ def test_what_another_server_may_turn_out_to_have_seen_is_not_given_redacted(war
     assert given() == [["while one of them was there"]] * 3
 
 
-def test_nobody_is_invited_who_is_in_the_room_or_banned(warren, admin, alice, bob, carol, resident, other):
+def act(client, room, action, target, by_state, status=200):
+    """A user does something to another, on a connection of their own: by its endpoint, or as any state is set."""
+    same = Client(client.base_url, client.user_id, client.token)
+    if not by_state:
+        return same.post(f"rooms/{{roomId}}/{action}", room, json={"user_id": target}, status=status)
+    content = {"membership": "invite" if action == "invite" else "leave"}
+    return same.set_state(room, "m.room.member", content, target, status=status)
+
+
+BY_STATE = pytest.mark.parametrize("by_state", [False, True], ids=["by endpoint", "by state"])
+
+
+@BY_STATE
+def test_nobody_is_invited_who_is_in_the_room_or_banned(
+    warren, metrics, admin, alice, bob, carol, resident, other, by_state
+):
     copy = resident.create()
     room, member = copy.room_id, other.user("member")
     come(other, copy, member)
     resident.next(copy, "m.room.member", {"membership": "ban"}, state_key=bob.user_id)
     alice.join(room, query=via(resident))
-
-    def asked(target, status):
-        return Client(warren.base_url, alice.user_id, alice.token).post(
-            "rooms/{roomId}/invite", room, json={"user_id": target}, status=status
-        )
-
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        answers = [pool.submit(asked, *ask) for ask in ((member, 403), (bob.user_id, 403), (carol.user_id, 200))]
+    asks = ((member, 403), (bob.user_id, 403), (carol.user_id, 200))
+    with concurrent.futures.ThreadPoolExecutor(len(asks)) as pool:
+        answers = [pool.submit(act, alice, room, "invite", target, by_state, status) for target, status in asks]
+        until_at_work(metrics, len(asks))
         become_whole(resident, admin)
         for answer in answers:
             answer.result()
@@ -357,20 +411,20 @@ def test_nobody_is_invited_who_is_in_the_room_or_banned(warren, admin, alice, bo
     assert joined_members(alice, room) == {resident.user(), alice.user_id, member}
 
 
-def test_who_is_not_known_yet_is_kicked_and_let_in_again(warren, admin, alice, bob, resident, other):
+@BY_STATE
+def test_who_is_not_known_yet_is_kicked_and_let_in_again(
+    warren, metrics, admin, alice, bob, resident, other, by_state
+):
     copy = resident.create()
     room, member = copy.room_id, other.user("member")
     empower(resident, copy, alice.user_id)
     come(other, copy, member)
     resident.next(copy, "m.room.member", {"membership": "ban"}, state_key=bob.user_id)
     alice.join(room, query=via(resident))
-
-    def asked(endpoint, target):
-        same = Client(warren.base_url, alice.user_id, alice.token)
-        return same.post(f"rooms/{{roomId}}/{endpoint}", room, json={"user_id": target})
-
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        answers = [pool.submit(asked, "kick", member), pool.submit(asked, "unban", bob.user_id)]
+    asks = (("kick", member), ("unban", bob.user_id))
+    with concurrent.futures.ThreadPoolExecutor(len(asks)) as pool:
+        answers = [pool.submit(act, alice, room, action, target, by_state) for action, target in asks]
+        until_at_work(metrics, len(asks))
         become_whole(resident, admin)
         for answer in answers:
             answer.result()

@@ -4,14 +4,13 @@ was killed meanwhile. Who asks for them waits."""
 import concurrent.futures
 import http.client
 import json
-import re
 import time
 import urllib.parse
 
 import pytest
-import requests
 
 from harness.client import Client, address, joined, timeline
+from harness.metrics import figure, until_at_work
 from harness.omitting import Omitting
 from harness.participant import id_of, path
 from harness.peer import now_ms
@@ -92,17 +91,6 @@ def enter(resident, server, alice):
         resident.next(copy, "m.room.member", {"membership": "join"}, sender=user, state_key=user)
     alice.join(copy.room_id, query=via(resident))
     return copy
-
-
-def figure(metrics, name):
-    """A metric that has no labels."""
-    page = requests.get(f"{metrics}/metrics", timeout=10).text
-    return int(re.search(rf"^{name} (\d+)$", page, re.MULTILINE)[1])
-
-
-def until_at_work(metrics, count):
-    """Waits until the server is at so many requests; the question is one, too."""
-    until(lambda: figure(metrics, "warren_requests_in_flight") == count + 1)
 
 
 def same(client):

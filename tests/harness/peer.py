@@ -96,8 +96,8 @@ class Listener:
 
     def __init__(self, certificate, address=("127.0.0.1", 0)):
         self.answers, self.requests = {}, []
-        # Whether connections are closed as a request comes on them, or a second one, and how many requests went lost so.
-        self.closes_all, self.closes_reused, self.lost = False, False, 0
+        # Whether connections are closed as a request comes on them, or a second one, and the paths of requests that went lost so.
+        self.closes_all, self.closes_reused, self.lost = False, False, []
         # Answers of single hosts among those that are served here: host → path → function.
         self.hosts = {}
         listener = self
@@ -109,7 +109,7 @@ class Listener:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 self.count = getattr(self, "count", 0) + 1
                 if listener.closes_all or (listener.closes_reused and self.count > 1):
-                    listener.lost += 1
+                    listener.lost.append(self.path)
                     self.close_connection = True
                     return None
                 request = Request(self.command, self.path, self.headers, body)

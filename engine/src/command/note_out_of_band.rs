@@ -10,14 +10,17 @@ use crate::{
     core::{
         checked::CheckedPdu,
         event::{EventBuilder, EventReference, JsonObject, Pdu, reference_hash_of_json},
+        identifiers::server_name,
+        num::{RoomNum, UserNum},
         version::{EventIdFormat, RoomVersion},
     },
     error::{Error, Invalid, Result, What},
     room::{
+        RoomCtx,
         handshake::EVENT_LOCALPART_CHARS,
         membership,
         out_of_band::{Notice, note, stripped_state, takes_part, well_formed},
-        room_version,
+        room_version, servers,
     },
     store::{StorageError, Tx, schema::Membership, schema::OutOfBand},
 };
@@ -68,7 +71,8 @@ impl Command for NoteKnock {
 
 /// A local user is turned away from a room that this server is not in, or no longer: an invite is taken back, a knock refused.
 ///
-/// That is believed of whoever knows the event that it ends, which is only shown to who is in the room.
+/// That is believed of whoever knows the event that it ends, which is only shown to who is in the room. Of one that came with the
+/// room's own events every server knows that ever was there: that is believed of those which still were when this one left.
 pub struct NoteTurnedAway {
     /// The room's id.
     pub room_id: String,
@@ -99,12 +103,37 @@ impl Command for NoteTurnedAway {
             Err(Error::NotFound(_)) => return Ok(false),
             endable => endable?,
         };
-        if !pdu.auth_events.iter().any(|event_id| **event_id == *known.event_id) {
+        if !pdu.auth_events.iter().any(|event_id| **event_id == *known.event_id)
+            || !may_turn_away(tx, (user, room), pdu)?
+        {
             return Ok(false);
         }
         let (version, servers) = (room_version(known.version)?, known.servers);
         note(tx, user, room, Notice { version, pdu, membership, stripped_state: None, servers })?;
         Ok(true)
+    }
+}
+
+/// Whether the room as it was when this server left lets the sender's server take part, if the membership is one that the room told of
+/// then. Where this server was not in the room nothing is known of that.
+fn may_turn_away(tx: &Tx, (user, room): (UserNum, RoomNum), pdu: &Pdu) -> Result<bool> {
+    if tx.out_of_band(user, room)?.is_some() {
+        return Ok(true);
+    }
+    let (Some(server), Some(room)) = (server_name(&pdu.sender), RoomCtx::find(tx, &pdu.room_id)?) else {
+        return Ok(false);
+    };
+    let was_there = match tx.text_num(server)? {
+        Some(server) => servers::is_in_or_supposed(tx, server, room.num)?,
+        None => false,
+    };
+    if !was_there {
+        return Ok(false);
+    }
+    match servers::server_allowed(tx, &room, server) {
+        Ok(()) => Ok(true),
+        Err(Error::Denied(_)) => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

@@ -421,7 +421,8 @@ mod tests {
                 is_old: false,
             };
             let json = Bytes::from_static(b"{}");
-            let store = StorePublishedKeys { server_name: server.to_owned(), keys: vec![key], json };
+            let (server_name, fetched_ts) = (server.to_owned(), world.engine.now_ms());
+            let store = StorePublishedKeys { server_name, keys: vec![key], json, fetched_ts };
             world.engine.write(store).wait().unwrap();
         };
         let known = || {
@@ -461,7 +462,9 @@ mod tests {
         let strangers = 5 * federation::KEYS_STEP_ROWS;
         for number in 0..strangers {
             let (server_name, json) = (format!("{number}.example"), Bytes::from_static(b"{}"));
-            world.engine.write(StorePublishedKeys { server_name, keys: Vec::new(), json }).wait().unwrap();
+            let (keys, fetched_ts) = (Vec::new(), world.engine.now_ms());
+            let store = StorePublishedKeys { server_name, keys, json, fetched_ts };
+            world.engine.write(store).wait().unwrap();
         }
         let progress = Arc::new(PruneProgress::default());
         go_on(&world, &progress);
@@ -489,7 +492,9 @@ mod tests {
         }
         let publish = |server: &str| {
             let (server_name, json) = (server.to_owned(), Bytes::from_static(b"{}"));
-            world.engine.write(StorePublishedKeys { server_name, keys: Vec::new(), json }).wait().unwrap();
+            let (keys, fetched_ts) = (Vec::new(), world.engine.now_ms());
+            let store = StorePublishedKeys { server_name, keys, json, fetched_ts };
+            world.engine.write(store).wait().unwrap();
         };
         // One whose user was invited once, and never came.
         world.member("!7:here.example", ALICE, "@bob:invited.example", "invite").unwrap();

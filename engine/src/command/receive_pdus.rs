@@ -12,6 +12,7 @@ use crate::{
     core::{
         checked::{CheckedPdu, Refused},
         event::Pdu,
+        identifiers::server_name,
         num::{RoomNum, StreamPos, TextNum},
         version::RoomVersion,
     },
@@ -158,15 +159,25 @@ impl ReceivePdus {
         if joined.unwrap_or_default() > MEMBERS_TOLD_MAX as u64 {
             return Ok(());
         }
-        let since = prune::position_before(tx, self.first_join_ms().saturating_sub(CLOCK_AHEAD_MS_MAX))?;
-        tell_of_members(tx, room, &found, since)
+        let mut told = Vec::with_capacity(found.len());
+        for server in found {
+            let came_ms = self.first_join_ms(&tx.text(server)?).saturating_sub(CLOCK_AHEAD_MS_MAX);
+            // Whatever it claims, of what changed while it was there before it was told then.
+            let since =
+                prune::position_before(tx, came_ms)?.max(servers::end_of_stay_before(tx, room, server)?);
+            told.push((server, since));
+        }
+        tell_of_members(tx, room, &told)
     }
 
-    /// When the first of the joins among the events was made, as it says itself; zero if there is none.
-    fn first_join_ms(&self) -> u64 {
+    /// When the first of the joins among the events of a server's users was made, as it says itself; zero if there is none.
+    fn first_join_ms(&self, server: &str) -> u64 {
         let pdus = self.pdus.iter().chain(&self.outliers).map(|checked| checked.pdu());
-        let joins = pdus
-            .filter(|pdu| &*pdu.kind == "m.room.member" && pdu.membership() == Some(Membership::Join.name()));
+        let joins = pdus.filter(|pdu| {
+            &*pdu.kind == "m.room.member"
+                && pdu.membership() == Some(Membership::Join.name())
+                && pdu.state_key.as_deref().and_then(server_name) == Some(server)
+        });
         joins.map(|pdu| pdu.origin_server_ts).min().unwrap_or_default()
     }
 
@@ -197,6 +208,16 @@ impl ReceivePdus {
                 expect_settings(tx, room.num, pdu)?;
             }
             received.outcomes.push((pdu.event_id.clone(), outcome));
+        }
+        // They may have answered it long ago, and the room is to hear that.
+        for pdu in ordered.iter().map(|checked| checked.pdu()) {
+            if let Some(user_id) = &pdu.state_key
+                && &*pdu.kind == "m.room.member"
+                && matches!(pdu.membership(), Some("invite" | "knock"))
+                && let Some(user) = tx.user_num(user_id)?
+            {
+                answered::send_of(tx, room, user)?;
+            }
         }
         Ok(())
     }
@@ -261,8 +282,8 @@ pub struct EnterRoom {
     pub version: &'static RoomVersion,
     /// The join.
     pub join: Arc<CheckedPdu>,
-    /// The server by way of which it enters.
-    pub resident: String,
+    /// The ids of the ends that the server by way of which it enters had not been told of when it let the user in.
+    pub untold: Vec<Arc<str>>,
     /// The ids of the state before the join; the events were stored as outliers, with those that allow them.
     pub state: Vec<Arc<str>>,
     /// If members were left out of the state, the servers that were in the room before.
@@ -285,7 +306,7 @@ impl Command for EnterRoom {
         // An earlier join whose members have not come, with a position before this one's.
         let earlier = tx.get(&schema::PARTIAL_JOINS, &room.num)?.map(|row| (tx.next_position(), row));
         let outcome =
-            receive::enter(tx, &mut room, join, (&self.resident, &self.state), partial, &mut missing)?;
+            receive::enter(tx, &mut room, join, (&self.untold, &self.state), partial, &mut missing)?;
         missing.settle(|_| false, |_| false);
         if outcome == Outcome::Accepted {
             room.save(tx);
@@ -408,29 +429,33 @@ fn tell_found(tx: &mut Tx, room: &RoomCtx, known: Vec<TextNum>) -> Result<()> {
     }
     let mut found = tx.counted_servers(room.num)?;
     found.retain(|server| !expected.contains(server));
-    tell_of_members(tx, room.num, &found, None)
+    let found: Vec<(TextNum, Option<StreamPos>)> = found.into_iter().map(|server| (server, None)).collect();
+    tell_of_members(tx, room.num, &found)
 }
 
-/// Tells servers that are in the room of the devices of this server's users there, as when these come in; only of those that changed
-/// behind `since`, if that is known. O(this server's users in the room, and the rooms of those of whom is told).
-fn tell_of_members(tx: &mut Tx, room: RoomNum, servers: &[TextNum], since: Option<StreamPos>) -> Result<()> {
+/// Tells servers that are in the room of the devices of this server's users there, as when these come in; each only of those that
+/// changed behind a position, if one is given. O(this server's users in the room, and the rooms of those of whom is told).
+fn tell_of_members(tx: &mut Tx, room: RoomNum, servers: &[(TextNum, Option<StreamPos>)]) -> Result<()> {
     if servers.is_empty() {
         return Ok(());
     }
     let own_name = tx.shared.server_name.clone();
     let mut members = Vec::new();
     for user in tx.users_of_server(&own_name, room)? {
-        let has_changed = match since {
-            Some(since) => tx.get(&schema::DEVICE_LIST_POSITIONS, &user)?.is_some_and(|pos| pos > since),
-            None => true,
-        };
-        let may_be_told = has_changed && members.len() < MEMBERS_TOLD_MAX;
-        if may_be_told && tx.membership(user, room)? == Some(Membership::Join) {
-            members.push(user);
+        if members.len() == MEMBERS_TOLD_MAX {
+            break;
+        }
+        let changed = tx.get(&schema::DEVICE_LIST_POSITIONS, &user)?;
+        let has_missed =
+            |since: Option<StreamPos>| since.is_none_or(|since| changed.is_some_and(|pos| pos > since));
+        let told: Vec<TextNum> =
+            servers.iter().filter(|(_, since)| has_missed(*since)).map(|(server, _)| *server).collect();
+        if !told.is_empty() && tx.membership(user, room)? == Some(Membership::Join) {
+            members.push((user, told));
         }
     }
-    for user in members {
-        lists::came_into_room(tx, user, room, servers.iter().copied())?;
+    for (user, told) in members {
+        lists::came_into_room(tx, user, room, told)?;
     }
     Ok(())
 }

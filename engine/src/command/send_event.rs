@@ -140,6 +140,7 @@ impl SendEvent {
             }
             return Ok(Sent { event_id, has_guests_to_remove });
         }
+        let origin_server_ts = self.sent_ms(tx, &room)?;
         let event = append(
             tx,
             &mut room,
@@ -149,7 +150,7 @@ impl SendEvent {
                 state_key: self.state_key.as_deref(),
                 content,
                 redacts: redacts.as_deref(),
-                origin_server_ts: self.origin_server_ts.unwrap_or_else(|| tx.shared.clock.now_ms()),
+                origin_server_ts,
                 transaction,
             },
         )
@@ -165,6 +166,15 @@ impl SendEvent {
             tx.put(&schema::TRANSACTIONS, &key, &Positioned { pos, value: event.event_id.to_string() });
         }
         Ok(Sent { event_id: event.event_id.to_string(), has_guests_to_remove })
+    }
+
+    /// When it is sent, in milliseconds since the epoch.
+    fn sent_ms(&self, tx: &Tx, room: &RoomCtx) -> Result<u64> {
+        match (self.origin_server_ts, self.kind.as_str(), self.state_key.as_deref()) {
+            (Some(given), ..) => Ok(given),
+            (None, "m.room.member", Some(target)) => membership::sent_ms(tx, room, target),
+            _ => Ok(tx.shared.clock.now_ms()),
+        }
     }
 
     /// The room that replaces this one, if the event says so.

@@ -19,6 +19,8 @@ pub struct StorePublishedKeys {
     pub keys: Vec<ServerKey>,
     /// What it published, in JSON.
     pub json: Bytes,
+    /// When it was fetched, in milliseconds since the epoch.
+    pub fetched_ts: u64,
 }
 
 impl Command for StorePublishedKeys {
@@ -32,7 +34,7 @@ impl Command for StorePublishedKeys {
     fn run(&self, tx: &mut Tx) -> Result<Vec<String>> {
         let refused = remote::store(tx, &self.server_name, &self.keys)?;
         let server = tx.intern_text(&self.server_name)?;
-        let stored = StoredPublishedKeys { json: self.json.to_vec(), fetched_ts: tx.shared.clock.now_ms() };
+        let stored = StoredPublishedKeys { json: self.json.to_vec(), fetched_ts: self.fetched_ts };
         tx.put(&schema::PUBLISHED_KEYS, &server, &stored);
         Ok(refused)
     }

@@ -15,12 +15,16 @@ use crate::{
     },
     error::Result,
     outbox,
+    room::servers,
     store::{
         Direction, Reader, Tx, schema,
         schema::{Membership, OutgoingEdu, UserNews},
     },
     stream::Touch,
 };
+
+/// For up to so many servers each is asked of whether it is in a room, which is less than all that are in a usual room.
+const STRANGERS_ASKED_OF_MAX: usize = 10;
 
 /// What changed of a user of this server, for other servers to be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,7 +67,7 @@ pub fn changed_without_keys(tx: &mut Tx, user: UserNum, device: TextNum) -> Resu
 
 /// A user of this server comes into a room that `servers` are in: those who share no other room with the user learn that
 /// there are devices. They have missed all changes of them so far, and one notice makes them ask for all; so one is sent,
-/// however many devices there are. O(servers of the user's rooms).
+/// however many devices there are. O(the user's rooms) for a few servers, else O(servers of the user's rooms).
 ///
 /// Specification: server-server API, "Device Management".
 pub fn came_into_room(
@@ -78,8 +82,18 @@ pub fn came_into_room(
     }
     let Some(device) = a_device(tx, user)? else { return Ok(()) };
     for other in tx.joined_rooms(user)?.into_iter().filter(|other| *other != room) {
-        for server in tx.other_servers(other)? {
-            strangers.remove(&server);
+        if strangers.len() <= STRANGERS_ASKED_OF_MAX {
+            let mut left = BTreeSet::new();
+            for server in strangers {
+                if !servers::is_in_or_supposed(tx, server, other)? {
+                    left.insert(server);
+                }
+            }
+            strangers = left;
+        } else {
+            for server in tx.other_servers(other)? {
+                strangers.remove(&server);
+            }
         }
         if strangers.is_empty() {
             return Ok(());

@@ -18,7 +18,7 @@ use crate::{
     engine,
     error::Result,
     store::{
-        Positioned, Reader, StorageError, Tx, schema,
+        Positioned, StorageError, Tx, schema,
         schema::{EventHeader, EventStatus},
     },
     stream::Touch,
@@ -53,12 +53,8 @@ pub(super) fn accept(tx: &mut Tx, room: &mut RoomCtx, arrival: Arrival) -> Resul
     let missing = gap::missing_prev_events(tx, &arrival.prev, &arrival.pdu)?;
     // What another gap is there for will be told before the event behind that one.
     let missing = gap::in_no_gap(tx, room.num, missing)?;
-    let of_entrance = gap_of_entrance(tx, room.num, arrival.pdu.depth, &missing)?;
     // Its place behind a gap is taken after the positions that are kept free for the gap.
-    let first_free = match of_entrance {
-        Some(_) => None,
-        None => gap::keep_free(tx, room.num, &missing)?,
-    };
+    let first_free = gap::keep_free(tx, room.num, &missing)?;
     let pos = tx.next_position();
     let audience = Audience::before(tx, room, &arrival.pdu)?;
     let Advance { changes, at_head } = advance(tx, room, &arrival, num, key, state_after)?;
@@ -75,8 +71,6 @@ pub(super) fn accept(tx: &mut Tx, room: &mut RoomCtx, arrival: Arrival) -> Resul
     let event = write(tx, room, arrival, num, place, Some(pos))?;
     if let Some(first_free) = first_free {
         gap::open(tx, &event, pos, first_free, &missing)?;
-    } else if let Some(gap) = of_entrance {
-        gap::note_missing(tx, &event, gap, &missing)?;
     }
     if !at_head {
         gap::arrived(tx, &event)?;
@@ -92,21 +86,6 @@ pub(super) fn accept(tx: &mut Tx, room: &mut RoomCtx, arrival: Arrival) -> Resul
     audience.tell(tx, room, &event, pos)?;
     tx.touch(Touch::Room(room.num));
     Ok(event)
-}
-
-/// The gap before this server's entrance, if that is where the events are that are `missing` before one of this depth: who clients
-/// are told of as the first of their stay is to stay the first.
-fn gap_of_entrance(
-    reader: &Reader,
-    room: RoomNum,
-    depth: u64,
-    missing: &[Arc<str>],
-) -> Result<Option<StreamPos>> {
-    if missing.is_empty() {
-        return Ok(None);
-    }
-    let Some(entrance) = entrance::of(reader, room)? else { return Ok(None) };
-    Ok(entrance.gap_before(reader, room, depth, None)?)
 }
 
 /// Where an event of the past stands.
@@ -235,7 +214,7 @@ pub(super) fn pass_over(tx: &mut Tx, room: &RoomCtx, arrival: Arrival, gap: Stre
 fn gap_of_past(tx: &Tx, event: &Event, gap: StreamPos) -> Result<StreamPos> {
     let (room, depth) = (event.header.room, event.header.depth);
     let Some(entrance) = entrance::of(tx, room)? else { return Ok(gap) };
-    Ok(entrance.gap_before(tx, room, depth, Some(gap))?.unwrap_or(gap))
+    Ok(entrance.gap_before(tx, room, depth, gap)?)
 }
 
 /// Takes an event that was set aside into the timeline after all, with the states that `header` says. Nobody was told of it, so

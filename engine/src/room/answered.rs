@@ -48,28 +48,39 @@ pub(super) fn keep(
 /// O(this server's users in the room).
 pub(crate) fn send(tx: &mut Tx, room: &mut RoomCtx) -> Result<()> {
     let own_name = tx.shared.server_name.clone();
-    // Of a room that has come to nothing, or that this server has left meanwhile, nothing is written.
-    if room.head.extremities.is_empty() || !tx.is_server_in_room(&own_name, room.num)? {
+    if !is_here(tx, room)? {
         return Ok(());
     }
     for user in tx.users_of_server(&own_name, room.num)? {
-        let Some(row) = tx.out_of_band(user, room.num)? else { continue };
-        let user_id = tx.user_id(user)?;
-        let is_own = out_of_band::sender_of(&row).is_some_and(|sender| sender == user_id);
-        let is_open = matches!(row.in_room, Some(Membership::Invite | Membership::Knock));
-        if !is_own || !is_open || tx.membership(user, room.num)? != Some(Membership::Leave) {
-            continue;
-        }
-        let Some(current) = room.state(tx, "m.room.member", &user_id)? else { continue };
-        let Some(leave) = leave_of(&row, &current.event_id)? else { continue };
-        let reason = leave.content.get("reason").and_then(Value::as_str);
-        let content = membership::content(tx, &user_id, Membership::Leave, reason)?;
-        let origin_server_ts = membership::sent_ms(tx, room, &user_id)?;
-        match append(tx, room, membership::member_event(&user_id, &user_id, content, origin_server_ts)) {
-            Ok(_) | Err(Error::Denied(_) | Error::Unsigned(_)) => {}
-            Err(error) => return Err(error),
-        }
+        send_of(tx, room, user)?;
     }
     room.save(tx);
     Ok(())
+}
+
+/// Nothing is written of a room that has come to nothing, or that this server has left meanwhile.
+fn is_here(tx: &Tx, room: &RoomCtx) -> Result<bool> {
+    Ok(!room.head.extremities.is_empty() && tx.is_server_in_room(&tx.shared.server_name, room.num)?)
+}
+
+/// Sends what one user has answered, of whom an event has told; the room's head is for the caller to save. Where they have answered
+/// nothing it is one row that is read.
+pub(crate) fn send_of(tx: &mut Tx, room: &mut RoomCtx, user: UserNum) -> Result<()> {
+    let Some(row) = tx.out_of_band(user, room.num)? else { return Ok(()) };
+    let user_id = tx.user_id(user)?;
+    let is_own = out_of_band::sender_of(&row).is_some_and(|sender| sender == user_id);
+    let is_open = matches!(row.in_room, Some(Membership::Invite | Membership::Knock));
+    if !is_own || !is_open || !is_here(tx, room)? || tx.membership(user, room.num)? != Some(Membership::Leave)
+    {
+        return Ok(());
+    }
+    let Some(current) = room.state(tx, "m.room.member", &user_id)? else { return Ok(()) };
+    let Some(leave) = leave_of(&row, &current.event_id)? else { return Ok(()) };
+    let reason = leave.content.get("reason").and_then(Value::as_str);
+    let content = membership::content(tx, &user_id, Membership::Leave, reason)?;
+    let origin_server_ts = membership::sent_ms(tx, room, &user_id)?;
+    match append(tx, room, membership::member_event(&user_id, &user_id, content, origin_server_ts)) {
+        Ok(_) | Err(Error::Denied(_) | Error::Unsigned(_)) => Ok(()),
+        Err(error) => Err(error),
+    }
 }

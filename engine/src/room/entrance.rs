@@ -51,22 +51,22 @@ pub(crate) fn of(reader: &Reader, room: RoomNum) -> Result<Option<Entrance>, Sto
 }
 
 impl Entrance {
-    /// The gap that what is missing before an event of this depth is in: that before the entrance, if the event is no deeper than
-    /// that and than all that lacks something there, so that history stays below the join; else `otherwise`. Where the gap is filled
-    /// up to less depth, what it follows may stand behind what is missing there.
+    /// The gap that what is missing before history of this depth is in, which is itself in `gap`: that before the entrance, if the
+    /// event is less deep than that, and no deeper than all that lacks something there, so that history stays below the join. Where
+    /// the gap is filled up to less depth, what it follows may stand behind what is missing there.
     pub fn gap_before(
         &self,
         reader: &Reader,
         room: RoomNum,
         depth: u64,
-        otherwise: Option<StreamPos>,
-    ) -> Result<Option<StreamPos>, StorageError> {
-        let is_later = otherwise.is_none_or(|gap| gap > self.pos);
-        if !is_later || depth > self.depth {
-            return Ok(otherwise);
+        gap: StreamPos,
+    ) -> Result<StreamPos, StorageError> {
+        // In a room of the greatest depth there is, all are as deep.
+        if gap <= self.pos || depth >= self.depth {
+            return Ok(gap);
         }
         let deepest = gap::depth_of_missing(reader, room, self.pos)?;
-        Ok(if deepest.is_some_and(|deepest| depth <= deepest) { Some(self.pos) } else { otherwise })
+        Ok(if deepest.is_some_and(|deepest| depth <= deepest) { self.pos } else { gap })
     }
 }
 

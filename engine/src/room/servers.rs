@@ -132,17 +132,36 @@ pub(super) fn last_end(
     server: &str,
 ) -> Result<Option<StreamPos>, StorageError> {
     let Some(server) = reader.text_num(server)? else { return Ok(None) };
-    let mut last = None;
+    let last = find_end(reader, (room, server), |_| true)?;
+    Ok(last.filter(|end| *end < StreamPos::MAX))
+}
+
+/// When the stay of another server in the room ended that was before the present one, as far as that is kept. O(stays that are kept).
+pub(crate) fn end_of_stay_before(
+    reader: &Reader,
+    room: RoomNum,
+    server: TextNum,
+) -> Result<Option<StreamPos>, StorageError> {
+    find_end(reader, (room, server), |end| end < StreamPos::MAX)
+}
+
+/// Where the last stay of some length ends whose end is such a one.
+fn find_end(
+    reader: &Reader,
+    (room, server): (RoomNum, TextNum),
+    is_such: impl Fn(StreamPos) -> bool,
+) -> Result<Option<StreamPos>, StorageError> {
+    let mut found = None;
     reader.scan(
         &schema::SERVER_STAYS,
         &(server, room),
         Direction::Backward,
         |(_, _, start): (TextNum, RoomNum, StreamPos), end| {
-            last = (start < end).then_some(end);
-            last.is_none()
+            found = (start < end && is_such(end)).then_some(end);
+            found.is_none()
         },
     )?;
-    Ok(last.filter(|end| *end < StreamPos::MAX))
+    Ok(found)
 }
 
 /// Whether the server is in the room, as far as its members are known, or may be.

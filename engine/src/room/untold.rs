@@ -2,9 +2,11 @@
 //!
 //! Where this server enters the room by way of it, that is still to come to the others, who will merge it; so it does here.
 
-use super::RoomCtx;
+use std::sync::Arc;
+
+use super::{Event, RoomCtx};
 use crate::{
-    core::{identifiers::server_name, num::EventNum},
+    core::identifiers::server_name,
     error::Result,
     outbox,
     store::{Reader, schema},
@@ -12,7 +14,7 @@ use crate::{
 
 /// The forward extremities of the room that are events of users of this server, and still to be delivered to `server`; what one
 /// that is not among those servers has heard of is not known, and nothing is. O(extremities).
-pub(crate) fn ends(reader: &Reader, room: &RoomCtx, server: &str) -> Result<Vec<EventNum>> {
+pub(crate) fn ends(reader: &Reader, room: &RoomCtx, server: &str) -> Result<Vec<Arc<Event>>> {
     let Some(server) = reader.text_num(server)? else { return Ok(Vec::new()) };
     let delivered_to = outbox::destination(reader, server)?.delivered_to;
     let mut untold = Vec::new();
@@ -24,7 +26,7 @@ pub(crate) fn ends(reader: &Reader, room: &RoomCtx, server: &str) -> Result<Vec<
             && reader.has(&schema::OUTGOING_EVENTS, &(room.num, pos))?
             && outbox::is_owed(reader, server, room.num, pos)?
         {
-            untold.push(*num);
+            untold.push(event);
         }
     }
     Ok(untold)

@@ -60,7 +60,7 @@ pub struct PublishedKeysOf<'a>(
 );
 
 /// An answer of a server to who asks for its keys.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublishedKeys {
     /// The answer in JSON, with its signatures.
     pub json: Bytes,
@@ -113,7 +113,8 @@ mod tests {
             is_old: false,
         };
         let json = Bytes::from_static(b"{}");
-        let store = StorePublishedKeys { server_name: SERVER.to_owned(), keys: vec![key], json };
+        let (server_name, fetched_ts) = (SERVER.to_owned(), 1_000);
+        let store = StorePublishedKeys { server_name, keys: vec![key], json, fetched_ts };
         assert!(engine.write(store).wait().unwrap().is_empty());
         engine
     }
@@ -134,7 +135,8 @@ mod tests {
         assert_eq!(standing(&engine, "there.example", "ed25519:leaked"), KeyStanding::Unknown);
         let own = engine.key_pair();
         assert!(matches!(standing(&engine, "here.example", own.key_id()), KeyStanding::Known(_)));
-        assert_eq!(engine.read(&PublishedKeysOf(SERVER)).unwrap().unwrap().json, "{}");
+        let published = PublishedKeys { json: Bytes::from_static(b"{}"), fetched_ts: 1_000 };
+        assert_eq!(engine.read(&PublishedKeysOf(SERVER)).unwrap(), Some(published));
         assert!(engine.read(&PublishedKeysOf("there.example")).unwrap().is_none());
     }
 

@@ -56,7 +56,7 @@ pub(crate) enum AtGaps {
     Behind,
     /// Where what is missing would stand.
     AtFree {
-        /// The first position to fill of each gap of the room.
+        /// The first position to fill of each gap of the room, in order.
         free: Vec<StreamPos>,
         /// Whether a page that begins there goes beyond: what is missing is not to be had.
         passes_first: bool,
@@ -76,6 +76,7 @@ impl AtGaps {
                 true
             },
         )?;
+        free.sort_unstable();
         Ok(Self::AtFree { free, passes_first })
     }
 
@@ -83,12 +84,15 @@ impl AtGaps {
     fn end_before(&self, pos: StreamPos, rest: Stretch, is_beginning: bool) -> bool {
         let Self::AtFree { free, passes_first } = self else { return false };
         // What was filled in last stands just above what is free, and before that is what is missing.
-        let is_between = |free: &StreamPos| match rest.direction {
-            Direction::Backward => pos <= *free && *free <= rest.up_to,
+        let next = |from: StreamPos| free.get(free.partition_point(|free| *free < from));
+        let is_between = match rest.direction {
+            Direction::Backward => next(pos).is_some_and(|free| *free <= rest.up_to),
             // Who begins with the first event that is here has left nothing out.
-            Direction::Forward => rest.after > StreamPos(i64::MIN) && rest.after <= *free && *free < pos,
+            Direction::Forward => {
+                rest.after > StreamPos(i64::MIN) && next(rest.after).is_some_and(|free| *free < pos)
+            }
         };
-        !(is_beginning && *passes_first) && free.iter().any(is_between)
+        is_between && !(is_beginning && *passes_first)
     }
 
     /// Whether the page is not to go on from the event, of those that the filter has it look at.

@@ -22,7 +22,8 @@ async fn get_event_context(call: Call) -> Outcome {
         EventContext { event: one_event(&call)?, limit: limit(&call)?, filter: room_event_filter(&call)? };
     let answer = call.ctx.engine.read(&BeforeGap(&context))?;
     let answer = match fill(&call.ctx, &context, &answer).await? {
-        Filled::Whole | Filled::Going => answer,
+        Filled::Whole => answer,
+        Filled::Going => call.ctx.engine.read(&BeforeGap(&context))?,
         Filled::Ended => call.ctx.engine.read(&context)?,
     };
     Ok(Answer::json_bytes(answer.into()))

@@ -148,10 +148,8 @@ async fn post_claim(call: Call) -> Outcome {
         claim.one_time_keys.into_iter().partition(|(user_id, _)| is_local(&call.ctx, user_id));
     let mut one_time_keys = claim_here(&call.ctx, here).await?;
     let users = there.into_iter().map(|(user_id, devices)| (user_id, json!(devices))).collect();
-    let parts = &["one_time_keys"];
-    let endpoint = "v1/user/keys/claim";
-    let mut found = queries::keys(&call.ctx, endpoint, "one_time_keys", parts, users, time_max).await;
-    for (user_id, devices) in found.parts.remove("one_time_keys").unwrap_or_default() {
+    let mut found = queries::claim_keys(&call.ctx, users, time_max).await;
+    for (user_id, devices) in found.parts.remove(queries::CLAIMED).unwrap_or_default() {
         match serde_json::from_str(devices.get()) {
             Ok(devices) => drop(one_time_keys.insert(user_id, devices)),
             Err(error) => tracing::debug!(user_id, %error, "a server gives keys that are none"),

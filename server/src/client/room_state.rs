@@ -5,7 +5,7 @@ use warren_engine::command::{SendEvent, SetCanonicalAlias};
 use warren_engine::view::{RoomState, RoomStateEvent, Whose};
 
 use super::inviting::invite_elsewhere;
-use super::membership::{is_local, room_id};
+use super::membership::{is_local, room_id, until_membership_known};
 use super::rooms::when_known;
 use crate::federation::out::queries::confirmed_aliases;
 use crate::federation::out::{guests, policy};
@@ -66,9 +66,16 @@ async fn set(call: &Call, state_key: String) -> Outcome {
     let session = call.session()?;
     let content: Map<String, Value> = call.json()?;
     let kind = call.path("eventType")?.into_owned();
-    let is_invite = || content.get("membership").and_then(Value::as_str) == Some("invite");
-    if kind == "m.room.member" && is_invite() && !is_local(&call.ctx, &state_key) {
+    let membership = match kind.as_str() {
+        "m.room.member" => content.get("membership").and_then(Value::as_str),
+        _ => None,
+    };
+    if membership == Some("invite") && !is_local(&call.ctx, &state_key) {
         return invite(call, &state_key, content).await;
+    }
+    // As with the endpoints that do only this.
+    if matches!(membership, Some("invite" | "leave")) && state_key != session.user_id.as_str() {
+        until_membership_known(call, &room_id(call)?, &state_key).await?;
     }
     let event = SendEvent {
         room_id: room_id(call)?,

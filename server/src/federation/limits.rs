@@ -38,10 +38,6 @@ pub const WELL_KNOWN_FAILURE_MAX: Duration = Duration::from_secs(60 * 60);
 /// Servers whose well-known files are remembered, some 300 bytes each: all that the largest servers deal with.
 pub const WELL_KNOWN_SERVERS_MAX: usize = 30_000;
 
-/// Well-known files that are asked for on behalf of whoever comes next, when those who came first have given up: as many as there
-/// are deliveries at once. Beyond that each is asked for only as long as somebody waits for it.
-pub const LOOKUPS_MAX: usize = 500;
-
 /// Time for a request, its connection and answer included. A large server needs half a minute for a join.
 pub const REQUEST_TIME_MAX: Duration = Duration::from_secs(60);
 
@@ -113,8 +109,8 @@ pub const ERROR_BYTES_MAX: usize = 64 * 1024;
 /// Less than most others keep theirs, of which nginx closes them after 75 seconds: who closes last sends nothing into the void.
 pub const IDLE_CONNECTION_TIME: Duration = Duration::from_secs(50);
 
-/// The same where few files may be open: enough for one transaction after the other. It may be twice as long until it is closed; if
-/// servers take 50 milliseconds or more for a new connection and what they are sent on it, four times as many are open as are sent something.
+/// The same where few files may be open: enough for one transaction after the other. It may be twice as long until it is closed. How
+/// many are open at once is bounded by places (`kept.rs`), each of which is free the sooner for the next server.
 pub const IDLE_CONNECTION_TIME_SHORT: Duration = Duration::from_millis(100);
 
 /// How often it is looked whether an HTTP/2 connection with requests on it still is one: routers forget silent ones after

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use dial::{Dial, Dialer, Timely, had_answered, note_answer};
 pub use names::Service;
@@ -58,6 +59,8 @@ pub struct Outgoing {
     names: Names,
     tls: rustls::ClientConfig,
     allow_private_addresses: bool,
+    /// For addresses that are tried beside others of the same name.
+    beside: Arc<Semaphore>,
 }
 
 /// Why there is no connection.
@@ -86,12 +89,16 @@ impl fmt::Display for ConnectError {
 impl std::error::Error for ConnectError {}
 
 impl Outgoing {
+    /// With so many addresses at once that are tried beside others, by all connections together: whoever has a name may have any
+    /// number of addresses that do not answer.
+    ///
     /// Errors: a sentence about what of the configuration cannot be used.
-    pub fn new(config: &Config) -> Result<Outgoing, String> {
+    pub fn new(config: &Config, beside_max: usize) -> Result<Outgoing, String> {
         Ok(Outgoing {
             names: Names::new(&config.dns_servers)?,
             tls: tls::client_config(&config.trusted_ca_files)?,
             allow_private_addresses: config.allow_private_addresses,
+            beside: Arc::new(Semaphore::new(beside_max)),
         })
     }
 
@@ -118,7 +125,7 @@ impl Outgoing {
             return Err(ConnectError::Private(host.to_owned()));
         }
         let found = found.into_iter().take(ADDRESSES_MAX).map(|address| SocketAddr::new(address, port));
-        let stream = first_to_answer(found.collect()).await.map_err(ConnectError::Io)?;
+        let stream = first_to_answer(found.collect(), &self.beside).await.map_err(ConnectError::Io)?;
         // Requests are written whole; waiting for more to send would only delay them.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY");
@@ -143,24 +150,28 @@ impl Outgoing {
     }
 }
 
-/// Connects to all addresses, each a little later than the one before, and takes the first that answers.
-async fn first_to_answer(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
+/// Connects to all addresses, each a little later than the one before, and takes the first that answers. Without a place `beside`
+/// them the next waits until those that are tried have failed.
+async fn first_to_answer(addresses: Vec<SocketAddr>, beside: &Arc<Semaphore>) -> io::Result<TcpStream> {
     let mut left = addresses.into_iter();
     let mut trying = tokio::task::JoinSet::new();
     let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
     loop {
-        let next = left.next();
-        match next {
-            Some(address) => drop(trying.spawn(connect_in_time(address))),
-            None if trying.is_empty() => return Err(last),
-            None => {}
+        if trying.is_empty() {
+            let Some(address) = left.next() else { return Err(last) };
+            drop(trying.spawn(connect_in_time(address, None)));
+        } else if !left.as_slice().is_empty()
+            && let Ok(place) = beside.clone().try_acquire_owned()
+            && let Some(address) = left.next()
+        {
+            drop(trying.spawn(connect_in_time(address, Some(place))));
         }
-        let tried = match next {
-            Some(_) => match tokio::time::timeout(NEXT_ADDRESS_AFTER, trying.join_next()).await {
+        let tried = match left.as_slice().is_empty() {
+            true => trying.join_next().await,
+            false => match tokio::time::timeout(NEXT_ADDRESS_AFTER, trying.join_next()).await {
                 Ok(tried) => tried,
                 Err(_) => continue,
             },
-            None => trying.join_next().await,
         };
         match tried {
             Some(Ok(Ok(stream))) => return Ok(stream),
@@ -171,9 +182,44 @@ async fn first_to_answer(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
     }
 }
 
-async fn connect_in_time(address: SocketAddr) -> io::Result<TcpStream> {
+async fn connect_in_time(address: SocketAddr, _place: Option<OwnedSemaphorePermit>) -> io::Result<TcpStream> {
     match tokio::time::timeout(CONNECT_TIME_MAX, TcpStream::connect(address)).await {
         Ok(connected) => connected,
         Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::{TcpListener, TcpSocket};
+    use tokio::time::timeout;
+
+    use super::*;
+
+    /// Long enough for a connection on this host, or for the next address to be tried.
+    const WAIT: Duration = NEXT_ADDRESS_AFTER.saturating_mul(4);
+
+    #[tokio::test]
+    async fn addresses_are_tried_beside_others_while_there_are_places() {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let silent = TcpSocket::new_v4().expect("a socket");
+        silent.bind(any).expect("a port is free");
+        let silent = silent.listen(0).expect("it is bound");
+        let silent_at = silent.local_addr().expect("it is bound");
+        // Nobody takes these, and no more are answered then.
+        let mut waiting = Vec::new();
+        while let Ok(connected) = timeout(WAIT, TcpStream::connect(silent_at)).await {
+            waiting.push(connected.expect("it is listened to"));
+        }
+        let good = TcpListener::bind(any).await.expect("a port is free");
+        let good_at = good.local_addr().expect("it is bound");
+        let beside = Arc::new(Semaphore::new(1));
+        let first = async || timeout(WAIT, first_to_answer(vec![silent_at, good_at], &beside)).await;
+        let found = first().await.expect("the second answers").expect("it is connected to");
+        assert_eq!(found.peer_addr().expect("it is connected"), good_at);
+        let taken = beside.try_acquire().expect("the place is free again");
+        assert!(first().await.is_err(), "there is no place beside the first");
+        drop(taken);
+        assert!(first().await.is_ok());
     }
 }

@@ -134,7 +134,7 @@ impl Host {
             room_id: entry.room_id.to_string(),
             version: version()?,
             join,
-            resident: "server-0.example".to_owned(),
+            untold: Vec::new(),
             state: entry.ids.clone(),
             partial: None,
         };

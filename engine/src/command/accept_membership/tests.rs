@@ -1,6 +1,7 @@
 //! Whole handshakes between two servers: one in the room, and one whose user comes, asks, or goes.
 
 mod devices;
+mod entered_again;
 
 use std::collections::BTreeSet;
 
@@ -21,7 +22,7 @@ use crate::{
         CheckPdus,
         federation::{
             CountersignJoin, IsUntold, JoinAnswer, JoinState, MakeMembership, PartialRooms, PduList, Pdus,
-            ServersInRoom, SignTemplate, SignedEvent, StateAt,
+            ServersInRoom, SignTemplate, SignedEvent, StateAt, UntoldEnds,
         },
     },
 };
@@ -148,12 +149,13 @@ fn enter(here: &World, there: &World, event: &SignedEvent, join: Bytes, omit_mem
 /// The same by an answer that may have been changed.
 fn enter_by(here: &World, there: &World, event: &SignedEvent, join: Bytes, answer: &JoinAnswer) {
     let servers: Vec<String> = answer.servers_in_room.iter().map(ToString::to_string).collect();
+    let untold = there.engine.read(&UntoldEnds { room_id: ROOM, server: "here.example" }).unwrap();
     let state = store(here, there, event, answer);
     let command = EnterRoom {
         room_id: ROOM.into(),
         version: event.version,
         join: check(there, event.version, &[join]).remove(0),
-        resident: "here.example".into(),
+        untold,
         state,
         partial: answer.members_omitted.then_some(servers),
     };

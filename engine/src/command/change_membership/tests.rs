@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{ChangeMembership, MembershipAction};
 use crate::{
-    command::{CreateRoom, Deactivate, ForgetRoom, InitialState, Register},
+    command::{CreateRoom, Deactivate, ForgetRoom, InitialState, Register, SendEvent},
     core::event::JsonObject,
     error::{Denied, Error, Result},
     fixture::World,
@@ -96,6 +96,12 @@ fn who_is_deactivated_meanwhile_comes_in_no_more() {
 /// Where the room is forked, state resolution takes the later membership: it must not undo that somebody left.
 #[test]
 fn who_leaves_after_the_clock_was_set_back_leaves_after_they_came() {
+    for by_state in [false, true] {
+        leave_after_the_clock_was_set_back(by_state);
+    }
+}
+
+fn leave_after_the_clock_was_set_back(by_state: bool) {
     let world = World::new();
     let room_id = room(&world, json!({"join_rule": "public"}));
     let sent_ms = || {
@@ -108,7 +114,14 @@ fn who_leaves_after_the_clock_was_set_back_leaves_after_they_came() {
     change(&world, &room_id, BOB, BOB, MembershipAction::Join).unwrap();
     let joined_ms = sent_ms();
     world.set_back_ms(60_000);
-    change(&world, &room_id, BOB, BOB, MembershipAction::Leave).unwrap();
+    if by_state {
+        let content = json!({"membership": "leave"}).as_object().cloned().unwrap();
+        let message = SendEvent::message(&room_id, BOB, content);
+        let (kind, state_key) = ("m.room.member".to_owned(), Some(BOB.to_owned()));
+        world.engine.write(SendEvent { kind, state_key, ..message }).wait().unwrap();
+    } else {
+        change(&world, &room_id, BOB, BOB, MembershipAction::Leave).unwrap();
+    }
     let left_ms = sent_ms();
     assert!(left_ms > joined_ms, "{left_ms} {joined_ms}");
     world.pass_ms(120_000);

@@ -138,12 +138,16 @@ struct Places {
 /// The gap that each event is in, which those that follow it lead to, and its position there, newest on top.
 fn places(tx: &Tx, room: &RoomCtx, ordered: &[Arc<CheckedPdu>], passed_by: &[PassedBy]) -> Result<Places> {
     let mut gaps = Gaps::new(tx, room, passed_by)?;
+    let entrance = entrance::of(tx, room.num)?;
     let mut new: Vec<(&Arc<Pdu>, StreamPos)> = Vec::with_capacity(ordered.len());
     for checked in ordered.iter().rev() {
         let pdu = &checked.pdu;
         let noted = gap::of(tx, room.num, &pdu.event_id)?;
-        // Causes come first: what leads to it from an earlier gap decides.
-        let found = gaps.known.get(&pdu.event_id).copied().into_iter().chain(noted).min();
+        let known = gaps.known.get(&pdu.event_id).copied();
+        // Causes come first: what leads to it from an earlier gap decides. To what is deeper than the entrance none leads truly from
+        // before that.
+        let is_of_stay = entrance.is_some_and(|entrance| pdu.depth > entrance.depth);
+        let found = if is_of_stay && noted > known { noted } else { known.into_iter().chain(noted).min() };
         let Some(gap) = found else { continue };
         if gap::in_graph(tx, &pdu.event_id)?.is_some() {
             continue;
@@ -189,7 +193,8 @@ fn held(
     }
     let mut behind: HashSet<&str> = HashSet::new();
     for (pdu, gap) in new.iter().rev() {
-        let mut is_behind = *gap <= entrance.pos;
+        // A lie about the depth of what follows them takes nothing of the stay along.
+        let mut is_behind = *gap <= entrance.pos || pdu.depth >= deepest.min(entrance.depth);
         for prev in gaps.followed(&pdu.prev_events) {
             is_behind |= behind.contains(&**prev)
                 || gap::in_graph(tx, prev)?.is_some_and(|event| stands_behind(&event, free));

@@ -21,7 +21,7 @@ use crate::{
         accept::{Arrival, accept, follow_changes},
         entrance, entrants, members,
         policy::Recommendation,
-        state, untold,
+        state,
     },
     store::{Reader, StorageError, Tx, schema::EventStatus},
 };
@@ -33,12 +33,12 @@ mod tests;
 /// lacks members.
 ///
 /// A room that this server had left goes on from there: what it missed is a gap; and what its users said there of which the
-/// resident was not told yet ([`untold`]) is another end of the graph.
+/// resident had not been told when it let them in ([`crate::view::federation::UntoldEnds`]) is another end of the graph.
 pub(crate) fn enter(
     tx: &mut Tx,
     room: &mut RoomCtx,
     join: &Arc<Pdu>,
-    (resident, state_ids): (&str, &[Arc<str>]),
+    (untold, state_ids): (&[Arc<str>], &[Arc<str>]),
     partial: bool,
     missing: &mut Missing,
 ) -> Result<Outcome> {
@@ -84,9 +84,9 @@ pub(crate) fn enter(
         return Ok(Outcome::Rejected(denied));
     }
     // The others will merge what they have not heard of yet.
-    let untold = untold::ends(tx, room, resident)?;
+    let untold = known_in_graph(tx, untold)?;
     let before = std::mem::replace(&mut room.head.state, snapshot);
-    room.head.extremities.retain(|(num, _)| untold.contains(num));
+    room.head.extremities.retain(|(num, _)| untold.iter().any(|event| event.num == *num));
     room.head.partial_state = partial;
     room.head.forked |= !is_new;
     let arrival = Arrival {

@@ -21,6 +21,9 @@ use crate::{
     stream::Touch,
 };
 
+/// An event at an end of the room, and its id.
+type End = (EventNum, String);
+
 /// Takes an accepted event, which stands at `pos`, out of the timeline and the indexes. Its header is for the caller.
 pub(super) fn withdraw(tx: &mut Tx, room: &RoomCtx, event: &Arc<Event>, pos: StreamPos) -> Result<()> {
     relations::remove(tx, event)?;
@@ -50,18 +53,32 @@ pub(super) fn end_changes(
     if !withdrawn.is_empty() {
         move_receipts(tx, room.num, withdrawn)?;
     }
-    // What this server left behind when it entered with the join is not at an end of the room, unless the join is not.
+    // What this server left behind when it entered with the join is not at an end of the room, unless it was kept as one, or the
+    // join is not.
     let from = match withdrawn.contains(&join.num) {
         true => StreamPos(i64::MIN),
         false => tx.position_of(join),
     };
-    room.head.extremities = ends(tx, room, from)?;
+    let kept = ends_before(tx, room, from, withdrawn)?;
+    room.head.extremities = ends(tx, room, from, kept)?;
     tx.touch(Touch::Room(room.num));
     Ok(())
 }
 
-/// The accepted events from `from` on that no accepted one follows, with their ids. O(events since).
-fn ends(reader: &Reader, room: &RoomCtx, from: StreamPos) -> Result<Vec<(EventNum, String)>> {
+/// The room's ends before `from`, as far as they were not withdrawn: what the server by way of which this one entered had not been
+/// told of then.
+fn ends_before(tx: &Tx, room: &RoomCtx, from: StreamPos, withdrawn: &[EventNum]) -> Result<Vec<End>> {
+    let mut ends = Vec::new();
+    for (num, event_id) in &room.head.extremities {
+        if !withdrawn.contains(num) && tx.position_of(&tx.event(*num)?) < from {
+            ends.push((*num, event_id.clone()));
+        }
+    }
+    Ok(ends)
+}
+
+/// The accepted events from `from` on, and the ends before, that no accepted one follows. O(events since).
+fn ends(reader: &Reader, room: &RoomCtx, from: StreamPos, mut open: Vec<End>) -> Result<Vec<End>> {
     let mut nums: Vec<EventNum> = Vec::new();
     let (start, end) = ((room.num, from), RoomNum(room.num.0 + 1));
     reader.scan_between(
@@ -75,12 +92,11 @@ fn ends(reader: &Reader, room: &RoomCtx, from: StreamPos) -> Result<Vec<(EventNu
         },
     )?;
     let mut followed: HashSet<EventNum> = HashSet::new();
-    let mut open: Vec<(EventNum, String)> = Vec::new();
     for num in nums {
         let event = reader.event(num)?;
         followed.extend(followed_by(reader, &event)?);
         if is_entry(reader, &event)? {
-            open.clear();
+            open.retain(|(num, _)| room.head.extremities.iter().any(|(end, _)| end == num));
         }
         open.push((num, event.event_id.to_string()));
     }

@@ -1,4 +1,4 @@
-//! Purges: what is being removed, and what was; and where else a history begins. Ids 51 to 55.
+//! Purges: what is being removed, and what was; and where else a history begins. Ids 51 to 56.
 
 use serde::{Deserialize, Serialize};
 

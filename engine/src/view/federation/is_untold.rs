@@ -1,4 +1,6 @@
-//! Whether a server is yet to be told what users of this one did in a room.
+//! What users of this server did in a room, and another is yet to be told.
+
+use std::sync::Arc;
 
 use crate::{
     error::Result,
@@ -27,6 +29,27 @@ impl View for IsUntold<'_> {
             Some(room) => Ok(!untold::ends(reader, &room, self.server)?.is_empty()),
             None => Ok(false),
         }
+    }
+}
+
+/// The same, right before the join is handed in: what the server tells of the room then does not go by these, whatever it is
+/// delivered while that is stored here.
+pub struct UntoldEnds<'a> {
+    /// The room's id.
+    pub room_id: &'a str,
+    /// The other server.
+    pub server: &'a str,
+}
+
+impl View for UntoldEnds<'_> {
+    /// The ids of the ends that are to be merged with what is told. Not those whose own state lacks members: the room would lack
+    /// them with the join's whole state, too.
+    type Output = Vec<Arc<str>>;
+
+    fn read(&self, reader: &Reader) -> Result<Vec<Arc<str>>> {
+        let Some(room) = RoomCtx::find(reader, self.room_id)? else { return Ok(Vec::new()) };
+        let ends = untold::ends(reader, &room, self.server)?.into_iter();
+        Ok(ends.filter(|event| !event.header.partial_state).map(|event| event.event_id.clone()).collect())
     }
 }
 

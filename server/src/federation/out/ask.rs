@@ -3,6 +3,7 @@
 //! Not here: whether what is answered may be believed, which `check` and the engine decide.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
@@ -119,6 +120,16 @@ impl<'a> Ask<'a> {
 
     pub fn post(server: &'a str, target: String, body: &Value) -> Ask<'a> {
         Ask { server, request: Request::new(Method::POST, target).with_content(body) }
+    }
+
+    /// It changes nothing: it may be sent again if it goes lost.
+    pub fn repeatable(self) -> Ask<'a> {
+        Ask { request: self.request.map(Request::repeatable), ..self }
+    }
+
+    /// With a time for finding the server and connecting to it, after which nothing is sent.
+    pub fn with_connect_time(self, time_max: Duration) -> Ask<'a> {
+        Ask { request: self.request.map(|request| request.with_connect_time(time_max)), ..self }
     }
 
     /// Without a signature: where nothing is known of servers.

@@ -1,7 +1,8 @@
 //! Requests to other servers: signed, sent, and their answers read within limits.
 //!
 //! Nothing is tried again here that somebody has answered, or could not be reached with: whether that makes sense, and when, is
-//! for who asks to say. But what goes lost because a connection is closed as it is sent is sent anew at once.
+//! for who asks to say. But what goes lost because a connection is closed as it is sent is sent anew at once, if it
+//! may be sent twice.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,13 +14,14 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy;
+use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use metrics::counter;
 use ruma_common::ServerName;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::{debug, warn};
 use warren_engine::core::event::SignedRequest;
 use warren_engine::core::json::canonical_text;
@@ -88,33 +90,46 @@ impl Client {
         Client { http, kept, anew, urls }
     }
 
-    /// Sends a request to a server, and once more where [`goes_lost`] says so. Its connection is kept if it has a place for that.
+    /// A place for a connection to a server that is kept, `name` being what requests to it are for. Anybody may make up names,
+    /// and have this server ask for them; busy are those that it shares rooms with.
+    fn kept(&self, ctx: &Context, to: &ServerName, name: &ServerName) -> Option<Kept> {
+        // Of a server with a place it is known, which saves a look at all rooms that it has left.
+        let again = self.kept.again(name);
+        let is_known = || ctx.engine.read(&SharesRoom(to.as_str())).unwrap_or_default();
+        again.or_else(|| if is_known() { self.kept.take(name) } else { None })
+    }
+
+    /// Sends a request to a server, and once more where [`goes_lost`] says so and it may be sent twice. Its connection is kept if
+    /// it has a place for that.
     async fn request(
         &self,
         request: http::Request<Full<Bytes>>,
-        kept: Option<&Kept>,
-    ) -> Result<http::Response<Incoming>, RemoteError> {
-        let again = request.method().is_idempotent().then(|| request.clone());
+        is_repeatable: bool,
+        kept: Option<Kept>,
+    ) -> Result<(http::Response<Incoming>, Option<Kept>), RemoteError> {
+        let again = is_repeatable.then(|| request.clone());
         let client = if kept.is_some() { &self.http } else { &self.anew };
         let error = match client.request(request).await {
             Ok(answered) => {
                 note_answer(&answered);
-                return Ok(answered);
+                return Ok((answered, kept));
             }
             Err(error) => error,
         };
-        match again.filter(|_| goes_lost(&error)) {
-            Some(again) => {
-                debug!(uri = %again.uri(), %error, "a connection was closed as it was used again");
-                self.anew.request(again).await.map_err(|error| unreachable(&error))
-            }
-            None => Err(unreachable(&error)),
+        if let Some(again) = again.filter(|_| goes_lost(&error)) {
+            debug!(uri = %again.uri(), %error, "a connection was closed as it was used again");
+            let answered = self.anew.request(again).await.map_err(|error| unreachable(&error))?;
+            return Ok((answered, kept));
         }
+        if let Some(kept) = kept.filter(|_| error.is_connect()) {
+            kept.give_back();
+        }
+        Err(unreachable(&error))
     }
 }
 
 /// Whether a connection that had been kept broke before there was any answer: its server may have closed it before the request
-/// came (RFC 9112, 9.3.1). The requests of servers that are put rather than posted have ids, and change nothing the second time.
+/// came (RFC 9112, 9.3.1).
 fn goes_lost(error: &legacy::Error) -> bool {
     let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<hyper::Error>());
     had_answered(error) && !cause.is_some_and(hyper::Error::is_parse)
@@ -169,6 +184,10 @@ pub struct Request {
     is_signed: bool,
     /// Whether its sender notes how the server fares.
     is_delivery: bool,
+    /// Whether it changes nothing the second time.
+    is_repeatable: bool,
+    /// For finding the server and connecting to it, if that has less than all.
+    connect_time_max: Option<Duration>,
     time_max: Duration,
     bytes_max: usize,
 }
@@ -177,7 +196,11 @@ impl Request {
     /// A signed request without a body. `target` is path and query, encoded.
     pub fn new(method: Method, target: impl Into<String>) -> Request {
         let (time_max, bytes_max) = (REQUEST_TIME_MAX, ANSWER_BYTES_MAX);
+        // What servers put rather than post has an id.
+        let is_repeatable = method.is_idempotent();
         Request {
+            is_repeatable,
+            connect_time_max: None,
             method,
             target: target.into(),
             content: None,
@@ -209,6 +232,16 @@ impl Request {
     /// A transaction: whether the server is well shows when it has taken that, and not sooner.
     pub fn for_delivery(self) -> Request {
         Request { is_delivery: true, ..self }
+    }
+
+    /// A question, though it is posted: it may be sent again if it goes lost.
+    pub fn repeatable(self) -> Request {
+        Request { is_repeatable: true, ..self }
+    }
+
+    /// With a time for finding the server and connecting to it, after which nothing is sent.
+    pub fn with_connect_time(self, time_max: Duration) -> Request {
+        Request { connect_time_max: Some(time_max), ..self }
     }
 
     /// With another time for all of it, the connection and the whole answer included.
@@ -275,18 +308,32 @@ impl Request {
         }
         let end = Instant::now() + self.time_max;
         let bytes_left = self.bytes_max;
-        // Anybody may make up names, and have this server ask for them; busy are those that it shares rooms with.
-        let is_kept = ctx.engine.read(&SharesRoom(to.as_str())).unwrap_or_default();
-        let answered = timeout_at(end, async {
+        let answered = timeout_at(end, self.answered(ctx, to)).await;
+        let (answered, kept) = answered.map_err(|_| RemoteError::Timeout)??;
+        Ok(Answer { _kept: kept, ..Answer::of(answered, bytes_left, end).await? })
+    }
+
+    /// The answer as it begins, and the place of its connection.
+    async fn answered(
+        self,
+        ctx: &Context,
+        to: &ServerName,
+    ) -> Result<(http::Response<Incoming>, Option<Kept>), RemoteError> {
+        let (client, is_repeatable) = (&ctx.federation.client, self.is_repeatable);
+        let Some(connect_time_max) = self.connect_time_max else {
             let name = ctx.federation.discovery.delegated(ctx, to).await;
             let request = self.http_request(ctx, to, &name)?;
-            let client = &ctx.federation.client;
-            let kept = if is_kept { client.kept.take(&name) } else { None };
-            let answered = client.request(request, kept.as_ref()).await?;
-            Ok::<_, RemoteError>((answered, kept))
-        });
-        let (answered, kept) = answered.await.map_err(|_| RemoteError::Timeout)??;
-        Ok(Answer { _kept: kept, ..Answer::of(answered, bytes_left, end).await? })
+            return client.request(request, is_repeatable, client.kept(ctx, to, &name)).await;
+        };
+        let end = Instant::now() + connect_time_max;
+        let name = timeout_at(end, ctx.federation.discovery.delegated(ctx, to)).await;
+        let mut request = self.http_request(ctx, to, &name.map_err(|_| RemoteError::Timeout)?)?;
+        let connection = capture_connection(&mut request);
+        // Who is given so little time may not be there at all, and has no place among those whose connections are kept.
+        tokio::select! {
+            answered = client.request(request, is_repeatable, None) => answered,
+            () = not_connected(&connection, end) => Err(RemoteError::Timeout),
+        }
     }
 
     fn http_request(
@@ -390,6 +437,15 @@ async fn next_piece(body: &mut Incoming) -> Result<Option<Bytes>, RemoteError> {
 
 fn too_large() -> RemoteError {
     RemoteError::bad_answer("too_large", "it is larger than this server reads")
+}
+
+/// Ends at that time if there is no connection until then, and else never.
+async fn not_connected(connection: &CaptureConnection, end: Instant) {
+    sleep_until(end).await;
+    let is_connected = connection.connection_metadata().is_some();
+    if is_connected {
+        std::future::pending::<()>().await;
+    }
 }
 
 /// The innermost cause says what happened; those around it only where.

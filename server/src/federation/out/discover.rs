@@ -27,9 +27,9 @@ use super::client::{AGENT, Connector, read_whole};
 use crate::config::Resolve;
 use crate::context::Context;
 use crate::federation::limits::{
-    LOOKUPS_MAX, PORT_DEFAULT, WELL_KNOWN_BYTES_MAX, WELL_KNOWN_CACHE_DEFAULT, WELL_KNOWN_CACHE_MAX,
-    WELL_KNOWN_CACHE_MIN, WELL_KNOWN_FAILURE_MAX, WELL_KNOWN_FAILURE_MIN, WELL_KNOWN_REDIRECTS_MAX,
-    WELL_KNOWN_SERVERS_MAX, WELL_KNOWN_TIME_MAX,
+    PORT_DEFAULT, WELL_KNOWN_BYTES_MAX, WELL_KNOWN_CACHE_DEFAULT, WELL_KNOWN_CACHE_MAX, WELL_KNOWN_CACHE_MIN,
+    WELL_KNOWN_FAILURE_MAX, WELL_KNOWN_FAILURE_MIN, WELL_KNOWN_REDIRECTS_MAX, WELL_KNOWN_SERVERS_MAX,
+    WELL_KNOWN_TIME_MAX,
 };
 use crate::outgoing::{ConnectError, Dial, Outgoing, Service};
 use crate::worker;
@@ -43,16 +43,20 @@ pub struct Discovery {
     resolve: Arc<[Resolve]>,
     known: DashMap<OwnedServerName, Known>,
     lookups: DashMap<OwnedServerName, Lookup>,
+    /// Lookups on behalf of whoever comes next, when those who came first have given up. Beyond that each goes on only as long as
+    /// somebody waits for it.
+    lookups_max: usize,
 }
 
 /// A lookup that is under way: the name, once it is found. Nothing comes of one that falls.
 type Lookup = watch::Receiver<Option<OwnedServerName>>;
 
 impl Discovery {
-    pub fn new(outgoing: &Arc<Outgoing>, resolve: &Arc<[Resolve]>) -> Discovery {
+    pub fn new(outgoing: &Arc<Outgoing>, resolve: &Arc<[Resolve]>, lookups_max: usize) -> Discovery {
         let connector = outgoing.connector(ToWellKnown(resolve.clone()));
         let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);
-        Discovery { client, resolve: resolve.clone(), known: DashMap::new(), lookups: DashMap::new() }
+        let (resolve, known, lookups) = (resolve.clone(), DashMap::new(), DashMap::new());
+        Discovery { client, resolve, known, lookups, lookups_max }
     }
 
     /// The name that requests to a server are for. Who has less patience than it takes leaves what is found to the next.
@@ -65,7 +69,7 @@ impl Discovery {
         if let Some(known) = self.fresh(server_name) {
             return known;
         }
-        if self.lookups.len() >= LOOKUPS_MAX && !self.lookups.contains_key(server_name) {
+        if self.lookups.len() >= self.lookups_max && !self.lookups.contains_key(server_name) {
             return self.look_up(server_name).await;
         }
         let mut lookup = self.lookup(ctx, server_name);
@@ -353,6 +357,8 @@ async fn open(
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncReadExt;
+
     use super::*;
 
     fn name(text: &str) -> OwnedServerName {
@@ -406,8 +412,9 @@ mod tests {
         let host = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let port = host.local_addr().expect("it is bound").port();
         let row: Resolve = format!("a.example:443=127.0.0.1:{port}").parse().expect("a row");
-        let outgoing = Arc::new(Outgoing::new(&ctx.config).expect("it is valid"));
-        let discovery = Arc::new(Discovery::new(&outgoing, &Arc::from([row])));
+        let outgoing = Arc::new(Outgoing::new(&ctx.config, 1).expect("it is valid"));
+        let other = format!("b.example:443=127.0.0.1:{port}").parse().expect("a row");
+        let discovery = Arc::new(Discovery::new(&outgoing, &Arc::from([row, other]), 1));
         let server_name = name("a.example");
         let silent = tokio::select! {
             _ = discovery.delegated(&ctx, &server_name) => panic!("nobody has answered"),
@@ -416,6 +423,14 @@ mod tests {
         };
         // Both have given up.
         assert_eq!(discovery.lookups.len(), 1);
+        let one_too_many = name("b.example");
+        let mut cut_off = tokio::select! {
+            _ = discovery.delegated(&ctx, &one_too_many) => panic!("nobody has answered"),
+            accepted = host.accept() => accepted.expect("a connection").0,
+        };
+        // It has ended with the patience of who asked.
+        assert!(!discovery.lookups.contains_key(&one_too_many));
+        cut_off.read_to_end(&mut Vec::new()).await.expect("it is closed");
         drop(silent);
         assert_eq!(discovery.delegated(&ctx, &server_name).await, server_name);
         let failures = discovery.known.get(&server_name).map(|known| known.failures);

@@ -379,7 +379,7 @@ async fn missing_events(
         "min_depth": frontier.min_depth,
     });
     let asked = Ask::post(server, path("v1/get_missing_events/{roomId}", &[room_id]), &body);
-    let between: Result<Between, RemoteError> = asked.for_events().read(ctx).await;
+    let between: Result<Between, RemoteError> = asked.repeatable().for_events().read(ctx).await;
     Ok(between.map(|between| Answer::Events(between.events.0.into_iter().map(bytes_of).collect())))
 }
 

@@ -236,7 +236,13 @@ fn begin(ctx: &Arc<Context>, stretch: &Stretch) -> Turn {
 /// Fills one gap after the other until the page runs into none, or it leads no further.
 async fn fill_all(ctx: &Arc<Context>, stretch: &Stretch) -> Result<(), ApiError> {
     // The state before what is filled in follows from that of the join, which is to be whole.
-    ctx.federation.completions.ended(&stretch.room_id).await;
+    if timeout(TIME_MAX, ctx.federation.completions.ended(&stretch.room_id)).await.is_err() {
+        // Pages go on without what is missing meanwhile.
+        if let Some(gap) = stretch.gap(ctx)? {
+            ctx.federation.histories.in_vain.note(stretch.place(&gap), IN_VAIN);
+        }
+        return Ok(());
+    }
     for _ in 0..ROUNDS_MAX {
         let Some(gap) = stretch.gap(ctx)? else { break };
         let filled = fill_gap(ctx, &stretch.room_id, &gap).await;
@@ -282,8 +288,13 @@ async fn fill_gap(ctx: &Arc<Context>, room_id: &str, gap: &OpenGap) -> Result<bo
             Asked::Late => late.push(server),
         }
     }
+    let end = Instant::now() + LATE_ANSWER_TIME_MAX;
     for server in late {
-        let asked = fill_by(ctx, (room_id, version), gap, &server, LATE_ANSWER_TIME_MAX).await?;
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            break;
+        }
+        let asked = fill_by(ctx, (room_id, version), gap, &server, left).await?;
         if asked == Asked::Helped {
             return Ok(true);
         }
@@ -328,16 +339,18 @@ async fn fill_by(
         event_ids.into_iter().for_each(|id| left_behind.note((server.to_owned(), id), LEFT_BEHIND));
     };
     let (mut told, mut left): (Vec<Bytes>, LeftBehind) = Default::default();
+    let mut asked: HashSet<Arc<str>> = HashSet::new();
     for _ in 0..PAGES_IN_VAIN_MAX {
         next.truncate(MISSING_MAX);
         if next.is_empty() {
             break;
         }
+        asked.extend(next.iter().cloned());
         let page = match page_in_time(ctx, server, room_id, &next, answer_time_max).await {
             Ok(page) => page,
-            Err(asked) => {
+            Err(outcome) => {
                 note(dead_ends(ctx, &left)?);
-                return Ok(asked);
+                return Ok(outcome);
             }
         };
         told.extend(page);
@@ -356,15 +369,15 @@ async fn fill_by(
             return Ok(Asked::Helped);
         }
         // The other ends of the gap come first; then what is before all that was left behind.
-        let is_open = |id: &&Arc<str>| !left.contains_key(*id) && is_worth_asking(id);
+        let is_open = |id: &&Arc<str>| !left.contains_key(*id) && !asked.contains(*id) && is_worth_asking(id);
         next = missing.iter().filter(is_open).cloned().collect();
         if next.is_empty() {
             let before: Vec<Arc<str>> = left.values().flatten().filter(is_open).cloned().collect();
             next = ctx.engine.read(&UnknownEvents { event_ids: &before })?;
         }
     }
-    // The server would tell the same again.
-    note(left.into_keys().collect());
+    // The server would tell the same again, or as little of what nobody has.
+    note(left.into_keys().chain(asked).collect());
     Ok(Asked::InVain)
 }
 

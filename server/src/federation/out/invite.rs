@@ -35,10 +35,14 @@ struct Signed {
 ///
 /// Errors: those of the room's rules; what the other server refused, or 502 when it cannot be reached.
 pub async fn send_invite(ctx: &Arc<Context>, make: MakeInvite) -> Result<Arc<str>, ApiError> {
-    if let Some(server) = identifiers::server_name(&make.target) {
-        tell_of_end(ctx, &make, server).await;
-    }
+    // Who may not invite keeps no server busy.
     let mut invite = ctx.engine.read(&make)?;
+    if let Some(server) = identifiers::server_name(&make.target)
+        && tell_of_end(ctx, &make, server).await
+    {
+        // It follows what came meanwhile.
+        invite = ctx.engine.read(&make)?;
+    }
     invite.event = policy::sign(ctx, &make.room_id, invite.event).await?;
     let server = identifiers::server_name(&make.target)
         .ok_or_else(|| ApiError::invalid_param("A user id has a server name"))?;
@@ -63,13 +67,13 @@ pub async fn send_invite(ctx: &Arc<Context>, make: MakeInvite) -> Result<Arc<str
 }
 
 /// Lets the server first take what turned the user out of the room, or took back an invite, which would end this one if it
-/// came later. It is about to be asked, so that it may be tried as if it had been heard from.
-async fn tell_of_end(ctx: &Context, make: &MakeInvite, server: &str) {
+/// came later. It is about to be asked, so that it may be tried as if it had been heard from. Answers whether there was such.
+async fn tell_of_end(ctx: &Context, make: &MakeInvite, server: &str) -> bool {
     let (room_id, user_id) = (&*make.room_id, &*make.target);
     let is_untold = || ctx.engine.read(&IsUntoldOfEnd { room_id, user_id }).is_ok_and(|is_untold| is_untold);
-    let Ok(name) = ServerName::parse(server) else { return };
+    let Ok(name) = ServerName::parse(server) else { return false };
     if !is_untold() {
-        return;
+        return false;
     }
     if let Err(error) = heard_from(ctx, &name).await {
         tracing::warn!(server, %error, "it cannot be noted that a server is to be tried");
@@ -77,6 +81,7 @@ async fn tell_of_end(ctx: &Context, make: &MakeInvite, server: &str) {
     if !until_told(ctx, END_TIME_MAX, is_untold).await {
         tracing::info!(room_id, server, "an invite may overtake what ended another");
     }
+    true
 }
 
 /// Asks the server of the user who has invited by an address to make the invite of whoever that turned out to be.

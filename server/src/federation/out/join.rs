@@ -21,7 +21,7 @@ use warren_engine::core::event::{EVENT_TEXT_BYTES_MAX, JsonObject};
 use warren_engine::core::json::{Limits, Strictness, parse_object};
 use warren_engine::core::version::RoomVersion;
 use warren_engine::view::UncarriedSettingsIn;
-use warren_engine::view::federation::{Handshake, IsUntold, SignedEvent};
+use warren_engine::view::federation::{Handshake, IsJoined, IsUntold, SignedEvent, UntoldEnds};
 use warren_engine::{Outcome, Pending, in_order};
 
 use super::RemoteError;
@@ -122,9 +122,10 @@ async fn join_by(
     event: SignedEvent,
 ) -> Result<(), NoHelp> {
     let is_here = takes_part(ctx, &change.room_id);
-    let is_untold = ctx.engine.read(&IsUntold { room_id: &change.room_id, server })?;
+    // Before the server answers: what it is told while that is stored here it does not go by.
+    let untold = ctx.engine.read(&UntoldEnds { room_id: &change.room_id, server })?;
     // Members come behind, or are here, or are on their way.
-    let query = if is_untold { "" } else { "?omit_members=true" };
+    let query = if is_here || untold.is_empty() { "?omit_members=true" } else { "" };
     let answer = hand_in(ctx, server, "send_join", query, change, &event).await?;
     let (joined, _memory) = answer.parse_by(read_joined)?;
     let own = with_vouching(ctx, &event, joined.event.as_deref()).await?;
@@ -147,7 +148,7 @@ async fn join_by(
         room_id: change.room_id.clone(),
         version: event.version,
         join,
-        resident: server.to_owned(),
+        untold,
         state,
         partial: partial.clone(),
     };
@@ -172,7 +173,7 @@ async fn join_by(
         complete::start(ctx, &change.room_id);
     }
     follow_up(ctx, &change.room_id);
-    match takes_part(ctx, &change.room_id) {
+    match ctx.engine.read(&IsJoined { room_id: &change.room_id, user_id: &change.user_id })? {
         true => Ok(()),
         false => Err(NoHelp::Refused(undone())),
     }

@@ -36,6 +36,8 @@ impl Use {
 pub struct Kept {
     servers: KeptServers,
     name: OwnedServerName,
+    /// Whether no connection came of it.
+    has_none: bool,
 }
 
 impl KeptServers {
@@ -54,7 +56,26 @@ impl KeptServers {
         }
         uses.entry(name.to_owned()).or_insert(Use { requests: 0, until: now }).requests += 1;
         drop(uses);
-        Some(Kept { servers: self.clone(), name: name.to_owned() })
+        Some(self.kept(name))
+    }
+
+    /// A place for a server that has one. O(1).
+    pub fn again(&self, name: &ServerName) -> Option<Kept> {
+        let (now, mut uses) = (Instant::now(), self.uses.lock());
+        uses.get_mut(name).filter(|known| !known.is_over(now))?.requests += 1;
+        drop(uses);
+        Some(self.kept(name))
+    }
+
+    fn kept(&self, name: &ServerName) -> Kept {
+        Kept { servers: self.clone(), name: name.to_owned(), has_none: false }
+    }
+}
+
+impl Kept {
+    /// There was no connection: the place is free at once, unless others have one.
+    pub fn give_back(mut self) {
+        self.has_none = true;
     }
 }
 
@@ -62,7 +83,9 @@ impl Drop for Kept {
     fn drop(&mut self) {
         if let Some(known) = self.servers.uses.lock().get_mut(&self.name) {
             known.requests = known.requests.saturating_sub(1);
-            known.until = Instant::now() + self.servers.idle_time;
+            if !self.has_none {
+                known.until = Instant::now() + self.servers.idle_time;
+            }
         }
     }
 }
@@ -87,6 +110,23 @@ mod tests {
         // Their connections are there still.
         assert!(servers.take(&name(3)).is_none() && servers.take(&name(2)).is_some());
         assert_eq!(servers.uses.lock().len(), 3);
+    }
+
+    #[test]
+    fn who_cannot_be_reached_has_no_place() {
+        const LONG: Duration = Duration::from_secs(3600);
+        let servers = KeptServers::new(1, LONG);
+        assert!(servers.again(&name(0)).is_none(), "it has none yet");
+        servers.take(&name(0)).unwrap().give_back();
+        assert!(servers.again(&name(0)).is_none(), "it has none any more");
+        let held = servers.take(&name(1)).expect("it is free");
+        // Another request has a connection, or had one.
+        servers.again(&name(1)).unwrap().give_back();
+        assert!(servers.take(&name(2)).is_none());
+        drop(held);
+        servers.again(&name(1)).unwrap().give_back();
+        assert!(servers.take(&name(2)).is_none() && servers.again(&name(2)).is_none());
+        assert_eq!(servers.uses.lock().len(), 1);
     }
 
     #[test]

@@ -179,17 +179,22 @@ pub async fn fetch(ctx: &Arc<Context>, cause: &Cause, server_name: &ServerName, 
         return;
     }
     let is_queried = matches!(cause, Cause::Query(_));
-    if !is_queried && store_queried(ctx, server_name).await && has_all(ctx, server_name.as_str(), wanted) {
-        keys_came(ctx, server_name.as_str());
+    let came = Instant::now();
+    // Before what queries had asked for is looked for: it is there by the time at which that counts as asked.
+    let before = keys.before(server_name, came);
+    if !is_queried && has_queried(ctx, server_name, wanted).await {
         return;
     }
-    let came = Instant::now();
-    let Ok(before) = keys.before(server_name, came) else { return };
+    let Ok(before) = before else { return };
     let is_failing = before.is_some_and(|before| before.failures > 0);
     let is_in_rooms = ctx.engine.read(&SharesRoom(server_name.as_str())).unwrap_or_default();
     // Before the turn, which is for those who ask at once: whoever waited here with it would keep the server's keys from all.
     let Some(_place) = keys.place(cause, is_in_rooms, is_failing).await else { return };
     let _turn = keys.flights.alone(server_name.as_str()).await;
+    // The turn before may have been a query's.
+    if !is_queried && has_queried(ctx, server_name, wanted).await {
+        return;
+    }
     let Ok(before) = keys.before(server_name, came) else { return };
     let is_stored = !is_queried
         || is_in_rooms
@@ -278,13 +283,26 @@ pub fn published(ctx: &Context, server_name: &ServerName) -> warren_engine::Resu
     Ok(stored.or_else(|| ctx.federation.keys.queried_keys.get(server_name)))
 }
 
+/// Whether what queries had this server ask for has all that is wanted, which is stored then.
+async fn has_queried(ctx: &Arc<Context>, server_name: &ServerName, wanted: &[String]) -> bool {
+    let suffices = store_queried(ctx, server_name).await && has_all(ctx, server_name.as_str(), wanted);
+    if suffices {
+        keys_came(ctx, server_name.as_str());
+    }
+    suffices
+}
+
 /// What was only remembered of a server is stored: somebody needs it here. Answers whether there was anything.
 async fn store_queried(ctx: &Context, server_name: &ServerName) -> bool {
-    let Some(kept) = ctx.federation.keys.queried_keys.take(server_name) else { return false };
-    match read_keys(&kept.json, server_name) {
-        Ok(published) => write(ctx, &published, kept).await.is_ok(),
-        Err(_) => false,
+    let queried_keys = &ctx.federation.keys.queried_keys;
+    let Some(kept) = queried_keys.get(server_name) else { return false };
+    let Ok(published) = read_keys(&kept.json, server_name) else { return false };
+    let is_stored = write(ctx, &published, kept.clone()).await.is_ok();
+    // Until then it is there for others who need it at the same time; and if it could not be written, for the next.
+    if is_stored {
+        queried_keys.remove(server_name, &kept);
     }
+    is_stored
 }
 
 fn has_all(ctx: &Context, server_name: &str, wanted: &[String]) -> bool {
@@ -336,7 +354,7 @@ async fn fetch_from_notary(
     let criteria: JsonObject = wanted.iter().map(criteria).collect();
     let content = json!({ "server_keys": { server_name.as_str(): criteria } });
     let request = Request::new(Method::POST, "/_matrix/key/v2/query").with_content(&content)?;
-    let request = request.with_time(KEYS_TIME_MAX).with_bytes_max(NOTARY_BYTES_MAX);
+    let request = request.repeatable().with_time(KEYS_TIME_MAX).with_bytes_max(NOTARY_BYTES_MAX);
     let answer: NotaryAnswer = request.send(ctx, notary).await?;
     for object in answer.server_keys {
         if object.get("server_name").and_then(Value::as_str) != Some(server_name.as_str()) {
@@ -408,7 +426,8 @@ async fn store(
 
 async fn write(ctx: &Context, published: &Published, kept: PublishedKeys) -> Result<(), RemoteError> {
     let keys = published.keys(kept.fetched_ts);
-    let store = StorePublishedKeys { server_name: published.server_name.clone(), keys, json: kept.json };
+    let (server_name, PublishedKeys { json, fetched_ts }) = (published.server_name.clone(), kept);
+    let store = StorePublishedKeys { server_name, keys, json, fetched_ts };
     let refused = ctx.engine.write(store).await.map_err(failed)?;
     if !refused.is_empty() {
         refusals::keys("other_key");
@@ -424,8 +443,48 @@ mod tests {
     use std::time::Duration;
 
     use tokio::task::unconstrained;
+    use warren_engine::core::event::{encode_base64, sign_json};
 
     use super::*;
+
+    /// What a server publishes that has the key of this one.
+    fn published_by(ctx: &Context, server_name: &ServerName) -> Vec<u8> {
+        let key = ctx.engine.key_pair();
+        let mut object: JsonObject = serde_json::from_value(json!({
+            "server_name": server_name.as_str(),
+            "valid_until_ts": ctx.engine.now_ms() + 3_600_000,
+            "verify_keys": { key.key_id(): { "key": encode_base64(key.public_key()) } },
+            "old_verify_keys": {},
+        }))
+        .expect("an object");
+        sign_json(&mut object, server_name.as_str(), key);
+        canonical(&Value::Object(object))
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_a_query_has_fetched_meanwhile_is_there_for_who_needs_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let ctx = Context::of_tests(folder.path());
+        let keys = &ctx.federation.keys;
+        let server_name = ServerName::parse("there.example").expect("a name");
+        let wanted = [ctx.engine.key_pair().key_id().to_owned()];
+        let query = keys.flights.alone(server_name.as_str()).await;
+        let cause = Cause::Request(None);
+        let mut request = pin!(unconstrained(fetch(&ctx, &cause, &server_name, &wanted)));
+        let polled = std::future::poll_fn(|task| Poll::Ready(request.as_mut().poll(task))).await;
+        assert!(polled.is_pending(), "it waits for the query");
+        let fetched_ts = ctx.engine.now_ms() - 60_000;
+        let published = PublishedKeys { json: published_by(&ctx, &server_name).into(), fetched_ts };
+        keys.queried_keys.put(&server_name, published.clone());
+        keys.asked.insert(server_name.clone(), Asked::after(None, None, Instant::now()));
+        drop(query);
+        request.await;
+        assert!(has_all(&ctx, server_name.as_str(), &wanted));
+        // It is not as new as if it came now.
+        let stored = ctx.engine.read(&PublishedKeysOf(server_name.as_str())).expect("it can be read");
+        assert_eq!(stored, Some(published));
+        assert_eq!(keys.queried_keys.get(&server_name), None);
+    }
 
     /// Takes all places that there are at once; answers how many.
     async fn take_all<'k>(

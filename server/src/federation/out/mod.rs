@@ -104,13 +104,12 @@ pub struct Federation {
 }
 
 impl Federation {
-    pub fn new(config: &Config, outgoing: &Arc<Outgoing>) -> Federation {
+    pub fn new(config: &Config, outgoing: &Arc<Outgoing>, places: Places) -> Federation {
         let resolve: Arc<[_]> = config.federation_resolve.clone().into();
-        let places = Places::now();
         Federation {
             client: Client::new(outgoing, &resolve, places),
             places,
-            discovery: Arc::new(Discovery::new(outgoing, &resolve)),
+            discovery: Arc::new(Discovery::new(outgoing, &resolve, places.deliveries)),
             keys: KeyFetches::default(),
             fetches: fetches::Fetches::default(),
             others: others::Others::default(),

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit};
+use tokio::sync::Semaphore;
 use warren_engine::OPEN_FILES_MAX;
 
 use crate::federation::limits::{
@@ -19,7 +20,8 @@ const DELIVERIES_SHARE: usize = 4;
 /// And one in so many for connections that are kept open.
 const IDLE_SHARE: usize = 2;
 
-/// A delivery has a connection, and where the first address does not answer, another that is tried beside it.
+/// A delivery has a connection, and where an address does not answer, others that are tried beside it: five at most, of which all
+/// together have as many as there may be deliveries.
 const FILES_PER_DELIVERY: usize = 2;
 
 /// Of so many servers at most connections are kept open: the largest rooms have some thousands that answer. What is for others at
@@ -31,6 +33,8 @@ const IDLE_SERVERS: usize = 4096;
 pub struct Places {
     /// Servers that are sent something at once.
     pub deliveries: usize,
+    /// Addresses that are tried beside others of the same name, by all connections together.
+    pub beside: usize,
     /// Connections to each server that are kept open for what comes next, at least one: without any, requests at once share none
     /// either.
     pub idle_connections: usize,
@@ -52,10 +56,11 @@ impl Places {
         let unaccepted = left - left / FILES_PER_CONNECTION;
         let idle = unaccepted / IDLE_SHARE;
         let idle_connections = (idle / IDLE_SERVERS).clamp(1, IDLE_CONNECTIONS_MAX);
+        let sent = unaccepted / DELIVERIES_SHARE / FILES_PER_DELIVERY;
         Places {
             // Always one for those who are slow, and one for the others.
-            deliveries: (unaccepted / DELIVERIES_SHARE / FILES_PER_DELIVERY)
-                .clamp(LAGGARDS_PART, DELIVERIES_MAX),
+            deliveries: sent.clamp(LAGGARDS_PART, DELIVERIES_MAX),
+            beside: sent.clamp(1, Semaphore::MAX_PERMITS),
             idle_connections,
             kept_servers: (idle / idle_connections).min(IDLE_SERVERS),
             idle_time: if idle < IDLE_SERVERS { IDLE_CONNECTION_TIME_SHORT } else { IDLE_CONNECTION_TIME },
@@ -71,9 +76,10 @@ mod tests {
     fn what_is_sent_leaves_the_store_its_files_whatever_the_limit() {
         for files in [704, 1024, 4096, 16_960, 65_536, 524_288] {
             let places = Places::with_files(files);
-            let Places { deliveries, idle_connections, kept_servers, .. } = places;
+            let Places { deliveries, beside, idle_connections, kept_servers, .. } = places;
             let accepted = (files - usize::from(OPEN_FILES_MAX) - OWN_FILES) / FILES_PER_CONNECTION;
-            let sent = deliveries * FILES_PER_DELIVERY + idle_connections * kept_servers;
+            // As many lookups go on that nobody waits for.
+            let sent = 2 * deliveries + beside + idle_connections * kept_servers;
             assert!(usize::from(OPEN_FILES_MAX) + accepted + sent < files, "{files}: {places:?}");
             assert!(idle_connections > 0 && kept_servers > 0, "{files}: {places:?}");
             assert!(deliveries >= 8, "{files}: {deliveries}");
@@ -82,16 +88,20 @@ mod tests {
 
     #[test]
     fn with_files_enough_only_the_usual_limits_count() {
-        let usual = Places {
-            deliveries: DELIVERIES_MAX,
-            idle_connections: IDLE_CONNECTIONS_MAX,
-            kept_servers: IDLE_SERVERS,
-            idle_time: IDLE_CONNECTION_TIME,
-        };
-        assert_eq!(Places::with_files(524_288), usual);
-        assert_eq!(Places::with_files(usize::MAX), usual);
+        for files in [524_288, usize::MAX] {
+            let found = Places::with_files(files);
+            let usual = Places {
+                deliveries: DELIVERIES_MAX,
+                beside: found.beside,
+                idle_connections: IDLE_CONNECTIONS_MAX,
+                kept_servers: IDLE_SERVERS,
+                idle_time: IDLE_CONNECTION_TIME,
+            };
+            assert_eq!(found, usual);
+            assert!(found.beside > 10_000 && found.beside <= Semaphore::MAX_PERMITS);
+        }
         let (idle_connections, idle_time) = (1, IDLE_CONNECTION_TIME_SHORT);
-        let least = Places { deliveries: 2, idle_connections, kept_servers: 0, idle_time };
+        let least = Places { deliveries: 2, beside: 1, idle_connections, kept_servers: 0, idle_time };
         assert_eq!(Places::with_files(0), least);
     }
 }

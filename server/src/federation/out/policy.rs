@@ -102,7 +102,7 @@ async fn ask(ctx: &Context, policy: &PolicyServer, event: &Bytes) -> Result<Json
     let content: &RawValue =
         serde_json::from_slice(event).map_err(|error| RemoteError::BadAnswer(error.to_string()))?;
     let request = Request::new(Method::POST, "/_matrix/policy/v1/sign").with_content(&content)?;
-    let request = request.with_time(POLICY_TIME_MAX).with_bytes_max(POLICY_BYTES_MAX);
+    let request = request.repeatable().with_time(POLICY_TIME_MAX).with_bytes_max(POLICY_BYTES_MAX);
     let answer = request.send(ctx, &server).await;
     let outcome = match &answer {
         Ok(_) => "answered",

@@ -36,9 +36,12 @@ impl QueriedKeys {
         self.known.lock().by_name.get(server_name).map(|(_, keys)| keys.clone())
     }
 
-    /// They are no longer here.
-    pub fn take(&self, server_name: &ServerName) -> Option<PublishedKeys> {
-        self.known.lock().remove(server_name)
+    /// These are no longer here; those that came after them are.
+    pub fn remove(&self, server_name: &ServerName, keys: &PublishedKeys) {
+        let mut known = self.known.lock();
+        if known.by_name.get(server_name).is_some_and(|(_, newest)| newest == keys) {
+            known.remove(server_name);
+        }
     }
 
     pub fn put(&self, server_name: &ServerName, keys: PublishedKeys) {
@@ -93,7 +96,10 @@ mod tests {
         assert_eq!(queried.get(&name(0)).map(|keys| keys.fetched_ts), Some(7));
         queried.put(&name(10), keys(1000, 0));
         assert_eq!(known(11), [0, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
-        assert!(queried.take(&name(0)).is_some() && queried.take(&name(0)).is_none());
+        queried.remove(&name(0), &keys(1000, 0));
+        assert!(queried.get(&name(0)).is_some(), "newer ones have come");
+        queried.remove(&name(0), &keys(1000, 7));
+        assert!(queried.get(&name(0)).is_none());
         (11..10_000).for_each(|number| queried.put(&name(number), keys(1000, 0)));
         assert_eq!(known(10_000), (9_990..10_000).collect::<Vec<_>>());
         queried.put(&name(3), keys(1_000_000, 0));

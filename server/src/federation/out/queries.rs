@@ -41,8 +41,9 @@ const PAGE_ROOMS_MAX: usize = 10_000;
 /// failed.
 pub const KEYS_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// How long for those of a server that could not be reached the last time. It may be back, and then answers in time.
-const KEYS_TIME_MAX_IN_PAUSE: Duration = Duration::from_secs(2);
+/// How long for those of a server that could not be reached the last time. It may be back, and then answers in time: also where
+/// nobody answers for the services under its name, which are waited for three seconds once.
+const KEYS_TIME_MAX_IN_PAUSE: Duration = Duration::from_secs(4);
 
 /// Servers that are asked for keys at once: more than have users in most encrypted rooms. Clients ask again for what failed.
 const KEYS_SERVERS_MAX: usize = 300;
@@ -177,7 +178,7 @@ struct ToldPage<'a> {
 
 /// A page of another server's directory, as the client asked for it. Rooms that are none are left out, and counted.
 pub async fn public_rooms(ctx: &Context, server: &str, query: &Value) -> Result<Page, ApiError> {
-    let asked = Ask::post(server, path("v1/publicRooms", &[]), query).for_list();
+    let asked = Ask::post(server, path("v1/publicRooms", &[]), query).repeatable().for_list();
     Ok(read_page(&asked.bytes(ctx).await?)?)
 }
 
@@ -211,6 +212,18 @@ pub struct Keys {
     pub failures: Map<String, Value>,
 }
 
+/// A question about the keys of users.
+#[derive(Clone, Copy)]
+struct Question {
+    endpoint: &'static str,
+    /// What is asked of each user, in its body.
+    name: &'static str,
+    /// What is wanted of its answer.
+    parts: &'static [&'static str],
+    /// Whether what is answered is there still when nobody has taken it: a key is given out once.
+    is_repeatable: bool,
+}
+
 /// Asks servers for `parts` of what they say of the devices and keys of their users: for the devices that are named, or all if
 /// none are.
 pub async fn user_keys(
@@ -219,19 +232,21 @@ pub async fn user_keys(
     users: Map<String, Value>,
     time_max: Duration,
 ) -> Keys {
-    keys(ctx, "v1/user/keys/query", "device_keys", parts, users, time_max).await
+    let (endpoint, name) = ("v1/user/keys/query", "device_keys");
+    keys(ctx, Question { endpoint, name, parts, is_repeatable: true }, users, time_max).await
 }
 
-/// Asks each server for the keys of its users, all at once, for `time_max` at most. `body` is made of what is asked of one
-/// server.
-pub async fn keys(
-    ctx: &Arc<Context>,
-    endpoint: &'static str,
-    name: &'static str,
-    parts: &'static [&'static str],
-    users: Map<String, Value>,
-    time_max: Duration,
-) -> Keys {
+/// The part of an answer that has keys which were claimed.
+pub const CLAIMED: &str = "one_time_keys";
+
+/// Claims keys of devices of users of other servers.
+pub async fn claim_keys(ctx: &Arc<Context>, users: Map<String, Value>, time_max: Duration) -> Keys {
+    let (endpoint, name) = ("v1/user/keys/claim", "one_time_keys");
+    keys(ctx, Question { endpoint, name, parts: &[CLAIMED], is_repeatable: false }, users, time_max).await
+}
+
+/// Asks each server for the keys of its users, all at once, for `time_max` at most.
+async fn keys(ctx: &Arc<Context>, question: Question, users: Map<String, Value>, time_max: Duration) -> Keys {
     let mut by_server: BTreeMap<String, Map<String, Value>> = BTreeMap::new();
     for (user_id, wanted) in users {
         let server = identifiers::server_name(&user_id).filter(|name| identifiers::is_server_name(name));
@@ -247,17 +262,23 @@ pub async fn keys(
     let asks = by_server.into_iter().take(KEYS_SERVERS_MAX).map(|(server, users)| {
         let (ctx, bytes_left) = (ctx.clone(), bytes_left.clone());
         async move {
-            let body = json!({ name: &users });
+            let body = json!({ question.name: &users });
             let bytes_max = users.len().saturating_mul(KEYS_OF_USER_BYTES_MAX);
             let bytes_max = bytes_max.saturating_add(LIST_BYTES_MAX).min(KEYS_OF_QUERY_BYTES_MAX);
-            let asked = Ask::post(&server, path(endpoint, &[]), &body).with_bytes_max(bytes_max);
+            let asked = Ask::post(&server, path(question.endpoint, &[]), &body).with_bytes_max(bytes_max);
+            let is_left_alone = ctx.engine.read(&IsBackingOff(&server)).unwrap_or_default();
+            let (asked, time_max) = match (is_left_alone, question.is_repeatable) {
+                (false, true) => (asked.repeatable(), time_max),
+                (false, false) => (asked, time_max),
+                (true, true) => (asked.repeatable(), time_max.min(KEYS_TIME_MAX_IN_PAUSE)),
+                // What the server has begun to answer would be lost.
+                (true, false) => (asked.with_connect_time(KEYS_TIME_MAX_IN_PAUSE), time_max),
+            };
             let asked = async {
                 let answer = read_within(&ctx, asked, &bytes_left).await?;
                 // A large one takes its time.
-                tokio::task::block_in_place(|| keys_of_users::read(&answer, parts, &users))
+                tokio::task::block_in_place(|| keys_of_users::read(&answer, question.parts, &users))
             };
-            let is_left_alone = ctx.engine.read(&IsBackingOff(&server)).unwrap_or_default();
-            let time_max = if is_left_alone { time_max.min(KEYS_TIME_MAX_IN_PAUSE) } else { time_max };
             let answer = timeout(time_max, asked).await;
             (answer.unwrap_or_else(|_| Err(RemoteError::Unreachable("it took too long".to_owned()))), server)
         }

@@ -18,7 +18,7 @@ use warren_engine::{
     view::{
         CheckPdus,
         federation::{
-            EventIds, IncomingRoom, IsUntold, JoinState, PartialRoom, PduList, Pdus, SignedEvent, StateAt,
+            EventIds, IncomingRoom, JoinState, PartialRoom, PduList, Pdus, SignedEvent, StateAt, UntoldEnds,
         },
     },
 };
@@ -60,8 +60,9 @@ impl World {
         event: &SignedEvent,
     ) -> Result<(), Failed> {
         let (version, room_id) = (event.version, self.rooms[room].id.clone());
-        let untold = IsUntold { room_id: &room_id, server: SERVER_NAMES[resident] };
-        let omit_members = !self.servers[server].engine().read(&untold)?;
+        let untold = UntoldEnds { room_id: &room_id, server: SERVER_NAMES[resident] };
+        let untold = self.servers[server].engine().read(&untold)?;
+        let omit_members = untold.is_empty();
         let told = self.state_of(server, room, resident, event, omit_members)?;
         self.store(server, room, version, told.pdus)?;
         let mut join = self.check_with_keys(server, version, vec![event.json.clone()])?;
@@ -75,7 +76,7 @@ impl World {
             room_id,
             version,
             join,
-            resident: SERVER_NAMES[resident].to_owned(),
+            untold,
             state: told.state,
             partial: omit_members.then_some(told.servers),
         };

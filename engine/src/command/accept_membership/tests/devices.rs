@@ -50,6 +50,23 @@ fn a_server_of_which_is_heard_late_is_told_of_devices_that_changed_since() {
     assert!(devices_told_to(&here, THERE).is_empty());
 }
 
+/// Whatever time its joins claim to be of, it was told of all that changed while it was there.
+#[test]
+fn a_server_that_comes_again_is_told_only_of_devices_that_changed_meanwhile() {
+    let (here, there) = worlds();
+    add_device(&here);
+    comes(&here, &make(&here, &there, Handshake::Join, BOB).unwrap());
+    assert_eq!(devices_told_to(&here, THERE), [ALICE]);
+    let goes = || comes(&here, &make(&here, &there, Handshake::Leave, BOB).unwrap());
+    goes();
+    comes(&here, &make(&here, &there, Handshake::Join, BOB).unwrap());
+    assert!(devices_told_to(&here, THERE).is_empty());
+    goes();
+    add_device(&here);
+    comes(&here, &make(&here, &there, Handshake::Join, BOB).unwrap());
+    assert_eq!(devices_told_to(&here, THERE), [ALICE]);
+}
+
 #[test]
 fn a_server_that_is_let_in_here_is_told_of_no_devices() {
     let (here, there) = worlds();

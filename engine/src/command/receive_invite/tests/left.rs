@@ -59,3 +59,19 @@ fn who_was_invited_or_knocked_while_this_server_was_in_the_room_is_told_that_the
         is_clean(&here);
     }
 }
+
+/// What they had known before they left says nothing of what they may do now.
+#[test]
+fn a_server_that_had_left_the_room_before_turns_nobody_away() {
+    let (here, there) = (here(), World::named(THERE));
+    know(&here, &there);
+    here.room(ROOM, BOB, None);
+    here.member(ROOM, BOB, CAROL, "invite").unwrap();
+    here.join(ROOM, CAROL);
+    let open_id = here.member(ROOM, BOB, ALICE, "invite").unwrap();
+    here.leave(ROOM, BOB);
+    here.leave(ROOM, CAROL);
+    receive(&here, THERE, &turning_away(&there, &open_id));
+    assert!(sync(&here, None).0["rooms"]["invite"][ROOM].is_object());
+    is_clean(&here);
+}

@@ -144,7 +144,7 @@ fn enter(world: &World, told: &Told, ids: &[Arc<str>], partial: bool) -> Outcome
         room_id: ROOM.to_owned(),
         version: version(),
         join,
-        resident: "there.example".to_owned(),
+        untold: Vec::new(),
         state: ids.to_vec(),
         partial: partial.then(Vec::new),
     };
@@ -352,7 +352,7 @@ fn a_room_is_of_the_version_that_its_create_event_says() {
         room_id: ROOM.to_owned(),
         version: other,
         join: checked(&newcomer, std::slice::from_ref(&told.join)).remove(0),
-        resident: "there.example".to_owned(),
+        untold: Vec::new(),
         state: told.ids.clone(),
         partial: None,
     };

@@ -60,7 +60,7 @@ impl Entry {
             room_id: ROOM.into(),
             version: version(),
             join: self.resident.check(&[join]).remove(0),
-            resident: "there.example".to_owned(),
+            untold: Vec::new(),
             state: part.iter().map(|pdu| pdu.event_id.clone()).collect(),
             partial: Some(vec!["there.example".to_owned()]),
         };

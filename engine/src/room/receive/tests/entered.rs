@@ -30,7 +30,7 @@ impl Entered {
             room_id,
             version: version(),
             join: resident.check(&[join]).remove(0),
-            resident: "there.example".to_owned(),
+            untold: Vec::new(),
             state: state.iter().map(|pdu| pdu.event_id.clone()).collect(),
             partial: None,
         };
@@ -247,4 +247,49 @@ fn what_follows_history_that_was_read_stays_behind_the_join() {
     whole.extend(here);
     assert_eq!(entered.newcomer.timeline(), ids(&whole));
     entered.newcomer.is_sound();
+}
+
+/// Where an event claimed the greatest depth there is, all that follows is as deep, the join as well.
+#[test]
+fn what_was_missed_in_a_room_of_the_greatest_depth_stays_behind_the_join() {
+    const DEPTH_MAX: u64 = (1 << 53) - 1;
+    let resident = Scene::new();
+    let deepest = resident.message(BOB, &strs(&resident.ends()), DEPTH_MAX);
+    let join = resident.member(DORA, DORA, "join", &[&deepest.event_id], DEPTH_MAX);
+    let entered = Entered::by(resident, &join, World::new());
+    let mut missed = vec![entered.resident.message(BOB, &[&join.event_id], DEPTH_MAX)];
+    for at in 0..4 {
+        missed.push(entered.resident.message(BOB, &[&missed[at].event_id], DEPTH_MAX));
+    }
+    entered.send(&missed[4]);
+    entered.fill(&[&missed[2], &missed[3]]);
+    entered.fill(&[&missed[0], &missed[1]]);
+    let whole: Vec<&Pdu> = std::iter::once(&join).chain(&missed).collect();
+    assert_eq!(entered.newcomer.timeline(), ids(&whole));
+    entered.newcomer.is_sound();
+}
+
+#[test]
+fn a_lie_about_a_depth_takes_nothing_that_was_missed_below_the_join() {
+    let (entered, _, join) = entered_on(World::new());
+    let one = entered.resident.message(BOB, &[&join.event_id], 27);
+    let two = entered.resident.message(BOB, &[&one.event_id], 28);
+    let lie = entered.resident.message(BOB, &[&two.event_id], 1);
+    let last = entered.resident.message(BOB, &[&lie.event_id], 30);
+    entered.send(&last);
+    entered.fill(&[&two, &lie]);
+    entered.fill(&[&one]);
+    assert_eq!(entered.newcomer.timeline(), ids(&[&join, &one, &two, &lie, &last]));
+    entered.newcomer.is_sound();
+}
+
+/// Who makes up what comes before an event hides nothing of what was said before the join.
+#[test]
+fn what_is_said_to_be_missing_before_a_late_event_is_not_looked_for_below_the_join() {
+    let (entered, said, join) = entered_on(World::new());
+    let made_up: Vec<String> = (0..20).map(|number| format!("$zzz{number}")).collect();
+    let late = entered.resident.message(BOB, &strs(&made_up), join.depth);
+    entered.send(&late);
+    assert_eq!(entered.missing_before(&join), ids(&[&said[5]]));
+    assert_eq!(entered.missing_before(&late).len(), made_up.len());
 }

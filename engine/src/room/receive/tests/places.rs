@@ -43,7 +43,7 @@ fn enter_again(scene: &Scene, join: &Pdu) -> Outcome {
         room_id: ROOM.into(),
         version: version(),
         join,
-        resident: "there.example".to_owned(),
+        untold: Vec::new(),
         state,
         partial: None,
     };

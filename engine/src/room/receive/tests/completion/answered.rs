@@ -12,6 +12,12 @@ fn declined() -> (Entry, Pdu) {
     assert!(accepted(&resident.receive(&[&invite])));
     let join = resident.member(DORA, DORA, "join", &strs(&resident.ends()), DORAS_DEPTH);
     let state = state_of(&resident);
+    let newcomer = decliner(&invite);
+    (Entry { resident, newcomer, join, state }, invite)
+}
+
+/// A server that is not in the room, and whose Fred has declined the invite.
+fn decliner(invite: &Pdu) -> Scene {
     let newcomer = Scene { world: World::new(), peer: Peer::new() };
     let engine = &newcomer.world.engine;
     engine.write(newcomer.peer.keys()).wait().unwrap();
@@ -28,7 +34,7 @@ fn declined() -> (Entry, Pdu) {
     let reason = Some("busy".to_owned());
     let leave = LeaveOutOfBand { room_id: ROOM.into(), user_id: FRED.into(), event: None, reason };
     engine.write(leave).wait().unwrap();
-    (Entry { resident, newcomer, join, state }, invite)
+    newcomer
 }
 
 fn enter_whole(entry: &Entry, join: &Pdu, state: &[Pdu]) {
@@ -37,7 +43,7 @@ fn enter_whole(entry: &Entry, join: &Pdu, state: &[Pdu]) {
         room_id: ROOM.into(),
         version: version(),
         join: entry.resident.check(&[join]).remove(0),
-        resident: "there.example".to_owned(),
+        untold: Vec::new(),
         state: state.iter().map(|pdu| pdu.event_id.clone()).collect(),
         partial: None,
     };
@@ -107,6 +113,27 @@ fn the_same_where_the_members_come_later() {
 }
 
 #[test]
+fn the_same_where_the_invite_comes_when_the_room_has_been_entered() {
+    let resident = Scene::new();
+    let join = resident.member(DORA, DORA, "join", &strs(&resident.ends()), 20);
+    let state = state_of(&resident);
+    assert!(accepted(&resident.receive(&[&join])));
+    let invite = resident.member(BOB, FRED, "invite", &strs(&resident.ends()), DORAS_DEPTH);
+    assert!(accepted(&resident.receive(&[&invite])));
+    let entry = Entry { resident, newcomer: decliner(&invite), join, state };
+    let since = is_invited(&entry.newcomer, None).1;
+    enter_whole(&entry, &entry.join, &entry.state);
+    let Entry { resident, newcomer, .. } = &entry;
+    assert!(accepted(&newcomer.receive(&[&invite])));
+    assert!(!is_invited(newcomer, Some(since)).0 && !is_invited(newcomer, None).0);
+    let leave = standing(newcomer).unwrap();
+    assert_eq!((leave.membership(), &*leave.sender), (Some("leave"), FRED));
+    assert!(accepted(&resident.receive(&[&leave])));
+    assert_eq!(standing(resident).unwrap().event_id, leave.event_id);
+    newcomer.is_sound();
+}
+
+#[test]
 fn an_invite_that_nobody_has_declined_is_shown() {
     let (mut entry, invite) = declined();
     let since = is_invited(&entry.newcomer, None).1;
@@ -117,7 +144,8 @@ fn an_invite_that_nobody_has_declined_is_shown() {
     assert!(accepted(&resident.receive(&[&again])) && again.event_id != invite.event_id);
     entry.join = resident.member(DORA, DORA, "join", &strs(&resident.ends()), 31);
     entry.state = state_of(resident);
-    assert!(entry.store(&[&invite, &taken_back]).missing.is_nothing());
+    let with_chain: Vec<&Pdu> = entry.state.iter().chain([&invite, &taken_back]).collect();
+    assert!(entry.store(&with_chain).missing.is_nothing());
     enter_whole(&entry, &entry.join, &entry.state);
     assert!(is_invited(&entry.newcomer, Some(since)).0);
     assert_eq!(standing(&entry.newcomer).unwrap().event_id, again.event_id);

@@ -29,3 +29,47 @@ fn what_nothing_but_a_withdrawn_event_followed_is_an_end_again() {
     assert_eq!(newcomer.ends(), [&one, &last].map(|pdu| pdu.event_id.to_string()));
     newcomer.is_sound();
 }
+
+/// What another server had not been told of when the room was entered by way of it is to be merged still.
+#[test]
+fn an_end_that_was_kept_stays_one_where_something_of_an_earlier_stay_is_withdrawn() {
+    let banned = Banned::new();
+    let Entry { resident, newcomer, join, .. } = &banned.entry;
+    assert!(accepted(&resident.receive(&[join])));
+    let content = json!({"msgtype": "m.text", "body": "in the first stay"});
+    let withdrawn = banned.carls("m.room.message", None, content, &[&join.event_id], 30);
+    assert!(accepted(&newcomer.receive(&[&withdrawn])));
+    come_by_erin(&banned.entry, Vec::new());
+    let untold: Arc<str> = newcomer.world.message(ROOM, ALICE, "in the second").as_str().into();
+    resident.world.leave(ROOM, ERIN);
+    let last = come_by_erin(&banned.entry, vec![untold.clone()]);
+    let ends = [untold.to_string(), last.event_id.to_string()];
+    assert_eq!(newcomer.ends(), ends);
+    banned.entry.complete();
+    assert_eq!(newcomer.status(&withdrawn.event_id), Some(EventStatus::Rejected));
+    assert_eq!(newcomer.ends(), ends);
+    newcomer.is_sound();
+}
+
+/// The newcomer enters anew, with all members, by a join of Erin's that follows what it has not heard.
+fn come_by_erin(entry: &Entry, untold: Vec<Arc<str>>) -> Pdu {
+    let Entry { resident, newcomer, .. } = entry;
+    resident.world.message(ROOM, ALICE, "unheard");
+    let state = state_of(resident);
+    let join_id = resident.world.join(ROOM, ERIN);
+    let join = resident.world.ask(|reader| {
+        let event = reader.event(reader.event_num(&join_id)?.unwrap())?;
+        Ok(Pdu::clone(&*event.pdu()?))
+    });
+    assert!(entry.store(&state.iter().collect::<Vec<_>>()).missing.is_nothing());
+    let enter = EnterRoom {
+        room_id: ROOM.into(),
+        version: version(),
+        join: resident.check(&[&join]).remove(0),
+        untold,
+        state: state.iter().map(|pdu| pdu.event_id.clone()).collect(),
+        partial: None,
+    };
+    assert_eq!(newcomer.world.engine.write(enter).wait().unwrap().0, Outcome::Accepted);
+    join
+}

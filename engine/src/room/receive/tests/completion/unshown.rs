@@ -114,7 +114,7 @@ fn come_again(lacks_members: bool) {
             room_id: ROOM.into(),
             version: version(),
             join: resident.check(&[&again]).remove(0),
-            resident: "there.example".to_owned(),
+            untold: Vec::new(),
             state: state.iter().map(|pdu| pdu.event_id.clone()).collect(),
             partial: None,
         };
