@@ -82,6 +82,7 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("outbox", "room::company", "what is queued of users is kept for as long as their rooms have the server"),
     ("room", "device::elsewhere", "devices are followed of those who share a room"),
     ("room", "device::lists", "who comes into a room is told of with their devices, in the join's own batch"),
+    ("room", "outbox", "what a server has been sent says what it is still to be told of a room"),
     ("device", "outbox", "a change of devices is queued for other servers in its own batch"),
 ];
 

@@ -19,22 +19,20 @@ use crate::{
         num::{RoomNum, StreamPos, TextNum, UserNum},
     },
     error::Result,
-    store::{Direction, Key, Reader, StorageError, Tx, Value, schema, schema::MemberChange},
+    outbox::UNDELIVERED_KEPT_MS,
+    store::{
+        Direction, HOUR_MS, Key, Reader, StorageError, Tx, Value, expired, old_marks, schema,
+        schema::MemberChange,
+    },
 };
 
 /// How long the same transaction id answers with the same event, in milliseconds: a day, as on other servers. Clients
 /// send again within minutes, or after a night without network.
 const TRANSACTIONS_KEPT_MS: u64 = 24 * HOUR_MS;
-/// How long it is known which events went out that some server has not been sent, in milliseconds: two weeks. Who was turned out
-/// of a room while it could not be reached gets all of it from there, since nobody gives it anything of the room any more; and
-/// servers are seldom away for longer and then come back.
-const UNDELIVERED_KEPT_MS: u64 = 14 * 24 * HOUR_MS;
 /// How long after the beginning of a round through all rows the next one begins, in milliseconds.
 const ROUND_MS: u64 = HOUR_MS;
 /// How long after the beginning of a look at all keys the next one begins, in milliseconds: it costs a look into each room.
 const KEYS_ROUND_MS: u64 = 24 * HOUR_MS;
-/// The distance of the marks by which positions are given a time.
-const HOUR_MS: u64 = 60 * 60 * 1000;
 /// Rows that one step looks at: some milliseconds.
 const STEP_ROWS: usize = 2000;
 /// Rows of one user or room that are compared with each other: some megabytes. In a longer stream equal entries further
@@ -145,7 +143,7 @@ impl Stage {
             Self::Counts(from) => federation::message_counts(tx, now_ms, from)?.map(Self::Counts),
             Self::Received(from) => federation::transactions(tx, now_ms, &from)?.map(Self::Received),
             Self::Stays(from, mut undelivered) => {
-                Some(match federation::stays(tx, &mut undelivered, from)? {
+                Some(match federation::stays(tx, now_ms, &mut undelivered, from)? {
                     Some(from) => Self::Stays(from, undelivered),
                     None => Self::Outgoing((RoomNum(0), StreamPos::ZERO), undelivered),
                 })
@@ -191,16 +189,11 @@ impl Command for Prune {
 fn mark(tx: &mut Tx, now_ms: u64) -> Result<(), StorageError> {
     let pos = tx.shared.published_pos();
     tx.put(&schema::TIME_MARKS, &(now_ms / HOUR_MS), &pos);
-    let old = marks(tx, now_ms, UNDELIVERED_KEPT_MS, STEP_ROWS)?;
+    let old = old_marks(tx, now_ms, UNDELIVERED_KEPT_MS, STEP_ROWS)?;
     for (hour, _) in old.iter().skip(1) {
         tx.delete(&schema::TIME_MARKS, hour);
     }
     Ok(())
-}
-
-/// The last position that is known to be so old; `None` if none is.
-fn expired(reader: &Reader, now_ms: u64, age_ms: u64) -> Result<Option<StreamPos>, StorageError> {
-    Ok(marks(reader, now_ms, age_ms, 1)?.first().map(|(_, pos)| *pos))
 }
 
 /// A position that had been given out by `ts_ms`, in milliseconds since the epoch, and not long before; `None` if that is longer ago
@@ -208,22 +201,6 @@ fn expired(reader: &Reader, now_ms: u64, age_ms: u64) -> Result<Option<StreamPos
 pub(super) fn position_before(reader: &Reader, ts_ms: u64) -> Result<Option<StreamPos>, StorageError> {
     // An hour's mark is set somewhere within it.
     expired(reader, ts_ms, HOUR_MS)
-}
-
-/// The marks that are so old, the last ones first.
-fn marks(
-    reader: &Reader,
-    now_ms: u64,
-    age_ms: u64,
-    limit: usize,
-) -> Result<Vec<(u64, StreamPos)>, StorageError> {
-    let end = (now_ms.saturating_sub(age_ms) / HOUR_MS).saturating_add(1);
-    let mut marks = Vec::new();
-    reader.scan_between(&schema::TIME_MARKS, &0u64, &end, Direction::Backward, |hour, pos| {
-        marks.push((hour, pos));
-        marks.len() < limit
-    })?;
-    Ok(marks)
 }
 
 /// Forgets which events went out long ago. Answers where to go on.

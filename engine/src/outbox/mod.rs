@@ -26,9 +26,13 @@ pub use waiting::OutgoingNews;
 pub(crate) use waiting::{Pause, Waiting};
 
 use crate::{
-    core::num::{EventNum, RoomNum, StreamPos, TextNum, UserNum},
+    core::{
+        identifiers::server_name,
+        num::{EventNum, RoomNum, StreamPos, TextNum, UserNum},
+    },
     store::{
-        Direction, Positioned, Reader, StorageError, Tx, schema, schema::Destination, schema::OutgoingEdu,
+        Direction, HOUR_MS, Positioned, Reader, StorageError, Tx, schema, schema::Destination,
+        schema::OutgoingEdu,
     },
     stream::{Outgoing, Touch},
 };
@@ -41,6 +45,11 @@ pub(crate) const MESSAGES_WAITING_MAX: u32 = 100_000;
 /// The longest queue that is counted while a client waits: some tens of milliseconds. Longer ones that are not counted are
 /// of before any were.
 const COUNTED_AT_ONCE_MAX: u32 = 10_000;
+
+/// How long it is known which events went out that some server has not been sent, in milliseconds: two weeks. Who was turned out
+/// of a room while it could not be reached gets all of it from there, and what led to it (`room/peer.rs`), since nobody else gives
+/// it anything of the room any more; and servers are seldom away for longer and then come back.
+pub(crate) const UNDELIVERED_KEPT_MS: u64 = 14 * 24 * HOUR_MS;
 
 /// How a destination stands; nothing was ever sent to one without a row.
 pub(crate) fn destination(reader: &Reader, server: TextNum) -> Result<Destination, StorageError> {
@@ -167,19 +176,28 @@ pub(crate) fn is_owed(
     Ok(stays.into_iter().any(|(start, end)| (start..=end).contains(&pos)))
 }
 
-/// Whether the server is still to be sent what ended a stay of it in the room. O(stays that are kept).
-pub(crate) fn is_owed_an_end(reader: &Reader, server: TextNum, room: RoomNum) -> Result<bool, StorageError> {
+/// Whether a user's server is still to be sent what turned them out of the room, or away from it. O(such events that it lacks).
+pub(crate) fn is_owed_an_end(reader: &Reader, user: UserNum, room: RoomNum) -> Result<bool, StorageError> {
+    let user_id = reader.user_id(user)?;
+    let server = server_name(&user_id).map(|name| reader.text_num(name)).transpose()?.flatten();
+    let Some(server) = server else { return Ok(false) };
     let delivered_to = destination(reader, server)?.delivered_to;
-    let name = reader.text(server)?;
-    for (_, end) in delivery::stays(reader, server, room)? {
-        if end == StreamPos::MAX || end <= delivered_to {
-            continue;
+    let mut last = reader.user_room(user, room)?.map(|row| row.value.event);
+    // Who was banned, and is not any more, was turned out by the former.
+    while let Some(num) = last {
+        let event = reader.event(num)?;
+        let is_end = matches!(event.pdu()?.membership(), Some("leave" | "ban"));
+        let pos = event.pos();
+        if !is_end || pos <= delivered_to {
+            return Ok(false);
         }
-        if let Some(num) = reader.get(&schema::OUTGOING_EVENTS, &(room, end))?
-            && !delivery::events_for(reader, &name, vec![(end, num)])?.is_empty()
-        {
+        if reader.has(&schema::OUTGOING_EVENTS, &(room, pos))? && is_owed(reader, server, room, pos)? {
             return Ok(true);
         }
+        last = match event.state_key_id() {
+            Some(key) => reader.state_num_at(room, event.header.state_before, key)?,
+            None => None,
+        };
     }
     Ok(false)
 }

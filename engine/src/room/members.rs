@@ -33,7 +33,7 @@ pub(crate) fn apply(tx: &mut Tx, room: &mut RoomCtx, event: &Arc<Event>, pos: St
     // Each invite or knock shows something else: who invites, why, and what of the room.
     let is_shown = is_local && matches!(membership, Membership::Invite | Membership::Knock);
     if is_shown && answered::keep(tx, room, (user, user_id), event, membership, pos)? {
-        return signed_invites::forget(tx, user, room.num, &pdu);
+        return signed_invites::forget(tx, user, room.num, &pdu, false);
     }
     let before = tx.get(&schema::USER_ROOMS, &(user, room.num))?.map(|row| row.value);
     let was = before.as_ref().map(|row| row.membership);
@@ -79,8 +79,9 @@ pub(crate) fn apply(tx: &mut Tx, room: &mut RoomCtx, event: &Arc<Event>, pos: St
     }
     tx.touch(Touch::User(user));
     if is_local {
-        signed_invites::forget(tx, user, room.num, &pdu)?;
-        if counted == Some(Membership::Join) && membership != Membership::Join {
+        let was_joined = counted == Some(Membership::Join);
+        signed_invites::forget(tx, user, room.num, &pdu, was_joined)?;
+        if was_joined && membership != Membership::Join {
             signed_invites::show_if_left(tx, room)?;
         }
     }

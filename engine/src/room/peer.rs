@@ -2,11 +2,11 @@
 //!
 //! Invariant: every read on behalf of a peer goes through [`Peer::enter`] or [`Peer::look_back`], which bind the room and the
 //! server, and takes events from it, which binds them to the room. A peer is served only while it has a joined user in the room
-//! and the access list lets it take part; by the latter also once the last was turned out, which it may have to fetch, with what
-//! was before that: as if it asked just then, and for nothing that came since. It gets state and auth events whole, as it must
-//! judge by them; what the history visibility hides from all its users it gets redacted, which keeps the graph whole and tells
-//! nothing. It keeps what it gets, so that what it may yet turn out to be allowed to see whole it does not get for now; rejected
-//! events it does not get at all.
+//! and the access list lets it take part; by the latter also for some time after the last was turned out, which it may have to
+//! fetch, with what was before that: as if it asked just then, and for nothing that came since. It gets state and auth events
+//! whole, as it must judge by them; what the history visibility hides from all its users it gets redacted, which keeps the graph
+//! whole and tells nothing. It keeps what it gets, so that what it may yet turn out to be allowed to see whole it does not get for
+//! now; rejected events it does not get at all.
 //! Specification: server-server API, "Retrieving events", "Soft failure"; client-server API, "Room History Visibility".
 
 use std::{collections::HashMap, sync::Arc};
@@ -21,8 +21,9 @@ use crate::{
         visibility::{AtEvent, HistoryVisibility, Presence, may_see},
     },
     error::{Denied, Error, Result, What},
+    outbox::UNDELIVERED_KEPT_MS,
     store::{
-        Reader, StorageError, schema,
+        Reader, StorageError, expired, schema,
         schema::{EventHeader, EventStatus, Membership},
     },
 };
@@ -140,7 +141,12 @@ impl<'r> Peer<'r> {
     fn is_of_its_time(&self, event: &Event) -> bool {
         // Those that are filled in later are told by whoever is still there. Others than accepted ones have no place in the room.
         self.farewell.as_ref().is_none_or(|last| {
-            let is_said_later = event.header.status == EventStatus::Accepted && event.pos() > last.pos();
+            let is_said_later = match event.header.status {
+                EventStatus::Accepted => event.pos() > last.pos(),
+                // It may have been fetched before the last was here, which it follows.
+                EventStatus::Outlier => event.header.depth > last.header.depth,
+                EventStatus::SoftFailed | EventStatus::Rejected => false,
+            };
             event.num <= last.num && !is_said_later
         })
     }
@@ -317,9 +323,14 @@ impl<'r> Peer<'r> {
 
 /// The event with which the last user of a server went out of the room: one of its users was joined before, and that is a membership
 /// event of theirs. Where a server was only invited, or taken to be there, or went out by what became of a fork, there is none.
-/// O(stays that are kept).
+/// A server that never takes that it is out has none after a while, or it could read for ever what was before. O(stays that are
+/// kept).
 fn farewell(reader: &Reader, room: &RoomCtx, server: &str) -> Result<Option<Arc<Event>>> {
     let Some(end) = servers::last_end(reader, room.num, server)? else { return Ok(None) };
+    let given_up = expired(reader, reader.shared.clock.now_ms(), UNDELIVERED_KEPT_MS)?;
+    if given_up.is_some_and(|given_up| end <= given_up) {
+        return Ok(None);
+    }
     let Some(num) = reader.get(&schema::TIMELINE, &(room.num, end))? else { return Ok(None) };
     let event = reader.event(num)?;
     let pdu = event.pdu()?;

@@ -35,10 +35,12 @@ pub(crate) fn keep(tx: &mut Tx, user: UserNum, room: RoomNum, invite: &SignedInv
     Ok(())
 }
 
-/// Forgets the invite that a user's membership event is, answers or comes after. O(1).
-pub(super) fn forget(tx: &mut Tx, user: UserNum, room: RoomNum, event: &Pdu) -> Result<()> {
+/// Forgets the invite that a user's membership event is, answers or comes after. Another join of who `was_joined` before answers
+/// nothing: what turns them out before they are invited is still to come. O(1).
+pub(super) fn forget(tx: &mut Tx, user: UserNum, room: RoomNum, event: &Pdu, was_joined: bool) -> Result<()> {
     let Some(known) = tx.get(&schema::SIGNED_INVITES, &(room, user))? else { return Ok(()) };
-    if event.membership() == Some(Membership::Join.name()) || read(&known)?.depth <= event.depth {
+    let is_answer = event.membership() == Some(Membership::Join.name()) && !was_joined;
+    if is_answer || read(&known)?.depth <= event.depth {
         tx.delete(&schema::SIGNED_INVITES, &(room, user));
     }
     Ok(())

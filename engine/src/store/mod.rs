@@ -18,6 +18,7 @@ mod random;
 pub mod schema;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod time_marks;
 mod tx;
 mod value;
 
@@ -35,6 +36,7 @@ pub(crate) use key::RestOfKey;
 pub use key::{Key, KeyReader, KeyWriter};
 pub use key_bytes::KeyBytes;
 pub(crate) use overlay::Overlay;
+pub(crate) use time_marks::{HOUR_MS, expired, old_marks};
 pub(crate) use tx::Base;
 pub use tx::{Reader, Tx};
 pub use value::{Encoded, Positioned, Value, ValueWriter};

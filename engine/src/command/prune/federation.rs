@@ -12,7 +12,7 @@ use crate::{
     error::Result,
     outbox,
     store::{
-        Direction, Key, StorageError, Tx, Value, schema,
+        Direction, Key, StorageError, Tx, Value, expired, schema,
         schema::{Keyspace, StoredPublishedKeys},
     },
 };
@@ -40,6 +40,10 @@ pub(super) const KEYS_STEP_ROWS: usize = 200;
 const SILENT_AT_ONCE: usize = 200;
 /// Device lists that one step looks at; for each it may take a look at its user's rooms, and at their devices.
 const LISTS_AT_ONCE: usize = 200;
+
+/// How long a stay that has ended is kept after that at least, in milliseconds: some hours, in which a server that has been told of
+/// the end fetches what led to it, be it slow at that, or not let in at once.
+const ENDED_STAYS_KEPT_MS: u64 = 6 * HOUR_MS;
 
 type FromServer = (TextNum, String);
 
@@ -160,13 +164,15 @@ pub(super) fn outgoing(
     })
 }
 
-/// Forgets when servers were in rooms that they have left, once they have been sent everything of that time, and notes what
-/// servers have not been sent. Answers where to go on.
+/// Forgets when servers were in rooms that they have left, once they have been sent everything of that time and have had time to
+/// fetch what they lack of it, and notes what servers have not been sent. Answers where to go on.
 pub(super) fn stays(
     tx: &mut Tx,
+    now_ms: u64,
     undelivered: &mut Undelivered,
     from: (TextNum, RoomNum, StreamPos),
 ) -> Result<Option<(TextNum, RoomNum, StreamPos)>, StorageError> {
+    let old = expired(tx, now_ms, ENDED_STAYS_KEPT_MS)?;
     step(tx, &schema::SERVER_STAYS, &from, &TextNum(u32::MAX), |tx, rows, _| {
         let mut last = None;
         for ((server, room, start), end) in rows {
@@ -178,11 +184,11 @@ pub(super) fn stays(
                 }
             };
             last = Some((*server, (delivered_to, missed_from)));
-            if *end <= delivered_to {
-                tx.delete(&schema::SERVER_STAYS, &(*server, *room, *start));
-            } else {
+            if *end > delivered_to {
                 let after = StreamPos(missed_from.0.saturating_add(1));
                 undelivered.note(*room, after.max(*start), *end);
+            } else if old.is_some_and(|old| *end <= old) {
+                tx.delete(&schema::SERVER_STAYS, &(*server, *room, *start));
             }
         }
         Ok(())

@@ -15,6 +15,7 @@ mod places;
 mod policy;
 mod redacted;
 mod related;
+mod turned_out;
 mod within;
 
 use std::sync::Arc;

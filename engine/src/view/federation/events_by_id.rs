@@ -31,7 +31,8 @@ impl View for EventsById {
     /// For each id in its place the event as the peer may have it, redacted where the history visibility hides it; or
     /// [`What::Event`] not found, also where it cannot be told yet whether that does, [`crate::Denied::NotInRoom`], [`crate::Denied::ServerAcl`].
     ///
-    /// Fails as a whole with the latter two if a room was named, and with [`Invalid::TooLarge`].
+    /// Fails as a whole with the latter two if a room was named that the server is kept out of, and with [`Invalid::TooLarge`]. A server
+    /// that has left it is refused each event that came since.
     type Output = Vec<Result<Bytes>>;
 
     fn read(&self, reader: &Reader) -> Result<Self::Output> {

@@ -57,19 +57,19 @@ impl View for UntoldEnds<'_> {
 pub struct IsUntoldOfEnd<'a> {
     /// The room's id.
     pub room_id: &'a str,
-    /// The server.
-    pub server: &'a str,
+    /// The user.
+    pub user_id: &'a str,
 }
 
 impl View for IsUntoldOfEnd<'_> {
-    /// Whether what turned its last user out of the room, or took back an invite, is still to be delivered to the server. It takes
-    /// an invite that comes before that for one of a user who is in the room, or forgets it when that comes.
+    /// Whether what turned the user out of the room, or took back an invite, is still to be delivered to their server, whoever else
+    /// of it is there. It takes an invite that comes before that for one of a user who is in the room, or forgets it when that comes.
     type Output = bool;
 
     fn read(&self, reader: &Reader) -> Result<bool> {
-        let (server, room) = (reader.text_num(self.server)?, reader.room_num(self.room_id)?);
-        match server.zip(room) {
-            Some((server, room)) => Ok(outbox::is_owed_an_end(reader, server, room)?),
+        let (user, room) = (reader.user_num(self.user_id)?, reader.room_num(self.room_id)?);
+        match user.zip(room) {
+            Some((user, room)) => Ok(outbox::is_owed_an_end(reader, user, room)?),
             None => Ok(false),
         }
     }

@@ -8,7 +8,7 @@ use super::PduList;
 use crate::{
     error::{Error, Result, What},
     room::{graph::auth_chain, peer::Peer},
-    store::{Reader, schema::EventStatus},
+    store::{Reader, schema, schema::EventStatus},
     view::View,
 };
 
@@ -33,13 +33,15 @@ pub struct StateAnswer {
 
 impl View for StateAt {
     /// Errors: [`crate::Denied::NotInRoom`], [`crate::Denied::ServerAcl`]; [`What::Event`] not found; [`What::State`]
-    /// not found for an event before which the state is not known here.
+    /// not found for an event before which the state is not known here, or not for a server that has left.
     type Output = StateAnswer;
 
     fn read(&self, reader: &Reader) -> Result<StateAnswer> {
         let peer = Peer::look_back(reader, &self.room_id, &self.server)?;
         let event = peer.event(&self.event_id)?;
-        if event.header.status == EventStatus::Outlier || event.header.partial_state {
+        // The state before it may have become that of now, which is none of the business of a server that has left.
+        let is_later = peer.has_left() && reader.has(&schema::TOLD_STATES, &(peer.room.num, event.num))?;
+        if event.header.status == EventStatus::Outlier || event.header.partial_state || is_later {
             return Err(Error::NotFound(What::State));
         }
         let entries = reader.state_entries(peer.room.num, event.header.state_before)?;

@@ -38,7 +38,7 @@ pub async fn send_invite(ctx: &Arc<Context>, make: MakeInvite) -> Result<Arc<str
     // Who may not invite keeps no server busy.
     let mut invite = ctx.engine.read(&make)?;
     if let Some(server) = identifiers::server_name(&make.target)
-        && tell_of_end(ctx, &make.room_id, server).await
+        && tell_of_end(ctx, &make, server).await
     {
         // It follows what came meanwhile.
         invite = ctx.engine.read(&make)?;
@@ -66,10 +66,11 @@ pub async fn send_invite(ctx: &Arc<Context>, make: MakeInvite) -> Result<Arc<str
     }
 }
 
-/// Lets the server first take what turned its last user out of the room, or took back an invite, which would end this one if it
+/// Lets the server first take what turned the user out of the room, or took back an invite, which would end this one if it
 /// came later. It is about to be asked, so that it may be tried as if it had been heard from. Answers whether there was such.
-async fn tell_of_end(ctx: &Context, room_id: &str, server: &str) -> bool {
-    let is_untold = || ctx.engine.read(&IsUntoldOfEnd { room_id, server }).is_ok_and(|is_untold| is_untold);
+async fn tell_of_end(ctx: &Context, make: &MakeInvite, server: &str) -> bool {
+    let (room_id, user_id) = (&*make.room_id, &*make.target);
+    let is_untold = || ctx.engine.read(&IsUntoldOfEnd { room_id, user_id }).is_ok_and(|is_untold| is_untold);
     let Ok(name) = ServerName::parse(server) else { return false };
     if !is_untold() {
         return false;

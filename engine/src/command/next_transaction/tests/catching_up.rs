@@ -7,6 +7,7 @@ use crate::{
     command::{Prune, PruneProgress},
     fixture::put,
     room::outgoing,
+    view::federation::EventsById,
 };
 
 /// Steps of a round, and some more.
@@ -108,6 +109,40 @@ fn who_was_turned_out_while_silent_is_sent_all_up_to_that() {
         expected.extend(["leave", "long after"].map(str::to_owned));
         assert_eq!(comes_back(&world, &first), expected, "after {silent_ms} ms");
     }
+}
+
+/// Whether the server that could not be reached gets the event when it asks.
+fn is_given(world: &World, event_id: &str) -> bool {
+    let event_ids = vec![event_id.to_owned()];
+    let asked = EventsById { room_id: None, event_ids, server: THERE.into() };
+    world.engine.read(&asked).unwrap().remove(0).is_ok()
+}
+
+#[test]
+fn who_has_taken_that_it_was_turned_out_has_hours_to_fetch_what_led_to_that() {
+    let world = world();
+    let early = world.message(ROOM, ALICE, "early");
+    world.member(ROOM, ALICE, BOB, "leave").unwrap();
+    due(&world);
+    assert_eq!(deliver(&world, THERE).len(), 1);
+    pass(&world, 2 * HOUR_MS);
+    assert!(is_given(&world, &early));
+    pass(&world, 12 * HOUR_MS);
+    assert!(!is_given(&world, &early));
+}
+
+#[test]
+fn who_never_takes_that_it_was_turned_out_is_given_what_led_to_that_for_two_weeks() {
+    let world = world();
+    let first = goes_silent(&world);
+    let early = world.message(ROOM, ALICE, "early");
+    world.member(ROOM, ALICE, BOB, "ban").unwrap();
+    pass(&world, 13 * DAY_MS);
+    assert!(is_given(&world, &early));
+    pass(&world, 2 * DAY_MS);
+    assert!(!is_given(&world, &early));
+    // That it is out it is told all the same.
+    assert_eq!(comes_back(&world, &first).last().map(String::as_str), Some("ban"));
 }
 
 /// Nobody asks this server for what it said there, and others may have been silent as well.

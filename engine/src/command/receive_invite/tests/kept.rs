@@ -88,7 +88,7 @@ fn who_is_in_the_room_is_not_shown_an_invite_to_it_when_they_leave() {
 
 #[test]
 fn an_invite_that_overtakes_what_turned_the_user_out_is_shown_when_that_comes() {
-    for how in ["leave", "ban"] {
+    for (how, is_renamed) in [("leave", false), ("ban", false), ("leave", true), ("ban", true)] {
         let (here, (there, _)) = (here(), there());
         here.room(ROOM, BOB, None);
         here.join(ROOM, ALICE);
@@ -98,10 +98,14 @@ fn an_invite_that_overtakes_what_turned_the_user_out_is_shown_when_that_comes() 
         let invite_id = there.member(ROOM, BOB, ALICE, "invite").unwrap();
         here.engine.write(invite(event(&there, &invite_id))).wait().unwrap();
         assert!(shown_invite(&here).is_none(), "{how}");
+        if is_renamed {
+            let content = json!({"membership": "join", "displayname": "Alice"});
+            here.state(ROOM, ALICE, "m.room.member", ALICE, content);
+        }
         let since = sync(&here, None).1;
         here.member(ROOM, BOB, ALICE, how).unwrap();
         let (body, _) = sync(&here, Some(since));
-        assert!(body["rooms"]["invite"][ROOM]["invite_state"].is_object(), "{how}: {body}");
+        assert!(body["rooms"]["invite"][ROOM]["invite_state"].is_object(), "{how}, {is_renamed}: {body}");
         assert_eq!(open(&here).unwrap().servers, [THERE]);
         is_clean(&here);
     }
