@@ -274,6 +274,17 @@ mod tests {
     }
 
     #[test]
+    fn a_server_that_has_left_is_not_looked_at_again_for_a_receipt_that_it_is_not_told() {
+        let world = world();
+        read(&world, "1");
+        // Its own event ends it, so that there is nothing else for it.
+        world.leave(ROOM, BOB);
+        let mut delivery = due(&world);
+        assert_eq!(next(&world, &mut delivery), None, "it is not in the room any more");
+        assert!(look(&world).is_empty(), "nothing is left for it");
+    }
+
+    #[test]
     fn receipts_that_went_with_events_that_were_not_taken_come_behind_these() {
         let world = world();
         read(&world, "1");
