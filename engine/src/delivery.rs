@@ -38,9 +38,9 @@ pub enum Next {
 pub enum Sent {
     /// The server has taken it, or refuses it for good.
     Done,
-    /// The same, but it was slow: it waits for its turn before it is sent more. That is begun then, so that it goes out as soon
-    /// as it is begun, with what is soon stale and has come meanwhile.
-    DoneSlowly,
+    /// The same, but it was slow, or had its place for long: it waits for its turn before it is sent more. That is begun then, so
+    /// that it goes out as soon as it is begun, with what is soon stale and has come meanwhile.
+    DoneForNow,
     /// It may not have come there, or could not be taken.
     Failed {
         /// For how long the server asked to be left alone, in milliseconds.
@@ -123,7 +123,7 @@ impl Delivery {
 
     /// What came of sending.
     pub fn sent(&mut self, sent: Sent) {
-        let is_over = sent == Sent::DoneSlowly;
+        let is_over = sent == Sent::DoneForNow;
         self.state = match (sent, &self.state) {
             (Sent::Failed { retry_after_ms, is_rate_limit }, _) => {
                 State::Fail { retry_after_ms, is_rate_limit }
@@ -321,14 +321,14 @@ mod tests {
             // While that is on its way.
             world.message(ROOM, ALICE, &round.to_string());
             read(&world, "hers");
-            delivery.sent(Sent::DoneSlowly);
+            delivery.sent(Sent::DoneForNow);
             assert_eq!(next(&world, &mut delivery), None, "it waits for its turn");
         }
         let mut delivery = due(&world);
         let last = next(&world, &mut delivery).unwrap();
         told.extend(bodies(&last));
         ids.push(last.id);
-        delivery.sent(Sent::DoneSlowly);
+        delivery.sent(Sent::DoneForNow);
         assert_eq!(next(&world, &mut delivery), None);
         assert_eq!(told, ["0", "1", "2", "3"], "everything once");
         ids.sort();

@@ -372,9 +372,9 @@ impl Waiting {
         taken.count() <= laggards_max
     }
 
-    /// Nobody is at the server any more; it may be tried again at `due_ms`. What is soon stale waits for that unless the server
-    /// was silent for long. `was_prompt` says whether it took what it was sent without failing or being slow, if it was sent
-    /// anything.
+    /// Nobody is at the server any more; it may be tried again at `due_ms`, which is zero if nothing more was for it. What is soon
+    /// stale waits for that unless the server was silent for long. `was_prompt` says whether it took what it was sent without
+    /// failing or being slow, if it was sent anything.
     pub fn leave(&self, server: TextNum, due_ms: u64, was_prompt: Option<bool>, now_ms: u64) {
         let mut inner = self.0.lock();
         match was_prompt {
@@ -404,7 +404,7 @@ impl Waiting {
             pending.ephemerals.keep_lasting(if is_long_silent { 0 } else { kept_max });
         } else {
             pending.failure.since_ms = 0;
-            if was_prompt == Some(false) {
+            if due_ms > 0 {
                 // What is next was not looked at, if there is anything.
                 pending.queued = pending.queued.max(StreamPos(1));
             }

@@ -12,7 +12,7 @@ use http::StatusCode;
 use metrics::{counter, gauge};
 use ruma_common::ServerName;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, warn};
 use warren_engine::command::{HeardFromServer, Transaction};
 use warren_engine::delivery::{Delivery, Next, STORE_FAILED_WAIT_MS, Sent};
@@ -123,10 +123,11 @@ struct Left {
     was_prompt: Option<bool>,
 }
 
-/// A server that is slow is left after each transaction, so that it waits for its turn among its like before the next is begun.
+/// A server that is slow is left after each transaction, so that it waits for its turn among its like before the next is begun. So is
+/// one that is prompt once it was sent things for as long, for there may always be more for it.
 async fn deliver_all(ctx: &Context, destination: &Arc<str>) -> warren_engine::Result<Left> {
     let mut delivery = Delivery::new(destination.clone());
-    let mut was_prompt = None;
+    let (begun, mut was_prompt) = (Instant::now(), None);
     loop {
         match delivery.next_step() {
             Next::Begin(next) => {
@@ -138,7 +139,8 @@ async fn deliver_all(ctx: &Context, destination: &Arc<str>) -> warren_engine::Re
             Next::Send(transaction) => {
                 let sent = send_in_time(ctx, destination, transaction).await?;
                 was_prompt = Some(sent == Sent::Done);
-                delivery.sent(sent);
+                let is_for_long = sent == Sent::Done && begun.elapsed() > DELIVERY_PROMPT_TIME;
+                delivery.sent(if is_for_long { Sent::DoneForNow } else { sent });
             }
             Next::Fail(failed) => {
                 let retry_ms = ctx.engine.write(failed).await?;
@@ -164,7 +166,7 @@ async fn send_in_time(
         counter!("warren_federation_deliveries_broken_off_total", "reason" => "slow").increment(1);
         return Ok(failed(destination, &RemoteError::Timeout));
     }
-    Ok(sending.await.map_or_else(|error| failed(destination, &error), |()| Sent::DoneSlowly))
+    Ok(sending.await.map_or_else(|error| failed(destination, &error), |()| Sent::DoneForNow))
 }
 
 fn failed(destination: &str, error: &RemoteError) -> Sent {
