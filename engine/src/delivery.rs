@@ -149,7 +149,7 @@ mod tests {
     use super::*;
     use crate::{
         PresenceState,
-        command::{SetPresence, SetReceipts, SetTyping},
+        command::{DeliveryShelved, SetPresence, SetReceipts, SetTyping},
         device::tests::register,
         fixture::World,
         view::federation::{DueDestinations, LeaveDestination},
@@ -282,6 +282,21 @@ mod tests {
         let mut delivery = due(&world);
         assert_eq!(next(&world, &mut delivery), None, "it is not in the room any more");
         assert!(look(&world).is_empty(), "nothing is left for it");
+    }
+
+    #[test]
+    fn for_a_server_that_is_not_dealt_with_nothing_is_kept_that_is_soon_stale() {
+        let world = world();
+        read(&world, "1");
+        assert_eq!(look(&world), [THERE.into()]);
+        let shelved = DeliveryShelved { destination: THERE.into() };
+        let due_ms = world.engine.write(shelved).wait().unwrap();
+        world.engine.read(&LeaveDestination { destination: THERE, due_ms, was_prompt: None }).unwrap();
+        read(&world, "2");
+        set_presence(&world, PresenceState::Online);
+        assert!(look(&world).is_empty(), "it is left alone");
+        world.pass_ms(DAY_MS);
+        assert!(look(&world).is_empty(), "nothing is kept for it");
     }
 
     #[test]

@@ -313,8 +313,10 @@ def test_what_is_for_a_server_that_is_not_dealt_with_waits_and_is_no_failure(net
             alice.send(room_id, body)
             other.until(lambda body=body: other.bodies[-1:] == [body])
         status = asked(admin, f"{ADMIN}/{resident.name}")
-        assert (status["failures"], status["retry_interval"]) == (0, 0)
-        assert "\nwarren_federation_destinations_failing 0\n" in requests.get(f"{address}/metrics", timeout=10).text
+        assert (status["failures"], status["retry_interval"], status["failure_ts"]) == (0, 0, None)
+        metrics = requests.get(f"{address}/metrics", timeout=10).text
+        assert "\nwarren_federation_destinations_failing 0\n" in metrics
+        assert "\nwarren_engine_destinations_backing_off 0\n" in metrics and resident.name not in metrics
         assert resident.bodies == ["1"]
         server.options = usual
         restart()

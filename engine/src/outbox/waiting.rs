@@ -449,11 +449,13 @@ impl Waiting {
         self.wake();
     }
 
-    /// How many servers may have something waiting, and how many of them are left alone for now.
+    /// How many servers may have something waiting, and how many of them are left alone for now. This server does not deal with
+    /// all of the others.
     pub fn figures(&self, now_ms: u64) -> (usize, usize) {
         let inner = self.0.lock();
         let waiting = inner.servers.values().filter(|pending| !pending.is_idle()).count();
-        (waiting, inner.servers.values().filter(|pending| !pending.is_due(now_ms)).count())
+        let is_left_alone = |pending: &&Pending| !pending.is_due(now_ms) && !pending.failure.is_shelved();
+        (waiting, inner.servers.values().filter(is_left_alone).count())
     }
 }
 

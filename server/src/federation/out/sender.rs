@@ -14,7 +14,7 @@ use ruma_common::ServerName;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, warn};
-use warren_engine::command::{HeardFromServer, Transaction};
+use warren_engine::command::{DeliveryShelved, HeardFromServer, Transaction};
 use warren_engine::delivery::{Delivery, Next, STORE_FAILED_WAIT_MS, Sent};
 use warren_engine::view::federation::{Due, DueDestinations, IsSlow, LeaveDestination, MakeDue, MayBeBack};
 
@@ -71,12 +71,19 @@ fn look(ctx: &Context, limit: usize) -> Due {
 /// Sends a server what there is for it, one transaction after the other. Where this server does not deal with that one, it all
 /// waits for a start with other lists, and nothing has failed.
 async fn deliver(ctx: Arc<Context>, destination: Arc<str>) {
-    let is_admitted = ctx.config.federation_access.admits(&destination);
-    let left = Left { due_ms: if is_admitted { 0 } else { u64::MAX }, was_prompt: None };
+    let left = Left { due_ms: 0, was_prompt: None };
     let visit = Visit { ctx: &ctx, destination: &destination, left };
-    if is_admitted {
+    if ctx.config.federation_access.admits(&destination) {
         visit.until(deliver_all(&ctx, &destination)).await;
+    } else {
+        visit.until(shelve(&ctx, &destination)).await;
     }
+}
+
+/// One write a day, so that what waits does not grow for ever.
+async fn shelve(ctx: &Context, destination: &str) -> warren_engine::Result<Left> {
+    let due_ms = ctx.engine.write(DeliveryShelved { destination: destination.to_owned() }).await?;
+    Ok(Left { due_ms, was_prompt: None })
 }
 
 /// That somebody is at a server. It ends when this is dropped, whatever became of the work: nothing is sent to the server before.
