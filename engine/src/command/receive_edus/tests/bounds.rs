@@ -6,6 +6,7 @@ use super::*;
 use crate::{
     check::Check,
     command::{DeleteToDevice, RemoveDevices, WhichDevices},
+    device::signatures,
     fixture::observed::{Observed, Observer},
     store::{Backend, Change, Durability, StorageError, schema::UserNews},
 };
@@ -236,6 +237,27 @@ fn however_often_a_users_devices_change_their_followers_are_told_once_a_batch() 
         assert_eq!(changed(&world, before), [BOB]);
         assert_eq!(keys(&world), [key("P", 2)]);
     }
+}
+
+#[test]
+fn a_device_that_is_called_like_a_key_with_many_signatures_keeps_nothing_else_from_coming() {
+    let world = world();
+    assert!(list(&world, 5, &[("P", 1)]));
+    let id = Signer::new(9).public();
+    let put = world.act(|tx| {
+        let (bob, key) = (tx.user_num(BOB)?.unwrap(), tx.intern_text(&id)?);
+        let signature = "x".repeat(signatures::SIGNATURE_BYTES_MAX);
+        let names: Vec<String> = (0..4).map(|number| format!("ed25519:{number}")).collect();
+        let all: Vec<(&str, &str)> = names.iter().map(|name| (&**name, &*signature)).collect();
+        signatures::put(tx, bob, bob, key, &all, signatures::ON_KEY_BYTES_MAX)
+    });
+    assert!(put.unwrap());
+    let direct = json!({"sender": BOB, "type": "m.t", "message_id": "1", "messages": {ALICE: {"A": {}}}});
+    let edus = [update(&id, Some(2), 6, &[5]), ("m.direct_to_device", direct)];
+    assert!(receive(&world, THERE, &edus).is_empty());
+    let known = keys(&world);
+    assert_eq!((known.len(), known.contains(&key(&id, 2))), (2, true));
+    assert_eq!(waiting(&world, "A").len(), 1);
 }
 
 #[test]
