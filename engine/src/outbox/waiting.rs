@@ -79,9 +79,14 @@ struct Pending {
 struct Ends {
     /// Up to where it catches up.
     until: StreamPos,
+    /// The rooms in which this server was when it was looked, and may be asked for the rest.
+    fetched: Arc<BTreeSet<RoomNum>>,
     /// The events, behind what it had when they were looked for.
     events: BTreeSet<(StreamPos, EventNum)>,
 }
+
+/// The first events with which a server that catches up begins, and the rooms from which it fetches the rest.
+pub(super) type FirstEnds = (Vec<(StreamPos, EventNum)>, Arc<BTreeSet<RoomNum>>);
 
 impl Pending {
     fn is_due(&self, now_ms: u64) -> bool {
@@ -318,24 +323,31 @@ impl Waiting {
         }
     }
 
-    /// Where the rooms of a server end that catches up to `until`, from `from` on, at most `limit`; `None` if that has to
-    /// be looked for.
+    /// Where the rooms of a server end that catches up to `until`, from `from` on, at most `limit`, with all these rooms; `None` if
+    /// that has to be looked for.
     pub fn ends(
         &self,
         server: TextNum,
         until: StreamPos,
         from: StreamPos,
         limit: usize,
-    ) -> Option<Vec<(StreamPos, EventNum)>> {
+    ) -> Option<FirstEnds> {
         let inner = self.0.lock();
         let ends = inner.servers.get(&server)?.ends.as_ref().filter(|ends| ends.until == until)?;
-        Some(ends.events.range((from, EventNum(0))..).take(limit).copied().collect())
+        let events = ends.events.range((from, EventNum(0))..).take(limit).copied().collect();
+        Some((events, ends.fetched.clone()))
     }
 
     /// Takes in where they end.
-    pub fn found_ends(&self, server: TextNum, until: StreamPos, events: BTreeSet<(StreamPos, EventNum)>) {
+    pub fn found_ends(
+        &self,
+        server: TextNum,
+        until: StreamPos,
+        fetched: Arc<BTreeSet<RoomNum>>,
+        events: BTreeSet<(StreamPos, EventNum)>,
+    ) {
         if let Some(pending) = self.0.lock().servers.get_mut(&server) {
-            pending.ends = Some(Ends { until, events });
+            pending.ends = Some(Ends { until, fetched, events });
         }
     }
 

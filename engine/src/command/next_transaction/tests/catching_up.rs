@@ -175,6 +175,23 @@ fn of_a_room_that_this_server_has_left_who_was_silent_is_sent_all_that_was_said(
     }
 }
 
+/// It was none of the rooms that are fetched when it was looked where these end.
+#[test]
+fn of_a_room_to_which_this_server_comes_back_meanwhile_who_catches_up_is_sent_the_rest() {
+    let many: Vec<String> = (0..120).map(|number| number.to_string()).collect();
+    let world = world();
+    let first = goes_silent(&world);
+    many.iter().for_each(|body| drop(world.message(ROOM, ALICE, body)));
+    world.leave(ROOM, ALICE);
+    pass(&world, 2 * HOUR_MS);
+    due(&world);
+    let second = ask(&world, THERE, Some(&first.id)).transaction.unwrap();
+    assert_eq!(said_in(&second), many[..EVENTS_MAX]);
+    world.join(ROOM, ALICE);
+    let expected = [&many[EVENTS_MAX..], &["leave".to_owned(), "join".to_owned()][..]].concat();
+    assert_eq!(comes_back(&world, &second), expected);
+}
+
 #[test]
 fn who_is_turned_out_after_days_of_silence_is_sent_all_up_to_that() {
     let world = world();
