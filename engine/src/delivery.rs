@@ -277,7 +277,10 @@ mod tests {
     fn a_server_that_has_left_is_not_looked_at_again_for_a_receipt_that_it_is_not_told() {
         let world = world();
         read(&world, "1");
-        // Its own event ends it, so that there is nothing else for it.
+        // The receipt waits for it.
+        let due_now = world.engine.read(&DueDestinations { limit: 0, laggards_max: 0 }).unwrap();
+        assert_eq!(due_now.next_ms, Some(world.engine.now_ms()));
+        // It leaves by an event of its own, so that there is nothing else for it.
         world.leave(ROOM, BOB);
         let mut delivery = due(&world);
         assert_eq!(next(&world, &mut delivery), None, "it is not in the room any more");

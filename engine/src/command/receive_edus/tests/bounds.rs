@@ -368,7 +368,7 @@ fn behind_many_who_share_no_room_with_a_server_the_rooms_of_others_are_not_looke
         store.observer.read.load(Ordering::Relaxed) - before
     };
     // So that whatever is remembered of names is.
-    let everybody = [&in_rooms[..], &in_none].concat();
+    let everybody = [&in_rooms[..], &in_none[..]].concat();
     cost("0", &everybody);
     let (of_none, of_many) = (cost("1", &in_none), cost("2", &in_rooms));
     assert!(of_many < of_none + ROOMS * OTHERS / 2, "{of_none} {of_many}");
