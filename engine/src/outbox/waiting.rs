@@ -461,8 +461,8 @@ impl Waiting {
         self.wake();
     }
 
-    /// How many servers may have something waiting, and how many of them are left alone for now. This server does not deal with
-    /// all of the others.
+    /// How many servers may have something waiting, and how many of them are left alone for now, but for those with which this
+    /// server does not deal.
     pub fn figures(&self, now_ms: u64) -> (usize, usize) {
         let inner = self.0.lock();
         let waiting = inner.servers.values().filter(|pending| !pending.is_idle()).count();
