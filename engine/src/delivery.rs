@@ -38,9 +38,9 @@ pub enum Next {
 pub enum Sent {
     /// The server has taken it, or refuses it for good.
     Done,
-    /// The same, but it was slow: it waits for its turn before it is sent more. That is begun then, so that it goes out as soon
-    /// as it is begun, with what is soon stale and has come meanwhile.
-    DoneSlowly,
+    /// The same, but it was slow, or had its place for long: it waits for its turn before it is sent more. That is begun then, so
+    /// that it goes out as soon as it is begun, with what is soon stale and has come meanwhile.
+    DoneForNow,
     /// It may not have come there, or could not be taken.
     Failed {
         /// For how long the server asked to be left alone, in milliseconds.
@@ -123,7 +123,7 @@ impl Delivery {
 
     /// What came of sending.
     pub fn sent(&mut self, sent: Sent) {
-        let is_over = sent == Sent::DoneSlowly;
+        let is_over = sent == Sent::DoneForNow;
         self.state = match (sent, &self.state) {
             (Sent::Failed { retry_after_ms, is_rate_limit }, _) => {
                 State::Fail { retry_after_ms, is_rate_limit }
@@ -149,7 +149,7 @@ mod tests {
     use super::*;
     use crate::{
         PresenceState,
-        command::{SetPresence, SetReceipts, SetTyping},
+        command::{DeliveryShelved, SetPresence, SetReceipts, SetTyping},
         device::tests::register,
         fixture::World,
         view::federation::{DueDestinations, LeaveDestination},
@@ -274,6 +274,35 @@ mod tests {
     }
 
     #[test]
+    fn a_server_that_has_left_is_not_looked_at_again_for_a_receipt_that_it_is_not_told() {
+        let world = world();
+        read(&world, "1");
+        // The receipt waits for it.
+        let due_now = world.engine.read(&DueDestinations { limit: 0, laggards_max: 0 }).unwrap();
+        assert_eq!(due_now.next_ms, Some(world.engine.now_ms()));
+        // It leaves by an event of its own, so that there is nothing else for it.
+        world.leave(ROOM, BOB);
+        let mut delivery = due(&world);
+        assert_eq!(next(&world, &mut delivery), None, "it is not in the room any more");
+        assert!(look(&world).is_empty(), "nothing is left for it");
+    }
+
+    #[test]
+    fn for_a_server_that_is_not_dealt_with_nothing_is_kept_that_is_soon_stale() {
+        let world = world();
+        read(&world, "1");
+        assert_eq!(look(&world), [THERE.into()]);
+        let shelved = DeliveryShelved { destination: THERE.into() };
+        let due_ms = world.engine.write(shelved).wait().unwrap();
+        world.engine.read(&LeaveDestination { destination: THERE, due_ms, was_prompt: None }).unwrap();
+        read(&world, "2");
+        set_presence(&world, PresenceState::Online);
+        assert!(look(&world).is_empty(), "it is left alone");
+        world.pass_ms(DAY_MS);
+        assert!(look(&world).is_empty(), "nothing is kept for it");
+    }
+
+    #[test]
     fn receipts_that_went_with_events_that_were_not_taken_come_behind_these() {
         let world = world();
         read(&world, "1");
@@ -310,14 +339,14 @@ mod tests {
             // While that is on its way.
             world.message(ROOM, ALICE, &round.to_string());
             read(&world, "hers");
-            delivery.sent(Sent::DoneSlowly);
+            delivery.sent(Sent::DoneForNow);
             assert_eq!(next(&world, &mut delivery), None, "it waits for its turn");
         }
         let mut delivery = due(&world);
         let last = next(&world, &mut delivery).unwrap();
         told.extend(bodies(&last));
         ids.push(last.id);
-        delivery.sent(Sent::DoneSlowly);
+        delivery.sent(Sent::DoneForNow);
         assert_eq!(next(&world, &mut delivery), None);
         assert_eq!(told, ["0", "1", "2", "3"], "everything once");
         ids.sort();

@@ -67,12 +67,10 @@ impl Metrics {
             }
         }
         let mut page = recorder.render();
-        match tokio::task::block_in_place(|| engine.read(&Destinations)) {
-            Ok(mut destinations) => {
-                // What waits for others waits for the operator.
-                destinations.retain(|status| access.admits(&status.destination));
-                write_destinations(&mut page, destinations);
-            }
+        // What waits for others waits for the operator; and their rooms would be looked for each time.
+        let is_admitted = |name: &str| access.admits(name);
+        match tokio::task::block_in_place(|| engine.read(&Destinations(&is_admitted))) {
+            Ok(destinations) => write_destinations(&mut page, destinations),
             Err(error) => warn!(%error, "it cannot be told how deliveries fare"),
         }
         Some(page)

@@ -1,5 +1,6 @@
 """What other servers are sent: once and in order, whatever fails in between (server-server API, "Transactions")."""
 
+import re
 import threading
 import time
 
@@ -313,8 +314,11 @@ def test_what_is_for_a_server_that_is_not_dealt_with_waits_and_is_no_failure(net
             alice.send(room_id, body)
             other.until(lambda body=body: other.bodies[-1:] == [body])
         status = asked(admin, f"{ADMIN}/{resident.name}")
-        assert (status["failures"], status["retry_interval"]) == (0, 0)
-        assert "\nwarren_federation_destinations_failing 0\n" in requests.get(f"{address}/metrics", timeout=10).text
+        assert (status["failures"], status["retry_interval"], status["failure_ts"]) == (0, 0, None)
+        metrics = requests.get(f"{address}/metrics", timeout=10).text
+        assert "\nwarren_federation_destinations_failing 0\n" in metrics
+        assert re.search(r"^warren_engine_destinations_backing_off 0(\.0)?$", metrics, re.MULTILINE)
+        assert resident.name not in metrics, "what waits for it waits for whoever runs the server"
         assert resident.bodies == ["1"]
         server.options = usual
         restart()

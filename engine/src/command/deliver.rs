@@ -1,10 +1,12 @@
-//! How deliveries to a server fare: it could not be reached, it was heard from, an administrator wants it tried at once.
+//! How deliveries to a server fare: it could not be reached, this server does not deal with it, it was heard from, an
+//! administrator wants it tried at once.
 
 use crate::{
     command::{Command, Lanes},
+    core::num::TextNum,
     error::{Error, Result, What},
     outbox::{self, Failure, OUTAGE_WAIT_MS_MAX, WAIT_MS_MAX, trimming},
-    store::{Tx, schema},
+    store::{StorageError, Tx, schema, schema::Destination},
 };
 
 /// A transaction did not reach the server, or it could not take it.
@@ -30,7 +32,7 @@ impl Command for DeliveryFailed {
         let server = tx.intern_text(&self.destination)?;
         let mut row = outbox::destination(tx, server)?;
         let now_ms = tx.shared.clock.now_ms();
-        if row.failures == 0 {
+        if row.failing_since_ms == 0 {
             row.failing_since_ms = now_ms;
         }
         row.failures = row.failures.saturating_add(1);
@@ -44,10 +46,44 @@ impl Command for DeliveryFailed {
             row.retry_ms = failure.heard_ms(row.retry_ms, now_ms);
         }
         tx.put(&schema::DESTINATIONS, &server, &row);
-        outbox::count_long(tx, server, row.messages_waiting)?;
-        let in_flight = row.in_flight.map(|sent| sent.edus).unwrap_or_default();
-        trimming::trim(tx, server, &in_flight)?;
+        keep_short(tx, server, &row)?;
         Ok(row.retry_ms)
+    }
+}
+
+/// What waits for a server takes no more than it must.
+fn keep_short(tx: &mut Tx, server: TextNum, row: &Destination) -> Result<(), StorageError> {
+    outbox::count_long(tx, server, row.messages_waiting)?;
+    let in_flight = row.in_flight.as_ref().map(|sent| &*sent.edus).unwrap_or_default();
+    trimming::trim(tx, server, in_flight)
+}
+
+/// This server does not deal with the server: nothing is sent to it, and nothing has failed. What is for it waits as for one that
+/// cannot be reached, and when it is dealt with again it catches up like that one.
+pub struct DeliveryShelved {
+    /// The server.
+    pub destination: String,
+}
+
+impl Command for DeliveryShelved {
+    /// When it is to be looked at again, in milliseconds since the epoch.
+    type Output = u64;
+
+    fn lanes(&self) -> Lanes {
+        Lanes::default().name(&self.destination)
+    }
+
+    fn run(&self, tx: &mut Tx) -> Result<u64> {
+        let server = tx.intern_text(&self.destination)?;
+        let mut row = outbox::destination(tx, server)?;
+        let now_ms = tx.shared.clock.now_ms();
+        if row.failing_since_ms == 0 {
+            row.failing_since_ms = now_ms;
+            tx.put(&schema::DESTINATIONS, &server, &row);
+        }
+        tx.shared.outbox.failed(server, Failure::shelved(&row));
+        keep_short(tx, server, &row)?;
+        Ok(now_ms + WAIT_MS_MAX)
     }
 }
 

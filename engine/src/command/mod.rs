@@ -59,7 +59,7 @@ pub use change_push_rules::{ChangePushRules, PushRuleChange};
 pub use claim_keys::{ClaimKeys, ClaimedKey, WantedKey};
 pub use create_room::{CreateRoom, InitialState};
 pub use delete_to_device::DeleteToDevice;
-pub use deliver::{DeliveryFailed, HeardFromServer, ResetDestination};
+pub use deliver::{DeliveryFailed, DeliveryShelved, HeardFromServer, ResetDestination};
 pub use directory::{ListRoom, RemoveAlias, SetAlias};
 pub use forget_room::ForgetRoom;
 pub use key_backup::{CreateKeyBackup, DeleteBackupKeys, DeleteKeyBackup, PutBackupKeys, UpdateKeyBackup};

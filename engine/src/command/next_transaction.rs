@@ -104,30 +104,39 @@ impl Command for NextTransaction {
         let Some(server) = tx.text_num(&self.destination)? else { return Ok(NextUp::default()) };
         let mut row = outbox::destination(tx, server)?;
         let now_ms = tx.shared.clock.now_ms();
-        let has_failed = row.failures > 0;
+        let has_failed = row.was_away();
         let acknowledged = row.in_flight.take_if(|sent| self.acknowledged.as_ref() == Some(&sent.id));
         if let Some(sent) = &acknowledged {
             acknowledge(tx, server, &mut row, sent, known_to, now_ms)?;
         }
-        let is_back = self.took_brief && row.failures > 0;
+        let is_back = self.took_brief && row.was_away();
         if is_back {
             is_well(&mut row, known_to, now_ms);
         }
         let is_repeated = row.in_flight.is_some();
         let was_made_up_for = row.making_up.is_some();
+        let mut missed_nothing = false;
         if !is_repeated {
             if self.begins {
                 row.in_flight = begin(tx, server, &mut row, known_to, now_ms)?;
+                // While this server did not deal with it. That is not to count for what it misses later.
+                missed_nothing = row.in_flight.is_none() && row.failures == 0 && row.was_away();
+                row.failing_since_ms = if missed_nothing { 0 } else { row.failing_since_ms };
             }
             let may_have_been_trimmed =
                 acknowledged.as_ref().is_some_and(|sent| has_failed || !sent.edus.is_empty());
-            if (is_back || may_have_been_trimmed) && self.is_queue_empty(tx, server, &row, known_to)? {
+            if (is_back || missed_nothing || may_have_been_trimmed)
+                && self.is_queue_empty(tx, server, &row, known_to)?
+            {
                 trimming::forget(tx, server)?;
             }
         }
         // Nothing else may be for it for long, and until then rows would be kept for what it has missed.
         let is_made_up_for = was_made_up_for && row.making_up.is_none();
-        if is_back || !is_repeated && (row.in_flight.is_some() || acknowledged.is_some() || is_made_up_for) {
+        if is_back
+            || missed_nothing
+            || !is_repeated && (row.in_flight.is_some() || acknowledged.is_some() || is_made_up_for)
+        {
             tx.put(&schema::DESTINATIONS, &server, &row);
         }
         let delivered_to = row.delivered_to;

@@ -143,13 +143,17 @@ impl Stage {
             Self::Counts(from) => federation::message_counts(tx, now_ms, from)?.map(Self::Counts),
             Self::Received(from) => federation::transactions(tx, now_ms, &from)?.map(Self::Received),
             Self::Stays(from, mut undelivered) => {
+                if from.0 == TextNum(0) {
+                    undelivered.expired = expired(tx, now_ms, TRANSACTIONS_KEPT_MS)?;
+                    undelivered.given_up = expired(tx, now_ms, UNDELIVERED_KEPT_MS)?;
+                }
                 Some(match federation::stays(tx, now_ms, &mut undelivered, from)? {
                     Some(from) => Self::Stays(from, undelivered),
                     None => Self::Outgoing((RoomNum(0), StreamPos::ZERO), undelivered),
                 })
             }
             Self::Outgoing(from, undelivered) => {
-                outgoing(tx, now_ms, &undelivered, from)?.map(|from| Self::Outgoing(from, undelivered))
+                federation::outgoing(tx, &undelivered, from)?.map(|from| Self::Outgoing(from, undelivered))
             }
             Self::Keys(strangers) => strangers.step(tx, now_ms)?.map(Self::Keys),
             Self::Lists(from) => federation::device_lists(tx, from)?.map(Self::Lists),
@@ -201,18 +205,6 @@ fn mark(tx: &mut Tx, now_ms: u64) -> Result<(), StorageError> {
 pub(super) fn position_before(reader: &Reader, ts_ms: u64) -> Result<Option<StreamPos>, StorageError> {
     // An hour's mark is set somewhere within it.
     expired(reader, ts_ms, HOUR_MS)
-}
-
-/// Forgets which events went out long ago. Answers where to go on.
-fn outgoing(
-    tx: &mut Tx,
-    now_ms: u64,
-    undelivered: &Undelivered,
-    from: (RoomNum, StreamPos),
-) -> Result<Option<(RoomNum, StreamPos)>, StorageError> {
-    let Some(expired_pos) = expired(tx, now_ms, TRANSACTIONS_KEPT_MS)? else { return Ok(None) };
-    let given_up = expired(tx, now_ms, UNDELIVERED_KEPT_MS)?;
-    federation::outgoing(tx, (expired_pos, given_up), undelivered, from)
 }
 
 /// Removes old transactions among those from `from` on. Answers where to go on.
@@ -353,6 +345,28 @@ mod tests {
             prune(&world);
         }
         assert!(world.ask(|reader| Ok(count(reader, &schema::TIME_MARKS))) <= 30, "old marks go too");
+    }
+
+    #[test]
+    fn what_a_server_is_to_be_sent_that_came_while_a_round_went_on_is_not_forgotten_in_it() {
+        let world = World::new();
+        world.room(ROOM, ALICE, None);
+        let progress = Arc::new(PruneProgress::default());
+        // A step of each: who has not been sent what is known then.
+        for _ in TRACKS {
+            world.engine.write(Prune { progress: progress.clone() }).wait().unwrap();
+        }
+        world.join(ROOM, "@bob:there.example");
+        send(&world, "1");
+        send(&world, "2");
+        // So that it is known how old that is.
+        for _ in 0..30 {
+            world.pass_ms(HOUR_MS);
+            prune(&world);
+        }
+        go_on(&world, &progress);
+        let told = world.deliver("there.example");
+        assert_eq!(told.iter().map(|transaction| transaction.pdus.len()).sum::<usize>(), 2);
     }
 
     #[test]

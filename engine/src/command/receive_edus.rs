@@ -193,6 +193,10 @@ struct Batch {
     stale: BTreeSet<String>,
     /// Whether the server shares no room with users of this one.
     strangers: BTreeMap<UserNum, bool>,
+    /// Of how many users that was found.
+    strangers_met: usize,
+    /// Who sent the last message that was looked at, and the sender's rooms.
+    sender_rooms: (String, Vec<RoomNum>),
     taken: TakenEdus,
 }
 
@@ -206,7 +210,8 @@ impl Batch {
     }
 
     /// Whether `server`, whose user sends, shares no room with the user, as far as it is known. O(the sender's rooms), and of a
-    /// sender who shares none O(the user's).
+    /// sender who shares none O(the user's): that is looked for until [`BATCH_ENTRIES`] strangers are met, and whoever comes
+    /// behind those is taken for one, or one message to everybody here would hold the lanes of all of them for seconds.
     fn is_stranger(
         &mut self,
         reader: &Reader,
@@ -216,27 +221,44 @@ impl Batch {
         if let Some(known) = self.strangers.get(&user) {
             return Ok(*known);
         }
-        let is_stranger = !shares_room(reader, (sender, server), user)?;
+        if self.strangers_met >= BATCH_ENTRIES {
+            return Ok(true);
+        }
+        let is_stranger = !self.shares_room(reader, (sender, server), user)?;
+        self.strangers_met += usize::from(is_stranger);
         self.strangers.insert(user, is_stranger);
         Ok(is_stranger)
     }
-}
 
-fn shares_room(reader: &Reader, (sender, server): (&str, TextNum), user: UserNum) -> Result<bool> {
-    // As a rule they meet where the sender is, and servers have few of the rooms of another one's user.
-    if let Some(sender) = reader.user_num(sender)? {
-        for room in reader.joined_rooms(sender)? {
-            if reader.membership(user, room)? == Some(Membership::Join) {
+    fn shares_room(
+        &mut self,
+        reader: &Reader,
+        (sender, server): (&str, TextNum),
+        user: UserNum,
+    ) -> Result<bool> {
+        if self.sender_rooms.0 != sender {
+            let rooms = match reader.user_num(sender)? {
+                Some(sender) => reader.joined_rooms(sender)?,
+                None => Vec::new(),
+            };
+            self.sender_rooms = (sender.to_owned(), rooms);
+        }
+        // As a rule they meet where the sender is, and servers have few of the rooms of another one's user.
+        let rooms = &mut self.sender_rooms.1;
+        for (at, room) in rooms.iter().enumerate() {
+            if reader.membership(user, *room)? == Some(Membership::Join) {
+                // Most likely the next one is there, too.
+                rooms.swap(0, at);
                 return Ok(true);
             }
         }
-    }
-    for room in reader.joined_rooms(user)? {
-        if servers::is_in_or_supposed(reader, server, room)? {
-            return Ok(true);
+        for room in reader.joined_rooms(user)? {
+            if servers::is_in_or_supposed(reader, server, room)? {
+                return Ok(true);
+            }
         }
+        Ok(false)
     }
-    Ok(false)
 }
 
 impl ReceiveEdus {

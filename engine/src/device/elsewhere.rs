@@ -297,8 +297,12 @@ fn put_device(tx: &mut Tx, user: UserNum, told: &Told<'_>, list: &mut RemoteDevi
     if let Some(name) = told.name {
         tx.put(&schema::REMOTE_DEVICE_NAMES, &(user, device), &name.to_owned());
     }
-    signatures::put(tx, user, user, device, &told.own, signatures::ON_DEVICE_BYTES_MAX)?;
-    Ok(true)
+    match signatures::put(tx, user, user, device, &told.own, signatures::ON_DEVICE_BYTES_MAX) {
+        // It is called like a cross-signing key, which may have more of them than a device. It is as good without its own, and what
+        // came with it is taken in.
+        Ok(_) | Err(Error::Invalid(_)) => Ok(true),
+        Err(error) => Err(error),
+    }
 }
 
 /// Counts a new id of a device, if there may be one more.

@@ -33,7 +33,20 @@ pub(crate) struct Failure {
     pub asked_ms: u64,
 }
 
+/// Since when nothing is sent to a server with which this one does not deal: for so long that nothing soon stale is kept for it.
+const SHELVED_SINCE_MS: u64 = 1;
+
 impl Failure {
+    /// That this server does not deal with that one.
+    pub fn shelved(row: &Destination) -> Failure {
+        Failure { since_ms: SHELVED_SINCE_MS, ..Failure::of(row) }
+    }
+
+    /// Whether it is no failure, but that this server does not deal with that one.
+    pub fn is_shelved(&self) -> bool {
+        self.since_ms == SHELVED_SINCE_MS
+    }
+
     /// What is noted of a server.
     pub fn of(row: &Destination) -> Failure {
         Failure { at_ms: row.failed_ms, since_ms: row.failing_since_ms, asked_ms: row.asked_ms }

@@ -14,7 +14,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Failure, Pause, catch_up, making_up};
+use super::{Failure, FirstEnds, Pause, catch_up, making_up};
 use crate::{
     core::{
         identifiers::server_name,
@@ -79,9 +79,13 @@ pub(crate) fn next(
     let until = if catches_up { row.catch_up_to } else { known_to };
     let after = behind(row.delivered_to);
     let name = reader.text(server)?;
-    let mut found: Vec<(StreamPos, EventNum)> = Vec::new();
+    let (mut found, fetched) = match catches_up {
+        true => ends(reader, server, row, rooms, known_to, events_max + 1)?,
+        false => FirstEnds::default(),
+    };
     for room in rooms.iter().copied() {
-        let is_fetched = catches_up && is_here(reader, room)?;
+        // Of a room to which this server has come back since it was looked, the events go out one by one, as those before did.
+        let is_fetched = fetched.contains(&room) && is_here(reader, room)?;
         for (start, end) in stays(reader, server, room)? {
             let span = Span { room, from: start.max(after), to: end.min(until) };
             // A stay that ends behind what is known lasts: its end is seen the next time.
@@ -89,9 +93,6 @@ pub(crate) fn next(
                 outgoing(reader, span, Direction::Forward, events_max + 1, &mut found)?;
             }
         }
-    }
-    if catches_up {
-        found.extend(ends(reader, server, row, rooms, known_to, events_max + 1)?);
     }
     found.sort_unstable();
     // A room that it has left since it was seen where that ends.
@@ -102,8 +103,8 @@ pub(crate) fn next(
     Ok(Next { events: events_for(reader, &name, found)?, delivers_to: last.unwrap_or(until) })
 }
 
-/// Where the rooms end for a server that catches up, behind what it has, at most `limit`. They are looked for once, whatever is
-/// said meanwhile: O(rooms), and otherwise for each transaction.
+/// Where the rooms end for a server that catches up, behind what it has, at most `limit`, with the rooms in which this server is. They
+/// are looked for once, whatever is said meanwhile: O(rooms), and otherwise for each transaction.
 fn ends(
     reader: &Reader,
     server: TextNum,
@@ -111,17 +112,18 @@ fn ends(
     rooms: &[RoomNum],
     known_to: StreamPos,
     limit: usize,
-) -> Result<Vec<(StreamPos, EventNum)>, StorageError> {
+) -> Result<FirstEnds, StorageError> {
     let (after, until) = (behind(row.delivered_to), row.catch_up_to);
     let waiting = &reader.shared.outbox;
     if let Some(known) = waiting.ends(server, until, after, limit) {
         return Ok(known);
     }
-    let (name, mut found) = (reader.text(server)?, BTreeSet::new());
+    let (name, mut found, mut fetched) = (reader.text(server)?, BTreeSet::new(), BTreeSet::new());
     for room in rooms.iter().copied() {
         if !is_here(reader, room)? {
             continue;
         }
+        fetched.insert(room);
         for (start, end) in stays(reader, server, room)? {
             if end > known_to {
                 let span = Span { room, from: start.max(after), to: until };
@@ -129,9 +131,9 @@ fn ends(
             }
         }
     }
-    let first = found.iter().take(limit).copied().collect();
-    waiting.found_ends(server, until, found);
-    Ok(first)
+    let (first, fetched) = (found.iter().take(limit).copied().collect(), Arc::new(fetched));
+    waiting.found_ends(server, until, fetched.clone(), found);
+    Ok((first, fetched))
 }
 
 /// Whether this server is in the room, and is asked for what others missed there.

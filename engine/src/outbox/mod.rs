@@ -22,6 +22,7 @@ mod waiting;
 pub(crate) use back_off::{Failure, OUTAGE_WAIT_MS_MAX, WAIT_MS_MAX, wait_ms};
 pub(crate) use ephemeral::Ephemeral;
 use shares::{Entry, Sender};
+use waiting::FirstEnds;
 pub use waiting::OutgoingNews;
 pub(crate) use waiting::{Pause, Waiting};
 

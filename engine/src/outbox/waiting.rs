@@ -79,9 +79,14 @@ struct Pending {
 struct Ends {
     /// Up to where it catches up.
     until: StreamPos,
+    /// The rooms in which this server was when it was looked, and may be asked for the rest.
+    fetched: Arc<BTreeSet<RoomNum>>,
     /// The events, behind what it had when they were looked for.
     events: BTreeSet<(StreamPos, EventNum)>,
 }
+
+/// The first events with which a server that catches up begins, and the rooms from which it fetches the rest.
+pub(super) type FirstEnds = (Vec<(StreamPos, EventNum)>, Arc<BTreeSet<RoomNum>>);
 
 impl Pending {
     fn is_due(&self, now_ms: u64) -> bool {
@@ -318,24 +323,31 @@ impl Waiting {
         }
     }
 
-    /// Where the rooms of a server end that catches up to `until`, from `from` on, at most `limit`; `None` if that has to
-    /// be looked for.
+    /// Where the rooms of a server end that catches up to `until`, from `from` on, at most `limit`, with all these rooms; `None` if
+    /// that has to be looked for.
     pub fn ends(
         &self,
         server: TextNum,
         until: StreamPos,
         from: StreamPos,
         limit: usize,
-    ) -> Option<Vec<(StreamPos, EventNum)>> {
+    ) -> Option<FirstEnds> {
         let inner = self.0.lock();
         let ends = inner.servers.get(&server)?.ends.as_ref().filter(|ends| ends.until == until)?;
-        Some(ends.events.range((from, EventNum(0))..).take(limit).copied().collect())
+        let events = ends.events.range((from, EventNum(0))..).take(limit).copied().collect();
+        Some((events, ends.fetched.clone()))
     }
 
     /// Takes in where they end.
-    pub fn found_ends(&self, server: TextNum, until: StreamPos, events: BTreeSet<(StreamPos, EventNum)>) {
+    pub fn found_ends(
+        &self,
+        server: TextNum,
+        until: StreamPos,
+        fetched: Arc<BTreeSet<RoomNum>>,
+        events: BTreeSet<(StreamPos, EventNum)>,
+    ) {
         if let Some(pending) = self.0.lock().servers.get_mut(&server) {
-            pending.ends = Some(Ends { until, events });
+            pending.ends = Some(Ends { until, fetched, events });
         }
     }
 
@@ -372,9 +384,9 @@ impl Waiting {
         taken.count() <= laggards_max
     }
 
-    /// Nobody is at the server any more; it may be tried again at `due_ms`. What is soon stale waits for that unless the server
-    /// was silent for long. `was_prompt` says whether it took what it was sent without failing or being slow, if it was sent
-    /// anything.
+    /// Nobody is at the server any more; it may be tried again at `due_ms`, which is zero if nothing more was for it. What is soon
+    /// stale waits for that unless the server was silent for long. `was_prompt` says whether it took what it was sent without
+    /// failing or being slow, if it was sent anything.
     pub fn leave(&self, server: TextNum, due_ms: u64, was_prompt: Option<bool>, now_ms: u64) {
         let mut inner = self.0.lock();
         match was_prompt {
@@ -404,7 +416,7 @@ impl Waiting {
             pending.ephemerals.keep_lasting(if is_long_silent { 0 } else { kept_max });
         } else {
             pending.failure.since_ms = 0;
-            if was_prompt == Some(false) {
+            if due_ms > 0 {
                 // What is next was not looked at, if there is anything.
                 pending.queued = pending.queued.max(StreamPos(1));
             }
@@ -449,11 +461,13 @@ impl Waiting {
         self.wake();
     }
 
-    /// How many servers may have something waiting, and how many of them are left alone for now.
+    /// How many servers may have something waiting, and how many of them are left alone for now, but for those with which this
+    /// server does not deal.
     pub fn figures(&self, now_ms: u64) -> (usize, usize) {
         let inner = self.0.lock();
         let waiting = inner.servers.values().filter(|pending| !pending.is_idle()).count();
-        (waiting, inner.servers.values().filter(|pending| !pending.is_due(now_ms)).count())
+        let is_left_alone = |pending: &&Pending| !pending.is_due(now_ms) && !pending.failure.is_shelved();
+        (waiting, inner.servers.values().filter(is_left_alone).count())
     }
 }
 

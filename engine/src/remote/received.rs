@@ -22,24 +22,25 @@ pub(crate) fn is_known(reader: &Reader, server: TextNum, message_id: &str) -> Re
 /// when those that came before as many are forgotten.
 pub(crate) fn note(tx: &mut Tx, server: TextNum, message_id: &str) -> Result<(), StorageError> {
     let now_ms = tx.shared.clock.now_ms();
-    let known = tx.get(&schema::RECEIVED_COUNTS, &server)?;
-    let mut counted = known.unwrap_or(ReceivedCount { since_ms: now_ms, count: 0 });
-    if counted.count >= IDS_KEPT {
-        forget_before(tx, server, counted.since_ms, now_ms)?;
-        counted = ReceivedCount { since_ms: now_ms, count: 0 };
-    }
+    let mut counted = match tx.get(&schema::RECEIVED_COUNTS, &server)? {
+        Some(counted) if counted.count < IDS_KEPT => counted,
+        before => begin(tx, server, before.map_or(0, |counted| counted.since_ms), now_ms)?,
+    };
     counted.count += 1;
     tx.put(&schema::RECEIVED_COUNTS, &server, &counted);
-    tx.put(&schema::RECEIVED_MESSAGES, &(server, message_id.to_owned()), &now_ms);
+    // Not before the others that are counted with it, should the clock have been set back.
+    let came_ms = now_ms.max(counted.since_ms);
+    tx.put(&schema::RECEIVED_MESSAGES, &(server, message_id.to_owned()), &came_ms);
     Ok(())
 }
 
-fn forget_before(tx: &mut Tx, server: TextNum, since_ms: u64, now_ms: u64) -> Result<(), StorageError> {
-    // If the clock was set back since, what came before has the later times.
-    let is_before = |ms: u64| if since_ms > now_ms { ms > now_ms } else { ms < since_ms };
-    let mut old = Vec::new();
+/// Begins to count anew, and forgets what came before `since_ms`, when that was done last. Whatever is left counts as come before
+/// now, also where the clock was set back.
+fn begin(tx: &mut Tx, server: TextNum, since_ms: u64, now_ms: u64) -> Result<ReceivedCount, StorageError> {
+    let (mut old, mut last_ms) = (Vec::new(), 0);
     tx.scan(&schema::RECEIVED_MESSAGES, &server, Direction::Forward, |key: (TextNum, String), ms| {
-        if is_before(ms) {
+        last_ms = ms.max(last_ms);
+        if ms < since_ms {
             old.push(key);
         }
         true
@@ -47,7 +48,7 @@ fn forget_before(tx: &mut Tx, server: TextNum, since_ms: u64, now_ms: u64) -> Re
     for key in &old {
         tx.delete(&schema::RECEIVED_MESSAGES, key);
     }
-    Ok(())
+    Ok(ReceivedCount { since_ms: now_ms.max(last_ms.saturating_add(1)), count: 0 })
 }
 
 #[cfg(test)]
@@ -102,10 +103,13 @@ mod tests {
             assert_last_known(&world, end);
             come_to = end;
         }
-        // Whatever the clock does.
+        // Whatever the clock does: the first of these begins to count anew among what came before that.
         world.set_back_ms(500_000);
-        let end = come_to + 3 * IDS_KEPT;
-        come(&world, come_to..end);
-        assert_last_known(&world, end);
+        for more in [IDS_KEPT / 2 + 100, 2 * IDS_KEPT, IDS_KEPT] {
+            let end = come_to + more;
+            come(&world, come_to..end);
+            assert_last_known(&world, end);
+            come_to = end;
+        }
     }
 }

@@ -49,11 +49,9 @@ async fn get_destinations(call: Call) -> Outcome {
     let page = page(&call)?;
     let order = call.query_enum("order_by", ORDERS)?.flatten();
     let wanted = call.query("destination")?;
-    let mut all = tokio::task::block_in_place(|| call.ctx.engine.read(&Destinations))?;
-    if let Some(wanted) = wanted {
-        let wanted = wanted.to_lowercase();
-        all.retain(|status| status.destination.to_lowercase().contains(&wanted));
-    }
+    let wanted = wanted.unwrap_or_default().to_lowercase();
+    let is_wanted = |name: &str| name.to_lowercase().contains(&wanted);
+    let mut all = tokio::task::block_in_place(|| call.ctx.engine.read(&Destinations(&is_wanted)))?;
     if let Some(order) = order {
         all.sort_by_key(order);
     }

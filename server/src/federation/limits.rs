@@ -185,7 +185,8 @@ pub const DELIVERIES_MAX: usize = 500;
 /// names must not keep all others waiting, nor must the hundreds of servers of a large room that are gone.
 pub const LAGGARDS_PART: usize = 2;
 
-/// A server that takes longer for a transaction is slow, and keeps its place only if few enough are. Busy ones take some seconds.
+/// A server that takes longer for a transaction is slow, and keeps its place only if few enough are. Busy ones take some seconds. Who
+/// is prompt, and always has more to come, keeps it for no longer either, but for the transaction that is under way.
 pub const DELIVERY_PROMPT_TIME: Duration = Duration::from_secs(10);
 
 /// Time for what an answer to a transaction says when its status is there: it was made as a whole.

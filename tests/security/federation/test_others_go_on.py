@@ -126,6 +126,51 @@ def test_however_many_are_slow_at_once_the_others_are_sent_what_is_said(network,
             all_are(held_back=False)
 
 
+class Unhurried(Participant):
+    """Takes its time with every transaction when a test says so, and less than makes it slow."""
+
+    seconds = 0
+
+    def answer_send(self, *question):
+        answer = super().answer_send(*question)
+        self.closing.wait(self.seconds)
+        return answer
+
+    def has_more(self):
+        """Whether it has been sent messages again."""
+        with_messages = [
+            transaction for _, transaction in self.transactions
+            if any(event["type"] == "m.room.message" for event in transaction["pdus"])
+        ]
+        return len(with_messages) >= 2
+
+
+# So many messages take an unhurried server seven transactions of seven seconds each; after two others have their turn.
+UNHURRIED_SECONDS, BACKLOG, TURN_SECONDS_MAX = 7, 350, 30
+
+
+def test_who_is_prompt_and_always_has_more_to_come_lets_others_have_their_turn(network, tmp_path, honest):
+    with sound(limited(network.server(tmp_path), f"-n {FEW_FILES}")) as server:
+        alice = Client(server.base_url).register("alice")
+        theirs, good = (alice.create_room(preset="public_chat", room_version="11") for _ in range(2))
+        honest.join(server, good)
+        unhurried = [network.peer(kind=Unhurried) for _ in range(SLOW)]
+        for peer in unhurried:
+            peer.join(server, theirs)
+        try:
+            for peer in unhurried:
+                peer.seconds = UNHURRIED_SECONDS
+            for number in range(BACKLOG):
+                alice.send(theirs, f"{number}")
+            # Some of them only had the first one, as it came, and are at the others now.
+            until(lambda: sum(peer.has_more() for peer in unhurried) >= PLACES // 2)
+            alice.send(good, "among them")
+            honest.until(lambda: "among them" in honest.bodies, TURN_SECONDS_MAX)
+        finally:
+            for peer in unhurried:
+                peer.closing.set()
+
+
 def test_who_never_answers_questions_holds_up_no_other_room_or_server(server, silent, honest, alice):
     """It has events in many rooms wait for what it does not tell; another server's gaps are filled at once."""
     rooms = [alice.create_room(preset="public_chat", room_version="11") for _ in range(ROOMS)]

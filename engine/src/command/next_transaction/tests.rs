@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::{
-    command::{DeliveryFailed, HeardFromServer},
+    command::{DeliveryFailed, DeliveryShelved, HeardFromServer},
     fixture::{SERVER, World},
     room::{RoomCtx, servers},
     store::{Faults, Memory, schema::PartialJoin},
@@ -60,6 +60,13 @@ fn ask(world: &World, server: &str, acknowledged: Option<&str>) -> NextUp {
 fn fail(world: &World) -> u64 {
     let failed = DeliveryFailed { destination: THERE.into(), retry_after_ms: 0, is_rate_limit: false };
     world.engine.write(failed).wait().unwrap()
+}
+
+/// This server does not deal with the other one. Answers when that is looked at again.
+fn shelve(world: &World) -> u64 {
+    let due_ms = world.engine.write(DeliveryShelved { destination: THERE.into() }).wait().unwrap();
+    world.engine.read(&LeaveDestination { destination: THERE, due_ms, was_prompt: None }).unwrap();
+    due_ms
 }
 
 /// The other server is heard from. Answers when it is tried, if that is sooner than before.

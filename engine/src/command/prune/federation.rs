@@ -112,9 +112,17 @@ fn forget<K: Key + Clone, V: Value, E: Key>(
     })
 }
 
-/// What of the events that went out somebody has not been sent yet, by the room.
+/// What of the events that went out somebody has not been sent yet.
 #[derive(Default)]
-pub(super) struct Undelivered(HashMap<RoomNum, InRoom>);
+pub(super) struct Undelivered {
+    /// By the room.
+    rooms: HashMap<RoomNum, InRoom>,
+    /// Up to here they are old, as it was when the round began: of what is later it does not say what is wanted. `None` if none
+    /// are.
+    pub expired: Option<StreamPos>,
+    /// Up to here they are so old that nobody gets them any more, likewise.
+    pub given_up: Option<StreamPos>,
+}
 
 struct InRoom {
     /// All from here on.
@@ -126,7 +134,7 @@ struct InRoom {
 impl Undelivered {
     /// A server that was in the room up to `end` has not been sent what went out from `from` on.
     fn note(&mut self, room: RoomNum, from: StreamPos, end: StreamPos) {
-        let known = self.0.entry(room).or_insert_with(|| InRoom { from, ends: BTreeSet::new() });
+        let known = self.rooms.entry(room).or_insert_with(|| InRoom { from, ends: BTreeSet::new() });
         known.from = known.from.min(from);
         if end < StreamPos::MAX {
             known.ends.insert(end);
@@ -134,28 +142,29 @@ impl Undelivered {
     }
 
     fn has(&self, room: RoomNum, pos: StreamPos) -> bool {
-        self.0.get(&room).is_some_and(|known| known.from <= pos)
+        self.rooms.get(&room).is_some_and(|known| known.from <= pos)
     }
 
     /// Whether what went out at `pos`, and before `next`, is the last that somebody is to be sent.
     fn has_last(&self, room: RoomNum, pos: StreamPos, next: StreamPos) -> bool {
-        self.0.get(&room).is_some_and(|known| known.ends.range(pos..next).next().is_some())
+        self.rooms.get(&room).is_some_and(|known| known.ends.range(pos..next).next().is_some())
     }
 }
 
-/// Forgets which events went out up to `expired`, if all have been sent them, and in any case up to `given_up`: but for the last
-/// of each room, and of each stay of a server that does not know yet that it is over. Answers where to go on.
+/// Forgets which old events went out, if all have been sent them, and very old ones in any case: but for the last of each room,
+/// and of each stay of a server that does not know yet that it is over. Answers where to go on.
 pub(super) fn outgoing(
     tx: &mut Tx,
-    (expired, given_up): (StreamPos, Option<StreamPos>),
     undelivered: &Undelivered,
     from: (RoomNum, StreamPos),
 ) -> Result<Option<(RoomNum, StreamPos)>, StorageError> {
+    let Some(expired) = undelivered.expired else { return Ok(None) };
     step(tx, &schema::OUTGOING_EVENTS, &from, &RoomNum(u64::MAX), |tx, rows, next| {
         let keys = || rows.iter().map(|(key, _)| *key);
         for ((room, pos), (next_room, next_pos)) in keys().zip(keys().skip(1).chain(next.copied())) {
             let is_last = next_room != room || undelivered.has_last(room, pos, next_pos);
-            let is_wanted = undelivered.has(room, pos) && given_up.is_none_or(|given_up| pos > given_up);
+            let is_given_up = undelivered.given_up.is_some_and(|given_up| pos <= given_up);
+            let is_wanted = undelivered.has(room, pos) && !is_given_up;
             if pos <= expired && !is_last && !is_wanted {
                 tx.delete(&schema::OUTGOING_EVENTS, &(room, pos));
             }

@@ -132,6 +132,21 @@ fn who_is_always_due_takes_turns_with_all_others() {
 }
 
 #[test]
+fn who_was_sent_things_for_long_waits_for_its_turn_and_is_no_laggard() {
+    let waiting = waiting(0..3);
+    assert_eq!(take(&waiting, 1, 1).0, [0]);
+    // It is not known whether there is more for it.
+    waiting.settle(TextNum(0), StreamPos(1), false);
+    waiting.leave(TextNum(0), NOW_MS, Some(true), NOW_MS);
+    assert_eq!(take(&waiting, 2, 0).0, [1, 2]);
+    assert_eq!(take(&waiting, 2, 0), (vec![0], None));
+    // Now it is.
+    waiting.settle(TextNum(0), StreamPos(1), true);
+    waiting.leave(TextNum(0), 0, Some(true), NOW_MS);
+    assert_eq!(take(&waiting, 2, 0), (vec![], None));
+}
+
+#[test]
 fn those_that_are_due_for_longest_come_first() {
     let waiting = waiting(0..4);
     take(&waiting, 4, 4);

@@ -101,7 +101,12 @@ pub const ORIGINS: &[(&str, Origin)] = &[
     ("MEMBER_STREAM", From("EVENT_HEADERS, EVENT_BODIES; where forks came together: a fact")),
     ("TO_DEVICE", Fact),
     ("TO_DEVICE_COUNTS", From("TO_DEVICE")),
-    ("STRANGER_SHARES", Fact),
+    (
+        "STRANGER_SHARES",
+        Partly(
+            "for which devices there are any follows from TO_DEVICE_COUNTS; lost, they are counted from then on",
+        ),
+    ),
     ("KEY_BACKUPS", Partly("the count follows from BACKED_UP_KEYS")),
     ("BACKED_UP_KEYS", Fact),
     ("DEVICE_LIST_POSITIONS", Fact),

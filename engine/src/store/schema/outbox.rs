@@ -46,7 +46,7 @@ pub struct Destination {
     pub messages_waiting: u32,
     /// How often in a row it could not be reached.
     pub failures: u32,
-    /// Since when, in milliseconds since the epoch; zero if it can.
+    /// Since when, in milliseconds since the epoch, or since when this server does not deal with it; zero if it can.
     pub failing_since_ms: u64,
     /// When it was tried last in vain, in milliseconds since the epoch.
     pub failed_ms: u64,
@@ -61,6 +61,11 @@ pub struct Destination {
 }
 
 impl Destination {
+    /// Whether it could not be reached, or was not dealt with, since it last took something.
+    pub fn was_away(&self) -> bool {
+        self.failures > 0 || self.failing_since_ms > 0
+    }
+
     /// Behind where there may be events that it is still to be sent.
     pub fn missed_from(&self) -> StreamPos {
         self.making_up.as_ref().map_or(self.delivered_to, |making_up| making_up.from.min(self.delivered_to))

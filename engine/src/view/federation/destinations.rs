@@ -33,16 +33,19 @@ pub struct DestinationStatus {
     pub messages_waiting: u32,
 }
 
-/// All servers that ever were in a room with this one, or were sent anything, by name. O(them).
-pub struct Destinations;
+/// Of all servers that ever were in a room with this one, or were sent anything, those with such a name, by name. O(all of them).
+pub struct Destinations<'a>(pub &'a dyn Fn(&str) -> bool);
 
-impl View for Destinations {
+impl View for Destinations<'_> {
     type Output = Vec<DestinationStatus>;
 
     fn read(&self, reader: &Reader) -> Result<Vec<DestinationStatus>> {
         let mut found = Vec::new();
         for (server, _) in delivery::known_servers(reader, reader.shared.clock.now_ms())? {
-            found.push(status(reader, server)?);
+            let name = reader.text(server)?;
+            if (self.0)(&name) {
+                found.push(status(reader, server)?);
+            }
         }
         found.sort_by(|a, b| a.destination.cmp(&b.destination));
         Ok(found)
@@ -74,7 +77,7 @@ fn status(reader: &Reader, server: TextNum) -> Result<DestinationStatus> {
         destination: reader.text(server)?,
         delivered_to: row.delivered_to,
         failures: row.failures,
-        failing_since_ms: row.failing_since_ms,
+        failing_since_ms: if is_failing { row.failing_since_ms } else { 0 },
         failed_ms: if is_failing { row.failed_ms } else { 0 },
         retry_ms: row.retry_ms,
         succeeded_ms: row.succeeded_ms,

@@ -164,10 +164,10 @@ fn held_ms(index: usize, count: usize) -> u64 {
 pub struct LeaveDestination<'a> {
     /// The server.
     pub destination: &'a str,
-    /// When it may be tried again, in milliseconds since the epoch.
+    /// When it may be tried again, in milliseconds since the epoch; zero if it was seen that nothing more is for it. Else whether there
+    /// is more is looked at in its next turn.
     pub due_ms: u64,
-    /// Whether it took promptly what it was sent, and neither failed nor was slow; `None` if it was not sent anything. Whether there
-    /// is more for one that was not is looked at in its next turn.
+    /// Whether it took promptly what it was sent, and neither failed nor was slow; `None` if it was not sent anything.
     pub was_prompt: Option<bool>,
 }
 

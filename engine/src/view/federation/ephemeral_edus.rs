@@ -90,6 +90,11 @@ impl View for EphemeralEdus<'_> {
         if !present.is_empty() {
             edus.push(edu("m.presence", json!({"push": present}).to_string().as_bytes()));
         }
+        if edus.is_empty() {
+            // Nobody is to be told of what was taken. It is not on its way, or it would be put back when the server is left, and be
+            // due again at once, without end.
+            drop(outbox.take_ephemeral(server, 0));
+        }
         Ok(edus)
     }
 }

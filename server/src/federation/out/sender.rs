@@ -12,9 +12,9 @@ use http::StatusCode;
 use metrics::{counter, gauge};
 use ruma_common::ServerName;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, warn};
-use warren_engine::command::{HeardFromServer, Transaction};
+use warren_engine::command::{DeliveryShelved, HeardFromServer, Transaction};
 use warren_engine::delivery::{Delivery, Next, STORE_FAILED_WAIT_MS, Sent};
 use warren_engine::view::federation::{Due, DueDestinations, IsSlow, LeaveDestination, MakeDue, MayBeBack};
 
@@ -71,12 +71,19 @@ fn look(ctx: &Context, limit: usize) -> Due {
 /// Sends a server what there is for it, one transaction after the other. Where this server does not deal with that one, it all
 /// waits for a start with other lists, and nothing has failed.
 async fn deliver(ctx: Arc<Context>, destination: Arc<str>) {
-    let is_admitted = ctx.config.federation_access.admits(&destination);
-    let left = Left { due_ms: if is_admitted { 0 } else { u64::MAX }, was_prompt: None };
+    let left = Left { due_ms: 0, was_prompt: None };
     let visit = Visit { ctx: &ctx, destination: &destination, left };
-    if is_admitted {
+    if ctx.config.federation_access.admits(&destination) {
         visit.until(deliver_all(&ctx, &destination)).await;
+    } else {
+        visit.until(shelve(&ctx, &destination)).await;
     }
+}
+
+/// One write a day, so that what waits does not grow for ever.
+async fn shelve(ctx: &Context, destination: &str) -> warren_engine::Result<Left> {
+    let due_ms = ctx.engine.write(DeliveryShelved { destination: destination.to_owned() }).await?;
+    Ok(Left { due_ms, was_prompt: None })
 }
 
 /// That somebody is at a server. It ends when this is dropped, whatever became of the work: nothing is sent to the server before.
@@ -123,10 +130,11 @@ struct Left {
     was_prompt: Option<bool>,
 }
 
-/// A server that is slow is left after each transaction, so that it waits for its turn among its like before the next is begun.
+/// A server that is slow is left after each transaction, so that it waits for its turn among its like before the next is begun. So is
+/// one that is prompt once it was sent things for as long, for there may always be more for it.
 async fn deliver_all(ctx: &Context, destination: &Arc<str>) -> warren_engine::Result<Left> {
     let mut delivery = Delivery::new(destination.clone());
-    let mut was_prompt = None;
+    let (begun, mut was_prompt) = (Instant::now(), None);
     loop {
         match delivery.next_step() {
             Next::Begin(next) => {
@@ -138,7 +146,8 @@ async fn deliver_all(ctx: &Context, destination: &Arc<str>) -> warren_engine::Re
             Next::Send(transaction) => {
                 let sent = send_in_time(ctx, destination, transaction).await?;
                 was_prompt = Some(sent == Sent::Done);
-                delivery.sent(sent);
+                let is_for_long = sent == Sent::Done && begun.elapsed() > DELIVERY_PROMPT_TIME;
+                delivery.sent(if is_for_long { Sent::DoneForNow } else { sent });
             }
             Next::Fail(failed) => {
                 let retry_ms = ctx.engine.write(failed).await?;
@@ -164,7 +173,7 @@ async fn send_in_time(
         counter!("warren_federation_deliveries_broken_off_total", "reason" => "slow").increment(1);
         return Ok(failed(destination, &RemoteError::Timeout));
     }
-    Ok(sending.await.map_or_else(|error| failed(destination, &error), |()| Sent::DoneSlowly))
+    Ok(sending.await.map_or_else(|error| failed(destination, &error), |()| Sent::DoneForNow))
 }
 
 fn failed(destination: &str, error: &RemoteError) -> Sent {

@@ -28,7 +28,8 @@ const GIVEN_UP: &str = "given_up";
 /// Sends a transaction; one that is too large, or that the server refuses to take as it is, in parts, so that what is wrong with one
 /// of them, or too much for a proxy, costs nothing else. What the server finds wrong with single events is theirs and for the log.
 ///
-/// Errors: it could not be sent, or not all of it: then the parts that the server has taken will be sent again, under the same ids.
+/// Errors: it could not be sent, or not all of it: then the parts that the server has taken will be sent again, under the same ids
+/// unless something that is soon stale was among them, which is left out then.
 pub async fn send(ctx: &Context, destination: &str, transaction: Transaction) -> Result<(), RemoteError> {
     let to = ServerName::parse(destination).map_err(|error| RemoteError::BadAnswer(error.to_string()))?;
     let origin = ctx.config.server_name.as_str();

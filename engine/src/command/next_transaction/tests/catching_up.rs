@@ -7,7 +7,7 @@ use crate::{
     command::{Prune, PruneProgress},
     fixture::put,
     room::outgoing,
-    view::federation::EventsById,
+    view::federation::{DestinationOf, EventsById},
 };
 
 /// Steps of a round, and some more.
@@ -84,6 +84,46 @@ fn who_was_silent_for_long_is_sent_what_was_last_in_each_room() {
         assert_eq!((&*told[0], told.last().unwrap().as_str()), ("first", "last"));
         assert_eq!(&told[told.len() - 3..told.len() - 1], ["4", "4"]);
     }
+}
+
+#[test]
+fn who_was_not_dealt_with_for_long_catches_up_and_never_was_failing() {
+    let world = world();
+    due(&world);
+    shelve(&world);
+    let many: Vec<String> = (0..100).map(|number| number.to_string()).collect();
+    many.iter().for_each(|body| drop(world.message(ROOM, ALICE, body)));
+    for _ in 0..2 {
+        world.pass_ms(DAY_MS);
+        assert_eq!(due(&world), [THERE.into()]);
+        shelve(&world);
+        let status = world.engine.read(&DestinationOf(THERE)).unwrap();
+        assert_eq!((status.failures, status.failing_since_ms, status.retry_ms), (0, 0, 0));
+    }
+    world.pass_ms(DAY_MS);
+    due(&world);
+    let first = ask(&world, THERE, None).transaction.unwrap();
+    assert_eq!(said_in(&first), many[..EVENTS_MAX]);
+    // When it has taken something it is told where the room ends, and fetches what is before.
+    assert_eq!(comes_back(&world, &first), many[99..]);
+    world.message(ROOM, ALICE, "and on");
+    world.message(ROOM, ALICE, "and on");
+    assert_eq!(comes_back(&world, &first), ["and on", "and on"]);
+}
+
+#[test]
+fn who_missed_nothing_while_it_was_not_dealt_with_is_sent_all_that_comes_later() {
+    let world = world();
+    due(&world);
+    shelve(&world);
+    world.pass_ms(DAY_MS);
+    let since_ms = || {
+        world
+            .ask(|reader| Ok(outbox::destination(reader, reader.text_num(THERE)?.unwrap())?.failing_since_ms))
+    };
+    assert!(since_ms() > 0);
+    assert_eq!(ask(&world, THERE, None).transaction, None);
+    assert_eq!(since_ms(), 0);
 }
 
 /// It can fetch nothing of the room any more, so that it is sent all of it, in pieces.
@@ -167,6 +207,23 @@ fn of_a_room_that_this_server_has_left_who_was_silent_is_sent_all_that_was_said(
         expected.extend([if rejoins { "join" } else { "leave" }, "there"].map(str::to_owned));
         assert_eq!(comes_back(&world, &first), expected, "{rejoins}");
     }
+}
+
+/// It was none of the rooms that are fetched when it was looked where these end.
+#[test]
+fn of_a_room_to_which_this_server_comes_back_meanwhile_who_catches_up_is_sent_the_rest() {
+    let many: Vec<String> = (0..120).map(|number| number.to_string()).collect();
+    let world = world();
+    let first = goes_silent(&world);
+    many.iter().for_each(|body| drop(world.message(ROOM, ALICE, body)));
+    world.leave(ROOM, ALICE);
+    pass(&world, 2 * HOUR_MS);
+    due(&world);
+    let second = ask(&world, THERE, Some(&first.id)).transaction.unwrap();
+    assert_eq!(said_in(&second), many[..EVENTS_MAX]);
+    world.join(ROOM, ALICE);
+    let expected = [&many[EVENTS_MAX..], &["leave".to_owned(), "join".to_owned()][..]].concat();
+    assert_eq!(comes_back(&world, &second), expected);
 }
 
 #[test]

@@ -27,6 +27,21 @@ fn a_dead_servers_queue_keeps_only_the_last_of_each_user() {
 }
 
 #[test]
+fn the_queue_of_a_server_that_is_not_dealt_with_keeps_only_the_last_of_each_user() {
+    let world = federated();
+    for seed in 1..6 {
+        upload_device(&world, ALICE, "A", Signer::new(seed).device(ALICE, "A")).unwrap();
+        assert_eq!(due(&world), [THERE.into()]);
+        let due_ms = shelve(&world);
+        assert!(due(&world).is_empty(), "it is looked at once a day");
+        world.pass_ms(due_ms - world.engine.now_ms());
+    }
+    let told = told(&world);
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0].1["keys"]["keys"]["ed25519:A"], Signer::new(5).public());
+}
+
+#[test]
 fn a_dead_servers_queue_does_not_grow_with_logins_and_tells_of_the_change_when_it_is_back() {
     let world = federated();
     let carol = register(&world, "carol", &[]);

@@ -6,6 +6,7 @@ use super::*;
 use crate::{
     check::Check,
     command::{DeleteToDevice, RemoveDevices, WhichDevices},
+    device::signatures,
     fixture::observed::{Observed, Observer},
     store::{Backend, Change, Durability, StorageError, schema::UserNews},
 };
@@ -239,6 +240,27 @@ fn however_often_a_users_devices_change_their_followers_are_told_once_a_batch() 
 }
 
 #[test]
+fn a_device_that_is_called_like_a_key_with_many_signatures_keeps_nothing_else_from_coming() {
+    let world = world();
+    assert!(list(&world, 5, &[("P", 1)]));
+    let id = Signer::new(9).public();
+    let put = world.act(|tx| {
+        let (bob, key) = (tx.user_num(BOB)?.unwrap(), tx.intern_text(&id)?);
+        let signature = "x".repeat(signatures::SIGNATURE_BYTES_MAX);
+        let names: Vec<String> = (0..4).map(|number| format!("ed25519:{number}")).collect();
+        let all: Vec<(&str, &str)> = names.iter().map(|name| (&**name, &*signature)).collect();
+        signatures::put(tx, bob, bob, key, &all, signatures::ON_KEY_BYTES_MAX)
+    });
+    assert!(put.unwrap());
+    let direct = json!({"sender": BOB, "type": "m.t", "message_id": "1", "messages": {ALICE: {"A": {}}}});
+    let edus = [update(&id, Some(2), 6, &[5]), ("m.direct_to_device", direct)];
+    assert!(receive(&world, THERE, &edus).is_empty());
+    let known = keys(&world);
+    assert_eq!((known.len(), known.contains(&key(&id, 2))), (2, true));
+    assert_eq!(waiting(&world, "A").len(), 1);
+}
+
+#[test]
 fn what_is_told_of_many_users_comes_in_several_writes() {
     let world = world();
     let users: Vec<String> = (0..450).map(|number| format!("@u{number}:there.example")).collect();
@@ -319,6 +341,43 @@ impl Observer for Rows {
         self.changed.fetch_add(changes.len(), Ordering::Relaxed);
         store.commit(changes, durability)
     }
+}
+
+/// One message to everybody here would hold up all of them else.
+#[test]
+fn behind_many_who_share_no_room_with_a_server_the_rooms_of_others_are_not_looked_through() {
+    const ROOMS: usize = 5;
+    const OTHERS: usize = 100;
+    let store = Arc::new(Observed { store: Arc::new(Memory::default()), observer: Rows::default() });
+    let world = furnished(World::on(store.clone()));
+    let have = |prefix: &str, count: usize| -> Vec<String> {
+        (0..count).map(|number| register(&world, &format!("{prefix}{number:03}"), &["D"])).collect()
+    };
+    let (first, in_rooms, in_none) = (have("a", BATCH_ENTRIES), have("b", OTHERS), have("c", OTHERS));
+    for number in 0..ROOMS {
+        let room = format!("!{number}:here.example");
+        world.room(&room, ALICE, None);
+        in_rooms.iter().for_each(|user| drop(world.join(&room, user)));
+    }
+    let cost = |id: &str, others: &[String]| {
+        let messages: JsonObject =
+            first.iter().chain(others).map(|user| (user.clone(), json!({"D": {}}))).collect();
+        let before = store.observer.read.load(Ordering::Relaxed);
+        let taken = take(&world, STRANGER_THERE, &[direct(STRANGER_THERE, id, &Value::Object(messages))]);
+        assert_eq!(taken.dropped, BTreeMap::new(), "it comes all the same");
+        store.observer.read.load(Ordering::Relaxed) - before
+    };
+    // So that whatever is remembered of names is.
+    let everybody = [&in_rooms[..], &in_none[..]].concat();
+    cost("0", &everybody);
+    let (of_none, of_many) = (cost("1", &in_none), cost("2", &in_rooms));
+    assert!(of_many < of_none + ROOMS * OTHERS / 2, "{of_none} {of_many}");
+    // Whoever shares a room with the server is told all that it sends by itself.
+    world.join("!0:here.example", "@bob:stranger.example");
+    let messages = json!({in_rooms[0].clone(): {"D": content(5_000)}});
+    let edus: Vec<Value> =
+        (0..100).map(|number| direct(STRANGER_THERE, &format!("s{number}"), &messages)).collect();
+    assert_eq!(take_all(&world, STRANGER_THERE, &edus).0, BTreeMap::new());
 }
 
 fn ids_of_devices(prefix: &str, count: usize) -> Vec<String> {
