@@ -71,6 +71,7 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("account", "stream", "presence is in memory, where the streams are"),
     ("account", "stream::Claim", "presence is in memory, where the streams are"),
     ("account", "stream::PresenceChange", "presence is in memory, where the streams are"),
+    ("engine", "room::servers", "what access lists say of servers is in a cache of the engine's"),
     ("engine", "room::policy", "which policy server a state names is in a cache of the engine's"),
     ("command", "open", "a new signing key takes the place of the one that the database was made with"),
     ("engine", "remote::NeverTrusted", "which keys are never trusted is an option of the engine"),
@@ -83,6 +84,7 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("room", "device::elsewhere", "devices are followed of those who share a room"),
     ("room", "device::lists", "who comes into a room is told of with their devices, in the join's own batch"),
     ("room", "outbox", "what a server has been sent says what it is still to be told of a room"),
+    ("device", "room::servers", "a server is told of devices unless it is met in another room of their user"),
     ("device", "outbox", "a change of devices is queued for other servers in its own batch"),
 ];
 
