@@ -240,6 +240,7 @@ mod tests {
             let left = Left::Something { lacks: lacking("key.test"), keys_at: Some(Instant::now()) };
             fetches.end(&errand, left, attempts);
             assert_eq!(fetches.begin(&errand, false), attempts < KEYS_ATTEMPTS_MAX, "{attempts}");
+            fetches.end(&errand, Left::Nothing, attempts);
         }
     }
 }
