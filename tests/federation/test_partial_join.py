@@ -9,7 +9,7 @@ import urllib.parse
 
 import pytest
 
-from harness.client import Client, address, joined, timeline
+from harness.client import Client, address, bodies, joined, timeline
 from harness.metrics import figure, until_at_work
 from harness.omitting import Omitting
 from harness.participant import id_of, path
@@ -295,6 +295,24 @@ def test_who_asks_for_members_waits_for_them(network, resident, tmp_path):
         assert members(alice, at=early) == everybody
         assert server.stop() == 0, server.log_tail()
         server.check()
+
+
+def test_history_goes_on_behind_what_is_still_to_come(server, resident, alice):
+    """Who reads it while members are on their way is not told that it ends there."""
+    copy = resident.create()
+    resident.next(copy, "m.room.message", {"msgtype": "m.text", "body": "before"})
+    room = copy.room_id
+    alice.join(room, query=via(resident))
+    first = alice.messages(room)
+    # More often than once, for each page waits only so long.
+    second = alice.messages(room, **{"from": first["end"]})
+    assert "before" not in bodies([*first["chunk"], *second["chunk"]])
+    resident.may_tell.set()
+    page, read = second, []
+    while "end" in page and "before" not in read:
+        page = alice.messages(room, **{"from": page["end"]})
+        read += bodies(page["chunk"])
+    assert "before" in read
 
 
 def test_nobody_waits_for_members_in_vain(network, resident, tmp_path):

@@ -119,6 +119,10 @@ impl Command for NextTransaction {
         if !is_repeated {
             if self.begins {
                 row.in_flight = begin(tx, server, &mut row, known_to, now_ms)?;
+                if row.in_flight.is_some() {
+                    // What is made up for is in no room that is looked at, nor in the queue: it is to be tried again all the same.
+                    tx.shared.outbox.add_queued(server, StreamPos(1));
+                }
                 // While this server did not deal with it. That is not to count for what it misses later.
                 missed_nothing = row.in_flight.is_none() && row.failures == 0 && row.was_away();
                 row.failing_since_ms = if missed_nothing { 0 } else { row.failing_since_ms };

@@ -184,14 +184,16 @@ pub(crate) fn is_owed_an_end(reader: &Reader, user: UserNum, room: RoomNum) -> R
     let Some(server) = server else { return Ok(false) };
     let delivered_to = destination(reader, server)?.delivered_to;
     let mut last = reader.user_room(user, room)?.map(|row| row.value.event);
-    // Who was banned, and is not any more, was turned out by the former.
+    // Who was banned, and is not any more, was turned out by the former. States that others tell may lead round in a circle.
+    let mut behind = StreamPos::MAX;
     while let Some(num) = last {
         let event = reader.event(num)?;
         let is_end = matches!(event.pdu()?.membership(), Some("leave" | "ban"));
         let pos = event.pos();
-        if !is_end || pos <= delivered_to {
+        if !is_end || pos <= delivered_to || pos >= behind {
             return Ok(false);
         }
+        behind = pos;
         if reader.has(&schema::OUTGOING_EVENTS, &(room, pos))? && is_owed(reader, server, room, pos)? {
             return Ok(true);
         }

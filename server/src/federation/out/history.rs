@@ -237,8 +237,11 @@ fn begin(ctx: &Arc<Context>, stretch: &Stretch) -> Turn {
 async fn fill_all(ctx: &Arc<Context>, stretch: &Stretch) -> Result<(), ApiError> {
     // The state before what is filled in follows from that of the join, which is to be whole.
     if timeout(TIME_MAX, ctx.federation.completions.ended(&stretch.room_id)).await.is_err() {
-        // Pages go on without what is missing meanwhile.
-        if let Some(gap) = stretch.gap(ctx)? {
+        // What is on its way is waited for; only where nobody tells the members do pages go on without what is missing.
+        let progress = ctx.federation.completions.progress(&stretch.room_id);
+        if progress.is_some_and(|progress| progress.rounds_failed > 0)
+            && let Some(gap) = stretch.gap(ctx)?
+        {
             ctx.federation.histories.in_vain.note(stretch.place(&gap), IN_VAIN);
         }
         return Ok(());
@@ -345,7 +348,6 @@ async fn fill_by(
         if next.is_empty() {
             break;
         }
-        asked.extend(next.iter().cloned());
         let page = match page_in_time(ctx, server, room_id, &next, answer_time_max).await {
             Ok(page) => page,
             Err(outcome) => {
@@ -353,6 +355,10 @@ async fn fill_by(
                 return Ok(outcome);
             }
         };
+        // A full page may have had no place for all that was asked for.
+        if page.len() < EVENTS_MAX || next.len() == 1 {
+            asked.extend(next.iter().cloned());
+        }
         told.extend(page);
         let mut intake = Intake::of_history(room_id.to_owned(), version, told.clone());
         if let Ok(taken) = timeout(TAKE_IN_TIME_MAX, take_in(ctx, &mut intake, &[server.to_owned()])).await {

@@ -394,6 +394,29 @@ fn who_is_turned_out_while_all_with_which_it_catches_up_is_under_way_is_sent_all
     }
 }
 
+/// It fails once more when nothing but that is left for it.
+#[test]
+fn what_is_made_up_for_is_tried_again() {
+    let world = world();
+    let first = goes_silent(&world);
+    world.message(ROOM, ALICE, "early");
+    world.message(ROOM, ALICE, "late");
+    pass(&world, 2 * HOUR_MS);
+    due(&world);
+    let second = ask(&world, THERE, Some(&first.id)).transaction.unwrap();
+    world.member(ROOM, ALICE, BOB, "leave").unwrap();
+    due(&world);
+    let mut last = second;
+    while let Some(next) = ask(&world, THERE, Some(&last.id)).transaction {
+        last = next;
+        let retry_ms = fail(&world);
+        leave_until(&world, retry_ms);
+        world.pass_ms(retry_ms - world.engine.now_ms());
+        assert_eq!(due(&world), [Arc::from(THERE)], "{:?}", said_in(&last));
+    }
+    assert!(said_in(&last).contains(&"leave".to_owned()));
+}
+
 fn is_made_up_for(world: &World) -> bool {
     let row = world.ask(|reader| Ok(outbox::destination(reader, reader.text_num(THERE)?.unwrap())?));
     row.making_up.is_some()

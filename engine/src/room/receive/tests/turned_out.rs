@@ -1,7 +1,11 @@
 //! What a server that was turned out of the room is told of what came in since by another way than the timeline.
 
 use super::*;
-use crate::{Error, What, command::AdoptState, view::federation::StateAt};
+use crate::{
+    Error, What,
+    command::AdoptState,
+    view::federation::{IsUntoldOfEnd, StateAt},
+};
 
 const DAVE: &str = "@dave:third.example";
 const THERE: &str = "there.example";
@@ -51,4 +55,23 @@ fn what_was_only_heard_of_is_given_if_it_is_no_deeper() {
     };
     assert!(is_given(&early, THERE) && is_given(&late, THERE));
     assert!(is_given(&early, THIRD) && !is_given(&late, THIRD));
+}
+
+/// Other servers' states say of each of two kicks that the other came before.
+#[test]
+fn who_was_turned_out_in_a_circle_is_owed_nothing() {
+    const STRANGER: &str = "@stranger:other.example";
+    let (scene, _) = with_dave();
+    let kicks = [("$one", 30), ("$other", 31)]
+        .map(|(prev, depth)| scene.member(BOB, STRANGER, "leave", &[prev], depth));
+    let [one, other] = &kicks;
+    let known = scene.state_ids();
+    for (kick, before) in [(one, other), (other, one)] {
+        let state = known.iter().chain([&before.event_id]).cloned().collect();
+        let states = vec![GivenState { event_id: kick.event_id.clone(), state }];
+        let (pdus, outliers) = (scene.check(&[kick]), scene.check(&[before]));
+        let received = scene.write(ReceivePdus { pdus, outliers, states, ..ReceivePdus::default() });
+        assert!(received.outcomes.contains(&(kick.event_id.clone(), Outcome::Accepted)), "{received:?}");
+    }
+    assert!(!scene.world.engine.read(&IsUntoldOfEnd { room_id: ROOM, user_id: STRANGER }).unwrap());
 }
