@@ -91,6 +91,10 @@ def test_what_was_said_before_a_fork_stays_before_all_else_for_who_comes_meanwhi
         zoe.join(room, query=via(there))
         until_joined(zoe, room, bob)
         see(zoe, room, bob.send(room, "before"))
+        # Alice's server has Zoe's keys, without which it could not check that she is in the room.
+        met = alice.create_room(preset="public_chat")
+        zoe.join(met, query=via(here))
+        until_joined(zoe, met, alice)
         distant.cut_off()
         zoe.send(room, "on the other side")
         bob.send(room, "on this side")
