@@ -56,9 +56,9 @@ def test_a_server_that_cannot_be_reached_holds_up_no_keys_and_is_asked_all_the_s
     quiet.is_failing = True
     alice.send(room_id, "1")
     until_failing(admin, quiet)
-    claim = {"one_time_keys": {user_id: {"D": "signed_curve25519"}}}
-    answer, took = seconds(lambda: alice.post("keys/claim", json=claim))
+    query = {"device_keys": {user_id: []}}
+    answer, took = seconds(lambda: alice.post("keys/query", json=query))
     assert list(answer["failures"]) == [quiet.name] and took < LESS_THAN_TEN
     # It may be back before anything is sent to it again.
     quiet.may_tell.set()
-    assert alice.post("keys/claim", json=claim)["failures"] == {}
+    assert alice.post("keys/query", json=query)["failures"] == {}
