@@ -138,6 +138,10 @@ const SPAWN_ALLOWED: &[&str] = &["server/src/worker.rs", "server/src/http/listen
 /// Files that may say `unsafe`: a snapshot that holds its database in the same struct.
 const UNSAFE_ALLOWED: &[&str] = &["engine/src/store/backend/rocks.rs"];
 
+/// Folders whose tests run together: pytest tells their files apart by name alone, and runs none if two have the same.
+const RUN_TOGETHER: &[&[&str]] =
+    &[&["tests/api", "tests/security", "tests/operating"], &["tests/federation"], &["tests/crash"]];
+
 /// Fails with all breaches at once.
 fn check(rule: &str, breaches: Vec<String>) {
     assert!(breaches.is_empty(), "{rule}\n{}", breaches.join("\n"));
@@ -195,6 +199,21 @@ fn engine_modules_import_what_the_table_allows() {
         }
     }
     check("An engine module imports what the table does not allow.", breaches);
+}
+
+#[test]
+fn tests_that_run_together_have_names_of_their_own() {
+    let mut breaches = Vec::new();
+    for folders in RUN_TOGETHER {
+        let mut known = BTreeSet::new();
+        for path in sources(folders).into_iter().map(|source| source.path) {
+            let name = path.rsplit('/').next().unwrap_or_default();
+            if name.starts_with("test_") && !known.insert(name.to_owned()) {
+                breaches.push(path);
+            }
+        }
+    }
+    check("A test file has the name of another that runs with it.", breaches);
 }
 
 #[test]

@@ -1,9 +1,6 @@
 //! Who is told of whose devices.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
-};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
@@ -15,11 +12,8 @@ use super::{
 use crate::{
     core::num::StreamPos,
     device::lists::{self, RoomChanges},
-    fixture::{
-        World,
-        observed::{Observed, Observer},
-    },
-    store::{Memory, Tx},
+    fixture::{World, observed::Observed},
+    store::Tx,
     view::{ChangedUsers, KeyChanges, Sync, SyncToken},
 };
 
@@ -152,19 +146,9 @@ fn who_signs_keys_without_sharing_a_room_tells_their_own_devices() {
     expect(&world, &carol.id, from, &[], &[]);
 }
 
-/// Counts the rows that commands read.
-#[derive(Default)]
-struct Rows(AtomicUsize);
-
-impl Observer for Rows {
-    fn rows(&self, count: usize) {
-        self.0.fetch_add(count, Ordering::Relaxed);
-    }
-}
-
 /// How many rows it takes a user of so many rooms to learn that somebody has new keys.
 fn rows_of_news(rooms: usize) -> usize {
-    let backend = Arc::new(Observed { store: Arc::new(Memory::default()), observer: Rows::default() });
+    let backend = Observed::counting();
     let world = World::on(backend.clone());
     let [alice, bob] = ["alice", "bob"].map(|name| register(&world, name, &["D"]));
     let room_ids: Vec<String> = (0..rooms).map(|number| format!("!{number}:here.example")).collect();
@@ -179,10 +163,10 @@ fn rows_of_news(rooms: usize) -> usize {
         let (alice, bob) = (tx.user_num(&alice)?.unwrap(), tx.user_num(&bob)?.unwrap());
         let room = tx.room_num(&room_ids[0])?.unwrap();
         let rooms = RoomChanges { with_news: &[room], ..RoomChanges::default() };
-        let before = backend.observer.0.load(Ordering::Relaxed);
+        let before = backend.observer.rows_read();
         let found = lists::between(tx, alice, from, to, rooms)?;
         assert!(found.changed.contains(&bob));
-        Ok(backend.observer.0.load(Ordering::Relaxed) - before)
+        Ok(backend.observer.rows_read() - before)
     };
     world.act(count).unwrap()
 }

@@ -1,7 +1,5 @@
 //! Forks in the store: the index of citations changes what is read, never what is resolved.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -15,7 +13,7 @@ use crate::{
     error::Missing,
     fixture::{
         SERVER, World,
-        observed::{Observed, Observer},
+        observed::{Counts, Observed},
     },
     room::{
         merging::DUMMY_EVENT,
@@ -23,7 +21,6 @@ use crate::{
         receive::{AtHand, Standing, receive},
         visibility::Viewer,
     },
-    store::Memory,
     view::RoomsToMerge,
 };
 
@@ -239,28 +236,14 @@ fn a_room_in_which_nobody_here_may_send_stays_forked() {
     assert_eq!(ends(&world), 11);
 }
 
-/// Counts the rows that are read outside of snapshots: those that commands read.
-#[derive(Default)]
-struct Rows(AtomicUsize);
-
-impl Observer for Rows {
-    fn rows(&self, count: usize) {
-        self.0.fetch_add(count, Ordering::Relaxed);
-    }
-}
-
-fn counted() -> Arc<Observed<Rows>> {
-    Arc::new(Observed { store: Arc::new(Memory::default()), observer: Rows::default() })
-}
-
 /// How many rows are read while a room of so many members forks in ten events, by an engine that remembers nothing of it.
 fn rows_of_a_fork(members: usize) -> usize {
-    let backend = counted();
+    let backend = Observed::counting();
     furnish(&World::on(backend.clone()), members);
     let world = World::on(backend.clone());
     world.pass_ms(1_000_000);
     let base = last(&world);
-    let before = backend.observer.0.load(Ordering::Relaxed);
+    let before = backend.observer.rows_read();
     for side in 0..2 {
         let [moderator, banned, kicked, renamed] = [side, 2, 4, 5].map(user);
         let why = side.to_string();
@@ -279,7 +262,7 @@ fn rows_of_a_fork(members: usize) -> usize {
     }
     let is_forked = world.ask(|reader| Ok(RoomCtx::load(reader, ROOM)?.head.extremities.len() == 2));
     assert!(is_forked);
-    backend.observer.0.load(Ordering::Relaxed) - before
+    backend.observer.rows_read() - before
 }
 
 #[test]
@@ -291,8 +274,8 @@ fn a_fork_costs_what_differs_and_not_the_room() {
 
 /// A room of so many members with two states, of which one has five members more, and the other none of what differs, not
 /// even the create event behind it. The engine remembers nothing of them.
-fn arrivals(members: usize) -> (Arc<Observed<Rows>>, World, [NodeId; 2]) {
-    let backend = counted();
+fn arrivals(members: usize) -> (Arc<Observed<Counts>>, World, [NodeId; 2]) {
+    let backend = Observed::counting();
     let world = World::on(backend.clone());
     furnish(&world, members);
     let base = last(&world);
@@ -310,14 +293,14 @@ fn arrivals(members: usize) -> (Arc<Observed<Rows>>, World, [NodeId; 2]) {
 
 /// How many rows `read` reads, with the room at hand.
 fn rows_of<T>(
-    (backend, world, _): &(Arc<Observed<Rows>>, World, [NodeId; 2]),
+    (backend, world, _): &(Arc<Observed<Counts>>, World, [NodeId; 2]),
     read: impl Fn(&mut Tx, &RoomCtx) -> Result<T, StorageError>,
 ) -> usize {
     let counted = world.act(|tx| {
         let room = RoomCtx::load(tx, ROOM)?;
-        let before = backend.observer.0.load(Ordering::Relaxed);
+        let before = backend.observer.rows_read();
         read(tx, &room)?;
-        Ok(backend.observer.0.load(Ordering::Relaxed) - before)
+        Ok(backend.observer.rows_read() - before)
     });
     counted.unwrap()
 }

@@ -38,6 +38,7 @@ use crate::{
         version::RoomVersion,
     },
     fixture::{START_MS, World},
+    intake::{Answer, Intake, Next, Question},
     remote::ServerKey,
     room::{RoomCtx, gap},
     store::{schema, schema::EventStatus},
@@ -230,6 +231,25 @@ impl Scene {
 
     fn receive(&self, pdus: &[&Pdu]) -> Received {
         self.write(ReceivePdus { pdus: self.check(pdus), ..ReceivePdus::default() })
+    }
+
+    /// Drives an intake of an event until it asks no more.
+    fn intake(&self, sent: &Pdu, mut answer: impl FnMut(&Question) -> Answer) -> Intake {
+        let mut intake = Intake::new(ROOM.into(), version(), vec![sent.json.clone()]);
+        loop {
+            match intake.next_step() {
+                Next::Check(pdus) => {
+                    let view = CheckPdus { version: version(), pdus: &pdus };
+                    intake.checked(self.world.engine.read(&view).unwrap());
+                }
+                Next::Write(receive) => intake.received(self.world.engine.write(receive).wait().unwrap()),
+                Next::Ask(question) => {
+                    let answer = answer(&question);
+                    intake.answered(question, answer);
+                }
+                Next::Done => return intake,
+            }
+        }
     }
 
     /// Receives events that are only to be known.

@@ -1,37 +1,15 @@
 //! What one server tells costs no more than it may, however it tells it.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use super::*;
 use crate::{
     check::Check,
     command::{DeleteToDevice, RemoveDevices, WhichDevices},
     device::signatures,
-    fixture::observed::{Observed, Observer},
-    store::{Backend, Change, Durability, StorageError, schema::UserNews},
+    fixture::observed::Observed,
+    store::schema::UserNews,
 };
 
 const STRANGER_THERE: &str = "stranger.example";
-
-/// Knows how many bytes the largest commit had.
-#[derive(Default)]
-struct Largest(AtomicUsize);
-
-impl Observer for Largest {
-    fn commit(
-        &self,
-        store: &dyn Backend,
-        changes: &[Change],
-        durability: Durability,
-    ) -> Result<(), StorageError> {
-        let bytes = changes.iter().map(|change| match change {
-            Change::Put(_, key, value) => key.len() + value.len(),
-            Change::Delete(..) | Change::DeleteRange(..) => 0,
-        });
-        self.0.fetch_max(bytes.sum(), Ordering::Relaxed);
-        store.commit(changes, durability)
-    }
-}
 
 /// Content of so many bytes.
 fn content(bytes: usize) -> Value {
@@ -84,7 +62,7 @@ fn assert_sound(world: &World) {
 
 #[test]
 fn large_messages_to_many_devices_come_in_several_batches_and_once() {
-    let store = Arc::new(Observed { store: Arc::new(Memory::default()), observer: Largest::default() });
+    let store = Observed::counting();
     let world = furnished(World::on(store.clone()));
     let devices = have_devices(&world, 60);
     let edus: Vec<Value> = (0..5)
@@ -92,7 +70,7 @@ fn large_messages_to_many_devices_come_in_several_batches_and_once() {
         .collect();
     let (dropped, writes) = take_all(&world, THERE, &edus);
     assert_eq!((dropped, writes), (BTreeMap::new(), edus.len()));
-    let largest = store.observer.0.load(Ordering::Relaxed);
+    let largest = store.observer.take_largest_commit();
     assert!(largest < to_device::REQUEST_BYTES_MAX + (2 << 20), "{largest}");
     let expected: Vec<Value> = (0..5).map(|number| content(60_000 + number)).collect();
     let came = |device: &str| -> Vec<Value> {
@@ -320,35 +298,12 @@ fn what_an_access_list_says_of_a_server_is_remembered_no_longer_than_it_holds() 
     assert!(!types(true));
 }
 
-/// Counts the rows that commands read, and those that they change.
-#[derive(Default)]
-struct Rows {
-    read: AtomicUsize,
-    changed: AtomicUsize,
-}
-
-impl Observer for Rows {
-    fn rows(&self, count: usize) {
-        self.read.fetch_add(count, Ordering::Relaxed);
-    }
-
-    fn commit(
-        &self,
-        store: &dyn Backend,
-        changes: &[Change],
-        durability: Durability,
-    ) -> Result<(), StorageError> {
-        self.changed.fetch_add(changes.len(), Ordering::Relaxed);
-        store.commit(changes, durability)
-    }
-}
-
 /// One message to everybody here would hold up all of them else.
 #[test]
 fn behind_many_who_share_no_room_with_a_server_the_rooms_of_others_are_not_looked_through() {
     const ROOMS: usize = 5;
     const OTHERS: usize = 100;
-    let store = Arc::new(Observed { store: Arc::new(Memory::default()), observer: Rows::default() });
+    let store = Observed::counting();
     let world = furnished(World::on(store.clone()));
     let have = |prefix: &str, count: usize| -> Vec<String> {
         (0..count).map(|number| register(&world, &format!("{prefix}{number:03}"), &["D"])).collect()
@@ -362,10 +317,10 @@ fn behind_many_who_share_no_room_with_a_server_the_rooms_of_others_are_not_looke
     let cost = |id: &str, others: &[String]| {
         let messages: JsonObject =
             first.iter().chain(others).map(|user| (user.clone(), json!({"D": {}}))).collect();
-        let before = store.observer.read.load(Ordering::Relaxed);
+        let before = store.observer.rows_read();
         let taken = take(&world, STRANGER_THERE, &[direct(STRANGER_THERE, id, &Value::Object(messages))]);
         assert_eq!(taken.dropped, BTreeMap::new(), "it comes all the same");
-        store.observer.read.load(Ordering::Relaxed) - before
+        store.observer.rows_read() - before
     };
     // So that whatever is remembered of names is.
     let everybody = [&in_rooms[..], &in_none[..]].concat();
@@ -392,14 +347,14 @@ fn list_all(world: &World, stream_id: u64, ids: &[String]) {
 
 #[test]
 fn a_list_of_devices_costs_what_it_has_and_is_left_alone_where_it_is_as_it_was() {
-    let store = Arc::new(Observed { store: Arc::new(Memory::default()), observer: Rows::default() });
+    let store = Observed::counting();
     let world = furnished(World::on(store.clone()));
     let cost = |stream_id: u64, ids: &[String]| {
-        let seen = |count: &AtomicUsize| count.load(Ordering::Relaxed);
-        let Rows { read, changed } = &store.observer;
-        let before = (seen(read), seen(changed));
+        let seen = || (store.observer.rows_read(), store.observer.rows_changed());
+        let before = seen();
         list_all(&world, stream_id, ids);
-        (seen(read) - before.0, seen(changed) - before.1)
+        let after = seen();
+        (after.0 - before.0, after.1 - before.1)
     };
     let [few, other_few] = ["A", "B"].map(|prefix| ids_of_devices(prefix, 50));
     let [many, other_many] = ["C", "D"].map(|prefix| ids_of_devices(prefix, 400));

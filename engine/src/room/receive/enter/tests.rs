@@ -1,9 +1,6 @@
 //! A room of one server is entered by another, with its members' rows prepared.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
-};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -22,39 +19,15 @@ use crate::{
         version::RoomVersion,
     },
     device::tests::register,
-    fixture::{
-        START_MS, World,
-        observed::{Observed, Observer},
-    },
+    fixture::{START_MS, World, observed::Observed},
     remote::ServerKey,
     room::{RoomCtx, graph::auth_chain},
-    store::{Backend, Change, Durability, Memory, StorageError, Tx, schema},
+    store::{Backend, Memory, Tx, schema},
     view::{CheckPdus, Deactivations, Sync, UncarriedSettings, UncarriedSettingsIn},
 };
 
 const ROOM: &str = "!room:there.example";
 const CREATOR: &str = "@creator:there.example";
-
-/// Knows the largest batch.
-#[derive(Default)]
-struct Largest(AtomicUsize);
-
-impl Observer for Largest {
-    fn commit(
-        &self,
-        store: &dyn Backend,
-        changes: &[Change],
-        durability: Durability,
-    ) -> Result<(), StorageError> {
-        let bytes = changes.iter().map(|change| match change {
-            Change::Put(_, key, value) => key.len() + value.len(),
-            Change::Delete(_, key) => key.len(),
-            Change::DeleteRange(_, start, end) => start.len() + end.len(),
-        });
-        self.0.fetch_max(bytes.sum(), Ordering::Relaxed);
-        store.commit(changes, durability)
-    }
-}
 
 /// The server that is in the room.
 struct Resident(World);
@@ -167,12 +140,12 @@ fn findings(world: &World) -> Vec<String> {
 fn no_batch_of_a_join_grows_with_the_room() {
     let resident = Resident::new(400);
     let told = resident.let_in("@first:there.example");
-    let backend = Arc::new(Observed { store: Arc::new(Memory::default()), observer: Largest::default() });
+    let backend = Observed::counting();
     let newcomer = resident.newcomer(backend.clone());
     store(&newcomer, &told);
-    let largest = backend.observer.0.swap(0, Ordering::Relaxed);
+    let largest = backend.observer.take_largest_commit();
     assert_eq!(enter(&newcomer, &told, &told.ids, false), Outcome::Accepted);
-    let last = backend.observer.0.load(Ordering::Relaxed);
+    let last = backend.observer.take_largest_commit();
     // With the members' rows it would be some 40 kB.
     assert!(last < largest && last < 10_000, "{last} bytes after batches of {largest}");
     assert_eq!(memberships(&newcomer, Membership::Join), 402);

@@ -4,10 +4,7 @@
 use std::collections::VecDeque;
 
 use super::*;
-use crate::{
-    intake::{Answer, Intake, Next, Question},
-    room::entrance,
-};
+use crate::room::entrance;
 
 /// A server that tells what lies between, the same each time, and states one after the other.
 struct Teller<'a> {
@@ -25,24 +22,11 @@ impl<'a> Teller<'a> {
     }
 
     fn send(&mut self, sent: &Pdu) -> Intake {
-        let mut intake = Intake::new(ROOM.into(), version(), vec![sent.json.clone()]);
-        loop {
-            match intake.next_step() {
-                Next::Check(pdus) => {
-                    let view = CheckPdus { version: version(), pdus: &pdus };
-                    intake.checked(self.scene.world.engine.read(&view).unwrap());
-                }
-                Next::Write(receive) => {
-                    intake.received(self.scene.world.engine.write(receive).wait().unwrap());
-                }
-                Next::Ask(question) => {
-                    let answer = self.answer(&question);
-                    self.asked.push(question.clone());
-                    intake.answered(question, answer);
-                }
-                Next::Done => return intake,
-            }
-        }
+        self.scene.intake(sent, |question| {
+            let answer = self.answer(question);
+            self.asked.push(question.clone());
+            answer
+        })
     }
 
     fn answer(&mut self, question: &Question) -> Answer {

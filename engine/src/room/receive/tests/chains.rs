@@ -4,7 +4,6 @@
 use std::collections::HashMap;
 
 use super::*;
-use crate::intake::{Answer, Intake, Next, Question};
 
 /// More than it takes to get a chain of any length, each event that is asked for by its id counted.
 const REQUESTS_MAX: usize = 20;
@@ -103,25 +102,12 @@ impl<'a> Sender<'a> {
 
     /// Sends its last event, and answers what it is asked until nothing is.
     fn send(&mut self) -> Intake {
-        let last = self.events.last().unwrap().json.clone();
-        let mut intake = Intake::new(ROOM.into(), version(), vec![last]);
-        loop {
-            match intake.next_step() {
-                Next::Check(pdus) => {
-                    let view = CheckPdus { version: version(), pdus: &pdus };
-                    intake.checked(self.scene.world.engine.read(&view).unwrap());
-                }
-                Next::Write(receive) => {
-                    intake.received(self.scene.world.engine.write(receive).wait().unwrap());
-                }
-                Next::Ask(question) => {
-                    let answer = self.answer(&question);
-                    self.asked.push(question.clone());
-                    intake.answered(question, answer);
-                }
-                Next::Done => return intake,
-            }
-        }
+        let last = self.events.last().unwrap().clone();
+        self.scene.intake(&last, |question| {
+            let answer = self.answer(question);
+            self.asked.push(question.clone());
+            answer
+        })
     }
 
     /// The ids by which single events were asked for.

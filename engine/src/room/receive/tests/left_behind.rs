@@ -4,7 +4,6 @@ use super::*;
 use crate::{
     command::ParkPdus,
     fetching::{Begun, Round},
-    intake::{Answer, Intake, Next, Question},
 };
 
 const GONE: &str = "@zoe:gone.example";
