@@ -204,10 +204,8 @@ fn held(
         }
     }
     for (pdu, _) in new.iter().filter(|(pdu, _)| !behind.contains(&*pdu.event_id)) {
-        if held.contains(&pdu.event_id) || pdu.depth < deepest.min(entrance.depth) {
-            held.extend(gaps.followed(&pdu.prev_events).into_iter().cloned());
-            held.insert(pdu.event_id.clone());
-        }
+        held.extend(gaps.followed(&pdu.prev_events).into_iter().cloned());
+        held.insert(pdu.event_id.clone());
     }
     for (event_id, prev_events) in &gaps.passed_by {
         if gaps.followed(prev_events).into_iter().any(|prev| held.contains(prev)) {
