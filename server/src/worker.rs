@@ -20,7 +20,7 @@ use warren_engine::view::{RoomsToMerge, StoredFiles};
 
 use crate::context::Context;
 use crate::errands;
-use crate::federation::out::{complete, devices, early_receipts, ends, fetch, sender};
+use crate::federation::out::{complete, devices, early_receipts, ends, fetch, sender, unchecked};
 use crate::http::ApiError;
 use crate::recovery;
 
@@ -51,6 +51,7 @@ pub const WORKERS: &[Worker] = &[
     Worker { name: "failing store", every: recovery::LOOK_EVERY, round: recovery::look },
     Worker { name: "missing events", every: Duration::from_secs(15), round: fetch::take_up_parked },
     Worker { name: "missing members", every: Duration::from_secs(60), round: complete::take_up },
+    Worker { name: "unchecked events", every: Duration::from_secs(5), round: unchecked::take_up },
     Worker { name: "receipts that waited", every: SETTLE_RECEIPTS, round: early_receipts::settle_all },
     Worker { name: "unfinished work", every: Duration::from_secs(5), round: errands::take_up },
     Worker { name: "forked rooms", every: Duration::from_secs(5 * 60), round: merge_ends },

@@ -101,6 +101,8 @@ fn the_furnished_store_has_rows_of_nearly_everything() {
         "TOLD_STATES",
         "TRANSACTIONS",
         "UNCARRIED_SETTINGS",
+        "UNCHECKED_EVENTS",
+        "UNCHECKED_MEMBERS",
         "UNSHOWN_PROFILES",
     ];
     assert_eq!(empty, expected);

@@ -8,18 +8,16 @@ use bytes::Bytes;
 
 use crate::{
     command::{Command, Lanes, ReceivePdus},
-    core::{checked::CheckedPdu, identifiers::server_name, num::EventNum},
+    core::checked::CheckedPdu,
     error::{Denied, Invalid, Missing, Result},
-    outbox::{self, delivery::OWN_EVENTS_MAX},
     room::{
         RoomCtx,
         handshake::{self, Handshake},
         outgoing,
-        peer::Peer,
         receive::Outcome,
         stripped_state::identifying_state,
     },
-    store::{Reader, Tx, schema::EventStatus},
+    store::{Tx, schema::EventStatus},
 };
 
 /// A membership event that another server submits.
@@ -103,41 +101,9 @@ impl AcceptMembership {
         let event = tx.event(num)?;
         outgoing::pass_on(tx, &room, &event);
         match self.handshake {
-            Handshake::Join if !was_there => self.tell_ends(tx, &room, num),
+            Handshake::Join if !was_there => outgoing::tell_ends(tx, &room, &self.server, Some(num)),
             _ => Ok(()),
         }
-    }
-
-    /// Tells the server that has come in by `join` of the room's other ends. They are of what was said after it was given the
-    /// template, which the join does not follow, and which went out when the server was not there yet. It fetches what is before
-    /// them. What the history visibility hides from it is not told. O(ends).
-    fn tell_ends(&self, tx: &mut Tx, room: &RoomCtx, join: EventNum) -> Result<()> {
-        let others = room.head.extremities.iter().map(|(num, _)| *num).filter(|num| *num != join);
-        let mut ends: Vec<EventNum> = others.collect();
-        // Beside what happened meanwhile, the join may not count.
-        if ends.is_empty() || !tx.is_server_in_room(&self.server, room.num)? {
-            return Ok(());
-        }
-        // The newest.
-        ends.sort_unstable_by(|one, other| other.cmp(one));
-        ends.truncate(OWN_EVENTS_MAX);
-        let told = self.told_of(tx, &ends)?;
-        let server = tx.intern_text(&self.server)?;
-        told.into_iter().rev().for_each(|num| outbox::send_event(tx, server, num));
-        Ok(())
-    }
-
-    /// Those of the events that the server may see and has not made itself.
-    fn told_of(&self, reader: &Reader, nums: &[EventNum]) -> Result<Vec<EventNum>> {
-        let mut peer = Peer::enter(reader, &self.room_id, &self.server)?;
-        let mut told = Vec::with_capacity(nums.len());
-        for event in reader.events(nums)? {
-            let is_its_own = server_name(&reader.user_id(event.header.sender)?) == Some(&*self.server);
-            if !is_its_own && peer.may_see(&event)? {
-                told.push(event.num);
-            }
-        }
-        Ok(told)
     }
 
     fn is_accepted(&self, tx: &Tx) -> Result<bool> {

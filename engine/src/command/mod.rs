@@ -42,6 +42,7 @@ mod store_published_keys;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod try_store;
+mod unchecked_events;
 mod upgrade_guest;
 mod upgrade_room;
 mod upload_cross_signing_keys;
@@ -88,6 +89,7 @@ pub use set_typing::{EndTyping, SetTyping};
 pub use settle_receipts::SettleReceipts;
 pub use store_published_keys::StorePublishedKeys;
 pub use try_store::TryStore;
+pub use unchecked_events::{KeepUnchecked, TakeUnchecked, TakenUnchecked, Unchecked};
 pub use upgrade_guest::UpgradeGuest;
 pub use upgrade_room::UpgradeRoom;
 pub use upload_cross_signing_keys::{CrossSigningUpload, UploadCrossSigningKeys};

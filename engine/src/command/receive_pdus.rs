@@ -435,7 +435,11 @@ fn tell_found(tx: &mut Tx, room: &RoomCtx, known: Vec<TextNum>) -> Result<()> {
 
 /// Tells servers that are in the room of the devices of this server's users there, as when these come in; each only of those that
 /// changed behind a position, if one is given. O(this server's users in the room, and the rooms of those of whom is told).
-fn tell_of_members(tx: &mut Tx, room: RoomNum, servers: &[(TextNum, Option<StreamPos>)]) -> Result<()> {
+pub(super) fn tell_of_members(
+    tx: &mut Tx,
+    room: RoomNum,
+    servers: &[(TextNum, Option<StreamPos>)],
+) -> Result<()> {
     if servers.is_empty() {
         return Ok(());
     }
@@ -511,7 +515,7 @@ fn room_to_enter(tx: &mut Tx, room_id: &str, version: &'static RoomVersion) -> R
     }
 }
 
-fn take_outliers(
+pub(super) fn take_outliers(
     tx: &mut Tx,
     room: &mut RoomCtx,
     pdus: &[Arc<CheckedPdu>],

@@ -42,6 +42,7 @@ pub(crate) mod stripped_state;
 mod summary;
 pub(crate) mod tail;
 pub(crate) mod typing;
+pub(crate) mod unchecked;
 pub mod unread;
 pub(crate) mod untold;
 pub(crate) mod upgrade;

@@ -7,15 +7,16 @@
 
 use std::sync::Arc;
 
-use super::{Event, RoomCtx, merging::DUMMY_EVENT, servers::is_in_or_supposed};
+use super::{Event, RoomCtx, merging::DUMMY_EVENT, peer::Peer, servers::is_in_or_supposed};
 use crate::{
     core::{
         event::Pdu,
         identifiers::server_name,
-        num::{StreamPos, TextNum},
+        num::{EventNum, StreamPos, TextNum},
     },
     error::Result,
-    store::{StorageError, Tx, schema, schema::Membership},
+    outbox::{self, delivery::OWN_EVENTS_MAX},
+    store::{Reader, StorageError, Tx, schema, schema::Membership},
     stream::{Outgoing, Touch},
 };
 
@@ -78,6 +79,38 @@ fn turned_away(
     }
     let server = tx.intern_text(server)?;
     Ok((!is_in_or_supposed(tx, server, room.num)?).then_some(server))
+}
+
+/// Tells a server that has come into the room, by `join` if that is known, of the room's other ends. They are of what was said while
+/// it was not known to be there: behind the template that it was given, which its join does not follow, or before it was found. It
+/// fetches what is before them. What the history visibility hides from it is not told. O(ends).
+pub(crate) fn tell_ends(tx: &mut Tx, room: &RoomCtx, server: &str, join: Option<EventNum>) -> Result<()> {
+    let others = room.head.extremities.iter().map(|(num, _)| *num).filter(|num| Some(*num) != join);
+    let mut ends: Vec<EventNum> = others.collect();
+    // Beside what happened meanwhile, the join may not count.
+    if ends.is_empty() || !tx.is_server_in_room(server, room.num)? {
+        return Ok(());
+    }
+    // The newest.
+    ends.sort_unstable_by(|one, other| other.cmp(one));
+    ends.truncate(OWN_EVENTS_MAX);
+    let told = told_of(tx, room, server, &ends)?;
+    let server = tx.intern_text(server)?;
+    told.into_iter().rev().for_each(|num| outbox::send_event(tx, server, num));
+    Ok(())
+}
+
+/// Those of the events that the server may see and has not made itself.
+fn told_of(reader: &Reader, room: &RoomCtx, server: &str, nums: &[EventNum]) -> Result<Vec<EventNum>> {
+    let mut peer = Peer::enter(reader, &room.id, server)?;
+    let mut told = Vec::with_capacity(nums.len());
+    for event in reader.events(nums)? {
+        let is_its_own = server_name(&reader.user_id(event.header.sender)?) == Some(server);
+        if !is_its_own && peer.may_see(&event)? {
+            told.push(event.num);
+        }
+    }
+    Ok(told)
 }
 
 /// Sends an event on that another server has given this one to pass on to the others in the room.

@@ -4,12 +4,14 @@ import pytest
 
 from harness.client import bodies, timeline
 from harness.federated import Distant
-from harness.rooms import entrust, members, see, state_ids, until_joined, via
+from harness.rooms import entrust, joined_members, members, see, state_ids, until_joined, until_state, via
 from harness.senders import room_messages
 from harness.server import sound
 
 # A first pause after a failure is ten seconds, give or take a fifth.
 SECONDS_MAX = 60
+# A server whose keys could not be had is asked for them again after half a minute, and after another if it was away still.
+KEYS_SECONDS_MAX = 150
 
 
 @pytest.fixture
@@ -79,6 +81,38 @@ def test_who_is_banned_on_one_side_meanwhile_is_banned_on_both(distant, there, r
     dora.send(room, "and now?", status=403, errcode="M_FORBIDDEN")
     assert "nobody has told me" not in bodies(room_messages(bob, room))
     see(zoe, room, bob.send(room, "all is well"))
+
+
+def test_who_cannot_be_reached_when_alice_comes_is_a_member_as_soon_as_they_can(
+    here, there, authority, tmp_path, alice, bob
+):
+    """Nobody tells Alice's server the keys of Zoe's, so that it cannot check what she did in the room."""
+    with sound(Distant(tmp_path / "distant", authority, there, here)) as distant:
+        zoe = distant.client(distant.base_url).register("zoe")
+        room = bob.create_room(preset="public_chat", room_version="11")
+        zoe.join(room, query=via(there))
+        until_joined(zoe, room, bob)
+        entrust(bob, room, zoe, 50)
+        zoe.set_state(room, "m.room.topic", {"topic": "Zoe's"})
+        until_state(bob, room, "m.room.topic", "", {"topic": "Zoe's"})
+        see(zoe, room, bob.send(room, "before"))
+        distant.cut_off()
+        zoe.send(room, "on the other side")
+        alice.join(room, query=via(there))
+        until_joined(alice, room, bob)
+        alice.send(room, "is Zoe here?")
+        distant.reconnect()
+        alice.sync_until(lambda _: zoe.user_id in joined_members(alice, room), KEYS_SECONDS_MAX)
+        # Zoe's server has not been told of what was said before it was known to be in the room.
+        zoe.sync_until(lambda answer: "is Zoe here?" in bodies(timeline(answer, room)))
+        see(zoe, room, alice.send(room, "she is"))
+        see(alice, room, zoe.send(room, "I am"))
+        alice.sync_until(lambda _: state_ids(alice, room) == state_ids(bob, room))
+        assert alice.state(room, "m.room.topic") == {"topic": "Zoe's"}
+        for reader in (alice, bob, zoe):
+            read = bodies(room_messages(reader, room))
+            said = ["before", "on the other side", "is Zoe here?", "she is", "I am"]
+            assert sorted(text for text in read if text in said) == sorted(said), "each once"
 
 
 def test_what_was_said_before_a_fork_stays_before_all_else_for_who_comes_meanwhile(

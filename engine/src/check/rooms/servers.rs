@@ -8,12 +8,17 @@ use crate::{
         identifiers::server_name,
         num::{StreamPos, TextNum, UserNum},
     },
-    store::{Direction, schema::Keyspace},
+    room::unchecked::member_of,
+    store::{
+        Direction,
+        schema::{Keyspace, UncheckedMember},
+    },
 };
 
 pub(super) fn passes() -> Vec<Pass> {
     let mut passes = of_servers();
     passes.extend(unfinished());
+    passes.extend(unchecked());
     passes
 }
 
@@ -48,6 +53,34 @@ fn is_of_room_and_account(
         row.delete(keyspace, &(room, user));
     }
     Ok(())
+}
+
+/// What waits for the keys of servers.
+fn unchecked() -> Vec<Pass> {
+    vec![
+        Pass::over(&schema::UNCHECKED_EVENTS, |row, (room, server, event_id), event| {
+            row.expect_json(&event.json);
+            let known = row.is_going(room) || row.room_id(room)?.is_some();
+            row.expect(known, "the room is not known");
+            let Some(user_id) = member_of(&event) else { return Ok(()) };
+            let member = UncheckedMember { server, event_id };
+            if !row.is_going(room)
+                && !row.reader().has(&schema::UNCHECKED_MEMBERS, &(room, user_id.clone()))?
+            {
+                row.found("the user of whom it tells is not noted");
+                row.put(&schema::UNCHECKED_MEMBERS, &(room, user_id), &member);
+            }
+            Ok(())
+        }),
+        Pass::over_derived(&schema::UNCHECKED_MEMBERS, |row, (room, user_id), member| {
+            let key = (room, member.server, member.event_id);
+            let is_told = row.is_going(room) || row.reader().has(&schema::UNCHECKED_EVENTS, &key)?;
+            if !row.expect(is_told, "no event that waits tells of the user") {
+                row.delete(&schema::UNCHECKED_MEMBERS, &(room, user_id));
+            }
+            Ok(())
+        }),
+    ]
 }
 
 fn of_servers() -> Vec<Pass> {

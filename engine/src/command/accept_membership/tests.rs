@@ -14,6 +14,7 @@ use crate::{
     core::{
         checked::PduCheck,
         event::{JsonObject, Pdu},
+        identifiers::server_name,
         version::{ROOM_VERSIONS, RoomVersion},
     },
     fixture::World,

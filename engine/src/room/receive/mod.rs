@@ -38,7 +38,7 @@ use super::{
     fork, gap,
     policy::{Recommendation, WantedSignature, lacks_signature},
     snapshot::{ListedState, ReadAhead, SnapshotState},
-    state,
+    state, unchecked,
 };
 use crate::{
     core::{
@@ -311,6 +311,7 @@ pub(crate) fn receive(
     // Whoever tells a state without the sender in it would else shut an honest event out for good.
     let is_doubtful = by_auth_events.is_ok() && before.is_told && is_hearsay;
     let instead = if before.partial { allowing.auth.clone() } else { Vec::new() };
+    let allows_itself = by_auth_events.is_ok();
     let was_rejected = known.as_ref().is_some_and(|event| event.header.status == EventStatus::Rejected);
     let arrival = Arrival {
         pdu: pdu.clone(),
@@ -329,6 +330,10 @@ pub(crate) fn receive(
     if let Err(denied) = verdict {
         if is_doubtful {
             missing.other_state.push(pdu.event_id.clone());
+            return Ok(Outcome::Waiting);
+        }
+        // They may well be in the room: what tells of that cannot be checked yet.
+        if allows_itself && unchecked::is_member(tx, room.num, &pdu.sender)? {
             return Ok(Outcome::Waiting);
         }
         at_hand.put(&set_aside(tx, room, arrival, EventStatus::Rejected)?);

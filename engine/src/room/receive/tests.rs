@@ -16,6 +16,7 @@ mod policy;
 mod redacted;
 mod related;
 mod turned_out;
+mod unchecked;
 mod within;
 
 use std::sync::Arc;

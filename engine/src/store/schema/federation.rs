@@ -1,4 +1,4 @@
-//! What rooms have to do with other servers. Ids 41 to 49.
+//! What rooms have to do with other servers. Ids 41 to 49, 57 and 58.
 
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +27,10 @@ keyspaces! { TABLE:
     48 OUTGOING_EVENTS: Events, (RoomNum, StreamPos) => EventNum;
     #[doc = "A receipt of another server's user for an event that is not here yet, by its thread (empty for the whole room)."]
     49 EARLY_RECEIPTS: Rooms, (RoomNum, UserNum, String) => EarlyReceipt;
+    #[doc = "An event of a state that another server told, or of what allows one, that cannot be checked without keys: by the server whose they are, and the event's id."]
+    57 UNCHECKED_EVENTS: Rooms, (RoomNum, TextNum, String) => UncheckedEvent;
+    #[doc = "A user whose membership is told by one of these, by their id."]
+    58 UNCHECKED_MEMBERS: Rooms, (RoomNum, String) => UncheckedMember;
 }
 
 /// A membership event of a room whose graph is elsewhere: an invite, a knock, or a leave that ends one of these.
@@ -85,6 +89,28 @@ pub struct ParkedPdu {
     pub json: Vec<u8>,
 }
 
+/// An event that waits for the keys of a server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UncheckedEvent {
+    /// The id of the event before which the state is that was told.
+    pub before: String,
+    /// Whether it is part of that state; else it allows something that is.
+    pub is_state: bool,
+    /// When it came, in milliseconds since the epoch.
+    pub since_ms: u64,
+    /// The event as JSON. Nothing of it has been believed yet.
+    pub json: Vec<u8>,
+}
+
+/// Where the event waits that tells of a user's membership.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UncheckedMember {
+    /// The server whose keys it waits for.
+    pub server: TextNum,
+    /// Its id.
+    pub event_id: String,
+}
+
 /// A receipt that came before its event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EarlyReceipt {
@@ -104,4 +130,4 @@ impl ParkedPdu {
     }
 }
 
-record!(OutOfBand, SignedInvite, PartialJoin, ParkedPdu, EarlyReceipt);
+record!(OutOfBand, SignedInvite, PartialJoin, ParkedPdu, UncheckedEvent, UncheckedMember, EarlyReceipt);

@@ -73,6 +73,8 @@ pub const ORIGINS: &[(&str, Origin)] = &[
     ("EARLIER_JOINS", Fact),
     ("PARKED_PDUS", Fact),
     ("EARLY_RECEIPTS", Fact),
+    ("UNCHECKED_EVENTS", Fact),
+    ("UNCHECKED_MEMBERS", From("UNCHECKED_EVENTS")),
     ("STATUS_MESSAGES", Fact),
     ("PRESENT_USERS", Fact),
     ("OFF_TIMELINE", From("EVENT_HEADERS")),

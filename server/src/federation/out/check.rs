@@ -64,8 +64,16 @@ fn in_chunks(
 pub struct Checked {
     /// Those that pass, in their order.
     pub ready: Vec<Arc<CheckedPdu>>,
-    /// The servers whose keys cannot be had, without which others were left out.
-    pub without_keys: BTreeSet<String>,
+    /// Those of which that cannot be told.
+    pub keyless: Vec<Keyless>,
+}
+
+/// An event of another server that cannot be checked.
+pub struct Keyless {
+    /// The event as JSON.
+    pub pdu: Bytes,
+    /// A server whose keys cannot be had.
+    pub server: String,
 }
 
 /// Those of the events that pass, in their order; the keys that are missing are asked for once.
@@ -103,8 +111,8 @@ pub async fn check_each(
             }
         }
     }
-    let mut checked = Checked { ready: Vec::with_capacity(checks.len()), without_keys: BTreeSet::new() };
-    for check in checks {
+    let mut checked = Checked { ready: Vec::with_capacity(checks.len()), keyless: Vec::new() };
+    for (check, pdu) in checks.into_iter().zip(pdus) {
         match check {
             PduCheck::Ready(pdu) => checked.ready.push(pdu),
             PduCheck::Refused { event_id, error } => {
@@ -114,7 +122,8 @@ pub async fn check_each(
             PduCheck::MissingKeys(keys) => {
                 refusals::dropped_event("key_unknown");
                 tracing::debug!(?keys, "an event of another server cannot be checked and is left out");
-                checked.without_keys.extend(keys.into_iter().map(|key| key.server_name));
+                let key = keys.into_iter().next();
+                checked.keyless.extend(key.map(|key| Keyless { pdu, server: key.server_name }));
             }
         }
     }

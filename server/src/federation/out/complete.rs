@@ -20,7 +20,7 @@ use warren_engine::view::federation::{IncomingRoom, PartialRoom, PartialRooms};
 
 use super::early_receipts::settle;
 use super::fetch::{follow_up, whole_state};
-use super::join::store;
+use super::join::{At, store};
 use super::{RemoteError, guests};
 use crate::context::Context;
 use crate::http::ApiError;
@@ -270,10 +270,11 @@ async fn complete_by(ctx: &Arc<Context>, room: &PartialRoom, server: &str) -> Re
             progress.state_events_expected = Some(all);
         });
     };
-    let state =
-        store(ctx, (room.room_id.as_str(), server), version, None, (whole.pdus, whole.auth_chain), stored)
-            .await?
-            .state;
+    let state = {
+        let at = At::Entrance(&room.join_event_id);
+        let told = (whole.pdus, whole.auth_chain);
+        store(ctx, (room.room_id.as_str(), server), version, at, told, stored).await?.state
+    };
     let count = state.len();
     let given = GivenState { event_id: room.join_event_id.as_str().into(), state };
     let complete = CompleteState { room_id: room.room_id.clone(), state: given };

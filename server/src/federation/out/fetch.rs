@@ -33,6 +33,7 @@ use super::guests;
 use super::keys::{Cause, asked_again, ensure_keys, is_here};
 use super::policy::ask_about;
 use super::state_memory::Share;
+use super::unchecked;
 use crate::context::Context;
 use crate::federation::refusals;
 use crate::http::ApiError;
@@ -151,6 +152,7 @@ pub fn keys_came(ctx: &Arc<Context>, server_name: &str) {
     for errand in errands {
         start(ctx, errand, true);
     }
+    unchecked::keys_came(ctx, server_name);
 }
 
 fn start(ctx: &Arc<Context>, errand: Errand, is_news: bool) {

@@ -33,6 +33,7 @@ use super::keys::Cause;
 use super::membership::{
     JUDGED_TIME_MAX, NoHelp, hand_in, next_event, no_help, take_in_own, takes_part, told,
 };
+use super::unchecked::{self, KeptBack};
 use super::untold::until_told;
 use crate::context::Context;
 use crate::http::ApiError;
@@ -142,7 +143,8 @@ async fn join_by(
     let join = check_one(ctx, &Cause::Told(server.to_owned()), event.version, own).await?;
     let told = (joined.state, joined.auth_chain);
     let Stored { state, without_keys } =
-        store(ctx, (change.room_id.as_str(), server), event.version, Some(&join), told, |_, _| {}).await?;
+        store(ctx, (change.room_id.as_str(), server), event.version, At::Join(&join), told, |_, _| {})
+            .await?;
     let partial = joined.members_omitted.then(|| servers(server, joined.servers_in_room));
     let enter = EnterRoom {
         room_id: change.room_id.clone(),
@@ -283,25 +285,67 @@ pub struct Stored {
     pub without_keys: BTreeSet<String>,
 }
 
-/// Stores what the server tells of the room before `join`, and tells `watch` how many events of how many are stored.
+/// Where a state is that a server tells.
+pub enum At<'a> {
+    /// Before the join by which the room is about to be entered.
+    Join(&'a Arc<CheckedPdu>),
+    /// Before the join by which it was entered.
+    Entrance(&'a str),
+    /// It is only compared with the one here.
+    Compared,
+}
+
+/// Stores what the server tells of the room, and tells `watch` how many events of how many are stored. What cannot be checked of the
+/// state with which the room is entered is kept until it can be.
 pub async fn store(
     ctx: &Arc<Context>,
     (room_id, server): (&str, &str),
     version: &'static RoomVersion,
-    join: Option<&Arc<CheckedPdu>>,
+    at: At<'_>,
     (state, auth_chain): (Vec<Box<RawValue>>, Vec<Box<RawValue>>),
     watch: impl Fn(usize, usize),
 ) -> Result<Stored, ApiError> {
     let cause = Cause::Told(server.to_owned());
     let state = check_each(ctx, &cause, version, state.into_iter().map(bytes_of).collect()).await?;
     let chain = check_each(ctx, &cause, version, auth_chain.into_iter().map(bytes_of).collect()).await?;
+    let keyless = state.keyless.iter().chain(&chain.keyless);
+    let without_keys = keyless.map(|keyless| keyless.server.clone()).collect();
+    let mut kept_back = KeptBack::default();
+    kept_back.add(version, state.keyless, true);
+    kept_back.add(version, chain.keyless, false);
     let mut ids: Vec<Arc<str>> = state.ready.iter().map(|pdu| pdu.pdu().event_id.clone()).collect();
-    let without_keys = state.without_keys.into_iter().chain(chain.without_keys).collect();
     let all: Vec<Arc<CheckedPdu>> = chain.ready.into_iter().chain(state.ready).collect();
+    let (join, before) = match at {
+        At::Join(join) => (Some(join), Some(join.pdu().event_id.clone())),
+        At::Entrance(event_id) => (None, Some(event_id.into())),
+        At::Compared => (None, None),
+    };
     let ordered = tokio::task::block_in_place(|| {
         let roots = ids.iter().chain(join.into_iter().flat_map(|join| &join.pdu().auth_events));
-        in_order(&reachable(all, roots)).0
+        in_order(&reachable(all, roots.chain(kept_back.allowed_by()))).0
     });
+    let left_out = store_in_order(ctx, (room_id, version), &ordered, watch).await?;
+    if !left_out.is_empty() {
+        let in_state: HashSet<&Arc<str>> = ids.iter().collect();
+        let waiting = ordered.iter().filter(|pdu| left_out.contains(&pdu.pdu().event_id));
+        let found = kept_back.add_waiting(waiting, |event_id| in_state.contains(event_id));
+        let count = left_out.len() - found;
+        tracing::warn!(room_id, count, "events of a state are left out: what allows them was not told");
+        ids.retain(|event_id| !left_out.contains(event_id));
+    }
+    if let Some(before) = before {
+        unchecked::keep(ctx, (room_id, version), &before, kept_back).await?;
+    }
+    Ok(Stored { state: ids, without_keys })
+}
+
+/// Stores events outside of the graph, each behind what allows it. Answers those that could not be, because that is not here.
+async fn store_in_order(
+    ctx: &Arc<Context>,
+    (room_id, version): (&str, &'static RoomVersion),
+    ordered: &[Arc<CheckedPdu>],
+    watch: impl Fn(usize, usize),
+) -> Result<HashSet<Arc<str>>, ApiError> {
     let mut left_out: HashSet<Arc<str>> = HashSet::new();
     let mut under_way = VecDeque::with_capacity(BATCHES_UNDER_WAY_MAX);
     for (number, pdus) in ordered.chunks(BATCH).enumerate() {
@@ -317,13 +361,5 @@ pub async fn store(
     for pending in under_way {
         left_out.extend(left_waiting(pending).await?);
     }
-    if !left_out.is_empty() {
-        tracing::warn!(
-            room_id,
-            count = left_out.len(),
-            "events of a state are left out: what allows them was not told"
-        );
-    }
-    ids.retain(|event_id| !left_out.contains(event_id));
-    Ok(Stored { state: ids, without_keys })
+    Ok(left_out)
 }

@@ -43,6 +43,7 @@ mod state_answer;
 mod state_memory;
 pub mod timestamp;
 mod transaction;
+pub mod unchecked;
 mod untold;
 
 use std::sync::Arc;
@@ -76,6 +77,8 @@ pub struct Federation {
     pub fetches: fetches::Fetches,
     /// What servers were asked because of what others had sent.
     others: others::Others,
+    /// Events of rooms' states that wait for keys.
+    unchecked: unchecked::UncheckedRooms,
     /// Users whose device lists are missing.
     pub missing_lists: devices::MissingLists,
     /// Rooms whose members are fetched.
@@ -113,6 +116,7 @@ impl Federation {
             keys: KeyFetches::default(),
             fetches: fetches::Fetches::default(),
             others: others::Others::default(),
+            unchecked: unchecked::UncheckedRooms::default(),
             missing_lists: devices::MissingLists::default(),
             completions: complete::Completions::default(),
             taken: Notify::default(),

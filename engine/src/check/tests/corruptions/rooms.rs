@@ -498,6 +498,27 @@ const RECEIPTS_AND_ALIASES: &[Case] = &[
         Mended,
     ),
     (
+        "a user is said to wait for keys of whom no event tells",
+        |raw| {
+            let member = schema::UncheckedMember { server: TextNum(1), event_id: "$none".to_owned() };
+            raw.put(&schema::UNCHECKED_MEMBERS, &(RoomNum(1), "@a:b.example".to_owned()), &member);
+        },
+        "UNCHECKED_MEMBERS",
+        "no event that waits tells of the user",
+        Mended,
+    ),
+    (
+        "an event that waits for keys tells of a user who is not noted",
+        |raw| {
+            let json = br#"{"type":"m.room.member","state_key":"@a:b.example"}"#.to_vec();
+            let event = schema::UncheckedEvent { before: "$a".to_owned(), is_state: true, since_ms: 0, json };
+            raw.put(&schema::UNCHECKED_EVENTS, &(RoomNum(1), TextNum(1), "$b".to_owned()), &event);
+        },
+        "UNCHECKED_EVENTS",
+        "the user of whom it tells is not noted",
+        Mended,
+    ),
+    (
         "a profile is to be shown in a room that is not there",
         |raw| raw.put(&schema::UNSHOWN_PROFILES, &(NO_ROOM, raw.first(&schema::ACCOUNTS).0), &()),
         "UNSHOWN_PROFILES",

@@ -1,0 +1,237 @@
+//! Events of a room's state are kept while they cannot be checked, and become part of it once they can ([`crate::room::unchecked`]).
+
+use std::{collections::HashMap, sync::Arc};
+
+use bytes::Bytes;
+
+use super::receive_pdus::{Received, take_outliers, tell_of_members};
+use crate::{
+    command::{Command, Lanes},
+    core::{
+        checked::CheckedPdu,
+        event::Pdu,
+        num::{RoomNum, StreamPos, TextNum},
+        version::RoomVersion,
+    },
+    error::{Error, Result, What},
+    room::{
+        RoomCtx, membership, outgoing,
+        receive::{Adopted, AtHand, GivenState, Outcome, adopt_state},
+        unchecked,
+    },
+    store::{Tx, schema, schema::UncheckedEvent},
+};
+
+/// How long events of a room wait that is not entered after all, in milliseconds: a join takes minutes at most.
+const NOT_ENTERED_MS_MAX: u64 = 24 * 60 * 60 * 1000;
+
+/// An event that cannot be checked.
+#[derive(Clone, Debug)]
+pub struct Unchecked {
+    /// Its id.
+    pub event_id: Arc<str>,
+    /// The server whose keys it waits for.
+    pub server: String,
+    /// Whether it is part of the state; else it allows something that is.
+    pub is_state: bool,
+    /// The event as JSON.
+    pub json: Bytes,
+}
+
+/// Keeps events of a state that another server told, which cannot be checked yet.
+#[derive(Clone, Debug)]
+pub struct KeepUnchecked {
+    /// The room's id.
+    pub room_id: String,
+    /// Its version.
+    pub version: &'static RoomVersion,
+    /// The event before which the state is.
+    pub before: Arc<str>,
+    /// The events. Some hundreds at once make a batch of good size.
+    pub events: Vec<Unchecked>,
+    /// Whether they take the place of those that were kept before, of another state of the room.
+    pub is_anew: bool,
+}
+
+impl Command for KeepUnchecked {
+    /// Errors: [`crate::Conflict::PurgeRunning`].
+    type Output = ();
+
+    fn lanes(&self) -> Lanes {
+        Lanes::default().room(&self.room_id)
+    }
+
+    fn run(&self, tx: &mut Tx) -> Result<()> {
+        let room = match RoomCtx::find(tx, &self.room_id)? {
+            Some(room) => room.num,
+            None => RoomCtx::create(tx, &self.room_id, self.version)?.num,
+        };
+        if self.is_anew {
+            unchecked::let_all_go(tx, room)?;
+        }
+        let since_ms = tx.shared.clock.now_ms();
+        for event in &self.events {
+            let Unchecked { event_id, server, is_state, json } = event;
+            let server = tx.intern_text(server)?;
+            let (before, json) = (self.before.to_string(), json.to_vec());
+            let row = UncheckedEvent { before, is_state: *is_state, since_ms, json };
+            unchecked::keep(tx, room, server, event_id, &row);
+        }
+        Ok(())
+    }
+}
+
+/// Takes in events that waited for the keys of a server, and can be checked now.
+#[derive(Clone, Debug)]
+pub struct TakeUnchecked {
+    /// The room's id.
+    pub room_id: String,
+    /// The server.
+    pub server: String,
+    /// The events, checked.
+    pub pdus: Vec<Arc<CheckedPdu>>,
+    /// The ids of those that turned out to be none.
+    pub refused: Vec<Arc<str>>,
+    /// Those that wait for another server's keys, too, by their ids.
+    pub elsewhere: Vec<(Arc<str>, String)>,
+}
+
+/// What became of events that waited.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TakenUnchecked {
+    /// Those that wait for nothing more are let go, and have been adopted into the room's state.
+    Settled {
+        /// How many these are.
+        count: usize,
+        /// What came of it.
+        adopted: Adopted,
+    },
+    /// They go on waiting: the room is not entered yet, or members of it are on the way, with which all of its state is told again.
+    NotYet,
+    /// They are let go, for the room was not entered.
+    LetGo,
+}
+
+impl Command for TakeUnchecked {
+    type Output = TakenUnchecked;
+
+    fn lanes(&self) -> Lanes {
+        Lanes::default().room(&self.room_id)
+    }
+
+    fn run(&self, tx: &mut Tx) -> Result<TakenUnchecked> {
+        let Some(server) = tx.text_num(&self.server)? else { return Ok(TakenUnchecked::NotYet) };
+        let Some(mut room) = RoomCtx::find(tx, &self.room_id)? else { return self.not_entered(tx) };
+        if !tx.is_server_in_room(&tx.shared.server_name, room.num)? {
+            return self.not_entered(tx);
+        }
+        if room.head.partial_state {
+            return Ok(TakenUnchecked::NotYet);
+        }
+        let settled = self.settle(tx, &mut room, server)?;
+        let known = tx.counted_servers(room.num)?;
+        let allowed_guests = membership::allows_guests(tx, &room)?;
+        let mut adopted = Adopted::default();
+        if let Some(given) = state_of(&settled) {
+            adopted = match adopt_state(tx, &mut room, &given) {
+                Err(Error::NotFound(What::Event)) => return self.not_entered(tx),
+                adopted => adopted?,
+            };
+            tell_found(tx, &room, &known)?;
+        }
+        for (event_id, row) in &settled {
+            unchecked::let_go(tx, room.num, server, event_id, row)?;
+        }
+        membership::follow_guest_access(tx, &mut room, allowed_guests)?;
+        room.save(tx);
+        Ok(TakenUnchecked::Settled { count: settled.len(), adopted })
+    }
+}
+
+/// What is let go of events that waited, by their ids.
+type Settled = Vec<(Arc<str>, UncheckedEvent)>;
+
+/// The state that they are part of, as far as they tell it. All that wait in a room are of one state.
+fn state_of(settled: &Settled) -> Option<GivenState> {
+    let state: Settled = settled.iter().filter(|(_, row)| row.is_state).cloned().collect();
+    let event_id = state.first()?.1.before.as_str().into();
+    Some(GivenState { event_id, state: state.into_iter().map(|(event_id, _)| event_id).collect() })
+}
+
+impl TakeUnchecked {
+    /// Keeps what can be kept outside of the graph, and moves what waits for others to where those wait. Answers what waits no more.
+    fn settle(&self, tx: &mut Tx, room: &mut RoomCtx, server: TextNum) -> Result<Settled> {
+        let mut received = Received::default();
+        take_outliers(tx, room, &self.pdus, &mut AtHand::default(), &mut received)?;
+        let pdus: HashMap<&str, &Arc<Pdu>> =
+            self.pdus.iter().map(|checked| (&*checked.pdu().event_id, checked.pdu())).collect();
+        let mut waited_for = unchecked::waited_for(tx, room.num)?;
+        let mut settled = Vec::with_capacity(self.pdus.len());
+        for (event_id, other) in &self.elsewhere {
+            let other = tx.intern_text(other)?;
+            self.move_to(tx, room.num, (server, other), event_id)?;
+            waited_for.insert(event_id.clone(), other);
+        }
+        let refused = self.refused.iter().map(|event_id| (event_id.clone(), None));
+        let outcomes = received.outcomes.into_iter().map(|(event_id, outcome)| (event_id, Some(outcome)));
+        for (event_id, outcome) in refused.chain(outcomes) {
+            let named = pdus
+                .get(&*event_id)
+                .map(|pdu| &pdu.auth_events)
+                .filter(|_| outcome == Some(Outcome::Waiting));
+            // What allows it may have been refused, or told by nobody: then nobody can tell whether it is allowed.
+            match named.into_iter().flatten().find_map(|named| waited_for.get(named)).copied() {
+                Some(other) => {
+                    self.move_to(tx, room.num, (server, other), &event_id)?;
+                    waited_for.insert(event_id, other);
+                }
+                None => {
+                    let key = (room.num, server, event_id.to_string());
+                    settled
+                        .extend(tx.get(&schema::UNCHECKED_EVENTS, &key)?.map(|row| (event_id.clone(), row)));
+                    waited_for.remove(&event_id);
+                }
+            }
+        }
+        Ok(settled)
+    }
+
+    fn move_to(
+        &self,
+        tx: &mut Tx,
+        room: RoomNum,
+        (from, to): (TextNum, TextNum),
+        event_id: &Arc<str>,
+    ) -> Result<()> {
+        let row = tx.get(&schema::UNCHECKED_EVENTS, &(room, from, event_id.to_string()))?;
+        if let Some(row) = row.filter(|_| from != to) {
+            unchecked::let_go(tx, room, from, event_id, &row)?;
+            unchecked::keep(tx, room, to, event_id, &row);
+        }
+        Ok(())
+    }
+
+    /// The room may be about to be entered; or it was not, and nobody asks for them any more.
+    fn not_entered(&self, tx: &mut Tx) -> Result<TakenUnchecked> {
+        let Some(room) = tx.room_num(&self.room_id)? else { return Ok(TakenUnchecked::LetGo) };
+        let old_ms = tx.shared.clock.now_ms().saturating_sub(NOT_ENTERED_MS_MAX);
+        if unchecked::newest_ms(tx, room)? > old_ms {
+            return Ok(TakenUnchecked::NotYet);
+        }
+        unchecked::let_all_go(tx, room)?;
+        Ok(TakenUnchecked::LetGo)
+    }
+}
+
+/// Servers that are found to be in the room are told where it ends, and of the devices of this server's users. `known` are those that
+/// were known to be there.
+fn tell_found(tx: &mut Tx, room: &RoomCtx, known: &[TextNum]) -> Result<()> {
+    let mut found = tx.counted_servers(room.num)?;
+    found.retain(|server| !known.contains(server));
+    for server in &found {
+        let name = tx.text(*server)?;
+        outgoing::tell_ends(tx, room, &name, None)?;
+    }
+    let found: Vec<(TextNum, Option<StreamPos>)> = found.into_iter().map(|server| (server, None)).collect();
+    tell_of_members(tx, room.num, &found)
+}

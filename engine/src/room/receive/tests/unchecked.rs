@@ -1,0 +1,181 @@
+//! Events of a state that cannot be checked for want of keys wait, and become part of the room when the keys are here.
+
+use super::*;
+use crate::{
+    command::{KeepUnchecked, TakeUnchecked, TakenUnchecked, Unchecked},
+    view::federation::{AwaitedKeys, UncheckedEvents},
+};
+
+const THERE: &str = "there.example";
+const AWAY: &str = "away.example";
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// A room of Alice's alone, in whose state are Carl's join and a topic of his by what another server told when it was entered by its
+/// last event.
+struct Told {
+    scene: Scene,
+    end: String,
+    join: Pdu,
+    topic: Pdu,
+}
+
+impl Told {
+    fn new() -> Self {
+        let scene = Scene::new();
+        scene.world.state(ROOM, ALICE, "m.room.power_levels", "", json!({"users": {ALICE: 100, CARL: 50}}));
+        let leave = scene.member(BOB, BOB, "leave", &strs(&scene.ends()), 20);
+        assert!(accepted(&scene.receive(&[&leave])));
+        let end = scene.world.message(ROOM, ALICE, "the last before they are known");
+        scene.world.deliver(THERE);
+        let join = scene.member(CARL, CARL, "join", &[&end], 30);
+        let topic =
+            Self::by_carl(&scene, &join, ("m.room.topic", Some("")), json!({"topic": "burrows"}), &end, 31);
+        Self { scene, end, join, topic }
+    }
+
+    fn by_carl(
+        scene: &Scene,
+        join: &Pdu,
+        (kind, state_key): (&str, Option<&str>),
+        content: Value,
+        prev: &str,
+        depth: u64,
+    ) -> Pdu {
+        let mut auth = scene.auth(CARL, kind, None, false);
+        auth.push(join.event_id.to_string());
+        let auth = strs(&auth);
+        scene.peer.make(Draft { sender: CARL, kind, state_key, content, prev: vec![prev], auth, depth })
+    }
+
+    fn message(&self, depth: u64) -> Pdu {
+        let content = json!({"msgtype": "m.text", "body": "here I am"});
+        Self::by_carl(&self.scene, &self.join, ("m.room.message", None), content, &self.end, depth)
+    }
+
+    fn keep(&self, events: &[(&Pdu, &str)], is_anew: bool) {
+        let event = |(pdu, server): &(&Pdu, &str)| Unchecked {
+            event_id: pdu.event_id.clone(),
+            server: (*server).to_owned(),
+            is_state: true,
+            json: pdu.json.clone(),
+        };
+        let events = events.iter().map(event).collect();
+        let before = self.end.as_str().into();
+        let keep = KeepUnchecked { room_id: ROOM.into(), version: version(), before, events, is_anew };
+        self.scene.world.engine.write(keep).wait().unwrap();
+    }
+
+    fn take(&self, server: &str, pdus: &[&Pdu], refused: &[&Pdu]) -> TakenUnchecked {
+        let take = TakeUnchecked {
+            room_id: ROOM.into(),
+            server: server.into(),
+            pdus: self.scene.check(pdus),
+            refused: refused.iter().map(|pdu| pdu.event_id.clone()).collect(),
+            elsewhere: Vec::new(),
+        };
+        self.scene.world.engine.write(take).wait().unwrap()
+    }
+
+    fn awaited(&self) -> Vec<String> {
+        let awaited = self.scene.world.engine.read(&AwaitedKeys).unwrap();
+        assert!(awaited.iter().all(|(_, room_id)| room_id == ROOM));
+        awaited.into_iter().map(|(server, _)| server).collect()
+    }
+
+    fn waiting(&self, server: &str) -> Vec<Arc<str>> {
+        let wanted = UncheckedEvents { room_id: ROOM, server, after: "", limit: 10 };
+        let waiting = self.scene.world.engine.read(&wanted).unwrap();
+        assert_eq!(waiting.version.map(|version| version.id), Some("10"));
+        waiting.events.into_iter().map(|(event_id, _)| event_id).collect()
+    }
+
+    fn outcome(&self, pdu: &Pdu) -> Outcome {
+        self.scene.receive(&[pdu]).outcomes.remove(0).1
+    }
+}
+
+/// The ids of the events that a server is sent, and the types of what else.
+fn sent_to(world: &World, server: &str) -> (Vec<String>, usize) {
+    let transactions = world.deliver(server);
+    let pdus = transactions.iter().flat_map(|transaction| &transaction.pdus);
+    let ids = pdus.map(|pdu| Pdu::parse(version(), pdu).unwrap().event_id.to_string()).collect();
+    (ids, transactions.iter().map(|transaction| transaction.edus.len()).sum())
+}
+
+#[test]
+fn what_waits_for_keys_is_part_of_the_room_once_they_are_here() {
+    let told = Told::new();
+    told.keep(&[(&told.join, THERE), (&told.topic, THERE)], true);
+    assert_eq!(told.awaited(), [THERE]);
+    let mut expected = vec![told.join.event_id.clone(), told.topic.event_id.clone()];
+    expected.sort();
+    assert_eq!(told.waiting(THERE), expected);
+    assert!(!told.scene.is_joined(CARL), "nobody can tell yet");
+    let message = told.message(40);
+    assert_eq!(told.outcome(&message), Outcome::Waiting, "it is not rejected for want of his membership");
+    told.scene.is_sound();
+    assert_eq!(sent_to(&told.scene.world, THERE).0, [""; 0]);
+    let taken = told.take(THERE, &[&told.topic, &told.join], &[]);
+    let TakenUnchecked::Settled { count: 2, adopted } = taken else { panic!("{taken:?}") };
+    assert_eq!(adopted.changes.len(), 2);
+    assert!(told.scene.is_joined(CARL));
+    assert_eq!(told.scene.state("m.room.topic", ""), Some(told.topic.event_id.to_string()));
+    assert_eq!(told.awaited(), [""; 0]);
+    told.scene.is_sound();
+    // His server has not been told of what was said while it was not known to be there.
+    assert_eq!(sent_to(&told.scene.world, THERE).0, [told.end.as_str()]);
+    assert_eq!(told.outcome(&message), Outcome::Accepted);
+    told.scene.is_sound();
+}
+
+#[test]
+fn what_is_allowed_by_what_waits_for_another_server_waits_for_that() {
+    let told = Told::new();
+    told.keep(&[(&told.join, AWAY), (&told.topic, THERE)], true);
+    let taken = told.take(THERE, &[&told.topic], &[]);
+    assert!(matches!(taken, TakenUnchecked::Settled { count: 0, .. }), "{taken:?}");
+    assert_eq!(told.awaited(), [AWAY]);
+    told.scene.is_sound();
+    let taken = told.take(AWAY, &[&told.join, &told.topic], &[]);
+    assert!(matches!(taken, TakenUnchecked::Settled { count: 2, .. }), "{taken:?}");
+    assert_eq!(told.scene.state("m.room.topic", ""), Some(told.topic.event_id.to_string()));
+    told.scene.is_sound();
+}
+
+#[test]
+fn what_turns_out_to_be_forged_is_let_go() {
+    let told = Told::new();
+    told.keep(&[(&told.join, THERE), (&told.topic, THERE)], true);
+    let taken = told.take(THERE, &[&told.topic], &[&told.join]);
+    assert!(matches!(taken, TakenUnchecked::Settled { count: 2, .. }), "{taken:?}");
+    assert_eq!((told.awaited(), told.scene.is_joined(CARL)), (Vec::new(), false));
+    assert_eq!(told.scene.state("m.room.topic", ""), None);
+    told.scene.receive_outliers(&[&told.join]);
+    assert!(matches!(told.outcome(&told.message(40)), Outcome::Rejected(_)), "nothing tells of him any more");
+    told.scene.is_sound();
+}
+
+#[test]
+fn what_is_told_anew_takes_the_place_of_what_was_told_before() {
+    let told = Told::new();
+    told.keep(&[(&told.join, AWAY)], true);
+    told.keep(&[(&told.topic, THERE)], true);
+    told.keep(&[(&told.join, THERE)], false);
+    assert_eq!((told.awaited(), told.waiting(THERE).len()), (vec![THERE.to_owned()], 2));
+    told.keep(&[], true);
+    assert_eq!(told.awaited(), [""; 0]);
+    told.scene.is_sound();
+}
+
+#[test]
+fn what_waits_in_a_room_that_is_not_entered_is_let_go_by_and_by() {
+    let mut told = Told::new();
+    told.end = "$never-heard-of".to_owned();
+    told.keep(&[(&told.join, THERE)], true);
+    assert_eq!(told.take(THERE, &[&told.join], &[]), TakenUnchecked::NotYet, "it may be about to be entered");
+    assert_eq!(told.awaited(), [THERE]);
+    told.scene.world.pass_ms(DAY_MS + 1);
+    assert_eq!(told.take(THERE, &[&told.join], &[]), TakenUnchecked::LetGo);
+    assert_eq!(told.awaited(), [""; 0]);
+    told.scene.is_sound();
+}

@@ -1,0 +1,363 @@
+//! Events of rooms' states that could not be checked when the rooms were entered: the servers that signed them were away, and their
+//! keys not to be had. The keys are asked for again, and the events become part of the rooms once they are here.
+//!
+//! Invariant: one is at the events of a server in a room at a time. The events are in the store; what is here is read from there
+//! after a start.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+use warren_engine::command::{KeepUnchecked, TakeUnchecked, TakenUnchecked, Unchecked};
+use warren_engine::core::checked::CheckedPdu;
+use warren_engine::core::event::Pdu;
+use warren_engine::core::version::RoomVersion;
+use warren_engine::view::federation::{AwaitedKeys, UncheckedEvents, WaitingForKeys};
+
+use super::check::{Keyless, check_each};
+use super::fetch::follow_up;
+use super::guests;
+use super::keys::Cause;
+use crate::context::Context;
+use crate::http::ApiError;
+use crate::worker;
+
+/// Events that are kept of one state: those of all members of large rooms whose servers are gone for good. The others are left out,
+/// as all were before.
+const EVENTS_MAX: usize = 20_000;
+/// What they take together, in bytes: so much as the same number of members does.
+const BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Events that are read, checked and written at once.
+const BATCH: usize = 200;
+
+/// Pauses between attempts. A server that is away for a while is asked soon, and one that is gone for good four times a day; whoever is
+/// heard from waits for none.
+const PAUSES: [Duration; 5] = [
+    // Behind that after which the keys are asked for again.
+    Duration::from_secs(35),
+    Duration::from_secs(2 * 60),
+    Duration::from_secs(10 * 60),
+    Duration::from_secs(60 * 60),
+    Duration::from_secs(6 * 60 * 60),
+];
+
+/// Servers that are asked at once, each of which may be silent for half a minute: large rooms have hundreds that are gone for good, and
+/// asking those must not be felt.
+const ASKED_AT_ONCE: usize = 8;
+
+/// Whose keys are waited for, in which rooms.
+pub struct UncheckedRooms {
+    /// By server, then by room. `None` until it is read.
+    waiting: Mutex<Option<HashMap<String, HashMap<String, Stage>>>>,
+    places: Arc<Semaphore>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Stage {
+    /// Somebody is at it; whether keys came meanwhile.
+    Busy { again: bool, attempts: usize },
+    /// The next attempt is made then, after so many in vain.
+    Resting { until: Instant, attempts: usize },
+}
+
+impl Default for UncheckedRooms {
+    fn default() -> UncheckedRooms {
+        UncheckedRooms { waiting: Mutex::default(), places: Arc::new(Semaphore::new(ASKED_AT_ONCE)) }
+    }
+}
+
+impl UncheckedRooms {
+    /// Whether anything waits in the room, or might.
+    fn has(&self, room_id: &str) -> bool {
+        let waiting = self.waiting.lock();
+        waiting.as_ref().is_none_or(|waiting| waiting.values().any(|rooms| rooms.contains_key(room_id)))
+    }
+
+    /// Lets events wait for the keys of servers.
+    fn add<'s>(&self, room_id: &str, servers: impl IntoIterator<Item = &'s str>, now: Instant) {
+        // What is not read yet is read with these.
+        let mut waiting = self.waiting.lock();
+        let Some(waiting) = waiting.as_mut() else { return };
+        for server in servers {
+            let rooms = waiting.entry(server.to_owned()).or_default();
+            rooms.entry(room_id.to_owned()).or_insert(Stage::Resting { until: now + PAUSES[0], attempts: 0 });
+        }
+    }
+
+    /// Takes one whose pause is over: a server, and a room.
+    fn take_due(&self, now: Instant) -> Option<(String, String)> {
+        let mut waiting = self.waiting.lock();
+        for (server, rooms) in waiting.iter_mut().flatten() {
+            for (room_id, stage) in rooms {
+                if let Stage::Resting { until, attempts } = *stage
+                    && until <= now
+                {
+                    *stage = Stage::Busy { again: false, attempts };
+                    return Some((server.clone(), room_id.clone()));
+                }
+            }
+        }
+        None
+    }
+
+    /// Takes all rooms of a server, whose keys have come. Who is at one of them looks again.
+    fn take_of(&self, server: &str) -> Vec<String> {
+        let mut waiting = self.waiting.lock();
+        let rooms = waiting.as_mut().and_then(|waiting| waiting.get_mut(server));
+        let mut taken = Vec::new();
+        for (room_id, stage) in rooms.into_iter().flatten() {
+            match stage {
+                Stage::Busy { again, .. } => *again = true,
+                Stage::Resting { attempts, .. } => {
+                    *stage = Stage::Busy { again: false, attempts: *attempts };
+                    taken.push(room_id.clone());
+                }
+            }
+        }
+        taken
+    }
+
+    /// Ends an attempt. Answers whether another is to follow at once.
+    fn end(&self, (server, room_id): (&str, &str), is_done: bool, now: Instant) -> bool {
+        let mut waiting = self.waiting.lock();
+        let Some(waiting) = waiting.as_mut() else { return false };
+        let Some(stage) = waiting.get_mut(server).and_then(|rooms| rooms.get_mut(room_id)) else {
+            return false;
+        };
+        let Stage::Busy { again, attempts } = *stage else { return false };
+        if again {
+            *stage = Stage::Busy { again: false, attempts };
+            return true;
+        }
+        let pause = PAUSES.get(attempts).or(PAUSES.last()).copied().unwrap_or_default();
+        *stage = Stage::Resting { until: now + pause, attempts: attempts + 1 };
+        if is_done && let Some(rooms) = waiting.get_mut(server) {
+            rooms.remove(room_id);
+            if rooms.is_empty() {
+                waiting.remove(server);
+            }
+        }
+        false
+    }
+}
+
+/// What cannot be checked of a state that is told, and what is only allowed by that.
+#[derive(Default)]
+pub struct KeptBack {
+    events: Vec<Unchecked>,
+    bytes: usize,
+    /// The servers whose keys they wait for, by their ids.
+    servers: HashMap<Arc<str>, String>,
+    allowed_by: HashSet<Arc<str>>,
+}
+
+impl KeptBack {
+    /// Adds events of a room of the version that lack keys.
+    pub fn add(&mut self, version: &'static RoomVersion, keyless: Vec<Keyless>, is_state: bool) {
+        for Keyless { pdu, server } in keyless {
+            let Ok(event) = Pdu::parse_history(version, &pdu) else { continue };
+            self.allowed_by.extend(event.auth_events);
+            self.keep(event.event_id, (server, pdu), is_state);
+        }
+    }
+
+    /// The events that allow them, as they say.
+    pub fn allowed_by(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.allowed_by.iter()
+    }
+
+    /// Adds those of the events that wait for one that was added; each stands behind what allows it. Answers how many that are.
+    pub fn add_waiting<'p>(
+        &mut self,
+        waiting: impl Iterator<Item = &'p Arc<CheckedPdu>>,
+        is_state: impl Fn(&Arc<str>) -> bool,
+    ) -> usize {
+        let before = self.events.len();
+        for pdu in waiting.map(|checked| checked.pdu()) {
+            if let Some(server) = pdu.auth_events.iter().find_map(|event_id| self.servers.get(event_id)) {
+                let (server, is_state) = (server.clone(), is_state(&pdu.event_id));
+                self.keep(pdu.event_id.clone(), (server, pdu.json.clone()), is_state);
+            }
+        }
+        self.events.len() - before
+    }
+
+    fn keep(&mut self, event_id: Arc<str>, (server, json): (String, Bytes), is_state: bool) {
+        if self.events.len() >= EVENTS_MAX || self.bytes + json.len() > BYTES_MAX {
+            return;
+        }
+        if self.servers.insert(event_id.clone(), server.clone()).is_none() {
+            self.bytes += json.len();
+            self.events.push(Unchecked { event_id, server, is_state, json });
+        }
+    }
+}
+
+/// Keeps what cannot be checked of the state before an event, in the place of what was kept before of the room.
+///
+/// Errors: those of the store.
+pub async fn keep(
+    ctx: &Context,
+    (room_id, version): (&str, &'static RoomVersion),
+    before: &Arc<str>,
+    kept_back: KeptBack,
+) -> Result<(), ApiError> {
+    let rooms = &ctx.federation.unchecked;
+    if kept_back.events.is_empty() && !rooms.has(room_id) {
+        return Ok(());
+    }
+    let mut rest = kept_back.events.as_slice();
+    let mut is_anew = true;
+    while is_anew || !rest.is_empty() {
+        let (events, behind) = rest.split_at(rest.len().min(BATCH));
+        let (room_id, events) = (room_id.to_owned(), events.to_vec());
+        ctx.engine.write(KeepUnchecked { room_id, version, before: before.clone(), events, is_anew }).await?;
+        (rest, is_anew) = (behind, false);
+    }
+    if !kept_back.events.is_empty() {
+        let count = kept_back.events.len();
+        tracing::info!(
+            room_id,
+            count,
+            "events of a room's state wait for the keys of servers that cannot be had"
+        );
+    }
+    rooms.add(room_id, kept_back.servers.values().map(String::as_str), Instant::now());
+    Ok(())
+}
+
+/// Goes on with what waits for the keys of a server that are here now.
+pub fn keys_came(ctx: &Arc<Context>, server: &str) {
+    let rooms = ctx.federation.unchecked.take_of(server);
+    if rooms.is_empty() {
+        return;
+    }
+    let (work, server) = (ctx.clone(), server.to_owned());
+    worker::run(ctx, "taking in what waited for keys", async move {
+        for room_id in rooms {
+            attempt(&work, &server, &room_id).await;
+        }
+    });
+}
+
+/// Asks again for keys, after a start and whenever a pause is over.
+pub fn take_up(ctx: &Arc<Context>) {
+    if let Err(error) = read_all(ctx) {
+        return tracing::warn!(%error, "it cannot be told which keys are waited for");
+    }
+    let rooms = &ctx.federation.unchecked;
+    while let Ok(place) = rooms.places.clone().try_acquire_owned()
+        && let Some((server, room_id)) = rooms.take_due(Instant::now())
+    {
+        let work = ctx.clone();
+        worker::run(ctx, "taking in what waited for keys", async move {
+            attempt(&work, &server, &room_id).await;
+            drop(place);
+        });
+    }
+}
+
+/// Reads what waits in the store, once.
+fn read_all(ctx: &Context) -> Result<(), warren_engine::Error> {
+    let mut waiting = ctx.federation.unchecked.waiting.lock();
+    if waiting.is_none() {
+        let mut read: HashMap<String, HashMap<String, Stage>> = HashMap::new();
+        let due = Stage::Resting { until: Instant::now(), attempts: 0 };
+        for (server, room_id) in tokio::task::block_in_place(|| ctx.engine.read(&AwaitedKeys))? {
+            read.entry(server).or_default().insert(room_id, due);
+        }
+        *waiting = Some(read);
+    }
+    Ok(())
+}
+
+/// Tries until nothing new comes of it.
+async fn attempt(ctx: &Arc<Context>, server: &str, room_id: &str) {
+    loop {
+        let is_done = take_in_all(ctx, server, room_id).await.unwrap_or_else(|error| {
+            tracing::warn!(server, room_id, error = %error.error, "what waited for keys cannot be taken in");
+            false
+        });
+        if !ctx.federation.unchecked.end((server, room_id), is_done, Instant::now()) {
+            return;
+        }
+    }
+}
+
+/// Takes in what waits for the keys of a server in a room. Answers whether nothing of it is left. What one pass takes in may be what
+/// allows others.
+async fn take_in_all(ctx: &Arc<Context>, server: &str, room_id: &str) -> Result<bool, ApiError> {
+    while take_in(ctx, server, room_id).await? {}
+    let left = ctx.engine.read(&UncheckedEvents { room_id, server, after: "", limit: 1 })?;
+    Ok(left.events.is_empty())
+}
+
+/// One pass over all that waits. Answers whether any of it was taken in.
+async fn take_in(ctx: &Arc<Context>, server: &str, room_id: &str) -> Result<bool, ApiError> {
+    let (mut after, mut count) = (String::new(), 0);
+    loop {
+        let waiting = ctx.engine.read(&UncheckedEvents { room_id, server, after: &after, limit: BATCH })?;
+        let Some((last, _)) = waiting.events.last() else { break };
+        after = last.to_string();
+        match take_batch(ctx, (server, room_id), waiting).await? {
+            Some(adopted) => count += adopted,
+            None => return Ok(false),
+        }
+    }
+    if count > 0 {
+        tracing::info!(room_id, server, count, "what waited for a server's keys is taken in");
+        guests::begin_to_remove(ctx, room_id);
+        // What waited for whom it came from.
+        follow_up(ctx, room_id);
+    }
+    Ok(count > 0)
+}
+
+/// Takes in some of what waits. Answers how many wait no more; nothing if they all go on waiting, for the room is not to be changed yet.
+async fn take_batch(
+    ctx: &Arc<Context>,
+    (server, room_id): (&str, &str),
+    WaitingForKeys { version, events }: WaitingForKeys,
+) -> Result<Option<usize>, ApiError> {
+    let mut take = TakeUnchecked {
+        room_id: room_id.to_owned(),
+        server: server.to_owned(),
+        pdus: Vec::new(),
+        refused: Vec::new(),
+        elsewhere: Vec::new(),
+    };
+    if let Some(version) = version {
+        let cause = Cause::Told(ctx.config.server_name.to_string());
+        let pdus = events.iter().map(|(_, json)| json.clone()).collect();
+        let checked = check_each(ctx, &cause, version, pdus).await?;
+        let mut left: HashSet<Arc<str>> = events.into_iter().map(|(event_id, _)| event_id).collect();
+        for pdu in &checked.ready {
+            left.remove(&pdu.pdu().event_id);
+        }
+        for Keyless { pdu, server: other } in checked.keyless {
+            let Ok(event) = Pdu::parse_history(version, &pdu) else { continue };
+            left.remove(&event.event_id);
+            if other != server {
+                take.elsewhere.push((event.event_id, other));
+            }
+        }
+        take.pdus = checked.ready;
+        take.refused = left.into_iter().collect();
+        let others = take.elsewhere.iter().map(|(_, other)| other.as_str());
+        ctx.federation.unchecked.add(room_id, others, Instant::now());
+        if take.pdus.is_empty() && take.refused.is_empty() && take.elsewhere.is_empty() {
+            return Ok(Some(0));
+        }
+    }
+    match tokio::task::block_in_place(|| ctx.engine.write(take)).await? {
+        TakenUnchecked::Settled { count, adopted } => {
+            let changes = adopted.changes.len();
+            tracing::debug!(room_id, server, count, changes, "the state of a room is told further");
+            Ok(Some(count))
+        }
+        TakenUnchecked::NotYet | TakenUnchecked::LetGo => Ok(None),
+    }
+}
