@@ -6,7 +6,7 @@ import pytest
 from harness.client import Client, address, bodies, joined, timeline
 from harness.events import Copy, id_of
 from harness.participant import Participant
-from harness.rooms import see, via
+from harness.rooms import everything, see, via
 from harness.senders import room_messages
 from harness.server import sound
 from harness.waiting import until
@@ -34,17 +34,6 @@ def told_until(client, room, event):
 
     (unread,) = client.sync_until(has_come, filter=WIDE)
     return told, unread
-
-
-def everything(client, room):
-    """All events of the room that the client is given when it pages back, oldest first."""
-    found, query = [], {"limit": 100}
-    while True:
-        page = client.messages(room, **query)
-        found += page["chunk"]
-        if "end" not in page:
-            return found[::-1]
-        query["from"] = page["end"]
 
 
 @pytest.mark.parametrize("behind", [0, 3])

@@ -5,7 +5,8 @@ import subprocess
 import pytest
 
 from harness.client import address, bodies
-from harness.events import id_of
+from harness.events import id_of, redacted
+from harness.rooms import via
 from harness.server import binary
 from harness.waiting import until
 
@@ -81,6 +82,30 @@ def test_the_last_events_there_are_taken_in(warren, alice, admin, resident):
     (of_server,) = resynchronise(admin, copy.room_id)["servers"]
     assert (of_server["events_accepted"], of_server["refused"], of_server["differing"]) == (1, 0, 0)
     assert "missed" in bodies(alice.messages(copy.room_id)["chunk"])
+
+
+def test_what_is_here_without_its_content_is_whole_again(warren, alice, admin, resident):
+    copy = resident.create()
+    resident.next(copy, "m.room.name", {"name": "The name"}, state_key="")
+    answer = resident.answer_send_join
+
+    def pruned(*asked):
+        status, told = answer(*asked)
+        return status, {**told, "state": [redacted(event) for event in told["state"]]}
+
+    resident.answer_send_join = pruned
+    # What servers give of single events they may prune again.
+    resident.answer_event = lambda values, *_: resident.enveloped([redacted(resident.events[values[0]])])
+    alice.join(copy.room_id, query=via(resident))
+    assert alice.state(copy.room_id, "m.room.name") == {}
+    (of_server,) = resynchronise(admin, copy.room_id)["servers"]
+    assert (of_server["status"], of_server["state_events_made_whole"]) == ("complete", 1), of_server
+    assert alice.state(copy.room_id, "m.room.name") == {"name": "The name"}
+    # There is nothing to ask for a second time.
+    whole = lambda: [request.target for request in resident.requests if "/v1/state/" in request.target]
+    before = len(whole())
+    (of_server,) = resynchronise(admin, copy.room_id)["servers"]
+    assert (of_server["state_events_made_whole"], len(whole())) == (0, before)
 
 
 def test_the_command_tells_what_the_server_did(warren, alice, admin, resident):

@@ -20,6 +20,22 @@ def see(client, room, event_id, **query):
     return client.sync_until(found, **query)
 
 
+def everything(client, room):
+    """All events of the room that the client is given when it pages back, oldest first."""
+    found, query = [], {"limit": 100}
+    while True:
+        page = client.messages(room, **query)
+        found += page["chunk"]
+        if "end" not in page:
+            return found[::-1]
+        query["from"] = page["end"]
+
+
+def contents(client, room):
+    """The contents of the room's current state as one server has it."""
+    return {(event["type"], event["state_key"]): event["content"] for event in state(client, room)}
+
+
 def state(client, room):
     return client.get("rooms/{roomId}/state", room)
 

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::{
-    Event, RoomCtx, citations, entrance, event::encode_body, fork, gap, members, outgoing::Audience,
+    Event, RoomCtx, citations, entrance, event::encode_body, fork, gap, members, outgoing::Audience, policy,
     redactions, relations, state,
 };
 use crate::{
@@ -481,4 +481,36 @@ pub(super) fn rewrite_header(tx: &mut Tx, event: &Event, header: EventHeader) ->
     tx.made_event(&anew, pos);
     tx.write_event(&anew, true);
     Ok(())
+}
+
+/// Writes the event's body anew: it was pruned, and has come whole. What it relates to is known only now, and what it redacts.
+pub(super) fn rewrite_body(
+    tx: &mut Tx,
+    room: &RoomCtx,
+    event: &Event,
+    whole: Arc<Pdu>,
+) -> Result<Arc<Event>> {
+    let was_redaction = event.pdu()?.redacts.is_some();
+    let pos = tx.position_of(event);
+    tx.put(&schema::EVENT_BODIES, &event.num, &encode_body(&event.event_id, &whole.json));
+    let json = whole.json.clone();
+    let anew = Arc::new(Event::new(event.num, event.event_id.clone(), event.header.clone(), json));
+    anew.set_pdu(whole.clone());
+    tx.made_event(&anew, pos);
+    tx.write_event(&anew, true);
+    policy::look_anew(tx, room, &whole);
+    if anew.header.status != EventStatus::Accepted {
+        return Ok(anew);
+    }
+    if relations::relation_of(&whole.content).is_some() {
+        relations::end_thread(tx, room.num, anew.num)?;
+    }
+    match was_redaction {
+        // It was applied by what pruning has left of it, or waits for its target.
+        true => relations::apply(tx, room, &anew, pos)?,
+        false => index(tx, room, &anew, pos)?,
+    }
+    // Whom it notifies is to be told anew.
+    tx.touch(Touch::Withdrawn(room.num));
+    Ok(anew)
 }

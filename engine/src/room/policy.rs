@@ -156,6 +156,13 @@ fn policy_server(reader: &Reader, room: &RoomCtx) -> Result<Option<PolicyServer>
     Ok(is_there.then(|| policy.clone()))
 }
 
+/// What an event says that is written anew is looked for anew.
+pub(super) fn look_anew(reader: &Reader, room: &RoomCtx, pdu: &Pdu) {
+    if pdu.is_state(KIND, "") {
+        reader.shared.policy_servers.forget(&room.head.state);
+    }
+}
+
 /// The policy server that has to sign the event and has not.
 pub(crate) fn lacks_signature(
     reader: &Reader,

@@ -188,6 +188,16 @@ pub(crate) fn remove(tx: &mut Tx, event: &Event) -> Result<()> {
     Ok(())
 }
 
+/// Removes the thread that an event is the root of, if it is one.
+pub(super) fn end_thread(tx: &mut Tx, room: RoomNum, root: EventNum) -> Result<(), StorageError> {
+    if let Some(thread) = tx.get(&schema::THREADS, &(room, root))? {
+        tx.delete(&schema::THREADS, &(room, root));
+        tx.delete(&schema::THREAD_STREAM, &(room, thread.pos));
+        tx.delete_prefix(&schema::THREAD_USERS, &(room, root));
+    }
+    Ok(())
+}
+
 /// Writes a thread's row and its place among the threads of the room, or removes both when no event is left.
 fn put_thread(
     tx: &mut Tx,

@@ -183,11 +183,12 @@ fn shown(report: &Value) -> String {
     let mut out = String::new();
     for of in list(report, "servers") {
         out.push_str(&format!(
-            "{}\t{}\t{} events accepted, {} events of states fetched, {} entries differ, {} refused\n",
+            "{}\t{}\t{} events accepted, {} events of states fetched, {} made whole, {} entries differ, {} refused\n",
             text(of, "server"),
             if of["error"].is_string() { text(of, "error") } else { text(of, "status") },
             of["events_accepted"],
             of["state_events_fetched"],
+            of["state_events_made_whole"],
             of["differing"],
             of["refused"],
         ));

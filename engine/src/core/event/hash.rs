@@ -50,11 +50,19 @@ pub fn content_hash(event: &JsonObject) -> Hash {
 /// # Errors
 /// The event's stored bytes are corrupt.
 pub fn verify_content_hash(pdu: &Pdu) -> Result<bool, SpanError> {
+    verify_content_hash_of_json(&pdu.json)
+}
+
+/// The same of the event in `json` (canonical bytes).
+///
+/// # Errors
+/// The bytes are not a canonical object.
+pub fn verify_content_hash_of_json(json: &[u8]) -> Result<bool, SpanError> {
     let mut context = Context::new(&SHA256);
     let mut claimed = None;
     let mut first = true;
     context.update(b"{");
-    for member in members(&pdu.json) {
+    for member in members(json) {
         let member = member?;
         if member.key == b"hashes" {
             for hash in members(member.value) {

@@ -22,7 +22,7 @@ pub use format::{
 };
 pub use hash::{
     Hash, content_hash, decode_base64, encode_base64, event_id, reference_hash, reference_hash_of_json,
-    sha256, verify_content_hash,
+    sha256, verify_content_hash, verify_content_hash_of_json,
 };
 pub use redact::{redact, redact_content, write_redacted, write_redacted_content};
 pub use render::{ClientFormat, StoredEvent, write_client_event};

@@ -236,6 +236,32 @@ impl Pdu {
         self.json = Bytes::from(json);
         Ok(self)
     }
+
+    /// This copy of an event with the signatures of another one in place of its own: both are over what redaction keeps.
+    ///
+    /// # Errors
+    /// The event grows beyond its size limit, or stored bytes are corrupt.
+    pub fn with_signatures_of(&self, other: &Pdu) -> Result<Pdu, EventError> {
+        let mut signatures: &[u8] = b"{}";
+        for member in members(&other.json) {
+            let member = member?;
+            if member.key == b"signatures" {
+                signatures = member.value;
+            }
+        }
+        let mut json = Vec::with_capacity(self.json.len().saturating_add(signatures.len()));
+        json.push(b'{');
+        for member in members(&self.json) {
+            let member = member?;
+            json.extend_from_slice(if json.len() > 1 { b",\"" } else { b"\"" });
+            json.extend_from_slice(member.key);
+            json.extend_from_slice(b"\":");
+            json.extend_from_slice(if member.key == b"signatures" { signatures } else { member.value });
+        }
+        json.push(b'}');
+        check_size("JSON", json.len(), EVENT_BYTES_MAX)?;
+        Ok(Pdu { json: Bytes::from(json), ..self.clone() })
+    }
 }
 
 /// The servers whose signatures an event needs, each once: the sender's, unless it is an invite by a third party

@@ -97,12 +97,7 @@ pub(super) fn remove_relations(tx: &mut Tx, event: &Event) -> Result<()> {
             }
         }
     }
-    if let Some(thread) = tx.get(&schema::THREADS, &(room, event.num))? {
-        tx.delete(&schema::THREADS, &(room, event.num));
-        tx.delete(&schema::THREAD_STREAM, &(room, thread.pos));
-        tx.delete_prefix(&schema::THREAD_USERS, &(room, event.num));
-    }
-    Ok(())
+    Ok(relations::end_thread(tx, room, event.num)?)
 }
 
 /// The event has no state of its own any more.

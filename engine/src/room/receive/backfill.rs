@@ -9,8 +9,9 @@ use std::{
 };
 
 use super::{
-    AtHand, GivenState, Outcome, allowing, are_of_another_room, given_entries, is_second_create,
-    judge_by_auth_events, judge_by_state, known_in_graph,
+    AtHand, GivenState, Outcome, allowing, are_of_another_room,
+    copies::{come_again, fuller},
+    given_entries, is_second_create, judge_by_auth_events, judge_by_state, known_in_graph,
 };
 use crate::{
     core::{
@@ -70,9 +71,10 @@ pub(crate) fn receive_backfill(
     let mut held_back = Vec::new();
     for checked in ordered {
         let pdu = &checked.pdu;
+        let here = gap::in_graph(tx, &pdu.event_id)?;
         let outcome = match places.get(&*pdu.event_id) {
             _ if pdu.room_id != room.id => Outcome::Refused(Refused::OtherRoom),
-            _ if gap::in_graph(tx, &pdu.event_id)?.is_some() => Outcome::Known,
+            _ if here.is_some() => Outcome::Known,
             None if held.contains(&pdu.event_id) => {
                 held_back.push(pdu);
                 continue;
@@ -85,6 +87,9 @@ pub(crate) fn receive_backfill(
                 step.take_in(pdu, *past, given)?
             }
         };
+        if let Some(known) = here.filter(|_| outcome == Outcome::Known) {
+            come_again(tx, room, &known, pdu, &mut at_hand)?;
+        }
         outcomes.push((pdu.event_id.clone(), outcome));
     }
     let passed_by = passed_by.iter().filter(|passed| held.contains(&passed.event_id));
@@ -280,6 +285,7 @@ impl Step<'_> {
             return Ok(Outcome::Refused(Refused::OtherRoom));
         }
         let known = self.at_hand.find(self.tx, &pdu.event_id)?;
+        let pdu = &fuller(known.as_ref(), pdu)?;
         let allowing = allowing(self.tx, self.room, pdu, self.at_hand, self.missing)?;
         let Some(allowing) = allowing else { return Ok(Outcome::Waiting) };
         let prev = known_in_graph(self.tx, &pdu.prev_events)?;

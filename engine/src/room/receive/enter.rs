@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use super::{
-    AtHand, Outcome, Standing, allowing, are_of_another_room, given_entries, is_of_other_version,
-    judge_by_auth_events, judge_by_state, known_in_graph, receive,
+    AtHand, Outcome, Standing, allowing, are_of_another_room, copies::fuller, given_entries,
+    is_of_other_version, judge_by_auth_events, judge_by_state, known_in_graph, receive,
 };
 use crate::{
     core::{
@@ -47,6 +47,7 @@ pub(crate) fn enter(
     if known.as_ref().is_some_and(|event| event.header.status != EventStatus::Outlier) {
         return Ok(Outcome::Known);
     }
+    let join = &fuller(known.as_ref(), join)?;
     let named = join.prev_events.iter().chain(&join.auth_events);
     if are_of_another_room(tx, room, named, &mut at_hand)? {
         return Ok(Outcome::Refused(Refused::OtherRoom));

@@ -10,6 +10,7 @@
 mod adopt;
 mod backfill;
 mod complete;
+mod copies;
 mod enter;
 mod order;
 mod withdraw;
@@ -27,6 +28,7 @@ pub use adopt::{Adopted, AdoptedEntry, LeftOut};
 pub(crate) use backfill::receive_backfill;
 pub use backfill::{PassedBy, Within};
 pub(crate) use complete::complete_state;
+use copies::{come_again, fuller};
 pub(crate) use enter::{enter, prepare};
 pub use order::in_order;
 pub(crate) use order::in_order_past;
@@ -293,9 +295,10 @@ pub(crate) fn receive(
         return Ok(Outcome::Refused(Refused::OtherRoom));
     }
     let known = at_hand.find(tx, &pdu.event_id)?;
-    if known.as_ref().is_some_and(|event| event.header.is_in_graph()) {
-        return Ok(Outcome::Known);
+    if let Some(known) = known.as_ref().filter(|event| event.header.is_in_graph()) {
+        return come_again(tx, room, known, pdu, at_hand);
     }
+    let pdu = &fuller(known.as_ref(), pdu)?;
     if let Some(refused) = unfit(tx, room, pdu, at_hand)? {
         return Ok(Outcome::Refused(refused));
     }
@@ -378,8 +381,8 @@ pub(crate) fn receive_outlier(
     if pdu.room_id != room.id {
         return Ok(Outcome::Refused(Refused::OtherRoom));
     }
-    if at_hand.find(tx, &pdu.event_id)?.is_some() {
-        return Ok(Outcome::Known);
+    if let Some(known) = at_hand.find(tx, &pdu.event_id)? {
+        return come_again(tx, room, &known, pdu, at_hand);
     }
     if is_second_create(tx, room, pdu)? {
         return Ok(Outcome::Refused(Refused::SecondCreate));

@@ -13,6 +13,7 @@ mod invites;
 mod left_behind;
 mod places;
 mod policy;
+mod pruned;
 mod redacted;
 mod related;
 mod turned_out;

@@ -32,11 +32,12 @@ impl Candidate {
     /// The event, prepared; from memory if it is remembered.
     pub fn of(reader: &Reader, event: &Arc<Event>) -> Result<Arc<Self>> {
         let remembered = &reader.shared.memo.unread.candidates;
-        if let Some(candidate) = remembered.get(&event.num) {
+        let key = (event.num, event.json.len() as u64);
+        if let Some(candidate) = remembered.get(&key) {
             return Ok(candidate);
         }
         let candidate = Arc::new(Self::new(reader, event)?);
-        remembered.insert(event.num, candidate.clone(), CANDIDATE_BYTES + event.json.len());
+        remembered.insert(key, candidate.clone(), CANDIDATE_BYTES + event.json.len());
         Ok(candidate)
     }
 

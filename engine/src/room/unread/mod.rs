@@ -82,7 +82,8 @@ impl Unread {
 /// What is remembered between reads.
 pub(crate) struct Memo {
     counts: Cache<(UserNum, RoomNum), Count>,
-    candidates: Cache<EventNum, Candidate>,
+    /// By the length, too, which is another once an event is written anew.
+    candidates: Cache<(EventNum, u64), Candidate>,
 }
 
 impl Default for Memo {

@@ -29,6 +29,7 @@ mod parked_pdus;
 mod pdus;
 mod peer_event_by_timestamp;
 mod policy_signature;
+mod pruned_events;
 mod servers_in_room;
 mod shares_room;
 mod sign_template;
@@ -72,6 +73,7 @@ pub use parked_pdus::{
 pub use pdus::{EventIds, PduList, Pdus, Piece};
 pub use peer_event_by_timestamp::PeerEventByTimestamp;
 pub use policy_signature::PolicySignature;
+pub use pruned_events::PrunedEvents;
 pub use servers_in_room::ServersInRoom;
 pub use shares_room::SharesRoom;
 pub use sign_template::{SignTemplate, SignedEvent, TakeSignature, TakenSignature};

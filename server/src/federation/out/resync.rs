@@ -4,7 +4,7 @@
 //! Where a server stands is told by the template that it gives for a leave, which is never sent. Its last events are taken in as
 //! any others; then the state before each is compared with the one here. Nothing of it does harm when it is done again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -14,11 +14,11 @@ use serde_json::{Value, from_slice};
 use warren_engine::command::AdoptState;
 use warren_engine::core::version::RoomVersion;
 use warren_engine::intake::{Answer, Intake};
-use warren_engine::view::federation::{Spokesman, UnknownEvents};
+use warren_engine::view::federation::{PrunedEvents, Spokesman, UnknownEvents};
 use warren_engine::{Adopted, Error, GivenState, LeftOut, Outcome, What};
 
 use super::ask::{Ask, path};
-use super::fetch::{events, follow_up, servers_to_ask, state, take_in};
+use super::fetch::{events, follow_up, servers_to_ask, state, take_in, whole_state};
 use super::guests;
 use super::join::{At, store};
 use crate::context::Context;
@@ -69,6 +69,8 @@ pub struct OfServer {
     pub events_accepted: usize,
     /// Events of states that were not here before.
     pub state_events_fetched: usize,
+    /// Events of states that were here without their content, and have it now.
+    pub state_events_made_whole: usize,
     /// Entries of the state that are others there.
     pub differing: usize,
     pub refused: usize,
@@ -202,12 +204,14 @@ async fn ask_server(
     let ends = last_events(ctx, &server, room_id, &user_id).await?;
     of_server.last_events = ends.len();
     take_in_ends(ctx, room_id, version, &ends, of_server).await?;
+    let mut asked_for = HashSet::new();
     for end in &ends {
         let told = state(ctx, &server, room_id, end).await??;
         let Answer::State { state, pdus, .. } = &told.answer else { continue };
         of_server.state_events_fetched += pdus.len();
         let pdus: Vec<Box<RawValue>> = pdus.iter().filter_map(|pdu| from_slice(pdu).ok()).collect();
         store(ctx, (room_id, server.as_str()), version, At::Compared, (pdus, Vec::new()), |_, _| {}).await?;
+        make_whole(ctx, (room_id, version), (end, state), &mut asked_for, of_server).await?;
         let given = GivenState { event_id: end.clone(), state: state.clone() };
         let adopt = AdoptState { room_id: room_id.to_owned(), state: given };
         match tokio::task::block_in_place(|| ctx.engine.write(adopt)).await {
@@ -222,6 +226,41 @@ async fn ask_server(
         }
     }
     Ok(())
+}
+
+/// Has the server tell those events of the state before `end` that are here without their content, and were not `asked_for` before:
+/// what it prunes where it is asked for single events or for history, it tells whole as part of a state.
+async fn make_whole(
+    ctx: &Arc<Context>,
+    (room_id, version): (&str, &'static RoomVersion),
+    (end, state): (&str, &[Arc<str>]),
+    asked_for: &mut HashSet<Arc<str>>,
+    of_server: &mut OfServer,
+) -> Result<(), ApiError> {
+    let mut pruned = pruned_among(ctx, state)?;
+    pruned.retain(|event_id| asked_for.insert(event_id.clone()));
+    if pruned.is_empty() {
+        return Ok(());
+    }
+    let server = of_server.server.clone();
+    let (whole, _memory) = match whole_state(ctx, &server, room_id, end, |_| {}).await {
+        Ok(told) => told,
+        Err(failure) => {
+            // What it has told of the state by ids is compared all the same.
+            tracing::info!(room_id, server, %failure, "a server does not tell a room's state whole");
+            return Ok(());
+        }
+    };
+    let told = (whole.pdus, whole.auth_chain);
+    store(ctx, (room_id, server.as_str()), version, At::Compared, told, |_, _| {}).await?;
+    let left = pruned_among(ctx, &pruned)?;
+    of_server.state_events_made_whole += pruned.len().saturating_sub(left.len());
+    Ok(())
+}
+
+/// Each of many events is hashed.
+fn pruned_among(ctx: &Context, event_ids: &[Arc<str>]) -> Result<Vec<Arc<str>>, ApiError> {
+    Ok(tokio::task::block_in_place(|| ctx.engine.read(&PrunedEvents { event_ids }))?)
 }
 
 #[derive(Deserialize)]
