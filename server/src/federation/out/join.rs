@@ -140,7 +140,7 @@ async fn join_by(
         members_omitted = joined.members_omitted,
         "a room is entered"
     );
-    let join = check_one(ctx, &Cause::Told(server.to_owned()), event.version, own).await?;
+    let join = check_one(ctx, &Cause::told(server), event.version, own).await?;
     let told = (joined.state, joined.auth_chain);
     let Stored { state, without_keys } =
         store(ctx, (change.room_id.as_str(), server), event.version, At::Join(&join), told, |_, _| {})
@@ -305,7 +305,10 @@ pub async fn store(
     (state, auth_chain): (Vec<Box<RawValue>>, Vec<Box<RawValue>>),
     watch: impl Fn(usize, usize),
 ) -> Result<Stored, ApiError> {
-    let cause = Cause::Told(server.to_owned());
+    let cause = match at {
+        At::Join(_) | At::Entrance(_) => Cause::told(server),
+        At::Compared => Cause::Kept(server.to_owned()),
+    };
     let state = check_each(ctx, &cause, version, state.into_iter().map(bytes_of).collect()).await?;
     let chain = check_each(ctx, &cause, version, auth_chain.into_iter().map(bytes_of).collect()).await?;
     let keyless = state.keyless.iter().chain(&chain.keyless);
