@@ -439,3 +439,31 @@ async fn page_before(
     let page: Page = Ask::get(server, target).for_events().read(ctx).await?;
     Ok(page.pdus.0.into_iter().map(bytes_of).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::keys::{Cause, fetch};
+    use super::*;
+    use crate::federation::limits::KEYS_PAUSE;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_lacks_a_key_that_was_not_asked_for_is_left_behind_until_it_may_be() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let ctx = Context::of_tests(folder.path());
+        let key_id = "ed25519:1".to_owned();
+        let lacking =
+            |server: &str| vec![MissingKey { server_name: server.to_owned(), key_id: key_id.clone() }];
+        let begun = Instant::now();
+        assert_eq!(left_behind_for(&ctx, &[], begun), LEFT_BEHIND, "it lacks no key");
+        // Nobody is there.
+        let there = lacking("127.0.0.1:1");
+        assert_eq!(left_behind_for(&ctx, &there, begun), KEYS_PAUSE, "it is not asked for yet");
+        let server_name = ServerName::parse("127.0.0.1:1").expect("a name");
+        fetch(&ctx, &Cause::Kept("b.example".to_owned()), &server_name, std::slice::from_ref(&key_id)).await;
+        assert_eq!(left_behind_for(&ctx, &there, begun), LEFT_BEHIND, "it was, in vain");
+        let time = left_behind_for(&ctx, &there, Instant::now());
+        assert!(time <= KEYS_PAUSE, "it was put off: {time:?}");
+        // This server asks itself for nothing.
+        assert_eq!(left_behind_for(&ctx, &lacking(ctx.engine.server_name()), begun), LEFT_BEHIND);
+    }
+}

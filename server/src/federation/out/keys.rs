@@ -233,8 +233,8 @@ pub async fn fetch(ctx: &Arc<Context>, cause: &Cause, server_name: &ServerName, 
     if let Some(error) = &outcome.error {
         debug!(%server_name, %error, "the keys of a server could not be fetched");
     }
-    let has_come = || lacking.iter().any(|key_id| has(ctx, server_name.as_str(), key_id));
-    let is_fetched = is_stored && (outcome.error.is_none() || has_come());
+    let has_some = || lacking.iter().any(|key_id| has(ctx, server_name.as_str(), key_id));
+    let is_fetched = is_stored && (outcome.error.is_none() || has_some());
     keys.note(server_name, &wish, &turn, outcome);
     if is_fetched {
         keys_came(ctx, server_name.as_str());
@@ -252,6 +252,9 @@ pub fn asked_again(ctx: &Context, server_name: &str) -> Option<Instant> {
 /// How long asking for a key was put off for what was begun at a time: nothing where it was done in vain.
 pub fn put_off(ctx: &Context, key: &MissingKey, begun: Instant) -> Option<Duration> {
     let server_name = ServerName::parse(&key.server_name).ok()?;
+    if *server_name == *ctx.config.server_name {
+        return None;
+    }
     let asked = ctx.federation.keys.asked.get(&server_name).map(|asked| asked.clone());
     asked.unwrap_or_default().put_off(begun, Instant::now())
 }
