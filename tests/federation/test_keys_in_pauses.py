@@ -44,6 +44,15 @@ def gone(network, resident):
 
 
 @pytest.fixture
+def omitting(network):
+    """A server that lets others in without the members, and tells these as soon as it is asked."""
+    peer = network.peer(kind=Omitting)
+    peer.may_tell.set()
+    yield peer
+    peer.close()
+
+
+@pytest.fixture
 def notary_knows(network, monkeypatch):
     """Lets the notary tell keys of a server, each as it was published when it was the only one, to who asks for it."""
 
@@ -97,27 +106,18 @@ def test_forged_requests_keep_no_members_away(server, alice, resident, gone, not
     assert user in joined_members(alice, copy.room_id)
 
 
-class TestOmitting:
-    @pytest.fixture
-    def resident(self, network):
-        peer = network.peer(kind=Omitting)
-        peer.may_tell.set()
-        yield peer
-        peer.close()
-
-    def test_members_under_a_key_that_only_a_notary_has_are_there_at_once(
-        self, server, alice, resident, gone, notary_knows
-    ):
-        """What the room is entered with is under another key of the same server, which is asked for first."""
-        second = Key("p2")
-        notary_knows(gone, gone.key, second)
-        copy = resident.create()
-        users = {resident.user(), come(gone, copy, "first"), come(gone, copy, "second", key=second)}
-        levels = {resident.user(): 100, gone.user("first"): 100}
-        resident.next(copy, "m.room.power_levels", {"users": levels}, state_key="")
-        gone.next(copy, "m.room.topic", {"topic": "under the first"}, sender=gone.user("first"), state_key="")
-        alice.join(copy.room_id, query=via(resident))
-        assert joined_members(alice, copy.room_id) == {alice.user_id, *users}
+def test_members_under_a_key_that_only_a_notary_has_are_there_at_once(server, alice, omitting, network, notary_knows):
+    """What the room is entered with is under another key of the same server, which is asked for first."""
+    gone, second = among(network, omitting), Key("p2")
+    gone.close()
+    notary_knows(gone, gone.key, second)
+    copy = omitting.create()
+    users = {omitting.user(), come(gone, copy, "first"), come(gone, copy, "second", key=second)}
+    levels = {omitting.user(): 100, gone.user("first"): 100}
+    omitting.next(copy, "m.room.power_levels", {"users": levels}, state_key="")
+    gone.next(copy, "m.room.topic", {"topic": "under the first"}, sender=gone.user("first"), state_key="")
+    alice.join(copy.room_id, query=via(omitting))
+    assert joined_members(alice, copy.room_id) == {alice.user_id, *users}
 
 
 def test_history_under_a_key_that_only_a_notary_has_is_there_at_once(server, alice, resident, gone, notary_knows):
