@@ -259,12 +259,13 @@ def test_an_old_key_of_a_peer_counts_for_its_time_and_for_events_alone(server, a
 
 
 def test_what_lacks_a_new_key_waits_no_longer_than_until_it_may_be_asked_for(server, alice, network, resident):
-    """Another server tells of it, just after the keys were asked for, which they are not again for half a minute."""
+    """Another server tells of it just after the keys were asked for, once more for a made-up one, which they are not for a while."""
     room_id = alice.create_room(preset="public_chat", room_version="11")
     teller = network.peer(kind=Participant)
     copy = resident.join(server, room_id)
     teller.join(server, room_id)
     resident.catch_up(server, copy)
+    assert resident.send(server, "GET", LIST, key=Key("p9"))[0] == 401
     old, resident.key = resident.key, Key("p2")
     resident.changes["old_verify_keys"] = {old.id: {"key": old.public, "expired_ts": now_ms()}}
     event = resident.message(copy, "new key")

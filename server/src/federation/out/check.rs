@@ -194,7 +194,7 @@ pub async fn take_signature(
     let read = || ctx.engine.read(&take).inspect_err(note_unsigned);
     let mut taken = read()?;
     if let TakenSignature::MissingKeys(keys) = &taken {
-        ensure_keys(ctx, &Cause::Told(server.to_owned()), keys).await;
+        ensure_keys(ctx, &Cause::told(server), keys).await;
         taken = read()?;
     }
     match taken {

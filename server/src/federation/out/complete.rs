@@ -21,6 +21,7 @@ use warren_engine::view::federation::{IncomingRoom, PartialRoom, PartialRooms};
 use super::early_receipts::settle;
 use super::fetch::{follow_up, whole_state};
 use super::join::{At, store};
+use super::keys::Cause;
 use super::{RemoteError, guests};
 use crate::context::Context;
 use crate::http::ApiError;
@@ -183,8 +184,9 @@ async fn complete(ctx: &Arc<Context>, room: &PartialRoom) {
     let mut pause = PAUSE_MIN;
     let completions = &ctx.federation.completions;
     for round in 0.. {
+        let round_begun = Instant::now();
         for server in asked_in(round, &room.servers) {
-            match complete_by(ctx, room, server).await {
+            match complete_by(ctx, room, server, round_begun).await {
                 Ok(members) => {
                     let seconds = begun.elapsed().as_secs_f64();
                     tracing::info!(room_id = room.room_id, server, members, seconds, "a room is whole");
@@ -243,8 +245,14 @@ async fn paused(ctx: &Context, room: &PartialRoom, pause: Duration) -> bool {
     }
 }
 
-/// Makes the room whole by what one server tells. Answers with how many events its state has.
-async fn complete_by(ctx: &Arc<Context>, room: &PartialRoom, server: &str) -> Result<usize, ApiError> {
+/// Makes the room whole by what one server tells. Answers with how many events its state has. Whose keys cannot be had is asked once
+/// since `begun`.
+async fn complete_by(
+    ctx: &Arc<Context>,
+    room: &PartialRoom,
+    server: &str,
+    begun: Instant,
+) -> Result<usize, ApiError> {
     let own_name = ctx.engine.server_name();
     let version = ctx.engine.read(&IncomingRoom { room_id: &room.room_id, server: own_name })?;
     let note = |what: &dyn Fn(&mut Progress)| ctx.federation.completions.note(&room.room_id, what);
@@ -273,7 +281,8 @@ async fn complete_by(ctx: &Arc<Context>, room: &PartialRoom, server: &str) -> Re
     let state = {
         let at = At::Entrance(&room.join_event_id);
         let told = (whole.pdus, whole.auth_chain);
-        store(ctx, (room.room_id.as_str(), server), version, at, told, stored).await?.state
+        let cause = Cause::Told(server.to_owned(), begun.into_std());
+        store(ctx, (room.room_id.as_str(), &cause), version, at, told, stored).await?.state
     };
     let count = state.len();
     let given = GivenState { event_id: room.join_event_id.as_str().into(), state };

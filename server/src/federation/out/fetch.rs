@@ -63,11 +63,21 @@ pub async fn take_in_here(ctx: &Arc<Context>, intake: &mut Intake) -> Result<(),
     drive(ctx, intake, &mut Asking::of(None, &[])).await
 }
 
-/// Takes in what can be judged, asking `servers` for what is missing: the first of them has told it.
-pub async fn take_in(ctx: &Arc<Context>, intake: &mut Intake, servers: &[String]) -> Result<(), ApiError> {
-    let cause = servers.first().cloned().map(Cause::Told);
+/// Takes in what can be judged, asking `servers` for what is missing: the first of them has told it. Answers which keys cannot be had.
+pub async fn take_in(
+    ctx: &Arc<Context>,
+    intake: &mut Intake,
+    servers: &[String],
+) -> Result<Vec<MissingKey>, ApiError> {
     let is_awaited = intake.is_history();
-    drive(ctx, intake, &mut Asking { is_awaited, ..Asking::of(cause, servers) }).await
+    // History goes without what cannot be had, until it is read again.
+    let cause = servers.first().map(|server| match is_awaited {
+        true => Cause::Kept(server.clone()),
+        false => Cause::told(server),
+    });
+    let mut asking = Asking { is_awaited, ..Asking::of(cause, servers) };
+    drive(ctx, intake, &mut asking).await?;
+    Ok(asking.lacks(ctx))
 }
 
 async fn drive(ctx: &Arc<Context>, intake: &mut Intake, asking: &mut Asking) -> Result<(), ApiError> {
@@ -205,8 +215,7 @@ async fn fetch_for(ctx: &Arc<Context>, Errand { room_id, origin }: &Errand) -> R
     if is_done {
         return Ok(Left::Nothing);
     }
-    let mut lacks = asking.keys;
-    lacks.retain(|key| !is_here(ctx, key));
+    let lacks = asking.lacks(ctx);
     let keys_at = lacks.iter().filter_map(|key| asked_again(ctx, &key.server_name)).min();
     Ok(Left::Something { lacks, keys_at })
 }
@@ -235,6 +244,13 @@ struct Asking {
 impl Asking {
     fn of(cause: Option<Cause>, servers: &[String]) -> Asking {
         Asking { cause, servers: servers.to_vec(), memory: Vec::new(), keys: Vec::new(), is_awaited: false }
+    }
+
+    /// The keys that were asked for and are not here.
+    fn lacks(self, ctx: &Context) -> Vec<MissingKey> {
+        let mut lacks = self.keys;
+        lacks.retain(|key| !is_here(ctx, key));
+        lacks
     }
 }
 

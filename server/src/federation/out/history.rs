@@ -16,6 +16,7 @@ use serde_json::value::RawValue;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use warren_engine::Outcome;
+use warren_engine::core::checked::MissingKey;
 use warren_engine::core::filter::LIMIT_MAX;
 use warren_engine::core::json::AtMost;
 use warren_engine::core::version::RoomVersion;
@@ -26,6 +27,7 @@ use warren_engine::view::{HistoryGap, OpenGap, StreamToken};
 use super::RemoteError;
 use super::ask::{Ask, escaped, path};
 use super::fetch::{bytes_of, servers_to_ask, take_in};
+use super::keys::put_off;
 use super::silences::Silences;
 use crate::context::Context;
 use crate::http::ApiError;
@@ -64,7 +66,8 @@ const PAGES_IN_VAIN_MAX: usize = 5;
 /// How long a gap that nobody could fill is left alone.
 const IN_VAIN: Duration = Duration::from_secs(60);
 
-/// How long a server is not asked again for an event of which what it gives cannot be taken in.
+/// How long a server is not asked again for an event of which what it gives cannot be taken in; for less where only a key is lacking
+/// that was not asked for, as somebody had asked for keys of its server a moment ago.
 const LEFT_BEHIND: Duration = Duration::from_secs(60 * 60);
 
 /// Gaps, and events, that this is remembered of.
@@ -246,9 +249,10 @@ async fn fill_all(ctx: &Arc<Context>, stretch: &Stretch) -> Result<(), ApiError>
         }
         return Ok(());
     }
+    let begun = Instant::now();
     for _ in 0..ROUNDS_MAX {
         let Some(gap) = stretch.gap(ctx)? else { break };
-        let filled = fill_gap(ctx, &stretch.room_id, &gap).await;
+        let filled = fill_gap(ctx, &stretch.room_id, &gap, begun).await;
         if !matches!(filled, Ok(true)) {
             ctx.federation.histories.in_vain.note(stretch.place(&gap), IN_VAIN);
             return filled.map(drop);
@@ -277,15 +281,20 @@ enum Asked {
 }
 
 /// Asks one server after the other for what is missing, those that do not answer soon once more when all others were of no help.
-/// Returns whether anything was taken in.
-async fn fill_gap(ctx: &Arc<Context>, room_id: &str, gap: &OpenGap) -> Result<bool, ApiError> {
+/// Returns whether anything was taken in. `begun` is when it began for the page.
+async fn fill_gap(
+    ctx: &Arc<Context>,
+    room_id: &str,
+    gap: &OpenGap,
+    begun: Instant,
+) -> Result<bool, ApiError> {
     let own_name = ctx.engine.server_name();
     let Ok(version) = ctx.engine.read(&IncomingRoom { room_id, server: own_name }) else { return Ok(false) };
     let servers = servers_to_ask(ctx, room_id, std::iter::empty())?;
     let is_silent = |server: &String| ctx.federation.histories.is_silent(server);
     let (mut late, quick): (Vec<String>, Vec<String>) = servers.into_iter().partition(is_silent);
     for server in quick {
-        match fill_by(ctx, (room_id, version), gap, &server, ANSWER_TIME_MAX).await? {
+        match fill_by(ctx, (room_id, version), gap, (server.as_str(), ANSWER_TIME_MAX), begun).await? {
             Asked::Helped => return Ok(true),
             Asked::InVain => {}
             Asked::Late => late.push(server),
@@ -297,7 +306,7 @@ async fn fill_gap(ctx: &Arc<Context>, room_id: &str, gap: &OpenGap) -> Result<bo
         if left.is_zero() {
             break;
         }
-        let asked = fill_by(ctx, (room_id, version), gap, &server, left).await?;
+        let asked = fill_by(ctx, (room_id, version), gap, (server.as_str(), left), begun).await?;
         if asked == Asked::Helped {
             return Ok(true);
         }
@@ -331,17 +340,18 @@ async fn fill_by(
     ctx: &Arc<Context>,
     (room_id, version): (&str, &'static RoomVersion),
     gap: &OpenGap,
-    server: &str,
-    answer_time_max: Duration,
+    (server, answer_time_max): (&str, Duration),
+    begun: Instant,
 ) -> Result<Asked, ApiError> {
     let left_behind = &ctx.federation.histories.left_behind;
     let is_worth_asking = |event_id: &Arc<str>| !left_behind.has(&(server.to_owned(), event_id.clone()));
     let missing: Vec<Arc<str>> = gap.missing.iter().map(|event_id| Arc::from(&**event_id)).collect();
     let mut next: Vec<Arc<str>> = missing.iter().filter(|id| is_worth_asking(id)).cloned().collect();
-    let note = |event_ids: Vec<Arc<str>>| {
-        event_ids.into_iter().for_each(|id| left_behind.note((server.to_owned(), id), LEFT_BEHIND));
+    let note = |event_ids: Vec<Arc<str>>, lacks: &[MissingKey]| {
+        let time = left_behind_for(ctx, lacks, begun);
+        event_ids.into_iter().for_each(|id| left_behind.note((server.to_owned(), id), time));
     };
-    let (mut told, mut left): (Vec<Bytes>, LeftBehind) = Default::default();
+    let (mut told, mut left, mut lacks): (Vec<Bytes>, LeftBehind, Vec<MissingKey>) = Default::default();
     let mut asked: HashSet<Arc<str>> = HashSet::new();
     for _ in 0..PAGES_IN_VAIN_MAX {
         next.truncate(MISSING_MAX);
@@ -351,7 +361,7 @@ async fn fill_by(
         let page = match page_in_time(ctx, server, room_id, &next, answer_time_max).await {
             Ok(page) => page,
             Err(outcome) => {
-                note(dead_ends(ctx, &left)?);
+                note(dead_ends(ctx, &left)?, &lacks);
                 return Ok(outcome);
             }
         };
@@ -362,7 +372,7 @@ async fn fill_by(
         told.extend(page);
         let mut intake = Intake::of_history(room_id.to_owned(), version, told.clone());
         if let Ok(taken) = timeout(TAKE_IN_TIME_MAX, take_in(ctx, &mut intake, &[server.to_owned()])).await {
-            taken?;
+            lacks = taken?;
         } else {
             ctx.federation.histories.note_silence(server, true);
         }
@@ -371,7 +381,7 @@ async fn fill_by(
         let is_help =
             |outcome: &Outcome| matches!(outcome, Outcome::Accepted | Outcome::Rejected(_) | Outcome::Past);
         if intake.outcomes.values().any(is_help) {
-            note(dead_ends(ctx, &left)?);
+            note(dead_ends(ctx, &left)?, &lacks);
             return Ok(Asked::Helped);
         }
         // The other ends of the gap come first; then what is before all that was left behind.
@@ -383,8 +393,14 @@ async fn fill_by(
         }
     }
     // The server would tell the same again, or as little of what nobody has.
-    note(left.into_keys().chain(asked).collect());
+    note(left.into_keys().chain(asked).collect(), &lacks);
     Ok(Asked::InVain)
+}
+
+/// How long what lacks these keys is left behind, if any: no longer than until one may be asked for that was not.
+fn left_behind_for(ctx: &Context, lacks: &[MissingKey], begun: Instant) -> Duration {
+    let times = lacks.iter().filter_map(|key| put_off(ctx, key, begun.into_std()));
+    times.min().unwrap_or(LEFT_BEHIND).min(LEFT_BEHIND)
 }
 
 /// A page of history of a server, if it tells one in time; of one that does not that is remembered.
@@ -422,4 +438,32 @@ async fn page_before(
     }
     let page: Page = Ask::get(server, target).for_events().read(ctx).await?;
     Ok(page.pdus.0.into_iter().map(bytes_of).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::keys::{Cause, fetch};
+    use super::*;
+    use crate::federation::limits::KEYS_PAUSE;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_lacks_a_key_that_was_not_asked_for_is_left_behind_until_it_may_be() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let ctx = Context::of_tests(folder.path());
+        let key_id = "ed25519:1".to_owned();
+        let lacking =
+            |server: &str| vec![MissingKey { server_name: server.to_owned(), key_id: key_id.clone() }];
+        let begun = Instant::now();
+        assert_eq!(left_behind_for(&ctx, &[], begun), LEFT_BEHIND, "it lacks no key");
+        // Nobody is there.
+        let there = lacking("127.0.0.1:1");
+        assert_eq!(left_behind_for(&ctx, &there, begun), KEYS_PAUSE, "it is not asked for yet");
+        let server_name = ServerName::parse("127.0.0.1:1").expect("a name");
+        fetch(&ctx, &Cause::Kept("b.example".to_owned()), &server_name, std::slice::from_ref(&key_id)).await;
+        assert_eq!(left_behind_for(&ctx, &there, begun), LEFT_BEHIND, "it was, in vain");
+        let time = left_behind_for(&ctx, &there, Instant::now());
+        assert!(time <= KEYS_PAUSE, "it was put off: {time:?}");
+        // This server asks itself for nothing.
+        assert_eq!(left_behind_for(&ctx, &lacking(ctx.engine.server_name()), begun), LEFT_BEHIND);
+    }
 }

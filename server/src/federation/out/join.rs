@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -52,13 +52,14 @@ const BATCHES_UNDER_WAY_MAX: usize = 3;
 pub async fn join(ctx: &Arc<Context>, change: &Change, servers: &[String]) -> Result<(), ApiError> {
     let mut approach = Approach::new(change.clone(), Handshake::Join, servers);
     let mut waited_for = None;
+    let begun = Instant::now();
     while let Some((server, event)) = next_event(ctx, &mut approach).await {
         let is_first = waited_for.replace(server.clone()).is_none_or(|before| before != server);
         if is_first && is_told_first(ctx, &change.room_id, &server).await {
             approach.ask_again();
             continue;
         }
-        match join_by(ctx, change, &server, event).await {
+        match join_by(ctx, change, &server, event, begun).await {
             Ok(()) => {
                 // The user is in the room, whatever becomes of this.
                 carry_settings(ctx, &change.room_id, &change.user_id).await;
@@ -121,6 +122,7 @@ async fn join_by(
     change: &Change,
     server: &str,
     event: SignedEvent,
+    begun: Instant,
 ) -> Result<(), NoHelp> {
     let is_here = takes_part(ctx, &change.room_id);
     // Before the server answers: what it is told while that is stored here it does not go by.
@@ -140,10 +142,12 @@ async fn join_by(
         members_omitted = joined.members_omitted,
         "a room is entered"
     );
-    let join = check_one(ctx, &Cause::Told(server.to_owned()), event.version, own).await?;
+    // Whose keys cannot be had is not asked again by way of the next server.
+    let cause = Cause::Told(server.to_owned(), begun);
+    let join = check_one(ctx, &cause, event.version, own).await?;
     let told = (joined.state, joined.auth_chain);
     let Stored { state, without_keys } =
-        store(ctx, (change.room_id.as_str(), server), event.version, At::Join(&join), told, |_, _| {})
+        store(ctx, (change.room_id.as_str(), &cause), event.version, At::Join(&join), told, |_, _| {})
             .await?;
     let partial = joined.members_omitted.then(|| servers(server, joined.servers_in_room));
     let enter = EnterRoom {
@@ -299,15 +303,14 @@ pub enum At<'a> {
 /// state with which the room is entered is kept until it can be.
 pub async fn store(
     ctx: &Arc<Context>,
-    (room_id, server): (&str, &str),
+    (room_id, cause): (&str, &Cause),
     version: &'static RoomVersion,
     at: At<'_>,
     (state, auth_chain): (Vec<Box<RawValue>>, Vec<Box<RawValue>>),
     watch: impl Fn(usize, usize),
 ) -> Result<Stored, ApiError> {
-    let cause = Cause::Told(server.to_owned());
-    let state = check_each(ctx, &cause, version, state.into_iter().map(bytes_of).collect()).await?;
-    let chain = check_each(ctx, &cause, version, auth_chain.into_iter().map(bytes_of).collect()).await?;
+    let state = check_each(ctx, cause, version, state.into_iter().map(bytes_of).collect()).await?;
+    let chain = check_each(ctx, cause, version, auth_chain.into_iter().map(bytes_of).collect()).await?;
     let keyless = state.keyless.iter().chain(&chain.keyless);
     let without_keys = keyless.map(|keyless| keyless.server.clone()).collect();
     let mut kept_back = KeptBack::default();

@@ -2,7 +2,7 @@
 //!
 //! Invariant: what is stored was signed by a key in it, and comes from the server itself over TLS or bears the signature
 //! of a trusted notary. How often a server is asked does not depend on how often others name it (server-server API,
-//! "Retrieving server keys").
+//! "Retrieving server keys"; `key_pauses`).
 //!
 //! A server that is silent holds its place for long, and anybody may make this one ask by naming it. So servers in rooms with
 //! this one have places of their own, and nobody who makes it ask has all of any kind.
@@ -10,7 +10,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 use http::Method;
@@ -31,13 +31,14 @@ use warren_engine::view::{PublishedKeys, PublishedKeysOf, StandingOfKey};
 
 use super::fetch::keys_came;
 use super::flights::Flights;
+use super::key_pauses::{Asked, Need, Outcome, Turn, Wish};
 use super::queried_keys::QueriedKeys;
 use super::{RemoteError, Request};
 use crate::context::Context;
 use crate::federation::limits::{
-    KEYS_BYTES_MAX, KEYS_OF_FAILING_AT_ONCE, KEYS_OF_ROOMS_AT_ONCE, KEYS_OF_ROOMS_FOR_EACH,
-    KEYS_OF_STRANGERS_AT_ONCE, KEYS_OF_STRANGERS_FOR_EACH, KEYS_PAUSE, KEYS_PAUSE_MAX, KEYS_QUERIED_AT_ONCE,
-    KEYS_SERVERS_MAX, KEYS_TIME_MAX, NOTARY_BYTES_MAX, QUERIED_KEYS_BYTES_MAX,
+    KEYS_BYTES_MAX, KEYS_MAX, KEYS_OF_FAILING_AT_ONCE, KEYS_OF_ROOMS_AT_ONCE, KEYS_OF_ROOMS_FOR_EACH,
+    KEYS_OF_STRANGERS_AT_ONCE, KEYS_OF_STRANGERS_FOR_EACH, KEYS_QUERIED_AT_ONCE, KEYS_SERVERS_MAX,
+    KEYS_TIME_MAX, NOTARY_BYTES_MAX, QUERIED_KEYS_BYTES_MAX,
 };
 use crate::federation::places::{Place, Places};
 use crate::federation::published::Published;
@@ -73,8 +74,10 @@ pub enum Cause {
     Query(Option<IpAddr>),
     /// This server has sent something.
     Sent(String),
-    /// This server has told what a user here wants to know, of a room that they come into perhaps.
-    Told(String),
+    /// This server has told what a user here waits for, of a room that they come into perhaps, since this time.
+    Told(String, Instant),
+    /// This server has told, or kept, what can be taken in later as well, of a room's past perhaps.
+    Kept(String),
 }
 
 /// Who makes this server ask.
@@ -85,22 +88,28 @@ enum Who {
 }
 
 impl Cause {
+    /// A server has told what a user here waits for. All that it tells for that is one errand.
+    pub fn told(server: &str) -> Cause {
+        Cause::Told(server.to_owned(), Instant::now())
+    }
+
     fn who(&self) -> Option<Who> {
         match self {
             Cause::Request(address) | Cause::Query(address) => address.map(owner).map(Who::Address),
-            Cause::Sent(server) | Cause::Told(server) => Some(Who::Server(server.clone())),
+            Cause::Sent(server) | Cause::Told(server, _) | Cause::Kept(server) => {
+                Some(Who::Server(server.clone()))
+            }
         }
     }
-}
 
-/// When a server's keys were last asked for.
-#[derive(Debug, Clone, Copy)]
-struct Asked {
-    at: Instant,
-    /// Until when they are not asked for again.
-    pause_until: Instant,
-    /// How often in a row that failed.
-    failures: u32,
+    /// Who needs the keys, and since when.
+    fn need(&self) -> (Need, Instant) {
+        match self {
+            Cause::Request(_) | Cause::Query(_) => (Need::Others, Instant::now()),
+            Cause::Sent(_) | Cause::Kept(_) => (Need::Later, Instant::now()),
+            Cause::Told(_, since) => (Need::Now, *since),
+        }
+    }
 }
 
 impl Default for KeyFetches {
@@ -118,15 +127,25 @@ impl Default for KeyFetches {
 }
 
 impl KeyFetches {
-    /// When the server's keys were last asked for, if it is time to ask again.
-    ///
-    /// Errors: they were since `came`, or it is not.
-    fn before(&self, server_name: &ServerName, came: Instant) -> Result<Option<Asked>, ()> {
-        let before = self.asked.get(server_name).map(|asked| *asked);
-        match before {
-            Some(before) if before.at > came || before.pause_until > Instant::now() => Err(()),
-            before => Ok(before),
+    /// Who is to be asked for keys of the server now.
+    fn turn(&self, server_name: &ServerName, wish: &Wish<'_>) -> Turn {
+        let asked = self.asked.get(server_name);
+        asked.map_or(Turn::All, |asked| asked.turn(wish, Instant::now()))
+    }
+
+    fn is_failing(&self, server_name: &ServerName) -> bool {
+        self.asked.get(server_name).is_some_and(|asked| asked.is_failing())
+    }
+
+    fn note(&self, server_name: &ServerName, wish: &Wish<'_>, turn: &Turn, outcome: Outcome) {
+        let now = Instant::now();
+        if self.asked.len() >= KEYS_SERVERS_MAX {
+            self.asked.retain(|_, asked| !asked.is_over(now));
+            if self.asked.len() >= KEYS_SERVERS_MAX {
+                self.asked.clear();
+            }
         }
+        self.asked.entry(server_name.to_owned()).or_default().note(wish, turn, outcome, now);
     }
 
     /// Waits for a place. `None` for a request for which it would take too long: its sender does not wait for ever.
@@ -139,7 +158,7 @@ impl KeyFetches {
         let (places, is_of_rooms) = match cause {
             Cause::Query(_) => (&self.queried, false),
             Cause::Request(_) | Cause::Sent(_) if !is_in_rooms => (&self.of_strangers, false),
-            Cause::Request(_) | Cause::Sent(_) | Cause::Told(_) => (&self.of_rooms, true),
+            Cause::Request(_) | Cause::Sent(_) | Cause::Told(..) | Cause::Kept(_) => (&self.of_rooms, true),
         };
         let taking = async {
             // Before the other, of which those that wait here shall have none. It is never closed.
@@ -179,50 +198,65 @@ pub async fn fetch(ctx: &Arc<Context>, cause: &Cause, server_name: &ServerName, 
         return;
     }
     let is_queried = matches!(cause, Cause::Query(_));
-    let came = Instant::now();
+    let (need, since) = cause.need();
+    let has_notaries = !ctx.config.trusted_key_servers.is_empty();
+    let lacking = not_here(ctx, server_name.as_str(), wanted);
+    // It is looked up for those alone for whom it counts.
+    let wish = Wish { need, since, lacking: &lacking, is_in_rooms: true, has_notaries };
     // Before what queries had asked for is looked for: it is there by the time at which that counts as asked.
-    let before = keys.before(server_name, came);
-    if !is_queried && has_queried(ctx, server_name, wanted).await {
+    let turn = keys.turn(server_name, &wish);
+    if (!is_queried && has_queried(ctx, server_name, wanted).await) || turn == Turn::Nobody {
         return;
     }
-    let Ok(before) = before else { return };
-    let is_failing = before.is_some_and(|before| before.failures > 0);
     let is_in_rooms = ctx.engine.read(&SharesRoom(server_name.as_str())).unwrap_or_default();
+    let is_failing = keys.is_failing(server_name);
     // Before the turn, which is for those who ask at once: whoever waited here with it would keep the server's keys from all.
     let Some(_place) = keys.place(cause, is_in_rooms, is_failing).await else { return };
-    let _turn = keys.flights.alone(server_name.as_str()).await;
+    let _alone = keys.flights.alone(server_name.as_str()).await;
     // The turn before may have been a query's.
     if !is_queried && has_queried(ctx, server_name, wanted).await {
         return;
     }
-    let Ok(before) = keys.before(server_name, came) else { return };
+    // Some may have come.
+    let lacking = not_here(ctx, server_name.as_str(), wanted);
+    let wish = Wish { lacking: &lacking, is_in_rooms, ..wish };
+    let turn = keys.turn(server_name, &wish);
     let is_stored = !is_queried
         || is_in_rooms
         || !matches!(ctx.engine.read(&PublishedKeysOf(server_name.as_str())), Ok(None));
     let keep = if is_stored { Keep::Stored } else { Keep::Remembered };
-    let fetched = fetch_now(ctx, server_name, wanted, keep).await;
-    if let Err(error) = &fetched {
+    let outcome = match &turn {
+        Turn::Nobody => return,
+        Turn::Notaries(key_ids) => fetch_elsewhere(ctx, server_name, key_ids, keep).await,
+        Turn::All | Turn::AllOnce => fetch_now(ctx, server_name, wanted, keep).await,
+    };
+    if let Some(error) = &outcome.error {
         debug!(%server_name, %error, "the keys of a server could not be fetched");
     }
-    if keys.asked.len() >= KEYS_SERVERS_MAX {
-        let now = Instant::now();
-        keys.asked.retain(|_, asked| asked.pause_until > now);
-        if keys.asked.len() >= KEYS_SERVERS_MAX {
-            keys.asked.clear();
-        }
-    }
-    let is_fetched = fetched.is_ok() && is_stored;
-    keys.asked.insert(server_name.to_owned(), Asked::after(before, fetched.err(), Instant::now()));
+    let has_some = || lacking.iter().any(|key_id| has(ctx, server_name.as_str(), key_id));
+    let is_fetched = is_stored && (outcome.error.is_none() || has_some());
+    keys.note(server_name, &wish, &turn, outcome);
     if is_fetched {
         keys_came(ctx, server_name.as_str());
     }
 }
 
-/// When a server's keys may be asked for again, if they were had the last time.
+/// When a server's keys may be asked for again, if they were had the last time. Where they were not, whoever waits for them has pauses
+/// of their own, which grow as well.
 pub fn asked_again(ctx: &Context, server_name: &str) -> Option<Instant> {
     let server_name = ServerName::parse(server_name).ok()?;
     let asked = ctx.federation.keys.asked.get(&server_name)?;
-    (asked.failures == 0).then_some(asked.pause_until)
+    asked.again()
+}
+
+/// How long asking for a key was put off for what was begun at a time: nothing where it was done in vain.
+pub fn put_off(ctx: &Context, key: &MissingKey, begun: Instant) -> Option<Duration> {
+    let server_name = ServerName::parse(&key.server_name).ok()?;
+    if *server_name == *ctx.config.server_name {
+        return None;
+    }
+    let asked = ctx.federation.keys.asked.get(&server_name).map(|asked| asked.clone());
+    asked.unwrap_or_default().put_off(begun, Instant::now())
 }
 
 /// Whether nobody need be asked for a key.
@@ -230,45 +264,37 @@ pub fn is_here(ctx: &Context, key: &MissingKey) -> bool {
     has_all(ctx, &key.server_name, std::slice::from_ref(&key.key_id))
 }
 
-impl Asked {
-    fn after(before: Option<Asked>, error: Option<RemoteError>, now: Instant) -> Asked {
-        let Some(error) = error else {
-            return Asked { at: now, pause_until: now + KEYS_PAUSE, failures: 0 };
-        };
-        let failures = before.map_or(0, |before| before.failures);
-        let mut pause = KEYS_PAUSE.saturating_mul(1 << failures.min(16));
-        if let RemoteError::Refused { retry_after: Some(after), .. } = error {
-            pause = pause.max(after);
-        }
-        Asked { at: now, pause_until: now + pause.min(KEYS_PAUSE_MAX), failures: failures.saturating_add(1) }
+/// From the server; what it does not have, from the notaries.
+async fn fetch_now(ctx: &Context, server_name: &ServerName, wanted: &[String], keep: Keep) -> Outcome {
+    let from_itself = fetch_from_server(ctx, server_name, keep).await;
+    let is_there = from_itself.is_ok();
+    if is_there && has_come(ctx, server_name, wanted, keep) {
+        return Outcome { error: None, is_there };
     }
+    let elsewhere = fetch_elsewhere(ctx, server_name, wanted, keep).await;
+    Outcome { error: from_itself.err().filter(|_| elsewhere.error.is_some()), is_there }
 }
 
-/// From the server; what it does not have, from the notaries, one after the other.
-async fn fetch_now(
-    ctx: &Context,
-    server_name: &ServerName,
-    wanted: &[String],
-    keep: Keep,
-) -> Result<(), RemoteError> {
-    let has_come = || match keep {
-        Keep::Stored => has_all(ctx, server_name.as_str(), wanted),
-        Keep::Remembered => remembers_all(ctx, server_name, wanted),
-    };
-    let from_itself = fetch_from_server(ctx, server_name, keep).await;
-    if from_itself.is_ok() && has_come() {
-        return Ok(());
-    }
+/// From the notaries, one after the other.
+async fn fetch_elsewhere(ctx: &Context, server_name: &ServerName, wanted: &[String], keep: Keep) -> Outcome {
     for notary in &ctx.config.trusted_key_servers {
         if let Err(error) = fetch_from_notary(ctx, notary, server_name, wanted, keep).await {
             debug!(%server_name, %notary, %error, "a notary does not tell the keys of a server");
             continue;
         }
-        if has_come() {
-            return Ok(());
+        if has_come(ctx, server_name, wanted, keep) {
+            return Outcome { error: None, is_there: false };
         }
     }
-    from_itself
+    let why = "no notary tells the keys that are wanted";
+    Outcome { error: Some(RemoteError::BadAnswer(why.to_owned())), is_there: false }
+}
+
+fn has_come(ctx: &Context, server_name: &ServerName, wanted: &[String], keep: Keep) -> bool {
+    match keep {
+        Keep::Stored => has_all(ctx, server_name.as_str(), wanted),
+        Keep::Remembered => remembers_all(ctx, server_name, wanted),
+    }
 }
 
 fn remembers_all(ctx: &Context, server_name: &ServerName, wanted: &[String]) -> bool {
@@ -306,15 +332,21 @@ async fn store_queried(ctx: &Context, server_name: &ServerName) -> bool {
 }
 
 fn has_all(ctx: &Context, server_name: &str, wanted: &[String]) -> bool {
-    let now_ms = ctx.engine.now_ms();
-    wanted.iter().all(|key_id| {
-        match ctx.engine.read(&StandingOfKey { server_name, key_id }) {
-            Ok(KeyStanding::Known(key)) => key.is_old || key.valid_until_ts > now_ms,
-            // Nobody can help with a key that is never trusted.
-            Ok(KeyStanding::NeverTrusted) => true,
-            Ok(KeyStanding::Unknown) | Err(_) => false,
-        }
-    })
+    wanted.iter().all(|key_id| has(ctx, server_name, key_id))
+}
+
+fn has(ctx: &Context, server_name: &str, key_id: &str) -> bool {
+    match ctx.engine.read(&StandingOfKey { server_name, key_id }) {
+        Ok(KeyStanding::Known(key)) => key.is_old || key.valid_until_ts > ctx.engine.now_ms(),
+        // Nobody can help with a key that is never trusted.
+        Ok(KeyStanding::NeverTrusted) => true,
+        Ok(KeyStanding::Unknown) | Err(_) => false,
+    }
+}
+
+/// Those of the keys that are not here.
+fn not_here(ctx: &Context, server_name: &str, wanted: &[String]) -> Vec<String> {
+    wanted.iter().filter(|key_id| !has(ctx, server_name, key_id)).cloned().collect()
 }
 
 async fn fetch_from_server(ctx: &Context, server_name: &ServerName, keep: Keep) -> Result<(), RemoteError> {
@@ -351,7 +383,9 @@ async fn fetch_from_notary(
     }
     let now_ms = ctx.engine.now_ms();
     let criteria = |key_id: &String| (key_id.clone(), json!({ "minimum_valid_until_ts": now_ms }));
-    let criteria: JsonObject = wanted.iter().map(criteria).collect();
+    // More than a server has are not named, which stands for all that there are.
+    let named: &[String] = if wanted.len() > KEYS_MAX { &[] } else { wanted };
+    let criteria: JsonObject = named.iter().map(criteria).collect();
     let content = json!({ "server_keys": { server_name.as_str(): criteria } });
     let request = Request::new(Method::POST, "/_matrix/key/v2/query").with_content(&content)?;
     let request = request.repeatable().with_time(KEYS_TIME_MAX).with_bytes_max(NOTARY_BYTES_MAX);
@@ -440,7 +474,6 @@ async fn write(ctx: &Context, published: &Published, kept: PublishedKeys) -> Res
 mod tests {
     use std::pin::pin;
     use std::task::Poll;
-    use std::time::Duration;
 
     use tokio::task::unconstrained;
     use warren_engine::core::event::{encode_base64, sign_json};
@@ -476,7 +509,14 @@ mod tests {
         let fetched_ts = ctx.engine.now_ms() - 60_000;
         let published = PublishedKeys { json: published_by(&ctx, &server_name).into(), fetched_ts };
         keys.queried_keys.put(&server_name, published.clone());
-        keys.asked.insert(server_name.clone(), Asked::after(None, None, Instant::now()));
+        let wish = Wish {
+            need: Need::Others,
+            since: Instant::now(),
+            lacking: &wanted,
+            is_in_rooms: false,
+            has_notaries: false,
+        };
+        keys.note(&server_name, &wish, &Turn::All, Outcome { error: None, is_there: true });
         drop(query);
         request.await;
         assert!(has_all(&ctx, server_name.as_str(), &wanted));
@@ -508,8 +548,7 @@ mod tests {
     async fn nobody_who_makes_this_server_ask_has_all_places() {
         let (keys, mut held) = (KeyFetches::default(), Vec::new());
         let address = |last: u8| Some(IpAddr::from([127, 0, 0, last]));
-        let (sent, told) =
-            (|server: &str| Cause::Sent(server.to_owned()), |server: &str| Cause::Told(server.to_owned()));
+        let (sent, told) = (|server: &str| Cause::Sent(server.to_owned()), Cause::told);
         for (cause, is_in_rooms, is_failing, expected) in [
             // Of strangers, whose names may be made up; from all others together there is room.
             (Cause::Request(address(1)), false, false, 3),
@@ -528,28 +567,5 @@ mod tests {
             let found = take_all(&keys, &mut held, (&cause, is_in_rooms, is_failing)).await;
             assert_eq!(found, expected, "{cause:?}, in rooms: {is_in_rooms}, failing: {is_failing}");
         }
-    }
-
-    #[test]
-    fn failures_make_the_pause_longer() {
-        let now = Instant::now();
-        let failed = || Some(RemoteError::Timeout);
-        let mut asked = Asked::after(None, failed(), now);
-        assert_eq!(asked.pause_until, now + KEYS_PAUSE);
-        asked = Asked::after(Some(asked), failed(), now);
-        assert_eq!(asked.pause_until, now + KEYS_PAUSE * 2);
-        for _ in 0..100 {
-            asked = Asked::after(Some(asked), failed(), now);
-        }
-        assert_eq!(asked.pause_until, now + KEYS_PAUSE_MAX);
-        assert_eq!(Asked::after(Some(asked), None, now).pause_until, now + KEYS_PAUSE);
-        let told = RemoteError::Refused {
-            status: http::StatusCode::TOO_MANY_REQUESTS,
-            errcode: String::new(),
-            error: String::new(),
-            retry_after: Some(Duration::from_secs(300)),
-            room_version: None,
-        };
-        assert_eq!(Asked::after(None, Some(told), now).pause_until, now + Duration::from_secs(300));
     }
 }

@@ -49,7 +49,7 @@ async fn knock_by(
     let knocked: Knocked<'_> = read_answer(&answer)?;
     let (version, room_state) = (event.version, readable(&knocked.knock_room_state));
     // The knock is placed, whatever came with it.
-    let cause = Cause::Told(server.to_owned());
+    let cause = Cause::told(server);
     let room_state = rightly_signed(ctx, &cause, version, room_state).await.unwrap_or_default();
     let note = NoteKnock {
         room_id: change.room_id.clone(),

@@ -25,6 +25,7 @@ pub mod history;
 pub mod invite;
 pub mod join;
 mod kept;
+mod key_pauses;
 pub mod keys;
 mod keys_of_users;
 pub mod knock;

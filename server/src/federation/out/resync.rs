@@ -21,6 +21,7 @@ use super::ask::{Ask, path};
 use super::fetch::{events, follow_up, servers_to_ask, state, take_in, whole_state};
 use super::guests;
 use super::join::{At, store};
+use super::keys::Cause;
 use crate::context::Context;
 use crate::http::ApiError;
 use crate::worker;
@@ -210,7 +211,8 @@ async fn ask_server(
         let Answer::State { state, pdus, .. } = &told.answer else { continue };
         of_server.state_events_fetched += pdus.len();
         let pdus: Vec<Box<RawValue>> = pdus.iter().filter_map(|pdu| from_slice(pdu).ok()).collect();
-        store(ctx, (room_id, server.as_str()), version, At::Compared, (pdus, Vec::new()), |_, _| {}).await?;
+        let cause = Cause::Kept(server.clone());
+        store(ctx, (room_id, &cause), version, At::Compared, (pdus, Vec::new()), |_, _| {}).await?;
         make_whole(ctx, (room_id, version), (end, state), &mut asked_for, of_server).await?;
         let given = GivenState { event_id: end.clone(), state: state.clone() };
         let adopt = AdoptState { room_id: room_id.to_owned(), state: given };

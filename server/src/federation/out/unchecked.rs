@@ -330,7 +330,7 @@ async fn take_batch(
         elsewhere: Vec::new(),
     };
     if let Some(version) = version {
-        let cause = Cause::Told(ctx.config.server_name.to_string());
+        let cause = Cause::Kept(ctx.config.server_name.to_string());
         let pdus = events.iter().map(|(_, json)| json.clone()).collect();
         let checked = check_each(ctx, &cause, version, pdus).await?;
         let mut left: HashSet<Arc<str>> = events.into_iter().map(|(event_id, _)| event_id).collect();
