@@ -116,7 +116,8 @@ impl Command for HeardFromServer {
     }
 }
 
-/// An administrator wants the server to be tried at once, as if it had never failed.
+/// An administrator wants the server to be tried at once, and with short pauses again if it fails. It is not forgotten since when it
+/// cannot be reached, or a server that was silent for long would be sent all that it missed, for hours, where it could catch up.
 pub struct ResetDestination {
     /// The server.
     pub destination: String,
@@ -141,8 +142,7 @@ impl Command for ResetDestination {
         let mut row = outbox::destination(tx, server)?;
         let was_left_alone = row.retry_ms > tx.shared.clock.now_ms();
         if was_left_alone {
-            (row.failures, row.failing_since_ms) = (0, 0);
-            (row.retry_ms, row.asked_ms) = (0, 0);
+            (row.failures, row.retry_ms, row.asked_ms) = (0, 0, 0);
             tx.put(&schema::DESTINATIONS, &server, &row);
         }
         Ok(was_left_alone)

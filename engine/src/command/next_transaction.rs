@@ -123,7 +123,8 @@ impl Command for NextTransaction {
                     // What is made up for is in no room that is looked at, nor in the queue: it is to be tried again all the same.
                     tx.shared.outbox.add_queued(server, StreamPos(1));
                 }
-                // While this server did not deal with it. That is not to count for what it misses later.
+                // While this server did not deal with it, or until an administrator had it tried. That is not to count for what it
+                // misses later.
                 missed_nothing = row.in_flight.is_none() && row.failures == 0 && row.was_away();
                 row.failing_since_ms = if missed_nothing { 0 } else { row.failing_since_ms };
             }

@@ -9,7 +9,7 @@
 use crate::store::{Reader, schema::Destination};
 
 /// The first pause, in milliseconds.
-const FIRST_WAIT_MS: u64 = 10_000;
+pub(crate) const FIRST_WAIT_MS: u64 = 10_000;
 /// The longest, in milliseconds, also if a server asks for more: a day.
 pub(crate) const WAIT_MS_MAX: u64 = 24 * 60 * 60 * 1000;
 /// The longest for which a server is left alone, in milliseconds, because something said so that was not its limit on requests:

@@ -280,8 +280,3 @@ fn servers_with_rows(
     }
     Ok(servers)
 }
-
-/// The names of the servers.
-pub(crate) fn names(reader: &Reader, servers: &[TextNum]) -> Result<Vec<Arc<str>>, StorageError> {
-    servers.iter().map(|server| reader.text(*server)).collect()
-}

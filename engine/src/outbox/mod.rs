@@ -19,7 +19,7 @@ pub(crate) mod shares;
 pub(crate) mod trimming;
 mod waiting;
 
-pub(crate) use back_off::{Failure, OUTAGE_WAIT_MS_MAX, WAIT_MS_MAX, wait_ms};
+pub(crate) use back_off::{FIRST_WAIT_MS, Failure, OUTAGE_WAIT_MS_MAX, WAIT_MS_MAX, wait_ms};
 pub(crate) use ephemeral::Ephemeral;
 use shares::{Entry, Sender};
 use waiting::FirstEnds;

@@ -3,7 +3,8 @@
 //! Invariant: a server that is not here has nothing to be sent, as far as the stream has been looked through
 //! (`dispatched_to`); so an idle one costs nothing. What is here may have nothing after all, which the look shows.
 //! News is noted before its batch is published and handed on by a reader that sees it, so that no news is looked for
-//! too early and then forgotten.
+//! too early and then forgotten; what could not be handed on waits for the next look, and all behind it, so that
+//! `dispatched_to` passes nothing.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -117,6 +118,8 @@ struct Inner {
     /// Whether the servers that may have had something waiting when the engine was opened are here.
     loaded: bool,
     servers: HashMap<TextNum, Pending>,
+    /// The numbers of those that somebody is at, by their names.
+    visited: HashMap<Arc<str>, TextNum>,
     /// The last turn that was given.
     last_turn: u64,
     /// Servers that failed or were slow, and when they did the last time, in milliseconds since the epoch; also those for which
@@ -212,6 +215,13 @@ impl Waiting {
         seen
     }
 
+    /// Puts back what was taken and could not be handed on, before all that came since.
+    pub fn put_back_news(&self, news: impl IntoIterator<Item = (StreamPos, Outgoing)>) {
+        let mut inner = self.0.lock();
+        let since = std::mem::take(&mut inner.news);
+        inner.news = news.into_iter().chain(since).collect();
+    }
+
     /// Notes that what was taken up to `pos` has been handed on.
     pub fn dispatched(&self, pos: StreamPos) {
         let mut inner = self.0.lock();
@@ -294,6 +304,16 @@ impl Waiting {
         }
         taken.sort_unstable();
         (taken, next_ms)
+    }
+
+    /// The server, which was taken, has this name: whoever leaves it need not ask a store that may have failed.
+    pub fn visited_as(&self, name: Arc<str>, server: TextNum) {
+        self.0.lock().visited.insert(name, server);
+    }
+
+    /// The number of a server that somebody is at and is about to leave.
+    pub fn end_visit(&self, name: &str) -> Option<TextNum> {
+        self.0.lock().visited.remove(name)
     }
 
     /// The rooms in which there may be events for the server; `None` if they have to be looked for.

@@ -3,6 +3,7 @@
 mod catching_up;
 mod edus;
 mod ends;
+mod failed_reads;
 mod trimming;
 
 use std::sync::Arc;

@@ -44,9 +44,9 @@ pub struct Destination {
     pub in_flight: Option<InFlight>,
     /// How many messages to devices wait for it.
     pub messages_waiting: u32,
-    /// How often in a row it could not be reached.
+    /// How often in a row it could not be reached, or since an administrator had it tried.
     pub failures: u32,
-    /// Since when, in milliseconds since the epoch, or since when this server does not deal with it; zero if it can.
+    /// Since when it cannot be, in milliseconds since the epoch, or since when this server does not deal with it; zero if it can.
     pub failing_since_ms: u64,
     /// When it was tried last in vain, in milliseconds since the epoch.
     pub failed_ms: u64,

@@ -17,11 +17,11 @@ pub struct DestinationStatus {
     pub destination: Arc<str>,
     /// Up to here it has everything.
     pub delivered_to: StreamPos,
-    /// How often in a row it could not be reached.
+    /// How often in a row it could not be reached, or since an administrator had it tried.
     pub failures: u32,
-    /// Since when, in milliseconds since the epoch; zero if it can.
+    /// Since when it cannot be reached, whoever had it tried meanwhile, in milliseconds since the epoch; zero without failures.
     pub failing_since_ms: u64,
-    /// When it was last tried in vain, in milliseconds since the epoch; zero if it can be reached.
+    /// When it was last tried in vain, in milliseconds since the epoch; zero without failures.
     pub failed_ms: u64,
     /// When it will be tried again, in milliseconds since the epoch; zero for at once.
     pub retry_ms: u64,

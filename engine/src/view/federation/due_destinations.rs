@@ -7,7 +7,7 @@ use std::{collections::HashMap, sync::Arc};
 use crate::{
     core::num::{RoomNum, StreamPos, TextNum, UserNum},
     error::Result,
-    outbox::{Ephemeral, delivery},
+    outbox::{Ephemeral, FIRST_WAIT_MS, delivery},
     room::members::is_local,
     store::Reader,
     stream::Outgoing,
@@ -63,14 +63,52 @@ impl View for DueDestinations {
             let now_ms = reader.shared.clock.now_ms();
             outbox.load(delivery::known_servers(reader, now_ms)?, now_ms);
         }
-        let mut audiences = Audiences { reader, of_rooms: HashMap::new() };
-        for (pos, news) in outbox.take_news(reader.pos) {
-            audiences.hand_on(pos, news)?;
-        }
-        outbox.dispatched(reader.pos);
-        let (due, next_ms) = outbox.take_due(reader.shared.clock.now_ms(), self.limit, self.laggards_max);
-        Ok(Due { destinations: delivery::names(reader, &due)?, next_ms })
+        hand_on_news(reader)?;
+        let now_ms = reader.shared.clock.now_ms();
+        let (servers, next_ms) = outbox.take_due(now_ms, self.limit, self.laggards_max);
+        Ok(visited(reader, &servers, next_ms, now_ms))
     }
+}
+
+/// Hands on the news that the reader sees. What cannot be, and all behind it, is there at the next look.
+fn hand_on_news(reader: &Reader) -> Result<()> {
+    let outbox = &reader.shared.outbox;
+    let mut audiences = Audiences { reader, of_rooms: HashMap::new() };
+    let mut news = outbox.take_news(reader.pos).into_iter();
+    while let Some((pos, piece)) = news.next() {
+        if let Err(error) = audiences.hand_on(pos, piece) {
+            outbox.put_back_news(std::iter::once((pos, piece)).chain(news));
+            return Err(error);
+        }
+    }
+    outbox.dispatched(reader.pos);
+    Ok(())
+}
+
+/// The servers, which were taken, by their names. One whose name cannot be read keeps no other waiting: it is left at once, for as
+/// long as after a first failure, for nobody would come to it.
+fn visited(reader: &Reader, servers: &[TextNum], next_ms: Option<u64>, now_ms: u64) -> Due {
+    let outbox = &reader.shared.outbox;
+    let mut due = Due { destinations: Vec::with_capacity(servers.len()), next_ms };
+    let mut failed = None;
+    for server in servers.iter().copied() {
+        match reader.text(server) {
+            Ok(name) => {
+                outbox.visited_as(name.clone(), server);
+                due.destinations.push(name);
+            }
+            Err(error) => {
+                let due_ms = now_ms + FIRST_WAIT_MS;
+                outbox.leave(server, due_ms, None, now_ms);
+                due.next_ms = Some(due.next_ms.map_or(due_ms, |next_ms| next_ms.min(due_ms)));
+                failed = Some(error);
+            }
+        }
+    }
+    if let Some(error) = failed {
+        tracing::warn!(%error, "servers that are to be sent something cannot be named");
+    }
+    due
 }
 
 /// The other servers in rooms, each looked up once.
@@ -160,7 +198,7 @@ fn held_ms(index: usize, count: usize) -> u64 {
     least_ms + least_ms * index / count
 }
 
-/// Nobody is at a server any more.
+/// Nobody is at a server any more. Reads memory alone of one that [`DueDestinations`] told of, so that it succeeds when the store fails.
 pub struct LeaveDestination<'a> {
     /// The server.
     pub destination: &'a str,
@@ -175,9 +213,13 @@ impl View for LeaveDestination<'_> {
     type Output = ();
 
     fn read(&self, reader: &Reader) -> Result<()> {
-        if let Some(server) = reader.text_num(self.destination)? {
-            let now_ms = reader.shared.clock.now_ms();
-            reader.shared.outbox.leave(server, self.due_ms, self.was_prompt, now_ms);
+        let outbox = &reader.shared.outbox;
+        let server = match outbox.end_visit(self.destination) {
+            Some(server) => Some(server),
+            None => reader.text_num(self.destination)?,
+        };
+        if let Some(server) = server {
+            outbox.leave(server, self.due_ms, self.was_prompt, reader.shared.clock.now_ms());
         }
         Ok(())
     }

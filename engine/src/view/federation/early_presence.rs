@@ -15,9 +15,10 @@ impl View for TakeEarlyPresence {
         for (server, user_id) in early.kept(reader.shared.clock.now_ms()) {
             let Some(user) = reader.user_num(&user_id)? else { continue };
             if reader.is_neighbour(user, None)? {
-                due.extend(early.take(&server, &user_id));
+                due.push((server, user_id));
             }
         }
-        Ok(due)
+        // Only now, when no look into the store can fail any more: what is taken is kept nowhere else.
+        Ok(due.iter().filter_map(|(server, user_id)| early.take(server, user_id)).collect())
     }
 }

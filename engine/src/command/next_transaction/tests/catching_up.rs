@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    command::{Prune, PruneProgress},
+    command::{Prune, PruneProgress, ResetDestination},
     fixture::put,
     room::outgoing,
     view::federation::{DestinationOf, EventsById},
@@ -109,6 +109,39 @@ fn who_was_not_dealt_with_for_long_catches_up_and_never_was_failing() {
     world.message(ROOM, ALICE, "and on");
     world.message(ROOM, ALICE, "and on");
     assert_eq!(comes_back(&world, &first), ["and on", "and on"]);
+}
+
+#[test]
+fn who_is_tried_when_an_administrator_wants_it_catches_up_all_the_same() {
+    let world = world();
+    let first = goes_silent(&world);
+    let status = || world.engine.read(&DestinationOf(THERE)).unwrap();
+    let since_ms = status().failing_since_ms;
+    let many: Vec<String> = (0..100).map(|number| number.to_string()).collect();
+    many.iter().for_each(|body| drop(world.message(ROOM, ALICE, body)));
+    pass(&world, 2 * HOUR_MS);
+    for _ in 0..2 {
+        fail(&world);
+        // It was failing since the first time, also after an administrator had it tried in vain.
+        assert_eq!(status().failing_since_ms, since_ms);
+        let reset = ResetDestination { destination: THERE.into() };
+        assert!(world.engine.write(reset).wait().unwrap());
+        let shown = status();
+        assert_eq!(
+            (shown.failures, shown.failing_since_ms, shown.failed_ms, shown.retry_ms),
+            (0, 0, 0, 0),
+            "it is shown as one that never failed"
+        );
+    }
+    fail(&world);
+    assert_eq!(status().failures, 1, "the pauses begin anew");
+    let reset = ResetDestination { destination: THERE.into() };
+    assert!(world.engine.write(reset).wait().unwrap());
+    // It is told where the room ends, and fetches what is before.
+    assert_eq!(comes_back(&world, &first), many[99..]);
+    // That is over.
+    ["and on", "and so on"].iter().for_each(|body| drop(world.message(ROOM, ALICE, body)));
+    assert_eq!(comes_back(&world, &first), ["and on", "and so on"]);
 }
 
 #[test]

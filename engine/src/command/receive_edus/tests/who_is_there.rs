@@ -5,13 +5,17 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     command::{EndPresence, SettlePresence},
+    fixture::observed::Observed,
     stream::ELSEWHERE_HOLD_MS,
     view::federation::TakeEarlyPresence,
 };
 
 /// Alice, in a room of her own.
 fn alone() -> World {
-    let world = World::new();
+    alone_in(World::new())
+}
+
+fn alone_in(world: World) -> World {
     register(&world, "alice", &["A"]);
     world.room(ROOM, ALICE, None);
     world
@@ -136,5 +140,28 @@ fn what_is_told_too_early_or_taken_back_is_forgotten() {
         world.join(ROOM, BOB);
         settle_presence(&world);
         assert_eq!(shown(&world, BOB), "offline", "{take_back}");
+    }
+}
+
+#[test]
+fn what_is_told_early_is_not_lost_by_a_look_that_fails() {
+    const EVE: &str = "@eve:there.example";
+    for reads in 0.. {
+        let store = Observed::failing_once();
+        let world = alone_in(World::on(store.clone()));
+        tell(&world, "online");
+        let of_eve = json!({"user_id": EVE, "presence": "online", "last_active_ago": 1});
+        receive(&world, THERE, &[("m.presence", json!({"push": [of_eve]}))]);
+        world.join(ROOM, BOB);
+        world.join(ROOM, EVE);
+        store.observer.fail_after(reads);
+        let looked = world.engine.read(&TakeEarlyPresence);
+        if store.observer.spare() {
+            assert!(reads > 1, "something is read of both");
+            break;
+        }
+        assert!(looked.is_err());
+        settle_presence(&world);
+        assert_eq!([shown(&world, BOB), shown(&world, EVE)], ["online", "online"], "after {reads} reads");
     }
 }
