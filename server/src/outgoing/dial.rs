@@ -13,6 +13,7 @@ use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower_service::Service;
 
 use super::{ConnectError, OPEN_TIME_MAX, Outgoing};
@@ -32,11 +33,13 @@ pub trait Dial: Clone + Send + Sync + 'static {
 pub struct Dialer<D> {
     outgoing: Arc<Outgoing>,
     dial: D,
+    /// Of which each connection takes one, if they are bounded here.
+    places: Option<Arc<Semaphore>>,
 }
 
 impl<D: Dial> Dialer<D> {
-    pub(super) fn new(outgoing: Arc<Outgoing>, dial: D) -> Dialer<D> {
-        Dialer { outgoing, dial }
+    pub(super) fn new(outgoing: Arc<Outgoing>, dial: D, places: Option<Arc<Semaphore>>) -> Dialer<D> {
+        Dialer { outgoing, dial, places }
     }
 }
 
@@ -50,8 +53,15 @@ impl<D: Dial> Service<Uri> for Dialer<D> {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let Dialer { outgoing, dial } = self.clone();
-        Box::pin(async move { dial.dial(&outgoing, &uri).await.map(Stream::new) })
+        let Dialer { outgoing, dial, places } = self.clone();
+        Box::pin(async move {
+            let place = match places {
+                // It is never closed.
+                Some(places) => places.acquire_owned().await.ok(),
+                None => None,
+            };
+            dial.dial(&outgoing, &uri).await.map(|tcp| Stream::new(tcp, place))
+        })
     }
 }
 
@@ -81,11 +91,13 @@ pub fn had_answered(error: &legacy::Error) -> bool {
 pub struct Stream {
     tcp: TokioIo<TcpStream>,
     has_answered: HasAnswered,
+    /// Of the files that may be open, for as long as this one is.
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 impl Stream {
-    fn new(tcp: TcpStream) -> Stream {
-        Stream { tcp: TokioIo::new(tcp), has_answered: HasAnswered::default() }
+    fn new(tcp: TcpStream, place: Option<OwnedSemaphorePermit>) -> Stream {
+        Stream { tcp: TokioIo::new(tcp), has_answered: HasAnswered::default(), _place: place }
     }
 }
 
@@ -157,5 +169,51 @@ where
                 Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::net::TcpListener;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::context::Context;
+
+    /// Connections to a port of this host.
+    #[derive(Clone)]
+    struct Here(u16);
+
+    impl Dial for Here {
+        async fn dial(&self, outgoing: &Outgoing, _uri: &Uri) -> Result<TcpStream, ConnectError> {
+            outgoing.connect_trusted("127.0.0.1", self.0).await
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_has_its_place_until_it_is_closed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let ctx = Context::of_tests(folder.path());
+        let host = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        let port = host.local_addr().expect("it is bound").port();
+        let outgoing = Arc::new(Outgoing::new(&ctx.config, 1, 1).expect("it is valid"));
+        let places = Arc::new(Semaphore::new(2));
+        let mut dialer = Dialer::new(outgoing.clone(), Here(port), Some(places.clone()));
+        let uri = Uri::from_static("https://a.example/");
+        let first = dialer.call(uri.clone()).await.expect("it is listened to");
+        let second = dialer.call(uri.clone()).await.expect("it is listened to");
+        let third = timeout(Duration::from_millis(1), dialer.call(uri.clone())).await;
+        assert!(third.is_err(), "both have their places still");
+        let mut unbounded = Dialer::new(outgoing.clone(), Here(port), None);
+        let more = unbounded.call(uri.clone()).await.expect("it waits for none of these");
+        drop(first);
+        let third = dialer.call(uri.clone()).await.expect("a place is free again");
+        drop((second, third, more));
+        // Nor does one keep its place that does not come about.
+        drop(host);
+        assert!(dialer.call(uri).await.is_err());
+        assert_eq!(places.available_permits(), 2);
     }
 }

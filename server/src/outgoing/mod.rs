@@ -61,6 +61,8 @@ pub struct Outgoing {
     allow_private_addresses: bool,
     /// For addresses that are tried beside others of the same name.
     beside: Arc<Semaphore>,
+    /// For connections that clients' questions take.
+    questions: Arc<Semaphore>,
 }
 
 /// Why there is no connection.
@@ -90,15 +92,16 @@ impl std::error::Error for ConnectError {}
 
 impl Outgoing {
     /// With so many addresses at once that are tried beside others, by all connections together: whoever has a name may have any
-    /// number of addresses that do not answer.
+    /// number of addresses that do not answer. And with so many connections at once for what clients have this server ask.
     ///
     /// Errors: a sentence about what of the configuration cannot be used.
-    pub fn new(config: &Config, beside_max: usize) -> Result<Outgoing, String> {
+    pub fn new(config: &Config, beside_max: usize, questions_max: usize) -> Result<Outgoing, String> {
         Ok(Outgoing {
             names: Names::new(&config.dns_servers)?,
             tls: tls::client_config(&config.trusted_ca_files)?,
             allow_private_addresses: config.allow_private_addresses,
             beside: Arc::new(Semaphore::new(beside_max)),
+            questions: Arc::new(Semaphore::new(questions_max)),
         })
     }
 
@@ -140,12 +143,22 @@ impl Outgoing {
 
     /// A connector of TLS over what `dial` opens: HTTP/2 or 1.1, the certificate being for the host of the request's URI.
     pub fn connector<D: Dial>(self: &Arc<Self>, dial: D) -> Timely<HttpsConnector<Dialer<D>>> {
+        self.connector_over(Dialer::new(self.clone(), dial, None))
+    }
+
+    /// The same for what clients have this server ask. Each such connection has a place until it is closed, and who gets none within
+    /// [`OPEN_TIME_MAX`] is told that nobody answers.
+    pub fn connector_for_questions<D: Dial>(self: &Arc<Self>, dial: D) -> Timely<HttpsConnector<Dialer<D>>> {
+        self.connector_over(Dialer::new(self.clone(), dial, Some(self.questions.clone())))
+    }
+
+    fn connector_over<D: Dial>(&self, dialer: Dialer<D>) -> Timely<HttpsConnector<Dialer<D>>> {
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config(self.tls.clone())
             .https_only()
             .enable_http1()
             .enable_http2()
-            .wrap_connector(Dialer::new(self.clone(), dial));
+            .wrap_connector(dialer);
         Timely(connector)
     }
 }

@@ -16,7 +16,7 @@ use warren_engine::core::json::canonical_text;
 
 use super::state_answer::StateAnswer;
 use super::state_memory::Share;
-use super::{RemoteError, Request};
+use super::{Asker, RemoteError, Request};
 use crate::context::Context;
 use crate::federation::limits::{
     ANSWER_HEAD_BYTES_MAX, EVENT_BYTES_MAX, EVENTS_BYTES_MAX, LIST_BYTES_MAX, MEDIA_TIME_MAX,
@@ -126,6 +126,11 @@ impl<'a> Ask<'a> {
 
     pub fn post(server: &'a str, target: String, body: &Value) -> Ask<'a> {
         Ask { server, request: Request::new(Method::POST, target).with_content(body) }
+    }
+
+    /// On behalf of a client, with the places that it has for what it has this server ask.
+    pub fn asked_by(self, asker: &Asker) -> Ask<'a> {
+        Ask { request: self.request.map(|request| request.asked_by(asker)), ..self }
     }
 
     /// It changes nothing: it may be sent again if it goes lost.

@@ -36,6 +36,7 @@ pub mod places;
 pub mod policy;
 mod queried_keys;
 pub mod queries;
+mod questions;
 pub mod resync;
 pub mod sender;
 mod silences;
@@ -59,6 +60,7 @@ use tokio::sync::Notify;
 pub use ask::escaped;
 pub use client::Request;
 pub use error::RemoteError;
+pub use questions::Asker;
 
 use super::large_bodies::LargeBodies;
 use super::limits::POLICY_PAUSE;
@@ -71,6 +73,8 @@ pub struct Federation {
     client: Client,
     /// How many connections there may be.
     pub places: Places,
+    /// What clients have this server ask.
+    questions: questions::Questions,
     discovery: Arc<Discovery>,
     keys: KeyFetches,
     /// Rooms for which missing events are fetched.
@@ -112,6 +116,7 @@ impl Federation {
         Federation {
             client: Client::new(outgoing, &resolve, places),
             places,
+            questions: questions::Questions::new(places.questions),
             discovery: Arc::new(Discovery::new(outgoing, &resolve, places.deliveries)),
             keys: KeyFetches::default(),
             fetches: fetches::Fetches::default(),
