@@ -23,6 +23,7 @@ pub use dial::{Dial, Dialer, Timely, had_answered, note_answer};
 pub use names::Service;
 
 use crate::config::Config;
+use dial::Bounds;
 use names::Names;
 
 /// Time to resolve a name.
@@ -53,6 +54,10 @@ const SERVICES_MAX: usize = 8;
 
 /// Time for all of opening a connection: looking up the name and the services under it, connecting, TLS.
 pub const OPEN_TIME_MAX: Duration = Duration::from_secs(20);
+
+/// How long a connection for a client's question may be open: longer than any question takes. What a join brings comes within five
+/// minutes.
+const QUESTION_CONNECTION_TIME_MAX: Duration = Duration::from_secs(6 * 60);
 
 /// What all outgoing requests share.
 pub struct Outgoing {
@@ -149,7 +154,8 @@ impl Outgoing {
     /// The same for what clients have this server ask. Each such connection has a place until it is closed, and who gets none within
     /// [`OPEN_TIME_MAX`] is told that nobody answers.
     pub fn connector_for_questions<D: Dial>(self: &Arc<Self>, dial: D) -> Timely<HttpsConnector<Dialer<D>>> {
-        self.connector_over(Dialer::new(self.clone(), dial, Some(self.questions.clone())))
+        let bounds = Bounds { places: self.questions.clone(), time_max: QUESTION_CONNECTION_TIME_MAX };
+        self.connector_over(Dialer::new(self.clone(), dial, Some(bounds)))
     }
 
     fn connector_over<D: Dial>(&self, dialer: Dialer<D>) -> Timely<HttpsConnector<Dialer<D>>> {

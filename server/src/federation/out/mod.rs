@@ -129,7 +129,7 @@ impl Federation {
             state_memory: state_memory::StateMemory::new(config.memory_budget_bytes),
             histories: history::Histories::default(),
             silent_policy_servers: Silences::new(POLICY_PAUSE),
-            hierarchies: hierarchy::Hierarchies::default(),
+            hierarchies: hierarchy::Hierarchies::new(places.questions),
             resyncs: resync::Resyncs::default(),
             joins: Flights::default(),
             early_events: EarlyEvents::default(),
