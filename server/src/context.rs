@@ -167,8 +167,8 @@ impl Context {
             tracing::error!(%error, "an account cannot be read");
             Default::default()
         });
-        let places = Places::now();
-        let outgoing = Arc::new(Outgoing::new(&config, places.beside)?);
+        let places = Places::now(config.memory_budget_bytes);
+        let outgoing = Arc::new(Outgoing::new(&config, places.beside, places.questions)?);
         Ok(Context {
             federation: Federation::new(&config, &outgoing, places),
             metrics: Metrics::install(config.metrics_listen.is_some())?,

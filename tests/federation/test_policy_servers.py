@@ -90,6 +90,20 @@ def test_what_the_policy_server_refuses_is_not_sent(server, alice, policy):
     assert bodies(alice.messages(room_id)["chunk"]) == ["the only one"]
 
 
+OF_THE_CLIENT = ["M_UNKNOWN_TOKEN", "M_MISSING_TOKEN", "M_USER_LOCKED", "M_USER_DEACTIVATED", "M_CONSENT_NOT_GIVEN"]
+
+
+@pytest.mark.parametrize("code", OF_THE_CLIENT)
+def test_a_policy_server_ends_no_session_of_a_user(server, alice, policy, code):
+    """Its words are passed on, but no code that a client takes for one about its own session or account."""
+    room_id = room_of(alice, server, policy)
+    for status in (400, 403, 404, 429):
+        policy.answers[SIGN] = lambda _, status=status: (status, {"errcode": code, "error": "no", "soft_logout": False})
+        told = alice.send(room_id, "hello", status=status, errcode="M_UNKNOWN")
+        assert told["error"] == "no" and "soft_logout" not in told
+    assert policy.bodies == []
+
+
 def signature(policy, event, key):
     return policy.sign(event, key)["signatures"][policy.name][key.id]
 

@@ -11,6 +11,7 @@ use warren_engine::command::{
 use warren_engine::view::UnknownMasterKeys;
 
 use crate::context::Context;
+use crate::federation::out::Asker;
 use crate::federation::out::queries::{self, KEYS_TIME_MAX};
 use crate::http::uia::{self, Stage};
 use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
@@ -99,7 +100,8 @@ async fn ask_elsewhere(
         return Ok(Vec::new());
     }
     let users = unknown.iter().map(|key| (key.user_id.clone(), json!([]))).collect();
-    let mut found = queries::user_keys(ctx, &["master_keys"], users, KEYS_TIME_MAX).await;
+    let asker = Asker::User(signer.to_owned());
+    let mut found = queries::user_keys(ctx, &asker, &["master_keys"], users, KEYS_TIME_MAX).await;
     let mut keys = found.parts.remove("master_keys").unwrap_or_default();
     let told = unknown.into_iter().filter_map(|key| {
         let object = serde_json::from_str(keys.remove(&key.user_id)?.get()).ok()?;

@@ -44,7 +44,7 @@ async fn set_room_alias(call: Call) -> Outcome {
 }
 
 async fn get_room_id_by_alias(call: Call) -> Outcome {
-    let (room_id, servers) = room_of_alias(&call.ctx, &call.path("roomAlias")?).await?;
+    let (room_id, servers) = room_of_alias(&call.ctx, &call.asker(), &call.path("roomAlias")?).await?;
     Answer::json(&json!({ "room_id": room_id, "servers": servers }))
 }
 

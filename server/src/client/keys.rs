@@ -88,7 +88,7 @@ async fn post_query(call: Call) -> Outcome {
         call.ctx.federation.missing_lists.tell(followed);
     }
     let users = there.into_iter().map(|(user_id, devices)| (user_id, json!(devices))).collect();
-    let mut found = queries::user_keys(&call.ctx, KEY_PARTS, users, time_max).await;
+    let mut found = queries::user_keys(&call.ctx, &call.asker(), KEY_PARTS, users, time_max).await;
     if let Some(master_keys) = found.parts.get_mut("master_keys") {
         // Of a large answer it takes its time.
         tokio::task::block_in_place(|| add_own_signatures(&call.ctx, &asker, master_keys))?;
@@ -148,7 +148,7 @@ async fn post_claim(call: Call) -> Outcome {
         claim.one_time_keys.into_iter().partition(|(user_id, _)| is_local(&call.ctx, user_id));
     let mut one_time_keys = claim_here(&call.ctx, here).await?;
     let users = there.into_iter().map(|(user_id, devices)| (user_id, json!(devices))).collect();
-    let mut found = queries::claim_keys(&call.ctx, users, time_max).await;
+    let mut found = queries::claim_keys(&call.ctx, &call.asker(), users, time_max).await;
     for (user_id, devices) in found.parts.remove(queries::CLAIMED).unwrap_or_default() {
         match serde_json::from_str(devices.get()) {
             Ok(devices) => drop(one_time_keys.insert(user_id, devices)),

@@ -137,7 +137,7 @@ async fn list(call: &Call, query: Query) -> Outcome {
         // Whom a server shows its directory is its own to say; guests and strangers do not speak for this one.
         call.session()?;
         let query = serde_json::to_value(&query).map_err(ApiError::internal)?;
-        return Answer::json(&queries::public_rooms(&call.ctx, &server, &query).await?);
+        return Answer::json(&queries::public_rooms(&call.ctx, &call.asker(), &server, &query).await?);
     }
     page(&call.ctx, query, false)
 }

@@ -169,7 +169,8 @@ async fn find(call: &Call, caching: Caching) -> Result<MediaFile, ApiError> {
     let known = RemoteMedia { server_name: server_name.as_str(), media_id: &media_id(call)? };
     let is_frozen = caching == Caching::Public && ctx.config.freeze_unauthenticated_media;
     if caching == Caching::Private && call.query_bool("allow_remote", true)? {
-        return remote::file(ctx, server_name.as_str(), &media_id(call)?, timeout_ms(call)?).await;
+        let (asker, media_id, timeout_ms) = (call.asker(), media_id(call)?, timeout_ms(call)?);
+        return remote::file(ctx, &asker, server_name.as_str(), &media_id, timeout_ms).await;
     }
     match ctx.engine.read(&known)? {
         Some(file) if !is_frozen || !file.authenticated_only => Ok(file),

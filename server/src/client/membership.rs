@@ -60,7 +60,7 @@ pub async fn target(call: &Call) -> Result<Target, ApiError> {
     match name.chars().next() {
         Some('!') => Ok(Target { room_id: name, servers }),
         Some('#') => {
-            let (room_id, known) = room_of_alias(&call.ctx, &name).await?;
+            let (room_id, known) = room_of_alias(&call.ctx, &call.asker(), &name).await?;
             servers.extend(known);
             Ok(Target { room_id, servers })
         }

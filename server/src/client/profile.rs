@@ -29,7 +29,7 @@ endpoints! {
 async fn get_profile(call: Call) -> Outcome {
     let user_id = user_id(&call)?;
     if !is_local(&call.ctx, &user_id) {
-        return Ok(fields_answer(queries::profile(&call.ctx, &user_id, None).await?));
+        return Ok(fields_answer(queries::profile(&call.ctx, &call.asker(), &user_id, None).await?));
     }
     Ok(fields_answer(call.ctx.engine.read(&Profile(&user_id))?))
 }
@@ -50,7 +50,7 @@ async fn get_field(call: Call) -> Outcome {
     let name = field_name(&call)?;
     let user_id = user_id(&call)?;
     if !is_local(&call.ctx, &user_id) {
-        let found = queries::profile(&call.ctx, &user_id, Some(&name)).await?;
+        let found = queries::profile(&call.ctx, &call.asker(), &user_id, Some(&name)).await?;
         return match found.is_empty() {
             true => Err(ApiError::not_found("The user shows no such field")),
             false => Ok(fields_answer(found)),

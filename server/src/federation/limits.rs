@@ -199,6 +199,42 @@ pub const TRANSACTION_ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
 /// And its size: fifty events with an error each. What is longer is not read.
 pub const TRANSACTION_ANSWER_BYTES_MAX: usize = 64 * 1024;
 
+/// Questions to other servers that clients have this one ask at once, where as many files may be open: those of six users who each
+/// ask for keys of as many servers as one may at once, and as many of strangers as of two.
+pub const QUESTIONS_MAX: usize = 2_400;
+
+/// And at least: one of a user, and one of somebody who has not signed in.
+pub const QUESTIONS_MIN: usize = 2;
+
+/// What such a question takes while it is under way: its connection, with TLS, some 26 kilobytes, and what is asked.
+pub const QUESTION_BYTES: u64 = 32 * 1024;
+
+/// The part of the memory budget, in percent, that they may take together: [`QUESTIONS_MAX`] with the default of 512 MiB.
+pub const QUESTIONS_PERCENT: u64 = 15;
+
+/// One in so many of them is for those who have not signed in, or are guests: they look up an alias or a profile, if anything.
+pub const QUESTIONS_OF_STRANGERS_PART: usize = 4;
+
+/// Each user has one in so many of those of users, and each address of those of strangers, so that it takes several to make the
+/// others wait: with [`QUESTIONS_MAX`], a user asks all servers of one query for keys at once.
+pub const QUESTIONS_SHARES: usize = 6;
+
+/// Where few files may be open, each has this many, but half of all at most: the servers of a small room are asked at once.
+pub const QUESTIONS_OF_EACH_MIN: usize = 8;
+
+/// Questions under way, and such that wait for their turn; some ten kilobytes each, as they have no connection yet.
+pub const QUESTIONS_IN_LINE_MAX: usize = 4_800;
+
+/// Of each user or address: two queries for the keys of as many servers as one may ask about. Further ones are refused at once.
+pub const QUESTIONS_IN_LINE_SHARES: usize = 8;
+
+/// How long a question waits for its turn: as long as a client waits for keys. Then it ends as if nobody had answered.
+pub const QUESTION_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// One in so many of the lookups of servers that go on when nobody waits for them any more may have begun for a client's question.
+/// Deliveries always find one.
+pub const LOOKUPS_OF_QUESTIONS_PART: usize = 2;
+
 /// The part of the memory budget that large bodies of other servers take together, until they are answered.
 pub const LARGE_BODIES_PERCENT: u64 = 25;
 

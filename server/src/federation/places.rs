@@ -48,6 +48,16 @@ impl<A: Eq + Hash> Places<A> {
         Place { _of_asker: of_asker, _of_all: self.all.clone().acquire_owned().await.ok() }
     }
 
+    /// A place, if there is one at once.
+    pub fn try_take(&self, asker: Option<A>) -> Option<Place> {
+        let of_asker = match asker {
+            Some(asker) => Some(self.of(asker).try_acquire_owned().ok()?),
+            None => None,
+        };
+        let of_all = self.all.clone().try_acquire_owned().ok()?;
+        Some(Place { _of_asker: of_asker, _of_all: Some(of_all) })
+    }
+
     fn of(&self, asker: A) -> Arc<Semaphore> {
         let mut askers = self.askers.lock();
         if askers.places.len() >= askers.swept_at {
@@ -84,6 +94,17 @@ mod tests {
         drop((third, other));
         assert!(is_ready(places.take(None)).await);
         assert_eq!(places.all.available_permits(), 3);
+    }
+
+    #[tokio::test]
+    async fn who_does_not_wait_takes_what_is_free() {
+        let places = Places::new(2, 1);
+        let held = places.try_take(Some("a"));
+        assert!(held.is_some() && places.try_take(Some("a")).is_none());
+        let other = places.try_take(Some("b"));
+        assert!(other.is_some() && places.try_take(Some("c")).is_none() && places.try_take(None).is_none());
+        drop(held);
+        assert!(places.try_take(Some("c")).is_some() && places.try_take(None).is_some());
     }
 
     #[tokio::test]

@@ -23,6 +23,7 @@ use super::route::Endpoint;
 use super::session::Session;
 use super::{Answer, ApiError, json};
 use crate::context::Context;
+use crate::federation::out::Asker;
 use crate::federation::places::Place;
 
 /// What every handler returns.
@@ -57,6 +58,14 @@ impl Call {
     /// The session, if there is one (rows with auth `Optional`).
     pub fn session_if_any(&self) -> Option<&Session> {
         self.session.as_deref()
+    }
+
+    /// On whose behalf this server asks others.
+    pub fn asker(&self) -> Asker {
+        match self.session_if_any().filter(|session| !session.is_guest) {
+            Some(session) => Asker::User(session.user_id.to_string()),
+            None => Asker::Stranger(self.client),
+        }
     }
 
     /// The user who asks.

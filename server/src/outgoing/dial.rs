@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use http::{Extensions, Uri};
 use hyper::rt::{Read, ReadBufCursor, Write};
@@ -13,6 +14,8 @@ use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Sleep, sleep};
 use tower_service::Service;
 
 use super::{ConnectError, OPEN_TIME_MAX, Outgoing};
@@ -27,16 +30,36 @@ pub trait Dial: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<TcpStream, ConnectError>> + Send;
 }
 
+/// What bounds the connections of one kind of request.
+#[derive(Clone)]
+pub struct Bounds {
+    /// Of which each takes one until it is closed.
+    pub places: Arc<Semaphore>,
+    /// How long one may be open: whoever reads nothing could keep it from being closed for ever, as there is something to be written
+    /// before.
+    pub time_max: Duration,
+}
+
+impl Bounds {
+    /// Waits for a place.
+    async fn hold(self) -> Option<Held> {
+        // The semaphore is never closed.
+        let place = self.places.acquire_owned().await.ok()?;
+        Some(Held { _place: place, end: Box::pin(sleep(self.time_max)) })
+    }
+}
+
 /// [`Dial`] as the connector that the HTTP client wants.
 #[derive(Clone)]
 pub struct Dialer<D> {
     outgoing: Arc<Outgoing>,
     dial: D,
+    bounds: Option<Bounds>,
 }
 
 impl<D: Dial> Dialer<D> {
-    pub(super) fn new(outgoing: Arc<Outgoing>, dial: D) -> Dialer<D> {
-        Dialer { outgoing, dial }
+    pub(super) fn new(outgoing: Arc<Outgoing>, dial: D, bounds: Option<Bounds>) -> Dialer<D> {
+        Dialer { outgoing, dial, bounds }
     }
 }
 
@@ -50,8 +73,14 @@ impl<D: Dial> Service<Uri> for Dialer<D> {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let Dialer { outgoing, dial } = self.clone();
-        Box::pin(async move { dial.dial(&outgoing, &uri).await.map(Stream::new) })
+        let Dialer { outgoing, dial, bounds } = self.clone();
+        Box::pin(async move {
+            let held = match bounds {
+                Some(bounds) => bounds.hold().await,
+                None => None,
+            };
+            dial.dial(&outgoing, &uri).await.map(|tcp| Stream::new(tcp, held))
+        })
     }
 }
 
@@ -81,11 +110,24 @@ pub fn had_answered(error: &legacy::Error) -> bool {
 pub struct Stream {
     tcp: TokioIo<TcpStream>,
     has_answered: HasAnswered,
+    held: Option<Held>,
+}
+
+/// What a connection has that is bounded.
+struct Held {
+    _place: OwnedSemaphorePermit,
+    end: Pin<Box<Sleep>>,
 }
 
 impl Stream {
-    fn new(tcp: TcpStream) -> Stream {
-        Stream { tcp: TokioIo::new(tcp), has_answered: HasAnswered::default() }
+    fn new(tcp: TcpStream, held: Option<Held>) -> Stream {
+        Stream { tcp: TokioIo::new(tcp), has_answered: HasAnswered::default(), held }
+    }
+
+    /// Errors: `TimedOut` when its time is over; the task is woken then.
+    fn in_time(&mut self, task: &mut Context<'_>) -> io::Result<()> {
+        let is_over = self.held.as_mut().is_some_and(|held| held.end.as_mut().poll(task).is_ready());
+        if is_over { Err(io::ErrorKind::TimedOut.into()) } else { Ok(()) }
     }
 }
 
@@ -101,12 +143,14 @@ impl Read for Stream {
         task: &mut Context<'_>,
         buffer: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
+        self.in_time(task)?;
         Pin::new(&mut self.tcp).poll_read(task, buffer)
     }
 }
 
 impl Write for Stream {
     fn poll_write(mut self: Pin<&mut Self>, task: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.in_time(task)?;
         Pin::new(&mut self.tcp).poll_write(task, bytes)
     }
 
@@ -127,6 +171,7 @@ impl Write for Stream {
         task: &mut Context<'_>,
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.in_time(task)?;
         Pin::new(&mut self.tcp).poll_write_vectored(task, pieces)
     }
 }
@@ -157,5 +202,73 @@ where
                 Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::net::TcpListener;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::context::Context;
+
+    /// Connections to a port of this host.
+    #[derive(Clone)]
+    struct Here(u16);
+
+    impl Dial for Here {
+        async fn dial(&self, outgoing: &Outgoing, _uri: &Uri) -> Result<TcpStream, ConnectError> {
+            outgoing.connect_trusted("127.0.0.1", self.0).await
+        }
+    }
+
+    fn outgoing() -> Arc<Outgoing> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let ctx = Context::of_tests(folder.path());
+        Arc::new(Outgoing::new(&ctx.config, 1, 1).expect("it is valid"))
+    }
+
+    #[tokio::test]
+    async fn a_connection_has_its_place_until_it_is_closed() {
+        let outgoing = outgoing();
+        let host = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        let port = host.local_addr().expect("it is bound").port();
+        let places = Arc::new(Semaphore::new(2));
+        let bounds = Bounds { places: places.clone(), time_max: Duration::MAX };
+        let mut dialer = Dialer::new(outgoing.clone(), Here(port), Some(bounds));
+        let uri = Uri::from_static("https://a.example/");
+        let first = dialer.call(uri.clone()).await.expect("it is listened to");
+        let second = dialer.call(uri.clone()).await.expect("it is listened to");
+        let third = timeout(Duration::from_millis(1), dialer.call(uri.clone())).await;
+        assert!(third.is_err(), "both have their places still");
+        let mut unbounded = Dialer::new(outgoing, Here(port), None);
+        let more = unbounded.call(uri.clone()).await.expect("it waits for none of these");
+        drop(first);
+        let third = dialer.call(uri.clone()).await.expect("a place is free again");
+        drop((second, third, more));
+        // Nor does one keep its place that does not come about.
+        drop(host);
+        assert!(dialer.call(uri).await.is_err());
+        assert_eq!(places.available_permits(), 2);
+    }
+
+    #[tokio::test]
+    async fn who_reads_nothing_keeps_no_connection_open_for_ever() {
+        let host = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        let port = host.local_addr().expect("it is bound").port();
+        let bounds = Bounds { places: Arc::new(Semaphore::new(1)), time_max: Duration::from_millis(50) };
+        let mut dialer = Dialer::new(outgoing(), Here(port), Some(bounds));
+        let uri = Uri::from_static("https://a.example/");
+        let mut stream = dialer.call(uri).await.expect("it is listened to");
+        let written = loop {
+            match poll_fn(|task| Pin::new(&mut stream).poll_write(task, &[0; 4096])).await {
+                Ok(_) => {}
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(written.kind(), io::ErrorKind::TimedOut);
     }
 }

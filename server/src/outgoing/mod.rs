@@ -23,6 +23,7 @@ pub use dial::{Dial, Dialer, Timely, had_answered, note_answer};
 pub use names::Service;
 
 use crate::config::Config;
+use dial::Bounds;
 use names::Names;
 
 /// Time to resolve a name.
@@ -54,6 +55,10 @@ const SERVICES_MAX: usize = 8;
 /// Time for all of opening a connection: looking up the name and the services under it, connecting, TLS.
 pub const OPEN_TIME_MAX: Duration = Duration::from_secs(20);
 
+/// How long a connection for a client's question may be open: longer than any question takes. What a join brings comes within five
+/// minutes.
+const QUESTION_CONNECTION_TIME_MAX: Duration = Duration::from_secs(6 * 60);
+
 /// What all outgoing requests share.
 pub struct Outgoing {
     names: Names,
@@ -61,6 +66,8 @@ pub struct Outgoing {
     allow_private_addresses: bool,
     /// For addresses that are tried beside others of the same name.
     beside: Arc<Semaphore>,
+    /// For connections that clients' questions take.
+    questions: Arc<Semaphore>,
 }
 
 /// Why there is no connection.
@@ -90,15 +97,16 @@ impl std::error::Error for ConnectError {}
 
 impl Outgoing {
     /// With so many addresses at once that are tried beside others, by all connections together: whoever has a name may have any
-    /// number of addresses that do not answer.
+    /// number of addresses that do not answer. And with so many connections at once for what clients have this server ask.
     ///
     /// Errors: a sentence about what of the configuration cannot be used.
-    pub fn new(config: &Config, beside_max: usize) -> Result<Outgoing, String> {
+    pub fn new(config: &Config, beside_max: usize, questions_max: usize) -> Result<Outgoing, String> {
         Ok(Outgoing {
             names: Names::new(&config.dns_servers)?,
             tls: tls::client_config(&config.trusted_ca_files)?,
             allow_private_addresses: config.allow_private_addresses,
             beside: Arc::new(Semaphore::new(beside_max)),
+            questions: Arc::new(Semaphore::new(questions_max)),
         })
     }
 
@@ -140,12 +148,23 @@ impl Outgoing {
 
     /// A connector of TLS over what `dial` opens: HTTP/2 or 1.1, the certificate being for the host of the request's URI.
     pub fn connector<D: Dial>(self: &Arc<Self>, dial: D) -> Timely<HttpsConnector<Dialer<D>>> {
+        self.connector_over(Dialer::new(self.clone(), dial, None))
+    }
+
+    /// The same for what clients have this server ask. Each such connection has a place until it is closed, and who gets none within
+    /// [`OPEN_TIME_MAX`] is told that nobody answers.
+    pub fn connector_for_questions<D: Dial>(self: &Arc<Self>, dial: D) -> Timely<HttpsConnector<Dialer<D>>> {
+        let bounds = Bounds { places: self.questions.clone(), time_max: QUESTION_CONNECTION_TIME_MAX };
+        self.connector_over(Dialer::new(self.clone(), dial, Some(bounds)))
+    }
+
+    fn connector_over<D: Dial>(&self, dialer: Dialer<D>) -> Timely<HttpsConnector<Dialer<D>>> {
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config(self.tls.clone())
             .https_only()
             .enable_http1()
             .enable_http2()
-            .wrap_connector(Dialer::new(self.clone(), dial));
+            .wrap_connector(dialer);
         Timely(connector)
     }
 }

@@ -16,7 +16,7 @@ use warren_engine::core::json::canonical_text;
 
 use super::state_answer::StateAnswer;
 use super::state_memory::Share;
-use super::{RemoteError, Request};
+use super::{Asker, RemoteError, Request};
 use crate::context::Context;
 use crate::federation::limits::{
     ANSWER_HEAD_BYTES_MAX, EVENT_BYTES_MAX, EVENTS_BYTES_MAX, LIST_BYTES_MAX, MEDIA_TIME_MAX,
@@ -83,12 +83,18 @@ const OF_THE_CLIENT_ITSELF: &[&str] = &[
     "M_USER_SUSPENDED",
     "M_USER_LIMIT_EXCEEDED",
     "M_LIMIT_EXCEEDED",
+    "M_CONSENT_NOT_GIVEN",
 ];
+
+/// Whether a client that is told this code takes it for something about itself.
+pub fn is_of_the_client_itself(errcode: &str) -> bool {
+    OF_THE_CLIENT_ITSELF.contains(&errcode)
+}
 
 /// A refusal as the user's client is told of it, with a code of the specification's or of a namespace of its own.
 fn passed_on(status: StatusCode, errcode: &str, error: String, room_version: Option<String>) -> ApiError {
     let is_code = errcode.starts_with("M_") || errcode.contains('.');
-    if !is_code || OF_THE_CLIENT_ITSELF.contains(&errcode) {
+    if !is_code || is_of_the_client_itself(errcode) {
         return ApiError::verbatim(status, "M_UNKNOWN", error);
     }
     let refused = ApiError::verbatim(status, errcode, error);
@@ -120,6 +126,11 @@ impl<'a> Ask<'a> {
 
     pub fn post(server: &'a str, target: String, body: &Value) -> Ask<'a> {
         Ask { server, request: Request::new(Method::POST, target).with_content(body) }
+    }
+
+    /// On behalf of a client, with the places that it has for what it has this server ask.
+    pub fn asked_by(self, asker: &Asker) -> Ask<'a> {
+        Ask { request: self.request.map(|request| request.asked_by(asker)), ..self }
     }
 
     /// It changes nothing: it may be sent again if it goes lost.
@@ -262,7 +273,7 @@ mod tests {
         assert_eq!(refused(StatusCode::BAD_REQUEST, "M_INVALID_PARAM"), expect(502, "M_UNKNOWN"));
         assert_eq!(refused(StatusCode::UNAUTHORIZED, "M_UNAUTHORIZED"), expect(502, "M_UNKNOWN"));
         // Codes that are passed on, though this server never says such a thing itself.
-        for code in ["M_RESOURCE_LIMIT_EXCEEDED", "M_CONSENT_NOT_GIVEN", "ORG.EXAMPLE.BURROW_FULL"] {
+        for code in ["M_RESOURCE_LIMIT_EXCEEDED", "ORG.EXAMPLE.BURROW_FULL"] {
             assert_eq!(refused(StatusCode::FORBIDDEN, code), expect(403, code));
         }
         // And what says something of the client itself, or is no code.

@@ -32,6 +32,7 @@ use super::ask::read_answer;
 use super::discover::{ToServer, host};
 use super::kept::{Kept, KeptServers};
 use super::places::Places;
+use super::questions::{Asker, QuestionPlace};
 use super::sender::heard_from;
 use crate::config::Resolve;
 use crate::context::Context;
@@ -59,6 +60,8 @@ pub struct Client {
     kept: KeptServers,
     /// For what went lost on a connection that was kept, and for servers of whom none is to be kept.
     anew: legacy::Client<Connector<ToServer>, Full<Bytes>>,
+    /// The same for what clients have this server ask, whose connections are bounded.
+    questions: legacy::Client<Connector<ToServer>, Full<Bytes>>,
     /// For addresses that other servers name.
     urls: legacy::Client<Connector<ToUrl>, Full<Bytes>>,
 }
@@ -74,20 +77,24 @@ impl Client {
             .http2_max_header_list_size(ANSWER_HEAD_BYTES_MAX as u32)
             .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
             .build(outgoing.connector(ToServer(resolve.clone())));
-        let anew = legacy::Client::builder(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .pool_max_idle_per_host(0)
-            .http1_max_buf_size(ANSWER_HEAD_BYTES_MAX)
-            .http2_max_header_list_size(ANSWER_HEAD_BYTES_MAX as u32)
-            .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
-            .build(outgoing.connector(ToServer(resolve.clone())));
+        let keeps_none = |connector: Connector<ToServer>| -> legacy::Client<_, Full<Bytes>> {
+            legacy::Client::builder(TokioExecutor::new())
+                .timer(TokioTimer::new())
+                .pool_max_idle_per_host(0)
+                .http1_max_buf_size(ANSWER_HEAD_BYTES_MAX)
+                .http2_max_header_list_size(ANSWER_HEAD_BYTES_MAX as u32)
+                .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
+                .build(connector)
+        };
+        let anew = keeps_none(outgoing.connector(ToServer(resolve.clone())));
+        let questions = keeps_none(outgoing.connector_for_questions(ToServer(resolve.clone())));
         let urls = legacy::Client::builder(TokioExecutor::new())
             .pool_max_idle_per_host(0)
             .http1_max_buf_size(ANSWER_HEAD_BYTES_MAX)
             .http2_max_header_list_size(ANSWER_HEAD_BYTES_MAX as u32)
-            .build(outgoing.connector(ToUrl));
+            .build(outgoing.connector_for_questions(ToUrl));
         let kept = KeptServers::new(places.kept_servers, IDLE_TIMES * places.idle_time);
-        Client { http, kept, anew, urls }
+        Client { http, kept, anew, questions, urls }
     }
 
     /// A place for a connection to a server that is kept, `name` being what requests to it are for. Anybody may make up names,
@@ -105,10 +112,12 @@ impl Client {
         &self,
         request: http::Request<Full<Bytes>>,
         is_repeatable: bool,
+        is_question: bool,
         kept: Option<Kept>,
     ) -> Result<(http::Response<Incoming>, Option<Kept>), RemoteError> {
         let again = is_repeatable.then(|| request.clone());
-        let client = if kept.is_some() { &self.http } else { &self.anew };
+        let anew = if is_question { &self.questions } else { &self.anew };
+        let client = if kept.is_some() { &self.http } else { anew };
         let error = match client.request(request).await {
             Ok(answered) => {
                 note_answer(&answered);
@@ -118,7 +127,7 @@ impl Client {
         };
         if let Some(again) = again.filter(|_| goes_lost(&error)) {
             debug!(uri = %again.uri(), %error, "a connection was closed as it was used again");
-            let answered = self.anew.request(again).await.map_err(|error| unreachable(&error))?;
+            let answered = anew.request(again).await.map_err(|error| unreachable(&error))?;
             return Ok((answered, kept));
         }
         if let Some(kept) = kept.filter(|_| error.is_connect()) {
@@ -186,6 +195,8 @@ pub struct Request {
     is_delivery: bool,
     /// Whether it changes nothing the second time.
     is_repeatable: bool,
+    /// The client that has this server ask.
+    asker: Option<Asker>,
     /// For finding the server and connecting to it, if that has less than all.
     connect_time_max: Option<Duration>,
     time_max: Duration,
@@ -206,6 +217,7 @@ impl Request {
             content: None,
             is_signed: true,
             is_delivery: false,
+            asker: None,
             time_max,
             bytes_max,
         }
@@ -232,6 +244,11 @@ impl Request {
     /// A transaction: whether the server is well shows when it has taken that, and not sooner.
     pub fn for_delivery(self) -> Request {
         Request { is_delivery: true, ..self }
+    }
+
+    /// On behalf of a client: it waits for its turn, and has its connection among those of others.
+    pub fn asked_by(self, asker: &Asker) -> Request {
+        Request { asker: Some(asker.clone()), ..self }
     }
 
     /// A question, though it is posted: it may be sent again if it goes lost.
@@ -306,11 +323,15 @@ impl Request {
         {
             return Err(RemoteError::NotAdmitted(to.to_string()));
         }
+        let place = match &self.asker {
+            Some(asker) => Some(ctx.federation.questions.place(asker).await?),
+            None => None,
+        };
         let end = Instant::now() + self.time_max;
         let bytes_left = self.bytes_max;
         let answered = timeout_at(end, self.answered(ctx, to)).await;
         let (answered, kept) = answered.map_err(|_| RemoteError::Timeout)??;
-        Ok(Answer { _kept: kept, ..Answer::of(answered, bytes_left, end).await? })
+        Ok(Answer { _kept: kept, _place: place, ..Answer::of(answered, bytes_left, end).await? })
     }
 
     /// The answer as it begins, and the place of its connection.
@@ -319,19 +340,21 @@ impl Request {
         ctx: &Context,
         to: &ServerName,
     ) -> Result<(http::Response<Incoming>, Option<Kept>), RemoteError> {
-        let (client, is_repeatable) = (&ctx.federation.client, self.is_repeatable);
+        let client = &ctx.federation.client;
+        let (is_repeatable, is_question) = (self.is_repeatable, self.asker.is_some());
         let Some(connect_time_max) = self.connect_time_max else {
-            let name = ctx.federation.discovery.delegated(ctx, to).await;
+            let name = ctx.federation.discovery.delegated(ctx, to, is_question).await;
             let request = self.http_request(ctx, to, &name)?;
-            return client.request(request, is_repeatable, client.kept(ctx, to, &name)).await;
+            let kept = client.kept(ctx, to, &name);
+            return client.request(request, is_repeatable, is_question, kept).await;
         };
         let end = Instant::now() + connect_time_max;
-        let name = timeout_at(end, ctx.federation.discovery.delegated(ctx, to)).await;
+        let name = timeout_at(end, ctx.federation.discovery.delegated(ctx, to, is_question)).await;
         let mut request = self.http_request(ctx, to, &name.map_err(|_| RemoteError::Timeout)?)?;
         let connection = capture_connection(&mut request);
         // Who is given so little time may not be there at all, and has no place among those whose connections are kept.
         tokio::select! {
-            answered = client.request(request, is_repeatable, None) => answered,
+            answered = client.request(request, is_repeatable, is_question, None) => answered,
             () = not_connected(&connection, end) => Err(RemoteError::Timeout),
         }
     }
@@ -384,6 +407,8 @@ pub struct Answer {
     bytes_left: usize,
     /// Its connection may be kept when it has been read.
     _kept: Option<Kept>,
+    /// Until it has been read, or is given up, its question is under way.
+    _place: Option<QuestionPlace>,
 }
 
 impl Answer {
@@ -395,7 +420,7 @@ impl Answer {
     ) -> Result<Answer, RemoteError> {
         let (head, body) = answered.into_parts();
         if head.status.is_success() {
-            return Ok(Answer { headers: head.headers, end, body, bytes_left, _kept: None });
+            return Ok(Answer { headers: head.headers, end, body, bytes_left, _kept: None, _place: None });
         }
         // Whatever the error says is told as far as it can be read.
         let read = timeout_at(end, read_whole(body, ERROR_BYTES_MAX)).await;

@@ -27,9 +27,9 @@ use super::client::{AGENT, Connector, read_whole};
 use crate::config::Resolve;
 use crate::context::Context;
 use crate::federation::limits::{
-    PORT_DEFAULT, WELL_KNOWN_BYTES_MAX, WELL_KNOWN_CACHE_DEFAULT, WELL_KNOWN_CACHE_MAX, WELL_KNOWN_CACHE_MIN,
-    WELL_KNOWN_FAILURE_MAX, WELL_KNOWN_FAILURE_MIN, WELL_KNOWN_REDIRECTS_MAX, WELL_KNOWN_SERVERS_MAX,
-    WELL_KNOWN_TIME_MAX,
+    LOOKUPS_OF_QUESTIONS_PART, PORT_DEFAULT, WELL_KNOWN_BYTES_MAX, WELL_KNOWN_CACHE_DEFAULT,
+    WELL_KNOWN_CACHE_MAX, WELL_KNOWN_CACHE_MIN, WELL_KNOWN_FAILURE_MAX, WELL_KNOWN_FAILURE_MIN,
+    WELL_KNOWN_REDIRECTS_MAX, WELL_KNOWN_SERVERS_MAX, WELL_KNOWN_TIME_MAX,
 };
 use crate::outgoing::{ConnectError, Dial, Outgoing, Service};
 use crate::worker;
@@ -37,9 +37,13 @@ use crate::worker;
 /// The services of a server, the newer one first (steps 3.3 and 3.4, 4 and 5).
 const SERVICES: [&str; 2] = ["_matrix-fed._tcp", "_matrix._tcp"];
 
+type WellKnownClient = Client<Connector<ToWellKnown>, Empty<Bytes>>;
+
 /// Finds the names that requests are for.
 pub struct Discovery {
-    client: Client<Connector<ToWellKnown>, Empty<Bytes>>,
+    client: WellKnownClient,
+    /// For lookups that end with the question of a client that they are for, whose connections are bounded.
+    questions: WellKnownClient,
     resolve: Arc<[Resolve]>,
     known: DashMap<OwnedServerName, Known>,
     lookups: DashMap<OwnedServerName, Lookup>,
@@ -53,14 +57,23 @@ type Lookup = watch::Receiver<Option<OwnedServerName>>;
 
 impl Discovery {
     pub fn new(outgoing: &Arc<Outgoing>, resolve: &Arc<[Resolve]>, lookups_max: usize) -> Discovery {
-        let connector = outgoing.connector(ToWellKnown(resolve.clone()));
-        let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);
+        let keeps_none = |connector: Connector<ToWellKnown>| -> WellKnownClient {
+            Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector)
+        };
+        let client = keeps_none(outgoing.connector(ToWellKnown(resolve.clone())));
+        let questions = keeps_none(outgoing.connector_for_questions(ToWellKnown(resolve.clone())));
         let (resolve, known, lookups) = (resolve.clone(), DashMap::new(), DashMap::new());
-        Discovery { client, resolve, known, lookups, lookups_max }
+        Discovery { client, questions, resolve, known, lookups, lookups_max }
     }
 
     /// The name that requests to a server are for. Who has less patience than it takes leaves what is found to the next.
-    pub async fn delegated(self: &Arc<Self>, ctx: &Context, server_name: &ServerName) -> OwnedServerName {
+    /// `is_question` for what a client has this server ask: that leaves lookups to what it sends and asks by itself.
+    pub async fn delegated(
+        self: &Arc<Self>,
+        ctx: &Context,
+        server_name: &ServerName,
+        is_question: bool,
+    ) -> OwnedServerName {
         // Steps 1 and 2; and the operator's word is the last.
         let is_told = self.resolve.iter().any(|row| row.name == server_name.as_str());
         if is_told || server_name.port().is_some() || server_name.is_ip_literal() {
@@ -69,8 +82,9 @@ impl Discovery {
         if let Some(known) = self.fresh(server_name) {
             return known;
         }
-        if self.lookups.len() >= self.lookups_max && !self.lookups.contains_key(server_name) {
-            return self.look_up(server_name).await;
+        let part = if is_question { LOOKUPS_OF_QUESTIONS_PART } else { 1 };
+        if self.lookups.len() >= self.lookups_max / part && !self.lookups.contains_key(server_name) {
+            return self.look_up(server_name, is_question).await;
         }
         let mut lookup = self.lookup(ctx, server_name);
         let found = lookup.wait_for(Option::is_some).await.ok().and_then(|found| found.clone());
@@ -91,16 +105,21 @@ impl Discovery {
             // Another may have ended since it was last looked.
             let found = match discovery.fresh(server_name) {
                 Some(known) => known,
-                None => discovery.look_up(server_name).await,
+                None => discovery.look_up(server_name, false).await,
             };
             sender.send_replace(Some(found));
         });
         lookup
     }
 
-    async fn look_up(&self, server_name: &ServerName) -> OwnedServerName {
-        let found = self.well_known(server_name.host()).await;
+    async fn look_up(&self, server_name: &ServerName, is_question: bool) -> OwnedServerName {
+        let client = if is_question { &self.questions } else { &self.client };
+        let found = well_known(client, server_name.host()).await;
         debug!(%server_name, ?found, "well-known");
+        if is_question && found == Found::NotNow {
+            // It may have had no place for its connection, which says nothing of the server.
+            return server_name.to_owned();
+        }
         let before = self.known.get(server_name).map(|known| known.clone());
         let known = Known::after(before, found, Instant::now());
         let delegated = known.delegated.clone();
@@ -125,49 +144,49 @@ impl Discovery {
             self.known.clear();
         }
     }
+}
 
-    /// Step 3: what the file says, and how long that is good.
-    async fn well_known(&self, host: &str) -> Found {
-        match tokio::time::timeout(WELL_KNOWN_TIME_MAX, self.ask(host)).await {
-            Ok(found) => found,
-            Err(_) => Found::NotNow,
-        }
+/// Step 3: what the file says, and how long that is good.
+async fn well_known(client: &WellKnownClient, host: &str) -> Found {
+    match tokio::time::timeout(WELL_KNOWN_TIME_MAX, ask(client, host)).await {
+        Ok(found) => found,
+        Err(_) => Found::NotNow,
     }
+}
 
-    async fn ask(&self, host: &str) -> Found {
-        let Ok(mut uri) = format!("https://{host}/.well-known/matrix/server").parse::<Uri>() else {
+async fn ask(client: &WellKnownClient, host: &str) -> Found {
+    let Ok(mut uri) = format!("https://{host}/.well-known/matrix/server").parse::<Uri>() else {
+        return Found::Nothing;
+    };
+    for _ in 0..=WELL_KNOWN_REDIRECTS_MAX {
+        let mut request = http::Request::new(Empty::new());
+        request.headers_mut().insert(USER_AGENT, AGENT);
+        *request.uri_mut() = uri.clone();
+        let Ok(answer) = client.request(request).await else { return Found::NotNow };
+        let (head, body) = answer.into_parts();
+        if head.status.is_redirection() {
+            let location = head.headers.get(LOCATION).and_then(|location| location.to_str().ok());
+            match location.and_then(|location| redirected(&uri, location)) {
+                Some(next) => uri = next,
+                None => return Found::Nothing,
+            }
+            continue;
+        }
+        if head.status.is_server_error() || head.status == StatusCode::TOO_MANY_REQUESTS {
+            return Found::NotNow;
+        }
+        if head.status != StatusCode::OK {
             return Found::Nothing;
-        };
-        for _ in 0..=WELL_KNOWN_REDIRECTS_MAX {
-            let mut request = http::Request::new(Empty::new());
-            request.headers_mut().insert(USER_AGENT, AGENT);
-            *request.uri_mut() = uri.clone();
-            let Ok(answer) = self.client.request(request).await else { return Found::NotNow };
-            let (head, body) = answer.into_parts();
-            if head.status.is_redirection() {
-                let location = head.headers.get(LOCATION).and_then(|location| location.to_str().ok());
-                match location.and_then(|location| redirected(&uri, location)) {
-                    Some(next) => uri = next,
-                    None => return Found::Nothing,
-                }
-                continue;
-            }
-            if head.status.is_server_error() || head.status == StatusCode::TOO_MANY_REQUESTS {
-                return Found::NotNow;
-            }
-            if head.status != StatusCode::OK {
-                return Found::Nothing;
-            }
-            return match read_whole(body, WELL_KNOWN_BYTES_MAX).await {
-                Ok(body) => read_file(&body)
-                    .map_or(Found::Nothing, |name| Found::Delegated(name, cache_time(&head.headers))),
-                // Too large.
-                Err(RemoteError::BadAnswer(_)) => Found::Nothing,
-                Err(_) => Found::NotNow,
-            };
         }
-        Found::Nothing
+        return match read_whole(body, WELL_KNOWN_BYTES_MAX).await {
+            Ok(body) => read_file(&body)
+                .map_or(Found::Nothing, |name| Found::Delegated(name, cache_time(&head.headers))),
+            // Too large.
+            Err(RemoteError::BadAnswer(_)) => Found::Nothing,
+            Err(_) => Found::NotNow,
+        };
     }
+    Found::Nothing
 }
 
 /// Ends a lookup when it is dropped, whatever became of it.
@@ -412,29 +431,54 @@ mod tests {
         let host = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let port = host.local_addr().expect("it is bound").port();
         let row: Resolve = format!("a.example:443=127.0.0.1:{port}").parse().expect("a row");
-        let outgoing = Arc::new(Outgoing::new(&ctx.config, 1).expect("it is valid"));
+        let outgoing = Arc::new(Outgoing::new(&ctx.config, 1, 1).expect("it is valid"));
         let other = format!("b.example:443=127.0.0.1:{port}").parse().expect("a row");
         let discovery = Arc::new(Discovery::new(&outgoing, &Arc::from([row, other]), 1));
         let server_name = name("a.example");
         let silent = tokio::select! {
-            _ = discovery.delegated(&ctx, &server_name) => panic!("nobody has answered"),
-            _ = discovery.delegated(&ctx, &server_name) => panic!("nobody has answered"),
+            _ = discovery.delegated(&ctx, &server_name, false) => panic!("nobody has answered"),
+            _ = discovery.delegated(&ctx, &server_name, false) => panic!("nobody has answered"),
             accepted = host.accept() => accepted.expect("a connection").0,
         };
         // Both have given up.
         assert_eq!(discovery.lookups.len(), 1);
         let one_too_many = name("b.example");
         let mut cut_off = tokio::select! {
-            _ = discovery.delegated(&ctx, &one_too_many) => panic!("nobody has answered"),
+            _ = discovery.delegated(&ctx, &one_too_many, false) => panic!("nobody has answered"),
             accepted = host.accept() => accepted.expect("a connection").0,
         };
         // It has ended with the patience of who asked.
         assert!(!discovery.lookups.contains_key(&one_too_many));
         cut_off.read_to_end(&mut Vec::new()).await.expect("it is closed");
         drop(silent);
-        assert_eq!(discovery.delegated(&ctx, &server_name).await, server_name);
+        assert_eq!(discovery.delegated(&ctx, &server_name, false).await, server_name);
         let failures = discovery.known.get(&server_name).map(|known| known.failures);
         assert_eq!(failures, Some(1), "it was the same lookup");
+    }
+
+    #[tokio::test]
+    async fn questions_of_clients_leave_lookups_to_what_the_server_sends() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let ctx = Context::of_tests(folder.path());
+        let host = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        let port = host.local_addr().expect("it is bound").port();
+        let row = |name: &str| -> Resolve {
+            format!("{name}.example:443=127.0.0.1:{port}").parse().expect("a row")
+        };
+        let outgoing = Arc::new(Outgoing::new(&ctx.config, 1, 1).expect("it is valid"));
+        let discovery = Arc::new(Discovery::new(&outgoing, &Arc::from(["a", "b", "c"].map(row)), 2));
+        let mut silent = Vec::new();
+        // What a client asks for beyond its part ends with the client's patience.
+        for (server_name, is_question, goes_on) in
+            [("a.example", true, true), ("b.example", true, false), ("c.example", false, true)]
+        {
+            let server_name = name(server_name);
+            tokio::select! {
+                _ = discovery.delegated(&ctx, &server_name, is_question) => panic!("nobody has answered"),
+                accepted = host.accept() => silent.push(accepted.expect("a connection").0),
+            }
+            assert_eq!(discovery.lookups.contains_key(&server_name), goes_on, "{server_name}");
+        }
     }
 
     #[test]

@@ -40,13 +40,14 @@ pub struct Hierarchies {
     places: Semaphore,
 }
 
-impl Default for Hierarchies {
-    fn default() -> Hierarchies {
+impl Hierarchies {
+    /// With so many questions under way at once, and no more than [`HIERARCHY_QUESTIONS_MAX`].
+    pub fn new(questions_max: usize) -> Hierarchies {
         Hierarchies {
             answers: Mutex::default(),
             flights: Flights::default(),
             silences: Silences::new(HIERARCHY_PAUSE),
-            places: Semaphore::new(HIERARCHY_QUESTIONS_MAX),
+            places: Semaphore::new(HIERARCHY_QUESTIONS_MAX.min(questions_max)),
         }
     }
 }

@@ -12,13 +12,13 @@ use warren_engine::core::identifiers;
 use warren_engine::intake::Intake;
 use warren_engine::view::federation::{Invite, IsUntoldOfEnd, MakeInvite};
 
-use super::RemoteError;
 use super::ask::{Ask, path};
 use super::check::take_signature;
 use super::fetch::take_in_here;
 use super::policy;
 use super::sender::heard_from;
 use super::untold::until_told;
+use super::{Asker, RemoteError};
 use crate::context::Context;
 use crate::http::ApiError;
 
@@ -110,8 +110,9 @@ async fn ask_to_sign(
         "invite_room_state": room_state,
     });
     let values = [room_id, &*invite.event.event_id];
+    let asker = Asker::User(event.get("sender").and_then(Value::as_str).unwrap_or_default().to_owned());
     let asked = Ask::put(server, path("v2/invite/{roomId}/{eventId}", &values), body.to_string().as_bytes());
-    match asked.for_event().read::<Signed>(ctx).await {
+    match asked.asked_by(&asker).for_event().read::<Signed>(ctx).await {
         // Specification: "Senders which receive a 400 or 404 response to this endpoint should retry using the v1 API as the
         // server may be older, if the room version is "1" or "2"."
         Err(failure) if failure.is_unknown_endpoint() && matches!(invite.event.version.id, "1" | "2") => {
@@ -119,8 +120,8 @@ async fn ask_to_sign(
                 event.insert("unsigned".to_owned(), json!({ "invite_room_state": room_state }));
             }
             let target = path("v1/invite/{roomId}/{eventId}", &values);
-            let (_, signed): (u16, Signed) =
-                Ask::put(server, target, event.to_string().as_bytes()).for_event().read(ctx).await?;
+            let asked = Ask::put(server, target, event.to_string().as_bytes()).asked_by(&asker);
+            let (_, signed): (u16, Signed) = asked.for_event().read(ctx).await?;
             Ok(signed.event)
         }
         answer => answer.map(|signed| signed.event),

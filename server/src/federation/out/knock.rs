@@ -8,6 +8,7 @@ use warren_engine::approach::{Approach, Change};
 use warren_engine::command::NoteKnock;
 use warren_engine::view::federation::{Handshake, SignedEvent};
 
+use super::Asker;
 use super::ask::{Ask, path, read_answer};
 use super::check::{readable, rightly_signed};
 use super::keys::Cause;
@@ -42,7 +43,8 @@ async fn knock_by(
     event: SignedEvent,
 ) -> Result<(), NoHelp> {
     let target = path("v1/send_knock/{roomId}/{eventId}", &[&change.room_id, &event.event_id]);
-    let answer = Ask::put(server, target, &event.json).for_event().bytes(ctx).await?;
+    let asker = Asker::User(change.user_id.clone());
+    let answer = Ask::put(server, target, &event.json).asked_by(&asker).for_event().bytes(ctx).await?;
     if takes_part(ctx, &change.room_id) {
         return take_in_own(ctx, change, server, &event, event.json.clone(), JUDGED_TIME_MAX).await;
     }

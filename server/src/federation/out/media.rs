@@ -10,9 +10,9 @@ use warren_engine::MediaFile;
 use warren_engine::command::StoreRemoteMedia;
 use warren_engine::view::RemoteMedia;
 
-use super::RemoteError;
 use super::ask::{Ask, escaped, path};
 use super::client::{Answer, open_url};
+use super::{Asker, RemoteError};
 use crate::context::Context;
 use crate::http::{ApiError, percent_decode};
 use crate::media::Pieces;
@@ -29,6 +29,7 @@ const FILE_NAME_BYTES_MAX: usize = 255;
 /// Errors: what the other server refused; 404 when it cannot be reached, 502 when the file is too large.
 pub async fn file(
     ctx: &Context,
+    asker: &Asker,
     server: &str,
     media_id: &str,
     timeout_ms: u64,
@@ -42,7 +43,7 @@ pub async fn file(
         return Ok(file);
     }
     let lost = ctx.engine.read(&view)?;
-    let mut download = begin(ctx, server, media_id, timeout_ms).await.map_err(not_there)?;
+    let mut download = begin(ctx, asker, server, media_id, timeout_ms).await.map_err(not_there)?;
     let (content_type, file_name) = (download.content_type.take(), download.file_name.take());
     let (sha256, size) = ctx.media.receive(&mut download).await?;
     // Whoever saw it before it was lost still does.
@@ -87,20 +88,21 @@ fn not_there(error: RemoteError) -> ApiError {
 /// answer with the address of a file that is elsewhere.
 async fn begin(
     ctx: &Context,
+    asker: &Asker,
     server: &str,
     media_id: &str,
     timeout_ms: u64,
 ) -> Result<Download, RemoteError> {
     let bytes_max = ctx.config.upload_bytes_max;
     let target = format!("{}?timeout_ms={timeout_ms}", path("v1/media/download/{mediaId}", &[media_id]));
-    let answer = match Ask::get(server, target).for_media(bytes_max).open(ctx).await {
+    let answer = match Ask::get(server, target).asked_by(asker).for_media(bytes_max).open(ctx).await {
         Err(error) if error.is_unknown_endpoint() => {
             let (name, id) = (escaped(server), escaped(media_id));
             // Specification: "When falling back, servers MUST be sure to set `allow_remote` to `false`."
             let target =
                 format!("/_matrix/media/v3/download/{name}/{id}?allow_remote=false&timeout_ms={timeout_ms}");
-            let answer = Ask::get(server, target).unsigned().for_media(bytes_max).open(ctx).await?;
-            return Ok(Download::whole(answer));
+            let asked = Ask::get(server, target).asked_by(asker).unsigned().for_media(bytes_max);
+            return Ok(Download::whole(asked.open(ctx).await?));
         }
         answer => answer?,
     };

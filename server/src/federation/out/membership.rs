@@ -15,10 +15,10 @@ use warren_engine::intake::Intake;
 use warren_engine::view::federation::{Handshake, IncomingRoom, IsAccepted, SignedEvent};
 use warren_engine::{Error, Invalid, Outcome};
 
-use super::RemoteError;
 use super::ask::{Ask, escaped, path};
 use super::fetch::{follow_up_on, take_in};
 use super::state_answer::StateAnswer;
+use super::{Asker, RemoteError};
 use crate::context::Context;
 use crate::federation::refusals;
 use crate::http::ApiError;
@@ -168,7 +168,8 @@ async fn ask_for_template(
             target.push_str(&escaped(version.id));
         }
     }
-    let asked = Ask::get(server, target).for_event().read::<Template>(ctx);
+    let asker = Asker::User(change.user_id.clone());
+    let asked = Ask::get(server, target).asked_by(&asker).for_event().read::<Template>(ctx);
     let asked = timeout(TEMPLATE_TIME_MAX, asked).await;
     asked.unwrap_or_else(|_| Err(RemoteError::Unreachable("it took too long".to_owned())))
 }
@@ -183,10 +184,11 @@ pub async fn hand_in(
     change: &Change,
     event: &SignedEvent,
 ) -> Result<StateAnswer, RemoteError> {
+    let asker = Asker::User(change.user_id.clone());
     let ask = |version: &str| {
         let template = format!("{version}/{name}/{{roomId}}/{{eventId}}");
         let target = format!("{}{query}", path(&template, &[&change.room_id, &event.event_id]));
-        Ask::put(server, target, &event.json)
+        Ask::put(server, target, &event.json).asked_by(&asker)
     };
     match ask("v2").state(ctx, |_| {}).await {
         Err(failure) if failure.is_unknown_endpoint() => ask("v1").state(ctx, |_| {}).await,

@@ -37,6 +37,7 @@ pub mod places;
 pub mod policy;
 mod queried_keys;
 pub mod queries;
+mod questions;
 pub mod resync;
 pub mod sender;
 mod silences;
@@ -60,6 +61,7 @@ use tokio::sync::Notify;
 pub use ask::escaped;
 pub use client::Request;
 pub use error::RemoteError;
+pub use questions::Asker;
 
 use super::large_bodies::LargeBodies;
 use super::limits::POLICY_PAUSE;
@@ -72,6 +74,8 @@ pub struct Federation {
     client: Client,
     /// How many connections there may be.
     pub places: Places,
+    /// What clients have this server ask.
+    questions: questions::Questions,
     discovery: Arc<Discovery>,
     keys: KeyFetches,
     /// Rooms for which missing events are fetched.
@@ -113,6 +117,7 @@ impl Federation {
         Federation {
             client: Client::new(outgoing, &resolve, places),
             places,
+            questions: questions::Questions::new(places.questions),
             discovery: Arc::new(Discovery::new(outgoing, &resolve, places.deliveries)),
             keys: KeyFetches::default(),
             fetches: fetches::Fetches::default(),
@@ -125,7 +130,7 @@ impl Federation {
             state_memory: state_memory::StateMemory::new(config.memory_budget_bytes),
             histories: history::Histories::default(),
             silent_policy_servers: Silences::new(POLICY_PAUSE),
-            hierarchies: hierarchy::Hierarchies::default(),
+            hierarchies: hierarchy::Hierarchies::new(places.questions),
             resyncs: resync::Resyncs::default(),
             joins: Flights::default(),
             early_events: EarlyEvents::default(),

@@ -19,6 +19,7 @@ use warren_engine::intake::Answer;
 use warren_engine::view::federation::{PolicySignature, SignedEvent};
 use warren_engine::{Command, Error, PolicyServer, WantedSignature};
 
+use super::ask::is_of_the_client_itself;
 use super::{RemoteError, Request};
 use crate::context::Context;
 use crate::federation::limits::{POLICY_BYTES_MAX, POLICY_TIME_MAX, POLICY_WAIT_MAX, SIGNED_EVENTS_MAX};
@@ -116,11 +117,15 @@ async fn ask(ctx: &Context, policy: &PolicyServer, event: &Bytes) -> Result<Json
 }
 
 /// What a user is told. Specification: "If the Policy Server returned an error, that error SHOULD be provided to the client
-/// verbatim". What is about this server's own request is no answer to the user's.
+/// verbatim". What is about this server's own request is no answer to the user's, nor is a code that has the client take its own
+/// session for ended, or its account for locked.
 fn refusal(error: RemoteError) -> ApiError {
     match error {
         RemoteError::Refused { status, errcode, error, retry_after, .. } if is_about_event(status) => {
-            let refused = ApiError::verbatim(status, &errcode, error);
+            // That the user is to wait is said with its own status alone.
+            let is_to_wait = status == StatusCode::TOO_MANY_REQUESTS && errcode == "M_LIMIT_EXCEEDED";
+            let misleads = is_of_the_client_itself(&errcode) && !is_to_wait;
+            let refused = ApiError::verbatim(status, if misleads { "M_UNKNOWN" } else { &errcode }, error);
             match retry_after {
                 Some(after) => refused.with("retry_after_ms", millis(after)),
                 None => refused,

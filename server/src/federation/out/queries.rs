@@ -19,9 +19,9 @@ use warren_engine::core::json::{AtMost, INTEGER_MAX};
 use warren_engine::view::federation::IsBackingOff;
 use warren_engine::view::{AliasesElsewhere, RoomAlias};
 
-use super::RemoteError;
 use super::ask::{Ask, escaped, path, read_answer};
 use super::keys_of_users;
+use super::{Asker, RemoteError};
 use crate::client::directory::servers_of;
 use crate::client::list_public_rooms::Page;
 use crate::context::Context;
@@ -64,7 +64,11 @@ struct Alias<'a> {
 /// The room that an alias stands for, here or elsewhere, and the servers that are in it.
 ///
 /// Errors: 400 for what is no alias, before anybody is asked; 404 if it stands for nothing.
-pub async fn room_of_alias(ctx: &Arc<Context>, alias: &str) -> Result<(String, Vec<String>), ApiError> {
+pub async fn room_of_alias(
+    ctx: &Arc<Context>,
+    asker: &Asker,
+    alias: &str,
+) -> Result<(String, Vec<String>), ApiError> {
     let server = identifiers::server_name(alias).filter(|server| *server != ctx.engine.server_name());
     let Some(server) = server.filter(|_| identifiers::is_room_alias(alias)) else {
         let room_id = ctx.engine.read(&RoomAlias { alias: alias.to_owned() })?;
@@ -72,7 +76,7 @@ pub async fn room_of_alias(ctx: &Arc<Context>, alias: &str) -> Result<(String, V
         return Ok((room_id, servers));
     };
     let target = format!("{}?room_alias={}", path("v1/query/directory", &[]), escaped(alias));
-    let answer = Ask::get(server, target).for_list().bytes(ctx).await;
+    let answer = Ask::get(server, target).asked_by(asker).for_list().bytes(ctx).await;
     let answer = answer.map_err(|error| or_not_found(error, "Its server knows no such alias"))?;
     let found: Alias = read_answer(&answer)?;
     if !found.room_id.starts_with('!') {
@@ -95,10 +99,11 @@ pub async fn confirmed_aliases(ctx: &Arc<Context>, event: &SendEvent) -> Result<
     let (user_id, state_key) = (&event.sender, event.state_key.as_deref().unwrap_or_default());
     let (room_id, content) = (&event.room_id, &event.content);
     let named = ctx.engine.read(&AliasesElsewhere { room_id, user_id, state_key, content })?;
+    let asker = Asker::User(event.sender.clone());
     let asks = named.into_iter().take(ALIASES_MAX).map(|alias| {
-        let ctx = ctx.clone();
+        let (ctx, asker) = (ctx.clone(), asker.clone());
         async move {
-            let found = timeout(ALIAS_TIME_MAX, room_of_alias(&ctx, &alias)).await;
+            let found = timeout(ALIAS_TIME_MAX, room_of_alias(&ctx, &asker, &alias)).await;
             (found.unwrap_or_else(|_| Err(RemoteError::Timeout.into())), alias)
         }
     });
@@ -130,6 +135,7 @@ fn or_not_found(error: RemoteError, sentence: &'static str) -> ApiError {
 /// `user_id` is a user id. Errors: 404 if the user's server knows no such user.
 pub async fn profile(
     ctx: &Context,
+    asker: &Asker,
     user_id: &str,
     field: Option<&str>,
 ) -> Result<Vec<(String, Bytes)>, ApiError> {
@@ -138,7 +144,7 @@ pub async fn profile(
     if let Some(field) = field {
         target.push_str(&format!("&field={}", escaped(field)));
     }
-    let answer = Ask::get(server, target).for_event().bytes(ctx).await;
+    let answer = Ask::get(server, target).asked_by(asker).for_event().bytes(ctx).await;
     let answer = answer.map_err(|error| or_not_found(error, "Their server knows no such user"))?;
     Ok(read_profile(&answer, field)?)
 }
@@ -177,9 +183,14 @@ struct ToldPage<'a> {
 }
 
 /// A page of another server's directory, as the client asked for it. Rooms that are none are left out, and counted.
-pub async fn public_rooms(ctx: &Context, server: &str, query: &Value) -> Result<Page, ApiError> {
+pub async fn public_rooms(
+    ctx: &Context,
+    asker: &Asker,
+    server: &str,
+    query: &Value,
+) -> Result<Page, ApiError> {
     let asked = Ask::post(server, path("v1/publicRooms", &[]), query).repeatable().for_list();
-    Ok(read_page(&asked.bytes(ctx).await?)?)
+    Ok(read_page(&asked.asked_by(asker).bytes(ctx).await?)?)
 }
 
 fn read_page(answer: &[u8]) -> Result<Page, RemoteError> {
@@ -228,25 +239,39 @@ struct Question {
 /// none are.
 pub async fn user_keys(
     ctx: &Arc<Context>,
+    asker: &Asker,
     parts: &'static [&'static str],
     users: Map<String, Value>,
     time_max: Duration,
 ) -> Keys {
     let (endpoint, name) = ("v1/user/keys/query", "device_keys");
-    keys(ctx, Question { endpoint, name, parts, is_repeatable: true }, users, time_max).await
+    keys(ctx, asker, Question { endpoint, name, parts, is_repeatable: true }, users, time_max).await
 }
 
 /// The part of an answer that has keys which were claimed.
 pub const CLAIMED: &str = "one_time_keys";
 
 /// Claims keys of devices of users of other servers.
-pub async fn claim_keys(ctx: &Arc<Context>, users: Map<String, Value>, time_max: Duration) -> Keys {
+pub async fn claim_keys(
+    ctx: &Arc<Context>,
+    asker: &Asker,
+    users: Map<String, Value>,
+    time_max: Duration,
+) -> Keys {
     let (endpoint, name) = ("v1/user/keys/claim", "one_time_keys");
-    keys(ctx, Question { endpoint, name, parts: &[CLAIMED], is_repeatable: false }, users, time_max).await
+    let question = Question { endpoint, name, parts: &[CLAIMED], is_repeatable: false };
+    keys(ctx, asker, question, users, time_max).await
 }
 
-/// Asks each server for the keys of its users, all at once, for `time_max` at most.
-async fn keys(ctx: &Arc<Context>, question: Question, users: Map<String, Value>, time_max: Duration) -> Keys {
+/// Asks each server for the keys of its users, as many at once as the asker may, for `time_max` at most: last those that could not be
+/// reached the last time, so that they hold up nobody.
+async fn keys(
+    ctx: &Arc<Context>,
+    asker: &Asker,
+    question: Question,
+    users: Map<String, Value>,
+    time_max: Duration,
+) -> Keys {
     let mut by_server: BTreeMap<String, Map<String, Value>> = BTreeMap::new();
     for (user_id, wanted) in users {
         let server = identifiers::server_name(&user_id).filter(|name| identifiers::is_server_name(name));
@@ -259,14 +284,18 @@ async fn keys(ctx: &Arc<Context>, question: Question, users: Map<String, Value>,
     let failure = json!({ "status": 503, "message": "too many servers are asked at once" });
     keys.failures.extend(too_many.map(|server| (server, failure.clone())));
     let bytes_left = Arc::new(AtomicUsize::new(KEYS_OF_QUERY_BYTES_MAX));
-    let asks = by_server.into_iter().take(KEYS_SERVERS_MAX).map(|(server, users)| {
-        let (ctx, bytes_left) = (ctx.clone(), bytes_left.clone());
+    let is_left_alone = |server: &str| ctx.engine.read(&IsBackingOff(server)).unwrap_or_default();
+    let asked = by_server.into_iter().take(KEYS_SERVERS_MAX);
+    let (last, first): (Vec<_>, Vec<_>) =
+        asked.map(|(server, users)| (is_left_alone(&server), server, users)).partition(|(last, ..)| *last);
+    let asks = first.into_iter().chain(last).map(|(is_left_alone, server, users)| {
+        let (ctx, asker, bytes_left) = (ctx.clone(), asker.clone(), bytes_left.clone());
         async move {
             let body = json!({ question.name: &users });
             let bytes_max = users.len().saturating_mul(KEYS_OF_USER_BYTES_MAX);
             let bytes_max = bytes_max.saturating_add(LIST_BYTES_MAX).min(KEYS_OF_QUERY_BYTES_MAX);
-            let asked = Ask::post(&server, path(question.endpoint, &[]), &body).with_bytes_max(bytes_max);
-            let is_left_alone = ctx.engine.read(&IsBackingOff(&server)).unwrap_or_default();
+            let asked = Ask::post(&server, path(question.endpoint, &[]), &body).asked_by(&asker);
+            let asked = asked.with_bytes_max(bytes_max);
             let (asked, time_max) = match (is_left_alone, question.is_repeatable) {
                 (false, true) => (asked.repeatable(), time_max),
                 (false, false) => (asked, time_max),

@@ -15,9 +15,9 @@ use warren_engine::intake::Intake;
 use warren_engine::view::federation::IncomingRoom;
 use warren_engine::view::{ClosestEvent, EventByTimestamp};
 
-use super::RemoteError;
 use super::ask::{Ask, path};
 use super::fetch::{events, servers_to_ask, take_in};
+use super::{Asker, RemoteError};
 use crate::context::Context;
 use crate::http::ApiError;
 
@@ -109,6 +109,7 @@ impl Asking<'_> {
         let direction = if self.wanted.forwards { "f" } else { "b" };
         let place = path("v1/timestamp_to_event/{roomId}", &[&self.wanted.room_id]);
         let target = format!("{place}?ts={}&dir={direction}", self.wanted.ts);
-        Ask::get(server, target).for_event().read(self.ctx).await
+        let asker = Asker::User(self.wanted.user.clone());
+        Ask::get(server, target).asked_by(&asker).for_event().read(self.ctx).await
     }
 }

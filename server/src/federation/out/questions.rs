@@ -1,0 +1,175 @@
+//! Questions to other servers that clients have this one ask: how many are under way at once, and whose.
+//!
+//! A name of a server costs nothing, and nor does a server that takes connections and is silent. Invariant: whoever asks, and whatever
+//! for, so many questions are under way at once and so many wait; a part of either for each user, and less for each address that
+//! nobody has signed in from. What this server asks by itself, and what it sends, never waits for these.
+
+use std::hash::Hash;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::RemoteError;
+use crate::federation::limits::{
+    QUESTION_WAIT_MAX, QUESTIONS_IN_LINE_MAX, QUESTIONS_IN_LINE_SHARES, QUESTIONS_OF_EACH_MIN,
+    QUESTIONS_OF_STRANGERS_PART, QUESTIONS_SHARES,
+};
+use crate::federation::places::{Place, Places};
+use crate::http::peer::owner;
+
+/// On whose behalf something is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Asker {
+    /// By the user's id.
+    User(String),
+    /// Who has not signed in, or is a guest, by the address; `None` on a unix socket.
+    Stranger(Option<IpAddr>),
+}
+
+/// See the module.
+pub struct Questions {
+    of_users: Line<String>,
+    of_strangers: Line<IpAddr>,
+}
+
+/// The place of a question; ends when it is dropped.
+pub struct QuestionPlace {
+    _in_line: Place,
+    _under_way: Place,
+}
+
+/// Questions of askers of one kind.
+struct Line<A> {
+    in_line: Places<A>,
+    under_way: Places<A>,
+}
+
+impl Questions {
+    /// With so many under way at once.
+    pub fn new(questions_max: usize) -> Questions {
+        let of_strangers = (questions_max / QUESTIONS_OF_STRANGERS_PART).max(1);
+        let in_line_of_strangers = QUESTIONS_IN_LINE_MAX / QUESTIONS_OF_STRANGERS_PART;
+        Questions {
+            of_users: Line::new(questions_max.saturating_sub(of_strangers).max(1), QUESTIONS_IN_LINE_MAX),
+            of_strangers: Line::new(of_strangers, in_line_of_strangers),
+        }
+    }
+
+    /// Waits for a place, for [`QUESTION_WAIT_MAX`] at most.
+    ///
+    /// Errors: `Unreachable` if there is none by then, or too many wait already.
+    pub async fn place(&self, asker: &Asker) -> Result<QuestionPlace, RemoteError> {
+        let place = match asker {
+            Asker::User(user_id) => self.of_users.take(Some(user_id.clone()), QUESTION_WAIT_MAX).await,
+            Asker::Stranger(address) => self.of_strangers.take(address.map(owner), QUESTION_WAIT_MAX).await,
+        };
+        place.ok_or_else(|| {
+            RemoteError::Unreachable("too many questions to other servers are under way here".to_owned())
+        })
+    }
+}
+
+impl<A: Eq + Hash + Clone> Line<A> {
+    fn new(under_way_max: usize, in_line_max: usize) -> Line<A> {
+        let least = QUESTIONS_OF_EACH_MIN.min(under_way_max / 2).max(1);
+        Line {
+            in_line: Places::new(in_line_max, in_line_max / QUESTIONS_IN_LINE_SHARES),
+            under_way: Places::new(under_way_max, (under_way_max / QUESTIONS_SHARES).max(least)),
+        }
+    }
+
+    async fn take(&self, asker: Option<A>, time_max: Duration) -> Option<QuestionPlace> {
+        let in_line = self.in_line.try_take(asker.clone())?;
+        let under_way = timeout(time_max, self.under_way.take(asker)).await.ok()?;
+        Some(QuestionPlace { _in_line: in_line, _under_way: under_way })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::Poll;
+
+    use tokio::task::unconstrained;
+
+    use super::*;
+    use crate::federation::limits::QUESTIONS_MAX;
+
+    fn user(name: &str) -> Asker {
+        Asker::User(format!("@{name}:here.example"))
+    }
+
+    fn stranger(number: u8) -> Asker {
+        Asker::Stranger(Some(IpAddr::from([192, 0, 2, number])))
+    }
+
+    /// A place, if there is one at once.
+    async fn at_once(questions: &Questions, asker: Asker) -> Option<QuestionPlace> {
+        let mut taking = pin!(unconstrained(questions.place(&asker)));
+        match std::future::poll_fn(|task| Poll::Ready(taking.as_mut().poll(task))).await {
+            Poll::Ready(place) => place.ok(),
+            Poll::Pending => None,
+        }
+    }
+
+    async fn all_at_once(questions: &Questions, asker: impl Fn() -> Asker) -> Vec<QuestionPlace> {
+        let mut places = Vec::new();
+        while let Some(place) = at_once(questions, asker()).await {
+            places.push(place);
+        }
+        places
+    }
+
+    #[tokio::test]
+    async fn one_user_and_one_address_leave_places_to_others() {
+        for questions_max in [4, 7, 14, 110, QUESTIONS_MAX] {
+            let questions = Questions::new(questions_max);
+            let of_strangers = all_at_once(&questions, || stranger(1)).await;
+            let of_alice = all_at_once(&questions, || user("alice")).await;
+            assert!(!of_strangers.is_empty() && of_strangers.len() <= questions_max / 4, "{questions_max}");
+            assert!(of_strangers.len() <= of_alice.len(), "{questions_max}");
+            assert!(of_alice.len() <= questions_max / 2, "{questions_max}");
+            assert!(at_once(&questions, user("bob")).await.is_some(), "{questions_max}");
+        }
+    }
+
+    #[tokio::test]
+    async fn all_together_are_no_more_than_there_may_be() {
+        let questions = Questions::new(40);
+        let mut held = Vec::new();
+        for number in 0..100 {
+            held.extend(all_at_once(&questions, || user(&number.to_string())).await);
+            held.extend(all_at_once(&questions, || stranger(number)).await);
+        }
+        assert_eq!(held.len(), 40);
+        assert!(at_once(&questions, Asker::Stranger(None)).await.is_none());
+        drop(held);
+        assert!(at_once(&questions, Asker::Stranger(None)).await.is_some());
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_ever() {
+        let line = Line::new(1, QUESTIONS_IN_LINE_SHARES);
+        let held = line.take(Some("alice"), Duration::MAX).await;
+        assert!(held.is_some() && line.take(Some("bob"), Duration::from_millis(1)).await.is_none());
+        drop(held);
+        assert!(line.take(Some("bob"), Duration::MAX).await.is_some(), "nothing is left of who waited");
+    }
+
+    #[tokio::test]
+    async fn who_has_too_many_waiting_is_refused_at_once() {
+        let questions = Questions::new(2);
+        let asker = user("alice");
+        let mut waiting = Vec::new();
+        for _ in 0..QUESTIONS_IN_LINE_MAX / QUESTIONS_IN_LINE_SHARES {
+            let mut taking = Box::pin(unconstrained(questions.place(&asker)));
+            let polled = std::future::poll_fn(|task| Poll::Ready(taking.as_mut().poll(task))).await;
+            waiting.push((taking, polled));
+        }
+        let mut one_more = pin!(unconstrained(questions.place(&asker)));
+        let polled = std::future::poll_fn(|task| Poll::Ready(one_more.as_mut().poll(task))).await;
+        assert!(matches!(polled, Poll::Ready(Err(RemoteError::Unreachable(_)))));
+        assert_eq!(waiting.iter().filter(|(_, polled)| polled.is_ready()).count(), 1);
+    }
+}

@@ -1,0 +1,151 @@
+"""Whoever makes this server ask others, and however silent these are, stops neither it nor anybody else.
+
+The class of fault: each question to a server takes a file of this process, and the store cannot do without its own.
+"""
+
+import contextlib
+import itertools
+import socket
+import threading
+
+import pytest
+import requests
+
+from harness.client import Client
+from harness.participant import Participant, path
+from harness.server import limited, sound
+from harness.waiting import until
+
+# Open files that leave seven places for questions: six for users, of whom each has three, and one for strangers.
+FEW_FILES, OF_USER, OF_STRANGERS = 800, 3, 1
+# Names in one query for keys, and who sends at once.
+SERVERS_OF_QUERY, AT_ONCE = 300, 8
+STRANGERS_AT_ONCE = 40
+# Within the time that a healthy server takes.
+SECONDS_MAX = 8
+MESSAGES = 20
+PROFILE = path("v1/query/profile")
+
+
+class SilentHost:
+    """Takes connections at any address of this machine, and never says a word."""
+
+    def __init__(self):
+        self.listener = socket.create_server(("0.0.0.0", 0), backlog=4096)
+        self.port = self.listener.getsockname()[1]
+        self.numbers, self.changing = itertools.count(), threading.Lock()
+        self.connections, self.taken, self.most = set(), 0, 0
+        threading.Thread(target=self.take, daemon=True).start()
+
+    def take(self):
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self.listener.accept()
+                with self.changing:
+                    self.connections.add(connection)
+                    self.taken += 1
+                    self.most = max(self.most, len(self.connections))
+                threading.Thread(target=self.read, args=(connection,), daemon=True).start()
+
+    def read(self, connection):
+        with contextlib.suppress(OSError):
+            while connection.recv(65536):
+                pass
+        with self.changing:
+            self.connections.discard(connection)
+        connection.close()
+
+    def name(self):
+        """Of a server that there is not, which is here."""
+        with self.changing:
+            number = next(self.numbers)
+        return f"127.{20 + number // 62_500}.{number // 250 % 250}.{1 + number % 250}:{self.port}"
+
+    def close(self):
+        with contextlib.suppress(OSError):
+            self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+        with self.changing:
+            for connection in self.connections:
+                with contextlib.suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.fixture
+def silent_host():
+    host = SilentHost()
+    yield host
+    host.close()
+
+
+class Flood:
+    """What `ask` sends again and again, at once."""
+
+    def __init__(self, ask, at_once):
+        self.ask, self.over, self.answers = ask, threading.Event(), []
+        self.threads = [threading.Thread(target=self.run) for _ in range(at_once)]
+
+    def run(self):
+        while not self.over.is_set():
+            self.answers.append(self.ask().status_code)
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.over.set()
+        for thread in self.threads:
+            thread.join()
+
+
+def keys_flood(server, host):
+    """One user asks for keys of users of any number of servers."""
+    mallory = Client(server.base_url).register("mallory")
+
+    def ask():
+        body = {"device_keys": {f"@x:{host.name()}": [] for _ in range(SERVERS_OF_QUERY)}}
+        headers = {"Authorization": f"Bearer {mallory.token}"}
+        return requests.post(f"{server.base_url}/_matrix/client/v3/keys/query", json=body, headers=headers, timeout=60)
+
+    return Flood(ask, AT_ONCE)
+
+
+def aliases_flood(server, host):
+    """Somebody without an account looks up aliases of any number of servers."""
+
+    def ask():
+        alias = f"%23a:{host.name()}"
+        return requests.get(f"{server.base_url}/_matrix/client/v3/directory/room/{alias}", timeout=60)
+
+    return Flood(ask, STRANGERS_AT_ONCE)
+
+
+@pytest.mark.parametrize("make_flood, places, status", [(keys_flood, OF_USER, 200), (aliases_flood, OF_STRANGERS, 502)])
+def test_questions_to_silent_servers_stop_nobody(network, tmp_path, honest, silent_host, make_flood, places, status):
+    """Rooms, files, deliveries and other users' questions go on, and few connections are open at once."""
+    with sound(limited(network.server(tmp_path), f"-n {FEW_FILES}")) as server:
+        alice = Client(server.base_url).register("alice")
+        room = alice.create_room(preset="public_chat", room_version="11")
+        honest.join(server, room)
+        # This server has no connection to it that would be kept.
+        other = network.peer(kind=Participant)
+        other.answers[PROFILE] = lambda _: (200, {"displayname": "Bee"})
+        with make_flood(server, silent_host) as flood:
+            # Each has had its time, and some went on in their places.
+            until(lambda: silent_host.taken > places)
+            for number in range(MESSAGES):
+                alice.send(room, f"{number}")
+            honest.until(lambda: f"{MESSAGES - 1}" in honest.bodies, SECONDS_MAX)
+            alice.create_room()
+            upload = alice.send_raw("POST", "/_matrix/media/v3/upload", data=b"bees" * 5_000)
+            assert upload.status_code == 200, upload.text
+            assert alice.get("profile/{userId}", f"@bee:{other.name}")["displayname"] == "Bee"
+            until(lambda: flood.answers)
+            # Those that are being closed are counted still when the next ones come.
+            assert silent_host.most <= 2 * places
+            silent_host.close()
+        assert set(flood.answers) <= {status}
+        alice.send(room, "and on")
+        honest.until(lambda: "and on" in honest.bodies, SECONDS_MAX)
