@@ -121,6 +121,27 @@ fn a_page_that_is_to_end_within_a_gap_goes_on_as_long_as_something_is_missing_be
 }
 
 #[test]
+fn what_is_missing_beyond_a_page_is_not_asked_for() {
+    let scene = Scene::new();
+    let old = StreamToken(pos(&scene, scene.timeline().last().unwrap()));
+    let [_, _, three, four] = with_gap(&scene);
+    let behind = StreamToken(pos(&scene, &four.event_id));
+    let prev_batch = StreamToken::before(behind.0);
+    let missing = |from: Option<StreamToken>, to: Option<StreamToken>, forwards: bool| {
+        let view = HistoryGap { room_id: ROOM, from, to, forwards, limit: 100 };
+        scene.world.engine.read(&view).unwrap().map(|gap| gap.missing)
+    };
+    let found = Some(vec![three.event_id.to_string()]);
+    assert_eq!(missing(None, Some(old), false), found);
+    assert_eq!(missing(Some(prev_batch), Some(old), false), found);
+    assert_eq!(missing(None, Some(prev_batch), false), None);
+    assert_eq!(missing(None, Some(prev_batch), true), found);
+    assert_eq!(missing(Some(old), Some(behind), true), found);
+    assert_eq!(missing(None, Some(old), true), None);
+    assert_eq!(missing(Some(prev_batch), None, true), None);
+}
+
+#[test]
 fn what_is_filled_in_is_not_unread() {
     let scene = Scene::new();
     let [one, two, three, _] = with_gap(&scene);
