@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from harness.client import Client, bodies, joined
+from harness.client import Client, bodies, joined, timeline
 from harness.events import id_of
 from harness.participant import Participant
 from harness.rooms import see, via
@@ -16,6 +16,8 @@ from harness.waiting import until
 
 # As long as a client waits, and then some.
 SECONDS_MAX = 20
+
+FILES = '{"contains_url":true}'
 
 
 @pytest.fixture
@@ -33,6 +35,21 @@ def say(resident, copy, body):
 def say_many(resident, copy, count):
     for number in range(count):
         say(resident, copy, f"gap {number}")
+
+
+def say_files(resident, copy):
+    """Two of them, more than what another server gives at a time apart."""
+    for number in range(350):
+        if number in (20, 190):
+            content = {"msgtype": "m.file", "body": f"file {number}", "url": "mxc://elsewhere.test/file"}
+            resident.next(copy, "m.room.message", content)
+        else:
+            say(resident, copy, f"gap {number}")
+
+
+def ignore(client, user):
+    ignored = {"ignored_users": {user: {}}}
+    client.put("user/{userId}/account_data/{type}", client.user_id, "m.ignored_user_list", json=ignored)
 
 
 def numbered(numbers):
@@ -70,18 +87,72 @@ def read_all(client, room, direction="b", **query):
 def test_what_a_filter_lets_through_is_found_however_rare_it_is(server, alice, resident, is_before_join):
     """Rarer than once in what another server gives at a time."""
     copy = resident.create() if is_before_join else joined_by_resident(server, alice, resident)
-    for number in range(350):
-        if number in (20, 190):
-            content = {"msgtype": "m.file", "body": f"file {number}", "url": "mxc://elsewhere.test/file"}
-            resident.next(copy, "m.room.message", content)
-        else:
-            say(resident, copy, f"gap {number}")
+    say_files(resident, copy)
     if is_before_join:
         alice.join(copy.room_id, query=via(resident))
     else:
         tell(server, alice, resident, copy, "last")
-    found = read_all(alice, copy.room_id, limit=30, filter='{"contains_url":true}')
+    found = read_all(alice, copy.room_id, limit=30, filter=FILES)
     assert bodies(found) == ["file 190", "file 20"]
+
+
+@pytest.mark.parametrize("is_ignored", [True, False])
+def test_what_a_client_may_not_see_is_not_the_end_of_what_it_may(server, alice, resident, is_ignored):
+    """More than another server gives at a time: all by somebody whom the user ignores, or while only who was there may know."""
+    copy, other = resident.create(), resident.user("other")
+    say_many(resident, copy, 30)
+    resident.next(copy, "m.room.member", {"membership": "join"}, state_key=other, sender=other)
+    if is_ignored:
+        ignore(alice, other)
+    else:
+        resident.next(copy, "m.room.history_visibility", {"history_visibility": "joined"}, state_key="")
+    for number in range(350):
+        resident.place(copy, resident.message(copy, f"hidden {number}", sender=other))
+    resident.next(copy, "m.room.history_visibility", {"history_visibility": "shared"}, state_key="")
+    alice.join(copy.room_id, query=via(resident))
+    assert bodies(read_all(alice, copy.room_id, limit=20)) == numbered(reversed(range(30)))
+
+
+def gap_of_sync(server, alice, resident, copy):
+    """Lets somebody say something else, behind what does not come with it. Where the client was before, and where its gap ends."""
+    old, last = alice.since, say(resident, copy, "last")
+    assert resident.transact(server, [last]) == {id_of(last): {}}
+    answer = alice.sync_until(lambda answer: timeline(answer, copy.room_id) and answer)
+    told = joined(answer, copy.room_id)["timeline"]
+    assert told["limited"] and bodies(told["events"]) == ["last"]
+    return old, told["prev_batch"]
+
+
+@pytest.mark.parametrize("is_filtered", [True, False])
+def test_a_client_fills_the_gap_of_its_sync(server, alice, resident, is_filtered):
+    """Back to where it was before; with a filter that lets nothing of the first page through, too."""
+    copy = joined_by_resident(server, alice, resident)
+    tell(server, alice, resident, copy, "first")
+    say_files(resident, copy)
+    old, prev_batch = gap_of_sync(server, alice, resident, copy)
+    query = {"from": prev_batch, "to": old, "limit": 20} | ({"filter": FILES} if is_filtered else {})
+    found = bodies(read_all(alice, copy.room_id, **query))
+    assert [body for body in found if body.startswith("file")] == ["file 190", "file 20"]
+    assert len(found) == (2 if is_filtered else 350)
+
+
+@pytest.mark.parametrize("direction", ["b", "f"])
+def test_who_fills_the_gap_of_a_sync_is_told_to_come_again_for_what_has_not_come(
+    server, alice, resident, released, direction
+):
+    """A server takes longer than a client waits."""
+    copy = joined_by_resident(server, alice, resident)
+    tell(server, alice, resident, copy, "first")
+    say_many(resident, copy, 50)
+    real = resident.answer_backfill
+    resident.answer_backfill = lambda *question: released.wait() and real(*question)
+    old, prev_batch = gap_of_sync(server, alice, resident, copy)
+    start, to = (prev_batch, old) if direction == "b" else (old, prev_batch)
+    waiting = alice.messages(copy.room_id, direction, limit=20, to=to, **{"from": start})
+    assert waiting["chunk"] == [] and waiting["end"] != waiting["start"]
+    released.set()
+    found = read_all(alice, copy.room_id, direction, limit=20, to=to, **{"from": waiting["end"]})
+    assert bodies(found) == numbered(reversed(range(50)) if direction == "b" else range(50))
 
 
 def test_a_large_page_over_a_large_gap_leaves_nothing_out(server, alice, resident):
@@ -170,8 +241,7 @@ def test_history_that_is_read_is_not_unread(server, alice, resident):
     assert len(bodies(room_messages(alice, copy.room_id))) == 32
     assert unread() == 1
     # With others to ignore, it is counted anew.
-    ignored = {"ignored_users": {resident.user("nobody"): {}}}
-    alice.put("user/{userId}/account_data/{type}", alice.user_id, "m.ignored_user_list", json=ignored)
+    ignore(alice, resident.user("nobody"))
     assert unread() == 1
 
 

@@ -426,22 +426,6 @@ pub fn missing_before(reader: &Reader, room: RoomNum, pos: StreamPos) -> Result<
     Ok(missing.into_iter().map(|(_, event_id)| event_id).collect())
 }
 
-/// Where to go on reading backwards beyond the room's first event that is here, if others are missing before it.
-pub fn below(reader: &Reader, room: RoomNum) -> Result<Option<StreamPos>, StorageError> {
-    let mut lowest_free: Option<StreamPos> = None;
-    reader.scan(&schema::GAPS, &room, Direction::Forward, |_: (RoomNum, StreamPos), free| {
-        lowest_free = Some(lowest_free.map_or(free, |lowest| lowest.min(free)));
-        true
-    })?;
-    let Some(free) = lowest_free else { return Ok(None) };
-    let mut first = None;
-    reader.scan(&schema::TIMELINE, &room, Direction::Forward, |(_, pos): (RoomNum, StreamPos), _| {
-        first = Some(pos);
-        false
-    })?;
-    Ok(first.filter(|first| free < *first).map(|first| StreamPos(first.0.saturating_sub(1))))
-}
-
 /// Whether a timeline read backwards ends at this event, because of what is missing before it.
 pub fn is_open_before(reader: &Reader, event: &Event) -> Result<bool, StorageError> {
     Ok(event.header.after_gap && reader.has(&schema::GAPS, &(event.header.room, event.pos()))?)

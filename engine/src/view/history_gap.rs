@@ -10,11 +10,14 @@ use crate::{
 };
 
 /// A page of a room's timeline. Not here: who may see it, which the page itself tells.
+#[derive(Clone, Copy, Debug)]
 pub struct HistoryGap<'a> {
     /// The room's id.
     pub room_id: &'a str,
     /// Where the page begins; else at the end of the history from which the direction leads away.
     pub from: Option<StreamToken>,
+    /// Where it ends at the latest.
+    pub to: Option<StreamToken>,
     /// Towards later events, or towards earlier ones.
     pub forwards: bool,
     /// How many events it has at most.
@@ -40,11 +43,25 @@ impl View for HistoryGap<'_> {
 
     fn read(&self, reader: &Reader) -> Result<Option<OpenGap>> {
         let Some(room) = reader.room_num(self.room_id)? else { return Ok(None) };
+        let (after, up_to) = match self.forwards {
+            true => (self.from, self.to),
+            false => (self.to, self.from),
+        };
+        let after = after.map_or(StreamPos(i64::MIN), |token| token.0);
+        let up_to = up_to.map_or(reader.pos, |token| token.0);
+        // What comes takes what is free: that alone tells whether a page has a place for it.
         let mut gaps: Vec<(StreamPos, StreamPos, StreamPos)> = Vec::new();
-        reader.scan(&schema::GAPS, &room, Direction::Forward, |(_, pos): (RoomNum, StreamPos), free| {
-            gaps.push((pos, free, free));
-            true
-        })?;
+        reader.scan(
+            &schema::GAPS,
+            &room,
+            Direction::Forward,
+            |(_, pos): (RoomNum, StreamPos), free: StreamPos| {
+                if after < free && free <= up_to {
+                    gaps.push((pos, free, free));
+                }
+                true
+            },
+        )?;
         if gaps.is_empty() {
             return Ok(None);
         }
@@ -53,17 +70,9 @@ impl View for HistoryGap<'_> {
             *edge = first_behind(reader, room, *edge)?.unwrap_or(*pos);
         }
         let end = self.end(reader, room)?;
-        let start = self.from.map(|token| token.0);
         let found = match self.forwards {
-            true => {
-                let after = start.unwrap_or(StreamPos(i64::MIN));
-                gaps.into_iter().find(|(_, _, edge)| *edge > after && *edge <= end)
-            }
-            false => {
-                let up_to = start.unwrap_or(reader.pos);
-                // A page that begins between the two has before it what will be filled in.
-                gaps.into_iter().rev().find(|(_, free, edge)| *free <= up_to && *edge >= end)
-            }
+            true => gaps.into_iter().find(|(_, _, edge)| *edge <= end),
+            false => gaps.into_iter().rev().find(|(_, _, edge)| *edge >= end),
         };
         let Some((pos, _, _)) = found else { return Ok(None) };
         Ok(Some(OpenGap { pos, missing: missing_before(reader, room, pos)? }))

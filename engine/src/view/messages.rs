@@ -11,14 +11,14 @@ use crate::{
         num::StreamPos,
     },
     error::Result,
-    room::{Event, gap, visibility::Viewer},
+    room::{Event, visibility::Viewer},
     store::{Direction, Reader, StorageError},
     view::{
         BeforeGap, StreamToken, View,
         render::Renderer,
         senders::members_of_senders,
         timeline,
-        timeline::{AtGaps, Page, Stretch},
+        timeline::{AtGaps, Stretch},
     },
 };
 
@@ -82,10 +82,6 @@ impl Messages {
         };
         let gaps = AtGaps::of(reader, viewer.room, passes_gap)?;
         let page = timeline::page(reader, &mut viewer, stretch, &self.filter, &gaps)?;
-        let rest = match page.rest {
-            None if self.may_go_on(&mut viewer, &page, passes_gap)? => gap::below(reader, viewer.room)?,
-            rest => rest,
-        };
         let start = match (self.from, page.events.first()) {
             (Some(from), _) => from,
             (None, Some(first)) if self.forwards => StreamToken::before(first.pos()),
@@ -102,7 +98,7 @@ impl Messages {
             Renderer::with_viewer(reader, viewer.room, ClientFormat::Room, Some(viewer), device)?;
         renderer.write_timeline(&mut out, &page.events)?;
         out.push(b']');
-        if let Some(rest) = rest {
+        if let Some(rest) = page.rest {
             let mut end = StreamToken(rest).to_string();
             if end == start.to_string() {
                 // Some clients take a page that ends where it begins for the last one.
@@ -117,22 +113,6 @@ impl Messages {
         }
         out.push(b'}');
         Ok(out)
-    }
-
-    /// Whether there may be more before the first event that is here, where the room's history does not end. Who was given
-    /// nothing is told the end, so that nobody asks for ever, unless it is still being asked for, or the filter alone kept
-    /// back what they may see.
-    fn may_go_on(&self, viewer: &mut Viewer<'_>, page: &Page, passes_gap: bool) -> Result<bool> {
-        if self.forwards || self.to.is_some() {
-            return Ok(false);
-        }
-        if !page.events.is_empty() || !passes_gap {
-            return Ok(true);
-        }
-        match &page.kept_back {
-            Some(event) => Ok(viewer.may_see(event)?),
-            None => Ok(false),
-        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! A stretch of a room's timeline as one user may see it: what `/messages`, `/context` and searches by time have in common.
 //!
 //! Invariant: following a page's end in one direction shows every visible event once, in order, and those that are filled
-//! into a gap meanwhile; a page reads a bounded number of events, however few of them match.
+//! into a gap meanwhile; a page reads a bounded number of events, however few of them match. Every page that has an end either looked
+//! at an event, so that reading on comes to an end, or awaits what is asked for.
 
 use std::sync::Arc;
 
@@ -45,8 +46,6 @@ pub(crate) struct Page {
     pub passes_over_state: bool,
     /// Whether the filter lets some of those through, and only the viewer may not see them.
     pub hides_state: bool,
-    /// The last of the events that the filter keeps back, whoever may see it.
-    pub kept_back: Option<Arc<Event>>,
 }
 
 /// Where gaps end a page.
@@ -80,19 +79,18 @@ impl AtGaps {
         Ok(Self::AtFree { free, passes_first })
     }
 
-    /// Whether the page is not to go on to the event at `pos`, which is the next one of its `rest`.
-    fn end_before(&self, pos: StreamPos, rest: Stretch, is_beginning: bool) -> bool {
+    /// Whether the page is not to go on to the event that is the `next` one of its `rest`, or to the end of that if there is none.
+    fn end_before(&self, next: Option<StreamPos>, rest: Stretch, is_beginning: bool) -> bool {
         let Self::AtFree { free, passes_first } = self else { return false };
         // What was filled in last stands just above what is free, and before that is what is missing.
-        let next = |from: StreamPos| free.get(free.partition_point(|free| *free < from));
-        let is_between = match rest.direction {
-            Direction::Backward => next(pos).is_some_and(|free| *free <= rest.up_to),
+        let (after, up_to) = match rest.direction {
+            Direction::Backward => (next.unwrap_or(rest.after), rest.up_to),
             // Who begins with the first event that is here has left nothing out.
-            Direction::Forward => {
-                rest.after > StreamPos(i64::MIN) && next(rest.after).is_some_and(|free| *free < pos)
-            }
+            Direction::Forward if rest.after == StreamPos(i64::MIN) => return false,
+            Direction::Forward => (rest.after, next.unwrap_or(rest.up_to)),
         };
-        is_between && !(is_beginning && *passes_first)
+        let first = free.get(free.partition_point(|free| *free <= after));
+        first.is_some_and(|free| *free <= up_to) && !(is_beginning && *passes_first)
     }
 
     /// Whether the page is not to go on from the event, of those that the filter has it look at.
@@ -152,7 +150,7 @@ pub(crate) fn page(
         rows.truncate(batch);
         let nums: Vec<EventNum> = rows.iter().map(|(_, num)| *num).collect();
         for ((pos, _), event) in rows.iter().zip(reader.events(&nums)?) {
-            if page.events.len() == stretch.limit || gaps.end_before(*pos, rest, rest == stretch) {
+            if page.events.len() == stretch.limit || gaps.end_before(Some(*pos), rest, rest == stretch) {
                 page.rest = Some(rest.edge());
                 return Ok(page);
             }
@@ -166,6 +164,10 @@ pub(crate) fn page(
         }
         looked_at += rows.len();
         if is_end {
+            // Whatever became of the events that were looked at: what is missing may be visible, and wanted.
+            if gaps.end_before(None, rest, rest == stretch) {
+                page.rest = Some(rest.edge());
+            }
             return Ok(page);
         }
         if page.events.len() == stretch.limit || looked_at >= LOOKED_AT_MAX {
@@ -198,9 +200,6 @@ impl Page {
         if event.header.state_key.is_some() {
             self.passes_over_state = true;
             self.hides_state |= is_wanted;
-        }
-        if !is_wanted {
-            self.kept_back = Some(event);
         }
         Ok(())
     }

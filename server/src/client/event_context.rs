@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use warren_engine::core::filter::LIMIT_MAX;
-use warren_engine::view::{BeforeGap, CONTEXT_LIMIT_DEFAULT, EventContext, StreamToken};
+use warren_engine::view::{BeforeGap, CONTEXT_LIMIT_DEFAULT, EventContext, HistoryGap, StreamToken};
 
 use super::message_pagination::{limit, room_event_filter};
 use super::rooms::one_event;
@@ -37,9 +37,10 @@ async fn fill(ctx: &Arc<Context>, context: &EventContext, answer: &[u8]) -> Resu
     let before = (limit / 2).saturating_sub(sides.events_before.len());
     let after = (limit - limit / 2).saturating_sub(sides.events_after.len());
     let room_id = &context.event.room_id;
+    let side = |from, forwards, limit| HistoryGap { room_id, from: Some(from), to: None, forwards, limit };
     let (before, after) = tokio::join!(
-        history::fill(ctx, room_id, Some(start), false, before),
-        history::fill(ctx, room_id, Some(end), true, after),
+        history::fill(ctx, side(start, false, before)),
+        history::fill(ctx, side(end, true, after)),
     );
     Ok(before?.max(after?))
 }

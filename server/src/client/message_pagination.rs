@@ -1,7 +1,7 @@
 //! `message_pagination.yaml`: a room's history, page by page.
 
 use warren_engine::core::filter::RoomEventFilter;
-use warren_engine::view::{BeforeGap, MESSAGES_LIMIT_DEFAULT, Messages, StreamToken};
+use warren_engine::view::{BeforeGap, HistoryGap, MESSAGES_LIMIT_DEFAULT, Messages, StreamToken};
 
 use crate::federation::out::history::{self, Filled};
 use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
@@ -26,7 +26,9 @@ async fn get_room_events(call: Call) -> Outcome {
     };
     let page = call.ctx.engine.read(&messages)?;
     let limit = messages.limit.unwrap_or(MESSAGES_LIMIT_DEFAULT) as usize;
-    let page = match history::fill(&call.ctx, &messages.room_id, messages.from, forwards, limit).await? {
+    let Messages { room_id, from, to, .. } = &messages;
+    let stretch = HistoryGap { room_id, from: *from, to: *to, forwards, limit };
+    let page = match history::fill(&call.ctx, stretch).await? {
         Filled::Whole => page,
         Filled::Ended => call.ctx.engine.read(&messages)?,
         Filled::Going => call.ctx.engine.read(&BeforeGap(&messages))?,

@@ -456,7 +456,8 @@ fn a_gap_is_passed_by_with_a_given_state_and_filled_in_order() {
     assert_eq!(missing(), [three.event_id.to_string()]);
     // A page runs into the gap when it goes beyond the last event before it, from either side.
     let runs_into = |from: Option<StreamPos>, forwards: bool, limit: usize| {
-        let view = HistoryGap { room_id: ROOM, from: from.map(StreamToken), forwards, limit };
+        let (from, to) = (from.map(StreamToken), None);
+        let view = HistoryGap { room_id: ROOM, from, to, forwards, limit };
         scene.world.engine.read(&view).unwrap().map(|gap| gap.missing)
     };
     let found = Some(vec![three.event_id.to_string()]);

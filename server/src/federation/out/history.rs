@@ -145,16 +145,9 @@ pub enum Filled {
 
 /// Fills the gaps that a page runs into, as far as there is time; that goes on behind. Whether the client may see the room is told
 /// by the page itself, which is to be read first.
-pub async fn fill(
-    ctx: &Arc<Context>,
-    room_id: &str,
-    from: Option<StreamToken>,
-    forwards: bool,
-    limit: usize,
-) -> Result<Filled, ApiError> {
-    let limit = limit.min(LIMIT_MAX as usize);
-    let stretch = Stretch { room_id: room_id.to_owned(), from, forwards, limit };
-    if limit == 0 || ctx.engine.read(&stretch.view())?.is_none() {
+pub async fn fill(ctx: &Arc<Context>, page: HistoryGap<'_>) -> Result<Filled, ApiError> {
+    let stretch = Stretch::of(page);
+    if stretch.limit == 0 || ctx.engine.read(&stretch.view())?.is_none() {
         return Ok(Filled::Whole);
     }
     let work = async {
@@ -177,14 +170,20 @@ pub async fn fill(
 struct Stretch {
     room_id: String,
     from: Option<StreamToken>,
+    to: Option<StreamToken>,
     forwards: bool,
     limit: usize,
 }
 
 impl Stretch {
+    fn of(page: HistoryGap<'_>) -> Stretch {
+        let HistoryGap { room_id, from, to, forwards, limit } = page;
+        Stretch { room_id: room_id.to_owned(), from, to, forwards, limit: limit.min(LIMIT_MAX as usize) }
+    }
+
     fn view(&self) -> HistoryGap<'_> {
-        let Stretch { room_id, from, forwards, limit } = self;
-        HistoryGap { room_id, from: *from, forwards: *forwards, limit: *limit }
+        let Stretch { room_id, from, to, forwards, limit } = self;
+        HistoryGap { room_id, from: *from, to: *to, forwards: *forwards, limit: *limit }
     }
 
     /// The first gap on the way, unless it could not be filled a short time ago.

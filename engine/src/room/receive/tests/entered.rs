@@ -1,7 +1,10 @@
 //! The history of a room that was entered by way of another server, which stands below zero.
 
-use super::*;
-use crate::{check, store::Memory};
+use super::{
+    history::{answer, end, messages},
+    *,
+};
+use crate::{account::account_data, check, store::Memory};
 
 const DORA: &str = "@dora:there.example";
 
@@ -292,4 +295,42 @@ fn what_is_said_to_be_missing_before_a_late_event_is_not_looked_for_below_the_jo
     entered.send(&late);
     assert_eq!(entered.missing_before(&join), ids(&[&said[5]]));
     assert_eq!(entered.missing_before(&late).len(), made_up.len());
+}
+
+/// Dora ignores Bob, who said more before she came than is filled in at once, and Carl, whom she sees, spoke before that.
+#[test]
+fn a_page_of_what_may_not_be_seen_is_not_the_last_as_long_as_something_is_missing() {
+    let resident = Scene::new();
+    let carl = resident.member(CARL, CARL, "join", &strs(&resident.ends()), 20);
+    assert!(accepted(&resident.receive(&[&carl])));
+    let seen = resident.message(CARL, &[&carl.event_id], 21);
+    let one = resident.message(BOB, &[&seen.event_id], 22);
+    let two = resident.message(BOB, &[&one.event_id], 23);
+    let join = resident.member(DORA, DORA, "join", &[&two.event_id], 24);
+    let entered = Entered::by(resident, &join, World::new());
+    let ignored = json!({"ignored_users": {BOB: {}}}).to_string().into();
+    let ignore = entered.newcomer.world.act(|tx| {
+        let dora = tx.intern_user(DORA)?;
+        Ok(account_data::set(tx, dora, None, "m.ignored_user_list", &ignored)?)
+    });
+    ignore.unwrap();
+    let page = |from: Option<StreamToken>| {
+        let view = Messages { user: DORA.into(), ..messages(from, false) };
+        let page = answer(&entered.newcomer, &view);
+        let found: Vec<String> = history::ids(&page["chunk"]).into_iter().map(str::to_owned).collect();
+        (found, end(&page))
+    };
+    let (found, at_join) = page(None);
+    assert_eq!(found, ids(&[&join]));
+    entered.fill(&[&two]);
+    let (found, at_two) = page(at_join);
+    assert_eq!(found, [""; 0]);
+    // From there it goes on, further down each time, to where nobody knows more.
+    assert!(at_two.is_some() && at_two < at_join, "{at_two:?}");
+    assert_eq!(page(at_two), (Vec::new(), None));
+    entered.fill(&[&seen, &one]);
+    let (found, at_seen) = page(at_two);
+    assert_eq!(found, ids(&[&seen]));
+    assert!(at_seen.is_some() && at_seen < at_two, "{at_seen:?}");
+    assert_eq!(page(at_seen), (Vec::new(), None));
 }

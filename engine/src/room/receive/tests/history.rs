@@ -12,7 +12,7 @@ fn backfill(scene: &Scene, pdus: &[&Pdu]) {
     assert!(accepted(&received), "{received:?}");
 }
 
-fn messages(from: Option<StreamToken>, forwards: bool) -> Messages {
+pub(super) fn messages(from: Option<StreamToken>, forwards: bool) -> Messages {
     Messages {
         room_id: ROOM.into(),
         user: ALICE.into(),
@@ -25,15 +25,15 @@ fn messages(from: Option<StreamToken>, forwards: bool) -> Messages {
     }
 }
 
-fn answer(scene: &Scene, view: &impl View<Output = Vec<u8>>) -> Value {
+pub(super) fn answer(scene: &Scene, view: &impl View<Output = Vec<u8>>) -> Value {
     serde_json::from_slice(&scene.world.engine.read(view).unwrap()).unwrap()
 }
 
-fn ids(events: &Value) -> Vec<&str> {
+pub(super) fn ids(events: &Value) -> Vec<&str> {
     events.as_array().unwrap().iter().map(|event| event["event_id"].as_str().unwrap()).collect()
 }
 
-fn end(page: &Value) -> Option<StreamToken> {
+pub(super) fn end(page: &Value) -> Option<StreamToken> {
     page["end"].as_str().map(|end| StreamToken::decode(end).unwrap())
 }
 
@@ -83,6 +83,62 @@ fn a_page_towards_later_events_ends_before_what_is_missing() {
     let context = EventContext { event, limit: Some(4), filter: RoomEventFilter::default() };
     assert!(ids(&answer(&scene, &BeforeGap(&context))["events_after"]).is_empty());
     assert_eq!(ids(&answer(&scene, &context)["events_after"]), behind[..2]);
+}
+
+fn pos(scene: &Scene, event_id: &str) -> StreamPos {
+    scene.world.ask(|reader| Ok(reader.event(reader.event_num(event_id)?.unwrap())?.pos()))
+}
+
+/// As a client does with the gap of a sync, from its beginning to where the client was before.
+#[test]
+fn a_page_that_is_to_end_within_a_gap_goes_on_as_long_as_something_is_missing_before_that() {
+    let scene = Scene::new();
+    let old = StreamToken(pos(&scene, scene.timeline().last().unwrap()));
+    let [one, two, three, four] = with_gap(&scene);
+    let prev_batch = StreamToken::before(pos(&scene, &four.event_id));
+    let backwards = |from| Messages { to: Some(old), ..messages(Some(from), false) };
+    let forwards = Messages { to: Some(prev_batch), ..messages(Some(old), true) };
+    for page in [&backwards(prev_batch), &forwards] {
+        let waiting = answer(&scene, &BeforeGap(page));
+        assert_eq!((ids(&waiting["chunk"]).len(), end(&waiting)), (0, page.from));
+        assert_ne!(waiting["end"], waiting["start"], "it would be taken for the last page");
+        // Who is asked for has nothing.
+        let last = answer(&scene, page);
+        assert_eq!((ids(&last["chunk"]).len(), end(&last)), (0, None));
+    }
+    backfill(&scene, &[&two, &three]);
+    let found = answer(&scene, &backwards(prev_batch));
+    assert_eq!(ids(&found["chunk"]), [&*three.event_id, &*two.event_id]);
+    let filter = RoomEventFilter::parse(br#"{"types": ["m.room.topic"]}"#).unwrap();
+    let filtered = answer(&scene, &Messages { filter, ..backwards(prev_batch) });
+    assert_eq!((ids(&filtered["chunk"]).len(), end(&filtered)), (0, end(&found)));
+    let beyond = end(&found).unwrap();
+    assert_eq!(end(&answer(&scene, &backwards(beyond))), None);
+    assert_eq!(ids(&answer(&scene, &forwards)["chunk"]), [&*two.event_id, &*three.event_id]);
+    backfill(&scene, &[&one]);
+    let last = answer(&scene, &backwards(beyond));
+    assert_eq!((ids(&last["chunk"]), end(&last)), (vec![&*one.event_id], None));
+}
+
+#[test]
+fn what_is_missing_beyond_a_page_is_not_asked_for() {
+    let scene = Scene::new();
+    let old = StreamToken(pos(&scene, scene.timeline().last().unwrap()));
+    let [_, _, three, four] = with_gap(&scene);
+    let behind = StreamToken(pos(&scene, &four.event_id));
+    let prev_batch = StreamToken::before(behind.0);
+    let missing = |from: Option<StreamToken>, to: Option<StreamToken>, forwards: bool| {
+        let view = HistoryGap { room_id: ROOM, from, to, forwards, limit: 100 };
+        scene.world.engine.read(&view).unwrap().map(|gap| gap.missing)
+    };
+    let found = Some(vec![three.event_id.to_string()]);
+    assert_eq!(missing(None, Some(old), false), found);
+    assert_eq!(missing(Some(prev_batch), Some(old), false), found);
+    assert_eq!(missing(None, Some(prev_batch), false), None);
+    assert_eq!(missing(None, Some(prev_batch), true), found);
+    assert_eq!(missing(Some(old), Some(behind), true), found);
+    assert_eq!(missing(None, Some(old), true), None);
+    assert_eq!(missing(Some(prev_batch), None, true), None);
 }
 
 #[test]
