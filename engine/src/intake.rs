@@ -154,6 +154,8 @@ pub struct Intake {
     /// How often single events were asked for.
     asked_events: HashMap<Arc<str>, usize>,
     asked_keys: BTreeSet<MissingKey>,
+    /// Those that are history: they come as that, but may be known from outside of the graph before.
+    past: BTreeSet<Arc<str>>,
     /// What was missing at the last write.
     missing: Missing,
     /// Whether there is something that was not written yet.
@@ -187,6 +189,7 @@ impl Intake {
             asked: BTreeSet::new(),
             asked_events: HashMap::new(),
             asked_keys: BTreeSet::new(),
+            past: BTreeSet::new(),
             missing: Missing::default(),
             is_new: false,
             without_keys: false,
@@ -299,6 +302,8 @@ impl Intake {
                 (&mut self.live, false)
             }
             (Role::Live | Role::Between, outcome) => (&mut self.live, outcome.is_some()),
+            // A state that is told may name it.
+            (Role::Outlier, Some(Outcome::Past)) => (&mut self.outliers, false),
             (Role::Outlier, outcome) => (&mut self.outliers, outcome.is_some()),
         };
         self.is_new |= !is_done && place.insert(event_id, pdu).is_none();
@@ -424,11 +429,12 @@ impl Intake {
             }
             self.live.remove(&event_id);
             self.outliers.remove(&event_id);
+            if outcome == Outcome::Past {
+                self.past.insert(event_id.clone());
+            }
             self.outcomes.insert(event_id, outcome);
         }
-        // What is history comes as that.
-        let outcomes = &self.outcomes;
-        received.missing.prev_events.retain(|event_id| outcomes.get(event_id) != Some(&Outcome::Past));
+        received.missing.prev_events.retain(|event_id| !self.past.contains(event_id));
         self.ask_for(&received.missing);
         self.missing = received.missing;
     }

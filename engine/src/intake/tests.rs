@@ -230,3 +230,54 @@ fn an_auth_chain_that_is_too_long_is_not_looked_at() {
         assert_eq!(!taken("10", &live.0, told).is_empty(), is_taken, "{more}");
     }
 }
+
+/// It came as what lies before the event that was sent, which is judged by a state in which it is, too.
+#[test]
+fn what_is_history_is_known_for_a_state_that_names_it() {
+    let (sent, past) = (event("sent", &[]), event("past", &[]));
+    let version = RoomVersion::get("10").unwrap();
+    let mut intake = Intake::new(ROOM.to_owned(), version, vec![sent.0.clone()]);
+    let ready = |event: &(Bytes, Arc<CheckedPdu>)| PduCheck::Ready(event.1.clone());
+    let mut outliers = Vec::new();
+    for _ in 0..100 {
+        match intake.next_step() {
+            Next::Check(pdus) => {
+                let check = |json: &Bytes| if *json == sent.0 { ready(&sent) } else { ready(&past) };
+                intake.checked(pdus.iter().map(check).collect());
+            }
+            Next::Ask(question @ Question::MissingEvents { .. }) => {
+                intake.answered(question, Answer::Events(vec![past.0.clone()]));
+            }
+            Next::Ask(question @ Question::State { .. }) => {
+                let (state, pdus) = (vec![id(&past)], vec![past.0.clone()]);
+                intake.answered(question, Answer::State { state, auth_chain: Vec::new(), pdus });
+            }
+            Next::Ask(question) => intake.answered(question, Answer::Nothing),
+            Next::Write(receive) => {
+                let mut received = Received::default();
+                let mut is_given = false;
+                for outlier in &receive.outliers {
+                    outliers.push(outlier.pdu().event_id.clone());
+                    received.outcomes.push((outlier.pdu().event_id.clone(), Outcome::Stored));
+                    is_given = true;
+                }
+                for pdu in receive.pdus.iter().map(|checked| checked.pdu()) {
+                    let outcome = match (pdu.event_id == id(&past), is_given) {
+                        (true, _) => Outcome::Past,
+                        (false, true) => Outcome::Accepted,
+                        (false, false) => Outcome::Waiting,
+                    };
+                    received.outcomes.push((pdu.event_id.clone(), outcome));
+                }
+                if !is_given {
+                    received.missing.prev_events.push(id(&past));
+                    received.missing.state.push(id(&sent));
+                }
+                intake.received(received);
+            }
+            Next::Done => break,
+        }
+    }
+    assert_eq!(outliers, [id(&past)]);
+    assert_eq!(intake.outcomes.get(&id(&sent)), Some(&Outcome::Accepted));
+}

@@ -17,7 +17,7 @@ use serde_json::value::RawValue;
 use warren_engine::approach::{Approach, Change};
 use warren_engine::command::{CarrySettings, EnterRoom, Received, StoreOutliers};
 use warren_engine::core::checked::{CheckedPdu, Refused};
-use warren_engine::core::event::{EVENT_TEXT_BYTES_MAX, JsonObject};
+use warren_engine::core::event::{EVENT_TEXT_BYTES_MAX, JsonObject, Pdu};
 use warren_engine::core::json::{Limits, Strictness, parse_object};
 use warren_engine::core::version::RoomVersion;
 use warren_engine::view::UncarriedSettingsIn;
@@ -51,15 +51,18 @@ const BATCHES_UNDER_WAY_MAX: usize = 3;
 /// Errors: what the last server that knew the room refused; 404 if none could be reached.
 pub async fn join(ctx: &Arc<Context>, change: &Change, servers: &[String]) -> Result<(), ApiError> {
     let mut approach = Approach::new(change.clone(), Handshake::Join, servers);
-    let mut waited_for = None;
+    let (mut waited_for, mut owed) = (None, Vec::new());
     let begun = Instant::now();
     while let Some((server, event)) = next_event(ctx, &mut approach).await {
         let is_first = waited_for.replace(server.clone()).is_none_or(|before| before != server);
-        if is_first && is_told_first(ctx, &change.room_id, &server).await {
-            approach.ask_again();
-            continue;
+        if is_first {
+            owed = ctx.engine.read(&UntoldEnds { room_id: &change.room_id, server: &server })?;
+            if is_told_first(ctx, &change.room_id, &server).await {
+                approach.ask_again();
+                continue;
+            }
         }
-        match join_by(ctx, change, &server, event, begun).await {
+        match join_by(ctx, change, &server, event, (begun, &owed)).await {
             Ok(()) => {
                 // The user is in the room, whatever becomes of this.
                 carry_settings(ctx, &change.room_id, &change.user_id).await;
@@ -122,11 +125,13 @@ async fn join_by(
     change: &Change,
     server: &str,
     event: SignedEvent,
-    begun: Instant,
+    (begun, owed): (Instant, &[Arc<str>]),
 ) -> Result<(), NoHelp> {
     let is_here = takes_part(ctx, &change.room_id);
     // Before the server answers: what it is told while that is stored here it does not go by.
-    let untold = ctx.engine.read(&UntoldEnds { room_id: &change.room_id, server })?;
+    let mut untold = ctx.engine.read(&UntoldEnds { room_id: &change.room_id, server })?;
+    untold
+        .extend(not_followed(&event, owed).filter(|event_id| !untold.contains(event_id)).collect::<Vec<_>>());
     // Members come behind, or are here, or are on their way.
     let query = if is_here || untold.is_empty() { "?omit_members=true" } else { "" };
     let answer = hand_in(ctx, server, "send_join", query, change, &event).await?;
@@ -183,6 +188,14 @@ async fn join_by(
         true => Ok(()),
         false => Err(NoHelp::Refused(undone())),
     }
+}
+
+/// Those of the ends, of which a server has been told just now, that its template for the join does not follow: some servers answer
+/// before they go by what they were told.
+fn not_followed(event: &SignedEvent, ends: &[Arc<str>]) -> impl Iterator<Item = Arc<str>> {
+    let join = Pdu::parse_history(event.version, &event.json);
+    let followed = join.map(|join| join.prev_events).unwrap_or_default();
+    ends.iter().filter(move |event_id| !followed.contains(event_id)).cloned()
 }
 
 /// Why a user is not in a room into which they were let: what the resident had not heard of, that they left for one, stands

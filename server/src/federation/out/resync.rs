@@ -254,7 +254,8 @@ async fn make_whole(
         }
     };
     let told = (whole.pdus, whole.auth_chain);
-    store(ctx, (room_id, server.as_str()), version, At::Compared, told, |_, _| {}).await?;
+    let cause = Cause::Kept(server);
+    store(ctx, (room_id, &cause), version, At::Compared, told, |_, _| {}).await?;
     let left = pruned_among(ctx, &pruned)?;
     of_server.state_events_made_whole += pruned.len().saturating_sub(left.len());
     Ok(())
