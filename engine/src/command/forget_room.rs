@@ -32,7 +32,8 @@ impl Command for ForgetRoom {
         if !matches!(row.value.membership, Membership::Leave | Membership::Ban) {
             return Err(Conflict::StillInRoom.into());
         }
-        // Of a room that this server never was in nothing is kept but the news, by which the user's other devices learn of it.
+        // Of a room that this server never was in nothing is kept but the news, by which the user's other devices learn of it, and an
+        // answer that the room has not heard.
         if out_of_band::forget(tx, user, room)? {
             return Ok(());
         }

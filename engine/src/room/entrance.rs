@@ -9,15 +9,18 @@ use std::{
     sync::Arc,
 };
 
-use super::{RoomCtx, gap};
+use super::{Event, RoomCtx, gap, members};
 use crate::{
     core::{
         checked::CheckedPdu,
         event::Pdu,
-        num::{EventNum, RoomNum, StreamPos},
+        num::{EventNum, RoomNum, StateKeyId, StreamPos},
     },
     store::{Direction, Reader, StorageError, Tx, schema, schema::EventStatus},
 };
+
+/// How many changes of a user's membership are gone through, back from the entrance. What another server is late with is among the last.
+const CHANGES_LOOKED_AT_MAX: usize = 100;
 
 /// The first event of a stay that is still here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,15 +74,15 @@ impl Entrance {
 }
 
 /// Those of the events, each after what it follows, that are history: of the `told`, which nobody has sent, but another server has
-/// answered when it was asked what lies between.
+/// answered when it was asked what lies between; and of all of them what the graph shows that the entrance follows.
 pub(crate) fn history_among(
     reader: &Reader,
     room: &RoomCtx,
     ordered: &[Arc<CheckedPdu>],
     told: &BTreeSet<Arc<str>>,
 ) -> Result<HashSet<Arc<str>>, StorageError> {
-    let mut history = HashSet::new();
-    if told.is_empty() {
+    let mut history = before_entrance(reader, room, ordered)?;
+    if told.is_empty() && history.is_empty() {
         return Ok(history);
     }
     let mut behind: HashSet<&str> = HashSet::new();
@@ -145,4 +148,110 @@ fn follows_stay(
         }
     }
     Ok(false)
+}
+
+/// Those of the events, sent or told, that the graph shows the entrance to follow, and what these follow in their turn. They are sent when
+/// this server is back already, by one that had not heard that it was gone; what they did is part of the state that it came in with.
+/// Of an event that follows another than the room's only end, one row is read.
+fn before_entrance(
+    reader: &Reader,
+    room: &RoomCtx,
+    ordered: &[Arc<CheckedPdu>],
+) -> Result<HashSet<Arc<str>>, StorageError> {
+    let mut history = HashSet::new();
+    let mut behind: HashSet<&str> = HashSet::new();
+    let news = after_only_end(room, ordered);
+    for pdu in ordered.iter().rev().map(|checked| &checked.pdu) {
+        let event_id: &str = &pdu.event_id;
+        if !news.contains(event_id) && (behind.contains(event_id) || is_before_entrance(reader, room, pdu)?) {
+            behind.extend(pdu.prev_events.iter().map(|event_id| &**event_id));
+            history.insert(pdu.event_id.clone());
+        }
+    }
+    Ok(history)
+}
+
+/// Those that follow the room's only end, or another of them that does: they are of the stay, as that is.
+fn after_only_end<'a>(room: &RoomCtx, ordered: &'a [Arc<CheckedPdu>]) -> HashSet<&'a str> {
+    let mut found: HashSet<&'a str> = HashSet::new();
+    let [(_, end)] = room.head.extremities.as_slice() else { return found };
+    for pdu in ordered.iter().map(|checked| &checked.pdu) {
+        if pdu.prev_events.iter().any(|prev| **prev == **end || found.contains(&**prev)) {
+            found.insert(&pdu.event_id);
+        }
+    }
+    found
+}
+
+/// Whether the event is missing before the entrance, or is a membership of a user of this server that counted before it. A membership
+/// that the state before the entrance knows nothing of is news, however little depth it claims: nobody there had heard of it.
+fn is_before_entrance(reader: &Reader, room: &RoomCtx, pdu: &Pdu) -> Result<bool, StorageError> {
+    let noted = gap::of(reader, room.num, &pdu.event_id)?;
+    let known = own_membership(reader, room, pdu)?;
+    if noted.is_none() && known.is_none() {
+        return Ok(false);
+    }
+    let Some(entrance) = of(reader, room.num)? else { return Ok(false) };
+    if noted.is_some_and(|gap| gap <= entrance.pos) {
+        return Ok(true);
+    }
+    // Where nothing is missing, nobody would ask for it.
+    if let Some(known) = known
+        && gap::first_free(reader, room.num, entrance.pos)?.is_some()
+    {
+        return has_counted(reader, (room.num, entrance), &known);
+    }
+    Ok(false)
+}
+
+/// The event, if it is a membership of a user of this server that is known from outside of the graph.
+fn own_membership(reader: &Reader, room: &RoomCtx, pdu: &Pdu) -> Result<Option<Arc<Event>>, StorageError> {
+    let is_own = |user_id: &Arc<str>| members::is_local(reader, user_id);
+    if &*pdu.kind != "m.room.member" || !pdu.state_key.as_ref().is_some_and(is_own) {
+        return Ok(None);
+    }
+    let Some(num) = reader.event_num(&pdu.event_id)? else { return Ok(None) };
+    let known = reader.event(num)?;
+    let is_outside = known.header.status == EventStatus::Outlier && known.header.room == room.num;
+    Ok(is_outside.then_some(known))
+}
+
+/// Whether a membership was in the state before the entrance, or in what led to that: each is allowed by the one before it.
+fn has_counted(
+    reader: &Reader,
+    (room, entrance): (RoomNum, Entrance),
+    known: &Event,
+) -> Result<bool, StorageError> {
+    let Some(state_key) = known.header.state_key else { return Ok(false) };
+    let key = StateKeyId::new(known.header.kind, state_key);
+    let Some(first) = reader.get(&schema::TIMELINE, &(room, entrance.pos))? else { return Ok(false) };
+    let first = reader.event(first)?;
+    let mut next = match reader.state_num_at(room, first.header.state_before, key)? {
+        Some(num) => Some(num),
+        // A state that lacks members may lack that of who comes in.
+        None => allowing_under(reader, &first, key)?,
+    };
+    for _ in 0..CHANGES_LOOKED_AT_MAX {
+        let Some(num) = next else { break };
+        if num == known.num {
+            return Ok(true);
+        }
+        let event = reader.event(num)?;
+        if event.header.auth_depth <= known.header.auth_depth {
+            break;
+        }
+        next = allowing_under(reader, &event, key)?;
+    }
+    Ok(false)
+}
+
+/// Which of the events that allow one is an entry of the state of this key.
+fn allowing_under(reader: &Reader, event: &Event, key: StateKeyId) -> Result<Option<EventNum>, StorageError> {
+    for num in &event.header.auth {
+        let allowing = reader.event(*num)?;
+        if allowing.header.kind == key.kind() && allowing.header.state_key == Some(key.state_key()) {
+            return Ok(Some(*num));
+        }
+    }
+    Ok(None)
 }

@@ -20,7 +20,7 @@ use crate::{
     },
     error::{Error, Invalid, Result, What},
     store::{
-        Positioned, Reader, StorageError, Tx, schema,
+        Direction, Positioned, Reader, StorageError, Tx, schema,
         schema::{Membership, OutOfBand, UserNews, UserRoom},
     },
     stream::Touch,
@@ -44,6 +44,10 @@ const SHOWN_PART_BYTES_MAX: usize = 1 << 10;
 /// What is kept of a large membership event. None but the content may have more than 255 bytes.
 const KEPT_MEMBERS: [&str; 7] =
     ["content", "depth", "origin_server_ts", "room_id", "sender", "state_key", "type"];
+
+/// Of how many forgotten rooms a user's answer is kept that nobody has heard, some kilobyte each: as many as one server may have
+/// invites wait. Of more the room may ask anew.
+pub(crate) const FORGOTTEN_ANSWERS_MAX: usize = 100;
 
 /// What is learnt of a local user's membership.
 pub(crate) struct Notice<'a> {
@@ -96,17 +100,51 @@ pub(crate) fn note(tx: &mut Tx, user: UserNum, room: RoomNum, notice: Notice<'_>
 }
 
 /// Removes what is kept of a user's membership in a room that this server never was in, and what they set for it. Answers
-/// whether it is of such a one.
+/// whether nothing is left: an answer that nobody has heard yet is, for the room may still tell of what it answers.
 pub(crate) fn forget(tx: &mut Tx, user: UserNum, room: RoomNum) -> Result<bool, StorageError> {
-    let known = tx.out_of_band(user, room)?;
-    let is_stranger = known.is_some_and(|known| known.in_room.is_none());
-    if !is_stranger || tx.has(&schema::ROOM_HEADS, &room)? {
+    let Some(known) = tx.out_of_band(user, room)?.filter(|known| known.in_room.is_none()) else {
+        return Ok(false);
+    };
+    if tx.has(&schema::ROOM_HEADS, &room)? {
+        return Ok(false);
+    }
+    remove_account_data(tx, room, user)?;
+    if is_unheard(&known)? && forgotten_answers(tx, user, room)? < FORGOTTEN_ANSWERS_MAX {
         return Ok(false);
     }
     tx.delete(&schema::OUT_OF_BAND, &(user, room));
     tx.delete(&schema::USER_ROOMS, &(user, room));
-    remove_account_data(tx, room, user)?;
     Ok(true)
+}
+
+/// Whether a row keeps the user's own answer to what they were shown, which no server was there to take: it follows that alone, and
+/// nothing else allows it.
+fn is_unheard(row: &OutOfBand) -> Result<bool, StorageError> {
+    let version = room_version(row.version)?;
+    let kept = Pdu::from_stored(version, row.event_id.as_str().into(), row.json.clone().into()).ok();
+    Ok(kept.is_some_and(|pdu| {
+        pdu.membership() == Some(Membership::Leave.name())
+            && pdu.state_key.as_deref() == Some(&*pdu.sender)
+            && pdu.prev_events.len() == 1
+            && pdu.prev_events == pdu.auth_events
+    }))
+}
+
+/// In how many other rooms that this server never was in an answer is kept though the user has forgotten the room. O(what other
+/// servers said of the user).
+fn forgotten_answers(tx: &Tx, user: UserNum, room: RoomNum) -> Result<usize, StorageError> {
+    let mut rooms = Vec::new();
+    tx.scan(&schema::OUT_OF_BAND, &user, Direction::Forward, |(_, other): (UserNum, RoomNum), row| {
+        if row.in_room.is_none() && other != room {
+            rooms.push(other);
+        }
+        true
+    })?;
+    let mut count = 0;
+    for other in rooms {
+        count += usize::from(tx.user_room(user, other)?.is_some_and(|row| row.value.forgotten));
+    }
+    Ok(count)
 }
 
 /// The event as it is kept, beside its id. What is left of a large one is bounded, whatever its server put where redaction would leave

@@ -2,6 +2,7 @@
 
 mod bounds;
 mod declined;
+mod forgotten;
 mod kept;
 mod left;
 
@@ -217,21 +218,6 @@ fn who_is_ignored_is_not_heard_of() {
     assert!(open(&here).is_ok());
     ignore(json!({}));
     assert!(sync(&here, None).0["rooms"]["invite"][ROOM].is_object());
-}
-
-#[test]
-fn a_declined_invite_that_is_forgotten_leaves_other_devices() {
-    let (here, (there, invite_id)) = (here(), there());
-    let (_, before) = sync(&here, None);
-    here.engine.write(invite(event(&there, &invite_id))).wait().unwrap();
-    let (_, since) = sync(&here, None);
-    here.engine.write(leave()).wait().unwrap();
-    here.engine.write(ForgetRoom { room_id: ROOM.into(), user_id: ALICE.into() }).wait().unwrap();
-    for since in [before, since] {
-        let left = &sync(&here, Some(since)).0["rooms"]["leave"][ROOM];
-        assert_eq!(left["timeline"], json!({"events": [], "limited": false}));
-    }
-    is_clean(&here);
 }
 
 #[test]

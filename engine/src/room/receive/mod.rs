@@ -70,7 +70,7 @@ pub enum Outcome {
     /// The rules allow it, and the room's policy server has not signed it: as if it were soft-failed.
     NotRecommended,
     /// It is of the room's past, though it was told as what lies between what is here and what has come, or as what is missing in a
-    /// later gap: nothing of it is kept, for clients are to be shown it as history, where it belongs.
+    /// later gap, or was sent when this server had come in behind it: nothing of it is kept, for clients are to be shown it as history, where it belongs.
     Past,
     /// What it takes to judge it is not here; nothing of it is kept.
     Waiting,

@@ -11,6 +11,7 @@ mod history;
 mod hostile;
 mod invites;
 mod left_behind;
+mod overtaken;
 mod places;
 mod policy;
 mod pruned;

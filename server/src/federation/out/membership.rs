@@ -218,7 +218,8 @@ pub async fn take_in_own(
     }
     let outcome = intake.outcomes.get(&event.event_id);
     let is_in_room = match outcome {
-        Some(Outcome::Accepted) => true,
+        // What this server came in behind is told by the state that it came in with.
+        Some(Outcome::Accepted | Outcome::Past) => true,
         Some(Outcome::Known) => ctx.engine.read(&IsAccepted { event_id: &event.event_id })?,
         _ => false,
     };

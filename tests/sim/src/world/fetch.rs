@@ -2,6 +2,7 @@
 //! its tasks behind transactions and joins.
 
 use warren_engine::{
+    Outcome,
     fetching::{Begun, Ended, Round},
     view::federation::{ParkedOrigins, ParkedRooms, PartialRoom, PartialRooms},
 };
@@ -100,7 +101,9 @@ impl World {
         }
         let Ended { release, is_done, .. } = round.end(engine.now_ms());
         if let Some(release) = release {
-            let unsettled = |event_id: &&str| !outcomes.contains_key(*event_id);
+            // History is not kept, but asked for when somebody reads it.
+            let unsettled =
+                |event_id: &&str| outcomes.get(*event_id).is_none_or(|outcome| *outcome == Outcome::Past);
             self.ledger.let_go(server, room, release.event_ids.iter().map(String::as_str).filter(unsettled));
             if let Err(stopped) = self.servers[server].write(release) {
                 return Ok(Err(stopped));

@@ -98,11 +98,20 @@ impl World {
         let answer: Value = serde_json::from_slice(&note.answer).expect("an answer is JSON");
         self.servers[to].write(note)?;
         self.note_answer(to, transaction, &answer["pdus"]);
+        self.let_history_go(to, outcomes);
         let is_nowhere = answer["pdus"] == json!({}) && !transaction.pdus.is_empty();
         Ok(match is_nowhere {
             true => "for a room that it is not in".to_owned(),
             false => words(&self.event_ids(transaction), outcomes),
         })
+    }
+
+    /// What was said before a server came in it does not keep, but asks for when somebody reads it.
+    fn let_history_go(&mut self, to: usize, outcomes: &BTreeMap<Arc<str>, Outcome>) {
+        let history = outcomes.iter().filter(|(_, outcome)| **outcome == Outcome::Past);
+        for room in 0..self.rooms.len() {
+            self.ledger.let_go(to, room, history.clone().map(|(event_id, _)| &**event_id));
+        }
     }
 
     fn take_in_room(

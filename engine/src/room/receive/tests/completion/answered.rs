@@ -1,7 +1,7 @@
 //! Invites that were declined while this server was not in the room, and of which the room's state still tells when it comes in.
 
 use super::*;
-use crate::command::{LeaveOutOfBand, ReceiveInvite, Register};
+use crate::command::{ForgetRoom, LeaveOutOfBand, ReceiveInvite, Register};
 
 const FRED: &str = "@fred:here.example";
 
@@ -99,6 +99,16 @@ fn a_declined_invite_of_which_the_room_tells_is_not_shown_again_and_the_room_hea
     assert!(accepted(&newcomer.receive(&[&again])));
     assert!(is_invited(newcomer, Some(since)).0 && is_invited(newcomer, None).0);
     newcomer.is_sound();
+}
+
+#[test]
+fn the_same_where_the_room_was_forgotten_meanwhile() {
+    let (entry, _) = declined();
+    let forget = ForgetRoom { room_id: ROOM.into(), user_id: FRED.into() };
+    entry.newcomer.world.engine.write(forget).wait().unwrap();
+    let since = is_invited(&entry.newcomer, None).1;
+    enter_whole(&entry, &entry.join, &entry.state);
+    is_told(&entry, since);
 }
 
 #[test]
