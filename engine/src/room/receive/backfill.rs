@@ -1,10 +1,11 @@
 //! History that another server tells: events before a gap.
 //!
 //! Invariant: only what the events here lead to, if need be by way of such as are passed by, is taken in, each event after those that it follows, at the positions that
-//! were kept free for the gap; the room's members and current state are not touched by it.
+//! were kept free for the gap; the room's members and current state are not touched by it. What waits keeps its place, for what
+//! follows it may be taken in first.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -24,7 +25,7 @@ use crate::{
         accept::{Arrival, Past, fill_in, pass_over},
         entrance, fork, gap, state,
     },
-    store::{Tx, schema::EventStatus},
+    store::{Tx, schema, schema::EventStatus},
 };
 
 /// An event of the past that is somewhere in a gap, though nothing here leads to it: another server told of it when it was
@@ -47,18 +48,40 @@ pub struct PassedBy {
     pub prev_events: Vec<Arc<str>>,
 }
 
-/// Takes in events of the past, given in an order in which each comes after those that it follows.
+/// Where an event of the past that waits is to stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeptPlace {
+    /// The gap that it is in: before the event at this position.
+    pub gap: StreamPos,
+    /// Its own position.
+    pub pos: StreamPos,
+}
+
+/// The places of events that wait, by their ids.
+pub type KeptPlaces = BTreeMap<Arc<str>, KeptPlace>;
+
+/// What is known of events of the past, beside the events.
+pub(crate) struct Told<'a> {
+    /// One of them that nothing here leads to.
+    pub within: Option<&'a Within>,
+    /// The state before some of them.
+    pub states: &'a HashMap<&'a str, &'a GivenState>,
+    /// The places of those that have waited.
+    pub kept: &'a KeptPlaces,
+}
+
+/// Takes in events of the past, given in an order in which each comes after those that it follows. Adds what those that wait lack,
+/// and their places.
 pub(crate) fn receive_backfill(
     tx: &mut Tx,
     room: &mut RoomCtx,
     (ordered, passed_by): (&[Arc<CheckedPdu>], &[PassedBy]),
-    within: Option<&Within>,
-    states: &HashMap<&str, &GivenState>,
-    missing: &mut Missing,
+    told: &Told<'_>,
+    (missing, waiting): (&mut Missing, &mut KeptPlaces),
 ) -> Result<Vec<(Arc<str>, Outcome)>> {
     let mut at_hand = AtHand::default();
-    let Places { at: mut places, mut held } = places(tx, room, ordered, passed_by)?;
-    if let Some(Within { event_id, gap }) = within
+    let Places { at: mut places, mut held } = places(tx, room, (ordered, passed_by), told.kept)?;
+    if let Some(Within { event_id, gap }) = told.within
         && !places.contains_key(event_id)
         && let Some(pos) = gap::position_within(tx, room.num, *gap)?
     {
@@ -80,9 +103,14 @@ pub(crate) fn receive_backfill(
             None => Outcome::Refused(Refused::Unrelated),
             Some(_) if is_second_create(tx, room, pdu)? => Outcome::Refused(Refused::SecondCreate),
             Some(past) => {
-                let given = states.get(&*pdu.event_id).copied();
+                let given = told.states.get(&*pdu.event_id).copied();
                 let mut step = Step { tx, room, at_hand: &mut at_hand, missing, followers: &followers };
-                step.take_in(pdu, *past, given)?
+                let outcome = step.take_in(pdu, *past, given)?;
+                if outcome == Outcome::Waiting && !past.is_within {
+                    let place = KeptPlace { gap: past.gap, pos: past.pos };
+                    waiting.insert(pdu.event_id.clone(), place);
+                }
+                outcome
             }
         };
         outcomes.push((pdu.event_id.clone(), outcome));
@@ -136,7 +164,12 @@ struct Places {
 }
 
 /// The gap that each event is in, which those that follow it lead to, and its position there, newest on top.
-fn places(tx: &Tx, room: &RoomCtx, ordered: &[Arc<CheckedPdu>], passed_by: &[PassedBy]) -> Result<Places> {
+fn places(
+    tx: &Tx,
+    room: &RoomCtx,
+    (ordered, passed_by): (&[Arc<CheckedPdu>], &[PassedBy]),
+    kept: &KeptPlaces,
+) -> Result<Places> {
     let mut gaps = Gaps::new(tx, room, passed_by)?;
     let entrance = entrance::of(tx, room.num)?;
     let mut new: Vec<(&Arc<Pdu>, StreamPos)> = Vec::with_capacity(ordered.len());
@@ -166,13 +199,39 @@ fn places(tx: &Tx, room: &RoomCtx, ordered: &[Arc<CheckedPdu>], passed_by: &[Pas
     }
     let mut places = Places { held, at: HashMap::with_capacity(ordered.len()) };
     for (gap, events) in by_gap {
-        let Some(top) = gap::free_positions(tx, room.num, gap, events.len())? else { continue };
-        for (at, event_id) in events.into_iter().enumerate() {
-            let pos = StreamPos(top.0.saturating_sub(at as i64));
-            places.at.insert(event_id, Past { gap, pos, is_within: false });
-        }
+        let found = positions(tx, room, gap, events, kept)?;
+        let past = |(event_id, pos)| (event_id, Past { gap, pos, is_within: false });
+        places.at.extend(found.into_iter().map(past));
     }
     Ok(places)
+}
+
+/// The positions of events of a gap, given the latest first. Those that have waited stand where they were to stand: what follows
+/// them may be there by now, and what they follow. Others come below them.
+fn positions(
+    tx: &Tx,
+    room: &RoomCtx,
+    gap: StreamPos,
+    events: Vec<Arc<str>>,
+    kept: &KeptPlaces,
+) -> Result<Vec<(Arc<str>, StreamPos)>> {
+    let (mut found, mut new) = (Vec::with_capacity(events.len()), Vec::new());
+    for event_id in events {
+        match kept.get(&event_id).filter(|place| place.gap == gap) {
+            Some(place) if !tx.has(&schema::TIMELINE, &(room.num, place.pos))? => {
+                found.push((event_id, place.pos));
+            }
+            _ => new.push(event_id),
+        }
+    }
+    let lowest = found.iter().map(|(_, pos)| *pos).min();
+    if !new.is_empty()
+        && let Some(top) = gap::free_positions(tx, room.num, gap, lowest, new.len())?
+    {
+        let below = |at: usize| StreamPos(top.0.saturating_sub(at as i64));
+        found.extend(new.into_iter().enumerate().map(|(at, event_id)| (event_id, below(at))));
+    }
+    Ok(found)
 }
 
 /// Which of new events, the latest first with the gaps that lead to them, may be missing before the entrance as well: those that are
