@@ -8,7 +8,7 @@ import pytest
 from harness.client import bodies
 from harness.events import id_of
 from harness.participant import Participant
-from harness.rooms import via
+from harness.rooms import see, via
 
 PAGE = 100
 
@@ -148,3 +148,30 @@ def test_what_nobody_has_keeps_nothing_back(server, alice, resident, other):
     said = [*numbered("old", 20), *numbered("here", 5), "there 29", *numbered("behind", 5)]
     assert sorted(bodies(events)) == sorted(said)
     assert other.versions_asked("backfill")
+
+
+def test_what_leads_to_before_an_earlier_stay_comes_before_that(server, alice, resident):
+    """A late event follows one from before the first join; a page of the stay is between them."""
+    copy = resident.create()
+    deepest_first(resident)
+    say(resident, copy, *numbered("old", 6))
+    base = copy.ends[0], copy.depth
+    say(resident, copy, *numbered("older", 24))
+    alice.join(copy.room_id, query=via(resident))
+    for number in range(3):
+        said = [resident.place(copy, resident.message(copy, f"stay {number} {at}")) for at in range(40)]
+        assert all(answer == {} for answer in resident.transact(server, said).values())
+    see(alice, copy.room_id, id_of(said[-1]))
+    alice.leave(copy.room_id)
+    leaves = lambda: [event for event in resident.pdus if event["content"].get("membership") == "leave"]
+    resident.until(leaves)
+    resident.take(copy, leaves()[0])
+    say(resident, copy, *numbered("away", 10))
+    late = resident.message(copy, "late", prev_events=[base[0]], depth=base[1] + 1)
+    copy.ends = [*copy.ends, id_of(late)]
+    say(resident, copy, "merged")
+    alice.join(copy.room_id, query=via(resident))
+    events = read_all(alice, copy.room_id)
+    assert too_early(resident, events) == []
+    assert events[0]["type"] == "m.room.create"
+    assert len(bodies(events)) == 30 + 120 + 10 + 2

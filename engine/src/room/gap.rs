@@ -255,15 +255,6 @@ pub(super) fn of(reader: &Reader, room: RoomNum, event_id: &str) -> Result<Optio
     Ok(row.map(|row| row.pos))
 }
 
-/// The highest free position of a gap, if it is open.
-pub(super) fn first_free(
-    reader: &Reader,
-    room: RoomNum,
-    gap: StreamPos,
-) -> Result<Option<StreamPos>, StorageError> {
-    reader.get(&schema::GAPS, &(room, gap))
-}
-
 /// The highest free position of a gap, below what is kept for events that wait, if it has `count` of them to give.
 pub(super) fn free_positions(
     reader: &Reader,

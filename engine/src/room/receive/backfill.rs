@@ -23,7 +23,8 @@ use crate::{
     room::{
         Event, RoomCtx,
         accept::{Arrival, Past, fill_in, pass_over},
-        entrance, fork, gap, state,
+        entrance::{self, Entrance},
+        fork, gap, state,
     },
     store::{Tx, schema, schema::EventStatus},
 };
@@ -96,7 +97,7 @@ pub(crate) fn receive_backfill(
         let outcome = match places.get(&*pdu.event_id) {
             _ if pdu.room_id != room.id => Outcome::Refused(Refused::OtherRoom),
             _ if gap::in_graph(tx, &pdu.event_id)?.is_some() => Outcome::Known,
-            None if held.contains(&pdu.event_id) => {
+            None if held.contains_key(&pdu.event_id) => {
                 held_back.push(pdu);
                 continue;
             }
@@ -115,30 +116,32 @@ pub(crate) fn receive_backfill(
         };
         outcomes.push((pdu.event_id.clone(), outcome));
     }
-    let passed_by = passed_by.iter().filter(|passed| held.contains(&passed.event_id));
-    outcomes.extend(hold_back(tx, room, &held_back, passed_by)?);
+    outcomes.extend(hold_back(tx, room, &held, (&held_back, passed_by))?);
     Ok(outcomes)
 }
 
-/// Notes events as missing before the entrance, and what is passed by and leads to them. If nothing that is here leads to any of
-/// them, they are unrelated.
-fn hold_back<'a>(
+/// Notes events as missing before the entrances that they are held for, and what is passed by and leads to them. If nothing that is
+/// here leads to any of them, they are unrelated.
+fn hold_back(
     tx: &mut Tx,
     room: &RoomCtx,
-    events: &[&Arc<Pdu>],
-    passed_by: impl Iterator<Item = &'a PassedBy>,
+    held: &Held,
+    (events, passed_by): (&[&Arc<Pdu>], &[PassedBy]),
 ) -> Result<Vec<(Arc<str>, Outcome)>> {
     if events.is_empty() {
         return Ok(Vec::new());
     }
-    let Some(entrance) = entrance::of(tx, room.num)? else { return Ok(Vec::new()) };
     let mut is_noted = false;
     for pdu in events {
-        let depth = pdu.depth.saturating_add(1);
-        is_noted |= gap::move_down(tx, room.num, &pdu.event_id, entrance.pos, depth)?;
+        if let Some(entrance) = held.get(&pdu.event_id) {
+            let depth = pdu.depth.saturating_add(1);
+            is_noted |= gap::move_down(tx, room.num, &pdu.event_id, entrance.pos, depth)?;
+        }
     }
     for passed in passed_by {
-        is_noted |= gap::move_down(tx, room.num, &passed.event_id, entrance.pos, entrance.depth)?;
+        if let Some(entrance) = held.get(&passed.event_id) {
+            is_noted |= gap::move_down(tx, room.num, &passed.event_id, entrance.pos, entrance.depth)?;
+        }
     }
     let outcome = || if is_noted { Outcome::Past } else { Outcome::Refused(Refused::Unrelated) };
     Ok(events.iter().map(|pdu| (pdu.event_id.clone(), outcome())).collect())
@@ -155,12 +158,15 @@ fn followers(ordered: &[Arc<CheckedPdu>]) -> HashMap<&str, Vec<&Arc<Pdu>>> {
     followers
 }
 
+/// The entrances that events are held for, by their ids.
+type Held = HashMap<Arc<str>, Entrance>;
+
 /// Where events of the past are to stand.
 struct Places {
     at: HashMap<Arc<str>, Past>,
-    /// Those that this server's entrance may follow by way of what is missing before it, though only a later gap leads to them so
+    /// Those that an entrance of this server may follow by way of what is missing before it, though only a later gap leads to them so
     /// far, and what is passed by and leads to them. They come with what is missing there, so that each stands after what it follows.
-    held: HashSet<Arc<str>>,
+    held: Held,
 }
 
 /// The gap that each event is in, which those that follow it lead to, and its position there, newest on top.
@@ -191,7 +197,7 @@ fn places(
     }
     let held = held(tx, room, &new, &gaps)?;
     let mut by_gap: Vec<(StreamPos, Vec<Arc<str>>)> = Vec::new();
-    for (pdu, gap) in new.into_iter().filter(|(pdu, _)| !held.contains(&pdu.event_id)) {
+    for (pdu, gap) in new.into_iter().filter(|(pdu, _)| !held.contains_key(&pdu.event_id)) {
         match by_gap.iter_mut().find(|(known, _)| *known == gap) {
             Some((_, events)) => events.push(pdu.event_id.clone()),
             None => by_gap.push((gap, vec![pdu.event_id.clone()])),
@@ -234,22 +240,34 @@ fn positions(
     Ok(found)
 }
 
-/// Which of new events, the latest first with the gaps that lead to them, may be missing before the entrance as well: those that are
-/// less deep than what is followed by something there, unless they follow what stands behind that, or will. What they follow is
-/// held with them.
-fn held(
+/// Which of new events, the latest first with the gaps that lead to them, may be missing before an entrance as well: of several, they
+/// are held for the first.
+fn held(tx: &Tx, room: &RoomCtx, new: &[(&Arc<Pdu>, StreamPos)], gaps: &Gaps<'_>) -> Result<Held> {
+    let mut held = Held::new();
+    let Some(latest) = new.iter().map(|(_, gap)| *gap).max() else { return Ok(held) };
+    for (entrance, free) in entrance::open(tx, room.num, latest)?.into_iter().rev() {
+        if let Some(deepest) = gap::depth_of_missing(tx, room.num, entrance.pos)? {
+            hold(tx, (entrance, free, deepest), new, gaps, &mut held)?;
+        }
+    }
+    for (event_id, prev_events) in &gaps.passed_by {
+        let followed = gaps.followed(prev_events).into_iter().filter_map(|prev| held.get(prev));
+        if let Some(last) = followed.max_by_key(|entrance| entrance.pos).copied() {
+            held.insert(Arc::from(*event_id), last);
+        }
+    }
+    Ok(held)
+}
+
+/// Holds events for an entrance, before which events up to a depth lack something: those that are less deep than what is followed by
+/// such, unless they follow what stands behind what is free there, or will. What they follow is held with them.
+fn hold(
     tx: &Tx,
-    room: &RoomCtx,
+    (entrance, free, deepest): (Entrance, StreamPos, u64),
     new: &[(&Arc<Pdu>, StreamPos)],
     gaps: &Gaps<'_>,
-) -> Result<HashSet<Arc<str>>> {
-    let mut held: HashSet<Arc<str>> = HashSet::new();
-    let Some(entrance) = entrance::of(tx, room.num)? else { return Ok(held) };
-    let Some(free) = gap::first_free(tx, room.num, entrance.pos)? else { return Ok(held) };
-    let Some(deepest) = gap::depth_of_missing(tx, room.num, entrance.pos)? else { return Ok(held) };
-    if new.iter().all(|(_, gap)| *gap <= entrance.pos) {
-        return Ok(held);
-    }
+    held: &mut Held,
+) -> Result<()> {
     let mut behind: HashSet<&str> = HashSet::new();
     for (pdu, gap) in new.iter().rev() {
         // A lie about the depth of what follows them takes nothing of the stay along.
@@ -263,15 +281,10 @@ fn held(
         }
     }
     for (pdu, _) in new.iter().filter(|(pdu, _)| !behind.contains(&*pdu.event_id)) {
-        held.extend(gaps.followed(&pdu.prev_events).into_iter().cloned());
-        held.insert(pdu.event_id.clone());
+        held.extend(gaps.followed(&pdu.prev_events).into_iter().map(|prev| (prev.clone(), entrance)));
+        held.insert(pdu.event_id.clone(), entrance);
     }
-    for (event_id, prev_events) in &gaps.passed_by {
-        if gaps.followed(prev_events).into_iter().any(|prev| held.contains(prev)) {
-            held.insert(Arc::from(*event_id));
-        }
-    }
-    Ok(held)
+    Ok(())
 }
 
 /// The gaps that events are in, as far as others lead to them.
