@@ -83,7 +83,7 @@ impl Told {
 /// What is told of the events that a server lacks.
 #[derive(Default)]
 pub struct Elsewhere {
-    /// Who has told it.
+    /// Who else has told it.
     pub servers: Vec<String>,
     told: Vec<Told>,
 }
@@ -102,7 +102,7 @@ impl Elsewhere {
 }
 
 /// Asks others for the events that a server lacks, as far as they are deeper than the last that it tells.
-pub async fn told_elsewhere(
+pub(super) async fn told_elsewhere(
     sources: &Sources<'_>,
     server: &str,
     (asked, is_full): (&[Arc<str>], bool),
@@ -143,8 +143,10 @@ pub async fn told_elsewhere(
         }
         ends.retain(|id| !found.has(id));
         if is_deep {
-            elsewhere.servers.push(other.to_owned());
             elsewhere.told.push(found);
+            if other != server {
+                elsewhere.servers.push(other.to_owned());
+            }
         }
     }
     if has_all_told {
