@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use warren_engine::core::event::Pdu;
 use warren_engine::core::version::RoomVersion;
-use warren_engine::view::federation::UnknownEvents;
+use warren_engine::view::federation::EventsNotInGraph;
 
 use super::{ANSWER_TIME_MAX, EVENTS_MAX, LEFT_BEHIND, MISSING_MAX, Sources, page_in_time};
 use crate::http::ApiError;
@@ -111,15 +111,10 @@ pub(super) async fn told_elsewhere(
     let (ctx, histories) = (sources.ctx, &sources.ctx.federation.histories);
     let mut elsewhere = Elsewhere::default();
     let Some(floor) = told.floor() else { return Ok(elsewhere) };
-    let mut ends = told.ends(asked, is_full);
-    let unknown: HashSet<Arc<str>> =
-        ctx.engine.read(&UnknownEvents { event_ids: &ends })?.into_iter().collect();
-    ends.retain(|id| {
-        let depth = histories.depths.get(id);
-        // What is less deep comes when the pages have come down to it.
-        let is_worth_asking = depth.is_none_or(|depth| depth.is_some_and(|depth| depth >= floor));
-        is_worth_asking && (unknown.contains(id) || asked.contains(id))
-    });
+    let mut ends = ctx.engine.read(&EventsNotInGraph { event_ids: &told.ends(asked, is_full) })?;
+    // What is less deep comes when the pages have come down to it.
+    let is_deep = |depth: Option<u64>| depth.is_some_and(|depth| depth >= floor);
+    ends.retain(|id| histories.depths.get(id).is_none_or(is_deep));
     ends.truncate(MISSING_MAX);
     // There may have been no place for it.
     let again = is_full.then_some(server);
@@ -136,13 +131,13 @@ pub(super) async fn told_elsewhere(
         has_all_told &= page.len() < EVENTS_MAX;
         let mut found = Told::default();
         found.add(sources.version, page);
-        let mut is_deep = false;
+        let mut is_help = false;
         for pdu in found.pdus().filter(|pdu| ends.contains(&pdu.event_id)) {
-            is_deep |= pdu.depth >= floor;
+            is_help |= pdu.depth >= floor;
             histories.depths.keep(pdu.event_id.clone(), Some(pdu.depth), LEFT_BEHIND);
         }
         ends.retain(|id| !found.has(id));
-        if is_deep {
+        if is_help {
             elsewhere.told.push(found);
             if other != server {
                 elsewhere.servers.push(other.to_owned());
