@@ -7,7 +7,7 @@ import pytest
 
 from harness.client import bodies
 from harness.events import id_of
-from harness.participant import UNKNOWN, Participant
+from harness.participant import Participant
 from harness.rooms import see, via
 
 PAGE = 100
@@ -123,14 +123,6 @@ class Lacking:
         other.know(*resident.events.values())
         other.before.update(resident.before)
         deepest_first(resident, self.lacking)
-        for name in ("answer_state", "answer_state_ids"):
-            setattr(resident, name, self.as_far_as_known(getattr(resident, name)))
-
-    def as_far_as_known(self, answer):
-        def told(values, query, body):
-            return answer(values, query, body) if query["event_id"] in self.resident.before else UNKNOWN
-
-        return told
 
     def read(self, client):
         client.join(self.copy.room_id, query=via(self.resident))
