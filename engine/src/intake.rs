@@ -24,7 +24,7 @@ use crate::{
     error::Missing,
     room::{
         policy::WantedSignature,
-        receive::{GivenState, Outcome, PassedBy, Within},
+        receive::{GivenState, KeptPlaces, Outcome, PassedBy, Within},
     },
 };
 
@@ -147,6 +147,8 @@ pub struct Intake {
     not_recommended: BTreeSet<Arc<str>>,
     /// Events of the past that cannot be taken in, and what they follow.
     passed_by: BTreeMap<Arc<str>, Vec<Arc<str>>>,
+    /// Where events of the past are to stand that wait.
+    places: KeptPlaces,
     /// The events that may come as outliers.
     wanted: BTreeSet<Arc<str>>,
     questions: VecDeque<Question>,
@@ -184,6 +186,7 @@ impl Intake {
             hearsay: BTreeSet::new(),
             not_recommended: BTreeSet::new(),
             passed_by: BTreeMap::new(),
+            places: KeptPlaces::new(),
             wanted: BTreeSet::new(),
             questions: VecDeque::new(),
             asked: BTreeSet::new(),
@@ -259,6 +262,7 @@ impl Intake {
                 passed_by: self.passed_by(),
                 backfill: self.backfill,
                 within: self.within.clone(),
+                places: self.places.clone(),
             });
         }
         Next::Done
@@ -423,6 +427,7 @@ impl Intake {
     /// What came of a write.
     pub fn received(&mut self, mut received: Received) {
         self.is_new = false;
+        self.places = received.places;
         for (event_id, outcome) in received.outcomes {
             if outcome == Outcome::Waiting {
                 continue;

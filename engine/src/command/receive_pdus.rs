@@ -23,8 +23,8 @@ use crate::{
         RoomCtx, answered, entrance, membership, merging,
         policy::Recommendation,
         receive::{
-            self, AtHand, GivenState, Outcome, PassedBy, Standing, Within, in_order, in_order_past,
-            receive_backfill, receive_outlier,
+            self, AtHand, GivenState, KeptPlaces, Outcome, PassedBy, Standing, Told, Within, in_order,
+            in_order_past, receive_backfill, receive_outlier,
         },
         servers,
     },
@@ -51,6 +51,8 @@ pub struct Received {
     pub outcomes: Vec<(Arc<str>, Outcome)>,
     /// What the waiting ones wait for, and was not given with them.
     pub missing: Missing,
+    /// Of events of the past that wait, the places that are kept for them.
+    pub places: KeptPlaces,
     /// Whether the room has so many ends by now that they are to be brought together at once
     /// ([`crate::command::MergeEnds`]).
     pub has_many_ends: bool,
@@ -83,6 +85,8 @@ pub struct ReceivePdus {
     pub within: Option<Within>,
     /// Events of the past that are not to be taken in, and that others among these may follow.
     pub passed_by: Vec<PassedBy>,
+    /// Where those are to stand that have waited, as it was told of them ([`Received::places`]).
+    pub places: KeptPlaces,
 }
 
 impl Command for ReceivePdus {
@@ -123,8 +127,9 @@ impl ReceivePdus {
         };
         if self.backfill {
             let outcomes = {
-                let (within, missing) = (self.within.as_ref(), &mut received.missing);
-                receive_backfill(tx, &mut room, (&ordered, &self.passed_by), within, &states, missing)?
+                let told = Told { within: self.within.as_ref(), states: &states, kept: &self.places };
+                let waiting = (&mut received.missing, &mut received.places);
+                receive_backfill(tx, &mut room, (&ordered, &self.passed_by), &told, waiting)?
             };
             received.outcomes.extend(outcomes);
         } else {

@@ -124,8 +124,7 @@ pub(super) fn fill_in(tx: &mut Tx, room: &mut RoomCtx, arrival: Arrival, past: P
         gap::open(tx, &event, pos, StreamPos(pos.0.saturating_sub(1)), &missing)?;
     } else if !is_within {
         gap::taken(tx, room.num, gap, pos)?;
-        let gap = gap_of_past(tx, &event, gap)?;
-        gap::note_missing_of_past(tx, &event, gap, &missing)?;
+        note_missing_before(tx, &event, gap, &missing)?;
     }
     gap::arrived(tx, &event)?;
     if !followed.is_empty() {
@@ -204,17 +203,18 @@ pub(super) fn pass_over(tx: &mut Tx, room: &RoomCtx, arrival: Arrival, gap: Stre
     let place =
         Place { key, status, state_after, room_state: room.head.state, after_gap: false, redacted_by };
     let event = write(tx, room, arrival, num, place, None)?;
-    let gap = gap_of_past(tx, &event, gap)?;
-    gap::note_missing_of_past(tx, &event, gap, &missing)?;
+    note_missing_before(tx, &event, gap, &missing)?;
     gap::arrived(tx, &event)?;
     redactions::apply_waiting(tx, room, event)
 }
 
-/// The gap that what is missing before an event of the past is in, which is itself in, or behind, `gap`.
-fn gap_of_past(tx: &Tx, event: &Event, gap: StreamPos) -> Result<StreamPos> {
-    let (room, depth) = (event.header.room, event.header.depth);
-    let Some(entrance) = entrance::of(tx, room)? else { return Ok(gap) };
-    Ok(entrance.gap_before(tx, room, depth, gap)?)
+/// Notes what is missing before an event of the past, which is itself in, or behind, `gap`.
+fn note_missing_before(tx: &mut Tx, event: &Event, gap: StreamPos, missing: &[Arc<str>]) -> Result<()> {
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let gap = entrance::gap_before(tx, event.header.room, event.header.depth, gap)?;
+    Ok(gap::note_missing_of_past(tx, event, gap, missing)?)
 }
 
 /// Takes an event that was set aside into the timeline after all, with the states that `header` says. Nobody was told of it, so

@@ -1,4 +1,4 @@
-//! Where the present stay of this server in a room begins: what was said before that is history, and clients are not told of
+//! Where the stays of this server in a room begin: what was said before the present one is history, and clients are not told of
 //! it as of something new.
 //!
 //! Invariant: what the graph shows comes before what events claim. What is in a gap that is noted, or behind it, is history;
@@ -14,6 +14,7 @@ use crate::{
     core::{
         checked::CheckedPdu,
         event::Pdu,
+        identifiers::server_name,
         num::{EventNum, RoomNum, StateKeyId, StreamPos},
     },
     store::{Direction, Reader, StorageError, Tx, schema, schema::EventStatus},
@@ -53,24 +54,62 @@ pub(crate) fn of(reader: &Reader, room: RoomNum) -> Result<Option<Entrance>, Sto
     Ok(Some(Entrance { pos, depth: reader.event(num)?.header.depth }))
 }
 
-impl Entrance {
-    /// The gap that what is missing before history of this depth is in, which is itself in `gap`: that before the entrance, if the
-    /// event is less deep than that, and no deeper than all that lacks something there, so that history stays below the join. Where
-    /// the gap is filled up to less depth, what it follows may stand behind what is missing there.
-    pub fn gap_before(
-        &self,
-        reader: &Reader,
-        room: RoomNum,
-        depth: u64,
-        gap: StreamPos,
-    ) -> Result<StreamPos, StorageError> {
-        // In a room of the greatest depth there is, all are as deep.
-        if gap <= self.pos || depth >= self.depth {
-            return Ok(gap);
+/// Where this server's stays begin, as far as something is missing before that and that gap is before `before`: the first one first,
+/// each with the highest position that is free before it.
+pub(crate) fn open(
+    reader: &Reader,
+    room: RoomNum,
+    before: StreamPos,
+) -> Result<Vec<(Entrance, StreamPos)>, StorageError> {
+    let Some(present) = of(reader, room)? else { return Ok(Vec::new()) };
+    let mut gaps: Vec<(StreamPos, StreamPos)> = Vec::new();
+    let end = before.min(StreamPos(present.pos.0.saturating_add(1)));
+    let visit = |(_, pos): (RoomNum, StreamPos), free: StreamPos| {
+        gaps.push((pos, free));
+        true
+    };
+    let (start, end) = ((room, StreamPos(i64::MIN)), (room, end));
+    reader.scan_between(&schema::GAPS, &start, &end, Direction::Forward, visit)?;
+    let mut open = Vec::with_capacity(gaps.len());
+    for (pos, free) in gaps {
+        if pos == present.pos {
+            open.push((present, free));
+        } else if let Some(num) = reader.get(&schema::TIMELINE, &(room, pos))? {
+            let event = reader.event(num)?;
+            let pdu = event.pdu()?;
+            // What is missing before the first of them is below zero.
+            let is_first = pos > StreamPos::ZERO && free < StreamPos::ZERO;
+            if is_first || is_own_join(reader, &pdu) {
+                open.push((Entrance { pos, depth: event.header.depth }, free));
+            }
         }
-        let deepest = gap::depth_of_missing(reader, room, self.pos)?;
-        Ok(if deepest.is_some_and(|deepest| depth <= deepest) { self.pos } else { gap })
     }
+    Ok(open)
+}
+
+/// A server that is in a room has no gap before a join of its own users.
+fn is_own_join(reader: &Reader, pdu: &Pdu) -> bool {
+    pdu.membership() == Some("join") && server_name(&pdu.sender) == Some(&*reader.shared.server_name)
+}
+
+/// The gap that what is missing before history of this depth is in, which is itself in `gap`: that before the first entrance which
+/// is deeper than the event, and where that is no deeper than all that lacks something, so that history stays below the join. Where
+/// the gap is filled up to less depth, what it follows may stand behind what is missing there.
+pub(crate) fn gap_before(
+    reader: &Reader,
+    room: RoomNum,
+    depth: u64,
+    gap: StreamPos,
+) -> Result<StreamPos, StorageError> {
+    for (entrance, _) in open(reader, room, gap)? {
+        // In a room of the greatest depth there is, all are as deep.
+        if depth < entrance.depth
+            && gap::depth_of_missing(reader, room, entrance.pos)?.is_some_and(|deepest| depth <= deepest)
+        {
+            return Ok(entrance.pos);
+        }
+    }
+    Ok(gap)
 }
 
 /// Those of the events, each after what it follows, that are history: of the `told`, which nobody has sent, but another server has
@@ -197,7 +236,7 @@ fn is_before_entrance(reader: &Reader, room: &RoomCtx, pdu: &Pdu) -> Result<bool
     }
     // Where nothing is missing, nobody would ask for it.
     if let Some(known) = known
-        && gap::first_free(reader, room.num, entrance.pos)?.is_some()
+        && reader.has(&schema::GAPS, &(room.num, entrance.pos))?
     {
         return has_counted(reader, (room.num, entrance), &known);
     }

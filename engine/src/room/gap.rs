@@ -255,25 +255,18 @@ pub(super) fn of(reader: &Reader, room: RoomNum, event_id: &str) -> Result<Optio
     Ok(row.map(|row| row.pos))
 }
 
-/// The highest free position of a gap, if it is open.
-pub(super) fn first_free(
-    reader: &Reader,
-    room: RoomNum,
-    gap: StreamPos,
-) -> Result<Option<StreamPos>, StorageError> {
-    reader.get(&schema::GAPS, &(room, gap))
-}
-
-/// The highest free position of a gap, if it has `count` of them to give.
+/// The highest free position of a gap, below what is kept for events that wait, if it has `count` of them to give.
 pub(super) fn free_positions(
     reader: &Reader,
     room: RoomNum,
     gap: StreamPos,
+    kept: Option<StreamPos>,
     count: usize,
 ) -> Result<Option<StreamPos>, StorageError> {
     let free = reader.get(&schema::GAPS, &(room, gap))?;
     let free =
         free.ok_or_else(|| StorageError::Corrupt(format!("room {} has no gap at {}", room.0, gap.0)))?;
+    let free = kept.map_or(free, |kept| free.min(StreamPos(kept.0.saturating_sub(1))));
     let lowest = free.0.saturating_sub(count as i64).saturating_sub(GAP_LEFT_MIN);
     let is_enough = last_before(reader, room, free)?.is_none_or(|below| below.0 < lowest);
     Ok(is_enough.then_some(free))

@@ -1,10 +1,11 @@
 //! History that another server tells: events before a gap.
 //!
 //! Invariant: only what the events here lead to, if need be by way of such as are passed by, is taken in, each event after those that it follows, at the positions that
-//! were kept free for the gap; the room's members and current state are not touched by it.
+//! were kept free for the gap; the room's members and current state are not touched by it. What waits keeps its place, for what
+//! follows it may be taken in first.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -23,9 +24,10 @@ use crate::{
     room::{
         Event, RoomCtx,
         accept::{Arrival, Past, fill_in, pass_over},
-        entrance, fork, gap, state,
+        entrance::{self, Entrance},
+        fork, gap, state,
     },
-    store::{Tx, schema::EventStatus},
+    store::{Tx, schema, schema::EventStatus},
 };
 
 /// An event of the past that is somewhere in a gap, though nothing here leads to it: another server told of it when it was
@@ -48,18 +50,40 @@ pub struct PassedBy {
     pub prev_events: Vec<Arc<str>>,
 }
 
-/// Takes in events of the past, given in an order in which each comes after those that it follows.
+/// Where an event of the past that waits is to stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeptPlace {
+    /// The gap that it is in: before the event at this position.
+    pub gap: StreamPos,
+    /// Its own position.
+    pub pos: StreamPos,
+}
+
+/// The places of events that wait, by their ids.
+pub type KeptPlaces = BTreeMap<Arc<str>, KeptPlace>;
+
+/// What is known of events of the past, beside the events.
+pub(crate) struct Told<'a> {
+    /// One of them that nothing here leads to.
+    pub within: Option<&'a Within>,
+    /// The state before some of them.
+    pub states: &'a HashMap<&'a str, &'a GivenState>,
+    /// The places of those that have waited.
+    pub kept: &'a KeptPlaces,
+}
+
+/// Takes in events of the past, given in an order in which each comes after those that it follows. Adds what those that wait lack,
+/// and their places.
 pub(crate) fn receive_backfill(
     tx: &mut Tx,
     room: &mut RoomCtx,
     (ordered, passed_by): (&[Arc<CheckedPdu>], &[PassedBy]),
-    within: Option<&Within>,
-    states: &HashMap<&str, &GivenState>,
-    missing: &mut Missing,
+    told: &Told<'_>,
+    (missing, waiting): (&mut Missing, &mut KeptPlaces),
 ) -> Result<Vec<(Arc<str>, Outcome)>> {
     let mut at_hand = AtHand::default();
-    let Places { at: mut places, mut held } = places(tx, room, ordered, passed_by)?;
-    if let Some(Within { event_id, gap }) = within
+    let Places { at: mut places, mut held } = places(tx, room, (ordered, passed_by), told.kept)?;
+    if let Some(Within { event_id, gap }) = told.within
         && !places.contains_key(event_id)
         && let Some(pos) = gap::position_within(tx, room.num, *gap)?
     {
@@ -75,16 +99,21 @@ pub(crate) fn receive_backfill(
         let outcome = match places.get(&*pdu.event_id) {
             _ if pdu.room_id != room.id => Outcome::Refused(Refused::OtherRoom),
             _ if here.is_some() => Outcome::Known,
-            None if held.contains(&pdu.event_id) => {
+            None if held.contains_key(&pdu.event_id) => {
                 held_back.push(pdu);
                 continue;
             }
             None => Outcome::Refused(Refused::Unrelated),
             Some(_) if is_second_create(tx, room, pdu)? => Outcome::Refused(Refused::SecondCreate),
             Some(past) => {
-                let given = states.get(&*pdu.event_id).copied();
+                let given = told.states.get(&*pdu.event_id).copied();
                 let mut step = Step { tx, room, at_hand: &mut at_hand, missing, followers: &followers };
-                step.take_in(pdu, *past, given)?
+                let outcome = step.take_in(pdu, *past, given)?;
+                if outcome == Outcome::Waiting && !past.is_within {
+                    let place = KeptPlace { gap: past.gap, pos: past.pos };
+                    waiting.insert(pdu.event_id.clone(), place);
+                }
+                outcome
             }
         };
         if let Some(known) = here.filter(|_| outcome == Outcome::Known) {
@@ -92,30 +121,32 @@ pub(crate) fn receive_backfill(
         }
         outcomes.push((pdu.event_id.clone(), outcome));
     }
-    let passed_by = passed_by.iter().filter(|passed| held.contains(&passed.event_id));
-    outcomes.extend(hold_back(tx, room, &held_back, passed_by)?);
+    outcomes.extend(hold_back(tx, room, &held, (&held_back, passed_by))?);
     Ok(outcomes)
 }
 
-/// Notes events as missing before the entrance, and what is passed by and leads to them. If nothing that is here leads to any of
-/// them, they are unrelated.
-fn hold_back<'a>(
+/// Notes events as missing before the entrances that they are held for, and what is passed by and leads to them. If nothing that is
+/// here leads to any of them, they are unrelated.
+fn hold_back(
     tx: &mut Tx,
     room: &RoomCtx,
-    events: &[&Arc<Pdu>],
-    passed_by: impl Iterator<Item = &'a PassedBy>,
+    held: &Held,
+    (events, passed_by): (&[&Arc<Pdu>], &[PassedBy]),
 ) -> Result<Vec<(Arc<str>, Outcome)>> {
     if events.is_empty() {
         return Ok(Vec::new());
     }
-    let Some(entrance) = entrance::of(tx, room.num)? else { return Ok(Vec::new()) };
     let mut is_noted = false;
     for pdu in events {
-        let depth = pdu.depth.saturating_add(1);
-        is_noted |= gap::move_down(tx, room.num, &pdu.event_id, entrance.pos, depth)?;
+        if let Some(entrance) = held.get(&pdu.event_id) {
+            let depth = pdu.depth.saturating_add(1);
+            is_noted |= gap::move_down(tx, room.num, &pdu.event_id, entrance.pos, depth)?;
+        }
     }
     for passed in passed_by {
-        is_noted |= gap::move_down(tx, room.num, &passed.event_id, entrance.pos, entrance.depth)?;
+        if let Some(entrance) = held.get(&passed.event_id) {
+            is_noted |= gap::move_down(tx, room.num, &passed.event_id, entrance.pos, entrance.depth)?;
+        }
     }
     let outcome = || if is_noted { Outcome::Past } else { Outcome::Refused(Refused::Unrelated) };
     Ok(events.iter().map(|pdu| (pdu.event_id.clone(), outcome())).collect())
@@ -132,16 +163,24 @@ fn followers(ordered: &[Arc<CheckedPdu>]) -> HashMap<&str, Vec<&Arc<Pdu>>> {
     followers
 }
 
+/// The entrances that events are held for, by their ids.
+type Held = HashMap<Arc<str>, Entrance>;
+
 /// Where events of the past are to stand.
 struct Places {
     at: HashMap<Arc<str>, Past>,
-    /// Those that this server's entrance may follow by way of what is missing before it, though only a later gap leads to them so
+    /// Those that an entrance of this server may follow by way of what is missing before it, though only a later gap leads to them so
     /// far, and what is passed by and leads to them. They come with what is missing there, so that each stands after what it follows.
-    held: HashSet<Arc<str>>,
+    held: Held,
 }
 
 /// The gap that each event is in, which those that follow it lead to, and its position there, newest on top.
-fn places(tx: &Tx, room: &RoomCtx, ordered: &[Arc<CheckedPdu>], passed_by: &[PassedBy]) -> Result<Places> {
+fn places(
+    tx: &Tx,
+    room: &RoomCtx,
+    (ordered, passed_by): (&[Arc<CheckedPdu>], &[PassedBy]),
+    kept: &KeptPlaces,
+) -> Result<Places> {
     let mut gaps = Gaps::new(tx, room, passed_by)?;
     let entrance = entrance::of(tx, room.num)?;
     let mut new: Vec<(&Arc<Pdu>, StreamPos)> = Vec::with_capacity(ordered.len());
@@ -163,7 +202,7 @@ fn places(tx: &Tx, room: &RoomCtx, ordered: &[Arc<CheckedPdu>], passed_by: &[Pas
     }
     let held = held(tx, room, &new, &gaps)?;
     let mut by_gap: Vec<(StreamPos, Vec<Arc<str>>)> = Vec::new();
-    for (pdu, gap) in new.into_iter().filter(|(pdu, _)| !held.contains(&pdu.event_id)) {
+    for (pdu, gap) in new.into_iter().filter(|(pdu, _)| !held.contains_key(&pdu.event_id)) {
         match by_gap.iter_mut().find(|(known, _)| *known == gap) {
             Some((_, events)) => events.push(pdu.event_id.clone()),
             None => by_gap.push((gap, vec![pdu.event_id.clone()])),
@@ -171,31 +210,69 @@ fn places(tx: &Tx, room: &RoomCtx, ordered: &[Arc<CheckedPdu>], passed_by: &[Pas
     }
     let mut places = Places { held, at: HashMap::with_capacity(ordered.len()) };
     for (gap, events) in by_gap {
-        let Some(top) = gap::free_positions(tx, room.num, gap, events.len())? else { continue };
-        for (at, event_id) in events.into_iter().enumerate() {
-            let pos = StreamPos(top.0.saturating_sub(at as i64));
-            places.at.insert(event_id, Past { gap, pos, is_within: false });
-        }
+        let found = positions(tx, room, gap, events, kept)?;
+        let past = |(event_id, pos)| (event_id, Past { gap, pos, is_within: false });
+        places.at.extend(found.into_iter().map(past));
     }
     Ok(places)
 }
 
-/// Which of new events, the latest first with the gaps that lead to them, may be missing before the entrance as well: those that are
-/// less deep than what is followed by something there, unless they follow what stands behind that, or will. What they follow is
-/// held with them.
-fn held(
+/// The positions of events of a gap, given the latest first. Those that have waited stand where they were to stand: what follows
+/// them may be there by now, and what they follow. Others come below them.
+fn positions(
     tx: &Tx,
     room: &RoomCtx,
+    gap: StreamPos,
+    events: Vec<Arc<str>>,
+    kept: &KeptPlaces,
+) -> Result<Vec<(Arc<str>, StreamPos)>> {
+    let (mut found, mut new) = (Vec::with_capacity(events.len()), Vec::new());
+    for event_id in events {
+        match kept.get(&event_id).filter(|place| place.gap == gap) {
+            Some(place) if !tx.has(&schema::TIMELINE, &(room.num, place.pos))? => {
+                found.push((event_id, place.pos));
+            }
+            _ => new.push(event_id),
+        }
+    }
+    let lowest = found.iter().map(|(_, pos)| *pos).min();
+    if !new.is_empty()
+        && let Some(top) = gap::free_positions(tx, room.num, gap, lowest, new.len())?
+    {
+        let below = |at: usize| StreamPos(top.0.saturating_sub(at as i64));
+        found.extend(new.into_iter().enumerate().map(|(at, event_id)| (event_id, below(at))));
+    }
+    Ok(found)
+}
+
+/// Which of new events, the latest first with the gaps that lead to them, may be missing before an entrance as well: of several, they
+/// are held for the first.
+fn held(tx: &Tx, room: &RoomCtx, new: &[(&Arc<Pdu>, StreamPos)], gaps: &Gaps<'_>) -> Result<Held> {
+    let mut held = Held::new();
+    let Some(latest) = new.iter().map(|(_, gap)| *gap).max() else { return Ok(held) };
+    for (entrance, free) in entrance::open(tx, room.num, latest)?.into_iter().rev() {
+        if let Some(deepest) = gap::depth_of_missing(tx, room.num, entrance.pos)? {
+            hold(tx, (entrance, free, deepest), new, gaps, &mut held)?;
+        }
+    }
+    for (event_id, prev_events) in &gaps.passed_by {
+        let followed = gaps.followed(prev_events).into_iter().filter_map(|prev| held.get(prev));
+        if let Some(last) = followed.max_by_key(|entrance| entrance.pos).copied() {
+            held.insert(Arc::from(*event_id), last);
+        }
+    }
+    Ok(held)
+}
+
+/// Holds events for an entrance, before which events up to a depth lack something: those that are less deep than what is followed by
+/// such, unless they follow what stands behind what is free there, or will. What they follow is held with them.
+fn hold(
+    tx: &Tx,
+    (entrance, free, deepest): (Entrance, StreamPos, u64),
     new: &[(&Arc<Pdu>, StreamPos)],
     gaps: &Gaps<'_>,
-) -> Result<HashSet<Arc<str>>> {
-    let mut held: HashSet<Arc<str>> = HashSet::new();
-    let Some(entrance) = entrance::of(tx, room.num)? else { return Ok(held) };
-    let Some(free) = gap::first_free(tx, room.num, entrance.pos)? else { return Ok(held) };
-    let Some(deepest) = gap::depth_of_missing(tx, room.num, entrance.pos)? else { return Ok(held) };
-    if new.iter().all(|(_, gap)| *gap <= entrance.pos) {
-        return Ok(held);
-    }
+    held: &mut Held,
+) -> Result<()> {
     let mut behind: HashSet<&str> = HashSet::new();
     for (pdu, gap) in new.iter().rev() {
         // A lie about the depth of what follows them takes nothing of the stay along.
@@ -209,15 +286,10 @@ fn held(
         }
     }
     for (pdu, _) in new.iter().filter(|(pdu, _)| !behind.contains(&*pdu.event_id)) {
-        held.extend(gaps.followed(&pdu.prev_events).into_iter().cloned());
-        held.insert(pdu.event_id.clone());
+        held.extend(gaps.followed(&pdu.prev_events).into_iter().map(|prev| (prev.clone(), entrance)));
+        held.insert(pdu.event_id.clone(), entrance);
     }
-    for (event_id, prev_events) in &gaps.passed_by {
-        if gaps.followed(prev_events).into_iter().any(|prev| held.contains(prev)) {
-            held.insert(Arc::from(*event_id));
-        }
-    }
-    Ok(held)
+    Ok(())
 }
 
 /// The gaps that events are in, as far as others lead to them.

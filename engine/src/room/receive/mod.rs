@@ -25,8 +25,8 @@ use std::{
 
 pub(crate) use adopt::adopt_state;
 pub use adopt::{Adopted, AdoptedEntry, LeftOut};
-pub(crate) use backfill::receive_backfill;
-pub use backfill::{PassedBy, Within};
+pub use backfill::{KeptPlace, KeptPlaces, PassedBy, Within};
+pub(crate) use backfill::{Told, receive_backfill};
 pub(crate) use complete::complete_state;
 use copies::{come_again, fuller};
 pub(crate) use enter::{enter, prepare};

@@ -6,6 +6,7 @@ mod between;
 mod chains;
 mod completion;
 mod entered;
+mod forks;
 mod guests;
 mod history;
 mod hostile;
@@ -237,8 +238,12 @@ impl Scene {
     }
 
     /// Drives an intake of an event until it asks no more.
-    fn intake(&self, sent: &Pdu, mut answer: impl FnMut(&Question) -> Answer) -> Intake {
-        let mut intake = Intake::new(ROOM.into(), version(), vec![sent.json.clone()]);
+    fn intake(&self, sent: &Pdu, answer: impl FnMut(&Question) -> Answer) -> Intake {
+        self.drive(Intake::new(ROOM.into(), version(), vec![sent.json.clone()]), answer)
+    }
+
+    /// Drives an intake until it asks no more.
+    fn drive(&self, mut intake: Intake, mut answer: impl FnMut(&Question) -> Answer) -> Intake {
         loop {
             match intake.next_step() {
                 Next::Check(pdus) => {

@@ -1,7 +1,10 @@
 //! History that this server lacks is asked for when a client reads it.
 //!
 //! Invariant: a client waits a bounded time, and gets what there is then; what was begun for it goes on, once for each room, so that
-//! what comes later is there when it asks again. A server that is silent keeps nothing back that another one has.
+//! what comes later is there when it asks again. A server that is silent keeps nothing back that another one has. What one lacks, and
+//! another has, is not put before what is less deep (`lacking`).
+
+mod lacking;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::Hash;
@@ -24,6 +27,7 @@ use warren_engine::intake::Intake;
 use warren_engine::view::federation::{IncomingRoom, UnknownEvents};
 use warren_engine::view::{HistoryGap, OpenGap, StreamToken};
 
+use self::lacking::{Elsewhere, Told, told_elsewhere};
 use super::RemoteError;
 use super::ask::{Ask, escaped, path};
 use super::fetch::{bytes_of, servers_to_ask, take_in};
@@ -80,6 +84,8 @@ pub struct Histories {
     in_vain: Memory<(String, i64)>,
     /// By the server that gave them, since another one may have them as they are.
     left_behind: Memory<(String, Arc<str>)>,
+    /// How deep events are that a server may lack; nothing if nobody has them.
+    depths: Memory<Arc<str>, Option<u64>>,
     silences: Silences,
 }
 
@@ -89,6 +95,7 @@ impl Default for Histories {
             busy: Mutex::default(),
             in_vain: Memory::default(),
             left_behind: Memory::default(),
+            depths: Memory::default(),
             silences: Silences::new(SILENT),
         }
     }
@@ -106,29 +113,39 @@ impl Histories {
     }
 }
 
-/// What is to be left alone for a while.
-struct Memory<K>(Mutex<HashMap<K, Instant>>);
+/// What is known for a while, as that something is to be left alone.
+struct Memory<K, V = ()>(Mutex<HashMap<K, (Instant, V)>>);
 
-impl<K> Default for Memory<K> {
-    fn default() -> Memory<K> {
+impl<K, V> Default for Memory<K, V> {
+    fn default() -> Memory<K, V> {
         Memory(Mutex::default())
+    }
+}
+
+impl<K: Eq + Hash, V: Copy> Memory<K, V> {
+    fn get(&self, key: &K) -> Option<V> {
+        self.0.lock().get(key).filter(|(until, _)| *until > Instant::now()).map(|(_, value)| *value)
+    }
+
+    fn keep(&self, key: K, value: V, time: Duration) {
+        let (now, mut noted) = (Instant::now(), self.0.lock());
+        if noted.len() >= REMEMBERED_MAX {
+            noted.retain(|_, (until, _)| *until > now);
+            if noted.len() >= REMEMBERED_MAX {
+                noted.clear();
+            }
+        }
+        noted.insert(key, (now + time, value));
     }
 }
 
 impl<K: Eq + Hash> Memory<K> {
     fn has(&self, key: &K) -> bool {
-        self.0.lock().get(key).is_some_and(|until| *until > Instant::now())
+        self.get(key).is_some()
     }
 
     fn note(&self, key: K, time: Duration) {
-        let (now, mut noted) = (Instant::now(), self.0.lock());
-        if noted.len() >= REMEMBERED_MAX {
-            noted.retain(|_, until| *until > now);
-            if noted.len() >= REMEMBERED_MAX {
-                noted.clear();
-            }
-        }
-        noted.insert(key, now + time);
+        self.keep(key, (), time);
     }
 }
 
@@ -290,10 +307,11 @@ async fn fill_gap(
     let own_name = ctx.engine.server_name();
     let Ok(version) = ctx.engine.read(&IncomingRoom { room_id, server: own_name }) else { return Ok(false) };
     let servers = servers_to_ask(ctx, room_id, std::iter::empty())?;
+    let sources = Sources { ctx, room_id, version, servers: &servers };
     let is_silent = |server: &String| ctx.federation.histories.is_silent(server);
-    let (mut late, quick): (Vec<String>, Vec<String>) = servers.into_iter().partition(is_silent);
+    let (mut late, quick): (Vec<String>, Vec<String>) = servers.iter().cloned().partition(is_silent);
     for server in quick {
-        match fill_by(ctx, (room_id, version), gap, (server.as_str(), ANSWER_TIME_MAX), begun).await? {
+        match fill_by(&sources, gap, (&server, ANSWER_TIME_MAX), begun).await? {
             Asked::Helped => return Ok(true),
             Asked::InVain => {}
             Asked::Late => late.push(server),
@@ -305,7 +323,7 @@ async fn fill_gap(
         if left.is_zero() {
             break;
         }
-        let asked = fill_by(ctx, (room_id, version), gap, (server.as_str(), left), begun).await?;
+        let asked = fill_by(&sources, gap, (&server, left), begun).await?;
         if asked == Asked::Helped {
             return Ok(true);
         }
@@ -333,15 +351,23 @@ fn dead_ends(ctx: &Context, left: &LeftBehind) -> Result<Vec<Arc<str>>, ApiError
     }
 }
 
+/// A room, and who can be asked for its history.
+struct Sources<'a> {
+    ctx: &'a Arc<Context>,
+    room_id: &'a str,
+    version: &'static RoomVersion,
+    servers: &'a [String],
+}
+
 /// Asks one server. Where nothing of what it gives can be taken in, as by users of servers whose keys nobody has any more, it is
 /// asked for what is before that, which is in the same gap.
 async fn fill_by(
-    ctx: &Arc<Context>,
-    (room_id, version): (&str, &'static RoomVersion),
+    sources: &Sources<'_>,
     gap: &OpenGap,
     (server, answer_time_max): (&str, Duration),
     begun: Instant,
 ) -> Result<Asked, ApiError> {
+    let Sources { ctx, room_id, version, .. } = *sources;
     let left_behind = &ctx.federation.histories.left_behind;
     let is_worth_asking = |event_id: &Arc<str>| !left_behind.has(&(server.to_owned(), event_id.clone()));
     let missing: Vec<Arc<str>> = gap.missing.iter().map(|event_id| Arc::from(&**event_id)).collect();
@@ -350,7 +376,7 @@ async fn fill_by(
         let time = left_behind_for(ctx, lacks, begun);
         event_ids.into_iter().for_each(|id| left_behind.note((server.to_owned(), id), time));
     };
-    let (mut told, mut left, mut lacks): (Vec<Bytes>, LeftBehind, Vec<MissingKey>) = Default::default();
+    let (mut told, mut left, mut lacks) = (Told::default(), LeftBehind::new(), Vec::new());
     let mut asked: HashSet<Arc<str>> = HashSet::new();
     for _ in 0..PAGES_IN_VAIN_MAX {
         next.truncate(MISSING_MAX);
@@ -365,21 +391,15 @@ async fn fill_by(
             }
         };
         // A full page may have had no place for all that was asked for.
-        if page.len() < EVENTS_MAX || next.len() == 1 {
+        let is_full = page.len() >= EVENTS_MAX;
+        if !is_full || next.len() == 1 {
             asked.extend(next.iter().cloned());
         }
-        told.extend(page);
-        let mut intake = Intake::of_history(room_id.to_owned(), version, told.clone());
-        if let Ok(taken) = timeout(TAKE_IN_TIME_MAX, take_in(ctx, &mut intake, &[server.to_owned()])).await {
-            lacks = taken?;
-        } else {
-            ctx.federation.histories.note_silence(server, true);
-        }
-        left = intake.left_behind();
-        // What is of another gap's past is noted there now.
-        let is_help =
-            |outcome: &Outcome| matches!(outcome, Outcome::Accepted | Outcome::Rejected(_) | Outcome::Past);
-        if intake.outcomes.values().any(is_help) {
+        told.add(version, page);
+        let elsewhere = told_elsewhere(sources, server, (&next, is_full), &told).await?;
+        let taken = take_in_told(sources, server, &told, &elsewhere).await?;
+        (left, lacks) = (taken.left, taken.lacks);
+        if taken.is_help {
             note(dead_ends(ctx, &left)?, &lacks);
             return Ok(Asked::Helped);
         }
@@ -400,6 +420,50 @@ async fn fill_by(
 fn left_behind_for(ctx: &Context, lacks: &[MissingKey], begun: Instant) -> Duration {
     let times = lacks.iter().filter_map(|key| put_off(ctx, key, begun.into_std()));
     times.min().unwrap_or(LEFT_BEHIND).min(LEFT_BEHIND)
+}
+
+/// What came of taking in what a server has told.
+struct Taken {
+    /// Whether anything was taken in.
+    is_help: bool,
+    /// What was left behind of what the server has told.
+    left: LeftBehind,
+    /// The keys that were lacking.
+    lacks: Vec<MissingKey>,
+}
+
+/// Takes in what a server has told, together with what others have of what it lacks.
+async fn take_in_told(
+    sources: &Sources<'_>,
+    server: &str,
+    told: &Told,
+    elsewhere: &Elsewhere,
+) -> Result<Taken, ApiError> {
+    let ctx = sources.ctx;
+    let mut attempts = vec![told.all()];
+    if !elsewhere.is_nothing() {
+        // Where that leads nowhere, what is less deep is not held up by it.
+        attempts.insert(0, elsewhere.with(told));
+    }
+    let servers: Vec<String> = [server.to_owned()].into_iter().chain(elsewhere.servers.clone()).collect();
+    let mut taken = Taken { is_help: false, left: LeftBehind::new(), lacks: Vec::new() };
+    for pdus in attempts {
+        let mut intake = Intake::of_history(sources.room_id.to_owned(), sources.version, pdus);
+        if let Ok(lacks) = timeout(TAKE_IN_TIME_MAX, take_in(ctx, &mut intake, &servers)).await {
+            taken.lacks = lacks?;
+        } else {
+            ctx.federation.histories.note_silence(server, true);
+        }
+        taken.left = intake.left_behind();
+        taken.left.retain(|event_id, _| told.has(event_id));
+        // What is of another gap's past is noted there now.
+        let is_help =
+            |outcome: &Outcome| matches!(outcome, Outcome::Accepted | Outcome::Rejected(_) | Outcome::Past);
+        if intake.outcomes.values().any(is_help) {
+            return Ok(Taken { is_help: true, ..taken });
+        }
+    }
+    Ok(taken)
 }
 
 /// A page of history of a server, if it tells one in time; of one that does not that is remembered.

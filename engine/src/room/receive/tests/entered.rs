@@ -26,19 +26,24 @@ impl Entered {
             entries.into_iter().map(|(_, num)| Ok(Pdu::clone(&*reader.event(num)?.pdu()?))).collect()
         });
         let (room_id, state): (String, Vec<&Pdu>) = (ROOM.into(), state.iter().collect());
-        let outliers =
-            StoreOutliers { room_id: room_id.clone(), version: version(), pdus: resident.check(&state) };
+        let outliers = StoreOutliers { room_id, version: version(), pdus: resident.check(&state) };
         assert!(newcomer.world.engine.write(outliers).wait().unwrap().missing.is_nothing());
+        let entered = Self { resident, newcomer };
+        entered.enter(join);
+        entered
+    }
+
+    /// Enters by a join, with the resident's state of now, the events of which are here.
+    fn enter(&self, join: &Pdu) {
         let enter = EnterRoom {
-            room_id,
+            room_id: ROOM.into(),
             version: version(),
-            join: resident.check(&[join]).remove(0),
+            join: self.resident.check(&[join]).remove(0),
             untold: Vec::new(),
-            state: state.iter().map(|pdu| pdu.event_id.clone()).collect(),
+            state: self.resident.state_ids(),
             partial: None,
         };
-        assert_eq!(newcomer.world.engine.write(enter).wait().unwrap().0, Outcome::Accepted);
-        Self { resident, newcomer }
+        assert_eq!(self.newcomer.world.engine.write(enter).wait().unwrap().0, Outcome::Accepted);
     }
 
     /// The newcomer takes in a page of history, of which it may be told the state before any event.
@@ -333,4 +338,51 @@ fn a_page_of_what_may_not_be_seen_is_not_the_last_as_long_as_something_is_missin
     assert_eq!(found, ids(&[&seen]));
     assert!(at_seen.is_some() && at_seen < at_two, "{at_seen:?}");
     assert_eq!(page(at_seen), (Vec::new(), None));
+}
+
+/// The newcomer leaves, and comes back. Meanwhile somebody has gone on from before the first join.
+#[test]
+fn what_leads_to_before_an_earlier_stay_comes_before_that() {
+    let (entered, said, join) = entered_on(World::new());
+    let resident = &entered.resident;
+    let stay = resident.message(BOB, &[&join.event_id], 27);
+    entered.send(&stay);
+    let mut auth = resident.auth(DORA, "m.room.member", Some(DORA), false);
+    auth.push(join.event_id.to_string());
+    let leave = resident.peer.make(Draft {
+        sender: DORA,
+        kind: "m.room.member",
+        state_key: Some(DORA),
+        content: json!({"membership": "leave"}),
+        prev: vec![&stay.event_id],
+        auth: strs(&auth),
+        depth: 28,
+    });
+    entered.send(&leave);
+    let late = json!({"body": "late"});
+    let late = resident.draft(BOB, "m.room.message", None, late, &[&said[2].event_id], 23);
+    let away = resident.message(BOB, &[&leave.event_id], 29);
+    let merge = resident.message(BOB, &[&away.event_id, &late.event_id], 30);
+    let again = resident.member(DORA, DORA, "join", &[&merge.event_id], 31);
+    entered.enter(&again);
+
+    entered.fill(&[&away, &merge]);
+    assert_eq!(entered.missing_before(&again), ids(&[&late]));
+    entered.newcomer.is_sound();
+    let outcomes = entered.page(&[&said[0], &said[1], &said[2], &late]);
+    assert!(outcomes.iter().all(|(_, outcome)| *outcome == Outcome::Past), "{outcomes:?}");
+    assert_eq!(entered.missing_before(&again), [""; 0]);
+    let (mut missing, mut both) = (entered.missing_before(&join), ids(&[&said[5], &late]));
+    missing.sort_unstable();
+    both.sort_unstable();
+    assert_eq!(missing, both);
+    entered.newcomer.is_sound();
+
+    let mut page: Vec<&Pdu> = said.iter().collect();
+    page.push(&late);
+    entered.fill(&page);
+    let timeline = entered.newcomer.timeline();
+    assert_eq!(timeline[..3], ids(&page[..3]));
+    assert_eq!(timeline[7..], ids(&[&join, &stay, &leave, &away, &merge, &again]));
+    entered.newcomer.is_sound();
 }

@@ -1,0 +1,208 @@
+//! Events that a server lacks of the history that it tells, though it tells what is less deep: a gap of its own. Others are asked for
+//! them at once, since what comes later is placed below all that was taken in before.
+//!
+//! Invariant: a server gives the deepest of what is before the events that it is asked for. So of what is as deep as all pages go
+//! nothing is missing where others had what one lacks; what is less deep is left to the next pages. What nobody has holds up nothing.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use warren_engine::core::event::Pdu;
+use warren_engine::core::version::RoomVersion;
+use warren_engine::view::federation::EventsNotInGraph;
+
+use super::{ANSWER_TIME_MAX, EVENTS_MAX, LEFT_BEHIND, MISSING_MAX, Sources, page_in_time};
+use crate::http::ApiError;
+
+/// How much deeper than a full page's last event one is at least that is taken to lack something: branches that were merged near the
+/// page's end go on on the next one.
+const BELOW_PAGE_MIN: u64 = 20;
+
+/// Other servers that are asked for what one lacks. A client waits for them.
+const OTHERS_MAX: usize = 3;
+
+/// Events of the past as servers tell them.
+#[derive(Default)]
+pub struct Told {
+    ids: HashSet<Arc<str>>,
+    /// What is no event is told of as that by who takes it in.
+    pages: Vec<(Bytes, Option<Pdu>)>,
+}
+
+impl Told {
+    pub fn add(&mut self, version: &RoomVersion, page: Vec<Bytes>) {
+        for json in page {
+            let pdu = Pdu::parse_history(version, &json).ok();
+            self.ids.extend(pdu.iter().map(|pdu| pdu.event_id.clone()));
+            self.pages.push((json, pdu));
+        }
+    }
+
+    pub fn has(&self, event_id: &str) -> bool {
+        self.ids.contains(event_id)
+    }
+
+    pub fn all(&self) -> Vec<Bytes> {
+        self.pages.iter().map(|(json, _)| json.clone()).collect()
+    }
+
+    /// Those that are as deep at least.
+    fn down_to(&self, floor: u64) -> impl Iterator<Item = &Pdu> {
+        self.pdus().filter(move |pdu| pdu.depth >= floor)
+    }
+
+    fn pdus(&self) -> impl Iterator<Item = &Pdu> {
+        self.pages.iter().filter_map(|(_, pdu)| pdu.as_ref())
+    }
+
+    /// The depth down to which it goes.
+    fn floor(&self) -> Option<u64> {
+        self.pdus().map(|pdu| pdu.depth).min()
+    }
+
+    /// What may be deeper than the last of these and is not among them: of what was asked for, and of what they follow. Those come
+    /// first that the deepest follow.
+    fn ends(&self, asked: &[Arc<str>], is_full: bool) -> Vec<Arc<str>> {
+        let Some(floor) = self.floor() else { return Vec::new() };
+        let depth_min = floor.saturating_add(if is_full { BELOW_PAGE_MIN } else { 1 });
+        let mut followers: HashMap<&Arc<str>, u64> = asked.iter().map(|id| (id, u64::MAX)).collect();
+        for pdu in self.pdus() {
+            for prev in &pdu.prev_events {
+                let depth = followers.entry(prev).or_insert(pdu.depth);
+                *depth = pdu.depth.min(*depth);
+            }
+        }
+        let is_end = |(id, depth): &(&Arc<str>, u64)| *depth > depth_min && !self.has(id);
+        let mut ends: Vec<(&Arc<str>, u64)> = followers.into_iter().filter(is_end).collect();
+        ends.sort_unstable_by(|(one, depth), (other, of_other)| (of_other, one).cmp(&(depth, other)));
+        ends.into_iter().map(|(id, _)| id.clone()).collect()
+    }
+}
+
+/// What is told of the events that a server lacks.
+#[derive(Default)]
+pub struct Elsewhere {
+    /// Who else has told it.
+    pub servers: Vec<String>,
+    told: Vec<Told>,
+}
+
+impl Elsewhere {
+    pub fn is_nothing(&self) -> bool {
+        self.told.is_empty()
+    }
+
+    /// All of it together with what the server has told, as far down as all of them go.
+    pub fn with(&self, told: &Told) -> Vec<Bytes> {
+        let all = || self.told.iter().chain([told]);
+        let floor = all().filter_map(Told::floor).max().unwrap_or_default();
+        all().flat_map(|told| told.down_to(floor)).map(|pdu| pdu.json.clone()).collect()
+    }
+}
+
+/// Asks others for the events that a server lacks, as far as they are deeper than the last that it tells.
+pub(super) async fn told_elsewhere(
+    sources: &Sources<'_>,
+    server: &str,
+    (asked, is_full): (&[Arc<str>], bool),
+    told: &Told,
+) -> Result<Elsewhere, ApiError> {
+    let (ctx, histories) = (sources.ctx, &sources.ctx.federation.histories);
+    let mut elsewhere = Elsewhere::default();
+    let Some(floor) = told.floor() else { return Ok(elsewhere) };
+    let mut ends = ctx.engine.read(&EventsNotInGraph { event_ids: &told.ends(asked, is_full) })?;
+    // What is less deep comes when the pages have come down to it.
+    let is_deep = |depth: Option<u64>| depth.is_some_and(|depth| depth >= floor);
+    ends.retain(|id| histories.depths.get(id).is_none_or(is_deep));
+    ends.truncate(MISSING_MAX);
+    // There may have been no place for it.
+    let again = is_full.then_some(server);
+    let others = sources.servers.iter().map(String::as_str);
+    let others = others.filter(|other| *other != server && !histories.is_silent(other)).take(OTHERS_MAX);
+    let to_ask: Vec<&str> = again.into_iter().chain(others).collect();
+    let mut has_all_told = true;
+    for other in to_ask {
+        if ends.is_empty() {
+            break;
+        }
+        let page = page_in_time(ctx, other, sources.room_id, &ends, ANSWER_TIME_MAX).await;
+        let Ok(page) = page else { continue };
+        has_all_told &= page.len() < EVENTS_MAX;
+        let mut found = Told::default();
+        found.add(sources.version, page);
+        let mut is_help = false;
+        for pdu in found.pdus().filter(|pdu| ends.contains(&pdu.event_id)) {
+            is_help |= pdu.depth >= floor;
+            histories.depths.keep(pdu.event_id.clone(), Some(pdu.depth), LEFT_BEHIND);
+        }
+        ends.retain(|id| !found.has(id));
+        if is_help {
+            elsewhere.told.push(found);
+            if other != server {
+                elsewhere.servers.push(other.to_owned());
+            }
+        }
+    }
+    if has_all_told {
+        ends.into_iter().for_each(|id| histories.depths.keep(id, None, LEFT_BEHIND));
+    }
+    Ok(elsewhere)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn event(body: &str, depth: u64, prev_events: &[&Arc<str>]) -> (Arc<str>, Bytes) {
+        let prev_events: Vec<&str> = prev_events.iter().map(|id| &***id).collect();
+        let json = json!({
+            "type": "m.room.message", "sender": "@bob:there.example", "room_id": "!room:there.example", "depth": depth,
+            "content": {}, "prev_events": prev_events, "auth_events": [], "origin_server_ts": 1,
+            "hashes": {"sha256": body}, "signatures": {}
+        });
+        let json = Bytes::from(json.to_string());
+        (Pdu::parse_history(version(), &json).unwrap().event_id, json)
+    }
+
+    fn version() -> &'static RoomVersion {
+        RoomVersion::get("10").unwrap()
+    }
+
+    fn told(events: &[&(Arc<str>, Bytes)]) -> Told {
+        let mut told = Told::default();
+        told.add(version(), events.iter().map(|(_, json)| json.clone()).collect());
+        told
+    }
+
+    #[test]
+    fn what_is_below_the_last_event_of_a_page_is_left_to_the_next() {
+        let (far, base) = (event("far", 30, &[]), event("base", 10, &[]));
+        let near = event("near", 11, &[]);
+        let (last, other) = (event("last", 12, &[&base.0]), event("other", 13, &[&near.0]));
+        let first = event("first", 60, &[&far.0, &last.0, &other.0]);
+        let page = told(&[&first, &other, &last]);
+        assert_eq!(page.ends(std::slice::from_ref(&first.0), true), std::slice::from_ref(&far.0));
+        // One that is not full has come to its end, and what its last event follows can wait.
+        assert_eq!(page.ends(&[], false), std::slice::from_ref(&far.0));
+        let all = told(&[&first, &other, &last, &base]);
+        assert_eq!(all.ends(&[], false), [far.0, near.0]);
+        let asked = event("asked", 1, &[]);
+        assert_eq!(page.ends(std::slice::from_ref(&asked.0), true).first(), Some(&asked.0));
+        assert!(told(&[]).ends(&[asked.0], false).is_empty());
+    }
+
+    #[test]
+    fn what_is_told_together_goes_down_to_where_the_shortest_page_ends() {
+        let [one, two, three, four] = [1, 2, 3, 4].map(|depth| event("", depth, &[]));
+        let page = told(&[&four, &two, &one]);
+        let elsewhere = Elsewhere { servers: Vec::new(), told: vec![told(&[&three, &two])] };
+        let mut whole = elsewhere.with(&page);
+        whole.sort_unstable();
+        let mut wanted = vec![two.1.clone(), two.1, three.1, four.1];
+        wanted.sort_unstable();
+        assert_eq!(whole, wanted);
+    }
+}
