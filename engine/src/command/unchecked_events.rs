@@ -13,7 +13,7 @@ use crate::{
         num::{RoomNum, StreamPos, TextNum},
         version::RoomVersion,
     },
-    error::{Error, Result, What},
+    error::Result,
     room::{
         RoomCtx, membership, outgoing,
         receive::{Adopted, AtHand, GivenState, Outcome, adopt_state},
@@ -132,11 +132,8 @@ impl Command for TakeUnchecked {
         let known = tx.counted_servers(room.num)?;
         let allowed_guests = membership::allows_guests(tx, &room)?;
         let mut adopted = Adopted::default();
-        if let Some(given) = state_of(&settled) {
-            adopted = match adopt_state(tx, &mut room, &given) {
-                Err(Error::NotFound(What::Event)) => return self.not_entered(tx),
-                adopted => adopted?,
-            };
+        if let Some(given) = state_of(tx, &room, &settled)? {
+            adopted = adopt_state(tx, &mut room, &given)?;
             tell_found(tx, &room, &known)?;
         }
         for (event_id, row) in &settled {
@@ -152,10 +149,12 @@ impl Command for TakeUnchecked {
 type Settled = Vec<(Arc<str>, UncheckedEvent)>;
 
 /// The state that they are part of, as far as they tell it. All that wait in a room are of one state.
-fn state_of(settled: &Settled) -> Option<GivenState> {
-    let state: Settled = settled.iter().filter(|(_, row)| row.is_state).cloned().collect();
-    let event_id = state.first()?.1.before.as_str().into();
-    Some(GivenState { event_id, state: state.into_iter().map(|(event_id, _)| event_id).collect() })
+fn state_of(tx: &Tx, room: &RoomCtx, settled: &Settled) -> Result<Option<GivenState>> {
+    let in_state = || settled.iter().filter(|(_, row)| row.is_state);
+    let Some((_, first)) = in_state().next() else { return Ok(None) };
+    let compared = unchecked::compared_with(tx, room, &first.before)?;
+    let state = || in_state().map(|(event_id, _)| event_id.clone()).collect();
+    Ok(compared.map(|event_id| GivenState { event_id, state: state() }))
 }
 
 impl TakeUnchecked {
@@ -165,7 +164,11 @@ impl TakeUnchecked {
         take_outliers(tx, room, &self.pdus, &mut AtHand::default(), &mut received)?;
         let pdus: HashMap<&str, &Arc<Pdu>> =
             self.pdus.iter().map(|checked| (&*checked.pdu().event_id, checked.pdu())).collect();
-        let mut waited_for = unchecked::waited_for(tx, room.num)?;
+        let waits = |(_, outcome): &(_, Outcome)| *outcome == Outcome::Waiting;
+        let mut waited_for = match self.elsewhere.is_empty() && !received.outcomes.iter().any(waits) {
+            true => HashMap::new(),
+            false => unchecked::waited_for(tx, room.num)?,
+        };
         let mut settled = Vec::with_capacity(self.pdus.len());
         for (event_id, other) in &self.elsewhere {
             let other = tx.intern_text(other)?;

@@ -9,11 +9,12 @@ use std::{collections::HashMap, sync::Arc};
 
 use serde::Deserialize;
 
+use super::{Event, RoomCtx, accept::Arrival, gap, state};
 use crate::{
-    core::num::{RoomNum, TextNum},
+    core::num::{EventNum, NodeId, RoomNum, TextNum},
     store::{
         Direction, Reader, StorageError, Tx, schema,
-        schema::{UncheckedEvent, UncheckedMember},
+        schema::{EventStatus, UncheckedEvent, UncheckedMember},
     },
 };
 
@@ -29,9 +30,75 @@ pub(crate) fn member_of(event: &UncheckedEvent) -> Option<String> {
     (member.kind == "m.room.member").then_some(member.state_key)
 }
 
-/// Whether the user's membership is told by an event that waits. O(1).
-pub(crate) fn is_member(reader: &Reader, room: RoomNum, user_id: &str) -> Result<bool, StorageError> {
-    reader.has(&schema::UNCHECKED_MEMBERS, &(room, user_id.to_owned()))
+/// What is known of the membership that a sender has in the state before their event, where that denies it.
+pub(super) enum SenderBefore {
+    /// What the state says.
+    AsTold,
+    /// Nothing yet: an event that waits tells of it.
+    Unchecked,
+    /// The state has none, since what tells of it was adopted into the room's state only behind what the event follows; with it the
+    /// state is this.
+    Adopted(NodeId),
+}
+
+/// Looks whether the state before an event lacks its sender because what tells of them could not be checked when the room was entered.
+/// `is_told` if that state is another server's word. O(1).
+pub(super) fn sender_before(
+    tx: &mut Tx,
+    room: &RoomCtx,
+    arrival: &Arrival,
+    is_told: bool,
+) -> Result<SenderBefore, StorageError> {
+    const MEMBER: &str = "m.room.member";
+    let sender = &arrival.pdu.sender;
+    if tx.state_event(room.num, arrival.state_before, MEMBER, sender)?.is_some() {
+        return Ok(SenderBefore::AsTold);
+    }
+    if tx.has(&schema::UNCHECKED_MEMBERS, &(room.num, sender.to_string()))? {
+        return Ok(SenderBefore::Unchecked);
+    }
+    let Some(member) = tx.state_event(room.num, room.head.state, MEMBER, sender)? else {
+        return Ok(SenderBefore::AsTold);
+    };
+    // What came into the room as any other event stands where the graph shows it.
+    let is_adopted = member.header.status == EventStatus::Outlier && has_told_states(tx, room.num)?;
+    let is_named = arrival.auth.iter().any(|allowing| allowing.num == member.num);
+    match member.state_key_id().filter(|_| is_adopted && is_named && !is_told) {
+        Some(key) => {
+            let snapshot = state::set(tx, room.num, arrival.state_before, key, member.num)?;
+            Ok(SenderBefore::Adopted(snapshot))
+        }
+        None => Ok(SenderBefore::AsTold),
+    }
+}
+
+fn has_told_states(reader: &Reader, room: RoomNum) -> Result<bool, StorageError> {
+    let mut has = false;
+    reader.scan(&schema::TOLD_STATES, &room, Direction::Forward, |_: (RoomNum, EventNum), ()| {
+        has = true;
+        false
+    })?;
+    Ok(has)
+}
+
+/// Notes of an event that was taken in whether its state has a membership that does not follow from what it follows.
+pub(super) fn note_adopted(tx: &mut Tx, event: &Event, stands_on_adopted: bool) {
+    if stands_on_adopted {
+        tx.put(&schema::TOLD_STATES, &(event.header.room, event.num), &());
+    }
+}
+
+/// The event with whose state the one is compared that the events are part of which waited: that before which they were told, or, where
+/// a purge has taken that, one of the room's last.
+pub(crate) fn compared_with(
+    reader: &Reader,
+    room: &RoomCtx,
+    before: &str,
+) -> Result<Option<Arc<str>>, StorageError> {
+    if gap::in_graph(reader, before)?.is_some() {
+        return Ok(Some(before.into()));
+    }
+    Ok(room.head.extremities.first().map(|(_, event_id)| event_id.as_str().into()))
 }
 
 /// Keeps an event until the keys of a server are here.
@@ -43,7 +110,7 @@ pub(crate) fn keep(tx: &mut Tx, room: RoomNum, server: TextNum, event_id: &str, 
     }
 }
 
-/// Lets an event go. Another one that tells of the same user goes on doing so.
+/// Lets an event go. A state has one event for each user.
 pub(crate) fn let_go(
     tx: &mut Tx,
     room: RoomNum,

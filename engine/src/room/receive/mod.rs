@@ -40,7 +40,8 @@ use super::{
     fork, gap,
     policy::{Recommendation, WantedSignature, lacks_signature},
     snapshot::{ListedState, ReadAhead, SnapshotState},
-    state, unchecked,
+    state,
+    unchecked::{self, SenderBefore},
 };
 use crate::{
     core::{
@@ -314,9 +315,9 @@ pub(crate) fn receive(
     // Whoever tells a state without the sender in it would else shut an honest event out for good.
     let is_doubtful = by_auth_events.is_ok() && before.is_told && is_hearsay;
     let instead = if before.partial { allowing.auth.clone() } else { Vec::new() };
-    let allows_itself = by_auth_events.is_ok();
+    let (allows_itself, is_told) = (by_auth_events.is_ok(), before.is_told);
     let was_rejected = known.as_ref().is_some_and(|event| event.header.status == EventStatus::Rejected);
-    let arrival = Arrival {
+    let mut arrival = Arrival {
         pdu: pdu.clone(),
         known_as: known.map(|event| event.num),
         prev: before.prev,
@@ -326,25 +327,38 @@ pub(crate) fn receive(
         transaction: None,
         is_new: false,
     };
-    let verdict = match by_auth_events {
+    let mut verdict = match by_auth_events {
         Ok(()) => judge_by_state(tx, room, pdu, before.snapshot, &instead)?,
         denied => denied,
     };
+    if verdict.is_err() && is_doubtful {
+        missing.other_state.push(pdu.event_id.clone());
+        return Ok(Outcome::Waiting);
+    }
+    let mut stands_on_adopted = false;
+    if verdict.is_err() && allows_itself {
+        match unchecked::sender_before(tx, room, &arrival, is_told)? {
+            SenderBefore::AsTold => {}
+            // They may well be in the room: what tells of that cannot be checked yet.
+            SenderBefore::Unchecked => return Ok(Outcome::Waiting),
+            SenderBefore::Adopted(snapshot) => {
+                arrival.state_before = snapshot;
+                stands_on_adopted = true;
+                verdict = judge_by_state(tx, room, pdu, snapshot, &instead)?;
+            }
+        }
+    }
     if let Err(denied) = verdict {
-        if is_doubtful {
-            missing.other_state.push(pdu.event_id.clone());
-            return Ok(Outcome::Waiting);
-        }
-        // They may well be in the room: what tells of that cannot be checked yet.
-        if allows_itself && unchecked::is_member(tx, room.num, &pdu.sender)? {
-            return Ok(Outcome::Waiting);
-        }
-        at_hand.put(&set_aside(tx, room, arrival, EventStatus::Rejected)?);
+        let event = set_aside(tx, room, arrival, EventStatus::Rejected)?;
+        unchecked::note_adopted(tx, &event, stands_on_adopted);
+        at_hand.put(&event);
         return Ok(Outcome::Rejected(denied));
     }
     if was_rejected {
         // It gets its place, for what follows it; what was refused stays refused.
-        at_hand.put(&set_aside(tx, room, arrival, EventStatus::Rejected)?);
+        let event = set_aside(tx, room, arrival, EventStatus::Rejected)?;
+        unchecked::note_adopted(tx, &event, stands_on_adopted);
+        at_hand.put(&event);
         return Ok(Outcome::Known);
     }
     // A state that lacks members says nothing about who is no longer in the room.
@@ -353,20 +367,26 @@ pub(crate) fn receive(
         && !is_partial
         && let Err(denied) = judge_by_current_state(tx, room, pdu, arrival.state_before)?
     {
-        at_hand.put(&set_aside(tx, room, arrival, EventStatus::SoftFailed)?);
+        let event = set_aside(tx, room, arrival, EventStatus::SoftFailed)?;
+        unchecked::note_adopted(tx, &event, stands_on_adopted);
+        at_hand.put(&event);
         return Ok(Outcome::SoftFailed(denied));
     }
     if recommendation != Recommendation::NotNeeded
         && let Some(policy) = lacks_signature(tx, room, pdu)?
     {
         if recommendation == Recommendation::Missing {
-            at_hand.put(&set_aside(tx, room, arrival, EventStatus::SoftFailed)?);
+            let event = set_aside(tx, room, arrival, EventStatus::SoftFailed)?;
+            unchecked::note_adopted(tx, &event, stands_on_adopted);
+            at_hand.put(&event);
             return Ok(Outcome::NotRecommended);
         }
         missing.signatures.push(WantedSignature { event_id: pdu.event_id.clone(), policy });
         return Ok(Outcome::Waiting);
     }
-    at_hand.put(&accept(tx, room, arrival)?);
+    let event = accept(tx, room, arrival)?;
+    unchecked::note_adopted(tx, &event, stands_on_adopted);
+    at_hand.put(&event);
     Ok(Outcome::Accepted)
 }
 

@@ -4,6 +4,7 @@
 //! Invariant: one is at the events of a server in a room at a time. The events are in the store; what is here is read from there
 //! after a start.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,8 +31,10 @@ use crate::worker;
 const EVENTS_MAX: usize = 20_000;
 /// What they take together, in bytes: so much as the same number of members does.
 const BYTES_MAX: usize = 32 * 1024 * 1024;
-/// Events that are read, checked and written at once.
+/// Events that are written at once.
 const BATCH: usize = 200;
+/// Events that are read, checked and taken in at once: each time the room's state is resolved anew.
+const TAKEN_BATCH: usize = 1_000;
 
 /// Pauses between attempts. A server that is away for a while is asked soon, and one that is gone for good four times a day; whoever is
 /// heard from waits for none.
@@ -82,25 +85,31 @@ impl UncheckedRooms {
         let mut waiting = self.waiting.lock();
         let Some(waiting) = waiting.as_mut() else { return };
         for server in servers {
+            let fresh = Stage::Resting { until: now + PAUSES[0], attempts: 0 };
             let rooms = waiting.entry(server.to_owned()).or_default();
-            rooms.entry(room_id.to_owned()).or_insert(Stage::Resting { until: now + PAUSES[0], attempts: 0 });
+            let stage = rooms.entry(room_id.to_owned()).or_insert(fresh);
+            match stage {
+                Stage::Busy { again, .. } => *again = true,
+                Stage::Resting { .. } => *stage = fresh,
+            }
         }
     }
 
-    /// Takes one whose pause is over: a server, and a room.
+    /// Takes the one whose pause has been over for longest: a server, and a room.
     fn take_due(&self, now: Instant) -> Option<(String, String)> {
         let mut waiting = self.waiting.lock();
-        for (server, rooms) in waiting.iter_mut().flatten() {
-            for (room_id, stage) in rooms {
-                if let Stage::Resting { until, attempts } = *stage
-                    && until <= now
-                {
-                    *stage = Stage::Busy { again: false, attempts };
-                    return Some((server.clone(), room_id.clone()));
-                }
+        let rooms = waiting.iter_mut().flatten().flat_map(|(server, rooms)| {
+            rooms.iter_mut().map(move |(room_id, stage)| (server, room_id, stage))
+        });
+        let due = rooms.filter_map(|(server, room_id, stage)| match *stage {
+            Stage::Resting { until, attempts } if until <= now => {
+                Some((until, attempts, server, room_id, stage))
             }
-        }
-        None
+            _ => None,
+        });
+        let (_, attempts, server, room_id, stage) = due.min_by_key(|(until, ..)| *until)?;
+        *stage = Stage::Busy { again: false, attempts };
+        Some((server.clone(), room_id.clone()))
     }
 
     /// Takes all rooms of a server, whose keys have come. Who is at one of them looks again.
@@ -121,26 +130,43 @@ impl UncheckedRooms {
     }
 
     /// Ends an attempt. Answers whether another is to follow at once.
-    fn end(&self, (server, room_id): (&str, &str), is_done: bool, now: Instant) -> bool {
+    fn end(&self, place: (&str, &str), is_done: bool, now: Instant) -> bool {
         let mut waiting = self.waiting.lock();
         let Some(waiting) = waiting.as_mut() else { return false };
-        let Some(stage) = waiting.get_mut(server).and_then(|rooms| rooms.get_mut(room_id)) else {
-            return false;
-        };
-        let Stage::Busy { again, attempts } = *stage else { return false };
-        if again {
-            *stage = Stage::Busy { again: false, attempts };
+        let (server, room_id) = place;
+        let Some(rooms) = waiting.get_mut(server) else { return false };
+        let Some(stage) = rooms.get_mut(room_id) else { return false };
+        if let Stage::Busy { again: again @ true, .. } = stage {
+            *again = false;
             return true;
         }
-        let pause = PAUSES.get(attempts).or(PAUSES.last()).copied().unwrap_or_default();
-        *stage = Stage::Resting { until: now + pause, attempts: attempts + 1 };
-        if is_done && let Some(rooms) = waiting.get_mut(server) {
+        stage.rest(now);
+        if is_done {
             rooms.remove(room_id);
-            if rooms.is_empty() {
-                waiting.remove(server);
-            }
+        }
+        if rooms.is_empty() {
+            waiting.remove(server);
         }
         false
+    }
+
+    /// Nobody is at it any more, if somebody was.
+    fn leave(&self, (server, room_id): (&str, &str), now: Instant) {
+        let mut waiting = self.waiting.lock();
+        let rooms = waiting.as_mut().and_then(|waiting| waiting.get_mut(server));
+        if let Some(stage) = rooms.and_then(|rooms| rooms.get_mut(room_id)) {
+            stage.rest(now);
+        }
+    }
+}
+
+impl Stage {
+    /// Until the next attempt, if somebody is at it.
+    fn rest(&mut self, now: Instant) {
+        if let Stage::Busy { attempts, .. } = *self {
+            let pause = PAUSES.get(attempts).or(PAUSES.last()).copied().unwrap_or_default();
+            *self = Stage::Resting { until: now + pause, attempts: attempts + 1 };
+        }
     }
 }
 
@@ -189,7 +215,9 @@ impl KeptBack {
         if self.events.len() >= EVENTS_MAX || self.bytes + json.len() > BYTES_MAX {
             return;
         }
-        if self.servers.insert(event_id.clone(), server.clone()).is_none() {
+        // It may be told as part of the state and of what allows that.
+        if let Entry::Vacant(entry) = self.servers.entry(event_id.clone()) {
+            entry.insert(server.clone());
             self.bytes += json.len();
             self.events.push(Unchecked { event_id, server, is_state, json });
         }
@@ -231,14 +259,14 @@ pub async fn keep(
 
 /// Goes on with what waits for the keys of a server that are here now.
 pub fn keys_came(ctx: &Arc<Context>, server: &str) {
-    let rooms = ctx.federation.unchecked.take_of(server);
-    if rooms.is_empty() {
+    let rooms = ctx.federation.unchecked.take_of(server).into_iter();
+    let turns: Vec<Turn> = rooms.map(|room_id| Turn::new(ctx, server.to_owned(), room_id)).collect();
+    if turns.is_empty() {
         return;
     }
-    let (work, server) = (ctx.clone(), server.to_owned());
     worker::run(ctx, "taking in what waited for keys", async move {
-        for room_id in rooms {
-            attempt(&work, &server, &room_id).await;
+        for turn in turns {
+            turn.run().await;
         }
     });
 }
@@ -252,9 +280,9 @@ pub fn take_up(ctx: &Arc<Context>) {
     while let Ok(place) = rooms.places.clone().try_acquire_owned()
         && let Some((server, room_id)) = rooms.take_due(Instant::now())
     {
-        let work = ctx.clone();
+        let turn = Turn::new(ctx, server, room_id);
         worker::run(ctx, "taking in what waited for keys", async move {
-            attempt(&work, &server, &room_id).await;
+            turn.run().await;
             drop(place);
         });
     }
@@ -274,16 +302,36 @@ fn read_all(ctx: &Context) -> Result<(), warren_engine::Error> {
     Ok(())
 }
 
-/// Tries until nothing new comes of it.
-async fn attempt(ctx: &Arc<Context>, server: &str, room_id: &str) {
-    loop {
-        let is_done = take_in_all(ctx, server, room_id).await.unwrap_or_else(|error| {
-            tracing::warn!(server, room_id, error = %error.error, "what waited for keys cannot be taken in");
-            false
-        });
-        if !ctx.federation.unchecked.end((server, room_id), is_done, Instant::now()) {
-            return;
+/// A task's turn with what waits for a server in a room. Whatever becomes of the task, the rest is left to the next attempt.
+struct Turn {
+    ctx: Arc<Context>,
+    server: String,
+    room_id: String,
+}
+
+impl Turn {
+    fn new(ctx: &Arc<Context>, server: String, room_id: String) -> Turn {
+        Turn { ctx: ctx.clone(), server, room_id }
+    }
+
+    /// Tries until nothing new comes of it.
+    async fn run(self) {
+        let (server, room_id) = (self.server.as_str(), self.room_id.as_str());
+        loop {
+            let is_done = take_in_all(&self.ctx, server, room_id).await.unwrap_or_else(|error| {
+                tracing::warn!(server, room_id, error = %error.error, "what waited for keys cannot be taken in");
+                false
+            });
+            if !self.ctx.federation.unchecked.end((server, room_id), is_done, Instant::now()) {
+                return;
+            }
         }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.ctx.federation.unchecked.leave((&self.server, &self.room_id), Instant::now());
     }
 }
 
@@ -299,12 +347,13 @@ async fn take_in_all(ctx: &Arc<Context>, server: &str, room_id: &str) -> Result<
 async fn take_in(ctx: &Arc<Context>, server: &str, room_id: &str) -> Result<bool, ApiError> {
     let (mut after, mut count) = (String::new(), 0);
     loop {
-        let waiting = ctx.engine.read(&UncheckedEvents { room_id, server, after: &after, limit: BATCH })?;
+        let limit = TAKEN_BATCH;
+        let waiting = ctx.engine.read(&UncheckedEvents { room_id, server, after: &after, limit })?;
         let Some((last, _)) = waiting.events.last() else { break };
         after = last.to_string();
         match take_batch(ctx, (server, room_id), waiting).await? {
             Some(adopted) => count += adopted,
-            None => return Ok(false),
+            None => break,
         }
     }
     if count > 0 {
@@ -346,18 +395,69 @@ async fn take_batch(
         }
         take.pdus = checked.ready;
         take.refused = left.into_iter().collect();
-        let others = take.elsewhere.iter().map(|(_, other)| other.as_str());
-        ctx.federation.unchecked.add(room_id, others, Instant::now());
         if take.pdus.is_empty() && take.refused.is_empty() && take.elsewhere.is_empty() {
             return Ok(Some(0));
         }
     }
-    match tokio::task::block_in_place(|| ctx.engine.write(take)).await? {
+    let others: Vec<String> = take.elsewhere.iter().map(|(_, other)| other.clone()).collect();
+    let taken = tokio::task::block_in_place(|| ctx.engine.write(take)).await?;
+    ctx.federation.unchecked.add(room_id, others.iter().map(String::as_str), Instant::now());
+    match taken {
         TakenUnchecked::Settled { count, adopted } => {
             let changes = adopted.changes.len();
             tracing::debug!(room_id, server, count, changes, "the state of a room is told further");
             Ok(Some(count))
         }
         TakenUnchecked::NotYet | TakenUnchecked::LetGo => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROOM: &str = "!a:here.test";
+
+    fn rooms(servers: &[&str], now: Instant) -> UncheckedRooms {
+        let rooms = UncheckedRooms::default();
+        *rooms.waiting.lock() = Some(HashMap::new());
+        rooms.add(ROOM, servers.iter().copied(), now);
+        rooms
+    }
+
+    #[test]
+    fn what_is_in_vain_is_tried_less_and_less_often_and_what_is_new_soon() {
+        let mut now = Instant::now();
+        let rooms = rooms(&["a.test"], now);
+        for pause in PAUSES.iter().chain([&PAUSES[PAUSES.len() - 1]]) {
+            assert_eq!(rooms.take_due(now + *pause - Duration::from_secs(1)), None);
+            now += *pause;
+            assert_eq!(rooms.take_due(now), Some(("a.test".to_owned(), ROOM.to_owned())));
+            assert_eq!(rooms.take_due(now), None, "somebody is at it");
+            assert!(!rooms.end(("a.test", ROOM), false, now));
+        }
+        // More is told of the room that waits for it.
+        rooms.add(ROOM, ["a.test"], now);
+        now += PAUSES[0];
+        assert!(rooms.take_due(now).is_some());
+        // And while somebody is at it, that is looked at at once, though all else is done.
+        rooms.add(ROOM, ["a.test"], now);
+        assert!(rooms.end(("a.test", ROOM), true, now) && rooms.has(ROOM));
+        assert!(!rooms.end(("a.test", ROOM), true, now));
+        assert!(!rooms.has(ROOM));
+    }
+
+    #[test]
+    fn who_has_waited_for_longest_is_next_and_keys_wait_for_no_pause() {
+        let now = Instant::now();
+        let rooms = rooms(&["first.test"], now);
+        rooms.add(ROOM, ["second.test"], now + Duration::from_secs(1));
+        let due = now + PAUSES[0] + Duration::from_secs(1);
+        assert_eq!(rooms.take_due(due).map(|(server, _)| server).as_deref(), Some("first.test"));
+        assert_eq!(rooms.take_of("second.test"), [ROOM]);
+        assert_eq!(rooms.take_due(due), None);
+        // A task that falls leaves it to the next attempt.
+        rooms.leave(("second.test", ROOM), due);
+        assert!(rooms.take_due(due + PAUSES[0]).is_some());
     }
 }

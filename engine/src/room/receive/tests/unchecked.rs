@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::{
-    command::{KeepUnchecked, TakeUnchecked, TakenUnchecked, Unchecked},
+    command::{
+        KeepUnchecked, PurgeBefore, PurgeHistory, StepPurge, TakeUnchecked, TakenUnchecked, Unchecked,
+    },
     view::federation::{AwaitedKeys, UncheckedEvents},
 };
 
@@ -42,6 +44,8 @@ impl Told {
         depth: u64,
     ) -> Pdu {
         let mut auth = scene.auth(CARL, kind, None, false);
+        // The state tells of it in the end.
+        auth.retain(|event_id| **event_id != *join.event_id);
         auth.push(join.event_id.to_string());
         let auth = strs(&auth);
         scene.peer.make(Draft { sender: CARL, kind, state_key, content, prev: vec![prev], auth, depth })
@@ -112,7 +116,11 @@ fn what_waits_for_keys_is_part_of_the_room_once_they_are_here() {
     assert_eq!(told.waiting(THERE), expected);
     assert!(!told.scene.is_joined(CARL), "nobody can tell yet");
     let message = told.message(40);
+    // What allows it is known from elsewhere; whether he was in the room then is not.
+    told.scene.receive_outliers(&[&told.join]);
     assert_eq!(told.outcome(&message), Outcome::Waiting, "it is not rejected for want of his membership");
+    // It does not follow what the state is adopted under.
+    let last = told.scene.world.message(ROOM, ALICE, "meanwhile");
     told.scene.is_sound();
     assert_eq!(sent_to(&told.scene.world, THERE).0, [""; 0]);
     let taken = told.take(THERE, &[&told.topic, &told.join], &[]);
@@ -123,8 +131,41 @@ fn what_waits_for_keys_is_part_of_the_room_once_they_are_here() {
     assert_eq!(told.awaited(), [""; 0]);
     told.scene.is_sound();
     // His server has not been told of what was said while it was not known to be there.
-    assert_eq!(sent_to(&told.scene.world, THERE).0, [told.end.as_str()]);
+    assert_eq!(sent_to(&told.scene.world, THERE).0, [last.as_str()]);
     assert_eq!(told.outcome(&message), Outcome::Accepted);
+    told.scene.is_sound();
+    let prev = message.event_id.to_string();
+    let content = json!({"msgtype": "m.text", "body": "and here"});
+    let next = Told::by_carl(&told.scene, &told.join, ("m.room.message", None), content, &prev, 41);
+    assert_eq!(told.outcome(&next), Outcome::Accepted, "nor what follows that");
+    told.scene.is_sound();
+}
+
+#[test]
+fn what_is_denied_for_another_reason_is_rejected() {
+    let told = Told::new();
+    told.keep(&[(&told.join, AWAY)], true);
+    told.scene.receive_outliers(&[&told.join]);
+    told.scene.world.member(ROOM, ALICE, CARL, "ban").unwrap();
+    let end = told.scene.ends().remove(0);
+    let content = json!({"msgtype": "m.text", "body": "all the same"});
+    let message = Told::by_carl(&told.scene, &told.join, ("m.room.message", None), content, &end, 50);
+    assert!(matches!(told.outcome(&message), Outcome::Rejected(_)), "the state tells what he is");
+    told.scene.is_sound();
+}
+
+#[test]
+fn what_waits_outlasts_a_purge_of_the_event_before_which_it_was_told() {
+    let mut told = Told::new();
+    told.keep(&[(&told.join, THERE)], true);
+    told.scene.world.pass_ms(DAY_MS + 1);
+    told.end = told.scene.world.message(ROOM, ALICE, "the last");
+    let before = PurgeBefore::Event(told.end.clone());
+    told.scene.world.engine.write(PurgeHistory { room_id: ROOM.into(), before }).wait().unwrap();
+    while !told.scene.world.engine.write(StepPurge::after(ROOM, None)).wait().unwrap().is_over() {}
+    let taken = told.take(THERE, &[&told.join], &[]);
+    assert!(matches!(taken, TakenUnchecked::Settled { count: 1, .. }), "{taken:?}");
+    assert!(told.scene.is_joined(CARL));
     told.scene.is_sound();
 }
 
@@ -169,13 +210,28 @@ fn what_is_told_anew_takes_the_place_of_what_was_told_before() {
 
 #[test]
 fn what_waits_in_a_room_that_is_not_entered_is_let_go_by_and_by() {
-    let mut told = Told::new();
-    told.end = "$never-heard-of".to_owned();
-    told.keep(&[(&told.join, THERE)], true);
-    assert_eq!(told.take(THERE, &[&told.join], &[]), TakenUnchecked::NotYet, "it may be about to be entered");
-    assert_eq!(told.awaited(), [THERE]);
-    told.scene.world.pass_ms(DAY_MS + 1);
-    assert_eq!(told.take(THERE, &[&told.join], &[]), TakenUnchecked::LetGo);
-    assert_eq!(told.awaited(), [""; 0]);
-    told.scene.is_sound();
+    let (world, room_id) = (World::new(), "!elsewhere:there.example");
+    let event_id: Arc<str> = "$join".into();
+    let event = Unchecked {
+        event_id: event_id.clone(),
+        server: THERE.into(),
+        is_state: true,
+        json: r#"{"type":"m.room.member","state_key":"@carl:there.example"}"#.into(),
+    };
+    let (before, events) = (Arc::from("$never-heard-of"), vec![event]);
+    let keep = KeepUnchecked { room_id: room_id.into(), version: version(), before, events, is_anew: true };
+    world.engine.write(keep).wait().unwrap();
+    let take = TakeUnchecked {
+        room_id: room_id.into(),
+        server: THERE.into(),
+        pdus: Vec::new(),
+        refused: vec![event_id],
+        elsewhere: Vec::new(),
+    };
+    let taken = || world.engine.write(take.clone()).wait().unwrap();
+    assert_eq!(taken(), TakenUnchecked::NotYet, "it may be about to be entered");
+    assert_eq!(world.engine.read(&AwaitedKeys).unwrap(), [(THERE.to_owned(), room_id.to_owned())]);
+    world.pass_ms(DAY_MS + 1);
+    assert_eq!(taken(), TakenUnchecked::LetGo);
+    assert_eq!(world.engine.read(&AwaitedKeys).unwrap(), []);
 }
