@@ -140,7 +140,8 @@ pub const KEYS_TRUSTED_AHEAD: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// server that somebody else names in bad requests.
 pub const KEYS_PAUSE: Duration = Duration::from_secs(30);
 
-/// The same after failures: it doubles up to this. A server that comes back with a new key is not believed for so long.
+/// The same after failures: it doubles up to this. A server that comes back with a new key is not believed for so long, if others had it
+/// asked in vain by its name.
 pub const KEYS_PAUSE_MAX: Duration = Duration::from_secs(10 * 60);
 
 /// How long they are not asked for again after either where a user waits, as to come into a room: the server may be back by now. Rooms
@@ -151,7 +152,8 @@ pub const KEYS_AWAITED_PAUSE: Duration = Duration::from_secs(5);
 /// thousands with a key or two, and of some hundreds with as much as there may be.
 pub const QUERIED_KEYS_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// Servers that it is remembered of when their keys were asked for, some 300 bytes each.
+/// Servers that it is remembered of when their keys were asked for, some 300 bytes each; and of those whose keys this server lacked
+/// itself, what these are called.
 pub const KEYS_SERVERS_MAX: usize = 50_000;
 
 /// Fetches of keys at once of servers in rooms with this one, and in those that a user comes into: joining a room of thousands

@@ -281,7 +281,8 @@ async fn complete_by(
     let state = {
         let at = At::Entrance(&room.join_event_id);
         let told = (whole.pdus, whole.auth_chain);
-        let cause = Cause::Told(server.to_owned(), begun.into_std());
+        // The places of whom the server lets in meanwhile are not taken.
+        let cause = Cause::Told(ctx.config.server_name.to_string(), begun.into_std());
         store(ctx, (room.room_id.as_str(), &cause), version, at, told, stored).await?.state
     };
     let count = state.len();

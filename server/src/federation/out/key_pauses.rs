@@ -20,6 +20,8 @@ const KEY_ID_BYTES_MAX: usize = 64;
 pub enum Need {
     /// Another server, or who says that they are one.
     Others,
+    /// This server, for what another has sent.
+    Sent,
     /// This server, for what can wait.
     Later,
     /// A user here, who waits.
@@ -66,11 +68,13 @@ struct Pause {
     /// When that was.
     at: Instant,
     until: Instant,
+    /// Until when the server wants to be left alone, as it says itself.
+    told: Instant,
     /// How often in a row that failed.
     failures: u32,
     /// Whether the server has answered itself.
     is_there: bool,
-    /// The keys that were asked for.
+    /// The keys that were asked for, where it counts.
     key_ids: BTreeSet<String>,
 }
 
@@ -81,6 +85,19 @@ pub struct Outcome {
     pub error: Option<RemoteError>,
     /// Whether the server has answered itself.
     pub is_there: bool,
+    /// For how long the server wants to be left alone, where it says so.
+    pub retry_after: Option<Duration>,
+}
+
+impl Outcome {
+    /// What came of asking the server, and others for what it did not tell: why it told nothing, and whether all was had in the end.
+    pub fn of(refusal: Option<RemoteError>, is_had: bool) -> Outcome {
+        let retry_after = match &refusal {
+            Some(RemoteError::Refused { retry_after, .. }) => *retry_after,
+            _ => None,
+        };
+        Outcome { is_there: refusal.is_none(), retry_after, error: refusal.filter(|_| !is_had) }
+    }
 }
 
 impl Wish<'_> {
@@ -88,20 +105,21 @@ impl Wish<'_> {
     fn short(&self) -> impl Iterator<Item = &String> {
         self.lacking.iter().filter(|key_id| key_id.len() <= KEY_ID_BYTES_MAX)
     }
+
+    /// How many of them may be. What is sent names keys as its sender likes: half are left to what this server has asked for.
+    fn key_ids_max(&self) -> usize {
+        if self.need == Need::Sent { KEY_IDS_MAX / 2 } else { KEY_IDS_MAX }
+    }
 }
 
 impl Asked {
     /// Who is to be asked now.
     pub fn turn(&self, wish: &Wish<'_>, now: Instant) -> Turn {
-        let pauses = || {
-            let of_others = self.of_others.as_ref().filter(|_| wish.need == Need::Others);
-            self.own.iter().chain(of_others)
-        };
+        let of_others = self.of_others.as_ref().filter(|_| wish.need == Need::Others);
+        let pauses = || self.own.iter().chain(of_others);
         let is_asked = pauses().any(|pause| pause.at > wish.since);
-        let is_paused = pauses().any(|pause| match wish.need {
-            Need::Now => pause.at + KEYS_AWAITED_PAUSE > now,
-            Need::Later | Need::Others => pause.until > now,
-        });
+        let is_paused = self.own.as_ref().is_some_and(|own| own.holds_up(wish.need, now))
+            || of_others.is_some_and(|pause| pause.until > now);
         if !is_asked && !is_paused {
             return Turn::All;
         }
@@ -115,7 +133,7 @@ impl Asked {
             return Turn::AllOnce;
         }
         let asked_for = self.own.as_ref().map_or(0, |own| own.key_ids.len());
-        new.truncate(KEY_IDS_MAX.saturating_sub(asked_for));
+        new.truncate(wish.key_ids_max().saturating_sub(asked_for));
         match new.is_empty() || wish.need == Need::Others || !wish.has_notaries {
             true => Turn::Nobody,
             false => Turn::Notaries(new),
@@ -167,7 +185,7 @@ impl Asked {
                 let Some(before) = before else { return };
                 // This makes the pause no longer.
                 for pause in self.own.iter_mut().chain(&mut self.of_others) {
-                    pause.until = before.until;
+                    pause.until = before.until.max(pause.told);
                     pause.key_ids.extend(before.key_ids.iter().cloned());
                 }
             }
@@ -178,9 +196,9 @@ impl Asked {
         let is_had = outcome.error.is_none();
         let before = if wish.need == Need::Others { &self.of_others } else { &self.own };
         let mut pause = Pause::after(before.as_ref(), outcome, now);
-        let asked_for = wish.short().take(KEY_IDS_MAX).cloned().collect();
+        let asked_for = || -> BTreeSet<String> { wish.short().take(wish.key_ids_max()).cloned().collect() };
         if wish.need != Need::Others {
-            self.own = Some(Pause { key_ids: asked_for, ..pause });
+            self.own = Some(Pause { key_ids: asked_for(), ..pause });
             // What others had asked for in vain is settled.
             if is_had {
                 self.of_others = None;
@@ -191,29 +209,46 @@ impl Asked {
         if is_had {
             self.own = Some(pause.clone());
         }
-        pause.key_ids = asked_for;
+        // Where a server is asked once more, they tell whether it was for these: not one that is away, or in no room here. Of those there
+        // may be any number, with made-up keys.
+        if pause.is_there && wish.is_in_rooms {
+            pause.key_ids = asked_for();
+        }
         self.of_others = Some(pause);
     }
 }
 
 impl Pause {
-    fn after(before: Option<&Pause>, Outcome { error, is_there }: Outcome, now: Instant) -> Pause {
-        let Some(error) = error else {
-            return Pause {
-                at: now,
-                until: now + KEYS_PAUSE,
-                failures: 0,
-                is_there,
-                key_ids: BTreeSet::new(),
-            };
+    fn after(before: Option<&Pause>, outcome: Outcome, now: Instant) -> Pause {
+        let Outcome { error, is_there, retry_after } = outcome;
+        let (until, failures) = match error {
+            None => (now + KEYS_PAUSE, 0),
+            Some(_) => Pause::after_failure(before, now),
         };
+        let told = now + retry_after.unwrap_or_default().min(KEYS_PAUSE_MAX);
+        Pause { at: now, until: until.max(told), told, failures, is_there, key_ids: BTreeSet::new() }
+    }
+
+    /// Until when it is after a failure, and how many there were in a row.
+    fn after_failure(before: Option<&Pause>, now: Instant) -> (Instant, u32) {
         let failures = before.map_or(0, |before| before.failures);
-        let mut pause = KEYS_PAUSE.saturating_mul(1 << failures.min(16));
-        if let RemoteError::Refused { retry_after: Some(after), .. } = error {
-            pause = pause.max(after);
+        // Users who wait have the server asked within a pause. That it is still away then is no reason to leave it alone for longer.
+        if let Some(running) = before.filter(|before| before.failures > 0 && before.until > now) {
+            return (running.until, failures);
         }
-        let (until, failures) = (now + pause.min(KEYS_PAUSE_MAX), failures.saturating_add(1));
-        Pause { at: now, until, failures, is_there, key_ids: BTreeSet::new() }
+        let pause = KEYS_PAUSE.saturating_mul(1 << failures.min(16));
+        (now + pause.min(KEYS_PAUSE_MAX), failures.saturating_add(1))
+    }
+
+    /// Whether this one, for what this server needs, holds up who needs keys.
+    fn holds_up(&self, need: Need, now: Instant) -> bool {
+        let until = match need {
+            Need::Now => self.at + KEYS_AWAITED_PAUSE,
+            // Whoever names the server may be the server, which is back. In vain, that makes a pause of its own.
+            Need::Others => self.until.min(self.at + KEYS_PAUSE),
+            Need::Sent | Need::Later => self.until,
+        };
+        until.max(self.told) > now
     }
 }
 
@@ -251,7 +286,7 @@ mod tests {
             let lacking: Vec<String> = key_ids.iter().map(|key_id| (*key_id).to_owned()).collect();
             let (is_in_rooms, has_notaries, since) = (self.is_in_rooms, true, self.now);
             let wish = Wish { need, since, lacking: &lacking, is_in_rooms, has_notaries };
-            self.asked.note(&wish, &turn, Outcome { error, is_there }, self.now);
+            self.asked.note(&wish, &turn, Outcome { is_there, ..Outcome::of(error, false) }, self.now);
             turn
         }
 
@@ -303,8 +338,78 @@ mod tests {
             retry_after: Some(Duration::from_secs(300)),
             room_version: None,
         };
-        asking.ask(Need::Later, &["ed25519:1"], Some(told), false);
-        assert_eq!(asking.until(), asking.now + Duration::from_secs(300));
+        // Whether notaries had the keys or not.
+        assert_eq!(Outcome::of(Some(told.clone()), true).retry_after, Some(SECOND * 300));
+        asking.ask(Need::Now, &["ed25519:1"], Some(told), false);
+        assert_eq!(asking.until(), asking.now + SECOND * 300);
+        asking.wait(299);
+        for need in [Need::Others, Need::Sent, Need::Later, Need::Now] {
+            assert_eq!(asking.turn(need, &["ed25519:1"]), Turn::Nobody, "{need:?}");
+        }
+        asking.wait(1);
+        assert_eq!(asking.turn(Need::Now, &["ed25519:1"]), Turn::All);
+    }
+
+    #[test]
+    fn users_who_wait_make_no_pause_longer() {
+        let mut asking = Asking::begin(true);
+        asking.fail(Need::Now);
+        let until = asking.until();
+        for _ in 0..5 {
+            asking.now += KEYS_AWAITED_PAUSE;
+            assert_eq!(asking.fail(Need::Now), Turn::All);
+            assert_eq!(asking.until(), until);
+        }
+        asking.now = until;
+        asking.fail(Need::Now);
+        assert_eq!(asking.until(), asking.now + KEYS_PAUSE * 2, "it lasts");
+    }
+
+    #[test]
+    fn who_is_back_is_asked_soon_however_often_that_was_in_vain() {
+        let mut asking = Asking::begin(true);
+        for _ in 0..10 {
+            asking.fail(Need::Later);
+            asking.now = asking.until();
+        }
+        asking.fail(Need::Later);
+        asking.now += KEYS_PAUSE - SECOND;
+        assert_eq!(asking.turn(Need::Others, &["ed25519:1"]), Turn::Nobody);
+        asking.wait(1);
+        assert_eq!(asking.fail(Need::Others), Turn::All);
+        // It was somebody else.
+        for factor in [1, 2, 4] {
+            assert_eq!(asking.turn(Need::Others, &["ed25519:1"]), Turn::Nobody);
+            asking.now += KEYS_PAUSE * factor;
+            assert_eq!(asking.fail(Need::Others), Turn::All);
+        }
+    }
+
+    #[test]
+    fn what_others_make_up_is_not_remembered() {
+        let made_up: Vec<String> = (0..KEY_IDS_MAX).map(|number| format!("ed25519:x{number}")).collect();
+        let made_up: Vec<&str> = made_up.iter().map(String::as_str).collect();
+        for (is_in_rooms, is_there) in [(false, false), (false, true), (true, false)] {
+            let mut asking = Asking::begin(is_in_rooms);
+            let error = (!is_there).then_some(RemoteError::Timeout);
+            assert_eq!(asking.ask(Need::Others, &made_up, error, is_there), Turn::All);
+            let pauses = asking.asked.own.iter().chain(&asking.asked.of_others);
+            assert_eq!(pauses.map(|pause| pause.key_ids.len()).sum::<usize>(), 0);
+            assert_eq!(asking.turn(Need::Others, &made_up), Turn::Nobody);
+        }
+    }
+
+    #[test]
+    fn what_is_sent_leaves_notaries_to_who_waits() {
+        let mut asking = Asking::begin(true);
+        asking.ask(Need::Sent, &["ed25519:1"], None, false);
+        for number in 0..10 * KEY_IDS_MAX {
+            asking.ask(Need::Sent, &[&format!("ed25519:x{number}")], None, false);
+        }
+        assert_eq!(asking.turn(Need::Sent, &["ed25519:2"]), Turn::Nobody);
+        for need in [Need::Later, Need::Now] {
+            assert_eq!(asking.turn(need, &["ed25519:2"]), notaries(&["ed25519:2"]), "{need:?}");
+        }
     }
 
     #[test]

@@ -106,9 +106,21 @@ impl Cause {
     fn need(&self) -> (Need, Instant) {
         match self {
             Cause::Request(_) | Cause::Query(_) => (Need::Others, Instant::now()),
-            Cause::Sent(_) | Cause::Kept(_) => (Need::Later, Instant::now()),
+            Cause::Sent(_) => (Need::Sent, Instant::now()),
+            Cause::Kept(_) => (Need::Later, Instant::now()),
             Cause::Told(_, since) => (Need::Now, *since),
         }
+    }
+
+    /// How long a place is waited for, if not for ever: the sender of a request gives up; and a user who comes into a room waits no longer
+    /// than such a server would be silent, behind however many that are gone. What they leave unasked is asked for later.
+    fn patience(&self, is_failing: bool) -> Option<Duration> {
+        let is_short = match self {
+            Cause::Request(_) => true,
+            Cause::Told(..) => is_failing,
+            Cause::Query(_) | Cause::Sent(_) | Cause::Kept(_) => false,
+        };
+        is_short.then_some(KEYS_TIME_MAX)
     }
 }
 
@@ -148,7 +160,7 @@ impl KeyFetches {
         self.asked.entry(server_name.to_owned()).or_default().note(wish, turn, outcome, now);
     }
 
-    /// Waits for a place. `None` for a request for which it would take too long: its sender does not wait for ever.
+    /// Waits for a place. `None` where that would take too long.
     async fn place(
         &self,
         cause: &Cause,
@@ -166,9 +178,9 @@ impl KeyFetches {
                 if is_failing && is_of_rooms { self.of_failing.acquire().await.ok() } else { None };
             (of_failing, places.take(cause.who()).await)
         };
-        match cause {
-            Cause::Request(_) => timeout(KEYS_TIME_MAX, taking).await.ok(),
-            _ => Some(taking.await),
+        match cause.patience(is_failing) {
+            Some(time) => timeout(time, taking).await.ok(),
+            None => Some(taking.await),
         }
     }
 }
@@ -233,12 +245,7 @@ pub async fn fetch(ctx: &Arc<Context>, cause: &Cause, server_name: &ServerName, 
     if let Some(error) = &outcome.error {
         debug!(%server_name, %error, "the keys of a server could not be fetched");
     }
-    let has_some = || lacking.iter().any(|key_id| has(ctx, server_name.as_str(), key_id));
-    let is_fetched = is_stored && (outcome.error.is_none() || has_some());
     keys.note(server_name, &wish, &turn, outcome);
-    if is_fetched {
-        keys_came(ctx, server_name.as_str());
-    }
 }
 
 /// When a server's keys may be asked for again, if they were had the last time. Where they were not, whoever waits for them has pauses
@@ -265,29 +272,37 @@ pub fn is_here(ctx: &Context, key: &MissingKey) -> bool {
 }
 
 /// From the server; what it does not have, from the notaries.
-async fn fetch_now(ctx: &Context, server_name: &ServerName, wanted: &[String], keep: Keep) -> Outcome {
-    let from_itself = fetch_from_server(ctx, server_name, keep).await;
-    let is_there = from_itself.is_ok();
-    if is_there && has_come(ctx, server_name, wanted, keep) {
-        return Outcome { error: None, is_there };
-    }
-    let elsewhere = fetch_elsewhere(ctx, server_name, wanted, keep).await;
-    Outcome { error: from_itself.err().filter(|_| elsewhere.error.is_some()), is_there }
+async fn fetch_now(ctx: &Arc<Context>, server_name: &ServerName, wanted: &[String], keep: Keep) -> Outcome {
+    let refusal = fetch_from_server(ctx, server_name, keep).await.err();
+    let is_had = (refusal.is_none() && has_come(ctx, server_name, wanted, keep))
+        || fetch_elsewhere(ctx, server_name, wanted, keep).await.error.is_none();
+    Outcome::of(refusal, is_had)
 }
 
-/// From the notaries, one after the other.
-async fn fetch_elsewhere(ctx: &Context, server_name: &ServerName, wanted: &[String], keep: Keep) -> Outcome {
+/// From the notaries, one after the other. A key that has lapsed since counts as had when it comes: it is good for events from before.
+async fn fetch_elsewhere(
+    ctx: &Arc<Context>,
+    server_name: &ServerName,
+    wanted: &[String],
+    keep: Keep,
+) -> Outcome {
+    let mut is_had = false;
     for notary in &ctx.config.trusted_key_servers {
-        if let Err(error) = fetch_from_notary(ctx, notary, server_name, wanted, keep).await {
-            debug!(%server_name, %notary, %error, "a notary does not tell the keys of a server");
-            continue;
+        match fetch_from_notary(ctx, notary, server_name, wanted, keep).await {
+            Ok(is_news) => is_had |= is_news,
+            Err(error) => {
+                debug!(%server_name, %notary, %error, "a notary does not tell the keys of a server");
+                continue;
+            }
         }
         if has_come(ctx, server_name, wanted, keep) {
-            return Outcome { error: None, is_there: false };
+            is_had = true;
+            break;
         }
     }
     let why = "no notary tells the keys that are wanted";
-    Outcome { error: Some(RemoteError::BadAnswer(why.to_owned())), is_there: false }
+    let error = (!is_had).then(|| RemoteError::BadAnswer(why.to_owned()));
+    Outcome { error, is_there: false, retry_after: None }
 }
 
 fn has_come(ctx: &Context, server_name: &ServerName, wanted: &[String], keep: Keep) -> bool {
@@ -311,15 +326,11 @@ pub fn published(ctx: &Context, server_name: &ServerName) -> warren_engine::Resu
 
 /// Whether what queries had this server ask for has all that is wanted, which is stored then.
 async fn has_queried(ctx: &Arc<Context>, server_name: &ServerName, wanted: &[String]) -> bool {
-    let suffices = store_queried(ctx, server_name).await && has_all(ctx, server_name.as_str(), wanted);
-    if suffices {
-        keys_came(ctx, server_name.as_str());
-    }
-    suffices
+    store_queried(ctx, server_name).await && has_all(ctx, server_name.as_str(), wanted)
 }
 
 /// What was only remembered of a server is stored: somebody needs it here. Answers whether there was anything.
-async fn store_queried(ctx: &Context, server_name: &ServerName) -> bool {
+async fn store_queried(ctx: &Arc<Context>, server_name: &ServerName) -> bool {
     let queried_keys = &ctx.federation.keys.queried_keys;
     let Some(kept) = queried_keys.get(server_name) else { return false };
     let Ok(published) = read_keys(&kept.json, server_name) else { return false };
@@ -349,11 +360,16 @@ fn not_here(ctx: &Context, server_name: &str, wanted: &[String]) -> Vec<String> 
     wanted.iter().filter(|key_id| !has(ctx, server_name, key_id)).cloned().collect()
 }
 
-async fn fetch_from_server(ctx: &Context, server_name: &ServerName, keep: Keep) -> Result<(), RemoteError> {
+async fn fetch_from_server(
+    ctx: &Arc<Context>,
+    server_name: &ServerName,
+    keep: Keep,
+) -> Result<(), RemoteError> {
     let request = Request::new(Method::GET, "/_matrix/key/v2/server").unsigned();
     let request = request.with_time(KEYS_TIME_MAX).with_bytes_max(KEYS_BYTES_MAX);
     let body = request.bytes(ctx, server_name).await?;
-    store(ctx, server_name, &read_keys(&body, server_name)?, None, keep).await
+    store(ctx, server_name, &read_keys(&body, server_name)?, None, keep).await?;
+    Ok(())
 }
 
 /// What is published under a server's name, or why not: which is counted.
@@ -371,15 +387,16 @@ struct NotaryAnswer {
     server_keys: Vec<JsonObject>,
 }
 
+/// Answers whether it told any news that are stored.
 async fn fetch_from_notary(
-    ctx: &Context,
+    ctx: &Arc<Context>,
     notary: &ServerName,
     server_name: &ServerName,
     wanted: &[String],
     keep: Keep,
-) -> Result<(), RemoteError> {
+) -> Result<bool, RemoteError> {
     if notary == server_name {
-        return Ok(());
+        return Ok(false);
     }
     let now_ms = ctx.engine.now_ms();
     let criteria = |key_id: &String| (key_id.clone(), json!({ "minimum_valid_until_ts": now_ms }));
@@ -390,6 +407,7 @@ async fn fetch_from_notary(
     let request = Request::new(Method::POST, "/_matrix/key/v2/query").with_content(&content)?;
     let request = request.repeatable().with_time(KEYS_TIME_MAX).with_bytes_max(NOTARY_BYTES_MAX);
     let answer: NotaryAnswer = request.send(ctx, notary).await?;
+    let mut is_news = false;
     for object in answer.server_keys {
         if object.get("server_name").and_then(Value::as_str) != Some(server_name.as_str()) {
             continue;
@@ -397,13 +415,17 @@ async fn fetch_from_notary(
         verify_notary(ctx, notary, &object).await?;
         let body = canonical(&Value::Object(object));
         let kept = published(ctx, server_name).map_err(failed)?;
-        store(ctx, server_name, &read_keys(&body, server_name)?, kept, keep).await?;
+        is_news |= store(ctx, server_name, &read_keys(&body, server_name)?, kept, keep).await?;
     }
-    Ok(())
+    Ok(is_news)
 }
 
 /// Whether the notary has signed it, with a key that it has told itself.
-async fn verify_notary(ctx: &Context, notary: &ServerName, object: &JsonObject) -> Result<(), RemoteError> {
+async fn verify_notary(
+    ctx: &Arc<Context>,
+    notary: &ServerName,
+    object: &JsonObject,
+) -> Result<(), RemoteError> {
     let signatures = object.get("signatures").and_then(|signatures| signatures.get(notary.as_str()));
     let key_ids: Vec<&String> =
         signatures.and_then(Value::as_object).into_iter().flat_map(|keys| keys.keys()).collect();
@@ -433,14 +455,14 @@ fn failed(error: warren_engine::Error) -> RemoteError {
 }
 
 /// Stores or remembers keys that have been verified. What the server published is kept as it is: what it says itself, or of what notaries
-/// say the newest, which may be older than what is `kept`.
+/// say the newest, which may be older than what is `kept`. Answers whether there are any news in it that are stored.
 async fn store(
-    ctx: &Context,
+    ctx: &Arc<Context>,
     server_name: &ServerName,
     published: &Published,
     kept: Option<PublishedKeys>,
     keep: Keep,
-) -> Result<(), RemoteError> {
+) -> Result<bool, RemoteError> {
     let mut json = published.json.clone();
     if let Some(kept) = kept
         && let Ok(kept) = Published::read(&kept.json, &published.server_name)
@@ -453,119 +475,42 @@ async fn store(
         Keep::Stored => write(ctx, published, kept).await,
         Keep::Remembered => {
             ctx.federation.keys.queried_keys.put(server_name, kept);
-            Ok(())
+            Ok(false)
         }
     }
 }
 
-async fn write(ctx: &Context, published: &Published, kept: PublishedKeys) -> Result<(), RemoteError> {
+/// Goes on with what lacked the keys, if there are any news in it, and answers whether there are.
+async fn write(ctx: &Arc<Context>, published: &Published, kept: PublishedKeys) -> Result<bool, RemoteError> {
     let keys = published.keys(kept.fetched_ts);
     let (server_name, PublishedKeys { json, fetched_ts }) = (published.server_name.clone(), kept);
+    let news = keys.iter().filter(|key| is_news(ctx, &server_name, key));
+    let news: Vec<String> = news.map(|key| key.key_id.clone()).collect();
     let store = StorePublishedKeys { server_name, keys, json, fetched_ts };
     let refused = ctx.engine.write(store).await.map_err(failed)?;
     if !refused.is_empty() {
         refusals::keys("other_key");
         warn!(server_name = %published.server_name, ?refused, "a server gives key ids to other keys than before");
     }
-    Ok(())
+    let is_news = news.iter().any(|key_id| !refused.contains(key_id));
+    if is_news {
+        keys_came(ctx, &published.server_name);
+    }
+    Ok(is_news)
+}
+
+/// Whether anything lacked a key that is told so. Many servers let theirs count for longer whenever they are asked, and anybody may have
+/// them asked: nothing waited for that while it counted.
+fn is_news(ctx: &Context, server_name: &str, key: &ServerKey) -> bool {
+    match ctx.engine.read(&StandingOfKey { server_name, key_id: &key.key_id }) {
+        Ok(KeyStanding::Known(known)) => {
+            let has_lapsed = !known.is_old && known.valid_until_ts <= ctx.engine.now_ms();
+            has_lapsed && known.valid_until_ts < key.valid_until_ts
+        }
+        Ok(KeyStanding::NeverTrusted) => false,
+        Ok(KeyStanding::Unknown) | Err(_) => true,
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::pin::pin;
-    use std::task::Poll;
-
-    use tokio::task::unconstrained;
-    use warren_engine::core::event::{encode_base64, sign_json};
-
-    use super::*;
-
-    /// What a server publishes that has the key of this one.
-    fn published_by(ctx: &Context, server_name: &ServerName) -> Vec<u8> {
-        let key = ctx.engine.key_pair();
-        let mut object: JsonObject = serde_json::from_value(json!({
-            "server_name": server_name.as_str(),
-            "valid_until_ts": ctx.engine.now_ms() + 3_600_000,
-            "verify_keys": { key.key_id(): { "key": encode_base64(key.public_key()) } },
-            "old_verify_keys": {},
-        }))
-        .expect("an object");
-        sign_json(&mut object, server_name.as_str(), key);
-        canonical(&Value::Object(object))
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn what_a_query_has_fetched_meanwhile_is_there_for_who_needs_it() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let ctx = Context::of_tests(folder.path());
-        let keys = &ctx.federation.keys;
-        let server_name = ServerName::parse("there.example").expect("a name");
-        let wanted = [ctx.engine.key_pair().key_id().to_owned()];
-        let query = keys.flights.alone(server_name.as_str()).await;
-        let cause = Cause::Request(None);
-        let mut request = pin!(unconstrained(fetch(&ctx, &cause, &server_name, &wanted)));
-        let polled = std::future::poll_fn(|task| Poll::Ready(request.as_mut().poll(task))).await;
-        assert!(polled.is_pending(), "it waits for the query");
-        let fetched_ts = ctx.engine.now_ms() - 60_000;
-        let published = PublishedKeys { json: published_by(&ctx, &server_name).into(), fetched_ts };
-        keys.queried_keys.put(&server_name, published.clone());
-        let wish = Wish {
-            need: Need::Others,
-            since: Instant::now(),
-            lacking: &wanted,
-            is_in_rooms: false,
-            has_notaries: false,
-        };
-        keys.note(&server_name, &wish, &Turn::All, Outcome { error: None, is_there: true });
-        drop(query);
-        request.await;
-        assert!(has_all(&ctx, server_name.as_str(), &wanted));
-        // It is not as new as if it came now.
-        let stored = ctx.engine.read(&PublishedKeysOf(server_name.as_str())).expect("it can be read");
-        assert_eq!(stored, Some(published));
-        assert_eq!(keys.queried_keys.get(&server_name), None);
-    }
-
-    /// Takes all places that there are at once; answers how many.
-    async fn take_all<'k>(
-        keys: &'k KeyFetches,
-        held: &mut Vec<(Option<SemaphorePermit<'k>>, Place)>,
-        (cause, is_in_rooms, is_failing): (&Cause, bool, bool),
-    ) -> usize {
-        let before = held.len();
-        loop {
-            // So many at once are more than one turn of a task may have.
-            let mut taking = pin!(unconstrained(keys.place(cause, is_in_rooms, is_failing)));
-            let taken = std::future::poll_fn(|task| Poll::Ready(taking.as_mut().poll(task))).await;
-            match taken {
-                Poll::Ready(place) => held.extend(place),
-                Poll::Pending => return held.len() - before,
-            }
-        }
-    }
-
-    #[tokio::test]
-    async fn nobody_who_makes_this_server_ask_has_all_places() {
-        let (keys, mut held) = (KeyFetches::default(), Vec::new());
-        let address = |last: u8| Some(IpAddr::from([127, 0, 0, last]));
-        let (sent, told) = (|server: &str| Cause::Sent(server.to_owned()), Cause::told);
-        for (cause, is_in_rooms, is_failing, expected) in [
-            // Of strangers, whose names may be made up; from all others together there is room.
-            (Cause::Request(address(1)), false, false, 3),
-            (sent("a.example"), false, false, 3),
-            (sent("b.example"), false, true, 3),
-            (Cause::Request(address(2)), false, false, 1),
-            (Cause::Query(address(1)), true, false, 3),
-            (Cause::Query(address(2)), false, false, 3),
-            // Of servers in rooms, and what users want to know of others, none of that is taken.
-            (sent("a.example"), true, true, 30),
-            (told("a.example"), false, false, 0),
-            (told("b.example"), false, true, 0),
-            (told("b.example"), false, false, 30),
-            (Cause::Request(address(3)), true, false, 0),
-        ] {
-            let found = take_all(&keys, &mut held, (&cause, is_in_rooms, is_failing)).await;
-            assert_eq!(found, expected, "{cause:?}, in rooms: {is_in_rooms}, failing: {is_failing}");
-        }
-    }
-}
+mod tests;
