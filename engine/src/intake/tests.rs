@@ -280,4 +280,6 @@ fn what_is_history_is_known_for_a_state_that_names_it() {
     }
     assert_eq!(outliers, [id(&past)]);
     assert_eq!(intake.outcomes.get(&id(&sent)), Some(&Outcome::Accepted));
+    // Whoever waits for it is told so.
+    assert_eq!(intake.outcomes.get(&id(&past)), Some(&Outcome::Past));
 }
