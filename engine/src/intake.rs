@@ -438,7 +438,8 @@ impl Intake {
                 self.past.insert(event_id.clone());
             }
             // What is history stays that when it is known from outside of the graph as well.
-            if outcome != Outcome::Stored || !self.past.contains(&event_id) {
+            let is_outside = matches!(outcome, Outcome::Stored | Outcome::Known);
+            if !is_outside || !self.past.contains(&event_id) {
                 self.outcomes.insert(event_id, outcome);
             }
         }
