@@ -67,7 +67,7 @@ const MISSING_MAX: usize = 10;
 /// servers that are gone, say, are passed.
 const PAGES_IN_VAIN_MAX: usize = 5;
 
-/// How long a gap that nobody could fill is left alone.
+/// How long a gap that nobody could fill is left alone, and an event that a server may have which did not answer.
 const IN_VAIN: Duration = Duration::from_secs(60);
 
 /// How long a server is not asked again for an event of which what it gives cannot be taken in; for less where only a key is lacking
@@ -84,7 +84,7 @@ pub struct Histories {
     in_vain: Memory<(String, i64)>,
     /// By the server that gave them, since another one may have them as they are.
     left_behind: Memory<(String, Arc<str>)>,
-    /// How deep events are that a server may lack; nothing if nobody has them.
+    /// How deep events are that a server may lack; nothing if nobody has them, or what others have cannot be taken in.
     depths: Memory<Arc<str>, Option<u64>>,
     silences: Silences,
 }
