@@ -121,7 +121,7 @@ pub(super) async fn told_elsewhere(
     let others = sources.servers.iter().map(String::as_str);
     let others = others.filter(|other| *other != server && !histories.is_silent(other)).take(OTHERS_MAX);
     let to_ask: Vec<&str> = again.into_iter().chain(others).collect();
-    // Who is not asked, or does not answer, may have it; of a full page nobody knows whether there was a place for it.
+    // Who is silent, or does not answer, may have it; of a full page nobody knows whether there was a place for it.
     let mut has_all_told =
         !sources.servers.iter().any(|other| **other != *server && histories.is_silent(other));
     let mut is_cut = false;
