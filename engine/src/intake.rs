@@ -437,7 +437,11 @@ impl Intake {
             if outcome == Outcome::Past {
                 self.past.insert(event_id.clone());
             }
-            self.outcomes.insert(event_id, outcome);
+            // What is history stays that when it is known from outside of the graph as well.
+            let is_outside = matches!(outcome, Outcome::Stored | Outcome::Known);
+            if !is_outside || !self.past.contains(&event_id) {
+                self.outcomes.insert(event_id, outcome);
+            }
         }
         received.missing.prev_events.retain(|event_id| !self.past.contains(event_id));
         self.ask_for(&received.missing);

@@ -6,7 +6,7 @@ import pytest
 from harness.client import bodies
 from harness.events import id_of
 from harness.participant import Participant
-from harness.rooms import see
+from harness.rooms import see, via
 from harness.senders import room_messages
 
 # Fewer events than the server asks for, as of a server that gives little at once.
@@ -32,6 +32,20 @@ def wrongly_signed(_gone, resident, copy, body):
     return {**event, "signatures": {resident.name: {resident.key.id: "A" * 86}}}
 
 
+def tell_little(resident):
+    resident.answer_backfill = lambda _, query, *rest: resident.enveloped(
+        list(resident.back_from(query["v"], min(PAGE, int(query["limit"]))).values())
+    )
+
+
+def place_bad(make, gone, resident, copy, count):
+    for number in range(count):
+        bad = make(gone, resident, copy, f"bad {number}")
+        resident.know(bad)
+        resident.before[id_of(bad)] = dict(copy.state)
+        resident.place(copy, bad)
+
+
 @pytest.mark.parametrize("count", [1, PAGE + 1])
 @pytest.mark.parametrize("make", [by_who_is_gone, wrongly_signed])
 def test_what_is_before_an_event_that_cannot_be_checked_is_read(server, alice, resident, gone, make, count):
@@ -39,16 +53,10 @@ def test_what_is_before_an_event_that_cannot_be_checked_is_read(server, alice, r
     room = alice.create_room(preset="public_chat", room_version="11")
     copy = resident.join(server, room)
     resident.answer_get_missing_events = lambda *_: (200, {"events": []})
-    resident.answer_backfill = lambda _, query, *rest: resident.enveloped(
-        list(resident.back_from(query["v"], min(PAGE, int(query["limit"]))).values())
-    )
+    tell_little(resident)
     for number in range(BEFORE):
         resident.place(copy, resident.message(copy, f"before {number}"))
-    for number in range(count):
-        bad = make(gone, resident, copy, f"bad {number}")
-        resident.know(bad)
-        resident.before[id_of(bad)] = dict(copy.state)
-        resident.place(copy, bad)
+    place_bad(make, gone, resident, copy, count)
     for number in range(BEHIND):
         last = resident.place(copy, resident.message(copy, f"behind {number}"))
     assert resident.transact(server, [last]) == {id_of(last): {}}
@@ -57,3 +65,20 @@ def test_what_is_before_an_event_that_cannot_be_checked_is_read(server, alice, r
     assert bodies(room_messages(alice, room)) == told
     # The room goes on behind all that.
     see(alice, room, alice.send(room, "and on"))
+
+
+@pytest.mark.parametrize("make", [by_who_is_gone, wrongly_signed])
+def test_what_is_before_a_page_of_them_is_read_where_it_is_known_from_the_state(server, alice, resident, gone, make):
+    """The last of the page follows an event that came with the state of the join."""
+    copy = resident.create()
+    tell_little(resident)
+    for number in range(BEFORE):
+        resident.place(copy, resident.message(copy, f"before {number}"))
+    resident.next(copy, "m.room.topic", {"topic": "Rabbits"}, state_key="")
+    # One page each, so that the second brings nothing that can be taken in.
+    place_bad(make, gone, resident, copy, PAGE)
+    for number in range(PAGE):
+        resident.place(copy, resident.message(copy, f"behind {number}"))
+    alice.join(copy.room_id, query=via(resident))
+    told = [f"before {number}" for number in range(BEFORE)] + [f"behind {number}" for number in range(PAGE)]
+    assert bodies(room_messages(alice, copy.room_id)) == told

@@ -234,6 +234,13 @@ fn an_auth_chain_that_is_too_long_is_not_looked_at() {
 /// It came as what lies before the event that was sent, which is judged by a state in which it is, too.
 #[test]
 fn what_is_history_is_known_for_a_state_that_names_it() {
+    // It may be known from outside of the graph already.
+    for outside in [Outcome::Stored, Outcome::Known] {
+        told_between_and_in_a_state(&outside);
+    }
+}
+
+fn told_between_and_in_a_state(outside: &Outcome) {
     let (sent, past) = (event("sent", &[]), event("past", &[]));
     let version = RoomVersion::get("10").unwrap();
     let mut intake = Intake::new(ROOM.to_owned(), version, vec![sent.0.clone()]);
@@ -258,7 +265,7 @@ fn what_is_history_is_known_for_a_state_that_names_it() {
                 let mut is_given = false;
                 for outlier in &receive.outliers {
                     outliers.push(outlier.pdu().event_id.clone());
-                    received.outcomes.push((outlier.pdu().event_id.clone(), Outcome::Stored));
+                    received.outcomes.push((outlier.pdu().event_id.clone(), outside.clone()));
                     is_given = true;
                 }
                 for pdu in receive.pdus.iter().map(|checked| checked.pdu()) {
@@ -280,4 +287,6 @@ fn what_is_history_is_known_for_a_state_that_names_it() {
     }
     assert_eq!(outliers, [id(&past)]);
     assert_eq!(intake.outcomes.get(&id(&sent)), Some(&Outcome::Accepted));
+    // Whoever waits for it is told so.
+    assert_eq!(intake.outcomes.get(&id(&past)), Some(&Outcome::Past));
 }

@@ -14,7 +14,6 @@ use crate::{
     core::{
         checked::CheckedPdu,
         event::Pdu,
-        identifiers::server_name,
         num::{EventNum, RoomNum, StateKeyId, StreamPos},
     },
     store::{Direction, Reader, StorageError, Tx, schema, schema::EventStatus},
@@ -76,10 +75,9 @@ pub(crate) fn open(
             open.push((present, free));
         } else if let Some(num) = reader.get(&schema::TIMELINE, &(room, pos))? {
             let event = reader.event(num)?;
-            let pdu = event.pdu()?;
             // What is missing before the first of them is below zero.
             let is_first = pos > StreamPos::ZERO && free < StreamPos::ZERO;
-            if is_first || is_own_join(reader, &pdu) {
+            if is_first || is_own_join(reader, &event)? {
                 open.push((Entrance { pos, depth: event.header.depth }, free));
             }
         }
@@ -87,9 +85,16 @@ pub(crate) fn open(
     Ok(open)
 }
 
-/// A server that is in a room has no gap before a join of its own users.
-fn is_own_join(reader: &Reader, pdu: &Pdu) -> bool {
-    pdu.membership() == Some("join") && server_name(&pdu.sender) == Some(&*reader.shared.server_name)
+/// Whether the event lets in one of this server's users. A server that is in a room has a gap before such an event only where another
+/// one let the user in; what is missing there came before the join as well. Of what is no such member nothing is parsed.
+fn is_own_join(reader: &Reader, event: &Event) -> Result<bool, StorageError> {
+    let Some(state_key) = event.header.state_key else { return Ok(false) };
+    if &*reader.text(event.header.kind)? != "m.room.member"
+        || !members::is_local(reader, &reader.text(state_key)?)
+    {
+        return Ok(false);
+    }
+    Ok(event.pdu()?.membership() == Some("join"))
 }
 
 /// The gap that what is missing before history of this depth is in, which is itself in `gap`: that before the first entrance which

@@ -2,7 +2,9 @@
 //!
 //! Invariant: following a page's end in one direction shows every visible event once, in order, and those that are filled
 //! into a gap meanwhile; a page reads a bounded number of events, however few of them match. Every page that has an end either looked
-//! at an event, so that reading on comes to an end, or awaits what is asked for.
+//! at an event, so that reading on comes to an end, or awaits what is asked for. But for one case: where the room's graph forks, an
+//! event of a gap may wait for its state while what is less deep is filled in below the place that is kept for it. A client that
+//! reads on below that place before the state has come is not given the event; one that reads the stretch again is.
 
 use std::sync::Arc;
 

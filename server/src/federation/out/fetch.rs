@@ -2,7 +2,8 @@
 //!
 //! What can be judged at once is; what cannot is parked durably, so that a transaction is answered without waiting for
 //! anybody, and fetched for behind: apart for each room and each server that sent something for it, so that the troubles of
-//! one hold up no other. Invariant: an event that was acknowledged is in the room, refused, or parked.
+//! one hold up no other. Invariant: an event that was acknowledged is in the room, refused, or parked; or it is history, which is
+//! asked for when a client reads it.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -6,7 +6,7 @@
 
 mod lacking;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +24,7 @@ use warren_engine::core::filter::LIMIT_MAX;
 use warren_engine::core::json::AtMost;
 use warren_engine::core::version::RoomVersion;
 use warren_engine::intake::Intake;
-use warren_engine::view::federation::{IncomingRoom, UnknownEvents};
+use warren_engine::view::federation::{EventsNotInGraph, IncomingRoom};
 use warren_engine::view::{HistoryGap, OpenGap, StreamToken};
 
 use self::lacking::{Elsewhere, Told, told_elsewhere};
@@ -67,7 +67,7 @@ const MISSING_MAX: usize = 10;
 /// servers that are gone, say, are passed.
 const PAGES_IN_VAIN_MAX: usize = 5;
 
-/// How long a gap that nobody could fill is left alone.
+/// How long a gap that nobody could fill is left alone, and an event that a server may have which did not answer.
 const IN_VAIN: Duration = Duration::from_secs(60);
 
 /// How long a server is not asked again for an event of which what it gives cannot be taken in; for less where only a key is lacking
@@ -84,7 +84,7 @@ pub struct Histories {
     in_vain: Memory<(String, i64)>,
     /// By the server that gave them, since another one may have them as they are.
     left_behind: Memory<(String, Arc<str>)>,
-    /// How deep events are that a server may lack; nothing if nobody has them.
+    /// How deep events are that a server may lack; nothing if nobody has them, or what others have cannot be taken in.
     depths: Memory<Arc<str>, Option<u64>>,
     silences: Silences,
 }
@@ -334,10 +334,8 @@ async fn fill_gap(
 /// What is left behind for good of what a server told of the past: what it follows is here, or left behind as well. Whatever leads
 /// on to more must be asked for again.
 fn dead_ends(ctx: &Context, left: &LeftBehind) -> Result<Vec<Arc<str>>, ApiError> {
-    let before: Vec<Arc<str>> =
-        left.values().flatten().filter(|id| !left.contains_key(*id)).cloned().collect();
-    let unknown = ctx.engine.read(&UnknownEvents { event_ids: &before })?;
-    let mut leads_on: HashSet<Arc<str>> = unknown.into_iter().collect();
+    let mut leads_on: HashSet<Arc<str>> =
+        before(ctx, left, |id| !left.contains_key(*id))?.into_iter().collect();
     loop {
         let more: Vec<Arc<str>> = left
             .iter()
@@ -349,6 +347,18 @@ fn dead_ends(ctx: &Context, left: &LeftBehind) -> Result<Vec<Arc<str>>, ApiError
         }
         leads_on.extend(more);
     }
+}
+
+/// What is before all that was left behind, where that is open and the graph lacks it: a part of the state may be known from outside
+/// of that.
+fn before(
+    ctx: &Context,
+    left: &LeftBehind,
+    is_open: impl Fn(&&Arc<str>) -> bool,
+) -> Result<Vec<Arc<str>>, ApiError> {
+    let before: BTreeSet<Arc<str>> = left.values().flatten().filter(is_open).cloned().collect();
+    let before: Vec<Arc<str>> = before.into_iter().collect();
+    Ok(ctx.engine.read(&EventsNotInGraph { event_ids: &before })?)
 }
 
 /// A room, and who can be asked for its history.
@@ -397,8 +407,9 @@ async fn fill_by(
         }
         told.add(version, page);
         let elsewhere = told_elsewhere(sources, server, (&next, is_full), &told).await?;
-        let taken = take_in_told(sources, server, &told, &elsewhere).await?;
-        (left, lacks) = (taken.left, taken.lacks);
+        let taken = take_in_told(sources, server, (&told, &elsewhere), begun).await?;
+        left = taken.left;
+        lacks = taken.lacks.unwrap_or(lacks);
         if taken.is_help {
             note(dead_ends(ctx, &left)?, &lacks);
             return Ok(Asked::Helped);
@@ -407,8 +418,7 @@ async fn fill_by(
         let is_open = |id: &&Arc<str>| !left.contains_key(*id) && !asked.contains(*id) && is_worth_asking(id);
         next = missing.iter().filter(is_open).cloned().collect();
         if next.is_empty() {
-            let before: Vec<Arc<str>> = left.values().flatten().filter(is_open).cloned().collect();
-            next = ctx.engine.read(&UnknownEvents { event_ids: &before })?;
+            next = before(ctx, &left, is_open)?;
         }
     }
     // The server would tell the same again, or as little of what nobody has.
@@ -428,34 +438,37 @@ struct Taken {
     is_help: bool,
     /// What was left behind of what the server has told.
     left: LeftBehind,
-    /// The keys that were lacking.
-    lacks: Vec<MissingKey>,
+    /// The keys that were lacking, if there was time to tell.
+    lacks: Option<Vec<MissingKey>>,
 }
 
 /// Takes in what a server has told, together with what others have of what it lacks.
 async fn take_in_told(
     sources: &Sources<'_>,
     server: &str,
-    told: &Told,
-    elsewhere: &Elsewhere,
+    (told, elsewhere): (&Told, &Elsewhere),
+    begun: Instant,
 ) -> Result<Taken, ApiError> {
-    let ctx = sources.ctx;
-    let mut attempts = vec![told.all()];
+    let (ctx, histories) = (sources.ctx, &sources.ctx.federation.histories);
+    let mut attempts = vec![(told.all(), true)];
     if !elsewhere.is_nothing() {
         // Where that leads nowhere, what is less deep is not held up by it.
-        attempts.insert(0, elsewhere.with(told));
+        attempts.insert(0, (elsewhere.with(told), false));
     }
     let servers: Vec<String> = [server.to_owned()].into_iter().chain(elsewhere.servers.clone()).collect();
-    let mut taken = Taken { is_help: false, left: LeftBehind::new(), lacks: Vec::new() };
-    for pdus in attempts {
+    let mut taken = Taken { is_help: false, left: LeftBehind::new(), lacks: None };
+    for (pdus, is_all_its_own) in attempts {
         let mut intake = Intake::of_history(sources.room_id.to_owned(), sources.version, pdus);
-        if let Ok(lacks) = timeout(TAKE_IN_TIME_MAX, take_in(ctx, &mut intake, &servers)).await {
-            taken.lacks = lacks?;
-        } else {
-            ctx.federation.histories.note_silence(server, true);
+        let lacks = timeout(TAKE_IN_TIME_MAX, take_in(ctx, &mut intake, &servers)).await.ok().transpose()?;
+        if lacks.is_none() && is_all_its_own {
+            histories.note_silence(server, true);
         }
-        taken.left = intake.left_behind();
-        taken.left.retain(|event_id, _| told.has(event_id));
+        let (left, of_others): (LeftBehind, LeftBehind) =
+            intake.left_behind().into_iter().partition(|(event_id, _)| told.has(event_id));
+        let time = lacks.as_deref().map_or(IN_VAIN, |lacks| left_behind_for(ctx, lacks, begun));
+        of_others.into_keys().for_each(|event_id| histories.depths.keep(event_id, None, time));
+        taken.left = left;
+        taken.lacks = lacks.or(taken.lacks);
         // What is of another gap's past is noted there now.
         let is_help =
             |outcome: &Outcome| matches!(outcome, Outcome::Accepted | Outcome::Rejected(_) | Outcome::Past);

@@ -285,7 +285,13 @@ impl World {
             Handshake::Join | Handshake::Knock if self.takes_part(user.server, room) => {
                 self.take_in_own(user.server, room, server, event)
             }
-            Handshake::Join => self.enter(user.server, room, resident, event),
+            Handshake::Join => {
+                // Of one that fails nobody can tell whether it has come in.
+                self.ledger.entrances.remove(&(user.server, room));
+                self.enter(user.server, room, resident, event)?;
+                self.ledger.entrances.insert((user.server, room), event.event_id.clone());
+                Ok(())
+            }
             Handshake::Knock => {
                 let note = NoteKnock {
                     room_id: self.rooms[room].id.clone(),

@@ -101,10 +101,11 @@ impl World {
         }
         let Ended { release, is_done, .. } = round.end(engine.now_ms());
         if let Some(release) = release {
-            // History is not kept, but asked for when somebody reads it.
-            let unsettled =
-                |event_id: &&str| outcomes.get(*event_id).is_none_or(|outcome| *outcome == Outcome::Past);
-            self.ledger.let_go(server, room, release.event_ids.iter().map(String::as_str).filter(unsettled));
+            let released = || release.event_ids.iter().map(String::as_str);
+            let is_unsettled = |event_id: &&str| !outcomes.contains_key(*event_id);
+            self.ledger.let_go(server, room, released().filter(is_unsettled));
+            let is_history = |event_id: &&str| outcomes.get(*event_id) == Some(&Outcome::Past);
+            self.ledger.let_history_go(server, room, released().filter(is_history));
             if let Err(stopped) = self.servers[server].write(release) {
                 return Ok(Err(stopped));
             }

@@ -74,6 +74,10 @@ pub(super) struct Ledger {
     caught_up: BTreeSet<(usize, usize)>,
     /// What a server has answered for: (server, room, event).
     kept: BTreeSet<(usize, usize, Arc<str>)>,
+    /// What each event follows that has gone out.
+    prev_events: BTreeMap<Arc<str>, Vec<Arc<str>>>,
+    /// The joins by which servers came into rooms by way of others: (server, room).
+    pub entrances: BTreeMap<(usize, usize), Arc<str>>,
     told: Vec<Told>,
     /// Users and servers: a change of the user's devices came while the user's server did not know of the room that the other
     /// believes to share with the user. It learns of the change with the next one.
@@ -117,6 +121,30 @@ impl Ledger {
         for event_id in events {
             self.kept.remove(&(server, room, event_id.into()));
         }
+    }
+
+    /// The server takes these for history, which it does not keep, but asks for when somebody reads it. What follows its join is none.
+    pub fn let_history_go<'a>(&mut self, server: usize, room: usize, events: impl Iterator<Item = &'a str>) {
+        let entrance = self.entrances.get(&(server, room));
+        let is_history = |event_id: &&str| entrance.is_none_or(|join| !self.follows(event_id, join));
+        let history: Vec<&str> = events.filter(is_history).collect();
+        self.let_go(server, room, history.into_iter());
+    }
+
+    /// Whether an event follows another one, by way of such as have gone out.
+    fn follows(&self, event_id: &str, other: &str) -> bool {
+        let (mut seen, mut next) = (BTreeSet::new(), vec![event_id]);
+        while let Some(event_id) = next.pop() {
+            for prev in self.prev_events.get(event_id).into_iter().flatten() {
+                if **prev == *other {
+                    return true;
+                }
+                if seen.insert(prev) {
+                    next.push(prev);
+                }
+            }
+        }
+        false
     }
 }
 
@@ -203,6 +231,10 @@ impl World {
                 return Err(Breach::new("transaction id", what));
             }
             return Ok(());
+        }
+        let version = self.version();
+        for pdu in transaction.pdus.iter().filter_map(|json| Pdu::parse(version, json).ok()) {
+            self.ledger.prev_events.insert(pdu.event_id, pdu.prev_events);
         }
         for event_id in &events {
             let name = self.event_name(event_id);

@@ -106,11 +106,11 @@ impl World {
         })
     }
 
-    /// What was said before a server came in it does not keep, but asks for when somebody reads it.
+    /// What was said before a server came in it does not keep.
     fn let_history_go(&mut self, to: usize, outcomes: &BTreeMap<Arc<str>, Outcome>) {
         let history = outcomes.iter().filter(|(_, outcome)| **outcome == Outcome::Past);
         for room in 0..self.rooms.len() {
-            self.ledger.let_go(to, room, history.clone().map(|(event_id, _)| &**event_id));
+            self.ledger.let_history_go(to, room, history.clone().map(|(event_id, _)| &**event_id));
         }
     }
 

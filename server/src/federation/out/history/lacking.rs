@@ -12,7 +12,7 @@ use warren_engine::core::event::Pdu;
 use warren_engine::core::version::RoomVersion;
 use warren_engine::view::federation::EventsNotInGraph;
 
-use super::{ANSWER_TIME_MAX, EVENTS_MAX, LEFT_BEHIND, MISSING_MAX, Sources, page_in_time};
+use super::{ANSWER_TIME_MAX, EVENTS_MAX, IN_VAIN, LEFT_BEHIND, MISSING_MAX, Sources, page_in_time};
 use crate::http::ApiError;
 
 /// How much deeper than a full page's last event one is at least that is taken to lack something: branches that were merged near the
@@ -121,14 +121,20 @@ pub(super) async fn told_elsewhere(
     let others = sources.servers.iter().map(String::as_str);
     let others = others.filter(|other| *other != server && !histories.is_silent(other)).take(OTHERS_MAX);
     let to_ask: Vec<&str> = again.into_iter().chain(others).collect();
-    let mut has_all_told = true;
+    // Who is silent, or does not answer, may have it; of a full page nobody knows whether there was a place for it.
+    let mut has_all_told =
+        !sources.servers.iter().any(|other| **other != *server && histories.is_silent(other));
+    let mut is_cut = false;
     for other in to_ask {
         if ends.is_empty() {
             break;
         }
         let page = page_in_time(ctx, other, sources.room_id, &ends, ANSWER_TIME_MAX).await;
-        let Ok(page) = page else { continue };
-        has_all_told &= page.len() < EVENTS_MAX;
+        let Ok(page) = page else {
+            has_all_told = false;
+            continue;
+        };
+        is_cut |= page.len() >= EVENTS_MAX;
         let mut found = Told::default();
         found.add(sources.version, page);
         let mut is_help = false;
@@ -144,8 +150,9 @@ pub(super) async fn told_elsewhere(
             }
         }
     }
-    if has_all_told {
-        ends.into_iter().for_each(|id| histories.depths.keep(id, None, LEFT_BEHIND));
+    if !is_cut {
+        let time = if has_all_told { LEFT_BEHIND } else { IN_VAIN };
+        ends.into_iter().for_each(|id| histories.depths.keep(id, None, time));
     }
     Ok(elsewhere)
 }
@@ -153,8 +160,10 @@ pub(super) async fn told_elsewhere(
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+    use tokio::time::Instant;
 
     use super::*;
+    use crate::context::Context;
 
     fn event(body: &str, depth: u64, prev_events: &[&Arc<str>]) -> (Arc<str>, Bytes) {
         let prev_events: Vec<&str> = prev_events.iter().map(|id| &***id).collect();
@@ -192,6 +201,33 @@ mod tests {
         let asked = event("asked", 1, &[]);
         assert_eq!(page.ends(std::slice::from_ref(&asked.0), true).first(), Some(&asked.0));
         assert!(told(&[]).ends(&[asked.0], false).is_empty());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_a_server_may_have_that_does_not_answer_is_asked_for_again_soon() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let ctx = Context::of_tests(folder.path());
+        let (far, last) = (event("far", 30, &[]), event("last", 12, &[]));
+        let first = event("first", 60, &[&far.0, &last.0]);
+        let page = told(&[&first, &last]);
+        // Nobody is there.
+        let (server, other) = ("there.example", "127.0.0.1:1");
+        let both = [server, other];
+        for (names, is_silent, time) in
+            [(&both[..1], false, LEFT_BEHIND), (&both[..], false, IN_VAIN), (&both[..], true, IN_VAIN)]
+        {
+            ctx.federation.histories.note_silence(other, is_silent);
+            let servers: Vec<String> = names.iter().copied().map(str::to_owned).collect();
+            let sources =
+                Sources { ctx: &ctx, room_id: "!room:there.example", version: version(), servers: &servers };
+            let begun = Instant::now();
+            let elsewhere = told_elsewhere(&sources, server, (std::slice::from_ref(&first.0), false), &page);
+            assert!(elsewhere.await.is_ok_and(|elsewhere| elsewhere.is_nothing()));
+            let noted = ctx.federation.histories.depths.0.lock().remove(&far.0);
+            let (until, depth) = noted.expect("it is left alone for a while");
+            assert_eq!(depth, None);
+            assert!(until >= begun + time && until <= Instant::now() + time, "{servers:?}");
+        }
     }
 
     #[test]
