@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Servers that are tried, one after the other.
-const SERVERS_TRIED_MAX: usize = 10;
+pub const SERVERS_TRIED_MAX: usize = 10;
 
 /// A change of a local user's own membership.
 #[derive(Clone, Debug)]

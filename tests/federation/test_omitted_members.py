@@ -217,6 +217,34 @@ def test_nobody_waits_for_a_server_that_another_user_goes_by(warren, alice, bob,
         of_bob.result()
 
 
+def test_who_is_let_in_before_an_entrance_that_lacks_them_may_try_again(warren, admin, alice, bob, resident):
+    """The join of the one is what the other's follows with which the room is entered anew meanwhile."""
+    room = resident.create().room_id
+    alice.join(room, query=via(resident))
+    is_in, may_answer, send_join = threading.Event(), threading.Event(), resident.answer_send_join
+
+    def hold_bob(values, query, body):
+        answer = send_join(values, query, body)
+        if body["sender"] == bob.user_id:
+            is_in.set()
+            may_answer.wait(SECONDS_MAX)
+        return answer
+
+    resident.answer_send_join = hold_bob
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        of_bob = pool.submit(bob.join, room, status=503, errcode="M_UNKNOWN")
+        assert is_in.wait(SECONDS_MAX)
+        alice.leave(room)
+        alice.join(room, query=via(resident))
+        may_answer.set()
+        of_bob.result()
+    assert room not in bob.get("joined_rooms")["joined_rooms"]
+    become_whole(resident, admin)
+    assert bob.user_id in joined_members(alice, room)
+    bob.join(room)
+    assert room in bob.get("joined_rooms")["joined_rooms"]
+
+
 def test_who_is_let_in_waits_for_what_is_not_here_yet(warren, admin, alice, bob, resident, other):
     copy = resident.create()
     room = copy.room_id

@@ -109,7 +109,7 @@ pub(crate) fn forget(tx: &mut Tx, user: UserNum, room: RoomNum) -> Result<bool, 
         return Ok(false);
     }
     remove_account_data(tx, room, user)?;
-    if is_unheard(&known)? && forgotten_answers(tx, user, room)? < FORGOTTEN_ANSWERS_MAX {
+    if is_unheard(&known)? && !has_all_forgotten_answers(tx, user, room)? {
         return Ok(false);
     }
     tx.delete(&schema::OUT_OF_BAND, &(user, room));
@@ -130,21 +130,33 @@ fn is_unheard(row: &OutOfBand) -> Result<bool, StorageError> {
     }))
 }
 
-/// In how many other rooms that this server never was in an answer is kept though the user has forgotten the room. O(what other
-/// servers said of the user).
-fn forgotten_answers(tx: &Tx, user: UserNum, room: RoomNum) -> Result<usize, StorageError> {
-    let mut rooms = Vec::new();
-    tx.scan(&schema::OUT_OF_BAND, &user, Direction::Forward, |(_, other): (UserNum, RoomNum), row| {
-        if row.in_room.is_none() && other != room {
-            rooms.push(other);
+/// Whether an answer is kept of as many other rooms that this server never was in as may be, though the user has forgotten them. What
+/// other servers said of the user is looked at until that is known.
+fn has_all_forgotten_answers(tx: &Tx, user: UserNum, room: RoomNum) -> Result<bool, StorageError> {
+    let (mut count, mut from) = (0, RoomNum(0));
+    let end = UserNum(user.0.saturating_add(1));
+    loop {
+        let mut rooms = Vec::new();
+        tx.scan_between(
+            &schema::OUT_OF_BAND,
+            &(user, from),
+            &end,
+            Direction::Forward,
+            |(_, other): (UserNum, RoomNum), row| {
+                from = RoomNum(other.0.saturating_add(1));
+                if row.in_room.is_none() && other != room {
+                    rooms.push(other);
+                }
+                rooms.len() < FORGOTTEN_ANSWERS_MAX
+            },
+        )?;
+        for other in &rooms {
+            count += usize::from(tx.user_room(user, *other)?.is_some_and(|row| row.value.forgotten));
         }
-        true
-    })?;
-    let mut count = 0;
-    for other in rooms {
-        count += usize::from(tx.user_room(user, other)?.is_some_and(|row| row.value.forgotten));
+        if count >= FORGOTTEN_ANSWERS_MAX || rooms.len() < FORGOTTEN_ANSWERS_MAX {
+            return Ok(count >= FORGOTTEN_ANSWERS_MAX);
+        }
     }
-    Ok(count)
 }
 
 /// The event as it is kept, beside its id. What is left of a large one is bounded, whatever its server put where redaction would leave

@@ -6,10 +6,10 @@ use std::{collections::HashMap, sync::Arc};
 
 use crate::{
     core::num::{RoomNum, StreamPos, TextNum, UserNum},
-    error::Result,
+    error::{Error, Result},
     outbox::{Ephemeral, FIRST_WAIT_MS, delivery},
     room::members::is_local,
-    store::Reader,
+    store::{Reader, StorageError},
     stream::Outgoing,
     view::View,
 };
@@ -70,15 +70,22 @@ impl View for DueDestinations {
     }
 }
 
-/// Hands on the news that the reader sees. What cannot be, and all behind it, is there at the next look.
+/// Hands on the news that the reader sees. What cannot be, and all behind it, is there at the next look; but what never can be keeps
+/// nothing waiting, for that is all that other servers are sent.
 fn hand_on_news(reader: &Reader) -> Result<()> {
     let outbox = &reader.shared.outbox;
     let mut audiences = Audiences { reader, of_rooms: HashMap::new() };
     let mut news = outbox.take_news(reader.pos).into_iter();
     while let Some((pos, piece)) = news.next() {
-        if let Err(error) = audiences.hand_on(pos, piece) {
-            outbox.put_back_news(std::iter::once((pos, piece)).chain(news));
-            return Err(error);
+        match audiences.hand_on(pos, piece) {
+            Ok(()) => {}
+            Err(Error::Storage(error @ StorageError::Corrupt(_))) => {
+                tracing::warn!(%error, "what other servers were to be told cannot be read, and is passed over");
+            }
+            Err(error) => {
+                outbox.put_back_news(std::iter::once((pos, piece)).chain(news));
+                return Err(error);
+            }
         }
     }
     outbox.dispatched(reader.pos);

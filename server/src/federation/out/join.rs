@@ -14,7 +14,7 @@ use http::StatusCode;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
-use warren_engine::approach::{Approach, Change};
+use warren_engine::approach::{Approach, Change, SERVERS_TRIED_MAX};
 use warren_engine::command::{CarrySettings, EnterRoom, Received, StoreOutliers};
 use warren_engine::core::checked::{CheckedPdu, Refused};
 use warren_engine::core::event::{EVENT_TEXT_BYTES_MAX, JsonObject, Pdu};
@@ -51,12 +51,19 @@ const BATCHES_UNDER_WAY_MAX: usize = 3;
 /// Errors: what the last server that knew the room refused; 404 if none could be reached.
 pub async fn join(ctx: &Arc<Context>, change: &Change, servers: &[String]) -> Result<(), ApiError> {
     let mut approach = Approach::new(change.clone(), Handshake::Join, servers);
+    // Before any server is asked: what it takes only after it has made its template, that does not follow.
+    let mut owed_before = HashMap::new();
+    for server in servers.iter().take(SERVERS_TRIED_MAX) {
+        let ends = ctx.engine.read(&UntoldEnds { room_id: &change.room_id, server })?;
+        owed_before.insert(server.clone(), ends);
+    }
     let (mut waited_for, mut owed) = (None, Vec::new());
     let begun = Instant::now();
     while let Some((server, event)) = next_event(ctx, &mut approach).await {
         let is_first = waited_for.replace(server.clone()).is_none_or(|before| before != server);
         if is_first {
             owed = ctx.engine.read(&UntoldEnds { room_id: &change.room_id, server: &server })?;
+            owed.extend(owed_before.remove(&server).unwrap_or_default());
             if is_told_first(ctx, &change.room_id, &server).await {
                 approach.ask_again();
                 continue;
@@ -129,16 +136,16 @@ async fn join_by(
 ) -> Result<(), NoHelp> {
     let is_here = takes_part(ctx, &change.room_id);
     // Before the server answers: what it is told while that is stored here it does not go by.
-    let mut untold = ctx.engine.read(&UntoldEnds { room_id: &change.room_id, server })?;
-    untold
-        .extend(not_followed(&event, owed).filter(|event_id| !untold.contains(event_id)).collect::<Vec<_>>());
+    let now = ctx.engine.read(&UntoldEnds { room_id: &change.room_id, server })?;
+    let mut untold = not_followed(&event, now.iter().chain(owed));
     // Members come behind, or are here, or are on their way.
     let query = if is_here || untold.is_empty() { "?omit_members=true" } else { "" };
     let answer = hand_in(ctx, server, "send_join", query, change, &event).await?;
     let (joined, _memory) = answer.parse_by(read_joined)?;
     let own = with_vouching(ctx, &event, joined.event.as_deref()).await?;
     if is_here {
-        return take_in_own(ctx, change, server, &event, own, JUDGED_TIME_MAX).await;
+        take_in_own(ctx, change, server, &event, own, JUDGED_TIME_MAX).await?;
+        return is_in_room(ctx, change);
     }
     tracing::info!(
         room_id = change.room_id,
@@ -151,9 +158,11 @@ async fn join_by(
     let cause = Cause::Told(server.to_owned(), begun);
     let join = check_one(ctx, &cause, event.version, own).await?;
     let told = (joined.state, joined.auth_chain);
-    let Stored { state, without_keys } =
+    let Stored { state, named, without_keys } =
         store(ctx, (change.room_id.as_str(), &cause), event.version, At::Join(&join), told, |_, _| {})
             .await?;
+    // What that names, the join follows, in however many steps.
+    untold.retain(|event_id| !named.contains(event_id));
     let partial = joined.members_omitted.then(|| servers(server, joined.servers_in_room));
     let enter = EnterRoom {
         room_id: change.room_id.clone(),
@@ -184,26 +193,33 @@ async fn join_by(
         complete::start(ctx, &change.room_id);
     }
     follow_up(ctx, &change.room_id);
-    match ctx.engine.read(&IsJoined { room_id: &change.room_id, user_id: &change.user_id })? {
-        true => Ok(()),
-        false => Err(NoHelp::Refused(undone())),
-    }
+    is_in_room(ctx, change)
 }
 
-/// Those of the ends, of which a server has been told just now, that its template for the join does not follow: some servers answer
-/// before they go by what they were told.
-fn not_followed(event: &SignedEvent, ends: &[Arc<str>]) -> impl Iterator<Item = Arc<str>> {
+/// Those of the ends, each once, that the join names neither as what it follows nor as what allows it, such as how the user left:
+/// some servers answer before they go by what they were told.
+fn not_followed<'e>(event: &SignedEvent, ends: impl Iterator<Item = &'e Arc<str>>) -> Vec<Arc<str>> {
     let join = Pdu::parse_history(event.version, &event.json);
-    let followed = join.map(|join| join.prev_events).unwrap_or_default();
-    ends.iter().filter(move |event_id| !followed.contains(event_id)).cloned()
+    let mut seen = join.map(|join| [join.prev_events, join.auth_events].concat()).unwrap_or_default();
+    let mut left = Vec::new();
+    for event_id in ends {
+        if !seen.contains(event_id) {
+            seen.push(event_id.clone());
+            left.push(event_id.clone());
+        }
+    }
+    left
 }
 
-/// Why a user is not in a room into which they were let: what the resident had not heard of, that they left for one, stands
-/// against it wherever it comes.
-fn undone() -> ApiError {
-    let why =
-        "The server that let you in had not heard yet that you left, which undoes it; try again in a while";
-    ApiError::unknown(why).with_status(StatusCode::SERVICE_UNAVAILABLE)
+/// Whether a user who was let into a room is in it here. What the resident had not heard of, that they left for one, may stand
+/// against that; and the join may be older than a state that lacks members yet.
+fn is_in_room(ctx: &Context, change: &Change) -> Result<(), NoHelp> {
+    if ctx.engine.read(&IsJoined { room_id: &change.room_id, user_id: &change.user_id })? {
+        return Ok(());
+    }
+    let why = "You were let in, but by what is known here of the room you are not in it: either that you left \
+               stands against it, or members are still missing; try again in a while";
+    Err(NoHelp::Refused(ApiError::unknown(why).with_status(StatusCode::SERVICE_UNAVAILABLE)))
 }
 
 /// Why a room cannot be entered with what a server tells of it; `without_keys` are the servers whose keys cannot be had.
@@ -298,6 +314,8 @@ async fn left_waiting(pending: Pending<Received>) -> Result<impl Iterator<Item =
 pub struct Stored {
     /// The ids of the state's events that were believed.
     pub state: Vec<Arc<str>>,
+    /// The ids of all events that could be checked, of the state and of what allows it.
+    pub named: HashSet<Arc<str>>,
     /// The servers whose keys cannot be had, without which events were not.
     pub without_keys: BTreeSet<String>,
 }
@@ -352,7 +370,8 @@ pub async fn store(
     if let Some(before) = before {
         unchecked::keep(ctx, (room_id, version), &before, kept_back).await?;
     }
-    Ok(Stored { state: ids, without_keys })
+    let named = ordered.into_iter().map(|checked| checked.pdu().event_id.clone()).collect();
+    Ok(Stored { state: ids, named, without_keys })
 }
 
 /// Stores events outside of the graph, each behind what allows it. Answers those that could not be, because that is not here.

@@ -5,6 +5,7 @@ use crate::{
     command::SetTyping,
     device::tests::register,
     fixture::observed::{FailingRead, Observed},
+    store::RestOfKey,
 };
 
 /// For how long a server is left alone for which the store failed, in milliseconds.
@@ -88,4 +89,29 @@ fn a_server_is_tried_again_though_the_store_fails_until_it_is_left() {
     store.observer.spare();
     world.pass_ms(WAIT_MS);
     assert_eq!(deliver_all(&world), [sent(THERE, &["one"])]);
+}
+
+#[test]
+fn what_can_never_be_read_keeps_no_other_server_waiting() {
+    let world = world_on(&Observed::failing_once());
+    world.message(ROOM, ALICE, "one");
+    world.message(OTHER_ROOM, ALICE, "other");
+    world
+        .act(|tx| {
+            let (rows, room) = (schema::ROOM_SERVERS.raw(), tx.room_num(ROOM)?.unwrap());
+            let mut keys = Vec::new();
+            tx.scan(&rows, &room, Direction::Forward, |key: RestOfKey, _| {
+                keys.push(key);
+                true
+            })?;
+            assert!(!keys.is_empty());
+            for key in &keys {
+                tx.put(&rows, key, &Bytes::new());
+            }
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(deliver_all(&world), [sent(THIRD, &["other"])]);
+    world.message(OTHER_ROOM, ALICE, "more");
+    assert_eq!(deliver_all(&world), [sent(THIRD, &["more"])]);
 }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::{
     core::event::KeyPair,
+    fixture::observed::Observed,
     room::out_of_band::FORGOTTEN_ANSWERS_MAX,
     store::{Direction, schema},
 };
@@ -100,4 +101,37 @@ fn a_server_that_invites_without_end_and_is_not_there_to_hear_answers_leaves_lit
     }
     assert_eq!(kept(&here), FORGOTTEN_ANSWERS_MAX);
     is_clean(&here);
+}
+
+#[test]
+fn what_else_is_known_of_a_user_makes_it_no_longer_to_forget_one_more() {
+    /// Invites that are open besides.
+    const OPEN: usize = 15;
+    let (store, there) = (Observed::counting(), World::named(THERE));
+    let here = World::on(store.clone());
+    here.engine.write(Register { localpart: "alice".into(), ..Register::default() }).wait().unwrap();
+    let take = |number: usize| {
+        let invite = invite_to(number, there.engine.key_pair());
+        let room_id = invite.room_id.clone();
+        here.engine.write(invite).wait().unwrap();
+        room_id
+    };
+    let forget_one = |number: usize| {
+        let room_id = take(number);
+        here.engine.write(LeaveOutOfBand { room_id: room_id.clone(), ..leave() }).wait().unwrap();
+        let before = store.observer.rows_read();
+        forget(&here, &room_id);
+        store.observer.rows_read() - before
+    };
+    for number in 0..FORGOTTEN_ANSWERS_MAX {
+        forget_one(number);
+    }
+    let alone = forget_one(FORGOTTEN_ANSWERS_MAX);
+    let first = FORGOTTEN_ANSWERS_MAX + 1;
+    for number in first..first + OPEN {
+        take(number);
+    }
+    let among_others = forget_one(first + OPEN);
+    assert!(among_others < alone + OPEN / 2, "{among_others} rows, not {alone}");
+    assert_eq!(kept(&here), FORGOTTEN_ANSWERS_MAX + OPEN);
 }
