@@ -138,8 +138,8 @@ pub struct Intake {
     /// What cannot be checked yet for want of a key.
     keyless: Vec<(Bytes, Role)>,
     live: BTreeMap<Arc<str>, Arc<CheckedPdu>>,
-    /// Those that were sent, whatever became of them.
-    sent: BTreeSet<Arc<str>>,
+    /// Those that were sent, whatever became of them, and which of them came first.
+    sent: BTreeMap<Arc<str>, usize>,
     outliers: BTreeMap<Arc<str>, Arc<CheckedPdu>>,
     states: Vec<GivenState>,
     /// The events whose state was told by others than their senders' servers.
@@ -180,7 +180,7 @@ impl Intake {
             checking: Vec::new(),
             keyless: Vec::new(),
             live: BTreeMap::new(),
-            sent: BTreeSet::new(),
+            sent: BTreeMap::new(),
             outliers: BTreeMap::new(),
             states: Vec::new(),
             hearsay: BTreeSet::new(),
@@ -253,11 +253,16 @@ impl Intake {
             let outliers = outliers.map(|(_, pdu)| pdu);
             return Next::Write(ReceivePdus {
                 room_id: self.room_id.clone(),
-                pdus: self.live.values().cloned().collect(),
+                pdus: self.to_write(),
                 outliers: outliers.cloned().collect(),
                 states: self.states.clone(),
                 hearsay: self.hearsay.clone(),
-                told: self.live.keys().filter(|event_id| !self.sent.contains(*event_id)).cloned().collect(),
+                told: self
+                    .live
+                    .keys()
+                    .filter(|event_id| !self.sent.contains_key(*event_id))
+                    .cloned()
+                    .collect(),
                 not_recommended: self.not_recommended.clone(),
                 passed_by: self.passed_by(),
                 backfill: self.backfill,
@@ -266,6 +271,19 @@ impl Intake {
             });
         }
         Next::Done
+    }
+
+    /// What is to be part of the room, in the order in which its server has sent it: of two events of which none follows the other, the
+    /// first may be allowed before the second alone, as what somebody said before they left. What lies between is older.
+    fn to_write(&self) -> Vec<Arc<CheckedPdu>> {
+        let mut pdus: Vec<Arc<CheckedPdu>> = self.live.values().cloned().collect();
+        if !self.backfill {
+            pdus.sort_by_key(|checked| {
+                let pdu = checked.pdu();
+                (self.sent.get(&pdu.event_id).copied(), pdu.depth)
+            });
+        }
+        pdus
     }
 
     /// What came of a check.
@@ -298,7 +316,8 @@ impl Intake {
             return;
         }
         if role == Role::Live {
-            self.sent.insert(event_id.clone());
+            let place = self.sent.len();
+            self.sent.entry(event_id.clone()).or_insert(place);
         }
         let (place, is_done) = match (role, self.outcomes.get(&event_id)) {
             // Another copy may have been a forgery.

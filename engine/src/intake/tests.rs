@@ -290,3 +290,17 @@ fn told_between_and_in_a_state(outside: &Outcome) {
     // Whoever waits for it is told so.
     assert_eq!(intake.outcomes.get(&id(&past)), Some(&Outcome::Past));
 }
+
+#[test]
+fn what_was_sent_is_written_in_the_order_in_which_it_was_sent() {
+    let sent: Vec<(Bytes, Arc<CheckedPdu>)> = (0..9).map(|n| event(&n.to_string(), &[])).collect();
+    let ids: Vec<Arc<str>> = sent.iter().map(id).collect();
+    assert!(!ids.is_sorted());
+    let pdus = sent.iter().map(|event| event.0.clone()).collect();
+    let mut intake = Intake::new(ROOM.to_owned(), RoomVersion::get("10").unwrap(), pdus);
+    assert!(matches!(intake.next_step(), Next::Check(_)));
+    intake.checked(sent.iter().map(|event| PduCheck::Ready(event.1.clone())).collect());
+    let Next::Write(receive) = intake.next_step() else { panic!("nothing is written") };
+    let written: Vec<Arc<str>> = receive.pdus.iter().map(|checked| checked.pdu().event_id.clone()).collect();
+    assert_eq!(written, ids);
+}

@@ -1,5 +1,6 @@
 //! Invites and knocks that users of this server have answered while it was not in the room, and of which the room tells all the
-//! same: nobody there has heard the answer, because whom it was to be given to could not be reached.
+//! same: nobody there has heard the answer, because whom it was to be given to could not be reached. And invites that the room does
+//! not tell of any more, because what it tells is the user's later leave.
 //!
 //! Invariant: what a user has declined they are not shown again. Until the answer is sent into the room, its rows of members have
 //! what its state says ([`crate::store::schema::OutOfBand::in_room`]), and the user's row what they have answered.
@@ -9,10 +10,14 @@ use serde_json::Value;
 use super::{
     Event, RoomCtx, append, members, membership,
     out_of_band::{self, leave_of},
-    servers,
+    room_version, servers,
+    signed_invites::has_left_since,
 };
 use crate::{
-    core::num::{StreamPos, UserNum},
+    core::{
+        event::Pdu,
+        num::{StreamPos, UserNum},
+    },
     error::{Error, Result},
     store::{Tx, schema, schema::Membership},
 };
@@ -44,7 +49,8 @@ pub(super) fn keep(
 }
 
 /// Sends into the room, which this server has entered or come to know whole, what its users have answered before to what the state
-/// still tells of. Where the room refuses that, or its policy server would have to sign it, they are rid of it here alone.
+/// still tells of. Where the room refuses that, or its policy server would have to sign it, they are rid of it here alone. What they
+/// are shown and have left since ends.
 /// O(this server's users in the room).
 pub(crate) fn send(tx: &mut Tx, room: &mut RoomCtx) -> Result<()> {
     let own_name = tx.shared.server_name.clone();
@@ -52,9 +58,32 @@ pub(crate) fn send(tx: &mut Tx, room: &mut RoomCtx) -> Result<()> {
         return Ok(());
     }
     for user in tx.users_of_server(&own_name, room.num)? {
+        end_left(tx, room, user)?;
         send_of(tx, room, user)?;
     }
     room.save(tx);
+    Ok(())
+}
+
+/// Lets the room's state count for a user who is shown an invite that did not come with it, and of whom it has their own later leave.
+/// It had that when this server went, so that entering tells of no change. While members are missing it is not known to have it.
+fn end_left(tx: &mut Tx, room: &mut RoomCtx, user: UserNum) -> Result<()> {
+    let Some(row) = tx.out_of_band(user, room.num)? else { return Ok(()) };
+    if room.head.partial_state || tx.membership(user, room.num)? != Some(Membership::Invite) {
+        return Ok(());
+    }
+    let version = room_version(row.version)?;
+    let user_id = tx.user_id(user)?;
+    let (Some(current), Ok(invite)) = (
+        room.state(tx, "m.room.member", &user_id)?,
+        Pdu::from_stored(version, row.event_id.as_str().into(), row.json.into()),
+    ) else {
+        return Ok(());
+    };
+    if has_left_since(version, &invite, &current.pdu()?) {
+        let pos = tx.next_position();
+        members::apply(tx, room, &current, pos)?;
+    }
     Ok(())
 }
 

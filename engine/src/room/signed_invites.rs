@@ -13,6 +13,7 @@ use crate::{
     core::{
         event::Pdu,
         num::{RoomNum, UserNum},
+        version::{RoomVersion, StateResolution},
     },
     error::Result,
     store::{
@@ -35,15 +36,28 @@ pub(crate) fn keep(tx: &mut Tx, user: UserNum, room: RoomNum, invite: &SignedInv
     Ok(())
 }
 
-/// Forgets the invite that a user's membership event is, answers or comes after. Another join of who `was_joined` before answers
-/// nothing: what turns them out before they are invited is still to come. O(1).
+/// Forgets the invite that a user's membership event is, answers or comes after, be it on another end of the graph. Another join of
+/// who `was_joined` before answers nothing: what turns them out before they are invited is still to come. O(1).
 pub(super) fn forget(tx: &mut Tx, user: UserNum, room: RoomNum, event: &Pdu, was_joined: bool) -> Result<()> {
     let Some(known) = tx.get(&schema::SIGNED_INVITES, &(room, user))? else { return Ok(()) };
+    let invite = read(&known)?;
     let is_answer = event.membership() == Some(Membership::Join.name()) && !was_joined;
-    if is_answer || read(&known)?.depth <= event.depth {
+    let is_over = invite.depth <= event.depth || has_left_since(room_version(known.version)?, &invite, event);
+    if is_answer || is_over {
         tx.delete(&schema::SIGNED_INVITES, &(room, user));
     }
     Ok(())
+}
+
+/// Whether an event is the user's own leave and counts in the room, though it may stand beside the invite, on another end of the graph,
+/// and be less deep. Both are allowed, and of two such the later one counts.
+///
+/// Specification: room version 2, "State resolution", "Mainline ordering". In version 1 the deeper one counts.
+pub(super) fn has_left_since(version: &RoomVersion, invite: &Pdu, event: &Pdu) -> bool {
+    version.state_resolution != StateResolution::V1
+        && event.membership() == Some(Membership::Leave.name())
+        && event.state_key.as_deref() == Some(&*event.sender)
+        && event.origin_server_ts >= invite.origin_server_ts
 }
 
 /// Shows the invites whose events will not come any more, if this server is in the room no longer. O(invites kept).

@@ -111,6 +111,32 @@ fn an_invite_that_overtakes_what_turned_the_user_out_is_shown_when_that_comes() 
     }
 }
 
+/// She was turned out before she was invited, which this server has not heard of: her leave stands on another end of the graph, and
+/// less deep. Of it and the invite the room lets the later one count.
+#[test]
+fn an_invite_that_overtakes_what_turned_the_user_out_is_shown_to_who_leaves_first_alone() {
+    for (invited_after_ms, is_shown) in [(0, false), (5000, true)] {
+        let (here, (there, _)) = (here(), there());
+        here.room(ROOM, BOB, None);
+        here.join(ROOM, ALICE);
+        for n in 0..9 {
+            there.message(ROOM, BOB, &n.to_string());
+        }
+        there.pass_ms(invited_after_ms);
+        let invite_id = there.member(ROOM, BOB, ALICE, "invite").unwrap();
+        here.engine.write(invite(event(&there, &invite_id))).wait().unwrap();
+        here.pass_ms(1000);
+        let since = sync(&here, None).1;
+        let leave_id = here.leave(ROOM, ALICE);
+        assert!(event(&here, &leave_id).depth < event(&there, &invite_id).depth);
+        assert_eq!(shown_invite(&here).is_some(), is_shown);
+        let (body, _) = sync(&here, Some(since));
+        let section = if is_shown { "invite" } else { "leave" };
+        assert!(body["rooms"][section][ROOM].is_object(), "{body}");
+        is_clean(&here);
+    }
+}
+
 #[test]
 fn what_is_older_than_an_invite_does_not_end_it() {
     let here = here_with_carol();

@@ -76,3 +76,19 @@ fn a_join_follows_what_is_known_of_what_it_names() {
     assert!(scene.is_joined(BOB));
     scene.is_sound();
 }
+
+/// The graph has both side by side. Only the order in which their server sends them tells that they were in the room still.
+#[test]
+fn what_somebody_said_before_they_left_is_shown_though_the_leave_does_not_follow_it() {
+    for depth in 20..28 {
+        let scene = Scene::new();
+        let ends = scene.ends();
+        let said = scene.message(BOB, &strs(&ends), depth);
+        let left = scene.member(BOB, BOB, "leave", &strs(&ends), depth + 20);
+        let sent = vec![said.json.clone(), left.json.clone()];
+        let intake = scene.drive(Intake::new(ROOM.into(), version(), sent), |_| Answer::Nothing);
+        assert_eq!(intake.outcomes.get(&said.event_id), Some(&Outcome::Accepted));
+        assert!(scene.timeline().ends_with(&[said.event_id.to_string(), left.event_id.to_string()]));
+        assert!(!scene.is_joined(BOB));
+    }
+}

@@ -22,19 +22,23 @@ fn decliner(invite: &Pdu) -> Scene {
     let engine = &newcomer.world.engine;
     engine.write(newcomer.peer.keys()).wait().unwrap();
     engine.write(Register { localpart: "fred".into(), ..Register::default() }).wait().unwrap();
-    let receive = ReceiveInvite {
+    engine.write(told_by_its_server(invite)).wait().unwrap();
+    let reason = Some("busy".to_owned());
+    let leave = LeaveOutOfBand { room_id: ROOM.into(), user_id: FRED.into(), event: None, reason };
+    engine.write(leave).wait().unwrap();
+    newcomer
+}
+
+/// An invite as the server of who invites tells it to this one alone.
+fn told_by_its_server(invite: &Pdu) -> ReceiveInvite {
+    ReceiveInvite {
         room_id: ROOM.into(),
         event_id: invite.event_id.to_string(),
         version: version(),
         event: Arc::new(invite.clone()),
         room_state: Vec::new(),
         server: "there.example".into(),
-    };
-    engine.write(receive).wait().unwrap();
-    let reason = Some("busy".to_owned());
-    let leave = LeaveOutOfBand { room_id: ROOM.into(), user_id: FRED.into(), event: None, reason };
-    engine.write(leave).wait().unwrap();
-    newcomer
+    }
 }
 
 fn enter_whole(entry: &Entry, join: &Pdu, state: &[Pdu]) {
@@ -52,6 +56,12 @@ fn enter_whole(entry: &Entry, join: &Pdu, state: &[Pdu]) {
 
 /// Whether Fred's client is told of an invite.
 fn is_invited(scene: &Scene, since: Option<SyncToken>) -> (bool, SyncToken) {
+    let (rooms, token) = rooms_told(scene, since);
+    (rooms.get("invite").is_some_and(|rooms| rooms.get(ROOM).is_some()), token)
+}
+
+/// What Fred's client is told of rooms.
+fn rooms_told(scene: &Scene, since: Option<SyncToken>) -> (Value, SyncToken) {
     let sync = Sync {
         user_id: FRED.into(),
         device_id: None,
@@ -63,7 +73,7 @@ fn is_invited(scene: &Scene, since: Option<SyncToken>) -> (bool, SyncToken) {
     };
     let answer = scene.world.engine.read(&sync).unwrap();
     let body: Value = serde_json::from_slice(&answer.body).unwrap();
-    (body["rooms"].get("invite").is_some_and(|rooms| rooms.get(ROOM).is_some()), answer.token)
+    (body["rooms"].clone(), answer.token)
 }
 
 /// What the room's state says of Fred.
@@ -160,4 +170,39 @@ fn an_invite_that_nobody_has_declined_is_shown() {
     assert!(is_invited(&entry.newcomer, Some(since)).0);
     assert_eq!(standing(&entry.newcomer).unwrap().event_id, again.event_id);
     entry.newcomer.is_sound();
+}
+
+/// Fred has left, and nobody of this server is in the room when it hears of the invite. Alice comes back: the room still says that he
+/// has left, which is his leave if that is the later one, and otherwise only what is known where she comes in.
+#[test]
+fn an_invite_from_before_the_users_own_leave_ends_when_this_server_comes_back() {
+    for (ms_of_invite, is_over) in [(90, true), (2000, false)] {
+        let scene = Scene::new();
+        let engine = &scene.world.engine;
+        engine.write(Register { localpart: "fred".into(), ..Register::default() }).wait().unwrap();
+        let invite = scene.member(BOB, FRED, "invite", &strs(&scene.ends()), ms_of_invite);
+        scene.world.join(ROOM, FRED);
+        scene.world.pass_ms(1000);
+        scene.world.leave(ROOM, FRED);
+        let (state, ends) = (scene.state_ids(), scene.ends());
+        scene.world.leave(ROOM, ALICE);
+        engine.write(told_by_its_server(&invite)).wait().unwrap();
+        let (is_shown, since) = is_invited(&scene, None);
+        assert!(is_shown);
+        let missed = scene.message(BOB, &strs(&ends), 94);
+        let join = scene.member(DORA, DORA, "join", &[&missed.event_id], 95);
+        let enter = EnterRoom {
+            room_id: ROOM.into(),
+            version: version(),
+            join: scene.check(&[&join]).remove(0),
+            untold: Vec::new(),
+            state,
+            partial: None,
+        };
+        assert_eq!(engine.write(enter).wait().unwrap().0, Outcome::Accepted);
+        assert_eq!(is_invited(&scene, None).0, !is_over);
+        let left = rooms_told(&scene, Some(since)).0["leave"].get(ROOM).is_some();
+        assert_eq!(left, is_over);
+        scene.is_sound();
+    }
 }
