@@ -80,7 +80,8 @@ fn end_left(tx: &mut Tx, room: &mut RoomCtx, user: UserNum) -> Result<()> {
     ) else {
         return Ok(());
     };
-    if has_left_since(version, &invite, &current.pdu()?) {
+    let leave = current.pdu()?;
+    if has_left_since(version, &invite, &leave) {
         let pos = tx.next_position();
         members::apply(tx, room, &current, pos)?;
     }
