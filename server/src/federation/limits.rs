@@ -222,11 +222,12 @@ pub const QUESTIONS_SHARES: usize = 6;
 /// Where few files may be open, each has this many, but half of all at most: the servers of a small room are asked at once.
 pub const QUESTIONS_OF_EACH_MIN: usize = 8;
 
-/// Questions under way, and such that wait for their turn; some ten kilobytes each, as they have no connection yet.
-pub const QUESTIONS_IN_LINE_MAX: usize = 4_800;
+/// Questions under way, and such that wait for their turn: some kilobytes each, as all that it takes to ask is held only from then on.
+pub const QUESTIONS_IN_LINE_MAX: usize = 24_000;
 
-/// Of each user or address: two queries for the keys of as many servers as one may ask about. Further ones are refused at once.
-pub const QUESTIONS_IN_LINE_SHARES: usize = 8;
+/// Of each user or address one in so many; further ones are refused at once. A client that comes into a large room sends twenty
+/// queries at once, each for the keys of 250 users, who may all be of other servers.
+pub const QUESTIONS_IN_LINE_SHARES: usize = 4;
 
 /// How long a question waits for its turn: as long as a client waits for keys. Then it ends as if nobody had answered.
 pub const QUESTION_WAIT_MAX: Duration = Duration::from_secs(10);

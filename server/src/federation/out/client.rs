@@ -329,7 +329,8 @@ impl Request {
         };
         let end = Instant::now() + self.time_max;
         let bytes_left = self.bytes_max;
-        let answered = timeout_at(end, self.answered(ctx, to)).await;
+        // Thousands may wait for their places, and have nothing of this until then.
+        let answered = timeout_at(end, Box::pin(self.answered(ctx, to))).await;
         let (answered, kept) = answered.map_err(|_| RemoteError::Timeout)??;
         Ok(Answer { _kept: kept, _place: place, ..Answer::of(answered, bytes_left, end).await? })
     }

@@ -158,6 +158,30 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_client_that_comes_into_a_large_room_asks_for_all_keys() {
+        // Twenty queries at once, for 250 users each.
+        const QUERIES: usize = 20 * 250;
+        let questions = Questions::new(QUESTIONS_MAX);
+        let asker = user("alice");
+        let mut waiting: Vec<_> =
+            (0..QUERIES).map(|_| Box::pin(unconstrained(questions.place(&asker)))).collect();
+        let mut asked = 0;
+        while !waiting.is_empty() {
+            let (mut held, mut still_waiting) = (Vec::new(), Vec::new());
+            for mut taking in waiting {
+                match std::future::poll_fn(|task| Poll::Ready(taking.as_mut().poll(task))).await {
+                    Poll::Ready(place) => held.push(place.expect("it may wait for its turn")),
+                    Poll::Pending => still_waiting.push(taking),
+                }
+            }
+            assert!(!held.is_empty(), "{} wait for nobody", still_waiting.len());
+            asked += held.len();
+            waiting = still_waiting;
+        }
+        assert_eq!(asked, QUERIES);
+    }
+
+    #[tokio::test]
     async fn who_has_too_many_waiting_is_refused_at_once() {
         let questions = Questions::new(2);
         let asker = user("alice");
