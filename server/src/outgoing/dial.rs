@@ -20,6 +20,10 @@ use tower_service::Service;
 
 use super::{ConnectError, OPEN_TIME_MAX, Outgoing};
 
+/// How long a host may take for what has been offered to it at once: as long as a transaction may take. Whoever reads nothing could keep
+/// a connection from being closed for ever, as there is something to be written before.
+const UNREAD_TIME_MAX: Duration = Duration::from_secs(90);
+
 /// Who is connected to for a request's URI: host and port of one kind of request.
 pub trait Dial: Clone + Send + Sync + 'static {
     /// Opens the connection.
@@ -35,8 +39,7 @@ pub trait Dial: Clone + Send + Sync + 'static {
 pub struct Bounds {
     /// Of which each takes one until it is closed.
     pub places: Arc<Semaphore>,
-    /// How long one may be open: whoever reads nothing could keep it from being closed for ever, as there is something to be written
-    /// before.
+    /// How long one may be open, whatever comes on it.
     pub time_max: Duration,
 }
 
@@ -55,11 +58,12 @@ pub struct Dialer<D> {
     outgoing: Arc<Outgoing>,
     dial: D,
     bounds: Option<Bounds>,
+    unread_time_max: Duration,
 }
 
 impl<D: Dial> Dialer<D> {
     pub(super) fn new(outgoing: Arc<Outgoing>, dial: D, bounds: Option<Bounds>) -> Dialer<D> {
-        Dialer { outgoing, dial, bounds }
+        Dialer { outgoing, dial, bounds, unread_time_max: UNREAD_TIME_MAX }
     }
 }
 
@@ -73,13 +77,13 @@ impl<D: Dial> Service<Uri> for Dialer<D> {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let Dialer { outgoing, dial, bounds } = self.clone();
+        let Dialer { outgoing, dial, bounds, unread_time_max } = self.clone();
         Box::pin(async move {
             let held = match bounds {
                 Some(bounds) => bounds.hold().await,
                 None => None,
             };
-            dial.dial(&outgoing, &uri).await.map(|tcp| Stream::new(tcp, held))
+            dial.dial(&outgoing, &uri).await.map(|tcp| Stream::new(tcp, held, unread_time_max))
         })
     }
 }
@@ -111,6 +115,10 @@ pub struct Stream {
     tcp: TokioIo<TcpStream>,
     has_answered: HasAnswered,
     held: Option<Held>,
+    unread_time_max: Duration,
+    /// When it ends, where the host has not taken all that was offered to it. Only a whole piece puts that off, or one byte a minute
+    /// would.
+    unread_end: Option<Pin<Box<Sleep>>>,
 }
 
 /// What a connection has that is bounded.
@@ -120,14 +128,33 @@ struct Held {
 }
 
 impl Stream {
-    fn new(tcp: TcpStream, held: Option<Held>) -> Stream {
-        Stream { tcp: TokioIo::new(tcp), has_answered: HasAnswered::default(), held }
+    fn new(tcp: TcpStream, held: Option<Held>, unread_time_max: Duration) -> Stream {
+        let (tcp, has_answered) = (TokioIo::new(tcp), HasAnswered::default());
+        Stream { tcp, has_answered, held, unread_time_max, unread_end: None }
     }
 
     /// Errors: `TimedOut` when its time is over; the task is woken then.
     fn in_time(&mut self, task: &mut Context<'_>) -> io::Result<()> {
         let is_over = self.held.as_mut().is_some_and(|held| held.end.as_mut().poll(task).is_ready());
-        if is_over { Err(io::ErrorKind::TimedOut.into()) } else { Ok(()) }
+        let is_unread = self.unread_end.as_mut().is_some_and(|end| end.as_mut().poll(task).is_ready());
+        if is_over || is_unread { Err(io::ErrorKind::TimedOut.into()) } else { Ok(()) }
+    }
+
+    /// Notes what has come of writing so many bytes.
+    fn note_written(
+        &mut self,
+        task: &mut Context<'_>,
+        offered: usize,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if matches!(written, Poll::Ready(Ok(taken)) if taken == offered) {
+            self.unread_end = None;
+            return written;
+        }
+        let time_max = self.unread_time_max;
+        self.unread_end.get_or_insert_with(|| Box::pin(sleep(time_max)));
+        self.in_time(task)?;
+        written
     }
 }
 
@@ -151,14 +178,17 @@ impl Read for Stream {
 impl Write for Stream {
     fn poll_write(mut self: Pin<&mut Self>, task: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.in_time(task)?;
-        Pin::new(&mut self.tcp).poll_write(task, bytes)
+        let written = Pin::new(&mut self.tcp).poll_write(task, bytes);
+        self.note_written(task, bytes.len(), written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.in_time(task)?;
         Pin::new(&mut self.tcp).poll_flush(task)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.in_time(task)?;
         Pin::new(&mut self.tcp).poll_shutdown(task)
     }
 
@@ -172,7 +202,8 @@ impl Write for Stream {
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.in_time(task)?;
-        Pin::new(&mut self.tcp).poll_write_vectored(task, pieces)
+        let written = Pin::new(&mut self.tcp).poll_write_vectored(task, pieces);
+        self.note_written(task, pieces.iter().map(|piece| piece.len()).sum(), written)
     }
 }
 
@@ -209,6 +240,7 @@ where
 mod tests {
     use std::future::poll_fn;
 
+    use tokio::io::AsyncReadExt;
     use tokio::net::TcpListener;
     use tokio::time::timeout;
 
@@ -255,6 +287,53 @@ mod tests {
         assert_eq!(places.available_permits(), 2);
     }
 
+    /// How writing without end to one who reads nothing ends.
+    async fn write_unread(stream: &mut Stream) -> io::ErrorKind {
+        loop {
+            if let Err(error) = poll_fn(|task| Pin::new(&mut *stream).poll_write(task, &[0; 4096])).await {
+                return error.kind();
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_not_read_is_not_kept_for_ever() {
+        let host = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        let port = host.local_addr().expect("it is bound").port();
+        let dialer = Dialer::new(outgoing(), Here(port), None);
+        let uri = Uri::from_static("https://a.example/");
+        let mut dialer = Dialer { unread_time_max: Duration::from_millis(50), ..dialer };
+        let mut unread = dialer.call(uri.clone()).await.expect("it is listened to");
+        assert_eq!(write_unread(&mut unread).await, io::ErrorKind::TimedOut);
+        let closed = poll_fn(|task| Pin::new(&mut unread).poll_shutdown(task)).await;
+        assert_eq!(closed.map_err(|error| error.kind()), Err(io::ErrorKind::TimedOut));
+    }
+
+    #[tokio::test]
+    async fn who_reads_piece_by_piece_gets_all() {
+        // More than there is room for on the way.
+        const BYTES: usize = 16 << 20;
+        let host = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        let port = host.local_addr().expect("it is bound").port();
+        let mut dialer = Dialer::new(outgoing(), Here(port), None);
+        let mut stream =
+            dialer.call(Uri::from_static("https://a.example/")).await.expect("it is listened to");
+        let (mut reader, _) = host.accept().await.expect("it is connected to");
+        let (bytes, mut was_unread) = (vec![0; BYTES], false);
+        let writing = async {
+            let mut left = bytes.as_slice();
+            while !left.is_empty() {
+                let taken = poll_fn(|task| Pin::new(&mut stream).poll_write(task, left)).await;
+                left = left.get(taken.expect("it is read")..).unwrap_or_default();
+                was_unread |= stream.unread_end.is_some();
+            }
+        };
+        let mut read = vec![0; BYTES];
+        let (_, read) = tokio::join!(writing, reader.read_exact(&mut read));
+        assert_eq!(read.expect("all is written"), BYTES);
+        assert!(was_unread && stream.unread_end.is_none());
+    }
+
     #[tokio::test]
     async fn who_reads_nothing_keeps_no_connection_open_for_ever() {
         let host = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
@@ -263,12 +342,6 @@ mod tests {
         let mut dialer = Dialer::new(outgoing(), Here(port), Some(bounds));
         let uri = Uri::from_static("https://a.example/");
         let mut stream = dialer.call(uri).await.expect("it is listened to");
-        let written = loop {
-            match poll_fn(|task| Pin::new(&mut stream).poll_write(task, &[0; 4096])).await {
-                Ok(_) => {}
-                Err(error) => break error,
-            }
-        };
-        assert_eq!(written.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(write_unread(&mut stream).await, io::ErrorKind::TimedOut);
     }
 }
