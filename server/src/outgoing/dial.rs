@@ -11,11 +11,12 @@ use std::time::Duration;
 use http::{Extensions, Uri};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::client::legacy;
-use hyper_util::client::legacy::connect::{Connected, Connection};
+use hyper_util::client::legacy::connect::{CaptureConnection, Connected, Connection};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Sleep, sleep};
+use tokio::sync::futures::OwnedNotified;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, Sleep, sleep};
 use tower_service::Service;
 
 use super::{ConnectError, OPEN_TIME_MAX, Outgoing};
@@ -41,6 +42,8 @@ pub struct Bounds {
     pub places: Arc<Semaphore>,
     /// How long one may be open, whatever comes on it.
     pub time_max: Duration,
+    /// And when nobody waits for anything on it any more.
+    pub end_time_max: Duration,
 }
 
 impl Bounds {
@@ -48,7 +51,10 @@ impl Bounds {
     async fn hold(self) -> Option<Held> {
         // The semaphore is never closed.
         let place = self.places.acquire_owned().await.ok()?;
-        Some(Held { _place: place, end: Box::pin(sleep(self.time_max)) })
+        let left = Left(Arc::new(Notify::new()));
+        let is_left = Some(Box::pin(left.0.clone().notified_owned()));
+        let end = Box::pin(sleep(self.time_max));
+        Some(Held { _place: place, end, end_time_max: self.end_time_max, left, is_left })
     }
 }
 
@@ -110,6 +116,37 @@ pub fn had_answered(error: &legacy::Error) -> bool {
         .is_some_and(|HasAnswered(has_answered)| has_answered.load(Ordering::Relaxed))
 }
 
+/// Told when nobody waits for anything on a connection any more. Of those that are bounded, each is for one request, and has this among
+/// what is known of it.
+#[derive(Clone)]
+struct Left(Arc<Notify>);
+
+/// Whoever waits for the answer to a request. When it is dropped, the request's connection is to end if it is bounded.
+pub struct Waiting(CaptureConnection);
+
+impl Waiting {
+    /// For what comes on the connection of a request.
+    pub fn on(connection: CaptureConnection) -> Waiting {
+        Waiting(connection)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if let Some(connection) = &*self.0.connection_metadata() {
+            leave(connection);
+        }
+    }
+}
+
+fn leave(connection: &Connected) {
+    let mut extensions = Extensions::new();
+    connection.get_extras(&mut extensions);
+    if let Some(Left(left)) = extensions.get::<Left>() {
+        left.notify_one();
+    }
+}
+
 /// A connection that is told from others.
 pub struct Stream {
     tcp: TokioIo<TcpStream>,
@@ -125,6 +162,22 @@ pub struct Stream {
 struct Held {
     _place: OwnedSemaphorePermit,
     end: Pin<Box<Sleep>>,
+    end_time_max: Duration,
+    left: Left,
+    /// Until it is.
+    is_left: Option<Pin<Box<OwnedNotified>>>,
+}
+
+impl Held {
+    /// Whether its time is over; the task is woken then.
+    fn is_over(&mut self, task: &mut Context<'_>) -> bool {
+        if self.is_left.as_mut().is_some_and(|is_left| is_left.as_mut().poll(task).is_ready()) {
+            self.is_left = None;
+            let end = self.end.deadline().min(Instant::now() + self.end_time_max);
+            self.end.as_mut().reset(end);
+        }
+        self.end.as_mut().poll(task).is_ready()
+    }
 }
 
 impl Stream {
@@ -135,7 +188,7 @@ impl Stream {
 
     /// Errors: `TimedOut` when its time is over; the task is woken then.
     fn in_time(&mut self, task: &mut Context<'_>) -> io::Result<()> {
-        let is_over = self.held.as_mut().is_some_and(|held| held.end.as_mut().poll(task).is_ready());
+        let is_over = self.held.as_mut().is_some_and(|held| held.is_over(task));
         let is_unread = self.unread_end.as_mut().is_some_and(|end| end.as_mut().poll(task).is_ready());
         if is_over || is_unread { Err(io::ErrorKind::TimedOut.into()) } else { Ok(()) }
     }
@@ -160,7 +213,11 @@ impl Stream {
 
 impl Connection for Stream {
     fn connected(&self) -> Connected {
-        self.tcp.connected().extra(self.has_answered.clone())
+        let connected = self.tcp.connected().extra(self.has_answered.clone());
+        match &self.held {
+            Some(held) => connected.extra(held.left.clone()),
+            None => connected,
+        }
     }
 }
 
@@ -269,7 +326,8 @@ mod tests {
         let host = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let port = host.local_addr().expect("it is bound").port();
         let places = Arc::new(Semaphore::new(2));
-        let bounds = Bounds { places: places.clone(), time_max: Duration::MAX };
+        let (time_max, end_time_max) = (Duration::MAX, Duration::MAX);
+        let bounds = Bounds { places: places.clone(), time_max, end_time_max };
         let mut dialer = Dialer::new(outgoing.clone(), Here(port), Some(bounds));
         let uri = Uri::from_static("https://a.example/");
         let first = dialer.call(uri.clone()).await.expect("it is listened to");
@@ -335,10 +393,30 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_connection_ends_soon_after_nobody_waits_for_anything_on_it() {
+        let host = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        let port = host.local_addr().expect("it is bound").port();
+        let places = Arc::new(Semaphore::new(1));
+        let (time_max, end_time_max) = (Duration::MAX, Duration::from_millis(1));
+        let bounds = Bounds { places: places.clone(), time_max, end_time_max };
+        let mut dialer = Dialer::new(outgoing(), Here(port), Some(bounds));
+        let mut stream =
+            dialer.call(Uri::from_static("https://a.example/")).await.expect("it is listened to");
+        let connected = stream.connected();
+        let waiting = poll_fn(|task| Poll::Ready(stream.in_time(task))).await;
+        assert!(waiting.is_ok(), "it is waited for");
+        leave(&connected);
+        assert_eq!(write_unread(&mut stream).await, io::ErrorKind::TimedOut);
+        drop(stream);
+        assert_eq!(places.available_permits(), 1);
+    }
+
+    #[tokio::test]
     async fn who_reads_nothing_keeps_no_connection_open_for_ever() {
         let host = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let port = host.local_addr().expect("it is bound").port();
-        let bounds = Bounds { places: Arc::new(Semaphore::new(1)), time_max: Duration::from_millis(50) };
+        let (places, time_max) = (Arc::new(Semaphore::new(1)), Duration::from_millis(50));
+        let bounds = Bounds { places, time_max, end_time_max: Duration::MAX };
         let mut dialer = Dialer::new(outgoing(), Here(port), Some(bounds));
         let uri = Uri::from_static("https://a.example/");
         let mut stream = dialer.call(uri).await.expect("it is listened to");

@@ -40,7 +40,7 @@ use crate::federation::limits::{
     ANSWER_BYTES_MAX, ANSWER_HEAD_BYTES_MAX, ERROR_BYTES_MAX, KEEP_ALIVE_INTERVAL, REQUEST_BYTES_MAX,
     REQUEST_TIME_MAX,
 };
-use crate::outgoing::{ConnectError, Dial, Dialer, Outgoing, Timely, had_answered, note_answer};
+use crate::outgoing::{ConnectError, Dial, Dialer, Outgoing, Timely, Waiting, had_answered, note_answer};
 
 /// A connection is closed when it has been idle for so many times the time for which it is kept: it is looked for such ones that
 /// often.
@@ -172,9 +172,10 @@ pub async fn open_url(
     let mut request = http::Request::new(Full::default());
     request.headers_mut().insert(USER_AGENT, AGENT);
     *request.uri_mut() = uri;
+    let waiting = Some(Waiting::on(capture_connection(&mut request)));
     let answered = timeout_at(end, ctx.federation.client.urls.request(request)).await;
     let answered = answered.map_err(|_| RemoteError::Timeout)?.map_err(|error| unreachable(&error))?;
-    Answer::of(answered, bytes_max, end).await
+    Ok(Answer { _waiting: waiting, ..Answer::of(answered, bytes_max, end).await? })
 }
 
 /// A name and password are nobody's to give away.
@@ -331,33 +332,38 @@ impl Request {
         let bytes_left = self.bytes_max;
         // Thousands may wait for their places, and have nothing of this until then.
         let answered = timeout_at(end, Box::pin(self.answered(ctx, to))).await;
-        let (answered, kept) = answered.map_err(|_| RemoteError::Timeout)??;
-        Ok(Answer { _kept: kept, _place: place, ..Answer::of(answered, bytes_left, end).await? })
+        let (answered, kept, waiting) = answered.map_err(|_| RemoteError::Timeout)??;
+        let answer = Answer::of(answered, bytes_left, end).await?;
+        Ok(Answer { _kept: kept, _waiting: waiting, _place: place, ..answer })
     }
 
-    /// The answer as it begins, and the place of its connection.
+    /// The answer as it begins, the place of its connection, and that it is waited for.
     async fn answered(
         self,
         ctx: &Context,
         to: &ServerName,
-    ) -> Result<(http::Response<Incoming>, Option<Kept>), RemoteError> {
+    ) -> Result<(http::Response<Incoming>, Option<Kept>, Option<Waiting>), RemoteError> {
         let client = &ctx.federation.client;
         let (is_repeatable, is_question) = (self.is_repeatable, self.asker.is_some());
         let Some(connect_time_max) = self.connect_time_max else {
             let name = ctx.federation.discovery.delegated(ctx, to, is_question).await;
-            let request = self.http_request(ctx, to, &name)?;
+            let mut request = self.http_request(ctx, to, &name)?;
+            let waiting = is_question.then(|| Waiting::on(capture_connection(&mut request)));
             let kept = client.kept(ctx, to, &name);
-            return client.request(request, is_repeatable, is_question, kept).await;
+            let (answered, kept) = client.request(request, is_repeatable, is_question, kept).await?;
+            return Ok((answered, kept, waiting));
         };
         let end = Instant::now() + connect_time_max;
         let name = timeout_at(end, ctx.federation.discovery.delegated(ctx, to, is_question)).await;
         let mut request = self.http_request(ctx, to, &name.map_err(|_| RemoteError::Timeout)?)?;
         let connection = capture_connection(&mut request);
+        let waiting = is_question.then(|| Waiting::on(connection.clone()));
         // Who is given so little time may not be there at all, and has no place among those whose connections are kept.
-        tokio::select! {
-            answered = client.request(request, is_repeatable, is_question, None) => answered,
-            () = not_connected(&connection, end) => Err(RemoteError::Timeout),
-        }
+        let (answered, kept) = tokio::select! {
+            answered = client.request(request, is_repeatable, is_question, None) => answered?,
+            () = not_connected(&connection, end) => return Err(RemoteError::Timeout),
+        };
+        Ok((answered, kept, waiting))
     }
 
     fn http_request(
@@ -408,6 +414,8 @@ pub struct Answer {
     bytes_left: usize,
     /// Its connection may be kept when it has been read.
     _kept: Option<Kept>,
+    /// Its connection ends soon after this.
+    _waiting: Option<Waiting>,
     /// Until it has been read, or is given up, its question is under way.
     _place: Option<QuestionPlace>,
 }
@@ -421,7 +429,8 @@ impl Answer {
     ) -> Result<Answer, RemoteError> {
         let (head, body) = answered.into_parts();
         if head.status.is_success() {
-            return Ok(Answer { headers: head.headers, end, body, bytes_left, _kept: None, _place: None });
+            let (headers, _kept, _waiting, _place) = (head.headers, None, None, None);
+            return Ok(Answer { headers, end, body, bytes_left, _kept, _waiting, _place });
         }
         // Whatever the error says is told as far as it can be read.
         let read = timeout_at(end, read_whole(body, ERROR_BYTES_MAX)).await;
