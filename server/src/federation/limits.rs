@@ -229,7 +229,7 @@ pub const QUESTIONS_IN_LINE_MAX: usize = 24_000;
 /// queries at once, each for the keys of 250 users, who may all be of other servers.
 pub const QUESTIONS_IN_LINE_SHARES: usize = 4;
 
-/// How long a question waits for its turn: as long as a client waits for keys. Then it ends as if nobody had answered.
+/// How long a question waits for its turn: as long as a client waits for keys.
 pub const QUESTION_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// One in so many of the lookups of servers that go on when nobody waits for them any more may have begun for a client's question.

@@ -61,6 +61,10 @@ impl From<RemoteError> for ApiError {
             RemoteError::NotAdmitted(name) => {
                 ApiError::forbidden(format!("The operator of this server does not let it deal with {name}"))
             }
+            RemoteError::NoPlace => {
+                ApiError::unknown("This server asks too much of others right now; try again in a while")
+                    .with_status(StatusCode::SERVICE_UNAVAILABLE)
+            }
             RemoteError::NoMemory => {
                 ApiError::unknown("This server is busy with other large rooms; try again in a while")
                     .with_status(StatusCode::SERVICE_UNAVAILABLE)
@@ -289,6 +293,8 @@ mod tests {
         assert!(error.error.contains("there.example"), "{}", error.error);
         let unreachable = ApiError::from(RemoteError::Unreachable("no route".to_owned()));
         assert_eq!((unreachable.status.as_u16(), unreachable.errcode), (502, "M_UNKNOWN"));
+        let not_asked = ApiError::from(RemoteError::NoPlace);
+        assert_eq!((not_asked.status.as_u16(), not_asked.errcode), (503, "M_UNKNOWN"));
     }
 
     #[test]

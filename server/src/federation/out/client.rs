@@ -299,6 +299,7 @@ impl Request {
             Ok(_) => "answered",
             Err(RemoteError::NotAdmitted(_)) => "not_admitted",
             Err(RemoteError::Unreachable(_)) => "unreachable",
+            Err(RemoteError::NoPlace) => "no_place",
             Err(RemoteError::Timeout) => "timeout",
             Err(RemoteError::Refused { .. }) => "refused",
             // What lacks memory has been answered, and is counted when that is found out.

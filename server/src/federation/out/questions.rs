@@ -58,15 +58,13 @@ impl Questions {
 
     /// Waits for a place, for [`QUESTION_WAIT_MAX`] at most.
     ///
-    /// Errors: `Unreachable` if there is none by then, or too many wait already.
+    /// Errors: `NoPlace` if there is none by then, or too many wait already.
     pub async fn place(&self, asker: &Asker) -> Result<QuestionPlace, RemoteError> {
         let place = match asker {
             Asker::User(user_id) => self.of_users.take(Some(user_id.clone()), QUESTION_WAIT_MAX).await,
             Asker::Stranger(address) => self.of_strangers.take(address.map(owner), QUESTION_WAIT_MAX).await,
         };
-        place.ok_or_else(|| {
-            RemoteError::Unreachable("too many questions to other servers are under way here".to_owned())
-        })
+        place.ok_or(RemoteError::NoPlace)
     }
 }
 
@@ -193,7 +191,7 @@ mod tests {
         }
         let mut one_more = pin!(unconstrained(questions.place(&asker)));
         let polled = std::future::poll_fn(|task| Poll::Ready(one_more.as_mut().poll(task))).await;
-        assert!(matches!(polled, Poll::Ready(Err(RemoteError::Unreachable(_)))));
+        assert!(matches!(polled, Poll::Ready(Err(RemoteError::NoPlace))));
         assert_eq!(waiting.iter().filter(|(_, polled)| polled.is_ready()).count(), 1);
     }
 }
