@@ -222,6 +222,10 @@ pub const QUESTIONS_SHARES: usize = 6;
 /// Where few files may be open, each has this many, but half of all at most: the servers of a small room are asked at once.
 pub const QUESTIONS_OF_EACH_MIN: usize = 8;
 
+/// Files may have one in so many of all of these, and of those of each: they take minutes, and what somebody waits for, as to come into
+/// a room, must not wait for them.
+pub const QUESTIONS_FILES_PART: usize = 2;
+
 /// Questions under way, and such that wait for their turn: some kilobytes each, as all that it takes to ask is held only from then on.
 pub const QUESTIONS_IN_LINE_MAX: usize = 24_000;
 

@@ -37,8 +37,8 @@ use super::sender::heard_from;
 use crate::config::Resolve;
 use crate::context::Context;
 use crate::federation::limits::{
-    ANSWER_BYTES_MAX, ANSWER_HEAD_BYTES_MAX, ERROR_BYTES_MAX, KEEP_ALIVE_INTERVAL, REQUEST_BYTES_MAX,
-    REQUEST_TIME_MAX,
+    ANSWER_BYTES_MAX, ANSWER_HEAD_BYTES_MAX, ERROR_BYTES_MAX, KEEP_ALIVE_INTERVAL, QUESTION_WAIT_MAX,
+    REQUEST_BYTES_MAX, REQUEST_TIME_MAX,
 };
 use crate::outgoing::{ConnectError, Dial, Dialer, Outgoing, Timely, Waiting, had_answered, note_answer};
 
@@ -198,6 +198,10 @@ pub struct Request {
     is_repeatable: bool,
     /// The client that has this server ask.
     asker: Option<Asker>,
+    /// How long it waits for its turn then.
+    wait_max: Duration,
+    /// Whether it is for a file.
+    is_file: bool,
     /// For finding the server and connecting to it, if that has less than all.
     connect_time_max: Option<Duration>,
     time_max: Duration,
@@ -219,6 +223,8 @@ impl Request {
             is_signed: true,
             is_delivery: false,
             asker: None,
+            wait_max: QUESTION_WAIT_MAX,
+            is_file: false,
             time_max,
             bytes_max,
         }
@@ -252,6 +258,16 @@ impl Request {
         Request { asker: Some(asker.clone()), ..self }
     }
 
+    /// With another time for waiting for its turn, after which nothing is sent.
+    pub fn with_wait(self, wait_max: Duration) -> Request {
+        Request { wait_max, ..self }
+    }
+
+    /// For a file, which may take its time.
+    pub fn for_file(self) -> Request {
+        Request { is_file: true, ..self }
+    }
+
     /// A question, though it is posted: it may be sent again if it goes lost.
     pub fn repeatable(self) -> Request {
         Request { is_repeatable: true, ..self }
@@ -262,7 +278,7 @@ impl Request {
         Request { connect_time_max: Some(time_max), ..self }
     }
 
-    /// With another time for all of it, the connection and the whole answer included.
+    /// With another time for all of it but waiting for its turn, the connection and the whole answer included.
     pub fn with_time(self, time_max: Duration) -> Request {
         Request { time_max, ..self }
     }
@@ -326,7 +342,7 @@ impl Request {
             return Err(RemoteError::NotAdmitted(to.to_string()));
         }
         let place = match &self.asker {
-            Some(asker) => Some(ctx.federation.questions.place(asker).await?),
+            Some(asker) => Some(ctx.federation.questions.place(asker, self.is_file, self.wait_max).await?),
             None => None,
         };
         let end = Instant::now() + self.time_max;
