@@ -2,7 +2,8 @@
 //!
 //! A name of a server costs nothing, and nor does a server that takes connections and is silent. Invariant: whoever asks, and whatever
 //! for, so many questions are under way at once and so many wait; a part of either for each user, and less for each address that
-//! nobody has signed in from. Files, which take their time, leave places to the others. What this server asks by itself, and what it sends, never waits for these.
+//! nobody has signed in from. Files, which take their time, leave places to the others. What this server asks by itself, and what it
+//! sends, never waits for these.
 
 use std::hash::Hash;
 use std::net::IpAddr;
