@@ -139,6 +139,7 @@ impl Drop for Waiting {
     }
 }
 
+/// Tells a connection, if it is bounded, that nobody waits for anything on it any more.
 fn leave(connection: &Connected) {
     let mut extensions = Extensions::new();
     connection.get_extras(&mut extensions);
@@ -361,7 +362,7 @@ mod tests {
         let dialer = Dialer::new(outgoing(), Here(port), None);
         let uri = Uri::from_static("https://a.example/");
         let mut dialer = Dialer { unread_time_max: Duration::from_millis(50), ..dialer };
-        let mut unread = dialer.call(uri.clone()).await.expect("it is listened to");
+        let mut unread = dialer.call(uri).await.expect("it is listened to");
         assert_eq!(write_unread(&mut unread).await, io::ErrorKind::TimedOut);
         let closed = poll_fn(|task| Pin::new(&mut unread).poll_shutdown(task)).await;
         assert_eq!(closed.map_err(|error| error.kind()), Err(io::ErrorKind::TimedOut));
