@@ -259,6 +259,17 @@ mod tests {
     }
 
     #[test]
+    fn one_user_leaves_places_to_others() {
+        for questions_max in [2, 7, HIERARCHY_QUESTIONS_MAX, usize::MAX] {
+            let places = Hierarchies::new(questions_max).places;
+            let take = |user: &str| places.try_take(Some(format!("@{user}:here.example")));
+            let held: Vec<_> = std::iter::from_fn(|| take("mallory")).collect();
+            assert!(!held.is_empty() && held.len() <= questions_max / 2, "{questions_max}");
+            assert!(take("alice").is_some(), "{questions_max}");
+        }
+    }
+
+    #[test]
     fn answers_are_remembered_for_a_while_and_not_without_end() {
         let (mut answers, begun) = (Answers::default(), Instant::now());
         let fit = HIERARCHY_CACHE_BYTES_MAX / HIERARCHY_CACHE_ENTRY_BYTES;
