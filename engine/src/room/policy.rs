@@ -121,6 +121,11 @@ impl UnsignedEvent {
         &self.pdu.json
     }
 
+    /// Who sends it, a user of this server.
+    pub fn sender(&self) -> &str {
+        &self.pdu.sender
+    }
+
     /// The event with the signature in the policy server's answer.
     ///
     /// Errors: [`Invalid::Signature`] if it is not there or does not hold; [`Invalid::Event`] if it does not fit.

@@ -118,7 +118,7 @@ async fn get_space_hierarchy(call: Call) -> Outcome {
             Walk::new(&call.ctx.engine, room_id, user_id, *suggested_only, *max_depth as usize)?
         }
     };
-    let page = hierarchy::page(&call.ctx, &mut walk, limit as usize).await?;
+    let page = hierarchy::page(&call.ctx, &asked.user_id, &mut walk, limit as usize).await?;
     if from.is_none() && page.is_last && page.rooms.is_empty() {
         return Err(ApiError::forbidden("You cannot see this room, or nobody who is in it can be reached"));
     }

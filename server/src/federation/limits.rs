@@ -224,13 +224,18 @@ pub const QUESTIONS_SHARES: usize = 6;
 /// Where few files may be open, each has this many, but half of all at most: the servers of a small room are asked at once.
 pub const QUESTIONS_OF_EACH_MIN: usize = 8;
 
-/// Questions under way, and such that wait for their turn; some ten kilobytes each, as they have no connection yet.
-pub const QUESTIONS_IN_LINE_MAX: usize = 4_800;
+/// Files may have one in so many of all of these, and of those of each: they take minutes, and what somebody waits for, as to come into
+/// a room, must not wait for them.
+pub const QUESTIONS_FILES_PART: usize = 2;
 
-/// Of each user or address: two queries for the keys of as many servers as one may ask about. Further ones are refused at once.
-pub const QUESTIONS_IN_LINE_SHARES: usize = 8;
+/// Questions under way, and such that wait for their turn: some kilobytes each, as all that it takes to ask is held only from then on.
+pub const QUESTIONS_IN_LINE_MAX: usize = 24_000;
 
-/// How long a question waits for its turn: as long as a client waits for keys. Then it ends as if nobody had answered.
+/// Of each user or address one in so many; further ones are refused at once. A client that comes into a large room sends twenty
+/// queries at once, each for the keys of 250 users, who may all be of other servers.
+pub const QUESTIONS_IN_LINE_SHARES: usize = 4;
+
+/// How long a question waits for its turn: as long as a client waits for keys.
 pub const QUESTION_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// One in so many of the lookups of servers that go on when nobody waits for them any more may have begun for a client's question.
@@ -312,3 +317,6 @@ pub const HIERARCHY_CACHE_ENTRY_BYTES: usize = 512;
 
 /// Questions about spaces that are under way at once, for all users: each may bring an answer of some megabytes.
 pub const HIERARCHY_QUESTIONS_MAX: usize = 50;
+
+/// Each user has one in so many of them: a space may name servers without end that do not answer.
+pub const HIERARCHY_QUESTIONS_SHARES: usize = 4;

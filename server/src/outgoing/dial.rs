@@ -11,14 +11,19 @@ use std::time::Duration;
 use http::{Extensions, Uri};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::client::legacy;
-use hyper_util::client::legacy::connect::{Connected, Connection};
+use hyper_util::client::legacy::connect::{CaptureConnection, Connected, Connection};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Sleep, sleep};
+use tokio::sync::futures::OwnedNotified;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, Sleep, sleep};
 use tower_service::Service;
 
 use super::{ConnectError, OPEN_TIME_MAX, Outgoing};
+
+/// How long a host may take for what has been offered to it at once: as long as a transaction may take. Whoever reads nothing could keep
+/// a connection from being closed for ever, as there is something to be written before.
+const UNREAD_TIME_MAX: Duration = Duration::from_secs(90);
 
 /// Who is connected to for a request's URI: host and port of one kind of request.
 pub trait Dial: Clone + Send + Sync + 'static {
@@ -35,9 +40,10 @@ pub trait Dial: Clone + Send + Sync + 'static {
 pub struct Bounds {
     /// Of which each takes one until it is closed.
     pub places: Arc<Semaphore>,
-    /// How long one may be open: whoever reads nothing could keep it from being closed for ever, as there is something to be written
-    /// before.
+    /// How long one may be open, whatever comes on it.
     pub time_max: Duration,
+    /// And when nobody waits for anything on it any more.
+    pub end_time_max: Duration,
 }
 
 impl Bounds {
@@ -45,7 +51,10 @@ impl Bounds {
     async fn hold(self) -> Option<Held> {
         // The semaphore is never closed.
         let place = self.places.acquire_owned().await.ok()?;
-        Some(Held { _place: place, end: Box::pin(sleep(self.time_max)) })
+        let left = Left(Arc::new(Notify::new()));
+        let is_left = Some(Box::pin(left.0.clone().notified_owned()));
+        let end = Box::pin(sleep(self.time_max));
+        Some(Held { _place: place, end, end_time_max: self.end_time_max, left, is_left })
     }
 }
 
@@ -55,11 +64,12 @@ pub struct Dialer<D> {
     outgoing: Arc<Outgoing>,
     dial: D,
     bounds: Option<Bounds>,
+    unread_time_max: Duration,
 }
 
 impl<D: Dial> Dialer<D> {
     pub(super) fn new(outgoing: Arc<Outgoing>, dial: D, bounds: Option<Bounds>) -> Dialer<D> {
-        Dialer { outgoing, dial, bounds }
+        Dialer { outgoing, dial, bounds, unread_time_max: UNREAD_TIME_MAX }
     }
 }
 
@@ -73,13 +83,13 @@ impl<D: Dial> Service<Uri> for Dialer<D> {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let Dialer { outgoing, dial, bounds } = self.clone();
+        let Dialer { outgoing, dial, bounds, unread_time_max } = self.clone();
         Box::pin(async move {
             let held = match bounds {
                 Some(bounds) => bounds.hold().await,
                 None => None,
             };
-            dial.dial(&outgoing, &uri).await.map(|tcp| Stream::new(tcp, held))
+            dial.dial(&outgoing, &uri).await.map(|tcp| Stream::new(tcp, held, unread_time_max))
         })
     }
 }
@@ -106,34 +116,109 @@ pub fn had_answered(error: &legacy::Error) -> bool {
         .is_some_and(|HasAnswered(has_answered)| has_answered.load(Ordering::Relaxed))
 }
 
+/// Told when nobody waits for anything on a connection any more. Of those that are bounded, each is for one request, and has this among
+/// what is known of it.
+#[derive(Clone)]
+struct Left(Arc<Notify>);
+
+/// Whoever waits for the answer to a request. When it is dropped, the request's connection is to end if it is bounded.
+pub struct Waiting(CaptureConnection);
+
+impl Waiting {
+    /// For what comes on the connection of a request.
+    pub fn on(connection: CaptureConnection) -> Waiting {
+        Waiting(connection)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if let Some(connection) = &*self.0.connection_metadata() {
+            leave(connection);
+        }
+    }
+}
+
+/// Tells a connection, if it is bounded, that nobody waits for anything on it any more.
+fn leave(connection: &Connected) {
+    let mut extensions = Extensions::new();
+    connection.get_extras(&mut extensions);
+    if let Some(Left(left)) = extensions.get::<Left>() {
+        left.notify_one();
+    }
+}
+
 /// A connection that is told from others.
 pub struct Stream {
     tcp: TokioIo<TcpStream>,
     has_answered: HasAnswered,
     held: Option<Held>,
+    unread_time_max: Duration,
+    /// When it ends, where the host has not taken all that was offered to it. Only a whole piece puts that off, or one byte a minute
+    /// would.
+    unread_end: Option<Pin<Box<Sleep>>>,
 }
 
 /// What a connection has that is bounded.
 struct Held {
     _place: OwnedSemaphorePermit,
     end: Pin<Box<Sleep>>,
+    end_time_max: Duration,
+    left: Left,
+    /// Until it is.
+    is_left: Option<Pin<Box<OwnedNotified>>>,
+}
+
+impl Held {
+    /// Whether its time is over; the task is woken then.
+    fn is_over(&mut self, task: &mut Context<'_>) -> bool {
+        if self.is_left.as_mut().is_some_and(|is_left| is_left.as_mut().poll(task).is_ready()) {
+            self.is_left = None;
+            let end = self.end.deadline().min(Instant::now() + self.end_time_max);
+            self.end.as_mut().reset(end);
+        }
+        self.end.as_mut().poll(task).is_ready()
+    }
 }
 
 impl Stream {
-    fn new(tcp: TcpStream, held: Option<Held>) -> Stream {
-        Stream { tcp: TokioIo::new(tcp), has_answered: HasAnswered::default(), held }
+    fn new(tcp: TcpStream, held: Option<Held>, unread_time_max: Duration) -> Stream {
+        let (tcp, has_answered) = (TokioIo::new(tcp), HasAnswered::default());
+        Stream { tcp, has_answered, held, unread_time_max, unread_end: None }
     }
 
     /// Errors: `TimedOut` when its time is over; the task is woken then.
     fn in_time(&mut self, task: &mut Context<'_>) -> io::Result<()> {
-        let is_over = self.held.as_mut().is_some_and(|held| held.end.as_mut().poll(task).is_ready());
-        if is_over { Err(io::ErrorKind::TimedOut.into()) } else { Ok(()) }
+        let is_over = self.held.as_mut().is_some_and(|held| held.is_over(task));
+        let is_unread = self.unread_end.as_mut().is_some_and(|end| end.as_mut().poll(task).is_ready());
+        if is_over || is_unread { Err(io::ErrorKind::TimedOut.into()) } else { Ok(()) }
+    }
+
+    /// Notes what has come of writing so many bytes.
+    fn note_written(
+        &mut self,
+        task: &mut Context<'_>,
+        offered: usize,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if matches!(written, Poll::Ready(Ok(taken)) if taken == offered) {
+            self.unread_end = None;
+            return written;
+        }
+        let time_max = self.unread_time_max;
+        self.unread_end.get_or_insert_with(|| Box::pin(sleep(time_max)));
+        self.in_time(task)?;
+        written
     }
 }
 
 impl Connection for Stream {
     fn connected(&self) -> Connected {
-        self.tcp.connected().extra(self.has_answered.clone())
+        let connected = self.tcp.connected().extra(self.has_answered.clone());
+        match &self.held {
+            Some(held) => connected.extra(held.left.clone()),
+            None => connected,
+        }
     }
 }
 
@@ -151,14 +236,17 @@ impl Read for Stream {
 impl Write for Stream {
     fn poll_write(mut self: Pin<&mut Self>, task: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.in_time(task)?;
-        Pin::new(&mut self.tcp).poll_write(task, bytes)
+        let written = Pin::new(&mut self.tcp).poll_write(task, bytes);
+        self.note_written(task, bytes.len(), written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.in_time(task)?;
         Pin::new(&mut self.tcp).poll_flush(task)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.in_time(task)?;
         Pin::new(&mut self.tcp).poll_shutdown(task)
     }
 
@@ -172,7 +260,8 @@ impl Write for Stream {
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.in_time(task)?;
-        Pin::new(&mut self.tcp).poll_write_vectored(task, pieces)
+        let written = Pin::new(&mut self.tcp).poll_write_vectored(task, pieces);
+        self.note_written(task, pieces.iter().map(|piece| piece.len()).sum(), written)
     }
 }
 
@@ -209,6 +298,7 @@ where
 mod tests {
     use std::future::poll_fn;
 
+    use tokio::io::AsyncReadExt;
     use tokio::net::TcpListener;
     use tokio::time::timeout;
 
@@ -237,7 +327,8 @@ mod tests {
         let host = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let port = host.local_addr().expect("it is bound").port();
         let places = Arc::new(Semaphore::new(2));
-        let bounds = Bounds { places: places.clone(), time_max: Duration::MAX };
+        let (time_max, end_time_max) = (Duration::MAX, Duration::MAX);
+        let bounds = Bounds { places: places.clone(), time_max, end_time_max };
         let mut dialer = Dialer::new(outgoing.clone(), Here(port), Some(bounds));
         let uri = Uri::from_static("https://a.example/");
         let first = dialer.call(uri.clone()).await.expect("it is listened to");
@@ -255,20 +346,81 @@ mod tests {
         assert_eq!(places.available_permits(), 2);
     }
 
+    /// How writing without end to one who reads nothing ends.
+    async fn write_unread(stream: &mut Stream) -> io::ErrorKind {
+        loop {
+            if let Err(error) = poll_fn(|task| Pin::new(&mut *stream).poll_write(task, &[0; 4096])).await {
+                return error.kind();
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_not_read_is_not_kept_for_ever() {
+        let host = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        let port = host.local_addr().expect("it is bound").port();
+        let dialer = Dialer::new(outgoing(), Here(port), None);
+        let uri = Uri::from_static("https://a.example/");
+        let mut dialer = Dialer { unread_time_max: Duration::from_millis(50), ..dialer };
+        let mut unread = dialer.call(uri).await.expect("it is listened to");
+        assert_eq!(write_unread(&mut unread).await, io::ErrorKind::TimedOut);
+        let closed = poll_fn(|task| Pin::new(&mut unread).poll_shutdown(task)).await;
+        assert_eq!(closed.map_err(|error| error.kind()), Err(io::ErrorKind::TimedOut));
+    }
+
+    #[tokio::test]
+    async fn who_reads_piece_by_piece_gets_all() {
+        // More than there is room for on the way.
+        const BYTES: usize = 16 << 20;
+        let host = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        let port = host.local_addr().expect("it is bound").port();
+        let mut dialer = Dialer::new(outgoing(), Here(port), None);
+        let mut stream =
+            dialer.call(Uri::from_static("https://a.example/")).await.expect("it is listened to");
+        let (mut reader, _) = host.accept().await.expect("it is connected to");
+        let (bytes, mut was_unread) = (vec![0; BYTES], false);
+        let writing = async {
+            let mut left = bytes.as_slice();
+            while !left.is_empty() {
+                let taken = poll_fn(|task| Pin::new(&mut stream).poll_write(task, left)).await;
+                left = left.get(taken.expect("it is read")..).unwrap_or_default();
+                was_unread |= stream.unread_end.is_some();
+            }
+        };
+        let mut read = vec![0; BYTES];
+        let (_, read) = tokio::join!(writing, reader.read_exact(&mut read));
+        assert_eq!(read.expect("all is written"), BYTES);
+        assert!(was_unread && stream.unread_end.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_connection_ends_soon_after_nobody_waits_for_anything_on_it() {
+        let host = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        let port = host.local_addr().expect("it is bound").port();
+        let places = Arc::new(Semaphore::new(1));
+        let (time_max, end_time_max) = (Duration::MAX, Duration::from_millis(1));
+        let bounds = Bounds { places: places.clone(), time_max, end_time_max };
+        let mut dialer = Dialer::new(outgoing(), Here(port), Some(bounds));
+        let mut stream =
+            dialer.call(Uri::from_static("https://a.example/")).await.expect("it is listened to");
+        let connected = stream.connected();
+        let waiting = poll_fn(|task| Poll::Ready(stream.in_time(task))).await;
+        assert!(waiting.is_ok(), "it is waited for");
+        leave(&connected);
+        assert_eq!(write_unread(&mut stream).await, io::ErrorKind::TimedOut);
+        drop(stream);
+        assert_eq!(places.available_permits(), 1);
+    }
+
     #[tokio::test]
     async fn who_reads_nothing_keeps_no_connection_open_for_ever() {
         let host = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let port = host.local_addr().expect("it is bound").port();
-        let bounds = Bounds { places: Arc::new(Semaphore::new(1)), time_max: Duration::from_millis(50) };
+        let (places, time_max) = (Arc::new(Semaphore::new(1)), Duration::from_millis(50));
+        let bounds = Bounds { places, time_max, end_time_max: Duration::MAX };
         let mut dialer = Dialer::new(outgoing(), Here(port), Some(bounds));
         let uri = Uri::from_static("https://a.example/");
         let mut stream = dialer.call(uri).await.expect("it is listened to");
-        let written = loop {
-            match poll_fn(|task| Pin::new(&mut stream).poll_write(task, &[0; 4096])).await {
-                Ok(_) => {}
-                Err(error) => break error,
-            }
-        };
-        assert_eq!(written.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(write_unread(&mut stream).await, io::ErrorKind::TimedOut);
     }
 }

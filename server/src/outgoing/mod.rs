@@ -19,7 +19,7 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-pub use dial::{Dial, Dialer, Timely, had_answered, note_answer};
+pub use dial::{Dial, Dialer, Timely, Waiting, had_answered, note_answer};
 pub use names::Service;
 
 use crate::config::Config;
@@ -58,6 +58,9 @@ pub const OPEN_TIME_MAX: Duration = Duration::from_secs(20);
 /// How long a connection for a client's question may be open: longer than any question takes. What a join brings comes within five
 /// minutes.
 const QUESTION_CONNECTION_TIME_MAX: Duration = Duration::from_secs(6 * 60);
+
+/// How long it may be open when nobody waits for an answer any more: enough for whoever reads to take the rest.
+const LEFT_CONNECTION_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// What all outgoing requests share.
 pub struct Outgoing {
@@ -154,7 +157,11 @@ impl Outgoing {
     /// The same for what clients have this server ask. Each such connection has a place until it is closed, and who gets none within
     /// [`OPEN_TIME_MAX`] is told that nobody answers.
     pub fn connector_for_questions<D: Dial>(self: &Arc<Self>, dial: D) -> Timely<HttpsConnector<Dialer<D>>> {
-        let bounds = Bounds { places: self.questions.clone(), time_max: QUESTION_CONNECTION_TIME_MAX };
+        let bounds = Bounds {
+            places: self.questions.clone(),
+            time_max: QUESTION_CONNECTION_TIME_MAX,
+            end_time_max: LEFT_CONNECTION_TIME_MAX,
+        };
         self.connector_over(Dialer::new(self.clone(), dial, Some(bounds)))
     }
 

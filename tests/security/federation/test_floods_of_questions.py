@@ -122,8 +122,10 @@ def aliases_flood(server, host):
     return Flood(ask, STRANGERS_AT_ONCE)
 
 
-@pytest.mark.parametrize("make_flood, places, status", [(keys_flood, OF_USER, 200), (aliases_flood, OF_STRANGERS, 502)])
-def test_questions_to_silent_servers_stop_nobody(network, tmp_path, honest, silent_host, make_flood, places, status):
+@pytest.mark.parametrize(
+    "make_flood, places, statuses", [(keys_flood, OF_USER, {200}), (aliases_flood, OF_STRANGERS, {502, 503})]
+)
+def test_questions_to_silent_servers_stop_nobody(network, tmp_path, honest, silent_host, make_flood, places, statuses):
     """Rooms, files, deliveries and other users' questions go on, and few connections are open at once."""
     with sound(limited(network.server(tmp_path), f"-n {FEW_FILES}")) as server:
         alice = Client(server.base_url).register("alice")
@@ -146,6 +148,25 @@ def test_questions_to_silent_servers_stop_nobody(network, tmp_path, honest, sile
             # Those that are being closed are counted still when the next ones come.
             assert silent_host.most <= 2 * places
             silent_host.close()
-        assert set(flood.answers) <= {status}
+        assert set(flood.answers) <= statuses
         alice.send(room, "and on")
         honest.until(lambda: "and on" in honest.bodies, SECONDS_MAX)
+
+
+def test_files_that_do_not_come_leave_places_to_their_users_other_questions(network, tmp_path, silent_host):
+    with sound(limited(network.server(tmp_path), f"-n {FEW_FILES}")) as server:
+        mallory = Client(server.base_url).register("mallory")
+        other = network.peer(kind=Participant)
+        other.answers[PROFILE] = lambda _: (200, {"displayname": "Bee"})
+
+        def download():
+            url = f"{server.base_url}/_matrix/client/v1/media/download/{silent_host.name()}/bee"
+            return requests.get(url, headers={"Authorization": f"Bearer {mallory.token}"}, timeout=60)
+
+        with Flood(download, AT_ONCE) as flood:
+            # The first answers are to those that got no place: the others have theirs.
+            until(lambda: flood.answers)
+            assert 503 in flood.answers and silent_host.taken
+            assert mallory.get("profile/{userId}", f"@bee:{other.name}")["displayname"] == "Bee"
+            silent_host.close()
+        assert set(flood.answers) <= {404, 503}

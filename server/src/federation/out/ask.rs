@@ -61,6 +61,10 @@ impl From<RemoteError> for ApiError {
             RemoteError::NotAdmitted(name) => {
                 ApiError::forbidden(format!("The operator of this server does not let it deal with {name}"))
             }
+            RemoteError::NoPlace => {
+                ApiError::unknown("This server asks too much of others right now; try again in a while")
+                    .with_status(StatusCode::SERVICE_UNAVAILABLE)
+            }
             RemoteError::NoMemory => {
                 ApiError::unknown("This server is busy with other large rooms; try again in a while")
                     .with_status(StatusCode::SERVICE_UNAVAILABLE)
@@ -143,6 +147,16 @@ impl<'a> Ask<'a> {
         Ask { request: self.request.map(|request| request.with_connect_time(time_max)), ..self }
     }
 
+    /// With another time for waiting for its turn, after which nothing is sent.
+    pub fn with_wait(self, wait_max: Duration) -> Ask<'a> {
+        Ask { request: self.request.map(|request| request.with_wait(wait_max)), ..self }
+    }
+
+    /// With another time for all but that.
+    pub fn with_time(self, time_max: Duration) -> Ask<'a> {
+        Ask { request: self.request.map(|request| request.with_time(time_max)), ..self }
+    }
+
     /// Without a signature: where nothing is known of servers.
     pub fn unsigned(self) -> Ask<'a> {
         Ask { request: self.request.map(Request::unsigned), ..self }
@@ -172,7 +186,8 @@ impl<'a> Ask<'a> {
     pub fn for_media(self, bytes_max: u64) -> Ask<'a> {
         let bytes_max =
             usize::try_from(bytes_max).unwrap_or(usize::MAX).saturating_add(ANSWER_HEAD_BYTES_MAX);
-        let with_limits = |request: Request| request.with_bytes_max(bytes_max).with_time(MEDIA_TIME_MAX);
+        let with_limits =
+            |request: Request| request.with_bytes_max(bytes_max).with_time(MEDIA_TIME_MAX).for_file();
         Ask { request: self.request.map(with_limits), ..self }
     }
 
@@ -289,6 +304,8 @@ mod tests {
         assert!(error.error.contains("there.example"), "{}", error.error);
         let unreachable = ApiError::from(RemoteError::Unreachable("no route".to_owned()));
         assert_eq!((unreachable.status.as_u16(), unreachable.errcode), (502, "M_UNKNOWN"));
+        let not_asked = ApiError::from(RemoteError::NoPlace);
+        assert_eq!((not_asked.status.as_u16(), not_asked.errcode), (503, "M_UNKNOWN"));
     }
 
     #[test]

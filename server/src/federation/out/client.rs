@@ -37,10 +37,10 @@ use super::sender::heard_from;
 use crate::config::Resolve;
 use crate::context::Context;
 use crate::federation::limits::{
-    ANSWER_BYTES_MAX, ANSWER_HEAD_BYTES_MAX, ERROR_BYTES_MAX, KEEP_ALIVE_INTERVAL, REQUEST_BYTES_MAX,
-    REQUEST_TIME_MAX,
+    ANSWER_BYTES_MAX, ANSWER_HEAD_BYTES_MAX, ERROR_BYTES_MAX, KEEP_ALIVE_INTERVAL, QUESTION_WAIT_MAX,
+    REQUEST_BYTES_MAX, REQUEST_TIME_MAX,
 };
-use crate::outgoing::{ConnectError, Dial, Dialer, Outgoing, Timely, had_answered, note_answer};
+use crate::outgoing::{ConnectError, Dial, Dialer, Outgoing, Timely, Waiting, had_answered, note_answer};
 
 /// A connection is closed when it has been idle for so many times the time for which it is kept: it is looked for such ones that
 /// often.
@@ -172,9 +172,10 @@ pub async fn open_url(
     let mut request = http::Request::new(Full::default());
     request.headers_mut().insert(USER_AGENT, AGENT);
     *request.uri_mut() = uri;
+    let waiting = Some(Waiting::on(capture_connection(&mut request)));
     let answered = timeout_at(end, ctx.federation.client.urls.request(request)).await;
     let answered = answered.map_err(|_| RemoteError::Timeout)?.map_err(|error| unreachable(&error))?;
-    Answer::of(answered, bytes_max, end).await
+    Ok(Answer { _waiting: waiting, ..Answer::of(answered, bytes_max, end).await? })
 }
 
 /// A name and password are nobody's to give away.
@@ -197,6 +198,10 @@ pub struct Request {
     is_repeatable: bool,
     /// The client that has this server ask.
     asker: Option<Asker>,
+    /// How long it waits for its turn then.
+    wait_max: Duration,
+    /// Whether it is for a file.
+    is_file: bool,
     /// For finding the server and connecting to it, if that has less than all.
     connect_time_max: Option<Duration>,
     time_max: Duration,
@@ -218,6 +223,8 @@ impl Request {
             is_signed: true,
             is_delivery: false,
             asker: None,
+            wait_max: QUESTION_WAIT_MAX,
+            is_file: false,
             time_max,
             bytes_max,
         }
@@ -251,6 +258,16 @@ impl Request {
         Request { asker: Some(asker.clone()), ..self }
     }
 
+    /// With another time for waiting for its turn, after which nothing is sent.
+    pub fn with_wait(self, wait_max: Duration) -> Request {
+        Request { wait_max, ..self }
+    }
+
+    /// For a file, which may take its time.
+    pub fn for_file(self) -> Request {
+        Request { is_file: true, ..self }
+    }
+
     /// A question, though it is posted: it may be sent again if it goes lost.
     pub fn repeatable(self) -> Request {
         Request { is_repeatable: true, ..self }
@@ -261,7 +278,7 @@ impl Request {
         Request { connect_time_max: Some(time_max), ..self }
     }
 
-    /// With another time for all of it, the connection and the whole answer included.
+    /// With another time for all of it but waiting for its turn, the connection and the whole answer included.
     pub fn with_time(self, time_max: Duration) -> Request {
         Request { time_max, ..self }
     }
@@ -298,6 +315,7 @@ impl Request {
             Ok(_) => "answered",
             Err(RemoteError::NotAdmitted(_)) => "not_admitted",
             Err(RemoteError::Unreachable(_)) => "unreachable",
+            Err(RemoteError::NoPlace) => "no_place",
             Err(RemoteError::Timeout) => "timeout",
             Err(RemoteError::Refused { .. }) => "refused",
             // What lacks memory has been answered, and is counted when that is found out.
@@ -324,39 +342,45 @@ impl Request {
             return Err(RemoteError::NotAdmitted(to.to_string()));
         }
         let place = match &self.asker {
-            Some(asker) => Some(ctx.federation.questions.place(asker).await?),
+            Some(asker) => Some(ctx.federation.questions.place(asker, self.is_file, self.wait_max).await?),
             None => None,
         };
         let end = Instant::now() + self.time_max;
         let bytes_left = self.bytes_max;
-        let answered = timeout_at(end, self.answered(ctx, to)).await;
-        let (answered, kept) = answered.map_err(|_| RemoteError::Timeout)??;
-        Ok(Answer { _kept: kept, _place: place, ..Answer::of(answered, bytes_left, end).await? })
+        // Thousands may wait for their places, and have nothing of this until then.
+        let answered = timeout_at(end, Box::pin(self.answered(ctx, to))).await;
+        let (answered, kept, waiting) = answered.map_err(|_| RemoteError::Timeout)??;
+        let answer = Answer::of(answered, bytes_left, end).await?;
+        Ok(Answer { _kept: kept, _waiting: waiting, _place: place, ..answer })
     }
 
-    /// The answer as it begins, and the place of its connection.
+    /// The answer as it begins, the place of its connection, and that it is waited for.
     async fn answered(
         self,
         ctx: &Context,
         to: &ServerName,
-    ) -> Result<(http::Response<Incoming>, Option<Kept>), RemoteError> {
+    ) -> Result<(http::Response<Incoming>, Option<Kept>, Option<Waiting>), RemoteError> {
         let client = &ctx.federation.client;
         let (is_repeatable, is_question) = (self.is_repeatable, self.asker.is_some());
         let Some(connect_time_max) = self.connect_time_max else {
             let name = ctx.federation.discovery.delegated(ctx, to, is_question).await;
-            let request = self.http_request(ctx, to, &name)?;
+            let mut request = self.http_request(ctx, to, &name)?;
+            let waiting = is_question.then(|| Waiting::on(capture_connection(&mut request)));
             let kept = client.kept(ctx, to, &name);
-            return client.request(request, is_repeatable, is_question, kept).await;
+            let (answered, kept) = client.request(request, is_repeatable, is_question, kept).await?;
+            return Ok((answered, kept, waiting));
         };
         let end = Instant::now() + connect_time_max;
         let name = timeout_at(end, ctx.federation.discovery.delegated(ctx, to, is_question)).await;
         let mut request = self.http_request(ctx, to, &name.map_err(|_| RemoteError::Timeout)?)?;
         let connection = capture_connection(&mut request);
+        let waiting = is_question.then(|| Waiting::on(connection.clone()));
         // Who is given so little time may not be there at all, and has no place among those whose connections are kept.
-        tokio::select! {
-            answered = client.request(request, is_repeatable, is_question, None) => answered,
-            () = not_connected(&connection, end) => Err(RemoteError::Timeout),
-        }
+        let (answered, kept) = tokio::select! {
+            answered = client.request(request, is_repeatable, is_question, None) => answered?,
+            () = not_connected(&connection, end) => return Err(RemoteError::Timeout),
+        };
+        Ok((answered, kept, waiting))
     }
 
     fn http_request(
@@ -407,6 +431,8 @@ pub struct Answer {
     bytes_left: usize,
     /// Its connection may be kept when it has been read.
     _kept: Option<Kept>,
+    /// Its connection ends soon after this.
+    _waiting: Option<Waiting>,
     /// Until it has been read, or is given up, its question is under way.
     _place: Option<QuestionPlace>,
 }
@@ -420,7 +446,8 @@ impl Answer {
     ) -> Result<Answer, RemoteError> {
         let (head, body) = answered.into_parts();
         if head.status.is_success() {
-            return Ok(Answer { headers: head.headers, end, body, bytes_left, _kept: None, _place: None });
+            let (headers, _kept, _waiting, _place) = (head.headers, None, None, None);
+            return Ok(Answer { headers, end, body, bytes_left, _kept, _waiting, _place });
         }
         // Whatever the error says is told as far as it can be read.
         let read = timeout_at(end, read_whole(body, ERROR_BYTES_MAX)).await;

@@ -130,7 +130,10 @@ fn failure(error: &RemoteError) -> Failure {
         | RemoteError::Timeout
         | RemoteError::NotAdmitted(_)
         | RemoteError::Refused { status: StatusCode::TOO_MANY_REQUESTS, .. } => Failure::SilentServer,
-        RemoteError::Refused { .. } | RemoteError::BadAnswer(_) | RemoteError::NoMemory => Failure::NoList,
+        RemoteError::Refused { .. }
+        | RemoteError::BadAnswer(_)
+        | RemoteError::NoPlace
+        | RemoteError::NoMemory => Failure::NoList,
     }
 }
 

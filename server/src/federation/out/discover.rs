@@ -118,7 +118,7 @@ impl Discovery {
         debug!(%server_name, ?found, "well-known");
         if is_question && found == Found::NotNow {
             // It may have had no place for its connection, which says nothing of the server.
-            return server_name.to_owned();
+            return self.good(server_name).unwrap_or_else(|| server_name.to_owned());
         }
         let before = self.known.get(server_name).map(|known| known.clone());
         let known = Known::after(before, found, Instant::now());
@@ -134,6 +134,12 @@ impl Discovery {
         let known = self.known.get(server_name)?;
         let delegated = || known.delegated.clone().unwrap_or_else(|| server_name.to_owned());
         (known.ask_again > Instant::now()).then(delegated)
+    }
+
+    /// The delegation that outlives that its host is not reachable.
+    fn good(&self, server_name: &ServerName) -> Option<OwnedServerName> {
+        let known = self.known.get(server_name)?;
+        if known.good_until > Instant::now() { known.delegated.clone() } else { None }
     }
 
     /// Makes room: what is to be asked for again anyway goes, or if that is not enough, all.
@@ -479,6 +485,24 @@ mod tests {
             }
             assert_eq!(discovery.lookups.contains_key(&server_name), goes_on, "{server_name}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_question_goes_where_a_server_was_while_its_host_is_not_reachable() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let ctx = Context::of_tests(folder.path());
+        let host = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        let port = host.local_addr().expect("it is bound").port();
+        let row: Resolve = format!("a.example:443=127.0.0.1:{port}").parse().expect("a row");
+        let outgoing = Arc::new(Outgoing::new(&ctx.config, 1, 1).expect("it is valid"));
+        // No lookup goes on beside what is asked.
+        let discovery = Arc::new(Discovery::new(&outgoing, &Arc::from([row]), 0));
+        drop(host);
+        let server_name = name("a.example");
+        assert_eq!(discovery.delegated(&ctx, &server_name, true).await, server_name);
+        let found = Found::Delegated(name("b.example:1"), Duration::ZERO);
+        discovery.known.insert(server_name.clone(), Known::after(None, found, Instant::now()));
+        assert_eq!(discovery.delegated(&ctx, &server_name, true).await, name("b.example:1"));
     }
 
     #[test]

@@ -31,6 +31,8 @@ pub enum RemoteError {
     },
     /// Its answer is too large, or not what was asked for: a sentence.
     BadAnswer(String),
+    /// It was not asked, as too much is asked on behalf of clients.
+    NoPlace,
     /// Its answer has no place beside what other servers tell of large rooms.
     NoMemory,
 }
@@ -48,6 +50,7 @@ impl fmt::Display for RemoteError {
                 write!(out, "refused with {} {errcode} for {} s: {error}", status.as_u16(), after.as_secs())
             }
             RemoteError::BadAnswer(cause) => write!(out, "not a usable answer: {cause}"),
+            RemoteError::NoPlace => write!(out, "too many questions to other servers are under way here"),
             RemoteError::NoMemory => write!(out, "no memory left for what it tells"),
         }
     }

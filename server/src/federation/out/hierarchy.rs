@@ -10,7 +10,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use ruma_common::{OwnedServerName, ServerName};
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 use warren_engine::SpaceRoom;
 use warren_engine::hierarchy::{Next, Question, ToldSpace, Walk};
@@ -24,9 +23,10 @@ use crate::context::Context;
 use crate::federation::limits::{
     HIERARCHY_ANSWER_BYTES_MAX, HIERARCHY_ANSWER_TIME_MAX, HIERARCHY_CACHE_BYTES_MAX,
     HIERARCHY_CACHE_ENTRY_BYTES, HIERARCHY_CACHE_TIME, HIERARCHY_HEARD_BYTES, HIERARCHY_PAGE_BYTES,
-    HIERARCHY_PAGE_TIME, HIERARCHY_PAUSE, HIERARCHY_QUESTIONS_MAX, HIERARCHY_REFUSAL_TIME,
-    HIERARCHY_ROOM_TIME_MAX, HIERARCHY_SERVERS_MAX,
+    HIERARCHY_PAGE_TIME, HIERARCHY_PAUSE, HIERARCHY_QUESTIONS_MAX, HIERARCHY_QUESTIONS_SHARES,
+    HIERARCHY_REFUSAL_TIME, HIERARCHY_ROOM_TIME_MAX, HIERARCHY_SERVERS_MAX,
 };
+use crate::federation::places::Places;
 use crate::federation::refusals;
 use crate::http::ApiError;
 use crate::worker;
@@ -37,17 +37,19 @@ pub struct Hierarchies {
     /// Questions that are being asked: nobody asks the same a second time meanwhile.
     flights: Flights,
     silences: Silences,
-    places: Semaphore,
+    /// By the user who looks.
+    places: Places<String>,
 }
 
 impl Hierarchies {
     /// With so many questions under way at once, and no more than [`HIERARCHY_QUESTIONS_MAX`].
     pub fn new(questions_max: usize) -> Hierarchies {
+        let places_max = HIERARCHY_QUESTIONS_MAX.min(questions_max);
         Hierarchies {
             answers: Mutex::default(),
             flights: Flights::default(),
             silences: Silences::new(HIERARCHY_PAUSE),
-            places: Semaphore::new(HIERARCHY_QUESTIONS_MAX.min(questions_max)),
+            places: Places::new(places_max, (places_max / HIERARCHY_QUESTIONS_SHARES).max(1)),
         }
     }
 }
@@ -114,8 +116,13 @@ pub struct Page {
     pub is_last: bool,
 }
 
-/// Goes on with a walk for a page of at most so many rooms. It has fewer if others take long to tell of theirs, or tell much.
-pub async fn page(ctx: &Arc<Context>, walk: &mut Walk, limit: usize) -> Result<Page, ApiError> {
+/// Goes on with the walk of a user for a page of at most so many rooms. It has fewer if others take long to tell of theirs, or tell much.
+pub async fn page(
+    ctx: &Arc<Context>,
+    user_id: &str,
+    walk: &mut Walk,
+    limit: usize,
+) -> Result<Page, ApiError> {
     let end = Instant::now() + HIERARCHY_PAGE_TIME;
     let (mut page, mut bytes, mut heard, mut has_asked) = (Page::default(), 0, 0, false);
     loop {
@@ -135,7 +142,7 @@ pub async fn page(ctx: &Arc<Context>, walk: &mut Walk, limit: usize) -> Result<P
             Next::Ask(_) if is_full || is_late => break,
             Next::Ask(questions) => {
                 has_asked = true;
-                for (question, told) in answers(ctx, questions).await {
+                for (question, told) in answers(ctx, user_id, questions).await {
                     heard += told.as_ref().map_or(0, |told| told.size);
                     walk.told(&question, told.as_ref());
                 }
@@ -147,11 +154,11 @@ pub async fn page(ctx: &Arc<Context>, walk: &mut Walk, limit: usize) -> Result<P
 }
 
 /// What comes of each question.
-async fn answers(ctx: &Arc<Context>, questions: Vec<Question>) -> Vec<(Question, Told)> {
+async fn answers(ctx: &Arc<Context>, user_id: &str, questions: Vec<Question>) -> Vec<(Question, Told)> {
     let asks = questions.clone().into_iter().map(|question| {
-        let ctx = ctx.clone();
+        let (ctx, user_id) = (ctx.clone(), user_id.to_owned());
         async move {
-            let told = timeout(HIERARCHY_ROOM_TIME_MAX, answer(&ctx, &question)).await;
+            let told = timeout(HIERARCHY_ROOM_TIME_MAX, answer(&ctx, &user_id, &question)).await;
             (question.room_id, told.unwrap_or_default())
         }
     });
@@ -167,7 +174,7 @@ async fn answers(ctx: &Arc<Context>, questions: Vec<Question>) -> Vec<(Question,
 }
 
 /// Asks one server after the other until one tells of the room.
-async fn answer(ctx: &Context, question: &Question) -> Told {
+async fn answer(ctx: &Context, user_id: &str, question: &Question) -> Told {
     let servers = question.via.iter().filter_map(|name| ServerName::parse(name).ok());
     let others = servers.filter(|server| *server != ctx.config.server_name);
     let mut asked = Vec::new();
@@ -177,7 +184,7 @@ async fn answer(ctx: &Context, question: &Question) -> Told {
         if asked.contains(&server) || silences.is_silent(&server) || is_backing_off() {
             continue;
         }
-        if let Some(told) = answer_of(ctx, &server, question).await {
+        if let Some(told) = answer_of(ctx, user_id, &server, question).await {
             return Some(told);
         }
         asked.push(server);
@@ -189,7 +196,7 @@ async fn answer(ctx: &Context, question: &Question) -> Told {
 }
 
 /// What one server tells, or told lately.
-async fn answer_of(ctx: &Context, server: &OwnedServerName, question: &Question) -> Told {
+async fn answer_of(ctx: &Context, user_id: &str, server: &OwnedServerName, question: &Question) -> Told {
     let Hierarchies { answers, flights, silences, places } = &ctx.federation.hierarchies;
     let Question { room_id, suggested_only, .. } = question;
     let key: Key = (server.clone(), room_id.clone(), *suggested_only);
@@ -197,7 +204,7 @@ async fn answer_of(ctx: &Context, server: &OwnedServerName, question: &Question)
     if let Some(told) = answers.lock().get(&key, Instant::now()) {
         return told;
     }
-    let _place = places.acquire().await.ok()?;
+    let _place = places.take(Some(user_id.to_owned())).await;
     let asked = timeout(HIERARCHY_ANSWER_TIME_MAX, ask(ctx, server, question)).await;
     let asked = asked.unwrap_or(Err(RemoteError::Timeout));
     let is_silent = match &asked {
@@ -249,6 +256,17 @@ mod tests {
     fn key(number: usize) -> Key {
         let server = ServerName::parse("there.example").expect("a name");
         (server, format!("!{number}:there.example").into(), false)
+    }
+
+    #[test]
+    fn one_user_leaves_places_to_others() {
+        for questions_max in [2, 7, HIERARCHY_QUESTIONS_MAX, usize::MAX] {
+            let places = Hierarchies::new(questions_max).places;
+            let take = |user: &str| places.try_take(Some(format!("@{user}:here.example")));
+            let held: Vec<_> = std::iter::from_fn(|| take("mallory")).collect();
+            assert!(!held.is_empty() && held.len() <= questions_max / 2, "{questions_max}");
+            assert!(take("alice").is_some(), "{questions_max}");
+        }
     }
 
     #[test]

@@ -26,7 +26,8 @@ const FILE_NAME_BYTES_MAX: usize = 255;
 
 /// A file of another server: as it is kept here, or fetched now.
 ///
-/// Errors: what the other server refused; 404 when it cannot be reached, 502 when the file is too large.
+/// Errors: what the other server refused; 404 when it cannot be reached, 503 when too much is asked
+/// of others to ask for it, 502 when the file is too large.
 pub async fn file(
     ctx: &Context,
     asker: &Asker,

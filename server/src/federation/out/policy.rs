@@ -17,10 +17,10 @@ use warren_engine::command::WithSigned;
 use warren_engine::core::event::JsonObject;
 use warren_engine::intake::Answer;
 use warren_engine::view::federation::{PolicySignature, SignedEvent};
-use warren_engine::{Command, Error, PolicyServer, WantedSignature};
+use warren_engine::{Command, Error, PolicyServer, UnsignedEvent, WantedSignature};
 
 use super::ask::is_of_the_client_itself;
-use super::{RemoteError, Request};
+use super::{Asker, RemoteError, Request};
 use crate::context::Context;
 use crate::federation::limits::{POLICY_BYTES_MAX, POLICY_TIME_MAX, POLICY_WAIT_MAX, SIGNED_EVENTS_MAX};
 use crate::http::ApiError;
@@ -33,7 +33,7 @@ pub async fn write<C: Command + Sync>(ctx: &Context, command: C) -> Result<C::Ou
     loop {
         match ctx.engine.write(WithSigned { command: &command, signed: &signed }).await {
             Err(Error::Unsigned(unsigned)) if signed.len() < SIGNED_EVENTS_MAX => {
-                let answer = ask_for_user(ctx, &unsigned.policy, unsigned.json()).await?;
+                let answer = ask_for_user(ctx, &unsigned).await?;
                 signed.push(unsigned.signed(&answer).map_err(not_signed)?);
             }
             done => return Ok(done?),
@@ -48,7 +48,7 @@ pub async fn sign(ctx: &Context, room_id: &str, event: SignedEvent) -> Result<Si
     let Some(unsigned) = ctx.engine.read(&PolicySignature { room_id, event: &event })? else {
         return Ok(event);
     };
-    let answer = ask_for_user(ctx, &unsigned.policy, unsigned.json()).await?;
+    let answer = ask_for_user(ctx, &unsigned).await?;
     let json = unsigned.signed(&answer).map_err(not_signed)?.json.clone();
     Ok(SignedEvent { json, ..event })
 }
@@ -61,17 +61,28 @@ pub async fn ask_for_peer(
     policy: &PolicyServer,
     event: &Bytes,
 ) -> Result<JsonObject, ApiError> {
-    ask_for_user(ctx, policy, event).await
+    ask_at_once(ctx, policy, event, None).await
+}
+
+/// The answer about an event of a user of ours, whose question it is.
+async fn ask_for_user(ctx: &Context, unsigned: &UnsignedEvent) -> Result<JsonObject, ApiError> {
+    let asker = Asker::User(unsigned.sender().to_owned());
+    ask_at_once(ctx, &unsigned.policy, unsigned.json(), Some(&asker)).await
 }
 
 /// Errors: what the user is told. Where a room names this server, which signs for no room, nobody can help but who changes that.
-async fn ask_for_user(ctx: &Context, policy: &PolicyServer, event: &Bytes) -> Result<JsonObject, ApiError> {
+async fn ask_at_once(
+    ctx: &Context,
+    policy: &PolicyServer,
+    event: &Bytes,
+    asker: Option<&Asker>,
+) -> Result<JsonObject, ApiError> {
     if policy.name == ctx.engine.server_name() {
         return Err(ApiError::forbidden(
             "The room has its events signed by this server (m.room.policy), which is no policy server",
         ));
     }
-    ask(ctx, policy, event).await.map_err(refusal)
+    ask(ctx, policy, event, asker).await.map_err(refusal)
 }
 
 /// The answer about an event that another server sent: none in it if the policy server refuses, or does not answer; nothing
@@ -83,13 +94,13 @@ pub async fn ask_about(ctx: &Context, wanted: &WantedSignature, event: &Bytes) -
         counter!("warren_policy_signatures_total", "outcome" => "left_alone").increment(1);
         return Answer::Nothing;
     }
-    let mut answer = ask(ctx, policy, event).await;
+    let mut answer = ask(ctx, policy, event, None).await;
     // All servers in the room ask for the same signature at the same time.
     if let Err(RemoteError::Refused { status: StatusCode::TOO_MANY_REQUESTS, retry_after, .. }) = &answer
         && let Some(wait) = retry_after.filter(|wait| *wait <= POLICY_WAIT_MAX)
     {
         sleep(wait).await;
-        answer = ask(ctx, policy, event).await;
+        answer = ask(ctx, policy, event, None).await;
     }
     let refused = |error: &RemoteError| {
         tracing::debug!(policy_server = policy.name, event_id = %wanted.event_id, %error, "an event is not recommended");
@@ -97,13 +108,22 @@ pub async fn ask_about(ctx: &Context, wanted: &WantedSignature, event: &Bytes) -
     Answer::PolicySignature(answer.inspect_err(refused).ok())
 }
 
-async fn ask(ctx: &Context, policy: &PolicyServer, event: &Bytes) -> Result<JsonObject, RemoteError> {
+async fn ask(
+    ctx: &Context,
+    policy: &PolicyServer,
+    event: &Bytes,
+    asker: Option<&Asker>,
+) -> Result<JsonObject, RemoteError> {
     let server =
         ServerName::parse(&policy.name).map_err(|error| RemoteError::Unreachable(error.to_string()))?;
     let content: &RawValue =
         serde_json::from_slice(event).map_err(|error| RemoteError::BadAnswer(error.to_string()))?;
     let request = Request::new(Method::POST, "/_matrix/policy/v1/sign").with_content(&content)?;
     let request = request.repeatable().with_time(POLICY_TIME_MAX).with_bytes_max(POLICY_BYTES_MAX);
+    let request = match asker {
+        Some(asker) => request.asked_by(asker),
+        None => request,
+    };
     let answer = request.send(ctx, &server).await;
     let outcome = match &answer {
         Ok(_) => "answered",
@@ -111,8 +131,11 @@ async fn ask(ctx: &Context, policy: &PolicyServer, event: &Bytes) -> Result<Json
         Err(_) => "unreachable",
     };
     counter!("warren_policy_signatures_total", "outcome" => outcome).increment(1);
-    let is_silent = matches!(answer, Err(RemoteError::Unreachable(_) | RemoteError::Timeout));
-    ctx.federation.silent_policy_servers.note(&server, is_silent);
+    // What had no place says nothing of the server.
+    if !matches!(answer, Err(RemoteError::NoPlace)) {
+        let is_silent = matches!(answer, Err(RemoteError::Unreachable(_) | RemoteError::Timeout));
+        ctx.federation.silent_policy_servers.note(&server, is_silent);
+    }
     answer
 }
 

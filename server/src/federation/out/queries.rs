@@ -45,6 +45,10 @@ pub const KEYS_TIME_MAX: Duration = Duration::from_secs(10);
 /// nobody answers for the services under its name, which are waited for three seconds once.
 const KEYS_TIME_MAX_IN_PAUSE: Duration = Duration::from_secs(4);
 
+/// A claim may wait for its turn for one in so many parts of its time. What is sent later is not waited for any more when it is answered,
+/// and the keys that it claims are lost.
+const CLAIM_WAIT_PART: u32 = 2;
+
 /// Servers that are asked for keys at once: more than have users in most encrypted rooms. Clients ask again for what failed.
 const KEYS_SERVERS_MAX: usize = 300;
 
@@ -296,12 +300,15 @@ async fn keys(
             let bytes_max = bytes_max.saturating_add(LIST_BYTES_MAX).min(KEYS_OF_QUERY_BYTES_MAX);
             let asked = Ask::post(&server, path(question.endpoint, &[]), &body).asked_by(&asker);
             let asked = asked.with_bytes_max(bytes_max);
-            let (asked, time_max) = match (is_left_alone, question.is_repeatable) {
-                (false, true) => (asked.repeatable(), time_max),
-                (false, false) => (asked, time_max),
-                (true, true) => (asked.repeatable(), time_max.min(KEYS_TIME_MAX_IN_PAUSE)),
+            let asked = match (is_left_alone, question.is_repeatable) {
+                (false, true) => asked.repeatable(),
+                // Whatever its turn took.
+                (true, true) => asked.repeatable().with_time(time_max.min(KEYS_TIME_MAX_IN_PAUSE)),
+                (false, false) => asked.with_wait(time_max / CLAIM_WAIT_PART),
                 // What the server has begun to answer would be lost.
-                (true, false) => (asked.with_connect_time(KEYS_TIME_MAX_IN_PAUSE), time_max),
+                (true, false) => {
+                    asked.with_wait(time_max / CLAIM_WAIT_PART).with_connect_time(KEYS_TIME_MAX_IN_PAUSE)
+                }
             };
             let asked = async {
                 let answer = read_within(&ctx, asked, &bytes_left).await?;

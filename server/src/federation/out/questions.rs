@@ -2,7 +2,8 @@
 //!
 //! A name of a server costs nothing, and nor does a server that takes connections and is silent. Invariant: whoever asks, and whatever
 //! for, so many questions are under way at once and so many wait; a part of either for each user, and less for each address that
-//! nobody has signed in from. What this server asks by itself, and what it sends, never waits for these.
+//! nobody has signed in from. Files, which take their time, leave places to the others. What this server asks by itself, and what it
+//! sends, never waits for these.
 
 use std::hash::Hash;
 use std::net::IpAddr;
@@ -12,7 +13,7 @@ use tokio::time::timeout;
 
 use super::RemoteError;
 use crate::federation::limits::{
-    QUESTION_WAIT_MAX, QUESTIONS_IN_LINE_MAX, QUESTIONS_IN_LINE_SHARES, QUESTIONS_OF_EACH_MIN,
+    QUESTIONS_FILES_PART, QUESTIONS_IN_LINE_MAX, QUESTIONS_IN_LINE_SHARES, QUESTIONS_OF_EACH_MIN,
     QUESTIONS_OF_STRANGERS_PART, QUESTIONS_SHARES,
 };
 use crate::federation::places::{Place, Places};
@@ -36,12 +37,15 @@ pub struct Questions {
 /// The place of a question; ends when it is dropped.
 pub struct QuestionPlace {
     _in_line: Place,
+    _of_files: Option<Place>,
     _under_way: Place,
 }
 
 /// Questions of askers of one kind.
 struct Line<A> {
     in_line: Places<A>,
+    /// For files, which have one of those under way besides.
+    files: Places<A>,
     under_way: Places<A>,
 }
 
@@ -56,33 +60,46 @@ impl Questions {
         }
     }
 
-    /// Waits for a place, for [`QUESTION_WAIT_MAX`] at most.
+    /// Waits for a place, for that long at most; `is_file` for what asks for a file.
     ///
-    /// Errors: `Unreachable` if there is none by then, or too many wait already.
-    pub async fn place(&self, asker: &Asker) -> Result<QuestionPlace, RemoteError> {
+    /// Errors: `NoPlace` if there is none by then, or too many wait already.
+    pub async fn place(
+        &self,
+        asker: &Asker,
+        is_file: bool,
+        time_max: Duration,
+    ) -> Result<QuestionPlace, RemoteError> {
         let place = match asker {
-            Asker::User(user_id) => self.of_users.take(Some(user_id.clone()), QUESTION_WAIT_MAX).await,
-            Asker::Stranger(address) => self.of_strangers.take(address.map(owner), QUESTION_WAIT_MAX).await,
+            Asker::User(user_id) => self.of_users.take(Some(user_id.clone()), is_file, time_max).await,
+            Asker::Stranger(address) => self.of_strangers.take(address.map(owner), is_file, time_max).await,
         };
-        place.ok_or_else(|| {
-            RemoteError::Unreachable("too many questions to other servers are under way here".to_owned())
-        })
+        place.ok_or(RemoteError::NoPlace)
     }
 }
 
 impl<A: Eq + Hash + Clone> Line<A> {
     fn new(under_way_max: usize, in_line_max: usize) -> Line<A> {
         let least = QUESTIONS_OF_EACH_MIN.min(under_way_max / 2).max(1);
+        let of_each = (under_way_max / QUESTIONS_SHARES).max(least);
+        let of_files = |places: usize| (places / QUESTIONS_FILES_PART).max(1);
         Line {
             in_line: Places::new(in_line_max, in_line_max / QUESTIONS_IN_LINE_SHARES),
-            under_way: Places::new(under_way_max, (under_way_max / QUESTIONS_SHARES).max(least)),
+            files: Places::new(of_files(under_way_max), of_files(of_each)),
+            under_way: Places::new(under_way_max, of_each),
         }
     }
 
-    async fn take(&self, asker: Option<A>, time_max: Duration) -> Option<QuestionPlace> {
+    async fn take(&self, asker: Option<A>, is_file: bool, time_max: Duration) -> Option<QuestionPlace> {
         let in_line = self.in_line.try_take(asker.clone())?;
-        let under_way = timeout(time_max, self.under_way.take(asker)).await.ok()?;
-        Some(QuestionPlace { _in_line: in_line, _under_way: under_way })
+        let places = async {
+            let of_files = match is_file {
+                true => Some(self.files.take(asker.clone()).await),
+                false => None,
+            };
+            (of_files, self.under_way.take(asker).await)
+        };
+        let (of_files, under_way) = timeout(time_max, places).await.ok()?;
+        Some(QuestionPlace { _in_line: in_line, _of_files: of_files, _under_way: under_way })
     }
 }
 
@@ -94,7 +111,7 @@ mod tests {
     use tokio::task::unconstrained;
 
     use super::*;
-    use crate::federation::limits::QUESTIONS_MAX;
+    use crate::federation::limits::{QUESTION_WAIT_MAX, QUESTIONS_MAX};
 
     fn user(name: &str) -> Asker {
         Asker::User(format!("@{name}:here.example"))
@@ -106,7 +123,11 @@ mod tests {
 
     /// A place, if there is one at once.
     async fn at_once(questions: &Questions, asker: Asker) -> Option<QuestionPlace> {
-        let mut taking = pin!(unconstrained(questions.place(&asker)));
+        at_once_for(questions, asker, false).await
+    }
+
+    async fn at_once_for(questions: &Questions, asker: Asker, is_file: bool) -> Option<QuestionPlace> {
+        let mut taking = pin!(unconstrained(questions.place(&asker, is_file, QUESTION_WAIT_MAX)));
         match std::future::poll_fn(|task| Poll::Ready(taking.as_mut().poll(task))).await {
             Poll::Ready(place) => place.ok(),
             Poll::Pending => None,
@@ -149,12 +170,63 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn files_leave_places_to_other_questions() {
+        for questions_max in [8, 40, 110, QUESTIONS_MAX] {
+            let questions = Questions::new(questions_max);
+            let (mut held, mut users) = (Vec::new(), 0);
+            // Of whoever comes, until nobody gets a place any more.
+            loop {
+                let mut files = Vec::new();
+                while let Some(place) = at_once_for(&questions, user(&users.to_string()), true).await {
+                    files.push(place);
+                }
+                if files.is_empty() {
+                    break;
+                }
+                held.extend(files);
+                users += 1;
+            }
+            assert!(!held.is_empty() && held.len() <= questions_max / 2, "{questions_max}");
+            assert!(at_once(&questions, user("0")).await.is_some(), "{questions_max}: who asked for files");
+            assert!(at_once(&questions, user("bob")).await.is_some(), "{questions_max}");
+        }
+    }
+
+    #[tokio::test]
     async fn nobody_waits_for_ever() {
         let line = Line::new(1, QUESTIONS_IN_LINE_SHARES);
-        let held = line.take(Some("alice"), Duration::MAX).await;
-        assert!(held.is_some() && line.take(Some("bob"), Duration::from_millis(1)).await.is_none());
+        let held = line.take(Some("alice"), false, Duration::MAX).await;
+        assert!(held.is_some() && line.take(Some("bob"), false, Duration::from_millis(1)).await.is_none());
         drop(held);
-        assert!(line.take(Some("bob"), Duration::MAX).await.is_some(), "nothing is left of who waited");
+        assert!(
+            line.take(Some("bob"), false, Duration::MAX).await.is_some(),
+            "nothing is left of who waited"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_client_that_comes_into_a_large_room_asks_for_all_keys() {
+        // Twenty queries at once, for 250 users each.
+        const QUERIES: usize = 20 * 250;
+        let questions = Questions::new(QUESTIONS_MAX);
+        let asker = user("alice");
+        let mut waiting: Vec<_> = (0..QUERIES)
+            .map(|_| Box::pin(unconstrained(questions.place(&asker, false, QUESTION_WAIT_MAX))))
+            .collect();
+        let mut asked = 0;
+        while !waiting.is_empty() {
+            let (mut held, mut still_waiting) = (Vec::new(), Vec::new());
+            for mut taking in waiting {
+                match std::future::poll_fn(|task| Poll::Ready(taking.as_mut().poll(task))).await {
+                    Poll::Ready(place) => held.push(place.expect("it may wait for its turn")),
+                    Poll::Pending => still_waiting.push(taking),
+                }
+            }
+            assert!(!held.is_empty(), "{} wait for nobody", still_waiting.len());
+            asked += held.len();
+            waiting = still_waiting;
+        }
+        assert_eq!(asked, QUERIES);
     }
 
     #[tokio::test]
@@ -163,13 +235,13 @@ mod tests {
         let asker = user("alice");
         let mut waiting = Vec::new();
         for _ in 0..QUESTIONS_IN_LINE_MAX / QUESTIONS_IN_LINE_SHARES {
-            let mut taking = Box::pin(unconstrained(questions.place(&asker)));
+            let mut taking = Box::pin(unconstrained(questions.place(&asker, false, QUESTION_WAIT_MAX)));
             let polled = std::future::poll_fn(|task| Poll::Ready(taking.as_mut().poll(task))).await;
             waiting.push((taking, polled));
         }
-        let mut one_more = pin!(unconstrained(questions.place(&asker)));
+        let mut one_more = pin!(unconstrained(questions.place(&asker, false, QUESTION_WAIT_MAX)));
         let polled = std::future::poll_fn(|task| Poll::Ready(one_more.as_mut().poll(task))).await;
-        assert!(matches!(polled, Poll::Ready(Err(RemoteError::Unreachable(_)))));
+        assert!(matches!(polled, Poll::Ready(Err(RemoteError::NoPlace))));
         assert_eq!(waiting.iter().filter(|(_, polled)| polled.is_ready()).count(), 1);
     }
 }
