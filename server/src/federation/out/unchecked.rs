@@ -164,8 +164,9 @@ impl Stage {
     /// Until the next attempt, if somebody is at it.
     fn rest(&mut self, now: Instant) {
         if let Stage::Busy { attempts, .. } = *self {
+            let attempts = attempts + 1;
             let pause = PAUSES.get(attempts).or(PAUSES.last()).copied().unwrap_or_default();
-            *self = Stage::Resting { until: now + pause, attempts: attempts + 1 };
+            *self = Stage::Resting { until: now + pause, attempts };
         }
     }
 }
