@@ -4,6 +4,8 @@
 //! this server is in the room no more. It does nothing itself: whoever drives it goes the steps of the intake, asks the
 //! servers that it names, and ends the round however far it got.
 
+use serde::Deserialize;
+
 use crate::{
     command::ReleasePdus,
     engine::Engine,
@@ -33,6 +35,15 @@ pub enum Begun {
     Round(Box<Round>),
 }
 
+/// When an event was made, as its server says, in milliseconds since the epoch; zero if that cannot be read.
+fn sent_ms(json: &[u8]) -> u64 {
+    #[derive(Deserialize)]
+    struct Sent {
+        origin_server_ts: u64,
+    }
+    serde_json::from_slice::<Sent>(json).map_or(0, |sent| sent.origin_server_ts)
+}
+
 /// One attempt to judge what waits in a room of what one server sent: the troubles of one hold up no other.
 pub struct Round {
     room_id: String,
@@ -49,7 +60,7 @@ impl Round {
     ///
     /// Errors: those of the store.
     pub fn begin(engine: &Engine, room_id: &str, origin: &str) -> Result<Begun> {
-        let waiting = engine.read(&ParkedPdus { room_id, origin })?;
+        let mut waiting = engine.read(&ParkedPdus { room_id, origin })?;
         if waiting.is_empty() {
             return Ok(Begun::Nothing);
         }
@@ -63,6 +74,8 @@ impl Round {
             Err(error) => return Err(error),
         };
         let servers = servers_to_ask(engine, &room_id, std::iter::once(origin))?;
+        // In the order in which they were sent, as far as their server tells.
+        waiting.sort_by_cached_key(|pdu| (pdu.since_ms, sent_ms(&pdu.json)));
         let pdus = waiting.iter().map(|pdu| pdu.json.clone()).collect();
         let mut intake = Intake::new(room_id.clone(), version, pdus);
         let oldest = engine.now_ms().saturating_sub(KEYS_AWAITED_MS);

@@ -103,7 +103,8 @@ def followed_by_next(resident, room, user):
 
 def leave_of(resident, user):
     """The event with which the user left, as the resident was told."""
-    (leave,) = {id_of(event) for event in resident.pdus if event.get("state_key") == user.user_id}
+    of_user = [event for event in resident.pdus if event.get("state_key") == user.user_id]
+    (leave,) = {id_of(event) for event in of_user if event["content"]["membership"] == "leave"}
     return leave
 
 

@@ -58,6 +58,8 @@ pub(super) fn has_left_since(version: &RoomVersion, invite: &Pdu, event: &Pdu) -
         && event.membership() == Some(Membership::Leave.name())
         && event.state_key.as_deref() == Some(&*event.sender)
         && event.origin_server_ts >= invite.origin_server_ts
+        // One that was made since names the leave.
+        && !invite.auth_events.contains(&event.event_id)
 }
 
 /// Shows the invites whose events will not come any more, if this server is in the room no longer. O(invites kept).

@@ -8,15 +8,18 @@
 use std::{collections::HashMap, sync::Arc};
 
 use serde::Deserialize;
+use serde_json::Value;
 
-use super::{Event, RoomCtx, accept::Arrival, gap, state};
+use super::{Event, RoomCtx, accept::Arrival, gap, restricted_join::AUTHORISING_USER, state};
 use crate::{
-    core::num::{EventNum, NodeId, RoomNum, TextNum},
+    core::num::{EventNum, NodeId, RoomNum, StateKeyId, TextNum},
     store::{
         Direction, Reader, StorageError, Tx, schema,
         schema::{EventStatus, UncheckedEvent, UncheckedMember},
     },
 };
+
+const MEMBER: &str = "m.room.member";
 
 /// Of whose membership an event of the state tells, if it does.
 pub(crate) fn member_of(event: &UncheckedEvent) -> Option<String> {
@@ -27,48 +30,67 @@ pub(crate) fn member_of(event: &UncheckedEvent) -> Option<String> {
         state_key: String,
     }
     let member = serde_json::from_slice::<Member>(&event.json).ok().filter(|_| event.is_state)?;
-    (member.kind == "m.room.member").then_some(member.state_key)
+    (member.kind == MEMBER).then_some(member.state_key)
 }
 
-/// What is known of the membership that a sender has in the state before their event, where that denies it.
-pub(super) enum SenderBefore {
+/// What is known of the memberships that an event needs in the state before it, where that denies it.
+pub(super) enum MembersBefore {
     /// What the state says.
     AsTold,
-    /// Nothing yet: an event that waits tells of it.
+    /// Nothing yet: an event that waits tells of one.
     Unchecked,
-    /// The state has none, since what tells of it was adopted into the room's state only behind what the event follows; with it the
+    /// The state lacks one, since what tells of it was adopted into the room's state only behind what the event follows; with it the
     /// state is this.
     Adopted(NodeId),
 }
 
-/// Looks whether the state before an event lacks its sender because what tells of them could not be checked when the room was entered.
-/// `is_told` if that state is another server's word. O(1).
-pub(super) fn sender_before(
+/// Looks whether the state before an event lacks its sender, or who vouches for them, because what tells of that user could not be
+/// checked when the room was entered. `is_told` if that state is another server's word. O(1).
+pub(super) fn members_before(
     tx: &mut Tx,
     room: &RoomCtx,
     arrival: &Arrival,
     is_told: bool,
-) -> Result<SenderBefore, StorageError> {
-    const MEMBER: &str = "m.room.member";
-    let sender = &arrival.pdu.sender;
-    if tx.state_event(room.num, arrival.state_before, MEMBER, sender)?.is_some() {
-        return Ok(SenderBefore::AsTold);
-    }
-    if tx.has(&schema::UNCHECKED_MEMBERS, &(room.num, sender.to_string()))? {
-        return Ok(SenderBefore::Unchecked);
-    }
-    let Some(member) = tx.state_event(room.num, room.head.state, MEMBER, sender)? else {
-        return Ok(SenderBefore::AsTold);
-    };
-    // What came into the room as any other event stands where the graph shows it.
-    let is_adopted = member.header.status == EventStatus::Outlier && has_told_states(tx, room.num)?;
-    let is_named = arrival.auth.iter().any(|allowing| allowing.num == member.num);
-    match member.state_key_id().filter(|_| is_adopted && is_named && !is_told) {
-        Some(key) => {
-            let snapshot = state::set(tx, room.num, arrival.state_before, key, member.num)?;
-            Ok(SenderBefore::Adopted(snapshot))
+) -> Result<MembersBefore, StorageError> {
+    let pdu = arrival.pdu.clone();
+    let vouching = pdu.content.get(AUTHORISING_USER).and_then(Value::as_str);
+    let vouching = vouching.filter(|_| room.version.restricted && &*pdu.kind == MEMBER);
+    let (mut snapshot, mut has_adopted) = (arrival.state_before, false);
+    for user_id in std::iter::once(&*pdu.sender).chain(vouching) {
+        if tx.state_event(room.num, snapshot, MEMBER, user_id)?.is_some() {
+            continue;
         }
-        None => Ok(SenderBefore::AsTold),
+        if tx.has(&schema::UNCHECKED_MEMBERS, &(room.num, user_id.to_owned()))? {
+            return Ok(MembersBefore::Unchecked);
+        }
+        if !is_told && let Some((key, num)) = adopted_member(tx, room, arrival, user_id)? {
+            snapshot = state::set(tx, room.num, snapshot, key, num)?;
+            has_adopted = true;
+        }
+    }
+    Ok(if has_adopted { MembersBefore::Adopted(snapshot) } else { MembersBefore::AsTold })
+}
+
+/// The membership of a user that the event names, if it was adopted into the room's state: it came as no event of the graph, and
+/// stands there, or allows what stands there since.
+fn adopted_member(
+    reader: &Reader,
+    room: &RoomCtx,
+    arrival: &Arrival,
+    user_id: &str,
+) -> Result<Option<(StateKeyId, EventNum)>, StorageError> {
+    let Some(standing) = reader.state_event(room.num, room.head.state, MEMBER, user_id)? else {
+        return Ok(None);
+    };
+    let Some(key) = standing.state_key_id() else { return Ok(None) };
+    let is_named = |event: &&Arc<Event>| {
+        event.header.status == EventStatus::Outlier && event.state_key_id() == Some(key)
+    };
+    let named = arrival.auth.iter().find(is_named);
+    let counts = |num: EventNum| standing.num == num || standing.header.auth.contains(&num);
+    match named.filter(|event| counts(event.num)) {
+        Some(event) if has_told_states(reader, room.num)? => Ok(Some((key, event.num))),
+        _ => Ok(None),
     }
 }
 

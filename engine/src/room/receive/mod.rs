@@ -41,7 +41,7 @@ use super::{
     policy::{Recommendation, WantedSignature, lacks_signature},
     snapshot::{ListedState, ReadAhead, SnapshotState},
     state,
-    unchecked::{self, SenderBefore},
+    unchecked::{self, MembersBefore},
 };
 use crate::{
     core::{
@@ -337,11 +337,11 @@ pub(crate) fn receive(
     }
     let mut stands_on_adopted = false;
     if verdict.is_err() && allows_itself {
-        match unchecked::sender_before(tx, room, &arrival, is_told)? {
-            SenderBefore::AsTold => {}
+        match unchecked::members_before(tx, room, &arrival, is_told)? {
+            MembersBefore::AsTold => {}
             // They may well be in the room: what tells of that cannot be checked yet.
-            SenderBefore::Unchecked => return Ok(Outcome::Waiting),
-            SenderBefore::Adopted(snapshot) => {
+            MembersBefore::Unchecked => return Ok(Outcome::Waiting),
+            MembersBefore::Adopted(snapshot) => {
                 arrival.state_before = snapshot;
                 stands_on_adopted = true;
                 verdict = judge_by_state(tx, room, pdu, snapshot, &instead)?;

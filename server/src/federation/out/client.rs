@@ -162,7 +162,7 @@ pub async fn open_url(
     ctx: &Context,
     url: &str,
     bytes_max: usize,
-    end: Instant,
+    (end, place): (Instant, Option<QuestionPlace>),
 ) -> Result<Answer, RemoteError> {
     let unusable = || RemoteError::bad_answer("unfit", "it names an address that is none of https");
     let uri: Uri = url.parse().map_err(|_| unusable())?;
@@ -175,7 +175,7 @@ pub async fn open_url(
     let waiting = Some(Waiting::on(capture_connection(&mut request)));
     let answered = timeout_at(end, ctx.federation.client.urls.request(request)).await;
     let answered = answered.map_err(|_| RemoteError::Timeout)?.map_err(|error| unreachable(&error))?;
-    Ok(Answer { _waiting: waiting, ..Answer::of(answered, bytes_max, end).await? })
+    Ok(Answer { _waiting: waiting, _place: place, ..Answer::of(answered, bytes_max, end).await? })
 }
 
 /// A name and password are nobody's to give away.
@@ -438,6 +438,11 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// Its question's place, for what the answer only names.
+    pub fn into_place(self) -> Option<QuestionPlace> {
+        self._place
+    }
+
     /// Errors: `Refused` for any status that is none of success.
     pub async fn of(
         answered: http::Response<Incoming>,

@@ -382,11 +382,13 @@ async fn fill_by(
     let is_worth_asking = |event_id: &Arc<str>| !left_behind.has(&(server.to_owned(), event_id.clone()));
     let missing: Vec<Arc<str>> = gap.missing.iter().map(|event_id| Arc::from(&**event_id)).collect();
     let mut next: Vec<Arc<str>> = missing.iter().filter(|id| is_worth_asking(id)).cloned().collect();
-    let note = |event_ids: Vec<Arc<str>>, lacks: &[MissingKey]| {
-        let time = left_behind_for(ctx, lacks, begun);
+    let note = |event_ids: Vec<Arc<str>>, lacks: &[MissingKey], is_late: bool| {
+        // What there was no time for says nothing.
+        let time = if is_late { IN_VAIN } else { left_behind_for(ctx, lacks, begun) };
         event_ids.into_iter().for_each(|id| left_behind.note((server.to_owned(), id), time));
     };
     let (mut told, mut left, mut lacks) = (Told::default(), LeftBehind::new(), Vec::new());
+    let mut is_late = false;
     let mut asked: HashSet<Arc<str>> = HashSet::new();
     for _ in 0..PAGES_IN_VAIN_MAX {
         next.truncate(MISSING_MAX);
@@ -396,7 +398,7 @@ async fn fill_by(
         let page = match page_in_time(ctx, server, room_id, &next, answer_time_max).await {
             Ok(page) => page,
             Err(outcome) => {
-                note(dead_ends(ctx, &left)?, &lacks);
+                note(dead_ends(ctx, &left)?, &lacks, is_late);
                 return Ok(outcome);
             }
         };
@@ -409,9 +411,10 @@ async fn fill_by(
         let elsewhere = told_elsewhere(sources, server, (&next, is_full), &told).await?;
         let taken = take_in_told(sources, server, (&told, &elsewhere), begun).await?;
         left = taken.left;
+        is_late = taken.lacks.is_none();
         lacks = taken.lacks.unwrap_or(lacks);
         if taken.is_help {
-            note(dead_ends(ctx, &left)?, &lacks);
+            note(dead_ends(ctx, &left)?, &lacks, is_late);
             return Ok(Asked::Helped);
         }
         // The other ends of the gap come first; then what is before all that was left behind.
@@ -422,7 +425,7 @@ async fn fill_by(
         }
     }
     // The server would tell the same again, or as little of what nobody has.
-    note(left.into_keys().chain(asked).collect(), &lacks);
+    note(left.into_keys().chain(asked).collect(), &lacks, is_late);
     Ok(Asked::InVain)
 }
 
@@ -465,7 +468,8 @@ async fn take_in_told(
         }
         let (left, of_others): (LeftBehind, LeftBehind) =
             intake.left_behind().into_iter().partition(|(event_id, _)| told.has(event_id));
-        let time = lacks.as_deref().map_or(IN_VAIN, |lacks| left_behind_for(ctx, lacks, begun));
+        // Another server may have a good copy.
+        let time = lacks.as_deref().map_or(IN_VAIN, |lacks| left_behind_for(ctx, lacks, begun)).min(IN_VAIN);
         of_others.into_keys().for_each(|event_id| histories.depths.keep(event_id, None, time));
         taken.left = left;
         taken.lacks = lacks.or(taken.lacks);

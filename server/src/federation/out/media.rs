@@ -12,6 +12,7 @@ use warren_engine::view::RemoteMedia;
 
 use super::ask::{Ask, escaped, path};
 use super::client::{Answer, open_url};
+use super::questions::QuestionPlace;
 use super::{Asker, RemoteError};
 use crate::context::Context;
 use crate::http::{ApiError, percent_decode};
@@ -109,9 +110,9 @@ async fn begin(
     };
     match FileOrAddress::read(answer).await? {
         FileOrAddress::File(file) => Ok(*file),
-        FileOrAddress::Address { url, end } => {
+        FileOrAddress::Address { url, end, place } => {
             let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
-            Ok(Download::whole(open_url(ctx, &url, bytes_max, end).await?))
+            Ok(Download::whole(open_url(ctx, &url, bytes_max, (end, place)).await?))
         }
     }
 }
@@ -131,7 +132,7 @@ struct Download {
 /// What is in a `multipart/mixed` answer. Specification: server-server API, "Content Repository".
 enum FileOrAddress {
     File(Box<Download>),
-    Address { url: String, end: Instant },
+    Address { url: String, end: Instant, place: Option<QuestionPlace> },
 }
 
 impl FileOrAddress {
@@ -143,7 +144,7 @@ impl FileOrAddress {
             let seen = held.get(..held.len().min(HEAD_BYTES_MAX)).unwrap_or_default();
             if let Some(head) = Head::read(seen, declared.as_deref())? {
                 if let Some(url) = head.location {
-                    return Ok(FileOrAddress::Address { url, end: answer.end });
+                    return Ok(FileOrAddress::Address { url, end: answer.end, place: answer.into_place() });
                 }
                 let _ = held.split_to(head.length);
                 let Head { content_type, file_name, .. } = head;

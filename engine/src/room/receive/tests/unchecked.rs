@@ -139,6 +139,15 @@ fn what_waits_for_keys_is_part_of_the_room_once_they_are_here() {
     let next = Told::by_carl(&told.scene, &told.join, ("m.room.message", None), content, &prev, 41);
     assert_eq!(told.outcome(&next), Outcome::Accepted, "nor what follows that");
     told.scene.is_sound();
+    // Nor when another membership stands in the place of the one that was adopted.
+    let content = json!({"membership": "join", "displayname": "Carl"});
+    let renamed =
+        Told::by_carl(&told.scene, &told.join, ("m.room.member", Some(CARL)), content, &next.event_id, 42);
+    assert_eq!(told.outcome(&renamed), Outcome::Accepted);
+    let content = json!({"msgtype": "m.text", "body": "and on another end"});
+    let late = Told::by_carl(&told.scene, &told.join, ("m.room.message", None), content, &told.end, 43);
+    assert_eq!(told.outcome(&late), Outcome::Accepted);
+    told.scene.is_sound();
 }
 
 #[test]
