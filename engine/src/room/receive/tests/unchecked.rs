@@ -44,8 +44,9 @@ impl Told {
         depth: u64,
     ) -> Pdu {
         let mut auth = scene.auth(CARL, kind, None, false);
-        // The state tells of it in the end.
-        auth.retain(|event_id| **event_id != *join.event_id);
+        // It was made when the join was the last that was known of him.
+        let standing = scene.state("m.room.member", CARL);
+        auth.retain(|event_id| Some(event_id) != standing.as_ref());
         auth.push(join.event_id.to_string());
         let auth = strs(&auth);
         scene.peer.make(Draft { sender: CARL, kind, state_key, content, prev: vec![prev], auth, depth })
