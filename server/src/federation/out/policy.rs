@@ -131,9 +131,9 @@ async fn ask(
         Err(_) => "unreachable",
     };
     counter!("warren_policy_signatures_total", "outcome" => outcome).increment(1);
-    // What had no place says nothing of the server; nor does that a user's question was not answered, which may have waited for a connection.
-    let is_silent = matches!(answer, Err(RemoteError::Unreachable(_) | RemoteError::Timeout));
-    if !matches!(answer, Err(RemoteError::NoPlace)) && (asker.is_none() || !is_silent) {
+    // What had no place says nothing of the server.
+    if !matches!(answer, Err(RemoteError::NoPlace)) {
+        let is_silent = matches!(answer, Err(RemoteError::Unreachable(_) | RemoteError::Timeout));
         ctx.federation.silent_policy_servers.note(&server, is_silent);
     }
     answer
