@@ -342,51 +342,63 @@ pub(crate) fn receive(
             // They may well be in the room: what tells of that cannot be checked yet.
             MembersBefore::Unchecked => return Ok(Outcome::Waiting),
             MembersBefore::Adopted(snapshot) => {
-                arrival.state_before = snapshot;
-                stands_on_adopted = true;
+                (arrival.state_before, stands_on_adopted) = (snapshot, true);
                 verdict = judge_by_state(tx, room, pdu, snapshot, &instead)?;
             }
         }
     }
-    if let Err(denied) = verdict {
-        let event = set_aside(tx, room, arrival, EventStatus::Rejected)?;
-        unchecked::note_adopted(tx, &event, stands_on_adopted);
-        at_hand.put(&event);
-        return Ok(Outcome::Rejected(denied));
-    }
-    if was_rejected {
+    let outcome = match verdict {
+        Err(denied) => Outcome::Rejected(denied),
         // It gets its place, for what follows it; what was refused stays refused.
-        let event = set_aside(tx, room, arrival, EventStatus::Rejected)?;
-        unchecked::note_adopted(tx, &event, stands_on_adopted);
-        at_hand.put(&event);
-        return Ok(Outcome::Known);
+        Ok(()) if was_rejected => Outcome::Known,
+        Ok(()) => judge_by_room(tx, room, &arrival, recommendation, missing)?,
+    };
+    let event = match placed_as(&outcome) {
+        None => return Ok(outcome),
+        Some(EventStatus::Accepted) => accept(tx, room, arrival)?,
+        Some(status) => set_aside(tx, room, arrival, status)?,
+    };
+    unchecked::note_adopted(tx, &event, stands_on_adopted);
+    at_hand.put(&event);
+    Ok(outcome)
+}
+
+/// As what an event is kept that was judged; nothing if it is not.
+fn placed_as(outcome: &Outcome) -> Option<EventStatus> {
+    match outcome {
+        Outcome::Accepted => Some(EventStatus::Accepted),
+        Outcome::SoftFailed(_) | Outcome::NotRecommended => Some(EventStatus::SoftFailed),
+        Outcome::Rejected(_) | Outcome::Known => Some(EventStatus::Rejected),
+        _ => None,
     }
+}
+
+/// What becomes of an event that is allowed where it stands: by the room's current state, and by its policy server.
+fn judge_by_room(
+    tx: &mut Tx,
+    room: &RoomCtx,
+    arrival: &Arrival,
+    recommendation: Recommendation,
+    missing: &mut Missing,
+) -> Result<Outcome> {
+    let pdu = &arrival.pdu;
     // A state that lacks members says nothing about who is no longer in the room.
     let is_partial = room.head.partial_state || arrival.partial_state;
     if arrival.state_before != room.head.state
         && !is_partial
         && let Err(denied) = judge_by_current_state(tx, room, pdu, arrival.state_before)?
     {
-        let event = set_aside(tx, room, arrival, EventStatus::SoftFailed)?;
-        unchecked::note_adopted(tx, &event, stands_on_adopted);
-        at_hand.put(&event);
         return Ok(Outcome::SoftFailed(denied));
     }
     if recommendation != Recommendation::NotNeeded
         && let Some(policy) = lacks_signature(tx, room, pdu)?
     {
         if recommendation == Recommendation::Missing {
-            let event = set_aside(tx, room, arrival, EventStatus::SoftFailed)?;
-            unchecked::note_adopted(tx, &event, stands_on_adopted);
-            at_hand.put(&event);
             return Ok(Outcome::NotRecommended);
         }
         missing.signatures.push(WantedSignature { event_id: pdu.event_id.clone(), policy });
         return Ok(Outcome::Waiting);
     }
-    let event = accept(tx, room, arrival)?;
-    unchecked::note_adopted(tx, &event, stands_on_adopted);
-    at_hand.put(&event);
     Ok(Outcome::Accepted)
 }
 
