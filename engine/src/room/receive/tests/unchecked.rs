@@ -178,10 +178,11 @@ fn who_is_vouched_for_by_a_member_that_was_adopted_is_let_in() {
     let dora = vouched_for(&scene, DORA, (CARL, &carl.event_id), 31);
     let told = Told::by(scene, end.clone(), carl);
     told.keep(&[(&told.join, THERE)], true);
+    // Carl's join is adopted under this, which Dora's does not follow.
+    told.scene.world.message(ROOM, ALICE, "meanwhile");
     let taken = told.take(THERE, &[&told.join], &[]);
     assert!(matches!(taken, TakenUnchecked::Settled { count: 1, .. }), "{taken:?}");
     assert!(told.scene.is_joined(CARL));
-    // It follows what Carl's join is adopted behind.
     assert_eq!(told.outcome(&dora), Outcome::Accepted);
     assert!(told.scene.is_joined(DORA));
     told.scene.is_sound();
