@@ -141,9 +141,12 @@ pub fn servers_to_ask<'a>(
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::{
         fixture::World,
+        intake::Next,
         store::{schema, schema::ParkedPdu},
     };
 
@@ -177,6 +180,32 @@ mod tests {
             assert_eq!((ended.is_done, ended.given_up), (released.is_some(), u64::from(released.is_some())));
             assert_eq!(ended.release.map(|release| release.event_ids), released);
         }
+    }
+
+    #[test]
+    fn what_waits_is_taken_up_in_the_order_in_which_it_was_sent() {
+        let world = World::new();
+        world.room(ROOM, "@alice:here.example", None);
+        let since_ms = world.engine.now_ms();
+        // By their ids they would come in another order; what came before was sent before.
+        let parked = [("$d", 0, 9), ("$c", 1, 3), ("$a", 1, 5), ("$b", 1, 7)];
+        let json = |sent_ms: u64| json!({"origin_server_ts": sent_ms}).to_string();
+        world
+            .act(|tx| {
+                let room = tx.room_num(ROOM)?.unwrap();
+                for (event_id, after_ms, sent_ms) in parked {
+                    let since_ms = since_ms + after_ms;
+                    let row =
+                        ParkedPdu { origin: THERE.into(), since_ms, json: json(sent_ms).into_bytes() };
+                    tx.put(&schema::PARKED_PDUS, &(room, event_id.to_owned()), &row);
+                }
+                Ok(())
+            })
+            .unwrap();
+        let begun = Round::begin(&world.engine, ROOM, THERE).unwrap();
+        let Begun::Round(mut round) = begun else { panic!("they wait") };
+        let Next::Check(taken_up) = round.intake.next_step() else { panic!("they are to be checked") };
+        assert_eq!(taken_up, parked.map(|(_, _, sent_ms)| json(sent_ms)));
     }
 
     #[test]

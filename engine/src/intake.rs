@@ -119,8 +119,8 @@ pub enum Answer {
 /// How an event came into the intake.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Role {
-    /// To be part of the room.
-    Live,
+    /// To be part of the room, and its place among what was sent: a key that comes late makes no event later.
+    Live(usize),
     /// The same, of what nobody sent: it is told as what lies between, and may turn out to be history.
     Between,
     /// Only to be known.
@@ -176,7 +176,7 @@ impl Intake {
             version,
             backfill: false,
             within: None,
-            unchecked: pdus.into_iter().map(|pdu| (pdu, Role::Live)).collect(),
+            unchecked: pdus.into_iter().enumerate().map(|(place, pdu)| (pdu, Role::Live(place))).collect(),
             checking: Vec::new(),
             keyless: Vec::new(),
             live: BTreeMap::new(),
@@ -315,16 +315,16 @@ impl Intake {
         if role == Role::Outlier && !self.wanted.contains(&event_id) {
             return;
         }
-        if role == Role::Live {
-            let place = self.sent.len();
-            self.sent.entry(event_id.clone()).or_insert(place);
+        if let Role::Live(place) = role {
+            let first = self.sent.entry(event_id.clone()).or_insert(place);
+            *first = place.min(*first);
         }
         let (place, is_done) = match (role, self.outcomes.get(&event_id)) {
             // Another copy may have been a forgery.
-            (Role::Live | Role::Between, Some(Outcome::Stored | Outcome::Refused(_))) => {
+            (Role::Live(_) | Role::Between, Some(Outcome::Stored | Outcome::Refused(_))) => {
                 (&mut self.live, false)
             }
-            (Role::Live | Role::Between, outcome) => (&mut self.live, outcome.is_some()),
+            (Role::Live(_) | Role::Between, outcome) => (&mut self.live, outcome.is_some()),
             // A state that is told may name it.
             (Role::Outlier, Some(Outcome::Past)) => (&mut self.outliers, false),
             (Role::Outlier, outcome) => (&mut self.outliers, outcome.is_some()),

@@ -70,6 +70,14 @@ def read_all(client, room):
     return read_timed(client, room)[0]
 
 
+def forge(peer, event_ids):
+    """Lets a server give copies of events that are wrongly signed."""
+    for event_id in event_ids:
+        event = peer.events[event_id]
+        forged = {name: dict.fromkeys(keys, "A" * 86) for name, keys in event["signatures"].items()}
+        peer.events[event_id] = {**event, "signatures": forged}
+
+
 def too_early(resident, events):
     """The texts before one that they follow."""
     place = {event["event_id"]: at for at, event in enumerate(events)}
@@ -182,10 +190,7 @@ def test_what_another_server_tells_in_vain_is_not_asked_for_with_each_page(serve
 
     def tell(room):
         deepest_first(room.other)
-        for event_id in room.lacking:
-            event = room.other.events[event_id]
-            forged = {name: dict.fromkeys(keys, "A" * 86) for name, keys in event["signatures"].items()}
-            room.other.events[event_id] = {**event, "signatures": forged}
+        forge(room.other, room.lacking)
 
     def times_asked(old):
         room, events = read(30, tell, old)
@@ -194,6 +199,32 @@ def test_what_another_server_tells_in_vain_is_not_asked_for_with_each_page(serve
         return len(room.other.versions_asked("backfill"))
 
     assert times_asked(4 * PAGE) == times_asked(20)
+
+
+def test_a_bad_copy_of_one_server_keeps_nothing_back_that_another_has(server, network, read):
+    """The one has more members, so that it is asked before the other."""
+    thirds = []
+
+    def tell(room):
+        thirds.append(third := network.peer(kind=Participant))
+        for peer, word in ((room.other, "d"), (third, "e")):
+            user = peer.user(word)
+            join = peer.event(room.copy, "m.room.member", {"membership": "join"}, sender=user, state_key=user)
+            room.resident.take(room.copy, join)
+        third.know(*room.resident.events.values())
+        third.before.update(room.resident.before)
+        deepest_first(third)
+        deepest_first(room.other)
+        forge(room.other, room.lacking)
+
+    room, events = read(30, tell)
+    assert room.other.versions_asked("backfill")
+    assert too_early(room.resident, events) == []
+    said = [*numbered("old", 20), *numbered("here", 5), *numbered("there", 30), *numbered("behind", 5)]
+    said.remove("there 28")
+    assert sorted(bodies(events)) == sorted(said)
+    for third in thirds:
+        third.close()
 
 
 def test_what_leads_to_before_an_earlier_stay_comes_before_that(server, alice, resident):

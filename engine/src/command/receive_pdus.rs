@@ -13,14 +13,14 @@ use crate::{
         checked::{CheckedPdu, Refused},
         event::Pdu,
         identifiers::server_name,
-        num::{RoomNum, StreamPos, TextNum},
+        num::{EventNum, RoomNum, StreamPos, TextNum},
         version::RoomVersion,
     },
     device::lists,
     error::{Error, Missing, Result, What},
     remote::{self, ServerKey},
     room::{
-        RoomCtx, answered, entrance, membership, merging,
+        RoomCtx, answered, entrance, membership, merging, outgoing,
         policy::Recommendation,
         receive::{
             self, AtHand, GivenState, KeptPlaces, Outcome, PassedBy, Standing, Told, Within, in_order,
@@ -410,12 +410,16 @@ impl Command for CompleteState {
     fn run(&self, tx: &mut Tx) -> Result<Missing> {
         let mut room = RoomCtx::load(tx, &self.room_id)?;
         let allowed_guests = membership::allows_guests(tx, &room)?;
-        let known = tx.counted_servers(room.num)?;
+        let mut known: HashSet<TextNum> = tx.counted_servers(room.num)?.into_iter().collect();
         let mut missing = Missing::default();
         receive::complete_state(tx, &mut room, &self.state, &mut missing)?;
         missing.settle(|_| false, |_| false);
         if missing.is_nothing() {
-            tell_found(tx, &room, known)?;
+            for name in tx.get(&schema::PARTIAL_JOINS, &room.num)?.into_iter().flat_map(|row| row.servers) {
+                known.extend(tx.text_num(&name)?);
+            }
+            let join = tx.event_num(&self.state.event_id)?;
+            tell_found(tx, &room, &known, join)?;
             self.is_done(tx, &room)?;
             membership::follow_guest_access(tx, &mut room, allowed_guests)?;
             answered::send(tx, &mut room)?;
@@ -424,16 +428,22 @@ impl Command for CompleteState {
     }
 }
 
-/// Servers of which nobody was known or supposed to be in the room, and somebody is, have not been told what became of the devices
-/// of this server's users there: they are told of them as when these come in. `known` are the servers that were known. Such
-/// servers are few, so that this is O(servers, and this server's users in the room with their rooms).
-fn tell_found(tx: &mut Tx, room: &RoomCtx, known: Vec<TextNum>) -> Result<()> {
-    let mut expected: HashSet<TextNum> = known.into_iter().collect();
-    for name in tx.get(&schema::PARTIAL_JOINS, &room.num)?.into_iter().flat_map(|row| row.servers) {
-        expected.extend(tx.text_num(&name)?);
-    }
+/// Servers that are found to be in the room are told where it ends, unless that is by the `join` which their members were missing
+/// at, and of the devices of this server's users, as when these come in: they have heard nothing of it. `known` are those that were
+/// known or supposed to be there. Found ones are few, so that this is O(servers, and this server's users in the room with their
+/// rooms).
+pub(super) fn tell_found(
+    tx: &mut Tx,
+    room: &RoomCtx,
+    known: &HashSet<TextNum>,
+    join: Option<EventNum>,
+) -> Result<()> {
     let mut found = tx.counted_servers(room.num)?;
-    found.retain(|server| !expected.contains(server));
+    found.retain(|server| !known.contains(server));
+    for server in &found {
+        let name = tx.text(*server)?;
+        outgoing::tell_ends(tx, room, &name, join)?;
+    }
     let found: Vec<(TextNum, Option<StreamPos>)> = found.into_iter().map(|server| (server, None)).collect();
     tell_of_members(tx, room.num, &found)
 }

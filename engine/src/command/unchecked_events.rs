@@ -1,21 +1,24 @@
 //! Events of a room's state are kept while they cannot be checked, and become part of it once they can ([`crate::room::unchecked`]).
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 
-use super::receive_pdus::{Received, take_outliers, tell_of_members};
+use super::receive_pdus::{Received, take_outliers, tell_found};
 use crate::{
     command::{Command, Lanes},
     core::{
         checked::CheckedPdu,
         event::Pdu,
-        num::{RoomNum, StreamPos, TextNum},
+        num::{RoomNum, TextNum},
         version::RoomVersion,
     },
     error::Result,
     room::{
-        RoomCtx, membership, outgoing,
+        RoomCtx, membership,
         receive::{Adopted, AtHand, GivenState, Outcome, adopt_state},
         unchecked,
     },
@@ -129,12 +132,12 @@ impl Command for TakeUnchecked {
             return Ok(TakenUnchecked::NotYet);
         }
         let settled = self.settle(tx, &mut room, server)?;
-        let known = tx.counted_servers(room.num)?;
+        let known: HashSet<TextNum> = tx.counted_servers(room.num)?.into_iter().collect();
         let allowed_guests = membership::allows_guests(tx, &room)?;
         let mut adopted = Adopted::default();
         if let Some(given) = state_of(tx, &room, &settled)? {
             adopted = adopt_state(tx, &mut room, &given)?;
-            tell_found(tx, &room, &known)?;
+            tell_found(tx, &room, &known, None)?;
         }
         for (event_id, row) in &settled {
             unchecked::let_go(tx, room.num, server, event_id, row)?;
@@ -224,17 +227,4 @@ impl TakeUnchecked {
         unchecked::let_all_go(tx, room)?;
         Ok(TakenUnchecked::LetGo)
     }
-}
-
-/// Servers that are found to be in the room are told where it ends, and of the devices of this server's users. `known` are those that
-/// were known to be there.
-fn tell_found(tx: &mut Tx, room: &RoomCtx, known: &[TextNum]) -> Result<()> {
-    let mut found = tx.counted_servers(room.num)?;
-    found.retain(|server| !known.contains(server));
-    for server in &found {
-        let name = tx.text(*server)?;
-        outgoing::tell_ends(tx, room, &name, None)?;
-    }
-    let found: Vec<(TextNum, Option<StreamPos>)> = found.into_iter().map(|server| (server, None)).collect();
-    tell_of_members(tx, room.num, &found)
 }

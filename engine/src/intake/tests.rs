@@ -95,7 +95,7 @@ fn a_state_goes_without_what_is_refused_and_what_that_would_allow() {
     ];
     for without_keys in [false, true] {
         let mut intake = Intake::new(ROOM.to_owned(), version, Vec::new());
-        intake.ready(Role::Live, live.1.clone());
+        intake.ready(Role::Live(0), live.1.clone());
         if without_keys {
             intake.go_without_keys();
         }
@@ -135,7 +135,7 @@ fn a_state_of_the_past_does_not_go_without_what_hides_the_past() {
             true => Intake::of_history(ROOM.to_owned(), version, Vec::new()),
             false => Intake::new(ROOM.to_owned(), version, Vec::new()),
         };
-        intake.ready(Role::Live, live.1.clone());
+        intake.ready(Role::Live(0), live.1.clone());
         intake.go_without_keys();
         let written = play(&mut intake, &id(&live), &[&keyless, hiding], &[without(), check.clone()]);
         let is_left_out = written.last().is_some_and(|state| !state.contains(&id(hiding)));
@@ -186,7 +186,7 @@ fn taken(version: &str, live: &Bytes, told: Vec<Bytes>) -> Vec<Bytes> {
     let live = Arc::new(Pdu::parse(version, live).unwrap());
     let (live_id, missing) = (live.event_id.clone(), live.auth_events.clone());
     let mut intake = Intake::new(ROOM.to_owned(), version, Vec::new());
-    intake.ready(Role::Live, Arc::new(CheckedPdu { pdu: live }));
+    intake.ready(Role::Live(0), Arc::new(CheckedPdu { pdu: live }));
     assert!(matches!(intake.next_step(), Next::Write(_)));
     intake.received(waiting(&live_id, Missing { auth_events: missing.clone(), ..Missing::default() }));
     let Next::Ask(question) = intake.next_step() else { panic!("it asks for what allows the event") };
@@ -300,6 +300,32 @@ fn what_was_sent_is_written_in_the_order_in_which_it_was_sent() {
     let mut intake = Intake::new(ROOM.to_owned(), RoomVersion::get("10").unwrap(), pdus);
     assert!(matches!(intake.next_step(), Next::Check(_)));
     intake.checked(sent.iter().map(|event| PduCheck::Ready(event.1.clone())).collect());
+    let Next::Write(receive) = intake.next_step() else { panic!("nothing is written") };
+    let written: Vec<Arc<str>> = receive.pdus.iter().map(|checked| checked.pdu().event_id.clone()).collect();
+    assert_eq!(written, ids);
+}
+
+#[test]
+fn what_lacked_a_key_is_written_where_it_was_sent() {
+    let sent: Vec<(Bytes, Arc<CheckedPdu>)> = (0..9).map(|n| event(&n.to_string(), &[])).collect();
+    let ids: Vec<Arc<str>> = sent.iter().map(id).collect();
+    let key = MissingKey { server_name: "there.example".into(), key_id: "ed25519:new".into() };
+    // The first and one in the midst; of that another copy was sent last, which is signed with a key that is here.
+    let (lacking, again) = ([0, 4], 4);
+    let pdus = sent.iter().chain([&sent[again]]).map(|event| event.0.clone()).collect();
+    let mut intake = Intake::new(ROOM.to_owned(), RoomVersion::get("10").unwrap(), pdus);
+    assert!(matches!(intake.next_step(), Next::Check(_)));
+    let check = |at: usize| match lacking.contains(&at) {
+        true => PduCheck::MissingKeys(vec![key.clone()]),
+        false => PduCheck::Ready(sent[at].1.clone()),
+    };
+    let copy = PduCheck::Ready(sent[again].1.clone());
+    intake.checked((0..sent.len()).map(check).chain([copy]).collect());
+    let Next::Ask(question @ Question::Keys { .. }) = intake.next_step() else { panic!("no key is asked for") };
+    intake.answered(question, Answer::Keys);
+    let Next::Check(pdus) = intake.next_step() else { panic!("what lacked a key is not checked") };
+    assert_eq!(pdus, lacking.map(|at| sent[at].0.clone()));
+    intake.checked(lacking.map(|at| PduCheck::Ready(sent[at].1.clone())).into());
     let Next::Write(receive) = intake.next_step() else { panic!("nothing is written") };
     let written: Vec<Arc<str>> = receive.pdus.iter().map(|checked| checked.pdu().event_id.clone()).collect();
     assert_eq!(written, ids);

@@ -106,3 +106,42 @@ fn read(invite: &SignedInvite) -> Result<Pdu> {
     let corrupt = |error| StorageError::Corrupt(format!("an invite that was signed: {error}"));
     Ok(Pdu::parse(room_version(invite.version)?, &invite.json).map_err(corrupt)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const BOB: &str = "@bob:here.example";
+
+    fn member(version: &RoomVersion, sender: &str, membership: &str, sent_ms: u64, auth: &[&str]) -> Pdu {
+        let json = json!({
+            "type": "m.room.member", "state_key": BOB, "sender": sender, "room_id": "!room:there.example", "depth": 5,
+            "content": {"membership": membership}, "prev_events": [], "auth_events": auth, "origin_server_ts": sent_ms,
+            "hashes": {"sha256": ""}, "signatures": {}
+        });
+        Pdu::parse(version, &bytes::Bytes::from(json.to_string())).unwrap()
+    }
+
+    #[test]
+    fn who_is_invited_again_has_not_left_since_by_the_leave_that_the_invite_names() {
+        let version = RoomVersion::get("10").unwrap();
+        let leave = |sent_ms: u64| member(version, BOB, "leave", sent_ms, &[]);
+        let invite = |auth: &[&str]| member(version, "@alice:there.example", "invite", 10, auth);
+        // The clock of the user's server is ahead, or is not.
+        for (sent_ms, is_later) in [(9, false), (10, true), (20, true)] {
+            let left = leave(sent_ms);
+            assert_eq!(has_left_since(version, &invite(&[]), &left), is_later, "{sent_ms}");
+            assert!(!has_left_since(version, &invite(&[&left.event_id]), &left), "{sent_ms}");
+            // Another leave was answered by it.
+            let other = leave(1);
+            assert_eq!(has_left_since(version, &invite(&[&other.event_id]), &left), is_later, "{sent_ms}");
+        }
+        let kick = member(version, "@alice:there.example", "leave", 20, &[]);
+        assert!(
+            !has_left_since(version, &invite(&[]), &kick),
+            "nobody is rid of an invite by another's word"
+        );
+    }
+}

@@ -84,7 +84,9 @@ pub struct Histories {
     in_vain: Memory<(String, i64)>,
     /// By the server that gave them, since another one may have them as they are.
     left_behind: Memory<(String, Arc<str>)>,
-    /// How deep events are that a server may lack; nothing if nobody has them, or what others have cannot be taken in.
+    /// Copies that cannot be taken in of what another server lacks, by who gave them: others are asked at once.
+    bad_copies: Memory<(String, Arc<str>)>,
+    /// How deep events are that a server may lack; nothing if nobody has them.
     depths: Memory<Arc<str>, Option<u64>>,
     silences: Silences,
 }
@@ -95,6 +97,7 @@ impl Default for Histories {
             busy: Mutex::default(),
             in_vain: Memory::default(),
             left_behind: Memory::default(),
+            bad_copies: Memory::default(),
             depths: Memory::default(),
             silences: Silences::new(SILENT),
         }
@@ -104,6 +107,10 @@ impl Default for Histories {
 impl Histories {
     fn is_silent(&self, server: &str) -> bool {
         ServerName::parse(server).is_ok_and(|server| self.silences.is_silent(&server))
+    }
+
+    fn has_bad_copy(&self, server: &str, event_id: &Arc<str>) -> bool {
+        self.bad_copies.has(&(server.to_owned(), event_id.clone()))
     }
 
     fn note_silence(&self, server: &str, is_silent: bool) {
@@ -458,7 +465,10 @@ async fn take_in_told(
         // Where that leads nowhere, what is less deep is not held up by it.
         attempts.insert(0, (elsewhere.with(told), false));
     }
-    let servers: Vec<String> = [server.to_owned()].into_iter().chain(elsewhere.servers.clone()).collect();
+    let servers: Vec<String> = std::iter::once(server)
+        .chain(elsewhere.servers_beside(server).map(String::as_str))
+        .map(str::to_owned)
+        .collect();
     let mut taken = Taken { is_help: false, left: LeftBehind::new(), lacks: None };
     for (pdus, is_all_its_own) in attempts {
         let mut intake = Intake::of_history(sources.room_id.to_owned(), sources.version, pdus);
@@ -469,8 +479,12 @@ async fn take_in_told(
         let (left, of_others): (LeftBehind, LeftBehind) =
             intake.left_behind().into_iter().partition(|(event_id, _)| told.has(event_id));
         // Another server may have a good copy.
-        let time = lacks.as_deref().map_or(IN_VAIN, |lacks| left_behind_for(ctx, lacks, begun)).min(IN_VAIN);
-        of_others.into_keys().for_each(|event_id| histories.depths.keep(event_id, None, time));
+        let time = lacks.as_deref().map_or(IN_VAIN, |lacks| left_behind_for(ctx, lacks, begun));
+        for event_id in of_others.into_keys() {
+            for other in elsewhere.who_told(&event_id) {
+                histories.bad_copies.note((other.clone(), event_id.clone()), time);
+            }
+        }
         taken.left = left;
         taken.lacks = lacks.or(taken.lacks);
         // What is of another gap's past is noted there now.

@@ -30,6 +30,10 @@ impl Told {
         let end = scene.world.message(ROOM, ALICE, "the last before they are known");
         scene.world.deliver(THERE);
         let join = scene.member(CARL, CARL, "join", &[&end], 30);
+        Self::by(scene, end, join)
+    }
+
+    fn by(scene: Scene, end: String, join: Pdu) -> Self {
         let topic =
             Self::by_carl(&scene, &join, ("m.room.topic", Some("")), json!({"topic": "burrows"}), &end, 31);
         Self { scene, end, join, topic }
@@ -100,7 +104,7 @@ impl Told {
 }
 
 /// The ids of the events that a server is sent, and the types of what else.
-fn sent_to(world: &World, server: &str) -> (Vec<String>, usize) {
+pub(super) fn sent_to(world: &World, server: &str) -> (Vec<String>, usize) {
     let transactions = world.deliver(server);
     let pdus = transactions.iter().flat_map(|transaction| &transaction.pdus);
     let ids = pdus.map(|pdu| Pdu::parse(version(), pdu).unwrap().event_id.to_string()).collect();
@@ -148,6 +152,39 @@ fn what_waits_for_keys_is_part_of_the_room_once_they_are_here() {
     let content = json!({"msgtype": "m.text", "body": "and on another end"});
     let late = Told::by_carl(&told.scene, &told.join, ("m.room.message", None), content, &told.end, 43);
     assert_eq!(told.outcome(&late), Outcome::Accepted);
+    told.scene.is_sound();
+}
+
+#[test]
+fn who_is_vouched_for_by_a_member_that_was_adopted_is_let_in() {
+    const DORA: &str = "@dora:there.example";
+    let scene = Scene::new();
+    scene.world.state(ROOM, ALICE, "m.room.power_levels", "", json!({"users": {ALICE: 100}}));
+    let allow = json!([{"type": "m.room_membership", "room_id": "!other:there.example"}]);
+    let rules = json!({"join_rule": "restricted", "allow": allow});
+    scene.world.state(ROOM, ALICE, "m.room.join_rules", "", rules);
+    let end = scene.world.message(ROOM, ALICE, "the last before they are known");
+    let vouched_for = |scene: &Scene, user: &str, (voucher, membership): (&str, &str), depth: u64| {
+        let keys = ["m.room.create", "m.room.power_levels", "m.room.join_rules"];
+        let standing: Vec<String> = keys.iter().filter_map(|kind| scene.state(kind, "")).collect();
+        let mut auth = strs(&standing);
+        auth.push(membership);
+        let content = json!({"membership": "join", "join_authorised_via_users_server": voucher});
+        let (kind, state_key, prev) = ("m.room.member", Some(user), vec![end.as_str()]);
+        scene.peer.make(Draft { sender: user, kind, state_key, content, prev, auth, depth })
+    };
+    let bob = scene.state("m.room.member", BOB).unwrap();
+    let carl = vouched_for(&scene, CARL, (BOB, &bob), 30);
+    let dora = vouched_for(&scene, DORA, (CARL, &carl.event_id), 31);
+    let told = Told::by(scene, end.clone(), carl);
+    told.keep(&[(&told.join, THERE)], true);
+    // Carl's join is adopted under this, which Dora's does not follow.
+    told.scene.world.message(ROOM, ALICE, "meanwhile");
+    let taken = told.take(THERE, &[&told.join], &[]);
+    assert!(matches!(taken, TakenUnchecked::Settled { count: 1, .. }), "{taken:?}");
+    assert!(told.scene.is_joined(CARL));
+    assert_eq!(told.outcome(&dora), Outcome::Accepted);
+    assert!(told.scene.is_joined(DORA));
     told.scene.is_sound();
 }
 

@@ -8,9 +8,11 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use warren_engine::core::checked::PduCheck;
 use warren_engine::core::event::Pdu;
 use warren_engine::core::version::RoomVersion;
 use warren_engine::view::federation::EventsNotInGraph;
+use warren_engine::view::{CheckHistory, CheckPdus};
 
 use super::{ANSWER_TIME_MAX, EVENTS_MAX, IN_VAIN, LEFT_BEHIND, MISSING_MAX, Sources, page_in_time};
 use crate::http::ApiError;
@@ -41,6 +43,21 @@ impl Told {
 
     pub fn has(&self, event_id: &str) -> bool {
         self.ids.contains(event_id)
+    }
+
+    /// Those of the events of which it has a copy that is not as it was signed. Of one that lacks a key nobody can tell yet. What
+    /// a bad copy follows counts all the same.
+    fn bad_copies(&self, sources: &Sources<'_>, wanted: &[Arc<str>]) -> Result<Vec<Arc<str>>, ApiError> {
+        let (mut ids, mut copies) = (Vec::new(), Vec::new());
+        for pdu in self.pdus().filter(|pdu| wanted.contains(&pdu.event_id)) {
+            ids.push(pdu.event_id.clone());
+            copies.push(pdu.json.clone());
+        }
+        let check = CheckHistory(CheckPdus { version: sources.version, pdus: &copies });
+        let checks = sources.ctx.engine.read(&check)?;
+        let refused =
+            |(id, check): (Arc<str>, PduCheck)| matches!(check, PduCheck::Refused { .. }).then_some(id);
+        Ok(ids.into_iter().zip(checks).filter_map(refused).collect())
     }
 
     pub fn all(&self) -> Vec<Bytes> {
@@ -83,9 +100,8 @@ impl Told {
 /// What is told of the events that a server lacks.
 #[derive(Default)]
 pub struct Elsewhere {
-    /// Who else has told it.
-    pub servers: Vec<String>,
-    told: Vec<Told>,
+    /// By the server that has told it, which may be the one that lacked it.
+    told: Vec<(String, Told)>,
 }
 
 impl Elsewhere {
@@ -93,9 +109,19 @@ impl Elsewhere {
         self.told.is_empty()
     }
 
+    /// Who else has told it.
+    pub fn servers_beside(&self, server: &str) -> impl Iterator<Item = &String> {
+        self.told.iter().map(|(other, _)| other).filter(move |other| **other != *server)
+    }
+
+    /// Which of the servers have told an event.
+    pub fn who_told(&self, event_id: &str) -> impl Iterator<Item = &String> {
+        self.told.iter().filter(move |(_, told)| told.has(event_id)).map(|(other, _)| other)
+    }
+
     /// All of it together with what the server has told, as far down as all of them go.
     pub fn with(&self, told: &Told) -> Vec<Bytes> {
-        let all = || self.told.iter().chain([told]);
+        let all = || self.told.iter().map(|(_, told)| told).chain([told]);
         let floor = all().filter_map(Told::floor).max().unwrap_or_default();
         all().flat_map(|told| told.down_to(floor)).map(|pdu| pdu.json.clone()).collect()
     }
@@ -119,17 +145,23 @@ pub(super) async fn told_elsewhere(
     // There may have been no place for it.
     let again = is_full.then_some(server);
     let others = sources.servers.iter().map(String::as_str);
-    let others = others.filter(|other| *other != server && !histories.is_silent(other)).take(OTHERS_MAX);
+    let others = others.filter(|other| *other != server && !histories.is_silent(other));
+    let others =
+        others.filter(|other| ends.iter().any(|id| !histories.has_bad_copy(other, id))).take(OTHERS_MAX);
     let to_ask: Vec<&str> = again.into_iter().chain(others).collect();
     // Who is silent, or does not answer, may have it; of a full page nobody knows whether there was a place for it.
     let mut has_all_told =
         !sources.servers.iter().any(|other| **other != *server && histories.is_silent(other));
     let mut is_cut = false;
     for other in to_ask {
-        if ends.is_empty() {
-            break;
+        let (mut bad, wanted): (Vec<Arc<str>>, Vec<Arc<str>>) =
+            ends.iter().cloned().partition(|id| histories.has_bad_copy(other, id));
+        // It may have a good one by and by.
+        has_all_told &= bad.is_empty();
+        if wanted.is_empty() {
+            continue;
         }
-        let page = page_in_time(ctx, other, sources.room_id, &ends, ANSWER_TIME_MAX).await;
+        let page = page_in_time(ctx, other, sources.room_id, &wanted, ANSWER_TIME_MAX).await;
         let Ok(page) = page else {
             has_all_told = false;
             continue;
@@ -137,17 +169,19 @@ pub(super) async fn told_elsewhere(
         is_cut |= page.len() >= EVENTS_MAX;
         let mut found = Told::default();
         found.add(sources.version, page);
+        for id in found.bad_copies(sources, &wanted)? {
+            histories.bad_copies.note((other.to_owned(), id.clone()), LEFT_BEHIND);
+            has_all_told = false;
+            bad.push(id);
+        }
         let mut is_help = false;
-        for pdu in found.pdus().filter(|pdu| ends.contains(&pdu.event_id)) {
+        for pdu in found.pdus().filter(|pdu| wanted.contains(&pdu.event_id)) {
             is_help |= pdu.depth >= floor;
             histories.depths.keep(pdu.event_id.clone(), Some(pdu.depth), LEFT_BEHIND);
         }
-        ends.retain(|id| !found.has(id));
+        ends.retain(|id| bad.contains(id) || !found.has(id));
         if is_help {
-            elsewhere.told.push(found);
-            if other != server {
-                elsewhere.servers.push(other.to_owned());
-            }
+            elsewhere.told.push((other.to_owned(), found));
         }
     }
     if !is_cut {
@@ -234,7 +268,7 @@ mod tests {
     fn what_is_told_together_goes_down_to_where_the_shortest_page_ends() {
         let [one, two, three, four] = [1, 2, 3, 4].map(|depth| event("", depth, &[]));
         let page = told(&[&four, &two, &one]);
-        let elsewhere = Elsewhere { servers: Vec::new(), told: vec![told(&[&three, &two])] };
+        let elsewhere = Elsewhere { told: vec![("other.example".to_owned(), told(&[&three, &two]))] };
         let mut whole = elsewhere.with(&page);
         whole.sort_unstable();
         let mut wanted = vec![two.1.clone(), two.1, three.1, four.1];

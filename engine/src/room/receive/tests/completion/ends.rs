@@ -73,3 +73,37 @@ fn come_by_erin(entry: &Entry, untold: Vec<Arc<str>>) -> Pdu {
     assert_eq!(newcomer.world.engine.write(enter).wait().unwrap().0, Outcome::Accepted);
     join
 }
+
+/// Nobody has told it of what was said before it was known to be there.
+#[test]
+fn a_server_that_is_found_to_be_there_is_told_where_the_room_ends() {
+    const THERE: &str = "there.example";
+    for is_said in [true, false] {
+        let resident = Scene::new();
+        let state = state_of(&resident);
+        let join_id = resident.world.join(ROOM, ERIN);
+        let join = state_of(&resident).into_iter().find(|pdu| *pdu.event_id == *join_id).unwrap();
+        let newcomer = Scene { world: World::new(), peer: Peer::new() };
+        newcomer.world.engine.write(newcomer.peer.keys()).wait().unwrap();
+        let entry = Entry { resident, newcomer, join, state };
+        let Entry { newcomer, join, state, .. } = &entry;
+        entry.store_members();
+        let is_told = |pdu: &&Pdu| pdu.state_key.as_deref() != Some(BOB);
+        let enter = EnterRoom {
+            room_id: ROOM.into(),
+            version: version(),
+            join: entry.resident.check(&[join]).remove(0),
+            untold: Vec::new(),
+            state: state.iter().filter(is_told).map(|pdu| pdu.event_id.clone()).collect(),
+            partial: Some(vec!["other.example".to_owned()]),
+        };
+        assert_eq!(newcomer.world.engine.write(enter).wait().unwrap().0, Outcome::Accepted);
+        let said = is_said.then(|| newcomer.world.message(ROOM, ALICE, "meanwhile"));
+        assert_eq!(super::super::unchecked::sent_to(&newcomer.world, THERE).0, [""; 0]);
+        entry.complete();
+        assert!(newcomer.is_joined(BOB));
+        let sent = super::super::unchecked::sent_to(&newcomer.world, THERE).0;
+        assert_eq!(sent, said.into_iter().collect::<Vec<_>>());
+        newcomer.is_sound();
+    }
+}
