@@ -195,8 +195,7 @@ mod tests {
                 let room = tx.room_num(ROOM)?.unwrap();
                 for (event_id, after_ms, sent_ms) in parked {
                     let since_ms = since_ms + after_ms;
-                    let row =
-                        ParkedPdu { origin: THERE.into(), since_ms, json: json(sent_ms).into_bytes() };
+                    let row = ParkedPdu { origin: THERE.into(), since_ms, json: json(sent_ms).into_bytes() };
                     tx.put(&schema::PARKED_PDUS, &(room, event_id.to_owned()), &row);
                 }
                 Ok(())

@@ -321,7 +321,9 @@ fn what_lacked_a_key_is_written_where_it_was_sent() {
     };
     let copy = PduCheck::Ready(sent[again].1.clone());
     intake.checked((0..sent.len()).map(check).chain([copy]).collect());
-    let Next::Ask(question @ Question::Keys { .. }) = intake.next_step() else { panic!("no key is asked for") };
+    let Next::Ask(question @ Question::Keys { .. }) = intake.next_step() else {
+        panic!("no key is asked for")
+    };
     intake.answered(question, Answer::Keys);
     let Next::Check(pdus) = intake.next_step() else { panic!("what lacked a key is not checked") };
     assert_eq!(pdus, lacking.map(|at| sent[at].0.clone()));
