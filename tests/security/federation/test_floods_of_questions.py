@@ -233,8 +233,8 @@ def test_a_file_that_is_elsewhere_has_its_place_while_it_is_fetched(network, tmp
         other.answers[DOWNLOAD + "held"] = lambda _: multipart(f"Location: https://{elsewhere.name}/held".encode())
         other.answers[DOWNLOAD + "another"] = whole_file
         with Flood(lambda: download(mallory, other, "held"), 1) as held:
-            held.over.set()
             until(lambda: elsewhere.asked("/held"))
+            held.over.set()
             assert download(mallory, other, "another").status_code == 503
             assert other.asked(DOWNLOAD + "another") == []
             gate.set()
@@ -266,8 +266,8 @@ def test_who_waits_for_his_own_places_keeps_nobody_from_a_room_of_a_space(networ
 
         own, full = space_of(alice), space_of(mallory, *(silent_host.name() for _ in range(8)))
         with Flood(lambda: look(mallory, full, 60), 1) as flood:
-            flood.over.set()
             until(lambda: silent_host.taken)
+            flood.over.set()
             rooms = look(alice, own, SECONDS_MAX).json()["rooms"]
             assert room_id in [room["room_id"] for room in rooms]
             silent_host.close()
