@@ -229,11 +229,12 @@ pub const QUESTIONS_OF_EACH_MIN: usize = 8;
 pub const QUESTIONS_FILES_PART: usize = 2;
 
 /// Questions under way, and such that wait for their turn: some kilobytes each, as all that it takes to ask is held only from then on.
-pub const QUESTIONS_IN_LINE_MAX: usize = 24_000;
+pub const QUESTIONS_IN_LINE_MAX: usize = 48_000;
 
 /// Of each user or address one in so many; further ones are refused at once. A client that comes into a large room sends twenty
-/// queries at once, each for the keys of 250 users, who may all be of other servers.
-pub const QUESTIONS_IN_LINE_SHARES: usize = 4;
+/// queries at once, each for the keys of 250 users, who may all be of other servers; and while eight have as many waiting as they
+/// may, there is as much room for another.
+pub const QUESTIONS_IN_LINE_SHARES: usize = 9;
 
 /// How long a question waits for its turn: as long as a client waits for keys.
 pub const QUESTION_WAIT_MAX: Duration = Duration::from_secs(10);

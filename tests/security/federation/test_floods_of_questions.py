@@ -11,8 +11,10 @@ import threading
 import pytest
 import requests
 
-from harness.client import Client
+from harness.client import Client, address, bodies, timeline, unique
+from harness.events import id_of
 from harness.participant import Participant, path
+from harness.policies import SIGN, enable, signs
 from harness.server import limited, sound
 from harness.waiting import until
 
@@ -170,3 +172,137 @@ def test_files_that_do_not_come_leave_places_to_their_users_other_questions(netw
             assert mallory.get("profile/{userId}", f"@bee:{other.name}")["displayname"] == "Bee"
             silent_host.close()
         assert set(flood.answers) <= {404, 503}
+
+
+DOWNLOAD = "/_matrix/federation/v1/media/download/"
+FILE = b"bees" * 500
+
+
+def multipart(headers, body=b""):
+    content = b"--here\r\nContent-Type: application/json\r\n\r\n{}\r\n--here\r\n" + headers + b"\r\n\r\n" + body
+    return 200, content + b"\r\n--here--\r\n", {"Content-Type": "multipart/mixed; boundary=here"}
+
+
+def whole_file(_):
+    return multipart(b"Content-Type: text/plain", FILE)
+
+
+def download(client, peer, media_id, seconds=60):
+    return requests.get(
+        f"{client.base_url}/_matrix/client/v1/media/download/{peer.name}/{media_id}",
+        headers={"Authorization": f"Bearer {client.token}"},
+        timeout=seconds,
+    )
+
+
+@pytest.fixture
+def gate():
+    """What peers wait at, until the test opens it or ends."""
+    gate = threading.Event()
+    yield gate
+    gate.set()
+
+
+def test_who_waits_for_his_own_places_keeps_nobody_from_the_same_file(network, tmp_path, gate):
+    with sound(limited(network.server(tmp_path), f"-n {FEW_FILES}")) as server:
+        alice, mallory = (Client(server.base_url).register(name) for name in ("alice", "mallory"))
+        other = network.peer(kind=Participant)
+        other.answers[DOWNLOAD + "held"] = lambda _: gate.wait(60) and whole_file(_)
+        other.answers[DOWNLOAD + "wanted"] = whole_file
+        # The only place for a file that she has.
+        with Flood(lambda: download(mallory, other, "held"), 1) as held:
+            until(lambda: other.asked(DOWNLOAD + "held"))
+            held.over.set()
+            with Flood(lambda: download(mallory, other, "wanted"), AT_ONCE) as flood:
+                # Some have waited in vain, and others wait.
+                until(lambda: flood.answers)
+                assert flood.answers[0] == 503
+                response = download(alice, other, "wanted", SECONDS_MAX)
+                assert (response.status_code, response.content) == (200, FILE)
+                flood.over.set()
+            gate.set()
+        assert held.answers == [200]
+        assert len(other.asked(DOWNLOAD + "wanted")) == 1
+
+
+def test_a_file_that_is_elsewhere_has_its_place_while_it_is_fetched(network, tmp_path, gate):
+    with sound(limited(network.server(tmp_path), f"-n {FEW_FILES}")) as server:
+        mallory = Client(server.base_url).register("mallory")
+        other, elsewhere = network.peer(kind=Participant), network.peer()
+        elsewhere.answers["/held"] = lambda _: gate.wait(60) and (200, FILE, {"Content-Type": "text/plain"})
+        other.answers[DOWNLOAD + "held"] = lambda _: multipart(f"Location: https://{elsewhere.name}/held".encode())
+        other.answers[DOWNLOAD + "another"] = whole_file
+        with Flood(lambda: download(mallory, other, "held"), 1) as held:
+            until(lambda: elsewhere.asked("/held"))
+            held.over.set()
+            assert download(mallory, other, "another").status_code == 503
+            assert other.asked(DOWNLOAD + "another") == []
+            gate.set()
+        assert held.answers == [200]
+        assert download(mallory, other, "another").content == FILE
+
+
+def test_who_waits_for_his_own_places_keeps_nobody_from_a_room_of_a_space(network, tmp_path, silent_host):
+    with sound(limited(network.server(tmp_path), f"-n {FEW_FILES}")) as server:
+        alice, mallory = (Client(server.base_url).register(name) for name in ("alice", "mallory"))
+        other = network.peer(kind=Participant)
+        room_id = f"!wanted:{other.name}"
+        shown = {"room_id": room_id, "name": "wanted", "num_joined_members": 3, "join_rule": "public"}
+        shown |= {"world_readable": False, "guest_can_join": False, "children_state": []}
+        answer = {"room": shown, "children": [], "inaccessible_children": []}
+        other.answers[path("v1/hierarchy/{}", room_id)] = lambda _: (200, answer)
+
+        def space_of(client, *servers):
+            """The room that is wanted comes behind rooms of these servers, all of which are asked for together."""
+            space = client.create_room(preset="public_chat", creation_content={"type": "m.space"})
+            names = [*((f"!x:{name}", name) for name in servers), (room_id, other.name)]
+            for order, (child, via) in enumerate(names):
+                client.set_state(space, "m.space.child", {"via": [via], "order": f"{order}"}, key=child)
+            return space
+
+        def look(client, space, seconds):
+            url = f"{server.base_url}/_matrix/client/v1/rooms/{space}/hierarchy"
+            return requests.get(url, headers={"Authorization": f"Bearer {client.token}"}, timeout=seconds)
+
+        own, full = space_of(alice), space_of(mallory, *(silent_host.name() for _ in range(8)))
+        with Flood(lambda: look(mallory, full, 60), 1) as flood:
+            until(lambda: silent_host.taken)
+            flood.over.set()
+            rooms = look(alice, own, SECONDS_MAX).json()["rooms"]
+            assert room_id in [room["room_id"] for room in rooms]
+            silent_host.close()
+        assert flood.answers == [200]
+
+
+def test_what_had_no_place_for_the_policy_server_may_be_sent_again(network, tmp_path, gate):
+    """And it does not count as silent: what others send is asked about."""
+    with sound(limited(network.server(tmp_path), f"-n {FEW_FILES}")) as server:
+        mallory = Client(server.base_url).register("mallory")
+        policy, other = signs(network.peer(kind=Participant)), network.peer(kind=Participant)
+        room = mallory.create_room(preset="public_chat", room_version="11")
+        policy.join(server, room)
+        enable(mallory, room, policy)
+        copy = other.join(server, room)
+        slow = network.peer(kind=Participant)
+        slow.answers[PROFILE] = lambda _: gate.wait(60) and (200, {"displayname": "Bee"})
+
+        def ask():
+            url = f"{server.base_url}/_matrix/client/v3/profile/@bee:{slow.name}"
+            return requests.get(url, headers={"Authorization": f"Bearer {mallory.token}"}, timeout=90)
+
+        again = address("rooms/{roomId}/send/{eventType}/{txnId}", room, "m.room.message", unique("txn"))
+        message = {"msgtype": "m.text", "body": "hello"}
+        with Flood(ask, STRANGERS_AT_ONCE) as flood:
+            # All places are taken, and some have waited in vain.
+            until(lambda: flood.answers)
+            asked = len(policy.asked(SIGN))
+            mallory.put(again, json=message, status=503)
+            assert len(policy.asked(SIGN)) == asked
+            event = other.message(copy, "of another")
+            assert other.transact(server, [event]) == {id_of(event): {}}
+            mallory.sync_until(lambda answer: "of another" in bodies(timeline(answer, room)))
+            assert len(policy.asked(SIGN)) == asked + 1
+            flood.over.set()
+            gate.set()
+        mallory.put(again, json=message)
+        policy.until(lambda: "hello" in policy.bodies)

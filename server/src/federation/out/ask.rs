@@ -14,6 +14,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use warren_engine::core::json::canonical_text;
 
+use super::questions::QuestionPlace;
 use super::state_answer::StateAnswer;
 use super::state_memory::Share;
 use super::{Asker, RemoteError, Request};
@@ -137,6 +138,11 @@ impl<'a> Ask<'a> {
         Ask { request: self.request.map(|request| request.asked_by(asker)), ..self }
     }
 
+    /// On behalf of a client that has its place, and keeps it until the answer has been read.
+    pub fn with_place(self, place: &QuestionPlace) -> Ask<'a> {
+        Ask { request: self.request.map(|request| request.with_place(place)), ..self }
+    }
+
     /// It changes nothing: it may be sent again if it goes lost.
     pub fn repeatable(self) -> Ask<'a> {
         Ask { request: self.request.map(Request::repeatable), ..self }
@@ -186,9 +192,7 @@ impl<'a> Ask<'a> {
     pub fn for_media(self, bytes_max: u64) -> Ask<'a> {
         let bytes_max =
             usize::try_from(bytes_max).unwrap_or(usize::MAX).saturating_add(ANSWER_HEAD_BYTES_MAX);
-        let with_limits =
-            |request: Request| request.with_bytes_max(bytes_max).with_time(MEDIA_TIME_MAX).for_file();
-        Ask { request: self.request.map(with_limits), ..self }
+        self.with_bytes_max(bytes_max).with_time(MEDIA_TIME_MAX)
     }
 
     /// The answer, read into `T`.

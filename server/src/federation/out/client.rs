@@ -162,7 +162,7 @@ pub async fn open_url(
     ctx: &Context,
     url: &str,
     bytes_max: usize,
-    (end, place): (Instant, Option<QuestionPlace>),
+    end: Instant,
 ) -> Result<Answer, RemoteError> {
     let unusable = || RemoteError::bad_answer("unfit", "it names an address that is none of https");
     let uri: Uri = url.parse().map_err(|_| unusable())?;
@@ -175,7 +175,7 @@ pub async fn open_url(
     let waiting = Some(Waiting::on(capture_connection(&mut request)));
     let answered = timeout_at(end, ctx.federation.client.urls.request(request)).await;
     let answered = answered.map_err(|_| RemoteError::Timeout)?.map_err(|error| unreachable(&error))?;
-    Ok(Answer { _waiting: waiting, _place: place, ..Answer::of(answered, bytes_max, end).await? })
+    Ok(Answer { _waiting: waiting, ..Answer::of(answered, bytes_max, end).await? })
 }
 
 /// A name and password are nobody's to give away.
@@ -196,12 +196,12 @@ pub struct Request {
     is_delivery: bool,
     /// Whether it changes nothing the second time.
     is_repeatable: bool,
-    /// The client that has this server ask.
+    /// Whether a client has this server ask.
+    is_question: bool,
+    /// That client, unless it has its place already.
     asker: Option<Asker>,
     /// How long it waits for its turn then.
     wait_max: Duration,
-    /// Whether it is for a file.
-    is_file: bool,
     /// For finding the server and connecting to it, if that has less than all.
     connect_time_max: Option<Duration>,
     time_max: Duration,
@@ -222,9 +222,9 @@ impl Request {
             content: None,
             is_signed: true,
             is_delivery: false,
+            is_question: false,
             asker: None,
             wait_max: QUESTION_WAIT_MAX,
-            is_file: false,
             time_max,
             bytes_max,
         }
@@ -255,17 +255,17 @@ impl Request {
 
     /// On behalf of a client: it waits for its turn, and has its connection among those of others.
     pub fn asked_by(self, asker: &Asker) -> Request {
-        Request { asker: Some(asker.clone()), ..self }
+        Request { is_question: true, asker: Some(asker.clone()), ..self }
+    }
+
+    /// On behalf of a client that has its place, and keeps it until the answer has been read.
+    pub fn with_place(self, _place: &QuestionPlace) -> Request {
+        Request { is_question: true, asker: None, ..self }
     }
 
     /// With another time for waiting for its turn, after which nothing is sent.
     pub fn with_wait(self, wait_max: Duration) -> Request {
         Request { wait_max, ..self }
-    }
-
-    /// For a file, which may take its time.
-    pub fn for_file(self) -> Request {
-        Request { is_file: true, ..self }
     }
 
     /// A question, though it is posted: it may be sent again if it goes lost.
@@ -342,7 +342,7 @@ impl Request {
             return Err(RemoteError::NotAdmitted(to.to_string()));
         }
         let place = match &self.asker {
-            Some(asker) => Some(ctx.federation.questions.place(asker, self.is_file, self.wait_max).await?),
+            Some(asker) => Some(ctx.federation.questions.place(asker, false, self.wait_max).await?),
             None => None,
         };
         let end = Instant::now() + self.time_max;
@@ -361,7 +361,7 @@ impl Request {
         to: &ServerName,
     ) -> Result<(http::Response<Incoming>, Option<Kept>, Option<Waiting>), RemoteError> {
         let client = &ctx.federation.client;
-        let (is_repeatable, is_question) = (self.is_repeatable, self.asker.is_some());
+        let (is_repeatable, is_question) = (self.is_repeatable, self.is_question);
         let Some(connect_time_max) = self.connect_time_max else {
             let name = ctx.federation.discovery.delegated(ctx, to, is_question).await;
             let mut request = self.http_request(ctx, to, &name)?;
@@ -438,11 +438,6 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Its question's place, for what the answer only names.
-    pub fn into_place(self) -> Option<QuestionPlace> {
-        self._place
-    }
-
     /// Errors: `Refused` for any status that is none of success.
     pub async fn of(
         answered: http::Response<Incoming>,

@@ -19,6 +19,20 @@ impl Flights {
         Flight { _turn: lock.lock_owned().await, flights: self, name: name.to_owned() }
     }
 
+    /// A turn for who fetches from a place of which each asker has few. Without the place he waits for his turn; with it he waits
+    /// for nobody, and gets none while somebody else is under way. So that nobody keeps others back: who has his turn and no
+    /// place gives it up before he waits for one, and who has his place and no turn gives that up.
+    pub async fn turn(&self, name: &str, has_place: bool) -> Option<Flight<'_>> {
+        if has_place { self.alone_at_once(name) } else { Some(self.alone(name).await) }
+    }
+
+    fn alone_at_once(&self, name: &str) -> Option<Flight<'_>> {
+        let lock = self.0.entry(name.to_owned()).or_default();
+        // While the table is locked: else whoever is under way, and ends, takes this for somebody who waits.
+        let turn = lock.clone().try_lock_owned().ok()?;
+        Some(Flight { _turn: turn, flights: self, name: name.to_owned() })
+    }
+
     /// Waits until nobody is under way for the name, but no longer than this. Returns whether nobody is.
     pub async fn over(&self, name: &str, time_max: Duration) -> bool {
         !self.0.contains_key(name) || timeout(time_max, self.alone(name)).await.is_ok()
@@ -60,6 +74,17 @@ mod tests {
         assert!(second.join_next().await.is_some_and(|ended| ended.is_ok()), "its turn came");
         drop(other);
         assert!(flights.0.is_empty());
+    }
+
+    #[tokio::test]
+    async fn who_has_a_place_waits_for_no_turn() {
+        let flights = Flights::default();
+        let first = flights.turn("a", true).await;
+        assert!(first.is_some() && flights.turn("a", true).await.is_none());
+        assert!(flights.turn("b", true).await.is_some());
+        drop(first);
+        assert!(flights.0.is_empty(), "nothing stays of who was turned away");
+        assert!(flights.turn("a", true).await.is_some());
     }
 
     #[tokio::test]

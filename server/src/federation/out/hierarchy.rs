@@ -200,11 +200,22 @@ async fn answer_of(ctx: &Context, user_id: &str, server: &OwnedServerName, quest
     let Hierarchies { answers, flights, silences, places } = &ctx.federation.hierarchies;
     let Question { room_id, suggested_only, .. } = question;
     let key: Key = (server.clone(), room_id.clone(), *suggested_only);
-    let _turn = flights.alone(&format!("{server} {room_id} {suggested_only}")).await;
-    if let Some(told) = answers.lock().get(&key, Instant::now()) {
-        return told;
-    }
-    let _place = places.take(Some(user_id.to_owned())).await;
+    let name = format!("{server} {room_id} {suggested_only}");
+    let mut place = None;
+    let (_turn, _place) = loop {
+        let Some(turn) = flights.turn(&name, place.is_some()).await else {
+            place = None;
+            continue;
+        };
+        if let Some(told) = answers.lock().get(&key, Instant::now()) {
+            return told;
+        }
+        if let Some(place) = place.take().or_else(|| places.try_take(Some(user_id.to_owned()))) {
+            break (turn, place);
+        }
+        drop(turn);
+        place = Some(places.take(Some(user_id.to_owned())).await);
+    };
     let asked = timeout(HIERARCHY_ANSWER_TIME_MAX, ask(ctx, server, question)).await;
     let asked = asked.unwrap_or(Err(RemoteError::Timeout));
     let is_silent = match &asked {

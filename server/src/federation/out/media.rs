@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use http::{HeaderValue, StatusCode};
+use metrics::counter;
 use tokio::time::Instant;
 use warren_engine::MediaFile;
 use warren_engine::command::StoreRemoteMedia;
@@ -12,9 +13,11 @@ use warren_engine::view::RemoteMedia;
 
 use super::ask::{Ask, escaped, path};
 use super::client::{Answer, open_url};
+use super::flights::Flight;
 use super::questions::QuestionPlace;
 use super::{Asker, RemoteError};
 use crate::context::Context;
+use crate::federation::limits::QUESTION_WAIT_MAX;
 use crate::http::{ApiError, percent_decode};
 use crate::media::Pieces;
 use crate::media::headers::CONTENT_TYPE_BYTES_MAX;
@@ -40,12 +43,12 @@ pub async fn file(
     if let Some(file) = kept(ctx, &view).await? {
         return Ok(file);
     }
-    let _turn = ctx.federation.media.alone(&format!("{server}/{media_id}")).await;
-    if let Some(file) = kept(ctx, &view).await? {
-        return Ok(file);
-    }
+    let (_turn, place) = match kept_or_turn(ctx, asker, &view).await? {
+        KeptOrTurn::Kept(file) => return Ok(file),
+        KeptOrTurn::Turn(turn, place) => (turn, place),
+    };
     let lost = ctx.engine.read(&view)?;
-    let mut download = begin(ctx, asker, server, media_id, timeout_ms).await.map_err(not_there)?;
+    let mut download = begin(ctx, &place, server, media_id, timeout_ms).await.map_err(not_there)?;
     let (content_type, file_name) = (download.content_type.take(), download.file_name.take());
     let (sha256, size) = ctx.media.receive(&mut download).await?;
     // Whoever saw it before it was lost still does.
@@ -65,6 +68,51 @@ pub async fn file(
 async fn kept(ctx: &Context, view: &RemoteMedia<'_>) -> Result<Option<MediaFile>, ApiError> {
     let Some(file) = ctx.engine.read(view)? else { return Ok(None) };
     Ok(ctx.media.has(&file).await?.then_some(file))
+}
+
+/// What comes of waiting for a file.
+enum KeptOrTurn<'a> {
+    /// Somebody has fetched it.
+    Kept(MediaFile),
+    /// Nobody else is fetching it now; the place is for all of the questions that this takes.
+    Turn(Flight<'a>, QuestionPlace),
+}
+
+/// Waits for others who fetch the file, and for a place; see [`Flights::turn`](super::flights::Flights::turn).
+///
+/// Errors: 503 if there is no place in time.
+async fn kept_or_turn<'a>(
+    ctx: &'a Context,
+    asker: &Asker,
+    view: &RemoteMedia<'_>,
+) -> Result<KeptOrTurn<'a>, ApiError> {
+    let (flights, questions) = (&ctx.federation.media, &ctx.federation.questions);
+    let name = format!("{}/{}", view.server_name, view.media_id);
+    let mut place = None;
+    loop {
+        let Some(turn) = flights.turn(&name, place.is_some()).await else {
+            place = None;
+            continue;
+        };
+        if let Some(file) = kept(ctx, view).await? {
+            return Ok(KeptOrTurn::Kept(file));
+        }
+        if let Some(place) = place.take().or_else(|| questions.try_place(asker, true)) {
+            return Ok(KeptOrTurn::Turn(turn, place));
+        }
+        drop(turn);
+        place = match questions.place(asker, true, QUESTION_WAIT_MAX).await {
+            Ok(place) => Some(place),
+            Err(error) => {
+                // Who had one may have fetched it meanwhile.
+                if let Some(file) = kept(ctx, view).await? {
+                    return Ok(KeptOrTurn::Kept(file));
+                }
+                counter!("warren_federation_requests_total", "outcome" => "no_place").increment(1);
+                return Err(error.into());
+            }
+        };
+    }
 }
 
 /// What the server of a file says of it for clients to know. Specification: client-server API, `GET /media/download`.
@@ -90,29 +138,29 @@ fn not_there(error: RemoteError) -> ApiError {
 /// answer with the address of a file that is elsewhere.
 async fn begin(
     ctx: &Context,
-    asker: &Asker,
+    place: &QuestionPlace,
     server: &str,
     media_id: &str,
     timeout_ms: u64,
 ) -> Result<Download, RemoteError> {
     let bytes_max = ctx.config.upload_bytes_max;
     let target = format!("{}?timeout_ms={timeout_ms}", path("v1/media/download/{mediaId}", &[media_id]));
-    let answer = match Ask::get(server, target).asked_by(asker).for_media(bytes_max).open(ctx).await {
+    let answer = match Ask::get(server, target).with_place(place).for_media(bytes_max).open(ctx).await {
         Err(error) if error.is_unknown_endpoint() => {
             let (name, id) = (escaped(server), escaped(media_id));
             // Specification: "When falling back, servers MUST be sure to set `allow_remote` to `false`."
             let target =
                 format!("/_matrix/media/v3/download/{name}/{id}?allow_remote=false&timeout_ms={timeout_ms}");
-            let asked = Ask::get(server, target).asked_by(asker).unsigned().for_media(bytes_max);
+            let asked = Ask::get(server, target).with_place(place).unsigned().for_media(bytes_max);
             return Ok(Download::whole(asked.open(ctx).await?));
         }
         answer => answer?,
     };
     match FileOrAddress::read(answer).await? {
         FileOrAddress::File(file) => Ok(*file),
-        FileOrAddress::Address { url, end, place } => {
+        FileOrAddress::Address { url, end } => {
             let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
-            Ok(Download::whole(open_url(ctx, &url, bytes_max, (end, place)).await?))
+            Ok(Download::whole(open_url(ctx, &url, bytes_max, end).await?))
         }
     }
 }
@@ -132,7 +180,7 @@ struct Download {
 /// What is in a `multipart/mixed` answer. Specification: server-server API, "Content Repository".
 enum FileOrAddress {
     File(Box<Download>),
-    Address { url: String, end: Instant, place: Option<QuestionPlace> },
+    Address { url: String, end: Instant },
 }
 
 impl FileOrAddress {
@@ -144,7 +192,7 @@ impl FileOrAddress {
             let seen = held.get(..held.len().min(HEAD_BYTES_MAX)).unwrap_or_default();
             if let Some(head) = Head::read(seen, declared.as_deref())? {
                 if let Some(url) = head.location {
-                    return Ok(FileOrAddress::Address { url, end: answer.end, place: answer.into_place() });
+                    return Ok(FileOrAddress::Address { url, end: answer.end });
                 }
                 let _ = held.split_to(head.length);
                 let Head { content_type, file_name, .. } = head;

@@ -75,6 +75,14 @@ impl Questions {
         };
         place.ok_or(RemoteError::NoPlace)
     }
+
+    /// A place, if there is one at once.
+    pub fn try_place(&self, asker: &Asker, is_file: bool) -> Option<QuestionPlace> {
+        match asker {
+            Asker::User(user_id) => self.of_users.try_take(Some(user_id), is_file),
+            Asker::Stranger(address) => self.of_strangers.try_take(address.map(owner).as_ref(), is_file),
+        }
+    }
 }
 
 impl<A: Eq + Hash + Clone> Line<A> {
@@ -99,6 +107,13 @@ impl<A: Eq + Hash + Clone> Line<A> {
             (of_files, self.under_way.take(asker).await)
         };
         let (of_files, under_way) = timeout(time_max, places).await.ok()?;
+        Some(QuestionPlace { _in_line: in_line, _of_files: of_files, _under_way: under_way })
+    }
+
+    fn try_take(&self, asker: Option<&A>, is_file: bool) -> Option<QuestionPlace> {
+        let in_line = self.in_line.try_take(asker.cloned())?;
+        let of_files = if is_file { Some(self.files.try_take(asker.cloned())?) } else { None };
+        let under_way = self.under_way.try_take(asker.cloned())?;
         Some(QuestionPlace { _in_line: in_line, _of_files: of_files, _under_way: under_way })
     }
 }
@@ -193,6 +208,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_does_not_wait_gets_what_is_free() {
+        let questions = Questions::new(40);
+        for (asker, other) in [(user("alice"), user("bob")), (stranger(1), stranger(2))] {
+            let files: Vec<_> = std::iter::from_fn(|| questions.try_place(&asker, true)).collect();
+            let others: Vec<_> = std::iter::from_fn(|| questions.try_place(&asker, false)).collect();
+            assert!(!files.is_empty() && !others.is_empty(), "{asker:?}");
+            assert!(at_once(&questions, asker.clone()).await.is_none(), "they are places like any others");
+            assert!(questions.try_place(&other, true).is_some(), "{other:?}");
+            drop(files);
+            assert!(questions.try_place(&asker, true).is_some(), "{asker:?}");
+        }
+    }
+
+    #[tokio::test]
     async fn nobody_waits_for_ever() {
         let line = Line::new(1, QUESTIONS_IN_LINE_SHARES);
         let held = line.take(Some("alice"), false, Duration::MAX).await;
@@ -227,6 +256,24 @@ mod tests {
             waiting = still_waiting;
         }
         assert_eq!(asked, QUERIES);
+    }
+
+    #[tokio::test]
+    async fn eight_who_have_all_waiting_that_they_may_keep_no_other_out() {
+        async fn place(questions: &Questions, asker: Asker) -> Result<QuestionPlace, RemoteError> {
+            questions.place(&asker, false, QUESTION_WAIT_MAX).await
+        }
+        let questions = Questions::new(QUESTIONS_MAX);
+        let of_each = QUESTIONS_IN_LINE_MAX / QUESTIONS_IN_LINE_SHARES;
+        let mut waiting = Vec::new();
+        for number in 0..9 {
+            for _ in 0..of_each {
+                let mut taking = Box::pin(unconstrained(place(&questions, user(&number.to_string()))));
+                let polled = std::future::poll_fn(|task| Poll::Ready(taking.as_mut().poll(task))).await;
+                assert!(!matches!(polled, Poll::Ready(Err(_))), "{number} may ask as much as the others");
+                waiting.push((taking, polled));
+            }
+        }
     }
 
     #[tokio::test]
