@@ -12,7 +12,7 @@ use crate::{
     error::{Error, Result},
     intake::Intake,
     room::receive::Outcome,
-    view::federation::{IncomingRoom, ParkedPdus, ServersInRoom, WaitingPdu},
+    view::federation::{AwaitsKeys, IncomingRoom, ParkedPdus, ServersInRoom, WaitingPdu},
 };
 
 /// Servers that are asked the same question, one after the other.
@@ -79,7 +79,10 @@ impl Round {
         let pdus = waiting.iter().map(|pdu| pdu.json.clone()).collect();
         let mut intake = Intake::new(room_id.clone(), version, pdus);
         let oldest = engine.now_ms().saturating_sub(KEYS_AWAITED_MS);
-        if waiting.iter().any(|pdu| pdu.since_ms < oldest) {
+        // Where keys were asked for in vain before, nobody waits for them again; what goes without them is kept.
+        if waiting.iter().any(|pdu| pdu.since_ms < oldest)
+            || engine.read(&AwaitsKeys { room_id: &room_id })?
+        {
             intake.go_without_keys();
         }
         Ok(Begun::Round(Box::new(Self { room_id, origin: origin.to_owned(), waiting, servers, intake })))

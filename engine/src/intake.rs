@@ -6,16 +6,17 @@
 //! itself: whoever drives it checks, writes and asks, with tasks or a simulated network, and tells what came of it.
 
 mod asking;
+mod states;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::Arc,
 };
 
 use bytes::Bytes;
 
 use crate::{
-    command::{ReceivePdus, Received},
+    command::{ReceivePdus, Received, Unchecked},
     core::{
         checked::{CheckedPdu, MissingKey, PduCheck, Refused},
         event::{JsonObject, Pdu},
@@ -33,7 +34,7 @@ pub enum Next {
     /// Check these, and tell by [`Intake::checked`].
     Check(Vec<Bytes>),
     /// Write this, and tell by [`Intake::received`].
-    Write(ReceivePdus),
+    Write(Box<ReceivePdus>),
     /// Ask another server, and tell by [`Intake::answered`].
     Ask(Question),
     /// Nothing more.
@@ -127,6 +128,14 @@ enum Role {
     Outlier,
 }
 
+/// An event that lacks a key.
+struct Keyless {
+    json: Bytes,
+    role: Role,
+    /// Whose key it lacks.
+    server: String,
+}
+
 /// Events of one room on their way in.
 pub struct Intake {
     room_id: String,
@@ -136,7 +145,7 @@ pub struct Intake {
     unchecked: Vec<(Bytes, Role)>,
     checking: Vec<(Bytes, Role)>,
     /// What cannot be checked yet for want of a key.
-    keyless: Vec<(Bytes, Role)>,
+    keyless: Vec<Keyless>,
     live: BTreeMap<Arc<str>, Arc<CheckedPdu>>,
     /// Those that were sent, whatever became of them, and which of them came first.
     sent: BTreeMap<Arc<str>, usize>,
@@ -164,6 +173,8 @@ pub struct Intake {
     is_new: bool,
     /// Whether states may lack events whose keys cannot be had.
     without_keys: bool,
+    /// What the states go without for that, and the event before which it was told, by their ids.
+    left_out: BTreeMap<Arc<str>, (Arc<str>, Unchecked)>,
     /// What became of each event.
     pub outcomes: BTreeMap<Arc<str>, Outcome>,
 }
@@ -196,6 +207,7 @@ impl Intake {
             missing: Missing::default(),
             is_new: false,
             without_keys: false,
+            left_out: BTreeMap::new(),
             outcomes: BTreeMap::new(),
         }
     }
@@ -251,7 +263,7 @@ impl Intake {
             // What is to be part of the room need not be known from outside of it first.
             let outliers = self.outliers.iter().filter(|(event_id, _)| !self.live.contains_key(*event_id));
             let outliers = outliers.map(|(_, pdu)| pdu);
-            return Next::Write(ReceivePdus {
+            return Next::Write(Box::new(ReceivePdus {
                 room_id: self.room_id.clone(),
                 pdus: self.to_write(),
                 outliers: outliers.cloned().collect(),
@@ -264,11 +276,12 @@ impl Intake {
                     .cloned()
                     .collect(),
                 not_recommended: self.not_recommended.clone(),
+                unchecked: self.left_out.values().cloned().collect(),
                 passed_by: self.passed_by(),
                 backfill: self.backfill,
                 within: self.within.clone(),
                 places: self.places.clone(),
-            });
+            }));
         }
         Next::Done
     }
@@ -299,8 +312,9 @@ impl Intake {
                 }
                 PduCheck::MissingKeys(missing) => {
                     self.pass_by(role, &json);
+                    let server = missing.first().map(|key| key.server_name.clone()).unwrap_or_default();
                     keys.extend(missing);
-                    self.keyless.push((json, role));
+                    self.keyless.push(Keyless { json, role, server });
                 }
             }
         }
@@ -361,8 +375,8 @@ impl Intake {
     pub fn left_behind(&self) -> BTreeMap<Arc<str>, Vec<Arc<str>>> {
         let mut left: BTreeMap<Arc<str>, Vec<Arc<str>>> = self.passed_by.clone();
         left.extend(self.live.iter().map(|(id, checked)| (id.clone(), checked.pdu().prev_events.clone())));
-        for (json, _) in self.keyless.iter().filter(|(_, role)| *role != Role::Outlier) {
-            if let Ok(pdu) = Pdu::parse_history(self.version, json) {
+        for keyless in self.keyless.iter().filter(|keyless| keyless.role != Role::Outlier) {
+            if let Ok(pdu) = Pdu::parse_history(self.version, &keyless.json) {
                 left.entry(pdu.event_id).or_default();
             }
         }
@@ -390,7 +404,10 @@ impl Intake {
     pub fn answered(&mut self, question: Question, answer: Answer) {
         match (question, answer) {
             (_, Answer::Nothing) => {}
-            (_, Answer::Keys) => self.unchecked.append(&mut self.keyless),
+            (_, Answer::Keys) => {
+                let keyless = std::mem::take(&mut self.keyless).into_iter();
+                self.unchecked.extend(keyless.map(|keyless| (keyless.json, keyless.role)));
+            }
             (Question::MissingEvents { .. }, Answer::Events(pdus)) => self.add(pdus, Role::Between),
             (Question::Events { event_ids }, Answer::Events(pdus)) => {
                 self.wanted.extend(event_ids);
@@ -469,83 +486,10 @@ impl Intake {
 
     /// The events that were to be part of the room and cannot be judged yet.
     pub fn waiting(&self) -> Vec<Bytes> {
-        let keyless = self.keyless.iter().filter(|(_, role)| *role != Role::Outlier);
-        let keyless = keyless.map(|(json, _)| json.clone());
+        let keyless = self.keyless.iter().filter(|keyless| keyless.role != Role::Outlier);
+        let keyless = keyless.map(|keyless| keyless.json.clone());
         self.live.values().map(|pdu| pdu.pdu().json.clone()).chain(keyless).collect()
     }
-
-    /// Leaves out of the states that were told what can never be part of them: of the events that are not here those that were
-    /// refused, and those that such would have to allow. One bad event in a state is no reason to refuse what follows it;
-    /// who tells the state could as well have kept the event to itself. Returns whether something is left out.
-    fn leave_out_of_states(&mut self, missing: &Missing) -> bool {
-        let missing: HashSet<&Arc<str>> = missing.auth_events.iter().collect();
-        if self.states.is_empty() || missing.is_empty() {
-            return false;
-        }
-        let refused = self.outcomes.iter().filter(|(_, outcome)| matches!(outcome, Outcome::Refused(_)));
-        let refused = refused.map(|(event_id, _)| event_id.clone()).collect();
-        let refused = self.not_here_without(refused, &missing);
-        let keyless = self.keyless_of_states();
-        let keyless_ids = keyless.iter().map(|pdu| pdu.event_id.clone()).collect();
-        let unchecked = self.not_here_without(keyless_ids, &missing);
-        let hiding = self.hiding(&keyless, &unchecked);
-        let mut is_changed = false;
-        for given in &mut self.states {
-            let before = given.state.len();
-            given.state.retain(|event_id| !refused.contains(event_id));
-            if !given.state.iter().any(|event_id| hiding.contains(event_id)) {
-                given.state.retain(|event_id| !unchecked.contains(event_id));
-            }
-            is_changed |= given.state.len() < before;
-        }
-        is_changed
-    }
-
-    /// The events that states may go without because they cannot be checked. What is to be part of the room, and may be of
-    /// the state, is waited for where it comes live.
-    fn keyless_of_states(&self) -> Vec<Pdu> {
-        let of_states = |role: Role| self.without_keys && (self.backfill || role == Role::Outlier);
-        let keyless = self.keyless.iter().filter(|(_, role)| of_states(*role));
-        keyless.filter_map(|(json, _)| Pdu::parse_history(self.version, json).ok()).collect()
-    }
-
-    /// These events, and those that need them to be allowed, without those that are here by now, whatever was said of them.
-    fn not_here_without(&self, mut next: Vec<Arc<str>>, missing: &HashSet<&Arc<str>>) -> HashSet<Arc<str>> {
-        let allowed_by = allowed_by(self.outliers.iter());
-        let mut without: HashSet<Arc<str>> = HashSet::new();
-        while let Some(event_id) = next.pop() {
-            if without.insert(event_id.clone()) {
-                next.extend(allowed_by.get(&event_id).into_iter().flatten().copied().cloned());
-            }
-        }
-        without.retain(|event_id| missing.contains(event_id) || self.outliers.contains_key(event_id));
-        without
-    }
-
-    /// Those of the unchecked events that hide the room's past: a state of the past that goes without one would show it to
-    /// all. What is live has it from what it follows.
-    fn hiding(&self, keyless: &[Pdu], unchecked: &HashSet<Arc<str>>) -> HashSet<Arc<str>> {
-        if !self.backfill {
-            return HashSet::new();
-        }
-        let allowed = unchecked.iter().filter_map(|event_id| self.outliers.get(event_id));
-        let pdus = keyless.iter().chain(allowed.map(|checked| &**checked.pdu()));
-        let hiding = pdus.filter(|pdu| pdu.is_state("m.room.history_visibility", ""));
-        hiding.map(|pdu| pdu.event_id.clone()).filter(|event_id| unchecked.contains(event_id)).collect()
-    }
-}
-
-/// Which of the events each event allows.
-fn allowed_by<'a>(
-    events: impl Iterator<Item = (&'a Arc<str>, &'a Arc<CheckedPdu>)>,
-) -> HashMap<&'a Arc<str>, Vec<&'a Arc<str>>> {
-    let mut allowed_by: HashMap<&Arc<str>, Vec<&Arc<str>>> = HashMap::new();
-    for (event_id, checked) in events {
-        for allowing in &checked.pdu().auth_events {
-            allowed_by.entry(allowing).or_default().push(event_id);
-        }
-    }
-    allowed_by
 }
 
 #[cfg(test)]

@@ -89,7 +89,9 @@ pub use set_typing::{EndTyping, SetTyping};
 pub use settle_receipts::SettleReceipts;
 pub use store_published_keys::StorePublishedKeys;
 pub use try_store::TryStore;
-pub use unchecked_events::{KeepUnchecked, TakeUnchecked, TakenUnchecked, Unchecked};
+pub use unchecked_events::{
+    KeepUnchecked, TakeUnchecked, TakenUnchecked, UNCHECKED_BYTES_MAX, UNCHECKED_EVENTS_MAX, Unchecked,
+};
 pub use upgrade_guest::UpgradeGuest;
 pub use upgrade_room::UpgradeRoom;
 pub use upload_cross_signing_keys::{CrossSigningUpload, UploadCrossSigningKeys};

@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    command::{Command, Lanes, carry_settings, prune},
+    command::{Command, Lanes, Unchecked, carry_settings, prune, unchecked_events},
     core::{
         checked::{CheckedPdu, Refused},
         event::Pdu,
@@ -79,6 +79,9 @@ pub struct ReceivePdus {
     pub told: BTreeSet<Arc<str>>,
     /// Events that the room's policy server was asked to sign, and did not.
     pub not_recommended: BTreeSet<Arc<str>>,
+    /// What the states go without, since it cannot be checked yet, and the event before which it was told: it is kept where that event
+    /// is accepted.
+    pub unchecked: Vec<(Arc<str>, Unchecked)>,
     /// Whether the events are of the room's past: they are placed in its gaps, and clients are not told.
     pub backfill: bool,
     /// Of these, one that nothing here leads to.
@@ -134,6 +137,7 @@ impl ReceivePdus {
             received.outcomes.extend(outcomes);
         } else {
             self.take_live(tx, &mut room, (&ordered, &states), &mut at_hand, &mut received)?;
+            unchecked_events::keep_back(tx, room.num, &self.unchecked, &received.outcomes)?;
         }
         refuse(&mut received, &circular);
         let given: HashSet<&str> = ordered.iter().map(|checked| &*checked.pdu().event_id).collect();

@@ -1,7 +1,7 @@
 //! Events of a room's state are kept while they cannot be checked, and become part of it once they can ([`crate::room::unchecked`]).
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -27,6 +27,12 @@ use crate::{
 
 /// How long events of a room wait that is not entered after all, in milliseconds: a join takes minutes at most.
 const NOT_ENTERED_MS_MAX: u64 = 24 * 60 * 60 * 1000;
+
+/// Events of a room that may wait for keys: those of all members of large rooms whose servers are gone for good. The others are left
+/// out.
+pub const UNCHECKED_EVENTS_MAX: usize = 20_000;
+/// What they may take together, in bytes: so much as the same number of members does.
+pub const UNCHECKED_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// An event that cannot be checked.
 #[derive(Clone, Debug)]
@@ -84,6 +90,35 @@ impl Command for KeepUnchecked {
     }
 }
 
+/// Keeps what the state before an event that was accepted goes without, beside what waits in the room already. `outcomes` says which
+/// were. O(events that wait in the room), where there is something to be kept.
+pub(super) fn keep_back(
+    tx: &mut Tx,
+    room: RoomNum,
+    left_out: &[(Arc<str>, Unchecked)],
+    outcomes: &[(Arc<str>, Outcome)],
+) -> Result<()> {
+    let accepted = outcomes.iter().filter(|(_, outcome)| *outcome == Outcome::Accepted);
+    let accepted: HashSet<&Arc<str>> = accepted.map(|(event_id, _)| event_id).collect();
+    let mut left_out = left_out.iter().filter(|(before, _)| accepted.contains(before)).peekable();
+    if left_out.peek().is_none() {
+        return Ok(());
+    }
+    let (mut waiting, mut bytes) = unchecked::waiting(tx, room)?;
+    let since_ms = tx.shared.clock.now_ms();
+    for (before, Unchecked { event_id, server, is_state, json }) in left_out {
+        let has_room = waiting.len() < UNCHECKED_EVENTS_MAX && bytes + json.len() <= UNCHECKED_BYTES_MAX;
+        if has_room && tx.event_num(event_id)?.is_none() && waiting.insert(event_id.clone()) {
+            let server = tx.intern_text(server)?;
+            let (before, json) = (before.to_string(), json.to_vec());
+            bytes += json.len();
+            let row = UncheckedEvent { before, is_state: *is_state, since_ms, json };
+            unchecked::keep(tx, room, server, event_id, &row);
+        }
+    }
+    Ok(())
+}
+
 /// Takes in events that waited for the keys of a server, and can be checked now.
 #[derive(Clone, Debug)]
 pub struct TakeUnchecked {
@@ -135,8 +170,15 @@ impl Command for TakeUnchecked {
         let known: HashSet<TextNum> = tx.counted_servers(room.num)?.into_iter().collect();
         let allowed_guests = membership::allows_guests(tx, &room)?;
         let mut adopted = Adopted::default();
-        if let Some(given) = state_of(tx, &room, &settled)? {
-            adopted = adopt_state(tx, &mut room, &given)?;
+        let states = states_of(tx, &room, &settled)?;
+        let is_told = !states.is_empty();
+        for given in states {
+            let of_one = adopt_state(tx, &mut room, &given)?;
+            adopted.differing += of_one.differing;
+            adopted.changes.extend(of_one.changes);
+            adopted.left_out.extend(of_one.left_out);
+        }
+        if is_told {
             tell_found(tx, &room, &known, None)?;
         }
         for (event_id, row) in &settled {
@@ -151,13 +193,19 @@ impl Command for TakeUnchecked {
 /// What is let go of events that waited, by their ids.
 type Settled = Vec<(Arc<str>, UncheckedEvent)>;
 
-/// The state that they are part of, as far as they tell it. All that wait in a room are of one state.
-fn state_of(tx: &Tx, room: &RoomCtx, settled: &Settled) -> Result<Option<GivenState>> {
-    let in_state = || settled.iter().filter(|(_, row)| row.is_state);
-    let Some((_, first)) = in_state().next() else { return Ok(None) };
-    let compared = unchecked::compared_with(tx, room, &first.before)?;
-    let state = || in_state().map(|(event_id, _)| event_id.clone()).collect();
-    Ok(compared.map(|event_id| GivenState { event_id, state: state() }))
+/// The states that they are part of, as far as they tell them: that before the join, and those before later events that went without
+/// them.
+fn states_of(tx: &Tx, room: &RoomCtx, settled: &Settled) -> Result<Vec<GivenState>> {
+    let mut states: BTreeMap<&str, Vec<Arc<str>>> = BTreeMap::new();
+    for (event_id, row) in settled.iter().filter(|(_, row)| row.is_state) {
+        states.entry(&row.before).or_default().push(event_id.clone());
+    }
+    let mut given = Vec::with_capacity(states.len());
+    for (before, state) in states {
+        let compared = unchecked::compared_with(tx, room, before)?;
+        given.extend(compared.map(|event_id| GivenState { event_id, state }));
+    }
+    Ok(given)
 }
 
 impl TakeUnchecked {

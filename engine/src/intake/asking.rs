@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Intake, Question, Role, allowed_by};
+use super::{Intake, Question, Role, states::allowed_by};
 use crate::{
     core::{event::Pdu, identifiers::server_name},
     error::Missing,

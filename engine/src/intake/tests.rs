@@ -79,14 +79,17 @@ fn play(
 fn a_state_goes_without_what_is_refused_and_what_that_would_allow() {
     let version = RoomVersion::get("10").unwrap();
     let live = event("live", &[]);
+    let live_id = id(&live);
     let (bad, keyless, missing) = (event("bad", &[]), event("keyless", &[]), event("missing", &[]));
     let (by_bad, by_missing) = (event("by bad", &[&id(&bad)]), event("by missing", &[&id(&missing)]));
+    let by_keyless = event("by keyless", &[&id(&keyless)]);
     let on_top = event("on top", &[&id(&by_bad), &id(&by_missing)]);
-    let told = [&bad, &keyless, &missing, &by_bad, &by_missing, &on_top];
+    let told = [&bad, &keyless, &by_keyless, &missing, &by_bad, &by_missing, &on_top];
     let key = MissingKey { server_name: "gone.example".into(), key_id: "ed25519:1".into() };
     let checks: Vec<PduCheck> = vec![
         PduCheck::Refused { event_id: Some(id(&bad)), error: Refused::Signature("there.example".into()) },
         PduCheck::MissingKeys(vec![key]),
+        PduCheck::Ready(by_keyless.1.clone()),
         // As if it had not been given.
         PduCheck::Refused { event_id: None, error: Refused::Format(String::new()) },
         PduCheck::Ready(by_bad.1.clone()),
@@ -103,9 +106,20 @@ fn a_state_goes_without_what_is_refused_and_what_that_would_allow() {
         let all: Vec<Arc<str>> = told.iter().map(|event| id(event)).collect();
         let mut left = vec![id(&missing), id(&by_missing)];
         if !without_keys {
-            left.insert(0, id(&keyless));
+            left.splice(0..0, [id(&keyless), id(&by_keyless)]);
         }
         assert_eq!(written, [Vec::new(), all, left], "{without_keys}");
+        // It is told where it is to be kept.
+        let mut kept: Vec<_> = intake.left_out.values().collect();
+        kept.sort_by_key(|(_, event)| event.event_id == id(&by_keyless));
+        let kept =
+            kept.iter().map(|(before, event)| (before, &event.event_id, &*event.server, event.is_state));
+        let expected = [&keyless, &by_keyless].map(id);
+        let expected = expected.iter().map(|event_id| (&live_id, event_id, "gone.example", true));
+        match without_keys {
+            true => assert_eq!(kept.collect::<Vec<_>>(), expected.collect::<Vec<_>>()),
+            false => assert_eq!(kept.len(), 0),
+        }
         assert_eq!(intake.waiting(), [live.1.pdu().json.clone()], "what nobody gives is waited for");
     }
 }

@@ -5,7 +5,10 @@
 //! here, and are adopted into the room's state then as what another server tells of it ([`super::receive::adopt_state`]). Until then
 //! nothing is rejected for want of a membership that one of them tells of.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -164,6 +167,22 @@ pub(crate) fn let_all_go(tx: &mut Tx, room: RoomNum) -> Result<(), StorageError>
     keys.iter().for_each(|key| tx.delete(&schema::UNCHECKED_EVENTS, key));
     users.iter().for_each(|key| tx.delete(&schema::UNCHECKED_MEMBERS, key));
     Ok(())
+}
+
+/// The ids of the events that wait in a room, and how many bytes they take. O(events that wait there).
+pub(crate) fn waiting(reader: &Reader, room: RoomNum) -> Result<(HashSet<Arc<str>>, usize), StorageError> {
+    let (mut ids, mut bytes) = (HashSet::new(), 0);
+    reader.scan(
+        &schema::UNCHECKED_EVENTS,
+        &room,
+        Direction::Forward,
+        |(_, _, event_id): (RoomNum, TextNum, String), row| {
+            ids.insert(event_id.into());
+            bytes += row.json.len();
+            true
+        },
+    )?;
+    Ok((ids, bytes))
 }
 
 /// For whose keys the events of a room wait, by their ids. O(events that wait there).

@@ -250,7 +250,7 @@ impl Scene {
                     let view = CheckPdus { version: version(), pdus: &pdus };
                     intake.checked(self.world.engine.read(&view).unwrap());
                 }
-                Next::Write(receive) => intake.received(self.world.engine.write(receive).wait().unwrap()),
+                Next::Write(receive) => intake.received(self.world.engine.write(*receive).wait().unwrap()),
                 Next::Ask(question) => {
                     let answer = answer(&question);
                     intake.answered(question, answer);

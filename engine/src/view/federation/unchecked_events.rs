@@ -38,6 +38,31 @@ impl View for AwaitedKeys {
     }
 }
 
+/// Whether anything waits for keys in a room. O(1).
+pub struct AwaitsKeys<'a> {
+    /// The room's id.
+    pub room_id: &'a str,
+}
+
+impl View for AwaitsKeys<'_> {
+    type Output = bool;
+
+    fn read(&self, reader: &Reader) -> Result<bool> {
+        let Some(room) = reader.room_num(self.room_id)? else { return Ok(false) };
+        let mut waits = false;
+        reader.scan(
+            &schema::UNCHECKED_EVENTS,
+            &room,
+            Direction::Forward,
+            |_: (RoomNum, TextNum, String), _| {
+                waits = true;
+                false
+            },
+        )?;
+        Ok(waits)
+    }
+}
+
 /// The events that wait in a room for the keys of a server, behind one of them.
 pub struct UncheckedEvents<'a> {
     /// The room's id.

@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
-use warren_engine::command::{KeepUnchecked, TakeUnchecked, TakenUnchecked, Unchecked};
+use warren_engine::command::{
+    KeepUnchecked, TakeUnchecked, TakenUnchecked, UNCHECKED_BYTES_MAX, UNCHECKED_EVENTS_MAX, Unchecked,
+};
 use warren_engine::core::checked::CheckedPdu;
 use warren_engine::core::event::Pdu;
 use warren_engine::core::version::RoomVersion;
@@ -26,11 +28,6 @@ use crate::context::Context;
 use crate::http::ApiError;
 use crate::worker;
 
-/// Events that are kept of one state: those of all members of large rooms whose servers are gone for good. The others are left out,
-/// as all were before.
-const EVENTS_MAX: usize = 20_000;
-/// What they take together, in bytes: so much as the same number of members does.
-const BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Events that are written at once.
 const BATCH: usize = 200;
 /// Events that are read, checked and taken in at once: each time the room's state is resolved anew.
@@ -80,7 +77,7 @@ impl UncheckedRooms {
     }
 
     /// Lets events wait for the keys of servers.
-    fn add<'s>(&self, room_id: &str, servers: impl IntoIterator<Item = &'s str>, now: Instant) {
+    pub(super) fn add<'s>(&self, room_id: &str, servers: impl IntoIterator<Item = &'s str>, now: Instant) {
         // What is not read yet is read with these.
         let mut waiting = self.waiting.lock();
         let Some(waiting) = waiting.as_mut() else { return };
@@ -213,7 +210,7 @@ impl KeptBack {
     }
 
     fn keep(&mut self, event_id: Arc<str>, (server, json): (String, Bytes), is_state: bool) {
-        if self.events.len() >= EVENTS_MAX || self.bytes + json.len() > BYTES_MAX {
+        if self.events.len() >= UNCHECKED_EVENTS_MAX || self.bytes + json.len() > UNCHECKED_BYTES_MAX {
             return;
         }
         // It may be told as part of the state and of what allows that.

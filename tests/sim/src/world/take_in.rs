@@ -159,7 +159,7 @@ impl World {
                     let view = CheckPdus { version: intake.version(), pdus: &pdus };
                     intake.checked(server.engine().read(&view).map_err(Stopped::Failed)?);
                 }
-                Next::Write(receive) => intake.received(server.write(receive)?),
+                Next::Write(receive) => intake.received(server.write(*receive)?),
                 Next::Ask(question) => {
                     let answer = match asking.answers.checked_sub(1) {
                         None => Answer::Nothing,

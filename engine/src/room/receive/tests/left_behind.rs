@@ -24,7 +24,7 @@ fn play(scene: &Scene, intake: &mut Intake, state: &[Arc<str>], told: &[Bytes]) 
                 let view = CheckHistory(CheckPdus { version: version(), pdus: &pdus });
                 intake.checked(scene.world.engine.read(&view).unwrap());
             }
-            Next::Write(receive) => intake.received(scene.world.engine.write(receive).wait().unwrap()),
+            Next::Write(receive) => intake.received(scene.world.engine.write(*receive).wait().unwrap()),
             Next::Ask(question) => {
                 let answer = match &question {
                     Question::Keys { .. } => Answer::Keys,

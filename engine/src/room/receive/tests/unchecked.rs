@@ -188,6 +188,51 @@ fn who_is_vouched_for_by_a_member_that_was_adopted_is_let_in() {
     told.scene.is_sound();
 }
 
+/// A moderator turns out a member whose join cannot be checked, and goes on speaking.
+#[test]
+fn what_a_later_state_goes_without_is_adopted_with_what_waited_before() {
+    let scene = Scene::new();
+    scene.world.state(ROOM, ALICE, "m.room.power_levels", "", json!({"users": {ALICE: 100, BOB: 50}}));
+    let end = scene.world.message(ROOM, ALICE, "the last before he is known");
+    let join = scene.member(CARL, CARL, "join", &[&end], 30);
+    let by_bob = |(kind, state_key): (&str, Option<&str>), content: Value, prev: &str, depth: u64| {
+        let mut auth = scene.auth(BOB, kind, state_key, false);
+        auth.extend(state_key.map(|_| join.event_id.to_string()));
+        let auth = strs(&auth);
+        scene.peer.make(Draft { sender: BOB, kind, state_key, content, prev: vec![prev], auth, depth })
+    };
+    let kick = by_bob(("m.room.member", Some(CARL)), json!({"membership": "leave"}), &end, 31);
+    let content = json!({"msgtype": "m.text", "body": "that is that"});
+    let next = by_bob(("m.room.message", None), content, &kick.event_id, 32);
+    let told = Told::by(scene, end, join);
+    told.keep(&[(&told.join, AWAY)], true);
+    assert_eq!(told.outcome(&kick), Outcome::Waiting);
+    let kept = Unchecked {
+        event_id: kick.event_id.clone(),
+        server: AWAY.into(),
+        is_state: true,
+        json: kick.json.clone(),
+    };
+    let receive = |states: Vec<GivenState>| {
+        let (pdus, unchecked) = (told.scene.check(&[&next]), vec![(next.event_id.clone(), kept.clone())]);
+        told.scene.write(ReceivePdus { pdus, states, unchecked, ..ReceivePdus::default() })
+    };
+    assert_eq!(receive(Vec::new()).outcomes[0].1, Outcome::Waiting);
+    assert_eq!(told.waiting(AWAY), [told.join.event_id.clone()], "nothing goes without it yet");
+    let given = GivenState { event_id: next.event_id.clone(), state: told.scene.state_ids() };
+    assert!(accepted(&receive(vec![given])));
+    let mut expected = vec![told.join.event_id.clone(), kick.event_id.clone()];
+    expected.sort();
+    assert_eq!(told.waiting(AWAY), expected);
+    told.scene.is_sound();
+    let taken = told.take(AWAY, &[&kick, &told.join], &[]);
+    assert!(matches!(taken, TakenUnchecked::Settled { count: 2, .. }), "{taken:?}");
+    assert_eq!(told.scene.state("m.room.member", CARL), Some(kick.event_id.to_string()));
+    assert!(!told.scene.is_joined(CARL));
+    assert_eq!(told.awaited(), [""; 0]);
+    told.scene.is_sound();
+}
+
 #[test]
 fn what_is_denied_for_another_reason_is_rejected() {
     let told = Told::new();
