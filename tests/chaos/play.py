@@ -119,9 +119,10 @@ class Play:
                 done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
             if time.monotonic() > end:
                 break
-        self.world.mend_wires(*list(self.world.cut))
         if running:
             await asyncio.wait(running)
+        # Last, for an act that was under way may have cut some.
+        self.world.mend_wires(*self.world.cut)
 
     async def end(self):
         for task in self.syncing:
