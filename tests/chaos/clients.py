@@ -46,7 +46,7 @@ class User:
         status, answer = await self.call("POST", "register", body=body)
         assert status == 200, answer
         self.id, self.token, self.device = answer["user_id"], answer["access_token"], answer["device_id"]
-        self.watcher = Watcher(self.id, self.host.name, self.host.ours)
+        self.watcher = Watcher(self.id, self.host.name, self.host.ours, self.state_after)
 
     def membership(self, room):
         return self.watcher.membership.get(room)

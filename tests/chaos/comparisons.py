@@ -40,7 +40,10 @@ def clients_have_the_state(ledger):
                 wanted = served.get(key, (None, None))[0]
                 if state.get(key) != wanted:
                     text = f"{watcher.user} in {room} {key}: {state.get(key)}, its server {wanted}"
-                    yield Finding("client state", text, watcher.server, watcher.ours, key)
+                    # Such a client takes the last it was shown for the state, whatever has been resolved since.
+                    last_shown = not watcher.state_after and state.get(key) in watcher.timeline.get(room, [])
+                    kind = "client state by timeline" if last_shown else "client state"
+                    yield Finding(kind, text, watcher.server, watcher.ours, key)
 
 
 def memberships_agree(ledger):

@@ -40,6 +40,7 @@ class Watcher:
     user: str
     server: str
     ours: bool = True
+    state_after: bool = False
     stretches: dict = field(default_factory=dict)
     timeline: dict = field(default_factory=dict)
     filled: dict = field(default_factory=dict)

@@ -159,3 +159,19 @@ def test_of_shared_history_who_comes_later_sees_what_was_said_before(ledger):
     assert "leak" in kinds(ledger)
     carol.stretches[ROOM] = [[30, 40]]
     assert "leak" not in kinds(ledger)
+
+
+@pytest.mark.parametrize("state_after, known", [(False, True), (True, False)])
+def test_who_adds_up_the_timeline_may_have_what_lost_a_resolution(ledger, state_after, known):
+    bob = ledger.watchers[1]
+    bob.state_after, bob.state[ROOM][KEY] = state_after, "$1"
+    (finding,) = compare(ledger)
+    assert finding.kind.startswith("client state") and (reason_of(finding) is not None) == known
+
+
+def test_what_only_synapse_is_known_for_is_a_finding_of_warren(ledger):
+    bob = ledger.watchers[1]
+    bob.membership[ROOM] = "leave"
+    assert [reason_of(finding) for finding in compare(ledger) if finding.kind == "membership"] == [None]
+    bob.ours = False
+    assert all(reason_of(finding) for finding in compare(ledger) if finding.kind == "membership")
