@@ -3,6 +3,8 @@
 # (kind, whether it is so of Synapse's answers alone, why)
 KNOWN = [
     ("membership", True, "Synapse's sync goes on to show a room that its own state has the user out of"),
+    ("never synced", True, "Synapse's clients find in the history alone what it fetched by itself, which is compared"),
+    ("client state", True, "what Synapse's syncs add up to is its own affair; its state is compared"),
     (
         "client state by timeline",
         False,

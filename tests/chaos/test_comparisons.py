@@ -48,6 +48,12 @@ def ledger():
     return found
 
 
+def test_what_synapse_lacks_in_its_history_is_found(ledger):
+    bob = ledger.watchers[1]
+    bob.ours, bob.timeline[ROOM], bob.filled[ROOM], bob.history[ROOM] = False, ["$3"], [], ["$3"]
+    assert {finding.kind for finding in compare(ledger) if not reason_of(finding)} == {"not in history"}
+
+
 def kinds(ledger):
     return {finding.kind for finding in compare(ledger)}
 
