@@ -99,3 +99,25 @@ def test_a_ban_that_whoever_let_a_user_in_had_not_heard_of_counts(server, alice,
     assert ban["depth"] < resident.events[copy.state["m.room.member", alice.user_id]]["depth"]
     assert resident.transact(server, [ban]) == {id_of(ban): {}}
     alice.sync_until(lambda _: room not in alice.get("joined_rooms")["joined_rooms"])
+
+
+def test_what_somebody_said_who_is_gone_by_now_is_history(server, alice, resident):
+    """It follows what was here when alice left, and only what comes later is known to be missing. Its sender is not in the room any
+    more when it comes."""
+    copy = resident.create()
+    room, dave = copy.room_id, resident.user("dave")
+    resident.next(copy, "m.room.member", {"membership": "join"}, sender=dave, state_key=dave)
+    alice.join(room, query=via(resident))
+    alice.leave(room)
+    alice.sync()
+    late = resident.place(copy, resident.message(copy, "late", sender=dave))
+    left = resident.next(copy, "m.room.member", {"membership": "leave"}, sender=dave, state_key=dave)
+    said = [late, left, *turn_out(resident, copy, alice, "leave")]
+    alice.join(room, query=via(resident))
+    join = copy.state["m.room.member", alice.user_id]
+    assert resident.transact(server, [late]) == {id_of(late): {}}
+    live = resident.place(copy, resident.message(copy, "live"))
+    assert resident.transact(server, [live]) == {id_of(live): {}}
+    assert Told(alice, room).until(live).texts == ["live"]
+    wanted = [*(id_of(event) for event in said), join, id_of(live)]
+    assert [event_id for event_id in everything(alice, room) if event_id in wanted] == wanted

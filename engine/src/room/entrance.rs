@@ -14,6 +14,7 @@ use crate::{
     core::{
         checked::CheckedPdu,
         event::Pdu,
+        limits::SET_ASIDE_MAX,
         num::{EventNum, RoomNum, StateKeyId, StreamPos},
     },
     store::{Direction, Reader, StorageError, Tx, schema, schema::EventStatus},
@@ -185,13 +186,77 @@ fn follows_stay(
             return Ok(true);
         }
         let Some(known) = gap::in_graph(reader, event_id)? else { continue };
-        let is_shown = known.header.status == EventStatus::Accepted;
-        let is_end = room.head.extremities.iter().any(|(end, _)| *end == known.num);
-        if is_end || is_shown && known.pos() >= entrance.pos {
+        if leads_to_stay(reader, (room, entrance), known)? {
             return Ok(true);
         }
     }
     Ok(false)
+}
+
+/// Whether an event is of the stay, or follows one that is by way of such as are not shown: else whoever is shut out had a fork of two
+/// events taken for history by what they claim.
+fn leads_to_stay(
+    reader: &Reader,
+    (room, entrance): (&RoomCtx, Entrance),
+    known: Arc<Event>,
+) -> Result<bool, StorageError> {
+    let mut to_look_at = vec![known];
+    let mut looked_through = 0;
+    while let Some(event) = to_look_at.pop() {
+        match event.header.status {
+            EventStatus::Accepted => {
+                let is_end = room.head.extremities.iter().any(|(end, _)| *end == event.num);
+                if is_end || event.pos() >= entrance.pos {
+                    return Ok(true);
+                }
+            }
+            EventStatus::SoftFailed | EventStatus::Rejected if looked_through < SET_ASIDE_MAX => {
+                looked_through += 1;
+                for num in &event.header.prev {
+                    to_look_at.push(reader.event(*num)?);
+                }
+            }
+            EventStatus::SoftFailed | EventStatus::Rejected | EventStatus::Outlier => {}
+        }
+    }
+    Ok(false)
+}
+
+/// Whether an event that the room as it is now denies may be missing before the entrance, which would make it history: something is
+/// missing there, and the event is no deeper than the entrance and follows nothing of the stay. Of one that is not, at most what it
+/// follows is read. A membership of a user of this server is history only where the state before the entrance has it.
+pub(crate) fn may_be_missing(reader: &Reader, room: &RoomCtx, pdu: &Pdu) -> Result<bool, StorageError> {
+    if is_of_own_user(reader, pdu) {
+        return Ok(false);
+    }
+    let Some(entrance) = of(reader, room.num)?.filter(|entrance| pdu.depth <= entrance.depth) else {
+        return Ok(false);
+    };
+    Ok(reader.has(&schema::GAPS, &(room.num, entrance.pos))?
+        && !follows_stay(reader, (room, entrance), pdu, &HashSet::new())?)
+}
+
+/// Whether an event that is here, and in `gap` as what is filled in shows, was soft-failed though it is history: the gap is that before an
+/// entrance, behind which the event came. What had been soft-failed before stays that, and so does what follows an event of the stay.
+pub(crate) fn was_overlooked(
+    reader: &Reader,
+    room: &RoomCtx,
+    event: &Event,
+    gap: StreamPos,
+) -> Result<bool, StorageError> {
+    if event.header.status != EventStatus::SoftFailed || event.header.partial_state {
+        return Ok(false);
+    }
+    let first = reader.get(&schema::TIMELINE, &(room.num, gap))?;
+    if first.is_none_or(|first| event.num < first) {
+        return Ok(false);
+    }
+    let mut open = open(reader, room.num, StreamPos::MAX)?.into_iter();
+    let entrance = open.find_map(|(entrance, _)| (entrance.pos == gap).then_some(entrance));
+    let Some(entrance) = entrance.filter(|entrance| event.header.depth <= entrance.depth) else {
+        return Ok(false);
+    };
+    Ok(!follows_stay(reader, (room, entrance), &*event.pdu()?, &HashSet::new())?)
 }
 
 /// Those of the events, sent or told, that the graph shows the entrance to follow, and what these follow in their turn. They are sent when
@@ -248,10 +313,15 @@ fn is_before_entrance(reader: &Reader, room: &RoomCtx, pdu: &Pdu) -> Result<bool
     Ok(false)
 }
 
+/// Whether the event is a membership of a user of this server.
+fn is_of_own_user(reader: &Reader, pdu: &Pdu) -> bool {
+    let is_own = |user_id: &Arc<str>| members::is_local(reader, user_id);
+    &*pdu.kind == "m.room.member" && pdu.state_key.as_ref().is_some_and(is_own)
+}
+
 /// The event, if it is a membership of a user of this server that is known from outside of the graph.
 fn own_membership(reader: &Reader, room: &RoomCtx, pdu: &Pdu) -> Result<Option<Arc<Event>>, StorageError> {
-    let is_own = |user_id: &Arc<str>| members::is_local(reader, user_id);
-    if &*pdu.kind != "m.room.member" || !pdu.state_key.as_ref().is_some_and(is_own) {
+    if !is_of_own_user(reader, pdu) {
         return Ok(None);
     }
     let Some(num) = reader.event_num(&pdu.event_id)? else { return Ok(None) };

@@ -18,7 +18,7 @@ use crate::{
     core::{
         checked::{CheckedPdu, Refused},
         event::Pdu,
-        num::{NodeId, StreamPos},
+        num::{EventNum, NodeId, StreamPos},
     },
     error::{Missing, Result},
     room::{
@@ -82,7 +82,7 @@ pub(crate) fn receive_backfill(
     (missing, waiting): (&mut Missing, &mut KeptPlaces),
 ) -> Result<Vec<(Arc<str>, Outcome)>> {
     let mut at_hand = AtHand::default();
-    let Places { at: mut places, mut held } = places(tx, room, (ordered, passed_by), told.kept)?;
+    let Places { at: mut places, mut held, overlooked } = places(tx, room, (ordered, passed_by), told.kept)?;
     if let Some(Within { event_id, gap }) = told.within
         && !places.contains_key(event_id)
         && let Some(pos) = gap::position_within(tx, room.num, *gap)?
@@ -95,7 +95,7 @@ pub(crate) fn receive_backfill(
     let mut held_back = Vec::new();
     for checked in ordered {
         let pdu = &checked.pdu;
-        let here = gap::in_graph(tx, &pdu.event_id)?;
+        let here = gap::in_graph(tx, &pdu.event_id)?.filter(|event| !overlooked.contains(&event.num));
         let outcome = match places.get(&*pdu.event_id) {
             _ if pdu.room_id != room.id => Outcome::Refused(Refused::OtherRoom),
             _ if here.is_some() => Outcome::Known,
@@ -172,6 +172,8 @@ struct Places {
     /// Those that an entrance of this server may follow by way of what is missing before it, though only a later gap leads to them so
     /// far, and what is passed by and leads to them. They come with what is missing there, so that each stands after what it follows.
     held: Held,
+    /// Those that are here and were soft-failed, though they are history.
+    overlooked: HashSet<EventNum>,
 }
 
 /// The gap that each event is in, which those that follow it lead to, and its position there, newest on top.
@@ -184,6 +186,7 @@ fn places(
     let mut gaps = Gaps::new(tx, room, passed_by)?;
     let entrance = entrance::of(tx, room.num)?;
     let mut new: Vec<(&Arc<Pdu>, StreamPos)> = Vec::with_capacity(ordered.len());
+    let mut overlooked = HashSet::new();
     for checked in ordered.iter().rev() {
         let pdu = &checked.pdu;
         let noted = gap::of(tx, room.num, &pdu.event_id)?;
@@ -193,8 +196,11 @@ fn places(
         let is_of_stay = entrance.is_some_and(|entrance| pdu.depth > entrance.depth);
         let found = if is_of_stay && noted > known { noted } else { known.into_iter().chain(noted).min() };
         let Some(gap) = found else { continue };
-        if gap::in_graph(tx, &pdu.event_id)?.is_some() {
-            continue;
+        if let Some(here) = gap::in_graph(tx, &pdu.event_id)? {
+            if !entrance::was_overlooked(tx, room, &here, gap)? {
+                continue;
+            }
+            overlooked.insert(here.num);
         }
         gaps.known.insert(pdu.event_id.clone(), gap);
         gaps.lead_to(&pdu.prev_events, gap);
@@ -208,7 +214,7 @@ fn places(
             None => by_gap.push((gap, vec![pdu.event_id.clone()])),
         }
     }
-    let mut places = Places { held, at: HashMap::with_capacity(ordered.len()) };
+    let mut places = Places { held, overlooked, at: HashMap::with_capacity(ordered.len()) };
     for (gap, events) in by_gap {
         let found = positions(tx, room, gap, events, kept)?;
         let past = |(event_id, pos)| (event_id, Past { gap, pos, is_within: false });
@@ -364,9 +370,12 @@ impl Step<'_> {
         if past.is_within && prev.iter().any(|prev| stands_behind(prev, past.pos)) {
             return Ok(Outcome::Refused(Refused::Unrelated));
         }
-        let Some(state_before) = self.state_before(pdu, &prev, given)? else {
-            return Ok(Outcome::Waiting);
+        let state_before = match known.as_ref().filter(|event| event.header.is_in_graph()) {
+            // It was soft-failed, and is judged by what was known then: nothing would lead to it if it waited.
+            Some(overlooked) => Some(overlooked.header.state_before),
+            None => self.state_before(pdu, &prev, given)?,
         };
+        let Some(state_before) = state_before else { return Ok(Outcome::Waiting) };
         let was_rejected = known.as_ref().is_some_and(|event| event.header.status == EventStatus::Rejected);
         let verdict = match judge_by_auth_events(self.room, pdu, &allowing)? {
             Ok(()) => judge_by_state(self.tx, self.room, pdu, state_before, &allowing.auth)?,

@@ -37,7 +37,7 @@ use serde_json::Value;
 use super::{
     Event, RoomCtx,
     accept::{Arrival, accept, set_aside, set_outside},
-    fork, gap,
+    entrance, fork, gap,
     policy::{Recommendation, WantedSignature, lacks_signature},
     snapshot::{ListedState, ReadAhead, SnapshotState},
     state,
@@ -71,7 +71,8 @@ pub enum Outcome {
     /// The rules allow it, and the room's policy server has not signed it: as if it were soft-failed.
     NotRecommended,
     /// It is of the room's past, though it was told as what lies between what is here and what has come, or as what is missing in a
-    /// later gap, or was sent when this server had come in behind it: nothing of it is kept, for clients are to be shown it as history, where it belongs.
+    /// later gap, or was sent when this server had come in behind it, as what the room denies by now may have been: nothing of it is
+    /// kept, for clients are to be shown it as history, where it belongs.
     Past,
     /// What it takes to judge it is not here; nothing of it is kept.
     Waiting,
@@ -373,8 +374,23 @@ fn placed_as(outcome: &Outcome) -> Option<EventStatus> {
     }
 }
 
-/// What becomes of an event that is allowed where it stands: by the room's current state, and by its policy server.
+/// What becomes of an event that is allowed where it stands: by the room's current state, and by its policy server. Neither concerns
+/// history, which what they deny may be; it is then shown where it belongs, once something leads to it.
 fn judge_by_room(
+    tx: &mut Tx,
+    room: &RoomCtx,
+    arrival: &Arrival,
+    recommendation: Recommendation,
+    missing: &mut Missing,
+) -> Result<Outcome> {
+    let outcome = judge_by_present(tx, room, arrival, recommendation, missing)?;
+    let is_denied = placed_as(&outcome) == Some(EventStatus::SoftFailed);
+    let is_past = is_denied && entrance::may_be_missing(tx, room, &arrival.pdu)?;
+    Ok(if is_past { Outcome::Past } else { outcome })
+}
+
+/// The same, whether it is history or not.
+fn judge_by_present(
     tx: &mut Tx,
     room: &RoomCtx,
     arrival: &Arrival,

@@ -160,3 +160,148 @@ fn a_ban_that_the_entrance_does_not_follow_counts() {
     assert!(!newcomer.is_joined(FRED));
     newcomer.is_sound();
 }
+
+/// What was said elsewhere while Fred was not there, of which Bob's message comes late: he has left since, and Fred is back.
+struct Late {
+    gone: Gone,
+    /// Of Bob's, behind the first join.
+    message: Pdu,
+    /// Another, which nothing follows.
+    stray: Pdu,
+    /// What follows the message, up to the join.
+    rest: [Pdu; 3],
+    join: Pdu,
+}
+
+impl Late {
+    fn new() -> Self {
+        let gone = Gone::new();
+        let Gone { resident, newcomer, first_join, .. } = &gone;
+        let text = |depth| resident.message(BOB, &[&first_join.event_id], first_join.depth + depth);
+        let (message, stray) = (text(1), text(2));
+        assert!(accepted(&resident.receive(&[&message])));
+        let after = gone.say("after");
+        let bob_left = resident.member(BOB, BOB, "leave", &[&after.event_id], after.depth + 1);
+        assert!(accepted(&resident.receive(&[&bob_left])));
+        let fred_left = pdu_of(resident, &resident.world.leave(ROOM, FRED));
+        let join = enter(resident, newcomer);
+        assert!(newcomer.is_joined(FRED) && !newcomer.is_joined(BOB));
+        Self { gone, message, stray, rest: [after, bob_left, fred_left], join }
+    }
+
+    /// The newcomer takes in all that it missed.
+    fn fill(&self) {
+        let mut page = vec![&self.message];
+        page.extend(&self.rest);
+        self.gone.fill(&page);
+    }
+
+    /// All of it, with what the newcomer had before and the join.
+    fn whole(&self) -> Vec<String> {
+        let mut whole = vec![self.gone.first_join.event_id.to_string(), self.gone.leave.clone()];
+        whole.extend(ids(&[&self.message]));
+        whole.extend(self.rest.iter().chain([&self.join]).map(|pdu| pdu.event_id.to_string()));
+        whole
+    }
+
+    /// The newcomer is sent events as if nothing were missing before its entrance.
+    fn send_without_gap(&self, pdus: &[&Pdu]) -> Vec<Outcome> {
+        let world = &self.gone.newcomer.world;
+        let key = world.ask(|reader| {
+            let room = reader.room_num(ROOM)?.unwrap();
+            let join = reader.event_num(&self.join.event_id)?.unwrap();
+            Ok((room, reader.event(join)?.pos()))
+        });
+        let free = world.ask(|reader| Ok(reader.get(&schema::GAPS, &key)?)).unwrap();
+        let close = world.act(|tx| {
+            tx.delete(&schema::GAPS, &key);
+            Ok(())
+        });
+        close.unwrap();
+        let outcomes = self.gone.send(pdus);
+        let open = world.act(|tx| {
+            tx.put(&schema::GAPS, &key, &free);
+            Ok(())
+        });
+        open.unwrap();
+        outcomes
+    }
+}
+
+#[test]
+fn what_somebody_said_who_has_left_since_is_history_though_nothing_shows_that_yet() {
+    let late = Late::new();
+    let newcomer = &late.gone.newcomer;
+    let before = newcomer.timeline();
+    assert_eq!(late.gone.send(&[&late.message]), [Outcome::Past]);
+    assert_eq!((newcomer.timeline(), newcomer.ends()), (before, ids(&[&late.join])));
+    assert_eq!(newcomer.status(&late.message.event_id), None);
+    late.fill();
+    assert_eq!(newcomer.timeline(), late.whole());
+    assert_eq!(newcomer.ends(), ids(&[&late.join]));
+    newcomer.is_sound();
+    // Where nothing is missing, the entrance follows nothing else.
+    let outcomes = late.gone.send(&[&late.stray]);
+    assert!(matches!(&outcomes[..], [Outcome::SoftFailed(_)]), "{outcomes:?}");
+    assert_eq!(newcomer.timeline(), late.whole());
+    newcomer.is_sound();
+}
+
+#[test]
+fn what_nothing_leads_to_is_shown_to_nobody() {
+    let late = Late::new();
+    assert_eq!(late.gone.send(&[&late.stray]), [Outcome::Past]);
+    late.fill();
+    assert_eq!(late.gone.newcomer.timeline(), late.whole());
+}
+
+/// Rooms may have it soft-failed from when that was not looked at.
+#[test]
+fn history_that_was_soft_failed_behind_the_entrance_is_filled_in() {
+    let late = Late::new();
+    let newcomer = &late.gone.newcomer;
+    let outcomes = late.send_without_gap(&[&late.message, &late.stray]);
+    assert!(matches!(&outcomes[..], [Outcome::SoftFailed(_), Outcome::SoftFailed(_)]), "{outcomes:?}");
+    newcomer.is_sound();
+    late.fill();
+    assert_eq!(newcomer.timeline(), late.whole());
+    assert_eq!(newcomer.status(&late.message.event_id), Some(EventStatus::Accepted));
+    assert_eq!(newcomer.status(&late.stray.event_id), Some(EventStatus::SoftFailed));
+    assert_eq!(newcomer.ends(), ids(&[&late.join]));
+    assert!(!newcomer.is_joined(BOB));
+    newcomer.is_sound();
+}
+
+/// Bob leaves when Fred is back, and goes on from before that, with the depths of long ago; Carl, who is still there, follows it.
+#[test]
+fn what_is_said_after_leaving_is_no_history_whatever_depth_it_claims() {
+    let gone = Gone::new();
+    let Gone { resident, newcomer, .. } = &gone;
+    let carl = resident.member(CARL, CARL, "join", &strs(&resident.ends()), 20);
+    assert!(accepted(&resident.receive(&[&carl])));
+    resident.world.leave(ROOM, FRED);
+    let join = enter(resident, newcomer);
+    let left = resident.member(BOB, BOB, "leave", &[&join.event_id], join.depth + 1);
+    assert_eq!(gone.send(&[&left]), [Outcome::Accepted]);
+    let evading = resident.message(BOB, &[&join.event_id], 1);
+    let again = resident.message(BOB, &[&evading.event_id], 2);
+    for pdu in [&evading, &again] {
+        let outcomes = gone.send(&[pdu]);
+        assert!(matches!(&outcomes[..], [Outcome::SoftFailed(_)]), "{outcomes:?}");
+    }
+    let leading = resident.message(CARL, &[&again.event_id], 3);
+    let last = resident.message(CARL, &[&leading.event_id], join.depth + 3);
+    let states = vec![GivenState { event_id: last.event_id.clone(), state: newcomer.state_ids() }];
+    let pdus = resident.check(&[&last]);
+    assert!(accepted(&newcomer.write(ReceivePdus { pdus, states, ..ReceivePdus::default() })));
+    // The first page shows that it is led to, from behind the entrance; the second as what is missing before that.
+    for _ in 0..2 {
+        let pdus = resident.check(&[&evading, &again, &leading]);
+        newcomer.write(ReceivePdus { pdus, backfill: true, ..ReceivePdus::default() });
+    }
+    assert_eq!(newcomer.status(&leading.event_id), Some(EventStatus::Accepted));
+    for pdu in [&evading, &again] {
+        assert!(!newcomer.timeline().contains(&pdu.event_id.to_string()));
+        assert_eq!(newcomer.status(&pdu.event_id), Some(EventStatus::SoftFailed));
+    }
+}

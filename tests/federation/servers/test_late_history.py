@@ -1,0 +1,63 @@
+"""A server that was cut off from one of two others hears late of what was said there, when it has left the room and is
+back by way of the other: it is history by then."""
+
+import pytest
+
+from harness.federated import Distant, Warren
+from harness.rooms import everything, see, until_joined, until_membership, via
+from harness.server import sound
+
+# After failures a server is tried again at once when it is heard from, or else after pauses that grow.
+SECONDS_MAX = 150
+
+
+@pytest.fixture
+def returning(authority, tmp_path):
+    with sound(Warren(tmp_path / "returning", authority)) as server:
+        yield server
+
+
+@pytest.fixture
+def distant(authority, there, returning, tmp_path):
+    with sound(Distant(tmp_path / "distant", authority, there, returning)) as server:
+        yield server
+
+
+def test_what_somebody_said_who_is_gone_by_now_is_in_its_place(there, distant, returning, bob):
+    alice, dave = (distant.client(distant.base_url).register(name) for name in ("alice", "dave"))
+    zoe = returning.client(returning.base_url).register("zoe")
+    room = alice.create_room(preset="public_chat", room_version="11")
+    dave.join(room)
+    for other in (bob, zoe):
+        other.join(room, query=via(distant))
+    for one, *others in ((alice, bob, zoe), (zoe, bob, dave), (bob, zoe, dave)):
+        until_joined(one, room, *others)
+    first = alice.send(room, "before")
+    see(zoe, room, first)
+    see(bob, room, first)
+    inward, _, to_returning = distant.wires
+    # Nor does it hear that Zoe leaves.
+    to_returning.cut()
+    inward.cut()
+    zoe.post("rooms/{roomId}/leave", room, json={})
+    until_membership(bob, room, "leave", zoe)
+    late = dave.send(room, "late")
+    see(bob, room, late)
+    after = bob.send(room, "after")
+    dave.post("rooms/{roomId}/leave", room, json={})
+    until_membership(bob, room, "leave", dave)
+    last = bob.send(room, "dave has left")
+    inward.mend()
+    zoe.join(room, query=via(there))
+    back = zoe.send(room, "back")
+    see(bob, room, back)
+    to_returning.mend()
+    # It comes behind what was to be told before.
+    live = alice.send(room, "live")
+    see(zoe, room, live, seconds=SECONDS_MAX)
+    wanted = [first, late, after, last, back, live]
+
+    def said(_):
+        return [event["event_id"] for event in everything(zoe, room) if event["event_id"] in wanted]
+
+    zoe.sync_until(lambda answer: said(answer) == wanted)
