@@ -139,8 +139,11 @@ const SPAWN_ALLOWED: &[&str] = &["server/src/worker.rs", "server/src/http/listen
 const UNSAFE_ALLOWED: &[&str] = &["engine/src/store/backend/rocks.rs"];
 
 /// Folders whose tests run together: pytest tells their files apart by name alone, and runs none if two have the same.
-const RUN_TOGETHER: &[&[&str]] =
-    &[&["tests/api", "tests/security", "tests/operating", "tests/chaos"], &["tests/federation"], &["tests/crash"]];
+const RUN_TOGETHER: &[&[&str]] = &[
+    &["tests/api", "tests/security", "tests/operating", "tests/chaos"],
+    &["tests/federation"],
+    &["tests/crash"],
+];
 
 /// Fails with all breaches at once.
 fn check(rule: &str, breaches: Vec<String>) {
