@@ -295,7 +295,7 @@ def rooms_of(response):
 
 def test_who_looks_at_a_space_beside_others_waits_for_a_silent_server_no_longer_than_they(network, server, gate):
     """All are shown a room that another server tells of, and the silent one is asked once."""
-    users = [Client(server.base_url).register(unique("user")) for _ in range(5)]
+    users = [Client(server.base_url).register("user") for _ in range(5)]
     silent, other = network.peer(), network.peer()
     room_id = tell_of_room(other, "wanted")
     question = path("v1/hierarchy/{}", room_id)
@@ -334,7 +334,7 @@ def until_waiting(server, metrics, count):
 def test_a_file_that_is_not_to_be_had_is_asked_for_once_however_many_want_it(network, at_work, gate):
     """Who comes later asks again: it may be there by then."""
     server, metrics = at_work
-    users = [Client(server.base_url).register(f"user{number}") for number in range(5)]
+    users = [Client(server.base_url).register("user") for _ in range(5)]
     other, question = network.peer(), DOWNLOAD + "wanted"
     other.answers[question] = lambda _: gate.wait(60) and (404, {"errcode": "M_NOT_FOUND", "error": "not here"})
     with concurrent.futures.ThreadPoolExecutor(len(users)) as pool:
@@ -366,7 +366,7 @@ def test_who_has_more_patience_waits_longer_for_an_upload(network, at_work, gate
 
 def test_who_is_kept_waiting_at_the_door_of_a_room_keeps_nobody_out(network, server, gate):
     """By servers that are silent when they are asked for a template."""
-    alice, mallory = (Client(server.base_url).register(unique(name)) for name in ("alice", "mallory"))
+    alice, mallory = (Client(server.base_url).register(name) for name in ("alice", "mallory"))
     resident, *silent = (network.peer(kind=Participant) for _ in range(4))
     for peer in silent:
         peer.answer_make_join = lambda *_: gate.wait(60) and UNKNOWN
