@@ -111,7 +111,7 @@ enum KeptOrTurn<'a> {
     Turn(Flight<'a, Option<InVain>>, QuestionPlace),
 }
 
-/// Waits for others who fetch the file, and for a place; see [`Flights::turn`](super::flights::Flights::turn).
+/// Waits for others who fetch the file, and for a place; see [`Flights::turn`].
 ///
 /// Errors: 503 if there is no place in time; why the last of those others had waited in vain, too.
 async fn kept_or_turn<'a>(
