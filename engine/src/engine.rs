@@ -29,7 +29,7 @@ use crate::{
     open::{self, Skipped},
     outbox::{OutgoingNews, Waiting},
     remote::NeverTrusted,
-    room::{Event, Freed, StateNode, policy::PolicyServer, purge, servers::AccessDecisions},
+    room::{Event, Freed, StateNode, purge, servers::AccessDecisions},
     store::{Backend, Base, Cache, Durability, Interner, Overlay, Read, Reader, StorageError, Tx},
     stream::{self, Touch, Wait, Watch},
     view::{View, federation::PartialRooms},
@@ -164,8 +164,8 @@ pub(crate) struct Shared {
     pub nodes: Cache<NodeId, StateNode>,
     /// What state resolution made of which snapshots.
     pub resolved: Cache<Vec<NodeId>, NodeId>,
-    /// Which policy server a state names.
-    pub policy_servers: Cache<NodeId, Option<PolicyServer>>,
+    /// Which event of a state names the policy server.
+    pub policy_events: Cache<NodeId, Option<EventNum>>,
     /// Which servers access lists let take part.
     pub access_decisions: AccessDecisions,
     pub watch: Arc<Watch>,
@@ -196,8 +196,8 @@ const CACHES_SHARE_PERCENT: usize = 10;
 /// hardly ever.
 const RESOLVED_BYTES_MAX: usize = 1 << 20;
 
-/// Bytes for what is remembered of states: whether they name a policy server. It does for ten thousand busy rooms.
-const POLICY_SERVERS_BYTES_MAX: usize = 1 << 20;
+/// Bytes for what is remembered of states: which event names a policy server. It does for ten thousand busy rooms.
+const POLICY_EVENTS_BYTES_MAX: usize = 1 << 20;
 
 /// Bytes for what is remembered of access lists: whom they let take part. It does for some ten thousand servers and rooms.
 const ACCESS_DECISIONS_BYTES_MAX: usize = 1 << 20;
@@ -243,7 +243,7 @@ impl Engine {
             events: Cache::new(cache_bytes / 4 * 3),
             nodes: Cache::new(cache_bytes / 4),
             resolved: Cache::new(RESOLVED_BYTES_MAX),
-            policy_servers: Cache::new(POLICY_SERVERS_BYTES_MAX),
+            policy_events: Cache::new(POLICY_EVENTS_BYTES_MAX),
             access_decisions: Cache::new(ACCESS_DECISIONS_BYTES_MAX),
             watch: Arc::new(Watch::new(prepared.pos)),
             sessions: SessionCache::default(),

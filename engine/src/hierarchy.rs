@@ -39,7 +39,7 @@ const PLACE_BYTES: usize = 150;
 const VIA_MAX: usize = 10;
 
 /// Rooms that other servers are asked for at once.
-const QUESTIONS_MAX: usize = 10;
+pub const QUESTIONS_MAX: usize = 10;
 
 /// How far a walk looks ahead for them.
 const LOOK_AHEAD_MAX: usize = 100;

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::{
-    Event, RoomCtx, citations, entrance, event::encode_body, fork, gap, members, outgoing::Audience, policy,
+    Event, RoomCtx, citations, entrance, event::encode_body, fork, gap, members, outgoing::Audience,
     redactions, relations, state,
 };
 use crate::{
@@ -498,7 +498,6 @@ pub(super) fn rewrite_body(
     anew.set_pdu(whole.clone());
     tx.made_event(&anew, pos);
     tx.write_event(&anew, true);
-    policy::look_anew(tx, room, &whole);
     if anew.header.status != EventStatus::Accepted {
         return Ok(anew);
     }

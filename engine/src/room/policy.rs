@@ -1,6 +1,6 @@
 //! Policy servers: which one a room uses, and whether it has signed an event.
 //!
-//! Invariant: a room that uses none pays for one look into a cache, by the root of its state. The engine never asks a policy
+//! Invariant: a room that has named none pays for one look into a cache, by the root of its state. The engine never asks a policy
 //! server: it returns what is to be signed ([`UnsignedEvent`], [`WantedSignature`]), and whoever drives it asks.
 //! Source: server-server API, "Policy Servers".
 
@@ -26,9 +26,8 @@ const KIND: &str = "m.room.policy";
 /// The id of the key. Specification: it "is *always* `ed25519:policy_server`".
 const KEY_ID: &str = "ed25519:policy_server";
 
-/// What a remembered policy server weighs in the cache, and one that is not there.
-const WEIGHT: usize = 200;
-const WEIGHT_OF_NONE: usize = 64;
+/// What it weighs in the cache to know which event of a state names the policy server, if any does.
+const WEIGHT: usize = 64;
 
 /// The policy server that a room uses.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -137,19 +136,18 @@ impl UnsignedEvent {
 /// The policy server that the room uses by its current state, if it does.
 fn policy_server(reader: &Reader, room: &RoomCtx) -> Result<Option<PolicyServer>, StorageError> {
     let root = room.head.state;
-    let named = match reader.shared.policy_servers.get(&root) {
-        Some(named) => named,
+    let found = match reader.shared.policy_events.get(&root) {
+        Some(found) => *found,
         None => {
-            let event = room.state(reader, KIND, "")?;
-            let pdu = event.map(|event| event.pdu()).transpose()?;
-            let named = pdu.and_then(|pdu| PolicyServer::named_by(&pdu.content));
-            let weight = if named.is_some() { WEIGHT } else { WEIGHT_OF_NONE };
-            let named = Arc::new(named);
-            reader.shared.policy_servers.insert(root, named.clone(), weight);
-            named
+            let found = room.state(reader, KIND, "")?.map(|event| event.num);
+            reader.shared.policy_events.insert(root, Arc::new(found), WEIGHT);
+            found
         }
     };
-    let Some(policy) = &*named else { return Ok(None) };
+    let Some(num) = found else { return Ok(None) };
+    // What it says is not remembered: it may be redacted, or come whole after it was told pruned.
+    let pdu = reader.event(num)?.pdu()?;
+    let Some(policy) = PolicyServer::named_by(&pdu.content) else { return Ok(None) };
     // Specification: it "has at least one joined user in the room in *current state*".
     let mut is_there = reader.is_server_in_room(&policy.name, room.num)?;
     if !is_there
@@ -158,14 +156,7 @@ fn policy_server(reader: &Reader, room: &RoomCtx) -> Result<Option<PolicyServer>
     {
         is_there = reader.is_supposed(server, room.num)?;
     }
-    Ok(is_there.then(|| policy.clone()))
-}
-
-/// What an event says that is written anew is looked for anew.
-pub(super) fn look_anew(reader: &Reader, room: &RoomCtx, pdu: &Pdu) {
-    if pdu.is_state(KIND, "") {
-        reader.shared.policy_servers.forget(&room.head.state);
-    }
+    Ok(is_there.then_some(policy))
 }
 
 /// The policy server that has to sign the event and has not.

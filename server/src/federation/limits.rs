@@ -319,5 +319,6 @@ pub const HIERARCHY_CACHE_ENTRY_BYTES: usize = 512;
 /// Questions about spaces that are under way at once, for all users: each may bring an answer of some megabytes.
 pub const HIERARCHY_QUESTIONS_MAX: usize = 50;
 
-/// Each user has one in so many of them: a space may name servers without end that do not answer.
+/// Each user has one in so many of them: a space may name servers without end that do not answer. Where few files may be open, each
+/// has as many as a walk asks for at once, but half of all at most.
 pub const HIERARCHY_QUESTIONS_SHARES: usize = 4;

@@ -3,6 +3,7 @@
 The class of fault: each question to a server takes a file of this process, and the store cannot do without its own.
 """
 
+import concurrent.futures
 import contextlib
 import itertools
 import socket
@@ -13,9 +14,11 @@ import requests
 
 from harness.client import Client, address, bodies, timeline, unique
 from harness.events import id_of
-from harness.participant import Participant, path
+from harness.metrics import until_at_work
+from harness.participant import UNKNOWN, Participant, path
 from harness.policies import SIGN, enable, signs
-from harness.server import limited, sound
+from harness.rooms import via
+from harness.server import free_port, limited, sound
 from harness.waiting import until
 
 # Open files that leave seven places for questions: six for users, of whom each has three, and one for strangers.
@@ -242,27 +245,38 @@ def test_a_file_that_is_elsewhere_has_its_place_while_it_is_fetched(network, tmp
         assert download(mallory, other, "another").content == FILE
 
 
+def tell_of_room(peer, name):
+    """Lets the peer tell of a public room. Returns its id."""
+    room_id = f"!{name}:{peer.name}"
+    shown = {"room_id": room_id, "name": name, "num_joined_members": 3, "join_rule": "public"}
+    shown |= {"world_readable": False, "guest_can_join": False, "children_state": []}
+    answer = {"room": shown, "children": [], "inaccessible_children": []}
+    peer.answers[path("v1/hierarchy/{}", room_id)] = lambda _: (200, answer)
+    return room_id
+
+
+def space_by(client, *rooms):
+    """A space of rooms, each with the servers by which it is found."""
+    space = client.create_room(preset="public_chat", creation_content={"type": "m.space"})
+    for order, (room_id, *servers) in enumerate(rooms):
+        client.set_state(space, "m.space.child", {"via": servers, "order": f"{order}"}, key=room_id)
+    return space
+
+
+def look(client, space, seconds):
+    url = f"{client.base_url}/_matrix/client/v1/rooms/{space}/hierarchy"
+    return requests.get(url, headers={"Authorization": f"Bearer {client.token}"}, timeout=seconds)
+
+
 def test_who_waits_for_his_own_places_keeps_nobody_from_a_room_of_a_space(network, tmp_path, silent_host):
     with sound(limited(network.server(tmp_path), f"-n {FEW_FILES}")) as server:
         alice, mallory = (Client(server.base_url).register(name) for name in ("alice", "mallory"))
         other = network.peer(kind=Participant)
-        room_id = f"!wanted:{other.name}"
-        shown = {"room_id": room_id, "name": "wanted", "num_joined_members": 3, "join_rule": "public"}
-        shown |= {"world_readable": False, "guest_can_join": False, "children_state": []}
-        answer = {"room": shown, "children": [], "inaccessible_children": []}
-        other.answers[path("v1/hierarchy/{}", room_id)] = lambda _: (200, answer)
+        room_id = tell_of_room(other, "wanted")
 
         def space_of(client, *servers):
             """The room that is wanted comes behind rooms of these servers, all of which are asked for together."""
-            space = client.create_room(preset="public_chat", creation_content={"type": "m.space"})
-            names = [*((f"!x:{name}", name) for name in servers), (room_id, other.name)]
-            for order, (child, via) in enumerate(names):
-                client.set_state(space, "m.space.child", {"via": [via], "order": f"{order}"}, key=child)
-            return space
-
-        def look(client, space, seconds):
-            url = f"{server.base_url}/_matrix/client/v1/rooms/{space}/hierarchy"
-            return requests.get(url, headers={"Authorization": f"Bearer {client.token}"}, timeout=seconds)
+            return space_by(client, *((f"!x:{name}", name) for name in servers), (room_id, other.name))
 
         own, full = space_of(alice), space_of(mallory, *(silent_host.name() for _ in range(8)))
         with Flood(lambda: look(mallory, full, 60), 1) as flood:
@@ -272,6 +286,101 @@ def test_who_waits_for_his_own_places_keeps_nobody_from_a_room_of_a_space(networ
             assert room_id in [room["room_id"] for room in rooms]
             silent_host.close()
         assert flood.answers == [200]
+
+
+def rooms_of(response):
+    assert response.status_code == 200, response.text
+    return [room["room_id"] for room in response.json()["rooms"]]
+
+
+def test_who_looks_at_a_space_beside_others_waits_for_a_silent_server_no_longer_than_they(network, server, gate):
+    """All are shown a room that another server tells of, and the silent one is asked once."""
+    users = [Client(server.base_url).register("user") for _ in range(5)]
+    silent, other = network.peer(), network.peer()
+    room_id = tell_of_room(other, "wanted")
+    question = path("v1/hierarchy/{}", room_id)
+    silent.answers[question] = lambda _: gate.wait(60) and (404, {"errcode": "M_NOT_FOUND", "error": "too late"})
+    space = space_by(users[0], (room_id, silent.name, other.name))
+    with concurrent.futures.ThreadPoolExecutor(len(users)) as pool:
+        for response in pool.map(lambda user: look(user, space, 60), users):
+            assert rooms_of(response) == [space, room_id]
+    assert len(silent.asked(question)) == 1
+
+
+def test_where_few_files_may_be_open_servers_of_a_space_are_asked_at_once(network, tmp_path, silent_host):
+    """With the limit of many systems: seven that are silent hold up a page no longer than one does."""
+    with sound(limited(network.server(tmp_path), "-n 1024")) as server:
+        alice, other = Client(server.base_url).register("alice"), network.peer()
+        wanted = [tell_of_room(other, f"{number}") for number in range(7)]
+        space = space_by(alice, *((room_id, silent_host.name(), other.name) for room_id in wanted))
+        assert rooms_of(look(alice, space, 60)) == [space, *wanted]
+
+
+@pytest.fixture
+def at_work(network, tmp_path):
+    """A server, and where it tells how many requests it is at."""
+    metrics = f"http://127.0.0.1:{free_port()}"
+    with sound(network.server(tmp_path, "--metrics-listen", metrics)) as server:
+        yield server, metrics
+
+
+def until_waiting(server, metrics, count):
+    """Waits until so many requests have gone as far as they get."""
+    until_at_work(metrics, count)
+    for _ in range(10):
+        requests.get(f"{server.base_url}/_matrix/client/versions", timeout=60)
+
+
+def test_a_file_that_is_not_to_be_had_is_asked_for_once_however_many_want_it(network, at_work, gate):
+    """Who comes later asks again: it may be there by then."""
+    server, metrics = at_work
+    users = [Client(server.base_url).register("user") for _ in range(5)]
+    other, question = network.peer(), DOWNLOAD + "wanted"
+    other.answers[question] = lambda _: gate.wait(60) and (404, {"errcode": "M_NOT_FOUND", "error": "not here"})
+    with concurrent.futures.ThreadPoolExecutor(len(users)) as pool:
+        answers = [pool.submit(download, user, other, "wanted") for user in users]
+        until_waiting(server, metrics, len(users))
+        gate.set()
+        assert [answer.result().status_code for answer in answers] == [404] * len(users)
+    assert len(other.asked(question)) == 1
+    other.answers[question] = whole_file
+    assert download(users[0], other, "wanted").content == FILE
+
+
+def test_who_has_more_patience_waits_longer_for_an_upload(network, at_work, gate):
+    server, metrics = at_work
+    hasty, patient = (Client(server.base_url).register(name) for name in ("hasty", "patient"))
+    other = network.peer()
+    too_early = 504, {"errcode": "M_NOT_YET_UPLOADED", "error": "not now"}
+    other.answers[DOWNLOAD + "late"] = lambda request: (
+        gate.wait(60) and too_early if "timeout_ms=5" in request.target.split("?") else whole_file(request)
+    )
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        first = pool.submit(download, hasty, other, "late?timeout_ms=5")
+        until(lambda: other.asked(DOWNLOAD + "late"))
+        second = pool.submit(download, patient, other, "late")
+        until_waiting(server, metrics, 2)
+        gate.set()
+        assert (first.result().status_code, second.result().content) == (504, FILE)
+
+
+def test_who_is_kept_waiting_at_the_door_of_a_room_keeps_nobody_out(network, server, gate):
+    """By servers that are silent when they are asked for a template."""
+    alice, mallory = (Client(server.base_url).register(name) for name in ("alice", "mallory"))
+    resident, *silent = (network.peer(kind=Participant) for _ in range(4))
+    for peer in silent:
+        peer.answer_make_join = lambda *_: gate.wait(60) and UNKNOWN
+    room = resident.create().room_id
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        held = pool.submit(mallory.join, room, query={"via": [peer.name for peer in silent]})
+        until(lambda: silent[0].versions_asked("make_join"))
+        # Each of them would have its time.
+        alice.join(room, query=via(resident), timeout=30)
+        assert not held.done()
+        gate.set()
+        held.result()
+    for user in (alice, mallory):
+        assert room in user.get("joined_rooms")["joined_rooms"]
 
 
 def test_what_had_no_place_for_the_policy_server_may_be_sent_again(network, tmp_path, gate):

@@ -7,30 +7,30 @@ use dashmap::DashMap;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::time::timeout;
 
-/// The names for which somebody is under way.
+/// The names for which somebody is under way, and what whoever was leaves to those who wait.
 #[derive(Default)]
-pub struct Flights(DashMap<String, Arc<Mutex<()>>>);
+pub struct Flights<T = ()>(DashMap<String, Arc<Mutex<T>>>);
 
-impl Flights {
+impl<T: Default> Flights<T> {
     /// Waits until nobody else is under way for the name. What they fetched is to be looked for afterwards. If they give
     /// up, the next one goes on.
-    pub async fn alone(&self, name: &str) -> Flight<'_> {
+    pub async fn alone(&self, name: &str) -> Flight<'_, T> {
         let lock = self.0.entry(name.to_owned()).or_default().clone();
-        Flight { _turn: lock.lock_owned().await, flights: self, name: name.to_owned() }
+        Flight { turn: lock.lock_owned().await, flights: self, name: name.to_owned() }
     }
 
     /// A turn for who fetches from a place of which each asker has few. Without the place he waits for his turn; with it he waits
     /// for nobody, and gets none while somebody else is under way. So that nobody keeps others back: who has his turn and no
     /// place gives it up before he waits for one, and who has his place and no turn gives that up.
-    pub async fn turn(&self, name: &str, has_place: bool) -> Option<Flight<'_>> {
+    pub async fn turn(&self, name: &str, has_place: bool) -> Option<Flight<'_, T>> {
         if has_place { self.alone_at_once(name) } else { Some(self.alone(name).await) }
     }
 
-    fn alone_at_once(&self, name: &str) -> Option<Flight<'_>> {
+    fn alone_at_once(&self, name: &str) -> Option<Flight<'_, T>> {
         let lock = self.0.entry(name.to_owned()).or_default();
         // While the table is locked: else whoever is under way, and ends, takes this for somebody who waits.
         let turn = lock.clone().try_lock_owned().ok()?;
-        Some(Flight { _turn: turn, flights: self, name: name.to_owned() })
+        Some(Flight { turn, flights: self, name: name.to_owned() })
     }
 
     /// Waits until nobody is under way for the name, but no longer than this. Returns whether nobody is.
@@ -40,13 +40,20 @@ impl Flights {
 }
 
 /// A turn; ends when it is dropped.
-pub struct Flight<'a> {
-    _turn: OwnedMutexGuard<()>,
-    flights: &'a Flights,
+pub struct Flight<'a, T = ()> {
+    turn: OwnedMutexGuard<T>,
+    flights: &'a Flights<T>,
     name: String,
 }
 
-impl Drop for Flight<'_> {
+impl<T> Flight<'_, T> {
+    /// What is left to whoever comes next, which nobody finds any more once nobody waits.
+    pub fn left(&mut self) -> &mut T {
+        &mut self.turn
+    }
+}
+
+impl<T> Drop for Flight<'_, T> {
     fn drop(&mut self) {
         // Two hold the lock when nobody waits: the table and this turn. Who comes now takes it from the table, under the
         // same lock of the table that this looks under.
@@ -62,7 +69,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_after_the_other_and_nothing_stays() {
-        let flights = Arc::new(Flights::default());
+        let flights = Arc::new(Flights::<()>::default());
         let first = flights.alone("a").await;
         let other = flights.alone("b").await;
         let waiting = flights.clone();
@@ -78,7 +85,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_has_a_place_waits_for_no_turn() {
-        let flights = Flights::default();
+        let flights = Flights::<()>::default();
         let first = flights.turn("a", true).await;
         assert!(first.is_some() && flights.turn("a", true).await.is_none());
         assert!(flights.turn("b", true).await.is_some());
@@ -88,8 +95,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_is_left_is_for_those_who_wait() {
+        let flights = Flights::<u8>::default();
+        let mut first = flights.alone("a").await;
+        *first.left() = 5;
+        let ending = async { drop(first) };
+        let (mut second, ()) = tokio::join!(flights.alone("a"), ending);
+        assert_eq!(*second.left(), 5);
+        drop(second);
+        assert_eq!(*flights.alone("a").await.left(), 0);
+        assert!(flights.0.is_empty());
+    }
+
+    #[tokio::test]
     async fn who_waits_for_the_end_waits_no_longer_than_they_want() {
-        let flights = Flights::default();
+        let flights = Flights::<()>::default();
         let flight = flights.alone("a").await;
         // Neither for another name, nor for ever.
         flights.over("b", Duration::MAX).await;

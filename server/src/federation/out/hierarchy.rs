@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use ruma_common::{OwnedServerName, ServerName};
 use tokio::time::{Instant, timeout};
 use warren_engine::SpaceRoom;
-use warren_engine::hierarchy::{Next, Question, ToldSpace, Walk};
+use warren_engine::hierarchy::{Next, QUESTIONS_MAX, Question, ToldSpace, Walk};
 use warren_engine::view::federation::IsBackingOff;
 
 use super::RemoteError;
@@ -45,11 +45,14 @@ impl Hierarchies {
     /// With so many questions under way at once, and no more than [`HIERARCHY_QUESTIONS_MAX`].
     pub fn new(questions_max: usize) -> Hierarchies {
         let places_max = HIERARCHY_QUESTIONS_MAX.min(questions_max);
+        // Where few files may be open, what a walk asks for at once is asked at once all the same, if that leaves half of all.
+        let least = QUESTIONS_MAX.min(places_max / 2).max(1);
+        let of_each = (places_max / HIERARCHY_QUESTIONS_SHARES).max(least);
         Hierarchies {
             answers: Mutex::default(),
             flights: Flights::default(),
             silences: Silences::new(HIERARCHY_PAUSE),
-            places: Places::new(places_max, (places_max / HIERARCHY_QUESTIONS_SHARES).max(1)),
+            places: Places::new(places_max, of_each),
         }
     }
 }
@@ -195,7 +198,7 @@ async fn answer(ctx: &Context, user_id: &str, question: &Question) -> Told {
     None
 }
 
-/// What one server tells, or told lately.
+/// What one server tells, or told lately. Nothing if it turns out to be silent while others are waited for.
 async fn answer_of(ctx: &Context, user_id: &str, server: &OwnedServerName, question: &Question) -> Told {
     let Hierarchies { answers, flights, silences, places } = &ctx.federation.hierarchies;
     let Question { room_id, suggested_only, .. } = question;
@@ -209,6 +212,10 @@ async fn answer_of(ctx: &Context, user_id: &str, server: &OwnedServerName, quest
         };
         if let Some(told) = answers.lock().get(&key, Instant::now()) {
             return told;
+        }
+        // Who was asked meanwhile may have been silent.
+        if silences.is_silent(server) {
+            return None;
         }
         if let Some(place) = place.take().or_else(|| places.try_take(Some(user_id.to_owned()))) {
             break (turn, place);
@@ -271,12 +278,14 @@ mod tests {
 
     #[test]
     fn one_user_leaves_places_to_others() {
-        for questions_max in [2, 7, HIERARCHY_QUESTIONS_MAX, usize::MAX] {
+        for questions_max in [2, 7, 14, 24, HIERARCHY_QUESTIONS_MAX, usize::MAX] {
             let places = Hierarchies::new(questions_max).places;
             let take = |user: &str| places.try_take(Some(format!("@{user}:here.example")));
             let held: Vec<_> = std::iter::from_fn(|| take("mallory")).collect();
             assert!(!held.is_empty() && held.len() <= questions_max / 2, "{questions_max}");
             assert!(take("alice").is_some(), "{questions_max}");
+            let is_all_at_once = held.len() >= QUESTIONS_MAX || held.len() == (questions_max / 2).max(1);
+            assert!(is_all_at_once, "{questions_max}: {}", held.len());
         }
     }
 

@@ -13,7 +13,7 @@ use warren_engine::view::RemoteMedia;
 
 use super::ask::{Ask, escaped, path};
 use super::client::{Answer, open_url};
-use super::flights::Flight;
+use super::flights::{Flight, Flights};
 use super::questions::QuestionPlace;
 use super::{Asker, RemoteError};
 use crate::context::Context;
@@ -28,10 +28,28 @@ const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of a file's name that are kept.
 const FILE_NAME_BYTES_MAX: usize = 255;
 
+/// Files that are being fetched, with why the last attempt at each was in vain.
+pub type Fetching = Flights<Option<InVain>>;
+
+/// Why an attempt at a file was in vain. Whoever has waited for it makes none: of a server that stalls, each would wait for all that
+/// come before.
+pub struct InVain {
+    why: ApiError,
+    ended: Instant,
+    timeout_ms: u64,
+}
+
+impl InVain {
+    /// Whether it is so for who came at that time. That a file has not been uploaded yet holds for nobody who has more patience.
+    fn holds_for(&self, came: Instant, timeout_ms: u64) -> bool {
+        self.ended >= came && (self.timeout_ms >= timeout_ms || self.why.errcode != NOT_YET_UPLOADED)
+    }
+}
+
 /// A file of another server: as it is kept here, or fetched now.
 ///
-/// Errors: what the other server refused; 404 when it cannot be reached, 503 when too much is asked
-/// of others to ask for it, 502 when the file is too large.
+/// Errors: what the other server refused, or did while the asker waited for others who fetch it; 404 when it cannot be reached, 503
+/// when too much is asked of others to ask for it, 502 when the file is too large.
 pub async fn file(
     ctx: &Context,
     asker: &Asker,
@@ -43,12 +61,27 @@ pub async fn file(
     if let Some(file) = kept(ctx, &view).await? {
         return Ok(file);
     }
-    let (_turn, place) = match kept_or_turn(ctx, asker, &view).await? {
+    let (mut turn, place) = match kept_or_turn(ctx, asker, &view, timeout_ms).await? {
         KeptOrTurn::Kept(file) => return Ok(file),
         KeptOrTurn::Turn(turn, place) => (turn, place),
     };
-    let lost = ctx.engine.read(&view)?;
-    let mut download = begin(ctx, &place, server, media_id, timeout_ms).await.map_err(not_there)?;
+    let fetched = fetch(ctx, &place, &view, timeout_ms).await;
+    if let Err(why) = &fetched {
+        *turn.left() = Some(InVain { why: why.clone(), ended: Instant::now(), timeout_ms });
+    }
+    fetched
+}
+
+/// Fetches a file, and keeps it.
+async fn fetch(
+    ctx: &Context,
+    place: &QuestionPlace,
+    view: &RemoteMedia<'_>,
+    timeout_ms: u64,
+) -> Result<MediaFile, ApiError> {
+    let RemoteMedia { server_name: server, media_id } = *view;
+    let lost = ctx.engine.read(view)?;
+    let mut download = begin(ctx, place, server, media_id, timeout_ms).await.map_err(not_there)?;
     let (content_type, file_name) = (download.content_type.take(), download.file_name.take());
     let (sha256, size) = ctx.media.receive(&mut download).await?;
     // Whoever saw it before it was lost still does.
@@ -75,27 +108,32 @@ enum KeptOrTurn<'a> {
     /// Somebody has fetched it.
     Kept(MediaFile),
     /// Nobody else is fetching it now; the place is for all of the questions that this takes.
-    Turn(Flight<'a>, QuestionPlace),
+    Turn(Flight<'a, Option<InVain>>, QuestionPlace),
 }
 
-/// Waits for others who fetch the file, and for a place; see [`Flights::turn`](super::flights::Flights::turn).
+/// Waits for others who fetch the file, and for a place; see [`Flights::turn`].
 ///
-/// Errors: 503 if there is no place in time.
+/// Errors: 503 if there is no place in time; why the last of those others had waited in vain, too.
 async fn kept_or_turn<'a>(
     ctx: &'a Context,
     asker: &Asker,
     view: &RemoteMedia<'_>,
+    timeout_ms: u64,
 ) -> Result<KeptOrTurn<'a>, ApiError> {
+    let came = Instant::now();
     let (flights, questions) = (&ctx.federation.media, &ctx.federation.questions);
     let name = format!("{}/{}", view.server_name, view.media_id);
     let mut place = None;
     loop {
-        let Some(turn) = flights.turn(&name, place.is_some()).await else {
+        let Some(mut turn) = flights.turn(&name, place.is_some()).await else {
             place = None;
             continue;
         };
         if let Some(file) = kept(ctx, view).await? {
             return Ok(KeptOrTurn::Kept(file));
+        }
+        if let Some(in_vain) = turn.left().as_ref().filter(|in_vain| in_vain.holds_for(came, timeout_ms)) {
+            return Err(in_vain.why.clone());
         }
         if let Some(place) = place.take().or_else(|| questions.try_place(asker, true)) {
             return Ok(KeptOrTurn::Turn(turn, place));
@@ -117,7 +155,9 @@ async fn kept_or_turn<'a>(
 
 /// What the server of a file says of it for clients to know. Specification: client-server API, `GET /media/download`.
 const SAID_OF_FILES: [(StatusCode, &str); 2] =
-    [(StatusCode::GATEWAY_TIMEOUT, "M_NOT_YET_UPLOADED"), (StatusCode::BAD_GATEWAY, "M_TOO_LARGE")];
+    [(StatusCode::GATEWAY_TIMEOUT, NOT_YET_UPLOADED), (StatusCode::BAD_GATEWAY, "M_TOO_LARGE")];
+
+const NOT_YET_UPLOADED: &str = "M_NOT_YET_UPLOADED";
 
 /// A file whose server cannot be reached is not there for a client, which may look again later.
 fn not_there(error: RemoteError) -> ApiError {

@@ -104,7 +104,7 @@ pub struct Federation {
     /// For what is told of rooms that are being joined.
     pub early_events: EarlyEvents,
     /// Files that are being fetched.
-    media: Flights,
+    media: media::Fetching,
     /// Transactions of other servers that were answered.
     pub answered: LastAnswers,
     /// Requests of other servers that take much memory.
@@ -134,7 +134,7 @@ impl Federation {
             resyncs: resync::Resyncs::default(),
             joins: Flights::default(),
             early_events: EarlyEvents::default(),
-            media: Flights::default(),
+            media: media::Fetching::default(),
             answered: LastAnswers::default(),
             large_bodies: LargeBodies::new(config.memory_budget_bytes),
         }

@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     Command, Error, UnsignedEvent,
     command::{AdoptState, KeepGuests, RemoveGuests, SendEvent, ShutOutGuests, UpgradeRoom, WithSigned},
-    core::event::{JsonObject, encode_base64},
+    core::event::{JsonObject, encode_base64, redact},
     view::RoomsWithGuestsToRemove,
 };
 
@@ -155,6 +155,39 @@ fn a_policy_server_is_one_that_is_named_and_there() {
     let leave = signed(&scene.member(BOB, BOB, "leave", &strs(&scene.ends()), 50), &key);
     assert!(accepted(&scene.receive(&[&leave])));
     scene.world.engine.write(message("without the one that left")).wait().unwrap();
+}
+
+#[test]
+fn a_policy_server_is_none_any_more_once_what_names_it_is_redacted() {
+    let scene = Scene::new();
+    let key = KeyPair::from_seed("policy_server", &[9; 32]).unwrap();
+    let named_by = use_policy_server(&scene, "there.example", &key);
+    unsigned(&scene, message("asked about"));
+    let redaction = SendEvent {
+        kind: "m.room.redaction".into(),
+        redacts: Some(named_by),
+        ..SendEvent::message(ROOM, ALICE, JsonObject::new())
+    };
+    assert_eq!(run(&scene, &key, redaction).1, 1);
+    scene.world.engine.write(message("to everybody")).wait().unwrap();
+    scene.is_sound();
+}
+
+#[test]
+fn a_policy_server_that_was_told_pruned_is_one_once_it_is_told_whole() {
+    let scene = Scene::new();
+    scene.world.state(ROOM, ALICE, "m.room.power_levels", "", json!({"users": {ALICE: 100, BOB: 50}}));
+    let key = KeyPair::from_seed("policy_server", &[9; 32]).unwrap();
+    let public_keys = json!({"ed25519": encode_base64(key.public_key())});
+    let content = json!({"via": "there.example", "public_keys": public_keys});
+    let named = scene.draft(BOB, "m.room.policy", Some(""), content, &strs(&scene.ends()), 20);
+    let object: JsonObject = serde_json::from_slice(&named.json).unwrap();
+    let pruned = Pdu::from_object(version(), redact(version(), &object)).unwrap();
+    assert!(accepted(&scene.receive(&[&pruned])));
+    scene.world.engine.write(message("to everybody")).wait().unwrap();
+    scene.receive(&[&named]);
+    unsigned(&scene, message("asked about"));
+    scene.is_sound();
 }
 
 #[test]
