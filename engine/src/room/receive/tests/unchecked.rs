@@ -218,7 +218,7 @@ fn what_a_later_state_goes_without_is_adopted_with_what_waited_before() {
         told.scene.write(ReceivePdus { pdus, states, unchecked, ..ReceivePdus::default() })
     };
     assert_eq!(receive(Vec::new()).outcomes[0].1, Outcome::Waiting);
-    assert_eq!(told.waiting(AWAY), [told.join.event_id.clone()], "nothing goes without it yet");
+    assert_eq!(told.waiting(AWAY), std::slice::from_ref(&told.join.event_id), "nothing goes without it yet");
     let given = GivenState { event_id: next.event_id.clone(), state: told.scene.state_ids() };
     assert!(accepted(&receive(vec![given])));
     let mut expected = vec![told.join.event_id.clone(), kick.event_id.clone()];
