@@ -50,9 +50,9 @@ pub(super) fn accept(tx: &mut Tx, room: &mut RoomCtx, arrival: Arrival) -> Resul
         Some(key) => state::set(tx, room.num, arrival.state_before, key, num)?,
         None => arrival.state_before,
     };
-    let missing = gap::missing_prev_events(tx, &arrival.prev, &arrival.pdu)?;
+    let missing = gap::missing_prev_events(tx, room, num, &arrival.prev, &arrival.pdu)?;
     // What another gap is there for will be told before the event behind that one.
-    let missing = gap::in_no_gap(tx, room.num, missing)?;
+    let missing = gap::noted_nowhere(tx, room.num, missing)?;
     // Its place behind a gap is taken after the positions that are kept free for the gap.
     let first_free = gap::keep_free(tx, room.num, &missing)?;
     let pos = tx.next_position();
@@ -70,7 +70,7 @@ pub(super) fn accept(tx: &mut Tx, room: &mut RoomCtx, arrival: Arrival) -> Resul
     let is_new = arrival.is_new;
     let event = write(tx, room, arrival, num, place, Some(pos))?;
     if let Some(first_free) = first_free {
-        gap::open(tx, &event, pos, first_free, &missing)?;
+        gap::open(tx, room.num, pos, first_free, &missing)?;
     }
     if !at_head {
         gap::arrived(tx, &event)?;
@@ -108,9 +108,9 @@ pub(super) fn fill_in(tx: &mut Tx, room: &mut RoomCtx, arrival: Arrival, past: P
         Some(key) => state::set(tx, room.num, arrival.state_before, key, num)?,
         None => arrival.state_before,
     };
-    let mut missing = gap::missing_prev_events(tx, &arrival.prev, &arrival.pdu)?;
+    let mut missing = gap::missing_prev_events(tx, room, num, &arrival.prev, &arrival.pdu)?;
     if is_within {
-        missing = gap::in_no_gap(tx, room.num, missing)?;
+        missing = gap::noted_nowhere(tx, room.num, missing)?;
     }
     let followed = fork::followed_extremities(tx, room, &arrival.prev)?;
     let after_gap = is_within && !missing.is_empty();
@@ -121,7 +121,7 @@ pub(super) fn fill_in(tx: &mut Tx, room: &mut RoomCtx, arrival: Arrival, past: P
     let event = Arc::new(event);
     write_rows(tx, room, &event, Some(pos), arrival.known_as.is_some());
     if after_gap {
-        gap::open(tx, &event, pos, StreamPos(pos.0.saturating_sub(1)), &missing)?;
+        gap::open(tx, room.num, pos, StreamPos(pos.0.saturating_sub(1)), &missing)?;
     } else if !is_within {
         gap::taken(tx, room.num, gap, pos)?;
         note_missing_before(tx, &event, gap, &missing)?;
@@ -190,15 +190,23 @@ pub(super) fn set_aside(
     };
     let place =
         Place { key, status, state_after, room_state: room.head.state, after_gap: false, redacted_by };
+    // What follows it may have come before, and a gap be open there.
+    let missing = match gap::of(tx, room.num, &arrival.pdu.event_id)? {
+        Some(gap) => Some((gap, gap::missing_prev_events(tx, room, num, &arrival.prev, &arrival.pdu)?)),
+        None => None,
+    };
     let event = write(tx, room, arrival, num, place, None)?;
+    if let Some((gap, missing)) = missing {
+        note_missing_before(tx, &event, gap, &missing)?;
+    }
     gap::arrived(tx, &event)?;
     redactions::apply_waiting(tx, room, event)
 }
 
 /// Writes an event of the past that is rejected: what is missing before it is still part of the gap.
 pub(super) fn pass_over(tx: &mut Tx, room: &RoomCtx, arrival: Arrival, gap: StreamPos) -> Result<Arc<Event>> {
-    let missing = gap::missing_prev_events(tx, &arrival.prev, &arrival.pdu)?;
     let Enrolled { num, key, redacted_by } = enrol(tx, room.num, &arrival)?;
+    let missing = gap::missing_prev_events(tx, room, num, &arrival.prev, &arrival.pdu)?;
     let (status, state_after) = (EventStatus::Rejected, arrival.state_before);
     let place =
         Place { key, status, state_after, room_state: room.head.state, after_gap: false, redacted_by };
@@ -209,12 +217,17 @@ pub(super) fn pass_over(tx: &mut Tx, room: &RoomCtx, arrival: Arrival, gap: Stre
 }
 
 /// Notes what is missing before an event of the past, which is itself in, or behind, `gap`.
-fn note_missing_before(tx: &mut Tx, event: &Event, gap: StreamPos, missing: &[Arc<str>]) -> Result<()> {
+fn note_missing_before(
+    tx: &mut Tx,
+    event: &Event,
+    gap: StreamPos,
+    missing: &[gap::MissingPrev],
+) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
     let gap = entrance::gap_before(tx, event.header.room, event.header.depth, gap)?;
-    Ok(gap::note_missing_of_past(tx, event, gap, missing)?)
+    Ok(gap::note_missing_of_past(tx, event.header.room, gap, missing)?)
 }
 
 /// Takes an event that was set aside into the timeline after all, with the states that `header` says. Nobody was told of it, so
@@ -226,8 +239,8 @@ pub(super) fn reinstate(
     header: EventHeader,
 ) -> Result<()> {
     let pdu = event.pdu()?;
-    let missing = gap::missing_prev_events(tx, &header.prev, &pdu)?;
-    let missing = gap::in_no_gap(tx, room.num, missing)?;
+    let missing = gap::missing_prev_events(tx, room, event.num, &header.prev, &pdu)?;
+    let missing = gap::noted_nowhere(tx, room.num, missing)?;
     let first_free = gap::keep_free(tx, room.num, &missing)?;
     let pos = tx.next_position();
     room.head.depth = room.head.depth.max(pdu.depth);
@@ -238,7 +251,7 @@ pub(super) fn reinstate(
     anew.set_pdu(pdu);
     write_rows(tx, room, &anew, Some(pos), true);
     if let Some(first_free) = first_free {
-        gap::open(tx, &anew, pos, first_free, &missing)?;
+        gap::open(tx, room.num, pos, first_free, &missing)?;
     }
     index(tx, room, &anew, pos)?;
     apply_early(tx, room, &anew, None)?;

@@ -6,15 +6,16 @@
 
 use std::sync::Arc;
 
-use super::{Event, accept::rewrite_header};
+use super::{Event, RoomCtx, accept::rewrite_header};
 use crate::{
     core::{
         event::Pdu,
+        limits::SET_ASIDE_MAX,
         num::{EventNum, RoomNum, StreamPos},
     },
     store::{
         Direction, Positioned, Reader, StorageError, Tx, schema,
-        schema::{BackwardExtremity, EventHeader},
+        schema::{BackwardExtremity, EventHeader, EventStatus},
     },
 };
 
@@ -29,22 +30,78 @@ const GAP_LEFT_MIN: i64 = 1 << 14;
 /// would leave fewer is not placed there.
 const WITHIN_GAP_MIN: i64 = GAP_LEFT_MIN * 2;
 
-/// The events that `pdu` follows and that are not part of the graph here; `prev` are those that are known to be.
+/// An event that is not part of the graph here, and the event that names it.
+pub(super) type MissingPrev = (Arc<str>, BackwardExtremity);
+
+/// What is missing before the event `num`, which is `pdu` and follows `prev`, as far as that is part of the graph here: what it names,
+/// and what is named by events between that are not shown, behind which nothing else would lead to it. O(1) for what follows the room's
+/// ends.
 pub(super) fn missing_prev_events(
     reader: &Reader,
+    room: &RoomCtx,
+    num: EventNum,
     prev: &[EventNum],
     pdu: &Pdu,
-) -> Result<Vec<Arc<str>>, StorageError> {
-    if prev.len() == pdu.prev_events.len() {
-        return Ok(Vec::new());
-    }
+) -> Result<Vec<MissingPrev>, StorageError> {
     let mut missing = Vec::new();
-    for event_id in &pdu.prev_events {
-        if in_graph(reader, event_id)?.is_none() && !missing.contains(event_id) {
-            missing.push(event_id.clone());
+    let mut to_look_at = prev.to_vec();
+    if prev.len() != pdu.prev_events.len() {
+        let by = BackwardExtremity { follower: num, depth: pdu.depth };
+        note_absent(reader, &pdu.prev_events, by, &mut missing)?;
+    }
+    let is_end = |num: EventNum| room.head.extremities.iter().any(|(end, _)| *end == num);
+    let mut looked_through = 0;
+    while let Some(num) = to_look_at.pop() {
+        if is_end(num) || looked_through == SET_ASIDE_MAX {
+            continue;
+        }
+        let event = reader.event(num)?;
+        if event.header.status == EventStatus::Accepted {
+            continue;
+        }
+        // What a purge removed is not missed.
+        if looked_through == 0 && reader.has(&schema::HISTORY_STARTS, &room.num)? {
+            break;
+        }
+        looked_through += 1;
+        let prev_events = &event.pdu()?.prev_events;
+        if prev_events.len() == event.header.prev.len() {
+            to_look_at.extend(&event.header.prev);
+        } else {
+            let by = BackwardExtremity { follower: num, depth: event.header.depth };
+            to_look_at.extend(note_absent(reader, prev_events, by, &mut missing)?);
         }
     }
     Ok(missing)
+}
+
+/// Adds those of the events that are not part of the graph here. Answers the others.
+fn note_absent(
+    reader: &Reader,
+    event_ids: &[Arc<str>],
+    by: BackwardExtremity,
+    missing: &mut Vec<MissingPrev>,
+) -> Result<Vec<EventNum>, StorageError> {
+    let mut here = Vec::with_capacity(event_ids.len());
+    for event_id in event_ids {
+        match in_graph(reader, event_id)? {
+            Some(event) => here.push(event.num),
+            None if missing.iter().any(|(other, _)| other == event_id) => {}
+            None => missing.push((event_id.clone(), by)),
+        }
+    }
+    Ok(here)
+}
+
+/// Those of the events that are in no gap yet.
+pub(super) fn noted_nowhere(
+    reader: &Reader,
+    room: RoomNum,
+    missing: Vec<MissingPrev>,
+) -> Result<Vec<MissingPrev>, StorageError> {
+    let ids = missing.iter().map(|(event_id, _)| event_id.clone()).collect();
+    let new = in_no_gap(reader, room, ids)?;
+    Ok(missing.into_iter().filter(|(event_id, _)| new.contains(event_id)).collect())
 }
 
 /// Those of `missing` that are in no gap yet.
@@ -73,7 +130,7 @@ pub(super) fn in_graph(reader: &Reader, event_id: &str) -> Result<Option<Arc<Eve
 pub(super) fn keep_free(
     tx: &mut Tx,
     room: RoomNum,
-    missing: &[Arc<str>],
+    missing: &[MissingPrev],
 ) -> Result<Option<StreamPos>, StorageError> {
     if missing.is_empty() {
         return Ok(None);
@@ -87,35 +144,34 @@ pub(super) fn keep_free(
     Ok(Some(if is_first { StreamPos(-1) } else { tx.keep_positions_free(GAP_POSITIONS) }))
 }
 
-/// Notes a gap before `event`, which stands at `pos`.
+/// Notes a gap before the event that stands at `pos`.
 pub(super) fn open(
     tx: &mut Tx,
-    event: &Event,
+    room: RoomNum,
     pos: StreamPos,
     first_free: StreamPos,
-    missing: &[Arc<str>],
+    missing: &[MissingPrev],
 ) -> Result<(), StorageError> {
-    tx.put(&schema::GAPS, &(event.header.room, pos), &first_free);
-    note_missing(tx, event, pos, missing)
+    tx.put(&schema::GAPS, &(room, pos), &first_free);
+    note_missing(tx, room, pos, missing)
 }
 
 /// Notes what is missing before an event that is in, or behind, the gap. What is missing in an earlier one already stays there.
-pub(super) fn note_missing(
+fn note_missing(
     tx: &mut Tx,
-    event: &Event,
+    room: RoomNum,
     gap: StreamPos,
-    missing: &[Arc<str>],
+    missing: &[MissingPrev],
 ) -> Result<(), StorageError> {
-    let value = BackwardExtremity { follower: event.num, depth: event.header.depth };
-    for event_id in missing {
-        let key = (event.header.room, event_id.to_string());
+    for (event_id, value) in missing {
+        let key = (room, event_id.to_string());
         let noted = tx.get(&schema::BACKWARD_EXTREMITIES, &key)?;
         if noted.is_some_and(|noted| noted.pos <= gap) {
             continue;
         }
-        tx.put(&schema::BACKWARD_EXTREMITIES, &key, &Positioned { pos: gap, value });
+        tx.put(&schema::BACKWARD_EXTREMITIES, &key, &Positioned { pos: gap, value: *value });
         if let Some(noted) = noted {
-            close_if_filled(tx, event.header.room, noted.pos)?;
+            close_if_filled(tx, room, noted.pos)?;
         }
     }
     Ok(())
@@ -124,19 +180,19 @@ pub(super) fn note_missing(
 /// The same before one that was filled in. The gap may have been filled in the same batch, and is open again then, below it.
 pub(super) fn note_missing_of_past(
     tx: &mut Tx,
-    event: &Event,
+    room: RoomNum,
     gap: StreamPos,
-    missing: &[Arc<str>],
+    missing: &[MissingPrev],
 ) -> Result<(), StorageError> {
-    let key = (event.header.room, gap);
+    let key = (room, gap);
     if !missing.is_empty() && !tx.has(&schema::GAPS, &key)? {
-        let free = next_free(tx, event.header.room, gap)?;
+        let free = next_free(tx, room, gap)?;
         tx.put(&schema::GAPS, &key, &free);
-        note_missing(tx, event, gap, missing)?;
+        note_missing(tx, room, gap, missing)?;
         // All of it may be noted in another gap.
-        return close_if_filled(tx, event.header.room, gap);
+        return close_if_filled(tx, room, gap);
     }
-    note_missing(tx, event, gap, missing)
+    note_missing(tx, room, gap, missing)
 }
 
 /// Looks for what is missing in a later gap in this one, which is open, as what something of that `depth` follows. Returns whether

@@ -198,6 +198,10 @@ fn places(
         let Some(gap) = found else { continue };
         if let Some(here) = gap::in_graph(tx, &pdu.event_id)? {
             if !entrance::was_overlooked(tx, room, &here, gap)? {
+                // What was missing before one that is not shown is where that would be.
+                if here.header.status != EventStatus::Accepted {
+                    gaps.lead_to(&pdu.prev_events, gap);
+                }
                 continue;
             }
             overlooked.insert(here.num);

@@ -41,14 +41,14 @@ fn play(scene: &Scene, intake: &mut Intake, state: &[Arc<str>], told: &[Bytes]) 
 }
 
 /// Takes in a page of history.
-fn fill(scene: &Scene, page: Vec<Bytes>) -> Intake {
+pub(super) fn fill(scene: &Scene, page: Vec<Bytes>) -> Intake {
     let mut intake = Intake::of_history(ROOM.to_owned(), version(), page);
     play(scene, &mut intake, &scene.state_ids(), &[]);
     intake
 }
 
 /// What is missing before the event.
-fn missing_before(scene: &Scene, event: &Pdu) -> Vec<String> {
+pub(super) fn missing_before(scene: &Scene, event: &Pdu) -> Vec<String> {
     scene.world.ask(|reader| {
         let num = reader.event_num(&event.event_id)?.unwrap();
         let pos = reader.event(num)?.pos();
