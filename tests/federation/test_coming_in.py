@@ -1,12 +1,11 @@
 """What a server learns that comes into a room: one of another server's into this one's, and this one into another's."""
 
-import concurrent.futures
 import threading
 
 import pytest
 
 from harness.participant import SECONDS_MAX, Participant, id_of
-from harness.rooms import joined_members, see, via
+from harness.rooms import see, via
 from harness.waiting import until
 
 KEYS = "/_matrix/key/v2/server"
@@ -69,21 +68,3 @@ def test_what_comes_before_this_server_has_entered_is_not_lost(server, alice, ha
         thread.join(SECONDS_MAX)
         assert not thread.is_alive()
     see(alice, copy.room_id, id_of(said))
-
-
-def test_of_two_who_come_in_at_once_the_one_brings_the_room_to_the_other(alice, bob, resident):
-    """Both are given a template; who hands in later finds the room here."""
-    copy, give, both = resident.create(), resident.answer_make_join, threading.Barrier(2)
-
-    def give_together(*question):
-        both.wait(SECONDS_MAX)
-        return give(*question)
-
-    resident.answer_make_join = give_together
-    with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        for joined in [pool.submit(user.join, copy.room_id, query=via(resident)) for user in (alice, bob)]:
-            joined.result()
-    assert len(resident.versions_asked("send_join")) == 1
-    (later,) = (user for user in (alice, bob) if ("m.room.member", user.user_id) not in copy.state)
-    resident.until(lambda: later.user_id in [event.get("state_key") for event in resident.pdus])
-    assert joined_members(alice, copy.room_id) == {resident.user(), alice.user_id, bob.user_id}

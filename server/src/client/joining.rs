@@ -1,7 +1,5 @@
 //! `joining.yaml`: joining rooms.
 
-use std::sync::Arc;
-
 use serde_json::json;
 use warren_engine::approach::Change;
 use warren_engine::command::{ChangeMembership, MembershipAction};
@@ -10,7 +8,7 @@ use super::membership::{
     Own, Target, change_elsewhere, change_own, room_id, target, via, way, way_of, why_not,
 };
 use crate::context::Context;
-use crate::federation::out::join::{self, Coming};
+use crate::federation::out::join;
 use crate::federation::out::policy;
 use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
 use crate::worker;
@@ -41,29 +39,26 @@ async fn enter(call: Call, target: Target) -> Outcome {
     let way = way(&call, &target)?;
     if way.needs_help() {
         let change = change_elsewhere(&call, &way, &target.room_id, request.reason)?;
-        let (ctx, room_id) = (call.ctx.clone(), target.room_id.clone());
+        let ctx = call.ctx.clone();
+        let (room_id, door) = (target.room_id.clone(), target.room_id.clone());
         // The other server lets the user in before this one knows: that must not be left half done.
-        worker::finish(async move { come_in(&ctx, change, &target).await }).await?;
+        worker::finish(async move {
+            let turn = ctx.federation.joins.alone(&door).await;
+            // Another user of this server may have come in meanwhile.
+            let way = way_of(&ctx, &change.user_id, &target)?;
+            // Where the room is here it is not entered: nobody has to wait for the servers that one user goes by.
+            let _turn = (!way.is_here).then_some(turn);
+            if way.needs_help() {
+                join::join(&ctx, &change, &way.servers).await.map_err(|error| why_not(&way, error))
+            } else {
+                join_here(&ctx, change).await
+            }
+        })
+        .await?;
         return Answer::json(&json!({ "room_id": room_id }));
     }
     change_own(&call, target.room_id.clone(), MembershipAction::Join, request.reason).await?;
     Answer::json(&json!({ "room_id": target.room_id }))
-}
-
-/// Lets the user in by way of other servers, or of this one if the room comes to be here meanwhile.
-async fn come_in(ctx: &Arc<Context>, change: Change, target: &Target) -> Result<(), ApiError> {
-    // Whoever has been let in already brings the room here.
-    drop(ctx.federation.joins.alone(&target.room_id).await);
-    loop {
-        let way = way_of(ctx, &change.user_id, target)?;
-        if !way.needs_help() {
-            return join_here(ctx, change).await;
-        }
-        match join::join(ctx, &change, &way).await.map_err(|error| why_not(&way, error))? {
-            Coming::IsIn => return Ok(()),
-            Coming::RoomIsHere => {}
-        }
-    }
 }
 
 async fn join_here(ctx: &Context, change: Change) -> Result<(), ApiError> {

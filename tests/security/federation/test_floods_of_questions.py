@@ -15,9 +15,8 @@ import requests
 from harness.client import Client, address, bodies, timeline, unique
 from harness.events import id_of
 from harness.metrics import until_at_work
-from harness.participant import UNKNOWN, Participant, path
+from harness.participant import Participant, path
 from harness.policies import SIGN, enable, signs
-from harness.rooms import via
 from harness.server import free_port, limited, sound
 from harness.waiting import until
 
@@ -362,25 +361,6 @@ def test_who_has_more_patience_waits_longer_for_an_upload(network, at_work, gate
         until_waiting(server, metrics, 2)
         gate.set()
         assert (first.result().status_code, second.result().content) == (504, FILE)
-
-
-def test_who_is_kept_waiting_at_the_door_of_a_room_keeps_nobody_out(network, server, gate):
-    """By servers that are silent when they are asked for a template."""
-    alice, mallory = (Client(server.base_url).register(name) for name in ("alice", "mallory"))
-    resident, *silent = (network.peer(kind=Participant) for _ in range(4))
-    for peer in silent:
-        peer.answer_make_join = lambda *_: gate.wait(60) and UNKNOWN
-    room = resident.create().room_id
-    with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        held = pool.submit(mallory.join, room, query={"via": [peer.name for peer in silent]})
-        until(lambda: silent[0].versions_asked("make_join"))
-        # Each of them would have its time.
-        alice.join(room, query=via(resident), timeout=30)
-        assert not held.done()
-        gate.set()
-        held.result()
-    for user in (alice, mallory):
-        assert room in user.get("joined_rooms")["joined_rooms"]
 
 
 def test_what_had_no_place_for_the_policy_server_may_be_sent_again(network, tmp_path, gate):

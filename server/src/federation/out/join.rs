@@ -21,9 +21,7 @@ use warren_engine::core::event::{EVENT_TEXT_BYTES_MAX, JsonObject, Pdu};
 use warren_engine::core::json::{Limits, Strictness, parse_object};
 use warren_engine::core::version::RoomVersion;
 use warren_engine::view::UncarriedSettingsIn;
-use warren_engine::view::federation::{
-    Handshake, IsJoined, IsUntold, SignedEvent, UntoldEnds, Way, WayIntoRoom,
-};
+use warren_engine::view::federation::{Handshake, IsJoined, IsUntold, SignedEvent, UntoldEnds};
 use warren_engine::{Outcome, Pending, in_order};
 
 use super::RemoteError;
@@ -31,7 +29,6 @@ use super::ask::read_answer;
 use super::check::{check_each, check_one, take_signature};
 use super::complete;
 use super::fetch::{bytes_of, follow_up};
-use super::flights::Flight;
 use super::keys::Cause;
 use super::membership::{
     JUDGED_TIME_MAX, NoHelp, hand_in, next_event, no_help, take_in_own, takes_part, told,
@@ -49,20 +46,10 @@ const UNTOLD_TIME_MAX: Duration = Duration::from_secs(10);
 /// Batches that are under way at once: while one is decided, others are on their way to the disk. More are no faster.
 const BATCHES_UNDER_WAY_MAX: usize = 3;
 
-/// What comes of a join.
-pub enum Coming {
-    /// The user is in the room.
-    IsIn,
-    /// Nobody has let the user in, but the room is here by now: another user of this server has come in.
-    RoomIsHere,
-}
-
-/// Joins by way of one of the servers. Where the room is not here, one user at a time is let in; but all ask for templates, as
-/// whoever is asked for one may be silent.
+/// Joins by way of one of the servers.
 ///
 /// Errors: what the last server that knew the room refused; 404 if none could be reached.
-pub async fn join(ctx: &Arc<Context>, change: &Change, way: &Way) -> Result<Coming, ApiError> {
-    let servers = &way.servers;
+pub async fn join(ctx: &Arc<Context>, change: &Change, servers: &[String]) -> Result<(), ApiError> {
     let mut approach = Approach::new(change.clone(), Handshake::Join, servers);
     // Before any server is asked: what it takes only after it has made its template, that does not follow.
     let mut owed_before = HashMap::new();
@@ -82,33 +69,16 @@ pub async fn join(ctx: &Arc<Context>, change: &Change, way: &Way) -> Result<Comi
                 continue;
             }
         }
-        let _turn = match way.is_here {
-            true => None,
-            false => match turn_to_enter(ctx, change).await? {
-                Some(turn) => Some(turn),
-                None => return Ok(Coming::RoomIsHere),
-            },
-        };
         match join_by(ctx, change, &server, event, (begun, &owed)).await {
             Ok(()) => {
                 // The user is in the room, whatever becomes of this.
                 carry_settings(ctx, &change.room_id, &change.user_id).await;
-                return Ok(Coming::IsIn);
+                return Ok(());
             }
             Err(why) => no_help(&mut approach, &server, why),
         }
     }
-    if !way.is_here && turn_to_enter(ctx, change).await?.is_none() {
-        return Ok(Coming::RoomIsHere);
-    }
     Err(told(approach))
-}
-
-/// Waits for whoever is being let into the room. Nothing if it is here then, and need not be entered.
-async fn turn_to_enter<'c>(ctx: &'c Context, change: &Change) -> Result<Option<Flight<'c>>, ApiError> {
-    let turn = ctx.federation.joins.alone(&change.room_id).await;
-    let way = WayIntoRoom { room_id: &change.room_id, user_id: &change.user_id, named: &[] };
-    Ok((!ctx.engine.read(&way)?.is_here).then_some(turn))
 }
 
 /// Lets the user find in the room what they set for the one that it replaces. Answers whether they do.
