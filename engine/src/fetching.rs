@@ -12,7 +12,7 @@ use crate::{
     error::{Error, Result},
     intake::Intake,
     room::receive::Outcome,
-    view::federation::{AwaitsKeys, IncomingRoom, ParkedPdus, ServersInRoom, WaitingPdu},
+    view::federation::{AwaitedServers, IncomingRoom, ParkedPdus, ServersInRoom, WaitingPdu},
 };
 
 /// Servers that are asked the same question, one after the other.
@@ -79,12 +79,10 @@ impl Round {
         let pdus = waiting.iter().map(|pdu| pdu.json.clone()).collect();
         let mut intake = Intake::new(room_id.clone(), version, pdus);
         let oldest = engine.now_ms().saturating_sub(KEYS_AWAITED_MS);
-        // Where keys were asked for in vain before, nobody waits for them again; what goes without them is kept.
-        if waiting.iter().any(|pdu| pdu.since_ms < oldest)
-            || engine.read(&AwaitsKeys { room_id: &room_id })?
-        {
+        if waiting.iter().any(|pdu| pdu.since_ms < oldest) {
             intake.go_without_keys();
         }
+        intake.go_without_members_of(engine.read(&AwaitedServers { room_id: &room_id })?);
         Ok(Begun::Round(Box::new(Self { room_id, origin: origin.to_owned(), waiting, servers, intake })))
     }
 

@@ -9,7 +9,7 @@ mod asking;
 mod states;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     sync::Arc,
 };
 
@@ -173,8 +173,10 @@ pub struct Intake {
     is_new: bool,
     /// Whether states may lack events whose keys cannot be had.
     without_keys: bool,
-    /// What the states go without for that, and the event before which it was told, by their ids.
-    left_out: BTreeMap<Arc<str>, (Arc<str>, Unchecked)>,
+    /// The servers whose members states may lack.
+    awaited: HashSet<String>,
+    /// What the states go without for that: by the id of the event before which it was told, and its own.
+    left_out: BTreeMap<(Arc<str>, Arc<str>), Unchecked>,
     /// What became of each event.
     pub outcomes: BTreeMap<Arc<str>, Outcome>,
 }
@@ -207,6 +209,7 @@ impl Intake {
             missing: Missing::default(),
             is_new: false,
             without_keys: false,
+            awaited: HashSet::new(),
             left_out: BTreeMap::new(),
             outcomes: BTreeMap::new(),
         }
@@ -227,6 +230,12 @@ impl Intake {
     /// are gone for good, and their keys with them.
     pub fn go_without_keys(&mut self) {
         self.without_keys = true;
+    }
+
+    /// Lets states that are told lack the members of servers whose keys were asked for in vain before, and are asked for again and
+    /// again: nobody waits for them anew.
+    pub fn go_without_members_of(&mut self, servers: HashSet<String>) {
+        self.awaited = servers;
     }
 
     /// Whether the events are of the room's past, for which [`crate::view::CheckHistory`] stands.
@@ -276,7 +285,11 @@ impl Intake {
                     .cloned()
                     .collect(),
                 not_recommended: self.not_recommended.clone(),
-                unchecked: self.left_out.values().cloned().collect(),
+                unchecked: self
+                    .left_out
+                    .iter()
+                    .map(|((before, _), event)| (before.clone(), event.clone()))
+                    .collect(),
                 passed_by: self.passed_by(),
                 backfill: self.backfill,
                 within: self.within.clone(),

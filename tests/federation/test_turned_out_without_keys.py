@@ -31,7 +31,7 @@ def test_who_is_turned_out_before_the_keys_are_here_is_out(warren, resident, awa
     alice = Client(warren.base_url).register("alice")
     copy = resident.create()
     member = away.user("member")
-    resident.next(copy, "m.room.member", {"membership": "join"}, sender=member, state_key=member)
+    away.next(copy, "m.room.member", {"membership": "join"}, sender=member, state_key=member)
     alice.join(copy.room_id, query=via(resident))
     assert joined_members(alice, copy.room_id) == {alice.user_id, resident.user()}
     resident.transact(

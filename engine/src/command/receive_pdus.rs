@@ -53,6 +53,8 @@ pub struct Received {
     pub missing: Missing,
     /// Of events of the past that wait, the places that are kept for them.
     pub places: KeptPlaces,
+    /// The servers whose keys more waits for than before ([`crate::view::federation::AwaitedKeys`]).
+    pub awaited: BTreeSet<String>,
     /// Whether the room has so many ends by now that they are to be brought together at once
     /// ([`crate::command::MergeEnds`]).
     pub has_many_ends: bool,
@@ -80,7 +82,7 @@ pub struct ReceivePdus {
     /// Events that the room's policy server was asked to sign, and did not.
     pub not_recommended: BTreeSet<Arc<str>>,
     /// What the states go without, since it cannot be checked yet, and the event before which it was told: it is kept where that event
-    /// is accepted.
+    /// has its place in the graph.
     pub unchecked: Vec<(Arc<str>, Unchecked)>,
     /// Whether the events are of the room's past: they are placed in its gaps, and clients are not told.
     pub backfill: bool,
@@ -137,7 +139,8 @@ impl ReceivePdus {
             received.outcomes.extend(outcomes);
         } else {
             self.take_live(tx, &mut room, (&ordered, &states), &mut at_hand, &mut received)?;
-            unchecked_events::keep_back(tx, room.num, &self.unchecked, &received.outcomes)?;
+            received.awaited =
+                unchecked_events::keep_back(tx, room.num, &self.unchecked, &received.outcomes)?;
         }
         refuse(&mut received, &circular);
         let given: HashSet<&str> = ordered.iter().map(|checked| &*checked.pdu().event_id).collect();

@@ -1,7 +1,7 @@
 //! Events of a room's state are kept while they cannot be checked, and become part of it once they can ([`crate::room::unchecked`]).
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -28,6 +28,8 @@ use crate::{
 /// How long events of a room wait that is not entered after all, in milliseconds: a join takes minutes at most.
 const NOT_ENTERED_MS_MAX: u64 = 24 * 60 * 60 * 1000;
 
+/// States that are resolved with that of the room in one command: each is read whole.
+const STATES_AT_ONCE: usize = 8;
 /// Events of a room that may wait for keys: those of all members of large rooms whose servers are gone for good. The others are left
 /// out.
 pub const UNCHECKED_EVENTS_MAX: usize = 20_000;
@@ -58,7 +60,8 @@ pub struct KeepUnchecked {
     pub before: Arc<str>,
     /// The events. Some hundreds at once make a batch of good size.
     pub events: Vec<Unchecked>,
-    /// Whether they take the place of those that were kept before, of another state of the room.
+    /// Whether they take the place of those that were kept before of a state that was told with a join; and of all others, unless this
+    /// server is in the room.
     pub is_anew: bool,
 }
 
@@ -75,8 +78,10 @@ impl Command for KeepUnchecked {
             Some(room) => room.num,
             None => RoomCtx::create(tx, &self.room_id, self.version)?.num,
         };
-        if self.is_anew {
-            unchecked::let_all_go(tx, room)?;
+        match self.is_anew {
+            true if tx.is_server_in_room(&tx.shared.server_name, room)? => unchecked::let_joins_go(tx, room)?,
+            true => unchecked::let_all_go(tx, room)?,
+            false => {}
         }
         let since_ms = tx.shared.clock.now_ms();
         for event in &self.events {
@@ -90,25 +95,34 @@ impl Command for KeepUnchecked {
     }
 }
 
-/// Keeps what the state before an event that was accepted goes without, beside what waits in the room already. `outcomes` says which
-/// were. O(events that wait in the room), where there is something to be kept.
+/// Keeps what the state before an event goes without, beside what waits in the room already. `outcomes` says which of the events have
+/// their places in the graph, where others follow them. Answers whose keys more waits for than before. O(events that wait in the
+/// room), where there is something new to be kept.
 pub(super) fn keep_back(
     tx: &mut Tx,
     room: RoomNum,
     left_out: &[(Arc<str>, Unchecked)],
     outcomes: &[(Arc<str>, Outcome)],
-) -> Result<()> {
-    let accepted = outcomes.iter().filter(|(_, outcome)| *outcome == Outcome::Accepted);
-    let accepted: HashSet<&Arc<str>> = accepted.map(|(event_id, _)| event_id).collect();
-    let mut left_out = left_out.iter().filter(|(before, _)| accepted.contains(before)).peekable();
-    if left_out.peek().is_none() {
-        return Ok(());
+) -> Result<BTreeSet<String>> {
+    let mut awaited = BTreeSet::new();
+    let placed = outcomes.iter().filter(|(_, outcome)| has_place(outcome));
+    let placed: HashSet<&Arc<str>> = placed.map(|(event_id, _)| event_id).collect();
+    let mut new = Vec::new();
+    for (before, event) in left_out.iter().filter(|(before, _)| placed.contains(before)) {
+        if !unchecked::waits(tx, room, &event.server, &event.event_id)? {
+            new.push((before, event));
+        }
+    }
+    if new.is_empty() {
+        return Ok(awaited);
     }
     let (mut waiting, mut bytes) = unchecked::waiting(tx, room)?;
     let since_ms = tx.shared.clock.now_ms();
-    for (before, Unchecked { event_id, server, is_state, json }) in left_out {
+    for (before, Unchecked { event_id, server, is_state, json }) in new {
         let has_room = waiting.len() < UNCHECKED_EVENTS_MAX && bytes + json.len() <= UNCHECKED_BYTES_MAX;
-        if has_room && tx.event_num(event_id)?.is_none() && waiting.insert(event_id.clone()) {
+        // Its key may have come since: it is known from outside of the graph then, and adopted soon.
+        if has_room && !unchecked::is_placed(tx, event_id)? && waiting.insert(event_id.clone()) {
+            awaited.insert(server.clone());
             let server = tx.intern_text(server)?;
             let (before, json) = (before.to_string(), json.to_vec());
             bytes += json.len();
@@ -116,7 +130,12 @@ pub(super) fn keep_back(
             unchecked::keep(tx, room, server, event_id, &row);
         }
     }
-    Ok(())
+    Ok(awaited)
+}
+
+fn has_place(outcome: &Outcome) -> bool {
+    let aside = matches!(outcome, Outcome::SoftFailed(_) | Outcome::Rejected(_) | Outcome::NotRecommended);
+    aside || *outcome == Outcome::Accepted
 }
 
 /// Takes in events that waited for the keys of a server, and can be checked now.
@@ -166,11 +185,11 @@ impl Command for TakeUnchecked {
         if room.head.partial_state {
             return Ok(TakenUnchecked::NotYet);
         }
-        let settled = self.settle(tx, &mut room, server)?;
+        let mut settled = self.settle(tx, &mut room, server)?;
         let known: HashSet<TextNum> = tx.counted_servers(room.num)?.into_iter().collect();
         let allowed_guests = membership::allows_guests(tx, &room)?;
         let mut adopted = Adopted::default();
-        let states = states_of(tx, &room, &settled)?;
+        let states = states_of(tx, &room, &mut settled)?;
         let is_told = !states.is_empty();
         for given in states {
             let of_one = adopt_state(tx, &mut room, &given)?;
@@ -181,9 +200,11 @@ impl Command for TakeUnchecked {
         if is_told {
             tell_found(tx, &room, &known, None)?;
         }
+        let mut users = HashSet::new();
         for (event_id, row) in &settled {
-            unchecked::let_go(tx, room.num, server, event_id, row)?;
+            users.extend(unchecked::let_go(tx, room.num, server, event_id, row)?);
         }
+        unchecked::note_members(tx, room.num, &users)?;
         membership::follow_guest_access(tx, &mut room, allowed_guests)?;
         room.save(tx);
         Ok(TakenUnchecked::Settled { count: settled.len(), adopted })
@@ -194,14 +215,22 @@ impl Command for TakeUnchecked {
 type Settled = Vec<(Arc<str>, UncheckedEvent)>;
 
 /// The states that they are part of, as far as they tell them: that before the join, and those before later events that went without
-/// them.
-fn states_of(tx: &Tx, room: &RoomCtx, settled: &Settled) -> Result<Vec<GivenState>> {
-    let mut states: BTreeMap<&str, Vec<Arc<str>>> = BTreeMap::new();
-    for (event_id, row) in settled.iter().filter(|(_, row)| row.is_state) {
-        states.entry(&row.before).or_default().push(event_id.clone());
+/// them. The latest come first; what is of more states than are resolved at once goes on waiting, and is taken by the next command.
+fn states_of(tx: &Tx, room: &RoomCtx, settled: &mut Settled) -> Result<Vec<GivenState>> {
+    let in_state = settled.iter().filter(|(_, row)| row.is_state);
+    let befores: BTreeSet<String> = in_state.map(|(_, row)| row.before.clone()).collect();
+    let mut by_age = Vec::with_capacity(befores.len());
+    for before in befores {
+        by_age.push((tx.event_num(&before)?, before));
     }
-    let mut given = Vec::with_capacity(states.len());
-    for (before, state) in states {
+    by_age.sort_unstable();
+    let taken: Vec<String> =
+        by_age.into_iter().rev().take(STATES_AT_ONCE).map(|(_, before)| before).collect();
+    settled.retain(|(_, row)| !row.is_state || taken.contains(&row.before));
+    let mut given = Vec::with_capacity(taken.len());
+    for before in &taken {
+        let of_it = settled.iter().filter(|(_, row)| row.is_state && row.before == *before);
+        let state = of_it.map(|(event_id, _)| event_id.clone()).collect();
         let compared = unchecked::compared_with(tx, room, before)?;
         given.extend(compared.map(|event_id| GivenState { event_id, state }));
     }

@@ -10,7 +10,7 @@ use std::{
 
 use super::{Intake, Keyless, Role};
 use crate::{
-    command::Unchecked,
+    command::{UNCHECKED_EVENTS_MAX, Unchecked},
     core::{checked::CheckedPdu, event::Pdu},
     error::Missing,
     room::receive::Outcome,
@@ -52,12 +52,20 @@ impl Intake {
     /// The events that states may go without because they cannot be checked, and whose keys they lack. What is to be part of the room,
     /// and may be of the state, is waited for where it comes live.
     fn keyless_of_states(&self) -> Vec<(Pdu, String)> {
-        let of_states = |role: Role| self.without_keys && (self.backfill || role == Role::Outlier);
-        let keyless = self.keyless.iter().filter(|keyless| of_states(keyless.role));
-        let parsed = |Keyless { json, server, .. }: &Keyless| {
-            Some((Pdu::parse_history(self.version, json).ok()?, server.clone()))
+        let of_states = |role: Role| self.backfill || role == Role::Outlier;
+        let may_lack = |pdu: &Pdu, server: &String| {
+            self.without_keys || &*pdu.kind == "m.room.member" && self.awaited.contains(server)
         };
-        keyless.filter_map(parsed).collect()
+        let parsed = |Keyless { json, server, .. }: &Keyless| {
+            let pdu = Pdu::parse_history(self.version, json).ok()?;
+            may_lack(&pdu, server).then(|| (pdu, server.clone()))
+        };
+        match self.without_keys || !self.awaited.is_empty() {
+            true => {
+                self.keyless.iter().filter(|keyless| of_states(keyless.role)).filter_map(parsed).collect()
+            }
+            false => Vec::new(),
+        }
     }
 
     /// These events, and those that need them to be allowed, without those that are here by now, whatever was said of them.
@@ -96,8 +104,9 @@ impl Intake {
             let allowed = allowed_by.get(&pdu.event_id).into_iter().flatten();
             next.extend(allowed.filter_map(|id| Some((&**self.outliers.get(*id)?.pdu(), server))));
         }
-        for event in left_out {
-            self.left_out.entry(event.event_id.clone()).or_insert_with(|| (before.clone(), event));
+        let has_room = UNCHECKED_EVENTS_MAX.saturating_sub(self.left_out.len());
+        for event in left_out.into_iter().take(has_room) {
+            self.left_out.insert((before.clone(), event.event_id.clone()), event);
         }
     }
 

@@ -110,10 +110,10 @@ fn a_state_goes_without_what_is_refused_and_what_that_would_allow() {
         }
         assert_eq!(written, [Vec::new(), all, left], "{without_keys}");
         // It is told where it is to be kept.
-        let mut kept: Vec<_> = intake.left_out.values().collect();
+        let mut kept: Vec<_> = intake.left_out.iter().map(|((before, _), event)| (before, event)).collect();
         kept.sort_by_key(|(_, event)| event.event_id == id(&by_keyless));
         let kept =
-            kept.iter().map(|(before, event)| (before, &event.event_id, &*event.server, event.is_state));
+            kept.iter().map(|(before, event)| (*before, &event.event_id, &*event.server, event.is_state));
         let expected = [&keyless, &by_keyless].map(id);
         let expected = expected.iter().map(|event_id| (&live_id, event_id, "gone.example", true));
         match without_keys {

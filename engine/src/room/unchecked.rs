@@ -13,7 +13,7 @@ use std::{
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Event, RoomCtx, accept::Arrival, gap, restricted_join::AUTHORISING_USER, state};
+use super::{Event, RoomCtx, accept::Arrival, gap, members, restricted_join::AUTHORISING_USER, state};
 use crate::{
     core::num::{EventNum, NodeId, RoomNum, StateKeyId, TextNum},
     store::{
@@ -135,21 +135,98 @@ pub(crate) fn keep(tx: &mut Tx, room: RoomNum, server: TextNum, event_id: &str, 
     }
 }
 
-/// Lets an event go. A state has one event for each user.
+/// Whether an event waits for the keys of a server.
+pub(crate) fn waits(
+    reader: &Reader,
+    room: RoomNum,
+    server: &str,
+    event_id: &str,
+) -> Result<bool, StorageError> {
+    let Some(server) = reader.text_num(server)? else { return Ok(false) };
+    reader.has(&schema::UNCHECKED_EVENTS, &(room, server, event_id.to_owned()))
+}
+
+/// Whether an event has its place in the graph.
+pub(crate) fn is_placed(reader: &Reader, event_id: &str) -> Result<bool, StorageError> {
+    Ok(gap::in_graph(reader, event_id)?.is_some())
+}
+
+/// Lets an event go. Answers the user of whom it is noted that it tells.
 pub(crate) fn let_go(
     tx: &mut Tx,
     room: RoomNum,
     server: TextNum,
     event_id: &str,
     event: &UncheckedEvent,
-) -> Result<(), StorageError> {
+) -> Result<Option<String>, StorageError> {
     tx.delete(&schema::UNCHECKED_EVENTS, &(room, server, event_id.to_owned()));
-    let Some(user_id) = member_of(event) else { return Ok(()) };
+    let Some(user_id) = member_of(event) else { return Ok(None) };
     let key = (room, user_id);
-    if tx.get(&schema::UNCHECKED_MEMBERS, &key)?.is_some_and(|member| member.event_id == event_id) {
-        tx.delete(&schema::UNCHECKED_MEMBERS, &key);
+    if tx.get(&schema::UNCHECKED_MEMBERS, &key)?.is_none_or(|member| member.event_id != event_id) {
+        return Ok(None);
+    }
+    tx.delete(&schema::UNCHECKED_MEMBERS, &key);
+    Ok(Some(key.1))
+}
+
+/// Notes of users of whom events that wait have told what others that wait tell. O(events that wait there).
+pub(crate) fn note_members(tx: &mut Tx, room: RoomNum, users: &HashSet<String>) -> Result<(), StorageError> {
+    if users.is_empty() {
+        return Ok(());
+    }
+    let mut found = Vec::new();
+    for (server, event_id, event) in all(tx, room)? {
+        let user_id = member_of(&event).filter(|user_id| users.contains(user_id));
+        found.extend(user_id.map(|user_id| (user_id, UncheckedMember { server, event_id })));
+    }
+    for (user_id, member) in found {
+        tx.put(&schema::UNCHECKED_MEMBERS, &(room, user_id), &member);
     }
     Ok(())
+}
+
+/// All that waits in a room: for whose keys, and the event. O(that).
+fn all(reader: &Reader, room: RoomNum) -> Result<Vec<(TextNum, String, UncheckedEvent)>, StorageError> {
+    let mut rows = Vec::new();
+    reader.scan(
+        &schema::UNCHECKED_EVENTS,
+        &room,
+        Direction::Forward,
+        |(_, server, event_id): (RoomNum, TextNum, String), row| {
+            rows.push((server, event_id, row));
+            true
+        },
+    )?;
+    Ok(rows)
+}
+
+/// Lets those events of a room go that were told with a join. What the states before other events went without goes on waiting.
+/// O(events that wait there).
+pub(crate) fn let_joins_go(tx: &mut Tx, room: RoomNum) -> Result<(), StorageError> {
+    let mut joins: HashMap<String, bool> = HashMap::new();
+    let mut users = HashSet::new();
+    for (server, event_id, row) in all(tx, room)? {
+        let is_join = match joins.get(&row.before) {
+            Some(is_join) => *is_join,
+            None => {
+                let is_join = is_join(tx, &row.before)?;
+                joins.insert(row.before.clone(), is_join);
+                is_join
+            }
+        };
+        if is_join {
+            users.extend(let_go(tx, room, server, &event_id, &row)?);
+        }
+    }
+    note_members(tx, room, &users)
+}
+
+/// Whether an event is a membership of a user of this server, or is not here: then it was to become one.
+fn is_join(reader: &Reader, event_id: &str) -> Result<bool, StorageError> {
+    let Some(event) = gap::in_graph(reader, event_id)? else { return Ok(true) };
+    let pdu = event.pdu()?;
+    let is_own = pdu.state_key.as_ref().is_some_and(|user_id| members::is_local(reader, user_id));
+    Ok(&*pdu.kind == MEMBER && is_own)
 }
 
 /// Lets all events of a room go. O(events that wait there).

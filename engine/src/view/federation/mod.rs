@@ -81,7 +81,7 @@ pub use shares_room::SharesRoom;
 pub use sign_template::{SignTemplate, SignedEvent, TakeSignature, TakenSignature};
 pub use spokesman::Spokesman;
 pub use state_at::{StateAnswer, StateAt};
-pub use unchecked_events::{AwaitedKeys, AwaitsKeys, UncheckedEvents, WaitingForKeys};
+pub use unchecked_events::{AwaitedKeys, AwaitedServers, UncheckedEvents, WaitingForKeys};
 pub use unknown_events::UnknownEvents;
 pub use user_devices::UserDevices;
 pub use way_into_room::{Way, WayIntoRoom};

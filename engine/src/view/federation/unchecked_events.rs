@@ -1,6 +1,9 @@
 //! What waits in rooms for the keys of servers ([`crate::room::unchecked`]).
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 
@@ -38,28 +41,37 @@ impl View for AwaitedKeys {
     }
 }
 
-/// Whether anything waits for keys in a room. O(1).
-pub struct AwaitsKeys<'a> {
+/// For which servers' keys events of a room wait. O(servers).
+pub struct AwaitedServers<'a> {
     /// The room's id.
     pub room_id: &'a str,
 }
 
-impl View for AwaitsKeys<'_> {
-    type Output = bool;
+impl View for AwaitedServers<'_> {
+    /// The servers' names.
+    type Output = HashSet<String>;
 
-    fn read(&self, reader: &Reader) -> Result<bool> {
-        let Some(room) = reader.room_num(self.room_id)? else { return Ok(false) };
-        let mut waits = false;
-        reader.scan(
-            &schema::UNCHECKED_EVENTS,
-            &room,
-            Direction::Forward,
-            |_: (RoomNum, TextNum, String), _| {
-                waits = true;
-                false
-            },
-        )?;
-        Ok(waits)
+    fn read(&self, reader: &Reader) -> Result<HashSet<String>> {
+        let mut servers = HashSet::new();
+        let Some(room) = reader.room_num(self.room_id)? else { return Ok(servers) };
+        let mut next = Some(TextNum(0));
+        while let Some(start) = next.take() {
+            reader.scan_between(
+                &schema::UNCHECKED_EVENTS,
+                &(room, start),
+                &RoomNum(room.0 + 1),
+                Direction::Forward,
+                |(_, server, _): (RoomNum, TextNum, String), _| {
+                    next = Some(server);
+                    false
+                },
+            )?;
+            if let Some(server) = next.as_mut() {
+                servers.insert(reader.text(*server)?.to_string());
+                *server = TextNum(server.0 + 1);
+            }
+        }
+        Ok(servers)
     }
 }
 

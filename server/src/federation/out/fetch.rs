@@ -5,7 +5,6 @@
 //! one hold up no other. Invariant: an event that was acknowledged is in the room, refused, or parked; or it is history, which is
 //! asked for when a client reads it.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -95,11 +94,9 @@ async fn drive(ctx: &Arc<Context>, intake: &mut Intake, asking: &mut Asking) -> 
                 intake.checked(checks);
             }
             Next::Write(receive) => {
-                let servers: BTreeSet<String> =
-                    receive.unchecked.iter().map(|(_, event)| event.server.clone()).collect();
                 let received = ctx.engine.write(*receive).await?;
-                if !servers.is_empty() {
-                    let awaited = servers.iter().map(String::as_str);
+                if !received.awaited.is_empty() {
+                    let awaited = received.awaited.iter().map(String::as_str);
                     ctx.federation.unchecked.add(intake.room_id(), awaited, Instant::now());
                 }
                 received.outcomes.iter().for_each(|(_, outcome)| refusals::event(outcome));
