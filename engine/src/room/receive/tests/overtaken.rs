@@ -305,3 +305,65 @@ fn what_is_said_after_leaving_is_no_history_whatever_depth_it_claims() {
         assert_eq!(newcomer.status(&pdu.event_id), Some(EventStatus::SoftFailed));
     }
 }
+
+/// Bob says three things, each after the one before, and leaves; Fred is back behind that. With the join.
+fn chain() -> (Gone, [Pdu; 3], Pdu) {
+    let gone = Gone::new();
+    let Gone { resident, first_join, .. } = &gone;
+    let text = |prev: &Pdu| resident.message(BOB, &[&prev.event_id], prev.depth + 1);
+    let one = text(first_join);
+    let two = text(&one);
+    let three = text(&two);
+    assert!(accepted(&resident.receive(&[&one, &two, &three])));
+    let carl = resident.member(CARL, CARL, "join", &[&three.event_id], three.depth + 1);
+    let bob_left = resident.member(BOB, BOB, "leave", &[&carl.event_id], carl.depth + 1);
+    assert!(accepted(&resident.receive(&[&carl, &bob_left])));
+    resident.world.leave(ROOM, FRED);
+    let join = enter(resident, &gone.newcomer);
+    (gone, [one, two, three], join)
+}
+
+#[test]
+fn of_a_chain_that_is_history_no_states_are_asked_for() {
+    let (gone, [one, two, three], join) = chain();
+    let pdus = gone.resident.check(&[&one, &two, &three]);
+    let received = gone.newcomer.write(ReceivePdus { pdus, ..ReceivePdus::default() });
+    let past = |pdu: &Pdu| (pdu.event_id.clone(), Outcome::Past);
+    assert_eq!(received.outcomes, [past(&one), past(&two), past(&three)]);
+    assert!(received.missing.is_nothing(), "{:?}", received.missing);
+    assert_eq!(gone.newcomer.ends(), ids(&[&join]));
+    gone.newcomer.is_sound();
+}
+
+#[test]
+fn nor_are_they_where_each_of_it_comes_by_itself() {
+    let (gone, [one, two, three], join) = chain();
+    for (sent, before) in [(&one, vec![]), (&two, vec![&one]), (&three, vec![&one, &two])] {
+        let intake = gone.newcomer.intake(sent, |question| match question {
+            Question::MissingEvents { .. } => {
+                Answer::Events(before.iter().map(|pdu| pdu.json.clone()).collect())
+            }
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(intake.outcomes.get(&sent.event_id), Some(&Outcome::Past));
+    }
+    assert_eq!(gone.newcomer.ends(), ids(&[&join]));
+}
+
+/// It is none itself, and takes one state, whatever stands before it.
+#[test]
+fn what_a_member_says_after_such_a_chain_is_news() {
+    let (gone, [one, two, three], join) = chain();
+    let Gone { resident, newcomer, .. } = &gone;
+    let follow = resident.message(CARL, &[&three.event_id, &join.event_id], join.depth + 1);
+    let all = [&one, &two, &three, &follow];
+    let received = newcomer.write(ReceivePdus { pdus: resident.check(&all), ..ReceivePdus::default() });
+    assert_eq!(received.outcomes.last(), Some(&(follow.event_id.clone(), Outcome::Waiting)));
+    assert_eq!(received.missing.state, std::slice::from_ref(&follow.event_id));
+    let states = vec![GivenState { event_id: follow.event_id.clone(), state: newcomer.state_ids() }];
+    let pdus = resident.check(&all);
+    let received = newcomer.write(ReceivePdus { pdus, states, ..ReceivePdus::default() });
+    assert_eq!(received.outcomes.last(), Some(&(follow.event_id.clone(), Outcome::Accepted)));
+    assert_eq!(newcomer.timeline().last(), Some(&follow.event_id.to_string()));
+    newcomer.is_sound();
+}
