@@ -2,7 +2,7 @@
 //! is no news.
 
 use super::*;
-use crate::room::graph::auth_chain;
+use crate::{core::limits::SET_ASIDE_MAX, room::graph::auth_chain};
 
 const FRED: &str = "@fred:here.example";
 
@@ -366,4 +366,43 @@ fn what_a_member_says_after_such_a_chain_is_news() {
     assert_eq!(received.outcomes.last(), Some(&(follow.event_id.clone(), Outcome::Accepted)));
     assert_eq!(newcomer.timeline().last(), Some(&follow.event_id.to_string()));
     newcomer.is_sound();
+}
+
+/// What a member said is taken for news, as nothing shows that it is history, and somebody who has left since said more.
+#[test]
+fn history_that_follows_what_a_member_said_is_filled_in() {
+    let gone = Gone::new();
+    let Gone { resident, newcomer, first_join, .. } = &gone;
+    let one = gone.say("one");
+    let two = resident.message(BOB, &[&one.event_id], one.depth + 1);
+    let bob_left = resident.member(BOB, BOB, "leave", &[&two.event_id], two.depth + 1);
+    assert!(accepted(&resident.receive(&[&two, &bob_left])));
+    let fred_left = pdu_of(resident, &resident.world.leave(ROOM, FRED));
+    let join = enter(resident, newcomer);
+    let outcomes = gone.send(&[&one, &two]);
+    assert!(matches!(&outcomes[..], [Outcome::Accepted, Outcome::SoftFailed(_)]), "{outcomes:?}");
+    gone.fill(&[&two, &bob_left, &fred_left]);
+    let mut whole = vec![first_join.event_id.to_string(), gone.leave.clone()];
+    whole.extend(ids(&[&two, &bob_left, &fred_left, &join, &one]));
+    assert_eq!(newcomer.timeline(), whole);
+    assert_eq!(newcomer.ends(), ids(&[&join]));
+    newcomer.is_sound();
+}
+
+#[test]
+fn whoever_is_shut_out_makes_no_history_by_many_events_either() {
+    let gone = Gone::new();
+    let Gone { resident, newcomer, .. } = &gone;
+    resident.world.leave(ROOM, FRED);
+    let join = enter(resident, newcomer);
+    let left = resident.member(BOB, BOB, "leave", &[&join.event_id], join.depth + 1);
+    assert_eq!(gone.send(&[&left]), [Outcome::Accepted]);
+    let mut chain: Vec<Pdu> = Vec::new();
+    for _ in 0..SET_ASIDE_MAX + 2 {
+        let prev = chain.last().unwrap_or(&join).event_id.clone();
+        chain.push(resident.message(BOB, &[&prev], 1));
+    }
+    let outcomes = gone.send(&chain.iter().collect::<Vec<_>>());
+    assert_eq!(outcomes.len(), chain.len());
+    assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::SoftFailed(_))), "{outcomes:?}");
 }
