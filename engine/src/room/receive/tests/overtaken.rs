@@ -84,6 +84,29 @@ impl Gone {
         let received = self.newcomer.write(ReceivePdus { pdus, backfill: true, ..ReceivePdus::default() });
         assert!(accepted(&received), "{received:?}");
     }
+
+    /// Does something as if nothing were missing before the newcomer's entrance.
+    fn without_gap<T>(&self, join: &Pdu, act: impl FnOnce() -> T) -> T {
+        let world = &self.newcomer.world;
+        let key = world.ask(|reader| {
+            let room = reader.room_num(ROOM)?.unwrap();
+            let join = reader.event_num(&join.event_id)?.unwrap();
+            Ok((room, reader.event(join)?.pos()))
+        });
+        let free = world.ask(|reader| Ok(reader.get(&schema::GAPS, &key)?)).unwrap();
+        let close = world.act(|tx| {
+            tx.delete(&schema::GAPS, &key);
+            Ok(())
+        });
+        close.unwrap();
+        let done = act();
+        let open = world.act(|tx| {
+            tx.put(&schema::GAPS, &key, &free);
+            Ok(())
+        });
+        open.unwrap();
+        done
+    }
 }
 
 /// The resident says something, bans Fred, lets him come again, and says something more; then he is back. With the join.
@@ -203,29 +226,6 @@ impl Late {
         whole.extend(self.rest.iter().chain([&self.join]).map(|pdu| pdu.event_id.to_string()));
         whole
     }
-
-    /// The newcomer is sent events as if nothing were missing before its entrance.
-    fn send_without_gap(&self, pdus: &[&Pdu]) -> Vec<Outcome> {
-        let world = &self.gone.newcomer.world;
-        let key = world.ask(|reader| {
-            let room = reader.room_num(ROOM)?.unwrap();
-            let join = reader.event_num(&self.join.event_id)?.unwrap();
-            Ok((room, reader.event(join)?.pos()))
-        });
-        let free = world.ask(|reader| Ok(reader.get(&schema::GAPS, &key)?)).unwrap();
-        let close = world.act(|tx| {
-            tx.delete(&schema::GAPS, &key);
-            Ok(())
-        });
-        close.unwrap();
-        let outcomes = self.gone.send(pdus);
-        let open = world.act(|tx| {
-            tx.put(&schema::GAPS, &key, &free);
-            Ok(())
-        });
-        open.unwrap();
-        outcomes
-    }
 }
 
 #[test]
@@ -260,7 +260,8 @@ fn what_nothing_leads_to_is_shown_to_nobody() {
 fn history_that_was_soft_failed_behind_the_entrance_is_filled_in() {
     let late = Late::new();
     let newcomer = &late.gone.newcomer;
-    let outcomes = late.send_without_gap(&[&late.message, &late.stray]);
+    let send = || late.gone.send(&[&late.message, &late.stray]);
+    let outcomes = late.gone.without_gap(&late.join, send);
     assert!(matches!(&outcomes[..], [Outcome::SoftFailed(_), Outcome::SoftFailed(_)]), "{outcomes:?}");
     newcomer.is_sound();
     late.fill();
@@ -405,4 +406,29 @@ fn whoever_is_shut_out_makes_no_history_by_many_events_either() {
     let outcomes = gone.send(&chain.iter().collect::<Vec<_>>());
     assert_eq!(outcomes.len(), chain.len());
     assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::SoftFailed(_))), "{outcomes:?}");
+}
+
+/// The state before it was told, and is not the one after what comes before it.
+#[test]
+fn what_was_soft_failed_keeps_the_state_that_was_told_when_it_is_filled_in() {
+    let gone = Gone::new();
+    let Gone { resident, newcomer, first_join, .. } = &gone;
+    let state = resident.state_ids();
+    let topic = resident.world.state(ROOM, ALICE, "m.room.topic", "", json!({"topic": "news"}));
+    let topic = pdu_of(resident, &topic);
+    let message = resident.message(BOB, &[&topic.event_id], topic.depth + 1);
+    let bob_left = resident.member(BOB, BOB, "leave", &[&message.event_id], message.depth + 1);
+    assert!(accepted(&resident.receive(&[&message, &bob_left])));
+    let fred_left = pdu_of(resident, &resident.world.leave(ROOM, FRED));
+    let join = enter(resident, newcomer);
+    let states = vec![GivenState { event_id: message.event_id.clone(), state }];
+    let command = ReceivePdus { pdus: resident.check(&[&message]), states, ..ReceivePdus::default() };
+    gone.without_gap(&join, || newcomer.write(command));
+    assert_eq!(newcomer.status(&message.event_id), Some(EventStatus::SoftFailed));
+    newcomer.is_sound();
+    gone.fill(&[&topic, &message, &bob_left, &fred_left]);
+    let mut whole = vec![first_join.event_id.to_string(), gone.leave.clone()];
+    whole.extend(ids(&[&topic, &message, &bob_left, &fred_left, &join]));
+    assert_eq!(newcomer.timeline(), whole);
+    newcomer.is_sound();
 }
