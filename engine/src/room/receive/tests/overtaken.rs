@@ -2,7 +2,13 @@
 //! is no news.
 
 use super::*;
-use crate::{core::limits::SET_ASIDE_MAX, room::graph::auth_chain};
+use crate::{
+    Error,
+    command::AcceptMembership,
+    core::limits::SET_ASIDE_MAX,
+    error::Denied,
+    room::{graph::auth_chain, handshake::Handshake},
+};
 
 const FRED: &str = "@fred:here.example";
 
@@ -431,4 +437,24 @@ fn what_was_soft_failed_keeps_the_state_that_was_told_when_it_is_filled_in() {
     whole.extend(ids(&[&topic, &message, &bob_left, &fred_left, &join]));
     assert_eq!(newcomer.timeline(), whole);
     newcomer.is_sound();
+}
+
+#[test]
+fn a_join_of_somebody_who_is_banned_by_now_is_refused_by_the_rule_though_it_may_be_history() {
+    let gone = Gone::new();
+    let Gone { resident, newcomer, first_join, .. } = &gone;
+    let carl = resident.member(CARL, CARL, "join", &[&first_join.event_id], first_join.depth + 1);
+    resident.world.member(ROOM, ALICE, CARL, "ban").unwrap();
+    resident.world.leave(ROOM, FRED);
+    enter(resident, newcomer);
+    assert_eq!(gone.send(&[&carl]), [Outcome::Past]);
+    let command = AcceptMembership {
+        room_id: ROOM.into(),
+        event_id: carl.event_id.to_string(),
+        handshake: Handshake::Join,
+        event: resident.check(&[&carl]).remove(0),
+        server: "there.example".into(),
+    };
+    let refused = newcomer.world.engine.write(command).wait().unwrap_err();
+    assert!(matches!(refused, Error::Denied(Denied::Rule { .. })), "{refused:?}");
 }
