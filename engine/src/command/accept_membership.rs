@@ -14,7 +14,7 @@ use crate::{
         RoomCtx,
         handshake::{self, Handshake},
         outgoing,
-        receive::Outcome,
+        receive::{Outcome, denied_by_present},
         stripped_state::identifying_state,
     },
     store::{Tx, schema::EventStatus},
@@ -73,7 +73,12 @@ impl Command for AcceptMembership {
         let received =
             ReceivePdus { room_id: self.room_id.clone(), pdus, ..ReceivePdus::default() }.take_in(tx)?;
         let outcome = received.outcomes.into_iter().find(|(event_id, _)| *event_id == pdu.event_id);
-        match outcome.map(|(_, outcome)| outcome) {
+        let outcome = match outcome.map(|(_, outcome)| outcome) {
+            // Whoever submits it means to act now.
+            Some(Outcome::Past) => denied_by_present(tx, &room, pdu)?.map(Outcome::SoftFailed),
+            outcome => outcome,
+        };
+        match outcome {
             Some(Outcome::Accepted) => self.pass_on(tx, was_there)?,
             Some(Outcome::Known) if self.is_accepted(tx)? => {}
             Some(Outcome::Waiting) => return Ok(AcceptedMembership::Waiting(received.missing)),

@@ -201,9 +201,10 @@ impl ReceivePdus {
         at_hand: &mut AtHand,
         received: &mut Received,
     ) -> Result<()> {
-        let history = entrance::history_among(tx, room, ordered, &self.told)?;
+        let mut past = entrance::history_among(tx, room, ordered, &self.told)?;
         for pdu in ordered.iter().map(|checked| checked.pdu()) {
-            if history.contains(&pdu.event_id) {
+            if past.contains(&pdu.event_id) || receive::continues_past(tx, room, pdu, &past)? {
+                past.insert(pdu.event_id.clone());
                 received.outcomes.push((pdu.event_id.clone(), Outcome::Past));
                 continue;
             }
@@ -218,6 +219,8 @@ impl ReceivePdus {
             let outcome = receive::receive(tx, room, pdu, standing, at_hand, missing)?;
             if outcome == Outcome::Accepted {
                 expect_settings(tx, room.num, pdu)?;
+            } else if outcome == Outcome::Past {
+                past.insert(pdu.event_id.clone());
             }
             received.outcomes.push((pdu.event_id.clone(), outcome));
         }

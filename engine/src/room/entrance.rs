@@ -32,6 +32,31 @@ pub(crate) struct Entrance {
     pub depth: u64,
 }
 
+/// What events may follow that are of a stay.
+#[derive(Clone, Copy)]
+struct Stay<'a> {
+    room: &'a RoomCtx,
+    entrance: Entrance,
+    /// Whether what is shown behind the entrance, and is no deeper, is looked through: it may have come late, so that the entrance is
+    /// what follows it. Else it is of the stay.
+    looks_through_late: bool,
+}
+
+impl Stay<'_> {
+    /// Whether an event that is shown is looked through.
+    fn looks_through(&self, event: &Event) -> bool {
+        self.looks_through_late
+            && event.pos() > self.entrance.pos
+            && event.header.depth <= self.entrance.depth
+    }
+
+    /// Whether another that is shown is part of it, or where the room ends.
+    fn has(&self, event: &Event) -> bool {
+        event.pos() >= self.entrance.pos
+            || self.room.head.extremities.iter().any(|(end, _)| *end == event.num)
+    }
+}
+
 /// Notes that this server has come back to a room, by the event at `pos`.
 pub(crate) fn note(tx: &mut Tx, room: RoomNum, pos: StreamPos) {
     tx.put(&schema::ENTRANCES, &room, &pos);
@@ -163,9 +188,10 @@ fn by_depth(
     history: &mut HashSet<Arc<str>>,
 ) -> Result<(), StorageError> {
     let Some(entrance) = of(reader, room.num)? else { return Ok(()) };
+    let stay = Stay { room, entrance, looks_through_late: false };
     let mut of_stay: HashSet<&str> = HashSet::new();
     for pdu in ordered.iter().map(|checked| &checked.pdu) {
-        if follows_stay(reader, (room, entrance), pdu, &of_stay)? {
+        if follows_stay(reader, stay, pdu, &of_stay)? {
             of_stay.insert(&pdu.event_id);
         } else if told.contains(&pdu.event_id) && pdu.depth < entrance.depth {
             history.insert(pdu.event_id.clone());
@@ -177,7 +203,7 @@ fn by_depth(
 /// Whether the event follows one of the stay, of those here or of these, or where the room ends here.
 fn follows_stay(
     reader: &Reader,
-    (room, entrance): (&RoomCtx, Entrance),
+    stay: Stay<'_>,
     pdu: &Pdu,
     of_stay: &HashSet<&str>,
 ) -> Result<bool, StorageError> {
@@ -186,7 +212,7 @@ fn follows_stay(
             return Ok(true);
         }
         let Some(known) = gap::in_graph(reader, event_id)? else { continue };
-        if leads_to_stay(reader, (room, entrance), known)? {
+        if leads_to_stay(reader, stay, known)? {
             return Ok(true);
         }
     }
@@ -194,29 +220,24 @@ fn follows_stay(
 }
 
 /// Whether an event is of the stay, or follows one that is by way of such as are not shown: else whoever is shut out had a fork of two
-/// events taken for history by what they claim.
-fn leads_to_stay(
-    reader: &Reader,
-    (room, entrance): (&RoomCtx, Entrance),
-    known: Arc<Event>,
-) -> Result<bool, StorageError> {
+/// events taken for history by what they claim. One behind so many of these that they are not all looked through counts as such.
+fn leads_to_stay(reader: &Reader, stay: Stay<'_>, known: Arc<Event>) -> Result<bool, StorageError> {
     let mut to_look_at = vec![known];
     let mut looked_through = 0;
     while let Some(event) = to_look_at.pop() {
         match event.header.status {
-            EventStatus::Accepted => {
-                let is_end = room.head.extremities.iter().any(|(end, _)| *end == event.num);
-                if is_end || event.pos() >= entrance.pos {
+            EventStatus::Outlier => {}
+            EventStatus::Accepted if !stay.looks_through(&event) && stay.has(&event) => return Ok(true),
+            EventStatus::Accepted if !stay.looks_through(&event) => {}
+            EventStatus::Accepted | EventStatus::SoftFailed | EventStatus::Rejected => {
+                if looked_through == SET_ASIDE_MAX {
                     return Ok(true);
                 }
-            }
-            EventStatus::SoftFailed | EventStatus::Rejected if looked_through < SET_ASIDE_MAX => {
                 looked_through += 1;
                 for num in &event.header.prev {
                     to_look_at.push(reader.event(*num)?);
                 }
             }
-            EventStatus::SoftFailed | EventStatus::Rejected | EventStatus::Outlier => {}
         }
     }
     Ok(false)
@@ -232,12 +253,14 @@ pub(crate) fn may_be_missing(reader: &Reader, room: &RoomCtx, pdu: &Pdu) -> Resu
     let Some(entrance) = of(reader, room.num)?.filter(|entrance| pdu.depth <= entrance.depth) else {
         return Ok(false);
     };
+    let stay = Stay { room, entrance, looks_through_late: false };
     Ok(reader.has(&schema::GAPS, &(room.num, entrance.pos))?
-        && !follows_stay(reader, (room, entrance), pdu, &HashSet::new())?)
+        && !follows_stay(reader, stay, pdu, &HashSet::new())?)
 }
 
 /// Whether an event that is here, and in `gap` as what is filled in shows, was soft-failed though it is history: the gap is that before an
-/// entrance, behind which the event came. What had been soft-failed before stays that, and so does what follows an event of the stay.
+/// entrance, behind which the event came. What had been soft-failed before stays that, and so does what follows an event of the stay, which
+/// one that came late is not.
 pub(crate) fn was_overlooked(
     reader: &Reader,
     room: &RoomCtx,
@@ -256,7 +279,8 @@ pub(crate) fn was_overlooked(
     let Some(entrance) = entrance.filter(|entrance| event.header.depth <= entrance.depth) else {
         return Ok(false);
     };
-    Ok(!follows_stay(reader, (room, entrance), &*event.pdu()?, &HashSet::new())?)
+    let stay = Stay { room, entrance, looks_through_late: true };
+    Ok(!follows_stay(reader, stay, &*event.pdu()?, &HashSet::new())?)
 }
 
 /// Those of the events, sent or told, that the graph shows the entrance to follow, and what these follow in their turn. They are sent when

@@ -60,4 +60,4 @@ def test_what_somebody_said_who_is_gone_by_now_is_in_its_place(there, distant, r
     def said(_):
         return [event["event_id"] for event in everything(zoe, room) if event["event_id"] in wanted]
 
-    zoe.sync_until(lambda answer: said(answer) == wanted)
+    zoe.sync_until(lambda answer: said(answer) == wanted, seconds=SECONDS_MAX)

@@ -374,10 +374,11 @@ impl Step<'_> {
         if past.is_within && prev.iter().any(|prev| stands_behind(prev, past.pos)) {
             return Ok(Outcome::Refused(Refused::Unrelated));
         }
-        let state_before = match known.as_ref().filter(|event| event.header.is_in_graph()) {
-            // It was soft-failed, and is judged by what was known then: nothing would lead to it if it waited.
-            Some(overlooked) => Some(overlooked.header.state_before),
-            None => self.state_before(pdu, &prev, given)?,
+        let (state_before, prev) = match known.as_ref().filter(|event| event.header.is_in_graph()) {
+            // It was soft-failed, and is judged by what was known then: nothing would lead to it if it waited. That does not follow
+            // from what came since.
+            Some(overlooked) => (Some(overlooked.header.state_before), overlooked.header.prev.clone()),
+            None => (self.state_before(pdu, &prev, given)?, prev.iter().map(|event| event.num).collect()),
         };
         let Some(state_before) = state_before else { return Ok(Outcome::Waiting) };
         let was_rejected = known.as_ref().is_some_and(|event| event.header.status == EventStatus::Rejected);
@@ -388,7 +389,7 @@ impl Step<'_> {
         let arrival = Arrival {
             pdu: pdu.clone(),
             known_as: known.map(|event| event.num),
-            prev: prev.iter().map(|event| event.num).collect(),
+            prev,
             auth: allowing.auth,
             state_before,
             partial_state: false,

@@ -13,6 +13,7 @@ mod complete;
 mod copies;
 mod enter;
 mod order;
+mod past;
 mod withdraw;
 
 #[cfg(test)]
@@ -32,6 +33,7 @@ use copies::{come_again, fuller};
 pub(crate) use enter::{enter, prepare};
 pub use order::in_order;
 pub(crate) use order::in_order_past;
+pub(crate) use past::{continues_past, denied_by_present};
 use serde_json::Value;
 
 use super::{

@@ -2,7 +2,13 @@
 //! is no news.
 
 use super::*;
-use crate::room::graph::auth_chain;
+use crate::{
+    Error,
+    command::AcceptMembership,
+    core::limits::SET_ASIDE_MAX,
+    error::Denied,
+    room::{graph::auth_chain, handshake::Handshake},
+};
 
 const FRED: &str = "@fred:here.example";
 
@@ -83,6 +89,29 @@ impl Gone {
         let pdus = self.resident.check(pdus);
         let received = self.newcomer.write(ReceivePdus { pdus, backfill: true, ..ReceivePdus::default() });
         assert!(accepted(&received), "{received:?}");
+    }
+
+    /// Does something as if nothing were missing before the newcomer's entrance.
+    fn without_gap<T>(&self, join: &Pdu, act: impl FnOnce() -> T) -> T {
+        let world = &self.newcomer.world;
+        let key = world.ask(|reader| {
+            let room = reader.room_num(ROOM)?.unwrap();
+            let join = reader.event_num(&join.event_id)?.unwrap();
+            Ok((room, reader.event(join)?.pos()))
+        });
+        let free = world.ask(|reader| Ok(reader.get(&schema::GAPS, &key)?)).unwrap();
+        let close = world.act(|tx| {
+            tx.delete(&schema::GAPS, &key);
+            Ok(())
+        });
+        close.unwrap();
+        let done = act();
+        let open = world.act(|tx| {
+            tx.put(&schema::GAPS, &key, &free);
+            Ok(())
+        });
+        open.unwrap();
+        done
     }
 }
 
@@ -203,29 +232,6 @@ impl Late {
         whole.extend(self.rest.iter().chain([&self.join]).map(|pdu| pdu.event_id.to_string()));
         whole
     }
-
-    /// The newcomer is sent events as if nothing were missing before its entrance.
-    fn send_without_gap(&self, pdus: &[&Pdu]) -> Vec<Outcome> {
-        let world = &self.gone.newcomer.world;
-        let key = world.ask(|reader| {
-            let room = reader.room_num(ROOM)?.unwrap();
-            let join = reader.event_num(&self.join.event_id)?.unwrap();
-            Ok((room, reader.event(join)?.pos()))
-        });
-        let free = world.ask(|reader| Ok(reader.get(&schema::GAPS, &key)?)).unwrap();
-        let close = world.act(|tx| {
-            tx.delete(&schema::GAPS, &key);
-            Ok(())
-        });
-        close.unwrap();
-        let outcomes = self.gone.send(pdus);
-        let open = world.act(|tx| {
-            tx.put(&schema::GAPS, &key, &free);
-            Ok(())
-        });
-        open.unwrap();
-        outcomes
-    }
 }
 
 #[test]
@@ -260,7 +266,8 @@ fn what_nothing_leads_to_is_shown_to_nobody() {
 fn history_that_was_soft_failed_behind_the_entrance_is_filled_in() {
     let late = Late::new();
     let newcomer = &late.gone.newcomer;
-    let outcomes = late.send_without_gap(&[&late.message, &late.stray]);
+    let send = || late.gone.send(&[&late.message, &late.stray]);
+    let outcomes = late.gone.without_gap(&late.join, send);
     assert!(matches!(&outcomes[..], [Outcome::SoftFailed(_), Outcome::SoftFailed(_)]), "{outcomes:?}");
     newcomer.is_sound();
     late.fill();
@@ -304,4 +311,150 @@ fn what_is_said_after_leaving_is_no_history_whatever_depth_it_claims() {
         assert!(!newcomer.timeline().contains(&pdu.event_id.to_string()));
         assert_eq!(newcomer.status(&pdu.event_id), Some(EventStatus::SoftFailed));
     }
+}
+
+/// Bob says three things, each after the one before, and leaves; Fred is back behind that. With the join.
+fn chain() -> (Gone, [Pdu; 3], Pdu) {
+    let gone = Gone::new();
+    let Gone { resident, first_join, .. } = &gone;
+    let text = |prev: &Pdu| resident.message(BOB, &[&prev.event_id], prev.depth + 1);
+    let one = text(first_join);
+    let two = text(&one);
+    let three = text(&two);
+    assert!(accepted(&resident.receive(&[&one, &two, &three])));
+    let carl = resident.member(CARL, CARL, "join", &[&three.event_id], three.depth + 1);
+    let bob_left = resident.member(BOB, BOB, "leave", &[&carl.event_id], carl.depth + 1);
+    assert!(accepted(&resident.receive(&[&carl, &bob_left])));
+    resident.world.leave(ROOM, FRED);
+    let join = enter(resident, &gone.newcomer);
+    (gone, [one, two, three], join)
+}
+
+#[test]
+fn of_a_chain_that_is_history_no_states_are_asked_for() {
+    let (gone, [one, two, three], join) = chain();
+    let pdus = gone.resident.check(&[&one, &two, &three]);
+    let received = gone.newcomer.write(ReceivePdus { pdus, ..ReceivePdus::default() });
+    let past = |pdu: &Pdu| (pdu.event_id.clone(), Outcome::Past);
+    assert_eq!(received.outcomes, [past(&one), past(&two), past(&three)]);
+    assert!(received.missing.is_nothing(), "{:?}", received.missing);
+    assert_eq!(gone.newcomer.ends(), ids(&[&join]));
+    gone.newcomer.is_sound();
+}
+
+#[test]
+fn nor_are_they_where_each_of_it_comes_by_itself() {
+    let (gone, [one, two, three], join) = chain();
+    for (sent, before) in [(&one, vec![]), (&two, vec![&one]), (&three, vec![&one, &two])] {
+        let intake = gone.newcomer.intake(sent, |question| match question {
+            Question::MissingEvents { .. } => {
+                Answer::Events(before.iter().map(|pdu| pdu.json.clone()).collect())
+            }
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(intake.outcomes.get(&sent.event_id), Some(&Outcome::Past));
+    }
+    assert_eq!(gone.newcomer.ends(), ids(&[&join]));
+}
+
+/// It is none itself, and takes one state, whatever stands before it.
+#[test]
+fn what_a_member_says_after_such_a_chain_is_news() {
+    let (gone, [one, two, three], join) = chain();
+    let Gone { resident, newcomer, .. } = &gone;
+    let follow = resident.message(CARL, &[&three.event_id, &join.event_id], join.depth + 1);
+    let all = [&one, &two, &three, &follow];
+    let received = newcomer.write(ReceivePdus { pdus: resident.check(&all), ..ReceivePdus::default() });
+    assert_eq!(received.outcomes.last(), Some(&(follow.event_id.clone(), Outcome::Waiting)));
+    assert_eq!(received.missing.state, std::slice::from_ref(&follow.event_id));
+    let states = vec![GivenState { event_id: follow.event_id.clone(), state: newcomer.state_ids() }];
+    let pdus = resident.check(&all);
+    let received = newcomer.write(ReceivePdus { pdus, states, ..ReceivePdus::default() });
+    assert_eq!(received.outcomes.last(), Some(&(follow.event_id.clone(), Outcome::Accepted)));
+    assert_eq!(newcomer.timeline().last(), Some(&follow.event_id.to_string()));
+    newcomer.is_sound();
+}
+
+/// What a member said is taken for news, as nothing shows that it is history, and somebody who has left since said more.
+#[test]
+fn history_that_follows_what_a_member_said_is_filled_in() {
+    let gone = Gone::new();
+    let Gone { resident, newcomer, first_join, .. } = &gone;
+    let one = gone.say("one");
+    let two = resident.message(BOB, &[&one.event_id], one.depth + 1);
+    let bob_left = resident.member(BOB, BOB, "leave", &[&two.event_id], two.depth + 1);
+    assert!(accepted(&resident.receive(&[&two, &bob_left])));
+    let fred_left = pdu_of(resident, &resident.world.leave(ROOM, FRED));
+    let join = enter(resident, newcomer);
+    let outcomes = gone.send(&[&one, &two]);
+    assert!(matches!(&outcomes[..], [Outcome::Accepted, Outcome::SoftFailed(_)]), "{outcomes:?}");
+    gone.fill(&[&two, &bob_left, &fred_left]);
+    let mut whole = vec![first_join.event_id.to_string(), gone.leave.clone()];
+    whole.extend(ids(&[&two, &bob_left, &fred_left, &join, &one]));
+    assert_eq!(newcomer.timeline(), whole);
+    assert_eq!(newcomer.ends(), ids(&[&join]));
+    newcomer.is_sound();
+}
+
+#[test]
+fn whoever_is_shut_out_makes_no_history_by_many_events_either() {
+    let gone = Gone::new();
+    let Gone { resident, newcomer, .. } = &gone;
+    resident.world.leave(ROOM, FRED);
+    let join = enter(resident, newcomer);
+    let left = resident.member(BOB, BOB, "leave", &[&join.event_id], join.depth + 1);
+    assert_eq!(gone.send(&[&left]), [Outcome::Accepted]);
+    let mut chain: Vec<Pdu> = Vec::new();
+    for _ in 0..SET_ASIDE_MAX + 2 {
+        let prev = chain.last().unwrap_or(&join).event_id.clone();
+        chain.push(resident.message(BOB, &[&prev], 1));
+    }
+    let outcomes = gone.send(&chain.iter().collect::<Vec<_>>());
+    assert_eq!(outcomes.len(), chain.len());
+    assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::SoftFailed(_))), "{outcomes:?}");
+}
+
+/// The state before it was told, and is not the one after what comes before it.
+#[test]
+fn what_was_soft_failed_keeps_the_state_that_was_told_when_it_is_filled_in() {
+    let gone = Gone::new();
+    let Gone { resident, newcomer, first_join, .. } = &gone;
+    let state = resident.state_ids();
+    let topic = resident.world.state(ROOM, ALICE, "m.room.topic", "", json!({"topic": "news"}));
+    let topic = pdu_of(resident, &topic);
+    let message = resident.message(BOB, &[&topic.event_id], topic.depth + 1);
+    let bob_left = resident.member(BOB, BOB, "leave", &[&message.event_id], message.depth + 1);
+    assert!(accepted(&resident.receive(&[&message, &bob_left])));
+    let fred_left = pdu_of(resident, &resident.world.leave(ROOM, FRED));
+    let join = enter(resident, newcomer);
+    let states = vec![GivenState { event_id: message.event_id.clone(), state }];
+    let command = ReceivePdus { pdus: resident.check(&[&message]), states, ..ReceivePdus::default() };
+    gone.without_gap(&join, || newcomer.write(command));
+    assert_eq!(newcomer.status(&message.event_id), Some(EventStatus::SoftFailed));
+    newcomer.is_sound();
+    gone.fill(&[&topic, &message, &bob_left, &fred_left]);
+    let mut whole = vec![first_join.event_id.to_string(), gone.leave.clone()];
+    whole.extend(ids(&[&topic, &message, &bob_left, &fred_left, &join]));
+    assert_eq!(newcomer.timeline(), whole);
+    newcomer.is_sound();
+}
+
+#[test]
+fn a_join_of_somebody_who_is_banned_by_now_is_refused_by_the_rule_though_it_may_be_history() {
+    let gone = Gone::new();
+    let Gone { resident, newcomer, first_join, .. } = &gone;
+    let carl = resident.member(CARL, CARL, "join", &[&first_join.event_id], first_join.depth + 1);
+    resident.world.member(ROOM, ALICE, CARL, "ban").unwrap();
+    resident.world.leave(ROOM, FRED);
+    enter(resident, newcomer);
+    assert_eq!(gone.send(&[&carl]), [Outcome::Past]);
+    let command = AcceptMembership {
+        room_id: ROOM.into(),
+        event_id: carl.event_id.to_string(),
+        handshake: Handshake::Join,
+        event: resident.check(&[&carl]).remove(0),
+        server: "there.example".into(),
+    };
+    let refused = newcomer.world.engine.write(command).wait().unwrap_err();
+    assert!(matches!(refused, Error::Denied(Denied::Rule { .. })), "{refused:?}");
 }
