@@ -15,8 +15,10 @@ impl<T: Default> Flights<T> {
     /// Waits until nobody else is under way for the name. What they fetched is to be looked for afterwards. If they give
     /// up, the next one goes on.
     pub async fn alone(&self, name: &str) -> Flight<'_, T> {
+        // Before the lock is held: who gives up while he waits may be the last.
+        let end = End { flights: self, name: name.to_owned() };
         let lock = self.0.entry(name.to_owned()).or_default().clone();
-        Flight { turn: lock.lock_owned().await, flights: self, name: name.to_owned() }
+        Flight { turn: lock.lock_owned().await, _end: end }
     }
 
     /// A turn for who fetches from a place of which each asker has few. Without the place he waits for his turn; with it he waits
@@ -30,7 +32,8 @@ impl<T: Default> Flights<T> {
         let lock = self.0.entry(name.to_owned()).or_default();
         // While the table is locked: else whoever is under way, and ends, takes this for somebody who waits.
         let turn = lock.clone().try_lock_owned().ok()?;
-        Some(Flight { turn, flights: self, name: name.to_owned() })
+        drop(lock);
+        Some(Flight { turn, _end: End { flights: self, name: name.to_owned() } })
     }
 
     /// Waits until nobody is under way for the name, but no longer than this. Returns whether nobody is.
@@ -42,6 +45,12 @@ impl<T: Default> Flights<T> {
 /// A turn; ends when it is dropped.
 pub struct Flight<'a, T = ()> {
     turn: OwnedMutexGuard<T>,
+    // Behind the turn, which it is not to see any more.
+    _end: End<'a, T>,
+}
+
+/// Takes a name off the table when nobody is under way for it, or waits, any more.
+struct End<'a, T> {
     flights: &'a Flights<T>,
     name: String,
 }
@@ -53,11 +62,11 @@ impl<T> Flight<'_, T> {
     }
 }
 
-impl<T> Drop for Flight<'_, T> {
+impl<T> Drop for End<'_, T> {
     fn drop(&mut self) {
-        // Two hold the lock when nobody waits: the table and this turn. Who comes now takes it from the table, under the
-        // same lock of the table that this looks under.
-        self.flights.0.remove_if(&self.name, |_, lock| Arc::strong_count(lock) <= 2);
+        // The table alone holds the lock then. Who comes now takes it from the table, under the same lock of the table that this
+        // looks under.
+        self.flights.0.remove_if(&self.name, |_, lock| Arc::strong_count(lock) == 1);
     }
 }
 
@@ -80,6 +89,17 @@ mod tests {
         drop(first);
         assert!(second.join_next().await.is_some_and(|ended| ended.is_ok()), "its turn came");
         drop(other);
+        assert!(flights.0.is_empty());
+    }
+
+    #[tokio::test]
+    async fn nothing_stays_of_who_gives_up_with_the_turn_in_sight() {
+        let flights = Flights::<()>::default();
+        let first = flights.alone("a").await;
+        let mut second = Box::pin(flights.alone("a"));
+        assert!(timeout(Duration::ZERO, &mut second).await.is_err(), "it waits");
+        drop(first);
+        drop(second);
         assert!(flights.0.is_empty());
     }
 

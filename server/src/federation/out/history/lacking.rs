@@ -144,20 +144,20 @@ pub(super) async fn told_elsewhere(
     ends.truncate(MISSING_MAX);
     // There may have been no place for it.
     let again = is_full.then_some(server);
-    let others = sources.servers.iter().map(String::as_str);
-    let others = others.filter(|other| *other != server && !histories.is_silent(other));
+    let beside = || sources.servers.iter().map(String::as_str).filter(|other| *other != server);
+    let others = beside().filter(|other| !histories.is_silent(other));
     let others =
         others.filter(|other| ends.iter().any(|id| !histories.has_bad_copy(other, id))).take(OTHERS_MAX);
     let to_ask: Vec<&str> = again.into_iter().chain(others).collect();
-    // Who is silent, or does not answer, may have it; of a full page nobody knows whether there was a place for it.
-    let mut has_all_told =
-        !sources.servers.iter().any(|other| **other != *server && histories.is_silent(other));
+    // Who is silent, or does not answer, may have it, and who gave a bad copy a good one by and by; of a full page nobody knows whether
+    // there was a place for it.
+    let has_none =
+        |other: &str| !histories.is_silent(other) && !ends.iter().any(|id| histories.has_bad_copy(other, id));
+    let mut has_all_told = beside().all(has_none);
     let mut is_cut = false;
     for other in to_ask {
         let (mut bad, wanted): (Vec<Arc<str>>, Vec<Arc<str>>) =
             ends.iter().cloned().partition(|id| histories.has_bad_copy(other, id));
-        // It may have a good one by and by.
-        has_all_told &= bad.is_empty();
         if wanted.is_empty() {
             continue;
         }
