@@ -437,6 +437,7 @@ impl Intake {
                     _ => self.hearsay.insert(event_id.clone()),
                 };
                 self.states.retain(|given| given.event_id != event_id);
+                self.left_out.retain(|(before, _), _| *before != event_id);
                 self.take_state(GivenState { event_id, state }, auth_chain, pdus);
             }
             (Question::PolicySignature(wanted), Answer::PolicySignature(answer)) => {

@@ -20,9 +20,9 @@ use crate::{
     room::{
         RoomCtx, membership,
         receive::{Adopted, AtHand, GivenState, Outcome, adopt_state},
-        unchecked,
+        unchecked::{self, Waiting},
     },
-    store::{Tx, schema, schema::UncheckedEvent},
+    store::{Reader, StorageError, Tx, schema, schema::UncheckedEvent},
 };
 
 /// How long events of a room wait that is not entered after all, in milliseconds: a join takes minutes at most.
@@ -30,6 +30,8 @@ const NOT_ENTERED_MS_MAX: u64 = 24 * 60 * 60 * 1000;
 
 /// States that are resolved with that of the room in one command: each is read whole.
 const STATES_AT_ONCE: usize = 8;
+/// Servers whose keys a room may wait for when more is kept: each is asked again and again, a few of all rooms' at once.
+const AWAITED_SERVERS_MAX: usize = 1_000;
 /// Events of a room that may wait for keys: those of all members of large rooms whose servers are gone for good. The others are left
 /// out.
 pub const UNCHECKED_EVENTS_MAX: usize = 20_000;
@@ -105,8 +107,15 @@ pub(super) fn keep_back(
     outcomes: &[(Arc<str>, Outcome)],
 ) -> Result<BTreeSet<String>> {
     let mut awaited = BTreeSet::new();
-    let placed = outcomes.iter().filter(|(_, outcome)| has_place(outcome));
-    let placed: HashSet<&Arc<str>> = placed.map(|(event_id, _)| event_id).collect();
+    if left_out.is_empty() {
+        return Ok(awaited);
+    }
+    let mut placed: HashSet<&Arc<str>> = HashSet::new();
+    for (event_id, outcome) in outcomes {
+        if may_stand_on(tx, room, event_id, outcome)? {
+            placed.insert(event_id);
+        }
+    }
     let mut new = Vec::new();
     for (before, event) in left_out.iter().filter(|(before, _)| placed.contains(before)) {
         if !unchecked::waits(tx, room, &event.server, &event.event_id)? {
@@ -116,12 +125,15 @@ pub(super) fn keep_back(
     if new.is_empty() {
         return Ok(awaited);
     }
-    let (mut waiting, mut bytes) = unchecked::waiting(tx, room)?;
+    let Waiting { mut ids, mut bytes, mut servers } = unchecked::waiting(tx, room)?;
     let since_ms = tx.shared.clock.now_ms();
     for (before, Unchecked { event_id, server, is_state, json }) in new {
-        let has_room = waiting.len() < UNCHECKED_EVENTS_MAX && bytes + json.len() <= UNCHECKED_BYTES_MAX;
+        let has_room = ids.len() < UNCHECKED_EVENTS_MAX
+            && bytes + json.len() <= UNCHECKED_BYTES_MAX
+            && (servers.len() < AWAITED_SERVERS_MAX || servers.contains(server));
         // Its key may have come since: it is known from outside of the graph then, and adopted soon.
-        if has_room && !unchecked::is_placed(tx, event_id)? && waiting.insert(event_id.clone()) {
+        if has_room && !unchecked::is_placed(tx, event_id)? && ids.insert(event_id.clone()) {
+            servers.insert(server.clone());
             awaited.insert(server.clone());
             let server = tx.intern_text(server)?;
             let (before, json) = (before.to_string(), json.to_vec());
@@ -133,9 +145,19 @@ pub(super) fn keep_back(
     Ok(awaited)
 }
 
-fn has_place(outcome: &Outcome) -> bool {
-    let aside = matches!(outcome, Outcome::SoftFailed(_) | Outcome::Rejected(_) | Outcome::NotRecommended);
-    aside || *outcome == Outcome::Accepted
+/// Whether others may follow an event, so that the room comes to stand on the state before it. Of servers that nobody of is in the room
+/// anybody could be the sender.
+fn may_stand_on(
+    reader: &Reader,
+    room: RoomNum,
+    event_id: &str,
+    outcome: &Outcome,
+) -> Result<bool, StorageError> {
+    match outcome {
+        Outcome::Accepted | Outcome::NotRecommended => Ok(true),
+        Outcome::SoftFailed(_) => unchecked::is_of_server_in_room(reader, room, event_id),
+        _ => Ok(false),
+    }
 }
 
 /// Takes in events that waited for the keys of a server, and can be checked now.

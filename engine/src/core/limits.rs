@@ -31,6 +31,9 @@ pub const OWN_PREV_EVENTS_MAX: usize = 10;
 /// How many soft-failed or rejected events are looked through for the accepted ones behind them. Honest servers follow few.
 pub const SET_ASIDE_MAX: usize = 100;
 
+/// How many events may be missing before such events, each of which can name twenty that there never were: they are asked for.
+pub const SET_ASIDE_MISSING_MAX: usize = 100;
+
 /// How many redactions wait for one event that is not there. One is enough for an honest room, unless those who sent the
 /// others were not allowed to.
 pub const EARLY_REDACTIONS_MAX: usize = 100;

@@ -106,7 +106,7 @@ impl Intake {
         }
         let has_room = UNCHECKED_EVENTS_MAX.saturating_sub(self.left_out.len());
         for event in left_out.into_iter().take(has_room) {
-            self.left_out.insert((before.clone(), event.event_id.clone()), event);
+            self.left_out.entry((before.clone(), event.event_id.clone())).or_insert(event);
         }
     }
 

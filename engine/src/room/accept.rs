@@ -197,7 +197,7 @@ pub(super) fn set_aside(
     };
     let event = write(tx, room, arrival, num, place, None)?;
     if let Some((gap, missing)) = missing {
-        note_missing_before(tx, &event, gap, &missing)?;
+        gap::note_missing_of_past(tx, room.num, gap, &missing)?;
     }
     gap::arrived(tx, &event)?;
     redactions::apply_waiting(tx, room, event)
@@ -314,16 +314,20 @@ fn advance(
 ) -> Result<Advance> {
     let before = room.head.state;
     let event_id = arrival.pdu.event_id.to_string();
-    // An event that others were known to follow before it came closes a gap.
-    let is_followed =
-        !arrival.is_new && tx.has(&schema::BACKWARD_EXTREMITIES, &(room.num, event_id.clone()))?;
+    // An event that others were known to follow before it came closes a gap. The states of those that are not shown are the word of who
+    // told them: what follows these need not know of it.
+    let noted = match arrival.is_new {
+        true => None,
+        false => gap::follower(tx, room.num, &event_id)?,
+    };
+    let is_followed = noted.as_ref().is_some_and(|by| by.header.status == EventStatus::Accepted);
     let followed = fork::followed_extremities(tx, room, &arrival.prev)?;
     let all_followed = followed.len() == room.head.extremities.len();
     room.head.extremities.retain(|(extremity, _)| !followed.contains(extremity));
     if !is_followed {
         room.head.extremities.push((num, event_id));
     }
-    let at_head = all_followed && !is_followed && arrival.state_before == before;
+    let at_head = all_followed && noted.is_none() && arrival.state_before == before;
     if at_head {
         room.head.state = state_after;
         room.head.partial_state = arrival.partial_state;

@@ -4,13 +4,13 @@
 //! belongs to the gap before that event. What is filled in takes the positions that were kept free for the gap, from the
 //! top, so that the timeline stays in order and no client that has read past it is told anew.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use super::{Event, RoomCtx, accept::rewrite_header};
 use crate::{
     core::{
         event::Pdu,
-        limits::SET_ASIDE_MAX,
+        limits::{SET_ASIDE_MAX, SET_ASIDE_MISSING_MAX},
         num::{EventNum, RoomNum, StreamPos},
     },
     store::{
@@ -49,10 +49,12 @@ pub(super) fn missing_prev_events(
         let by = BackwardExtremity { follower: num, depth: pdu.depth };
         note_absent(reader, &pdu.prev_events, by, &mut missing)?;
     }
+    let named = missing.len();
     let is_end = |num: EventNum| room.head.extremities.iter().any(|(end, _)| *end == num);
-    let mut looked_through = 0;
+    let mut seen: HashSet<EventNum> = HashSet::new();
     while let Some(num) = to_look_at.pop() {
-        if is_end(num) || looked_through == SET_ASIDE_MAX {
+        let is_enough = seen.len() >= SET_ASIDE_MAX || missing.len() - named >= SET_ASIDE_MISSING_MAX;
+        if is_enough || is_end(num) || seen.contains(&num) {
             continue;
         }
         let event = reader.event(num)?;
@@ -60,10 +62,10 @@ pub(super) fn missing_prev_events(
             continue;
         }
         // What a purge removed is not missed.
-        if looked_through == 0 && reader.has(&schema::HISTORY_STARTS, &room.num)? {
+        if seen.is_empty() && reader.has(&schema::HISTORY_STARTS, &room.num)? {
             break;
         }
-        looked_through += 1;
+        seen.insert(num);
         let prev_events = &event.pdu()?.prev_events;
         if prev_events.len() == event.header.prev.len() {
             to_look_at.extend(&event.header.prev);
@@ -72,6 +74,8 @@ pub(super) fn missing_prev_events(
             to_look_at.extend(note_absent(reader, prev_events, by, &mut missing)?);
         }
     }
+    // In the oldest versions an event that is not shown may name this one.
+    missing.retain(|(event_id, _)| *event_id != pdu.event_id);
     Ok(missing)
 }
 

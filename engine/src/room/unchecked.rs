@@ -15,10 +15,13 @@ use serde_json::Value;
 
 use super::{Event, RoomCtx, accept::Arrival, gap, members, restricted_join::AUTHORISING_USER, state};
 use crate::{
-    core::num::{EventNum, NodeId, RoomNum, StateKeyId, TextNum},
+    core::{
+        identifiers::server_name,
+        num::{EventNum, NodeId, RoomNum, StateKeyId, TextNum},
+    },
     store::{
         Direction, Reader, StorageError, Tx, schema,
-        schema::{EventStatus, UncheckedEvent, UncheckedMember},
+        schema::{EventStatus, Membership, UncheckedEvent, UncheckedMember},
     },
 };
 
@@ -175,10 +178,16 @@ pub(crate) fn note_members(tx: &mut Tx, room: RoomNum, users: &HashSet<String>) 
         return Ok(());
     }
     let mut found = Vec::new();
-    for (server, event_id, event) in all(tx, room)? {
-        let user_id = member_of(&event).filter(|user_id| users.contains(user_id));
-        found.extend(user_id.map(|user_id| (user_id, UncheckedMember { server, event_id })));
-    }
+    tx.scan(
+        &schema::UNCHECKED_EVENTS,
+        &room,
+        Direction::Forward,
+        |(_, server, event_id): (RoomNum, TextNum, String), event| {
+            let user_id = member_of(&event).filter(|user_id| users.contains(user_id));
+            found.extend(user_id.map(|user_id| (user_id, UncheckedMember { server, event_id })));
+            true
+        },
+    )?;
     for (user_id, member) in found {
         tx.put(&schema::UNCHECKED_MEMBERS, &(room, user_id), &member);
     }
@@ -221,12 +230,12 @@ pub(crate) fn let_joins_go(tx: &mut Tx, room: RoomNum) -> Result<(), StorageErro
     note_members(tx, room, &users)
 }
 
-/// Whether an event is a membership of a user of this server, or is not here: then it was to become one.
+/// Whether an event is a join of a user of this server, or is not here: then it was to become one.
 fn is_join(reader: &Reader, event_id: &str) -> Result<bool, StorageError> {
     let Some(event) = gap::in_graph(reader, event_id)? else { return Ok(true) };
     let pdu = event.pdu()?;
     let is_own = pdu.state_key.as_ref().is_some_and(|user_id| members::is_local(reader, user_id));
-    Ok(&*pdu.kind == MEMBER && is_own)
+    Ok(&*pdu.kind == MEMBER && is_own && pdu.membership() == Some(Membership::Join.name()))
 }
 
 /// Lets all events of a room go. O(events that wait there).
@@ -246,20 +255,49 @@ pub(crate) fn let_all_go(tx: &mut Tx, room: RoomNum) -> Result<(), StorageError>
     Ok(())
 }
 
-/// The ids of the events that wait in a room, and how many bytes they take. O(events that wait there).
-pub(crate) fn waiting(reader: &Reader, room: RoomNum) -> Result<(HashSet<Arc<str>>, usize), StorageError> {
-    let (mut ids, mut bytes) = (HashSet::new(), 0);
+/// What waits in a room.
+#[derive(Default)]
+pub(crate) struct Waiting {
+    /// The events' ids.
+    pub ids: HashSet<Arc<str>>,
+    /// How many bytes they take.
+    pub bytes: usize,
+    /// The servers whose keys they wait for.
+    pub servers: HashSet<String>,
+}
+
+/// What waits in a room. O(events that wait there).
+pub(crate) fn waiting(reader: &Reader, room: RoomNum) -> Result<Waiting, StorageError> {
+    let mut waiting = Waiting::default();
+    let mut servers: HashSet<TextNum> = HashSet::new();
     reader.scan(
         &schema::UNCHECKED_EVENTS,
         &room,
         Direction::Forward,
-        |(_, _, event_id): (RoomNum, TextNum, String), row| {
-            ids.insert(event_id.into());
-            bytes += row.json.len();
+        |(_, server, event_id): (RoomNum, TextNum, String), row| {
+            waiting.ids.insert(event_id.into());
+            waiting.bytes += row.json.len();
+            servers.insert(server);
             true
         },
     )?;
-    Ok((ids, bytes))
+    for server in servers {
+        waiting.servers.insert(reader.text(server)?.to_string());
+    }
+    Ok(waiting)
+}
+
+/// Whether an event is of the graph, and its sender's server is in the room.
+pub(crate) fn is_of_server_in_room(
+    reader: &Reader,
+    room: RoomNum,
+    event_id: &str,
+) -> Result<bool, StorageError> {
+    let Some(event) = gap::in_graph(reader, event_id)? else { return Ok(false) };
+    match server_name(&event.pdu()?.sender) {
+        Some(server) => reader.is_server_in_room(server, room),
+        None => Ok(false),
+    }
 }
 
 /// For whose keys the events of a room wait, by their ids. O(events that wait there).

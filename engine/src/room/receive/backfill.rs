@@ -440,7 +440,10 @@ impl Step<'_> {
             }
             let here = gap::follower(self.tx, self.room.num, &at.event_id)?;
             if let Some(follower) = here {
-                let alone = follower.header.prev.is_empty() && follower.pdu()?.prev_events.len() == 1;
+                // The state before one that is not shown is the word of who told it.
+                let is_shown = follower.header.status == EventStatus::Accepted;
+                let alone =
+                    is_shown && follower.header.prev.is_empty() && follower.pdu()?.prev_events.len() == 1;
                 return Ok(alone.then_some(follower.header.state_before));
             }
             let next = self.followers.get(&*at.event_id).and_then(|followers| followers.first());

@@ -293,6 +293,7 @@ async fn complete_by(
     match missing.is_nothing() {
         true => {
             settle(ctx, &room.room_id).await?;
+            ctx.federation.unchecked.wake(&room.room_id, Instant::now().into_std());
             // Those whose leaves its policy server has to sign.
             guests::begin_to_remove(ctx, &room.room_id);
             Ok(count)

@@ -87,7 +87,20 @@ impl UncheckedRooms {
             let stage = rooms.entry(room_id.to_owned()).or_insert(fresh);
             match stage {
                 Stage::Busy { again, .. } => *again = true,
-                Stage::Resting { .. } => *stage = fresh,
+                // What is new is looked at soon, and does not put off what waits already.
+                Stage::Resting { until, attempts } => {
+                    (*until, *attempts) = ((*until).min(now + PAUSES[0]), 0);
+                }
+            }
+        }
+    }
+
+    /// Whoever waits in the room waits for no pause: nothing could be taken in while members of it were on the way.
+    pub(super) fn wake(&self, room_id: &str, now: Instant) {
+        let mut waiting = self.waiting.lock();
+        for stage in waiting.iter_mut().flatten().filter_map(|(_, rooms)| rooms.get_mut(room_id)) {
+            if let Stage::Resting { until, .. } = stage {
+                *until = (*until).min(now);
             }
         }
     }

@@ -18,10 +18,14 @@ struct Between {
 impl Between {
     /// Carl's are messages, and he is banned here meanwhile; or they are names of the room, which he may not give.
     fn new(status: EventStatus) -> Self {
+        Self::of(status, |scene| scene.message(BOB, &strs(&scene.ends()), 21))
+    }
+
+    fn of(status: EventStatus, innocent: impl Fn(&Scene) -> Pdu) -> Self {
         let scene = Scene::new();
         assert!(accepted(&scene.receive(&[&scene.member(CARL, CARL, "join", &strs(&scene.ends()), 20)])));
         let state = scene.state_ids();
-        let innocent = scene.message(BOB, &strs(&scene.ends()), 21);
+        let innocent = innocent(&scene);
         let by_carl = |prev: &Pdu, depth: u64| match status {
             EventStatus::SoftFailed => scene.message(CARL, &[&prev.event_id], depth),
             _ => {
@@ -105,4 +109,53 @@ fn a_page_of_history_goes_on_behind_them() {
         fill(&between.scene, page.map(|pdu| pdu.json.clone()).to_vec());
         between.is_whole(&[&between.innocent, &between.after, &last]);
     }
+}
+
+/// The state that was told with one of them lacks it, and what follows stands on that.
+#[test]
+fn what_they_alone_follow_counts_when_it_comes() {
+    for status in STATUSES {
+        let between = Between::of(status, |scene| {
+            let content = json!({"membership": "join", "displayname": "Bob"});
+            scene.draft(BOB, "m.room.member", Some(BOB), content, &strs(&scene.ends()), 21)
+        });
+        between.take_bad(status);
+        assert!(accepted(&between.scene.receive(&[&between.after])));
+        assert!(accepted(&between.scene.receive(&[&between.innocent])));
+        let standing = between.scene.state("m.room.member", BOB);
+        assert_eq!(standing.as_deref(), Some(&*between.innocent.event_id));
+        assert_eq!(missing_before(&between.scene, &between.after), [""; 0]);
+        between.scene.is_sound();
+    }
+}
+
+/// Its server makes up what it follows, in a diamond of any height.
+#[test]
+fn what_somebody_makes_up_is_missing_so_far_and_no_further() {
+    let between = Between::new(EventStatus::SoftFailed);
+    let mut tops = vec![between.innocent.event_id.clone()];
+    for depth in 30..40 {
+        let mut next = Vec::new();
+        for side in 0..2 {
+            let made_up: Vec<String> =
+                (0..18).map(|number| format!("$made-up-{depth}-{side}-{number}")).collect();
+            let prev: Vec<&str> =
+                tops.iter().map(|id| &**id).chain(made_up.iter().map(String::as_str)).collect();
+            // As one that was made before he was banned.
+            let auth = between.bad[0].auth_events.iter().map(|id| &**id).collect();
+            let content = json!({"msgtype": "m.text", "body": format!("{depth} {side}")});
+            let (sender, kind, state_key) = (CARL, "m.room.message", None);
+            let bad = between.scene.peer.make(Draft { sender, kind, state_key, content, prev, auth, depth });
+            between.take(&bad);
+            assert_eq!(between.scene.status(&bad.event_id), Some(EventStatus::SoftFailed));
+            next.push(bad.event_id);
+        }
+        tops = next;
+    }
+    let prev: Vec<&str> = tops.iter().map(|id| &**id).collect();
+    let last = between.scene.message(BOB, &prev, 40);
+    assert!(accepted(&between.scene.receive(&[&last])));
+    let missing = missing_before(&between.scene, &last).len();
+    assert!((100..120).contains(&missing), "{missing}");
+    between.scene.is_sound();
 }

@@ -153,7 +153,7 @@ pub(super) async fn told_elsewhere(
     // there was a place for it.
     let has_none =
         |other: &str| !histories.is_silent(other) && !ends.iter().any(|id| histories.has_bad_copy(other, id));
-    let mut has_all_told = beside().all(has_none);
+    let mut has_all_told = beside().chain(again).all(has_none);
     let mut is_cut = false;
     for other in to_ask {
         let (mut bad, wanted): (Vec<Arc<str>>, Vec<Arc<str>>) =
