@@ -91,6 +91,7 @@ class User:
         elif timeline.get("limited"):
             await self.fill(room, timeline["prev_batch"])
         events = timeline.get("events", [])
+        watcher.own |= {event["event_id"] for event in events if event["sender"] == self.id}
         self.news += len(events)
         watcher.timeline.setdefault(room, []).extend(event["event_id"] for event in events)
         state = joined.get("state_after", joined.get("state", {})).get("events", [])

@@ -35,7 +35,8 @@ class Sent:
 
 @dataclass
 class Watcher:
-    """What the client of one user was told. Stretches are the times in which it was in a room: `[from, to or None]`."""
+    """What the client of one user was told. Stretches are the times in which it was in a room: `[from, to or None]`; `own`, the
+    user's own events."""
 
     user: str
     server: str
@@ -43,6 +44,7 @@ class Watcher:
     state_after: bool = False
     stretches: dict = field(default_factory=dict)
     timeline: dict = field(default_factory=dict)
+    own: set = field(default_factory=set)
     filled: dict = field(default_factory=dict)
     history: dict = field(default_factory=dict)
     probed: dict = field(default_factory=dict)

@@ -40,8 +40,7 @@ async def redact(play, chance):
 async def receipt(play, chance):
     user, room = play.member(chance)
     # Nobody is told that somebody has read what they wrote.
-    own = {sent.event_id for sent in play.ledger.sent if sent.user == user.id}
-    events = [event_id for event_id in user.watcher.timeline.get(room, []) if event_id not in own]
+    events = [event_id for event_id in user.watcher.timeline.get(room, []) if event_id not in user.watcher.own]
     if not events:
         return "nothing to read"
     event_id = events[-1]
