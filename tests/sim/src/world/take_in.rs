@@ -178,7 +178,8 @@ impl World {
     /// What an honest server sent must not be rejected or refused.
     pub(super) fn judge(&mut self, to: usize, outcomes: &BTreeMap<Arc<str>, Outcome>) -> Result<(), Breach> {
         for (event_id, outcome) in outcomes {
-            self.learned += usize::from(*outcome != Outcome::Known);
+            // Of history nothing is kept until somebody pages back to it.
+            self.learned += usize::from(!matches!(outcome, Outcome::Known | Outcome::Past));
             let why = match outcome {
                 Outcome::Rejected(denied) => denied.to_string(),
                 Outcome::Refused(refused) => refused.to_string(),
