@@ -97,8 +97,8 @@ impl Command for KeepUnchecked {
     }
 }
 
-/// Keeps what the state before an event goes without, beside what waits in the room already. `outcomes` says which of the events have
-/// their places in the graph, where others follow them. Answers whose keys more waits for than before. O(events that wait in the
+/// Keeps what the state before an event goes without, beside what waits in the room already. `outcomes` says which of the events others
+/// may follow. Answers whose keys more waits for than before. O(events that wait in the
 /// room), where there is something new to be kept.
 pub(super) fn keep_back(
     tx: &mut Tx,

@@ -178,43 +178,40 @@ pub(crate) fn note_members(tx: &mut Tx, room: RoomNum, users: &HashSet<String>) 
         return Ok(());
     }
     let mut found = Vec::new();
-    tx.scan(
-        &schema::UNCHECKED_EVENTS,
-        &room,
-        Direction::Forward,
-        |(_, server, event_id): (RoomNum, TextNum, String), event| {
-            let user_id = member_of(&event).filter(|user_id| users.contains(user_id));
-            found.extend(user_id.map(|user_id| (user_id, UncheckedMember { server, event_id })));
-            true
-        },
-    )?;
+    each(tx, room, |server, event_id, event| {
+        let user_id = member_of(&event).filter(|user_id| users.contains(user_id));
+        found.extend(user_id.map(|user_id| (user_id, UncheckedMember { server, event_id })));
+    })?;
     for (user_id, member) in found {
         tx.put(&schema::UNCHECKED_MEMBERS, &(room, user_id), &member);
     }
     Ok(())
 }
 
-/// All that waits in a room: for whose keys, and the event. O(that).
-fn all(reader: &Reader, room: RoomNum) -> Result<Vec<(TextNum, String, UncheckedEvent)>, StorageError> {
-    let mut rows = Vec::new();
+/// Visits all that waits in a room: for whose keys, the event's id, and the event. O(that).
+fn each(
+    reader: &Reader,
+    room: RoomNum,
+    mut visit: impl FnMut(TextNum, String, UncheckedEvent),
+) -> Result<(), StorageError> {
     reader.scan(
         &schema::UNCHECKED_EVENTS,
         &room,
         Direction::Forward,
         |(_, server, event_id): (RoomNum, TextNum, String), row| {
-            rows.push((server, event_id, row));
+            visit(server, event_id, row);
             true
         },
-    )?;
-    Ok(rows)
+    )
 }
 
 /// Lets those events of a room go that were told with a join. What the states before other events went without goes on waiting.
 /// O(events that wait there).
 pub(crate) fn let_joins_go(tx: &mut Tx, room: RoomNum) -> Result<(), StorageError> {
     let mut joins: HashMap<String, bool> = HashMap::new();
-    let mut users = HashSet::new();
-    for (server, event_id, row) in all(tx, room)? {
+    let (mut users, mut rows) = (HashSet::new(), Vec::new());
+    each(tx, room, |server, event_id, row| rows.push((server, event_id, row)))?;
+    for (server, event_id, row) in rows {
         let is_join = match joins.get(&row.before) {
             Some(is_join) => *is_join,
             None => {
@@ -270,17 +267,11 @@ pub(crate) struct Waiting {
 pub(crate) fn waiting(reader: &Reader, room: RoomNum) -> Result<Waiting, StorageError> {
     let mut waiting = Waiting::default();
     let mut servers: HashSet<TextNum> = HashSet::new();
-    reader.scan(
-        &schema::UNCHECKED_EVENTS,
-        &room,
-        Direction::Forward,
-        |(_, server, event_id): (RoomNum, TextNum, String), row| {
-            waiting.ids.insert(event_id.into());
-            waiting.bytes += row.json.len();
-            servers.insert(server);
-            true
-        },
-    )?;
+    each(reader, room, |server, event_id, row| {
+        waiting.ids.insert(event_id.into());
+        waiting.bytes += row.json.len();
+        servers.insert(server);
+    })?;
     for server in servers {
         waiting.servers.insert(reader.text(server)?.to_string());
     }
@@ -303,15 +294,9 @@ pub(crate) fn is_of_server_in_room(
 /// For whose keys the events of a room wait, by their ids. O(events that wait there).
 pub(crate) fn waited_for(reader: &Reader, room: RoomNum) -> Result<HashMap<Arc<str>, TextNum>, StorageError> {
     let mut servers = HashMap::new();
-    reader.scan(
-        &schema::UNCHECKED_EVENTS,
-        &room,
-        Direction::Forward,
-        |(_, server, event_id): (RoomNum, TextNum, String), _| {
-            servers.insert(event_id.into(), server);
-            true
-        },
-    )?;
+    each(reader, room, |server, event_id, _| {
+        servers.insert(event_id.into(), server);
+    })?;
     Ok(servers)
 }
 
@@ -319,14 +304,6 @@ pub(crate) fn waited_for(reader: &Reader, room: RoomNum) -> Result<HashMap<Arc<s
 /// wait there).
 pub(crate) fn newest_ms(reader: &Reader, room: RoomNum) -> Result<u64, StorageError> {
     let mut newest_ms = 0;
-    reader.scan(
-        &schema::UNCHECKED_EVENTS,
-        &room,
-        Direction::Forward,
-        |_: (RoomNum, TextNum, String), row| {
-            newest_ms = newest_ms.max(row.since_ms);
-            true
-        },
-    )?;
+    each(reader, room, |_, _, row| newest_ms = newest_ms.max(row.since_ms))?;
     Ok(newest_ms)
 }
