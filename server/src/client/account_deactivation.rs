@@ -92,18 +92,21 @@ pub enum Departure {
 pub fn departures(engine: &Engine, user_id: &str) -> Result<Vec<Departure>, Error> {
     let memberships = &[Membership::Join, Membership::Invite, Membership::Knock];
     let rooms = engine.read(&RoomsOf { user_id, memberships })?;
-    rooms.into_iter().map(|room_id| departure(engine, user_id.to_owned(), room_id)).collect()
+    let change = |room_id| Change { room_id, user_id: user_id.to_owned(), reason: None };
+    rooms.into_iter().map(|room_id| departure(engine, change(room_id))).collect()
 }
 
-fn departure(engine: &Engine, user_id: String, room_id: String) -> Result<Departure, Error> {
+/// How a user leaves a room: an invite or a knock that only another server knows of is answered there.
+pub fn departure(engine: &Engine, change: Change) -> Result<Departure, Error> {
+    let Change { room_id, user_id, .. } = &change;
     match engine.read(&OutOfBandMembership { room_id: room_id.clone(), user_id: user_id.clone() }) {
-        Ok(open) => Ok(Departure::Elsewhere(Change { room_id, user_id, reason: None }, open)),
+        Ok(open) => Ok(Departure::Elsewhere(change, open)),
         Err(Error::NotFound(_)) => Ok(Departure::Here(ChangeMembership {
-            room_id,
-            sender: user_id.clone(),
-            target: user_id,
+            room_id: change.room_id,
+            sender: change.user_id.clone(),
+            target: change.user_id,
             action: MembershipAction::Leave,
-            reason: None,
+            reason: change.reason,
             is_guest: false,
         })),
         Err(error) => Err(error),

@@ -1,15 +1,16 @@
 //! `joining.yaml`: joining rooms.
 
+use std::sync::Arc;
+
 use serde_json::json;
 use warren_engine::approach::Change;
-use warren_engine::command::{ChangeMembership, MembershipAction};
+use warren_engine::command::MembershipAction;
 
 use super::membership::{
-    Own, Target, change_elsewhere, change_own, room_id, target, via, way, way_of, why_not,
+    Own, Target, change_elsewhere, change_here, change_own, room_id, target, turn, via, way, way_of, why_not,
 };
 use crate::context::Context;
 use crate::federation::out::join;
-use crate::federation::out::policy;
 use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
 use crate::worker;
 
@@ -39,36 +40,24 @@ async fn enter(call: Call, target: Target) -> Outcome {
     let way = way(&call, &target)?;
     if way.needs_help() {
         let change = change_elsewhere(&call, &way, &target.room_id, request.reason)?;
-        let ctx = call.ctx.clone();
-        let (room_id, door) = (target.room_id.clone(), target.room_id.clone());
+        let (ctx, room_id) = (call.ctx.clone(), target.room_id.clone());
         // The other server lets the user in before this one knows: that must not be left half done.
-        worker::finish(async move {
-            let turn = ctx.federation.joins.alone(&door).await;
-            // Another user of this server may have come in meanwhile.
-            let way = way_of(&ctx, &change.user_id, &target)?;
-            // Where the room is here it is not entered: nobody has to wait for the servers that one user goes by.
-            let _turn = (!way.is_here).then_some(turn);
-            if way.needs_help() {
-                join::join(&ctx, &change, &way.servers).await.map_err(|error| why_not(&way, error))
-            } else {
-                join_here(&ctx, change).await
-            }
-        })
-        .await?;
+        worker::finish(async move { enter_in_turn(&ctx, change, &target).await }).await?;
         return Answer::json(&json!({ "room_id": room_id }));
     }
     change_own(&call, target.room_id.clone(), MembershipAction::Join, request.reason).await?;
     Answer::json(&json!({ "room_id": target.room_id }))
 }
 
-async fn join_here(ctx: &Context, change: Change) -> Result<(), ApiError> {
-    let join = ChangeMembership {
-        room_id: change.room_id,
-        sender: change.user_id.clone(),
-        target: change.user_id,
-        action: MembershipAction::Join,
-        reason: change.reason,
-        is_guest: false,
-    };
-    policy::write(ctx, join).await
+async fn enter_in_turn(ctx: &Arc<Context>, change: Change, target: &Target) -> Result<(), ApiError> {
+    let _own = turn(ctx, &change).await;
+    let door = ctx.federation.joins.alone(&target.room_id).await;
+    // Another user of this server may have come in meanwhile.
+    let way = way_of(ctx, &change.user_id, target)?;
+    // Where the room is here it is not entered: nobody has to wait for the servers that one user goes by.
+    let _door = (!way.is_here).then_some(door);
+    if !way.needs_help() {
+        return change_here(ctx, change, MembershipAction::Join).await;
+    }
+    join::join(ctx, &change, &way.servers).await.map_err(|error| why_not(&way, error))
 }

@@ -1,12 +1,11 @@
 //! `leaving.yaml`: leaving rooms, and forgetting them.
 
-use warren_engine::Error;
 use warren_engine::approach::Change;
-use warren_engine::command::{ForgetRoom, MembershipAction};
-use warren_engine::view::federation::OutOfBandMembership;
+use warren_engine::command::ForgetRoom;
 
-use super::membership::{Own, change_own, room_id};
-use crate::federation::out::leave;
+use super::account_deactivation::{Departure, departure};
+use super::membership::{Own, room_id, turn};
+use crate::federation::out::{leave, policy};
 use crate::http::{Answer, Call, Outcome, endpoints};
 use crate::worker;
 
@@ -17,18 +16,18 @@ endpoints! {
 
 async fn leave_room(call: Call) -> Outcome {
     let request: Own = call.json_or_empty()?;
-    let (room_id, user_id) = (room_id(&call)?, call.user()?.to_string());
-    // An invite or a knock that only another server knows of is answered there.
-    match call.ctx.engine.read(&OutOfBandMembership { room_id: room_id.clone(), user_id: user_id.clone() }) {
-        Ok(open) => {
-            let (ctx, change) = (call.ctx.clone(), Change { room_id, user_id, reason: request.reason });
-            worker::finish(async move { leave::leave(&ctx, &change, &open).await }).await?;
+    let change =
+        Change { room_id: room_id(&call)?, user_id: call.user()?.to_string(), reason: request.reason };
+    let ctx = call.ctx.clone();
+    // Another server takes note of it before this one does: that must not be left half done.
+    worker::finish(async move {
+        let _turn = turn(&ctx, &change).await;
+        match departure(&ctx.engine, change)? {
+            Departure::Here(leave) => policy::write(&ctx, leave).await,
+            Departure::Elsewhere(change, open) => leave::leave(&ctx, &change, &open).await,
         }
-        Err(Error::NotFound(_)) => {
-            change_own(&call, room_id, MembershipAction::Leave, request.reason).await?
-        }
-        Err(error) => return Err(error.into()),
-    }
+    })
+    .await?;
     Ok(Answer::empty())
 }
 

@@ -12,6 +12,7 @@ use warren_engine::{Conflict, Error};
 
 use crate::context::Context;
 use crate::federation::out::complete::until_known;
+use crate::federation::out::flights::Flight;
 use crate::federation::out::policy;
 use crate::federation::out::queries::room_of_alias;
 use crate::http::{ApiError, Call};
@@ -120,6 +121,12 @@ pub fn why_not(way: &Way, error: ApiError) -> ApiError {
         .with_status(StatusCode::SERVICE_UNAVAILABLE)
 }
 
+/// The turn of a user to change their own membership of a room by way of other servers, or to leave it: what was asked for first is
+/// done first, so that who leaves while they come in is out in the end.
+pub async fn turn<'c>(ctx: &'c Context, change: &Change) -> Flight<'c> {
+    ctx.federation.own_changes.alone(&format!("{} {}", change.user_id, change.room_id)).await
+}
+
 /// Changes the asker's own membership.
 pub async fn change_own(
     call: &Call,
@@ -128,6 +135,20 @@ pub async fn change_own(
     reason: Option<String>,
 ) -> Result<(), ApiError> {
     change(call, room_id, call.user()?.to_string(), action, reason).await
+}
+
+/// The same for who is known to be no guest.
+pub async fn change_here(ctx: &Context, change: Change, action: MembershipAction) -> Result<(), ApiError> {
+    let Change { room_id, user_id, reason } = change;
+    let change = ChangeMembership {
+        room_id,
+        sender: user_id.clone(),
+        target: user_id,
+        action,
+        reason,
+        is_guest: false,
+    };
+    policy::write(ctx, change).await
 }
 
 /// Changes another user's membership of the room in the path, as the body asks.

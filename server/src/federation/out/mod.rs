@@ -18,7 +18,7 @@ pub mod ends;
 mod error;
 pub mod fetch;
 mod fetches;
-mod flights;
+pub mod flights;
 pub mod guests;
 pub mod hierarchy;
 pub mod history;
@@ -99,6 +99,8 @@ pub struct Federation {
     hierarchies: hierarchy::Hierarchies,
     /// Rooms that are, or were, resynchronised.
     pub resyncs: resync::Resyncs,
+    /// Users, with rooms, whose own membership of these is being changed.
+    pub own_changes: Flights,
     /// Rooms that are being joined.
     pub joins: Flights,
     /// For what is told of rooms that are being joined.
@@ -132,6 +134,7 @@ impl Federation {
             silent_policy_servers: Silences::new(POLICY_PAUSE),
             hierarchies: hierarchy::Hierarchies::new(places.questions),
             resyncs: resync::Resyncs::default(),
+            own_changes: Flights::default(),
             joins: Flights::default(),
             early_events: EarlyEvents::default(),
             media: media::Fetching::default(),
