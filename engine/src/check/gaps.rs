@@ -9,7 +9,11 @@ use crate::{
         event::Pdu,
         num::{EventNum, RoomNum, StreamPos},
     },
-    room::{gap, room_version},
+    room::{
+        RoomCtx,
+        gap::{self, MissingPrev},
+        room_version,
+    },
     store::{
         Direction, Positioned, StorageError, schema,
         schema::{BackwardExtremity, EventStatus, PurgeWork},
@@ -94,10 +98,10 @@ pub(super) fn passes() -> Vec<Pass> {
     ]
 }
 
-/// Whether the event is part of the graph here.
-fn in_graph(row: &Row<'_>, num: Option<EventNum>) -> Result<bool, StorageError> {
-    let Some(num) = num else { return Ok(false) };
-    Ok(row.header(num)?.is_some_and(|header| header.value.is_in_graph()))
+/// What became of an event that is part of the graph here; nothing if it is not.
+fn in_graph(row: &Row<'_>, num: EventNum) -> Result<Option<EventStatus>, StorageError> {
+    let header = row.header(num)?.filter(|header| header.value.is_in_graph());
+    Ok(header.map(|header| header.value.status))
 }
 
 /// An event that is missing is followed by one that is here, and is in a gap.
@@ -117,8 +121,8 @@ fn backward_extremity(
         }
         _ => false,
     };
-    let num = row.event_num(&event_id)?;
-    let is_missing = named && !in_graph(row, num)?;
+    let known = row.event_num(&event_id)?.map(|num| in_graph(row, num)).transpose()?.flatten();
+    let is_missing = named && known.is_none();
     if !row.expect(is_missing, "the event is not missing, or nothing follows it") {
         row.delete(&schema::BACKWARD_EXTREMITIES, &(room, event_id));
         return Ok(());
@@ -188,40 +192,87 @@ pub(super) fn expect_of(
         row.expect_row(&schema::PARTIAL_STATES, &(room, header.pos), &num, problem)?;
     }
     let starts = readable(row.reader().get(&schema::HISTORY_STARTS, &room))?;
+    let (mut follows, mut follows_set_aside) = (Vec::new(), false);
+    let mut missing: Vec<MissingPrev> = Vec::new();
     for prev in &pdu.prev_events {
         let known = row.event_num(prev)?;
-        if let Some(known) = known.filter(|known| !header.value.prev.contains(known)) {
-            row.seen.followed.insert(known);
-        }
+        let late = known.filter(|known| !header.value.prev.contains(known));
+        row.seen.followed.extend(late);
         // What a purge removed is not missed.
-        if !is_accepted || starts.is_some() || in_graph(row, known)? {
+        if !is_accepted || starts.is_some() {
             continue;
         }
-        let key = (room, prev.to_string());
-        let noted = row.reader().has(&schema::BACKWARD_EXTREMITIES, &key)?;
-        if !row.expect(noted, &format!("{prev} is missing before the event, and not noted"))
-            && let Some(gap) = gap_of(row, header)?
-        {
-            let value = BackwardExtremity { follower: num, depth: header.value.depth };
-            row.put(&schema::BACKWARD_EXTREMITIES, &key, &Positioned { pos: gap, value });
+        match known.map(|known| in_graph(row, known)).transpose()?.flatten() {
+            Some(status) => {
+                follows_set_aside |= status != EventStatus::Accepted;
+                follows.extend(late);
+            }
+            None => {
+                let by = BackwardExtremity { follower: num, depth: header.value.depth };
+                missing.push((prev.clone(), by));
+            }
         }
     }
-    Ok(())
+    if follows_set_aside {
+        // What was here when it came is looked through first, as it was then.
+        follows.extend(&header.value.prev);
+        missing.extend(missing_behind(row, (num, room), pdu, &follows)?);
+    }
+    expect_noted(row, header, missing)
 }
 
-/// The gap that what is missing before an event is in: the one before it or, for one that was filled in, the next.
-fn gap_of(
+/// What is missing before events that are not shown, and that the event follows. It was not always noted.
+fn missing_behind(
     row: &Row<'_>,
+    (num, room): (EventNum, RoomNum),
+    pdu: &Pdu,
+    follows: &[EventNum],
+) -> Result<Vec<MissingPrev>, StorageError> {
+    let found = readable(RoomCtx::find(row.reader(), &pdu.room_id))?.filter(|found| found.num == room);
+    let Some(found) = found else { return Ok(Vec::new()) };
+    // Of what cannot be read is told where it is visited.
+    let missing = gap::missing_prev_events(row.reader(), &found, num, follows, pdu);
+    let mut missing = readable(missing.map(Some))?.unwrap_or_default();
+    // What it names itself is known.
+    missing.retain(|(_, by)| by.follower != num);
+    Ok(missing)
+}
+
+/// Expects what an event lacks to be noted. What is not is looked for from then on in a gap before the event, or as near below it as there is
+/// room for one.
+fn expect_noted(
+    row: &mut Row<'_>,
     header: &Positioned<schema::EventHeader>,
-) -> Result<Option<StreamPos>, StorageError> {
-    if header.value.after_gap {
-        return Ok(Some(header.pos));
+    missing: Vec<MissingPrev>,
+) -> Result<(), StorageError> {
+    let room = header.value.room;
+    let mut unnoted = Vec::new();
+    for (event_id, by) in missing {
+        let key = (room, event_id.to_string());
+        let noted = row.reader().has(&schema::BACKWARD_EXTREMITIES, &key)?;
+        if !row.expect(noted, &format!("{event_id} is missing before the event, and not noted")) {
+            unnoted.push((key, by));
+        }
     }
-    let (room, mut found) = (header.value.room, None);
-    let (start, end) = ((room, header.pos), (room, StreamPos::MAX));
-    row.reader().scan_between(&schema::GAPS, &start, &end, Direction::Forward, |(_, pos), _| {
-        found = Some(pos);
-        false
-    })?;
-    Ok(found)
+    if unnoted.is_empty() {
+        return Ok(());
+    }
+    let gap = match header.value.after_gap {
+        true => header.pos,
+        false => gap::place_before(row.reader(), room, header.pos)?,
+    };
+    for (key, value) in unnoted {
+        row.put(&schema::BACKWARD_EXTREMITIES, &key, &Positioned { pos: gap, value });
+    }
+    // The gap itself is opened where what is missing in it is visited.
+    let behind = readable(row.reader().get(&schema::TIMELINE, &(room, gap)))?;
+    if let Some(behind) = behind
+        && row.header(behind)?.is_some_and(|header| !header.value.after_gap)
+    {
+        row.change_header(behind, |_, header| {
+            header.value.after_gap = true;
+            Ok(())
+        });
+    }
+    Ok(())
 }

@@ -3,7 +3,10 @@
 //!
 //! Specification: client-server API, "Room Upgrades".
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use serde_json::{Value, json};
 
@@ -11,13 +14,13 @@ use crate::{
     command::{Command, Lanes},
     core::{
         event::{JsonObject, Pdu},
-        num::UserNum,
+        identifiers::is_user_id,
         power_levels,
         version::RoomVersion,
     },
     error::{Conflict, Denied, Error, Invalid, Result},
     room::{
-        Event, NewEvent, RoomCtx, append, create, membership, presets::one, sending, upgrade,
+        Event, NewEvent, RoomCtx, append, create, membership, presets::one, sending, unchecked, upgrade,
         upgrade::TOMBSTONE,
     },
     store::{Tx, schema, schema::Membership},
@@ -88,17 +91,19 @@ struct Heritage {
     levels: Option<JsonObject>,
     /// State events by type, state key and content, in the order in which they are set.
     state: Vec<(String, String, JsonObject)>,
-    banned: Vec<(UserNum, Arc<Event>)>,
+    /// Who is banned, with the reason.
+    banned: BTreeMap<String, Option<Value>>,
 }
 
 impl Heritage {
     fn read(tx: &Tx, old: &RoomCtx, version: &RoomVersion) -> Result<Self> {
         let create = old.state(tx, "m.room.create", "")?.ok_or(Denied::NotInRoom)?;
         let levels = old.state(tx, "m.room.power_levels", "")?;
-        let mut state = Vec::new();
+        let (mut state, mut waiting) = (Vec::new(), waiting_state(tx, old)?);
         for kind in upgrade::TRANSFERRED {
-            let Some(event) = old.state(tx, kind, "")? else { continue };
-            let mut content = event.pdu()?.content.clone();
+            let standing = old.state(tx, kind, "")?.map(|event| event.pdu()).transpose()?;
+            let found = standing.map(|pdu| pdu.content.clone()).or_else(|| waiting.remove(*kind));
+            let Some(mut content) = found else { continue };
             match *kind {
                 "m.room.join_rules" => content = upgrade::join_rules(version, &content),
                 // A room without its list would be open to whom the old one shuts out, and one with it to everybody but us.
@@ -119,13 +124,42 @@ impl Heritage {
                 }
             }
         }
-        let mut banned = Vec::new();
-        for (user, num) in tx.members(old.num, Membership::Ban)? {
-            banned.push((user, tx.event(num)?));
-        }
         let levels = levels.map(|event| event.pdu()).transpose()?.map(|pdu| pdu.content.clone());
-        Ok(Self { create, levels, state, banned })
+        Ok(Self { create, levels, state, banned: banned(tx, old)? })
     }
+}
+
+/// Who is banned, with the reason; also by a ban that waits for the keys of its sender's server. Nobody can tell yet whether it is one. But the
+/// new room would never hear of it, and who was banned would come in, while whoever is banned there for nothing can be let in again by an
+/// administrator. Its reason would be told in the name of who upgrades.
+fn banned(tx: &Tx, old: &RoomCtx) -> Result<BTreeMap<String, Option<Value>>> {
+    let waiting = unchecked::credible_state(tx, old, |pdu| {
+        let is_ban = &*pdu.kind == "m.room.member" && pdu.membership() == Some(Membership::Ban.name());
+        pdu.state_key.as_deref().filter(|user_id| is_ban && is_user_id(user_id)).map(str::to_owned)
+    })?;
+    let mut banned: BTreeMap<String, Option<Value>> =
+        waiting.into_iter().map(|user_id| (user_id, None)).collect();
+    for (user, num) in tx.members(old.num, Membership::Ban)? {
+        let pdu = tx.event(num)?.pdu()?;
+        let reason = pdu.content.get("reason").filter(|reason| reason.is_string()).cloned();
+        banned.insert(tx.user_id(user)?.to_string(), reason);
+    }
+    Ok(banned)
+}
+
+/// The contents, by type, of state that waits for the keys of its sender's server and is transferred where nothing stands in its place:
+/// of several the deepest. A list that shuts this server out is not: anybody could keep the room from being replaced by what cannot be checked.
+fn waiting_state(tx: &Tx, old: &RoomCtx) -> Result<HashMap<String, JsonObject>> {
+    let mut found = unchecked::credible_state(tx, old, |pdu| {
+        let is_wanted = pdu.state_key.as_deref() == Some("") && upgrade::closes(&pdu.kind, &pdu.content);
+        is_wanted.then(|| (pdu.depth, pdu.kind.to_string(), pdu.content.clone()))
+    })?;
+    found.sort_by_key(|(depth, ..)| *depth);
+    let lets_in = |kind: &str, content: &JsonObject| {
+        kind != "m.room.server_acl" || sending::check_access_list(tx, content).is_ok()
+    };
+    let found = found.into_iter().filter(|(_, kind, content)| lets_in(kind, content));
+    Ok(found.map(|(_, kind, content)| (kind, content)).collect())
 }
 
 /// What an upgrade is begun with, and goes on with when the old room's policy server has signed the tombstone, which names the
@@ -248,13 +282,10 @@ impl UpgradeRoom {
             // Content that an older version let pass, such as fractions, and this one does not, stays behind.
             if_valid(send(tx, new, &self.user_id, kind, state_key, content.clone()))?;
         }
-        for (user, event) in &heritage.banned {
+        for (user_id, reason) in &heritage.banned {
             let mut content = one("membership", Membership::Ban.name());
-            if let Some(reason) = event.pdu()?.content.get("reason").filter(|reason| reason.is_string()) {
-                content.insert("reason".to_owned(), reason.clone());
-            }
-            let user_id = tx.user_id(*user)?;
-            if_allowed(if_valid(send(tx, new, &self.user_id, "m.room.member", &user_id, content)))?;
+            content.extend(reason.clone().map(|reason| ("reason".to_owned(), reason)));
+            if_allowed(if_valid(send(tx, new, &self.user_id, "m.room.member", user_id, content)))?;
         }
         match levels {
             Some(levels) if raised.as_ref() != Some(&levels) => {

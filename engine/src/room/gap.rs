@@ -31,12 +31,12 @@ const GAP_LEFT_MIN: i64 = 1 << 14;
 const WITHIN_GAP_MIN: i64 = GAP_LEFT_MIN * 2;
 
 /// An event that is not part of the graph here, and the event that names it.
-pub(super) type MissingPrev = (Arc<str>, BackwardExtremity);
+pub(crate) type MissingPrev = (Arc<str>, BackwardExtremity);
 
 /// What is missing before the event `num`, which is `pdu` and follows `prev`, as far as that is part of the graph here: what it names,
 /// and what is named by events between that are not shown, behind which nothing else would lead to it. O(1) for what follows the room's
 /// ends.
-pub(super) fn missing_prev_events(
+pub(crate) fn missing_prev_events(
     reader: &Reader,
     room: &RoomCtx,
     num: EventNum,
@@ -297,6 +297,37 @@ pub(super) fn hand_on(tx: &mut Tx, room: RoomNum, pos: StreamPos) -> Result<(), 
     }
     let event = tx.event(num)?;
     rewrite_header(tx, &event, EventHeader { after_gap: true, ..event.header.clone() })
+}
+
+/// The gap for what is missing before the event at `pos` and is noted late: the one within which the event stands or, of the stretches below
+/// it that no event of the room stands in, the nearest that has room for one, by the event behind it. At the latest that is all the room
+/// before the first event. O(the room's events up to there).
+pub(crate) fn place_before(
+    reader: &Reader,
+    room: RoomNum,
+    pos: StreamPos,
+) -> Result<StreamPos, StorageError> {
+    let mut behind = pos;
+    let visit = |(_, at): (RoomNum, StreamPos), _: EventNum| {
+        if behind.0.saturating_sub(at.0) > WITHIN_GAP_MIN {
+            return false;
+        }
+        behind = at;
+        true
+    };
+    let (start, end) = ((room, StreamPos(i64::MIN)), (room, pos));
+    reader.scan_between(&schema::TIMELINE, &start, &end, Direction::Backward, visit)?;
+    // What was filled in of a gap that is open stands below the event that this is noted for.
+    let mut gap = behind;
+    let visit = |(_, of): (RoomNum, StreamPos), free: StreamPos| {
+        if free < behind {
+            gap = of;
+        }
+        false
+    };
+    let (start, end) = ((room, behind), (room, StreamPos::MAX));
+    reader.scan_between(&schema::GAPS, &start, &end, Direction::Forward, visit)?;
+    Ok(gap)
 }
 
 /// An event here that follows one that is missing.

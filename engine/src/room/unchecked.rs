@@ -3,7 +3,7 @@
 //!
 //! Invariant: nothing of them is believed, and nothing of them is lost: they are kept with what is allowed by them until the keys are
 //! here, and are adopted into the room's state then as what another server tells of it ([`super::receive::adopt_state`]). Until then
-//! nothing is rejected for want of a membership that one of them tells of.
+//! nothing is rejected for want of a membership that one of them tells of. Who cannot wait so long asks for [`credible_state`].
 
 use std::{
     collections::{HashMap, HashSet},
@@ -16,8 +16,10 @@ use serde_json::Value;
 use super::{Event, RoomCtx, accept::Arrival, gap, members, restricted_join::AUTHORISING_USER, state};
 use crate::{
     core::{
+        event::Pdu,
         identifiers::server_name,
         num::{EventNum, NodeId, RoomNum, StateKeyId, TextNum},
+        power_levels::{Field, PowerLevels},
     },
     store::{
         Direction, Reader, StorageError, Tx, schema,
@@ -203,6 +205,61 @@ fn each(
             true
         },
     )
+}
+
+/// What `take` takes of the state that waits in a room, bans among it, as far as its sender has the power for it, or had it by power
+/// levels that it names and that are here: nothing can be made up of users who never had any. Whether they did it only their server's keys
+/// can tell. O(events that wait there).
+pub(crate) fn credible_state<T>(
+    reader: &Reader,
+    room: &RoomCtx,
+    take: impl Fn(&Pdu) -> Option<T>,
+) -> Result<Vec<T>, StorageError> {
+    let mut told = Vec::new();
+    each(reader, room.num, |_, _, event| {
+        if event.is_state {
+            told.push(event.json);
+        }
+    })?;
+    let mut taken = Vec::new();
+    for json in told {
+        let Ok(pdu) = Pdu::parse_history(room.version, &json) else { continue };
+        let found = take(&pdu).filter(|_| pdu.room_id == room.id);
+        if found.is_some() && had_power(reader, room, &pdu)? {
+            taken.extend(found);
+        }
+    }
+    Ok(taken)
+}
+
+/// Whether the sender of a state event has the power for it by the room's power levels, or by those that the event names.
+fn had_power(reader: &Reader, room: &RoomCtx, pdu: &Pdu) -> Result<bool, StorageError> {
+    let Some(create) = room.state(reader, "m.room.create", "")? else { return Ok(false) };
+    if room.power_levels(reader)?.is_some_and(|levels| has_power(&levels, pdu)) {
+        return Ok(true);
+    }
+    for event_id in &pdu.auth_events {
+        let Some(num) = reader.event_num(event_id)? else { continue };
+        let named = reader.event(num)?;
+        let counts = matches!(named.header.status, EventStatus::Accepted | EventStatus::Outlier);
+        if counts
+            && named.header.room == room.num
+            && named.pdu()?.is_state("m.room.power_levels", "")
+            && has_power(&*named.power_levels(&create)?, pdu)
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Whether power levels let the sender of a state event set it. Of memberships, whoever may set another's is high enough to ban.
+fn has_power(levels: &PowerLevels, pdu: &Pdu) -> bool {
+    let sender = levels.user_level(&pdu.sender);
+    match pdu.state_key.as_deref().filter(|_| &*pdu.kind == MEMBER) {
+        Some(target) => sender.reaches(levels.level(Field::Ban)) && levels.user_level(target) < sender,
+        None => sender.reaches(levels.required(&pdu.kind, true)),
+    }
 }
 
 /// Lets those events of a room go that were told with a join. What the states before other events went without goes on waiting.

@@ -59,6 +59,23 @@ pub(crate) const TRANSFERRED: &[&str] = &[
 /// What is transferred of a space besides: its rooms.
 pub(crate) const SPACE_CHILD: &str = "m.space.child";
 
+/// How clients encrypt in rooms. Specification: client-server API, "`m.megolm.v1.aes-sha2`".
+const MEGOLM: &str = "m.megolm.v1.aes-sha2";
+
+/// Whether state that waits for the keys of its sender's server is transferred as well, if nothing stands in its place: what shuts
+/// servers out, or keeps to the members what is said. Nobody can tell yet whether it was set, but without it the new room would be more open,
+/// and nobody looks after the old one any more; an administrator can change it, but for the encryption, which harms nobody. Not so what
+/// would open the room, nor names and topics: these would be told in the name of who upgrades.
+pub(crate) fn closes(kind: &str, content: &JsonObject) -> bool {
+    let text = |key: &str| content.get(key).and_then(Value::as_str);
+    match kind {
+        "m.room.server_acl" => true,
+        "m.room.encryption" => text("algorithm") == Some(MEGOLM),
+        "m.room.history_visibility" => matches!(text("history_visibility"), Some("invited" | "joined")),
+        _ => false,
+    }
+}
+
 /// The level of creators who become ordinary members of the power levels: what a new room gives its creator.
 const CREATOR_LEVEL: i64 = 100;
 
@@ -257,6 +274,26 @@ mod tests {
         assert_eq!(rule("7", "restricted"), ("invite".into(), false));
         assert_eq!(rule("6", "knock"), ("invite".into(), false));
         assert_eq!(rule("1", "public"), ("public".into(), false));
+    }
+
+    #[test]
+    fn of_what_waits_only_what_closes_a_room_is_transferred() {
+        let closes = |kind: &str, content: Value| closes(&format!("m.room.{kind}"), &parse(content));
+        assert!(closes("server_acl", json!({"allow": ["*"]})));
+        assert!(closes("encryption", json!({"algorithm": MEGOLM})));
+        assert!(!closes("encryption", json!({"algorithm": "rot13"})), "nobody could speak");
+        for (visibility, expected) in
+            [("joined", true), ("invited", true), ("shared", false), ("world_readable", false)]
+        {
+            assert_eq!(closes("history_visibility", json!({"history_visibility": visibility})), expected);
+        }
+        for (kind, content) in [
+            ("join_rules", json!({"join_rule": "public"})),
+            ("guest_access", json!({"guest_access": "can_join"})),
+            ("name", json!({"name": "burrow"})),
+        ] {
+            assert!(!closes(kind, content), "{kind}");
+        }
     }
 
     #[test]

@@ -121,7 +121,11 @@ struct Scene {
 
 impl Scene {
     fn new() -> Self {
-        let scene = Self { world: World::new(), peer: Peer::new() };
+        Self::on(World::new())
+    }
+
+    fn on(world: World) -> Self {
+        let scene = Self { world, peer: Peer::new() };
         scene.world.engine.write(scene.peer.keys()).wait().unwrap();
         scene.world.room(ROOM, ALICE, None);
         let prev = scene.ends();

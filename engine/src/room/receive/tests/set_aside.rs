@@ -4,6 +4,11 @@ use super::{
     left_behind::{fill, missing_before},
     *,
 };
+use crate::{
+    check,
+    error::Result,
+    store::{Memory, Positioned, Tx, schema::BackwardExtremity},
+};
 
 /// Events of which none is here: two of Carl's between others of Bob's, the first two of which follow the room's end.
 struct Between {
@@ -18,11 +23,10 @@ struct Between {
 impl Between {
     /// Carl's are messages, and he is banned here meanwhile; or they are names of the room, which he may not give.
     fn new(status: EventStatus) -> Self {
-        Self::of(status, |scene| scene.message(BOB, &strs(&scene.ends()), 21))
+        Self::of(Scene::new(), status, |scene| scene.message(BOB, &strs(&scene.ends()), 21))
     }
 
-    fn of(status: EventStatus, innocent: impl Fn(&Scene) -> Pdu) -> Self {
-        let scene = Scene::new();
+    fn of(scene: Scene, status: EventStatus, innocent: impl Fn(&Scene) -> Pdu) -> Self {
         assert!(accepted(&scene.receive(&[&scene.member(CARL, CARL, "join", &strs(&scene.ends()), 20)])));
         let state = scene.state_ids();
         let innocent = innocent(&scene);
@@ -115,7 +119,7 @@ fn a_page_of_history_goes_on_behind_them() {
 #[test]
 fn what_they_alone_follow_counts_when_it_comes() {
     for status in STATUSES {
-        let between = Between::of(status, |scene| {
+        let between = Between::of(Scene::new(), status, |scene| {
             let content = json!({"membership": "join", "displayname": "Bob"});
             scene.draft(BOB, "m.room.member", Some(BOB), content, &strs(&scene.ends()), 21)
         });
@@ -158,4 +162,68 @@ fn what_somebody_makes_up_is_missing_so_far_and_no_further() {
     let missing = missing_before(&between.scene, &last).len();
     assert!((100..120).contains(&missing), "{missing}");
     between.scene.is_sound();
+}
+
+/// Lets a world of before what is missing behind such events was noted be in the store: the last of these is accepted, and nothing leads to the
+/// first. If `is_apart`, many positions before the last one are taken elsewhere.
+fn unnoted(store: &Arc<Memory>, status: EventStatus, is_apart: bool) -> Between {
+    let scene = Scene::on(World::on(store.clone()));
+    let between = Between::of(scene, status, |scene| scene.message(BOB, &strs(&scene.ends()), 21));
+    between.take_bad(status);
+    // What is noted elsewhere is not noted again.
+    let note = |tx: &mut Tx, is_noted: bool| -> Result<()> {
+        let key = (tx.room_num(ROOM)?.unwrap(), between.innocent.event_id.to_string());
+        let follower = tx.event_num(&between.bad[0].event_id)?.unwrap();
+        let value = BackwardExtremity { follower, depth: between.bad[0].depth };
+        match is_noted {
+            true => tx.put(&schema::BACKWARD_EXTREMITIES, &key, &Positioned { pos: StreamPos(1), value }),
+            false => tx.delete(&schema::BACKWARD_EXTREMITIES, &key),
+        }
+        if is_noted && is_apart {
+            tx.keep_positions_free(1 << 17);
+        }
+        Ok(())
+    };
+    between.scene.world.act(|tx| note(tx, true)).unwrap();
+    assert!(accepted(&between.scene.receive(&[&between.after])));
+    between.scene.world.act(|tx| note(tx, false)).unwrap();
+    between
+}
+
+/// What is missing where a page of the room's history runs into a gap.
+fn missing_in_history(scene: &Scene) -> Option<Vec<String>> {
+    let view = HistoryGap { room_id: ROOM, from: None, to: None, forwards: false, limit: 100 };
+    scene.world.engine.read(&view).unwrap().map(|gap| gap.missing)
+}
+
+#[test]
+fn what_was_not_noted_in_earlier_times_is_found_by_a_check_and_asked_for_once_repaired() {
+    for (status, is_apart) in STATUSES.into_iter().flat_map(|status| [(status, false), (status, true)]) {
+        let store = Arc::new(Memory::default());
+        let Between { scene, state, innocent, bad, after } = unnoted(&store, status, is_apart);
+        assert_eq!(missing_in_history(&scene), None);
+        drop(scene);
+        let repaired = check::repair(&|| Ok(World::on(store.clone()).engine), &|_, _| ()).unwrap();
+        let problem = format!("{} is missing before the event, and not noted", innocent.event_id);
+        let found: Vec<&String> = repaired.before.findings.iter().map(|found| &found.problem).collect();
+        assert_eq!(found, [&problem]);
+        assert_eq!(repaired.after.findings, []);
+        let scene = Scene { world: World::on(store), peer: Peer::new() };
+        assert_eq!(missing_in_history(&scene), Some(vec![innocent.event_id.to_string()]));
+        fill(&scene, vec![innocent.json.clone()]);
+        assert_eq!(missing_in_history(&scene), None);
+        let timeline = scene.timeline();
+        match is_apart {
+            true => {
+                let between = Between { scene, state, innocent, bad, after };
+                between.is_whole(&[&between.innocent, &between.after]);
+            }
+            // There is no place between; below all is one.
+            false => {
+                assert_eq!(timeline.first().map(String::as_str), Some(&*innocent.event_id));
+                assert_eq!(timeline.last().map(String::as_str), Some(&*after.event_id));
+                scene.is_sound();
+            }
+        }
+    }
 }

@@ -4,6 +4,7 @@ use super::*;
 use crate::{
     command::{
         KeepUnchecked, PurgeBefore, PurgeHistory, StepPurge, TakeUnchecked, TakenUnchecked, Unchecked,
+        UpgradeRoom,
     },
     view::federation::{AwaitedKeys, UncheckedEvents},
 };
@@ -104,6 +105,26 @@ impl Told {
 
     fn outcome(&self, pdu: &Pdu) -> Outcome {
         self.scene.receive(&[pdu]).outcomes.remove(0).1
+    }
+
+    /// State that Carl sets where the room ends here.
+    fn set(&self, kind: &str, state_key: &str, content: &Value, depth: u64) -> Pdu {
+        let key = (kind, Some(state_key));
+        Self::by_carl(&self.scene, &self.join, key, content.clone(), &self.end, depth)
+    }
+
+    /// Alice replaces the room. Returns what the new one has at a place of its state, or null.
+    fn replaced(&self) -> impl Fn(&str, &str) -> Value {
+        let (room_id, user_id, version) = (ROOM.into(), ALICE.into(), "11".into());
+        let upgrade = UpgradeRoom { room_id, user_id, version, additional_creators: Vec::new() };
+        let replacement = self.scene.world.engine.write(upgrade).wait().unwrap();
+        self.scene.is_sound();
+        move |kind: &str, state_key: &str| {
+            self.scene.world.ask(|reader| {
+                let event = RoomCtx::load(reader, &replacement)?.state(reader, kind, state_key)?;
+                Ok(event.map_or(Value::Null, |event| event.pdu().unwrap().content.clone().into()))
+            })
+        }
     }
 }
 
@@ -358,4 +379,71 @@ fn what_waits_in_a_room_that_is_not_entered_is_let_go_by_and_by() {
     world.pass_ms(DAY_MS + 1);
     assert_eq!(taken(), TakenUnchecked::LetGo);
     assert_eq!(world.engine.read(&AwaitedKeys).unwrap(), []);
+}
+
+/// Nobody can tell yet whether he banned her, but the new room would never hear of it.
+#[test]
+fn whom_a_room_shuts_out_by_what_waits_the_one_that_replaces_it_shuts_out() {
+    let told = Told::new();
+    let (zoe, yan, nobody) = ("@zoe:there.example", "@yan:there.example", "@nobody:there.example");
+    let ban = json!({"membership": "ban", "reason": "so it was told"});
+    let list = json!({"allow": ["*"], "deny": ["evil.example"]});
+    let (algorithm, joined) =
+        (json!({"algorithm": "m.megolm.v1.aes-sha2"}), json!({"history_visibility": "joined"}));
+    let by_carl = [
+        told.set("m.room.member", zoe, &ban, 32),
+        told.set("m.room.member", yan, &json!({"membership": "leave"}), 33),
+        // She is above him.
+        told.set("m.room.member", ALICE, &ban, 34),
+        told.set("m.room.server_acl", "", &list, 35),
+        told.set("m.room.encryption", "", &algorithm, 36),
+        told.set("m.room.history_visibility", "", &joined, 37),
+        told.set("m.room.guest_access", "", &json!({"guest_access": "can_join"}), 38),
+    ];
+    // Who never had any power can be said to be of any server.
+    let auth = told.scene.auth(nobody, "m.room.member", Some(BOB), false);
+    let made_up = told.scene.peer.make(Draft {
+        sender: nobody,
+        kind: "m.room.member",
+        state_key: Some(BOB),
+        content: ban,
+        prev: vec![told.end.as_str()],
+        auth: strs(&auth),
+        depth: 39,
+    });
+    let waiting = by_carl.iter().chain([&told.join, &told.topic, &made_up]);
+    told.keep(&waiting.map(|pdu| (pdu, THERE)).collect::<Vec<_>>(), true);
+    // Carl had the power when he did it.
+    told.scene.world.state(ROOM, ALICE, "m.room.power_levels", "", json!({"users": {ALICE: 100}}));
+    let state = told.replaced();
+    assert_eq!(state("m.room.member", zoe), json!({"membership": "ban"}));
+    assert_eq!(state("m.room.member", ALICE)["membership"], "join");
+    assert_eq!(state("m.room.server_acl", ""), list);
+    assert_eq!(state("m.room.encryption", ""), algorithm);
+    assert_eq!(state("m.room.history_visibility", ""), joined);
+    for (kind, state_key) in [
+        ("m.room.member", yan),
+        ("m.room.member", BOB),
+        ("m.room.member", CARL),
+        ("m.room.topic", ""),
+        ("m.room.guest_access", ""),
+    ] {
+        assert_eq!(state(kind, state_key), Value::Null, "{kind} {state_key}");
+    }
+}
+
+#[test]
+fn what_waits_replaces_nothing_that_stands_and_keeps_no_room_from_being_replaced() {
+    let told = Told::new();
+    let shared = json!({"history_visibility": "shared"});
+    told.scene.world.state(ROOM, ALICE, "m.room.history_visibility", "", shared.clone());
+    told.scene.world.member(ROOM, ALICE, BOB, "ban").unwrap();
+    let joined = told.set("m.room.history_visibility", "", &json!({"history_visibility": "joined"}), 32);
+    let against_all = told.set("m.room.server_acl", "", &json!({"allow": ["there.example"]}), 33);
+    let again = told.set("m.room.member", BOB, &json!({"membership": "ban", "reason": "so it was told"}), 34);
+    told.keep(&[(&joined, AWAY), (&against_all, AWAY), (&again, AWAY)], true);
+    let state = told.replaced();
+    assert_eq!(state("m.room.history_visibility", ""), shared);
+    assert_eq!(state("m.room.server_acl", ""), Value::Null);
+    assert_eq!(state("m.room.member", BOB), json!({"membership": "ban"}));
 }
