@@ -95,12 +95,14 @@ impl UncheckedRooms {
         }
     }
 
-    /// Whoever waits in the room waits for no pause: nothing could be taken in while members of it were on the way.
+    /// Whoever waits in the room waits for no pause: nothing could be taken in while members of it were on the way. Who is at it looks
+    /// again, for they may have been told so before.
     pub(super) fn wake(&self, room_id: &str, now: Instant) {
         let mut waiting = self.waiting.lock();
         for stage in waiting.iter_mut().flatten().filter_map(|(_, rooms)| rooms.get_mut(room_id)) {
-            if let Stage::Resting { until, .. } = stage {
-                *until = (*until).min(now);
+            match stage {
+                Stage::Busy { again, .. } => *again = true,
+                Stage::Resting { until, .. } => *until = (*until).min(now),
             }
         }
     }
@@ -479,5 +481,21 @@ mod tests {
         // A task that falls leaves it to the next attempt.
         rooms.leave(("second.test", ROOM), due);
         assert!(rooms.take_due(due + PAUSES[1]).is_some());
+    }
+
+    #[test]
+    fn who_waits_in_a_room_whose_members_have_come_waits_for_no_pause() {
+        let now = Instant::now();
+        let rooms = rooms(&["a.test", "b.test", "busy.test"], now);
+        rooms.add("!other:here.test", ["a.test"], now);
+        assert_eq!(rooms.take_of("busy.test"), [ROOM]);
+        assert_eq!(rooms.take_due(now), None);
+        rooms.wake(ROOM, now);
+        let mut due: Vec<(String, String)> = std::iter::from_fn(|| rooms.take_due(now)).collect();
+        due.sort();
+        assert_eq!(due, [("a.test".to_owned(), ROOM.to_owned()), ("b.test".to_owned(), ROOM.to_owned())]);
+        // Who was at it may have been told before that nothing can be taken in yet.
+        assert!(rooms.end(("busy.test", ROOM), false, now));
+        assert!(!rooms.end(("busy.test", ROOM), false, now));
     }
 }
