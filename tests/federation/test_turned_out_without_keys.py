@@ -5,8 +5,9 @@ and the member is out once the keys are here (server-server API, "Rejection" and
 import pytest
 
 from harness.client import Client, bodies
+from harness.events import id_of
 from harness.participant import Participant
-from harness.rooms import joined_members, members, via
+from harness.rooms import joined_members, members, see, via
 from harness.senders import room_messages
 from harness.waiting import until
 
@@ -26,26 +27,69 @@ def away(network, resident):
     peer.close()
 
 
-@pytest.mark.parametrize("membership", ["leave", "ban"])
-def test_who_is_turned_out_before_the_keys_are_here_is_out(warren, resident, away, membership):
-    alice = Client(warren.base_url).register("alice")
+@pytest.fixture
+def alice(warren):
+    return Client(warren.base_url).register("alice")
+
+
+@pytest.fixture
+def member(away):
+    return away.user("member")
+
+
+@pytest.fixture
+def copy(alice, resident, away, member):
+    """The resident's copy of a room of its own that Alice has entered, for whom the member is not there yet."""
     copy = resident.create()
-    member = away.user("member")
     away.next(copy, "m.room.member", {"membership": "join"}, sender=member, state_key=member)
     alice.join(copy.room_id, query=via(resident))
     assert joined_members(alice, copy.room_id) == {alice.user_id, resident.user()}
-    resident.transact(
-        warren, [resident.next(copy, "m.room.member", {"membership": membership}, state_key=member)]
-    )
+    return copy
+
+
+def turn_out(resident, copy, member, membership="leave"):
+    return resident.next(copy, "m.room.member", {"membership": membership}, state_key=member)
+
+
+def is_out_once_the_keys_are_here(warren, alice, resident, away, copy, membership="leave"):
+    away.answers[KEYS] = away.told_keys
+    # Asks again at once.
+    assert warren.stop() == 0, warren.log_tail()
+    warren.start()
+    until(lambda: away.user("member") in members(alice, copy.room_id, membership))
+    return joined_members(alice, copy.room_id) == {alice.user_id, resident.user()}
+
+
+@pytest.mark.parametrize("membership", ["leave", "ban"])
+def test_who_is_turned_out_before_the_keys_are_here_is_out(
+    warren, alice, resident, away, member, copy, membership
+):
+    resident.transact(warren, [turn_out(resident, copy, member, membership)])
     said = ["after that", "and more"]
     for body in said:
         resident.transact(warren, [resident.place(copy, resident.message(copy, body))])
     until(lambda: set(said) <= set(bodies(room_messages(alice, copy.room_id))), SECONDS_MAX)
     alice.send(copy.room_id, "an answer")
     resident.until(lambda: "an answer" in resident.bodies)
-    away.answers[KEYS] = away.told_keys
-    # Asks again at once.
-    assert warren.stop() == 0, warren.log_tail()
-    warren.start()
-    until(lambda: member in members(alice, copy.room_id, membership))
+    assert is_out_once_the_keys_are_here(warren, alice, resident, away, copy, membership)
+
+
+def test_who_is_turned_out_as_a_later_state_alone_tells_is_out(warren, alice, resident, away, member, copy):
+    # Nobody sends it, or tells of it as of what lies between.
+    resident.answer_get_missing_events = lambda *_: (200, {"events": []})
+    turn_out(resident, copy, member)
+    after = resident.place(copy, resident.message(copy, "after that"))
+    resident.transact(warren, [after])
+    see(alice, copy.room_id, id_of(after), seconds=SECONDS_MAX)
+    assert resident.states_asked(after)
+    assert is_out_once_the_keys_are_here(warren, alice, resident, away, copy)
+
+
+def test_who_is_turned_out_as_a_later_join_alone_tells_is_out(warren, alice, resident, away, member, copy):
+    alice.leave(copy.room_id)
+    resident.until(lambda: resident.pdus)
+    resident.take(copy, resident.pdus[-1])
+    turn_out(resident, copy, member)
+    alice.join(copy.room_id, query=via(resident))
     assert joined_members(alice, copy.room_id) == {alice.user_id, resident.user()}
+    assert is_out_once_the_keys_are_here(warren, alice, resident, away, copy)
