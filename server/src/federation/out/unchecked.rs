@@ -95,13 +95,15 @@ impl UncheckedRooms {
         }
     }
 
-    /// Whoever waits in the room waits for no pause: nothing could be taken in while members of it were on the way. Who is at it looks
-    /// again, for they may have been told so before.
+    /// What was looked at before waits for no pause: nothing could be taken in while members of the room were on the way, even if the
+    /// keys were here. Who is at it looks again, for they may have been told so. What is new has just been asked for with the members,
+    /// and would be in vain before its pause is over.
     pub(super) fn wake(&self, room_id: &str, now: Instant) {
         let mut waiting = self.waiting.lock();
         for stage in waiting.iter_mut().flatten().filter_map(|(_, rooms)| rooms.get_mut(room_id)) {
             match stage {
                 Stage::Busy { again, .. } => *again = true,
+                Stage::Resting { attempts: 0, .. } => {}
                 Stage::Resting { until, .. } => *until = (*until).min(now),
             }
         }
@@ -484,18 +486,30 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_in_a_room_whose_members_have_come_waits_for_no_pause() {
+    fn what_was_looked_at_before_the_members_of_its_room_came_waits_for_no_pause() {
+        const OTHER: &str = "!other:here.test";
         let now = Instant::now();
         let rooms = rooms(&["a.test", "b.test", "busy.test"], now);
-        rooms.add("!other:here.test", ["a.test"], now);
+        rooms.add(OTHER, ["a.test"], now);
+        // Nothing can be taken in yet.
+        assert_eq!((rooms.take_of("a.test").len(), rooms.take_of("b.test").len()), (2, 1));
+        for place in [("a.test", ROOM), ("a.test", OTHER), ("b.test", ROOM)] {
+            assert!(!rooms.end(place, false, now));
+        }
         assert_eq!(rooms.take_of("busy.test"), [ROOM]);
+        rooms.add(ROOM, ["new.test"], now);
         assert_eq!(rooms.take_due(now), None);
         rooms.wake(ROOM, now);
-        let mut due: Vec<(String, String)> = std::iter::from_fn(|| rooms.take_due(now)).collect();
-        due.sort();
-        assert_eq!(due, [("a.test".to_owned(), ROOM.to_owned()), ("b.test".to_owned(), ROOM.to_owned())]);
-        // Who was at it may have been told before that nothing can be taken in yet.
+        let due = |at: Instant| {
+            let mut found: Vec<(String, String)> = std::iter::from_fn(|| rooms.take_due(at)).collect();
+            found.sort();
+            found
+        };
+        let of_room = |server: &str| (server.to_owned(), ROOM.to_owned());
+        assert_eq!(due(now), [of_room("a.test"), of_room("b.test")]);
+        // Who was at it may have been told so before.
         assert!(rooms.end(("busy.test", ROOM), false, now));
         assert!(!rooms.end(("busy.test", ROOM), false, now));
+        assert_eq!(due(now + PAUSES[0]), [of_room("new.test")]);
     }
 }
