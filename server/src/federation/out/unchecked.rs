@@ -424,15 +424,29 @@ async fn take_batch(
         }
     }
     let others: Vec<String> = take.elsewhere.iter().map(|(_, other)| other.clone()).collect();
-    let taken = tokio::task::block_in_place(|| ctx.engine.write(take)).await?;
+    let taken = take_checked(ctx, take).await?;
     ctx.federation.unchecked.add(room_id, others.iter().map(String::as_str), Instant::now());
-    match taken {
-        TakenUnchecked::Settled { count, adopted } => {
-            let changes = adopted.changes.len();
-            tracing::debug!(room_id, server, count, changes, "the state of a room is told further");
-            Ok(Some(count))
+    Ok(taken)
+}
+
+/// The same with what is checked, in as many commands as it takes for the states that it is part of.
+async fn take_checked(ctx: &Context, mut take: TakeUnchecked) -> Result<Option<usize>, ApiError> {
+    let mut sum = 0;
+    loop {
+        let taken = tokio::task::block_in_place(|| ctx.engine.write(take.clone())).await?;
+        let TakenUnchecked::Settled { count, adopted, further } = taken else {
+            return Ok((sum > 0).then_some(sum));
+        };
+        let (room_id, server, changes) = (&take.room_id, &take.server, adopted.changes.len());
+        tracing::debug!(room_id, server, count, changes, "the state of a room is told further");
+        sum += count;
+        if further.is_empty() {
+            return Ok(Some(sum));
         }
-        TakenUnchecked::NotYet | TakenUnchecked::LetGo => Ok(None),
+        let further: HashSet<Arc<str>> = further.into_iter().collect();
+        take.pdus.retain(|checked| further.contains(&checked.pdu().event_id));
+        take.refused.retain(|event_id| further.contains(event_id));
+        take.elsewhere.clear();
     }
 }
 
