@@ -14,6 +14,8 @@ from harness.waiting import until
 KEYS = "/_matrix/key/v2/server"
 # A room is silent for a minute where keys are waited for that were not asked for before.
 SECONDS_MAX = 45
+# More than are adopted at once.
+STATES = 20
 
 
 @pytest.fixture
@@ -51,11 +53,15 @@ def turn_out(resident, copy, member, membership="leave"):
     return resident.next(copy, "m.room.member", {"membership": membership}, state_key=member)
 
 
-def is_out_once_the_keys_are_here(warren, alice, resident, away, copy, membership="leave"):
+def tell_keys(away, warren):
+    """Lets the server have them, which asks again at once."""
     away.answers[KEYS] = away.told_keys
-    # Asks again at once.
     assert warren.stop() == 0, warren.log_tail()
     warren.start()
+
+
+def is_out_once_the_keys_are_here(warren, alice, resident, away, copy, membership="leave"):
+    tell_keys(away, warren)
     until(lambda: away.user("member") in members(alice, copy.room_id, membership))
     return joined_members(alice, copy.room_id) == {alice.user_id, resident.user()}
 
@@ -93,3 +99,25 @@ def test_who_is_turned_out_as_a_later_join_alone_tells_is_out(warren, alice, res
     alice.join(copy.room_id, query=via(resident))
     assert joined_members(alice, copy.room_id) == {alice.user_id, resident.user()}
     assert is_out_once_the_keys_are_here(warren, alice, resident, away, copy)
+
+
+def test_all_that_many_states_go_without_is_there_once_the_keys_are_here(
+    warren, alice, resident, away, member, copy
+):
+    resident.answer_get_missing_events = lambda *_: (200, {"events": []})
+    users = [away.user(f"member{number}") for number in range(STATES)]
+    for user in users:
+        away.next(copy, "m.room.member", {"membership": "join"}, sender=user, state_key=user)
+        after = resident.place(copy, resident.message(copy, f"{user} is here"))
+        resident.transact(warren, [after])
+        see(alice, copy.room_id, id_of(after), seconds=SECONDS_MAX)
+        assert resident.states_asked(after)
+    assert joined_members(alice, copy.room_id) == {alice.user_id, resident.user()}
+    turn_out(resident, copy, users[0])
+    after = resident.place(copy, resident.message(copy, "but one"))
+    resident.transact(warren, [after])
+    see(alice, copy.room_id, id_of(after), seconds=SECONDS_MAX)
+    tell_keys(away, warren)
+    present = {alice.user_id, resident.user(), member, *users[1:]}
+    until(lambda: joined_members(alice, copy.room_id) == present)
+    assert members(alice, copy.room_id, "leave") == {users[0]}
