@@ -21,6 +21,8 @@ QUERY = "/_matrix/key/v2/query"
 # The time for which a server is left alone, and half of it.
 PAUSE_SECONDS = 30
 SECONDS_MAX = 15
+# When it is asked again, and somewhat more.
+AGAIN_SECONDS_MAX = 60
 
 
 def among(network, resident):
@@ -98,6 +100,20 @@ def test_who_is_back_is_there_in_the_next_room_that_is_entered(server, alice, re
         away.setitem(other.answers, KEYS, lambda _: (503, {"errcode": "M_UNKNOWN", "error": "Not now"}))
         assert other.user() not in entered(alice, resident, other)
     until(lambda: other.user() in entered(alice, resident, other), SECONDS_MAX)
+
+
+def test_who_is_back_when_the_room_is_whole_is_there_when_the_pause_is_over(
+    server, alice, omitting, network, monkeypatch
+):
+    """The members came just now, and theirs was asked for with them."""
+    back = among(network, omitting)
+    copy = omitting.create()
+    user = come(back, copy)
+    with monkeypatch.context() as away:
+        away.setitem(back.answers, KEYS, lambda _: (503, {"errcode": "M_UNKNOWN", "error": "Not now"}))
+        alice.join(copy.room_id, query=via(omitting))
+        assert joined_members(alice, copy.room_id) == {alice.user_id, omitting.user()}
+    until(lambda: user in joined_members(alice, copy.room_id), AGAIN_SECONDS_MAX)
 
 
 def test_a_key_that_has_lapsed_lets_in_what_waited_for_it_elsewhere(server, alice, resident, gone, notary_knows):

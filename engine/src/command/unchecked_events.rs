@@ -184,6 +184,8 @@ pub enum TakenUnchecked {
         count: usize,
         /// What came of it.
         adopted: Adopted,
+        /// Those that wait for nothing but the next command, as parts of more states than are adopted at once, by their ids.
+        further: Vec<Arc<str>>,
     },
     /// They go on waiting: the room is not entered yet, or members of it are on the way, with which all of its state is told again.
     NotYet,
@@ -211,7 +213,7 @@ impl Command for TakeUnchecked {
         let known: HashSet<TextNum> = tx.counted_servers(room.num)?.into_iter().collect();
         let allowed_guests = membership::allows_guests(tx, &room)?;
         let mut adopted = Adopted::default();
-        let states = states_of(tx, &room, &mut settled)?;
+        let (states, further) = states_of(tx, &room, &mut settled)?;
         let is_told = !states.is_empty();
         for given in states {
             let of_one = adopt_state(tx, &mut room, &given)?;
@@ -229,7 +231,7 @@ impl Command for TakeUnchecked {
         unchecked::note_members(tx, room.num, &users)?;
         membership::follow_guest_access(tx, &mut room, allowed_guests)?;
         room.save(tx);
-        Ok(TakenUnchecked::Settled { count: settled.len(), adopted })
+        Ok(TakenUnchecked::Settled { count: settled.len(), adopted, further })
     }
 }
 
@@ -237,8 +239,8 @@ impl Command for TakeUnchecked {
 type Settled = Vec<(Arc<str>, UncheckedEvent)>;
 
 /// The states that they are part of, as far as they tell them: that before the join, and those before later events that went without
-/// them. The latest come first; what is of more states than are resolved at once goes on waiting, and is taken by the next command.
-fn states_of(tx: &Tx, room: &RoomCtx, settled: &mut Settled) -> Result<Vec<GivenState>> {
+/// them. The latest come first; what is of more states than are resolved at once goes on waiting, and is told by its ids.
+fn states_of(tx: &Tx, room: &RoomCtx, settled: &mut Settled) -> Result<(Vec<GivenState>, Vec<Arc<str>>)> {
     let in_state = settled.iter().filter(|(_, row)| row.is_state);
     let befores: BTreeSet<String> = in_state.map(|(_, row)| row.before.clone()).collect();
     let mut by_age = Vec::with_capacity(befores.len());
@@ -248,7 +250,10 @@ fn states_of(tx: &Tx, room: &RoomCtx, settled: &mut Settled) -> Result<Vec<Given
     by_age.sort_unstable();
     let taken: Vec<String> =
         by_age.into_iter().rev().take(STATES_AT_ONCE).map(|(_, before)| before).collect();
-    settled.retain(|(_, row)| !row.is_state || taken.contains(&row.before));
+    let (now, further): (Settled, Settled) = std::mem::take(settled)
+        .into_iter()
+        .partition(|(_, row)| !row.is_state || taken.contains(&row.before));
+    *settled = now;
     let mut given = Vec::with_capacity(taken.len());
     for before in &taken {
         let of_it = settled.iter().filter(|(_, row)| row.is_state && row.before == *before);
@@ -256,7 +261,7 @@ fn states_of(tx: &Tx, room: &RoomCtx, settled: &mut Settled) -> Result<Vec<Given
         let compared = unchecked::compared_with(tx, room, before)?;
         given.extend(compared.map(|event_id| GivenState { event_id, state }));
     }
-    Ok(given)
+    Ok((given, further.into_iter().map(|(event_id, _)| event_id).collect()))
 }
 
 impl TakeUnchecked {

@@ -3,27 +3,49 @@ back by way of the other: it is history by then."""
 
 import pytest
 
+from harness.deliveries import ADMIN, asked
 from harness.federated import Distant, Warren
+from harness.metrics import told
 from harness.rooms import everything, see, until_joined, until_membership, via
-from harness.server import sound
+from harness.server import free_port, sound
+from harness.waiting import until
+from harness.wire import Wire
 
 # After failures a server is tried again at once when it is heard from, or else after pauses that grow.
 SECONDS_MAX = 150
 
 
 @pytest.fixture
-def returning(authority, tmp_path):
-    with sound(Warren(tmp_path / "returning", authority)) as server:
+def between(there):
+    """The wire by which the server that comes back reaches the other that stayed."""
+    wire = Wire(there.federation_port)
+    yield wire
+    wire.close()
+
+
+@pytest.fixture
+def returning(authority, there, between, tmp_path):
+    metrics = f"http://127.0.0.1:{free_port()}"
+    options = ["--metrics-listen", metrics, "--federation-resolve", f"{there.name}={between.address}"]
+    with sound(Warren(tmp_path / "returning", authority, *options)) as server:
+        server.metrics = metrics
         yield server
 
 
 @pytest.fixture
 def distant(authority, there, returning, tmp_path):
-    with sound(Distant(tmp_path / "distant", authority, there, returning)) as server:
+    server = Distant(tmp_path / "distant", authority, there, returning)
+    server.admin_password = server.make_administrator("warden")
+    with sound(server):
         yield server
 
 
-def test_what_somebody_said_who_is_gone_by_now_is_in_its_place(there, distant, returning, bob):
+def kept_as_history(server):
+    """How many events the server has left to who pages back."""
+    return told(server.metrics, "warren_federation_events_total").get(("dropped", "history"), 0)
+
+
+def test_what_somebody_said_who_is_gone_by_now_is_in_its_place(there, distant, returning, between, bob):
     alice, dave = (distant.client(distant.base_url).register(name) for name in ("alice", "dave"))
     zoe = returning.client(returning.base_url).register("zoe")
     room = alice.create_room(preset="public_chat", room_version="11")
@@ -51,8 +73,17 @@ def test_what_somebody_said_who_is_gone_by_now_is_in_its_place(there, distant, r
     zoe.join(room, query=via(there))
     back = zoe.send(room, "back")
     see(bob, room, back)
+    see(alice, room, back)
+    # What was said late comes as its server sends it, and in no other way: nobody can be asked for it, nor for what follows it.
+    inward.cut()
+    between.cut()
+    was_left = kept_as_history(returning)
     to_returning.mend()
-    # It comes behind what was to be told before.
+    warden = distant.client(distant.base_url, f"@warden:{distant.name}").login(distant.admin_password)
+    asked(warden, f"{ADMIN}/{returning.name}/reset_connection", "POST")
+    until(lambda: kept_as_history(returning) > was_left)
+    inward.mend()
+    between.mend()
     live = alice.send(room, "live")
     see(zoe, room, live, seconds=SECONDS_MAX)
     wanted = [first, late, after, last, back, live]

@@ -354,7 +354,10 @@ pub(crate) fn receive(
         Err(denied) => Outcome::Rejected(denied),
         // It gets its place, for what follows it; what was refused stays refused.
         Ok(()) if was_rejected => Outcome::Known,
-        Ok(()) => judge_by_room(tx, room, &arrival, recommendation, missing)?,
+        Ok(()) => {
+            let outcome = judge_by_room(tx, room, &arrival, recommendation, missing)?;
+            unless_past(tx, room, pdu, outcome)?
+        }
     };
     let event = match placed_as(&outcome) {
         None => return Ok(outcome),
@@ -376,23 +379,8 @@ fn placed_as(outcome: &Outcome) -> Option<EventStatus> {
     }
 }
 
-/// What becomes of an event that is allowed where it stands: by the room's current state, and by its policy server. Neither concerns
-/// history, which what they deny may be; it is then shown where it belongs, once something leads to it.
+/// What becomes of an event that is allowed where it stands: by the room's current state, and by its policy server.
 fn judge_by_room(
-    tx: &mut Tx,
-    room: &RoomCtx,
-    arrival: &Arrival,
-    recommendation: Recommendation,
-    missing: &mut Missing,
-) -> Result<Outcome> {
-    let outcome = judge_by_present(tx, room, arrival, recommendation, missing)?;
-    let is_denied = placed_as(&outcome) == Some(EventStatus::SoftFailed);
-    let is_past = is_denied && entrance::may_be_missing(tx, room, &arrival.pdu)?;
-    Ok(if is_past { Outcome::Past } else { outcome })
-}
-
-/// The same, whether it is history or not.
-fn judge_by_present(
     tx: &mut Tx,
     room: &RoomCtx,
     arrival: &Arrival,
@@ -418,6 +406,14 @@ fn judge_by_present(
         return Ok(Outcome::Waiting);
     }
     Ok(Outcome::Accepted)
+}
+
+/// What becomes of it if it may be history, which neither concerns: what they deny is then shown where it belongs, once something leads
+/// to it.
+fn unless_past(reader: &Reader, room: &RoomCtx, pdu: &Pdu, outcome: Outcome) -> Result<Outcome> {
+    let is_denied = placed_as(&outcome) == Some(EventStatus::SoftFailed);
+    let is_past = is_denied && entrance::may_be_missing(reader, room, pdu)?;
+    Ok(if is_past { Outcome::Past } else { outcome })
 }
 
 /// Keeps an event outside of the graph: part of an auth chain, or of a state that was given.

@@ -95,12 +95,16 @@ impl UncheckedRooms {
         }
     }
 
-    /// Whoever waits in the room waits for no pause: nothing could be taken in while members of it were on the way.
+    /// What was looked at before waits for no pause: nothing could be taken in while members of the room were on the way, even if the
+    /// keys were here. Who is at it looks again, for they may have been told so. What is new has just been asked for with the members,
+    /// and would be in vain before its pause is over.
     pub(super) fn wake(&self, room_id: &str, now: Instant) {
         let mut waiting = self.waiting.lock();
         for stage in waiting.iter_mut().flatten().filter_map(|(_, rooms)| rooms.get_mut(room_id)) {
-            if let Stage::Resting { until, .. } = stage {
-                *until = (*until).min(now);
+            match stage {
+                Stage::Busy { again, .. } => *again = true,
+                Stage::Resting { attempts: 0, .. } => {}
+                Stage::Resting { until, .. } => *until = (*until).min(now),
             }
         }
     }
@@ -420,15 +424,29 @@ async fn take_batch(
         }
     }
     let others: Vec<String> = take.elsewhere.iter().map(|(_, other)| other.clone()).collect();
-    let taken = tokio::task::block_in_place(|| ctx.engine.write(take)).await?;
+    let taken = take_checked(ctx, take).await?;
     ctx.federation.unchecked.add(room_id, others.iter().map(String::as_str), Instant::now());
-    match taken {
-        TakenUnchecked::Settled { count, adopted } => {
-            let changes = adopted.changes.len();
-            tracing::debug!(room_id, server, count, changes, "the state of a room is told further");
-            Ok(Some(count))
+    Ok(taken)
+}
+
+/// The same with what is checked, in as many commands as it takes for the states that it is part of.
+async fn take_checked(ctx: &Context, mut take: TakeUnchecked) -> Result<Option<usize>, ApiError> {
+    let mut sum = 0;
+    loop {
+        let taken = tokio::task::block_in_place(|| ctx.engine.write(take.clone())).await?;
+        let TakenUnchecked::Settled { count, adopted, further } = taken else {
+            return Ok((sum > 0).then_some(sum));
+        };
+        let (room_id, server, changes) = (&take.room_id, &take.server, adopted.changes.len());
+        tracing::debug!(room_id, server, count, changes, "the state of a room is told further");
+        sum += count;
+        if further.is_empty() {
+            return Ok(Some(sum));
         }
-        TakenUnchecked::NotYet | TakenUnchecked::LetGo => Ok(None),
+        let further: HashSet<Arc<str>> = further.into_iter().collect();
+        take.pdus.retain(|checked| further.contains(&checked.pdu().event_id));
+        take.refused.retain(|event_id| further.contains(event_id));
+        take.elsewhere.clear();
     }
 }
 
@@ -479,5 +497,33 @@ mod tests {
         // A task that falls leaves it to the next attempt.
         rooms.leave(("second.test", ROOM), due);
         assert!(rooms.take_due(due + PAUSES[1]).is_some());
+    }
+
+    #[test]
+    fn what_was_looked_at_before_the_members_of_its_room_came_waits_for_no_pause() {
+        const OTHER: &str = "!other:here.test";
+        let now = Instant::now();
+        let rooms = rooms(&["a.test", "b.test", "busy.test"], now);
+        rooms.add(OTHER, ["a.test"], now);
+        // Nothing can be taken in yet.
+        assert_eq!((rooms.take_of("a.test").len(), rooms.take_of("b.test").len()), (2, 1));
+        for place in [("a.test", ROOM), ("a.test", OTHER), ("b.test", ROOM)] {
+            assert!(!rooms.end(place, false, now));
+        }
+        assert_eq!(rooms.take_of("busy.test"), [ROOM]);
+        rooms.add(ROOM, ["new.test"], now);
+        assert_eq!(rooms.take_due(now), None);
+        rooms.wake(ROOM, now);
+        let due = |at: Instant| {
+            let mut found: Vec<(String, String)> = std::iter::from_fn(|| rooms.take_due(at)).collect();
+            found.sort();
+            found
+        };
+        let of_room = |server: &str| (server.to_owned(), ROOM.to_owned());
+        assert_eq!(due(now), [of_room("a.test"), of_room("b.test")]);
+        // Who was at it may have been told so before.
+        assert!(rooms.end(("busy.test", ROOM), false, now));
+        assert!(!rooms.end(("busy.test", ROOM), false, now));
+        assert_eq!(due(now + PAUSES[0]), [of_room("new.test")]);
     }
 }

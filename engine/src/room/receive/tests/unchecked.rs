@@ -97,7 +97,7 @@ impl Told {
     }
 
     fn waiting(&self, server: &str) -> Vec<Arc<str>> {
-        let wanted = UncheckedEvents { room_id: ROOM, server, after: "", limit: 10 };
+        let wanted = UncheckedEvents { room_id: ROOM, server, after: "", limit: 100 };
         let waiting = self.scene.world.engine.read(&wanted).unwrap();
         assert_eq!(waiting.version.map(|version| version.id), Some("10"));
         waiting.events.into_iter().map(|(event_id, _)| event_id).collect()
@@ -154,7 +154,7 @@ fn what_waits_for_keys_is_part_of_the_room_once_they_are_here() {
     told.scene.is_sound();
     assert_eq!(sent_to(&told.scene.world, THERE).0, [""; 0]);
     let taken = told.take(THERE, &[&told.topic, &told.join], &[]);
-    let TakenUnchecked::Settled { count: 2, adopted } = taken else { panic!("{taken:?}") };
+    let TakenUnchecked::Settled { count: 2, adopted, .. } = taken else { panic!("{taken:?}") };
     assert_eq!(adopted.changes.len(), 2);
     assert!(told.scene.is_joined(CARL));
     assert_eq!(told.scene.state("m.room.topic", ""), Some(told.topic.event_id.to_string()));
@@ -267,6 +267,57 @@ fn what_a_later_state_goes_without(is_known: bool) {
     assert!(!told.scene.is_joined(CARL));
     assert_eq!(told.awaited(), [""; 0]);
     told.scene.is_sound();
+}
+
+/// More states than are resolved at once. The latest come first: who was turned out by one is never in the room by an earlier one.
+#[test]
+fn what_many_states_go_without_is_adopted_by_several_commands() {
+    const STATES: usize = 20;
+    let scene = Scene::new();
+    scene.world.state(ROOM, ALICE, "m.room.power_levels", "", json!({"users": {ALICE: 100, BOB: 50}}));
+    let end = scene.world.message(ROOM, ALICE, "the last before they are known");
+    let join = scene.member(CARL, CARL, "join", &[&end], 30);
+    let mut auth = scene.auth(BOB, "m.room.member", Some(CARL), false);
+    auth.push(join.event_id.to_string());
+    let kick = scene.peer.make(Draft {
+        sender: BOB,
+        kind: "m.room.member",
+        state_key: Some(CARL),
+        content: json!({"membership": "leave"}),
+        prev: vec![end.as_str()],
+        auth: strs(&auth),
+        depth: 31,
+    });
+    let users: Vec<String> = (0..STATES).map(|number| format!("@member{number}:there.example")).collect();
+    let joins: Vec<Pdu> = users.iter().map(|user| scene.member(user, user, "join", &[&end], 30)).collect();
+    let told = Told::by(scene, end, join);
+    let said = |number: usize| told.scene.world.message(ROOM, ALICE, &format!("message {number}"));
+    let befores: Vec<String> = (0..STATES).map(said).collect();
+    for (before, join) in befores.iter().zip(&joins) {
+        told.keep_before(before, &[(join, THERE)], false);
+    }
+    told.keep_before(&befores[0], &[(&told.join, THERE)], false);
+    told.keep_before(&befores[STATES - 1], &[(&kick, THERE)], false);
+    let mut left: Vec<&Pdu> = joins.iter().chain([&told.join, &kick]).collect();
+    let mut commands = 0;
+    while !left.is_empty() {
+        let taken = told.take(THERE, &left, &[]);
+        let TakenUnchecked::Settled { count: 1.., mut further, .. } = taken else { panic!("{taken:?}") };
+        commands += 1;
+        left.retain(|pdu| further.contains(&pdu.event_id));
+        further.sort();
+        assert_eq!(further, told.waiting(THERE), "it is told what the next command takes");
+        let earlier = joins.iter().filter(|join| further.contains(&join.event_id)).count();
+        for (number, user) in users.iter().enumerate() {
+            assert_eq!(told.scene.is_joined(user), number >= earlier, "{number} after {commands}");
+        }
+        assert!(!told.scene.is_joined(CARL), "after {commands}");
+        told.scene.is_sound();
+    }
+    assert!(commands > 1, "{commands}");
+    assert!(users.iter().all(|user| told.scene.is_joined(user)));
+    assert_eq!(told.scene.state("m.room.member", CARL), Some(kick.event_id.to_string()));
+    assert_eq!(told.awaited(), [""; 0]);
 }
 
 #[test]
