@@ -103,6 +103,10 @@ fn follow(
     while let Some(prev) = to_look_at.pop() {
         let seen = row.seen.rooms.entry(room).or_default();
         if seen.open.remove(&prev) | seen.doubtful.remove(&prev) {
+            // The room's state may still rest on what something in a gap follows.
+            if header.value.is_filled_in {
+                seen.doubtful.insert(prev);
+            }
             continue;
         }
         let Some(prev_header) = row.header(prev)? else { continue };

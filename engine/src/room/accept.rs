@@ -127,15 +127,38 @@ pub(super) fn fill_in(tx: &mut Tx, room: &mut RoomCtx, arrival: Arrival, past: P
         note_missing_before(tx, &event, gap, &missing)?;
     }
     gap::arrived(tx, &event)?;
-    if !followed.is_empty() {
-        // What ended before the gap is followed by something after all.
-        room.head.extremities.retain(|(extremity, _)| !followed.contains(extremity));
-        settle(tx, room, &event)?;
-    }
+    // What ended before the gap is followed by something after all.
+    leave_behind(tx, room, &followed)?;
     index(tx, room, &event, pos)?;
     apply_early(tx, room, &event, redacted_by)?;
     tx.touch(Touch::History(room.num));
     Ok(event)
+}
+
+/// Lets ends of the room be ends no more, which something in a gap follows, if nothing of the current state rests on them alone.
+///
+/// The state behind a gap is the word of who told it. If what was here counted no more as soon as what lies between comes, whoever holds that
+/// back would make of the room's state what they like.
+fn leave_behind(tx: &mut Tx, room: &mut RoomCtx, followed: &[EventNum]) -> Result<()> {
+    if followed.is_empty() {
+        return Ok(());
+    }
+    let ends = room.head.extremities.clone();
+    room.head.extremities.retain(|(extremity, _)| !followed.contains(extremity));
+    match state_without(tx, room)? {
+        Some(others) => (room.head.state, room.head.partial_state) = others,
+        None => room.head.extremities = ends,
+    }
+    Ok(())
+}
+
+/// What resolution makes of the room's ends, of which some were left out, and whether that lacks members; nothing if the current state is
+/// another.
+fn state_without(tx: &mut Tx, room: &RoomCtx) -> Result<Option<(NodeId, bool)>> {
+    let ends = fork::states_of_extremities(tx, room, None)?;
+    let state = fork::merged(tx, room, ends.snapshots)?;
+    let is_same = tx.state_difference(room.num, room.head.state, state)?.is_empty();
+    Ok(is_same.then_some((state, ends.partial)))
 }
 
 /// Resolves the current state anew from the forward extremities, and tells of what changed.
@@ -320,10 +343,14 @@ fn advance(
         true => None,
         false => gap::follower(tx, room.num, &event_id)?,
     };
-    let is_followed = noted.as_ref().is_some_and(|by| by.header.status == EventStatus::Accepted);
+    let mut is_followed = noted.as_ref().is_some_and(|by| by.header.status == EventStatus::Accepted);
     let followed = fork::followed_extremities(tx, room, &arrival.prev)?;
     let all_followed = followed.len() == room.head.extremities.len();
     room.head.extremities.retain(|(extremity, _)| !followed.contains(extremity));
+    if is_followed && !followed.is_empty() {
+        // As in `leave_behind`: what rests on the ends that it follows rests on it from now on.
+        is_followed = state_without(tx, room)?.is_some();
+    }
     if !is_followed {
         room.head.extremities.push((num, event_id));
     }

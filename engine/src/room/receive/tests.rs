@@ -21,6 +21,7 @@ mod related;
 mod set_aside;
 mod turned_out;
 mod unchecked;
+mod withheld;
 mod within;
 
 use std::sync::Arc;

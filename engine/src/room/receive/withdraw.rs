@@ -78,24 +78,25 @@ fn ends_before(tx: &Tx, room: &RoomCtx, from: StreamPos, withdrawn: &[EventNum])
 }
 
 /// The accepted events from `from` on, and the ends before, that no accepted one follows. O(events since).
-fn ends(reader: &Reader, room: &RoomCtx, from: StreamPos, mut open: Vec<End>) -> Result<Vec<End>> {
+fn ends(tx: &Tx, room: &RoomCtx, from: StreamPos, mut open: Vec<End>) -> Result<Vec<End>> {
     let mut nums: Vec<EventNum> = Vec::new();
     let (start, end) = ((room.num, from), RoomNum(room.num.0 + 1));
-    reader.scan_between(
-        &schema::TIMELINE,
-        &start,
-        &end,
-        Direction::Forward,
-        |_: (RoomNum, StreamPos), num| {
-            nums.push(num);
-            true
-        },
-    )?;
+    tx.scan_between(&schema::TIMELINE, &start, &end, Direction::Forward, |_: (RoomNum, StreamPos), num| {
+        nums.push(num);
+        true
+    })?;
     let mut followed: HashSet<EventNum> = HashSet::new();
     for num in nums {
-        let event = reader.event(num)?;
-        followed.extend(followed_by(reader, &event)?);
-        if is_entry(reader, &event)? {
+        let event = tx.event(num)?;
+        for prev in followed_by(tx, &event)? {
+            // What is behind a gap, or in it, did not end what the state rests on (`accept::leave_behind`).
+            let is_of_gap =
+                event.header.is_filled_in || tx.position_of(&*tx.event(prev)?) > tx.position_of(&event);
+            if !is_of_gap || !room.head.extremities.iter().any(|(end, _)| *end == prev) {
+                followed.insert(prev);
+            }
+        }
+        if is_entry(tx, &event)? {
             open.retain(|(num, _)| room.head.extremities.iter().any(|(end, _)| end == num));
         }
         open.push((num, event.event_id.to_string()));
