@@ -5,9 +5,13 @@ import asyncio
 from chaos.acts import act
 
 
-async def enter(user, room, *hosts, verb="join"):
+async def ask_to_enter(user, room, *hosts, verb="join"):
     query = [(key, host.name) for host in hosts for key in ("via", "server_name")]
-    status, answer = await user.call("POST", verb + "/{roomIdOrAlias}", room, query=query)
+    return await user.call("POST", verb + "/{roomIdOrAlias}", room, query=query)
+
+
+async def enter(user, room, *hosts, verb="join"):
+    status, answer = await ask_to_enter(user, room, *hosts, verb=verb)
     return f"{user} {verb} {status} {answer.get('errcode', '')}"
 
 
