@@ -128,9 +128,6 @@ class User:
             watcher.stretches[room][-1][1] = self.world.report.now()
             events = left.get("timeline", {}).get("events", [])
             self.take_own(events)
-            mine = [event for event in events if (event["type"], event.get("state_key")) == ("m.room.member", self.id)]
-            if not mine or mine[-1]["sender"] != self.id:
-                watcher.turned_out.setdefault(room, []).append(self.world.report.now())
             watcher.timeline.setdefault(room, []).extend(event["event_id"] for event in events)
         watcher.membership[room] = "leave"
 

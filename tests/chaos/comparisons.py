@@ -65,9 +65,9 @@ def events_come_once(ledger):
 
 
 def _was_refused(ledger, sent, watcher, shown):
-    """Whether an event came to a server where its sender had been turned out, if it came; then nobody is shown it there."""
-    (sender,) = (watcher for watcher in ledger.watchers if watcher.user == sent.user)
-    late = any(when > sent.began for when in sender.turned_out.get(sent.room, []))
+    """Whether an event came to another server where its sender had been turned out, or the room closed for a better one, of which
+    its own server did not know: then nobody is shown it there."""
+    late = (sent.room, sent.user) in ledger.turned_out or any(sent.room == old for old, _ in ledger.upgrades)
     return late and watcher.server != sent.server and (watcher.server, sent.event_id) not in shown
 
 

@@ -42,7 +42,7 @@ class Sent:
 @dataclass
 class Watcher:
     """What the client of one user was told. Stretches are the times in which it was in a room: `[from, to or None]`; `own`, the
-    user's own events; `turned_out`: room → when others turned it out; `changed`: user → when it was last told of their devices."""
+    user's own events; `changed`: user → when it was last told of their devices."""
 
     user: str
     server: str
@@ -58,7 +58,6 @@ class Watcher:
     membership: dict = field(default_factory=dict)
     receipts: dict = field(default_factory=dict)
     messages: list = field(default_factory=list)
-    turned_out: dict = field(default_factory=dict)
     changed: dict = field(default_factory=dict)
 
     def stayed(self, room):
@@ -160,7 +159,7 @@ class Ledger:
     server → user → device → keys; `shown` of profiles: server → user → field → value; `names`: room → user → the display name
     in the room that the user's own server has; `upgrades`: (old room, new room); `links`: room → server → (predecessor,
     replacement); `reports` of resynchronisations at rest: (room, server, report); `shut`: rooms that some server was shut out
-    of, where receipts go lost."""
+    of, where receipts go lost; `turned_out`: (room, user) of kicks and bans."""
 
     watchers: list = field(default_factory=list)
     sent: list = field(default_factory=list)
@@ -182,6 +181,7 @@ class Ledger:
     purges: list = field(default_factory=list)
     reports: list = field(default_factory=list)
     shut: set = field(default_factory=set)
+    turned_out: set = field(default_factory=set)
 
     def leave_out(self, room):
         """Forgets a room whose servers cannot agree."""

@@ -94,7 +94,8 @@ async def upload_keys(play, chance):
 @act(8)
 async def claim_keys(play, chance):
     """Somebody claims keys of some devices of another user, one of each."""
-    user, other = chance.choice(play.users), chance.choice(play.users)
+    others = [other for other in play.users if any(device.keys for _, device in other.logins)]
+    user, other = chance.choice(play.users), chance.choice(others or play.users)
     devices = [device for _, device in other.logins if device.keys]
     devices = chance.sample(devices, min(len(devices), chance.randint(1, 2)))
     if not devices:
