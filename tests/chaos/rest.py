@@ -126,7 +126,9 @@ async def ask_last(play):
     for room in play.rooms:
         for host in play.world.hosts[:2]:
             if host.name in play.ledger.states.get(room, {}):
-                play.ledger.reports.append((room, host.name, await resynchronise_on(play, room, host)))
+                report = await resynchronise_on(play, room, host)
+                play.report.note(f"resynchronised {room} on {host.name}: {report}")
+                play.ledger.reports.append((room, host.name, report))
     for room in play.rooms:
         rules = {str(contents["m.room.join_rules"]) for contents in play.contents.get(room, {}).values()}
         if len(rules) == 1 and room in play.ledger.own:
@@ -145,6 +147,7 @@ async def _ask_to_come_in(play, room, rules):
     for user in outside[:ADMISSIONS_EACH]:
         entitled = _memberships(play, condition, user) == {"join"} and inside[user.id] == "join"
         status, _ = await ask_to_enter(user, room, *play.world.hosts)
+        play.report.note(f"{user}, entitled: {entitled}, joins {room}: {status}")
         play.ledger.admissions.append(Admission(room, user.id, user.host.name, user.host.ours, entitled, status))
 
 
