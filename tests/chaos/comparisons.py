@@ -129,7 +129,8 @@ def nothing_leaks(ledger):
 
 
 def receipts_come(ledger):
-    """Who was in a room when another read there, knows the last of what that one has read."""
+    """Who was in a room when another read there, knows the last of what that one has read. Receipts that are still to be sent end
+    with their server's process."""
     watchers = {watcher.user: watcher for watcher in ledger.watchers}
     for (room, user), (event_id, when) in ledger.receipts.items():
         if watchers[user].stayed(room) is None or room in ledger.shut:
@@ -137,6 +138,8 @@ def receipts_come(ledger):
         for watcher in ledger.watchers:
             since = watcher.stayed(room)
             if watcher.user == user or since is None or since + NEAR_SECONDS > when:
+                continue
+            if watcher.server != watchers[user].server and when < ledger.restarted.get(watchers[user].server, 0):
                 continue
             if watcher.receipts.get((room, user)) != event_id:
                 text = f"{watcher.user} has {watcher.receipts.get((room, user))} of {user}, not {event_id}, in {room}"

@@ -159,7 +159,8 @@ class Ledger:
     server → user → device → keys; `shown` of profiles: server → user → field → value; `names`: room → user → the display name
     in the room that the user's own server has; `upgrades`: (old room, new room); `links`: room → server → (predecessor,
     replacement); `reports` of resynchronisations at rest: (room, server, report); `shut`: rooms that some server was shut out
-    of, where receipts go lost; `turned_out`: (room, user) of kicks and bans."""
+    of, where receipts go lost; `turned_out`: (room, user) of kicks and bans; `restarted`:
+    server → when for the last time."""
 
     watchers: list = field(default_factory=list)
     sent: list = field(default_factory=list)
@@ -182,6 +183,7 @@ class Ledger:
     reports: list = field(default_factory=list)
     shut: set = field(default_factory=set)
     turned_out: set = field(default_factory=set)
+    restarted: dict = field(default_factory=dict)
 
     def leave_out(self, room):
         """Forgets a room whose servers cannot agree."""

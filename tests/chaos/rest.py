@@ -64,6 +64,7 @@ async def _wait_for_quiet(play):
 
 async def ask(play):
     """Fills the ledger with what servers have, and what users get who ask."""
+    play.ledger.restarted = play.world.restarted
     for room in play.rooms:
         for user in play.users:
             path = "rooms/{roomId}/state/m.room.member/{userId}"

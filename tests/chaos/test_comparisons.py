@@ -226,6 +226,14 @@ def test_receipts_go_lost_where_a_server_was_shut_out(ledger):
     assert kinds(ledger) == set()
 
 
+def test_receipts_that_are_to_be_sent_end_with_a_process(ledger):
+    lose_a_receipt(ledger, *ledger.watchers)
+    ledger.restarted = {"one": 19}
+    assert kinds(ledger) == {"receipt"}
+    ledger.restarted = {"one": 21}
+    assert kinds(ledger) == set()
+
+
 def test_a_room_whose_servers_cannot_agree_is_left_out(ledger):
     for spoil in (lose_from_history, show_twice, differ_in_state, forget_a_member, lose_a_receipt):
         spoil(ledger, *ledger.watchers)

@@ -49,6 +49,8 @@ def _key_of(path):
 class World:
     def __init__(self, folder, python, report):
         self.report, self.cut = report, set()
+        # When servers began to run for the last time.
+        self.restarted = {}
         self.http = httpx.AsyncClient(trust_env=False, limits=httpx.Limits(max_connections=None))
         (folder / "authority").mkdir()
         authority = Authority(folder / "authority")
@@ -134,8 +136,11 @@ class World:
         else:
             await self.stop(host)
         await asyncio.sleep(seconds)
+        await self.start_again(host)
+
+    async def start_again(self, host):
         await asyncio.to_thread(host.server.start)
-        host.up = True
+        host.up, self.restarted[host.name] = True, self.report.now()
 
     async def stop(self, host):
         code = await asyncio.to_thread(host.server.stop, STOP_SECONDS_MAX)
@@ -152,8 +157,7 @@ class World:
             if done.returncode != 0:
                 self.report.found(Finding("command", f"{words}: {done.stderr[-500:]}", host.name))
         finally:
-            await asyncio.to_thread(host.server.start)
-            host.up = True
+            await self.start_again(host)
 
     async def pause(self, host, seconds):
         host.up = False
