@@ -34,7 +34,7 @@ class Play:
     def __init__(self, world, report, options):
         self.world, self.report, self.options = world, report, options
         self.chance, self.ledger = random.Random(options.seed), Ledger()
-        self.rooms, self.users, self.names = [], [], 0
+        self.rooms, self.versions, self.users, self.names = [], {}, [], 0
         # At rest: room → server → type → content, of some state that servers are asked for.
         self.contents, self.rooms_max = {}, ROOMS_MAX
 
@@ -78,13 +78,17 @@ class Play:
         if status != 200:
             return None
         room = answer["room_id"]
-        self.rooms.append(room)
+        self.add_room(room, version)
         self.report.note(f"{creator} made {room}, version {version}, {visibility}, for {condition or 'all'}")
         query = [(key, creator.host.name) for key in ("via", "server_name")]
         for other in others:
             status, _ = await other.call("POST", "join/{roomIdOrAlias}", room, query=query)
             self.report.note(f"{other} joins {room}: {status}")
         return room
+
+    def add_room(self, room, version):
+        self.rooms.append(room)
+        self.versions[room] = int(version)
 
     async def snapshot(self, user, room):
         state = await user.state(room) or {}

@@ -6,6 +6,9 @@ from chaos.acts import act
 from chaos.acts.memberships import enter
 
 
+KNOCK_VERSION_MIN = 7
+
+
 @act(10)
 async def name(play, chance):
     user, room = play.member(chance)
@@ -30,7 +33,9 @@ async def two_topics(play, chance):
 @act(0, 4)
 async def rules(play, chance):
     user, room = play.member(chance)
-    rules = ["public", "public", "invite", "knock"]
+    # A rule that a room's version does not know lets nobody in, and no member change their name.
+    knock = room and play.versions[room] >= KNOCK_VERSION_MIN
+    rules = ["public", "public", "invite", "knock" if knock else "public"]
     visibilities = ["joined", "invited", "shared", "world_readable"]
     content = {"join_rule": chance.choice(rules)}
     if chance.random() < 0.5:
@@ -64,12 +69,13 @@ async def upgrade(play, chance):
     user, room = play.member(chance)
     if len(play.rooms) >= play.rooms_max:
         return "there are enough"
-    body = {"new_version": str(chance.randint(6, 12))}
+    # Older ones do not know the rule of restricted rooms.
+    body = {"new_version": str(chance.randint(8, 12))}
     status, answer = await user.call("POST", "rooms/{roomId}/upgrade", room, body=body)
     if status != 200:
         return str(user), room, status
     new = answer["replacement_room"]
-    play.rooms.append(new)
+    play.add_room(new, body["new_version"])
     play.ledger.upgrades.append((room, new))
     others = [other for other in play.users if other.membership(room) == "join" and other is not user]
     followers = chance.sample(others, min(len(others), 4))
