@@ -34,7 +34,7 @@ def messages(events):
     return {event["event_id"] for event in events if "state_key" not in event}
 
 
-@act(0.7)
+@act(1.5)
 async def purge_history(play, chance):
     """One Warren forgets what was said in a room before an event that somebody has there."""
     host, room = chance.choice(play.world.hosts[:2]), chance.choice(play.rooms)

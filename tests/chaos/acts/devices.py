@@ -16,7 +16,7 @@ def logins(play, others=False):
     return [(user, *login) for user in play.users for login in user.logins[start:]]
 
 
-@act(8)
+@act(14)
 async def message_devices(play, chance):
     user, other = chance.choice(play.users), chance.choice(play.users)
     marker, device = play.new_name("d"), chance.choice(["*", chance.choice(other.logins)[1].id])
@@ -69,7 +69,7 @@ def _identity(chance, device):
     return {"user_id": device.user, "device_id": device.id, "algorithms": algorithms, "keys": keys, "signatures": signatures}
 
 
-@act(8)
+@act(14)
 async def upload_keys(play, chance):
     """The first time identity keys, a few one-time keys every time, now and then another fallback key."""
     user, token, device = chance.choice(logins(play))
@@ -91,7 +91,7 @@ async def upload_keys(play, chance):
     return str(user), device.id, list(one_time), list(fallback), status
 
 
-@act(8)
+@act(14)
 async def claim_keys(play, chance):
     """Somebody claims keys of some devices of another user, one of each."""
     others = [other for other in play.users if any(device.keys for _, device in other.logins)]
