@@ -95,7 +95,12 @@ class User:
             self.take_left(room, left)
         for membership in ("invite", "knock"):
             for room in rooms.get(membership, {}):
+                self.end_stretch(room)
                 self.watcher.membership[room] = membership
+
+    def end_stretch(self, room):
+        if self.membership(room) == "join":
+            self.watcher.stretches[room][-1][1] = self.world.report.now()
 
     async def take_joined(self, room, joined):
         watcher, timeline = self.watcher, joined.get("timeline", {})
@@ -125,7 +130,7 @@ class User:
     def take_left(self, room, left):
         watcher = self.watcher
         if watcher.membership.get(room) == "join":
-            watcher.stretches[room][-1][1] = self.world.report.now()
+            self.end_stretch(room)
             events = left.get("timeline", {}).get("events", [])
             self.take_own(events)
             watcher.timeline.setdefault(room, []).extend(event["event_id"] for event in events)

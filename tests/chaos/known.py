@@ -14,6 +14,7 @@ KNOWN = [
         True,
         "Synapse takes up the messages to devices of one transaction side by side, ten at a time",
     ),
+    ("twice", True, "Synapse's sync shows a room from its last events on again after a resolution that had the user out of it and in"),
     ("client state", True, "what Synapse's syncs add up to is its own affair; its state is compared"),
     (
         "client state by timeline",

@@ -12,6 +12,7 @@ from chaos.ledger import Admission
 CLOSING_SECONDS_MAX, SYNAPSE_SECONDS_MAX = 120, 30
 QUIET_SECONDS, QUIET_SECONDS_MAX = 8, 60
 ADMISSIONS_EACH = 4
+CONTENTS = ["m.room.join_rules", "m.room.server_acl", "m.room.power_levels"]
 
 
 async def settle(play):
@@ -95,7 +96,7 @@ async def _ask_for_state(play, room, user):
     }
     predecessor = (content("m.room.create").get("predecessor") or {}).get("room_id")
     play.ledger.links.setdefault(room, {})[host] = predecessor, content("m.room.tombstone").get("replacement_room")
-    play.contents.setdefault(room, {})[host] = {kind: content(kind) for kind in ("m.room.join_rules", "m.room.server_acl")}
+    play.contents.setdefault(room, {})[host] = {kind: content(kind) for kind in CONTENTS}
 
 
 def _shuts_out(play, room):
@@ -137,19 +138,24 @@ async def ask_last(play):
 
 
 async def _ask_to_come_in(play, room, rules):
-    """Users of servers in the room ask, who are in the room that is the condition, or not, as all servers say."""
+    """Users of servers that may let somebody in ask, who are in the room that is the condition, or not, as all servers say."""
     condition = rules["allow"][0].get("room_id") if rules.get("allow") else None
     replaced = any(replacement for _, replacement in play.ledger.links[room].values())
     if rules.get("join_rule") != "restricted" or replaced or condition not in play.ledger.own:
         return
     own, inside = play.ledger.own[room], play.ledger.own[condition]
-    hosts = {user.host for user in play.users if own.get(user.id) == "join"}
+    hosts = {user.host for user in play.users if own.get(user.id) == "join" and _may_invite(play, room, user)}
     outside = [user for user in play.users if user.host in hosts and _memberships(play, room, user) <= {None, "leave"}]
     for user in outside[:ADMISSIONS_EACH]:
         entitled = _memberships(play, condition, user) == {"join"} and inside[user.id] == "join"
         status, _ = await ask_to_enter(user, room, *play.world.hosts)
         play.report.note(f"{user}, entitled: {entitled}, joins {room}: {status}")
         play.ledger.admissions.append(Admission(room, user.id, user.host.name, user.host.ours, entitled, status))
+
+
+def _may_invite(play, room, user):
+    levels = next(iter(play.contents[room].values()))["m.room.power_levels"]
+    return levels.get("users", {}).get(user.id, levels.get("users_default", 0)) >= levels.get("invite", 0)
 
 
 def _memberships(play, room, user):
