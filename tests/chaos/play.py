@@ -42,9 +42,10 @@ class Play:
         self.names += 1
         return f"{letter}{self.names}"
 
-    def member(self, chance):
-        """Somebody who is in a room, and the room; nobody's room is None."""
-        for user in chance.sample(self.users, len(self.users)):
+    def member(self, chance, strong=False):
+        """Somebody who is in a room, one with power if that is wanted, and the room; nobody's room is None."""
+        users = [user for user in self.users if user.number == 0 or not strong]
+        for user in chance.sample(users, len(users)):
             rooms = [room for room in self.rooms if user.membership(room) == "join"]
             if rooms:
                 return user, chance.choice(rooms)

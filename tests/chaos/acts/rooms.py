@@ -66,7 +66,7 @@ async def restricted(play, chance):
 @act(1)
 async def upgrade(play, chance):
     """Somebody replaces a room by one of another version; some of those who were in it follow."""
-    user, room = play.member(chance)
+    user, room = play.member(chance, strong=True)
     if len(play.rooms) >= play.rooms_max:
         return "there are enough"
     # Older ones do not know the rule of restricted rooms.
@@ -88,7 +88,7 @@ OPEN = {"allow": ["*"], "deny": []}
 @act(1, 2)
 async def shut_out(play, chance):
     """A room shuts out the servers of one name for a while, and each server's strong one lets them in again."""
-    user, room = play.member(chance)
+    user, room = play.member(chance, strong=True)
     content = {"allow": ["*"], "deny": [chance.choice(["127.0.0.1", "localhost"])]}
     done = [await set_state(user, room, "m.room.server_acl", content)] if room else []
     if not done or done[0][-1] not in (0, 200):
