@@ -13,7 +13,7 @@ def _of(device):
 def _for(device, ledger):
     """The messages that are to come to a device, and those that may: it was logged in while they were on their way."""
     mine = [sent for sent in ledger.messages if sent.receiver == device.user and sent.device in ("*", device.id)]
-    due = [sent for sent in mine if device.since < sent.began and sent.ended is not None]
+    due = [sent for sent in mine if sent.met and device.since < sent.began and sent.ended is not None]
     return due, [sent for sent in mine if sent not in due]
 
 

@@ -96,7 +96,8 @@ class Device:
 
 @dataclass
 class Message:
-    """What was sent to a device, or to all of a user's: `*`. It never ended if nobody acknowledged it."""
+    """What was sent to a device, or to all of a user's: `*`. It never ended if nobody acknowledged it. A Warren tells a server
+    that none of the sender's rooms has to do with nothing; else they have `met`."""
 
     marker: str
     sender: str
@@ -104,6 +105,7 @@ class Message:
     device: str
     began: float = 0.0
     ended: float = None
+    met: bool = True
 
 
 @dataclass

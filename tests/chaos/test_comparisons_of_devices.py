@@ -208,6 +208,14 @@ def test_what_was_not_acknowledged_may_have_come_or_not(ledger):
     assert kinds(ledger) == set()
 
 
+def test_who_has_met_nobody_of_a_server_may_tell_it_nothing(ledger):
+    lose_a_message(ledger, *ledger.devices)
+    ledger.messages[1].met = False
+    assert kinds(ledger) == set()
+    double_a_message(ledger, *ledger.devices)
+    assert "to-device" in kinds(ledger)
+
+
 def test_of_a_device_that_is_gone_nothing_is_missed(ledger):
     ledger.devices[1].gone = True
     ledger.devices[1].messages.clear()

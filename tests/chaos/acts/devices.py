@@ -24,9 +24,22 @@ async def message_devices(play, chance):
     sent = Message(marker, user.id, other.id, device, play.report.now())
     # It may come before it is acknowledged.
     play.ledger.messages.append(sent)
+    sent.met = await have_met(user, other)
     status, _ = await user.persist("PUT", "sendToDevice/{eventType}/{txnId}", "org.example.message", marker, body=body)
     sent.ended = play.report.now() if status == 200 else None
+    sent.met = sent.met and await have_met(user, other)
     return str(user), str(other), device, marker, status
+
+
+async def have_met(user, other):
+    """Whether the user's server has somebody of the other's in one of the user's rooms."""
+    if user.host is other.host or not user.host.ours:
+        return True
+    for room in [room for room, membership in user.watcher.membership.items() if membership == "join"]:
+        status, answer = await user.call("GET", "rooms/{roomId}/joined_members", room)
+        if status == 200 and any(member.endswith(f":{other.host.name}") for member in answer["joined"]):
+            return True
+    return False
 
 
 @act(3)
