@@ -51,6 +51,8 @@ class World:
         self.report, self.cut = report, set()
         # When servers began to run for the last time.
         self.restarted = {}
+        # One server is down at a time: whoever finds all up may have to wait for another all the same.
+        self.fault = asyncio.Lock()
         self.http = httpx.AsyncClient(trust_env=False, limits=httpx.Limits(max_connections=None))
         (folder / "authority").mkdir()
         authority = Authority(folder / "authority")
@@ -130,13 +132,14 @@ class World:
 
     async def restart(self, host, seconds, kill):
         """Ends a server, killing it if it is a Warren and that is wanted, and starts it after a while."""
-        host.up = False
-        if kill and host.ours:
-            await asyncio.to_thread(host.server.kill)
-        else:
-            await self.stop(host)
-        await asyncio.sleep(seconds)
-        await self.start_again(host)
+        async with self.fault:
+            host.up = False
+            if kill and host.ours:
+                await asyncio.to_thread(host.server.kill)
+            else:
+                await self.stop(host)
+            await asyncio.sleep(seconds)
+            await self.start_again(host)
 
     async def start_again(self, host):
         await asyncio.to_thread(host.server.start)
@@ -149,24 +152,24 @@ class World:
 
     async def command(self, host, *words):
         """Runs a command of a Warren's while it is stopped."""
-        host.up = False
-        await self.stop(host)
-        try:
+        async with self.fault:
+            host.up = False
+            await self.stop(host)
             options = ["--data-dir", str(host.server.data_dir), "--server-name", host.name]
             done = await asyncio.to_thread(host.server.command, *words, *options, seconds=COMMAND_SECONDS_MAX)
             if done.returncode != 0:
                 self.report.found(Finding("command", f"{words}: {done.stderr[-500:]}", host.name))
-        finally:
             await self.start_again(host)
 
     async def pause(self, host, seconds):
-        host.up = False
-        host.server.process.send_signal(signal.SIGSTOP)
-        try:
-            await asyncio.sleep(seconds)
-        finally:
-            host.server.process.send_signal(signal.SIGCONT)
-            host.up = True
+        async with self.fault:
+            host.up = False
+            host.server.process.send_signal(signal.SIGSTOP)
+            try:
+                await asyncio.sleep(seconds)
+            finally:
+                host.server.process.send_signal(signal.SIGCONT)
+                host.up = True
 
     async def end(self):
         """Stops all servers; what the Warrens leave behind must be sound."""
