@@ -68,6 +68,8 @@ def _was_refused(ledger, sent, watcher, shown):
     """Whether an event came to another server where its sender had been turned out, or the room closed for a better one, of which
     its own server did not know: then nobody is shown it there."""
     late = (sent.room, sent.user) in ledger.turned_out or any(sent.room == old for old, _ in ledger.upgrades)
+    # Synapse also takes them of users who had left on another branch.
+    late = late or (not sent.ours and ledger.own.get(sent.room, {}).get(sent.user) != "join")
     return late and watcher.server != sent.server and (watcher.server, sent.event_id) not in shown
 
 

@@ -149,6 +149,8 @@ async def _ask_to_come_in(play, room, rules):
     hosts = {user.host for user in play.users if own.get(user.id) == "join" and _may_invite(play, room, user)}
     outside = [user for user in play.users if user.host in hosts and _memberships(play, room, user) <= {None, "leave"}]
     for user in outside[:ADMISSIONS_EACH]:
+        if any((asked.room, asked.user, asked.status) == (condition, user.id, 200) for asked in play.ledger.admissions):
+            continue
         entitled = _memberships(play, condition, user) == {"join"} and inside[user.id] == "join"
         status, _ = await ask_to_enter(user, room, *play.world.hosts)
         play.report.note(f"{user}, entitled: {entitled}, joins {room}: {status}")

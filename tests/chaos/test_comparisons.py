@@ -212,6 +212,14 @@ def test_what_synapse_takes_of_somebody_who_leaves_comes_nowhere(ledger):
     assert kinds(ledger) == set()
 
 
+def test_what_synapse_takes_of_somebody_who_had_left_comes_nowhere(ledger):
+    hide(ledger.watchers[1], "$2")
+    ledger.sent[1].ours = False
+    assert "never synced" in kinds(ledger)
+    ledger.own[ROOM]["@alice:one"] = "leave"
+    assert not {"never synced", "not in history"} & kinds(ledger)
+
+
 def test_what_was_purged_is_not_missed(ledger):
     hide(ledger.watchers[1], "$1")
     ledger.purges = [Purge("two", ROOM, "@bob:two", {"$1"}, {"$2", "$3"}, ended=11.2)]
