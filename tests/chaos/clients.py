@@ -3,7 +3,7 @@
 import asyncio
 import json
 
-from chaos.ledger import Watcher
+from chaos.ledger import Device, Watcher
 from harness.client import PASSWORD, address
 
 # Small ones make gaps.
@@ -22,7 +22,8 @@ class User:
         self.id, self.token, self.device, self.since, self.news = None, None, None, None, 0
         # Half of them ask for the state after the timeline, which Synapse does not have under this name.
         self.state_after = host.ours and number % 2 == 1
-        self.watcher = None
+        # A login, and what it is called in the ledger, for each device that is there; the first one syncs all the time.
+        self.watcher, self.logins = None, []
 
     def __str__(self):
         return self.name
@@ -47,6 +48,18 @@ class User:
         assert status == 200, answer
         self.id, self.token, self.device = answer["user_id"], answer["access_token"], answer["device_id"]
         self.watcher = Watcher(self.id, self.host.name, self.host.ours, self.state_after)
+        return self.note_login(answer, self.watcher.messages)
+
+    def note_login(self, answer, messages):
+        device = Device(self.id, answer["device_id"], self.host.name, self.host.ours, self.world.report.now(), messages=messages)
+        self.logins.append((answer["access_token"], device))
+        return device
+
+    async def log_in(self):
+        """Another device, or None."""
+        body = {"type": "m.login.password", "identifier": {"type": "m.id.user", "user": self.id}, "password": PASSWORD}
+        status, answer = await self.call("POST", "login", body=body)
+        return self.note_login(answer, []) if status == 200 else None
 
     def membership(self, room):
         return self.watcher.membership.get(room)
@@ -72,6 +85,8 @@ class User:
     async def take(self, answer):
         messages = answer.get("to_device", {}).get("events", [])
         self.watcher.messages += [event["content"].get("marker") for event in messages]
+        changed = answer.get("device_lists", {}).get("changed", [])
+        self.watcher.changed.update(dict.fromkeys(changed, self.world.report.now()))
         rooms = answer.get("rooms", {})
         self.news += len(messages) + len(rooms.get("leave", {})) + len(rooms.get("invite", {}))
         for room, joined in rooms.get("join", {}).items():
@@ -80,7 +95,12 @@ class User:
             self.take_left(room, left)
         for membership in ("invite", "knock"):
             for room in rooms.get(membership, {}):
+                self.end_stretch(room)
                 self.watcher.membership[room] = membership
+
+    def end_stretch(self, room):
+        if self.membership(room) == "join":
+            self.watcher.stretches[room][-1][1] = self.world.report.now()
 
     async def take_joined(self, room, joined):
         watcher, timeline = self.watcher, joined.get("timeline", {})
@@ -91,13 +111,16 @@ class User:
         elif timeline.get("limited"):
             await self.fill(room, timeline["prev_batch"])
         events = timeline.get("events", [])
-        watcher.own |= {event["event_id"] for event in events if event["sender"] == self.id}
+        self.take_own(events)
         self.news += len(events)
         watcher.timeline.setdefault(room, []).extend(event["event_id"] for event in events)
         state = joined.get("state_after", joined.get("state", {})).get("events", [])
         state = state if "state_after" in joined else state + [event for event in events if "state_key" in event]
         watcher.state[room].update({(event["type"], event["state_key"]): event["event_id"] for event in state})
         self.take_receipts(room, joined)
+
+    def take_own(self, events):
+        self.watcher.own |= {event["event_id"] for event in events if event["sender"] == self.id}
 
     def take_receipts(self, room, joined):
         for event in joined.get("ephemeral", {}).get("events", []):
@@ -107,14 +130,16 @@ class User:
     def take_left(self, room, left):
         watcher = self.watcher
         if watcher.membership.get(room) == "join":
-            watcher.stretches[room][-1][1] = self.world.report.now()
+            self.end_stretch(room)
             events = left.get("timeline", {}).get("events", [])
+            self.take_own(events)
             watcher.timeline.setdefault(room, []).extend(event["event_id"] for event in events)
         watcher.membership[room] = "leave"
 
     async def fill(self, room, start):
         """Pages back from where the timeline begins to where the last sync ended."""
         events = await self.pages(room, {"from": start, "to": self.since, "limit": 50})
+        self.take_own(events)
         self.watcher.filled.setdefault(room, set()).update(event["event_id"] for event in events)
 
     async def pages(self, room, query):

@@ -1,22 +1,10 @@
 """What must hold when all wires are whole, all servers up and nothing is under way: each breach is a finding."""
 
 from collections import Counter
-from dataclasses import dataclass
 from itertools import combinations
 
-# Clocks of acts are read around requests: what a client saw within this time of its join may be on either side of it.
-NEAR_SECONDS = 1
-
-
-@dataclass(frozen=True)
-class Finding:
-    """`server` is whose answer is wrong, where that is known; `ours` whether that is a Warren."""
-
-    kind: str
-    text: str
-    server: str = ""
-    ours: bool = True
-    key: tuple = ()
+from chaos import comparisons_of_devices, comparisons_of_rooms
+from chaos.finding import NEAR_SECONDS, Finding
 
 
 def states_agree(ledger):
@@ -56,9 +44,11 @@ def memberships_agree(ledger):
                 yield Finding("membership", text, watcher.server, watcher.ours)
             for server, state in ledger.states.get(room, {}).items():
                 _, theirs = state.get(("m.room.member", watcher.user), (None, None))
-                if (theirs == "join") != (mine == "join") or (theirs == "invite") != (synced == "invite"):
-                    text = f"{watcher.user} in {room}: {theirs} by {server}, {mine} by its own, {synced} by sync"
+                text = f"{watcher.user} in {room}: {theirs} by {server}, {mine} by its own, {synced} by sync"
+                if (theirs == "join") != (mine == "join"):
                     yield Finding("membership elsewhere", text, server)
+                elif (theirs == "invite") != (synced == "invite"):
+                    yield Finding("invite elsewhere", text, watcher.server, watcher.ours)
 
 
 def events_come_once(ledger):
@@ -74,19 +64,41 @@ def events_come_once(ledger):
             yield Finding("sent twice", marker)
 
 
+def _was_refused(ledger, sent, watcher, shown):
+    """Whether an event came to another server where its sender had been turned out, or the room closed for a better one, of which
+    its own server did not know: then nobody is shown it there."""
+    late = (sent.room, sent.user) in ledger.turned_out or any(sent.room == old for old, _ in ledger.upgrades)
+    # Synapse also takes them of users who had left on another branch.
+    late = late or (not sent.ours and ledger.own.get(sent.room, {}).get(sent.user) != "join")
+    return late and watcher.server != sent.server and (watcher.server, sent.event_id) not in shown
+
+
 def events_come(ledger):
     """Who was in a room throughout is sent what is said there; who may see it finds it in the history."""
+    rooms = {sent.room for sent in ledger.sent}
+    shown = {
+        (watcher.server, event_id)
+        for watcher in ledger.watchers
+        for room in rooms
+        for event_id in watcher.was_shown(room) | {*watcher.history.get(room, [])}
+    }
     for sent in ledger.sent:
         for watcher in ledger.watchers:
             if sent.may_be_seen_by(watcher) is not True or watcher.membership.get(sent.room) != "join":
                 continue
-            whom = f"{watcher.user} of {sent.event_id} {sent.marker} by {sent.user} in {sent.room}"
-            since = watcher.stayed(sent.room)
-            was_there = "join" == sent.before.get(watcher.user) and since is not None
-            if was_there and since + NEAR_SECONDS < sent.began and sent.event_id not in watcher.was_shown(sent.room):
-                yield Finding("never synced", whom, watcher.server, watcher.ours)
-            if sent.room in watcher.history and sent.event_id not in watcher.history[sent.room]:
-                yield Finding("not in history", whom, watcher.server, watcher.ours)
+            late = sent.came_late or _was_refused(ledger, sent, watcher, shown)
+            if not late and not ledger.purged(sent, watcher.server):
+                yield from _lacks(sent, watcher)
+
+
+def _lacks(sent, watcher):
+    whom = f"{watcher.user} of {sent.event_id} {sent.marker} by {sent.user} in {sent.room}"
+    since = watcher.stayed(sent.room)
+    was_there = "join" == sent.before.get(watcher.user) and since is not None
+    if was_there and since + NEAR_SECONDS < sent.began and sent.event_id not in watcher.was_shown(sent.room):
+        yield Finding("never synced", whom, watcher.server, watcher.ours)
+    if sent.room in watcher.history and sent.event_id not in watcher.history[sent.room]:
+        yield Finding("not in history", whom, watcher.server, watcher.ours)
 
 
 def events_come_in_order(ledger):
@@ -118,25 +130,18 @@ def nothing_leaks(ledger):
         yield Finding("leak to a server", f"{server} told of {event_id}", server, ours)
 
 
-def messages_to_devices_come_once(ledger):
-    counts = {watcher.user: Counter(watcher.messages) for watcher in ledger.watchers}
-    servers = {watcher.user: watcher for watcher in ledger.watchers}
-    for marker, receiver in ledger.messages:
-        if counts[receiver][marker] != 1:
-            watcher = servers[receiver]
-            text = f"{marker} came to {receiver} {counts[receiver][marker]} times"
-            yield Finding("to-device", text, watcher.server, watcher.ours)
-
-
 def receipts_come(ledger):
-    """Who was in a room when another read there, knows the last of what that one has read."""
+    """Who was in a room when another read there, knows the last of what that one has read. Receipts that are still to be sent end
+    with their server's process."""
     watchers = {watcher.user: watcher for watcher in ledger.watchers}
     for (room, user), (event_id, when) in ledger.receipts.items():
-        if watchers[user].stayed(room) is None:
+        if watchers[user].stayed(room) is None or room in ledger.shut:
             continue
         for watcher in ledger.watchers:
             since = watcher.stayed(room)
             if watcher.user == user or since is None or since + NEAR_SECONDS > when:
+                continue
+            if watcher.server != watchers[user].server and when < ledger.restarted.get(watchers[user].server, 0):
                 continue
             if watcher.receipts.get((room, user)) != event_id:
                 text = f"{watcher.user} has {watcher.receipts.get((room, user))} of {user}, not {event_id}, in {room}"
@@ -151,8 +156,9 @@ ALL = [
     events_come,
     events_come_in_order,
     nothing_leaks,
-    messages_to_devices_come_once,
     receipts_come,
+    *comparisons_of_devices.ALL,
+    *comparisons_of_rooms.ALL,
 ]
 
 

@@ -4,6 +4,17 @@
 KNOWN = [
     ("membership", True, "Synapse's sync goes on to show a room that its own state has the user out of"),
     ("never synced", True, "Synapse's clients find in the history alone what it fetched by itself, which is compared"),
+    (
+        "invite elsewhere",
+        True,
+        "Synapse takes an invite at once, and a kick from before it that comes later by transaction takes that back there",
+    ),
+    (
+        "to-device order",
+        True,
+        "Synapse takes up the messages to devices of one transaction side by side, ten at a time",
+    ),
+    ("twice", True, "Synapse's sync shows a room from its last events on again after a resolution that had the user out of it and in"),
     ("client state", True, "what Synapse's syncs add up to is its own affair; its state is compared"),
     (
         "client state by timeline",

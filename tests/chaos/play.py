@@ -14,14 +14,17 @@ import tempfile
 import time
 import traceback
 
-from chaos import acts, rest
+from chaos import acts, devices_at_rest, rest
 from chaos.clients import User
-from chaos.comparisons import Finding, compare
+from chaos.comparisons import compare
+from chaos.finding import Finding
 from chaos.ledger import Ledger, Sent
 from chaos.report import Report
 from chaos.world import World
 
 USERS_EACH, ROOMS = 4, 6
+# Acts make more; each of them is to have something going on in it.
+ROOMS_MAX = 11
 # How many acts are under way at once, and how long one may take.
 ACTS_MAX, ACT_SECONDS_MAX = 8, 240
 VISIBILITIES = ["joined", "invited", "shared", "shared", "world_readable"]
@@ -31,15 +34,18 @@ class Play:
     def __init__(self, world, report, options):
         self.world, self.report, self.options = world, report, options
         self.chance, self.ledger = random.Random(options.seed), Ledger()
-        self.rooms, self.users, self.names = [], [], 0
+        self.rooms, self.versions, self.users, self.names = [], {}, [], 0
+        # At rest: room → server → type → content, of some state that servers are asked for.
+        self.contents, self.rooms_max = {}, ROOMS_MAX
 
     def new_name(self, letter):
         self.names += 1
         return f"{letter}{self.names}"
 
-    def member(self, chance):
-        """Somebody who is in a room, and the room; nobody's room is None."""
-        for user in chance.sample(self.users, len(self.users)):
+    def member(self, chance, strong=False):
+        """Somebody who is in a room, one with power if that is wanted, and the room; nobody's room is None."""
+        users = [user for user in self.users if user.number == 0 or not strong]
+        for user in chance.sample(users, len(users)):
             rooms = [room for room in self.rooms if user.membership(room) == "join"]
             if rooms:
                 return user, chance.choice(rooms)
@@ -50,30 +56,40 @@ class Play:
         for host in self.world.hosts:
             self.users += [User(self.world, host, f"u{host.index}{number}", number) for number in range(USERS_EACH)]
         for user in self.users:
-            await user.register()
+            self.ledger.devices.append(await user.register())
             self.ledger.watchers.append(user.watcher)
         self.syncing = [asyncio.create_task(user.sync_on()) for user in self.users]
         for _ in range(ROOMS):
-            await self.create_room(self.chance)
+            assert await self.create_room(self.chance), "nobody can make a room"
 
-    async def create_room(self, chance):
-        creator, version = chance.choice(self.users), str(chance.randint(1, 12))
+    async def create_room(self, chance, condition=None):
+        """A room of any version, or one for members of another room alone."""
+        creator, version = chance.choice(self.users), str(chance.randint(8 if condition else 1, 12))
         visibility, others = chance.choice(VISIBILITIES), chance.sample(self.users, 6)
         strong = [user for user in self.users if user.number == 0 or (user is creator and version != "12")]
         # From version 12 on, creators have all power and are not to be named.
         powers = {user.id: 100 for user in strong if not (user is creator and version == "12")}
-        state = {"type": "m.room.history_visibility", "state_key": "", "content": {"history_visibility": visibility}}
-        body = {"preset": "public_chat", "room_version": version, "initial_state": [state]}
-        body["power_level_content_override"] = {"users": powers}
+        states = [{"type": "m.room.history_visibility", "content": {"history_visibility": visibility}}]
+        if condition:
+            allowed = [{"type": "m.room_membership", "room_id": condition}]
+            states.append({"type": "m.room.join_rules", "content": {"join_rule": "restricted", "allow": allowed}})
+        body = {"preset": "public_chat", "room_version": version, "power_level_content_override": {"users": powers}}
+        body["initial_state"] = [{"state_key": "", **state} for state in states]
         status, answer = await creator.call("POST", "createRoom", body=body)
-        assert status == 200, answer
+        if status != 200:
+            return None
         room = answer["room_id"]
-        self.rooms.append(room)
-        self.report.note(f"{creator} made {room}, version {version}, {visibility}")
+        self.add_room(room, version)
+        self.report.note(f"{creator} made {room}, version {version}, {visibility}, for {condition or 'all'}")
         query = [(key, creator.host.name) for key in ("via", "server_name")]
         for other in others:
             status, _ = await other.call("POST", "join/{roomIdOrAlias}", room, query=query)
             self.report.note(f"{other} joins {room}: {status}")
+        return room
+
+    def add_room(self, room, version):
+        self.rooms.append(room)
+        self.versions[room] = int(version)
 
     async def snapshot(self, user, room):
         state = await user.state(room) or {}
@@ -93,6 +109,7 @@ class Play:
         later, members_later = await self.snapshot(user, room)
         sent = Sent(room, answer["event_id"], user.id, user.host.name, marker, began, ended)
         sent.visibility, sent.before, sent.after = (visibility, later), members, members_later
+        sent.ours = user.host.ours
         self.ledger.sent.append(sent)
         self.report.note(f"{user} sent {marker} {sent.event_id} to {room}")
         return sent
@@ -143,7 +160,9 @@ async def run(options, folder, report):
         report.say("whole again")
         await rest.settle(play)
         await rest.ask(play)
+        await devices_at_rest.ask(play)
         await play.end()
+        await rest.ask_last(play)
         for finding in compare(play.ledger):
             report.found(finding)
         report.say(f"{len(play.ledger.sent)} events, {len(play.ledger.messages)} messages to devices")

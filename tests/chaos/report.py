@@ -26,7 +26,8 @@ class Report:
     def found(self, finding):
         self.findings.append(finding)
         reason = reason_of(finding)
-        self.say(f"{finding.kind}: {finding.text}" + (f" (known: {reason})" if reason else ""))
+        where = f" [{finding.server}]" if finding.server else ""
+        self.say(f"{finding.kind}{where}: {finding.text}" + (f" (known: {reason})" if reason else ""))
 
     def close(self):
         """Says what was found. Returns how many findings are not known."""

@@ -6,7 +6,7 @@ import pytest
 
 from chaos.comparisons import compare
 from chaos.known import reason_of
-from chaos.ledger import Ledger, Sent, Watcher
+from chaos.ledger import Ledger, Purge, Sent, Watcher
 
 ROOM = "!burrow"
 MEMBERS = {"@alice:one": "join", "@bob:two": "join"}
@@ -31,7 +31,6 @@ def watcher(user):
         state={ROOM: {KEY: "$t"}},
         membership={ROOM: "join"},
         receipts={(ROOM, "@alice:one"): "$3"},
-        messages=["d1"] if user == "@bob:two" else [],
     )
 
 
@@ -43,7 +42,7 @@ def ledger():
     found = Ledger([watcher("@alice:one"), watcher("@bob:two"), outside], [sent(1), sent(2), sent(3)])
     for member in found.watchers[:2]:
         member.state[ROOM] |= {key: event_id for key, (event_id, _) in members.items()}
-    found.messages, found.receipts = [("d1", "@bob:two")], {(ROOM, "@alice:one"): ("$3", 20)}
+    found.receipts = {(ROOM, "@alice:one"): ("$3", 20)}
     found.states, found.own = {ROOM: {"one": state, "two": copy.deepcopy(state)}}, {ROOM: dict(MEMBERS)}
     return found
 
@@ -118,12 +117,11 @@ def keep_a_ghost(ledger, alice, bob, carol):
         member.state[ROOM]["m.room.member", "@carol:two"] = "$c"
 
 
-def lose_a_message_to_a_device(ledger, alice, bob, carol):
-    bob.messages.clear()
-
-
-def double_a_message_to_a_device(ledger, alice, bob, carol):
-    bob.messages.append("d1")
+def invite_in_vain(ledger, alice, bob, carol):
+    for server in ("one", "two"):
+        ledger.states[ROOM][server]["m.room.member", "@carol:two"] = ("$c", "invite")
+    for member in (alice, bob):
+        member.state[ROOM]["m.room.member", "@carol:two"] = "$c"
 
 
 def lose_a_receipt(ledger, alice, bob, carol):
@@ -146,8 +144,7 @@ def lose_a_receipt(ledger, alice, bob, carol):
         (show_old_state, "client state"),
         (forget_a_member, "membership"),
         (keep_a_ghost, "membership elsewhere"),
-        (lose_a_message_to_a_device, "to-device"),
-        (double_a_message_to_a_device, "to-device"),
+        (invite_in_vain, "invite elsewhere"),
         (lose_a_receipt, "receipt"),
     ],
 )
@@ -181,3 +178,72 @@ def test_what_only_synapse_is_known_for_is_a_finding_of_warren(ledger):
     assert [reason_of(finding) for finding in compare(ledger) if finding.kind == "membership"] == [None]
     bob.ours = False
     assert all(reason_of(finding) for finding in compare(ledger) if finding.kind == "membership")
+
+
+def hide(watcher, event_id):
+    for rows in (watcher.timeline, watcher.filled, watcher.history):
+        rows[ROOM] = [shown for shown in rows[ROOM] if shown != event_id]
+
+
+def test_what_comes_of_somebody_turned_out_is_shown_to_nobody_there(ledger):
+    bob = ledger.watchers[1]
+    hide(bob, "$2")
+    assert "never synced" in kinds(ledger)
+    ledger.turned_out.add((ROOM, "@alice:one"))
+    assert kinds(ledger) == set()
+    # Where somebody is shown it, all are.
+    bob.history[ROOM].append("$2")
+    assert kinds(ledger) == {"never synced"}
+
+
+def test_what_is_said_in_a_room_that_is_closed_meanwhile_is_shown_to_nobody_there(ledger):
+    hide(ledger.watchers[1], "$2")
+    ledger.upgrades = [(ROOM, "!new")]
+    assert kinds(ledger) == set()
+    hide(ledger.watchers[0], "$2")
+    assert "never synced" in kinds(ledger), "its own server took it"
+
+
+def test_what_synapse_takes_of_somebody_who_leaves_comes_nowhere(ledger):
+    hide(ledger.watchers[1], "$2")
+    ledger.sent[1].after = {**MEMBERS, "@alice:one": "leave"}
+    assert "never synced" in kinds(ledger)
+    ledger.sent[1].ours = False
+    assert kinds(ledger) == set()
+
+
+def test_what_synapse_takes_of_somebody_who_had_left_comes_nowhere(ledger):
+    hide(ledger.watchers[1], "$2")
+    ledger.sent[1].ours = False
+    assert "never synced" in kinds(ledger)
+    ledger.own[ROOM]["@alice:one"] = "leave"
+    assert not {"never synced", "not in history"} & kinds(ledger)
+
+
+def test_what_was_purged_is_not_missed(ledger):
+    hide(ledger.watchers[1], "$1")
+    ledger.purges = [Purge("two", ROOM, "@bob:two", {"$1"}, {"$2", "$3"}, ended=11.2)]
+    assert kinds(ledger) == set()
+    ledger.purges[0].server = "three"
+    assert "never synced" in kinds(ledger)
+
+
+def test_receipts_go_lost_where_a_server_was_shut_out(ledger):
+    lose_a_receipt(ledger, *ledger.watchers)
+    ledger.shut.add(ROOM)
+    assert kinds(ledger) == set()
+
+
+def test_receipts_that_are_to_be_sent_end_with_a_process(ledger):
+    lose_a_receipt(ledger, *ledger.watchers)
+    ledger.restarted = {"one": 19}
+    assert kinds(ledger) == {"receipt"}
+    ledger.restarted = {"one": 21}
+    assert kinds(ledger) == set()
+
+
+def test_a_room_whose_servers_cannot_agree_is_left_out(ledger):
+    for spoil in (lose_from_history, show_twice, differ_in_state, forget_a_member, lose_a_receipt):
+        spoil(ledger, *ledger.watchers)
+    ledger.leave_out(ROOM)
+    assert kinds(ledger) == set()

@@ -8,7 +8,7 @@ from itertools import permutations
 import httpx
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
-from chaos.comparisons import Finding
+from chaos.finding import Finding
 from harness import federated
 from harness.certificates import Authority
 from harness.client import address
@@ -16,10 +16,13 @@ from harness.peer import Key, authorization, bytes_of
 from harness.server import free_port
 from harness.wire import Wire
 
+# Lists of servers that a room lets in know no ports: one Warren goes by its address.
+WARRENS = ["localhost", "127.0.0.1"]
 # A server that was killed amid much work, and two that start beside it on two processors, take their time.
 STOP_SECONDS_MAX = 90
 # A join through servers that do not answer is given up by Warren and by Synapse before that.
 ANSWER_SECONDS_MAX = 90
+COMMAND_SECONDS_MAX = 120
 
 
 class Host:
@@ -27,6 +30,8 @@ class Host:
 
     def __init__(self, index, server, ours):
         self.index, self.server, self.ours, self.up = index, server, ours, True
+        # An administrator's access token, of Warrens.
+        self.admin = None
 
     @property
     def name(self):
@@ -44,6 +49,10 @@ def _key_of(path):
 class World:
     def __init__(self, folder, python, report):
         self.report, self.cut = report, set()
+        # When servers began to run for the last time.
+        self.restarted = {}
+        # One server is down at a time: whoever finds all up may have to wait for another all the same.
+        self.fault = asyncio.Lock()
         self.http = httpx.AsyncClient(trust_env=False, limits=httpx.Limits(max_connections=None))
         (folder / "authority").mkdir()
         authority = Authority(folder / "authority")
@@ -54,7 +63,7 @@ class World:
         self.strangers = httpx.AsyncClient(trust_env=False, verify=False)
         self.synapse_key = _key_of(folder / "synapse" / "signing.key")
         # Servers are called as Synapse reaches them, for it takes a port from a name; Warrens are told where others are.
-        names = [f"localhost:{self.wires[2, 0].port}", f"localhost:{self.wires[2, 1].port}", synapse.name]
+        names = [*(f"{WARRENS[index]}:{self.wires[2, index].port}" for index in range(2)), synapse.name]
         self.hosts = [Host(index, self._warren(folder, authority, index, names, ports), True) for index in range(2)]
         self.hosts.append(Host(2, synapse, False))
 
@@ -64,10 +73,18 @@ class World:
         options = [word for row in rows for word in ("--federation-resolve", row)]
         reached_at = self.wires[2, index].port
         data = folder / f"warren{index + 1}"
-        return federated.Warren(data, authority, *options, federation_port=ports[index], reached_at=reached_at)
+        host = WARRENS[index]
+        return federated.Warren(data, authority, *options, host=host, federation_port=ports[index], reached_at=reached_at)
 
     async def start(self):
+        passwords = [host.server.make_administrator("warden") for host in self.hosts if host.ours]
         await asyncio.gather(*(asyncio.to_thread(host.server.start) for host in self.hosts))
+        for host, password in zip(self.hosts, passwords):
+            identifier = {"type": "m.id.user", "user": "warden"}
+            body = {"type": "m.login.password", "identifier": identifier, "password": password}
+            status, answer = await self.request(host, "POST", address("login"), body=body)
+            assert status == 200, answer
+            host.admin = answer["access_token"]
 
     async def request(self, host, method, path, token=None, body=None, query=None, seconds=ANSWER_SECONDS_MAX):
         """Status and JSON of an answer; the status is 0 where there was none."""
@@ -115,28 +132,44 @@ class World:
 
     async def restart(self, host, seconds, kill):
         """Ends a server, killing it if it is a Warren and that is wanted, and starts it after a while."""
-        host.up = False
-        if kill and host.ours:
-            await asyncio.to_thread(host.server.kill)
-        else:
-            await self.stop(host)
-        await asyncio.sleep(seconds)
+        async with self.fault:
+            host.up = False
+            if kill and host.ours:
+                await asyncio.to_thread(host.server.kill)
+            else:
+                await self.stop(host)
+            await asyncio.sleep(seconds)
+            await self.start_again(host)
+
+    async def start_again(self, host):
         await asyncio.to_thread(host.server.start)
-        host.up = True
+        host.up, self.restarted[host.name] = True, self.report.now()
 
     async def stop(self, host):
         code = await asyncio.to_thread(host.server.stop, STOP_SECONDS_MAX)
         if host.ours and code != 0:
             self.report.found(Finding("exit", f"{host.name} ended with {code}", host.name))
 
+    async def command(self, host, *words):
+        """Runs a command of a Warren's while it is stopped."""
+        async with self.fault:
+            host.up = False
+            await self.stop(host)
+            options = ["--data-dir", str(host.server.data_dir), "--server-name", host.name]
+            done = await asyncio.to_thread(host.server.command, *words, *options, seconds=COMMAND_SECONDS_MAX)
+            if done.returncode != 0:
+                self.report.found(Finding("command", f"{words}: {done.stderr[-500:]}", host.name))
+            await self.start_again(host)
+
     async def pause(self, host, seconds):
-        host.up = False
-        host.server.process.send_signal(signal.SIGSTOP)
-        try:
-            await asyncio.sleep(seconds)
-        finally:
-            host.server.process.send_signal(signal.SIGCONT)
-            host.up = True
+        async with self.fault:
+            host.up = False
+            host.server.process.send_signal(signal.SIGSTOP)
+            try:
+                await asyncio.sleep(seconds)
+            finally:
+                host.server.process.send_signal(signal.SIGCONT)
+                host.up = True
 
     async def end(self):
         """Stops all servers; what the Warrens leave behind must be sound."""

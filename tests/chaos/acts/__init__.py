@@ -28,6 +28,6 @@ def act(calm, wild=None):
 
 def load():
     """All acts, always in one order: a seed names them by it."""
-    from chaos.acts import devices, faults, memberships, messages, rooms  # noqa: F401
+    from chaos.acts import administration, devices, faults, memberships, messages, profiles, rooms  # noqa: F401
 
     return sorted(ALL, key=lambda act: act.name)

@@ -5,14 +5,20 @@ import asyncio
 from chaos.acts import act
 
 
-async def enter(user, room, *hosts, verb="join"):
+async def ask_to_enter(user, room, *hosts, verb="join"):
     query = [(key, host.name) for host in hosts for key in ("via", "server_name")]
-    status, answer = await user.call("POST", verb + "/{roomIdOrAlias}", room, query=query)
+    return await user.call("POST", verb + "/{roomIdOrAlias}", room, query=query)
+
+
+async def enter(user, room, *hosts, verb="join"):
+    status, answer = await ask_to_enter(user, room, *hosts, verb=verb)
     return f"{user} {verb} {status} {answer.get('errcode', '')}"
 
 
-async def turn(user, verb, room, other):
+async def turn(play, user, verb, room, other):
     status, _ = await user.call("POST", "rooms/{roomId}/" + verb, room, body={"user_id": other.id})
+    if verb in ("kick", "ban") and status in (0, 200):
+        play.ledger.turned_out.add((room, other.id))
     return f"{user} {verb} {other} {status}"
 
 
@@ -32,7 +38,7 @@ async def join(play, chance):
 @act(7)
 async def invite(play, chance):
     user, room = play.member(chance)
-    return room, await turn(user, "invite", room, chance.choice(play.users))
+    return room, await turn(play, user, "invite", room, chance.choice(play.users))
 
 
 @act(5)
@@ -44,7 +50,7 @@ async def leave(play, chance):
 @act(0, 8)
 async def kick(play, chance):
     user, room = play.member(chance)
-    return room, await turn(user, chance.choice(["kick", "ban", "unban", "unban"]), room, chance.choice(play.users))
+    return room, await turn(play, user, chance.choice(["kick", "ban", "unban", "unban"]), room, chance.choice(play.users))
 
 
 @act(0, 3)
@@ -77,9 +83,9 @@ async def out_and_in(play, chance):
     other, parted = chance.choice(others), chance.random() < 0.5
     if parted:
         play.world.part(user.host, other.host)
-    done = [await turn(user, "kick", room, other)]
+    done = [await turn(play, user, "kick", room, other)]
     await asyncio.sleep(chance.choice([0, 0.3, 2]))
     play.world.join_again(user.host, other.host)
-    done.append(await turn(user, "invite", room, other))
+    done.append(await turn(play, user, "invite", room, other))
     done.append(await enter(other, room, *chance.sample(play.world.hosts, 2)))
     return room, parted, done

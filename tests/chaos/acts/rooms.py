@@ -3,6 +3,10 @@
 import asyncio
 
 from chaos.acts import act
+from chaos.acts.memberships import enter
+
+
+KNOCK_VERSION_MIN = 7
 
 
 @act(10)
@@ -29,7 +33,9 @@ async def two_topics(play, chance):
 @act(0, 4)
 async def rules(play, chance):
     user, room = play.member(chance)
-    rules = ["public", "public", "invite", "knock"]
+    # A rule that a room's version does not know lets nobody in, and no member change their name.
+    knock = room and play.versions[room] >= KNOCK_VERSION_MIN
+    rules = ["public", "public", "invite", "knock" if knock else "public"]
     visibilities = ["joined", "invited", "shared", "world_readable"]
     content = {"join_rule": chance.choice(rules)}
     if chance.random() < 0.5:
@@ -46,3 +52,59 @@ async def power_levels(play, chance):
         return status
     content.setdefault("users", {})[chance.choice(play.users).id] = chance.choice([0, 50, 100])
     return await set_state(user, room, "m.room.power_levels", content)
+
+
+@act(1)
+async def restricted(play, chance):
+    """A room for those alone who are in another one, who come in or are turned away."""
+    if len(play.rooms) >= play.rooms_max:
+        return "there are enough"
+    condition = chance.choice(play.rooms)
+    return condition, await play.create_room(chance, condition)
+
+
+@act(1)
+async def upgrade(play, chance):
+    """Somebody replaces a room by one of another version; some of those who were in it follow."""
+    user, room = play.member(chance, strong=True)
+    if len(play.rooms) >= play.rooms_max:
+        return "there are enough"
+    # Older ones do not know the rule of restricted rooms.
+    body = {"new_version": str(chance.randint(8, 12))}
+    status, answer = await user.call("POST", "rooms/{roomId}/upgrade", room, body=body)
+    if status != 200:
+        return str(user), room, status
+    new = answer["replacement_room"]
+    play.add_room(new, body["new_version"])
+    play.ledger.upgrades.append((room, new))
+    others = [other for other in play.users if other.membership(room) == "join" and other is not user]
+    followers = chance.sample(others, min(len(others), 4))
+    return str(user), room, body, new, [await enter(follower, new, user.host) for follower in followers]
+
+
+OPEN = {"allow": ["*"], "deny": []}
+
+
+@act(1, 2)
+async def shut_out(play, chance):
+    """A room shuts out the servers of one name for a while, and each server's strong one lets them in again."""
+    user, room = play.member(chance, strong=True)
+    content = {"allow": ["*"], "deny": [chance.choice(["127.0.0.1", "localhost"])]}
+    done = [await set_state(user, room, "m.room.server_acl", content)] if room else []
+    if not done or done[0][-1] not in (0, 200):
+        return done
+    play.ledger.shut.add(room)
+    await asyncio.sleep(chance.choice([0.5, 2, 5]))
+    return done, await let_in(play, room)
+
+
+async def let_in(play, room):
+    """Of each server one who may does it, for those who are shut out may not be heard."""
+    done = []
+    for host in play.world.hosts:
+        users = [user for user in play.users if user.host is host and user.membership(room) == "join"]
+        for user in users:
+            done.append(await set_state(user, room, "m.room.server_acl", OPEN))
+            if done[-1][-1] == 200:
+                break
+    return done
