@@ -3,7 +3,10 @@
 use super::*;
 use crate::{
     room::{ignored, unread},
-    view::{BeforeGap, EventContext, OneEvent, View},
+    view::{
+        BeforeGap, EventContext, OneEvent, View,
+        federation::{Backfill, MissingEvents},
+    },
 };
 
 fn backfill(scene: &Scene, pdus: &[&Pdu]) {
@@ -139,6 +142,32 @@ fn what_is_missing_beyond_a_page_is_not_asked_for() {
     assert_eq!(missing(Some(old), Some(behind), true), found);
     assert_eq!(missing(None, Some(old), true), None);
     assert_eq!(missing(Some(prev_batch), None, true), None);
+}
+
+/// Specification: server-server API, "Backfilling and retrieving missing events".
+#[test]
+fn others_are_given_what_was_filled_in() {
+    let scene = Scene::new();
+    let earliest_events = scene.ends();
+    let [one, two, three, four] = with_gap(&scene);
+    // In pages: nothing that one of them names was here before it.
+    for pdu in [&three, &two, &one] {
+        backfill(&scene, &[pdu]);
+    }
+    let latest_events = vec![four.event_id.to_string()];
+    let depths = |events: Vec<Bytes>| -> Vec<u64> {
+        let depth = |json: &Bytes| serde_json::from_slice::<Value>(json).unwrap()["depth"].as_u64().unwrap();
+        events.iter().map(depth).collect()
+    };
+    let server = "there.example".to_owned();
+    let (room_id, from) = (ROOM.to_owned(), latest_events.clone());
+    let before = Backfill { room_id: room_id.clone(), from, limit: 4, server: server.clone() };
+    assert_eq!(
+        depths(scene.world.engine.read(&before).unwrap()),
+        [&four, &three, &two, &one].map(|pdu| pdu.depth)
+    );
+    let between = MissingEvents { room_id, earliest_events, latest_events, limit: 10, min_depth: 0, server };
+    assert_eq!(depths(scene.world.engine.read(&between).unwrap()), [&one, &two, &three].map(|pdu| pdu.depth));
 }
 
 #[test]
