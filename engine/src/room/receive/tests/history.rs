@@ -170,6 +170,23 @@ fn others_are_given_what_was_filled_in() {
     assert_eq!(depths(scene.world.engine.read(&between).unwrap()), [&one, &two, &three].map(|pdu| pdu.depth));
 }
 
+/// Of two servers that are asked for history, one may lie.
+#[test]
+fn a_depth_that_history_claims_is_not_the_rooms() {
+    const DEPTH_MAX: u64 = (1 << 53) - 1;
+    let scene = Scene::new();
+    let deepest = scene.message(BOB, &strs(&scene.ends()), DEPTH_MAX);
+    let last = scene.message(BOB, &[&deepest.event_id], 22);
+    let states = vec![GivenState { event_id: last.event_id.clone(), state: scene.state_ids() }];
+    let pdus = scene.check(&[&last]);
+    assert!(accepted(&scene.write(ReceivePdus { pdus, states, ..ReceivePdus::default() })));
+    backfill(&scene, &[&deepest]);
+    scene.is_sound();
+    let own = scene.world.message(ROOM, ALICE, "and on");
+    let depth = scene.world.ask(|reader| Ok(reader.event(reader.event_num(&own)?.unwrap())?.header.depth));
+    assert_eq!(depth, 23, "one more than the deepest that it follows");
+}
+
 #[test]
 fn what_is_filled_in_is_not_unread() {
     let scene = Scene::new();
