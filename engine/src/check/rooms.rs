@@ -85,7 +85,6 @@ fn extremities(
     right: &mut RoomHead,
 ) -> Result<(), StorageError> {
     let Some(seen) = row.seen.rooms.get(&room) else { return Ok(()) };
-    let depth = seen.depth;
     let was_forked = seen.was_forked;
     let mut ends: Vec<(EventNum, bool)> = seen.open.iter().map(|num| (*num, true)).collect();
     ends.extend(seen.doubtful.iter().map(|num| (*num, false)));
@@ -108,20 +107,22 @@ fn extremities(
     if !row.expect(listed == found, "the last events are not those that nothing follows") {
         right.extremities = found;
     }
-    if !row.expect(head.depth >= depth, "an event is deeper than the room") {
-        right.depth = depth;
-    }
     if !row.expect(head.forked || !was_forked, "the room has been forked and does not say so") {
         right.forked = true;
     }
-    let mut partial_state = false;
+    let (mut partial_state, mut depth) = (false, 0);
     for (num, _) in &right.extremities.clone() {
         let header = row.header(*num)?.map(|header| header.value);
         partial_state |= header.as_ref().is_some_and(|header| header.partial_state);
+        depth = depth.max(header.as_ref().map_or(0, |header| header.depth));
         let version = header.map(|header| header.version);
         if !row.expect(version == Some(head.version), "the room has another version than its last event") {
             right.version = version.unwrap_or(head.version);
         }
+    }
+    // What comes next has to be deeper than what it follows. Before that, history may claim any depth.
+    if !row.expect(head.depth >= depth, "a last event is deeper than the room") {
+        right.depth = depth;
     }
     right.partial_state = partial_state;
     let problem = "whether the current state lacks members is not what its last events say";

@@ -37,8 +37,6 @@ pub(super) struct RoomSeen {
     pub followed_early: HashSet<EventNum>,
     /// Whether the room's state ever was another than that after its last event.
     pub was_forked: bool,
-    /// The greatest depth.
-    pub depth: u64,
     /// Whether the room's head was visited.
     pub has_head: bool,
 }

@@ -136,7 +136,6 @@ fn follow(
         let ends = if is_doubtful { &mut seen.doubtful } else { &mut seen.open };
         ends.insert(num);
     }
-    seen.depth = seen.depth.max(header.value.depth);
     seen.was_forked |= header.value.room_state != header.value.state_after;
     Ok(())
 }

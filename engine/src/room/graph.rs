@@ -1,7 +1,8 @@
 //! Walks over a room's graph of events by number: the auth chain of events, and the history behind them.
 //!
 //! Invariant: a walk visits an event once, however often and in whatever circles it is referred to, stays in its room,
-//! is bounded, and does not recurse. Edges lead to events that were there before, so a walk meets nothing unpublished.
+//! is bounded, and does not recurse. A header's edges lead to what was there before the event. What came after it, as what is filled
+//! into a gap does, is found by the ids that the event names; the reader tells of nothing unpublished.
 
 use std::{
     collections::{BinaryHeap, HashSet},
@@ -10,10 +11,10 @@ use std::{
 
 use bytes::Bytes;
 
-use super::decode_body;
+use super::{Event, decode_body, gap};
 use crate::{
     core::{
-        limits::{AUTH_CHAIN_MAX, HISTORY_WALK_MAX},
+        limits::{AUTH_CHAIN_MAX, HISTORY_WALK_MAX, PREV_EVENTS_MAX},
         num::{EventNum, RoomNum},
     },
     error::{Invalid, Result},
@@ -25,6 +26,13 @@ use crate::{
 
 /// Headers read at once.
 const READ_AT_ONCE: usize = 1_000;
+
+/// Whole events read at once by a walk that may come to many which it does not give: some megabytes at worst.
+const EVENTS_AT_ONCE: usize = 100;
+
+/// Ids that a walk looks up, of what may have come after the events that name it: all those of a walk of ordinary events. Events of
+/// the past may name more, and a server make up as many of these as it likes.
+const LOOKED_UP_MAX: usize = HISTORY_WALK_MAX * PREV_EVENTS_MAX;
 
 impl Reader {
     /// Visits the headers of events, of which none may be missing, in any order. One bulk read per thousand.
@@ -108,6 +116,41 @@ fn is_history(status: EventStatus) -> bool {
     matches!(status, EventStatus::Accepted | EventStatus::SoftFailed)
 }
 
+/// What a walk back through a room's history has met.
+struct Walk<'a> {
+    reader: &'a Reader,
+    seen: HashSet<EventNum>,
+    looked_up: usize,
+}
+
+impl<'a> Walk<'a> {
+    fn new(reader: &'a Reader, seen: HashSet<EventNum>) -> Self {
+        Self { reader, seen, looked_up: 0 }
+    }
+
+    /// Those that were not met yet.
+    fn new_among(&mut self, mut nums: Vec<EventNum>) -> Vec<EventNum> {
+        nums.retain(|num| self.seen.insert(*num));
+        nums
+    }
+
+    /// The events that one follows, as far as they are part of the graph by now and were not met yet.
+    fn before(&mut self, event: &Event) -> Result<Vec<EventNum>, StorageError> {
+        let mut prev = event.header.prev.clone();
+        // Else its header has edges to all that it names.
+        if event.lacks_prev_events()? {
+            for event_id in &event.pdu()?.prev_events {
+                if self.looked_up == LOOKED_UP_MAX {
+                    break;
+                }
+                self.looked_up += 1;
+                prev.extend(gap::in_graph(self.reader, event_id)?.map(|found| found.num));
+            }
+        }
+        Ok(self.new_among(prev))
+    }
+}
+
 /// The events before `latest`, breadth first along `prev_events`, without them and without going past `known` or above
 /// `min_depth`; at most `limit`, the nearest to `latest`, then the shallowest first.
 pub(crate) fn history_between(
@@ -118,23 +161,26 @@ pub(crate) fn history_between(
     min_depth: u64,
     limit: usize,
 ) -> Result<Vec<EventNum>, StorageError> {
-    let mut seen = known;
-    let mut front: Vec<EventNum> = latest.into_iter().filter(|num| seen.insert(*num)).collect();
+    let mut walk = Walk::new(reader, known);
+    let mut front = walk.new_among(latest);
     let mut found: Vec<(u64, EventNum)> = Vec::new();
     let (mut is_first, mut looked_at) = (true, 0);
     while !front.is_empty() && found.len() < limit && looked_at < HISTORY_WALK_MAX {
         front.truncate(HISTORY_WALK_MAX - looked_at);
         looked_at += front.len();
         let mut next = Vec::new();
-        reader.each_header(&front, |num, header| {
-            if header.room != room || (!is_first && header.depth < min_depth) {
-                return;
+        for nums in front.chunks(EVENTS_AT_ONCE) {
+            for event in reader.events(nums)? {
+                let header = &event.header;
+                if header.room != room || (!is_first && header.depth < min_depth) {
+                    continue;
+                }
+                if !is_first && is_history(header.status) {
+                    found.push((header.depth, event.num));
+                }
+                next.extend(walk.before(&event)?);
             }
-            if !is_first && is_history(header.status) {
-                found.push((header.depth, num));
-            }
-            next.extend(header.prev.iter().copied().filter(|prev| seen.insert(*prev)));
-        })?;
+        }
         front = next;
         is_first = false;
     }
@@ -150,12 +196,12 @@ pub(crate) fn history_before(
     from: Vec<EventNum>,
     limit: usize,
 ) -> Result<Vec<EventNum>, StorageError> {
-    let mut seen: HashSet<EventNum> = HashSet::new();
+    let mut walk = Walk::new(reader, HashSet::new());
     let mut front: BinaryHeap<(u64, EventNum, bool)> = BinaryHeap::new();
     let mut found = Vec::new();
-    let mut next: Vec<EventNum> = from.into_iter().filter(|num| seen.insert(*num)).collect();
+    let mut next = walk.new_among(from);
     while found.len() < limit {
-        if seen.len() <= HISTORY_WALK_MAX {
+        if walk.seen.len() <= HISTORY_WALK_MAX {
             reader.each_header(&next, |num, header| {
                 if header.room == room {
                     front.push((header.depth, num, is_history(header.status)));
@@ -166,22 +212,19 @@ pub(crate) fn history_before(
         if is_history {
             found.push(num);
         }
-        next.clear();
-        reader.each_header(&[num], |_, header| {
-            next.extend(header.prev.iter().copied().filter(|prev| seen.insert(*prev)));
-        })?;
+        next = walk.before(&reader.event(num)?)?;
     }
     Ok(found)
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::{
         fixture::World,
-        room::RoomCtx,
+        room::{RoomCtx, encode_body},
         store::{Positioned, Tx},
     };
 
@@ -189,11 +232,15 @@ mod tests {
     const OTHER_ROOM: &str = "!other:here.example";
     const ALICE: &str = "@alice:here.example";
 
+    fn shape_id(index: usize) -> String {
+        format!("$shape-{index}")
+    }
+
     /// A graph of a shape that no honest server makes: for each event its edges (by index), depth and status.
     struct Shape(Vec<(Vec<usize>, u64, EventStatus)>);
 
     impl Shape {
-        /// Writes headers alone, with the same edges as `prev` and `auth`: walks read nothing else.
+        /// Writes headers with the same edges as `prev` and `auth`, and bodies that name the same: walks read nothing else.
         fn write(&self, world: &World, room_id: &str) -> (RoomNum, Vec<EventNum>) {
             let num = |index: usize| EventNum(1_000_000 + index as u64);
             let room = world
@@ -201,7 +248,13 @@ mod tests {
                     let room = RoomCtx::load(tx, room_id)?;
                     let (like, _) = room.head.extremities[0].clone();
                     let like = tx.event(like)?;
+                    let mut body: Value = serde_json::from_slice(&like.json).unwrap();
                     for (index, (edges, depth, status)) in self.0.iter().enumerate() {
+                        let event_id = shape_id(index);
+                        body["prev_events"] = edges.iter().copied().map(shape_id).collect();
+                        let body = encode_body(&event_id, body.to_string().as_bytes());
+                        tx.put(&schema::EVENT_BODIES, &num(index), &body);
+                        tx.put(&schema::EVENT_NUMS, &event_id, &num(index));
                         let mut header = like.header.clone();
                         header.prev = edges.iter().copied().map(num).collect();
                         header.auth = header.prev.clone();
@@ -263,7 +316,11 @@ mod tests {
         assert_eq!(before(&world, room, &nums[2_999..], 25).len(), 25);
         let found = between(&world, room, &nums[2_999..], 20);
         assert_eq!(found, nums[2_970..2_990].to_vec());
-        // A line as long as the walk is deep.
+    }
+
+    #[test]
+    fn a_walk_is_as_deep_as_a_line_is_long() {
+        let world = world();
         let line = (0..50_000_usize).map(|index| (index.checked_sub(1).into_iter().collect(), 1, Accepted));
         let (room, nums) = Shape(line.collect()).write(&world, ROOM);
         assert_eq!(chain(&world, room, &nums[49_999..]).len(), 49_999);
@@ -296,6 +353,33 @@ mod tests {
         assert_eq!(before(&world, room, &nums[4..], 10), [nums[4], nums[1], nums[0]]);
         // The limit counts what is given.
         assert_eq!(before(&world, room, &nums[4..], 2), [nums[4], nums[1]]);
+    }
+
+    /// As where a gap is filled: what comes later has no edge that leads to it.
+    #[test]
+    fn what_came_after_those_that_name_it_is_found_by_its_id() {
+        let world = world();
+        let shape = vec![
+            (vec![], 1, Accepted),
+            (vec![0], 2, SoftFailed),
+            (vec![1, 0], 3, Accepted),
+            (vec![2], 4, Outlier),
+            (vec![2, 3], 5, Accepted),
+        ];
+        let (room, nums) = Shape(shape).write(&world, ROOM);
+        world
+            .act(|tx: &mut Tx| {
+                for num in &nums {
+                    let mut header = tx.get(&schema::EVENT_HEADERS, num)?.unwrap();
+                    header.value.prev.clear();
+                    tx.put(&schema::EVENT_HEADERS, num, &header);
+                }
+                Ok(())
+            })
+            .unwrap();
+        // What is only known from outside of the graph is not gone through.
+        assert_eq!(before(&world, room, &nums[4..], 10), [nums[4], nums[2], nums[1], nums[0]]);
+        assert_eq!(between(&world, room, &nums[4..], 10), nums[..3]);
     }
 
     #[test]

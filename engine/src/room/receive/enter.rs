@@ -21,7 +21,7 @@ use crate::{
         accept::{Arrival, accept, follow_changes},
         entrance, entrants, members,
         policy::Recommendation,
-        state,
+        state::{self, StateChange},
     },
     store::{Reader, StorageError, Tx, schema::EventStatus},
 };
@@ -100,15 +100,11 @@ pub(crate) fn enter(
         transaction: None,
         is_new: false,
     };
-    // Before the join, which is told to the servers that are there now.
-    match is_new {
-        true => members::fill(tx, room, &entries)?,
-        false => follow_missed(tx, room, join, before, snapshot)?,
-    }
-    let event = accept(tx, room, arrival)?;
-    if !is_new {
-        let pos = tx.position_of(&event);
-        entrance::note(tx, room.num, pos);
+    if is_new {
+        members::fill(tx, room, &entries)?;
+        accept(tx, room, arrival)?;
+    } else {
+        come_back(tx, room, arrival, before)?;
     }
     Ok(Outcome::Accepted)
 }
@@ -186,19 +182,25 @@ pub(crate) fn prepare(
     Ok(())
 }
 
-/// What changed while this server was not there.
-fn follow_missed(
-    tx: &mut Tx,
-    room: &mut RoomCtx,
-    join: &Pdu,
-    before: NodeId,
-    snapshot: NodeId,
-) -> Result<()> {
-    let mut changes = tx.state_difference(room.num, before, snapshot)?;
+/// Takes in the join by which this server comes back to a room, with what changed while it was not there: its state was `before` here.
+fn come_back(tx: &mut Tx, room: &mut RoomCtx, join: Arrival, before: NodeId) -> Result<()> {
+    let user = join.pdu.state_key.as_deref().map(|user_id| tx.text_num(user_id)).transpose()?.flatten();
+    let key = tx.text_num(&join.pdu.kind)?.zip(user).map(|(kind, user)| StateKeyId::new(kind, user));
+    let changes = tx.state_difference(room.num, before, join.state_before)?;
     // What becomes of the one who joins follows from the join.
-    let user = join.state_key.as_deref().map(|user_id| tx.text_num(user_id)).transpose()?.flatten();
-    if let (Some(kind), Some(user)) = (tx.text_num(&join.kind)?, user) {
-        changes.retain(|change| change.key != StateKeyId::new(kind, user));
+    let (own, others): (Vec<StateChange>, Vec<StateChange>) =
+        changes.into_iter().partition(|change| Some(change.key) == key);
+    // Before the join, which is told to the servers that are there now.
+    follow_changes(tx, room, &others)?;
+    let event = accept(tx, room, join)?;
+    let pos = tx.position_of(&event);
+    entrance::note(tx, room.num, pos);
+    // Against an end that was not left behind, an earlier join of the same user may stand and this one not. It is of the state that was
+    // told, which the join was taken to change from.
+    for change in own {
+        if tx.state_num_at(room.num, room.head.state, change.key)? == change.after {
+            follow_changes(tx, room, &[change])?;
+        }
     }
-    follow_changes(tx, room, &changes)
+    Ok(())
 }

@@ -61,6 +61,10 @@ pub(super) fn end_changes(
     };
     let kept = ends_before(tx, room, from, withdrawn)?;
     room.head.extremities = ends(tx, room, from, kept)?;
+    // One that was filled in may claim to be deeper than all that came live.
+    for (num, _) in &room.head.extremities {
+        room.head.depth = room.head.depth.max(tx.event(*num)?.header.depth);
+    }
     tx.touch(Touch::Room(room.num));
     Ok(())
 }

@@ -178,7 +178,7 @@ pub struct RoomHead {
     pub version: u8,
     /// The events that nothing follows yet, with their ids.
     pub extremities: Vec<(EventNum, String)>,
-    /// The greatest depth of an event.
+    /// The greatest depth of an event that came live: at least that of each forward extremity.
     pub depth: u64,
     /// The room's current state.
     pub state: NodeId,

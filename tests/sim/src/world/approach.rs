@@ -108,8 +108,9 @@ impl World {
                     let back = after.difference(&before).filter(|back| **back != user);
                     self.ledger.revived.extend(back.map(|back| (room, *back)));
                     entered?;
-                    self.ledger.outside.remove(&(room, user));
                 }
+                // The room tells of the user from now on.
+                self.ledger.outside.remove(&(room, user));
                 Ok(way.needs_help())
             }
             MembershipAction::Knock => {
@@ -139,7 +140,11 @@ impl World {
         let open = OutOfBandMembership { room_id: room_id.clone(), user_id: user_id.clone() };
         let servers = match self.servers[user.server].engine().read(&open) {
             Ok(open) => open.servers,
-            Err(Error::NotFound(_)) => return Ok(false),
+            Err(Error::NotFound(_)) => {
+                // What comes of that is for the room to say: of a leave and the invite before it the later one counts, by clocks that differ.
+                self.ledger.outside.remove(&(room, user));
+                return Ok(false);
+            }
             Err(error) => return Err(error.into()),
         };
         let left = match self.approach(user, room, Handshake::Leave, &servers) {
@@ -486,11 +491,7 @@ impl World {
         let is_last = last.is_some_and(|last| **last == *event_id);
         // An event that ends an invite or a knock was brought to the user's server by whoever made it.
         let open = engine.read(&OutOfBandMembership { room_id, user_id: user_id.clone() }).ok();
-        let ends = |open_id: &str| {
-            let named = event["auth_events"].as_array().into_iter().flatten();
-            named.flat_map(|named| [named.as_str(), named[0].as_str()]).any(|named| named == Some(open_id))
-        };
-        let is_ended = open.is_some_and(|open| ends(&open.event_id));
+        let is_ended = open.is_some_and(|open| is_allowed_by(&event, &open.event_id));
         let came = self.ledger.came(user.server, event_id);
         let is_open = matches!(says.as_str(), "invite" | "knock");
         let is_wrong = match is_open {
@@ -520,6 +521,12 @@ impl World {
         let event = event.ok_or_else(|| Breach::new("outside", format!("{event_id} is not there")))?;
         serde_json::from_slice(&event).map_err(|error| Breach::new("outside", error))
     }
+}
+
+/// Whether an event has another one among its auth events, as one has that ends an invite or a knock.
+pub(super) fn is_allowed_by(event: &Value, other: &str) -> bool {
+    let named = event["auth_events"].as_array().into_iter().flatten();
+    named.flat_map(|named| [named.as_str(), named[0].as_str()]).any(|named| named == Some(other))
 }
 
 fn object(json: &[u8]) -> JsonObject {

@@ -20,11 +20,13 @@ use warren_engine::{
     },
     view::{
         Frontier,
-        federation::{IncomingRoom, ParkedOrigins, ParkedPdus, PartialRooms, UnknownEvents},
+        federation::{
+            IncomingRoom, OutOfBandMembership, ParkedOrigins, ParkedPdus, PartialRooms, UnknownEvents,
+        },
     },
 };
 
-use super::{Breach, SERVER_NAMES, World};
+use super::{Breach, SERVER_NAMES, World, approach::is_allowed_by};
 use crate::plan::User;
 
 /// To whom an event of a server may go.
@@ -285,10 +287,19 @@ impl World {
                 self.ledger.kept.insert((server, room, event_id));
                 continue;
             }
-            // Of a room that it is not in it only tells its user.
+            // Of a room that it is not in it only tells its user, and only what ends what that one is shown.
             let told = self.plan.users().into_iter().find(|user| pdu["state_key"] == self.user_id(*user));
+            let told = told.filter(|told| !self.stays_open(server, room, *told, &pdu));
             self.ledger.outside.extend(told.map(|told| ((room, told), event_id)));
         }
+    }
+
+    /// Whether a user is shown an invite or a knock that the event does not name, be it that who made the event had not heard of that, or
+    /// that it came before.
+    fn stays_open(&self, server: usize, room: usize, user: User, event: &Value) -> bool {
+        let (room_id, user_id) = (self.rooms[room].id.clone(), self.user_id(user));
+        let open = self.servers[server].engine().read(&OutOfBandMembership { room_id, user_id });
+        open.is_ok_and(|open| !is_allowed_by(event, &open.event_id))
     }
 
     /// Once nothing is under way: everything has gone to whom it was for.

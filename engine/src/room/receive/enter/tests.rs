@@ -112,12 +112,17 @@ fn store(world: &World, told: &Told) {
 }
 
 fn enter(world: &World, told: &Told, ids: &[Arc<str>], partial: bool) -> Outcome {
+    enter_with(world, told, ids, Vec::new(), partial)
+}
+
+/// The same, with ends of the room here that the resident had not been told of.
+fn enter_with(world: &World, told: &Told, ids: &[Arc<str>], untold: Vec<Arc<str>>, partial: bool) -> Outcome {
     let join = checked(world, std::slice::from_ref(&told.join)).remove(0);
     let enter = EnterRoom {
         room_id: ROOM.to_owned(),
         version: version(),
         join,
-        untold: Vec::new(),
+        untold,
         state: ids.to_vec(),
         partial: partial.then(Vec::new),
     };
@@ -300,6 +305,39 @@ fn of_two_events_for_one_entry_one_counts() {
     assert_eq!(enter(&newcomer, &told, &told.ids, false), Outcome::Accepted);
     let counted = [Membership::Join, Membership::Leave].map(|membership| memberships(&newcomer, membership));
     assert_eq!(counted.iter().sum::<usize>(), 6);
+    assert_eq!(findings(&newcomer), [""; 0]);
+}
+
+/// Who left here, unheard by the resident, and is let in twice, as where the first answer was lost: of the three memberships resolution
+/// takes the latest, wherever it stands.
+#[test]
+fn an_earlier_join_that_stands_against_the_one_that_enters_makes_a_member() {
+    const FIRST: &str = "@first:there.example";
+    let resident = Resident::new(1);
+    let told = resident.let_in(FIRST);
+    let newcomer = resident.newcomer(Arc::new(Memory::default()));
+    store(&newcomer, &told);
+    assert_eq!(enter(&newcomer, &told, &told.ids, false), Outcome::Accepted);
+    let left = newcomer.leave(ROOM, FIRST);
+    assert_eq!(memberships(&newcomer, Membership::Leave), 1);
+    resident.0.pass_ms(10);
+    resident.let_in(FIRST);
+    let lost = resident.0.ask(|reader| {
+        let room = RoomCtx::load(reader, ROOM)?;
+        Ok(room.state(reader, "m.room.member", FIRST)?.unwrap().event_id.clone())
+    });
+    resident.0.set_back_ms(5);
+    let told = resident.let_in(FIRST);
+    store(&newcomer, &told);
+    let untold = vec![left.as_str().into()];
+    assert_eq!(enter_with(&newcomer, &told, &told.ids, untold, false), Outcome::Accepted);
+    let stands = newcomer.ask(|reader| {
+        let room = RoomCtx::load(reader, ROOM)?;
+        Ok(room.state(reader, "m.room.member", FIRST)?.unwrap().event_id.clone())
+    });
+    assert_eq!(stands, lost);
+    assert_eq!(memberships(&newcomer, Membership::Join), 3);
+    assert_eq!(memberships(&newcomer, Membership::Leave), 0);
     assert_eq!(findings(&newcomer), [""; 0]);
 }
 

@@ -109,6 +109,18 @@ fn history_that_was_read_in_part_is_sound() {
     assert_eq!(entered.newcomer.timeline(), ids(&[&said[2], &said[3], &said[4], &said[5], &join]));
 }
 
+/// Who lets a server in says how deep the join is.
+#[test]
+fn history_that_is_deeper_than_the_join_is_sound() {
+    let resident = Scene::new();
+    let said = say(&resident, 3, 20);
+    let join = resident.member(DORA, DORA, "join", &[&said[2].event_id], 1);
+    let entered = Entered::by(resident, &join, World::new());
+    entered.fill(&said.iter().collect::<Vec<_>>());
+    assert_eq!(entered.newcomer.timeline(), ids(&[&said[0], &said[1], &said[2], &join]));
+    entered.newcomer.is_sound();
+}
+
 /// It goes on below what is there, be its place lost or, as repairs used to leave it, just below the join.
 #[test]
 fn a_join_whose_gap_is_mended_goes_on_with_the_history_below_zero() {

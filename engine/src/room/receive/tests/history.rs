@@ -3,7 +3,10 @@
 use super::*;
 use crate::{
     room::{ignored, unread},
-    view::{BeforeGap, EventContext, OneEvent, View},
+    view::{
+        BeforeGap, EventContext, OneEvent, View,
+        federation::{Backfill, MissingEvents},
+    },
 };
 
 fn backfill(scene: &Scene, pdus: &[&Pdu]) {
@@ -139,6 +142,49 @@ fn what_is_missing_beyond_a_page_is_not_asked_for() {
     assert_eq!(missing(Some(old), Some(behind), true), found);
     assert_eq!(missing(None, Some(old), true), None);
     assert_eq!(missing(Some(prev_batch), None, true), None);
+}
+
+/// Specification: server-server API, "Backfilling and retrieving missing events".
+#[test]
+fn others_are_given_what_was_filled_in() {
+    let scene = Scene::new();
+    let earliest_events = scene.ends();
+    let [one, two, three, four] = with_gap(&scene);
+    // In pages: nothing that one of them names was here before it.
+    for pdu in [&three, &two, &one] {
+        backfill(&scene, &[pdu]);
+    }
+    let latest_events = vec![four.event_id.to_string()];
+    let depths = |events: Vec<Bytes>| -> Vec<u64> {
+        let depth = |json: &Bytes| serde_json::from_slice::<Value>(json).unwrap()["depth"].as_u64().unwrap();
+        events.iter().map(depth).collect()
+    };
+    let server = "there.example".to_owned();
+    let (room_id, from) = (ROOM.to_owned(), latest_events.clone());
+    let before = Backfill { room_id: room_id.clone(), from, limit: 4, server: server.clone() };
+    assert_eq!(
+        depths(scene.world.engine.read(&before).unwrap()),
+        [&four, &three, &two, &one].map(|pdu| pdu.depth)
+    );
+    let between = MissingEvents { room_id, earliest_events, latest_events, limit: 10, min_depth: 0, server };
+    assert_eq!(depths(scene.world.engine.read(&between).unwrap()), [&one, &two, &three].map(|pdu| pdu.depth));
+}
+
+/// Of two servers that are asked for history, one may lie.
+#[test]
+fn a_depth_that_history_claims_is_not_the_rooms() {
+    const DEPTH_MAX: u64 = (1 << 53) - 1;
+    let scene = Scene::new();
+    let deepest = scene.message(BOB, &strs(&scene.ends()), DEPTH_MAX);
+    let last = scene.message(BOB, &[&deepest.event_id], 22);
+    let states = vec![GivenState { event_id: last.event_id.clone(), state: scene.state_ids() }];
+    let pdus = scene.check(&[&last]);
+    assert!(accepted(&scene.write(ReceivePdus { pdus, states, ..ReceivePdus::default() })));
+    backfill(&scene, &[&deepest]);
+    scene.is_sound();
+    let own = scene.world.message(ROOM, ALICE, "and on");
+    let depth = scene.world.ask(|reader| Ok(reader.event(reader.event_num(&own)?.unwrap())?.header.depth));
+    assert_eq!(depth, 23, "one more than the deepest that it follows");
 }
 
 #[test]
