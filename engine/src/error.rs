@@ -98,6 +98,9 @@ pub enum Denied {
     /// The user whom this is about is not in the room.
     #[error("this user is not in the room")]
     TargetNotInRoom,
+    /// The user whom this is about is in the room.
+    #[error("this user is in the room already")]
+    TargetInRoom,
     /// The user whom this is about is not banned.
     #[error("this user is not banned from the room")]
     NotBanned,
@@ -310,6 +313,9 @@ pub enum Conflict {
     /// Users of this server are in the room.
     #[error("users of this server are in the room")]
     LocalMembers,
+    /// The user's invite waits for their answer.
+    #[error("this user is invited already")]
+    AlreadyInvited,
     /// Not all members of the room are known yet.
     #[error("the members of this room are still being asked for")]
     PartialState,
