@@ -116,7 +116,7 @@ pub enum Denied {
     /// The asking server does not speak the room's version.
     #[error("the room has version {0}, which is not among those that were offered")]
     IncompatibleRoomVersion(&'static str),
-    /// The room's rule lets members of certain rooms in, of none of which this server knows the members.
+    /// The room's rule lets members of certain rooms in, and this server does not know the members of all of them.
     #[error("this server cannot tell whether the user is in a room that would let them in")]
     UnableToAuthoriseJoin,
     /// The room's rule lets members of certain rooms in, and the user is in none of them.
