@@ -98,6 +98,9 @@ pub enum Denied {
     /// The user whom this is about is not in the room.
     #[error("this user is not in the room")]
     TargetNotInRoom,
+    /// The user whom this is about is in the room.
+    #[error("this user is in the room already")]
+    TargetInRoom,
     /// The user whom this is about is not banned.
     #[error("this user is not banned from the room")]
     NotBanned,
@@ -113,7 +116,7 @@ pub enum Denied {
     /// The asking server does not speak the room's version.
     #[error("the room has version {0}, which is not among those that were offered")]
     IncompatibleRoomVersion(&'static str),
-    /// The room's rule lets members of certain rooms in, of none of which this server knows the members.
+    /// The room's rule lets members of certain rooms in, and this server does not know the members of all of them.
     #[error("this server cannot tell whether the user is in a room that would let them in")]
     UnableToAuthoriseJoin,
     /// The room's rule lets members of certain rooms in, and the user is in none of them.
@@ -310,6 +313,9 @@ pub enum Conflict {
     /// Users of this server are in the room.
     #[error("users of this server are in the room")]
     LocalMembers,
+    /// The user's invite waits for their answer.
+    #[error("this user is invited already")]
+    AlreadyInvited,
     /// Not all members of the room are known yet.
     #[error("the members of this room are still being asked for")]
     PartialState,

@@ -175,6 +175,8 @@ pub struct Intake {
     without_keys: bool,
     /// The servers whose members states may lack.
     awaited: HashSet<String>,
+    /// Whether it is an invite of our user by an address.
+    is_by_address: bool,
     /// What the states go without for that: by the id of the event before which it was told, and its own.
     left_out: BTreeMap<(Arc<str>, Arc<str>), Unchecked>,
     /// What became of each event.
@@ -210,6 +212,7 @@ impl Intake {
             is_new: false,
             without_keys: false,
             awaited: HashSet::new(),
+            is_by_address: false,
             left_out: BTreeMap::new(),
             outcomes: BTreeMap::new(),
         }
@@ -224,6 +227,11 @@ impl Intake {
     /// An intake of one event of the room's past that nothing here leads to.
     pub fn within_gap(room_id: String, version: &'static RoomVersion, pdu: Bytes, within: Within) -> Self {
         Self { within: Some(within), ..Self::of_history(room_id, version, vec![pdu]) }
+    }
+
+    /// An intake of an invite of our user by an address, which comes in only if nothing has overtaken it.
+    pub fn of_invite_by_address(room_id: String, version: &'static RoomVersion, pdu: Bytes) -> Self {
+        Self { is_by_address: true, ..Self::new(room_id, version, vec![pdu]) }
     }
 
     /// Lets states that are told lack the events whose keys cannot be had, as those that are told with a join may: some servers
@@ -294,6 +302,7 @@ impl Intake {
                 backfill: self.backfill,
                 within: self.within.clone(),
                 places: self.places.clone(),
+                are_by_address: self.is_by_address,
             }));
         }
         Next::Done

@@ -202,3 +202,17 @@ def test_a_server_is_well_again_when_it_takes_what_is_not_kept(warren, alice, ad
     until(lambda: status_of(admin, resident)["failures"] == 0)
     status = status_of(admin, resident)
     assert status["failure_ts"] is None and status["last_success_ts"]
+
+
+def test_rooms_are_told_that_wait_for_federation_to_be_on(warren, alice, admin, resident):
+    room_id, _ = room_with(alice, warren, resident)
+    event = alice.send(room_id, "hello")
+    resident.until(lambda: event in map(id_of, resident.pdus))
+    until(lambda: status_of(admin, resident)["rooms_waiting"] == 0)
+    assert warren.stop() == 0
+    warren.options += ["--federation", "off"]
+    warren.start()
+    assert status_of(admin, resident)["rooms_waiting"] == 0
+    alice.send(room_id, "is anybody there?")
+    assert status_of(admin, resident)["rooms_waiting"] == 1
+    assert resident.name in [row["destination"] for row in asked(admin, ADMIN)["destinations"]]

@@ -2,8 +2,13 @@
 
 import pytest
 
-from harness.events import KEPT, id_of
-from harness.participant import path
+from harness.events import KEPT, id_of, redacted
+from harness.participant import Participant, path
+from harness.peer import signed
+
+# As many servers are asked for one join.
+SERVERS_TRIED_MAX = 10
+VOUCHING = "join_authorised_via_users_server"
 
 
 @pytest.fixture
@@ -27,7 +32,7 @@ def test_who_is_a_member_is_vouched_for(server, alice, resident, hall):
     assert ask_to_join(server, resident, room)[1]["errcode"] == "M_FORBIDDEN"
     resident.join(server, hall)
     event = resident.make_join(server, room)
-    assert event["content"]["join_authorised_via_users_server"] == alice.user_id
+    assert event["content"][VOUCHING] == alice.user_id
     status, answer = resident.send_join(server, event)
     assert status == 200 and set(answer["event"]["signatures"]) == {server.name, resident.name}
     assert alice.state(room, "m.room.member", resident.user())["membership"] == "join"
@@ -50,6 +55,21 @@ def test_where_it_cannot_be_told_who_is_a_member_others_are_to_be_asked(server, 
     room = closed_room(alice, "!elsewhere:nowhere.test")
     status, answer = ask_to_join(server, resident, room)
     assert (status, answer["errcode"]) == (400, "M_UNABLE_TO_AUTHORISE_JOIN"), answer
+
+
+def test_where_only_some_rooms_are_known_others_are_to_be_asked(server, alice, bob, resident, hall):
+    """Specification: "if the user fails all conditions" the join is refused; another server may know the other room."""
+    room = closed_room(alice, hall, "!elsewhere:nowhere.test")
+    status, answer = ask_to_join(server, resident, room)
+    assert (status, answer["errcode"]) == (400, "M_UNABLE_TO_AUTHORISE_JOIN"), answer
+    copy = resident.join(server, hall)
+    event = resident.make_join(server, room)
+    assert event["content"][VOUCHING] == alice.user_id
+    resident.leave(server, copy)
+    status, answer = resident.send_join(server, event)
+    assert (status, answer["errcode"]) == (400, "M_UNABLE_TO_AUTHORISE_JOIN"), answer
+    # For a user of this server there is nobody else in the room to ask.
+    bob.join(room, status=403, errcode="M_FORBIDDEN")
 
 
 @pytest.mark.parametrize("join_rule", ["restricted", "knock_restricted"])
@@ -97,6 +117,48 @@ def test_who_is_no_member_may_knock_where_that_is_allowed(server, alice, residen
     assert alice.state(room, "m.room.member", resident.user())["membership"] == "knock"
     resident.join(server, hall)
     event = resident.make_join(server, room)
-    assert event["content"]["join_authorised_via_users_server"] == alice.user_id
+    assert event["content"][VOUCHING] == alice.user_id
     assert resident.send_join(server, event)[0] == 200
     assert alice.state(room, "m.room.member", resident.user())["membership"] == "join"
+
+
+def vouch(owner, copy):
+    """Has a server let users into a room of others as its own user there may."""
+    take = owner.answer_send_join
+
+    def make_join(values, *_):
+        status, made = owner.template(*values, "join")
+        event = made["event"]
+        event["content"][VOUCHING] = copy.user
+        event["auth_events"].append(copy.state["m.room.member", copy.user])
+        return status, made
+
+    def send_join(values, query, body):
+        status, answer = take(values, query, body)
+        signatures = signed(redacted(body), owner.name, owner.key)["signatures"]
+        return status, {**answer, "event": {**body, "signatures": signatures}}
+
+    owner.answer_make_join, owner.answer_send_join = make_join, send_join
+
+
+def test_of_many_servers_those_are_asked_whose_users_may_vouch(server, network, alice, bob, hall):
+    """However many users the others have in the room."""
+    bob.join(hall)
+    room = alice.create_room(preset="public_chat", room_version="11")
+    powerless = [network.peer(kind=Participant) for _ in range(SERVERS_TRIED_MAX)]
+    for peer in powerless:
+        for word in ("one", "two"):
+            peer.join(server, room, peer.user(word))
+        peer.answer_make_join = lambda *_: (400, {"errcode": "M_UNABLE_TO_GRANT_JOIN", "error": "Nobody here may"})
+    owner = network.peer(kind=Participant)
+    copy = owner.join(server, room)
+    allow = [{"type": "m.room_membership", "room_id": hall}]
+    alice.set_state(room, "m.room.join_rules", {"join_rule": "restricted", "allow": allow})
+    power = alice.state(room, "m.room.power_levels")
+    alice.set_state(room, "m.room.power_levels", {**power, "users": {owner.user(): 100}, "invite": 50})
+    vouch(owner, owner.catch_up(server, copy))
+    bob.join(room)
+    assert alice.state(room, "m.room.member", bob.user_id)[VOUCHING] == owner.user()
+    assert not any(peer.versions_asked("make_join") for peer in powerless)
+    for peer in (*powerless, owner):
+        peer.close()

@@ -3,7 +3,8 @@
 //! Invariant: whoever has come in has a mark from the batch of their join on until they do, however long the join has waited, so
 //! that what a restart interrupts is taken up again, and once only: what the user changes since stays. Who closed their account
 //! meanwhile is to be taken out again.
-//! Not here: joins that this server decides, which bring the settings along themselves (`change_membership`).
+//! Not here: joins that this server decides, which bring the settings along themselves (`change_membership`); what the server calls the
+//! replaced room ([`crate::command::MoveNames`]).
 
 use crate::{
     account::users,

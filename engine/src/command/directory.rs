@@ -1,4 +1,4 @@
-//! Local aliases are made and removed, and rooms are listed in the directory.
+//! Local aliases are made, removed and moved, and rooms are listed in the directory.
 
 use serde_json::Value;
 
@@ -6,7 +6,7 @@ use crate::{
     command::{Command, Lanes},
     core::event::JsonObject,
     error::{Denied, Error, Result, What},
-    room::{NewEvent, RoomCtx, alias, append},
+    room::{NewEvent, RoomCtx, alias, append, upgrade},
     store::{Reader, Tx, schema, schema::Membership},
 };
 
@@ -153,6 +153,36 @@ impl Command for ListRoom {
         match self.is_listed {
             true => tx.put(&schema::PUBLIC_ROOMS, &room.num, &()),
             false => tx.delete(&schema::PUBLIC_ROOMS, &room.num),
+        }
+        Ok(())
+    }
+}
+
+/// A room has come here that replaces another: what this server calls that one leads to the new one from now on
+/// ([`crate::view::ReplacedRoom`]). Whoever replaces a room of this server brings them along ([`crate::command::UpgradeRoom`]).
+///
+/// Specification: client-server API, "Room Upgrades": "Moves any local aliases to the new room".
+pub struct MoveNames {
+    /// The id of the room that is replaced.
+    pub old_room_id: String,
+    /// The id of the one that replaces it.
+    pub room_id: String,
+}
+
+impl Command for MoveNames {
+    /// Nothing is done unless both rooms say so, and a user of this server is in the new one.
+    type Output = ();
+
+    fn lanes(&self) -> Lanes {
+        // An alias is made or removed with the lane of its room.
+        Lanes::default().room(&self.old_room_id).room(&self.room_id)
+    }
+
+    fn run(&self, tx: &mut Tx) -> Result<()> {
+        let Some(room) = RoomCtx::find(tx, &self.room_id)? else { return Ok(()) };
+        let Some((old_id, old)) = upgrade::predecessor(tx, &room)? else { return Ok(()) };
+        if old_id == self.old_room_id && tx.is_server_in_room(&tx.shared.server_name, room.num)? {
+            upgrade::move_names(tx, old, &room)?;
         }
         Ok(())
     }

@@ -61,7 +61,7 @@ pub use claim_keys::{ClaimKeys, ClaimedKey, WantedKey};
 pub use create_room::{CreateRoom, InitialState};
 pub use delete_to_device::DeleteToDevice;
 pub use deliver::{DeliveryFailed, DeliveryShelved, HeardFromServer, ResetDestination};
-pub use directory::{ListRoom, RemoveAlias, SetAlias};
+pub use directory::{ListRoom, MoveNames, RemoveAlias, SetAlias};
 pub use forget_room::ForgetRoom;
 pub use key_backup::{CreateKeyBackup, DeleteBackupKeys, DeleteKeyBackup, PutBackupKeys, UpdateKeyBackup};
 pub use log_in::{EndOlderTokens, LogIn, NoteSeen, RefreshTokens, RemoveDevices, RenameDevice, WhichDevices};

@@ -26,7 +26,7 @@ use crate::{
             self, AtHand, GivenState, KeptPlaces, Outcome, PassedBy, Standing, Told, Within, in_order,
             in_order_past, receive_backfill, receive_outlier,
         },
-        servers,
+        servers, third_party_invites,
     },
     store::{
         Tx, schema,
@@ -92,10 +92,14 @@ pub struct ReceivePdus {
     pub passed_by: Vec<PassedBy>,
     /// Where those are to stand that have waited, as it was told of them ([`Received::places`]).
     pub places: KeptPlaces,
+    /// Whether they are invites of our users by an address ([`crate::view::federation::MakeInvite::third_party_signed`]), of which
+    /// none comes in that has been overtaken: by another, or by whatever else became of its users.
+    pub are_by_address: bool,
 }
 
 impl Command for ReceivePdus {
-    /// Errors: [`What::Room`] not found, if this server never was in the room.
+    /// Errors: [`What::Room`] not found, if this server never was in the room; for invites by an address [`crate::Denied::NotInRoom`],
+    /// [`crate::Denied::TargetInRoom`] and [`crate::Conflict::AlreadyInvited`].
     type Output = Received;
 
     fn lanes(&self) -> Lanes {
@@ -103,6 +107,9 @@ impl Command for ReceivePdus {
     }
 
     fn run(&self, tx: &mut Tx) -> Result<Received> {
+        if self.are_by_address {
+            self.check_are_wanted(tx)?;
+        }
         let received = self.take_in(tx)?;
         self.tell_come(tx)?;
         Ok(received)
@@ -150,6 +157,15 @@ impl ReceivePdus {
         received.has_many_ends = merging::has_many_ends(&room);
         room.save(tx);
         Ok(received)
+    }
+
+    fn check_are_wanted(&self, tx: &Tx) -> Result<()> {
+        let room = RoomCtx::load(tx, &self.room_id)?;
+        self.pdus.iter().try_for_each(|checked| {
+            let pdu = checked.pdu();
+            let target = pdu.state_key.as_deref().unwrap_or_default();
+            third_party_invites::check_is_wanted(tx, &room, (&pdu.sender, target))
+        })
     }
 
     /// Servers that came in by way of others may have done so long ago, and not been told what became of devices that they have asked

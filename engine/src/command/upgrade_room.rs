@@ -23,7 +23,7 @@ use crate::{
         Event, NewEvent, RoomCtx, append, create, membership, presets::one, sending, unchecked, upgrade,
         upgrade::TOMBSTONE,
     },
-    store::{Tx, schema, schema::Membership},
+    store::{Tx, schema::Membership},
 };
 
 /// The random part of a room id before room version 12: over 100 bits.
@@ -68,11 +68,8 @@ impl Command for UpgradeRoom {
         let heritage = Heritage::read(tx, &old, version)?;
         let (mut old, mut new) = self.replace(tx, old, version, additional)?;
         self.furnish(tx, &old, &mut new, &heritage, additional)?;
-        move_aliases(tx, &self.user_id, &mut old, &mut new)?;
-        if tx.has(&schema::PUBLIC_ROOMS, &old.num)? {
-            tx.delete(&schema::PUBLIC_ROOMS, &old.num);
-            tx.put(&schema::PUBLIC_ROOMS, &new.num, &());
-        }
+        let aliases = upgrade::move_names(tx, old.num, &new)?;
+        move_main_alias(tx, &self.user_id, (&mut old, &mut new), &aliases)?;
         if let Some(content) =
             heritage.levels.as_ref().and_then(|levels| upgrade::closed(old.version, levels))
         {
@@ -296,17 +293,13 @@ impl UpgradeRoom {
     }
 }
 
-/// Points the old room's local aliases to the new one. The caller holds the old room's lane, without which no alias of it
-/// is made or removed.
-fn move_aliases(tx: &mut Tx, user_id: &str, old: &mut RoomCtx, new: &mut RoomCtx) -> Result<()> {
-    let aliases = tx.room_aliases(old.num)?;
-    for alias in &aliases {
-        let Some(mut row) = tx.alias(alias)? else { continue };
-        row.room_id = new.id.to_string();
-        tx.put(&schema::ALIASES, alias, &row);
-        tx.delete(&schema::ROOM_ALIASES, &(old.num, alias.clone()));
-        tx.put(&schema::ROOM_ALIASES, &(new.num, alias.clone()), &());
-    }
+/// Has the rooms say which of the aliases, which have been moved, they are called by.
+fn move_main_alias(
+    tx: &mut Tx,
+    user_id: &str,
+    (old, new): (&mut RoomCtx, &mut RoomCtx),
+    aliases: &[String],
+) -> Result<()> {
     let Some(current) = old.state(tx, "m.room.canonical_alias", "")? else { return Ok(()) };
     let is_moved =
         |alias: &Value| alias.as_str().is_some_and(|alias| aliases.iter().any(|moved| moved == alias));

@@ -324,11 +324,12 @@ impl Waiting {
         }
     }
 
-    /// How many those are.
+    /// How many those are; also `None` as long as nobody has asked for what is waiting.
     pub fn rooms_waiting(&self, server: TextNum) -> Option<usize> {
-        match self.0.lock().servers.get(&server) {
+        let inner = self.0.lock();
+        match inner.servers.get(&server) {
             Some(pending) => (!pending.is_unknown).then_some(pending.rooms.len()),
-            None => Some(0),
+            None => inner.loaded.then_some(0),
         }
     }
 

@@ -41,6 +41,7 @@ pub mod state;
 pub(crate) mod stripped_state;
 mod summary;
 pub(crate) mod tail;
+pub(crate) mod third_party_invites;
 pub(crate) mod typing;
 pub(crate) mod unchecked;
 pub mod unread;

@@ -1,14 +1,21 @@
 //! Rooms whose rule lets the members of other rooms in: whether a user is one of them, and who vouches for it.
 //!
-//! Invariant: memberships count only in rooms that this server takes part in; of others it may have an old picture. Of rooms that
-//! it has entered without their members it knows who is there, but not who is not.
+//! Invariant: memberships count only in rooms that this server takes part in; of others it may have an old picture, and says to another
+//! server that it cannot tell. Of rooms that it has entered without their members it knows who is there, but not who is not.
 //! Specification: client-server API, "Restricted rooms"; server-server API, "Restricted rooms"; room version 8.
+
+use std::{collections::BTreeSet, sync::Arc};
 
 use serde_json::Value;
 
 use super::RoomCtx;
 use crate::{
-    core::{event::JsonObject, identifiers::server_name, power_levels, power_levels::Field},
+    core::{
+        event::{JsonObject, Pdu},
+        identifiers::server_name,
+        power_levels,
+        power_levels::{Field, PowerLevels},
+    },
     error::Result,
     store::{Reader, StorageError, schema, schema::Membership},
 };
@@ -28,7 +35,8 @@ pub(crate) enum Admission {
     By(String),
     /// They are met, but no user of this server may invite.
     NobodyMayVouch,
-    /// They name rooms, and this server is in none of them, or does not know all members of one.
+    /// They name rooms, and this server is in none of them, or does not know all members of one; for a user of another server, which may
+    /// ask others as well, if it is not in all of them.
     CannotBeTold,
     /// They are not met: the user is in none of the rooms, or there are none.
     Refused,
@@ -49,13 +57,19 @@ pub(crate) fn admission(reader: &Reader, room: &RoomCtx, user_id: &str) -> Resul
     if !is_restricted(room, &join_rules.content) || is_in_or_invited {
         return Ok(Admission::NotNeeded);
     }
+    let own_name = &*reader.shared.server_name;
+    let is_elsewhere = server_name(user_id) != Some(own_name);
     let (mut is_any_named, mut can_be_told, mut may_be_member) = (false, false, false);
     for other in rooms_of_members(&join_rules.content) {
         is_any_named = true;
-        let Some(other) = reader.room_num(other)? else { continue };
-        if !reader.is_server_in_room(&reader.shared.server_name, other)? {
-            continue;
-        }
+        let other = match reader.room_num(other)? {
+            Some(other) if reader.is_server_in_room(own_name, other)? => other,
+            _ => {
+                // Specification: "if the user fails all conditions" the join is refused; others may know of this one.
+                may_be_member |= is_elsewhere;
+                continue;
+            }
+        };
         let there = match user {
             Some(user) => reader.membership(user, other)?,
             None => None,
@@ -97,10 +111,8 @@ fn authorising_user(reader: &Reader, room: &RoomCtx) -> Result<Option<String>> {
     let Some(levels) = room.power_levels(reader)? else { return Ok(None) };
     let needed = levels.level(Field::Invite);
     // Those with a level of their own are few and the likeliest, so they are asked before all members are.
-    let create = room.state(reader, "m.room.create", "")?.map(|create| create.pdu()).transpose()?;
-    let creators = create.iter().flat_map(|create| power_levels::creators(room.version, create));
-    let named = levels.users().iter().map(|(user, _)| user);
-    for user_id in creators.chain(named) {
+    let create = create_event(reader, room)?;
+    for user_id in raised(room, create.as_deref(), &levels) {
         if levels.user_level(user_id).reaches(needed) && is_local_member(reader, room, user_id)? {
             return Ok(Some(user_id.to_owned()));
         }
@@ -115,6 +127,41 @@ fn authorising_user(reader: &Reader, room: &RoomCtx) -> Result<Option<String>> {
     Ok(None)
 }
 
+/// The servers of those members who may vouch for joins because they stand above others; none where every member may. O(power levels).
+pub(crate) fn vouching_servers(reader: &Reader, room: &RoomCtx) -> Result<BTreeSet<String>> {
+    let mut servers = BTreeSet::new();
+    let Some(levels) = room.power_levels(reader)? else { return Ok(servers) };
+    let needed = levels.level(Field::Invite);
+    if levels.level(Field::UsersDefault) >= needed {
+        return Ok(servers);
+    }
+    let create = create_event(reader, room)?;
+    for user_id in raised(room, create.as_deref(), &levels) {
+        if let Some(server) = server_name(user_id)
+            && levels.user_level(user_id).reaches(needed)
+            && !servers.contains(server)
+            && is_member(reader, room, user_id)?
+        {
+            servers.insert(server.to_owned());
+        }
+    }
+    Ok(servers)
+}
+
+fn create_event(reader: &Reader, room: &RoomCtx) -> Result<Option<Arc<Pdu>>, StorageError> {
+    room.state(reader, "m.room.create", "")?.map(|create| create.pdu()).transpose()
+}
+
+/// The users who have a level of their own.
+fn raised<'a>(
+    room: &'a RoomCtx,
+    create: Option<&'a Pdu>,
+    levels: &'a PowerLevels,
+) -> impl Iterator<Item = &'a str> {
+    let creators = create.into_iter().flat_map(move |create| power_levels::creators(room.version, create));
+    creators.chain(levels.users().iter().map(|(user, _)| user))
+}
+
 /// Whether the user may vouch for joins: one of this server's, joined, and with the power to invite.
 pub(crate) fn may_vouch(reader: &Reader, room: &RoomCtx, user_id: &str) -> Result<bool> {
     let Some(levels) = room.power_levels(reader)? else { return Ok(false) };
@@ -123,9 +170,10 @@ pub(crate) fn may_vouch(reader: &Reader, room: &RoomCtx, user_id: &str) -> Resul
 }
 
 fn is_local_member(reader: &Reader, room: &RoomCtx, user_id: &str) -> Result<bool, StorageError> {
-    if server_name(user_id) != Some(&*reader.shared.server_name) {
-        return Ok(false);
-    }
+    Ok(server_name(user_id) == Some(&*reader.shared.server_name) && is_member(reader, room, user_id)?)
+}
+
+fn is_member(reader: &Reader, room: &RoomCtx, user_id: &str) -> Result<bool, StorageError> {
     let Some(user) = reader.user_num(user_id)? else { return Ok(false) };
     Ok(reader.membership(user, room.num)? == Some(Membership::Join))
 }

@@ -16,7 +16,7 @@ use crate::{
         version::RoomVersion,
     },
     error::{Denied, Error, Invalid, Result},
-    store::{Reader, Tx, schema::Membership},
+    store::{Reader, Tx, schema, schema::Membership},
 };
 
 /// The type of the event that ends a room.
@@ -185,6 +185,24 @@ pub(crate) fn closed(version: &RoomVersion, content: &JsonObject) -> Option<Json
     (closed != *content).then_some(closed)
 }
 
+/// Points this server's aliases of the old room to the new one, and lists that in its place. Answers with the aliases. The caller holds
+/// both rooms' lanes, without which no alias of theirs is made or removed.
+pub(crate) fn move_names(tx: &mut Tx, old: RoomNum, new: &RoomCtx) -> Result<Vec<String>> {
+    let aliases = tx.room_aliases(old)?;
+    for alias in &aliases {
+        let Some(mut row) = tx.alias(alias)? else { continue };
+        row.room_id = new.id.to_string();
+        tx.put(&schema::ALIASES, alias, &row);
+        tx.delete(&schema::ROOM_ALIASES, &(old, alias.clone()));
+        tx.put(&schema::ROOM_ALIASES, &(new.num, alias.clone()), &());
+    }
+    if tx.has(&schema::PUBLIC_ROOMS, &old)? {
+        tx.delete(&schema::PUBLIC_ROOMS, &old);
+        tx.put(&schema::PUBLIC_ROOMS, &new.num, &());
+    }
+    Ok(aliases)
+}
+
 /// Gives a user who comes into a room that replaces another what they set for that one: tags, direct chats, push rules.
 /// The old room must say that it was replaced by this one. The caller holds the user's lane.
 pub(crate) fn carry_settings(tx: &mut Tx, user: UserNum, room: &RoomCtx) -> Result<()> {
@@ -224,14 +242,15 @@ pub(crate) fn carry_settings_of_member(tx: &mut Tx, user: UserNum, room_id: &str
     }
 }
 
-fn predecessor(tx: &Tx, room: &RoomCtx) -> Result<Option<(String, RoomNum)>> {
+/// The room that a room replaces, if that says so, too.
+pub(crate) fn predecessor(reader: &Reader, room: &RoomCtx) -> Result<Option<(String, RoomNum)>> {
     let named = |room: &RoomCtx, kind: &str, read: fn(&JsonObject) -> Option<&Value>| -> Result<_> {
-        let Some(event) = room.state(tx, kind, "")? else { return Ok(None) };
+        let Some(event) = room.state(reader, kind, "")? else { return Ok(None) };
         Ok(read(&event.pdu()?.content).and_then(Value::as_str).map(str::to_owned))
     };
     let old_id = named(room, "m.room.create", |content| content.get("predecessor")?.get("room_id"))?;
     let Some(old_id) = old_id else { return Ok(None) };
-    let Some(old) = RoomCtx::find(tx, &old_id)? else { return Ok(None) };
+    let Some(old) = RoomCtx::find(reader, &old_id)? else { return Ok(None) };
     let successor = named(&old, TOMBSTONE, |content| content.get("replacement_room"))?;
     Ok((successor.as_deref() == Some(&*room.id)).then_some((old_id, old.num)))
 }

@@ -4,6 +4,7 @@
 //! invite (`/exchange_third_party_invite`). What the identity server has signed is checked there, by the keys in the room,
 //! and by everybody in the room; until then nothing here depends on it.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -14,7 +15,7 @@ use warren_engine::view::federation::MakeInvite;
 
 use super::out::invite::{ask_for_invite, send_invite};
 use crate::context::Context;
-use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
+use crate::http::{ALREADY_INVITED, Answer, ApiError, Call, Outcome, endpoints};
 use crate::worker;
 
 endpoints! {
@@ -64,7 +65,8 @@ async fn exchange_third_party_invite(call: Call) -> Outcome {
     Ok(Answer::empty())
 }
 
-/// Invites in the name of our user, who has invited whoever the address belongs to.
+/// Invites in the name of our user, who has invited whoever the address belongs to. Everybody in the room has the proof, and may
+/// come with it again and again: whoever waits for an answer to an invite is not invited anew.
 async fn invite(
     ctx: &Arc<Context>,
     room_id: String,
@@ -74,7 +76,10 @@ async fn invite(
 ) -> Result<(), ApiError> {
     let content = Map::new();
     let make = MakeInvite { room_id, sender, target, content, third_party_signed: Some(signed) };
-    send_invite(ctx, make).await.map(drop)
+    match send_invite(ctx, make).await {
+        Err(error) if error.reason == ALREADY_INVITED => Ok(()),
+        sent => sent.map(drop),
+    }
 }
 
 #[derive(Deserialize)]
@@ -102,7 +107,7 @@ async fn on_bind_third_party_identifier(call: Call) -> Outcome {
         return Err(ApiError::not_found("This user is not of this server"));
     }
     call.ctx.engine.read(&Profile(&bound.mxid))?;
-    let asks = bound.invites.into_iter().map(|pending| {
+    let asks = once(bound.invites).into_iter().map(|pending| {
         let (ctx, target) = (call.ctx.clone(), bound.mxid.clone());
         async move {
             let (room_id, sender) = (pending.room_id.clone(), pending.sender.clone());
@@ -114,6 +119,16 @@ async fn on_bind_third_party_identifier(call: Call) -> Outcome {
     let asks = asks.collect::<Vec<_>>();
     worker::finish(async move { Ok::<_, ApiError>(worker::side_by_side(asks).await) }).await?;
     Ok(Answer::empty())
+}
+
+/// Each of the invites once: a token is of one.
+fn once(mut invites: Vec<Pending>) -> Vec<Pending> {
+    let mut found = HashSet::new();
+    invites.retain(|Pending { room_id, sender, signed }| {
+        let token = signed.get("token").and_then(Value::as_str).unwrap_or_default();
+        found.insert((room_id.clone(), sender.clone(), token.to_owned()))
+    });
+    invites
 }
 
 /// Has the server of the user who invited by an address invite our user.

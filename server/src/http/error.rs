@@ -12,6 +12,9 @@ use warren_engine::{Conflict, Denied, Error, Invalid, StorageError};
 
 use super::request_id;
 
+/// Why an invite by an address is refused that would come after another: nobody who asks for one need be told.
+pub const ALREADY_INVITED: &str = "already_invited";
+
 /// A refused request: status, error code, sentence, and what some codes carry beside them.
 #[derive(Debug, Clone)]
 pub struct ApiError {
@@ -137,6 +140,7 @@ impl From<Error> for ApiError {
                 Denied::JoinConditions => ApiError::forbidden(sentence).because("join_conditions"),
                 Denied::NotYours => ApiError::forbidden(sentence).because("not_yours"),
                 Denied::TargetNotInRoom
+                | Denied::TargetInRoom
                 | Denied::PowerLevel
                 | Denied::Unredactable
                 | Denied::RoomVersion
@@ -178,6 +182,7 @@ impl From<Error> for ApiError {
                 Conflict::PartialState => {
                     ApiError::unknown(sentence).with_status(StatusCode::SERVICE_UNAVAILABLE)
                 }
+                Conflict::AlreadyInvited => ApiError::bad_state(sentence).because(ALREADY_INVITED),
                 Conflict::DuplicateAnnotation => ApiError::duplicate_annotation(sentence),
                 Conflict::MediaExists => ApiError::cannot_overwrite_media(sentence),
                 Conflict::KeyExists => ApiError::invalid_param(sentence),

@@ -26,7 +26,7 @@ pub mod uia;
 
 pub use answer::Answer;
 pub use call::{Call, Outcome};
-pub use error::ApiError;
+pub use error::{ALREADY_INVITED, ApiError};
 pub use json::{is_readable, null_is_absent};
 pub use query::percent_decode;
 pub use route::Endpoint;

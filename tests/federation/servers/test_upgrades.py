@@ -1,7 +1,7 @@
 """A room is upgraded to another version: members on other servers are told of the new one, and follow."""
 
-from harness.client import bodies, of_type, timeline
-from harness.rooms import joined_members, see, state_ids, until_joined, via
+from harness.client import bodies, of_type, timeline, unique
+from harness.rooms import entrust, joined_members, see, state_ids, until_joined, via
 
 
 def test_members_follow_the_tombstone(here, there, alice, bob):
@@ -43,3 +43,21 @@ def test_settings_follow_who_joins_by_way_of_another_server(there, alice, bob):
     direct = alice.get("user/{userId}/account_data/{type}", alice.user_id, "m.direct")
     assert direct == {bob.user_id: [room, made]}
     assert made in [rule["rule_id"] for rule in alice.get("pushrules/")["global"]["room"]]
+
+
+def test_what_a_server_calls_a_room_leads_to_the_new_one(there, alice, bob):
+    """Specification: the server "moves any local aliases to the new room", of which each server has its own."""
+    room = bob.create_room(preset="public_chat", room_version="9")
+    alice.join(room, query=via(there))
+    until_joined(alice, room, bob)
+    entrust(bob, room, alice, 100)
+    alias = f"#{unique('burrow')}:{alice.server_name}"
+    alice.put("directory/room/{roomAlias}", alias, json={"room_id": room})
+    alice.put("directory/list/room/{roomId}", room, json={"visibility": "public"})
+    made = bob.post("rooms/{roomId}/upgrade", room, json={"new_version": "11"})["replacement_room"]
+    alice.sync_until(lambda answer: of_type(timeline(answer, room), "m.room.tombstone"))
+    assert alice.get("directory/room/{roomAlias}", alias)["room_id"] == room, "nobody from here is in the new one"
+    alice.join(made, query=via(there))
+    assert alice.get("directory/room/{roomAlias}", alias)["room_id"] == made
+    for listed, visibility in [(made, "public"), (room, "private")]:
+        assert alice.get("directory/list/room/{roomId}", listed)["visibility"] == visibility

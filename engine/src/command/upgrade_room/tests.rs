@@ -6,13 +6,15 @@ use super::UpgradeRoom;
 use crate::{
     account::account_data,
     command::{
-        CarrySettings, ChangeMembership, CreateRoom, InitialState, ListRoom, MembershipAction, SendEvent,
+        CarrySettings, ChangeMembership, CreateRoom, InitialState, ListRoom, MembershipAction, MoveNames,
+        SendEvent, SetAlias,
     },
     core::version::ROOM_VERSIONS,
     error::{Denied, Error, Invalid, Result},
     fixture::World,
     room::{Preset, RoomCtx},
-    store::schema::Membership,
+    store::{schema, schema::Membership},
+    view::ReplacedRoom,
 };
 
 const ALICE: &str = "@alice:here.example";
@@ -292,4 +294,52 @@ fn a_room_that_this_server_is_shut_out_of_is_not_made_anew() {
     acl(others.clone());
     let replacement = upgrade(&world, ALICE, &room_id, "12", &[]).unwrap();
     assert_eq!(state(&world, &replacement, "m.room.server_acl", ""), others);
+}
+
+/// As a room does that another server has replaced, once a user of this one has come into the new room.
+#[test]
+fn what_this_server_calls_a_room_leads_to_the_one_that_replaces_it() {
+    let world = World::new();
+    let room_id = room(&world, "11");
+    let is_listed = |room_id: &str| {
+        world.ask(|reader| {
+            let num = reader.room_num(room_id)?.unwrap();
+            Ok(reader.has(&schema::PUBLIC_ROOMS, &num)?)
+        })
+    };
+    let list = ListRoom { room_id: room_id.clone(), user_id: ALICE.into(), is_admin: true, is_listed: true };
+    world.engine.write(list).wait().unwrap();
+    let alias = "#burrow-11:here.example";
+    let target = || world.ask(|reader| Ok(reader.alias(alias)?.unwrap().room_id));
+    let mut request = CreateRoom::new(ALICE, "11");
+    request.creation_content = object(json!({"predecessor": {"room_id": room_id}}));
+    let made = world.engine.write(request).wait().unwrap();
+    let replaced = || world.engine.read(&ReplacedRoom(&made)).unwrap();
+    let follow = || {
+        let names = MoveNames { old_room_id: room_id.clone(), room_id: made.clone() };
+        world.engine.write(names).wait().unwrap();
+    };
+    // Anybody can say that their room replaces another.
+    assert_eq!(replaced(), None);
+    follow();
+    assert_eq!((target(), is_listed(&room_id), is_listed(&made)), (room_id.clone(), true, false));
+    let tombstone = json!({"body": "We have moved", "replacement_room": made});
+    world.state(&room_id, ALICE, "m.room.tombstone", "", tombstone);
+    assert_eq!(replaced().as_ref(), Some(&room_id));
+    let elsewhere = MoveNames { old_room_id: "!none:x".into(), room_id: made.clone() };
+    world.engine.write(elsewhere).wait().unwrap();
+    assert_eq!(target(), room_id);
+    follow();
+    assert_eq!((target(), is_listed(&room_id), is_listed(&made)), (made.clone(), false, true));
+    let of_room =
+        |room_id: &str| world.ask(|reader| Ok(reader.room_aliases(reader.room_num(room_id)?.unwrap())?));
+    assert_eq!((of_room(&room_id), of_room(&made)), (Vec::new(), vec![alias.to_owned()]));
+    assert_eq!(replaced(), None, "nothing is left to be moved");
+    // Nor where nobody from here is in the new room.
+    let late = "#late:here.example";
+    let set = SetAlias { alias: late.into(), room_id: room_id.clone(), user_id: ALICE.into() };
+    world.engine.write(set).wait().unwrap();
+    world.leave(&made, ALICE);
+    follow();
+    assert_eq!(of_room(&room_id), [late]);
 }

@@ -86,13 +86,15 @@ fn status(reader: &Reader, server: TextNum) -> Result<DestinationStatus> {
     })
 }
 
-/// How many rooms have events for the server. Those of before the start are known once it has been tried again.
+/// How many rooms have events for the server. Those of before the start are known once it has been tried again; where nothing is
+/// delivered, as without federation, all are looked for.
 fn rooms_waiting(reader: &Reader, server: TextNum, delivered_to: StreamPos) -> Result<usize> {
     let waiting = &reader.shared.outbox;
-    Ok(match waiting.rooms_waiting(server) {
-        Some(count) => count,
-        None => delivery::rooms_with_events(reader, server, delivered_to, waiting.dispatched_to())?.len(),
-    })
+    if let Some(count) = waiting.rooms_waiting(server) {
+        return Ok(count);
+    }
+    let known_to = if waiting.is_loaded() { waiting.dispatched_to() } else { reader.pos };
+    Ok(delivery::rooms_with_events(reader, server, delivered_to, known_to)?.len())
 }
 
 /// A room that another server is in.
@@ -135,5 +137,30 @@ impl View for DestinationRooms<'_> {
             found.push(RoomForServer { room_id: reader.room_id(room)?, last_event });
         }
         Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{fixture::World, view::federation::DueDestinations};
+
+    const ROOM: &str = "!room:here.example";
+    const ALICE: &str = "@alice:here.example";
+    const THERE: &str = "there.example";
+
+    #[test]
+    fn rooms_wait_also_while_nothing_is_delivered() {
+        let world = World::new();
+        world.room(ROOM, ALICE, None);
+        world.join(ROOM, "@bob:there.example");
+        let waiting = || world.engine.read(&DestinationOf(THERE)).unwrap().rooms_waiting;
+        world.message(ROOM, ALICE, "hello");
+        assert_eq!(waiting(), 1);
+        // The same when somebody begins to ask what is to go out.
+        for _ in 0..2 {
+            world.engine.read(&DueDestinations { limit: 1, laggards_max: 1 }).unwrap();
+        }
+        assert_eq!(waiting(), 1);
     }
 }

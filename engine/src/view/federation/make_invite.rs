@@ -11,6 +11,7 @@ use crate::{
     error::{Denied, Result},
     room::{
         RoomCtx, handshake, membership, restricted_join::AUTHORISING_USER, stripped_state::identifying_state,
+        third_party_invites,
     },
     store::{Reader, schema::Membership},
     view::View,
@@ -45,7 +46,7 @@ impl View for MakeInvite {
     /// Errors: [`Denied::NotInRoom`] for a room that is not known here; [`Denied::OtherServer`] for a sender who is not ours;
     /// [`Denied::InvitesBlocked`]; [`crate::Conflict::PartialState`] while it is not known whether the target is in the room or
     /// banned from it; [`Denied::Rule`] when the room's rules would refuse it; [`crate::Invalid::Identifier`];
-    /// [`crate::Invalid::Event`].
+    /// [`crate::Invalid::Event`]. By an address, [`Denied::TargetInRoom`] and [`crate::Conflict::AlreadyInvited`] besides.
     type Output = Invite;
 
     fn read(&self, reader: &Reader) -> Result<Invite> {
@@ -60,7 +61,12 @@ impl View for MakeInvite {
         if let Some(signed) = &self.third_party_signed {
             content.insert("third_party_invite".to_owned(), third_party_invite(reader, &room, signed)?);
         }
-        let pdu = handshake::invite(reader, &room, (&self.sender, &self.target), content)?;
+        let users = (&*self.sender, &*self.target);
+        let pdu = handshake::invite(reader, &room, users, content)?;
+        // Who has no proof is told nothing of who is there.
+        if self.third_party_signed.is_some() {
+            third_party_invites::check_is_wanted(reader, &room, users)?;
+        }
         let sender = room.state(reader, "m.room.member", &self.sender)?;
         let room_state = identifying_state(reader, &room)?.into_iter().chain(sender);
         Ok(Invite {

@@ -6,7 +6,7 @@ use crate::{
     room::{
         RoomCtx,
         membership::lacks_membership,
-        restricted_join::{Admission, admission},
+        restricted_join::{Admission, admission, vouching_servers},
     },
     store::Reader,
     view::View,
@@ -35,7 +35,8 @@ pub struct Way {
     /// Other servers that may help: those that invited the user, or let a knock in, while this server is not in the room;
     /// those named; the one that the room is called after; those that are in the room, as far as is known, with the most
     /// members first. While the room lacks members, none but those that are in it: this server takes their word for it that
-    /// the user is not banned, which is not to be had from whom the user names.
+    /// the user is not banned, which is not to be had from whom the user names. For a join that somebody has to vouch for those come
+    /// before all others who can, where not every member can.
     pub servers: Vec<String>,
 }
 
@@ -83,6 +84,10 @@ impl View for WayIntoRoom<'_> {
         if takes_part && !is_alone {
             let admission = admission(reader, &room, self.user_id)?;
             way.needs_vouching = matches!(admission, Admission::NobodyMayVouch | Admission::CannotBeTold);
+        }
+        if way.needs_vouching {
+            let can = vouching_servers(reader, &room)?;
+            way.servers.sort_by_key(|server| !can.contains(server));
         }
         Ok(way)
     }

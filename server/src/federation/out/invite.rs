@@ -53,7 +53,11 @@ pub async fn send_invite(ctx: &Arc<Context>, make: MakeInvite) -> Result<Arc<str
             take_signature(ctx, &invite.event, &signed, server).await?
         }
     };
-    let mut intake = Intake::new(make.room_id, invite.event.version, vec![event]);
+    let (room_id, version) = (make.room_id, invite.event.version);
+    let mut intake = match make.third_party_signed {
+        Some(_) => Intake::of_invite_by_address(room_id, version, event),
+        None => Intake::new(room_id, version, vec![event]),
+    };
     take_in_here(ctx, &mut intake).await?;
     match intake.outcomes.get(&invite.event.event_id) {
         Some(Outcome::Accepted | Outcome::Known) => Ok(invite.event.event_id),

@@ -15,13 +15,13 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use warren_engine::approach::{Approach, Change, SERVERS_TRIED_MAX};
-use warren_engine::command::{CarrySettings, EnterRoom, Received, StoreOutliers};
+use warren_engine::command::{CarrySettings, EnterRoom, MoveNames, Received, StoreOutliers};
 use warren_engine::core::checked::{CheckedPdu, Refused};
 use warren_engine::core::event::{EVENT_TEXT_BYTES_MAX, JsonObject, Pdu};
 use warren_engine::core::json::{Limits, Strictness, parse_object};
 use warren_engine::core::version::RoomVersion;
-use warren_engine::view::UncarriedSettingsIn;
 use warren_engine::view::federation::{Handshake, IsJoined, IsUntold, SignedEvent, UntoldEnds};
+use warren_engine::view::{ReplacedRoom, UncarriedSettingsIn};
 use warren_engine::{Outcome, Pending, in_order};
 
 use super::RemoteError;
@@ -81,11 +81,19 @@ pub async fn join(ctx: &Arc<Context>, change: &Change, servers: &[String]) -> Re
     Err(told(approach))
 }
 
-/// Lets the user find in the room what they set for the one that it replaces. Answers whether they do.
+/// Lets the user find in the room what they set for the one that it replaces, and everybody the room by what this server calls that
+/// one. Answers whether they do.
 async fn carry_settings(ctx: &Context, room_id: &str, user_id: &str) -> bool {
-    let carry = CarrySettings { room_id: room_id.to_owned(), user_id: user_id.to_owned() };
-    let carried = ctx.engine.write(carry).await;
+    let carried = follow_replacement(ctx, room_id, user_id).await;
     carried.inspect_err(|error| tracing::warn!(room_id, %error, "settings do not follow into a room")).is_ok()
+}
+
+async fn follow_replacement(ctx: &Context, room_id: &str, user_id: &str) -> Result<(), warren_engine::Error> {
+    // The user's mark, by which this is taken up again, goes last.
+    if let Some(old_room_id) = ctx.engine.read(&ReplacedRoom(room_id))? {
+        ctx.engine.write(MoveNames { old_room_id, room_id: room_id.to_owned() }).await?;
+    }
+    ctx.engine.write(CarrySettings { room_id: room_id.to_owned(), user_id: user_id.to_owned() }).await
 }
 
 /// Does so for all who have come into the room, and for whom it was not done. Answers whether it is.

@@ -52,6 +52,36 @@ fn who_can_let_a_user_in() {
     assert_eq!(elsewhere, Way { servers, ..Way::default() });
 }
 
+/// Not every server is asked, and those with the most members may be of no help.
+#[test]
+fn who_may_vouch_for_a_join_is_asked_first() {
+    let world = world("shared");
+    world.room(SPACE, ALICE, None);
+    let erin = "@erin:here.example";
+    for user in [BOB, CAROL, DAVE] {
+        world.join(ROOM, user);
+    }
+    let restrict = |room_id: &str| {
+        let allow = json!([{"type": "m.room_membership", "room_id": room_id}]);
+        world.state(ROOM, ALICE, "m.room.join_rules", "", json!({"join_rule": "restricted", "allow": allow}));
+    };
+    restrict("!unheard:there.example");
+    let asked = || {
+        let way = way(&world, erin);
+        assert!(way.is_here && way.needs_vouching);
+        way.servers
+    };
+    assert_eq!(asked(), [THERE, THIRD], "every member may");
+    restrict(SPACE);
+    let refused = way(&world, erin);
+    assert!(!refused.needs_vouching, "in none of the rooms, all of which are known here");
+    world.join(SPACE, erin);
+    let gone = "@gone:there.example";
+    let levels = json!({"users": {DAVE: 60, gone: 100, BOB: 59, ALICE: 50}, "invite": 60});
+    world.state(ROOM, ALICE, "m.room.power_levels", "", levels);
+    assert_eq!(asked(), [THIRD, THERE]);
+}
+
 /// Who may be banned is let in by a server that knows; who is in the room needs nobody.
 #[test]
 fn while_members_are_not_known_others_let_users_in() {

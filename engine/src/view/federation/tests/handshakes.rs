@@ -157,6 +157,23 @@ fn a_restricted_join_for_which_nobody_here_can_vouch() {
     assert!(matches!(made(), Err(Error::Denied(Denied::UnableToAuthoriseJoin))));
 }
 
+/// Another server may be in the room that this one does not know, and vouch for the join.
+#[test]
+fn a_restricted_join_is_for_others_to_decide_as_long_as_one_room_is_not_known() {
+    let world = world("shared");
+    restrict(&world);
+    let rooms = [SPACE, "!unheard:there.example"];
+    let allow = rooms.map(|room_id| json!({"type": "m.room_membership", "room_id": room_id}));
+    world.state(ROOM, ALICE, "m.room.join_rules", "", json!({"join_rule": "restricted", "allow": allow}));
+    let made = || world.engine.read(&make(Handshake::Join, BOB));
+    assert!(matches!(made(), Err(Error::Denied(Denied::UnableToAuthoriseJoin))));
+    world.join(SPACE, BOB);
+    let vouched = sign(&made().unwrap(), Handshake::Join, BOB);
+    assert!(countersign(&world, &vouched).is_ok());
+    world.leave(SPACE, BOB);
+    assert!(matches!(countersign(&world, &vouched), Err(Error::Denied(Denied::UnableToAuthoriseJoin))));
+}
+
 #[test]
 fn a_restricted_join_is_refused_where_no_room_is_named() {
     let world = world("shared");

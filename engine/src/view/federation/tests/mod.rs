@@ -2,6 +2,7 @@
 
 mod doors;
 mod handshakes;
+mod invites_by_address;
 
 use std::sync::Arc;
 
