@@ -212,7 +212,8 @@ pub(crate) fn history_before(
         if is_history {
             found.push(num);
         }
-        next = walk.before(&reader.event(num)?)?;
+        let event = reader.event(num)?;
+        next = walk.before(&event)?;
     }
     Ok(found)
 }

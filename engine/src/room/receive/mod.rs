@@ -315,10 +315,8 @@ pub(crate) fn receive(
         return Ok(Outcome::Waiting);
     };
     let by_auth_events = judge_by_auth_events(room, pdu, &allowing)?;
-    // Whoever tells a state without the sender in it would else shut an honest event out for good.
-    let is_doubtful = by_auth_events.is_ok() && before.is_told && is_hearsay;
-    let instead = if before.partial { allowing.auth.clone() } else { Vec::new() };
     let (allows_itself, is_told) = (by_auth_events.is_ok(), before.is_told);
+    let instead = if before.partial { allowing.auth.clone() } else { Vec::new() };
     let was_rejected = known.as_ref().is_some_and(|event| event.header.status == EventStatus::Rejected);
     let mut arrival = Arrival {
         pdu: pdu.clone(),
@@ -334,7 +332,8 @@ pub(crate) fn receive(
         Ok(()) => judge_by_state(tx, room, pdu, before.snapshot, &instead)?,
         denied => denied,
     };
-    if verdict.is_err() && is_doubtful {
+    // Whoever tells a state without the sender in it would else shut an honest event out for good.
+    if verdict.is_err() && allows_itself && is_told && is_hearsay {
         missing.other_state.push(pdu.event_id.clone());
         return Ok(Outcome::Waiting);
     }
