@@ -32,6 +32,7 @@ use super::RemoteError;
 use super::ask::{Ask, escaped, path};
 use super::fetch::{bytes_of, servers_to_ask, take_in};
 use super::keys::put_off;
+use super::pruned;
 use super::silences::Silences;
 use crate::context::Context;
 use crate::http::ApiError;
@@ -46,7 +47,7 @@ const ROUNDS_MAX: usize = 50;
 
 /// How long a server is waited for before another one is asked, which may have all of it at hand: a client waits for two of
 /// them.
-const ANSWER_TIME_MAX: Duration = Duration::from_secs(4);
+pub(super) const ANSWER_TIME_MAX: Duration = Duration::from_secs(4);
 
 /// How long it is waited for when all others have been asked in vain. Nobody has to wait for that but the work itself.
 const LATE_ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
@@ -61,7 +62,7 @@ const SILENT: Duration = Duration::from_secs(10 * 60);
 const EVENTS_MAX: usize = 100;
 
 /// Events that are asked for in one request: of a gap's open ends, those that are nearest.
-const MISSING_MAX: usize = 10;
+pub(super) const MISSING_MAX: usize = 10;
 
 /// Pages that one server is asked for in a row, as long as nothing of them can be taken in: five hundred events by users of
 /// servers that are gone, say, are passed.
@@ -105,7 +106,7 @@ impl Default for Histories {
 }
 
 impl Histories {
-    fn is_silent(&self, server: &str) -> bool {
+    pub(super) fn is_silent(&self, server: &str) -> bool {
         ServerName::parse(server).is_ok_and(|server| self.silences.is_silent(&server))
     }
 
@@ -294,7 +295,7 @@ struct Page {
 
 /// What came of asking one server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Asked {
+pub(super) enum Asked {
     /// Something that it gave was taken in.
     Helped,
     /// It has nothing that can be.
@@ -376,6 +377,15 @@ struct Sources<'a> {
     servers: &'a [String],
 }
 
+impl Sources<'_> {
+    /// What a server has told, with what others have whole in the place of what it gave without its content.
+    async fn made_whole(&self, server: &str, mut page: Vec<Bytes>) -> Result<Vec<Bytes>, ApiError> {
+        let (room, servers) = ((self.room_id, self.version), (self.servers, Some(server)));
+        pruned::replace(self.ctx, room, servers, &mut page, || true).await?;
+        Ok(page)
+    }
+}
+
 /// Asks one server. Where nothing of what it gives can be taken in, as by users of servers whose keys nobody has any more, it is
 /// asked for what is before that, which is in the same gap.
 async fn fill_by(
@@ -414,7 +424,7 @@ async fn fill_by(
         if !is_full || next.len() == 1 {
             asked.extend(next.iter().cloned());
         }
-        told.add(version, page);
+        told.add(version, sources.made_whole(server, page).await?);
         let elsewhere = told_elsewhere(sources, server, (&next, is_full), &told).await?;
         let taken = take_in_told(sources, server, (&told, &elsewhere), begun).await?;
         left = taken.left;
@@ -498,7 +508,7 @@ async fn take_in_told(
 }
 
 /// A page of history of a server, if it tells one in time; of one that does not that is remembered.
-async fn page_in_time(
+pub(super) async fn page_in_time(
     ctx: &Context,
     server: &str,
     room_id: &str,

@@ -168,7 +168,7 @@ pub(super) async fn told_elsewhere(
         };
         is_cut |= page.len() >= EVENTS_MAX;
         let mut found = Told::default();
-        found.add(sources.version, page);
+        found.add(sources.version, sources.made_whole(other, page).await?);
         for id in found.bad_copies(sources, &wanted)? {
             histories.bad_copies.note((other.to_owned(), id.clone()), LEFT_BEHIND);
             has_all_told = false;
