@@ -424,7 +424,8 @@ async fn fill_by(
         if !is_full || next.len() == 1 {
             asked.extend(next.iter().cloned());
         }
-        told.add(version, sources.made_whole(server, page).await?);
+        let page = sources.made_whole(server, page).await?;
+        told.add(version, page);
         let elsewhere = told_elsewhere(sources, server, (&next, is_full), &told).await?;
         let taken = take_in_told(sources, server, (&told, &elsewhere), begun).await?;
         left = taken.left;

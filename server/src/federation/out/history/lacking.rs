@@ -167,8 +167,9 @@ pub(super) async fn told_elsewhere(
             continue;
         };
         is_cut |= page.len() >= EVENTS_MAX;
+        let page = sources.made_whole(other, page).await?;
         let mut found = Told::default();
-        found.add(sources.version, sources.made_whole(other, page).await?);
+        found.add(sources.version, page);
         for id in found.bad_copies(sources, &wanted)? {
             histories.bad_copies.note((other.to_owned(), id.clone()), LEFT_BEHIND);
             has_all_told = false;
