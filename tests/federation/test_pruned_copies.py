@@ -4,10 +4,10 @@ others are asked for; nor does this one give so what it was given, while somebod
 
 import pytest
 
-from harness.client import bodies
+from harness.client import Client, bodies
 from harness.events import id_of, redacted
 from harness.omitting import Omitting
-from harness.participant import Participant, path
+from harness.participant import UNKNOWN, Participant, path
 from harness.peer import now_ms
 from harness.rooms import LAZY, contents, everything, joined_members, see, via
 from harness.senders import room_messages
@@ -157,6 +157,27 @@ def test_what_nobody_gives_whole_is_read_as_it_is_given(server, alice, resident,
     assert [shown[id_of(event)] for event in said] == [{}] * len(said)
     everything(alice, copy.room_id)
     assert len(pruning.versions_asked("backfill")) == len(resident.versions_asked("backfill")) == 1
+
+
+def test_what_was_taken_in_pruned_is_asked_for_again_when_it_is_read(network, tmp_path, resident, pruning):
+    """Once in a while: it is started anew in between, and knows no more whom it has asked."""
+    server = network.server(tmp_path)
+    with server:
+        alice = Client(server.base_url).register("alice")
+        copy = furnish_with_members(resident, pruning)
+        say(resident, copy, 5)
+        tell_all(resident, pruning)
+        alice.join(copy.room_id, query=via(resident))
+        answer, resident.answer_backfill = resident.answer_backfill, lambda *_: UNKNOWN
+        for _ in range(2):
+            assert bodies(room_messages(alice, copy.room_id)) == [None] * 5
+        assert len(resident.versions_asked("backfill")) == 1
+        assert server.stop() == 0
+    resident.answer_backfill = answer
+    with server:
+        for _ in range(2):
+            assert bodies(room_messages(alice, copy.room_id)) == [f"said {number}" for number in range(5)]
+        assert len(resident.versions_asked("backfill")) == 2
 
 
 def test_of_what_its_sender_has_redacted_nobody_is_asked_for_more(server, alice, resident, network):

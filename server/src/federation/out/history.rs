@@ -39,7 +39,7 @@ use crate::http::ApiError;
 use crate::worker;
 
 /// How long a client waits for other servers.
-const TIME_MAX: Duration = Duration::from_secs(10);
+pub(super) const TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Requests for history that one page of a client leads to: each brings some hundred events. A page is full after ten; one that is
 /// read towards later events waits for the whole gap, from the other end of which it is filled.
@@ -89,6 +89,8 @@ pub struct Histories {
     bad_copies: Memory<(String, Arc<str>)>,
     /// How deep events are that a server may lack; nothing if nobody has them.
     depths: Memory<Arc<str>, Option<u64>>,
+    /// Events that came without their content, and that others were asked for.
+    bare: Memory<Arc<str>>,
     silences: Silences,
 }
 
@@ -100,6 +102,7 @@ impl Default for Histories {
             left_behind: Memory::default(),
             bad_copies: Memory::default(),
             depths: Memory::default(),
+            bare: Memory::default(),
             silences: Silences::new(SILENT),
         }
     }
@@ -112,6 +115,16 @@ impl Histories {
 
     fn has_bad_copy(&self, server: &str, event_id: &Arc<str>) -> bool {
         self.bad_copies.has(&(server.to_owned(), event_id.clone()))
+    }
+
+    /// Whether others were asked for an event that came without its content.
+    pub(super) fn is_left_bare(&self, event_id: &Arc<str>) -> bool {
+        self.bare.has(event_id)
+    }
+
+    /// Notes that others gave no more of an event; those that may, if not `all` have answered, are asked again soon.
+    pub(super) fn leave_bare(&self, event_id: Arc<str>, all: bool) {
+        self.bare.note(event_id, if all { LEFT_BEHIND } else { IN_VAIN });
     }
 
     fn note_silence(&self, server: &str, is_silent: bool) {

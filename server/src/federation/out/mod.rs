@@ -36,7 +36,7 @@ pub mod membership;
 mod others;
 pub mod places;
 pub mod policy;
-mod pruned;
+pub mod pruned;
 mod queried_keys;
 pub mod queries;
 mod questions;

@@ -3,23 +3,34 @@
 //!
 //! Invariant: of what comes as history, or as what lies between, an event is taken in without its content only where nobody of those who
 //! answer soon gives more of it, or a redaction of it is known. So many are asked for each answer, and nobody who was silent lately.
+//! What was is asked for again when a client reads it.
 
+use std::cmp::Reverse;
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tokio::time::timeout;
 use warren_engine::core::checked::PduCheck;
 use warren_engine::core::event::{Pdu, verify_content_hash};
 use warren_engine::core::version::RoomVersion;
-use warren_engine::view::federation::WantedWhole;
+use warren_engine::intake::Intake;
+use warren_engine::view::federation::{IncomingRoom, WantedWhole};
 use warren_engine::view::{CheckHistory, CheckPdus};
 
-use super::history::{ANSWER_TIME_MAX, MISSING_MAX, page_in_time};
+use super::fetch::{servers_to_ask, take_in};
+use super::history::{ANSWER_TIME_MAX, MISSING_MAX, TIME_MAX, page_in_time};
 use crate::context::Context;
 use crate::http::ApiError;
 
-/// Other servers that are asked for what one gives without its content: as many as are for what it lacks. A client may wait for them.
+/// Other servers that are asked for what one gives without its content, with each answer: as many as are for what it lacks. A client may
+/// wait for them.
 const OTHERS_MAX: usize = 3;
+
+/// What redaction leaves of a message's content, as it stands in a page.
+const BARE: &[u8] = b"\"content\":{}";
 
 /// An event that came without its content.
 struct Pruned {
@@ -42,9 +53,11 @@ pub async fn replace(
     if wanted.is_empty() || !may_ask() {
         return Ok(());
     }
-    let others: Vec<&String> = servers.iter().filter(|server| may_help(ctx, server, told_by)).collect();
+    let (others, are_all) = others_of(ctx, servers, told_by);
+    let mut have_all_answered = are_all && others.len() <= OTHERS_MAX;
     for other in others.into_iter().take(OTHERS_MAX) {
         let Ok(page) = page_in_time(ctx, other, room_id, &ends(&wanted), ANSWER_TIME_MAX).await else {
+            have_all_answered = false;
             continue;
         };
         let found: Vec<Pdu> = page.iter().filter_map(|json| Pdu::parse_history(version, json).ok()).collect();
@@ -59,12 +72,115 @@ pub async fn replace(
             break;
         }
     }
+    for pruned in wanted {
+        ctx.federation.histories.leave_bare(pruned.pdu.event_id, have_all_answered);
+    }
     Ok(())
 }
 
-fn may_help(ctx: &Context, server: &str, told_by: Option<&str>) -> bool {
-    let is_other = Some(server) != told_by && server != ctx.engine.server_name();
-    is_other && !ctx.federation.histories.is_silent(server)
+/// Asks other servers for what a page for a client shows without its content, and takes in what they give. Returns whether anything was.
+/// Those who read wait for that once for each such event in a while.
+pub async fn mend(ctx: &Arc<Context>, room_id: &str, page: &[u8]) -> Result<bool, ApiError> {
+    if !page.windows(BARE.len()).any(|part| part == BARE) {
+        return Ok(false);
+    }
+    let wanted = shown_bare(ctx, room_id, page)?;
+    let incoming = IncomingRoom { room_id, server: ctx.engine.server_name() };
+    let Ok(version) = ctx.engine.read(&incoming) else { return Ok(false) };
+    if wanted.is_empty() {
+        return Ok(false);
+    }
+    // There may be no time for the end of it.
+    for (event_id, _) in &wanted {
+        ctx.federation.histories.leave_bare(event_id.clone(), false);
+    }
+    timeout(TIME_MAX, take_in_whole(ctx, (room_id, version), wanted)).await.unwrap_or(Ok(true))
+}
+
+/// A page of history for a client, as far as it is looked at.
+#[derive(Deserialize)]
+struct Page<'a> {
+    #[serde(borrow)]
+    chunk: Vec<Shown<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Shown<'a> {
+    event_id: Arc<str>,
+    sender: Arc<str>,
+    origin_server_ts: u64,
+    #[serde(borrow)]
+    content: &'a RawValue,
+}
+
+/// The events of a page that are here without their content and were not asked for lately, with their senders, the latest first.
+fn shown_bare(ctx: &Context, room_id: &str, page: &[u8]) -> Result<Vec<(Arc<str>, Arc<str>)>, ApiError> {
+    let page: Page<'_> = serde_json::from_slice(page).map_err(ApiError::internal)?;
+    let mut bare = page.chunk;
+    bare.retain(|event| {
+        event.content.get() == "{}" && !ctx.federation.histories.is_left_bare(&event.event_id)
+    });
+    bare.sort_by_key(|event| Reverse(event.origin_server_ts));
+    let mut events: Vec<_> = bare.into_iter().map(|event| (event.event_id, event.sender)).collect();
+    keep_wanted(ctx, room_id, &mut events)?;
+    Ok(events)
+}
+
+fn keep_wanted(ctx: &Context, room_id: &str, events: &mut Vec<(Arc<str>, Arc<str>)>) -> Result<(), ApiError> {
+    let left = ctx.engine.read(&WantedWhole { room_id, events: events.as_slice() })?;
+    let left: HashSet<Arc<str>> = left.into_iter().collect();
+    events.retain(|(event_id, _)| left.contains(event_id));
+    Ok(())
+}
+
+/// Asks one server after the other for events that are here without their content. Returns whether any is whole now.
+async fn take_in_whole(
+    ctx: &Arc<Context>,
+    (room_id, version): (&str, &'static RoomVersion),
+    mut wanted: Vec<(Arc<str>, Arc<str>)>,
+) -> Result<bool, ApiError> {
+    let count = wanted.len();
+    let servers = servers_to_ask(ctx, room_id, std::iter::empty())?;
+    let (others, mut have_all_answered) = others_of(ctx, &servers, None);
+    for other in others {
+        let from: Vec<Arc<str>> = wanted.iter().take(MISSING_MAX).map(|(id, _)| id.clone()).collect();
+        if from.is_empty() {
+            break;
+        }
+        let Ok(mut page) = page_in_time(ctx, other, room_id, &from, ANSWER_TIME_MAX).await else {
+            have_all_answered = false;
+            continue;
+        };
+        page.retain(|json| is_whole_of(version, json, &wanted));
+        if !page.is_empty() {
+            let mut intake = Intake::of_history(room_id.to_owned(), version, page);
+            take_in(ctx, &mut intake, std::slice::from_ref(other)).await?;
+            keep_wanted(ctx, room_id, &mut wanted)?;
+        }
+    }
+    let is_any_whole = wanted.len() < count;
+    for (event_id, _) in wanted {
+        ctx.federation.histories.leave_bare(event_id, have_all_answered);
+    }
+    Ok(is_any_whole)
+}
+
+fn is_whole_of(version: &RoomVersion, json: &Bytes, wanted: &[(Arc<str>, Arc<str>)]) -> bool {
+    Pdu::parse_history(version, json).is_ok_and(|pdu| {
+        wanted.iter().any(|(event_id, _)| *event_id == pdu.event_id)
+            && matches!(verify_content_hash(&pdu), Ok(true))
+    })
+}
+
+/// The servers that can be asked beside who has told, and whether none was left out as it was silent.
+fn others_of<'s>(ctx: &Context, servers: &'s [String], told_by: Option<&str>) -> (Vec<&'s String>, bool) {
+    let is_other =
+        |server: &&String| Some(server.as_str()) != told_by && **server != ctx.engine.server_name();
+    let mut others: Vec<&String> = servers.iter().filter(is_other).collect();
+    let count = others.len();
+    others.retain(|server| !ctx.federation.histories.is_silent(server));
+    let are_all = others.len() == count;
+    (others, are_all)
 }
 
 /// Those of the events that came without their content, unless a redaction is known that would leave no more of them, or they are here
@@ -88,10 +204,10 @@ fn wanted(
     }
     let redacted = redacted_by_their_senders(ctx, version, &pruned, &redactions)?;
     pruned.retain(|pruned| !redacted.contains(&pruned.pdu.event_id));
-    let events: Vec<(Arc<str>, Arc<str>)> =
+    let mut events: Vec<(Arc<str>, Arc<str>)> =
         pruned.iter().map(|pruned| (pruned.pdu.event_id.clone(), pruned.pdu.sender.clone())).collect();
-    let left = ctx.engine.read(&WantedWhole { room_id, events: &events })?;
-    let left: HashSet<Arc<str>> = left.into_iter().collect();
+    keep_wanted(ctx, room_id, &mut events)?;
+    let left: HashSet<Arc<str>> = events.into_iter().map(|(event_id, _)| event_id).collect();
     pruned.retain(|pruned| left.contains(&pruned.pdu.event_id));
     Ok(pruned)
 }
@@ -124,7 +240,7 @@ fn ends(wanted: &[Pruned]) -> Vec<Arc<str>> {
     let followed: HashSet<&Arc<str>> = wanted.iter().flat_map(|pruned| &pruned.pdu.prev_events).collect();
     let mut ends: Vec<&Pdu> =
         wanted.iter().map(|pruned| &pruned.pdu).filter(|pdu| !followed.contains(&pdu.event_id)).collect();
-    ends.sort_by_key(|pdu| std::cmp::Reverse(pdu.depth));
+    ends.sort_by_key(|pdu| Reverse(pdu.depth));
     ends.into_iter().map(|pdu| pdu.event_id.clone()).take(MISSING_MAX).collect()
 }
 
