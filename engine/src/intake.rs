@@ -9,7 +9,7 @@ mod asking;
 mod states;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque, btree_map::Entry},
     sync::Arc,
 };
 
@@ -19,7 +19,7 @@ use crate::{
     command::{ReceivePdus, Received, Unchecked},
     core::{
         checked::{CheckedPdu, MissingKey, PduCheck, Refused},
-        event::{JsonObject, Pdu},
+        event::{JsonObject, Pdu, verify_content_hash},
         version::{EventIdFormat, RoomVersion},
     },
     error::Missing,
@@ -365,7 +365,18 @@ impl Intake {
             (Role::Outlier, Some(Outcome::Past)) => (&mut self.outliers, false),
             (Role::Outlier, outcome) => (&mut self.outliers, outcome.is_some()),
         };
-        self.is_new |= !is_done && place.insert(event_id, pdu).is_none();
+        if is_done {
+            return;
+        }
+        match place.entry(event_id) {
+            Entry::Vacant(free) => {
+                free.insert(pdu);
+                self.is_new = true;
+            }
+            // One server may tell it without its content, and another one whole.
+            Entry::Occupied(known) if is_whole(known.get()) && !is_whole(&pdu) => {}
+            Entry::Occupied(mut known) => drop(known.insert(pdu)),
+        }
     }
 
     /// Of an event of the past that is not rightly signed, or of which nobody can tell, what it follows is kept: only the event
@@ -513,6 +524,10 @@ impl Intake {
         let keyless = keyless.map(|keyless| keyless.json.clone());
         self.live.values().map(|pdu| pdu.pdu().json.clone()).chain(keyless).collect()
     }
+}
+
+fn is_whole(checked: &CheckedPdu) -> bool {
+    matches!(verify_content_hash(checked.pdu()), Ok(true))
 }
 
 #[cfg(test)]

@@ -1,11 +1,16 @@
 """Other servers give out pruned, as a redaction would leave it, what this one could not see: single events, and history. Nothing
-that is known whole here is lost by that, and what was told pruned is whole once it is told whole."""
+that is known whole here is lost by that, and what was told pruned is whole once it is told whole. What one server gives pruned
+others are asked for; nor does this one give so what it was given, while somebody is there who has it whole."""
 
 import pytest
 
+from harness.client import Client, bodies
 from harness.events import id_of, redacted
 from harness.omitting import Omitting
+from harness.participant import UNKNOWN, Participant, path
+from harness.peer import now_ms
 from harness.rooms import LAZY, contents, everything, joined_members, see, via
+from harness.senders import room_messages
 
 STATE = {
     "m.room.name": {"name": "The name"},
@@ -73,3 +78,193 @@ def test_a_member_who_was_told_pruned_has_their_name_once_all_are_known(server, 
     alice.sync_until(lambda _: set(users) <= joined_members(alice, copy.room_id))
     names = {user: contents(alice, copy.room_id)["m.room.member", user].get("displayname") for user in users}
     assert names == {user: "Name of " + user for user in users}
+
+
+# More messages than one page of history has.
+MANY = 130
+MINUTE = 60_000
+
+
+@pytest.fixture
+def pruning(network):
+    """A server that gives messages without their content, and has most of the members, so that it is asked first."""
+    peer = network.peer(kind=Participant)
+    prune(peer)
+    yield peer
+    peer.close()
+
+
+def prune(peer):
+    """Lets a server give messages without their content, however it is asked for them."""
+
+    def pruned(events):
+        return [redacted(event) if event["type"] == "m.room.message" else event for event in events]
+
+    def lacking_content(answer):
+        def answer_pruned(*asked):
+            status, told = answer(*asked)
+            return status, {name: pruned(value) if name in ("pdus", "events") else value for name, value in told.items()}
+
+        return answer_pruned
+
+    for question in ("backfill", "event", "get_missing_events"):
+        name = f"answer_{question}"
+        setattr(peer, name, lacking_content(getattr(peer, name)))
+
+
+def furnish_with_members(resident, pruning):
+    """A room of the resident's with more users of the other server."""
+    copy = resident.create()
+    for word in ("one", "two"):
+        enter(resident, copy, pruning, word)
+    return copy
+
+
+def enter(resident, copy, peer, word):
+    user = peer.user(word)
+    join = peer.event(copy, "m.room.member", {"membership": "join"}, sender=user, state_key=user)
+    resident.take(copy, join)
+    return join
+
+
+def say(resident, copy, count):
+    return [resident.place(copy, resident.message(copy, f"said {number}")) for number in range(count)]
+
+
+def tell_all(resident, peer):
+    """Lets another server know what the resident knows."""
+    peer.know(*resident.events.values())
+    peer.before.update(resident.before)
+
+
+def test_history_that_one_server_gives_pruned_is_read_as_another_has_it(server, alice, resident, pruning):
+    copy = furnish_with_members(resident, pruning)
+    say(resident, copy, MANY)
+    tell_all(resident, pruning)
+    alice.join(copy.room_id, query=via(resident))
+    assert bodies(room_messages(alice, copy.room_id)) == [f"said {number}" for number in range(MANY)]
+    assert pruning.versions_asked("backfill"), "it is asked first"
+
+
+def test_what_nobody_gives_whole_is_read_as_it_is_given(server, alice, resident, pruning):
+    """And of others nothing is asked again and again."""
+    copy = furnish_with_members(resident, pruning)
+    said = say(resident, copy, 10)
+    tell_all(resident, pruning)
+    prune(resident)
+    alice.join(copy.room_id, query=via(resident))
+    shown = {event["event_id"]: event["content"] for event in everything(alice, copy.room_id)}
+    assert [shown[id_of(event)] for event in said] == [{}] * len(said)
+    everything(alice, copy.room_id)
+    assert len(pruning.versions_asked("backfill")) == len(resident.versions_asked("backfill")) == 1
+
+
+def test_what_was_taken_in_pruned_is_asked_for_again_when_it_is_read(network, tmp_path, resident, pruning):
+    """Once in a while: it is started anew in between, and knows no more whom it has asked."""
+    server = network.server(tmp_path)
+    with server:
+        alice = Client(server.base_url).register("alice")
+        copy = furnish_with_members(resident, pruning)
+        say(resident, copy, 5)
+        tell_all(resident, pruning)
+        alice.join(copy.room_id, query=via(resident))
+        answer, resident.answer_backfill = resident.answer_backfill, lambda *_: UNKNOWN
+        for _ in range(2):
+            assert bodies(room_messages(alice, copy.room_id)) == [None] * 5
+        assert len(resident.versions_asked("backfill")) == 1
+        assert server.stop() == 0
+    resident.answer_backfill = answer
+    with server:
+        for _ in range(2):
+            assert bodies(room_messages(alice, copy.room_id)) == [f"said {number}" for number in range(5)]
+        assert len(resident.versions_asked("backfill")) == 2
+
+
+def test_of_what_its_sender_has_redacted_nobody_is_asked_for_more(server, alice, resident, network):
+    other = network.peer(kind=Participant)
+    copy = furnish_with_members(resident, other)
+    said = say(resident, copy, 3)
+    redaction = resident.next(copy, "m.room.redaction", {"redacts": id_of(said[1])})
+    resident.know(redacted(said[1]))
+    tell_all(resident, other)
+    alice.join(copy.room_id, query=via(resident))
+    shown = {event["event_id"]: event["content"] for event in everything(alice, copy.room_id)}
+    assert [shown[id_of(event)] for event in said] == [said[0]["content"], {}, said[2]["content"]]
+    assert id_of(redaction) in shown
+    assert other.versions_asked("backfill") and not resident.versions_asked("backfill")
+    other.close()
+
+
+def both_in(server, alice, resident, pruning):
+    """A room of Alice's that both servers are in. Answers with its id and what the resident has of it."""
+    room = alice.create_room(preset="public_chat", room_version="11")
+    copy = resident.join(server, room)
+    users = [pruning.user(word) for word in ("one", "two")]
+    for user in users:
+        pruning.join(server, room, user)
+    resident.until(lambda: set(users) <= {event["sender"] for event in resident.pdus})
+    return room, resident.catch_up(server, copy)
+
+
+def test_what_lies_between_is_taken_in_as_another_server_has_it(server, alice, resident, pruning):
+    """Who gives it pruned has sent what follows it."""
+    room, copy = both_in(server, alice, resident, pruning)
+    say(resident, copy, 8)
+    last = resident.place(copy, pruning.message(copy, "last", sender=pruning.user("one")))
+    tell_all(resident, pruning)
+    assert pruning.transact(server, [last]) == {id_of(last): {}}
+    see(alice, room, id_of(last))
+    assert pruning.versions_asked("get_missing_events")
+    assert bodies(room_messages(alice, room)) == [*(f"said {number}" for number in range(8)), "last"]
+
+
+def test_what_there_was_at_a_time_is_as_another_server_has_it(server, alice, resident, pruning):
+    room, copy = both_in(server, alice, resident, pruning)
+    for peer in (resident, pruning):
+        peer.answer_get_missing_events = lambda *_: (200, {"events": []})
+    start = now_ms() + MINUTE
+    for number in range(6):
+        word = resident.message(copy, str(number), origin_server_ts=start + number * MINUTE)
+        resident.place(copy, word)
+    tell_all(resident, pruning)
+    assert resident.transact(server, [word]) == {id_of(word): {}}
+    # No page of history is read, which would fill the gap.
+    see(alice, room, id_of(word))
+    query = {"ts": start + 3 * MINUTE, "dir": "f"}
+    found = alice.get("/_matrix/client/v1/rooms/{roomId}/timestamp_to_event", room, query=query)["event_id"]
+    assert pruning.versions_asked("timestamp_to_event"), "it is asked first"
+    assert alice.get("rooms/{roomId}/event/{eventId}", room, found)["content"]["body"] == "3"
+
+
+def test_what_was_told_pruned_is_left_to_others_to_tell(server, alice, resident, network):
+    copy = resident.create()
+    said, last = say(resident, copy, 2)
+    answer = resident.answer_backfill
+
+    def pruned(*asked):
+        _, told = answer(*asked)
+        return resident.enveloped([redacted(event) if event == said else event for event in told["pdus"]])
+
+    resident.answer_backfill = pruned
+    alice.join(copy.room_id, query=via(resident))
+    shown = {event["event_id"]: event["content"] for event in everything(alice, copy.room_id)}
+    assert (shown[id_of(said)], shown[id_of(last)]) == ({}, last["content"])
+    asker = network.peer(kind=Participant)
+    join = enter(resident, copy, asker, "carl")
+    assert resident.transact(server, [join]) == {id_of(join): {}}
+    see(alice, copy.room_id, id_of(join))
+
+    def told():
+        by_id = asker.send(server, "GET", path("v1/event/{}", id_of(said)))
+        between = {"earliest_events": [], "latest_events": [id_of(last)], "limit": 1}
+        lists = [
+            asker.ask(server, "GET", path("v1/backfill/{}?v={}&limit=2", copy.room_id, id_of(last)))["pdus"],
+            asker.ask(server, "POST", path("v1/get_missing_events/{}", copy.room_id), between)["events"],
+        ]
+        return by_id[0], [[event["content"].get("body") for event in events] for events in lists]
+
+    assert told() == (404, [["said 1"], []])
+    # It comes whole.
+    assert resident.transact(server, [said]) == {id_of(said): {}}
+    assert told() == (200, [["said 1", "said 0"], ["said 0"]])
+    asker.close()

@@ -10,7 +10,10 @@ use bytes::Bytes;
 use super::merging::DUMMY_EVENT;
 use crate::{
     core::{
-        event::{ClientFormat, JsonObject, Pdu, StoredEvent, redact, write_client_event},
+        event::{
+            ClientFormat, JsonObject, Pdu, StoredEvent, redact, verify_content_hash_of_json,
+            write_client_event,
+        },
         json::write_object,
         num::{EventNum, RoomNum, StateKeyId, StreamPos, TextNum, UserNum},
         power_levels::PowerLevels,
@@ -156,6 +159,15 @@ impl Event {
             .map_err(|error| StorageError::Corrupt(format!("event {}: {error}", self.event_id)))?;
         json.pop();
         Ok(self.client_json.get_or_init(|| Bytes::from(json.into_boxed_slice())))
+    }
+
+    /// Whether another server told it without its content, as a redaction would leave it, and nothing redacted it here. The event is
+    /// hashed.
+    ///
+    /// Errors: [`StorageError::Corrupt`] when the stored bytes are not an event.
+    pub(crate) fn is_pruned(&self) -> Result<bool, StorageError> {
+        let corrupt = |_| StorageError::Corrupt(format!("event {} is not JSON", self.event_id));
+        Ok(self.header.redacted_by.is_none() && !verify_content_hash_of_json(&self.json).map_err(corrupt)?)
     }
 
     /// The JSON of its redacted form, canonical.

@@ -8,7 +8,7 @@ use super::{Event, RoomCtx, early_events, event::encode_body, relations, snapsho
 use crate::{
     core::{auth::may_redact, event::Pdu, limits::EARLY_REDACTIONS_MAX, num::EventNum},
     error::Result,
-    store::{Positioned, Tx, schema},
+    store::{Positioned, Reader, Tx, schema},
 };
 
 /// If the event is a redaction, applies it to its target, when that is there and the sender may.
@@ -51,25 +51,41 @@ pub(crate) fn apply_waiting(tx: &mut Tx, room: &RoomCtx, event: Arc<Event>) -> R
     Ok(tx.event(event.num)?)
 }
 
+/// Whether a redaction that came before this event will be applied to it, whatever there is of that.
+pub(crate) fn is_awaited(reader: &Reader, room: &RoomCtx, event_id: &str, sender: &str) -> Result<bool> {
+    let key = (room.num, event_id.to_owned());
+    for redaction in reader.get(&schema::EARLY_REDACTIONS, &key)?.unwrap_or_default() {
+        if may_be_applied(reader, room, &*reader.event(redaction)?, sender)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Where servers choose the ids of events, an event can name itself, and two can name each other: none of them counts.
 pub(crate) fn is_circular(redaction: &Pdu, target: &Pdu) -> bool {
     redaction.event_id == target.event_id || target.redacts.as_deref() == Some(&*redaction.event_id)
 }
 
-/// The levels that count are those at the redaction, so that all servers decide alike.
 fn apply_to(tx: &mut Tx, room: &RoomCtx, redaction: &Arc<Event>, target: &Arc<Event>) -> Result<()> {
     if target.header.room != room.num || target.header.redacted_by.is_some() {
         return Ok(());
     }
-    let state = redaction.header.state_before;
-    let levels = power_levels(|kind| tx.state_event(room.num, state, kind, ""))?;
     let target_sender = tx.user_id(target.header.sender)?;
-    let pdu = redaction.pdu()?;
-    let may_redact = levels.is_some_and(|levels| may_redact(room.version, &pdu, &target_sender, &levels));
-    if may_redact && !is_circular(&pdu, &*target.pdu()?) {
+    if may_be_applied(tx, room, redaction, &target_sender)?
+        && !is_circular(&*redaction.pdu()?, &*target.pdu()?)
+    {
         erase(tx, target, redaction.num)?;
     }
     Ok(())
+}
+
+/// The levels that count are those at the redaction, so that all servers decide alike.
+fn may_be_applied(reader: &Reader, room: &RoomCtx, redaction: &Event, target_sender: &str) -> Result<bool> {
+    let state = redaction.header.state_before;
+    let levels = power_levels(|kind| reader.state_event(room.num, state, kind, ""))?;
+    let pdu = redaction.pdu()?;
+    Ok(levels.is_some_and(|levels| may_redact(room.version, &pdu, target_sender, &levels)))
 }
 
 /// Replaces the target's content by what redaction leaves of it. Whether it may be is the caller's to know.

@@ -1,9 +1,12 @@
 //! `message_pagination.yaml`: a room's history, page by page.
 
+use warren_engine::Error;
 use warren_engine::core::filter::RoomEventFilter;
 use warren_engine::view::{BeforeGap, HistoryGap, MESSAGES_LIMIT_DEFAULT, Messages, StreamToken};
 
+use crate::context::Context;
 use crate::federation::out::history::{self, Filled};
+use crate::federation::out::pruned;
 use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
 
 endpoints! {
@@ -28,12 +31,23 @@ async fn get_room_events(call: Call) -> Outcome {
     let limit = messages.limit.unwrap_or(MESSAGES_LIMIT_DEFAULT) as usize;
     let Messages { room_id, from, to, .. } = &messages;
     let stretch = HistoryGap { room_id, from: *from, to: *to, forwards, limit };
-    let page = match history::fill(&call.ctx, stretch).await? {
+    let filled = history::fill(&call.ctx, stretch).await?;
+    let page = match filled {
         Filled::Whole => page,
-        Filled::Ended => call.ctx.engine.read(&messages)?,
-        Filled::Going => call.ctx.engine.read(&BeforeGap(&messages))?,
+        Filled::Ended | Filled::Going => read(&call.ctx, &messages, filled)?,
+    };
+    let page = match pruned::mend(&call.ctx, room_id, &page).await? {
+        true => read(&call.ctx, &messages, filled)?,
+        false => page,
     };
     Ok(Answer::json_bytes(page.into()))
+}
+
+fn read(ctx: &Context, messages: &Messages, filled: Filled) -> Result<Vec<u8>, Error> {
+    match filled {
+        Filled::Whole | Filled::Ended => ctx.engine.read(messages),
+        Filled::Going => ctx.engine.read(&BeforeGap(messages)),
+    }
 }
 
 /// `dir`: whether towards later events.

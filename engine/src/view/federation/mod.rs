@@ -39,6 +39,7 @@ mod state_at;
 mod unchecked_events;
 mod unknown_events;
 mod user_devices;
+mod wanted_whole;
 mod way_into_room;
 
 #[cfg(test)]
@@ -84,4 +85,5 @@ pub use state_at::{StateAnswer, StateAt};
 pub use unchecked_events::{AwaitedKeys, AwaitedServers, UncheckedEvents, WaitingForKeys};
 pub use unknown_events::UnknownEvents;
 pub use user_devices::UserDevices;
+pub use wanted_whole::WantedWhole;
 pub use way_into_room::{Way, WayIntoRoom};

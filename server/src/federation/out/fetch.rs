@@ -33,6 +33,7 @@ use super::fetches::{Errand, Left, Turn};
 use super::guests;
 use super::keys::{Cause, asked_again, ensure_keys, is_here};
 use super::policy::ask_about;
+use super::pruned;
 use super::state_memory::Share;
 use super::unchecked;
 use crate::context::Context;
@@ -306,7 +307,14 @@ async fn ask_servers(
             ctx.federation.others.asked_in_vain(room_id, &question);
         }
         heard.silent.append(&mut of_others.silent);
+        heard.told_by = of_others.told_by;
         heard.answer = of_others.answer;
+    }
+    if let (Question::MissingEvents { .. }, Answer::Events(events)) = (question, &mut heard.answer) {
+        let servers = (servers.as_slice(), heard.told_by.as_deref());
+        let admitted =
+            || origin.is_none_or(|origin| ctx.federation.others.admit(room_id, origin, question).is_some());
+        pruned::replace(ctx, room, servers, events, admitted).await?;
     }
     servers.retain(|server| !heard.silent.contains(server));
     Ok(heard.answer)
@@ -315,6 +323,8 @@ async fn ask_servers(
 /// What came of asking servers.
 struct Heard {
     answer: Answer,
+    /// Who gave it.
+    told_by: Option<String>,
     /// Those that gave no answer at all.
     silent: Vec<String>,
     /// Whether all have answered, and know nothing.
@@ -329,12 +339,15 @@ async fn ask_each(
     memory: &mut Vec<Share>,
     question: &Question,
 ) -> Result<Heard, ApiError> {
-    let mut heard = Heard { answer: Answer::Nothing, silent: Vec::new(), is_in_vain: true };
+    let mut heard = Heard { answer: Answer::Nothing, told_by: None, silent: Vec::new(), is_in_vain: true };
     for server in servers {
         match ask_server(ctx, room, server, memory, question).await? {
             Ok(Answer::Nothing) => {}
             Ok(Answer::Events(events)) if events.is_empty() => {}
-            Ok(answer) => return Ok(Heard { answer, is_in_vain: false, ..heard }),
+            Ok(answer) => {
+                let told_by = Some(server.clone());
+                return Ok(Heard { answer, told_by, is_in_vain: false, ..heard });
+            }
             Err(failure) => {
                 tracing::debug!(server, room_id = room.0, %failure, "a server does not tell what is missing");
                 heard.is_in_vain = false;

@@ -32,13 +32,14 @@ use super::RemoteError;
 use super::ask::{Ask, escaped, path};
 use super::fetch::{bytes_of, servers_to_ask, take_in};
 use super::keys::put_off;
+use super::pruned;
 use super::silences::Silences;
 use crate::context::Context;
 use crate::http::ApiError;
 use crate::worker;
 
 /// How long a client waits for other servers.
-const TIME_MAX: Duration = Duration::from_secs(10);
+pub(super) const TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Requests for history that one page of a client leads to: each brings some hundred events. A page is full after ten; one that is
 /// read towards later events waits for the whole gap, from the other end of which it is filled.
@@ -46,7 +47,7 @@ const ROUNDS_MAX: usize = 50;
 
 /// How long a server is waited for before another one is asked, which may have all of it at hand: a client waits for two of
 /// them.
-const ANSWER_TIME_MAX: Duration = Duration::from_secs(4);
+pub(super) const ANSWER_TIME_MAX: Duration = Duration::from_secs(4);
 
 /// How long it is waited for when all others have been asked in vain. Nobody has to wait for that but the work itself.
 const LATE_ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
@@ -61,7 +62,7 @@ const SILENT: Duration = Duration::from_secs(10 * 60);
 const EVENTS_MAX: usize = 100;
 
 /// Events that are asked for in one request: of a gap's open ends, those that are nearest.
-const MISSING_MAX: usize = 10;
+pub(super) const MISSING_MAX: usize = 10;
 
 /// Pages that one server is asked for in a row, as long as nothing of them can be taken in: five hundred events by users of
 /// servers that are gone, say, are passed.
@@ -88,6 +89,8 @@ pub struct Histories {
     bad_copies: Memory<(String, Arc<str>)>,
     /// How deep events are that a server may lack; nothing if nobody has them.
     depths: Memory<Arc<str>, Option<u64>>,
+    /// Events that came without their content, and that others were asked for.
+    bare: Memory<Arc<str>>,
     silences: Silences,
 }
 
@@ -99,18 +102,29 @@ impl Default for Histories {
             left_behind: Memory::default(),
             bad_copies: Memory::default(),
             depths: Memory::default(),
+            bare: Memory::default(),
             silences: Silences::new(SILENT),
         }
     }
 }
 
 impl Histories {
-    fn is_silent(&self, server: &str) -> bool {
+    pub(super) fn is_silent(&self, server: &str) -> bool {
         ServerName::parse(server).is_ok_and(|server| self.silences.is_silent(&server))
     }
 
     fn has_bad_copy(&self, server: &str, event_id: &Arc<str>) -> bool {
         self.bad_copies.has(&(server.to_owned(), event_id.clone()))
+    }
+
+    /// Whether others were asked for an event that came without its content.
+    pub(super) fn is_left_bare(&self, event_id: &Arc<str>) -> bool {
+        self.bare.has(event_id)
+    }
+
+    /// Notes that others gave no more of an event; those that may, if not `all` have answered, are asked again soon.
+    pub(super) fn leave_bare(&self, event_id: Arc<str>, all: bool) {
+        self.bare.note(event_id, if all { LEFT_BEHIND } else { IN_VAIN });
     }
 
     fn note_silence(&self, server: &str, is_silent: bool) {
@@ -294,7 +308,7 @@ struct Page {
 
 /// What came of asking one server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Asked {
+pub(super) enum Asked {
     /// Something that it gave was taken in.
     Helped,
     /// It has nothing that can be.
@@ -376,6 +390,15 @@ struct Sources<'a> {
     servers: &'a [String],
 }
 
+impl Sources<'_> {
+    /// What a server has told, with what others have whole in the place of what it gave without its content.
+    async fn made_whole(&self, server: &str, mut page: Vec<Bytes>) -> Result<Vec<Bytes>, ApiError> {
+        let (room, servers) = ((self.room_id, self.version), (self.servers, Some(server)));
+        pruned::replace(self.ctx, room, servers, &mut page, || true).await?;
+        Ok(page)
+    }
+}
+
 /// Asks one server. Where nothing of what it gives can be taken in, as by users of servers whose keys nobody has any more, it is
 /// asked for what is before that, which is in the same gap.
 async fn fill_by(
@@ -414,6 +437,7 @@ async fn fill_by(
         if !is_full || next.len() == 1 {
             asked.extend(next.iter().cloned());
         }
+        let page = sources.made_whole(server, page).await?;
         told.add(version, page);
         let elsewhere = told_elsewhere(sources, server, (&next, is_full), &told).await?;
         let taken = take_in_told(sources, server, (&told, &elsewhere), begun).await?;
@@ -498,7 +522,7 @@ async fn take_in_told(
 }
 
 /// A page of history of a server, if it tells one in time; of one that does not that is remembered.
-async fn page_in_time(
+pub(super) async fn page_in_time(
     ctx: &Context,
     server: &str,
     room_id: &str,

@@ -1,7 +1,8 @@
 //! Requests to other servers.
 //!
 //! `discover.rs` finds where a server is, `client.rs` asks it, `keys.rs` gets its signing keys; `sender.rs` brings it what
-//! there is for it, `devices.rs` asks for the devices of its users. `fetch.rs` gets what events lack that came from others;
+//! there is for it, `devices.rs` asks for the devices of its users. `fetch.rs` gets what events lack that came from others,
+//! `pruned.rs` the content of what comes without;
 //! `policy.rs` has policy servers
 //! sign events; the rest is what local users ask for, a file for each.
 
@@ -35,6 +36,7 @@ pub mod membership;
 mod others;
 pub mod places;
 pub mod policy;
+pub mod pruned;
 mod queried_keys;
 pub mod queries;
 mod questions;

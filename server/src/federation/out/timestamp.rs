@@ -17,7 +17,7 @@ use warren_engine::view::{ClosestEvent, EventByTimestamp};
 
 use super::ask::{Ask, path};
 use super::fetch::{events, servers_to_ask, take_in};
-use super::{Asker, RemoteError};
+use super::{Asker, RemoteError, pruned};
 use crate::context::Context;
 use crate::http::ApiError;
 
@@ -41,9 +41,10 @@ pub async fn closest(
     let work = async {
         // The state before what is taken in goes with that of the join, which is to be whole.
         ctx.federation.completions.ended(room_id).await;
-        let asking = Asking { ctx, wanted, here: &here, gap, version };
-        for server in servers_to_ask(ctx, room_id, std::iter::empty())? {
-            if asking.of(&server).await? {
+        let servers = servers_to_ask(ctx, room_id, std::iter::empty())?;
+        let asking = Asking { ctx, wanted, here: &here, gap, version, servers: &servers };
+        for server in &servers {
+            if asking.of(server).await? {
                 break;
             }
         }
@@ -73,6 +74,7 @@ struct Asking<'a> {
     here: &'a ClosestEvent,
     gap: StreamPos,
     version: &'static RoomVersion,
+    servers: &'a [String],
 }
 
 impl Asking<'_> {
@@ -90,7 +92,9 @@ impl Asking<'_> {
         if !wanted.is_closer(told.origin_server_ts, here) {
             return Ok(false);
         }
-        let found = events(ctx, server, std::slice::from_ref(&told.event_id)).await.unwrap_or_default();
+        let mut found = events(ctx, server, std::slice::from_ref(&told.event_id)).await.unwrap_or_default();
+        let room = (wanted.room_id.as_str(), self.version);
+        pruned::replace(ctx, room, (self.servers, Some(server)), &mut found, || true).await?;
         // Its place depends on its time, so it is to be the one that was told.
         let Some(pdu) = found.into_iter().next().filter(|pdu| {
             let timed: Option<Timed> = serde_json::from_slice(pdu).ok();

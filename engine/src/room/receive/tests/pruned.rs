@@ -2,10 +2,13 @@
 
 use super::*;
 use crate::{
+    Error, What,
     core::event::redact,
     room::{decode_body, ignored, relations::RelationClass, unread},
-    view::federation::PrunedEvents,
+    view::federation::{Backfill, MissingEvents, PrunedEvents, WantedWhole},
 };
+
+const DAVE: &str = "@dave:third.example";
 
 /// The event as it is given to a server that could not see it.
 fn pruned(version: &RoomVersion, pdu: &Pdu) -> Pdu {
@@ -39,6 +42,35 @@ impl Scene {
     fn bare(&self, pdu: &Pdu) -> Vec<Arc<str>> {
         let event_ids = [pdu.event_id.clone(), "$unheard".into()];
         self.world.engine.read(&PrunedEvents { event_ids: &event_ids }).unwrap()
+    }
+
+    /// What Dave's server is told of the two events before this one: by a page of history, and as what lies between.
+    fn told_before(&self, last: &Pdu) -> [Vec<Arc<str>>; 2] {
+        let (from, server) = (vec![last.event_id.to_string()], "third.example".to_owned());
+        let backfill =
+            Backfill { room_id: ROOM.into(), from: from.clone(), limit: 3, server: server.clone() };
+        let between = MissingEvents {
+            room_id: ROOM.into(),
+            earliest_events: Vec::new(),
+            latest_events: from,
+            limit: 2,
+            min_depth: 0,
+            server,
+        };
+        let engine = &self.world.engine;
+        let ids = |page: Vec<Bytes>| -> Vec<Arc<str>> {
+            let ids = page.iter().map(|json| Pdu::parse(version(), json).unwrap().event_id);
+            ids.filter(|event_id| *event_id != last.event_id).collect()
+        };
+        [ids(engine.read(&backfill).unwrap()), ids(engine.read(&between).unwrap())]
+    }
+
+    /// Whether others are to be asked for an event that was told without its content.
+    fn is_wanted(&self, pdu: &Pdu) -> bool {
+        let events = [(pdu.event_id.clone(), pdu.sender.clone())];
+        let wanted = self.world.engine.read(&WantedWhole { room_id: ROOM, events: &events }).unwrap();
+        assert!(wanted.iter().all(|event_id| *event_id == pdu.event_id));
+        !wanted.is_empty()
     }
 
     /// Receives an event whose place in the room is known.
@@ -262,4 +294,69 @@ fn two_events_of_one_id_are_no_copies() {
     scene.write(ReceivePdus { outliers: vec![check(&one)], ..ReceivePdus::default() });
     assert_eq!(scene.stored(&other), stored);
     scene.is_sound();
+}
+
+/// Who is told it would ask nobody for the whole. What others are judged by is given by its id all the same.
+#[test]
+fn what_is_here_pruned_is_left_to_its_senders_server_to_tell() {
+    let (scene, topic, bare) = with_topic();
+    let message = scene.message(BOB, &[&topic.event_id], 21);
+    let last = scene.message(BOB, &[&message.event_id], 22);
+    assert!(accepted(&scene.receive(&[&bare, &pruned(version(), &message), &last])));
+    scene.world.join(ROOM, DAVE);
+    assert!(scene.told_before(&last).iter().all(Vec::is_empty));
+    let by_id = EventsById {
+        room_id: None,
+        event_ids: vec![topic.event_id.to_string(), message.event_id.to_string()],
+        server: "third.example".into(),
+    };
+    let found = |of: usize| scene.world.engine.read(&by_id).unwrap().remove(of);
+    assert_eq!(found(0).unwrap(), bare.json);
+    assert!(matches!(found(1), Err(Error::NotFound(What::Event))));
+    scene.receive_again(&message);
+    assert_eq!(found(1).unwrap(), message.json);
+    assert_eq!(scene.told_before(&last), [vec![message.event_id.clone()], vec![message.event_id.clone()]]);
+    // Where nobody is left who has it for certain, what is before it can be found by what there is.
+    scene.world.leave(ROOM, BOB);
+    let (topic, message) = (&topic.event_id, &message.event_id);
+    assert_eq!(
+        scene.told_before(&last),
+        [vec![message.clone(), topic.clone()], vec![topic.clone(), message.clone()]]
+    );
+    scene.is_sound();
+}
+
+#[test]
+fn of_two_copies_that_come_together_the_whole_one_is_kept() {
+    for is_whole_first in [true, false] {
+        let scene = Scene::new();
+        let message = scene.message(BOB, &strs(&scene.ends()), 20);
+        let mut copies = vec![message.json.clone(), pruned(version(), &message).json];
+        if !is_whole_first {
+            copies.reverse();
+        }
+        scene.drive(Intake::new(ROOM.into(), version(), copies), |_| Answer::Nothing);
+        assert_eq!(scene.stored(&message)["content"]["body"], json!("at depth 20"), "{is_whole_first}");
+    }
+}
+
+#[test]
+fn of_what_a_known_redaction_left_nobody_is_asked_for_more() {
+    let (scene, topic, bare) = with_topic();
+    assert!(scene.is_wanted(&topic), "it is not here");
+    scene.receive_outliers(&[&bare]);
+    assert!(scene.is_wanted(&topic), "it is without its content");
+    scene.receive_outliers(&[&topic]);
+    assert!(!scene.is_wanted(&topic), "it is whole");
+    let message = scene.message(BOB, &strs(&scene.ends()), 30);
+    let redaction = scene.redaction(&message, &scene.ends(), 31);
+    assert!(accepted(&scene.receive(&[&redaction])));
+    assert!(!scene.is_wanted(&message), "it will be redacted");
+    assert!(accepted(&scene.receive(&[&message])));
+    assert!(!scene.is_wanted(&message), "it is redacted");
+    let scene = Scene::new();
+    let message = scene.message(ALICE, &strs(&scene.ends()), 20);
+    let redaction = scene.redaction(&message, &scene.ends(), 21);
+    assert!(accepted(&scene.receive(&[&redaction])));
+    assert!(scene.is_wanted(&message), "Bob may not redact what is Alice's");
 }

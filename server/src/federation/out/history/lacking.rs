@@ -167,6 +167,7 @@ pub(super) async fn told_elsewhere(
             continue;
         };
         is_cut |= page.len() >= EVENTS_MAX;
+        let page = sources.made_whole(other, page).await?;
         let mut found = Told::default();
         found.add(sources.version, page);
         for id in found.bad_copies(sources, &wanted)? {
