@@ -137,6 +137,7 @@ impl From<Error> for ApiError {
                 Denied::JoinConditions => ApiError::forbidden(sentence).because("join_conditions"),
                 Denied::NotYours => ApiError::forbidden(sentence).because("not_yours"),
                 Denied::TargetNotInRoom
+                | Denied::HiddenState
                 | Denied::PowerLevel
                 | Denied::Unredactable
                 | Denied::RoomVersion
