@@ -6,7 +6,7 @@ use crate::{
     view::{BeforeGap, EventContext, OneEvent, View},
 };
 
-fn backfill(scene: &Scene, pdus: &[&Pdu]) {
+pub(super) fn backfill(scene: &Scene, pdus: &[&Pdu]) {
     let received =
         scene.write(ReceivePdus { pdus: scene.check(pdus), backfill: true, ..ReceivePdus::default() });
     assert!(accepted(&received), "{received:?}");
