@@ -2,7 +2,8 @@
 //!
 //! Invariant: nobody is shown an event that was soft-failed or rejected, one that is newer than the reader, one that says
 //! nothing (`merging`), or one that the room's history visibility hides from them; after leaving, nothing later than the
-//! leave. Where that has no place in the timeline here, nothing later than what they were told last as members (`stay`). Nor is anybody shown more than the redacted form of what they could not see until its sender asked to be forgotten.
+//! leave, or, where that has no place in the timeline here, than what they were told last as members (`stay`). Nor is anybody
+//! shown more than the redacted form of what they could not see until its sender asked to be forgotten.
 //! The rules are `core::visibility`; here they are fed from the state trees. Consecutive events share their snapshot, so
 //! a page costs a handful of look-ups.
 //! Specification: client-server API, "Room History Visibility"; `POST /_matrix/client/v3/account/deactivate`, `erase`.
