@@ -50,6 +50,9 @@ pub enum Denied {
     /// The asker is not in the room.
     #[error("you are not in this room")]
     NotInRoom,
+    /// The room's history visibility hides from the asker what they ask for.
+    #[error("the room does not show you what it was at that point")]
+    HiddenState,
     /// The asker's power level is too low.
     #[error("your power level is too low for this")]
     PowerLevel,

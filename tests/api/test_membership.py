@@ -266,6 +266,28 @@ def test_members_by_membership_and_at_a_point(alice, bob, carol, room):
     assert ids(at=before) == {alice.user_id, bob.user_id}
 
 
+def test_members_at_a_point_that_the_room_hides(alice, bob, carol):
+    visibility = {"type": "m.room.history_visibility", "state_key": "", "content": {"history_visibility": "joined"}}
+    room = alice.create_room(preset="public_chat", initial_state=[visibility])
+    carol.join(room)
+    alice.post("rooms/{roomId}/kick", room, json={"user_id": carol.user_id, "reason": "not for Bob"})
+    hidden = alice.sync()["next_batch"]
+    carol.join(room)
+    bob.join(room)
+
+    def ids(at):
+        chunk = bob.get("rooms/{roomId}/members", room, query={"at": at})["chunk"]
+        return {event["state_key"] for event in chunk}
+
+    bob.get("rooms/{roomId}/members", room, query={"at": hidden}, status=403, errcode="M_FORBIDDEN")
+    # What a sync gives leads to members, as clients expect that load these when somebody looks at them.
+    answer = bob.sync(filter='{"room":{"state":{"lazy_load_members":true},"timeline":{"limit":1}}}')
+    timeline = answer["rooms"]["join"][room]["timeline"]
+    assert timeline["events"][0]["state_key"] == bob.user_id
+    assert ids(answer["next_batch"]) == {alice.user_id, bob.user_id, carol.user_id}
+    assert ids(timeline["prev_batch"]) == {alice.user_id, carol.user_id}
+
+
 def test_nobody_enters_or_leaves_what_is_closed_to_them(carol, room):
     carol.post("rooms/{roomId}/join", room, status=403, errcode="M_FORBIDDEN")
     carol.leave(room, status=403, errcode="M_FORBIDDEN")

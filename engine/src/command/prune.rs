@@ -134,7 +134,7 @@ impl Stage {
             Self::News(from) => {
                 superseded(tx, &schema::USER_STREAM, from, UserNum(u64::MAX), Some)?.map(Self::News)
             }
-            // Whether they came or went, what is told is where they are now.
+            // Whether they came or went, what is told is where they are now; where a stay ended, the last entry says (`room::stay`).
             Self::Members(from) => {
                 let user = |change: MemberChange| Some(change.user);
                 superseded(tx, &schema::MEMBER_STREAM, from, RoomNum(u64::MAX), user)?.map(Self::Members)

@@ -148,6 +148,12 @@ pub(super) fn keep_free(
     Ok(Some(if is_first { StreamPos(-1) } else { tx.keep_positions_free(GAP_POSITIONS) }))
 }
 
+/// The last position before an event that came live which is kept free for no gap before it.
+pub(super) fn last_not_free_before(event: &Event) -> StreamPos {
+    let kept = if event.header.after_gap { i64::from(GAP_POSITIONS) } else { 0 };
+    StreamPos(event.pos().0.saturating_sub(kept).saturating_sub(1))
+}
+
 /// Notes a gap before the event that stands at `pos`.
 pub(super) fn open(
     tx: &mut Tx,

@@ -38,6 +38,7 @@ pub(crate) mod servers;
 pub(crate) mod signed_invites;
 mod snapshot;
 pub mod state;
+pub(crate) mod stay;
 pub(crate) mod stripped_state;
 mod summary;
 pub(crate) mod tail;

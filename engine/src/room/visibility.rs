@@ -2,7 +2,8 @@
 //!
 //! Invariant: nobody is shown an event that was soft-failed or rejected, one that is newer than the reader, one that says
 //! nothing (`merging`), or one that the room's history visibility hides from them; after leaving, nothing later than the
-//! leave. Nor is anybody shown more than the redacted form of what they could not see until its sender asked to be forgotten.
+//! leave, or, where that has no place in the timeline here, than what they were told last as members (`stay`). Nor is anybody
+//! shown more than the redacted form of what they could not see until its sender asked to be forgotten.
 //! The rules are `core::visibility`; here they are fed from the state trees. Consecutive events share their snapshot, so
 //! a page costs a handful of look-ups.
 //! Specification: client-server API, "Room History Visibility"; `POST /_matrix/client/v3/account/deactivate`, `erase`.
@@ -12,6 +13,7 @@ use std::{collections::HashMap, sync::Arc};
 use super::{
     Event,
     ignored::{self, IgnoredUsers},
+    stay::{self, StayEnd},
 };
 use crate::{
     core::{
@@ -45,8 +47,8 @@ pub(crate) struct Viewer<'r> {
     standing: Option<Positioned<UserRoom>>,
     /// What lies before this was followed by a time in which the user was joined.
     joined_until: StreamPos,
-    /// The membership event that ended the user's last time in the room. There may be later ones: a ban, an invite.
-    left_with: Option<Arc<Event>>,
+    /// How the user's last time in the room ended.
+    left: Option<Left>,
     member_key: Option<StateKeyId>,
     visibility_key: Option<StateKeyId>,
     snapshots: HashMap<NodeId, AtSnapshot, NumberHash>,
@@ -63,6 +65,31 @@ enum Stay {
     Lasts,
     /// This membership event ended it.
     Ended(Arc<Event>),
+}
+
+/// How the last time in a room ended of a user who is not in it.
+#[derive(Clone, Debug)]
+pub(crate) struct Left {
+    /// Nothing later is for them.
+    pub until: StreamPos,
+    /// The room's state that is theirs: after the leave, or when they were last known to be there.
+    pub state: NodeId,
+    /// The membership event that ended it, if that has a place in the timeline here. There may be later ones: a ban, an invite.
+    pub with: Option<Arc<Event>>,
+}
+
+impl Left {
+    fn with(leave: Arc<Event>) -> Self {
+        Self { until: leave.pos(), state: leave.header.state_after, with: Some(leave) }
+    }
+
+    /// What lies before this was followed by a time in which the user was joined.
+    fn joined_until(&self) -> StreamPos {
+        match self.with {
+            Some(_) => self.until,
+            None => StreamPos(self.until.0.saturating_add(1)),
+        }
+    }
 }
 
 /// Why a user may look into a room at all, and how far.
@@ -110,7 +137,7 @@ impl<'r> Viewer<'r> {
             user,
             standing: reader.user_room(user, room)?,
             joined_until: StreamPos(i64::MIN),
-            left_with: None,
+            left: None,
             member_key: key("m.room.member", &user_id)?,
             visibility_key: key("m.room.history_visibility", "")?,
             snapshots: HashMap::default(),
@@ -120,9 +147,9 @@ impl<'r> Viewer<'r> {
         };
         if viewer.is_joined() {
             viewer.joined_until = StreamPos::MAX;
-        } else if let Some(Stay::Ended(event)) = viewer.last_stay(StreamPos::MAX)? {
-            viewer.joined_until = event.pos();
-            viewer.left_with = Some(event);
+        } else if let Some(left) = viewer.last_left()? {
+            viewer.joined_until = left.joined_until();
+            viewer.left = Some(left);
         }
         Ok(viewer)
     }
@@ -151,16 +178,25 @@ impl<'r> Viewer<'r> {
     ///
     /// Errors: [`Denied::NotInRoom`] for a room that has no state here.
     pub fn snapshot(&self, access: Access) -> Result<NodeId> {
-        if let (Access::Left(_), Some(event)) = (access, &self.left_with) {
-            return Ok(event.header.state_after);
+        if let (Access::Left(_), Some(left)) = (access, &self.left) {
+            return Ok(left.state);
         }
         let head = self.reader.get(&schema::ROOM_HEADS, &self.room)?.ok_or(Denied::NotInRoom)?;
         Ok(head.state)
     }
 
-    /// The event with which the user's last time in the room ended, if they are not in it and were once.
-    pub fn left_with(&self) -> Option<Arc<Event>> {
-        self.left_with.clone()
+    /// How the user's last time in the room ended, if they are not in it and were once.
+    pub fn left(&self) -> Option<&Left> {
+        self.left.as_ref()
+    }
+
+    /// The last position at which the user, who is not in the room now, was told of it as a member, if they were and that can be
+    /// told. That they were allowed to be there is not said: a join may have come to nothing.
+    pub fn told_until(&self) -> Result<Option<StreamPos>, StorageError> {
+        match &self.left {
+            Some(left) => Ok(Some(left.until)),
+            None => Ok(self.end_behind(StreamPos(i64::MIN))?.map(|end| end.until)),
+        }
     }
 
     /// Whether the user ignores anybody.
@@ -191,8 +227,8 @@ impl<'r> Viewer<'r> {
             return Ok(Access::Peek);
         }
         let is_forgotten = self.standing.as_ref().is_none_or(|row| row.value.forgotten);
-        match &self.left_with {
-            Some(event) if !is_forgotten => Ok(Access::Left(event.pos())),
+        match &self.left {
+            Some(left) if !is_forgotten => Ok(Access::Left(left.until)),
             _ => Err(Denied::NotInRoom.into()),
         }
     }
@@ -282,6 +318,18 @@ impl<'r> Viewer<'r> {
         Ok(self.reader.state_num_at(self.room, state, entry)? == Some(event.num))
     }
 
+    /// Whether the room's current state as it was at a position, `snapshot`, is for the user: by the rules for what was sent then.
+    pub fn may_see_state(&mut self, pos: StreamPos, snapshot: NodeId) -> Result<bool, StorageError> {
+        let then = self.at(snapshot)?;
+        let presence = AtEvent::unchanged(presence(then.membership));
+        Ok(may_see(AtEvent::unchanged(then.visibility), presence, pos < self.joined_until))
+    }
+
+    /// Whether the event is one of the user's own memberships.
+    pub fn is_own_membership(&self, event: &Event) -> bool {
+        self.member_key.is_some() && event.state_key_id() == self.member_key
+    }
+
     /// The user's membership in a snapshot; `leave` if there is none.
     pub fn membership_at(&mut self, snapshot: NodeId) -> Result<Membership, StorageError> {
         Ok(self.at(snapshot)?.membership.unwrap_or(Membership::Leave))
@@ -326,6 +374,45 @@ impl<'r> Viewer<'r> {
         let Some(key) = key else { return Ok(None) };
         let num = self.reader.state_num_at(self.room, snapshot, key)?;
         num.map(|num| self.reader.event(num)).transpose()
+    }
+
+    /// How the last time in the room of the user, who is not in it, ended.
+    ///
+    /// What they may see goes up to the membership event that ended it. If that has no place in the timeline, or was there already
+    /// where they joined by way of another branch of the graph, it goes up to what they were told last as members: what came with
+    /// the news that they are out may be later than the leave.
+    fn last_left(&self) -> Result<Option<Left>, StorageError> {
+        let walked = match self.last_stay(StreamPos::MAX)? {
+            // Their join is no part of the room any more.
+            Some(Stay::Lasts) => return Ok(None),
+            Some(Stay::Ended(leave)) => {
+                Some(leave).filter(|leave| leave.header.status == EventStatus::Accepted)
+            }
+            None => None,
+        };
+        let is_last =
+            |leave: &Arc<Event>| self.standing.as_ref().is_some_and(|row| row.value.event == leave.num);
+        if walked.as_ref().is_some_and(is_last) {
+            return Ok(walked.map(Left::with));
+        }
+        let walked_until = walked.as_ref().map_or(StreamPos(i64::MIN), |leave| leave.pos());
+        let end = self.end_behind(walked_until)?.filter(|end| walked_until < end.until);
+        if let Some(StayEnd { until, state }) = end
+            && let Some(join) = self.state_event(state, self.member_key)?
+            && join.header.status == EventStatus::Accepted
+            && membership_of(&join)? == Some(Membership::Join)
+        {
+            return Ok(Some(Left { until, state, with: None }));
+        }
+        Ok(walked.map(Left::with))
+    }
+
+    /// Where the room was last taken from the user, who is not in it, if that was behind `after` and is known.
+    fn end_behind(&self, after: StreamPos) -> Result<Option<StayEnd>, StorageError> {
+        match &self.standing {
+            Some(row) if row.value.ever_joined => stay::end(self.reader, self.room, self.user, after),
+            _ => Ok(None),
+        }
     }
 
     /// The last time that the user was in the room at or before `at`, if they ever were until then.

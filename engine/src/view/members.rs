@@ -21,7 +21,12 @@ use crate::{
         schema::{EventStatus, Membership},
     },
     stream,
-    view::{StreamToken, View, render::Renderer, sync::state_at, timeline},
+    view::{
+        StreamToken, View,
+        render::Renderer,
+        sync::state_at,
+        timeline::{self, Stretch},
+    },
 };
 
 /// The member events of a room.
@@ -43,10 +48,16 @@ impl View for Members {
     type Output = Vec<u8>;
 
     fn read(&self, reader: &Reader) -> Result<Vec<u8>> {
-        let (viewer, access) = Viewer::enter(reader, &self.room_id, &self.user)?;
+        let (mut viewer, access) = Viewer::enter(reader, &self.room_id, &self.user)?;
         let entries = match self.at {
             None => entries_in(reader, viewer.room, viewer.snapshot(access)?)?,
-            Some(at) => entries_at(reader, viewer.room, at.0.min(access.last(reader)))?,
+            Some(at) => {
+                let pos = at.0.min(access.last(reader));
+                if access != Access::Left(pos) && !is_shown(reader, &mut viewer, pos)? {
+                    return Err(Denied::HiddenState.into());
+                }
+                entries_at(reader, viewer.room, pos)?
+            }
         };
         let nums: Vec<EventNum> = entries.into_iter().map(|(_, num)| num).collect();
         let mut chosen = Vec::new();
@@ -75,6 +86,32 @@ impl Members {
         let is_not = self.not_membership.is_some() && membership != self.not_membership;
         Ok(is || is_not)
     }
+}
+
+/// Whether the memberships as of `pos` are for the viewer: by the room's current state then, or by what it was after the next event,
+/// for a sync that begins with how a user came in, or with how what is sent came to be shown, tells what was there before. Who
+/// has left may know what they left.
+fn is_shown(reader: &Reader, viewer: &mut Viewer<'_>, pos: StreamPos) -> Result<bool, StorageError> {
+    let room = viewer.room;
+    if is_shown_at(reader, viewer, pos)? {
+        return Ok(true);
+    }
+    let behind = Stretch { after: pos, up_to: reader.pos, direction: Direction::Forward, limit: 1 };
+    if let Some((next, _)) = timeline::rows(reader, room, behind, 1)?.first()
+        && is_shown_at(reader, viewer, *next)?
+    {
+        return Ok(true);
+    }
+    let Some(last) = timeline::last_at(reader, room, pos)? else { return Ok(false) };
+    let last = reader.event(last)?;
+    let before = StreamPos(last.pos().0.saturating_sub(1));
+    Ok(viewer.is_own_membership(&last) && is_shown_at(reader, viewer, before)?)
+}
+
+/// Whether the room's current state as of `pos` is for the viewer, by itself.
+fn is_shown_at(reader: &Reader, viewer: &mut Viewer<'_>, pos: StreamPos) -> Result<bool, StorageError> {
+    let then = state_at(reader, viewer.room, pos)?;
+    viewer.may_see_state(pos, then)
 }
 
 /// The memberships in a snapshot.

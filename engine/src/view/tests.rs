@@ -278,6 +278,48 @@ fn members_by_membership_and_time() {
     assert!(refused(&world, &JoinedMembers { user: BOB.into(), ..joined }).is_some());
 }
 
+#[test]
+fn members_of_a_time_that_is_hidden_are_told_to_nobody_who_came_later() {
+    const CAROL: &str = "@carol:here.example";
+    for visibility in ["joined", "invited", "shared"] {
+        let world = World::new();
+        world.room(ROOM, ALICE, Some(visibility));
+        world.join(ROOM, CAROL);
+        let pos = |event_id: &str| {
+            world.ask(|reader| Ok(reader.event(reader.event_num(event_id)?.unwrap())?.pos()))
+        };
+        let is_told = |at: StreamToken, user: &str| {
+            let (room_id, user, at) = (ROOM.into(), user.into(), Some(at));
+            let view = Members { room_id, user, at, membership: None, not_membership: None };
+            match refused(&world, &view) {
+                None => true,
+                Some(Error::Denied(crate::error::Denied::HiddenState)) => false,
+                Some(other) => panic!("{other}"),
+            }
+        };
+        let hidden = StreamToken(pos(&world.leave(ROOM, CAROL)));
+        world.message(ROOM, ALICE, "not for Bob");
+        let join = pos(&world.join(ROOM, BOB));
+        let is_shared = visibility == "shared";
+        assert_eq!(is_told(hidden, BOB), is_shared, "{visibility}");
+        // A sync that begins with the join tells the state before it, and gives this token.
+        assert!(is_told(StreamToken::before(join), BOB), "{visibility}");
+        assert!(is_told(StreamToken(join), BOB) && is_told(hidden, ALICE));
+        let left = StreamToken(pos(&world.leave(ROOM, BOB)));
+        let later = StreamToken(pos(&world.message(ROOM, ALICE, "nor is this")));
+        world.message(ROOM, ALICE, "nor this");
+        // Who has left is told of then, whatever they name.
+        assert!(is_told(left, BOB) && is_told(later, BOB));
+        world.join(ROOM, BOB);
+        assert!(is_told(left, BOB), "{visibility}");
+        assert_eq!(is_told(later, BOB), is_shared, "{visibility}");
+        let content = json!({"history_visibility": "world_readable"});
+        let open = StreamToken(pos(&world.state(ROOM, ALICE, "m.room.history_visibility", "", content)));
+        assert!(is_told(open, CAROL) && is_told(hidden, CAROL));
+        assert!(!is_told(later, CAROL), "{visibility}");
+    }
+}
+
 fn related(event_id: &str) -> RelatedEvents {
     RelatedEvents {
         room_id: ROOM.into(),

@@ -112,40 +112,46 @@ impl ApiError {
     }
 }
 
+/// What is not allowed, as a Matrix error.
+fn refused(denied: Denied, sentence: String) -> ApiError {
+    match denied {
+        Denied::Deactivated => ApiError::user_deactivated(sentence),
+        Denied::RegistrationToken => ApiError::unauthorized(sentence),
+        Denied::CredentialsChanged | Denied::NotThisGuest => ApiError::forbidden(sentence),
+        Denied::Reserved => ApiError::exclusive(sentence),
+        Denied::PendingMedia { retry_after_ms } => ApiError::limit_exceeded(retry_after_ms),
+        Denied::Unreachable => ApiError::not_found(sentence),
+        Denied::InvitesBlocked => ApiError::invite_blocked(sentence),
+        Denied::NotBanned => ApiError::bad_state(sentence),
+        Denied::GuestAccess => ApiError::guest_access_forbidden(sentence),
+        Denied::UnableToAuthoriseJoin => ApiError::unable_to_authorise_join(sentence),
+        Denied::UnableToGrantJoin => ApiError::unable_to_grant_join(sentence),
+        Denied::IncompatibleRoomVersion(version) => {
+            ApiError::incompatible_room_version(sentence).with("room_version", version)
+        }
+        Denied::Rule { rule, .. } => ApiError::forbidden(sentence).because(rule),
+        Denied::TooManyInvites => ApiError::forbidden(sentence).because("too_many_invites"),
+        Denied::ServerAcl => ApiError::forbidden(sentence).because("server_acl"),
+        Denied::NotInRoom => ApiError::forbidden(sentence).because("not_in_room"),
+        Denied::OtherServer => ApiError::forbidden(sentence).because("other_server"),
+        Denied::JoinConditions => ApiError::forbidden(sentence).because("join_conditions"),
+        Denied::NotYours => ApiError::forbidden(sentence).because("not_yours"),
+        Denied::TargetNotInRoom
+        | Denied::TargetInRoom
+        | Denied::HiddenState
+        | Denied::PowerLevel
+        | Denied::Unredactable
+        | Denied::RoomVersion
+        | Denied::KeyIdInUse => ApiError::forbidden(sentence),
+    }
+}
+
 /// The one place where the engine's errors become Matrix errors.
 impl From<Error> for ApiError {
     fn from(error: Error) -> ApiError {
         let sentence = error.to_string();
         match error {
-            Error::Denied(denied) => match denied {
-                Denied::Deactivated => ApiError::user_deactivated(sentence),
-                Denied::RegistrationToken => ApiError::unauthorized(sentence),
-                Denied::CredentialsChanged | Denied::NotThisGuest => ApiError::forbidden(sentence),
-                Denied::Reserved => ApiError::exclusive(sentence),
-                Denied::PendingMedia { retry_after_ms } => ApiError::limit_exceeded(retry_after_ms),
-                Denied::Unreachable => ApiError::not_found(sentence),
-                Denied::InvitesBlocked => ApiError::invite_blocked(sentence),
-                Denied::NotBanned => ApiError::bad_state(sentence),
-                Denied::GuestAccess => ApiError::guest_access_forbidden(sentence),
-                Denied::UnableToAuthoriseJoin => ApiError::unable_to_authorise_join(sentence),
-                Denied::UnableToGrantJoin => ApiError::unable_to_grant_join(sentence),
-                Denied::IncompatibleRoomVersion(version) => {
-                    ApiError::incompatible_room_version(sentence).with("room_version", version)
-                }
-                Denied::Rule { rule, .. } => ApiError::forbidden(sentence).because(rule),
-                Denied::TooManyInvites => ApiError::forbidden(sentence).because("too_many_invites"),
-                Denied::ServerAcl => ApiError::forbidden(sentence).because("server_acl"),
-                Denied::NotInRoom => ApiError::forbidden(sentence).because("not_in_room"),
-                Denied::OtherServer => ApiError::forbidden(sentence).because("other_server"),
-                Denied::JoinConditions => ApiError::forbidden(sentence).because("join_conditions"),
-                Denied::NotYours => ApiError::forbidden(sentence).because("not_yours"),
-                Denied::TargetNotInRoom
-                | Denied::TargetInRoom
-                | Denied::PowerLevel
-                | Denied::Unredactable
-                | Denied::RoomVersion
-                | Denied::KeyIdInUse => ApiError::forbidden(sentence),
-            },
+            Error::Denied(denied) => refused(denied, sentence),
             Error::Invalid(invalid) => match invalid {
                 Invalid::Identifier { .. } | Invalid::Parameter { .. } | Invalid::Token => {
                     ApiError::invalid_param(sentence)

@@ -18,6 +18,7 @@ mod policy;
 mod pruned;
 mod redacted;
 mod related;
+mod removed;
 mod set_aside;
 mod turned_out;
 mod unchecked;

@@ -132,27 +132,43 @@ pub(super) fn write_left(
             write_out_of_band(request, out, &outside)?;
         } else {
             let last = reader.event(row.value.event)?;
-            let left = request.viewer(room)?.left_with();
-            let was_in =
-                left.as_ref().is_some_and(|left| request.since.is_none_or(|since| since < left.pos()));
-            if was_joined || was_in {
-                let (until, later) = match left.filter(|left| left.num != last.num) {
-                    Some(left) => (left.pos(), Some(last)),
-                    None => (row.pos, None),
-                };
-                let told =
-                    write_events(request, out, room, Stay { since, until, later, is_over: true }, None)?;
+            if let Some(stay) = stay_that_ended(request, room, since, &last)? {
+                let told = write_events(request, out, room, stay, None)?;
                 // Some clients do without either list in rooms they are in, but in none that they have left.
                 if !told.state {
                     write_no_state(request, out)?;
                 }
             } else {
-                // Who was not in the room meanwhile, or ever, sees no more than what they are in it now.
+                // Who was not in the room meanwhile, or ever, or of whose time there nothing is known, sees no more than what they are
+                // in it now.
                 write_only(request, out, &last)?;
             }
         }
         own::write_room_account_data(request, out, room, &room_id, since)
     })
+}
+
+/// What is to be told of a stay that is over, if the user was there at `since`, what they know of it, or later. Up to the leave; where
+/// that has no place in the timeline, up to the last that they were told of as members, for what tells of it tells of later things, too.
+fn stay_that_ended(
+    request: &Request<'_>,
+    room: RoomNum,
+    since: Option<StreamPos>,
+    last: &Arc<Event>,
+) -> Result<Option<Stay>> {
+    let viewer = request.viewer(room)?;
+    let left = viewer.left();
+    let was_in = left.is_some_and(|left| request.since.is_none_or(|since| since < left.until));
+    if since.is_none() && !was_in {
+        return Ok(None);
+    }
+    let Some(until) = viewer.told_until()? else { return Ok(None) };
+    let until = since.map_or(until, |since| until.max(since));
+    let is_told = left.and_then(|left| left.with.as_ref()).is_some_and(|leave| leave.num == last.num);
+    // Of a join that came to nothing there is nothing new to tell.
+    let is_join = last.pdu()?.membership() == Some(Membership::Join.name());
+    let later = (!is_told && !is_join).then(|| last.clone());
+    Ok(Some(Stay { since, until, later, is_over: true }))
 }
 
 /// A room that the user has left and forgotten, of which nothing is kept.

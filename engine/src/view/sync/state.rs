@@ -9,8 +9,8 @@ use super::{Request, summary::Summary};
 use crate::{
     core::num::{EventNum, NodeId, RoomNum, StreamPos, UserNum},
     error::Result,
-    room::Event,
-    store::{Direction, Reader, StorageError, schema, schema::Membership},
+    room::{Event, stay},
+    store::{Reader, StorageError, schema, schema::Membership},
     view::{LazyRoom, LazySent, timeline},
 };
 
@@ -22,17 +22,8 @@ pub(crate) fn at(reader: &Reader, room: RoomNum, pos: StreamPos) -> Result<NodeI
         (since, state) = (event.pos(), event.header.room_state);
     }
     if was_forked(reader, room)? {
-        let (start, end) = ((room, since), (room, StreamPos(pos.0.saturating_add(1))));
-        reader.scan_between(
-            &schema::STATE_CHANGES,
-            &start,
-            &end,
-            Direction::Backward,
-            |(_, _): (RoomNum, StreamPos), changed| {
-                state = changed;
-                false
-            },
-        )?;
+        let changed = stay::last_change(reader, room, since, pos)?;
+        state = changed.map_or(state, |(_, changed)| changed);
     }
     Ok(state)
 }

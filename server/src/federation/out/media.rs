@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use http::{HeaderValue, StatusCode};
+use memchr::memmem;
 use metrics::counter;
 use tokio::time::Instant;
 use warren_engine::MediaFile;
@@ -446,7 +447,7 @@ fn parameter_value(text: &str) -> (String, &str) {
 }
 
 fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
-    bytes.windows(wanted.len()).position(|window| window == wanted)
+    memmem::find(bytes, wanted)
 }
 
 #[cfg(test)]

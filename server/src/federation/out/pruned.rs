@@ -10,6 +10,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use memchr::memmem;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::time::timeout;
@@ -31,6 +32,9 @@ const OTHERS_MAX: usize = 3;
 
 /// What redaction leaves of a message's content, as it stands in a page.
 const BARE: &[u8] = b"\"content\":{}";
+
+/// An event by its id, with its sender.
+type Sent = (Arc<str>, Arc<str>);
 
 /// An event that came without its content.
 struct Pruned {
@@ -81,7 +85,7 @@ pub async fn replace(
 /// Asks other servers for what a page for a client shows without its content, and takes in what they give. Returns whether anything was.
 /// Those who read wait for that once for each such event in a while.
 pub async fn mend(ctx: &Arc<Context>, room_id: &str, page: &[u8]) -> Result<bool, ApiError> {
-    if !page.windows(BARE.len()).any(|part| part == BARE) {
+    if memmem::find(page, BARE).is_none() {
         return Ok(false);
     }
     let wanted = shown_bare(ctx, room_id, page)?;
@@ -114,7 +118,7 @@ struct Shown<'a> {
 }
 
 /// The events of a page that are here without their content and were not asked for lately, with their senders, the latest first.
-fn shown_bare(ctx: &Context, room_id: &str, page: &[u8]) -> Result<Vec<(Arc<str>, Arc<str>)>, ApiError> {
+fn shown_bare(ctx: &Context, room_id: &str, page: &[u8]) -> Result<Vec<Sent>, ApiError> {
     let page: Page<'_> = serde_json::from_slice(page).map_err(ApiError::internal)?;
     let mut bare = page.chunk;
     bare.retain(|event| {
@@ -126,7 +130,7 @@ fn shown_bare(ctx: &Context, room_id: &str, page: &[u8]) -> Result<Vec<(Arc<str>
     Ok(events)
 }
 
-fn keep_wanted(ctx: &Context, room_id: &str, events: &mut Vec<(Arc<str>, Arc<str>)>) -> Result<(), ApiError> {
+fn keep_wanted(ctx: &Context, room_id: &str, events: &mut Vec<Sent>) -> Result<(), ApiError> {
     let left = ctx.engine.read(&WantedWhole { room_id, events: events.as_slice() })?;
     let left: HashSet<Arc<str>> = left.into_iter().collect();
     events.retain(|(event_id, _)| left.contains(event_id));
@@ -137,7 +141,7 @@ fn keep_wanted(ctx: &Context, room_id: &str, events: &mut Vec<(Arc<str>, Arc<str
 async fn take_in_whole(
     ctx: &Arc<Context>,
     (room_id, version): (&str, &'static RoomVersion),
-    mut wanted: Vec<(Arc<str>, Arc<str>)>,
+    mut wanted: Vec<Sent>,
 ) -> Result<bool, ApiError> {
     let count = wanted.len();
     let servers = servers_to_ask(ctx, room_id, std::iter::empty())?;
@@ -165,7 +169,7 @@ async fn take_in_whole(
     Ok(is_any_whole)
 }
 
-fn is_whole_of(version: &RoomVersion, json: &Bytes, wanted: &[(Arc<str>, Arc<str>)]) -> bool {
+fn is_whole_of(version: &RoomVersion, json: &Bytes, wanted: &[Sent]) -> bool {
     Pdu::parse_history(version, json).is_ok_and(|pdu| {
         wanted.iter().any(|(event_id, _)| *event_id == pdu.event_id)
             && matches!(verify_content_hash(&pdu), Ok(true))
@@ -204,7 +208,7 @@ fn wanted(
     }
     let redacted = redacted_by_their_senders(ctx, version, &pruned, &redactions)?;
     pruned.retain(|pruned| !redacted.contains(&pruned.pdu.event_id));
-    let mut events: Vec<(Arc<str>, Arc<str>)> =
+    let mut events: Vec<Sent> =
         pruned.iter().map(|pruned| (pruned.pdu.event_id.clone(), pruned.pdu.sender.clone())).collect();
     keep_wanted(ctx, room_id, &mut events)?;
     let left: HashSet<Arc<str>> = events.into_iter().map(|(event_id, _)| event_id).collect();

@@ -9,7 +9,7 @@ use crate::{
     },
 };
 
-fn backfill(scene: &Scene, pdus: &[&Pdu]) {
+pub(super) fn backfill(scene: &Scene, pdus: &[&Pdu]) {
     let received =
         scene.write(ReceivePdus { pdus: scene.check(pdus), backfill: true, ..ReceivePdus::default() });
     assert!(accepted(&received), "{received:?}");

@@ -1,0 +1,157 @@
+//! Users of here who are removed where no leave in the timeline follows their join: they are told of their own stay, and of nothing later.
+
+use super::{
+    history::{answer, backfill, messages},
+    *,
+};
+use crate::{
+    command::AdoptState,
+    core::filter::Filter,
+    view::{Members, RoomState, Sync, SyncToken},
+};
+
+const DORA: &str = "@dora:here.example";
+/// What is said and set of which she is not to be told.
+const HIDDEN: &str = "hidden";
+
+/// A room in which Bob may do as Alice may, and Dora is, or is only invited.
+fn room(visibility: &str, is_in: bool) -> Scene {
+    let scene = Scene::new();
+    let world = &scene.world;
+    world.state(ROOM, ALICE, "m.room.power_levels", "", json!({"users": {ALICE: 100, BOB: 100}}));
+    let content = json!({"history_visibility": visibility});
+    world.state(ROOM, ALICE, "m.room.history_visibility", "", content);
+    world.state(ROOM, ALICE, "m.room.join_rules", "", json!({"join_rule": "invite"}));
+    world.member(ROOM, ALICE, DORA, "invite").unwrap();
+    if is_in {
+        come_in(&scene);
+    }
+    scene
+}
+
+fn come_in(scene: &Scene) {
+    scene.world.join(ROOM, DORA);
+    scene.world.message(ROOM, DORA, "mine");
+}
+
+fn said(scene: &Scene, body: &str, prev: &[&str], depth: u64) -> Pdu {
+    scene.draft(BOB, "m.room.message", None, json!({"body": body}), prev, depth)
+}
+
+fn sync(scene: &Scene, since: Option<SyncToken>) -> (Value, SyncToken) {
+    let filter = Filter::parse(br#"{"room":{"include_leave":true}}"#).unwrap();
+    let view = Sync {
+        user_id: DORA.into(),
+        device_id: None,
+        since,
+        filter: Arc::new(filter),
+        full_state: false,
+        state_after: None,
+        waits: false,
+    };
+    let answer = scene.world.engine.read(&view).unwrap();
+    (serde_json::from_slice(&answer.body).unwrap(), answer.token)
+}
+
+fn bodies(events: &Value) -> Vec<String> {
+    let body = |event: &Value| event["content"]["body"].as_str().map(str::to_owned);
+    events.as_array().unwrap().iter().filter_map(body).collect()
+}
+
+/// What Dora, who is out, finds said in the room when she pages back, oldest first. Neither there nor elsewhere is she told of
+/// what is later than her leave. `since` is what she had as a member.
+fn told(scene: &Scene, since: SyncToken) -> Vec<String> {
+    let page = answer(scene, &Messages { user: DORA.into(), ..messages(None, false) });
+    let state = RoomState { room_id: ROOM.into(), user_id: DORA.into() };
+    let state: Value = serde_json::from_slice(&scene.world.engine.read(&state).unwrap()).unwrap();
+    assert!(state.as_array().unwrap().iter().any(|event| event["type"] == "m.room.create"));
+    let members = |at| {
+        let (room_id, user) = (ROOM.to_owned(), DORA.to_owned());
+        answer(scene, &Members { room_id, user, at, membership: None, not_membership: None })
+    };
+    let (news, _) = sync(scene, Some(since));
+    let (anew, _) = sync(scene, None);
+    let last = members(Some(StreamToken(StreamPos::MAX)));
+    for given in [&page, &state, &members(None), &last, &news, &anew] {
+        assert!(!given.to_string().contains(HIDDEN), "{given}");
+    }
+    // Both tell what has become of her, and a new device her stay.
+    let leave = scene.state("m.room.member", DORA).unwrap();
+    for given in [&news, &anew] {
+        let events = &given["rooms"]["leave"][ROOM]["timeline"]["events"];
+        assert_eq!(events.as_array().unwrap().last().unwrap()["event_id"], leave, "{given}");
+    }
+    assert!(bodies(&anew["rooms"]["leave"][ROOM]["timeline"]["events"]).contains(&"mine".to_owned()));
+    let mut bodies = bodies(&page["chunk"]);
+    bodies.reverse();
+    bodies
+}
+
+#[test]
+fn by_the_state_behind_a_gap() {
+    for visibility in ["shared", "joined"] {
+        let scene = room(visibility, true);
+        let (_, since) = sync(&scene, None);
+        let before = said(&scene, "before", &strs(&scene.ends()), 100);
+        let kick = scene.member(BOB, DORA, "leave", &[&before.event_id], 101);
+        let topic = json!({"topic": HIDDEN});
+        let topic = scene.draft(BOB, "m.room.topic", Some(""), topic, &[&kick.event_id], 102);
+        let hidden = said(&scene, HIDDEN, &[&topic.event_id], 103);
+        let last = said(&scene, HIDDEN, &[&hidden.event_id], 104);
+        scene.receive_outliers(&[&kick, &topic]);
+        let join = scene.state("m.room.member", DORA).unwrap();
+        let mut state = scene.state_ids();
+        state.retain(|event_id| **event_id != *join);
+        state.extend([&kick, &topic].map(|pdu| pdu.event_id.clone()));
+        let given = GivenState { event_id: last.event_id.clone(), state };
+        let pdus = scene.check(&[&last]);
+        assert!(accepted(&scene.write(ReceivePdus { pdus, states: vec![given], ..ReceivePdus::default() })));
+        assert!(!scene.is_joined(DORA));
+        assert_eq!(told(&scene, since), ["mine"]);
+        // What is filled in is hers once it is known where her stay ended.
+        backfill(&scene, &[&hidden]);
+        assert_eq!(told(&scene, since), ["mine"]);
+        backfill(&scene, &[&before, &kick, &topic]);
+        assert_eq!(told(&scene, since), ["mine", "before"]);
+        scene.is_sound();
+    }
+}
+
+#[test]
+fn by_a_state_that_is_adopted() {
+    let scene = room("shared", true);
+    let (_, since) = sync(&scene, None);
+    let end = scene.ends().remove(0);
+    let kick = scene.member(BOB, DORA, "leave", &[&end], 100);
+    let topic = scene.draft(BOB, "m.room.topic", Some(""), json!({"topic": HIDDEN}), &[&kick.event_id], 101);
+    scene.receive_outliers(&[&kick, &topic]);
+    let mut state = scene.state_ids();
+    state.extend([&kick, &topic].map(|pdu| pdu.event_id.clone()));
+    let state = GivenState { event_id: end.as_str().into(), state };
+    scene.world.engine.write(AdoptState { room_id: ROOM.into(), state }).wait().unwrap();
+    assert!(!scene.is_joined(DORA));
+    scene.world.message(ROOM, ALICE, HIDDEN);
+    assert_eq!(told(&scene, since), ["mine"]);
+    scene.is_sound();
+}
+
+#[test]
+fn by_a_kick_of_the_invite_that_wins_against_the_join() {
+    for visibility in ["shared", "joined"] {
+        let scene = room(visibility, false);
+        let kick = scene.member(BOB, DORA, "leave", &strs(&scene.ends()), 100);
+        come_in(&scene);
+        let (_, since) = sync(&scene, None);
+        assert!(accepted(&scene.receive(&[&kick])));
+        assert_eq!(scene.state("m.room.member", DORA), Some(kick.event_id.to_string()));
+        scene.world.state(ROOM, ALICE, "m.room.topic", "", json!({"topic": HIDDEN}));
+        scene.world.message(ROOM, ALICE, HIDDEN);
+        assert_eq!(told(&scene, since), ["mine"]);
+        // An invite later, and its end, take nothing of that, nor add to it.
+        scene.world.member(ROOM, ALICE, DORA, "invite").unwrap();
+        scene.world.message(ROOM, ALICE, HIDDEN);
+        scene.world.leave(ROOM, DORA);
+        assert_eq!(told(&scene, since), ["mine"]);
+        scene.is_sound();
+    }
+}
