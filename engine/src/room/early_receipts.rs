@@ -86,12 +86,7 @@ struct Comers(Option<BTreeSet<String>>);
 
 impl Comers {
     /// Whether the user may be in the room soon. O(what waits there), once.
-    fn has(
-        &mut self,
-        reader: &Reader,
-        room: RoomNum,
-        user_id: &str,
-    ) -> Result<bool, StorageError> {
+    fn has(&mut self, reader: &Reader, room: RoomNum, user_id: &str) -> Result<bool, StorageError> {
         if let Some(users) = &self.0 {
             return Ok(users.contains(user_id));
         }
