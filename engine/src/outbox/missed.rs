@@ -162,3 +162,51 @@ impl Missed {
         self.search = rest;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{fixture::World, stream::Touch};
+
+    const ROOM: &str = "!room:here.example";
+    const ALICE: &str = "@alice:here.example";
+    const BOB: &str = "@bob:there.example";
+    const THERE: &str = "there.example";
+
+    #[test]
+    fn much_is_looked_at_in_pieces_and_for_a_server_that_was_well_only_what_came_last() {
+        let world = World::new();
+        world.room(ROOM, ALICE, None);
+        world.join(ROOM, BOB);
+        // Alice has read first, and then very many others.
+        let read = |tx: &mut crate::store::Tx| {
+            let room = tx.room_num(ROOM)?.unwrap();
+            let (alice, bob) = (tx.user_num(ALICE)?.unwrap(), tx.user_num(BOB)?.unwrap());
+            let threads = [tx.intern_text("main")?, tx.intern_text("")?];
+            let others = std::iter::repeat_n((bob, threads[0]), 2 * LOOKED_AT_MAX);
+            for (user, thread) in threads.map(|thread| (alice, thread)).into_iter().chain(others) {
+                let pos = tx.next_position();
+                tx.put(&schema::RECEIPT_STREAM, &(room, pos), &(user, ReceiptKind::Read as u8, thread));
+            }
+            tx.touch(Touch::Receipt(room));
+            Ok(threads.map(|thread| Ephemeral::Receipt(room, alice, thread)))
+        };
+        let [first, second] = world.act(read).unwrap();
+        let look = |is_for_latest: bool, max: usize| {
+            world.ask(|reader| {
+                let server = reader.text_num(THERE)?.unwrap();
+                let (mut found, mut looks) = (Vec::new(), 0);
+                let mut next = Some(Search::new(StreamPos::ZERO, is_for_latest));
+                while let Some(search) = next {
+                    let (more, rest) = search.go_on(reader, server, max)?;
+                    found.extend(more);
+                    (next, looks) = (rest, looks + 1);
+                }
+                Ok((found, looks))
+            })
+        };
+        assert_eq!(look(false, 100), (vec![second, first], 3));
+        assert_eq!(look(false, 1), (vec![second, first], 4));
+        assert_eq!(look(true, 100), (Vec::new(), 1));
+    }
+}
