@@ -144,6 +144,8 @@ impl Delivery {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use serde_json::Value;
 
     use super::*;
@@ -152,6 +154,7 @@ mod tests {
         command::{DeliveryShelved, SetPresence, SetReceipts, SetTyping},
         device::tests::register,
         fixture::World,
+        store::Memory,
         view::federation::{DueDestinations, LeaveDestination},
     };
 
@@ -164,7 +167,10 @@ mod tests {
     const FAILED: Sent = Sent::Failed { retry_after_ms: 0, is_rate_limit: false };
 
     fn world() -> World {
-        let world = World::new();
+        furnished(World::new())
+    }
+
+    fn furnished(world: World) -> World {
         register(&world, "alice", &["A"]);
         world.room(ROOM, ALICE, None);
         world.join(ROOM, BOB);
@@ -185,6 +191,7 @@ mod tests {
 
     /// Goes on until something is to be sent, or nothing more to be done.
     fn next(world: &World, delivery: &mut Delivery) -> Option<Transaction> {
+        let destination = delivery.destination().clone();
         loop {
             match delivery.next_step() {
                 Next::Begin(next) => {
@@ -199,7 +206,10 @@ mod tests {
                 Next::Leave(due_ms) => {
                     // Else it has failed or was slow.
                     let was_prompt = Some(due_ms == 0);
-                    world.engine.read(&LeaveDestination { destination: THERE, due_ms, was_prompt }).unwrap();
+                    world
+                        .engine
+                        .read(&LeaveDestination { destination: &destination, due_ms, was_prompt })
+                        .unwrap();
                     return None;
                 }
             }
@@ -211,11 +221,52 @@ mod tests {
         world.engine.write(typing).wait().unwrap();
     }
 
-    /// Alice reads what Bob says.
-    fn read(world: &World, body: &str) {
-        let read = Some(world.message(ROOM, BOB, body));
-        let read = SetReceipts { room_id: ROOM.into(), user: ALICE.into(), read, ..SetReceipts::default() };
-        world.engine.write(read).wait().unwrap();
+    fn set(world: &World, receipts: SetReceipts) {
+        let receipts = SetReceipts { room_id: ROOM.into(), user: ALICE.into(), ..receipts };
+        world.engine.write(receipts).wait().unwrap();
+    }
+
+    /// Alice reads what Bob says. Answers what that is.
+    fn read(world: &World, body: &str) -> String {
+        let event_id = world.message(ROOM, BOB, body);
+        set(world, SetReceipts { read: Some(event_id.clone()), ..SetReceipts::default() });
+        event_id
+    }
+
+    /// Brings the other server all that there is for it now.
+    fn bring(world: &World) -> Vec<Transaction> {
+        let mut brought = Vec::new();
+        while let Some(destination) = look(world).into_iter().next() {
+            let mut delivery = Delivery::new(destination);
+            while let Some(transaction) = next(world, &mut delivery) {
+                brought.push(transaction);
+                delivery.sent(Sent::Done);
+            }
+        }
+        brought
+    }
+
+    /// The other server cannot be reached for so long, and is tried whenever it may be; `delivery` was under way.
+    fn fail_for(world: &World, mut delivery: Delivery, ms: u64) {
+        let until_ms = world.engine.now_ms() + ms;
+        loop {
+            delivery.sent(FAILED);
+            assert_eq!(next(world, &mut delivery), None);
+            if world.engine.now_ms() >= until_ms {
+                return;
+            }
+            let left = world.engine.read(&DueDestinations { limit: 0, laggards_max: 0 }).unwrap();
+            world.pass_ms(left.next_ms.unwrap() - world.engine.now_ms());
+            delivery = due(world);
+            assert!(next(world, &mut delivery).is_some());
+        }
+    }
+
+    /// The same server after its end.
+    fn restarted(memory: &Arc<Memory>) -> World {
+        let world = World::on(memory.clone());
+        world.engine.read(&DueDestinations { limit: 0, laggards_max: 0 }).unwrap();
+        world
     }
 
     fn set_presence(world: &World, state: PresenceState) {
@@ -232,6 +283,15 @@ mod tests {
         transaction.edus.iter().map(kind).collect()
     }
 
+    /// Up to where Alice has read, as is told in what was brought.
+    fn receipts(brought: &[Transaction]) -> Vec<String> {
+        let edus = brought.iter().flat_map(|transaction| &transaction.edus);
+        let edus = edus.map(|edu| serde_json::from_slice::<Value>(edu).unwrap());
+        let receipts = edus.filter(|edu| edu["edu_type"] == "m.receipt");
+        let event_ids = receipts.map(|edu| edu["content"][ROOM]["m.read"][ALICE]["event_ids"][0].clone());
+        event_ids.map(|event_id| event_id.as_str().unwrap().to_owned()).collect()
+    }
+
     /// What its messages say.
     fn bodies(transaction: &Transaction) -> Vec<String> {
         let body = |pdu: &bytes::Bytes| {
@@ -242,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn receipts_and_presence_wait_for_a_server_that_fails_unless_that_is_for_long() {
+    fn receipts_and_presence_wait_for_a_server_that_fails_and_receipts_alone_if_that_is_for_long() {
         let world = world();
         read(&world, "1");
         type_something(&world);
@@ -259,18 +319,107 @@ mod tests {
         let late = next(&world, &mut delivery).unwrap();
         assert_eq!(kinds(&late), ["m.receipt", "m.presence"], "nobody types any more");
         assert!(String::from_utf8_lossy(late.edus.last().unwrap()).contains("\"offline\""));
-        // It fails until that is an hour, which shows when it is tried the next time.
-        delivery.sent(FAILED);
-        assert_eq!(next(&world, &mut delivery), None);
-        world.pass_ms(2 * HOUR_MS);
-        let mut delivery = due(&world);
-        assert_eq!(kinds(&next(&world, &mut delivery).unwrap()), ["m.receipt", "m.presence"]);
-        delivery.sent(FAILED);
-        assert_eq!(next(&world, &mut delivery), None);
-        read(&world, "2");
+        fail_for(&world, delivery, 2 * HOUR_MS);
+        let last = read(&world, "2");
         assert!(look(&world).is_empty(), "it is left alone");
         world.pass_ms(DAY_MS);
-        assert!(look(&world).is_empty(), "nothing is kept for it");
+        let brought = bring(&world);
+        assert_eq!(receipts(&brought), [last]);
+        assert!(brought.iter().flat_map(kinds).all(|kind| kind == "m.receipt"), "who was there is stale");
+    }
+
+    #[test]
+    fn receipts_that_were_not_taken_are_told_after_an_end_and_those_that_were_are_not() {
+        let memory = Arc::new(Memory::default());
+        let world = furnished(World::on(memory.clone()));
+        let taken = read(&world, "1");
+        assert_eq!(receipts(&bring(&world)), [taken]);
+        // Of this it is known that it did not come there.
+        let failed = read(&world, "2");
+        let secret = Some(world.message(ROOM, BOB, "secret"));
+        set(&world, SetReceipts { read_private: secret, ..SetReceipts::default() });
+        let mut delivery = due(&world);
+        assert_eq!(receipts(&[next(&world, &mut delivery).unwrap()]), [failed.clone()]);
+        delivery.sent(FAILED);
+        assert_eq!(next(&world, &mut delivery), None);
+        drop(world);
+        let world = restarted(&memory);
+        world.pass_ms(60_000);
+        assert_eq!(receipts(&bring(&world)), [failed]);
+        // And this was not even begun.
+        let last = read(&world, "3");
+        drop(world);
+        let world = restarted(&memory);
+        // It was noted last how far the other server was told things.
+        world.pass_ms(HOUR_MS);
+        assert_eq!(receipts(&bring(&world)), [last]);
+        drop(world);
+        assert_eq!(bring(&restarted(&memory)), [], "it has everything, which is noted with the last");
+    }
+
+    #[test]
+    fn who_came_after_something_was_read_is_not_told_of_it_after_an_end() {
+        let memory = Arc::new(Memory::default());
+        let world = furnished(World::on(memory.clone()));
+        read(&world, "1");
+        world.join(ROOM, "@carl:third.example");
+        drop(world);
+        let world = restarted(&memory);
+        let mut told = Vec::new();
+        for _ in 0..2 {
+            let Some(destination) = look(&world).into_iter().next() else { break };
+            let mut delivery = Delivery::new(destination.clone());
+            while let Some(transaction) = next(&world, &mut delivery) {
+                told.extend(receipts(&[transaction]).into_iter().map(|_| destination.to_string()));
+                delivery.sent(Sent::Done);
+            }
+        }
+        assert_eq!(told, [THERE]);
+    }
+
+    #[test]
+    fn more_receipts_than_there_is_room_for_are_told_all_the_same() {
+        const COUNT: usize = 1_120;
+        let world = world();
+        let read_in_a_thread = |number: usize| {
+            let event_id = world.message(ROOM, BOB, &number.to_string());
+            let (read, thread_id) = (Some(event_id.clone()), Some(event_id.clone()));
+            set(&world, SetReceipts { read, thread_id, ..SetReceipts::default() });
+            event_id
+        };
+        let all: BTreeSet<String> = (0..COUNT).map(read_in_a_thread).collect();
+        let brought = bring(&world);
+        assert_eq!(receipts(&brought).into_iter().collect::<BTreeSet<_>>(), all);
+        assert!(brought.iter().all(|transaction| transaction.edus.len() <= Transaction::EDUS_MAX));
+        assert!(look(&world).is_empty());
+    }
+
+    /// Nothing waits for it after a failure with nothing but typing, so that it is not tried again before there is something.
+    #[test]
+    fn a_failure_of_long_ago_does_not_make_a_short_one_a_long_one() {
+        for fails_again in [false, true] {
+            let world = world();
+            type_something(&world);
+            let mut delivery = due(&world);
+            assert!(next(&world, &mut delivery).is_some());
+            delivery.sent(FAILED);
+            assert_eq!(next(&world, &mut delivery), None);
+            world.pass_ms(2 * HOUR_MS);
+            assert!(look(&world).is_empty(), "nothing waits for it");
+            let said: Vec<String> = (0..60).map(|number| number.to_string()).collect();
+            said.iter().for_each(|body| drop(world.message(ROOM, ALICE, body)));
+            let read = read(&world, "hers");
+            if fails_again {
+                let mut delivery = due(&world);
+                assert!(next(&world, &mut delivery).is_some());
+                delivery.sent(FAILED);
+                assert_eq!(next(&world, &mut delivery), None);
+                world.pass_ms(60_000);
+            }
+            let brought = bring(&world);
+            assert_eq!(brought.iter().flat_map(bodies).collect::<Vec<_>>(), said, "{fails_again}");
+            assert_eq!(receipts(&brought), [read]);
+        }
     }
 
     #[test]

@@ -77,8 +77,10 @@ impl Command for DeliveryShelved {
         let server = tx.intern_text(&self.destination)?;
         let mut row = outbox::destination(tx, server)?;
         let now_ms = tx.shared.clock.now_ms();
-        if row.failing_since_ms == 0 {
-            row.failing_since_ms = now_ms;
+        if row.failing_since_ms == 0 || row.failures > 0 {
+            row.failing_since_ms = if row.failing_since_ms == 0 { now_ms } else { row.failing_since_ms };
+            // What had failed before is no matter of pauses any more, and is not past when these would be over.
+            row.failures = 0;
             tx.put(&schema::DESTINATIONS, &server, &row);
         }
         tx.shared.outbox.failed(server, Failure::shelved(&row));

@@ -28,6 +28,9 @@ use crate::{
     },
 };
 
+/// How old it may be, in milliseconds, what is noted of a server that takes nothing but receipts: what it took since then it is told
+/// again after an end of this server. Noting it each time would be a write for each receipt and server.
+const NOTED_EVERY_MS: u64 = 10 * 60 * 1000;
 /// The random part of a transaction's id: 96 bits.
 const ID_CHARS: usize = 16;
 
@@ -110,14 +113,22 @@ impl Command for NextTransaction {
             acknowledge(tx, server, &mut row, sent, known_to, now_ms)?;
         }
         let is_back = self.took_brief && row.was_away();
-        if is_back {
+        // The clock may have been set back since.
+        let is_noted_late = now_ms.abs_diff(row.succeeded_ms) >= NOTED_EVERY_MS;
+        let is_noted = is_back || self.took_brief && is_noted_late;
+        if is_noted {
             is_well(&mut row, known_to, now_ms);
         }
         let is_repeated = row.in_flight.is_some();
         let was_made_up_for = row.making_up.is_some();
-        let mut missed_nothing = false;
+        let (mut missed_nothing, mut was_idle) = (false, false);
         if !is_repeated {
             if self.begins {
+                // What comes now is not to count as missed since then, or a moment's failure as one of hours.
+                was_idle = outbox::is_failure_past(&row, now_ms);
+                if was_idle {
+                    (row.failures, row.failing_since_ms) = (0, 0);
+                }
                 row.in_flight = begin(tx, server, &mut row, known_to, now_ms)?;
                 if row.in_flight.is_some() {
                     // What is made up for is in no room that is looked at, nor in the queue: it is to be tried again all the same.
@@ -125,12 +136,13 @@ impl Command for NextTransaction {
                 }
                 // While this server did not deal with it, or until an administrator had it tried. That is not to count for what it
                 // misses later.
-                missed_nothing = row.in_flight.is_none() && row.failures == 0 && row.was_away();
+                let was_left = was_idle || row.failures == 0 && row.was_away();
+                missed_nothing = row.in_flight.is_none() && was_left;
                 row.failing_since_ms = if missed_nothing { 0 } else { row.failing_since_ms };
             }
             let may_have_been_trimmed =
                 acknowledged.as_ref().is_some_and(|sent| has_failed || !sent.edus.is_empty());
-            if (is_back || missed_nothing || may_have_been_trimmed)
+            if (is_back || missed_nothing || was_idle || may_have_been_trimmed)
                 && self.is_queue_empty(tx, server, &row, known_to)?
             {
                 trimming::forget(tx, server)?;
@@ -138,11 +150,11 @@ impl Command for NextTransaction {
         }
         // Nothing else may be for it for long, and until then rows would be kept for what it has missed.
         let is_made_up_for = was_made_up_for && row.making_up.is_none();
-        if is_back
+        if is_noted
             || missed_nothing
             || !is_repeated && (row.in_flight.is_some() || acknowledged.is_some() || is_made_up_for)
         {
-            tx.put(&schema::DESTINATIONS, &server, &row);
+            note(tx, server, &mut row, acknowledged.is_some() || self.took_brief);
         }
         let delivered_to = row.delivered_to;
         let in_flight = row.in_flight.filter(|_| self.begins);
@@ -203,6 +215,14 @@ fn is_well(row: &mut Destination, known_to: StreamPos, now_ms: u64) {
     (row.failures, row.failing_since_ms) = (0, 0);
     (row.retry_ms, row.asked_ms) = (0, 0);
     row.succeeded_ms = now_ms;
+}
+
+/// Writes how the server stands, and with it up to where it was told receipts. If it `has_taken` what it
+/// was sent, that counts.
+fn note(tx: &mut Tx, server: TextNum, row: &mut Destination, has_taken: bool) {
+    let told_to = tx.shared.outbox.receipts_told_to(server, has_taken);
+    row.receipts_told_to = row.receipts_told_to.max(told_to);
+    tx.put(&schema::DESTINATIONS, &server, row);
 }
 
 fn queued_at(

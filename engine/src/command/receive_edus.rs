@@ -377,7 +377,7 @@ impl ReceiveEdus {
         Ok(Some((room.num, user)))
     }
 
-    /// A receipt moves at once, or waits for its event and, where members are not known yet, for its user.
+    /// A receipt moves at once, or waits for its event and, where members are not known yet or joins wait, for its user.
     fn receipt(
         &self,
         tx: &mut Tx,
@@ -393,7 +393,10 @@ impl ReceiveEdus {
                 Standing::Here(event) => return early_receipts::set(tx, room, user, thread, &event, ts),
                 standing => Some((room, standing)),
             },
-            None => self.room_of_unknown_member(tx, room_id)?.map(|room| (room.num, Standing::Early)),
+            None => match self.room_of_unknown_member(tx, room_id)? {
+                Some(room) => Some((room.num, Standing::Early)),
+                None => early.room_of_comer(tx, room_id, user_id)?.map(|room| (room, Standing::Early)),
+            },
         };
         match standing {
             None => taken.drop(NOT_IN_ROOM),

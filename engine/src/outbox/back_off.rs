@@ -22,6 +22,10 @@ const JITTER_PERCENT: u64 = 20;
 /// this server, but cannot be reached, must not cost an attempt with each of its requests.
 const HEARD_AFTER_MS: u64 = 10_000;
 
+/// How long after its pause a failure after which nothing was tried is past, in milliseconds, and no sooner than after as long as
+/// the pause was: where many servers are tried that cannot be reached, they wait for each other.
+const PAST_AFTER_MS: u64 = 10 * 60 * 1000;
+
 /// The last of a server's failures in a row, in milliseconds since the epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Failure {
@@ -61,6 +65,14 @@ impl Failure {
         let is_asked = self.asked_ms > now_ms;
         if is_asked { due_ms } else { due_ms.min(now_ms.max(self.at_ms.saturating_add(HEARD_AFTER_MS))) }
     }
+}
+
+/// Whether the last failure of a server, for which nothing is under way, says nothing of now: its pause ended long ago, and nothing
+/// has waited for it since then, for it would have been tried. What waits for a server with which this one does not deal has no
+/// such pause, nor has what an administrator had tried.
+pub(crate) fn is_failure_past(row: &Destination, now_ms: u64) -> bool {
+    let pause_ms = row.retry_ms.saturating_sub(row.failed_ms);
+    row.failures > 0 && now_ms.saturating_sub(row.retry_ms) > pause_ms.max(PAST_AFTER_MS)
 }
 
 /// How long to wait after so many failures in a row.

@@ -251,7 +251,8 @@ pub(crate) fn known_servers(reader: &Reader, now_ms: u64) -> Result<BTreeMap<Tex
     reader.scan(&schema::DESTINATIONS, &(), Direction::Forward, |server, row| {
         let is_over = row.failed_ms > now_ms;
         let due_ms = if is_over { row.retry_ms.min(now_ms) } else { row.retry_ms };
-        servers.insert(server, Pause { due_ms, failure: Failure::of(&row) });
+        let (receipts_told_to, was_away) = (row.receipts_told_to, row.was_away());
+        servers.insert(server, Pause { due_ms, failure: Failure::of(&row), receipts_told_to, was_away });
         true
     })?;
     Ok(servers)

@@ -6,7 +6,8 @@
 //! so that nobody gets what was said before or after, but for the ends that a server finds when it comes in, which are in its
 //! queue (`send_event`). What a server was sent it has acknowledged before its position
 //! (`Destination::delivered_to`) moves; a transaction is stored before it goes out, and is repeated under the same id
-//! until then, also after a crash. What is in memory (`waiting`) only says whom it is worth looking at.
+//! until then, also after a crash. Who has read what has its place in the rooms alone, and each server's row says up to where
+//! it was told that (`missed`). What is in memory (`waiting`) only says whom it is worth looking at.
 //! Not here: what is sent (`delivery` picks events, the commands render the rest), and any network.
 //! Specification: server-server API, "Transactions", "PDUs", "EDUs".
 
@@ -15,11 +16,14 @@ mod catch_up;
 pub(crate) mod delivery;
 mod ephemeral;
 pub(crate) mod making_up;
+mod missed;
 pub(crate) mod shares;
 pub(crate) mod trimming;
 mod waiting;
 
-pub(crate) use back_off::{FIRST_WAIT_MS, Failure, OUTAGE_WAIT_MS_MAX, WAIT_MS_MAX, wait_ms};
+pub(crate) use back_off::{
+    FIRST_WAIT_MS, Failure, OUTAGE_WAIT_MS_MAX, WAIT_MS_MAX, is_failure_past, wait_ms,
+};
 pub(crate) use ephemeral::Ephemeral;
 use shares::{Entry, Sender};
 use waiting::FirstEnds;

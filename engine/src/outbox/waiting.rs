@@ -21,13 +21,14 @@ use crate::{
     outbox::{
         Failure,
         delivery::is_long_silent,
-        ephemeral::{Ephemeral, Ephemerals},
+        ephemeral::{Ephemeral, Ephemerals, earlier},
+        missed::{Missed, Search},
     },
     stream::{Outgoing, Touch},
 };
 
 /// How much that is soon stale is kept for one server until it goes out: some 24 KiB, twice that at most. What comes beyond is
-/// not told.
+/// not told, but for receipts, which are looked for again.
 const EPHEMERAL_MAX: usize = 1_000;
 
 /// How much of that is kept in all for servers that are left alone, of which each has its share: some 12 MiB. Where this server
@@ -45,6 +46,10 @@ pub(crate) struct Pause {
     pub due_ms: u64,
     /// Why.
     pub failure: Failure,
+    /// Up to where it was told receipts.
+    pub receipts_told_to: StreamPos,
+    /// Whether it had not taken what it was sent last.
+    pub was_away: bool,
 }
 
 /// What may be waiting for one server.
@@ -58,6 +63,8 @@ struct Pending {
     queued: StreamPos,
     /// What is soon stale.
     ephemerals: Ephemerals,
+    /// The receipts that it has not been told and that are not among that.
+    missed: Missed,
     /// When it may be tried, in milliseconds since the epoch.
     due_ms: u64,
     /// When that was said, in milliseconds since the epoch. If it is ahead of now, the clock was set back, and there is no telling
@@ -100,10 +107,21 @@ impl Pending {
 
     /// When it is to be sent something; `None` if there is nothing.
     fn next_ms(&self, now_ms: u64) -> Option<u64> {
-        let is_urgent = self.is_unknown || !self.rooms.is_empty() || self.queued != StreamPos::ZERO;
+        let is_urgent = self.is_unknown
+            || !self.rooms.is_empty()
+            || self.queued != StreamPos::ZERO
+            || self.missed.behind().is_some();
         let waits_ms = if is_urgent { Some(0) } else { self.ephemerals.due_ms() };
         let pause_ms = if self.is_due(now_ms) { 0 } else { self.due_ms };
         waits_ms.map(|waits_ms| waits_ms.max(pause_ms))
+    }
+
+    /// Receipts that came behind this position are to be looked for. Whoever is not dealt with is before the next start at the
+    /// earliest, which is when all are.
+    fn miss(&mut self, behind: Option<StreamPos>) {
+        if let Some(behind) = behind.filter(|_| !self.failure.is_shelved()) {
+            self.missed.add(behind);
+        }
     }
 }
 
@@ -196,11 +214,12 @@ impl Waiting {
     pub fn load(&self, servers: impl IntoIterator<Item = (TextNum, Pause)>, now_ms: u64) {
         let mut inner = self.0.lock();
         inner.loaded = true;
-        for (server, Pause { due_ms, failure }) in servers {
+        for (server, Pause { due_ms, failure, receipts_told_to, was_away }) in servers {
             let pending = inner.servers.entry(server).or_default();
             pending.is_unknown = true;
             pending.queued = pending.queued.max(StreamPos(1));
             (pending.due_ms, pending.said_ms, pending.failure) = (due_ms, now_ms, failure);
+            pending.missed = Missed::before_start(receipts_told_to, !was_away);
             if due_ms > 0 {
                 inner.laggards.insert(server, now_ms);
             }
@@ -248,17 +267,58 @@ impl Waiting {
     }
 
     /// Something that is soon stale is for the server, and goes out with the next that does, or in `held_ms` by itself. While the
-    /// server cannot be reached, what lasts is kept for it, for as long as on other servers.
+    /// server cannot be reached, what lasts is kept for it, for as long as on other servers; receipts are looked for afterwards.
     pub fn add_ephemeral(&self, server: TextNum, ephemeral: Ephemeral, now_ms: u64, held_ms: u64) {
         let mut inner = self.0.lock();
-        let kept_max = inner.kept_max();
+        // All that is handed on came behind that.
+        let (kept_max, behind) = (inner.kept_max(), inner.dispatched_to);
         let pending = inner.servers.entry(server).or_default();
         let max = match pending.is_due(now_ms) {
             true => EPHEMERAL_MAX,
             false if ephemeral.lasts() && !is_long_silent(pending.failure.since_ms, now_ms) => kept_max,
             false => 0,
         };
-        pending.ephemerals.add(ephemeral, max, now_ms, held_ms);
+        if !pending.ephemerals.add(ephemeral, behind, max, now_ms, held_ms) && ephemeral.is_receipt() {
+            pending.miss(Some(behind));
+        }
+    }
+
+    /// The search for receipts that the server has missed, and how many of them there is room for beside what goes out first.
+    pub fn search(&self, server: TextNum, limit: usize) -> Option<(Search, usize)> {
+        let mut inner = self.0.lock();
+        let pending = inner.servers.get_mut(&server)?;
+        let max = limit.saturating_sub(pending.ephemerals.count());
+        let search = if max > 0 { pending.missed.search() } else { None };
+        search.map(|search| (search, max))
+    }
+
+    /// Takes in what a search has found, and what is left of it.
+    pub fn found_receipts(
+        &self,
+        server: TextNum,
+        behind: StreamPos,
+        (found, rest): (Vec<Ephemeral>, Option<Search>),
+        now_ms: u64,
+    ) {
+        let mut inner = self.0.lock();
+        let Some(pending) = inner.servers.get_mut(&server) else { return };
+        pending.missed.goes_on(rest);
+        for receipt in found {
+            // What came meanwhile may have taken the last place.
+            if !pending.ephemerals.add(receipt, behind, EPHEMERAL_MAX, now_ms, 0) {
+                pending.miss(Some(behind));
+            }
+        }
+    }
+
+    /// Up to where the server was told all receipts, with those on their way if it `has_taken` them.
+    pub fn receipts_told_to(&self, server: TextNum, has_taken: bool) -> StreamPos {
+        let inner = self.0.lock();
+        let behind = inner
+            .servers
+            .get(&server)
+            .and_then(|pending| earlier(pending.missed.behind(), pending.ephemerals.behind(has_taken)));
+        behind.unwrap_or(inner.dispatched_to)
     }
 
     /// Takes up to `limit` servers that are due and that nobody is at, first those that have been due for longest; and says when
@@ -430,11 +490,13 @@ impl Waiting {
         let was_heard = was_prompt == Some(false) && pending.was_heard;
         let due_ms = if was_heard { pending.failure.heard_ms(due_ms, now_ms) } else { due_ms };
         (pending.due_ms, pending.said_ms) = (due_ms, now_ms);
-        pending.ephemerals.put_back(EPHEMERAL_MAX, now_ms);
+        let lost = pending.ephemerals.put_back(EPHEMERAL_MAX, now_ms);
+        pending.miss(lost);
         if due_ms > now_ms {
             // It stays here, so that whatever comes waits with it.
             let is_long_silent = is_long_silent(pending.failure.since_ms, now_ms);
-            pending.ephemerals.keep_lasting(if is_long_silent { 0 } else { kept_max });
+            let lost = pending.ephemerals.keep_lasting(if is_long_silent { 0 } else { kept_max });
+            pending.miss(lost);
         } else {
             pending.failure.since_ms = 0;
             if due_ms > 0 {

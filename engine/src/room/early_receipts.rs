@@ -1,5 +1,5 @@
-//! Receipts of other servers' users that come before what they are for: while their event is fetched, or while a room's
-//! members are not known yet.
+//! Receipts of other servers' users that come before what they are for: while their event is fetched, while a room's members are
+//! not known yet, or while the join waits by which their user comes into the room.
 //!
 //! Invariant: of a user and thread one receipt waits at most: the last that came before its event, until one that comes after
 //! its event moves the receipt. What need not wait is not seen at once: who writes what a receipt may wait for, or lets one
@@ -10,6 +10,8 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
+
+use serde::Deserialize;
 
 pub(crate) use super::receipts::UNTHREADED;
 use super::{
@@ -26,7 +28,7 @@ use crate::{
     error::Result,
     store::{
         Direction, Reader, StorageError, Tx, schema,
-        schema::{EarlyReceipt, EventStatus, Membership},
+        schema::{EarlyReceipt, EventStatus, Membership, ParkedPdu},
     },
 };
 
@@ -36,6 +38,10 @@ const EARLY_PER_USER_MAX: usize = 10;
 const EARLY_PER_SERVER_MAX: usize = 250;
 /// Receipts that wait in a room, some 150 bytes each. All are looked at when an event comes.
 const EARLY_PER_ROOM_MAX: usize = 1_000;
+
+/// The largest join that is read while it waits, in bytes: one is some two thousand, and all that waits in a room may be looked
+/// through with each transaction.
+const JOIN_BYTES_MAX: usize = 8 << 10;
 
 type Key = (RoomNum, UserNum, String);
 
@@ -73,6 +79,48 @@ pub(crate) fn standing(reader: &Reader, room: RoomNum, event_id: &str, thread: &
     })
 }
 
+/// Whose joins wait in a room for what comes before them (`PARKED_PDUS`): of a user who is not in it yet. It is read when it is first
+/// asked for.
+#[derive(Default)]
+struct Comers(Option<BTreeSet<String>>);
+
+impl Comers {
+    /// Whether the user may be in the room soon. O(what waits there), once.
+    fn has(&mut self, reader: &Reader, room: RoomNum, user_id: &str) -> Result<bool, StorageError> {
+        if let Some(users) = &self.0 {
+            return Ok(users.contains(user_id));
+        }
+        let mut users = BTreeSet::new();
+        reader.scan(&schema::PARKED_PDUS, &room, Direction::Forward, |_: (RoomNum, String), row| {
+            users.extend(comer(&row));
+            true
+        })?;
+        let has = users.contains(user_id);
+        self.0 = Some(users);
+        Ok(has)
+    }
+}
+
+/// The user whose join it is. Nothing of it has been believed yet: what waits for it is looked at once more when it has been.
+fn comer(parked: &ParkedPdu) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Join {
+        #[serde(rename = "type")]
+        kind: String,
+        state_key: String,
+        content: Content,
+    }
+    #[derive(Deserialize)]
+    struct Content {
+        membership: String,
+    }
+    if parked.json.len() > JOIN_BYTES_MAX {
+        return None;
+    }
+    let join: Join = serde_json::from_slice(&parked.json).ok()?;
+    (join.kind == "m.room.member" && join.content.membership == "join").then_some(join.state_key)
+}
+
 /// Moves the receipt of another server's user, if that is further than where it stands. What waited for the same thread is
 /// older then.
 pub(crate) fn set(
@@ -103,12 +151,26 @@ struct Waiting {
 pub(crate) struct EarlyReceipts<'a> {
     origin: &'a str,
     rooms: BTreeMap<RoomNum, Vec<Waiting>>,
+    comers: BTreeMap<RoomNum, Comers>,
 }
 
 impl<'a> EarlyReceipts<'a> {
     /// For receipts of this server's users.
     pub(crate) fn of(origin: &'a str) -> Self {
-        Self { origin, rooms: BTreeMap::new() }
+        Self { origin, rooms: BTreeMap::new(), comers: BTreeMap::new() }
+    }
+
+    /// The room, if the user's join waits there and the server may take part in it.
+    pub(crate) fn room_of_comer(
+        &mut self,
+        reader: &Reader,
+        room_id: &str,
+        user_id: &str,
+    ) -> Result<Option<RoomNum>> {
+        let Some(room) = RoomCtx::find(reader, room_id)? else { return Ok(None) };
+        let may = self.comers.entry(room.num).or_default().has(reader, room.num, user_id)?
+            && servers::server_allowed(reader, &room, self.origin).is_ok();
+        Ok(may.then_some(room.num))
     }
 
     /// Lets a receipt wait. Where a user or the server has too many, their oldest goes; where the room has, this one does, and
@@ -184,10 +246,13 @@ pub(super) fn forget(tx: &mut Tx, room: RoomNum, user: UserNum) -> Result<(), St
 
 /// The users of whom something waits in the room that need not wait any longer. O(what waits there).
 pub(crate) fn due(reader: &Reader, room: &RoomCtx) -> Result<BTreeSet<UserNum>> {
-    let mut due = BTreeSet::new();
+    let (mut due, mut comers) = (BTreeSet::new(), Comers::default());
     for ((_, user, thread), row) in rows(reader, &room.num)? {
-        if !due.contains(&user) && !matches!(standing_of(reader, room, user, &thread, &row)?, Standing::Early)
-        {
+        if due.contains(&user) {
+            continue;
+        }
+        let standing = standing_of(reader, room, user, (thread.as_str(), &row), &mut comers)?;
+        if !matches!(standing, Standing::Early) {
             due.insert(user);
         }
     }
@@ -196,10 +261,10 @@ pub(crate) fn due(reader: &Reader, room: &RoomCtx) -> Result<BTreeSet<UserNum>> 
 
 /// Moves the receipts of users that waited for what is here now, and forgets those that wait for nothing.
 pub(crate) fn settle(tx: &mut Tx, room: &RoomCtx, users: impl IntoIterator<Item = UserNum>) -> Result<()> {
-    let acl = servers::access_list(tx, room)?;
+    let (acl, mut comers) = (servers::access_list(tx, room)?, Comers::default());
     for user in users {
         for (key, row) in rows(tx, &(room.num, user))? {
-            let standing = standing_of(tx, room, user, &key.2, &row)?;
+            let standing = standing_of(tx, room, user, (key.2.as_str(), &row), &mut comers)?;
             if matches!(standing, Standing::Early) {
                 continue;
             }
@@ -220,17 +285,18 @@ fn is_let_in(reader: &Reader, acl: Option<&ServerAcl>, user: UserNum) -> Result<
     Ok(server_name(&user_id).is_some_and(|server| acl.is_none_or(|acl| acl.allows(server))))
 }
 
-/// Where a receipt stands that waited. Who is not known to be in the room may be, as long as its members are not all known.
-/// The room's access list is not looked at: it is long to read, and many may wait.
+/// Where a receipt stands that waited. Who is not known to be in the room may be, as long as its members are not all known, and
+/// whose join waits will be, as like as not. The room's access list is not looked at: it is long to read, and many may wait.
 fn standing_of(
     reader: &Reader,
     room: &RoomCtx,
     user: UserNum,
-    thread: &str,
-    row: &EarlyReceipt,
+    (thread, row): (&str, &EarlyReceipt),
+    comers: &mut Comers,
 ) -> Result<Standing> {
     if reader.membership(user, room.num)? != Some(Membership::Join) {
-        return Ok(if room.head.partial_state { Standing::Early } else { Standing::Never });
+        let may_be = room.head.partial_state || comers.has(reader, room.num, &reader.user_id(user)?)?;
+        return Ok(if may_be { Standing::Early } else { Standing::Never });
     }
     standing(reader, room.num, &row.event_id, thread)
 }

@@ -58,6 +58,9 @@ pub struct Destination {
     pub asked_ms: u64,
     /// How it is sent what it missed of rooms that it leaves while it catches up, until it has taken all with which it does.
     pub making_up: Option<MakingUp>,
+    /// The receipts of this server's users up to here it was told, or need not be. Behind it they may have been too: it is written
+    /// with something else, or once in a while.
+    pub receipts_told_to: StreamPos,
 }
 
 impl Destination {
@@ -86,9 +89,17 @@ pub struct MakingUp {
     pub in_flight: Option<(StreamPos, StreamPos)>,
 }
 
-/// A row of before it was noted for how long a server asked to be left alone, and what is made up for.
+/// A row of before it was noted which receipts a server was told.
 #[derive(Deserialize)]
 struct DestinationBefore {
+    first: FirstDestination,
+    asked_ms: u64,
+    making_up: Option<MakingUp>,
+}
+
+/// A row of before it was noted for how long a server asked to be left alone, and what is made up for.
+#[derive(Deserialize)]
+struct FirstDestination {
     delivered_to: StreamPos,
     catch_up_to: StreamPos,
     in_flight: Option<InFlight>,
@@ -100,29 +111,41 @@ struct DestinationBefore {
     succeeded_ms: u64,
 }
 
+impl FirstDestination {
+    /// The same row now. The receipts were told with the events.
+    fn now(self, asked_ms: u64, making_up: Option<MakingUp>) -> Destination {
+        Destination {
+            delivered_to: self.delivered_to,
+            catch_up_to: self.catch_up_to,
+            in_flight: self.in_flight,
+            messages_waiting: self.messages_waiting,
+            failures: self.failures,
+            failing_since_ms: self.failing_since_ms,
+            failed_ms: self.failed_ms,
+            retry_ms: self.retry_ms,
+            succeeded_ms: self.succeeded_ms,
+            asked_ms,
+            making_up,
+            receipts_told_to: self.delivered_to,
+        }
+    }
+}
+
 impl Value for Destination {
     fn write(&self, out: &mut ValueWriter) {
         write_record(self, out);
     }
 
     fn read(bytes: &Bytes) -> Option<Self> {
-        // A record is read whole or not at all, so that neither is taken for the other.
-        read_record(bytes).or_else(|| {
-            let before: DestinationBefore = read_record(bytes)?;
-            Some(Self {
-                delivered_to: before.delivered_to,
-                catch_up_to: before.catch_up_to,
-                in_flight: before.in_flight,
-                messages_waiting: before.messages_waiting,
-                failures: before.failures,
-                failing_since_ms: before.failing_since_ms,
-                failed_ms: before.failed_ms,
-                retry_ms: before.retry_ms,
-                succeeded_ms: before.succeeded_ms,
-                asked_ms: 0,
-                making_up: None,
-            })
-        })
+        // A record is read whole or not at all, so that none is taken for another.
+        if let Some(row) = read_record(bytes) {
+            return Some(row);
+        }
+        if let Some(DestinationBefore { first, asked_ms, making_up }) = read_record(bytes) {
+            return Some(first.now(asked_ms, making_up));
+        }
+        let first: FirstDestination = read_record(bytes)?;
+        Some(first.now(0, None))
     }
 }
 
@@ -179,7 +202,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_of_before_are_read_as_those_of_servers_that_asked_for_nothing() {
+    fn rows_of_before_are_read_as_those_of_servers_that_asked_for_nothing_and_were_told_all_receipts() {
         let row = Destination {
             delivered_to: StreamPos(7),
             catch_up_to: StreamPos(900),
@@ -190,13 +213,16 @@ mod tests {
             failed_ms: 6_000,
             retry_ms: 70_000,
             succeeded_ms: 8,
+            receipts_told_to: StreamPos(7),
             ..Destination::default()
         };
         let now = row.encoded().bytes;
         assert_eq!(Destination::read(&now), Some(row.clone()));
-        // What was added stands behind the rest, which are two absences here.
-        let before = now.slice(..now.len() - 2);
-        assert_eq!(Destination::read(&before), Some(row));
-        assert_eq!(Destination::read(&before.slice(..before.len() - 1)), None);
+        // What was added stands behind the rest: two absences, and then how far receipts were told, which is one byte.
+        let before = now.slice(..now.len() - 1);
+        assert_eq!(Destination::read(&before), Some(row.clone()));
+        let first = now.slice(..now.len() - 3);
+        assert_eq!(Destination::read(&first), Some(row));
+        assert_eq!(Destination::read(&first.slice(..first.len() - 1)), None);
     }
 }

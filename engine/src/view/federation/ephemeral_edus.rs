@@ -1,4 +1,5 @@
-//! What a server is told that is soon stale: who types, who has read what, who is there. As it is now, and once.
+//! What a server is told that is soon stale: who types, who has read what, who is there. As it is now, and once; but for what was
+//! read, which it may be told again after an end of this server.
 //!
 //! Invariant: of what was to be told while a server was in a room it is told nothing once it has left.
 
@@ -9,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::{
     account::presence,
-    core::num::StreamPos,
+    core::num::{StreamPos, TextNum},
     error::Result,
     outbox::Ephemeral,
     remote::edu,
@@ -17,7 +18,7 @@ use crate::{
         company::Company,
         receipts::{ReceiptKind, UNTHREADED},
     },
-    store::{Reader, schema},
+    store::{Reader, StorageError, schema},
     view::View,
 };
 
@@ -41,6 +42,7 @@ impl View for EphemeralEdus<'_> {
         let Some(server) = reader.text_num(self.destination)? else { return Ok(Vec::new()) };
         let outbox = &reader.shared.outbox;
         outbox.settle(server, self.delivered_to, self.is_all);
+        look_for_missed(reader, server, self.limit)?;
         let mut edus = Vec::new();
         let mut receipts: BTreeMap<(String, String), Vec<(String, Value)>> = BTreeMap::new();
         let (mut present, mut company) = (Vec::new(), Company::new(reader, server));
@@ -97,4 +99,21 @@ impl View for EphemeralEdus<'_> {
         }
         Ok(edus)
     }
+}
+
+/// Looks for receipts that the server has missed, at most `limit` with what waits for it; the rest is looked for when it has taken
+/// these. One that cannot be read keeps no other and no event waiting, so that nothing more is looked for then.
+fn look_for_missed(reader: &Reader, server: TextNum, limit: usize) -> Result<()> {
+    let outbox = &reader.shared.outbox;
+    let Some((search, max)) = outbox.search(server, limit) else { return Ok(()) };
+    let found = match search.go_on(reader, server, max) {
+        Ok(found) => found,
+        Err(error @ StorageError::Corrupt(_)) => {
+            tracing::warn!(%error, "what a server is to be told of what was read cannot be read, and is passed over");
+            (Vec::new(), None)
+        }
+        Err(error) => return Err(error.into()),
+    };
+    outbox.found_receipts(server, search.from, found, reader.shared.clock.now_ms());
+    Ok(())
 }

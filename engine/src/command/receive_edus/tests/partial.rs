@@ -7,7 +7,10 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     room::{RoomCtx, servers},
-    store::{Tx, schema, schema::PartialJoin},
+    store::{
+        Tx, schema,
+        schema::{ParkedPdu, PartialJoin},
+    },
 };
 
 const THIRD: &str = "third.example";
@@ -94,4 +97,67 @@ fn who_types_and_is_made_up_is_not_known_for_ever() {
     // Who is known types on.
     receive(&world, THIRD, &[typing(&made_up(7), true)]);
     assert_eq!(typists(&world), json!({"user_ids": [made_up(7)]}));
+}
+
+/// A join of the user has come, and waits for what is before it.
+fn park_join(world: &World, user: &str) {
+    let join = json!({"type": "m.room.member", "state_key": user, "content": {"membership": "join"}});
+    let (since_ms, json) = (world.engine.now_ms(), join.to_string().into_bytes());
+    let row = ParkedPdu { origin: "fourth.example".into(), since_ms, json };
+    let park = |tx: &mut Tx| {
+        let room = tx.room_num(ROOM)?.unwrap();
+        tx.put(&schema::PARKED_PDUS, &(room, "$join".to_owned()), &row);
+        Ok(())
+    };
+    world.act(park).unwrap();
+}
+
+#[test]
+fn receipts_of_a_user_whose_join_waits_wait_with_it() {
+    const DORA: &str = "@dora:third.example";
+    const EVE: &str = "@eve:third.example";
+    for is_given_up in [false, true] {
+        let world = world();
+        let event_id = world.message(ROOM, ALICE, "hello");
+        let tell = |user: &str| {
+            let (kind, content) = receipt_of(user, &event_id, None);
+            take(&world, THIRD, &[json!({"edu_type": kind, "content": content})]).dropped
+        };
+        let not_in_room = BTreeMap::from([("not_in_room", 1)]);
+        assert_eq!(tell(DORA), not_in_room);
+        park_join(&world, DORA);
+        assert!(tell(DORA).is_empty());
+        // Of somebody else nothing waits.
+        assert_eq!(tell(EVE), not_in_room);
+        assert!(!is_known(&world, EVE));
+        settle(&world);
+        assert_eq!(waiting_receipts(&world), [(DORA.to_owned(), String::new(), event_id.clone())]);
+        assert_eq!(receipts_told(&world, StreamPos::ZERO), Value::Null);
+        if is_given_up {
+            let release = |tx: &mut Tx| {
+                let room = tx.room_num(ROOM)?.unwrap();
+                tx.delete(&schema::PARKED_PDUS, &(room, "$join".to_owned()));
+                Ok(())
+            };
+            world.act(release).unwrap();
+        } else {
+            world.join(ROOM, DORA);
+        }
+        settle(&world);
+        assert!(waiting_receipts(&world).is_empty());
+        let expected = json!({&event_id: {"m.read": {DORA: {"ts": 5}}}});
+        let told = receipts_told(&world, StreamPos::ZERO);
+        assert_eq!(told, if is_given_up { Value::Null } else { expected });
+    }
+}
+
+#[test]
+fn whom_the_access_list_shuts_out_has_nothing_waiting_with_a_join() {
+    let world = world();
+    park_join(&world, "@dora:third.example");
+    world.state(ROOM, ALICE, "m.room.server_acl", "", json!({"deny": [THIRD], "allow": ["*"]}));
+    let (kind, content) = receipt_of("@dora:third.example", "$none", None);
+    let taken = take(&world, THIRD, &[json!({"edu_type": kind, "content": content})]);
+    assert_eq!(taken.dropped, BTreeMap::from([("not_in_room", 1)]));
+    assert!(waiting_receipts(&world).is_empty());
 }
