@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use http::StatusCode;
 use serde_json::json;
 use warren_engine::approach::Change;
 use warren_engine::command::MembershipAction;
@@ -59,5 +60,12 @@ async fn enter_in_turn(ctx: &Arc<Context>, change: Change, target: &Target) -> R
     if !way.needs_help() {
         return change_here(ctx, change, MembershipAction::Join).await;
     }
-    join::join(ctx, &change, &way.servers).await.map_err(|error| why_not(&way, error))
+    let joined = join::join(ctx, &change, &way.servers).await;
+    match joined {
+        // Who invites them may be gone, or may have made it up. Who was let in, and cannot be judged here yet, waits.
+        Err(error) if way.may_be_behind && error.status != StatusCode::SERVICE_UNAVAILABLE => {
+            change_here(ctx, change, MembershipAction::Join).await
+        }
+        joined => joined.map_err(|error| why_not(&way, error)),
+    }
 }
