@@ -72,7 +72,7 @@ pub(crate) fn apply(tx: &mut Tx, room: &mut RoomCtx, event: &Arc<Event>, pos: St
             early_receipts::forget(tx, room.num, user)?;
         }
         if joined && is_local && (room.head.other_servers > 0 || room.head.partial_state) {
-            let servers = tx.counted_or_supposed_servers(room.num)?;
+            let servers = met_in(tx, room.num)?;
             lists::came_into_room(tx, user, room.num, servers)?;
         }
         tx.touch(Touch::Membership { user, room: room.num, joined });
@@ -88,6 +88,17 @@ pub(crate) fn apply(tx: &mut Tx, room: &mut RoomCtx, event: &Arc<Event>, pos: St
         }
     }
     Ok(())
+}
+
+/// The other servers that a user of this one meets who has come into the room. Which of them may be there, while members are not
+/// known, is stored once this server has come in: as its first user does, what is stored of that is of an earlier stay.
+fn met_in(reader: &Reader, room: RoomNum) -> Result<Vec<TextNum>, StorageError> {
+    let own = reader.text_num(&reader.shared.server_name)?;
+    let joined = own.map(|own| reader.get(&schema::ROOM_SERVERS, &(room, own))).transpose()?.flatten();
+    match joined.unwrap_or_default() {
+        0 | 1 => reader.counted_servers(room),
+        _ => reader.counted_or_supposed_servers(room),
+    }
 }
 
 /// Whether who was in the room by `before`, and is by the event that takes its place, may have been out of it in between: a join
