@@ -31,10 +31,7 @@ impl Command for ShowSignedInvite {
         let (Some(room), Some(user)) = (tx.room_num(&self.room_id)?, tx.user_num(&self.user_id)?) else {
             return Ok(());
         };
-        let Some(invite) = signed_invites::overdue_of(tx, user, room)? else { return Ok(()) };
-        if !signed_invites::is_unseen(tx, user, room)? {
-            return Ok(());
-        }
+        let Some(invite) = signed_invites::unseen_of(tx, user, room)? else { return Ok(()) };
         let sender = signed_invites::sender(&invite)?;
         check_open_invites(tx, (user, room), (&invite.server, &sender))?;
         signed_invites::show(tx, user, room, invite)

@@ -113,13 +113,25 @@ pub(crate) fn show(tx: &mut Tx, user: UserNum, room: RoomNum, invite: SignedInvi
     note(tx, user, room, notice)
 }
 
-/// The invite of a user whose event should have come by now, if one is kept. O(1).
-pub(crate) fn overdue_of(reader: &Reader, user: UserNum, room: RoomNum) -> Result<Option<SignedInvite>> {
-    let kept = reader.get(&schema::SIGNED_INVITES, &(room, user))?;
-    Ok(kept.filter(|invite| is_overdue(reader, invite)))
+/// The invite of a user that is kept, if there is one. O(1).
+pub(crate) fn kept(
+    reader: &Reader,
+    user: UserNum,
+    room: RoomNum,
+) -> Result<Option<SignedInvite>, StorageError> {
+    reader.get(&schema::SIGNED_INVITES, &(room, user))
 }
 
-/// Those of whom such invites are kept, and who are neither in the room nor shown an invite to it. O(invites kept).
+/// The same if its event should have come by now, and its user is neither in the room nor shown an invite to it.
+pub(crate) fn unseen_of(reader: &Reader, user: UserNum, room: RoomNum) -> Result<Option<SignedInvite>> {
+    let overdue = kept(reader, user, room)?.filter(|invite| is_overdue(reader, invite));
+    match overdue.is_some() && is_unseen(reader, user, room)? {
+        true => Ok(overdue),
+        false => Ok(None),
+    }
+}
+
+/// Those of whom there is such an invite. O(invites kept).
 pub(crate) fn unseen(reader: &Reader) -> Result<Vec<(RoomNum, UserNum)>> {
     let mut kept = Vec::new();
     reader.scan(&schema::SIGNED_INVITES, &(), Direction::Forward, |row: (RoomNum, UserNum), invite| {
@@ -138,7 +150,7 @@ pub(crate) fn unseen(reader: &Reader) -> Result<Vec<(RoomNum, UserNum)>> {
 }
 
 /// Whether a user is neither in the room nor shown an invite to it.
-pub(crate) fn is_unseen(reader: &Reader, user: UserNum, room: RoomNum) -> Result<bool> {
+fn is_unseen(reader: &Reader, user: UserNum, room: RoomNum) -> Result<bool> {
     Ok(!matches!(reader.membership(user, room)?, Some(Membership::Join | Membership::Invite)))
 }
 

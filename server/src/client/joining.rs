@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use http::StatusCode;
 use serde_json::json;
 use warren_engine::approach::Change;
 use warren_engine::command::MembershipAction;
@@ -62,9 +61,10 @@ async fn enter_in_turn(ctx: &Arc<Context>, change: Change, target: &Target) -> R
     }
     let joined = join::join(ctx, &change, &way.servers).await;
     match joined {
-        // Who invites them may be gone, or may have made it up. Who was let in, and cannot be judged here yet, waits.
-        Err(error) if way.may_be_behind && error.status != StatusCode::SERVICE_UNAVAILABLE => {
-            change_here(ctx, change, MembershipAction::Join).await
+        // Who invites them may be gone, or may have made it up.
+        Err(error) if way.may_be_behind => {
+            let here = change_here(ctx, change, MembershipAction::Join).await;
+            here.map_err(|_| why_not(&way, error))
         }
         joined => joined.map_err(|error| why_not(&way, error)),
     }

@@ -1,5 +1,7 @@
 //! Whether a local user's membership of a room is this server's to change, or another server has to help, and which may.
 
+use std::sync::Arc;
+
 use crate::{
     core::{
         identifiers::{is_server_name, server_name},
@@ -36,8 +38,8 @@ pub struct Way {
     /// Whether it takes part without knowing all members yet, so that it cannot tell whether the user, who is not in the room, is
     /// banned or invited.
     pub lacks_members: bool,
-    /// Whether it takes part, and the user has an invite that should have come with the room's events and has not: for all that is
-    /// known the room has gone on without this server, and the one that invites tells it where to when it lets the user in. The
+    /// Whether it takes part, and the user has an invite that has not come with the room's events: for all that is known the room has
+    /// gone on without this server, and the one that invites tells it where to when it lets the user in. The
     /// invite may be a lie as well: where no server lets the user in, what this one knows counts.
     pub may_be_behind: bool,
     /// Other servers that may help: those that invited the user, or let a knock in, without this server having it from the room;
@@ -68,10 +70,11 @@ impl View for WayIntoRoom<'_> {
         let mut way = Way::default();
         let of_name = server_name(self.room_id).filter(|name| is_server_name(name)).map(str::to_owned);
         let room = RoomCtx::find(reader, self.room_id)?;
-        let (invited_by, is_invite_apart) = self.invited_by(reader, room.as_ref().map(|room| room.num))?;
         let mut there =
             room.as_ref().map(|room| reader.servers_in_room(room.num)).transpose()?.unwrap_or_default();
         there.sort_by_key(|(_, joined)| std::cmp::Reverse(*joined));
+        let (invited_by, is_invite_apart) =
+            self.invited_by(reader, room.as_ref().map(|room| room.num), &there)?;
         let takes_part = there.iter().any(|(server, _)| **server == *own_name);
         let others = there.iter().map(|(server, _)| server.to_string()).filter(|server| server != own_name);
         let is_alone = others.clone().next().is_none();
@@ -97,14 +100,21 @@ impl View for WayIntoRoom<'_> {
 
 impl WayIntoRoom<'_> {
     /// The servers that invited the user, or let a knock in, as these told it, and whether there is an invite that the room's events
-    /// should have told of by now and have not.
-    fn invited_by(&self, reader: &Reader, room: Option<RoomNum>) -> Result<(Vec<String>, bool)> {
+    /// have not told of. One that the user has not been shown counts only if it comes from a server that is `there`, in the room, as
+    /// far as is known.
+    fn invited_by(
+        &self,
+        reader: &Reader,
+        room: Option<RoomNum>,
+        there: &[(Arc<str>, u64)],
+    ) -> Result<(Vec<String>, bool)> {
         let (mut servers, mut is_invite) = match reader.open_out_of_band(self.user_id, self.room_id) {
             Ok((_, _, membership, row)) => (row.servers, membership == Membership::Invite),
             Err(_) => (Vec::new(), false),
         };
         if let (Some(room), Some(user)) = (room, reader.user_num(self.user_id)?)
-            && let Some(kept) = signed_invites::overdue_of(reader, user, room)?
+            && let Some(kept) = signed_invites::kept(reader, user, room)?
+            && there.iter().any(|(server, _)| **server == *kept.server)
         {
             servers.insert(0, kept.server);
             is_invite = true;
