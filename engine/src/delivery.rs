@@ -339,7 +339,7 @@ mod tests {
         let secret = Some(world.message(ROOM, BOB, "secret"));
         set(&world, SetReceipts { read_private: secret, ..SetReceipts::default() });
         let mut delivery = due(&world);
-        assert_eq!(receipts(&[next(&world, &mut delivery).unwrap()]), [failed.clone()]);
+        assert_eq!(receipts(&[next(&world, &mut delivery).unwrap()]), std::slice::from_ref(&failed));
         delivery.sent(FAILED);
         assert_eq!(next(&world, &mut delivery), None);
         drop(world);

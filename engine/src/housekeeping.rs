@@ -11,11 +11,12 @@ use std::{
 
 use crate::{
     command::{
-        EndPresence, EndTyping, ForgetPresence, Prune, PruneProgress, SettlePresence, StepPurge, TryStore,
+        EndPresence, EndTyping, ForgetPresence, Prune, PruneProgress, SettlePresence, ShowSignedInvite,
+        StepPurge, TryStore,
     },
     engine::Engine,
     error::Result,
-    view::{GonePresences, Purges, federation::TakeEarlyPresence},
+    view::{GonePresences, OverdueInvites, Purges, federation::TakeEarlyPresence},
 };
 
 /// How long a purge goes on at a time, so that those who use the rooms hardly notice it.
@@ -37,6 +38,7 @@ pub struct Chore {
 pub const CHORES: &[Chore] = &[
     Chore { name: "typing", every: Duration::from_secs(1), round: end_typing },
     Chore { name: "presence", every: Duration::from_secs(2), round: settle_presence },
+    Chore { name: "signed invites", every: Duration::from_secs(5), round: show_invites },
     Chore { name: "refused writes", every: LOOK_FOR_ROOM, round: try_store },
     Chore { name: "pruning", every: Duration::from_secs(5), round: prune },
     Chore { name: "purges", every: Duration::from_secs(1), round: purge },
@@ -96,6 +98,13 @@ fn settle_presence(engine: &Engine, _: &Arc<PruneProgress>) -> Result<()> {
     let early = engine.read(&TakeEarlyPresence)?;
     if !early.is_empty() {
         drop(engine.write(SettlePresence { early }));
+    }
+    Ok(())
+}
+
+fn show_invites(engine: &Engine, _: &Arc<PruneProgress>) -> Result<()> {
+    for (room_id, user_id) in engine.read(&OverdueInvites)? {
+        drop(engine.write(ShowSignedInvite { room_id, user_id }));
     }
     Ok(())
 }

@@ -8,8 +8,10 @@ import threading
 import pytest
 
 from harness.client import Client
+from harness.events import id_of
+from harness.omitting import Omitting
 from harness.participant import SECONDS_MAX, Participant, path
-from harness.rooms import via
+from harness.rooms import see, via
 from harness.waiting import until
 
 UPDATE = "m.device_list_update"
@@ -31,11 +33,14 @@ def device_keys(user_id, device):
     }
 
 
+def with_keys(user):
+    user.post("keys/upload", json={"device_keys": device_keys(user.user_id, user.device_id)})
+    return user
+
+
 @pytest.fixture
 def alice(nobody):
-    alice = nobody.register("alice")
-    alice.post("keys/upload", json={"device_keys": device_keys(alice.user_id, alice.device_id)})
-    return alice
+    return with_keys(nobody.register("alice"))
 
 
 def test_a_server_learns_of_the_devices_of_who_comes_into_its_rooms(server, alice, resident):
@@ -217,3 +222,47 @@ def test_a_slow_server_holds_up_nobody_elses_lists(server, alice, resident, netw
     until(lambda: any("v1/user/devices" in request.target for request in slow.requests))
     until(lambda: known(alice, bob) == {"B"}, SOON)
     may_tell.set()
+
+
+def test_servers_that_may_be_in_a_room_learn_of_all_who_come_in_before_it_is_known(alice, network):
+    """Who is in the room is not told yet, but which servers are."""
+    resident, other = network.peer(kind=Omitting), network.peer(kind=Participant)
+    other.events, other.before, resident.others = resident.events, resident.before, [other.name]
+    copy, carol = resident.create(), with_keys(alice.register("carol"))
+    other.next(copy, "m.room.member", {"membership": "join"}, sender=other.user(), state_key=other.user())
+    for user in (alice, carol):
+        user.join(copy.room_id, query=via(resident))
+        other.until(lambda: user.user_id in [update["user_id"] for update in other.edus(UPDATE)])
+    resident.may_tell.set()
+    for peer in (resident, other):
+        peer.close()
+
+
+def test_who_was_out_of_all_rooms_unseen_is_asked_about_anew(server, alice, resident):
+    """Their server told nobody here of their devices meanwhile. That they were out is not seen: what is missing nobody tells, and by
+    the state that is told they are in the room, though by another join."""
+    bob, copy = resident.user("bob"), resident.create()
+
+    def member(membership, **content):
+        content["membership"] = membership
+        return resident.next(copy, "m.room.member", content, sender=bob, state_key=bob)
+
+    member("join")
+    lists(resident, bob, 5, "OLD")
+    resident.answers[path("v1/user/keys/query")] = lambda _: (200, {"device_keys": {}})
+    alice.join(copy.room_id, query=via(resident))
+    until(lambda: known(alice, bob) == {"OLD"})
+    alice.sync()
+    resident.answer_get_missing_events = lambda *_: (200, {"events": []})
+    member("leave")
+    lists(resident, bob, 9, "NEW")
+    member("join")
+    resident.transact(server, [resident.next(copy, "m.room.message", {"msgtype": "m.text", "body": "again"})])
+    assert alice.sync_until(lambda answer: answer.get("device_lists"))["changed"] == [bob]
+    until(lambda: known(alice, bob) == {"NEW"})
+    # Who is only called otherwise was there all the time: nobody is asked, who would tell of no device.
+    alice.sync()
+    renamed = member("join", displayname="Bob")
+    resident.transact(server, [renamed])
+    see(alice, copy.room_id, id_of(renamed))
+    assert known(alice, bob) == {"NEW"}

@@ -12,7 +12,7 @@ from harness.deliveries import room_with
 from harness.events import Copy, id_of
 from harness.participant import SECONDS_MAX, Participant, path
 from harness.peer import Key, base64_of
-from harness.rooms import invited, left, members
+from harness.rooms import invited, left, members, see, via
 from harness.server import sound
 from harness.waiting import until
 
@@ -388,3 +388,53 @@ def test_invites_of_a_closed_account_are_declined_after_a_crash(network, residen
         server.start()
         until(lambda: resident.versions_asked("send_leave"))
         assert resident.versions_asked("make_leave") == ["v1", "v1"]
+
+
+def go_on_without(resident, copy, user, invited):
+    """Turns a user of another server out, closes the room, and makes an invite of one of that server. Nobody tells them."""
+    resident.next(copy, "m.room.member", {"membership": "leave"}, state_key=user.user_id)
+    resident.next(copy, "m.room.join_rules", {"join_rule": "invite"}, state_key="")
+    return resident.next(copy, "m.room.member", {"membership": "invite"}, state_key=invited.user_id)
+
+
+def test_who_is_invited_to_a_room_that_went_on_without_their_server_comes_in(server, alice, bob, resident):
+    """The last of its users was turned out, and what told so is lost. Nobody sends it the room's events any more, so that the invite
+    does not come with them."""
+    copy = resident.create()
+    bob.join(copy.room_id, query=via(resident))
+    event = go_on_without(resident, copy, bob, alice)
+    for user in (alice, bob):
+        user.sync()
+    assert resident.send_invite(server, copy.room_id, event)[0] == 200
+    alice.sync_until(lambda answer: invited(answer, copy.room_id))
+    alice.join(copy.room_id)
+    assert members(alice, copy.room_id, "join") == {resident.user(), alice.user_id}
+    bob.sync_until(lambda answer: left(answer, copy.room_id))
+    message = resident.next(copy, "m.room.message", {"msgtype": "m.text", "body": "hello"})
+    assert resident.transact(server, [message]) == {id_of(message): {}}
+    see(alice, copy.room_id, id_of(message))
+
+
+def test_who_was_turned_out_and_is_invited_again_without_a_word_of_it_comes_in(server, bob, resident):
+    """Their server takes them to be in the room. Where who invites them does not let them in, that may be so."""
+    copy = resident.create()
+    bob.join(copy.room_id, query=via(resident))
+    before = copy.state["m.room.member", bob.user_id]
+    assert resident.send_invite(server, copy.room_id, go_on_without(resident, copy, bob, bob))[0] == 200
+    refused = []
+
+    def refuse(*_):
+        refused.append(bob.user_id)
+        return 403, {"errcode": "M_FORBIDDEN", "error": "No"}
+
+    resident.answer_make_join = refuse
+    bob.join(copy.room_id)
+    assert refused
+    del resident.answer_make_join
+    bob.join(copy.room_id)
+    join = copy.state["m.room.member", bob.user_id]
+    assert join != before
+    assert bob.user_id in members(bob, copy.room_id, "join")
+    bob.send(copy.room_id, "back")
+    resident.until(lambda: "back" in resident.bodies)
+    assert join in resident.pdus[-1]["auth_events"]

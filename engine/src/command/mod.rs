@@ -38,6 +38,7 @@ mod set_presence;
 mod set_receipts;
 mod set_typing;
 mod settle_receipts;
+mod show_signed_invite;
 mod store_published_keys;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -87,6 +88,7 @@ pub use set_presence::{EndPresence, ForgetPresence, SetPresence, SettlePresence,
 pub use set_receipts::SetReceipts;
 pub use set_typing::{EndTyping, SetTyping};
 pub use settle_receipts::SettleReceipts;
+pub use show_signed_invite::ShowSignedInvite;
 pub use store_published_keys::StorePublishedKeys;
 pub use try_store::TryStore;
 pub use unchecked_events::{

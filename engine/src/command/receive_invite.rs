@@ -104,7 +104,7 @@ impl Command for ReceiveInvite {
         if known.is_some_and(|known| *known.event_id == *signed.event_id) {
             return Ok(ReceivedInvite { event: signed.json, is_news: false });
         }
-        self.check_open_invites(tx, user, room)?;
+        check_open_invites(tx, (user, room), (&self.server, &self.event.sender))?;
         let notice = Notice {
             version: self.version,
             pdu: &signed,
@@ -117,33 +117,37 @@ impl Command for ReceiveInvite {
     }
 }
 
-impl ReceiveInvite {
-    /// Refuses one invite more than may wait for the user's answer, beside that to the same room. O(the user's rooms).
-    ///
-    /// Errors: [`Denied::TooManyInvites`].
-    fn check_open_invites(&self, tx: &Tx, user: UserNum, room: RoomNum) -> Result<()> {
-        let ignored = ignored::by(tx, user)?;
-        let (mut shown, mut of_sender) = (0, 0);
-        for (other, row) in tx.user_rooms(user)? {
-            if other == room || row.value.membership != Membership::Invite {
-                continue;
-            }
-            let Some(open) = tx.out_of_band(user, other)?.filter(|open| open.servers.contains(&self.server))
-            else {
-                continue;
-            };
-            let sender = sender_of(&open);
-            let sender = sender.as_deref().unwrap_or_default();
-            of_sender += usize::from(*sender == *self.event.sender);
-            shown += usize::from(!ignored.contains_id(tx, sender)?);
+/// Refuses one invite more of a server's user than may wait for the user's answer, beside that to the same room. O(the user's rooms).
+///
+/// Errors: [`Denied::TooManyInvites`].
+pub(super) fn check_open_invites(
+    tx: &Tx,
+    (user, room): (UserNum, RoomNum),
+    (server, sender): (&str, &str),
+) -> Result<()> {
+    let ignored = ignored::by(tx, user)?;
+    let (mut shown, mut of_sender) = (0, 0);
+    for (other, row) in tx.user_rooms(user)? {
+        if other == room || row.value.membership != Membership::Invite {
+            continue;
         }
-        let is_shown = !ignored.contains_id(tx, &self.event.sender)?;
-        if of_sender >= OPEN_INVITES_OF_SENDER_MAX || (is_shown && shown >= OPEN_INVITES_MAX) {
-            return Err(Denied::TooManyInvites.into());
-        }
-        Ok(())
+        let open = tx.out_of_band(user, other)?;
+        let Some(open) = open.filter(|open| open.servers.iter().any(|helper| helper == server)) else {
+            continue;
+        };
+        let inviter = sender_of(&open);
+        let inviter = inviter.as_deref().unwrap_or_default();
+        of_sender += usize::from(inviter == sender);
+        shown += usize::from(!ignored.contains_id(tx, inviter)?);
     }
+    let is_shown = !ignored.contains_id(tx, sender)?;
+    if of_sender >= OPEN_INVITES_OF_SENDER_MAX || (is_shown && shown >= OPEN_INVITES_MAX) {
+        return Err(Denied::TooManyInvites.into());
+    }
+    Ok(())
+}
 
+impl ReceiveInvite {
     /// The invite as it is kept until the room's events tell of it.
     fn to_keep(&self, tx: &Tx, signed: &Pdu, stripped_state: Vec<u8>) -> SignedInvite {
         SignedInvite {

@@ -11,7 +11,7 @@ use crate::{
         identifiers,
         num::{EventNum, RoomNum, StateKeyId, StreamPos, TextNum, UserNum},
     },
-    device::lists,
+    device::{elsewhere, lists},
     error::Result,
     store::{
         Direction, Positioned, Reader, StorageError, Tx, schema,
@@ -71,11 +71,13 @@ pub(crate) fn apply(tx: &mut Tx, room: &mut RoomCtx, event: &Arc<Event>, pos: St
         if was == Some(Membership::Join) {
             early_receipts::forget(tx, room.num, user)?;
         }
-        if joined && room.head.other_servers > 0 && is_local {
-            let servers = tx.counted_servers(room.num)?;
+        if joined && is_local && (room.head.other_servers > 0 || room.head.partial_state) {
+            let servers = met_in(tx, room.num)?;
             lists::came_into_room(tx, user, room.num, servers)?;
         }
         tx.touch(Touch::Membership { user, room: room.num, joined });
+    } else if !is_local && before.is_some_and(|before| may_have_been_out(&before, event)) {
+        came_back_unseen(tx, room.num, user, pos)?;
     }
     tx.touch(Touch::User(user));
     if is_local {
@@ -85,6 +87,37 @@ pub(crate) fn apply(tx: &mut Tx, room: &mut RoomCtx, event: &Arc<Event>, pos: St
             signed_invites::show_if_left(tx, room)?;
         }
     }
+    Ok(())
+}
+
+/// The other servers that a user of this one meets who has come into the room. Which of them may be there, while members are not
+/// known, is stored once this server has come in: as its first user does, what is stored of that is of an earlier stay.
+fn met_in(reader: &Reader, room: RoomNum) -> Result<Vec<TextNum>, StorageError> {
+    let own = reader.text_num(&reader.shared.server_name)?;
+    let joined = own.map(|own| reader.get(&schema::ROOM_SERVERS, &(room, own))).transpose()?.flatten();
+    match joined.unwrap_or_default() {
+        0 | 1 => reader.counted_servers(room),
+        _ => reader.counted_or_supposed_servers(room),
+    }
+}
+
+/// Whether who was in the room by `before`, and is by the event that takes its place, may have been out of it in between: a join
+/// of who is in the room names what they are in it by as what allows it.
+///
+/// Specification: server-server API, "Auth events selection".
+fn may_have_been_out(before: &UserRoom, event: &Event) -> bool {
+    before.membership == Membership::Join
+        && before.event != event.num
+        && !event.header.auth.contains(&before.event)
+}
+
+/// A user of another server is in the room again, or has only changed how they are shown several times, of which not all is here. If
+/// they were out, nobody told of their devices meanwhile: their list is asked for anew, and clients are told of them as of
+/// whoever comes in. In another room that they share with this server the same may have been missed.
+fn came_back_unseen(tx: &mut Tx, room: RoomNum, user: UserNum, pos: StreamPos) -> Result<(), StorageError> {
+    elsewhere::make_stale(tx, user)?;
+    tx.put(&schema::MEMBER_STREAM, &(room, pos), &MemberChange { user, joined: true });
+    tx.touch(Touch::Membership { user, room, joined: true });
     Ok(())
 }
 

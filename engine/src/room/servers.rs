@@ -366,9 +366,14 @@ impl Reader {
 
     /// The other servers in the room, by their numbers; read only where the room's head says that there are some. O(servers).
     pub(crate) fn other_servers(&self, room: RoomNum) -> Result<Vec<TextNum>, StorageError> {
-        if self.count_other_servers(room)? == 0 {
-            return Ok(Vec::new());
+        match self.count_other_servers(room)? {
+            0 => Ok(Vec::new()),
+            _ => self.counted_or_supposed_servers(room),
         }
+    }
+
+    /// The same for who knows better than the room's head, which may be about to change, that there may be some. O(servers).
+    pub(crate) fn counted_or_supposed_servers(&self, room: RoomNum) -> Result<Vec<TextNum>, StorageError> {
         let own = self.text_num(&self.shared.server_name)?;
         let mut servers = self.counted_servers(room)?;
         let partial = self.get(&schema::PARTIAL_JOINS, &room)?;

@@ -2,11 +2,15 @@
 //!
 //! Invariant: while this server is in a room, its events alone say who is invited. What was signed meanwhile and has not come
 //! is kept, because nobody sends the room's events any more once the last local user has left: then it is shown as any other
-//! invite to a room that this server is not in.
+//! invite to a room that this server is not in. So it is if its event does not come for a while: others may have turned the last
+//! local user out, and what told so may be lost. That the user has left or was turned out before nobody proves, so that who is in
+//! the room, as far as is known here, is shown nothing; if they ask to come in, who invites is asked to let them in (`WayIntoRoom`).
+
+use std::sync::Arc;
 
 use super::{
     RoomCtx,
-    out_of_band::{Notice, note},
+    out_of_band::{Notice, leave_of, note},
     room_version,
 };
 use crate::{
@@ -22,14 +26,22 @@ use crate::{
     },
 };
 
-/// Keeps an invite until its event comes; not one before another that is kept. Who is in the room, as far as is known here, may
-/// have been turned out before they were invited, which is still to come.
+/// How long an invite's event may take to come with the room's own, in milliseconds: the server that invites sends it as soon as it
+/// has the signature, and one that is busy needs some seconds for that.
+const AWAITED_MS: u64 = 10 * 1000;
+
+/// Keeps an invite until its event comes; not one before another that is kept, nor one that the user was shown without the room's
+/// events, or has answered. Who is in the room, as far as is known here, may have been turned out before they were invited, which is
+/// still to come.
 pub(crate) fn keep(tx: &mut Tx, user: UserNum, room: RoomNum, invite: &SignedInvite) -> Result<()> {
+    let pdu = read(invite)?;
+    if let Some(row) = tx.out_of_band(user, room)?
+        && (*row.event_id == *pdu.event_id || leave_of(&row, &pdu.event_id)?.is_some())
+    {
+        return Ok(());
+    }
     let known = tx.get(&schema::SIGNED_INVITES, &(room, user))?.map(|known| read(&known)).transpose()?;
-    let is_overtaken = match known {
-        Some(known) => known.depth > read(invite)?.depth,
-        None => false,
-    };
+    let is_overtaken = known.is_some_and(|known| known.depth > pdu.depth);
     if !is_overtaken {
         tx.put(&schema::SIGNED_INVITES, &(room, user), invite);
     }
@@ -78,22 +90,77 @@ pub(super) fn show_if_left(tx: &mut Tx, room: &RoomCtx) -> Result<()> {
         },
     )?;
     for (user, invite) in kept {
-        tx.delete(&schema::SIGNED_INVITES, &(room.num, user));
-        let pdu = read(&invite)?;
-        // The room has judged it, and what it says of the user counts.
-        if is_judged(tx, &pdu.event_id)? {
-            continue;
-        }
-        let notice = Notice {
-            version: room_version(invite.version)?,
-            pdu: &pdu,
-            membership: Membership::Invite,
-            stripped_state: Some(invite.stripped_state),
-            servers: vec![invite.server],
-        };
-        note(tx, user, room.num, notice)?;
+        show(tx, user, room.num, invite)?;
     }
     Ok(())
+}
+
+/// Shows a user an invite, instead of keeping it.
+pub(crate) fn show(tx: &mut Tx, user: UserNum, room: RoomNum, invite: SignedInvite) -> Result<()> {
+    tx.delete(&schema::SIGNED_INVITES, &(room, user));
+    let pdu = read(&invite)?;
+    // The room has judged it, and what it says of the user counts.
+    if is_judged(tx, &pdu.event_id)? {
+        return Ok(());
+    }
+    let notice = Notice {
+        version: room_version(invite.version)?,
+        pdu: &pdu,
+        membership: Membership::Invite,
+        stripped_state: Some(invite.stripped_state),
+        servers: vec![invite.server],
+    };
+    note(tx, user, room, notice)
+}
+
+/// The invite of a user that is kept, if there is one. O(1).
+pub(crate) fn kept(
+    reader: &Reader,
+    user: UserNum,
+    room: RoomNum,
+) -> Result<Option<SignedInvite>, StorageError> {
+    reader.get(&schema::SIGNED_INVITES, &(room, user))
+}
+
+/// The same if its event should have come by now, and its user is neither in the room nor shown an invite to it.
+pub(crate) fn unseen_of(reader: &Reader, user: UserNum, room: RoomNum) -> Result<Option<SignedInvite>> {
+    let overdue = kept(reader, user, room)?.filter(|invite| is_overdue(reader, invite));
+    match overdue.is_some() && is_unseen(reader, user, room)? {
+        true => Ok(overdue),
+        false => Ok(None),
+    }
+}
+
+/// Those of whom there is such an invite. O(invites kept).
+pub(crate) fn unseen(reader: &Reader) -> Result<Vec<(RoomNum, UserNum)>> {
+    let mut kept = Vec::new();
+    reader.scan(&schema::SIGNED_INVITES, &(), Direction::Forward, |row: (RoomNum, UserNum), invite| {
+        if is_overdue(reader, &invite) {
+            kept.push(row);
+        }
+        true
+    })?;
+    let mut unseen = Vec::new();
+    for (room, user) in kept {
+        if is_unseen(reader, user, room)? {
+            unseen.push((room, user));
+        }
+    }
+    Ok(unseen)
+}
+
+/// Whether a user is neither in the room nor shown an invite to it.
+fn is_unseen(reader: &Reader, user: UserNum, room: RoomNum) -> Result<bool> {
+    Ok(!matches!(reader.membership(user, room)?, Some(Membership::Join | Membership::Invite)))
+}
+
+fn is_overdue(reader: &Reader, invite: &SignedInvite) -> bool {
+    invite.since_ms.saturating_add(AWAITED_MS) <= reader.shared.clock.now_ms()
+}
+
+/// Who sends an invite.
+pub(crate) fn sender(invite: &SignedInvite) -> Result<Arc<str>> {
+    Ok(read(invite)?.sender)
 }
 
 /// Whether an event has come, and not only as part of what others tell of a state.

@@ -3,6 +3,7 @@
 use crate::{
     core::num::{RoomNum, UserNum},
     error::Result,
+    room::signed_invites,
     store::{Direction, Reader, schema, schema::Keyspace},
     view::View,
 };
@@ -102,5 +103,21 @@ impl View for RoomsWithGuestsToRemove {
             true
         })?;
         rooms.into_iter().map(|room| Ok(reader.room_id(room)?.to_string())).collect()
+    }
+}
+
+/// The invites that this server has signed as one that is in the room, whose events should have come by now, and whose users see
+/// neither them nor the room. O(invites whose events have not come).
+pub struct OverdueInvites;
+
+impl View for OverdueInvites {
+    /// The ids of the room and of the user of each.
+    type Output = Vec<(String, String)>;
+
+    fn read(&self, reader: &Reader) -> Result<Self::Output> {
+        let unseen = signed_invites::unseen(reader)?.into_iter();
+        unseen
+            .map(|(room, user)| Ok((reader.room_id(room)?.to_string(), reader.user_id(user)?.to_string())))
+            .collect()
     }
 }

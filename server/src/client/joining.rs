@@ -59,5 +59,13 @@ async fn enter_in_turn(ctx: &Arc<Context>, change: Change, target: &Target) -> R
     if !way.needs_help() {
         return change_here(ctx, change, MembershipAction::Join).await;
     }
-    join::join(ctx, &change, &way.servers).await.map_err(|error| why_not(&way, error))
+    let joined = join::join(ctx, &change, &way.servers).await;
+    match joined {
+        // Who invites them may be gone, or may have made it up.
+        Err(error) if way.may_be_behind => {
+            let here = change_here(ctx, change, MembershipAction::Join).await;
+            here.map_err(|_| why_not(&way, error))
+        }
+        joined => joined.map_err(|error| why_not(&way, error)),
+    }
 }

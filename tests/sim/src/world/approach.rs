@@ -107,7 +107,11 @@ impl World {
                     let after = self.local_members(user.server, room);
                     let back = after.difference(&before).filter(|back| **back != user);
                     self.ledger.revived.extend(back.map(|back| (room, *back)));
-                    entered?;
+                    match entered {
+                        // What this server knows of the room counts then.
+                        Err(Failed::Refused(_)) if way.may_be_behind => return Ok(false),
+                        entered => drop(entered?),
+                    }
                 }
                 // The room tells of the user from now on.
                 self.ledger.outside.remove(&(room, user));

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    command::{PurgeRoom, StepPurge},
+    command::{PurgeRoom, ShowSignedInvite, StepPurge},
     store::{Direction, schema, schema::Keyspace},
 };
 
@@ -173,4 +173,26 @@ fn a_room_that_this_server_never_was_in_is_purged() {
     // It can be entered, and be invited to, as if nothing had been.
     here.engine.write(to_another_room(1)).wait().unwrap();
     assert!(sync(&here, None).0["rooms"]["invite"][room_id].is_object());
+}
+
+/// Being in a room with users of this server is no way around how many may wait.
+#[test]
+fn an_invite_whose_event_does_not_come_is_one_of_those_that_may_wait() {
+    let (here, (there, invite_id)) = (here(), there());
+    here.room(ROOM, BOB, None);
+    here.join(ROOM, CAROL);
+    for number in 0..OPEN_INVITES_OF_SENDER_MAX {
+        here.engine.write(to_another_room(number)).wait().unwrap();
+    }
+    here.engine.write(invite(event(&there, &invite_id))).wait().unwrap();
+    here.pass_ms(10_000);
+    let show = || {
+        let show = ShowSignedInvite { room_id: ROOM.into(), user_id: ALICE.into() };
+        here.engine.write(show).wait()
+    };
+    assert!(matches!(show(), Err(Error::Denied(Denied::TooManyInvites))));
+    assert!(open(&here).is_err());
+    here.engine.write(LeaveOutOfBand { room_id: "!1:there.example".into(), ..leave() }).wait().unwrap();
+    show().unwrap();
+    assert!(open(&here).is_ok());
 }

@@ -2,12 +2,21 @@
 
 use super::*;
 use crate::{
-    command::{Prune, PruneProgress},
+    command::{Prune, PruneProgress, ShowSignedInvite},
     store::schema,
+    view::{
+        OverdueInvites,
+        federation::{Way, WayIntoRoom},
+    },
 };
 
 /// A server whose user carol is in the room, and that has signed an invite for alice which has not come with the room's events.
 fn here_with_carol() -> World {
+    signed_by_carols_server().0
+}
+
+/// The same, with the invite.
+fn signed_by_carols_server() -> (World, Arc<Pdu>) {
     let here = here();
     here.room(ROOM, BOB, None);
     here.join(ROOM, CAROL);
@@ -16,9 +25,25 @@ fn here_with_carol() -> World {
         there.message(ROOM, BOB, &n.to_string());
     }
     let invite_id = there.member(ROOM, BOB, ALICE, "invite").unwrap();
-    here.engine.write(invite(event(&there, &invite_id))).wait().unwrap();
+    let sent = event(&there, &invite_id);
+    here.engine.write(invite(sent.clone())).wait().unwrap();
     assert!(shown_invite(&here).is_none());
-    here
+    (here, sent)
+}
+
+/// Lets so much time pass, and shows the invites that should have come by then. Answers how many these are.
+fn pass_and_show(here: &World, ms: u64) -> usize {
+    here.pass_ms(ms);
+    let overdue = here.engine.read(&OverdueInvites).unwrap();
+    let count = overdue.len();
+    for (room_id, user_id) in overdue {
+        here.engine.write(ShowSignedInvite { room_id, user_id }).wait().unwrap();
+    }
+    count
+}
+
+fn way(here: &World) -> Way {
+    here.engine.read(&WayIntoRoom { room_id: ROOM, user_id: ALICE, named: &[] }).unwrap()
 }
 
 fn shown_invite(here: &World) -> Option<Value> {
@@ -170,4 +195,62 @@ fn an_invite_that_never_came_is_forgotten_after_a_week() {
     assert!(!kept());
     here.leave(ROOM, CAROL);
     assert!(shown_invite(&here).is_none());
+}
+
+/// The last user of this server may have been turned out, of which nothing has come.
+#[test]
+fn an_invite_whose_event_does_not_come_is_shown_once_and_answered_by_way_of_who_invites() {
+    let (here, sent) = signed_by_carols_server();
+    let since = sync(&here, None).1;
+    assert_eq!(pass_and_show(&here, 9_000), 0);
+    assert_eq!(pass_and_show(&here, 1_000), 1);
+    let (body, since) = sync(&here, Some(since));
+    assert!(body["rooms"]["invite"][ROOM]["invite_state"].is_object(), "{body}");
+    assert_eq!(open(&here).unwrap().servers, [THERE]);
+    let behind = way(&here);
+    assert!(behind.is_here && behind.may_be_behind && behind.needs_help(), "{behind:?}");
+    assert_eq!(behind.servers[0], THERE);
+    is_clean(&here);
+    // The same again is no other invite, neither while it is open nor when it has been answered.
+    let again = || here.engine.write(invite(sent.clone())).wait().unwrap();
+    assert!(!again().is_news);
+    assert_eq!(pass_and_show(&here, 60_000), 0);
+    here.engine.write(leave()).wait().unwrap();
+    again();
+    assert_eq!(pass_and_show(&here, 60_000), 0);
+    let (body, _) = sync(&here, Some(since));
+    assert!(body["rooms"]["leave"][ROOM].is_object() && shown_invite(&here).is_none(), "{body}");
+    assert!(!way(&here).may_be_behind);
+    is_clean(&here);
+}
+
+#[test]
+fn what_the_room_tells_of_an_invite_that_was_shown_without_it_counts() {
+    let here = here_with_carol();
+    assert_eq!(pass_and_show(&here, 10_000), 1);
+    here.member(ROOM, BOB, ALICE, "invite").unwrap();
+    assert!(shown_invite(&here).is_some());
+    assert!(open(&here).is_err() && !way(&here).may_be_behind);
+    here.leave(ROOM, ALICE);
+    assert!(shown_invite(&here).is_none());
+    assert_eq!(pass_and_show(&here, 60_000), 0);
+    is_clean(&here);
+}
+
+/// Whoever knows the room's id could otherwise show users that they are not in it.
+#[test]
+fn who_is_in_the_room_is_shown_no_invite_and_comes_in_again_by_way_of_who_invites() {
+    let (here, (there, invite_id)) = (here(), there());
+    here.room(ROOM, BOB, None);
+    here.join(ROOM, ALICE);
+    assert!(!way(&here).needs_help());
+    here.engine.write(invite(event(&there, &invite_id))).wait().unwrap();
+    assert_eq!(pass_and_show(&here, 10_000), 0);
+    here.engine.write(ShowSignedInvite { room_id: ROOM.into(), user_id: ALICE.into() }).wait().unwrap();
+    assert!(shown_invite(&here).is_none() && sync(&here, None).0["rooms"]["join"][ROOM].is_object());
+    assert!(way(&here).may_be_behind && way(&here).needs_help());
+    is_clean(&here);
+    // Whoever is not in the room for all that is known is not asked.
+    here.leave(ROOM, BOB);
+    assert!(!way(&here).may_be_behind);
 }
