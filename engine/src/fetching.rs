@@ -22,7 +22,8 @@ const SERVERS_ASKED_MAX: usize = 5;
 const PARKED_MS_MAX: u64 = 24 * 60 * 60 * 1000;
 
 /// How long an event waits for the keys of others' events in a state that was told, which a join does not at all: the room is
-/// silent for so long. They are asked for at once and a quarter of a minute later, and servers that can be reached are by then.
+/// silent for so long. They are asked for at once and a quarter of a minute later, and servers that can be reached are by then. Who
+/// drives the rounds begins one when that is over ([`Ended::goes_without_keys_ms`]).
 const KEYS_AWAITED_MS: u64 = 60 * 1000;
 
 /// What there is to be done in a room.
@@ -49,6 +50,7 @@ pub struct Round {
     room_id: String,
     origin: String,
     waiting: Vec<WaitingPdu>,
+    goes_without_keys: bool,
     /// The servers to be asked, one after the other until one knows.
     pub servers: Vec<String>,
     /// What is to be taken in.
@@ -79,29 +81,35 @@ impl Round {
         let pdus = waiting.iter().map(|pdu| pdu.json.clone()).collect();
         let mut intake = Intake::new(room_id.clone(), version, pdus);
         let oldest = engine.now_ms().saturating_sub(KEYS_AWAITED_MS);
-        if waiting.iter().any(|pdu| pdu.since_ms < oldest) {
+        let goes_without_keys = waiting.iter().any(|pdu| pdu.since_ms < oldest);
+        if goes_without_keys {
             intake.go_without_keys();
         }
         intake.go_without_members_of(engine.read(&AwaitedServers { room_id: &room_id })?);
-        Ok(Begun::Round(Box::new(Self { room_id, origin: origin.to_owned(), waiting, servers, intake })))
+        let origin = origin.to_owned();
+        Ok(Begun::Round(Box::new(Self { room_id, origin, waiting, goes_without_keys, servers, intake })))
     }
 
     /// What is to be let go.
     pub fn end(self, now_ms: u64) -> Ended {
         let oldest = now_ms.saturating_sub(PARKED_MS_MAX);
-        let (mut event_ids, mut given_up, mut is_done) = (Vec::new(), 0, true);
+        let (mut event_ids, mut given_up) = (Vec::new(), 0);
+        let mut waits_since: Option<u64> = None;
         for pdu in self.waiting {
             let is_settled = self.intake.outcomes.get(pdu.event_id.as_str()).is_some_and(is_settled);
             if is_settled || pdu.since_ms < oldest {
                 given_up += u64::from(!is_settled);
                 event_ids.push(pdu.event_id);
             } else {
-                is_done = false;
+                waits_since = Some(waits_since.unwrap_or(pdu.since_ms).min(pdu.since_ms));
             }
         }
         let (room_id, origin) = (self.room_id, self.origin);
         let release = (!event_ids.is_empty()).then_some(ReleasePdus { room_id, origin, event_ids });
-        Ended { release, given_up, is_done }
+        let patient_since = waits_since.filter(|_| !self.goes_without_keys);
+        let goes_without_keys_ms =
+            patient_since.map(|since_ms| since_ms.saturating_add(KEYS_AWAITED_MS + 1).saturating_sub(now_ms));
+        Ended { release, given_up, is_done: waits_since.is_none(), goes_without_keys_ms }
     }
 }
 
@@ -113,6 +121,8 @@ pub struct Ended {
     pub given_up: u64,
     /// Whether nothing waits any more.
     pub is_done: bool,
+    /// In how many milliseconds a round goes without the keys of others' events in states, if this one waited for them.
+    pub goes_without_keys_ms: Option<u64>,
 }
 
 fn is_settled(outcome: &Outcome) -> bool {
@@ -181,6 +191,22 @@ mod tests {
             assert_eq!((ended.is_done, ended.given_up), (released.is_some(), u64::from(released.is_some())));
             assert_eq!(ended.release.map(|release| release.event_ids), released);
         }
+    }
+
+    #[test]
+    fn what_waits_is_tried_without_keys_as_soon_as_it_has_waited_long_enough_for_them() {
+        let world = world();
+        let goes_without_keys_ms = || {
+            let begun = Round::begin(&world.engine, ROOM, THERE).unwrap();
+            let Begun::Round(round) = begun else { panic!("it waits") };
+            round.end(world.engine.now_ms()).goes_without_keys_ms
+        };
+        let pause_ms = goes_without_keys_ms().unwrap();
+        assert!((KEYS_AWAITED_MS..KEYS_AWAITED_MS + 100).contains(&pause_ms), "{pause_ms}");
+        world.pass_ms(pause_ms - 1);
+        assert_eq!(goes_without_keys_ms(), Some(1));
+        world.pass_ms(1);
+        assert_eq!(goes_without_keys_ms(), None, "it does by then");
     }
 
     #[test]

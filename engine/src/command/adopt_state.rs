@@ -1,7 +1,11 @@
 //! A room is brought into agreement with what another server holds its state to be, as far as the rules allow it.
 
+use std::collections::HashSet;
+
+use super::receive_pdus::tell_found;
 use crate::{
     command::{Command, Lanes},
+    core::num::TextNum,
     error::Result,
     room::{
         RoomCtx, membership,
@@ -11,7 +15,8 @@ use crate::{
 };
 
 /// Compares the state before an event, as another server tells it, with what is known here, and adopts what state resolution
-/// makes of both. The events of the state were stored as outliers before. Doing it again changes nothing.
+/// makes of both. The events of the state were stored as outliers before. Servers that are found in the room by it are told where it
+/// ends. Doing it again changes nothing.
 #[derive(Clone, Debug)]
 pub struct AdoptState {
     /// The room's id.
@@ -32,7 +37,9 @@ impl Command for AdoptState {
     fn run(&self, tx: &mut Tx) -> Result<Adopted> {
         let mut room = RoomCtx::load(tx, &self.room_id)?;
         let allowed_guests = membership::allows_guests(tx, &room)?;
+        let known: HashSet<TextNum> = tx.counted_servers(room.num)?.into_iter().collect();
         let adopted = adopt_state(tx, &mut room, &self.state)?;
+        tell_found(tx, &room, &known, None)?;
         membership::follow_guest_access(tx, &mut room, allowed_guests)?;
         Ok(adopted)
     }

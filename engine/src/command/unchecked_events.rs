@@ -62,8 +62,11 @@ pub struct KeepUnchecked {
     pub before: Arc<str>,
     /// The events. Some hundreds at once make a batch of good size.
     pub events: Vec<Unchecked>,
-    /// Whether they take the place of those that were kept before of a state that was told with a join; and of all others, unless this
-    /// server is in the room.
+    /// Whether the room was entered by that event, long ago it may be. Else it is about to be, and this is newer than all that was told
+    /// with joins before.
+    pub is_entered: bool,
+    /// Whether they take the place of what was kept before: of the state before the same event, if the room was entered by that. Else of
+    /// those that were told with joins; and of all others, unless this server is in the room.
     pub is_anew: bool,
 }
 
@@ -80,18 +83,34 @@ impl Command for KeepUnchecked {
             Some(room) => room.num,
             None => RoomCtx::create(tx, &self.room_id, self.version)?.num,
         };
-        match self.is_anew {
-            true if tx.is_server_in_room(&tx.shared.server_name, room)? => unchecked::let_joins_go(tx, room)?,
-            true => unchecked::let_all_go(tx, room)?,
-            false => {}
+        if self.is_anew {
+            self.make_place(tx, room)?;
         }
         let since_ms = tx.shared.clock.now_ms();
         for event in &self.events {
             let Unchecked { event_id, server, is_state, json } = event;
             let server = tx.intern_text(server)?;
+            // It waits as part of a later state already.
+            if self.is_entered && unchecked::waits_as(tx, (room, server), event_id, *is_state)? {
+                continue;
+            }
             let (before, json) = (self.before.to_string(), json.to_vec());
             let row = UncheckedEvent { before, is_state: *is_state, since_ms, json };
             unchecked::keep(tx, room, server, event_id, &row);
+        }
+        Ok(())
+    }
+}
+
+impl KeepUnchecked {
+    /// Lets go what these take the place of.
+    fn make_place(&self, tx: &mut Tx, room: RoomNum) -> Result<()> {
+        if self.is_entered {
+            unchecked::let_state_go(tx, room, &self.before)?;
+        } else if tx.is_server_in_room(&tx.shared.server_name, room)? {
+            unchecked::let_joins_go(tx, room)?;
+        } else {
+            unchecked::let_all_go(tx, room)?;
         }
         Ok(())
     }

@@ -151,6 +151,17 @@ pub(crate) fn waits(
     reader.has(&schema::UNCHECKED_EVENTS, &(room, server, event_id.to_owned()))
 }
 
+/// Whether an event waits for the keys of a server as part of a state; or to allow one, if that is all that is asked for.
+pub(crate) fn waits_as(
+    reader: &Reader,
+    (room, server): (RoomNum, TextNum),
+    event_id: &str,
+    is_state: bool,
+) -> Result<bool, StorageError> {
+    let row = reader.get(&schema::UNCHECKED_EVENTS, &(room, server, event_id.to_owned()))?;
+    Ok(row.is_some_and(|row| row.is_state || !is_state))
+}
+
 /// Whether an event has its place in the graph.
 pub(crate) fn is_placed(reader: &Reader, event_id: &str) -> Result<bool, StorageError> {
     Ok(gap::in_graph(reader, event_id)?.is_some())
@@ -266,18 +277,32 @@ fn has_power(levels: &PowerLevels, pdu: &Pdu) -> bool {
 /// O(events that wait there).
 pub(crate) fn let_joins_go(tx: &mut Tx, room: RoomNum) -> Result<(), StorageError> {
     let mut joins: HashMap<String, bool> = HashMap::new();
+    let_go_where(tx, room, |reader, before| {
+        if let Some(is_join) = joins.get(before) {
+            return Ok(*is_join);
+        }
+        let is_join = is_join(reader, before)?;
+        joins.insert(before.to_owned(), is_join);
+        Ok(is_join)
+    })
+}
+
+/// Lets those events of a room go that were told of the state before an event: of other states, earlier or later, nothing is said anew.
+/// O(events that wait there).
+pub(crate) fn let_state_go(tx: &mut Tx, room: RoomNum, event_id: &str) -> Result<(), StorageError> {
+    let_go_where(tx, room, |_, before| Ok(before == event_id))
+}
+
+/// Lets those events of a room go of which this is true, by the event before which they were told.
+fn let_go_where(
+    tx: &mut Tx,
+    room: RoomNum,
+    mut is_it: impl FnMut(&Reader, &str) -> Result<bool, StorageError>,
+) -> Result<(), StorageError> {
     let (mut users, mut rows) = (HashSet::new(), Vec::new());
     each(tx, room, |server, event_id, row| rows.push((server, event_id, row)))?;
     for (server, event_id, row) in rows {
-        let is_join = match joins.get(&row.before) {
-            Some(is_join) => *is_join,
-            None => {
-                let is_join = is_join(tx, &row.before)?;
-                joins.insert(row.before.clone(), is_join);
-                is_join
-            }
-        };
-        if is_join {
+        if is_it(tx, &row.before)? {
             users.extend(let_go(tx, room, server, &event_id, &row)?);
         }
     }

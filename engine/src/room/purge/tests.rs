@@ -23,8 +23,11 @@ use crate::{
     error::{Conflict, Error, Result, What},
     fixture::{START_MS, World},
     remote::ServerKey,
-    room::{Freed, PurgeProgress, RoomCtx, receive::Outcome},
-    store::{Backend, Direction, Family, Faults, Memory, Read, Reader, Rocks, schema, schema::EventStatus},
+    room::{Freed, PurgeProgress, RoomCtx, receive::Outcome, servers},
+    store::{
+        Backend, Direction, Family, Faults, Memory, Read, Reader, Rocks, schema,
+        schema::{EventStatus, PartialJoin},
+    },
     view::{CheckPdus, Messages, Purges, StreamToken, Sync, SyncToken},
 };
 
@@ -510,6 +513,10 @@ fn furnish(scene: &Scene) {
             let alice = tx.user_num(ALICE)?.unwrap();
             account_data::set(tx, alice, Some(room), "org.example", &Bytes::from_static(b"{}"))?;
             tx.put(&schema::PUBLIC_ROOMS, &room, &());
+            let supposed = vec!["elsewhere.example".to_owned()];
+            servers::suppose(tx, room, &supposed)?;
+            let lacking = PartialJoin { event_id: "$join".to_owned(), servers: supposed };
+            tx.put(&schema::PARTIAL_JOINS, &room, &lacking);
             Ok(())
         })
         .unwrap();

@@ -144,7 +144,8 @@ pub(super) fn aliases(tx: &mut Tx, room: RoomNum, room_id: &str, aliases: &[Stri
     Ok(PurgeWork::Events(StreamPos(i64::MIN)))
 }
 
-/// Removes what tells when other servers were in the room: each has had a user who is listed. O(users of other servers).
+/// Removes what tells when other servers were in the room: each has had a user who is listed, or is supposed to have one whom nobody has
+/// told of yet. O(users of other servers).
 fn remove_stays(tx: &mut Tx, room: RoomNum) -> Result<(), StorageError> {
     let mut servers: Vec<TextNum> = Vec::new();
     tx.scan(
@@ -158,6 +159,9 @@ fn remove_stays(tx: &mut Tx, room: RoomNum) -> Result<(), StorageError> {
             true
         },
     )?;
+    for name in tx.get(&schema::PARTIAL_JOINS, &room)?.into_iter().flat_map(|partial| partial.servers) {
+        servers.extend(tx.text_num(&name)?);
+    }
     for server in servers {
         tx.delete_prefix(&schema::SERVER_STAYS, &(server, room));
     }

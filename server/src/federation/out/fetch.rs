@@ -213,7 +213,7 @@ async fn fetch_for(ctx: &Arc<Context>, Errand { room_id, origin }: &Errand) -> R
     if let Ok(taken) = timeout(ROUND_TIME_MAX, drive(ctx, &mut round.intake, &mut asking)).await {
         taken?;
     }
-    let Ended { release, given_up, is_done } = round.end(ctx.engine.now_ms());
+    let Ended { release, given_up, is_done, goes_without_keys_ms } = round.end(ctx.engine.now_ms());
     refusals::dropped_events("waited_too_long", given_up);
     if let Some(release) = release {
         ctx.engine.write(release).await?;
@@ -223,7 +223,10 @@ async fn fetch_for(ctx: &Arc<Context>, Errand { room_id, origin }: &Errand) -> R
     }
     let lacks = asking.lacks(ctx);
     let keys_at = lacks.iter().filter_map(|key| asked_again(ctx, &key.server_name)).min();
-    Ok(Left::Something { lacks, keys_at })
+    // What lacks none gains nothing by that.
+    let goes_without_ms = goes_without_keys_ms.filter(|_| !lacks.is_empty());
+    let without_at = goes_without_ms.map(|pause_ms| Instant::now() + Duration::from_millis(pause_ms));
+    Ok(Left::Something { lacks, keys_at, without_at })
 }
 
 /// The servers to ask about a room: first those given, then those with the most members.

@@ -47,12 +47,14 @@ pub enum Left {
         lacks: Vec<MissingKey>,
         /// When the first of them will be asked for, if that is only put off.
         keys_at: Option<Instant>,
+        /// When it is tried without them, if that is still to come.
+        without_at: Option<Instant>,
     },
 }
 
 impl Default for Left {
     fn default() -> Left {
-        Left::Something { lacks: Vec::new(), keys_at: None }
+        Left::Something { lacks: Vec::new(), keys_at: None, without_at: None }
     }
 }
 
@@ -105,11 +107,11 @@ impl Fetches {
             Left::Nothing => {
                 errands.remove(errand);
             }
-            Left::Something { lacks, keys_at } => {
+            Left::Something { lacks, keys_at, without_at } => {
                 let now = Instant::now();
                 let pause = PAUSES.get(attempts).or(PAUSES.last()).copied().unwrap_or_default();
                 let keys_at = keys_at.filter(|_| attempts < KEYS_ATTEMPTS_MAX);
-                let until = keys_at.map_or(now + pause, |keys_at| keys_at.min(now + pause));
+                let until = [keys_at, without_at].into_iter().flatten().fold(now + pause, Instant::min);
                 errands.insert(errand.clone(), Stage::Resting { until, attempts: attempts + 1, lacks });
             }
         }
@@ -222,7 +224,7 @@ mod tests {
         let errand = |origin: &str| Errand { room_id: "!a:here.test".to_owned(), origin: origin.to_owned() };
         for (origin, lacks) in [("a.test", lacking("key.test")), ("b.test", lacking("other.test"))] {
             assert!(fetches.begin(&errand(origin), true));
-            fetches.end(&errand(origin), Left::Something { lacks, keys_at: None }, 0);
+            fetches.end(&errand(origin), Left::Something { lacks, keys_at: None, without_at: None }, 0);
         }
         let of = |server: &'static str| fetches.lacking(move |key| key.server_name == server);
         assert_eq!(of("key.test"), [errand("a.test")]);
@@ -237,9 +239,25 @@ mod tests {
         let errand = Errand { room_id: "!a:here.test".to_owned(), origin: "there.test".to_owned() };
         for attempts in 0..PAUSES.len() {
             assert!(fetches.begin(&errand, true));
-            let left = Left::Something { lacks: lacking("key.test"), keys_at: Some(Instant::now()) };
+            let keys_at = Some(Instant::now());
+            let left = Left::Something { lacks: lacking("key.test"), keys_at, without_at: None };
             fetches.end(&errand, left, attempts);
             assert_eq!(fetches.begin(&errand, false), attempts < KEYS_ATTEMPTS_MAX, "{attempts}");
+            fetches.end(&errand, Left::Nothing, attempts);
+        }
+    }
+
+    #[test]
+    fn what_may_go_without_a_key_rests_no_longer_than_until_then() {
+        let fetches = Fetches::default();
+        let errand = Errand { room_id: "!a:here.test".to_owned(), origin: "there.test".to_owned() };
+        // However often it was tried before: others that were sent meanwhile count as well.
+        for (attempts, seconds, is_due) in [(2, 0, true), (PAUSES.len(), 0, true), (2, 10, false)] {
+            assert!(fetches.begin(&errand, true));
+            let without_at = Some(Instant::now() + Duration::from_secs(seconds));
+            let left = Left::Something { lacks: lacking("key.test"), keys_at: None, without_at };
+            fetches.end(&errand, left, attempts);
+            assert_eq!(fetches.begin(&errand, false), is_due, "{attempts} {seconds}");
             fetches.end(&errand, Left::Nothing, attempts);
         }
     }

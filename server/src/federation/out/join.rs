@@ -358,8 +358,8 @@ pub async fn store(
     let mut ids: Vec<Arc<str>> = state.ready.iter().map(|pdu| pdu.pdu().event_id.clone()).collect();
     let all: Vec<Arc<CheckedPdu>> = chain.ready.into_iter().chain(state.ready).collect();
     let (join, before) = match at {
-        At::Join(join) => (Some(join), Some(join.pdu().event_id.clone())),
-        At::Entrance(event_id) => (None, Some(event_id.into())),
+        At::Join(join) => (Some(join), Some((join.pdu().event_id.clone(), false))),
+        At::Entrance(event_id) => (None, Some((Arc::from(event_id), true))),
         At::Compared => (None, None),
     };
     let ordered = tokio::task::block_in_place(|| {
@@ -375,8 +375,8 @@ pub async fn store(
         tracing::warn!(room_id, count, "events of a state are left out: what allows them was not told");
         ids.retain(|event_id| !left_out.contains(event_id));
     }
-    if let Some(before) = before {
-        unchecked::keep(ctx, (room_id, version), &before, kept_back).await?;
+    if let Some((before, is_entered)) = before {
+        unchecked::keep(ctx, (room_id, version), (&before, is_entered), kept_back).await?;
     }
     let named = ordered.into_iter().map(|checked| checked.pdu().event_id.clone()).collect();
     Ok(Stored { state: ids, named, without_keys })

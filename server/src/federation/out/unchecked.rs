@@ -239,13 +239,14 @@ impl KeptBack {
     }
 }
 
-/// Keeps what cannot be checked of the state before an event, in the place of what was kept before of the room.
+/// Keeps what cannot be checked of the state before an event, by which the room is about to be entered, or was. It takes the place of
+/// what was kept before: of the room, or where it was, of that state.
 ///
 /// Errors: those of the store.
 pub async fn keep(
     ctx: &Context,
     (room_id, version): (&str, &'static RoomVersion),
-    before: &Arc<str>,
+    (before, is_entered): (&Arc<str>, bool),
     kept_back: KeptBack,
 ) -> Result<(), ApiError> {
     let rooms = &ctx.federation.unchecked;
@@ -257,7 +258,8 @@ pub async fn keep(
     while is_anew || !rest.is_empty() {
         let (events, behind) = rest.split_at(rest.len().min(BATCH));
         let (room_id, events) = (room_id.to_owned(), events.to_vec());
-        ctx.engine.write(KeepUnchecked { room_id, version, before: before.clone(), events, is_anew }).await?;
+        let before = before.clone();
+        ctx.engine.write(KeepUnchecked { room_id, version, before, events, is_entered, is_anew }).await?;
         (rest, is_anew) = (behind, false);
     }
     if !kept_back.events.is_empty() {

@@ -1,10 +1,12 @@
 //! A room is resynchronised with what another server holds its state to be.
 
-use super::*;
+use super::{unchecked::sent_to, *};
 use crate::{
     LeftOut,
     command::{AdoptState, SendEvent},
 };
+
+const THERE: &str = "there.example";
 
 /// The ids of the state after the room's last event.
 fn state_ids(scene: &Scene) -> Vec<Arc<str>> {
@@ -61,6 +63,28 @@ fn what_only_the_other_server_knows_is_adopted_as_far_as_the_rules_allow() {
     assert_eq!((again.differing, again.changes.len()), (0, 0));
     scene.world.message(ROOM, ALICE, "and on");
     assert_eq!(scene.state("m.room.topic", ""), Some(topic.event_id.to_string()));
+    scene.is_sound();
+}
+
+#[test]
+fn a_server_that_is_found_in_the_room_is_told_where_it_ends() {
+    let scene = Scene::new();
+    scene.world.state(ROOM, ALICE, "m.room.power_levels", "", json!({"users": {ALICE: 100}}));
+    let leave = scene.member(BOB, BOB, "leave", &strs(&scene.ends()), 20);
+    assert!(accepted(&scene.receive(&[&leave])));
+    let before = scene.world.message(ROOM, ALICE, "the last that both know");
+    let join = scene.member(CARL, CARL, "join", &[&before], 30);
+    scene.receive_outliers(&[&join]);
+    let mut told = state_ids(&scene);
+    told.push(join.event_id.clone());
+    let last = scene.world.message(ROOM, ALICE, "said meanwhile");
+    scene.world.deliver(THERE);
+    adopt(&scene, &before, told.clone());
+    assert!(scene.is_joined(CARL));
+    assert_eq!(sent_to(&scene.world, THERE).0, [last.as_str()]);
+    // It is known by now.
+    adopt(&scene, &before, told);
+    assert_eq!(sent_to(&scene.world, THERE).0, [""; 0]);
     scene.is_sound();
 }
 

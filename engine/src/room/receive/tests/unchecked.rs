@@ -11,6 +11,7 @@ use crate::{
 
 const THERE: &str = "there.example";
 const AWAY: &str = "away.example";
+const ERIN: &str = "@erin:here.example";
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// A room of Alice's alone, in whose state are Carl's join and a topic of his by what another server told when it was entered by its
@@ -67,6 +68,15 @@ impl Told {
     }
 
     fn keep_before(&self, before: &str, events: &[(&Pdu, &str)], is_anew: bool) {
+        self.keep_of((before, false), events, is_anew);
+    }
+
+    /// Keeps what the state before a join goes without by which the room was entered before, as it is told with its members.
+    fn keep_with_members(&self, join: &str, events: &[(&Pdu, &str)]) {
+        self.keep_of((join, true), events, true);
+    }
+
+    fn keep_of(&self, (before, is_entered): (&str, bool), events: &[(&Pdu, &str)], is_anew: bool) {
         let event = |(pdu, server): &(&Pdu, &str)| Unchecked {
             event_id: pdu.event_id.clone(),
             server: (*server).to_owned(),
@@ -75,7 +85,8 @@ impl Told {
         };
         let events = events.iter().map(event).collect();
         let before = before.into();
-        let keep = KeepUnchecked { room_id: ROOM.into(), version: version(), before, events, is_anew };
+        let room_id = ROOM.into();
+        let keep = KeepUnchecked { room_id, version: version(), before, events, is_entered, is_anew };
         self.scene.world.engine.write(keep).wait().unwrap();
     }
 
@@ -390,6 +401,27 @@ fn what_is_told_anew_takes_the_place_of_what_was_told_before() {
     told.scene.is_sound();
 }
 
+/// The members of an earlier stay are asked for behind those of the last one.
+#[test]
+fn what_is_told_of_an_earlier_join_takes_no_place_of_what_a_later_one_was_told_with() {
+    let told = Told::new();
+    let earlier = told.scene.state("m.room.member", ALICE).unwrap();
+    let later = told.scene.world.join(ROOM, ERIN);
+    told.keep_before(&later, &[(&told.join, AWAY)], true);
+    told.keep_with_members(&earlier, &[(&told.topic, THERE)]);
+    assert_eq!((told.waiting(AWAY).len(), told.waiting(THERE).len()), (1, 1));
+    // Told once more, it takes its own place; and what waits as part of the later state goes on doing so.
+    told.keep_with_members(&earlier, &[(&told.join, AWAY)]);
+    assert_eq!(told.awaited(), [AWAY]);
+    told.keep_with_members(&earlier, &[]);
+    assert_eq!(told.waiting(AWAY), std::slice::from_ref(&told.join.event_id));
+    told.scene.is_sound();
+    let taken = told.take(AWAY, &[&told.join], &[]);
+    assert!(matches!(taken, TakenUnchecked::Settled { count: 1, .. }), "{taken:?}");
+    assert!(told.scene.is_joined(CARL));
+    told.scene.is_sound();
+}
+
 #[test]
 fn of_whom_two_events_tell_it_is_noted_until_neither_waits() {
     let told = Told::new();
@@ -415,7 +447,8 @@ fn what_waits_in_a_room_that_is_not_entered_is_let_go_by_and_by() {
         json: r#"{"type":"m.room.member","state_key":"@carl:there.example"}"#.into(),
     };
     let (before, events) = (Arc::from("$never-heard-of"), vec![event]);
-    let keep = KeepUnchecked { room_id: room_id.into(), version: version(), before, events, is_anew: true };
+    let (version, is_entered, is_anew) = (version(), false, true);
+    let keep = KeepUnchecked { room_id: room_id.into(), version, before, events, is_entered, is_anew };
     world.engine.write(keep).wait().unwrap();
     let take = TakeUnchecked {
         room_id: room_id.into(),
