@@ -312,7 +312,8 @@ fn edges(
 
 /// The previous events that were part of the graph when this one came, as far as that can be told: they stand before it
 /// in the timeline, and were numbered before it. An event after a gap may have come before them, and the join by which a
-/// room is entered follows nothing.
+/// room is entered follows nothing. What was filled into a gap came when much that stands behind it was there, and may have
+/// been numbered long before, as part of a state that was told.
 fn needed_prev(
     row: &Row<'_>,
     num: EventNum,
@@ -333,6 +334,7 @@ fn needed_prev(
             found.value.status == EventStatus::Accepted
                 && found.value.room == value.room
                 && found.pos < *pos
+                && !found.value.is_filled_in
                 // A purge cuts what leads to the history that it removes.
                 && starts.is_none_or(|starts| starts <= found.pos)
         });

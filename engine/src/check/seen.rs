@@ -30,8 +30,8 @@ pub(super) struct Seen {
 pub(super) struct RoomSeen {
     /// Events that no accepted one follows: the forward extremities.
     pub open: HashSet<EventNum>,
-    /// Events that may be extremities or not: what this server left when it left the room, what a purge cut off, and what only
-    /// something in a gap follows.
+    /// Events that may be extremities or not: what this server left when it left the room, what a purge cut off, what was filled
+    /// into a gap, and what only something in a gap follows.
     pub doubtful: HashSet<EventNum>,
     /// Events that are followed by one that stands before them.
     pub followed_early: HashSet<EventNum>,

@@ -124,8 +124,9 @@ fn follow(
     let is_cut =
         readable(row.reader().get(&schema::HISTORY_STARTS, &room))?.is_some_and(|starts| header.pos < starts);
     let is_entry = is_entry(row, room, num, header)?;
-    // What leads from an event within a gap to what is behind the gap is missing.
-    let is_doubtful = is_cut || header.value.after_gap || row.seen.followed.contains(&num);
+    // What leads from an event within a gap to what is behind the gap is missing, or not shown and came later than that.
+    let is_doubtful =
+        is_cut || header.value.after_gap || header.value.is_filled_in || row.seen.followed.contains(&num);
     let seen = row.seen.rooms.entry(room).or_default();
     if is_entry {
         // The room may have been entered anew here, which leaves behind what was before.

@@ -408,27 +408,35 @@ impl Step<'_> {
 
     /// The state before the event: from what it follows if all of that is here, else as given, else from what follows it,
     /// which is possible as long as nothing between them changed it.
+    ///
+    /// What is here of what it follows has its part in it, as where an event comes live: if this one is not shown, what follows it
+    /// is taken to follow that, and the room's state to rest on it no more.
     fn state_before(
         &mut self,
         pdu: &Pdu,
         prev: &[Arc<Event>],
         given: Option<&GivenState>,
     ) -> Result<Option<NodeId>> {
+        let known = prev.iter().map(|event| event.header.state_after);
         let distinct: HashSet<&Arc<str>> = pdu.prev_events.iter().collect();
         if prev.len() == distinct.len() {
-            let states = prev.iter().map(|event| event.header.state_after);
-            return Ok(Some(fork::merged(self.tx, self.room, states)?));
+            return Ok(Some(fork::merged(self.tx, self.room, known)?));
         }
-        if let Some(given) = given {
-            let entries = given_entries(self.tx, self.room, &given.state, self.at_hand, self.missing)?;
-            let Some(entries) = entries else { return Ok(None) };
-            return Ok(Some(state::build(self.tx, self.room.num, entries)?));
-        }
-        let derived = self.state_from_followers(pdu)?;
-        if derived.is_none() {
-            self.missing.state.push(pdu.event_id.clone());
-        }
-        Ok(derived)
+        let told = match given {
+            Some(given) => {
+                let entries = given_entries(self.tx, self.room, &given.state, self.at_hand, self.missing)?;
+                entries.map(|entries| state::build(self.tx, self.room.num, entries)).transpose()?
+            }
+            None => {
+                let derived = self.state_from_followers(pdu)?;
+                if derived.is_none() {
+                    self.missing.state.push(pdu.event_id.clone());
+                }
+                derived
+            }
+        };
+        let Some(told) = told else { return Ok(None) };
+        Ok(Some(fork::merged(self.tx, self.room, known.chain([told]))?))
     }
 
     fn state_from_followers(&self, pdu: &Pdu) -> Result<Option<NodeId>> {

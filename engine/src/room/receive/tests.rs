@@ -13,6 +13,7 @@ mod hostile;
 mod invites;
 mod left_behind;
 mod overtaken;
+mod own_users;
 mod places;
 mod policy;
 mod pruned;

@@ -10,7 +10,7 @@ use crate::{
     room::{graph::auth_chain, handshake::Handshake},
 };
 
-const FRED: &str = "@fred:here.example";
+pub(super) const FRED: &str = "@fred:here.example";
 
 /// A room on one engine, and another that came into it by a join of Fred's, and has left it. Both engines sign as the same server, so
 /// that its key is known on either side.
@@ -21,7 +21,7 @@ struct Gone {
     leave: String,
 }
 
-fn pdu_of(scene: &Scene, event_id: &str) -> Pdu {
+pub(super) fn pdu_of(scene: &Scene, event_id: &str) -> Pdu {
     scene.world.ask(|reader| {
         let event = reader.event(reader.event_num(event_id)?.unwrap())?;
         Ok(Pdu::clone(&*event.pdu()?))
@@ -29,7 +29,7 @@ fn pdu_of(scene: &Scene, event_id: &str) -> Pdu {
 }
 
 /// Fred comes in by way of the resident, which tells its state and what allows that.
-fn enter(resident: &Scene, newcomer: &Scene) -> Pdu {
+pub(super) fn enter(resident: &Scene, newcomer: &Scene) -> Pdu {
     let state = resident.state_ids();
     let told: Vec<Pdu> = resident.world.ask(|reader| {
         let room = RoomCtx::load(reader, ROOM)?;

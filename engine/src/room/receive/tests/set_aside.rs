@@ -115,6 +115,18 @@ fn a_page_of_history_goes_on_behind_them() {
     }
 }
 
+/// They come with what they follow, and what follows them was there before: nothing that is shown follows that.
+#[test]
+fn what_they_alone_follow_is_at_no_end_of_the_room() {
+    let between = Between::new(EventStatus::Rejected);
+    between.take(&between.after);
+    let page = [&between.bad[1], &between.bad[0], &between.innocent];
+    fill(&between.scene, page.map(|pdu| pdu.json.clone()).to_vec());
+    assert!(between.bad.iter().all(|bad| between.scene.status(&bad.event_id) == Some(EventStatus::Rejected)));
+    assert_eq!(between.scene.ends(), [between.after.event_id.to_string()]);
+    between.is_whole(&[&between.innocent, &between.after]);
+}
+
 /// The state that was told with one of them lacks it, and what follows stands on that.
 #[test]
 fn what_they_alone_follow_counts_when_it_comes() {

@@ -2,11 +2,14 @@
 
 use super::*;
 
-/// Bob had power once, and says that he has it still, and that Alice never came in. Returns what he holds back, and an event behind it
-/// that is here with that state.
-fn made_up(scene: &Scene) -> [Pdu; 2] {
+/// What Bob may not send.
+const HIGH: &str = "org.example.high";
+
+/// Bob had power once, and says that he has it still, and that Alice never came in: the state that he makes up.
+fn made_up_state(scene: &Scene) -> Vec<Arc<str>> {
     let power = |levels: Value| {
-        scene.world.state(ROOM, ALICE, "m.room.power_levels", "", json!({"users": levels}));
+        let content = json!({"users": levels, "events": {HIGH: 100}});
+        scene.world.state(ROOM, ALICE, "m.room.power_levels", "", content);
         scene.state("m.room.power_levels", "").unwrap()
     };
     let once = power(json!({ALICE: 100, BOB: 99}));
@@ -14,12 +17,23 @@ fn made_up(scene: &Scene) -> [Pdu; 2] {
     let mut state = scene.state_ids();
     state.retain(|event_id| !left_out.contains(&event_id.to_string()));
     state.push(once.into());
+    state
+}
+
+/// Takes an event in, and is told the state before it if there is one.
+fn take(scene: &Scene, pdu: &Pdu, state: Option<&[Arc<str>]>, backfill: bool) -> Outcome {
+    let given = |state: &[Arc<str>]| GivenState { event_id: pdu.event_id.clone(), state: state.to_vec() };
+    let (states, pdus) = (state.map(given).into_iter().collect(), scene.check(&[pdu]));
+    let received = scene.write(ReceivePdus { pdus, states, backfill, ..ReceivePdus::default() });
+    received.outcomes[0].1.clone()
+}
+
+/// What Bob holds back, and an event behind it that is here with the state that he makes up.
+fn made_up(scene: &Scene) -> [Pdu; 2] {
+    let state = made_up_state(scene);
     let held_back = scene.message(BOB, &strs(&scene.ends()), 40);
     let sent = scene.message(BOB, &[&held_back.event_id], 41);
-    let states = vec![GivenState { event_id: sent.event_id.clone(), state }];
-    let pdus = scene.check(&[&sent]);
-    let received = scene.write(ReceivePdus { pdus, states, ..ReceivePdus::default() });
-    assert!(accepted(&received), "{received:?}");
+    assert_eq!(take(scene, &sent, Some(&state), false), Outcome::Accepted);
     [held_back, sent]
 }
 
@@ -56,6 +70,55 @@ fn what_is_told_rightly_leaves_one_end_when_what_lay_between_is_here() {
         let pdus = scene.check(&[&between]);
         assert!(accepted(&scene.write(ReceivePdus { pdus, backfill, ..ReceivePdus::default() })));
         assert_eq!(scene.ends(), [last.event_id.to_string()]);
+        scene.is_sound();
+    }
+}
+
+/// He says so of the state before what is refused as well, or it is taken to be that before what follows. What follows an event that
+/// is not shown follows what that one follows.
+#[test]
+fn what_is_refused_in_a_gap_leads_past_nothing_that_the_state_rests_on() {
+    for is_told in [true, false] {
+        let scene = Scene::new();
+        let state = made_up_state(&scene);
+        let ends = scene.ends();
+        let mut prev = strs(&ends);
+        prev.push("$unknown");
+        let refused = scene.draft(BOB, HIGH, None, json!({}), &prev, 40);
+        let sent = scene.message(BOB, &[&refused.event_id], 41);
+        assert_eq!(take(&scene, &sent, Some(&state), false), Outcome::Accepted);
+        let right = scene.state_ids();
+        let told = is_told.then_some(&state[..]);
+        let outcome = take(&scene, &refused, told, true);
+        assert!(matches!(outcome, Outcome::Rejected(_)), "{is_told} {outcome:?}");
+        let last = scene.message(BOB, &[&refused.event_id, &sent.event_id], 42);
+        assert_eq!(take(&scene, &last, None, false), Outcome::Accepted);
+        assert_eq!(scene.ends(), [last.event_id.to_string()]);
+        assert!(scene.is_joined(ALICE), "{is_told}");
+        assert_eq!(scene.state_ids(), right);
+        scene.is_sound();
+    }
+}
+
+#[test]
+fn what_follows_both_sides_of_a_gap_stands_on_both() {
+    for is_here in [false, true] {
+        let scene = Scene::new();
+        let state = made_up_state(&scene);
+        let ends = scene.ends();
+        let held_back = scene.message(BOB, &strs(&ends), 40);
+        let sent = scene.message(BOB, &[&held_back.event_id], 41);
+        assert_eq!(take(&scene, &sent, Some(&state), false), Outcome::Accepted);
+        let right = scene.state_ids();
+        if is_here {
+            assert_eq!(take(&scene, &held_back, None, true), Outcome::Accepted);
+        }
+        let mut prev = strs(&ends);
+        prev.push(&sent.event_id);
+        let last = scene.message(BOB, &prev, 42);
+        assert_eq!(take(&scene, &last, None, false), Outcome::Accepted);
+        assert_eq!(scene.ends(), [last.event_id.to_string()]);
+        assert_eq!(scene.state_ids(), right);
         scene.is_sound();
     }
 }
