@@ -82,7 +82,11 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("outbox", "engine::Shared", "who waits for news of what is to be sent keeps the engine's table alive"),
     ("outbox", "room::company", "what is queued of users is kept for as long as their rooms have the server"),
     ("outbox", "room::members", "other servers are told what this one's own users have read"),
-    ("outbox", "room::receipts", "receipts that a server is still to be told are found among those of its rooms"),
+    (
+        "outbox",
+        "room::receipts",
+        "receipts that a server is still to be told are found among those of its rooms",
+    ),
     ("room", "device::elsewhere", "devices are followed of those who share a room"),
     ("room", "device::lists", "who comes into a room is told of with their devices, in the join's own batch"),
     ("room", "outbox", "what a server has been sent says what it is still to be told of a room"),

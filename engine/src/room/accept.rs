@@ -347,25 +347,39 @@ fn advance(
     let followed = fork::followed_extremities(tx, room, &arrival.prev)?;
     let all_followed = followed.len() == room.head.extremities.len();
     room.head.extremities.retain(|(extremity, _)| !followed.contains(extremity));
-    if is_followed && !followed.is_empty() {
-        // As in `leave_behind`: what rests on the ends that it follows rests on it from now on.
-        is_followed = state_without(tx, room)?.is_some();
-    }
-    if !is_followed {
-        room.head.extremities.push((num, event_id));
-    }
     let at_head = all_followed && noted.is_none() && arrival.state_before == before;
     if at_head {
+        room.head.extremities.push((num, event_id));
         room.head.state = state_after;
         room.head.partial_state = arrival.partial_state;
         let change = key.map(|key| state::StateChange { key, before: None, after: Some(num) });
         return Ok(Advance { changes: change.into_iter().collect(), at_head });
     }
     room.head.forked = true;
-    let others = fork::states_of_extremities(tx, room, Some(num))?;
+    note_provisionally(tx, room, arrival, num, key, state_after)?;
+    let others = fork::states_of_extremities(tx, room, None)?;
+    let with_own = others.snapshots.iter().copied().chain([state_after]);
+    room.head.state = fork::merged(tx, room, with_own)?;
+    if is_followed {
+        // As in `leave_behind`: the state behind the gap is the word of who told it, which may not have had this one in it.
+        is_followed = state_without(tx, room)?.is_some();
+    }
+    if !is_followed {
+        room.head.extremities.push((num, event_id));
+    }
     room.head.partial_state = others.partial || (!is_followed && arrival.partial_state);
-    let own = (!is_followed).then_some(state_after);
-    // Resolution may come to judge the event itself, so it has to be there, if not yet with all that its header says.
+    Ok(Advance { changes: tx.state_difference(room.num, before, room.head.state)?, at_head })
+}
+
+/// Writes an event that resolution may come to judge, if not yet with all that its header says.
+fn note_provisionally(
+    tx: &mut Tx,
+    room: &RoomCtx,
+    arrival: &Arrival,
+    num: EventNum,
+    key: Option<StateKeyId>,
+    state_after: NodeId,
+) -> Result<()> {
     let place = Place {
         key,
         status: EventStatus::Accepted,
@@ -376,8 +390,7 @@ fn advance(
     };
     let provisional = assemble(tx, room, arrival, num, place)?;
     tx.write_event(&Arc::new(provisional), false);
-    room.head.state = fork::merged(tx, room, others.snapshots.into_iter().chain(own))?;
-    Ok(Advance { changes: tx.state_difference(room.num, before, room.head.state)?, at_head })
+    Ok(())
 }
 
 /// Brings the rows of members into agreement with what changed in the current state at `pos`, the place of `event`.

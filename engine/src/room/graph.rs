@@ -14,7 +14,7 @@ use bytes::Bytes;
 use super::{Event, decode_body, gap};
 use crate::{
     core::{
-        limits::{AUTH_CHAIN_MAX, HISTORY_WALK_MAX, PREV_EVENTS_MAX},
+        limits::{AUTH_CHAIN_MAX, HISTORY_WALK_MAX},
         num::{EventNum, RoomNum},
     },
     error::{Invalid, Result},
@@ -30,9 +30,9 @@ const READ_AT_ONCE: usize = 1_000;
 /// Whole events read at once by a walk that may come to many which it does not give: some megabytes at worst.
 const EVENTS_AT_ONCE: usize = 100;
 
-/// Ids that a walk looks up, of what may have come after the events that name it: all those of a walk of ordinary events. Events of
-/// the past may name more, and a server make up as many of these as it likes.
-const LOOKED_UP_MAX: usize = HISTORY_WALK_MAX * PREV_EVENTS_MAX;
+/// Ids that a walk looks up, of what may have come after the events that name it: ordinary events follow one or two. Events of the past
+/// may name more, and a server make up as many of these as it likes; each costs reading an event.
+const LOOKED_UP_MAX: usize = HISTORY_WALK_MAX * 2;
 
 impl Reader {
     /// Visits the headers of events, of which none may be missing, in any order. One bulk read per thousand.

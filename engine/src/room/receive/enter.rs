@@ -198,7 +198,8 @@ fn come_back(tx: &mut Tx, room: &mut RoomCtx, join: Arrival, before: NodeId) -> 
     // Against an end that was not left behind, an earlier join of the same user may stand and this one not. It is of the state that was
     // told, which the join was taken to change from.
     for change in own {
-        if tx.state_num_at(room.num, room.head.state, change.key)? == change.after {
+        let stands = tx.state_num_at(room.num, room.head.state, change.key)?;
+        if stands == change.after && stands != Some(event.num) {
             follow_changes(tx, room, &[change])?;
         }
     }

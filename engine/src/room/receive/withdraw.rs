@@ -82,25 +82,30 @@ fn ends_before(tx: &Tx, room: &RoomCtx, from: StreamPos, withdrawn: &[EventNum])
 }
 
 /// The accepted events from `from` on, and the ends before, that no accepted one follows. O(events since).
-fn ends(tx: &Tx, room: &RoomCtx, from: StreamPos, mut open: Vec<End>) -> Result<Vec<End>> {
+fn ends(reader: &Reader, room: &RoomCtx, from: StreamPos, mut open: Vec<End>) -> Result<Vec<End>> {
     let mut nums: Vec<EventNum> = Vec::new();
     let (start, end) = ((room.num, from), RoomNum(room.num.0 + 1));
-    tx.scan_between(&schema::TIMELINE, &start, &end, Direction::Forward, |_: (RoomNum, StreamPos), num| {
-        nums.push(num);
-        true
-    })?;
+    reader.scan_between(
+        &schema::TIMELINE,
+        &start,
+        &end,
+        Direction::Forward,
+        |_: (RoomNum, StreamPos), num| {
+            nums.push(num);
+            true
+        },
+    )?;
     let mut followed: HashSet<EventNum> = HashSet::new();
     for num in nums {
-        let event = tx.event(num)?;
-        for prev in followed_by(tx, &event)? {
+        let event = reader.event(num)?;
+        for (prev, is_late) in followed_by(reader, &event)? {
             // What is behind a gap, or in it, did not end what the state rests on (`accept::leave_behind`).
-            let is_of_gap =
-                event.header.is_filled_in || tx.position_of(&*tx.event(prev)?) > tx.position_of(&event);
+            let is_of_gap = event.header.is_filled_in || is_late;
             if !is_of_gap || !room.head.extremities.iter().any(|(end, _)| *end == prev) {
                 followed.insert(prev);
             }
         }
-        if is_entry(tx, &event)? {
+        if is_entry(reader, &event)? {
             open.retain(|(num, _)| room.head.extremities.iter().any(|(end, _)| end == num));
         }
         open.push((num, event.event_id.to_string()));
@@ -109,18 +114,19 @@ fn ends(tx: &Tx, room: &RoomCtx, from: StreamPos, mut open: Vec<End>) -> Result<
     Ok(open)
 }
 
-/// The accepted events that an event follows, if need be by way of such as are not shown. Those that it names are followed also
-/// where they came later; what is not shown leads on only if it was there before, as where an event comes live.
-fn followed_by(reader: &Reader, event: &Arc<Event>) -> Result<Vec<EventNum>> {
+/// The accepted events that an event follows, if need be by way of such as are not shown, and whether each came later than what names it.
+/// Those that it names are followed all the same; what is not shown leads on only if it was there before, as where an event comes live.
+fn followed_by(reader: &Reader, event: &Arc<Event>) -> Result<Vec<(EventNum, bool)>> {
     let mut followed = Vec::new();
     let mut to_look_at = vec![event.clone()];
     let mut looked_through = 0;
     while let Some(event) = to_look_at.pop() {
         for event_id in &event.pdu()?.prev_events {
             let Some(prev) = gap::in_graph(reader, event_id)? else { continue };
+            let is_late = !event.header.prev.contains(&prev.num);
             if prev.header.status == EventStatus::Accepted {
-                followed.push(prev.num);
-            } else if event.header.prev.contains(&prev.num) && looked_through < SET_ASIDE_MAX {
+                followed.push((prev.num, is_late));
+            } else if !is_late && looked_through < SET_ASIDE_MAX {
                 looked_through += 1;
                 to_look_at.push(prev);
             }

@@ -122,3 +122,21 @@ fn what_follows_both_sides_of_a_gap_stands_on_both() {
         scene.is_sound();
     }
 }
+
+#[test]
+fn what_is_told_not_to_have_been_counts_when_it_comes_live() {
+    let scene = Scene::new();
+    scene.world.state(ROOM, ALICE, "m.room.power_levels", "", json!({"users": {ALICE: 100, BOB: 50}}));
+    let ends = scene.ends();
+    let topic = scene.draft(BOB, "m.room.topic", Some(""), json!({"topic": "so be it"}), &strs(&ends), 40);
+    // With the state before the topic.
+    let behind = behind_gap(&scene, &topic);
+    assert_eq!(scene.state("m.room.topic", ""), None);
+    assert!(accepted(&scene.receive(&[&topic])));
+    assert_eq!(scene.state("m.room.topic", ""), Some(topic.event_id.to_string()));
+    scene.is_sound();
+    let next = scene.message(BOB, &[&behind.event_id], 50);
+    assert!(accepted(&scene.receive(&[&next])));
+    assert_eq!(scene.state("m.room.topic", ""), Some(topic.event_id.to_string()));
+    scene.is_sound();
+}
