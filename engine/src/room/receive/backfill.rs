@@ -417,10 +417,10 @@ impl Step<'_> {
         prev: &[Arc<Event>],
         given: Option<&GivenState>,
     ) -> Result<Option<NodeId>> {
-        let known = prev.iter().map(|event| event.header.state_after);
         let distinct: HashSet<&Arc<str>> = pdu.prev_events.iter().collect();
         if prev.len() == distinct.len() {
-            return Ok(Some(fork::merged(self.tx, self.room, known)?));
+            let states = prev.iter().map(|event| event.header.state_after);
+            return Ok(Some(fork::merged(self.tx, self.room, states)?));
         }
         let told = match given {
             Some(given) => {
@@ -436,6 +436,9 @@ impl Step<'_> {
             }
         };
         let Some(told) = told else { return Ok(None) };
+        // A whole state is not resolved with one that lacks members: each of them would be in conflict.
+        let counts = |event: &&Arc<Event>| given.is_none() || !event.header.partial_state;
+        let known = prev.iter().filter(counts).map(|event| event.header.state_after);
         Ok(Some(fork::merged(self.tx, self.room, known.chain([told]))?))
     }
 
