@@ -1,6 +1,8 @@
 """Other servers give out pruned, as a redaction would leave it, what this one could not see: single events, and history. Nothing
 that is known whole here is lost by that, and what was told pruned is whole once it is told whole. What one server gives pruned
-others are asked for; nor does this one give so what it was given, while somebody is there who has it whole."""
+others are asked for; this one gives what it was given, as it has it, so that nothing is missing before what follows."""
+
+import threading
 
 import pytest
 
@@ -11,6 +13,7 @@ from harness.participant import UNKNOWN, Participant, path
 from harness.peer import now_ms
 from harness.rooms import LAZY, contents, everything, joined_members, see, via
 from harness.senders import room_messages
+from harness.waiting import until
 
 STATE = {
     "m.room.name": {"name": "The name"},
@@ -180,6 +183,73 @@ def test_what_was_taken_in_pruned_is_asked_for_again_when_it_is_read(network, tm
         assert len(resident.versions_asked("backfill")) == 2
 
 
+@pytest.fixture
+def crowd(network, pruning):
+    """Such servers, one more than are asked for what one of them gives without its content."""
+    others = [network.peer(kind=Participant) for _ in range(3)]
+    for peer in others:
+        prune(peer)
+    yield [pruning, *others]
+    for peer in others:
+        peer.close()
+
+
+def test_the_senders_server_is_asked_before_those_with_more_members(network, tmp_path, resident, crowd):
+    """As it has all of it. It does not answer at first, and is asked again when what was said is read after a start."""
+    server = network.server(tmp_path)
+    copy = resident.create()
+    for peer in crowd:
+        for word in ("one", "two"):
+            enter(resident, copy, peer, word)
+    say(resident, copy, 5)
+    for peer in crowd:
+        tell_all(resident, peer)
+    answer, resident.answer_backfill = resident.answer_backfill, lambda *_: UNKNOWN
+
+    def asked():
+        return len(resident.versions_asked("backfill")), sum(len(peer.versions_asked("backfill")) for peer in crowd)
+
+    with server:
+        alice = Client(server.base_url).register("alice")
+        alice.join(copy.room_id, query=via(resident))
+        assert bodies(room_messages(alice, copy.room_id)) == [None] * 5
+        of_resident, of_crowd = asked()
+        assert of_resident == 1
+        assert server.stop() == 0
+    resident.answer_backfill = answer
+    with server:
+        assert bodies(room_messages(alice, copy.room_id)) == [f"said {number}" for number in range(5)]
+        assert asked() == (2, of_crowd)
+
+
+def test_what_comes_whole_when_nobody_waits_any_more_is_read_the_next_time(network, tmp_path, resident, pruning):
+    """The sender's server is silent for as long as a reader waits; then another one has it."""
+    server = network.server(tmp_path)
+    with server:
+        alice = Client(server.base_url).register("alice")
+        copy = furnish_with_members(resident, pruning)
+        say(resident, copy, 5)
+        tell_all(resident, pruning)
+        resident.answer_backfill = lambda *_: UNKNOWN
+        alice.join(copy.room_id, query=via(resident))
+        assert bodies(room_messages(alice, copy.room_id)) == [None] * 5
+        assert server.stop() == 0
+    may_tell = threading.Event()
+
+    def silent(*_):
+        may_tell.wait()
+        return UNKNOWN
+
+    resident.answer_backfill = silent
+    del pruning.answer_backfill
+    said = [f"said {number}" for number in range(5)]
+    try:
+        with server:
+            until(lambda: bodies(room_messages(alice, copy.room_id)) == said, seconds=30)
+    finally:
+        may_tell.set()
+
+
 def test_of_what_its_sender_has_redacted_nobody_is_asked_for_more(server, alice, resident, network):
     other = network.peer(kind=Participant)
     copy = furnish_with_members(resident, other)
@@ -218,6 +288,33 @@ def test_what_lies_between_is_taken_in_as_another_server_has_it(server, alice, r
     assert bodies(room_messages(alice, room)) == [*(f"said {number}" for number in range(8)), "last"]
 
 
+def test_of_what_nobody_has_whole_nobody_is_asked_each_time_it_is_told(server, alice, resident, pruning):
+    room, copy = both_in(server, alice, resident, pruning)
+    prune(resident)
+    said = say(resident, copy, 3)
+
+    def send(text):
+        event = resident.place(copy, pruning.message(copy, text, sender=pruning.user("one")))
+        tell_all(resident, pruning)
+        assert pruning.transact(server, [event]) == {id_of(event): {}}
+        see(alice, room, id_of(event))
+        return len(resident.versions_asked("backfill"))
+
+    assert send("last") == 1
+    note = resident.next(copy, "org.example.note", {"some": "thing"})
+    answer = pruning.answer_get_missing_events
+
+    def with_more(*asked):
+        status, told = answer(*asked)
+        return status, {"events": [*map(redacted, said), *told["events"]]}
+
+    pruning.answer_get_missing_events = with_more
+    assert send("the very last") == 1
+    shown = {event["event_id"]: event["content"] for event in everything(alice, room)}
+    assert shown[id_of(note)] == note["content"]
+    assert [shown[id_of(event)] for event in said] == [{}] * len(said)
+
+
 def test_what_there_was_at_a_time_is_as_another_server_has_it(server, alice, resident, pruning):
     room, copy = both_in(server, alice, resident, pruning)
     for peer in (resident, pruning):
@@ -236,7 +333,7 @@ def test_what_there_was_at_a_time_is_as_another_server_has_it(server, alice, res
     assert alice.get("rooms/{roomId}/event/{eventId}", room, found)["content"]["body"] == "3"
 
 
-def test_what_was_told_pruned_is_left_to_others_to_tell(server, alice, resident, network):
+def test_what_was_told_pruned_is_told_as_it_is_here(server, alice, resident, network):
     copy = resident.create()
     said, last = say(resident, copy, 2)
     answer = resident.answer_backfill
@@ -255,16 +352,16 @@ def test_what_was_told_pruned_is_left_to_others_to_tell(server, alice, resident,
     see(alice, copy.room_id, id_of(join))
 
     def told():
-        by_id = asker.send(server, "GET", path("v1/event/{}", id_of(said)))
         between = {"earliest_events": [], "latest_events": [id_of(last)], "limit": 1}
         lists = [
+            asker.ask(server, "GET", path("v1/event/{}", id_of(said)))["pdus"],
             asker.ask(server, "GET", path("v1/backfill/{}?v={}&limit=2", copy.room_id, id_of(last)))["pdus"],
             asker.ask(server, "POST", path("v1/get_missing_events/{}", copy.room_id), between)["events"],
         ]
-        return by_id[0], [[event["content"].get("body") for event in events] for events in lists]
+        return [[event["content"].get("body") for event in events] for events in lists]
 
-    assert told() == (404, [["said 1"], []])
+    assert told() == [[None], ["said 1", None], [None]]
     # It comes whole.
     assert resident.transact(server, [said]) == {id_of(said): {}}
-    assert told() == (200, [["said 1", "said 0"], ["said 0"]])
+    assert told() == [["said 0"], ["said 1", "said 0"], ["said 0"]]
     asker.close()

@@ -6,8 +6,7 @@
 //! fetch, with what was before that: as if it asked just then, and for nothing that came since. It gets state and auth events
 //! whole, as it must judge by them; what the history visibility hides from all its users it gets redacted, which keeps the graph
 //! whole and tells nothing. It keeps what it gets, so that what it may yet turn out to be allowed to see whole it does not get for
-//! now; rejected events it does not get at all. Nor does it get of history what it may see whole and this server was itself told
-//! pruned, as long as the sender's server is there: it would keep that, and ask nobody for more.
+//! now; rejected events it does not get at all.
 //! Specification: server-server API, "Retrieving events", "Soft failure"; client-server API, "Room History Visibility".
 
 use std::{collections::HashMap, sync::Arc};
@@ -157,40 +156,13 @@ impl<'r> Peer<'r> {
         Ok(self.own_membership(event)? == Some(Presence::Joined))
     }
 
-    /// The event by itself as the peer may have it: as it is stored, or redacted. Nothing where it cannot be told yet which. What is
-    /// stored pruned is given where others may be judged by it, as they can be by that.
+    /// The event as the peer may have it: as it is stored, or redacted. Nothing where it cannot be told yet which.
     pub fn pdu(&mut self, event: &Event) -> Result<Option<Bytes>> {
-        if event.header.state_key.is_none() {
-            return self.pdu_of_history(event);
-        }
-        let sight = self.sight(event)?;
-        Self::seen(event, sight)
-    }
-
-    /// The same of an event as a part of history, without what the peer is to ask others for: what it may see whole, and is stored
-    /// pruned. Where its sender's server is gone that is given, as nobody may have more, and what is before is behind it.
-    pub fn pdu_of_history(&mut self, event: &Event) -> Result<Option<Bytes>> {
-        let sight = self.sight(event)?;
-        if sight == Sight::Whole && event.is_pruned()? && self.is_had_by_its_server(event)? {
-            return Ok(None);
-        }
-        Self::seen(event, sight)
-    }
-
-    fn seen(event: &Event, sight: Sight) -> Result<Option<Bytes>> {
-        Ok(match sight {
+        Ok(match self.sight(event)? {
             Sight::Whole => Some(event.json.clone()),
             Sight::Redacted => Some(event.redacted_json()?),
             Sight::Unknown => None,
         })
-    }
-
-    /// Whether the event's sender is of a third server, which is in the room.
-    fn is_had_by_its_server(&self, event: &Event) -> Result<bool, StorageError> {
-        let sender = self.reader.user_id(event.header.sender)?;
-        let Some(server) = server_name(&sender) else { return Ok(false) };
-        let is_third = server != self.server && *server != *self.reader.shared.server_name;
-        Ok(is_third && self.reader.is_server_in_room(server, self.room.num)?)
     }
 
     /// Whether the peer may see the event whole, as far as that can be told.

@@ -29,7 +29,7 @@ pub struct Backfill {
 
 impl View for Backfill {
     /// The deepest event first; redacted where the history visibility hides them, and without those of which that cannot be told
-    /// yet, or that are here without their content.
+    /// yet.
     ///
     /// Errors: [`crate::Denied::NotInRoom`], [`crate::Denied::ServerAcl`]; [`crate::Invalid::TooLarge`].
     type Output = Vec<Bytes>;
@@ -38,6 +38,6 @@ impl View for Backfill {
         let mut peer = Peer::look_back(reader, &self.room_id, &self.server)?;
         let from = beginnings(&peer, &self.from)?;
         let found = history_before(reader, peer.room.num, from, self.limit.min(BACKFILL_LIMIT_MAX))?;
-        reader.events(&found)?.iter().filter_map(|event| peer.pdu_of_history(event).transpose()).collect()
+        reader.events(&found)?.iter().filter_map(|event| peer.pdu(event).transpose()).collect()
     }
 }

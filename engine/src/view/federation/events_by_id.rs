@@ -29,8 +29,7 @@ pub struct EventsById {
 
 impl View for EventsById {
     /// For each id in its place the event as the peer may have it, redacted where the history visibility hides it; or
-    /// [`What::Event`] not found, also where it cannot be told yet whether that does or others have more of a message than is here,
-    /// [`crate::Denied::NotInRoom`], [`crate::Denied::ServerAcl`].
+    /// [`What::Event`] not found, also where it cannot be told yet whether that does, [`crate::Denied::NotInRoom`], [`crate::Denied::ServerAcl`].
     ///
     /// Fails as a whole with the latter two if a room was named that the server is kept out of, and with [`Invalid::TooLarge`]. A server
     /// that has left it is refused each event that came since.

@@ -39,7 +39,7 @@ pub struct MissingEvents {
 
 impl View for MissingEvents {
     /// The events nearest to `latest_events`, the shallowest first; redacted where the history visibility hides
-    /// them, and without those of which that cannot be told yet, or that are here without their content.
+    /// them, and without those of which that cannot be told yet.
     ///
     /// Errors: [`crate::Denied::NotInRoom`], [`crate::Denied::ServerAcl`]; [`Invalid::TooLarge`].
     type Output = Vec<Bytes>;
@@ -50,7 +50,7 @@ impl View for MissingEvents {
         let latest = beginnings(&peer, &self.latest_events)?;
         let limit = self.limit.min(MISSING_EVENTS_LIMIT_MAX);
         let found = history_between(reader, peer.room.num, latest, known, self.min_depth, limit)?;
-        reader.events(&found)?.iter().filter_map(|event| peer.pdu_of_history(event).transpose()).collect()
+        reader.events(&found)?.iter().filter_map(|event| peer.pdu(event).transpose()).collect()
     }
 }
 

@@ -39,7 +39,7 @@ use crate::http::ApiError;
 use crate::worker;
 
 /// How long a client waits for other servers.
-pub(super) const TIME_MAX: Duration = Duration::from_secs(10);
+const TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Requests for history that one page of a client leads to: each brings some hundred events. A page is full after ten; one that is
 /// read towards later events waits for the whole gap, from the other end of which it is filled.
@@ -53,9 +53,10 @@ pub(super) const ANSWER_TIME_MAX: Duration = Duration::from_secs(4);
 const LATE_ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// How long it may take to take in what a server has told, for which it is asked for states and what allows the events.
-const TAKE_IN_TIME_MAX: Duration = Duration::from_secs(60);
+pub(super) const TAKE_IN_TIME_MAX: Duration = Duration::from_secs(60);
 
-/// How long a server that did not answer soon is asked after all others.
+/// How long a server that did not answer soon is asked after all others, and an event left as it is that one may have whole which did
+/// not answer.
 const SILENT: Duration = Duration::from_secs(10 * 60);
 
 /// Events that are asked for at once, as many as other servers give.
@@ -68,7 +69,8 @@ pub(super) const MISSING_MAX: usize = 10;
 /// servers that are gone, say, are passed.
 const PAGES_IN_VAIN_MAX: usize = 5;
 
-/// How long a gap that nobody could fill is left alone, and an event that a server may have which did not answer.
+/// How long a gap that nobody could fill is left alone, and an event that a server may have which did not answer, or that is next to be
+/// asked for.
 const IN_VAIN: Duration = Duration::from_secs(60);
 
 /// How long a server is not asked again for an event of which what it gives cannot be taken in; for less where only a key is lacking
@@ -122,9 +124,14 @@ impl Histories {
         self.bare.has(event_id)
     }
 
-    /// Notes that others gave no more of an event; those that may, if not `all` have answered, are asked again soon.
+    /// Notes that others gave no more of an event; those that may, if not `all` have answered, are asked again later.
     pub(super) fn leave_bare(&self, event_id: Arc<str>, all: bool) {
-        self.bare.note(event_id, if all { LEFT_BEHIND } else { IN_VAIN });
+        self.bare.note(event_id, if all { LEFT_BEHIND } else { SILENT });
+    }
+
+    /// Notes that others are being asked for an event, or were for so many that this one is to wait.
+    pub(super) fn leave_bare_for_now(&self, event_id: Arc<str>) {
+        self.bare.note(event_id, IN_VAIN);
     }
 
     fn note_silence(&self, server: &str, is_silent: bool) {
