@@ -53,6 +53,10 @@ async fn enter(call: Call, target: Target) -> Outcome {
         return Answer::json(&json!({ "room_id": room_id }));
     }
     change_own(&call, target.room_id.clone(), MembershipAction::Join, request.reason).await?;
+    // The room that this one replaces may have said so only since somebody of this server came in. The user is in, whatever becomes of it.
+    if let Err(error) = join::move_names(&call.ctx, &target.room_id).await {
+        tracing::warn!(room_id = target.room_id, %error, "a room is not found by what the one that it replaces is called");
+    }
     Answer::json(&json!({ "room_id": target.room_id }))
 }
 
