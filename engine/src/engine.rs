@@ -516,6 +516,11 @@ impl<T> Pending<T> {
         self.finish(committed)
     }
 
+    /// Why the command was refused, if it was. Waits for nothing.
+    pub fn refusal(&self) -> Option<&Error> {
+        self.output.as_ref()?.as_ref().err()
+    }
+
     fn finish(&mut self, committed: Result<(), StorageError>) -> Result<T> {
         let output = self.output.take().unwrap_or(Err(Error::Storage(StorageError::Abandoned)));
         committed?;

@@ -5,9 +5,12 @@
 //! Not here: what takes another server, or the host's own files. `docs/embedding.md` names it beside these.
 
 use std::{
+    collections::HashSet,
     sync::Arc,
     time::{Duration, Instant},
 };
+
+use parking_lot::Mutex;
 
 use crate::{
     command::{
@@ -15,8 +18,8 @@ use crate::{
         StepPurge, TryStore,
     },
     engine::Engine,
-    error::Result,
-    view::{GonePresences, OverdueInvites, Purges, federation::TakeEarlyPresence},
+    error::{Denied, Error, Result},
+    view::{GonePresences, OverdueInvite, OverdueInvites, Purges, federation::TakeEarlyPresence},
 };
 
 /// How long a purge goes on at a time, so that those who use the rooms hardly notice it.
@@ -31,7 +34,7 @@ pub struct Chore {
     pub name: &'static str,
     /// How long after the beginning of one round the next is due.
     pub every: Duration,
-    round: fn(&Engine, &Arc<PruneProgress>) -> Result<()>,
+    round: fn(&Engine, &Remembered) -> Result<()>,
 }
 
 /// All chores.
@@ -47,9 +50,17 @@ pub const CHORES: &[Chore] = &[
 /// What is remembered between the rounds: to be kept for as long as the engine is open.
 #[derive(Default)]
 pub struct Housekeeping {
-    pruning: Arc<PruneProgress>,
+    remembered: Remembered,
     /// When each is due; `None` at the beginning, when all are.
     due: [Option<Instant>; CHORES.len()],
+}
+
+/// What chores remember.
+#[derive(Default)]
+struct Remembered {
+    pruning: Arc<PruneProgress>,
+    /// The invites that are next to be shown: those that cannot be yet keep no others from it.
+    invites: Mutex<OverdueInvites>,
 }
 
 impl Housekeeping {
@@ -68,7 +79,7 @@ impl Housekeeping {
                 next = now + chore.every;
                 // Before it is begun: should one fall, the others have their turn all the same.
                 *due = Some(next);
-                if let Err(error) = (chore.round)(engine, &self.pruning) {
+                if let Err(error) = (chore.round)(engine, &self.remembered) {
                     tracing::warn!(chore = chore.name, %error, "a chore could not be done");
                 }
             }
@@ -81,16 +92,16 @@ impl Housekeeping {
     ///
     /// Errors: those of the store.
     pub fn run(&self, engine: &Engine, chore: &Chore) -> Result<()> {
-        (chore.round)(engine, &self.pruning)
+        (chore.round)(engine, &self.remembered)
     }
 }
 
-fn end_typing(engine: &Engine, _: &Arc<PruneProgress>) -> Result<()> {
+fn end_typing(engine: &Engine, _: &Remembered) -> Result<()> {
     drop(engine.write(EndTyping));
     Ok(())
 }
 
-fn settle_presence(engine: &Engine, _: &Arc<PruneProgress>) -> Result<()> {
+fn settle_presence(engine: &Engine, _: &Remembered) -> Result<()> {
     drop(engine.write(EndPresence));
     for user_id in engine.read(&GonePresences)? {
         drop(engine.write(ForgetPresence { user_id }));
@@ -102,28 +113,40 @@ fn settle_presence(engine: &Engine, _: &Arc<PruneProgress>) -> Result<()> {
     Ok(())
 }
 
-fn show_invites(engine: &Engine, _: &Arc<PruneProgress>) -> Result<()> {
-    for (room_id, user_id) in engine.read(&OverdueInvites)? {
-        drop(engine.write(ShowSignedInvite { room_id, user_id }));
+fn show_invites(engine: &Engine, remembered: &Remembered) -> Result<()> {
+    let overdue = *remembered.invites.lock();
+    let overdue = engine.read(&overdue)?;
+    *remembered.invites.lock() = overdue.next;
+    // Of whose invites a user has too many waiting, no other can be shown either.
+    let mut refused = HashSet::new();
+    for OverdueInvite { room_id, user_id, sender } in overdue.invites {
+        let pair = (user_id.clone(), sender);
+        if refused.contains(&pair) {
+            continue;
+        }
+        let shown = engine.write(ShowSignedInvite { room_id, user_id });
+        if matches!(shown.refusal(), Some(Error::Denied(Denied::TooManyInvites))) {
+            refused.insert(pair);
+        }
     }
     Ok(())
 }
 
 /// Nobody might write who would find out.
-fn try_store(engine: &Engine, _: &Arc<PruneProgress>) -> Result<()> {
+fn try_store(engine: &Engine, _: &Remembered) -> Result<()> {
     if !engine.takes_writes() {
         drop(engine.write(TryStore));
     }
     Ok(())
 }
 
-fn prune(engine: &Engine, progress: &Arc<PruneProgress>) -> Result<()> {
-    drop(engine.write(Prune { progress: progress.clone() }));
+fn prune(engine: &Engine, remembered: &Remembered) -> Result<()> {
+    drop(engine.write(Prune { progress: remembered.pruning.clone() }));
     Ok(())
 }
 
 /// Goes on with purges that were begun and interrupted.
-fn purge(engine: &Engine, _: &Arc<PruneProgress>) -> Result<()> {
+fn purge(engine: &Engine, _: &Remembered) -> Result<()> {
     let running = engine.read(&Purges)?;
     let mut done = Ok(());
     if !running.is_empty() {

@@ -95,6 +95,18 @@ def test_tags_follow_to_a_room_made_by_hand(alice, room):
     assert tags == {"m.favourite": {"order": 0.5}}
 
 
+def test_aliases_lead_to_a_room_made_by_hand_when_somebody_comes_into_it(alice, bob, room):
+    alias = f"#{unique('burrow')}:{alice.server_name}"
+    alice.put("directory/room/{roomAlias}", alias, json={"room_id": room})
+    replacement = alice.create_room(preset="public_chat", creation_content={"predecessor": {"room_id": room}})
+    bob.join(replacement)
+    assert bob.get("directory/room/{roomAlias}", alias)["room_id"] == room
+    alice.set_state(room, "m.room.tombstone", {"body": "We have moved", "replacement_room": replacement})
+    bob.leave(replacement)
+    bob.join(replacement)
+    assert bob.get("directory/room/{roomAlias}", alias)["room_id"] == replacement
+
+
 def test_an_unknown_version(alice, room):
     alice.post(UPGRADE, room, json={"new_version": "burrow"}, status=400, errcode="M_UNSUPPORTED_ROOM_VERSION")
 

@@ -199,6 +199,17 @@ def test_guests_invite_nobody_of_other_servers(alice, nobody, resident):
     assert invites_of(resident) == []
 
 
+def test_an_invite_of_another_server_keeps_no_guest_out_of_a_room_that_is_here(server, alice, nobody, resident):
+    open_to_guests = {"type": "m.room.guest_access", "content": {"guest_access": "can_join"}}
+    room = alice.create_room(preset="public_chat", room_version="11", initial_state=[open_to_guests])
+    copy = resident.join(server, room)
+    guest = nobody.signed_in(nobody.post("register", query={"kind": "guest"}))
+    status, answer = invite(server, resident, copy, guest, [], version="11")
+    assert status == 200, answer
+    guest.join(room)
+    assert guest.user_id in members(alice, room, "join")
+
+
 @pytest.mark.parametrize("stays", [False, True], ids=["of nobody else there", "of others there"])
 @pytest.mark.parametrize("how", ["kick", "ban"])
 def test_an_invite_does_not_overtake_what_turned_its_user_out(server, alice, resident, how, stays):

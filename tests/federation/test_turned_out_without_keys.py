@@ -124,7 +124,6 @@ def test_all_that_many_states_go_without_is_there_once_the_keys_are_here(
     assert members(alice, copy.room_id, "leave") == {users[0]}
 
 
-
 def test_who_is_banned_before_the_keys_are_here_is_banned_from_the_room_that_replaces_it(warren, resident, away):
     alice = Client(warren.base_url).register("alice")
     copy = resident.create()

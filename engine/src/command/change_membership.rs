@@ -84,6 +84,8 @@ impl Command for ChangeMembership {
             .into());
         };
         let current = match tx.user_num(&self.target)? {
+            // What the user alone is shown may be made up: to others what the room says counts.
+            Some(target) if self.sender != self.target => tx.membership_in_room(target, room.num)?,
             Some(target) => tx.membership(target, room.num)?,
             None => None,
         };

@@ -3,6 +3,7 @@
 
 use super::receive_invite::check_open_invites;
 use crate::{
+    account::{invite_permission::blocks_invites, users},
     command::{Command, Lanes},
     error::Result,
     room::signed_invites,
@@ -19,7 +20,8 @@ pub struct ShowSignedInvite {
 }
 
 impl Command for ShowSignedInvite {
-    /// Nothing is done where the event has come meanwhile, or the user. Errors: [`crate::Denied::TooManyInvites`]; it may be shown when the
+    /// Nothing is done where the event has come meanwhile, or the user. Who has closed their account since, or wants no invites any more, is
+    /// not shown it later either. Errors: [`crate::Denied::TooManyInvites`]; it may be shown when the
     /// user has answered others.
     type Output = ();
 
@@ -32,6 +34,11 @@ impl Command for ShowSignedInvite {
             return Ok(());
         };
         let Some(invite) = signed_invites::unseen_of(tx, user, room)? else { return Ok(()) };
+        let is_open = users::find(tx, &self.user_id)?.is_some_and(|(_, account)| !account.is_deactivated);
+        if !is_open || blocks_invites(tx, user)? {
+            signed_invites::discard(tx, user, room);
+            return Ok(());
+        }
         let sender = signed_invites::sender(&invite)?;
         check_open_invites(tx, (user, room), (&invite.server, &sender))?;
         signed_invites::show(tx, user, room, invite)

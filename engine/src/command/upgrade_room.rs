@@ -128,7 +128,8 @@ impl Heritage {
 
 /// Who is banned, with the reason; also by a ban that waits for the keys of its sender's server. Nobody can tell yet whether it is one. But the
 /// new room would never hear of it, and who was banned would come in, while whoever is banned there for nothing can be let in again by an
-/// administrator. Its reason would be told in the name of who upgrades.
+/// administrator. Its reason would be told in the name of who upgrades. An unban that waits so is not followed: it might be made up,
+/// and would open the new room to who is banned.
 fn banned(tx: &Tx, old: &RoomCtx) -> Result<BTreeMap<String, Option<Value>>> {
     let waiting = unchecked::credible_state(tx, old, |pdu| {
         let is_ban = &*pdu.kind == "m.room.member" && pdu.membership() == Some(Membership::Ban.name());

@@ -1,4 +1,5 @@
-//! Memberships of local users in rooms that this server is not in: invites and knocks, and what ends them.
+//! Memberships of local users in rooms that this server is not in, or in which it has not heard of them: invites and knocks, and what ends
+//! them.
 //!
 //! Invariant: such a membership is in `USER_ROOMS`, where clients are told of it as of any other, and in `OUT_OF_BAND`; the
 //! room's own rows stay as its state has them. When the state says something of the user, that counts again (`settle`).
@@ -324,7 +325,19 @@ impl Reader {
         self.get(&schema::OUT_OF_BAND, &(user, room))
     }
 
-    /// The same by ids, for a membership that the user can answer.
+    /// The user's membership as the room's own rows have it, whatever another server says.
+    pub(crate) fn membership_in_room(
+        &self,
+        user: UserNum,
+        room: RoomNum,
+    ) -> Result<Option<Membership>, StorageError> {
+        match self.out_of_band(user, room)? {
+            Some(row) => Ok(row.in_room),
+            None => self.membership(user, room),
+        }
+    }
+
+    /// The same as [`Reader::out_of_band`] by ids, for a membership that the user can answer.
     ///
     /// Errors: [`What::Room`] not found when there is none.
     pub(crate) fn open_out_of_band(

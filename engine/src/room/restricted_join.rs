@@ -50,7 +50,8 @@ pub(crate) fn admission(reader: &Reader, room: &RoomCtx, user_id: &str) -> Resul
     let join_rules = join_rules.pdu()?;
     let user = reader.user_num(user_id)?;
     let membership = match user {
-        Some(user) => reader.membership(user, room.num)?,
+        // No invite that the room does not have lets anybody in.
+        Some(user) => reader.membership_in_room(user, room.num)?,
         None => None,
     };
     let is_in_or_invited = matches!(membership, Some(Membership::Join | Membership::Invite));

@@ -30,6 +30,13 @@ use crate::{
 /// has the signature, and one that is busy needs some seconds for that.
 const AWAITED_MS: u64 = 10 * 1000;
 
+/// How many are shown at once, a transaction each: in a round of some seconds there is hardly ever one, and other servers can have as
+/// many wait as this one has users.
+pub(crate) const SHOWN_AT_ONCE_MAX: usize = 100;
+
+/// How many whose events do not come are looked at for those: some milliseconds. Those of users who are in the room are not shown.
+const LOOKED_AT_MAX: usize = 1000;
+
 /// Keeps an invite until its event comes; not one before another that is kept, nor one that the user was shown without the room's
 /// events, or has answered. Who is in the room, as far as is known here, may have been turned out before they were invited, which is
 /// still to come.
@@ -113,6 +120,11 @@ pub(crate) fn show(tx: &mut Tx, user: UserNum, room: RoomNum, invite: SignedInvi
     note(tx, user, room, notice)
 }
 
+/// Forgets an invite that its user does not want to see.
+pub(crate) fn discard(tx: &mut Tx, user: UserNum, room: RoomNum) {
+    tx.delete(&schema::SIGNED_INVITES, &(room, user));
+}
+
 /// The invite of a user that is kept, if there is one. O(1).
 pub(crate) fn kept(
     reader: &Reader,
@@ -122,7 +134,7 @@ pub(crate) fn kept(
     reader.get(&schema::SIGNED_INVITES, &(room, user))
 }
 
-/// The same if its event should have come by now, and its user is neither in the room nor shown an invite to it.
+/// The same if its event should have come by now, and its user is neither in the room, nor shown an invite to it, nor banned.
 pub(crate) fn unseen_of(reader: &Reader, user: UserNum, room: RoomNum) -> Result<Option<SignedInvite>> {
     let overdue = kept(reader, user, room)?.filter(|invite| is_overdue(reader, invite));
     match overdue.is_some() && is_unseen(reader, user, room)? {
@@ -131,27 +143,52 @@ pub(crate) fn unseen_of(reader: &Reader, user: UserNum, room: RoomNum) -> Result
     }
 }
 
-/// Those of whom there is such an invite. O(invites kept).
-pub(crate) fn unseen(reader: &Reader) -> Result<Vec<(RoomNum, UserNum)>> {
-    let mut kept = Vec::new();
-    reader.scan(&schema::SIGNED_INVITES, &(), Direction::Forward, |row: (RoomNum, UserNum), invite| {
-        if is_overdue(reader, &invite) {
-            kept.push(row);
+/// Some of those for whom there is such an invite.
+pub(crate) struct Unseen {
+    /// The room, the user and who invites them.
+    pub invites: Vec<(RoomNum, UserNum, Arc<str>)>,
+    /// Behind which there may be more.
+    pub last: Option<(RoomNum, UserNum)>,
+}
+
+/// The next of those for whom there is such an invite, behind one or from the first on. O([`LOOKED_AT_MAX`]), and what is not overdue yet.
+pub(crate) fn unseen(reader: &Reader, after: Option<(RoomNum, UserNum)>) -> Result<Unseen> {
+    let next = |(room, user): (RoomNum, UserNum)| (room, UserNum(user.0.saturating_add(1)));
+    let from = after.map_or((RoomNum(0), UserNum(0)), next);
+    let mut overdue = Vec::new();
+    reader.scan_between(
+        &schema::SIGNED_INVITES,
+        &from,
+        &RoomNum(u64::MAX),
+        Direction::Forward,
+        |row: (RoomNum, UserNum), invite| {
+            if is_overdue(reader, &invite) {
+                overdue.push(row);
+            }
+            overdue.len() < LOOKED_AT_MAX
+        },
+    )?;
+    let last = overdue.last().copied().filter(|_| overdue.len() >= LOOKED_AT_MAX);
+    let mut unseen = Unseen { invites: Vec::new(), last };
+    for (room, user) in overdue {
+        if is_unseen(reader, user, room)?
+            && let Some(invite) = kept(reader, user, room)?
+        {
+            unseen.invites.push((room, user, sender(&invite)?));
         }
-        true
-    })?;
-    let mut unseen = Vec::new();
-    for (room, user) in kept {
-        if is_unseen(reader, user, room)? {
-            unseen.push((room, user));
+        if unseen.invites.len() >= SHOWN_AT_ONCE_MAX {
+            unseen.last = Some((room, user));
+            break;
         }
     }
     Ok(unseen)
 }
 
-/// Whether a user is neither in the room nor shown an invite to it.
+/// Whether a user is neither in the room nor shown an invite to it, nor banned: anybody could have made up the invite, and who is banned,
+/// as far as is known here, is told nothing else by it.
 fn is_unseen(reader: &Reader, user: UserNum, room: RoomNum) -> Result<bool> {
-    Ok(!matches!(reader.membership(user, room)?, Some(Membership::Join | Membership::Invite)))
+    let is_seen = matches!(reader.membership(user, room)?, Some(Membership::Join | Membership::Invite));
+    Ok(!is_seen && reader.membership_in_room(user, room)? != Some(Membership::Ban))
 }
 
 fn is_overdue(reader: &Reader, invite: &SignedInvite) -> bool {

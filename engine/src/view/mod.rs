@@ -73,8 +73,8 @@ pub use space_room::{IsShownElsewhere, KnownRoom, RoomOfSpace};
 pub use sync::{Sync, SyncAnswer};
 pub use token::{StreamToken, SyncToken};
 pub use unfinished::{
-    OverdueInvites, RoomsWithGuestsToRemove, UncarriedSettings, UncarriedSettingsIn, UnshownProfiles,
-    UnshownProfilesIn,
+    OverdueInvite, OverdueInvites, RoomsWithGuestsToRemove, SomeOverdueInvites, UncarriedSettings,
+    UncarriedSettingsIn, UnshownProfiles, UnshownProfilesIn,
 };
 pub use user_directory::{IsPresent, PresenceOf, SearchUsers, USERS_LIMIT_DEFAULT};
 

@@ -1,5 +1,7 @@
 //! What was begun in rooms and is taken up again: after a restart, and where it could not be done at once.
 
+use std::sync::Arc;
+
 use crate::{
     core::num::{RoomNum, UserNum},
     error::Result,
@@ -107,17 +109,43 @@ impl View for RoomsWithGuestsToRemove {
 }
 
 /// The invites that this server has signed as one that is in the room, whose events should have come by now, and whose users see
-/// neither them nor the room. O(invites whose events have not come).
-pub struct OverdueInvites;
+/// neither them nor the room, nor are banned: so many as can be shown at once. By default the first; the answer has the view of those
+/// behind them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OverdueInvites {
+    after: Option<(RoomNum, UserNum)>,
+}
+
+/// What [`OverdueInvites`] answers.
+#[derive(Clone, Debug)]
+pub struct SomeOverdueInvites {
+    /// They.
+    pub invites: Vec<OverdueInvite>,
+    /// Those behind them, or the first again if these were the last.
+    pub next: OverdueInvites,
+}
+
+/// One of them.
+#[derive(Clone, Debug)]
+pub struct OverdueInvite {
+    /// The room's id.
+    pub room_id: String,
+    /// Our user.
+    pub user_id: String,
+    /// Who invites them.
+    pub sender: Arc<str>,
+}
 
 impl View for OverdueInvites {
-    /// The ids of the room and of the user of each.
-    type Output = Vec<(String, String)>;
+    type Output = SomeOverdueInvites;
 
-    fn read(&self, reader: &Reader) -> Result<Self::Output> {
-        let unseen = signed_invites::unseen(reader)?.into_iter();
-        unseen
-            .map(|(room, user)| Ok((reader.room_id(room)?.to_string(), reader.user_id(user)?.to_string())))
-            .collect()
+    fn read(&self, reader: &Reader) -> Result<SomeOverdueInvites> {
+        let unseen = signed_invites::unseen(reader, self.after)?;
+        let mut invites = Vec::new();
+        for (room, user, sender) in unseen.invites {
+            let (room_id, user_id) = (reader.room_id(room)?.to_string(), reader.user_id(user)?.to_string());
+            invites.push(OverdueInvite { room_id, user_id, sender });
+        }
+        Ok(SomeOverdueInvites { invites, next: OverdueInvites { after: unseen.last } })
     }
 }

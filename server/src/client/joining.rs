@@ -1,6 +1,7 @@
 //! `joining.yaml`: joining rooms.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::json;
 use warren_engine::approach::Change;
@@ -13,6 +14,10 @@ use crate::context::Context;
 use crate::federation::out::join;
 use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
 use crate::worker;
+
+/// How long others may take to let in a user whose invite alone is why they are asked: the invite may be made up by who never answers.
+/// Whoever means it answers each of the two requests within some seconds, and what it lets in is judged here within thirty.
+const BEHIND_TIME_MAX: Duration = Duration::from_secs(60);
 
 endpoints! {
     POST "/_matrix/client/v3/rooms/{roomId}/join"    ["r0"] Guest Join Json join_room_by_id;
@@ -38,7 +43,9 @@ async fn enter(call: Call, target: Target) -> Outcome {
         ));
     }
     let way = way(&call, &target)?;
-    if way.needs_help() {
+    // Guests do not come in by way of others, so that no invite of another server's is to keep them out of a room that is here.
+    let is_guest_here = call.session()?.is_guest && way.is_only_behind();
+    if way.needs_help() && !is_guest_here {
         let change = change_elsewhere(&call, &way, &target.room_id, request.reason)?;
         let (ctx, room_id) = (call.ctx.clone(), target.room_id.clone());
         // The other server lets the user in before this one knows: that must not be left half done.
@@ -46,6 +53,10 @@ async fn enter(call: Call, target: Target) -> Outcome {
         return Answer::json(&json!({ "room_id": room_id }));
     }
     change_own(&call, target.room_id.clone(), MembershipAction::Join, request.reason).await?;
+    // The room that this one replaces may have said so only since somebody of this server came in. The user is in, whatever becomes of it.
+    if let Err(error) = join::move_names(&call.ctx, &target.room_id).await {
+        tracing::warn!(room_id = target.room_id, %error, "a room is not found by what the one that it replaces is called");
+    }
     Answer::json(&json!({ "room_id": target.room_id }))
 }
 
@@ -59,7 +70,13 @@ async fn enter_in_turn(ctx: &Arc<Context>, change: Change, target: &Target) -> R
     if !way.needs_help() {
         return change_here(ctx, change, MembershipAction::Join).await;
     }
-    let joined = join::join(ctx, &change, &way.servers).await;
+    let asked = join::join(ctx, &change, &way.servers);
+    let joined = if way.is_only_behind() {
+        let timed = tokio::time::timeout(BEHIND_TIME_MAX, asked).await;
+        timed.unwrap_or_else(|_| Err(ApiError::unknown("No server that was asked has answered in time")))
+    } else {
+        asked.await
+    };
     match joined {
         // Who invites them may be gone, or may have made it up.
         Err(error) if way.may_be_behind => {

@@ -21,7 +21,7 @@ keyspaces! { TABLE:
     45 ROOM_SERVERS: Rooms, (RoomNum, TextNum) => u64;
     #[doc = "A room's users by server: everybody who has or had a membership there."]
     46 SERVER_USERS: Rooms, (RoomNum, TextNum, UserNum) => ();
-    #[doc = "What another server says of a local user's membership in a room that this server is not in."]
+    #[doc = "What another server says of a local user's membership in a room that this server is not in, or in which it has not heard of it."]
     47 OUT_OF_BAND: Users, (UserNum, RoomNum) => OutOfBand;
     #[doc = "The events of a room that this server has to send to the others, by their positions."]
     48 OUTGOING_EVENTS: Events, (RoomNum, StreamPos) => EventNum;

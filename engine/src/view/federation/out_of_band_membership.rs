@@ -1,4 +1,4 @@
-//! What a local user can answer in a room that this server is not in, and who may help.
+//! What a local user can answer in a room that this server is not in, or in which it has not heard of it, and who may help.
 
 use crate::{
     core::version::RoomVersion,
@@ -8,7 +8,7 @@ use crate::{
     view::View,
 };
 
-/// A local user's invite to a room, or knock at one, that this server is not in.
+/// A local user's invite to a room, or knock at one, that this server is not in, or in which it has not heard of it.
 pub struct OutOfBandMembership {
     /// The room's id.
     pub room_id: String,

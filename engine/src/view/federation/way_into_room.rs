@@ -38,9 +38,9 @@ pub struct Way {
     /// Whether it takes part without knowing all members yet, so that it cannot tell whether the user, who is not in the room, is
     /// banned or invited.
     pub lacks_members: bool,
-    /// Whether it takes part, and the user has an invite that has not come with the room's events: for all that is known the room has
-    /// gone on without this server, and the one that invites tells it where to when it lets the user in. The
-    /// invite may be a lie as well: where no server lets the user in, what this one knows counts.
+    /// Whether it takes part, and the user has an invite that has not come with the room's events, from a server that is in the room,
+    /// as far as is known: the room may have gone on without this server, and the one that invites tells it where to when it lets the
+    /// user in. The invite may be a lie as well: where no server lets the user in, what this one knows counts.
     pub may_be_behind: bool,
     /// Other servers that may help: those that invited the user, or let a knock in, without this server having it from the room;
     /// those named; the one that the room is called after; those that are in the room, as far as is known, with the most
@@ -55,6 +55,11 @@ impl Way {
     pub fn needs_help(&self) -> bool {
         let is_known = self.is_here && !self.needs_vouching && !self.lacks_members && !self.may_be_behind;
         !is_known && !self.servers.is_empty()
+    }
+
+    /// Whether nothing but such an invite is why others are asked: this server can let the user in by what it knows.
+    pub fn is_only_behind(&self) -> bool {
+        self.may_be_behind && !self.needs_vouching && !self.lacks_members
     }
 
     /// Whether only another server can let the user knock.
@@ -86,7 +91,7 @@ impl View for WayIntoRoom<'_> {
         }
         let Some(room) = room else { return Ok(way) };
         way.is_here = takes_part || (is_alone && !room.head.extremities.is_empty());
-        way.may_be_behind = takes_part && is_invite_apart;
+        way.may_be_behind = takes_part && is_invite_apart && !is_alone;
         way.lacks_members = takes_part && lacks_membership(reader, &room, self.user_id)?;
         if way.lacks_members {
             way.servers.retain(|server| there.iter().any(|(known, _)| **known == **server));
@@ -105,21 +110,25 @@ impl View for WayIntoRoom<'_> {
 
 impl WayIntoRoom<'_> {
     /// The servers that invited the user, or let a knock in, as these told it, and whether there is an invite that the room's events
-    /// have not told of. One that the user has not been shown counts only if it comes from a server that is `there`, in the room, as
-    /// far as is known.
+    /// have not told of, which counts only if it comes from a server that is `there`, in the room, as far as is known: any
+    /// other could have users wait for it where there is nothing to wait for.
     fn invited_by(
         &self,
         reader: &Reader,
         room: Option<RoomNum>,
         there: &[(Arc<str>, u64)],
     ) -> Result<(Vec<String>, bool)> {
+        let is_there = |server: &String| there.iter().any(|(known, _)| **known == **server);
         let (mut servers, mut is_invite) = match reader.open_out_of_band(self.user_id, self.room_id) {
-            Ok((_, _, membership, row)) => (row.servers, membership == Membership::Invite),
+            Ok((_, _, membership, row)) => {
+                let is_invite = membership == Membership::Invite && row.servers.iter().any(is_there);
+                (row.servers, is_invite)
+            }
             Err(_) => (Vec::new(), false),
         };
         if let (Some(room), Some(user)) = (room, reader.user_num(self.user_id)?)
             && let Some(kept) = signed_invites::kept(reader, user, room)?
-            && there.iter().any(|(server, _)| **server == *kept.server)
+            && is_there(&kept.server)
         {
             servers.insert(0, kept.server);
             is_invite = true;

@@ -81,6 +81,14 @@ pub async fn join(ctx: &Arc<Context>, change: &Change, servers: &[String]) -> Re
     Err(told(approach))
 }
 
+/// Lets the room be found by what this server calls the one that it replaces, if that says so by now.
+pub async fn move_names(ctx: &Context, room_id: &str) -> Result<(), warren_engine::Error> {
+    match ctx.engine.read(&ReplacedRoom(room_id))? {
+        Some(old_room_id) => ctx.engine.write(MoveNames { old_room_id, room_id: room_id.to_owned() }).await,
+        None => Ok(()),
+    }
+}
+
 /// Lets the user find in the room what they set for the one that it replaces, and everybody the room by what this server calls that
 /// one. Answers whether they do.
 async fn carry_settings(ctx: &Context, room_id: &str, user_id: &str) -> bool {
@@ -90,9 +98,7 @@ async fn carry_settings(ctx: &Context, room_id: &str, user_id: &str) -> bool {
 
 async fn follow_replacement(ctx: &Context, room_id: &str, user_id: &str) -> Result<(), warren_engine::Error> {
     // The user's mark, by which this is taken up again, goes last.
-    if let Some(old_room_id) = ctx.engine.read(&ReplacedRoom(room_id))? {
-        ctx.engine.write(MoveNames { old_room_id, room_id: room_id.to_owned() }).await?;
-    }
+    move_names(ctx, room_id).await?;
     ctx.engine.write(CarrySettings { room_id: room_id.to_owned(), user_id: user_id.to_owned() }).await
 }
 

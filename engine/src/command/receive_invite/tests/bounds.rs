@@ -3,6 +3,8 @@
 use super::*;
 use crate::{
     command::{PurgeRoom, ShowSignedInvite, StepPurge},
+    housekeeping::{CHORES, Housekeeping},
+    room::signed_invites::SHOWN_AT_ONCE_MAX,
     store::{Direction, schema, schema::Keyspace},
 };
 
@@ -195,4 +197,34 @@ fn an_invite_whose_event_does_not_come_is_one_of_those_that_may_wait() {
     here.engine.write(LeaveOutOfBand { room_id: "!1:there.example".into(), ..leave() }).wait().unwrap();
     show().unwrap();
     assert!(open(&here).is_ok());
+}
+
+/// Those that are refused wait for a week.
+#[test]
+fn invites_that_may_not_be_shown_keep_no_others_from_being_shown() {
+    let (here, there) = (here(), World::named(THERE));
+    for number in 0..OPEN_INVITES_OF_SENDER_MAX {
+        here.engine.write(to_another_room(number)).wait().unwrap();
+    }
+    let room_of = |number: usize| format!("!kept{number}:there.example");
+    for number in 0..=SHOWN_AT_ONCE_MAX {
+        let sender = if number == SHOWN_AT_ONCE_MAX { "@other:there.example" } else { BOB };
+        let room_id = room_of(number);
+        for world in [&here, &there] {
+            world.room(&room_id, sender, None);
+        }
+        here.join(&room_id, CAROL);
+        let invite_id = there.member(&room_id, sender, ALICE, "invite").unwrap();
+        here.engine.write(ReceiveInvite { room_id, ..invite(event(&there, &invite_id)) }).wait().unwrap();
+    }
+    here.pass_ms(10_000);
+    let chore = CHORES.iter().find(|chore| chore.name == "signed invites").unwrap();
+    let house = Housekeeping::default();
+    for _ in 0..2 {
+        house.run(&here.engine, chore).unwrap();
+    }
+    let shown = sync(&here, None).0["rooms"]["invite"].take();
+    assert!(shown[room_of(SHOWN_AT_ONCE_MAX)].is_object());
+    assert!(shown.get(room_of(0)).is_none());
+    is_clean(&here);
 }

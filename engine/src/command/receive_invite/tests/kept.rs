@@ -2,10 +2,10 @@
 
 use super::*;
 use crate::{
-    command::{Prune, PruneProgress, ShowSignedInvite},
+    command::{ChangeMembership, Deactivate, MembershipAction, Prune, PruneProgress, ShowSignedInvite},
     store::schema,
     view::{
-        OverdueInvites,
+        OverdueInvite, OverdueInvites,
         federation::{Way, WayIntoRoom},
     },
 };
@@ -34,9 +34,9 @@ fn signed_by_carols_server() -> (World, Arc<Pdu>) {
 /// Lets so much time pass, and shows the invites that should have come by then. Answers how many these are.
 fn pass_and_show(here: &World, ms: u64) -> usize {
     here.pass_ms(ms);
-    let overdue = here.engine.read(&OverdueInvites).unwrap();
+    let overdue = here.engine.read(&OverdueInvites::default()).unwrap().invites;
     let count = overdue.len();
-    for (room_id, user_id) in overdue {
+    for OverdueInvite { room_id, user_id, .. } in overdue {
         here.engine.write(ShowSignedInvite { room_id, user_id }).wait().unwrap();
     }
     count
@@ -208,7 +208,7 @@ fn an_invite_whose_event_does_not_come_is_shown_once_and_answered_by_way_of_who_
     assert!(body["rooms"]["invite"][ROOM]["invite_state"].is_object(), "{body}");
     assert_eq!(open(&here).unwrap().servers, [THERE]);
     let behind = way(&here);
-    assert!(behind.is_here && behind.may_be_behind && behind.needs_help(), "{behind:?}");
+    assert!(behind.is_here && behind.is_only_behind() && behind.needs_help(), "{behind:?}");
     assert_eq!(behind.servers[0], THERE);
     is_clean(&here);
     // The same again is no other invite, neither while it is open nor when it has been answered.
@@ -253,4 +253,87 @@ fn who_is_in_the_room_is_shown_no_invite_and_comes_in_again_by_way_of_who_invite
     // Whoever is not in the room for all that is known is not asked.
     here.leave(ROOM, BOB);
     assert!(!way(&here).may_be_behind);
+}
+
+/// Any server can invite, and never answer.
+#[test]
+fn nobody_is_asked_because_of_an_invite_of_a_server_that_is_not_in_the_room() {
+    let (third, dave) = ("third.example", "@dave:third.example");
+    let (here, elsewhere) = (here(), World::named(third));
+    here.room(ROOM, BOB, None);
+    here.join(ROOM, CAROL);
+    elsewhere.room(ROOM, dave, None);
+    let invite_id = elsewhere.member(ROOM, dave, ALICE, "invite").unwrap();
+    let sent = ReceiveInvite { server: third.into(), ..invite(event(&elsewhere, &invite_id)) };
+    here.engine.write(sent).wait().unwrap();
+    assert!(!way(&here).needs_help());
+    assert_eq!(pass_and_show(&here, 10_000), 1);
+    let way = way(&here);
+    assert!(shown_invite(&here).is_some() && !way.may_be_behind && !way.needs_help(), "{way:?}");
+}
+
+fn change(here: &World, sender: &str, action: MembershipAction) -> crate::Result<()> {
+    let (room_id, sender, target) = (ROOM.into(), sender.into(), ALICE.into());
+    let change = ChangeMembership { room_id, sender, target, action, reason: None, is_guest: false };
+    here.engine.write(change).wait()
+}
+
+#[test]
+fn who_is_banned_is_shown_no_invite_and_can_be_let_in_again() {
+    let (here, (there, invite_id)) = (here(), there());
+    here.room(ROOM, CAROL, None);
+    here.join(ROOM, BOB);
+    here.member(ROOM, CAROL, ALICE, "ban").unwrap();
+    here.engine.write(invite(event(&there, &invite_id))).wait().unwrap();
+    assert_eq!(pass_and_show(&here, 10_000), 0);
+    here.engine.write(ShowSignedInvite { room_id: ROOM.into(), user_id: ALICE.into() }).wait().unwrap();
+    assert!(shown_invite(&here).is_none());
+    let kicked = change(&here, CAROL, MembershipAction::Kick);
+    assert!(matches!(kicked, Err(Error::Denied(Denied::TargetNotInRoom))), "{kicked:?}");
+    change(&here, CAROL, MembershipAction::Unban).unwrap();
+    let again = change(&here, CAROL, MembershipAction::Unban);
+    assert!(matches!(again, Err(Error::Denied(Denied::NotBanned))), "{again:?}");
+    is_clean(&here);
+}
+
+#[test]
+fn an_invite_that_the_room_does_not_have_is_nothing_to_others() {
+    let here = here_with_carol();
+    assert_eq!(pass_and_show(&here, 10_000), 1);
+    let kicked = change(&here, BOB, MembershipAction::Kick);
+    assert!(matches!(kicked, Err(Error::Denied(Denied::TargetNotInRoom))), "{kicked:?}");
+    assert!(shown_invite(&here).is_some());
+    // The room lets the members of another one in: who is one of them is vouched for, invited or not.
+    let other = "!other:here.example";
+    here.room(other, CAROL, None);
+    here.join(other, ALICE);
+    here.state(ROOM, BOB, "m.room.power_levels", "", json!({"users": {BOB: 100}, "invite": 0}));
+    let allow = json!([{"type": "m.room_membership", "room_id": other}]);
+    here.state(ROOM, BOB, "m.room.join_rules", "", json!({"join_rule": "restricted", "allow": allow}));
+    change(&here, ALICE, MembershipAction::Join).unwrap();
+    assert!(sync(&here, None).0["rooms"]["join"][ROOM].is_object());
+    is_clean(&here);
+}
+
+#[test]
+fn who_wants_no_invites_by_now_or_is_gone_is_shown_none() {
+    let here = here_with_carol();
+    let set = |action: &str| {
+        let content = json!({"default_action": action}).to_string().into();
+        let kind = "m.invite_permission_config".to_owned();
+        let set = SetAccountData { user_id: ALICE.into(), room_id: None, kind, content };
+        here.engine.write(set).wait().unwrap();
+    };
+    set("block");
+    assert_eq!(pass_and_show(&here, 10_000), 1);
+    set("allow");
+    assert_eq!(pass_and_show(&here, 10_000), 0);
+    assert!(shown_invite(&here).is_none() && open(&here).is_err());
+    is_clean(&here);
+    let here = here_with_carol();
+    here.engine.write(Deactivate { user_id: ALICE.into(), erase: false }).wait().unwrap();
+    assert_eq!(pass_and_show(&here, 10_000), 1);
+    assert!(open(&here).is_err());
+    assert_eq!(pass_and_show(&here, 10_000), 0);
+    is_clean(&here);
 }
