@@ -154,6 +154,7 @@ mod tests {
         command::{DeliveryShelved, SetPresence, SetReceipts, SetTyping},
         device::tests::register,
         fixture::World,
+        outbox,
         store::Memory,
         view::federation::{DueDestinations, LeaveDestination},
     };
@@ -419,6 +420,27 @@ mod tests {
             let brought = bring(&world);
             assert_eq!(brought.iter().flat_map(bodies).collect::<Vec<_>>(), said, "{fails_again}");
             assert_eq!(receipts(&brought), [read]);
+        }
+    }
+
+    #[test]
+    fn that_its_like_had_the_places_for_long_does_not_shorten_the_pauses_of_a_server_that_fails() {
+        let world = world();
+        read(&world, "1");
+        let mut delivery = due(&world);
+        let failures = || {
+            world.ask(|reader| Ok(outbox::destination(reader, reader.text_num(THERE)?.unwrap())?.failures))
+        };
+        for failed in 1..4 {
+            assert!(next(&world, &mut delivery).is_some());
+            delivery.sent(FAILED);
+            assert_eq!(next(&world, &mut delivery), None);
+            assert_eq!(failures(), failed);
+            world.pass_ms(60_000);
+            let left_out = world.engine.read(&DueDestinations { limit: 1, laggards_max: 0 }).unwrap();
+            assert!(left_out.destinations.is_empty(), "others have the places");
+            world.pass_ms(15 * 60_000);
+            delivery = due(&world);
         }
     }
 
