@@ -325,6 +325,17 @@ fn that_its_like_had_the_places_for_long_does_not_shorten_the_pauses_of_a_server
 }
 
 #[test]
+fn that_who_wrote_an_event_has_read_it_is_not_told_though_before_they_read_another() {
+    let world = world();
+    read(&world, "1");
+    let own = world.message(ROOM, ALICE, "2");
+    set(&world, SetReceipts { read: Some(own), ..SetReceipts::default() });
+    let brought = bring(&world);
+    assert_eq!(brought.iter().flat_map(bodies).collect::<Vec<_>>(), ["2"]);
+    assert!(receipts(&brought).is_empty());
+}
+
+#[test]
 fn a_server_that_has_left_is_not_looked_at_again_for_a_receipt_that_it_is_not_told() {
     let world = world();
     read(&world, "1");
