@@ -24,6 +24,7 @@ pub(super) fn passes() -> Vec<Pass> {
         Pass::over(&schema::DESTINATIONS, |row, server, found| {
             expect_named(row, server)?;
             row.seen.uses_position(found.delivered_to);
+            row.seen.uses_position(found.receipts_told_to);
             let right = messages_waiting(row, server)?;
             if !row.expect(found.messages_waiting == right, "the messages that wait are counted wrong") {
                 row.put(&schema::DESTINATIONS, &server, &Destination { messages_waiting: right, ..found });

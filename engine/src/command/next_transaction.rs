@@ -125,7 +125,7 @@ impl Command for NextTransaction {
         if !is_repeated {
             if self.begins {
                 // What comes now is not to count as missed since then, or a moment's failure as one of hours.
-                was_idle = outbox::is_failure_past(&row, now_ms);
+                was_idle = is_failure_past(tx, server, &row, now_ms);
                 if was_idle {
                     (row.failures, row.failing_since_ms) = (0, 0);
                 }
@@ -179,6 +179,13 @@ impl NextTransaction {
             None => Ok(queued(tx, server, known_to)?.positions.is_empty()),
         }
     }
+}
+
+/// Whether the server's last failure says nothing of now. Its like may have had the places for long while something waited.
+fn is_failure_past(tx: &Tx, server: TextNum, row: &Destination, now_ms: u64) -> bool {
+    // If it was due later than now, the clock was set back.
+    let since_ms = tx.shared.outbox.due_since_ms(server).map_or(now_ms, |since_ms| since_ms.min(now_ms));
+    outbox::is_failure_past(row, since_ms)
 }
 
 /// The server has taken what was in flight.

@@ -23,7 +23,7 @@ const JITTER_PERCENT: u64 = 20;
 const HEARD_AFTER_MS: u64 = 10_000;
 
 /// How long after its pause a failure after which nothing was tried is past, in milliseconds, and no sooner than after as long as
-/// the pause was: where many servers are tried that cannot be reached, they wait for each other.
+/// the pause was: what comes sooner may well fail by the same.
 const PAST_AFTER_MS: u64 = 10 * 60 * 1000;
 
 /// The last of a server's failures in a row, in milliseconds since the epoch.
@@ -67,12 +67,12 @@ impl Failure {
     }
 }
 
-/// Whether the last failure of a server, for which nothing is under way, says nothing of now: its pause ended long ago, and nothing
-/// has waited for it since then, for it would have been tried. What waits for a server with which this one does not deal has no
-/// such pause, nor has what an administrator had tried.
-pub(crate) fn is_failure_past(row: &Destination, now_ms: u64) -> bool {
+/// Whether the last failure of a server, for which nothing is under way, says nothing of now: its pause ended long before `since_ms`,
+/// since when something waits that it could be sent, and before that nothing did. How long that waited for its turn does not count.
+/// What waits for a server with which this one does not deal has no such pause, nor has what an administrator had tried.
+pub(crate) fn is_failure_past(row: &Destination, since_ms: u64) -> bool {
     let pause_ms = row.retry_ms.saturating_sub(row.failed_ms);
-    row.failures > 0 && now_ms.saturating_sub(row.retry_ms) > pause_ms.max(PAST_AFTER_MS)
+    row.failures > 0 && since_ms.saturating_sub(row.retry_ms) > pause_ms.max(PAST_AFTER_MS)
 }
 
 /// How long to wait after so many failures in a row.

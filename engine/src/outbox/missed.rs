@@ -12,11 +12,11 @@ use crate::{
     store::{Direction, Reader, StorageError, schema, schema::Membership},
 };
 
-/// The most receipts that are looked at together, whoever has read: some milliseconds.
+/// The most receipts and rooms that are looked at together, whoever has read: some milliseconds.
 const LOOKED_AT_MAX: usize = 2_000;
 /// The most that are looked at in each room for a server that took all it was sent when this one ended. It lacks those of the last
 /// seconds, and what comes before is looked at for each of thousands that may be in a room.
-const LATEST_MAX: usize = 500;
+const LATEST_MAX: usize = 100;
 
 /// A search for receipts: room by room, in each from the last one on backwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,11 +29,13 @@ pub(crate) struct Search {
     room: RoomNum,
     /// What came there before this is still to be looked at.
     before: StreamPos,
+    /// How many were looked at there.
+    looked: usize,
 }
 
 impl Search {
     fn new(from: StreamPos, is_for_latest: bool) -> Self {
-        Self { from, is_for_latest, room: RoomNum(0), before: StreamPos::MAX }
+        Self { from, is_for_latest, room: RoomNum(0), before: StreamPos::MAX, looked: 0 }
     }
 
     /// Goes on until `max` receipts are found, or much was looked at. Answers them, and what is left to be looked at.
@@ -49,23 +51,33 @@ impl Search {
             if !reader.shared.watch.marks.may_have_receipts(room, from) {
                 continue;
             }
-            let before = if room == self.room { self.before } else { StreamPos::MAX };
-            let limit = if self.is_for_latest { LATEST_MAX.min(left) } else { left };
+            let (before, looked) =
+                if room == self.room { (self.before, self.looked) } else { (StreamPos::MAX, 0) };
+            let limit = if self.is_for_latest { LATEST_MAX.saturating_sub(looked).min(left) } else { left };
+            if limit == 0 {
+                continue;
+            }
             let rows = receipts(reader, room, (from, before), limit)?;
-            for (pos, user, kind, thread) in rows.iter().copied() {
+            for (index, (pos, user, kind, thread)) in rows.iter().copied().enumerate() {
                 if found.len() >= max {
                     let before = StreamPos(pos.0.saturating_add(1));
-                    return Ok((found, Some(Self { room, before, ..self })));
+                    return Ok((found, Some(Self { room, before, looked: looked + index, ..self })));
                 }
-                if is_told(reader, room, user, kind)? {
-                    found.push(Ephemeral::Receipt(room, user, thread));
+                match is_told(reader, room, user, kind) {
+                    Ok(true) => found.push(Ephemeral::Receipt(room, user, thread)),
+                    Ok(false) => {}
+                    Err(error @ StorageError::Corrupt(_)) => {
+                        tracing::warn!(%error, "whose receipt it is cannot be read, and it is passed over");
+                    }
+                    Err(error) => return Err(error),
                 }
             }
-            left -= rows.len();
-            if let Some((before, ..)) = rows.last().copied()
-                && left == 0
-            {
-                return Ok((found, Some(Self { room, before, ..self })));
+            // A room in which nobody has read costs a look too.
+            left = left.saturating_sub(rows.len() + 1);
+            if left == 0 {
+                let before = rows.last().map_or(StreamPos::ZERO, |row| row.0);
+                let looked = looked + rows.len();
+                return Ok((found, Some(Self { room, before, looked, ..self })));
             }
         }
         Ok((found, None))
@@ -165,48 +177,115 @@ impl Missed {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
-    use crate::{fixture::World, stream::Touch};
+    use crate::{
+        fixture::World,
+        store::{Memory, Tx},
+        stream::Touch,
+    };
 
     const ROOM: &str = "!room:here.example";
     const ALICE: &str = "@alice:here.example";
     const BOB: &str = "@bob:there.example";
     const THERE: &str = "there.example";
 
-    #[test]
-    fn much_is_looked_at_in_pieces_and_for_a_server_that_was_well_only_what_came_last() {
-        let world = World::new();
+    fn furnished(world: World) -> World {
         world.room(ROOM, ALICE, None);
         world.join(ROOM, BOB);
+        world
+    }
+
+    /// These receipts come, of users and threads.
+    fn come(tx: &mut Tx, room: RoomNum, receipts: impl IntoIterator<Item = (UserNum, TextNum)>) {
+        for (user, thread) in receipts {
+            let pos = tx.next_position();
+            tx.put(&schema::RECEIPT_STREAM, &(room, pos), &(user, ReceiptKind::Read as u8, thread));
+        }
+        tx.touch(Touch::Receipt(room));
+    }
+
+    /// What is found with so many at most in each piece, and how many pieces it takes.
+    fn look(world: &World, is_for_latest: bool, max: usize) -> (Vec<Ephemeral>, usize) {
+        world.ask(|reader| {
+            let server = reader.text_num(THERE)?.unwrap();
+            let (mut found, mut looks) = (Vec::new(), 0);
+            let mut next = Some(Search::new(StreamPos::ZERO, is_for_latest));
+            while let Some(search) = next {
+                let (more, rest) = search.go_on(reader, server, max)?;
+                found.extend(more);
+                (next, looks) = (rest, looks + 1);
+            }
+            Ok((found, looks))
+        })
+    }
+
+    #[test]
+    fn much_is_looked_at_in_pieces_and_for_a_server_that_was_well_only_what_came_last() {
+        let world = furnished(World::new());
         // Alice has read first, and then very many others.
-        let read = |tx: &mut crate::store::Tx| {
+        let read = |tx: &mut Tx| {
             let room = tx.room_num(ROOM)?.unwrap();
             let (alice, bob) = (tx.user_num(ALICE)?.unwrap(), tx.user_num(BOB)?.unwrap());
             let threads = [tx.intern_text("main")?, tx.intern_text("")?];
             let others = std::iter::repeat_n((bob, threads[0]), 2 * LOOKED_AT_MAX);
-            for (user, thread) in threads.map(|thread| (alice, thread)).into_iter().chain(others) {
-                let pos = tx.next_position();
-                tx.put(&schema::RECEIPT_STREAM, &(room, pos), &(user, ReceiptKind::Read as u8, thread));
-            }
-            tx.touch(Touch::Receipt(room));
+            come(tx, room, threads.map(|thread| (alice, thread)).into_iter().chain(others));
             Ok(threads.map(|thread| Ephemeral::Receipt(room, alice, thread)))
         };
         let [first, second] = world.act(read).unwrap();
-        let look = |is_for_latest: bool, max: usize| {
-            world.ask(|reader| {
-                let server = reader.text_num(THERE)?.unwrap();
-                let (mut found, mut looks) = (Vec::new(), 0);
-                let mut next = Some(Search::new(StreamPos::ZERO, is_for_latest));
-                while let Some(search) = next {
-                    let (more, rest) = search.go_on(reader, server, max)?;
-                    found.extend(more);
-                    (next, looks) = (rest, looks + 1);
-                }
-                Ok((found, looks))
-            })
+        assert_eq!(look(&world, false, 100), (vec![second, first], 3));
+        assert_eq!(look(&world, false, 1), (vec![second, first], 4));
+        assert_eq!(look(&world, true, 100), (Vec::new(), 1));
+    }
+
+    #[test]
+    fn what_came_last_is_no_more_where_it_is_looked_for_in_pieces() {
+        let world = furnished(World::new());
+        let read = |tx: &mut Tx| {
+            let (room, alice) = (tx.room_num(ROOM)?.unwrap(), tx.user_num(ALICE)?.unwrap());
+            let mut read = Vec::new();
+            for number in 0..6 * LATEST_MAX {
+                read.push((alice, tx.intern_text(&format!("$thread_{number}"))?));
+            }
+            come(tx, room, read.iter().copied());
+            let last = read.into_iter().rev().take(LATEST_MAX);
+            Ok(last.map(|(user, thread)| Ephemeral::Receipt(room, user, thread)).collect::<Vec<_>>())
         };
-        assert_eq!(look(false, 100), (vec![second, first], 3));
-        assert_eq!(look(false, 1), (vec![second, first], 4));
-        assert_eq!(look(true, 100), (Vec::new(), 1));
+        let last = world.act(read).unwrap();
+        for max in [LATEST_MAX / 3, LATEST_MAX / 2, LATEST_MAX] {
+            assert_eq!(look(&world, true, max).0, last, "{max}");
+        }
+    }
+
+    #[test]
+    fn many_rooms_in_which_nobody_has_read_are_looked_at_in_pieces() {
+        let memory = Arc::new(Memory::default());
+        let world = furnished(World::on(memory.clone()));
+        let come_into_others = |tx: &mut Tx| {
+            let server = tx.text_num(THERE)?.unwrap();
+            for number in 0..2 * LOOKED_AT_MAX as u64 {
+                let stay = (server, RoomNum(1_000 + number), StreamPos(1));
+                tx.put(&schema::SERVER_STAYS, &stay, &StreamPos::MAX);
+            }
+            Ok(())
+        };
+        world.act(come_into_others).unwrap();
+        drop(world);
+        // It is not known where somebody has read before the start.
+        assert_eq!(look(&World::on(memory), false, 100), (Vec::new(), 3));
+    }
+
+    #[test]
+    fn a_receipt_of_nobody_hides_no_other() {
+        let world = furnished(World::new());
+        let read = |tx: &mut Tx| {
+            let (room, alice) = (tx.room_num(ROOM)?.unwrap(), tx.user_num(ALICE)?.unwrap());
+            let threads = [tx.intern_text("main")?, tx.intern_text("")?];
+            come(tx, room, [(alice, threads[0]), (UserNum(1_000_000), threads[0]), (alice, threads[1])]);
+            Ok(threads.map(|thread| Ephemeral::Receipt(room, alice, thread)))
+        };
+        let [first, second] = world.act(read).unwrap();
+        assert_eq!(look(&world, false, 100), (vec![second, first], 1));
     }
 }

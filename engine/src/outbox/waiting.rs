@@ -78,6 +78,8 @@ struct Pending {
     ends: Option<Ends>,
     /// Its turn among those that are due, from when it is first seen to be until somebody is at it.
     turn: Option<u64>,
+    /// When its last turn was given, in milliseconds since the epoch; zero if none was.
+    turn_ms: u64,
     /// Whether somebody is at it.
     taken: bool,
 }
@@ -349,6 +351,7 @@ impl Waiting {
             if pending.turn.is_none() {
                 *last_turn += 1;
                 pending.turn = Some(*last_turn);
+                pending.turn_ms = now_ms;
             }
             let is_laggard = laggards.contains_key(&server);
             if is_laggard && laggards_taken >= laggards_max {
@@ -364,6 +367,11 @@ impl Waiting {
         }
         taken.sort_unstable();
         (taken, next_ms)
+    }
+
+    /// When the server, which was taken, was first seen to be due, in milliseconds since the epoch; `None` if it never was.
+    pub fn due_since_ms(&self, server: TextNum) -> Option<u64> {
+        self.0.lock().servers.get(&server).map(|pending| pending.turn_ms).filter(|turn_ms| *turn_ms > 0)
     }
 
     /// The server, which was taken, has this name: whoever leaves it need not ask a store that may have failed.

@@ -7,7 +7,7 @@
 //! Specification: server-server API, "Receipts".
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     sync::Arc,
 };
 
@@ -168,9 +168,15 @@ impl<'a> EarlyReceipts<'a> {
         user_id: &str,
     ) -> Result<Option<RoomNum>> {
         let Some(room) = RoomCtx::find(reader, room_id)? else { return Ok(None) };
-        let may = self.comers.entry(room.num).or_default().has(reader, room.num, user_id)?
-            && servers::server_allowed(reader, &room, self.origin).is_ok();
-        Ok(may.then_some(room.num))
+        let comers = match self.comers.entry(room.num) {
+            Entry::Occupied(known) => known.into_mut(),
+            // Who is kept out of the room has nothing read that waits there.
+            Entry::Vacant(new) => new.insert(match servers::server_allowed(reader, &room, self.origin) {
+                Ok(()) => Comers::default(),
+                Err(_) => Comers(Some(BTreeSet::new())),
+            }),
+        };
+        Ok(comers.has(reader, room.num, user_id)?.then_some(room.num))
     }
 
     /// Lets a receipt wait. Where a user or the server has too many, their oldest goes; where the room has, this one does, and
@@ -184,8 +190,8 @@ impl<'a> EarlyReceipts<'a> {
         row: &EarlyReceipt,
     ) -> Result<bool> {
         let waiting = match self.rooms.entry(room) {
-            std::collections::btree_map::Entry::Occupied(known) => known.into_mut(),
-            std::collections::btree_map::Entry::Vacant(new) => new.insert(waiting_in(tx, room, self.origin)?),
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert(waiting_in(tx, room, self.origin)?),
         };
         let known = tx.user_num(user_id)?;
         let is_same = |kept: &Waiting| Some(kept.key.1) == known && kept.key.2 == thread;

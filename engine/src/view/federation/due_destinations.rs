@@ -57,6 +57,8 @@ impl View for DueDestinations {
     fn read(&self, reader: &Reader) -> Result<Due> {
         let outbox = &reader.shared.outbox;
         if !outbox.listen() {
+            // What came up to here is looked for in the store, and all that is handed on comes behind it.
+            outbox.dispatched(reader.pos);
             return Ok(Due { destinations: Vec::new(), next_ms: Some(reader.shared.clock.now_ms()) });
         }
         if !outbox.is_loaded() {

@@ -64,6 +64,10 @@ impl View for EphemeralEdus<'_> {
                     let key = (room, user, ReceiptKind::Read as u8, thread);
                     let Some(row) = reader.get(&schema::RECEIPTS, &key)? else { continue };
                     let Some(event) = reader.events_left(&[row.value.event])?.pop() else { continue };
+                    // That who wrote an event has read it needs no saying.
+                    if event.header.sender == user {
+                        continue;
+                    }
                     let mut data = json!({"ts": row.value.ts});
                     let thread = reader.text(thread)?;
                     if &*thread != UNTHREADED {

@@ -6,7 +6,11 @@ use super::{Case, Mended, NO_ROOM, Raw, Reported, run};
 use crate::{
     core::num::{StreamPos, TextNum, UserNum},
     open::{FACT_RESERVED, Reserved},
-    store::{Positioned, ValueWriter, schema, schema::UserNews, write_record},
+    store::{
+        Positioned, ValueWriter, schema,
+        schema::{Destination, UserNews},
+        write_record,
+    },
 };
 
 const STREAMS: &[Case] = &[
@@ -252,10 +256,15 @@ fn accounts_and_devices() {
     run(ACCOUNTS_AND_DEVICES);
 }
 
+/// The reserved marks, and where they are.
+fn reserved(raw: &Raw<'_>) -> (String, Reserved) {
+    let (key, stored) = raw.find(&schema::FACTS, |name, _| name == FACT_RESERVED);
+    (key, crate::store::read_record(&stored).unwrap())
+}
+
 /// Lowers the reserved marks.
 fn lower(raw: &Raw<'_>, lower: impl FnOnce(&mut Reserved)) {
-    let (key, stored) = raw.find(&schema::FACTS, |name, _| name == FACT_RESERVED);
-    let mut reserved: Reserved = crate::store::read_record(&stored).unwrap();
+    let (key, mut reserved) = reserved(raw);
     lower(&mut reserved);
     let mut out = ValueWriter::default();
     write_record(&reserved, &mut out);
@@ -280,6 +289,17 @@ const MARKS: &[Case] = &[
     (
         "positions are in use above their mark",
         |raw| lower(raw, |reserved| reserved.pos = 3),
+        "FACTS",
+        "above the reserved marks",
+        Mended,
+    ),
+    (
+        "a server was told receipts up to above the mark",
+        |raw| {
+            let receipts_told_to = StreamPos(reserved(raw).1.pos + 1_000_000);
+            let row = Destination { receipts_told_to, ..Destination::default() };
+            raw.put(&schema::DESTINATIONS, &TextNum(1), &row);
+        },
         "FACTS",
         "above the reserved marks",
         Mended,
