@@ -58,6 +58,19 @@ fn bodies(events: &Value) -> Vec<String> {
     events.as_array().unwrap().iter().filter_map(body).collect()
 }
 
+/// `last` comes, before which others are missing, with the state that is told there: by `entries` Dora is out.
+fn receive_behind_gap(scene: &Scene, last: &Pdu, entries: &[&Pdu]) {
+    scene.receive_outliers(entries);
+    let join = scene.state("m.room.member", DORA).unwrap();
+    let mut state = scene.state_ids();
+    state.retain(|event_id| **event_id != *join);
+    state.extend(entries.iter().map(|pdu| pdu.event_id.clone()));
+    let given = GivenState { event_id: last.event_id.clone(), state };
+    let pdus = scene.check(&[last]);
+    assert!(accepted(&scene.write(ReceivePdus { pdus, states: vec![given], ..ReceivePdus::default() })));
+    assert!(!scene.is_joined(DORA));
+}
+
 /// What Dora, who is out, finds said in the room when she pages back, oldest first. Neither there nor elsewhere is she told of
 /// what is later than her leave. `since` is what she had as a member.
 fn told(scene: &Scene, since: SyncToken) -> Vec<String> {
@@ -98,15 +111,7 @@ fn by_the_state_behind_a_gap() {
         let topic = scene.draft(BOB, "m.room.topic", Some(""), topic, &[&kick.event_id], 102);
         let hidden = said(&scene, HIDDEN, &[&topic.event_id], 103);
         let last = said(&scene, HIDDEN, &[&hidden.event_id], 104);
-        scene.receive_outliers(&[&kick, &topic]);
-        let join = scene.state("m.room.member", DORA).unwrap();
-        let mut state = scene.state_ids();
-        state.retain(|event_id| **event_id != *join);
-        state.extend([&kick, &topic].map(|pdu| pdu.event_id.clone()));
-        let given = GivenState { event_id: last.event_id.clone(), state };
-        let pdus = scene.check(&[&last]);
-        assert!(accepted(&scene.write(ReceivePdus { pdus, states: vec![given], ..ReceivePdus::default() })));
-        assert!(!scene.is_joined(DORA));
+        receive_behind_gap(&scene, &last, &[&kick, &topic]);
         assert_eq!(told(&scene, since), ["mine"]);
         // What is filled in is hers once it is known where her stay ended.
         backfill(&scene, &[&hidden]);
@@ -115,6 +120,75 @@ fn by_the_state_behind_a_gap() {
         assert_eq!(told(&scene, since), ["mine", "before"]);
         scene.is_sound();
     }
+}
+
+#[test]
+fn by_the_state_behind_a_gap_and_a_kick_that_comes_later() {
+    for membership in ["leave", "ban"] {
+        let scene = room("shared", true);
+        let (_, since) = sync(&scene, None);
+        let kick = scene.member(BOB, DORA, membership, &strs(&scene.ends()), 100);
+        let between = said(&scene, HIDDEN, &[&kick.event_id], 101);
+        receive_behind_gap(&scene, &said(&scene, HIDDEN, &[&between.event_id], 102), &[&kick]);
+        assert!(accepted(&scene.receive(&[&kick])));
+        assert_eq!(scene.timeline().last().map(String::as_str), Some(&*kick.event_id));
+        assert_eq!(told(&scene, since), ["mine"]);
+        scene.is_sound();
+    }
+}
+
+/// What she knows is later than the place of the kick, and still she is told of it.
+#[test]
+fn by_a_state_and_a_kick_that_is_filled_into_an_earlier_gap() {
+    let scene = room("shared", true);
+    let kick = scene.member(BOB, DORA, "leave", &strs(&scene.ends()), 100);
+    behind_gap(&scene, &kick);
+    let (_, since) = sync(&scene, None);
+    let between = said(&scene, HIDDEN, &[&kick.event_id], 102);
+    receive_behind_gap(&scene, &said(&scene, HIDDEN, &[&between.event_id], 103), &[&kick]);
+    backfill(&scene, &[&kick]);
+    assert_eq!(told(&scene, since), ["mine"]);
+    scene.is_sound();
+}
+
+#[test]
+fn by_herself_and_a_kick_that_comes_later_and_wins() {
+    for membership in ["leave", "ban"] {
+        let scene = room("shared", true);
+        let (_, since) = sync(&scene, None);
+        let kick = scene.member(BOB, DORA, membership, &strs(&scene.ends()), 100);
+        scene.world.leave(ROOM, DORA);
+        let (_, later) = sync(&scene, None);
+        scene.world.message(ROOM, ALICE, HIDDEN);
+        assert!(accepted(&scene.receive(&[&kick])));
+        assert_eq!(scene.state("m.room.member", DORA), Some(kick.event_id.to_string()));
+        assert_eq!(told(&scene, since), ["mine"]);
+        let (news, _) = sync(&scene, Some(later));
+        assert!(!news.to_string().contains(HIDDEN), "{news}");
+        if membership == "leave" {
+            scene.world.member(ROOM, ALICE, DORA, "invite").unwrap();
+            scene.world.message(ROOM, ALICE, HIDDEN);
+            scene.world.leave(ROOM, DORA);
+            assert_eq!(told(&scene, since), ["mine"]);
+        }
+        scene.is_sound();
+    }
+}
+
+/// A ban that follows her leave moves nothing.
+#[test]
+fn by_herself_where_the_room_was_forked_before() {
+    let scene = room("shared", true);
+    let fork = said(&scene, "fork", &strs(&scene.ends()), 100);
+    scene.world.message(ROOM, ALICE, "more");
+    assert!(accepted(&scene.receive(&[&fork])));
+    let (_, since) = sync(&scene, None);
+    scene.world.leave(ROOM, DORA);
+    scene.world.message(ROOM, ALICE, HIDDEN);
+    assert_eq!(told(&scene, since), ["mine", "more", "fork"]);
+    scene.world.member(ROOM, ALICE, DORA, "ban").unwrap();
+    assert_eq!(told(&scene, since), ["mine", "more", "fork"]);
+    scene.is_sound();
 }
 
 #[test]
