@@ -229,3 +229,26 @@ fn by_a_kick_of_the_invite_that_wins_against_the_join() {
         scene.is_sound();
     }
 }
+
+/// She has come back, and asks what she may know of when she was out.
+#[test]
+fn what_is_adopted_behind_a_leave_is_not_told_with_it() {
+    let scene = room("joined", true);
+    scene.world.leave(ROOM, DORA);
+    let end = scene.ends().remove(0);
+    let named = json!({"membership": "join", "displayname": HIDDEN});
+    let named = scene.draft(BOB, "m.room.member", Some(BOB), named, &[&end], 100);
+    scene.receive_outliers(&[&named]);
+    let mut state = scene.state_ids();
+    state.push(named.event_id.clone());
+    let state = GivenState { event_id: end.as_str().into(), state };
+    scene.world.engine.write(AdoptState { room_id: ROOM.into(), state }).wait().unwrap();
+    assert_eq!(scene.state("m.room.member", BOB), Some(named.event_id.to_string()));
+    let (_, then) = sync(&scene, None);
+    scene.world.member(ROOM, ALICE, DORA, "invite").unwrap();
+    come_in(&scene);
+    let (room_id, user, at) = (ROOM.to_owned(), DORA.to_owned(), Some(StreamToken(then.pos)));
+    let members =
+        answer(&scene, &Members { room_id, user, at, membership: None, not_membership: None }).to_string();
+    assert!(members.contains(BOB) && !members.contains(HIDDEN), "{members}");
+}
