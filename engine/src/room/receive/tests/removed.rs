@@ -5,9 +5,10 @@ use super::{
     *,
 };
 use crate::{
-    command::AdoptState,
+    command::{AdoptState, Deactivate},
     core::filter::Filter,
-    view::{Members, RoomState, Sync, SyncToken},
+    device::tests::register,
+    view::{Members, OneEvent, RoomState, Sync, SyncToken},
 };
 
 const DORA: &str = "@dora:here.example";
@@ -228,6 +229,20 @@ fn by_a_kick_of_the_invite_that_wins_against_the_join() {
         assert_eq!(told(&scene, since), ["mine"]);
         scene.is_sound();
     }
+}
+
+#[test]
+fn what_is_said_before_a_kick_that_comes_later_is_forgotten_like_all_that_she_was_not_there_for() {
+    let scene = room("world_readable", true);
+    let kick = scene.member(BOB, DORA, "leave", &strs(&scene.ends()), 100);
+    scene.world.leave(ROOM, DORA);
+    let event_id = scene.world.message(ROOM, ALICE, HIDDEN);
+    assert!(accepted(&scene.receive(&[&kick])));
+    let event = OneEvent { room_id: ROOM.into(), event_id, user: DORA.into(), device: None };
+    assert_eq!(answer(&scene, &event)["content"]["body"], HIDDEN);
+    register(&scene.world, "alice", &[]);
+    scene.world.engine.write(Deactivate { user_id: ALICE.into(), erase: true }).wait().unwrap();
+    assert_eq!(answer(&scene, &event)["content"], json!({}));
 }
 
 /// She has come back, and asks what she may know of when she was out.
