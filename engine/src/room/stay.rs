@@ -19,7 +19,7 @@ const FILLED_IN_PASSED_MAX: usize = 100;
 
 /// How many changes of a room's members are looked through for the user's own. For a user since whose removal there were more, no
 /// end is found: each request of theirs would look through them all.
-const MEMBER_CHANGES_MAX: usize = 10_000;
+pub(crate) const MEMBER_CHANGES_MAX: usize = 10_000;
 
 /// The last moment before a user was out of a room.
 #[derive(Clone, Copy, Debug)]

@@ -8,6 +8,9 @@ use crate::{
     command::{AdoptState, Deactivate},
     core::filter::Filter,
     device::tests::register,
+    error::{Denied, Error},
+    room::stay,
+    store::schema::MemberChange,
     view::{Members, OneEvent, RoomState, Sync, SyncToken},
 };
 
@@ -243,6 +246,28 @@ fn what_is_said_before_a_kick_that_comes_later_is_forgotten_like_all_that_she_wa
     register(&scene.world, "alice", &[]);
     scene.world.engine.write(Deactivate { user_id: ALICE.into(), erase: true }).wait().unwrap();
     assert_eq!(answer(&scene, &event)["content"], json!({}));
+}
+
+#[test]
+fn nothing_is_shown_where_too_much_came_since_to_look_for_the_end() {
+    let scene = room("shared", true);
+    let kick = scene.member(BOB, DORA, "leave", &strs(&scene.ends()), 100);
+    scene.world.leave(ROOM, DORA);
+    assert!(accepted(&scene.receive(&[&kick])));
+    let page = Messages { user: DORA.into(), ..messages(None, false) };
+    assert!(scene.world.engine.read(&page).is_ok());
+    scene
+        .world
+        .act(|tx| {
+            let (room, user) = (tx.room_num(ROOM)?.unwrap(), tx.user_num(ALICE)?.unwrap());
+            for _ in 0..stay::MEMBER_CHANGES_MAX {
+                let pos = tx.next_position();
+                tx.put(&schema::MEMBER_STREAM, &(room, pos), &MemberChange { user, joined: true });
+            }
+            Ok(())
+        })
+        .unwrap();
+    assert!(matches!(scene.world.engine.read(&page), Err(Error::Denied(Denied::NotInRoom))));
 }
 
 /// She has come back, and asks what she may know of when she was out.
