@@ -17,6 +17,10 @@ use crate::{
 /// positions that were kept free for the gap are known; else, for a user for whom it takes more, no end is found.
 const FILLED_IN_PASSED_MAX: usize = 100;
 
+/// How many changes of a room's members are looked through for the user's own. For a user since whose removal there were more, no
+/// end is found: each request of theirs would look through them all.
+pub(crate) const MEMBER_CHANGES_MAX: usize = 10_000;
+
 /// The last moment before a user was out of a room.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct StayEnd {
@@ -24,6 +28,16 @@ pub(crate) struct StayEnd {
     pub until: StreamPos,
     /// The room's current state then.
     pub state: NodeId,
+}
+
+/// Where the row of a user last went out of `join`.
+enum LastOut {
+    /// Not there: the row did not, or has come back.
+    Never,
+    /// At this position.
+    At(StreamPos),
+    /// Further back than is looked.
+    TooFar,
 }
 
 /// The last moment before a user, who is not in the room now, was last taken out of it, if that was behind `after`. Whether the state
@@ -38,23 +52,45 @@ pub(crate) fn end(
     if !reader.get(&schema::ROOM_HEADS, &room)?.is_some_and(|head| head.forked) {
         return Ok(None);
     }
-    let Some(out) = last_removal(reader, room, user, after)? else { return Ok(None) };
+    let LastOut::At(out) = last_removal(reader, room, user, after)? else { return Ok(None) };
     let Some(last) = last_event(reader, room, out)? else { return Ok(None) };
     // The rows of members follow a change of the state at once: by an event, or by none.
-    let mut until = match last_change(reader, room, last.pos(), out)? {
+    let until = match last_change(reader, room, last.pos(), out)? {
         Some((changed, _)) => before(changed),
-        None => gap::last_not_free_before(&last),
-    };
-    for _ in 0..FILLED_IN_PASSED_MAX {
-        let Some(event) = last_event(reader, room, until)? else { break };
-        if !event.header.is_filled_in {
-            let changed = last_change(reader, room, event.pos(), until)?;
-            let state = changed.map_or(event.header.room_state, |(_, state)| state);
-            return Ok(Some(StayEnd { until, state }));
+        None => {
+            // Not all of the positions need have been free: what came live is no part of a gap.
+            let live = last_live(reader, room, before(last.pos()))?;
+            let not_free = gap::last_not_free_before(&last);
+            live.map_or(not_free, |(_, live)| not_free.max(live.pos()))
         }
-        until = before(event.pos());
+    };
+    let Some((until, event)) = last_live(reader, room, until)? else { return Ok(None) };
+    let changed = last_change(reader, room, event.pos(), until)?;
+    let state = changed.map_or(event.header.room_state, |(_, state)| state);
+    Ok(Some(StayEnd { until, state }))
+}
+
+/// Whether a user, who is not in the room now, was out of it before `leave` came, by which they left their last join: they were told
+/// of nothing between. So it is where it won against another leave that came before it, and where it was known before from a
+/// state that another server told. One that took them out itself is told by a look-up; else O(changes of members since they went out).
+pub(crate) fn is_late(
+    reader: &Reader,
+    room: RoomNum,
+    user: UserNum,
+    leave: &Event,
+) -> Result<bool, StorageError> {
+    if !reader.get(&schema::ROOM_HEADS, &room)?.is_some_and(|head| head.forked) {
+        return Ok(false);
     }
-    Ok(None)
+    let own = reader.get(&schema::MEMBER_STREAM, &(room, leave.pos()))?;
+    if own.is_some_and(|change| change.user == user && !change.joined) {
+        return Ok(false);
+    }
+    Ok(match last_removal(reader, room, user, StreamPos(i64::MIN))? {
+        LastOut::Never => false,
+        LastOut::At(out) => out < leave.pos(),
+        LastOut::TooFar => true,
+    })
 }
 
 /// Where the row of a user last went out of `join`, behind `after`. The last such entry is never pruned.
@@ -63,8 +99,8 @@ fn last_removal(
     room: RoomNum,
     user: UserNum,
     after: StreamPos,
-) -> Result<Option<StreamPos>, StorageError> {
-    let mut out = None;
+) -> Result<LastOut, StorageError> {
+    let (mut found, mut looked_at) = (LastOut::Never, 0);
     let (start, end) = ((room, StreamPos(after.0.saturating_add(1))), (room, StreamPos::MAX));
     reader.scan_between(
         &schema::MEMBER_STREAM,
@@ -72,14 +108,35 @@ fn last_removal(
         &end,
         Direction::Backward,
         |(_, pos): (RoomNum, StreamPos), change: MemberChange| {
-            if change.user != user {
-                return true;
+            if change.user == user {
+                found = if change.joined { LastOut::Never } else { LastOut::At(pos) };
+                return false;
             }
-            out = (!change.joined).then_some(pos);
-            false
+            looked_at += 1;
+            if looked_at == MEMBER_CHANGES_MAX {
+                found = LastOut::TooFar;
+                return false;
+            }
+            true
         },
     )?;
-    Ok(out)
+    Ok(found)
+}
+
+/// The last event at or before `until` that came live, and the last position before what was filled in behind it.
+fn last_live(
+    reader: &Reader,
+    room: RoomNum,
+    mut until: StreamPos,
+) -> Result<Option<(StreamPos, Arc<Event>)>, StorageError> {
+    for _ in 0..FILLED_IN_PASSED_MAX {
+        let Some(event) = last_event(reader, room, until)? else { return Ok(None) };
+        if !event.header.is_filled_in {
+            return Ok(Some((until, event)));
+        }
+        until = before(event.pos());
+    }
+    Ok(None)
 }
 
 /// The last event of the room's timeline at or before `pos`.

@@ -277,6 +277,8 @@ impl<'r> Viewer<'r> {
                     Some(Stay::Ended(leave)) => leave.pos(),
                     None => StreamPos(i64::MIN),
                 };
+                // Their time in the room may have been over before what ended it came.
+                let found = found.min(self.joined_until);
                 self.seen_before.insert(header.sender, found);
                 found
             }
@@ -378,9 +380,9 @@ impl<'r> Viewer<'r> {
 
     /// How the last time in the room of the user, who is not in it, ended.
     ///
-    /// What they may see goes up to the membership event that ended it. If that has no place in the timeline, or was there already
-    /// where they joined by way of another branch of the graph, it goes up to what they were told last as members: what came with
-    /// the news that they are out may be later than the leave.
+    /// What they may see goes up to the membership event that ended it. If that has no place in the timeline, came when they were out
+    /// already, or was there already where they joined by way of another branch of the graph, it goes up to what they were told
+    /// last as members: what came with the news that they are out may be later than the leave.
     fn last_left(&self) -> Result<Option<Left>, StorageError> {
         let walked = match self.last_stay(StreamPos::MAX)? {
             // Their join is no part of the room any more.
@@ -390,6 +392,11 @@ impl<'r> Viewer<'r> {
             }
             None => None,
         };
+        let is_late = match &walked {
+            Some(leave) => stay::is_late(self.reader, self.room, self.user, leave)?,
+            None => false,
+        };
+        let walked = walked.filter(|_| !is_late);
         let is_last =
             |leave: &Arc<Event>| self.standing.as_ref().is_some_and(|row| row.value.event == leave.num);
         if walked.as_ref().is_some_and(is_last) {

@@ -52,9 +52,9 @@ impl View for Members {
         let entries = match self.at {
             None => entries_in(reader, viewer.room, viewer.snapshot(access)?)?,
             Some(at) => {
-                let pos = at.0.min(access.last(reader));
-                if access != Access::Left(pos) && !is_shown(reader, &mut viewer, pos)? {
-                    return Err(Denied::HiddenState.into());
+                let mut pos = at.0.min(access.last(reader));
+                if access != Access::Left(pos) {
+                    pos = shown_as_of(reader, &mut viewer, pos)?.ok_or(Denied::HiddenState)?;
                 }
                 entries_at(reader, viewer.room, pos)?
             }
@@ -88,24 +88,29 @@ impl Members {
     }
 }
 
-/// Whether the memberships as of `pos` are for the viewer: by the room's current state then, or by what it was after the next event,
-/// for a sync that begins with how a user came in, or with how what is sent came to be shown, tells what was there before. Who
-/// has left may know what they left.
-fn is_shown(reader: &Reader, viewer: &mut Viewer<'_>, pos: StreamPos) -> Result<bool, StorageError> {
+/// As of which position the viewer is told the memberships as of `pos`, if these are for them: by the room's current state then, or by
+/// what it was after the next event, for a sync that begins with how a user came in, or with how what is sent came to be shown,
+/// tells what was there before. Who has left may know what they left, but not what came of the room after that by no event.
+fn shown_as_of(
+    reader: &Reader,
+    viewer: &mut Viewer<'_>,
+    pos: StreamPos,
+) -> Result<Option<StreamPos>, StorageError> {
     let room = viewer.room;
     if is_shown_at(reader, viewer, pos)? {
-        return Ok(true);
+        return Ok(Some(pos));
     }
     let behind = Stretch { after: pos, up_to: reader.pos, direction: Direction::Forward, limit: 1 };
     if let Some((next, _)) = timeline::rows(reader, room, behind, 1)?.first()
         && is_shown_at(reader, viewer, *next)?
     {
-        return Ok(true);
+        return Ok(Some(pos));
     }
-    let Some(last) = timeline::last_at(reader, room, pos)? else { return Ok(false) };
+    let Some(last) = timeline::last_at(reader, room, pos)? else { return Ok(None) };
     let last = reader.event(last)?;
     let before = StreamPos(last.pos().0.saturating_sub(1));
-    Ok(viewer.is_own_membership(&last) && is_shown_at(reader, viewer, before)?)
+    let is_theirs = viewer.is_own_membership(&last) && is_shown_at(reader, viewer, before)?;
+    Ok(is_theirs.then(|| last.pos()))
 }
 
 /// Whether the room's current state as of `pos` is for the viewer, by itself.

@@ -20,7 +20,7 @@ use crate::{
         num::{EventNum, RoomNum, StreamPos, UserNum},
     },
     error::{Error, Result},
-    room::{Event, gap, unread},
+    room::{Event, gap, unread, visibility::Viewer},
     store::{
         Direction, Positioned, Reader, StorageError,
         schema::{Membership, OutOfBand, UserRoom},
@@ -91,7 +91,7 @@ pub(super) fn write_joined(
     let mut wrote = false;
     object_member(out, &room_id, |out| {
         let first = out.len();
-        let stay = Stay { since, until: reader.pos, later: None, is_over: false };
+        let stay = Stay { since, until: reader.pos, later: None, over: None };
         let told = write_events(request, out, room, stay, Some(&summary))?;
         ephemeral::write(request, out, room, &room_id, since)?;
         own::write_room_account_data(request, out, room, &room_id, since)?;
@@ -132,7 +132,9 @@ pub(super) fn write_left(
             write_out_of_band(request, out, &outside)?;
         } else {
             let last = reader.event(row.value.event)?;
-            if let Some(stay) = stay_that_ended(request, room, since, &last)? {
+            let viewer = request.viewer(room)?;
+            if let Some((until, later)) = end_of_stay(request, &viewer, since, &last)? {
+                let stay = Stay { since, until, later, over: Some(viewer) };
                 let told = write_events(request, out, room, stay, None)?;
                 // Some clients do without either list in rooms they are in, but in none that they have left.
                 if !told.state {
@@ -141,22 +143,22 @@ pub(super) fn write_left(
             } else {
                 // Who was not in the room meanwhile, or ever, or of whose time there nothing is known, sees no more than what they are
                 // in it now.
-                write_only(request, out, &last)?;
+                write_only(request, viewer, out, &last)?;
             }
         }
         own::write_room_account_data(request, out, room, &room_id, since)
     })
 }
 
-/// What is to be told of a stay that is over, if the user was there at `since`, what they know of it, or later. Up to the leave; where
-/// that has no place in the timeline, up to the last that they were told of as members, for what tells of it tells of later things, too.
-fn stay_that_ended(
+/// Up to where a stay that is over is to be told, and what became of the user after that, if they were there at `since`, what they know
+/// of it, or later. Up to the leave; where that has no place in the timeline, up to the last that they were told of as members, for
+/// what tells of it tells of later things, too. A leave that was filled in before what they know is told as what came after.
+fn end_of_stay(
     request: &Request<'_>,
-    room: RoomNum,
+    viewer: &Viewer<'_>,
     since: Option<StreamPos>,
     last: &Arc<Event>,
-) -> Result<Option<Stay>> {
-    let viewer = request.viewer(room)?;
+) -> Result<Option<(StreamPos, Option<Arc<Event>>)>> {
     let left = viewer.left();
     let was_in = left.is_some_and(|left| request.since.is_none_or(|since| since < left.until));
     if since.is_none() && !was_in {
@@ -164,11 +166,13 @@ fn stay_that_ended(
     }
     let Some(until) = viewer.told_until()? else { return Ok(None) };
     let until = since.map_or(until, |since| until.max(since));
-    let is_told = left.and_then(|left| left.with.as_ref()).is_some_and(|leave| leave.num == last.num);
+    let is_told = left
+        .and_then(|left| left.with.as_ref())
+        .is_some_and(|leave| leave.num == last.num && since.is_none_or(|since| since < leave.pos()));
     // Of a join that came to nothing there is nothing new to tell.
     let is_join = last.pdu()?.membership() == Some(Membership::Join.name());
     let later = (!is_told && !is_join).then(|| last.clone());
-    Ok(Some(Stay { since, until, later, is_over: true }))
+    Ok(Some((until, later)))
 }
 
 /// A room that the user has left and forgotten, of which nothing is kept.
@@ -199,14 +203,19 @@ fn write_out_of_band(request: &Request<'_>, out: &mut Vec<u8>, outside: &OutOfBa
     })
 }
 
-fn write_only(request: &Request<'_>, out: &mut Vec<u8>, event: &Arc<Event>) -> Result<()> {
+fn write_only<'r>(
+    request: &Request<'r>,
+    viewer: Viewer<'r>,
+    out: &mut Vec<u8>,
+    event: &Arc<Event>,
+) -> Result<()> {
     write_no_state(request, out)?;
     object_member(out, "timeline", |out| {
         member(out, "events");
         out.push(b'[');
         write_event_list(
             request,
-            &mut renderer(request, event.header.room)?,
+            &mut renderer(request, viewer)?,
             out,
             std::slice::from_ref(event),
             List::Timeline,
@@ -245,24 +254,24 @@ struct Told {
 }
 
 /// What of a room's timeline is to be told.
-struct Stay {
+struct Stay<'r> {
     /// Behind here; `None`: from the beginning.
     since: Option<StreamPos>,
     /// Up to here.
     until: StreamPos,
     /// What became of the user after that: an event of their membership.
     later: Option<Arc<Event>>,
-    /// Whether the user is in the room no longer: then the timeline is told, be it empty.
-    is_over: bool,
+    /// The user in front of the room, if they are in it no longer: then the timeline is told, be it empty.
+    over: Option<Viewer<'r>>,
 }
 
 /// Timeline and state of a stay. If a membership is among what was written, or what the filter leaves out changes `summary`, that
 /// is to be written too; lazily loaded members are also those that it needs.
-fn write_events(
-    request: &Request<'_>,
+fn write_events<'r>(
+    request: &Request<'r>,
     out: &mut Vec<u8>,
     room: RoomNum,
-    Stay { since, until, later, is_over }: Stay,
+    Stay { since, until, later, over }: Stay<'r>,
     summary: Option<&Summary<'_, '_>>,
 ) -> Result<Told> {
     let may_share = shared::is_possible(request, since)?;
@@ -271,7 +280,9 @@ fn write_events(
     {
         return write_section(request, out, room, &section, summary);
     }
-    let mut renderer = renderer(request, room)?;
+    let is_over = over.is_some();
+    let viewer = over.map_or_else(|| request.viewer(room), Ok)?;
+    let mut renderer = renderer(request, viewer)?;
     let mut timeline = read_timeline(request, &mut renderer, room, since, until)?;
     let end = match timeline.events.last().filter(|event| event.pos() == until) {
         Some(last) => last.header.room_state,
@@ -348,7 +359,7 @@ fn write_section(
     if selected.is_empty() {
         return Ok(nothing);
     }
-    write_selected(request, &mut renderer(request, room)?, out, &selected)?;
+    write_selected(request, &mut renderer(request, request.viewer(room)?)?, out, &selected)?;
     Ok(Told { state: true, changes_summary: true })
 }
 
@@ -391,8 +402,8 @@ fn format(request: &Request<'_>) -> ClientFormat {
     }
 }
 
-fn renderer<'r>(request: &Request<'r>, room: RoomNum) -> Result<Renderer<'r>> {
-    let viewer = request.viewer(room)?;
+fn renderer<'r>(request: &Request<'r>, viewer: Viewer<'r>) -> Result<Renderer<'r>> {
+    let room = viewer.room;
     Ok(Renderer::with_viewer(request.reader, room, format(request), Some(viewer), request.device)?)
 }
 

@@ -5,9 +5,13 @@ use super::{
     *,
 };
 use crate::{
-    command::AdoptState,
+    command::{AdoptState, Deactivate},
     core::filter::Filter,
-    view::{Members, RoomState, Sync, SyncToken},
+    device::tests::register,
+    error::{Denied, Error},
+    room::stay,
+    store::schema::MemberChange,
+    view::{Members, OneEvent, RoomState, Sync, SyncToken},
 };
 
 const DORA: &str = "@dora:here.example";
@@ -58,6 +62,19 @@ fn bodies(events: &Value) -> Vec<String> {
     events.as_array().unwrap().iter().filter_map(body).collect()
 }
 
+/// `last` comes, before which others are missing, with the state that is told there: by `entries` Dora is out.
+fn receive_behind_gap(scene: &Scene, last: &Pdu, entries: &[&Pdu]) {
+    scene.receive_outliers(entries);
+    let join = scene.state("m.room.member", DORA).unwrap();
+    let mut state = scene.state_ids();
+    state.retain(|event_id| **event_id != *join);
+    state.extend(entries.iter().map(|pdu| pdu.event_id.clone()));
+    let given = GivenState { event_id: last.event_id.clone(), state };
+    let pdus = scene.check(&[last]);
+    assert!(accepted(&scene.write(ReceivePdus { pdus, states: vec![given], ..ReceivePdus::default() })));
+    assert!(!scene.is_joined(DORA));
+}
+
 /// What Dora, who is out, finds said in the room when she pages back, oldest first. Neither there nor elsewhere is she told of
 /// what is later than her leave. `since` is what she had as a member.
 fn told(scene: &Scene, since: SyncToken) -> Vec<String> {
@@ -98,15 +115,7 @@ fn by_the_state_behind_a_gap() {
         let topic = scene.draft(BOB, "m.room.topic", Some(""), topic, &[&kick.event_id], 102);
         let hidden = said(&scene, HIDDEN, &[&topic.event_id], 103);
         let last = said(&scene, HIDDEN, &[&hidden.event_id], 104);
-        scene.receive_outliers(&[&kick, &topic]);
-        let join = scene.state("m.room.member", DORA).unwrap();
-        let mut state = scene.state_ids();
-        state.retain(|event_id| **event_id != *join);
-        state.extend([&kick, &topic].map(|pdu| pdu.event_id.clone()));
-        let given = GivenState { event_id: last.event_id.clone(), state };
-        let pdus = scene.check(&[&last]);
-        assert!(accepted(&scene.write(ReceivePdus { pdus, states: vec![given], ..ReceivePdus::default() })));
-        assert!(!scene.is_joined(DORA));
+        receive_behind_gap(&scene, &last, &[&kick, &topic]);
         assert_eq!(told(&scene, since), ["mine"]);
         // What is filled in is hers once it is known where her stay ended.
         backfill(&scene, &[&hidden]);
@@ -115,6 +124,75 @@ fn by_the_state_behind_a_gap() {
         assert_eq!(told(&scene, since), ["mine", "before"]);
         scene.is_sound();
     }
+}
+
+#[test]
+fn by_the_state_behind_a_gap_and_a_kick_that_comes_later() {
+    for membership in ["leave", "ban"] {
+        let scene = room("shared", true);
+        let (_, since) = sync(&scene, None);
+        let kick = scene.member(BOB, DORA, membership, &strs(&scene.ends()), 100);
+        let between = said(&scene, HIDDEN, &[&kick.event_id], 101);
+        receive_behind_gap(&scene, &said(&scene, HIDDEN, &[&between.event_id], 102), &[&kick]);
+        assert!(accepted(&scene.receive(&[&kick])));
+        assert_eq!(scene.timeline().last().map(String::as_str), Some(&*kick.event_id));
+        assert_eq!(told(&scene, since), ["mine"]);
+        scene.is_sound();
+    }
+}
+
+/// What she knows is later than the place of the kick, and still she is told of it.
+#[test]
+fn by_a_state_and_a_kick_that_is_filled_into_an_earlier_gap() {
+    let scene = room("shared", true);
+    let kick = scene.member(BOB, DORA, "leave", &strs(&scene.ends()), 100);
+    behind_gap(&scene, &kick);
+    let (_, since) = sync(&scene, None);
+    let between = said(&scene, HIDDEN, &[&kick.event_id], 102);
+    receive_behind_gap(&scene, &said(&scene, HIDDEN, &[&between.event_id], 103), &[&kick]);
+    backfill(&scene, &[&kick]);
+    assert_eq!(told(&scene, since), ["mine"]);
+    scene.is_sound();
+}
+
+#[test]
+fn by_herself_and_a_kick_that_comes_later_and_wins() {
+    for membership in ["leave", "ban"] {
+        let scene = room("shared", true);
+        let (_, since) = sync(&scene, None);
+        let kick = scene.member(BOB, DORA, membership, &strs(&scene.ends()), 100);
+        scene.world.leave(ROOM, DORA);
+        let (_, later) = sync(&scene, None);
+        scene.world.message(ROOM, ALICE, HIDDEN);
+        assert!(accepted(&scene.receive(&[&kick])));
+        assert_eq!(scene.state("m.room.member", DORA), Some(kick.event_id.to_string()));
+        assert_eq!(told(&scene, since), ["mine"]);
+        let (news, _) = sync(&scene, Some(later));
+        assert!(!news.to_string().contains(HIDDEN), "{news}");
+        if membership == "leave" {
+            scene.world.member(ROOM, ALICE, DORA, "invite").unwrap();
+            scene.world.message(ROOM, ALICE, HIDDEN);
+            scene.world.leave(ROOM, DORA);
+            assert_eq!(told(&scene, since), ["mine"]);
+        }
+        scene.is_sound();
+    }
+}
+
+/// A ban that follows her leave moves nothing.
+#[test]
+fn by_herself_where_the_room_was_forked_before() {
+    let scene = room("shared", true);
+    let fork = said(&scene, "fork", &strs(&scene.ends()), 100);
+    scene.world.message(ROOM, ALICE, "more");
+    assert!(accepted(&scene.receive(&[&fork])));
+    let (_, since) = sync(&scene, None);
+    scene.world.leave(ROOM, DORA);
+    scene.world.message(ROOM, ALICE, HIDDEN);
+    assert_eq!(told(&scene, since), ["mine", "more", "fork"]);
+    scene.world.member(ROOM, ALICE, DORA, "ban").unwrap();
+    assert_eq!(told(&scene, since), ["mine", "more", "fork"]);
+    scene.is_sound();
 }
 
 #[test]
@@ -154,4 +232,63 @@ fn by_a_kick_of_the_invite_that_wins_against_the_join() {
         assert_eq!(told(&scene, since), ["mine"]);
         scene.is_sound();
     }
+}
+
+#[test]
+fn what_is_said_before_a_kick_that_comes_later_is_forgotten_like_all_that_she_was_not_there_for() {
+    let scene = room("world_readable", true);
+    let kick = scene.member(BOB, DORA, "leave", &strs(&scene.ends()), 100);
+    scene.world.leave(ROOM, DORA);
+    let event_id = scene.world.message(ROOM, ALICE, HIDDEN);
+    assert!(accepted(&scene.receive(&[&kick])));
+    let event = OneEvent { room_id: ROOM.into(), event_id, user: DORA.into(), device: None };
+    assert_eq!(answer(&scene, &event)["content"]["body"], HIDDEN);
+    register(&scene.world, "alice", &[]);
+    scene.world.engine.write(Deactivate { user_id: ALICE.into(), erase: true }).wait().unwrap();
+    assert_eq!(answer(&scene, &event)["content"], json!({}));
+}
+
+#[test]
+fn nothing_is_shown_where_too_much_came_since_to_look_for_the_end() {
+    let scene = room("shared", true);
+    let kick = scene.member(BOB, DORA, "leave", &strs(&scene.ends()), 100);
+    scene.world.leave(ROOM, DORA);
+    assert!(accepted(&scene.receive(&[&kick])));
+    let page = Messages { user: DORA.into(), ..messages(None, false) };
+    assert!(scene.world.engine.read(&page).is_ok());
+    scene
+        .world
+        .act(|tx| {
+            let (room, user) = (tx.room_num(ROOM)?.unwrap(), tx.user_num(ALICE)?.unwrap());
+            for _ in 0..stay::MEMBER_CHANGES_MAX {
+                let pos = tx.next_position();
+                tx.put(&schema::MEMBER_STREAM, &(room, pos), &MemberChange { user, joined: true });
+            }
+            Ok(())
+        })
+        .unwrap();
+    assert!(matches!(scene.world.engine.read(&page), Err(Error::Denied(Denied::NotInRoom))));
+}
+
+/// She has come back, and asks what she may know of when she was out.
+#[test]
+fn what_is_adopted_behind_a_leave_is_not_told_with_it() {
+    let scene = room("joined", true);
+    scene.world.leave(ROOM, DORA);
+    let end = scene.ends().remove(0);
+    let named = json!({"membership": "join", "displayname": HIDDEN});
+    let named = scene.draft(BOB, "m.room.member", Some(BOB), named, &[&end], 100);
+    scene.receive_outliers(&[&named]);
+    let mut state = scene.state_ids();
+    state.push(named.event_id.clone());
+    let state = GivenState { event_id: end.as_str().into(), state };
+    scene.world.engine.write(AdoptState { room_id: ROOM.into(), state }).wait().unwrap();
+    assert_eq!(scene.state("m.room.member", BOB), Some(named.event_id.to_string()));
+    let (_, then) = sync(&scene, None);
+    scene.world.member(ROOM, ALICE, DORA, "invite").unwrap();
+    come_in(&scene);
+    let (room_id, user, at) = (ROOM.to_owned(), DORA.to_owned(), Some(StreamToken(then.pos)));
+    let members =
+        answer(&scene, &Members { room_id, user, at, membership: None, not_membership: None }).to_string();
+    assert!(members.contains(BOB) && !members.contains(HIDDEN), "{members}");
 }
