@@ -262,7 +262,8 @@ fn nobody_is_asked_because_of_an_invite_of_a_server_that_is_not_in_the_room() {
     let (here, elsewhere) = (here(), World::named(third));
     here.room(ROOM, BOB, None);
     here.join(ROOM, CAROL);
-    elsewhere.room(ROOM, dave, None);
+    elsewhere.room(ROOM, BOB, None);
+    elsewhere.join(ROOM, dave);
     let invite_id = elsewhere.member(ROOM, dave, ALICE, "invite").unwrap();
     let sent = ReceiveInvite { server: third.into(), ..invite(event(&elsewhere, &invite_id)) };
     here.engine.write(sent).wait().unwrap();
@@ -281,8 +282,9 @@ fn change(here: &World, sender: &str, action: MembershipAction) -> crate::Result
 #[test]
 fn who_is_banned_is_shown_no_invite_and_can_be_let_in_again() {
     let (here, (there, invite_id)) = (here(), there());
-    here.room(ROOM, CAROL, None);
-    here.join(ROOM, BOB);
+    here.room(ROOM, BOB, None);
+    here.join(ROOM, CAROL);
+    here.state(ROOM, BOB, "m.room.power_levels", "", json!({"users": {BOB: 100, CAROL: 100}}));
     here.member(ROOM, CAROL, ALICE, "ban").unwrap();
     here.engine.write(invite(event(&there, &invite_id))).wait().unwrap();
     assert_eq!(pass_and_show(&here, 10_000), 0);
