@@ -109,7 +109,7 @@ pub struct Options {
     pub never_trust_keys: Vec<String>,
     /// Whether other servers are told what users call their devices.
     pub device_names_over_federation: bool,
-    /// Runs what may wait for another command for longer than a moment, and the rounds of a purge. A host whose threads have other
+    /// Runs what may wait for another command for longer than a moment, long looks, and the rounds of a purge. A host whose threads have other
     /// work to do gives that away here, as `tokio::task::block_in_place` does; it must run the work once, on the same thread.
     pub wait: fn(&mut dyn FnMut()),
 }
@@ -182,7 +182,7 @@ pub(crate) struct Shared {
     lanes: Vec<Mutex<()>>,
     queue: Queue,
     committer: Committer,
-    wait: fn(&mut dyn FnMut()),
+    pub(crate) wait: fn(&mut dyn FnMut()),
 }
 
 /// Bytes for the engine's own caches where neither they nor a budget are given.

@@ -83,8 +83,10 @@ def on_the_way_into(copy, user, hasty):
     entering = threading.Thread(target=user.join, args=[copy.room_id], kwargs={"query": via(hasty)})
     entering.start()
     assert hasty.was_handed_in.wait(SECONDS_MAX)
-    yield
-    hasty.may_answer.set()
+    try:
+        yield
+    finally:
+        hasty.may_answer.set()
     entering.join(SECONDS_MAX)
     assert not entering.is_alive()
 

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from harness.client import Client, address, bodies
+from harness.client import address, bodies
 from harness.events import id_of
 from harness.rooms import everything, see
 from harness.senders import room_messages

@@ -222,7 +222,8 @@ impl Asker<'_> {
     fn standing(self, reader: &Reader, room: &RoomCtx) -> Result<Option<Membership>, StorageError> {
         match self {
             Self::User(user_id) => match reader.user_num(user_id)? {
-                Some(user) => reader.membership(user, room.num),
+                // Anybody could have made up an invite that the room does not have.
+                Some(user) => reader.membership_in_room(user, room.num),
                 None => Ok(None),
             },
             Self::Server(server) => {

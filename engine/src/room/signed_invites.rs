@@ -173,8 +173,10 @@ pub(crate) fn unseen(reader: &Reader, after: Option<(RoomNum, UserNum)>) -> Resu
     for (room, user) in overdue {
         if is_unseen(reader, user, room)?
             && let Some(invite) = kept(reader, user, room)?
+            // What cannot be read keeps no other from being shown; a check tells of it.
+            && let Ok(sender) = sender(&invite)
         {
-            unseen.invites.push((room, user, sender(&invite)?));
+            unseen.invites.push((room, user, sender));
         }
         if unseen.invites.len() >= SHOWN_AT_ONCE_MAX {
             unseen.last = Some((room, user));

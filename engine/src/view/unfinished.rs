@@ -143,8 +143,10 @@ impl View for OverdueInvites {
         let unseen = signed_invites::unseen(reader, self.after)?;
         let mut invites = Vec::new();
         for (room, user, sender) in unseen.invites {
-            let (room_id, user_id) = (reader.room_id(room)?.to_string(), reader.user_id(user)?.to_string());
-            invites.push(OverdueInvite { room_id, user_id, sender });
+            if let (Ok(room_id), Ok(user_id)) = (reader.room_id(room), reader.user_id(user)) {
+                let (room_id, user_id) = (room_id.to_string(), user_id.to_string());
+                invites.push(OverdueInvite { room_id, user_id, sender });
+            }
         }
         Ok(SomeOverdueInvites { invites, next: OverdueInvites { after: unseen.last } })
     }

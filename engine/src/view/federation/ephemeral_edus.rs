@@ -110,7 +110,11 @@ impl View for EphemeralEdus<'_> {
 fn look_for_missed(reader: &Reader, server: TextNum, limit: usize) -> Result<()> {
     let outbox = &reader.shared.outbox;
     let Some((search, max)) = outbox.search(server, limit) else { return Ok(()) };
-    let found = match search.go_on(reader, server, max) {
+    // It may lead through all rooms that the server is in.
+    let mut searched = None;
+    (reader.shared.wait)(&mut || searched = Some(search.go_on(reader, server, max)));
+    let Some(searched) = searched else { return Ok(()) };
+    let found = match searched {
         Ok(found) => found,
         Err(error @ StorageError::Corrupt(_)) => {
             tracing::warn!(%error, "what a server is to be told of what was read cannot be read, and is passed over");

@@ -103,11 +103,15 @@ pub async fn mend(ctx: &Arc<Context>, room_id: &str, page: &[u8]) -> Result<bool
     }
     // Nobody else asks for them meanwhile.
     for (event_id, _) in &wanted {
-        ctx.federation.histories.leave_bare_for_now(event_id.clone());
+        ctx.federation.histories.leave_bare(event_id.clone(), false);
     }
     let (ctx, room_id) = (ctx.clone(), room_id.to_owned());
     let work = async move { take_in_whole(&ctx, (room_id.as_str(), version), wanted).await };
-    timeout(ANSWER_TIME_MAX, worker::finish(work)).await.unwrap_or(Ok(true))
+    let taken = timeout(ANSWER_TIME_MAX, worker::finish(work)).await.unwrap_or(Ok(true));
+    // What is here can be read all the same.
+    Ok(taken
+        .inspect_err(|error| tracing::warn!(error = %error.error, "nobody is asked for what is bare"))
+        .unwrap_or(false))
 }
 
 /// A page of history for a client, as far as it is looked at.
@@ -158,7 +162,7 @@ async fn take_in_whole(
     let (others, are_all) = others_of(ctx, &servers, None);
     let mut have_all_answered = are_senders_asked && are_all && others.len() <= OTHERS_MAX;
     let mut unasked = HashSet::new();
-    for other in others.into_iter().take(OTHERS_MAX) {
+    for other in others.iter().copied().take(OTHERS_MAX) {
         if wanted.is_empty() {
             break;
         }
@@ -177,6 +181,11 @@ async fn take_in_whole(
             keep_wanted(ctx, room_id, &mut wanted)?;
         }
     }
+    // Whose own servers had no turn: they are asked next.
+    let next: Vec<&str> = others.iter().skip(OTHERS_MAX).map(|server| server.as_str()).collect();
+    let is_next = |sender: &str| server_name(sender).is_some_and(|server| next.contains(&server));
+    let of_next = wanted.iter().filter(|(_, sender)| is_next(sender));
+    unasked.extend(of_next.map(|(event_id, _)| event_id.clone()));
     let is_any_whole = wanted.len() < count;
     let left = wanted.into_iter().map(|(event_id, _)| event_id);
     leave_bare(ctx, left, &unasked, have_all_answered);

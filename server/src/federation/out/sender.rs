@@ -141,8 +141,7 @@ async fn deliver_all(ctx: &Context, destination: &Arc<str>) -> warren_engine::Re
                 let next = ctx.engine.write(next).await?;
                 // What was sent before is noted with it.
                 ctx.federation.taken.notify_waiters();
-                // What the server has missed may be looked for in all rooms that it is in.
-                tokio::task::block_in_place(|| delivery.begun(&ctx.engine, next))?;
+                delivery.begun(&ctx.engine, next)?;
             }
             Next::Send(transaction) => {
                 let sent = send_in_time(ctx, destination, transaction).await?;
