@@ -128,7 +128,7 @@ pub(super) fn fill_in(tx: &mut Tx, room: &mut RoomCtx, arrival: Arrival, past: P
     }
     gap::arrived(tx, &event)?;
     // What ended before the gap is followed by something after all.
-    leave_behind(tx, room, &followed)?;
+    leave_behind(tx, room, followed)?;
     index(tx, room, &event, pos)?;
     apply_early(tx, room, &event, redacted_by)?;
     tx.touch(Touch::History(room.num));
@@ -139,7 +139,11 @@ pub(super) fn fill_in(tx: &mut Tx, room: &mut RoomCtx, arrival: Arrival, past: P
 ///
 /// The state behind a gap is the word of who told it. If what was here counted no more as soon as what lies between comes, whoever holds that
 /// back would make of the room's state what they like.
-fn leave_behind(tx: &mut Tx, room: &mut RoomCtx, followed: &[EventNum]) -> Result<()> {
+///
+/// An end whose state lacks members stays: what it is when they are known counts, and nobody can tell yet what that is.
+fn leave_behind(tx: &mut Tx, room: &mut RoomCtx, mut followed: Vec<EventNum>) -> Result<()> {
+    let lack_members = fork::lacking_members(tx, &followed)?;
+    followed.retain(|num| !lack_members.contains(num));
     if followed.is_empty() {
         return Ok(());
     }
@@ -362,7 +366,7 @@ fn advance(
     room.head.state = fork::merged(tx, room, with_own)?;
     if is_followed {
         // As in `leave_behind`: the state behind the gap is the word of who told it, which may not have had this one in it.
-        is_followed = state_without(tx, room)?.is_some();
+        is_followed = !arrival.partial_state && state_without(tx, room)?.is_some();
     }
     if !is_followed {
         room.head.extremities.push((num, event_id));

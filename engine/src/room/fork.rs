@@ -68,6 +68,12 @@ pub(super) fn states_of_extremities(
     Ok(ends)
 }
 
+/// Those of the events whose state lacks members.
+pub(super) fn lacking_members(reader: &Reader, nums: &[EventNum]) -> Result<Vec<EventNum>, StorageError> {
+    let events = reader.events(nums)?;
+    Ok(events.iter().filter(|event| event.header.partial_state).map(|event| event.num).collect())
+}
+
 /// The state before an event that follows `prev`.
 pub(super) fn state_after_all(
     tx: &mut Tx,

@@ -222,8 +222,11 @@ impl Asker<'_> {
     fn standing(self, reader: &Reader, room: &RoomCtx) -> Result<Option<Membership>, StorageError> {
         match self {
             Self::User(user_id) => match reader.user_num(user_id)? {
-                // Anybody could have made up an invite that the room does not have.
-                Some(user) => reader.membership_in_room(user, room.num),
+                // Anybody could have made up an invite that the room does not have, if its members are known.
+                Some(user) => match reader.membership_in_room(user, room.num)? {
+                    None if room.head.partial_state => reader.membership(user, room.num),
+                    known => Ok(known),
+                },
                 None => Ok(None),
             },
             Self::Server(server) => {

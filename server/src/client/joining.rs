@@ -1,7 +1,7 @@
 //! `joining.yaml`: joining rooms.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use warren_engine::approach::Change;
@@ -72,12 +72,13 @@ async fn enter_in_turn(ctx: &Arc<Context>, change: Change, target: &Target) -> R
     }
     let joined = if way.is_only_behind() {
         let (ctx, change, servers) = (ctx.clone(), change.clone(), way.servers.clone());
-        // It goes on by itself: who has let the user in by then is believed.
-        let asked = worker::finish(async move { join::join(&ctx, &change, &servers).await });
+        let until = Some(Instant::now() + BEHIND_TIME_MAX);
+        // What was handed in by then is seen to its end, whoever waits: the user may have been let in.
+        let asked = worker::finish(async move { join::join(&ctx, &change, &servers, until).await });
         let timed = tokio::time::timeout(BEHIND_TIME_MAX, asked).await;
         timed.unwrap_or_else(|_| Err(ApiError::unknown("No server that was asked has answered in time")))
     } else {
-        join::join(ctx, &change, &way.servers).await
+        join::join(ctx, &change, &way.servers, None).await
     };
     match joined {
         // Who invites them may be gone, or may have made it up.

@@ -1,13 +1,21 @@
 //! `leaving.yaml`: leaving rooms, and forgetting them.
 
+use std::time::Duration;
+
+use http::StatusCode;
+use tokio::time::timeout;
 use warren_engine::approach::Change;
 use warren_engine::command::ForgetRoom;
 
 use super::account_deactivation::{Departure, departure};
 use super::membership::{Own, room_id, turn};
 use crate::federation::out::{leave, policy};
-use crate::http::{Answer, Call, Outcome, endpoints};
+use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
 use crate::worker;
+
+/// How long a user waits until they are out of a room, which comes after what they asked for before: a client waits for half a minute in
+/// all. Declining an invite by way of other servers takes no longer by itself.
+const LEAVE_TIME_MAX: Duration = Duration::from_secs(28);
 
 endpoints! {
     POST "/_matrix/client/v3/rooms/{roomId}/leave"  ["r0"] Guest    Write Json leave_room;
@@ -20,15 +28,20 @@ async fn leave_room(call: Call) -> Outcome {
         Change { room_id: room_id(&call)?, user_id: call.user()?.to_string(), reason: request.reason };
     let ctx = call.ctx.clone();
     // Another server takes note of it before this one does: that must not be left half done.
-    worker::finish(async move {
+    let leave = worker::finish(async move {
         let _turn = turn(&ctx, &change).await;
         match departure(&ctx.engine, change)? {
             Departure::Here(leave) => policy::write(&ctx, leave).await,
             Departure::Elsewhere(change, open) => leave::leave(&ctx, &change, &open).await,
         }
-    })
-    .await?;
-    Ok(Answer::empty())
+    });
+    match timeout(LEAVE_TIME_MAX, leave).await {
+        Ok(left) => left.map(|()| Answer::empty()),
+        Err(_) => {
+            let why = "You are still coming into this room; you leave it as soon as that is over";
+            Err(ApiError::unknown(why).with_status(StatusCode::SERVICE_UNAVAILABLE))
+        }
+    }
 }
 
 async fn forget_room(call: Call) -> Outcome {

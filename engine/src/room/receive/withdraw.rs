@@ -60,7 +60,8 @@ pub(super) fn end_changes(
         false => tx.position_of(join),
     };
     let kept = ends_before(tx, room, from, withdrawn)?;
-    room.head.extremities = ends(tx, room, from, kept)?;
+    let held = held(tx, room, withdrawn)?;
+    room.head.extremities = ends(tx, room, (from, &held), kept)?;
     // One that was filled in may claim to be deeper than all that came live.
     for (num, _) in &room.head.extremities {
         room.head.depth = room.head.depth.max(tx.event(*num)?.header.depth);
@@ -81,8 +82,24 @@ fn ends_before(tx: &Tx, room: &RoomCtx, from: StreamPos, withdrawn: &[EventNum])
     Ok(ends)
 }
 
-/// The accepted events from `from` on, and the ends before, that no accepted one follows. O(events since).
-fn ends(reader: &Reader, room: &RoomCtx, from: StreamPos, mut open: Vec<End>) -> Result<Vec<End>> {
+/// The events that were the room's ends, or were followed live by nothing but what was withdrawn: the state rests on them, also where
+/// something behind a gap, or in it, follows them.
+fn held(reader: &Reader, room: &RoomCtx, withdrawn: &[EventNum]) -> Result<HashSet<EventNum>> {
+    let mut held: HashSet<EventNum> = room.head.extremities.iter().map(|(num, _)| *num).collect();
+    for num in withdrawn {
+        let followed = followed_by(reader, &reader.event(*num)?)?;
+        held.extend(followed.into_iter().filter(|(_, is_late)| !is_late).map(|(num, _)| num));
+    }
+    Ok(held)
+}
+
+/// The accepted events from `from` on, and the ends before, that no accepted one follows, or that are held. O(events since).
+fn ends(
+    reader: &Reader,
+    room: &RoomCtx,
+    (from, held): (StreamPos, &HashSet<EventNum>),
+    mut open: Vec<End>,
+) -> Result<Vec<End>> {
     let mut nums: Vec<EventNum> = Vec::new();
     let (start, end) = ((room.num, from), RoomNum(room.num.0 + 1));
     reader.scan_between(
@@ -101,7 +118,7 @@ fn ends(reader: &Reader, room: &RoomCtx, from: StreamPos, mut open: Vec<End>) ->
         for (prev, is_late) in followed_by(reader, &event)? {
             // What is behind a gap, or in it, did not end what the state rests on (`accept::leave_behind`).
             let is_of_gap = event.header.is_filled_in || is_late;
-            if !is_of_gap || !room.head.extremities.iter().any(|(end, _)| *end == prev) {
+            if !is_of_gap || !held.contains(&prev) {
                 followed.insert(prev);
             }
         }

@@ -46,10 +46,15 @@ const UNTOLD_TIME_MAX: Duration = Duration::from_secs(10);
 /// Batches that are under way at once: while one is decided, others are on their way to the disk. More are no faster.
 const BATCHES_UNDER_WAY_MAX: usize = 3;
 
-/// Joins by way of one of the servers.
+/// Joins by way of one of the servers, to none of which a join is handed in after `until`.
 ///
 /// Errors: what the last server that knew the room refused; 404 if none could be reached.
-pub async fn join(ctx: &Arc<Context>, change: &Change, servers: &[String]) -> Result<(), ApiError> {
+pub async fn join(
+    ctx: &Arc<Context>,
+    change: &Change,
+    servers: &[String],
+    until: Option<Instant>,
+) -> Result<(), ApiError> {
     let mut approach = Approach::new(change.clone(), Handshake::Join, servers);
     // Before any server is asked: what it takes only after it has made its template, that does not follow.
     let mut owed_before = HashMap::new();
@@ -68,6 +73,9 @@ pub async fn join(ctx: &Arc<Context>, change: &Change, servers: &[String]) -> Re
                 approach.ask_again();
                 continue;
             }
+        }
+        if until.is_some_and(|until| Instant::now() >= until) {
+            break;
         }
         match join_by(ctx, change, &server, event, (begun, &owed)).await {
             Ok(()) => {

@@ -22,7 +22,8 @@ fn what_nothing_but_a_withdrawn_event_followed_is_an_end_again() {
     });
     assert!(accepted(&received), "{received:?}");
     assert!(accepted(&newcomer.receive(&[&between])));
-    assert_eq!(newcomer.ends(), [last.event_id.to_string()]);
+    // Whose state lacks members stays an end until they are known.
+    assert_eq!(newcomer.ends(), [&last, &between].map(|pdu| pdu.event_id.to_string()));
     newcomer.is_sound();
     banned.entry.complete();
     assert_eq!(newcomer.status(&between.event_id), Some(EventStatus::Rejected));
@@ -106,4 +107,28 @@ fn a_server_that_is_found_to_be_there_is_told_where_the_room_ends() {
         assert_eq!(sent, said.into_iter().collect::<Vec<_>>());
         newcomer.is_sound();
     }
+}
+
+/// What is told behind a gap has nobody in it but who tells it. What lies between says nothing of them, and follows the join.
+#[test]
+fn who_is_left_out_of_a_state_that_is_made_up_before_the_members_come_is_in_the_room_when_they_have() {
+    let resident = Scene::new();
+    let carl = resident.member(CARL, CARL, "join", &strs(&resident.ends()), 20);
+    assert!(accepted(&resident.receive(&[&carl])));
+    let entry = Entry::new(resident);
+    entry.store_members();
+    let held_back = entry.resident.message(BOB, &[&entry.join.event_id], 30);
+    let sent = entry.resident.message(BOB, &[&held_back.event_id], 31);
+    let bob = entry.state.iter().find(|pdu| pdu.state_key.as_deref() == Some(BOB)).unwrap();
+    let mut state = entry.newcomer.state_ids();
+    state.push(bob.event_id.clone());
+    let states = vec![GivenState { event_id: sent.event_id.clone(), state }];
+    let pdus = entry.resident.check(&[&sent]);
+    assert!(accepted(&entry.newcomer.write(ReceivePdus { pdus, states, ..ReceivePdus::default() })));
+    let pdus = entry.resident.check(&[&held_back]);
+    assert!(accepted(&entry.newcomer.write(ReceivePdus { pdus, ..ReceivePdus::default() })));
+    entry.newcomer.is_sound();
+    entry.complete();
+    assert!(entry.newcomer.is_joined(CARL));
+    entry.newcomer.is_sound();
 }
