@@ -68,9 +68,15 @@ def bob(there):
 
 
 @pytest.fixture
-def room(there, alice, bob):
+def room_version():
+    """That of `room`; a test may want others."""
+    return "10"
+
+
+@pytest.fixture
+def room(there, alice, bob, room_version):
     """A room of Bob's that Alice has joined, in which she may do what he may."""
-    room = bob.create_room(preset="public_chat", room_version="10")
+    room = bob.create_room(preset="public_chat", room_version=room_version)
     alice.join(room, query=via(there))
     until_joined(alice, room, bob)
     entrust(bob, room, alice, 100)
