@@ -1,8 +1,10 @@
 """Homeservers that talk to each other on one machine: Warrens, and real Synapse servers, over TLS under a test's authority.
 
-Each is called `localhost` and its port, and has a second port, without TLS, for clients.
+Each is called `localhost` and its port unless it is given another place, and has a second port, without TLS, for clients.
 """
 
+import dataclasses
+import os
 import pathlib
 import subprocess
 
@@ -24,7 +26,7 @@ report_stats: false
 public_baseurl: "http://127.0.0.1:{client_port}/"
 listeners:
   - {{port: {client_port}, type: http, bind_addresses: ["127.0.0.1"], resources: [{{names: [client]}}]}}
-  - {{port: {port}, type: http, tls: true, bind_addresses: ["127.0.0.1"], resources: [{{names: [federation]}}]}}
+  - {{port: {port}, type: http, tls: true, bind_addresses: ["{address}"], resources: [{{names: [federation, client]}}]}}
 tls_certificate_path: "{certificate}"
 tls_private_key_path: "{key}"
 federation_custom_ca_list: ["{authority}"]
@@ -64,24 +66,42 @@ disable_existing_loggers: false
 """
 
 
+@dataclasses.dataclass
+class Place:
+    """What a server is called, where it listens to others, and the names that its certificate is for."""
+
+    name: str
+    port: int
+    address: str = "127.0.0.1"
+    certified: tuple = ("localhost", "127.0.0.1")
+
+
+def synapse_python():
+    """A Python that has the package `matrix-synapse`."""
+    python = os.environ.get("SYNAPSE_PYTHON")
+    assert python, "SYNAPSE_PYTHON must name a Python that has the package matrix-synapse: `./x test federation` sees to it"
+    return python
+
+
 class Warren(Server):
     """A Warren that others reach."""
 
     client = Client
 
-    def __init__(self, folder, authority, *options, host="localhost", federation_port=None, reached_at=None):
-        """Called `host` and the port that it is reached at, which is its own unless a wire leads there."""
-        self.federation_port = federation_port or free_port()
-        name = f"{host}:{reached_at or self.federation_port}"
-        self.certificate = authority.certificate("localhost", "127.0.0.1")
-        own = ["--server-name", name, "--allow-private-addresses", "on"]
+    def __init__(self, folder, authority, *options, host="localhost", federation_port=None, reached_at=None, place=None):
+        """Called `host` and the port that it is reached at, which is its own unless a wire leads there; or at a place."""
+        port = federation_port or free_port()
+        place = place or Place(f"{host}:{reached_at or port}", port)
+        self.federation_port = place.port
+        self.certificate = authority.certificate(*place.certified)
+        own = ["--server-name", place.name, "--allow-private-addresses", "on"]
         own += ["--tls-cert", str(self.certificate), "--tls-key", str(self.certificate)]
         own += ["--trusted-ca-files", str(authority.path)]
         port = free_port()
         own += ["--listen", f"http://127.0.0.1:{port}"]
-        own += ["--listen", f"https://127.0.0.1:{self.federation_port}#federation"]
+        own += ["--listen", f"https://{place.address}:{place.port}#federation"]
         super().__init__(folder, *own, *options, port=port)
-        self.name = name
+        self.name = place.name
 
 
 class Distant(Warren):
@@ -121,21 +141,24 @@ class Synapse:
 
     client = LenientClient
 
-    def __init__(self, folder, authority, python):
+    def __init__(self, folder, authority, python, place=None, settings=""):
+        """`settings` are added to its configuration."""
         self.folder, self.python = pathlib.Path(folder), python
         self.folder.mkdir(parents=True)
         port, client_port = free_port(), free_port()
-        self.federation_port = port
-        self.name, self.base_url = f"localhost:{port}", f"http://127.0.0.1:{client_port}"
-        text = authority.certificate("localhost", "127.0.0.1").read_text()
+        place = place or Place(f"localhost:{port}", port)
+        self.federation_port = place.port
+        self.name, self.base_url = place.name, f"http://127.0.0.1:{client_port}"
+        text = authority.certificate(*place.certified).read_text()
         at = text.index("-----BEGIN CERTIFICATE-----")
         certificate, key = self.folder / "certificate.pem", self.folder / "key.pem"
         certificate.write_text(text[at:])
         key.write_text(text[:at])
-        values = {"name": self.name, "folder": self.folder, "port": port, "client_port": client_port}
+        values = {"name": place.name, "folder": self.folder, "client_port": client_port}
+        values |= {"address": place.address, "port": place.port}
         values |= {"certificate": certificate, "key": key, "authority": authority.path}
         self.configuration = self.folder / "homeserver.yaml"
-        self.configuration.write_text(CONFIGURATION.format(**values))
+        self.configuration.write_text(CONFIGURATION.format(**values) + settings)
         (self.folder / "log.yaml").write_text(LOGGING.format(**values))
         self.command = [python, "-m", "synapse.app.homeserver", "--config-path", str(self.configuration)]
         subprocess.run([*self.command, "--generate-keys"], check=True, capture_output=True, timeout=START_SECONDS_MAX)

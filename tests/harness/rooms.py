@@ -81,6 +81,22 @@ def until_state(client, room, type, key, content):
     client.sync_until(has)
 
 
+def come_together(owner, guest, server, version):
+    """The guest joins a room of the owner's server; both servers hold the same of it, and both hear each other."""
+    room = owner.create_room(preset="public_chat", room_version=version, name="The burrow", topic="warm")
+    guest.join(room, query=via(server))
+    until_joined(guest, room, owner)
+    until_joined(owner, room, guest)
+    assert state_ids(guest, room) == state_ids(owner, room)
+    assert joined_members(owner, room) == joined_members(guest, room) == {owner.user_id, guest.user_id}
+    for reader in (owner, guest):
+        assert reader.state(room, "m.room.create")["room_version"] == version
+        assert reader.state(room, "m.room.topic")["topic"] == "warm"
+    for sender, reader in ((owner, guest), (guest, owner)):
+        event_id = sender.send(room, f"hello from {sender.user_id}")
+        assert see(reader, room, event_id)["content"]["body"] == f"hello from {sender.user_id}"
+
+
 def entrust(owner, room, user, level=50):
     """Gives a user of the room more power, and waits until that one's server knows."""
     power = owner.state(room, "m.room.power_levels")

@@ -4,8 +4,10 @@ It is ready when it says so through systemd's readiness protocol, so nothing her
 """
 
 import contextlib
+import errno
 import os
 import pathlib
+import random
 import signal
 import socket
 import subprocess
@@ -14,7 +16,7 @@ import time
 
 import requests
 
-from harness.waiting import readable
+from harness.waiting import readable, until
 
 # A start is to take a second; a loaded machine gets more before the test fails.
 START_SECONDS_MAX = 30
@@ -40,6 +42,21 @@ def free_port():
         if port not in found_free:
             found_free.add(port)
             return port
+
+
+def free_address(port):
+    """An address of this machine, which all of 127.0.0.0/8 is, where nobody listens at the port."""
+
+    def look():
+        address = "127.{}.{}.{}".format(*(random.randint(1, 254) for _ in range(3)))
+        try:
+            socket.create_server((address, port)).close()
+        except OSError as error:
+            assert error.errno == errno.EADDRINUSE, f"this needs the address {address}, which is not here: {error}"
+            return None
+        return address
+
+    return until(look)
 
 
 def own_environment():

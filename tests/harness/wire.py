@@ -1,4 +1,4 @@
-"""A wire between servers that a test can cut: it carries bytes, and knows nothing of what they mean."""
+"""Wires between servers: they carry bytes, and know nothing of what they mean. A test can cut them."""
 
 import contextlib
 import socket
@@ -29,7 +29,7 @@ class Wire:
     def _carry(self, near):
         with near:
             try:
-                far = socket.create_connection(("127.0.0.1", self.target))
+                far = socket.create_connection(("127.0.0.1", self._target_of(near)))
             except OSError:
                 return
             with far:
@@ -45,6 +45,9 @@ class Wire:
                 finally:
                     with self.lock:
                         self.connections -= {near, far}
+
+    def _target_of(self, near):
+        return self.target
 
     def _carry_some(self, near, far):
         for source in readable([near, far]):
@@ -70,3 +73,27 @@ class Wire:
     def close(self):
         self.cut()
         self.listener.close()
+
+
+class Proxy(Wire):
+    """Carries each connection to the port of this machine that stands for the host and port that are asked for (RFC 9110,
+    "CONNECT"): for who takes addresses from the system alone, and for ports that are not a test's."""
+
+    def __init__(self, places):
+        self.places, self.asked = places, set()
+        super().__init__(None)
+
+    def _target_of(self, near):
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            # Byte by byte: what comes behind the head is for who is asked for.
+            byte = near.recv(1)
+            if not byte:
+                raise ConnectionError("gone before the end of the request")
+            head += byte
+        wanted = head.split(b" ")[1].decode()
+        self.asked.add(wanted)
+        if wanted not in self.places:
+            raise ConnectionError(f"{wanted} is nowhere")
+        near.sendall(b"HTTP/1.1 200 Connected\r\n\r\n")
+        return self.places[wanted]

@@ -4,12 +4,10 @@ Every test that takes `there` is run with each of the two. `SYNAPSE_PYTHON` name
 `matrix-synapse`; without it the tests with Synapse fail.
 """
 
-import os
-
 import pytest
 
 from harness.certificates import Authority
-from harness.federated import Synapse, Warren
+from harness.federated import Synapse, Warren, synapse_python
 from harness.rooms import entrust, until_joined, via
 from harness.server import sound
 
@@ -33,9 +31,7 @@ def other_warren(authority, tmp_path_factory):
 
 
 def start_synapse(authority, tmp_path_factory):
-    python = os.environ.get("SYNAPSE_PYTHON")
-    assert python, "SYNAPSE_PYTHON must name a Python that has the package matrix-synapse: `./x test federation` sees to it"
-    with Synapse(tmp_path_factory.mktemp("synapse") / "data", authority, python) as server:
+    with Synapse(tmp_path_factory.mktemp("synapse") / "data", authority, synapse_python()) as server:
         yield server
 
 
@@ -68,9 +64,15 @@ def bob(there):
 
 
 @pytest.fixture
-def room(there, alice, bob):
+def room_version():
+    """That of `room`; a test may want others."""
+    return "10"
+
+
+@pytest.fixture
+def room(there, alice, bob, room_version):
     """A room of Bob's that Alice has joined, in which she may do what he may."""
-    room = bob.create_room(preset="public_chat", room_version="10")
+    room = bob.create_room(preset="public_chat", room_version=room_version)
     alice.join(room, query=via(there))
     until_joined(alice, room, bob)
     entrust(bob, room, alice, 100)

@@ -1,5 +1,7 @@
 """What users of two servers say and change in a common room, as the clients of both see it."""
 
+import pytest
+
 from harness.client import of_type
 from harness.rooms import see, state_ids, until_state
 
@@ -23,14 +25,17 @@ def test_state_changes_go_both_ways(room, alice, bob):
     assert state_ids(alice, room) == state_ids(bob, room)
 
 
+@pytest.mark.parametrize("room_version", ["10", "11", "12"])
 def test_redactions_go_both_ways(room, alice, bob):
+    """Clients are told what is redacted where those of version 10 look for it, and where those of later ones do."""
     for sender, reader in both(alice, bob):
         event_id = sender.send(room, "a slip of the tongue")
         see(reader, room, event_id)
         redact = "rooms/{roomId}/redact/{eventId}/{txnId}"
         redaction = sender.put(redact, room, event_id, f"redact-{event_id}", json={"reason": "oops"})["event_id"]
-        see(reader, room, redaction)
         for client in (reader, sender):
+            seen = see(client, room, redaction)
+            assert (seen["redacts"], seen["content"]) == (event_id, {"redacts": event_id, "reason": "oops"})
             shown = client.get("rooms/{roomId}/event/{eventId}", room, event_id)
             assert shown["content"] == {} and shown["unsigned"]["redacted_because"]["event_id"] == redaction
 
