@@ -220,6 +220,11 @@ class Peer(Listener):
             found = specification.request_faults(request.method, request.target, body)
             faults.extend(f"{request.method} {request.target} {request.body[:2000]}: {fault}" for fault in found)
 
+    def connection(self, server):
+        """What a request goes out on."""
+        source = self.address and (self.address, 0)
+        return http.client.HTTPConnection("127.0.0.1", server.port, timeout=SECONDS_MAX, source_address=source)
+
     def send(self, server, method, target, content=None, **more):
         """A signed request, and its answer as JSON, which is judged. For `more` see `send_raw`."""
         status, _, data = self.send_raw(server, method, target, content, **more)
@@ -235,8 +240,7 @@ class Peer(Listener):
         if headers is None:
             headers = [authorization(method, target, content=content, **signing)]
         data = body if body is not None else canonical(content) if content is not None else None
-        source = self.address and (self.address, 0)
-        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=SECONDS_MAX, source_address=source)
+        connection = self.connection(server)
         try:
             connection.putrequest(method, target)
             for header in headers:

@@ -1,9 +1,12 @@
 """A hostile or broken peer stops nobody else: other rooms, other servers and users go on, and nothing grows without bound.
 """
 
+import contextlib
 import http.client
 import json
 import secrets
+import socket
+import ssl
 import threading
 import time
 
@@ -11,7 +14,8 @@ import pytest
 
 from harness.client import Client, bodies
 from harness.events import Copy, id_of
-from harness.metrics import told
+from harness.federated import Warren
+from harness.metrics import figure, told
 from harness.participant import Participant, path
 from harness.peer import authorization, base64_of, canonical, now_ms
 from harness.rooms import see
@@ -485,3 +489,73 @@ def test_a_stream_of_useless_edus_does_not_grow_the_database(lone, hostile):
     before = lone.disk()
     flood(lone, hostile, FLOOD, useless_edus(hostile, copy, alice))
     assert lone.disk() - before < GROWTH_BYTES_MAX
+
+
+class Encrypted(Participant):
+    """Sends what it sends over TLS, to the port that is for servers."""
+
+    def connection(self, server):
+        trust = ssl.create_default_context(cafile=server.authorities)
+        return http.client.HTTPSConnection("127.0.0.1", server.federation_port, timeout=SECONDS_AWAITED, context=trust)
+
+
+# The least open files that a server starts with, and the connections that it may have open then.
+LEAST_FILES, CONNECTIONS = 704, 64
+# What a handshake may take, and how long this side waits for anything.
+HANDSHAKE_SECONDS, SECONDS_AWAITED = 10, 60
+# Half as many again as there are places for: the rest of them come after the first ones, and before whoever comes then.
+SILENT = CONNECTIONS + CONNECTIONS // 2
+
+
+def client_hello():
+    """How a handshake begins that is right so far."""
+    sent, context = ssl.MemoryBIO(), ssl.create_default_context()
+    with contextlib.suppress(ssl.SSLWantReadError):
+        context.wrap_bio(ssl.MemoryBIO(), sent, server_hostname="localhost").do_handshake()
+    return sent.read()
+
+
+def never_done(server, sent):
+    """A connection on which a handshake is begun, or not even that, and nothing comes after it."""
+    connection = socket.create_connection(("127.0.0.1", server.federation_port), timeout=SECONDS_AWAITED)
+    connection.sendall(sent)
+    return connection
+
+
+def until_ended(connection):
+    """Reads what the server says, until it ends the connection."""
+    with contextlib.suppress(ConnectionResetError):
+        while connection.recv(65_536):
+            pass
+
+
+def test_handshakes_that_are_never_done_keep_nobody_out(network, tmp_path):
+    """They take all places there are, and the queue for them, for as long as a handshake may take."""
+    address = f"http://127.0.0.1:{free_port()}"
+    server = Warren(tmp_path / "data", network.authority, *network.options, "--metrics-listen", address)
+    server.authorities = network.authority.path
+    with sound(limited(server, f"-n {LEAST_FILES}")):
+        honest = network.peer(kind=Encrypted)
+        alice = Client(server.base_url).register("alice")
+        room = alice.create_room(preset="public_chat", room_version="11")
+        copy = honest.join(server, room)
+        alice.sync()
+        hello = client_hello()
+        begin = time.monotonic()
+        held = [never_done(server, (b"", hello[:20], hello)[number % 3]) for number in range(SILENT)]
+        # One place is for whoever comes to the clients' port next.
+        until(lambda: figure(address, "warren_connections_open") >= CONNECTIONS - 1)
+        event = honest.place(copy, honest.message(copy, "in spite of them"))
+        assert honest.transact(server, [event]) == {id_of(event): {}}
+        assert time.monotonic() - begin < HANDSHAKE_SECONDS + SECONDS_MAX
+        see(alice, room, id_of(event))
+        for connection in held:
+            until_ended(connection)
+            connection.close()
+        assert time.monotonic() - begin < 2 * HANDSHAKE_SECONDS + SECONDS_MAX
+        begin = time.monotonic()
+        sent = alice.send(room, "and on")
+        honest.until(lambda: sent in [id_of(pdu) for pdu in honest.pdus])
+        event = honest.place(copy, honest.message(copy, "and on and on"))
+        assert honest.transact(server, [event]) == {id_of(event): {}}
+        assert time.monotonic() - begin < SECONDS_MAX

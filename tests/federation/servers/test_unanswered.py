@@ -1,0 +1,119 @@
+"""A server is killed between a transaction and its answer: who sent it does not know that it was taken, and sends it again.
+Each event is in its place for the clients of both, and there once."""
+
+import pytest
+
+from harness.client import bodies, of_type, timeline
+from harness.federated import Warren
+from harness.relay import Relay
+from harness.rooms import entrust, until_joined, via
+from harness.senders import room_messages
+from harness.server import free_port, sound
+from harness.waiting import until
+
+# The pauses of whoever sends again: of a Warren ten seconds at first, of Synapse four; a loaded machine adds to them.
+SECONDS_MAX = 90
+FIRST, SECOND, LAST, AFTERWARDS = "the first one", "the second one", "the last one", "the one afterwards"
+
+
+class Relayed(Warren):
+    """A Warren with relays between it and another server, one for each direction."""
+
+    def __init__(self, folder, authority, other):
+        port = free_port()
+        self.inward, self.outward = Relay(authority, port), Relay(authority, other.federation_port)
+        options = ["--federation-resolve", f"{other.name}=127.0.0.1:{self.outward.port}"]
+        super().__init__(folder, authority, *options, federation_port=port, reached_at=self.inward.port)
+
+    def __exit__(self, *arguments):
+        super().__exit__(*arguments)
+        self.inward.close()
+        self.outward.close()
+
+
+@pytest.fixture
+def sleeper(authority, there, tmp_path):
+    """A Warren that a test kills."""
+    with sound(Relayed(tmp_path / "sleeper", authority, there)) as server:
+        yield server
+
+
+@pytest.fixture
+def zoe(sleeper):
+    return sleeper.client(sleeper.base_url).register("zoe")
+
+
+@pytest.fixture
+def shared(there, zoe, bob):
+    """A room of Bob's that Zoe is in."""
+    room = bob.create_room(preset="public_chat")
+    zoe.join(room, query=via(there))
+    for one, other in ((zoe, bob), (bob, zoe)):
+        until_joined(one, room, other)
+    entrust(bob, room, zoe)
+    return room
+
+
+class Reader:
+    """What a client's syncs tell of the messages in a room, from now on."""
+
+    def __init__(self, client, room):
+        self.client, self.room, self.told = client, room, []
+        client.sync()
+
+    def look(self, answer, body):
+        self.told += of_type(timeline(answer, self.room), "m.room.message")
+        return body in bodies(self.told)
+
+    def until(self, body):
+        if body not in bodies(self.told):
+            self.client.sync_until(lambda answer: self.look(answer, body), SECONDS_MAX)
+
+    def has_read(self, event_ids):
+        """Checks that it was told these, and can read them, each once and in that order."""
+        self.until(AFTERWARDS)
+        assert bodies(self.told) == [FIRST, SECOND, LAST, AFTERWARDS]
+        assert [event["event_id"] for event in self.told] == event_ids
+        assert [event["event_id"] for event in room_messages(self.client, self.room)] == event_ids
+
+
+def said_without_an_answer(relay, speaker, room):
+    """Messages of which the last ones are in a transaction that was taken, while who sent it still waits for the answer: their
+    ids, and that answer."""
+    first, last = relay.hold(FIRST), relay.hold(LAST)
+    said = [speaker.send(room, FIRST)]
+    first.until_taken()
+    # What is said meanwhile goes together.
+    said += [speaker.send(room, text) for text in (SECOND, LAST)]
+    first.pass_on()
+    last.until_taken()
+    assert relay.times(LAST) == 1
+    return said, last
+
+
+def test_who_sent_is_killed_before_the_answer_comes(sleeper, shared, zoe, bob):
+    speaker, reader = Reader(zoe, shared), Reader(bob, shared)
+    said, answer = said_without_an_answer(sleeper.outward, zoe, shared)
+    reader.until(LAST)
+    sleeper.kill()
+    answer.lose()
+    sleeper.start()
+    until(lambda: sleeper.outward.times(LAST) > 1, SECONDS_MAX)
+    said.append(zoe.send(shared, AFTERWARDS))
+    for client in (speaker, reader):
+        client.has_read(said)
+
+
+def test_who_answered_is_killed_before_the_answer_comes(sleeper, shared, zoe, bob):
+    speaker, reader = Reader(bob, shared), Reader(zoe, shared)
+    said, answer = said_without_an_answer(sleeper.inward, bob, shared)
+    sleeper.kill()
+    sleeper.start()
+    # What it has answered for it has, before anybody sends it again.
+    reader.until(LAST)
+    assert sleeper.inward.times(LAST) == 1
+    answer.lose()
+    until(lambda: sleeper.inward.times(LAST) > 1, SECONDS_MAX)
+    said.append(bob.send(shared, AFTERWARDS))
+    for client in (speaker, reader):
+        client.has_read(said)
