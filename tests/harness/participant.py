@@ -119,9 +119,10 @@ class Participant(Peer):
         template = {name: template[name] for name in KEPT if name in template}
         return self.sign({**template, "sender": user, "state_key": user, "content": content})
 
-    def send_join(self, server, event):
+    def send_join(self, server, event, query=""):
         """Hands a join in. Answers with status and answer."""
-        return self.send(server, "PUT", path("v2/send_join/{}/{}", event["room_id"], id_of(event)), event)
+        target = path("v2/send_join/{}/{}", event["room_id"], id_of(event)) + query
+        return self.send(server, "PUT", target, event)
 
     def join(self, server, room_id, user=None):
         """Brings a user into a room by way of the server that has it. Answers with what it has of the room then."""

@@ -78,6 +78,8 @@ class Server:
         self.log_path = self.data_dir.parent / f"{self.data_dir.name}.log"
         # What the server is started by: a command that makes way for it, so that the process is the server's all the same.
         self.wrapper = []
+        # Variables with which it is started each time.
+        self.environment = {}
         self.process = None
 
     def _defaults(self):
@@ -106,7 +108,7 @@ class Server:
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
                 [*self.wrapper, binary(), "serve", *self.options],
-                env={**own_environment(), **environment},
+                env={**own_environment(), **self.environment, **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
