@@ -1,20 +1,24 @@
 """What is refused of other servers' input is counted with its reason."""
 
 import re
+import threading
 
 import pytest
 
+from harness.certificates import Authority
 from harness.client import Client
 from harness.events import Copy, id_of
 from harness.metrics import told
 from harness.participant import SPOKEN, UNKNOWN, path
-from harness.peer import DAY_MS, Key, now_ms, signed
+from harness.peer import DAY_MS, Key, Peer, now_ms, signed
 from harness.rooms import via
-from harness.server import free_port
+from harness.server import Server, free_port
 from harness.waiting import until
 
 EVENTS = "warren_federation_events_total"
 REFUSALS = "warren_federation_refusals_total"
+CONNECTIONS = "warren_connections_refused_total"
+FILE = "/.well-known/matrix/server"
 KEYS = "/_matrix/key/v2/server"
 LIST = "/_matrix/federation/v1/publicRooms"
 
@@ -453,3 +457,66 @@ def test_entries_of_answers_that_are_left_out_are_counted(measured, alice, resid
     assert refusals.news() == {("answer", "unfit_entry"): 2}
     found = alice.post("publicRooms", query={"server": resident.name})["chunk"]
     assert [shown["room_id"] for shown in found] == [room] and refusals.news() == {("answer", "unfit_entry"): 2}
+
+
+def leads_to(location):
+    return lambda: (302, b"", {"Location": location})
+
+
+@pytest.mark.parametrize(
+    "answer, reason",
+    [
+        (leads_to("http://default.test/file"), "redirect"),
+        (lambda: (302, b""), "redirect"),
+        # Round and round.
+        (leads_to(FILE), "redirect"),
+        (lambda: (403, {}), "status"),
+        (lambda: (429, {}), "status"),
+        (lambda: (503, {}), "status"),
+        (lambda: (200, b'{"m.server": "elsewhere.test"}' + b" " * 100_000), "too_large"),
+        (lambda: (200, b"no JSON"), "unreadable"),
+        (lambda: (200, {"m.server": "https://elsewhere.test"}), "unreadable"),
+        (lambda: (200, {}), "unreadable"),
+        # That there is no file is usual.
+        (lambda: (404, {}), None),
+    ],
+)
+def test_well_known_files_are_counted_by_why_they_are_of_no_use(measured, network, monkeypatch, answer, reason):
+    server, refusals = measured
+    monkeypatch.setitem(network.files_of("default.test"), FILE, lambda _: answer())
+    assert network.default_port.send(server, "GET", LIST)[0] == 200, "it is where its name says"
+    assert refusals.news() == ({("well_known", reason): 1} if reason else {})
+
+
+def test_a_well_known_file_that_does_not_end_is_counted(measured, network, monkeypatch):
+    server, refusals = measured
+    stops = threading.Event()
+
+    def pieces():
+        yield b'{"m.server":'
+        stops.wait(60)
+
+    monkeypatch.setitem(network.files_of("default.test"), FILE, lambda _: (200, pieces()))
+    assert network.default_port.send(server, "GET", LIST)[0] == 200
+    assert refusals.news() == {("well_known", "too_slow"): 1}
+    stops.set()
+
+
+def test_certificates_that_are_not_trusted_are_counted(measured, network, tmp_path):
+    server, refusals = measured
+    connections = Counting(refusals.address, CONNECTIONS)
+    unknown = Peer("uncertain.test", Authority(tmp_path, "Nobody"))
+    network.names.addresses["uncertain.test"] = ["127.0.0.1"]
+    for peer in (unknown, network.peer(certified="elsewhere.test")):
+        assert peer.send(server, "GET", LIST)[0] == 401 and peer.requests == []
+        assert connections.news() == {("certificate",): 1}
+        peer.close()
+
+
+def test_private_addresses_are_counted(network, tmp_path):
+    address = f"http://127.0.0.1:{free_port()}"
+    with Server(tmp_path / "data", *network.options, "--metrics-listen", address) as server:
+        connections, peer = Counting(address, CONNECTIONS), network.peer()
+        assert peer.send(server, "GET", LIST)[0] == 401 and peer.requests == []
+        assert connections.news() == {("private_address",): 1}
+        peer.close()
