@@ -120,6 +120,14 @@ fn describe() {
     );
     describe_counter!("warren_tasks_fallen_total", "Tasks that ended with a fault of the server's own");
     describe_gauge!("warren_requests_in_flight", "Requests being handled, long polls among them");
+    describe_counter!(
+        "warren_connections_refused_total",
+        "Connections to other hosts that this server would not make, by reason"
+    );
+    describe_counter!(
+        "warren_handshakes_failed_total",
+        "TLS handshakes of clients, servers and proxies that came to nothing, by reason"
+    );
     describe_gauge!("warren_connections_open", "Connections of clients, servers and proxies that are open");
     describe_gauge!("process_resident_memory_bytes", "Memory of the process that is resident");
     for (figure, kind, meaning) in ENGINE_FIGURES {

@@ -1,18 +1,24 @@
 """What is refused of other servers' input is counted with its reason."""
 
 import re
+import threading
 
 import pytest
 
+from harness.certificates import Authority
 from harness.client import Client
-from harness.events import id_of
+from harness.events import Copy, id_of
 from harness.metrics import told
-from harness.participant import SPOKEN, path
-from harness.peer import DAY_MS, Key, now_ms, signed
+from harness.participant import SPOKEN, UNKNOWN, path
+from harness.peer import DAY_MS, Key, Peer, now_ms, signed
 from harness.rooms import via
-from harness.server import free_port
+from harness.server import Server, free_port
+from harness.waiting import until
 
+EVENTS = "warren_federation_events_total"
 REFUSALS = "warren_federation_refusals_total"
+CONNECTIONS = "warren_connections_refused_total"
+FILE = "/.well-known/matrix/server"
 KEYS = "/_matrix/key/v2/server"
 LIST = "/_matrix/federation/v1/publicRooms"
 
@@ -20,11 +26,11 @@ LIST = "/_matrix/federation/v1/publicRooms"
 class Counting:
     """What a server has refused since it was last asked."""
 
-    def __init__(self, address):
-        self.address, self.before = address, {}
+    def __init__(self, address, metric=REFUSALS):
+        self.address, self.metric, self.before = address, metric, {}
 
     def news(self):
-        now = told(self.address, REFUSALS)
+        now = told(self.address, self.metric)
         changed = {labels: count - self.before.get(labels, 0) for labels, count in now.items()}
         self.before = now
         return {labels: count for labels, count in changed.items() if count}
@@ -34,7 +40,8 @@ class Counting:
 def measured(network, tmp_path):
     """A server of the test's own, and what it refuses."""
     address = f"http://127.0.0.1:{free_port()}"
-    with network.server(tmp_path, "--metrics-listen", address) as server:
+    options = ["--metrics-listen", address, "--federation-deny", "*.denied.test", "--never-trust-keys", "ed25519:leaked"]
+    with network.server(tmp_path, *options) as server:
         yield server, Counting(address)
 
 
@@ -66,7 +73,7 @@ def test_events_and_edus_are_counted_by_what_became_of_them(network, tmp_path, r
         pdus = [good, evading, forged, unsigned, state, malformed, elsewhere, {"no": "room"}]
         results = resident.transact(server, pdus, edus)
         assert results[id_of(good)] == {} and results[id_of(evading)] == {}
-        events = told(address, "warren_federation_events_total")
+        events = told(address, EVENTS)
         dropped = {reason: count for (outcome, reason), count in events.items() if outcome == "dropped"}
         assert dropped == {"wrong_signature": 1, "unsigned": 1, "format": 2, "unknown_room": 1}
         assert events["accepted", ""] == 3, "two joins and a message"
@@ -76,13 +83,97 @@ def test_events_and_edus_are_counted_by_what_became_of_them(network, tmp_path, r
         assert edus == {("not_in_room",): 1, ("not_understood",): 1}
         alice.set_state(room_id, "m.room.server_acl", {"allow": ["*"], "deny": [resident.name.split(":")[0]]})
         assert "error" in resident.transact(server, [good])[id_of(good)]
-        assert told(address, "warren_federation_events_total")["dropped", "server_acl"] == 1
+        assert told(address, EVENTS)["dropped", "server_acl"] == 1
         assert resident.send(server, "GET", "/_matrix/federation/v1/publicRooms", key=Key())[0] == 401
         refused = told(address, REFUSALS)
         assert refused.pop(("publicRooms", "wrong_signature")) == 1
         # The join of who is banned, by the rule that it breaks.
         [((endpoint, rule), count)] = refused.items()
         assert (endpoint, count) == ("send_join", 1) and re.match(r"\d", rule)
+
+
+def public_room(alice):
+    return alice.create_room(preset="public_chat", room_version="11")
+
+
+def of_key_out_of_use(server, alice, resident):
+    old, resident.key = resident.key, Key("p2")
+    resident.changes["old_verify_keys"] = {old.id: {"key": old.public, "expired_ts": now_ms() - 1}}
+    return resident.message(resident.join(server, public_room(alice)), key=old)
+
+
+def of_key_that_is_never_trusted(server, alice, resident):
+    return resident.message(resident.join(server, public_room(alice)), key=Key("leaked"))
+
+
+def behind_an_event_of_another_room(server, alice, resident):
+    copy, other = (resident.join(server, public_room(alice)) for _ in range(2))
+    return resident.message(copy, prev_events=other.ends)
+
+
+def allowed_by_an_event_of_another_room(server, alice, resident):
+    copy, other = (resident.join(server, public_room(alice)) for _ in range(2))
+    return resident.message(copy, auth_events=list(other.state.values()))
+
+
+def another_beginning(server, alice, resident):
+    copy = resident.create()
+    alice.join(copy.room_id, query=via(resident))
+    # Its creator's server may say anything of how the room began.
+    first = {"prev_events": [], "auth_events": [], "depth": 1}
+    return resident.event(copy, "m.room.create", {"room_version": "11"}, state_key="", **first)
+
+
+@pytest.mark.parametrize(
+    "make, reason",
+    [
+        (of_key_out_of_use, "key_expired"),
+        (of_key_that_is_never_trusted, "key_never_trusted"),
+        (behind_an_event_of_another_room, "other_room"),
+        (allowed_by_an_event_of_another_room, "other_room"),
+        (another_beginning, "second_create"),
+    ],
+)
+def test_events_that_are_dropped_are_counted_by_why(measured, alice, resident, make, reason):
+    server, refusals = measured
+    events = Counting(refusals.address, EVENTS)
+    event = make(server, alice, resident)
+    events.news()
+    assert "error" in resident.transact(server, [event])[id_of(event)]
+    assert events.news() == {("dropped", reason): 1}
+
+
+def test_events_that_lead_to_nothing_in_a_room_are_counted(measured, alice, resident):
+    """They come as the history before what is here."""
+    events = Counting(measured[1].address, EVENTS)
+    copy = resident.create()
+    alice.join(copy.room_id, query=via(resident))
+    stray = resident.message(copy, "stray")
+    resident.answer_backfill = lambda *_: resident.enveloped([stray])
+    alice.messages(copy.room_id)
+    until(lambda: ("dropped", "unrelated") in told(events.address, EVENTS))
+    assert "stray" not in str(alice.messages(copy.room_id))
+
+
+# So many events of one server wait in a room, and so many come at once.
+WAITING_MAX, AT_ONCE = 250, 50
+
+
+def test_events_that_find_no_place_among_those_that_wait_are_counted(measured, alice, resident):
+    server, refusals = measured
+    events = Counting(refusals.address, EVENTS)
+    copy = resident.join(server, public_room(alice))
+    # What allows them is never told.
+    untold = resident.message(copy, "untold")
+    del resident.events[id_of(untold)]
+    lacking = {"auth_events": [*copy.allowing("m.room.message", copy.user), id_of(untold)]}
+    waiting = [resident.message(copy, f"{number}", **lacking) for number in range(WAITING_MAX + 2)]
+    events.news()
+    results = {}
+    for start in range(0, len(waiting), AT_ONCE):
+        results |= resident.transact(server, waiting[start : start + AT_ONCE])
+    assert sum("error" in result for result in results.values()) == 2
+    assert events.news() == {("dropped", "too_many_waiting"): 2}
 
 
 def test_reads_and_handshakes_are_counted_by_why_they_are_refused(measured, alice, resident):
@@ -145,6 +236,81 @@ def test_invites_are_counted_by_why_they_are_refused(measured, alice, resident):
     assert invite(good, "M_INVITE_BLOCKED") == {("invite", "M_INVITE_BLOCKED"): 1}
 
 
+def of_a_server_that_is_not_dealt_with(server, alice, resident, network):
+    return network.peer("someone.denied.test").send(server, "GET", LIST)
+
+
+def for_a_user_of_another_server(server, alice, resident, network):
+    user = f"@someone:{network.notary.name}"
+    return resident.send(server, "GET", path(f"v1/make_join/{{}}/{{}}?{SPOKEN}", public_room(alice), user))
+
+
+def by_who_left_the_room_for_whose_members_it_is(server, alice, resident, network):
+    hall = public_room(alice)
+    content = {"join_rule": "restricted", "allow": [{"type": "m.room_membership", "room_id": hall}]}
+    rules = {"type": "m.room.join_rules", "state_key": "", "content": content}
+    room = alice.create_room(preset="private_chat", room_version="11", initial_state=[rules])
+    copy = resident.join(server, hall)
+    event = resident.make_join(server, room)
+    resident.leave(server, copy)
+    return resident.send_join(server, event)
+
+
+def one_invite_more_than_may_be_open(server, alice, resident, network):
+    for _ in range(OPEN_INVITES_OF_SENDER_MAX):
+        status, answer = resident.invite(server, resident.create("invite"), alice.user_id)
+        assert status == 200, answer
+    return resident.invite(server, resident.create("invite"), alice.user_id)
+
+
+def showing_what_its_server_has_not_signed(server, alice, resident, network):
+    create = resident.begin("12")
+    copy = Copy("!" + id_of(create)[1:], {}, [id_of(create)], 1, resident.user())
+    resident.next(copy, "m.room.member", {"membership": "join"}, state_key=copy.user)
+    name = resident.event(copy, "m.room.name", {"name": "The burrow"}, state_key="")
+    forged = {**name, "signatures": create["signatures"]}
+    event = resident.event(copy, "m.room.member", {"membership": "invite"}, state_key=alice.user_id)
+    shown = {"room_version": "12", "invite_room_state": [create, forged]}
+    return resident.send_invite(server, copy.room_id, event, **shown)
+
+
+def too_large(server, alice, resident, network):
+    return resident.send(server, "POST", LIST, {}, body=b" " * 300_000)
+
+
+# So many invites of one user may wait for another's answer.
+OPEN_INVITES_OF_SENDER_MAX = 20
+
+
+@pytest.mark.parametrize(
+    "ask, status, counted",
+    [
+        (of_a_server_that_is_not_dealt_with, 403, ("publicRooms", "denied")),
+        (for_a_user_of_another_server, 403, ("make_join", "not_yours")),
+        (by_who_left_the_room_for_whose_members_it_is, 403, ("send_join", "join_conditions")),
+        (one_invite_more_than_may_be_open, 403, ("invite", "too_many_invites")),
+        (showing_what_its_server_has_not_signed, 400, ("invite", "bad_room_state")),
+        (too_large, 413, ("publicRooms", "M_TOO_LARGE")),
+    ],
+)
+def test_requests_are_counted_by_why_they_are_refused(measured, alice, resident, network, ask, status, counted):
+    server, refusals = measured
+    assert ask(server, alice, resident, network)[0] == status
+    assert refusals.news() == {counted: 1}
+
+
+def test_requests_that_are_too_many_are_counted(measured, resident):
+    """A server may invite so often, whatever comes of it."""
+    server, refusals = measured
+    body = {"room_version": "11", "event": {}, "invite_room_state": []}
+    target = path("v2/invite/{}/{}", f"!room:{resident.name}", "$event")
+    statuses = []
+    while 429 not in statuses:
+        statuses.append(resident.send(server, "PUT", target, body)[0])
+    assert set(statuses) == {400, 429}
+    assert refusals.news() == {("invite", "bad_event"): len(statuses) - 1, ("invite", "M_LIMIT_EXCEEDED"): 1}
+
+
 def test_templates_are_counted_by_what_is_wrong_with_them(measured, alice, resident):
     server, refusals = measured
     copy = resident.create()
@@ -199,6 +365,21 @@ def test_answers_are_counted_by_why_they_are_not_taken(measured, alice, resident
         resident.answer_invite = answer_invite
         alice.post("rooms/{roomId}/invite", room, json={"user_id": resident.user()}, status=502)
         assert refusals.news() == {("answer", reason): 1}
+
+
+def test_a_room_that_is_not_told_whole_is_counted(measured, alice, resident):
+    _, refusals = measured
+    copy, telling = resident.create(), resident.answer_send_join
+
+    def without_powers(*values):
+        status, answer = telling(*values)
+        left = lambda events: [event for event in events if event["type"] != "m.room.power_levels"]
+        return status, {**answer, "state": left(answer["state"]), "auth_chain": left(answer["auth_chain"])}
+
+    resident.answer_send_join = without_powers
+    resident.answer_event = resident.answer_event_auth = lambda *_: UNKNOWN
+    alice.join(copy.room_id, query=via(resident), status=502)
+    assert refusals.news() == {("answer", "not_whole"): 1}
 
 
 @pytest.mark.parametrize("created", ["10", "1", None])
@@ -276,3 +457,66 @@ def test_entries_of_answers_that_are_left_out_are_counted(measured, alice, resid
     assert refusals.news() == {("answer", "unfit_entry"): 2}
     found = alice.post("publicRooms", query={"server": resident.name})["chunk"]
     assert [shown["room_id"] for shown in found] == [room] and refusals.news() == {("answer", "unfit_entry"): 2}
+
+
+def leads_to(location):
+    return lambda: (302, b"", {"Location": location})
+
+
+@pytest.mark.parametrize(
+    "answer, reason",
+    [
+        (leads_to("http://default.test/file"), "redirect"),
+        (lambda: (302, b""), "redirect"),
+        # Round and round.
+        (leads_to(FILE), "redirect"),
+        (lambda: (403, {}), "status"),
+        (lambda: (429, {}), "status"),
+        (lambda: (503, {}), "status"),
+        (lambda: (200, b'{"m.server": "elsewhere.test"}' + b" " * 100_000), "too_large"),
+        (lambda: (200, b"no JSON"), "unreadable"),
+        (lambda: (200, {"m.server": "https://elsewhere.test"}), "unreadable"),
+        (lambda: (200, {}), "unreadable"),
+        # That there is no file is usual.
+        (lambda: (404, {}), None),
+    ],
+)
+def test_well_known_files_are_counted_by_why_they_are_of_no_use(measured, network, monkeypatch, answer, reason):
+    server, refusals = measured
+    monkeypatch.setitem(network.files_of("default.test"), FILE, lambda _: answer())
+    assert network.default_port.send(server, "GET", LIST)[0] == 200, "it is where its name says"
+    assert refusals.news() == ({("well_known", reason): 1} if reason else {})
+
+
+def test_a_well_known_file_that_does_not_end_is_counted(measured, network, monkeypatch):
+    server, refusals = measured
+    stops = threading.Event()
+
+    def pieces():
+        yield b'{"m.server":'
+        stops.wait(60)
+
+    monkeypatch.setitem(network.files_of("default.test"), FILE, lambda _: (200, pieces()))
+    assert network.default_port.send(server, "GET", LIST)[0] == 200
+    assert refusals.news() == {("well_known", "too_slow"): 1}
+    stops.set()
+
+
+def test_certificates_that_are_not_trusted_are_counted(measured, network, tmp_path):
+    server, refusals = measured
+    connections = Counting(refusals.address, CONNECTIONS)
+    unknown = Peer("uncertain.test", Authority(tmp_path, "Nobody"))
+    network.names.addresses["uncertain.test"] = ["127.0.0.1"]
+    for peer in (unknown, network.peer(certified="elsewhere.test")):
+        assert peer.send(server, "GET", LIST)[0] == 401 and peer.requests == []
+        assert connections.news() == {("certificate",): 1}
+        peer.close()
+
+
+def test_private_addresses_are_counted(network, tmp_path):
+    address = f"http://127.0.0.1:{free_port()}"
+    with Server(tmp_path / "data", *network.options, "--metrics-listen", address) as server:
+        connections, peer = Counting(address, CONNECTIONS), network.peer()
+        assert peer.send(server, "GET", LIST)[0] == 401 and peer.requests == []
+        assert connections.news() == {("private_address",): 1}
+        peer.close()

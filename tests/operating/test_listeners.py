@@ -14,7 +14,9 @@ import requests
 
 from harness.certificates import Authority
 from harness.client import Client
+from harness.metrics import told
 from harness.server import Server, free_port
+from harness.waiting import until
 
 VERSIONS = "/_matrix/client/versions"
 KEYS = "/_matrix/key/v2/server"
@@ -177,6 +179,20 @@ def test_tls_in_both_versions_of_http(tmp_path, authority):
                 answer = client.get(f"https://localhost:{port}{VERSIONS}")
                 assert (answer.status_code, answer.http_version) == (200, version)
                 assert answer.json()["versions"]
+
+
+def test_handshakes_that_come_to_nothing_are_counted(tmp_path, authority):
+    certificate, port = str(authority.certificate("localhost")), free_port()
+    address = f"http://127.0.0.1:{free_port()}"
+    options = ["--listen", f"https://127.0.0.1:{port}", "--tls-cert", certificate, "--tls-key", certificate]
+    failed = lambda: told(address, "warren_handshakes_failed_total")
+    with Server(tmp_path / "data", *options, "--metrics-listen", address, port=port):
+        with socket.create_connection(("127.0.0.1", port)):
+            with socket.create_connection(("127.0.0.1", port)) as plain:
+                plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
+                until(lambda: failed() == {("failed",): 1})
+            # The other one says nothing.
+            until(lambda: failed() == {("failed",): 1, ("too_slow",): 1})
 
 
 def test_tls_without_a_certificate_is_refused(tmp_path):

@@ -1,5 +1,5 @@
-//! What of other servers' input is not taken is counted, with its reason: requests, answers, templates and keys, events, and
-//! what is told outside of rooms.
+//! What of other servers' input is not taken is counted, with its reason: requests, answers, templates and keys, well-known
+//! files, events, and what is told outside of rooms.
 //!
 //! Every reason is one of few that this server knows, never a word of another server: there is no end of those.
 
@@ -52,6 +52,11 @@ pub fn template(error: &Error) {
 /// What a server publishes of its keys, or a notary tells of it.
 pub fn keys(reason: &'static str) {
     count("keys", reason);
+}
+
+/// A server's well-known file that is of no use.
+pub fn well_known(reason: &'static str) {
+    count("well_known", reason);
 }
 
 fn count(what: &'static str, reason: &'static str) {
@@ -122,7 +127,23 @@ pub fn edus(reason: &'static str, count: u64) {
 
 #[cfg(test)]
 mod tests {
+    use metrics_exporter_prometheus::PrometheusBuilder;
+
     use super::*;
+
+    #[test]
+    fn what_cannot_be_of_a_room_is_counted_by_why() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        metrics::with_local_recorder(&recorder, || {
+            unchecked_event(&Refused::Circular);
+            unchecked_event(&Refused::OtherVersion);
+        });
+        let page = recorder.handle().render();
+        for reason in ["circular", "other_version"] {
+            let line = format!(r#"warren_federation_events_total{{outcome="dropped",reason="{reason}"}} 1"#);
+            assert!(page.contains(&line), "{page}");
+        }
+    }
 
     #[test]
     fn endpoints_for_servers_have_a_name() {

@@ -13,11 +13,13 @@ use std::time::Duration;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
+use metrics::counter;
 use socket2::{Domain, Protocol, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -209,12 +211,8 @@ async fn accept(socket: Socket, connections: Connections, admission: &Admission,
                 match tls.clone() {
                     None => drop(tokio::spawn(connections.serve(stream, Some(address), stopping, admitted))),
                     Some(tls) => drop(tokio::spawn(async move {
-                        match tokio::time::timeout(HANDSHAKE_TIME_MAX, tls.accept(stream)).await {
-                            Ok(Ok(stream)) => {
-                                connections.serve(stream, Some(address), stopping, admitted).await;
-                            }
-                            Ok(Err(error)) => debug!(%address, %error, "TLS handshake failed"),
-                            Err(_) => debug!(%address, "TLS handshake took too long"),
+                        if let Some(stream) = shake_hands(&tls, stream, address).await {
+                            connections.serve(stream, Some(address), stopping, admitted).await;
                         }
                     })),
                 }
@@ -229,6 +227,27 @@ async fn accept(socket: Socket, connections: Connections, admission: &Admission,
             tokio::time::sleep(ACCEPT_PAUSE).await;
         }
     }
+}
+
+/// Opens TLS on a connection. Where that comes to nothing it is counted.
+async fn shake_hands(
+    tls: &TlsAcceptor,
+    stream: TcpStream,
+    address: SocketAddr,
+) -> Option<TlsStream<TcpStream>> {
+    let reason = match tokio::time::timeout(HANDSHAKE_TIME_MAX, tls.accept(stream)).await {
+        Ok(Ok(stream)) => return Some(stream),
+        Ok(Err(error)) => {
+            debug!(%address, %error, "TLS handshake failed");
+            "failed"
+        }
+        Err(_) => {
+            debug!(%address, "TLS handshake took too long");
+            "too_slow"
+        }
+    };
+    counter!("warren_handshakes_failed_total", "reason" => reason).increment(1);
+    None
 }
 
 impl Connections {

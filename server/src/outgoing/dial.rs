@@ -19,7 +19,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep};
 use tower_service::Service;
 
-use super::{ConnectError, OPEN_TIME_MAX, Outgoing};
+use super::{ConnectError, OPEN_TIME_MAX, Outgoing, count_refused};
 
 /// How long a host may take for what has been offered to it at once: as long as a transaction may take. Whoever reads nothing could keep
 /// a connection from being closed for ever, as there is something to be written before.
@@ -287,11 +287,28 @@ where
         let opening = self.0.call(uri);
         Box::pin(async move {
             match tokio::time::timeout(OPEN_TIME_MAX, opening).await {
-                Ok(opened) => opened.map_err(Into::into),
+                Ok(opened) => opened.map_err(|error| counted(error.into())),
                 Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
             }
         })
     }
+}
+
+/// Counts that there is no connection because the host cannot show that it is the one that was meant.
+fn counted(error: Box<dyn std::error::Error + Send + Sync>) -> Box<dyn std::error::Error + Send + Sync> {
+    if is_of_certificate(&*error) {
+        count_refused("certificate");
+    }
+    error
+}
+
+/// Whether TLS failed by the other side's certificate.
+fn is_of_certificate(error: &(dyn std::error::Error + 'static)) -> bool {
+    if let Some(error) = error.downcast_ref::<rustls::Error>() {
+        return matches!(error, rustls::Error::InvalidCertificate(_));
+    }
+    // Errors of input and output pass over what they hold when they are asked for their source.
+    error.downcast_ref::<io::Error>().and_then(io::Error::get_ref).is_some_and(|held| is_of_certificate(held))
 }
 
 #[cfg(test)]
@@ -344,6 +361,19 @@ mod tests {
         drop(host);
         assert!(dialer.call(uri).await.is_err());
         assert_eq!(places.available_permits(), 2);
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_certificate_is_told_from_other_faults() {
+        let within = |error: rustls::Error| {
+            // As the layers of TLS hand it on.
+            io::Error::other(io::Error::new(io::ErrorKind::InvalidData, error))
+        };
+        let unknown = rustls::CertificateError::UnknownIssuer;
+        assert!(is_of_certificate(&within(rustls::Error::InvalidCertificate(unknown))));
+        assert!(!is_of_certificate(&within(rustls::Error::DecryptError)));
+        assert!(!is_of_certificate(&io::Error::from(io::ErrorKind::TimedOut)));
+        assert!(!is_of_certificate(&ConnectError::Private("a.example".to_owned())));
     }
 
     /// How writing without end to one who reads nothing ends.

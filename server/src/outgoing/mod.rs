@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use metrics::counter;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -133,6 +134,7 @@ impl Outgoing {
         }
         found.retain(|address| private || addresses::is_public(*address));
         if found.is_empty() {
+            count_refused("private_address");
             return Err(ConnectError::Private(host.to_owned()));
         }
         let found = found.into_iter().take(ADDRESSES_MAX).map(|address| SocketAddr::new(address, port));
@@ -174,6 +176,11 @@ impl Outgoing {
             .wrap_connector(dialer);
         Timely(connector)
     }
+}
+
+/// Counts a connection that this server will not make, whoever would answer.
+fn count_refused(reason: &'static str) {
+    counter!("warren_connections_refused_total", "reason" => reason).increment(1);
 }
 
 /// Connects to all addresses, each a little later than the one before, and takes the first that answers. Without a place `beside`

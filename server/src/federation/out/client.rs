@@ -465,7 +465,7 @@ impl Answer {
 }
 
 /// A whole body of at most so many bytes.
-pub async fn read_whole(mut body: Incoming, bytes_max: usize) -> Result<Bytes, RemoteError> {
+async fn read_whole(mut body: Incoming, bytes_max: usize) -> Result<Bytes, RemoteError> {
     let mut whole = BytesMut::new();
     while let Some(piece) = next_piece(&mut body).await? {
         if whole.len() + piece.len() > bytes_max {

@@ -13,17 +13,18 @@ use bytes::Bytes;
 use dashmap::{DashMap, Entry};
 use http::header::{CACHE_CONTROL, LOCATION, USER_AGENT};
 use http::{HeaderMap, StatusCode, Uri};
-use http_body_util::Empty;
+use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
+use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use ruma_common::{OwnedServerName, ServerName};
 use serde::Deserialize;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
+use tokio::time::timeout_at;
 use tracing::debug;
 
-use super::RemoteError;
-use super::client::{AGENT, Connector, read_whole};
+use super::client::{AGENT, Connector};
 use crate::config::Resolve;
 use crate::context::Context;
 use crate::federation::limits::{
@@ -31,6 +32,7 @@ use crate::federation::limits::{
     WELL_KNOWN_CACHE_MAX, WELL_KNOWN_CACHE_MIN, WELL_KNOWN_FAILURE_MAX, WELL_KNOWN_FAILURE_MIN,
     WELL_KNOWN_REDIRECTS_MAX, WELL_KNOWN_SERVERS_MAX, WELL_KNOWN_TIME_MAX,
 };
+use crate::federation::refusals;
 use crate::outgoing::{ConnectError, Dial, Outgoing, Service};
 use crate::worker;
 
@@ -152,47 +154,54 @@ impl Discovery {
     }
 }
 
-/// Step 3: what the file says, and how long that is good.
+/// Step 3: what the file says, and how long that is good. One that is there and of no use is counted; most servers have none.
 async fn well_known(client: &WellKnownClient, host: &str) -> Found {
-    match tokio::time::timeout(WELL_KNOWN_TIME_MAX, ask(client, host)).await {
-        Ok(found) => found,
-        Err(_) => Found::NotNow,
-    }
-}
-
-async fn ask(client: &WellKnownClient, host: &str) -> Found {
     let Ok(mut uri) = format!("https://{host}/.well-known/matrix/server").parse::<Uri>() else {
         return Found::Nothing;
     };
+    let end = tokio::time::Instant::now() + WELL_KNOWN_TIME_MAX;
     for _ in 0..=WELL_KNOWN_REDIRECTS_MAX {
         let mut request = http::Request::new(Empty::new());
         request.headers_mut().insert(USER_AGENT, AGENT);
         *request.uri_mut() = uri.clone();
-        let Ok(answer) = client.request(request).await else { return Found::NotNow };
+        let Ok(Ok(answer)) = timeout_at(end, client.request(request)).await else { return Found::NotNow };
         let (head, body) = answer.into_parts();
         if head.status.is_redirection() {
             let location = head.headers.get(LOCATION).and_then(|location| location.to_str().ok());
             match location.and_then(|location| redirected(&uri, location)) {
                 Some(next) => uri = next,
-                None => return Found::Nothing,
+                None => return unusable("redirect", Found::Nothing),
             }
             continue;
         }
-        if head.status.is_server_error() || head.status == StatusCode::TOO_MANY_REQUESTS {
-            return Found::NotNow;
-        }
-        if head.status != StatusCode::OK {
-            return Found::Nothing;
-        }
-        return match read_whole(body, WELL_KNOWN_BYTES_MAX).await {
-            Ok(body) => read_file(&body)
-                .map_or(Found::Nothing, |name| Found::Delegated(name, cache_time(&head.headers))),
-            // Too large.
-            Err(RemoteError::BadAnswer(_)) => Found::Nothing,
-            Err(_) => Found::NotNow,
+        return match head.status {
+            StatusCode::OK => read_in_time(&head.headers, body, end).await,
+            StatusCode::NOT_FOUND => Found::Nothing,
+            StatusCode::TOO_MANY_REQUESTS => unusable("status", Found::NotNow),
+            status if status.is_server_error() => unusable("status", Found::NotNow),
+            _ => unusable("status", Found::Nothing),
         };
     }
-    Found::Nothing
+    unusable("redirect", Found::Nothing)
+}
+
+/// What a file says that is being sent.
+async fn read_in_time(headers: &HeaderMap, body: Incoming, end: tokio::time::Instant) -> Found {
+    match timeout_at(end, Limited::new(body, WELL_KNOWN_BYTES_MAX).collect()).await {
+        Ok(Ok(body)) => match read_file(&body.to_bytes()) {
+            Some(name) => Found::Delegated(name, cache_time(headers)),
+            None => unusable("unreadable", Found::Nothing),
+        },
+        Ok(Err(error)) if error.is::<LengthLimitError>() => unusable("too_large", Found::Nothing),
+        // It broke off.
+        Ok(Err(_)) => Found::NotNow,
+        Err(_) => unusable("too_slow", Found::NotNow),
+    }
+}
+
+fn unusable(reason: &'static str, found: Found) -> Found {
+    refusals::well_known(reason);
+    found
 }
 
 /// Ends a lookup when it is dropped, whatever became of it.
