@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::error::{Error, Result};
 
@@ -76,6 +77,24 @@ impl Certificates {
             .with_root_certificates(roots)
             .with_no_client_auth();
         Ok(Trust(TlsConnector::from(Arc::new(config))))
+    }
+
+    /// What the generator shows where it is a server itself.
+    pub fn acceptor(&self) -> Result<TlsAcceptor> {
+        let unusable = |error: &dyn std::fmt::Display| {
+            Error::Implausible(format!("the servers' certificate is unusable: {error}"))
+        };
+        let certificate =
+            CertificateDer::from_pem_file(&self.certificate).map_err(|error| unusable(&error))?;
+        let key = PrivateKeyDer::from_pem_file(&self.key).map_err(|error| unusable(&error))?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| unusable(&error))?
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate], key)
+            .map_err(|error| unusable(&error))?;
+        Ok(TlsAcceptor::from(Arc::new(config)))
     }
 }
 

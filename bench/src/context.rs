@@ -292,6 +292,14 @@ impl Several<'_> {
         self.figures.push(figure);
     }
 
+    /// Keeps a figure of one of the servers.
+    pub fn take_of(&mut self, peer: &Peer, figure: Figure) {
+        match peer {
+            Peer::Warren(_) => self.figures.push(figure),
+            Peer::Synapse(_) => self.of_synapse.push(figure),
+        }
+    }
+
     /// A new folder for a server.
     pub fn folder(&self, name: &str) -> Result<PathBuf> {
         let folder = self.disk.join(name);

@@ -108,7 +108,7 @@ pub async fn fresh(plan: &Plan, peer: &Peer, work: &Path) -> Taken {
     };
     let mut taken = Gathered::default();
     for family in Family::ALL.into_iter().filter(|family| plan.needs(*family)) {
-        if family == Family::Pairs || effort != Effort::Full && !family.for_slow_peers() {
+        if family.is_together() || effort != Effort::Full && !family.for_slow_peers() {
             continue;
         }
         for _ in 0..plan.rounds {
@@ -130,18 +130,21 @@ pub async fn fresh(plan: &Plan, peer: &Peer, work: &Path) -> Taken {
     taken.finish(plan, peer.name().to_owned(), peer.version())
 }
 
-/// Measures servers of both kinds in rooms of each other, and adds that to what was taken of each.
+/// Takes the measures that have servers of both kinds in one run of the family, and adds that to what was taken of each.
 pub async fn together(plan: &Plan, peers: &[Peer], work: &Path, servers: &mut [Taken]) {
-    let Some((warren, others)) = peers.split_first().filter(|_| plan.needs(Family::Pairs)) else { return };
+    let Some((warren, others)) = peers.split_first() else { return };
     let mut taken = [Gathered::default(), Gathered::default()];
-    for _ in 0..plan.rounds {
-        eprintln!("{:?}", Family::Pairs);
-        let mut ctx = several(warren, others.first(), work);
-        let result = Family::Pairs.run_several(&mut ctx).await;
-        let failure = result.as_ref().err().map(|error| Err(Error::Implausible(error.to_string())));
-        let [ours, theirs] = &mut taken;
-        ours.gather(plan, Family::Pairs, ctx.figures, result);
-        theirs.gather(plan, Family::Pairs, ctx.of_synapse, failure.unwrap_or(Ok(())));
+    let wanted = Family::ALL.into_iter().filter(|family| family.is_together() && plan.needs(*family));
+    for family in wanted {
+        for _ in 0..plan.rounds {
+            eprintln!("{family:?}");
+            let mut ctx = several(warren, others.first(), work);
+            let result = family.run_several(&mut ctx).await;
+            let failure = result.as_ref().err().map(|error| Err(Error::Implausible(error.to_string())));
+            let [ours, theirs] = &mut taken;
+            ours.gather(plan, family, ctx.figures, result);
+            theirs.gather(plan, family, ctx.of_synapse, failure.unwrap_or(Ok(())));
+        }
     }
     for (taken, server) in taken.into_iter().zip(servers) {
         let more = taken.finish(plan, String::new(), String::new());

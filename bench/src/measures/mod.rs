@@ -66,6 +66,10 @@ pub enum Family {
     RemoteRoom,
     /// Servers of two kinds in rooms of each other.
     Pairs,
+    /// The same transactions for servers of two kinds.
+    InboundPairs,
+    /// A large room that servers of two kinds join, by way of either kind.
+    LargePairs,
 }
 
 /// Which way a figure is good.
@@ -170,7 +174,7 @@ impl Measure {
 
 impl Family {
     /// In the order of running: what needs a fresh and quiet machine first, the long load last.
-    pub const ALL: [Family; 19] = [
+    pub const ALL: [Family; 21] = [
         Family::Footprint,
         Family::Sends,
         Family::SharedRooms,
@@ -190,6 +194,8 @@ impl Family {
         Family::IdleDestinations,
         Family::RemoteRoom,
         Family::Pairs,
+        Family::InboundPairs,
+        Family::LargePairs,
     ];
 
     /// Whether it measures the engine in this process, and no server.
@@ -199,7 +205,12 @@ impl Family {
 
     /// Whether it starts servers itself, which reach each other.
     pub fn starts_servers(self) -> bool {
-        matches!(self, Family::Inbound | Family::IdleDestinations | Family::RemoteRoom | Family::Pairs)
+        self.is_together() || matches!(self, Family::Inbound | Family::IdleDestinations | Family::RemoteRoom)
+    }
+
+    /// Whether it takes its measures of Warren and of Synapse at once.
+    pub fn is_together(self) -> bool {
+        matches!(self, Family::Pairs | Family::InboundPairs | Family::LargePairs)
     }
 
     /// Takes the measures of a family that needs no server; the figures taken before a failure stay in the context.
@@ -219,6 +230,8 @@ impl Family {
             Family::IdleDestinations => federation::idle::run(ctx).await,
             Family::RemoteRoom => federation::remote_room::run(ctx).await,
             Family::Pairs => federation::pairs::run(ctx).await,
+            Family::InboundPairs => federation::inbound::run_together(ctx).await,
+            Family::LargePairs => federation::large_pairs::run(ctx).await,
             _ => Ok(()),
         }
     }
@@ -245,7 +258,7 @@ impl Family {
     /// Whether a slow peer takes it too; the others have no published figure and would take it hours.
     pub fn for_slow_peers(self) -> bool {
         let of_warren_alone = matches!(self, Family::IdleSync | Family::Start | Family::Syncs);
-        self == Family::Pairs || !of_warren_alone && !self.is_in_process() && !self.starts_servers()
+        self.is_together() || !of_warren_alone && !self.is_in_process() && !self.starts_servers()
     }
 }
 
@@ -279,6 +292,15 @@ mod tests {
         let sends = find("send-64-rooms").expect("a row");
         assert_eq!(sends.ratio_bar(), Some(6_000.0 / 58.0));
         assert_eq!(find("send-room-8").expect("a row").ratio_bar(), None);
+    }
+
+    #[test]
+    fn what_is_held_against_synapse_in_the_same_place_is_taken_of_both_at_once() {
+        for measure in MEASURES {
+            let is_held_so = matches!(measure.bar, Bar::TimesSynapse(_));
+            assert_eq!(is_held_so, measure.family.is_together(), "{}", measure.name);
+            assert!(!is_held_so || measure.family.for_slow_peers(), "{}", measure.name);
+        }
     }
 
     #[test]

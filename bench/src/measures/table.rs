@@ -403,6 +403,28 @@ pub const MEASURES: &[Measure] = &[
     in_pair("resident-join-synapse", "Synapse joining a room of 200 members here, p50"),
     in_pair("resident-send-synapse", "sending there, p50"),
     in_pair("resident-receive-synapse", "from a send on Synapse to a waiting sync here, p50"),
+    Measure {
+        better: Better::Higher,
+        ..together(
+            "inbound-accepted",
+            "events of another server until a user sees them, 50 per transaction, one room",
+            Family::InboundPairs,
+        )
+        .in_unit("/s")
+    },
+    in_large_room(
+        "remote-large-send-warren",
+        "joining a room of 20,000 members by way of Warren and sending",
+    ),
+    in_large_room("remote-large-full-warren", "until all its members are known"),
+    in_large_room("remote-large-memory-warren", "resident memory that this took at most").in_unit("MiB"),
+    in_large_room("remote-large-send-synapse", "joining it by way of Synapse and sending"),
+    in_large_room("remote-large-full-synapse", "until all its members are known"),
+    in_large_room("remote-large-memory-synapse", "resident memory that this took at most").in_unit("MiB"),
+    in_large_room("resident-large-send-warren", "Warren joining it by way of this server and sending"),
+    in_large_room("resident-large-full-warren", "until Warren knows all its members"),
+    in_large_room("resident-large-send-synapse", "Synapse joining it by way of this server and sending"),
+    in_large_room("resident-large-full-synapse", "until Synapse knows all its members"),
 ];
 
 /// A measure of the engine in this process, which no other server takes: by default a ratio that is to be small.
@@ -423,9 +445,19 @@ const fn resolving(name: &'static str, title: &'static str, bar: f64) -> Measure
     Measure { better: Better::Higher, ..of_engine(name, title, Family::Resolution, bar) }
 }
 
-/// A figure of servers in rooms of each other: no worse than Synapse in the same place.
+/// A figure of servers of both kinds in one run of the family: no worse than Synapse in the same place.
+const fn together(name: &'static str, title: &'static str, family: Family) -> Measure {
+    Measure { bar: Bar::TimesSynapse(1.0), ..of_engine(name, title, family, 0.0) }
+}
+
+/// Such a one of servers in rooms of each other.
 const fn in_pair(name: &'static str, title: &'static str) -> Measure {
-    Measure { bar: Bar::TimesSynapse(1.0), ..of_engine(name, title, Family::Pairs, 0.0).in_unit("ms") }
+    together(name, title, Family::Pairs).in_unit("ms")
+}
+
+/// Such a one of servers that join a large room.
+const fn in_large_room(name: &'static str, title: &'static str) -> Measure {
+    together(name, title, Family::LargePairs).in_unit("s")
 }
 
 impl Measure {

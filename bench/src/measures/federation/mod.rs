@@ -2,6 +2,8 @@
 
 pub mod idle;
 pub mod inbound;
+pub mod large_pairs;
+mod origin;
 pub mod pairs;
 pub mod remote_room;
 
@@ -15,6 +17,8 @@ use crate::process;
 /// Below a server's data, where Warren's store is.
 const STORE: &str = "store";
 
+/// What a join leaves to be done afterwards is not to disturb the next: a server has been quiet for so long before.
+const QUIET_BEFORE_JOIN: Duration = Duration::from_millis(400);
 /// How often it is looked whether a server is quiet.
 const QUIET_LOOKS_MAX: usize = 60;
 /// A server is taken for quiet that uses no more than this part of a processor: that much its own clocks take.
@@ -38,4 +42,10 @@ async fn quiet(running: &Running, pause: Duration) -> Result<()> {
         before = now;
     }
     Ok(())
+}
+
+/// Waits until neither of two servers has anything left to do, before one joins a room of the other.
+async fn both_quiet(joiner: &Running, resident: &Running) -> Result<()> {
+    quiet(joiner, QUIET_BEFORE_JOIN).await?;
+    quiet(resident, QUIET_BEFORE_JOIN).await
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use warren_bench::statistics::median;
 
-use super::{quiet, start};
+use super::{both_quiet, start};
 use crate::certificates::Certificates;
 use crate::context::{Figure, Several};
 use crate::error::{Error, Result};
@@ -18,8 +18,6 @@ const MEMBERS: usize = 200;
 /// Rooms that are joined by each server, one after the other, and messages each way in the last.
 const ROOMS: usize = 3;
 const MESSAGES: usize = 20;
-/// What a join leaves to be done afterwards is not to disturb the next: a server has been quiet for so long before.
-const QUIET: Duration = Duration::from_millis(400);
 /// Between two messages, so that who was answered waits again.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -78,14 +76,14 @@ async fn pair(joiner: &Place<'_>, resident: &Place<'_>) -> Result<Times> {
         let room_id = there.create_room_of("11").await?;
         let others = resident.members.get(1..).unwrap_or_default();
         join_all(&resident.running.homeserver()?, others, &room_id).await?;
-        both_quiet(joiner, resident).await?;
+        both_quiet(&joiner.running, &resident.running).await?;
         let begun = Instant::now();
         here.join_by(&room_id, &via).await?;
         times.join.push(milliseconds(begun));
         last = room_id;
     }
     let room = EncodedRoom::new(&last);
-    both_quiet(joiner, resident).await?;
+    both_quiet(&joiner.running, &resident.running).await?;
     let [mut waits_here, mut waits_there] = [session(joiner)?, session(resident)?];
     for number in 0..=MESSAGES {
         let ways = [(&mut here, &mut waits_there), (&mut there, &mut waits_here)];
@@ -103,11 +101,6 @@ async fn pair(joiner: &Place<'_>, resident: &Place<'_>) -> Result<Times> {
         }
     }
     Ok(times)
-}
-
-async fn both_quiet(joiner: &Place<'_>, resident: &Place<'_>) -> Result<()> {
-    quiet(&joiner.running, QUIET).await?;
-    quiet(&resident.running, QUIET).await
 }
 
 /// One message: when it was answered, and when it came to who waits.
@@ -168,10 +161,8 @@ fn take(ctx: &mut Several<'_>, [joiner, resident]: [&Peer; 2], times: Times) {
     let figure =
         |(name, times): (&'static str, Vec<f64>)| Figure::new(name, median(times).unwrap_or(f64::NAN));
     for (peer, figures) in [(joiner, of_joiner), (resident, of_resident)] {
-        let figures = figures.map(figure);
-        match is_warren(peer) {
-            true => ctx.figures.extend(figures),
-            false => ctx.of_synapse.extend(figures),
+        for named in figures {
+            ctx.take_of(peer, figure(named));
         }
     }
 }
