@@ -5,6 +5,8 @@ import pytest
 from harness.participant import Participant
 from harness.server import sound
 
+KEYS = "/_matrix/key/v2/server"
+
 
 @pytest.fixture(scope="session")
 def server(network, tmp_path_factory):
@@ -29,5 +31,16 @@ def peer(network):
 def resident(network):
     """A peer whose users come into rooms."""
     peer = network.peer(kind=Participant)
+    yield peer
+    peer.close()
+
+
+@pytest.fixture
+def away(network, resident):
+    """A server whose users are in rooms of the resident's, and that tells nobody its keys until it has its answer back."""
+    peer = network.peer(kind=Participant)
+    peer.events, peer.before, peer.copies = resident.events, resident.before, resident.copies
+    peer.told_keys = peer.answers[KEYS]
+    peer.answers[KEYS] = lambda _: (503, {"errcode": "M_UNKNOWN", "error": "Not now."})
     yield peer
     peer.close()

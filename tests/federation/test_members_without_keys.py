@@ -29,17 +29,6 @@ def resident(network):
 
 
 @pytest.fixture
-def away(network, resident):
-    """A server whose users are in rooms of the resident's, and that tells nobody its keys."""
-    peer = network.peer(kind=Participant)
-    peer.events, peer.before, peer.copies = resident.events, resident.before, resident.copies
-    peer.told_keys = peer.answers[KEYS]
-    peer.answers[KEYS] = lambda _: (503, NOT_NOW)
-    yield peer
-    peer.close()
-
-
-@pytest.fixture
 def supposed(network, resident):
     """A server that the resident says is in its rooms."""
     peer = network.peer(kind=Participant)

@@ -7,7 +7,6 @@ import pytest
 
 from harness.client import Client, bodies
 from harness.events import id_of
-from harness.participant import Participant
 from harness.rooms import joined_members, members, see, via
 from harness.senders import room_messages
 from harness.waiting import until
@@ -17,17 +16,6 @@ KEYS = "/_matrix/key/v2/server"
 SECONDS_MAX = 45
 # More than are adopted at once.
 STATES = 20
-
-
-@pytest.fixture
-def away(network, resident):
-    """A server whose users are in rooms of the resident's, and that tells nobody its keys."""
-    peer = network.peer(kind=Participant)
-    peer.events, peer.before, peer.copies = resident.events, resident.before, resident.copies
-    peer.told_keys = peer.answers[KEYS]
-    peer.answers[KEYS] = lambda _: (503, {"errcode": "M_UNKNOWN", "error": "Not now."})
-    yield peer
-    peer.close()
 
 
 @pytest.fixture
