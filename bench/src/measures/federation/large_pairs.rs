@@ -30,14 +30,18 @@ pub async fn run(ctx: &mut Several<'_>) -> Result<()> {
     let room_id = make_room(&folder.join("data").join(STORE), &there.name())?;
     let running = warren.start_reachable(&folder, Some(there))?;
     let mut first = Resident { peer: warren, running };
-    join(ctx, warren, &first, &room_id, &certificates).await?.stop()?;
+    // Who has joined stays: whoever joins after it must be able to ask for the key that its events are signed with.
+    let mut joined = vec![join(ctx, warren, &first, &room_id, &certificates).await?];
     if let Some(synapse) = ctx.synapse {
         let running = join(ctx, synapse, &first, &room_id, &certificates).await?;
-        let mut second = Resident { peer: synapse, running };
+        let second = Resident { peer: synapse, running };
         for joiner in [warren, synapse] {
-            join(ctx, joiner, &second, &room_id, &certificates).await?.stop()?;
+            joined.push(join(ctx, joiner, &second, &room_id, &certificates).await?);
         }
-        second.running.stop()?;
+        joined.push(second.running);
+    }
+    for mut running in joined {
+        running.stop()?;
     }
     first.running.stop()
 }
