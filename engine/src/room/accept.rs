@@ -120,6 +120,9 @@ pub(super) fn fill_in(tx: &mut Tx, room: &mut RoomCtx, arrival: Arrival, past: P
     event.header.is_filled_in = true;
     let event = Arc::new(event);
     write_rows(tx, room, &event, Some(pos), arrival.known_as.is_some());
+    if event.header.partial_state {
+        tx.put(&schema::PARTIAL_STATES, &(room.num, pos), &num);
+    }
     if after_gap {
         gap::open(tx, room.num, pos, StreamPos(pos.0.saturating_sub(1)), &missing)?;
     } else if !is_within {
@@ -237,7 +240,10 @@ pub(super) fn pass_over(tx: &mut Tx, room: &RoomCtx, arrival: Arrival, gap: Stre
     let (status, state_after) = (EventStatus::Rejected, arrival.state_before);
     let place =
         Place { key, status, state_after, room_state: room.head.state, after_gap: false, redacted_by };
-    let event = write(tx, room, arrival, num, place, None)?;
+    let mut event = assemble(tx, room, &arrival, num, place)?;
+    event.header.is_filled_in = true;
+    let event = Arc::new(event);
+    write_rows(tx, room, &event, None, arrival.known_as.is_some());
     note_missing_before(tx, &event, gap, &missing)?;
     gap::arrived(tx, &event)?;
     redactions::apply_waiting(tx, room, event)

@@ -374,13 +374,15 @@ impl Step<'_> {
         if past.is_within && prev.iter().any(|prev| stands_behind(prev, past.pos)) {
             return Ok(Outcome::Refused(Refused::Unrelated));
         }
-        let (state_before, prev) = match known.as_ref().filter(|event| event.header.is_in_graph()) {
+        let (before, prev) = match known.as_ref().filter(|event| event.header.is_in_graph()) {
             // It was soft-failed, and is judged by what was known then: nothing would lead to it if it waited. That does not follow
             // from what came since.
-            Some(overlooked) => (Some(overlooked.header.state_before), overlooked.header.prev.clone()),
+            Some(overlooked) => {
+                (Some((overlooked.header.state_before, false)), overlooked.header.prev.clone())
+            }
             None => (self.state_before(pdu, &prev, given)?, prev.iter().map(|event| event.num).collect()),
         };
-        let Some(state_before) = state_before else { return Ok(Outcome::Waiting) };
+        let Some((state_before, partial_state)) = before else { return Ok(Outcome::Waiting) };
         let was_rejected = known.as_ref().is_some_and(|event| event.header.status == EventStatus::Rejected);
         let verdict = match judge_by_auth_events(self.room, pdu, &allowing)? {
             Ok(()) => judge_by_state(self.tx, self.room, pdu, state_before, &allowing.auth)?,
@@ -392,7 +394,7 @@ impl Step<'_> {
             prev,
             auth: allowing.auth,
             state_before,
-            partial_state: false,
+            partial_state,
             transaction: None,
             is_new: false,
         };
@@ -406,8 +408,8 @@ impl Step<'_> {
         Ok(verdict.map_or_else(Outcome::Rejected, |()| accepted))
     }
 
-    /// The state before the event: from what it follows if all of that is here, else as given, else from what follows it,
-    /// which is possible as long as nothing between them changed it.
+    /// The state before the event, and whether it lacks members: from what it follows if all of that is here, else as given, else
+    /// from what follows it, which is possible as long as nothing between them changed it.
     ///
     /// What is here of what it follows has its part in it, as where an event comes live: if this one is not shown, what follows it
     /// is taken to follow that, and the room's state to rest on it no more.
@@ -416,33 +418,29 @@ impl Step<'_> {
         pdu: &Pdu,
         prev: &[Arc<Event>],
         given: Option<&GivenState>,
-    ) -> Result<Option<NodeId>> {
+    ) -> Result<Option<(NodeId, bool)>> {
+        let known = prev.iter().map(|event| event.header.state_after);
+        let partial = prev.iter().any(|event| event.header.partial_state);
         let distinct: HashSet<&Arc<str>> = pdu.prev_events.iter().collect();
         if prev.len() == distinct.len() {
-            let states = prev.iter().map(|event| event.header.state_after);
-            return Ok(Some(fork::merged(self.tx, self.room, states)?));
+            return Ok(Some((fork::merged(self.tx, self.room, known)?, partial)));
         }
         let told = match given {
             Some(given) => {
                 let entries = given_entries(self.tx, self.room, &given.state, self.at_hand, self.missing)?;
-                entries.map(|entries| state::build(self.tx, self.room.num, entries)).transpose()?
+                let Some(entries) = entries else { return Ok(None) };
+                Some((state::build(self.tx, self.room.num, entries)?, false))
             }
-            None => {
-                let derived = self.state_from_followers(pdu)?;
-                if derived.is_none() {
-                    self.missing.state.push(pdu.event_id.clone());
-                }
-                derived
-            }
+            None => self.state_from_followers(pdu)?,
         };
-        let Some(told) = told else { return Ok(None) };
-        // A whole state is not resolved with one that lacks members: each of them would be in conflict.
-        let counts = |event: &&Arc<Event>| given.is_none() || !event.header.partial_state;
-        let known = prev.iter().filter(counts).map(|event| event.header.state_after);
-        Ok(Some(fork::merged(self.tx, self.room, known.chain([told]))?))
+        let Some((told, lacks_members)) = told else {
+            self.missing.state.push(pdu.event_id.clone());
+            return Ok(None);
+        };
+        Ok(Some((fork::merged(self.tx, self.room, known.chain([told]))?, partial || lacks_members)))
     }
 
-    fn state_from_followers(&self, pdu: &Pdu) -> Result<Option<NodeId>> {
+    fn state_from_followers(&self, pdu: &Pdu) -> Result<Option<(NodeId, bool)>> {
         let mut at: &Pdu = pdu;
         // Each step goes to an event that came together with this one, and none comes twice.
         loop {
@@ -455,7 +453,7 @@ impl Step<'_> {
                 let is_shown = follower.header.status == EventStatus::Accepted;
                 let alone =
                     is_shown && follower.header.prev.is_empty() && follower.pdu()?.prev_events.len() == 1;
-                return Ok(alone.then_some(follower.header.state_before));
+                return Ok(alone.then_some((follower.header.state_before, follower.header.partial_state)));
             }
             let next = self.followers.get(&*at.event_id).and_then(|followers| followers.first());
             match next {

@@ -1,6 +1,6 @@
 //! A state that lacked members becomes whole.
 //!
-//! Invariant: what came after the join is judged again, each after what it follows and what allows it, by the states that it
+//! Invariant: what came after the join, as history too, is judged again, each after what it follows and what allows it, by the states that it
 //! would have been judged by; what is not allowed after all is withdrawn, and what was rejected and is allowed is taken in.
 //! Afterwards nothing that follows the join tells that members were ever missing, but for the room's current state at each of
 //! the events, which is what clients were told then; how far that goes is noted (`PARTIAL_STRETCHES`).
@@ -50,12 +50,13 @@ pub(crate) fn complete_state(
     let ordered = after_what_they_name(&partial);
     let (is_left, followed) = (is_left(tx, room, given)?, followed(&ordered));
     let mut judged = Judged { is_left, followed, ..Judged::default() };
+    let others = before_other_joins(tx, room, &partial, join.num)?;
+    let states = States { join: join.num, lacking: join.header.state_before, whole, others };
     for event in ordered {
         // As it is now: it may have come to be behind a gap.
         let event = tx.event(event.num)?;
-        let before = if event.num == join.num { Some(whole) } else { state_before(tx, room, &event)? };
-        // What follows another join whose state is not known yet goes on without it.
-        let Some(before) = before else { continue };
+        // What follows another join whose state is not known yet, or leads to it, goes on without it.
+        let Some(before) = states.before(tx, room, &event)? else { continue };
         judged.judge_again(tx, room, &event, before)?;
     }
     // The states of events are others now than the room's was when they came.
@@ -99,25 +100,59 @@ fn partial_events(reader: &Reader, room: RoomNum) -> Result<Vec<Arc<Event>>, Sto
     reader.events(&nums)
 }
 
-/// The state before an event that follows the join; nothing if something that it follows still lacks members, or if it is itself
-/// another join that left members out.
-fn state_before(tx: &mut Tx, room: &RoomCtx, event: &Event) -> Result<Option<NodeId>> {
-    let mut snapshots = Vec::with_capacity(event.header.prev.len() + 1);
-    for num in &event.header.prev {
-        let prev = tx.event(*num)?;
-        if prev.header.partial_state {
-            return Ok(None);
+/// The states before joins that left members out.
+struct States {
+    /// The join whose members have come.
+    join: EventNum,
+    /// The state before it without them.
+    lacking: NodeId,
+    whole: NodeId,
+    /// Those before other joins, of which the members have not come.
+    others: Vec<NodeId>,
+}
+
+impl States {
+    /// The state before an event that follows the join, or leads to it; nothing if something that it follows still lacks members, or if
+    /// it is itself another join that left members out, or leads to one.
+    fn before(&self, tx: &mut Tx, room: &RoomCtx, event: &Event) -> Result<Option<NodeId>> {
+        if event.num == self.join {
+            return Ok(Some(self.whole));
         }
-        snapshots.push(prev.header.state_after);
-    }
-    if event.lacks_prev_events()? {
-        if is_other_join(tx, room, event)? {
-            return Ok(None);
+        let mut snapshots = Vec::with_capacity(event.header.prev.len() + 1);
+        for num in &event.header.prev {
+            let prev = tx.event(*num)?;
+            if prev.header.partial_state {
+                return Ok(None);
+            }
+            snapshots.push(prev.header.state_after);
         }
-        // What another server told of the state before it is in the one that it had.
-        snapshots.push(event.header.state_before);
+        if event.lacks_prev_events()? {
+            let told = event.header.state_before;
+            if is_other_join(tx, room, event)? || self.others.contains(&told) {
+                return Ok(None);
+            }
+            // What another server told of the state before it is in the one that it had; history that leads to the join has that
+            // before the join.
+            snapshots.push(if told == self.lacking { self.whole } else { told });
+        }
+        Ok(Some(fork::merged(tx, room, snapshots)?))
     }
-    Ok(Some(fork::merged(tx, room, snapshots)?))
+}
+
+/// The states before the other joins among events that lack members.
+fn before_other_joins(
+    reader: &Reader,
+    room: &RoomCtx,
+    partial: &[Arc<Event>],
+    join: EventNum,
+) -> Result<Vec<NodeId>> {
+    let mut states = Vec::new();
+    for event in partial.iter().filter(|event| event.num != join) {
+        if event.lacks_prev_events()? && is_other_join(reader, room, event)? {
+            states.push(event.header.state_before);
+        }
+    }
+    Ok(states)
 }
 
 /// Whether the event is a join of which the members that it left out are still asked for. A user who came in by way of another
@@ -161,6 +196,8 @@ impl Judged {
         let header = EventHeader {
             state_before: before,
             state_after: after,
+            // Of history nobody was told.
+            room_state: if event.header.is_filled_in { after } else { event.header.room_state },
             partial_state: false,
             status,
             ..event.header.clone()
@@ -200,6 +237,8 @@ impl Judged {
         if was_rejected {
             // What was replaced meanwhile would be the last that clients are told of the entry.
             let is_past = self.followed.contains(&event.num) && is_replaced(tx, room, event)?;
+            // History would be told as if it were new.
+            let is_past = is_past || event.header.is_filled_in;
             // Nobody has asked for a policy server's signature on it.
             let is_shown =
                 !self.is_left && !is_past && policy::lacks_signature(tx, room, &*event.pdu()?)?.is_none();

@@ -32,7 +32,10 @@ pub(super) fn withdraw(tx: &mut Tx, room: &RoomCtx, event: &Arc<Event>, pos: Str
         tx.delete(&schema::OUTGOING_EVENTS, &(room.num, pos));
     }
     tx.put(&schema::OFF_TIMELINE, &(room.num, event.num), &());
-    tx.put(&schema::STATE_CHANGES, &(room.num, pos), &event.header.room_state);
+    // Of history nobody was told.
+    if !event.header.is_filled_in {
+        tx.put(&schema::STATE_CHANGES, &(room.num, pos), &event.header.room_state);
+    }
     gap::hand_on(tx, room.num, pos)?;
     tx.touch(Touch::Withdrawn(room.num));
     Ok(())

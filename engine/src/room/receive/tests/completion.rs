@@ -2,10 +2,9 @@
 
 mod answered;
 mod ends;
+mod paged;
 mod rejected;
 mod unshown;
-
-use serde_json::{Value, json};
 
 use super::*;
 use crate::{

@@ -112,23 +112,26 @@ fn a_server_that_is_found_to_be_there_is_told_where_the_room_ends() {
 /// What is told behind a gap has nobody in it but who tells it. What lies between says nothing of them, and follows the join.
 #[test]
 fn who_is_left_out_of_a_state_that_is_made_up_before_the_members_come_is_in_the_room_when_they_have() {
-    let resident = Scene::new();
-    let carl = resident.member(CARL, CARL, "join", &strs(&resident.ends()), 20);
-    assert!(accepted(&resident.receive(&[&carl])));
-    let entry = Entry::new(resident);
-    entry.store_members();
-    let held_back = entry.resident.message(BOB, &[&entry.join.event_id], 30);
-    let sent = entry.resident.message(BOB, &[&held_back.event_id], 31);
-    let bob = entry.state.iter().find(|pdu| pdu.state_key.as_deref() == Some(BOB)).unwrap();
-    let mut state = entry.newcomer.state_ids();
-    state.push(bob.event_id.clone());
-    let states = vec![GivenState { event_id: sent.event_id.clone(), state }];
-    let pdus = entry.resident.check(&[&sent]);
-    assert!(accepted(&entry.newcomer.write(ReceivePdus { pdus, states, ..ReceivePdus::default() })));
-    let pdus = entry.resident.check(&[&held_back]);
-    assert!(accepted(&entry.newcomer.write(ReceivePdus { pdus, ..ReceivePdus::default() })));
-    entry.newcomer.is_sound();
-    entry.complete();
-    assert!(entry.newcomer.is_joined(CARL));
-    entry.newcomer.is_sound();
+    for backfill in [false, true] {
+        let resident = Scene::new();
+        let carl = resident.member(CARL, CARL, "join", &strs(&resident.ends()), 20);
+        assert!(accepted(&resident.receive(&[&carl])));
+        let entry = Entry::new(resident);
+        entry.store_members();
+        let Entry { resident, newcomer, join, state } = &entry;
+        let held_back = resident.message(BOB, &[&join.event_id], 30);
+        let sent = resident.message(BOB, &[&held_back.event_id], 31);
+        let bob = state.iter().find(|pdu| pdu.state_key.as_deref() == Some(BOB)).unwrap();
+        let mut told = newcomer.state_ids();
+        told.push(bob.event_id.clone());
+        let states = vec![GivenState { event_id: sent.event_id.clone(), state: told }];
+        let pdus = resident.check(&[&sent]);
+        assert!(accepted(&newcomer.write(ReceivePdus { pdus, states, ..ReceivePdus::default() })));
+        let pdus = resident.check(&[&held_back]);
+        assert!(accepted(&newcomer.write(ReceivePdus { pdus, backfill, ..ReceivePdus::default() })));
+        newcomer.is_sound();
+        entry.complete();
+        assert!(newcomer.is_joined(CARL), "told as history: {backfill}");
+        newcomer.is_sound();
+    }
 }
