@@ -156,6 +156,11 @@ impl Missed {
         self.next_from = earlier(self.next_from, Some(from));
     }
 
+    /// Whether more is to be looked for than what came last in each room.
+    pub fn is_any(&self) -> bool {
+        self.next_from.is_some() || self.search.is_some_and(|search| !search.is_for_latest)
+    }
+
     /// Behind which position all came that is to be looked for; `None` if nothing is.
     pub fn behind(&self) -> Option<StreamPos> {
         earlier(self.next_from, self.search.map(|search| search.from))
