@@ -2,16 +2,18 @@
 
 use std::collections::BTreeSet;
 
+use bytes::Bytes;
 use serde_json::Value;
 
 use super::*;
 use crate::{
     PresenceState,
     command::{DeliveryShelved, SetPresence, SetReceipts, SetTyping},
+    core::num::{RoomNum, TextNum, UserNum},
     device::tests::register,
     fixture::World,
     outbox,
-    store::Memory,
+    store::{Direction, Memory, RestOfKey, Tx, schema},
     view::federation::{DueDestinations, LeaveDestination},
 };
 
@@ -141,7 +143,7 @@ fn set_presence(world: &World, state: PresenceState) {
 
 /// What a transaction has beside events.
 fn kinds(transaction: &Transaction) -> Vec<String> {
-    let kind = |edu: &bytes::Bytes| {
+    let kind = |edu: &Bytes| {
         let edu: Value = serde_json::from_slice(edu).unwrap();
         edu["edu_type"].as_str().unwrap().to_owned()
     };
@@ -159,7 +161,7 @@ fn receipts(brought: &[Transaction]) -> Vec<String> {
 
 /// What its messages say.
 fn bodies(transaction: &Transaction) -> Vec<String> {
-    let body = |pdu: &bytes::Bytes| {
+    let body = |pdu: &Bytes| {
         let pdu: Value = serde_json::from_slice(pdu).unwrap();
         pdu["content"]["body"].as_str().unwrap().to_owned()
     };
@@ -325,6 +327,30 @@ fn more_receipts_than_there_is_room_for_are_told_all_the_same() {
     let brought = bring(&world);
     assert_eq!(receipts(&brought).into_iter().collect::<BTreeSet<_>>(), all);
     assert!(brought.iter().all(|transaction| transaction.edus.len() <= Transaction::EDUS_MAX));
+    assert!(look(&world).is_empty());
+}
+
+#[test]
+fn a_receipt_that_cannot_be_read_keeps_nothing_else_waiting() {
+    let world = world();
+    let (spoiled, kept) = (read_in_a_thread(&world, "spoiled"), read_in_a_thread(&world, "kept"));
+    world.message(ROOM, ALICE, "hello");
+    let spoil = |tx: &mut Tx| {
+        let (rows, thread) = (schema::RECEIPTS.raw(), tx.text_num(&spoiled)?);
+        let (room, alice) = (tx.room_num(ROOM)?.unwrap(), tx.user_num(ALICE)?.unwrap());
+        let mut key = None;
+        tx.scan(&rows, &(room, alice), Direction::Forward, |row: RestOfKey, _| {
+            let (.., of): (RoomNum, UserNum, u8, TextNum) = row.decode().unwrap();
+            key = (Some(of) == thread).then_some(row);
+            key.is_none()
+        })?;
+        tx.put(&rows, &key.unwrap(), &Bytes::new());
+        Ok(())
+    };
+    world.act(spoil).unwrap();
+    let brought = bring(&world);
+    assert_eq!(brought.iter().flat_map(bodies).collect::<Vec<_>>(), ["hello"]);
+    assert_eq!(receipts(&brought), [kept]);
     assert!(look(&world).is_empty());
 }
 
