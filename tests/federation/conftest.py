@@ -2,6 +2,7 @@
 
 import pytest
 
+from harness.hasty import Hasty
 from harness.participant import Participant
 from harness.server import sound
 
@@ -32,6 +33,15 @@ def resident(network):
     """A peer whose users come into rooms."""
     peer = network.peer(kind=Participant)
     yield peer
+    peer.close()
+
+
+@pytest.fixture
+def hasty(network):
+    """A peer that keeps its answer to a join back until a test lets it give it."""
+    peer = network.peer(kind=Hasty)
+    yield peer
+    peer.may_answer.set()
     peer.close()
 
 

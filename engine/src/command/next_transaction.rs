@@ -150,11 +150,17 @@ impl Command for NextTransaction {
         }
         // Nothing else may be for it for long, and until then rows would be kept for what it has missed.
         let is_made_up_for = was_made_up_for && row.making_up.is_none();
+        let has_taken = acknowledged.is_some() || self.took_brief;
+        // Or what it was told is looked for again after every start, until it takes something.
+        let lacks_no_more =
+            row.lacks_receipts && !tx.shared.outbox.receipts_told_to(server, has_taken, true).1;
         if is_noted
             || missed_nothing
+            || lacks_no_more
             || !is_repeated && (row.in_flight.is_some() || acknowledged.is_some() || is_made_up_for)
         {
-            note(tx, server, &mut row, acknowledged.is_some() || self.took_brief);
+            row.lacks_receipts |= has_failed;
+            note(tx, server, &mut row, has_taken);
         }
         let delivered_to = row.delivered_to;
         let in_flight = row.in_flight.filter(|_| self.begins);
@@ -227,8 +233,9 @@ fn is_well(row: &mut Destination, known_to: StreamPos, now_ms: u64) {
 /// Writes how the server stands, and with it up to where it was told receipts. If it `has_taken` what it
 /// was sent, that counts.
 fn note(tx: &mut Tx, server: TextNum, row: &mut Destination, has_taken: bool) {
-    let told_to = tx.shared.outbox.receipts_told_to(server, has_taken);
+    let (told_to, lacks) = tx.shared.outbox.receipts_told_to(server, has_taken, row.lacks_receipts);
     row.receipts_told_to = row.receipts_told_to.max(told_to);
+    row.lacks_receipts = lacks;
     tx.put(&schema::DESTINATIONS, &server, row);
 }
 

@@ -12,13 +12,12 @@ use crate::{
     core::{
         event::{JsonObject, Pdu},
         identifiers::server_name,
-        num::{RoomNum, UserNum},
         version::RoomVersion,
     },
     error::{Denied, Error, Invalid, Result, What},
     room::{
-        RoomCtx, ignored,
-        out_of_band::{Notice, check_room_state, note, sender_of, stripped_state, takes_part},
+        RoomCtx,
+        out_of_band::{Notice, check_open_invites, check_room_state, note, stripped_state, takes_part},
         servers::server_allowed,
         signed_invites, version_index,
     },
@@ -27,15 +26,6 @@ use crate::{
         schema::{Membership, SignedInvite},
     },
 };
-
-/// How many invites from one server to rooms that this one is not in may wait for a user's answer: more than anybody looks
-/// through. Each takes some kilobytes, here and in the user's first sync. Those of whom the user ignores are not counted: they are
-/// not shown, so that nobody would ever answer them.
-const OPEN_INVITES_MAX: usize = 100;
-
-/// How many of them may be by the same user: a community's rooms at once. One user of a large server is not to keep all others from
-/// inviting, and of one who is ignored no more is kept.
-const OPEN_INVITES_OF_SENDER_MAX: usize = 20;
 
 /// An invite from another server.
 pub struct ReceiveInvite {
@@ -105,6 +95,8 @@ impl Command for ReceiveInvite {
             return Ok(ReceivedInvite { event: signed.json, is_news: false });
         }
         check_open_invites(tx, (user, room), (&self.server, &self.event.sender))?;
+        // It may be the one that was kept while this server was in the room and could not be shown.
+        signed_invites::discard(tx, user, room);
         let notice = Notice {
             version: self.version,
             pdu: &signed,
@@ -115,36 +107,6 @@ impl Command for ReceiveInvite {
         note(tx, user, room, notice)?;
         Ok(ReceivedInvite { event: signed.json, is_news: true })
     }
-}
-
-/// Refuses one invite more of a server's user than may wait for the user's answer, beside that to the same room. O(the user's rooms).
-///
-/// Errors: [`Denied::TooManyInvites`].
-pub(super) fn check_open_invites(
-    tx: &Tx,
-    (user, room): (UserNum, RoomNum),
-    (server, sender): (&str, &str),
-) -> Result<()> {
-    let ignored = ignored::by(tx, user)?;
-    let (mut shown, mut of_sender) = (0, 0);
-    for (other, row) in tx.user_rooms(user)? {
-        if other == room || row.value.membership != Membership::Invite {
-            continue;
-        }
-        let open = tx.out_of_band(user, other)?;
-        let Some(open) = open.filter(|open| open.servers.iter().any(|helper| helper == server)) else {
-            continue;
-        };
-        let inviter = sender_of(&open);
-        let inviter = inviter.as_deref().unwrap_or_default();
-        of_sender += usize::from(inviter == sender);
-        shown += usize::from(!ignored.contains_id(tx, inviter)?);
-    }
-    let is_shown = !ignored.contains_id(tx, sender)?;
-    if of_sender >= OPEN_INVITES_OF_SENDER_MAX || (is_shown && shown >= OPEN_INVITES_MAX) {
-        return Err(Denied::TooManyInvites.into());
-    }
-    Ok(())
 }
 
 impl ReceiveInvite {

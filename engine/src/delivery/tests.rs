@@ -2,16 +2,18 @@
 
 use std::collections::BTreeSet;
 
+use bytes::Bytes;
 use serde_json::Value;
 
 use super::*;
 use crate::{
     PresenceState,
     command::{DeliveryShelved, SetPresence, SetReceipts, SetTyping},
+    core::num::{RoomNum, TextNum, UserNum},
     device::tests::register,
     fixture::World,
     outbox,
-    store::Memory,
+    store::{Direction, Memory, RestOfKey, Tx, schema},
     view::federation::{DueDestinations, LeaveDestination},
 };
 
@@ -141,7 +143,7 @@ fn set_presence(world: &World, state: PresenceState) {
 
 /// What a transaction has beside events.
 fn kinds(transaction: &Transaction) -> Vec<String> {
-    let kind = |edu: &bytes::Bytes| {
+    let kind = |edu: &Bytes| {
         let edu: Value = serde_json::from_slice(edu).unwrap();
         edu["edu_type"].as_str().unwrap().to_owned()
     };
@@ -159,7 +161,7 @@ fn receipts(brought: &[Transaction]) -> Vec<String> {
 
 /// What its messages say.
 fn bodies(transaction: &Transaction) -> Vec<String> {
-    let body = |pdu: &bytes::Bytes| {
+    let body = |pdu: &Bytes| {
         let pdu: Value = serde_json::from_slice(pdu).unwrap();
         pdu["content"]["body"].as_str().unwrap().to_owned()
     };
@@ -245,6 +247,58 @@ fn who_fails_for_long_is_not_told_everything_again_for_what_is_read_right_after_
 }
 
 #[test]
+fn an_end_amid_a_search_for_what_a_server_missed_costs_it_no_receipt() {
+    const COUNT: usize = 250;
+    let memory = Arc::new(Memory::default());
+    let world = furnished(World::on(memory.clone()));
+    let mut all = BTreeSet::from([read_in_a_thread(&world, "failed")]);
+    let mut delivery = due(&world);
+    assert!(next(&world, &mut delivery).is_some());
+    fail_for(&world, delivery, 2 * HOUR_MS);
+    all.extend((0..COUNT).map(|number| read_in_a_thread(&world, &number.to_string())));
+    world.pass_ms(DAY_MS);
+    let mut delivery = due(&world);
+    let first = next(&world, &mut delivery).unwrap();
+    delivery.sent(Sent::Done);
+    let mut told: BTreeSet<String> = receipts(&[first]).into_iter().collect();
+    assert!(told.len() + 100 < all.len(), "more are left than the last of the room");
+    // Now it is noted that the server is well; and this it does not take.
+    assert!(next(&world, &mut delivery).is_some());
+    let ended_ms = world.engine.now_ms();
+    drop(world);
+    let world = restarted(&memory);
+    world.pass_ms(ended_ms - world.engine.now_ms());
+    told.extend(receipts(&bring(&world)));
+    assert_eq!(told, all);
+    drop(world);
+    assert_eq!(bring(&restarted(&memory)), [], "it has everything, which is noted with the last");
+}
+
+#[test]
+fn for_who_was_away_and_missed_no_receipt_none_is_looked_for_at_every_start() {
+    let memory = Arc::new(Memory::default());
+    let world = furnished(World::on(memory.clone()));
+    world.message(ROOM, ALICE, "hello");
+    let mut delivery = due(&world);
+    assert!(next(&world, &mut delivery).is_some());
+    fail_for(&world, delivery, 2 * HOUR_MS);
+    let ended_ms = world.engine.now_ms();
+    drop(world);
+    let world = restarted(&memory);
+    world.pass_ms(ended_ms + DAY_MS - world.engine.now_ms());
+    let lacks = || {
+        world.ask(|reader| Ok(outbox::destination(reader, reader.text_num(THERE)?.unwrap())?.lacks_receipts))
+    };
+    let mut delivery = due(&world);
+    assert_eq!(bodies(&next(&world, &mut delivery).unwrap()), ["hello"]);
+    delivery.sent(Sent::DoneForNow);
+    assert_eq!(next(&world, &mut delivery), None);
+    assert!(lacks(), "they are still to be looked for");
+    assert_eq!(bring(&world), []);
+    assert!(!lacks());
+}
+
+#[test]
 fn who_came_after_something_was_read_is_not_told_of_it_after_an_end() {
     let memory = Arc::new(Memory::default());
     let world = furnished(World::on(memory.clone()));
@@ -273,6 +327,30 @@ fn more_receipts_than_there_is_room_for_are_told_all_the_same() {
     let brought = bring(&world);
     assert_eq!(receipts(&brought).into_iter().collect::<BTreeSet<_>>(), all);
     assert!(brought.iter().all(|transaction| transaction.edus.len() <= Transaction::EDUS_MAX));
+    assert!(look(&world).is_empty());
+}
+
+#[test]
+fn a_receipt_that_cannot_be_read_keeps_nothing_else_waiting() {
+    let world = world();
+    let (spoiled, kept) = (read_in_a_thread(&world, "spoiled"), read_in_a_thread(&world, "kept"));
+    world.message(ROOM, ALICE, "hello");
+    let spoil = |tx: &mut Tx| {
+        let (rows, thread) = (schema::RECEIPTS.raw(), tx.text_num(&spoiled)?);
+        let (room, alice) = (tx.room_num(ROOM)?.unwrap(), tx.user_num(ALICE)?.unwrap());
+        let mut key = None;
+        tx.scan(&rows, &(room, alice), Direction::Forward, |row: RestOfKey, _| {
+            let (.., of): (RoomNum, UserNum, u8, TextNum) = row.decode().unwrap();
+            key = (Some(of) == thread).then_some(row);
+            key.is_none()
+        })?;
+        tx.put(&rows, &key.unwrap(), &Bytes::new());
+        Ok(())
+    };
+    world.act(spoil).unwrap();
+    let brought = bring(&world);
+    assert_eq!(brought.iter().flat_map(bodies).collect::<Vec<_>>(), ["hello"]);
+    assert_eq!(receipts(&brought), [kept]);
     assert!(look(&world).is_empty());
 }
 

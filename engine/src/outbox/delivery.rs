@@ -251,8 +251,9 @@ pub(crate) fn known_servers(reader: &Reader, now_ms: u64) -> Result<BTreeMap<Tex
     reader.scan(&schema::DESTINATIONS, &(), Direction::Forward, |server, row| {
         let is_over = row.failed_ms > now_ms;
         let due_ms = if is_over { row.retry_ms.min(now_ms) } else { row.retry_ms };
-        let (receipts_told_to, was_away) = (row.receipts_told_to, row.was_away());
-        servers.insert(server, Pause { due_ms, failure: Failure::of(&row), receipts_told_to, was_away });
+        let (receipts_told_to, lacks_receipts) = (row.receipts_told_to, row.lacks_receipts || row.was_away());
+        servers
+            .insert(server, Pause { due_ms, failure: Failure::of(&row), receipts_told_to, lacks_receipts });
         true
     })?;
     Ok(servers)

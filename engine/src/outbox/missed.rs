@@ -9,7 +9,7 @@ use super::ephemeral::{Ephemeral, earlier};
 use crate::{
     core::num::{RoomNum, StreamPos, TextNum, UserNum},
     room::{members::is_local, receipts::ReceiptKind},
-    store::{Direction, Reader, StorageError, schema, schema::Membership},
+    store::{Direction, Reader, RestOfKey, StorageError, schema, schema::Membership},
 };
 
 /// The most receipts and rooms that are looked at together, whoever has read: some milliseconds.
@@ -58,26 +58,24 @@ impl Search {
                 continue;
             }
             let rows = receipts(reader, room, (from, before), limit)?;
-            for (index, (pos, user, kind, thread)) in rows.iter().copied().enumerate() {
+            let (count, last) = (rows.len(), rows.last().map_or(StreamPos::ZERO, |row| row.0));
+            for (index, (pos, receipt)) in rows.into_iter().enumerate() {
                 if found.len() >= max {
                     let before = StreamPos(pos.0.saturating_add(1));
                     return Ok((found, Some(Self { room, before, looked: looked + index, ..self })));
                 }
-                match is_told(reader, room, user, kind) {
-                    Ok(true) => found.push(Ephemeral::Receipt(room, user, thread)),
-                    Ok(false) => {}
+                match receipt.and_then(|receipt| told(reader, room, receipt)) {
+                    Ok(told) => found.extend(told),
                     Err(error @ StorageError::Corrupt(_)) => {
-                        tracing::warn!(%error, "whose receipt it is cannot be read, and it is passed over");
+                        tracing::warn!(%error, "a receipt, or whose it is, cannot be read, and it is passed over");
                     }
                     Err(error) => return Err(error),
                 }
             }
             // A room in which nobody has read costs a look too.
-            left = left.saturating_sub(rows.len() + 1);
+            left = left.saturating_sub(count + 1);
             if left == 0 {
-                let before = rows.last().map_or(StreamPos::ZERO, |row| row.0);
-                let looked = looked + rows.len();
-                return Ok((found, Some(Self { room, before, looked, ..self })));
+                return Ok((found, Some(Self { room, before: last, looked: looked + count, ..self })));
             }
         }
         Ok((found, None))
@@ -102,8 +100,11 @@ fn rooms(reader: &Reader, server: TextNum, from: RoomNum) -> Result<Vec<(RoomNum
     Ok(rooms)
 }
 
-/// A row of a room's stream of receipts.
-type Row = (StreamPos, UserNum, u8, TextNum);
+/// Whose a receipt in a room's stream is, its kind and thread.
+type Receipt = (UserNum, u8, TextNum);
+
+/// A row of that stream; what cannot be read of it hides no other.
+type Row = (StreamPos, Result<Receipt, StorageError>);
 
 /// The last receipts of a room that came behind one position and before another, the newest first.
 fn receipts(
@@ -118,23 +119,30 @@ fn receipts(
         return Ok(rows);
     }
     reader.scan_between(
-        &schema::RECEIPT_STREAM,
+        &schema::RECEIPT_STREAM.raw(),
         &(room, start),
         &(room, before),
         Direction::Backward,
-        |(_, pos): (RoomNum, StreamPos), (user, kind, thread)| {
-            rows.push((pos, user, kind, thread));
+        |key: RestOfKey, receipt| {
+            if let Some((_, pos)) = key.decode::<(RoomNum, StreamPos)>() {
+                rows.push((pos, schema::RECEIPT_STREAM.read_value(&receipt)));
+            }
             rows.len() < limit
         },
     )?;
     Ok(rows)
 }
 
-/// Whether it is this server's to tell others that the user has read that far.
-fn is_told(reader: &Reader, room: RoomNum, user: UserNum, kind: u8) -> Result<bool, StorageError> {
-    Ok(kind == ReceiptKind::Read as u8
+/// What others are told of the receipt, if it is this server's to tell them that its user has read that far.
+fn told(
+    reader: &Reader,
+    room: RoomNum,
+    (user, kind, thread): Receipt,
+) -> Result<Option<Ephemeral>, StorageError> {
+    let is_told = kind == ReceiptKind::Read as u8
         && is_local(reader, &reader.user_id(user)?)
-        && reader.membership(user, room)? == Some(Membership::Join))
+        && reader.membership(user, room)? == Some(Membership::Join);
+    Ok(is_told.then_some(Ephemeral::Receipt(room, user, thread)))
 }
 
 /// What is to be looked for that one server has missed.
@@ -154,6 +162,11 @@ impl Missed {
     /// It has missed receipts that came behind this position.
     pub fn add(&mut self, from: StreamPos) {
         self.next_from = earlier(self.next_from, Some(from));
+    }
+
+    /// Whether more is to be looked for than what came last in each room.
+    pub fn is_any(&self) -> bool {
+        self.next_from.is_some() || self.search.is_some_and(|search| !search.is_for_latest)
     }
 
     /// Behind which position all came that is to be looked for; `None` if nothing is.
@@ -274,6 +287,31 @@ mod tests {
         drop(world);
         // It is not known where somebody has read before the start.
         assert_eq!(look(&World::on(memory), false, 100), (Vec::new(), 3));
+    }
+
+    #[test]
+    fn a_receipt_that_cannot_be_read_hides_no_other() {
+        let world = furnished(World::new());
+        let read = |tx: &mut Tx| {
+            let (room, alice) = (tx.room_num(ROOM)?.unwrap(), tx.user_num(ALICE)?.unwrap());
+            let threads = [tx.intern_text("main")?, tx.intern_text("$thread")?, tx.intern_text("")?];
+            come(tx, room, threads.map(|thread| (alice, thread)));
+            Ok(threads.map(|thread| Ephemeral::Receipt(room, alice, thread)))
+        };
+        let [first, _, last] = world.act(read).unwrap();
+        let spoil_the_second = |tx: &mut Tx| {
+            let (rows, room) = (schema::RECEIPT_STREAM.raw(), tx.room_num(ROOM)?.unwrap());
+            let mut keys = Vec::new();
+            tx.scan(&rows, &room, Direction::Forward, |key: RestOfKey, _| {
+                keys.push(key);
+                true
+            })?;
+            tx.put(&rows, &keys[1], &bytes::Bytes::new());
+            Ok(())
+        };
+        world.act(spoil_the_second).unwrap();
+        assert_eq!(look(&world, false, 100), (vec![last, first], 1));
+        assert_eq!(look(&world, false, 1), (vec![last, first], 2));
     }
 
     #[test]

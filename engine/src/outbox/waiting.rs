@@ -48,8 +48,8 @@ pub(crate) struct Pause {
     pub failure: Failure,
     /// Up to where it was told receipts.
     pub receipts_told_to: StreamPos,
-    /// Whether it had not taken what it was sent last.
-    pub was_away: bool,
+    /// Whether it may lack any behind that, and not the last alone.
+    pub lacks_receipts: bool,
 }
 
 /// What may be waiting for one server.
@@ -216,12 +216,12 @@ impl Waiting {
     pub fn load(&self, servers: impl IntoIterator<Item = (TextNum, Pause)>, now_ms: u64) {
         let mut inner = self.0.lock();
         inner.loaded = true;
-        for (server, Pause { due_ms, failure, receipts_told_to, was_away }) in servers {
+        for (server, Pause { due_ms, failure, receipts_told_to, lacks_receipts }) in servers {
             let pending = inner.servers.entry(server).or_default();
             pending.is_unknown = true;
             pending.queued = pending.queued.max(StreamPos(1));
             (pending.due_ms, pending.said_ms, pending.failure) = (due_ms, now_ms, failure);
-            pending.missed = Missed::before_start(receipts_told_to, !was_away);
+            pending.missed = Missed::before_start(receipts_told_to, !lacks_receipts);
             if due_ms > 0 {
                 inner.laggards.insert(server, now_ms);
             }
@@ -304,6 +304,10 @@ impl Waiting {
     ) {
         let mut inner = self.0.lock();
         let Some(pending) = inner.servers.get_mut(&server) else { return };
+        if rest.is_none() && found.is_empty() && pending.missed.is_any() {
+            // That it lacks nothing is noted at the next look, which is else at what it takes next.
+            pending.queued = pending.queued.max(StreamPos(1));
+        }
         pending.missed.goes_on(rest);
         for receipt in found {
             // What came meanwhile may have taken the last place.
@@ -313,14 +317,14 @@ impl Waiting {
         }
     }
 
-    /// Up to where the server was told all receipts, with those on their way if it `has_taken` them.
-    pub fn receipts_told_to(&self, server: TextNum, has_taken: bool) -> StreamPos {
+    /// Up to where the server was told all receipts, with those on their way if it `has_taken` them; and whether it may lack any
+    /// behind that, and not the last alone, by what it `lacked` before.
+    pub fn receipts_told_to(&self, server: TextNum, has_taken: bool, lacked: bool) -> (StreamPos, bool) {
         let inner = self.0.lock();
-        let behind = inner
-            .servers
-            .get(&server)
-            .and_then(|pending| earlier(pending.missed.behind(), pending.ephemerals.behind(has_taken)));
-        behind.unwrap_or(inner.dispatched_to)
+        let Some(pending) = inner.servers.get(&server) else { return (inner.dispatched_to, false) };
+        let behind = earlier(pending.missed.behind(), pending.ephemerals.behind(has_taken));
+        let lacks = pending.missed.is_any() || lacked && behind.is_some();
+        (behind.unwrap_or(inner.dispatched_to), lacks)
     }
 
     /// Takes up to `limit` servers that are due and that nobody is at, first those that have been due for longest; and says when

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{RoomCtx, purge::remove_account_data, room_version, version_index};
+use super::{RoomCtx, ignored, purge::remove_account_data, room_version, version_index};
 use crate::{
     core::{
         event::{ClientFormat, EventError, JsonObject, Pdu, StoredEvent, is_stripped, write_client_event},
@@ -19,7 +19,7 @@ use crate::{
         num::{EventNum, RoomNum, UserNum},
         version::RoomVersion,
     },
-    error::{Error, Invalid, Result, What},
+    error::{Denied, Error, Invalid, Result, What},
     store::{
         Direction, Positioned, Reader, StorageError, Tx, schema,
         schema::{Membership, OutOfBand, UserNews, UserRoom},
@@ -49,6 +49,15 @@ const KEPT_MEMBERS: [&str; 7] =
 /// Of how many forgotten rooms a user's answer is kept that nobody has heard, some kilobyte each: as many as one server may have
 /// invites wait. Of more the room may ask anew.
 pub(crate) const FORGOTTEN_ANSWERS_MAX: usize = 100;
+
+/// How many invites from one server to rooms that this one is not in may wait for a user's answer: more than anybody looks
+/// through. Each takes some kilobytes, here and in the user's first sync. Those of whom the user ignores are not counted: they are
+/// not shown, so that nobody would ever answer them.
+pub(crate) const OPEN_INVITES_MAX: usize = 100;
+
+/// How many of them may be by the same user: a community's rooms at once. One user of a large server is not to keep all others from
+/// inviting, and of one who is ignored no more is kept.
+pub(crate) const OPEN_INVITES_OF_SENDER_MAX: usize = 20;
 
 /// What is learnt of a local user's membership.
 pub(crate) struct Notice<'a> {
@@ -313,6 +322,36 @@ pub(super) fn leave_of(row: &OutOfBand, event_id: &str) -> Result<Option<Pdu>, S
 pub(crate) fn sender_of(row: &OutOfBand) -> Option<Arc<str>> {
     let event: Value = serde_json::from_slice(&row.json).unwrap_or_default();
     event.get("sender").and_then(Value::as_str).map(Arc::from)
+}
+
+/// Refuses one invite more of a server's user than may wait for the user's answer, beside that to the same room. O(the user's rooms).
+///
+/// Errors: [`Denied::TooManyInvites`].
+pub(crate) fn check_open_invites(
+    reader: &Reader,
+    (user, room): (UserNum, RoomNum),
+    (server, sender): (&str, &str),
+) -> Result<()> {
+    let ignored = ignored::by(reader, user)?;
+    let (mut shown, mut of_sender) = (0, 0);
+    for (other, row) in reader.user_rooms(user)? {
+        if other == room || row.value.membership != Membership::Invite {
+            continue;
+        }
+        let open = reader.out_of_band(user, other)?;
+        let Some(open) = open.filter(|open| open.servers.iter().any(|helper| helper == server)) else {
+            continue;
+        };
+        let inviter = sender_of(&open);
+        let inviter = inviter.as_deref().unwrap_or_default();
+        of_sender += usize::from(inviter == sender);
+        shown += usize::from(!ignored.contains_id(reader, inviter)?);
+    }
+    let is_shown = !ignored.contains_id(reader, sender)?;
+    if of_sender >= OPEN_INVITES_OF_SENDER_MAX || (is_shown && shown >= OPEN_INVITES_MAX) {
+        return Err(Denied::TooManyInvites.into());
+    }
+    Ok(())
 }
 
 impl Reader {

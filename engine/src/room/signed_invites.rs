@@ -10,16 +10,17 @@ use std::sync::Arc;
 
 use super::{
     RoomCtx,
-    out_of_band::{Notice, leave_of, note},
+    out_of_band::{Notice, check_open_invites, leave_of, note},
     room_version,
 };
 use crate::{
+    account::{invite_permission::blocks_invites, users},
     core::{
         event::Pdu,
         num::{RoomNum, UserNum},
         version::{RoomVersion, StateResolution},
     },
-    error::Result,
+    error::{Denied, Error, Result},
     store::{
         Direction, Reader, StorageError, Tx, schema,
         schema::{EventStatus, Membership, SignedInvite},
@@ -81,7 +82,8 @@ pub(super) fn has_left_since(version: &RoomVersion, invite: &Pdu, event: &Pdu) -
         && !invite.auth_events.contains(&event.event_id)
 }
 
-/// Shows the invites whose events will not come any more, if this server is in the room no longer. O(invites kept).
+/// Shows the invites whose events will not come any more, if this server is in the room no longer. O(invites kept), and for each
+/// O(its user's rooms).
 pub(super) fn show_if_left(tx: &mut Tx, room: &RoomCtx) -> Result<()> {
     if tx.is_server_in_room(&tx.shared.server_name, room.num)? {
         return Ok(());
@@ -97,19 +99,29 @@ pub(super) fn show_if_left(tx: &mut Tx, room: &RoomCtx) -> Result<()> {
         },
     )?;
     for (user, invite) in kept {
-        show(tx, user, room.num, invite)?;
+        match show(tx, user, room.num, invite) {
+            // It stays with those whose events do not come, which are looked at again and again.
+            Err(Error::Denied(Denied::TooManyInvites)) => {}
+            shown => shown?,
+        }
     }
     Ok(())
 }
 
-/// Shows a user an invite, instead of keeping it.
+/// Shows a user an invite, instead of keeping it. Who has closed their account since, or wants no invites any more, is not shown it later
+/// either.
+///
+/// Errors: [`Denied::TooManyInvites`]. It is kept then, and may be shown when the user has answered others.
 pub(crate) fn show(tx: &mut Tx, user: UserNum, room: RoomNum, invite: SignedInvite) -> Result<()> {
-    tx.delete(&schema::SIGNED_INVITES, &(room, user));
     let pdu = read(&invite)?;
-    // The room has judged it, and what it says of the user counts.
-    if is_judged(tx, &pdu.event_id)? {
+    let is_open = users::account(tx, user)?.is_some_and(|account| !account.is_deactivated);
+    // Or the room has judged it, and what it says of the user counts.
+    if !is_open || blocks_invites(tx, user)? || is_judged(tx, &pdu.event_id)? {
+        discard(tx, user, room);
         return Ok(());
     }
+    check_open_invites(tx, (user, room), (&invite.server, &pdu.sender))?;
+    discard(tx, user, room);
     let notice = Notice {
         version: room_version(invite.version)?,
         pdu: &pdu,
@@ -120,7 +132,7 @@ pub(crate) fn show(tx: &mut Tx, user: UserNum, room: RoomNum, invite: SignedInvi
     note(tx, user, room, notice)
 }
 
-/// Forgets an invite that its user does not want to see.
+/// Keeps the invite no longer, if there is one.
 pub(crate) fn discard(tx: &mut Tx, user: UserNum, room: RoomNum) {
     tx.delete(&schema::SIGNED_INVITES, &(room, user));
 }
@@ -198,7 +210,7 @@ fn is_overdue(reader: &Reader, invite: &SignedInvite) -> bool {
 }
 
 /// Who sends an invite.
-pub(crate) fn sender(invite: &SignedInvite) -> Result<Arc<str>> {
+fn sender(invite: &SignedInvite) -> Result<Arc<str>> {
     Ok(read(invite)?.sender)
 }
 

@@ -61,6 +61,8 @@ pub struct Destination {
     /// The receipts of this server's users up to here it was told, or need not be. Behind it they may have been too: it is written
     /// with something else, or once in a while.
     pub receipts_told_to: StreamPos,
+    /// Whether it may lack any of those behind that, since it was away. Else it lacks the last at most.
+    pub lacks_receipts: bool,
 }
 
 impl Destination {
@@ -89,6 +91,13 @@ pub struct MakingUp {
     pub in_flight: Option<(StreamPos, StreamPos)>,
 }
 
+/// A row of before it was noted whether a server that is not away may lack more than the last receipts.
+#[derive(Deserialize)]
+struct DestinationToldReceipts {
+    before: DestinationBefore,
+    receipts_told_to: StreamPos,
+}
+
 /// A row of before it was noted which receipts a server was told.
 #[derive(Deserialize)]
 struct DestinationBefore {
@@ -111,22 +120,24 @@ struct FirstDestination {
     succeeded_ms: u64,
 }
 
-impl FirstDestination {
-    /// The same row now. The receipts were told with the events.
-    fn now(self, asked_ms: u64, making_up: Option<MakingUp>) -> Destination {
+impl DestinationBefore {
+    /// The same row now. Before it was noted up to where receipts were told, that was with the events.
+    fn now(self, receipts_told_to: Option<StreamPos>) -> Destination {
+        let Self { first, asked_ms, making_up } = self;
         Destination {
-            delivered_to: self.delivered_to,
-            catch_up_to: self.catch_up_to,
-            in_flight: self.in_flight,
-            messages_waiting: self.messages_waiting,
-            failures: self.failures,
-            failing_since_ms: self.failing_since_ms,
-            failed_ms: self.failed_ms,
-            retry_ms: self.retry_ms,
-            succeeded_ms: self.succeeded_ms,
+            delivered_to: first.delivered_to,
+            catch_up_to: first.catch_up_to,
+            in_flight: first.in_flight,
+            messages_waiting: first.messages_waiting,
+            failures: first.failures,
+            failing_since_ms: first.failing_since_ms,
+            failed_ms: first.failed_ms,
+            retry_ms: first.retry_ms,
+            succeeded_ms: first.succeeded_ms,
             asked_ms,
             making_up,
-            receipts_told_to: self.delivered_to,
+            receipts_told_to: receipts_told_to.unwrap_or(first.delivered_to),
+            lacks_receipts: false,
         }
     }
 }
@@ -141,11 +152,14 @@ impl Value for Destination {
         if let Some(row) = read_record(bytes) {
             return Some(row);
         }
-        if let Some(DestinationBefore { first, asked_ms, making_up }) = read_record(bytes) {
-            return Some(first.now(asked_ms, making_up));
+        if let Some(DestinationToldReceipts { before, receipts_told_to }) = read_record(bytes) {
+            return Some(before.now(Some(receipts_told_to)));
+        }
+        if let Some(before) = read_record::<DestinationBefore>(bytes) {
+            return Some(before.now(None));
         }
         let first: FirstDestination = read_record(bytes)?;
-        Some(first.now(0, None))
+        Some(DestinationBefore { first, asked_ms: 0, making_up: None }.now(None))
     }
 }
 
@@ -218,10 +232,12 @@ mod tests {
         };
         let now = row.encoded().bytes;
         assert_eq!(Destination::read(&now), Some(row.clone()));
-        // What was added stands behind the rest: two absences, and then how far receipts were told, which is one byte.
-        let before = now.slice(..now.len() - 1);
-        assert_eq!(Destination::read(&before), Some(row.clone()));
-        let first = now.slice(..now.len() - 3);
+        // What was added stands behind the rest: two absences, how far receipts were told, and whether more are lacking.
+        for added in [1, 2] {
+            let before = now.slice(..now.len() - added);
+            assert_eq!(Destination::read(&before), Some(row.clone()), "{added}");
+        }
+        let first = now.slice(..now.len() - 4);
         assert_eq!(Destination::read(&first), Some(row));
         assert_eq!(Destination::read(&first.slice(..first.len() - 1)), None);
     }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::{
     account::presence,
     core::num::{StreamPos, TextNum},
-    error::Result,
+    error::{Error, Result},
     outbox::Ephemeral,
     remote::edu,
     room::{
@@ -43,65 +43,94 @@ impl View for EphemeralEdus<'_> {
         let outbox = &reader.shared.outbox;
         outbox.settle(server, self.delivered_to, self.is_all);
         look_for_missed(reader, server, self.limit)?;
-        let mut edus = Vec::new();
-        let mut receipts: BTreeMap<(String, String), Vec<(String, Value)>> = BTreeMap::new();
-        let (mut present, mut company) = (Vec::new(), Company::new(reader, server));
+        let (mut told, mut company) = (Told::default(), Company::new(reader, server));
         for ephemeral in outbox.take_ephemeral(server, self.limit) {
-            let is_told = match ephemeral {
-                Ephemeral::Typing(room, ..) | Ephemeral::Receipt(room, ..) => company.is_in(room)?,
-                Ephemeral::Presence(user, room) => company.has(user, Some(room))?,
-            };
-            if !is_told {
-                continue;
-            }
-            match ephemeral {
-                Ephemeral::Typing(room, user, typing) => {
-                    let (room_id, user_id) = (reader.room_id(room)?, reader.user_id(user)?);
-                    let content = json!({"room_id": &*room_id, "user_id": &*user_id, "typing": typing});
-                    edus.push(edu("m.typing", content.to_string().as_bytes()));
+            match told.add(reader, &mut company, ephemeral) {
+                Ok(()) => {}
+                // It would be taken again each time, and keep all that is for the server waiting.
+                Err(Error::Storage(error @ StorageError::Corrupt(_))) => {
+                    tracing::warn!(%error, "what a server is to be told cannot be read, and is passed over");
                 }
-                Ephemeral::Receipt(room, user, thread) => {
-                    let key = (room, user, ReceiptKind::Read as u8, thread);
-                    let Some(row) = reader.get(&schema::RECEIPTS, &key)? else { continue };
-                    let Some(event) = reader.events_left(&[row.value.event])?.pop() else { continue };
-                    // That who wrote an event has read it needs no saying.
-                    if event.header.sender == user {
-                        continue;
-                    }
-                    let mut data = json!({"ts": row.value.ts});
-                    let thread = reader.text(thread)?;
-                    if &*thread != UNTHREADED {
-                        data["thread_id"] = (*thread).into();
-                    }
-                    let receipt = json!({"event_ids": [&*event.event_id], "data": data});
-                    let place = (reader.room_id(room)?.to_string(), thread.to_string());
-                    receipts.entry(place).or_default().push((reader.user_id(user)?.to_string(), receipt));
-                }
-                Ephemeral::Presence(user, _) => {
-                    let mut update = presence::content(reader, user)?;
-                    update["user_id"] = (*reader.user_id(user)?).into();
-                    if update.get("last_active_ago").is_none() {
-                        update["last_active_ago"] = 0.into();
-                    }
-                    present.push(update);
-                }
+                Err(error) => return Err(error),
             }
         }
-        // A user may have receipts for several threads of a room, for which one object has no place.
-        for ((room_id, _), users) in receipts {
-            let users: serde_json::Map<String, Value> = users.into_iter().collect();
-            let content = json!({room_id: {"m.read": users}});
-            edus.push(edu("m.receipt", content.to_string().as_bytes()));
-        }
-        if !present.is_empty() {
-            edus.push(edu("m.presence", json!({"push": present}).to_string().as_bytes()));
-        }
+        let edus = told.edus();
         if edus.is_empty() {
             // Nobody is to be told of what was taken. It is not on its way, or it would be put back when the server is left, and be
             // due again at once, without end.
             drop(outbox.take_ephemeral(server, 0));
         }
         Ok(edus)
+    }
+}
+
+/// What the server is told.
+#[derive(Default)]
+struct Told {
+    typing: Vec<Value>,
+    /// Receipts by rooms and threads, with their users.
+    receipts: BTreeMap<(String, String), Vec<(String, Value)>>,
+    present: Vec<Value>,
+}
+
+impl Told {
+    /// Adds this as it is now, if the server is to be told of it.
+    fn add(&mut self, reader: &Reader, company: &mut Company<'_>, ephemeral: Ephemeral) -> Result<()> {
+        let is_told = match ephemeral {
+            Ephemeral::Typing(room, ..) | Ephemeral::Receipt(room, ..) => company.is_in(room)?,
+            Ephemeral::Presence(user, room) => company.has(user, Some(room))?,
+        };
+        if !is_told {
+            return Ok(());
+        }
+        match ephemeral {
+            Ephemeral::Typing(room, user, typing) => {
+                let (room_id, user_id) = (reader.room_id(room)?, reader.user_id(user)?);
+                let content = json!({"room_id": &*room_id, "user_id": &*user_id, "typing": typing});
+                self.typing.push(content);
+            }
+            Ephemeral::Receipt(room, user, thread) => {
+                let key = (room, user, ReceiptKind::Read as u8, thread);
+                let Some(row) = reader.get(&schema::RECEIPTS, &key)? else { return Ok(()) };
+                let Some(event) = reader.events_left(&[row.value.event])?.pop() else { return Ok(()) };
+                // That who wrote an event has read it needs no saying.
+                if event.header.sender == user {
+                    return Ok(());
+                }
+                let mut data = json!({"ts": row.value.ts});
+                let thread = reader.text(thread)?;
+                if &*thread != UNTHREADED {
+                    data["thread_id"] = (*thread).into();
+                }
+                let receipt = json!({"event_ids": [&*event.event_id], "data": data});
+                let place = (reader.room_id(room)?.to_string(), thread.to_string());
+                let user_id = reader.user_id(user)?.to_string();
+                self.receipts.entry(place).or_default().push((user_id, receipt));
+            }
+            Ephemeral::Presence(user, _) => {
+                let mut update = presence::content(reader, user)?;
+                update["user_id"] = (*reader.user_id(user)?).into();
+                if update.get("last_active_ago").is_none() {
+                    update["last_active_ago"] = 0.into();
+                }
+                self.present.push(update);
+            }
+        }
+        Ok(())
+    }
+
+    /// The same in JSON.
+    fn edus(self) -> Vec<Bytes> {
+        let typing = self.typing.into_iter().map(|content| ("m.typing", content));
+        // A user may have receipts for several threads of a room, for which one object has no place.
+        let receipts = self.receipts.into_iter().map(|((room_id, _), users)| {
+            let users: serde_json::Map<String, Value> = users.into_iter().collect();
+            ("m.receipt", json!({room_id: {"m.read": users}}))
+        });
+        let presence = Some(self.present).filter(|present| !present.is_empty());
+        let presence = presence.map(|present| ("m.presence", json!({"push": present})));
+        let edus = typing.chain(receipts).chain(presence);
+        edus.map(|(kind, content)| edu(kind, content.to_string().as_bytes())).collect()
     }
 }
 

@@ -4,7 +4,10 @@ use super::*;
 use crate::{
     command::{PurgeRoom, ShowSignedInvite, StepPurge},
     housekeeping::{CHORES, Housekeeping},
-    room::signed_invites::SHOWN_AT_ONCE_MAX,
+    room::{
+        out_of_band::{OPEN_INVITES_MAX, OPEN_INVITES_OF_SENDER_MAX},
+        signed_invites::SHOWN_AT_ONCE_MAX,
+    },
     store::{Direction, schema, schema::Keyspace},
 };
 
@@ -197,6 +200,35 @@ fn an_invite_whose_event_does_not_come_is_one_of_those_that_may_wait() {
     here.engine.write(LeaveOutOfBand { room_id: "!1:there.example".into(), ..leave() }).wait().unwrap();
     show().unwrap();
     assert!(open(&here).is_ok());
+}
+
+/// Nor is that the last of them leaves it.
+#[test]
+fn an_invite_to_a_room_that_is_left_is_one_of_those_that_may_wait() {
+    for is_sent_again in [false, true] {
+        let (here, (there, invite_id)) = (here(), there());
+        here.room(ROOM, BOB, None);
+        here.join(ROOM, CAROL);
+        for number in 0..OPEN_INVITES_OF_SENDER_MAX {
+            here.engine.write(to_another_room(number)).wait().unwrap();
+        }
+        let sent = event(&there, &invite_id);
+        here.engine.write(invite(sent.clone())).wait().unwrap();
+        here.leave(ROOM, CAROL);
+        assert!(open(&here).is_err());
+        here.pass_ms(10_000);
+        let decline = |room_id: &str| {
+            here.engine.write(LeaveOutOfBand { room_id: room_id.into(), ..leave() }).wait().unwrap();
+        };
+        decline("!1:there.example");
+        if is_sent_again {
+            assert!(here.engine.write(invite(sent)).wait().unwrap().is_news);
+            decline(ROOM);
+        }
+        here.engine.write(ShowSignedInvite { room_id: ROOM.into(), user_id: ALICE.into() }).wait().unwrap();
+        assert_eq!(open(&here).is_ok(), !is_sent_again, "what was declined is not shown again");
+        is_clean(&here);
+    }
 }
 
 /// Those that are refused wait for a week.

@@ -2,7 +2,10 @@
 
 use super::*;
 use crate::{
-    core::event::KeyPair,
+    core::{
+        event::KeyPair,
+        num::{RoomNum, UserNum},
+    },
     fixture::observed::Observed,
     room::out_of_band::FORGOTTEN_ANSWERS_MAX,
     store::{Direction, schema},

@@ -317,24 +317,42 @@ fn an_invite_that_the_room_does_not_have_is_nothing_to_others() {
     is_clean(&here);
 }
 
+fn set_invite_permission(here: &World, action: &str) {
+    let content = json!({"default_action": action}).to_string().into();
+    let kind = "m.invite_permission_config".to_owned();
+    let set = SetAccountData { user_id: ALICE.into(), room_id: None, kind, content };
+    here.engine.write(set).wait().unwrap();
+}
+
 #[test]
 fn who_wants_no_invites_by_now_or_is_gone_is_shown_none() {
     let here = here_with_carol();
-    let set = |action: &str| {
-        let content = json!({"default_action": action}).to_string().into();
-        let kind = "m.invite_permission_config".to_owned();
-        let set = SetAccountData { user_id: ALICE.into(), room_id: None, kind, content };
-        here.engine.write(set).wait().unwrap();
-    };
-    set("block");
+    set_invite_permission(&here, "block");
     assert_eq!(pass_and_show(&here, 10_000), 1);
-    set("allow");
+    set_invite_permission(&here, "allow");
     assert_eq!(pass_and_show(&here, 10_000), 0);
     assert!(shown_invite(&here).is_none() && open(&here).is_err());
     is_clean(&here);
     let here = here_with_carol();
     here.engine.write(Deactivate { user_id: ALICE.into(), erase: false }).wait().unwrap();
     assert_eq!(pass_and_show(&here, 10_000), 1);
+    assert!(open(&here).is_err());
+    assert_eq!(pass_and_show(&here, 10_000), 0);
+    is_clean(&here);
+}
+
+#[test]
+fn who_wants_no_invites_by_now_or_is_gone_is_shown_none_when_the_rooms_events_come_no_more() {
+    let here = here_with_carol();
+    set_invite_permission(&here, "block");
+    here.leave(ROOM, CAROL);
+    set_invite_permission(&here, "allow");
+    assert!(shown_invite(&here).is_none() && open(&here).is_err());
+    assert_eq!(pass_and_show(&here, 10_000), 0);
+    is_clean(&here);
+    let here = here_with_carol();
+    here.engine.write(Deactivate { user_id: ALICE.into(), erase: false }).wait().unwrap();
+    here.leave(ROOM, CAROL);
     assert!(open(&here).is_err());
     assert_eq!(pass_and_show(&here, 10_000), 0);
     is_clean(&here);
