@@ -5,7 +5,7 @@ import pytest
 
 from harness.client import bodies, of_type, timeline
 from harness.federated import Gated
-from harness.rooms import entrust, until_joined, via
+from harness.rooms import entrust, meet
 from harness.senders import room_messages
 from harness.server import sound
 from harness.waiting import until
@@ -30,10 +30,7 @@ def zoe(sleeper):
 @pytest.fixture
 def shared(there, zoe, bob):
     """A room of Bob's that Zoe is in."""
-    room = bob.create_room(preset="public_chat")
-    zoe.join(room, query=via(there))
-    for one, other in ((zoe, bob), (bob, zoe)):
-        until_joined(one, room, other)
+    room = meet(bob, zoe, there)
     entrust(bob, room, zoe)
     return room
 
