@@ -110,18 +110,21 @@ def forget_a_member(ledger, alice, bob, carol):
     bob.membership[ROOM] = "leave"
 
 
+def believe_in(ledger, outsider, membership):
+    """Servers and members have an outsider in the state of the room."""
+    key = ("m.room.member", outsider.user)
+    for state in ledger.states[ROOM].values():
+        state[key] = ("$c", membership)
+    for member in ledger.watchers[:2]:
+        member.state[ROOM][key] = "$c"
+
+
 def keep_a_ghost(ledger, alice, bob, carol):
-    for server in ("one", "two"):
-        ledger.states[ROOM][server]["m.room.member", "@carol:two"] = ("$c", "join")
-    for member in (alice, bob):
-        member.state[ROOM]["m.room.member", "@carol:two"] = "$c"
+    believe_in(ledger, carol, "join")
 
 
 def invite_in_vain(ledger, alice, bob, carol):
-    for server in ("one", "two"):
-        ledger.states[ROOM][server]["m.room.member", "@carol:two"] = ("$c", "invite")
-    for member in (alice, bob):
-        member.state[ROOM]["m.room.member", "@carol:two"] = "$c"
+    believe_in(ledger, carol, "invite")
 
 
 def lose_a_receipt(ledger, alice, bob, carol):

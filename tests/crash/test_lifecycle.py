@@ -86,8 +86,7 @@ def test_a_restart_keeps_everything(tmp_path):
         room = user.create_room(name="Kept")
         event = user.send(room, "kept")
         since = user.sync()["next_batch"]
-        assert server.stop() == 0
-        server.start()
+        server.restart()
         user.http.close()
         assert user.state(room, "m.room.name")["name"] == "Kept"
         assert user.get("rooms/{roomId}/event/{eventId}", room, event)["content"]["body"] == "kept"

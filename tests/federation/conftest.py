@@ -29,9 +29,15 @@ def peer(network):
 
 
 @pytest.fixture
-def resident(network):
+def resident_kind():
+    """What `resident` is; tests may want another."""
+    return Participant
+
+
+@pytest.fixture
+def resident(network, resident_kind):
     """A peer whose users come into rooms."""
-    peer = network.peer(kind=Participant)
+    peer = network.peer(kind=resident_kind)
     yield peer
     peer.close()
 
@@ -46,10 +52,27 @@ def hasty(network):
 
 
 @pytest.fixture
+def other(network, resident):
+    """Another server, which has whatever the resident has."""
+    peer = network.peer(kind=Participant)
+    peer.share(resident)
+    yield peer
+    peer.close()
+
+
+@pytest.fixture
+def neighbour(resident, other):
+    """The other server, where the resident leaves out members and says that it is in its rooms."""
+    resident.others = [other.name]
+    return other
+
+
+@pytest.fixture
 def away(network, resident):
     """A server whose users are in rooms of the resident's, and that tells nobody its keys until it has its answer back."""
     peer = network.peer(kind=Participant)
-    peer.events, peer.before, peer.copies = resident.events, resident.before, resident.copies
+    peer.share(resident)
+    peer.copies = resident.copies
     peer.told_keys = peer.answers[KEYS]
     peer.answers[KEYS] = lambda _: (503, {"errcode": "M_UNKNOWN", "error": "Not now."})
     yield peer

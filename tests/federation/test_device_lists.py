@@ -68,7 +68,7 @@ def test_who_comes_back_is_told_of_to_the_servers_that_are_there_now(server, ali
     """Not to those that were there when this server left the room."""
     gone, new = network.peer(kind=Participant), network.peer(kind=Participant)
     for peer in (gone, new):
-        peer.events, peer.before = resident.events, resident.before
+        peer.share(resident)
     copy = resident.create()
 
     def member(peer, membership):
@@ -224,18 +224,14 @@ def test_a_slow_server_holds_up_nobody_elses_lists(server, alice, resident, netw
     may_tell.set()
 
 
-def test_servers_that_may_be_in_a_room_learn_of_all_who_come_in_before_it_is_known(alice, network):
+@pytest.mark.parametrize("resident_kind", [Omitting])
+def test_servers_that_may_be_in_a_room_learn_of_all_who_come_in_before_it_is_known(alice, resident, neighbour):
     """Who is in the room is not told yet, but which servers are."""
-    resident, other = network.peer(kind=Omitting), network.peer(kind=Participant)
-    other.events, other.before, resident.others = resident.events, resident.before, [other.name]
     copy, carol = resident.create(), with_keys(alice.register("carol"))
-    other.next(copy, "m.room.member", {"membership": "join"}, sender=other.user(), state_key=other.user())
+    neighbour.come(copy, neighbour.user())
     for user in (alice, carol):
         user.join(copy.room_id, query=via(resident))
-        other.until(lambda: user.user_id in [update["user_id"] for update in other.edus(UPDATE)])
-    resident.may_tell.set()
-    for peer in (resident, other):
-        peer.close()
+        neighbour.until(lambda: user.user_id in [update["user_id"] for update in neighbour.edus(UPDATE)])
 
 
 def test_who_was_out_of_all_rooms_unseen_is_asked_about_anew(server, alice, resident):

@@ -9,7 +9,6 @@ import pytest
 
 from harness.client import bodies
 from harness.omitting import Omitting
-from harness.participant import Participant
 from harness.peer import DAY_MS, Key, now_ms, signed
 from harness.rooms import joined_members, via
 from harness.senders import room_messages
@@ -25,35 +24,11 @@ SECONDS_MAX = 15
 AGAIN_SECONDS_MAX = 60
 
 
-def among(network, resident):
-    """A server whose users are in rooms of the resident's."""
-    peer = network.peer(kind=Participant)
-    peer.events, peer.before = resident.events, resident.before
-    return peer
-
-
 @pytest.fixture
-def other(network, resident):
-    peer = among(network, resident)
-    yield peer
-    peer.close()
-
-
-@pytest.fixture
-def gone(network, resident):
+def gone(other):
     """A server whose keys only a notary has."""
-    peer = among(network, resident)
-    peer.close()
-    return peer
-
-
-@pytest.fixture
-def omitting(network):
-    """A server that lets others in without the members, and tells these as soon as it is asked."""
-    peer = network.peer(kind=Omitting)
-    peer.may_tell.set()
-    yield peer
-    peer.close()
+    other.close()
+    return other
 
 
 @pytest.fixture
@@ -83,7 +58,7 @@ def notary_knows(network, monkeypatch):
 def come(server, copy, word="someone", **more):
     """A user of a server is in the room, before anybody asks for it."""
     user = server.user(word)
-    server.next(copy, "m.room.member", {"membership": "join"}, sender=user, state_key=user, **more)
+    server.come(copy, user, **more)
     return user
 
 
@@ -102,17 +77,18 @@ def test_who_is_back_is_there_in_the_next_room_that_is_entered(server, alice, re
     until(lambda: other.user() in entered(alice, resident, other), SECONDS_MAX)
 
 
+@pytest.mark.parametrize("resident_kind", [Omitting])
 def test_who_is_back_when_the_room_is_whole_is_there_when_the_pause_is_over(
-    server, alice, omitting, network, monkeypatch
+    server, alice, resident, other, monkeypatch
 ):
     """The members came just now, and theirs was asked for with them."""
-    back = among(network, omitting)
-    copy = omitting.create()
-    user = come(back, copy)
+    resident.may_tell.set()
+    copy = resident.create()
+    user = come(other, copy)
     with monkeypatch.context() as away:
-        away.setitem(back.answers, KEYS, lambda _: (503, {"errcode": "M_UNKNOWN", "error": "Not now"}))
-        alice.join(copy.room_id, query=via(omitting))
-        assert joined_members(alice, copy.room_id) == {alice.user_id, omitting.user()}
+        away.setitem(other.answers, KEYS, lambda _: (503, {"errcode": "M_UNKNOWN", "error": "Not now"}))
+        alice.join(copy.room_id, query=via(resident))
+        assert joined_members(alice, copy.room_id) == {alice.user_id, resident.user()}
     until(lambda: user in joined_members(alice, copy.room_id), AGAIN_SECONDS_MAX)
 
 
@@ -137,17 +113,18 @@ def test_forged_requests_keep_no_members_away(server, alice, resident, gone, not
     assert user in joined_members(alice, copy.room_id)
 
 
-def test_members_under_a_key_that_only_a_notary_has_are_there_at_once(server, alice, omitting, network, notary_knows):
+@pytest.mark.parametrize("resident_kind", [Omitting])
+def test_members_under_a_key_that_only_a_notary_has_are_there_at_once(server, alice, resident, gone, notary_knows):
     """What the room is entered with is under another key of the same server, which is asked for first."""
-    gone, second = among(network, omitting), Key("p2")
-    gone.close()
+    resident.may_tell.set()
+    second = Key("p2")
     notary_knows(gone, gone.key, second)
-    copy = omitting.create()
-    users = {omitting.user(), come(gone, copy, "first"), come(gone, copy, "second", key=second)}
-    levels = {omitting.user(): 100, gone.user("first"): 100}
-    omitting.next(copy, "m.room.power_levels", {"users": levels}, state_key="")
+    copy = resident.create()
+    users = {resident.user(), come(gone, copy, "first"), come(gone, copy, "second", key=second)}
+    levels = {resident.user(): 100, gone.user("first"): 100}
+    resident.next(copy, "m.room.power_levels", {"users": levels}, state_key="")
     gone.next(copy, "m.room.topic", {"topic": "under the first"}, sender=gone.user("first"), state_key="")
-    alice.join(copy.room_id, query=via(omitting))
+    alice.join(copy.room_id, query=via(resident))
     assert joined_members(alice, copy.room_id) == {alice.user_id, *users}
 
 

@@ -56,13 +56,14 @@ class Late(Participant):
         joins = [request for request in joins if json.loads(request.body)["sender"] == user.user_id]
         return ["omit_members=true" in request.target for request in joins]
 
+    def close(self):
+        self.may_take.set()
+        super().close()
+
 
 @pytest.fixture
-def resident(network):
-    peer = network.peer(kind=Late)
-    yield peer
-    peer.may_take.set()
-    peer.close()
+def resident_kind():
+    return Late
 
 
 def gone(resident, user):

@@ -5,15 +5,13 @@ room that takes the place of one that was purged (server-server API, "Retrieving
 
 import pytest
 
-from harness.client import Client
 from harness.events import id_of
-from harness.omitting import Omitting
+from harness.omitting import PARTIAL_JOINS, Omitting, until_all_whole
 from harness.participant import Participant
 from harness.rooms import LAZY, joined_members, see, via
 from harness.waiting import until
 
 KEYS = "/_matrix/key/v2/server"
-PARTIAL_JOINS = "/_warren/admin/v1/partial_joins"
 NOT_NOW = {"errcode": "M_UNKNOWN", "error": "Not now."}
 SECONDS_MAX = 60
 # Keys are waited for a minute, and what waits is looked at each quarter of one. The pauses would be over half a minute later.
@@ -21,42 +19,19 @@ WITHOUT_KEYS_SECONDS_MAX = 85
 
 
 @pytest.fixture
-def resident(network):
-    peer = network.peer(kind=Omitting)
-    yield peer
-    peer.may_tell.set()
-    peer.close()
+def resident_kind():
+    return Omitting
 
 
 @pytest.fixture
-def supposed(network, resident):
-    """A server that the resident says is in its rooms."""
-    peer = network.peer(kind=Participant)
-    peer.events, peer.before = resident.events, resident.before
-    resident.others = [peer.name]
-    yield peer
-    peer.close()
-
-
-@pytest.fixture
-def alice(warren):
-    return Client(warren.base_url).register("alice")
-
-
-def come(server, copy, user):
-    """A user of a server comes into the room, and nobody tells of it."""
-    return server.next(copy, "m.room.member", {"membership": "join"}, sender=user, state_key=user)
-
-
-def until_all_whole(admin):
-    until(lambda: admin.get(PARTIAL_JOINS)["total"] == 0)
+def base_url(warren):
+    return warren.base_url
 
 
 def tell_keys(away, warren):
     """Lets the server have them, which asks again at once."""
     away.answers[KEYS] = away.told_keys
-    assert warren.stop() == 0, warren.log_tail()
-    warren.start()
+    warren.restart()
 
 
 @pytest.mark.parametrize("omits", [True, False], ids=["without members", "with members"])
@@ -70,7 +45,7 @@ def test_who_came_between_two_joins_is_there_once_the_keys_are_here(warren, admi
     alice.leave(room)
     resident.until(lambda: resident.pdus and resident.pdus[-1]["content"] == {"membership": "leave"})
     resident.take(copy, resident.pdus[-1])
-    come(away, copy, member)
+    away.come(copy, member)
     if not omits:
         resident.answer_send_join = lambda *question: Participant.answer_send_join(resident, *question)
     resident.answer_state = answer_state
@@ -90,18 +65,18 @@ def test_what_follows_a_join_without_keys_is_shown_after_a_minute(warren, alice,
     copy = resident.create()
     resident.answer_state = lambda *_: (500, NOT_NOW)
     alice.join(copy.room_id, query=via(resident))
-    come(away, copy, away.user("member"))
+    away.come(copy, away.user("member"))
     said = resident.place(copy, resident.message(copy, "they are welcome"))
     resident.transact(warren, [said])
     see(alice, copy.room_id, id_of(said), filter=LAZY, seconds=WITHOUT_KEYS_SECONDS_MAX)
 
 
 def test_a_server_that_was_supposed_to_be_in_a_purged_room_hears_nothing_of_the_next(
-    warren, admin, alice, resident, supposed
+    warren, admin, alice, resident, neighbour
 ):
-    copy, member = resident.create(), supposed.user("member")
+    copy, member = resident.create(), neighbour.user("member")
     room = copy.room_id
-    come(supposed, copy, member)
+    neighbour.come(copy, member)
     alice.join(room, query=via(resident))
     assert resident.was_asked.wait(SECONDS_MAX)
     assert warren.stop() == 0, warren.log_tail()
@@ -109,7 +84,7 @@ def test_a_server_that_was_supposed_to_be_in_a_purged_room_hears_nothing_of_the_
     assert done.returncode == 0, done.stderr
     warren.check()
     # They leave before the room is entered again.
-    supposed.next(copy, "m.room.member", {"membership": "leave"}, sender=member, state_key=member)
+    neighbour.next(copy, "m.room.member", {"membership": "leave"}, sender=member, state_key=member)
     resident.others = []
     resident.may_tell.set()
     warren.start()
@@ -117,8 +92,8 @@ def test_a_server_that_was_supposed_to_be_in_a_purged_room_hears_nothing_of_the_
     until_all_whole(admin)
     assert joined_members(alice, room) == {alice.user_id, resident.user()}
     shared = alice.create_room(preset="public_chat", room_version="11")
-    supposed.join(warren, shared)
+    neighbour.join(warren, shared)
     alice.send(room, "not for them")
     alice.send(shared, "for them")
-    supposed.until(lambda: "for them" in supposed.bodies)
-    assert "not for them" not in supposed.bodies
+    neighbour.until(lambda: "for them" in neighbour.bodies)
+    assert "not for them" not in neighbour.bodies

@@ -9,13 +9,11 @@ import pytest
 
 from harness.client import Client, address, bodies, timeline
 from harness.metrics import until_at_work
-from harness.omitting import Omitting
+from harness.omitting import PARTIAL_JOINS, Omitting, until_all_whole
 from harness.participant import SECONDS_MAX, Participant, id_of, path
 from harness.rooms import LAZY, invited, joined_members, members, see, via
 from harness.server import free_port, sound
 from harness.waiting import until
-
-PARTIAL_JOINS = "/_warren/admin/v1/partial_joins"
 
 
 @pytest.fixture
@@ -33,50 +31,23 @@ def warren(network, tmp_path, metrics):
 
 
 @pytest.fixture
-def resident(network):
-    peer = network.peer(kind=Omitting)
-    yield peer
-    peer.may_tell.set()
-    peer.close()
-
-
-@pytest.fixture
-def other(network, resident):
-    """Another server, which has whatever the resident has."""
-    peer = network.peer(kind=Participant)
-    peer.events, peer.before = resident.events, resident.before
-    resident.others = [peer.name]
-    yield peer
-    peer.close()
+def resident_kind():
+    return Omitting
 
 
 @pytest.fixture
 def accomplice(network, resident):
     """A server that is not in the resident's rooms, and lets everybody into them."""
     peer = network.peer(kind=Participant)
-    peer.events, peer.before, peer.copies = resident.events, resident.before, resident.copies
+    peer.share(resident)
+    peer.copies = resident.copies
     yield peer
     peer.close()
 
 
 @pytest.fixture
-def alice(warren):
-    return Client(warren.base_url).register("alice")
-
-
-@pytest.fixture
-def bob(warren):
-    return Client(warren.base_url).register("bob")
-
-
-@pytest.fixture
-def carol(warren):
-    return Client(warren.base_url).register("carol")
-
-
-def come(server, copy, user):
-    """A user of a server is in the room, before anybody asks for it."""
-    return server.next(copy, "m.room.member", {"membership": "join"}, sender=user, state_key=user)
+def base_url(warren):
+    return warren.base_url
 
 
 def empower(resident, copy, *users):
@@ -86,21 +57,16 @@ def empower(resident, copy, *users):
 
 def become_whole(resident, admin):
     resident.may_tell.set()
-    until(lambda: admin.get(PARTIAL_JOINS)["total"] == 0)
+    until_all_whole(admin)
 
 
-def restart(server):
-    assert server.stop() == 0, server.log_tail()
-    server.start()
-
-
-def test_a_server_whose_user_was_turned_away_is_told_nothing_once_it_has_left(warren, admin, alice, resident, other):
+def test_a_server_whose_user_was_turned_away_is_told_nothing_once_it_has_left(warren, admin, alice, resident, neighbour):
     kept = alice.create_room(preset="public_chat")
-    other.join(warren, kept)
+    neighbour.join(warren, kept)
     copy = resident.create()
-    room, first, second = copy.room_id, other.user("first"), other.user("second")
+    room, first, second = copy.room_id, neighbour.user("first"), neighbour.user("second")
     empower(resident, copy, alice.user_id)
-    come(other, copy, first)
+    neighbour.come(copy, first)
     alice.join(room, query=via(resident))
     # Of whom something is heard is known, whoever else is missing.
     heard = resident.next(copy, "m.room.member", {"membership": "leave"}, state_key=second)
@@ -109,39 +75,39 @@ def test_a_server_whose_user_was_turned_away_is_told_nothing_once_it_has_left(wa
     for action in ("invite", "kick"):
         alice.post(f"rooms/{{roomId}}/{action}", room, json={"user_id": second})
     alice.send(room, "to all")
-    other.until(lambda: "to all" in other.bodies)
+    neighbour.until(lambda: "to all" in neighbour.bodies)
     become_whole(resident, admin)
     alice.send(room, "to all again")
-    other.until(lambda: "to all again" in other.bodies)
-    told = [id_of(event) for event in other.pdus]
+    neighbour.until(lambda: "to all again" in neighbour.bodies)
+    told = [id_of(event) for event in neighbour.pdus]
     assert len(told) == len(set(told)), "each once"
     copy.user = first
-    other.catch_up(warren, copy)
-    gone = other.next(copy, "m.room.member", {"membership": "leave"}, state_key=first)
-    other.transact(warren, [gone])
+    neighbour.catch_up(warren, copy)
+    gone = neighbour.next(copy, "m.room.member", {"membership": "leave"}, state_key=first)
+    neighbour.transact(warren, [gone])
     see(alice, room, id_of(gone))
     alice.send(room, "to those who are left")
-    restart(warren)
+    warren.restart()
     alice.send(room, "to those who are still left")
     alice.send(kept, "to the others")
-    other.until(lambda: "to the others" in other.bodies)
-    assert not [body for body in other.bodies if "left" in body]
+    neighbour.until(lambda: "to the others" in neighbour.bodies)
+    assert not [body for body in neighbour.bodies if "left" in body]
 
 
-def test_members_are_asked_of_every_server_in_the_room(network, warren, admin, alice, resident, other):
+def test_members_are_asked_of_every_server_in_the_room(network, warren, admin, alice, resident, neighbour):
     """The one that has let this server in is at a loss, and those that it names first are gone."""
     copy = resident.create()
-    room, member = copy.room_id, other.user("member")
-    come(other, copy, member)
+    room, member = copy.room_id, neighbour.user("member")
+    neighbour.come(copy, member)
     gone = [network.peer() for _ in range(10)]
     for peer in gone:
         peer.close()
-    resident.others = [*(peer.name for peer in gone), other.name]
+    resident.others = [*(peer.name for peer in gone), neighbour.name]
     resident.answer_state = lambda *_: (500, {"errcode": "M_UNKNOWN", "error": "not now"})
     alice.join(room, query=via(resident))
     # Administrators are told of all that are asked.
     assert admin.get(PARTIAL_JOINS + "/{roomId}", room)["servers"] == [resident.name, *resident.others]
-    until(lambda: admin.get(PARTIAL_JOINS)["total"] == 0)
+    until_all_whole(admin)
     assert joined_members(alice, room) == {resident.user(), member, alice.user_id}
 
 
@@ -187,12 +153,12 @@ def test_who_is_banned_does_not_come_in_by_an_accomplice(warren, admin, alice, b
     assert members(alice, room, "ban") == {bob.user_id}
 
 
-def test_who_is_banned_is_told_so_though_the_first_server_does_not_know(warren, alice, bob, resident, other):
+def test_who_is_banned_is_told_so_though_the_first_server_does_not_know(warren, alice, bob, resident, neighbour):
     copy = resident.create()
     alice.join(copy.room_id, query=via(resident))
     unknown, banned = [{"errcode": code, "error": code} for code in ("M_NOT_FOUND", "M_FORBIDDEN")]
     resident.answer_make_join = lambda *_: (404, unknown)
-    other.answer_make_join = lambda *_: (403, banned)
+    neighbour.answer_make_join = lambda *_: (403, banned)
     bob.join(copy.room_id, status=403, errcode="M_FORBIDDEN")
 
 
@@ -245,7 +211,7 @@ def test_who_is_let_in_before_an_entrance_that_lacks_them_may_try_again(warren, 
     assert room in bob.get("joined_rooms")["joined_rooms"]
 
 
-def test_who_is_let_in_waits_for_what_is_not_here_yet(warren, admin, alice, bob, resident, other):
+def test_who_is_let_in_waits_for_what_is_not_here_yet(warren, admin, alice, bob, resident, neighbour):
     copy = resident.create()
     room = copy.room_id
     alice.join(room, query=via(resident))
@@ -255,7 +221,7 @@ def test_who_is_let_in_waits_for_what_is_not_here_yet(warren, admin, alice, bob,
         setattr(resident, name, lambda *_: (404, {"errcode": "M_NOT_FOUND", "error": "Not now"}))
     bob.join(room, status=503, errcode="M_UNKNOWN")
     # Nobody is asked to let bob in once more.
-    assert not other.asked(path("v1/make_join/{}/{}", room, bob.user_id))
+    assert not neighbour.asked(path("v1/make_join/{}/{}", room, bob.user_id))
     for name in refused:
         delattr(resident, name)
     become_whole(resident, admin)
@@ -379,27 +345,27 @@ def test_an_invite_is_declined_though_the_room_becomes_whole_meanwhile(warren, a
     assert not invited(carol.sync(), room)
 
 
-def test_what_another_server_may_turn_out_to_have_seen_is_not_given_redacted(warren, admin, alice, resident, other):
+def test_what_another_server_may_turn_out_to_have_seen_is_not_given_redacted(warren, admin, alice, resident, neighbour):
     """Whoever is given a redacted event keeps it."""
     copy = resident.create()
-    room, first, second = copy.room_id, other.user("first"), other.user("second")
+    room, first, second = copy.room_id, neighbour.user("first"), neighbour.user("second")
     resident.next(copy, "m.room.history_visibility", {"history_visibility": "joined"}, state_key="")
-    come(other, copy, first)
+    neighbour.come(copy, first)
     alice.join(room, query=via(resident))
     said = alice.send(room, "while one of them was there")
     resident.until(lambda: said in [id_of(event) for event in resident.pdus])
     resident.take(copy, resident.events[said])
-    join = other.next(copy, "m.room.member", {"membership": "join"}, sender=second, state_key=second)
-    other.transact(warren, [join])
+    join = neighbour.come(copy, second)
+    neighbour.transact(warren, [join])
     see(alice, room, id_of(join), filter=LAZY)
     missing = {"earliest_events": [], "latest_events": [id_of(join)], "limit": 10, "min_depth": 0}
 
     def given():
         """The texts that the other server is given of it, by each question that it may ask."""
-        status, answer = other.send(warren, "GET", path("v1/event/{}", said))
+        status, answer = neighbour.send(warren, "GET", path("v1/event/{}", said))
         by_id = answer["pdus"] if status == 200 else []
-        by_gap = other.ask(warren, "POST", path("v1/get_missing_events/{}", room), missing)["events"]
-        by_backfill = other.ask(warren, "GET", path("v1/backfill/{}?v={}&limit=10", room, id_of(join)))["pdus"]
+        by_gap = neighbour.ask(warren, "POST", path("v1/get_missing_events/{}", room), missing)["events"]
+        by_backfill = neighbour.ask(warren, "GET", path("v1/backfill/{}?v={}&limit=10", room, id_of(join)))["pdus"]
         return [bodies(found) for found in (by_id, by_gap, by_backfill)]
 
     assert given() == [[], [], []]
@@ -421,11 +387,11 @@ BY_STATE = pytest.mark.parametrize("by_state", [False, True], ids=["by endpoint"
 
 @BY_STATE
 def test_nobody_is_invited_who_is_in_the_room_or_banned(
-    warren, metrics, admin, alice, bob, carol, resident, other, by_state
+    warren, metrics, admin, alice, bob, carol, resident, neighbour, by_state
 ):
     copy = resident.create()
-    room, member = copy.room_id, other.user("member")
-    come(other, copy, member)
+    room, member = copy.room_id, neighbour.user("member")
+    neighbour.come(copy, member)
     resident.next(copy, "m.room.member", {"membership": "ban"}, state_key=bob.user_id)
     alice.join(room, query=via(resident))
     asks = ((member, 403), (bob.user_id, 403), (carol.user_id, 200))
@@ -441,12 +407,12 @@ def test_nobody_is_invited_who_is_in_the_room_or_banned(
 
 @BY_STATE
 def test_who_is_not_known_yet_is_kicked_and_let_in_again(
-    warren, metrics, admin, alice, bob, resident, other, by_state
+    warren, metrics, admin, alice, bob, resident, neighbour, by_state
 ):
     copy = resident.create()
-    room, member = copy.room_id, other.user("member")
+    room, member = copy.room_id, neighbour.user("member")
     empower(resident, copy, alice.user_id)
-    come(other, copy, member)
+    neighbour.come(copy, member)
     resident.next(copy, "m.room.member", {"membership": "ban"}, state_key=bob.user_id)
     alice.join(room, query=via(resident))
     asks = (("kick", member), ("unban", bob.user_id))
@@ -476,22 +442,22 @@ def test_an_upgrade_takes_the_bans_along(warren, admin, alice, bob, resident):
     assert members(alice, replacement, "ban") == {spammer}
 
 
-def test_who_may_be_a_member_of_the_space_is_told_to_ask_another_server(warren, admin, alice, resident, other):
-    space, member = resident.create(), other.user("member")
-    come(other, space, member)
+def test_who_may_be_a_member_of_the_space_is_told_to_ask_another_server(warren, admin, alice, resident, neighbour):
+    space, member = resident.create(), neighbour.user("member")
+    neighbour.come(space, member)
     alice.join(space.room_id, query=via(resident))
     allow = [{"type": "m.room_membership", "room_id": space.room_id}]
     rules = {"type": "m.room.join_rules", "state_key": "", "content": {"join_rule": "restricted", "allow": allow}}
     room = alice.create_room(preset="private_chat", room_version="11", initial_state=[rules])
 
     def ask(user):
-        status, answer = other.send(warren, "GET", path("v1/make_join/{}/{}?ver=11", room, user))
+        status, answer = neighbour.send(warren, "GET", path("v1/make_join/{}/{}?ver=11", room, user))
         return status, answer.get("errcode")
 
-    for user in (member, other.user("stranger")):
+    for user in (member, neighbour.user("stranger")):
         assert ask(user) == (400, "M_UNABLE_TO_AUTHORISE_JOIN")
-    shown = other.ask(warren, "GET", path("v1/hierarchy/{}", room))
+    shown = neighbour.ask(warren, "GET", path("v1/hierarchy/{}", room))
     assert shown["room"]["room_id"] == room
     become_whole(resident, admin)
     assert ask(member) == (200, None)
-    assert ask(other.user("stranger")) == (403, "M_FORBIDDEN")
+    assert ask(neighbour.user("stranger")) == (403, "M_FORBIDDEN")

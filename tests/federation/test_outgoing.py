@@ -270,8 +270,7 @@ def test_how_long_a_peer_is_left_alone_survives_a_restart(network, tmp_path, res
         (_, _, failed_ms, pause_ms), next_try = before = state()
         assert next_try == (failed_ms + pause_ms) // 1000 and 16_000 <= pause_ms <= 24_000
         tries = len(resident.tries)
-        assert server.stop() == 0
-        server.start()
+        server.restart()
         alice.http.close()
         admin.http.close()
         assert state() == before
@@ -302,8 +301,7 @@ def test_what_is_for_a_server_that_is_not_dealt_with_waits_and_is_no_failure(net
         resident.until(lambda: resident.bodies == ["1"])
 
         def restart():
-            assert server.stop() == 0
-            server.start()
+            server.restart()
             alice.http.close()
             admin.http.close()
 
@@ -408,8 +406,7 @@ def test_a_peer_that_asks_to_be_left_alone_is_after_a_restart_too(network, tmp_p
         alice.send(room_id, "1")
         assert until(pause_ms) == 3_600_000
         tries = len(busy.tries)
-        assert server.stop() == 0
-        server.start()
+        server.restart()
         alice.http.close()
         admin.http.close()
         assert pause_ms() == 3_600_000

@@ -11,7 +11,7 @@ import pytest
 
 from harness.client import Client, address, bodies, joined, timeline
 from harness.metrics import figure, until_at_work
-from harness.omitting import Omitting
+from harness.omitting import PARTIAL_JOINS, Omitting, until_all_whole
 from harness.participant import id_of, path
 from harness.peer import now_ms
 from harness.rooms import LAZY, joined_members, left, read_by, see, state, state_ids, via
@@ -19,7 +19,6 @@ from harness.server import free_port
 from harness.waiting import until
 
 MEMBERS = 30
-PARTIAL_JOINS = "/_warren/admin/v1/partial_joins"
 SECONDS_MAX = 60
 
 
@@ -42,18 +41,15 @@ class Resident(Omitting):
 
 
 @pytest.fixture
-def resident(network):
-    peer = network.peer(kind=Resident)
-    yield peer
-    peer.may_tell.set()
-    peer.close()
+def resident_kind():
+    return Resident
 
 
 def test_members_come_after_a_kill_in_the_middle(network, resident, tmp_path):
     copy = resident.create()
     users = [resident.user(f"member{number}") for number in range(MEMBERS)]
     for user in users:
-        resident.next(copy, "m.room.member", {"membership": "join"}, sender=user, state_key=user)
+        resident.come(copy, user)
     server = network.server(tmp_path)
     with server:
         alice = Client(server.base_url).register("alice")
@@ -88,7 +84,7 @@ def enter(resident, server, alice):
     copy = resident.create()
     for number in range(MEMBERS):
         user = resident.user(f"member{number}")
-        resident.next(copy, "m.room.member", {"membership": "join"}, sender=user, state_key=user)
+        resident.come(copy, user)
     alice.join(copy.room_id, query=via(resident))
     return copy
 
@@ -117,10 +113,6 @@ def partial_joins(admin):
     for room in found["rooms"]:
         assert admin.get(PARTIAL_JOINS + "/{roomId}", room["room_id"])["room_id"] == room["room_id"]
     return found["rooms"]
-
-
-def until_all_whole(admin):
-    until(lambda: admin.get(PARTIAL_JOINS)["total"] == 0)
 
 
 def test_administrators_are_told_how_far_it_is(network, resident, tmp_path):

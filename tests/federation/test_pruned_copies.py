@@ -54,30 +54,23 @@ def test_reading_history_takes_nothing_from_the_state(server, alice, resident):
     assert contents(again, copy.room_id) == before
 
 
-@pytest.fixture
-def omitting(network):
-    peer = network.peer(kind=Omitting)
-    yield peer
-    peer.may_tell.set()
-    peer.close()
-
-
-def test_a_member_who_was_told_pruned_has_their_name_once_all_are_known(server, alice, omitting):
+@pytest.mark.parametrize("resident_kind", [Omitting])
+def test_a_member_who_was_told_pruned_has_their_name_once_all_are_known(server, alice, resident):
     """While members are missing one of them speaks, and the event of their membership is asked for by itself."""
-    copy = omitting.create()
-    users = [omitting.user(word) for word in ("carl", "dora")]
+    copy = resident.create()
+    users = [resident.user(word) for word in ("carl", "dora")]
     for user in users:
         profile = {"membership": "join", "displayname": "Name of " + user}
-        omitting.next(copy, "m.room.member", profile, sender=user, state_key=user)
-    omitting.answer_event = lambda values, *_: omitting.enveloped([redacted(omitting.events[values[0]])])
-    alice.join(copy.room_id, query=via(omitting))
-    said = omitting.place(copy, omitting.message(copy, "hello", sender=users[0]))
-    omitting.transact(server, [said])
+        resident.next(copy, "m.room.member", profile, sender=user, state_key=user)
+    resident.answer_event = lambda values, *_: resident.enveloped([redacted(resident.events[values[0]])])
+    alice.join(copy.room_id, query=via(resident))
+    said = resident.place(copy, resident.message(copy, "hello", sender=users[0]))
+    resident.transact(server, [said])
     see(alice, copy.room_id, id_of(said), filter=LAZY)
-    asked = [request.target for request in omitting.requests if "/v1/event/" in request.target]
+    asked = [request.target for request in resident.requests if "/v1/event/" in request.target]
     membership = copy.state["m.room.member", users[0]]
     assert any(membership[1:] in target for target in asked), "the membership has not come by itself"
-    omitting.may_tell.set()
+    resident.may_tell.set()
     alice.sync_until(lambda _: set(users) <= joined_members(alice, copy.room_id))
     names = {user: contents(alice, copy.room_id)["m.room.member", user].get("displayname") for user in users}
     assert names == {user: "Name of " + user for user in users}
@@ -89,12 +82,10 @@ MINUTE = 60_000
 
 
 @pytest.fixture
-def pruning(network):
+def pruning(other):
     """A server that gives messages without their content, and has most of the members, so that it is asked first."""
-    peer = network.peer(kind=Participant)
-    prune(peer)
-    yield peer
-    peer.close()
+    prune(other)
+    return other
 
 
 def prune(peer):
@@ -134,16 +125,9 @@ def say(resident, copy, count):
     return [resident.place(copy, resident.message(copy, f"said {number}")) for number in range(count)]
 
 
-def tell_all(resident, peer):
-    """Lets another server know what the resident knows."""
-    peer.know(*resident.events.values())
-    peer.before.update(resident.before)
-
-
 def test_history_that_one_server_gives_pruned_is_read_as_another_has_it(server, alice, resident, pruning):
     copy = furnish_with_members(resident, pruning)
     say(resident, copy, MANY)
-    tell_all(resident, pruning)
     alice.join(copy.room_id, query=via(resident))
     assert bodies(room_messages(alice, copy.room_id)) == [f"said {number}" for number in range(MANY)]
     assert pruning.versions_asked("backfill"), "it is asked first"
@@ -153,7 +137,6 @@ def test_what_nobody_gives_whole_is_read_as_it_is_given(server, alice, resident,
     """And of others nothing is asked again and again."""
     copy = furnish_with_members(resident, pruning)
     said = say(resident, copy, 10)
-    tell_all(resident, pruning)
     prune(resident)
     alice.join(copy.room_id, query=via(resident))
     shown = {event["event_id"]: event["content"] for event in everything(alice, copy.room_id)}
@@ -162,78 +145,70 @@ def test_what_nobody_gives_whole_is_read_as_it_is_given(server, alice, resident,
     assert len(pruning.versions_asked("backfill")) == len(resident.versions_asked("backfill")) == 1
 
 
-def test_what_was_taken_in_pruned_is_asked_for_again_when_it_is_read(network, tmp_path, resident, pruning):
+# What is said in a room that nobody gives whole at first.
+FEW = 5
+SAID = [f"said {number}" for number in range(FEW)]
+
+
+def read_pruned(server, resident, copy):
+    """A client of who comes into the room and is shown it pruned, while the resident does not answer."""
+    say(resident, copy, FEW)
+    resident.answer_backfill = lambda *_: UNKNOWN
+    alice = Client(server.base_url).register("alice")
+    alice.join(copy.room_id, query=via(resident))
+    assert bodies(room_messages(alice, copy.room_id)) == [None] * FEW
+    return alice
+
+
+def test_what_was_taken_in_pruned_is_asked_for_again_when_it_is_read(warren, resident, pruning):
     """Once in a while: it is started anew in between, and knows no more whom it has asked."""
-    server = network.server(tmp_path)
-    with server:
-        alice = Client(server.base_url).register("alice")
-        copy = furnish_with_members(resident, pruning)
-        say(resident, copy, 5)
-        tell_all(resident, pruning)
-        alice.join(copy.room_id, query=via(resident))
-        answer, resident.answer_backfill = resident.answer_backfill, lambda *_: UNKNOWN
-        for _ in range(2):
-            assert bodies(room_messages(alice, copy.room_id)) == [None] * 5
-        assert len(resident.versions_asked("backfill")) == 1
-        assert server.stop() == 0
-    resident.answer_backfill = answer
-    with server:
-        for _ in range(2):
-            assert bodies(room_messages(alice, copy.room_id)) == [f"said {number}" for number in range(5)]
-        assert len(resident.versions_asked("backfill")) == 2
+    copy = furnish_with_members(resident, pruning)
+    alice = read_pruned(warren, resident, copy)
+    assert bodies(room_messages(alice, copy.room_id)) == [None] * FEW
+    assert len(resident.versions_asked("backfill")) == 1
+    del resident.answer_backfill
+    warren.restart()
+    for _ in range(2):
+        assert bodies(room_messages(alice, copy.room_id)) == SAID
+    assert len(resident.versions_asked("backfill")) == 2
 
 
 @pytest.fixture
-def crowd(network, pruning):
+def crowd(network, resident, pruning):
     """Such servers, one more than are asked for what one of them gives without its content."""
     others = [network.peer(kind=Participant) for _ in range(3)]
     for peer in others:
+        peer.share(resident)
         prune(peer)
     yield [pruning, *others]
     for peer in others:
         peer.close()
 
 
-def test_the_senders_server_is_asked_before_those_with_more_members(network, tmp_path, resident, crowd):
+def test_the_senders_server_is_asked_before_those_with_more_members(warren, resident, crowd):
     """As it has all of it. It does not answer at first, and is asked again when what was said is read after a start."""
-    server = network.server(tmp_path)
     copy = resident.create()
     for peer in crowd:
         for word in ("one", "two"):
             enter(resident, copy, peer, word)
-    say(resident, copy, 5)
-    for peer in crowd:
-        tell_all(resident, peer)
-    answer, resident.answer_backfill = resident.answer_backfill, lambda *_: UNKNOWN
 
     def asked():
         return len(resident.versions_asked("backfill")), sum(len(peer.versions_asked("backfill")) for peer in crowd)
 
-    with server:
-        alice = Client(server.base_url).register("alice")
-        alice.join(copy.room_id, query=via(resident))
-        assert bodies(room_messages(alice, copy.room_id)) == [None] * 5
-        of_resident, of_crowd = asked()
-        assert of_resident == 1
-        assert server.stop() == 0
-    resident.answer_backfill = answer
-    with server:
-        assert bodies(room_messages(alice, copy.room_id)) == [f"said {number}" for number in range(5)]
-        assert asked() == (2, of_crowd)
+    alice = read_pruned(warren, resident, copy)
+    of_resident, of_crowd = asked()
+    assert of_resident == 1
+    del resident.answer_backfill
+    warren.restart()
+    assert bodies(room_messages(alice, copy.room_id)) == SAID
+    assert asked() == (2, of_crowd)
 
 
-def test_what_comes_whole_when_nobody_waits_any_more_is_read_the_next_time(network, tmp_path, resident, pruning):
+def test_what_comes_whole_when_nobody_waits_any_more_is_read_the_next_time(warren, resident, pruning):
     """The sender's server is silent for as long as a reader waits; then another one has it."""
-    server = network.server(tmp_path)
-    with server:
-        alice = Client(server.base_url).register("alice")
-        copy = furnish_with_members(resident, pruning)
-        say(resident, copy, 5)
-        tell_all(resident, pruning)
-        resident.answer_backfill = lambda *_: UNKNOWN
-        alice.join(copy.room_id, query=via(resident))
-        assert bodies(room_messages(alice, copy.room_id)) == [None] * 5
-        assert server.stop() == 0
+    copy = furnish_with_members(resident, pruning)
+    alice = read_pruned(warren, resident, copy)
+    assert warren.stop() == 0, warren.log_tail()
     may_tell = threading.Event()
 
     def silent(*_):
@@ -242,27 +217,23 @@ def test_what_comes_whole_when_nobody_waits_any_more_is_read_the_next_time(netwo
 
     resident.answer_backfill = silent
     del pruning.answer_backfill
-    said = [f"said {number}" for number in range(5)]
     try:
-        with server:
-            until(lambda: bodies(room_messages(alice, copy.room_id)) == said, seconds=30)
+        warren.start()
+        until(lambda: bodies(room_messages(alice, copy.room_id)) == SAID, seconds=30)
     finally:
         may_tell.set()
 
 
-def test_of_what_its_sender_has_redacted_nobody_is_asked_for_more(server, alice, resident, network):
-    other = network.peer(kind=Participant)
+def test_of_what_its_sender_has_redacted_nobody_is_asked_for_more(server, alice, resident, other):
     copy = furnish_with_members(resident, other)
     said = say(resident, copy, 3)
     redaction = resident.next(copy, "m.room.redaction", {"redacts": id_of(said[1])})
     resident.know(redacted(said[1]))
-    tell_all(resident, other)
     alice.join(copy.room_id, query=via(resident))
     shown = {event["event_id"]: event["content"] for event in everything(alice, copy.room_id)}
     assert [shown[id_of(event)] for event in said] == [said[0]["content"], {}, said[2]["content"]]
     assert id_of(redaction) in shown
     assert other.versions_asked("backfill") and not resident.versions_asked("backfill")
-    other.close()
 
 
 def both_in(server, alice, resident, pruning):
@@ -281,7 +252,6 @@ def test_what_lies_between_is_taken_in_as_another_server_has_it(server, alice, r
     room, copy = both_in(server, alice, resident, pruning)
     say(resident, copy, 8)
     last = resident.place(copy, pruning.message(copy, "last", sender=pruning.user("one")))
-    tell_all(resident, pruning)
     assert pruning.transact(server, [last]) == {id_of(last): {}}
     see(alice, room, id_of(last))
     assert pruning.versions_asked("get_missing_events")
@@ -295,7 +265,6 @@ def test_of_what_nobody_has_whole_nobody_is_asked_each_time_it_is_told(server, a
 
     def send(text):
         event = resident.place(copy, pruning.message(copy, text, sender=pruning.user("one")))
-        tell_all(resident, pruning)
         assert pruning.transact(server, [event]) == {id_of(event): {}}
         see(alice, room, id_of(event))
         return len(resident.versions_asked("backfill"))
@@ -323,7 +292,6 @@ def test_what_there_was_at_a_time_is_as_another_server_has_it(server, alice, res
     for number in range(6):
         word = resident.message(copy, str(number), origin_server_ts=start + number * MINUTE)
         resident.place(copy, word)
-    tell_all(resident, pruning)
     assert resident.transact(server, [word]) == {id_of(word): {}}
     # No page of history is read, which would fill the gap.
     see(alice, room, id_of(word))

@@ -52,8 +52,7 @@ def test_an_id_stands_for_one_transaction_of_its_origin(warren, network, residen
     )
     assert answer[id_of(first)] == {} and answer[id_of(forged)]["error"]
     if is_restarted:
-        assert warren.stop() == 0
-        warren.start()
+        warren.restart()
         alice.http.close()
     late = resident.message(copy, "late")
     told = [whisper(resident, alice, "late")]

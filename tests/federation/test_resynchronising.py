@@ -6,7 +6,6 @@ import pytest
 
 from harness.client import address, bodies
 from harness.events import id_of, redacted
-from harness.participant import Participant
 from harness.rooms import via
 from harness.server import binary
 from harness.waiting import until
@@ -17,15 +16,6 @@ SECONDS_MAX = 60
 @pytest.fixture
 def base_url(warren):
     return warren.base_url
-
-
-@pytest.fixture
-def found(network, resident):
-    """Another server, which has whatever the other one has."""
-    peer = network.peer(kind=Participant)
-    peer.events, peer.before = resident.events, resident.before
-    yield peer
-    peer.close()
 
 
 def common_room(alice, warren, resident):
@@ -86,11 +76,11 @@ def test_what_another_server_knows_is_adopted_and_told(warren, alice, admin, res
     assert resynchronise(admin, room_id, resident.name)["changed"] == 0
 
 
-def test_a_server_that_is_found_in_the_room_is_told_what_was_said_before(warren, alice, admin, resident, found):
+def test_a_server_that_is_found_in_the_room_is_told_what_was_said_before(warren, alice, admin, resident, other):
     """Its join never came here, so that it was sent nothing; it fetches what is before that."""
     copy = common_room(alice, warren, resident)
-    room_id, member = copy.room_id, found.user()
-    join = found.event(copy, "m.room.member", {"membership": "join"}, sender=member, state_key=member)
+    room_id, member = copy.room_id, other.user()
+    join = other.event(copy, "m.room.member", {"membership": "join"}, sender=member, state_key=member)
     alice.send(room_id, "said meanwhile")
     resident.until(lambda: "said meanwhile" in resident.bodies)
     last = resident.pdus[-1]
@@ -98,7 +88,7 @@ def test_a_server_that_is_found_in_the_room_is_told_what_was_said_before(warren,
     resident.before[id_of(last)]["m.room.member", member] = id_of(join)
     resynchronise(admin, room_id, resident.name)
     assert member in alice.get("rooms/{roomId}/joined_members", room_id)["joined"]
-    found.until(lambda: "said meanwhile" in found.bodies)
+    other.until(lambda: "said meanwhile" in other.bodies)
 
 
 def test_the_last_events_there_are_taken_in(warren, alice, admin, resident):

@@ -231,8 +231,7 @@ def test_the_key_outlives_a_restart(network, tmp_path):
     with network.server(tmp_path) as server:
         assert_answered(peer.send(server, "GET", LIST))
         peer.close()
-        assert server.stop() == 0
-        server.start()
+        server.restart()
         assert_answered(peer.send(server, "GET", LIST))
 
 

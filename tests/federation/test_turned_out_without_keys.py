@@ -32,7 +32,7 @@ def member(away):
 def copy(alice, resident, away, member):
     """The resident's copy of a room of its own that Alice has entered, for whom the member is not there yet."""
     copy = resident.create()
-    away.next(copy, "m.room.member", {"membership": "join"}, sender=member, state_key=member)
+    away.come(copy, member)
     alice.join(copy.room_id, query=via(resident))
     assert joined_members(alice, copy.room_id) == {alice.user_id, resident.user()}
     return copy
@@ -45,8 +45,7 @@ def turn_out(resident, copy, member, membership="leave"):
 def tell_keys(away, warren):
     """Lets the server have them, which asks again at once."""
     away.answers[KEYS] = away.told_keys
-    assert warren.stop() == 0, warren.log_tail()
-    warren.start()
+    warren.restart()
 
 
 def is_out_once_the_keys_are_here(warren, alice, resident, away, copy, membership="leave"):
@@ -96,7 +95,7 @@ def test_all_that_many_states_go_without_is_there_once_the_keys_are_here(
     resident.answer_get_missing_events = lambda *_: (200, {"events": []})
     users = [away.user(f"member{number}") for number in range(STATES)]
     for user in users:
-        away.next(copy, "m.room.member", {"membership": "join"}, sender=user, state_key=user)
+        away.come(copy, user)
         after = resident.place(copy, resident.message(copy, f"{user} is here"))
         resident.transact(warren, [after])
         see(alice, copy.room_id, id_of(after), seconds=SECONDS_MAX)
@@ -118,7 +117,7 @@ def test_who_is_banned_before_the_keys_are_here_is_banned_from_the_room_that_rep
     levels = {user: 100 for user in (resident.user(), alice.user_id)}
     resident.next(copy, "m.room.power_levels", {"users": levels}, state_key="")
     member = away.user("member")
-    away.next(copy, "m.room.member", {"membership": "join"}, sender=member, state_key=member)
+    away.come(copy, member)
     alice.join(copy.room_id, query=via(resident))
     ban = resident.next(copy, "m.room.member", {"membership": "ban", "reason": "noise"}, state_key=member)
     resident.transact(warren, [ban])

@@ -39,9 +39,6 @@ class Resident(Participant):
         if event_id in self.joins:
             self.may_tell.wait(SECONDS_MAX)
 
-    def come(self, copy, user):
-        return self.next(copy, "m.room.member", {"membership": "join"}, sender=user, state_key=user)
-
     def come_and_go(self, copy, user):
         """The join of who has left the room again."""
         join = self.come(copy, user)
@@ -63,13 +60,14 @@ class Resident(Participant):
         self.take(copy, join)
         return join
 
+    def close(self):
+        self.may_tell.set()
+        super().close()
+
 
 @pytest.fixture
-def resident(network):
-    peer = network.peer(kind=Resident)
-    yield peer
-    peer.may_tell.set()
-    peer.close()
+def resident_kind():
+    return Resident
 
 
 @pytest.fixture

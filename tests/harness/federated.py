@@ -4,6 +4,7 @@ Each is called `localhost` and its port unless it is given another place, and ha
 """
 
 import dataclasses
+import functools
 import os
 import pathlib
 import subprocess
@@ -11,6 +12,7 @@ import subprocess
 import requests
 
 from harness.client import Client
+from harness.gate import Gate
 from harness.server import Server, free_port
 from harness.waiting import until
 from harness.wire import Wire
@@ -104,30 +106,43 @@ class Warren(Server):
         self.name = place.name
 
 
-class Distant(Warren):
-    """A Warren with a wire between it and all others, which a test can cut."""
+class Between(Warren):
+    """A Warren with something on each way between it and others, made for the port that the way leads to: inward first."""
 
-    def __init__(self, folder, authority, *others):
+    def __init__(self, folder, authority, others, between):
         port = free_port()
-        inward = Wire(port)
-        outward = [(other.name, Wire(other.federation_port)) for other in others]
-        self.wires = [inward, *(wire for _, wire in outward)]
-        rows = [("--federation-resolve", f"{name}={wire.address}") for name, wire in outward]
-        options = [word for row in rows for word in row]
-        super().__init__(folder, authority, *options, federation_port=port, reached_at=inward.port)
-
-    def cut_off(self):
-        for wire in self.wires:
-            wire.cut()
-
-    def reconnect(self):
-        for wire in self.wires:
-            wire.mend()
+        self.ways = [between(port), *(between(other.federation_port) for other in others)]
+        rows = [f"{other.name}=127.0.0.1:{way.port}" for other, way in zip(others, self.ways[1:], strict=True)]
+        options = [word for row in rows for word in ("--federation-resolve", row)]
+        super().__init__(folder, authority, *options, federation_port=port, reached_at=self.ways[0].port)
 
     def __exit__(self, *arguments):
         super().__exit__(*arguments)
-        for wire in self.wires:
-            wire.close()
+        for way in self.ways:
+            way.close()
+
+
+class Distant(Between):
+    """A Warren with a wire between it and all others, which a test can cut."""
+
+    def __init__(self, folder, authority, *others):
+        super().__init__(folder, authority, others, Wire)
+
+    def cut_off(self):
+        for wire in self.ways:
+            wire.cut()
+
+    def reconnect(self):
+        for wire in self.ways:
+            wire.mend()
+
+
+class Gated(Between):
+    """A Warren with gates between it and another server, one for each direction."""
+
+    def __init__(self, folder, authority, other):
+        super().__init__(folder, authority, [other], functools.partial(Gate, authority))
+        self.inward, self.outward = self.ways
 
 
 class LenientClient(Client):

@@ -4,6 +4,9 @@ import threading
 
 from harness.events import id_of
 from harness.participant import SECONDS_MAX, Participant
+from harness.waiting import until
+
+PARTIAL_JOINS = "/_warren/admin/v1/partial_joins"
 
 
 class Omitting(Participant):
@@ -25,3 +28,12 @@ class Omitting(Participant):
         self.was_asked.set()
         self.may_tell.wait(SECONDS_MAX)
         return super().answer_state(values, query, body)
+
+    def close(self):
+        self.may_tell.set()
+        super().close()
+
+
+def until_all_whole(admin):
+    """Waits until the server knows the members of all rooms, as administrators are told."""
+    until(lambda: admin.get(PARTIAL_JOINS)["total"] == 0)

@@ -73,6 +73,10 @@ class Participant(Peer):
     def message(self, copy, body="hello", **more):
         return self.event(copy, "m.room.message", {"msgtype": "m.text", "body": body}, **more)
 
+    def share(self, other):
+        """Has whatever another server has from now on, and the other one what it has."""
+        self.events, self.before = other.events, other.before
+
     def know(self, *events):
         self.events |= {id_of(event): event for event in events}
 
@@ -85,6 +89,10 @@ class Participant(Peer):
 
     def next(self, copy, type, content, **more):
         return self.place(copy, self.event(copy, type, content, **more))
+
+    def come(self, copy, user, **more):
+        """Lets a user be in the room, and tells nobody of it."""
+        return self.next(copy, "m.room.member", {"membership": "join"}, sender=user, state_key=user, **more)
 
     # -- what it asks for and sends ------------------------------------------------------------------------------
 

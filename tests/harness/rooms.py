@@ -81,12 +81,18 @@ def until_state(client, room, type, key, content):
     client.sync_until(has)
 
 
-def come_together(owner, guest, server, version):
-    """The guest joins a room of the owner's server; both servers hold the same of it, and both hear each other."""
-    room = owner.create_room(preset="public_chat", room_version=version, name="The burrow", topic="warm")
+def meet(owner, guest, server, **more):
+    """A room of the owner's, who is at the server, that the guest has joined, as both of their servers know."""
+    room = owner.create_room(preset="public_chat", **more)
     guest.join(room, query=via(server))
     until_joined(guest, room, owner)
     until_joined(owner, room, guest)
+    return room
+
+
+def come_together(owner, guest, server, version):
+    """The guest joins a room of the owner's server; both servers hold the same of it, and both hear each other."""
+    room = meet(owner, guest, server, room_version=version, name="The burrow", topic="warm")
     assert state_ids(guest, room) == state_ids(owner, room)
     assert joined_members(owner, room) == joined_members(guest, room) == {owner.user_id, guest.user_id}
     for reader in (owner, guest):

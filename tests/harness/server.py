@@ -134,6 +134,11 @@ class Server:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(seconds)
 
+    def restart(self):
+        """Lets the server end well and starts it again."""
+        assert self.stop() == 0, self.log_tail()
+        return self.start()
+
     def kill(self):
         """Ends the server as a power cut would end the process: at once, with nothing flushed by itself."""
         self.process.kill()

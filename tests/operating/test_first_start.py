@@ -80,8 +80,7 @@ def test_the_token_is_good_for_one_account_which_administers(fresh):
     assert again.status_code == 401, again.text
     assert token not in page(fresh).text
     # Nor is there another when it is started again.
-    assert fresh.stop() == 0
-    fresh.start()
+    fresh.restart()
     assert len(TOKEN.findall(fresh.log_path.read_text())) == 1
     assert token not in page(fresh).text
 
@@ -106,8 +105,7 @@ def test_further_tokens_are_made_by_command(fresh):
     second.get("/_synapse/admin/v1/federation/destinations", status=403, errcode="M_FORBIDDEN")
     assert register(fresh, "third", token).status_code == 401
     # The other one is good still, also after another restart.
-    assert fresh.stop() == 0
-    fresh.start()
+    fresh.restart()
     assert register(fresh, "third", other).status_code == 200
     assert fresh.stop() == 0
     fresh.check()
@@ -134,8 +132,7 @@ def test_no_token_is_made_that_nobody_would_ask_for(tmp_path, registration):
 
 def test_a_token_that_was_not_used_stays(fresh):
     token = the_token(fresh)
-    assert fresh.stop() == 0
-    fresh.start()
+    fresh.restart()
     assert set(TOKEN.findall(fresh.log_path.read_text())) == {token}
     assert register(fresh, "first", token).status_code == 200
 

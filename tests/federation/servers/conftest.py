@@ -8,7 +8,7 @@ import pytest
 
 from harness.certificates import Authority
 from harness.federated import Synapse, Warren, synapse_python
-from harness.rooms import entrust, until_joined, via
+from harness.rooms import entrust, meet
 from harness.server import sound
 
 
@@ -72,9 +72,7 @@ def room_version():
 @pytest.fixture
 def room(there, alice, bob, room_version):
     """A room of Bob's that Alice has joined, in which she may do what he may."""
-    room = bob.create_room(preset="public_chat", room_version=room_version)
-    alice.join(room, query=via(there))
-    until_joined(alice, room, bob)
+    room = meet(bob, alice, there, room_version=room_version)
     entrust(bob, room, alice, 100)
     alice.sync()
     bob.sync()

@@ -7,7 +7,7 @@ import pytest
 
 from harness.client import bodies
 from harness.federated import Warren
-from harness.rooms import see, until_joined, until_state, via
+from harness.rooms import meet, see, until_state, via
 from harness.senders import room_messages
 from harness.server import sound
 
@@ -23,13 +23,6 @@ def zoe(numbered):
     return numbered.client(numbered.base_url).register("zoe")
 
 
-def common_room(owner, guest, server):
-    room = owner.create_room(preset="public_chat", room_version="11")
-    guest.join(room, query=via(server))
-    until_joined(guest, room, owner)
-    return room
-
-
 def says_in_vain(guest, owner, room, other_room):
     """The owner's server takes in nothing that is said in the room. What is said elsewhere later comes in order."""
     guest.send(room, "let me in")
@@ -39,7 +32,7 @@ def says_in_vain(guest, owner, room, other_room):
 
 def shut_out(owner, guest, server, content):
     """The guest's server is shut out of one of two common rooms, and let in again."""
-    room, other_room = common_room(owner, guest, server), common_room(owner, guest, server)
+    room, other_room = (meet(owner, guest, server, room_version="11") for _ in range(2))
     owner.sync()
     owner.set_state(room, "m.room.server_acl", content)
     until_state(guest, room, "m.room.server_acl", "", content)

@@ -6,8 +6,7 @@ import pytest
 from harness.client import bodies
 from harness.clock import HOUR, Clock
 from harness.deliveries import until_failing
-from harness.federated import Warren
-from harness.gate import Gate
+from harness.federated import Gated
 from harness.rooms import see, state_ids, until_joined, via
 from harness.senders import room_messages
 from harness.server import sound
@@ -17,40 +16,22 @@ MISSED = 60
 
 
 @pytest.fixture
-def gate(authority, there):
-    """Before the other server, for the one that a test has."""
-    gate = Gate(authority)
-    gate.target = there.federation_port
-    yield gate
-    gate.close()
-
-
-@pytest.fixture
-def inward(authority):
-    """Before the Warren that a test has."""
-    gate = Gate(authority)
-    yield gate
-    gate.close()
-
-
-@pytest.fixture
 def clock(tmp_path):
     return Clock(tmp_path)
 
 
 @pytest.fixture
-def here(authority, gate, inward, clock, there, tmp_path):
-    """A Warren with gates both ways, with an administrator, whose time a test sets forward."""
-    server = Warren(tmp_path / "here", authority, reached_at=inward.port)
-    inward.target = server.federation_port
-    server.options += ["--federation-resolve", f"{there.name}=127.0.0.1:{gate.port}"]
+def here(authority, clock, there, tmp_path):
+    """A Warren with gates between it and the other server, with an administrator, whose time a test sets forward."""
+    server = Gated(tmp_path / "here", authority, there)
     server.admin_password = server.make_administrator("warden")
     server.environment = clock.environment
     with sound(server):
         yield server
 
 
-def test_what_they_missed_in_hours_is_there_afterwards(gate, clock, here, there, room, alice, bob):
+def test_what_they_missed_in_hours_is_there_afterwards(clock, here, there, room, alice, bob):
+    gate = here.outward
     admin = here.client(here.base_url, f"@warden:{here.name}").login(here.admin_password)
     # A second one, of which the end is a message.
     quiet = alice.create_room(preset="public_chat", room_version="11")
@@ -81,21 +62,22 @@ def test_what_they_missed_in_hours_is_there_afterwards(gate, clock, here, there,
 
 
 @pytest.mark.parametrize("there", ["synapse"], indirect=True)
-def test_what_we_missed_is_there_though_we_are_told_only_where_rooms_end(inward, here, there, room, alice, bob):
+def test_what_we_missed_is_there_though_we_are_told_only_where_rooms_end(here, there, room, alice, bob):
+    gate = here.inward
     see(alice, room, bob.send(room, "before"))
-    inward.closes_all = True
+    gate.closes_all = True
     talk = [f"missed {number}" for number in range(MISSED)]
     for body in talk:
         bob.send(room, body)
     topic = bob.set_state(room, "m.room.topic", {"topic": "meanwhile"})
     # Synapse keeps no list of what is to be sent over a restart, and tells where rooms end.
     there.stop()
-    inward.answered.clear()
-    inward.closes_all = False
+    gate.answered.clear()
+    gate.closes_all = False
     there.start()
     bob.get("profile/{userId}", alice.user_id)
     alice.sync_until(lambda _: topic in state_ids(alice, room))
     alice.sync_until(lambda _: bodies(room_messages(alice, room)) == ["before", *talk])
-    assert bodies(inward.events_told()) == [], "all of it was fetched"
+    assert bodies(gate.events_told()) == [], "all of it was fetched"
     assert state_ids(alice, room) == state_ids(bob, room)
     see(bob, room, alice.send(room, "I am back"))

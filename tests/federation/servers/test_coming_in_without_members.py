@@ -3,8 +3,7 @@
 import pytest
 
 from harness.client import bodies
-from harness.federated import Warren
-from harness.gate import Gate
+from harness.federated import Gated
 from harness.rooms import LAZY, joined_members, see, state_ids, until_joined, via
 from harness.senders import room_messages
 from harness.server import sound
@@ -13,18 +12,9 @@ MEMBERS = 20
 
 
 @pytest.fixture
-def gate(authority):
-    gate = Gate(authority)
-    yield gate
-    gate.close()
-
-
-@pytest.fixture
-def here(authority, gate, tmp_path):
-    """A Warren that others reach through the gate."""
-    server = Warren(tmp_path / "here", authority, reached_at=gate.port)
-    gate.target = server.federation_port
-    with sound(server):
+def here(authority, there, tmp_path):
+    """A Warren with gates between it and the other server."""
+    with sound(Gated(tmp_path / "here", authority, there)) as server:
         yield server
 
 
@@ -36,21 +26,22 @@ def was_partial(gate, user):
     return omits and answer["members_omitted"] and answer["event"]["sender"] == user.user_id and not members
 
 
-def test_who_came_without_members_talks_and_then_knows_them(gate, here, there, alice, bob):
+def test_who_came_without_members_talks_and_then_knows_them(here, there, alice, bob):
     others = [here.client(here.base_url).register("other") for _ in range(MEMBERS - 1)]
     room = alice.create_room(preset="public_chat", room_version="10", name="Many")
     for other in others:
         other.join(room)
-    gate.hold("state_ids", "state")
+    gate = here.inward
+    questions = gate.hold_questions("state_ids", "state")
     bob.join(room, query=via(here))
     assert was_partial(gate, bob)
-    gate.until_held()
+    questions.until_there()
     # Both ways, while the other server knows nobody but itself and us.
     see(alice, room, bob.send(room, "early"))
     see(bob, room, alice.send(room, "welcome"), filter=LAZY)
     see(others[0], room, bob.send(room, "thank you"))
     assert not gate.answers_of("state_ids") and not gate.answers_of("state"), "it was held all the time"
-    gate.may_pass.set()
+    questions.pass_on()
     until_joined(bob, room, alice, *others)
     assert joined_members(bob, room) == {user.user_id for user in (alice, bob, *others)}
     bob.sync_until(lambda _: state_ids(bob, room) == state_ids(alice, room))

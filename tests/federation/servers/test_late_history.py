@@ -57,7 +57,7 @@ def test_what_somebody_said_who_is_gone_by_now_is_in_its_place(there, distant, r
     first = alice.send(room, "before")
     see(zoe, room, first)
     see(bob, room, first)
-    inward, _, to_returning = distant.wires
+    inward, _, to_returning = distant.ways
     # Nor does it hear that Zoe leaves.
     to_returning.cut()
     inward.cut()

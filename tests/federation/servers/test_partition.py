@@ -4,7 +4,7 @@ import pytest
 
 from harness.client import bodies, timeline
 from harness.federated import Distant
-from harness.rooms import entrust, joined_members, members, see, state_ids, until_joined, until_state, via
+from harness.rooms import entrust, joined_members, meet, members, see, state_ids, until_joined, until_state, via
 from harness.senders import room_messages
 from harness.server import sound
 
@@ -29,9 +29,7 @@ def zoe(distant):
 @pytest.fixture
 def room(there, bob, zoe):
     """A room of Bob's in which Zoe may do what he may."""
-    room = bob.create_room(preset="public_chat", room_version="11")
-    zoe.join(room, query=via(there))
-    until_joined(zoe, room, bob)
+    room = meet(bob, zoe, there, room_version="11")
     entrust(bob, room, zoe, 99)
     return room
 
@@ -89,9 +87,7 @@ def test_who_cannot_be_reached_when_alice_comes_is_a_member_as_soon_as_they_can(
     """Nobody tells Alice's server the keys of Zoe's, so that it cannot check what she did in the room."""
     with sound(Distant(tmp_path / "distant", authority, there, here)) as distant:
         zoe = distant.client(distant.base_url).register("zoe")
-        room = bob.create_room(preset="public_chat", room_version="11")
-        zoe.join(room, query=via(there))
-        until_joined(zoe, room, bob)
+        room = meet(bob, zoe, there, room_version="11")
         entrust(bob, room, zoe, 50)
         zoe.set_state(room, "m.room.topic", {"topic": "Zoe's"})
         until_state(bob, room, "m.room.topic", "", {"topic": "Zoe's"})
@@ -121,14 +117,10 @@ def test_what_was_said_before_a_fork_stays_before_all_else_for_who_comes_meanwhi
     """The server by way of which Alice comes has not heard of what is said on the other side."""
     with sound(Distant(tmp_path / "distant", authority, there, here)) as distant:
         zoe = distant.client(distant.base_url).register("zoe")
-        room = bob.create_room(preset="public_chat", room_version="11")
-        zoe.join(room, query=via(there))
-        until_joined(zoe, room, bob)
+        room = meet(bob, zoe, there, room_version="11")
         see(zoe, room, bob.send(room, "before"))
         # Alice's server has Zoe's keys, without which it could not check that she is in the room.
-        met = alice.create_room(preset="public_chat")
-        zoe.join(met, query=via(here))
-        until_joined(zoe, met, alice)
+        meet(alice, zoe, here)
         distant.cut_off()
         zoe.send(room, "on the other side")
         bob.send(room, "on this side")

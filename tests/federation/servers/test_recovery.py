@@ -6,7 +6,7 @@ import pytest
 
 from harness.client import bodies, timeline
 from harness.federated import Distant, Warren
-from harness.rooms import entrust, joined_members, see, state_ids, until_joined, via
+from harness.rooms import entrust, joined_members, meet, see, state_ids, until_joined, via
 from harness.senders import Load, Sender, room_messages
 from harness.server import sound
 
@@ -29,11 +29,7 @@ def zoe(sleeper):
 @pytest.fixture
 def busy_room(there, zoe, bob):
     """A room of Bob's that Zoe is in."""
-    room = bob.create_room(preset="public_chat")
-    zoe.join(room, query=via(there))
-    for one, other in ((zoe, bob), (bob, zoe)):
-        until_joined(one, room, other)
-    return room
+    return meet(bob, zoe, there)
 
 
 def goes_on_without(away, listener, speaker, room, count):
@@ -171,9 +167,7 @@ def test_a_kill_in_the_middle_of_what_goes(sleeper, busy_room, zoe, bob):
 
 
 def test_a_room_that_was_left_is_entered_again(there, here, alice, bob):
-    room = bob.create_room(preset="public_chat")
-    alice.join(room, query=via(there))
-    until_joined(alice, room, bob)
+    room = meet(bob, alice, there)
     alice.leave(room)
     bob.set_state(room, "m.room.topic", {"topic": "while you were out"})
     bob.send(room, "nobody hears me")

@@ -4,11 +4,10 @@ Each event is in its place for the clients of both, and there once."""
 import pytest
 
 from harness.client import bodies, of_type, timeline
-from harness.federated import Warren
-from harness.relay import Relay
-from harness.rooms import entrust, until_joined, via
+from harness.federated import Gated
+from harness.rooms import entrust, meet
 from harness.senders import room_messages
-from harness.server import free_port, sound
+from harness.server import sound
 from harness.waiting import until
 
 # The pauses of whoever sends again: of a Warren ten seconds at first, of Synapse four; a loaded machine adds to them.
@@ -16,25 +15,10 @@ SECONDS_MAX = 90
 FIRST, SECOND, LAST, AFTERWARDS = "the first one", "the second one", "the last one", "the one afterwards"
 
 
-class Relayed(Warren):
-    """A Warren with relays between it and another server, one for each direction."""
-
-    def __init__(self, folder, authority, other):
-        port = free_port()
-        self.inward, self.outward = Relay(authority, port), Relay(authority, other.federation_port)
-        options = ["--federation-resolve", f"{other.name}=127.0.0.1:{self.outward.port}"]
-        super().__init__(folder, authority, *options, federation_port=port, reached_at=self.inward.port)
-
-    def __exit__(self, *arguments):
-        super().__exit__(*arguments)
-        self.inward.close()
-        self.outward.close()
-
-
 @pytest.fixture
 def sleeper(authority, there, tmp_path):
-    """A Warren that a test kills."""
-    with sound(Relayed(tmp_path / "sleeper", authority, there)) as server:
+    """A Warren that a test kills, with gates between it and the other server."""
+    with sound(Gated(tmp_path / "sleeper", authority, there)) as server:
         yield server
 
 
@@ -46,10 +30,7 @@ def zoe(sleeper):
 @pytest.fixture
 def shared(there, zoe, bob):
     """A room of Bob's that Zoe is in."""
-    room = bob.create_room(preset="public_chat")
-    zoe.join(room, query=via(there))
-    for one, other in ((zoe, bob), (bob, zoe)):
-        until_joined(one, room, other)
+    room = meet(bob, zoe, there)
     entrust(bob, room, zoe)
     return room
 
@@ -77,17 +58,17 @@ class Reader:
         assert [event["event_id"] for event in room_messages(self.client, self.room)] == event_ids
 
 
-def said_without_an_answer(relay, speaker, room):
+def said_without_an_answer(gate, speaker, room):
     """Messages of which the last ones are in a transaction that was taken, while who sent it still waits for the answer: their
     ids, and that answer."""
-    first, last = relay.hold(FIRST), relay.hold(LAST)
+    first, last = gate.hold_answer(FIRST), gate.hold_answer(LAST)
     said = [speaker.send(room, FIRST)]
     first.until_taken()
     # What is said meanwhile goes together.
     said += [speaker.send(room, text) for text in (SECOND, LAST)]
     first.pass_on()
     last.until_taken()
-    assert relay.times(LAST) == 1
+    assert gate.times(LAST) == 1
     return said, last
 
 
