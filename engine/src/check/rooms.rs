@@ -8,7 +8,11 @@ use super::{
 };
 use crate::{
     core::num::{EventNum, NodeId, RoomNum, StateKeyId, UserNum},
-    room::{RoomCtx, fork, gap, room_version},
+    room::{
+        RoomCtx,
+        fork::{self, Side},
+        gap, room_version,
+    },
     store::{
         StorageError, schema,
         schema::{EventStatus, Membership, RoomHead},
@@ -145,15 +149,17 @@ fn current_state(
     head: &RoomHead,
     right: &mut RoomHead,
 ) -> Result<bool, StorageError> {
-    let mut after = Vec::new();
+    let mut ends = Vec::new();
     for (num, _) in &right.extremities {
         if let Some(header) = row.header(*num)?
             && is_whole(row, room, header.value.state_after)?
         {
-            after.push(header.value.state_after);
+            let lacks_members = header.value.partial_state;
+            ends.push(Side { snapshot: header.value.state_after, lacks_members });
         }
     }
-    let all_known = after.len() == right.extremities.len();
+    let all_known = ends.len() == right.extremities.len();
+    let mut after: Vec<NodeId> = ends.iter().map(|end| end.snapshot).collect();
     after.sort_unstable();
     after.dedup();
     let mut readable = is_whole(row, room, head.state)?;
@@ -167,13 +173,14 @@ fn current_state(
             }
         }
         [_, _, ..] if all_known => {
-            let agrees = readable && is_resolved(row, room, right, &after)?;
+            // Those that the other ends have stand in for members that one lacks, until they have come.
+            let agrees = readable && (right.partial_state || is_resolved(row, room, right, &after)?);
             if !row.expect(agrees, "the current state is not what those after the last events make") {
                 let right = right.clone();
                 row.mend(schema::ROOM_HEADS.name, move |tx| {
                     let (id, version) = (tx.room_id(room)?, room_version(right.version)?);
                     let mut ctx = RoomCtx { num: room, id, version, head: right };
-                    ctx.head.state = fork::merged(tx, &ctx, after)?;
+                    ctx.head.state = fork::merged_sides(tx, &ctx, ends)?;
                     ctx.save(tx);
                     Ok(())
                 });

@@ -14,7 +14,11 @@ use crate::{
         event::Pdu,
         num::{EventNum, NodeId, RoomNum, StateKeyId, StreamPos},
     },
-    room::{RoomCtx, fork, room_version, state},
+    room::{
+        RoomCtx,
+        fork::{self, Side},
+        room_version, state,
+    },
     store::{
         Direction, Positioned, StorageError, Tx, schema,
         schema::{EventHeader, EventStatus, RoomHead},
@@ -220,7 +224,7 @@ fn mend_merged(
         if found.status == EventStatus::Outlier || !is_whole(row, header.room, found.state_after)? {
             return Ok(());
         }
-        after.push(found.state_after);
+        after.push(Side { snapshot: found.state_after, lacks_members: found.partial_state });
     }
     if after.is_empty() || header.prev.len() != distinct.len() {
         // The state was told by another server.
@@ -228,7 +232,7 @@ fn mend_merged(
     }
     row.change_header(num, move |tx, header| {
         let room = room(tx, &header.value)?;
-        let state_before = fork::merged(tx, &room, after)?;
+        let state_before = fork::merged_sides(tx, &room, after)?;
         change_states(tx, header, num, state_before)
     });
     Ok(())

@@ -66,6 +66,7 @@ pub(super) fn accept(tx: &mut Tx, room: &mut RoomCtx, arrival: Arrival) -> Resul
         room_state: room.head.state,
         after_gap: first_free.is_some(),
         redacted_by,
+        is_filled_in: false,
     };
     let is_new = arrival.is_new;
     let event = write(tx, room, arrival, num, place, Some(pos))?;
@@ -115,11 +116,16 @@ pub(super) fn fill_in(tx: &mut Tx, room: &mut RoomCtx, arrival: Arrival, past: P
     let followed = fork::followed_extremities(tx, room, &arrival.prev)?;
     let after_gap = is_within && !missing.is_empty();
     let status = EventStatus::Accepted;
-    let place = Place { key, status, state_after, room_state: state_after, after_gap, redacted_by };
-    let mut event = assemble(tx, room, &arrival, num, place)?;
-    event.header.is_filled_in = true;
-    let event = Arc::new(event);
-    write_rows(tx, room, &event, Some(pos), arrival.known_as.is_some());
+    let place = Place {
+        key,
+        status,
+        state_after,
+        room_state: state_after,
+        after_gap,
+        redacted_by,
+        is_filled_in: true,
+    };
+    let event = write(tx, room, arrival, num, place, Some(pos))?;
     if event.header.partial_state {
         tx.put(&schema::PARTIAL_STATES, &(room.num, pos), &num);
     }
@@ -162,18 +168,19 @@ fn leave_behind(tx: &mut Tx, room: &mut RoomCtx, mut followed: Vec<EventNum>) ->
 /// What resolution makes of the room's ends, of which some were left out, and whether that lacks members; nothing if the current state is
 /// another.
 fn state_without(tx: &mut Tx, room: &RoomCtx) -> Result<Option<(NodeId, bool)>> {
-    let ends = fork::states_of_extremities(tx, room, None)?;
-    let state = fork::merged(tx, room, ends.snapshots)?;
+    let ends = fork::states_of_extremities(tx, room)?;
+    let lack_members = fork::lack_members(&ends);
+    let state = fork::merged_sides(tx, room, ends)?;
     let is_same = tx.state_difference(room.num, room.head.state, state)?.is_empty();
-    Ok(is_same.then_some((state, ends.partial)))
+    Ok(is_same.then_some((state, lack_members)))
 }
 
 /// Resolves the current state anew from the forward extremities, and tells of what changed.
 pub(super) fn settle(tx: &mut Tx, room: &mut RoomCtx, cause: &Arc<Event>) -> Result<()> {
     let before = room.head.state;
-    let ends = fork::states_of_extremities(tx, room, None)?;
-    room.head.partial_state = ends.partial;
-    room.head.state = fork::merged(tx, room, ends.snapshots)?;
+    let ends = fork::states_of_extremities(tx, room)?;
+    room.head.partial_state = fork::lack_members(&ends);
+    room.head.state = fork::merged_sides(tx, room, ends)?;
     let changes = tx.state_difference(room.num, before, room.head.state)?;
     if !changes.is_empty() {
         room.head.forked = true;
@@ -194,7 +201,8 @@ pub(super) fn set_outside(
 ) -> Result<Arc<Event>> {
     let Enrolled { num, key, redacted_by } = enrol(tx, room.num, &arrival)?;
     let (state_after, room_state) = (arrival.state_before, NodeId::default());
-    let place = Place { key, status, state_after, room_state, after_gap: false, redacted_by };
+    let place =
+        Place { key, status, state_after, room_state, after_gap: false, redacted_by, is_filled_in: false };
     let event = write(tx, room, arrival, num, place, None)?;
     // Of a room that is about to be entered nothing waits, and many such events come.
     match room.head.extremities.is_empty() {
@@ -218,8 +226,15 @@ pub(super) fn set_aside(
         }
         _ => arrival.state_before,
     };
-    let place =
-        Place { key, status, state_after, room_state: room.head.state, after_gap: false, redacted_by };
+    let place = Place {
+        key,
+        status,
+        state_after,
+        room_state: room.head.state,
+        after_gap: false,
+        redacted_by,
+        is_filled_in: false,
+    };
     // What follows it may have come before, and a gap be open there.
     let missing = match gap::of(tx, room.num, &arrival.pdu.event_id)? {
         Some(gap) => Some((gap, gap::missing_prev_events(tx, room, num, &arrival.prev, &arrival.pdu)?)),
@@ -237,13 +252,16 @@ pub(super) fn set_aside(
 pub(super) fn pass_over(tx: &mut Tx, room: &RoomCtx, arrival: Arrival, gap: StreamPos) -> Result<Arc<Event>> {
     let Enrolled { num, key, redacted_by } = enrol(tx, room.num, &arrival)?;
     let missing = gap::missing_prev_events(tx, room, num, &arrival.prev, &arrival.pdu)?;
-    let (status, state_after) = (EventStatus::Rejected, arrival.state_before);
-    let place =
-        Place { key, status, state_after, room_state: room.head.state, after_gap: false, redacted_by };
-    let mut event = assemble(tx, room, &arrival, num, place)?;
-    event.header.is_filled_in = true;
-    let event = Arc::new(event);
-    write_rows(tx, room, &event, None, arrival.known_as.is_some());
+    let place = Place {
+        key,
+        status: EventStatus::Rejected,
+        state_after: arrival.state_before,
+        room_state: room.head.state,
+        after_gap: false,
+        redacted_by,
+        is_filled_in: true,
+    };
+    let event = write(tx, room, arrival, num, place, None)?;
     note_missing_before(tx, &event, gap, &missing)?;
     gap::arrived(tx, &event)?;
     redactions::apply_waiting(tx, room, event)
@@ -300,6 +318,7 @@ struct Place {
     room_state: NodeId,
     after_gap: bool,
     redacted_by: Option<EventNum>,
+    is_filled_in: bool,
 }
 
 /// What is known of an event before it is written.
@@ -367,9 +386,10 @@ fn advance(
     }
     room.head.forked = true;
     note_provisionally(tx, room, arrival, num, key, state_after)?;
-    let others = fork::states_of_extremities(tx, room, None)?;
-    let with_own = others.snapshots.iter().copied().chain([state_after]);
-    room.head.state = fork::merged(tx, room, with_own)?;
+    let others = fork::states_of_extremities(tx, room)?;
+    let others_lack = fork::lack_members(&others);
+    let own = fork::Side { snapshot: state_after, lacks_members: arrival.partial_state };
+    room.head.state = fork::merged_sides(tx, room, others.into_iter().chain([own]))?;
     if is_followed {
         // As in `leave_behind`: the state behind the gap is the word of who told it, which may not have had this one in it.
         is_followed = !arrival.partial_state && state_without(tx, room)?.is_some();
@@ -377,7 +397,7 @@ fn advance(
     if !is_followed {
         room.head.extremities.push((num, event_id));
     }
-    room.head.partial_state = others.partial || (!is_followed && arrival.partial_state);
+    room.head.partial_state = others_lack || (!is_followed && arrival.partial_state);
     Ok(Advance { changes: tx.state_difference(room.num, before, room.head.state)?, at_head })
 }
 
@@ -397,6 +417,7 @@ fn note_provisionally(
         room_state: state_after,
         after_gap: false,
         redacted_by: None,
+        is_filled_in: false,
     };
     let provisional = assemble(tx, room, arrival, num, place)?;
     tx.write_event(&Arc::new(provisional), false);
@@ -512,7 +533,7 @@ fn assemble(tx: &mut Tx, room: &RoomCtx, arrival: &Arrival, num: EventNum, place
         partial_state: arrival.partial_state,
         after_gap: place.after_gap,
         transaction: arrival.transaction.clone(),
-        is_filled_in: false,
+        is_filled_in: place.is_filled_in,
     };
     let event = Event::new(num, pdu.event_id.clone(), header, pdu.json.clone());
     event.set_pdu(pdu.clone());

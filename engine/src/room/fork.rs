@@ -46,26 +46,33 @@ pub(super) fn followed_extremities(
     Ok(followed)
 }
 
-/// The states after a room's forward extremities.
-pub(super) struct Ends {
-    pub snapshots: Vec<NodeId>,
-    /// Whether one of them lacks members.
-    pub partial: bool,
+/// A state of the room, and whether it lacks members.
+#[derive(Clone, Copy)]
+pub(crate) struct Side {
+    pub snapshot: NodeId,
+    pub lacks_members: bool,
 }
 
-/// The states after the forward extremities, but not after `except`.
-pub(super) fn states_of_extremities(
-    reader: &Reader,
-    room: &RoomCtx,
-    except: Option<EventNum>,
-) -> Result<Ends, StorageError> {
-    let mut ends = Ends { snapshots: Vec::new(), partial: false };
-    for (num, _) in room.head.extremities.iter().filter(|(num, _)| Some(*num) != except) {
-        let event = reader.event(*num)?;
-        ends.snapshots.push(event.header.state_after);
-        ends.partial |= event.header.partial_state;
+impl Side {
+    /// That after an event.
+    pub fn after(event: &Event) -> Self {
+        Self { snapshot: event.header.state_after, lacks_members: event.header.partial_state }
     }
-    Ok(ends)
+
+    /// One that has all members.
+    pub fn whole(snapshot: NodeId) -> Self {
+        Self { snapshot, lacks_members: false }
+    }
+}
+
+/// Whether one of the states lacks members.
+pub(super) fn lack_members(sides: &[Side]) -> bool {
+    sides.iter().any(|side| side.lacks_members)
+}
+
+/// The states after a room's forward extremities.
+pub(super) fn states_of_extremities(reader: &Reader, room: &RoomCtx) -> Result<Vec<Side>, StorageError> {
+    room.head.extremities.iter().map(|(num, _)| Ok(Side::after(&*reader.event(*num)?))).collect()
 }
 
 /// Those of the events whose state lacks members.
@@ -86,7 +93,65 @@ pub(super) fn state_after_all(
     if is_head {
         return Ok(room.head.state);
     }
-    merged(tx, room, prev.iter().map(|event| event.header.state_after))
+    merged_sides(tx, room, prev.iter().map(|event| Side::after(event)))
+}
+
+/// What stands in a list of snapshots between those that have all members and those that lack some. No snapshot has this number.
+const LACKING: NodeId = NodeId(u64::MAX);
+
+/// What state resolution makes of states of which some may lack members. The members of those that lack none stand in for these: of
+/// nobody whom a state lacks it is known that they are not in the room, and in resolution it would be that on which the states
+/// disagree, and be judged by the rules of today.
+pub(crate) fn merged_sides(
+    tx: &mut Tx,
+    room: &RoomCtx,
+    sides: impl IntoIterator<Item = Side>,
+) -> Result<NodeId, StorageError> {
+    let (mut lacking, mut whole) = (Vec::new(), Vec::new());
+    for Side { snapshot, lacks_members } in sides {
+        if lacks_members { &mut lacking } else { &mut whole }.push(snapshot);
+    }
+    if lacking.is_empty() || whole.is_empty() {
+        return merged(tx, room, whole.into_iter().chain(lacking));
+    }
+    for snapshots in [&mut lacking, &mut whole] {
+        snapshots.sort_unstable();
+        snapshots.dedup();
+    }
+    let from = [&whole[..], &[LACKING], &lacking].concat();
+    if let Some(known) = remembered(tx, &from) {
+        return Ok(known);
+    }
+    for snapshot in &mut lacking {
+        for other in &whole {
+            *snapshot = with_members_of(tx, room, *snapshot, *other)?;
+        }
+    }
+    let resolved = merged(tx, room, whole.into_iter().chain(lacking))?;
+    tx.resolved.push((from, resolved));
+    Ok(resolved)
+}
+
+/// A state with the members that only another has.
+fn with_members_of(
+    tx: &mut Tx,
+    room: &RoomCtx,
+    lacking: NodeId,
+    other: NodeId,
+) -> Result<NodeId, StorageError> {
+    let Some(member) = tx.text_num("m.room.member")? else { return Ok(lacking) };
+    let difference = tx.state_difference(room.num, lacking, other)?.into_iter();
+    let lacked: Vec<(StateKeyId, Option<EventNum>)> = difference
+        .filter(|change| change.key.kind() == member && change.before.is_none())
+        .map(|change| (change.key, change.after))
+        .collect();
+    state::apply(tx, room.num, lacking, &lacked)
+}
+
+/// What was made of snapshots before.
+fn remembered(tx: &Tx, snapshots: &Vec<NodeId>) -> Option<NodeId> {
+    let own = tx.resolved.iter().find(|(from, _)| from == snapshots).map(|(_, resolved)| *resolved);
+    own.or_else(|| tx.shared.resolved.get(snapshots).map(|resolved| *resolved))
 }
 
 /// What state resolution makes of the snapshots; the empty state of none.
@@ -103,8 +168,7 @@ pub(crate) fn merged(
         [only] => return Ok(*only),
         _ => {}
     }
-    let own = tx.resolved.iter().find(|(from, _)| *from == snapshots).map(|(_, resolved)| *resolved);
-    if let Some(resolved) = own.or_else(|| tx.shared.resolved.get(&snapshots).map(|resolved| *resolved)) {
+    if let Some(resolved) = remembered(tx, &snapshots) {
         return Ok(resolved);
     }
     let changes = resolved(tx, room.version, room.num, &snapshots)?;

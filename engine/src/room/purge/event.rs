@@ -54,6 +54,9 @@ fn leave_timeline(tx: &mut Tx, event: &Event) -> Result<(), StorageError> {
         if tx.has(&schema::OUTGOING_EVENTS, &(event.header.room, event.pos()))? {
             tx.delete(&schema::OUTGOING_EVENTS, &(event.header.room, event.pos()));
         }
+        if event.header.partial_state {
+            tx.delete(&schema::PARTIAL_STATES, &(event.header.room, event.pos()));
+        }
         tx.touch(Touch::History(event.header.room));
     }
     Ok(())

@@ -25,7 +25,8 @@ use crate::{
         Event, RoomCtx,
         accept::{Arrival, Past, fill_in, pass_over},
         entrance::{self, Entrance},
-        fork, gap, state,
+        fork::{self, Side},
+        gap, state,
     },
     store::{Tx, schema, schema::EventStatus},
 };
@@ -419,28 +420,30 @@ impl Step<'_> {
         prev: &[Arc<Event>],
         given: Option<&GivenState>,
     ) -> Result<Option<(NodeId, bool)>> {
-        let known = prev.iter().map(|event| event.header.state_after);
-        let partial = prev.iter().any(|event| event.header.partial_state);
+        let known = || prev.iter().map(|event| Side::after(event));
+        let lacks_members = prev.iter().any(|event| event.header.partial_state);
         let distinct: HashSet<&Arc<str>> = pdu.prev_events.iter().collect();
         if prev.len() == distinct.len() {
-            return Ok(Some((fork::merged(self.tx, self.room, known)?, partial)));
+            return Ok(Some((fork::merged_sides(self.tx, self.room, known())?, lacks_members)));
         }
         let told = match given {
             Some(given) => {
                 let entries = given_entries(self.tx, self.room, &given.state, self.at_hand, self.missing)?;
                 let Some(entries) = entries else { return Ok(None) };
-                Some((state::build(self.tx, self.room.num, entries)?, false))
+                Some(Side::whole(state::build(self.tx, self.room.num, entries)?))
             }
-            None => self.state_from_followers(pdu)?,
+            // One that lacks members has to stand alone, for the whole one to take its place.
+            None => self.state_from_followers(pdu)?.filter(|side| prev.is_empty() || !side.lacks_members),
         };
-        let Some((told, lacks_members)) = told else {
+        let Some(told) = told else {
             self.missing.state.push(pdu.event_id.clone());
             return Ok(None);
         };
-        Ok(Some((fork::merged(self.tx, self.room, known.chain([told]))?, partial || lacks_members)))
+        let before = fork::merged_sides(self.tx, self.room, known().chain([told]))?;
+        Ok(Some((before, lacks_members || told.lacks_members)))
     }
 
-    fn state_from_followers(&self, pdu: &Pdu) -> Result<Option<(NodeId, bool)>> {
+    fn state_from_followers(&self, pdu: &Pdu) -> Result<Option<Side>> {
         let mut at: &Pdu = pdu;
         // Each step goes to an event that came together with this one, and none comes twice.
         loop {
@@ -453,7 +456,10 @@ impl Step<'_> {
                 let is_shown = follower.header.status == EventStatus::Accepted;
                 let alone =
                     is_shown && follower.header.prev.is_empty() && follower.pdu()?.prev_events.len() == 1;
-                return Ok(alone.then_some((follower.header.state_before, follower.header.partial_state)));
+                return Ok(alone.then_some(Side {
+                    snapshot: follower.header.state_before,
+                    lacks_members: follower.header.partial_state,
+                }));
             }
             let next = self.followers.get(&*at.event_id).and_then(|followers| followers.first());
             match next {

@@ -39,7 +39,9 @@ use serde_json::Value;
 use super::{
     Event, RoomCtx,
     accept::{Arrival, accept, set_aside, set_outside},
-    entrance, fork, gap,
+    entrance,
+    fork::{self, Side},
+    gap,
     policy::{Recommendation, WantedSignature, lacks_signature},
     snapshot::{ListedState, ReadAhead, SnapshotState},
     state,
@@ -248,8 +250,8 @@ fn judge_by_current_state(
     pdu: &Pdu,
     before: NodeId,
 ) -> Result<Result<(), Denied>, StorageError> {
-    let ends = fork::states_of_extremities(tx, room, None)?;
-    let current = fork::merged(tx, room, ends.snapshots.into_iter().chain([before]))?;
+    let ends = fork::states_of_extremities(tx, room)?;
+    let current = fork::merged_sides(tx, room, ends.into_iter().chain([Side::whole(before)]))?;
     judge_by_state(tx, room, pdu, current, &[])
 }
 
@@ -522,8 +524,8 @@ fn state_before(
                 return Ok(None);
             };
             let given = state::build(tx, room.num, entries)?;
-            let known = prev.iter().map(|event| event.header.state_after);
-            fork::merged(tx, room, known.chain([given]).collect::<Vec<_>>())?
+            let known = prev.iter().map(|event| Side::after(event));
+            fork::merged_sides(tx, room, known.chain([Side::whole(given)]))?
         }
         None if is_whole => fork::state_after_all(tx, room, &prev)?,
         None => return Ok(None),

@@ -4,6 +4,7 @@ mod answered;
 mod ends;
 mod paged;
 mod rejected;
+mod told;
 mod unshown;
 
 use super::*;
