@@ -114,7 +114,7 @@ pub struct Oracle {
     ids: HashMap<EventNum, OwnedEventId>,
 }
 
-/// What one resolution is given: the states, and the full auth chain of each.
+/// What one resolution is given: the states, and the full auth chain of each, in which its own events are.
 #[derive(Clone)]
 pub struct Input {
     states: Vec<StateMap<OwnedEventId>>,
@@ -150,6 +150,7 @@ impl Oracle {
                 let (kind, state_key) = (&*facts.pdu().kind, facts.pdu().state_key.as_deref().unwrap_or(""));
                 let id = self.ids.get(event).cloned();
                 state.extend(id.map(|id| ((kind.into(), state_key.to_owned()), id)));
+                chain.insert(*event);
                 pending.push(*event);
             }
             while let Some(event) = pending.pop() {

@@ -142,3 +142,26 @@ def test_what_was_said_before_a_fork_stays_before_all_else_for_who_comes_meanwhi
         assert "healed" in bodies(told)
         assert not {"before", "on this side"} & set(bodies(told))
         assert "m.room.create" not in [event["type"] for event in told]
+
+
+@pytest.mark.parametrize("comes_first", ["eve", "zoe"])
+def test_of_two_moderators_who_decide_at_once_both_sides_follow_the_same(distant, there, zoe, bob, comes_first):
+    """Nothing of the room's state rests on their joins, but for what they do then."""
+    eve = bob.register("eve")
+    room = bob.create_room(preset="public_chat", room_version="11")
+    joins = {"eve": lambda: eve.join(room), "zoe": lambda: zoe.join(room, query=via(there))}
+    joins.pop(comes_first)()
+    next(iter(joins.values()))()
+    for reader in (zoe, bob):
+        for moderator in (eve, zoe):
+            until_joined(reader, room, moderator)
+    for moderator in (eve, zoe):
+        entrust(bob, room, moderator, 90)
+    levels = bob.state(room, "m.room.power_levels")
+    until_state(zoe, room, "m.room.power_levels", "", levels)
+    distant.cut_off()
+    zoe.set_state(room, "m.room.power_levels", {**levels, "ban": 60})
+    eve.set_state(room, "m.room.power_levels", {**levels, "ban": 70})
+    distant.reconnect()
+    both_heal(room, zoe, bob)
+    assert zoe.state(room, "m.room.power_levels")["ban"] == bob.state(room, "m.room.power_levels")["ban"] == 70

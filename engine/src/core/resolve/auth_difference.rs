@@ -1,12 +1,16 @@
 //! The auth difference: events that are in the auth chains of some of the states, but not of all.
 //!
+//! An event of a state counts as in the chain of that state, as deployed servers have it: so what all states share is no
+//! difference, whether or not anything else of them rests on it.
+//!
 //! With U for the entries that all states share and K_i for the conflicted entries of state i, the full auth chain of
-//! state i is chain(U) ∪ chain(K_i). So the difference is what is in some chain(K_i), not in all, and not in chain(U).
+//! state i is U ∪ chain(U) ∪ chain(K_i), beside K_i, which is in conflict anyway. So the difference is what is in some chain(K_i),
+//! not in all, and not in U ∪ chain(U).
 //! The chains of the K_i are walked together, by descending auth depth, each event with a bit for each state that reaches
 //! it; an event is looked at after all that reach it. The walk ends when all that is left is reached by all.
 //!
-//! Whether an event is in chain(U) is asked without walking U: upwards, by the state events that cite it ([`Cover`]), until
-//! one is a shared entry. What is in chain(U) is not walked further, for so are all its auth events. The create event,
+//! Whether an event is in U ∪ chain(U) is asked without walking U: whether it is a shared entry, and then upwards, by the state events
+//! that cite it ([`Cover`]), until one is. What is in there is not walked further, for so are all its auth events. The create event,
 //! which nearly every shared entry cites, has no index. This makes the cost follow the difference and not the chains or
 //! the state. An event that no shared entry rests on costs a look at all that
 //! rest on it, each once: the difference above it, and what has been replaced since. Where that grows beyond measure, or
@@ -152,7 +156,7 @@ impl Front {
         }
     }
 
-    /// The auth events of all shared entries are reached by all. O(state).
+    /// All shared entries are reached by all. O(state).
     fn reach_shared<G: StateGraph>(
         &mut self,
         events: &mut Events<'_, G>,
@@ -160,11 +164,9 @@ impl Front {
     ) -> Result<(), ResolveError<G::Error>> {
         let conflicted = conflicted_keys(conflicts);
         for (key, _, event) in events.graph.difference(NodeId::default(), conflicts.base)? {
-            let Some(event) = event.filter(|_| !conflicted.contains(&key)) else { continue };
-            let facts = events.graph.facts(event)?;
-            for &auth in facts.auth() {
-                let auth = events.place(auth)?;
-                self.reach(events, auth, self.all);
+            if let Some(event) = event.filter(|_| !conflicted.contains(&key)) {
+                let event = events.place(event)?;
+                self.reach(events, event, self.all);
             }
         }
         Ok(())
@@ -179,7 +181,7 @@ fn conflicted_keys(conflicts: &Conflicts) -> NumSet<StateKeyId> {
 /// state that has none of them is that of a room that has hardly begun.
 const CREATE_CITING: [&str; 3] = ["m.room.power_levels", "m.room.join_rules", "m.room.history_visibility"];
 
-/// Knows of events whether they are in the auth chain of a shared entry.
+/// Knows of events whether they are shared entries, or in the auth chain of one.
 struct Cover {
     shared: Shared,
     /// Of events that were looked at, whether they are shared entries or in the auth chain of one.
@@ -194,7 +196,7 @@ impl Cover {
         Cover { shared, known: NumMap::default(), looks: 0 }
     }
 
-    /// Whether the event at `place` is in the auth chain of a shared entry; `None` if that cannot be told, or would take
+    /// Whether the event at `place` is a shared entry, or in the auth chain of one; `None` if that cannot be told, or would take
     /// too long.
     fn has<G: StateGraph>(
         &mut self,
@@ -204,6 +206,11 @@ impl Cover {
         let event = events.facts(place).num();
         if self.known.get(&event) == Some(&false) {
             return Ok(Some(false));
+        }
+        if let Some(key) = events.brief(place).key
+            && self.shared.has(events.graph, key, event)?
+        {
+            return Ok(Some(true));
         }
         if events.brief(place).role == Role::Create {
             return Ok(self.has_create(events, event)?.then_some(true));
@@ -227,9 +234,6 @@ impl Cover {
                 None => return Ok(None),
             }
         }
-        let key = events.brief(place).key;
-        let is_shared = key.map_or(Ok(false), |key| self.shared.has(events.graph, key, event))?;
-        self.known.insert(event, is_shared);
         Ok(Some(false))
     }
 

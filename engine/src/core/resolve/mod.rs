@@ -10,7 +10,8 @@
 //! and no event is expanded twice, so that hostile graphs cost time in proportion to their events and edges.
 //!
 //! Where the text leaves a choice, what every deployed implementation does is done, since resolution is about arriving
-//! at the same state: see `power_order` (how the auth chain of a power event is followed) and `iterative` (rejected events).
+//! at the same state: see `auth_difference` (what is in the auth chain of a state), `power_order` (how that of a power event is followed) and
+//! `iterative` (rejected events).
 //!
 //! Not here: the authorisation rules (`core::auth`, which judges every event here too), storage, memoisation.
 //! Source: "State resolution" of room versions 1, 2 and 12.

@@ -12,6 +12,7 @@ mod history;
 mod hostile;
 mod invites;
 mod left_behind;
+mod moderators;
 mod overtaken;
 mod own_users;
 mod places;

@@ -30,9 +30,17 @@ fn full_chain(room: &Room, state: &State) -> BTreeSet<EventNum> {
     state.values().flat_map(|event| auth_chain(room, *event)).collect()
 }
 
-/// The auth difference of `states`: the union of their full auth chains without their intersection.
+/// The auth difference of `states`: the union of their full auth chains without their intersection. What all states share is in
+/// all chains; that their other events are in theirs, too, changes nothing of the full conflicted set, which has them anyway.
 pub fn auth_difference(room: &Room, states: &[&State]) -> BTreeSet<EventNum> {
-    let chains: Vec<BTreeSet<EventNum>> = states.iter().map(|state| full_chain(room, state)).collect();
+    let is_shared = |key, event| states.iter().all(|state| state.get(key) == Some(event));
+    let first = states.iter().take(1).flat_map(|state| state.iter());
+    let shared: Vec<EventNum> =
+        first.filter(|(key, event)| is_shared(*key, *event)).map(|(_, event)| *event).collect();
+    let chains: Vec<BTreeSet<EventNum>> = states
+        .iter()
+        .map(|state| full_chain(room, state).into_iter().chain(shared.iter().copied()).collect())
+        .collect();
     let union: BTreeSet<EventNum> = chains.iter().flatten().copied().collect();
     union.into_iter().filter(|event| !chains.iter().all(|chain| chain.contains(event))).collect()
 }
