@@ -42,7 +42,7 @@ pub use outbox::OutgoingNews;
 pub use room::{
     Freed, Preset, PurgeProgress, RoomSummary, SpaceChild, SpaceRoom,
     policy::{PolicyServer, UnsignedEvent, WantedSignature},
-    receive::{Adopted, AdoptedEntry, GivenState, LeftOut, Outcome, Within, in_order},
+    receive::{Adopted, GivenState, LeftOut, Outcome, Within, in_order},
 };
 #[cfg(feature = "rocksdb")]
 pub use store::OPEN_FILES_MAX;

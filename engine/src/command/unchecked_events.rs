@@ -237,7 +237,7 @@ impl Command for TakeUnchecked {
         for given in states {
             let of_one = adopt_state(tx, &mut room, &given)?;
             adopted.differing += of_one.differing;
-            adopted.changes.extend(of_one.changes);
+            adopted.changed += of_one.changed;
             adopted.left_out.extend(of_one.left_out);
         }
         if is_told {

@@ -16,7 +16,8 @@ endpoints! {
     GET  "/_warren/admin/v1/partial_joins/{roomId}"       [] Admin Read  Nothing get_partial_join;
 }
 
-/// Begins, and answers with the report, which is empty at first; or with that of what is under way already.
+/// Begins, and answers with the report, which is empty at first; or with that of what is under way already, to which the servers
+/// that are named are added.
 async fn post_resynchronise(call: Call) -> Outcome {
     #[derive(Default, Deserialize)]
     struct Request {

@@ -32,9 +32,9 @@ pub fn run() -> ExitCode {
         Command::Room(command) => {
             config.and_then(|config| room::run(config, command)).and_then(|text| print(&text))
         }
-        Command::Resync(resync) => {
-            config.and_then(|config| resync::run(config, resync)).and_then(|text| print(&text))
-        }
+        Command::Resync(resync) => config
+            .and_then(|config| resync::run(config, resync))
+            .and_then(|(text, done)| print(&text).and(done)),
         Command::RotateKey => config.and_then(key::rotate).and_then(|text| print(&text)),
         Command::Check(options) => return check::run(config, options),
         Command::Routes => print(&routes::table()),

@@ -39,8 +39,11 @@ pub struct Resync {
     pub token_file: PathBuf,
 }
 
+/// A report for people, and a sentence if no server was of help.
+pub type Done = (String, Result<(), String>);
+
 /// Does it, and gives the report. Errors: a sentence.
-pub fn run(config: Config, resync: Resync) -> Result<String, String> {
+pub fn run(config: Config, resync: Resync) -> Result<Done, String> {
     let authorization = authorization(&resync.token_file)?;
     let address = address(&config.listen)?;
     let builder = Client::builder(TokioExecutor::new());
@@ -149,7 +152,7 @@ impl Server {
     }
 }
 
-async fn watch(server: &Server, servers: &[String]) -> Result<String, String> {
+async fn watch(server: &Server, servers: &[String]) -> Result<Done, String> {
     let mut report = server.ask(Method::POST, Some(json!({ "servers": servers }))).await?;
     let mut told = String::new();
     while report["status"] == "active" {
@@ -162,7 +165,7 @@ async fn watch(server: &Server, servers: &[String]) -> Result<String, String> {
         sleep(LOOK_EVERY).await;
         report = server.ask(Method::GET, None).await?;
     }
-    Ok(shown(&report))
+    Ok((shown(&report), judged(&report)))
 }
 
 fn list<'v>(value: &'v Value, name: &str) -> impl Iterator<Item = &'v Value> {
@@ -176,6 +179,14 @@ fn text<'v>(value: &'v Value, name: &str) -> &'v str {
 fn progress(report: &Value) -> String {
     let states = list(report, "servers").map(|of| format!("{}: {}", text(of, "server"), text(of, "status")));
     format!("{}; {} entries of the state changed", states.collect::<Vec<_>>().join(", "), report["changed"])
+}
+
+/// Errors: all servers have failed, so that nothing is known of where the room stands elsewhere.
+fn judged(report: &Value) -> Result<(), String> {
+    match list(report, "servers").all(|of| text(of, "status") == "failed") {
+        true => Err("none of the servers could be asked for the room".to_owned()),
+        false => Ok(()),
+    }
 }
 
 /// The report for people: a line for each server, each refusal and each change, tab-separated.

@@ -25,7 +25,7 @@ use std::{
 };
 
 pub(crate) use adopt::adopt_state;
-pub use adopt::{Adopted, AdoptedEntry, LeftOut};
+pub use adopt::{Adopted, LeftOut};
 pub use backfill::{KeptPlace, KeptPlaces, PassedBy, Within};
 pub(crate) use backfill::{Told, receive_backfill};
 pub(crate) use complete::complete_state;

@@ -183,16 +183,26 @@ impl Reader {
         before: NodeId,
         after: NodeId,
     ) -> Result<Vec<StateChange>, StorageError> {
+        let mut changes = Vec::new();
+        self.each_state_difference(room, before, after, |change| changes.push(change))?;
+        Ok(changes)
+    }
+
+    /// The same one by one, for who does not keep them.
+    pub(crate) fn each_state_difference(
+        &self,
+        room: RoomNum,
+        before: NodeId,
+        after: NodeId,
+        mut each: impl FnMut(StateChange),
+    ) -> Result<(), StorageError> {
         let trees = Trees { reader: self, room };
-        scan::diff(&trees, before.0, after.0)
-            .map(|change| {
-                change.map(|change| StateChange {
-                    key: StateKeyId(change.key),
-                    before: change.before.map(EventNum),
-                    after: change.after.map(EventNum),
-                })
-            })
-            .collect()
+        for change in scan::diff(&trees, before.0, after.0) {
+            let scan::Difference { key, before, after } = change?;
+            let (before, after) = (before.map(EventNum), after.map(EventNum));
+            each(StateChange { key: StateKeyId(key), before, after });
+        }
+        Ok(())
     }
 
     /// Adds the nodes of a snapshot to `marked`. A node that is in it is taken to be there with all below it.

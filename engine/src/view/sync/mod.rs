@@ -466,6 +466,11 @@ fn room_news_on_disk(reader: &Reader, room: RoomNum) -> Result<StreamPos> {
         last = last.max(pos);
         false
     })?;
-    // That it became whole has no row in either.
+    // What became of the state by no event that came then.
+    reader.scan(&schema::STATE_CHANGES, &room, Direction::Backward, |(_, pos), _| {
+        last = last.max(pos);
+        false
+    })?;
+    // That it became whole has no row in any.
     Ok(last.max(reader.shared.watch.marks.partial(room).unwrap_or_default()))
 }

@@ -2,29 +2,38 @@
 //! it is adopted.
 //!
 //! Where a server stands is told by the template that it gives for a leave, which is never sent. Its last events are taken in as
-//! any others; then the state before each is compared with the one here. Nothing of it does harm when it is done again.
+//! any others; then the state before each is compared with the one here. Nothing of it does harm when it is done again. One server
+//! holds up the others for a bounded time, and what is told of it is told as it comes.
 
-use std::collections::{HashMap, HashSet};
+mod report;
+
+use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
+use http::StatusCode;
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, from_slice};
+use tokio::time::timeout;
 use warren_engine::command::AdoptState;
 use warren_engine::core::version::RoomVersion;
 use warren_engine::intake::{Answer, Intake};
-use warren_engine::view::federation::{PrunedEvents, Spokesman, UnknownEvents};
-use warren_engine::{Adopted, Error, GivenState, LeftOut, Outcome, What};
+use warren_engine::view::federation::{PrunedEvents, Spokesmen, StateSince, UnknownEvents};
+use warren_engine::{Error, GivenState, LeftOut, Outcome, What};
 
+use super::RemoteError;
 use super::ask::{Ask, path};
-use super::fetch::{events, follow_up, servers_to_ask, state, take_in, whole_state};
+use super::fetch::{ToldState, events, follow_up, servers_to_ask, state, take_in, whole_state};
 use super::guests;
 use super::join::{At, store};
 use super::keys::Cause;
 use crate::context::Context;
 use crate::http::ApiError;
 use crate::worker;
+use report::{LISTED_MAX, Place};
+pub use report::{Report, Resyncs};
 
 /// Servers that one request may name.
 pub const SERVERS_MAX: usize = 10;
@@ -32,105 +41,19 @@ pub const SERVERS_MAX: usize = 10;
 /// Last events of a server that are looked at: as many as an event can follow.
 const ENDS_MAX: usize = 20;
 
-/// Entries of a list in a report; how many there are is told beside it.
-const LISTED_MAX: usize = 1_000;
+/// Time for one server: two of the largest states that take as long as one may. It holds up those behind it, and a second request goes
+/// on with what is left.
+const SERVER_TIME_MAX: Duration = Duration::from_secs(10 * 60);
 
-/// Reports that are kept, of which those that are over make room for new ones.
-const REPORTS_MAX: usize = 100;
-
-/// What was done in which rooms since the server was started.
-#[derive(Default)]
-pub struct Resyncs(Mutex<HashMap<String, Arc<Mutex<Report>>>>);
-
-/// How far it is, and what came of it.
-#[derive(Debug, Clone, Serialize)]
-pub struct Report {
-    pub room_id: String,
-    /// `active`, or `complete` when all servers were asked.
-    pub status: &'static str,
-    /// In the order in which they are asked.
-    pub servers: Vec<OfServer>,
-    /// How many entries of the state are others now.
-    pub changed: usize,
-    pub changes: Vec<Change>,
-}
-
-/// What one server told.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct OfServer {
-    pub server: String,
-    /// `waiting`, `active`, `complete`, `failed`.
-    pub status: &'static str,
-    /// Why it failed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
-    /// The last events of the room there.
-    pub last_events: usize,
-    /// Events of the room that were taken in, with those that were missing before them.
-    pub events_accepted: usize,
-    /// Events of states that were not here before.
-    pub state_events_fetched: usize,
-    /// Events of states that were here without their content, and have it now.
-    pub state_events_made_whole: usize,
-    /// Entries of the state that are others there.
-    pub differing: usize,
-    pub refused: usize,
-    pub refusals: Vec<Refusal>,
-}
-
-/// An event that is not taken over.
-#[derive(Debug, Clone, Serialize)]
-pub struct Refusal {
-    pub event_id: String,
-    pub reason: String,
-}
-
-/// An entry of the state that is another one now.
-#[derive(Debug, Clone, Serialize)]
-pub struct Change {
-    #[serde(rename = "type")]
-    pub kind: String,
-    pub state_key: String,
-    /// `added`, `changed`, `removed`.
-    pub change: &'static str,
-    pub before: Option<String>,
-    pub after: Option<String>,
-    /// By what server's word.
-    pub server: String,
-}
-
-impl Resyncs {
-    pub fn report(&self, room_id: &str) -> Option<Report> {
-        Some(self.0.lock().get(room_id)?.lock().clone())
-    }
-
-    /// A new report, or the one that is being written.
-    fn begin(&self, room_id: &str, servers: Vec<String>) -> (Arc<Mutex<Report>>, bool) {
-        let mut rooms = self.0.lock();
-        if let Some(running) = rooms.get(room_id).filter(|report| report.lock().status == "active") {
-            return (running.clone(), false);
-        }
-        if rooms.len() >= REPORTS_MAX {
-            rooms.retain(|_, report| report.lock().status == "active");
-        }
-        let waiting = |server| OfServer { server, status: "waiting", ..OfServer::default() };
-        let report = Arc::new(Mutex::new(Report {
-            room_id: room_id.to_owned(),
-            status: "active",
-            servers: servers.into_iter().map(waiting).collect(),
-            changed: 0,
-            changes: Vec::new(),
-        }));
-        rooms.insert(room_id.to_owned(), report.clone());
-        (report, true)
-    }
-}
-
-/// Begins, unless it is under way: then the report of that is answered.
+/// Begins; where it is under way already, the servers that are named are asked behind its own, and its report is answered.
 ///
-/// Errors: 404 if nobody of this server is in the room; 400 if there is no server to ask.
+/// Errors: 404 if nobody of this server is in the room; 400 if there is no server to ask, or too many are.
 pub fn begin(ctx: &Arc<Context>, room_id: &str, named: &[String]) -> Result<Report, ApiError> {
-    ctx.engine.read(&Spokesman { room_id })?;
+    ctx.engine.read(&Spokesmen { room_id })?;
+    let resyncs = &ctx.federation.resyncs;
+    if let Some(running) = resyncs.running(room_id).filter(|_| named.is_empty()) {
+        return Ok(running);
+    }
     let servers = match named {
         [] => servers_to_ask(ctx, room_id, std::iter::empty())?,
         named => named.iter().filter(|server| *server != ctx.engine.server_name()).cloned().collect(),
@@ -138,7 +61,9 @@ pub fn begin(ctx: &Arc<Context>, room_id: &str, named: &[String]) -> Result<Repo
     if servers.is_empty() {
         return Err(ApiError::invalid_param("There is no other server that could be asked about the room"));
     }
-    let (report, is_new) = ctx.federation.resyncs.begin(room_id, servers);
+    let now = ctx.engine.read(&StateSince { room_id, before: None, limit: 0 })?;
+    let too_many = || ApiError::invalid_param("Too many servers wait to be asked about the room already");
+    let (report, is_new) = resyncs.begin(room_id, servers, now.root).ok_or_else(too_many)?;
     if is_new {
         let (work, room_id, report) = (ctx.clone(), room_id.to_owned(), report.clone());
         worker::run(ctx, "resynchronisation of a room", async move {
@@ -155,79 +80,106 @@ struct Running<'a>(&'a Mutex<Report>);
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        let mut report = self.0.lock();
-        report.status = "complete";
-        for server in
-            report.servers.iter_mut().filter(|server| !matches!(server.status, "complete" | "failed"))
-        {
-            server.status = "failed";
-        }
+        self.0.lock().end();
     }
 }
 
 async fn resynchronise(ctx: &Arc<Context>, room_id: &str, report: &Mutex<Report>) {
-    let count = report.lock().servers.len();
-    for index in 0..count {
-        let mut of_server = match report.lock().servers.get_mut(index) {
-            Some(of_server) => {
-                of_server.status = "active";
-                of_server.clone()
-            }
-            None => continue,
+    loop {
+        let next = report.lock().next_server();
+        let Some((index, server)) = next else { return };
+        let place = Place { report, index, server: &server };
+        let done = within(SERVER_TIME_MAX, ask_server(ctx, room_id, place)).await;
+        tell_changes(ctx, room_id, place);
+        let (status, error) = match done {
+            Ok(()) => ("complete", None),
+            Err(error) => ("failed", Some(error.error.into_owned())),
         };
-        let done = ask_server(ctx, room_id, &mut of_server, report).await;
-        of_server.status = match done {
-            Ok(()) => "complete",
-            Err(error) => {
-                of_server.error = Some(error.error.into_owned());
-                "failed"
-            }
-        };
-        let OfServer { server, status, error, .. } = &of_server;
         tracing::info!(room_id, server, status, ?error, "a room is resynchronised with a server");
-        if let Some(place) = report.lock().servers.get_mut(index) {
-            *place = of_server;
-        }
+        // What waited for what has come now goes on.
+        follow_up(ctx, room_id);
+        place.note(|of| (of.status, of.error) = (status, error));
     }
-    // What waited for what has come now goes on.
-    follow_up(ctx, room_id);
 }
 
-/// Asks one server. What it is told to have changed is in the report at once.
-async fn ask_server(
-    ctx: &Arc<Context>,
-    room_id: &str,
-    of_server: &mut OfServer,
-    report: &Mutex<Report>,
+/// Lets a server be asked for so long and no longer. What has come of it by then stays.
+async fn within(
+    time_max: Duration,
+    asked: impl Future<Output = Result<(), ApiError>>,
 ) -> Result<(), ApiError> {
-    let (user_id, version) = ctx.engine.read(&Spokesman { room_id })?;
-    let server = of_server.server.clone();
-    let ends = last_events(ctx, &server, room_id, &user_id).await?;
-    of_server.last_events = ends.len();
-    take_in_ends(ctx, room_id, version, &ends, of_server).await?;
+    let late = || ApiError::unknown(format!("It takes longer than {} s", time_max.as_secs()));
+    timeout(time_max, asked).await.unwrap_or_else(|_| Err(late()))
+}
+
+/// Tells what is another in the room's state by now, whatever changed it: last events that were taken in and what was missing before them,
+/// as well as what was adopted.
+fn tell_changes(ctx: &Context, room_id: &str, place: Place<'_>) {
+    let before = Some(place.report.lock().state_before);
+    let view = StateSince { room_id, before, limit: LISTED_MAX };
+    match tokio::task::block_in_place(|| ctx.engine.read(&view)) {
+        Ok(state) => place.report.lock().tell_changes(state, place.server),
+        // A purge of the history may have taken what the state was.
+        Err(error) => tracing::warn!(room_id, %error, "it cannot be told what changed in a room's state"),
+    }
+}
+
+/// Asks one server. What it tells, and what that changes, is in the report at once.
+async fn ask_server(ctx: &Arc<Context>, room_id: &str, place: Place<'_>) -> Result<(), ApiError> {
+    let (user_ids, version) = ctx.engine.read(&Spokesmen { room_id })?;
+    let ends = last_events(ctx, place.server, room_id, &user_ids).await?;
+    place.note(|of| of.last_events = ends.len());
+    take_in_ends(ctx, (room_id, version), &ends, place).await?;
+    tell_changes(ctx, room_id, place);
     let mut asked_for = HashSet::new();
+    let mut untold = Vec::new();
     for end in &ends {
-        let told = state(ctx, &server, room_id, end).await??;
-        let Answer::State { state, pdus, .. } = &told.answer else { continue };
-        of_server.state_events_fetched += pdus.len();
-        let pdus: Vec<Box<RawValue>> = pdus.iter().filter_map(|pdu| from_slice(pdu).ok()).collect();
-        let cause = Cause::Kept(server.clone());
-        store(ctx, (room_id, &cause), version, At::Compared, (pdus, Vec::new()), |_, _| {}).await?;
-        make_whole(ctx, (room_id, version), (end, state), &mut asked_for, of_server).await?;
-        let given = GivenState { event_id: end.clone(), state: state.clone() };
-        let adopt = AdoptState { room_id: room_id.to_owned(), state: given };
-        match tokio::task::block_in_place(|| ctx.engine.write(adopt)).await {
-            Ok(adopted) => {
-                note(of_server, report, adopted);
-                // Those whose leaves its policy server has to sign.
-                guests::begin_to_remove(ctx, room_id);
+        match state(ctx, place.server, room_id, end).await? {
+            Ok(told) => compare(ctx, (room_id, version), (end, told), &mut asked_for, place).await?,
+            // It would be as silent about the others.
+            Err(failure @ (RemoteError::Timeout | RemoteError::Unreachable(_))) => return Err(failure.into()),
+            Err(failure) => {
+                place.refuse(end, format!("the state before it is not told: {failure}"));
+                untold.push(failure);
             }
-            // The event has been refused, which is told already.
-            Err(Error::NotFound(What::Event)) => {}
-            Err(error) => return Err(error.into()),
         }
     }
-    Ok(())
+    match untold.pop() {
+        Some(failure) if untold.len() + 1 == ends.len() => Err(failure.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Compares the state before a last event with the one here, and adopts what the rules allow of it.
+async fn compare(
+    ctx: &Arc<Context>,
+    (room_id, version): (&str, &'static RoomVersion),
+    (end, told): (&Arc<str>, ToldState),
+    asked_for: &mut HashSet<Arc<str>>,
+    place: Place<'_>,
+) -> Result<(), ApiError> {
+    let Answer::State { state, pdus, .. } = &told.answer else { return Ok(()) };
+    place.note(|of| of.state_events_fetched += pdus.len());
+    let pdus: Vec<Box<RawValue>> = pdus.iter().filter_map(|pdu| from_slice(pdu).ok()).collect();
+    let cause = Cause::Kept(place.server.to_owned());
+    store(ctx, (room_id, &cause), version, At::Compared, (pdus, Vec::new()), |_, _| {}).await?;
+    make_whole(ctx, (room_id, version), (end, state), asked_for, place).await?;
+    let given = GivenState { event_id: end.clone(), state: state.clone() };
+    let adopt = AdoptState { room_id: room_id.to_owned(), state: given };
+    match tokio::task::block_in_place(|| ctx.engine.write(adopt)).await {
+        Ok(adopted) => {
+            place.note(|of| of.differing += adopted.differing);
+            for (event_id, why) in &adopted.left_out {
+                place.refuse(event_id, why.to_string());
+            }
+            tell_changes(ctx, room_id, place);
+            // Those whose leaves its policy server has to sign.
+            guests::begin_to_remove(ctx, room_id);
+            Ok(())
+        }
+        // The event has been refused, which is told already.
+        Err(Error::NotFound(What::Event)) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Has the server tell those events of the state before `end` that are here without their content, and were not `asked_for` before:
@@ -237,15 +189,15 @@ async fn make_whole(
     (room_id, version): (&str, &'static RoomVersion),
     (end, state): (&str, &[Arc<str>]),
     asked_for: &mut HashSet<Arc<str>>,
-    of_server: &mut OfServer,
+    place: Place<'_>,
 ) -> Result<(), ApiError> {
     let mut pruned = pruned_among(ctx, state)?;
     pruned.retain(|event_id| asked_for.insert(event_id.clone()));
     if pruned.is_empty() {
         return Ok(());
     }
-    let server = of_server.server.clone();
-    let (whole, _memory) = match whole_state(ctx, &server, room_id, end, |_| {}).await {
+    let server = place.server;
+    let (whole, _memory) = match whole_state(ctx, server, room_id, end, |_| {}).await {
         Ok(told) => told,
         Err(failure) => {
             // What it has told of the state by ids is compared all the same.
@@ -254,10 +206,10 @@ async fn make_whole(
         }
     };
     let told = (whole.pdus, whole.auth_chain);
-    let cause = Cause::Kept(server);
+    let cause = Cause::Kept(server.to_owned());
     store(ctx, (room_id, &cause), version, At::Compared, told, |_, _| {}).await?;
     let left = pruned_among(ctx, &pruned)?;
-    of_server.state_events_made_whole += pruned.len().saturating_sub(left.len());
+    place.note(|of| of.state_events_made_whole += pruned.len().saturating_sub(left.len()));
     Ok(())
 }
 
@@ -276,36 +228,50 @@ struct LastEvents {
     prev_events: Vec<Value>,
 }
 
-/// The events that one which is sent there now would follow.
+/// The events that one which is sent there now would follow, as the first of the users is told who is known to be in the room there.
 async fn last_events(
     ctx: &Context,
     server: &str,
     room_id: &str,
-    user_id: &str,
+    user_ids: &[Arc<str>],
 ) -> Result<Vec<Arc<str>>, ApiError> {
-    let target = path("v1/make_leave/{roomId}/{userId}", &[room_id, user_id]);
-    let template: Template = Ask::get(server, target).for_event().read(ctx).await?;
-    // In room versions 1 and 2 an id stands before its hashes.
-    let id = |reference: &Value| reference.as_str().or_else(|| reference.get(0)?.as_str()).map(Arc::from);
-    Ok(template.event.prev_events.iter().filter_map(id).take(ENDS_MAX).collect())
+    let is_not_known = |failure: &RemoteError| {
+        matches!(failure, RemoteError::Refused { status: StatusCode::FORBIDDEN | StatusCode::NOT_FOUND, .. })
+    };
+    let mut refused = ApiError::from(Error::NotFound(What::Room));
+    for user_id in user_ids {
+        let target = path("v1/make_leave/{roomId}/{userId}", &[room_id, user_id]);
+        match Ask::get(server, target).for_event().read::<Template>(ctx).await {
+            Ok(template) => return Ok(template.event.ids()),
+            Err(failure) if is_not_known(&failure) => refused = failure.into(),
+            Err(failure) => return Err(failure.into()),
+        }
+    }
+    Err(refused)
+}
+
+impl LastEvents {
+    fn ids(&self) -> Vec<Arc<str>> {
+        // In room versions 1 and 2 an id stands before its hashes.
+        let id = |reference: &Value| reference.as_str().or_else(|| reference.get(0)?.as_str()).map(Arc::from);
+        self.prev_events.iter().filter_map(id).take(ENDS_MAX).collect()
+    }
 }
 
 /// Takes in those of the server's last events that are not here, with what is missing before them.
 async fn take_in_ends(
     ctx: &Arc<Context>,
-    room_id: &str,
-    version: &'static RoomVersion,
+    (room_id, version): (&str, &'static RoomVersion),
     ends: &[Arc<str>],
-    of_server: &mut OfServer,
+    place: Place<'_>,
 ) -> Result<(), ApiError> {
-    let server = of_server.server.clone();
     let unknown = ctx.engine.read(&UnknownEvents { event_ids: ends })?;
-    let mut intake = Intake::new(room_id.to_owned(), version, events(ctx, &server, &unknown).await?);
-    take_in(ctx, &mut intake, &[server]).await?;
+    let mut intake = Intake::new(room_id.to_owned(), version, events(ctx, place.server, &unknown).await?);
+    take_in(ctx, &mut intake, &[place.server.to_owned()]).await?;
     for (event_id, outcome) in &intake.outcomes {
         let reason = match outcome {
             Outcome::Accepted => {
-                of_server.events_accepted += 1;
+                place.note(|of| of.events_accepted += 1);
                 continue;
             }
             Outcome::Known | Outcome::Stored | Outcome::Past | Outcome::Waiting => continue,
@@ -314,69 +280,90 @@ async fn take_in_ends(
             Outcome::Refused(refused) => refused.to_string(),
             Outcome::NotRecommended => "the room's policy server has not signed it".to_owned(),
         };
-        of_server.refuse(event_id, reason);
+        place.refuse(event_id, reason);
     }
     for event_id in &unknown {
         if !intake.outcomes.contains_key(event_id) {
-            of_server.refuse(event_id, LeftOut::NotHere.to_string());
+            place.refuse(event_id, LeftOut::NotHere.to_string());
         }
     }
     Ok(())
 }
 
-impl OfServer {
-    fn refuse(&mut self, event_id: &str, reason: String) {
-        self.refused += 1;
-        let is_listed = self.refusals.iter().any(|refusal| refusal.event_id == event_id);
-        if !is_listed && self.refusals.len() < LISTED_MAX {
-            self.refusals.push(Refusal { event_id: event_id.to_owned(), reason });
-        }
-    }
-}
-
-fn note(of_server: &mut OfServer, report: &Mutex<Report>, adopted: Adopted) {
-    of_server.differing += adopted.differing;
-    for (event_id, why) in &adopted.left_out {
-        of_server.refuse(event_id, why.to_string());
-    }
-    let mut report = report.lock();
-    report.changed += adopted.changes.len();
-    for entry in adopted.changes {
-        if report.changes.len() >= LISTED_MAX {
-            break;
-        }
-        report.changes.push(Change {
-            change: match (&entry.before, &entry.after) {
-                (None, _) => "added",
-                (_, None) => "removed",
-                _ => "changed",
-            },
-            kind: entry.kind.to_string(),
-            state_key: entry.state_key.to_string(),
-            before: entry.before.map(|event_id| event_id.to_string()),
-            after: entry.after.map(|event_id| event_id.to_string()),
-            server: of_server.server.clone(),
-        });
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use warren_engine::core::num::NodeId;
+    use warren_engine::view::federation::{ChangedEntry, ChangedState};
+
     use super::*;
+
+    const ROOM: &str = "!a:here.test";
+
+    fn begin(resyncs: &Resyncs, servers: &[&str]) -> Option<(Arc<Mutex<Report>>, bool)> {
+        resyncs.begin(ROOM, servers.iter().map(ToString::to_string).collect(), NodeId(1))
+    }
+
+    fn next(report: &Mutex<Report>) -> Option<String> {
+        Some(report.lock().next_server()?.1)
+    }
 
     #[test]
     fn a_resynchronisation_that_falls_is_over_and_can_be_begun_again() {
         let resyncs = Resyncs::default();
-        let begin = || resyncs.begin("!a:here.test", vec!["there.test".to_owned()]);
-        let (report, is_new) = begin();
-        assert!(is_new && !begin().1, "it is under way");
+        let (report, is_new) = begin(&resyncs, &["there.test"]).unwrap();
+        assert!(is_new && !begin(&resyncs, &["there.test"]).unwrap().1, "it is under way");
         let fallen = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             let _running = Running(&report);
             panic!("a fault of ours");
         }));
         assert!(fallen.is_err());
-        let told = resyncs.report("!a:here.test").unwrap();
+        let told = resyncs.report(ROOM).unwrap();
         assert_eq!((told.status, told.servers[0].status), ("complete", "failed"));
-        assert!(begin().1);
+        assert!(begin(&resyncs, &["there.test"]).unwrap().1);
+    }
+
+    #[test]
+    fn servers_that_are_asked_for_meanwhile_are_asked_once() {
+        let resyncs = Resyncs::default();
+        let (report, _) = begin(&resyncs, &["a.test", "b.test", "a.test"]).unwrap();
+        assert_eq!(next(&report).as_deref(), Some("a.test"));
+        assert!(!begin(&resyncs, &["a.test", "c.test", "b.test"]).unwrap().1);
+        assert_eq!(next(&report).as_deref(), Some("b.test"));
+        assert_eq!(next(&report).as_deref(), Some("c.test"));
+        let many: Vec<String> = (0..100).map(|n| format!("s{n}.test")).collect();
+        assert!(resyncs.begin(ROOM, many, NodeId(1)).is_none(), "a report does not grow for ever");
+        assert_eq!((next(&report), resyncs.running(ROOM).is_none()), (None, true));
+        assert!(begin(&resyncs, &["d.test"]).unwrap().1, "what is complete takes no more");
+    }
+
+    #[tokio::test]
+    async fn a_server_has_so_much_time() {
+        let error = within(Duration::ZERO, std::future::pending()).await.expect_err("it never ends");
+        assert_eq!(error.error, "It takes longer than 0 s");
+        within(Duration::from_secs(3_600), std::future::ready(Ok(()))).await.expect("it is quick");
+    }
+
+    #[test]
+    fn a_change_is_of_the_server_that_was_asked_when_it_came() {
+        let resyncs = Resyncs::default();
+        let (report, _) = begin(&resyncs, &["a.test"]).unwrap();
+        let entry = |kind: &str, after: &str| ChangedEntry {
+            kind: kind.into(),
+            state_key: "".into(),
+            before: Some("$was".into()),
+            after: Some(after.into()),
+        };
+        let tell = |entries: Vec<ChangedEntry>, server: &str| {
+            let state = ChangedState { root: NodeId(2), count: entries.len(), entries };
+            report.lock().tell_changes(state, server);
+            let report = report.lock();
+            report.changes.iter().map(|change| change.server.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            tell(vec![entry("m.room.name", "$a"), entry("m.room.topic", "$b")], "a.test"),
+            ["a.test"; 2]
+        );
+        let now = vec![entry("m.room.name", "$a"), entry("m.room.topic", "$c")];
+        assert_eq!(tell(now, "b.test"), ["a.test", "b.test"]);
     }
 }

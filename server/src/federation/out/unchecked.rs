@@ -439,7 +439,7 @@ async fn take_checked(ctx: &Context, mut take: TakeUnchecked) -> Result<Option<u
         let TakenUnchecked::Settled { count, adopted, further } = taken else {
             return Ok((sum > 0).then_some(sum));
         };
-        let (room_id, server, changes) = (&take.room_id, &take.server, adopted.changes.len());
+        let (room_id, server, changes) = (&take.room_id, &take.server, adopted.changed);
         tracing::debug!(room_id, server, count, changes, "the state of a room is told further");
         sum += count;
         if further.is_empty() {

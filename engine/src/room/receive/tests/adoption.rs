@@ -4,6 +4,8 @@ use super::{unchecked::sent_to, *};
 use crate::{
     LeftOut,
     command::{AdoptState, SendEvent},
+    core::num::NodeId,
+    view::federation::{ChangedState, StateSince},
 };
 
 const THERE: &str = "there.example";
@@ -22,8 +24,13 @@ fn adopt(scene: &Scene, end: &str, state: Vec<Arc<str>>) -> crate::Adopted {
     scene.world.engine.write(AdoptState { room_id: ROOM.into(), state }).wait().unwrap()
 }
 
-fn changed(adopted: &crate::Adopted) -> Vec<(&str, &str, bool)> {
-    adopted.changes.iter().map(|entry| (&*entry.kind, &*entry.state_key, entry.before.is_some())).collect()
+/// What is another in the room's state than at a moment, or the root of now.
+fn since(scene: &Scene, before: Option<NodeId>) -> ChangedState {
+    scene.world.engine.read(&StateSince { room_id: ROOM, before, limit: 2 }).unwrap()
+}
+
+fn changed(state: &ChangedState) -> Vec<(&str, &str, bool)> {
+    state.entries.iter().map(|entry| (&*entry.kind, &*entry.state_key, entry.before.is_some())).collect()
 }
 
 #[test]
@@ -41,9 +48,11 @@ fn what_only_the_other_server_knows_is_adopted_as_far_as_the_rules_allow() {
     let unheard: Arc<str> = "$unheard".into();
     told.extend([&topic, &join, &forged].map(|pdu| pdu.event_id.clone()));
     told.extend([unheard.clone(), before.as_str().into()]);
+    let root = since(&scene, None).root;
     let adopted = adopt(&scene, &before, told.clone());
-    assert_eq!(changed(&adopted), [("m.room.member", CARL, false), ("m.room.topic", "", false)]);
-    assert_eq!(adopted.differing, 2);
+    let now = since(&scene, Some(root));
+    assert_eq!(changed(&now), [("m.room.member", CARL, false), ("m.room.topic", "", false)]);
+    assert_eq!((adopted.differing, adopted.changed, now.count), (2, 2, 2));
     let mut left_out = adopted.left_out;
     left_out.sort();
     let mut expected = vec![
@@ -60,7 +69,7 @@ fn what_only_the_other_server_knows_is_adopted_as_far_as_the_rules_allow() {
     let said = scene.message(CARL, &[&before], 43);
     assert!(accepted(&scene.receive(&[&said])), "an event of a member who was adopted");
     let again = adopt(&scene, &before, told);
-    assert_eq!((again.differing, again.changes.len()), (0, 0));
+    assert_eq!((again.differing, again.changed), (0, 0));
     scene.world.message(ROOM, ALICE, "and on");
     assert_eq!(scene.state("m.room.topic", ""), Some(topic.event_id.to_string()));
     scene.is_sound();
@@ -97,7 +106,7 @@ fn a_server_that_is_behind_takes_nothing_back() {
     scene.world.state(ROOM, ALICE, "m.room.name", "", json!({"name": "new"}));
     let now = state_ids(&scene);
     let adopted = adopt(&scene, &old_end, old_state);
-    assert_eq!((adopted.differing, adopted.changes.len()), (0, 0));
+    assert_eq!((adopted.differing, adopted.changed), (0, 0));
     assert_eq!(state_ids(&scene), now);
     // One that lacks something takes nothing either.
     let end = scene.ends().remove(0);
@@ -119,12 +128,28 @@ fn the_last_events_keep_what_they_set_and_clients_are_told_of_the_rest() {
     let mut told = state_ids(&scene);
     told.push(topic.event_id.clone());
     let before = scene.world.engine.position();
-    let adopted = adopt(&scene, &name.event_id, told);
-    assert_eq!(changed(&adopted), [("m.room.topic", "", false)]);
+    let root = since(&scene, None).root;
+    assert_eq!(adopt(&scene, &name.event_id, told).changed, 1);
+    assert_eq!(changed(&since(&scene, Some(root))), [("m.room.topic", "", false)]);
     assert_eq!(scene.state("m.room.name", ""), Some(name.event_id.to_string()));
     assert!(scene.world.engine.position() > before, "a sync is to find it");
     let next = SendEvent::message(ROOM, ALICE, json!({"body": "both"}).as_object().cloned().unwrap());
     scene.world.engine.write(next).wait().unwrap();
     assert_eq!(scene.state("m.room.topic", ""), Some(topic.event_id.to_string()));
     scene.is_sound();
+}
+
+#[test]
+fn what_changed_is_counted_whole_and_listed_as_far_as_is_asked_for() {
+    let scene = Scene::new();
+    scene.world.state(ROOM, ALICE, "m.room.power_levels", "", json!({"users": {ALICE: 100, BOB: 50}}));
+    let root = since(&scene, None).root;
+    let topic = scene.draft(BOB, "m.room.topic", Some(""), json!({"topic": "a"}), &strs(&scene.ends()), 30);
+    assert!(accepted(&scene.receive(&[&topic])));
+    let name = scene.draft(BOB, "m.room.name", Some(""), json!({"name": "b"}), &[&topic.event_id], 31);
+    let join = scene.member(CARL, CARL, "join", &[&name.event_id], 32);
+    assert!(accepted(&scene.receive(&[&name, &join])));
+    let now = since(&scene, Some(root));
+    assert_eq!((now.count, now.entries.len()), (3, 2));
+    assert_eq!(since(&scene, Some(now.root)), ChangedState { count: 0, entries: Vec::new(), ..now });
 }

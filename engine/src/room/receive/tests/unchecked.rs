@@ -166,7 +166,7 @@ fn what_waits_for_keys_is_part_of_the_room_once_they_are_here() {
     assert_eq!(sent_to(&told.scene.world, THERE).0, [""; 0]);
     let taken = told.take(THERE, &[&told.topic, &told.join], &[]);
     let TakenUnchecked::Settled { count: 2, adopted, .. } = taken else { panic!("{taken:?}") };
-    assert_eq!(adopted.changes.len(), 2);
+    assert_eq!(adopted.changed, 2);
     assert!(told.scene.is_joined(CARL));
     assert_eq!(told.scene.state("m.room.topic", ""), Some(told.topic.event_id.to_string()));
     assert_eq!(told.awaited(), [""; 0]);
