@@ -261,6 +261,11 @@ impl<'a> Request<'a> {
         Ok(SyncAnswer { body, token, is_empty, has_received: self.has_received()? })
     }
 
+    /// Whether the client comes with a token that is not known here.
+    fn begins_anew(&self) -> bool {
+        self.sync.since.is_some() && self.since.is_none()
+    }
+
     /// In every answer, because clients take their absence for none.
     fn write_key_counts(&self, out: &mut Vec<u8>) {
         if self.sync.device_id.is_some() {
