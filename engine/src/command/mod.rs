@@ -31,6 +31,7 @@ mod receive_pdus;
 mod register;
 mod remote_devices;
 mod remove_guests;
+mod renew_key_stock;
 mod rotate_signing_key;
 mod send_event;
 mod send_to_device;
@@ -81,6 +82,7 @@ pub use receive_pdus::{CompleteState, EnterRoom, ReceivePdus, Received, StoreOut
 pub use register::{MakeFirstToken, MakeRegistrationToken, NewRegistrationToken, Register, Registered};
 pub use remote_devices::{FollowDevices, RemoteDevice, StoreRemoteDevices};
 pub use remove_guests::{KeepGuests, RemoveGuests};
+pub use renew_key_stock::RenewKeyStock;
 pub use rotate_signing_key::{RotateSigningKey, RotatedKeys};
 pub use send_event::{SendEvent, Sent, SetCanonicalAlias, ShutOutGuests};
 pub use send_to_device::{DeviceMessage, SendToDevice};

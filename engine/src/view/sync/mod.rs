@@ -74,6 +74,9 @@ pub struct SyncAnswer {
     /// Whether to-device messages lie in the queue that the device has received, as its token says: they are to be
     /// removed with [`DeleteToDevice`](crate::command::DeleteToDevice).
     pub has_received: bool,
+    /// Whether its token is of a database that was lost: what others start sessions with may have been given out there, and is to
+    /// be renewed with [`RenewKeyStock`](crate::command::RenewKeyStock).
+    pub begins_anew: bool,
 }
 
 /// The request with its names translated, and the news that concern it.
@@ -258,7 +261,8 @@ impl<'a> Request<'a> {
             self.write_key_counts(&mut body);
             body.push(b'}');
         }
-        Ok(SyncAnswer { body, token, is_empty, has_received: self.has_received()? })
+        let (has_received, begins_anew) = (self.has_received()?, self.begins_anew());
+        Ok(SyncAnswer { body, token, is_empty, has_received, begins_anew })
     }
 
     /// Whether the client comes with a token that is not known here.
