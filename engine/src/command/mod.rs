@@ -80,7 +80,7 @@ pub use receive_edus::{NoteTransaction, ReceiveEdus, TakenEdus};
 pub use receive_invite::{ReceiveInvite, ReceivedInvite};
 pub use receive_pdus::{CompleteState, EnterRoom, ReceivePdus, Received, StoreOutliers, StoreServerKeys};
 pub use register::{MakeFirstToken, MakeRegistrationToken, NewRegistrationToken, Register, Registered};
-pub use remote_devices::{FollowDevices, RemoteDevice, StoreRemoteDevices};
+pub use remote_devices::{DoubtDeviceLists, FollowDevices, RemoteDevice, StoreRemoteDevices};
 pub use remove_guests::{KeepGuests, RemoveGuests};
 pub use renew_key_stock::RenewKeyStock;
 pub use rotate_signing_key::{RotateSigningKey, RotatedKeys};

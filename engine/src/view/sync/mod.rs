@@ -16,7 +16,11 @@ mod summary;
 #[cfg(test)]
 mod tests;
 
-use std::{cell::OnceCell, collections::HashMap, sync::Arc};
+use std::{
+    cell::OnceCell,
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering},
+};
 
 pub(crate) use device::DeviceFacts;
 pub(crate) use shared::Section;
@@ -149,7 +153,11 @@ impl View for Sync {
             // Forgotten again within this moment.
             None => Standing { own_news: StreamPos::MAX, rooms: reader.joined_rooms(user)? },
         };
-        Request::new(reader, self, user, device, (since, to_device_since), standing)?.answer()
+        let request = Request::new(reader, self, user, device, (since, to_device_since), standing)?;
+        if request.begins_anew() {
+            reader.shared.may_be_restored.store(true, Ordering::Relaxed);
+        }
+        request.answer()
     }
 }
 
