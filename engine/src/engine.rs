@@ -9,7 +9,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll},
     thread::JoinHandle,
@@ -154,6 +154,8 @@ pub(crate) struct Shared {
     pub device_names_over_federation: bool,
     /// Positions that this database never gave out.
     pub skipped: Skipped,
+    /// Whether a client came with one that it never gave out: it may be restored from a copy.
+    pub may_be_restored: AtomicBool,
     pub backend: Arc<dyn Backend>,
     pub durability: Durability,
     pub clock: Arc<dyn Clock>,
@@ -240,6 +242,7 @@ impl Engine {
             interner: Interner::new(prepared.next_names),
             counters: prepared.counters,
             skipped: prepared.skipped,
+            may_be_restored: AtomicBool::new(false),
             events: Cache::new(cache_bytes / 4 * 3),
             nodes: Cache::new(cache_bytes / 4),
             resolved: Cache::new(RESOLVED_BYTES_MAX),

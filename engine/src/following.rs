@@ -223,8 +223,11 @@ mod tests {
     use super::*;
     use crate::{
         command::{FollowDevices, ReceiveEdus},
+        core::num::StreamPos,
         device::tests::{Signer, query, register},
         fixture::World,
+        housekeeping::{CHORES, Housekeeping},
+        view::SyncToken,
     };
 
     const ROOM: &str = "!room:here.example";
@@ -470,6 +473,62 @@ mod tests {
         world.join(ROOM, ALICE);
         following.look(&world.engine).unwrap();
         assert_eq!(next(&mut following, &world).unwrap().place().0, BOB);
+    }
+
+    fn lost(world: &World) -> SyncToken {
+        let pos = StreamPos(world.engine.position().0 + 1);
+        SyncToken { pos, to_device: pos }
+    }
+
+    fn doubt(world: &World, house: &Housekeeping) {
+        let chore = CHORES.iter().find(|chore| chore.name == "restored lists").unwrap();
+        house.run(&world.engine, chore).unwrap();
+    }
+
+    #[test]
+    fn a_client_of_a_database_that_was_lost_has_each_list_asked_for_once() {
+        let (world, house) = (world(), Housekeeping::default());
+        let store = |stream_id: u64, device_id: &str| {
+            let mut following = Following::default();
+            following.look(&world.engine).unwrap();
+            let asked = next(&mut following, &world).unwrap();
+            assert_eq!(asked.place().0, BOB);
+            let list = asked.answered(&list(stream_id, device_id)).unwrap();
+            assert!(world.engine.write(list).wait().unwrap());
+            assert_eq!(devices(&world), [device_id]);
+        };
+        let is_missing = || world.engine.read(&StaleDeviceList(BOB)).unwrap().is_some();
+        store(5, "P");
+        let pos = world.engine.position();
+        for (since, misses) in
+            [(None, false), (Some(SyncToken { pos, to_device: pos }), false), (Some(lost(&world)), true)]
+        {
+            world.presences_told_to(ALICE, since);
+            doubt(&world, &house);
+            assert_eq!(is_missing(), misses, "{since:?}");
+        }
+        store(6, "Q");
+        // Another one, or one that makes its token up.
+        world.presences_told_to(ALICE, Some(lost(&world)));
+        doubt(&world, &house);
+        assert!(!is_missing());
+    }
+
+    #[test]
+    fn many_lists_are_doubted_some_at_a_time() {
+        let many: Vec<String> = (0..150).map(|number| format!("@user{number}:there.example")).collect();
+        let world = following(&many.iter().map(String::as_str).collect::<Vec<_>>());
+        for user_id in &many {
+            let known = StoreRemoteDevices { user_id: user_id.clone(), mark: Some(0), ..Default::default() };
+            assert!(world.engine.write(known).wait().unwrap());
+        }
+        world.presences_told_to(ALICE, Some(lost(&world)));
+        let missing = || world.engine.read(&StaleDeviceLists { limit: 1_000, without: &|_| false }).unwrap();
+        let house = Housekeeping::default();
+        for doubted in [100, 150] {
+            doubt(&world, &house);
+            assert_eq!(missing().len(), doubted);
+        }
     }
 
     #[test]

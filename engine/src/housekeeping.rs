@@ -14,12 +14,15 @@ use parking_lot::Mutex;
 
 use crate::{
     command::{
-        EndPresence, EndTyping, ForgetPresence, Prune, PruneProgress, SettlePresence, ShowSignedInvite,
-        StepPurge, TryStore,
+        DoubtDeviceLists, EndPresence, EndTyping, ForgetPresence, Prune, PruneProgress, SettlePresence,
+        ShowSignedInvite, StepPurge, TryStore,
     },
     engine::Engine,
     error::{Denied, Error, Result},
-    view::{GonePresences, OverdueInvite, OverdueInvites, Purges, federation::TakeEarlyPresence},
+    view::{
+        GonePresences, OverdueInvite, OverdueInvites, Purges,
+        federation::{DoubtfulDeviceLists, TakeEarlyPresence},
+    },
 };
 
 /// How long a purge goes on at a time, so that those who use the rooms hardly notice it.
@@ -45,6 +48,7 @@ pub const CHORES: &[Chore] = &[
     Chore { name: "refused writes", every: LOOK_FOR_ROOM, round: try_store },
     Chore { name: "pruning", every: Duration::from_secs(5), round: prune },
     Chore { name: "purges", every: Duration::from_secs(1), round: purge },
+    Chore { name: "restored lists", every: Duration::from_secs(1), round: doubt_lists },
 ];
 
 /// What is remembered between the rounds: to be kept for as long as the engine is open.
@@ -61,6 +65,8 @@ struct Remembered {
     pruning: Arc<PruneProgress>,
     /// The invites that are next to be shown: those that cannot be yet keep no others from it.
     invites: Mutex<OverdueInvites>,
+    /// The lists that are doubted next.
+    doubtful: Mutex<DoubtfulDeviceLists>,
 }
 
 impl Housekeeping {
@@ -169,6 +175,24 @@ fn purge_for_a_while(engine: &Engine, room_id: &str) -> Result<()> {
         }
         last = Some(progress);
     }
+    Ok(())
+}
+
+/// Has the devices of other servers' users asked for anew where clients say that the database was restored from a copy.
+fn doubt_lists(engine: &Engine, remembered: &Remembered) -> Result<()> {
+    // What is refused now is done when the disk has room again.
+    if !engine.takes_writes() {
+        return Ok(());
+    }
+    let doubtful = *remembered.doubtful.lock();
+    let found = engine.read(&doubtful)?;
+    if !found.user_ids.is_empty() {
+        let doubt = DoubtDeviceLists { user_ids: found.user_ids };
+        let mut done = Ok(());
+        engine.run_apart(&mut || done = engine.write(doubt.clone()).wait());
+        done?;
+    }
+    *remembered.doubtful.lock() = found.next;
     Ok(())
 }
 

@@ -262,3 +262,23 @@ def test_who_was_out_of_all_rooms_unseen_is_asked_about_anew(server, alice, resi
     resident.transact(server, [renamed])
     see(alice, copy.room_id, id_of(renamed))
     assert known(alice, bob) == {"NEW"}
+
+
+def test_a_server_that_was_restored_from_a_copy_asks_for_devices_anew(warren, resident, tmp_path):
+    """What it was told since the copy was made is gone, and nobody tells it again."""
+    alice, bob, copy = with_keys(Client(warren.base_url).register("alice")), resident.user(), tmp_path / "copy"
+    lists(resident, bob, 5, "OLD")
+    resident.answers[path("v1/user/keys/query")] = lambda _: (200, {"device_keys": {}})
+    resident.join(warren, alice.create_room(preset="public_chat"))
+    until(lambda: known(alice, bob) == {"OLD"})
+    warren.keep_copy(copy)
+    lists(resident, bob, 6, "NEW")
+    update = {"user_id": bob, "device_id": "NEW", "stream_id": 6, "prev_id": []}
+    resident.transact(warren, edus=[{"edu_type": UPDATE, "content": update}])
+    until(lambda: known(alice, bob) == {"NEW"})
+    alice.sync()
+    warren.restore(copy)
+    assert known(alice, bob) == {"OLD"}
+    # Her token is the first that tells of it.
+    alice.sync()
+    until(lambda: known(alice, bob) == {"NEW"})

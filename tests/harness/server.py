@@ -8,6 +8,7 @@ import errno
 import os
 import pathlib
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -143,6 +144,19 @@ class Server:
         """Ends the server as a power cut would end the process: at once, with nothing flushed by itself."""
         self.process.kill()
         self.process.wait(STOP_SECONDS_MAX)
+
+    def keep_copy(self, folder):
+        """Copies the data folder while the server is stopped, and lets the server go on."""
+        assert self.stop() == 0, self.log_tail()
+        shutil.copytree(self.data_dir, folder)
+        return self.start()
+
+    def restore(self, folder):
+        """Goes on from a copy, in place of what is there."""
+        assert self.stop() == 0, self.log_tail()
+        shutil.rmtree(self.data_dir)
+        shutil.copytree(folder, self.data_dir)
+        return self.start()
 
     def check(self, seconds=120):
         """Checks the database of the stopped server, which must be sound."""

@@ -1,8 +1,6 @@
 """A copy of the data folder is put back, and a log is damaged: clients get all that is there, and the operator is told what is
 not."""
 
-import shutil
-
 import pytest
 
 from harness.client import Client, bodies, timeline
@@ -11,14 +9,8 @@ from harness.server import Server
 
 COUNT = 15
 WARNING = "bytes of the database's log cannot be read"
+ALGORITHM = "signed_curve25519"
 DAMAGE = b"\xff\x00\xff\x00"
-
-
-def restore(server, copy):
-    server.stop()
-    shutil.rmtree(server.data_dir)
-    shutil.copytree(copy, server.data_dir)
-    server.start()
 
 
 def with_messages(server):
@@ -43,16 +35,14 @@ def test_clients_of_a_database_that_was_lost_miss_nothing(tmp_path):
         for place in (room, quiet):
             bob.join(place)
         bob.sync()
-        server.stop()
-        shutil.copytree(server.data_dir, copy)
-        server.start()
+        server.keep_copy(copy)
         # What the copy lacks: the room's last messages, that Bob left the other room, and how far he got.
         for number in range(COUNT):
             alice.send(room, f"lost {number}")
             send_to_device(alice, {bob.user_id: {"*": {"number": -number}}})
         bob.leave(quiet)
         assert quiet in bob.sync()["rooms"]["leave"]
-        restore(server, copy)
+        server.restore(copy)
         # More than was lost.
         for number in range(2 * COUNT):
             alice.send(room, str(number))
@@ -68,6 +58,56 @@ def test_clients_of_a_database_that_was_lost_miss_nothing(tmp_path):
         server.stop()
         server.start()
         assert bodies(timeline(bob.sync(), room)) == ["afterwards"]
+        server.stop()
+        server.check()
+
+
+def upload(user, *names):
+    """Uploads one-time keys, and answers how many there are then."""
+    key = {"key": "A" * 43, "signatures": {user.user_id: {f"ed25519:{user.device_id}": "B" * 86}}}
+    keys = {f"{ALGORITHM}:{name}": key for name in names}
+    return user.post("keys/upload", json={"one_time_keys": keys})["one_time_key_counts"][ALGORITHM]
+
+
+def claim(user, of):
+    """The names of the keys that are given out for a device."""
+    wanted = {"one_time_keys": {of.user_id: {of.device_id: ALGORITHM}}}
+    claimed = user.post("keys/claim", json=wanted)["one_time_keys"]
+    return {name.split(":")[1] for name in claimed.get(of.user_id, {}).get(of.device_id, {})}
+
+
+def test_what_a_lost_database_knew_of_devices_is_asked_for_anew(tmp_path):
+    copy = tmp_path / "copy"
+    with Server(tmp_path / "data") as server:
+        alice, bob, carol, dora = (Client(server.base_url).register(name) for name in ("alice", "bob", "carol", "dora"))
+        room = alice.create_room(preset="public_chat")
+        bob.join(room)
+        alice.invite(room, carol)
+        dora.create_room()
+        assert upload(bob, "first", "second") == 2
+        alice.sync()
+        server.keep_copy(copy)
+        assert claim(alice, bob) == {"first"}
+        assert upload(bob, "lost") == 2
+        lost = {user: user.sync()["next_batch"] for user in (alice, bob)}
+        server.restore(copy)
+        followed = {alice.user_id, bob.user_id, carol.user_id}
+        answer = alice.sync()
+        assert set(answer["device_lists"]["changed"]) == followed
+        assert not answer["device_lists"].get("left")
+        changes = alice.get("keys/changes", query={"from": lost[alice], "to": alice.since})
+        assert set(changes["changed"]) == followed
+        # Whoever has no token knows nothing that may be wrong.
+        assert "device_lists" not in alice.login().sync()
+        # Bob has no key that somebody may have used, and is told so at once.
+        assert bob.sync()["device_one_time_keys_count"] == {ALGORITHM: 0}
+        assert claim(alice, bob) == set()
+        assert upload(bob, "new") == 1
+        # His client may have stored what it got too late, and come again from where it was; what he made since is kept.
+        assert bob.sync(since=lost[bob])["device_one_time_keys_count"] == {ALGORITHM: 1}
+        assert claim(alice, bob) == {"new"}
+        # From then on all is as ever.
+        assert "device_lists" not in alice.sync()
         server.stop()
         server.check()
 

@@ -96,3 +96,31 @@ impl Command for FollowDevices {
         Ok(followed)
     }
 }
+
+/// What is known of the devices of users of other servers may be of before a copy was made that this database was restored from:
+/// it is to be asked for anew.
+#[derive(Clone, Debug, Default)]
+pub struct DoubtDeviceLists {
+    /// The users.
+    pub user_ids: Vec<String>,
+}
+
+impl Command for DoubtDeviceLists {
+    type Output = ();
+
+    fn lanes(&self) -> Lanes {
+        self.user_ids.iter().fold(Lanes::default(), |lanes, user_id| lanes.user(user_id))
+    }
+
+    fn run(&self, tx: &mut Tx) -> Result<()> {
+        for user_id in &self.user_ids {
+            // Whose list is asked for as it is need not be asked for once more.
+            if let Some(user) = tx.user_num(user_id)?
+                && elsewhere::is_followed(tx, user)?
+            {
+                elsewhere::make_stale(tx, user)?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -268,3 +268,15 @@ fn out_of_sight(reader: &Reader, user: UserNum, mut others: BTreeSet<UserNum>) -
     }
     Ok(unseen)
 }
+
+/// What is told to who comes with a position of a database that was lost: what changed since cannot be said, so that all whom
+/// `user` may encrypt for are asked for anew. O(members of the user's rooms).
+pub fn all(reader: &Reader, user: UserNum) -> Result<DeviceLists> {
+    let mut changed = BTreeSet::from([user]);
+    for room in reader.joined_rooms(user)? {
+        for membership in [Membership::Join, Membership::Invite] {
+            changed.extend(reader.members(room, membership)?.into_iter().map(|(member, _)| member));
+        }
+    }
+    Ok(DeviceLists { changed, left: BTreeSet::new() })
+}

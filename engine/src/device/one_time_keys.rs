@@ -13,7 +13,7 @@ use super::{KEY_NAME_BYTES_MAX, parameter};
 use crate::{
     core::{
         json::{self, Strictness},
-        num::{TextNum, UserNum},
+        num::{StreamPos, TextNum, UserNum},
     },
     error::{Conflict, Error, Invalid, Result},
     store::{
@@ -183,6 +183,40 @@ pub fn claim(
         put_stock(tx, user, device, &stock);
     }
     Ok(Some((key_id, key)))
+}
+
+/// Lets the device make new keys, as some of those here may have been given out by a database that was lost: its one-time keys of
+/// before a position are forgotten. Its fallback keys stay, and count as given out. Answers whether it had any.
+pub fn renew(tx: &mut Tx, user: UserNum, device: TextNum, before: StreamPos) -> Result<bool> {
+    let mut old = Vec::new();
+    tx.scan(
+        &schema::ONE_TIME_KEYS,
+        &(user, device),
+        Direction::Forward,
+        |row: (UserNum, TextNum, TextNum, StreamPos, String), _| {
+            if row.3 < before {
+                old.push(row);
+            }
+            true
+        },
+    )?;
+    let mut stock = stock(tx, user, device)?;
+    if old.is_empty() && stock.unused_fallback.is_empty() {
+        return Ok(false);
+    }
+    for row in old {
+        let count = stock.one_time.entry(row.2).or_default();
+        *count = count.saturating_sub(1);
+        tx.delete(&schema::ONE_TIME_KEYS, &row);
+    }
+    for algorithm in std::mem::take(&mut stock.unused_fallback) {
+        let place = (user, device, algorithm);
+        if let Some(fallback) = tx.get(&schema::FALLBACK_KEYS, &place)? {
+            tx.put(&schema::FALLBACK_KEYS, &place, &FallbackKey { used: true, ..fallback });
+        }
+    }
+    put_stock(tx, user, device, &stock);
+    Ok(true)
 }
 
 fn put_stock(tx: &mut Tx, user: UserNum, device: TextNum, stock: &KeyStock) {

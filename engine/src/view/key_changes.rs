@@ -1,9 +1,11 @@
 //! Whose devices or keys changed between two tokens, and who has gone out of sight.
 
+use std::collections::BTreeSet;
+
 use super::{View, sync::membership_at};
 use crate::{
     core::num::{StreamPos, UserNum},
-    device::lists::{self, RoomChanges},
+    device::lists::{self, DeviceLists, RoomChanges},
     error::{Error, Result, What},
     store::{
         Direction, Reader, schema,
@@ -36,8 +38,11 @@ impl View for KeyChanges {
 
     fn read(&self, reader: &Reader) -> Result<ChangedUsers> {
         let user = reader.user_num(&self.user_id)?.ok_or(Error::NotFound(What::User))?;
+        if !reader.knows(self.from) {
+            return ChangedUsers::read(reader, lists::all(reader, user)?);
+        }
         let to = self.to.min(reader.pos);
-        let mut touched = std::collections::BTreeSet::new();
+        let mut touched = BTreeSet::new();
         let (start, end) =
             ((user, StreamPos(self.from.0.saturating_add(1))), (user, StreamPos(to.0.saturating_add(1))));
         reader.scan_between(
@@ -68,10 +73,15 @@ impl View for KeyChanges {
         let mut was_joined = was_joined.into_iter();
         left.retain(|_| was_joined.next().unwrap_or_default());
         let changes = RoomChanges { joined: &joined, left: &left, with_news: &stayed };
-        let found = lists::between(reader, user, self.from, to, changes)?;
-        let ids = |users: std::collections::BTreeSet<UserNum>| {
+        ChangedUsers::read(reader, lists::between(reader, user, self.from, to, changes)?)
+    }
+}
+
+impl ChangedUsers {
+    fn read(reader: &Reader, found: DeviceLists) -> Result<Self> {
+        let ids = |users: BTreeSet<UserNum>| {
             users.into_iter().map(|user| Ok(reader.user_id(user)?.to_string())).collect::<Result<Vec<_>>>()
         };
-        Ok(ChangedUsers { changed: ids(found.changed)?, left: ids(found.left)? })
+        Ok(Self { changed: ids(found.changed)?, left: ids(found.left)? })
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 use warren_engine::PresenceState;
-use warren_engine::command::{DeleteToDevice, ShowPresence};
+use warren_engine::command::{DeleteToDevice, RenewKeyStock, ShowPresence};
 use warren_engine::core::filter::Filter;
 use warren_engine::view::{IsPresent, StoredFilter, Sync, SyncAnswer, SyncToken};
 
@@ -55,6 +55,10 @@ async fn get_sync(call: Call) -> Outcome {
     drop(call);
     let deadline = Instant::now() + timeout;
     let mut answer = ctx.engine.read(&sync)?;
+    if answer.begins_anew && renew_keys(&ctx, &sync).await {
+        // What it tells of them is as it was before.
+        answer = ctx.engine.read(&sync)?;
+    }
     if let (Some(since), true) = (since, answer.has_received) {
         acknowledge(&ctx, &sync, since);
     }
@@ -108,6 +112,14 @@ fn show_presence(call: &Call, timeout: Duration) -> Result<(), ApiError> {
         drop(engine.write(ShowPresence { user_id, device, state, hold_ms }));
     }
     Ok(())
+}
+
+/// Lets a device that comes with a token of a database that was lost make new one-time keys, as those here may have been given out.
+/// Answers whether there were any. A disk that takes nothing keeps nobody from syncing.
+async fn renew_keys(ctx: &Context, sync: &Sync) -> bool {
+    let (Some(device_id), Some(since)) = (sync.device_id.clone(), sync.since) else { return false };
+    let renew = RenewKeyStock { user_id: sync.user_id.clone(), device_id, before: since.pos };
+    ctx.engine.write(renew).await.unwrap_or_default()
 }
 
 /// To-device messages that came with an earlier answer are done with when the client asks for what follows it. Nothing

@@ -9,9 +9,10 @@ use super::{Signer, kind, object, query, register, upload_device};
 use crate::{
     Committer, Engine, Options,
     command::{
-        ClaimKeys, ClaimedKey, CrossSigningUpload, RemoveDevices, SignatureFailure, SignedKey,
+        ClaimKeys, ClaimedKey, CrossSigningUpload, RemoveDevices, RenewKeyStock, SignatureFailure, SignedKey,
         UploadCrossSigningKeys, UploadKeys, UploadSignatures, WantedKey, WhichDevices,
     },
+    core::num::StreamPos,
     device::{one_time_keys, signatures},
     error::Result,
     fixture::World,
@@ -54,6 +55,27 @@ fn unused_fallback(world: &World, user: &str) -> Vec<String> {
         let (user, device) = (reader.user_num(user)?.unwrap(), reader.text_num("D")?.unwrap());
         one_time_keys::unused_fallback_types(reader, user, device)
     })
+}
+
+#[test]
+fn what_a_lost_database_may_have_given_out_is_not_given_out_again() {
+    let world = World::new();
+    let alice = register(&world, "alice", &["D"]);
+    let store = |one_time: &[(&str, &str)], fallback: &[(&str, &str)]| {
+        world.engine.write(upload(&alice, one_time, fallback)).wait().unwrap();
+    };
+    store(&[("1", "a"), ("2", "b")], &[("f", "c")]);
+    let lost = StreamPos(world.engine.position().0 + 1);
+    let renew = || {
+        let (user_id, device_id) = (alice.clone(), "D".to_owned());
+        world.engine.write(RenewKeyStock { user_id, device_id, before: lost }).wait().unwrap()
+    };
+    assert!(renew());
+    assert!(unused_fallback(&world, &alice).is_empty(), "a new one is to be made");
+    assert_eq!(claim_name(&world, &alice).as_deref(), Some("signed_curve25519:f"));
+    store(&[("3", "d")], &[]);
+    assert!(!renew(), "it came after what was lost");
+    assert_eq!(claim_name(&world, &alice).as_deref(), Some("signed_curve25519:3"));
 }
 
 #[test]

@@ -206,3 +206,18 @@ fn only_what_lies_between_the_positions_is_told() {
     let found: Vec<String> = found;
     assert_eq!(found, [alice]);
 }
+
+#[test]
+fn who_comes_from_a_database_that_was_lost_asks_for_everybody_anew() {
+    let (world, alice, bob, _) = world();
+    let dora = register(&world, "dora", &["D"]);
+    world.member(ROOM, &alice, &dora, "invite").unwrap();
+    let here = world.engine.position();
+    expect(&world, &alice, here, &[], &[]);
+    // Given out after the copy was made.
+    let lost = StreamPos(here.0 + 1);
+    expect(&world, &alice, lost, &["alice", "bob", "dora"], &[]);
+    assert_eq!(synced(&world, &alice, lost), json!({"changed": [alice, bob, dora], "left": []}));
+    // Who is only invited encrypts for nobody there.
+    expect(&world, &dora, lost, &["dora"], &[]);
+}

@@ -1,5 +1,7 @@
 //! Whose devices, of users of other servers, are known here, and whose are to be asked for.
 
+use std::sync::atomic::Ordering;
+
 use crate::{
     core::num::UserNum,
     device::elsewhere,
@@ -7,6 +9,12 @@ use crate::{
     store::{Direction, Reader, schema},
     view::View,
 };
+
+/// How many lists are doubted at once: each takes a lane.
+const DOUBTFUL_AT_ONCE: usize = 100;
+
+/// No user's number is as high.
+const LAST: UserNum = UserNum(u64::MAX);
 
 /// Whether the devices of a user of another server are known here, as their server has told them last.
 pub struct AreDevicesFollowed<'a>(pub &'a str);
@@ -65,5 +73,44 @@ impl View for StaleDeviceList<'_> {
             Some(user) => Ok(elsewhere::stale_mark(reader, user)?),
             None => Ok(None),
         }
+    }
+}
+
+/// Users of other servers whose lists may be out of date, as clients say that this database was restored from a copy: they come
+/// with tokens that it did not give out. Some at a time; nobody before a client says so.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DoubtfulDeviceLists {
+    from: UserNum,
+}
+
+/// Some of the [`DoubtfulDeviceLists`].
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Doubtful {
+    /// Whose they are.
+    pub user_ids: Vec<String>,
+    /// Those that are left, each list once for as long as the engine is open, whatever clients say.
+    pub next: DoubtfulDeviceLists,
+}
+
+impl View for DoubtfulDeviceLists {
+    type Output = Doubtful;
+
+    fn read(&self, reader: &Reader) -> Result<Doubtful> {
+        if self.from == LAST || !reader.shared.may_be_restored.load(Ordering::Relaxed) {
+            return Ok(Doubtful { user_ids: Vec::new(), next: *self });
+        }
+        let (mut users, mut next) = (Vec::new(), LAST);
+        let lists = &schema::REMOTE_DEVICE_LISTS;
+        reader.scan_between(lists, &self.from, &LAST, Direction::Forward, |user, _| {
+            if users.len() == DOUBTFUL_AT_ONCE {
+                next = user;
+                return false;
+            }
+            users.push(user);
+            true
+        })?;
+        let ids = users.into_iter().map(|user| Ok(reader.user_id(user)?.to_string()));
+        Ok(Doubtful { user_ids: ids.collect::<Result<_>>()?, next: Self { from: next } })
     }
 }

@@ -51,7 +51,9 @@ pub use answered_transaction::AnsweredTransaction;
 pub use backfill::{BACKFILL_LIMIT_MAX, Backfill};
 pub use countersign_join::CountersignJoin;
 pub use destinations::{DestinationOf, DestinationRooms, DestinationStatus, Destinations, RoomForServer};
-pub use device_lists::{AreDevicesFollowed, StaleDeviceList, StaleDeviceLists};
+pub use device_lists::{
+    AreDevicesFollowed, Doubtful, DoubtfulDeviceLists, StaleDeviceList, StaleDeviceLists,
+};
 pub use due_destinations::{
     Due, DueDestinations, IsBackingOff, IsSlow, LeaveDestination, MakeDue, MayBeBack,
 };

@@ -16,7 +16,11 @@ mod summary;
 #[cfg(test)]
 mod tests;
 
-use std::{cell::OnceCell, collections::HashMap, sync::Arc};
+use std::{
+    cell::OnceCell,
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering},
+};
 
 pub(crate) use device::DeviceFacts;
 pub(crate) use shared::Section;
@@ -74,6 +78,9 @@ pub struct SyncAnswer {
     /// Whether to-device messages lie in the queue that the device has received, as its token says: they are to be
     /// removed with [`DeleteToDevice`](crate::command::DeleteToDevice).
     pub has_received: bool,
+    /// Whether its token is of a database that was lost: what others start sessions with may have been given out there, and is to
+    /// be renewed with [`RenewKeyStock`](crate::command::RenewKeyStock).
+    pub begins_anew: bool,
 }
 
 /// The request with its names translated, and the news that concern it.
@@ -146,7 +153,11 @@ impl View for Sync {
             // Forgotten again within this moment.
             None => Standing { own_news: StreamPos::MAX, rooms: reader.joined_rooms(user)? },
         };
-        Request::new(reader, self, user, device, (since, to_device_since), standing)?.answer()
+        let request = Request::new(reader, self, user, device, (since, to_device_since), standing)?;
+        if request.begins_anew() {
+            reader.shared.may_be_restored.store(true, Ordering::Relaxed);
+        }
+        request.answer()
     }
 }
 
@@ -258,7 +269,13 @@ impl<'a> Request<'a> {
             self.write_key_counts(&mut body);
             body.push(b'}');
         }
-        Ok(SyncAnswer { body, token, is_empty, has_received: self.has_received()? })
+        let (has_received, begins_anew) = (self.has_received()?, self.begins_anew());
+        Ok(SyncAnswer { body, token, is_empty, has_received, begins_anew })
+    }
+
+    /// Whether the client comes with a token that is not known here.
+    fn begins_anew(&self) -> bool {
+        self.sync.since.is_some() && self.since.is_none()
     }
 
     /// In every answer, because clients take their absence for none.

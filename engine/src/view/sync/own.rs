@@ -12,7 +12,7 @@ use crate::{
         num::{RoomNum, StreamPos, UserNum},
     },
     device::{
-        lists::{self, RoomChanges},
+        lists::{self, DeviceLists, RoomChanges},
         to_device,
     },
     error::Result,
@@ -176,17 +176,8 @@ fn write_to_device(out: &mut Vec<u8>, messages: &[Bytes]) -> Result<()> {
 }
 
 fn write_device_lists(request: &Request<'_>, out: &mut Vec<u8>, rooms: &Rooms) -> Result<()> {
-    // An initial sync tells of no changes: the client asks for the devices of everyone it talks to.
-    let Some(since) = request.since else { return Ok(()) };
     let reader = request.reader;
-    let marks = &reader.shared.watch.marks;
-    let nobody_moved = |room: &RoomNum| !marks.may_have_members(*room, since);
-    if !request.has_own_news && rooms.with_news.iter().all(nobody_moved) {
-        return Ok(());
-    }
-    let changes =
-        RoomChanges { joined: &rooms.entered, left: &rooms.newly_left, with_news: &rooms.with_news };
-    let found = lists::between(reader, request.user, since, reader.pos, changes)?;
+    let found = device_lists(request, rooms)?;
     if found.changed.is_empty() && found.left.is_empty() {
         return Ok(());
     }
@@ -202,6 +193,26 @@ fn write_device_lists(request: &Request<'_>, out: &mut Vec<u8>, rooms: &Rooms) -
         }
         Ok(())
     })
+}
+
+fn device_lists(request: &Request<'_>, rooms: &Rooms) -> Result<DeviceLists> {
+    let reader = request.reader;
+    let Some(since) = request.since else {
+        // An initial sync tells of no changes: the client asks for the devices of everyone it talks to. One that begins anew
+        // goes on with those that it knows.
+        return match request.begins_anew() {
+            true => lists::all(reader, request.user),
+            false => Ok(DeviceLists::default()),
+        };
+    };
+    let marks = &reader.shared.watch.marks;
+    let nobody_moved = |room: &RoomNum| !marks.may_have_members(*room, since);
+    if !request.has_own_news && rooms.with_news.iter().all(nobody_moved) {
+        return Ok(DeviceLists::default());
+    }
+    let changes =
+        RoomChanges { joined: &rooms.entered, left: &rooms.newly_left, with_news: &rooms.with_news };
+    lists::between(reader, request.user, since, reader.pos, changes)
 }
 
 impl Request<'_> {
