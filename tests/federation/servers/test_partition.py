@@ -155,9 +155,10 @@ def test_of_two_moderators_who_decide_at_once_both_sides_follow_the_same(distant
     for reader in (zoe, bob):
         for moderator in (eve, zoe):
             until_joined(reader, room, moderator)
-    for moderator in (eve, zoe):
-        entrust(bob, room, moderator, 90)
     levels = bob.state(room, "m.room.power_levels")
+    levels["users"] |= {moderator.user_id: 90 for moderator in (eve, zoe)}
+    levels["events"]["m.room.power_levels"] = 90
+    bob.set_state(room, "m.room.power_levels", levels)
     until_state(zoe, room, "m.room.power_levels", "", levels)
     distant.cut_off()
     zoe.set_state(room, "m.room.power_levels", {**levels, "ban": 60})
