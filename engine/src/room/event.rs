@@ -153,12 +153,17 @@ impl Event {
         if let Some(json) = self.client_json.get() {
             return Ok(json);
         }
-        let stored = StoredEvent { event_id: &self.event_id, room_id: "", json: &self.json };
         let mut json = Vec::new();
-        write_client_event(&mut json, stored, ClientFormat::Sync, None)
+        write_client_event(&mut json, self.stored("")?, ClientFormat::Sync, None)
             .map_err(|error| StorageError::Corrupt(format!("event {}: {error}", self.event_id)))?;
         json.pop();
         Ok(self.client_json.get_or_init(|| Bytes::from(json.into_boxed_slice())))
+    }
+
+    /// What clients' formats of it are made from.
+    pub(crate) fn stored<'a>(&'a self, room_id: &'a str) -> Result<StoredEvent<'a>, StorageError> {
+        let redacts_in_content = self.version()?.redaction_v11;
+        Ok(StoredEvent { event_id: &self.event_id, room_id, json: &self.json, redacts_in_content })
     }
 
     /// Whether another server told it without its content, as a redaction would leave it, and nothing redacted it here. The event is
