@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::merging::DUMMY_EVENT;
+use super::{merging::DUMMY_EVENT, redactions};
 use crate::{
     core::{
         event::{
@@ -45,7 +45,16 @@ pub struct Event {
     power_levels: OnceLock<Arc<PowerLevels>>,
     client_json: OnceLock<Bytes>,
     auth_facts: OnceLock<Arc<AuthFacts>>,
-    is_dummy: OnceLock<bool>,
+    told: OnceLock<Told>,
+}
+
+/// Whether clients are told of events of a kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    Always,
+    Never,
+    /// As long as what it redacts is redacted, or would be.
+    IfItRedacts,
 }
 
 impl Event {
@@ -60,7 +69,7 @@ impl Event {
             power_levels: OnceLock::new(),
             client_json: OnceLock::new(),
             auth_facts: OnceLock::new(),
-            is_dummy: OnceLock::new(),
+            told: OnceLock::new(),
         }
     }
 
@@ -136,13 +145,30 @@ impl Event {
         Ok(self.auth_facts.get_or_init(|| Arc::new(facts)).clone())
     }
 
-    /// Whether it only brings a room's ends together (see `merging`).
-    pub(crate) fn is_dummy(&self, reader: &Reader) -> Result<bool, StorageError> {
-        if let Some(known) = self.is_dummy.get() {
-            return Ok(*known);
+    /// Whether clients are not told of it, whoever they are: it only brings a room's ends together (see `merging`), or is a redaction
+    /// that redacts nothing. What is neither is told apart by its type alone, once.
+    pub(crate) fn is_withheld(&self, reader: &Reader) -> Result<bool, StorageError> {
+        let told = match self.told.get() {
+            Some(known) => *known,
+            None => {
+                let found = self.told_by_type(&reader.text(self.header.kind)?)?;
+                *self.told.get_or_init(|| found)
+            }
+        };
+        match told {
+            Told::Always => Ok(false),
+            Told::Never => Ok(true),
+            Told::IfItRedacts => Ok(!redactions::is_told(reader, self)?),
         }
-        let is_dummy = self.header.state_key.is_none() && *reader.text(self.header.kind)? == *DUMMY_EVENT;
-        Ok(*self.is_dummy.get_or_init(|| is_dummy))
+    }
+
+    fn told_by_type(&self, kind: &str) -> Result<Told, StorageError> {
+        Ok(match kind {
+            DUMMY_EVENT if self.header.state_key.is_none() => Told::Never,
+            // Where the authorisation rules judge redactions, nobody is given one that they do not allow.
+            "m.room.redaction" if !self.version()?.redaction_auth_rule => Told::IfItRedacts,
+            _ => Told::Always,
+        })
     }
 
     /// What every client gets of the event, from the opening brace up to where `unsigned` and the closing brace belong;
