@@ -92,7 +92,8 @@ fn may_be_applied(reader: &Reader, redaction: &Event, target_sender: &str) -> Re
 const UNKNOWN_SENDER: &str = "";
 
 /// Whether clients are told of a redaction of room version 3 or later: it was applied, or would have been if another had not come
-/// before it. Of what is not here that is certain only if the sender may redact whatever it is.
+/// before it. Of what is not here, or not any more, that is certain only if the sender may redact whatever it is: such are told at once,
+/// since nobody who has read on would be told of them later.
 ///
 /// One that lacks members takes nothing yet, but counts for clients as long as it stands, like what else lacks them: once it is
 /// applied, they are not told of it anew.
